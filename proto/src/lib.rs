@@ -1,0 +1,41 @@
+//! The wire. Generated from `proto/proto/*.proto`: the part of TiKV's protocol that Armilla serves
+//! (`metapb`, `errorpb`, `kvrpcpb`, `pdpb`, `tikvpb`), the standard gRPC health service, and Armilla's own packages.
+//!
+//! In come bytes, out go typed messages. No logic lives here, and a field number never changes its meaning.
+#![allow(missing_docs, clippy::all, clippy::undocumented_unsafe_blocks)]
+
+/// Keys, regions, stores and peers.
+pub mod metapb {
+    tonic::include_proto!("metapb");
+}
+/// Region errors.
+pub mod errorpb {
+    tonic::include_proto!("errorpb");
+}
+/// Requests and replies of the key-value service.
+pub mod kvrpcpb {
+    tonic::include_proto!("kvrpcpb");
+}
+/// The placement driver's service.
+pub mod pdpb {
+    tonic::include_proto!("pdpb");
+}
+/// The key-value service.
+pub mod tikvpb {
+    tonic::include_proto!("tikvpb");
+}
+/// gRPC health checking.
+pub mod health {
+    tonic::include_proto!("grpc.health.v1");
+}
+/// Armilla's own packages.
+pub mod armilla {
+    /// Node to node: raft messages, snapshots, replicated commands.
+    pub mod raft {
+        tonic::include_proto!("armilla.raft");
+    }
+    /// Nodes and the placement driver.
+    pub mod pd {
+        tonic::include_proto!("armilla.pd");
+    }
+}

@@ -1,0 +1,282 @@
+//! The driver's front: how other rooms propose, read and look at the groups of this store.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::RwLock;
+
+use bytes::Bytes;
+
+use crate::engine::Engine;
+use crate::rt::clock::{Clock, Instant};
+use crate::rt::probe::{self, Event as Probe};
+use crate::rt::sync::{mpsc, oneshot, watch};
+use crate::types::limits::{ENTRY_BYTES_MAX, PROPOSALS_PENDING_MAX, PROPOSAL_BYTES_PENDING_MAX};
+use crate::types::region::{self, Peer};
+use crate::types::{Error, GroupId, Region, Result};
+
+use super::mailbox::Mail;
+
+/// Who leads a group, as this store knows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Leadership {
+    /// The term.
+    pub term: u64,
+    /// The leader's peer id; 0 when unknown.
+    pub leader: u64,
+    /// Whether this store's peer leads AND has applied an entry of its own term, so that its state is complete.
+    pub ready: bool,
+}
+
+/// What this store's peer of a group shows to request tasks. The driver alone writes it.
+#[derive(Debug)]
+pub struct PeerView {
+    /// The group.
+    pub group: GroupId,
+    /// This store's peer id.
+    pub peer: u64,
+    /// This store's id.
+    pub store: u64,
+    /// The descriptor as applied.
+    region: RwLock<Arc<Region>>,
+    /// Who leads; subscribe to follow changes.
+    leadership: watch::Sender<Leadership>,
+    /// Until when (node clock, ns) reads may be served from here without asking a quorum; 0: not at all.
+    lease_until: AtomicU64,
+    /// The term that the lease belongs to.
+    lease_term: AtomicU64,
+    /// Applied index.
+    applied: AtomicU64,
+    /// Proposals on their way, and their bytes.
+    pending: AtomicUsize,
+    pending_bytes: AtomicUsize,
+    /// Reads and writes that went through this peer.
+    pub(crate) reads: AtomicU64,
+    pub(crate) writes: AtomicU64,
+}
+
+impl PeerView {
+    pub(crate) fn new(store: u64, peer: u64, region: Region) -> PeerView {
+        PeerView {
+            group: GroupId(region.id),
+            peer,
+            store,
+            region: RwLock::new(Arc::new(region)),
+            leadership: watch::Sender::new(Leadership::default()),
+            lease_until: AtomicU64::new(0),
+            lease_term: AtomicU64::new(0),
+            applied: AtomicU64::new(0),
+            pending: AtomicUsize::new(0),
+            pending_bytes: AtomicUsize::new(0),
+            reads: AtomicU64::new(0),
+            writes: AtomicU64::new(0),
+        }
+    }
+
+    /// The descriptor as applied.
+    pub fn region(&self) -> Arc<Region> {
+        self.region.read().expect("no writer panics").clone()
+    }
+    pub(crate) fn set_region(&self, region: Region) {
+        *self.region.write().expect("no writer panics") = Arc::new(region);
+    }
+    /// Who leads, now.
+    pub fn leadership(&self) -> Leadership {
+        self.leadership.borrow().clone()
+    }
+    /// Who leads, from now on.
+    pub fn subscribe(&self) -> watch::Receiver<Leadership> {
+        self.leadership.subscribe()
+    }
+    pub(crate) fn set_leadership(&self, leadership: Leadership) {
+        self.leadership.send_if_modified(|old| {
+            let changed = *old != leadership;
+            *old = leadership;
+            changed
+        });
+    }
+    /// Whether this store's peer leads, as far as it knows.
+    pub fn leads(&self) -> bool {
+        self.leadership.borrow().leader == self.peer
+    }
+    /// The leader's peer, if known.
+    pub fn leader_peer(&self) -> Option<Peer> {
+        let leader = self.leadership.borrow().leader;
+        region::peer_by_id(&self.region(), leader).cloned()
+    }
+    /// The applied index.
+    pub fn applied(&self) -> u64 {
+        self.applied.load(Ordering::Acquire)
+    }
+    pub(crate) fn set_applied(&self, index: u64) {
+        self.applied.store(index, Ordering::Release);
+    }
+    pub(crate) fn set_lease(&self, term: u64, until: Instant) {
+        // Taken back before the term changes, so that no reader pairs a new term with an old end.
+        if self.lease_term.load(Ordering::Acquire) != term {
+            self.lease_until.store(0, Ordering::Release);
+            self.lease_term.store(term, Ordering::Release);
+        }
+        self.lease_until.store(until.0, Ordering::Release);
+    }
+    pub(crate) fn drop_lease(&self) {
+        self.lease_until.store(0, Ordering::Release);
+    }
+    /// The term of a lease that is valid at `now` (on this node's clock), if there is one.
+    pub fn lease(&self, now: Instant) -> Option<u64> {
+        let term = self.lease_term.load(Ordering::Acquire);
+        (now.0 < self.lease_until.load(Ordering::Acquire)).then_some(term)
+    }
+    /// The error of a request that must go to the leader.
+    pub fn not_leader(&self) -> Error {
+        let leader = self.leader_peer().filter(|peer| peer.id != self.peer);
+        Error::NotLeader { group: self.group, leader }
+    }
+}
+
+/// Proposes to, reads from and looks at the groups of one store. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    pub(crate) mail: mpsc::UnboundedSender<Mail>,
+    pub(crate) views: Arc<RwLock<BTreeMap<GroupId, Arc<PeerView>>>>,
+    pub(crate) clock: Clock,
+    pub(crate) engine: Engine,
+    pub(crate) poisoned: Arc<Poison>,
+}
+
+/// Why the store stopped serving, once it has.
+#[derive(Debug, Default)]
+pub struct Poison {
+    set: AtomicBool,
+    why: RwLock<String>,
+}
+
+impl Poison {
+    /// The reason, if the store has stopped serving.
+    pub fn why(&self) -> Option<String> {
+        self.set.load(Ordering::Acquire).then(|| self.why.read().expect("no writer panics").clone())
+    }
+    pub(crate) fn set(&self, why: String) {
+        *self.why.write().expect("no writer panics") = why;
+        self.set.store(true, Ordering::Release);
+    }
+}
+
+impl Handle {
+    /// The engine, for reads after [`Handle::read_barrier`].
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// The node's clock.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Why the store stopped serving, if it has.
+    pub fn poisoned(&self) -> Option<String> {
+        self.poisoned.why()
+    }
+
+    /// What this store's peer of `group` shows.
+    pub fn view(&self, group: GroupId) -> Option<Arc<PeerView>> {
+        self.views.read().expect("no writer panics").get(&group).cloned()
+    }
+
+    /// All groups with a peer here, in order of their ids.
+    pub fn views(&self) -> Vec<Arc<PeerView>> {
+        self.views.read().expect("no writer panics").values().cloned().collect()
+    }
+
+    /// Replicates `command` and gives the state machine's reply, once it is applied here.
+    ///
+    /// # Errors
+    /// [`Error::NotLeader`], [`Error::RegionNotFound`], [`Error::EntryTooLarge`], [`Error::Busy`], [`Error::Stopped`]: nothing
+    /// happened. [`Error::Unknown`]: it may still happen.
+    pub async fn propose(&self, group: GroupId, command: Bytes) -> Result<Bytes> {
+        let view = self.view(group).ok_or(Error::RegionNotFound(group))?;
+        if let Some(why) = self.poisoned() {
+            return Err(Error::Stopped(why));
+        }
+        if !view.leads() {
+            return Err(view.not_leader());
+        }
+        let bytes = command.len();
+        if bytes > ENTRY_BYTES_MAX {
+            return Err(Error::EntryTooLarge { group, bytes: bytes as u64 });
+        }
+        let ticket = Ticket::take(&view, bytes)?;
+        let (reply, answer) = oneshot::channel();
+        let mail = Mail::Propose { group, command, reply };
+        self.mail.send(mail).map_err(|_| Error::Stopped("the store is shutting down".into()))?;
+        view.writes.fetch_add(1, Ordering::Relaxed);
+        let result = answer.await.unwrap_or_else(|_| Err(Error::Unknown("the store stopped".into())));
+        drop(ticket);
+        result
+    }
+
+    /// Completes when a snapshot of the engine taken afterwards is linearizable for `group`: at once under a valid lease, after
+    /// a round to a quorum otherwise.
+    ///
+    /// # Errors
+    /// [`Error::NotLeader`], [`Error::RegionNotFound`], [`Error::Stopped`], [`Error::Timeout`].
+    pub async fn read_barrier(&self, group: GroupId) -> Result<Arc<PeerView>> {
+        let view = self.view(group).ok_or(Error::RegionNotFound(group))?;
+        if let Some(why) = self.poisoned() {
+            return Err(Error::Stopped(why));
+        }
+        view.reads.fetch_add(1, Ordering::Relaxed);
+        if let Some(term) = view.lease(self.clock.now()) {
+            let (store, group, peer) = (view.store, view.group.0, view.peer);
+            probe::emit(|| Probe::LeaseRead { store, group, peer, term });
+            return Ok(view);
+        }
+        if !view.leads() {
+            return Err(view.not_leader());
+        }
+        let (reply, answer) = oneshot::channel();
+        let mail = Mail::Read { group, reply };
+        self.mail.send(mail).map_err(|_| Error::Stopped("the store is shutting down".into()))?;
+        answer.await.unwrap_or_else(|_| Err(Error::Stopped("the store stopped".into())))?;
+        Ok(view)
+    }
+
+    /// Asks the leader here to hand `group` over to `to_peer`. Best effort: watch [`PeerView::subscribe`] for the outcome.
+    ///
+    /// # Errors
+    /// [`Error::NotLeader`], [`Error::RegionNotFound`].
+    pub fn transfer_leader(&self, group: GroupId, to_peer: u64) -> Result<()> {
+        let view = self.view(group).ok_or(Error::RegionNotFound(group))?;
+        if !view.leads() {
+            return Err(view.not_leader());
+        }
+        self.mail
+            .send(Mail::TransferLeader { group, to_peer })
+            .map_err(|_| Error::Stopped("the store is shutting down".into()))
+    }
+}
+
+/// A place in a group's queue of proposals; given back when dropped.
+struct Ticket {
+    view: Arc<PeerView>,
+    bytes: usize,
+}
+
+impl Ticket {
+    fn take(view: &Arc<PeerView>, bytes: usize) -> Result<Ticket> {
+        let count = view.pending.fetch_add(1, Ordering::AcqRel);
+        let queued = view.pending_bytes.fetch_add(bytes, Ordering::AcqRel);
+        let ticket = Ticket { view: view.clone(), bytes };
+        if count >= PROPOSALS_PENDING_MAX || queued > PROPOSAL_BYTES_PENDING_MAX {
+            return Err(Error::Busy(format!("group {}: {count} writes of {queued} bytes are under way", view.group)));
+        }
+        Ok(ticket)
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.view.pending.fetch_sub(1, Ordering::AcqRel);
+        self.view.pending_bytes.fetch_sub(self.bytes, Ordering::AcqRel);
+    }
+}

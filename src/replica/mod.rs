@@ -1,0 +1,4 @@
+//! # replica
+pub mod handle;
+pub mod mailbox;
+pub use handle::{Handle, Leadership, PeerView, Poison};

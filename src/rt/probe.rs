@@ -1,0 +1,48 @@
+//! What the store tells its simulator: protocol facts, as they happen. Nothing listens in the real world and the calls vanish.
+//!
+//! The events feed the running digest (two runs of a seed must agree on every one) and the online oracles.
+
+use bytes::Bytes;
+
+/// A fact of the protocol. Ids are plain numbers so that this leaf needs no other room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // the variants' docs say what the fields are
+pub enum Event {
+    /// A group's peer was created or restored on `store` from its log: its hard state as recovered.
+    Start { store: u64, group: u64, peer: u64, term: u64, vote: u64, commit: u64, last_index: u64 },
+    /// A hard state became durable.
+    HardState { store: u64, group: u64, peer: u64, term: u64, vote: u64, commit: u64 },
+    /// A log entry became durable at this peer (`hash` covers term and data).
+    Append { store: u64, group: u64, peer: u64, index: u64, term: u64, hash: u64 },
+    /// The peer's log from `from_index` on was overwritten (a conflict).
+    Truncate { store: u64, group: u64, peer: u64, from_index: u64 },
+    /// The peer became leader of `term`.
+    Leader { store: u64, group: u64, peer: u64, term: u64 },
+    /// The peer learnt that its group is led by `leader` (0: by nobody).
+    Follow { store: u64, group: u64, peer: u64, term: u64, leader: u64 },
+    /// An entry was applied (`hash` covers term and data).
+    Apply { store: u64, group: u64, peer: u64, index: u64, term: u64, hash: u64 },
+    /// A snapshot replaced the peer's state.
+    Snapshot { store: u64, group: u64, peer: u64, index: u64, term: u64 },
+    /// A read was served under the leader's lease. The oracle checks that no other peer leads a later term.
+    LeaseRead { store: u64, group: u64, peer: u64, term: u64 },
+    /// A read was served after a quorum confirmed the leader.
+    IndexRead { store: u64, group: u64, peer: u64, index: u64 },
+    /// A timestamp batch left PD: `last` is the largest, `count` how many.
+    Tso { store: u64, last: u64, count: u32 },
+    /// The store stopped serving for good, and why.
+    Poisoned { store: u64, why: String },
+    /// Anything else worth tracing; `what` is a stable name.
+    Note { store: u64, what: &'static str, a: u64, b: u64, data: Bytes },
+}
+
+/// Reports a fact.
+#[cfg(not(madsim))]
+#[inline(always)]
+pub fn emit(_event: impl FnOnce() -> Event) {}
+
+/// Reports a fact.
+#[cfg(madsim)]
+pub fn emit(event: impl FnOnce() -> Event) {
+    super::sim::probe::emit(event());
+}

@@ -1,0 +1,16 @@
+//! Blocking work on tokio's blocking pool.
+
+/// Runs `work` off the event loops and gives its value.
+///
+/// # Panics
+/// If `work` panics.
+pub async fn run<T, F>(work: F) -> T
+where
+    T: Send + 'static,
+    F: FnOnce() -> T + Send + 'static,
+{
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => value,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}

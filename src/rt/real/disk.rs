@@ -1,0 +1,202 @@
+//! The machine's files.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::lane;
+
+/// The file systems of this machine.
+#[derive(Clone, Debug)]
+pub struct Disk {
+    _private: (),
+}
+
+/// An open file. Clones share it.
+#[derive(Clone, Debug)]
+pub struct File {
+    file: Arc<fs::File>,
+}
+
+/// Runs a file call: in place on a lane, on the blocking pool elsewhere.
+async fn blocking<T, F>(work: F) -> io::Result<T>
+where
+    T: Send + 'static,
+    F: FnOnce() -> io::Result<T> + Send + 'static,
+{
+    if lane::on_lane() {
+        return work();
+    }
+    super::cpu::run(work).await
+}
+
+impl Disk {
+    /// All files of this machine.
+    pub fn real() -> Disk {
+        Disk { _private: () }
+    }
+
+    /// Opens an existing file for reading and writing.
+    ///
+    /// # Errors
+    /// As the operating system says; `NotFound` if there is none.
+    pub async fn open(&self, path: &Path) -> io::Result<File> {
+        let path = path.to_owned();
+        blocking(move || {
+            let file = fs::OpenOptions::new().read(true).write(true).open(path)?;
+            Ok(File { file: Arc::new(file) })
+        })
+        .await
+    }
+
+    /// Creates a file that must not exist. Its name is durable only after [`Disk::sync_dir`] of its directory.
+    ///
+    /// # Errors
+    /// As the operating system says; `AlreadyExists` if it is there.
+    pub async fn create(&self, path: &Path) -> io::Result<File> {
+        let path = path.to_owned();
+        blocking(move || {
+            let file = fs::OpenOptions::new().read(true).write(true).create_new(true).mode(0o644).open(path)?;
+            Ok(File { file: Arc::new(file) })
+        })
+        .await
+    }
+
+    /// Creates a directory and its parents, where they are missing.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    pub async fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        let path = path.to_owned();
+        blocking(move || fs::create_dir_all(path)).await
+    }
+
+    /// The names in a directory, sorted.
+    ///
+    /// # Errors
+    /// As the operating system says; `NotFound` if there is no such directory.
+    pub async fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        let path: PathBuf = path.to_owned();
+        blocking(move || {
+            let mut names = Vec::new();
+            for entry in fs::read_dir(path)? {
+                names.push(entry?.file_name().to_string_lossy().into_owned());
+            }
+            names.sort();
+            Ok(names)
+        })
+        .await
+    }
+
+    /// Renames a file, replacing what has the new name. Durable only after [`Disk::sync_dir`].
+    ///
+    /// # Errors
+    /// As the operating system says.
+    pub async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let (from, to) = (from.to_owned(), to.to_owned());
+        blocking(move || fs::rename(from, to)).await
+    }
+
+    /// Removes a file. Durable only after [`Disk::sync_dir`].
+    ///
+    /// # Errors
+    /// As the operating system says.
+    pub async fn remove(&self, path: &Path) -> io::Result<()> {
+        let path = path.to_owned();
+        blocking(move || fs::remove_file(path)).await
+    }
+
+    /// Makes the names in a directory durable.
+    ///
+    /// # Errors
+    /// As the operating system says. After an error the names' durability is unknown: do not try again, stop.
+    pub async fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        let path = path.to_owned();
+        blocking(move || fs::File::open(path)?.sync_all()).await
+    }
+
+    /// Bytes of the file system under `path`: (capacity, available).
+    ///
+    /// # Errors
+    /// As the operating system says.
+    pub async fn space(&self, path: &Path) -> io::Result<(u64, u64)> {
+        let path = path.to_owned();
+        blocking(move || {
+            let name = std::ffi::CString::new(path.as_os_str().as_encoded_bytes())?;
+            // SAFETY: statvfs is plain data, for which zeroes are a valid value.
+            let mut stat: libc::statvfs = unsafe { std::mem::zeroed() };
+            // SAFETY: `name` is a NUL-terminated string and `stat` a valid place for the answer, both alive in the call.
+            if unsafe { libc::statvfs(name.as_ptr(), &mut stat) } != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            Ok((stat.f_blocks * stat.f_frsize, stat.f_bavail * stat.f_frsize))
+        })
+        .await
+    }
+}
+
+impl File {
+    /// Reads `len` bytes at `offset`; fewer if the file ends before.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    pub async fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
+        let file = self.file.clone();
+        blocking(move || {
+            let mut buffer = vec![0; len];
+            let mut filled = 0;
+            while filled < len {
+                match file.read_at(&mut buffer[filled..], offset + filled as u64) {
+                    Ok(0) => break,
+                    Ok(n) => filled += n,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            buffer.truncate(filled);
+            Ok(Bytes::from(buffer))
+        })
+        .await
+    }
+
+    /// Writes all of `data` at `offset`, growing the file where it must. Not durable before [`File::sync`].
+    ///
+    /// # Errors
+    /// As the operating system says (`StorageFull`, …). What was written before the error is unknown.
+    pub async fn write_at(&self, offset: u64, data: Bytes) -> io::Result<()> {
+        let file = self.file.clone();
+        blocking(move || file.write_all_at(&data, offset)).await
+    }
+
+    /// Makes everything written before durable, the file's length too (fdatasync).
+    ///
+    /// # Errors
+    /// As the operating system says. After an error nothing written since the last success may be taken as durable, now or
+    /// after another call: stop.
+    pub async fn sync(&self) -> io::Result<()> {
+        let file = self.file.clone();
+        blocking(move || file.sync_data()).await
+    }
+
+    /// The file's length in bytes.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    pub async fn len(&self) -> io::Result<u64> {
+        let file = self.file.clone();
+        blocking(move || Ok(file.metadata()?.len())).await
+    }
+
+    /// Cuts the file or extends it with zeroes.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    pub async fn set_len(&self, len: u64) -> io::Result<()> {
+        let file = self.file.clone();
+        blocking(move || file.set_len(len)).await
+    }
+}

@@ -1,0 +1,59 @@
+//! All that services and transactions see of replication.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use crate::engine::{Engine, KvEngine};
+use crate::proto::armilla::raft::{RegionReply, region_command};
+use crate::proto::kvrpcpb::Context;
+use crate::types::{Region, Result};
+
+/// A linearizable view of one region.
+pub struct RegionRead {
+    /// The region as it was when the view was taken; its epoch equals the request's.
+    pub region: Arc<Region>,
+    /// The engine's view. Read only keys inside `region`.
+    pub snapshot: <Engine as KvEngine>::Snapshot,
+    /// The leader's clock at that moment, unix seconds: decides what has expired.
+    pub now_s: u64,
+}
+
+/// Reads and writes of regions, with all checks that WIRE.md section 4.3 lists, in its order: store, region, leader, peer,
+/// term, epoch. Keys are checked by [`check_key`] (the service knows which keys a request has).
+pub trait Kv: Clone + Send + Sync + 'static {
+    /// A linearizable view of the region that `context` names.
+    ///
+    /// # Errors
+    /// Those of routing ([`crate::types::Error::NotLeader`], `RegionNotFound`, `EpochNotMatch`, `StoreNotMatch`,
+    /// `StaleCommand`), `Busy`, `Stopped`, `Timeout`.
+    fn read(&self, context: &Context) -> impl Future<Output = Result<RegionRead>> + Send;
+
+    /// The region that `context` names, after the same checks but without a quorum: for validating a write's keys.
+    ///
+    /// # Errors
+    /// Those of routing.
+    fn region(&self, context: &Context) -> Result<Arc<Region>>;
+
+    /// Replicates one operation in the region that `context` names; returns when it is applied at the leader.
+    ///
+    /// # Errors
+    /// Those of routing, `EntryTooLarge`, `Busy`, `Stopped`: nothing happened. `Unknown`: it may still happen.
+    fn write(&self, context: &Context, op: region_command::Op) -> impl Future<Output = Result<RegionReply>> + Send;
+
+    /// This store's clock, unix seconds.
+    fn now_s(&self) -> u64;
+}
+
+/// Checks that `region` holds `key`.
+///
+/// # Errors
+/// [`crate::types::Error::KeyNotInRegion`].
+pub fn check_key(region: &Arc<Region>, key: &[u8]) -> Result<()> {
+    if crate::types::region::holds(region, key) {
+        return Ok(());
+    }
+    Err(crate::types::Error::KeyNotInRegion {
+        key: bytes::Bytes::copy_from_slice(key),
+        region: Box::new(Region::clone(region)),
+    })
+}

@@ -1,0 +1,3 @@
+//! # store
+pub mod kv;
+pub use kv::{Kv, RegionRead};

@@ -1,0 +1,35 @@
+//! Timestamps: physical milliseconds and a logical counter in one number.
+
+use std::fmt;
+
+/// Bits of the logical counter.
+pub const LOGICAL_BITS: u32 = 18;
+
+/// A timestamp of the oracle: milliseconds since 1970, shifted left by [`LOGICAL_BITS`], plus a counter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(pub u64);
+
+impl Timestamp {
+    /// Puts the parts together.
+    ///
+    /// # Panics
+    /// If `logical` does not fit its bits.
+    pub fn new(physical_ms: u64, logical: u64) -> Timestamp {
+        assert!(logical < 1 << LOGICAL_BITS, "the logical part must not run into the physical one");
+        Timestamp(physical_ms << LOGICAL_BITS | logical)
+    }
+    /// Milliseconds since 1970.
+    pub fn physical_ms(self) -> u64 {
+        self.0 >> LOGICAL_BITS
+    }
+    /// The counter within the millisecond.
+    pub fn logical(self) -> u64 {
+        self.0 & ((1 << LOGICAL_BITS) - 1)
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
