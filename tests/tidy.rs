@@ -33,7 +33,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
     (
         "node",
         &[
-            "arch", "client", "codec", "engine", "pd", "proto", "raft", "region", "replica", "rt", "service", "store", "types",
+            "arch", "client", "codec", "engine", "pd", "proto", "raft", "region", "replica", "rt", "service", "store",
+            "types",
         ],
     ),
     ("docs", &[]),
@@ -173,7 +174,8 @@ fn without_comments(text: &str) -> String {
 
 /// The number of hashes if a raw string opens here.
 fn raw_string(bytes: &[u8], at: usize) -> Option<usize> {
-    let word_before = at > 0 && (bytes[at - 1].is_ascii_alphanumeric() || bytes[at - 1] == b'_') && bytes[at - 1] != b'b';
+    let word_before =
+        at > 0 && (bytes[at - 1].is_ascii_alphanumeric() || bytes[at - 1] == b'_') && bytes[at - 1] != b'b';
     if bytes[at] != b'r' || word_before {
         return None;
     }
@@ -187,9 +189,7 @@ fn char_literal(rest: &[u8]) -> usize {
         [b'\'', b'\\', ..] => rest[2..].iter().skip(1).position(|&b| b == b'\'').map_or(0, |n| n + 4),
         [b'\'', _, b'\'', ..] => 3,
         // A character of several bytes.
-        [b'\'', lead, ..] if *lead >= 0x80 => {
-            rest[1..].iter().take(5).position(|&b| b == b'\'').map_or(0, |n| n + 2)
-        }
+        [b'\'', lead, ..] if *lead >= 0x80 => rest[1..].iter().take(5).position(|&b| b == b'\'').map_or(0, |n| n + 2),
         _ => 0,
     }
 }
@@ -344,7 +344,9 @@ fn purity(source: &Source) -> Findings {
         return Vec::new();
     }
     let mut findings = Vec::new();
-    for word in ["async", ".await", "tokio::", "tokio_stream::", "std::fs", "std::net", "std::thread", "std::time::Instant"] {
+    for word in
+        ["async", ".await", "tokio::", "tokio_stream::", "std::fs", "std::net", "std::thread", "std::time::Instant"]
+    {
         for (line, _) in words(&source.code, word) {
             findings.push(format!("{}:{line}: a pure room must not name `{word}`", source.path));
         }
@@ -421,12 +423,18 @@ fn essay(source: &Source) -> Findings {
     if !head.trim_start().starts_with("# ") {
         missing.push("a title (`//! # `)");
     }
-    for (word, what) in [("**in**", "what comes **In**"), ("**out**", "what goes **out**"), ("**never", "what must **Never** happen")] {
+    for (word, what) in
+        [("**in**", "what comes **In**"), ("**out**", "what goes **out**"), ("**never", "what must **Never** happen")]
+    {
         if !lower.contains(word) {
             missing.push(what);
         }
     }
-    if missing.is_empty() { Vec::new() } else { vec![format!("{}: its essay lacks {}", source.path, missing.join(", "))] }
+    if missing.is_empty() {
+        Vec::new()
+    } else {
+        vec![format!("{}: its essay lacks {}", source.path, missing.join(", "))]
+    }
 }
 
 /// Names below the headings `[…dependencies]` of a Cargo.toml.
@@ -587,7 +595,10 @@ fn pure_rooms_are_pure() {
             ("src/types/mod.rs", "fn f() { std::thread::yield_now() }"),
         ],
         &[
-            ("src/raft/group.rs", "//! async\nuse crate::rt::clock::Instant;\nfn step(now: Instant, asynchronous: bool) {}"),
+            (
+                "src/raft/group.rs",
+                "//! async\nuse crate::rt::clock::Instant;\nfn step(now: Instant, asynchronous: bool) {}",
+            ),
             ("src/store/mod.rs", "pub async fn f() {}"),
         ],
         &["src"],
@@ -673,12 +684,17 @@ fn every_room_introduces_itself() {
 fn the_readme_names_every_dependency_and_command() {
     let cargo = "[workspace.dependencies]\nhttp = \"1\"\n[dependencies]\nbytes.workspace = true\n[dev-dependencies]\ntempfile = \"3\"\n";
     assert_eq!(dependencies(cargo), ["bytes", "tempfile"]);
-    assert_eq!(dependencies_named(cargo, "| `bytes` | slices |\n`tempfile`").len(), 1, "a name outside a table is no row");
+    assert_eq!(
+        dependencies_named(cargo, "| `bytes` | slices |\n`tempfile`").len(),
+        1,
+        "a name outside a table is no row"
+    );
     let config = "[alias]\n# cargo old = 1\nsim = []\nsim-check = []\n[build]\njobs = 2\n";
     assert_eq!(aliases_named(config, "`cargo sim-check`").len(), 1, "`sim` is not `sim-check`");
     assert!(aliases_named(config, "`cargo sim run`, `cargo sim-check`").is_empty());
 
-    let read = |name: &str| std::fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let read =
+        |name: &str| std::fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
     report("dependencies", dependencies_named(&read("Cargo.toml"), &read("README.md")));
     report("aliases", aliases_named(&read(".cargo/config.toml"), &read("README.md")));
 }
@@ -703,7 +719,8 @@ fn every_exception_is_still_needed() {
 
 #[test]
 fn the_code_view_blanks_what_is_not_code() {
-    let text = "let a = 'x'; let b: &'static str = \"// no\"; /* y /* z */ */ let c = r#\"\"q\"\"#; // end\nlet d = '\\'';";
+    let text =
+        "let a = 'x'; let b: &'static str = \"// no\"; /* y /* z */ */ let c = r#\"\"q\"\"#; // end\nlet d = '\\'';";
     let view = without_comments(text);
     assert_eq!(view.lines().count(), 2);
     assert!(view.contains("&'static str") && view.contains("let c =") && view.contains("let d ="), "{view}");

@@ -111,14 +111,22 @@ impl Wire {
     }
 
     /// Asks the placement driver's leader, whichever node that is.
-    pub async fn ask_pd<T, F>(&self, mut ask: impl FnMut(PdClient<Channel>, pdpb::RequestHeader) -> F) -> Result<T, String>
+    pub async fn ask_pd<T, F>(
+        &self,
+        mut ask: impl FnMut(PdClient<Channel>, pdpb::RequestHeader) -> F,
+    ) -> Result<T, String>
     where
         F: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
     {
         let mut last = "no placement driver".to_owned();
         for addr in &self.pds {
             let client = PdClient::new(self.channel(addr));
-            let members = match tokio::time::timeout(CALL, client.clone().get_members(pdpb::GetMembersRequest::default())).await {
+            let members = match tokio::time::timeout(
+                CALL,
+                client.clone().get_members(pdpb::GetMembersRequest::default()),
+            )
+            .await
+            {
                 Ok(Ok(members)) => members.into_inner(),
                 Ok(Err(status)) => {
                     last = format!("{addr}: {status}");
@@ -147,7 +155,11 @@ impl Wire {
                 client.scan_regions(request).await
             })
             .await?;
-        Ok(reply.regions.into_iter().filter_map(|r| Some((r.region?, r.leader.filter(|leader| leader.id != 0)))).collect())
+        Ok(reply
+            .regions
+            .into_iter()
+            .filter_map(|r| Some((r.region?, r.leader.filter(|leader| leader.id != 0))))
+            .collect())
     }
 
     /// Whether every region has a leader that serves a read.
@@ -180,7 +192,9 @@ impl Wire {
             .ask_pd(|mut client, header| {
                 let region_key = key.clone();
                 async move {
-                    client.get_region(pdpb::GetRegionRequest { header: Some(header), region_key, ..Default::default() }).await
+                    client
+                        .get_region(pdpb::GetRegionRequest { header: Some(header), region_key, ..Default::default() })
+                        .await
                 }
             })
             .await?;
@@ -211,14 +225,16 @@ impl Wire {
     /// Sets a key.
     pub async fn put(&self, key: &[u8], value: &[u8]) -> Outcome<()> {
         let (k, value) = (Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
-        let reply = call!(self, key, raw_put, kvrpcpb::RawPutRequest { key: k, value, for_cas: true, ..Default::default() });
+        let reply =
+            call!(self, key, raw_put, kvrpcpb::RawPutRequest { key: k, value, for_cas: true, ..Default::default() });
         if reply.error.is_empty() { Outcome::Done(()) } else { Outcome::Refused(reply.error) }
     }
 
     /// Removes a key.
     pub async fn delete(&self, key: &[u8]) -> Outcome<()> {
         let k = Bytes::copy_from_slice(key);
-        let reply = call!(self, key, raw_delete, kvrpcpb::RawDeleteRequest { key: k, for_cas: true, ..Default::default() });
+        let reply =
+            call!(self, key, raw_delete, kvrpcpb::RawDeleteRequest { key: k, for_cas: true, ..Default::default() });
         if reply.error.is_empty() { Outcome::Done(()) } else { Outcome::Refused(reply.error) }
     }
 
@@ -239,7 +255,11 @@ impl Wire {
     }
 
     /// The raw region error of one request sent as it is to one node, for tests of what servers refuse.
-    pub async fn raw_put_to(&self, addr: &str, request: kvrpcpb::RawPutRequest) -> Result<kvrpcpb::RawPutResponse, tonic::Status> {
+    pub async fn raw_put_to(
+        &self,
+        addr: &str,
+        request: kvrpcpb::RawPutRequest,
+    ) -> Result<kvrpcpb::RawPutResponse, tonic::Status> {
         Ok(TikvClient::new(self.channel(addr)).raw_put(request).await?.into_inner())
     }
 
