@@ -38,13 +38,26 @@ struct Peer {
     log: BTreeMap<u64, Entry>,
     /// Index and term of the snapshot that stands before the log.
     base: (u64, u64),
+    /// At the last start the log reached to here. Entries up to it that were never reported durable came back from the disk.
+    floor: u64,
     /// The last index applied since the last start; 0: none yet.
     applied: u64,
 }
 
 impl Peer {
     fn last_index(&self) -> u64 {
-        self.log.keys().next_back().copied().unwrap_or(0).max(self.base.0)
+        self.log.keys().next_back().copied().unwrap_or(0).max(self.base.0).max(self.floor)
+    }
+    /// Whether the peer's disk holds the entry, or one that was written before the last start and never reported.
+    fn holds(&self, index: u64, entry: &Entry) -> bool {
+        match self.log.get(&index) {
+            Some(own) => own == entry,
+            None => index <= self.base.0.max(self.floor),
+        }
+    }
+    fn cut(&mut self, from: u64) {
+        self.log.split_off(&from);
+        self.floor = self.floor.min(from.saturating_sub(1));
     }
 }
 
@@ -68,8 +81,8 @@ type Broken = (&'static str, u64, String);
 pub struct Raft {
     groups: BTreeMap<u64, Group>,
     peers: BTreeMap<Seat, Peer>,
-    /// How many peers a group has.
-    replicas: usize,
+    /// How many peers each group has, where it is known.
+    replicas: BTreeMap<u64, usize>,
     /// Leader changes seen.
     pub elections: u64,
     /// Snapshots installed.
@@ -83,9 +96,9 @@ pub struct Raft {
 }
 
 impl Raft {
-    /// Groups of `replicas` peers each.
-    pub fn new(replicas: usize) -> Raft {
-        Raft { replicas, ..Raft::default() }
+    /// The group has that many peers. Until this is said, nobody can tell what a quorum of it is.
+    pub fn replicas(&mut self, group: u64, peers: usize) {
+        self.replicas.insert(group, peers);
     }
 
     /// Judges one fact.
@@ -134,6 +147,7 @@ impl Raft {
         peer.term = term;
         peer.vote = vote;
         peer.commit = peer.commit.max(commit);
+        peer.floor = last_index;
         peer.applied = 0;
         Ok(())
     }
@@ -164,9 +178,11 @@ impl Raft {
             return Err(("O1", seat.store, what));
         }
         let peer = self.peers.entry(seat).or_default();
-        if peer.log.get(&index).is_some_and(|old| *old != entry) {
-            peer.log.split_off(&index);
+        if let Some((at, known)) = peer.log.range(index..).find(|(at, own)| group.applied.get(at) == Some(own)) {
+            let what = format!("group {} committed entry {at} of term {} overwritten", seat.group, known.term);
+            return Err(("O1", seat.store, what));
         }
+        peer.cut(index);
         peer.log.insert(index, entry);
         Ok(())
     }
@@ -179,7 +195,7 @@ impl Raft {
             let what = format!("group {} committed entry {index} of term {} overwritten", seat.group, entry.term);
             return Err(("O1", seat.store, what));
         }
-        peer.log.split_off(&from);
+        peer.cut(from);
         Ok(())
     }
 
@@ -194,23 +210,12 @@ impl Raft {
         self.elections += 1;
         let peer = self.peers.entry(seat).or_default();
         let missing = group.applied.range(peer.base.0 + 1..).rev().find(|(index, entry)| {
-            entry.term < term && peer.log.get(index).is_some_and(|own| own != *entry)
+            entry.term < term && !peer.holds(**index, entry)
         });
         if let Some((index, entry)) = missing {
             let what =
                 format!("group {} leader of term {term} lacks committed entry {index} of term {}", seat.group, entry.term);
             return Err(("O1", seat.store, what));
-        }
-        if let Some((&last, entry)) = group.applied.iter().rev().find(|(_, entry)| entry.term < term) {
-            if peer.last_index() < last {
-                let what = format!(
-                    "group {} leader of term {term} has a log up to {}, entry {last} of term {} is committed",
-                    seat.group,
-                    peer.last_index(),
-                    entry.term
-                );
-                return Err(("O1", seat.store, what));
-            }
         }
         Ok(())
     }
@@ -250,12 +255,13 @@ impl Raft {
         let holders = self
             .peers
             .range(all)
-            .filter(|(_, peer)| peer.log.get(&index) == Some(&entry) || peer.base.0 >= index)
+            .filter(|(_, peer)| peer.holds(index, &entry))
             .count();
-        if holders <= self.replicas / 2 {
+        let Some(&replicas) = self.replicas.get(&seat.group) else { return Ok(()) };
+        if holders <= replicas / 2 {
             let what = format!(
-                "group {} entry {index} of term {} is applied but durable on {holders} of {} peers",
-                seat.group, entry.term, self.replicas
+                "group {} entry {index} of term {} is applied but durable on {holders} of {replicas} peers",
+                seat.group, entry.term
             );
             return Err(("O3", seat.store, what));
         }
@@ -277,6 +283,7 @@ impl Raft {
         }
         peer.log = if peer.log.get(&index).is_some_and(|e| e.term == term) { peer.log.split_off(&(index + 1)) } else { BTreeMap::new() };
         peer.base = (index, term);
+        peer.floor = 0;
         peer.applied = index;
         Ok(())
     }
@@ -302,7 +309,7 @@ impl Raft {
     /// Forgets what a store's disk held: it was replaced by an empty one.
     pub fn wiped(&mut self, store: u64) {
         for (_, peer) in self.peers.iter_mut().filter(|(seat, _)| seat.store == store) {
-            peer.log.clear();
+            *peer = Peer::default();
         }
     }
 }
@@ -334,7 +341,8 @@ mod tests {
     }
     /// The oracle that fired, if one did, and at which fact.
     fn judge(story: &[Event]) -> Option<(usize, &'static str)> {
-        let mut raft = Raft::new(3);
+        let mut raft = Raft::default();
+        raft.replicas(G, 3);
         story.iter().enumerate().find_map(|(n, event)| raft.observe(event).err().map(|broken| (n, broken.0)))
     }
     fn legal() -> Vec<Event> {
