@@ -1,4 +1,5 @@
 //! # replica
 pub mod handle;
+pub mod log;
 pub mod mailbox;
 pub use handle::{Handle, Leadership, PeerView, Poison};
