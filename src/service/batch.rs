@@ -81,10 +81,13 @@ struct Commands<In, Make, Fut> {
     metrics: Metrics,
 }
 
+// Nothing in it is ever pinned in place: the running commands have boxes of their own.
+impl<In, Make, Fut> Unpin for Commands<In, Make, Fut> {}
+
 impl<In, Make, Fut> Commands<In, Make, Fut>
 where
     In: Stream<Item = Result<BatchCommandsRequest, Status>> + Unpin,
-    Make: Fn(u64, Command) -> Fut + Unpin,
+    Make: Fn(u64, Command) -> Fut,
     Fut: Future<Output = (u64, Reply)>,
 {
     fn new(inbound: In, metrics: Metrics, make: Make) -> Self {
@@ -138,7 +141,7 @@ where
 impl<In, Make, Fut> Stream for Commands<In, Make, Fut>
 where
     In: Stream<Item = Result<BatchCommandsRequest, Status>> + Unpin,
-    Make: Fn(u64, Command) -> Fut + Unpin,
+    Make: Fn(u64, Command) -> Fut,
     Fut: Future<Output = (u64, Reply)>,
 {
     type Item = Result<BatchCommandsResponse, Status>;

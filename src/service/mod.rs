@@ -19,14 +19,14 @@
 //! unless the operator asked for keys.
 
 pub mod batch;
-pub mod cluster;
+//pub mod cluster;
 pub mod error;
 pub mod health;
 pub mod metrics;
-pub mod pd;
+//pub mod pd;
 pub mod raw;
 pub mod redact;
-pub mod routes;
+//pub mod routes;
 pub mod status;
 pub mod tikv;
 mod tso;
@@ -34,4 +34,4 @@ mod tso;
 pub use metrics::Metrics;
 pub use raw::RawService;
 pub use redact::Redact;
-pub use routes::routes;
+//pub use routes::routes;
