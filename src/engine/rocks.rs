@@ -347,7 +347,7 @@ impl Inner {
             for name in [property::NUM_ENTRIES_ACTIVE_MEM_TABLE, property::NUM_IMMUTABLE_MEM_TABLE] {
                 let left = self.db.property_int_value_cf(self.cf(cf), name).map_err(|error| convert(&error))?;
                 if left != Some(0) {
-                    let text = format!("a flush reported success, but {} of {} is {left:?}", &**name, cf.name());
+                    let text = format!("a flush reported success, but {name:?} of {} is {left:?}", cf.name());
                     return Err(Error::Io(text));
                 }
             }
