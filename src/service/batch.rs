@@ -20,7 +20,8 @@ use prost::Message;
 use tonic::{Status, Streaming};
 
 use crate::proto::tikvpb::{
-    BatchCommandsEmptyResponse, BatchCommandsRequest, BatchCommandsResponse, batch_commands_request, batch_commands_response,
+    BatchCommandsEmptyResponse, BatchCommandsRequest, BatchCommandsResponse, batch_commands_request,
+    batch_commands_response,
 };
 use crate::store::Kv;
 
@@ -186,7 +187,8 @@ mod tests {
     type Waiting = Rc<RefCell<BTreeMap<u64, oneshot::Sender<()>>>>;
 
     fn message(ids: std::ops::Range<u64>) -> Result<BatchCommandsRequest, Status> {
-        let cmd = |id| batch_commands_request::request::Cmd::Empty(BatchCommandsEmptyRequest { test_id: id, delay_time: 0 });
+        let cmd =
+            |id| batch_commands_request::request::Cmd::Empty(BatchCommandsEmptyRequest { test_id: id, delay_time: 0 });
         Ok(BatchCommandsRequest {
             requests: ids.clone().map(|id| Command { cmd: Some(cmd(id)) }).collect(),
             request_ids: ids.collect(),

@@ -19,19 +19,22 @@
 //! unless the operator asked for keys.
 
 pub mod batch;
-//pub mod cluster;
+pub mod cluster;
 pub mod error;
+pub mod gate;
 pub mod health;
 pub mod metrics;
-//pub mod pd;
+pub mod pd;
 pub mod raw;
 pub mod redact;
-//pub mod routes;
+pub mod routes;
 pub mod status;
 pub mod tikv;
 mod tso;
 
-pub use metrics::Metrics;
+pub use metrics::{Metrics, Observer};
+pub use pd::{PdFront, Seat};
 pub use raw::RawService;
 pub use redact::Redact;
-//pub use routes::routes;
+pub use routes::{Gates, routes};
+pub use tikv::TikvService;

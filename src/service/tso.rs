@@ -3,11 +3,11 @@
 use std::collections::VecDeque;
 use std::future::Future;
 
-use futures::stream::{self, Stream, StreamExt};
 use futures::FutureExt;
+use futures::stream::{self, Stream, StreamExt};
 use tonic::Status;
 
-use crate::proto::pdpb::{TsoRequest, TsoResponse, Timestamp as Wire};
+use crate::proto::pdpb::{Timestamp as Wire, TsoRequest, TsoResponse};
 use crate::types::Timestamp;
 use crate::types::limits::TSO_COUNT_MAX;
 
@@ -149,19 +149,20 @@ mod tests {
         let requests: Vec<_> = counts.iter().map(|&count| Ok(TsoRequest { count, ..TsoRequest::default() })).collect();
         let grants = Arc::new(Mutex::new(Vec::new()));
         let seen = grants.clone();
-        let answers = answer(stream::iter(requests), ResponseHeader::default(), |_| Ok(()), move |count| {
-            let mut seen = seen.lock().unwrap();
-            seen.push(count);
-            let last: u32 = seen.iter().sum();
-            async move { Ok(Timestamp::new(1, u64::from(last - 1))) }
-        });
+        let answers = answer(
+            stream::iter(requests),
+            ResponseHeader::default(),
+            |_| Ok(()),
+            move |count| {
+                let mut seen = seen.lock().unwrap();
+                seen.push(count);
+                let last: u32 = seen.iter().sum();
+                async move { Ok(Timestamp::new(1, u64::from(last - 1))) }
+            },
+        );
         let all: Vec<_> = answers.collect().now_or_never().expect("nothing to wait for");
         let failed = all.last().and_then(|last| last.as_ref().err().cloned());
-        let got = all
-            .into_iter()
-            .flatten()
-            .map(|answer| (answer.count, answer.timestamp.unwrap().logical))
-            .collect();
+        let got = all.into_iter().flatten().map(|answer| (answer.count, answer.timestamp.unwrap().logical)).collect();
         (grants.lock().unwrap().clone(), got, failed)
     }
 

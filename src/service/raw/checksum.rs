@@ -17,7 +17,10 @@ use super::{RawService, check_count};
 impl<K: Kv> RawService<K> {
     pub(super) async fn checksum(&self, context: &Context, request: RawChecksumRequest) -> Result<RawChecksumResponse> {
         if request.algorithm != ChecksumAlgorithm::Crc64Xor as i32 {
-            return Err(Error::Invalid(format!("unknown checksum algorithm {}: there is Crc64_Xor (0)", request.algorithm)));
+            return Err(Error::Invalid(format!(
+                "unknown checksum algorithm {}: there is Crc64_Xor (0)",
+                request.algorithm
+            )));
         }
         check_count("ranges", request.ranges.len(), RANGES_MAX)?;
         let read = self.kv.read(context).await?;
