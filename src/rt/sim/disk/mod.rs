@@ -429,7 +429,8 @@ impl Disk {
             state.busy_until_ns + (latency * state.slow) as u64
         };
         loop {
-            world.timer(until.max(self.live()?.stalled_until_ns)).await;
+            let until = until.max(self.live()?.stalled_until_ns);
+            world.timer(until).await;
             if self.live()?.stalled_until_ns <= world.now_ns() {
                 return Ok(());
             }
