@@ -44,3 +44,6 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("raft.read-index-without-quorum", "a read is served without asking a quorum"),
     ("raft.read-before-applied", "a confirmed read does not wait until the confirmed index is applied"),
 ];
+
+#[cfg(test)]
+mod tests;
