@@ -15,7 +15,6 @@ use super::cluster::{Cluster, ClusterOptions, RegionInfo};
 use super::machine::SharedState;
 use super::state::{self, PdState};
 use super::tso::Tso;
-use crate::mutant;
 use crate::proto::armilla::pd::pd_command::Op;
 use crate::proto::armilla::pd::{
     AllocIds, Bootstrap, OverviewReply, PdCommand, PdReply, PutRegion, PutStore, RegisterStoreReply, RegisterStoreRequest,
@@ -28,7 +27,6 @@ use crate::rt::clock::Clock;
 use crate::rt::probe::{self, Event as Probe};
 use crate::rt::sync::{Notify, watch};
 use crate::rt::task;
-use crate::rt_select;
 use crate::types::limits::{SCAN_REGIONS_MAX, TSO_COUNT_MAX};
 use crate::types::{Error, GroupId, Region, Timestamp, region};
 

@@ -2,7 +2,6 @@
 //!
 //! Pure: the clock comes in as `now_ms`. (`mutant!` is a constant outside the simulator; it is the one macro of `rt` here.)
 
-use crate::mutant;
 use crate::types::Timestamp;
 use crate::types::limits::TSO_WINDOW;
 use crate::types::timestamp::LOGICAL_BITS;
