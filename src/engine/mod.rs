@@ -21,9 +21,12 @@
 //! **Never**: a batch half there, two column families at different points, a later write without an earlier one, a flush that
 //! reports success for data that is not durable.
 
-mod sim;
 #[cfg(not(madsim))]
 mod rocks;
+mod sim;
+#[cfg(test)]
+mod tests;
+mod tree;
 
 use std::fmt::Debug;
 
@@ -31,9 +34,9 @@ use bytes::Bytes;
 
 use crate::types::Result;
 
-pub use sim::{SimEngine, SimHome};
 #[cfg(not(madsim))]
-pub use rocks::{RocksEngine, RocksOptions};
+pub use rocks::{RocksEngine, RocksOptions, RocksSnapshot};
+pub use sim::{Crash, SimEngine, SimHome, SimSnapshot, Summary};
 
 /// The engine of this world.
 #[cfg(not(madsim))]
@@ -41,6 +44,25 @@ pub type Engine = RocksEngine;
 /// The engine of this world.
 #[cfg(madsim)]
 pub type Engine = SimEngine;
+
+/// Where the engine of this world keeps its data: what survives a crash of the process.
+#[cfg(not(madsim))]
+pub type EngineHome = RocksOptions;
+/// Where the engine of this world keeps its data: what survives a crash of the process.
+#[cfg(madsim)]
+pub type EngineHome = SimHome;
+
+/// Opens the engine of this world.
+///
+/// # Errors
+/// [`crate::types::Error::Io`] if it cannot be read or another process uses it, [`crate::types::Error::Corruption`] if it is
+/// damaged, [`crate::types::Error::Invalid`] if a newer version wrote it.
+pub fn open(home: &EngineHome) -> Result<Engine> {
+    #[cfg(not(madsim))]
+    return RocksEngine::open(home.clone());
+    #[cfg(madsim)]
+    return SimEngine::open(home);
+}
 
 /// Column families. The discriminants are on disk and on the wire: never change one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

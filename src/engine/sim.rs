@@ -1,1 +1,374 @@
-//! The simulator's engine.
+//! The engine of the simulator: an ordered map in memory with the *weakest* behaviour that the contract allows.
+//!
+//! ```text
+//!   durable: the map at the last flush  --+--  unflushed: the batches since, in order  -->  current: the map now
+//!                                         |
+//!   crash:  durable + the first n of the unflushed batches, n drawn from 0..=all; everything else is forgotten
+//! ```
+//!
+//! **In** comes a [`SimHome`] (what a crashed process leaves on its disk; the simulated node owns it), **out** goes a
+//! [`SimEngine`]. The faults it makes: a crash keeps any prefix at or after the last flush ([`SimHome::crash`]), a flush
+//! fails and the engine stops ([`SimHome::fail_next_flush`]), the disk is replaced by an empty one ([`SimHome::wipe`]). It
+//! has no bit rot and no torn files: RocksDB's checksums turn those into [`Error::Corruption`] or a refusal to open, which
+//! [`SimHome::fail_next_open`] stands for. RocksDB may flush on its own at any moment; the free choice of the prefix covers
+//! that. **Never**: a handle from before a crash changes the home, or sees what came after.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+
+use bytes::Bytes;
+
+pub use super::tree::Summary;
+use super::tree::{Tree, mix};
+use super::{Cf, KvEngine, Op, Read, Visit, WriteBatch};
+use crate::types::{Error, Result};
+
+/// Bytes of unflushed batches above which the older half is made durable, as RocksDB does when its memtables are full.
+const UNFLUSHED_BYTES_MAX: usize = 64 << 20;
+
+/// One map for each column family, at one point of the write sequence.
+#[derive(Clone, Default)]
+struct Image([Tree; Cf::ALL.len()]);
+
+impl Image {
+    fn tree(&self, cf: Cf) -> &Tree {
+        &self.0[cf as usize]
+    }
+
+    fn apply(&mut self, batch: &WriteBatch) {
+        for op in batch.ops() {
+            match op {
+                Op::Put(cf, key, value) => self.0[*cf as usize].put(key, value),
+                Op::Delete(cf, key) => self.0[*cf as usize].delete(key),
+                Op::DeleteRange(cf, start, end) => self.0[*cf as usize].delete_range(start, end),
+            }
+        }
+    }
+}
+
+#[derive(Default)]
+struct State {
+    /// Counts crashes and wipes: a handle belongs to one of them.
+    epoch: u64,
+    /// The handle that is open, if one is: the LOCK file of the real engine.
+    lock: Weak<()>,
+    current: Image,
+    durable: Image,
+    unflushed: VecDeque<WriteBatch>,
+    unflushed_bytes: usize,
+    fail_next_open: Option<Error>,
+    fail_next_flush: bool,
+    ignore_flushes: bool,
+    /// Why the open engine takes no more writes.
+    stopped: Option<String>,
+}
+
+impl State {
+    fn make_durable(&mut self, batches: usize) {
+        for batch in self.unflushed.drain(..batches) {
+            self.unflushed_bytes -= batch.bytes();
+            self.durable.apply(&batch);
+        }
+    }
+
+    fn restart(&mut self) {
+        self.epoch += 1;
+        self.lock = Weak::new();
+        self.unflushed.clear();
+        self.unflushed_bytes = 0;
+        self.fail_next_open = None;
+        self.fail_next_flush = false;
+        self.stopped = None;
+    }
+}
+
+/// What survives a crash of a simulated process: the content of its data directory. Clones are the same directory.
+#[derive(Clone, Default)]
+pub struct SimHome {
+    state: Arc<Mutex<State>>,
+}
+
+/// What a crash did to the unflushed batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Crash {
+    /// Batches that no flush had made durable.
+    pub unflushed: usize,
+    /// How many of them, from the oldest, are there all the same.
+    pub kept: usize,
+}
+
+impl SimHome {
+    /// An empty data directory.
+    pub fn new() -> SimHome {
+        SimHome::default()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no code panics while it holds the home")
+    }
+
+    /// The process dies: the content becomes that of a prefix of the write sequence, at or after the last flush. One crash
+    /// in four keeps nothing unflushed, one in four everything, the others a prefix drawn uniformly. `draw(n)` gives a
+    /// number below `n`. Handles opened before can no longer change anything.
+    pub fn crash(&self, draw: &mut dyn FnMut(u64) -> u64) -> Crash {
+        let unflushed = self.unflushed();
+        let kept = match draw(4) {
+            0 => 0,
+            1 => unflushed,
+            _ => draw(unflushed as u64 + 1) as usize,
+        };
+        self.crash_keeping(kept)
+    }
+
+    /// The process dies, and the first `kept` unflushed batches are there afterwards.
+    ///
+    /// # Panics
+    /// If there are fewer unflushed batches.
+    pub fn crash_keeping(&self, kept: usize) -> Crash {
+        let mut state = self.state();
+        let unflushed = state.unflushed.len();
+        assert!(kept <= unflushed, "{kept} of {unflushed} unflushed batches");
+        state.make_durable(kept);
+        state.current = state.durable.clone();
+        state.restart();
+        Crash { unflushed, kept }
+    }
+
+    /// How many batches no flush has made durable.
+    pub fn unflushed(&self) -> usize {
+        self.state().unflushed.len()
+    }
+
+    /// The next [`KvEngine::flush`] fails, and the engine takes no more writes until it is opened again after a crash.
+    pub fn fail_next_flush(&self) {
+        self.state().fail_next_flush = true;
+    }
+
+    /// The next [`SimEngine::open`] fails with this error (damaged files, for example). A crash forgets it.
+    pub fn fail_next_open(&self, error: Error) {
+        self.state().fail_next_open = Some(error);
+    }
+
+    /// A planted bug for the zoo: flushes report success and make nothing durable.
+    pub fn ignore_flushes(&self, ignore: bool) {
+        self.state().ignore_flushes = ignore;
+    }
+
+    /// The disk is replaced by an empty one. Handles opened before can no longer change anything.
+    pub fn wipe(&self) {
+        let mut state = self.state();
+        state.current = Image::default();
+        state.durable = Image::default();
+        state.restart();
+    }
+
+    /// The content now, flushed or not, for oracles.
+    pub fn view(&self) -> SimSnapshot {
+        SimSnapshot { image: Ok(self.state().current.clone()), _lock: None }
+    }
+
+    /// Another directory, with what is certainly durable now.
+    pub fn durable_copy(&self) -> SimHome {
+        let durable = self.state().durable.clone();
+        let state = State { current: durable.clone(), durable, ..State::default() };
+        SimHome { state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// A hash of the pairs in these ranges now (an empty end is plus infinity), flushed or not: equal content gives equal
+    /// hashes on every platform. Costs no scan.
+    pub fn content_hash(&self, ranges: &[(Cf, &[u8], &[u8])]) -> u64 {
+        self.view().content_hash(ranges)
+    }
+}
+
+impl fmt::Debug for SimHome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.state();
+        let pairs: u64 = state.current.0.iter().map(|tree| tree.summary(&[], &[]).pairs).sum();
+        f.debug_struct("SimHome")
+            .field("epoch", &state.epoch)
+            .field("pairs", &pairs)
+            .field("unflushed", &state.unflushed.len())
+            .finish()
+    }
+}
+
+/// An open [`SimHome`]. Clones share it; while one of them or a snapshot lives, and no crash happens, the home cannot be
+/// opened again.
+#[derive(Clone)]
+pub struct SimEngine {
+    home: SimHome,
+    epoch: u64,
+    lock: Arc<()>,
+}
+
+impl SimEngine {
+    /// Opens the home.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it is open already, or what [`SimHome::fail_next_open`] was told.
+    pub fn open(home: &SimHome) -> Result<SimEngine> {
+        let mut state = home.state();
+        if let Some(error) = state.fail_next_open.take() {
+            return Err(error);
+        }
+        if state.lock.strong_count() > 0 {
+            return Err(Error::Io("another process uses this data directory".into()));
+        }
+        let lock = Arc::new(());
+        state.lock = Arc::downgrade(&lock);
+        state.stopped = None;
+        Ok(SimEngine { home: home.clone(), epoch: state.epoch, lock })
+    }
+
+    /// The home's state, if no crash has ended this handle's process.
+    fn state(&self) -> Result<MutexGuard<'_, State>> {
+        let state = self.home.state();
+        if state.epoch != self.epoch {
+            return Err(Error::Stopped("the process of this engine has crashed".into()));
+        }
+        Ok(state)
+    }
+
+    fn writable(&self) -> Result<MutexGuard<'_, State>> {
+        let state = self.state()?;
+        match &state.stopped {
+            Some(why) => Err(Error::Stopped(why.clone())),
+            None => Ok(state),
+        }
+    }
+}
+
+impl fmt::Debug for SimEngine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimEngine").field("epoch", &self.epoch).field("home", &self.home).finish()
+    }
+}
+
+impl Read for SimEngine {
+    fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Bytes>> {
+        Ok(self.state()?.current.tree(cf).get(key).cloned())
+    }
+
+    fn scan(&self, cf: Cf, start: &[u8], end: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit) -> Result<()> {
+        // A view of its own: the visitor may write, and must not see what it writes.
+        let tree = self.state()?.current.tree(cf).clone();
+        tree.scan(start, end, visit);
+        Ok(())
+    }
+
+    fn scan_reverse(
+        &self,
+        cf: Cf,
+        start: &[u8],
+        end: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit,
+    ) -> Result<()> {
+        let tree = self.state()?.current.tree(cf).clone();
+        tree.scan_reverse(start, end, visit);
+        Ok(())
+    }
+}
+
+impl KvEngine for SimEngine {
+    type Snapshot = SimSnapshot;
+
+    fn write(&self, batch: &WriteBatch) -> Result<()> {
+        let mut state = self.writable()?;
+        if batch.is_empty() {
+            return Ok(());
+        }
+        state.current.apply(batch);
+        state.unflushed.push_back(batch.clone());
+        state.unflushed_bytes += batch.bytes();
+        if state.unflushed_bytes > UNFLUSHED_BYTES_MAX {
+            let half = state.unflushed.len().div_ceil(2);
+            state.make_durable(half);
+        }
+        Ok(())
+    }
+
+    fn snapshot(&self) -> SimSnapshot {
+        let image = self.state().map(|state| state.current.clone());
+        SimSnapshot { image, _lock: Some(self.lock.clone()) }
+    }
+
+    fn flush(&self) -> Result<()> {
+        let mut state = self.writable()?;
+        if std::mem::take(&mut state.fail_next_flush) {
+            let why = "flush failed: injected";
+            state.stopped = Some(why.into());
+            return Err(Error::Io(why.into()));
+        }
+        if !state.ignore_flushes {
+            state.durable = state.current.clone();
+            state.unflushed.clear();
+            state.unflushed_bytes = 0;
+        }
+        Ok(())
+    }
+
+    fn approximate_bytes(&self, cf: Cf, start: &[u8], end: &[u8]) -> Result<u64> {
+        Ok(self.state()?.current.tree(cf).summary(start, end).bytes)
+    }
+}
+
+/// A frozen view of a [`SimEngine`] or [`SimHome`]. It outlives a crash; one taken from a dead handle fails at every read.
+pub struct SimSnapshot {
+    image: Result<Image>,
+    _lock: Option<Arc<()>>,
+}
+
+impl SimSnapshot {
+    fn tree(&self, cf: Cf) -> Result<&Tree> {
+        self.image.as_ref().map(|image| image.tree(cf)).map_err(Clone::clone)
+    }
+
+    /// Count, bytes and hash of the pairs in `[start, end)`; an empty `end` is plus infinity. Costs no scan.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] if the snapshot was taken from a dead handle.
+    pub fn summary(&self, cf: Cf, start: &[u8], end: &[u8]) -> Result<Summary> {
+        Ok(self.tree(cf)?.summary(start, end))
+    }
+
+    /// A hash of the pairs in these ranges; see [`SimHome::content_hash`].
+    ///
+    /// # Panics
+    /// If the snapshot was taken from a dead handle.
+    pub fn content_hash(&self, ranges: &[(Cf, &[u8], &[u8])]) -> u64 {
+        ranges.iter().fold(0, |hash, (cf, start, end)| {
+            let summary = self.summary(*cf, start, end).expect("a snapshot of a live engine");
+            mix(hash ^ mix(*cf as u64 + 1)).wrapping_add(mix(summary.hash ^ summary.pairs))
+        })
+    }
+}
+
+impl fmt::Debug for SimSnapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimSnapshot").field("live", &self.image.is_ok()).finish_non_exhaustive()
+    }
+}
+
+impl Read for SimSnapshot {
+    fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Bytes>> {
+        Ok(self.tree(cf)?.get(key).cloned())
+    }
+
+    fn scan(&self, cf: Cf, start: &[u8], end: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit) -> Result<()> {
+        self.tree(cf)?.scan(start, end, visit);
+        Ok(())
+    }
+
+    fn scan_reverse(
+        &self,
+        cf: Cf,
+        start: &[u8],
+        end: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit,
+    ) -> Result<()> {
+        self.tree(cf)?.scan_reverse(start, end, visit);
+        Ok(())
+    }
+}

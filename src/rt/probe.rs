@@ -36,6 +36,9 @@ pub enum Event {
     Note { store: u64, what: &'static str, a: u64, b: u64, data: Bytes },
 }
 
+/// Whether anybody listens: false in the real world, where callers may skip the work of collecting facts.
+pub const LISTENING: bool = cfg!(madsim);
+
 /// Reports a fact.
 #[cfg(not(madsim))]
 #[inline(always)]

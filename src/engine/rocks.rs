@@ -1,0 +1,497 @@
+//! The engine of the real world: RocksDB without its write-ahead log.
+//!
+//! How it keeps the contract at the head of this room:
+//! - One [`WriteBatch`] is one RocksDB batch, so it is atomic and has one place in the write sequence. The write-ahead log is
+//!   off: a batch lives in the memtables until a flush.
+//! - `atomic_flush` is on: a flush, asked for or RocksDB's own, takes the memtables of *all* column families at one sequence
+//!   number and records their new files as one group in the manifest. What a crash leaves is therefore one prefix.
+//! - [`KvEngine::flush`] waits, and then looks: if nobody wrote meanwhile, every memtable must be empty.
+//! - After a failed write or flush the engine takes no more writes. It never retries: what the disk holds is unknown.
+//!
+//! RocksDB's pipelined and unordered writes are off: the first cannot be had with `atomic_flush`, the second gives up that a
+//! snapshot is frozen.
+//!
+//! RocksDB creates the data directory, but the entry of that directory in its parent is the caller's to make durable.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::ptr;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+
+use bytes::Bytes;
+use librocksdb_sys as ffi;
+use rocksdb::properties as property;
+use rocksdb::{
+    AsColumnFamilyRef, AsRawPtr, BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
+    DBRawIterator, DataBlockIndexType, ErrorKind, FlushOptions, Options, ReadOptions, Snapshot, WriteOptions,
+};
+
+use super::{Cf, KvEngine, Op, Read, Visit, WriteBatch};
+use crate::types::{Error, Result};
+
+/// Where and how a [`RocksEngine`] keeps its data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RocksOptions {
+    /// The data directory. One engine at a time may use it.
+    pub path: PathBuf,
+    /// Bytes of uncompressed blocks, index and filters kept in memory.
+    pub block_cache_bytes: usize,
+    /// Bytes of writes kept in memory, all column families together; above that RocksDB flushes on its own.
+    pub write_buffer_bytes: usize,
+    /// Table files kept open; 0 lets the process's file-descriptor limit decide, which also bounds any other number.
+    pub max_open_files: u32,
+    /// Threads that flush and compact.
+    pub background_jobs: u32,
+    /// Whether an engine is made where there is none.
+    pub create: bool,
+}
+
+impl Default for RocksOptions {
+    /// A store of moderate size: 256 MiB of cache, 128 MiB of writes, two background threads, in `armilla-data`.
+    fn default() -> RocksOptions {
+        RocksOptions {
+            path: PathBuf::from("armilla-data"),
+            block_cache_bytes: 256 << 20,
+            write_buffer_bytes: 128 << 20,
+            max_open_files: 0,
+            background_jobs: 2,
+            create: true,
+        }
+    }
+}
+
+/// RocksDB; see the head of this file. Clones share it; the last one to go closes it.
+#[derive(Clone)]
+pub struct RocksEngine {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    db: DB,
+    cache: Cache,
+    write_options: WriteOptions,
+    flush_options: FlushOptions,
+    read_options: ReadOptions,
+    /// Held shared by every write, alone by a write that must know the last key, and by the look after a flush.
+    writers: RwLock<()>,
+    /// Why no more writes are taken.
+    stopped: OnceLock<String>,
+}
+
+impl RocksEngine {
+    /// Opens the engine, or makes it if the options say so.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if there is none, if the disk fails or another process uses it; [`Error::Corruption`] if it is damaged;
+    /// [`Error::Invalid`] if a newer version wrote it.
+    pub fn open(options: RocksOptions) -> Result<RocksEngine> {
+        let path = &options.path;
+        if path.join("CURRENT").exists() {
+            let names = DB::list_cf(&Options::default(), path).map_err(|error| convert(&error))?;
+            if let Some(name) = names.iter().find(|name| Cf::ALL.iter().all(|cf| cf.name() != *name)) {
+                let path = path.display();
+                return Err(Error::Invalid(format!(
+                    "{path} holds a column family {name:?} that this version does not know: a newer version wrote it"
+                )));
+            }
+        } else if !options.create {
+            return Err(Error::Io(format!("there is no engine in {}", path.display())));
+        }
+        let cache = Cache::new_lru_cache(options.block_cache_bytes);
+        let cfs = Cf::ALL.map(|cf| ColumnFamilyDescriptor::new(cf.name(), cf_options(&options, &cache)));
+        let db = DB::open_cf_descriptors(&db_options(&options), path, cfs).map_err(|error| match convert(&error) {
+            Error::Io(text) if text.contains("lock") || text.contains("LOCK") => {
+                Error::Io(format!("another process uses this data directory: {text}"))
+            }
+            other => other,
+        })?;
+        let mut write_options = WriteOptions::default();
+        write_options.disable_wal(true);
+        let mut flush_options = FlushOptions::default();
+        flush_options.set_wait(true);
+        let (writers, stopped) = (RwLock::new(()), OnceLock::new());
+        let read_options = ReadOptions::default();
+        let inner = Inner { db, cache, write_options, flush_options, read_options, writers, stopped };
+        Ok(RocksEngine { inner: Arc::new(inner) })
+    }
+
+    /// Figures for metrics, all column families together. Names end in their unit.
+    pub fn stats(&self) -> Vec<(&'static str, u64)> {
+        let inner = &self.inner;
+        let sum = |name: &property::PropName| {
+            let of = |cf| inner.db.property_int_value_cf(inner.cf(cf), name).ok().flatten().unwrap_or(0);
+            Cf::ALL.into_iter().map(of).sum()
+        };
+        // These two are the whole database's, whichever column family is asked.
+        let one = |name: &property::PropName| inner.db.property_int_value(name).ok().flatten().unwrap_or(0);
+        vec![
+            ("memtable_bytes", sum(property::CUR_SIZE_ALL_MEM_TABLES)),
+            ("immutable_memtables", sum(property::NUM_IMMUTABLE_MEM_TABLE)),
+            ("sst_bytes", sum(property::TOTAL_SST_FILES_SIZE)),
+            ("live_data_bytes", sum(property::ESTIMATE_LIVE_DATA_SIZE)),
+            ("keys_estimated", sum(property::ESTIMATE_NUM_KEYS)),
+            ("compaction_pending_bytes", sum(property::ESTIMATE_PENDING_COMPACTION_BYTES)),
+            ("level0_files", sum(&property::num_files_at_level(0))),
+            ("table_reader_bytes", sum(property::ESTIMATE_TABLE_READERS_MEM)),
+            ("block_cache_bytes", inner.cache.get_usage() as u64),
+            ("block_cache_pinned_bytes", inner.cache.get_pinned_usage() as u64),
+            ("compactions_running", one(property::NUM_RUNNING_COMPACTIONS)),
+            ("flushes_running", one(property::NUM_RUNNING_FLUSHES)),
+            ("background_errors", one(property::BACKGROUND_ERRORS)),
+            ("snapshots", one(property::NUM_SNAPSHOTS)),
+            ("write_stopped", one(property::IS_WRITE_STOPPED)),
+            ("write_delayed_rate_bytes_per_second", one(property::ACTUAL_DELAYED_WRITE_RATE)),
+        ]
+    }
+}
+
+impl fmt::Debug for RocksEngine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RocksEngine").field("path", &self.inner.db.path()).finish_non_exhaustive()
+    }
+}
+
+/// How many table files may be open: what was asked for, but at most three quarters of the file descriptors that the process
+/// may have, so that sockets and the log keep the rest. A lowered limit must cost speed, never a crash.
+fn open_files(asked: u32) -> i32 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the pointer is to a live, writable rlimit for the length of the call.
+    let known = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } == 0;
+    let descriptors = if known { limit.rlim_cur.min(1 << 20) as i32 } else { 1024 };
+    // RocksDB takes no fewer than 20 for itself.
+    let most = (descriptors / 4 * 3).max(20);
+    if asked == 0 { most } else { most.min(i32::try_from(asked).unwrap_or(most)) }
+}
+
+fn db_options(options: &RocksOptions) -> Options {
+    let mut db = Options::default();
+    db.create_if_missing(true);
+    db.create_missing_column_families(true);
+    db.set_atomic_flush(true);
+    db.set_paranoid_checks(true);
+    db.set_db_write_buffer_size(options.write_buffer_bytes);
+    db.set_max_open_files(open_files(options.max_open_files));
+    db.set_max_background_jobs(options.background_jobs.clamp(2, 64) as i32);
+    db.set_max_subcompactions((options.background_jobs / 2).clamp(1, 4));
+    // Spread the work of the disk over time, so that a large file's sync does not stall the raft log's.
+    db.set_bytes_per_sync(1 << 20);
+    db.set_avoid_unnecessary_blocking_io(true);
+    db.set_skip_stats_update_on_db_open(true);
+    db.set_max_manifest_file_size(64 << 20);
+    // At most four text logs of 8 MiB, without the periodic dump of statistics (metrics have those).
+    db.set_keep_log_file_num(4);
+    db.set_max_log_file_size(8 << 20);
+    db.set_stats_dump_period_sec(0);
+    db.set_stats_persist_period_sec(0);
+    db
+}
+
+fn cf_options(options: &RocksOptions, cache: &Cache) -> Options {
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(cache);
+    table.set_block_size(8 << 10);
+    table.set_bloom_filter(10.0, false);
+    table.set_data_block_index_type(DataBlockIndexType::BinaryAndHash);
+    table.set_cache_index_and_filter_blocks(true);
+    table.set_cache_index_and_filter_blocks_with_high_priority(true);
+    table.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    let mut cf = Options::default();
+    cf.set_block_based_table_factory(&table);
+    // Level 0 and the level below it are written often and are small; the rest holds nearly all of the data.
+    use DBCompressionType::{Lz4, None};
+    cf.set_compression_per_level(&[None, None, Lz4, Lz4, Lz4, Lz4, Lz4]);
+    cf.set_level_compaction_dynamic_level_bytes(true);
+    // Half of the total each: the total decides, except when one column family has nearly all the writes; then it may fill
+    // one memtable while another is being flushed.
+    cf.set_write_buffer_size((options.write_buffer_bytes / 2).max(64 << 10));
+    cf.set_max_write_buffer_number(6);
+    cf.set_target_file_size_base(32 << 20);
+    cf.set_max_bytes_for_level_base(256 << 20);
+    // Flushes come often (each lets the raft log shrink), so level 0 may hold more small files before writes are slowed.
+    cf.set_level_zero_file_num_compaction_trigger(4);
+    cf.set_level_zero_slowdown_writes_trigger(32);
+    cf.set_level_zero_stop_writes_trigger(64);
+    // A filter over the memtable makes misses cheap there too.
+    cf.set_memtable_prefix_bloom_ratio(0.02);
+    cf.set_memtable_whole_key_filtering(true);
+    cf
+}
+
+/// Our error for one of RocksDB's.
+fn convert(error: &rocksdb::Error) -> Error {
+    let text = error.to_string();
+    match error.kind() {
+        ErrorKind::Corruption => Error::Corruption(text),
+        _ if text.contains("No space left") => Error::Io(format!("no space left on the disk: {text}")),
+        _ => Error::Io(text),
+    }
+}
+
+impl Inner {
+    fn cf(&self, cf: Cf) -> &ColumnFamily {
+        self.db.cf_handle(cf.name()).expect("every column family was opened")
+    }
+
+    fn writable(&self) -> Result<()> {
+        self.stopped.get().map_or(Ok(()), |why| Err(Error::Stopped(why.clone())))
+    }
+
+    /// Takes no more writes from here on.
+    fn stop(&self, what: &str, error: Error) -> Error {
+        let _ = self.stopped.set(format!("the engine's {what} failed: {error}"));
+        error
+    }
+
+    /// The first key beyond all there are: of the engine's and of those that the batch puts before its change number `at`.
+    /// `None` if there is no key.
+    fn beyond_last(&self, cf: Cf, batch: &WriteBatch, at: usize) -> Result<Option<Vec<u8>>> {
+        let mut iterator = self.db.raw_iterator_cf(self.cf(cf));
+        iterator.seek_to_last();
+        let stored = iterator.key();
+        let pending = batch.ops()[..at].iter().filter_map(|op| match op {
+            Op::Put(of, key, _) if *of == cf => Some(&key[..]),
+            _ => None,
+        });
+        let beyond = pending.chain(stored).max().map(|key| [key, &[0]].concat());
+        iterator.status().map_err(|error| convert(&error))?;
+        Ok(beyond)
+    }
+
+    fn translate(&self, batch: &WriteBatch) -> Result<rocksdb::WriteBatch> {
+        let mut cfs: [Option<&ColumnFamily>; Cf::ALL.len()] = [None; Cf::ALL.len()];
+        let mut out = rocksdb::WriteBatch::with_capacity_bytes(16 + batch.bytes() + batch.len() * 12);
+        for (at, op) in batch.ops().iter().enumerate() {
+            let (Op::Put(cf, ..) | Op::Delete(cf, ..) | Op::DeleteRange(cf, ..)) = op;
+            let handle = *cfs[*cf as usize].get_or_insert_with(|| self.cf(*cf));
+            match op {
+                Op::Put(_, key, value) => out.put_cf(handle, key, value),
+                Op::Delete(_, key) => out.delete_cf(handle, key),
+                Op::DeleteRange(_, start, end) if end.is_empty() => {
+                    if let Some(end) = self.beyond_last(*cf, batch, at)?
+                        && start[..] < end[..]
+                    {
+                        out.delete_range_cf(handle, &start[..], &end[..]);
+                    }
+                }
+                Op::DeleteRange(_, start, end) if start < end => out.delete_range_cf(handle, start, end),
+                // RocksDB refuses a range whose end lies before its start.
+                Op::DeleteRange(..) => {}
+            }
+        }
+        Ok(out)
+    }
+
+    fn get(&self, cf: Cf, key: &[u8], options: &ReadOptions) -> Result<Option<Bytes>> {
+        let pinned = self.db.get_pinned_cf_opt(self.cf(cf), key, options).map_err(|error| convert(&error))?;
+        Ok(pinned.map(|value| Bytes::copy_from_slice(&value)))
+    }
+
+    /// An iterator that cannot leave `[start, end)`, or `None` if that is empty.
+    fn iterator(&self, cf: Cf, start: &[u8], end: &[u8], mut options: ReadOptions) -> Option<DBRawIterator<'_>> {
+        if !end.is_empty() {
+            if start >= end {
+                return None;
+            }
+            options.set_iterate_upper_bound(end);
+        }
+        if !start.is_empty() {
+            options.set_iterate_lower_bound(start);
+        }
+        Some(self.db.raw_iterator_cf_opt(self.cf(cf), options))
+    }
+
+    fn scan(
+        &self,
+        cf: Cf,
+        range: (&[u8], &[u8]),
+        options: ReadOptions,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit,
+    ) -> Result<()> {
+        let Some(mut iterator) = self.iterator(cf, range.0, range.1, options) else { return Ok(()) };
+        iterator.seek(range.0);
+        while let Some((key, value)) = iterator.item() {
+            if visit(key, value) == Visit::Stop {
+                return Ok(());
+            }
+            iterator.next();
+        }
+        iterator.status().map_err(|error| convert(&error))
+    }
+
+    fn scan_reverse(
+        &self,
+        cf: Cf,
+        range: (&[u8], &[u8]),
+        options: ReadOptions,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit,
+    ) -> Result<()> {
+        let Some(mut iterator) = self.iterator(cf, range.0, range.1, options) else { return Ok(()) };
+        // The upper bound makes this the last key of the range.
+        iterator.seek_to_last();
+        while let Some((key, value)) = iterator.item() {
+            if visit(key, value) == Visit::Stop {
+                return Ok(());
+            }
+            iterator.prev();
+        }
+        iterator.status().map_err(|error| convert(&error))
+    }
+
+    /// After a flush: if nobody writes now and nobody has since `sequence`, the memtables must be empty.
+    fn check_flushed(&self, sequence: u64) -> Result<()> {
+        let Ok(_alone) = self.writers.try_write() else { return Ok(()) };
+        if self.db.latest_sequence_number() != sequence {
+            return Ok(());
+        }
+        for cf in Cf::ALL {
+            for name in [property::NUM_ENTRIES_ACTIVE_MEM_TABLE, property::NUM_IMMUTABLE_MEM_TABLE] {
+                let left = self.db.property_int_value_cf(self.cf(cf), name).map_err(|error| convert(&error))?;
+                if left != Some(0) {
+                    let text = format!("a flush reported success, but {name:?} of {} is {left:?}", cf.name());
+                    return Err(Error::Io(text));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Read for RocksEngine {
+    fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Bytes>> {
+        self.inner.get(cf, key, &self.inner.read_options)
+    }
+
+    fn scan(&self, cf: Cf, start: &[u8], end: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit) -> Result<()> {
+        self.inner.scan(cf, (start, end), ReadOptions::default(), visit)
+    }
+
+    fn scan_reverse(
+        &self,
+        cf: Cf,
+        start: &[u8],
+        end: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit,
+    ) -> Result<()> {
+        self.inner.scan_reverse(cf, (start, end), ReadOptions::default(), visit)
+    }
+}
+
+impl KvEngine for RocksEngine {
+    type Snapshot = RocksSnapshot;
+
+    fn write(&self, batch: &WriteBatch) -> Result<()> {
+        let inner = &*self.inner;
+        inner.writable()?;
+        let unbounded = batch.ops().iter().any(|op| matches!(op, Op::DeleteRange(_, _, end) if end.is_empty()));
+        // RocksDB has no range without an end. To name one, no other write may add a key beyond it meanwhile.
+        let (_alone, _shared);
+        if unbounded {
+            _alone = inner.writers.write().unwrap_or_else(PoisonError::into_inner);
+        } else {
+            _shared = inner.writers.read().unwrap_or_else(PoisonError::into_inner);
+        }
+        let translated = inner.translate(batch)?;
+        let written = inner.db.write_opt(translated, &inner.write_options);
+        written.map_err(|error| inner.stop("write", convert(&error)))
+    }
+
+    fn snapshot(&self) -> RocksSnapshot {
+        RocksSnapshot::new(self.inner.clone())
+    }
+
+    fn flush(&self) -> Result<()> {
+        let inner = &*self.inner;
+        inner.writable()?;
+        let sequence = inner.db.latest_sequence_number();
+        let cfs = Cf::ALL.map(|cf| inner.cf(cf));
+        let flushed = inner.db.flush_cfs_opt(&cfs.each_ref(), &inner.flush_options);
+        flushed.map_err(|error| convert(&error)).and_then(|()| inner.check_flushed(sequence)).map_err(|error| inner.stop("flush", error))
+    }
+
+    fn approximate_bytes(&self, cf: Cf, start: &[u8], end: &[u8]) -> Result<u64> {
+        // Keys that begin with 64 bytes of 0xff may be missed by an estimate.
+        let end = if end.is_empty() { &[0xff; 64] } else { end };
+        if start >= end {
+            return Ok(0);
+        }
+        let flags = ffi::rocksdb_size_approximation_flags_include_memtable | ffi::rocksdb_size_approximation_flags_include_files;
+        let mut bytes = 0;
+        let mut error = ptr::null_mut();
+        // SAFETY: the database and the handle live as long as `inner`; the call reads one range, writes one size, and sets
+        // `error` to null or to a string that is ours to free.
+        unsafe {
+            ffi::rocksdb_approximate_sizes_cf_with_flags(
+                self.inner.db.as_raw_ptr(),
+                self.inner.cf(cf).inner(),
+                1,
+                &start.as_ptr().cast(),
+                &start.len(),
+                &end.as_ptr().cast(),
+                &end.len(),
+                flags as u8,
+                &mut bytes,
+                &mut error,
+            );
+        }
+        if error.is_null() {
+            return Ok(bytes);
+        }
+        // SAFETY: RocksDB gave a string that ends in a zero byte.
+        let text = unsafe { std::ffi::CStr::from_ptr(error) }.to_string_lossy().into_owned();
+        // SAFETY: the string is ours, and this is how RocksDB's are freed.
+        unsafe { ffi::rocksdb_free(error.cast()) };
+        Err(Error::Io(text))
+    }
+}
+
+/// A frozen view of a [`RocksEngine`], which it keeps open.
+pub struct RocksSnapshot {
+    // In this order, because fields are dropped in order: the options and the snapshot before the database they belong to.
+    options: ReadOptions,
+    snapshot: Snapshot<'static>,
+    inner: Arc<Inner>,
+}
+
+impl RocksSnapshot {
+    fn new(inner: Arc<Inner>) -> RocksSnapshot {
+        // SAFETY: the database lies behind the Arc, so it does not move, and it is dropped after the snapshot, because this
+        // struct holds both, in that order. The longer lifetime never leaves this struct.
+        let db: &'static DB = unsafe { &*ptr::from_ref(&inner.db) };
+        let snapshot = db.snapshot();
+        let mut options = ReadOptions::default();
+        options.set_snapshot(&snapshot);
+        RocksSnapshot { options, snapshot, inner }
+    }
+
+    fn scan_options(&self) -> ReadOptions {
+        let mut options = ReadOptions::default();
+        options.set_snapshot(&self.snapshot);
+        options
+    }
+}
+
+impl fmt::Debug for RocksSnapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RocksSnapshot").field("sequence", &self.snapshot.sequence_number()).finish_non_exhaustive()
+    }
+}
+
+impl Read for RocksSnapshot {
+    fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Bytes>> {
+        self.inner.get(cf, key, &self.options)
+    }
+
+    fn scan(&self, cf: Cf, start: &[u8], end: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit) -> Result<()> {
+        self.inner.scan(cf, (start, end), self.scan_options(), visit)
+    }
+
+    fn scan_reverse(
+        &self,
+        cf: Cf,
+        start: &[u8],
+        end: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit,
+    ) -> Result<()> {
+        self.inner.scan_reverse(cf, (start, end), self.scan_options(), visit)
+    }
+}

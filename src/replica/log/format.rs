@@ -1,0 +1,178 @@
+//! The bytes of a segment: its header page, and the frame around each record.
+//!
+//! All numbers are little endian. A segment begins with one page that holds the header; records follow, each on a page
+//! boundary of its own. A page that holds acknowledged data is therefore never written again, so a torn write cannot take
+//! anything down that was durable before it.
+
+use crate::mutant;
+
+/// Records begin at multiples of this, in bytes: the largest unit that a disk or a page cache rewrites as a whole.
+pub(super) const PAGE: u64 = 4096;
+/// Where the first record of a segment is.
+pub(super) const DATA_START: u64 = PAGE;
+/// A record's frame before its payload, in bytes.
+pub(super) const RECORD_HEADER: usize = 64;
+/// The format that this build writes and reads.
+pub(super) const VERSION: u32 = 1;
+
+/// The part of the header page that is used, in bytes.
+const SEGMENT_HEADER: usize = 128;
+const SEGMENT_MAGIC: [u8; 8] = *b"ArmilLog";
+const RECORD_MAGIC: u32 = u32::from_le_bytes(*b"ArRe");
+/// The record repeats what an earlier segment's doubtful tail held.
+pub(super) const FLAG_COPY: u32 = 1;
+
+/// `len` rounded up to whole pages.
+pub(super) fn pages(len: u64) -> u64 {
+    len.div_ceil(PAGE) * PAGE
+}
+
+/// What a segment says of itself and of the one before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SegmentHeader {
+    /// The log that the segment belongs to.
+    pub log: u64,
+    /// The segment's number, one above its predecessor's. A recycled file gets a new number.
+    pub number: u64,
+    /// Where the predecessor's records end (bytes). What lies behind, in that file, is not part of the log.
+    pub previous_end: u64,
+    /// The sequence number of the first record.
+    pub first_seq: u64,
+    /// The lowest segment that the log still needed when this one was begun.
+    pub first_live: u64,
+    /// Everything before this offset was durable when the header was written (bytes).
+    pub durable: u64,
+}
+
+/// Why a header page is not usable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BadHeader {
+    /// Not a header of ours, or damaged.
+    Damaged,
+    /// A whole header of a format that this build does not know.
+    Version(u32),
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
+}
+
+impl SegmentHeader {
+    /// The header page.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut page = vec![0; PAGE as usize];
+        page[0..8].copy_from_slice(&SEGMENT_MAGIC);
+        page[12..16].copy_from_slice(&VERSION.to_le_bytes());
+        let fields = [self.log, self.number, self.previous_end, self.first_seq, self.first_live, self.durable];
+        for (i, field) in fields.into_iter().enumerate() {
+            page[16 + 8 * i..24 + 8 * i].copy_from_slice(&field.to_le_bytes());
+        }
+        let crc = armilla_arch::crc32c(&page[12..SEGMENT_HEADER]);
+        page[8..12].copy_from_slice(&crc.to_le_bytes());
+        page
+    }
+
+    /// Reads a header page.
+    pub(super) fn decode(page: &[u8]) -> Result<SegmentHeader, BadHeader> {
+        if page.len() < SEGMENT_HEADER
+            || page[0..8] != SEGMENT_MAGIC
+            || u32_at(page, 8) != armilla_arch::crc32c(&page[12..SEGMENT_HEADER])
+        {
+            return Err(BadHeader::Damaged);
+        }
+        let version = u32_at(page, 12);
+        if version != VERSION {
+            return Err(BadHeader::Version(version));
+        }
+        let field = |i: usize| u64_at(page, 16 + 8 * i);
+        Ok(SegmentHeader {
+            log: field(0),
+            number: field(1),
+            previous_end: field(2),
+            first_seq: field(3),
+            first_live: field(4),
+            durable: field(5),
+        })
+    }
+}
+
+/// The frame of one batch record. Log, segment and offset are the stamp that no record of another log, of an earlier life of
+/// the file, or of another place can carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RecordHeader {
+    /// The log that the record belongs to.
+    pub log: u64,
+    /// The segment that it was written to.
+    pub segment: u64,
+    /// Its place in that segment (bytes).
+    pub offset: u64,
+    /// One above the record before it, through the whole log.
+    pub seq: u64,
+    /// Everything before this offset of the segment was durable when the record was written (bytes).
+    pub durable: u64,
+    /// Segments below this number are not needed any more once this record is durable.
+    pub first_live: u64,
+    /// The payload's length in bytes.
+    pub len: u32,
+    /// [`FLAG_COPY`] or nothing.
+    pub flags: u32,
+}
+
+impl RecordHeader {
+    /// Where the next record begins (bytes).
+    pub(super) fn end(&self) -> u64 {
+        self.offset + pages(RECORD_HEADER as u64 + u64::from(self.len))
+    }
+
+    /// Where the payload begins (bytes).
+    pub(super) fn payload(&self) -> u64 {
+        self.offset + RECORD_HEADER as u64
+    }
+
+    /// Fills the frame at the head of `record` (frame and payload), checksum included.
+    pub(super) fn seal(&self, record: &mut [u8]) {
+        assert_eq!(record.len(), RECORD_HEADER + self.len as usize);
+        record[0..4].copy_from_slice(&RECORD_MAGIC.to_le_bytes());
+        let fields = [self.log, self.segment, self.offset, self.seq, self.durable, self.first_live];
+        for (i, field) in fields.into_iter().enumerate() {
+            record[8 + 8 * i..16 + 8 * i].copy_from_slice(&field.to_le_bytes());
+        }
+        record[56..60].copy_from_slice(&self.len.to_le_bytes());
+        record[60..64].copy_from_slice(&self.flags.to_le_bytes());
+        let crc = armilla_arch::crc32c(&record[8..]);
+        record[4..8].copy_from_slice(&crc.to_le_bytes());
+    }
+
+    /// Reads the record at `offset` of `file`, the content of segment `segment` from its start. `None` if there is no whole
+    /// record of this very segment at this very place.
+    pub(super) fn decode(file: &[u8], segment: u64, offset: u64) -> Option<RecordHeader> {
+        let bytes = file.get(usize::try_from(offset).ok()?..)?;
+        if bytes.len() < RECORD_HEADER || u32_at(bytes, 0) != RECORD_MAGIC {
+            return None;
+        }
+        let field = |i: usize| u64_at(bytes, 8 + 8 * i);
+        let header = RecordHeader {
+            log: field(0),
+            segment: field(1),
+            offset: field(2),
+            seq: field(3),
+            durable: field(4),
+            first_live: field(5),
+            len: u32_at(bytes, 56),
+            flags: u32_at(bytes, 60),
+        };
+        let stamped = header.segment == segment && header.offset == offset;
+        if !stamped && !mutant!("log.recycled-record-accepted") {
+            return None;
+        }
+        let whole = bytes.get(8..RECORD_HEADER + header.len as usize)?;
+        if u32_at(bytes, 4) != armilla_arch::crc32c(whole) && !mutant!("log.crc-not-verified") {
+            return None;
+        }
+        Some(RecordHeader { segment, offset, ..header })
+    }
+}

@@ -1,0 +1,97 @@
+//! Giving segments back: dead ones become spares, and a few live entries that keep an old segment are moved forward.
+
+use super::{LogBatch, RaftLog};
+use crate::mutant;
+use crate::types::{GroupId, Result};
+
+/// Entries that one step moves, in bytes of their runs.
+const MOVE_BYTES: u64 = 1 << 20;
+
+impl RaftLog {
+    /// One bounded step of housekeeping: frees segments that no group has entries in, or moves at most 1 MiB of entries
+    /// out of the oldest one when more than `live_bytes_soft_max` bytes are held and most of them are dead. True if there is
+    /// more to do at once.
+    ///
+    /// # Errors
+    /// As [`RaftLog::write`]; [`crate::types::Error::Corruption`] if entries to be moved are damaged.
+    pub async fn maintain(&mut self) -> Result<bool> {
+        self.begin()?;
+        let result = self.step().await;
+        self.end(result)
+    }
+
+    async fn step(&mut self) -> Result<bool> {
+        let dead_below = self
+            .segments
+            .keys()
+            .copied()
+            .find(|number| *number == self.active || self.index.live_in(*number) > 0)
+            .expect("the active segment is there");
+        if dead_below > self.first_live {
+            self.free_below(dead_below).await?;
+            return Ok(self.move_is_due());
+        }
+        if self.move_is_due() {
+            self.move_oldest().await?;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    /// Frees the segments below `number`. What groups have only there goes into the record that declares them dead.
+    async fn free_below(&mut self, number: u64) -> Result<()> {
+        let limit = u32::try_from(number).expect("far fewer than 2^32 segments in a log's life");
+        let mut batch = LogBatch::new();
+        if !mutant!("log.free-segment-too-early") {
+            for (id, group) in self.index.groups.iter().filter(|(_, group)| group.state_below(limit)) {
+                batch.state(*id, &group.log.hard_state, group.log.first_index - 1, group.log.truncated_term);
+            }
+        }
+        self.append(batch.payload(), number, true).await?;
+        while let Some(entry) = self.segments.first_entry().filter(|entry| *entry.key() < number) {
+            self.spares.push(*entry.key());
+            entry.remove();
+        }
+        self.trim_spares().await
+    }
+
+    /// Removes spare files beyond the number to keep. Their names need not go durably.
+    pub(super) async fn trim_spares(&mut self) -> Result<()> {
+        while self.spares.len() > self.options.spare_segments_max {
+            let spare = self.spares.remove(0);
+            let removed = self.disk.remove(&self.path(spare)).await;
+            removed.map_err(|error| self.failed("removing", spare, &error))?;
+        }
+        Ok(())
+    }
+
+    fn move_is_due(&self) -> bool {
+        let held: u64 = self.segments.values().map(|segment| segment.end).sum();
+        // At least as much is freed as is moved, so each byte is moved once on average.
+        self.segments.len() > 1 && held > self.options.live_bytes_soft_max && self.index.live() < held / 2
+    }
+
+    /// Moves some entries of the oldest segment to the tail, unsynced: the segment is freed only after a later sync.
+    async fn move_oldest(&mut self) -> Result<()> {
+        let oldest = self.first_live as u32;
+        let mut picked: Vec<(GroupId, super::Run)> = Vec::new();
+        let mut bytes = 0;
+        'groups: for (id, group) in &self.index.groups {
+            for run in group.runs.iter().filter(|run| run.segment == oldest) {
+                if bytes > 0 && bytes + u64::from(run.bytes) > MOVE_BYTES {
+                    break 'groups;
+                }
+                bytes += u64::from(run.bytes);
+                picked.push((*id, *run));
+            }
+        }
+        let mut batch = LogBatch::new();
+        for (id, run) in picked {
+            let start = u64::from(run.offset);
+            let span = self.read_span(run.segment, start, super::run_end(&run)).await?;
+            batch.moved(id, &self.entries_of(id, &run, &span, start)?);
+        }
+        self.stats.rewritten_bytes += bytes;
+        self.append(batch.payload(), self.first_live, false).await
+    }
+}

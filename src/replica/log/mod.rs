@@ -1,0 +1,499 @@
+//! # log: the raft log of all groups, which is also the write-ahead log of the store
+//!
+//! **In** come batches: entries, hard states, truncation marks, resets and removals of every group that is ready. **Out**
+//! goes the word that a batch is durable, as a whole, after ONE write and ONE fdatasync; and entries, when a group asks for
+//! old ones. The code is the same in both worlds: it stands on [`crate::rt::disk`] alone, every write and sync of which may
+//! be delayed, torn or failed by the simulator.
+//!
+//! ```text
+//!   dir/0000000000000007.log   (numbers below the first live one: spare files, recycled by renaming)
+//!   dir/0000000000000008.log   | header page | record | record | record |
+//!   dir/0000000000000009.log   | header page | record | rec                     <- the active segment
+//!                                 ^            ^ one batch: frame (64 bytes), items, zeroes up to the page's end
+//!                                 where 8 ends, the first sequence number, the first live segment
+//! ```
+//!
+//! ## What must never happen, and why it does not
+//!
+//! * **An acknowledged batch is lost or half there.** `write` returns after fdatasync; a record is taken only with its
+//!   checksum; its name was made durable before the first record was written. After a failed write or sync the log is
+//!   *poisoned*: the page cache may lie from then on, so every later call fails with the first reason.
+//! * **A write destroys what was durable before it.** Records begin on page boundaries, so no page with synced data is ever
+//!   written again. Nothing is repaired in place either: a start leaves the old segments as they are and begins a new one,
+//!   whose header says where its predecessor ends. Half a record behind that point can not revive.
+//! * **An old record is taken for a new one.** Recycled files are full of records. Each record carries log, segment
+//!   number, its own offset and a sequence number without gaps, all under its checksum, and a number is never used again once
+//!   a record was written under it.
+//! * **Damage is taken for a torn tail.** Each record says up to where its segment was durable when it was written. A hole
+//!   with a later record behind it that calls the hole durable is corruption, refused with file and offset. So is anything
+//!   wrong in a segment that has a successor, or a missing file at or above the first live segment.
+//! * **A read after a failed fsync is believed.** The kernel may show pages that never reached the disk, even to the next
+//!   process. So the records that nothing vouches for (nearly always the last one) are written again, into the new segment,
+//!   at every start.
+//! * **A segment is freed while it is needed.** A segment goes when no group has entries in it; hard states and marks that
+//!   live only there are written again in the very record that declares the segment dead, and the file is touched only when
+//!   that record is durable.
+//!
+//! Rooms inside: [`format`](self) holds bytes and frames, `batch` the items, `index` where everything is, `recovery` the
+//! start, `housekeeping` what [`RaftLog::maintain`] does.
+
+mod batch;
+mod format;
+mod housekeeping;
+mod index;
+mod recovery;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use bytes::{Bytes, BytesMut};
+use raft::eraftpb::Entry;
+
+pub use batch::LogBatch;
+pub use index::GroupLog;
+
+use crate::mutant;
+use crate::rt::disk::{Disk, File};
+use crate::types::{Error, GroupId, Result};
+use batch::Items;
+use format::{DATA_START, PAGE, RECORD_HEADER, RecordHeader, SegmentHeader, pages};
+use index::{Follow, Index, Run};
+
+/// The planted bugs of this room: name, and what is wrong.
+pub const MUTANTS: &[(&str, &str)] = &[
+    ("log.ack-before-fsync", "a batch is acknowledged without its fdatasync"),
+    ("log.skip-dir-sync-on-new-segment", "a new segment's name is not made durable before records in it are acknowledged"),
+    ("log.crc-not-verified", "a record is taken without looking at its checksum"),
+    ("log.torn-tail-as-corruption", "half a record at the end of the last segment stops the node for good"),
+    ("log.truncate-wrong-index", "truncation drops one entry too many"),
+    ("log.hard-state-not-persisted", "term, vote and commit are not written"),
+    ("log.recycled-record-accepted", "a record of an earlier life of the file is taken for a new one"),
+    ("log.free-segment-too-early", "a segment is freed without rewriting the hard states and marks that live in it"),
+];
+
+/// Zeroes to fill files with.
+static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
+/// How much of a segment one read takes at most, in bytes; one run may be larger.
+const READ_SPAN_MAX: u64 = 1 << 20;
+/// Bytes that are not wanted between two runs, up to which one read fetches both.
+const READ_GAP_MAX: u64 = 16 << 10;
+
+/// How a log is laid out.
+#[derive(Clone, Debug)]
+pub struct LogOptions {
+    /// Its directory, used by nothing else; made if it is missing.
+    pub dir: PathBuf,
+    /// A segment's size in bytes: 64 MiB in production. A larger batch gets a larger segment for itself.
+    pub segment_bytes: u64,
+    /// Freed segments that are kept to be recycled; more are removed.
+    pub spare_segments_max: usize,
+    /// When the segments hold more than this many bytes and most of it is dead, live entries of the oldest are rewritten.
+    pub live_bytes_soft_max: u64,
+}
+
+/// Figures of a log. Counts are since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogStats {
+    /// Segments in use, the active one included.
+    pub segments: usize,
+    /// Files that wait to be recycled.
+    pub spare_segments: usize,
+    /// Bytes of entries that are needed.
+    pub live_bytes: u64,
+    /// Bytes in segments that are not: frames, padding, marks, and entries that were truncated or overwritten.
+    pub dead_bytes: u64,
+    /// fdatasync and directory fsync calls.
+    pub syncs: u64,
+    /// Bytes written, padding and filling included.
+    pub bytes_written: u64,
+    /// Batches written.
+    pub records: u64,
+    /// Segments made by renaming a spare file.
+    pub recycled: u64,
+    /// Segments made from nothing.
+    pub created: u64,
+    /// Bytes of entries moved forward by [`RaftLog::maintain`].
+    pub rewritten_bytes: u64,
+}
+
+#[derive(Debug)]
+struct Segment {
+    file: File,
+    /// Where its records end (bytes).
+    end: u64,
+}
+
+/// The log. One task owns it.
+#[derive(Debug)]
+pub struct RaftLog {
+    disk: Disk,
+    options: LogOptions,
+    /// This log's id, in every record.
+    id: u64,
+    index: Index,
+    /// From the first live one to the active one, by number.
+    segments: BTreeMap<u64, Segment>,
+    /// Numbers of files that wait to be recycled.
+    spares: Vec<u64>,
+    /// The active segment's number.
+    active: u64,
+    /// Where the next record goes.
+    tail: u64,
+    /// Up to where the active file holds real zeroes or old content, so that a sync need not allocate.
+    filled: u64,
+    /// Up to where the active segment is durable.
+    durable: u64,
+    /// The next record's sequence number.
+    seq: u64,
+    /// Segments below this are dead, durably.
+    first_live: u64,
+    /// The write buffer, reused.
+    buffer: BytesMut,
+    /// A change is under way.
+    busy: bool,
+    /// Why the log does not work any more.
+    poison: Option<Error>,
+    stats: LogStats,
+}
+
+/// The name of a segment's file.
+fn file_name(number: u64) -> String {
+    format!("{number:016}.log")
+}
+
+impl RaftLog {
+    /// Opens the log in `options.dir`, or begins one there. Its id, which keeps files of different logs apart, is derived
+    /// from the directory's name; see [`RaftLog::open_with_id`].
+    ///
+    /// # Errors
+    /// [`Error::Corruption`] naming file and offset if the files are not what was written; [`Error::Invalid`] if a newer
+    /// version wrote them; [`Error::Io`] if the disk fails.
+    pub async fn open(disk: Disk, options: LogOptions) -> Result<RaftLog> {
+        let id = crate::rt::rng::hash_label(0, &options.dir.to_string_lossy());
+        RaftLog::open_with_id(disk, options, id).await
+    }
+
+    /// As [`RaftLog::open`]; a log that does not exist yet gets `id`, an existing one keeps its own.
+    ///
+    /// # Errors
+    /// As [`RaftLog::open`].
+    pub async fn open_with_id(disk: Disk, options: LogOptions, id: u64) -> Result<RaftLog> {
+        assert!(options.segment_bytes >= 4 * PAGE && options.segment_bytes < 1 << 31, "segment size");
+        recovery::open(disk, options, id).await
+    }
+
+    /// The groups that the log knows, ascending.
+    pub fn groups(&self) -> Vec<GroupId> {
+        self.index.groups.keys().copied().collect()
+    }
+
+    /// What the log knows of a group.
+    pub fn group(&self, group: GroupId) -> Option<&GroupLog> {
+        self.index.groups.get(&group).map(|group| &group.log)
+    }
+
+    /// The term of the entry at `index`, or of the last truncated entry; from memory.
+    pub fn term(&self, group: GroupId, index: u64) -> Option<u64> {
+        self.index.term(group, index)
+    }
+
+    /// Writes a batch with one write and, if `sync`, makes it and everything before it durable with one fdatasync.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] with the reason if the disk failed, now or ever since the start; [`Error::Invalid`] if the batch
+    /// does not continue the log. The log is poisoned by either: nothing works any more until it is opened anew.
+    pub async fn write(&mut self, batch: &LogBatch, sync: bool) -> Result<()> {
+        self.begin()?;
+        let result = self.append(batch.payload(), self.first_live, sync).await;
+        self.end(result)
+    }
+
+    /// Reads entries `[low, high)` of a group, as many as fit into `max_bytes` and at least one. Entries share the memory
+    /// of the read they came with.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the log does not hold the range; [`Error::Corruption`] if the file is damaged;
+    /// [`Error::Stopped`] once poisoned.
+    pub async fn read(&self, group: GroupId, low: u64, high: u64, max_bytes: usize) -> Result<Vec<Entry>> {
+        self.check()?;
+        let state = self
+            .index
+            .groups
+            .get(&group)
+            .filter(|state| low < high && state.log.first_index <= low && high <= state.log.last_index + 1)
+            .ok_or_else(|| Error::Invalid(format!("group {group}: the log does not hold entries [{low}, {high})")))?;
+        let mut entries: Vec<Entry> = Vec::new();
+        let mut taken = 0;
+        let mut next = state.runs.partition_point(|run| run.end() <= low);
+        while let Some(head) = state.runs.get(next).filter(|run| run.first < high) {
+            // One read for as many runs as lie close together.
+            let (start, mut end, mut until) = (u64::from(head.offset), run_end(head), next + 1);
+            while let Some(run) = state.runs.get(until).filter(|run| run.first < high && run.segment == head.segment) {
+                let near = u64::from(run.offset) >= end && u64::from(run.offset) - end <= READ_GAP_MAX;
+                if !near || run_end(run) - start > READ_SPAN_MAX.min((max_bytes as u64).saturating_add(PAGE)) {
+                    break;
+                }
+                end = run_end(run);
+                until += 1;
+            }
+            let span = self.read_span(head.segment, start, end).await?;
+            for run in state.runs.range(next..until) {
+                for entry in self.entries_of(group, run, &span, start)? {
+                    if entry.index < low || entry.index >= high {
+                        continue;
+                    }
+                    let bytes = entry.data.len() + entry.context.len() + 32;
+                    if !entries.is_empty() && taken + bytes > max_bytes {
+                        return Ok(entries);
+                    }
+                    taken += bytes;
+                    entries.push(entry);
+                }
+            }
+            next = until;
+        }
+        Ok(entries)
+    }
+
+    /// Figures for metrics.
+    pub fn stats(&self) -> LogStats {
+        let held: u64 = self.segments.values().map(|segment| segment.end).sum();
+        let live = self.index.live();
+        LogStats {
+            segments: self.segments.len(),
+            spare_segments: self.spares.len(),
+            live_bytes: live,
+            dead_bytes: held.saturating_sub(live),
+            ..self.stats
+        }
+    }
+
+    fn path(&self, number: u64) -> PathBuf {
+        self.options.dir.join(file_name(number))
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.busy {
+            return Err(Error::Stopped("raft log: a write was abandoned half way".to_owned()));
+        }
+        self.poison.as_ref().map_or(Ok(()), |reason| Err(reason.clone()))
+    }
+
+    /// Every change runs between `begin` and `end`: a future that is dropped in the middle leaves the log poisoned.
+    fn begin(&mut self) -> Result<()> {
+        self.check()?;
+        self.busy = true;
+        Ok(())
+    }
+
+    fn end<T>(&mut self, result: Result<T>) -> Result<T> {
+        self.busy = false;
+        self.poison = result.as_ref().err().cloned();
+        result
+    }
+
+    /// What a failed disk call means for the log: the end.
+    fn failed(&self, what: &str, number: u64, error: &std::io::Error) -> Error {
+        Error::Stopped(format!("raft log: {what} {} failed: {error}", self.path(number).display()))
+    }
+
+    /// The active segment's file.
+    fn file(&self) -> &File {
+        &self.segments.get(&self.active).expect("the active segment is there").file
+    }
+
+    async fn sync(&mut self) -> Result<()> {
+        self.file().sync().await.map_err(|error| self.failed("fdatasync of", self.active, &error))?;
+        self.stats.syncs += 1;
+        self.durable = self.tail;
+        Ok(())
+    }
+
+    /// Writes one record. An empty one only syncs, unless it has a new `first_live` to tell.
+    async fn append(&mut self, payload: &[u8], first_live: u64, sync: bool) -> Result<()> {
+        if payload.is_empty() && first_live == self.first_live {
+            return if sync && self.durable < self.tail { self.sync().await } else { Ok(()) };
+        }
+        let len = pages((RECORD_HEADER + payload.len()) as u64);
+        if self.tail > DATA_START && self.tail + len > self.options.segment_bytes {
+            self.roll().await?;
+        }
+        let offset = self.tail;
+        self.follow(payload, self.active, offset, Follow::Write)?;
+        self.put_record(payload, first_live, 0).await?;
+        if sync && mutant!("log.ack-before-fsync") {
+            self.durable = self.tail;
+        } else if sync {
+            self.sync().await?;
+        }
+        Ok(())
+    }
+
+    /// Lets the index follow a payload whose record is at `offset` of `segment`.
+    fn follow(&mut self, payload: &[u8], segment: u64, offset: u64, follow: Follow) -> Result<()> {
+        let segment_index = u32::try_from(segment).expect("far fewer than 2^32 segments in a log's life");
+        for item in Items::new(payload) {
+            let place = |at: usize| offset + (RECORD_HEADER + at) as u64;
+            let (at, item) = item.map_err(|at| recovery::corrupt(&self.path(segment), place(at), "an unknown item"))?;
+            let place = u32::try_from(place(at)).expect("a segment is smaller than 4 GiB");
+            self.index.apply(&item, segment_index, place, follow)?;
+        }
+        Ok(())
+    }
+
+    /// Writes a record at the tail of the active segment: one write, without sync.
+    async fn put_record(&mut self, payload: &[u8], first_live: u64, flags: u32) -> Result<()> {
+        let header = RecordHeader {
+            log: self.id,
+            segment: self.active,
+            offset: self.tail,
+            seq: self.seq,
+            durable: self.durable,
+            first_live,
+            len: u32::try_from(payload.len()).map_err(|_| Error::Invalid("a batch of 4 GiB or more".to_owned()))?,
+            flags,
+        };
+        let end = header.end();
+        u32::try_from(end).map_err(|_| Error::Invalid("a segment of 4 GiB or more".to_owned()))?;
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.clear();
+        buffer.reserve((end - self.tail) as usize);
+        buffer.extend_from_slice(&ZEROES[..RECORD_HEADER]);
+        buffer.extend_from_slice(payload);
+        if mutant!("log.hard-state-not-persisted") {
+            batch::blank_hard_states(&mut buffer[RECORD_HEADER..]);
+        }
+        header.seal(&mut buffer);
+        buffer.resize((end - self.tail) as usize, 0);
+        let data = buffer.freeze();
+        let written = self.file().write_at(self.tail, data.clone()).await;
+        written.map_err(|error| self.failed("write to", self.active, &error))?;
+        self.stats.bytes_written += data.len() as u64;
+        self.stats.records += 1;
+        self.buffer = data.try_into_mut().unwrap_or_default();
+        self.tail = end;
+        self.seq += 1;
+        self.first_live = first_live;
+        self.segments.get_mut(&self.active).expect("the active segment is there").end = end;
+        if end > self.filled {
+            self.fill(end).await?;
+        }
+        Ok(())
+    }
+
+    /// Fills the active file with zeroes from `from` on, a stretch ahead, so that later syncs find allocated blocks.
+    async fn fill(&mut self, from: u64) -> Result<()> {
+        let stretch = (self.options.segment_bytes / 64).clamp(ZEROES.len() as u64, 1 << 20);
+        let until = pages((from + stretch).min(self.options.segment_bytes.max(from)));
+        let mut at = from;
+        while at < until {
+            let piece = (until - at).min(ZEROES.len() as u64);
+            let zeroes = Bytes::from_static(&ZEROES[..piece as usize]);
+            let written = self.file().write_at(at, zeroes).await;
+            written.map_err(|error| self.failed("filling", self.active, &error))?;
+            self.stats.bytes_written += piece;
+            at += piece;
+        }
+        self.filled = until;
+        Ok(())
+    }
+
+    /// Ends the active segment and begins the next.
+    async fn roll(&mut self) -> Result<()> {
+        if self.durable < self.tail {
+            self.sync().await?;
+        }
+        self.start_segment(self.active + 1, self.tail, false, &[]).await
+    }
+
+    /// Begins segment `number` and makes it durable, name included, before anything relies on it. `copy` goes into its first
+    /// record, which is durable before the header makes the segment exist. `exists`: a file of that name is a leftover.
+    async fn start_segment(&mut self, number: u64, previous_end: u64, exists: bool, copy: &[u8]) -> Result<()> {
+        let path = self.path(number);
+        let file = if let Some(spare) = self.spares.pop() {
+            let renamed = self.disk.rename(&self.path(spare), &path).await;
+            renamed.map_err(|error| self.failed("renaming a spare to", number, &error))?;
+            self.stats.recycled += 1;
+            self.disk.open(&path).await
+        } else {
+            if exists {
+                // What the leftover holds was stamped with the same number: nothing of it may stay.
+                let removed = self.disk.remove(&path).await;
+                removed.map_err(|error| self.failed("removing the leftover of", number, &error))?;
+            }
+            self.stats.created += 1;
+            self.disk.create(&path).await
+        };
+        let file = file.map_err(|error| self.failed("making", number, &error))?;
+        let length = file.len().await.map_err(|error| self.failed("measuring", number, &error))?;
+        self.segments.insert(number, Segment { file: file.clone(), end: DATA_START });
+        self.active = number;
+        self.tail = DATA_START;
+        self.durable = DATA_START;
+        self.filled = length / PAGE * PAGE;
+        let first_seq = self.seq;
+        if !copy.is_empty() {
+            self.put_record(copy, self.first_live, format::FLAG_COPY).await?;
+            self.sync().await?;
+        }
+        let header = SegmentHeader {
+            log: self.id,
+            number,
+            previous_end,
+            first_seq,
+            first_live: self.first_live,
+            durable: self.tail,
+        };
+        let written = self.file().write_at(0, Bytes::from(header.encode())).await;
+        written.map_err(|error| self.failed("writing the header of", number, &error))?;
+        self.stats.bytes_written += PAGE;
+        if self.filled <= self.tail {
+            self.fill(self.tail).await?;
+        }
+        self.sync().await?;
+        if !mutant!("log.skip-dir-sync-on-new-segment") {
+            let synced = self.disk.sync_dir(&self.options.dir).await;
+            synced.map_err(|error| self.failed("fsync of the directory of", number, &error))?;
+        }
+        self.stats.syncs += 1;
+        Ok(())
+    }
+
+    /// The bytes `[start, end)` of a segment.
+    async fn read_span(&self, segment: u32, start: u64, end: u64) -> Result<Bytes> {
+        let number = u64::from(segment);
+        let file = &self.segments.get(&number).expect("a run's segment is held").file;
+        let span = file.read_at(start, (end - start) as usize).await;
+        let span = span.map_err(|error| Error::Io(format!("raft log: {}: {error}", self.path(number).display())))?;
+        if (span.len() as u64) < end - start {
+            return Err(recovery::corrupt(&self.path(number), start + span.len() as u64, "the file ends too early"));
+        }
+        Ok(span)
+    }
+
+    /// The entries that count of a run; `span` holds it, from `start` of the segment on.
+    fn entries_of(&self, group: GroupId, run: &Run, span: &Bytes, start: u64) -> Result<Vec<Entry>> {
+        let at = (u64::from(run.offset) - start) as usize;
+        let damaged = || {
+            let path = self.path(u64::from(run.segment));
+            recovery::corrupt(&path, u64::from(run.offset), &format!("entries of group {group} are damaged"))
+        };
+        let mut entries = batch::decode_run(&span.slice(at..at + run.bytes as usize), group).ok_or_else(damaged)?;
+        let (skip, count) = (usize::from(run.skip), usize::from(run.count));
+        if entries.len() < skip + count {
+            return Err(damaged());
+        }
+        entries.truncate(skip + count);
+        entries.drain(..skip);
+        if entries.first().map(|entry| (entry.index, entry.term)) != Some((run.first, run.term)) {
+            return Err(damaged());
+        }
+        Ok(entries)
+    }
+}
+
+fn run_end(run: &Run) -> u64 {
+    u64::from(run.offset) + u64::from(run.bytes)
+}

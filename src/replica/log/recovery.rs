@@ -1,0 +1,251 @@
+//! The start: which segments count, where the last one ends, and what is said when the files are not what was written.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use bytes::{Bytes, BytesMut};
+
+use super::format::{BadHeader, DATA_START, FLAG_COPY, PAGE, RecordHeader, SegmentHeader, VERSION};
+use super::index::{Follow, Index};
+use super::{LogOptions, LogStats, RaftLog, file_name};
+use crate::rt::disk::{Disk, File};
+use crate::mutant;
+use crate::types::{Error, Result};
+
+/// The refusal of damaged files.
+pub(super) fn corrupt(path: &Path, offset: u64, what: &str) -> Error {
+    Error::Corruption(format!("raft log: {} at offset {offset}: {what}", path.display()))
+}
+
+/// The files as they are found.
+struct Found {
+    disk: Disk,
+    options: LogOptions,
+    /// Numbers of all files, ascending.
+    numbers: Vec<u64>,
+}
+
+/// What the last segment's records say.
+struct Tail {
+    content: Bytes,
+    /// Records that surely are durable.
+    sure: Vec<RecordHeader>,
+    /// Whole records behind those, for which nothing vouches.
+    doubtful: Vec<RecordHeader>,
+    /// Where the sure ones end (bytes).
+    end: u64,
+    /// The first live segment, if all records stay.
+    first_live: u64,
+    /// The first live segment, if only the sure ones do.
+    sure_first_live: u64,
+    next_seq: u64,
+}
+
+impl Found {
+    async fn open(&self, number: u64) -> Result<File> {
+        let path = self.options.dir.join(file_name(number));
+        if self.numbers.binary_search(&number).is_err() {
+            return Err(corrupt(&path, 0, "the segment is missing"));
+        }
+        self.disk.open(&path).await.map_err(|error| Error::Io(format!("raft log: {}: {error}", path.display())))
+    }
+
+    async fn read(&self, number: u64, file: &File, len: Option<u64>) -> Result<Bytes> {
+        let path = self.options.dir.join(file_name(number));
+        let say = |error| Error::Io(format!("raft log: {}: {error}", path.display()));
+        let len = match len {
+            Some(len) => len,
+            None => file.len().await.map_err(say)?,
+        };
+        file.read_at(0, len as usize).await.map_err(say)
+    }
+
+    fn corrupt(&self, number: u64, offset: u64, what: &str) -> Error {
+        corrupt(&self.options.dir.join(file_name(number)), offset, what)
+    }
+
+    /// The header of a segment; `None` if it is damaged.
+    async fn header(&self, number: u64) -> Result<Option<SegmentHeader>> {
+        let file = self.open(number).await?;
+        let page = self.read(number, &file, Some(PAGE)).await?;
+        match SegmentHeader::decode(&page) {
+            Ok(header) if header.number == number => Ok(Some(header)),
+            // The header of the file's earlier life, or none.
+            Ok(_) | Err(BadHeader::Damaged) => Ok(None),
+            Err(BadHeader::Version(version)) => Err(Error::Invalid(format!(
+                "raft log: {} has format {version}, this build reads {VERSION}: it was written by a newer version",
+                self.options.dir.join(file_name(number)).display()
+            ))),
+        }
+    }
+
+    /// The last segment's number and header; `None` for a log that never began. A highest file without a header was being
+    /// made when the crash came: nothing was written to it yet, except perhaps the copy that goes before the header.
+    async fn last(&self) -> Result<Option<(u64, SegmentHeader)>> {
+        let Some(&top) = self.numbers.last() else { return Ok(None) };
+        if let Some(header) = self.header(top).await? {
+            return Ok(Some((top, header)));
+        }
+        let content = self.read(top, &self.open(top).await?, None).await?;
+        let mut at = DATA_START;
+        while at < content.len() as u64 {
+            if RecordHeader::decode(&content, top, at).is_some_and(|record| record.flags & FLAG_COPY == 0) {
+                return Err(self.corrupt(top, 0, "the header is damaged, but records follow"));
+            }
+            at += PAGE;
+        }
+        if top == 1 && self.numbers.len() == 1 {
+            return Ok(None);
+        }
+        match self.header(top - 1).await? {
+            Some(header) => Ok(Some((top - 1, header))),
+            None => Err(self.corrupt(top - 1, 0, "the header is damaged")),
+        }
+    }
+
+    /// Reads the last segment and finds its end.
+    async fn tail(&self, number: u64, header: &SegmentHeader) -> Result<Tail> {
+        let content = self.read(number, &self.open(number).await?, None).await?;
+        let (mut records, mut at, mut seq) = (Vec::new(), DATA_START, header.first_seq);
+        let (mut durable, mut first_live) = (header.durable, header.first_live);
+        while let Some(record) = record_at(&content, header, at, seq) {
+            at = record.end();
+            seq += 1;
+            durable = durable.max(record.durable);
+            first_live = first_live.max(record.first_live);
+            records.push(record);
+        }
+        // A hole is a torn tail, unless something behind it knows that it was durable.
+        let mut vouched = durable;
+        let mut later = at;
+        while later < content.len() as u64 {
+            if let Some(record) = RecordHeader::decode(&content, number, later).filter(|record| record.log == header.log) {
+                vouched = vouched.max(record.durable);
+            }
+            later += PAGE;
+        }
+        if vouched > at {
+            return Err(self.corrupt(number, at, "a durable record is damaged"));
+        }
+        if mutant!("log.torn-tail-as-corruption") && content.get(at as usize..).is_some_and(|rest| rest.iter().any(|b| *b != 0))
+        {
+            return Err(self.corrupt(number, at, "the last record is damaged"));
+        }
+        let sure = records.partition_point(|record| record.offset < durable);
+        let doubtful = records.split_off(sure);
+        let sure_first_live = records.last().map_or(header.first_live, |record| record.first_live);
+        let next_seq = header.first_seq + records.len() as u64;
+        Ok(Tail { content, sure: records, doubtful, end: durable, first_live, sure_first_live, next_seq })
+    }
+}
+
+/// The record that must be at `at`, if it is there.
+fn record_at(content: &[u8], header: &SegmentHeader, at: u64, seq: u64) -> Option<RecordHeader> {
+    let record = RecordHeader::decode(content, header.number, at)?;
+    let follows = record.log == header.log && record.seq == seq;
+    (follows || mutant!("log.recycled-record-accepted")).then_some(record)
+}
+
+fn payload<'a>(content: &'a [u8], record: &RecordHeader) -> &'a [u8] {
+    let start = record.payload() as usize;
+    &content[start..start + record.len as usize]
+}
+
+/// See [`RaftLog::open_with_id`].
+pub(super) async fn open(disk: Disk, options: LogOptions, id: u64) -> Result<RaftLog> {
+    let dir = options.dir.clone();
+    let say = |error: std::io::Error| Error::Io(format!("raft log: {}: {error}", dir.display()));
+    disk.create_dir_all(&dir).await.map_err(say)?;
+    let mut numbers: Vec<u64> = disk.list(&dir).await.map_err(say)?.iter().filter_map(|name| number_of(name)).collect();
+    numbers.sort_unstable();
+    let found = Found { disk: disk.clone(), options: options.clone(), numbers };
+    let Some((last, last_header)) = found.last().await? else {
+        if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            disk.sync_dir(parent).await.map_err(say)?;
+        }
+        let exists = !found.numbers.is_empty();
+        let mut log = blank(disk, options, id);
+        (log.seq, log.first_live) = (1, 1);
+        log.start_segment(1, 0, exists, &[]).await?;
+        return Ok(log);
+    };
+
+    let tail = found.tail(last, &last_header).await?;
+    let mut log = blank(disk, options, last_header.log);
+    log.first_live = tail.first_live;
+    let mut headers = BTreeMap::new();
+    for number in tail.first_live..=last {
+        let header = found.header(number).await?.ok_or_else(|| found.corrupt(number, 0, "the header is damaged"))?;
+        if header.log != last_header.log {
+            return Err(found.corrupt(number, 0, "the segment belongs to another log"));
+        }
+        headers.insert(number, header);
+    }
+    for number in tail.first_live..last {
+        let (header, next) = (headers[&number], headers[&(number + 1)]);
+        let file = found.open(number).await?;
+        let content = found.read(number, &file, Some(next.previous_end)).await?;
+        let (mut at, mut seq) = (DATA_START, header.first_seq);
+        while at < next.previous_end {
+            let record = record_at(&content, &header, at, seq)
+                .filter(|record| record.end() <= next.previous_end)
+                .ok_or_else(|| found.corrupt(number, at, "a record is damaged or missing, and a later segment follows"))?;
+            log.follow(payload(&content, &record), number, at, Follow::Replay)?;
+            at = record.end();
+            seq += 1;
+        }
+        if seq != next.first_seq && !mutant!("log.recycled-record-accepted") {
+            return Err(found.corrupt(number + 1, 0, "the segment does not continue the one before it"));
+        }
+        log.segments.insert(number, super::Segment { file, end: next.previous_end });
+    }
+    for record in &tail.sure {
+        log.follow(payload(&tail.content, record), last, record.offset, Follow::Replay)?;
+    }
+    log.segments.insert(last, super::Segment { file: found.open(last).await?, end: tail.end });
+    log.seq = tail.next_seq;
+
+    let mut copy = Vec::new();
+    for record in &tail.doubtful {
+        copy.extend_from_slice(payload(&tail.content, record));
+    }
+    log.follow(&copy, last + 1, DATA_START, Follow::Replay)?;
+    if let Some(hole) = log.index.find_hole() {
+        return Err(Error::Corruption(format!("raft log: {}: {hole}", dir.display())));
+    }
+    let exists = found.numbers.contains(&(last + 1));
+    let below = |limit: u64| found.numbers.iter().copied().filter(move |number| *number < limit);
+    // What only a doubtful record declares dead is not touched before that record is durable.
+    log.spares = below(tail.sure_first_live).collect();
+    log.start_segment(last + 1, tail.end, exists, &copy).await?;
+    log.spares.extend(below(tail.first_live).filter(|number| *number >= tail.sure_first_live));
+    log.trim_spares().await?;
+    Ok(log)
+}
+
+fn number_of(name: &str) -> Option<u64> {
+    let digits = name.strip_suffix(".log")?;
+    let number = digits.parse().ok()?;
+    (file_name(number) == name).then_some(number)
+}
+
+fn blank(disk: Disk, options: LogOptions, id: u64) -> RaftLog {
+    RaftLog {
+        disk,
+        options,
+        id,
+        index: Index::default(),
+        segments: BTreeMap::new(),
+        spares: Vec::new(),
+        active: 0,
+        tail: 0,
+        filled: 0,
+        durable: 0,
+        seq: 0,
+        first_live: 0,
+        buffer: BytesMut::new(),
+        busy: false,
+        poison: None,
+        stats: LogStats::default(),
+    }
+}
