@@ -258,6 +258,7 @@ impl RawClient {
                         attempts.tainted |= repeat != Repeat::Read;
                     }
                     outcome => {
+                        attempts.tainted |= matches!(outcome, Outcome::Maybe(_)) && repeat != Repeat::Read;
                         items.extend(group);
                         failed = Some(worse(failed, outcome));
                     }

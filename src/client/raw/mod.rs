@@ -269,7 +269,7 @@ impl RawClient {
     pub async fn scan(&self, start: Bytes, end: Bytes, limit: usize, key_only: bool) -> Result<Vec<(Bytes, Bytes)>> {
         let end = if end.is_empty() { beyond_all_keys() } else { end };
         let found = Mutex::new(Vec::new());
-        let page = || (limit - found.lock().expect("no holder panics").len()).min(SCAN_PAGE as usize) as u32;
+        let page = || limit.saturating_sub(found.lock().expect("no holder panics").len()).min(SCAN_PAGE as usize) as u32;
         if limit > 0 {
             self.upwards(start, end, Repeat::Read, |mut stub, context, start_key, end_key| {
                 let request =
