@@ -17,7 +17,8 @@ use armilla::rt::probe::{self, Event};
 use armilla::rt::rng::{Rng, mix};
 use armilla::rt::sim::{LinkConfig, NodeHandle, World};
 use armilla::rt::sync::{mpsc, oneshot};
-use armilla::rt::{Env, HttpResponse, rt_select, task};
+use armilla::rt::{Env, HttpResponse, task};
+use armilla::rt_select;
 use armilla_proto::armilla::raft::transport_client::TransportClient;
 use armilla_proto::armilla::raft::transport_server::{Transport, TransportServer};
 use armilla_proto::armilla::raft::{Done, GroupMessage, RaftBatch, SnapshotChunk};
@@ -265,13 +266,14 @@ enum Mail {
     Propose { group: u64, number: u64, data: Vec<u8>, done: oneshot::Sender<bool> },
 }
 
+#[derive(Clone)]
 struct Service {
     mail: mpsc::UnboundedSender<Mail>,
     clock: Clock,
 }
 
 #[tonic::async_trait]
-impl Transport for Arc<Service> {
+impl Transport for Service {
     async fn messages(&self, request: Request<Streaming<RaftBatch>>) -> Result<Response<Done>, Status> {
         let mut stream = request.into_inner();
         while let Some(batch) = stream.message().await? {
@@ -290,7 +292,7 @@ impl Transport for Arc<Service> {
 }
 
 #[tonic::async_trait]
-impl Health for Arc<Service> {
+impl Health for Service {
     async fn check(&self, request: Request<HealthCheckRequest>) -> Result<Response<HealthCheckResponse>, Status> {
         let text = request.into_inner().service;
         let mut parts = text.splitn(3, ':').map(str::parse::<u64>);
@@ -356,7 +358,7 @@ impl Replica {
             peers.insert(peer, queue);
             task::spawn(line(env.clone(), id, peer, queued));
         }
-        let service = Arc::new(Service { mail, clock: env.clock.clone() });
+        let service = Service { mail, clock: env.clock.clone() };
         let routes = Routes::new(TransportServer::new(service.clone())).add_service(HealthServer::new(service));
         let nothing = Arc::new(|_| -> std::pin::Pin<Box<dyn Future<Output = HttpResponse> + Send>> {
             Box::pin(std::future::ready(HttpResponse { status: 404, content_type: "text/plain", body: Bytes::new() }))
