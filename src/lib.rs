@@ -5,6 +5,9 @@
 //! (the seam), then follow a request: [`service`], [`store`], [`replica`], [`raft`], [`region`], [`engine`].
 #![deny(unsafe_op_in_unsafe_fn)]
 
+#[macro_use]
+pub mod rt;
+
 pub mod client;
 pub mod codec;
 pub mod docs;
@@ -14,7 +17,6 @@ pub mod pd;
 pub mod raft;
 pub mod region;
 pub mod replica;
-pub mod rt;
 pub mod service;
 pub mod store;
 pub mod types;

@@ -347,7 +347,7 @@ impl Inner {
             for name in [property::NUM_ENTRIES_ACTIVE_MEM_TABLE, property::NUM_IMMUTABLE_MEM_TABLE] {
                 let left = self.db.property_int_value_cf(self.cf(cf), name).map_err(|error| convert(&error))?;
                 if left != Some(0) {
-                    let text = format!("a flush reported success, but {} of {} is {left:?}", &**name, cf.name());
+                    let text = format!("a flush reported success, but {name:?} of {} is {left:?}", cf.name());
                     return Err(Error::Io(text));
                 }
             }
@@ -405,7 +405,10 @@ impl KvEngine for RocksEngine {
         let sequence = inner.db.latest_sequence_number();
         let cfs = Cf::ALL.map(|cf| inner.cf(cf));
         let flushed = inner.db.flush_cfs_opt(&cfs.each_ref(), &inner.flush_options);
-        flushed.map_err(|error| convert(&error)).and_then(|()| inner.check_flushed(sequence)).map_err(|error| inner.stop("flush", error))
+        flushed
+            .map_err(|error| convert(&error))
+            .and_then(|()| inner.check_flushed(sequence))
+            .map_err(|error| inner.stop("flush", error))
     }
 
     fn approximate_bytes(&self, cf: Cf, start: &[u8], end: &[u8]) -> Result<u64> {
@@ -414,7 +417,8 @@ impl KvEngine for RocksEngine {
         if start >= end {
             return Ok(0);
         }
-        let flags = ffi::rocksdb_size_approximation_flags_include_memtable | ffi::rocksdb_size_approximation_flags_include_files;
+        let flags = ffi::rocksdb_size_approximation_flags_include_memtable
+            | ffi::rocksdb_size_approximation_flags_include_files;
         let mut bytes = 0;
         let mut error = ptr::null_mut();
         // SAFETY: the database and the handle live as long as `inner`; the call reads one range, writes one size, and sets

@@ -1,1 +1,50 @@
-//! # pd
+//! # pd: the placement driver
+//!
+//! Hands out timestamps and ids, knows all stores and regions, and plans moves. It is one more raft group
+//! ([`crate::types::GroupId::PD`]) on the first nodes of a cluster, in the same replica loop and log as the data.
+//!
+//! ```text
+//!   services: GetRegion, Tso, RegisterStore, StoreHeartbeat, ...
+//!        |                                            ^ orders in heartbeat replies
+//!   +----v--------------------------------------------+-----+
+//!   | server (IO): follows leadership, lease before answers  |
+//!   +---+-----------------+------------------+---------------+
+//!       | take            | look up          | propose
+//!   +---v---+   +---------v---------+   +----v-------------------+
+//!   | tso   |   | cluster, schedule |   | raft group "pd"        |
+//!   +-------+   | (leader's memory) |   +----+-------------------+
+//!       ^       +---------+---------+        | committed commands
+//!       | bound           | descriptors  +---v--------------------+
+//!       +-----------------+--------------| machine: state         |--> Cf::Pd
+//!                                        +------------------------+
+//! ```
+//!
+//! **In** come calls of clients and stores, and committed commands; **out** go answers, and leader orders in the replies to
+//! heartbeats. [`state`], [`machine`], [`tso`], [`cluster`], [`schedule`] and [`bootstrap`] are pure; [`server`] is the loop.
+//!
+//! **Never**: a timestamp that is not larger than every one whose call ended before this one began, whoever leads and
+//! whatever the clocks say; an id given twice; two stores at one address; an answer of a leader that may have been deposed.
+
+pub mod bootstrap;
+pub mod cluster;
+pub mod machine;
+pub mod schedule;
+pub mod server;
+pub mod state;
+pub mod tso;
+
+#[cfg(test)]
+mod tests;
+
+pub use cluster::RegionInfo;
+pub use machine::{PdMachine, SharedState};
+pub use server::{PdError, PdServer};
+pub use state::PdState;
+
+/// Planted bugs of this room, and what each breaks.
+pub const MUTANTS: &[(&str, &str)] = &[
+    ("tso.window-not-persisted", "the leader opens a timestamp window without saving its bound through raft"),
+    ("tso.logical-overflow", "the logical part starts over within one millisecond"),
+    ("tso.old-leader-serves", "timestamps are handed out without a lease or a quorum's word"),
+    ("tso.restart-below-bound", "a new leader starts at its clock instead of the saved bound"),
+];

@@ -1,2 +1,49 @@
-//! # raft
+//! # raft: one group's consensus, as data
+//!
+//! raft-rs' `RawNode` behind a plain interface: inputs are stepped in, outputs are taken out, nothing waits.
+//!
+//! ```text
+//!    step(Input, now) ──▶ ┌────────────────────────────────┐
+//!    propose, read        │ Group                          │ ──▶ take() -> Output:
+//!    persisted(number) ──▶│  RawNode over LogView (memory) │       messages to send at once
+//!    applied(index)    ──▶│  Lease (leader's and voter's)  │       what to write to the log, then messages after it
+//!    fetched, snapshot ──▶│  reads waiting for a quorum    │       committed entries, confirmed reads, snapshot to install
+//!                         └────────────────────────────────┘       log reads wanted
+//! ```
+//!
+//! What the caller (the `replica` room's driver) must do, in order, for every [`Output`]:
+//! 1. send [`Output::messages`] at any time, before the log write too;
+//! 2. install [`Output::snapshot`], if there is one, durably, before anything else of this output;
+//! 3. write [`Output::entries`] and [`Output::hard_state`] to the log, durably;
+//! 4. only then send [`Output::messages_after_persist`] and call [`Group::persisted`] with [`Output::number`];
+//! 5. apply [`Output::committed`] in order, then call [`Group::applied`].
+//!
+//! **Never**: a vote, term or entry acknowledged that is not durable; a lease that outlives another leader's election; an
+//! await, a clock or a file (`now` is the node's monotonic clock in nanoseconds, given by the caller).
+
+pub mod frame;
+pub mod group;
+pub mod lease;
+pub mod log_view;
 pub mod machine;
+pub mod membership;
+pub mod output;
+pub mod read;
+
+pub use ::raft::eraftpb;
+pub use group::{Group, Options};
+pub use log_view::LogView;
+pub use output::{Fetch, Output};
+
+/// The planted bugs of this room and what each breaks.
+pub const MUTANTS: &[(&str, &str)] = &[
+    ("raft.lease-ignores-drift", "the leader's lease is as long as the followers' election timeout, without the drift bound"),
+    ("raft.lease-kept-in-transfer", "the lease survives the start of a leader transfer"),
+    ("raft.lease-from-commit", "the lease counts from the commit of an entry instead of from its proposal"),
+    ("raft.vote-after-restart", "a restarted voter forgets that it promised not to vote for an election timeout"),
+    ("raft.read-index-without-quorum", "a read is served without asking a quorum"),
+    ("raft.read-before-applied", "a confirmed read does not wait until the confirmed index is applied"),
+];
+
+#[cfg(test)]
+mod tests;

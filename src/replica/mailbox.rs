@@ -1,10 +1,13 @@
 //! What the driver is sent.
 
 use bytes::Bytes;
+use raft::eraftpb::Message;
 
-use crate::proto::armilla::raft::RaftBatch;
 use crate::rt::sync::oneshot;
-use crate::types::{GroupId, Result};
+use crate::types::{GroupId, Region, Result};
+
+use super::snapshot::Pair;
+use super::transport::InboxBytes;
 
 /// One letter to the driver.
 #[derive(Debug)]
@@ -32,6 +35,47 @@ pub enum Mail {
         /// To this peer.
         to_peer: u64,
     },
+    /// Create a group that never ran, with this descriptor.
+    Create {
+        /// The descriptor; a peer of it is on this store.
+        region: Box<Region>,
+        /// Completed when the group is durable and runs.
+        reply: oneshot::Sender<Result<()>>,
+    },
     /// Raft messages of another store.
-    Messages(RaftBatch),
+    Messages(Vec<(GroupId, Message)>, InboxBytes),
+    /// A snapshot that arrived whole.
+    Snapshot {
+        /// The group.
+        group: GroupId,
+        /// Its raft message.
+        message: Box<Message>,
+        /// Its data.
+        pairs: Vec<Pair>,
+    },
+    /// A snapshot sent from here was delivered, or not.
+    SnapshotSent {
+        /// The group.
+        group: GroupId,
+        /// To this peer.
+        to_peer: u64,
+        /// Whether it arrived whole.
+        delivered: bool,
+    },
+    /// Messages to a store are being lost.
+    Unreachable {
+        /// The store.
+        store: u64,
+    },
+    /// A flush of the engine has ended; it covers the applied indexes taken before it began.
+    Flushed {
+        /// The applied indexes that are durable now.
+        applied: Vec<(GroupId, u64)>,
+        /// How it ended.
+        result: Result<()>,
+    },
+    /// A tick of the clock.
+    Tick,
+    /// End the driver.
+    Stop,
 }

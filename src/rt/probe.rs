@@ -5,7 +5,7 @@
 use bytes::Bytes;
 
 /// A fact of the protocol. Ids are plain numbers so that this leaf needs no other room.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)] // the variants' docs say what the fields are
 pub enum Event {
     /// A group's peer was created or restored on `store` from its log: its hard state as recovered.
@@ -35,6 +35,9 @@ pub enum Event {
     /// Anything else worth tracing; `what` is a stable name.
     Note { store: u64, what: &'static str, a: u64, b: u64, data: Bytes },
 }
+
+/// Whether anybody listens: false in the real world, where callers may skip the work of collecting facts.
+pub const LISTENING: bool = cfg!(madsim);
 
 /// Reports a fact.
 #[cfg(not(madsim))]

@@ -1,1 +1,40 @@
-//! # service
+//! # service: what clients and people see of a node
+//!
+//! ```text
+//!   HTTP/2: tikvpb.Tikv      pdpb.PD   armilla.pd.Cluster   grpc.health.v1      HTTP/1: / /status /metrics
+//!        |           |          |              |                  |                       |
+//!     [tikv]      [batch]   [pd, tso]      [cluster]           [health]               [status]
+//!        |  one fn a  |         |              |                  |                       |
+//!        +--[raw]-----+         +-- PdServer --+              a watch            a StatusSource
+//!              |
+//!          trait Kv
+//! ```
+//!
+//! **In** come decoded protocol messages; **out** go replies. [`raw`] holds the meaning of every raw request, once, for the unary
+//! calls and for the streamed ones; [`error`] decides what each failure looks like to clients that exist; [`routes`] puts the
+//! services together, for a socket or for the simulator.
+//!
+//! **Never**: a region error in a gRPC status (clients would drop the connection); an error and a region error in one reply; a
+//! scan that is silently shorter than asked; an answer to a compare-and-swap that makes a client run it twice; a key in a log
+//! unless the operator asked for keys.
+
+pub mod batch;
+pub mod cluster;
+pub mod error;
+pub mod gate;
+pub mod health;
+pub mod metrics;
+pub mod pd;
+pub mod raw;
+pub mod redact;
+pub mod routes;
+pub mod status;
+pub mod tikv;
+mod tso;
+
+pub use metrics::{Metrics, Observer};
+pub use pd::{PdFront, Seat};
+pub use raw::RawService;
+pub use redact::Redact;
+pub use routes::{Gates, routes};
+pub use tikv::TikvService;

@@ -1,3 +1,23 @@
-//! # store
+//! # store: the regions of one node, as requests see them
+//!
+//! ```text
+//!   service ──Context──▶ Kv: store? region? leader? peer? term? epoch?  ──▶ replica::Handle (propose, read barrier)
+//!   heartbeat ──▶ PD: stores' space, leaders, sizes;  PD ──▶ addresses, leader transfers
+//! ```
+//!
+//! **In** come requests with the region they believe in; **out** go linearizable views and replicated writes, or the error
+//! that tells the client what to refresh. **Never**: an answer for a region, epoch or leader other than the request's.
+
+pub mod heartbeat;
 pub mod kv;
-pub use kv::{Kv, RegionRead};
+pub mod region_store;
+
+pub use heartbeat::{Heartbeat, PdLink};
+pub use kv::{Kv, RegionRead, check_key};
+pub use region_store::RegionStore;
+
+/// The planted bugs of this room and what each breaks.
+pub const MUTANTS: &[(&str, &str)] = &[
+    ("store.read-without-barrier", "a read is served by a replica that does not ask whether it still leads"),
+    ("store.epoch-not-checked", "a request's epoch is not compared with the region's"),
+];

@@ -14,6 +14,10 @@ pub const RANGES_MAX: usize = 1024;
 pub const SCAN_LIMIT_MAX: u32 = 1 << 20;
 /// A gRPC message that a server or a client of ours takes, in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
+/// Keys and values in one answer, in bytes: what a message may be, less room for what surrounds them.
+pub const REPLY_BYTES_MAX: usize = 60 << 20;
+/// Bytes of one snapshot, which its receiver gathers in memory.
+pub const SNAPSHOT_BYTES_MAX: usize = 4 << 30;
 /// Timestamps in one TSO request.
 pub const TSO_COUNT_MAX: u32 = 1 << 16;
 /// Proposals of one group that wait for their commit; more are refused with `server_is_busy`.

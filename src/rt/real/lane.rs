@@ -1,20 +1,27 @@
 //! Dedicated threads.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::future::Future;
 
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::task;
 use crate::rt::task::JoinHandle;
 
 thread_local! {
-    static ON_LANE: Cell<bool> = const { Cell::new(false) };
+    /// On a lane: the runtime that the lane's own spawns go to, so that their work never waits for the lane's files.
+    static OUTER: RefCell<Option<Handle>> = const { RefCell::new(None) };
 }
 
 /// Whether this thread is a lane, where file calls run in place instead of on the blocking pool.
 pub(super) fn on_lane() -> bool {
-    ON_LANE.get()
+    OUTER.with_borrow(Option::is_some)
+}
+
+/// The runtime that tasks spawned on this lane belong to; nothing when this thread is no lane.
+pub(super) fn outer() -> Option<Handle> {
+    OUTER.with_borrow(Clone::clone)
 }
 
 /// Drives `future` on a thread of its own called `name`. Dropping the handle leaves it running; when `future` must end,
@@ -28,18 +35,17 @@ where
     F::Output: Send + 'static,
 {
     let (done, ended) = oneshot::channel();
-    let outer = tokio::runtime::Handle::current();
+    let outer = Handle::current();
     std::thread::Builder::new()
         .name(name.to_owned())
         .spawn(move || {
-            ON_LANE.set(true);
+            OUTER.set(Some(outer));
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_time()
                 .build()
                 .expect("a current-thread runtime needs nothing that can run out");
             let value = runtime.block_on(future);
             let _ = done.send(value);
-            drop(outer);
         })
         .expect("the operating system gives a thread");
     task::spawn(async move { ended.await.expect("the lane did not panic") })

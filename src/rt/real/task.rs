@@ -32,7 +32,10 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    JoinHandle(tokio::spawn(future))
+    match super::lane::outer() {
+        Some(runtime) => JoinHandle(runtime.spawn(future)),
+        None => JoinHandle(tokio::spawn(future)),
+    }
 }
 
 /// Lets other tasks run.

@@ -1,0 +1,137 @@
+//! O2: regions cover all keys exactly once, epochs never go back, and PD sees what the stores see.
+
+use std::collections::BTreeMap;
+
+use armilla::types::{GroupId, Region, region::epoch};
+
+use super::Violation;
+use super::state::Image;
+
+/// Follows the descriptors on all stores.
+#[derive(Debug, Default)]
+pub struct Regions {
+    /// By (node, region): the epoch last seen, (version, conf_ver).
+    seen: BTreeMap<(u64, u64), (u64, u64)>,
+    /// By region: the newest descriptor.
+    newest: BTreeMap<u64, Region>,
+}
+
+fn order(region: &Region) -> (u64, u64) {
+    let epoch = epoch(region);
+    (epoch.version, epoch.conf_ver)
+}
+
+impl Regions {
+    /// Judges what the stores say now. While the first regions are being made (`complete` false) they need not cover all keys.
+    pub fn observe(&mut self, images: &[Image], complete: bool, at: u64) -> Result<(), Violation> {
+        for image in images {
+            for (&group, (state, _)) in image.groups.iter().filter(|(group, _)| **group != GroupId::PD.0) {
+                let Some(region) = &state.region else { continue };
+                self.one(image.node, group, region, at)?;
+            }
+        }
+        if complete { covers(self.newest.values(), at) } else { Ok(()) }
+    }
+
+    fn one(&mut self, node: u64, group: u64, region: &Region, at: u64) -> Result<(), Violation> {
+        let now = order(region);
+        let before = self.seen.insert((node, group), now).unwrap_or_default();
+        if now < before {
+            let what = format!("region {group}: epoch {before:?} went back to {now:?}");
+            return Err(Violation::new("O2", at, node, what));
+        }
+        let newest = self.newest.entry(group).or_insert_with(|| region.clone());
+        if order(newest) == now && newest != region {
+            let what = format!("region {group}: two descriptors of epoch {now:?}");
+            return Err(Violation::new("O2", at, node, what));
+        }
+        if order(newest) < now {
+            *newest = region.clone();
+        }
+        Ok(())
+    }
+
+    /// A store's disk was replaced: what it shows may be older.
+    pub fn forget(&mut self, node: u64) {
+        self.seen.retain(|(n, _), _| *n != node);
+    }
+
+    /// Compares with what the placement driver says, once everything is at rest.
+    pub fn compare(&self, pd: &[Region], at: u64) -> Result<(), Violation> {
+        covers(pd.iter(), at)?;
+        for region in pd {
+            if self.newest.get(&region.id).is_none_or(|newest| newest != region) {
+                let what = format!("region {}: the placement driver shows another descriptor than the stores", region.id);
+                return Err(Violation::new("O2", at, 0, what));
+            }
+        }
+        if pd.len() != self.newest.len() {
+            let what = format!("the placement driver shows {} regions, the stores {}", pd.len(), self.newest.len());
+            return Err(Violation::new("O2", at, 0, what));
+        }
+        Ok(())
+    }
+}
+
+/// Whether these cover everything from minus to plus infinity once. No region at all is fine: there is no cluster yet.
+fn covers<'a>(regions: impl Iterator<Item = &'a Region>, at: u64) -> Result<(), Violation> {
+    let mut sorted: Vec<&Region> = regions.collect();
+    sorted.sort_by(|a, b| a.start_key.cmp(&b.start_key));
+    let Some(first) = sorted.first() else { return Ok(()) };
+    let fail = |what: String| Err(Violation::new("O2", at, 0, what));
+    if !first.start_key.is_empty() {
+        return fail(format!("no region covers the keys before {:?}", first.start_key));
+    }
+    for pair in sorted.windows(2) {
+        if pair[0].end_key != pair[1].start_key {
+            let (a, b) = (pair[0], pair[1]);
+            return fail(format!("region {} ends at {:?}, region {} begins at {:?}", a.id, a.end_key, b.id, b.start_key));
+        }
+    }
+    let last = sorted.last().expect("there is a first");
+    if !last.end_key.is_empty() {
+        return fail(format!("no region covers the keys from {:?}", last.end_key));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    //! Goal: gaps, overlaps and epochs that go back are found.
+    use super::*;
+    use armilla::proto::armilla::raft::GroupState;
+    use armilla::types::region::RegionEpoch;
+    use bytes::Bytes;
+
+    fn region(id: u64, start: &str, end: &str, version: u64) -> Region {
+        let key = |s: &str| Bytes::copy_from_slice(s.as_bytes());
+        let region_epoch = Some(RegionEpoch { version, conf_ver: 1 });
+        Region { id, start_key: key(start), end_key: key(end), region_epoch, ..Region::default() }
+    }
+    fn image(regions: &[Region]) -> Vec<Image> {
+        let state = |region: &Region| GroupState { region: Some(region.clone()), ..GroupState::default() };
+        vec![Image { node: 1, groups: regions.iter().map(|r| (r.id, (state(r), 0))).collect() }]
+    }
+
+    #[test]
+    fn cover() {
+        let judge = |regions: &[Region]| Regions::default().observe(&image(regions), true, 0).is_ok();
+        assert!(judge(&[]));
+        assert!(judge(&[region(2, "", "m", 1), region(3, "m", "", 1)]));
+        assert!(!judge(&[region(2, "", "m", 1), region(3, "n", "", 1)]));
+        assert!(!judge(&[region(2, "", "m", 1), region(3, "l", "", 1)]));
+        assert!(!judge(&[region(2, "a", "", 1)]));
+        assert!(!judge(&[region(2, "", "z", 1)]));
+    }
+
+    #[test]
+    fn epochs() {
+        let mut regions = Regions::default();
+        assert!(regions.observe(&image(&[region(2, "", "", 2)]), true, 0).is_ok());
+        assert!(regions.observe(&image(&[region(2, "", "", 1)]), true, 0).is_err());
+        let mut regions = Regions::default();
+        assert!(regions.observe(&image(&[region(2, "", "", 2)]), true, 0).is_ok());
+        assert!(regions.compare(&[region(2, "", "", 2)], 0).is_ok());
+        assert!(regions.compare(&[region(2, "", "", 1)], 0).is_err());
+    }
+}

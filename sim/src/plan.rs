@@ -1,0 +1,341 @@
+//! The plan: everything that one run does, as data. A seed expands to a plan; a plan is a TOML file that a person can read,
+//! edit and replay, and that shrinking cuts down.
+//!
+//! Streams are counter based: operation `n` of client `c` is a function of `(workload seed, c, n)` alone, and a fault is an
+//! explicit event, so that leaving one out does not change the others.
+
+use std::path::Path;
+
+use armilla::rt::rng::{Rng, hash_label};
+use serde::{Deserialize, Serialize};
+
+use crate::swarm;
+
+/// One run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// Seeds the world: latencies, timeouts, the order of what happens at once.
+    pub schedule_seed: u64,
+    /// The planted bug, if the run has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bug: Option<String>,
+    /// What is being run.
+    pub topology: Topology,
+    /// How the nodes are configured.
+    pub knobs: Knobs,
+    /// What the clients do.
+    pub workload: Workload,
+    /// What goes wrong, in order of time.
+    #[serde(default)]
+    pub faults: Vec<Fault>,
+}
+
+/// What is being run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Topology {
+    /// Stores: 3 or 5. All of them hold a replica of every region.
+    pub stores: u32,
+    /// Borders between regions (key numbers of the workload's key space).
+    pub splits: Vec<u32>,
+}
+
+/// How the nodes are configured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Knobs {
+    /// Raft's tick, ms.
+    pub tick_ms: u64,
+    /// Ticks without a leader before an election.
+    pub election_ticks: u64,
+    /// Ticks between a leader's heartbeats.
+    pub heartbeat_ticks: u64,
+    /// Bytes of one log segment.
+    pub segment_kib: u64,
+    /// Applied entries that a group's log may keep.
+    pub log_keep: u64,
+    /// Milliseconds between flushes of the engine.
+    pub flush_ms: u64,
+    /// Bytes of one snapshot chunk.
+    pub snapshot_chunk_bytes: u64,
+    /// Milliseconds between a store's heartbeats to the placement driver.
+    pub pd_heartbeat_ms: u64,
+    /// Mean one-way latency of a link, microseconds.
+    pub link_us: u64,
+    /// Mean duration of an fsync, microseconds.
+    pub fsync_us: u64,
+}
+
+/// What the clients do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Workload {
+    /// Seeds the operations.
+    pub seed: u64,
+    /// Clients, each with one operation under way at a time.
+    pub clients: u32,
+    /// Size of the key space.
+    pub keys: u32,
+    /// Operations of each client that are run: `[from, to)` ranges of their numbers.
+    pub ops: Vec<[u32; 2]>,
+    /// Milliseconds from one operation's planned begin to the next one's, on average.
+    pub pace_ms: u64,
+    /// A client's patience with one operation, ms.
+    pub deadline_ms: u64,
+    /// Length of values, bytes.
+    pub value_bytes: u32,
+    /// Timestamps are asked for every so many ms by one more client; 0: not at all.
+    pub tso_ms: u64,
+    /// How often each kind of operation comes.
+    pub mix: Mix,
+}
+
+/// How often each kind of operation comes, in parts of their sum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)] // each names an operation
+pub struct Mix {
+    pub get: u32,
+    pub batch_get: u32,
+    pub put: u32,
+    pub batch_put: u32,
+    pub delete: u32,
+    pub batch_delete: u32,
+    pub delete_range: u32,
+    pub scan: u32,
+    pub reverse_scan: u32,
+    pub cas: u32,
+    pub put_ttl: u32,
+}
+
+/// One thing that goes wrong.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Fault {
+    /// When, ms after the workload's begin.
+    pub at_ms: u64,
+    /// What.
+    #[serde(flatten)]
+    pub what: What,
+}
+
+/// Which node a fault strikes: one by number, or one by what it is at that moment. In a file: `node-3`, `leader-0`, `pd-leader`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Target {
+    /// The node of that number (from 1).
+    Node(u32),
+    /// The node that leads the region of that number (from 0) at that moment.
+    Leader(u32),
+    /// The node that leads the placement driver's group at that moment.
+    PdLeader,
+}
+
+impl From<Target> for String {
+    fn from(target: Target) -> String {
+        match target {
+            Target::Node(n) => format!("node-{n}"),
+            Target::Leader(region) => format!("leader-{region}"),
+            Target::PdLeader => "pd-leader".into(),
+        }
+    }
+}
+
+impl TryFrom<String> for Target {
+    type Error = String;
+    fn try_from(text: String) -> Result<Target, String> {
+        let number = |rest: &str| rest.parse().map_err(|_| format!("`{text}` is not node-N, leader-N or pd-leader"));
+        match text.split_once('-') {
+            Some(("node", rest)) => number(rest).map(Target::Node),
+            Some(("leader", rest)) => number(rest).map(Target::Leader),
+            Some(("pd", "leader")) => Ok(Target::PdLeader),
+            _ => Err(format!("`{text}` is not node-N, leader-N or pd-leader")),
+        }
+    }
+}
+
+/// What goes wrong.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+#[allow(missing_docs)] // durations are ms, factors multiply
+pub enum What {
+    /// The process dies, its unsynced writes are lost, kept or torn; it starts again after `down_ms`.
+    Crash { node: Target, down_ms: u64 },
+    /// Every process dies at once.
+    CrashAll { down_ms: u64 },
+    /// The process is stopped and goes on later, knowing nothing of it.
+    Pause { node: Target, for_ms: u64 },
+    /// Work takes `factor` times as long.
+    SlowCpu { node: Target, factor: u32, for_ms: u64 },
+    /// Disk operations take `factor` times as long.
+    SlowDisk { node: Target, factor: u32, for_ms: u64 },
+    /// Disk operations do not return.
+    StallDisk { node: Target, for_ms: u64 },
+    /// The next fsync fails, once; the store must stop, and the process starts again after `down_ms`.
+    FailSync { node: Target, down_ms: u64 },
+    /// Writes that grow a file fail; the process starts again at the end.
+    FullDisk { node: Target, for_ms: u64 },
+    /// Nothing passes between the node and all others.
+    Isolate { node: Target, for_ms: u64 },
+    /// The node hears but is not heard (`deaf` false), or is heard but does not hear.
+    OneWay { node: Target, deaf: bool, for_ms: u64 },
+    /// Nothing passes between the two sides; `side` is a set of node numbers.
+    Split { side: Vec<u32>, for_ms: u64 },
+    /// Two sides that only meet in one node.
+    Bridge { node: Target, for_ms: u64 },
+    /// Each node reaches its two neighbours only.
+    Ring { for_ms: u64 },
+    /// Nothing passes between the clients and that node.
+    CutClients { node: Target, for_ms: u64 },
+    /// Links lose connections and take longer, everywhere.
+    Bad { loss_permille: u32, delay_ms: u64, for_ms: u64 },
+    /// Connections between the node and everyone break, once.
+    Reset { node: Target },
+    /// The wall clock jumps.
+    ClockStep { node: Target, by_ms: i64 },
+    /// The clock runs too fast or too slow, from now on.
+    ClockDrift { node: Target, ppm: i64 },
+    /// The region's leader is asked to hand over.
+    Transfer { region: u32, to: u32 },
+    /// The process dies and its disk is replaced by an empty one. A run has at most one of these.
+    Wipe { node: Target, down_ms: u64 },
+}
+
+impl What {
+    /// How long it lasts, ms.
+    pub fn lasts_ms(&self) -> u64 {
+        match *self {
+            What::Crash { down_ms, .. }
+            | What::CrashAll { down_ms }
+            | What::FailSync { down_ms, .. }
+            | What::Wipe { down_ms, .. } => down_ms,
+            What::Pause { for_ms, .. }
+            | What::SlowCpu { for_ms, .. }
+            | What::SlowDisk { for_ms, .. }
+            | What::StallDisk { for_ms, .. }
+            | What::FullDisk { for_ms, .. }
+            | What::Isolate { for_ms, .. }
+            | What::OneWay { for_ms, .. }
+            | What::Split { for_ms, .. }
+            | What::Bridge { for_ms, .. }
+            | What::Ring { for_ms }
+            | What::CutClients { for_ms, .. }
+            | What::Bad { for_ms, .. } => for_ms,
+            What::Reset { .. } | What::ClockStep { .. } | What::ClockDrift { .. } | What::Transfer { .. } => 0,
+        }
+    }
+}
+
+/// The longest that the last fault or operation may reach past the others, ms.
+pub const LENGTH_MS_MAX: u64 = 600_000;
+
+impl Plan {
+    /// The plan of a seed.
+    pub fn from_seed(seed: u64) -> Plan {
+        swarm::plan(seed)
+    }
+
+    /// Reads a plan's file.
+    ///
+    /// # Errors
+    /// When it cannot be read or is not a plan.
+    pub fn read(path: &Path) -> Result<Plan, String> {
+        let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
+        let plan: Plan = toml::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))?;
+        plan.validate().map_err(|e| format!("{}: {e}", path.display()))?;
+        Ok(plan)
+    }
+
+    /// The plan as a file's text.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("a plan has nothing that TOML lacks")
+    }
+
+    /// Whether the parts fit each other.
+    ///
+    /// # Errors
+    /// What does not fit.
+    pub fn validate(&self) -> Result<(), String> {
+        let Plan { topology, workload, .. } = self;
+        if topology.stores == 0 || topology.stores > 9 {
+            return Err(format!("{} stores", topology.stores));
+        }
+        if workload.keys == 0 || workload.keys > 1000 {
+            return Err(format!("{} keys: 1 to 1000", workload.keys));
+        }
+        if !topology.splits.is_sorted() || topology.splits.iter().any(|&split| split == 0 || split >= workload.keys) {
+            return Err(format!("splits {:?} of {} keys", topology.splits, workload.keys));
+        }
+        if workload.ops.iter().any(|[from, to]| from >= to) || !workload.ops.is_sorted() {
+            return Err("ops must be ascending ranges".into());
+        }
+        for fault in &self.faults {
+            if fault.at_ms + fault.what.lasts_ms() > LENGTH_MS_MAX {
+                return Err(format!("a fault at {} ms lasts too long", fault.at_ms));
+            }
+        }
+        Ok(())
+    }
+
+    /// A client's operation numbers, in order.
+    pub fn op_numbers(&self) -> impl Iterator<Item = u32> + '_ {
+        self.workload.ops.iter().flat_map(|&[from, to]| from..to)
+    }
+
+    /// How many operations all clients have together.
+    pub fn op_count(&self) -> u64 {
+        let each: u64 = self.workload.ops.iter().map(|&[from, to]| u64::from(to - from)).sum();
+        each * u64::from(self.workload.clients)
+    }
+
+    /// When the last fault ends and the last operation is planned, ms after the workload's begin.
+    pub fn length_ms(&self) -> u64 {
+        let faults = self.faults.iter().map(|fault| fault.at_ms + fault.what.lasts_ms()).max().unwrap_or(0);
+        let ops = self.workload.ops.last().map_or(0, |&[_, to]| u64::from(to) * self.workload.pace_ms);
+        faults.max(ops).min(LENGTH_MS_MAX)
+    }
+
+    /// Borders between regions, as keys.
+    pub fn split_keys(&self) -> Vec<bytes::Bytes> {
+        self.topology.splits.iter().map(|&split| key(split)).collect()
+    }
+
+    /// All keys of the workload's key space.
+    pub fn all_keys(&self) -> Vec<bytes::Bytes> {
+        (0..self.workload.keys).map(key).collect()
+    }
+}
+
+/// The key of a number.
+pub fn key(number: u32) -> bytes::Bytes {
+    format!("k{number:03}").into()
+}
+
+/// The random numbers of operation `n` of client `client`.
+pub fn op_rng(workload_seed: u64, client: u32, n: u32) -> Rng {
+    Rng::new(hash_label(workload_seed, "op") ^ (u64::from(client) << 32 | u64::from(n)))
+}
+
+#[cfg(test)]
+mod tests {
+    //! Goal: a plan survives its file, and seeds give plans that fit.
+    use super::*;
+
+    #[test]
+    fn files_and_seeds() {
+        for seed in 0..300 {
+            let plan = Plan::from_seed(seed);
+            plan.validate().unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+            let text = plan.to_toml();
+            let back: Plan = toml::from_str(&text).unwrap_or_else(|e| panic!("seed {seed}: {e}\n{text}"));
+            assert_eq!(plan, back, "seed {seed}");
+            assert!(plan.faults.is_sorted_by_key(|fault| fault.at_ms));
+        }
+    }
+
+    #[test]
+    fn an_unknown_word_is_refused() {
+        let text = Plan::from_seed(1).to_toml().replace("pace_ms", "pace_msec");
+        assert!(toml::from_str::<Plan>(&text).is_err());
+    }
+}

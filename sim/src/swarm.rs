@@ -1,0 +1,243 @@
+//! From a seed to a plan. Swarm testing: each class of faults is in or out for itself, so that runs differ in kind and not only
+//! in detail; intensities are log-uniform, so that rare and dense are equally likely.
+
+use armilla::rt::rng::Rng;
+
+use crate::plan::{Fault, Knobs, Mix, Plan, Target, Topology, What, Workload};
+
+/// The longest planned part of a run, ms; healing comes on top.
+const FAULTS_MS_MAX: u64 = 90_000;
+/// Runs without any fault, and with one class only.
+const P_NO_FAULTS: f64 = 0.05;
+const P_ONE_CLASS: f64 = 0.10;
+
+/// A class of faults: its makers are drawn evenly.
+struct Class {
+    name: &'static str,
+    /// How many events a minute at the least and at the most.
+    per_minute: (f64, f64),
+    make: fn(&mut Draw<'_>) -> What,
+}
+
+/// What makers draw from.
+struct Draw<'a> {
+    rng: &'a mut Rng,
+    stores: u32,
+    regions: u32,
+}
+
+impl Draw<'_> {
+    fn target(&mut self) -> Target {
+        match self.rng.below(10) {
+            0..=2 => Target::Leader(self.rng.below(u64::from(self.regions)) as u32),
+            3 => Target::PdLeader,
+            _ => Target::Node(self.node()),
+        }
+    }
+    fn node(&mut self) -> u32 {
+        self.rng.below(u64::from(self.stores)) as u32 + 1
+    }
+    fn log(&mut self, low: u64, high: u64) -> u64 {
+        log_uniform(self.rng, low as f64, high as f64) as u64
+    }
+}
+
+fn log_uniform(rng: &mut Rng, low: f64, high: f64) -> f64 {
+    // exp and ln differ in the last bit between libraries, which a plan must not: powers of two by halves, then a linear rest.
+    let (mut low, mut high) = (low, high);
+    while high / low > 2.0 {
+        let mut doublings = 0u64;
+        let mut top = low;
+        while top < high {
+            top *= 2.0;
+            doublings += 1;
+        }
+        let slot = rng.below(doublings);
+        low *= (1u64 << slot) as f64;
+        high = high.min(low * 2.0);
+    }
+    low + (high - low) * rng.unit()
+}
+
+const CLASSES: &[Class] = &[
+    Class {
+        name: "crash",
+        per_minute: (1.0, 12.0),
+        make: |d| What::Crash { node: d.target(), down_ms: d.log(100, 15_000) },
+    },
+    Class { name: "crash-all", per_minute: (0.6, 3.0), make: |d| What::CrashAll { down_ms: d.log(100, 5_000) } },
+    Class {
+        name: "pause",
+        per_minute: (1.0, 12.0),
+        make: |d| What::Pause { node: d.target(), for_ms: d.log(100, 20_000) },
+    },
+    Class {
+        name: "cpu",
+        per_minute: (0.6, 4.0),
+        make: |d| What::SlowCpu { node: d.target(), factor: d.log(2, 50) as u32, for_ms: d.log(1000, 20_000) },
+    },
+    Class {
+        name: "slow-disk",
+        per_minute: (0.6, 6.0),
+        make: |d| match d.rng.below(2) {
+            0 => What::SlowDisk { node: d.target(), factor: d.log(4, 200) as u32, for_ms: d.log(500, 20_000) },
+            _ => What::StallDisk { node: d.target(), for_ms: d.log(200, 15_000) },
+        },
+    },
+    Class {
+        name: "bad-disk",
+        per_minute: (0.6, 5.0),
+        make: |d| match d.rng.below(3) {
+            0 => What::FullDisk { node: d.target(), for_ms: d.log(500, 10_000) },
+            _ => What::FailSync { node: d.target(), down_ms: d.log(100, 5_000) },
+        },
+    },
+    Class {
+        name: "partition",
+        per_minute: (1.0, 10.0),
+        make: |d| {
+            let for_ms = d.log(300, 20_000);
+            match d.rng.below(8) {
+                0..=2 => What::Isolate { node: d.target(), for_ms },
+                3 | 4 => What::OneWay { node: d.target(), deaf: d.rng.chance(0.5), for_ms },
+                5 => {
+                    let side = (1..=d.stores).filter(|_| d.rng.chance(0.5)).collect();
+                    What::Split { side, for_ms }
+                }
+                6 => What::Bridge { node: d.target(), for_ms },
+                _ => What::Ring { for_ms },
+            }
+        },
+    },
+    Class {
+        name: "clients",
+        per_minute: (0.6, 6.0),
+        make: |d| What::CutClients { node: d.target(), for_ms: d.log(500, 10_000) },
+    },
+    Class {
+        name: "links",
+        per_minute: (0.6, 6.0),
+        make: |d| match d.rng.below(2) {
+            0 => What::Reset { node: d.target() },
+            _ => What::Bad {
+                loss_permille: d.log(1, 60) as u32,
+                delay_ms: d.log(1, 300),
+                for_ms: d.log(500, 15_000),
+            },
+        },
+    },
+    Class {
+        name: "clock",
+        per_minute: (1.0, 8.0),
+        make: |d| {
+            let sign = if d.rng.chance(0.5) { 1 } else { -1 };
+            match d.rng.below(2) {
+                0 => What::ClockStep { node: d.target(), by_ms: sign * d.log(10, 600_000) as i64 },
+                _ => What::ClockDrift { node: d.target(), ppm: sign * d.log(100, 90_000) as i64 },
+            }
+        },
+    },
+    Class {
+        name: "transfer",
+        per_minute: (1.0, 20.0),
+        make: |d| What::Transfer { region: d.rng.below(u64::from(d.regions)) as u32, to: d.node() },
+    },
+];
+
+/// The plan of a seed.
+pub fn plan(seed: u64) -> Plan {
+    let topology_rng = &mut Rng::fork(seed, "topology");
+    let stores = if topology_rng.chance(0.75) { 3 } else { 5 };
+    let keys = *topology_rng.pick(&[4, 12, 30, 80]);
+    let regions = topology_rng.between(1, 8).min(u64::from(keys)) as u32;
+    let splits = (1..regions).map(|n| n * keys / regions).collect();
+    let topology = Topology { stores, splits };
+    let workload = workload(&mut Rng::fork(seed, "workload"), keys);
+    let length_ms = workload.ops[0][1] as u64 * workload.pace_ms;
+    let faults = faults(&mut Rng::fork(seed, "faults"), stores, regions, length_ms);
+    let schedule_seed = Rng::fork(seed, "schedule").next_u64() >> 1;
+    Plan { schedule_seed, bug: None, topology, knobs: knobs(&mut Rng::fork(seed, "knobs")), workload, faults }
+}
+
+fn knobs(rng: &mut Rng) -> Knobs {
+    let heartbeat_ticks = rng.between(1, 2);
+    Knobs {
+        tick_ms: *rng.pick(&[50, 100, 100, 200]),
+        heartbeat_ticks,
+        election_ticks: heartbeat_ticks * rng.between(5, 10),
+        segment_kib: *rng.pick(&[16, 64, 256, 1024]),
+        log_keep: *rng.pick(&[8, 32, 128, 512]),
+        flush_ms: *rng.pick(&[200, 1000, 5000]),
+        snapshot_chunk_bytes: *rng.pick(&[64, 512, 4096]),
+        pd_heartbeat_ms: *rng.pick(&[500, 1000, 3000]),
+        link_us: log_uniform(rng, 50.0, 3000.0) as u64,
+        fsync_us: log_uniform(rng, 100.0, 5000.0) as u64,
+    }
+}
+
+fn workload(rng: &mut Rng, keys: u32) -> Workload {
+    let clients = rng.between(2, 6) as u32;
+    let total = log_uniform(rng, 400.0, 1600.0) as u32;
+    let each = total / clients;
+    let length_ms = rng.between(FAULTS_MS_MAX / 2, FAULTS_MS_MAX);
+    let mut weight = |p: f64, low: u64, high: u64| if rng.chance(p) { rng.between(low, high) as u32 } else { 0 };
+    let mix = Mix {
+        get: weight(1.0, 10, 60),
+        batch_get: weight(0.5, 1, 15),
+        put: weight(1.0, 20, 60),
+        batch_put: weight(0.5, 1, 15),
+        delete: weight(0.5, 1, 15),
+        batch_delete: weight(0.3, 1, 5),
+        delete_range: weight(0.3, 1, 3),
+        scan: weight(0.6, 2, 15),
+        reverse_scan: weight(0.4, 2, 10),
+        cas: weight(0.6, 2, 40),
+        put_ttl: weight(0.2, 1, 4),
+    };
+    Workload {
+        seed: rng.next_u64() >> 1,
+        clients,
+        keys,
+        ops: vec![[0, each]],
+        pace_ms: (length_ms / u64::from(each)).max(1),
+        deadline_ms: *rng.pick(&[1000, 3000, 10_000]),
+        value_bytes: *rng.pick(&[8, 16, 100, 1000]),
+        tso_ms: if rng.chance(0.7) { rng.between(20, 300) } else { 0 },
+        mix,
+    }
+}
+
+fn faults(rng: &mut Rng, stores: u32, regions: u32, length_ms: u64) -> Vec<Fault> {
+    let kind = rng.unit();
+    let only = rng.below(CLASSES.len() as u64) as usize;
+    let mut faults = Vec::new();
+    for (n, class) in CLASSES.iter().enumerate() {
+        // Every class has its own stream, so that adding a class does not change what the others do.
+        let mut own = Rng::fork(rng.clone().next_u64(), class.name);
+        let active = if kind < P_NO_FAULTS {
+            false
+        } else if kind < P_NO_FAULTS + P_ONE_CLASS {
+            n == only
+        } else {
+            own.chance(0.5)
+        };
+        if !active {
+            continue;
+        }
+        let rate = log_uniform(&mut own, class.per_minute.0, class.per_minute.1);
+        let count = (rate * length_ms as f64 / 60_000.0).ceil() as u64;
+        for _ in 0..count {
+            let at_ms = own.below(length_ms);
+            let what = (class.make)(&mut Draw { rng: &mut own, stores, regions });
+            faults.push(Fault { at_ms, what });
+        }
+    }
+    // At most one disk is replaced by an empty one, and rarely.
+    let mut own = Rng::fork(rng.next_u64(), "wipe");
+    if kind >= P_NO_FAULTS + P_ONE_CLASS && own.chance(0.0) {
+        let node = Target::Node(own.below(u64::from(stores)) as u32 + 1);
+        faults.push(Fault { at_ms: own.below(length_ms), what: What::Wipe { node, down_ms: own.between(100, 5000) } });
+    }
+    faults.sort_by_key(|fault| fault.at_ms);
+    faults
+}

@@ -1,0 +1,92 @@
+//! The ear of the run: hears every fact of the protocol, feeds the online oracles, and knows who leads what.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use armilla::rt::probe::Event;
+use armilla::rt::sim::{ProbeRecord, What, World};
+use armilla::rt::sync::Notify;
+
+use crate::oracle::Violation;
+use crate::oracle::raft::Raft;
+use crate::oracle::tso::Issued;
+
+/// What has been heard.
+#[derive(Debug, Default)]
+pub struct Heard {
+    /// O1, O3.
+    pub raft: Raft,
+    /// O5, the server's side.
+    pub issued: Issued,
+    /// The first violation.
+    pub violation: Option<Violation>,
+    /// By group: the highest term that has a leader, and the leader's node.
+    pub leaders: BTreeMap<u64, (u64, u64)>,
+    /// By store: its node.
+    pub node_of: BTreeMap<u64, u64>,
+    /// Nodes whose store stopped serving in their present life, and why.
+    pub poisoned: BTreeMap<u64, String>,
+}
+
+/// Shared by the sink and the scenario.
+#[derive(Clone, Default)]
+pub struct Watch {
+    heard: Arc<Mutex<Heard>>,
+    /// Told when something happens that the scenario must look at: a violation, a store that stopped.
+    pub news: Arc<Notify>,
+}
+
+impl Watch {
+    /// Listens to a world from now on.
+    pub fn listen(world: &World) -> Watch {
+        let watch = Watch::default();
+        let own = watch.clone();
+        world.probe().add_sink(move |record| own.hear(record));
+        watch
+    }
+
+    /// Looks at what has been heard.
+    pub fn with<T>(&self, look: impl FnOnce(&mut Heard) -> T) -> T {
+        look(&mut self.heard.lock().expect("no oracle panics"))
+    }
+
+    /// Reports a violation that was found elsewhere. The first one counts.
+    pub fn report(&self, violation: Violation) {
+        self.with(|heard| heard.violation.get_or_insert(violation).clone());
+        self.news.notify_waiters();
+    }
+
+    /// The first violation.
+    pub fn violation(&self) -> Option<Violation> {
+        self.with(|heard| heard.violation.clone())
+    }
+
+    fn hear(&self, record: &ProbeRecord<'_>) {
+        let What::Event(event) = &record.what else { return };
+        let mut heard = self.heard.lock().expect("no oracle panics");
+        let heard = &mut *heard;
+        if heard.violation.is_some() {
+            return;
+        }
+        match event {
+            Event::Start { store, .. } => {
+                heard.node_of.insert(*store, record.node);
+            }
+            Event::Leader { group, term, .. } => {
+                let newest = heard.leaders.entry(*group).or_default();
+                if *term >= newest.0 {
+                    *newest = (*term, record.node);
+                }
+            }
+            Event::Poisoned { why, .. } => {
+                heard.poisoned.insert(record.node, why.clone());
+                self.news.notify_waiters();
+            }
+            _ => {}
+        }
+        if let Err((oracle, _, what)) = heard.raft.observe(event).and_then(|()| heard.issued.observe(event)) {
+            heard.violation = Some(Violation::new(oracle, record.at_ns, record.node, what));
+            self.news.notify_waiters();
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! What a cluster is born with: stores, the placement driver's own group, and the first regions. All of it follows from the
+//! birth certificate (the founders, sorted by name) and the borders, so that every founder works out the same.
+
+use bytes::Bytes;
+
+use crate::proto::armilla::pd::{Bootstrap, Founder};
+use crate::proto::metapb::{RegionEpoch, Store};
+use crate::proto::pdpb::Member;
+use crate::types::region::Peer;
+use crate::types::{GroupId, Region};
+
+/// Where the last region starts: the memcomparable encoding of eight 0xFF bytes. It is always there, so that a client's
+/// bounded raw scan never ends in a region without an end key (some clients start over from the beginning then).
+pub const SENTINEL: [u8; 18] =
+    [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0xf7];
+
+/// Replicas of a region, where there are as many stores.
+pub const REPLICAS: usize = 3;
+
+/// The first regions: one more than `borders` and the sentinel together.
+///
+/// `borders` are memcomparable encodings, in any order; those given twice count once. Each region gets
+/// `min(replicas, stores)` peers, round robin over the stores; the first peer of its list is the intended first leader. Ids
+/// (a region's, then its peers') are taken from `first_id` on; the second value is the next free one.
+///
+/// # Errors
+/// A sentence, when there are no stores or a border cannot be one.
+pub fn first_regions(
+    stores: &[u64],
+    replicas: usize,
+    borders: &[Bytes],
+    first_id: u64,
+) -> Result<(Vec<Region>, u64), String> {
+    if stores.is_empty() || replicas == 0 {
+        return Err("regions need at least one store and one replica".into());
+    }
+    let mut borders = borders.to_vec();
+    borders.push(Bytes::from_static(&SENTINEL));
+    borders.sort();
+    borders.dedup();
+    for border in &borders {
+        if border.is_empty() || border.len() % 9 != 0 {
+            return Err(format!("the border {border:?} is not a memcomparable encoding"));
+        }
+    }
+    if borders.last().is_some_and(|last| last[..] != SENTINEL) {
+        return Err("a border lies beyond eight 0xff bytes, where the last region begins".into());
+    }
+    let mut next_id = first_id;
+    let mut take = || {
+        next_id += 1;
+        next_id - 1
+    };
+    let mut regions = Vec::with_capacity(borders.len() + 1);
+    for at in 0..=borders.len() {
+        let id = take();
+        let on = (0..replicas.min(stores.len())).map(|replica| stores[(at + replica) % stores.len()]);
+        regions.push(Region {
+            id,
+            start_key: if at == 0 { Bytes::new() } else { borders[at - 1].clone() },
+            end_key: borders.get(at).cloned().unwrap_or_default(),
+            region_epoch: Some(RegionEpoch { conf_ver: 1, version: 1 }),
+            peers: on.map(|store_id| Peer { id: take(), store_id, ..Peer::default() }).collect(),
+            ..Region::default()
+        });
+    }
+    Ok((regions, next_id))
+}
+
+/// What follows from the founders alone: ids of stores and of the placement driver's peers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Founding {
+    /// The founders in the order of the certificate; `stores[i]` is the store of `founders[i]`.
+    pub founders: Vec<Founder>,
+    /// Their stores.
+    pub stores: Vec<Store>,
+    /// The placement driver's group, with peers on the first stores. Its first peer is the intended first leader.
+    pub pd: Region,
+    /// The placement driver's members; `member_id` is the peer's id.
+    pub members: Vec<Member>,
+    /// The next free id.
+    pub next_id: u64,
+}
+
+impl Founding {
+    /// Works out what the certificate means: store ids count from 1 in its order, and so do the ids of PD's peers (unique in
+    /// their group, as raft needs them) on the first `pd_members`. All other ids come after those.
+    ///
+    /// # Errors
+    /// A sentence, when there are no founders or no members among them.
+    pub fn new(founders: &[Founder], pd_members: usize) -> Result<Founding, String> {
+        if pd_members == 0 || pd_members > founders.len() {
+            return Err(format!("{pd_members} members of the placement driver among {} founders", founders.len()));
+        }
+        let stores: Vec<Store> = (1..).zip(founders).map(|(id, founder)| store_of(id, &founder.addr)).collect();
+        let mut pd = Region {
+            id: GroupId::PD.0,
+            region_epoch: Some(RegionEpoch { conf_ver: 1, version: 1 }),
+            ..Region::default()
+        };
+        let mut members = Vec::new();
+        for (founder, store) in founders.iter().zip(&stores).take(pd_members) {
+            pd.peers.push(Peer { id: store.id, store_id: store.id, ..Peer::default() });
+            members.push(member_of(store.id, &founder.name, &founder.addr));
+        }
+        let next_id = founders.len() as u64 + 1;
+        Ok(Founding { founders: founders.to_vec(), stores, pd, members, next_id })
+    }
+
+    /// The command that makes it so, with regions of `replicas` peers split at `borders` (memcomparable encodings).
+    ///
+    /// # Errors
+    /// As [`first_regions`].
+    pub fn command(&self, replicas: usize, borders: &[Bytes]) -> Result<Bootstrap, String> {
+        let ids: Vec<u64> = self.stores.iter().map(|store| store.id).collect();
+        let (regions, next_id) = first_regions(&ids, replicas, borders, self.next_id)?;
+        Ok(Bootstrap {
+            stores: self.stores.clone(),
+            uuids: self.founders.iter().map(|founder| founder.uuid.clone()).collect(),
+            names: self.founders.iter().map(|founder| founder.name.clone()).collect(),
+            regions,
+            next_id,
+        })
+    }
+}
+
+/// A store that is in service at `addr` (host:port).
+fn store_of(id: u64, addr: &str) -> Store {
+    Store {
+        id,
+        address: addr.to_owned(),
+        peer_address: addr.to_owned(),
+        status_address: addr.to_owned(),
+        ..Store::default()
+    }
+}
+
+/// A member of the placement driver whose node answers at `addr` (host:port).
+pub fn member_of(id: u64, name: &str, addr: &str) -> Member {
+    let url = format!("http://{addr}");
+    Member {
+        name: name.to_owned(),
+        member_id: id,
+        peer_urls: vec![url.clone()],
+        client_urls: vec![url],
+        ..Member::default()
+    }
+}

@@ -1,0 +1,310 @@
+//! What the leading placement driver has heard: who leads each region, how large it is, which stores are alive.
+//!
+//! Only the leader keeps it and it is never replicated: a new leader starts with nothing and hears everything within one
+//! round of heartbeats. Until then lookups answer with the replicated descriptor and no leader. Times are milliseconds of
+//! the leader's monotonic clock.
+
+use std::collections::BTreeMap;
+
+use super::schedule::leader::{self, Seat};
+use super::state::{self, PdState};
+use crate::proto::armilla::pd::{LeaderOrder, OverviewReply, RegionHeartbeat, StoreHeartbeatRequest, StoreOverview};
+use crate::proto::metapb::PeerRole;
+use crate::proto::pdpb;
+use crate::types::Region;
+use crate::types::region::{self, Peer};
+
+/// How patient the view is. All in milliseconds but the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClusterOptions {
+    /// A store that was heard of within this is alive.
+    pub alive_ms: u64,
+    /// Leaders move to a store only when it has been alive for this long, and only after PD's leader has listened as long.
+    pub settle_ms: u64,
+    /// A peer whose store was not heard of for this long counts as down.
+    pub down_ms: u64,
+    /// An order that is not carried out within this is forgotten.
+    pub order_ms: u64,
+    /// After an order, the scheduler leaves its region alone for this long.
+    pub cooldown_ms: u64,
+    /// Orders of the scheduler under way for one store.
+    pub orders_max: usize,
+}
+
+impl Default for ClusterOptions {
+    fn default() -> ClusterOptions {
+        ClusterOptions {
+            alive_ms: 10_000,
+            settle_ms: 10_000,
+            down_ms: 30_000,
+            order_ms: 10_000,
+            cooldown_ms: 30_000,
+            orders_max: 4,
+        }
+    }
+}
+
+/// A region as lookups give it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RegionInfo {
+    /// The replicated descriptor.
+    pub region: Region,
+    /// The leader's peer, one of the descriptor's; absent: not heard of.
+    pub leader: Option<Peer>,
+    /// Peers on stores that were not heard of for a while, with the seconds.
+    pub down: Vec<pdpb::PeerStats>,
+}
+
+impl RegionInfo {
+    /// As `ScanRegions` carries it.
+    pub fn into_pdpb(self) -> pdpb::Region {
+        pdpb::Region { region: Some(self.region), leader: self.leader, down_peers: self.down, pending_peers: vec![] }
+    }
+
+    /// As `GetRegion` and its like carry it.
+    pub fn into_response(self, header: pdpb::ResponseHeader) -> pdpb::GetRegionResponse {
+        pdpb::GetRegionResponse {
+            header: Some(header),
+            region: Some(self.region),
+            leader: self.leader,
+            down_peers: self.down,
+            pending_peers: vec![],
+        }
+    }
+}
+
+/// What was heard of a region.
+#[derive(Clone, Debug)]
+struct HeardRegion {
+    last: RegionHeartbeat,
+    leader: Peer,
+}
+
+/// What was heard of a store.
+#[derive(Clone, Debug)]
+struct HeardStore {
+    /// Without its regions.
+    last: StoreHeartbeatRequest,
+    /// The first of an unbroken row of heartbeats.
+    alive_since_ms: u64,
+    heard_ms: u64,
+}
+
+/// A leader on its way.
+#[derive(Clone, Copy, Debug)]
+struct Order {
+    to_store: u64,
+    issued_ms: u64,
+    /// Carried out or given up; kept for the cool-down.
+    done: bool,
+}
+
+/// The view of one leadership.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    options: ClusterOptions,
+    since_ms: u64,
+    regions: BTreeMap<u64, HeardRegion>,
+    stores: BTreeMap<u64, HeardStore>,
+    orders: BTreeMap<u64, Order>,
+}
+
+impl Cluster {
+    /// Nothing heard yet; this leadership began at `now_ms`.
+    pub fn new(options: ClusterOptions, now_ms: u64) -> Cluster {
+        Cluster { options, since_ms: now_ms, regions: BTreeMap::new(), stores: BTreeMap::new(), orders: BTreeMap::new() }
+    }
+
+    /// Takes a heartbeat in. Reports about a region that are behind in term or epoch change nothing. Gives the descriptors
+    /// that are newer than the replicated ones, for the caller to replicate.
+    pub fn heartbeat(&mut self, mut request: StoreHeartbeatRequest, state: &PdState, now_ms: u64) -> Vec<Region> {
+        let reports = std::mem::take(&mut request.regions);
+        let store = request.store_id;
+        let alive_since_ms = match self.stores.get(&store) {
+            Some(before) if now_ms.saturating_sub(before.heard_ms) <= self.options.alive_ms => before.alive_since_ms,
+            _ => now_ms,
+        };
+        self.stores.insert(store, HeardStore { last: request, alive_since_ms, heard_ms: now_ms });
+        let mut newer = Vec::new();
+        for report in reports {
+            if let Some(region) = self.report(store, report, state) {
+                newer.push(region);
+            }
+        }
+        for (id, order) in &mut self.orders {
+            let led_by = self.regions.get(id).map(|heard| heard.leader.store_id);
+            order.done |= led_by == Some(order.to_store) || now_ms.saturating_sub(order.issued_ms) >= self.options.order_ms;
+        }
+        let cooldown_ms = self.options.cooldown_ms;
+        self.orders.retain(|_, order| !order.done || now_ms.saturating_sub(order.issued_ms) < cooldown_ms);
+        newer
+    }
+
+    /// One region's report; gives the descriptor if it is newer than the replicated one.
+    fn report(&mut self, store: u64, report: RegionHeartbeat, state: &PdState) -> Option<Region> {
+        let (region, leader) = (report.region.as_ref()?, report.leader.clone()?);
+        let peer = region::peer_by_id(region, leader.id)?;
+        if peer.store_id != store {
+            return None;
+        }
+        if let Some(before) = self.regions.get(&region.id) {
+            let stale_epoch = before.last.region.as_ref().is_some_and(|known| state::older(region, known));
+            if report.term < before.last.term || stale_epoch {
+                return None;
+            }
+        }
+        let known = state.region(region.id);
+        if known.is_some_and(|known| state::older(region, known)) {
+            return None;
+        }
+        let newer = known.is_none_or(|known| state::older(known, region)).then(|| region.clone());
+        let leader = peer.clone();
+        self.regions.insert(region.id, HeardRegion { leader, last: report });
+        newer
+    }
+
+    /// Forgets regions that the replicated state no longer has.
+    pub fn retain(&mut self, state: &PdState) {
+        self.regions.retain(|id, _| state.region(*id).is_some());
+        self.orders.retain(|id, _| state.region(*id).is_some());
+    }
+
+    /// Milliseconds since the store was heard of in this leadership.
+    pub fn heartbeat_age_ms(&self, store: u64, now_ms: u64) -> Option<u64> {
+        self.stores.get(&store).map(|heard| now_ms.saturating_sub(heard.heard_ms))
+    }
+
+    /// Whether the store was heard of lately.
+    pub fn alive(&self, store: u64, now_ms: u64) -> bool {
+        self.heartbeat_age_ms(store, now_ms).is_some_and(|age| age <= self.options.alive_ms)
+    }
+
+    /// A replicated region with what is known of it.
+    pub fn info(&self, region: &Region, now_ms: u64) -> RegionInfo {
+        RegionInfo { region: region.clone(), leader: self.leader_of(region), down: self.down(region, now_ms) }
+    }
+
+    /// The region that holds `key`.
+    pub fn by_key(&self, state: &PdState, key: &[u8], now_ms: u64) -> Option<RegionInfo> {
+        state.region_of(key).map(|region| self.info(region, now_ms))
+    }
+
+    /// The region before the one that holds `key`.
+    pub fn before(&self, state: &PdState, key: &[u8], now_ms: u64) -> Option<RegionInfo> {
+        state.region_before(key).map(|region| self.info(region, now_ms))
+    }
+
+    /// The region of that id.
+    pub fn by_id(&self, state: &PdState, id: u64, now_ms: u64) -> Option<RegionInfo> {
+        state.region(id).map(|region| self.info(region, now_ms))
+    }
+
+    /// The regions that meet `[start, end)`, at most `limit`.
+    pub fn scan(&self, state: &PdState, start: &[u8], end: &[u8], limit: usize, now_ms: u64) -> Vec<RegionInfo> {
+        state.scan(start, end, limit).into_iter().map(|region| self.info(region, now_ms)).collect()
+    }
+
+    fn leader_of(&self, region: &Region) -> Option<Peer> {
+        let heard = self.regions.get(&region.id)?;
+        region::peer_by_id(region, heard.leader.id).cloned()
+    }
+
+    fn down(&self, region: &Region, now_ms: u64) -> Vec<pdpb::PeerStats> {
+        let mut down = Vec::new();
+        for peer in &region.peers {
+            let heard_ms = self.stores.get(&peer.store_id).map_or(self.since_ms, |heard| heard.heard_ms);
+            let age_ms = now_ms.saturating_sub(heard_ms);
+            if age_ms >= self.options.down_ms {
+                down.push(pdpb::PeerStats { peer: Some(peer.clone()), down_seconds: age_ms / 1000 });
+            }
+        }
+        down
+    }
+
+    /// Asks for a region's leadership to move, on an operator's behalf: replaces any order under way for it.
+    ///
+    /// # Errors
+    /// A sentence, when it cannot be done.
+    pub fn transfer(&mut self, state: &PdState, region_id: u64, to_store: u64, now_ms: u64) -> Result<(), String> {
+        let region = state.region(region_id).ok_or_else(|| format!("there is no region {region_id}"))?;
+        let peer = region::peer_on(region, to_store)
+            .ok_or_else(|| format!("region {region_id} has no peer on store {to_store}"))?;
+        if peer.role() != PeerRole::Voter {
+            return Err(format!("region {region_id}'s peer on store {to_store} is not a voter"));
+        }
+        let leader = self.leader_of(region).ok_or_else(|| format!("region {region_id}'s leader is not known yet"))?;
+        if leader.store_id != to_store {
+            self.orders.insert(region_id, Order { to_store, issued_ms: now_ms, done: false });
+        }
+        Ok(())
+    }
+
+    /// The orders for a store: those under way, and, if `balance`, new ones that spread the leaders evenly.
+    pub fn orders_for(&mut self, state: &PdState, store: u64, balance: bool, now_ms: u64) -> Vec<LeaderOrder> {
+        if balance && now_ms.saturating_sub(self.since_ms) >= self.options.settle_ms {
+            for order in self.balance(state, store, now_ms) {
+                let LeaderOrder { region_id, to_store } = order;
+                self.orders.insert(region_id, Order { to_store, issued_ms: now_ms, done: false });
+            }
+        }
+        let here = |id: &u64| self.regions.get(id).is_some_and(|heard| heard.leader.store_id == store);
+        let open = self.orders.iter().filter(|(id, order)| !order.done && here(id));
+        open.map(|(id, order)| LeaderOrder { region_id: *id, to_store: order.to_store }).collect()
+    }
+
+    fn balance(&self, state: &PdState, from: u64, now_ms: u64) -> Vec<LeaderOrder> {
+        let settled = |store: u64| {
+            let since = self.stores.get(&store).map(|heard| heard.alive_since_ms);
+            self.alive(store, now_ms) && since.is_some_and(|ms| now_ms.saturating_sub(ms) >= self.options.settle_ms)
+        };
+        let stores: Vec<u64> =
+            state.stores().filter(|record| state::is_up(record)).map(state::store_id).filter(|id| settled(*id)).collect();
+        let (mut seats, mut open) = (Vec::new(), 0);
+        for region in state.regions() {
+            let Some(leader) = self.leader_of(region) else { continue };
+            let order = self.orders.get(&region.id);
+            let moving_to = order.filter(|order| !order.done).map(|order| order.to_store);
+            open += usize::from(moving_to.is_some() && leader.store_id == from);
+            let voters = region.peers.iter().filter(|peer| peer.role() == PeerRole::Voter).map(|peer| peer.store_id);
+            let seat =
+                Seat { region: region.id, leader: leader.store_id, voters: voters.collect(), moving_to, rests: order.is_some() };
+            seats.push(seat);
+        }
+        leader::propose(from, &stores, &seats, self.options.orders_max.saturating_sub(open))
+    }
+
+    /// What `armilla ctl` and the status page show.
+    pub fn overview(&self, state: &PdState, now_ms: u64) -> OverviewReply {
+        let mut leaders: BTreeMap<u64, u64> = BTreeMap::new();
+        let mut peers: BTreeMap<u64, u64> = BTreeMap::new();
+        let mut regions = Vec::new();
+        for region in state.regions() {
+            let leader = self.leader_of(region);
+            if let Some(leader) = &leader {
+                *leaders.entry(leader.store_id).or_default() += 1;
+            }
+            for peer in &region.peers {
+                *peers.entry(peer.store_id).or_default() += 1;
+            }
+            let heard = self.regions.get(&region.id).map(|heard| heard.last.clone()).unwrap_or_default();
+            regions.push(RegionHeartbeat { region: Some(region.clone()), leader, ..heard });
+        }
+        let count = |counts: &BTreeMap<u64, u64>, id: u64| counts.get(&id).copied().unwrap_or(0);
+        let stores = state.stores().map(|record| {
+            let id = state::store_id(record);
+            let heard = self.stores.get(&id).map(|heard| heard.last.clone()).unwrap_or_default();
+            StoreOverview {
+                store: record.store.clone(),
+                capacity_bytes: heard.capacity_bytes,
+                available_bytes: heard.available_bytes,
+                used_bytes: heard.used_bytes,
+                reads_per_s: heard.reads_per_s,
+                writes_per_s: heard.writes_per_s,
+                leaders: count(&leaders, id),
+                regions: count(&peers, id),
+                heartbeat_age_ms: self.heartbeat_age_ms(id, now_ms).unwrap_or(u64::MAX),
+            }
+        });
+        OverviewReply { stores: stores.collect(), regions, ..OverviewReply::default() }
+    }
+}

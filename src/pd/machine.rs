@@ -1,0 +1,154 @@
+//! The placement driver's state machine: [`PdState`] behind the raft log, each object under its own key of [`Cf::Pd`].
+//!
+//! | key | value |
+//! |---|---|
+//! | `01` | one byte: bootstrapped |
+//! | `02` | next free id, 8 bytes big endian |
+//! | `03` | timestamp bound in ms, 8 bytes big endian |
+//! | `04` | garbage collection's safe point, 8 bytes big endian |
+//! | `10` id (8 bytes big endian) | `StoreRecord`, protobuf |
+//! | `11` id (8 bytes big endian) | `metapb.Region`, protobuf |
+
+use std::sync::{Arc, RwLock};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use prost::Message;
+
+use super::state::{Changed, PdState};
+use crate::engine::{Cf, Read, Visit, WriteBatch};
+use crate::proto::armilla::pd::{PdCommand, StoreRecord};
+use crate::raft::machine::{ApplyContext, CfRange, StateMachine};
+use crate::types::{Error, Region, Result};
+
+const KEY_BOOTSTRAPPED: u8 = 0x01;
+const KEY_NEXT_ID: u8 = 0x02;
+const KEY_TSO_BOUND: u8 = 0x03;
+const KEY_GC_SAFE_POINT: u8 = 0x04;
+const KEY_STORE: u8 = 0x10;
+const KEY_REGION: u8 = 0x11;
+
+/// The state as this node has applied it. Readers hold the lock for one lookup, never across an await.
+pub type SharedState = Arc<RwLock<PdState>>;
+
+/// The replicated state machine of the placement driver's group.
+#[derive(Debug)]
+pub struct PdMachine {
+    state: SharedState,
+}
+
+impl Default for PdMachine {
+    fn default() -> PdMachine {
+        PdMachine::new()
+    }
+}
+
+impl PdMachine {
+    /// With nothing in memory: the driver calls [`StateMachine::reload`] before anything else.
+    pub fn new() -> PdMachine {
+        PdMachine { state: Arc::new(RwLock::new(PdState::new())) }
+    }
+
+    /// The state, for readers on this node. It is what this node has applied, which may be behind: the leader is up to date
+    /// once it is ready, and only while it leads.
+    pub fn shared(&self) -> SharedState {
+        self.state.clone()
+    }
+}
+
+impl StateMachine for PdMachine {
+    fn reads(&self, _command: &Bytes) -> bool {
+        // All that a command needs is in memory.
+        false
+    }
+
+    fn apply(&mut self, context: ApplyContext<'_>, command: Bytes, _: &dyn Read, batch: &mut WriteBatch) -> Result<Bytes> {
+        let corrupt = |what: String| Error::Corruption(format!("entry {} of the pd group: {what}", context.index));
+        let command = PdCommand::decode(command).map_err(|error| corrupt(error.to_string()))?;
+        let mut state = self.state.write().expect("no writer panics");
+        let (reply, changed) = state.apply(command).map_err(corrupt)?;
+        save(&state, &changed, batch);
+        Ok(reply.encode_to_vec().into())
+    }
+
+    fn ranges(&self, _region: &Region) -> Vec<CfRange> {
+        vec![CfRange { cf: Cf::Pd, start: Bytes::new(), end: Bytes::new() }]
+    }
+
+    fn reload(&mut self, _region: &Region, read: &dyn Read) -> Result<()> {
+        *self.state.write().expect("no writer panics") = load(read)?;
+        Ok(())
+    }
+}
+
+fn key(kind: u8) -> Bytes {
+    Bytes::copy_from_slice(&[kind])
+}
+
+fn key_of(kind: u8, id: u64) -> Bytes {
+    let mut key = BytesMut::with_capacity(9);
+    key.put_u8(kind);
+    key.put_u64(id);
+    key.freeze()
+}
+
+fn number(value: u64) -> Bytes {
+    Bytes::copy_from_slice(&value.to_be_bytes())
+}
+
+/// Writes the changed objects as they stand now.
+fn save(state: &PdState, changed: &[Changed], batch: &mut WriteBatch) {
+    for object in changed {
+        match *object {
+            Changed::Bootstrapped => {
+                batch.put(Cf::Pd, key(KEY_BOOTSTRAPPED), Bytes::copy_from_slice(&[u8::from(state.bootstrapped())]));
+            }
+            Changed::NextId => batch.put(Cf::Pd, key(KEY_NEXT_ID), number(state.next_id())),
+            Changed::TsoBound => batch.put(Cf::Pd, key(KEY_TSO_BOUND), number(state.tso_bound_ms())),
+            Changed::GcSafePoint => batch.put(Cf::Pd, key(KEY_GC_SAFE_POINT), number(state.gc_safe_point())),
+            Changed::Store(id) => {
+                let record = state.store(id).expect("stores are never removed");
+                batch.put(Cf::Pd, key_of(KEY_STORE, id), record.encode_to_vec());
+            }
+            Changed::Region(id) => match state.region(id) {
+                Some(region) => batch.put(Cf::Pd, key_of(KEY_REGION, id), region.encode_to_vec()),
+                None => batch.delete(Cf::Pd, key_of(KEY_REGION, id)),
+            },
+        }
+    }
+}
+
+/// Reads the whole state.
+fn load(read: &dyn Read) -> Result<PdState> {
+    let empty = PdState::new();
+    let (mut bootstrapped, mut next_id) = (empty.bootstrapped(), empty.next_id());
+    let (mut tso_bound_ms, mut gc_safe_point) = (empty.tso_bound_ms(), empty.gc_safe_point());
+    let (mut stores, mut regions) = (Vec::new(), Vec::new());
+    let mut wrong = None;
+    read.scan(Cf::Pd, b"", b"", &mut |key, value| {
+        let parsed = match *key {
+            [KEY_BOOTSTRAPPED] => value.first().map(|flag| bootstrapped = *flag != 0).ok_or("no flag".to_owned()),
+            [KEY_NEXT_ID] => parse(value).map(|value| next_id = value),
+            [KEY_TSO_BOUND] => parse(value).map(|value| tso_bound_ms = value),
+            [KEY_GC_SAFE_POINT] => parse(value).map(|value| gc_safe_point = value),
+            [KEY_STORE, ..] => StoreRecord::decode(value).map(|record| stores.push(record)).map_err(|e| e.to_string()),
+            [KEY_REGION, ..] => Region::decode(value).map(|region| regions.push(region)).map_err(|e| e.to_string()),
+            _ => Err("a key that this version does not know".to_owned()),
+        };
+        match parsed {
+            Ok(()) => Visit::More,
+            Err(why) => {
+                wrong = Some(Error::Corruption(format!("the placement driver's key {key:02x?}: {why}")));
+                Visit::Stop
+            }
+        }
+    })?;
+    if let Some(error) = wrong {
+        return Err(error);
+    }
+    PdState::restore(bootstrapped, next_id, tso_bound_ms, gc_safe_point, stores, regions)
+        .map_err(|why| Error::Corruption(format!("the placement driver's state: {why}")))
+}
+
+fn parse(value: &[u8]) -> Result<u64, String> {
+    value.try_into().map(u64::from_be_bytes).map_err(|_| format!("a number of {} bytes", value.len()))
+}

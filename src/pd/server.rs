@@ -1,0 +1,622 @@
+//! The placement driver's loop and the calls it answers.
+//!
+//! One task follows who leads the group. While this node does, and its state is complete, a [`Serving`] of that term exists;
+//! a call first finds it, then makes sure that this node *still* leads that term (lease, or a quorum's word), then answers
+//! from memory or proposes a command. The timestamp window is extended by one proposal at a time, ahead of need.
+
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost::Message;
+
+use super::bootstrap::member_of;
+use super::cluster::{Cluster, ClusterOptions, RegionInfo};
+use super::machine::SharedState;
+use super::state::{self, PdState};
+use super::tso::Tso;
+use crate::proto::armilla::pd::pd_command::Op;
+use crate::proto::armilla::pd::{
+    AllocIds, Bootstrap, OverviewReply, PdCommand, PdReply, PutRegion, PutStore, RegisterStoreReply, RegisterStoreRequest,
+    StoreHeartbeatReply, StoreHeartbeatRequest,
+};
+use crate::proto::metapb::{RegionEpoch, Store, StoreState};
+use crate::proto::pdpb::Member;
+use crate::replica::handle::{Handle, PeerView};
+use crate::rt::clock::Clock;
+use crate::rt::probe::{self, Event as Probe};
+use crate::rt::sync::{Notify, watch};
+use crate::rt::task;
+use crate::types::limits::{SCAN_REGIONS_MAX, TSO_COUNT_MAX};
+use crate::types::{Error, GroupId, Region, Timestamp, region};
+
+/// How long to wait before a failed proposal of the server's own is tried again.
+const RETRY: Duration = Duration::from_millis(50);
+/// How often to look whether this store has its peer of the group, at the start.
+const POLL: Duration = Duration::from_millis(20);
+
+/// What a call of the placement driver ends with, sorted by what the caller should do.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum PdError {
+    /// Ask that member instead; if it is absent, ask again a little later. (gRPC: UNAVAILABLE.)
+    #[error("not leader{}", .0.as_ref().map(|leader| format!(", {} leads", leader.name)).unwrap_or_default())]
+    NotLeader(Option<Member>),
+    /// The caller belongs to another cluster. (gRPC: FAILED_PRECONDITION.)
+    #[error("mismatch cluster id, need {actual} but got {asked}")]
+    ClusterMismatch {
+        /// The id in the request.
+        asked: u64,
+        /// This cluster's.
+        actual: u64,
+    },
+    /// The first stores and regions are not decided yet: ask again. (pdpb: NOT_BOOTSTRAPPED.)
+    #[error("the cluster is not bootstrapped yet")]
+    NotBootstrapped,
+    /// The request itself is wrong. (gRPC: INVALID_ARGUMENT.)
+    #[error("{0}")]
+    Invalid(String),
+    /// Not now: try again. What a write asked for may or may not happen. (gRPC: UNAVAILABLE.)
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// A result of the placement driver.
+pub type PdResult<T> = Result<T, PdError>;
+
+/// Which cluster this is and who its placement driver's members are.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Never 0.
+    pub cluster_id: u64,
+    /// In the order of the certificate; `member_id` is the peer's id in the group.
+    pub members: Vec<Member>,
+}
+
+/// How the server behaves.
+#[derive(Clone, Debug)]
+pub struct PdOptions {
+    /// Proposed by whoever leads first, while the cluster is not bootstrapped. See [`super::bootstrap::Founding::command`].
+    pub bootstrap: Option<Bootstrap>,
+    /// Whether to spread leaders evenly.
+    pub balance_leaders: bool,
+    /// How patient the view of the cluster is.
+    pub cluster: ClusterOptions,
+}
+
+impl Default for PdOptions {
+    fn default() -> PdOptions {
+        PdOptions { bootstrap: None, balance_leaders: true, cluster: ClusterOptions::default() }
+    }
+}
+
+/// The placement driver on this node. Clones share it.
+#[derive(Clone, Debug)]
+pub struct PdServer {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    clock: Clock,
+    handle: Handle,
+    state: SharedState,
+    identity: Identity,
+    options: PdOptions,
+    serving: RwLock<Option<Arc<Serving>>>,
+    task: Mutex<Option<task::JoinHandle<()>>>,
+}
+
+/// One leadership of this node.
+#[derive(Debug)]
+struct Serving {
+    term: u64,
+    tso: Mutex<Tso>,
+    /// Counts extended windows; nothing any more when the leadership has ended.
+    windows: watch::Sender<Option<u64>>,
+    /// The window runs low.
+    need: Notify,
+    cluster: Mutex<Cluster>,
+}
+
+impl PdServer {
+    /// Starts following the group's leadership. Calls are answered as soon as this node leads.
+    ///
+    /// `state` is [`super::PdMachine::shared`] of the machine that the driver behind `handle` applies to.
+    pub fn start(clock: Clock, handle: Handle, state: SharedState, identity: Identity, options: PdOptions) -> PdServer {
+        assert!(identity.cluster_id != 0, "a cluster's id is never 0");
+        let inner = Inner {
+            clock,
+            handle,
+            state,
+            identity,
+            options,
+            serving: RwLock::new(None),
+            task: Mutex::new(None),
+        };
+        let server = PdServer { inner: Arc::new(inner) };
+        let run = task::spawn(server.clone().run());
+        *server.inner.task.lock().expect("no holder panics") = Some(run);
+        server
+    }
+
+    /// Stops following; calls are refused from now on.
+    pub fn stop(&self) {
+        if let Some(run) = self.inner.task.lock().expect("no holder panics").take() {
+            run.abort();
+        }
+        self.stop_serving();
+    }
+
+    // ---- the loop ----
+
+    async fn run(self) {
+        let view = loop {
+            if let Some(view) = self.inner.handle.view(GroupId::PD) {
+                break view;
+            }
+            self.inner.clock.sleep(POLL).await;
+        };
+        let mut leadership = view.subscribe();
+        loop {
+            let now = leadership.borrow_and_update().clone();
+            if !(now.ready && now.leader == view.peer) {
+                if leadership.changed().await.is_err() {
+                    return;
+                }
+                continue;
+            }
+            let term = now.term;
+            let serving = self.start_serving(term);
+            tracing::info!(term, bound_ms = self.read(PdState::tso_bound_ms), "this node leads the placement driver");
+            let lost = async {
+                let still = |now: &crate::replica::Leadership| now.term == term && now.leader == view.peer && now.ready;
+                let _ = leadership.wait_for(|now| !still(now)).await;
+            };
+            rt_select! {
+                () = lost => {}
+                () = self.lead(&serving, &view) => {}
+            }
+            tracing::info!(term, "this node no longer leads the placement driver");
+            if mutant!("tso.old-leader-serves") {
+                continue;
+            }
+            self.stop_serving();
+        }
+    }
+
+    /// The state is complete: the leader has applied an entry of its own term.
+    fn start_serving(&self, term: u64) -> Arc<Serving> {
+        let bound_ms = self.read(PdState::tso_bound_ms);
+        let mut tso = Tso::new(bound_ms);
+        if mutant!("tso.restart-below-bound") {
+            tso = Tso::new(self.inner.clock.wall_ms().min(bound_ms));
+            tso.extend(bound_ms);
+        }
+        let serving = Arc::new(Serving {
+            term,
+            tso: Mutex::new(tso),
+            windows: watch::Sender::new(Some(0)),
+            need: Notify::new(),
+            cluster: Mutex::new(Cluster::new(self.inner.options.cluster, self.now_ms())),
+        });
+        *self.inner.serving.write().expect("no holder panics") = Some(serving.clone());
+        serving
+    }
+
+    fn stop_serving(&self) {
+        if let Some(serving) = self.inner.serving.write().expect("no holder panics").take() {
+            serving.windows.send_replace(None);
+        }
+    }
+
+    /// What a leader does of its own accord; ends never.
+    async fn lead(&self, serving: &Serving, view: &PeerView) {
+        if let Some(bootstrap) = &self.inner.options.bootstrap {
+            while let Err(error) = self.bootstrap(bootstrap.clone()).await {
+                tracing::warn!(%error, "the cluster's bootstrap has to wait");
+                self.inner.clock.sleep(RETRY).await;
+            }
+        }
+        loop {
+            let wall_ms = self.inner.clock.wall_ms();
+            let (low, window) = {
+                let tso = serving.tso.lock().expect("no holder panics");
+                (tso.runs_low(wall_ms), tso.window(wall_ms))
+            };
+            if !low {
+                serving.need.notified().await;
+                continue;
+            }
+            if !mutant!("tso.window-not-persisted")
+                && let Err(error) = self.propose(Op::TsoBoundMs(window.to_ms)).await
+            {
+                tracing::debug!(%error, to_ms = window.to_ms, "the timestamp window was not saved");
+                self.inner.clock.sleep(RETRY).await;
+                continue;
+            }
+            // Saved within this term, so every later leader starts above it. Had this node lost the leadership and won it
+            // again meanwhile, another leader might have used the window: it is left alone then, and this loop is at its end.
+            if self.leads_term(view, serving.term) {
+                serving.tso.lock().expect("no holder panics").extend(window.to_ms);
+                serving.windows.send_modify(|windows| *windows = windows.map(|count| count + 1));
+            } else {
+                self.inner.clock.sleep(RETRY).await;
+            }
+        }
+    }
+
+    // ---- what calls are made of ----
+
+    fn read<T>(&self, look: impl FnOnce(&PdState) -> T) -> T {
+        look(&self.inner.state.read().expect("no writer panics"))
+    }
+
+    /// Milliseconds of the monotonic clock.
+    fn now_ms(&self) -> u64 {
+        self.inner.clock.now().0 / 1_000_000
+    }
+
+    fn leads_term(&self, view: &PeerView, term: u64) -> bool {
+        let now = view.leadership();
+        now.term == term && now.leader == view.peer
+    }
+
+    fn not_leader(&self) -> PdError {
+        PdError::NotLeader(self.leader().filter(|_| !self.leads()))
+    }
+
+    fn leads(&self) -> bool {
+        self.inner.handle.view(GroupId::PD).is_some_and(|view| view.leads())
+    }
+
+    fn serving(&self) -> PdResult<Arc<Serving>> {
+        let serving = self.inner.serving.read().expect("no holder panics").clone();
+        serving.ok_or_else(|| self.not_leader())
+    }
+
+    /// Completes when this node leads the term of `serving` for sure, at some moment after the call.
+    async fn confirm(&self, serving: &Serving) -> PdResult<()> {
+        let view = self.inner.handle.view(GroupId::PD).ok_or_else(|| self.not_leader())?;
+        if view.lease(self.inner.clock.now()) == Some(serving.term) && self.leads_term(&view, serving.term) {
+            let (store, group, peer, term) = (view.store, view.group.0, view.peer, serving.term);
+            probe::emit(|| Probe::LeaseRead { store, group, peer, term });
+            return Ok(());
+        }
+        self.inner.handle.read_barrier(GroupId::PD).await.map_err(|error| self.refusal(error))?;
+        if self.leads_term(&view, serving.term) { Ok(()) } else { Err(self.not_leader()) }
+    }
+
+    /// The leadership that this call may answer from.
+    async fn confirmed(&self) -> PdResult<Arc<Serving>> {
+        let serving = self.serving()?;
+        self.confirm(&serving).await?;
+        Ok(serving)
+    }
+
+    /// As [`PdServer::confirmed`], and the cluster is bootstrapped.
+    async fn confirmed_cluster(&self) -> PdResult<Arc<Serving>> {
+        let serving = self.confirmed().await?;
+        if self.read(PdState::bootstrapped) { Ok(serving) } else { Err(PdError::NotBootstrapped) }
+    }
+
+    fn look<T>(&self, serving: &Serving, look: impl FnOnce(&mut Cluster, &PdState, u64) -> T) -> T {
+        let now_ms = self.now_ms();
+        // Always in this order: state, then cluster.
+        let state = self.inner.state.read().expect("no writer panics");
+        let mut cluster = serving.cluster.lock().expect("no holder panics");
+        look(&mut cluster, &state, now_ms)
+    }
+
+    fn refusal(&self, error: Error) -> PdError {
+        match error {
+            Error::NotLeader { .. } | Error::RegionNotFound(_) => self.not_leader(),
+            Error::Invalid(_) | Error::EntryTooLarge { .. } => PdError::Invalid(error.to_string()),
+            other => PdError::Unavailable(other.to_string()),
+        }
+    }
+
+    async fn propose(&self, op: Op) -> PdResult<PdReply> {
+        let command = Bytes::from(PdCommand { op: Some(op) }.encode_to_vec());
+        let reply = self.inner.handle.propose(GroupId::PD, command).await.map_err(|error| self.refusal(error))?;
+        PdReply::decode(reply).map_err(|error| PdError::Unavailable(format!("a reply that does not decode: {error}")))
+    }
+
+    /// Proposes a command whose refusal is the caller's fault.
+    async fn command(&self, op: Op) -> PdResult<u64> {
+        let reply = self.propose(op).await?;
+        if reply.refused.is_empty() { Ok(reply.value) } else { Err(PdError::Invalid(reply.refused)) }
+    }
+
+    // ---- calls that any member answers ----
+
+    /// The cluster's id.
+    pub fn cluster_id(&self) -> u64 {
+        self.inner.identity.cluster_id
+    }
+
+    /// Whether a request of a cluster of that id is meant for this one.
+    ///
+    /// # Errors
+    /// [`PdError::ClusterMismatch`].
+    pub fn check_cluster(&self, asked: u64) -> PdResult<()> {
+        let actual = self.cluster_id();
+        if asked == actual { Ok(()) } else { Err(PdError::ClusterMismatch { asked, actual }) }
+    }
+
+    /// The placement driver's members, at the addresses where their stores are now.
+    pub fn members(&self) -> Vec<Member> {
+        let Some(view) = self.inner.handle.view(GroupId::PD) else {
+            return self.inner.identity.members.clone();
+        };
+        let group = view.region();
+        let moved = |member: &Member| {
+            let peer = region::peer_by_id(&group, member.member_id)?;
+            let addr = self.read(|state| state.store(peer.store_id).map(state::address).unwrap_or_default().to_owned());
+            (!addr.is_empty()).then(|| member_of(member.member_id, &member.name, &addr))
+        };
+        self.inner.identity.members.iter().map(|member| moved(member).unwrap_or_else(|| member.clone())).collect()
+    }
+
+    /// The leader, as far as this node knows.
+    pub fn leader(&self) -> Option<Member> {
+        let id = self.inner.handle.view(GroupId::PD)?.leader_peer()?.id;
+        self.members().into_iter().find(|member| member.member_id == id)
+    }
+
+    /// What `armilla ctl` and the status page show: everything on the leader, the replicated part elsewhere.
+    pub fn overview(&self) -> OverviewReply {
+        let overview = match self.serving() {
+            Ok(serving) => self.look(&serving, |cluster, state, now_ms| cluster.overview(state, now_ms)),
+            Err(_) => {
+                let now_ms = self.now_ms();
+                let nothing = Cluster::new(self.inner.options.cluster, now_ms);
+                self.read(|state| nothing.overview(state, now_ms))
+            }
+        };
+        OverviewReply { cluster_id: self.cluster_id(), members: self.members(), leader: self.leader(), ..overview }
+    }
+
+    // ---- calls that only the leader answers; all may end with NotLeader or Unavailable ----
+
+    /// Takes `count` timestamps; gives the largest, the others are the `count - 1` numbers below it.
+    ///
+    /// # Errors
+    /// [`PdError::Invalid`] when `count` is 0 or over [`TSO_COUNT_MAX`].
+    pub async fn tso(&self, count: u32) -> PdResult<Timestamp> {
+        if count == 0 || count > TSO_COUNT_MAX {
+            return Err(PdError::Invalid(format!("{count} timestamps asked for: from 1 to {TSO_COUNT_MAX} may be")));
+        }
+        let serving = self.serving()?;
+        let mut windows = serving.windows.subscribe();
+        loop {
+            windows.borrow_and_update();
+            if !mutant!("tso.old-leader-serves") {
+                self.confirm(&serving).await?;
+            }
+            // No await between the confirmation and this: the lease is checked when the timestamp is assigned.
+            let wall_ms = self.inner.clock.wall_ms();
+            let (taken, low) = {
+                let mut tso = serving.tso.lock().expect("no holder panics");
+                (tso.take(count, wall_ms), tso.runs_low(wall_ms))
+            };
+            if low {
+                serving.need.notify_one();
+            }
+            if let Ok(last) = taken {
+                let store = self.inner.handle.view(GroupId::PD).map_or(0, |view| view.store);
+                probe::emit(|| Probe::Tso { store, last: last.0, count });
+                return Ok(last);
+            }
+            if windows.changed().await.is_err() || windows.borrow().is_none() {
+                return Err(self.not_leader());
+            }
+        }
+    }
+
+    /// The region that holds `key`.
+    ///
+    /// # Errors
+    /// [`PdError::NotBootstrapped`].
+    pub async fn get_region(&self, key: &[u8]) -> PdResult<Option<RegionInfo>> {
+        let serving = self.confirmed_cluster().await?;
+        Ok(self.look(&serving, |cluster, state, now_ms| cluster.by_key(state, key, now_ms)))
+    }
+
+    /// The region before the one that holds `key`; none before the first.
+    ///
+    /// # Errors
+    /// [`PdError::NotBootstrapped`].
+    pub async fn get_prev_region(&self, key: &[u8]) -> PdResult<Option<RegionInfo>> {
+        let serving = self.confirmed_cluster().await?;
+        Ok(self.look(&serving, |cluster, state, now_ms| cluster.before(state, key, now_ms)))
+    }
+
+    /// The region of that id.
+    ///
+    /// # Errors
+    /// [`PdError::NotBootstrapped`].
+    pub async fn get_region_by_id(&self, id: u64) -> PdResult<Option<RegionInfo>> {
+        let serving = self.confirmed_cluster().await?;
+        Ok(self.look(&serving, |cluster, state, now_ms| cluster.by_id(state, id, now_ms)))
+    }
+
+    /// The regions that meet `[start, end)`, in order. `limit` of 0 or below: as many as one answer may have.
+    ///
+    /// # Errors
+    /// [`PdError::NotBootstrapped`].
+    pub async fn scan_regions(&self, start: &[u8], end: &[u8], limit: i32) -> PdResult<Vec<RegionInfo>> {
+        let serving = self.confirmed_cluster().await?;
+        let limit = if limit <= 0 { SCAN_REGIONS_MAX } else { limit.min(SCAN_REGIONS_MAX) } as usize;
+        Ok(self.look(&serving, |cluster, state, now_ms| cluster.scan(state, start, end, limit, now_ms)))
+    }
+
+    /// The store of that id, also one that is gone.
+    ///
+    /// # Errors
+    /// [`PdError::NotBootstrapped`].
+    pub async fn get_store(&self, id: u64) -> PdResult<Option<Store>> {
+        let serving = self.confirmed_cluster().await?;
+        Ok(self.stores(&serving).into_iter().find(|store| store.id == id))
+    }
+
+    /// The stores that have an address. One whose address went to another store is not listed, since clients dial what they
+    /// are given; [`PdServer::get_store`] and [`PdServer::overview`] show it.
+    ///
+    /// # Errors
+    /// [`PdError::NotBootstrapped`].
+    pub async fn get_all_stores(&self, exclude_tombstone: bool) -> PdResult<Vec<Store>> {
+        let serving = self.confirmed_cluster().await?;
+        let mut stores = self.stores(&serving);
+        stores.retain(|store| !store.address.is_empty());
+        stores.retain(|store| !exclude_tombstone || store.state() != StoreState::Tombstone);
+        Ok(stores)
+    }
+
+    fn stores(&self, serving: &Serving) -> Vec<Store> {
+        let wall_ms = self.inner.clock.wall_ms();
+        self.look(serving, |cluster, state, now_ms| {
+            let stores = state.stores().filter_map(|record| record.store.clone());
+            let heard = |mut store: Store| {
+                if let Some(age_ms) = cluster.heartbeat_age_ms(store.id, now_ms) {
+                    store.last_heartbeat = wall_ms.saturating_sub(age_ms).saturating_mul(1_000_000) as i64;
+                }
+                store
+            };
+            stores.map(heard).collect()
+        })
+    }
+
+    /// Gives a store its id, by its uuid, and the first regions that it must create.
+    ///
+    /// # Errors
+    /// [`PdError::ClusterMismatch`]; [`PdError::Invalid`] without uuid or address; [`PdError::Unavailable`] while a store that
+    /// is alive has the address: ask again, it counts as gone when its heartbeats stay away.
+    pub async fn register_store(&self, request: RegisterStoreRequest) -> PdResult<RegisterStoreReply> {
+        self.check_cluster(request.cluster_id)?;
+        let serving = self.confirmed().await?;
+        if !self.read(PdState::bootstrapped) {
+            return Ok(RegisterStoreReply::default());
+        }
+        let RegisterStoreRequest { uuid, name, addr, .. } = request;
+        let known = self.read(|state| state.store_by_uuid(&uuid).cloned());
+        let unchanged = known
+            .filter(|record| record.name == name && state::address(record) == addr && state::is_up(record))
+            .map(|record| state::store_id(&record));
+        let id = match unchanged {
+            Some(id) => id,
+            None => {
+                self.look(&serving, |cluster, state, now_ms| {
+                    let holder = state.store_by_addr(&addr).filter(|record| record.uuid != uuid);
+                    let alive = holder.filter(|record| cluster.alive(state::store_id(record), now_ms));
+                    alive.map_or(Ok(()), |holder| {
+                        let (id, name) = (state::store_id(holder), &holder.name);
+                        Err(PdError::Unavailable(format!("store {id} ({name}) is alive at {addr}")))
+                    })
+                })?;
+                let id = self.command(Op::PutStore(PutStore { uuid, name: name.clone(), addr: addr.clone() })).await?;
+                tracing::info!(store = id, name, addr, "store registered");
+                id
+            }
+        };
+        // Only as they were born: once a region has changed, a peer that it lacks comes by snapshot.
+        let born = Some(RegionEpoch { conf_ver: 1, version: 1 });
+        let first_regions = self.read(|state| {
+            let here = |region: &&Region| region.region_epoch == born && region::peer_on(region, id).is_some();
+            state.regions().filter(here).cloned().collect()
+        });
+        Ok(RegisterStoreReply { store_id: id, first_regions, bootstrapped: true })
+    }
+
+    /// Takes a store's heartbeat; the reply has the stores with an address, and orders.
+    ///
+    /// # Errors
+    /// [`PdError::ClusterMismatch`]; [`PdError::NotBootstrapped`]; [`PdError::Invalid`] when no such store is registered.
+    pub async fn store_heartbeat(&self, request: StoreHeartbeatRequest) -> PdResult<StoreHeartbeatReply> {
+        self.check_cluster(request.cluster_id)?;
+        let serving = self.confirmed_cluster().await?;
+        let id = request.store_id;
+        if self.read(|state| state.store(id).is_none()) {
+            return Err(PdError::Invalid(format!("store {id} is not registered")));
+        }
+        let newer = self.look(&serving, |cluster, state, now_ms| cluster.heartbeat(request, state, now_ms));
+        if !newer.is_empty() {
+            for region in newer {
+                let reply = self.propose(Op::PutRegion(PutRegion { region: Some(region) })).await?;
+                if !reply.refused.is_empty() {
+                    tracing::debug!(why = reply.refused, "a region's report came too late");
+                }
+            }
+            self.look(&serving, |cluster, state, _| cluster.retain(state));
+        }
+        let balance = self.inner.options.balance_leaders;
+        Ok(self.look(&serving, |cluster, state, now_ms| StoreHeartbeatReply {
+            stores: state
+                .stores()
+                .filter_map(|record| record.store.clone())
+                .filter(|store| !store.address.is_empty())
+                .collect(),
+            transfer_leaders: cluster.orders_for(state, id, balance, now_ms),
+        }))
+    }
+
+    /// Takes `count` ids for regions, peers or stores; gives the first.
+    ///
+    /// # Errors
+    /// [`PdError::Invalid`] when `count` is 0.
+    pub async fn alloc_ids(&self, count: u32) -> PdResult<u64> {
+        self.command(Op::AllocIds(AllocIds { count })).await
+    }
+
+    /// The safe point of garbage collection: a timestamp.
+    ///
+    /// # Errors
+    /// None of its own.
+    pub async fn gc_safe_point(&self) -> PdResult<u64> {
+        self.confirmed().await?;
+        Ok(self.read(PdState::gc_safe_point))
+    }
+
+    /// Raises the safe point; gives what it is now, which is `to` or higher.
+    ///
+    /// # Errors
+    /// None of its own.
+    pub async fn update_gc_safe_point(&self, to: u64) -> PdResult<u64> {
+        self.command(Op::GcSafePoint(to)).await
+    }
+
+    /// Orders a region's leadership to a store, with the leader's next heartbeat; the placement driver's own group at once.
+    ///
+    /// # Errors
+    /// [`PdError::Invalid`] when the region has no voter there or its leader is not known.
+    pub async fn transfer_leader(&self, region_id: u64, to_store: u64) -> PdResult<()> {
+        let serving = self.confirmed_cluster().await?;
+        if region_id == GroupId::PD.0 {
+            let group = self.inner.handle.view(GroupId::PD).ok_or_else(|| self.not_leader())?.region();
+            let peer = region::peer_on(&group, to_store)
+                .ok_or_else(|| PdError::Invalid(format!("the placement driver has no member on store {to_store}")))?;
+            return self.inner.handle.transfer_leader(GroupId::PD, peer.id).map_err(|error| self.refusal(error));
+        }
+        self.look(&serving, |cluster, state, now_ms| cluster.transfer(state, region_id, to_store, now_ms))
+            .map_err(PdError::Invalid)
+    }
+
+    /// Decides the cluster's first stores and regions, unless that was done before; says whether it was done now.
+    ///
+    /// # Errors
+    /// [`PdError::Invalid`] when they cannot be.
+    pub async fn bootstrap(&self, bootstrap: Bootstrap) -> PdResult<bool> {
+        self.confirmed().await?;
+        if self.read(PdState::bootstrapped) {
+            return Ok(false);
+        }
+        let (stores, regions) = (bootstrap.stores.len(), bootstrap.regions.len());
+        match self.command(Op::Bootstrap(bootstrap)).await {
+            Ok(_) => {
+                tracing::info!(stores, regions, "the cluster is bootstrapped");
+                Ok(true)
+            }
+            Err(PdError::Invalid(_)) if self.read(PdState::bootstrapped) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,417 @@
+//! What the placement driver replicates, and the commands that change it. A function of (state, command), nothing else.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+
+use bytes::Bytes;
+
+use crate::proto::armilla::pd::pd_command::Op;
+use crate::proto::armilla::pd::{Bootstrap, PdCommand, PdReply, PutStore, StoreRecord};
+use crate::proto::metapb::{Store, StoreLabel, StoreState};
+use crate::types::region;
+use crate::types::{GroupId, Region};
+
+/// The label that a store without an address carries: the id of the store that took its address.
+pub const LABEL_REPLACED_BY: &str = "replaced-by";
+
+/// The replicated state: stores, regions, and the numbers that only grow.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PdState {
+    bootstrapped: bool,
+    next_id: u64,
+    tso_bound_ms: u64,
+    gc_safe_point: u64,
+    stores: BTreeMap<u64, StoreRecord>,
+    regions: BTreeMap<u64, Region>,
+    /// Derived: uuid to store id.
+    by_uuid: BTreeMap<String, u64>,
+    /// Derived: start key to region id.
+    by_start: BTreeMap<Bytes, u64>,
+}
+
+/// An object that a command changed; each lies under its own key in the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Changed {
+    /// The bootstrapped flag.
+    Bootstrapped,
+    /// The next free id.
+    NextId,
+    /// The timestamp bound.
+    TsoBound,
+    /// The safe point.
+    GcSafePoint,
+    /// That store's record.
+    Store(u64),
+    /// That region's descriptor, or its absence.
+    Region(u64),
+}
+
+impl PdState {
+    /// Nothing yet: no stores, no regions.
+    pub fn new() -> PdState {
+        PdState { next_id: GroupId::PD.0 + 1, ..PdState::default() }
+    }
+
+    /// Puts together what lay in the engine. Derived maps are built here.
+    ///
+    /// # Errors
+    /// A sentence, when the parts cannot all be true.
+    pub fn restore(
+        bootstrapped: bool,
+        next_id: u64,
+        tso_bound_ms: u64,
+        gc_safe_point: u64,
+        stores: Vec<StoreRecord>,
+        regions: Vec<Region>,
+    ) -> Result<PdState, String> {
+        let mut state = PdState { bootstrapped, next_id, tso_bound_ms, gc_safe_point, ..PdState::new() };
+        for record in stores {
+            state.put_store_record(record);
+        }
+        for region in regions {
+            if let Some(other) = state.by_start.insert(region.start_key.clone(), region.id) {
+                return Err(format!("regions {other} and {} start at the same key", region.id));
+            }
+            state.regions.insert(region.id, region);
+        }
+        Ok(state)
+    }
+
+    /// Whether the cluster's first stores and regions are decided.
+    pub fn bootstrapped(&self) -> bool {
+        self.bootstrapped
+    }
+    /// The next id that the allocator gives.
+    pub fn next_id(&self) -> u64 {
+        self.next_id
+    }
+    /// Timestamps handed out so far have a physical part (ms) below this.
+    pub fn tso_bound_ms(&self) -> u64 {
+        self.tso_bound_ms
+    }
+    /// Versions below this timestamp may be collected.
+    pub fn gc_safe_point(&self) -> u64 {
+        self.gc_safe_point
+    }
+    /// All stores in order of their ids, also those that are gone.
+    pub fn stores(&self) -> impl Iterator<Item = &StoreRecord> {
+        self.stores.values()
+    }
+    /// The store of that id.
+    pub fn store(&self, id: u64) -> Option<&StoreRecord> {
+        self.stores.get(&id)
+    }
+    /// The store of that uuid.
+    pub fn store_by_uuid(&self, uuid: &str) -> Option<&StoreRecord> {
+        self.by_uuid.get(uuid).and_then(|id| self.stores.get(id))
+    }
+    /// The store that has that address now.
+    pub fn store_by_addr(&self, addr: &str) -> Option<&StoreRecord> {
+        self.stores.values().find(|record| address(record) == addr && !addr.is_empty())
+    }
+    /// The region of that id.
+    pub fn region(&self, id: u64) -> Option<&Region> {
+        self.regions.get(&id)
+    }
+    /// The region that holds `key`. There is always one once the cluster is bootstrapped.
+    pub fn region_of(&self, key: &[u8]) -> Option<&Region> {
+        let upto = (Bound::Unbounded, Bound::Included(key));
+        let (_, id) = self.by_start.range::<[u8], _>(upto).next_back()?;
+        self.regions.get(id).filter(|found| region::holds(found, key))
+    }
+    /// The region before the one that holds `key`.
+    pub fn region_before(&self, key: &[u8]) -> Option<&Region> {
+        let here = self.region_of(key)?;
+        let below = (Bound::Unbounded, Bound::Excluded(&here.start_key[..]));
+        let (_, id) = self.by_start.range::<[u8], _>(below).next_back()?;
+        self.regions.get(id)
+    }
+    /// The regions that meet `[start, end)` (an empty `end` is plus infinity), in order of their keys, at most `limit`.
+    pub fn scan(&self, start: &[u8], end: &[u8], limit: usize) -> Vec<&Region> {
+        let first = self.region_of(start).map_or(start, |region| &region.start_key[..]);
+        self.by_start
+            .range::<[u8], _>((Bound::Included(first), Bound::Unbounded))
+            .take_while(|(key, _)| end.is_empty() || &key[..] < end)
+            .take(limit)
+            .filter_map(|(_, id)| self.regions.get(id))
+            .collect()
+    }
+    /// All regions in order of their keys.
+    pub fn regions(&self) -> impl Iterator<Item = &Region> {
+        self.by_start.values().filter_map(|id| self.regions.get(id))
+    }
+
+    /// Applies one command: the reply for its proposer, and the objects it changed.
+    ///
+    /// # Errors
+    /// When the command carries nothing that this version knows; the node must stop then.
+    pub fn apply(&mut self, command: PdCommand) -> Result<(PdReply, Vec<Changed>), String> {
+        let outcome = match command.op {
+            None => return Err("a command of the placement driver without an operation that this version knows".into()),
+            Some(Op::Bootstrap(bootstrap)) => self.bootstrap(bootstrap),
+            Some(Op::PutStore(put)) => self.put_store(put),
+            Some(Op::TsoBoundMs(to)) => {
+                let changed = raise(&mut self.tso_bound_ms, to);
+                Ok((self.tso_bound_ms, if changed { vec![Changed::TsoBound] } else { vec![] }))
+            }
+            Some(Op::GcSafePoint(to)) => {
+                let changed = raise(&mut self.gc_safe_point, to);
+                Ok((self.gc_safe_point, if changed { vec![Changed::GcSafePoint] } else { vec![] }))
+            }
+            Some(Op::AllocIds(alloc)) => self.alloc_ids(alloc.count),
+            Some(Op::PutRegion(put)) => self.put_region(put.region.unwrap_or_default()),
+        };
+        Ok(match outcome {
+            Ok((value, changed)) => (PdReply { value, refused: String::new() }, changed),
+            Err(refused) => (PdReply { value: 0, refused }, vec![]),
+        })
+    }
+
+    fn bootstrap(&mut self, command: Bootstrap) -> Outcome {
+        if self.bootstrapped {
+            return Err("the cluster is already bootstrapped".into());
+        }
+        check_bootstrap(&command)?;
+        let mut changed = vec![Changed::Bootstrapped, Changed::NextId];
+        for ((store, uuid), name) in command.stores.into_iter().zip(command.uuids).zip(command.names) {
+            changed.push(Changed::Store(store.id));
+            self.put_store_record(StoreRecord { store: Some(store), uuid, name });
+        }
+        for region in command.regions {
+            changed.push(Changed::Region(region.id));
+            self.by_start.insert(region.start_key.clone(), region.id);
+            self.regions.insert(region.id, region);
+        }
+        self.bootstrapped = true;
+        self.next_id = command.next_id;
+        Ok((0, changed))
+    }
+
+    /// A known uuid keeps its id; a new one gets a fresh id, whatever its address: an empty disk is a new store. The store that
+    /// had the address before loses it, since two stores cannot both answer there; it gets one again when it registers anew.
+    fn put_store(&mut self, put: PutStore) -> Outcome {
+        self.must_be_bootstrapped()?;
+        if put.uuid.is_empty() || put.addr.is_empty() {
+            return Err("a store needs a uuid and an address".into());
+        }
+        let mut changed = Vec::new();
+        let known = self.by_uuid.get(&put.uuid).copied();
+        if let Some(id) = known
+            && self.stores[&id].store.as_ref().is_some_and(|store| store.state() == StoreState::Tombstone)
+        {
+            return Err(format!("store {id} is a tombstone: start the node with an empty data directory"));
+        }
+        let id = match known {
+            Some(id) => id,
+            None => {
+                changed.push(Changed::NextId);
+                self.take_ids(1)?
+            }
+        };
+        if let Some(holder) = self.store_by_addr(&put.addr).map(store_id)
+            && holder != id
+        {
+            let mut record = self.stores[&holder].clone();
+            let store = record.store.get_or_insert_default();
+            store.address.clear();
+            store.peer_address.clear();
+            store.status_address.clear();
+            store.set_state(StoreState::Offline);
+            store.labels.retain(|label| label.key != LABEL_REPLACED_BY);
+            store.labels.push(StoreLabel { key: LABEL_REPLACED_BY.into(), value: id.to_string() });
+            self.put_store_record(record);
+            changed.push(Changed::Store(holder));
+        }
+        let mut record = self.stores.get(&id).cloned().unwrap_or_default();
+        record.uuid = put.uuid;
+        record.name = put.name;
+        let store = record.store.get_or_insert_default();
+        store.id = id;
+        store.peer_address.clone_from(&put.addr);
+        store.status_address.clone_from(&put.addr);
+        store.address = put.addr;
+        store.set_state(StoreState::Up);
+        store.labels.retain(|label| label.key != LABEL_REPLACED_BY);
+        if self.stores.get(&id) != Some(&record) {
+            self.put_store_record(record);
+            changed.push(Changed::Store(id));
+        }
+        Ok((id, changed))
+    }
+
+    fn alloc_ids(&mut self, count: u32) -> Outcome {
+        self.must_be_bootstrapped()?;
+        if count == 0 {
+            return Err("no ids asked for".into());
+        }
+        Ok((self.take_ids(u64::from(count))?, vec![Changed::NextId]))
+    }
+
+    /// A newer descriptor replaces the older ones that it meets; an older one is refused.
+    fn put_region(&mut self, new: Region) -> Outcome {
+        self.must_be_bootstrapped()?;
+        check_region(&new, |store| self.stores.contains_key(&store))?;
+        if new.id >= self.next_id {
+            return Err(format!("region {} has an id that was never allocated", new.id));
+        }
+        let mut met: Vec<u64> = self.scan(&new.start_key, &new.end_key, usize::MAX).iter().map(|old| old.id).collect();
+        if !met.contains(&new.id) && self.regions.contains_key(&new.id) {
+            met.push(new.id);
+        }
+        for old in met.iter().map(|id| &self.regions[id]) {
+            let stale = if old.id == new.id { older(&new, old) } else { version(&new) <= version(old) };
+            if stale {
+                return Err(format!("region {} of epoch {} is older than region {}", new.id, epoch_text(&new), old.id));
+            }
+        }
+        if met == [new.id] && self.regions[&new.id] == new {
+            return Ok((new.id, vec![]));
+        }
+        let mut changed: Vec<Changed> = met.iter().map(|id| Changed::Region(*id)).collect();
+        for id in met {
+            let old = self.regions.remove(&id).expect("it was just found");
+            self.by_start.remove(&old.start_key);
+        }
+        if !changed.contains(&Changed::Region(new.id)) {
+            changed.push(Changed::Region(new.id));
+        }
+        let id = new.id;
+        self.by_start.insert(new.start_key.clone(), id);
+        self.regions.insert(id, new);
+        Ok((id, changed))
+    }
+
+    fn take_ids(&mut self, count: u64) -> Result<u64, String> {
+        let first = self.next_id;
+        self.next_id = first.checked_add(count).ok_or("ids have run out")?;
+        Ok(first)
+    }
+
+    fn must_be_bootstrapped(&self) -> Result<(), String> {
+        if self.bootstrapped { Ok(()) } else { Err("the cluster is not bootstrapped".into()) }
+    }
+
+    fn put_store_record(&mut self, record: StoreRecord) {
+        let id = store_id(&record);
+        self.by_uuid.insert(record.uuid.clone(), id);
+        self.stores.insert(id, record);
+    }
+}
+
+/// A value for the proposer and what changed, or why nothing did.
+type Outcome = Result<(u64, Vec<Changed>), String>;
+
+fn raise(value: &mut u64, to: u64) -> bool {
+    let grows = to > *value;
+    if grows {
+        *value = to;
+    }
+    grows
+}
+
+/// The id in a store's record.
+pub fn store_id(record: &StoreRecord) -> u64 {
+    record.store.as_ref().map_or(0, |store| store.id)
+}
+
+/// The address in a store's record; empty when the store has none any more.
+pub fn address(record: &StoreRecord) -> &str {
+    record.store.as_ref().map_or("", |store| &store.address)
+}
+
+/// Whether a store's record says that it is in service.
+pub fn is_up(record: &StoreRecord) -> bool {
+    record.store.as_ref().is_some_and(|store| store.state() == StoreState::Up && !store.address.is_empty())
+}
+
+fn version(region: &Region) -> u64 {
+    region::epoch(region).version
+}
+
+/// Whether `left`'s epoch is behind `right`'s in either part.
+pub fn older(left: &Region, right: &Region) -> bool {
+    let (left, right) = (region::epoch(left), region::epoch(right));
+    left.version < right.version || left.conf_ver < right.conf_ver
+}
+
+fn epoch_text(region: &Region) -> String {
+    let epoch = region::epoch(region);
+    format!("{}/{}", epoch.conf_ver, epoch.version)
+}
+
+fn check_region(region: &Region, store_known: impl Fn(u64) -> bool) -> Result<(), String> {
+    let id = region.id;
+    if id <= GroupId::PD.0 {
+        return Err(format!("{id} cannot be a region's id"));
+    }
+    if !region.end_key.is_empty() && region.start_key >= region.end_key {
+        return Err(format!("region {id} has an empty range"));
+    }
+    let epoch = region::epoch(region);
+    if epoch.conf_ver == 0 || epoch.version == 0 {
+        return Err(format!("region {id} has no epoch"));
+    }
+    if region.peers.is_empty() {
+        return Err(format!("region {id} has no peers"));
+    }
+    let mut on = BTreeSet::new();
+    for peer in &region.peers {
+        if !store_known(peer.store_id) {
+            return Err(format!("region {id} has a peer on store {}, which nobody knows", peer.store_id));
+        }
+        if peer.id == 0 || !on.insert(peer.store_id) {
+            return Err(format!("region {id} has two peers on store {}, or one without an id", peer.store_id));
+        }
+    }
+    Ok(())
+}
+
+fn check_bootstrap(command: &Bootstrap) -> Result<(), String> {
+    let count = command.stores.len();
+    if count == 0 || command.uuids.len() != count || command.names.len() != count {
+        return Err(format!("{count} stores with {} uuids and {} names", command.uuids.len(), command.names.len()));
+    }
+    let mut ids = BTreeSet::from([0]);
+    let mut claim = |id: u64| {
+        if id >= command.next_id {
+            return Err(format!("id {id} is not below the next free id {}", command.next_id));
+        }
+        if ids.insert(id) { Ok(()) } else { Err(format!("id {id} is used twice")) }
+    };
+    let (mut uuids, mut addresses) = (BTreeSet::new(), BTreeSet::new());
+    for (Store { id, address, .. }, uuid) in command.stores.iter().zip(&command.uuids) {
+        claim(*id)?;
+        if uuid.is_empty() || !uuids.insert(uuid) {
+            return Err(format!("store {id}: its uuid '{uuid}' is empty or used twice"));
+        }
+        if address.is_empty() || !addresses.insert(address) {
+            return Err(format!("store {id}: its address '{address}' is empty or used twice"));
+        }
+    }
+    for region in &command.regions {
+        claim(region.id)?;
+        check_region(region, |id| command.stores.iter().any(|store| store.id == id))?;
+        for peer in &region.peers {
+            claim(peer.id)?;
+        }
+    }
+    check_cover(&command.regions)
+}
+
+/// Whether the regions, in any order, cover all keys without a hole or an overlap.
+fn check_cover(regions: &[Region]) -> Result<(), String> {
+    let mut sorted: Vec<&Region> = regions.iter().collect();
+    sorted.sort_by(|left, right| left.start_key.cmp(&right.start_key));
+    let (Some(first), Some(last)) = (sorted.first(), sorted.last()) else {
+        return Err("no regions: the keys are not covered".into());
+    };
+    if !first.start_key.is_empty() || !last.end_key.is_empty() {
+        return Err("the regions do not reach from minus to plus infinity".into());
+    }
+    for pair in sorted.windows(2) {
+        if pair[0].end_key != pair[1].start_key || pair[0].end_key.is_empty() {
+            return Err(format!("regions {} and {} overlap or leave a hole between them", pair[0].id, pair[1].id));
+        }
+    }
+    Ok(())
+}

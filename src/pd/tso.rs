@@ -1,0 +1,94 @@
+//! The timestamp oracle's allocator: strictly growing numbers below a bound that was saved through raft beforehand.
+//!
+//! Pure: the clock comes in as `now_ms`. (`mutant!` is a constant outside the simulator; it is the one macro of `rt` here.)
+
+use crate::types::Timestamp;
+use crate::types::limits::TSO_WINDOW;
+use crate::types::timestamp::LOGICAL_BITS;
+
+/// How many timestamps share one millisecond.
+const LOGICAL_COUNT: u64 = 1 << LOGICAL_BITS;
+/// Physical parts have so many bits: until the year 4199.
+const PHYSICAL_MS_MAX: u64 = (1 << (64 - LOGICAL_BITS)) - 1;
+
+/// The allocator needs a higher saved bound before it can go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NeedWindow {
+    /// The bound (ms, exclusive) to save through raft; then call [`Tso::extend`].
+    pub to_ms: u64,
+}
+
+/// Hands out timestamps of one leadership.
+///
+/// Its caller must, in this order: make it with the bound that the replicated state holds when the leader is ready, save a
+/// higher one through raft, [`Tso::extend`] it, and only then [`Tso::take`]; and at each `take` be sure that it still leads.
+#[derive(Clone, Debug)]
+pub struct Tso {
+    /// The physical part of the next timestamp (ms), unless the clock is ahead of it.
+    physical_ms: u64,
+    /// The logical part of the next timestamp; at most [`LOGICAL_COUNT`].
+    logical: u64,
+    /// Physical parts stay below this (ms).
+    bound_ms: u64,
+}
+
+impl Tso {
+    /// Begins above every timestamp that an earlier leader can have handed out: their physical parts are below `bound_ms`.
+    pub fn new(bound_ms: u64) -> Tso {
+        Tso { physical_ms: bound_ms, logical: 0, bound_ms }
+    }
+
+    /// The bound as saved (ms, exclusive).
+    pub fn bound_ms(&self) -> u64 {
+        self.bound_ms
+    }
+
+    /// A bound was saved through raft. A lower one than before changes nothing.
+    pub fn extend(&mut self, bound_ms: u64) {
+        self.bound_ms = self.bound_ms.max(bound_ms);
+    }
+
+    /// The bound to save so that a whole window is open at `now_ms`.
+    pub fn window(&self, now_ms: u64) -> NeedWindow {
+        window(self.physical_ms.max(now_ms))
+    }
+
+    /// Whether less than half of the window is left at `now_ms`: time to save a higher bound, before anybody waits for it.
+    pub fn runs_low(&self, now_ms: u64) -> bool {
+        let left_ms = self.bound_ms.saturating_sub(self.physical_ms.max(now_ms));
+        u128::from(left_ms) * 2 < TSO_WINDOW.as_millis()
+    }
+
+    /// Takes `count` timestamps that share their physical part; gives the largest.
+    ///
+    /// # Errors
+    /// [`NeedWindow`] when the next timestamp would not be below the saved bound; nothing is taken then.
+    ///
+    /// # Panics
+    /// If `count` is zero or does not fit one millisecond.
+    pub fn take(&mut self, count: u32, now_ms: u64) -> Result<Timestamp, NeedWindow> {
+        let count = u64::from(count);
+        assert!(count > 0 && count <= LOGICAL_COUNT, "a batch fits one millisecond: {count}");
+        let (mut physical_ms, mut first) = (self.physical_ms, self.logical);
+        if now_ms > physical_ms {
+            (physical_ms, first) = (now_ms, 0);
+        }
+        if first + count > LOGICAL_COUNT {
+            if mutant!("tso.logical-overflow") {
+                first = 0;
+            } else {
+                (physical_ms, first) = (physical_ms + 1, 0);
+            }
+        }
+        if physical_ms >= self.bound_ms {
+            return Err(window(physical_ms));
+        }
+        assert!(physical_ms <= PHYSICAL_MS_MAX, "the physical part has run out of bits");
+        (self.physical_ms, self.logical) = (physical_ms, first + count);
+        Ok(Timestamp::new(physical_ms, self.logical - 1))
+    }
+}
+
+fn window(physical_ms: u64) -> NeedWindow {
+    NeedWindow { to_ms: physical_ms.saturating_add(TSO_WINDOW.as_millis() as u64).min(PHYSICAL_MS_MAX + 1) }
+}

@@ -1,0 +1,332 @@
+//! One raft group's peer.
+
+use std::collections::VecDeque;
+
+use ::raft::eraftpb::{Entry, Message, MessageType};
+use ::raft::{Config, GetEntriesContext, RawNode, SnapshotStatus, StateRole};
+use bytes::Bytes;
+
+use crate::types::limits::CLOCK_DRIFT_PERMILLE;
+use crate::types::{Error, GroupId, Result};
+
+use super::lease::{Lease, Promise};
+use super::log_view::LogView;
+use super::output::Output;
+use super::read::Reads;
+
+/// How groups of a store behave. The same on every store of a cluster.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Nanoseconds of a tick.
+    pub tick_ns: u64,
+    /// Ticks without a leader after which a follower campaigns (randomly up to twice as many).
+    pub election_ticks: usize,
+    /// Ticks between a leader's heartbeats.
+    pub heartbeat_ticks: usize,
+    /// Bytes of entries in one append message (at least one entry).
+    pub append_bytes_max: u64,
+    /// Append messages under way to one follower.
+    pub appends_inflight_max: usize,
+    /// Bytes of committed entries handed out at once.
+    pub apply_bytes_max: u64,
+}
+
+impl Options {
+    /// The election timeout in nanoseconds, which leases and promises go by.
+    pub fn election_ns(&self) -> u64 {
+        self.tick_ns * self.election_ticks as u64
+    }
+}
+
+/// One peer of one raft group: steps in, outputs out.
+pub struct Group {
+    id: GroupId,
+    peer: u64,
+    node: RawNode<LogView>,
+    options: Options,
+    lease: Lease,
+    promise: Promise,
+    reads: Reads,
+    /// (index, when) of proposals of the current leadership that are not committed yet.
+    proposed: VecDeque<(u64, u64)>,
+}
+
+impl std::fmt::Debug for Group {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let raft = &self.node.raft;
+        write!(f, "Group {{ {} peer {} {:?} term {} }}", self.id, self.peer, raft.state, raft.term)
+    }
+}
+
+fn is_vote_request(kind: MessageType) -> bool {
+    matches!(kind, MessageType::MsgRequestVote | MessageType::MsgRequestPreVote)
+}
+
+fn is_from_leader(kind: MessageType) -> bool {
+    matches!(kind, MessageType::MsgAppend | MessageType::MsgHeartbeat | MessageType::MsgSnapshot)
+}
+
+impl Group {
+    /// A peer that goes on from `view`.
+    ///
+    /// # Errors
+    /// When the options or the view do not make a raft peer.
+    pub fn new(id: GroupId, peer: u64, options: Options, view: LogView, now_ns: u64) -> Result<Group> {
+        let config = Config {
+            id: peer,
+            election_tick: options.election_ticks,
+            heartbeat_tick: options.heartbeat_ticks,
+            applied: view.applied().0,
+            max_size_per_msg: options.append_bytes_max,
+            max_inflight_msgs: options.appends_inflight_max,
+            check_quorum: true,
+            pre_vote: true,
+            batch_append: true,
+            // Followers learn of commits with the next append or heartbeat: nobody reads from them yet.
+            skip_bcast_commit: true,
+            max_committed_size_per_ready: options.apply_bytes_max,
+            ..Config::default()
+        };
+        let fresh = view.last() == super::membership::FIRST.0;
+        let logger = slog::Logger::root(slog::Discard, slog::o!());
+        let node = RawNode::new(&config, view, &logger)
+            .map_err(|e| Error::Invalid(format!("group {id}: raft does not start: {e}")))?;
+        let election_ns = options.election_ns();
+        Ok(Group {
+            id,
+            peer,
+            node,
+            lease: Lease::new(election_ns, CLOCK_DRIFT_PERMILLE),
+            promise: Promise::new(election_ns, now_ns, fresh),
+            options,
+            reads: Reads::default(),
+            proposed: VecDeque::new(),
+        })
+    }
+
+    /// The group.
+    pub fn id(&self) -> GroupId {
+        self.id
+    }
+    /// This peer's id.
+    pub fn peer(&self) -> u64 {
+        self.peer
+    }
+    /// The current term.
+    pub fn term(&self) -> u64 {
+        self.node.raft.term
+    }
+    /// Whom this peer voted for in its term; 0: nobody.
+    pub fn vote(&self) -> u64 {
+        self.node.raft.vote
+    }
+    /// The leader's peer id; 0 when unknown.
+    pub fn leader(&self) -> u64 {
+        self.node.raft.leader_id
+    }
+    /// Whether this peer leads.
+    pub fn leads(&self) -> bool {
+        self.node.raft.state == StateRole::Leader
+    }
+    /// Whether this peer leads and has applied an entry of its own term.
+    pub fn ready(&self) -> bool {
+        self.leads() && self.log().applied().1 == self.term()
+    }
+    /// Until when (exclusive, node clock) this peer may serve reads alone; 0 when it may not.
+    pub fn lease_until(&self) -> u64 {
+        if self.ready() { self.lease.until(self.term()) } else { 0 }
+    }
+    /// The commit index.
+    pub fn committed(&self) -> u64 {
+        self.node.raft.raft_log.committed
+    }
+    /// The log as raft sees it.
+    pub fn log(&self) -> &LogView {
+        self.node.store()
+    }
+    /// The log as raft sees it.
+    pub fn log_mut(&mut self) -> &mut LogView {
+        self.node.mut_store()
+    }
+
+    /// The lowest index that some follower (as the leader knows) still needs; the last index when nobody lags.
+    pub fn slowest_follower(&self) -> u64 {
+        let last = self.log().last();
+        if !self.leads() {
+            return last;
+        }
+        self.node.raft.prs().iter().map(|(_, progress)| progress.matched).min().unwrap_or(last)
+    }
+
+    /// One tick of the clock has passed.
+    pub fn tick(&mut self, now_ns: u64) {
+        self.node.tick();
+        let old = self.options.tick_ns * 2 * self.options.heartbeat_ticks as u64;
+        if self.reads.oldest_unconfirmed_ns().is_some_and(|sent| now_ns >= sent + old) {
+            self.reads.again();
+        }
+    }
+
+    /// A message of another peer. Those that a voter's promise forbids to answer are dropped.
+    pub fn step(&mut self, message: Message, now_ns: u64) {
+        let kind = message.get_msg_type();
+        let forced = message.context.as_ref() == ::raft::CAMPAIGN_TRANSFER;
+        if is_vote_request(kind) && !forced && self.promise.binds(now_ns) {
+            return;
+        }
+        let (from, term) = (message.from, message.term);
+        // An error says that the message was not meant for us (an unknown peer, a local message): dropping it is right.
+        let _ = self.node.step(message);
+        if is_from_leader(kind) && term == self.term() && self.leader() == from {
+            self.promise.heard(now_ns);
+        }
+    }
+
+    /// Proposes an entry; gives its index and term.
+    ///
+    /// # Errors
+    /// [`Error::NotLeader`] (nothing happened).
+    pub fn propose(&mut self, payload: Bytes, now_ns: u64) -> Result<(u64, u64)> {
+        let refused = Error::NotLeader { group: self.id, leader: None };
+        if !self.leads() || self.node.raft.lead_transferee.is_some() {
+            return Err(refused);
+        }
+        let mut entry = Entry::default();
+        entry.data = payload;
+        let mut message = Message::default();
+        message.set_msg_type(MessageType::MsgPropose);
+        message.from = self.peer;
+        message.set_entries(vec![entry].into());
+        self.node.raft.step(message).map_err(|_| refused)?;
+        let index = self.node.raft.raft_log.last_index();
+        self.proposed.push_back((index, now_ns));
+        Ok((index, self.term()))
+    }
+
+    /// Asks for a linearizable read; its `id` comes back in [`Output::reads`] or [`Output::reads_lost`].
+    pub fn read(&mut self, id: u64) {
+        self.reads.push(id);
+    }
+
+    /// Hands leadership to `to_peer`. The lease ends at once.
+    pub fn transfer_leader(&mut self, to_peer: u64) {
+        if self.leads() && to_peer != self.peer && self.log().conf_state().voters.contains(&to_peer) {
+            self.lease.forfeit(self.term());
+            self.node.transfer_leader(to_peer);
+        }
+    }
+
+    /// Tries to become leader now (used where a group is known to be new).
+    pub fn campaign(&mut self) {
+        let _ = self.node.campaign();
+    }
+
+    /// The next round of work, if there is any.
+    pub fn take(&mut self, now_ns: u64) -> Option<Output> {
+        let mut output = Output::default();
+        self.pump_reads(now_ns, &mut output);
+        if self.node.has_ready() {
+            self.take_ready(now_ns, &mut output);
+        }
+        output.fetches = self.log_mut().take_wanted();
+        output.reads.extend(self.reads.take_served(self.log().applied().0));
+        let work = output.number != 0
+            || !(output.reads.is_empty() && output.reads_lost.is_empty() && output.fetches.is_empty());
+        work.then_some(output)
+    }
+
+    fn pump_reads(&mut self, now_ns: u64, output: &mut Output) {
+        if !self.leads() {
+            self.proposed.clear();
+            if !self.reads.is_empty() {
+                output.reads_lost = self.reads.take_all();
+            }
+            return;
+        }
+        if self.reads.has_waiting() && self.node.raft.commit_to_current_term() {
+            let context = self.reads.begin(now_ns);
+            if crate::mutant!("raft.read-index-without-quorum") {
+                let index = self.log().applied().0;
+                self.reads.confirm(context, index);
+            } else {
+                self.node.read_index(context.to_be_bytes().to_vec());
+            }
+        }
+    }
+
+    fn take_ready(&mut self, now_ns: u64, output: &mut Output) {
+        let mut ready = self.node.ready();
+        output.number = ready.number();
+        output.messages = ready.take_messages();
+        output.messages_after_persist = ready.take_persisted_messages();
+        output.committed = ready.take_committed_entries();
+        output.entries = ready.take_entries();
+        for state in ready.take_read_states() {
+            let context = u64::from_be_bytes(state.request_ctx.as_slice().try_into().expect("our own context"));
+            if let Some(sent_ns) = self.reads.confirm(context, state.index) {
+                self.lease.renew(self.node.raft.term, sent_ns);
+            }
+        }
+        if !ready.snapshot().is_empty() {
+            let snapshot = ready.snapshot().clone();
+            let metadata = snapshot.get_metadata();
+            let (index, term) = (metadata.index, metadata.term);
+            let conf_state = metadata.get_conf_state().clone();
+            self.log_mut().restore(index, term, conf_state, snapshot.data.clone());
+            output.snapshot = Some(snapshot);
+        }
+        self.log_mut().append(&output.entries);
+        if let Some(state) = ready.hs() {
+            let state = state.clone();
+            self.log_mut().set_hard_state(&state);
+            if ready.must_sync() {
+                output.hard_state = Some(state);
+            }
+        }
+        if let Some(last) = output.committed.last() {
+            self.renew_by_commit(last.index, now_ns);
+        }
+        self.node.advance_append_async(ready);
+    }
+
+    fn renew_by_commit(&mut self, committed: u64, now_ns: u64) {
+        while let Some((index, sent_ns)) = self.proposed.front().copied() {
+            if index > committed {
+                break;
+            }
+            self.proposed.pop_front();
+            if self.leads() {
+                let since = if crate::mutant!("raft.lease-from-commit") { now_ns } else { sent_ns };
+                self.lease.renew(self.term(), since);
+            }
+        }
+    }
+
+    /// Everything up to output `number` is durable.
+    pub fn persisted(&mut self, number: u64) {
+        self.node.on_persist_ready(number);
+    }
+
+    /// Everything up to `index` is applied; `state` is the group's encoded state there.
+    pub fn applied(&mut self, index: u64, term: u64, state: Bytes) {
+        self.log_mut().set_applied(index, term, state);
+        self.node.advance_apply_to(index);
+    }
+
+    /// Log entries that a [`super::Fetch`] asked for; `None` if they are gone meanwhile.
+    pub fn fetched(&mut self, context: GetEntriesContext, entries: Vec<Entry>) {
+        self.log_mut().set_fetched(entries);
+        self.node.on_entries_fetched(context);
+    }
+
+    /// A snapshot was delivered to a peer, or not.
+    pub fn snapshot_sent(&mut self, to_peer: u64, delivered: bool) {
+        let status = if delivered { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
+        self.node.report_snapshot(to_peer, status);
+    }
+
+    /// Messages to a peer are being lost.
+    pub fn unreachable(&mut self, peer: u64) {
+        self.node.report_unreachable(peer);
+    }
+}

@@ -1,0 +1,375 @@
+//! What raft-rs sees of the log: terms and recent entries in memory, older entries on request.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+
+use ::raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
+use ::raft::{GetEntriesContext, RaftState, Storage, StorageError};
+use bytes::Bytes;
+
+use super::output::Fetch;
+
+/// What is known of a group's log, snapshot point and durable state. Kept in step with the log on disk by the driver.
+#[derive(Debug)]
+pub struct LogView {
+    hard_state: HardState,
+    conf_state: ConfState,
+    /// Entries up to here are gone; the term is that of the entry at this index.
+    truncated: (u64, u64),
+    /// (first index, term) of every run of equal terms behind `truncated`, in order.
+    runs: VecDeque<(u64, u64)>,
+    last_index: u64,
+    /// The newest entries, without a gap up to `last_index`; everything above the applied index is here.
+    cache: VecDeque<Entry>,
+    cache_bytes: usize,
+    cache_bytes_max: usize,
+    applied: (u64, u64),
+    /// The group's state as of `applied`, which a snapshot's message carries.
+    state: Bytes,
+    /// Older entries that the driver has read from disk: (first index, entries).
+    fetched: RefCell<Option<(u64, Vec<Entry>)>>,
+    /// Reads of older entries that raft-rs waits for.
+    wanted: RefCell<Vec<Fetch>>,
+}
+
+/// How a view begins.
+#[derive(Debug)]
+pub struct Start {
+    /// As recovered from the log, or of a new group.
+    pub hard_state: HardState,
+    /// As recovered from the engine.
+    pub conf_state: ConfState,
+    /// Index and term of the last entry that is gone.
+    pub truncated: (u64, u64),
+    /// The entries' terms behind `truncated`: (first index, term) of each run.
+    pub runs: Vec<(u64, u64)>,
+    /// The last entry's index.
+    pub last_index: u64,
+    /// The entries above the applied index.
+    pub unapplied: Vec<Entry>,
+    /// Index and term of the last entry that the engine holds.
+    pub applied: (u64, u64),
+    /// The group's encoded state as of `applied`.
+    pub state: Bytes,
+    /// Bytes of entries to keep in memory beyond those not yet applied.
+    pub cache_bytes_max: usize,
+}
+
+fn weight(entry: &Entry) -> usize {
+    entry.data.len() + entry.context.len() + 64
+}
+
+impl LogView {
+    /// A view of a log as it was recovered.
+    ///
+    /// # Panics
+    /// If the parts contradict each other (a gap between applied and cached entries).
+    pub fn new(start: Start) -> LogView {
+        assert!(start.last_index >= start.applied.0, "the log ends before what is applied");
+        if let Some(first) = start.unapplied.first() {
+            assert_eq!(first.index, start.applied.0 + 1, "the entries above the applied index are not all here");
+        }
+        assert_eq!(start.applied.0 + start.unapplied.len() as u64, start.last_index);
+        let mut hard_state = start.hard_state;
+        // The commit index is not synced at every change; what is applied was committed.
+        hard_state.commit = hard_state.commit.max(start.applied.0);
+        let cache_bytes = start.unapplied.iter().map(weight).sum();
+        LogView {
+            hard_state,
+            conf_state: start.conf_state,
+            truncated: start.truncated,
+            runs: start.runs.into(),
+            last_index: start.last_index,
+            cache: start.unapplied.into(),
+            cache_bytes,
+            cache_bytes_max: start.cache_bytes_max,
+            applied: start.applied,
+            state: start.state,
+            fetched: RefCell::new(None),
+            wanted: RefCell::new(Vec::new()),
+        }
+    }
+
+    /// Takes entries in, overwriting from the first one's index on.
+    pub(super) fn append(&mut self, entries: &[Entry]) {
+        let Some(first) = entries.first() else { return };
+        assert!(first.index > self.truncated.0 && first.index <= self.last_index + 1, "a gap in the log");
+        assert!(first.index > self.applied.0, "an applied entry may never be overwritten");
+        while self.cache.back().is_some_and(|e| e.index >= first.index) {
+            let entry = self.cache.pop_back().expect("just seen");
+            self.cache_bytes -= weight(&entry);
+        }
+        while self.runs.back().is_some_and(|(index, _)| *index >= first.index) {
+            self.runs.pop_back();
+        }
+        for entry in entries {
+            if self.runs.back().is_none_or(|(_, term)| *term != entry.term) {
+                self.runs.push_back((entry.index, entry.term));
+            }
+            self.cache_bytes += weight(entry);
+            self.cache.push_back(entry.clone());
+        }
+        self.last_index = entries[entries.len() - 1].index;
+    }
+
+    pub(super) fn set_hard_state(&mut self, state: &HardState) {
+        self.hard_state = state.clone();
+    }
+
+    pub(super) fn set_conf_state(&mut self, state: ConfState) {
+        self.conf_state = state;
+    }
+
+    /// The membership as applied.
+    pub fn conf_state(&self) -> &ConfState {
+        &self.conf_state
+    }
+
+    /// Notes that the engine now holds everything up to `index`, and lets go of applied entries beyond the cache's budget.
+    pub(super) fn set_applied(&mut self, index: u64, term: u64, state: Bytes) {
+        assert!(index >= self.applied.0);
+        self.applied = (index, term);
+        self.state = state;
+        while self.cache_bytes > self.cache_bytes_max && self.cache.front().is_some_and(|e| e.index <= index) {
+            let entry = self.cache.pop_front().expect("just seen");
+            self.cache_bytes -= weight(&entry);
+        }
+    }
+
+    /// Index and term of the last applied entry.
+    pub fn applied(&self) -> (u64, u64) {
+        self.applied
+    }
+
+    /// Index and term of the last entry that is gone.
+    pub fn truncated(&self) -> (u64, u64) {
+        self.truncated
+    }
+
+    /// The last entry's index.
+    pub fn last(&self) -> u64 {
+        self.last_index
+    }
+
+    /// Bytes of cached entries.
+    pub fn cache_bytes(&self) -> usize {
+        self.cache_bytes
+    }
+
+    /// Changes how many bytes of applied entries are kept in memory.
+    pub fn set_cache_bytes_max(&mut self, bytes: usize) {
+        self.cache_bytes_max = bytes;
+    }
+
+    /// Forgets entries up to `index`, whose term is returned. The driver truncates the log on disk alike.
+    ///
+    /// # Panics
+    /// If `index` is not applied yet.
+    pub fn truncate_to(&mut self, index: u64) -> u64 {
+        assert!(index <= self.applied.0, "only what is applied may be forgotten");
+        let term = self.term_of(index).expect("the index is in the log");
+        if index <= self.truncated.0 {
+            return term;
+        }
+        while self.cache.front().is_some_and(|e| e.index <= index) {
+            let entry = self.cache.pop_front().expect("just seen");
+            self.cache_bytes -= weight(&entry);
+        }
+        while self.runs.len() > 1 && self.runs[1].0 <= index + 1 {
+            self.runs.pop_front();
+        }
+        if index >= self.last_index {
+            self.runs.clear();
+        } else if let Some(front) = self.runs.front_mut() {
+            front.0 = front.0.max(index + 1);
+        }
+        self.truncated = (index, term);
+        term
+    }
+
+    /// Starts over behind an installed snapshot.
+    pub(super) fn restore(&mut self, index: u64, term: u64, conf_state: ConfState, state: Bytes) {
+        self.truncated = (index, term);
+        self.applied = (index, term);
+        self.last_index = index;
+        self.runs.clear();
+        self.cache.clear();
+        self.cache_bytes = 0;
+        self.conf_state = conf_state;
+        self.state = state;
+        self.hard_state.commit = self.hard_state.commit.max(index);
+        self.fetched.replace(None);
+    }
+
+    /// The term of the entry at `index`, if the log (or its cut end) has it.
+    pub fn term_of(&self, index: u64) -> Option<u64> {
+        if index == self.truncated.0 {
+            return Some(self.truncated.1);
+        }
+        if index < self.truncated.0 || index > self.last_index {
+            return None;
+        }
+        let after = self.runs.partition_point(|(first, _)| *first <= index);
+        Some(self.runs[after.checked_sub(1)?].1)
+    }
+
+    pub(super) fn take_wanted(&mut self) -> Vec<Fetch> {
+        self.wanted.take()
+    }
+
+    pub(super) fn set_fetched(&mut self, entries: Vec<Entry>) {
+        let first = entries.first().map_or(0, |e| e.index);
+        self.fetched.replace((first != 0).then_some((first, entries)));
+    }
+}
+
+/// Cuts a run of entries to a byte budget; at least one stays.
+fn within(entries: impl Iterator<Item = Entry>, max_bytes: Option<u64>) -> Vec<Entry> {
+    let mut bytes = 0u64;
+    let mut out = Vec::new();
+    for entry in entries {
+        bytes += weight(&entry) as u64;
+        if !out.is_empty() && max_bytes.is_some_and(|max| bytes > max) {
+            break;
+        }
+        out.push(entry);
+    }
+    out
+}
+
+impl Storage for LogView {
+    fn initial_state(&self) -> ::raft::Result<RaftState> {
+        Ok(RaftState::new(self.hard_state.clone(), self.conf_state.clone()))
+    }
+
+    fn entries(
+        &self,
+        low: u64,
+        high: u64,
+        max_size: impl Into<Option<u64>>,
+        context: GetEntriesContext,
+    ) -> ::raft::Result<Vec<Entry>> {
+        let max_size = max_size.into();
+        if low <= self.truncated.0 {
+            return Err(::raft::Error::Store(StorageError::Compacted));
+        }
+        assert!(high <= self.last_index + 1, "raft-rs asks for entries up to {high}, the log ends at {}", self.last_index);
+        let cached_from = self.last_index + 1 - self.cache.len() as u64;
+        if low >= cached_from {
+            let skip = (low - cached_from) as usize;
+            let take = (high - low) as usize;
+            return Ok(within(self.cache.iter().skip(skip).take(take).cloned(), max_size));
+        }
+        if let Some((first, entries)) = self.fetched.take() {
+            if first == low {
+                let take = (high - low) as usize;
+                return Ok(within(entries.into_iter().take(take), max_size));
+            }
+        }
+        assert!(context.can_async(), "entries from {low} are needed at once but are not in memory (from {cached_from})");
+        let fetch = Fetch { low, high: high.min(cached_from), max_bytes: max_size.unwrap_or(u64::MAX), context };
+        self.wanted.borrow_mut().push(fetch);
+        Err(::raft::Error::Store(StorageError::LogTemporarilyUnavailable))
+    }
+
+    fn term(&self, index: u64) -> ::raft::Result<u64> {
+        match self.term_of(index) {
+            Some(term) => Ok(term),
+            None if index < self.truncated.0 => Err(::raft::Error::Store(StorageError::Compacted)),
+            None => Err(::raft::Error::Store(StorageError::Unavailable)),
+        }
+    }
+
+    fn first_index(&self) -> ::raft::Result<u64> {
+        Ok(self.truncated.0 + 1)
+    }
+
+    fn last_index(&self) -> ::raft::Result<u64> {
+        Ok(self.last_index)
+    }
+
+    /// The snapshot's message: where it stands and the group's state. The data itself is read from the engine when the
+    /// driver sends the message, before it applies anything more, so that both are of the same index.
+    fn snapshot(&self, request_index: u64, _to: u64) -> ::raft::Result<Snapshot> {
+        if request_index > self.applied.0 {
+            return Err(::raft::Error::Store(StorageError::SnapshotTemporarilyUnavailable));
+        }
+        let mut snapshot = Snapshot::default();
+        let metadata = snapshot.mut_metadata();
+        metadata.index = self.applied.0;
+        metadata.term = self.applied.1;
+        metadata.set_conf_state(self.conf_state.clone());
+        snapshot.data = self.state.clone();
+        Ok(snapshot)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entries(range: std::ops::Range<u64>, term: u64) -> Vec<Entry> {
+        range
+            .map(|index| {
+                let mut entry = Entry::default();
+                entry.index = index;
+                entry.term = term;
+                entry.data = Bytes::from(vec![0; 100]);
+                entry
+            })
+            .collect()
+    }
+
+    fn view() -> LogView {
+        LogView::new(Start {
+            hard_state: HardState::default(),
+            conf_state: ConfState::default(),
+            truncated: (1, 1),
+            runs: vec![],
+            last_index: 1,
+            unapplied: vec![],
+            applied: (1, 1),
+            state: Bytes::new(),
+            cache_bytes_max: 300,
+        })
+    }
+
+    #[test]
+    fn terms_survive_overwrites_and_truncation() {
+        let mut view = view();
+        view.append(&entries(2..6, 2));
+        view.append(&entries(4..8, 3));
+        assert_eq!((1..9).map(|i| view.term_of(i)).collect::<Vec<_>>(), [
+            Some(1),
+            Some(2),
+            Some(2),
+            Some(3),
+            Some(3),
+            Some(3),
+            Some(3),
+            None
+        ]);
+        view.set_applied(7, 3, Bytes::new());
+        assert_eq!(view.truncate_to(3), 2);
+        assert_eq!((view.term_of(2), view.term_of(3), view.term_of(4)), (None, Some(2), Some(3)));
+        assert_eq!(view.truncate_to(7), 3);
+        assert_eq!((view.term_of(7), view.term_of(8)), (Some(3), None));
+        view.append(&entries(8..9, 4));
+        assert_eq!(view.term_of(8), Some(4));
+    }
+
+    #[test]
+    fn what_left_the_cache_is_asked_for_and_served_once_fetched() {
+        let mut view = view();
+        view.append(&entries(2..12, 2));
+        view.set_applied(10, 2, Bytes::new());
+        let context = GetEntriesContext::empty(true);
+        assert!(view.entries(2, 12, None, context).is_err());
+        let wanted = view.take_wanted();
+        assert_eq!((wanted[0].low, wanted[0].high), (2, 11));
+        view.set_fetched(entries(2..5, 2));
+        assert_eq!(view.entries(2, 12, None, GetEntriesContext::empty(true)).unwrap().len(), 3);
+        // Everything that is not applied stays, whatever the budget.
+        assert_eq!(view.entries(11, 12, None, GetEntriesContext::empty(false)).unwrap().len(), 1);
+    }
+}

@@ -1,0 +1,97 @@
+//! Reads that wait for a quorum's word that the leader still leads.
+
+use std::collections::VecDeque;
+
+/// A round of ReadIndex: everything that was waiting when it was sent.
+#[derive(Debug)]
+struct Round {
+    context: u64,
+    sent_ns: u64,
+    reads: Vec<u64>,
+    /// The confirmed index, once known.
+    index: Option<u64>,
+}
+
+/// The reads of one group's leader, in rounds.
+#[derive(Debug, Default)]
+pub struct Reads {
+    /// Not yet in a round.
+    waiting: Vec<u64>,
+    rounds: VecDeque<Round>,
+    next_context: u64,
+}
+
+impl Reads {
+    /// Queues a read.
+    pub fn push(&mut self, id: u64) {
+        self.waiting.push(id);
+    }
+
+    /// Whether any read waits for a round to begin.
+    pub fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Whether nothing waits at all.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.rounds.is_empty()
+    }
+
+    /// Begins a round of everything that waits; the result is the round's context.
+    pub fn begin(&mut self, now_ns: u64) -> u64 {
+        self.next_context += 1;
+        let reads = std::mem::take(&mut self.waiting);
+        self.rounds.push_back(Round { context: self.next_context, sent_ns: now_ns, reads, index: None });
+        self.next_context
+    }
+
+    /// The oldest unconfirmed round's age, to send it again when it gets old.
+    pub fn oldest_unconfirmed_ns(&self) -> Option<u64> {
+        self.rounds.iter().find(|round| round.index.is_none()).map(|round| round.sent_ns)
+    }
+
+    /// Puts all unconfirmed rounds back to the waiting ones: their messages may be lost.
+    pub fn again(&mut self) {
+        let mut kept = VecDeque::new();
+        for round in self.rounds.drain(..) {
+            if round.index.is_some() {
+                kept.push_back(round);
+            } else {
+                self.waiting.extend(round.reads);
+            }
+        }
+        self.rounds = kept;
+    }
+
+    /// A quorum confirmed the round (and with it all before): the time it was sent.
+    pub fn confirm(&mut self, context: u64, index: u64) -> Option<u64> {
+        let at = self.rounds.iter().position(|round| round.context == context)?;
+        for round in self.rounds.iter_mut().take(at + 1) {
+            round.index.get_or_insert(index);
+        }
+        Some(self.rounds[at].sent_ns)
+    }
+
+    /// The reads whose index is applied.
+    pub fn take_served(&mut self, applied: u64) -> Vec<u64> {
+        let mut served = Vec::new();
+        while let Some(round) = self.rounds.front() {
+            match round.index {
+                Some(index) if index <= applied || crate::mutant!("raft.read-before-applied") => {
+                    served.extend(self.rounds.pop_front().expect("just seen").reads);
+                }
+                _ => break,
+            }
+        }
+        served
+    }
+
+    /// All reads: leadership is lost.
+    pub fn take_all(&mut self) -> Vec<u64> {
+        let mut all = std::mem::take(&mut self.waiting);
+        for round in self.rounds.drain(..) {
+            all.extend(round.reads);
+        }
+        all
+    }
+}

@@ -1,0 +1,134 @@
+//! Applying commands.
+
+use bytes::Bytes;
+use prost::Message as _;
+
+use crate::codec::raw;
+use crate::engine::{Cf, Read, WriteBatch};
+use crate::proto::armilla::raft::region_command::Op;
+use crate::proto::armilla::raft::{CasReply, CompareAndSwap, RegionCommand, RegionReply};
+use crate::raft::machine::{ApplyContext, CfRange, StateMachine};
+use crate::types::{Error, Region, Result, region};
+
+/// The state machine of a data region. It keeps nothing in memory: the engine is its state.
+#[derive(Debug, Default)]
+pub struct RegionMachine {
+    _private: (),
+}
+
+impl RegionMachine {
+    /// A machine for any region.
+    pub fn new() -> RegionMachine {
+        RegionMachine::default()
+    }
+}
+
+/// The raw column family of that number.
+fn raw_cf(number: u32) -> Result<Cf> {
+    Cf::from_number(number)
+        .filter(|cf| Cf::RAW.contains(cf))
+        .ok_or_else(|| Error::Corruption(format!("a command for column family {number}, which holds no raw data")))
+}
+
+/// Whether the operation reads what is stored, told from the encoded command's oneof without decoding all of it.
+fn is_cas(command: &Bytes) -> bool {
+    RegionCommand::decode(command.clone()).is_ok_and(|command| matches!(command.op, Some(Op::Cas(_))))
+}
+
+impl StateMachine for RegionMachine {
+    fn reads(&self, command: &Bytes) -> bool {
+        is_cas(command)
+    }
+
+    fn apply(
+        &mut self,
+        context: ApplyContext<'_>,
+        command: Bytes,
+        read: &dyn Read,
+        batch: &mut WriteBatch,
+    ) -> Result<Bytes> {
+        let command = RegionCommand::decode(command)
+            .map_err(|e| Error::Corruption(format!("entry {}: a command does not decode: {e}", context.index)))?;
+        let version = region::epoch(context.region).version;
+        if command.version != version && !crate::mutant!("region.stale-epoch-accepted") {
+            let reply = RegionReply { epoch_not_match: Some(context.region.clone()), ..Default::default() };
+            return Ok(reply.encode_to_vec().into());
+        }
+        let op = command.op.ok_or_else(|| Error::Corruption(format!("entry {}: an empty command", context.index)))?;
+        if !within(context.region, &op) {
+            let reply = RegionReply { key_not_in_region: true, ..Default::default() };
+            return Ok(reply.encode_to_vec().into());
+        }
+        match op {
+            Op::Put(put) => {
+                let cf = raw_cf(put.cf)?;
+                let mut pairs = put.pairs;
+                if crate::mutant!("region.batch-drops-last") && pairs.len() > 1 {
+                    pairs.pop();
+                }
+                for pair in pairs {
+                    batch.put(cf, pair.key, pair.value);
+                }
+            }
+            Op::Delete(delete) => {
+                let cf = raw_cf(delete.cf)?;
+                for key in delete.keys {
+                    batch.delete(cf, key);
+                }
+            }
+            Op::DeleteRange(range) => {
+                let cf = raw_cf(range.cf)?;
+                if crate::mutant!("region.delete-range-off-by-one") && !range.end.is_empty() {
+                    batch.delete(cf, range.end.clone());
+                }
+                batch.delete_range(cf, range.start, range.end);
+            }
+            Op::Cas(cas) => {
+                let reply = RegionReply { cas: Some(compare_and_swap(cas, read, batch)?), ..Default::default() };
+                return Ok(reply.encode_to_vec().into());
+            }
+        }
+        // The reply of a plain write is the empty message: no bytes, no allocation.
+        Ok(Bytes::new())
+    }
+
+    fn ranges(&self, region: &Region) -> Vec<CfRange> {
+        Cf::RAW
+            .into_iter()
+            .map(|cf| CfRange { cf, start: region.start_key.clone(), end: region.end_key.clone() })
+            .collect()
+    }
+
+    fn reload(&mut self, _region: &Region, _read: &dyn Read) -> Result<()> {
+        Ok(())
+    }
+}
+
+fn within(region: &Region, op: &Op) -> bool {
+    match op {
+        Op::Put(put) => put.pairs.iter().all(|pair| region::holds(region, &pair.key)),
+        Op::Delete(delete) => delete.keys.iter().all(|key| region::holds(region, key)),
+        Op::DeleteRange(range) => {
+            let end_fits = region.end_key.is_empty() || (!range.end.is_empty() && range.end <= region.end_key);
+            range.start >= region.start_key && end_fits
+        }
+        Op::Cas(cas) => region::holds(region, &cas.key),
+    }
+}
+
+fn compare_and_swap(cas: CompareAndSwap, read: &dyn Read, batch: &mut WriteBatch) -> Result<CasReply> {
+    let cf = raw_cf(cas.cf)?;
+    let now_s = if crate::mutant!("region.cas-reads-stale") { 0 } else { cas.now_s };
+    let previous = match read.get(cf, &cas.key)? {
+        Some(stored) => raw::live(&stored, now_s)?.map(|(value, _)| value),
+        None => None,
+    };
+    let succeed = previous == cas.expected || crate::mutant!("region.cas-ignores-expected");
+    if succeed {
+        match cas.stored {
+            Some(stored) => batch.put(cf, cas.key, stored),
+            None => batch.delete(cf, cas.key),
+        }
+    }
+    Ok(CasReply { succeed, previous })
+}

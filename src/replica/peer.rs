@@ -1,0 +1,123 @@
+//! One group on this store, as the driver keeps it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use prost::Message as _;
+use protobuf::Message as _;
+
+use crate::proto::armilla::raft::GroupState;
+use crate::raft::Group;
+use crate::raft::machine::StateMachine;
+use crate::rt::sync::oneshot;
+use crate::types::{Error, GroupId, Region, Result};
+
+use super::handle::{Leadership, PeerView};
+use super::snapshot::Pair;
+
+/// Who waits for a proposal.
+pub(super) type Reply = oneshot::Sender<Result<Bytes>>;
+
+/// An entry that was proposed here and is not applied yet.
+#[derive(Debug)]
+pub(super) struct Proposal {
+    pub index: u64,
+    pub term: u64,
+    pub replies: Vec<Reply>,
+}
+
+/// One group on this store.
+pub(super) struct Peer {
+    pub group: Group,
+    pub view: Arc<PeerView>,
+    pub machine: Box<dyn StateMachine>,
+    pub region: Region,
+    /// Commands that wait to be packed into an entry.
+    pub queue: Vec<(Bytes, Reply)>,
+    /// Entries under way, by index.
+    pub proposals: VecDeque<Proposal>,
+    /// Reads under way, by id.
+    pub reads: BTreeMap<u64, oneshot::Sender<Result<()>>>,
+    /// Applied index that a flush has made durable.
+    pub durable: u64,
+    /// When leadership was lost with proposals under way (node clock, ns).
+    pub lost_at: Option<u64>,
+    /// The data of a snapshot that raft is about to judge.
+    pub arrived: Option<Vec<Pair>>,
+    /// A snapshot that the engine holds: index, term and encoded state, for raft to hear of after the log write.
+    pub installed: Option<(u64, u64, Bytes)>,
+    /// Is in the driver's list of groups with something to do.
+    pub dirty: bool,
+}
+
+impl Peer {
+    /// The group's id.
+    pub fn id(&self) -> GroupId {
+        self.group.id()
+    }
+
+    /// The group's state at an applied entry, as the engine and snapshots carry it.
+    pub fn encode_state(&self, index: u64, term: u64) -> Bytes {
+        let conf_state = self.group.log().conf_state().write_to_bytes().expect("a conf state encodes");
+        let state = GroupState {
+            region: Some(self.region.clone()),
+            applied_index: index,
+            applied_term: term,
+            conf_state: conf_state.into(),
+            peer_id: self.group.peer(),
+        };
+        state.encode_to_vec().into()
+    }
+
+    /// Shows request tasks what they may see.
+    pub fn publish(&mut self) {
+        let term = self.group.term();
+        match self.group.lease_until() {
+            0 => self.view.drop_lease(),
+            until => self.view.set_lease(term, crate::rt::clock::Instant(until)),
+        }
+        self.view.set_leadership(Leadership { term, leader: self.group.leader(), ready: self.group.ready() });
+    }
+
+    /// Settles the proposals at and before an applied entry. Those of another term at that index never happened.
+    pub fn settle(&mut self, index: u64, term: u64, replies: Vec<Bytes>) {
+        while self.proposals.front().is_some_and(|p| p.index < index) {
+            // Entries are applied one by one, so an older proposal can only remain if a snapshot jumped over it.
+            let proposal = self.proposals.pop_front().expect("just seen");
+            fail(proposal, || Error::Unknown("a snapshot replaced the log before the write's fate was seen".into()));
+        }
+        if self.proposals.front().is_none_or(|p| p.index != index) {
+            return;
+        }
+        let proposal = self.proposals.pop_front().expect("just seen");
+        if proposal.term == term {
+            assert_eq!(proposal.replies.len(), replies.len(), "an entry has as many replies as commands");
+            for (waiting, reply) in proposal.replies.into_iter().zip(replies) {
+                let _ = waiting.send(Ok(reply));
+            }
+        } else {
+            let refused = self.view.not_leader();
+            fail(proposal, || refused.clone());
+        }
+    }
+
+    /// Fails everything that waits for this group.
+    pub fn fail_all(&mut self, error: impl Fn() -> Error) {
+        for (_, reply) in self.queue.drain(..) {
+            let _ = reply.send(Err(error()));
+        }
+        for proposal in self.proposals.drain(..) {
+            fail(proposal, &error);
+        }
+        for (_, reply) in std::mem::take(&mut self.reads) {
+            let _ = reply.send(Err(error()));
+        }
+    }
+}
+
+pub(super) fn fail(proposal: Proposal, error: impl Fn() -> Error) {
+    for reply in proposal.replies {
+        let _ = reply.send(Err(error()));
+    }
+}

@@ -1,0 +1,272 @@
+//! Many commands in one stream, each way.
+//!
+//! The stream is one task, without a task a command: commands run as futures inside it and each answer leaves with all others
+//! that are ready when the connection asks for the next message. Under load the messages grow by themselves; a lone command
+//! waits for nothing. No timer.
+//!
+//! ```text
+//!   message in -> [command, id] -> running (at most COMMANDS_RUNNING_MAX) -> ready -> message out
+//!        ^ not read while that is full: the connection's flow control holds the client back
+//! ```
+//! Answers come in the order in which they are ready, each with the id of its command. A command that this version does not
+//! know gets an empty answer, which clients report to the one caller that sent it; the stream goes on.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures::stream::{FuturesUnordered, Stream, StreamExt};
+use prost::Message;
+use tonic::{Status, Streaming};
+
+use crate::proto::tikvpb::{
+    BatchCommandsEmptyResponse, BatchCommandsRequest, BatchCommandsResponse, batch_commands_request,
+    batch_commands_response,
+};
+use crate::store::Kv;
+
+use super::error::streamed;
+use super::metrics::Metrics;
+use super::tikv::TikvService;
+
+/// Commands of one stream that run at the same time.
+const COMMANDS_RUNNING_MAX: usize = 1024;
+/// Answers in one message.
+const ANSWERS_MAX: usize = 512;
+/// No more answers are added to a message of this many bytes.
+const MESSAGE_BYTES_FULL: usize = 1 << 20;
+
+type Command = batch_commands_request::Request;
+type Reply = batch_commands_response::Response;
+
+/// The answers to a stream of commands.
+pub(super) fn answer<K: Kv>(
+    service: TikvService<K>,
+    inbound: Streaming<BatchCommandsRequest>,
+) -> impl Stream<Item = Result<BatchCommandsResponse, Status>> + Send + 'static {
+    let metrics = service.observer.metrics.clone();
+    Commands::new(inbound, metrics, move |id, command| {
+        let service = service.clone();
+        async move { (id, run(&service, command).await) }
+    })
+}
+
+/// Runs one command.
+async fn run<K: Kv>(service: &TikvService<K>, command: Command) -> Reply {
+    use batch_commands_request::request::Cmd as In;
+    use batch_commands_response::response::Cmd as Out;
+    let cmd = match command.cmd {
+        Some(In::RawGet(r)) => Some(Out::RawGet(streamed(service.raw_get(r).await))),
+        Some(In::RawBatchGet(r)) => Some(Out::RawBatchGet(streamed(service.raw_batch_get(r).await))),
+        Some(In::RawPut(r)) => Some(Out::RawPut(streamed(service.raw_put(r).await))),
+        Some(In::RawBatchPut(r)) => Some(Out::RawBatchPut(streamed(service.raw_batch_put(r).await))),
+        Some(In::RawDelete(r)) => Some(Out::RawDelete(streamed(service.raw_delete(r).await))),
+        Some(In::RawBatchDelete(r)) => Some(Out::RawBatchDelete(streamed(service.raw_batch_delete(r).await))),
+        Some(In::RawScan(r)) => Some(Out::RawScan(streamed(service.raw_scan(r).await))),
+        Some(In::RawDeleteRange(r)) => Some(Out::RawDeleteRange(streamed(service.raw_delete_range(r).await))),
+        Some(In::RawBatchScan(r)) => Some(Out::RawBatchScan(streamed(service.raw_batch_scan(r).await))),
+        Some(In::Empty(r)) => Some(Out::Empty(BatchCommandsEmptyResponse { test_id: r.test_id })),
+        None => None,
+    };
+    Reply { cmd }
+}
+
+/// The stream of answers; `make` starts a command.
+struct Commands<In, Make, Fut> {
+    inbound: In,
+    /// No more commands will come: the client has closed its side, or `broken` says why.
+    ended: bool,
+    broken: Option<Status>,
+    make: Make,
+    running: FuturesUnordered<Fut>,
+    metrics: Metrics,
+}
+
+// Nothing in it is ever pinned in place: the running commands have boxes of their own.
+impl<In, Make, Fut> Unpin for Commands<In, Make, Fut> {}
+
+impl<In, Make, Fut> Commands<In, Make, Fut>
+where
+    In: Stream<Item = Result<BatchCommandsRequest, Status>> + Unpin,
+    Make: Fn(u64, Command) -> Fut,
+    Fut: Future<Output = (u64, Reply)>,
+{
+    fn new(inbound: In, metrics: Metrics, make: Make) -> Self {
+        metrics.streams.inc();
+        Commands { inbound, ended: false, broken: None, make, running: FuturesUnordered::new(), metrics }
+    }
+
+    fn take_in(&mut self, cx: &mut Context<'_>) {
+        while !self.ended && self.running.len() < COMMANDS_RUNNING_MAX {
+            match self.inbound.poll_next_unpin(cx) {
+                Poll::Pending => break,
+                Poll::Ready(Some(Ok(message))) => self.start(message),
+                Poll::Ready(Some(Err(status))) => {
+                    self.ended = true;
+                    self.broken = Some(status);
+                }
+                Poll::Ready(None) => self.ended = true,
+            }
+        }
+    }
+
+    fn start(&mut self, message: BatchCommandsRequest) {
+        let BatchCommandsRequest { requests, request_ids } = message;
+        self.metrics.commands_in.observe(requests.len() as f64);
+        if requests.len() != request_ids.len() {
+            // Whose answers they are cannot be said.
+            self.ended = true;
+            self.broken = Some(Status::invalid_argument(format!(
+                "{} commands with {} ids in one message",
+                requests.len(),
+                request_ids.len()
+            )));
+            return;
+        }
+        self.running.extend(request_ids.into_iter().zip(requests).map(|(id, command)| (self.make)(id, command)));
+    }
+
+    fn give_out(&mut self, cx: &mut Context<'_>) -> BatchCommandsResponse {
+        let mut out = BatchCommandsResponse::default();
+        let mut bytes = 0;
+        while out.responses.len() < ANSWERS_MAX && bytes < MESSAGE_BYTES_FULL {
+            let Poll::Ready(Some((id, reply))) = self.running.poll_next_unpin(cx) else { break };
+            bytes += reply.encoded_len();
+            out.request_ids.push(id);
+            out.responses.push(reply);
+        }
+        out
+    }
+}
+
+impl<In, Make, Fut> Stream for Commands<In, Make, Fut>
+where
+    In: Stream<Item = Result<BatchCommandsRequest, Status>> + Unpin,
+    Make: Fn(u64, Command) -> Fut,
+    Fut: Future<Output = (u64, Reply)>,
+{
+    type Item = Result<BatchCommandsResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        this.take_in(cx);
+        let out = this.give_out(cx);
+        if !out.responses.is_empty() {
+            this.metrics.commands_out.observe(out.responses.len() as f64);
+            return Poll::Ready(Some(Ok(out)));
+        }
+        if this.ended && this.running.is_empty() {
+            return Poll::Ready(this.broken.take().map(Err));
+        }
+        Poll::Pending
+    }
+}
+
+impl<In, Make, Fut> Drop for Commands<In, Make, Fut> {
+    fn drop(&mut self) {
+        self.metrics.streams.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Goal: every command gets exactly its own answer, in groups, bounded, whatever order they complete in. Method: commands that
+    //! complete when the test says so, polled by hand.
+
+    use std::cell::RefCell;
+    use std::collections::BTreeMap;
+    use std::rc::Rc;
+
+    use futures::FutureExt;
+    use futures::channel::{mpsc, oneshot};
+    use prometheus::Registry;
+
+    use super::*;
+    use crate::proto::tikvpb::BatchCommandsEmptyRequest;
+
+    type Waiting = Rc<RefCell<BTreeMap<u64, oneshot::Sender<()>>>>;
+
+    fn message(ids: std::ops::Range<u64>) -> Result<BatchCommandsRequest, Status> {
+        let cmd =
+            |id| batch_commands_request::request::Cmd::Empty(BatchCommandsEmptyRequest { test_id: id, delay_time: 0 });
+        Ok(BatchCommandsRequest {
+            requests: ids.clone().map(|id| Command { cmd: Some(cmd(id)) }).collect(),
+            request_ids: ids.collect(),
+        })
+    }
+
+    fn stream(
+        waiting: &Waiting,
+    ) -> (
+        mpsc::UnboundedSender<Result<BatchCommandsRequest, Status>>,
+        impl Stream<Item = Result<BatchCommandsResponse, Status>> + Unpin,
+    ) {
+        let (send, inbound) = mpsc::unbounded();
+        let waiting = waiting.clone();
+        let metrics = Metrics::new(&Registry::new()).unwrap();
+        let commands = Commands::new(inbound, metrics, move |id, _command| {
+            let (done, ready) = oneshot::channel();
+            waiting.borrow_mut().insert(id, done);
+            Box::pin(async move {
+                ready.await.unwrap();
+                (id, Reply { cmd: None })
+            })
+        });
+        (send, commands)
+    }
+
+    /// The ids of the next message, if one is ready.
+    fn next(stream: &mut (impl Stream<Item = Result<BatchCommandsResponse, Status>> + Unpin)) -> Option<Vec<u64>> {
+        let message = stream.next().now_or_never()?.expect("the stream goes on").expect("no status");
+        assert_eq!(message.responses.len(), message.request_ids.len());
+        Some(message.request_ids)
+    }
+
+    #[test]
+    fn answers_leave_together_and_out_of_order() {
+        let waiting = Waiting::default();
+        let (send, mut stream) = stream(&waiting);
+        send.unbounded_send(message(1..4)).unwrap();
+        send.unbounded_send(message(4..6)).unwrap();
+        assert_eq!(next(&mut stream), None);
+        for id in [5, 2] {
+            waiting.borrow_mut().remove(&id).unwrap().send(()).unwrap();
+        }
+        assert_eq!(next(&mut stream), Some(vec![5, 2]));
+        assert_eq!(next(&mut stream), None);
+        drop(send);
+        for (_, done) in std::mem::take(&mut *waiting.borrow_mut()) {
+            done.send(()).unwrap();
+        }
+        assert_eq!(next(&mut stream), Some(vec![1, 3, 4]));
+        assert!(stream.next().now_or_never().unwrap().is_none(), "ends after the last answer");
+    }
+
+    #[test]
+    fn reads_no_more_than_it_may_run() {
+        let waiting = Waiting::default();
+        let (send, mut stream) = stream(&waiting);
+        let max = COMMANDS_RUNNING_MAX as u64;
+        for i in 0..4 * max {
+            send.unbounded_send(message(i..i + 1)).unwrap();
+        }
+        assert_eq!(next(&mut stream), None);
+        assert_eq!(waiting.borrow().len(), COMMANDS_RUNNING_MAX);
+        waiting.borrow_mut().remove(&0).unwrap().send(()).unwrap();
+        assert_eq!(next(&mut stream), Some(vec![0]));
+        assert_eq!(next(&mut stream), None);
+        assert_eq!(waiting.borrow().len(), COMMANDS_RUNNING_MAX, "one more was started");
+    }
+
+    #[test]
+    fn ids_that_do_not_match_end_the_stream_with_a_reason() {
+        let waiting = Waiting::default();
+        let (send, mut stream) = stream(&waiting);
+        let mut bad = message(0..2).unwrap();
+        bad.request_ids.pop();
+        send.unbounded_send(Ok(bad)).unwrap();
+        let status = stream.next().now_or_never().unwrap().unwrap().unwrap_err();
+        assert_eq!(status.code(), tonic::Code::InvalidArgument);
+        assert!(stream.next().now_or_never().unwrap().is_none());
+    }
+}

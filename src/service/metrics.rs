@@ -1,0 +1,206 @@
+//! Counts and times of requests. Every handle is made at the start: a request pays for a few atomic additions.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, exponential_buckets,
+};
+use tonic::Status;
+use tracing::{Instrument, Level, Span};
+
+use crate::rt::clock::Clock;
+
+use super::error::Reply;
+use super::redact::Redact;
+
+macro_rules! methods {
+    ($($name:ident),+ $(,)?) => {
+        /// A method that is counted.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[allow(missing_docs)] // named as in the protocol
+        pub enum Method { $($name),+ }
+
+        impl Method {
+            /// All of them.
+            pub const ALL: &'static [Method] = &[$(Method::$name),+];
+            /// The name in the protocol.
+            pub fn name(self) -> &'static str {
+                match self { $(Method::$name => stringify!($name)),+ }
+            }
+        }
+    };
+}
+
+methods! {
+    RawGet, RawBatchGet, RawGetKeyTTL, RawPut, RawBatchPut, RawDelete, RawBatchDelete, RawDeleteRange, RawScan, RawBatchScan,
+    RawCompareAndSwap, RawChecksum, GetMembers, Tso, GetRegion, GetPrevRegion, GetRegionByID, ScanRegions, GetStore,
+    GetAllStores, UpdateGCSafePoint, GetGCSafePoint, RegisterStore, StoreHeartbeat, Overview, TransferLeader,
+}
+
+/// A request that takes longer than this is logged as slow.
+const SLOW: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Debug)]
+struct MethodMetrics {
+    seconds: Histogram,
+    refused: IntCounter,
+    failed: IntCounter,
+}
+
+/// The services' metrics. Clones share them.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    methods: Arc<[MethodMetrics]>,
+    /// Commands in one message of a `BatchCommands` stream, as received.
+    pub(super) commands_in: Histogram,
+    /// Commands in one message of a `BatchCommands` stream, as answered.
+    pub(super) commands_out: Histogram,
+    /// `BatchCommands` streams that are open.
+    pub(super) streams: IntGauge,
+}
+
+impl Metrics {
+    /// Makes the metrics and puts them into `registry`.
+    ///
+    /// # Errors
+    /// When the registry already has them.
+    pub fn new(registry: &Registry) -> prometheus::Result<Metrics> {
+        let seconds = HistogramVec::new(
+            // 10 us to 10.5 s, in steps of two.
+            HistogramOpts::new("armilla_request_seconds", "Time from a request's decoding to its reply, in seconds")
+                .buckets(exponential_buckets(10e-6, 2.0, 21)?),
+            &["method"],
+        )?;
+        let errors = IntCounterVec::new(
+            Opts::new(
+                "armilla_request_errors_total",
+                "Requests that were refused in their reply (region error, error text) or failed with a gRPC status",
+            ),
+            &["method", "how"],
+        )?;
+        let commands = HistogramVec::new(
+            HistogramOpts::new("armilla_batch_commands", "Commands in one message of a BatchCommands stream")
+                .buckets(exponential_buckets(1.0, 2.0, 9)?),
+            &["direction"],
+        )?;
+        let streams = IntGauge::new("armilla_batch_streams", "Open BatchCommands streams")?;
+        registry.register(Box::new(seconds.clone()))?;
+        registry.register(Box::new(errors.clone()))?;
+        registry.register(Box::new(commands.clone()))?;
+        registry.register(Box::new(streams.clone()))?;
+        let methods = Method::ALL
+            .iter()
+            .map(|method| MethodMetrics {
+                seconds: seconds.with_label_values(&[method.name()]),
+                refused: errors.with_label_values(&[method.name(), "refused"]),
+                failed: errors.with_label_values(&[method.name(), "failed"]),
+            })
+            .collect();
+        Ok(Metrics {
+            methods,
+            commands_in: commands.with_label_values(&["in"]),
+            commands_out: commands.with_label_values(&["out"]),
+            streams,
+        })
+    }
+
+    /// Requests of a method so far.
+    pub fn count(&self, method: Method) -> u64 {
+        self.methods[method as usize].seconds.get_sample_count()
+    }
+
+    /// Requests of a method that did not get what they asked for.
+    pub fn errors(&self, method: Method) -> u64 {
+        let m = &self.methods[method as usize];
+        m.refused.get() + m.failed.get()
+    }
+}
+
+/// What is known of a request before it is run.
+pub(super) struct Subject {
+    pub(super) region: u64,
+    /// Its key, or the first of its keys; may be empty.
+    pub(super) key: Bytes,
+}
+
+/// Measures requests, and logs those that fail or are slow. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Observer {
+    pub(super) metrics: Metrics,
+    clock: Clock,
+    redact: Redact,
+    ids: Arc<AtomicU64>,
+}
+
+impl Observer {
+    /// Measures into `metrics` by `clock`.
+    pub fn new(metrics: Metrics, clock: Clock, redact: Redact) -> Observer {
+        Observer { metrics, clock, redact, ids: Arc::new(AtomicU64::new(1)) }
+    }
+
+    /// Runs `work`, the answer to a request about `subject`.
+    pub(super) async fn watch<R: Reply>(
+        &self,
+        method: Method,
+        subject: Subject,
+        work: impl Future<Output = Result<R, Status>>,
+    ) -> Result<R, Status> {
+        let result = self
+            .time(method, &subject, work, |result| match result {
+                Ok(reply) => reply.failure().map(|why| (false, why)),
+                Err(status) => Some((true, status.message())),
+            })
+            .await;
+        result
+    }
+
+    /// Runs `work`, the answer to a request of a service without region errors.
+    pub(super) async fn call<R>(
+        &self,
+        method: Method,
+        work: impl Future<Output = Result<R, Status>>,
+    ) -> Result<tonic::Response<R>, Status> {
+        let subject = Subject { region: 0, key: Bytes::new() };
+        let result =
+            self.time(method, &subject, work, |result| result.as_ref().err().map(|s| (true, s.message()))).await;
+        result.map(tonic::Response::new)
+    }
+
+    async fn time<T>(
+        &self,
+        method: Method,
+        subject: &Subject,
+        work: impl Future<Output = T>,
+        failure: impl Fn(&T) -> Option<(bool, &str)>,
+    ) -> T {
+        let id = self.ids.fetch_add(1, Ordering::Relaxed);
+        let started = self.clock.now();
+        let span = if tracing::enabled!(Level::DEBUG) {
+            let (method, region, key) = (method.name(), subject.region, self.redact.key(&subject.key));
+            tracing::debug_span!("request", id, method, region, %key)
+        } else {
+            Span::none()
+        };
+        let result = work.instrument(span.clone()).await;
+        let took = self.clock.now().since(started);
+        let metrics = &self.metrics.methods[method as usize];
+        metrics.seconds.observe(took.as_secs_f64());
+        if let Some((failed, why)) = failure(&result) {
+            if failed {
+                metrics.failed.inc()
+            } else {
+                metrics.refused.inc()
+            }
+            tracing::debug!(parent: &span, id, method = method.name(), why, "request refused");
+        }
+        if took >= SLOW {
+            let key = self.redact.key(&subject.key);
+            tracing::warn!(id, method = method.name(), region = subject.region, %key, ?took, "slow request");
+        }
+        result
+    }
+}

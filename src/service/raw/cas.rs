@@ -1,0 +1,37 @@
+//! Compare and swap: decided where the command is applied, so that it is in one order with every other write.
+
+use crate::codec::raw;
+use crate::proto::armilla::raft::{CompareAndSwap, region_command::Op};
+use crate::proto::kvrpcpb::{Context, RawCasRequest, RawCasResponse};
+use crate::store::kv::{Kv, check_key};
+use crate::types::{Error, Result};
+
+use super::column::column;
+use super::{RawService, check_writable};
+
+impl<K: Kv> RawService<K> {
+    pub(super) async fn compare_and_swap(&self, context: &Context, request: RawCasRequest) -> Result<RawCasResponse> {
+        let cf = column(&request.cf)?;
+        let key = request.key;
+        check_writable(&key)?;
+        let region = self.kv.region(context)?;
+        check_key(&region, &key)?;
+        let op = Op::Cas(CompareAndSwap {
+            cf: cf as u32,
+            key: key.clone(),
+            expected: (!request.previous_not_exist).then_some(request.previous_value),
+            stored: (!request.delete).then(|| raw::encode(&request.value, self.expiry(request.ttl))),
+            now_s: self.kv.now_s(),
+        });
+        let cas = self.write(context, &region, key, op).await?;
+        // It was applied, yet what it did is not in the reply: the caller must look, not try again.
+        let cas =
+            cas.ok_or_else(|| Error::Unknown("the region's reply has no outcome of the compare-and-swap".into()))?;
+        Ok(RawCasResponse {
+            succeed: cas.succeed,
+            previous_not_exist: cas.previous.is_none(),
+            previous_value: cas.previous.unwrap_or_default(),
+            ..RawCasResponse::default()
+        })
+    }
+}

@@ -1,0 +1,20 @@
+//! The `cf` argument.
+
+use crate::engine::Cf;
+use crate::types::{Error, Result};
+
+/// The column family that a request's `cf` names.
+///
+/// # Errors
+/// [`Error::Invalid`] for a name that raw clients cannot use.
+pub(super) fn column(name: &str) -> Result<Cf> {
+    match name {
+        "" | "default" => Ok(Cf::RawDefault),
+        "lock" => Ok(Cf::RawLock),
+        "write" => Ok(Cf::RawWrite),
+        other => {
+            let shown: String = other.chars().take(32).collect();
+            Err(Error::Invalid(format!("unknown column family {shown:?}: there are default, lock and write")))
+        }
+    }
+}

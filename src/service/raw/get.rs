@@ -1,0 +1,81 @@
+//! Point reads. They run on the request's own task: under a lease nothing is waited for.
+
+use bytes::Bytes;
+
+use crate::codec::raw;
+use crate::engine::Read;
+use crate::proto::kvrpcpb::{
+    Context, KvPair, RawBatchGetRequest, RawBatchGetResponse, RawGetKeyTtlRequest, RawGetKeyTtlResponse, RawGetRequest,
+    RawGetResponse,
+};
+use crate::store::kv::{Kv, check_key};
+use crate::types::limits::{BATCH_KEYS_MAX, REPLY_BYTES_MAX};
+use crate::types::{Error, Result};
+
+use super::column::column;
+use super::{RawService, check_count, check_length, sized};
+
+impl<K: Kv> RawService<K> {
+    pub(super) async fn get(&self, context: &Context, request: RawGetRequest) -> Result<RawGetResponse> {
+        let found = self.look_up(context, &request.cf, &request.key).await?;
+        Ok(match found {
+            Some((value, _)) => RawGetResponse { value, ..RawGetResponse::default() },
+            None => RawGetResponse { not_found: true, ..RawGetResponse::default() },
+        })
+    }
+
+    pub(super) async fn get_key_ttl(
+        &self,
+        context: &Context,
+        request: RawGetKeyTtlRequest,
+    ) -> Result<RawGetKeyTtlResponse> {
+        let found = self.look_up(context, &request.cf, &request.key).await?;
+        Ok(match found {
+            Some((_, ttl)) => RawGetKeyTtlResponse { ttl, ..RawGetKeyTtlResponse::default() },
+            None => RawGetKeyTtlResponse { not_found: true, ..RawGetKeyTtlResponse::default() },
+        })
+    }
+
+    /// The value of a key and the seconds it has left (0: for ever).
+    async fn look_up(&self, context: &Context, cf: &str, key: &Bytes) -> Result<Option<(Bytes, u64)>> {
+        let cf = column(cf)?;
+        check_length(key)?;
+        let read = self.kv.read(context).await?;
+        check_key(&read.region, key)?;
+        match read.snapshot.get(cf, key)? {
+            Some(stored) => raw::live(&stored, read.now_s),
+            None => Ok(None),
+        }
+    }
+
+    pub(super) async fn batch_get(
+        &self,
+        context: &Context,
+        request: RawBatchGetRequest,
+    ) -> Result<RawBatchGetResponse> {
+        let cf = column(&request.cf)?;
+        let keys = request.keys;
+        check_count("keys", keys.len(), BATCH_KEYS_MAX)?;
+        keys.iter().try_for_each(|key| check_length(key))?;
+        let read = self.kv.read(context).await?;
+        keys.iter().try_for_each(|key| check_key(&read.region, key))?;
+        let pairs = sized(keys.len(), move || {
+            let mut pairs = Vec::with_capacity(keys.len());
+            let mut bytes = 0;
+            for key in keys {
+                let Some(stored) = read.snapshot.get(cf, &key)? else { continue };
+                let Some((value, _)) = raw::live(&stored, read.now_s)? else { continue };
+                bytes += key.len() + value.len() + super::scan::PAIR_BYTES;
+                if bytes > REPLY_BYTES_MAX {
+                    return Err(Error::Invalid(format!(
+                        "the answer would be over the limit of {REPLY_BYTES_MAX} bytes: ask for fewer keys at once"
+                    )));
+                }
+                pairs.push(KvPair { key, value, ..KvPair::default() });
+            }
+            Ok(pairs)
+        })
+        .await?;
+        Ok(RawBatchGetResponse { pairs, ..RawBatchGetResponse::default() })
+    }
+}

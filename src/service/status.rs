@@ -1,0 +1,346 @@
+//! Plain HTTP for people and scrapers: `/` (a page), `/status` (JSON), `/metrics` (Prometheus' text), `/healthz`.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use prometheus::{Registry, TextEncoder};
+use serde_json::{Value, json};
+
+use crate::proto::armilla::pd::{OverviewReply, RegionHeartbeat, StoreOverview};
+use crate::proto::metapb::{Peer, Region};
+use crate::proto::pdpb::Member;
+use crate::rt::{HttpHandler, HttpRequest, HttpResponse};
+use crate::types::region;
+
+use super::metrics::{Method, Metrics};
+
+/// What a node says about itself.
+#[derive(Clone, Debug)]
+pub struct NodeStatus {
+    /// The node's name.
+    pub name: String,
+    /// `host:port`.
+    pub address: String,
+    /// The cluster; 0 before there is one.
+    pub cluster_id: u64,
+    /// The store on this node; 0 before it has its id.
+    pub store_id: u64,
+    /// Time since the node's start.
+    pub uptime: Duration,
+    /// Whether it takes requests.
+    pub serving: bool,
+    /// Why it stopped serving, if it has.
+    pub poisoned: Option<String>,
+    /// The cluster as PD's leader sees it, or why that is not known.
+    pub overview: Result<OverviewReply, String>,
+    /// This store's peers.
+    pub peers: Vec<PeerStatus>,
+    /// Figures of the raft log, by name.
+    pub log: BTreeMap<&'static str, u64>,
+    /// Figures of the engine, by name.
+    pub engine: BTreeMap<&'static str, u64>,
+}
+
+/// One peer of this store.
+#[derive(Clone, Debug)]
+pub struct PeerStatus {
+    /// Its group, as applied here.
+    pub region: Region,
+    /// Its id.
+    pub peer: u64,
+    /// The leader's peer id; 0 when unknown.
+    pub leader: u64,
+    /// The term.
+    pub term: u64,
+    /// The applied index.
+    pub applied: u64,
+}
+
+/// Where [`handler`] learns about its node.
+pub trait StatusSource: Send + Sync + 'static {
+    /// The node, now. Must answer within a second or so: a person waits.
+    fn status(&self) -> Pin<Box<dyn Future<Output = NodeStatus> + Send + '_>>;
+
+    /// Whether the node takes requests; if not, why.
+    ///
+    /// # Errors
+    /// The reason, for a person.
+    fn serving(&self) -> Result<(), String>;
+}
+
+const PAGE: &str = include_str!("page.html");
+
+/// Answers every plain HTTP request of a node's port.
+pub fn handler(source: Arc<dyn StatusSource>, registry: Registry, metrics: Metrics) -> HttpHandler {
+    Arc::new(move |request: HttpRequest| {
+        let (source, registry, metrics) = (source.clone(), registry.clone(), metrics.clone());
+        Box::pin(async move {
+            if !matches!(request.method.as_str(), "GET" | "HEAD") {
+                return problem(405, "only GET and HEAD");
+            }
+            let mut response = get(&request.path, &*source, &registry, &metrics).await;
+            if request.method == "HEAD" {
+                response.body = Bytes::new();
+            }
+            response
+        })
+    })
+}
+
+async fn get(path: &str, source: &dyn StatusSource, registry: &Registry, metrics: &Metrics) -> HttpResponse {
+    match path {
+        "/" => ok("text/html; charset=utf-8", PAGE),
+        "/status" => ok("application/json", document(&source.status().await, metrics).to_string()),
+        "/metrics" => match TextEncoder::new().encode_to_string(&registry.gather()) {
+            Ok(text) => ok("text/plain; version=0.0.4; charset=utf-8", text),
+            Err(error) => problem(500, &error.to_string()),
+        },
+        "/healthz" => match source.serving() {
+            Ok(()) => ok("text/plain; charset=utf-8", "ok\n"),
+            Err(why) => problem(503, &why),
+        },
+        _ => problem(404, "no such page: there are /, /status, /metrics and /healthz"),
+    }
+}
+
+fn ok(content_type: &'static str, body: impl Into<Bytes>) -> HttpResponse {
+    HttpResponse { status: 200, content_type, body: body.into() }
+}
+
+fn problem(status: u16, why: &str) -> HttpResponse {
+    HttpResponse { status, content_type: "application/json", body: json!({ "error": why }).to_string().into() }
+}
+
+/// The document at `/status`.
+fn document(status: &NodeStatus, metrics: &Metrics) -> Value {
+    let requests: BTreeMap<&str, u64> = Method::ALL
+        .iter()
+        .map(|&method| (method.name(), metrics.count(method)))
+        .filter(|(_, count)| *count > 0)
+        .collect();
+    let errors: BTreeMap<&str, u64> = Method::ALL
+        .iter()
+        .map(|&method| (method.name(), metrics.errors(method)))
+        .filter(|(_, count)| *count > 0)
+        .collect();
+    let mut out = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "name": status.name,
+        "address": status.address,
+        // Ids are strings: JSON numbers of most readers end at 2^53.
+        "cluster_id": status.cluster_id.to_string(),
+        "store_id": status.store_id,
+        "uptime_s": status.uptime.as_secs_f64(),
+        "serving": status.serving,
+        "poisoned": status.poisoned,
+        "peers": status.peers.iter().map(peer).collect::<Vec<_>>(),
+        "requests": requests,
+        "errors": errors,
+        "log": status.log,
+        "engine": status.engine,
+        "cpu": { "architecture": std::env::consts::ARCH, "features": cpu_features() },
+    });
+    match &status.overview {
+        Ok(overview) => {
+            let leader = overview.leader.as_ref().map_or(0, |member| member.member_id);
+            out["members"] = overview.members.iter().map(|m| member(m, leader)).collect();
+            out["stores"] = overview.stores.iter().map(store).collect();
+            out["regions"] = overview.regions.iter().map(|r| heartbeat(r, &overview.stores)).collect();
+        }
+        Err(why) => out["overview_error"] = why.as_str().into(),
+    }
+    out
+}
+
+fn member(member: &Member, leader: u64) -> Value {
+    json!({
+        "name": member.name,
+        "id": member.member_id.to_string(),
+        "urls": member.client_urls,
+        "leader": leader != 0 && member.member_id == leader,
+    })
+}
+
+fn store(overview: &StoreOverview) -> Value {
+    let store = overview.store.clone().unwrap_or_default();
+    json!({
+        "id": store.id,
+        "address": store.address,
+        "state": format!("{:?}", store.state()),
+        "version": store.version,
+        "capacity_bytes": overview.capacity_bytes,
+        "available_bytes": overview.available_bytes,
+        "used_bytes": overview.used_bytes,
+        "reads_per_s": overview.reads_per_s,
+        "writes_per_s": overview.writes_per_s,
+        "leaders": overview.leaders,
+        "regions": overview.regions,
+        // Absent: PD has not heard of it since its leader changed.
+        "heartbeat_age_ms": (overview.heartbeat_age_ms != u64::MAX).then_some(overview.heartbeat_age_ms),
+    })
+}
+
+fn heartbeat(heartbeat: &RegionHeartbeat, stores: &[StoreOverview]) -> Value {
+    let region = heartbeat.region.clone().unwrap_or_default();
+    let leader = heartbeat.leader.as_ref().map_or(0, |peer| peer.store_id);
+    let address = stores.iter().filter_map(|s| s.store.as_ref()).find(|s| s.id == leader).map(|s| s.address.as_str());
+    let mut out = descriptor(&region);
+    out["leader_store"] = (leader != 0).then_some(leader).into();
+    out["leader_address"] = address.into();
+    out["term"] = heartbeat.term.into();
+    out["approximate_bytes"] = heartbeat.approximate_bytes.into();
+    out["approximate_keys"] = heartbeat.approximate_keys.into();
+    out
+}
+
+fn peer(status: &PeerStatus) -> Value {
+    let mut out = descriptor(&status.region);
+    out["peer"] = status.peer.into();
+    out["leader_peer"] = (status.leader != 0).then_some(status.leader).into();
+    out["leads"] = (status.leader == status.peer).into();
+    out["term"] = status.term.into();
+    out["applied"] = status.applied.into();
+    out
+}
+
+fn descriptor(region: &Region) -> Value {
+    let epoch = region::epoch(region);
+    json!({
+        "id": region.id,
+        "start": region.start_key.escape_ascii().to_string(),
+        "end": region.end_key.escape_ascii().to_string(),
+        "epoch": { "conf_ver": epoch.conf_ver, "version": epoch.version },
+        "peers": region.peers.iter().map(|Peer { id, store_id, .. }| json!({ "id": id, "store": store_id })).collect::<Vec<_>>(),
+    })
+}
+
+/// Instructions of this machine that the kernels of [`crate::arch`] may use.
+fn cpu_features() -> Vec<&'static str> {
+    #[allow(unused_mut)]
+    let mut found = Vec::new();
+    #[cfg(target_arch = "x86_64")]
+    {
+        macro_rules! detect {
+            ($($name:tt),+) => { $(if std::arch::is_x86_feature_detected!($name) { found.push($name); })+ };
+        }
+        detect!("sse4.2", "pclmulqdq", "avx2", "vpclmulqdq", "avx512f");
+    }
+    #[cfg(target_arch = "aarch64")]
+    {
+        macro_rules! detect {
+            ($($name:tt),+) => { $(if std::arch::is_aarch64_feature_detected!($name) { found.push($name); })+ };
+        }
+        detect!("neon", "crc", "aes", "sha3", "sve2");
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    struct Fixed(NodeStatus);
+
+    impl StatusSource for Fixed {
+        fn status(&self) -> Pin<Box<dyn Future<Output = NodeStatus> + Send + '_>> {
+            Box::pin(std::future::ready(self.0.clone()))
+        }
+        fn serving(&self) -> Result<(), String> {
+            self.0.poisoned.clone().map_or(Ok(()), Err)
+        }
+    }
+
+    fn node() -> NodeStatus {
+        let peer = |id, store_id| Peer { id, store_id, ..Peer::default() };
+        let region =
+            Region { id: 7, start_key: "a\n".into(), peers: vec![peer(8, 1), peer(9, 2)], ..Region::default() };
+        let store = crate::proto::metapb::Store { id: 2, address: "h:2".into(), ..Default::default() };
+        NodeStatus {
+            name: "n1".into(),
+            address: "h:1".into(),
+            cluster_id: u64::MAX,
+            store_id: 1,
+            uptime: Duration::from_millis(1500),
+            serving: true,
+            poisoned: None,
+            overview: Ok(OverviewReply {
+                cluster_id: u64::MAX,
+                members: vec![Member { name: "n1".into(), member_id: 5, ..Member::default() }],
+                leader: Some(Member { member_id: 5, ..Member::default() }),
+                stores: vec![StoreOverview {
+                    store: Some(store),
+                    heartbeat_age_ms: u64::MAX,
+                    ..StoreOverview::default()
+                }],
+                regions: vec![RegionHeartbeat {
+                    region: Some(region.clone()),
+                    leader: Some(peer(9, 2)),
+                    ..RegionHeartbeat::default()
+                }],
+            }),
+            peers: vec![PeerStatus { region, peer: 8, leader: 9, term: 3, applied: 11 }],
+            log: BTreeMap::from([("segments", 2)]),
+            engine: BTreeMap::new(),
+        }
+    }
+
+    fn ask(node: NodeStatus, method: &str, path: &str) -> HttpResponse {
+        let registry = Registry::new();
+        let metrics = Metrics::new(&registry).unwrap();
+        let handler = handler(Arc::new(Fixed(node)), registry, metrics);
+        let request = HttpRequest { method: method.into(), path: path.into(), query: String::new() };
+        handler(request).now_or_never().unwrap()
+    }
+
+    #[test]
+    fn the_document_says_who_leads_what() {
+        let body = ask(node(), "GET", "/status").body;
+        let json: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(json["cluster_id"], u64::MAX.to_string());
+        assert_eq!(json["members"][0]["leader"], true);
+        assert_eq!(json["regions"][0]["leader_store"], 2);
+        assert_eq!(json["regions"][0]["leader_address"], "h:2");
+        assert_eq!(json["regions"][0]["start"], "a\\n");
+        assert_eq!(json["stores"][0]["heartbeat_age_ms"], Value::Null);
+        assert_eq!(json["peers"][0]["leads"], false);
+        assert_eq!(json["log"]["segments"], 2);
+    }
+
+    #[test]
+    fn pages_and_what_is_none() {
+        assert!(ask(node(), "GET", "/").body.starts_with(b"<!doctype html>"));
+        let head = ask(node(), "HEAD", "/status");
+        assert_eq!((head.status, head.body.len()), (200, 0));
+        assert!(ask(node(), "GET", "/metrics").body.windows(22).any(|w| w == b"armilla_batch_streams "));
+        assert_eq!(ask(node(), "GET", "/nothing").status, 404);
+        assert_eq!(ask(node(), "POST", "/status").status, 405);
+        assert_eq!(ask(node(), "GET", "/healthz").status, 200);
+        let mut stopped = node();
+        stopped.poisoned = Some("fsync failed".into());
+        let answer = ask(stopped, "GET", "/healthz");
+        assert_eq!((answer.status, &answer.body[..]), (503, &br#"{"error":"fsync failed"}"#[..]));
+    }
+
+    #[test]
+    fn without_the_overview_the_node_still_answers() {
+        let mut alone = node();
+        alone.overview = Err("no leader".into());
+        let json: Value = serde_json::from_slice(&ask(alone, "GET", "/status").body).unwrap();
+        assert_eq!(json["overview_error"], "no leader");
+        assert_eq!(json["peers"][0]["id"], 7);
+        assert!(json.get("regions").is_none());
+    }
+
+    #[test]
+    fn the_page_needs_nothing_from_elsewhere() {
+        for outside in ["http://", "https://", "src=", "@import", "<link"] {
+            assert!(!PAGE.contains(outside), "the page refers to {outside}");
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! The key-value service: each call is a function of [`RawService`], measured.
+
+use std::pin::Pin;
+
+use bytes::Bytes;
+use futures::Stream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::proto::kvrpcpb::{
+    RawBatchDeleteRequest, RawBatchDeleteResponse, RawBatchGetRequest, RawBatchGetResponse, RawBatchPutRequest,
+    RawBatchPutResponse, RawBatchScanRequest, RawBatchScanResponse, RawCasRequest, RawCasResponse, RawChecksumRequest,
+    RawChecksumResponse, RawDeleteRangeRequest, RawDeleteRangeResponse, RawDeleteRequest, RawDeleteResponse,
+    RawGetKeyTtlRequest, RawGetKeyTtlResponse, RawGetRequest, RawGetResponse, RawPutRequest, RawPutResponse,
+    RawScanRequest, RawScanResponse, StoreSafeTsRequest, StoreSafeTsResponse,
+};
+use crate::proto::tikvpb::{BatchCommandsRequest, BatchCommandsResponse, tikv_server::Tikv};
+use crate::store::Kv;
+
+use super::batch;
+use super::metrics::{Method, Observer, Subject};
+use super::raw::RawService;
+
+/// `tikvpb.Tikv` over a store. Clones share it.
+#[derive(Clone, Debug)]
+pub struct TikvService<K> {
+    raw: RawService<K>,
+    pub(super) observer: Observer,
+}
+
+macro_rules! calls {
+    ($($name:ident: $Request:ident => $Response:ty, $method:ident, |$request:ident| $key:expr;)+) => {
+        $(
+            pub(super) async fn $name(&self, $request: $Request) -> Result<$Response, Status> {
+                let region = $request.context.as_ref().map_or(0, |context| context.region_id);
+                let subject = Subject { region, key: $key };
+                self.observer.watch(Method::$method, subject, self.raw.$name($request)).await
+            }
+        )+
+    };
+}
+
+impl<K: Kv> TikvService<K> {
+    /// The service over `raw`.
+    pub fn new(raw: RawService<K>, observer: Observer) -> TikvService<K> {
+        TikvService { raw, observer }
+    }
+
+    calls! {
+        raw_get: RawGetRequest => RawGetResponse, RawGet, |r| r.key.clone();
+        raw_batch_get: RawBatchGetRequest => RawBatchGetResponse, RawBatchGet, |r| first(&r.keys);
+        raw_get_key_ttl: RawGetKeyTtlRequest => RawGetKeyTtlResponse, RawGetKeyTTL, |r| r.key.clone();
+        raw_put: RawPutRequest => RawPutResponse, RawPut, |r| r.key.clone();
+        raw_batch_put: RawBatchPutRequest => RawBatchPutResponse, RawBatchPut,
+            |r| r.pairs.first().map_or_else(Bytes::new, |pair| pair.key.clone());
+        raw_delete: RawDeleteRequest => RawDeleteResponse, RawDelete, |r| r.key.clone();
+        raw_batch_delete: RawBatchDeleteRequest => RawBatchDeleteResponse, RawBatchDelete, |r| first(&r.keys);
+        raw_delete_range: RawDeleteRangeRequest => RawDeleteRangeResponse, RawDeleteRange, |r| r.start_key.clone();
+        raw_scan: RawScanRequest => RawScanResponse, RawScan, |r| r.start_key.clone();
+        raw_batch_scan: RawBatchScanRequest => RawBatchScanResponse, RawBatchScan,
+            |r| r.ranges.first().map_or_else(Bytes::new, |range| range.start_key.clone());
+        raw_compare_and_swap: RawCasRequest => RawCasResponse, RawCompareAndSwap, |r| r.key.clone();
+        raw_checksum: RawChecksumRequest => RawChecksumResponse, RawChecksum,
+            |r| r.ranges.first().map_or_else(Bytes::new, |range| range.start_key.clone());
+    }
+}
+
+fn first(keys: &[Bytes]) -> Bytes {
+    keys.first().cloned().unwrap_or_default()
+}
+
+type Answer<R> = Result<Response<R>, Status>;
+
+#[tonic::async_trait]
+impl<K: Kv> Tikv for TikvService<K> {
+    async fn raw_get(&self, request: Request<RawGetRequest>) -> Answer<RawGetResponse> {
+        self.raw_get(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn raw_batch_get(&self, request: Request<RawBatchGetRequest>) -> Answer<RawBatchGetResponse> {
+        self.raw_batch_get(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn raw_put(&self, request: Request<RawPutRequest>) -> Answer<RawPutResponse> {
+        self.raw_put(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn raw_batch_put(&self, request: Request<RawBatchPutRequest>) -> Answer<RawBatchPutResponse> {
+        self.raw_batch_put(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn raw_delete(&self, request: Request<RawDeleteRequest>) -> Answer<RawDeleteResponse> {
+        self.raw_delete(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn raw_batch_delete(&self, request: Request<RawBatchDeleteRequest>) -> Answer<RawBatchDeleteResponse> {
+        self.raw_batch_delete(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn raw_scan(&self, request: Request<RawScanRequest>) -> Answer<RawScanResponse> {
+        self.raw_scan(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn raw_delete_range(&self, request: Request<RawDeleteRangeRequest>) -> Answer<RawDeleteRangeResponse> {
+        self.raw_delete_range(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn raw_batch_scan(&self, request: Request<RawBatchScanRequest>) -> Answer<RawBatchScanResponse> {
+        self.raw_batch_scan(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn raw_get_key_ttl(&self, request: Request<RawGetKeyTtlRequest>) -> Answer<RawGetKeyTtlResponse> {
+        self.raw_get_key_ttl(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn raw_compare_and_swap(&self, request: Request<RawCasRequest>) -> Answer<RawCasResponse> {
+        self.raw_compare_and_swap(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn raw_checksum(&self, request: Request<RawChecksumRequest>) -> Answer<RawChecksumResponse> {
+        self.raw_checksum(request.into_inner()).await.map(Response::new)
+    }
+
+    /// No timestamp is safe to read at on a follower: stale reads are not served.
+    async fn get_store_safe_ts(&self, _request: Request<StoreSafeTsRequest>) -> Answer<StoreSafeTsResponse> {
+        Ok(Response::new(StoreSafeTsResponse { safe_ts: 0 }))
+    }
+
+    type BatchCommandsStream = Pin<Box<dyn Stream<Item = Result<BatchCommandsResponse, Status>> + Send>>;
+
+    async fn batch_commands(
+        &self,
+        request: Request<Streaming<BatchCommandsRequest>>,
+    ) -> Answer<Self::BatchCommandsStream> {
+        Ok(Response::new(Box::pin(batch::answer(self.clone(), request.into_inner()))))
+    }
+}

@@ -1,0 +1,164 @@
+//! Telling PD what this store has, and doing what it answers.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+
+use crate::engine::{Cf, KvEngine};
+use crate::proto::armilla::pd::{RegionHeartbeat, StoreHeartbeatReply, StoreHeartbeatRequest};
+use crate::replica::transport::Addresses;
+use crate::replica::{Handle, PeerView};
+use crate::rt::clock::Clock;
+use crate::rt::disk::Disk;
+use crate::rt::sync::watch;
+use crate::types::{GroupId, Result, region};
+
+/// The way to PD: a call to its leader, wherever that is.
+pub trait PdLink: Send + Sync + 'static {
+    /// Delivers a heartbeat.
+    fn store_heartbeat(&self, request: StoreHeartbeatRequest) -> BoxFuture<'_, Result<StoreHeartbeatReply>>;
+}
+
+/// What the heartbeat loop works with.
+pub struct Heartbeat {
+    /// The cluster.
+    pub cluster: u64,
+    /// This store.
+    pub store: u64,
+    /// The driver's front.
+    pub handle: Handle,
+    /// The node's clock.
+    pub clock: Clock,
+    /// For the space that is left.
+    pub disk: Disk,
+    /// Where the data lies.
+    pub data_dir: PathBuf,
+    /// To PD.
+    pub pd: Arc<dyn PdLink>,
+    /// Told the stores' addresses as PD knows them.
+    pub addresses: watch::Sender<Addresses>,
+    /// Between two heartbeats; a change of leadership here sends one at once.
+    pub interval: Duration,
+}
+
+/// Between two looks at the leaderships.
+const LOOK: Duration = Duration::from_millis(100);
+
+impl Heartbeat {
+    /// Runs until it is dropped.
+    pub async fn run(self) {
+        let mut last_counts = (0, 0, self.clock.now());
+        let mut sizes: BTreeMap<GroupId, u64> = BTreeMap::new();
+        let mut round = 0u64;
+        loop {
+            if round % 10 == 0 {
+                sizes = self.sizes();
+            }
+            round += 1;
+            let led = self.led();
+            let request = self.request(&mut last_counts, &sizes).await;
+            match self.clock.timeout(self.interval * 2, self.pd.store_heartbeat(request)).await {
+                Ok(Ok(reply)) => self.obey(reply),
+                Ok(Err(error)) => tracing::debug!(store = self.store, %error, "PD did not take the heartbeat"),
+                Err(_) => tracing::debug!(store = self.store, "PD did not answer the heartbeat"),
+            }
+            let until = self.clock.now().plus(self.interval);
+            while self.clock.now() < until {
+                self.clock.sleep(LOOK).await;
+                if self.led() != led {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// The groups led here, with their terms.
+    fn led(&self) -> Vec<(GroupId, u64)> {
+        self.leaders().iter().map(|view| (view.group, view.leadership().term)).collect()
+    }
+
+    fn leaders(&self) -> Vec<Arc<PeerView>> {
+        let mut views = self.handle.views();
+        views.retain(|view| view.group != GroupId::PD && view.leads());
+        views
+    }
+
+    fn sizes(&self) -> BTreeMap<GroupId, u64> {
+        let engine = self.handle.engine();
+        self.leaders()
+            .iter()
+            .map(|view| {
+                let region = view.region();
+                let bytes = Cf::RAW
+                    .into_iter()
+                    .filter_map(|cf| engine.approximate_bytes(cf, &region.start_key, &region.end_key).ok())
+                    .sum();
+                (view.group, bytes)
+            })
+            .collect()
+    }
+
+    async fn request(
+        &self,
+        last: &mut (u64, u64, crate::rt::clock::Instant),
+        sizes: &BTreeMap<GroupId, u64>,
+    ) -> StoreHeartbeatRequest {
+        let (capacity, available) = self.disk.space(&self.data_dir).await.unwrap_or_default();
+        let (mut reads, mut writes) = (0, 0);
+        for view in self.handle.views() {
+            reads += view.reads.load(Ordering::Relaxed);
+            writes += view.writes.load(Ordering::Relaxed);
+        }
+        let now = self.clock.now();
+        let elapsed_ms = (now.since(last.2).as_millis() as u64).max(1);
+        let rate = |new: u64, old: u64| new.saturating_sub(old) * 1000 / elapsed_ms;
+        let (reads_per_s, writes_per_s) = (rate(reads, last.0), rate(writes, last.1));
+        *last = (reads, writes, now);
+        let regions = self
+            .leaders()
+            .iter()
+            .map(|view| {
+                let descriptor = view.region();
+                RegionHeartbeat {
+                    leader: region::peer_by_id(&descriptor, view.peer).cloned(),
+                    region: Some(descriptor.as_ref().clone()),
+                    term: view.leadership().term,
+                    approximate_bytes: sizes.get(&view.group).copied().unwrap_or_default(),
+                    approximate_keys: 0,
+                }
+            })
+            .collect();
+        StoreHeartbeatRequest {
+            cluster_id: self.cluster,
+            store_id: self.store,
+            capacity_bytes: capacity,
+            available_bytes: available,
+            used_bytes: sizes.values().sum(),
+            reads_per_s,
+            writes_per_s,
+            regions,
+        }
+    }
+
+    fn obey(&self, reply: StoreHeartbeatReply) {
+        if !reply.stores.is_empty() {
+            let addresses: Addresses = reply.stores.into_iter().map(|store| (store.id, store.address)).collect();
+            self.addresses.send_if_modified(|old| {
+                let changed = *old != addresses;
+                *old = addresses;
+                changed
+            });
+        }
+        for order in reply.transfer_leaders {
+            let group = GroupId(order.region_id);
+            let Some(view) = self.handle.view(group) else { continue };
+            if let Some(to) = region::peer_on(&view.region(), order.to_store) {
+                let _ = self.handle.transfer_leader(group, to.id);
+            }
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! Three real processes under load, killed with SIGKILL at random times.
+//!
+//! **Goal**: what the simulator leaves out (RocksDB's files, sockets, the kernel's page cache, a process that is simply gone) keeps
+//! the promise too: nothing acknowledged is lost, every key behaves like one register, and clients go on.
+//!
+//! **Method**: clients with one attempt an operation record a history; random nodes are killed and come back, twenty rounds; the
+//! history goes to the same linearizability search as the simulator's. Which nodes and when comes from a seed that is printed
+//! (`ARMILLA_SEED=N` repeats the choices, though not the machine's timing). No assertion depends on how fast the machine is.
+
+mod common;
+#[path = "../sim/src/oracle/linear.rs"]
+#[allow(dead_code, unused_imports, reason = "the simulator uses the rest")]
+mod linear;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use armilla::rt::rng::Rng;
+use bytes::Bytes;
+use common::{Cluster, Outcome, Wire};
+use linear::{ABSENT, Action, Judgement, KeyOp, Val};
+
+/// Rounds of killing.
+const ROUNDS: usize = 20;
+/// Clients that read and write the same few keys.
+const CLIENTS: usize = 6;
+/// Keys that they share in each region.
+const KEYS_A_REGION: usize = 4;
+/// How long a client may go without one success after a kill before the cluster counts as stuck.
+const STUCK: Duration = Duration::from_secs(40);
+/// Steps of the search for one key.
+const BUDGET: u64 = 50_000_000;
+
+/// What the clients did, by key.
+#[derive(Default)]
+struct History {
+    ops: Mutex<BTreeMap<Vec<u8>, Vec<KeyOp>>>,
+    count: AtomicU64,
+}
+
+impl History {
+    fn record(&self, key: &[u8], call: u64, ret: Option<u64>, action: Action) {
+        let op = self.count.fetch_add(1, Ordering::Relaxed) as usize;
+        self.ops.lock().expect("no client panics").entry(key.to_vec()).or_default().push(KeyOp {
+            op,
+            call,
+            ret,
+            action,
+        });
+    }
+}
+
+/// Shared by the clients and the one who kills.
+struct Stage {
+    wire: Wire,
+    began: Instant,
+    history: History,
+    stop: AtomicBool,
+    /// Numbers for values: each is written once.
+    values: AtomicU64,
+    /// Successes of any client.
+    successes: AtomicU64,
+    /// Keys that were written once and acknowledged.
+    kept: Mutex<Vec<(Vec<u8>, Vec<u8>)>>,
+}
+
+impl Stage {
+    fn now(&self) -> u64 {
+        self.began.elapsed().as_nanos() as u64
+    }
+    fn fresh(&self) -> Val {
+        self.values.fetch_add(1, Ordering::Relaxed) as Val + 1
+    }
+}
+
+fn encode(value: Val) -> Bytes {
+    // Long enough that a batch is more than one disk sector.
+    Bytes::from(format!("{value:010}{}", "x".repeat(200)))
+}
+
+fn decode(bytes: &[u8]) -> Val {
+    let digits = std::str::from_utf8(&bytes[..10]).expect("ten digits lead every value");
+    assert_eq!(bytes.len(), 210, "a value came back with another length");
+    digits.parse().expect("a number")
+}
+
+/// One client: one operation after the other on random keys.
+async fn client(stage: Arc<Stage>, keys: Arc<Vec<Vec<u8>>>, mut rng: Rng, id: usize) {
+    let mut own = 0u64;
+    while !stage.stop.load(Ordering::Relaxed) {
+        let key = &keys[rng.below(keys.len() as u64) as usize];
+        let call = stage.now();
+        let (outcome, action) = match rng.below(10) {
+            0..=3 => match stage.wire.get(key).await {
+                Outcome::Done(seen) => {
+                    let seen = seen.map_or(ABSENT, |value| decode(&value));
+                    (Outcome::Done(()), Action::Read(seen))
+                }
+                Outcome::Refused(why) => (Outcome::Refused(why), Action::Read(ABSENT)),
+                // A read without an answer changed nothing.
+                Outcome::Unknown(why) => (Outcome::Refused(why), Action::Read(ABSENT)),
+            },
+            4..=6 => {
+                let value = stage.fresh();
+                (stage.wire.put(key, &encode(value)).await, Action::Write(value))
+            }
+            7 => (stage.wire.delete(key).await, Action::Write(ABSENT)),
+            8 => {
+                // Swap what is there, as far as a read can tell.
+                let before = match stage.wire.get(key).await {
+                    Outcome::Done(seen) => seen,
+                    _ => continue,
+                };
+                let expected = before.as_deref().map_or(ABSENT, decode);
+                let new = stage.fresh();
+                let call = stage.now();
+                let swap = Action::Swap { expected, new };
+                match stage.wire.swap(key, before.as_deref(), &encode(new)).await {
+                    Outcome::Done((true, _)) => stage.history.record(key, call, Some(stage.now()), swap),
+                    Outcome::Done((false, seen)) => {
+                        let seen = seen.map_or(ABSENT, |value| decode(&value));
+                        assert_ne!(seen, expected, "a swap failed although it found what it expected");
+                        stage.history.record(key, call, Some(stage.now()), Action::Read(seen));
+                    }
+                    Outcome::Unknown(_) => stage.history.record(key, call, None, swap),
+                    Outcome::Refused(_) => {}
+                }
+                continue;
+            }
+            _ => {
+                // A key of its own, written once: it must be there at the end if it was acknowledged.
+                own += 1;
+                let base = &keys[rng.below(keys.len() as u64) as usize];
+                let key = [base.as_slice(), format!("/own/{id}/{own:08}").as_bytes()].concat();
+                let value = encode(stage.fresh());
+                if matches!(stage.wire.put(&key, &value).await, Outcome::Done(())) {
+                    stage.kept.lock().expect("no client panics").push((key, value.to_vec()));
+                    stage.successes.fetch_add(1, Ordering::Relaxed);
+                }
+                continue;
+            }
+        };
+        match outcome {
+            Outcome::Done(()) => {
+                stage.history.record(key, call, Some(stage.now()), action);
+                stage.successes.fetch_add(1, Ordering::Relaxed);
+            }
+            Outcome::Unknown(_) => stage.history.record(key, call, None, action),
+            Outcome::Refused(_) => tokio::time::sleep(Duration::from_millis(rng.between(2, 20))).await,
+        }
+        tokio::time::sleep(Duration::from_millis(rng.below(6))).await;
+    }
+}
+
+/// Some keys in every region.
+fn spread(regions: &[Bytes]) -> Vec<Vec<u8>> {
+    let name = |start: &[u8], n| [start, format!("k{n}").as_bytes()].concat();
+    regions.iter().flat_map(|start| (0..KEYS_A_REGION).map(move |n| name(start, n))).collect()
+}
+
+#[test]
+fn random_nodes_die_under_load_and_nothing_acknowledged_is_lost() {
+    let seed = std::env::var("ARMILLA_SEED")
+        .ok()
+        .and_then(|s| s.parse().ok())
+        .unwrap_or_else(|| u64::from(std::process::id()));
+    println!("ARMILLA_SEED={seed}");
+    let mut rng = Rng::new(seed);
+    let mut cluster = Cluster::start(3, &[]);
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+
+    let wire = Wire::new(cluster.addrs());
+    let regions = runtime.block_on(wire.regions()).expect("regions");
+    let starts: Vec<Bytes> = regions.iter().map(|(region, _)| region.start_key.clone()).collect();
+    assert!(starts.len() >= 2, "a cluster starts with several regions: {starts:?}");
+    let keys = Arc::new(spread(&starts));
+    let stage = Arc::new(Stage {
+        wire,
+        began: Instant::now(),
+        history: History::default(),
+        stop: AtomicBool::new(false),
+        values: AtomicU64::new(0),
+        successes: AtomicU64::new(0),
+        kept: Mutex::default(),
+    });
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|id| runtime.spawn(client(stage.clone(), keys.clone(), Rng::fork(seed, &format!("client {id}")), id)))
+        .collect();
+
+    let mut pauses = Vec::new();
+    for round in 0..ROUNDS {
+        std::thread::sleep(Duration::from_millis(rng.between(100, 900)));
+        let victim = rng.below(3) as usize;
+        cluster.kill(victim);
+        // One time in four a second node goes too: no quorum, so the clients must wait for a restart.
+        let second = rng.chance(0.25).then(|| (victim + 1 + rng.below(2) as usize) % 3);
+        if let Some(second) = second {
+            std::thread::sleep(Duration::from_millis(rng.between(0, 300)));
+            cluster.kill(second);
+            std::thread::sleep(Duration::from_millis(rng.between(0, 500)));
+            cluster.restart(second);
+        }
+        // Two of three are up (again): clients must go on.
+        let killed = Instant::now();
+        let before = stage.successes.load(Ordering::Relaxed);
+        while stage.successes.load(Ordering::Relaxed) < before + CLIENTS as u64 * 4 {
+            assert!(
+                killed.elapsed() < STUCK,
+                "round {round}: no progress for {STUCK:?} after n{} was killed",
+                victim + 1
+            );
+            cluster.assert_alive();
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        pauses.push(killed.elapsed().as_millis() as u64);
+        std::thread::sleep(Duration::from_millis(rng.between(0, 800)));
+        cluster.restart(victim);
+    }
+    stage.stop.store(true, Ordering::Relaxed);
+    for client in clients {
+        runtime.block_on(client).expect("a client does not panic");
+    }
+    cluster.wait_ready();
+
+    // The last word on every key, and on everything that was written once.
+    let steadily = async |key: &[u8]| {
+        let began = Instant::now();
+        loop {
+            let call = stage.now();
+            match stage.wire.get(key).await {
+                Outcome::Done(seen) => return (call, seen),
+                Outcome::Refused(why) | Outcome::Unknown(why) => {
+                    assert!(began.elapsed() < STUCK, "cannot read {key:?}: {why}");
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            }
+        }
+    };
+    runtime.block_on(async {
+        for key in keys.iter() {
+            let (call, seen) = steadily(key).await;
+            stage.history.record(
+                key,
+                call,
+                Some(stage.now()),
+                Action::Read(seen.map_or(ABSENT, |value| decode(&value))),
+            );
+        }
+        let kept = stage.kept.lock().expect("no client panics").clone();
+        println!("{} keys written once", kept.len());
+        for (key, value) in &kept {
+            let (_, seen) = steadily(key).await;
+            assert_eq!(
+                seen.as_deref(),
+                Some(value.as_slice()),
+                "acknowledged and lost: {:?}",
+                String::from_utf8_lossy(key)
+            );
+        }
+    });
+
+    let ops = stage.history.ops.lock().expect("no client panics");
+    let total: usize = ops.values().map(Vec::len).sum();
+    let unknown: usize = ops.values().flatten().filter(|op| op.ret.is_none()).count();
+    pauses.sort_unstable();
+    println!(
+        "{total} operations on {} keys, {unknown} of unknown outcome; pauses after a kill: median {} ms, longest {} ms",
+        ops.len(),
+        pauses[pauses.len() / 2],
+        pauses[pauses.len() - 1]
+    );
+    assert!(total > 500, "a history of {total} operations proves little");
+    for (key, ops) in ops.iter() {
+        let verdict = linear::check(ABSENT, ops, BUDGET);
+        if let Judgement::Violation { op } = verdict {
+            let mut around: Vec<&KeyOp> = ops.iter().collect();
+            around.sort_by_key(|o| o.call);
+            let at = around.iter().position(|o| o.op == op).unwrap_or(0);
+            let near: Vec<String> =
+                around[at.saturating_sub(12)..(at + 8).min(around.len())].iter().map(|o| format!("  {o:?}")).collect();
+            panic!(
+                "ARMILLA_SEED={seed}: {:?} is not linearizable at {op}:\n{}",
+                String::from_utf8_lossy(key),
+                near.join("\n")
+            );
+        }
+        assert_eq!(verdict, Judgement::Linearizable, "{:?}: the search gave up", String::from_utf8_lossy(key));
+    }
+}
+
+#[test]
+fn a_cluster_stops_cleanly_and_finds_its_data_again() {
+    let mut cluster = Cluster::start(3, &[]);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let put = async |wire: &Wire, key: &[u8]| {
+        let mut outcome = wire.put(key, b"value").await;
+        while outcome != Outcome::Done(()) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            outcome = wire.put(key, b"value").await;
+        }
+    };
+    runtime.block_on(put(&Wire::new(cluster.addrs()), b"before"));
+    for node in 0..3 {
+        assert_eq!(cluster.terminate(node), Some(0), "n{} does not stop cleanly:\n{}", node + 1, cluster.log(node));
+    }
+    for node in 0..3 {
+        cluster.restart(node);
+    }
+    cluster.wait_ready();
+    let wire = Wire::new(cluster.addrs());
+    assert_eq!(runtime.block_on(wire.get(b"before")), Outcome::Done(Some(Bytes::from_static(b"value"))));
+}
+
+#[test]
+fn a_node_that_was_away_for_long_catches_up() {
+    let mut cluster = Cluster::start(3, &[]);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    cluster.kill(2);
+    let wire = Wire::new(cluster.addrs());
+    // 24 MiB, written many times over: more than the log keeps.
+    let value = vec![b'v'; 256 << 10];
+    runtime.block_on(async {
+        for n in 0..96u32 {
+            let key = format!("away/{:02}", n % 16);
+            while wire.put(key.as_bytes(), &value).await != Outcome::Done(()) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+        while wire.put(b"away/last", b"here").await != Outcome::Done(()) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    cluster.restart(2);
+    cluster.wait_ready();
+    // The one that was away must now be able to form a quorum with either other, so it has everything.
+    for gone in [0, 1] {
+        cluster.kill(gone);
+        let began = Instant::now();
+        let seen = runtime.block_on(async {
+            loop {
+                let wire = Wire::new(cluster.addrs());
+                if let Outcome::Done(seen) = wire.get(b"away/last").await {
+                    break seen;
+                }
+                assert!(began.elapsed() < STUCK, "two of three nodes do not serve");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+        assert_eq!(seen, Some(Bytes::from_static(b"here")));
+        cluster.restart(gone);
+        cluster.wait_ready();
+    }
+}

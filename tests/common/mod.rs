@@ -1,0 +1,9 @@
+//! What the tests of real processes share: [`Cluster`] starts, kills and restarts `armilla start` on free loopback ports in a
+//! temporary folder; [`Wire`] is a client that tries every operation once and says what is known of its outcome.
+#![allow(dead_code, unused_imports, reason = "each test binary uses its part")]
+
+mod processes;
+mod wire;
+
+pub use processes::{Cluster, Finished, binary, free_port, node_command, run, wait_until};
+pub use wire::{Outcome, Wire};

@@ -1,0 +1,257 @@
+//! Real nodes: one process each, loopback only, gone when the test ends.
+
+use std::io::Read as _;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::wire::Wire;
+
+/// How long a machine under load may take for anything that should take a second.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The program under test.
+pub fn binary() -> &'static str {
+    env!("CARGO_BIN_EXE_armilla")
+}
+
+/// A port that nobody listens on at the moment.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has a free port");
+    listener.local_addr().expect("a bound socket has an address").port()
+}
+
+/// `armilla start` for one node, not yet spawned.
+pub fn node_command(name: &str, data: &Path, addr: &str, initial_cluster: &str) -> Command {
+    let mut command = Command::new(binary());
+    command.arg("start").args(["--name", name, "--addr", addr, "--initial-cluster", initial_cluster]);
+    command.arg("--data").arg(data).stdin(Stdio::null());
+    command
+}
+
+/// A program that ran to its end.
+#[derive(Debug)]
+pub struct Finished {
+    /// Exit code; `None` after a signal or when it had to be killed.
+    pub code: Option<i32>,
+    /// Standard output, then standard error.
+    pub text: String,
+}
+
+/// Runs `command` to its end, or kills it after `limit`.
+pub fn run(mut command: Command, limit: Duration) -> Finished {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    // Read beside the waiting, so that a full pipe cannot stop the program.
+    let mut readers = Vec::new();
+    let streams: [Box<dyn std::io::Read + Send>; 2] =
+        [Box::new(child.stdout.take().expect("piped")), Box::new(child.stderr.take().expect("piped"))];
+    for mut stream in streams {
+        readers.push(std::thread::spawn(move || {
+            let mut text = Vec::new();
+            stream.read_to_end(&mut text).ok();
+            String::from_utf8_lossy(&text).into_owned()
+        }));
+    }
+    let began = Instant::now();
+    let code = loop {
+        match child.try_wait().expect("a child can be waited for") {
+            Some(status) => break status.code(),
+            None if began.elapsed() > limit => {
+                child.kill().ok();
+                child.wait().ok();
+                break None;
+            }
+            None => std::thread::sleep(Duration::from_millis(10)),
+        }
+    };
+    let text = readers.into_iter().map(|reader| reader.join().expect("a reader does not panic")).collect();
+    Finished { code, text }
+}
+
+/// Waits until `ready`, for as long as a slow machine may need.
+pub fn wait_until(what: &str, mut ready: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !ready() {
+        assert!(began.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// One node's process and home.
+struct Member {
+    name: String,
+    addr: String,
+    data: PathBuf,
+    log: PathBuf,
+    child: Option<Child>,
+}
+
+/// Some nodes of one cluster, each a process of its own.
+pub struct Cluster {
+    members: Vec<Member>,
+    initial_cluster: String,
+    extra: Vec<String>,
+    // Last, so that the processes are gone before their files.
+    _dir: TempDir,
+}
+
+impl Cluster {
+    /// Starts `nodes` nodes; `extra` goes to every `armilla start`. Returns when every region has a leader.
+    pub fn start(nodes: usize, extra: &[&str]) -> Cluster {
+        let dir = tempfile::Builder::new().prefix("armilla-test-").tempdir().expect("a temporary folder");
+        let members: Vec<Member> = (1..=nodes)
+            .map(|n| Member {
+                name: format!("n{n}"),
+                addr: format!("127.0.0.1:{}", free_port()),
+                data: dir.path().join(format!("n{n}")),
+                log: dir.path().join(format!("n{n}.log")),
+                child: None,
+            })
+            .collect();
+        let pairs: Vec<String> = members.iter().map(|m| format!("{}={}", m.name, m.addr)).collect();
+        let extra = extra.iter().map(|&arg| arg.to_owned()).collect();
+        let mut cluster = Cluster { members, initial_cluster: pairs.join(","), extra, _dir: dir };
+        for node in 0..nodes {
+            cluster.restart(node);
+        }
+        cluster.wait_ready();
+        cluster
+    }
+
+    /// How many nodes there are, dead or alive.
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// All addresses, `HOST:PORT`.
+    pub fn addrs(&self) -> Vec<String> {
+        self.members.iter().map(|m| m.addr.clone()).collect()
+    }
+
+    /// One node's address.
+    pub fn addr(&self, node: usize) -> &str {
+        &self.members[node].addr
+    }
+
+    /// One node's data directory.
+    pub fn data(&self, node: usize) -> &Path {
+        &self.members[node].data
+    }
+
+    /// The list of founders, as every node was given it.
+    pub fn initial_cluster(&self) -> &str {
+        &self.initial_cluster
+    }
+
+    /// The node of this address.
+    pub fn node_at(&self, addr: &str) -> Option<usize> {
+        self.members.iter().position(|m| m.addr == addr)
+    }
+
+    /// Whether the process runs.
+    pub fn is_up(&self, node: usize) -> bool {
+        self.members[node].child.is_some()
+    }
+
+    /// The process id of a running node.
+    pub fn pid(&self, node: usize) -> u32 {
+        self.members[node].child.as_ref().expect("the node runs").id()
+    }
+
+    /// SIGKILL, and the process is gone when this returns.
+    pub fn kill(&mut self, node: usize) {
+        if let Some(mut child) = self.members[node].child.take() {
+            if let Some(status) = child.try_wait().expect("a child can be waited for") {
+                panic!("node n{} had stopped by itself ({status}):\n{}", node + 1, self.log(node));
+            }
+            child.kill().expect("a child can be killed");
+            child.wait().expect("a child can be waited for");
+        }
+    }
+
+    /// SIGTERM, then the exit code.
+    pub fn terminate(&mut self, node: usize) -> Option<i32> {
+        let mut child = self.members[node].child.take().expect("the node runs");
+        let ended = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+        assert!(ended.is_ok_and(|status| status.success()), "kill -TERM");
+        let mut code = None;
+        wait_until("the node stops", || match child.try_wait().expect("a child can be waited for") {
+            Some(status) => {
+                code = status.code();
+                true
+            }
+            None => false,
+        });
+        code
+    }
+
+    /// Starts a node that does not run, with its old data.
+    pub fn restart(&mut self, node: usize) {
+        assert!(!self.is_up(node), "the node runs");
+        let member = &self.members[node];
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(&member.log).expect("a log file");
+        let mut command = node_command(&member.name, &member.data, &member.addr, &self.initial_cluster);
+        command.args(&self.extra).stdout(log.try_clone().expect("a file handle")).stderr(log);
+        self.members[node].child = Some(command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")));
+    }
+
+    /// What a node has printed, its last 60 lines.
+    pub fn log(&self, node: usize) -> String {
+        let text = std::fs::read_to_string(&self.members[node].log).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(60)..].join("\n")
+    }
+
+    /// Panics, with its log, if a node has stopped by itself.
+    pub fn assert_alive(&mut self) {
+        for node in 0..self.members.len() {
+            let stopped = self.members[node].child.as_mut().and_then(|child| child.try_wait().ok().flatten());
+            if let Some(status) = stopped {
+                panic!("node n{} stopped by itself ({status}):\n{}", node + 1, self.log(node));
+            }
+        }
+    }
+
+    /// Waits until a client could work: PD leads and every region has a leader.
+    pub fn wait_ready(&mut self) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let began = Instant::now();
+        loop {
+            self.assert_alive();
+            let wire = Wire::new(self.addrs());
+            let ready = runtime.block_on(async { tokio::time::timeout(Duration::from_secs(5), wire.all_led()).await });
+            if matches!(ready, Ok(true)) {
+                return;
+            }
+            if began.elapsed() > PATIENCE {
+                let logs: Vec<String> = (0..self.len()).map(|n| format!("--- n{}\n{}", n + 1, self.log(n))).collect();
+                panic!("the cluster was not ready within {PATIENCE:?}\n{}", logs.join("\n"));
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for node in 0..self.len() {
+                eprintln!("--- the last of n{}'s log\n{}", node + 1, self.log(node));
+            }
+        }
+        for member in &mut self.members {
+            if let Some(child) = &mut member.child {
+                child.kill().ok();
+                child.wait().ok();
+            }
+        }
+    }
+}

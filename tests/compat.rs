@@ -1,0 +1,363 @@
+//! TiKV clients that we did not write, unchanged, against three real processes.
+//!
+//! **Goal**: every raw call that each of them offers works over several regions, and goes on after the leader's process is
+//! killed. **Method**: PyPI's `tikv-client` and `tikv-python` run scripts (`tests/compat/*.py`) that compare every answer with a
+//! model and ask this test for the faults; crates.io's `tikv-client` is called from here, call by call.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use common::{Cluster, Wire, run};
+use tikv_client::{BoundRange, ColumnFamily, Key, KvPair, RawClient};
+
+/// Three nodes a test: one test at a time is enough for two cores.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+fn turn() -> MutexGuard<'static, ()> {
+    ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
+}
+
+/// The first keys of all regions.
+fn starts(runtime: &tokio::runtime::Runtime, cluster: &Cluster) -> Vec<Vec<u8>> {
+    let regions = runtime.block_on(Wire::new(cluster.addrs()).regions()).expect("regions");
+    let starts: Vec<Vec<u8>> = regions.iter().map(|(region, _)| region.start_key.to_vec()).collect();
+    assert!(starts.len() >= 3, "several regions and the sentinel at the end: {starts:?}");
+    starts
+}
+
+/// The node that leads the region of `key`, killed.
+fn kill_leader(runtime: &tokio::runtime::Runtime, cluster: &mut Cluster, key: &[u8]) -> usize {
+    let addr = runtime.block_on(Wire::new(cluster.addrs()).leader_addr(key)).expect("a leader");
+    let node = cluster.node_at(&addr).expect("the leader is one of ours");
+    cluster.kill(node);
+    node
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Python
+
+/// The Python with both clients, made when it is not there yet (registry: PyPI).
+fn python() -> PathBuf {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the target folder");
+    let venv = target.join("compat-venv");
+    let wanted = include_str!("compat/requirements.txt");
+    let stamp = venv.join("armilla-requirements.txt");
+    let python = venv.join("bin/python");
+    if std::fs::read_to_string(&stamp).is_ok_and(|text| text == wanted) {
+        return python;
+    }
+    std::fs::remove_dir_all(&venv).ok();
+    let step = |program: &Path, args: &[&std::ffi::OsStr]| {
+        let mut command = Command::new(program);
+        command.args(args);
+        let finished = run(command, Duration::from_secs(300));
+        assert_eq!(
+            finished.code,
+            Some(0),
+            "{program:?} {args:?} (.ci/setup installs python3-venv):\n{}",
+            finished.text
+        );
+    };
+    step(Path::new("python3"), &["-m".as_ref(), "venv".as_ref(), venv.as_os_str()]);
+    let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/compat/requirements.txt");
+    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"].map(std::ffi::OsStr::new);
+    step(&python, &[&pip[..], &[requirements.as_os_str()]].concat());
+    std::fs::write(stamp, wanted).expect("writable");
+    python
+}
+
+/// Runs one script to its end, carrying out the faults that it asks for.
+fn script(name: &str) {
+    let _turn = turn();
+    let python = python();
+    let runtime = runtime();
+    let mut cluster = Cluster::start(3, &[]);
+    let hex = |key: &Vec<u8>| key.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let starts: Vec<String> = starts(&runtime, &cluster).iter().map(hex).collect();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/compat").join(name);
+    let mut child = Command::new(python)
+        .arg("-B")
+        .arg(path)
+        .args([cluster.addrs().join(","), starts.join(",")])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the script starts");
+    let mut orders = child.stdin.take().expect("piped");
+    let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    // A script that hangs is killed, which ends its output.
+    let pid = child.id().to_string();
+    let (finished, watch) = std::sync::mpsc::channel::<()>();
+    let dog = std::thread::spawn(move || {
+        if watch.recv_timeout(Duration::from_secs(300)).is_err() {
+            Command::new("kill").args(["-KILL", &pid]).status().ok();
+        }
+    });
+    let (mut killed, mut done) = (None, None);
+    for line in lines {
+        let line = line.expect("text");
+        println!("{name}: {line}");
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words.as_slice() {
+            ["@kill", key] => {
+                let byte = |at: usize| u8::from_str_radix(&key[at..at + 2], 16).expect("hex");
+                let key: Vec<u8> = (0..key.len()).step_by(2).map(byte).collect();
+                killed = Some(kill_leader(&runtime, &mut cluster, &key));
+                writeln!(orders, "ok").expect("the script listens");
+            }
+            ["@restart"] => {
+                cluster.restart(killed.take().expect("a node was killed"));
+                cluster.wait_ready();
+                writeln!(orders, "ok").expect("the script listens");
+            }
+            ["@done", checks, "checks"] => done = checks.parse::<u32>().ok(),
+            _ => {}
+        }
+    }
+    finished.send(()).ok();
+    dog.join().expect("the dog does not panic");
+    let status = child.wait().expect("a child can be waited for");
+    assert!(status.success(), "{name}: {status}");
+    assert!(done.is_some_and(|checks| checks > 20), "{name} ended without its last line");
+    cluster.assert_alive();
+}
+
+#[test]
+fn pypi_tikv_client() {
+    script("tikv_client_raw.py");
+}
+
+#[test]
+fn pypi_tikv_python() {
+    script("tikv_python_raw.py");
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Rust
+
+/// The crate gives up after about 1.5 s of retries; a caller tries again.
+async fn steadfast<T, F>(what: &str, mut call: impl FnMut() -> F) -> T
+where
+    F: Future<Output = tikv_client::Result<T>>,
+{
+    let began = Instant::now();
+    loop {
+        match call().await {
+            Ok(value) => return value,
+            Err(error) => {
+                assert!(began.elapsed() < Duration::from_secs(60), "{what}: {error}");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+/// Every raw call of the crate against a model, `tag` keeping two runs apart.
+async fn every_raw_call(client: &RawClient, regions: &[Vec<u8>], tag: &str) {
+    let key = |start: &[u8], name: &str| [start, format!("crate/{tag}/{name}").as_bytes()].concat();
+    let keys =
+        |pairs: Vec<KvPair>| -> Vec<Vec<u8>> { pairs.into_iter().map(|pair| Vec::from(pair.into_key())).collect() };
+    let plain = |pairs: Vec<KvPair>| -> Vec<(Vec<u8>, Vec<u8>)> {
+        pairs.into_iter().map(|pair| (Vec::from(pair.key().clone()), pair.into_value())).collect()
+    };
+
+    // Single keys.
+    for start in regions {
+        let k = key(start, "one");
+        assert_eq!(client.get(k.clone()).await.unwrap(), None);
+        client.put(k.clone(), "1".to_owned()).await.unwrap();
+        assert_eq!(client.get(k.clone()).await.unwrap(), Some(b"1".to_vec()));
+        client.put(k.clone(), Vec::new()).await.unwrap();
+        assert_eq!(client.get(k.clone()).await.unwrap(), Some(Vec::new()), "an empty value is a value");
+        client.delete(k.clone()).await.unwrap();
+        assert_eq!(client.get(k.clone()).await.unwrap(), None);
+    }
+
+    // Column families do not see each other.
+    let k = key(&regions[0], "cf");
+    let families = [ColumnFamily::Default, ColumnFamily::Lock, ColumnFamily::Write];
+    for (n, family) in families.iter().enumerate() {
+        client.with_cf(family.clone()).put(k.clone(), vec![n as u8]).await.unwrap();
+    }
+    for (n, family) in families.iter().enumerate() {
+        let client = client.with_cf(family.clone());
+        assert_eq!(client.get(k.clone()).await.unwrap(), Some(vec![n as u8]));
+        client.delete(k.clone()).await.unwrap();
+        assert_eq!(client.get(k.clone()).await.unwrap(), None);
+    }
+
+    // Time to live.
+    let k = key(&regions[0], "ttl");
+    assert_eq!(client.get_key_ttl_secs(k.clone()).await.unwrap(), None, "an absent key");
+    client.put_with_ttl(k.clone(), "v".to_owned(), 1000).await.unwrap();
+    let left = client.get_key_ttl_secs(k.clone()).await.unwrap().expect("a ttl");
+    assert!((900..=1000).contains(&left), "{left}");
+    client.put(k.clone(), "v".to_owned()).await.unwrap();
+    assert_eq!(client.get_key_ttl_secs(k.clone()).await.unwrap(), Some(0), "a put without a ttl clears it");
+    client.put_with_ttl(k.clone(), "v".to_owned(), 1).await.unwrap();
+    let began = Instant::now();
+    while client.get(k.clone()).await.unwrap().is_some() {
+        assert!(began.elapsed() < Duration::from_secs(60), "a key with a ttl of 1 s does not expire");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(client.get_key_ttl_secs(k.clone()).await.unwrap(), None, "an expired key");
+
+    // Batches over all regions.
+    let mut model: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
+    for start in regions {
+        for n in 0..30 {
+            let k = key(start, &format!("batch/{n:03}"));
+            model.insert(k.clone(), [b"v".as_slice(), &k].concat());
+        }
+    }
+    client.batch_put(model.clone()).await.unwrap();
+    let sorted = |pairs: Vec<KvPair>| plain(pairs).into_iter().collect::<BTreeMap<_, _>>();
+    assert_eq!(sorted(client.batch_get(model.keys().cloned()).await.unwrap()), model);
+    let ttls: Vec<u64> = model.keys().map(|_| 500).collect();
+    client.batch_put_with_ttl(model.clone(), ttls).await.unwrap();
+    for k in model.keys().step_by(11) {
+        let left = client.get_key_ttl_secs(k.clone()).await.unwrap().expect("a ttl");
+        assert!((400..=500).contains(&left), "{left}");
+    }
+    client.batch_put(model.clone()).await.unwrap();
+    let gone: Vec<Vec<u8>> = model.keys().step_by(3).cloned().collect();
+    client.batch_delete(gone.clone()).await.unwrap();
+    for k in &gone {
+        model.remove(k);
+    }
+    let asked: Vec<Vec<u8>> = model.keys().cloned().chain(gone).collect();
+    assert_eq!(sorted(client.batch_get(asked).await.unwrap()), model, "missing keys are left out");
+
+    // Scans.
+    let all: Vec<(Vec<u8>, Vec<u8>)> = model.clone().into_iter().collect();
+    for start in regions {
+        let (low, high) = (key(start, "batch/"), key(start, "batch0"));
+        let inside: Vec<_> = all.iter().filter(|(k, _)| low <= *k && *k < high).cloned().collect();
+        let inside_keys: Vec<Vec<u8>> = inside.iter().map(|(k, _)| k.clone()).collect();
+        assert_eq!(plain(client.scan(low.clone()..high.clone(), 1000).await.unwrap()), inside);
+        assert_eq!(plain(client.scan(low.clone()..high.clone(), 7).await.unwrap()), inside[..7]);
+        let (first, last) = (inside_keys[0].clone(), inside_keys[inside_keys.len() - 1].clone());
+        assert_eq!(plain(client.scan(first.clone()..=last.clone(), 1000).await.unwrap()), inside);
+        let seen: Vec<Vec<u8>> =
+            client.scan_keys(low.clone()..high.clone(), 1000).await.unwrap().into_iter().map(Vec::from).collect();
+        assert_eq!(seen, inside_keys);
+        // Downwards the crate is right inside one region only (it walks the regions upwards).
+        let down: Vec<_> = inside.iter().rev().cloned().collect();
+        assert_eq!(plain(client.scan_reverse(low.clone()..high.clone(), 1000).await.unwrap()), down);
+        assert_eq!(plain(client.scan_reverse(low.clone()..high.clone(), 5).await.unwrap()), down[..5]);
+        let seen: Vec<Vec<u8>> =
+            client.scan_keys_reverse(low..high, 1000).await.unwrap().into_iter().map(Vec::from).collect();
+        assert_eq!(seen, inside_keys.into_iter().rev().collect::<Vec<_>>());
+    }
+    let (first, last) = (all[0].0.clone(), all[all.len() - 1].0.clone());
+    let across = plain(client.scan(first.clone()..=last.clone(), 10_000).await.unwrap());
+    let across: Vec<_> = across.into_iter().filter(|(k, _)| model.contains_key(k)).collect();
+    assert_eq!(across, all, "a scan over all regions");
+    let ranges: Vec<_> =
+        regions.iter().map(|start| BoundRange::from(key(start, "batch/")..key(start, "batch0"))).collect();
+    let mut seen = plain(client.batch_scan(ranges.clone(), 1000).await.unwrap());
+    seen.sort();
+    assert_eq!(seen, all, "batch_scan");
+    let mut seen: Vec<Vec<u8>> =
+        client.batch_scan_keys(ranges, 1000).await.unwrap().into_iter().map(Vec::from).collect();
+    seen.sort();
+    assert_eq!(seen, model.keys().cloned().collect::<Vec<_>>(), "batch_scan_keys");
+    assert!(client.scan(first.clone()..=last.clone(), 10_241).await.is_err(), "the crate's own limit");
+
+    // Compare and swap.
+    assert!(
+        client.compare_and_swap(b"k".to_vec(), None, b"v".to_vec()).await.is_err(),
+        "the crate wants an atomic client"
+    );
+    let atomic = client.with_atomic_for_cas();
+    assert!(atomic.batch_delete(vec![b"k".to_vec()]).await.is_err(), "not offered by the crate's atomic client");
+    for start in regions {
+        let k = key(start, "swap");
+        let swap = async |before: Option<&str>, new: &str| {
+            let before = before.map(|text| text.as_bytes().to_vec());
+            atomic.compare_and_swap(k.clone(), before, new.as_bytes().to_vec()).await.unwrap()
+        };
+        assert_eq!(swap(Some("x"), "y").await, (None, false));
+        assert_eq!(swap(None, "1").await, (None, true));
+        assert_eq!(swap(None, "2").await, (Some(b"1".to_vec()), false));
+        assert_eq!(swap(Some("1"), "2").await, (Some(b"1".to_vec()), true));
+        assert_eq!(atomic.get(k.clone()).await.unwrap(), Some(b"2".to_vec()));
+        atomic.put(k.clone(), "3".to_owned()).await.unwrap();
+        assert_eq!(swap(Some("3"), "4").await, (Some(b"3".to_vec()), true));
+        atomic.delete(k.clone()).await.unwrap();
+        assert_eq!(swap(None, "5").await, (None, true));
+    }
+
+    // A plugin that is not there is an error, and nothing more.
+    let ranges = vec![key(&regions[0], "a")..key(&regions[0], "b")];
+    assert!(client.coprocessor("none", "0.1.0", ranges, |_, _| Vec::new()).await.is_err());
+
+    // Ranges go, across regions.
+    let (low, high) = (all[4].0.clone(), all[all.len() - 4].0.clone());
+    client.delete_range(low.clone()..high.clone()).await.unwrap();
+    model.retain(|k, _| !(low <= *k && *k < high));
+    let left = keys(client.batch_get(all.iter().map(|(k, _)| k.clone())).await.unwrap());
+    let mut left: Vec<Vec<u8>> = left;
+    left.sort();
+    assert_eq!(left, model.keys().cloned().collect::<Vec<_>>(), "delete_range");
+}
+
+#[test]
+fn crate_tikv_client() {
+    let _turn = turn();
+    let runtime = runtime();
+    let mut cluster = Cluster::start(3, &[]);
+    let mut regions = starts(&runtime, &cluster);
+    // The last is the sentinel: clients' keys live before it.
+    regions.pop();
+    let client = runtime.block_on(steadfast("connect", || RawClient::new(cluster.addrs())));
+    runtime.block_on(every_raw_call(&client, &regions, "whole"));
+
+    // The leader dies while eight writers write, and everything that was acknowledged is there.
+    let keys: Vec<Vec<u8>> = regions
+        .iter()
+        .flat_map(|start| {
+            (0..60).map(move |n| [start.as_slice(), format!("crate/failover/{n:03}").as_bytes()].concat())
+        })
+        .collect();
+    let writers: Vec<_> = (0..8)
+        .map(|writer| {
+            let client = client.clone();
+            let mine: Vec<Vec<u8>> = keys.iter().skip(writer).step_by(8).cloned().collect();
+            runtime.spawn(async move {
+                for k in mine {
+                    steadfast("put", || client.put(k.clone(), k.clone())).await;
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                }
+            })
+        })
+        .collect();
+    std::thread::sleep(Duration::from_millis(20));
+    let killed = kill_leader(&runtime, &mut cluster, &keys[0]);
+    for writer in writers {
+        runtime.block_on(writer).expect("a writer does not panic");
+    }
+    let expected: BTreeMap<Vec<u8>, Vec<u8>> = keys.iter().map(|k| (k.clone(), k.clone())).collect();
+    let read = async || {
+        let pairs = steadfast("batch_get", || client.batch_get(keys.clone())).await;
+        pairs.into_iter().map(|p| (Vec::from(Key::clone(p.key())), p.into_value())).collect::<BTreeMap<_, _>>()
+    };
+    assert_eq!(runtime.block_on(read()), expected, "with one node dead");
+    cluster.restart(killed);
+    cluster.wait_ready();
+    assert_eq!(runtime.block_on(read()), expected, "with the node back");
+    // Every call again; a leader may just have moved back, so let the client find it first.
+    runtime.block_on(steadfast("get", || client.get(keys[0].clone())));
+    runtime.block_on(every_raw_call(&client, &regions, "again"));
+}
