@@ -195,7 +195,13 @@ pub trait Read {
     ///
     /// # Errors
     /// [`crate::types::Error::Corruption`] or [`crate::types::Error::Io`].
-    fn scan_reverse(&self, cf: Cf, start: &[u8], end: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit) -> Result<()>;
+    fn scan_reverse(
+        &self,
+        cf: Cf,
+        start: &[u8],
+        end: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit,
+    ) -> Result<()>;
 }
 
 /// A store of ordered pairs, with the durability contract at the head of this room. Clones share it.

@@ -1,1 +1,6 @@
 //! # node
+
+pub mod config;
+pub mod metrics;
+
+pub use config::Config;
