@@ -15,7 +15,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use common::{Cluster, Wire, run};
-use tikv_client::{ColumnFamily, IntoOwnedRange as _, Key, KvPair, RawClient};
+use tikv_client::{BoundRange, ColumnFamily, Key, KvPair, RawClient};
 
 /// Three nodes a test: one test at a time is enough for two cores.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -265,7 +265,7 @@ async fn every_raw_call(client: &RawClient, regions: &[Vec<u8>], tag: &str) {
     let across: Vec<_> = across.into_iter().filter(|(k, _)| model.contains_key(k)).collect();
     assert_eq!(across, all, "a scan over all regions");
     let ranges: Vec<_> =
-        regions.iter().map(|start| (key(start, "batch/")..key(start, "batch0")).into_owned()).collect();
+        regions.iter().map(|start| BoundRange::from(key(start, "batch/")..key(start, "batch0"))).collect();
     let mut seen = plain(client.batch_scan(ranges.clone(), 1000).await.unwrap());
     seen.sort();
     assert_eq!(seen, all, "batch_scan");

@@ -405,7 +405,10 @@ impl KvEngine for RocksEngine {
         let sequence = inner.db.latest_sequence_number();
         let cfs = Cf::ALL.map(|cf| inner.cf(cf));
         let flushed = inner.db.flush_cfs_opt(&cfs.each_ref(), &inner.flush_options);
-        flushed.map_err(|error| convert(&error)).and_then(|()| inner.check_flushed(sequence)).map_err(|error| inner.stop("flush", error))
+        flushed
+            .map_err(|error| convert(&error))
+            .and_then(|()| inner.check_flushed(sequence))
+            .map_err(|error| inner.stop("flush", error))
     }
 
     fn approximate_bytes(&self, cf: Cf, start: &[u8], end: &[u8]) -> Result<u64> {
@@ -414,7 +417,8 @@ impl KvEngine for RocksEngine {
         if start >= end {
             return Ok(0);
         }
-        let flags = ffi::rocksdb_size_approximation_flags_include_memtable | ffi::rocksdb_size_approximation_flags_include_files;
+        let flags = ffi::rocksdb_size_approximation_flags_include_memtable
+            | ffi::rocksdb_size_approximation_flags_include_files;
         let mut bytes = 0;
         let mut error = ptr::null_mut();
         // SAFETY: the database and the handle live as long as `inner`; the call reads one range, writes one size, and sets

@@ -104,8 +104,11 @@ impl Tree {
 
     /// Sets a key. Copies both, so that a small pair does not keep a large buffer alive.
     pub fn put(&mut self, key: &[u8], value: &[u8]) {
-        let pair =
-            Pair { hash: hash_pair(key, value), key: Bytes::copy_from_slice(key), value: Bytes::copy_from_slice(value) };
+        let pair = Pair {
+            hash: hash_pair(key, value),
+            key: Bytes::copy_from_slice(key),
+            value: Bytes::copy_from_slice(value),
+        };
         self.summary.add(pair.summary());
         let mut replaced = Summary::default();
         let right = put(&mut self.root, pair, &mut replaced);
@@ -433,7 +436,10 @@ mod tests {
                 assert!(pairs.len() <= FANOUT);
                 assert!(pairs.is_sorted_by(|a, b| a.key < b.key));
                 for pair in pairs {
-                    assert!(low <= &pair.key[..] && high.is_none_or(|high| &pair.key[..] < high), "a pair out of bounds");
+                    assert!(
+                        low <= &pair.key[..] && high.is_none_or(|high| &pair.key[..] < high),
+                        "a pair out of bounds"
+                    );
                     assert_eq!(pair.hash, hash_pair(&pair.key, &pair.value));
                     total.add(pair.summary());
                 }
