@@ -145,7 +145,7 @@ impl Cluster {
         let env = handle.env();
         let (cluster, world) = (self.clone(), self.world.clone());
         handle.spawn(async move {
-            match Node::start(NodeEnv { rt: env, home }, config).await {
+            match Node::start(NodeEnv { rt: env, engine: home }, config).await {
                 Ok(node) => {
                     cluster.ever_up.lock().expect("nothing panics while holding it").insert(id, true);
                     // The node lives as long as this task.

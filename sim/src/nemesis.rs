@@ -226,7 +226,7 @@ impl Nemesis {
         let ids = self.cluster.ids();
         let clients: Vec<u64> = self.everyone().into_iter().filter(|id| *id >= CLIENT_BASE).collect();
         let mut cuts = BTreeSet::new();
-        let mut both = |cuts: &mut BTreeSet<(u64, u64)>, a: u64, b: u64| {
+        let both = |cuts: &mut BTreeSet<(u64, u64)>, a: u64, b: u64| {
             if a != b {
                 cuts.insert((a, b));
                 cuts.insert((b, a));
