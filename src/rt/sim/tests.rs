@@ -568,10 +568,12 @@ fn a_killed_node_runs_no_line_more() {
         });
         wait_ms(&world, 105).await;
         node.pause();
+        let ran = *count.lock().unwrap();
+        assert!((8..=10).contains(&ran), "{ran}");
         wait_ms(&world, 1_000).await;
         node.kill();
         wait_ms(&world, 1_000).await;
-        assert_eq!(*count.lock().unwrap(), 10);
+        assert_eq!(*count.lock().unwrap(), ran);
         assert!(run.is_finished());
         assert_eq!(Arc::strong_count(&count), 1, "its futures were dropped");
         let next = node.spawn(async { 5 });
