@@ -292,6 +292,35 @@ fn a_black_hole_is_noticed_by_keepalive_only() {
 }
 
 #[test]
+fn a_machine_without_power_says_no_farewell() {
+    simulate(|world| async move {
+        let pair = Pair::new(&world).await;
+        let mut stub = pair.stub();
+        stub.check(ask("")).await.unwrap();
+        let call = task::spawn(async move { stub.check(ask("60000")).await });
+        wait_ms(&world, 20).await;
+        pair.server.power_off(&mut Rng::new(1));
+        pair.serve().await;
+        wait_ms(&world, 9_000).await;
+        assert!(!call.is_finished());
+        wait_ms(&world, 7_000).await;
+        assert_eq!(call.await.unwrap().unwrap_err().code(), Code::Unavailable);
+        pair.stub().check(ask("")).await.unwrap();
+    });
+}
+
+#[test]
+fn whoever_dials_a_paused_node_gives_up_in_time() {
+    simulate(|world| async move {
+        let pair = Pair::new(&world).await;
+        pair.server.pause();
+        let began = world.now_ns();
+        assert_eq!(pair.stub().check(ask("")).await.unwrap_err().code(), Code::Unavailable);
+        assert!((10..=15).contains(&((world.now_ns() - began) / 1_000_000_000)));
+    });
+}
+
+#[test]
 fn a_deadline_and_a_dropped_call_end_the_handler() {
     simulate(|world| async move {
         let pair = Pair::new(&world).await;
