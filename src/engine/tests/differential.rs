@@ -91,7 +91,7 @@ proptest! {
                     (ours, rocks) = (home.open().unwrap(), rocks_home.open().unwrap());
                 }
                 Step::Crash => {
-                    home.crash();
+                    Home::crash(&mut home);
                     rocks_home.crash();
                     // The snapshots of the dead processes still stand, here and there.
                     (ours, rocks) = (home.open().unwrap(), rocks_home.open().unwrap());
