@@ -1,1 +1,4 @@
-fn main(){}
+#[cfg(test)]
+mod log_crash;
+
+fn main() {}
