@@ -12,6 +12,8 @@ mod cluster;
 mod ground;
 mod history;
 mod leak;
+#[cfg(test)]
+mod log_crash;
 mod meta;
 mod nemesis;
 mod oracle;
