@@ -147,7 +147,10 @@ impl Index {
                 let run = Run { first, term, segment, offset, bytes, skip: 0, count };
                 if follow == Follow::Write {
                     let log = &group.log;
-                    if first < log.first_index || first > log.last_index + 1 || (moved && run.end() > log.last_index + 1) {
+                    if first < log.first_index
+                        || first > log.last_index + 1
+                        || (moved && run.end() > log.last_index + 1)
+                    {
                         return Err(Error::Invalid(format!(
                             "group {id}: entries from {first} on do not continue a log of [{}, {}]",
                             log.first_index, log.last_index

@@ -64,7 +64,10 @@ use index::{Follow, Index, Run};
 /// The planted bugs of this room: name, and what is wrong.
 pub const MUTANTS: &[(&str, &str)] = &[
     ("log.ack-before-fsync", "a batch is acknowledged without its fdatasync"),
-    ("log.skip-dir-sync-on-new-segment", "a new segment's name is not made durable before records in it are acknowledged"),
+    (
+        "log.skip-dir-sync-on-new-segment",
+        "a new segment's name is not made durable before records in it are acknowledged",
+    ),
     ("log.crc-not-verified", "a record is taken without looking at its checksum"),
     ("log.torn-tail-as-corruption", "half a record at the end of the last segment stops the node for good"),
     ("log.truncate-wrong-index", "truncation drops one entry too many"),

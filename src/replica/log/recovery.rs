@@ -8,8 +8,8 @@ use bytes::{Bytes, BytesMut};
 use super::format::{BadHeader, DATA_START, FLAG_COPY, PAGE, RecordHeader, SegmentHeader, VERSION};
 use super::index::{Follow, Index};
 use super::{LogOptions, LogStats, RaftLog, file_name};
-use crate::rt::disk::{Disk, File};
 use crate::mutant;
+use crate::rt::disk::{Disk, File};
 use crate::types::{Error, Result};
 
 /// The refusal of damaged files.
@@ -119,7 +119,9 @@ impl Found {
         let mut vouched = durable;
         let mut later = at;
         while later < content.len() as u64 {
-            if let Some(record) = RecordHeader::decode(&content, number, later).filter(|record| record.log == header.log) {
+            if let Some(record) =
+                RecordHeader::decode(&content, number, later).filter(|record| record.log == header.log)
+            {
                 vouched = vouched.max(record.durable);
             }
             later += PAGE;
@@ -127,7 +129,8 @@ impl Found {
         if vouched > at {
             return Err(self.corrupt(number, at, "a durable record is damaged"));
         }
-        if mutant!("log.torn-tail-as-corruption") && content.get(at as usize..).is_some_and(|rest| rest.iter().any(|b| *b != 0))
+        if mutant!("log.torn-tail-as-corruption")
+            && content.get(at as usize..).is_some_and(|rest| rest.iter().any(|b| *b != 0))
         {
             return Err(self.corrupt(number, at, "the last record is damaged"));
         }
@@ -187,9 +190,10 @@ pub(super) async fn open(disk: Disk, options: LogOptions, id: u64) -> Result<Raf
         let content = found.read(number, &file, Some(next.previous_end)).await?;
         let (mut at, mut seq) = (DATA_START, header.first_seq);
         while at < next.previous_end {
-            let record = record_at(&content, &header, at, seq)
-                .filter(|record| record.end() <= next.previous_end)
-                .ok_or_else(|| found.corrupt(number, at, "a record is damaged or missing, and a later segment follows"))?;
+            let record =
+                record_at(&content, &header, at, seq).filter(|record| record.end() <= next.previous_end).ok_or_else(
+                    || found.corrupt(number, at, "a record is damaged or missing, and a later segment follows"),
+                )?;
             log.follow(payload(&content, &record), number, at, Follow::Replay)?;
             at = record.end();
             seq += 1;
