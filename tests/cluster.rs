@@ -43,7 +43,12 @@ struct History {
 impl History {
     fn record(&self, key: &[u8], call: u64, ret: Option<u64>, action: Action) {
         let op = self.count.fetch_add(1, Ordering::Relaxed) as usize;
-        self.ops.lock().expect("no client panics").entry(key.to_vec()).or_default().push(KeyOp { op, call, ret, action });
+        self.ops.lock().expect("no client panics").entry(key.to_vec()).or_default().push(KeyOp {
+            op,
+            call,
+            ret,
+            action,
+        });
     }
 }
 
@@ -151,17 +156,21 @@ async fn client(stage: Arc<Stage>, keys: Arc<Vec<Vec<u8>>>, mut rng: Rng, id: us
 
 /// Some keys in every region.
 fn spread(regions: &[Bytes]) -> Vec<Vec<u8>> {
-    let in_region = |start: &Bytes| (0..KEYS_A_REGION).map(move |n| [start.as_ref(), format!("k{n}").as_bytes()].concat());
-    regions.iter().flat_map(in_region).collect()
+    let name = |start: &[u8], n| [start, format!("k{n}").as_bytes()].concat();
+    regions.iter().flat_map(|start| (0..KEYS_A_REGION).map(move |n| name(start, n))).collect()
 }
 
 #[test]
 fn random_nodes_die_under_load_and_nothing_acknowledged_is_lost() {
-    let seed = std::env::var("ARMILLA_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(|| u64::from(std::process::id()));
+    let seed = std::env::var("ARMILLA_SEED")
+        .ok()
+        .and_then(|s| s.parse().ok())
+        .unwrap_or_else(|| u64::from(std::process::id()));
     println!("ARMILLA_SEED={seed}");
     let mut rng = Rng::new(seed);
     let mut cluster = Cluster::start(3, &[]);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
 
     let wire = Wire::new(cluster.addrs());
     let regions = runtime.block_on(wire.regions()).expect("regions");
@@ -198,7 +207,11 @@ fn random_nodes_die_under_load_and_nothing_acknowledged_is_lost() {
         let killed = Instant::now();
         let before = stage.successes.load(Ordering::Relaxed);
         while stage.successes.load(Ordering::Relaxed) < before + CLIENTS as u64 * 4 {
-            assert!(killed.elapsed() < STUCK, "round {round}: no progress for {STUCK:?} after n{} was killed", victim + 1);
+            assert!(
+                killed.elapsed() < STUCK,
+                "round {round}: no progress for {STUCK:?} after n{} was killed",
+                victim + 1
+            );
             cluster.assert_alive();
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -229,13 +242,23 @@ fn random_nodes_die_under_load_and_nothing_acknowledged_is_lost() {
     runtime.block_on(async {
         for key in keys.iter() {
             let (call, seen) = steadily(key).await;
-            stage.history.record(key, call, Some(stage.now()), Action::Read(seen.map_or(ABSENT, |value| decode(&value))));
+            stage.history.record(
+                key,
+                call,
+                Some(stage.now()),
+                Action::Read(seen.map_or(ABSENT, |value| decode(&value))),
+            );
         }
         let kept = stage.kept.lock().expect("no client panics").clone();
         println!("{} keys written once", kept.len());
         for (key, value) in &kept {
             let (_, seen) = steadily(key).await;
-            assert_eq!(seen.as_deref(), Some(value.as_slice()), "acknowledged and lost: {:?}", String::from_utf8_lossy(key));
+            assert_eq!(
+                seen.as_deref(),
+                Some(value.as_slice()),
+                "acknowledged and lost: {:?}",
+                String::from_utf8_lossy(key)
+            );
         }
     });
 
@@ -258,7 +281,11 @@ fn random_nodes_die_under_load_and_nothing_acknowledged_is_lost() {
             let at = around.iter().position(|o| o.op == op).unwrap_or(0);
             let near: Vec<String> =
                 around[at.saturating_sub(12)..(at + 8).min(around.len())].iter().map(|o| format!("  {o:?}")).collect();
-            panic!("ARMILLA_SEED={seed}: {:?} is not linearizable at {op}:\n{}", String::from_utf8_lossy(key), near.join("\n"));
+            panic!(
+                "ARMILLA_SEED={seed}: {:?} is not linearizable at {op}:\n{}",
+                String::from_utf8_lossy(key),
+                near.join("\n")
+            );
         }
         assert_eq!(verdict, Judgement::Linearizable, "{:?}: the search gave up", String::from_utf8_lossy(key));
     }
@@ -289,7 +316,12 @@ fn a_cluster_stops_cleanly_and_finds_its_data_again() {
 
 #[test]
 fn a_node_that_was_away_for_long_catches_up() {
-    let mut cluster = Cluster::start(3, &[]);
+    // A log that keeps next to nothing for those who are away: they need a snapshot.
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let config = dir.path().join("node.toml");
+    let short = "[raft]\nlog_keep_entries = 4\nlog_lag_entries_max = 8\nflush_kib = 1024\nflush_interval_ms = 500\n";
+    std::fs::write(&config, short).expect("writable");
+    let mut cluster = Cluster::start(3, &["--config", config.to_str().expect("text")]);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     cluster.kill(2);
     let wire = Wire::new(cluster.addrs());

@@ -15,7 +15,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use common::{Cluster, Wire, run};
-use tikv_client::{ColumnFamily, IntoOwnedRange as _, Key, KvPair, RawClient};
+use tikv_client::{BoundRange, ColumnFamily, Key, KvPair, RawClient};
 
 /// Three nodes a test: one test at a time is enough for two cores.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -82,7 +82,7 @@ fn script(name: &str) {
     let _turn = turn();
     let python = python();
     let runtime = runtime();
-    let mut cluster = Cluster::start(3, &[]);
+    let mut cluster = Cluster::start(3, &["--initial-regions", "4"]);
     let hex = |key: &Vec<u8>| key.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let starts: Vec<String> = starts(&runtime, &cluster).iter().map(hex).collect();
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/compat").join(name);
@@ -265,7 +265,7 @@ async fn every_raw_call(client: &RawClient, regions: &[Vec<u8>], tag: &str) {
     let across: Vec<_> = across.into_iter().filter(|(k, _)| model.contains_key(k)).collect();
     assert_eq!(across, all, "a scan over all regions");
     let ranges: Vec<_> =
-        regions.iter().map(|start| (key(start, "batch/")..key(start, "batch0")).into_owned()).collect();
+        regions.iter().map(|start| BoundRange::from(key(start, "batch/")..key(start, "batch0"))).collect();
     let mut seen = plain(client.batch_scan(ranges.clone(), 1000).await.unwrap());
     seen.sort();
     assert_eq!(seen, all, "batch_scan");
@@ -317,7 +317,7 @@ async fn every_raw_call(client: &RawClient, regions: &[Vec<u8>], tag: &str) {
 fn crate_tikv_client() {
     let _turn = turn();
     let runtime = runtime();
-    let mut cluster = Cluster::start(3, &[]);
+    let mut cluster = Cluster::start(3, &["--initial-regions", "4"]);
     let mut regions = starts(&runtime, &cluster);
     // The last is the sentinel: clients' keys live before it.
     regions.pop();

@@ -1,1 +1,22 @@
 //! # Decision records
+//!
+//! What a reader would question, each on at most a page: the situation, the choice, what was measured, and what would change our
+//! mind. A record is not rewritten when the choice changes; a new one says so.
+
+#[doc = include_str!("own-raft-log.md")]
+pub mod own_raft_log {}
+
+#[doc = include_str!("one-build-profile.md")]
+pub mod one_build_profile {}
+
+#[doc = include_str!("state-machine-imports-engine.md")]
+pub mod state_machine_imports_engine {}
+
+#[doc = include_str!("founding-handshake.md")]
+pub mod founding_handshake {}
+
+#[doc = include_str!("swap-decided-at-apply.md")]
+pub mod swap_decided_at_apply {}
+
+#[doc = include_str!("raw-and-transactions-side-by-side.md")]
+pub mod raw_and_transactions_side_by_side {}

@@ -11,8 +11,7 @@ use crate::types::{GroupId, Region};
 
 /// Where the last region starts: the memcomparable encoding of eight 0xFF bytes. It is always there, so that a client's
 /// bounded raw scan never ends in a region without an end key (some clients start over from the beginning then).
-pub const SENTINEL: [u8; 18] =
-    [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0xf7];
+pub const SENTINEL: [u8; 18] = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0xf7];
 
 /// Replicas of a region, where there are as many stores.
 pub const REPLICAS: usize = 3;
@@ -83,7 +82,8 @@ pub struct Founding {
 }
 
 impl Founding {
-    /// Works out what the certificate means: store ids from 2 on, then the ids of PD's peers on the first `pd_members`.
+    /// Works out what the certificate means: store ids count from 1 in its order, and so do the ids of PD's peers (unique in
+    /// their group, as raft needs them) on the first `pd_members`. All other ids come after those.
     ///
     /// # Errors
     /// A sentence, when there are no founders or no members among them.
@@ -91,12 +91,7 @@ impl Founding {
         if pd_members == 0 || pd_members > founders.len() {
             return Err(format!("{pd_members} members of the placement driver among {} founders", founders.len()));
         }
-        let mut next_id = GroupId::PD.0 + 1;
-        let mut take = || {
-            next_id += 1;
-            next_id - 1
-        };
-        let stores: Vec<Store> = founders.iter().map(|founder| store_of(take(), &founder.addr)).collect();
+        let stores: Vec<Store> = (1..).zip(founders).map(|(id, founder)| store_of(id, &founder.addr)).collect();
         let mut pd = Region {
             id: GroupId::PD.0,
             region_epoch: Some(RegionEpoch { conf_ver: 1, version: 1 }),
@@ -104,10 +99,10 @@ impl Founding {
         };
         let mut members = Vec::new();
         for (founder, store) in founders.iter().zip(&stores).take(pd_members) {
-            let id = take();
-            pd.peers.push(Peer { id, store_id: store.id, ..Peer::default() });
-            members.push(member_of(id, &founder.name, &founder.addr));
+            pd.peers.push(Peer { id: store.id, store_id: store.id, ..Peer::default() });
+            members.push(member_of(store.id, &founder.name, &founder.addr));
         }
+        let next_id = founders.len() as u64 + 1;
         Ok(Founding { founders: founders.to_vec(), stores, pd, members, next_id })
     }
 

@@ -371,7 +371,7 @@ fn check_bootstrap(command: &Bootstrap) -> Result<(), String> {
     if count == 0 || command.uuids.len() != count || command.names.len() != count {
         return Err(format!("{count} stores with {} uuids and {} names", command.uuids.len(), command.names.len()));
     }
-    let mut ids = BTreeSet::from([0, GroupId::PD.0]);
+    let mut ids = BTreeSet::from([0]);
     let mut claim = |id: u64| {
         if id >= command.next_id {
             return Err(format!("id {id} is not below the next free id {}", command.next_id));

@@ -2,7 +2,6 @@
 //!
 //! Pure: the clock comes in as `now_ms`. (`mutant!` is a constant outside the simulator; it is the one macro of `rt` here.)
 
-use crate::mutant;
 use crate::types::Timestamp;
 use crate::types::limits::TSO_WINDOW;
 use crate::types::timestamp::LOGICAL_BITS;
@@ -75,7 +74,7 @@ impl Tso {
             (physical_ms, first) = (now_ms, 0);
         }
         if first + count > LOGICAL_COUNT {
-            if mutant!("tso.logical-overflow") {
+            if crate::mutant!("tso.logical-overflow") {
                 first = 0;
             } else {
                 (physical_ms, first) = (physical_ms + 1, 0);

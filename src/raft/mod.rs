@@ -1,6 +1,7 @@
 //! # raft: one group's consensus, as data
 //!
-//! raft-rs' `RawNode` behind a plain interface: inputs are stepped in, outputs are taken out, nothing waits.
+//! raft-rs' `RawNode` behind a plain interface. **In** come ticks, messages, proposals and reads; **out** go [`Output`]s; nothing
+//! waits.
 //!
 //! ```text
 //!    step(Input, now) ──▶ ┌────────────────────────────────┐
@@ -44,3 +45,6 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("raft.read-index-without-quorum", "a read is served without asking a quorum"),
     ("raft.read-before-applied", "a confirmed read does not wait until the confirmed index is applied"),
 ];
+
+#[cfg(test)]
+mod tests;

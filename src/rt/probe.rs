@@ -5,7 +5,7 @@
 use bytes::Bytes;
 
 /// A fact of the protocol. Ids are plain numbers so that this leaf needs no other room.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)] // the variants' docs say what the fields are
 pub enum Event {
     /// A group's peer was created or restored on `store` from its log: its hard state as recovered.

@@ -20,7 +20,8 @@ use prost::Message;
 use tonic::{Status, Streaming};
 
 use crate::proto::tikvpb::{
-    BatchCommandsEmptyResponse, BatchCommandsRequest, BatchCommandsResponse, batch_commands_request, batch_commands_response,
+    BatchCommandsEmptyResponse, BatchCommandsRequest, BatchCommandsResponse, batch_commands_request,
+    batch_commands_response,
 };
 use crate::store::Kv;
 
@@ -81,10 +82,13 @@ struct Commands<In, Make, Fut> {
     metrics: Metrics,
 }
 
+// Nothing in it is ever pinned in place: the running commands have boxes of their own.
+impl<In, Make, Fut> Unpin for Commands<In, Make, Fut> {}
+
 impl<In, Make, Fut> Commands<In, Make, Fut>
 where
     In: Stream<Item = Result<BatchCommandsRequest, Status>> + Unpin,
-    Make: Fn(u64, Command) -> Fut + Unpin,
+    Make: Fn(u64, Command) -> Fut,
     Fut: Future<Output = (u64, Reply)>,
 {
     fn new(inbound: In, metrics: Metrics, make: Make) -> Self {
@@ -138,7 +142,7 @@ where
 impl<In, Make, Fut> Stream for Commands<In, Make, Fut>
 where
     In: Stream<Item = Result<BatchCommandsRequest, Status>> + Unpin,
-    Make: Fn(u64, Command) -> Fut + Unpin,
+    Make: Fn(u64, Command) -> Fut,
     Fut: Future<Output = (u64, Reply)>,
 {
     type Item = Result<BatchCommandsResponse, Status>;
@@ -183,7 +187,8 @@ mod tests {
     type Waiting = Rc<RefCell<BTreeMap<u64, oneshot::Sender<()>>>>;
 
     fn message(ids: std::ops::Range<u64>) -> Result<BatchCommandsRequest, Status> {
-        let cmd = |id| batch_commands_request::request::Cmd::Empty(BatchCommandsEmptyRequest { test_id: id, delay_time: 0 });
+        let cmd =
+            |id| batch_commands_request::request::Cmd::Empty(BatchCommandsEmptyRequest { test_id: id, delay_time: 0 });
         Ok(BatchCommandsRequest {
             requests: ids.clone().map(|id| Command { cmd: Some(cmd(id)) }).collect(),
             request_ids: ids.collect(),

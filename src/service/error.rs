@@ -24,12 +24,12 @@
 
 use tonic::{Code, Status};
 
+use crate::proto::errorpb;
 use crate::proto::kvrpcpb::{
     RawBatchDeleteResponse, RawBatchGetResponse, RawBatchPutResponse, RawBatchScanResponse, RawCasResponse,
-    RawChecksumResponse, RawDeleteRangeResponse, RawDeleteResponse, RawGetKeyTtlResponse, RawGetResponse, RawPutResponse,
-    RawScanResponse,
+    RawChecksumResponse, RawDeleteRangeResponse, RawDeleteResponse, RawGetKeyTtlResponse, RawGetResponse,
+    RawPutResponse, RawScanResponse,
 };
-use crate::proto::errorpb;
 use crate::types::Error;
 
 /// A reply that can carry a region error.
@@ -142,8 +142,7 @@ pub fn region_error(error: Error, region: u64) -> errorpb::Error {
             });
         }
         Error::StoreNotMatch { asked, actual } => {
-            out.store_not_match =
-                Some(errorpb::StoreNotMatch { request_store_id: asked, actual_store_id: actual });
+            out.store_not_match = Some(errorpb::StoreNotMatch { request_store_id: asked, actual_store_id: actual });
         }
         Error::StaleCommand => out.stale_command = Some(errorpb::StaleCommand {}),
         Error::EntryTooLarge { group, bytes } => {

@@ -165,7 +165,8 @@ impl Observer {
         work: impl Future<Output = Result<R, Status>>,
     ) -> Result<tonic::Response<R>, Status> {
         let subject = Subject { region: 0, key: Bytes::new() };
-        let result = self.time(method, &subject, work, |result| result.as_ref().err().map(|s| (true, s.message()))).await;
+        let result =
+            self.time(method, &subject, work, |result| result.as_ref().err().map(|s| (true, s.message()))).await;
         result.map(tonic::Response::new)
     }
 
@@ -189,7 +190,11 @@ impl Observer {
         let metrics = &self.metrics.methods[method as usize];
         metrics.seconds.observe(took.as_secs_f64());
         if let Some((failed, why)) = failure(&result) {
-            if failed { metrics.failed.inc() } else { metrics.refused.inc() }
+            if failed {
+                metrics.failed.inc()
+            } else {
+                metrics.refused.inc()
+            }
             tracing::debug!(parent: &span, id, method = method.name(), why, "request refused");
         }
         if took >= SLOW {

@@ -21,6 +21,7 @@
 pub mod batch;
 pub mod cluster;
 pub mod error;
+pub mod gate;
 pub mod health;
 pub mod metrics;
 pub mod pd;
@@ -31,7 +32,9 @@ pub mod status;
 pub mod tikv;
 mod tso;
 
-pub use metrics::Metrics;
+pub use metrics::{Metrics, Observer};
+pub use pd::{PdFront, Seat};
 pub use raw::RawService;
 pub use redact::Redact;
-pub use routes::routes;
+pub use routes::{Gates, routes};
+pub use tikv::TikvService;

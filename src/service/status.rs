@@ -117,10 +117,16 @@ fn problem(status: u16, why: &str) -> HttpResponse {
 
 /// The document at `/status`.
 fn document(status: &NodeStatus, metrics: &Metrics) -> Value {
-    let requests: BTreeMap<&str, u64> =
-        Method::ALL.iter().map(|&method| (method.name(), metrics.count(method))).filter(|(_, count)| *count > 0).collect();
-    let errors: BTreeMap<&str, u64> =
-        Method::ALL.iter().map(|&method| (method.name(), metrics.errors(method))).filter(|(_, count)| *count > 0).collect();
+    let requests: BTreeMap<&str, u64> = Method::ALL
+        .iter()
+        .map(|&method| (method.name(), metrics.count(method)))
+        .filter(|(_, count)| *count > 0)
+        .collect();
+    let errors: BTreeMap<&str, u64> = Method::ALL
+        .iter()
+        .map(|&method| (method.name(), metrics.errors(method)))
+        .filter(|(_, count)| *count > 0)
+        .collect();
     let mut out = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "name": status.name,
@@ -252,7 +258,8 @@ mod tests {
 
     fn node() -> NodeStatus {
         let peer = |id, store_id| Peer { id, store_id, ..Peer::default() };
-        let region = Region { id: 7, start_key: "a\n".into(), peers: vec![peer(8, 1), peer(9, 2)], ..Region::default() };
+        let region =
+            Region { id: 7, start_key: "a\n".into(), peers: vec![peer(8, 1), peer(9, 2)], ..Region::default() };
         let store = crate::proto::metapb::Store { id: 2, address: "h:2".into(), ..Default::default() };
         NodeStatus {
             name: "n1".into(),
@@ -266,7 +273,11 @@ mod tests {
                 cluster_id: u64::MAX,
                 members: vec![Member { name: "n1".into(), member_id: 5, ..Member::default() }],
                 leader: Some(Member { member_id: 5, ..Member::default() }),
-                stores: vec![StoreOverview { store: Some(store), heartbeat_age_ms: u64::MAX, ..StoreOverview::default() }],
+                stores: vec![StoreOverview {
+                    store: Some(store),
+                    heartbeat_age_ms: u64::MAX,
+                    ..StoreOverview::default()
+                }],
                 regions: vec![RegionHeartbeat {
                     region: Some(region.clone()),
                     leader: Some(peer(9, 2)),

@@ -3,11 +3,11 @@
 use std::collections::VecDeque;
 use std::future::Future;
 
-use futures::stream::{self, Stream, StreamExt};
 use futures::FutureExt;
+use futures::stream::{self, Stream, StreamExt};
 use tonic::Status;
 
-use crate::proto::pdpb::{TsoRequest, TsoResponse, Timestamp as Wire};
+use crate::proto::pdpb::{Timestamp as Wire, TsoRequest, TsoResponse};
 use crate::types::Timestamp;
 use crate::types::limits::TSO_COUNT_MAX;
 
@@ -32,6 +32,8 @@ struct State<In, Check, Grant> {
     inbound: In,
     check: Check,
     grant: Grant,
+    /// A request that was read and did not fit into the last grant.
+    held: Option<TsoRequest>,
     /// Answers and, at the very end, why there are no more.
     out: VecDeque<Result<TsoResponse, Status>>,
     ended: bool,
@@ -50,7 +52,7 @@ where
     Grant: Fn(u32) -> Fut + Send + 'static,
     Fut: Future<Output = Result<Timestamp, Status>> + Send,
 {
-    let state = State { inbound, check, grant, out: VecDeque::new(), ended: false };
+    let state = State { inbound, check, grant, held: None, out: VecDeque::new(), ended: false };
     stream::unfold((state, header), |(mut state, header)| async move {
         loop {
             if let Some(answer) = state.out.pop_front() {
@@ -88,7 +90,10 @@ where
 {
     let mut counts: Vec<u32> = Vec::new();
     let mut total = 0;
-    let mut next = state.inbound.next().await;
+    let mut next = match state.held.take() {
+        Some(request) => Some(Ok(request)),
+        None => state.inbound.next().await,
+    };
     loop {
         let request = match next {
             None => {
@@ -105,12 +110,12 @@ where
             let why = format!("a request for {} timestamps: ask for 1 to {TSO_COUNT_MAX}", request.count);
             return (counts, Some(Status::invalid_argument(why)));
         }
-        counts.push(request.count);
-        total += request.count;
-        // What is ready may still be more than one grant gives; then it waits for the next.
-        if total > TSO_COUNT_MAX / 2 {
+        if total + request.count > TSO_COUNT_MAX {
+            state.held = Some(request);
             return (counts, None);
         }
+        counts.push(request.count);
+        total += request.count;
         match state.inbound.next().now_or_never() {
             Some(more) => next = more,
             None => return (counts, None),
@@ -144,19 +149,20 @@ mod tests {
         let requests: Vec<_> = counts.iter().map(|&count| Ok(TsoRequest { count, ..TsoRequest::default() })).collect();
         let grants = Arc::new(Mutex::new(Vec::new()));
         let seen = grants.clone();
-        let answers = answer(stream::iter(requests), ResponseHeader::default(), |_| Ok(()), move |count| {
-            let mut seen = seen.lock().unwrap();
-            seen.push(count);
-            let last: u32 = seen.iter().sum();
-            async move { Ok(Timestamp::new(1, u64::from(last - 1))) }
-        });
+        let answers = answer(
+            stream::iter(requests),
+            ResponseHeader::default(),
+            |_| Ok(()),
+            move |count| {
+                let mut seen = seen.lock().unwrap();
+                seen.push(count);
+                let last: u32 = seen.iter().sum();
+                async move { Ok(Timestamp::new(1, u64::from(last - 1))) }
+            },
+        );
         let all: Vec<_> = answers.collect().now_or_never().expect("nothing to wait for");
         let failed = all.last().and_then(|last| last.as_ref().err().cloned());
-        let got = all
-            .into_iter()
-            .flatten()
-            .map(|answer| (answer.count, answer.timestamp.unwrap().logical))
-            .collect();
+        let got = all.into_iter().flatten().map(|answer| (answer.count, answer.timestamp.unwrap().logical)).collect();
         (grants.lock().unwrap().clone(), got, failed)
     }
 
@@ -179,8 +185,10 @@ mod tests {
 
     #[test]
     fn one_grant_is_bounded() {
-        let (grants, answers, _) = run(&[TSO_COUNT_MAX / 2, 1, TSO_COUNT_MAX / 2]);
-        assert!(grants.iter().all(|&grant| grant <= TSO_COUNT_MAX + TSO_COUNT_MAX / 2), "{grants:?}");
-        assert_eq!(answers.len(), 3);
+        let half = TSO_COUNT_MAX / 2;
+        let (grants, answers, failed) = run(&[half, 1, half, TSO_COUNT_MAX]);
+        assert_eq!(grants, [half + 1, half, TSO_COUNT_MAX]);
+        assert_eq!(answers.len(), 4);
+        assert!(failed.is_none());
     }
 }

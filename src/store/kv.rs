@@ -3,17 +3,17 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use crate::engine::{Engine, KvEngine};
+use crate::engine::Read;
 use crate::proto::armilla::raft::{RegionReply, region_command};
 use crate::proto::kvrpcpb::Context;
 use crate::types::{Region, Result};
 
 /// A linearizable view of one region.
-pub struct RegionRead {
+pub struct RegionRead<S> {
     /// The region as it was when the view was taken; its epoch equals the request's.
     pub region: Arc<Region>,
     /// The engine's view. Read only keys inside `region`.
-    pub snapshot: <Engine as KvEngine>::Snapshot,
+    pub snapshot: S,
     /// The leader's clock at that moment, unix seconds: decides what has expired.
     pub now_s: u64,
 }
@@ -21,12 +21,15 @@ pub struct RegionRead {
 /// Reads and writes of regions, with all checks that WIRE.md section 4.3 lists, in its order: store, region, leader, peer,
 /// term, epoch. Keys are checked by [`check_key`] (the service knows which keys a request has).
 pub trait Kv: Clone + Send + Sync + 'static {
+    /// What reads see of the engine.
+    type Snapshot: Read + Send + Sync + 'static;
+
     /// A linearizable view of the region that `context` names.
     ///
     /// # Errors
     /// Those of routing ([`crate::types::Error::NotLeader`], `RegionNotFound`, `EpochNotMatch`, `StoreNotMatch`,
     /// `StaleCommand`), `Busy`, `Stopped`, `Timeout`.
-    fn read(&self, context: &Context) -> impl Future<Output = Result<RegionRead>> + Send;
+    fn read(&self, context: &Context) -> impl Future<Output = Result<RegionRead<Self::Snapshot>>> + Send;
 
     /// The region that `context` names, after the same checks but without a quorum: for validating a write's keys.
     ///

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message as _;
 
-use crate::engine::KvEngine;
+use crate::engine::{Engine, KvEngine};
 use crate::proto::armilla::raft::{RegionCommand, RegionReply, region_command};
 use crate::proto::kvrpcpb::Context;
 use crate::replica::{Handle, PeerView};
@@ -72,7 +72,9 @@ impl RegionStore {
 }
 
 impl Kv for RegionStore {
-    async fn read(&self, context: &Context) -> Result<RegionRead> {
+    type Snapshot = <Engine as KvEngine>::Snapshot;
+
+    async fn read(&self, context: &Context) -> Result<RegionRead<Self::Snapshot>> {
         let (view, _) = self.route(context)?;
         if !crate::mutant!("store.read-without-barrier") {
             let barrier = self.handle.read_barrier(view.group);

@@ -1,6 +1,6 @@
 //! What the tests of real processes share: [`Cluster`] starts, kills and restarts `armilla start` on free loopback ports in a
 //! temporary folder; [`Wire`] is a client that tries every operation once and says what is known of its outcome.
-#![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(dead_code, unused_imports, reason = "each test binary uses its part")]
 
 mod processes;
 mod wire;

@@ -105,7 +105,7 @@ impl Wire {
         Context {
             region_id: place.region.id,
             region_epoch: place.region.region_epoch,
-            peer: Some(place.leader.clone()),
+            peer: Some(place.leader),
             ..Context::default()
         }
     }

@@ -25,7 +25,8 @@ impl<K: Kv> RawService<K> {
         });
         let cas = self.write(context, &region, key, op).await?;
         // It was applied, yet what it did is not in the reply: the caller must look, not try again.
-        let cas = cas.ok_or_else(|| Error::Unknown("the region's reply has no outcome of the compare-and-swap".into()))?;
+        let cas =
+            cas.ok_or_else(|| Error::Unknown("the region's reply has no outcome of the compare-and-swap".into()))?;
         Ok(RawCasResponse {
             succeed: cas.succeed,
             previous_not_exist: cas.previous.is_none(),

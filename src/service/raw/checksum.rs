@@ -1,5 +1,7 @@
 //! The checksum request: a fingerprint of ranges that does not depend on the order of pairs.
 
+use bytes::Bytes;
+
 use crate::arch;
 use crate::codec::raw;
 use crate::engine::{Cf, Read, Visit};
@@ -15,35 +17,40 @@ use super::{RawService, check_count};
 impl<K: Kv> RawService<K> {
     pub(super) async fn checksum(&self, context: &Context, request: RawChecksumRequest) -> Result<RawChecksumResponse> {
         if request.algorithm != ChecksumAlgorithm::Crc64Xor as i32 {
-            return Err(Error::Invalid(format!("unknown checksum algorithm {}: there is Crc64_Xor (0)", request.algorithm)));
+            return Err(Error::Invalid(format!(
+                "unknown checksum algorithm {}: there is Crc64_Xor (0)",
+                request.algorithm
+            )));
         }
         check_count("ranges", request.ranges.len(), RANGES_MAX)?;
         let read = self.kv.read(context).await?;
         let windows: Vec<_> =
             request.ranges.into_iter().filter_map(|r| clip(&read.region, r.start_key, r.end_key)).collect();
-        cpu::run(move || {
-            let mut reply = RawChecksumResponse::default();
-            for (start, end) in &windows {
-                let mut failed = None;
-                read.snapshot.scan(Cf::RawDefault, start, end, &mut |key, stored| match raw::decode(stored) {
-                    Ok((_, Some(at))) if at <= read.now_s => Visit::More,
-                    Ok((len, _)) => {
-                        reply.checksum ^= arch::crc64(&[key, &stored[..len]]);
-                        reply.total_kvs += 1;
-                        reply.total_bytes += (key.len() + len) as u64;
-                        Visit::More
-                    }
-                    Err(error) => {
-                        failed = Some(error);
-                        Visit::Stop
-                    }
-                })?;
-                if let Some(error) = failed {
-                    return Err(error);
-                }
-            }
-            Ok(reply)
-        })
-        .await
+        cpu::run(move || fingerprint(&read.snapshot, read.now_s, &windows)).await
     }
+}
+
+/// The checksum over the pairs of `windows` that are alive at `now_s`.
+pub(super) fn fingerprint(snapshot: &impl Read, now_s: u64, windows: &[(Bytes, Bytes)]) -> Result<RawChecksumResponse> {
+    let mut reply = RawChecksumResponse::default();
+    for (start, end) in windows {
+        let mut failed = None;
+        snapshot.scan(Cf::RawDefault, start, end, &mut |key, stored| match raw::decode(stored) {
+            Ok((_, Some(at))) if at <= now_s => Visit::More,
+            Ok((len, _)) => {
+                reply.checksum ^= arch::crc64(&[key, &stored[..len]]);
+                reply.total_kvs += 1;
+                reply.total_bytes += (key.len() + len) as u64;
+                Visit::More
+            }
+            Err(error) => {
+                failed = Some(error);
+                Visit::Stop
+            }
+        })?;
+        if let Some(error) = failed {
+            return Err(error);
+        }
+    }
+    Ok(reply)
 }

@@ -24,7 +24,11 @@ impl<K: Kv> RawService<K> {
         })
     }
 
-    pub(super) async fn get_key_ttl(&self, context: &Context, request: RawGetKeyTtlRequest) -> Result<RawGetKeyTtlResponse> {
+    pub(super) async fn get_key_ttl(
+        &self,
+        context: &Context,
+        request: RawGetKeyTtlRequest,
+    ) -> Result<RawGetKeyTtlResponse> {
         let found = self.look_up(context, &request.cf, &request.key).await?;
         Ok(match found {
             Some((_, ttl)) => RawGetKeyTtlResponse { ttl, ..RawGetKeyTtlResponse::default() },
@@ -44,7 +48,11 @@ impl<K: Kv> RawService<K> {
         }
     }
 
-    pub(super) async fn batch_get(&self, context: &Context, request: RawBatchGetRequest) -> Result<RawBatchGetResponse> {
+    pub(super) async fn batch_get(
+        &self,
+        context: &Context,
+        request: RawBatchGetRequest,
+    ) -> Result<RawBatchGetResponse> {
         let cf = column(&request.cf)?;
         let keys = request.keys;
         check_count("keys", keys.len(), BATCH_KEYS_MAX)?;

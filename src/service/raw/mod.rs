@@ -13,11 +13,11 @@ use tonic::Status;
 
 use crate::proto::armilla::raft::{CasReply, RegionReply, region_command};
 use crate::proto::kvrpcpb::{
-    Context, RawBatchDeleteRequest, RawBatchDeleteResponse, RawBatchGetRequest, RawBatchGetResponse, RawBatchPutRequest,
-    RawBatchPutResponse, RawBatchScanRequest, RawBatchScanResponse, RawCasRequest, RawCasResponse, RawChecksumRequest,
-    RawChecksumResponse, RawDeleteRangeRequest, RawDeleteRangeResponse, RawDeleteRequest, RawDeleteResponse,
-    RawGetKeyTtlRequest, RawGetKeyTtlResponse, RawGetRequest, RawGetResponse, RawPutRequest, RawPutResponse,
-    RawScanRequest, RawScanResponse,
+    Context, RawBatchDeleteRequest, RawBatchDeleteResponse, RawBatchGetRequest, RawBatchGetResponse,
+    RawBatchPutRequest, RawBatchPutResponse, RawBatchScanRequest, RawBatchScanResponse, RawCasRequest, RawCasResponse,
+    RawChecksumRequest, RawChecksumResponse, RawDeleteRangeRequest, RawDeleteRangeResponse, RawDeleteRequest,
+    RawDeleteResponse, RawGetKeyTtlRequest, RawGetKeyTtlResponse, RawGetRequest, RawGetResponse, RawPutRequest,
+    RawPutResponse, RawScanRequest, RawScanResponse,
 };
 use crate::rt::cpu;
 use crate::store::Kv;

@@ -34,7 +34,11 @@ impl<K: Kv> RawService<K> {
         Ok(RawPutResponse::default())
     }
 
-    pub(super) async fn batch_put(&self, context: &Context, request: RawBatchPutRequest) -> Result<RawBatchPutResponse> {
+    pub(super) async fn batch_put(
+        &self,
+        context: &Context,
+        request: RawBatchPutRequest,
+    ) -> Result<RawBatchPutResponse> {
         let cf = column(&request.cf)?;
         let pairs = request.pairs;
         check_count("pairs", pairs.len(), BATCH_KEYS_MAX)?;

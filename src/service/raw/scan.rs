@@ -53,7 +53,11 @@ impl<K: Kv> RawService<K> {
         Ok(RawScanResponse { kvs, ..RawScanResponse::default() })
     }
 
-    pub(super) async fn batch_scan(&self, context: &Context, request: RawBatchScanRequest) -> Result<RawBatchScanResponse> {
+    pub(super) async fn batch_scan(
+        &self,
+        context: &Context,
+        request: RawBatchScanRequest,
+    ) -> Result<RawBatchScanResponse> {
         let cf = column(&request.cf)?;
         check_limit(request.each_limit)?;
         check_count("ranges", request.ranges.len(), RANGES_MAX)?;

@@ -1,0 +1,63 @@
+//! Connections by address, and addresses by store.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use crate::rt::net::{Channel, Net};
+
+/// One connection an address, dialed at the first call. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Channels {
+    net: Net,
+    open: Arc<Mutex<BTreeMap<String, Channel>>>,
+}
+
+impl Channels {
+    /// No connections yet.
+    pub fn new(net: Net) -> Channels {
+        Channels { net, open: Arc::default() }
+    }
+
+    /// The connection to `addr` (`host:port`).
+    ///
+    /// # Errors
+    /// When `addr` is not an address.
+    pub fn get(&self, addr: &str) -> std::io::Result<Channel> {
+        let mut open = self.open.lock().expect("no holder panics");
+        if let Some(channel) = open.get(addr) {
+            return Ok(channel.clone());
+        }
+        let channel = self.net.channel(addr)?;
+        open.insert(addr.to_owned(), channel.clone());
+        Ok(channel)
+    }
+
+    /// Drops the connection to `addr`: the next call dials anew. For calls that got no answer, since a connection may be dead
+    /// without knowing.
+    pub fn forget(&self, addr: &str) {
+        self.open.lock().expect("no holder panics").remove(addr);
+    }
+}
+
+/// Which store listens where, as PD said. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Addresses {
+    known: Arc<Mutex<BTreeMap<u64, String>>>,
+}
+
+impl Addresses {
+    /// The address of a store, if known.
+    pub fn get(&self, store: u64) -> Option<String> {
+        self.known.lock().expect("no holder panics").get(&store).cloned()
+    }
+
+    /// Learns an address.
+    pub fn set(&self, store: u64, addr: String) {
+        self.known.lock().expect("no holder panics").insert(store, addr);
+    }
+
+    /// Forgets an address.
+    pub fn forget(&self, store: u64) {
+        self.known.lock().expect("no holder panics").remove(&store);
+    }
+}

@@ -1,0 +1,543 @@
+//! The placement driver's client: finds the leader, follows it, asks it.
+
+mod tso;
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use tonic::{Response, Status};
+
+use crate::proto::armilla::pd as cluster;
+use crate::proto::armilla::pd::cluster_client::ClusterClient;
+use crate::proto::metapb::{Peer, Region, Store};
+use crate::proto::pdpb;
+use crate::proto::pdpb::pd_client::PdClient as Stub;
+use crate::rt::clock::{Clock, Instant};
+use crate::rt::net::{Channel, Net};
+use crate::rt::rng::Rng;
+use crate::rt::sync::mpsc;
+use crate::types::limits::MESSAGE_BYTES_MAX;
+
+use super::backoff::Backoff;
+use super::channels::Channels;
+use super::error::{Error, Failure, Result, failure};
+
+/// How long one call to one member may take.
+const ATTEMPT: Duration = Duration::from_secs(2);
+/// How long the members have to say who leads.
+const DISCOVERY: Duration = Duration::from_millis(800);
+/// How long a request may take in all, unless [`PdClient::with_deadline`] says otherwise.
+const DEADLINE: Duration = Duration::from_secs(5);
+const WAIT_MIN: Duration = Duration::from_millis(10);
+const WAIT_MAX: Duration = Duration::from_millis(500);
+
+/// Asks the placement driver. Clones share connections and knowledge.
+#[derive(Clone, Debug)]
+pub struct PdClient {
+    inner: Arc<Inner>,
+    /// The way to the task that keeps the timestamp stream; started at the first timestamp.
+    tso: Arc<OnceLock<mpsc::UnboundedSender<tso::Ask>>>,
+    deadline: Duration,
+}
+
+/// What all clones share.
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) clock: Clock,
+    pub(super) channels: Channels,
+    endpoints: Vec<String>,
+    known: Mutex<Known>,
+    rng: Mutex<Rng>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    cluster_id: u64,
+    members: Vec<pdpb::Member>,
+    leader: Option<String>,
+    /// Who last failed to act as the leader.
+    failed: Option<String>,
+}
+
+/// A region and what PD knows of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RegionInfo {
+    /// The region.
+    pub region: Region,
+    /// Its leader, if known.
+    pub leader: Option<Peer>,
+}
+
+/// `host:port` of a URL.
+fn address(url: &str) -> String {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    rest.trim_end_matches('/').to_owned()
+}
+
+/// A member's address for clients.
+fn member_address(member: &pdpb::Member) -> Option<String> {
+    member.client_urls.first().map(|url| address(url)).filter(|addr| !addr.is_empty())
+}
+
+impl PdClient {
+    /// A client of the cluster that any of `endpoints` (`host:port`, a scheme is skipped) belongs to. Nothing is dialed yet.
+    pub fn new(net: Net, clock: Clock, endpoints: Vec<String>) -> PdClient {
+        let endpoints: Vec<String> = endpoints.iter().map(|endpoint| address(endpoint)).collect();
+        let rng = Rng::fork(0, &endpoints.join(","));
+        let inner = Inner { clock, channels: Channels::new(net), endpoints, known: Mutex::default(), rng: Mutex::new(rng) };
+        PdClient { inner: Arc::new(inner), tso: Arc::default(), deadline: DEADLINE }
+    }
+
+    /// Replaces the generator of jitter. For callers that run many clients with the same endpoints.
+    #[must_use]
+    pub fn seeded(self, rng: Rng) -> PdClient {
+        *self.inner.rng.lock().expect("no holder panics") = rng;
+        self
+    }
+
+    /// A clone whose requests may take `deadline` each, retries included.
+    #[must_use]
+    pub fn with_deadline(&self, deadline: Duration) -> PdClient {
+        PdClient { deadline, ..self.clone() }
+    }
+
+    /// The cluster's id.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when no member knows a leader before the deadline.
+    pub async fn cluster_id(&self) -> Result<u64> {
+        let known = self.inner.known.lock().expect("no holder panics").cluster_id;
+        if known != 0 {
+            return Ok(known);
+        }
+        self.members().await?;
+        Ok(self.inner.known.lock().expect("no holder panics").cluster_id)
+    }
+
+    /// PD's members and the leader among them, asked afresh.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when no member knows a leader before the deadline.
+    pub async fn members(&self) -> Result<(Vec<pdpb::Member>, pdpb::Member)> {
+        let until = self.until();
+        let mut backoff = Backoff::new(WAIT_MIN, WAIT_MAX);
+        loop {
+            let why = match self.inner.discover().await {
+                Ok(answer) => return Ok((answer.members, answer.leader.unwrap_or_default())),
+                Err(why) => why,
+            };
+            self.inner.wait(&mut backoff, until, Duration::ZERO).await.map_err(|()| Error::Unavailable(why))?;
+        }
+    }
+
+    /// `count` timestamps: the largest is returned, the others are the `count - 1` numbers below it.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] after the deadline; [`Error::Refused`] for a count of zero or above the limit.
+    pub async fn tso(&self, count: u32) -> Result<crate::types::Timestamp> {
+        if count == 0 || count > crate::types::limits::TSO_COUNT_MAX {
+            return Err(Error::Refused(format!("{count} timestamps in one request")));
+        }
+        let until = self.until();
+        let mut backoff = Backoff::new(WAIT_MIN, WAIT_MAX);
+        let way = self.tso.get_or_init(|| tso::start(self.inner.clone())).clone();
+        loop {
+            let (reply, answer) = crate::rt::sync::oneshot::channel();
+            let ask = tso::Ask { count, reply };
+            let why = match way.send(ask) {
+                Err(_) => "the timestamp stream's task is gone".to_owned(),
+                Ok(()) => match self.inner.clock.timeout(self.inner.left(until), answer).await {
+                    Ok(Ok(Ok(timestamp))) => return Ok(timestamp),
+                    Ok(Ok(Err(why))) => why,
+                    Ok(Err(_)) => "the timestamp stream's task is gone".to_owned(),
+                    Err(_) => return Err(Error::Unavailable("no timestamp before the deadline".into())),
+                },
+            };
+            self.inner.wait(&mut backoff, until, Duration::ZERO).await.map_err(|()| Error::Unavailable(why))?;
+        }
+    }
+
+    /// The region that holds `key`; nothing when PD knows none.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] after the deadline.
+    pub async fn get_region(&self, key: &[u8]) -> Result<Option<RegionInfo>> {
+        let key = Bytes::copy_from_slice(key);
+        let reply = self.ask("GetRegion", |mut stub, header| {
+            let request = pdpb::GetRegionRequest { header, region_key: key.clone(), need_buckets: false };
+            async move { stub.get_region(request).await }
+        });
+        Ok(reply.await?.and_then(region_info))
+    }
+
+    /// The region right before the one that holds `key`; nothing when there is none.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] after the deadline.
+    pub async fn get_prev_region(&self, key: &[u8]) -> Result<Option<RegionInfo>> {
+        let key = Bytes::copy_from_slice(key);
+        let reply = self.ask("GetPrevRegion", |mut stub, header| {
+            let request = pdpb::GetRegionRequest { header, region_key: key.clone(), need_buckets: false };
+            async move { stub.get_prev_region(request).await }
+        });
+        Ok(reply.await?.and_then(region_info))
+    }
+
+    /// The region of that id; nothing when there is none.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] after the deadline.
+    pub async fn get_region_by_id(&self, region_id: u64) -> Result<Option<RegionInfo>> {
+        let reply = self.ask("GetRegionByID", |mut stub, header| {
+            let request = pdpb::GetRegionByIdRequest { header, region_id, need_buckets: false };
+            async move { stub.get_region_by_id(request).await }
+        });
+        Ok(reply.await?.and_then(region_info))
+    }
+
+    /// At most `limit` regions that share keys with `[start, end)` (an empty `end` is plus infinity), in order.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] after the deadline.
+    pub async fn scan_regions(&self, start: &[u8], end: &[u8], limit: i32) -> Result<Vec<RegionInfo>> {
+        let (start, end) = (Bytes::copy_from_slice(start), Bytes::copy_from_slice(end));
+        let reply = self.ask("ScanRegions", |mut stub, header| {
+            let (start_key, end_key) = (start.clone(), end.clone());
+            let request = pdpb::ScanRegionsRequest { header, start_key, end_key, limit };
+            async move { stub.scan_regions(request).await }
+        });
+        let Some(reply) = reply.await? else { return Ok(Vec::new()) };
+        if !reply.regions.is_empty() {
+            let infos = reply.regions.into_iter().filter_map(|r| {
+                r.region.map(|region| RegionInfo { region, leader: r.leader.filter(|leader| leader.id != 0) })
+            });
+            return Ok(infos.collect());
+        }
+        // The older form of the answer: two lists side by side.
+        let mut leaders = reply.leaders.into_iter();
+        let infos = reply
+            .region_metas
+            .into_iter()
+            .map(|region| RegionInfo { region, leader: leaders.next().filter(|leader| leader.id != 0) });
+        Ok(infos.collect())
+    }
+
+    /// A store; nothing when PD does not know it.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] after the deadline.
+    pub async fn get_store(&self, store_id: u64) -> Result<Option<Store>> {
+        let reply = self.ask("GetStore", |mut stub, header| {
+            let request = pdpb::GetStoreRequest { header, store_id };
+            async move { stub.get_store(request).await }
+        });
+        Ok(reply.await?.and_then(|reply| reply.store))
+    }
+
+    /// All stores, in order of their ids.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] after the deadline.
+    pub async fn get_all_stores(&self) -> Result<Vec<Store>> {
+        let reply = self.ask("GetAllStores", |mut stub, header| {
+            let request = pdpb::GetAllStoresRequest { header, exclude_tombstone_stores: false };
+            async move { stub.get_all_stores(request).await }
+        });
+        let mut stores = reply.await?.map(|reply| reply.stores).unwrap_or_default();
+        stores.sort_by_key(|store| store.id);
+        Ok(stores)
+    }
+
+    /// The handshake of a first start, with one node. One attempt.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when the node does not answer.
+    pub async fn hello(&self, addr: &str, request: cluster::HelloRequest) -> Result<cluster::HelloReply> {
+        let mut stub = self.inner.cluster_stub(addr).map_err(|why| Error::Refused(why.message().to_owned()))?;
+        let call = async move { stub.hello(request).await };
+        self.inner.attempt(addr, ATTEMPT.min(self.deadline), call).await.map_err(|s| Error::Unavailable(describe(&s)))
+    }
+
+    /// Gets a store its id. Idempotent by the store's uuid.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] after the deadline; [`Error::Refused`] as PD says.
+    pub async fn register_store(&self, request: cluster::RegisterStoreRequest) -> Result<cluster::RegisterStoreReply> {
+        self.lead("RegisterStore", |addr, _| {
+            let (request, stub) = (request.clone(), self.inner.cluster_stub(&addr));
+            async move { stub?.register_store(request).await }
+        })
+        .await
+    }
+
+    /// Tells PD how a store and the regions it leads are, and gets PD's wishes.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] after the deadline; [`Error::Refused`] as PD says.
+    pub async fn store_heartbeat(&self, request: cluster::StoreHeartbeatRequest) -> Result<cluster::StoreHeartbeatReply> {
+        self.lead("StoreHeartbeat", |addr, _| {
+            let (request, stub) = (request.clone(), self.inner.cluster_stub(&addr));
+            async move { stub?.store_heartbeat(request).await }
+        })
+        .await
+    }
+
+    /// Everything that PD knows, for people.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] after the deadline; [`Error::Refused`] by a cluster that is not Armilla's.
+    pub async fn overview(&self) -> Result<cluster::OverviewReply> {
+        self.lead("Overview", |addr, _| {
+            let stub = self.inner.cluster_stub(&addr);
+            async move { stub?.overview(cluster::OverviewRequest {}).await }
+        })
+        .await
+    }
+
+    /// Asks that a region be led from a store. Best effort: PD passes it on.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] after the deadline; [`Error::Refused`] as PD says.
+    pub async fn transfer_leader(&self, region_id: u64, to_store: u64) -> Result<()> {
+        self.lead("TransferLeader", |addr, _| {
+            let stub = self.inner.cluster_stub(&addr);
+            async move { stub?.transfer_leader(cluster::TransferLeaderRequest { region_id, to_store }).await }
+        })
+        .await
+        .map(|_: cluster::TransferLeaderReply| ())
+    }
+
+    fn until(&self) -> Instant {
+        self.inner.clock.now().plus(self.deadline)
+    }
+
+    /// A call of `pdpb.PD` to the leader; nothing when the answer is that there is no such thing.
+    async fn ask<A, F, Fut>(&self, what: &'static str, call: F) -> Result<Option<A>>
+    where
+        A: HasHeader,
+        F: Fn(Stub<Channel>, Option<pdpb::RequestHeader>) -> Fut,
+        Fut: Future<Output = Result<Response<A>, Status>>,
+    {
+        self.lead(what, |addr, cluster_id| {
+            let header = pdpb::RequestHeader { cluster_id, ..Default::default() };
+            let call = self.inner.stub(&addr).map(|stub| call(stub, Some(header)));
+            async move {
+                let reply = call?.await?;
+                let Some(error) = reply.get_ref().header().and_then(|header| header.error.as_ref()) else {
+                    return Ok(Response::new(Some(reply.into_inner())));
+                };
+                match error.r#type() {
+                    pdpb::ErrorType::Ok => Ok(Response::new(Some(reply.into_inner()))),
+                    pdpb::ErrorType::RegionNotFound | pdpb::ErrorType::EntryNotFound => Ok(Response::new(None)),
+                    // Not yet bootstrapped, no longer the leader, …: the leader may know better soon.
+                    _ => Err(Status::unavailable(error.message.clone())),
+                }
+            }
+        })
+        .await
+    }
+
+    /// A call to the leader, repeated until the deadline, at whoever leads then.
+    async fn lead<A, F, Fut>(&self, what: &'static str, call: F) -> Result<A>
+    where
+        F: Fn(String, u64) -> Fut,
+        Fut: Future<Output = Result<Response<A>, Status>>,
+    {
+        let until = self.until();
+        let mut backoff = Backoff::new(WAIT_MIN, WAIT_MAX);
+        loop {
+            let why = match self.inner.leader().await {
+                Err(why) => why,
+                Ok((addr, cluster_id)) => {
+                    let limit = ATTEMPT.min(self.inner.left(until));
+                    match self.inner.attempt(&addr, limit, call(addr.clone(), cluster_id)).await {
+                        Ok(reply) => return Ok(reply),
+                        Err(status) if failure(&status) == Failure::Refused => {
+                            return Err(Error::Refused(format!("{what}: {}", describe(&status))));
+                        }
+                        Err(status) => {
+                            self.inner.lost_leader(&addr);
+                            format!("{what} at {addr}: {}", describe(&status))
+                        }
+                    }
+                }
+            };
+            self.inner.wait(&mut backoff, until, Duration::ZERO).await.map_err(|()| Error::Unavailable(why))?;
+        }
+    }
+}
+
+impl Inner {
+    /// Time until `until`.
+    pub(super) fn left(&self, until: Instant) -> Duration {
+        until.since(self.clock.now())
+    }
+
+    /// Waits before the next attempt; an error when the deadline has come.
+    pub(super) async fn wait(&self, backoff: &mut Backoff, until: Instant, at_least: Duration) -> Result<(), ()> {
+        let left = self.left(until);
+        let wait = backoff.next(&mut self.rng.lock().expect("no holder panics"), left).ok_or(())?;
+        self.clock.sleep(wait.max(at_least).min(left)).await;
+        if self.left(until).is_zero() { Err(()) } else { Ok(()) }
+    }
+
+    /// One call, at most `limit` long. A connection that gave no answer is dropped.
+    async fn attempt<A>(
+        &self,
+        addr: &str,
+        limit: Duration,
+        call: impl Future<Output = Result<Response<A>, Status>>,
+    ) -> Result<A, Status> {
+        match self.clock.timeout(limit, call).await {
+            Ok(Ok(reply)) => Ok(reply.into_inner()),
+            Ok(Err(status)) => Err(status),
+            Err(_) => {
+                self.channels.forget(addr);
+                Err(Status::deadline_exceeded(format!("no answer within {limit:?}")))
+            }
+        }
+    }
+
+    fn channel(&self, addr: &str) -> Result<Channel, Status> {
+        self.channels.get(addr).map_err(|error| Status::invalid_argument(error.to_string()))
+    }
+
+    pub(super) fn stub(&self, addr: &str) -> Result<Stub<Channel>, Status> {
+        Ok(Stub::new(self.channel(addr)?).max_decoding_message_size(MESSAGE_BYTES_MAX))
+    }
+
+    fn cluster_stub(&self, addr: &str) -> Result<ClusterClient<Channel>, Status> {
+        Ok(ClusterClient::new(self.channel(addr)?).max_decoding_message_size(MESSAGE_BYTES_MAX))
+    }
+
+    /// The leader's address and the cluster's id; asks the members when not known.
+    pub(super) async fn leader(&self) -> Result<(String, u64), String> {
+        {
+            let known = self.known.lock().expect("no holder panics");
+            if let Some(leader) = &known.leader {
+                return Ok((leader.clone(), known.cluster_id));
+            }
+        }
+        let answer = self.discover().await?;
+        let leader = answer.leader.as_ref().and_then(member_address).ok_or("the leader has no address")?;
+        Ok((leader, answer.header.map_or(0, |header| header.cluster_id)))
+    }
+
+    /// Takes note that `addr` did not act as the leader.
+    pub(super) fn lost_leader(&self, addr: &str) {
+        let mut known = self.known.lock().expect("no holder panics");
+        if known.leader.as_deref() == Some(addr) {
+            known.leader = None;
+            known.failed = Some(addr.to_owned());
+        }
+    }
+
+    /// Asks all members at once who leads. The first answer counts, unless it names the one that just failed: then another
+    /// is waited for, since a member that is cut off remembers an old leader.
+    async fn discover(&self) -> Result<pdpb::GetMembersResponse, String> {
+        let (addrs, failed, cluster_id) = {
+            let known = self.known.lock().expect("no holder panics");
+            let addrs: BTreeSet<String> =
+                self.endpoints.iter().cloned().chain(known.members.iter().filter_map(member_address)).collect();
+            (addrs, known.failed.clone(), known.cluster_id)
+        };
+        let mut asked: FuturesUnordered<_> = addrs
+            .iter()
+            .map(|addr| async move {
+                let mut stub = self.stub(addr)?;
+                let request = pdpb::GetMembersRequest::default();
+                self.attempt(addr, DISCOVERY, async move { stub.get_members(request).await })
+                    .await
+                    .map_err(|status| Status::new(status.code(), format!("{addr}: {}", describe(&status))))
+            })
+            .collect();
+        let mut whys = Vec::new();
+        let mut second_best = None;
+        while let Some(answer) = asked.next().await {
+            let answer = match answer {
+                Ok(answer) => answer,
+                Err(status) => {
+                    whys.push(status.message().to_owned());
+                    continue;
+                }
+            };
+            let id = answer.header.as_ref().map_or(0, |header| header.cluster_id);
+            if id == 0 || (cluster_id != 0 && id != cluster_id) {
+                whys.push(format!("an answer of cluster {id}, not of {cluster_id}"));
+                continue;
+            }
+            match answer.leader.as_ref().and_then(member_address) {
+                None => whys.push("no leader of the placement driver at the moment".into()),
+                Some(leader) if failed.as_ref() == Some(&leader) => second_best = Some(answer),
+                Some(_) => return Ok(self.learn(answer)),
+            }
+        }
+        match second_best {
+            Some(answer) => Ok(self.learn(answer)),
+            None if whys.is_empty() => Err("no endpoint of the placement driver is given".into()),
+            None => Err(whys.join("; ")),
+        }
+    }
+
+    fn learn(&self, answer: pdpb::GetMembersResponse) -> pdpb::GetMembersResponse {
+        let mut known = self.known.lock().expect("no holder panics");
+        known.cluster_id = answer.header.as_ref().map_or(0, |header| header.cluster_id);
+        known.members = answer.members.clone();
+        known.leader = answer.leader.as_ref().and_then(member_address);
+        known.failed = None;
+        answer
+    }
+}
+
+/// A status in words.
+pub(super) fn describe(status: &Status) -> String {
+    let mut text = if status.message().is_empty() { format!("{:?}", status.code()) } else { status.message().to_owned() };
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        let words = error.to_string();
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+fn region_info(reply: pdpb::GetRegionResponse) -> Option<RegionInfo> {
+    let leader = reply.leader.filter(|leader| leader.id != 0);
+    reply.region.map(|region| RegionInfo { region, leader })
+}
+
+/// Answers of PD carry a header.
+trait HasHeader {
+    fn header(&self) -> Option<&pdpb::ResponseHeader>;
+}
+
+macro_rules! has_header {
+    ($($reply:ident),+) => {
+        $(impl HasHeader for pdpb::$reply {
+            fn header(&self) -> Option<&pdpb::ResponseHeader> {
+                self.header.as_ref()
+            }
+        })+
+    };
+}
+
+has_header!(GetRegionResponse, ScanRegionsResponse, GetStoreResponse, GetAllStoresResponse);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_lose_their_scheme() {
+        for (url, addr) in [("http://h:1", "h:1"), ("h:1", "h:1"), ("https://[::1]:2/", "[::1]:2")] {
+            assert_eq!(address(url), addr);
+        }
+    }
+}

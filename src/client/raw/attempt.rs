@@ -1,0 +1,428 @@
+//! One attempt, and the loops around it.
+//!
+//! ```text
+//!   key -> locate (cache, else PD) -> address (known, else PD) -> call -> sort the outcome:
+//!     Done      an answer
+//!     Again     nothing happened, another attempt may do better
+//!     Maybe     no answer: a write may have happened
+//!     Fail      the request is wrong
+//! ```
+
+use std::future::Future;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::join_all;
+use tonic::{Response, Status};
+
+use crate::proto::kvrpcpb::Context;
+use crate::proto::metapb::Region;
+use crate::proto::tikvpb::tikv_client::TikvClient;
+use crate::rt::clock::Instant;
+use crate::rt::net::Channel;
+use crate::types::limits::MESSAGE_BYTES_MAX;
+
+use super::reply::Reply;
+use super::{BATCH_BYTES, BATCH_KEYS_MAX, PeerChoice, RawClient};
+use crate::client::backoff::Backoff;
+use crate::client::error::{Error, Failure, Result, failure};
+use crate::client::pd::{RegionInfo, describe};
+use crate::client::region_cache::{Located, Verdict};
+
+/// What sending a request again would do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Repeat {
+    /// It reads.
+    Read,
+    /// It writes, and writing the same again leaves the same.
+    Same,
+    /// It must not be sent again once it may have had an effect.
+    Never,
+}
+
+type Stub = TikvClient<Channel>;
+
+/// How one attempt ended.
+enum Outcome<A> {
+    Done(A),
+    /// Nothing happened; wait at least this long (zero: as usual, nothing: not at all).
+    Again(String, Option<Duration>),
+    /// It may have happened.
+    Maybe(String),
+    Fail(Error),
+}
+
+/// The attempts of one request.
+struct Attempts<'a> {
+    client: &'a RawClient,
+    repeat: Repeat,
+    until: Instant,
+    backoff: Backoff,
+    /// Whether an earlier attempt may have had an effect.
+    tainted: bool,
+    /// Retries without a wait, in a row.
+    hurried: u32,
+}
+
+impl<'a> Attempts<'a> {
+    fn new(client: &'a RawClient, repeat: Repeat) -> Attempts<'a> {
+        let until = client.shared.clock.now().plus(client.options.deadline);
+        let backoff = Backoff::new(Duration::from_millis(4), Duration::from_millis(500));
+        Attempts { client, repeat, until, backoff, tainted: false, hurried: 0 }
+    }
+
+    fn left(&self) -> Duration {
+        self.until.since(self.client.shared.clock.now())
+    }
+
+    /// An error, in the light of earlier attempts.
+    fn error(&self, error: Error) -> Error {
+        match error {
+            Error::Refused(why) | Error::Unavailable(why) if self.tainted => Error::Unknown(why),
+            error => error,
+        }
+    }
+
+    /// Takes note of a failed attempt and waits for the next.
+    async fn after(&mut self, why: String, wait: Option<Duration>, maybe: bool) -> Result<()> {
+        let options = &self.client.options;
+        if maybe && self.repeat != Repeat::Read {
+            self.tainted = true;
+            let again = match self.repeat {
+                Repeat::Read => true,
+                Repeat::Same => options.retry_unknown || crate::mutant!("client.retry-unknown"),
+                Repeat::Never => crate::mutant!("client.retry-unknown"),
+            };
+            if !again {
+                return Err(Error::Unknown(why));
+            }
+        }
+        if !options.retries {
+            return Err(self.error(Error::Unavailable(why)));
+        }
+        // Hints may send a client in circles.
+        self.hurried = if wait.is_none() { self.hurried + 1 } else { 0 };
+        if wait.is_none() && self.hurried <= 3 && !self.left().is_zero() {
+            return Ok(());
+        }
+        let left = self.left();
+        let pause = {
+            let mut rng = self.client.shared.rng.lock().expect("no holder panics");
+            self.backoff.next(&mut rng, left)
+        };
+        if let Some(pause) = pause {
+            self.client.shared.clock.sleep(pause.max(wait.unwrap_or_default()).min(left)).await;
+        }
+        if self.left().is_zero() { Err(self.error(Error::Unavailable(why))) } else { Ok(()) }
+    }
+}
+
+impl RawClient {
+    /// A request for one key.
+    pub(super) async fn one<A, F, Fut>(&self, key: &[u8], repeat: Repeat, call: F) -> Result<A>
+    where
+        A: Reply,
+        F: Fn(Stub, Option<Context>) -> Fut,
+        Fut: Future<Output = Result<Response<A>, Status>>,
+    {
+        let mut attempts = Attempts::new(self, repeat);
+        loop {
+            let outcome = match self.locate(key, attempts.left()).await {
+                Ok(located) => self.attempt(&located, repeat, attempts.left(), &call).await,
+                Err(outcome) => outcome,
+            };
+            match self.settle(&mut attempts, outcome).await? {
+                Some(answer) => return Ok(answer),
+                None => continue,
+            }
+        }
+    }
+
+    /// A request for the part of a region right below `upper`; also gives the region.
+    pub(super) async fn below<A, F, Fut>(&self, upper: &[u8], call: F) -> Result<(A, Region)>
+    where
+        A: Reply,
+        F: Fn(Stub, Option<Context>, &Region) -> Fut,
+        Fut: Future<Output = Result<Response<A>, Status>>,
+    {
+        let mut attempts = Attempts::new(self, Repeat::Read);
+        loop {
+            let mut region = Region::default();
+            let outcome = match self.locate_before(upper, attempts.left()).await {
+                Ok(located) => {
+                    region = located.region.clone();
+                    let call = |stub, context| call(stub, context, &region);
+                    self.attempt(&located, Repeat::Read, attempts.left(), &call).await
+                }
+                Err(outcome) => outcome,
+            };
+            if let Some(answer) = self.settle(&mut attempts, outcome).await? {
+                return Ok((answer, region));
+            }
+        }
+    }
+
+    /// Requests for the parts of `[start, end)`, region after region. `next` may say where to go on (it is given the end of
+    /// the whole range); otherwise at the region's end.
+    pub(super) async fn upwards<A, F, Fut, N>(&self, start: Bytes, end: Bytes, repeat: Repeat, call: F, next: N) -> Result<Vec<A>>
+    where
+        A: Reply,
+        F: Fn(Stub, Option<Context>, Bytes, Bytes) -> Fut,
+        Fut: Future<Output = Result<Response<A>, Status>>,
+        N: Fn(&mut A, &Bytes) -> Option<Bytes>,
+    {
+        let mut attempts = Attempts::new(self, repeat);
+        let mut answers = Vec::new();
+        let mut from = start;
+        while from < end {
+            let mut to = end.clone();
+            let outcome = match self.locate(&from, attempts.left()).await {
+                Ok(located) => {
+                    if !located.region.end_key.is_empty() {
+                        to = to.min(located.region.end_key.clone());
+                    }
+                    let call = |stub, context| call(stub, context, from.clone(), to.clone());
+                    self.attempt(&located, repeat, attempts.left(), &call).await
+                }
+                Err(outcome) => outcome,
+            };
+            if let Some(mut answer) = self.settle(&mut attempts, outcome).await? {
+                from = next(&mut answer, &end).unwrap_or(to);
+                answers.push(answer);
+                // From here on the range is done in part.
+                attempts.tainted |= repeat != Repeat::Read;
+            }
+        }
+        Ok(answers)
+    }
+
+    /// Requests for many keys with something each, grouped by region, the regions at the same time.
+    pub(super) async fn many<T, A, F, Fut>(
+        &self,
+        items: Vec<(Bytes, T)>,
+        repeat: Repeat,
+        bytes: impl Fn(&T) -> usize,
+        call: F,
+    ) -> Result<Vec<A>>
+    where
+        A: Reply,
+        F: Fn(Stub, Option<Context>, &[(Bytes, T)]) -> Fut,
+        Fut: Future<Output = Result<Response<A>, Status>>,
+    {
+        let mut attempts = Attempts::new(self, repeat);
+        let mut answers = Vec::new();
+        let mut items = items;
+        // Stable: of two puts of one key the later one wins.
+        items.sort_by(|a, b| a.0.cmp(&b.0));
+        while !items.is_empty() {
+            // Until the deadline, find every key's region; keys are sorted, so a region's keys are neighbours.
+            let mut groups: Vec<(Located, Vec<(Bytes, T)>, usize)> = Vec::new();
+            let mut homeless = None;
+            let mut rest = Vec::new();
+            for item in std::mem::take(&mut items) {
+                if homeless.is_some() {
+                    rest.push(item);
+                    continue;
+                }
+                let size = item.0.len() + bytes(&item.1);
+                if let Some((located, group, total)) = groups.last_mut()
+                    && crate::types::region::holds(&located.region, &item.0)
+                    && group.len() < BATCH_KEYS_MAX / 4
+                    && *total + size <= BATCH_BYTES
+                {
+                    group.push(item);
+                    *total += size;
+                    continue;
+                }
+                match self.locate(&item.0, attempts.left()).await {
+                    Ok(located) => groups.push((located, vec![item], size)),
+                    Err(outcome) => {
+                        homeless = Some(outcome);
+                        rest.push(item);
+                    }
+                }
+            }
+            items = rest;
+            let left = attempts.left();
+            let outcomes = join_all(groups.iter().map(|(located, group, _)| {
+                let call = |stub, context| call(stub, context, group);
+                async move { self.attempt(located, repeat, left, &call).await }
+            }));
+            let outcomes = outcomes.await;
+            let mut failed = homeless;
+            for (outcome, (_, group, _)) in outcomes.into_iter().zip(groups) {
+                match outcome {
+                    Outcome::Done(answer) => {
+                        answers.push(answer);
+                        attempts.tainted |= repeat != Repeat::Read;
+                    }
+                    outcome => {
+                        attempts.tainted |= matches!(outcome, Outcome::Maybe(_)) && repeat != Repeat::Read;
+                        items.extend(group);
+                        failed = Some(worse(failed, outcome));
+                    }
+                }
+            }
+            items.sort_by(|a, b| a.0.cmp(&b.0));
+            if let Some(outcome) = failed {
+                self.settle::<A>(&mut attempts, outcome).await?;
+            }
+        }
+        Ok(answers)
+    }
+
+    /// Gives the answer, or nothing when another attempt is due.
+    async fn settle<A>(&self, attempts: &mut Attempts<'_>, outcome: Outcome<A>) -> Result<Option<A>> {
+        match outcome {
+            Outcome::Done(answer) => return Ok(Some(answer)),
+            Outcome::Again(why, wait) => attempts.after(why, wait, false).await?,
+            Outcome::Maybe(why) => attempts.after(why, Some(Duration::ZERO), true).await?,
+            Outcome::Fail(error) => return Err(attempts.error(error)),
+        }
+        Ok(None)
+    }
+
+    /// One call to one peer.
+    async fn attempt<A, F, Fut>(&self, located: &Located, repeat: Repeat, left: Duration, call: &F) -> Outcome<A>
+    where
+        A: Reply,
+        F: Fn(Stub, Option<Context>) -> Fut,
+        Fut: Future<Output = Result<Response<A>, Status>>,
+    {
+        let mut located = located.clone();
+        if self.options.peers == PeerChoice::Random {
+            located.peer = self.shared.rng.lock().expect("no holder panics").pick(&located.region.peers).clone();
+        }
+        let region = located.region.id;
+        let addr = match self.address(located.peer.store_id, left).await {
+            Ok(addr) => addr,
+            Err(outcome) => return outcome,
+        };
+        let stub = match self.shared.channels.get(&addr) {
+            Ok(channel) => TikvClient::new(channel)
+                .max_decoding_message_size(MESSAGE_BYTES_MAX)
+                .max_encoding_message_size(MESSAGE_BYTES_MAX),
+            Err(error) => return Outcome::Fail(Error::Refused(format!("store {}: {error}", located.peer.store_id))),
+        };
+        let context = Context {
+            region_id: region,
+            region_epoch: located.region.region_epoch.clone(),
+            peer: Some(located.peer.clone()),
+            ..Default::default()
+        };
+        let limit = self.options.attempt.min(left);
+        let result = self.shared.clock.timeout(limit, call(stub, Some(context))).await;
+        let status = match result {
+            Ok(Ok(reply)) => return self.judge(&located, repeat, reply.into_inner()),
+            Ok(Err(status)) => status,
+            Err(_) => Status::deadline_exceeded(format!("no answer within {limit:?}")),
+        };
+        let why = format!("region {region} at {addr}: {}", describe(&status));
+        match failure(&status) {
+            Failure::Refused => Outcome::Fail(Error::Refused(why)),
+            kind => {
+                self.shared.channels.forget(&addr);
+                self.shared.addresses.forget(located.peer.store_id);
+                self.shared.cache.lock().expect("no holder panics").rotate(region, &located.peer);
+                if kind == Failure::NotSent { Outcome::Again(why, Some(Duration::ZERO)) } else { Outcome::Maybe(why) }
+            }
+        }
+    }
+
+    /// Looks at a reply.
+    fn judge<A: Reply>(&self, located: &Located, repeat: Repeat, mut reply: A) -> Outcome<A> {
+        let Some(error) = reply.region_error() else {
+            return match reply.error() {
+                "" => Outcome::Done(reply),
+                text => {
+                    let unknown = text.contains("outcome unknown") || text.starts_with("corruption");
+                    let text = text.to_owned();
+                    if unknown && repeat != Repeat::Read { Outcome::Maybe(text) } else { Outcome::Fail(Error::Refused(text)) }
+                }
+            };
+        };
+        let why = format!("region {}: {}", located.region.id, error.message);
+        if error.store_not_match.is_some() {
+            self.shared.addresses.forget(located.peer.store_id);
+        }
+        match self.shared.cache.lock().expect("no holder panics").on_region_error(located, &error) {
+            Verdict::Again => Outcome::Again(why, None),
+            Verdict::Later(wait) => Outcome::Again(why, Some(wait)),
+            Verdict::Refused => Outcome::Fail(Error::Refused(why)),
+            Verdict::Unknown => Outcome::Maybe(why),
+        }
+    }
+
+    /// The region of a key.
+    async fn locate<A>(&self, key: &[u8], left: Duration) -> Result<Located, Outcome<A>> {
+        let known = self.shared.cache.lock().expect("no holder panics").locate(key);
+        if let Some(located) = known {
+            return Ok(located);
+        }
+        let info = self.shared.pd.with_deadline(left).get_region(key).await.map_err(not_told)?;
+        self.learn(info);
+        let known = self.shared.cache.lock().expect("no holder panics").locate(key);
+        known.ok_or_else(|| Outcome::Again("the placement driver knows no region of the key".into(), Some(Duration::ZERO)))
+    }
+
+    /// The region of the keys right below `upper`.
+    async fn locate_before<A>(&self, upper: &[u8], left: Duration) -> Result<Located, Outcome<A>> {
+        let cached = || self.shared.cache.lock().expect("no holder panics").locate_before(upper);
+        if let Some(located) = cached() {
+            return Ok(located);
+        }
+        let pd = self.shared.pd.with_deadline(left);
+        let mut info = pd.get_region(upper).await.map_err(not_told)?;
+        if info.as_ref().is_some_and(|info| info.region.start_key[..] == *upper) {
+            info = pd.get_prev_region(upper).await.map_err(not_told)?;
+        }
+        self.learn(info);
+        cached().ok_or_else(|| Outcome::Again("the placement driver knows no region below the key".into(), Some(Duration::ZERO)))
+    }
+
+    fn learn(&self, info: Option<RegionInfo>) {
+        if let Some(info) = info {
+            self.shared.cache.lock().expect("no holder panics").insert(info.region, info.leader.as_ref());
+        }
+    }
+
+    /// The address of a store.
+    async fn address<A>(&self, store: u64, left: Duration) -> Result<String, Outcome<A>> {
+        if let Some(addr) = self.shared.addresses.get(store) {
+            return Ok(addr);
+        }
+        match self.shared.pd.with_deadline(left).get_store(store).await.map_err(not_told)? {
+            Some(found) if !found.address.is_empty() => {
+                let addr = found.address.trim_start_matches("http://").to_owned();
+                self.shared.addresses.set(store, addr.clone());
+                Ok(addr)
+            }
+            _ => Err(Outcome::Again(format!("the placement driver knows no store {store}"), Some(Duration::ZERO))),
+        }
+    }
+}
+
+/// PD did not answer: nothing was sent to any store.
+fn not_told<A>(error: Error) -> Outcome<A> {
+    match error {
+        Error::Refused(_) => Outcome::Fail(error),
+        Error::Unavailable(why) | Error::Unknown(why) => Outcome::Again(why, Some(Duration::ZERO)),
+    }
+}
+
+/// The outcome that decides how a batch goes on: a refusal before a doubt before a plain failure.
+fn worse<A>(one: Option<Outcome<A>>, other: Outcome<A>) -> Outcome<A> {
+    fn rank<A>(outcome: &Outcome<A>) -> u8 {
+        match outcome {
+            Outcome::Done(_) => 0,
+            Outcome::Again(_, None) => 1,
+            Outcome::Again(..) => 2,
+            Outcome::Maybe(_) => 3,
+            Outcome::Fail(_) => 4,
+        }
+    }
+    match one {
+        Some(one) if rank(&one) > rank(&other) => one,
+        _ => other,
+    }
+}

@@ -1,0 +1,390 @@
+//! Raw keys and values: finds the region of each key, asks its leader, tries again where that is safe.
+
+mod attempt;
+mod reply;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::proto::kvrpcpb::{
+    ChecksumAlgorithm, KeyRange, KvPair, RawBatchDeleteRequest, RawBatchGetRequest, RawBatchPutRequest, RawCasRequest,
+    RawChecksumRequest, RawDeleteRangeRequest, RawDeleteRequest, RawGetKeyTtlRequest, RawGetRequest, RawPutRequest,
+    RawScanRequest,
+};
+use crate::rt::clock::Clock;
+use crate::rt::net::Net;
+use crate::rt::rng::Rng;
+use crate::types::limits::{BATCH_KEYS_MAX, KEY_BYTES_MAX};
+
+use super::channels::{Addresses, Channels};
+use super::error::Result;
+use super::pd::PdClient;
+use super::region_cache::RegionCache;
+
+pub(crate) use attempt::Repeat;
+
+/// Pairs that one scan request asks for at most; longer scans are several requests.
+const SCAN_PAGE: u32 = 10_240;
+/// Bytes of keys and values in one batch request, about; a raft entry holds more.
+const BATCH_BYTES: usize = 1 << 20;
+
+/// Which peer of a region is asked first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PeerChoice {
+    /// The leader, as far as known.
+    #[default]
+    Leader,
+    /// Any: shows whether followers refuse what they must refuse.
+    Random,
+}
+
+/// How a [`RawClient`] goes about its requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawOptions {
+    /// How long a request may take, retries included.
+    pub deadline: Duration,
+    /// How long one attempt may take.
+    pub attempt: Duration,
+    /// Whether failed attempts are repeated at all.
+    pub retries: bool,
+    /// Whether a put or delete whose attempt may have had an effect is sent again. The first may still arrive after the
+    /// second was acknowledged, over a later write of somebody else: what TiKV's clients accept, and what a checker of
+    /// linearizability must not. A compare-and-swap is never sent again then.
+    pub retry_unknown: bool,
+    /// Whom to ask.
+    pub peers: PeerChoice,
+    /// The column family: "" (the default one), "default", "lock" or "write".
+    pub cf: String,
+    /// Marks writes as concurrent to compare-and-swaps (TiKV asks for it; Armilla is linearizable either way).
+    pub for_cas: bool,
+}
+
+impl Default for RawOptions {
+    /// For people: patient, repeats puts and deletes.
+    fn default() -> RawOptions {
+        RawOptions {
+            deadline: Duration::from_secs(10),
+            attempt: Duration::from_secs(2),
+            retries: true,
+            retry_unknown: true,
+            peers: PeerChoice::Leader,
+            cf: String::new(),
+            for_cas: false,
+        }
+    }
+}
+
+impl RawOptions {
+    /// For checkers: what may have happened is reported as unknown, at once.
+    pub fn strict() -> RawOptions {
+        RawOptions { retry_unknown: false, ..RawOptions::default() }
+    }
+}
+
+/// A compare-and-swap's answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cas {
+    /// Whether the value was replaced.
+    pub swapped: bool,
+    /// The value found; nothing if the key did not exist.
+    pub previous: Option<Bytes>,
+}
+
+/// The checksum of ranges.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Checksum {
+    /// CRC64 of every pair, combined by exclusive or.
+    pub crc64_xor: u64,
+    /// Pairs.
+    pub pairs: u64,
+    /// Bytes of keys and values.
+    pub bytes: u64,
+}
+
+/// A client of raw keys. Clones share connections and beliefs.
+#[derive(Clone, Debug)]
+pub struct RawClient {
+    shared: Arc<Shared>,
+    options: Arc<RawOptions>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    pd: PdClient,
+    channels: Channels,
+    addresses: Addresses,
+    clock: Clock,
+    cache: Mutex<RegionCache>,
+    rng: Mutex<Rng>,
+}
+
+/// Every legal key is smaller.
+fn beyond_all_keys() -> Bytes {
+    Bytes::from(vec![0xff; KEY_BYTES_MAX + 1])
+}
+
+impl RawClient {
+    /// A client that asks `pd` for regions, and draws from `rng` alone.
+    pub fn new(pd: PdClient, net: Net, clock: Clock, rng: Rng, options: RawOptions) -> RawClient {
+        let shared = Shared {
+            pd,
+            channels: Channels::new(net),
+            addresses: Addresses::default(),
+            clock,
+            cache: Mutex::default(),
+            rng: Mutex::new(rng),
+        };
+        RawClient { shared: Arc::new(shared), options: Arc::new(options) }
+    }
+
+    /// A clone with other options.
+    #[must_use]
+    pub fn with_options(&self, options: RawOptions) -> RawClient {
+        RawClient { shared: self.shared.clone(), options: Arc::new(options) }
+    }
+
+    /// The options.
+    pub fn options(&self) -> &RawOptions {
+        &self.options
+    }
+
+    /// The placement driver's client.
+    pub fn pd(&self) -> &PdClient {
+        &self.shared.pd
+    }
+
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// [`super::Error::Refused`], [`super::Error::Unavailable`].
+    pub async fn get(&self, key: Bytes) -> Result<Option<Bytes>> {
+        let reply = self.one(&key, Repeat::Read, |mut stub, context| {
+            let request = RawGetRequest { context, key: key.clone(), cf: self.cf() };
+            async move { stub.raw_get(request).await }
+        });
+        let reply = reply.await?;
+        Ok((!reply.not_found).then_some(reply.value))
+    }
+
+    /// The pairs of those keys that exist, in order of the keys. Not one moment: each region is read at its own.
+    ///
+    /// # Errors
+    /// [`super::Error::Refused`], [`super::Error::Unavailable`].
+    pub async fn batch_get(&self, keys: Vec<Bytes>) -> Result<Vec<(Bytes, Bytes)>> {
+        let keys: Vec<(Bytes, ())> = keys.into_iter().map(|key| (key, ())).collect();
+        let replies = self.many(keys, Repeat::Read, |_| 0, |mut stub, context, keys| {
+            let keys = keys.iter().map(|(key, ())| key.clone()).collect();
+            let request = RawBatchGetRequest { context, keys, cf: self.cf() };
+            async move { stub.raw_batch_get(request).await }
+        });
+        let mut pairs = pairs(replies.await?.into_iter().flat_map(|reply| reply.pairs));
+        pairs.sort();
+        Ok(pairs)
+    }
+
+    /// Sets a key; it ends to exist after `ttl_s` seconds, if not zero.
+    ///
+    /// # Errors
+    /// All of [`super::Error`].
+    pub async fn put(&self, key: Bytes, value: Bytes, ttl_s: u64) -> Result<()> {
+        self.one(&key, Repeat::Same, |mut stub, context| {
+            let (key, value, for_cas) = (key.clone(), value.clone(), self.options.for_cas);
+            let request = RawPutRequest { context, key, value, cf: self.cf(), ttl: ttl_s, for_cas };
+            async move { stub.raw_put(request).await }
+        })
+        .await
+        .map(|_| ())
+    }
+
+    /// Sets keys. Each request's part is atomic, the whole is not: after an error some may be set ([`super::Error::Unknown`]).
+    ///
+    /// # Errors
+    /// All of [`super::Error`].
+    pub async fn batch_put(&self, pairs: Vec<(Bytes, Bytes)>, ttl_s: u64) -> Result<()> {
+        self.many(pairs, Repeat::Same, Bytes::len, |mut stub, context, pairs| {
+            let pair = |(key, value): &(Bytes, Bytes)| KvPair { key: key.clone(), value: value.clone(), ..Default::default() };
+            let request = RawBatchPutRequest {
+                context,
+                pairs: pairs.iter().map(pair).collect(),
+                cf: self.cf(),
+                ttls: if ttl_s == 0 { Vec::new() } else { vec![ttl_s] },
+                for_cas: self.options.for_cas,
+                ..Default::default()
+            };
+            async move { stub.raw_batch_put(request).await }
+        })
+        .await
+        .map(|_| ())
+    }
+
+    /// Removes a key.
+    ///
+    /// # Errors
+    /// All of [`super::Error`].
+    pub async fn delete(&self, key: Bytes) -> Result<()> {
+        self.one(&key, Repeat::Same, |mut stub, context| {
+            let request = RawDeleteRequest { context, key: key.clone(), cf: self.cf(), for_cas: self.options.for_cas };
+            async move { stub.raw_delete(request).await }
+        })
+        .await
+        .map(|_| ())
+    }
+
+    /// Removes keys, as [`RawClient::batch_put`] sets them.
+    ///
+    /// # Errors
+    /// All of [`super::Error`].
+    pub async fn batch_delete(&self, keys: Vec<Bytes>) -> Result<()> {
+        let keys: Vec<(Bytes, ())> = keys.into_iter().map(|key| (key, ())).collect();
+        self.many(keys, Repeat::Same, |()| 0, |mut stub, context, keys| {
+            let keys = keys.iter().map(|(key, ())| key.clone()).collect();
+            let request = RawBatchDeleteRequest { context, keys, cf: self.cf(), for_cas: self.options.for_cas };
+            async move { stub.raw_batch_delete(request).await }
+        })
+        .await
+        .map(|_| ())
+    }
+
+    /// Removes the keys in `[start, end)`, region after region; an empty `end` is plus infinity.
+    ///
+    /// # Errors
+    /// All of [`super::Error`]; [`super::Error::Unknown`] when a part of the range may be gone.
+    pub async fn delete_range(&self, start: Bytes, end: Bytes) -> Result<()> {
+        let end = if end.is_empty() { beyond_all_keys() } else { end };
+        self.upwards(start, end, Repeat::Same, |mut stub, context, start_key, end_key| {
+            let request = RawDeleteRangeRequest { context, start_key, end_key, cf: self.cf() };
+            async move { stub.raw_delete_range(request).await }
+        }, |_, _| None)
+        .await
+        .map(|_| ())
+    }
+
+    /// The first `limit` pairs of `[start, end)` (an empty `end` is plus infinity), upwards; without values if `key_only`.
+    /// Each region is read at a moment of its own.
+    ///
+    /// # Errors
+    /// [`super::Error::Refused`], [`super::Error::Unavailable`].
+    pub async fn scan(&self, start: Bytes, end: Bytes, limit: usize, key_only: bool) -> Result<Vec<(Bytes, Bytes)>> {
+        let end = if end.is_empty() { beyond_all_keys() } else { end };
+        let found = Mutex::new(Vec::new());
+        let page = || limit.saturating_sub(found.lock().expect("no holder panics").len()).min(SCAN_PAGE as usize) as u32;
+        if limit > 0 {
+            self.upwards(start, end, Repeat::Read, |mut stub, context, start_key, end_key| {
+                let request =
+                    RawScanRequest { context, start_key, end_key, limit: page(), key_only, cf: self.cf(), reverse: false };
+                async move { stub.raw_scan(request).await }
+            }, |reply, end| {
+                let asked = page() as usize;
+                let full = reply.kvs.len() >= asked;
+                let mut found = found.lock().expect("no holder panics");
+                found.extend(pairs(std::mem::take(&mut reply.kvs)));
+                if found.len() >= limit {
+                    return Some(end.clone());
+                }
+                // A full page may have more behind it in the same region.
+                let last = found.last().filter(|_| full)?;
+                Some(Bytes::from([&last.0[..], &[0]].concat()))
+            })
+            .await?;
+        }
+        let mut found = found.into_inner().expect("no holder panics");
+        found.truncate(limit);
+        Ok(found)
+    }
+
+    /// The last `limit` pairs of `[start, end)`, downwards. An empty `end` is plus infinity.
+    ///
+    /// # Errors
+    /// [`super::Error::Refused`], [`super::Error::Unavailable`].
+    pub async fn scan_reverse(&self, start: Bytes, end: Bytes, limit: usize, key_only: bool) -> Result<Vec<(Bytes, Bytes)>> {
+        let mut upper = if end.is_empty() { beyond_all_keys() } else { end };
+        let mut found: Vec<(Bytes, Bytes)> = Vec::new();
+        while found.len() < limit && upper > start {
+            let page = (limit - found.len()).min(SCAN_PAGE as usize) as u32;
+            // On the wire a reverse scan begins below its start key and ends at its end key.
+            let (reply, region) = self
+                .below(&upper, |mut stub, context, region| {
+                    let end_key = start.clone().max(region.start_key.clone());
+                    let start_key = upper.clone();
+                    let request =
+                        RawScanRequest { context, start_key, end_key, limit: page, key_only, cf: self.cf(), reverse: true };
+                    async move { stub.raw_scan(request).await }
+                })
+                .await?;
+            let full = reply.kvs.len() >= page as usize;
+            found.extend(pairs(reply.kvs));
+            upper = match found.last() {
+                Some((last, _)) if full => last.clone(),
+                _ => region.start_key,
+            };
+        }
+        found.truncate(limit);
+        Ok(found)
+    }
+
+    /// Sets `key` to `value` if its value is `previous` (nothing: if it does not exist). Never sent twice when the first may
+    /// have had an effect.
+    ///
+    /// # Errors
+    /// All of [`super::Error`].
+    pub async fn cas(&self, key: Bytes, previous: Option<Bytes>, value: Bytes, ttl_s: u64) -> Result<Cas> {
+        let reply = self.one(&key, Repeat::Never, |mut stub, context| {
+            let request = RawCasRequest {
+                context,
+                key: key.clone(),
+                value: value.clone(),
+                previous_not_exist: previous.is_none(),
+                previous_value: previous.clone().unwrap_or_default(),
+                cf: self.cf(),
+                ttl: ttl_s,
+                delete: false,
+            };
+            async move { stub.raw_compare_and_swap(request).await }
+        });
+        let reply = reply.await?;
+        Ok(Cas { swapped: reply.succeed, previous: (!reply.previous_not_exist).then_some(reply.previous_value) })
+    }
+
+    /// Seconds that a key has left (0: for ever); nothing if it does not exist.
+    ///
+    /// # Errors
+    /// [`super::Error::Refused`], [`super::Error::Unavailable`].
+    pub async fn get_ttl(&self, key: Bytes) -> Result<Option<u64>> {
+        let reply = self.one(&key, Repeat::Read, |mut stub, context| {
+            let request = RawGetKeyTtlRequest { context, key: key.clone(), cf: self.cf() };
+            async move { stub.raw_get_key_ttl(request).await }
+        });
+        let reply = reply.await?;
+        Ok((!reply.not_found).then_some(reply.ttl))
+    }
+
+    /// The checksum of the pairs in `[start, end)`; an empty `end` is plus infinity.
+    ///
+    /// # Errors
+    /// [`super::Error::Refused`], [`super::Error::Unavailable`].
+    pub async fn checksum(&self, start: Bytes, end: Bytes) -> Result<Checksum> {
+        let end = if end.is_empty() { beyond_all_keys() } else { end };
+        let replies = self.upwards(start, end, Repeat::Read, |mut stub, context, start_key, end_key| {
+            let ranges = vec![KeyRange { start_key, end_key }];
+            let request = RawChecksumRequest { context, algorithm: ChecksumAlgorithm::Crc64Xor.into(), ranges };
+            async move { stub.raw_checksum(request).await }
+        }, |_, _| None);
+        let mut sum = Checksum::default();
+        for reply in replies.await? {
+            sum.crc64_xor ^= reply.checksum;
+            sum.pairs += reply.total_kvs;
+            sum.bytes += reply.total_bytes;
+        }
+        Ok(sum)
+    }
+
+    fn cf(&self) -> String {
+        self.options.cf.clone()
+    }
+}
+
+fn pairs(pairs: impl IntoIterator<Item = KvPair>) -> Vec<(Bytes, Bytes)> {
+    pairs.into_iter().map(|pair| (pair.key, pair.value)).collect()
+}

@@ -1,0 +1,222 @@
+//! What a client believes about regions: where each begins and ends, its epoch, who leads it. Pure.
+//!
+//! Beliefs are corrected by answers: a region error says what is wrong, [`RegionCache::on_region_error`] draws the conclusion
+//! and says how to go on. A newer epoch replaces whatever it overlaps; an older one never replaces a newer one.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::proto::errorpb;
+use crate::types::region::{self, Peer, Region};
+
+/// A region and who leads it, as believed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Located {
+    /// The region.
+    pub region: Region,
+    /// The peer to ask: the leader as far as known, otherwise any.
+    pub peer: Peer,
+}
+
+/// How to go on after a region error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing happened: try again at once.
+    Again,
+    /// Nothing happened: try again after a wait, of at least this.
+    Later(Duration),
+    /// It is the request that is wrong.
+    Refused,
+    /// It may have happened.
+    Unknown,
+}
+
+/// Regions by their first key.
+#[derive(Clone, Debug, Default)]
+pub struct RegionCache {
+    by_start: BTreeMap<Bytes, Entry>,
+    start_of: BTreeMap<u64, Bytes>,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    region: Region,
+    /// Index of the peer to ask.
+    peer: usize,
+}
+
+impl Entry {
+    fn located(&self) -> Located {
+        Located { region: self.region.clone(), peer: self.region.peers[self.peer].clone() }
+    }
+}
+
+/// Whether epoch `a` is older than `b` in any part.
+fn older(a: &Region, b: &Region) -> bool {
+    let (a, b) = (region::epoch(a), region::epoch(b));
+    a.version < b.version || a.conf_ver < b.conf_ver
+}
+
+impl RegionCache {
+    /// Believes nothing.
+    pub fn new() -> RegionCache {
+        RegionCache::default()
+    }
+
+    /// How many regions are known.
+    pub fn len(&self) -> usize {
+        self.by_start.len()
+    }
+
+    /// Whether none is known.
+    pub fn is_empty(&self) -> bool {
+        self.by_start.is_empty()
+    }
+
+    /// The region that holds `key`.
+    pub fn locate(&self, key: &[u8]) -> Option<Located> {
+        let (_, entry) = self.by_start.range::<[u8], _>((std::ops::Bound::Unbounded, std::ops::Bound::Included(key))).next_back()?;
+        region::holds(&entry.region, key).then(|| entry.located())
+    }
+
+    /// The region that holds the keys right below `upper`.
+    pub fn locate_before(&self, upper: &[u8]) -> Option<Located> {
+        let (_, entry) = self.by_start.range::<[u8], _>((std::ops::Bound::Unbounded, std::ops::Bound::Excluded(upper))).next_back()?;
+        let end = &entry.region.end_key;
+        (end.is_empty() || upper <= &end[..]).then(|| entry.located())
+    }
+
+    /// Learns a region; `leader` when known. Refused (false) when a newer description of an overlapping region is known, or
+    /// the region has no peers.
+    pub fn insert(&mut self, region: Region, leader: Option<&Peer>) -> bool {
+        if region.peers.is_empty() {
+            return false;
+        }
+        let overlapping = self.overlapping(&region.start_key, &region.end_key);
+        if overlapping.iter().any(|start| older(&region, &self.by_start[start].region)) {
+            return false;
+        }
+        for start in overlapping {
+            self.remove(&start);
+        }
+        // The same region may be known under another start.
+        self.forget(region.id);
+        let known = leader.and_then(|leader| region.peers.iter().position(|peer| peer.id == leader.id));
+        self.start_of.insert(region.id, region.start_key.clone());
+        self.by_start.insert(region.start_key.clone(), Entry { peer: known.unwrap_or(0), region });
+        true
+    }
+
+    /// Forgets a region.
+    pub fn forget(&mut self, region: u64) {
+        if let Some(start) = self.start_of.get(&region).cloned() {
+            self.remove(&start);
+        }
+    }
+
+    /// Asks the next peer from now on, if `failed` is still the one that is asked.
+    pub fn rotate(&mut self, region: u64, failed: &Peer) {
+        if let Some(entry) = self.entry(region)
+            && entry.region.peers[entry.peer].id == failed.id
+        {
+            entry.peer = (entry.peer + 1) % entry.region.peers.len();
+        }
+    }
+
+    /// Draws the conclusions of a region error to a request that was sent to `asked`.
+    pub fn on_region_error(&mut self, asked: &Located, error: &errorpb::Error) -> Verdict {
+        let id = asked.region.id;
+        if error.undetermined_result.is_some() {
+            return Verdict::Unknown;
+        }
+        if error.raft_entry_too_large.is_some() {
+            return Verdict::Refused;
+        }
+        if let Some(hint) = &error.not_leader {
+            return self.on_not_leader(asked, hint.leader.as_ref());
+        }
+        if let Some(mismatch) = &error.epoch_not_match {
+            return self.on_epoch_not_match(asked, &mismatch.current_regions);
+        }
+        if let Some(busy) = &error.server_is_busy {
+            return Verdict::Later(Duration::from_millis(busy.backoff_ms));
+        }
+        if error.stale_command.is_some() || error.read_index_not_ready.is_some() || error.data_is_not_ready.is_some() {
+            return Verdict::Later(Duration::ZERO);
+        }
+        // region_not_found, store_not_match, key_not_in_region, mismatch_peer_id, region_not_initialized and what is new.
+        self.forget(id);
+        Verdict::Later(Duration::ZERO)
+    }
+
+    fn on_not_leader(&mut self, asked: &Located, leader: Option<&Peer>) -> Verdict {
+        match leader.filter(|leader| leader.id != 0) {
+            Some(leader) => {
+                let Some(entry) = self.entry(asked.region.id) else { return Verdict::Later(Duration::ZERO) };
+                match entry.region.peers.iter().position(|peer| peer.id == leader.id) {
+                    // A hint that names the one that was asked is no progress.
+                    Some(at) if leader.id != asked.peer.id => {
+                        entry.peer = at;
+                        Verdict::Again
+                    }
+                    Some(_) => {
+                        self.rotate(asked.region.id, &asked.peer);
+                        Verdict::Later(Duration::ZERO)
+                    }
+                    None => {
+                        self.forget(asked.region.id);
+                        Verdict::Later(Duration::ZERO)
+                    }
+                }
+            }
+            None => {
+                self.rotate(asked.region.id, &asked.peer);
+                Verdict::Later(Duration::ZERO)
+            }
+        }
+    }
+
+    fn on_epoch_not_match(&mut self, asked: &Located, current: &[Region]) -> Verdict {
+        let behind = current.iter().find(|region| region.id == asked.region.id);
+        if behind.is_some_and(|theirs| older(theirs, &asked.region)) {
+            // The store has not caught up with what is known here.
+            self.rotate(asked.region.id, &asked.peer);
+            return Verdict::Later(Duration::ZERO);
+        }
+        self.forget(asked.region.id);
+        let mut learnt = false;
+        for region in current {
+            let leader = region::peer_on(region, asked.peer.store_id).cloned();
+            learnt |= self.insert(region.clone(), leader.as_ref());
+        }
+        if learnt { Verdict::Again } else { Verdict::Later(Duration::ZERO) }
+    }
+
+    fn entry(&mut self, region: u64) -> Option<&mut Entry> {
+        let start = self.start_of.get(&region)?;
+        self.by_start.get_mut(start)
+    }
+
+    fn remove(&mut self, start: &Bytes) {
+        if let Some(entry) = self.by_start.remove(start) {
+            self.start_of.remove(&entry.region.id);
+        }
+    }
+
+    /// The starts of the known regions that share keys with `[start, end)`.
+    fn overlapping(&self, start: &[u8], end: &[u8]) -> Vec<Bytes> {
+        let below = self
+            .by_start
+            .range::<[u8], _>((std::ops::Bound::Unbounded, std::ops::Bound::Excluded(start)))
+            .next_back()
+            .filter(|(_, entry)| entry.region.end_key.is_empty() || entry.region.end_key[..] > *start);
+        let within = self.by_start.range::<[u8], _>((std::ops::Bound::Included(start), std::ops::Bound::Unbounded));
+        let within = within.take_while(|(first, _)| end.is_empty() || first[..] < *end);
+        below.into_iter().chain(within).map(|(first, _)| first.clone()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,213 @@
+//! What a configuration must not be.
+
+use super::{Config, ConfigError};
+
+fn refuse<T>(text: impl Into<String>) -> Result<T, ConfigError> {
+    Err(ConfigError(text.into()))
+}
+
+/// The candidate that `word` most probably means, if any is near.
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let similarity = |candidate: &str| strsim::jaro_winkler(&word.to_lowercase(), candidate);
+    let scored = candidates.into_iter().map(|candidate| (similarity(candidate), candidate));
+    scored.filter(|(score, _)| *score > 0.7).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, candidate)| candidate)
+}
+
+/// Refuses keys that no configuration has.
+pub(super) fn known_keys(table: &toml::Table, source: &str) -> Result<(), ConfigError> {
+    // Every key, the optional ones too.
+    let example = Config { advertise_addr: Some(String::new()), join: Some(String::new()), ..Config::default() };
+    let example = toml::Table::try_from(example).expect("every field has a TOML form");
+    known_in(table, &example, "", source, &example)
+}
+
+fn known_in(
+    table: &toml::Table,
+    example: &toml::Table,
+    section: &str,
+    source: &str,
+    all: &toml::Table,
+) -> Result<(), ConfigError> {
+    for (key, value) in table {
+        let path = format!("{section}{key}");
+        match (example.get(key), value) {
+            (Some(toml::Value::Table(inner)), toml::Value::Table(given)) => {
+                known_in(given, inner, &format!("{path}."), source, all)?;
+            }
+            (Some(toml::Value::Table(_)), _) => return refuse(format!("{source}: `{path}` is a section: write [{path}]")),
+            (Some(_), _) => {}
+            (None, _) => {
+                let mut text = format!("{source}: unknown key `{path}`");
+                let elsewhere = all.iter().find_map(|(name, inner)| {
+                    inner.as_table().filter(|inner| inner.contains_key(key)).map(|_| format!("{name}.{key}"))
+                });
+                if let Some(elsewhere) = elsewhere.or_else(|| all.contains_key(key).then(|| key.clone())) {
+                    text += &format!(": did you mean `{elsewhere}`?");
+                } else if let Some(near) = nearest(key, example.keys().map(String::as_str)) {
+                    text += &format!(": did you mean `{section}{near}`?");
+                } else {
+                    let names: Vec<&str> = example.keys().map(String::as_str).collect();
+                    text += &format!(": known here are {}", names.join(", "));
+                }
+                return refuse(text);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Refuses what is not `host:port`.
+pub(super) fn address(what: &str, addr: &str) -> Result<(), ConfigError> {
+    let fine = addr.rsplit_once(':').is_some_and(|(host, port)| {
+        let bare_v6 = host.contains(':') && !(host.starts_with('[') && host.ends_with(']'));
+        !host.is_empty() && !bare_v6 && !host.contains('/') && port.parse::<u16>().is_ok()
+    });
+    if fine { Ok(()) } else { refuse(format!("{what} `{addr}` is not host:port, such as 127.0.0.1:2379 or [::1]:2379")) }
+}
+
+pub(super) fn validate(config: &Config) -> Result<(), ConfigError> {
+    identity(config)?;
+    cluster(config)?;
+    raft(config)?;
+    let engine = &config.engine;
+    if engine.write_buffer_mib == 0 || engine.background_jobs == 0 {
+        return refuse("engine.write_buffer_mib and engine.background_jobs must be at least 1");
+    }
+    if config.pd.store_heartbeat_ms == 0 {
+        return refuse("pd.store_heartbeat_ms must be at least 1");
+    }
+    if config.pd.store_alive_ms < 2 * config.pd.store_heartbeat_ms {
+        return refuse(format!(
+            "pd.store_alive_ms = {} is less than two heartbeats (pd.store_heartbeat_ms = {}): one late report would make a \
+             store look dead",
+            config.pd.store_alive_ms, config.pd.store_heartbeat_ms
+        ));
+    }
+    Ok(())
+}
+
+fn identity(config: &Config) -> Result<(), ConfigError> {
+    if config.name.is_empty() || config.name.contains([',', '=']) || config.name.chars().any(char::is_whitespace) {
+        return refuse(format!("name `{}`: a name is not empty and has no comma, equals sign or blank", config.name));
+    }
+    if config.data_dir.as_os_str().is_empty() {
+        return refuse("data_dir is empty: name a directory");
+    }
+    address("addr", &config.addr)?;
+    let advertised = config.advertised();
+    address("advertise_addr", advertised)?;
+    let unreachable = ["0.0.0.0:", "[::]:"].iter().any(|any| advertised.starts_with(any));
+    if unreachable {
+        return refuse(format!(
+            "others cannot reach {advertised}: set advertise_addr (--advertise-addr) to an address of this machine"
+        ));
+    }
+    Ok(())
+}
+
+fn cluster(config: &Config) -> Result<(), ConfigError> {
+    if let Some(join) = &config.join {
+        address("join", join)?;
+        if !config.initial_cluster.is_empty() {
+            return refuse("both initial_cluster and join are given: a node either begins a cluster or joins one");
+        }
+    } else if config.initial_cluster.is_empty() {
+        return refuse(
+            "neither initial_cluster nor join is given: name the members of the first start \
+             (--initial-cluster n1=host:port,…) or any node of the cluster to join (--join host:port)",
+        );
+    } else {
+        let members = &config.initial_cluster;
+        for (at, (name, addr)) in members.iter().enumerate() {
+            address("a member's address", addr)?;
+            if let Some((other, _)) = members[..at].iter().find(|(n, a)| n == name || a == addr) {
+                return refuse(format!("initial_cluster: {name}={addr} shares its name or address with {other}"));
+            }
+        }
+        match members.iter().find(|(name, _)| *name == config.name) {
+            None => {
+                let names: Vec<&str> = members.iter().map(|(name, _)| name.as_str()).collect();
+                return refuse(format!(
+                    "initial_cluster ({}) does not have this node's name `{}`",
+                    names.join(", "),
+                    config.name
+                ));
+            }
+            Some((_, addr)) if addr != config.advertised() => {
+                return refuse(format!(
+                    "initial_cluster says that {} is at {addr}, but its own address is {}: make them equal",
+                    config.name,
+                    config.advertised()
+                ));
+            }
+            Some(_) => {}
+        }
+    }
+    if !matches!(config.pd_members, 1 | 3 | 5 | 7) {
+        return refuse(format!("pd_members = {}: must be 1, 3, 5 or 7", config.pd_members));
+    }
+    if !(1..=7).contains(&config.replicas) {
+        return refuse(format!("replicas = {}: must be between 1 and 7", config.replicas));
+    }
+    if !(1..=REGIONS_MAX).contains(&config.initial_regions) || config.split_keys.len() >= REGIONS_MAX {
+        return refuse(format!("a cluster begins with between 1 and {REGIONS_MAX} regions"));
+    }
+    if config.initial_regions > 1 && !config.split_keys.is_empty() {
+        return refuse("both initial_regions and split_keys are given: give one of them");
+    }
+    if config.split_keys.iter().any(String::is_empty) {
+        return refuse("split_keys has an empty key: the first region begins there anyway");
+    }
+    Ok(())
+}
+
+/// Regions that a cluster may begin with.
+const REGIONS_MAX: usize = 1024;
+
+fn raft(config: &Config) -> Result<(), ConfigError> {
+    let raft = &config.raft;
+    let positive: [(&str, u64); 11] = [
+        ("tick_ms", raft.tick_ms),
+        ("heartbeat_ticks", raft.heartbeat_ticks as u64),
+        ("append_kib_max", raft.append_kib_max),
+        ("appends_inflight_max", raft.appends_inflight_max as u64),
+        ("apply_kib_max", raft.apply_kib_max),
+        ("pack_kib_max", raft.pack_kib_max as u64),
+        ("letters_max", raft.letters_max as u64),
+        ("log_keep_entries", raft.log_keep_entries),
+        ("flush_kib", raft.flush_kib),
+        ("flush_interval_ms", raft.flush_interval_ms),
+        ("snapshot_chunk_kib", raft.snapshot_chunk_kib as u64),
+    ];
+    if let Some((key, _)) = positive.iter().find(|(_, value)| *value == 0) {
+        return refuse(format!("raft.{key} must be at least 1"));
+    }
+    // Two heartbeats may be lost before followers campaign, and the lease (the election timeout less the drift of clocks)
+    // must outlive the time between heartbeats, or reads would never find one.
+    if raft.election_ticks < 3 * raft.heartbeat_ticks {
+        return refuse(format!(
+            "raft.election_ticks = {} must be at least three times raft.heartbeat_ticks = {}: otherwise a lost heartbeat \
+             starts an election and the leader's lease ends before it is renewed",
+            raft.election_ticks, raft.heartbeat_ticks
+        ));
+    }
+    if raft.election() > std::time::Duration::from_secs(600) {
+        return refuse(format!("an election timeout of {:?} (tick_ms x election_ticks): keep it under 10 minutes", raft.election()));
+    }
+    if raft.log_segment_kib < 16 {
+        return refuse(format!("raft.log_segment_kib = {}: must be at least 16", raft.log_segment_kib));
+    }
+    if raft.log_soft_max_kib < 2 * raft.log_segment_kib {
+        return refuse(format!(
+            "raft.log_soft_max_kib = {} must be at least two segments (raft.log_segment_kib = {})",
+            raft.log_soft_max_kib, raft.log_segment_kib
+        ));
+    }
+    if raft.log_lag_entries_max < raft.log_keep_entries {
+        return refuse(format!(
+            "raft.log_lag_entries_max = {} is below raft.log_keep_entries = {}",
+            raft.log_lag_entries_max, raft.log_keep_entries
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,105 @@
+//! **Goal**: a wrong setting is told in a sentence with the way out, a right one survives. **Method**: one wrong thing at a time.
+
+use super::*;
+
+fn fine() -> Config {
+    Config { initial_cluster: vec![("n1".into(), "127.0.0.1:2379".into())], ..Config::default() }
+}
+
+fn refused(change: impl FnOnce(&mut Config)) -> String {
+    let mut config = fine();
+    change(&mut config);
+    config.validate().expect_err("it should be refused").0
+}
+
+#[test]
+fn the_defaults_are_valid_and_survive_a_file() {
+    fine().validate().unwrap();
+    assert_eq!(Config::from_toml(&fine().to_toml(), "node.toml").unwrap(), fine());
+    let full = Config { advertise_addr: Some("h:1".into()), join: Some("h:2".into()), ..Config::default() };
+    assert_eq!(Config::from_toml(&full.to_toml(), "node.toml").unwrap(), full);
+    assert_eq!(Config::from_toml("", "node.toml").unwrap(), Config::default());
+}
+
+#[test]
+fn a_file_sets_what_it_names() {
+    let text = "name = \"b\"\ninitial_cluster = [\"b=h:1\", \"c=h:2\"]\n[raft]\ntick_ms = 7\n[log]\nformat = \"json\"\n";
+    let config = Config::from_toml(text, "node.toml").unwrap();
+    assert_eq!(config.initial_cluster, [("b".into(), "h:1".into()), ("c".into(), "h:2".into())]);
+    assert_eq!((config.raft.tick_ms, config.log.format), (7, LogFormat::Json));
+    assert_eq!(config.raft.election_ticks, RaftConfig::default().election_ticks);
+}
+
+#[test]
+fn unknown_keys_name_the_nearest() {
+    for (text, key, meant) in [
+        ("nmae = \"x\"", "`nmae`", "`name`"),
+        ("datadir = \"x\"", "`datadir`", "`data_dir`"),
+        ("[raft]\nelection_tick = 3", "`raft.election_tick`", "`raft.election_ticks`"),
+        ("[engin]\nblock_cache_mib = 3", "`engin`", "`engine`"),
+        ("tick_ms = 3", "`tick_ms`", "`raft.tick_ms`"),
+        ("[log]\nname = \"x\"", "`log.name`", "`name`"),
+        ("jion = \"h:1\"", "`jion`", "`join`"),
+    ] {
+        let error = Config::from_toml(text, "node.toml").unwrap_err().0;
+        assert!(error.contains("node.toml") && error.contains(key), "{text}: {error}");
+        assert!(error.contains(&format!("did you mean {meant}?")), "{text}: {error}");
+    }
+    let error = Config::from_toml("[log]\nzzzzqqq = 1", "node.toml").unwrap_err().0;
+    assert!(error.contains("known here are"), "{error}");
+}
+
+#[test]
+fn wrong_types_and_broken_files_say_where() {
+    for text in ["name = 3", "name = ", "[log]\nformat = \"xml\"", "initial_cluster = [\"n1\"]", "raft = 3"] {
+        let error = Config::from_toml(text, "node.toml").unwrap_err().0;
+        assert!(error.starts_with("node.toml: "), "{text}: {error}");
+    }
+}
+
+#[test]
+fn addresses_and_names() {
+    assert!(refused(|c| c.addr = "localhost".into()).contains("host:port"));
+    assert!(refused(|c| c.addr = "::1:2379".into()).contains("host:port"));
+    assert!(refused(|c| c.addr = "h:99999".into()).contains("host:port"));
+    assert!(refused(|c| c.addr = "0.0.0.0:2379".into()).contains("--advertise-addr"));
+    assert!(refused(|c| c.name = "a,b".into()).contains("comma"));
+    assert!(refused(|c| c.name = "zoe".into()).contains("does not have this node's name `zoe`"));
+    assert!(refused(|c| c.addr = "127.0.0.1:1".into()).contains("make them equal"));
+}
+
+#[test]
+fn either_a_first_start_or_a_join() {
+    assert!(refused(|c| c.initial_cluster.clear()).contains("--join"));
+    assert!(refused(|c| c.join = Some("h:1".into())).contains("either"));
+    assert!(refused(|c| c.initial_cluster.push(("n1".into(), "h:2".into()))).contains("shares its name"));
+    assert!(refused(|c| c.initial_cluster.push(("n2".into(), "127.0.0.1:2379".into()))).contains("shares its name"));
+    let joining = Config { join: Some("h:1".into()), ..Config::default() };
+    joining.validate().unwrap();
+}
+
+#[test]
+fn numbers_that_do_not_fit_together() {
+    assert!(refused(|c| c.raft.election_ticks = 5).contains("lease"));
+    assert!(refused(|c| c.raft.tick_ms = 0).contains("raft.tick_ms"));
+    assert!(refused(|c| c.raft.log_soft_max_kib = 1).contains("two segments"));
+    assert!(refused(|c| c.raft.log_lag_entries_max = 1).contains("log_keep_entries"));
+    assert!(refused(|c| c.pd_members = 2).contains("1, 3, 5 or 7"));
+    assert!(refused(|c| c.replicas = 0).contains("replicas"));
+    assert!(refused(|c| c.initial_regions = 0).contains("regions"));
+    assert!(refused(|c| {
+        c.initial_regions = 2;
+        c.split_keys = vec!["k".into()];
+    })
+    .contains("give one of them"));
+    assert!(refused(|c| c.pd.store_alive_ms = 1500).contains("two heartbeats"));
+}
+
+#[test]
+fn members_on_the_command_line() {
+    assert_eq!(parse_members("a=h:1, b=h:2").unwrap(), [("a".into(), "h:1".into()), ("b".into(), "h:2".into())]);
+    for (text, word) in [("a", "name=host:port"), ("=h:1", "no name"), ("a=h", "host:port")] {
+        let error = parse_members(text).unwrap_err().0;
+        assert!(error.contains(word), "{text}: {error}");
+    }
+}

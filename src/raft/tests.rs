@@ -1,0 +1,215 @@
+//! Goal: a group elects, commits, reads, transfers and catches up by snapshot, with nothing but inputs and outputs.
+//! Method: three groups in memory; messages are carried by hand, every output is done at once, in the order the room asks for.
+
+use std::collections::BTreeMap;
+
+use ::raft::eraftpb::{HardState, Message};
+use bytes::Bytes;
+
+use super::log_view::{LogView, Start};
+use super::{Group, Options, membership};
+use crate::types::region::Peer;
+use crate::types::{GroupId, Region};
+
+const TICK: u64 = 100_000_000;
+
+struct Node {
+    group: Group,
+    applied: Vec<Bytes>,
+    reads: Vec<u64>,
+    lost: Vec<u64>,
+}
+
+struct Net {
+    nodes: BTreeMap<u64, Node>,
+    cut: Vec<u64>,
+    now: u64,
+    wire: Vec<Message>,
+}
+
+fn options() -> Options {
+    Options {
+        tick_ns: TICK,
+        election_ticks: 10,
+        heartbeat_ticks: 2,
+        append_bytes_max: 1 << 20,
+        appends_inflight_max: 64,
+        apply_bytes_max: 1 << 20,
+    }
+}
+
+impl Net {
+    fn new() -> Net {
+        let peers = (1..=3).map(|id| Peer { id, store_id: id, ..Peer::default() }).collect();
+        let region = Region { id: 7, peers, ..Region::default() };
+        let nodes = (1..=3)
+            .map(|id| {
+                let view = LogView::new(Start {
+                    hard_state: membership::first_hard_state(),
+                    conf_state: membership::conf_state(&region),
+                    truncated: membership::FIRST,
+                    runs: vec![],
+                    last_index: membership::FIRST.0,
+                    unapplied: vec![],
+                    applied: membership::FIRST,
+                    state: Bytes::new(),
+                    cache_bytes_max: 1 << 20,
+                });
+                let group = Group::new(GroupId(7), id, options(), view, 1).unwrap();
+                (id, Node { group, applied: vec![], reads: vec![], lost: vec![] })
+            })
+            .collect();
+        Net { nodes, cut: vec![], now: TICK, wire: vec![] }
+    }
+
+    /// Does all outputs and delivers all messages until nothing moves.
+    fn settle(&mut self) {
+        loop {
+            let mut moved = false;
+            for node in self.nodes.values_mut() {
+                while let Some(output) = node.group.take(self.now) {
+                    moved = true;
+                    self.wire.extend(output.messages);
+                    self.wire.extend(output.messages_after_persist);
+                    if output.number != 0 {
+                        node.group.persisted(output.number);
+                    }
+                    if let Some(snapshot) = output.snapshot {
+                        let meta = snapshot.get_metadata();
+                        node.applied = vec![snapshot.data.clone()];
+                        node.group.applied(meta.index, meta.term, snapshot.data.clone());
+                    }
+                    let last = output.committed.last().map(|e| (e.index, e.term));
+                    node.applied.extend(output.committed.into_iter().map(|e| e.data).filter(|d| !d.is_empty()));
+                    if let Some((index, term)) = last {
+                        node.group.applied(index, term, Bytes::from_static(b"state"));
+                    }
+                    node.reads.extend(output.reads);
+                    node.lost.extend(output.reads_lost);
+                    assert!(output.fetches.is_empty());
+                }
+            }
+            for message in std::mem::take(&mut self.wire) {
+                if !self.cut.contains(&message.from) && !self.cut.contains(&message.to) {
+                    moved = true;
+                    let to = self.nodes.get_mut(&message.to).unwrap();
+                    to.group.step(message, self.now);
+                }
+            }
+            if !moved {
+                return;
+            }
+        }
+    }
+
+    fn tick(&mut self, ticks: usize) {
+        for _ in 0..ticks {
+            self.now += TICK;
+            for node in self.nodes.values_mut() {
+                node.group.tick(self.now);
+            }
+            self.settle();
+        }
+    }
+
+    fn group(&mut self, id: u64) -> &mut Group {
+        &mut self.nodes.get_mut(&id).unwrap().group
+    }
+}
+
+#[test]
+fn elects_commits_and_reads() {
+    let mut net = Net::new();
+    net.group(1).campaign();
+    net.settle();
+    assert!(net.group(1).ready() && !net.group(2).leads());
+    let now = net.now;
+    net.group(1).propose(Bytes::from_static(b"x"), now).unwrap();
+    assert!(net.group(2).propose(Bytes::from_static(b"y"), now).is_err());
+    net.settle();
+    assert_eq!(net.nodes[&1].applied, [Bytes::from_static(b"x")]);
+    assert_eq!(net.group(1).lease_until(), now + TICK * 10 / 1000 * 800);
+    net.tick(2);
+    assert_eq!(net.nodes[&3].applied, [Bytes::from_static(b"x")], "a heartbeat carries the commit");
+    net.group(1).read(99);
+    net.settle();
+    assert_eq!(net.nodes[&1].reads, [99]);
+}
+
+#[test]
+fn a_cut_off_leader_serves_no_read_and_a_new_one_rises() {
+    let mut net = Net::new();
+    net.group(1).campaign();
+    net.settle();
+    net.cut = vec![1];
+    net.group(1).read(5);
+    net.tick(45);
+    assert!(net.nodes[&1].reads.is_empty() && net.nodes[&1].lost == [5]);
+    assert!(!net.group(1).leads(), "check quorum");
+    assert_eq!([2, 3].into_iter().filter(|id| net.group(*id).ready()).count(), 1);
+}
+
+#[test]
+fn a_voter_that_hears_its_leader_votes_for_nobody() {
+    let mut net = Net::new();
+    net.group(1).campaign();
+    net.settle();
+    let term = net.group(1).term();
+    // Peer 3 campaigns although the leader is well: neither 1 nor 2 may answer.
+    net.group(3).campaign();
+    net.settle();
+    assert_eq!((net.group(1).term(), net.group(2).term()), (term, term));
+    assert!(net.group(1).leads());
+}
+
+#[test]
+fn a_transfer_ends_the_lease_at_once() {
+    let mut net = Net::new();
+    net.group(1).campaign();
+    net.settle();
+    let now = net.now;
+    net.group(1).propose(Bytes::from_static(b"x"), now).unwrap();
+    net.settle();
+    assert!(net.group(1).lease_until() > now);
+    net.group(1).transfer_leader(2);
+    assert_eq!(net.group(1).lease_until(), 0);
+    net.settle();
+    assert!(net.group(2).ready() && !net.group(1).leads());
+}
+
+#[test]
+fn behind_the_truncated_log_comes_a_snapshot() {
+    let mut net = Net::new();
+    net.group(1).campaign();
+    net.settle();
+    net.cut = vec![3];
+    for _ in 0..20 {
+        let now = net.now;
+        net.group(1).propose(Bytes::from_static(b"x"), now).unwrap();
+        net.settle();
+    }
+    let applied = net.group(1).log().applied().0;
+    net.group(1).log_mut().truncate_to(applied);
+    net.cut.clear();
+    net.tick(10);
+    assert_eq!(net.group(3).log().applied().0, applied);
+    assert_eq!(net.nodes[&3].applied, [Bytes::from_static(b"state")]);
+    assert_eq!(net.group(3).log().truncated().0, applied);
+}
+
+#[test]
+fn the_recovered_commit_is_at_least_what_is_applied() {
+    let view = LogView::new(Start {
+        hard_state: HardState::default(),
+        conf_state: Default::default(),
+        truncated: (9, 3),
+        runs: vec![],
+        last_index: 9,
+        unapplied: vec![],
+        applied: (9, 3),
+        state: Bytes::new(),
+        cache_bytes_max: 0,
+    });
+    let state = ::raft::Storage::initial_state(&view).unwrap();
+    assert_eq!(state.hard_state.commit, 9);
+}

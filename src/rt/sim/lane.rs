@@ -1,0 +1,14 @@
+//! A lane is an ordinary task here: there is one thread, and the simulator owns it.
+
+use std::future::Future;
+
+use super::task::{self, JoinHandle};
+
+/// Drives `future` as a task of this node; `_name` is for the real world's threads.
+pub fn spawn<F>(_name: &str, future: F) -> JoinHandle<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    task::spawn(future)
+}

@@ -1,0 +1,59 @@
+//! # The simulated world
+//!
+//! One process, one thread, one seed: madsim runs the tasks and keeps the time, everything else that a node can touch is made here. A
+//! run follows from the seed alone; what must never happen is that anything a node can observe depends on something else (a real clock,
+//! a thread, an address, the order of a hash table). `cargo meta` holds that.
+//!
+//! ```text
+//!   simulator:  World ── NodeHandle ── SimClock, SimDisk          SimNet
+//!                 │  creates, kills, pauses, sets faults            │ cuts, heals, slows
+//!   -------------+--------------------------------------------------+---------------------
+//!   node:        Env { clock, net, disk, seed }   task, cpu, lane, probe
+//! ```
+//!
+//! **In** come the store's calls, through the same names as in the real world, and the simulator's orders. **Out** go completions, later:
+//! one queue ([`wheel`]) holds everything that is going to happen, in order. Every fact of the protocol, delivery, disk
+//! operation and fault goes into the [`probe`]'s running digest. Every draw is a function of the seed and of what it is for
+//! ([`draw`]), so that leaving one event out does not shift the others; only the order in which ready tasks run, and raft-rs' own
+//! election timeouts, come from madsim's one stream.
+//!
+//! ## Which faults it makes, and why a cluster must survive them
+//!
+//! | fault | made by | why it is fair |
+//! |---|---|---|
+//! | a process dies at any await | [`NodeHandle::kill`] | power, `kill -9`, the kernel's out-of-memory killer |
+//! | a machine disappears without a farewell | [`NodeHandle::power_off`] | power, a torn-out cable |
+//! | a process stops for a while | [`NodeHandle::pause`] | a virtual machine that is moved, SIGSTOP, a long page fault |
+//! | unsynced data kept, lost, old, torn, garbage; growth without data | [`NodeHandle::crash_disk`] | a power loss; POSIX promises nothing without fsync. Sectors of 512 bytes are whole: devices promise that |
+//! | unsynced names kept or lost, in a prefix or not | the same | names are a directory's data, and durable with the directory's fsync |
+//! | fsync fails once, then lies | [`SimDisk::fail_next_sync`] | Linux drops the dirty flag with the error |
+//! | disk full, slow, stalled, wiped, swapped | [`SimDisk`] | operators, neighbours, other operators |
+//! | unreadable sector, flipped bit | [`SimDisk::break_sector`], [`SimDisk::flip_bit`] | media fail; a minority of a region's replicas may |
+//! | delay, long tails, overtaking between streams | [`SimNet::set_latency`] | every network |
+//! | loss (as delay), connection reset | [`LinkConfig`] | TCP hides the first and reports the second |
+//! | partition, also one way; isolation | [`SimNet::partition`] … | switches, firewalls, routing |
+//! | half-open connections | [`SimNet::black_hole`] | an address translator forgets a connection |
+//! | clock offset, steps, drift | [`SimClock`] | time servers are wrong, too |
+//! | slow CPU | [`NodeHandle::set_cpu_factor`] | neighbours, throttling |
+//!
+//! What it does not make: memory corruption, a byzantine peer, a disk that lies about fsync without ever reporting an error.
+
+pub mod clock;
+pub mod cpu;
+pub mod disk;
+mod draw;
+pub mod lane;
+pub mod net;
+pub mod probe;
+pub mod shim;
+pub mod task;
+mod wheel;
+mod world;
+
+pub use self::clock::SimClock;
+pub use self::disk::{CrashMode, DiskConfig, SimDisk};
+pub use self::net::{LinkConfig, SimNet};
+pub use self::world::{NodeHandle, World};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,422 @@
+//! The calling end: connections that dial when they are needed, and the calls over them.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body as _, Frame};
+use tonic::Status;
+use tonic::body::Body;
+use tower::Service;
+
+use super::super::clock::Clock;
+use super::super::draw;
+use super::super::wheel::Fire;
+use super::super::world::{Inner, Node};
+use super::server::{Incoming, pump};
+use super::{
+    CONNECT_TIMEOUT_NS, Cancel, Conn, NetEvent, OVERHEAD, Parcel, Piece, Pipe, SYN_RETRY_NS, Side, Stream, arrival, hang_up, host, wonder,
+};
+
+/// A gRPC connection to one address; dials at the first call and again after a loss. Clones share it.
+#[derive(Clone)]
+pub struct Channel {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    world: Arc<Inner>,
+    node: Arc<Node>,
+    clock: Clock,
+    epoch: u64,
+    addr: String,
+    dial: Mutex<Dial>,
+}
+
+enum Dial {
+    Idle,
+    Dialing(Arc<Attempt>),
+    Open(u64),
+}
+
+/// A connection being made.
+pub(in super::super) struct Attempt {
+    client: u64,
+    epoch: u64,
+    addr: String,
+    done: Mutex<Done>,
+}
+
+#[derive(Default)]
+struct Done {
+    result: Option<Result<u64, Status>>,
+    waiters: Vec<Waker>,
+}
+
+impl std::fmt::Debug for Channel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Channel(node {} to {})", self.shared.node.id, self.shared.addr)
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let conn = match &*self.dial.lock().unwrap() {
+            Dial::Open(conn) => Some(*conn),
+            Dial::Dialing(attempt) => attempt.done.lock().unwrap().result.clone().and_then(Result::ok),
+            Dial::Idle => None,
+        };
+        if let Some(conn) = conn {
+            hang_up(&self.world, conn, Side::Client, "connection closed by the client");
+        }
+    }
+}
+
+impl Channel {
+    pub(super) fn new(world: Arc<Inner>, node: Arc<Node>, epoch: u64, addr: &str) -> Channel {
+        let clock = Clock::new(world.clone(), node.clone());
+        let shared = Shared { world, node, clock, epoch, addr: addr.to_owned(), dial: Mutex::new(Dial::Idle) };
+        Channel { shared: Arc::new(shared) }
+    }
+}
+
+impl Shared {
+    /// A connection that takes new streams, or the attempt to make one.
+    fn dial(&self) -> Result<u64, Arc<Attempt>> {
+        let mut dial = self.dial.lock().unwrap();
+        let mut state = self.world.net.lock().unwrap();
+        let usable =
+            |id: &u64, state: &super::NetState| state.conns.get(id).is_some_and(|conn| conn.client_open && !conn.going_away);
+        match &*dial {
+            Dial::Open(conn) if usable(conn, &state) => return Ok(*conn),
+            Dial::Dialing(attempt) => {
+                let result = attempt.done.lock().unwrap().result.clone();
+                match result {
+                    None => return Err(attempt.clone()),
+                    Some(Ok(conn)) if usable(&conn, &state) => {
+                        *dial = Dial::Open(conn);
+                        return Ok(conn);
+                    }
+                    Some(_) => {}
+                }
+            }
+            Dial::Open(_) | Dial::Idle => {}
+        }
+        let number = state.next_conn;
+        state.next_conn += 1;
+        let attempt = Arc::new(Attempt {
+            client: self.node.id,
+            epoch: self.epoch,
+            addr: self.addr.clone(),
+            done: Mutex::new(Done::default()),
+        });
+        *dial = Dial::Dialing(attempt.clone());
+        let bits = draw::at(self.world.seed, "dial", self.node.id, number, 0);
+        let target = host(&self.addr).and_then(|host| state.hosts.get(host).copied()).unwrap_or(0);
+        let now_ns = self.world.now_ns();
+        // One way there and one back.
+        let there_ns = state.link(self.node.id, target).arrival_ns(now_ns, bits, OVERHEAD) - now_ns;
+        let event = NetEvent::Connect { attempt: attempt.clone(), began_ns: now_ns };
+        self.world.wheel.push(now_ns + 2 * there_ns, Fire::Net(event));
+        Err(attempt)
+    }
+
+    /// Waits for a connection.
+    async fn connect(&self) -> Result<u64, Status> {
+        match self.dial() {
+            Ok(conn) => Ok(conn),
+            Err(attempt) => {
+                std::future::poll_fn(|cx| {
+                    let mut done = attempt.done.lock().unwrap();
+                    match &done.result {
+                        Some(result) => Poll::Ready(result.clone()),
+                        None => {
+                            done.waiters.push(cx.waker().clone());
+                            Poll::Pending
+                        }
+                    }
+                })
+                .await
+            }
+        }
+    }
+
+    /// One call, up to the response's headers.
+    async fn exchange(self: Arc<Self>, request: http::Request<Body>) -> Result<http::Response<Body>, Status> {
+        let conn = self.connect().await?;
+        let (head, mut body) = request.into_parts();
+        let stream = self.open(conn).ok_or_else(|| Status::unavailable("connection reset by peer"))?;
+        let mut call = Call { shared: self.clone(), stream: stream.clone(), over: false };
+
+        // What of the body is ready goes along with the headers; the rest needs a task of its own, as in HTTP/2.
+        let mut parcel = Parcel::new();
+        let ended = std::future::poll_fn(|cx| {
+            loop {
+                match Pin::new(&mut body).poll_frame(cx) {
+                    Poll::Ready(Some(Ok(frame))) => parcel.push(Piece::Frame(frame)),
+                    Poll::Ready(Some(Err(why))) => return Poll::Ready(Err(why)),
+                    Poll::Ready(None) => return Poll::Ready(Ok(true)),
+                    Poll::Pending => return Poll::Ready(Ok(false)),
+                }
+            }
+        })
+        .await?;
+        if ended {
+            parcel.push(Piece::End);
+        }
+        let at_ns = arrival(&self.world, &mut self.world.net.lock().unwrap(), &stream, Side::Server, parcel.len);
+        stream.up.lock().unwrap().unread += parcel.len;
+        let event = NetEvent::Open { stream: stream.clone(), head: Box::new(head), parcel };
+        self.world.wheel.push(at_ns, Fire::Net(event));
+        if !ended {
+            let (world, stream) = (self.world.clone(), stream.clone());
+            self.node.spawn(async move { pump(&world, &stream, Side::Server, body, Parcel::new()).await });
+        }
+
+        let head = std::future::poll_fn(|cx| {
+            let mut pipe = stream.down.lock().unwrap();
+            match pipe.queue.pop_front() {
+                Some(Piece::Head(head)) => {
+                    pipe.unread -= OVERHEAD.min(pipe.unread);
+                    Poll::Ready(Ok(head))
+                }
+                Some(_) => unreachable!("headers come first"),
+                None => match pipe.broken.clone() {
+                    Some(why) => Poll::Ready(Err(why)),
+                    None => {
+                        pipe.reader = Some(cx.waker().clone());
+                        Poll::Pending
+                    }
+                },
+            }
+        })
+        .await;
+        let head = match head {
+            Ok(head) => head,
+            Err(why) => {
+                call.over = true;
+                return Err(why);
+            }
+        };
+        let incoming = Incoming { stream, side: Side::Client, ended: false };
+        Ok(http::Response::from_parts(*head, Body::new(Answer { incoming, call })))
+    }
+
+    /// A new stream on a connection, if that is still open.
+    fn open(&self, id: u64) -> Option<Arc<Stream>> {
+        let mut state = self.world.net.lock().unwrap();
+        let number = state.next_stream;
+        let conn = state.conns.get_mut(&id)?;
+        if !conn.client_open {
+            return None;
+        }
+        let stream = Arc::new(Stream {
+            id: number,
+            conn: id,
+            client: conn.client,
+            server: conn.server,
+            up: Mutex::new(Pipe::default()),
+            down: Mutex::new(Pipe::default()),
+            cancelled: Mutex::new(Cancel::default()),
+        });
+        conn.streams.insert(number, stream.clone());
+        state.next_stream += 1;
+        Some(stream)
+    }
+}
+
+/// A call that the client still wants; dropping it tells the server.
+struct Call {
+    shared: Arc<Shared>,
+    stream: Arc<Stream>,
+    over: bool,
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        let writer = {
+            let mut up = self.stream.up.lock().unwrap();
+            up.unwanted = true;
+            up.writer.take()
+        };
+        if let Some(writer) = writer {
+            writer.wake();
+        }
+        if self.over {
+            return;
+        }
+        let world = &self.shared.world;
+        let at_ns = arrival(world, &mut world.net.lock().unwrap(), &self.stream, Side::Server, 0);
+        world.wheel.push(at_ns, Fire::Net(NetEvent::Cancel { stream: self.stream.clone() }));
+    }
+}
+
+/// A response's body, at the client.
+struct Answer {
+    incoming: Incoming,
+    call: Call,
+}
+
+impl http_body::Body for Answer {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let answer = Pin::new(&mut self.incoming).poll_frame(cx);
+        if self.incoming.ended {
+            self.call.over = true;
+        }
+        answer
+    }
+}
+
+/// A connection attempt's packet came back, or did not.
+pub(super) fn connect(world: &Arc<Inner>, attempt: Arc<Attempt>, began_ns: u64, at_ns: u64) {
+    let result = {
+        let mut state = world.net.lock().unwrap();
+        let client_lives =
+            world.node(attempt.client).is_some_and(|node| node.is_alive() && node.epoch() == attempt.epoch);
+        let target = host(&attempt.addr).and_then(|host| state.hosts.get(host).copied());
+        match target {
+            _ if !client_lives => Err("the node was killed"),
+            None => Err("tcp connect error: no route to host"),
+            Some(target) if state.cut_since(attempt.client, target).is_some() => {
+                let deadline_ns = began_ns + CONNECT_TIMEOUT_NS;
+                if at_ns < deadline_ns {
+                    let again_ns = (at_ns + SYN_RETRY_NS).min(deadline_ns);
+                    world.wheel.push(again_ns, Fire::Net(NetEvent::Connect { attempt, began_ns }));
+                    return;
+                }
+                Err("tcp connect error: timed out")
+            }
+            Some(target) => match state.listeners.get(&attempt.addr).cloned() {
+                None => Err("tcp connect error: connection refused"),
+                Some(listener) => {
+                    let id = state.next_conn;
+                    state.next_conn += 1;
+                    let conn = Conn {
+                        client: attempt.client,
+                        server: target,
+                        listener,
+                        client_open: true,
+                        server_open: true,
+                        going_away: false,
+                        black_hole_since: None,
+                        streams: Default::default(),
+                    };
+                    state.conns.insert(id, conn);
+                    Ok(id)
+                }
+            },
+        }
+    };
+    if let Ok(id) = result {
+        // The kernel of a paused process still shakes hands; its keepalive does not answer.
+        let paused = host(&attempt.addr)
+            .and_then(|host| world.net.lock().unwrap().hosts.get(host).copied())
+            .and_then(|target| world.node(target))
+            .is_some_and(|node| node.paused_since().is_some());
+        if paused {
+            wonder(world, id, Side::Client);
+        }
+    }
+    let waiters = {
+        let mut done = attempt.done.lock().unwrap();
+        done.result = Some(result.map_err(Status::unavailable));
+        std::mem::take(&mut done.waiters)
+    };
+    for waiter in waiters {
+        waiter.wake();
+    }
+}
+
+/// A call under way.
+pub struct ResponseFuture {
+    inner: Pin<Box<dyn Future<Output = Result<http::Response<Body>, Status>> + Send>>,
+}
+
+impl std::fmt::Debug for ResponseFuture {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ResponseFuture")
+    }
+}
+
+impl Future for ResponseFuture {
+    type Output = Result<http::Response<Body>, Status>;
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.inner.as_mut().poll(cx)
+    }
+}
+
+impl Service<http::Request<Body>> for Channel {
+    type Response = http::Response<Body>;
+    type Error = Status;
+    type Future = ResponseFuture;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> ResponseFuture {
+        let shared = self.shared.clone();
+        let inner = Box::pin(async move {
+            if shared.node.epoch() != shared.epoch {
+                return Err(Status::unavailable("the node was killed; this channel is of an earlier life"));
+            }
+            match timeout_of(request.headers()) {
+                None => shared.exchange(request).await,
+                Some(limit) => {
+                    let clock = shared.clock.clone();
+                    match clock.timeout(limit, shared.exchange(request)).await {
+                        Ok(answer) => answer,
+                        // tonic's transport says it so, with this code.
+                        Err(_) => Err(Status::cancelled("Timeout expired")),
+                    }
+                }
+            }
+        });
+        ResponseFuture { inner }
+    }
+}
+
+/// The time that a call gives itself: at most eight digits and a unit.
+fn timeout_of(headers: &http::HeaderMap) -> Option<Duration> {
+    let text = headers.get("grpc-timeout")?.to_str().ok()?;
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.len() > 8 {
+        return None;
+    }
+    let number: u64 = digits.parse().ok()?;
+    Some(match unit {
+        "H" => Duration::from_secs(number * 3600),
+        "M" => Duration::from_secs(number * 60),
+        "S" => Duration::from_secs(number),
+        "m" => Duration::from_millis(number),
+        "u" => Duration::from_micros(number),
+        "n" => Duration::from_nanos(number),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_are_read_with_their_unit() {
+        let parse = |text: &str| {
+            let mut headers = http::HeaderMap::new();
+            headers.insert("grpc-timeout", text.parse().unwrap());
+            timeout_of(&headers)
+        };
+        assert_eq!(parse("250m"), Some(Duration::from_millis(250)));
+        assert_eq!(parse("2S"), Some(Duration::from_secs(2)));
+        assert_eq!(parse("1H"), Some(Duration::from_secs(3600)));
+        assert_eq!(parse("7"), None);
+        assert_eq!(parse("123456789n"), None);
+        assert_eq!(parse(""), None);
+    }
+}

@@ -1,0 +1,216 @@
+//! Links between nodes, and the simulator's hands on them.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::super::draw;
+use super::super::wheel::Fire;
+use super::super::world::Inner;
+use super::{NetEvent, Side, hang_up, suspect};
+
+/// How a directed link behaves.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LinkConfig {
+    /// Every parcel takes at least this long, in microseconds.
+    pub latency_us_min: u64,
+    /// The mean of what is added to that, in microseconds; it has a long tail.
+    pub latency_us_mean: u64,
+    /// Bytes a second.
+    pub bandwidth: u64,
+    /// The probability that a parcel is lost once and comes 200 ms (or 400, …) later.
+    pub loss: f64,
+    /// The probability that a parcel breaks its connection.
+    pub reset: f64,
+}
+
+impl Default for LinkConfig {
+    fn default() -> LinkConfig {
+        LinkConfig { latency_us_min: 80, latency_us_mean: 120, bandwidth: 1_000_000_000, loss: 0.0, reset: 0.0 }
+    }
+}
+
+/// A directed link.
+pub(super) struct Link {
+    pub(super) config: LinkConfig,
+    pub(super) cut_since: Option<u64>,
+    /// What arrived while it was cut, in order.
+    pub(super) held: VecDeque<NetEvent>,
+    busy_until_ns: u64,
+}
+
+impl Link {
+    pub(super) fn new(config: LinkConfig) -> Link {
+        Link { config, cut_since: None, held: VecDeque::new(), busy_until_ns: 0 }
+    }
+
+    /// When something of `len` bytes that is sent now arrives.
+    pub(super) fn arrival_ns(&mut self, now_ns: u64, bits: u64, len: usize) -> u64 {
+        let config = &self.config;
+        let transfer = (len as u128 * 1_000_000_000 / u128::from(config.bandwidth.max(1))) as u64;
+        self.busy_until_ns = self.busy_until_ns.max(now_ns) + transfer;
+        let mut latency = config.latency_us_min * 1_000 + draw::long_tail(bits, config.latency_us_mean * 1_000);
+        let mut luck = bits;
+        for round in 0..5 {
+            luck = crate::rt::rng::mix(luck ^ 0x6c6f_7373);
+            if !draw::hits(luck, config.loss) {
+                break;
+            }
+            latency += 200_000_000 << round;
+        }
+        self.busy_until_ns + latency
+    }
+}
+
+/// The simulator's hands on the network. Clones share it.
+#[derive(Clone)]
+pub struct SimNet {
+    world: Arc<Inner>,
+}
+
+impl std::fmt::Debug for SimNet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SimNet")
+    }
+}
+
+impl SimNet {
+    pub(in super::super) fn new(world: Arc<Inner>) -> SimNet {
+        SimNet { world }
+    }
+
+    fn fault(&self, what: &str) {
+        self.world.probe.fault(&self.world, 0, what);
+    }
+
+    /// Nothing gets through between two nodes, either way, until healed. What is sent meanwhile waits (TCP sends it again), unless
+    /// keepalive breaks the connection first.
+    pub fn partition(&self, a: u64, b: u64) {
+        self.cut(a, b);
+        self.cut(b, a);
+        suspect(&self.world, |conn| (conn.client, conn.server) == (a, b) || (conn.client, conn.server) == (b, a));
+        self.fault(&format!("partition {a} {b}"));
+    }
+
+    /// Nothing gets from one node to the other; the way back works.
+    pub fn partition_one_way(&self, from: u64, to: u64) {
+        self.cut(from, to);
+        suspect(&self.world, |conn| (conn.client, conn.server) == (from, to) || (conn.client, conn.server) == (to, from));
+        self.fault(&format!("partition_one_way {from} {to}"));
+    }
+
+    /// Cuts a node off from all others.
+    pub fn isolate(&self, node: u64) {
+        let others: Vec<u64> = self.world.nodes.lock().unwrap().keys().copied().filter(|other| *other != node).collect();
+        for other in others {
+            self.partition(node, other);
+        }
+    }
+
+    fn cut(&self, from: u64, to: u64) {
+        let now_ns = self.world.now_ns();
+        let mut state = self.world.net.lock().unwrap();
+        let link = state.link(from, to);
+        link.cut_since.get_or_insert(now_ns);
+    }
+
+    /// Ends the partition between two nodes, both ways; what waited arrives, a while later for as long as it had to wait.
+    pub fn heal(&self, a: u64, b: u64) {
+        self.mend(a, b);
+        self.mend(b, a);
+        self.fault(&format!("heal {a} {b}"));
+    }
+
+    /// Ends all partitions.
+    pub fn heal_all(&self) {
+        let cut: Vec<(u64, u64)> = {
+            let state = self.world.net.lock().unwrap();
+            state.links.iter().filter(|(_, link)| link.cut_since.is_some()).map(|(ends, _)| *ends).collect()
+        };
+        for (from, to) in cut {
+            self.mend(from, to);
+        }
+        self.fault("heal_all");
+    }
+
+    fn mend(&self, from: u64, to: u64) {
+        let now_ns = self.world.now_ns();
+        let mut state = self.world.net.lock().unwrap();
+        let link = state.link(from, to);
+        let Some(since) = link.cut_since.take() else { return };
+        // The sender's retransmission timer has backed off meanwhile.
+        let outage = (now_ns - since).min(4_000_000_000);
+        let bits = draw::at(self.world.seed, "mend", from << 32 | to, since, 0);
+        let mut at_ns = now_ns + 1_000_000 + (bits >> 32) * (outage / 2 + 1) / (1 << 32);
+        for event in std::mem::take(&mut link.held) {
+            if let NetEvent::Parcel { stream, to, .. } = &event {
+                let mut pipe = stream.inbox(*to).lock().unwrap();
+                pipe.last_at_ns = pipe.last_at_ns.max(at_ns);
+            }
+            self.world.wheel.push(at_ns, Fire::Net(event));
+            at_ns += 1;
+        }
+    }
+
+    /// Sets how a directed link behaves.
+    pub fn set_latency(&self, from: u64, to: u64, config: LinkConfig) {
+        self.world.net.lock().unwrap().link(from, to).config = config;
+        self.fault(&format!("set_latency {from} {to}"));
+    }
+
+    /// Sets how all links behave, those too that were set for themselves.
+    pub fn set_all(&self, config: LinkConfig) {
+        {
+            let mut state = self.world.net.lock().unwrap();
+            state.default_link = config.clone();
+            for link in state.links.values_mut() {
+                link.config = config.clone();
+            }
+        }
+        self.fault("set_all");
+    }
+
+    /// Breaks all connections between two nodes; both ends hear of it.
+    pub fn reset_connections(&self, a: u64, b: u64) {
+        self.fault(&format!("reset_connections {a} {b}"));
+        for id in self.between(a, b) {
+            hang_up(&self.world, id, Side::Server, "connection reset by peer");
+        }
+    }
+
+    /// Makes all present connections between two nodes half open: what is sent over them is lost without a trace, until
+    /// keepalive gives them up. New connections work.
+    pub fn black_hole(&self, a: u64, b: u64) {
+        let now_ns = self.world.now_ns();
+        {
+            let mut state = self.world.net.lock().unwrap();
+            for conn in state.conns.values_mut() {
+                if (conn.client, conn.server) == (a, b) || (conn.client, conn.server) == (b, a) {
+                    conn.black_hole_since.get_or_insert(now_ns);
+                }
+            }
+        }
+        suspect(&self.world, |conn| conn.black_hole_since == Some(now_ns));
+        self.fault(&format!("black_hole {a} {b}"));
+    }
+
+    fn between(&self, a: u64, b: u64) -> Vec<u64> {
+        let state = self.world.net.lock().unwrap();
+        let ours = |client: u64, server: u64| (client, server) == (a, b) || (client, server) == (b, a);
+        state.conns.iter().filter(|(_, conn)| ours(conn.client, conn.server)).map(|(id, _)| *id).collect()
+    }
+
+    /// Whether nothing gets from one node to the other.
+    pub fn is_cut(&self, from: u64, to: u64) -> bool {
+        self.world.net.lock().unwrap().is_cut(from, to)
+    }
+
+    /// Parcels delivered so far.
+    pub fn delivered(&self) -> u64 {
+        self.world.net.lock().unwrap().delivered
+    }
+
+    /// Connections that at least one end believes in.
+    pub fn connections(&self) -> usize {
+        self.world.net.lock().unwrap().conns.len()
+    }
+}

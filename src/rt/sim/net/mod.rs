@@ -1,0 +1,603 @@
+//! The simulated network: gRPC calls as parcels of encoded body frames between nodes.
+//!
+//! A [`Channel`] holds one connection to one address, as tonic's does; a connection carries streams; a stream is two pipes of
+//! parcels (headers, data frames, trailers), each in order, while streams overtake each other freely. What two nodes have between
+//! them is a pair of directed links: a parcel takes its link's latency (and a share of its bandwidth), waits while the link is cut, and
+//! goes nowhere when its connection is a black hole. Connections end by a reset, by the death of a process, or by keepalive when
+//! nothing has come through for 10-15 s (client) or 20-30 s (server).
+
+mod channel;
+mod link;
+mod server;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::task::Waker;
+
+use bytes::Bytes;
+use http_body::Frame;
+use tonic::Status;
+use tonic::service::Routes;
+
+pub use self::channel::Channel;
+pub use self::link::{LinkConfig, SimNet};
+use self::link::Link;
+pub use self::server::Listener;
+use super::draw;
+use super::probe::{Mixer, What};
+use super::wheel::Fire;
+use super::world::{Inner, Node};
+use crate::rt::http1::HttpHandler;
+
+const MS: u64 = 1_000_000;
+/// How long a connection attempt waits, and after which time a lost SYN is sent again.
+const CONNECT_TIMEOUT_NS: u64 = 2_000 * MS;
+const SYN_RETRY_NS: u64 = 1_000 * MS;
+/// Keepalive of the two ends: an interval and a patience, as the real world sets them.
+const CLIENT_KEEPALIVE_NS: (u64, u64) = (10_000 * MS, 15_000 * MS);
+const SERVER_KEEPALIVE_NS: (u64, u64) = (20_000 * MS, 30_000 * MS);
+/// Bytes of a stream that may be on their way or unread.
+const WINDOW: usize = 4 << 20;
+/// Bytes that headers and framing add to a parcel.
+const OVERHEAD: usize = 64;
+
+/// The node's network.
+#[derive(Clone)]
+pub struct Net {
+    world: Arc<Inner>,
+    node: Arc<Node>,
+    epoch: u64,
+}
+
+impl std::fmt::Debug for Net {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Net(node {})", self.node.id)
+    }
+}
+
+impl Net {
+    pub(super) fn new(world: Arc<Inner>, node: Arc<Node>, epoch: u64) -> Net {
+        Net { world, node, epoch }
+    }
+
+    /// A connection to `addr` (`host:port`). Nothing is dialed before the first call.
+    ///
+    /// # Errors
+    /// When `addr` is not an address.
+    pub fn channel(&self, addr: &str) -> io::Result<Channel> {
+        if host(addr).is_none() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("`{addr}` is not host:port")));
+        }
+        Ok(Channel::new(self.world.clone(), self.node.clone(), self.epoch, addr))
+    }
+
+    /// Serves gRPC on `addr` until the listener is dropped. Nobody calls `_http` in the simulation.
+    ///
+    /// # Errors
+    /// `AddrInUse`; `AddrNotAvailable` if the host is not this node's.
+    pub async fn serve(&self, addr: &str, routes: Routes, _http: HttpHandler) -> io::Result<Listener> {
+        Listener::bind(&self.world, &self.node, self.epoch, addr, routes)
+    }
+}
+
+/// The host of `host:port`.
+fn host(addr: &str) -> Option<&str> {
+    let (host, port) = addr.rsplit_once(':')?;
+    (!host.is_empty() && port.parse::<u16>().is_ok()).then_some(host)
+}
+
+/// What travels in one piece.
+pub(super) enum Piece {
+    /// The response's headers.
+    Head(Box<http::response::Parts>),
+    /// Data or trailers.
+    Frame(Frame<Bytes>),
+    /// Nothing more comes.
+    End,
+}
+
+/// Pieces that were ready together.
+pub(super) struct Parcel {
+    pieces: Vec<Piece>,
+    len: usize,
+}
+
+impl Parcel {
+    fn new() -> Parcel {
+        Parcel { pieces: Vec::new(), len: 0 }
+    }
+
+    fn push(&mut self, piece: Piece) {
+        self.len += match &piece {
+            Piece::Head(_) => OVERHEAD,
+            Piece::Frame(frame) => frame.data_ref().map_or(OVERHEAD, Bytes::len),
+            Piece::End => 0,
+        };
+        self.pieces.push(piece);
+    }
+
+    /// A hash of what it carries.
+    fn hash(&self) -> u64 {
+        use std::hash::Hasher;
+        let mut mixer = Mixer(self.pieces.len() as u64);
+        for piece in &self.pieces {
+            match piece {
+                Piece::Head(head) => mixer.write_u64(u64::from(head.status.as_u16())),
+                Piece::Frame(frame) => match frame.data_ref() {
+                    Some(data) => mixer.write(data),
+                    None => mixer.write_u64(0x7472),
+                },
+                Piece::End => mixer.write_u64(0x656e),
+            }
+        }
+        mixer.finish()
+    }
+}
+
+/// Which end of a connection or stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    Client,
+    Server,
+}
+
+impl Side {
+    fn other(self) -> Side {
+        match self {
+            Side::Client => Side::Server,
+            Side::Server => Side::Client,
+        }
+    }
+}
+
+/// One direction of a stream, as its reader has it.
+#[derive(Default)]
+struct Pipe {
+    queue: VecDeque<Piece>,
+    /// Bytes sent and not yet read.
+    unread: usize,
+    /// When the last parcel arrives: none may overtake it.
+    last_at_ns: u64,
+    parcels: u64,
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+    /// Why nothing more will come.
+    broken: Option<Status>,
+    /// The reader wants no more.
+    unwanted: bool,
+}
+
+/// A call: its two pipes, and whether each end still has it.
+pub(super) struct Stream {
+    id: u64,
+    conn: u64,
+    client: u64,
+    server: u64,
+    /// Client to server.
+    up: Mutex<Pipe>,
+    /// Server to client.
+    down: Mutex<Pipe>,
+    /// The server's end was cancelled: its handler must end.
+    cancelled: Mutex<Cancel>,
+}
+
+#[derive(Default)]
+struct Cancel {
+    yes: bool,
+    handler: Option<Waker>,
+}
+
+impl Stream {
+    /// The pipe that `side` reads.
+    fn inbox(&self, side: Side) -> &Mutex<Pipe> {
+        match side {
+            Side::Client => &self.down,
+            Side::Server => &self.up,
+        }
+    }
+
+    fn node(&self, side: Side) -> u64 {
+        match side {
+            Side::Client => self.client,
+            Side::Server => self.server,
+        }
+    }
+
+    /// Ends the server's handler.
+    fn cancel(&self) {
+        let waker = {
+            let mut cancel = self.cancelled.lock().unwrap();
+            cancel.yes = true;
+            cancel.handler.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Nothing more will come to `side`, nor is anything that it sends wanted.
+    fn break_side(&self, side: Side, why: &Status) {
+        let (reader, writer) = {
+            let mut inbox = self.inbox(side).lock().unwrap();
+            if inbox.broken.is_none() {
+                inbox.broken = Some(why.clone());
+            }
+            let reader = inbox.reader.take();
+            drop(inbox);
+            let mut outbox = self.inbox(side.other()).lock().unwrap();
+            outbox.unwanted = true;
+            (reader, outbox.writer.take())
+        };
+        for waker in [reader, writer].into_iter().flatten() {
+            waker.wake();
+        }
+        if side == Side::Server {
+            self.cancel();
+        }
+    }
+}
+
+/// A connection, while at least one end believes in it.
+pub(super) struct Conn {
+    client: u64,
+    server: u64,
+    listener: Arc<server::Socket>,
+    client_open: bool,
+    server_open: bool,
+    /// The server takes no new streams.
+    going_away: bool,
+    /// Since when everything sent over it is lost without a trace.
+    black_hole_since: Option<u64>,
+    streams: BTreeMap<u64, Arc<Stream>>,
+}
+
+impl Conn {
+    fn is_open(&self, side: Side) -> bool {
+        match side {
+            Side::Client => self.client_open,
+            Side::Server => self.server_open,
+        }
+    }
+
+    fn node(&self, side: Side) -> u64 {
+        match side {
+            Side::Client => self.client,
+            Side::Server => self.server,
+        }
+    }
+}
+
+/// All of the network's state.
+pub(super) struct NetState {
+    hosts: BTreeMap<String, u64>,
+    listeners: BTreeMap<String, Arc<server::Socket>>,
+    links: BTreeMap<(u64, u64), Link>,
+    default_link: LinkConfig,
+    conns: BTreeMap<u64, Conn>,
+    next_conn: u64,
+    next_stream: u64,
+    next_port: u16,
+    delivered: u64,
+}
+
+impl NetState {
+    pub(super) fn new() -> NetState {
+        NetState {
+            hosts: BTreeMap::new(),
+            listeners: BTreeMap::new(),
+            links: BTreeMap::new(),
+            default_link: LinkConfig::default(),
+            conns: BTreeMap::new(),
+            next_conn: 1,
+            next_stream: 1,
+            next_port: 40_000,
+            delivered: 0,
+        }
+    }
+
+    /// Gives a host name to a node.
+    pub(super) fn add_host(&mut self, addr: &str, node: u64) {
+        let host = host(addr).unwrap_or_else(|| panic!("`{addr}` is not host:port"));
+        let before = self.hosts.insert(host.to_owned(), node);
+        assert!(before.is_none(), "host {host} exists");
+    }
+
+    fn link(&mut self, from: u64, to: u64) -> &mut Link {
+        let config = &self.default_link;
+        self.links.entry((from, to)).or_insert_with(|| Link::new(config.clone()))
+    }
+
+    /// Whether a link is cut.
+    fn is_cut(&self, from: u64, to: u64) -> bool {
+        self.links.get(&(from, to)).is_some_and(|link| link.cut_since.is_some())
+    }
+
+    /// Since when nothing can get through between two nodes in at least one direction.
+    fn cut_since(&self, a: u64, b: u64) -> Option<u64> {
+        let one = self.links.get(&(a, b)).and_then(|link| link.cut_since);
+        let two = self.links.get(&(b, a)).and_then(|link| link.cut_since);
+        [one, two].into_iter().flatten().min()
+    }
+}
+
+/// Something that happens on the network.
+pub(super) enum NetEvent {
+    /// A parcel reaches the other end of its stream.
+    Parcel { stream: Arc<Stream>, to: Side, parcel: Parcel },
+    /// A new stream reaches the server.
+    Open { stream: Arc<Stream>, head: Box<http::request::Parts>, parcel: Parcel },
+    /// The client gave a call up.
+    Cancel { stream: Arc<Stream> },
+    /// A connection attempt arrives, or is tried again.
+    Connect { attempt: Arc<channel::Attempt>, began_ns: u64 },
+    /// One end learns that its connection is gone.
+    Broken { conn: u64, side: Side, why: &'static str },
+    /// One end wonders whether the other is still there.
+    Keepalive { conn: u64, side: Side },
+    /// A listener's time to finish is over.
+    CloseListener { socket: Arc<server::Socket> },
+    /// The server asks for no new streams on a connection.
+    GoAway { conn: u64 },
+}
+
+impl NetEvent {
+    /// The link that it travels on, if it travels.
+    fn link(&self, state: &NetState) -> Option<(u64, u64)> {
+        match self {
+            NetEvent::Parcel { stream, to, .. } => Some((stream.node(to.other()), stream.node(*to))),
+            NetEvent::Open { stream, .. } | NetEvent::Cancel { stream } => Some((stream.client, stream.server)),
+            NetEvent::Broken { conn, side, .. } => {
+                let conn = state.conns.get(conn)?;
+                Some((conn.node(side.other()), conn.node(*side)))
+            }
+            NetEvent::GoAway { conn } => {
+                let conn = state.conns.get(conn)?;
+                Some((conn.server, conn.client))
+            }
+            NetEvent::Connect { .. } | NetEvent::Keepalive { .. } | NetEvent::CloseListener { .. } => None,
+        }
+    }
+
+    fn conn(&self) -> Option<u64> {
+        match self {
+            NetEvent::Parcel { stream, .. } | NetEvent::Open { stream, .. } | NetEvent::Cancel { stream } => {
+                Some(stream.conn)
+            }
+            NetEvent::Broken { conn, .. } | NetEvent::GoAway { conn } => Some(*conn),
+            NetEvent::Connect { .. } | NetEvent::Keepalive { .. } | NetEvent::CloseListener { .. } => None,
+        }
+    }
+}
+
+/// Sends a parcel to the `to` end of a stream.
+fn send(world: &Arc<Inner>, stream: &Arc<Stream>, to: Side, parcel: Parcel) {
+    let at_ns = {
+        let mut state = world.net.lock().unwrap();
+        arrival(world, &mut state, stream, to, parcel.len)
+    };
+    stream.inbox(to).lock().unwrap().unread += parcel.len;
+    world.wheel.push(at_ns, Fire::Net(NetEvent::Parcel { stream: stream.clone(), to, parcel }));
+}
+
+/// When something sent now reaches the `to` end of a stream. May decide that it breaks the connection instead.
+fn arrival(world: &Arc<Inner>, state: &mut NetState, stream: &Stream, to: Side, len: usize) -> u64 {
+    let now_ns = world.now_ns();
+    let (from, target) = (stream.node(to.other()), stream.node(to));
+    let mut pipe = stream.inbox(to).lock().unwrap();
+    pipe.parcels += 1;
+    let bits = draw::at(world.seed, "net", from << 32 | target, stream.id, pipe.parcels << 1 | u64::from(to == Side::Client));
+    let link = state.link(from, target);
+    let at_ns = link.arrival_ns(now_ns, bits, len + OVERHEAD).max(pipe.last_at_ns + 1);
+    pipe.last_at_ns = at_ns;
+    if draw::hits(bits.rotate_left(17), link.config.reset) {
+        for side in [Side::Client, Side::Server] {
+            let event = NetEvent::Broken { conn: stream.conn, side, why: "connection reset by peer" };
+            world.wheel.push(at_ns, Fire::Net(event));
+        }
+    }
+    at_ns
+}
+
+/// Lets a network event happen.
+pub(super) fn fire(world: &Arc<Inner>, at_ns: u64, event: NetEvent) {
+    let event = {
+        let mut state = world.net.lock().unwrap();
+        if let Some(conn) = event.conn()
+            && state.conns.get(&conn).is_some_and(|conn| conn.black_hole_since.is_some())
+        {
+            drop(state);
+            drop(event);
+            return;
+        }
+        if let Some((from, to)) = event.link(&state)
+            && state.is_cut(from, to)
+        {
+            state.link(from, to).held.push_back(event);
+            return;
+        }
+        event
+    };
+    match event {
+        NetEvent::Parcel { stream, to, parcel } => deliver(world, &stream, to, parcel),
+        NetEvent::Open { stream, head, parcel } => server::open(world, stream, head, parcel),
+        NetEvent::Cancel { stream } => {
+            forget(world, &stream);
+            stream.break_side(Side::Server, &Status::cancelled("the client gave the call up"));
+        }
+        NetEvent::Connect { attempt, began_ns } => channel::connect(world, attempt, began_ns, at_ns),
+        NetEvent::Broken { conn, side, why } => break_side(world, conn, side, why),
+        NetEvent::Keepalive { conn, side } => keepalive(world, conn, side, at_ns),
+        NetEvent::CloseListener { socket } => server::close(world, &socket),
+        NetEvent::GoAway { conn } => {
+            if let Some(conn) = world.net.lock().unwrap().conns.get_mut(&conn) {
+                conn.going_away = true;
+            }
+        }
+    }
+}
+
+fn deliver(world: &Arc<Inner>, stream: &Arc<Stream>, to: Side, parcel: Parcel) {
+    {
+        let mut state = world.net.lock().unwrap();
+        let open = state.conns.get(&stream.conn).is_some_and(|conn| conn.is_open(to));
+        if !open {
+            drop(state);
+            drop(parcel);
+            return;
+        }
+        state.delivered += 1;
+    }
+    let what = What::Deliver { from: stream.node(to.other()), stream: stream.id, len: parcel.len, hash: parcel.hash() };
+    world.probe.record(world, stream.node(to), what);
+    let waker = {
+        let mut pipe = stream.inbox(to).lock().unwrap();
+        pipe.queue.extend(parcel.pieces);
+        pipe.reader.take()
+    };
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+/// A stream has ended: its connection need not know it any more.
+fn forget(world: &Arc<Inner>, stream: &Stream) {
+    let gone = {
+        let mut state = world.net.lock().unwrap();
+        state.conns.get_mut(&stream.conn).and_then(|conn| conn.streams.remove(&stream.id))
+    };
+    drop(gone);
+}
+
+/// One end of a connection gives it up: its streams break there, now.
+fn break_side(world: &Arc<Inner>, id: u64, side: Side, why: &'static str) {
+    let (streams, gone) = {
+        let mut state = world.net.lock().unwrap();
+        let Some(conn) = state.conns.get_mut(&id) else { return };
+        if !conn.is_open(side) {
+            return;
+        }
+        match side {
+            Side::Client => conn.client_open = false,
+            Side::Server => conn.server_open = false,
+        }
+        let streams: Vec<Arc<Stream>> = conn.streams.values().cloned().collect();
+        let over = !conn.client_open && !conn.server_open;
+        (streams, if over { state.conns.remove(&id) } else { None })
+    };
+    drop(gone);
+    let status = Status::unavailable(why);
+    for stream in streams {
+        stream.break_side(side, &status);
+    }
+}
+
+/// One end of a connection gives it up and tells the other, if that can be told.
+fn hang_up(world: &Arc<Inner>, id: u64, side: Side, why: &'static str) {
+    let at_ns = {
+        let mut state = world.net.lock().unwrap();
+        let Some(conn) = state.conns.get(&id) else { return };
+        let (from, to) = (conn.node(side), conn.node(side.other()));
+        // After everything that is already on its way.
+        let inboxes = conn.streams.values().map(|stream| stream.inbox(side.other()).lock().unwrap().last_at_ns);
+        let last_ns = inboxes.max().unwrap_or(0);
+        let bits = draw::at(world.seed, "hang-up", from << 32 | to, id, 0);
+        let now_ns = world.now_ns();
+        state.link(from, to).arrival_ns(now_ns, bits, OVERHEAD).max(last_ns + 1)
+    };
+    world.wheel.push(at_ns, Fire::Net(NetEvent::Broken { conn: id, side: side.other(), why }));
+    break_side(world, id, side, why);
+}
+
+/// A node's process died: its listeners close and its connections break, on its own side at once, on the peers' when they hear of it.
+pub(super) fn node_down(world: &Arc<Inner>, node: &Node) {
+    let (sockets, ends) = {
+        let mut state = world.net.lock().unwrap();
+        let addrs: Vec<String> =
+            state.listeners.iter().filter(|(_, socket)| socket.node == node.id).map(|(addr, _)| addr.clone()).collect();
+        let sockets: Vec<_> = addrs.iter().filter_map(|addr| state.listeners.remove(addr)).collect();
+        let mut ends = Vec::new();
+        for (id, conn) in &state.conns {
+            for side in [Side::Client, Side::Server] {
+                if conn.node(side) == node.id && conn.is_open(side) {
+                    ends.push((*id, side));
+                }
+            }
+        }
+        (sockets, ends)
+    };
+    drop(sockets);
+    for (id, side) in ends {
+        hang_up(world, id, side, "connection reset by peer");
+    }
+}
+
+/// Something may have cut connections off: lets both ends look at the times when their keepalive would notice.
+fn suspect(world: &Arc<Inner>, mut which: impl FnMut(&Conn) -> bool) {
+    let ids: Vec<u64> = {
+        let state = world.net.lock().unwrap();
+        state.conns.iter().filter(|(_, conn)| which(conn)).map(|(id, _)| *id).collect()
+    };
+    for id in ids {
+        for side in [Side::Client, Side::Server] {
+            wonder(world, id, side);
+        }
+    }
+}
+
+/// Lets one end of a connection look, when its next ping would have gone unanswered, whether the other is still there.
+fn wonder(world: &Arc<Inner>, id: u64, side: Side) {
+    let now_ns = world.now_ns();
+    let (least, most) = match side {
+        Side::Client => CLIENT_KEEPALIVE_NS,
+        Side::Server => SERVER_KEEPALIVE_NS,
+    };
+    let bits = draw::at(world.seed, "keepalive", id, now_ns, u64::from(side == Side::Server));
+    let at_ns = now_ns + least + bits % (most - least);
+    world.wheel.push(at_ns, Fire::Net(NetEvent::Keepalive { conn: id, side }));
+}
+
+/// A machine lost its power: nobody sends a farewell for it, so its peers find out by keepalive only.
+pub(super) fn vanish(world: &Arc<Inner>, node: u64) {
+    let now_ns = world.now_ns();
+    {
+        let mut state = world.net.lock().unwrap();
+        for conn in state.conns.values_mut().filter(|conn| conn.client == node || conn.server == node) {
+            conn.black_hole_since.get_or_insert(now_ns);
+        }
+    }
+    suspect_node(world, node);
+}
+
+/// A node was paused: whoever talks to it may notice.
+pub(super) fn suspect_node(world: &Arc<Inner>, node: u64) {
+    suspect(world, |conn| conn.client == node || conn.server == node);
+}
+
+fn keepalive(world: &Arc<Inner>, id: u64, side: Side, at_ns: u64) {
+    let silent = {
+        let state = world.net.lock().unwrap();
+        let Some(conn) = state.conns.get(&id) else { return };
+        if !conn.is_open(side) {
+            return;
+        }
+        let peer_paused = world.node(conn.node(side.other())).and_then(|node| node.paused_since());
+        let self_paused = world.node(conn.node(side)).is_some_and(|node| node.paused_since().is_some());
+        let patience = match side {
+            Side::Client => CLIENT_KEEPALIVE_NS.0,
+            Side::Server => SERVER_KEEPALIVE_NS.0,
+        };
+        let causes = [state.cut_since(conn.client, conn.server), conn.black_hole_since, peer_paused];
+        let cause = causes.into_iter().flatten().min();
+        if cause.is_some() && self_paused {
+            // It cannot look now; when it runs again it will.
+            drop(state);
+            wonder(world, id, side);
+            return;
+        }
+        cause.is_some_and(|since| since + patience <= at_ns)
+    };
+    if silent {
+        hang_up(world, id, side, "keep-alive timed out");
+    }
+}

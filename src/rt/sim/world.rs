@@ -1,0 +1,394 @@
+//! The simulated world: its nodes, and the simulator's handles on them.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex};
+
+use madsim::runtime::Handle;
+use madsim::task::NodeId;
+
+use super::clock::{Clock, SimClock};
+use super::disk::SimDisk;
+use super::net::{Net, NetState, SimNet};
+use super::probe::Probe;
+use super::task::JoinHandle;
+use super::wheel::{Pump, Timer, Wheel};
+use super::{draw, shim};
+use crate::rt::Env;
+use crate::rt::rng;
+
+/// What all parts of a world share.
+pub(super) struct Inner {
+    pub(super) seed: u64,
+    pub(super) wheel: Wheel,
+    pub(super) nodes: Mutex<BTreeMap<u64, Arc<Node>>>,
+    by_task: Mutex<BTreeMap<NodeId, u64>>,
+    pub(super) net: Mutex<NetState>,
+    pub(super) probe: Probe,
+    handle: Handle,
+}
+
+thread_local! {
+    static CURRENT: RefCell<Option<Arc<Inner>>> = const { RefCell::new(None) };
+}
+
+/// The world of this thread, if there is one.
+pub(super) fn current() -> Option<Arc<Inner>> {
+    CURRENT.with(|current| current.borrow().clone())
+}
+
+/// The node whose task is running.
+pub(super) fn current_node() -> Option<(Arc<Inner>, Arc<Node>)> {
+    let world = current()?;
+    let id = world.current_id();
+    let node = world.nodes.lock().unwrap().get(&id).cloned()?;
+    Some((world, node))
+}
+
+impl Inner {
+    pub(super) fn now_ns(&self) -> u64 {
+        self.wheel.now_ns()
+    }
+
+    /// Completes at a real (ghost) instant.
+    pub(super) fn timer(self: &Arc<Self>, at_ns: u64) -> Timer {
+        Timer::new(self.clone(), at_ns)
+    }
+
+    /// The number of the node whose task is running; 0 for the simulator itself.
+    pub(super) fn current_id(&self) -> u64 {
+        let task = madsim::plugin::node();
+        self.by_task.lock().unwrap().get(&task).copied().unwrap_or(0)
+    }
+
+    pub(super) fn node(&self, id: u64) -> Option<Arc<Node>> {
+        self.nodes.lock().unwrap().get(&id).cloned()
+    }
+}
+
+/// One simulated machine.
+pub(super) struct Node {
+    pub(super) id: u64,
+    pub(super) name: String,
+    pub(super) addr: String,
+    seed: u64,
+    task_id: NodeId,
+    pub(super) clock: SimClock,
+    pub(super) disk: SimDisk,
+    life: Mutex<Life>,
+}
+
+/// What changes when a node is killed, paused or started.
+struct Life {
+    /// Which life of the node this is, from 1.
+    epoch: u64,
+    alive: bool,
+    /// Since when all its tasks stand still (ghost nanoseconds).
+    paused_since: Option<u64>,
+    tasks: madsim::runtime::NodeHandle,
+    cpu_factor: f64,
+    cpu_draws: u64,
+}
+
+impl Node {
+    pub(super) fn is_alive(&self) -> bool {
+        self.life.lock().unwrap().alive
+    }
+
+    pub(super) fn paused_since(&self) -> Option<u64> {
+        self.life.lock().unwrap().paused_since
+    }
+
+    pub(super) fn epoch(&self) -> u64 {
+        self.life.lock().unwrap().epoch
+    }
+
+    /// Starts a task of this node's present life, from anywhere.
+    pub(super) fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let tasks = self.life.lock().unwrap().tasks.clone();
+        JoinHandle::wrap(tasks.spawn(future))
+    }
+
+    /// The time that a piece of blocking work takes here.
+    pub(super) fn charge_cpu_ns(&self, seed: u64) -> u64 {
+        let mut life = self.life.lock().unwrap();
+        life.cpu_draws += 1;
+        let bits = draw::at(seed, "cpu", self.id, 0, life.cpu_draws);
+        let nanos = 2_000 + draw::long_tail(bits, 6_000);
+        (nanos as f64 * life.cpu_factor) as u64
+    }
+}
+
+/// The simulated world of this process: make one inside madsim's runtime, then its nodes. Clones share it.
+#[derive(Clone)]
+pub struct World {
+    pub(super) inner: Arc<Inner>,
+    net: SimNet,
+}
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "World(seed {})", self.inner.seed)
+    }
+}
+
+/// How often the tasks that ended are forgotten (madsim keeps a weak pointer of each until it is asked to count them).
+const PRUNE_EVERY_NS: u64 = 5_000_000_000;
+
+impl World {
+    /// A world whose every draw follows from `seed`.
+    ///
+    /// # Panics
+    /// Outside madsim's runtime.
+    pub fn new(seed: u64) -> World {
+        shim::install();
+        let time = madsim::time::TimeHandle::current();
+        let inner = Arc::new(Inner {
+            seed,
+            wheel: Wheel::new(time),
+            nodes: Mutex::new(BTreeMap::new()),
+            by_task: Mutex::new(BTreeMap::new()),
+            net: Mutex::new(NetState::new()),
+            probe: Probe::new(),
+            handle: Handle::current(),
+        });
+        CURRENT.with(|current| *current.borrow_mut() = Some(inner.clone()));
+        madsim::task::spawn(Pump(inner.clone()));
+        let pruner = inner.clone();
+        madsim::task::spawn(async move {
+            loop {
+                let next = pruner.now_ns() + PRUNE_EVERY_NS;
+                pruner.timer(next).await;
+                pruner.handle.metrics().num_tasks();
+            }
+        });
+        World { net: SimNet::new(inner.clone()), inner }
+    }
+
+    /// The world of this thread.
+    pub fn current() -> Option<World> {
+        current().map(|inner| World { net: SimNet::new(inner.clone()), inner })
+    }
+
+    /// The seed.
+    pub fn seed(&self) -> u64 {
+        self.inner.seed
+    }
+
+    /// Creates a node, which is alive but runs nothing yet. `addr` (`host:port`) is where it will listen; its host part is the node's own.
+    ///
+    /// # Panics
+    /// If the number or the host is taken, or the number is zero (that is the simulator).
+    pub fn node(&self, id: u64, name: &str, addr: &str) -> NodeHandle {
+        assert!(id != 0, "node 0 is the simulator");
+        let tasks = self.inner.handle.create_node().name(name).build();
+        let seed = rng::hash_label(self.inner.seed ^ rng::mix(id), "node");
+        let node = Arc::new(Node {
+            id,
+            name: name.to_owned(),
+            addr: addr.to_owned(),
+            seed,
+            task_id: tasks.id(),
+            clock: SimClock::new(madsim::time::TimeHandle::current()),
+            disk: SimDisk::of_node(&self.inner, id),
+            life: Mutex::new(Life {
+                epoch: 1,
+                alive: true,
+                paused_since: None,
+                tasks,
+                cpu_factor: 1.0,
+                cpu_draws: 0,
+            }),
+        });
+        self.inner.by_task.lock().unwrap().insert(node.task_id, id);
+        let before = self.inner.nodes.lock().unwrap().insert(id, node.clone());
+        assert!(before.is_none(), "node {id} exists");
+        self.inner.net.lock().unwrap().add_host(addr, id);
+        NodeHandle { world: self.inner.clone(), node }
+    }
+
+    /// A node that was created before.
+    pub fn get(&self, id: u64) -> Option<NodeHandle> {
+        self.inner.node(id).map(|node| NodeHandle { world: self.inner.clone(), node })
+    }
+
+    /// Simulated nanoseconds since the world began: the ghost clock, which no node can see.
+    pub fn now_ns(&self) -> u64 {
+        self.inner.now_ns()
+    }
+
+    /// Completes at a ghost instant; for the simulator's own tasks.
+    pub async fn sleep_until(&self, at_ns: u64) {
+        self.inner.timer(at_ns).await;
+    }
+
+    /// Completes after so many nanoseconds of ghost time.
+    pub async fn sleep_ns(&self, nanos: u64) {
+        self.sleep_until(self.now_ns() + nanos).await;
+    }
+
+    /// The network.
+    pub fn net(&self) -> &SimNet {
+        &self.net
+    }
+
+    /// The running digest, the sinks and the trace.
+    pub fn probe(&self) -> &Probe {
+        &self.inner.probe
+    }
+}
+
+/// The simulator's handle on one node.
+#[derive(Clone)]
+pub struct NodeHandle {
+    world: Arc<Inner>,
+    node: Arc<Node>,
+}
+
+impl std::fmt::Debug for NodeHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "NodeHandle({} {})", self.node.id, self.node.name)
+    }
+}
+
+impl NodeHandle {
+    /// The node's number.
+    pub fn id(&self) -> u64 {
+        self.node.id
+    }
+
+    /// The node's name.
+    pub fn name(&self) -> &str {
+        &self.node.name
+    }
+
+    /// Where the node listens.
+    pub fn addr(&self) -> &str {
+        &self.node.addr
+    }
+
+    /// What the node's process is given: a new clock epoch and handles of its present life. Begins a new life if the node was killed.
+    pub fn env(&self) -> Env {
+        let epoch = {
+            let mut life = self.node.life.lock().unwrap();
+            life.alive = true;
+            life.epoch
+        };
+        Env {
+            clock: Clock::new(self.world.clone(), self.node.clone()),
+            net: Net::new(self.world.clone(), self.node.clone(), epoch),
+            disk: self.node.disk.disk(),
+            seed: rng::mix(self.node.seed ^ epoch),
+        }
+    }
+
+    /// Starts a task on the node.
+    pub fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.node.spawn(future)
+    }
+
+    /// Whether the node has a life: created or given an [`Env`] since the last kill.
+    pub fn is_alive(&self) -> bool {
+        self.node.is_alive()
+    }
+
+    /// How many lives the node has begun.
+    pub fn epoch(&self) -> u64 {
+        self.node.epoch()
+    }
+
+    /// Kills the node's process: its tasks are dropped and never run again, its listeners close, its handles of this life fail, its
+    /// peers' connections break a moment later. What the disk keeps of unsynced data is not decided here: a process that
+    /// dies loses none of it; for a power loss call [`NodeHandle::crash_disk`] next.
+    pub fn kill(&self) {
+        // No lock of ours is held while madsim works: it drops futures, and their destructors come back here. Paused tasks are let
+        // loose first, because madsim would drop them in place, under its own lock.
+        let task_id = self.node.task_id;
+        if self.node.life.lock().unwrap().paused_since.take().is_some() {
+            self.world.handle.resume(task_id);
+        }
+        self.world.handle.kill(task_id);
+        // A fresh set of tasks at once, so that the next life can begin whenever the simulator wants.
+        self.world.handle.restart(task_id);
+        let fresh = self.world.handle.get_node(task_id).expect("the node exists");
+        let stale = {
+            let mut life = self.node.life.lock().unwrap();
+            life.alive = false;
+            life.epoch += 1;
+            std::mem::replace(&mut life.tasks, fresh)
+        };
+        drop(stale);
+        self.node.disk.next_epoch();
+        super::net::node_down(&self.world, &self.node);
+        self.world.probe.fault(&self.world, self.node.id, "kill");
+    }
+
+    /// The machine loses its power: as [`NodeHandle::kill`] and [`NodeHandle::crash_disk`], but nobody says farewell to the peers: calls and
+    /// streams to and from the node hang until keepalive gives them up. New connections are refused at once, or answered by the next life.
+    pub fn power_off(&self, rng: &mut rng::Rng) {
+        super::net::vanish(&self.world, self.node.id);
+        self.kill();
+        self.crash_disk(rng);
+    }
+
+    /// Decides what the power loss left of unsynced data; see [`SimDisk::crash`].
+    pub fn crash_disk(&self, rng: &mut rng::Rng) {
+        self.node.disk.crash(rng);
+        self.world.probe.fault(&self.world, self.node.id, "crash_disk");
+    }
+
+    /// Stops all tasks of the node where they are (a stopped process, a virtual machine that is being moved). Its clocks run on.
+    pub fn pause(&self) {
+        let now = self.world.now_ns();
+        {
+            let mut life = self.node.life.lock().unwrap();
+            if life.paused_since.is_some() || !life.alive {
+                return;
+            }
+            life.paused_since = Some(now);
+            self.world.handle.pause(self.node.task_id);
+        }
+        super::net::suspect_node(&self.world, self.node.id);
+        self.world.probe.fault(&self.world, self.node.id, "pause");
+    }
+
+    /// Lets a paused node run again.
+    pub fn resume(&self) {
+        {
+            let mut life = self.node.life.lock().unwrap();
+            if life.paused_since.take().is_none() {
+                return;
+            }
+            self.world.handle.resume(self.node.task_id);
+        }
+        self.world.probe.fault(&self.world, self.node.id, "resume");
+    }
+
+    /// The node's clocks.
+    pub fn clock(&self) -> &SimClock {
+        &self.node.clock
+    }
+
+    /// The node's disk.
+    pub fn disk(&self) -> &SimDisk {
+        &self.node.disk
+    }
+
+    /// Makes blocking work on this node take `factor` times as long.
+    ///
+    /// # Panics
+    /// If `factor` is not positive.
+    pub fn set_cpu_factor(&self, factor: f64) {
+        assert!(factor > 0.0, "work takes time");
+        self.node.life.lock().unwrap().cpu_factor = factor;
+    }
+}

@@ -1,0 +1,94 @@
+//! The service between nodes and the placement driver.
+//!
+//! `Hello` is answered from a node's first moment on: it is how a cluster is founded. All else needs the node's [`Seat`], which
+//! is there once the node belongs to a cluster.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::{Arc, OnceLock};
+
+use tonic::{Request, Response, Status};
+
+use crate::pd::{PdError, PdServer};
+use crate::proto::armilla::pd::cluster_server::Cluster;
+use crate::proto::armilla::pd::{
+    HelloReply, HelloRequest, OverviewReply, OverviewRequest, RegisterStoreReply, RegisterStoreRequest,
+    StoreHeartbeatReply, StoreHeartbeatRequest, TransferLeaderReply, TransferLeaderRequest,
+};
+
+use super::error;
+use super::metrics::{Method, Observer};
+use super::pd::{Seat, status};
+
+/// Who this node is, now.
+pub type Hello = Arc<dyn Fn(HelloRequest) -> HelloReply + Send + Sync>;
+
+/// `armilla.pd.Cluster` of a node. Clones share it.
+#[derive(Clone)]
+pub struct ClusterService {
+    hello: Hello,
+    seat: Arc<OnceLock<Seat>>,
+    observer: Observer,
+}
+
+impl fmt::Debug for ClusterService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClusterService").field("seat", &self.seat).finish_non_exhaustive()
+    }
+}
+
+impl ClusterService {
+    /// Says `hello` at once; answers the rest when `seat` is set.
+    pub fn new(hello: Hello, seat: Arc<OnceLock<Seat>>, observer: Observer) -> ClusterService {
+        ClusterService { hello, seat, observer }
+    }
+
+    fn seat(&self) -> Result<&Seat, Status> {
+        self.seat.get().ok_or_else(|| Status::unavailable("this node does not belong to a cluster yet"))
+    }
+
+    /// Answers a call for the leader.
+    async fn lead<'a, R, F>(&'a self, method: Method, ask: impl FnOnce(&'a PdServer) -> F) -> Answer<R>
+    where
+        F: Future<Output = Result<R, PdError>>,
+    {
+        let work = async { ask(self.seat()?.server()?).await.map_err(status) };
+        self.observer.call(method, work).await
+    }
+}
+
+type Answer<R> = Result<Response<R>, Status>;
+
+#[tonic::async_trait]
+impl Cluster for ClusterService {
+    async fn hello(&self, request: Request<HelloRequest>) -> Answer<HelloReply> {
+        Ok(Response::new((self.hello)(request.into_inner())))
+    }
+
+    async fn register_store(&self, request: Request<RegisterStoreRequest>) -> Answer<RegisterStoreReply> {
+        self.lead(Method::RegisterStore, |pd| pd.register_store(request.into_inner())).await
+    }
+
+    async fn store_heartbeat(&self, request: Request<StoreHeartbeatRequest>) -> Answer<StoreHeartbeatReply> {
+        self.lead(Method::StoreHeartbeat, |pd| pd.store_heartbeat(request.into_inner())).await
+    }
+
+    /// On a member what it knows (all of it, if it leads); elsewhere what the leader says.
+    async fn overview(&self, _request: Request<OverviewRequest>) -> Answer<OverviewReply> {
+        let work = async {
+            match self.seat()? {
+                Seat::Member(server) => Ok(server.overview()),
+                Seat::Outside { front, .. } => front.overview().await.map_err(|e| error::status(&e)),
+            }
+        };
+        self.observer.call(Method::Overview, work).await
+    }
+
+    async fn transfer_leader(&self, request: Request<TransferLeaderRequest>) -> Answer<TransferLeaderReply> {
+        let TransferLeaderRequest { region_id, to_store } = request.into_inner();
+        self.lead(Method::TransferLeader, |pd| async move {
+            pd.transfer_leader(region_id, to_store).await.map(|()| TransferLeaderReply {})
+        })
+        .await
+    }
+}

@@ -1,0 +1,509 @@
+//! Goal: every raw request does what the protocol's users rely on, at its edges too. Method: the service over one simulated engine
+//! and the real region machine, so that everything completes at once and nothing is a double; a table of cases a request.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use futures::FutureExt;
+use prost::Message as _;
+use tonic::{Code, Status};
+
+use super::*;
+use crate::engine::{KvEngine, SimEngine, SimHome, WriteBatch};
+use crate::proto::armilla::raft::RegionCommand;
+use crate::proto::kvrpcpb::{KeyRange, KvPair};
+use crate::proto::metapb::RegionEpoch;
+use crate::raft::machine::{ApplyContext, StateMachine};
+use crate::region::RegionMachine;
+use crate::store::RegionRead;
+use crate::types::GroupId;
+use crate::types::limits::{BATCH_KEYS_MAX, RANGES_MAX, SCAN_LIMIT_MAX};
+
+const CLUSTER: u64 = 77;
+const REGION: u64 = 4;
+
+/// One region, not replicated: commands are applied as they come.
+#[derive(Clone)]
+struct OneRegion(Arc<Inner>);
+
+struct Inner {
+    engine: SimEngine,
+    region: Arc<Region>,
+    machine: Mutex<(RegionMachine, u64)>,
+    now_s: AtomicU64,
+    /// What the next read or write fails with.
+    next: Mutex<Option<Error>>,
+}
+
+impl OneRegion {
+    fn new(start: &str, end: &str) -> OneRegion {
+        let region = Region {
+            id: REGION,
+            start_key: Bytes::copy_from_slice(start.as_bytes()),
+            end_key: Bytes::copy_from_slice(end.as_bytes()),
+            region_epoch: Some(RegionEpoch { conf_ver: 1, version: 2 }),
+            ..Region::default()
+        };
+        OneRegion(Arc::new(Inner {
+            engine: SimEngine::open(&SimHome::new()).unwrap(),
+            region: Arc::new(region),
+            machine: Mutex::new((RegionMachine::new(), 0)),
+            now_s: AtomicU64::new(1000),
+            next: Mutex::new(None),
+        }))
+    }
+
+    fn route(&self, context: &Context) -> Result<()> {
+        if context.region_id != REGION {
+            return Err(Error::RegionNotFound(GroupId(context.region_id)));
+        }
+        self.0.next.lock().unwrap().take().map_or(Ok(()), Err)
+    }
+}
+
+impl Kv for OneRegion {
+    type Snapshot = <SimEngine as KvEngine>::Snapshot;
+
+    async fn read(&self, context: &Context) -> Result<RegionRead<Self::Snapshot>> {
+        self.route(context)?;
+        Ok(RegionRead { region: self.0.region.clone(), snapshot: self.0.engine.snapshot(), now_s: self.now_s() })
+    }
+
+    fn region(&self, context: &Context) -> Result<Arc<Region>> {
+        if context.region_id != REGION {
+            return Err(Error::RegionNotFound(GroupId(context.region_id)));
+        }
+        Ok(self.0.region.clone())
+    }
+
+    async fn write(&self, context: &Context, op: region_command::Op) -> Result<RegionReply> {
+        self.route(context)?;
+        let mut guard = self.0.machine.lock().unwrap();
+        let (machine, index) = &mut *guard;
+        *index += 1;
+        let command = RegionCommand { version: 2, op: Some(op) }.encode_to_vec();
+        let mut batch = WriteBatch::default();
+        let context = ApplyContext { region: &self.0.region, index: *index, term: 1 };
+        let reply = machine.apply(context, command.into(), &self.0.engine, &mut batch)?;
+        self.0.engine.write(&batch)?;
+        Ok(RegionReply::decode(reply).unwrap())
+    }
+
+    fn now_s(&self) -> u64 {
+        self.0.now_s.load(Ordering::Relaxed)
+    }
+}
+
+/// A service over one region, and short ways to ask it.
+struct Bench {
+    kv: OneRegion,
+    raw: RawService<OneRegion>,
+}
+
+fn context() -> Option<Context> {
+    Some(Context { region_id: REGION, ..Context::default() })
+}
+
+fn bytes(text: &str) -> Bytes {
+    Bytes::copy_from_slice(text.as_bytes())
+}
+
+fn now<T>(answer: impl Future<Output = T>) -> T {
+    answer.now_or_never().expect("nothing to wait for")
+}
+
+impl Bench {
+    fn new() -> Bench {
+        Bench::over("", "")
+    }
+
+    fn over(start: &str, end: &str) -> Bench {
+        let kv = OneRegion::new(start, end);
+        Bench { raw: RawService::new(kv.clone(), CLUSTER), kv }
+    }
+
+    fn with(pairs: &[(&str, &str)]) -> Bench {
+        let bench = Bench::new();
+        pairs.iter().for_each(|(key, value)| bench.put(key, value, 0));
+        bench
+    }
+
+    fn pass(&self, seconds: u64) {
+        self.kv.0.now_s.fetch_add(seconds, Ordering::Relaxed);
+    }
+
+    fn put(&self, key: &str, value: &str, ttl: u64) {
+        let request =
+            RawPutRequest { context: context(), key: bytes(key), value: bytes(value), ttl, ..RawPutRequest::default() };
+        assert_eq!(now(self.raw.raw_put(request)).unwrap(), RawPutResponse::default());
+    }
+
+    /// The value, unless the key does not exist.
+    fn get(&self, key: &str) -> Option<String> {
+        let reply = now(self.raw.raw_get(get(key))).unwrap();
+        assert_eq!((&reply.region_error, reply.error.as_str()), (&None, ""));
+        assert!(!reply.not_found || reply.value.is_empty());
+        (!reply.not_found).then(|| String::from_utf8(reply.value.to_vec()).unwrap())
+    }
+
+    fn ttl(&self, key: &str) -> Option<u64> {
+        let request = RawGetKeyTtlRequest { context: context(), key: bytes(key), ..RawGetKeyTtlRequest::default() };
+        let reply = now(self.raw.raw_get_key_ttl(request)).unwrap();
+        assert_eq!((&reply.region_error, reply.error.as_str()), (&None, ""));
+        (!reply.not_found).then_some(reply.ttl)
+    }
+
+    fn scan(&self, start: &str, end: &str, limit: u32, reverse: bool) -> String {
+        joined(now(self.raw.raw_scan(scan(start, end, limit, reverse))).unwrap().kvs)
+    }
+
+    /// Swaps `from` to `to` (an absent `to` deletes); what was there, and whether it happened.
+    fn cas(&self, key: &str, from: Option<&str>, to: Option<&str>, ttl: u64) -> (bool, Option<String>) {
+        let request = RawCasRequest {
+            context: context(),
+            key: bytes(key),
+            value: bytes(to.unwrap_or_default()),
+            previous_not_exist: from.is_none(),
+            previous_value: bytes(from.unwrap_or_default()),
+            ttl,
+            delete: to.is_none(),
+            ..RawCasRequest::default()
+        };
+        let reply = now(self.raw.raw_compare_and_swap(request)).unwrap();
+        assert_eq!((&reply.region_error, reply.error.as_str()), (&None, ""));
+        let previous = String::from_utf8(reply.previous_value.to_vec()).unwrap();
+        (reply.succeed, (!reply.previous_not_exist).then_some(previous))
+    }
+}
+
+fn get(key: &str) -> RawGetRequest {
+    RawGetRequest { context: context(), key: bytes(key), ..RawGetRequest::default() }
+}
+
+fn scan(start: &str, end: &str, limit: u32, reverse: bool) -> RawScanRequest {
+    RawScanRequest {
+        context: context(),
+        start_key: bytes(start),
+        end_key: bytes(end),
+        limit,
+        reverse,
+        ..RawScanRequest::default()
+    }
+}
+
+/// `key=value` of each pair, with spaces between.
+fn joined(pairs: Vec<KvPair>) -> String {
+    let shown = |pair: KvPair| {
+        assert_eq!(pair.error, None);
+        format!("{}={}", pair.key.escape_ascii(), pair.value.escape_ascii())
+    };
+    pairs.into_iter().map(shown).collect::<Vec<_>>().join(" ")
+}
+
+const ABC: [(&str, &str); 4] = [("a", "1"), ("b", "2"), ("c", "3"), ("d", "4")];
+
+#[test]
+fn what_is_put_can_be_got() {
+    let bench = Bench::with(&[("a", "1"), ("empty", "")]);
+    assert_eq!(bench.get("a").as_deref(), Some("1"));
+    assert_eq!(bench.get("empty").as_deref(), Some(""), "an empty value is a value");
+    assert_eq!(bench.get("b"), None);
+    bench.put("a", "2", 0);
+    assert_eq!(bench.get("a").as_deref(), Some("2"));
+    let request = RawDeleteRequest { context: context(), key: bytes("a"), ..RawDeleteRequest::default() };
+    assert_eq!(now(bench.raw.raw_delete(request)).unwrap(), RawDeleteResponse::default());
+    assert_eq!(bench.get("a"), None);
+}
+
+#[test]
+fn column_families_are_apart() {
+    let bench = Bench::new();
+    for cf in ["", "lock", "write"] {
+        let request = RawPutRequest {
+            context: context(),
+            key: bytes("k"),
+            value: bytes(&format!("in {cf}")),
+            cf: cf.into(),
+            ..RawPutRequest::default()
+        };
+        now(bench.raw.raw_put(request)).unwrap();
+    }
+    for (cf, want) in [("default", "in "), ("", "in "), ("lock", "in lock"), ("write", "in write")] {
+        let reply = now(bench.raw.raw_get(RawGetRequest { cf: cf.into(), ..get("k") })).unwrap();
+        assert_eq!(reply.value, want, "cf {cf:?}");
+    }
+    let wrong = RawGetRequest { cf: "raft".into(), ..get("k") };
+    assert!(now(bench.raw.raw_get(wrong)).unwrap().error.contains("\"raft\""));
+    let wrong = RawScanRequest { cf: "raft".into(), ..scan("", "", 1, false) };
+    assert_eq!(now(bench.raw.raw_scan(wrong)).unwrap_err().code(), Code::InvalidArgument);
+}
+
+#[test]
+fn a_key_is_gone_the_second_its_ttl_ends() {
+    let bench = Bench::with(&[("for ever", "x")]);
+    bench.put("k", "v", 10);
+    assert_eq!((bench.ttl("k"), bench.ttl("for ever"), bench.ttl("none")), (Some(10), Some(0), None));
+    bench.pass(9);
+    assert_eq!((bench.ttl("k"), bench.get("k").as_deref()), (Some(1), Some("v")));
+    bench.pass(1);
+    assert_eq!((bench.ttl("k"), bench.get("k")), (None, None));
+    assert_eq!(bench.scan("", "", 10, false), "for ever=x");
+    assert_eq!(bench.scan("z", "", 10, true), "for ever=x");
+    // A put without a ttl clears it.
+    bench.put("k", "v", 10);
+    bench.put("k", "w", 0);
+    bench.pass(1_000_000);
+    assert_eq!((bench.ttl("k"), bench.get("k").as_deref()), (Some(0), Some("w")));
+    // The longest ttl does not wrap around.
+    bench.put("k", "v", u64::MAX);
+    assert_eq!(bench.get("k").as_deref(), Some("v"));
+}
+
+#[test]
+fn batch_put_takes_no_one_or_as_many_ttls() {
+    let pairs: Vec<KvPair> =
+        [("a", "1"), ("b", "2")].map(|(k, v)| KvPair { key: bytes(k), value: bytes(v), ..KvPair::default() }).to_vec();
+    for (ttl, ttls, want) in [
+        (0, vec![], Ok([0, 0])),
+        (7, vec![], Ok([7, 7])),
+        (0, vec![5], Ok([5, 5])),
+        (0, vec![5, 0], Ok([5, 0])),
+        (0, vec![1, 2, 3], Err("3 ttls for 2 pairs")),
+    ] {
+        let bench = Bench::new();
+        let request = RawBatchPutRequest {
+            context: context(),
+            pairs: pairs.clone(),
+            ttl,
+            ttls: ttls.clone(),
+            ..RawBatchPutRequest::default()
+        };
+        let reply = now(bench.raw.raw_batch_put(request)).unwrap();
+        match want {
+            Ok(want) => assert_eq!(["a", "b"].map(|key| bench.ttl(key)), want.map(Some), "{ttls:?}"),
+            Err(text) => {
+                assert!(reply.error.contains(text), "{}", reply.error);
+                assert_eq!(bench.get("a"), None);
+            }
+        }
+    }
+}
+
+#[test]
+fn batch_get_keeps_the_order_and_leaves_out_what_is_not_there() {
+    let bench = Bench::with(&[("a", "1"), ("b", ""), ("c", "3")]);
+    let request = RawBatchGetRequest {
+        context: context(),
+        keys: ["c", "none", "b", "a", "c"].map(bytes).to_vec(),
+        ..RawBatchGetRequest::default()
+    };
+    assert_eq!(joined(now(bench.raw.raw_batch_get(request)).unwrap().pairs), "c=3 b= a=1 c=3");
+}
+
+#[test]
+fn batch_delete_and_delete_range() {
+    let bench = Bench::with(&ABC);
+    let keys = ["a", "none"].map(bytes).to_vec();
+    let request = RawBatchDeleteRequest { context: context(), keys, ..RawBatchDeleteRequest::default() };
+    assert_eq!(now(bench.raw.raw_batch_delete(request)).unwrap(), RawBatchDeleteResponse::default());
+    assert_eq!(bench.scan("", "", 9, false), "b=2 c=3 d=4");
+    let range = |start, end| RawDeleteRangeRequest {
+        context: context(),
+        start_key: bytes(start),
+        end_key: bytes(end),
+        ..RawDeleteRangeRequest::default()
+    };
+    for (start, end, left) in
+        [("d", "b", "b=2 c=3 d=4"), ("b", "b", "b=2 c=3 d=4"), ("", "c", "c=3 d=4"), ("c\0", "", "c=3")]
+    {
+        let reply = now(bench.raw.raw_delete_range(range(start, end))).unwrap();
+        assert_eq!(reply, RawDeleteRangeResponse::default(), "[{start}, {end})");
+        assert_eq!(bench.scan("", "", 9, false), left, "[{start}, {end})");
+    }
+}
+
+#[test]
+fn scans_go_both_ways() {
+    let bench = Bench::with(&ABC);
+    for (start, end, limit, reverse, want) in [
+        ("", "", 9, false, "a=1 b=2 c=3 d=4"),
+        ("b", "d", 9, false, "b=2 c=3"),
+        ("b", "", 2, false, "b=2 c=3"),
+        ("b\0", "z", 9, false, "c=3 d=4"),
+        ("", "", 0, false, ""),
+        ("c", "b", 9, false, ""),
+        ("b", "b", 9, false, ""),
+        // Reverse: the start is the exclusive upper bound, the end the inclusive lower one.
+        ("d", "b", 9, true, "c=3 b=2"),
+        ("d\0", "", 9, true, "d=4 c=3 b=2 a=1"),
+        ("z", "", 2, true, "d=4 c=3"),
+        ("z", "c", 0, true, ""),
+        ("b", "d", 9, true, ""),
+        ("", "", 9, true, ""),
+    ] {
+        assert_eq!(bench.scan(start, end, limit, reverse), want, "{start:?} {end:?} {limit} {reverse}");
+    }
+    let keys = RawScanRequest { key_only: true, ..scan("b", "d", 9, false) };
+    assert_eq!(joined(now(bench.raw.raw_scan(keys)).unwrap().kvs), "b= c=");
+}
+
+#[test]
+fn scans_stay_in_their_region() {
+    let bench = Bench::over("b", "d");
+    bench.put("b", "2", 0);
+    bench.put("c", "3", 0);
+    assert_eq!(bench.scan("b", "zz", 9, false), "b=2 c=3");
+    assert_eq!(bench.scan("b", "", 9, false), "b=2 c=3");
+    assert_eq!(bench.scan("zz", "a", 9, true), "c=3 b=2");
+    for start in ["", "a", "d", "e"] {
+        let reply = now(bench.raw.raw_scan(scan(start, "zz", 9, false))).unwrap();
+        let error = reply.region_error.expect("the start is elsewhere").key_not_in_region.unwrap();
+        assert_eq!((error.region_id, &error.start_key[..], &error.end_key[..]), (REGION, &b"b"[..], &b"d"[..]));
+    }
+    // Ranges of a batch are clipped: clients send empty and overhanging ones.
+    let range = |start, end| KeyRange { start_key: bytes(start), end_key: bytes(end) };
+    let mut request = RawBatchScanRequest {
+        context: context(),
+        ranges: vec![range("c", ""), range("a", "c"), range("d", "d"), range("x", "y")],
+        each_limit: 1,
+        ..RawBatchScanRequest::default()
+    };
+    assert_eq!(joined(now(bench.raw.raw_batch_scan(request.clone())).unwrap().kvs), "c=3 b=2");
+    request.reverse = true;
+    request.ranges = vec![range("z", "a"), range("c", "b"), range("", "b")];
+    assert_eq!(joined(now(bench.raw.raw_batch_scan(request.clone())).unwrap().kvs), "c=3 b=2");
+    request.each_limit = 0;
+    assert_eq!(now(bench.raw.raw_batch_scan(request)).unwrap().kvs, []);
+}
+
+#[test]
+fn keys_of_other_regions_are_refused() {
+    let bench = Bench::over("b", "d");
+    let refused = |error: Option<crate::proto::errorpb::Error>| error.unwrap().key_not_in_region.unwrap().key;
+    assert_eq!(refused(now(bench.raw.raw_get(get("d"))).unwrap().region_error), "d");
+    let put = RawPutRequest { context: context(), key: bytes("a"), ..RawPutRequest::default() };
+    assert_eq!(refused(now(bench.raw.raw_put(put)).unwrap().region_error), "a");
+    let keys = ["b", "a"].map(bytes).to_vec();
+    let request = RawBatchGetRequest { context: context(), keys: keys.clone(), ..RawBatchGetRequest::default() };
+    assert_eq!(refused(now(bench.raw.raw_batch_get(request)).unwrap().region_error), "a");
+    let request = RawBatchDeleteRequest { context: context(), keys, ..RawBatchDeleteRequest::default() };
+    assert_eq!(refused(now(bench.raw.raw_batch_delete(request)).unwrap().region_error), "a");
+    let request = RawCasRequest { context: context(), key: bytes("z"), ..RawCasRequest::default() };
+    assert_eq!(refused(now(bench.raw.raw_compare_and_swap(request)).unwrap().region_error), "z");
+}
+
+#[test]
+fn compare_and_swap_tells_what_was_there() {
+    let bench = Bench::new();
+    let some = |text: &str| Some(text.to_owned());
+    assert_eq!(bench.cas("k", Some(""), Some("1"), 0), (false, None), "no value is not an empty one");
+    assert_eq!(bench.cas("k", None, Some("1"), 0), (true, None));
+    assert_eq!(bench.cas("k", None, Some("2"), 0), (false, some("1")));
+    assert_eq!(bench.cas("k", Some("1"), Some(""), 0), (true, some("1")));
+    assert_eq!(bench.cas("k", Some(""), Some("3"), 5), (true, some("")));
+    assert_eq!(bench.ttl("k"), Some(5));
+    bench.pass(5);
+    assert_eq!(bench.cas("k", Some("3"), Some("4"), 0), (false, None), "expired is absent");
+    assert_eq!(bench.cas("k", None, Some("4"), 0), (true, None));
+    assert_eq!(bench.cas("k", Some("x"), None, 0), (false, some("4")));
+    assert_eq!(bench.cas("k", Some("4"), None, 0), (true, some("4")));
+    assert_eq!(bench.get("k"), None);
+}
+
+#[test]
+fn checksum_is_of_live_pairs_in_any_order() {
+    let bench = Bench::with(&ABC);
+    bench.put("gone", "x", 1);
+    bench.pass(1);
+    let of = |ranges: &[(&str, &str)]| {
+        let windows: Vec<_> = ranges.iter().map(|(start, end)| (bytes(start), bytes(end))).collect();
+        let reply = super::checksum::fingerprint(&bench.kv.0.engine.snapshot(), bench.kv.now_s(), &windows).unwrap();
+        (reply.checksum, reply.total_kvs, reply.total_bytes)
+    };
+    let one = |pair: &str| crate::arch::crc64(&[pair.as_bytes()]);
+    assert_eq!(of(&[("", "")]), (one("a1") ^ one("b2") ^ one("c3") ^ one("d4"), 4, 8));
+    assert_eq!(of(&[("c", ""), ("", "c")]), of(&[("", "")]));
+    assert_eq!(of(&[("x", "")]), (0, 0, 0));
+}
+
+#[test]
+fn limits_are_refused_with_a_reason() {
+    let bench = Bench::new();
+    let text = |error: &str, want: &str| assert!(error.contains(want), "{error:?} does not say {want:?}");
+    let long = Bytes::from(vec![b'k'; KEY_BYTES_MAX + 1]);
+    for (key, want) in [(long.clone(), "8193 bytes"), (Bytes::new(), "empty key")] {
+        let put = RawPutRequest { context: context(), key: key.clone(), ..RawPutRequest::default() };
+        text(&now(bench.raw.raw_put(put)).unwrap().error, want);
+        let delete = RawDeleteRequest { context: context(), key: key.clone(), ..RawDeleteRequest::default() };
+        text(&now(bench.raw.raw_delete(delete)).unwrap().error, want);
+        let cas = RawCasRequest { context: context(), key, ..RawCasRequest::default() };
+        text(&now(bench.raw.raw_compare_and_swap(cas)).unwrap().error, want);
+    }
+    let at_limit = long.slice(1..);
+    let put = RawPutRequest { context: context(), key: at_limit, ..RawPutRequest::default() };
+    assert_eq!(now(bench.raw.raw_put(put)).unwrap().error, "");
+    let status = |status: Status, want: &str| {
+        assert_eq!(status.code(), Code::InvalidArgument);
+        text(status.message(), want);
+    };
+    let keys = vec![bytes("k"); BATCH_KEYS_MAX + 1];
+    let request = RawBatchGetRequest { context: context(), keys: keys.clone(), ..RawBatchGetRequest::default() };
+    status(now(bench.raw.raw_batch_get(request)).unwrap_err(), "16385 keys");
+    let request = RawBatchDeleteRequest { context: context(), keys, ..RawBatchDeleteRequest::default() };
+    text(&now(bench.raw.raw_batch_delete(request)).unwrap().error, "16385 keys");
+    status(now(bench.raw.raw_scan(scan("", "", SCAN_LIMIT_MAX + 1, false))).unwrap_err(), "1048577");
+    let ranges = vec![KeyRange::default(); RANGES_MAX + 1];
+    let request = RawChecksumRequest { context: context(), ranges, ..RawChecksumRequest::default() };
+    text(&now(bench.raw.raw_checksum(request)).unwrap().error, "1025 ranges");
+    let request = RawChecksumRequest { context: context(), algorithm: 9, ..RawChecksumRequest::default() };
+    text(&now(bench.raw.raw_checksum(request)).unwrap().error, "algorithm 9");
+}
+
+#[test]
+fn a_page_over_the_message_limit_is_an_error_and_not_a_short_page() {
+    let bench = Bench::new();
+    let value = "v".repeat(7 << 20);
+    (0..9).for_each(|i| bench.put(&format!("k{i}"), &value, 0));
+    let reply = now(bench.raw.raw_scan(scan("", "", 8, false))).unwrap();
+    assert_eq!(reply.kvs.len(), 8);
+    let status = now(bench.raw.raw_scan(scan("", "", 9, false))).unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert!(status.message().contains("smaller limit"), "{}", status.message());
+    let keys = RawScanRequest { key_only: true, ..scan("", "", 9, false) };
+    assert_eq!(now(bench.raw.raw_scan(keys)).unwrap().kvs.len(), 9);
+    let keys = (0..9).map(|i| bytes(&format!("k{i}"))).collect();
+    let request = RawBatchGetRequest { context: context(), keys, ..RawBatchGetRequest::default() };
+    assert!(now(bench.raw.raw_batch_get(request)).unwrap_err().message().contains("fewer keys"));
+}
+
+#[test]
+fn another_cluster_or_region_is_refused() {
+    let bench = Bench::new();
+    let with = |cluster_id, region_id| RawGetRequest {
+        context: Some(Context { cluster_id, region_id, ..Context::default() }),
+        ..get("k")
+    };
+    assert!(now(bench.raw.raw_get(with(CLUSTER, REGION))).unwrap().not_found);
+    assert_eq!(now(bench.raw.raw_get(with(CLUSTER + 1, REGION))).unwrap_err().code(), Code::InvalidArgument);
+    let reply = now(bench.raw.raw_get(with(0, 5))).unwrap();
+    assert_eq!(reply.region_error.unwrap().region_not_found.unwrap().region_id, 5);
+    let reply = now(bench.raw.raw_get(RawGetRequest { context: None, ..get("k") })).unwrap();
+    assert_eq!(reply.region_error.unwrap().region_not_found.unwrap().region_id, 0);
+}
+
+#[test]
+fn an_unknown_outcome_never_makes_a_client_swap_twice() {
+    let bench = Bench::new();
+    let fail = || *bench.kv.0.next.lock().unwrap() = Some(Error::Unknown("leader lost".into()));
+    fail();
+    let put = RawPutRequest { context: context(), key: bytes("k"), ..RawPutRequest::default() };
+    let reply = now(bench.raw.raw_put(put)).unwrap();
+    let error = reply.region_error.unwrap();
+    assert!(error.stale_command.is_some() && error.undetermined_result.is_some() && reply.error.is_empty());
+    fail();
+    let cas = RawCasRequest { context: context(), key: bytes("k"), ..RawCasRequest::default() };
+    let reply = now(bench.raw.raw_compare_and_swap(cas)).unwrap();
+    assert_eq!(reply.region_error, None);
+    assert!(reply.error.contains("outcome unknown"), "{}", reply.error);
+}
