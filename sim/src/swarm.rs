@@ -89,7 +89,7 @@ const CLASSES: &[Class] = &[
         per_minute: (0.6, 5.0),
         make: |d| match d.rng.below(3) {
             0 => What::FullDisk { node: d.target(), for_ms: d.log(500, 10_000) },
-            _ => What::FailSync { node: d.target(), down_ms: d.log(100, 5_000) },
+            _ => What::FailSync { node: d.target() },
         },
     },
     Class {
