@@ -94,13 +94,16 @@ impl SimNet {
     /// Nothing gets from one node to the other; the way back works.
     pub fn partition_one_way(&self, from: u64, to: u64) {
         self.cut(from, to);
-        suspect(&self.world, |conn| (conn.client, conn.server) == (from, to) || (conn.client, conn.server) == (to, from));
+        suspect(&self.world, |conn| {
+            (conn.client, conn.server) == (from, to) || (conn.client, conn.server) == (to, from)
+        });
         self.fault(&format!("partition_one_way {from} {to}"));
     }
 
     /// Cuts a node off from all others.
     pub fn isolate(&self, node: u64) {
-        let others: Vec<u64> = self.world.nodes.lock().unwrap().keys().copied().filter(|other| *other != node).collect();
+        let others: Vec<u64> =
+            self.world.nodes.lock().unwrap().keys().copied().filter(|other| *other != node).collect();
         for other in others {
             self.partition(node, other);
         }
