@@ -231,15 +231,20 @@ impl Driver {
         let Some(peer) = self.peers.get_mut(&group) else { return };
         let mut queue = std::mem::take(&mut peer.queue).into_iter().peekable();
         while let Some((command, reply)) = queue.next() {
+            // Nobody waits any more: the caller has given up, and may be trying elsewhere.
+            if reply.is_closed() {
+                continue;
+            }
             // A command that reads the engine at apply stands alone in its entry: the driver may write the engine between
             // entries, never within one.
             let alone = peer.machine.reads(&command);
             let mut bytes = command.len();
             let mut commands = vec![command];
             let mut replies = vec![reply];
-            while !alone {
-                let fits = |(next, _): &(Bytes, _)| bytes + next.len() <= pack_bytes_max && !peer.machine.reads(next);
-                let Some((command, reply)) = queue.next_if(fits) else { break };
+            let fits = |bytes: usize, next: &Bytes| {
+                !alone && bytes + next.len() <= pack_bytes_max && !peer.machine.reads(next)
+            };
+            while let Some((command, reply)) = queue.next_if(|(next, _)| fits(bytes, next)) {
                 bytes += command.len();
                 commands.push(command);
                 replies.push(reply);
@@ -273,14 +278,13 @@ impl Driver {
                 let now = self.clock.now().0;
                 let Some(peer) = self.peers.get_mut(&group) else { continue };
                 peer.dirty = false;
-                let before = (peer.group.term(), peer.group.leader());
                 let output = peer.group.take(now);
                 peer.publish();
                 if let Some(output) = output {
                     self.output(group, output, &mut committed, &mut after_log).await?;
                     self.touch(group);
                 }
-                self.report_leadership(group, before);
+                self.report_leadership(group);
             }
             self.apply(committed)?;
             self.write_log(after_log).await?;
@@ -389,11 +393,11 @@ impl Driver {
         Ok(())
     }
 
-    fn report_leadership(&mut self, group: GroupId, before: (u64, u64)) {
+    fn report_leadership(&mut self, group: GroupId) {
         let store = self.store;
-        let Some(peer) = self.peers.get(&group) else { return };
+        let Some(peer) = self.peers.get_mut(&group) else { return };
         let after = (peer.group.term(), peer.group.leader());
-        if before != after {
+        if std::mem::replace(&mut peer.reported, after) != after {
             let (id, term, leader) = (peer.group.peer(), after.0, after.1);
             if leader == id {
                 tracing::info!(store, %group, term, "leads");
