@@ -1,0 +1,237 @@
+//! RocksDB in a process that dies: `kill -9` at random moments, a full disk, few file descriptors.
+//!
+//! The test starts its own program again as a child. The child writes numbered batches over all column families, flushes now
+//! and then, and says on its standard output which number the last completed flush covers. After the kill, the parent opens the
+//! directory and checks the contract of the engine room: the content is that of the batches `1..=n` for one `n`, in every column
+//! family, and `n` is at or after the last flush that the child spoke of.
+//!
+//! What this shows: that RocksDB without its write-ahead log recovers one prefix, that its own flushes are atomic over the
+//! column families, and that a flush that returned had handed its data to the operating system. What it does not show: that
+//! the data reached the disk. A killed process leaves its page cache behind, so a missing fsync goes unseen here; that would
+//! take a power cut.
+#![cfg(not(madsim))]
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use armilla::engine::{Cf, KvEngine, Read, RocksEngine, RocksOptions, Visit, WriteBatch};
+use armilla::types::Error;
+
+const ROUNDS: u64 = 10;
+/// Keys in use: batch `n` writes key `n % KEYS` and deletes one further on, so that the content tells `n` in many ways.
+const KEYS: u64 = 500;
+
+fn options(path: &Path) -> RocksOptions {
+    // Small, so that RocksDB flushes on its own too, several times in each round.
+    let write_buffer_bytes = 1 << 20;
+    RocksOptions { path: path.to_owned(), write_buffer_bytes, block_cache_bytes: 1 << 20, ..RocksOptions::default() }
+}
+
+fn key(number: u64) -> Vec<u8> {
+    (number % KEYS).to_be_bytes().to_vec()
+}
+
+/// Not compressible, and different for each column family and number.
+fn value(cf: Cf, number: u64) -> Vec<u8> {
+    let mut state = number << 8 | cf as u64;
+    let mut word = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 32) as u32
+    };
+    (0..16 + number % 32).flat_map(|_| word().to_be_bytes()).collect()
+}
+
+fn batch(number: u64) -> WriteBatch {
+    let mut batch = WriteBatch::new();
+    for cf in Cf::ALL {
+        batch.put(cf, "number", number.to_be_bytes().to_vec());
+        batch.put(cf, key(number), value(cf, number));
+        match number % 10 {
+            3 => batch.delete(cf, key(number + KEYS / 2)),
+            7 => batch.delete_range(cf, key(number + KEYS / 3), key(number + KEYS / 3 + 4)),
+            _ => {}
+        }
+    }
+    batch
+}
+
+/// What a column family holds after the batches `1..=number`.
+fn expected(cf: Cf, number: u64) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    let mut content = BTreeMap::new();
+    // Whatever is older has been overwritten: every key is put once in KEYS batches, or deleted by a younger one.
+    for n in number.saturating_sub(2 * KEYS).max(1)..=number {
+        content.insert(key(n), value(cf, n));
+        match n % 10 {
+            3 => drop(content.remove(&key(n + KEYS / 2))),
+            7 => {
+                let (start, end) = (key(n + KEYS / 3), key(n + KEYS / 3 + 4));
+                content.retain(|key, _| !(start <= *key && *key < end));
+            }
+            _ => {}
+        }
+    }
+    if number > 0 {
+        content.insert(b"number".to_vec(), number.to_be_bytes().to_vec());
+    }
+    content
+}
+
+fn last_number(engine: &RocksEngine) -> u64 {
+    let number = engine.get(Cf::Meta, b"number").unwrap();
+    number.map_or(0, |number| u64::from_be_bytes(number[..].try_into().unwrap()))
+}
+
+/// Panics unless the content is that of the batches `1..=n`; gives `n`.
+fn check(engine: &RocksEngine) -> u64 {
+    let number = last_number(engine);
+    for cf in Cf::ALL {
+        let mut content = BTreeMap::new();
+        engine
+            .scan(cf, b"", b"", &mut |key, value| {
+                content.insert(key.to_vec(), value.to_vec());
+                Visit::More
+            })
+            .unwrap();
+        assert!(content == expected(cf, number), "{cf:?} is not at batch {number}");
+    }
+    number
+}
+
+/// The child: only when the parent's variable is set; otherwise a test that has nothing to do.
+#[test]
+fn child() {
+    let Some(path) = std::env::var_os("ARMILLA_ENGINE_KILL_PATH") else { return };
+    let mode = std::env::var("ARMILLA_ENGINE_KILL_MODE").unwrap();
+    match mode.as_str() {
+        "descriptors" => limit(libc::RLIMIT_NOFILE, 64),
+        "full" => {
+            // SAFETY: ignoring a signal touches no memory; writes beyond the limit then fail with EFBIG.
+            unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+        }
+        _ => {}
+    }
+    let engine = RocksEngine::open(options(Path::new(&path))).unwrap();
+    let mut number = last_number(&engine);
+    println!("open {number}");
+    if mode == "descriptors" {
+        // A table file per column family and flush; compaction reads many at once.
+        for round in 0..40 {
+            for _ in 0..100 {
+                number += 1;
+                engine.write(&batch(number)).unwrap();
+            }
+            engine.flush().unwrap();
+            assert_eq!(check(&engine), number, "in round {round}");
+        }
+        println!("flushed {number}");
+        return;
+    }
+    loop {
+        number += 1;
+        match engine.write(&batch(number)) {
+            Ok(()) => {}
+            Err(error) => {
+                println!("write-failed {error}");
+                break;
+            }
+        }
+        if number.is_multiple_of(97) {
+            match engine.flush() {
+                Ok(()) => println!("flushed {number}"),
+                Err(error) => {
+                    println!("flush-failed {error}");
+                    break;
+                }
+            }
+            if mode == "full" && number > 500 {
+                limit(libc::RLIMIT_FSIZE, 4096);
+            }
+        }
+    }
+    assert_eq!(mode, "full", "only a full disk stops the child");
+    // The engine stays stopped, and reads go on.
+    assert!(matches!(engine.write(&batch(number + 1)), Err(Error::Stopped(_))));
+    assert!(matches!(engine.flush(), Err(Error::Stopped(_))));
+    engine.get(Cf::Meta, b"number").unwrap();
+    println!("stopped {number}");
+    // The end of a process that must not write any more.
+    std::process::abort();
+}
+
+fn limit(resource: libc::__rlimit_resource_t, value: u64) {
+    let limit = libc::rlimit { rlim_cur: value, rlim_max: value };
+    // SAFETY: the pointer is to a live rlimit for the length of the call.
+    assert_eq!(unsafe { libc::setrlimit(resource, &limit) }, 0);
+}
+
+fn start(path: &Path, mode: &str) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child", "--nocapture", "--test-threads=1"])
+        .env("ARMILLA_ENGINE_KILL_PATH", path)
+        .env("ARMILLA_ENGINE_KILL_MODE", mode)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// The last number after `word` in what the child said.
+fn last_said(lines: &[String], word: &str) -> Option<u64> {
+    // The harness may have begun the line with words of its own.
+    lines.iter().rev().find_map(|line| line.split(word).nth(1)?.trim().parse().ok())
+}
+
+fn lines(child: &mut Child) -> Vec<String> {
+    BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok).collect()
+}
+
+#[test]
+fn after_kill_9_the_content_is_a_prefix_at_or_after_the_last_flush() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut beyond_flush, mut with_data) = (0, 0);
+    let mut state = u64::from(std::process::id());
+    for round in 0..ROUNDS {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let mut child = start(directory.path(), "kill");
+        let reader = {
+            let stdout = child.stdout.take().unwrap();
+            std::thread::spawn(move || BufReader::new(stdout).lines().map_while(Result::ok).collect::<Vec<_>>())
+        };
+        std::thread::sleep(Duration::from_micros(150_000 + (state >> 33) % 250_000));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let said = reader.join().unwrap();
+        let flushed = last_said(&said, "flushed ").or_else(|| last_said(&said, "open ")).unwrap_or(0);
+        let engine = RocksEngine::open(options(directory.path())).unwrap();
+        let number = check(&engine);
+        assert!(number >= flushed, "round {round}: flushed up to {flushed}, found {number}");
+        beyond_flush += u32::from(number > flushed);
+        with_data += u32::from(number > 0);
+    }
+    assert!(with_data > 0, "no child got as far as a flush");
+    println!("{beyond_flush} of {ROUNDS} kills found more than the acknowledged flush");
+}
+
+#[test]
+fn a_full_disk_stops_the_engine_and_loses_nothing_flushed() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut child = start(directory.path(), "full");
+    let said = lines(&mut child);
+    child.wait().unwrap();
+    let flushed = last_said(&said, "flushed ").expect("a flush before the disk was full");
+    assert!(last_said(&said, "stopped ").is_some(), "the engine did not stop: {said:?}");
+    let number = check(&RocksEngine::open(options(directory.path())).unwrap());
+    assert!(number >= flushed, "flushed up to {flushed}, found {number}");
+}
+
+#[test]
+fn few_file_descriptors_are_enough() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut child = start(directory.path(), "descriptors");
+    let said = lines(&mut child);
+    assert!(child.wait().unwrap().success(), "{said:?}");
+    assert_eq!(last_said(&said, "flushed "), Some(4000));
+    assert_eq!(check(&RocksEngine::open(options(directory.path())).unwrap()), 4000);
+}

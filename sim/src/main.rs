@@ -1,4 +1,58 @@
+//! # Armilla's simulator
+//!
+//! Runs the whole store from a number: `cargo sim run`, `cargo sim replay SEED`, `cargo meta`, `cargo zoo`. Each seed is run by a process of
+//! its own ([`child`]); the commands start such processes and compare what they say.
+
+#[cfg(not(madsim))]
+compile_error!("the simulator is built with `--cfg madsim` only: use `cargo sim`, `cargo meta`, `cargo zoo` or `cargo sim-test`");
+
+mod child;
+mod clients;
+mod cluster;
+mod ground;
+mod history;
+mod leak;
 #[cfg(test)]
 mod log_crash;
+mod meta;
+mod nemesis;
+mod oracle;
+mod plan;
+mod report;
+mod runner;
+mod scenario;
+mod shrink;
+mod swarm;
+mod watch;
+mod workload;
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Armilla's deterministic simulator.
+#[derive(Debug, Parser)]
+#[command(name = "sim", version)]
+enum Command {
+    /// Runs many seeds, each in a process of its own; stops at the first failure.
+    Run(runner::RunArgs),
+    /// Runs one seed again, with a trace.
+    Replay(runner::ReplayArgs),
+    /// Runs each seed twice in different surroundings and compares the digests.
+    Meta(meta::MetaArgs),
+    /// Plants each bug in turn and shows how soon the oracles find it.
+    Zoo(runner::ZooArgs),
+    /// Runs one seed in this process and prints its report.
+    #[command(hide = true)]
+    One(child::ChildArgs),
+}
+
+fn main() -> ExitCode {
+    match Command::parse() {
+        Command::Run(args) => runner::run(args),
+        Command::Replay(args) => runner::replay(args),
+        Command::Meta(args) => meta::run(args),
+        Command::Zoo(args) => runner::zoo(args),
+        Command::One(args) => child::run(args),
+    }
+}

@@ -64,6 +64,17 @@ pub fn open(home: &EngineHome) -> Result<Engine> {
     return SimEngine::open(home);
 }
 
+/// Figures of the engine, by name; the simulated one has none.
+pub fn figures(engine: &Engine) -> std::collections::BTreeMap<&'static str, u64> {
+    #[cfg(not(madsim))]
+    return engine.stats().into_iter().collect();
+    #[cfg(madsim)]
+    {
+        let _ = engine;
+        std::collections::BTreeMap::new()
+    }
+}
+
 /// Column families. The discriminants are on disk and on the wire: never change one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]

@@ -51,7 +51,6 @@ fn join(ident: &mut Ident, reply: &HelloReply) {
         .iter()
         .map(|f| Member { name: f.name.clone(), uuid: f.uuid.clone(), addr: f.addr.clone() })
         .collect();
-    ident.store_id = ident.founder_index().map_or(0, |index| index as u64 + 1);
 }
 
 /// Finds out which cluster this node belongs to; asks until it knows.
@@ -101,7 +100,6 @@ pub async fn found_or_join(
             ident.cluster_id = cluster_id(&founders);
             ident.pd_members = pd_members.min(founders.len()) as u32;
             ident.founders = founders;
-            ident.store_id = ident.founder_index().map_or(0, |index| index as u64 + 1);
             return Ok(());
         }
         told += 1;

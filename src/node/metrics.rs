@@ -51,7 +51,7 @@ mod tests {
         let value = |metrics: &NodeMetrics| {
             let families = metrics.registry().gather();
             let family = families.iter().find(|f| f.name() == "armilla_start_time_seconds").unwrap();
-            family.get_metric()[0].get_gauge().value()
+            family.get_metric()[0].get_gauge().get_value()
         };
         assert_eq!((value(&one), value(&other)), (7.0, 0.0));
     }

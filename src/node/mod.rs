@@ -1,6 +1,525 @@
-//! # node
+//! # node: one process, wired
+//!
+//! ```text
+//!   Config + NodeEnv ──▶ Node::start
+//!     1 data directory: identity (uuid, cluster, founders, store id)          ident
+//!     2 port open: hello, health, status; the rest behind gates               service
+//!     3 which cluster? found one or join one                                  founding
+//!     4 engine, raft log, groups                                              replica
+//!     5 placement driver: its group and server, where this node is a founder  pd
+//!     6 store: register, create the first regions, open the gate, heartbeat   store
+//! ```
+//!
+//! **In** come a configuration and a world; **out** comes a running node. The binary and the simulator call the same
+//! constructor. **Never**: logic of its own beyond the order above, a global, a second of waiting that the world does not own.
 
 pub mod config;
+pub mod founding;
+pub mod ident;
 pub mod metrics;
+mod status;
+
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+
+use crate::client::pd::PdClient;
+use crate::engine::{self, EngineHome};
+use crate::pd::bootstrap::Founding;
+use crate::pd::cluster::ClusterOptions;
+use crate::pd::server::{Identity, PdOptions};
+use crate::pd::{PdMachine, PdServer, SharedState};
+use crate::proto::armilla::pd::{
+    HelloReply, OverviewReply, RegisterStoreRequest, StoreHeartbeatReply, StoreHeartbeatRequest,
+};
+use crate::proto::armilla::raft::transport_server::TransportServer;
+use crate::raft::machine::StateMachine;
+use crate::region::RegionMachine;
+use crate::replica::log::LogOptions;
+use crate::replica::start::Replicas;
+use crate::replica::transport::{Addresses, Inbox};
+use crate::replica::{self, Handle, Machines};
+use crate::rt::net::Listener;
+use crate::rt::rng::Rng;
+use crate::rt::sync::watch;
+use crate::rt::task::{self, JoinHandle};
+use crate::rt::{Env, cpu};
+use crate::service::gate::Gate;
+use crate::service::health::HealthService;
+use crate::service::metrics::{Metrics, Observer};
+use crate::service::pd::{Members, PdFront, Seat};
+use crate::service::redact::Redact;
+use crate::service::routes::{Gates, routes};
+use crate::store::{Heartbeat, PdLink, RegionStore};
+use crate::types::limits::MESSAGE_BYTES_MAX;
+use crate::types::{Error, GroupId, Region, Result};
 
 pub use config::Config;
+use ident::Ident;
+use metrics::NodeMetrics;
+
+/// What a node is given of its world: the seam's part, and where its engine keeps its data.
+#[derive(Clone, Debug)]
+pub struct NodeEnv {
+    /// Tasks, clock, network, disk, randomness.
+    pub rt: Env,
+    /// The engine's home: options of RocksDB in the real world, what survives a crash in the simulated one.
+    pub engine: EngineHome,
+}
+
+/// How long a request may wait for a quorum.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// Between two tries to register with PD.
+const REGISTER_RETRY: Duration = Duration::from_millis(100);
+
+/// A running node. Dropping it leaves its tasks running; [`Node::stop`] ends them.
+#[derive(Debug)]
+pub struct Node {
+    addr: String,
+    cluster: u64,
+    store: u64,
+    listener: Listener,
+    replicas: Replicas,
+    pd: Option<PdServer>,
+    tasks: Vec<JoinHandle<()>>,
+    health: watch::Sender<bool>,
+}
+
+/// What all parts of a node's start share.
+struct Starting {
+    env: Env,
+    config: Config,
+    ident: Arc<RwLock<Ident>>,
+}
+
+impl Node {
+    /// Starts a node; returns when it belongs to a cluster and takes part in its groups (its regions may need a moment more).
+    /// The first start of a cluster completes when all nodes of `initial_cluster` are up.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a configuration, a data directory or a cluster that do not fit; [`Error::Io`] for a port that is
+    /// taken or a directory that cannot be written; [`Error::Corruption`] for damaged data.
+    pub async fn start(env: NodeEnv, config: Config) -> Result<Node> {
+        config.validate().map_err(|error| Error::Invalid(error.to_string()))?;
+        let NodeEnv { rt: env, engine: home } = env;
+        let first = open_directory(&env, &config).await?;
+        let starting = Starting { env: env.clone(), config: config.clone(), ident: Arc::new(RwLock::new(first)) };
+
+        let numbers = NodeMetrics::new(&config.name);
+        numbers.started(env.clock.wall_ms() / 1000);
+        let metrics = Metrics::new(numbers.registry()).map_err(|error| Error::Invalid(error.to_string()))?;
+        let redact = if config.log.redact_keys { Redact::Hide } else { Redact::Show };
+        let observer = Observer::new(metrics.clone(), env.clock.clone(), redact);
+        let (health, healthy) = watch::channel(false);
+        let hello = starting.hello();
+        let (routes, gates): (_, Gates<RegionStore>) = routes(hello, HealthService::new(healthy), observer);
+        let transport: Gate<TransportServer<Inbox>> = Gate::default();
+        let routes = routes.add_service(transport.clone());
+        let source = Arc::new(status::Source::new(&env.clock, &config, starting.ident.clone()));
+        let http = crate::service::status::handler(source.clone(), numbers.registry().clone(), metrics);
+        let listener = env
+            .net
+            .serve(&config.addr, routes, http)
+            .await
+            .map_err(|error| Error::Io(format!("cannot listen on {}: {error}", config.addr)))?;
+
+        starting.belong().await?;
+        let engine = cpu::run(move || engine::open(&home)).await?;
+        let founding = starting.founding()?;
+        let pd_endpoints: Vec<String> =
+            starting.ident().pd_founders().iter().map(|member| member.addr.clone()).collect();
+        let pd_client = PdClient::new(env.net.clone(), env.clock.clone(), pd_endpoints)
+            .seeded(Rng::fork(env.seed, "pd client"));
+        starting.store_id(&founding, &pd_client).await?;
+
+        let ident = starting.ident();
+        let (cluster, store) = (ident.cluster_id, ident.store_id);
+        let first_addresses: Addresses =
+            founding.stores.iter().map(|store| (store.id, store.address.clone())).collect();
+        let (addresses, known) = watch::channel(first_addresses);
+        let (machines, pd_state) = machines();
+        let replicas = replica::start(
+            &env,
+            (cluster, store),
+            engine.clone(),
+            log_options(&config),
+            replica_options(&config),
+            machines,
+            known,
+        )
+        .await?;
+        transport.open(
+            TransportServer::new(replicas.inbox.clone())
+                .max_decoding_message_size(MESSAGE_BYTES_MAX)
+                .max_encoding_message_size(MESSAGE_BYTES_MAX),
+        );
+        let handle = replicas.handle.clone();
+        source.attach(handle.clone(), engine, pd_client.clone());
+        let pd = starting.place_driver(&founding, &handle, &pd_state).await?;
+        gates.open_pd(match &pd {
+            Some(server) => Seat::Member(server.clone()),
+            None => Seat::Outside { cluster_id: cluster, front: Arc::new(Front(pd_client.clone())) },
+        });
+
+        let kv = RegionStore::new(store, handle.clone(), REQUEST_TIMEOUT);
+        let serve = starting.serve(kv, gates, pd_client, addresses, handle, health.clone());
+        Ok(Node {
+            addr: listener.addr().to_owned(),
+            cluster,
+            store,
+            listener,
+            replicas,
+            pd,
+            tasks: vec![task::spawn(serve)],
+            health,
+        })
+    }
+
+    /// The address that is served, `host:port`.
+    pub fn addr(&self) -> &str {
+        &self.addr
+    }
+
+    /// The cluster that the node belongs to.
+    pub fn cluster_id(&self) -> u64 {
+        self.cluster
+    }
+
+    /// The node's store.
+    pub fn store_id(&self) -> u64 {
+        self.store
+    }
+
+    /// The front of the node's replicas.
+    pub fn handle(&self) -> &Handle {
+        &self.replicas.handle
+    }
+
+    /// Why the node no longer serves, if so.
+    pub fn poisoned(&self) -> Option<String> {
+        self.replicas.handle.poisoned()
+    }
+
+    /// Stops: no new calls, what is under way ends, a last flush.
+    pub async fn stop(self) {
+        let _ = self.health.send(false);
+        for running in &self.tasks {
+            running.abort();
+        }
+        self.listener.stop();
+        if let Some(pd) = &self.pd {
+            pd.stop();
+        }
+        self.replicas.stop().await;
+    }
+}
+
+/// The data directory's identity; a new one if it has none.
+async fn open_directory(env: &Env, config: &Config) -> Result<Ident> {
+    let dir = &config.data_dir;
+    let named = |error: std::io::Error| Error::Io(format!("data directory {}: {error}", dir.display()));
+    env.disk.create_dir_all(dir).await.map_err(named)?;
+    if let Some(found) = ident::load(&env.disk, dir).await? {
+        return Ok(found);
+    }
+    // The clocks are in it so that a new directory on the same machine never gets the old uuid, whatever the seed.
+    let label = format!("uuid {} {}", env.clock.wall_ms(), env.clock.now().0);
+    let mut rng = Rng::fork(env.seed, &label);
+    let new = Ident {
+        format: ident::FORMAT,
+        uuid: format!("{:016x}{:016x}", rng.next_u64(), rng.next_u64()),
+        name: config.name.clone(),
+        cluster_id: 0,
+        store_id: 0,
+        pd_members: 0,
+        regions_created: false,
+        founders: Vec::new(),
+    };
+    // Durable before anybody is told of it.
+    ident::save(&env.disk, dir, &new).await?;
+    Ok(new)
+}
+
+/// The state machine of each group. The PD group's state is shared with its server.
+fn machines() -> (Machines, Arc<Mutex<Option<SharedState>>>) {
+    let shared: Arc<Mutex<Option<SharedState>>> = Arc::default();
+    let slot = shared.clone();
+    let machines: Machines = Arc::new(move |region: &Region| -> Box<dyn StateMachine> {
+        if GroupId(region.id) == GroupId::PD {
+            let machine = PdMachine::new();
+            *slot.lock().expect("no holder panics") = Some(machine.shared());
+            Box::new(machine)
+        } else {
+            Box::new(RegionMachine::new())
+        }
+    });
+    (machines, shared)
+}
+
+impl Starting {
+    fn ident(&self) -> Ident {
+        self.ident.read().expect("no writer panics").clone()
+    }
+
+    /// Makes a changed identity durable, then everybody's.
+    async fn save(&self, changed: Ident) -> Result<()> {
+        ident::save(&self.env.disk, &self.config.data_dir, &changed).await?;
+        *self.ident.write().expect("no writer panics") = changed;
+        Ok(())
+    }
+
+    fn hello(&self) -> crate::service::cluster::Hello {
+        let ident = self.ident.clone();
+        Arc::new(move |_| {
+            let ident = ident.read().expect("no writer panics");
+            HelloReply {
+                name: ident.name.clone(),
+                uuid: ident.uuid.clone(),
+                cluster_id: ident.cluster_id,
+                founders: ident.founders_on_wire(),
+                pd_members: ident.pd_members,
+            }
+        })
+    }
+
+    /// Finds out which cluster this is, or makes sure that it still is the configured one.
+    async fn belong(&self) -> Result<()> {
+        let mut ident = self.ident();
+        let config = &self.config;
+        if ident.cluster_id != 0 {
+            return self.same_cluster(&ident).await;
+        }
+        let mut initial = config.initial_cluster.clone();
+        if initial.is_empty() && config.join.is_none() {
+            initial.push((config.name.clone(), config.advertised().to_owned()));
+        }
+        founding::found_or_join(&self.env, &mut ident, &initial, config.join.as_deref(), config.pd_members).await?;
+        tracing::info!(cluster = ident.cluster_id, founder = ident.founder_index().is_some(), "belongs to a cluster");
+        self.save(ident).await
+    }
+
+    /// Asks the configured members once: a data directory of another cluster must not be served as this one's.
+    async fn same_cluster(&self, ident: &Ident) -> Result<()> {
+        let config = &self.config;
+        let others = config.initial_cluster.iter().filter(|(name, _)| *name != ident.name).map(|(_, addr)| addr);
+        let asked = others.chain(config.join.as_ref()).map(|addr| founding::hello(&self.env, addr, ident));
+        for reply in futures::future::join_all(asked).await.into_iter().flatten() {
+            if reply.cluster_id != 0 && reply.cluster_id != ident.cluster_id {
+                return Err(Error::Invalid(format!(
+                    "the data directory {} belongs to cluster {}, but node `{}` of the configuration to cluster {}: use \
+                     the directory with its own cluster, or an empty one",
+                    config.data_dir.display(),
+                    ident.cluster_id,
+                    reply.name,
+                    reply.cluster_id
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn founding(&self) -> Result<Founding> {
+        let ident = self.ident();
+        Founding::new(&ident.founders_on_wire(), ident.pd_members as usize).map_err(Error::Corruption)
+    }
+
+    /// Makes sure that this store has its id: founders know theirs, others ask PD.
+    async fn store_id(&self, founding: &Founding, pd: &PdClient) -> Result<()> {
+        let mut ident = self.ident();
+        if ident.store_id != 0 {
+            return Ok(());
+        }
+        ident.store_id = match ident.founder_index() {
+            Some(index) => founding.stores[index].id,
+            None => loop {
+                match pd.register_store(self.registration(&ident)).await {
+                    Ok(reply) if reply.store_id != 0 => break reply.store_id,
+                    Ok(_) => {}
+                    Err(error) => tracing::debug!(%error, "PD does not register this store yet"),
+                }
+                self.env.clock.sleep(REGISTER_RETRY).await;
+            },
+        };
+        self.save(ident).await
+    }
+
+    fn registration(&self, ident: &Ident) -> RegisterStoreRequest {
+        RegisterStoreRequest {
+            cluster_id: ident.cluster_id,
+            uuid: ident.uuid.clone(),
+            name: ident.name.clone(),
+            addr: self.config.advertised().to_owned(),
+        }
+    }
+
+    /// Starts the placement driver where this node carries a member.
+    async fn place_driver(
+        &self,
+        founding: &Founding,
+        handle: &Handle,
+        state: &Mutex<Option<SharedState>>,
+    ) -> Result<Option<PdServer>> {
+        let ident = self.ident();
+        if !ident.carries_pd() {
+            return Ok(None);
+        }
+        handle.create(founding.pd.clone()).await?;
+        let state = state.lock().expect("no holder panics").clone().expect("the group was created or restored");
+        let bootstrap = founding
+            .command(self.config.replicas, &borders(&self.config))
+            .map_err(|why| Error::Invalid(format!("the first regions cannot be: {why}")))?;
+        let options = PdOptions {
+            bootstrap: Some(bootstrap),
+            balance_leaders: self.config.pd.balance_leaders,
+            cluster: ClusterOptions { alive_ms: self.config.pd.store_alive_ms, ..ClusterOptions::default() },
+        };
+        let identity = Identity { cluster_id: ident.cluster_id, members: founding.members.clone() };
+        Ok(Some(PdServer::start(self.env.clock.clone(), handle.clone(), state, identity, options)))
+    }
+
+    /// Registers the store, creates its first regions, opens the gate, and reports from then on.
+    async fn serve(
+        self,
+        kv: RegionStore,
+        gates: Gates<RegionStore>,
+        pd: PdClient,
+        addresses: watch::Sender<Addresses>,
+        handle: Handle,
+        health: watch::Sender<bool>,
+    ) {
+        let ident = self.ident();
+        loop {
+            match self.take_first_regions(&pd, &handle).await {
+                Ok(true) => break,
+                Ok(false) => {}
+                Err(error) => tracing::debug!(%error, "the first regions are not there yet"),
+            }
+            if handle.poisoned().is_some() {
+                return;
+            }
+            self.env.clock.sleep(REGISTER_RETRY).await;
+        }
+        gates.open_store(kv, ident.cluster_id);
+        let _ = health.send(true);
+        tracing::info!(store = ident.store_id, "serves");
+        let watched = watch_health(self.env.clone(), handle.clone(), health);
+        let heartbeat = Heartbeat {
+            cluster: ident.cluster_id,
+            store: ident.store_id,
+            handle,
+            clock: self.env.clock.clone(),
+            disk: self.env.disk.clone(),
+            data_dir: self.config.data_dir.clone(),
+            pd: Arc::new(Front(pd)),
+            addresses,
+            interval: Duration::from_millis(self.config.pd.store_heartbeat_ms),
+        };
+        futures::future::join(heartbeat.run(), watched).await;
+    }
+
+    /// Registers with PD (its address may be new) and creates what PD gave this store at bootstrap, once.
+    async fn take_first_regions(&self, pd: &PdClient, handle: &Handle) -> Result<bool> {
+        let mut ident = self.ident();
+        if ident.regions_created {
+            // PD learns a changed address when it answers; serving does not wait for it.
+            let (pd, request) = (pd.clone(), self.registration(&ident));
+            task::spawn(async move {
+                let _ = pd.register_store(request).await;
+            });
+            return Ok(true);
+        }
+        let reply = pd
+            .register_store(self.registration(&ident))
+            .await
+            .map_err(|error| Error::Io(format!("PD does not register this store: {error}")))?;
+        if !reply.bootstrapped {
+            return Ok(false);
+        }
+        for region in reply.first_regions {
+            handle.create(region).await?;
+        }
+        ident.regions_created = true;
+        self.save(ident).await?;
+        Ok(true)
+    }
+}
+
+/// Turns health off when the store stops serving.
+async fn watch_health(env: Env, handle: Handle, health: watch::Sender<bool>) {
+    loop {
+        env.clock.sleep(Duration::from_secs(1)).await;
+        if handle.poisoned().is_some() {
+            let _ = health.send(false);
+            return;
+        }
+    }
+}
+
+/// Where the first regions of a new cluster begin, encoded.
+fn borders(config: &Config) -> Vec<bytes::Bytes> {
+    if !config.split_keys.is_empty() {
+        return config.split_keys.iter().map(|key| crate::codec::bytes::encode(key.as_bytes())).collect();
+    }
+    let regions = config.initial_regions.max(1);
+    // Spread over the first two bytes, which is all that is known of keys to come.
+    (1..regions)
+        .map(|i| {
+            let at = (i * 65536 / regions) as u16;
+            crate::codec::bytes::encode(&at.to_be_bytes())
+        })
+        .collect()
+}
+
+fn log_options(config: &Config) -> LogOptions {
+    LogOptions {
+        dir: config.data_dir.join("raft"),
+        segment_bytes: config.raft.log_segment_kib << 10,
+        spare_segments_max: config.raft.log_spare_segments_max,
+        live_bytes_soft_max: config.raft.log_soft_max_kib << 10,
+    }
+}
+
+fn replica_options(config: &Config) -> replica::Options {
+    let raft = &config.raft;
+    replica::Options {
+        raft: crate::raft::Options {
+            tick_ns: raft.tick().as_nanos() as u64,
+            election_ticks: raft.election_ticks,
+            heartbeat_ticks: raft.heartbeat_ticks,
+            append_bytes_max: raft.append_kib_max << 10,
+            appends_inflight_max: raft.appends_inflight_max,
+            apply_bytes_max: raft.apply_kib_max << 10,
+        },
+        pack_bytes_max: raft.pack_kib_max << 10,
+        letters_max: raft.letters_max,
+        cache_bytes_max: raft.cache_kib_max << 10,
+        log_keep_entries: raft.log_keep_entries,
+        log_lag_entries_max: raft.log_lag_entries_max,
+        flush_bytes: raft.flush_kib << 10,
+        flush_interval: Duration::from_millis(raft.flush_interval_ms),
+        snapshot_chunk_bytes: raft.snapshot_chunk_kib << 10,
+    }
+}
+
+/// The way to PD for the store and for the services of nodes that carry no member.
+struct Front(PdClient);
+
+impl PdLink for Front {
+    fn store_heartbeat(&self, request: StoreHeartbeatRequest) -> BoxFuture<'_, Result<StoreHeartbeatReply>> {
+        Box::pin(async move { self.0.store_heartbeat(request).await.map_err(|error| Error::Io(error.to_string())) })
+    }
+}
+
+impl PdFront for Front {
+    fn members(&self) -> BoxFuture<'_, Result<Members>> {
+        Box::pin(async move {
+            let (members, leader) = self.0.members().await.map_err(|error| Error::Io(error.to_string()))?;
+            Ok(Members { members, leader: Some(leader) })
+        })
+    }
+
+    fn overview(&self) -> BoxFuture<'_, Result<OverviewReply>> {
+        Box::pin(async move { self.0.overview().await.map_err(|error| Error::Io(error.to_string())) })
+    }
+}

@@ -17,8 +17,8 @@ use super::state::{self, PdState};
 use super::tso::Tso;
 use crate::proto::armilla::pd::pd_command::Op;
 use crate::proto::armilla::pd::{
-    AllocIds, Bootstrap, OverviewReply, PdCommand, PdReply, PutRegion, PutStore, RegisterStoreReply, RegisterStoreRequest,
-    StoreHeartbeatReply, StoreHeartbeatRequest,
+    AllocIds, Bootstrap, OverviewReply, PdCommand, PdReply, PutRegion, PutStore, RegisterStoreReply,
+    RegisterStoreRequest, StoreHeartbeatReply, StoreHeartbeatRequest,
 };
 use crate::proto::metapb::{RegionEpoch, Store, StoreState};
 use crate::proto::pdpb::Member;
@@ -124,15 +124,8 @@ impl PdServer {
     /// `state` is [`super::PdMachine::shared`] of the machine that the driver behind `handle` applies to.
     pub fn start(clock: Clock, handle: Handle, state: SharedState, identity: Identity, options: PdOptions) -> PdServer {
         assert!(identity.cluster_id != 0, "a cluster's id is never 0");
-        let inner = Inner {
-            clock,
-            handle,
-            state,
-            identity,
-            options,
-            serving: RwLock::new(None),
-            task: Mutex::new(None),
-        };
+        let inner =
+            Inner { clock, handle, state, identity, options, serving: RwLock::new(None), task: Mutex::new(None) };
         let server = PdServer { inner: Arc::new(inner) };
         let run = task::spawn(server.clone().run());
         *server.inner.task.lock().expect("no holder panics") = Some(run);
@@ -172,12 +165,12 @@ impl PdServer {
                 let still = |now: &crate::replica::Leadership| now.term == term && now.leader == view.peer && now.ready;
                 let _ = leadership.wait_for(|now| !still(now)).await;
             };
-            rt_select! {
+            crate::rt_select! {
                 () = lost => {}
                 () = self.lead(&serving, &view) => {}
             }
             tracing::info!(term, "this node no longer leads the placement driver");
-            if mutant!("tso.old-leader-serves") {
+            if crate::mutant!("tso.old-leader-serves") {
                 continue;
             }
             self.stop_serving();
@@ -188,7 +181,7 @@ impl PdServer {
     fn start_serving(&self, term: u64) -> Arc<Serving> {
         let bound_ms = self.read(PdState::tso_bound_ms);
         let mut tso = Tso::new(bound_ms);
-        if mutant!("tso.restart-below-bound") {
+        if crate::mutant!("tso.restart-below-bound") {
             tso = Tso::new(self.inner.clock.wall_ms().min(bound_ms));
             tso.extend(bound_ms);
         }
@@ -227,7 +220,7 @@ impl PdServer {
                 serving.need.notified().await;
                 continue;
             }
-            if !mutant!("tso.window-not-persisted")
+            if !crate::mutant!("tso.window-not-persisted")
                 && let Err(error) = self.propose(Op::TsoBoundMs(window.to_ms)).await
             {
                 tracing::debug!(%error, to_ms = window.to_ms, "the timestamp window was not saved");
@@ -390,7 +383,7 @@ impl PdServer {
         let mut windows = serving.windows.subscribe();
         loop {
             windows.borrow_and_update();
-            if !mutant!("tso.old-leader-serves") {
+            if !crate::mutant!("tso.old-leader-serves") {
                 self.confirm(&serving).await?;
             }
             // No await between the confirmation and this: the lease is checked when the timestamp is assigned.

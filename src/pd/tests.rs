@@ -1,0 +1,111 @@
+//! Tests of the pure parts: golden scripts (`tests/scripts/pd/*.txt`, rewritten by `ARMILLA_REWRITE=1`) and properties.
+
+mod cluster;
+mod golden;
+mod schedule;
+mod state;
+mod tso;
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::codec;
+use crate::pd::bootstrap::{Founding, SENTINEL};
+use crate::proto::armilla::pd::{Bootstrap, Founder};
+use crate::types::Region;
+
+/// `n1=a1 n2=a2 ... members=2 replicas=3 borders=g,p`: what a cluster of those founders begins with. A founder's uuid is
+/// its name behind a `u-`.
+fn founding(args: &Args<'_>) -> Result<(Founding, Bootstrap), String> {
+    let named = |key: &&&str| !["members", "replicas", "borders"].contains(*key);
+    let founders: Vec<Founder> = args
+        .named
+        .iter()
+        .filter(|(key, _)| named(&key))
+        .map(|(name, addr)| Founder { name: (*name).into(), uuid: format!("u-{name}"), addr: (*addr).into() })
+        .collect();
+    let founding = Founding::new(&founders, args.number_or("members", 3.min(founders.len() as u64)) as usize)?;
+    let borders: Vec<Bytes> = args
+        .text_or("borders", "")
+        .split(',')
+        .filter(|key| !key.is_empty())
+        .map(|key| codec::bytes::encode(key.as_bytes()))
+        .collect();
+    let command = founding.command(args.number_or("replicas", 3) as usize, &borders)?;
+    Ok((founding, command))
+}
+
+/// A key as scripts write it: decoded if it is an encoding, `-` if empty.
+fn key_text(key: &[u8]) -> String {
+    if key.is_empty() {
+        return "-".into();
+    }
+    if key == SENTINEL {
+        return "sentinel".into();
+    }
+    codec::bytes::decode(key)
+        .map_or_else(|_| format!("{key:02x?}"), |plain| String::from_utf8_lossy(&plain).into_owned())
+}
+
+/// The key that a script means.
+fn key_of(text: &str) -> Bytes {
+    match text {
+        "-" => Bytes::new(),
+        "sentinel" => Bytes::from_static(&SENTINEL),
+        "max" => Bytes::from_static(&[0xff; 32]),
+        _ => codec::bytes::encode(text.as_bytes()),
+    }
+}
+
+fn region_text(region: &Region) -> String {
+    let epoch = region.region_epoch.clone().unwrap_or_default();
+    let peers: Vec<String> = region.peers.iter().map(|peer| format!("{}@{}", peer.id, peer.store_id)).collect();
+    let (start, end) = (key_text(&region.start_key), key_text(&region.end_key));
+    format!(
+        "region {} [{start}, {end}) epoch {}/{} peers {}",
+        region.id,
+        epoch.conf_ver,
+        epoch.version,
+        peers.join(" ")
+    )
+}
+
+/// The words of a script's command: some plain, some `name=value`.
+struct Args<'a> {
+    plain: Vec<&'a str>,
+    named: BTreeMap<&'a str, &'a str>,
+}
+
+impl<'a> Args<'a> {
+    fn parse(line: &'a str) -> (&'a str, Args<'a>) {
+        let mut words = line.split_whitespace();
+        let command = words.next().expect("a command is not empty");
+        let mut args = Args { plain: vec![], named: BTreeMap::new() };
+        for word in words {
+            match word.split_once('=') {
+                Some((name, value)) => {
+                    args.named.insert(name, value);
+                }
+                None => args.plain.push(word),
+            }
+        }
+        (command, args)
+    }
+
+    fn number(&self, at: usize) -> u64 {
+        let word = self.plain.get(at).unwrap_or_else(|| panic!("argument {at} is missing"));
+        word.parse().unwrap_or_else(|_| panic!("'{word}' is not a number"))
+    }
+
+    fn number_or(&self, name: &str, default: u64) -> u64 {
+        self.named.get(name).map_or(default, |word| word.parse().unwrap_or_else(|_| panic!("'{word}' is not a number")))
+    }
+
+    fn text_or<'b>(&self, name: &str, default: &'b str) -> &'b str
+    where
+        'a: 'b,
+    {
+        self.named.get(name).copied().unwrap_or(default)
+    }
+}

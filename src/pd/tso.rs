@@ -74,7 +74,7 @@ impl Tso {
             (physical_ms, first) = (now_ms, 0);
         }
         if first + count > LOGICAL_COUNT {
-            if mutant!("tso.logical-overflow") {
+            if crate::mutant!("tso.logical-overflow") {
                 first = 0;
             } else {
                 (physical_ms, first) = (physical_ms + 1, 0);

@@ -116,10 +116,6 @@ impl LogView {
         self.hard_state = state.clone();
     }
 
-    pub(super) fn set_conf_state(&mut self, state: ConfState) {
-        self.conf_state = state;
-    }
-
     /// The membership as applied.
     pub fn conf_state(&self) -> &ConfState {
         &self.conf_state

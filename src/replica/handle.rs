@@ -142,6 +142,7 @@ pub struct Handle {
     pub(crate) clock: Clock,
     pub(crate) engine: Engine,
     pub(crate) poisoned: Arc<Poison>,
+    pub(crate) log_figures: Arc<RwLock<BTreeMap<&'static str, u64>>>,
 }
 
 /// Why the store stopped serving, once it has.
@@ -171,6 +172,11 @@ impl Handle {
     /// The node's clock.
     pub fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    /// Figures of the raft log, by name, as of the last tick.
+    pub fn log_figures(&self) -> BTreeMap<&'static str, u64> {
+        self.log_figures.read().expect("no writer panics").clone()
     }
 
     /// Why the store stopped serving, if it has.
@@ -239,6 +245,17 @@ impl Handle {
         self.mail.send(mail).map_err(|_| Error::Stopped("the store is shutting down".into()))?;
         answer.await.unwrap_or_else(|_| Err(Error::Stopped("the store stopped".into())))?;
         Ok(view)
+    }
+
+    /// Creates a group that never ran, with this store's peer of `region`; one that is here already is left alone.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] when the store does.
+    pub async fn create(&self, region: Region) -> Result<()> {
+        let stopped = || Error::Stopped("the store stopped".into());
+        let (reply, answer) = oneshot::channel();
+        self.mail.send(Mail::Create { region: Box::new(region), reply }).map_err(|_| stopped())?;
+        answer.await.unwrap_or_else(|_| Err(stopped()))
     }
 
     /// Asks the leader here to hand `group` over to `to_peer`. Best effort: watch [`PeerView::subscribe`] for the outcome.

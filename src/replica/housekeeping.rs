@@ -35,6 +35,20 @@ impl Driver {
             self.batch.clear();
         }
         self.log.maintain().await?;
+        let stats = self.log.stats();
+        *self.handle.log_figures.write().expect("no reader panics") = [
+            ("segments", stats.segments as u64),
+            ("spare_segments", stats.spare_segments as u64),
+            ("live_bytes", stats.live_bytes),
+            ("dead_bytes", stats.dead_bytes),
+            ("syncs", stats.syncs),
+            ("bytes_written", stats.bytes_written),
+            ("records", stats.records),
+            ("recycled", stats.recycled),
+            ("created", stats.created),
+            ("rewritten_bytes", stats.rewritten_bytes),
+        ]
+        .into();
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use crate::proto::armilla::raft::GroupState;
 use crate::raft::Group;
 use crate::raft::machine::StateMachine;
 use crate::rt::sync::oneshot;
-use crate::types::{Error, GroupId, Region, Result};
+use crate::types::{Error, Region, Result};
 
 use super::handle::{Leadership, PeerView};
 use super::snapshot::Pair;
@@ -52,11 +52,6 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    /// The group's id.
-    pub fn id(&self) -> GroupId {
-        self.group.id()
-    }
-
     /// The group's state at an applied entry, as the engine and snapshots carry it.
     pub fn encode_state(&self, index: u64, term: u64) -> Bytes {
         let conf_state = self.group.log().conf_state().write_to_bytes().expect("a conf state encodes");

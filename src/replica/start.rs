@@ -67,6 +67,7 @@ pub async fn start(
         clock: env.clock.clone(),
         engine: engine.clone(),
         poisoned: Arc::new(Poison::default()),
+        log_figures: Arc::default(),
     };
     let log = RaftLog::open(env.disk.clone(), log_options).await?;
     let outbox = Outbox::new(

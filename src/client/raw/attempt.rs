@@ -15,7 +15,6 @@ use bytes::Bytes;
 use futures::future::join_all;
 use tonic::{Response, Status};
 
-use crate::mutant;
 use crate::proto::kvrpcpb::Context;
 use crate::proto::metapb::Region;
 use crate::proto::tikvpb::tikv_client::TikvClient;
@@ -91,8 +90,8 @@ impl<'a> Attempts<'a> {
             self.tainted = true;
             let again = match self.repeat {
                 Repeat::Read => true,
-                Repeat::Same => options.retry_unknown || mutant!("client.retry-unknown"),
-                Repeat::Never => mutant!("client.retry-unknown"),
+                Repeat::Same => options.retry_unknown || crate::mutant!("client.retry-unknown"),
+                Repeat::Never => crate::mutant!("client.retry-unknown"),
             };
             if !again {
                 return Err(Error::Unknown(why));

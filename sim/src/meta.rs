@@ -1,0 +1,199 @@
+//! Is a seed a bug report? Runs each seed twice, in two processes that differ in everything that must not matter (environment, working
+//! directory, addresses, allocator, statics already warm, trace on or off), and compares the running digests. A difference
+//! is followed down to the first record that differs.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Mutex;
+
+use comfy_table::Table;
+
+use crate::leak::Leak;
+use crate::report::{Options, Report, Scenario};
+use crate::runner::{Surroundings, bar, child, pool, workers};
+
+/// Arguments of `meta`.
+#[derive(Debug, clap::Args)]
+pub struct MetaArgs {
+    /// How many seeds.
+    #[arg(long, default_value_t = 20)]
+    seeds: u64,
+    /// The first seed.
+    #[arg(long, default_value_t = 1)]
+    start: u64,
+    /// Pairs of processes at a time.
+    #[arg(short)]
+    j: Option<usize>,
+    /// Plants each class of leaks instead, and shows that it is seen.
+    #[arg(long)]
+    leaks: bool,
+    #[command(flatten)]
+    options: Options,
+}
+
+/// Two surroundings that have nothing in common but the seed.
+fn surroundings(scratch: &Path, seed: u64) -> [Surroundings; 2] {
+    let variable = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let bare = Surroundings {
+        args: vec!["--checkpoints".to_owned()],
+        directory: Some(PathBuf::from("/")),
+        env: vec![variable("MALLOC_ARENA_MAX", "1")],
+        bare: true,
+        fixed_addresses: true,
+        loud: false,
+    };
+    let trace = scratch.join(format!("warm-{seed}.trace"));
+    let rich = Surroundings {
+        args: vec!["--checkpoints".to_owned(), "--warm".to_owned(), "--trace".to_owned(), trace.display().to_string()],
+        directory: Some(scratch.to_owned()),
+        env: vec![
+            variable("ARMILLA_PADDING", &"x".repeat(3000 + (seed as usize * 7919) % 4096)),
+            variable("GLIBC_TUNABLES", "glibc.malloc.perturb=165:glibc.malloc.tcache_count=0"),
+            variable("TZ", "Asia/Kolkata"),
+            variable("LANG", "tr_TR.UTF-8"),
+        ],
+        bare: false,
+        fixed_addresses: false,
+        loud: false,
+    };
+    [bare, rich]
+}
+
+/// Runs many seeds twice.
+pub fn run(args: MetaArgs) -> ExitCode {
+    let scratch = std::env::temp_dir().join(format!("armilla-meta-{}", std::process::id()));
+    std::fs::create_dir_all(&scratch).expect("the temporary directory can be written");
+    let code = if args.leaks { leaks(&args, &scratch) } else { compare(&args, &scratch) };
+    let _ = std::fs::remove_dir_all(&scratch);
+    code
+}
+
+fn twice(seed: u64, options: &Options, scratch: &Path) -> [Report; 2] {
+    let both = surroundings(scratch, seed).map(|surroundings| child(seed, options, &surroundings));
+    let _ = std::fs::remove_file(scratch.join(format!("warm-{seed}.trace")));
+    both
+}
+
+fn same(reports: &[Report; 2]) -> bool {
+    let [a, b] = reports;
+    !a.digest.is_empty() && a.digest == b.digest && a.records == b.records && a.failure == b.failure
+}
+
+fn compare(args: &MetaArgs, scratch: &Path) -> ExitCode {
+    let bar = bar(args.seeds);
+    let differing = Mutex::new(Vec::new());
+    let totals = Mutex::new((0u64, 0u64));
+    // Both of a pair run one after the other: two workers keep two cores busy.
+    pool(args.seeds, workers(args.j), |number| {
+        let reports = twice(args.start + number, &args.options, scratch);
+        let mut totals = totals.lock().expect("no worker panics while holding it");
+        totals.0 += reports[0].records;
+        totals.1 += u64::from(reports[0].failure.is_some());
+        bar.inc(1);
+        if !same(&reports) {
+            bar.suspend(|| println!("MISMATCH seed {}: {} and {}", reports[0].seed, describe(&reports[0]), describe(&reports[1])));
+            differing.lock().expect("no worker panics while holding it").push(reports);
+        }
+        true
+    });
+    bar.finish_and_clear();
+    let differing = differing.into_inner().expect("no worker panicked");
+    let (records, failed) = totals.into_inner().expect("no worker panicked");
+    println!(
+        "meta: {} seeds of `{}` run twice, {records} records compared, {} digest mismatches, {failed} seeds failed (the same way twice or listed above)",
+        args.seeds,
+        args.options.scenario.name(),
+        differing.len(),
+    );
+    if let Some(reports) = differing.first() {
+        explain(reports, &args.options, scratch);
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+fn describe(report: &Report) -> String {
+    match &report.failure {
+        Some(failure) if report.digest.is_empty() => format!("no digest ({})", failure.what),
+        Some(failure) => format!("{} after {} records ({} {})", report.digest, report.records, failure.oracle, failure.what),
+        None => format!("{} after {} records", report.digest, report.records),
+    }
+}
+
+/// Finds the first record that differs: by the checkpoints roughly, then by two traces.
+fn explain(reports: &[Report; 2], options: &Options, scratch: &Path) {
+    let [a, b] = reports;
+    let agreed = a.checkpoints.iter().zip(&b.checkpoints).take_while(|(a, b)| a == b).last().map_or(0, |(a, _)| a.0);
+    println!("  the first {agreed} records agree");
+    let seed = a.seed;
+    let mut paths = Vec::new();
+    for (name, mut surroundings) in ["a", "b"].into_iter().zip(surroundings(scratch, seed)) {
+        let path = scratch.join(format!("explain-{seed}-{name}.trace"));
+        // The later `--trace` would be refused as a second one.
+        if let Some(at) = surroundings.args.iter().position(|arg| arg == "--trace") {
+            surroundings.args.drain(at..at + 2);
+        }
+        surroundings.args.extend(["--trace".to_owned(), path.display().to_string()]);
+        child(seed, options, &surroundings);
+        paths.push(path);
+    }
+    let lines = |path: &Path| {
+        let file = std::fs::File::open(path).ok();
+        file.into_iter().flat_map(|file| BufReader::new(file).lines().map_while(Result::ok))
+    };
+    let (mut left, mut right) = (lines(&paths[0]), lines(&paths[1]));
+    let mut before: Vec<String> = Vec::new();
+    loop {
+        match (left.next(), right.next()) {
+            (None, None) => {
+                println!("  the two runs with traces agree: the leak does not show every time");
+                return;
+            }
+            (a, b) if a == b => {
+                before.push(a.expect("both are there"));
+                if before.len() > 3 {
+                    before.remove(0);
+                }
+            }
+            (a, b) => {
+                for line in before {
+                    println!("    {line}");
+                }
+                let end = || "(the run ended)".to_owned();
+                println!("  - {}", a.unwrap_or_else(end));
+                println!("  + {}", b.unwrap_or_else(end));
+                return;
+            }
+        }
+    }
+}
+
+/// Plants each class of leaks and shows that it is seen.
+fn leaks(args: &MetaArgs, scratch: &Path) -> ExitCode {
+    let mut table = Table::new();
+    table.load_preset(comfy_table::presets::UTF8_FULL_CONDENSED);
+    table.set_header(["leak", "seen", "how"]);
+    let mut unseen = 0;
+    for leak in Leak::ALL {
+        let options = Options { scenario: Scenario::Ground, leak: Some(leak), ..args.options.clone() };
+        let reports = twice(args.start, &options, scratch);
+        let refused = reports.iter().all(|report| report.failure.is_some());
+        let how = if refused {
+            format!("refused: {}", reports[0].failure.as_ref().map_or("", |failure| &failure.what))
+        } else {
+            let agreed = reports[0].checkpoints.iter().zip(&reports[1].checkpoints).take_while(|(a, b)| a == b).count();
+            format!("digests differ after checkpoint {agreed}")
+        };
+        let seen = refused || !same(&reports);
+        unseen += usize::from(!seen);
+        let how = if seen { how } else { "NOT SEEN: both runs have the same digest".to_owned() };
+        table.add_row([leak.name(), if seen { "yes" } else { "NO" }, &how]);
+    }
+    // The control: without a leak nothing may be seen.
+    let options = Options { scenario: Scenario::Ground, leak: None, ..args.options.clone() };
+    let clean = same(&twice(args.start, &options, scratch));
+    table.add_row(["(none)", if clean { "no" } else { "YES" }, "the control: equal digests"]);
+    println!("{table}");
+    ExitCode::from(u8::from(unseen > 0 || !clean))
+}

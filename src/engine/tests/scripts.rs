@@ -1,0 +1,204 @@
+//! Golden scripts: `tests/scripts/engine/*.txt` run against every engine, `tests/scripts/engine/sim/*.txt` against the
+//! simulator's, whose crashes can be told what to keep.
+//!
+//! A line `> command` is a command; the lines below it, up to a blank line, a comment (`#`) or the next command, are its
+//! output. `ARMILLA_REWRITE=1` writes what the first engine answers into the files. Words of a command: `-` is the empty string,
+//! `\xNN` a byte. Commands:
+//!
+//! ```text
+//!   put CF KEY VALUE, delete CF KEY, delete-range CF START END     several in one batch: joined by " ; "
+//!   get CF KEY, scan CF START END, scan-reverse CF START END       then "limit=N" and "at=SNAPSHOT"
+//!   snapshot NAME, release NAME
+//!   flush, reopen (an orderly end and a start), crash (only flushed data survives)
+//!   crash-keeping N, fail-flush, old COMMAND (on the handle before the crash), wipe, unflushed      simulator only
+//! ```
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::*;
+
+/// Commands beyond those of every engine.
+type Special<H> = fn(&mut H, &[&str]) -> Option<String>;
+
+struct Runner<H: Home> {
+    home: H,
+    engine: Option<H::Engine>,
+    old: Option<H::Engine>,
+    snapshots: BTreeMap<String, <H::Engine as KvEngine>::Snapshot>,
+    special: Special<H>,
+}
+
+fn cf(word: &str) -> Cf {
+    Cf::ALL.into_iter().find(|cf| cf.name() == word || (*cf == Cf::Meta && word == "meta")).expect("a column family")
+}
+
+fn bytes(word: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut rest = if word == "-" { "" } else { word };
+    while let Some(first) = rest.chars().next() {
+        if let Some(hex) = rest.strip_prefix("\\x") {
+            out.push(u8::from_str_radix(&hex[..2], 16).expect("two hex digits"));
+            rest = &hex[2..];
+        } else {
+            out.extend_from_slice(first.to_string().as_bytes());
+            rest = &rest[first.len_utf8()..];
+        }
+    }
+    out
+}
+
+fn show(bytes: &[u8]) -> String {
+    if bytes.is_empty() { "-".into() } else { bytes.escape_ascii().to_string() }
+}
+
+impl<H: Home> Runner<H> {
+    fn run(&mut self, line: &str) -> Result<String> {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        if let Some(output) = (self.special)(&mut self.home, &words) {
+            return Ok(output);
+        }
+        let engine = self.engine.clone().expect("an open engine");
+        match words[0] {
+            "put" | "delete" | "delete-range" => {
+                let mut batch = WriteBatch::new();
+                for change in words.split(|word| *word == ";") {
+                    match change {
+                        ["put", of, key, value] => batch.put(cf(of), bytes(key), bytes(value)),
+                        ["delete", of, key] => batch.delete(cf(of), bytes(key)),
+                        ["delete-range", of, start, end] => batch.delete_range(cf(of), bytes(start), bytes(end)),
+                        other => panic!("not a change: {other:?}"),
+                    }
+                }
+                engine.write(&batch)?;
+            }
+            "get" | "scan" | "scan-reverse" => {
+                let option = |name: &str| words.iter().find_map(|word| word.strip_prefix(name));
+                return match option("at=") {
+                    Some(name) => read(&self.snapshots[name], &words, option("limit=")),
+                    None => read(&engine, &words, option("limit=")),
+                };
+            }
+            "snapshot" => drop(self.snapshots.insert(words[1].to_owned(), engine.snapshot())),
+            "release" => drop(self.snapshots.remove(words[1]).expect("a snapshot")),
+            "flush" => engine.flush()?,
+            "reopen" | "crash" | "crash-keeping" | "wipe" => {
+                if words[0] == "reopen" {
+                    self.snapshots.clear();
+                    self.old = None;
+                } else {
+                    self.home.crash();
+                    self.old = self.engine.clone();
+                }
+                self.engine = None;
+                drop(engine);
+                self.engine = Some(self.home.open()?);
+            }
+            "old" => {
+                let current = self.engine.take();
+                self.engine = self.old.clone();
+                let output = self.run(line.trim_start().strip_prefix("old").expect("its own name").trim());
+                self.engine = current;
+                return output;
+            }
+            other => panic!("not a command: {other}"),
+        }
+        Ok(String::new())
+    }
+}
+
+fn read(from: &dyn Read, words: &[&str], limit: Option<&str>) -> Result<String> {
+    if words[0] == "get" {
+        return Ok(from.get(cf(words[1]), &bytes(words[2]))?.map_or("(none)".into(), |value| show(&value)));
+    }
+    let mut limit: usize = limit.map_or(usize::MAX, |limit| limit.parse().expect("a number"));
+    let mut lines = Vec::new();
+    let mut visit = |key: &[u8], value: &[u8]| {
+        lines.push(format!("{} = {}", show(key), show(value)));
+        limit -= 1;
+        if limit == 0 { Visit::Stop } else { Visit::More }
+    };
+    let (start, end) = (bytes(words[2]), bytes(words[3]));
+    match words[0] {
+        "scan" => from.scan(cf(words[1]), &start, &end, &mut visit)?,
+        _ => from.scan_reverse(cf(words[1]), &start, &end, &mut visit)?,
+    }
+    Ok(if lines.is_empty() { "(empty)".into() } else { lines.join("\n") })
+}
+
+/// The script with the outputs of this engine.
+fn play<H: Home>(home: H, special: Special<H>, script: &str) -> String {
+    let mut runner = Runner { home, engine: None, old: None, snapshots: BTreeMap::new(), special };
+    runner.engine = Some(runner.home.open().expect("an engine"));
+    let (mut out, mut in_output) = (String::new(), false);
+    for line in script.lines() {
+        if let Some(command) = line.strip_prefix("> ") {
+            let output = runner.run(command).unwrap_or_else(|error| format!("error: {error}"));
+            out += &format!("{line}\n");
+            if !output.is_empty() {
+                out += &format!("{output}\n");
+            }
+            in_output = true;
+        } else if line.trim().is_empty() || line.starts_with('#') || !in_output {
+            out += &format!("{line}\n");
+            in_output = false;
+        }
+    }
+    out
+}
+
+fn scripts(folder: &str) -> Vec<(PathBuf, String)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts/engine").join(folder);
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(&folder)
+        .expect("the folder of scripts")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "txt"))
+        .collect();
+    paths.sort();
+    assert!(!paths.is_empty(), "no scripts in {}", folder.display());
+    paths.into_iter().map(|path| (path.clone(), std::fs::read_to_string(path).expect("a script"))).collect()
+}
+
+/// Plays the scripts of a folder; with ARMILLA_REWRITE, writes what came out.
+fn check<H: Home>(folder: &str, rewrite: bool, home: fn() -> H, special: Special<H>) {
+    for (path, script) in scripts(folder) {
+        let played = play(home(), special, &script);
+        if rewrite && std::env::var_os("ARMILLA_REWRITE").is_some() {
+            std::fs::write(&path, &played).expect("a writable script");
+        } else {
+            assert!(played == script, "{} gave:\n{played}", path.display());
+        }
+    }
+}
+
+#[test]
+fn scripts_for_every_engine_hold_for_the_simulators() {
+    check("", true, SimHome::new, |_, _| None);
+}
+
+#[cfg(not(madsim))]
+#[test]
+fn scripts_for_every_engine_hold_for_rocksdb() {
+    check("", false, RocksHome::new, |_, _| None);
+}
+
+#[test]
+fn scripts_for_the_simulators_engine_hold() {
+    check("sim", true, SimHome::new, |home, words| {
+        match words {
+            ["crash-keeping", kept] => {
+                // What is kept becomes durable; the crash that every engine knows then keeps exactly that.
+                home.crash_keeping(kept.parse().expect("a number"));
+                return None;
+            }
+            ["wipe"] => home.wipe(),
+            ["fail-flush"] => {
+                home.fail_next_flush();
+                return Some(String::new());
+            }
+            ["unflushed"] => return Some(home.unflushed().to_string()),
+            _ => {}
+        }
+        None
+    });
+}

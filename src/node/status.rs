@@ -1,0 +1,99 @@
+//! What the status page is told about a node.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock, RwLock};
+use std::time::Duration;
+
+use crate::client::pd::PdClient;
+use crate::engine::{self, Engine};
+use crate::replica::Handle;
+use crate::rt::clock::{Clock, Instant};
+use crate::service::status::{NodeStatus, PeerStatus, StatusSource};
+
+use super::config::Config;
+use super::ident::Ident;
+
+/// How long the status page waits for PD.
+const PATIENCE: Duration = Duration::from_millis(800);
+
+/// Answers for the status page; knows more once the store runs.
+pub(super) struct Source {
+    clock: Clock,
+    started: Instant,
+    name: String,
+    address: String,
+    ident: Arc<RwLock<Ident>>,
+    running: OnceLock<Running>,
+}
+
+struct Running {
+    handle: Handle,
+    engine: Engine,
+    pd: PdClient,
+}
+
+impl Source {
+    pub fn new(clock: &Clock, config: &Config, ident: Arc<RwLock<Ident>>) -> Source {
+        Source {
+            clock: clock.clone(),
+            started: clock.now(),
+            name: config.name.clone(),
+            address: config.advertised().to_owned(),
+            ident,
+            running: OnceLock::new(),
+        }
+    }
+
+    /// The store runs from now on.
+    pub fn attach(&self, handle: Handle, engine: Engine, pd: PdClient) {
+        let _ = self.running.set(Running { handle, engine, pd: pd.with_deadline(PATIENCE) });
+    }
+}
+
+impl StatusSource for Source {
+    fn status(&self) -> Pin<Box<dyn Future<Output = NodeStatus> + Send + '_>> {
+        Box::pin(async move {
+            let ident = self.ident.read().expect("no writer panics").clone();
+            let running = self.running.get();
+            let overview = match running {
+                Some(running) => running.pd.overview().await.map_err(|error| error.to_string()),
+                None => Err("the node is starting".to_owned()),
+            };
+            let peers = running.map_or_else(Vec::new, |running| {
+                let peer = |view: &Arc<crate::replica::PeerView>| {
+                    let leadership = view.leadership();
+                    PeerStatus {
+                        region: view.region().as_ref().clone(),
+                        peer: view.peer,
+                        leader: leadership.leader,
+                        term: leadership.term,
+                        applied: view.applied(),
+                    }
+                };
+                running.handle.views().iter().map(peer).collect()
+            });
+            NodeStatus {
+                name: self.name.clone(),
+                address: self.address.clone(),
+                cluster_id: ident.cluster_id,
+                store_id: ident.store_id,
+                uptime: self.clock.now().since(self.started),
+                serving: self.serving().is_ok(),
+                poisoned: running.and_then(|running| running.handle.poisoned()),
+                overview,
+                peers,
+                log: running.map(|running| running.handle.log_figures()).unwrap_or_default(),
+                engine: running.map(|running| engine::figures(&running.engine)).unwrap_or_default(),
+            }
+        })
+    }
+
+    fn serving(&self) -> Result<(), String> {
+        let Some(running) = self.running.get() else { return Err("the node is starting".into()) };
+        match running.handle.poisoned() {
+            Some(why) => Err(why),
+            None => Ok(()),
+        }
+    }
+}

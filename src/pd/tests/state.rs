@@ -1,0 +1,228 @@
+//! The replicated state, through the machine and an engine: after every command, what lies in the engine must load to
+//! exactly the state in memory.
+
+use std::fmt::Write as _;
+
+use prost::Message as _;
+
+use super::{Args, founding, golden, key_of, key_text, region_text};
+use crate::engine::{KvEngine, SimEngine, SimHome, WriteBatch};
+use crate::pd::PdMachine;
+use crate::pd::bootstrap::{SENTINEL, first_regions};
+use crate::pd::state::{self, PdState};
+use crate::proto::armilla::pd::pd_command::Op;
+use crate::proto::armilla::pd::{AllocIds, Bootstrap, PdCommand, PdReply, PutRegion, PutStore};
+use crate::proto::metapb::{Peer, RegionEpoch, StoreState};
+use crate::raft::machine::{ApplyContext, StateMachine};
+use crate::types::{GroupId, Region, region};
+
+struct World {
+    machine: PdMachine,
+    engine: SimEngine,
+    index: u64,
+    group: Region,
+}
+
+impl World {
+    fn new() -> World {
+        let mut machine = PdMachine::new();
+        let engine = SimEngine::open(&SimHome::new()).expect("an empty home opens");
+        let group = Region { id: GroupId::PD.0, ..Region::default() };
+        machine.reload(&group, &engine).expect("an empty engine loads");
+        World { machine, engine, index: 0, group }
+    }
+
+    fn read<T>(&self, look: impl FnOnce(&PdState) -> T) -> T {
+        look(&self.machine.shared().read().unwrap())
+    }
+
+    fn apply(&mut self, op: Op) -> String {
+        let before = self.read(PdState::clone);
+        self.index += 1;
+        let context = ApplyContext { region: &self.group, index: self.index, term: 1 };
+        let command = PdCommand { op: Some(op) }.encode_to_vec().into();
+        let mut batch = WriteBatch::new();
+        let reply = self.machine.apply(context, command, &self.engine, &mut batch).expect("a command of this version");
+        let reply = PdReply::decode(reply).expect("a reply");
+        self.engine.write(&batch).expect("the engine takes it");
+        let after = self.read(PdState::clone);
+        let mut other = PdMachine::new();
+        other.reload(&self.group, &self.engine).expect("what was written loads");
+        assert_eq!(*other.shared().read().unwrap(), after, "the engine holds what memory holds");
+        if reply.refused.is_empty() {
+            format!("{} ({} writes)", reply.value, batch.len())
+        } else {
+            assert!(batch.is_empty() && before == after, "a refused command changes nothing");
+            format!("refused: {}", reply.refused)
+        }
+    }
+
+    fn show(&self) -> String {
+        self.read(|state| {
+            let mut out = format!(
+                "bootstrapped={} next_id={} tso_bound_ms={} gc_safe_point={}\n",
+                state.bootstrapped(),
+                state.next_id(),
+                state.tso_bound_ms(),
+                state.gc_safe_point()
+            );
+            for record in state.stores() {
+                let store = record.store.as_ref().unwrap();
+                let labels: Vec<String> = store.labels.iter().map(|l| format!(" {}={}", l.key, l.value)).collect();
+                let (id, name, uuid) = (store.id, &record.name, &record.uuid);
+                let state = store.state().as_str_name();
+                writeln!(out, "store {id} {name} {uuid} '{}' {state}{}", store.address, labels.concat()).unwrap();
+            }
+            for region in state.regions() {
+                writeln!(out, "{}", region_text(region)).unwrap();
+            }
+            out
+        })
+    }
+
+    fn run(&mut self, line: &str) -> String {
+        let (command, args) = Args::parse(line);
+        match command {
+            "reset" => {
+                *self = World::new();
+                String::new()
+            }
+            "bootstrap" => match founding(&args) {
+                Ok((_, mut bootstrap)) => {
+                    for fault in &args.plain {
+                        spoil(fault, &mut bootstrap);
+                    }
+                    self.apply(Op::Bootstrap(bootstrap))
+                }
+                Err(why) => format!("impossible: {why}"),
+            },
+            "put-store" => self.apply(Op::PutStore(PutStore {
+                uuid: args.plain[0].into(),
+                name: args.plain[1].into(),
+                addr: args.plain.get(2).copied().unwrap_or_default().into(),
+            })),
+            "tso-bound" => self.apply(Op::TsoBoundMs(args.number(0))),
+            "gc" => self.apply(Op::GcSafePoint(args.number(0))),
+            "alloc" => self.apply(Op::AllocIds(AllocIds { count: args.number(0) as u32 })),
+            "put-region" => {
+                let (conf_ver, version) = args.text_or("epoch", "1/1").split_once('/').expect("conf_ver/version");
+                let epoch = RegionEpoch { conf_ver: conf_ver.parse().unwrap(), version: version.parse().unwrap() };
+                let peers = args.plain[3..].iter().map(|peer| {
+                    let (id, store) = peer.split_once('@').expect("peer@store");
+                    Peer { id: id.parse().unwrap(), store_id: store.parse().unwrap(), ..Peer::default() }
+                });
+                self.apply(Op::PutRegion(PutRegion {
+                    region: Some(Region {
+                        id: args.number(0),
+                        start_key: key_of(args.plain[1]),
+                        end_key: key_of(args.plain[2]),
+                        region_epoch: Some(epoch),
+                        peers: peers.collect(),
+                        ..Region::default()
+                    }),
+                }))
+            }
+            "show" => self.show(),
+            "of" => self.read(|state| state.region_of(&key_of(args.plain[0])).map_or("none".into(), region_text)),
+            "before" => {
+                self.read(|state| state.region_before(&key_of(args.plain[0])).map_or("none".into(), region_text))
+            }
+            "scan" => self.read(|state| {
+                let found = state.scan(&key_of(args.plain[0]), &key_of(args.plain[1]), args.number(2) as usize);
+                found.iter().map(|region| format!("{} from {}\n", region.id, key_text(&region.start_key))).collect()
+            }),
+            other => panic!("unknown command {other}"),
+        }
+    }
+}
+
+/// Makes a good bootstrap a bad one.
+fn spoil(fault: &str, bootstrap: &mut Bootstrap) {
+    let regions = &mut bootstrap.regions;
+    match fault {
+        "no-regions" => regions.clear(),
+        "hole" => {
+            regions.remove(1);
+        }
+        "overlap" => regions[1].start_key = key_of("0"),
+        "no-beginning" => regions[0].start_key = key_of("0"),
+        "no-end" => regions.last_mut().unwrap().end_key = key_of("~~~~~~~~~~~~~"),
+        "id-twice" => regions[1].id = regions[0].id,
+        "peer-id-twice" => regions[1].peers[0].id = regions[0].peers[0].id,
+        "region-is-pd" => regions[0].id = GroupId::PD.0,
+        "unknown-store" => regions[0].peers[0].store_id = 99,
+        "two-on-a-store" => regions[0].peers[1].store_id = regions[0].peers[0].store_id,
+        "no-peers" => regions[0].peers.clear(),
+        "no-epoch" => regions[0].region_epoch = None,
+        "next-id-low" => bootstrap.next_id -= 1,
+        "uuid-twice" => bootstrap.uuids[1] = bootstrap.uuids[0].clone(),
+        "addr-twice" => bootstrap.stores[1].address = bootstrap.stores[0].address.clone(),
+        "no-names" => bootstrap.names.clear(),
+        other => panic!("unknown fault {other}"),
+    }
+}
+
+/// Goal: every rule of the replicated state. Method: golden script; each command is also checked against the engine.
+#[test]
+fn state() {
+    let mut world = World::new();
+    golden::check("state", |line| world.run(line));
+}
+
+/// Goal: a tombstone never comes back, and its address is free. Method: set the state as a later version's command would.
+#[test]
+fn tombstones_stay() {
+    let (_, args) = Args::parse("bootstrap n1=a1 n2=a2 n3=a3");
+    let (_, mut bootstrap) = founding(&args).unwrap();
+    bootstrap.stores[0].set_state(StoreState::Tombstone);
+    let mut world = World::new();
+    world.apply(Op::Bootstrap(bootstrap));
+    let again = world.apply(Op::PutStore(PutStore { uuid: "u-n1".into(), name: "n1".into(), addr: "a9".into() }));
+    assert!(again.starts_with("refused: store 1 is a tombstone"), "{again}");
+    assert!(world.read(|state| state.store_by_addr("a9").is_none() && !state::is_up(state.store(1).unwrap())));
+}
+
+/// Goal: garbage in the log or the engine stops the node instead of being taken for something. Method: one of each.
+#[test]
+fn corruption_is_an_error() {
+    let mut world = World::new();
+    let context = ApplyContext { region: &world.group, index: 7, term: 1 };
+    for bad in [&b"\xff\xff\xff"[..], b""] {
+        let result = world.machine.apply(context, bad.to_vec().into(), &world.engine, &mut WriteBatch::new());
+        assert!(matches!(result, Err(crate::types::Error::Corruption(_))), "{result:?}");
+    }
+    for (key, value) in [(&b"\x02"[..], &b"short"[..]), (b"\x7f", b""), (b"\x10\0\0\0\0\0\0\0\x01", b"\xff")] {
+        let engine = SimEngine::open(&SimHome::new()).unwrap();
+        let mut batch = WriteBatch::new();
+        batch.put(crate::engine::Cf::Pd, key.to_vec(), value.to_vec());
+        engine.write(&batch).unwrap();
+        let result = PdMachine::new().reload(&world.group, &engine);
+        assert!(matches!(result, Err(crate::types::Error::Corruption(_))), "{key:02x?}: {result:?}");
+    }
+}
+
+/// Goal: first regions cover all keys, on as many stores as there are, leaders rotating. Method: all small sizes.
+#[test]
+fn first_regions_cover() {
+    for stores in 1..=5u64 {
+        for count in 0..=4u8 {
+            let ids: Vec<u64> = (1..=stores).collect();
+            let borders: Vec<_> = (0..count).rev().map(|at| crate::codec::bytes::encode(&[b'a' + at])).collect();
+            let (regions, next_id) = first_regions(&ids, 3, &borders, 100).unwrap();
+            assert_eq!(regions.len(), usize::from(count) + 2);
+            assert_eq!(regions.last().unwrap().start_key[..], SENTINEL);
+            assert_eq!(next_id, 100 + regions.iter().map(|region| 1 + region.peers.len() as u64).sum::<u64>());
+            for (at, region) in regions.iter().enumerate() {
+                assert_eq!(region.peers.len() as u64, stores.min(3));
+                assert_eq!(region.peers[0].store_id, at as u64 % stores + 1, "the intended leader rotates");
+                assert!(
+                    ids.iter().filter(|id| region::peer_on(region, **id).is_some()).count() as u64 == stores.min(3)
+                );
+            }
+        }
+    }
+    assert_eq!(SENTINEL[..], crate::codec::bytes::encode(&[0xff; 8])[..]);
+    assert!(first_regions(&[], 3, &[], 1).is_err());
+    assert!(first_regions(&[1], 3, &["plain".into()], 1).is_err());
+    assert!(first_regions(&[1], 3, &[crate::codec::bytes::encode(&[0xff; 9])], 1).is_err());
+}
