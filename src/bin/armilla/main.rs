@@ -1,1 +1,85 @@
-fn main(){}
+//! The program: a cluster in one process (`up`), one node (`start`), a look inside (`ctl`), load (`bench`).
+//!
+//! The only place that builds a runtime, reads flags, sets the logger and talks to a terminal.
+//!
+//! Exit codes: 0 fine; 1 it failed, or what was asked for is not there; 2 the flags or the configuration are wrong; 130
+//! interrupted before it was done.
+
+mod bench;
+mod ctl;
+mod failure;
+mod logging;
+mod process;
+mod start;
+mod up;
+
+use clap::{Parser, Subcommand};
+
+use failure::Failure;
+
+// On aarch64 jemalloc must be built for 64 KiB pages (JEMALLOC_SYS_WITH_LG_PAGE=16), so that one binary runs on kernels
+// with 4, 16 and 64 KiB pages.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// Armilla: a distributed key-value store that speaks TiKV's protocol.
+#[derive(Parser, Debug)]
+#[command(name = "armilla", disable_version_flag = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Print the version.
+    #[arg(long, short = 'V')]
+    version: bool,
+    /// With --version: also what this build has.
+    #[arg(long, requires = "version")]
+    verbose: bool,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Run a cluster of several nodes in this process, on this machine, with PD inside.
+    Up(up::Args),
+    /// Run one node of a cluster.
+    Start(start::Args),
+    /// Look into a cluster, read and write raw keys.
+    Ctl(ctl::Args),
+    /// Load a cluster (this one or another that speaks TiKV's protocol) and measure it.
+    Bench(bench::Args),
+}
+
+fn main() -> std::process::ExitCode {
+    process::default_sigpipe();
+    let cli = Cli::parse();
+    if cli.version {
+        print_version(cli.verbose);
+        return std::process::ExitCode::SUCCESS;
+    }
+    let result = match cli.command {
+        Some(Command::Up(args)) => up::run(args),
+        Some(Command::Start(args)) => start::run(args),
+        Some(Command::Ctl(args)) => ctl::run(args),
+        Some(Command::Bench(args)) => bench::run(args),
+        None => Err(Failure::usage("name a command: up, start, ctl or bench (see --help)")),
+    };
+    match result {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn print_version(verbose: bool) {
+    println!("armilla {}", env!("CARGO_PKG_VERSION"));
+    if !verbose {
+        return;
+    }
+    println!("  architecture   {}, {}", std::env::consts::ARCH, std::env::consts::OS);
+    println!("  build          {}", if cfg!(debug_assertions) { "debug" } else { "release" });
+    println!("  engine         RocksDB, WAL off: the raft log is the write-ahead log");
+    println!("  allocator      jemalloc");
+    println!("  data format    {}", armilla::node::ident::FORMAT);
+    println!("  CPU features   {}", process::cpu_features().join(" "));
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,341 @@
+//! `armilla bench`: closed-loop load over the wire protocol.
+//!
+//! ```text
+//!   keys (uniform, zipfian) -> request, encoded by hand -> the leader's connection -> reply -> histogram
+//!        routes: one look-up in a sorted list, refreshed from PD only after an error
+//! ```
+//! The load generator shares the machine with what it measures, so its own work per request is kept small: one thread, no
+//! retries, no allocation for routing, requests written straight into the frame.
+
+mod keys;
+mod report;
+mod routes;
+mod streams;
+mod unary;
+mod wire;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use armilla::client::{PdClient, RawClient, RawOptions};
+use armilla::rt::Env;
+use armilla::rt::rng::Rng;
+use bytes::Bytes;
+use clap::ValueEnum;
+use futures::StreamExt as _;
+use hdrhistogram::Histogram;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::failure::Failure;
+use crate::process;
+use keys::Keys;
+use report::Report;
+use routes::Routing;
+
+/// What the clients do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Workload {
+    /// Put a random key.
+    Put,
+    /// Get a random key.
+    Get,
+    /// Both; see --read-ratio.
+    Mixed,
+    /// Scan from a random key upwards; see --scan-limit.
+    Scan,
+}
+
+/// Which keys they choose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Distribution {
+    /// Each as often as any other.
+    Uniform,
+    /// A few very often (theta 0.99).
+    Zipfian,
+}
+
+/// Closed loop: each client sends its next request when it has the answer to the last.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Args {
+    /// Any node of the cluster; several with commas.
+    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',', default_value = "127.0.0.1:2379", env = "ARMILLA_PD")]
+    pd: Vec<String>,
+    /// What to do.
+    #[arg(long, value_enum, default_value = "put")]
+    workload: Workload,
+    /// Requests in flight.
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    clients: u32,
+    /// Connections to each store.
+    #[arg(long, value_name = "C", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    connections: u32,
+    /// Send the requests as BatchCommands streams, one a connection, instead of unary calls.
+    #[arg(long)]
+    batch: bool,
+    /// Bytes of a value.
+    #[arg(long, value_name = "B", default_value_t = 256, value_parser = clap::value_parser!(u32).range(0..=4 << 20))]
+    value_size: u32,
+    /// How many different keys.
+    #[arg(long, value_name = "K", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=1 << 32))]
+    keys: u64,
+    /// How keys are chosen.
+    #[arg(long, value_enum, default_value = "uniform")]
+    distribution: Distribution,
+    /// How long to measure, such as 10s, 500ms, 2m.
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
+    duration: Duration,
+    /// How long to run before measuring.
+    #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = parse_duration)]
+    warmup: Duration,
+    /// Share of gets in the mixed workload.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.5, value_parser = parse_share)]
+    read_ratio: f64,
+    /// Pairs of a scan.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_240))]
+    scan_limit: u32,
+    /// Do not write the keys before reading them.
+    #[arg(long)]
+    no_preload: bool,
+    /// Seed of the choice of keys.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: f64 = number.parse().map_err(|_| format!("`{text}` is not a time such as 10s, 500ms or 2m"))?;
+    let seconds = match unit {
+        "ms" => number / 1000.0,
+        "" | "s" => number,
+        "m" => number * 60.0,
+        _ => return Err(format!("`{unit}`: the units are ms, s and m")),
+    };
+    if (0.0..=86_400.0).contains(&seconds) { Ok(Duration::from_secs_f64(seconds)) } else { Err("at most a day".into()) }
+}
+
+fn parse_share(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("a number between 0 and 1".into()),
+    }
+}
+
+/// What all clients of a run share.
+pub(crate) struct Shared {
+    pub(crate) args: Args,
+    pub(crate) keys: Keys,
+    pub(crate) value: Bytes,
+    pub(crate) routing: Routing,
+    /// Set when measuring begins, and when it is over.
+    pub(crate) measuring: AtomicBool,
+    pub(crate) over: AtomicBool,
+    /// Requests answered while measuring; for the bar.
+    pub(crate) done: AtomicU64,
+}
+
+/// What one client, or stream, has seen while measuring.
+pub(crate) struct Tally {
+    pub(crate) latencies_ns: Histogram<u64>,
+    pub(crate) errors: u64,
+    pub(crate) pairs: u64,
+    pub(crate) first_error: Option<String>,
+}
+
+impl Tally {
+    pub(crate) fn new() -> Tally {
+        let latencies_ns = Histogram::new_with_bounds(1_000, 120_000_000_000, 3).expect("sound bounds");
+        Tally { latencies_ns, errors: 0, pairs: 0, first_error: None }
+    }
+
+    /// An answer to what was sent at `sent`.
+    #[inline]
+    pub(crate) fn answered(&mut self, shared: &Shared, sent: Instant, now: Instant, pairs: u64) {
+        if shared.measuring.load(Ordering::Relaxed) {
+            self.latencies_ns.saturating_record(now.duration_since(sent).as_nanos() as u64);
+            self.pairs += pairs;
+            shared.done.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn failed(&mut self, shared: &Shared, why: impl FnOnce() -> String) {
+        if shared.measuring.load(Ordering::Relaxed) {
+            self.errors += 1;
+        }
+        if self.first_error.is_none() {
+            self.first_error = Some(why());
+        }
+    }
+
+    fn merge(&mut self, other: Tally) {
+        self.latencies_ns.add(&other.latencies_ns).expect("the same bounds");
+        self.errors += other.errors;
+        self.pairs += other.pairs;
+        self.first_error = self.first_error.take().or(other.first_error);
+    }
+}
+
+/// A request: where its key lies, and what to do there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verb {
+    Put,
+    Get,
+    Scan,
+}
+
+impl Shared {
+    /// What a client does next, and its key.
+    #[inline]
+    pub(crate) fn next(&self, rng: &mut Rng) -> (Verb, [u8; keys::KEY_BYTES]) {
+        let verb = match self.args.workload {
+            Workload::Put => Verb::Put,
+            Workload::Get => Verb::Get,
+            Workload::Scan => Verb::Scan,
+            Workload::Mixed if rng.chance(self.args.read_ratio) => Verb::Get,
+            Workload::Mixed => Verb::Put,
+        };
+        (verb, self.keys.draw(rng))
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.over.load(Ordering::Relaxed)
+    }
+}
+
+/// Runs the load and prints what it measured.
+pub fn run(args: Args) -> Result<(), Failure> {
+    if args.duration.is_zero() {
+        return Err(Failure::usage("--duration: longer than nothing"));
+    }
+    process::descriptors(1);
+    process::client_runtime()?.block_on(load(args))
+}
+
+async fn load(args: Args) -> Result<(), Failure> {
+    let env = Env::real();
+    let pd = PdClient::new(env.net.clone(), env.clock.clone(), args.pd.clone());
+    let keys = Keys::new(args.keys, args.distribution);
+    let value = value(args.value_size as usize, args.seed);
+    if args.workload != Workload::Put && !args.no_preload {
+        let raw = RawClient::new(pd.clone(), env.net.clone(), env.clock.clone(), Rng::new(args.seed), RawOptions::default());
+        preload(&raw, &args, &keys, &value).await?;
+    }
+    let routing = Routing::new(pd, env.net.clone(), args.connections).await?;
+    let measuring = AtomicBool::new(args.warmup.is_zero());
+    let shared = Arc::new(Shared {
+        args: args.clone(),
+        keys,
+        value,
+        routing,
+        measuring,
+        over: AtomicBool::new(false),
+        done: AtomicU64::new(0),
+    });
+    let running: Vec<tokio::task::JoinHandle<Tally>> = if args.batch {
+        let streams = args.connections.min(args.clients);
+        let share = |i: u32| args.clients / streams + u32::from(i < args.clients % streams);
+        (0..streams).map(|i| tokio::spawn(streams::run(shared.clone(), i, share(i)))).collect()
+    } else {
+        (0..args.clients).map(|i| tokio::spawn(unary::run(shared.clone(), i))).collect()
+    };
+    tokio::time::sleep(args.warmup).await;
+    shared.measuring.store(true, Ordering::Relaxed);
+    let (began, cpu_began) = (Instant::now(), process::cpu_seconds());
+    watch(&shared, began).await;
+    shared.measuring.store(false, Ordering::Relaxed);
+    let (took, cpu) = (began.elapsed(), process::cpu_seconds() - cpu_began);
+    shared.over.store(true, Ordering::Relaxed);
+    let mut tally = Tally::new();
+    for client in running {
+        // A client that hangs in its last request must not hold up the report.
+        if let Ok(Ok(one)) = tokio::time::timeout(Duration::from_secs(5), client).await {
+            tally.merge(one);
+        }
+    }
+    let report = Report::new(&args, &tally, took, cpu);
+    if args.json {
+        println!("{}", report.json());
+    } else {
+        print!("{}", report.text());
+    }
+    if tally.latencies_ns.is_empty() {
+        return Err(Failure::new("no request was answered while measuring"));
+    }
+    Ok(())
+}
+
+/// Waits until the time is over, or Ctrl-C; moves the bar.
+async fn watch(shared: &Shared, began: Instant) {
+    let total = shared.args.duration;
+    let bar = bar(shared.args.json, total.as_millis() as u64, "{bar:30} {elapsed}/{msg}");
+    let mut last = (began, 0);
+    let end = tokio::time::Instant::from_std(began + total);
+    loop {
+        let step = tokio::time::Instant::now() + Duration::from_millis(250);
+        armilla::rt_select! {
+            _ = tokio::signal::ctrl_c() => break,
+            () = tokio::time::sleep_until(step.min(end)) => {}
+        }
+        let now = Instant::now();
+        if now >= began + total {
+            break;
+        }
+        let done = shared.done.load(Ordering::Relaxed);
+        let rate = (done - last.1) as f64 / now.duration_since(last.0).as_secs_f64();
+        last = (now, done);
+        bar.set_position(began.elapsed().as_millis() as u64);
+        bar.set_message(format!("{}s  {} ops/s", total.as_secs(), report::grouped(rate as u64)));
+    }
+    bar.finish_and_clear();
+}
+
+/// Writes every key once.
+async fn preload(raw: &RawClient, args: &Args, keys: &Keys, value: &Bytes) -> Result<(), Failure> {
+    let bar = bar(args.json, args.keys, "loads keys {bar:30} {pos}/{len}");
+    let per = ((512 << 10) / (u64::from(args.value_size) + 32)).clamp(1, 2048);
+    let mut chunks = futures::stream::iter((0..args.keys).step_by(per as usize))
+        .map(|from| async move {
+            let pairs = (from..(from + per).min(args.keys)).map(|n| (Bytes::copy_from_slice(&keys.key(n)), value.clone()));
+            let pairs: Vec<_> = pairs.collect();
+            let count = pairs.len();
+            raw.batch_put(pairs, 0).await.map(|()| count)
+        })
+        .buffer_unordered(8);
+    while let Some(loaded) = chunks.next().await {
+        bar.inc(loaded? as u64);
+    }
+    bar.finish_and_clear();
+    Ok(())
+}
+
+/// A bar on standard error; hidden where nobody looks.
+fn bar(hidden: bool, len: u64, template: &str) -> ProgressBar {
+    let target = if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+    let bar = ProgressBar::with_draw_target(Some(len), target);
+    bar.set_style(ProgressStyle::with_template(template).expect("a sound template"));
+    bar
+}
+
+/// A value that does not compress to nothing.
+fn value(bytes: usize, seed: u64) -> Bytes {
+    let mut rng = Rng::fork(seed, "value");
+    (0..bytes).map(|_| rng.next_u64() as u8).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times() {
+        assert_eq!(parse_duration("10s"), Ok(Duration::from_secs(10)));
+        assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(parse_duration("1.5m"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_duration("3"), Ok(Duration::from_secs(3)));
+        assert!(parse_duration("10h").is_err() && parse_duration("soon").is_err() && parse_duration("99999999s").is_err());
+    }
+}

@@ -1,0 +1,276 @@
+//! Requests written by hand, straight into their frame; replies read as far as needed.
+
+use armilla::proto::errorpb;
+use armilla::proto::kvrpcpb::{RawGetResponse, RawPutResponse, RawScanResponse};
+use bytes::{BufMut, Bytes};
+use prost::Message as _;
+use prost::encoding::{encode_varint, encoded_len_varint};
+use tonic::Status;
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+
+use super::Verb;
+use super::keys::KEY_BYTES;
+
+/// A request before it is encoded.
+#[derive(Clone, Debug)]
+pub struct Call {
+    pub verb: Verb,
+    /// The encoded context.
+    pub context: Bytes,
+    pub key: [u8; KEY_BYTES],
+    /// Of a put.
+    pub value: Bytes,
+    /// Of a scan.
+    pub limit: u32,
+}
+
+fn field_len(bytes: usize) -> usize {
+    1 + encoded_len_varint(bytes as u64) + bytes
+}
+
+fn put_field(out: &mut impl BufMut, tag: u8, bytes: &[u8]) {
+    out.put_u8(tag << 3 | 2);
+    encode_varint(bytes.len() as u64, out);
+    out.put_slice(bytes);
+}
+
+impl Call {
+    /// The method's path.
+    pub fn path(verb: Verb) -> http::uri::PathAndQuery {
+        http::uri::PathAndQuery::from_static(match verb {
+            Verb::Put => "/tikvpb.Tikv/RawPut",
+            Verb::Get => "/tikvpb.Tikv/RawGet",
+            Verb::Scan => "/tikvpb.Tikv/RawScan",
+        })
+    }
+
+    /// Bytes of the encoded request.
+    pub fn len(&self) -> usize {
+        let common = field_len(self.context.len()) + field_len(KEY_BYTES);
+        match self.verb {
+            Verb::Get => common,
+            Verb::Put => common + field_len(self.value.len()),
+            Verb::Scan => common + 1 + encoded_len_varint(u64::from(self.limit)),
+        }
+    }
+
+    /// Writes the request. In all three the context is field 1 and the key field 2; a put's value and a scan's limit are
+    /// field 3.
+    pub fn put_to(&self, out: &mut impl BufMut) {
+        put_field(out, 1, &self.context);
+        put_field(out, 2, &self.key);
+        match self.verb {
+            Verb::Get => {}
+            Verb::Put => put_field(out, 3, &self.value),
+            Verb::Scan => {
+                out.put_u8(3 << 3);
+                encode_varint(u64::from(self.limit), out);
+            }
+        }
+    }
+
+    /// Field number of the request in `BatchCommandsRequest.Request`.
+    fn batch_tag(&self) -> u32 {
+        match self.verb {
+            Verb::Get => 13,
+            Verb::Put => 15,
+            Verb::Scan => 19,
+        }
+    }
+}
+
+/// A `BatchCommandsRequest` in the making.
+#[derive(Debug, Default)]
+pub struct Batch {
+    requests: Vec<u8>,
+    ids: Vec<u64>,
+}
+
+impl Batch {
+    /// Adds a request.
+    pub fn push(&mut self, id: u64, call: &Call) {
+        let inner = call.len();
+        let key = u64::from(call.batch_tag() << 3 | 2);
+        let request = encoded_len_varint(key) + encoded_len_varint(inner as u64) + inner;
+        self.requests.put_u8(1 << 3 | 2);
+        encode_varint(request as u64, &mut self.requests);
+        encode_varint(key, &mut self.requests);
+        encode_varint(inner as u64, &mut self.requests);
+        call.put_to(&mut self.requests);
+        self.ids.push(id);
+    }
+
+    /// Whether it has no request.
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    /// The encoded message; the batch is empty afterwards.
+    pub fn take(&mut self) -> Bytes {
+        let ids: usize = self.ids.iter().map(|id| encoded_len_varint(*id)).sum();
+        let mut out = std::mem::take(&mut self.requests);
+        out.reserve(ids + 11);
+        out.put_u8(2 << 3 | 2);
+        encode_varint(ids as u64, &mut out);
+        for id in self.ids.drain(..) {
+            encode_varint(id, &mut out);
+        }
+        out.into()
+    }
+}
+
+/// What a reply says.
+#[derive(Debug, PartialEq)]
+pub enum Answer {
+    /// Fine; how many pairs it carries.
+    Fine(u64),
+    /// Why not.
+    Bad(String),
+}
+
+fn judge(region_error: Option<errorpb::Error>, error: &str, pairs: u64) -> Answer {
+    match region_error {
+        Some(error) => Answer::Bad(error.message),
+        None if !error.is_empty() => Answer::Bad(error.to_owned()),
+        None => Answer::Fine(pairs),
+    }
+}
+
+/// Looks at a put's reply.
+pub fn judge_put(reply: RawPutResponse) -> Answer {
+    judge(reply.region_error, &reply.error, 1)
+}
+
+/// Looks at a get's reply.
+pub fn judge_get(reply: RawGetResponse) -> Answer {
+    judge(reply.region_error, &reply.error, u64::from(!reply.not_found))
+}
+
+/// Looks at a scan's reply.
+pub fn judge_scan(reply: RawScanResponse) -> Answer {
+    judge(reply.region_error, "", reply.kvs.len() as u64)
+}
+
+/// Encodes a [`Call`], decodes an [`Answer`].
+#[derive(Clone, Copy, Debug)]
+pub struct CallCodec(pub Verb);
+
+impl Codec for CallCodec {
+    type Encode = Call;
+    type Decode = Answer;
+    type Encoder = CallCodec;
+    type Decoder = CallCodec;
+    fn encoder(&mut self) -> CallCodec {
+        *self
+    }
+    fn decoder(&mut self) -> CallCodec {
+        *self
+    }
+}
+
+impl Encoder for CallCodec {
+    type Item = Call;
+    type Error = Status;
+    fn encode(&mut self, call: Call, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        out.reserve(call.len());
+        call.put_to(out);
+        Ok(())
+    }
+}
+
+impl Decoder for CallCodec {
+    type Item = Answer;
+    type Error = Status;
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Answer>, Status> {
+        let answer = match self.0 {
+            Verb::Put => RawPutResponse::decode(buffer).map(judge_put),
+            Verb::Get => RawGetResponse::decode(buffer).map(judge_get),
+            Verb::Scan => RawScanResponse::decode(buffer).map(judge_scan),
+        };
+        answer.map(Some).map_err(|error| Status::internal(error.to_string()))
+    }
+}
+
+/// Sends encoded `BatchCommandsRequest`s, decodes the replies.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchCodec;
+
+impl Codec for BatchCodec {
+    type Encode = Bytes;
+    type Decode = armilla::proto::tikvpb::BatchCommandsResponse;
+    type Encoder = BatchCodec;
+    type Decoder = BatchCodec;
+    fn encoder(&mut self) -> BatchCodec {
+        BatchCodec
+    }
+    fn decoder(&mut self) -> BatchCodec {
+        BatchCodec
+    }
+}
+
+impl Encoder for BatchCodec {
+    type Item = Bytes;
+    type Error = Status;
+    fn encode(&mut self, message: Bytes, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        out.put(message);
+        Ok(())
+    }
+}
+
+impl Decoder for BatchCodec {
+    type Item = armilla::proto::tikvpb::BatchCommandsResponse;
+    type Error = Status;
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Self::Item>, Status> {
+        let reply = armilla::proto::tikvpb::BatchCommandsResponse::decode(buffer);
+        reply.map(Some).map_err(|error| Status::internal(error.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use armilla::proto::kvrpcpb::{Context, RawGetRequest, RawPutRequest, RawScanRequest};
+    use armilla::proto::tikvpb::BatchCommandsRequest;
+    use armilla::proto::tikvpb::batch_commands_request::request::Cmd;
+
+    fn call(verb: Verb) -> (Call, Context) {
+        let context = Context { region_id: 7, term: 300, ..Context::default() };
+        let encoded = context.encode_to_vec().into();
+        let value = Bytes::from(vec![9; 300]);
+        (Call { verb, context: encoded, key: *b"0123456789abcdef", value, limit: 500 }, context)
+    }
+
+    #[test]
+    fn what_is_written_by_hand_is_what_prost_reads() {
+        let key = Bytes::from_static(b"0123456789abcdef");
+        let encoded = |call: &Call| {
+            let mut out = Vec::new();
+            call.put_to(&mut out);
+            assert_eq!(out.len(), call.len());
+            Bytes::from(out)
+        };
+        let (put, context) = call(Verb::Put);
+        let expected = RawPutRequest { context: Some(context), key: key.clone(), value: put.value.clone(), ..Default::default() };
+        assert_eq!(RawPutRequest::decode(encoded(&put)).unwrap(), expected);
+        let (get, context) = call(Verb::Get);
+        let expected = RawGetRequest { context: Some(context), key: key.clone(), ..Default::default() };
+        assert_eq!(RawGetRequest::decode(encoded(&get)).unwrap(), expected);
+        let (scan, context) = call(Verb::Scan);
+        let expected = RawScanRequest { context: Some(context), start_key: key, limit: 500, ..Default::default() };
+        assert_eq!(RawScanRequest::decode(encoded(&scan)).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_batch_holds_its_requests_in_order() {
+        let mut batch = Batch::default();
+        assert!(batch.is_empty());
+        batch.push(3, &call(Verb::Put).0);
+        batch.push(300, &call(Verb::Get).0);
+        batch.push(5, &call(Verb::Scan).0);
+        let message = BatchCommandsRequest::decode(batch.take()).unwrap();
+        assert_eq!(message.request_ids, [3, 300, 5]);
+        let kinds: Vec<_> = message.requests.iter().map(|request| request.cmd.as_ref().unwrap()).collect();
+        assert!(matches!(kinds[..], [Cmd::RawPut(_), Cmd::RawGet(_), Cmd::RawScan(_)]), "{kinds:?}");
+        assert!(batch.is_empty() && BatchCommandsRequest::decode(batch.take()).unwrap().requests.is_empty());
+    }
+}

@@ -1,0 +1,150 @@
+//! What the operating system is asked for this process.
+
+use std::io;
+
+use crate::failure::Failure;
+
+/// Fewer file descriptors than this a node are worth a warning.
+const DESCRIPTORS_WANTED: u64 = 4096;
+/// Descriptors a node keeps for sockets and its log.
+const DESCRIPTORS_KEPT: u64 = 256;
+
+/// Raises the limit of file descriptors as far as it goes; gives how many table files each of `nodes` may keep open.
+pub fn descriptors(nodes: u64) -> u32 {
+    let limit = match raise_descriptors() {
+        Ok(limit) => limit,
+        Err(error) => {
+            eprintln!("armilla: warning: the limit of file descriptors cannot be read or raised: {error}");
+            1024
+        }
+    };
+    let share = limit / nodes.max(1);
+    if share < DESCRIPTORS_WANTED {
+        eprintln!(
+            "armilla: warning: {limit} file descriptors for {nodes} node(s), {DESCRIPTORS_WANTED} each are better \
+             (`ulimit -n 65536`): fewer table files stay open, reads of old data get slower"
+        );
+    }
+    u32::try_from(share.saturating_sub(DESCRIPTORS_KEPT).max(share / 4).max(16)).unwrap_or(u32::MAX)
+}
+
+fn raise_descriptors() -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid place for the answer for the whole call.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    if limit.rlim_cur < limit.rlim_max {
+        let wanted = libc::rlimit { rlim_cur: limit.rlim_max, rlim_max: limit.rlim_max };
+        // SAFETY: `wanted` is initialized and outlives the call.
+        if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &wanted) } == 0 {
+            limit = wanted;
+        }
+    }
+    Ok(limit.rlim_cur)
+}
+
+/// Seconds of CPU that this process has used.
+pub fn cpu_seconds() -> f64 {
+    // SAFETY: rusage is plain data, for which zeroes are a valid value.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: `usage` is a valid place for the answer for the whole call.
+    if unsafe { libc::getrusage(libc::RUSAGE_SELF, &mut usage) } != 0 {
+        return 0.0;
+    }
+    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 * 1e-6;
+    seconds(usage.ru_utime) + seconds(usage.ru_stime)
+}
+
+/// A reader that closes its pipe (`| head`) ends this process quietly instead of by a panic.
+pub fn default_sigpipe() {
+    // SAFETY: called first in main, before other threads; the default action is a valid handler.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+    }
+}
+
+/// Vector features of this machine that kernels may use.
+pub fn cpu_features() -> Vec<&'static str> {
+    #[allow(unused_mut)]
+    let mut features = Vec::new();
+    #[cfg(target_arch = "x86_64")]
+    for (name, there) in [
+        ("sse4.2", std::arch::is_x86_feature_detected!("sse4.2")),
+        ("pclmulqdq", std::arch::is_x86_feature_detected!("pclmulqdq")),
+        ("avx2", std::arch::is_x86_feature_detected!("avx2")),
+        ("avx512f", std::arch::is_x86_feature_detected!("avx512f")),
+        ("vpclmulqdq", std::arch::is_x86_feature_detected!("vpclmulqdq")),
+    ] {
+        if there {
+            features.push(name);
+        }
+    }
+    #[cfg(target_arch = "aarch64")]
+    for (name, there) in [
+        ("neon", std::arch::is_aarch64_feature_detected!("neon")),
+        ("crc", std::arch::is_aarch64_feature_detected!("crc")),
+        ("aes", std::arch::is_aarch64_feature_detected!("aes")),
+        ("sve", std::arch::is_aarch64_feature_detected!("sve")),
+        ("sve2", std::arch::is_aarch64_feature_detected!("sve2")),
+    ] {
+        if there {
+            features.push(name);
+        }
+    }
+    features
+}
+
+/// A runtime with as many threads as the machine has cores, for nodes.
+pub fn node_runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("armilla")
+        .build()
+        .map_err(|error| Failure::new(format!("no runtime: {error}")))
+}
+
+/// A runtime of one thread, for clients.
+pub fn client_runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(format!("no runtime: {error}")))
+}
+
+/// Ctrl-C and SIGTERM.
+pub struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    /// Listens from now on.
+    pub fn new() -> Result<Signals, Failure> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let on = |kind| signal(kind).map_err(|error| Failure::new(format!("signals: {error}")));
+        Ok(Signals { interrupt: on(SignalKind::interrupt())?, terminate: on(SignalKind::terminate())? })
+    }
+
+    /// Completes at the next of them.
+    pub async fn next(&mut self) {
+        armilla::rt_select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// Where a node's engine lives, and how.
+pub fn engine_home(config: &armilla::node::Config, open_files_max: u32) -> armilla::engine::EngineHome {
+    let engine = &config.engine;
+    let asked = if engine.max_open_files == 0 { open_files_max } else { engine.max_open_files.min(open_files_max) };
+    armilla::engine::RocksOptions {
+        path: config.data_dir.join("engine"),
+        block_cache_bytes: engine.block_cache_mib << 20,
+        write_buffer_bytes: engine.write_buffer_mib << 20,
+        max_open_files: asked,
+        background_jobs: engine.background_jobs,
+        create: true,
+    }
+}

@@ -1,0 +1,192 @@
+//! `armilla start`: one node.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use armilla::node::config::{LogFormat, parse_members};
+use armilla::node::{Config, Node, NodeEnv};
+use clap::ValueEnum;
+
+use crate::failure::Failure;
+use crate::logging;
+use crate::process::{self, Signals};
+
+/// How logs look.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Format {
+    /// Lines for people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+impl From<Format> for LogFormat {
+    fn from(format: Format) -> LogFormat {
+        match format {
+            Format::Human => LogFormat::Human,
+            Format::Json => LogFormat::Json,
+        }
+    }
+}
+
+/// Flags override the configuration file.
+#[derive(clap::Args, Debug, Default)]
+pub struct Args {
+    /// Configuration file (TOML).
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The node's name, unique in its cluster.
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Data directory.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Where to listen.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub addr: Option<String>,
+    /// Where others reach this node, if not at --addr.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub advertise_addr: Option<String>,
+    /// Members of the cluster's first start, this node among them: n1=HOST:PORT,n2=HOST:PORT,…
+    #[arg(long, value_name = "MEMBERS", conflicts_with = "join")]
+    pub initial_cluster: Option<String>,
+    /// Any node of the cluster to join.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub join: Option<String>,
+    /// Copies of each region (at the cluster's first start).
+    #[arg(long, value_name = "N")]
+    pub replicas: Option<usize>,
+    /// Regions that a new cluster begins with.
+    #[arg(long, value_name = "N")]
+    pub initial_regions: Option<usize>,
+    /// Keys at which the first regions of a new cluster begin, instead: KEY,KEY,…
+    #[arg(long, value_name = "KEYS", value_delimiter = ',')]
+    pub split_keys: Vec<String>,
+    /// How many of the first members carry the placement driver.
+    #[arg(long, value_name = "N")]
+    pub pd_members: Option<usize>,
+    /// Log level: error, warn, info, debug, trace, or directives.
+    #[arg(long, value_name = "LEVEL", env = "ARMILLA_LOG")]
+    pub log_level: Option<String>,
+    /// Log format.
+    #[arg(long, value_name = "FORMAT", value_enum)]
+    pub log_format: Option<Format>,
+    /// Show clients' keys in logs.
+    #[arg(long)]
+    pub log_keys: bool,
+    /// Print the configuration that results, and end.
+    #[arg(long)]
+    pub print_config: bool,
+}
+
+/// The configuration from file and flags.
+pub fn configuration(args: &Args) -> Result<Config, Failure> {
+    let mut config = match &args.config {
+        None => Config::default(),
+        Some(path) => {
+            let source = path.display().to_string();
+            let text = std::fs::read_to_string(path)
+                .map_err(|error| Failure::usage(format!("{source}: {error}")).hint("--config names a TOML file"))?;
+            Config::from_toml(&text, &source).map_err(Failure::usage)?
+        }
+    };
+    if let Some(name) = &args.name {
+        config.name.clone_from(name);
+    }
+    if let Some(data) = &args.data {
+        config.data_dir.clone_from(data);
+    }
+    if let Some(addr) = &args.addr {
+        config.addr.clone_from(addr);
+    }
+    if args.advertise_addr.is_some() {
+        config.advertise_addr.clone_from(&args.advertise_addr);
+    }
+    if let Some(members) = &args.initial_cluster {
+        config.initial_cluster = parse_members(members).map_err(Failure::usage)?;
+        config.join = None;
+    }
+    if let Some(join) = &args.join {
+        config.join = Some(join.clone());
+        config.initial_cluster.clear();
+    }
+    config.replicas = args.replicas.unwrap_or(config.replicas);
+    config.pd_members = args.pd_members.unwrap_or(config.pd_members);
+    if let Some(regions) = args.initial_regions {
+        config.initial_regions = regions;
+        config.split_keys.clear();
+    }
+    if !args.split_keys.is_empty() {
+        config.split_keys.clone_from(&args.split_keys);
+        config.initial_regions = 1;
+    }
+    if let Some(level) = &args.log_level {
+        config.log.level.clone_from(level);
+    }
+    if let Some(format) = args.log_format {
+        config.log.format = format.into();
+    }
+    config.log.redact_keys &= !args.log_keys;
+    config.validate().map_err(Failure::usage)?;
+    Ok(config)
+}
+
+/// Runs the node until it is told to stop.
+pub fn run(args: Args) -> Result<(), Failure> {
+    let config = configuration(&args)?;
+    if args.print_config {
+        print!("{}", config.to_toml());
+        return Ok(());
+    }
+    logging::init(&config.log)?;
+    let open_files = process::descriptors(1);
+    process::node_runtime()?.block_on(serve(config, open_files))
+}
+
+async fn serve(config: Config, open_files: u32) -> Result<(), Failure> {
+    let mut signals = Signals::new()?;
+    let name = config.name.clone();
+    let env = NodeEnv { rt: armilla::rt::Env::real(), engine: process::engine_home(&config, open_files) };
+    tracing::info!(name, addr = config.addr, data = %config.data_dir.display(), "starts");
+    let node = armilla::rt_select! {
+        node = Node::start(env, config) => node.map_err(|error| Failure::of_node(&name, &error))?,
+        () = signals.next() => {
+            eprintln!("armilla: interrupted before the node took part in a cluster");
+            return Err(Failure::silent(130));
+        }
+    };
+    tracing::info!(name, addr = node.addr(), cluster = node.cluster_id(), store = node.store_id(), "takes part");
+    let poisoned = watch(&node, &mut signals).await;
+    tracing::info!(name, "stops");
+    stop(vec![node], &mut signals).await?;
+    match poisoned {
+        None => Ok(()),
+        Some(why) => Err(Failure::new(format!("node {name} stopped serving: {why}"))
+            .hint("see what the disk says (dmesg), then start again: the other replicas have the data")),
+    }
+}
+
+/// Waits for a signal (nothing) or for the node to stop serving by itself (why).
+async fn watch(node: &Node, signals: &mut Signals) -> Option<String> {
+    loop {
+        armilla::rt_select! {
+            () = signals.next() => return None,
+            () = tokio::time::sleep(Duration::from_millis(500)) => {
+                if let Some(why) = node.poisoned() {
+                    return Some(why);
+                }
+            }
+        }
+    }
+}
+
+/// Stops nodes; a second signal ends the process at once.
+pub async fn stop(nodes: Vec<Node>, signals: &mut Signals) -> Result<(), Failure> {
+    armilla::rt_select! {
+        () = signals.next() => {
+            eprintln!("armilla: stopped hard");
+            Err(Failure::silent(130))
+        }
+        _ = futures::future::join_all(nodes.into_iter().map(Node::stop)) => Ok(()),
+    }
+}
