@@ -23,7 +23,7 @@ mod real {
     const VALUE_BYTES: usize = 256;
     const CF: Cf = Cf::RawDefault;
 
-    /// Numbers in an order that looks random, each once in `PAIRS` (an odd factor, a power of two above).
+    /// Numbers in an order that jumps about, each once in `PAIRS` (the step and `PAIRS` have no common factor).
     struct Keys(u64);
 
     impl Keys {

@@ -316,7 +316,12 @@ fn a_cluster_stops_cleanly_and_finds_its_data_again() {
 
 #[test]
 fn a_node_that_was_away_for_long_catches_up() {
-    let mut cluster = Cluster::start(3, &[]);
+    // A log that keeps next to nothing for those who are away: they need a snapshot.
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let config = dir.path().join("node.toml");
+    let short = "[raft]\nlog_keep_entries = 4\nlog_lag_entries_max = 8\nflush_kib = 1024\nflush_interval_ms = 500\n";
+    std::fs::write(&config, short).expect("writable");
+    let mut cluster = Cluster::start(3, &["--config", config.to_str().expect("text")]);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     cluster.kill(2);
     let wire = Wire::new(cluster.addrs());

@@ -82,7 +82,7 @@ fn script(name: &str) {
     let _turn = turn();
     let python = python();
     let runtime = runtime();
-    let mut cluster = Cluster::start(3, &[]);
+    let mut cluster = Cluster::start(3, &["--initial-regions", "4"]);
     let hex = |key: &Vec<u8>| key.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let starts: Vec<String> = starts(&runtime, &cluster).iter().map(hex).collect();
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/compat").join(name);
@@ -317,7 +317,7 @@ async fn every_raw_call(client: &RawClient, regions: &[Vec<u8>], tag: &str) {
 fn crate_tikv_client() {
     let _turn = turn();
     let runtime = runtime();
-    let mut cluster = Cluster::start(3, &[]);
+    let mut cluster = Cluster::start(3, &["--initial-regions", "4"]);
     let mut regions = starts(&runtime, &cluster);
     // The last is the sentinel: clients' keys live before it.
     regions.pop();

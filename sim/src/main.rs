@@ -7,12 +7,24 @@
 compile_error!("the simulator is built with `--cfg madsim` only: use `cargo sim`, `cargo meta`, `cargo zoo` or `cargo sim-test`");
 
 mod child;
+mod clients;
+mod cluster;
 mod ground;
+mod history;
 mod leak;
+#[cfg(test)]
+mod log_crash;
 mod meta;
+mod nemesis;
+mod oracle;
+mod plan;
 mod report;
 mod runner;
 mod scenario;
+mod shrink;
+mod swarm;
+mod watch;
+mod workload;
 
 use std::process::ExitCode;
 

@@ -15,7 +15,7 @@ use crate::swarm;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
-    /// Seeds the world: latencies, timeouts, the order of what happens at once.
+    /// Seeds the world: latencies, timeouts, the order of what happens at once. (`sim replay SEED --plan FILE` takes another.)
     pub schedule_seed: u64,
     /// The planted bug, if the run has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -51,20 +51,32 @@ pub struct Knobs {
     pub election_ticks: u64,
     /// Ticks between a leader's heartbeats.
     pub heartbeat_ticks: u64,
-    /// Bytes of one log segment.
+    /// KiB of one log segment.
     pub segment_kib: u64,
-    /// Applied entries that a group's log may keep.
+    /// Applied entries that a group's log keeps for followers.
     pub log_keep: u64,
+    /// Entries kept for a follower that lags; beyond them it gets a snapshot.
+    pub log_lag: u64,
     /// Milliseconds between flushes of the engine.
     pub flush_ms: u64,
-    /// Bytes of one snapshot chunk.
-    pub snapshot_chunk_bytes: u64,
+    /// KiB of log that start a flush.
+    pub flush_kib: u64,
+    /// KiB of one snapshot chunk.
+    pub snapshot_chunk_kib: usize,
+    /// KiB of commands packed into one entry.
+    pub pack_kib: usize,
+    /// Letters that a store's driver handles before it writes the log.
+    pub letters: usize,
+    /// Append messages under way to one follower.
+    pub inflight: usize,
     /// Milliseconds between a store's heartbeats to the placement driver.
     pub pd_heartbeat_ms: u64,
     /// Mean one-way latency of a link, microseconds.
     pub link_us: u64,
     /// Mean duration of an fsync, microseconds.
     pub fsync_us: u64,
+    /// Before the end every process dies once more, with everything that was not synced.
+    pub last_crash: bool,
 }
 
 /// What the clients do.

@@ -1,8 +1,354 @@
-//! The whole store under plans, clients, faults and oracles.
+//! The whole store under a plan: start, safety phase with faults, healing, liveness phase, durability scan, judgement.
+//!
+//! ```text
+//!   founding | clients and faults ........ | heal | fresh writes | all crash, start | read all | replicas agree | judge history
+//!            | watched by the online oracles and, every second, by those of the durable images            |
+//! ```
 
-use crate::report::{Options, Outcome};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
-/// Runs one seed inside the world that the child has made.
-pub async fn run(seed: u64, _options: &Options) -> Outcome {
-    crate::ground::run(seed, None).await
+use armilla::rt::sim::World;
+use armilla::rt::task::{self, JoinHandle};
+use armilla::types::GroupId;
+use armilla::rt_select;
+use bytes::Bytes;
+
+use crate::clients::{Client, Ledger};
+use crate::cluster::Cluster;
+use crate::history::{Call, Ended};
+use crate::nemesis::Nemesis;
+use crate::oracle::{Violation, durability, linear, liveness, region, scan, state, tso};
+use crate::plan::Plan;
+use crate::report::{Failure, Options, Outcome};
+use crate::watch::Watch;
+
+const SECOND: u64 = 1_000_000_000;
+/// A new cluster must serve within this time, ns.
+const FOUNDING: u64 = 60 * SECOND;
+/// Steps that the search for an order of one key's operations may take.
+const LINEAR_STEPS: u64 = 2_000_000;
+
+/// Runs one seed, or the plan that the options name under that seed's schedule, inside the world that the child has made.
+pub async fn run(seed: u64, options: &Options) -> Outcome {
+    let world = World::current().expect("the child makes the world");
+    let plan = match &options.plan {
+        None => Plan::from_seed(seed),
+        Some(path) => Plan::read(path).unwrap_or_else(|error| panic!("{error}")),
+    };
+    if let Some(bug) = plan.bug.as_ref().filter(|_| options.mutant.is_none()) {
+        armilla::rt::mutant::plant(bug);
+    }
+    let mut run = Run::new(world, plan);
+    let result = run.all().await;
+    run.outcome(result.err())
+}
+
+struct Run {
+    world: World,
+    plan: Arc<Plan>,
+    watch: Watch,
+    cluster: Cluster,
+    ledger: Ledger,
+    regions: region::Regions,
+    founded: bool,
+    stats: BTreeMap<String, u64>,
+}
+
+type Verdict = Result<(), Violation>;
+
+impl Run {
+    fn new(world: World, plan: Plan) -> Run {
+        let watch = Watch::listen(&world);
+        let cluster = Cluster::new(&world, &watch, &plan);
+        Run {
+            world,
+            plan: Arc::new(plan),
+            watch,
+            cluster,
+            ledger: Ledger::default(),
+            regions: region::Regions::default(),
+            founded: false,
+            stats: BTreeMap::new(),
+        }
+    }
+
+    fn now(&self) -> u64 {
+        self.world.now_ns()
+    }
+
+    async fn all(&mut self) -> Verdict {
+        let admin_machine = self.cluster.client_machine(self.plan.workload.clients + 2);
+        let admin = self.client(self.plan.workload.clients + 2, &admin_machine);
+        self.cluster.ids().into_iter().for_each(|id| self.cluster.start(id));
+        let groups = self.found(&admin).await?;
+
+        let begin_ns = self.now() + SECOND / 2;
+        let end_ns = begin_ns + self.plan.length_ms() * 1_000_000;
+        let mut tasks = Vec::new();
+        for number in 1..=self.plan.workload.clients {
+            let machine = self.cluster.client_machine(number);
+            let client = self.client(number, &machine);
+            tasks.push(machine.spawn(client.run(self.plan.clone(), begin_ns, end_ns)));
+        }
+        if self.plan.workload.tso_ms > 0 {
+            let number = self.plan.workload.clients + 1;
+            let machine = self.cluster.client_machine(number);
+            let client = self.client(number, &machine);
+            tasks.push(machine.spawn(client.timestamps(self.plan.clone(), end_ns)));
+        }
+        let pd = (admin.pd().clone(), admin_machine.clone());
+        let mut nemesis = Nemesis::new(&self.world, &self.watch, &self.cluster, &self.plan, groups.clone(), pd);
+        let storm = task::spawn(async move {
+            nemesis.run(begin_ns).await;
+            nemesis
+        });
+        self.guard(end_ns).await?;
+        let mut nemesis = self.wait(storm, end_ns + 30 * SECOND, "the nemesis").await?;
+        self.stats.insert("faults".into(), nemesis.struck);
+
+        nemesis.heal();
+        self.recover(&admin, "healing").await?;
+        if self.plan.knobs.last_crash {
+            // A moment of rest, so that not everything is in flight.
+            self.guard(self.now() + SECOND).await?;
+            nemesis.last_crash();
+            self.recover(&admin, "the last crash").await?;
+        }
+        let bound = liveness::bound_ns(&self.plan);
+        for task in tasks {
+            let until = self.now() + bound;
+            if self.wait(task, until, "a client").await.is_err() {
+                self.ledger.with(|history| liveness::all_ended(history, self.now()))?;
+                self.check_violation()?;
+            }
+        }
+        let finally = self.read_all(&admin).await?;
+        self.converge(&admin).await?;
+        self.judge(&finally)
+    }
+
+    fn client(&self, number: u32, machine: &armilla::rt::sim::NodeHandle) -> Client {
+        Client::new(number, machine, self.cluster.addresses(), self.plan.workload.deadline_ms, &self.world, &self.ledger)
+    }
+
+    /// Waits until the new cluster knows its regions and serves each; gives their ids in order of their keys.
+    async fn found(&mut self, admin: &Client) -> Result<Vec<u64>, Violation> {
+        let until = self.now() + FOUNDING;
+        let mut why = "the placement driver knows no regions".to_owned();
+        while self.now() < until {
+            self.guard(self.now() + SECOND / 5).await?;
+            let pd = admin.pd().with_deadline(std::time::Duration::from_secs(2));
+            let infos = match pd.scan_regions(b"", b"", 100).await {
+                Ok(infos) if !infos.is_empty() => infos,
+                Ok(_) => continue,
+                Err(error) => {
+                    why = error.to_string();
+                    continue;
+                }
+            };
+            let replicas = |heard: &mut crate::watch::Heard| {
+                for info in &infos {
+                    heard.raft.replicas(info.region.id, info.region.peers.len());
+                }
+                heard.raft.replicas(GroupId::PD.0, self.plan.topology.stores.min(3) as usize);
+            };
+            self.watch.with(replicas);
+            for (n, info) in infos.iter().enumerate() {
+                let key = if info.region.start_key.is_empty() { Bytes::from_static(b"a") } else { info.region.start_key.clone() };
+                // A key of its own: right behind the region's first.
+                let key = Bytes::from([&key[..], b"~founding"].concat());
+                admin.put_until(key, &format!("founding.{n}"), until).await.map_err(|why| {
+                    Violation::new("live", self.now(), 0, format!("region {} of the new cluster takes no write: {why}", info.region.id))
+                })?;
+            }
+            self.founded = true;
+            self.stats.insert("founding_ms".into(), self.now() / 1_000_000);
+            let count = self.plan.topology.splits.len() + 1;
+            return Ok(infos.iter().map(|info| info.region.id).take(count).collect());
+        }
+        self.check_violation()?;
+        Err(Violation::new("live", self.now(), 0, format!("the new cluster does not come up: {why}")))
+    }
+
+    fn check_violation(&self) -> Verdict {
+        match self.watch.violation() {
+            Some(violation) => Err(violation),
+            None => match self.cluster.stopped_without_reason() {
+                Some((node, why)) => {
+                    Err(Violation::new("stop", self.now(), node, format!("the store stopped serving without a fault that excuses it: {why}")))
+                }
+                None => Ok(()),
+            },
+        }
+    }
+
+    /// Looks at the nodes' images.
+    fn check_images(&mut self) -> Verdict {
+        let images = self.cluster.images()?;
+        state::check(&images, self.now())?;
+        self.regions.observe(&images, self.founded, self.now())
+    }
+
+    /// Lets time pass until `until_ns`, looking for violations.
+    async fn guard(&mut self, until_ns: u64) -> Verdict {
+        loop {
+            self.check_violation()?;
+            self.check_images()?;
+            let now = self.now();
+            if now >= until_ns {
+                return Ok(());
+            }
+            let next = until_ns.min(now + SECOND);
+            let news = self.watch.news.clone();
+            rt_select! {
+                () = news.notified() => {}
+                () = self.world.sleep_until(next) => {}
+            }
+        }
+    }
+
+    /// Waits for a task, looking for violations.
+    async fn wait<T>(&mut self, mut task: JoinHandle<T>, until_ns: u64, who: &str) -> Result<T, Violation> {
+        loop {
+            let next = (self.now() + SECOND).min(until_ns);
+            rt_select! {
+                joined = &mut task => return joined.ok_or_else(|| Violation::new("panic", self.now(), 0, format!("{who} died"))),
+                () = self.world.sleep_until(next) => {}
+            }
+            self.guard(self.now()).await?;
+            if self.now() >= until_ns {
+                return Err(Violation::new("live", self.now(), 0, format!("{who} does not end")));
+            }
+        }
+    }
+
+    /// Every region takes a fresh write within the bound.
+    async fn recover(&mut self, admin: &Client, after: &str) -> Verdict {
+        let began = self.now();
+        let until = began + liveness::bound_ns(&self.plan);
+        let mut starts = self.plan.split_keys();
+        starts.insert(0, Bytes::from_static(b"a"));
+        for (n, start) in starts.into_iter().enumerate() {
+            let key = Bytes::from([&start[..], b"~fresh"].concat());
+            let result = admin.put_until(key, &format!("fresh.{after}.{n}"), until).await;
+            self.check_violation()?;
+            self.check_images()?;
+            if let Err(why) = result {
+                let what = format!("region {n} takes no write {:.0} s after {after}: {why}", (self.now() - began) as f64 / 1e9);
+                return Err(Violation::new("live", self.now(), 0, what));
+            }
+        }
+        let took = self.stats.entry("recovery_ms".into()).or_default();
+        *took = (*took).max((self.world.now_ns() - began) / 1_000_000);
+        Ok(())
+    }
+
+    /// Reads every key.
+    async fn read_all(&mut self, admin: &Client) -> Result<BTreeMap<Bytes, Bytes>, Violation> {
+        let until = self.now() + liveness::bound_ns(&self.plan);
+        let (start, end) = (crate::plan::key(0), Bytes::from_static(b"l"));
+        loop {
+            let call = Call::Scan { start: start.clone(), end: end.clone(), limit: 100_000, reverse: false, key_only: false };
+            let ended = admin.perform(call).await;
+            self.check_violation()?;
+            match ended {
+                Ended::Pairs(pairs) => return Ok(pairs.into_iter().collect()),
+                other if self.now() >= until => {
+                    return Err(Violation::new("live", self.now(), 0, format!("the last scan does not succeed: {other:?}")));
+                }
+                _ => self.guard(self.now() + SECOND / 5).await?,
+            }
+        }
+    }
+
+    /// All replicas reach the same applied index with the same data, and PD sees what the stores see.
+    async fn converge(&mut self, admin: &Client) -> Verdict {
+        let until = self.now() + liveness::bound_ns(&self.plan);
+        loop {
+            let images = self.cluster.images()?;
+            state::check(&images, self.now())?;
+            self.regions.observe(&images, true, self.now())?;
+            if state::converged(&images) {
+                break;
+            }
+            if self.now() >= until {
+                let behind = state::behind(&images);
+                return Err(Violation::new("live", self.now(), 0, format!("replicas do not catch up: {behind}")));
+            }
+            self.world.sleep_ns(SECOND / 20).await;
+            self.check_violation()?;
+        }
+        let pd = admin.pd().with_deadline(std::time::Duration::from_secs(10));
+        let infos = pd.scan_regions(b"", b"", 1000).await;
+        let infos = infos.map_err(|e| Violation::new("live", self.now(), 0, format!("the placement driver does not answer: {e}")))?;
+        let pd: Vec<_> = infos.into_iter().map(|info| info.region).collect();
+        self.regions.compare(&pd, self.now())
+    }
+
+    /// Judges the history.
+    fn judge(&mut self, finally: &BTreeMap<Bytes, Bytes>) -> Verdict {
+        let at = self.now();
+        let keys = self.plan.all_keys();
+        let splits = self.plan.split_keys();
+        let grants = self.ledger.grants.lock().expect("nothing panics while holding it").clone();
+        tso::check(&grants)?;
+        let mut exhausted = 0;
+        let verdict = self.ledger.with(|history| {
+            liveness::all_ended(history, at)?;
+            let own: BTreeMap<Bytes, Bytes> = finally.iter().filter(|(key, _)| !key.contains(&b'~')).map(|(k, v)| (k.clone(), v.clone())).collect();
+            durability::check(history, &keys, &own, at)?;
+            scan::check(history, &splits)?;
+            let (by_key, values) = history.by_key(&keys);
+            for (key, ops) in by_key.iter().filter(|(key, _)| key.starts_with(b"k")) {
+                match linear::check(linear::ABSENT, ops, LINEAR_STEPS) {
+                    linear::Judgement::Linearizable => {}
+                    linear::Judgement::Exhausted => exhausted += 1,
+                    linear::Judgement::Violation { op } => {
+                        let record = &history.records[op];
+                        let saw = ops.iter().find(|own| own.op == op).map(|own| match own.action {
+                            linear::Action::Read(value) => format!("read {}", values.show(value)),
+                            linear::Action::ReadPresent => "saw that it exists".to_owned(),
+                            linear::Action::Write(value) => format!("wrote {}", values.show(value)),
+                            linear::Action::Swap { expected, new } => {
+                                format!("swapped {} for {}", values.show(expected), values.show(new))
+                            }
+                        });
+                        let what = format!(
+                            "key {} is not linearizable: client {} {} in [{:.3}s, {:.3}s]",
+                            crate::history::show(key),
+                            record.client,
+                            saw.unwrap_or_default(),
+                            record.called as f64 / 1e9,
+                            record.returned as f64 / 1e9
+                        );
+                        return Err(Violation::new("H1", record.returned.min(at), 0, what));
+                    }
+                }
+            }
+            Ok(())
+        });
+        self.stats.insert("linear_exhausted".into(), exhausted);
+        verdict
+    }
+
+    fn outcome(mut self, violation: Option<Violation>) -> Outcome {
+        let (ops, unknown, served) = self.ledger.with(|h| (h.records.len(), h.unknown(), liveness::served(h)));
+        let mut put = |name: &str, value: u64| drop(self.stats.insert(name.into(), value));
+        put("ops", ops as u64);
+        put("ops_unknown", unknown as u64);
+        put("ops_served", served as u64);
+        put("starts", self.cluster.starts());
+        put("delivered", self.world.net().delivered());
+        self.watch.with(|heard| {
+            put("elections", heard.raft.elections);
+            put("snapshots", heard.raft.snapshots);
+            put("lease_reads", heard.raft.lease_reads);
+            put("index_reads", heard.raft.index_reads);
+            put("applies", heard.raft.applies);
+            put("tso_batches", heard.issued.batches);
+        });
+        let failure = violation.map(|v| Failure { oracle: v.oracle.to_owned(), what: v.what, at_ns: v.at, node: v.node });
+        Outcome { failure, stats: self.stats }
+    }
 }

@@ -155,23 +155,29 @@ pub fn plan(seed: u64) -> Plan {
     let workload = workload(&mut Rng::fork(seed, "workload"), keys);
     let length_ms = workload.ops[0][1] as u64 * workload.pace_ms;
     let faults = faults(&mut Rng::fork(seed, "faults"), stores, regions, length_ms);
-    let schedule_seed = Rng::fork(seed, "schedule").next_u64() >> 1;
-    Plan { schedule_seed, bug: None, topology, knobs: knobs(&mut Rng::fork(seed, "knobs")), workload, faults }
+    Plan { schedule_seed: seed, bug: None, topology, knobs: knobs(&mut Rng::fork(seed, "knobs")), workload, faults }
 }
 
 fn knobs(rng: &mut Rng) -> Knobs {
     let heartbeat_ticks = rng.between(1, 2);
+    let log_keep = *rng.pick(&[4, 16, 64, 512]);
     Knobs {
         tick_ms: *rng.pick(&[50, 100, 100, 200]),
         heartbeat_ticks,
         election_ticks: heartbeat_ticks * rng.between(5, 10),
         segment_kib: *rng.pick(&[16, 64, 256, 1024]),
-        log_keep: *rng.pick(&[8, 32, 128, 512]),
-        flush_ms: *rng.pick(&[200, 1000, 5000]),
-        snapshot_chunk_bytes: *rng.pick(&[64, 512, 4096]),
+        log_keep,
+        log_lag: log_keep * *rng.pick(&[1, 4, 16]),
+        flush_ms: *rng.pick(&[100, 500, 2000, 10_000]),
+        flush_kib: *rng.pick(&[4, 64, 1024]),
+        snapshot_chunk_kib: rng.between(1, 4) as usize,
+        pack_kib: *rng.pick(&[1, 16, 256]),
+        letters: *rng.pick(&[1, 16, 4096]),
+        inflight: *rng.pick(&[2, 16, 256]),
         pd_heartbeat_ms: *rng.pick(&[500, 1000, 3000]),
         link_us: log_uniform(rng, 50.0, 3000.0) as u64,
         fsync_us: log_uniform(rng, 100.0, 5000.0) as u64,
+        last_crash: rng.chance(0.6),
     }
 }
 

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use armilla::rt::probe::Event;
-use armilla::rt::sim::{ProbeRecord, What, World};
+use armilla::rt::sim::World;
+use armilla::rt::sim::probe::{ProbeRecord, What};
 use armilla::rt::sync::Notify;
 
 use crate::oracle::Violation;

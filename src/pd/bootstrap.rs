@@ -11,8 +11,7 @@ use crate::types::{GroupId, Region};
 
 /// Where the last region starts: the memcomparable encoding of eight 0xFF bytes. It is always there, so that a client's
 /// bounded raw scan never ends in a region without an end key (some clients start over from the beginning then).
-pub const SENTINEL: [u8; 18] =
-    [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0xf7];
+pub const SENTINEL: [u8; 18] = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0xf7];
 
 /// Replicas of a region, where there are as many stores.
 pub const REPLICAS: usize = 3;

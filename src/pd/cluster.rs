@@ -112,7 +112,13 @@ pub struct Cluster {
 impl Cluster {
     /// Nothing heard yet; this leadership began at `now_ms`.
     pub fn new(options: ClusterOptions, now_ms: u64) -> Cluster {
-        Cluster { options, since_ms: now_ms, regions: BTreeMap::new(), stores: BTreeMap::new(), orders: BTreeMap::new() }
+        Cluster {
+            options,
+            since_ms: now_ms,
+            regions: BTreeMap::new(),
+            stores: BTreeMap::new(),
+            orders: BTreeMap::new(),
+        }
     }
 
     /// Takes a heartbeat in. Reports about a region that are behind in term or epoch change nothing. Gives the descriptors
@@ -133,7 +139,8 @@ impl Cluster {
         }
         for (id, order) in &mut self.orders {
             let led_by = self.regions.get(id).map(|heard| heard.leader.store_id);
-            order.done |= led_by == Some(order.to_store) || now_ms.saturating_sub(order.issued_ms) >= self.options.order_ms;
+            order.done |=
+                led_by == Some(order.to_store) || now_ms.saturating_sub(order.issued_ms) >= self.options.order_ms;
         }
         let cooldown_ms = self.options.cooldown_ms;
         self.orders.retain(|_, order| !order.done || now_ms.saturating_sub(order.issued_ms) < cooldown_ms);
@@ -257,8 +264,12 @@ impl Cluster {
             let since = self.stores.get(&store).map(|heard| heard.alive_since_ms);
             self.alive(store, now_ms) && since.is_some_and(|ms| now_ms.saturating_sub(ms) >= self.options.settle_ms)
         };
-        let stores: Vec<u64> =
-            state.stores().filter(|record| state::is_up(record)).map(state::store_id).filter(|id| settled(*id)).collect();
+        let stores: Vec<u64> = state
+            .stores()
+            .filter(|record| state::is_up(record))
+            .map(state::store_id)
+            .filter(|id| settled(*id))
+            .collect();
         let (mut seats, mut open) = (Vec::new(), 0);
         for region in state.regions() {
             let Some(leader) = self.leader_of(region) else { continue };
@@ -266,8 +277,13 @@ impl Cluster {
             let moving_to = order.filter(|order| !order.done).map(|order| order.to_store);
             open += usize::from(moving_to.is_some() && leader.store_id == from);
             let voters = region.peers.iter().filter(|peer| peer.role() == PeerRole::Voter).map(|peer| peer.store_id);
-            let seat =
-                Seat { region: region.id, leader: leader.store_id, voters: voters.collect(), moving_to, rests: order.is_some() };
+            let seat = Seat {
+                region: region.id,
+                leader: leader.store_id,
+                voters: voters.collect(),
+                moving_to,
+                rests: order.is_some(),
+            };
             seats.push(seat);
         }
         leader::propose(from, &stores, &seats, self.options.orders_max.saturating_sub(open))

@@ -61,7 +61,13 @@ impl StateMachine for PdMachine {
         false
     }
 
-    fn apply(&mut self, context: ApplyContext<'_>, command: Bytes, _: &dyn Read, batch: &mut WriteBatch) -> Result<Bytes> {
+    fn apply(
+        &mut self,
+        context: ApplyContext<'_>,
+        command: Bytes,
+        _: &dyn Read,
+        batch: &mut WriteBatch,
+    ) -> Result<Bytes> {
         let corrupt = |what: String| Error::Corruption(format!("entry {} of the pd group: {what}", context.index));
         let command = PdCommand::decode(command).map_err(|error| corrupt(error.to_string()))?;
         let mut state = self.state.write().expect("no writer panics");

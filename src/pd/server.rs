@@ -17,8 +17,8 @@ use super::state::{self, PdState};
 use super::tso::Tso;
 use crate::proto::armilla::pd::pd_command::Op;
 use crate::proto::armilla::pd::{
-    AllocIds, Bootstrap, OverviewReply, PdCommand, PdReply, PutRegion, PutStore, RegisterStoreReply, RegisterStoreRequest,
-    StoreHeartbeatReply, StoreHeartbeatRequest,
+    AllocIds, Bootstrap, OverviewReply, PdCommand, PdReply, PutRegion, PutStore, RegisterStoreReply,
+    RegisterStoreRequest, StoreHeartbeatReply, StoreHeartbeatRequest,
 };
 use crate::proto::metapb::{RegionEpoch, Store, StoreState};
 use crate::proto::pdpb::Member;
@@ -124,15 +124,8 @@ impl PdServer {
     /// `state` is [`super::PdMachine::shared`] of the machine that the driver behind `handle` applies to.
     pub fn start(clock: Clock, handle: Handle, state: SharedState, identity: Identity, options: PdOptions) -> PdServer {
         assert!(identity.cluster_id != 0, "a cluster's id is never 0");
-        let inner = Inner {
-            clock,
-            handle,
-            state,
-            identity,
-            options,
-            serving: RwLock::new(None),
-            task: Mutex::new(None),
-        };
+        let inner =
+            Inner { clock, handle, state, identity, options, serving: RwLock::new(None), task: Mutex::new(None) };
         let server = PdServer { inner: Arc::new(inner) };
         let run = task::spawn(server.clone().run());
         *server.inner.task.lock().expect("no holder panics") = Some(run);

@@ -26,8 +26,12 @@ fn founding(args: &Args<'_>) -> Result<(Founding, Bootstrap), String> {
         .map(|(name, addr)| Founder { name: (*name).into(), uuid: format!("u-{name}"), addr: (*addr).into() })
         .collect();
     let founding = Founding::new(&founders, args.number_or("members", 3.min(founders.len() as u64)) as usize)?;
-    let borders: Vec<Bytes> =
-        args.text_or("borders", "").split(',').filter(|key| !key.is_empty()).map(|key| codec::bytes::encode(key.as_bytes())).collect();
+    let borders: Vec<Bytes> = args
+        .text_or("borders", "")
+        .split(',')
+        .filter(|key| !key.is_empty())
+        .map(|key| codec::bytes::encode(key.as_bytes()))
+        .collect();
     let command = founding.command(args.number_or("replicas", 3) as usize, &borders)?;
     Ok((founding, command))
 }
@@ -40,7 +44,8 @@ fn key_text(key: &[u8]) -> String {
     if key == SENTINEL {
         return "sentinel".into();
     }
-    codec::bytes::decode(key).map_or_else(|_| format!("{key:02x?}"), |plain| String::from_utf8_lossy(&plain).into_owned())
+    codec::bytes::decode(key)
+        .map_or_else(|_| format!("{key:02x?}"), |plain| String::from_utf8_lossy(&plain).into_owned())
 }
 
 /// The key that a script means.
@@ -57,7 +62,13 @@ fn region_text(region: &Region) -> String {
     let epoch = region.region_epoch.clone().unwrap_or_default();
     let peers: Vec<String> = region.peers.iter().map(|peer| format!("{}@{}", peer.id, peer.store_id)).collect();
     let (start, end) = (key_text(&region.start_key), key_text(&region.end_key));
-    format!("region {} [{start}, {end}) epoch {}/{} peers {}", region.id, epoch.conf_ver, epoch.version, peers.join(" "))
+    format!(
+        "region {} [{start}, {end}) epoch {}/{} peers {}",
+        region.id,
+        epoch.conf_ver,
+        epoch.version,
+        peers.join(" ")
+    )
 }
 
 /// The words of a script's command: some plain, some `name=value`.

@@ -1,6 +1,7 @@
 //! # raft: one group's consensus, as data
 //!
-//! raft-rs' `RawNode` behind a plain interface: inputs are stepped in, outputs are taken out, nothing waits.
+//! raft-rs' `RawNode` behind a plain interface. **In** come ticks, messages, proposals and reads; **out** go [`Output`]s; nothing
+//! waits.
 //!
 //! ```text
 //!    step(Input, now) ──▶ ┌────────────────────────────────┐

@@ -74,6 +74,22 @@ pub fn converged(images: &[Image]) -> bool {
     })
 }
 
+/// Which groups' replicas stand at which index, where they differ.
+pub fn behind(images: &[Image]) -> String {
+    let mut applied: BTreeMap<u64, Vec<(u64, u64)>> = BTreeMap::new();
+    for image in images {
+        for (&group, (state, _)) in &image.groups {
+            applied.entry(group).or_default().push((image.node, state.applied_index));
+        }
+    }
+    applied.retain(|_, at| at.iter().any(|(_, index)| *index != at[0].1));
+    let show = |(group, at): (u64, Vec<(u64, u64)>)| {
+        let at: Vec<String> = at.into_iter().map(|(node, index)| format!("node {node} at {index}")).collect();
+        format!("group {group}: {}", at.join(", "))
+    };
+    applied.into_iter().map(show).collect::<Vec<_>>().join("; ")
+}
+
 #[cfg(test)]
 mod tests {
     //! Goal: a difference is found at equal indexes only.

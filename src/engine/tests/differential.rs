@@ -54,7 +54,7 @@ fn assert_alike(ours: &dyn Read, rocks: &dyn Read, bounds: &[(Bytes, Bytes)]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(24) })]
     #[test]
     fn no_read_tells_the_engines_apart(
         steps in proptest::collection::vec(step(), 1..40),
@@ -87,11 +87,13 @@ proptest! {
                 Step::Release => drop(snapshots.remove(0)),
                 Step::Reopen => {
                     snapshots.clear();
+                    // At an orderly end RocksDB flushes; the simulator's engine does not, as the contract allows.
+                    ours.flush().unwrap();
                     drop((ours, rocks));
                     (ours, rocks) = (home.open().unwrap(), rocks_home.open().unwrap());
                 }
                 Step::Crash => {
-                    home.crash();
+                    Home::crash(&mut home);
                     rocks_home.crash();
                     // The snapshots of the dead processes still stand, here and there.
                     (ours, rocks) = (home.open().unwrap(), rocks_home.open().unwrap());

@@ -58,13 +58,26 @@ impl Home for RocksHome {
     }
 
     fn crash(&mut self) {
-        let copy = tempfile::tempdir().expect("a temporary directory");
-        for entry in std::fs::read_dir(self.directory.path()).expect("the data directory") {
-            let entry = entry.expect("an entry");
-            std::fs::copy(entry.path(), copy.path().join(entry.file_name())).expect("a copy");
+        // RocksDB removes files that it no longer needs in the background: copy until nothing changed meanwhile.
+        loop {
+            let before = listing(self.directory.path());
+            let copy = tempfile::tempdir().expect("a temporary directory");
+            let copied = before
+                .iter()
+                .all(|(name, _)| std::fs::copy(self.directory.path().join(name), copy.path().join(name)).is_ok());
+            if copied && listing(self.directory.path()) == before {
+                self.directory = copy;
+                return;
+            }
         }
-        self.directory = copy;
     }
+}
+
+/// Names and lengths of the files in a directory.
+#[cfg(not(madsim))]
+fn listing(directory: &std::path::Path) -> std::collections::BTreeMap<std::ffi::OsString, Option<u64>> {
+    let entries = std::fs::read_dir(directory).expect("the data directory").map(|entry| entry.expect("an entry"));
+    entries.map(|entry| (entry.file_name(), entry.metadata().ok().map(|data| data.len()))).collect()
 }
 
 /// All pairs of a column family in a range, upwards; downwards must give the same, turned.

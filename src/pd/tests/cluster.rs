@@ -26,7 +26,13 @@ fn report(state: &PdState, store: u64, word: &str, version: u64, bytes: u64) -> 
     let mut region = state.region(id.parse().unwrap()).expect("a region of the script").clone();
     region.region_epoch.as_mut().unwrap().version = version;
     let leader = region::peer_on(&region, store).cloned();
-    RegionHeartbeat { region: Some(region), leader, term: term.parse().unwrap(), approximate_bytes: bytes, approximate_keys: 0 }
+    RegionHeartbeat {
+        region: Some(region),
+        leader,
+        term: term.parse().unwrap(),
+        approximate_bytes: bytes,
+        approximate_keys: 0,
+    }
 }
 
 /// Goal: stale reports are ignored, lookups fall back to the replicated descriptor, orders come and end. Method: golden
@@ -67,7 +73,8 @@ fn cluster() {
             // A report that claims a leader on a store that did not send it.
             "forged" => {
                 let regions = vec![report(&state, args.number(2), args.plain[3], 1, 0)];
-                let request = StoreHeartbeatRequest { store_id: args.number(1), regions, ..StoreHeartbeatRequest::default() };
+                let request =
+                    StoreHeartbeatRequest { store_id: args.number(1), regions, ..StoreHeartbeatRequest::default() };
                 format!("{} newer", cluster.heartbeat(request, &state, now_ms).len())
             }
             "id" => info_text(cluster.by_id(&state, args.number(1), now_ms)),
@@ -92,9 +99,14 @@ fn cluster() {
                 let mut out = String::new();
                 for store in overview.stores {
                     let id = store.store.unwrap().id;
-                    let age = if store.heartbeat_age_ms == u64::MAX { "never".into() } else { store.heartbeat_age_ms.to_string() };
+                    let age = if store.heartbeat_age_ms == u64::MAX {
+                        "never".into()
+                    } else {
+                        store.heartbeat_age_ms.to_string()
+                    };
                     let (leaders, regions, capacity) = (store.leaders, store.regions, store.capacity_bytes);
-                    writeln!(out, "store {id}: {leaders} leaders, {regions} regions, {capacity} bytes, heard {age}").unwrap();
+                    writeln!(out, "store {id}: {leaders} leaders, {regions} regions, {capacity} bytes, heard {age}")
+                        .unwrap();
                 }
                 for region in overview.regions {
                     let (id, bytes, term) = (region.region.unwrap().id, region.approximate_bytes, region.term);

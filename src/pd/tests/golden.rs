@@ -26,7 +26,12 @@ pub fn check(name: &str, mut run: impl FnMut(&str) -> String) {
             answer.push('\n');
         }
         commands += 1;
-        assert!(rewrite || answer == expected, "{}:{}: {line}\n-- expected\n{expected}-- got\n{answer}", path.display(), at + 1);
+        assert!(
+            rewrite || answer == expected,
+            "{}:{}: {line}\n-- expected\n{expected}-- got\n{answer}",
+            path.display(),
+            at + 1
+        );
         output.push_str("----\n");
         output.push_str(&answer);
     }

@@ -33,7 +33,8 @@ fn schedule() {
             }
             "propose" => {
                 let orders = propose(args.number(0), &stores, &seats, args.number_or("max", 4) as usize);
-                let text = orders.iter().map(|order| format!("region {} to store {}\n", order.region_id, order.to_store));
+                let text =
+                    orders.iter().map(|order| format!("region {} to store {}\n", order.region_id, order.to_store));
                 text.collect::<String>()
             }
             other => panic!("unknown command {other}"),

@@ -7,9 +7,9 @@ use prost::Message as _;
 
 use super::{Args, founding, golden, key_of, key_text, region_text};
 use crate::engine::{KvEngine, SimEngine, SimHome, WriteBatch};
+use crate::pd::PdMachine;
 use crate::pd::bootstrap::{SENTINEL, first_regions};
 use crate::pd::state::{self, PdState};
-use crate::pd::PdMachine;
 use crate::proto::armilla::pd::pd_command::Op;
 use crate::proto::armilla::pd::{AllocIds, Bootstrap, PdCommand, PdReply, PutRegion, PutStore};
 use crate::proto::metapb::{Peer, RegionEpoch, StoreState};
@@ -124,7 +124,9 @@ impl World {
             }
             "show" => self.show(),
             "of" => self.read(|state| state.region_of(&key_of(args.plain[0])).map_or("none".into(), region_text)),
-            "before" => self.read(|state| state.region_before(&key_of(args.plain[0])).map_or("none".into(), region_text)),
+            "before" => {
+                self.read(|state| state.region_before(&key_of(args.plain[0])).map_or("none".into(), region_text))
+            }
             "scan" => self.read(|state| {
                 let found = state.scan(&key_of(args.plain[0]), &key_of(args.plain[1]), args.number(2) as usize);
                 found.iter().map(|region| format!("{} from {}\n", region.id, key_text(&region.start_key))).collect()
@@ -213,7 +215,9 @@ fn first_regions_cover() {
             for (at, region) in regions.iter().enumerate() {
                 assert_eq!(region.peers.len() as u64, stores.min(3));
                 assert_eq!(region.peers[0].store_id, at as u64 % stores + 1, "the intended leader rotates");
-                assert!(ids.iter().filter(|id| region::peer_on(region, **id).is_some()).count() as u64 == stores.min(3));
+                assert!(
+                    ids.iter().filter(|id| region::peer_on(region, **id).is_some()).count() as u64 == stores.min(3)
+                );
             }
         }
     }

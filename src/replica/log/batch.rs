@@ -10,7 +10,6 @@
 use bytes::Bytes;
 use raft::eraftpb::{Entry, EntryType, HardState};
 
-use crate::mutant;
 use crate::types::GroupId;
 
 /// A run of entries is cut when it has this many bytes, so that a read from its middle does not read too much.

@@ -4,7 +4,6 @@
 //! boundary of its own. A page that holds acknowledged data is therefore never written again, so a torn write cannot take
 //! anything down that was durable before it.
 
-use crate::mutant;
 
 /// Records begin at multiples of this, in bytes: the largest unit that a disk or a page cache rewrites as a whole.
 pub(super) const PAGE: u64 = 4096;
@@ -19,8 +18,6 @@ pub(super) const VERSION: u32 = 1;
 const SEGMENT_HEADER: usize = 128;
 const SEGMENT_MAGIC: [u8; 8] = *b"ArmilLog";
 const RECORD_MAGIC: u32 = u32::from_le_bytes(*b"ArRe");
-/// The record repeats what an earlier segment's doubtful tail held.
-pub(super) const FLAG_COPY: u32 = 1;
 
 /// `len` rounded up to whole pages.
 pub(super) fn pages(len: u64) -> u64 {
@@ -118,8 +115,6 @@ pub(super) struct RecordHeader {
     pub first_live: u64,
     /// The payload's length in bytes.
     pub len: u32,
-    /// [`FLAG_COPY`] or nothing.
-    pub flags: u32,
 }
 
 impl RecordHeader {
@@ -142,7 +137,6 @@ impl RecordHeader {
             record[8 + 8 * i..16 + 8 * i].copy_from_slice(&field.to_le_bytes());
         }
         record[56..60].copy_from_slice(&self.len.to_le_bytes());
-        record[60..64].copy_from_slice(&self.flags.to_le_bytes());
         let crc = armilla_arch::crc32c(&record[8..]);
         record[4..8].copy_from_slice(&crc.to_le_bytes());
     }
@@ -163,7 +157,6 @@ impl RecordHeader {
             durable: field(4),
             first_live: field(5),
             len: u32_at(bytes, 56),
-            flags: u32_at(bytes, 60),
         };
         let stamped = header.segment == segment && header.offset == offset;
         if !stamped && !mutant!("log.recycled-record-accepted") {

@@ -1,7 +1,6 @@
 //! Giving segments back: dead ones become spares, and a few live entries that keep an old segment are moved forward.
 
 use super::{LogBatch, RaftLog};
-use crate::mutant;
 use crate::types::{GroupId, Result};
 
 /// Entries that one step moves, in bytes of their runs.

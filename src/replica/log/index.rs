@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, VecDeque};
 use raft::eraftpb::HardState;
 
 use super::batch::Item;
-use crate::mutant;
 use crate::types::{Error, GroupId, Result};
 
 /// What the log knows of one group.
@@ -58,17 +57,18 @@ pub(super) struct Group {
     pub runs: VecDeque<Run>,
     /// Where the current hard state is.
     hard_state_segment: u32,
-    /// Where the current truncation mark is.
+    /// Where the current truncation mark is, or the group's first item.
     mark_segment: u32,
 }
 
 impl Group {
-    fn new() -> Group {
+    /// A group that is first heard of in `segment`, which from then on holds the word of its existence.
+    fn new(segment: u32) -> Group {
         Group {
             log: GroupLog { first_index: 1, ..GroupLog::default() },
             runs: VecDeque::new(),
             hard_state_segment: UNPINNED,
-            mark_segment: UNPINNED,
+            mark_segment: segment,
         }
     }
 
@@ -143,7 +143,7 @@ impl Index {
         match *item {
             Item::Nothing => {}
             Item::Entries { group: id, first, term, count, bytes, moved } => {
-                let group = self.groups.entry(id).or_insert_with(Group::new);
+                let group = self.groups.entry(id).or_insert_with(|| Group::new(segment));
                 let run = Run { first, term, segment, offset, bytes, skip: 0, count };
                 if follow == Follow::Write {
                     let log = &group.log;
@@ -167,11 +167,11 @@ impl Index {
                 group.settle();
             }
             Item::HardState { group, term, vote, commit } => {
-                let group = self.groups.entry(group).or_insert_with(Group::new);
+                let group = self.groups.entry(group).or_insert_with(|| Group::new(segment));
                 set_hard_state(group, term, vote, commit, segment);
             }
             Item::Truncate { group: id, index, term } => {
-                let group = self.groups.entry(id).or_insert_with(Group::new);
+                let group = self.groups.entry(id).or_insert_with(|| Group::new(segment));
                 if follow == Follow::Write && index > group.log.last_index {
                     return Err(Error::Invalid(format!(
                         "group {id}: truncation to {index} is beyond the last entry {}",
@@ -183,7 +183,7 @@ impl Index {
                 }
             }
             Item::Reset { group, index, term } => {
-                let group = self.groups.entry(group).or_insert_with(Group::new);
+                let group = self.groups.entry(group).or_insert_with(|| Group::new(segment));
                 cut_tail(group, &mut self.live, 0);
                 group.log.first_index = index + 1;
                 group.log.truncated_term = term;
@@ -196,7 +196,7 @@ impl Index {
                 }
             }
             Item::State { group, term, vote, commit, truncated_index, truncated_term } => {
-                let group = self.groups.entry(group).or_insert_with(Group::new);
+                let group = self.groups.entry(group).or_insert_with(|| Group::new(segment));
                 set_hard_state(group, term, vote, commit, segment);
                 if truncated_index + 1 >= group.log.first_index {
                     truncate(group, &mut self.live, truncated_index, truncated_term, segment);

@@ -9,6 +9,7 @@
 //!   dir/0000000000000007.log   (numbers below the first live one: spare files, recycled by renaming)
 //!   dir/0000000000000008.log   | header page | record | record | record |
 //!   dir/0000000000000009.log   | header page | record | rec                     <- the active segment
+//!   dir/0000000000000010.new   (a segment being made; it gets its name when its header is durable)
 //!                                 ^            ^ one batch: frame (64 bytes), items, zeroes up to the page's end
 //!                                 where 8 ends, the first sequence number, the first live segment
 //! ```
@@ -42,8 +43,6 @@ mod format;
 mod housekeeping;
 mod index;
 mod recovery;
-#[cfg(test)]
-mod tests;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -54,7 +53,6 @@ use raft::eraftpb::Entry;
 pub use batch::LogBatch;
 pub use index::GroupLog;
 
-use crate::mutant;
 use crate::rt::disk::{Disk, File};
 use crate::types::{Error, GroupId, Result};
 use batch::Items;
@@ -325,7 +323,7 @@ impl RaftLog {
         }
         let offset = self.tail;
         self.follow(payload, self.active, offset, Follow::Write)?;
-        self.put_record(payload, first_live, 0).await?;
+        self.put_record(payload, first_live).await?;
         if sync && mutant!("log.ack-before-fsync") {
             self.durable = self.tail;
         } else if sync {
@@ -347,7 +345,7 @@ impl RaftLog {
     }
 
     /// Writes a record at the tail of the active segment: one write, without sync.
-    async fn put_record(&mut self, payload: &[u8], first_live: u64, flags: u32) -> Result<()> {
+    async fn put_record(&mut self, payload: &[u8], first_live: u64) -> Result<()> {
         let header = RecordHeader {
             log: self.id,
             segment: self.active,
@@ -356,7 +354,6 @@ impl RaftLog {
             durable: self.durable,
             first_live,
             len: u32::try_from(payload.len()).map_err(|_| Error::Invalid("a batch of 4 GiB or more".to_owned()))?,
-            flags,
         };
         let end = header.end();
         u32::try_from(end).map_err(|_| Error::Invalid("a segment of 4 GiB or more".to_owned()))?;
@@ -408,38 +405,32 @@ impl RaftLog {
         if self.durable < self.tail {
             self.sync().await?;
         }
-        self.start_segment(self.active + 1, self.tail, false, &[]).await
+        self.start_segment(self.active + 1, self.tail, &[]).await
     }
 
-    /// Begins segment `number` and makes it durable, name included, before anything relies on it. `copy` goes into its first
-    /// record, which is durable before the header makes the segment exist. `exists`: a file of that name is a leftover.
-    async fn start_segment(&mut self, number: u64, previous_end: u64, exists: bool, copy: &[u8]) -> Result<()> {
-        let path = self.path(number);
-        let file = if let Some(spare) = self.spares.pop() {
-            let renamed = self.disk.rename(&self.path(spare), &path).await;
-            renamed.map_err(|error| self.failed("renaming a spare to", number, &error))?;
+    /// Begins segment `number`. Its header and `copy`, which goes into its first record, are durable before the file gets its
+    /// name, and the name before anything relies on it: a file of that name is always whole.
+    async fn start_segment(&mut self, number: u64, previous_end: u64, copy: &[u8]) -> Result<()> {
+        let (path, dir) = (self.path(number), self.options.dir.clone());
+        let (from, file) = if let Some(spare) = self.spares.pop() {
             self.stats.recycled += 1;
-            self.disk.open(&path).await
+            let from = self.path(spare);
+            (from.clone(), self.disk.open(&from).await)
         } else {
-            if exists {
-                // What the leftover holds was stamped with the same number: nothing of it may stay.
-                let removed = self.disk.remove(&path).await;
-                removed.map_err(|error| self.failed("removing the leftover of", number, &error))?;
-            }
             self.stats.created += 1;
-            self.disk.create(&path).await
+            let from = path.with_extension("new");
+            (from.clone(), self.disk.create(&from).await)
         };
         let file = file.map_err(|error| self.failed("making", number, &error))?;
         let length = file.len().await.map_err(|error| self.failed("measuring", number, &error))?;
-        self.segments.insert(number, Segment { file: file.clone(), end: DATA_START });
+        self.segments.insert(number, Segment { file, end: DATA_START });
         self.active = number;
         self.tail = DATA_START;
         self.durable = DATA_START;
         self.filled = length / PAGE * PAGE;
         let first_seq = self.seq;
         if !copy.is_empty() {
-            self.put_record(copy, self.first_live, format::FLAG_COPY).await?;
-            self.sync().await?;
+            self.put_record(copy, self.first_live).await?;
         }
         let header = SegmentHeader {
             log: self.id,
@@ -456,8 +447,10 @@ impl RaftLog {
             self.fill(self.tail).await?;
         }
         self.sync().await?;
+        let renamed = self.disk.rename(&from, &path).await;
+        renamed.map_err(|error| self.failed("giving its name to", number, &error))?;
         if !mutant!("log.skip-dir-sync-on-new-segment") {
-            let synced = self.disk.sync_dir(&self.options.dir).await;
+            let synced = self.disk.sync_dir(&dir).await;
             synced.map_err(|error| self.failed("fsync of the directory of", number, &error))?;
         }
         self.stats.syncs += 1;

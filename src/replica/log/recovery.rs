@@ -5,10 +5,9 @@ use std::path::Path;
 
 use bytes::{Bytes, BytesMut};
 
-use super::format::{BadHeader, DATA_START, FLAG_COPY, PAGE, RecordHeader, SegmentHeader, VERSION};
+use super::format::{BadHeader, DATA_START, PAGE, RecordHeader, SegmentHeader, VERSION};
 use super::index::{Follow, Index};
 use super::{LogOptions, LogStats, RaftLog, file_name};
-use crate::mutant;
 use crate::rt::disk::{Disk, File};
 use crate::types::{Error, Result};
 
@@ -64,42 +63,17 @@ impl Found {
         corrupt(&self.options.dir.join(file_name(number)), offset, what)
     }
 
-    /// The header of a segment; `None` if it is damaged.
-    async fn header(&self, number: u64) -> Result<Option<SegmentHeader>> {
+    /// The header of a segment. It was durable before the file got its name, so a bad one is damage.
+    async fn header(&self, number: u64) -> Result<SegmentHeader> {
         let file = self.open(number).await?;
         let page = self.read(number, &file, Some(PAGE)).await?;
         match SegmentHeader::decode(&page) {
-            Ok(header) if header.number == number => Ok(Some(header)),
-            // The header of the file's earlier life, or none.
-            Ok(_) | Err(BadHeader::Damaged) => Ok(None),
+            Ok(header) if header.number == number => Ok(header),
+            Ok(_) | Err(BadHeader::Damaged) => Err(self.corrupt(number, 0, "the header is damaged")),
             Err(BadHeader::Version(version)) => Err(Error::Invalid(format!(
                 "raft log: {} has format {version}, this build reads {VERSION}: it was written by a newer version",
                 self.options.dir.join(file_name(number)).display()
             ))),
-        }
-    }
-
-    /// The last segment's number and header; `None` for a log that never began. A highest file without a header was being
-    /// made when the crash came: nothing was written to it yet, except perhaps the copy that goes before the header.
-    async fn last(&self) -> Result<Option<(u64, SegmentHeader)>> {
-        let Some(&top) = self.numbers.last() else { return Ok(None) };
-        if let Some(header) = self.header(top).await? {
-            return Ok(Some((top, header)));
-        }
-        let content = self.read(top, &self.open(top).await?, None).await?;
-        let mut at = DATA_START;
-        while at < content.len() as u64 {
-            if RecordHeader::decode(&content, top, at).is_some_and(|record| record.flags & FLAG_COPY == 0) {
-                return Err(self.corrupt(top, 0, "the header is damaged, but records follow"));
-            }
-            at += PAGE;
-        }
-        if top == 1 && self.numbers.len() == 1 {
-            return Ok(None);
-        }
-        match self.header(top - 1).await? {
-            Some(header) => Ok(Some((top - 1, header))),
-            None => Err(self.corrupt(top - 1, 0, "the header is damaged")),
         }
     }
 
@@ -159,26 +133,31 @@ pub(super) async fn open(disk: Disk, options: LogOptions, id: u64) -> Result<Raf
     let dir = options.dir.clone();
     let say = |error: std::io::Error| Error::Io(format!("raft log: {}: {error}", dir.display()));
     disk.create_dir_all(&dir).await.map_err(say)?;
-    let mut numbers: Vec<u64> = disk.list(&dir).await.map_err(say)?.iter().filter_map(|name| number_of(name)).collect();
+    let names = disk.list(&dir).await.map_err(say)?;
+    for name in names.iter().filter(|name| name.ends_with(".new")) {
+        disk.remove(&dir.join(name)).await.map_err(say)?;
+    }
+    let mut numbers: Vec<u64> = names.iter().filter_map(|name| number_of(name)).collect();
     numbers.sort_unstable();
     let found = Found { disk: disk.clone(), options: options.clone(), numbers };
-    let Some((last, last_header)) = found.last().await? else {
+    let Some(&last) = found.numbers.last() else {
         if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             disk.sync_dir(parent).await.map_err(say)?;
         }
-        let exists = !found.numbers.is_empty();
         let mut log = blank(disk, options, id);
         (log.seq, log.first_live) = (1, 1);
-        log.start_segment(1, 0, exists, &[]).await?;
+        log.start_segment(1, 0, &[]).await?;
         return Ok(log);
     };
-
+    // The process before this one may have died, or failed, before the last segment's name was durable.
+    disk.sync_dir(&dir).await.map_err(say)?;
+    let last_header = found.header(last).await?;
     let tail = found.tail(last, &last_header).await?;
     let mut log = blank(disk, options, last_header.log);
     log.first_live = tail.first_live;
     let mut headers = BTreeMap::new();
     for number in tail.first_live..=last {
-        let header = found.header(number).await?.ok_or_else(|| found.corrupt(number, 0, "the header is damaged"))?;
+        let header = found.header(number).await?;
         if header.log != last_header.log {
             return Err(found.corrupt(number, 0, "the segment belongs to another log"));
         }
@@ -217,11 +196,10 @@ pub(super) async fn open(disk: Disk, options: LogOptions, id: u64) -> Result<Raf
     if let Some(hole) = log.index.find_hole() {
         return Err(Error::Corruption(format!("raft log: {}: {hole}", dir.display())));
     }
-    let exists = found.numbers.contains(&(last + 1));
     let below = |limit: u64| found.numbers.iter().copied().filter(move |number| *number < limit);
     // What only a doubtful record declares dead is not touched before that record is durable.
     log.spares = below(tail.sure_first_live).collect();
-    log.start_segment(last + 1, tail.end, exists, &copy).await?;
+    log.start_segment(last + 1, tail.end, &copy).await?;
     log.spares.extend(below(tail.first_live).filter(|number| *number >= tail.sure_first_live));
     log.trim_spares().await?;
     Ok(log)

@@ -22,6 +22,7 @@
 //! | fault | made by | why it is fair |
 //! |---|---|---|
 //! | a process dies at any await | [`NodeHandle::kill`] | power, `kill -9`, the kernel's out-of-memory killer |
+//! | a machine disappears without a farewell | [`NodeHandle::power_off`] | power, a torn-out cable |
 //! | a process stops for a while | [`NodeHandle::pause`] | a virtual machine that is moved, SIGSTOP, a long page fault |
 //! | unsynced data kept, lost, old, torn, garbage; growth without data | [`NodeHandle::crash_disk`] | a power loss; POSIX promises nothing without fsync. Sectors of 512 bytes are whole: devices promise that |
 //! | unsynced names kept or lost, in a prefix or not | the same | names are a directory's data, and durable with the directory's fsync |

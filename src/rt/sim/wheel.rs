@@ -76,6 +76,12 @@ impl Wheel {
         self.time.elapsed().as_nanos() as u64
     }
 
+    /// How much is still to come, timers that were taken back included.
+    #[cfg(test)]
+    pub(super) fn pending(&self) -> usize {
+        self.state.lock().unwrap().queue.len()
+    }
+
     /// Lets `fire` happen at `at_ns`, after everything that was already due then.
     pub(super) fn push(&self, at_ns: u64, fire: Fire) {
         let mut state = self.state.lock().unwrap();

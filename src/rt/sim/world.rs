@@ -332,6 +332,14 @@ impl NodeHandle {
         self.world.probe.fault(&self.world, self.node.id, "kill");
     }
 
+    /// The machine loses its power: as [`NodeHandle::kill`] and [`NodeHandle::crash_disk`], but nobody says farewell to the peers: calls and
+    /// streams to and from the node hang until keepalive gives them up. New connections are refused at once, or answered by the next life.
+    pub fn power_off(&self, rng: &mut rng::Rng) {
+        super::net::vanish(&self.world, self.node.id);
+        self.kill();
+        self.crash_disk(rng);
+    }
+
     /// Decides what the power loss left of unsynced data; see [`SimDisk::crash`].
     pub fn crash_disk(&self, rng: &mut rng::Rng) {
         self.node.disk.crash(rng);

@@ -18,7 +18,7 @@ use super::super::wheel::Fire;
 use super::super::world::{Inner, Node};
 use super::server::{Incoming, pump};
 use super::{
-    CONNECT_TIMEOUT_NS, Cancel, Conn, NetEvent, OVERHEAD, Parcel, Piece, Pipe, SYN_RETRY_NS, Side, Stream, arrival, hang_up, host,
+    CONNECT_TIMEOUT_NS, Cancel, Conn, NetEvent, OVERHEAD, Parcel, Piece, Pipe, SYN_RETRY_NS, Side, Stream, arrival, hang_up, host, wonder,
 };
 
 /// A gRPC connection to one address; dials at the first call and again after a loss. Clones share it.
@@ -313,6 +313,16 @@ pub(super) fn connect(world: &Arc<Inner>, attempt: Arc<Attempt>, began_ns: u64, 
             },
         }
     };
+    if let Ok(id) = result {
+        // The kernel of a paused process still shakes hands; its keepalive does not answer.
+        let paused = host(&attempt.addr)
+            .and_then(|host| world.net.lock().unwrap().hosts.get(host).copied())
+            .and_then(|target| world.node(target))
+            .is_some_and(|node| node.paused_since().is_some());
+        if paused {
+            wonder(world, id, Side::Client);
+        }
+    }
     let waiters = {
         let mut done = attempt.done.lock().unwrap();
         done.result = Some(result.map_err(Status::unavailable));

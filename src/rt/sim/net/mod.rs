@@ -538,14 +538,35 @@ fn suspect(world: &Arc<Inner>, mut which: impl FnMut(&Conn) -> bool) {
         let state = world.net.lock().unwrap();
         state.conns.iter().filter(|(_, conn)| which(conn)).map(|(id, _)| *id).collect()
     };
-    let now_ns = world.now_ns();
     for id in ids {
-        for (side, (least, most)) in [(Side::Client, CLIENT_KEEPALIVE_NS), (Side::Server, SERVER_KEEPALIVE_NS)] {
-            let bits = draw::at(world.seed, "keepalive", id, now_ns, u64::from(side == Side::Server));
-            let after = least + bits % (most - least);
-            world.wheel.push(now_ns + after, Fire::Net(NetEvent::Keepalive { conn: id, side }));
+        for side in [Side::Client, Side::Server] {
+            wonder(world, id, side);
         }
     }
+}
+
+/// Lets one end of a connection look, when its next ping would have gone unanswered, whether the other is still there.
+fn wonder(world: &Arc<Inner>, id: u64, side: Side) {
+    let now_ns = world.now_ns();
+    let (least, most) = match side {
+        Side::Client => CLIENT_KEEPALIVE_NS,
+        Side::Server => SERVER_KEEPALIVE_NS,
+    };
+    let bits = draw::at(world.seed, "keepalive", id, now_ns, u64::from(side == Side::Server));
+    let at_ns = now_ns + least + bits % (most - least);
+    world.wheel.push(at_ns, Fire::Net(NetEvent::Keepalive { conn: id, side }));
+}
+
+/// A machine lost its power: nobody sends a farewell for it, so its peers find out by keepalive only.
+pub(super) fn vanish(world: &Arc<Inner>, node: u64) {
+    let now_ns = world.now_ns();
+    {
+        let mut state = world.net.lock().unwrap();
+        for conn in state.conns.values_mut().filter(|conn| conn.client == node || conn.server == node) {
+            conn.black_hole_since.get_or_insert(now_ns);
+        }
+    }
+    suspect_node(world, node);
 }
 
 /// A node was paused: whoever talks to it may notice.
@@ -567,7 +588,14 @@ fn keepalive(world: &Arc<Inner>, id: u64, side: Side, at_ns: u64) {
             Side::Server => SERVER_KEEPALIVE_NS.0,
         };
         let causes = [state.cut_since(conn.client, conn.server), conn.black_hole_since, peer_paused];
-        !self_paused && causes.into_iter().flatten().any(|since| since + patience <= at_ns)
+        let cause = causes.into_iter().flatten().min();
+        if cause.is_some() && self_paused {
+            // It cannot look now; when it runs again it will.
+            drop(state);
+            wonder(world, id, side);
+            return;
+        }
+        cause.is_some_and(|since| since + patience <= at_ns)
     };
     if silent {
         hang_up(world, id, side, "keep-alive timed out");

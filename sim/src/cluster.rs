@@ -1,0 +1,234 @@
+//! The nodes of a run: built by the same `Node::start` as the binary's, killed and started again by the nemesis.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use armilla::engine::SimHome;
+use armilla::node::{Config, Node, NodeEnv};
+use armilla::rt::rng::Rng;
+use armilla::rt::sim::{DiskConfig, LinkConfig, NodeHandle, World};
+use bytes::Bytes;
+
+use crate::oracle::Violation;
+use crate::oracle::state::Image;
+use crate::plan::{Knobs, Plan};
+use crate::watch::Watch;
+
+/// Client machines have the numbers from here on.
+pub const CLIENT_BASE: u64 = 100;
+
+/// One store's machine.
+pub struct Machine {
+    /// The simulator's handle.
+    pub handle: NodeHandle,
+    /// What its engine keeps.
+    pub home: SimHome,
+    config: Config,
+    /// A fault that lets a store stop (a failed fsync, a full disk) struck it in its present life.
+    excused: bool,
+    /// Its process is up, or coming up.
+    up: bool,
+    /// How often it was started.
+    pub starts: u64,
+}
+
+/// All machines. Clones share them.
+#[derive(Clone)]
+pub struct Cluster {
+    world: World,
+    watch: Watch,
+    machines: Arc<Mutex<BTreeMap<u64, Machine>>>,
+    addresses: Arc<Vec<String>>,
+    ever_up: Arc<Mutex<BTreeMap<u64, bool>>>,
+}
+
+fn name(id: u64) -> String {
+    format!("n{id}")
+}
+
+fn address(id: u64) -> String {
+    format!("n{id}:20160")
+}
+
+/// How links are when nothing is wrong.
+pub fn link(knobs: &Knobs) -> LinkConfig {
+    LinkConfig { latency_us_min: knobs.link_us / 2, latency_us_mean: knobs.link_us / 2, ..LinkConfig::default() }
+}
+
+fn config(plan: &Plan, id: u64) -> Config {
+    let stores = u64::from(plan.topology.stores);
+    let knobs = &plan.knobs;
+    let mut config = Config {
+        name: name(id),
+        data_dir: PathBuf::from("/data"),
+        addr: address(id),
+        initial_cluster: (1..=stores).map(|n| (name(n), address(n))).collect(),
+        pd_members: stores.min(3) as usize,
+        replicas: stores as usize,
+        split_keys: plan.split_keys().iter().map(|key| String::from_utf8_lossy(key).into_owned()).collect(),
+        ..Config::default()
+    };
+    config.raft.tick_ms = knobs.tick_ms;
+    config.raft.heartbeat_ticks = knobs.heartbeat_ticks as usize;
+    config.raft.election_ticks = knobs.election_ticks as usize;
+    config.raft.log_segment_kib = knobs.segment_kib;
+    config.raft.log_soft_max_kib = 4 * knobs.segment_kib;
+    config.raft.log_keep_entries = knobs.log_keep;
+    config.raft.log_lag_entries_max = knobs.log_lag;
+    config.raft.flush_kib = knobs.flush_kib;
+    config.raft.flush_interval_ms = knobs.flush_ms;
+    config.raft.snapshot_chunk_kib = knobs.snapshot_chunk_kib;
+    config.raft.pack_kib_max = knobs.pack_kib;
+    config.raft.letters_max = knobs.letters;
+    config.raft.appends_inflight_max = knobs.inflight;
+    config.pd.store_heartbeat_ms = knobs.pd_heartbeat_ms;
+    config.pd.store_alive_ms = 5 * knobs.pd_heartbeat_ms;
+    config
+}
+
+impl Cluster {
+    /// Makes the machines. Nothing runs yet.
+    pub fn new(world: &World, watch: &Watch, plan: &Plan) -> Cluster {
+        let mut machines = BTreeMap::new();
+        for id in 1..=u64::from(plan.topology.stores) {
+            let handle = world.node(id, &name(id), &address(id));
+            handle.disk().set_config(DiskConfig { sync_ns: plan.knobs.fsync_us * 1000, ..DiskConfig::default() });
+            let config = config(plan, id);
+            config.validate().unwrap_or_else(|e| panic!("the plan's knobs do not make a node: {e}"));
+            let machine = Machine { handle, home: SimHome::new(), config, excused: false, up: false, starts: 0 };
+            machines.insert(id, machine);
+        }
+        world.net().set_all(link(&plan.knobs));
+        let addresses = machines.keys().map(|&id| address(id)).collect();
+        Cluster {
+            world: world.clone(),
+            watch: watch.clone(),
+            machines: Arc::new(Mutex::new(machines)),
+            addresses: Arc::new(addresses),
+            ever_up: Arc::default(),
+        }
+    }
+
+    /// Where the nodes listen.
+    pub fn addresses(&self) -> Vec<String> {
+        self.addresses.to_vec()
+    }
+
+    /// The nodes' numbers.
+    pub fn ids(&self) -> Vec<u64> {
+        self.lock().keys().copied().collect()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, Machine>> {
+        self.machines.lock().expect("nothing panics while holding it")
+    }
+
+    /// Looks at, or does something to, one machine.
+    pub fn with<T>(&self, id: u64, act: impl FnOnce(&mut Machine) -> T) -> T {
+        act(self.lock().get_mut(&id).expect("machines are never taken away"))
+    }
+
+    /// Starts a machine's process, unless it runs.
+    pub fn start(&self, id: u64) {
+        let (handle, home, config) = {
+            let mut machines = self.lock();
+            let machine = machines.get_mut(&id).expect("machines are never taken away");
+            if std::mem::replace(&mut machine.up, true) {
+                return;
+            }
+            machine.excused = false;
+            machine.starts += 1;
+            (machine.handle.clone(), machine.home.clone(), machine.config.clone())
+        };
+        self.watch.with(|heard| heard.poisoned.remove(&id));
+        let env = handle.env();
+        let (cluster, world) = (self.clone(), self.world.clone());
+        handle.spawn(async move {
+            match Node::start(NodeEnv { rt: env, engine: home }, config).await {
+                Ok(node) => {
+                    cluster.ever_up.lock().expect("nothing panics while holding it").insert(id, true);
+                    // The node lives as long as this task.
+                    std::future::pending::<()>().await;
+                    drop(node);
+                }
+                Err(error) => {
+                    if !cluster.with(id, |machine| machine.excused) {
+                        let what = format!("the node does not start: {error}");
+                        cluster.watch.report(Violation::new("start", world.now_ns(), id, what));
+                    }
+                }
+            }
+        });
+    }
+
+    /// Kills a machine's process. With `power`, unsynced data is kept, lost or torn; without, only what the process had in
+    /// memory is lost.
+    pub fn crash(&self, id: u64, power: bool, rng: &mut Rng) {
+        let (handle, home) = self.with(id, |machine| {
+            machine.up = false;
+            (machine.handle.clone(), machine.home.clone())
+        });
+        handle.kill();
+        if power {
+            handle.crash_disk(rng);
+        }
+        home.crash(&mut |bound| rng.below(bound));
+    }
+
+    /// Replaces a dead machine's disk by an empty one.
+    pub fn wipe(&self, id: u64) {
+        self.with(id, |machine| {
+            machine.handle.disk().wipe();
+            machine.home.wipe();
+        });
+    }
+
+    /// A fault that lets this machine's store stop has struck.
+    pub fn excuse(&self, id: u64) {
+        self.with(id, |machine| machine.excused = true);
+    }
+
+    /// Whether the machine's process is up.
+    pub fn is_up(&self, id: u64) -> bool {
+        self.with(id, |machine| machine.up)
+    }
+
+    /// The first node whose store stopped serving without a reason.
+    pub fn stopped_without_reason(&self) -> Option<(u64, String)> {
+        let poisoned = self.watch.with(|heard| heard.poisoned.clone());
+        poisoned.into_iter().find(|(id, _)| self.with(*id, |machine| machine.up && !machine.excused))
+    }
+
+    /// What the nodes' engines hold now.
+    ///
+    /// # Errors
+    /// O4, when one does not decode.
+    pub fn images(&self) -> Result<Vec<Image>, Violation> {
+        let at = self.world.now_ns();
+        self.lock().iter().map(|(&id, machine)| Image::read(id, &machine.home, at)).collect()
+    }
+
+    /// How often processes were started.
+    pub fn starts(&self) -> u64 {
+        self.lock().values().map(|machine| machine.starts).sum()
+    }
+
+    /// A client's machine.
+    pub fn client_machine(&self, number: u32) -> NodeHandle {
+        let id = CLIENT_BASE + u64::from(number);
+        self.world.node(id, &format!("c{number}"), &format!("c{number}:1"))
+    }
+
+    /// Numbers for messages: a key's region among the plan's regions.
+    pub fn region_of(splits: &[Bytes], key: &Bytes) -> usize {
+        splits.partition_point(|split| split <= key)
+    }
+}
+
+impl Machine {
+    /// Whether a fault that lets a store stop struck it in its present life.
+    pub fn is_excused(&self) -> bool {
+        self.excused
+    }
+}

@@ -1,0 +1,69 @@
+//! Liveness, once nothing is wrong any more: everything under way ends, every region takes writes, all replicas catch up, within
+//! a bound that follows from the plan's timeouts.
+
+use crate::history::{Ended, History, show};
+use crate::plan::Plan;
+
+use super::Violation;
+
+/// How long after healing everything must be well again, ns.
+///
+/// Elections double at most once per failed round, lost connections are noticed within keepalive's 15 s, clients back off up to
+/// their deadline: a minute is generous for all of it, plus what slow raft clocks and long deadlines add.
+pub fn bound_ns(plan: &Plan) -> u64 {
+    let election_ms = plan.knobs.tick_ms * plan.knobs.election_ticks;
+    (60_000 + 10 * election_ms + 2 * plan.workload.deadline_ms) * 1_000_000
+}
+
+/// Judges that no operation is still under way.
+pub fn all_ended(history: &History, at: u64) -> Result<(), Violation> {
+    match history.records.iter().find(|record| record.returned == u64::MAX) {
+        None => Ok(()),
+        Some(record) => {
+            let what = format!(
+                "an operation of client {} never ended: {} since {:.3}s",
+                record.client,
+                describe(&record.call),
+                record.called as f64 / 1e9
+            );
+            Err(Violation::new("live", at, 0, what))
+        }
+    }
+}
+
+fn describe(call: &crate::history::Call) -> String {
+    use crate::history::Call;
+    match call {
+        Call::Get(key) => format!("get {}", show(key)),
+        Call::Put(key, _) | Call::PutTtl(key, ..) => format!("put {}", show(key)),
+        Call::Delete(key) => format!("delete {}", show(key)),
+        Call::Cas { key, .. } => format!("compare-and-swap {}", show(key)),
+        Call::BatchGet(keys) | Call::BatchDelete(keys) => format!("batch of {}", keys.len()),
+        Call::BatchPut(pairs) => format!("batch put of {}", pairs.len()),
+        Call::DeleteRange(start, end) => format!("delete range [{}, {})", show(start), show(end)),
+        Call::Scan { start, end, .. } => format!("scan [{}, {})", show(start), show(end)),
+    }
+}
+
+/// How many operations were served at all, for the figures.
+pub fn served(history: &History) -> usize {
+    history.records.iter().filter(|record| !matches!(record.ended, Ended::Failed(_) | Ended::Unknown(_))).count()
+}
+
+#[cfg(test)]
+mod tests {
+    //! Goal: what is still under way is found.
+    use super::*;
+    use crate::history::Call;
+    use bytes::Bytes;
+
+    #[test]
+    fn under_way() {
+        let mut history = History::default();
+        let n = history.begin(1, Call::Get(Bytes::from_static(b"k")), 5);
+        assert!(all_ended(&history, 9).is_err());
+        history.end(n, Ended::Value(None), 7);
+        assert!(all_ended(&history, 9).is_ok());
+        assert_eq!(served(&history), 1);
+    }
+}
