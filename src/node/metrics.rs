@@ -48,11 +48,11 @@ mod tests {
     fn two_nodes_do_not_mix() {
         let (one, other) = (NodeMetrics::new("n1"), NodeMetrics::new("n2"));
         one.started(7);
-        let value = |metrics: &NodeMetrics| {
-            let families = metrics.registry().gather();
-            let family = families.iter().find(|f| f.name() == "armilla_start_time_seconds").unwrap();
-            family.get_metric()[0].get_gauge().get_value()
+        let text = |metrics: &NodeMetrics| {
+            prometheus::TextEncoder::new().encode_to_string(&metrics.registry().gather()).unwrap()
         };
-        assert_eq!((value(&one), value(&other)), (7.0, 0.0));
+        assert!(text(&one).contains("\narmilla_start_time_seconds 7\n"), "{}", text(&one));
+        assert!(text(&other).contains("\narmilla_start_time_seconds 0\n"), "{}", text(&other));
+        assert!(text(&other).contains("node=\"n2\""));
     }
 }

@@ -273,14 +273,13 @@ impl Driver {
                 let now = self.clock.now().0;
                 let Some(peer) = self.peers.get_mut(&group) else { continue };
                 peer.dirty = false;
-                let before = (peer.group.term(), peer.group.leader());
                 let output = peer.group.take(now);
                 peer.publish();
                 if let Some(output) = output {
                     self.output(group, output, &mut committed, &mut after_log).await?;
                     self.touch(group);
                 }
-                self.report_leadership(group, before);
+                self.report_leadership(group);
             }
             self.apply(committed)?;
             self.write_log(after_log).await?;
@@ -389,11 +388,11 @@ impl Driver {
         Ok(())
     }
 
-    fn report_leadership(&mut self, group: GroupId, before: (u64, u64)) {
+    fn report_leadership(&mut self, group: GroupId) {
         let store = self.store;
-        let Some(peer) = self.peers.get(&group) else { return };
+        let Some(peer) = self.peers.get_mut(&group) else { return };
         let after = (peer.group.term(), peer.group.leader());
-        if before != after {
+        if std::mem::replace(&mut peer.reported, after) != after {
             let (id, term, leader) = (peer.group.peer(), after.0, after.1);
             if leader == id {
                 tracing::info!(store, %group, term, "leads");

@@ -47,6 +47,8 @@ pub(super) struct Peer {
     pub arrived: Option<Vec<Pair>>,
     /// A snapshot that the engine holds: index, term and encoded state, for raft to hear of after the log write.
     pub installed: Option<(u64, u64, Bytes)>,
+    /// The term and leader that were last reported.
+    pub reported: (u64, u64),
     /// Is in the driver's list of groups with something to do.
     pub dirty: bool,
 }

@@ -254,6 +254,7 @@ impl Driver {
             lost_at: None,
             arrived: None,
             installed: None,
+            reported: (0, 0),
             dirty: false,
         });
         self.touch(group);

@@ -183,3 +183,155 @@ pub fn status(error: &Error) -> Status {
     };
     Status::new(code, error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    //! Goal: every error shows up in exactly the place that clients act on. Method: one table, all errors by all kinds of reply.
+
+    use super::*;
+    use crate::proto::metapb::{Peer, Region};
+    use crate::types::GroupId;
+
+    fn every() -> Vec<Error> {
+        let region = Region { id: 5, start_key: "b".into(), end_key: "d".into(), ..Region::default() };
+        vec![
+            Error::NotLeader { group: GroupId(5), leader: Some(Peer { id: 8, store_id: 2, ..Peer::default() }) },
+            Error::NotLeader { group: GroupId(5), leader: None },
+            Error::RegionNotFound(GroupId(5)),
+            Error::EpochNotMatch(vec![region.clone()]),
+            Error::KeyNotInRegion { key: "a".into(), region: Box::new(region) },
+            Error::StoreNotMatch { asked: 1, actual: 2 },
+            Error::StaleCommand,
+            Error::EntryTooLarge { group: GroupId(5), bytes: 9 << 20 },
+            Error::Busy("full".into()),
+            Error::Unknown("leader lost".into()),
+            Error::Timeout("no quorum".into()),
+            Error::Invalid("no such thing".into()),
+            Error::Stopped("fsync failed".into()),
+            Error::Corruption("bad tail".into()),
+            Error::Io("disk gone".into()),
+        ]
+    }
+
+    /// The fields of a region error that are set, with what is in them.
+    fn fields(error: &errorpb::Error) -> String {
+        let mut set = Vec::new();
+        if let Some(e) = &error.not_leader {
+            set.push(format!("not_leader {} -> {:?}", e.region_id, e.leader.as_ref().map(|p| (p.id, p.store_id))));
+        }
+        if let Some(e) = &error.region_not_found {
+            set.push(format!("region_not_found {}", e.region_id));
+        }
+        if let Some(e) = &error.key_not_in_region {
+            set.push(format!(
+                "key_not_in_region {:?} not in {} [{:?}, {:?})",
+                e.key, e.region_id, e.start_key, e.end_key
+            ));
+        }
+        if let Some(e) = &error.epoch_not_match {
+            set.push(format!("epoch_not_match {:?}", e.current_regions.iter().map(|r| r.id).collect::<Vec<_>>()));
+        }
+        if let Some(e) = &error.server_is_busy {
+            set.push(format!("server_is_busy {} {} ms", e.reason, e.backoff_ms));
+        }
+        if error.stale_command.is_some() {
+            set.push("stale_command".into());
+        }
+        if let Some(e) = &error.store_not_match {
+            set.push(format!("store_not_match {} {}", e.request_store_id, e.actual_store_id));
+        }
+        if let Some(e) = &error.raft_entry_too_large {
+            set.push(format!("raft_entry_too_large {} {}", e.region_id, e.entry_size));
+        }
+        if let Some(e) = &error.undetermined_result {
+            set.push(format!("undetermined_result {}", e.message));
+        }
+        assert!(!error.message.is_empty());
+        set.join(" + ")
+    }
+
+    fn shown<R: Reply>(error: Error, repeat: Repeat, text: impl Fn(&R) -> (Option<&errorpb::Error>, &str)) -> String {
+        match refuse::<R>(error, 5, repeat) {
+            Err(status) => format!("{:?}", status.code()),
+            Ok(reply) => match text(&reply) {
+                (Some(error), "") => fields(error),
+                (None, text) if !text.is_empty() => format!("text: {text}"),
+                other => panic!("both or neither: {other:?}"),
+            },
+        }
+    }
+
+    #[test]
+    fn each_error_is_where_clients_look() {
+        let table: Vec<String> = every()
+            .into_iter()
+            .map(|error| {
+                let write =
+                    shown::<RawPutResponse>(error.clone(), Repeat::Same, |r| (r.region_error.as_ref(), &r.error));
+                let swap =
+                    shown::<RawCasResponse>(error.clone(), Repeat::Differs, |r| (r.region_error.as_ref(), &r.error));
+                let scan = shown::<RawScanResponse>(error, Repeat::Read, |r| (r.region_error.as_ref(), ""));
+                match (swap == write, scan == write) {
+                    (true, true) => write,
+                    (swap_same, scan_same) => {
+                        let differs =
+                            |same, name, what| if same { String::new() } else { format!(" | {name}: {what}") };
+                        format!("{write}{}{}", differs(swap_same, "swap", swap), differs(scan_same, "scan", scan))
+                    }
+                }
+            })
+            .collect();
+        let want = [
+            "not_leader 5 -> Some((8, 2))",
+            "not_leader 5 -> None",
+            "region_not_found 5",
+            "epoch_not_match [5]",
+            r#"key_not_in_region b"a" not in 5 [b"b", b"d")"#,
+            "store_not_match 1 2",
+            "stale_command",
+            "raft_entry_too_large 5 9437184",
+            "server_is_busy full 20 ms",
+            "stale_command + undetermined_result leader lost | swap: text: outcome unknown: leader lost",
+            "not_leader 5 -> None",
+            "text: no such thing | scan: InvalidArgument",
+            "not_leader 5 -> None",
+            "text: corruption: bad tail | scan: DataLoss",
+            "text: disk gone | scan: Internal",
+        ];
+        assert_eq!(table, want);
+    }
+
+    #[test]
+    fn a_stream_has_no_status() {
+        let reply: RawScanResponse = streamed(Err(Status::invalid_argument("limit")));
+        let error = reply.region_error.unwrap();
+        assert_eq!((fields(&error).as_str(), error.message.as_str()), ("", "InvalidArgument: limit"));
+    }
+
+    #[test]
+    fn placement_clients_look_for_another_leader() {
+        let codes: Vec<Code> = every().iter().map(|error| status(error).code()).collect();
+        use Code::*;
+        assert_eq!(
+            codes,
+            [
+                Unavailable,
+                Unavailable,
+                Unavailable,
+                FailedPrecondition,
+                OutOfRange,
+                FailedPrecondition,
+                Unavailable,
+                ResourceExhausted,
+                ResourceExhausted,
+                Unknown,
+                Unavailable,
+                InvalidArgument,
+                Unavailable,
+                DataLoss,
+                Internal,
+            ]
+        );
+        assert_eq!(status(&every()[0]).message(), "not leader");
+    }
+}

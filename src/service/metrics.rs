@@ -1,5 +1,6 @@
 //! Counts and times of requests. Every handle is made at the start: a request pays for a few atomic additions.
 
+use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +13,7 @@ use prometheus::{
 use tonic::Status;
 use tracing::{Instrument, Level, Span};
 
-use crate::rt::clock::Clock;
+use crate::rt::clock::{Clock, Instant};
 
 use super::error::Reply;
 use super::redact::Redact;
@@ -128,18 +129,29 @@ pub(super) struct Subject {
 }
 
 /// Measures requests, and logs those that fail or are slow. Clones share it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Observer {
     pub(super) metrics: Metrics,
-    clock: Clock,
+    now: Arc<dyn Fn() -> Instant + Send + Sync>,
     redact: Redact,
     ids: Arc<AtomicU64>,
 }
 
+impl fmt::Debug for Observer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Observer").field("redact", &self.redact).finish_non_exhaustive()
+    }
+}
+
 impl Observer {
-    /// Measures into `metrics` by `clock`.
+    /// Measures into `metrics` by the node's clock.
     pub fn new(metrics: Metrics, clock: Clock, redact: Redact) -> Observer {
-        Observer { metrics, clock, redact, ids: Arc::new(AtomicU64::new(1)) }
+        Observer::by(metrics, move || clock.now(), redact)
+    }
+
+    /// Measures into `metrics` by whatever `now` says.
+    pub(super) fn by(metrics: Metrics, now: impl Fn() -> Instant + Send + Sync + 'static, redact: Redact) -> Observer {
+        Observer { metrics, now: Arc::new(now), redact, ids: Arc::new(AtomicU64::new(1)) }
     }
 
     /// Runs `work`, the answer to a request about `subject`.
@@ -149,13 +161,11 @@ impl Observer {
         subject: Subject,
         work: impl Future<Output = Result<R, Status>>,
     ) -> Result<R, Status> {
-        let result = self
-            .time(method, &subject, work, |result| match result {
-                Ok(reply) => reply.failure().map(|why| (false, why)),
-                Err(status) => Some((true, status.message())),
-            })
-            .await;
-        result
+        self.time(method, &subject, work, |result| match result {
+            Ok(reply) => reply.failure().map(|why| (false, why)),
+            Err(status) => Some((true, status.message())),
+        })
+        .await
     }
 
     /// Runs `work`, the answer to a request of a service without region errors.
@@ -178,7 +188,7 @@ impl Observer {
         failure: impl Fn(&T) -> Option<(bool, &str)>,
     ) -> T {
         let id = self.ids.fetch_add(1, Ordering::Relaxed);
-        let started = self.clock.now();
+        let started = (self.now)();
         let span = if tracing::enabled!(Level::DEBUG) {
             let (method, region, key) = (method.name(), subject.region, self.redact.key(&subject.key));
             tracing::debug_span!("request", id, method, region, %key)
@@ -186,7 +196,7 @@ impl Observer {
             Span::none()
         };
         let result = work.instrument(span.clone()).await;
-        let took = self.clock.now().since(started);
+        let took = (self.now)().since(started);
         let metrics = &self.metrics.methods[method as usize];
         metrics.seconds.observe(took.as_secs_f64());
         if let Some((failed, why)) = failure(&result) {

@@ -24,6 +24,8 @@ pub mod error;
 pub mod gate;
 pub mod health;
 pub mod metrics;
+#[cfg(test)]
+mod one_region;
 pub mod pd;
 pub mod raw;
 pub mod redact;

@@ -14,7 +14,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::pd::{PdError, PdServer, RegionInfo};
 use crate::proto::armilla::pd::OverviewReply;
-use crate::proto::metapb::{Peer, StoreState};
+use crate::proto::metapb::StoreState;
 use crate::proto::pdpb::pd_server::Pd;
 use crate::proto::pdpb::{
     self, ErrorType, GetAllStoresRequest, GetAllStoresResponse, GetClusterInfoRequest, GetClusterInfoResponse,
@@ -222,7 +222,7 @@ impl Pd for PdService {
             header,
             // Old clients read these two, new ones `regions`.
             region_metas: found.iter().map(|info| info.region.clone()).collect(),
-            leaders: found.iter().map(|info| info.leader.clone().unwrap_or_else(Peer::default)).collect(),
+            leaders: found.iter().map(|info| info.leader.clone().unwrap_or_default()).collect(),
             regions: found.into_iter().map(RegionInfo::into_pdpb).collect(),
         })
         .await

@@ -74,3 +74,191 @@ pub fn routes<K: Kv>(hello: Hello, health: HealthService, observer: Observer) ->
         .add_service(sized!(HealthServer::new(health)));
     (routes, gates)
 }
+
+#[cfg(test)]
+mod tests {
+    //! Goal: what clients send that is unknown, malformed or too early gets its status, and the services behave through the whole
+    //! of tonic. Method: generated clients over the router itself; nothing waits, so no runtime is needed.
+
+    use std::future::Future;
+
+    use bytes::{BufMut, Bytes, BytesMut};
+    use futures::{FutureExt, StreamExt, stream};
+    use http_body_util::{BodyExt, Full};
+    use prometheus::Registry;
+    use tonic::Code;
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::proto::armilla::pd::cluster_client::ClusterClient;
+    use crate::proto::armilla::pd::{HelloReply, HelloRequest, OverviewReply, OverviewRequest, RegisterStoreRequest};
+    use crate::proto::health::HealthCheckRequest;
+    use crate::proto::health::health_client::HealthClient;
+    use crate::proto::kvrpcpb::{Context, RawGetRequest, RawPutRequest, RawScanRequest};
+    use crate::proto::pdpb::pd_client::PdClient;
+    use crate::proto::pdpb::{GetMembersRequest, GetRegionRequest, Member, RequestHeader, TsoRequest};
+    use crate::proto::tikvpb::tikv_client::TikvClient;
+    use crate::proto::tikvpb::{
+        BatchCommandsEmptyRequest, BatchCommandsRequest, batch_commands_request as request,
+        batch_commands_response as response,
+    };
+    use crate::rt::clock::Instant;
+    use crate::rt::sync::watch;
+    use crate::service::metrics::{Method, Metrics};
+    use crate::service::one_region::{OneRegion, REGION};
+    use crate::service::pd::{Members, PdFront};
+    use crate::service::redact::Redact;
+    use crate::types::Result;
+
+    struct Elsewhere;
+
+    impl PdFront for Elsewhere {
+        fn members(&self) -> futures::future::BoxFuture<'_, Result<Members>> {
+            let leader = Member { name: "n1".into(), member_id: 3, ..Member::default() };
+            let members = Members { members: vec![leader.clone()], leader: Some(leader) };
+            std::future::ready(Ok(members)).boxed()
+        }
+        fn overview(&self) -> futures::future::BoxFuture<'_, Result<OverviewReply>> {
+            std::future::ready(Ok(OverviewReply { cluster_id: 7, ..OverviewReply::default() })).boxed()
+        }
+    }
+
+    fn node() -> (Routes, Gates<OneRegion>, Metrics) {
+        let metrics = Metrics::new(&Registry::new()).unwrap();
+        let (_, serving) = watch::channel(true);
+        let hello =
+            Arc::new(|r: HelloRequest| HelloReply { name: format!("hello {}", r.name), ..HelloReply::default() });
+        let observer = Observer::by(metrics.clone(), || Instant(1), Redact::Show);
+        let (routes, gates) = routes(hello, HealthService::new(serving), observer);
+        (routes, gates, metrics)
+    }
+
+    fn open() -> (Routes, Metrics) {
+        let (routes, gates, metrics) = node();
+        gates.open_pd(Seat::Outside { cluster_id: 7, front: Arc::new(Elsewhere) });
+        gates.open_store(OneRegion::new("", ""), 7);
+        (routes, metrics)
+    }
+
+    fn now<T>(answer: impl Future<Output = T>) -> T {
+        answer.now_or_never().expect("nothing to wait for")
+    }
+
+    fn context() -> Option<Context> {
+        Some(Context { region_id: REGION, ..Context::default() })
+    }
+
+    /// Calls a method with a body as it is; the status's number.
+    fn raw_call(routes: &Routes, path: &str, message: &[u8], claimed: usize) -> String {
+        let mut frame = BytesMut::new();
+        frame.put_u8(0);
+        frame.put_u32(claimed as u32);
+        frame.put_slice(message);
+        let request = http::Request::post(path)
+            .header("content-type", "application/grpc")
+            .body(tonic::body::Body::new(Full::new(frame.freeze())))
+            .unwrap();
+        let answer = now(routes.clone().oneshot(request)).unwrap();
+        let head = answer.headers().get("grpc-status").cloned();
+        let status = head.or_else(|| {
+            let collected = now(answer.into_body().collect()).unwrap();
+            collected.trailers().and_then(|trailers| trailers.get("grpc-status").cloned())
+        });
+        status.expect("a status").to_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn before_there_is_a_cluster_only_hello_and_health_answer() {
+        let (routes, _gates, _) = node();
+        let hello =
+            now(ClusterClient::new(routes.clone()).hello(HelloRequest { name: "n2".into(), ..Default::default() }));
+        assert_eq!(hello.unwrap().get_ref().name, "hello n2");
+        assert!(now(HealthClient::new(routes.clone()).check(HealthCheckRequest::default())).is_ok());
+        let get = now(TikvClient::new(routes.clone()).raw_get(RawGetRequest::default()));
+        assert_eq!(get.unwrap_err().code(), Code::Unavailable);
+        let members = now(PdClient::new(routes.clone()).get_members(GetMembersRequest::default()));
+        assert_eq!(members.unwrap_err().code(), Code::Unavailable);
+        let register = now(ClusterClient::new(routes).register_store(RegisterStoreRequest::default()));
+        assert_eq!(register.unwrap_err().code(), Code::Unavailable);
+    }
+
+    #[test]
+    fn calls_go_through_and_are_counted() {
+        let (routes, metrics) = open();
+        let mut tikv = TikvClient::new(routes);
+        let put = RawPutRequest { context: context(), key: "k".into(), value: "v".into(), ..Default::default() };
+        assert_eq!(now(tikv.raw_put(put)).unwrap().get_ref().error, "");
+        let get = RawGetRequest { context: context(), key: "k".into(), ..Default::default() };
+        assert_eq!(now(tikv.raw_get(get)).unwrap().get_ref().value, "v");
+        let lost = RawGetRequest { key: "k".into(), ..Default::default() };
+        assert!(now(tikv.raw_get(lost)).unwrap().get_ref().region_error.is_some());
+        assert_eq!((metrics.count(Method::RawPut), metrics.count(Method::RawGet)), (1, 2));
+        assert_eq!((metrics.errors(Method::RawPut), metrics.errors(Method::RawGet)), (0, 1));
+    }
+
+    #[test]
+    fn a_node_without_a_member_names_those_that_have_one() {
+        let (routes, _) = open();
+        let mut pd = PdClient::new(routes.clone());
+        let members = now(pd.get_members(GetMembersRequest::default())).unwrap().into_inner();
+        assert_eq!(members.header.unwrap().cluster_id, 7);
+        assert_eq!(members.leader.unwrap().member_id, 3);
+        let region = now(pd.get_region(GetRegionRequest::default())).unwrap_err();
+        assert_eq!(region.code(), Code::Unavailable);
+        assert!(region.message().starts_with("not leader"));
+        let other = GetMembersRequest { header: Some(RequestHeader { cluster_id: 8, ..Default::default() }) };
+        assert_eq!(now(pd.get_members(other)).unwrap_err().code(), Code::FailedPrecondition);
+        let tso = now(pd.tso(stream::iter([TsoRequest { count: 1, ..Default::default() }])));
+        assert_eq!(tso.unwrap_err().code(), Code::Unavailable);
+        let overview = now(ClusterClient::new(routes).overview(OverviewRequest {})).unwrap();
+        assert_eq!(overview.get_ref().cluster_id, 7);
+    }
+
+    #[test]
+    fn a_stream_of_commands_is_answered_by_id() {
+        use request::request::Cmd;
+        let (routes, metrics) = open();
+        let command = |cmd| request::Request { cmd };
+        let put = RawPutRequest { context: context(), key: "k".into(), value: "v".into(), ..Default::default() };
+        let get = RawGetRequest { context: context(), key: "k".into(), ..Default::default() };
+        let wrong = RawScanRequest { context: context(), cf: "none".into(), ..Default::default() };
+        let first = BatchCommandsRequest {
+            requests: vec![command(Some(Cmd::RawPut(put))), command(None), command(Some(Cmd::RawScan(wrong)))],
+            request_ids: vec![11, 12, 13],
+        };
+        let empty = BatchCommandsEmptyRequest { test_id: 99, delay_time: 0 };
+        let second = BatchCommandsRequest {
+            requests: vec![command(Some(Cmd::RawGet(get))), command(Some(Cmd::Empty(empty)))],
+            request_ids: vec![21, 22],
+        };
+        let answers = now(TikvClient::new(routes).batch_commands(stream::iter([first, second]))).unwrap().into_inner();
+        let mut got = std::collections::BTreeMap::new();
+        for message in now(answers.collect::<Vec<_>>()) {
+            let message = message.unwrap();
+            assert_eq!(message.request_ids.len(), message.responses.len());
+            got.extend(message.request_ids.into_iter().zip(message.responses.into_iter().map(|r| r.cmd)));
+        }
+        use response::response::Cmd as Out;
+        assert_eq!(got.keys().copied().collect::<Vec<_>>(), [11, 12, 13, 21, 22]);
+        assert!(matches!(&got[&11], Some(Out::RawPut(r)) if r.error.is_empty() && r.region_error.is_none()));
+        assert_eq!(got[&12], None, "an unknown command gets an empty answer");
+        assert!(
+            matches!(&got[&13], Some(Out::RawScan(r)) if r.region_error.as_ref().unwrap().message.contains("none"))
+        );
+        assert!(matches!(&got[&21], Some(Out::RawGet(r)) if r.value == "v"));
+        assert!(matches!(&got[&22], Some(Out::Empty(r)) if r.test_id == 99));
+        assert_eq!(metrics.streams.get(), 0);
+    }
+
+    #[test]
+    fn what_does_not_decode_costs_only_its_call() {
+        let (routes, _) = open();
+        assert_eq!(raw_call(&routes, "/tikvpb.Tikv/KvGet", b"", 0), (Code::Unimplemented as i32).to_string());
+        assert_eq!(raw_call(&routes, "/nothing.Here/Get", b"", 0), (Code::Unimplemented as i32).to_string());
+        assert_eq!(raw_call(&routes, "/tikvpb.Tikv/RawGet", b"\xff\xff\xff", 3), (Code::Internal as i32).to_string());
+        let too_long = raw_call(&routes, "/tikvpb.Tikv/RawGet", b"", MESSAGE_BYTES_MAX + 1);
+        assert_eq!(too_long, (Code::OutOfRange as i32).to_string());
+        let lost = RawGetRequest { key: Bytes::from_static(b"k"), context: context(), ..Default::default() };
+        assert!(now(TikvClient::new(routes).raw_get(lost)).unwrap().get_ref().not_found);
+    }
+}

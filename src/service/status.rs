@@ -82,11 +82,8 @@ pub fn handler(source: Arc<dyn StatusSource>, registry: Registry, metrics: Metri
             if !matches!(request.method.as_str(), "GET" | "HEAD") {
                 return problem(405, "only GET and HEAD");
             }
-            let mut response = get(&request.path, &*source, &registry, &metrics).await;
-            if request.method == "HEAD" {
-                response.body = Bytes::new();
-            }
-            response
+            // The server leaves the body of an answer to HEAD out, and keeps its length.
+            get(&request.path, &*source, &registry, &metrics).await
         })
     })
 }
@@ -316,7 +313,7 @@ mod tests {
     fn pages_and_what_is_none() {
         assert!(ask(node(), "GET", "/").body.starts_with(b"<!doctype html>"));
         let head = ask(node(), "HEAD", "/status");
-        assert_eq!((head.status, head.body.len()), (200, 0));
+        assert_eq!((head.status, head.body), (200, ask(node(), "GET", "/status").body));
         assert!(ask(node(), "GET", "/metrics").body.windows(22).any(|w| w == b"armilla_batch_streams "));
         assert_eq!(ask(node(), "GET", "/nothing").status, 404);
         assert_eq!(ask(node(), "POST", "/status").status, 405);

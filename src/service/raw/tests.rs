@@ -1,99 +1,19 @@
 //! Goal: every raw request does what the protocol's users rely on, at its edges too. Method: the service over one simulated engine
 //! and the real region machine, so that everything completes at once and nothing is a double; a table of cases a request.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use futures::FutureExt;
-use prost::Message as _;
 use tonic::{Code, Status};
 
 use super::*;
-use crate::engine::{KvEngine, SimEngine, SimHome, WriteBatch};
-use crate::proto::armilla::raft::RegionCommand;
+use crate::engine::KvEngine;
 use crate::proto::kvrpcpb::{KeyRange, KvPair};
-use crate::proto::metapb::RegionEpoch;
-use crate::raft::machine::{ApplyContext, StateMachine};
-use crate::region::RegionMachine;
-use crate::store::RegionRead;
-use crate::types::GroupId;
+use crate::service::one_region::{OneRegion, REGION};
 use crate::types::limits::{BATCH_KEYS_MAX, RANGES_MAX, SCAN_LIMIT_MAX};
 
 const CLUSTER: u64 = 77;
-const REGION: u64 = 4;
-
-/// One region, not replicated: commands are applied as they come.
-#[derive(Clone)]
-struct OneRegion(Arc<Inner>);
-
-struct Inner {
-    engine: SimEngine,
-    region: Arc<Region>,
-    machine: Mutex<(RegionMachine, u64)>,
-    now_s: AtomicU64,
-    /// What the next read or write fails with.
-    next: Mutex<Option<Error>>,
-}
-
-impl OneRegion {
-    fn new(start: &str, end: &str) -> OneRegion {
-        let region = Region {
-            id: REGION,
-            start_key: Bytes::copy_from_slice(start.as_bytes()),
-            end_key: Bytes::copy_from_slice(end.as_bytes()),
-            region_epoch: Some(RegionEpoch { conf_ver: 1, version: 2 }),
-            ..Region::default()
-        };
-        OneRegion(Arc::new(Inner {
-            engine: SimEngine::open(&SimHome::new()).unwrap(),
-            region: Arc::new(region),
-            machine: Mutex::new((RegionMachine::new(), 0)),
-            now_s: AtomicU64::new(1000),
-            next: Mutex::new(None),
-        }))
-    }
-
-    fn route(&self, context: &Context) -> Result<()> {
-        if context.region_id != REGION {
-            return Err(Error::RegionNotFound(GroupId(context.region_id)));
-        }
-        self.0.next.lock().unwrap().take().map_or(Ok(()), Err)
-    }
-}
-
-impl Kv for OneRegion {
-    type Snapshot = <SimEngine as KvEngine>::Snapshot;
-
-    async fn read(&self, context: &Context) -> Result<RegionRead<Self::Snapshot>> {
-        self.route(context)?;
-        Ok(RegionRead { region: self.0.region.clone(), snapshot: self.0.engine.snapshot(), now_s: self.now_s() })
-    }
-
-    fn region(&self, context: &Context) -> Result<Arc<Region>> {
-        if context.region_id != REGION {
-            return Err(Error::RegionNotFound(GroupId(context.region_id)));
-        }
-        Ok(self.0.region.clone())
-    }
-
-    async fn write(&self, context: &Context, op: region_command::Op) -> Result<RegionReply> {
-        self.route(context)?;
-        let mut guard = self.0.machine.lock().unwrap();
-        let (machine, index) = &mut *guard;
-        *index += 1;
-        let command = RegionCommand { version: 2, op: Some(op) }.encode_to_vec();
-        let mut batch = WriteBatch::default();
-        let context = ApplyContext { region: &self.0.region, index: *index, term: 1 };
-        let reply = machine.apply(context, command.into(), &self.0.engine, &mut batch)?;
-        self.0.engine.write(&batch)?;
-        Ok(RegionReply::decode(reply).unwrap())
-    }
-
-    fn now_s(&self) -> u64 {
-        self.0.now_s.load(Ordering::Relaxed)
-    }
-}
 
 /// A service over one region, and short ways to ask it.
 struct Bench {

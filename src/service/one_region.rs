@@ -1,0 +1,92 @@
+//! For tests: one region over the real state machine and the simulator's engine, without replication, so that everything completes
+//! at once.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use prost::Message as _;
+
+use crate::engine::{KvEngine, SimEngine, SimHome, WriteBatch};
+use crate::proto::armilla::raft::{RegionCommand, RegionReply, region_command};
+use crate::proto::kvrpcpb::Context;
+use crate::proto::metapb::RegionEpoch;
+use crate::raft::machine::{ApplyContext, StateMachine};
+use crate::region::RegionMachine;
+use crate::store::{Kv, RegionRead};
+use crate::types::{Error, GroupId, Region, Result};
+
+/// The region's id.
+pub(super) const REGION: u64 = 4;
+
+/// One region, not replicated: commands are applied as they come.
+#[derive(Clone)]
+pub(super) struct OneRegion(pub(super) Arc<Inner>);
+
+pub(super) struct Inner {
+    pub(super) engine: SimEngine,
+    region: Arc<Region>,
+    machine: Mutex<(RegionMachine, u64)>,
+    pub(super) now_s: AtomicU64,
+    /// What the next read or write fails with.
+    pub(super) next: Mutex<Option<Error>>,
+}
+
+impl OneRegion {
+    pub(super) fn new(start: &str, end: &str) -> OneRegion {
+        let region = Region {
+            id: REGION,
+            start_key: Bytes::copy_from_slice(start.as_bytes()),
+            end_key: Bytes::copy_from_slice(end.as_bytes()),
+            region_epoch: Some(RegionEpoch { conf_ver: 1, version: 2 }),
+            ..Region::default()
+        };
+        OneRegion(Arc::new(Inner {
+            engine: SimEngine::open(&SimHome::new()).unwrap(),
+            region: Arc::new(region),
+            machine: Mutex::new((RegionMachine::new(), 0)),
+            now_s: AtomicU64::new(1000),
+            next: Mutex::new(None),
+        }))
+    }
+
+    fn route(&self, context: &Context) -> Result<()> {
+        if context.region_id != REGION {
+            return Err(Error::RegionNotFound(GroupId(context.region_id)));
+        }
+        self.0.next.lock().unwrap().take().map_or(Ok(()), Err)
+    }
+}
+
+impl Kv for OneRegion {
+    type Snapshot = <SimEngine as KvEngine>::Snapshot;
+
+    async fn read(&self, context: &Context) -> Result<RegionRead<Self::Snapshot>> {
+        self.route(context)?;
+        Ok(RegionRead { region: self.0.region.clone(), snapshot: self.0.engine.snapshot(), now_s: self.now_s() })
+    }
+
+    fn region(&self, context: &Context) -> Result<Arc<Region>> {
+        if context.region_id != REGION {
+            return Err(Error::RegionNotFound(GroupId(context.region_id)));
+        }
+        Ok(self.0.region.clone())
+    }
+
+    async fn write(&self, context: &Context, op: region_command::Op) -> Result<RegionReply> {
+        self.route(context)?;
+        let mut guard = self.0.machine.lock().unwrap();
+        let (machine, index) = &mut *guard;
+        *index += 1;
+        let command = RegionCommand { version: 2, op: Some(op) }.encode_to_vec();
+        let mut batch = WriteBatch::default();
+        let context = ApplyContext { region: &self.0.region, index: *index, term: 1 };
+        let reply = machine.apply(context, command.into(), &self.0.engine, &mut batch)?;
+        self.0.engine.write(&batch)?;
+        Ok(RegionReply::decode(reply).unwrap())
+    }
+
+    fn now_s(&self) -> u64 {
+        self.0.now_s.load(Ordering::Relaxed)
+    }
+}
