@@ -4,7 +4,6 @@
 //! boundary of its own. A page that holds acknowledged data is therefore never written again, so a torn write cannot take
 //! anything down that was durable before it.
 
-
 /// Records begin at multiples of this, in bytes: the largest unit that a disk or a page cache rewrites as a whole.
 pub(super) const PAGE: u64 = 4096;
 /// Where the first record of a segment is.
