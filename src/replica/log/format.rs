@@ -158,11 +158,11 @@ impl RecordHeader {
             len: u32_at(bytes, 56),
         };
         let stamped = header.segment == segment && header.offset == offset;
-        if !stamped && !mutant!("log.recycled-record-accepted") {
+        if !stamped && !crate::mutant!("log.recycled-record-accepted") {
             return None;
         }
         let whole = bytes.get(8..RECORD_HEADER + header.len as usize)?;
-        if u32_at(bytes, 4) != armilla_arch::crc32c(whole) && !mutant!("log.crc-not-verified") {
+        if u32_at(bytes, 4) != armilla_arch::crc32c(whole) && !crate::mutant!("log.crc-not-verified") {
             return None;
         }
         Some(RecordHeader { segment, offset, ..header })
