@@ -287,9 +287,9 @@ impl Ctl {
         }
         let mut table = Table::new(if keys_only { &["key"][..] } else { &["key", "value"] });
         for (key, value) in pairs {
-            let mut row = vec![self.text(key)];
+            let mut row = vec![show::cut(self.text(key))];
             if !keys_only {
-                row.push(self.text(value));
+                row.push(show::cut(self.text(value)));
             }
             table.row(row);
         }
