@@ -20,6 +20,9 @@ pub struct Plan {
     /// The planted bug, if the run has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bug: Option<String>,
+    /// The oracle that finds it, in a plan that was shrunk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expect: Option<String>,
     /// What is being run.
     pub topology: Topology,
     /// How the nodes are configured.

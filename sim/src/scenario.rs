@@ -334,7 +334,9 @@ impl Run {
 
     fn outcome(mut self, violation: Option<Violation>) -> Outcome {
         let (ops, unknown, served) = self.ledger.with(|h| (h.records.len(), h.unknown(), liveness::served(h)));
-        let mut put = |name: &str, value: u64| drop(self.stats.insert(name.into(), value));
+        let mut put = |name: &str, value: u64| {
+            self.stats.insert(name.into(), value);
+        };
         put("ops", ops as u64);
         put("ops_unknown", unknown as u64);
         put("ops_served", served as u64);

@@ -155,7 +155,7 @@ pub fn plan(seed: u64) -> Plan {
     let workload = workload(&mut Rng::fork(seed, "workload"), keys);
     let length_ms = workload.ops[0][1] as u64 * workload.pace_ms;
     let faults = faults(&mut Rng::fork(seed, "faults"), stores, regions, length_ms);
-    Plan { schedule_seed: seed, bug: None, topology, knobs: knobs(&mut Rng::fork(seed, "knobs")), workload, faults }
+    Plan { schedule_seed: seed, bug: None, expect: None, topology, knobs: knobs(&mut Rng::fork(seed, "knobs")), workload, faults }
 }
 
 fn knobs(rng: &mut Rng) -> Knobs {
