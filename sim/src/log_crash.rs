@@ -4,49 +4,18 @@
 //! log must be exactly one of them: nothing acknowledged is lost, nothing is half there. A refusal to open is a failure too.
 //! Each planted bug of the room is hunted in a process of its own and must be found.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use armilla::replica::log::{LogBatch, LogOptions, MUTANTS, RaftLog};
+use armilla::replica::log::{LogOptions, MUTANTS, RaftLog};
 use armilla::rt::Env;
 use armilla::rt::rng::Rng;
 use armilla::rt::sim::World;
-use armilla::types::{Error, GroupId};
-use raft::eraftpb::{Entry, HardState};
+use armilla::types::Error;
 
-#[derive(Clone, Debug, Default, PartialEq)]
-struct Group {
-    hard_state: (u64, u64, u64),
-    truncated: (u64, u64),
-    /// Term and data, from the truncated index on.
-    entries: Vec<(u64, Vec<u8>)>,
-}
+#[path = "../../tests/log_model/mod.rs"]
+mod model;
 
-impl Group {
-    fn last(&self) -> u64 {
-        self.truncated.0 + self.entries.len() as u64
-    }
-    fn term(&self, index: u64) -> u64 {
-        if index == self.truncated.0 { self.truncated.1 } else { self.entries[(index - self.truncated.0 - 1) as usize].0 }
-    }
-}
-
-type State = BTreeMap<u64, Group>;
-
-/// The groups in which two states differ, entries as index, term and length.
-fn difference(found: &State, wanted: &State) -> String {
-    let brief = |group: Option<&Group>| match group {
-        None => "no group".to_owned(),
-        Some(group) => {
-            let entries: Vec<(u64, usize)> = group.entries.iter().map(|(term, data)| (*term, data.len())).collect();
-            format!("{:?} truncated at {:?}, (term, bytes): {entries:?}", group.hard_state, group.truncated)
-        }
-    };
-    let ids = found.keys().chain(wanted.keys()).filter(|id| found.get(id) != wanted.get(id));
-    let ids: std::collections::BTreeSet<u64> = ids.copied().collect();
-    let lines = ids.iter().map(|id| format!("group {id}: {}; wanted {}", brief(found.get(id)), brief(wanted.get(id))));
-    lines.collect::<Vec<_>>().join("\n")
-}
+use model::{State, contents, difference, draw};
 
 #[derive(Default)]
 struct Judge {
@@ -57,82 +26,6 @@ struct Judge {
     acknowledged: u32,
     freed: u64,
     recycled: u64,
-}
-
-/// Draws a batch, and what the state is after it.
-fn draw(rng: &mut Rng, state: &State) -> (LogBatch, State) {
-    let (mut batch, mut next) = (LogBatch::new(), state.clone());
-    for _ in 0..rng.between(1, 4) {
-        // Group 1 is busy, the highest are nearly asleep.
-        let id = 1 + rng.below(6).min(rng.below(6)).min(rng.below(6));
-        let group = next.entry(id).or_default();
-        let gid = GroupId(id);
-        match rng.below(100) {
-            0..60 => {
-                let from = if rng.chance(0.1) { rng.between(group.truncated.0 + 1, group.last() + 1) } else { group.last() + 1 };
-                let mut term = group.term(from - 1).max(1);
-                group.entries.truncate((from - group.truncated.0 - 1) as usize);
-                let mut entries = Vec::new();
-                for index in from..from + rng.between(1, 5) {
-                    term += u64::from(rng.chance(0.1));
-                    let longest = if rng.chance(0.05) { 9000 } else { 300 };
-                    let data: Vec<u8> = (0..rng.below(longest)).map(|_| rng.next_u64() as u8).collect();
-                    let mut entry = Entry::default();
-                    (entry.index, entry.term, entry.data) = (index, term, data.clone().into());
-                    entries.push(entry);
-                    group.entries.push((term, data));
-                }
-                batch.append(gid, &entries);
-            }
-            60..80 => {
-                group.hard_state = (group.hard_state.0 + rng.below(2), rng.below(4), group.hard_state.2 + rng.below(9));
-                let mut hard_state = HardState::default();
-                (hard_state.term, hard_state.vote, hard_state.commit) = group.hard_state;
-                batch.hard_state(gid, &hard_state);
-            }
-            80..97 => {
-                let index = rng.between(group.truncated.0, group.last());
-                let term = group.term(index);
-                group.entries.drain(..(index - group.truncated.0) as usize);
-                group.truncated = (index, term);
-                batch.truncate_to(gid, index, term);
-            }
-            97..99 => {
-                let to = (group.last() + rng.below(9), group.term(group.last()) + rng.below(2));
-                group.entries.clear();
-                group.truncated = to;
-                batch.reset(gid, to.0, to.1);
-            }
-            _ => {
-                next.remove(&id);
-                batch.remove(gid);
-            }
-        }
-    }
-    (batch, next)
-}
-
-/// What the log holds, read back entry by entry.
-async fn contents(log: &RaftLog, rng: &mut Rng) -> Result<State, Error> {
-    let mut state = State::new();
-    for id in log.groups() {
-        let meta = log.group(id).expect("a listed group").clone();
-        let hard_state = (meta.hard_state.term, meta.hard_state.vote, meta.hard_state.commit);
-        let mut group =
-            Group { hard_state, truncated: (meta.first_index - 1, meta.truncated_term), entries: Vec::new() };
-        let mut low = meta.first_index;
-        while low <= meta.last_index {
-            let high = rng.between(low + 1, meta.last_index + 1);
-            for entry in log.read(id, low, high, rng.below(2000) as usize).await? {
-                assert_eq!(entry.index, low);
-                assert_eq!(log.term(id, low), Some(entry.term));
-                group.entries.push((entry.term, entry.data.to_vec()));
-                low += 1;
-            }
-        }
-        state.insert(id.0, group);
-    }
-    Ok(state)
 }
 
 /// One life of the node: opens the log, is judged, writes until it is killed or the disk fails.
@@ -264,7 +157,10 @@ fn hunt() {
     armilla::rt::mutant::plant(&id);
     let found = (1..=seeds()).find_map(|seed| run(seed).err().map(|what| (seed, what)));
     let (seed, what) = found.expect("the planted bug is found");
-    println!("HUNT {id}: seed {seed}: {}", what.lines().next().unwrap_or_default().chars().take(200).collect::<String>());
+    println!(
+        "HUNT {id}: seed {seed}: {}",
+        what.lines().next().unwrap_or_default().chars().take(200).collect::<String>()
+    );
 }
 
 #[test]

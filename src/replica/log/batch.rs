@@ -284,7 +284,7 @@ pub(super) fn decode_run(run: &Bytes, group: GroupId) -> Option<Vec<Entry>> {
         return None;
     }
     let crc = c.u32()?;
-    if crc != armilla_arch::crc32c(run.get(5..)?) && !mutant!("log.crc-not-verified") {
+    if crc != armilla_arch::crc32c(run.get(5..)?) && !crate::mutant!("log.crc-not-verified") {
         return None;
     }
     let (of, first, term, count, _len) = (c.u64()?, c.u64()?, c.u64()?, c.u32()?, c.u32()?);

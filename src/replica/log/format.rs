@@ -4,7 +4,6 @@
 //! boundary of its own. A page that holds acknowledged data is therefore never written again, so a torn write cannot take
 //! anything down that was durable before it.
 
-
 /// Records begin at multiples of this, in bytes: the largest unit that a disk or a page cache rewrites as a whole.
 pub(super) const PAGE: u64 = 4096;
 /// Where the first record of a segment is.
@@ -159,11 +158,11 @@ impl RecordHeader {
             len: u32_at(bytes, 56),
         };
         let stamped = header.segment == segment && header.offset == offset;
-        if !stamped && !mutant!("log.recycled-record-accepted") {
+        if !stamped && !crate::mutant!("log.recycled-record-accepted") {
             return None;
         }
         let whole = bytes.get(8..RECORD_HEADER + header.len as usize)?;
-        if u32_at(bytes, 4) != armilla_arch::crc32c(whole) && !mutant!("log.crc-not-verified") {
+        if u32_at(bytes, 4) != armilla_arch::crc32c(whole) && !crate::mutant!("log.crc-not-verified") {
             return None;
         }
         Some(RecordHeader { segment, offset, ..header })

@@ -41,7 +41,7 @@ impl RaftLog {
     async fn free_below(&mut self, number: u64) -> Result<()> {
         let limit = u32::try_from(number).expect("far fewer than 2^32 segments in a log's life");
         let mut batch = LogBatch::new();
-        if !mutant!("log.free-segment-too-early") {
+        if !crate::mutant!("log.free-segment-too-early") {
             for (id, group) in self.index.groups.iter().filter(|(_, group)| group.state_below(limit)) {
                 batch.state(*id, &group.log.hard_state, group.log.first_index - 1, group.log.truncated_term);
             }

@@ -229,7 +229,7 @@ fn set_hard_state(group: &mut Group, term: u64, vote: u64, commit: u64, segment:
 }
 
 fn truncate(group: &mut Group, live: &mut Live, index: u64, term: u64, segment: u32) {
-    let upto = if mutant!("log.truncate-wrong-index") { index + 1 } else { index };
+    let upto = if crate::mutant!("log.truncate-wrong-index") { index + 1 } else { index };
     cut_head(group, live, upto);
     group.log.first_index = upto + 1;
     group.log.truncated_term = term;

@@ -324,7 +324,7 @@ impl RaftLog {
         let offset = self.tail;
         self.follow(payload, self.active, offset, Follow::Write)?;
         self.put_record(payload, first_live).await?;
-        if sync && mutant!("log.ack-before-fsync") {
+        if sync && crate::mutant!("log.ack-before-fsync") {
             self.durable = self.tail;
         } else if sync {
             self.sync().await?;
@@ -362,7 +362,7 @@ impl RaftLog {
         buffer.reserve((end - self.tail) as usize);
         buffer.extend_from_slice(&ZEROES[..RECORD_HEADER]);
         buffer.extend_from_slice(payload);
-        if mutant!("log.hard-state-not-persisted") {
+        if crate::mutant!("log.hard-state-not-persisted") {
             batch::blank_hard_states(&mut buffer[RECORD_HEADER..]);
         }
         header.seal(&mut buffer);
@@ -449,7 +449,7 @@ impl RaftLog {
         self.sync().await?;
         let renamed = self.disk.rename(&from, &path).await;
         renamed.map_err(|error| self.failed("giving its name to", number, &error))?;
-        if !mutant!("log.skip-dir-sync-on-new-segment") {
+        if !crate::mutant!("log.skip-dir-sync-on-new-segment") {
             let synced = self.disk.sync_dir(&dir).await;
             synced.map_err(|error| self.failed("fsync of the directory of", number, &error))?;
         }

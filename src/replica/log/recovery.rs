@@ -103,7 +103,7 @@ impl Found {
         if vouched > at {
             return Err(self.corrupt(number, at, "a durable record is damaged"));
         }
-        if mutant!("log.torn-tail-as-corruption")
+        if crate::mutant!("log.torn-tail-as-corruption")
             && content.get(at as usize..).is_some_and(|rest| rest.iter().any(|b| *b != 0))
         {
             return Err(self.corrupt(number, at, "the last record is damaged"));
@@ -120,7 +120,7 @@ impl Found {
 fn record_at(content: &[u8], header: &SegmentHeader, at: u64, seq: u64) -> Option<RecordHeader> {
     let record = RecordHeader::decode(content, header.number, at)?;
     let follows = record.log == header.log && record.seq == seq;
-    (follows || mutant!("log.recycled-record-accepted")).then_some(record)
+    (follows || crate::mutant!("log.recycled-record-accepted")).then_some(record)
 }
 
 fn payload<'a>(content: &'a [u8], record: &RecordHeader) -> &'a [u8] {
@@ -177,7 +177,7 @@ pub(super) async fn open(disk: Disk, options: LogOptions, id: u64) -> Result<Raf
             at = record.end();
             seq += 1;
         }
-        if seq != next.first_seq && !mutant!("log.recycled-record-accepted") {
+        if seq != next.first_seq && !crate::mutant!("log.recycled-record-accepted") {
             return Err(found.corrupt(number + 1, 0, "the segment does not continue the one before it"));
         }
         log.segments.insert(number, super::Segment { file, end: next.previous_end });

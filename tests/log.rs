@@ -1,0 +1,337 @@
+//! The raft log over real files: golden scripts, a model with random batches, and damage.
+//!
+//! Goal: what was written is what is read, before and after a start; damage is named with file and offset or, where it can only be a write
+//! that was under way, forgotten. Power losses and planted bugs are the simulator's part (`sim/src/log_crash.rs`).
+
+use std::fmt::Write as _;
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use armilla::replica::log::{LogBatch, LogOptions, RaftLog};
+use armilla::rt::disk::Disk;
+use armilla::rt::rng::Rng;
+use armilla::types::{Error, GroupId};
+use raft::eraftpb::{Entry, HardState};
+
+mod log_model;
+
+use log_model::{State, contents, difference, draw};
+
+fn options(dir: &Path) -> LogOptions {
+    LogOptions { dir: dir.join("log"), segment_bytes: 64 << 10, spare_segments_max: 2, live_bytes_soft_max: 128 << 10 }
+}
+
+async fn open(dir: &Path) -> Result<RaftLog, Error> {
+    RaftLog::open(Disk::real(), options(dir)).await
+}
+
+fn entries(first: u64, term: u64, data: &[&str]) -> Vec<Entry> {
+    let entry = |(i, data): (usize, &&str)| {
+        let mut entry = Entry::default();
+        (entry.index, entry.term, entry.data) = (first + i as u64, term, data.as_bytes().to_vec().into());
+        entry
+    };
+    data.iter().enumerate().map(entry).collect()
+}
+
+/// Segment files, ascending.
+fn segments(dir: &Path) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> = fs::read_dir(dir.join("log")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths
+}
+
+/// One command of a script; its output.
+async fn command(dir: &Path, log: &mut RaftLog, batch: &mut LogBatch, line: &str) -> String {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let number = |i: usize| words[i].parse::<u64>().unwrap_or_else(|_| panic!("a number: {line}"));
+    let group = || GroupId(number(1));
+    let mut out = String::new();
+    match words[0] {
+        "append" => batch.append(group(), &entries(number(2), number(3), &words[4..])),
+        "hard-state" => {
+            let mut state = HardState::default();
+            (state.term, state.vote, state.commit) = (number(2), number(3), number(4));
+            batch.hard_state(group(), &state);
+        }
+        "truncate" => batch.truncate_to(group(), number(2), number(3)),
+        "reset" => batch.reset(group(), number(2), number(3)),
+        "remove" => batch.remove(group()),
+        "write" | "write-unsynced" => {
+            if let Err(error) = log.write(batch, words[0] == "write").await {
+                writeln!(out, "{error}").unwrap();
+            }
+            batch.clear();
+        }
+        "fill" => {
+            // Batches of one 3,000 byte entry for a group of their own, until so many more segments are begun.
+            let until = log.stats().created + log.stats().recycled + number(2);
+            let data = "x".repeat(3000);
+            while log.stats().created + log.stats().recycled < until {
+                let next = log.group(group()).map_or(1, |group| group.last_index + 1);
+                let mut batch = LogBatch::new();
+                batch.append(group(), &entries(next, 1, &[&data]));
+                log.write(&batch, false).await.unwrap();
+            }
+        }
+        "drop-all" => {
+            let last = log.group(group()).expect("a group").last_index;
+            batch.truncate_to(group(), last, log.term(group(), last).expect("its term"));
+        }
+        "maintain" => {
+            let mut steps = 1;
+            while log.maintain().await.unwrap() {
+                steps += 1;
+            }
+            writeln!(out, "{steps} steps").unwrap();
+        }
+        "files" => {
+            let stats = log.stats();
+            writeln!(out, "{} segments, {} spares, {} recycled", stats.segments, stats.spare_segments, stats.recycled)
+                .unwrap();
+        }
+        "reopen" => match open(dir).await {
+            Ok(opened) => *log = opened,
+            Err(error) => writeln!(out, "{error}").unwrap(),
+        },
+        "dump" => {
+            for id in log.groups() {
+                let meta = log.group(id).unwrap().clone();
+                let hs = &meta.hard_state;
+                write!(out, "{id}: term {} vote {} commit {}, ", hs.term, hs.vote, hs.commit).unwrap();
+                write!(out, "[{}, {}] after term {}:", meta.first_index, meta.last_index, meta.truncated_term).unwrap();
+                if meta.first_index <= meta.last_index {
+                    for entry in log.read(id, meta.first_index, meta.last_index + 1, usize::MAX).await.unwrap() {
+                        let text = String::from_utf8_lossy(&entry.data);
+                        let text = if text.len() > 20 { format!("{} bytes", text.len()) } else { text.into_owned() };
+                        write!(out, " {}@{}={text}", entry.index, entry.term).unwrap();
+                    }
+                }
+                out.push('\n');
+            }
+        }
+        "read" => match log.read(group(), number(2), number(3), number(4) as usize).await {
+            Ok(entries) => {
+                let list: Vec<String> = entries.iter().map(|entry| format!("{}@{}", entry.index, entry.term)).collect();
+                writeln!(out, "{}", list.join(" ")).unwrap();
+            }
+            Err(error) => writeln!(out, "{error}").unwrap(),
+        },
+        "term" => writeln!(out, "{:?}", log.term(group(), number(2))).unwrap(),
+        other => panic!("unknown command {other}"),
+    }
+    out
+}
+
+/// Runs every script in `tests/scripts/log`: blocks of commands, `----`, what they print, an empty line.
+#[tokio::test]
+async fn scripts() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts/log");
+    let rewrite = std::env::var_os("ARMILLA_REWRITE").is_some();
+    let mut paths: Vec<PathBuf> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    assert!(paths.len() >= 5, "the scripts are there");
+    for path in paths {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = open(dir.path()).await.unwrap();
+        let mut batch = LogBatch::new();
+        let text = fs::read_to_string(&path).unwrap();
+        let mut actual = Vec::new();
+        for block in text.trim_end().split("\n\n") {
+            let commands = block.split("----\n").next().unwrap();
+            let mut output = String::new();
+            for line in commands.lines().filter(|line| !line.starts_with('#') && *line != "----") {
+                output += &command(dir.path(), &mut log, &mut batch, line).await;
+            }
+            let output = output.replace(&dir.path().display().to_string(), "DIR");
+            let commands = commands.trim_end().trim_end_matches("----").trim_end();
+            actual.push(format!("{commands}\n----\n{}", output.trim_end()).trim_end().to_owned());
+        }
+        let actual = actual.join("\n\n") + "\n";
+        if rewrite {
+            fs::write(&path, actual).unwrap();
+        } else {
+            assert_eq!(actual, text, "{}: run with ARMILLA_REWRITE=1 if the change is meant", path.display());
+        }
+    }
+}
+
+/// Random batches, housekeeping and starts: the log is the model at every step.
+#[tokio::test]
+async fn follows_the_model() {
+    for seed in 0..12 {
+        let dir = tempfile::tempdir().unwrap();
+        let mut rng = Rng::fork(seed, "log-model");
+        let mut log = open(dir.path()).await.unwrap();
+        let mut state = State::new();
+        for step in 0..300 {
+            let (batch, next) = draw(&mut rng, &state);
+            log.write(&batch, rng.chance(0.1)).await.unwrap();
+            state = next;
+            if rng.chance(0.2) {
+                log.maintain().await.unwrap();
+            }
+            if rng.chance(0.02) {
+                drop(log);
+                log = open(dir.path()).await.unwrap();
+            }
+            if rng.chance(0.1) || step == 299 {
+                let read = contents(&log, &mut rng).await.unwrap();
+                assert!(read == state, "seed {seed} step {step}: {}", difference(&read, &state));
+            }
+        }
+        let stats = log.stats();
+        assert!(stats.segments < 40, "seed {seed}: segments are given back: {stats:?}");
+    }
+}
+
+/// Three records in segment 1, the last of them at the returned offsets.
+async fn three_records(dir: &Path) -> Vec<u64> {
+    let mut log = open(dir).await.unwrap();
+    for i in 1..=3 {
+        let mut batch = LogBatch::new();
+        batch.append(GroupId(7), &entries(i, 1, &["some data that fills a bit of the page"]));
+        log.write(&batch, true).await.unwrap();
+    }
+    vec![4096, 8192, 12288]
+}
+
+fn flip(path: &Path, offset: u64) {
+    let file = fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, offset).unwrap();
+    file.write_all_at(&[byte[0] ^ 0x10], offset).unwrap();
+}
+
+/// A flipped byte in a record that later records call durable, or in any segment with a successor, is refused by file and offset.
+#[tokio::test]
+async fn damage_in_the_middle_is_refused() {
+    for at in [0, 70, 100] {
+        let dir = tempfile::tempdir().unwrap();
+        let offsets = three_records(dir.path()).await;
+        let path = segments(dir.path())[0].clone();
+        flip(&path, offsets[1] + at);
+        let error = open(dir.path()).await.map(drop).unwrap_err();
+        let text = error.to_string();
+        assert!(matches!(error, Error::Corruption(_)), "{text}");
+        assert!(text.contains("0000000000000001.log at offset 8192"), "{text}");
+    }
+    // After one more start the last record of segment 1 has a successor, too: its copy, so it is not needed; the second is.
+    let dir = tempfile::tempdir().unwrap();
+    let offsets = three_records(dir.path()).await;
+    drop(open(dir.path()).await.unwrap());
+    let path = segments(dir.path())[0].clone();
+    flip(&path, offsets[2] + 70);
+    assert_eq!(open(dir.path()).await.unwrap().group(GroupId(7)).unwrap().last_index, 3);
+    flip(&path, offsets[1] + 70);
+    let text = open(dir.path()).await.map(drop).unwrap_err().to_string();
+    assert!(text.contains("0000000000000001.log at offset 8192"), "{text}");
+}
+
+/// A tail that is cut or torn ends the log there, and the next records go on from it.
+#[tokio::test]
+async fn a_torn_tail_is_forgotten() {
+    for cut in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let offsets = three_records(dir.path()).await;
+        let path = segments(dir.path())[0].clone();
+        if cut {
+            fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(offsets[2] + 50).unwrap();
+        } else {
+            flip(&path, offsets[2] + 90);
+        }
+        for last in 2..5 {
+            let mut log = open(dir.path()).await.unwrap();
+            assert_eq!(log.group(GroupId(7)).unwrap().last_index, last);
+            let mut batch = LogBatch::new();
+            batch.append(GroupId(7), &entries(last + 1, 2, &["again"]));
+            log.write(&batch, true).await.unwrap();
+        }
+        // Even if the half record became whole again, it stays dead.
+        if !cut {
+            flip(&path, offsets[2] + 90);
+            let log = open(dir.path()).await.unwrap();
+            assert_eq!(log.term(GroupId(7), 3), Some(2));
+        }
+    }
+}
+
+/// A missing segment, a damaged header, a newer format: each is refused and said.
+#[tokio::test]
+async fn missing_and_foreign_files_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    three_records(dir.path()).await;
+    drop(open(dir.path()).await.unwrap());
+    drop(open(dir.path()).await.unwrap());
+    let paths = segments(dir.path());
+    assert_eq!(paths.len(), 3);
+    let second = fs::read(&paths[1]).unwrap();
+    fs::remove_file(&paths[1]).unwrap();
+    let text = open(dir.path()).await.map(drop).unwrap_err().to_string();
+    assert!(text.contains("0000000000000002.log at offset 0: the segment is missing"), "{text}");
+    fs::write(&paths[1], &second).unwrap();
+    drop(open(dir.path()).await.unwrap());
+
+    flip(&paths[1], 20);
+    let text = open(dir.path()).await.map(drop).unwrap_err().to_string();
+    assert!(text.contains("0000000000000002.log at offset 0: the header is damaged"), "{text}");
+    fs::write(&paths[1], &second).unwrap();
+
+    let newest = segments(dir.path()).pop().unwrap();
+    let mut header = fs::read(&newest).unwrap();
+    header[12] = 9;
+    let crc = armilla::arch::crc32c(&header[12..128]);
+    header[8..12].copy_from_slice(&crc.to_le_bytes());
+    fs::write(&newest, &header).unwrap();
+    let error = open(dir.path()).await.map(drop).unwrap_err();
+    assert!(matches!(&error, Error::Invalid(text) if text.contains("has format 9, this build reads 1")), "{error}");
+}
+
+/// Damage under entries that are read later is found by the read.
+#[tokio::test]
+async fn a_read_verifies() {
+    let dir = tempfile::tempdir().unwrap();
+    let offsets = three_records(dir.path()).await;
+    let log = open(dir.path()).await.unwrap();
+    flip(&segments(dir.path())[0], offsets[0] + 64 + 37 + 20);
+    let text = log.read(GroupId(7), 1, 2, 1000).await.unwrap_err().to_string();
+    assert!(text.contains("0000000000000001.log at offset 4160: entries of group 7 are damaged"), "{text}");
+    assert_eq!(log.read(GroupId(7), 2, 4, 1000).await.unwrap().len(), 2);
+}
+
+/// A batch larger than a segment gets a segment for itself.
+#[tokio::test]
+async fn a_batch_may_be_larger_than_a_segment() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = open(dir.path()).await.unwrap();
+    let data = "y".repeat(1 << 20);
+    let mut batch = LogBatch::new();
+    batch.append(GroupId(3), &entries(1, 1, &["small", &data, "small"]));
+    for _ in 0..2 {
+        log.write(&batch, true).await.unwrap();
+    }
+    let mut log = open(dir.path()).await.unwrap();
+    let read = log.read(GroupId(3), 2, 4, 10).await.unwrap();
+    assert_eq!((read.len(), read[0].data.len()), (1, 1 << 20));
+    let mut batch = LogBatch::new();
+    batch.truncate_to(GroupId(3), 3, 1);
+    log.write(&batch, true).await.unwrap();
+    while log.maintain().await.unwrap() {}
+    assert_eq!(log.stats().segments, 1);
+}
+
+/// A batch that does not continue the log is refused, and the log with it.
+#[tokio::test]
+async fn a_gap_poisons() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = open(dir.path()).await.unwrap();
+    let mut batch = LogBatch::new();
+    batch.append(GroupId(3), &entries(2, 1, &["two"]));
+    let first = log.write(&batch, true).await.unwrap_err();
+    assert!(matches!(first, Error::Invalid(_)));
+    batch.clear();
+    batch.remove(GroupId(3));
+    assert_eq!(log.write(&batch, true).await.unwrap_err(), first);
+    assert!(open(dir.path()).await.unwrap().groups().is_empty());
+}
