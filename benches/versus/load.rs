@@ -135,6 +135,13 @@ impl Load {
         let elapsed = from.elapsed().as_secs_f64();
         assert!(errors * 100 <= all.len(), "{errors} errors beside {} operations", all.len());
         let ms = |quantile| all.value_at_quantile(quantile) as f64 / 1e6;
-        Window { per_s: all.len() as f64 / elapsed, p50_ms: ms(0.5), p99_ms: ms(0.99), cpu_us: 0.0, ops: all.len(), warm_ops }
+        Window {
+            per_s: all.len() as f64 / elapsed,
+            p50_ms: ms(0.5),
+            p99_ms: ms(0.99),
+            cpu_us: 0.0,
+            ops: all.len(),
+            warm_ops,
+        }
     }
 }

@@ -26,12 +26,8 @@ struct Options {
 }
 
 fn options() -> Options {
-    let mut options = Options {
-        etcd: std::env::var("ETCD").unwrap_or_else(|_| "etcd".into()),
-        reps: 5,
-        secs: 3,
-        only: None,
-    };
+    let mut options =
+        Options { etcd: std::env::var("ETCD").unwrap_or_else(|_| "etcd".into()), reps: 5, secs: 3, only: None };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         let mut value = || args.next().unwrap_or_else(|| panic!("{arg} needs a value"));
@@ -42,7 +38,9 @@ fn options() -> Options {
             "--reps" => options.reps = value().parse::<usize>().expect("a number").clamp(1, 20),
             "--secs" => options.secs = value().parse::<u64>().expect("a number").clamp(1, 20),
             "--only" => options.only = Some(value().split(',').map(str::to_owned).collect()),
-            other => panic!("unknown argument {other}: --etcd PATH, --reps N, --secs N, --only put,get,single,failover"),
+            other => {
+                panic!("unknown argument {other}: --etcd PATH, --reps N, --secs N, --only put,get,single,failover")
+            }
         }
     }
     options
@@ -66,7 +64,8 @@ fn main() {
     let options = options();
     let wanted = |name: &str| options.only.as_ref().is_none_or(|only| only.iter().any(|n| n == name));
     let dir = tempfile::Builder::new().prefix("armilla-versus-").tempdir().expect("a temporary folder");
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     let theirs = Theirs::start(&runtime, &options.etcd, &dir.path().join("etcd"), 200, 2000);
     let ours = Ours::start(&runtime, &dir.path().join("armilla"));
     println!("{} against {}", ours.version(), theirs.version());
@@ -104,7 +103,14 @@ fn main() {
 
     if wanted("put") {
         let (a, b) = measure(64, Op::Put);
-        let figures = |w: &[Window]| format!("{:.0} /s, p50 {:.2} ms, p99 {:.2} ms", of(w, |w| w.per_s), of(w, |w| w.p50_ms), of(w, |w| w.p99_ms));
+        let figures = |w: &[Window]| {
+            format!(
+                "{:.0} /s, p50 {:.2} ms, p99 {:.2} ms",
+                of(w, |w| w.per_s),
+                of(w, |w| w.p50_ms),
+                of(w, |w| w.p99_ms)
+            )
+        };
         row("1", "put, 64 clients", figures(&a), figures(&b), ratios(&a, &b, |w| w.per_s), "1.5 on the way to 2.5");
         let cpu = |w: &[Window]| format!("{:.0} us", of(w, |w| w.cpu_us));
         row("1", "server CPU a put, 64 clients", cpu(&a), cpu(&b), ratios(&a, &b, |w| w.cpu_us), "0.4");
@@ -114,7 +120,14 @@ fn main() {
     }
     if wanted("get") {
         let (a, b) = measure(64, Op::Get);
-        let figures = |w: &[Window]| format!("{:.0} /s, p50 {:.2} ms, p99 {:.2} ms", of(w, |w| w.per_s), of(w, |w| w.p50_ms), of(w, |w| w.p99_ms));
+        let figures = |w: &[Window]| {
+            format!(
+                "{:.0} /s, p50 {:.2} ms, p99 {:.2} ms",
+                of(w, |w| w.per_s),
+                of(w, |w| w.p50_ms),
+                of(w, |w| w.p99_ms)
+            )
+        };
         row("5", "linearizable get, 64 clients", figures(&a), figures(&b), ratios(&a, &b, |w| w.per_s), "1.2");
         let cpu = |w: &[Window]| format!("{:.0} us", of(w, |w| w.cpu_us));
         row("5", "server CPU a get, 64 clients", cpu(&a), cpu(&b), ratios(&a, &b, |w| w.cpu_us), "");
@@ -129,11 +142,23 @@ fn main() {
             };
             b.push(one(&theirs));
             a.push(one(&ours));
-            eprintln!("  1 client: floor {:.3} ms, ours {}, etcd {}", floors[floors.len() - 1], a[a.len() - 1], b[b.len() - 1]);
+            eprintln!(
+                "  1 client: floor {:.3} ms, ours {}, etcd {}",
+                floors[floors.len() - 1],
+                a[a.len() - 1],
+                b[b.len() - 1]
+            );
         }
         let p50 = |w: &[Window]| format!("p50 {:.3} ms", of(w, |w| w.p50_ms));
         let to_floor = median(a.iter().zip(&floors).map(|(w, floor)| w.p50_ms / floor).collect());
-        row("3", "put p50, 1 client, against the quorum floor", p50(&a), format!("floor {:.3} ms", median(floors)), to_floor, "2.5 on the way to 1.8");
+        row(
+            "3",
+            "put p50, 1 client, against the quorum floor",
+            p50(&a),
+            format!("floor {:.3} ms", median(floors)),
+            to_floor,
+            "2.5 on the way to 1.8",
+        );
         row("3", "put p50, 1 client, against etcd", p50(&a), p50(&b), ratios(&a, &b, |w| w.p50_ms), "0.65");
     }
     drop(theirs);
@@ -153,7 +178,14 @@ fn main() {
         }
         let figure = |v: &[f64]| format!("{:.0} ms", median(v.to_vec()));
         let ratio = median(a.clone()) / median(b.clone());
-        row("11", "first put after SIGKILL of the leader (etcd: election 1000 ms)", figure(&a), figure(&b), ratio, "1.0");
+        row(
+            "11",
+            "first put after SIGKILL of the leader (etcd: election 1000 ms)",
+            figure(&a),
+            figure(&b),
+            ratio,
+            "1.0",
+        );
     }
 }
 
@@ -163,7 +195,10 @@ fn failover(runtime: &tokio::runtime::Runtime, peer: &mut dyn Peer) -> f64 {
     runtime.block_on(Load { clients: 4, op: Op::Put, secs: 1 }.run(peer.targets()));
     peer.kill_leader();
     let began = Instant::now();
-    let survivors = peer.survivors();
+    let survivors = {
+        let _entered = runtime.enter();
+        peer.survivors()
+    };
     runtime.block_on(async {
         for attempt in 0.. {
             let target = &survivors[attempt % survivors.len()];

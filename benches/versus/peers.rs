@@ -293,9 +293,12 @@ impl Ours {
         let nodes = Nodes { children, addrs };
         let began = Instant::now();
         loop {
-            if let Ok(Some(ours)) = runtime.block_on(async { tokio::time::timeout(Duration::from_secs(5), places(&nodes.addrs)).await }) {
+            if let Ok(Some(ours)) =
+                runtime.block_on(async { tokio::time::timeout(Duration::from_secs(5), places(&nodes.addrs)).await })
+            {
                 let (sets, stores, region, leader) = ours;
-                let targets: Vec<Arc<Target>> = sets.into_iter().map(|places| Arc::new(Target::Armilla(places))).collect();
+                let targets: Vec<Arc<Target>> =
+                    sets.into_iter().map(|places| Arc::new(Target::Armilla(places))).collect();
                 if runtime.block_on(targets[0].put(super::load::key(0), super::load::value())) {
                     let leader = nodes.addrs.iter().position(|addr| *addr == leader).expect("one of ours");
                     return Ours { nodes, targets, leader, stores, region };
@@ -317,7 +320,8 @@ type Found = (Vec<Places>, Vec<(String, u64)>, Region, String);
 /// All regions at their leaders, over several sets of connections; all stores; the region of the load's keys, and the
 /// address of its leader.
 async fn places(addrs: &[String]) -> Option<Found> {
-    let mut members = PdClient::new(connect(&addrs[0])).get_members(GetMembersRequest::default()).await.ok()?.into_inner();
+    let mut members =
+        PdClient::new(connect(&addrs[0])).get_members(GetMembersRequest::default()).await.ok()?.into_inner();
     let header = RequestHeader { cluster_id: members.header.take()?.cluster_id, ..Default::default() };
     let leader = members.leader?.client_urls.first()?.trim_start_matches("http://").to_owned();
     let mut pd = PdClient::new(connect(&leader));
