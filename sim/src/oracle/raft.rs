@@ -113,12 +113,16 @@ impl Raft {
             Event::Append { store, group, peer, index, term, hash } => {
                 self.append(Seat { group, store, peer }, index, Entry { term, hash })
             }
-            Event::Truncate { store, group, peer, from_index } => self.truncate(Seat { group, store, peer }, from_index),
+            Event::Truncate { store, group, peer, from_index } => {
+                self.truncate(Seat { group, store, peer }, from_index)
+            }
             Event::Leader { store, group, peer, term } => self.leader(Seat { group, store, peer }, term),
             Event::Apply { store, group, peer, index, term, hash } => {
                 self.apply(Seat { group, store, peer }, index, Entry { term, hash })
             }
-            Event::Snapshot { store, group, peer, index, term } => self.snapshot(Seat { group, store, peer }, index, term),
+            Event::Snapshot { store, group, peer, index, term } => {
+                self.snapshot(Seat { group, store, peer }, index, term)
+            }
             Event::LeaseRead { store, group, peer, term } => self.lease_read(Seat { group, store, peer }, term),
             Event::IndexRead { .. } => {
                 self.index_reads += 1;
@@ -191,7 +195,9 @@ impl Raft {
     fn truncate(&mut self, seat: Seat, from: u64) -> Result<(), Broken> {
         let group = self.groups.entry(seat.group).or_default();
         let peer = self.peers.entry(seat).or_default();
-        if let Some((index, entry)) = peer.log.range(from..).find(|(index, entry)| group.applied.get(index) == Some(entry)) {
+        if let Some((index, entry)) =
+            peer.log.range(from..).find(|(index, entry)| group.applied.get(index) == Some(entry))
+        {
             let what = format!("group {} committed entry {index} of term {} overwritten", seat.group, entry.term);
             return Err(("O1", seat.store, what));
         }
@@ -204,17 +210,22 @@ impl Raft {
         let group = self.groups.entry(seat.group).or_default();
         let who = *group.leaders.entry(term).or_insert((seat.store, seat.peer));
         if who != (seat.store, seat.peer) {
-            let what = format!("group {} has two leaders in term {term}: peers {} and {}", seat.group, who.1, seat.peer);
+            let what =
+                format!("group {} has two leaders in term {term}: peers {} and {}", seat.group, who.1, seat.peer);
             return Err(("O1", seat.store, what));
         }
         self.elections += 1;
         let peer = self.peers.entry(seat).or_default();
-        let missing = group.applied.range(peer.base.0 + 1..).rev().find(|(index, entry)| {
-            entry.term < term && !peer.holds(**index, entry)
-        });
+        let missing = group
+            .applied
+            .range(peer.base.0 + 1..)
+            .rev()
+            .find(|(index, entry)| entry.term < term && !peer.holds(**index, entry));
         if let Some((index, entry)) = missing {
-            let what =
-                format!("group {} leader of term {term} lacks committed entry {index} of term {}", seat.group, entry.term);
+            let what = format!(
+                "group {} leader of term {term} lacks committed entry {index} of term {}",
+                seat.group, entry.term
+            );
             return Err(("O1", seat.store, what));
         }
         Ok(())
@@ -234,7 +245,11 @@ impl Raft {
             return Err(("O1", seat.store, what));
         }
         if group.applied.get(&index.saturating_sub(1)).is_some_and(|before| before.term > entry.term) {
-            return Err(("O1", seat.store, format!("group {} index {index}: term goes back to {}", seat.group, entry.term)));
+            return Err((
+                "O1",
+                seat.store,
+                format!("group {} index {index}: term goes back to {}", seat.group, entry.term),
+            ));
         }
         group.term_applied = group.term_applied.max(entry.term);
         if first {
@@ -252,11 +267,7 @@ impl Raft {
     /// What is applied must be durable on a quorum.
     fn quorum(&self, seat: Seat, index: u64, entry: Entry) -> Result<(), Broken> {
         let all = Seat { store: 0, peer: 0, ..seat }..Seat { group: seat.group + 1, store: 0, peer: 0 };
-        let holders = self
-            .peers
-            .range(all)
-            .filter(|(_, peer)| peer.holds(index, &entry))
-            .count();
+        let holders = self.peers.range(all).filter(|(_, peer)| peer.holds(index, &entry)).count();
         let Some(&replicas) = self.replicas.get(&seat.group) else { return Ok(()) };
         if holders <= replicas / 2 {
             let what = format!(
@@ -273,15 +284,23 @@ impl Raft {
         self.snapshots += 1;
         let group = self.groups.entry(seat.group).or_default();
         if let Some(known) = group.applied.get(&index).filter(|known| known.term != term) {
-            let what = format!("group {} snapshot at {index} of term {term}, committed is term {}", seat.group, known.term);
+            let what =
+                format!("group {} snapshot at {index} of term {term}, committed is term {}", seat.group, known.term);
             return Err(("O1", seat.store, what));
         }
         let peer = self.peers.entry(seat).or_default();
         if index < peer.applied {
-            let what = format!("group {} peer {} went back from {} by a snapshot at {index}", seat.group, seat.peer, peer.applied);
+            let what = format!(
+                "group {} peer {} went back from {} by a snapshot at {index}",
+                seat.group, seat.peer, peer.applied
+            );
             return Err(("O1", seat.store, what));
         }
-        peer.log = if peer.log.get(&index).is_some_and(|e| e.term == term) { peer.log.split_off(&(index + 1)) } else { BTreeMap::new() };
+        peer.log = if peer.log.get(&index).is_some_and(|e| e.term == term) {
+            peer.log.split_off(&(index + 1))
+        } else {
+            BTreeMap::new()
+        };
         peer.base = (index, term);
         peer.floor = 0;
         peer.applied = index;
@@ -293,7 +312,10 @@ impl Raft {
         self.lease_reads += 1;
         let group = self.groups.entry(seat.group).or_default();
         if group.leaders.get(&term) != Some(&(seat.store, seat.peer)) {
-            let what = format!("group {} peer {} read under a lease of term {term} that it does not lead", seat.group, seat.peer);
+            let what = format!(
+                "group {} peer {} read under a lease of term {term} that it does not lead",
+                seat.group, seat.peer
+            );
             return Err(("O1", seat.store, what));
         }
         if group.term_applied > term {
