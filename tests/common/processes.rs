@@ -200,7 +200,11 @@ impl Cluster {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(&member.log).expect("a log file");
         let mut command = node_command(&member.name, &member.data, &member.addr, &self.initial_cluster);
         // A panic's message is what a test wants to show of it.
-        command.args(&self.extra).env("RUST_BACKTRACE", "0").stdout(log.try_clone().expect("a file handle")).stderr(log);
+        command
+            .args(&self.extra)
+            .env("RUST_BACKTRACE", "0")
+            .stdout(log.try_clone().expect("a file handle"))
+            .stderr(log);
         self.members[node].child = Some(command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")));
     }
 
