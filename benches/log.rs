@@ -149,12 +149,13 @@ async fn ours(committer: Committer, writers: u64) -> (Committer, f64) {
             drop(sender);
             committer = committer.run(receiver).await;
             for task in tasks {
-                done += task.await;
+                done += task.await.unwrap();
             }
         }
         (committer, done as f64 / start.elapsed().as_secs_f64())
     })
     .await
+    .expect("the lane runs")
 }
 
 /// The same, writers being threads.
@@ -167,7 +168,7 @@ async fn ours_threads(committer: Committer, writers: u64) -> (Committer, f64) {
         replied.blocking_recv().unwrap();
     })
     .await;
-    (looping.await, rate)
+    (looping.await.expect("the lane runs"), rate)
 }
 
 /// Calls `write` from so many threads for a sample's time; calls a second.
@@ -255,7 +256,7 @@ fn main() {
 async fn bench() {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let at = dir.path().join("ours");
-    let mut committer = lane::spawn("bench-log", async move { Committer::open(&at).await }).await;
+    let mut committer = lane::spawn("bench-log", async move { Committer::open(&at).await }).await.unwrap();
     let config = raft_engine::Config {
         dir: dir.path().join("raft-engine").to_string_lossy().into_owned(),
         target_file_size: raft_engine::ReadableSize::mb(64),
