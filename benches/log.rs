@@ -77,6 +77,11 @@ impl Committer {
             batch.append(GroupId(98), std::slice::from_ref(&big));
             log.write(&batch, true).await.unwrap();
         }
+        batch.clear();
+        batch.remove(GroupId(98));
+        log.write(&batch, true).await.unwrap();
+        batch.clear();
+        while log.maintain().await.unwrap() {}
         Committer { log, batch, waiting: Vec::new(), next: vec![1; 64], records: 0 }
     }
 
