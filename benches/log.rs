@@ -4,7 +4,7 @@
 //! one writer a bare write and fdatasync of a page in a prefilled file. Everything in one run, interleaved, five rounds, medians; ratios are
 //! what counts, absolute figures follow the machine's mood. `ARMILLA_BENCH_SECONDS` (1.5) is the time of one sample.
 //!
-//! Writers of ours come in two kinds: tasks on the log's own lane (as raft groups in the driver are), and threads that wait for a reply
+//! Writers of ours come in two kinds: futures on the log's own lane (as raft groups in the driver are), and threads that wait for a reply
 //! (as the peers' writers are).
 
 use std::fs;
@@ -16,8 +16,10 @@ use std::time::{Duration, Instant};
 
 use armilla::replica::log::{LogBatch, LogOptions, RaftLog};
 use armilla::rt::sync::{mpsc, oneshot};
-use armilla::rt::{disk::Disk, lane, task};
+use armilla::rt::{disk::Disk, lane};
 use armilla::types::GroupId;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use raft::eraftpb::{Entry, HardState};
 
 const BYTES: usize = 272;
@@ -122,12 +124,12 @@ impl Committer {
     }
 }
 
-/// Writes a second of ours, writers being tasks on the lane; one writer writes by itself.
+/// Writes a second of ours, writers being futures on the lane; one writer writes by itself.
 async fn ours(committer: Committer, writers: u64) -> (Committer, f64) {
     lane::spawn("bench-log", async move {
         let (start, time) = (Instant::now(), sample());
         let mut committer = committer;
-        let mut done = 0;
+        let mut done = 0_u64;
         if writers == 1 {
             while start.elapsed() < time {
                 committer.add(GroupId(1));
@@ -136,26 +138,23 @@ async fn ours(committer: Committer, writers: u64) -> (Committer, f64) {
             }
         } else {
             let (sender, receiver) = mpsc::unbounded_channel();
-            let tasks: Vec<_> = (1..=writers)
-                .map(|group| {
-                    let sender = sender.clone();
-                    task::spawn(async move {
-                        let mut done = 0_u64;
-                        while start.elapsed() < time {
-                            let (reply, replied) = oneshot::channel();
-                            sender.send((GroupId(group), reply)).unwrap();
-                            replied.await.unwrap();
-                            done += 1;
-                        }
-                        done
-                    })
-                })
-                .collect();
+            let each = |group: u64| {
+                let sender = sender.clone();
+                async move {
+                    let mut done = 0_u64;
+                    while start.elapsed() < time {
+                        let (reply, replied) = oneshot::channel();
+                        sender.send((GroupId(group), reply)).unwrap();
+                        replied.await.unwrap();
+                        done += 1;
+                    }
+                    done
+                }
+            };
+            let writing: FuturesUnordered<_> = (1..=writers).map(each).collect();
             drop(sender);
-            committer = committer.run(receiver).await;
-            for task in tasks {
-                done += task.await.unwrap();
-            }
+            let counted = writing.fold(0, |sum, done| async move { sum + done });
+            (committer, done) = futures::future::join(committer.run(receiver), counted).await;
         }
         (committer, done as f64 / start.elapsed().as_secs_f64())
     })
