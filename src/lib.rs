@@ -5,6 +5,7 @@
 //! (the seam), then follow a request: [`service`], [`store`], [`replica`], [`raft`], [`region`], [`engine`].
 #![deny(unsafe_op_in_unsafe_fn)]
 
+#[macro_use]
 pub mod rt;
 
 pub mod client;

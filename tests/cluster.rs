@@ -168,7 +168,7 @@ fn random_nodes_die_under_load_and_nothing_acknowledged_is_lost() {
         .unwrap_or_else(|| u64::from(std::process::id()));
     println!("ARMILLA_SEED={seed}");
     let mut rng = Rng::new(seed);
-    let mut cluster = Cluster::start(3, &[]);
+    let mut cluster = Cluster::start(3, &["--initial-regions", "4"]);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
 

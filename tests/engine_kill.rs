@@ -10,6 +10,8 @@
 //! the data reached the disk. A killed process leaves its page cache behind, so a missing fsync goes unseen here; that would
 //! take a power cut.
 #![cfg(not(madsim))]
+// Real processes take real time.
+#![allow(clippy::disallowed_methods)]
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};

@@ -1,6 +1,9 @@
 //! One seed in one process. Statics, thread locals and hash keys begin anew with each run, and a run that hangs or crashes takes nothing
 //! with it.
 
+// Outside the simulation, the simulator's own process has real files.
+#![allow(clippy::disallowed_methods)]
+
 use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock};
 
@@ -84,7 +87,8 @@ fn simulate(args: &ChildArgs, seconds: Option<u64>) -> Report {
             let world = World::new(seed);
             *shared.lock().expect("nobody panics while holding it") = Some(world.clone());
             if let Some(path) = trace {
-                let file = std::fs::File::create(&path).unwrap_or_else(|e| panic!("cannot write {}: {e}", path.display()));
+                let file =
+                    std::fs::File::create(&path).unwrap_or_else(|e| panic!("cannot write {}: {e}", path.display()));
                 world.probe().trace(Box::new(std::io::BufWriter::with_capacity(1 << 20, file)), 0, u64::MAX);
             }
             crate::leak::plant(options.leak, &world);

@@ -8,7 +8,6 @@ use armilla::engine::SimHome;
 use armilla::node::{Config, Node, NodeEnv};
 use armilla::rt::rng::Rng;
 use armilla::rt::sim::{DiskConfig, LinkConfig, NodeHandle, World};
-use bytes::Bytes;
 
 use crate::oracle::Violation;
 use crate::oracle::state::Image;
@@ -27,6 +26,12 @@ pub struct Machine {
     config: Config,
     /// A fault that lets a store stop (a failed fsync, a full disk) struck it in its present life.
     excused: bool,
+    /// A sync of the disk or a flush of the engine is going to fail, and has not yet.
+    armed: bool,
+    /// Its disk is full.
+    pub full: bool,
+    /// Its process ended by itself while it was coming up.
+    failed: bool,
     /// Its process is up, or coming up.
     up: bool,
     /// How often it was started.
@@ -40,7 +45,6 @@ pub struct Cluster {
     watch: Watch,
     machines: Arc<Mutex<BTreeMap<u64, Machine>>>,
     addresses: Arc<Vec<String>>,
-    ever_up: Arc<Mutex<BTreeMap<u64, bool>>>,
 }
 
 fn name(id: u64) -> String {
@@ -96,7 +100,7 @@ impl Cluster {
             handle.disk().set_config(DiskConfig { sync_ns: plan.knobs.fsync_us * 1000, ..DiskConfig::default() });
             let config = config(plan, id);
             config.validate().unwrap_or_else(|e| panic!("the plan's knobs do not make a node: {e}"));
-            let machine = Machine { handle, home: SimHome::new(), config, excused: false, up: false, starts: 0 };
+            let machine = Machine { handle, home: SimHome::new(), config, excused: false, armed: false, full: false, failed: false, up: false, starts: 0 };
             machines.insert(id, machine);
         }
         world.net().set_all(link(&plan.knobs));
@@ -106,7 +110,6 @@ impl Cluster {
             watch: watch.clone(),
             machines: Arc::new(Mutex::new(machines)),
             addresses: Arc::new(addresses),
-            ever_up: Arc::default(),
         }
     }
 
@@ -137,7 +140,8 @@ impl Cluster {
             if std::mem::replace(&mut machine.up, true) {
                 return;
             }
-            machine.excused = false;
+            machine.excused = machine.armed || machine.full;
+            machine.failed = false;
             machine.starts += 1;
             (machine.handle.clone(), machine.home.clone(), machine.config.clone())
         };
@@ -147,13 +151,16 @@ impl Cluster {
         handle.spawn(async move {
             match Node::start(NodeEnv { rt: env, engine: home }, config).await {
                 Ok(node) => {
-                    cluster.ever_up.lock().expect("nothing panics while holding it").insert(id, true);
                     // The node lives as long as this task.
                     std::future::pending::<()>().await;
                     drop(node);
                 }
                 Err(error) => {
-                    if !cluster.with(id, |machine| machine.excused) {
+                    let excused = cluster.with(id, |machine| {
+                        machine.failed = true;
+                        machine.excused
+                    });
+                    if !excused {
                         let what = format!("the node does not start: {error}");
                         cluster.watch.report(Violation::new("start", world.now_ns(), id, what));
                     }
@@ -189,6 +196,32 @@ impl Cluster {
         self.with(id, |machine| machine.excused = true);
     }
 
+    /// The next sync or flush of this machine is going to fail.
+    pub fn arm(&self, id: u64) {
+        self.with(id, |machine| {
+            machine.excused = true;
+            machine.armed = true;
+        });
+    }
+
+    /// Starts again what stopped with an excuse, as an operator's supervisor would. Its unsynced data is lost.
+    pub fn supervise(&self, rng: &mut Rng) {
+        for id in self.ids() {
+            let poisoned = self.watch.with(|heard| heard.poisoned.contains_key(&id));
+            let again = self.with(id, |machine| {
+                let stopped = machine.up && machine.excused && (poisoned || machine.failed);
+                if stopped {
+                    machine.armed = false;
+                }
+                stopped && !machine.full
+            });
+            if again {
+                self.crash(id, true, rng);
+                self.start(id);
+            }
+        }
+    }
+
     /// Whether the machine's process is up.
     pub fn is_up(&self, id: u64) -> bool {
         self.with(id, |machine| machine.up)
@@ -218,17 +251,5 @@ impl Cluster {
     pub fn client_machine(&self, number: u32) -> NodeHandle {
         let id = CLIENT_BASE + u64::from(number);
         self.world.node(id, &format!("c{number}"), &format!("c{number}:1"))
-    }
-
-    /// Numbers for messages: a key's region among the plan's regions.
-    pub fn region_of(splits: &[Bytes], key: &Bytes) -> usize {
-        splits.partition_point(|split| split <= key)
-    }
-}
-
-impl Machine {
-    /// Whether a fault that lets a store stop struck it in its present life.
-    pub fn is_excused(&self) -> bool {
-        self.excused
     }
 }

@@ -96,11 +96,17 @@ pub async fn run(seed: u64, seconds: Option<u64>) -> Outcome {
     for second in 0..CALM_S {
         world.sleep_ns(1_000_000_000).await;
         let after = heights(&truth);
-        if (1..=GROUPS).all(|group| after.get(&group).copied().unwrap_or(0) > before.get(&group).copied().unwrap_or(0) + 3) {
+        if (1..=GROUPS)
+            .all(|group| after.get(&group).copied().unwrap_or(0) > before.get(&group).copied().unwrap_or(0) + 3)
+        {
             break;
         }
         if second == CALM_S - 1 {
-            return Outcome::failed("L1", format!("not every group commits after the faults: {before:?}, then {after:?}"), &world);
+            return Outcome::failed(
+                "L1",
+                format!("not every group commits after the faults: {before:?}, then {after:?}"),
+                &world,
+            );
         }
     }
     let truth = truth.lock().expect("no task panics while holding it");
@@ -109,7 +115,11 @@ pub async fn run(seed: u64, seconds: Option<u64>) -> Outcome {
         return Outcome::failed(oracle, what.clone(), &world);
     }
     if let Some((group, number)) = truth.acknowledged.difference(&held).next() {
-        return Outcome::failed("O3", format!("acknowledged entry {number} of group {group} was never applied"), &world);
+        return Outcome::failed(
+            "O3",
+            format!("acknowledged entry {number} of group {group} was never applied"),
+            &world,
+        );
     }
     for (name, value) in [
         ("applied", truth.applied.len() as u64),
@@ -230,7 +240,9 @@ async fn propose(env: Env, id: u64, truth: Shared) {
         let group = 1 + rng.below(GROUPS);
         let number = n * CLIENTS + id;
         let at = *leaders.entry(group).or_insert(0);
-        let mut request = Request::new(HealthCheckRequest { service: format!("{group}:{number}:{}", "x".repeat(rng.below(200) as usize)) });
+        let mut request = Request::new(HealthCheckRequest {
+            service: format!("{group}:{number}:{}", "x".repeat(rng.below(200) as usize)),
+        });
         request.set_timeout(Duration::from_secs(2));
         let answer = clients[at].check(request).await;
         {
@@ -493,7 +505,8 @@ fn apply(
             let mut truth = truth.lock().expect("no task panics while holding it");
             let known = *truth.applied.entry((group, entry.index)).or_insert(number);
             if known != number && truth.violation.is_none() {
-                let what = format!("group {group} index {}: node {store} applied {number}, another {known}", entry.index);
+                let what =
+                    format!("group {group} index {}: node {store} applied {number}, another {known}", entry.index);
                 truth.violation = Some(("O1", what));
             }
         }

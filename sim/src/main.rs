@@ -9,6 +9,7 @@ compile_error!("the simulator is built with `--cfg madsim` only: use `cargo sim`
 mod child;
 mod clients;
 mod cluster;
+mod corpus;
 mod ground;
 mod history;
 mod leak;
@@ -42,6 +43,10 @@ enum Command {
     Meta(meta::MetaArgs),
     /// Plants each bug in turn and shows how soon the oracles find it.
     Zoo(runner::ZooArgs),
+    /// Cuts a failing seed's plan down and keeps it in sim/corpus.
+    Shrink(corpus::ShrinkArgs),
+    /// Replays all plans of sim/corpus.
+    Corpus(corpus::CorpusArgs),
     /// Runs one seed in this process and prints its report.
     #[command(hide = true)]
     One(child::ChildArgs),
@@ -53,6 +58,8 @@ fn main() -> ExitCode {
         Command::Replay(args) => runner::replay(args),
         Command::Meta(args) => meta::run(args),
         Command::Zoo(args) => runner::zoo(args),
+        Command::Shrink(args) => corpus::shrink_seed(args),
+        Command::Corpus(args) => corpus::corpus(args),
         Command::One(args) => child::run(args),
     }
 }

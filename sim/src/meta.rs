@@ -92,7 +92,9 @@ fn compare(args: &MetaArgs, scratch: &Path) -> ExitCode {
         totals.1 += u64::from(reports[0].failure.is_some());
         bar.inc(1);
         if !same(&reports) {
-            bar.suspend(|| println!("MISMATCH seed {}: {} and {}", reports[0].seed, describe(&reports[0]), describe(&reports[1])));
+            bar.suspend(|| {
+                println!("MISMATCH seed {}: {} and {}", reports[0].seed, describe(&reports[0]), describe(&reports[1]))
+            });
             differing.lock().expect("no worker panics while holding it").push(reports);
         }
         true
@@ -116,21 +118,36 @@ fn compare(args: &MetaArgs, scratch: &Path) -> ExitCode {
 fn describe(report: &Report) -> String {
     match &report.failure {
         Some(failure) if report.digest.is_empty() => format!("no digest ({})", failure.what),
-        Some(failure) => format!("{} after {} records ({} {})", report.digest, report.records, failure.oracle, failure.what),
+        Some(failure) => {
+            format!("{} after {} records ({} {})", report.digest, report.records, failure.oracle, failure.what)
+        }
         None => format!("{} after {} records", report.digest, report.records),
     }
 }
 
-/// Finds the first record that differs: by the checkpoints roughly, then by two traces.
+/// Shows the first record that differs: by the checkpoints roughly, then by two traces.
 fn explain(reports: &[Report; 2], options: &Options, scratch: &Path) {
     let [a, b] = reports;
     let agreed = a.checkpoints.iter().zip(&b.checkpoints).take_while(|(a, b)| a == b).last().map_or(0, |(a, _)| a.0);
     println!("  the first {agreed} records agree");
-    let seed = a.seed;
+    match first_difference(a.seed, options, scratch) {
+        None => println!("  the two runs with traces agree: the leak does not show every time"),
+        Some((before, left, right)) => {
+            for line in before {
+                println!("    {line}");
+            }
+            println!("  - {left}");
+            println!("  + {right}");
+        }
+    }
+}
+
+/// Runs a seed twice with traces: the last records that agree and the two that do not.
+fn first_difference(seed: u64, options: &Options, scratch: &Path) -> Option<(Vec<String>, String, String)> {
     let mut paths = Vec::new();
     for (name, mut surroundings) in ["a", "b"].into_iter().zip(surroundings(scratch, seed)) {
         let path = scratch.join(format!("explain-{seed}-{name}.trace"));
-        // The later `--trace` would be refused as a second one.
+        // A second `--trace` would be refused.
         if let Some(at) = surroundings.args.iter().position(|arg| arg == "--trace") {
             surroundings.args.drain(at..at + 2);
         }
@@ -146,24 +163,16 @@ fn explain(reports: &[Report; 2], options: &Options, scratch: &Path) {
     let mut before: Vec<String> = Vec::new();
     loop {
         match (left.next(), right.next()) {
-            (None, None) => {
-                println!("  the two runs with traces agree: the leak does not show every time");
-                return;
-            }
+            (None, None) => return None,
             (a, b) if a == b => {
-                before.push(a.expect("both are there"));
+                before.extend(a);
                 if before.len() > 3 {
                     before.remove(0);
                 }
             }
             (a, b) => {
-                for line in before {
-                    println!("    {line}");
-                }
                 let end = || "(the run ended)".to_owned();
-                println!("  - {}", a.unwrap_or_else(end));
-                println!("  + {}", b.unwrap_or_else(end));
-                return;
+                return Some((before, a.unwrap_or_else(end), b.unwrap_or_else(end)));
             }
         }
     }
@@ -182,8 +191,9 @@ fn leaks(args: &MetaArgs, scratch: &Path) -> ExitCode {
         let how = if refused {
             format!("refused: {}", reports[0].failure.as_ref().map_or("", |failure| &failure.what))
         } else {
-            let agreed = reports[0].checkpoints.iter().zip(&reports[1].checkpoints).take_while(|(a, b)| a == b).count();
-            format!("digests differ after checkpoint {agreed}")
+            let difference = first_difference(args.start, &options, scratch);
+            difference
+                .map_or("digests differ".to_owned(), |(_, left, right)| format!("first difference:\n{left}\n{right}"))
         };
         let seen = refused || !same(&reports);
         unseen += usize::from(!seen);

@@ -142,8 +142,12 @@ impl Nemesis {
                 let store = self.watch.with(|heard| heard.node_of.iter().find(|(_, n)| **n == node).map(|(store, _)| *store));
                 self.watch.with(|heard| store.into_iter().for_each(|store| heard.raft.wiped(store)));
             }
+            // The supervisor starts it again once its store has stopped.
             What::FailSync { .. } => {
-                self.cluster.excuse(node);
+                if !self.cluster.is_up(node) {
+                    return false;
+                }
+                self.cluster.arm(node);
                 self.cluster.with(node, |machine| {
                     if rng.chance(0.75) {
                         machine.handle.disk().fail_next_sync();
@@ -183,7 +187,7 @@ impl Nemesis {
         match active.what {
             What::Crash { .. } | What::Wipe { .. } => self.revive(active.node),
             What::CrashAll { .. } => self.cluster.ids().into_iter().for_each(|id| self.revive(id)),
-            What::FailSync { .. } | What::FullDisk { .. } => {
+            What::FullDisk { .. } => {
                 // Whether or not the store noticed: its process starts again, and trusts nothing that was not synced.
                 let mut rng = Rng::fork(self.rng.next_u64(), "end");
                 self.kill(active.node, true, &mut rng);
@@ -209,9 +213,6 @@ impl Nemesis {
         });
         if !held {
             self.cluster.start(node);
-            if self.active.values().any(|a| a.node == node && matches!(a.what, What::FullDisk { .. } | What::FailSync { .. })) {
-                self.cluster.excuse(node);
-            }
             self.apply();
         }
     }
@@ -318,6 +319,7 @@ impl Nemesis {
             let handle = self.cluster.with(id, |machine| machine.handle.clone());
             handle.disk().set_slow(slow_disk.get(&id).map_or(1.0, |&factor| f64::from(factor)));
             handle.disk().set_full(full.contains(&id));
+            self.cluster.with(id, |machine| machine.full = full.contains(&id));
             handle.set_cpu_factor(slow_cpu.get(&id).map_or(1.0, |&factor| f64::from(factor)));
             match (paused.contains(&id), self.paused.contains(&id)) {
                 (true, false) if self.cluster.is_up(id) => {
@@ -353,11 +355,6 @@ impl Nemesis {
         self.cut.clear();
         for id in self.cluster.ids() {
             self.cluster.with(id, |machine| machine.handle.clock().set_drift_ppm(0));
-            let poisoned = self.watch.with(|heard| heard.poisoned.contains_key(&id));
-            if poisoned && self.cluster.with(id, |machine| machine.is_excused()) {
-                let mut rng = Rng::fork(self.rng.next_u64(), "heal");
-                self.kill(id, true, &mut rng);
-            }
             self.cluster.start(id);
         }
     }

@@ -20,6 +20,9 @@ pub struct Plan {
     /// The planted bug, if the run has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bug: Option<String>,
+    /// The oracle that finds it, in a plan that was shrunk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expect: Option<String>,
     /// What is being run.
     pub topology: Topology,
     /// How the nodes are configured.
@@ -183,8 +186,8 @@ pub enum What {
     SlowDisk { node: Target, factor: u32, for_ms: u64 },
     /// Disk operations do not return.
     StallDisk { node: Target, for_ms: u64 },
-    /// The next fsync fails, once; the store must stop, and the process starts again after `down_ms`.
-    FailSync { node: Target, down_ms: u64 },
+    /// The next fsync fails, once; the store must stop, and is started again.
+    FailSync { node: Target },
     /// Writes that grow a file fail; the process starts again at the end.
     FullDisk { node: Target, for_ms: u64 },
     /// Nothing passes between the node and all others.
@@ -219,7 +222,6 @@ impl What {
         match *self {
             What::Crash { down_ms, .. }
             | What::CrashAll { down_ms }
-            | What::FailSync { down_ms, .. }
             | What::Wipe { down_ms, .. } => down_ms,
             What::Pause { for_ms, .. }
             | What::SlowCpu { for_ms, .. }
@@ -233,7 +235,7 @@ impl What {
             | What::Ring { for_ms }
             | What::CutClients { for_ms, .. }
             | What::Bad { for_ms, .. } => for_ms,
-            What::Reset { .. } | What::ClockStep { .. } | What::ClockDrift { .. } | What::Transfer { .. } => 0,
+            What::FailSync { .. } | What::Reset { .. } | What::ClockStep { .. } | What::ClockDrift { .. } | What::Transfer { .. } => 0,
         }
     }
 }

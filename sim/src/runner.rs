@@ -163,7 +163,8 @@ pub fn pool(count: u64, workers: usize, work: impl Fn(u64) -> bool + Sync) {
 
 /// A bar that shows speed as its message.
 pub fn bar(count: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template("{elapsed_precise} [{wide_bar}] {pos}/{len} {msg}").expect("the template is right");
+    let style = ProgressStyle::with_template("{elapsed_precise} [{wide_bar}] {pos}/{len} {msg}")
+        .expect("the template is right");
     ProgressBar::new(count).with_style(style.progress_chars("=> "))
 }
 
@@ -196,7 +197,11 @@ pub fn run(args: RunArgs) -> ExitCode {
         }
         let minutes = began.elapsed().as_secs_f64() / 60.0;
         let ratio = sum.sim_s / sum.cpu_s.max(1e-9);
-        bar.set_message(format!("{:.0} seeds/min, sim:cpu {ratio:.0}:1, {} failed", sum.runs as f64 / minutes, sum.failures.len() + usize::from(failed)));
+        bar.set_message(format!(
+            "{:.0} seeds/min, sim:cpu {ratio:.0}:1, {} failed",
+            sum.runs as f64 / minutes,
+            sum.failures.len() + usize::from(failed)
+        ));
         bar.inc(1);
         if failed {
             bar.suspend(|| {

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use armilla::rt::rng::Rng;
 use armilla::rt::sim::World;
 use armilla::rt::task::{self, JoinHandle};
 use armilla::types::GroupId;
@@ -81,6 +82,14 @@ impl Run {
         let admin_machine = self.cluster.client_machine(self.plan.workload.clients + 2);
         let admin = self.client(self.plan.workload.clients + 2, &admin_machine);
         self.cluster.ids().into_iter().for_each(|id| self.cluster.start(id));
+        let (world, cluster) = (self.world.clone(), self.cluster.clone());
+        let mut rng = Rng::fork(self.plan.schedule_seed, "supervisor");
+        task::spawn(async move {
+            loop {
+                world.sleep_ns(SECOND / 2).await;
+                cluster.supervise(&mut rng);
+            }
+        });
         let groups = self.found(&admin).await?;
 
         let begin_ns = self.now() + SECOND / 2;
@@ -290,7 +299,8 @@ impl Run {
     fn judge(&mut self, finally: &BTreeMap<Bytes, Bytes>) -> Verdict {
         let at = self.now();
         let keys = self.plan.all_keys();
-        let splits = self.plan.split_keys();
+        // A region begins at the encoding of its split key: the key itself is still left of it.
+        let splits: Vec<Bytes> = self.plan.split_keys().iter().map(|key| armilla::codec::bytes::encode(key)).collect();
         let grants = self.ledger.grants.lock().expect("nothing panics while holding it").clone();
         tso::check(&grants)?;
         let mut exhausted = 0;
@@ -334,7 +344,9 @@ impl Run {
 
     fn outcome(mut self, violation: Option<Violation>) -> Outcome {
         let (ops, unknown, served) = self.ledger.with(|h| (h.records.len(), h.unknown(), liveness::served(h)));
-        let mut put = |name: &str, value: u64| drop(self.stats.insert(name.into(), value));
+        let mut put = |name: &str, value: u64| {
+            self.stats.insert(name.into(), value);
+        };
         put("ops", ops as u64);
         put("ops_unknown", unknown as u64);
         put("ops_served", served as u64);

@@ -206,7 +206,7 @@ fn names_node_above(what: &What, highest: u32) -> bool {
 /// Halves what a fault lasts; false when it is short already.
 fn halve(what: &mut What) -> bool {
     let ms = match what {
-        What::Crash { down_ms, .. } | What::CrashAll { down_ms } | What::FailSync { down_ms, .. } | What::Wipe { down_ms, .. } => {
+        What::Crash { down_ms, .. } | What::CrashAll { down_ms } | What::Wipe { down_ms, .. } => {
             down_ms
         }
         What::Pause { for_ms, .. }
@@ -221,7 +221,7 @@ fn halve(what: &mut What) -> bool {
         | What::Ring { for_ms }
         | What::CutClients { for_ms, .. }
         | What::Bad { for_ms, .. } => for_ms,
-        What::Reset { .. } | What::ClockStep { .. } | What::ClockDrift { .. } | What::Transfer { .. } => return false,
+        What::FailSync { .. } | What::Reset { .. } | What::ClockStep { .. } | What::ClockDrift { .. } | What::Transfer { .. } => return false,
     };
     *ms /= 2;
     *ms >= 50

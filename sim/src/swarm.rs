@@ -89,7 +89,7 @@ const CLASSES: &[Class] = &[
         per_minute: (0.6, 5.0),
         make: |d| match d.rng.below(3) {
             0 => What::FullDisk { node: d.target(), for_ms: d.log(500, 10_000) },
-            _ => What::FailSync { node: d.target(), down_ms: d.log(100, 5_000) },
+            _ => What::FailSync { node: d.target() },
         },
     },
     Class {
@@ -155,7 +155,7 @@ pub fn plan(seed: u64) -> Plan {
     let workload = workload(&mut Rng::fork(seed, "workload"), keys);
     let length_ms = workload.ops[0][1] as u64 * workload.pace_ms;
     let faults = faults(&mut Rng::fork(seed, "faults"), stores, regions, length_ms);
-    Plan { schedule_seed: seed, bug: None, topology, knobs: knobs(&mut Rng::fork(seed, "knobs")), workload, faults }
+    Plan { schedule_seed: seed, bug: None, expect: None, topology, knobs: knobs(&mut Rng::fork(seed, "knobs")), workload, faults }
 }
 
 fn knobs(rng: &mut Rng) -> Knobs {

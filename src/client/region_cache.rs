@@ -77,13 +77,17 @@ impl RegionCache {
 
     /// The region that holds `key`.
     pub fn locate(&self, key: &[u8]) -> Option<Located> {
-        let (_, entry) = self.by_start.range::<[u8], _>((std::ops::Bound::Unbounded, std::ops::Bound::Included(key))).next_back()?;
+        let (_, entry) =
+            self.by_start.range::<[u8], _>((std::ops::Bound::Unbounded, std::ops::Bound::Included(key))).next_back()?;
         region::holds(&entry.region, key).then(|| entry.located())
     }
 
     /// The region that holds the keys right below `upper`.
     pub fn locate_before(&self, upper: &[u8]) -> Option<Located> {
-        let (_, entry) = self.by_start.range::<[u8], _>((std::ops::Bound::Unbounded, std::ops::Bound::Excluded(upper))).next_back()?;
+        let (_, entry) = self
+            .by_start
+            .range::<[u8], _>((std::ops::Bound::Unbounded, std::ops::Bound::Excluded(upper)))
+            .next_back()?;
         let end = &entry.region.end_key;
         (end.is_empty() || upper <= &end[..]).then(|| entry.located())
     }

@@ -30,9 +30,17 @@ fn raw_cf(number: u32) -> Result<Cf> {
         .ok_or_else(|| Error::Corruption(format!("a command for column family {number}, which holds no raw data")))
 }
 
-/// Whether the operation reads what is stored, told from the encoded command's oneof without decoding all of it.
-fn is_cas(command: &Bytes) -> bool {
-    RegionCommand::decode(command.clone()).is_ok_and(|command| matches!(command.op, Some(Op::Cas(_))))
+/// Whether the command is a compare-and-swap, told from the first bytes of its encoding: fields are written in order of
+/// their numbers, so the operation's tag follows the version.
+fn is_cas(command: &[u8]) -> bool {
+    const VERSION_TAG: u8 = 1 << 3;
+    const CAS_TAG: u8 = 5 << 3 | 2;
+    let mut rest = command;
+    if let Some((&VERSION_TAG, after)) = rest.split_first() {
+        let varint = after.iter().position(|byte| byte & 0x80 == 0).map_or(after.len(), |last| last + 1);
+        rest = &after[varint..];
+    }
+    rest.first() == Some(&CAS_TAG)
 }
 
 impl StateMachine for RegionMachine {
@@ -131,4 +139,28 @@ fn compare_and_swap(cas: CompareAndSwap, read: &dyn Read, batch: &mut WriteBatch
         }
     }
     Ok(CasReply { succeed, previous })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::armilla::raft::{DeleteBatch, DeleteRange, PutBatch};
+
+    #[test]
+    fn a_cas_is_told_from_its_first_bytes() {
+        let ops = [
+            Op::Put(PutBatch::default()),
+            Op::Delete(DeleteBatch::default()),
+            Op::DeleteRange(DeleteRange::default()),
+            Op::Cas(CompareAndSwap::default()),
+        ];
+        for version in [0, 1, 127, 128, u64::MAX] {
+            for op in ops.clone() {
+                let cas = matches!(op, Op::Cas(_));
+                let command = RegionCommand { version, op: Some(op) };
+                assert_eq!(is_cas(&command.encode_to_vec()), cas, "{command:?}");
+            }
+        }
+        assert!(!is_cas(b"") && !is_cas(b"\x08") && !is_cas(b"\x08\xff"));
+    }
 }

@@ -231,15 +231,20 @@ impl Driver {
         let Some(peer) = self.peers.get_mut(&group) else { return };
         let mut queue = std::mem::take(&mut peer.queue).into_iter().peekable();
         while let Some((command, reply)) = queue.next() {
+            // Nobody waits any more: the caller has given up, and may be trying elsewhere.
+            if reply.is_closed() {
+                continue;
+            }
             // A command that reads the engine at apply stands alone in its entry: the driver may write the engine between
             // entries, never within one.
             let alone = peer.machine.reads(&command);
             let mut bytes = command.len();
             let mut commands = vec![command];
             let mut replies = vec![reply];
-            while !alone {
-                let fits = |(next, _): &(Bytes, _)| bytes + next.len() <= pack_bytes_max && !peer.machine.reads(next);
-                let Some((command, reply)) = queue.next_if(fits) else { break };
+            let fits = |bytes: usize, next: &Bytes| {
+                !alone && bytes + next.len() <= pack_bytes_max && !peer.machine.reads(next)
+            };
+            while let Some((command, reply)) = queue.next_if(|(next, _)| fits(bytes, next)) {
                 bytes += command.len();
                 commands.push(command);
                 replies.push(reply);

@@ -125,7 +125,9 @@ impl PeerView {
     /// The term of a lease that is valid at `now` (on this node's clock), if there is one.
     pub fn lease(&self, now: Instant) -> Option<u64> {
         let term = self.lease_term.load(Ordering::Acquire);
-        (now.0 < self.lease_until.load(Ordering::Acquire)).then_some(term)
+        let until = self.lease_until.load(Ordering::Acquire);
+        // The end is of this term only if the term is still the same: the driver takes the end back before it moves on.
+        (now.0 < until && self.lease_term.load(Ordering::Acquire) == term).then_some(term)
     }
     /// The error of a request that must go to the leader.
     pub fn not_leader(&self) -> Error {

@@ -20,6 +20,7 @@
 //! A node is given an [`Env`] and nothing else. Channels and locks are tokio's `sync` in both worlds ([`sync`]): they wake
 //! tasks without knowing the executor. `select!` is always biased ([`crate::rt_select`]).
 
+#[macro_use]
 pub mod mutant;
 pub mod probe;
 pub mod rng;

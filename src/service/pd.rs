@@ -222,7 +222,7 @@ impl Pd for PdService {
             header,
             // Old clients read these two, new ones `regions`.
             region_metas: found.iter().map(|info| info.region.clone()).collect(),
-            leaders: found.iter().map(|info| info.leader.clone().unwrap_or_default()).collect(),
+            leaders: found.iter().map(|info| info.leader.unwrap_or_default()).collect(),
             regions: found.into_iter().map(RegionInfo::into_pdpb).collect(),
         })
         .await
@@ -240,13 +240,13 @@ impl Pd for PdService {
                     // client-rust panics on a reply with neither store nor error.
                     None => {
                         let header = self.refusal(ErrorType::Unknown, format!("there is no store {id}"));
-                        GetStoreResponse { header, ..GetStoreResponse::default() }
+                        GetStoreResponse { header, store: None }
                     }
                     Some(store) if store.state() == StoreState::Tombstone => {
                         let header = self.refusal(ErrorType::StoreTombstone, format!("store {id} is gone"));
-                        GetStoreResponse { header, ..GetStoreResponse::default() }
+                        GetStoreResponse { header, store: None }
                     }
-                    store => GetStoreResponse { header, store, ..GetStoreResponse::default() },
+                    store => GetStoreResponse { header, store },
                 },
             )
             .await?;

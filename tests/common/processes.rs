@@ -199,7 +199,8 @@ impl Cluster {
         let member = &self.members[node];
         let log = std::fs::OpenOptions::new().create(true).append(true).open(&member.log).expect("a log file");
         let mut command = node_command(&member.name, &member.data, &member.addr, &self.initial_cluster);
-        command.args(&self.extra).stdout(log.try_clone().expect("a file handle")).stderr(log);
+        // A panic's message is what a test wants to show of it.
+        command.args(&self.extra).env("RUST_BACKTRACE", "0").stdout(log.try_clone().expect("a file handle")).stderr(log);
         self.members[node].child = Some(command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")));
     }
 
@@ -210,9 +211,11 @@ impl Cluster {
         lines[lines.len().saturating_sub(60)..].join("\n")
     }
 
-    /// Panics, with its log, if a node has stopped by itself.
+    /// Panics, with its log, if a node has stopped by itself or goes on behind a panic.
     pub fn assert_alive(&mut self) {
         for node in 0..self.members.len() {
+            let log = self.log(node);
+            assert!(!log.contains("panicked at"), "a part of n{} panicked:\n{log}", node + 1);
             let stopped = self.members[node].child.as_mut().and_then(|child| child.try_wait().ok().flatten());
             if let Some(status) = stopped {
                 panic!("node n{} stopped by itself ({status}):\n{}", node + 1, self.log(node));

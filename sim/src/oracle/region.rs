@@ -51,11 +51,6 @@ impl Regions {
         Ok(())
     }
 
-    /// A store's disk was replaced: what it shows may be older.
-    pub fn forget(&mut self, node: u64) {
-        self.seen.retain(|(n, _), _| *n != node);
-    }
-
     /// Compares with what the placement driver says, once everything is at rest.
     pub fn compare(&self, pd: &[Region], at: u64) -> Result<(), Violation> {
         covers(pd.iter(), at)?;

@@ -221,7 +221,8 @@ async fn load(args: Args) -> Result<(), Failure> {
     let keys = Keys::new(args.keys, args.distribution);
     let value = value(args.value_size as usize, args.seed);
     if args.workload != Workload::Put && !args.no_preload {
-        let raw = RawClient::new(pd.clone(), env.net.clone(), env.clock.clone(), Rng::new(args.seed), RawOptions::default());
+        let raw =
+            RawClient::new(pd.clone(), env.net.clone(), env.clock.clone(), Rng::new(args.seed), RawOptions::default());
         preload(&raw, &args, &keys, &value).await?;
     }
     let routing = Routing::new(pd, env.net.clone(), args.connections).await?;
@@ -299,7 +300,8 @@ async fn preload(raw: &RawClient, args: &Args, keys: &Keys, value: &Bytes) -> Re
     let per = ((512 << 10) / (u64::from(args.value_size) + 32)).clamp(1, 2048);
     let mut chunks = futures::stream::iter((0..args.keys).step_by(per as usize))
         .map(|from| async move {
-            let pairs = (from..(from + per).min(args.keys)).map(|n| (Bytes::copy_from_slice(&keys.key(n)), value.clone()));
+            let pairs =
+                (from..(from + per).min(args.keys)).map(|n| (Bytes::copy_from_slice(&keys.key(n)), value.clone()));
             let pairs: Vec<_> = pairs.collect();
             let count = pairs.len();
             raw.batch_put(pairs, 0).await.map(|()| count)
@@ -336,6 +338,8 @@ mod tests {
         assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(parse_duration("1.5m"), Ok(Duration::from_secs(90)));
         assert_eq!(parse_duration("3"), Ok(Duration::from_secs(3)));
-        assert!(parse_duration("10h").is_err() && parse_duration("soon").is_err() && parse_duration("99999999s").is_err());
+        assert!(
+            parse_duration("10h").is_err() && parse_duration("soon").is_err() && parse_duration("99999999s").is_err()
+        );
     }
 }

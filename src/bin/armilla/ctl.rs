@@ -19,7 +19,14 @@ use show::{Table, print_json};
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// Any node of the cluster; several with commas.
-    #[arg(long, global = true, value_name = "HOST:PORT", value_delimiter = ',', default_value = "127.0.0.1:2379", env = "ARMILLA_PD")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "HOST:PORT",
+        value_delimiter = ',',
+        default_value = "127.0.0.1:2379",
+        env = "ARMILLA_PD"
+    )]
     pd: Vec<String>,
     /// Print JSON.
     #[arg(long, global = true)]
@@ -280,9 +287,9 @@ impl Ctl {
         }
         let mut table = Table::new(if keys_only { &["key"][..] } else { &["key", "value"] });
         for (key, value) in pairs {
-            let mut row = vec![self.text(key)];
+            let mut row = vec![show::cut(self.text(key))];
             if !keys_only {
-                row.push(self.text(value));
+                row.push(show::cut(self.text(value)));
             }
             table.row(row);
         }
@@ -293,9 +300,7 @@ impl Ctl {
     async fn members(&self) -> Result<(), Failure> {
         let (members, leader) = self.pd.members().await?;
         if self.json {
-            let member = |m: &armilla::proto::pdpb::Member| {
-                json!({ "name": m.name, "id": m.member_id, "urls": m.client_urls, "leader": m.member_id == leader.member_id })
-            };
+            let member = |m: &armilla::proto::pdpb::Member| json!({ "name": m.name, "id": m.member_id, "urls": m.client_urls, "leader": m.member_id == leader.member_id });
             return print_json(&json!({ "members": members.iter().map(member).collect::<Vec<_>>() }));
         }
         let mut table = Table::new(&["name", "id", "address", "leads"]);
@@ -317,7 +322,8 @@ impl Ctl {
         };
         if self.json {
             let store = |s: &armilla::proto::metapb::Store| {
-                let mut value = json!({ "id": s.id, "address": s.address, "state": s.state().as_str_name(), "version": s.version });
+                let mut value =
+                    json!({ "id": s.id, "address": s.address, "state": s.state().as_str_name(), "version": s.version });
                 if let Some(m) = more(s.id) {
                     value["leaders"] = m.leaders.into();
                     value["regions"] = m.regions.into();
@@ -326,14 +332,16 @@ impl Ctl {
                     value["used_bytes"] = m.used_bytes.into();
                     value["available_bytes"] = m.available_bytes.into();
                     value["capacity_bytes"] = m.capacity_bytes.into();
-                    value["heartbeat_age_ms"] = if m.heartbeat_age_ms == u64::MAX { Value::Null } else { m.heartbeat_age_ms.into() };
+                    value["heartbeat_age_ms"] =
+                        if m.heartbeat_age_ms == u64::MAX { Value::Null } else { m.heartbeat_age_ms.into() };
                 }
                 value
             };
             return print_json(&json!({ "stores": stores.iter().map(store).collect::<Vec<_>>() }));
         }
-        let mut table =
-            Table::new(&["store", "address", "state", "leaders", "regions", "reads/s", "writes/s", "used", "free", "heard"]);
+        let mut table = Table::new(&[
+            "store", "address", "state", "leaders", "regions", "reads/s", "writes/s", "used", "free", "heard",
+        ]);
         for s in &stores {
             let mut row = vec![s.id.to_string(), s.address.clone(), s.state().as_str_name().to_lowercase()];
             match more(s.id) {
@@ -345,7 +353,11 @@ impl Ctl {
                     m.writes_per_s.to_string(),
                     show::bytes(m.used_bytes),
                     show::bytes(m.available_bytes),
-                    if m.heartbeat_age_ms == u64::MAX { "never".into() } else { format!("{} ms ago", m.heartbeat_age_ms) },
+                    if m.heartbeat_age_ms == u64::MAX {
+                        "never".into()
+                    } else {
+                        format!("{} ms ago", m.heartbeat_age_ms)
+                    },
                 ]),
             }
             table.row(row);
@@ -417,7 +429,9 @@ impl Ctl {
         };
         let store = self.pd.get_store(leader.store_id).await?.unwrap_or_default();
         if self.json {
-            return print_json(&json!({ "region": info.region.id, "store": leader.store_id, "peer": leader.id, "address": store.address }));
+            return print_json(
+                &json!({ "region": info.region.id, "store": leader.store_id, "peer": leader.id, "address": store.address }),
+            );
         }
         println!("region {}, led by store {} at {}", info.region.id, leader.store_id, store.address);
         Ok(())
@@ -425,7 +439,8 @@ impl Ctl {
 
     async fn status(&self) -> Result<(), Failure> {
         let overview = self.pd.overview().await?;
-        let leaderless = overview.regions.iter().filter(|r| r.leader.as_ref().is_none_or(|leader| leader.id == 0)).count();
+        let leaderless =
+            overview.regions.iter().filter(|r| r.leader.as_ref().is_none_or(|leader| leader.id == 0)).count();
         let late = |age: u64| age > 10_000;
         let silent: Vec<u64> = overview
             .stores
@@ -434,7 +449,8 @@ impl Ctl {
             .map(|s| s.store.as_ref().map_or(0, |store| store.id))
             .collect();
         let well = leaderless == 0 && silent.is_empty();
-        let sum = |of: fn(&armilla::proto::armilla::pd::StoreOverview) -> u64| overview.stores.iter().map(of).sum::<u64>();
+        let sum =
+            |of: fn(&armilla::proto::armilla::pd::StoreOverview) -> u64| overview.stores.iter().map(of).sum::<u64>();
         let (reads, writes) = (sum(|s| s.reads_per_s), sum(|s| s.writes_per_s));
         let leader = overview.leader.clone().unwrap_or_default();
         if self.json {

@@ -57,7 +57,8 @@ fn wrong_flags_name_the_nearest() {
 fn flags_override_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("node.toml");
-    std::fs::write(&file, "name = \"a\"\naddr = \"h:1\"\ninitial_cluster = [\"a=h:1\"]\n[raft]\ntick_ms = 7\n").unwrap();
+    std::fs::write(&file, "name = \"a\"\naddr = \"h:1\"\ninitial_cluster = [\"a=h:1\"]\n[raft]\ntick_ms = 7\n")
+        .unwrap();
     let base = start::Args { config: Some(file), ..Default::default() };
     let config = start::configuration(&base).unwrap();
     assert_eq!((config.name.as_str(), config.addr.as_str(), config.raft.tick_ms), ("a", "h:1", 7));
@@ -73,5 +74,9 @@ fn flags_override_the_file() {
     assert!(!config.log.redact_keys);
     let joining = start::Args { join: Some("h:9".into()), initial_cluster: None, ..args };
     let config = start::configuration(&joining).unwrap();
-    assert_eq!((config.join.as_deref(), config.initial_cluster.len()), (Some("h:9"), 0), "--join replaces the file's list");
+    assert_eq!(
+        (config.join.as_deref(), config.initial_cluster.len()),
+        (Some("h:9"), 0),
+        "--join replaces the file's list"
+    );
 }

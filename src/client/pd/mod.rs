@@ -89,7 +89,8 @@ impl PdClient {
     pub fn new(net: Net, clock: Clock, endpoints: Vec<String>) -> PdClient {
         let endpoints: Vec<String> = endpoints.iter().map(|endpoint| address(endpoint)).collect();
         let rng = Rng::fork(0, &endpoints.join(","));
-        let inner = Inner { clock, channels: Channels::new(net), endpoints, known: Mutex::default(), rng: Mutex::new(rng) };
+        let inner =
+            Inner { clock, channels: Channels::new(net), endpoints, known: Mutex::default(), rng: Mutex::new(rng) };
         PdClient { inner: Arc::new(inner), tso: Arc::default(), deadline: DEADLINE }
     }
 
@@ -279,7 +280,10 @@ impl PdClient {
     ///
     /// # Errors
     /// [`Error::Unavailable`] after the deadline; [`Error::Refused`] as PD says.
-    pub async fn store_heartbeat(&self, request: cluster::StoreHeartbeatRequest) -> Result<cluster::StoreHeartbeatReply> {
+    pub async fn store_heartbeat(
+        &self,
+        request: cluster::StoreHeartbeatRequest,
+    ) -> Result<cluster::StoreHeartbeatReply> {
         self.lead("StoreHeartbeat", |addr, _| {
             let (request, stub) = (request.clone(), self.inner.cluster_stub(&addr));
             async move { stub?.store_heartbeat(request).await }
@@ -496,7 +500,8 @@ impl Inner {
 
 /// A status in words.
 pub(super) fn describe(status: &Status) -> String {
-    let mut text = if status.message().is_empty() { format!("{:?}", status.code()) } else { status.message().to_owned() };
+    let mut text =
+        if status.message().is_empty() { format!("{:?}", status.code()) } else { status.message().to_owned() };
     let mut cause = std::error::Error::source(status);
     while let Some(error) = cause {
         let words = error.to_string();

@@ -119,6 +119,7 @@ async fn open(inner: &Arc<Inner>, addr: &str, cluster_id: u64, count: u32) -> Re
     let outgoing = futures::stream::unfold(outgoing, |mut outgoing| async move {
         outgoing.recv().await.map(|request| (request, outgoing))
     });
-    let replies = stub.tso(outgoing).await.map_err(|status| format!("Tso at {addr}: {}", describe(&status)))?.into_inner();
+    let replies =
+        stub.tso(outgoing).await.map_err(|status| format!("Tso at {addr}: {}", describe(&status)))?.into_inner();
     Ok(Stream { addr: addr.to_owned(), cluster_id, requests, replies })
 }

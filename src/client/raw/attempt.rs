@@ -164,7 +164,14 @@ impl RawClient {
 
     /// Requests for the parts of `[start, end)`, region after region. `next` may say where to go on (it is given the end of
     /// the whole range); otherwise at the region's end.
-    pub(super) async fn upwards<A, F, Fut, N>(&self, start: Bytes, end: Bytes, repeat: Repeat, call: F, next: N) -> Result<Vec<A>>
+    pub(super) async fn upwards<A, F, Fut, N>(
+        &self,
+        start: Bytes,
+        end: Bytes,
+        repeat: Repeat,
+        call: F,
+        next: N,
+    ) -> Result<Vec<A>>
     where
         A: Reply,
         F: Fn(Stub, Option<Context>, Bytes, Bytes) -> Fut,
@@ -337,7 +344,11 @@ impl RawClient {
                 text => {
                     let unknown = text.contains("outcome unknown") || text.starts_with("corruption");
                     let text = text.to_owned();
-                    if unknown && repeat != Repeat::Read { Outcome::Maybe(text) } else { Outcome::Fail(Error::Refused(text)) }
+                    if unknown && repeat != Repeat::Read {
+                        Outcome::Maybe(text)
+                    } else {
+                        Outcome::Fail(Error::Refused(text))
+                    }
                 }
             };
         };
@@ -362,7 +373,9 @@ impl RawClient {
         let info = self.shared.pd.with_deadline(left).get_region(key).await.map_err(not_told)?;
         self.learn(info);
         let known = self.shared.cache.lock().expect("no holder panics").locate(key);
-        known.ok_or_else(|| Outcome::Again("the placement driver knows no region of the key".into(), Some(Duration::ZERO)))
+        known.ok_or_else(|| {
+            Outcome::Again("the placement driver knows no region of the key".into(), Some(Duration::ZERO))
+        })
     }
 
     /// The region of the keys right below `upper`.
@@ -377,7 +390,9 @@ impl RawClient {
             info = pd.get_prev_region(upper).await.map_err(not_told)?;
         }
         self.learn(info);
-        cached().ok_or_else(|| Outcome::Again("the placement driver knows no region below the key".into(), Some(Duration::ZERO)))
+        cached().ok_or_else(|| {
+            Outcome::Again("the placement driver knows no region below the key".into(), Some(Duration::ZERO))
+        })
     }
 
     fn learn(&self, info: Option<RegionInfo>) {

@@ -174,11 +174,16 @@ impl RawClient {
     /// [`super::Error::Refused`], [`super::Error::Unavailable`].
     pub async fn batch_get(&self, keys: Vec<Bytes>) -> Result<Vec<(Bytes, Bytes)>> {
         let keys: Vec<(Bytes, ())> = keys.into_iter().map(|key| (key, ())).collect();
-        let replies = self.many(keys, Repeat::Read, |_| 0, |mut stub, context, keys| {
-            let keys = keys.iter().map(|(key, ())| key.clone()).collect();
-            let request = RawBatchGetRequest { context, keys, cf: self.cf() };
-            async move { stub.raw_batch_get(request).await }
-        });
+        let replies = self.many(
+            keys,
+            Repeat::Read,
+            |_| 0,
+            |mut stub, context, keys| {
+                let keys = keys.iter().map(|(key, ())| key.clone()).collect();
+                let request = RawBatchGetRequest { context, keys, cf: self.cf() };
+                async move { stub.raw_batch_get(request).await }
+            },
+        );
         let mut pairs = pairs(replies.await?.into_iter().flat_map(|reply| reply.pairs));
         pairs.sort();
         Ok(pairs)
@@ -204,7 +209,8 @@ impl RawClient {
     /// All of [`super::Error`].
     pub async fn batch_put(&self, pairs: Vec<(Bytes, Bytes)>, ttl_s: u64) -> Result<()> {
         self.many(pairs, Repeat::Same, Bytes::len, |mut stub, context, pairs| {
-            let pair = |(key, value): &(Bytes, Bytes)| KvPair { key: key.clone(), value: value.clone(), ..Default::default() };
+            let pair =
+                |(key, value): &(Bytes, Bytes)| KvPair { key: key.clone(), value: value.clone(), ..Default::default() };
             let request = RawBatchPutRequest {
                 context,
                 pairs: pairs.iter().map(pair).collect(),
@@ -238,11 +244,16 @@ impl RawClient {
     /// All of [`super::Error`].
     pub async fn batch_delete(&self, keys: Vec<Bytes>) -> Result<()> {
         let keys: Vec<(Bytes, ())> = keys.into_iter().map(|key| (key, ())).collect();
-        self.many(keys, Repeat::Same, |()| 0, |mut stub, context, keys| {
-            let keys = keys.iter().map(|(key, ())| key.clone()).collect();
-            let request = RawBatchDeleteRequest { context, keys, cf: self.cf(), for_cas: self.options.for_cas };
-            async move { stub.raw_batch_delete(request).await }
-        })
+        self.many(
+            keys,
+            Repeat::Same,
+            |()| 0,
+            |mut stub, context, keys| {
+                let keys = keys.iter().map(|(key, ())| key.clone()).collect();
+                let request = RawBatchDeleteRequest { context, keys, cf: self.cf(), for_cas: self.options.for_cas };
+                async move { stub.raw_batch_delete(request).await }
+            },
+        )
         .await
         .map(|_| ())
     }
@@ -253,10 +264,16 @@ impl RawClient {
     /// All of [`super::Error`]; [`super::Error::Unknown`] when a part of the range may be gone.
     pub async fn delete_range(&self, start: Bytes, end: Bytes) -> Result<()> {
         let end = if end.is_empty() { beyond_all_keys() } else { end };
-        self.upwards(start, end, Repeat::Same, |mut stub, context, start_key, end_key| {
-            let request = RawDeleteRangeRequest { context, start_key, end_key, cf: self.cf() };
-            async move { stub.raw_delete_range(request).await }
-        }, |_, _| None)
+        self.upwards(
+            start,
+            end,
+            Repeat::Same,
+            |mut stub, context, start_key, end_key| {
+                let request = RawDeleteRangeRequest { context, start_key, end_key, cf: self.cf() };
+                async move { stub.raw_delete_range(request).await }
+            },
+            |_, _| None,
+        )
         .await
         .map(|_| ())
     }
@@ -269,24 +286,38 @@ impl RawClient {
     pub async fn scan(&self, start: Bytes, end: Bytes, limit: usize, key_only: bool) -> Result<Vec<(Bytes, Bytes)>> {
         let end = if end.is_empty() { beyond_all_keys() } else { end };
         let found = Mutex::new(Vec::new());
-        let page = || limit.saturating_sub(found.lock().expect("no holder panics").len()).min(SCAN_PAGE as usize) as u32;
+        let page =
+            || limit.saturating_sub(found.lock().expect("no holder panics").len()).min(SCAN_PAGE as usize) as u32;
         if limit > 0 {
-            self.upwards(start, end, Repeat::Read, |mut stub, context, start_key, end_key| {
-                let request =
-                    RawScanRequest { context, start_key, end_key, limit: page(), key_only, cf: self.cf(), reverse: false };
-                async move { stub.raw_scan(request).await }
-            }, |reply, end| {
-                let asked = page() as usize;
-                let full = reply.kvs.len() >= asked;
-                let mut found = found.lock().expect("no holder panics");
-                found.extend(pairs(std::mem::take(&mut reply.kvs)));
-                if found.len() >= limit {
-                    return Some(end.clone());
-                }
-                // A full page may have more behind it in the same region.
-                let last = found.last().filter(|_| full)?;
-                Some(Bytes::from([&last.0[..], &[0]].concat()))
-            })
+            self.upwards(
+                start,
+                end,
+                Repeat::Read,
+                |mut stub, context, start_key, end_key| {
+                    let request = RawScanRequest {
+                        context,
+                        start_key,
+                        end_key,
+                        limit: page(),
+                        key_only,
+                        cf: self.cf(),
+                        reverse: false,
+                    };
+                    async move { stub.raw_scan(request).await }
+                },
+                |reply, end| {
+                    let asked = page() as usize;
+                    let full = reply.kvs.len() >= asked;
+                    let mut found = found.lock().expect("no holder panics");
+                    found.extend(pairs(std::mem::take(&mut reply.kvs)));
+                    if found.len() >= limit {
+                        return Some(end.clone());
+                    }
+                    // A full page may have more behind it in the same region.
+                    let last = found.last().filter(|_| full)?;
+                    Some(Bytes::from([&last.0[..], &[0]].concat()))
+                },
+            )
             .await?;
         }
         let mut found = found.into_inner().expect("no holder panics");
@@ -298,7 +329,13 @@ impl RawClient {
     ///
     /// # Errors
     /// [`super::Error::Refused`], [`super::Error::Unavailable`].
-    pub async fn scan_reverse(&self, start: Bytes, end: Bytes, limit: usize, key_only: bool) -> Result<Vec<(Bytes, Bytes)>> {
+    pub async fn scan_reverse(
+        &self,
+        start: Bytes,
+        end: Bytes,
+        limit: usize,
+        key_only: bool,
+    ) -> Result<Vec<(Bytes, Bytes)>> {
         let mut upper = if end.is_empty() { beyond_all_keys() } else { end };
         let mut found: Vec<(Bytes, Bytes)> = Vec::new();
         while found.len() < limit && upper > start {
@@ -308,8 +345,15 @@ impl RawClient {
                 .below(&upper, |mut stub, context, region| {
                     let end_key = start.clone().max(region.start_key.clone());
                     let start_key = upper.clone();
-                    let request =
-                        RawScanRequest { context, start_key, end_key, limit: page, key_only, cf: self.cf(), reverse: true };
+                    let request = RawScanRequest {
+                        context,
+                        start_key,
+                        end_key,
+                        limit: page,
+                        key_only,
+                        cf: self.cf(),
+                        reverse: true,
+                    };
                     async move { stub.raw_scan(request).await }
                 })
                 .await?;
@@ -366,11 +410,17 @@ impl RawClient {
     /// [`super::Error::Refused`], [`super::Error::Unavailable`].
     pub async fn checksum(&self, start: Bytes, end: Bytes) -> Result<Checksum> {
         let end = if end.is_empty() { beyond_all_keys() } else { end };
-        let replies = self.upwards(start, end, Repeat::Read, |mut stub, context, start_key, end_key| {
-            let ranges = vec![KeyRange { start_key, end_key }];
-            let request = RawChecksumRequest { context, algorithm: ChecksumAlgorithm::Crc64Xor.into(), ranges };
-            async move { stub.raw_checksum(request).await }
-        }, |_, _| None);
+        let replies = self.upwards(
+            start,
+            end,
+            Repeat::Read,
+            |mut stub, context, start_key, end_key| {
+                let ranges = vec![KeyRange { start_key, end_key }];
+                let request = RawChecksumRequest { context, algorithm: ChecksumAlgorithm::Crc64Xor.into(), ranges };
+                async move { stub.raw_checksum(request).await }
+            },
+            |_, _| None,
+        );
         let mut sum = Checksum::default();
         for reply in replies.await? {
             sum.crc64_xor ^= reply.checksum;

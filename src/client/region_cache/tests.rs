@@ -1,7 +1,7 @@
 //! **Goal**: a client's beliefs converge on what servers say, and never go back. **Method**: regions by hand, one error each.
 
 use super::*;
-use crate::proto::errorpb::{Error, EpochNotMatch, NotLeader, RegionNotFound, ServerIsBusy, UndeterminedResult};
+use crate::proto::errorpb::{EpochNotMatch, Error, NotLeader, RegionNotFound, ServerIsBusy, UndeterminedResult};
 use crate::proto::metapb::RegionEpoch;
 
 fn peer(id: u64) -> Peer {
@@ -35,7 +35,10 @@ fn id_at(cache: &RegionCache, key: &str) -> Option<u64> {
 #[test]
 fn locates_by_key_and_by_upper_bound() {
     let cache = cache();
-    assert_eq!([id_at(&cache, ""), id_at(&cache, "f"), id_at(&cache, "g"), id_at(&cache, "zz")], [1, 1, 2, 3].map(Some));
+    assert_eq!(
+        [id_at(&cache, ""), id_at(&cache, "f"), id_at(&cache, "g"), id_at(&cache, "zz")],
+        [1, 1, 2, 3].map(Some)
+    );
     let before = |upper: &str| cache.locate_before(upper.as_bytes()).map(|located| located.region.id);
     assert_eq!([before("g"), before("ga"), before("p"), before("pa"), before("z")], [1, 2, 2, 3, 3].map(Some));
     assert_eq!(before(""), None, "nothing lies below the empty key");
@@ -125,7 +128,8 @@ fn a_store_that_is_behind_is_waited_for() {
 fn the_rest_of_the_errors() {
     let mut cache = cache();
     let asked = cache.locate(b"a").unwrap();
-    let busy = Error { server_is_busy: Some(ServerIsBusy { backoff_ms: 9, ..Default::default() }), ..Default::default() };
+    let busy =
+        Error { server_is_busy: Some(ServerIsBusy { backoff_ms: 9, ..Default::default() }), ..Default::default() };
     assert_eq!(cache.on_region_error(&asked, &busy), Verdict::Later(Duration::from_millis(9)));
     let unknown = Error { undetermined_result: Some(UndeterminedResult::default()), ..Default::default() };
     assert_eq!(cache.on_region_error(&asked, &unknown), Verdict::Unknown);

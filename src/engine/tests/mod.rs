@@ -1,4 +1,6 @@
 //! Tests of the engines: golden scripts that every engine must pass, a differential test between them, crashes against a model.
+// Tests read scripts and copy data directories.
+#![allow(clippy::disallowed_methods)]
 
 mod crash;
 #[cfg(not(madsim))]

@@ -34,7 +34,9 @@ fn known_in(
             (Some(toml::Value::Table(inner)), toml::Value::Table(given)) => {
                 known_in(given, inner, &format!("{path}."), source, all)?;
             }
-            (Some(toml::Value::Table(_)), _) => return refuse(format!("{source}: `{path}` is a section: write [{path}]")),
+            (Some(toml::Value::Table(_)), _) => {
+                return refuse(format!("{source}: `{path}` is a section: write [{path}]"));
+            }
             (Some(_), _) => {}
             (None, _) => {
                 let mut text = format!("{source}: unknown key `{path}`");
@@ -62,7 +64,11 @@ pub(super) fn address(what: &str, addr: &str) -> Result<(), ConfigError> {
         let bare_v6 = host.contains(':') && !(host.starts_with('[') && host.ends_with(']'));
         !host.is_empty() && !bare_v6 && !host.contains('/') && port.parse::<u16>().is_ok()
     });
-    if fine { Ok(()) } else { refuse(format!("{what} `{addr}` is not host:port, such as 127.0.0.1:2379 or [::1]:2379")) }
+    if fine {
+        Ok(())
+    } else {
+        refuse(format!("{what} `{addr}` is not host:port, such as 127.0.0.1:2379 or [::1]:2379"))
+    }
 }
 
 pub(super) fn validate(config: &Config) -> Result<(), ConfigError> {
@@ -192,7 +198,10 @@ fn raft(config: &Config) -> Result<(), ConfigError> {
         ));
     }
     if raft.election() > std::time::Duration::from_secs(600) {
-        return refuse(format!("an election timeout of {:?} (tick_ms x election_ticks): keep it under 10 minutes", raft.election()));
+        return refuse(format!(
+            "an election timeout of {:?} (tick_ms x election_ticks): keep it under 10 minutes",
+            raft.election()
+        ));
     }
     if raft.log_segment_kib < 16 {
         return refuse(format!("raft.log_segment_kib = {}: must be at least 16", raft.log_segment_kib));

@@ -23,7 +23,8 @@ fn the_defaults_are_valid_and_survive_a_file() {
 
 #[test]
 fn a_file_sets_what_it_names() {
-    let text = "name = \"b\"\ninitial_cluster = [\"b=h:1\", \"c=h:2\"]\n[raft]\ntick_ms = 7\n[log]\nformat = \"json\"\n";
+    let text =
+        "name = \"b\"\ninitial_cluster = [\"b=h:1\", \"c=h:2\"]\n[raft]\ntick_ms = 7\n[log]\nformat = \"json\"\n";
     let config = Config::from_toml(text, "node.toml").unwrap();
     assert_eq!(config.initial_cluster, [("b".into(), "h:1".into()), ("c".into(), "h:2".into())]);
     assert_eq!((config.raft.tick_ms, config.log.format), (7, LogFormat::Json));
@@ -87,11 +88,13 @@ fn numbers_that_do_not_fit_together() {
     assert!(refused(|c| c.pd_members = 2).contains("1, 3, 5 or 7"));
     assert!(refused(|c| c.replicas = 0).contains("replicas"));
     assert!(refused(|c| c.initial_regions = 0).contains("regions"));
-    assert!(refused(|c| {
-        c.initial_regions = 2;
-        c.split_keys = vec!["k".into()];
-    })
-    .contains("give one of them"));
+    assert!(
+        refused(|c| {
+            c.initial_regions = 2;
+            c.split_keys = vec!["k".into()];
+        })
+        .contains("give one of them")
+    );
     assert!(refused(|c| c.pd.store_alive_ms = 1500).contains("two heartbeats"));
 }
 

@@ -48,7 +48,9 @@ mod tests {
     #[test]
     fn draws_differ_by_every_coordinate() {
         let base = at(1, "a", 2, 3, 4);
-        for other in [at(2, "a", 2, 3, 4), at(1, "b", 2, 3, 4), at(1, "a", 3, 3, 4), at(1, "a", 2, 4, 4), at(1, "a", 2, 3, 5)] {
+        for other in
+            [at(2, "a", 2, 3, 4), at(1, "b", 2, 3, 4), at(1, "a", 3, 3, 4), at(1, "a", 2, 4, 4), at(1, "a", 2, 3, 5)]
+        {
             assert_ne!(base, other);
         }
     }

@@ -350,7 +350,8 @@ fn a_stopped_listener_lets_calls_end_and_takes_no_new_ones() {
         assert!(server.env().net.serve(ADDR, Routes::default(), nothing()).await.is_err(), "the address is in use");
         assert!(client.env().net.serve(ADDR, Routes::default(), nothing()).await.is_err(), "the address is another's");
         let stub = HealthClient::new(client.env().net.channel(ADDR).unwrap());
-        let call = |mut stub: HealthClient<_>, text: &'static str| task::spawn(async move { stub.check(ask(text)).await });
+        let call =
+            |mut stub: HealthClient<_>, text: &'static str| task::spawn(async move { stub.check(ask(text)).await });
         let (short, long) = (call(stub.clone(), "200"), call(stub.clone(), "60000"));
         wait_ms(&world, 20).await;
         listener.stop();

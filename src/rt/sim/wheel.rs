@@ -135,7 +135,9 @@ impl Wheel {
                 Fire::Net(event) => return Some((at_ns, Due::Net(event))),
                 Fire::Timer { slot, generation } => {
                     let place = &mut state.slots[slot];
-                    if place.generation == generation && let Some(waker) = place.waker.take() {
+                    if place.generation == generation
+                        && let Some(waker) = place.waker.take()
+                    {
                         return Some((at_ns, Due::Wake(waker)));
                     }
                 }

@@ -196,14 +196,7 @@ impl World {
             task_id: tasks.id(),
             clock: SimClock::new(madsim::time::TimeHandle::current()),
             disk: SimDisk::of_node(&self.inner, id),
-            life: Mutex::new(Life {
-                epoch: 1,
-                alive: true,
-                paused_since: None,
-                tasks,
-                cpu_factor: 1.0,
-                cpu_draws: 0,
-            }),
+            life: Mutex::new(Life { epoch: 1, alive: true, paused_since: None, tasks, cpu_factor: 1.0, cpu_draws: 0 }),
         });
         self.inner.by_task.lock().unwrap().insert(node.task_id, id);
         let before = self.inner.nodes.lock().unwrap().insert(id, node.clone());

@@ -19,7 +19,8 @@ impl Report {
     pub fn new(args: &Args, tally: &Tally, took: Duration, cpu: f64) -> Report {
         let h = &tally.latencies_ns;
         let us = |q: f64| (h.value_at_quantile(q) as f64 / 100.0).round() / 10.0;
-        let name = |value: Option<clap::builder::PossibleValue>| value.map_or(String::new(), |v| v.get_name().to_owned());
+        let name =
+            |value: Option<clap::builder::PossibleValue>| value.map_or(String::new(), |v| v.get_name().to_owned());
         let workload = name(args.workload.to_possible_value());
         let distribution = name(args.distribution.to_possible_value());
         let ops = h.len();
@@ -69,11 +70,22 @@ impl Report {
         let number = |key: &str| self.value[key].as_f64().unwrap_or(0.0);
         let ms = |key: &str| format!("{:.3} ms", number(key) / 1000.0);
         let mut text = format!("{}\n", self.what);
-        text += &format!("  throughput  {} ops/s ({} in {:.1} s)\n", grouped(number("ops_per_s") as u64), grouped(number("ops") as u64), number("seconds"));
+        text += &format!(
+            "  throughput  {} ops/s ({} in {:.1} s)\n",
+            grouped(number("ops_per_s") as u64),
+            grouped(number("ops") as u64),
+            number("seconds")
+        );
         if self.value["workload"] == "scan" {
             text += &format!("  pairs       {} a second\n", grouped(number("pairs_per_s") as u64));
         }
-        text += &format!("  latency     p50 {}, p99 {}, p99.9 {}, max {}\n", ms("p50_us"), ms("p99_us"), ms("p999_us"), ms("max_us"));
+        text += &format!(
+            "  latency     p50 {}, p99 {}, p99.9 {}, max {}\n",
+            ms("p50_us"),
+            ms("p99_us"),
+            ms("p999_us"),
+            ms("max_us")
+        );
         text += &format!("  this client {:.1} us CPU a request\n", number("client_cpu_us_per_op"));
         if number("errors") > 0.0 {
             text += &format!("  errors      {}\n", grouped(number("errors") as u64));

@@ -128,7 +128,8 @@ async fn fetch(pd: &PdClient, net: &Net, connections: u32, generation: u64) -> R
             None => {
                 let store = pd.get_store(leader.store_id).await?.unwrap_or_default();
                 let addr = store.address.trim_start_matches("http://");
-                let channel = || net.channel(addr).map_err(|error| Failure::new(format!("store {}: {error}", leader.store_id)));
+                let channel =
+                    || net.channel(addr).map_err(|error| Failure::new(format!("store {}: {error}", leader.store_id)));
                 stores.push((0..connections).map(|_| channel()).collect::<Result<Vec<_>, _>>()?);
                 ids.push(leader.store_id);
                 ids.len() - 1
@@ -153,7 +154,8 @@ mod tests {
     #[test]
     fn a_key_finds_its_region() {
         let route = |start: &'static str, store| Route { start: start.into(), context: Bytes::new(), store };
-        let routes = Routes { generation: 1, regions: vec![route("", 0), route("g", 1), route("p", 2)], stores: Vec::new() };
+        let routes =
+            Routes { generation: 1, regions: vec![route("", 0), route("g", 1), route("p", 2)], stores: Vec::new() };
         for (key, store) in [("", 0), ("f", 0), ("g", 1), ("oz", 1), ("p", 2), ("zz", 2)] {
             assert_eq!(routes.find(key.as_bytes()).store, store, "{key}");
         }

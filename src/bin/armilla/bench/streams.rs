@@ -58,14 +58,16 @@ pub async fn run(shared: Arc<Shared>, stream: u32, clients: u32) -> Tally {
 
 impl Links {
     async fn open(routes: Arc<Routes>, stream: u32) -> Result<Links, String> {
-        let mut links = Links { senders: Vec::new(), batches: Vec::new(), replies: SelectAll::new(), routes: routes.clone() };
+        let mut links =
+            Links { senders: Vec::new(), batches: Vec::new(), replies: SelectAll::new(), routes: routes.clone() };
         for channels in &routes.stores {
             let channel = channels[stream as usize % channels.len()].clone();
             let (sender, outgoing) = mpsc::unbounded_channel();
             // A server answers the call with the first reply; an empty request at once lets it say so.
             sender.send(Batch::default().take()).expect("the receiver is right here");
-            let outgoing =
-                futures::stream::unfold(outgoing, |mut outgoing| async move { outgoing.recv().await.map(|m| (m, outgoing)) });
+            let outgoing = futures::stream::unfold(outgoing, |mut outgoing| async move {
+                outgoing.recv().await.map(|m| (m, outgoing))
+            });
             let mut grpc = Grpc::new(channel).max_decoding_message_size(64 << 20);
             let path = http::uri::PathAndQuery::from_static("/tikvpb.Tikv/BatchCommands");
             let opened = async {
@@ -73,7 +75,8 @@ impl Links {
                 grpc.streaming(Request::new(outgoing), path, BatchCodec).await
             };
             let opened = tokio::time::timeout(PATIENCE, opened).await;
-            let replies = opened.map_err(|_| "a stream does not open".to_owned())?.map_err(|status| status.to_string())?;
+            let replies =
+                opened.map_err(|_| "a stream does not open".to_owned())?.map_err(|status| status.to_string())?;
             links.senders.push(sender);
             links.batches.push(Batch::default());
             links.replies.push(replies.into_inner());
@@ -82,7 +85,13 @@ impl Links {
     }
 
     /// Sends and receives until the time is over (fine) or a stream or region fails (why).
-    async fn pump(&mut self, shared: &Shared, slots: &mut [Slot], rng: &mut Rng, tally: &mut Tally) -> Result<(), String> {
+    async fn pump(
+        &mut self,
+        shared: &Shared,
+        slots: &mut [Slot],
+        rng: &mut Rng,
+        tally: &mut Tally,
+    ) -> Result<(), String> {
         for at in 0..slots.len() {
             self.issue(shared, slots, at, rng);
         }

@@ -250,7 +250,8 @@ mod tests {
             Bytes::from(out)
         };
         let (put, context) = call(Verb::Put);
-        let expected = RawPutRequest { context: Some(context), key: key.clone(), value: put.value.clone(), ..Default::default() };
+        let expected =
+            RawPutRequest { context: Some(context), key: key.clone(), value: put.value.clone(), ..Default::default() };
         assert_eq!(RawPutRequest::decode(encoded(&put)).unwrap(), expected);
         let (get, context) = call(Verb::Get);
         let expected = RawGetRequest { context: Some(context), key: key.clone(), ..Default::default() };

@@ -45,6 +45,17 @@ pub fn escape(bytes: &[u8]) -> String {
     }
 }
 
+/// Characters of a key or value in a table; JSON has them whole.
+const CELL_CHARS_MAX: usize = 80;
+
+/// `text`, cut where a table would get too wide.
+pub fn cut(text: String) -> String {
+    match text.char_indices().nth(CELL_CHARS_MAX) {
+        None => text,
+        Some((at, _)) => format!("{}… ({} in all)", &text[..at], text.chars().count()),
+    }
+}
+
 /// Two digits a byte.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -79,6 +90,12 @@ mod tests {
         assert_eq!(escape(b"\x00\xffa\\"), "\\x00\\xffa\\\\");
         assert_eq!(escape(b"a\\b"), "a\\\\b", "a backslash never looks like an escape");
         assert_eq!((bytes(5), bytes(1536), bytes(3 << 30)), ("5 B".into(), "1.5 KiB".into(), "3.0 GiB".into()));
+    }
+
+    #[test]
+    fn long_cells_are_cut_between_characters() {
+        assert_eq!(cut("ü".repeat(80)), "ü".repeat(80));
+        assert_eq!(cut("ü".repeat(81)), format!("{}… (81 in all)", "ü".repeat(80)));
     }
 
     #[test]

@@ -18,9 +18,9 @@ use bytes::Bytes;
 
 pub use self::image::CrashMode;
 use self::image::Image;
+use super::draw;
 use super::probe::{What, hash_bytes};
 use super::world::Inner;
-use super::draw;
 use crate::rt::rng::{Rng, hash_label};
 
 /// A file and whoever has it open.

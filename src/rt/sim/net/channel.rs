@@ -18,7 +18,8 @@ use super::super::wheel::Fire;
 use super::super::world::{Inner, Node};
 use super::server::{Incoming, pump};
 use super::{
-    CONNECT_TIMEOUT_NS, Cancel, Conn, NetEvent, OVERHEAD, Parcel, Piece, Pipe, SYN_RETRY_NS, Side, Stream, arrival, hang_up, host, wonder,
+    CONNECT_TIMEOUT_NS, Cancel, Conn, NetEvent, OVERHEAD, Parcel, Piece, Pipe, SYN_RETRY_NS, Side, Stream, arrival,
+    hang_up, host, wonder,
 };
 
 /// A gRPC connection to one address; dials at the first call and again after a loss. Clones share it.
@@ -88,8 +89,9 @@ impl Shared {
     fn dial(&self) -> Result<u64, Arc<Attempt>> {
         let mut dial = self.dial.lock().unwrap();
         let mut state = self.world.net.lock().unwrap();
-        let usable =
-            |id: &u64, state: &super::NetState| state.conns.get(id).is_some_and(|conn| conn.client_open && !conn.going_away);
+        let usable = |id: &u64, state: &super::NetState| {
+            state.conns.get(id).is_some_and(|conn| conn.client_open && !conn.going_away)
+        };
         match &*dial {
             Dial::Open(conn) if usable(conn, &state) => return Ok(*conn),
             Dial::Dialing(attempt) => {

@@ -94,13 +94,16 @@ impl SimNet {
     /// Nothing gets from one node to the other; the way back works.
     pub fn partition_one_way(&self, from: u64, to: u64) {
         self.cut(from, to);
-        suspect(&self.world, |conn| (conn.client, conn.server) == (from, to) || (conn.client, conn.server) == (to, from));
+        suspect(&self.world, |conn| {
+            (conn.client, conn.server) == (from, to) || (conn.client, conn.server) == (to, from)
+        });
         self.fault(&format!("partition_one_way {from} {to}"));
     }
 
     /// Cuts a node off from all others.
     pub fn isolate(&self, node: u64) {
-        let others: Vec<u64> = self.world.nodes.lock().unwrap().keys().copied().filter(|other| *other != node).collect();
+        let others: Vec<u64> =
+            self.world.nodes.lock().unwrap().keys().copied().filter(|other| *other != node).collect();
         for other in others {
             self.partition(node, other);
         }
@@ -140,14 +143,13 @@ impl SimNet {
         // The sender's retransmission timer has backed off meanwhile.
         let outage = (now_ns - since).min(4_000_000_000);
         let bits = draw::at(self.world.seed, "mend", from << 32 | to, since, 0);
-        let mut at_ns = now_ns + 1_000_000 + (bits >> 32) * (outage / 2 + 1) / (1 << 32);
-        for event in std::mem::take(&mut link.held) {
+        let first_ns = now_ns + 1_000_000 + (bits >> 32) * (outage / 2 + 1) / (1 << 32);
+        for (at_ns, event) in (first_ns..).zip(std::mem::take(&mut link.held)) {
             if let NetEvent::Parcel { stream, to, .. } = &event {
                 let mut pipe = stream.inbox(*to).lock().unwrap();
                 pipe.last_at_ns = pipe.last_at_ns.max(at_ns);
             }
             self.world.wheel.push(at_ns, Fire::Net(event));
-            at_ns += 1;
         }
     }
 

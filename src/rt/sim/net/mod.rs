@@ -21,8 +21,8 @@ use tonic::Status;
 use tonic::service::Routes;
 
 pub use self::channel::Channel;
-pub use self::link::{LinkConfig, SimNet};
 use self::link::Link;
+pub use self::link::{LinkConfig, SimNet};
 pub use self::server::Listener;
 use super::draw;
 use super::probe::{Mixer, What};
@@ -386,7 +386,8 @@ fn arrival(world: &Arc<Inner>, state: &mut NetState, stream: &Stream, to: Side, 
     let (from, target) = (stream.node(to.other()), stream.node(to));
     let mut pipe = stream.inbox(to).lock().unwrap();
     pipe.parcels += 1;
-    let bits = draw::at(world.seed, "net", from << 32 | target, stream.id, pipe.parcels << 1 | u64::from(to == Side::Client));
+    let bits =
+        draw::at(world.seed, "net", from << 32 | target, stream.id, pipe.parcels << 1 | u64::from(to == Side::Client));
     let link = state.link(from, target);
     let at_ns = link.arrival_ns(now_ns, bits, len + OVERHEAD).max(pipe.last_at_ns + 1);
     pipe.last_at_ns = at_ns;

@@ -13,9 +13,9 @@ use tonic::body::Body;
 use tonic::service::Routes;
 use tower::Service;
 
+use super::super::draw;
 use super::super::wheel::Fire;
 use super::super::world::{Inner, Node};
-use super::super::draw;
 use super::{MS, NetEvent, OVERHEAD, Parcel, Piece, Side, Stream, WINDOW, deliver, forget, hang_up, host, send};
 
 /// Calls in flight get this long to end when their listener stops.
@@ -191,7 +191,10 @@ impl Future for Cancellable {
 
 /// Serves one stream: calls the service and sends what it answers, as it comes.
 async fn handle(world: Arc<Inner>, stream: Arc<Stream>, mut routes: Routes, head: Box<http::request::Parts>) {
-    let request = http::Request::from_parts(*head, Body::new(Incoming { stream: stream.clone(), side: Side::Server, ended: false }));
+    let request = http::Request::from_parts(
+        *head,
+        Body::new(Incoming { stream: stream.clone(), side: Side::Server, ended: false }),
+    );
     let response = match routes.call(request).await {
         Ok(response) => response,
         Err(never) => match never {},
