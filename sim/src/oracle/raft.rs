@@ -42,6 +42,8 @@ struct Peer {
     floor: u64,
     /// The last index applied since the last start; 0: none yet.
     applied: u64,
+    /// The highest term that the peer was seen in, durable or not.
+    seen: u64,
 }
 
 impl Peer {
@@ -54,6 +56,9 @@ impl Peer {
             Some(own) => own == entry,
             None => index <= self.base.0.max(self.floor),
         }
+    }
+    fn see(&mut self, term: u64) {
+        self.seen = self.seen.max(term);
     }
     fn cut(&mut self, from: u64) {
         self.log.split_off(&from);
@@ -69,6 +74,9 @@ struct Group {
     entries: BTreeMap<(u64, u64), u64>,
     /// Index to the entry that was applied there.
     applied: BTreeMap<u64, Entry>,
+    /// Index to the lowest term in which a peer applied the entry there: it was committed in that term or before. An entry of
+    /// an earlier term may be committed only by a later leader, and the leaders in between need not have it.
+    committed_by: BTreeMap<u64, u64>,
     /// The highest term of an applied entry.
     term_applied: u64,
 }
@@ -117,6 +125,10 @@ impl Raft {
                 self.truncate(Seat { group, store, peer }, from_index)
             }
             Event::Leader { store, group, peer, term } => self.leader(Seat { group, store, peer }, term),
+            Event::Follow { store, group, peer, term, .. } => {
+                self.peers.entry(Seat { group, store, peer }).or_default().see(term);
+                Ok(())
+            }
             Event::Apply { store, group, peer, index, term, hash } => {
                 self.apply(Seat { group, store, peer }, index, Entry { term, hash })
             }
@@ -149,6 +161,7 @@ impl Raft {
         }
         // What was written but not reported durable may be there or not: later appends will tell.
         peer.term = term;
+        peer.seen = term;
         peer.vote = vote;
         peer.commit = peer.commit.max(commit);
         peer.floor = last_index;
@@ -170,6 +183,7 @@ impl Raft {
             return Err(("O1", seat.store, format!("{name}: commit {} went back to {commit}", peer.commit)));
         }
         (peer.term, peer.vote, peer.commit) = (term, vote, commit);
+        peer.see(term);
         Ok(())
     }
 
@@ -216,11 +230,14 @@ impl Raft {
         }
         self.elections += 1;
         let peer = self.peers.entry(seat).or_default();
+        peer.see(term);
         let missing = group
             .applied
             .range(peer.base.0 + 1..)
             .rev()
-            .find(|(index, entry)| entry.term < term && !peer.holds(**index, entry));
+            .find(|(index, entry)| {
+                group.committed_by.get(index).is_some_and(|by| *by < term) && !peer.holds(**index, entry)
+            });
         if let Some((index, entry)) = missing {
             let what = format!(
                 "group {} leader of term {term} lacks committed entry {index} of term {}",
@@ -256,6 +273,10 @@ impl Raft {
             self.quorum(seat, index, entry)?;
         }
         let peer = self.peers.entry(seat).or_default();
+        peer.see(entry.term);
+        let seen = peer.seen;
+        let group = self.groups.entry(seat.group).or_default();
+        group.committed_by.entry(index).and_modify(|by| *by = seen.min(*by)).or_insert(seen);
         if peer.applied != 0 && index != peer.applied + 1 {
             let what = format!("group {} peer {} applied {index} after {}", seat.group, seat.peer, peer.applied);
             return Err(("O1", seat.store, what));
