@@ -4,7 +4,7 @@
 //! one writer a bare write and fdatasync of a page in a prefilled file. Everything in one run, interleaved, five rounds, medians; ratios are
 //! what counts, absolute figures follow the machine's mood. `ARMILLA_BENCH_SECONDS` (1.5) is the time of one sample.
 //!
-//! Writers of ours come in two kinds: tasks on the log's own lane (as raft groups in the driver are), and threads that wait for a reply
+//! Writers of ours come in two kinds: futures on the log's own lane (as raft groups in the driver are), and threads that wait for a reply
 //! (as the peers' writers are).
 
 use std::fs;
@@ -16,8 +16,10 @@ use std::time::{Duration, Instant};
 
 use armilla::replica::log::{LogBatch, LogOptions, RaftLog};
 use armilla::rt::sync::{mpsc, oneshot};
-use armilla::rt::{disk::Disk, lane, task};
+use armilla::rt::{disk::Disk, lane};
 use armilla::types::GroupId;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use raft::eraftpb::{Entry, HardState};
 
 const BYTES: usize = 272;
@@ -77,6 +79,11 @@ impl Committer {
             batch.append(GroupId(98), std::slice::from_ref(&big));
             log.write(&batch, true).await.unwrap();
         }
+        batch.clear();
+        batch.remove(GroupId(98));
+        log.write(&batch, true).await.unwrap();
+        batch.clear();
+        while log.maintain().await.unwrap() {}
         Committer { log, batch, waiting: Vec::new(), next: vec![1; 64], records: 0 }
     }
 
@@ -117,12 +124,12 @@ impl Committer {
     }
 }
 
-/// Writes a second of ours, writers being tasks on the lane; one writer writes by itself.
+/// Writes a second of ours, writers being futures on the lane; one writer writes by itself.
 async fn ours(committer: Committer, writers: u64) -> (Committer, f64) {
     lane::spawn("bench-log", async move {
         let (start, time) = (Instant::now(), sample());
         let mut committer = committer;
-        let mut done = 0;
+        let mut done = 0_u64;
         if writers == 1 {
             while start.elapsed() < time {
                 committer.add(GroupId(1));
@@ -131,30 +138,28 @@ async fn ours(committer: Committer, writers: u64) -> (Committer, f64) {
             }
         } else {
             let (sender, receiver) = mpsc::unbounded_channel();
-            let tasks: Vec<_> = (1..=writers)
-                .map(|group| {
-                    let sender = sender.clone();
-                    task::spawn(async move {
-                        let mut done = 0_u64;
-                        while start.elapsed() < time {
-                            let (reply, replied) = oneshot::channel();
-                            sender.send((GroupId(group), reply)).unwrap();
-                            replied.await.unwrap();
-                            done += 1;
-                        }
-                        done
-                    })
-                })
-                .collect();
+            let each = |group: u64| {
+                let sender = sender.clone();
+                async move {
+                    let mut done = 0_u64;
+                    while start.elapsed() < time {
+                        let (reply, replied) = oneshot::channel();
+                        sender.send((GroupId(group), reply)).unwrap();
+                        replied.await.unwrap();
+                        done += 1;
+                    }
+                    done
+                }
+            };
+            let writing: FuturesUnordered<_> = (1..=writers).map(each).collect();
             drop(sender);
-            committer = committer.run(receiver).await;
-            for task in tasks {
-                done += task.await;
-            }
+            let counted = writing.fold(0, |sum, done| async move { sum + done });
+            (committer, done) = futures::future::join(committer.run(receiver), counted).await;
         }
         (committer, done as f64 / start.elapsed().as_secs_f64())
     })
     .await
+    .expect("the lane runs")
 }
 
 /// The same, writers being threads.
@@ -167,7 +172,7 @@ async fn ours_threads(committer: Committer, writers: u64) -> (Committer, f64) {
         replied.blocking_recv().unwrap();
     })
     .await;
-    (looping.await, rate)
+    (looping.await.expect("the lane runs"), rate)
 }
 
 /// Calls `write` from so many threads for a sample's time; calls a second.
@@ -255,7 +260,7 @@ fn main() {
 async fn bench() {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let at = dir.path().join("ours");
-    let mut committer = lane::spawn("bench-log", async move { Committer::open(&at).await }).await;
+    let mut committer = lane::spawn("bench-log", async move { Committer::open(&at).await }).await.unwrap();
     let config = raft_engine::Config {
         dir: dir.path().join("raft-engine").to_string_lossy().into_owned(),
         target_file_size: raft_engine::ReadableSize::mb(64),

@@ -40,7 +40,14 @@ pub struct Client {
 
 impl Client {
     /// A client on `machine`, which knows the nodes' addresses and nothing else.
-    pub fn new(number: u32, machine: &NodeHandle, endpoints: Vec<String>, deadline_ms: u64, world: &World, ledger: &Ledger) -> Client {
+    pub fn new(
+        number: u32,
+        machine: &NodeHandle,
+        endpoints: Vec<String>,
+        deadline_ms: u64,
+        world: &World,
+        ledger: &Ledger,
+    ) -> Client {
         let env = machine.env();
         let pd = PdClient::new(env.net.clone(), env.clock.clone(), endpoints).seeded(Rng::fork(env.seed, "pd"));
         let deadline = Duration::from_millis(deadline_ms);

@@ -11,7 +11,7 @@ use armilla::rt::sim::{DiskConfig, LinkConfig, NodeHandle, World};
 
 use crate::oracle::Violation;
 use crate::oracle::state::Image;
-use crate::plan::{Knobs, Plan};
+use crate::plan::{Knobs, Plan, key};
 use crate::watch::Watch;
 
 /// Client machines have the numbers from here on.
@@ -36,6 +36,13 @@ pub struct Machine {
     up: bool,
     /// How often it was started.
     pub starts: u64,
+}
+
+impl Machine {
+    /// Whether a sync or flush of this machine is going to fail.
+    pub fn is_armed(&self) -> bool {
+        self.armed
+    }
 }
 
 /// All machines. Clones share them.
@@ -70,7 +77,12 @@ fn config(plan: &Plan, id: u64) -> Config {
         initial_cluster: (1..=stores).map(|n| (name(n), address(n))).collect(),
         pd_members: stores.min(3) as usize,
         replicas: stores as usize,
-        split_keys: plan.split_keys().iter().map(|key| String::from_utf8_lossy(key).into_owned()).collect(),
+        split_keys: plan
+            .topology
+            .splits
+            .iter()
+            .map(|&split| String::from_utf8_lossy(&key(split)).into_owned())
+            .collect(),
         ..Config::default()
     };
     config.raft.tick_ms = knobs.tick_ms;
@@ -100,7 +112,17 @@ impl Cluster {
             handle.disk().set_config(DiskConfig { sync_ns: plan.knobs.fsync_us * 1000, ..DiskConfig::default() });
             let config = config(plan, id);
             config.validate().unwrap_or_else(|e| panic!("the plan's knobs do not make a node: {e}"));
-            let machine = Machine { handle, home: SimHome::new(), config, excused: false, armed: false, full: false, failed: false, up: false, starts: 0 };
+            let machine = Machine {
+                handle,
+                home: SimHome::new(),
+                config,
+                excused: false,
+                armed: false,
+                full: false,
+                failed: false,
+                up: false,
+                starts: 0,
+            };
             machines.insert(id, machine);
         }
         world.net().set_all(link(&plan.knobs));

@@ -77,7 +77,10 @@ pub fn shrink_seed(args: ShrinkArgs) -> ExitCode {
         let same = report.failure.filter(|found| found.oracle == failure.oracle);
         if let Some(found) = &same {
             let (faults, ops, clients) = (candidate.faults.len(), candidate.op_count(), candidate.workload.clients);
-            eprintln!("run {runs}: {faults} faults, {ops} operations, {clients} clients, {} stores", candidate.topology.stores);
+            eprintln!(
+                "run {runs}: {faults} faults, {ops} operations, {clients} clients, {} stores",
+                candidate.topology.stores
+            );
             last = found.clone();
         }
         same.is_some()
@@ -87,7 +90,8 @@ pub fn shrink_seed(args: ShrinkArgs) -> ExitCode {
     small.expect = Some(last.oracle.clone());
     let name = args.name.unwrap_or_else(|| small.bug.clone().unwrap_or_else(|| format!("seed-{}", args.seed)));
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(format!("{name}.toml"));
-    let written = std::fs::create_dir_all(path.parent().expect("it has one")).and_then(|()| std::fs::write(&path, small.to_toml()));
+    let written = std::fs::create_dir_all(path.parent().expect("it has one"))
+        .and_then(|()| std::fs::write(&path, small.to_toml()));
     if let Err(why) = written {
         eprintln!("cannot write {}: {why}", path.display());
         return ExitCode::from(2);
@@ -118,7 +122,11 @@ pub fn corpus(args: CorpusArgs) -> ExitCode {
             let report = child(plan.schedule_seed, &options(path), &Surroundings::default());
             let found = report.failure.as_ref().map(|failure| failure.oracle.clone());
             let wanted = plan.expect.clone().filter(|_| plan.bug.is_some());
-            if found == wanted { Ok(report.verdict()) } else { Err(format!("expected {wanted:?}: {}", report.verdict())) }
+            if found == wanted {
+                Ok(report.verdict())
+            } else {
+                Err(format!("expected {wanted:?}: {}", report.verdict()))
+            }
         });
         match verdict {
             Ok(text) => println!("ok    {}: {text}", path.display()),

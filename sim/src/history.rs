@@ -86,6 +86,14 @@ pub struct Record {
     pub ended: Ended,
 }
 
+impl Record {
+    /// One line for people: times in seconds, client, call, end.
+    pub fn line(&self) -> String {
+        let (called, returned) = (self.called as f64 / 1e9, self.returned as f64 / 1e9);
+        format!("{called:.6} {returned:.6} c{} {:?} => {:?}\n", self.client, self.call, self.ended)
+    }
+}
+
 /// All calls, in order of their beginning.
 #[derive(Clone, Debug, Default)]
 pub struct History {

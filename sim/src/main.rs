@@ -4,7 +4,9 @@
 //! its own ([`child`]); the commands start such processes and compare what they say.
 
 #[cfg(not(madsim))]
-compile_error!("the simulator is built with `--cfg madsim` only: use `cargo sim`, `cargo meta`, `cargo zoo` or `cargo sim-test`");
+compile_error!(
+    "the simulator is built with `--cfg madsim` only: use `cargo sim`, `cargo meta`, `cargo zoo` or `cargo sim-test`"
+);
 
 mod child;
 mod clients;

@@ -52,7 +52,14 @@ enum Step {
 
 impl Nemesis {
     /// A nemesis for `plan`; `groups` are the regions' ids in order of their keys, `pd` on the machine `admin` asks for transfers.
-    pub fn new(world: &World, watch: &Watch, cluster: &Cluster, plan: &Plan, groups: Vec<u64>, (pd, admin): (PdClient, NodeHandle)) -> Nemesis {
+    pub fn new(
+        world: &World,
+        watch: &Watch,
+        cluster: &Cluster,
+        plan: &Plan,
+        groups: Vec<u64>,
+        (pd, admin): (PdClient, NodeHandle),
+    ) -> Nemesis {
         Nemesis {
             world: world.clone(),
             watch: watch.clone(),
@@ -123,7 +130,11 @@ impl Nemesis {
             | What::ClockStep { node, .. }
             | What::ClockDrift { node, .. }
             | What::Wipe { node, .. } => self.resolve(*node),
-            What::CrashAll { .. } | What::Split { .. } | What::Ring { .. } | What::Bad { .. } | What::Transfer { .. } => 0,
+            What::CrashAll { .. }
+            | What::Split { .. }
+            | What::Ring { .. }
+            | What::Bad { .. }
+            | What::Transfer { .. } => 0,
         };
         self.struck += 1;
         match &what {
@@ -139,12 +150,13 @@ impl Nemesis {
             What::Wipe { .. } => {
                 self.kill(node, true, &mut rng);
                 self.cluster.wipe(node);
-                let store = self.watch.with(|heard| heard.node_of.iter().find(|(_, n)| **n == node).map(|(store, _)| *store));
+                let store =
+                    self.watch.with(|heard| heard.node_of.iter().find(|(_, n)| **n == node).map(|(store, _)| *store));
                 self.watch.with(|heard| store.into_iter().for_each(|store| heard.raft.wiped(store)));
             }
             // The supervisor starts it again once its store has stopped.
             What::FailSync { .. } => {
-                if !self.cluster.is_up(node) {
+                if !self.cluster.is_up(node) || self.cluster.with(node, |machine| machine.is_armed()) {
                     return false;
                 }
                 self.cluster.arm(node);

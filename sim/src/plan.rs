@@ -220,9 +220,7 @@ impl What {
     /// How long it lasts, ms.
     pub fn lasts_ms(&self) -> u64 {
         match *self {
-            What::Crash { down_ms, .. }
-            | What::CrashAll { down_ms }
-            | What::Wipe { down_ms, .. } => down_ms,
+            What::Crash { down_ms, .. } | What::CrashAll { down_ms } | What::Wipe { down_ms, .. } => down_ms,
             What::Pause { for_ms, .. }
             | What::SlowCpu { for_ms, .. }
             | What::SlowDisk { for_ms, .. }
@@ -235,7 +233,11 @@ impl What {
             | What::Ring { for_ms }
             | What::CutClients { for_ms, .. }
             | What::Bad { for_ms, .. } => for_ms,
-            What::FailSync { .. } | What::Reset { .. } | What::ClockStep { .. } | What::ClockDrift { .. } | What::Transfer { .. } => 0,
+            What::FailSync { .. }
+            | What::Reset { .. }
+            | What::ClockStep { .. }
+            | What::ClockDrift { .. }
+            | What::Transfer { .. } => 0,
         }
     }
 }
@@ -309,9 +311,9 @@ impl Plan {
         faults.max(ops).min(LENGTH_MS_MAX)
     }
 
-    /// Borders between regions, as keys.
-    pub fn split_keys(&self) -> Vec<bytes::Bytes> {
-        self.topology.splits.iter().map(|&split| key(split)).collect()
+    /// Borders between regions as the stores know them: the keys, memcomparable.
+    pub fn borders(&self) -> Vec<bytes::Bytes> {
+        self.topology.splits.iter().map(|&split| armilla::codec::bytes::encode(&key(split))).collect()
     }
 
     /// All keys of the workload's key space.

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use armilla::rt::rng::Rng;
 use armilla::rt::sim::World;
 use armilla::rt::task::{self, JoinHandle};
-use armilla::types::GroupId;
 use armilla::rt_select;
+use armilla::types::GroupId;
 use bytes::Bytes;
 
 use crate::clients::{Client, Ledger};
@@ -138,7 +138,14 @@ impl Run {
     }
 
     fn client(&self, number: u32, machine: &armilla::rt::sim::NodeHandle) -> Client {
-        Client::new(number, machine, self.cluster.addresses(), self.plan.workload.deadline_ms, &self.world, &self.ledger)
+        Client::new(
+            number,
+            machine,
+            self.cluster.addresses(),
+            self.plan.workload.deadline_ms,
+            &self.world,
+            &self.ledger,
+        )
     }
 
     /// Waits until the new cluster knows its regions and serves each; gives their ids in order of their keys.
@@ -164,11 +171,20 @@ impl Run {
             };
             self.watch.with(replicas);
             for (n, info) in infos.iter().enumerate() {
-                let key = if info.region.start_key.is_empty() { Bytes::from_static(b"a") } else { info.region.start_key.clone() };
+                let key = if info.region.start_key.is_empty() {
+                    Bytes::from_static(b"a")
+                } else {
+                    info.region.start_key.clone()
+                };
                 // A key of its own: right behind the region's first.
                 let key = Bytes::from([&key[..], b"~founding"].concat());
                 admin.put_until(key, &format!("founding.{n}"), until).await.map_err(|why| {
-                    Violation::new("live", self.now(), 0, format!("region {} of the new cluster takes no write: {why}", info.region.id))
+                    Violation::new(
+                        "live",
+                        self.now(),
+                        0,
+                        format!("region {} of the new cluster takes no write: {why}", info.region.id),
+                    )
                 })?;
             }
             self.founded = true;
@@ -184,9 +200,12 @@ impl Run {
         match self.watch.violation() {
             Some(violation) => Err(violation),
             None => match self.cluster.stopped_without_reason() {
-                Some((node, why)) => {
-                    Err(Violation::new("stop", self.now(), node, format!("the store stopped serving without a fault that excuses it: {why}")))
-                }
+                Some((node, why)) => Err(Violation::new(
+                    "stop",
+                    self.now(),
+                    node,
+                    format!("the store stopped serving without a fault that excuses it: {why}"),
+                )),
                 None => Ok(()),
             },
         }
@@ -236,7 +255,7 @@ impl Run {
     async fn recover(&mut self, admin: &Client, after: &str) -> Verdict {
         let began = self.now();
         let until = began + liveness::bound_ns(&self.plan);
-        let mut starts = self.plan.split_keys();
+        let mut starts = self.plan.borders();
         starts.insert(0, Bytes::from_static(b"a"));
         for (n, start) in starts.into_iter().enumerate() {
             let key = Bytes::from([&start[..], b"~fresh"].concat());
@@ -244,7 +263,10 @@ impl Run {
             self.check_violation()?;
             self.check_images()?;
             if let Err(why) = result {
-                let what = format!("region {n} takes no write {:.0} s after {after}: {why}", (self.now() - began) as f64 / 1e9);
+                let what = format!(
+                    "region {n} takes no write {:.0} s after {after}: {why}",
+                    (self.now() - began) as f64 / 1e9
+                );
                 return Err(Violation::new("live", self.now(), 0, what));
             }
         }
@@ -258,13 +280,19 @@ impl Run {
         let until = self.now() + liveness::bound_ns(&self.plan);
         let (start, end) = (crate::plan::key(0), Bytes::from_static(b"l"));
         loop {
-            let call = Call::Scan { start: start.clone(), end: end.clone(), limit: 100_000, reverse: false, key_only: false };
+            let call =
+                Call::Scan { start: start.clone(), end: end.clone(), limit: 100_000, reverse: false, key_only: false };
             let ended = admin.perform(call).await;
             self.check_violation()?;
             match ended {
                 Ended::Pairs(pairs) => return Ok(pairs.into_iter().collect()),
                 other if self.now() >= until => {
-                    return Err(Violation::new("live", self.now(), 0, format!("the last scan does not succeed: {other:?}")));
+                    return Err(Violation::new(
+                        "live",
+                        self.now(),
+                        0,
+                        format!("the last scan does not succeed: {other:?}"),
+                    ));
                 }
                 _ => self.guard(self.now() + SECOND / 5).await?,
             }
@@ -290,7 +318,8 @@ impl Run {
         }
         let pd = admin.pd().with_deadline(std::time::Duration::from_secs(10));
         let infos = pd.scan_regions(b"", b"", 1000).await;
-        let infos = infos.map_err(|e| Violation::new("live", self.now(), 0, format!("the placement driver does not answer: {e}")))?;
+        let infos = infos
+            .map_err(|e| Violation::new("live", self.now(), 0, format!("the placement driver does not answer: {e}")))?;
         let pd: Vec<_> = infos.into_iter().map(|info| info.region).collect();
         self.regions.compare(&pd, self.now())
     }
@@ -299,13 +328,14 @@ impl Run {
     fn judge(&mut self, finally: &BTreeMap<Bytes, Bytes>) -> Verdict {
         let at = self.now();
         let keys = self.plan.all_keys();
-        let splits = self.plan.split_keys();
+        let splits = self.plan.borders();
         let grants = self.ledger.grants.lock().expect("nothing panics while holding it").clone();
         tso::check(&grants)?;
         let mut exhausted = 0;
         let verdict = self.ledger.with(|history| {
             liveness::all_ended(history, at)?;
-            let own: BTreeMap<Bytes, Bytes> = finally.iter().filter(|(key, _)| !key.contains(&b'~')).map(|(k, v)| (k.clone(), v.clone())).collect();
+            let own: BTreeMap<Bytes, Bytes> =
+                finally.iter().filter(|(key, _)| !key.contains(&b'~')).map(|(k, v)| (k.clone(), v.clone())).collect();
             durability::check(history, &keys, &own, at)?;
             scan::check(history, &splits)?;
             let (by_key, values) = history.by_key(&keys);
@@ -342,6 +372,11 @@ impl Run {
     }
 
     fn outcome(mut self, violation: Option<Violation>) -> Outcome {
+        // For people who look into a failure: the whole history, one call a line.
+        if let Some(path) = std::env::var_os("ARMILLA_HISTORY") {
+            let text: String = self.ledger.with(|history| history.records.iter().map(|record| record.line()).collect());
+            let _ = std::fs::write(path, text);
+        }
         let (ops, unknown, served) = self.ledger.with(|h| (h.records.len(), h.unknown(), liveness::served(h)));
         let mut put = |name: &str, value: u64| {
             self.stats.insert(name.into(), value);
@@ -359,7 +394,8 @@ impl Run {
             put("applies", heard.raft.applies);
             put("tso_batches", heard.issued.batches);
         });
-        let failure = violation.map(|v| Failure { oracle: v.oracle.to_owned(), what: v.what, at_ns: v.at, node: v.node });
+        let failure =
+            violation.map(|v| Failure { oracle: v.oracle.to_owned(), what: v.what, at_ns: v.at, node: v.node });
         Outcome { failure, stats: self.stats }
     }
 }

@@ -158,7 +158,8 @@ impl Work<'_> {
         self.try_plan(candidate);
         // Kinds of operations, each on its own.
         let mix = toml::Table::try_from(self.best.workload.mix).expect("a table of numbers");
-        let kinds: BTreeMap<String, i64> = mix.into_iter().filter_map(|(k, v)| v.as_integer().map(|v| (k, v))).collect();
+        let kinds: BTreeMap<String, i64> =
+            mix.into_iter().filter_map(|(k, v)| v.as_integer().map(|v| (k, v))).collect();
         for name in kinds.iter().filter(|(_, weight)| **weight > 0).map(|(name, _)| name) {
             let mut candidate = self.best.clone();
             let mut mix = toml::Table::try_from(candidate.workload.mix).expect("a table of numbers");
@@ -206,9 +207,7 @@ fn names_node_above(what: &What, highest: u32) -> bool {
 /// Halves what a fault lasts; false when it is short already.
 fn halve(what: &mut What) -> bool {
     let ms = match what {
-        What::Crash { down_ms, .. } | What::CrashAll { down_ms } | What::Wipe { down_ms, .. } => {
-            down_ms
-        }
+        What::Crash { down_ms, .. } | What::CrashAll { down_ms } | What::Wipe { down_ms, .. } => down_ms,
         What::Pause { for_ms, .. }
         | What::SlowCpu { for_ms, .. }
         | What::SlowDisk { for_ms, .. }
@@ -221,7 +220,11 @@ fn halve(what: &mut What) -> bool {
         | What::Ring { for_ms }
         | What::CutClients { for_ms, .. }
         | What::Bad { for_ms, .. } => for_ms,
-        What::FailSync { .. } | What::Reset { .. } | What::ClockStep { .. } | What::ClockDrift { .. } | What::Transfer { .. } => return false,
+        What::FailSync { .. }
+        | What::Reset { .. }
+        | What::ClockStep { .. }
+        | What::ClockDrift { .. }
+        | What::Transfer { .. } => return false,
     };
     *ms /= 2;
     *ms >= 50
@@ -234,14 +237,17 @@ mod tests {
 
     #[test]
     fn keeps_what_is_needed() {
-        let plan = (0..).map(Plan::from_seed).find(|plan| plan.faults.len() > 25 && plan.workload.clients > 3).expect("one");
+        let plan =
+            (0..).map(Plan::from_seed).find(|plan| plan.faults.len() > 25 && plan.workload.clients > 3).expect("one");
         let needed = [plan.faults[3].clone(), plan.faults[17].clone()];
         let op = plan.workload.ops[0][1] / 3;
         let mut runs = 0;
         let mut fails = |candidate: &Plan| {
             runs += 1;
             let at = |ms: u64| candidate.faults.iter().any(|fault| fault.at_ms == ms);
-            needed.iter().all(|fault| at(fault.at_ms)) && candidate.op_numbers().any(|n| n == op) && candidate.workload.clients >= 2
+            needed.iter().all(|fault| at(fault.at_ms))
+                && candidate.op_numbers().any(|n| n == op)
+                && candidate.workload.clients >= 2
         };
         let small = shrink(plan.clone(), Budget { runs: 2000, schedules: 1 }, &mut fails);
         assert_eq!(small.faults.len(), 2);

@@ -119,11 +119,7 @@ const CLASSES: &[Class] = &[
         per_minute: (0.6, 6.0),
         make: |d| match d.rng.below(2) {
             0 => What::Reset { node: d.target() },
-            _ => What::Bad {
-                loss_permille: d.log(1, 60) as u32,
-                delay_ms: d.log(1, 300),
-                for_ms: d.log(500, 15_000),
-            },
+            _ => What::Bad { loss_permille: d.log(1, 60) as u32, delay_ms: d.log(1, 300), for_ms: d.log(500, 15_000) },
         },
     },
     Class {
@@ -155,7 +151,15 @@ pub fn plan(seed: u64) -> Plan {
     let workload = workload(&mut Rng::fork(seed, "workload"), keys);
     let length_ms = workload.ops[0][1] as u64 * workload.pace_ms;
     let faults = faults(&mut Rng::fork(seed, "faults"), stores, regions, length_ms);
-    Plan { schedule_seed: seed, bug: None, expect: None, topology, knobs: knobs(&mut Rng::fork(seed, "knobs")), workload, faults }
+    Plan {
+        schedule_seed: seed,
+        bug: None,
+        expect: None,
+        topology,
+        knobs: knobs(&mut Rng::fork(seed, "knobs")),
+        workload,
+        faults,
+    }
 }
 
 fn knobs(rng: &mut Rng) -> Knobs {

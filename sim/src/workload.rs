@@ -87,7 +87,8 @@ fn kind(mix: &Mix, rng: &mut Rng) -> Kind {
 
 /// When operation `n` of a client is planned to begin, ms after the workload's begin.
 pub fn planned_ms(workload: &Workload, client: u32, n: u32) -> u64 {
-    let jitter = Rng::fork(workload.seed ^ u64::from(client) << 32 ^ u64::from(n), "pace").below(workload.pace_ms.max(1));
+    let jitter =
+        Rng::fork(workload.seed ^ u64::from(client) << 32 ^ u64::from(n), "pace").below(workload.pace_ms.max(1));
     u64::from(n) * workload.pace_ms + jitter
 }
 
@@ -109,7 +110,9 @@ pub fn call(workload: &Workload, client: u32, n: u32, memory: &Memory) -> Call {
         keys
     };
     match kind {
-        Kind::Get if workload.mix.put_ttl > 0 && rng.chance(0.1) => Call::Get(ttl_key(rng.below(u64::from(TTL_KEYS)) as u32)),
+        Kind::Get if workload.mix.put_ttl > 0 && rng.chance(0.1) => {
+            Call::Get(ttl_key(rng.below(u64::from(TTL_KEYS)) as u32))
+        }
         Kind::Get => Call::Get(draw_key(workload, rng)),
         Kind::BatchGet => Call::BatchGet(several(rng)),
         Kind::Put => Call::Put(draw_key(workload, rng), value()),

@@ -49,7 +49,7 @@ struct Entry {
 
 impl Entry {
     fn located(&self) -> Located {
-        Located { region: self.region.clone(), peer: self.region.peers[self.peer].clone() }
+        Located { region: self.region.clone(), peer: self.region.peers[self.peer] }
     }
 }
 

@@ -37,6 +37,8 @@ const QUEUE_MAX: usize = 4096;
 const BATCH_BYTES: usize = 1 << 20;
 /// Between two tries to reach a store.
 const RETRY: Duration = Duration::from_millis(100);
+/// A stream that takes no batch for this long is given up.
+const STUCK: Duration = Duration::from_secs(5);
 /// Bytes of raft messages from other stores that may wait for the driver; more are dropped.
 const INBOX_BYTES_MAX: usize = 256 << 20;
 
@@ -126,6 +128,15 @@ impl Outbox {
     }
 }
 
+/// How the feeding of a stream ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fed {
+    /// The outbox is gone.
+    All,
+    /// The stream takes no more.
+    Broken,
+}
+
 /// One direction between two stores.
 struct Link {
     cluster: u64,
@@ -154,7 +165,9 @@ impl Link {
                     ended = call => if let Err(status) = ended {
                         tracing::debug!(to = self.to_store, %status, "the stream to a store broke");
                     },
-                    () = self.feed(&mut waiting, batches) => return,
+                    fed = self.feed(&mut waiting, batches) => if fed == Fed::All {
+                        return;
+                    },
                 }
             }
             let _ = self.mail.send(Mail::Unreachable { store: self.to_store });
@@ -164,7 +177,7 @@ impl Link {
         }
     }
 
-    async fn feed(&self, waiting: &mut mpsc::Receiver<GroupMessage>, batches: mpsc::Sender<RaftBatch>) {
+    async fn feed(&self, waiting: &mut mpsc::Receiver<GroupMessage>, batches: mpsc::Sender<RaftBatch>) -> Fed {
         while let Some(first) = waiting.recv().await {
             let mut bytes = first.message.len();
             let mut messages = vec![first];
@@ -175,11 +188,13 @@ impl Link {
             }
             let batch =
                 RaftBatch { cluster_id: self.cluster, from_store: self.store, to_store: self.to_store, messages };
-            if batches.send(batch).await.is_err() {
-                // The call has ended or is about to; its end is what the other branch waits for.
-                std::future::pending::<()>().await;
+            // A stream that takes nothing for long is as good as broken, whatever the connection says.
+            match self.clock.timeout(STUCK, batches.send(batch)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return Fed::Broken,
             }
         }
+        Fed::All
     }
 }
 

@@ -58,7 +58,10 @@ pub fn check(history: &History, keys: &[Bytes], finally: &BTreeMap<Bytes, Bytes>
             let what = format!("key {} holds {}, which nobody wrote", show(key), show(found.expect("present")));
             return Err(Violation::new("O3", at, 0, what));
         };
-        let lost = writes.iter().filter(|write| write.acknowledged && write.called > origin && write.value != found).max_by_key(|w| w.called);
+        let lost = writes
+            .iter()
+            .filter(|write| write.acknowledged && write.called > origin && write.value != found)
+            .max_by_key(|w| w.called);
         if let Some(lost) = lost {
             let word = |value: Option<&Bytes>| value.map_or("absent".into(), |v| show(v));
             let what = format!(

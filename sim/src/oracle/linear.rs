@@ -232,7 +232,8 @@ pub fn check(initial: Val, ops: &[KeyOp], budget: u64) -> Judgement {
             let unknown = op.ret.is_none();
             let after = step(state, op.action);
             let useless = unknown
-                && (after == Some(state) || (twin[node.op] != NONE && done[twin[node.op] / 64] >> (twin[node.op] % 64) & 1 == 0));
+                && (after == Some(state)
+                    || (twin[node.op] != NONE && done[twin[node.op] / 64] >> (twin[node.op] % 64) & 1 == 0));
             let Some(after) = after.filter(|_| !useless) else {
                 at = node.next;
                 continue;

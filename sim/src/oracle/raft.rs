@@ -42,6 +42,8 @@ struct Peer {
     floor: u64,
     /// The last index applied since the last start; 0: none yet.
     applied: u64,
+    /// The highest term that the peer was seen in, durable or not.
+    seen: u64,
 }
 
 impl Peer {
@@ -54,6 +56,9 @@ impl Peer {
             Some(own) => own == entry,
             None => index <= self.base.0.max(self.floor),
         }
+    }
+    fn see(&mut self, term: u64) {
+        self.seen = self.seen.max(term);
     }
     fn cut(&mut self, from: u64) {
         self.log.split_off(&from);
@@ -69,6 +74,9 @@ struct Group {
     entries: BTreeMap<(u64, u64), u64>,
     /// Index to the entry that was applied there.
     applied: BTreeMap<u64, Entry>,
+    /// Index to the lowest term in which a peer applied the entry there: it was committed in that term or before. An entry of
+    /// an earlier term may be committed only by a later leader, and the leaders in between need not have it.
+    committed_by: BTreeMap<u64, u64>,
     /// The highest term of an applied entry.
     term_applied: u64,
 }
@@ -113,12 +121,20 @@ impl Raft {
             Event::Append { store, group, peer, index, term, hash } => {
                 self.append(Seat { group, store, peer }, index, Entry { term, hash })
             }
-            Event::Truncate { store, group, peer, from_index } => self.truncate(Seat { group, store, peer }, from_index),
+            Event::Truncate { store, group, peer, from_index } => {
+                self.truncate(Seat { group, store, peer }, from_index)
+            }
             Event::Leader { store, group, peer, term } => self.leader(Seat { group, store, peer }, term),
+            Event::Follow { store, group, peer, term, .. } => {
+                self.peers.entry(Seat { group, store, peer }).or_default().see(term);
+                Ok(())
+            }
             Event::Apply { store, group, peer, index, term, hash } => {
                 self.apply(Seat { group, store, peer }, index, Entry { term, hash })
             }
-            Event::Snapshot { store, group, peer, index, term } => self.snapshot(Seat { group, store, peer }, index, term),
+            Event::Snapshot { store, group, peer, index, term } => {
+                self.snapshot(Seat { group, store, peer }, index, term)
+            }
             Event::LeaseRead { store, group, peer, term } => self.lease_read(Seat { group, store, peer }, term),
             Event::IndexRead { .. } => {
                 self.index_reads += 1;
@@ -145,6 +161,7 @@ impl Raft {
         }
         // What was written but not reported durable may be there or not: later appends will tell.
         peer.term = term;
+        peer.seen = term;
         peer.vote = vote;
         peer.commit = peer.commit.max(commit);
         peer.floor = last_index;
@@ -166,6 +183,7 @@ impl Raft {
             return Err(("O1", seat.store, format!("{name}: commit {} went back to {commit}", peer.commit)));
         }
         (peer.term, peer.vote, peer.commit) = (term, vote, commit);
+        peer.see(term);
         Ok(())
     }
 
@@ -191,7 +209,9 @@ impl Raft {
     fn truncate(&mut self, seat: Seat, from: u64) -> Result<(), Broken> {
         let group = self.groups.entry(seat.group).or_default();
         let peer = self.peers.entry(seat).or_default();
-        if let Some((index, entry)) = peer.log.range(from..).find(|(index, entry)| group.applied.get(index) == Some(entry)) {
+        if let Some((index, entry)) =
+            peer.log.range(from..).find(|(index, entry)| group.applied.get(index) == Some(entry))
+        {
             let what = format!("group {} committed entry {index} of term {} overwritten", seat.group, entry.term);
             return Err(("O1", seat.store, what));
         }
@@ -204,17 +224,25 @@ impl Raft {
         let group = self.groups.entry(seat.group).or_default();
         let who = *group.leaders.entry(term).or_insert((seat.store, seat.peer));
         if who != (seat.store, seat.peer) {
-            let what = format!("group {} has two leaders in term {term}: peers {} and {}", seat.group, who.1, seat.peer);
+            let what =
+                format!("group {} has two leaders in term {term}: peers {} and {}", seat.group, who.1, seat.peer);
             return Err(("O1", seat.store, what));
         }
         self.elections += 1;
         let peer = self.peers.entry(seat).or_default();
-        let missing = group.applied.range(peer.base.0 + 1..).rev().find(|(index, entry)| {
-            entry.term < term && !peer.holds(**index, entry)
-        });
+        peer.see(term);
+        let missing = group
+            .applied
+            .range(peer.base.0 + 1..)
+            .rev()
+            .find(|(index, entry)| {
+                group.committed_by.get(index).is_some_and(|by| *by < term) && !peer.holds(**index, entry)
+            });
         if let Some((index, entry)) = missing {
-            let what =
-                format!("group {} leader of term {term} lacks committed entry {index} of term {}", seat.group, entry.term);
+            let what = format!(
+                "group {} leader of term {term} lacks committed entry {index} of term {}",
+                seat.group, entry.term
+            );
             return Err(("O1", seat.store, what));
         }
         Ok(())
@@ -234,13 +262,21 @@ impl Raft {
             return Err(("O1", seat.store, what));
         }
         if group.applied.get(&index.saturating_sub(1)).is_some_and(|before| before.term > entry.term) {
-            return Err(("O1", seat.store, format!("group {} index {index}: term goes back to {}", seat.group, entry.term)));
+            return Err((
+                "O1",
+                seat.store,
+                format!("group {} index {index}: term goes back to {}", seat.group, entry.term),
+            ));
         }
         group.term_applied = group.term_applied.max(entry.term);
         if first {
             self.quorum(seat, index, entry)?;
         }
         let peer = self.peers.entry(seat).or_default();
+        peer.see(entry.term);
+        let seen = peer.seen;
+        let group = self.groups.entry(seat.group).or_default();
+        group.committed_by.entry(index).and_modify(|by| *by = seen.min(*by)).or_insert(seen);
         if peer.applied != 0 && index != peer.applied + 1 {
             let what = format!("group {} peer {} applied {index} after {}", seat.group, seat.peer, peer.applied);
             return Err(("O1", seat.store, what));
@@ -252,11 +288,7 @@ impl Raft {
     /// What is applied must be durable on a quorum.
     fn quorum(&self, seat: Seat, index: u64, entry: Entry) -> Result<(), Broken> {
         let all = Seat { store: 0, peer: 0, ..seat }..Seat { group: seat.group + 1, store: 0, peer: 0 };
-        let holders = self
-            .peers
-            .range(all)
-            .filter(|(_, peer)| peer.holds(index, &entry))
-            .count();
+        let holders = self.peers.range(all).filter(|(_, peer)| peer.holds(index, &entry)).count();
         let Some(&replicas) = self.replicas.get(&seat.group) else { return Ok(()) };
         if holders <= replicas / 2 {
             let what = format!(
@@ -273,15 +305,23 @@ impl Raft {
         self.snapshots += 1;
         let group = self.groups.entry(seat.group).or_default();
         if let Some(known) = group.applied.get(&index).filter(|known| known.term != term) {
-            let what = format!("group {} snapshot at {index} of term {term}, committed is term {}", seat.group, known.term);
+            let what =
+                format!("group {} snapshot at {index} of term {term}, committed is term {}", seat.group, known.term);
             return Err(("O1", seat.store, what));
         }
         let peer = self.peers.entry(seat).or_default();
         if index < peer.applied {
-            let what = format!("group {} peer {} went back from {} by a snapshot at {index}", seat.group, seat.peer, peer.applied);
+            let what = format!(
+                "group {} peer {} went back from {} by a snapshot at {index}",
+                seat.group, seat.peer, peer.applied
+            );
             return Err(("O1", seat.store, what));
         }
-        peer.log = if peer.log.get(&index).is_some_and(|e| e.term == term) { peer.log.split_off(&(index + 1)) } else { BTreeMap::new() };
+        peer.log = if peer.log.get(&index).is_some_and(|e| e.term == term) {
+            peer.log.split_off(&(index + 1))
+        } else {
+            BTreeMap::new()
+        };
         peer.base = (index, term);
         peer.floor = 0;
         peer.applied = index;
@@ -293,7 +333,10 @@ impl Raft {
         self.lease_reads += 1;
         let group = self.groups.entry(seat.group).or_default();
         if group.leaders.get(&term) != Some(&(seat.store, seat.peer)) {
-            let what = format!("group {} peer {} read under a lease of term {term} that it does not lead", seat.group, seat.peer);
+            let what = format!(
+                "group {} peer {} read under a lease of term {term} that it does not lead",
+                seat.group, seat.peer
+            );
             return Err(("O1", seat.store, what));
         }
         if group.term_applied > term {

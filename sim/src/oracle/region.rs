@@ -56,7 +56,8 @@ impl Regions {
         covers(pd.iter(), at)?;
         for region in pd {
             if self.newest.get(&region.id).is_none_or(|newest| newest != region) {
-                let what = format!("region {}: the placement driver shows another descriptor than the stores", region.id);
+                let what =
+                    format!("region {}: the placement driver shows another descriptor than the stores", region.id);
                 return Err(Violation::new("O2", at, 0, what));
             }
         }
@@ -80,7 +81,10 @@ fn covers<'a>(regions: impl Iterator<Item = &'a Region>, at: u64) -> Result<(), 
     for pair in sorted.windows(2) {
         if pair[0].end_key != pair[1].start_key {
             let (a, b) = (pair[0], pair[1]);
-            return fail(format!("region {} ends at {:?}, region {} begins at {:?}", a.id, a.end_key, b.id, b.start_key));
+            return fail(format!(
+                "region {} ends at {:?}, region {} begins at {:?}",
+                a.id, a.end_key, b.id, b.start_key
+            ));
         }
     }
     let last = sorted.last().expect("there is a first");

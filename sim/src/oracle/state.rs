@@ -35,7 +35,8 @@ impl Image {
         .map_err(|e| Violation::new("O4", at, node, format!("engine does not read: {e}")))?;
         let mut groups = BTreeMap::new();
         for state in states {
-            let state = state.map_err(|e| Violation::new("O4", at, node, format!("a group's state does not decode: {e}")))?;
+            let state =
+                state.map_err(|e| Violation::new("O4", at, node, format!("a group's state does not decode: {e}")))?;
             let Some(region) = &state.region else { continue };
             let (start, end): (&[u8], &[u8]) = (&region.start_key, &region.end_key);
             let hash = if region.id == GroupId::PD.0 {
@@ -69,9 +70,10 @@ pub fn check(images: &[Image], at: u64) -> Result<(), Violation> {
 /// Whether every store is at the same applied index of every group that two of them have.
 pub fn converged(images: &[Image]) -> bool {
     let mut applied: BTreeMap<u64, u64> = BTreeMap::new();
-    images.iter().flat_map(|image| &image.groups).all(|(&group, (state, _))| {
-        *applied.entry(group).or_insert(state.applied_index) == state.applied_index
-    })
+    images
+        .iter()
+        .flat_map(|image| &image.groups)
+        .all(|(&group, (state, _))| *applied.entry(group).or_insert(state.applied_index) == state.applied_index)
 }
 
 /// Which groups' replicas stand at which index, where they differ.

@@ -47,7 +47,8 @@ pub fn check(grants: &[Grant]) -> Result<(), super::Violation> {
     by_value.sort_by_key(|grant| (grant.first, grant.last));
     for pair in by_value.windows(2) {
         if pair[1].first <= pair[0].last {
-            let what = format!("timestamp {} given to clients {} and {}", pair[1].first, pair[0].client, pair[1].client);
+            let what =
+                format!("timestamp {} given to clients {} and {}", pair[1].first, pair[0].client, pair[1].client);
             return Err(super::Violation::new("O5", pair[1].returned.max(pair[0].returned), 0, what));
         }
     }

@@ -390,7 +390,7 @@ impl Ctl {
         if self.json {
             let region = |info: &armilla::client::pd::RegionInfo| {
                 let r = &info.region;
-                let epoch = r.region_epoch.clone().unwrap_or_default();
+                let epoch = r.region_epoch.unwrap_or_default();
                 json!({
                     "id": r.id, "start": self.text(&r.start_key), "end": self.text(&r.end_key),
                     "conf_ver": epoch.conf_ver, "version": epoch.version,
@@ -403,7 +403,7 @@ impl Ctl {
         let mut table = Table::new(&["region", "from", "to", "epoch", "stores", "leader"]);
         for info in regions {
             let r = &info.region;
-            let epoch = r.region_epoch.clone().unwrap_or_default();
+            let epoch = r.region_epoch.unwrap_or_default();
             let end = if r.end_key.is_empty() { "∞".to_owned() } else { self.text(&r.end_key) };
             let stores: Vec<String> = r.peers.iter().map(|p| p.store_id.to_string()).collect();
             let leader = info.leader.as_ref().map_or("none".into(), |p| format!("store {}", p.store_id));
@@ -423,7 +423,7 @@ impl Ctl {
     async fn leader(&self, key: &str) -> Result<(), Failure> {
         let info = self.pd.get_region(&self.bytes(key)?).await?;
         let info = info.ok_or_else(|| Failure::new("the placement driver knows no region of the key"))?;
-        let Some(leader) = info.leader.clone() else {
+        let Some(leader) = info.leader else {
             self.region_table(&[info])?;
             return Err(Failure::new("the region has no leader at the moment"));
         };

@@ -42,6 +42,9 @@ pub(crate) enum Repeat {
 
 type Stub = TikvClient<Channel>;
 
+/// A region, what is asked of it, and how many bytes that is.
+type Group<T> = (Located, Vec<(Bytes, T)>, usize);
+
 /// How one attempt ended.
 enum Outcome<A> {
     Done(A),
@@ -223,7 +226,7 @@ impl RawClient {
         items.sort_by(|a, b| a.0.cmp(&b.0));
         while !items.is_empty() {
             // Until the deadline, find every key's region; keys are sorted, so a region's keys are neighbours.
-            let mut groups: Vec<(Located, Vec<(Bytes, T)>, usize)> = Vec::new();
+            let mut groups: Vec<Group<T>> = Vec::new();
             let mut homeless = None;
             let mut rest = Vec::new();
             for item in std::mem::take(&mut items) {
@@ -298,7 +301,7 @@ impl RawClient {
     {
         let mut located = located.clone();
         if self.options.peers == PeerChoice::Random {
-            located.peer = self.shared.rng.lock().expect("no holder panics").pick(&located.region.peers).clone();
+            located.peer = *self.shared.rng.lock().expect("no holder panics").pick(&located.region.peers);
         }
         let region = located.region.id;
         let addr = match self.address(located.peer.store_id, left).await {
@@ -313,8 +316,8 @@ impl RawClient {
         };
         let context = Context {
             region_id: region,
-            region_epoch: located.region.region_epoch.clone(),
-            peer: Some(located.peer.clone()),
+            region_epoch: located.region.region_epoch,
+            peer: Some(located.peer),
             ..Default::default()
         };
         let limit = self.options.attempt.min(left);
