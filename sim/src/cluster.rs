@@ -30,8 +30,8 @@ pub struct Machine {
     armed: bool,
     /// Its disk is full.
     pub full: bool,
-    /// Its process ended by itself while it was coming up.
-    failed: bool,
+    /// Why its process ended by itself while it was coming up, if it did.
+    failed: Option<String>,
     /// Its process is up, or coming up.
     up: bool,
     /// How often it was started.
@@ -119,7 +119,7 @@ impl Cluster {
                 excused: false,
                 armed: false,
                 full: false,
-                failed: false,
+                failed: None,
                 up: false,
                 starts: 0,
             };
@@ -163,7 +163,7 @@ impl Cluster {
                 return;
             }
             machine.excused = machine.armed || machine.full;
-            machine.failed = false;
+            machine.failed = None;
             machine.starts += 1;
             (machine.handle.clone(), machine.home.clone(), machine.config.clone())
         };
@@ -179,7 +179,7 @@ impl Cluster {
                 }
                 Err(error) => {
                     let excused = cluster.with(id, |machine| {
-                        machine.failed = true;
+                        machine.failed = Some(error.to_string());
                         machine.excused
                     });
                     if !excused {
@@ -229,13 +229,14 @@ impl Cluster {
     /// Starts again what stopped with an excuse, as an operator's supervisor would. Its unsynced data is lost.
     pub fn supervise(&self, rng: &mut Rng) {
         for id in self.ids() {
-            let poisoned = self.watch.with(|heard| heard.poisoned.contains_key(&id));
+            let poisoned = self.watch.with(|heard| heard.poisoned.get(&id).cloned());
             let again = self.with(id, |machine| {
-                let stopped = machine.up && machine.excused && (poisoned || machine.failed);
-                if stopped {
+                let why = poisoned.or_else(|| machine.failed.clone()).filter(|_| machine.up && machine.excused);
+                // The injected failure has struck if it is what the store stopped for; it strikes once.
+                if why.as_ref().is_some_and(|why| why.contains("Input/output error") || why.contains("injected")) {
                     machine.armed = false;
                 }
-                stopped && !machine.full
+                why.is_some() && !machine.full
             });
             if again {
                 self.crash(id, true, rng);

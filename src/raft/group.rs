@@ -62,6 +62,14 @@ fn is_vote_request(kind: MessageType) -> bool {
     matches!(kind, MessageType::MsgRequestVote | MessageType::MsgRequestPreVote)
 }
 
+/// Whether an append's entries follow the index that it names. raft-rs (0.7, `batch_append`) puts entries into an append of the
+/// same round that has none yet without comparing: after a rejection in between, they may begin before its index, and the
+/// follower would take them for a conflict with what is committed. Such a message is dropped, as a network may.
+fn continuous(message: &Message) -> bool {
+    message.get_msg_type() != MessageType::MsgAppend
+        || message.entries.first().is_none_or(|entry| entry.index == message.index + 1)
+}
+
 fn is_from_leader(kind: MessageType) -> bool {
     matches!(kind, MessageType::MsgAppend | MessageType::MsgHeartbeat | MessageType::MsgSnapshot)
 }
@@ -259,6 +267,8 @@ impl Group {
         output.number = ready.number();
         output.messages = ready.take_messages();
         output.messages_after_persist = ready.take_persisted_messages();
+        output.messages.retain(continuous);
+        output.messages_after_persist.retain(continuous);
         output.committed = ready.take_committed_entries();
         output.entries = ready.take_entries();
         for state in ready.take_read_states() {

@@ -231,13 +231,9 @@ impl Raft {
         self.elections += 1;
         let peer = self.peers.entry(seat).or_default();
         peer.see(term);
-        let missing = group
-            .applied
-            .range(peer.base.0 + 1..)
-            .rev()
-            .find(|(index, entry)| {
-                group.committed_by.get(index).is_some_and(|by| *by < term) && !peer.holds(**index, entry)
-            });
+        let missing = group.applied.range(peer.base.0 + 1..).rev().find(|(index, entry)| {
+            group.committed_by.get(index).is_some_and(|by| *by < term) && !peer.holds(**index, entry)
+        });
         if let Some((index, entry)) = missing {
             let what = format!(
                 "group {} leader of term {term} lacks committed entry {index} of term {}",
