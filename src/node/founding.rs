@@ -89,7 +89,11 @@ pub async fn found_or_join(
             let mut founders: Vec<Member> = others
                 .iter()
                 .zip(replies.iter().flatten())
-                .map(|((name, addr), reply)| Member { name: name.clone(), uuid: reply.uuid.clone(), addr: addr.clone() })
+                .map(|((name, addr), reply)| Member {
+                    name: name.clone(),
+                    uuid: reply.uuid.clone(),
+                    addr: addr.clone(),
+                })
                 .collect();
             let own = initial_cluster.iter().find(|(name, _)| *name == ident.name);
             let (name, addr) = own.ok_or_else(|| {

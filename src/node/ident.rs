@@ -94,8 +94,7 @@ fn decode(path: &PathBuf, bytes: &[u8]) -> Result<Ident> {
     let newline = bytes.iter().position(|b| *b == b'\n').ok_or_else(|| bad("no checksum line".into()))?;
     let (head, body) = (&bytes[..newline], &bytes[newline + 1..]);
     let expected = format!("armilla ident crc32c {:08x}", crate::arch::crc32c(body));
-    let ident: serde_json::Value =
-        serde_json::from_slice(body).map_err(|e| bad(format!("does not decode: {e}")))?;
+    let ident: serde_json::Value = serde_json::from_slice(body).map_err(|e| bad(format!("does not decode: {e}")))?;
     let format = ident.get("format").and_then(serde_json::Value::as_u64).unwrap_or(0);
     if format > u64::from(FORMAT) {
         return Err(Error::Invalid(format!(

@@ -22,7 +22,8 @@ impl NodeMetrics {
             .const_label("arch", std::env::consts::ARCH);
         let info = IntGauge::with_opts(info).expect("a valid name");
         info.set(1);
-        let started = Opts::new("armilla_start_time_seconds", "When the node started, seconds since 1970 by its own clock.");
+        let started =
+            Opts::new("armilla_start_time_seconds", "When the node started, seconds since 1970 by its own clock.");
         let started_at_s = IntGauge::with_opts(started).expect("a valid name");
         registry.register(Box::new(info)).expect("registered once");
         registry.register(Box::new(started_at_s.clone())).expect("registered once");

@@ -129,8 +129,8 @@ impl Node {
         let founding = starting.founding()?;
         let pd_endpoints: Vec<String> =
             starting.ident().pd_founders().iter().map(|member| member.addr.clone()).collect();
-        let pd_client = PdClient::new(env.net.clone(), env.clock.clone(), pd_endpoints)
-            .seeded(Rng::fork(env.seed, "pd client"));
+        let pd_client =
+            PdClient::new(env.net.clone(), env.clock.clone(), pd_endpoints).seeded(Rng::fork(env.seed, "pd client"));
         starting.store_id(&founding, &pd_client).await?;
 
         let ident = starting.ident();

@@ -249,7 +249,11 @@ impl Storage for LogView {
         if low <= self.truncated.0 {
             return Err(::raft::Error::Store(StorageError::Compacted));
         }
-        assert!(high <= self.last_index + 1, "raft-rs asks for entries up to {high}, the log ends at {}", self.last_index);
+        assert!(
+            high <= self.last_index + 1,
+            "raft-rs asks for entries up to {high}, the log ends at {}",
+            self.last_index
+        );
         let cached_from = self.last_index + 1 - self.cache.len() as u64;
         if low >= cached_from {
             let skip = (low - cached_from) as usize;
@@ -262,7 +266,10 @@ impl Storage for LogView {
                 return Ok(within(entries.into_iter().take(take), max_size));
             }
         }
-        assert!(context.can_async(), "entries from {low} are needed at once but are not in memory (from {cached_from})");
+        assert!(
+            context.can_async(),
+            "entries from {low} are needed at once but are not in memory (from {cached_from})"
+        );
         let fetch = Fetch { low, high: high.min(cached_from), max_bytes: max_size.unwrap_or(u64::MAX), context };
         self.wanted.borrow_mut().push(fetch);
         Err(::raft::Error::Store(StorageError::LogTemporarilyUnavailable))
@@ -335,16 +342,10 @@ mod tests {
         let mut view = view();
         view.append(&entries(2..6, 2));
         view.append(&entries(4..8, 3));
-        assert_eq!((1..9).map(|i| view.term_of(i)).collect::<Vec<_>>(), [
-            Some(1),
-            Some(2),
-            Some(2),
-            Some(3),
-            Some(3),
-            Some(3),
-            Some(3),
-            None
-        ]);
+        assert_eq!(
+            (1..9).map(|i| view.term_of(i)).collect::<Vec<_>>(),
+            [Some(1), Some(2), Some(2), Some(3), Some(3), Some(3), Some(3), None]
+        );
         view.set_applied(7, 3, Bytes::new());
         assert_eq!(view.truncate_to(3), 2);
         assert_eq!((view.term_of(2), view.term_of(3), view.term_of(4)), (None, Some(2), Some(3)));

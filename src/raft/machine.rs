@@ -41,7 +41,13 @@ pub trait StateMachine: Send + 'static {
     ///
     /// # Errors
     /// Only what makes this node unable to go on (a corrupt command or engine): the store stops. A refusal is a reply.
-    fn apply(&mut self, context: ApplyContext<'_>, command: Bytes, read: &dyn Read, batch: &mut WriteBatch) -> Result<Bytes>;
+    fn apply(
+        &mut self,
+        context: ApplyContext<'_>,
+        command: Bytes,
+        read: &dyn Read,
+        batch: &mut WriteBatch,
+    ) -> Result<Bytes>;
 
     /// The ranges of the engine that make up this group's state; a snapshot carries and replaces exactly these.
     fn ranges(&self, region: &Region) -> Vec<CfRange>;

@@ -38,7 +38,10 @@ pub use output::{Fetch, Output};
 
 /// The planted bugs of this room and what each breaks.
 pub const MUTANTS: &[(&str, &str)] = &[
-    ("raft.lease-ignores-drift", "the leader's lease is as long as the followers' election timeout, without the drift bound"),
+    (
+        "raft.lease-ignores-drift",
+        "the leader's lease is as long as the followers' election timeout, without the drift bound",
+    ),
     ("raft.lease-kept-in-transfer", "the lease survives the start of a leader transfer"),
     ("raft.lease-from-commit", "the lease counts from the commit of an entry instead of from its proposal"),
     ("raft.vote-after-restart", "a restarted voter forgets that it promised not to vote for an election timeout"),

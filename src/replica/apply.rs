@@ -57,7 +57,9 @@ impl Driver {
     fn apply_entry(&mut self, group: GroupId, entry: Entry, pending: &mut Pending) -> Result<()> {
         let (index, term) = (entry.index, entry.term);
         if entry.get_entry_type() != EntryType::EntryNormal {
-            return Err(Error::Corruption(format!("group {group}: entry {index} changes the membership, which this version never proposes")));
+            return Err(Error::Corruption(format!(
+                "group {group}: entry {index} changes the membership, which this version never proposes"
+            )));
         }
         let hash = if probe::LISTENING { entry_hash(&entry) } else { 0 };
         let mut payload = entry.data;
@@ -85,8 +87,11 @@ impl Driver {
         for (group, (index, term)) in std::mem::take(&mut pending.applied) {
             let peer = self.peers.get(&group).expect("it was applied to");
             let state = peer.encode_state(index, term);
-            let stored =
-                if crate::mutant!("replica.applied-index-lags") { peer.encode_state(index - 1, term) } else { state.clone() };
+            let stored = if crate::mutant!("replica.applied-index-lags") {
+                peer.encode_state(index - 1, term)
+            } else {
+                state.clone()
+            };
             pending.batch.put(Cf::Meta, state_key(group), stored);
             states.push((group, index, term, state));
         }

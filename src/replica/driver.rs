@@ -214,7 +214,9 @@ impl Driver {
                 (false, false, None) => peer.lost_at = Some(now),
                 (false, false, Some(since)) if now >= since + patience => {
                     for proposal in peer.proposals.drain(..) {
-                        super::peer::fail(proposal, || Error::Unknown("leadership was lost while it was under way".into()));
+                        super::peer::fail(proposal, || {
+                            Error::Unknown("leadership was lost while it was under way".into())
+                        });
                     }
                 }
                 _ => {}

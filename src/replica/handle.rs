@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::RwLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
@@ -11,7 +11,7 @@ use crate::engine::Engine;
 use crate::rt::clock::{Clock, Instant};
 use crate::rt::probe::{self, Event as Probe};
 use crate::rt::sync::{mpsc, oneshot, watch};
-use crate::types::limits::{ENTRY_BYTES_MAX, PROPOSALS_PENDING_MAX, PROPOSAL_BYTES_PENDING_MAX};
+use crate::types::limits::{ENTRY_BYTES_MAX, PROPOSAL_BYTES_PENDING_MAX, PROPOSALS_PENDING_MAX};
 use crate::types::region::{self, Peer};
 use crate::types::{Error, GroupId, Region, Result};
 

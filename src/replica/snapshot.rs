@@ -93,13 +93,7 @@ async fn read(
 }
 
 /// One chunk's pairs from `start` on, and where the next chunk begins.
-fn page(
-    read: &dyn Read,
-    cf: Cf,
-    start: &[u8],
-    end: &[u8],
-    bytes_max: usize,
-) -> Result<(Vec<CfPair>, Option<Bytes>)> {
+fn page(read: &dyn Read, cf: Cf, start: &[u8], end: &[u8], bytes_max: usize) -> Result<(Vec<CfPair>, Option<Bytes>)> {
     let mut pairs = Vec::new();
     let mut bytes = 0;
     let mut next = None;
@@ -109,11 +103,7 @@ fn page(
             return Visit::Stop;
         }
         bytes += key.len() + value.len();
-        pairs.push(CfPair {
-            cf: cf as u32,
-            key: Bytes::copy_from_slice(key),
-            value: Bytes::copy_from_slice(value),
-        });
+        pairs.push(CfPair { cf: cf as u32, key: Bytes::copy_from_slice(key), value: Bytes::copy_from_slice(value) });
         Visit::More
     })?;
     Ok((pairs, next))
@@ -143,8 +133,9 @@ impl Gathering {
             return Err(Error::Corruption("a snapshot's chunk does not have the checksum it was sent with".into()));
         }
         for pair in chunk.pairs {
-            let cf = Cf::from_number(pair.cf)
-                .ok_or_else(|| Error::Corruption(format!("a snapshot's pair is of the unknown column family {}", pair.cf)))?;
+            let cf = Cf::from_number(pair.cf).ok_or_else(|| {
+                Error::Corruption(format!("a snapshot's pair is of the unknown column family {}", pair.cf))
+            })?;
             self.bytes += pair.key.len() + pair.value.len();
             self.pairs.push((cf, pair.key, pair.value));
         }

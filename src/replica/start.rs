@@ -123,14 +123,17 @@ fn stored_states(engine: &Engine) -> Result<Vec<GroupState>> {
     })?;
     states
         .into_iter()
-        .map(|state| state.map_err(|e| Error::Corruption(format!("a group's state in the engine does not decode: {e}"))))
+        .map(|state| {
+            state.map_err(|e| Error::Corruption(format!("a group's state in the engine does not decode: {e}")))
+        })
         .collect()
 }
 
 impl Driver {
     /// Takes up a group where the engine and the log left it.
     async fn restore(&mut self, state: GroupState) -> Result<()> {
-        let region = state.region.clone().ok_or_else(|| Error::Corruption("a group's state without a descriptor".into()))?;
+        let region =
+            state.region.clone().ok_or_else(|| Error::Corruption("a group's state without a descriptor".into()))?;
         let group = GroupId(region.id);
         let applied = (state.applied_index, state.applied_term);
         let conf_state = ConfState::parse_from_bytes(&state.conf_state)
@@ -242,21 +245,24 @@ impl Driver {
         let (store, term, vote, commit) = (self.store, raft.term(), raft.vote(), raft.committed());
         probe::emit(|| Probe::Start { store, group: group.0, peer, term, vote, commit, last_index });
         self.handle.views.write().expect("no writer panics").insert(group, shown.clone());
-        self.peers.insert(group, Peer {
-            group: raft,
-            view: shown,
-            machine,
-            region,
-            queue: Vec::new(),
-            proposals: VecDeque::new(),
-            reads: BTreeMap::new(),
-            durable: applied,
-            lost_at: None,
-            arrived: None,
-            installed: None,
-            reported: (0, 0),
-            dirty: false,
-        });
+        self.peers.insert(
+            group,
+            Peer {
+                group: raft,
+                view: shown,
+                machine,
+                region,
+                queue: Vec::new(),
+                proposals: VecDeque::new(),
+                reads: BTreeMap::new(),
+                durable: applied,
+                lost_at: None,
+                arrived: None,
+                installed: None,
+                reported: (0, 0),
+                dirty: false,
+            },
+        );
         self.touch(group);
         Ok(())
     }

@@ -99,7 +99,14 @@ impl Outbox {
     }
 
     /// Streams a snapshot of `ranges` as the engine stands now; the driver hears of the end by letter.
-    pub fn send_snapshot(&self, group: GroupId, to_store: u64, message: Message, engine: &Engine, ranges: Vec<CfRange>) {
+    pub fn send_snapshot(
+        &self,
+        group: GroupId,
+        to_store: u64,
+        message: Message,
+        engine: &Engine,
+        ranges: Vec<CfRange>,
+    ) {
         let to_peer = message.to;
         let mail = self.mail.clone();
         let address = self.addresses.borrow().get(&to_store).cloned();

@@ -29,5 +29,4 @@ pub struct HttpResponse {
 }
 
 /// Answers every HTTP/1 request of a port.
-pub type HttpHandler =
-    Arc<dyn Fn(HttpRequest) -> Pin<Box<dyn Future<Output = HttpResponse> + Send>> + Send + Sync>;
+pub type HttpHandler = Arc<dyn Fn(HttpRequest) -> Pin<Box<dyn Future<Output = HttpResponse> + Send>> + Send + Sync>;

@@ -22,9 +22,9 @@
 
 #[macro_use]
 pub mod mutant;
+mod http1;
 pub mod probe;
 pub mod rng;
-mod http1;
 
 pub use http1::{HttpHandler, HttpRequest, HttpResponse};
 
@@ -113,12 +113,7 @@ pub struct Env {
 impl Env {
     /// The real world of this process: its clocks, its sockets, the machine's files, a seed from the operating system.
     pub fn real() -> Env {
-        Env {
-            clock: clock::Clock::real(),
-            net: net::Net::real(),
-            disk: disk::Disk::real(),
-            seed: real::entropy(),
-        }
+        Env { clock: clock::Clock::real(), net: net::Net::real(), disk: disk::Disk::real(), seed: real::entropy() }
     }
 }
 
