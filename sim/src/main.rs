@@ -3,6 +3,12 @@
 //! Runs the whole store from a number: `cargo sim run`, `cargo sim replay SEED`, `cargo meta`, `cargo zoo`. Each seed is run by a process of
 //! its own ([`child`]); the commands start such processes and compare what they say.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "the command around the simulated world uses real files, clocks and processes"
+)]
+
 #[cfg(not(madsim))]
 compile_error!(
     "the simulator is built with `--cfg madsim` only: use `cargo sim`, `cargo meta`, `cargo zoo` or `cargo sim-test`"

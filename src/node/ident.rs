@@ -3,7 +3,7 @@
 //! The uuid is made at the directory's first start and never again: a node with an empty disk is a new store. The founders'
 //! list (the cluster's birth certificate) and the cluster's id follow from the handshake in [`super::founding`].
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -89,7 +89,7 @@ pub async fn load(disk: &Disk, dir: &Path) -> Result<Option<Ident>> {
     decode(&path, &bytes).map(Some)
 }
 
-fn decode(path: &PathBuf, bytes: &[u8]) -> Result<Ident> {
+fn decode(path: &Path, bytes: &[u8]) -> Result<Ident> {
     let bad = |what: String| Error::Corruption(format!("{}: {what}", path.display()));
     let newline = bytes.iter().position(|b| *b == b'\n').ok_or_else(|| bad("no checksum line".into()))?;
     let (head, body) = (&bytes[..newline], &bytes[newline + 1..]);

@@ -149,7 +149,7 @@ impl Cluster {
 
     /// One region's report; gives the descriptor if it is newer than the replicated one.
     fn report(&mut self, store: u64, report: RegionHeartbeat, state: &PdState) -> Option<Region> {
-        let (region, leader) = (report.region.as_ref()?, report.leader.clone()?);
+        let (region, leader) = (report.region.as_ref()?, report.leader?);
         let peer = region::peer_by_id(region, leader.id)?;
         if peer.store_id != store {
             return None;
@@ -165,7 +165,7 @@ impl Cluster {
             return None;
         }
         let newer = known.is_none_or(|known| state::older(known, region)).then(|| region.clone());
-        let leader = peer.clone();
+        let leader = *peer;
         self.regions.insert(region.id, HeardRegion { leader, last: report });
         newer
     }
@@ -222,7 +222,7 @@ impl Cluster {
             let heard_ms = self.stores.get(&peer.store_id).map_or(self.since_ms, |heard| heard.heard_ms);
             let age_ms = now_ms.saturating_sub(heard_ms);
             if age_ms >= self.options.down_ms {
-                down.push(pdpb::PeerStats { peer: Some(peer.clone()), down_seconds: age_ms / 1000 });
+                down.push(pdpb::PeerStats { peer: Some(*peer), down_seconds: age_ms / 1000 });
             }
         }
         down

@@ -260,11 +260,11 @@ impl Storage for LogView {
             let take = (high - low) as usize;
             return Ok(within(self.cache.iter().skip(skip).take(take).cloned(), max_size));
         }
-        if let Some((first, entries)) = self.fetched.take() {
-            if first == low {
-                let take = (high - low) as usize;
-                return Ok(within(entries.into_iter().take(take), max_size));
-            }
+        if let Some((first, entries)) = self.fetched.take()
+            && first == low
+        {
+            let take = (high - low) as usize;
+            return Ok(within(entries.into_iter().take(take), max_size));
         }
         assert!(
             context.can_async(),

@@ -122,10 +122,10 @@ impl Driver {
     }
 
     pub(super) fn touch(&mut self, group: GroupId) {
-        if let Some(peer) = self.peers.get_mut(&group) {
-            if !std::mem::replace(&mut peer.dirty, true) {
-                self.dirty.push_back(group);
-            }
+        if let Some(peer) = self.peers.get_mut(&group)
+            && !std::mem::replace(&mut peer.dirty, true)
+        {
+            self.dirty.push_back(group);
         }
     }
 
@@ -157,8 +157,8 @@ impl Driver {
                 }
             }
             Mail::Create { region, reply } => {
-                let created = self.create(*region).await?;
-                let _ = reply.send(Ok(created));
+                self.create(*region).await?;
+                let _ = reply.send(Ok(()));
             }
             Mail::Messages(messages, _bytes) => {
                 for (group, message) in messages {
@@ -314,10 +314,10 @@ impl Driver {
             self.batch.append(group, &output.entries);
             self.housekeeping.log_bytes += output.entries.iter().map(|e| e.data.len() as u64 + 64).sum::<u64>();
         }
-        if let Some(state) = &output.hard_state {
-            if !crate::mutant!("replica.vote-not-persisted") {
-                self.batch.hard_state(group, state);
-            }
+        if let Some(state) = &output.hard_state
+            && !crate::mutant!("replica.vote-not-persisted")
+        {
+            self.batch.hard_state(group, state);
         }
         for read in output.reads {
             if let Some(reply) = peer.reads.remove(&read) {

@@ -55,7 +55,7 @@ impl Heartbeat {
         let mut sizes: BTreeMap<GroupId, u64> = BTreeMap::new();
         let mut round = 0u64;
         loop {
-            if round % 10 == 0 {
+            if round.is_multiple_of(10) {
                 sizes = self.sizes();
             }
             round += 1;

@@ -63,7 +63,7 @@ impl RegionStore {
     }
 
     fn check_epoch(&self, context: &Context, region: &Arc<Region>) -> Result<()> {
-        let asked = context.region_epoch.clone().unwrap_or_default();
+        let asked = context.region_epoch.unwrap_or_default();
         if asked != region::epoch(region) && !crate::mutant!("store.epoch-not-checked") {
             return Err(Error::EpochNotMatch(vec![Region::clone(region)]));
         }

@@ -33,7 +33,7 @@ pub fn holds(region: &Region, key: &[u8]) -> bool {
 
 /// The region's epoch; zeroes when the descriptor lacks one.
 pub fn epoch(region: &Region) -> RegionEpoch {
-    region.region_epoch.clone().unwrap_or_default()
+    region.region_epoch.unwrap_or_default()
 }
 
 /// The region's peer on a store.

@@ -49,6 +49,9 @@ fn shape(record: &Record, pairs: &[(Bytes, Bytes)]) -> Result<(), String> {
     Ok(())
 }
 
+/// One write of a key: called, returned (or MAX), acknowledged, value written.
+type Write = (u64, u64, bool, Option<Bytes>);
+
 /// When each written value can have been current: after its write began, and before the end of the first acknowledged write
 /// of the key that began after its own write had ended.
 struct Spans {
@@ -59,7 +62,7 @@ struct Spans {
 impl Spans {
     fn new(history: &History) -> Spans {
         // By key: (called, returned or MAX, acknowledged, value written).
-        let mut writes: BTreeMap<Bytes, Vec<(u64, u64, bool, Option<Bytes>)>> = BTreeMap::new();
+        let mut writes: BTreeMap<Bytes, Vec<Write>> = BTreeMap::new();
         for record in &history.records {
             let known = !matches!(record.ended, Ended::Unknown(_));
             let ret = if known { record.returned } else { u64::MAX };
