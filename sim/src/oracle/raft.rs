@@ -9,7 +9,7 @@
 //! | an entry is durable on a quorum before anyone applies it (O3) | [`Raft::apply`] |
 //! | term, vote and commit never go back, over restarts too; nor does the durable log | [`Raft::hard_state`], [`Raft::start`] |
 //! | a committed entry is never overwritten | [`Raft::truncate`] |
-//! | a lease ends before a later leader commits | [`Raft::lease_read`] |
+//! | a lease ends before a later leader begins | [`Raft::lease_read`] |
 
 use std::collections::BTreeMap;
 
@@ -77,8 +77,6 @@ struct Group {
     /// Index to the lowest term in which a peer applied the entry there: it was committed in that term or before. An entry of
     /// an earlier term may be committed only by a later leader, and the leaders in between need not have it.
     committed_by: BTreeMap<u64, u64>,
-    /// The highest term of an applied entry.
-    term_applied: u64,
 }
 
 /// A rule broken: oracle, node, what.
@@ -264,7 +262,6 @@ impl Raft {
                 format!("group {} index {index}: term goes back to {}", seat.group, entry.term),
             ));
         }
-        group.term_applied = group.term_applied.max(entry.term);
         if first {
             self.quorum(seat, index, entry)?;
         }
@@ -335,10 +332,10 @@ impl Raft {
             );
             return Err(("O1", seat.store, what));
         }
-        if group.term_applied > term {
+        if let Some((&later, &(_, leader))) = group.leaders.last_key_value().filter(|(newest, _)| **newest > term) {
             let what = format!(
-                "group {} peer {} read under its lease of term {term} when term {} had committed",
-                seat.group, seat.peer, group.term_applied
+                "group {} peer {} read under its lease of term {term} while peer {leader} led term {later}",
+                seat.group, seat.peer
             );
             return Err(("O1", seat.store, what));
         }
