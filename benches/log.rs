@@ -7,6 +7,8 @@
 //! Writers of ours come in two kinds: futures on the log's own lane (as raft groups in the driver are), and threads that wait for a reply
 //! (as the peers' writers are).
 
+#![allow(clippy::disallowed_methods, reason = "a bench measures the real world")]
+
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::Path;

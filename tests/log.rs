@@ -3,6 +3,8 @@
 //! Goal: what was written is what is read, before and after a start; damage is named with file and offset or, where it can only be a write
 //! that was under way, forgotten. Power losses and planted bugs are the simulator's part (`sim/src/log_crash.rs`).
 
+#![allow(clippy::disallowed_methods, reason = "a test over real files")]
+
 use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::FileExt;

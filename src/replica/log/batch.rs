@@ -304,13 +304,14 @@ pub(super) fn decode_run(run: &Bytes, group: GroupId) -> Option<Vec<Entry>> {
         c.take(context_len)?;
         let data_at = c.at;
         c.take(data_len)?;
-        let mut entry = Entry::default();
-        entry.entry_type = kind;
-        entry.index = first.checked_add(i)?;
-        entry.term = term;
-        entry.context = run.slice(context_at..context_at + context_len);
-        entry.data = run.slice(data_at..data_at + data_len);
-        entries.push(entry);
+        entries.push(Entry {
+            entry_type: kind,
+            index: first.checked_add(i)?,
+            term,
+            context: run.slice(context_at..context_at + context_len),
+            data: run.slice(data_at..data_at + data_len),
+            ..Entry::default()
+        });
     }
     Some(entries)
 }
