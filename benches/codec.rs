@@ -1,5 +1,6 @@
 //! Stored forms: the raw value's tail and the memcomparable encoding of region borders, in bytes a second.
 //! `cargo bench --bench codec`
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "benches of the real world")]
 
 use std::hint::black_box;
 

@@ -1,6 +1,7 @@
 //! The engine against the bare `rocksdb` crate on the same options that matter (no write-ahead log, lz4, bloom filters), and the
 //! simulator's engine beside them: write batches of 1, 32 and 256 puts of 256 bytes, point gets that hit and miss, scans of
 //! 1,000 pairs. `cargo bench --bench engine`. What counts is the ratio within one run.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "benches of the real world")]
 
 #[cfg(madsim)]
 fn main() {}

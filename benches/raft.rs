@@ -1,5 +1,6 @@
 //! The pure raft room: what a proposal costs three peers of one group, with no network, no disk and no engine.
 //! `cargo bench --bench raft`
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "benches of the real world")]
 
 use std::collections::VecDeque;
 

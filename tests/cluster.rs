@@ -6,6 +6,7 @@
 //! **Method**: clients with one attempt an operation record a history; random nodes are killed and come back, twenty rounds; the
 //! history goes to the same linearizability search as the simulator's. Which nodes and when comes from a seed that is printed
 //! (`ARMILLA_SEED=N` repeats the choices, though not the machine's timing). No assertion depends on how fast the machine is.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests of the real world")]
 
 mod common;
 #[path = "../sim/src/oracle/linear.rs"]

@@ -3,6 +3,7 @@
 //! **Goal**: every raw call that each of them offers works over several regions, and goes on after the leader's process is
 //! killed. **Method**: PyPI's `tikv-client` and `tikv-python` run scripts (`tests/compat/*.py`) that compare every answer with a
 //! model and ask this test for the faults; crates.io's `tikv-client` is called from here, call by call.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests of the real world")]
 
 mod common;
 

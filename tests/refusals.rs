@@ -2,6 +2,7 @@
 //!
 //! **Goal**: a person who mistypes is told what was meant; a data directory is never used by the wrong cluster; a bad request
 //! gets the protocol's error and costs its sender nothing else. **Method**: the binary itself, and the wire.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests of the real world")]
 
 mod common;
 

@@ -8,6 +8,7 @@
 //! repetitions, peer and ours taking turns; the ratio is the median of the turns' ratios. Server CPU is what /proc says the
 //! three processes used during the window. The quorum floor is what three replicas could do with an fdatasync each and
 //! nothing else: no raft, no gRPC, no engine.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "benches of the real world")]
 
 mod floor;
 mod load;

@@ -22,7 +22,7 @@ fn founding(args: &Args<'_>) -> Result<(Founding, Bootstrap), String> {
     let founders: Vec<Founder> = args
         .named
         .iter()
-        .filter(|(key, _)| named(&key))
+        .filter(|(key, _)| named(key))
         .map(|(name, addr)| Founder { name: (*name).into(), uuid: format!("u-{name}"), addr: (*addr).into() })
         .collect();
     let founding = Founding::new(&founders, args.number_or("members", 3.min(founders.len() as u64)) as usize)?;
@@ -59,7 +59,7 @@ fn key_of(text: &str) -> Bytes {
 }
 
 fn region_text(region: &Region) -> String {
-    let epoch = region.region_epoch.clone().unwrap_or_default();
+    let epoch = region.region_epoch.unwrap_or_default();
     let peers: Vec<String> = region.peers.iter().map(|peer| format!("{}@{}", peer.id, peer.store_id)).collect();
     let (start, end) = (key_text(&region.start_key), key_text(&region.end_key));
     format!(

@@ -1,4 +1,5 @@
 //! Golden scripts: blocks of one command, `----`, and what it answers; an empty line ends a block, `#` begins a comment.
+#![allow(clippy::disallowed_methods, reason = "golden scripts are real files")]
 
 use std::path::PathBuf;
 
