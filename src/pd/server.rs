@@ -1,6 +1,6 @@
 //! The placement driver's loop and the calls it answers.
 //!
-//! One task follows who leads the group. While this node does, and its state is complete, a [`Serving`] of that term exists;
+//! One task follows who leads the group. While this node does, and its state is complete, a `Serving` of that term exists;
 //! a call first finds it, then makes sure that this node *still* leads that term (lease, or a quorum's word), then answers
 //! from memory or proposes a command. The timestamp window is extended by one proposal at a time, ahead of need.
 

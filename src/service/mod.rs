@@ -11,7 +11,7 @@
 //! ```
 //!
 //! **In** come decoded protocol messages; **out** go replies. [`raw`] holds the meaning of every raw request, once, for the unary
-//! calls and for the streamed ones; [`error`] decides what each failure looks like to clients that exist; [`routes`] puts the
+//! calls and for the streamed ones; [`error`] decides what each failure looks like to clients that exist; [`mod@routes`] puts the
 //! services together, for a socket or for the simulator.
 //!
 //! **Never**: a region error in a gRPC status (clients would drop the connection); an error and a region error in one reply; a
