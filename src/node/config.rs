@@ -70,7 +70,7 @@ pub struct RaftConfig {
     pub tick_ms: u64,
     /// Ticks between a leader's heartbeats.
     pub heartbeat_ticks: usize,
-    /// Ticks without a leader after which a follower campaigns (randomly up to twice as many). The leader's lease is this
+    /// Ticks without a leader after which a follower campaigns (randomly up to half as many more). The leader's lease is this
     /// long, less the drift of clocks.
     pub election_ticks: usize,
     /// KiB of entries in one append message.

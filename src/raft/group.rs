@@ -19,7 +19,7 @@ use super::read::Reads;
 pub struct Options {
     /// Nanoseconds of a tick.
     pub tick_ns: u64,
-    /// Ticks without a leader after which a follower campaigns (randomly up to twice as many).
+    /// Ticks without a leader after which a follower campaigns (randomly up to half as many more).
     pub election_ticks: usize,
     /// Ticks between a leader's heartbeats.
     pub heartbeat_ticks: usize,
@@ -83,6 +83,8 @@ impl Group {
         let config = Config {
             id: peer,
             election_tick: options.election_ticks,
+            // Half a timeout of randomness keeps rivals apart at these tick counts and ends a leaderless time sooner.
+            max_election_tick: options.election_ticks + (options.election_ticks / 2).max(2),
             heartbeat_tick: options.heartbeat_ticks,
             applied: view.applied().0,
             max_size_per_msg: options.append_bytes_max,

@@ -135,6 +135,8 @@ pub struct Observer {
     now: Arc<dyn Fn() -> Instant + Send + Sync>,
     redact: Redact,
     ids: Arc<AtomicU64>,
+    /// When (node clock, ns) the last slow request was logged.
+    warned_ns: Arc<AtomicU64>,
 }
 
 impl fmt::Debug for Observer {
@@ -151,7 +153,15 @@ impl Observer {
 
     /// Measures into `metrics` by whatever `now` says.
     pub(super) fn by(metrics: Metrics, now: impl Fn() -> Instant + Send + Sync + 'static, redact: Redact) -> Observer {
-        Observer { metrics, now: Arc::new(now), redact, ids: Arc::new(AtomicU64::new(1)) }
+        Observer { metrics, now: Arc::new(now), redact, ids: Arc::new(AtomicU64::new(1)), warned_ns: Arc::default() }
+    }
+
+    /// Whether another slow request may be logged: one a second, so that a stall does not fill the log with its victims.
+    fn may_warn(&self) -> bool {
+        let now_ns = (self.now)().0;
+        let last_ns = self.warned_ns.load(Ordering::Relaxed);
+        let due = last_ns == 0 || now_ns >= last_ns + 1_000_000_000;
+        due && self.warned_ns.compare_exchange(last_ns, now_ns, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     /// Runs `work`, the answer to a request about `subject`.
@@ -207,7 +217,7 @@ impl Observer {
             }
             tracing::debug!(parent: &span, id, method = method.name(), why, "request refused");
         }
-        if took >= SLOW {
+        if took >= SLOW && self.may_warn() {
             let key = self.redact.key(&subject.key);
             tracing::warn!(id, method = method.name(), region = subject.region, %key, ?took, "slow request");
         }

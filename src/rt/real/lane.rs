@@ -14,6 +14,17 @@ thread_local! {
     static OUTER: RefCell<Option<Handle>> = const { RefCell::new(None) };
 }
 
+/// Ends the process when a lane unwinds; the panic's message is out by then.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
+        }
+    }
+}
+
 /// Whether this thread is a lane, where file calls run in place instead of on the blocking pool.
 pub(super) fn on_lane() -> bool {
     OUTER.with_borrow(Option::is_some)
@@ -26,6 +37,8 @@ pub(super) fn outer() -> Option<Handle> {
 
 /// Drives `future` on a thread of its own called `name`. Dropping the handle leaves it running; when `future` must end,
 /// tell it so through a channel.
+///
+/// A lane that panics ends the process: what it owned (a store's groups) would be gone while the port still answers.
 ///
 /// # Panics
 /// If the operating system gives no thread.
@@ -40,6 +53,7 @@ where
         .name(name.to_owned())
         .spawn(move || {
             OUTER.set(Some(outer));
+            let _guard = AbortOnPanic;
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_time()
                 .build()
