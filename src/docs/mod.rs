@@ -20,3 +20,6 @@ pub mod swap_decided_at_apply {}
 
 #[doc = include_str!("raw-and-transactions-side-by-side.md")]
 pub mod raw_and_transactions_side_by_side {}
+
+#[doc = include_str!("leases-and-promises.md")]
+pub mod leases_and_promises {}
