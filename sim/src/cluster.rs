@@ -232,11 +232,14 @@ impl Cluster {
             let poisoned = self.watch.with(|heard| heard.poisoned.get(&id).cloned());
             let again = self.with(id, |machine| {
                 let why = poisoned.or_else(|| machine.failed.clone()).filter(|_| machine.up && machine.excused);
-                // The injected failure has struck if it is what the store stopped for; it strikes once.
-                if why.as_ref().is_some_and(|why| why.contains("Input/output error") || why.contains("injected")) {
+                let again = why.is_some() && !machine.full;
+                // The injected failure has struck if it is what the store stopped for; it strikes once. Until the machine is
+                // started again it counts as armed, so that no second one is injected into a store that has stopped.
+                let struck = |why: &String| why.contains("Input/output error") || why.contains("injected");
+                if again && why.as_ref().is_some_and(struck) {
                     machine.armed = false;
                 }
-                why.is_some() && !machine.full
+                again
             });
             if again {
                 self.crash(id, true, rng);
