@@ -148,9 +148,13 @@ fn a_cut_off_leader_serves_no_read_and_a_new_one_rises() {
     while patience.next().is_some() && !(net.group(2).ready() || net.group(3).ready()) {
         net.tick(10);
     }
-    assert!(net.nodes[&1].reads.is_empty() && net.nodes[&1].lost == [5]);
-    assert!(!net.group(1).leads(), "check quorum");
+    assert!(net.nodes[&1].reads.is_empty(), "never, although somebody else may lead by now");
     assert_eq!([2, 3].into_iter().filter(|id| net.group(*id).ready()).count(), 1);
+    // The old leader looks for its quorum once an election timeout, and its first look still sees the votes: it steps down at the
+    // second, which may be after the new one has risen.
+    net.tick(20);
+    assert!(!net.group(1).leads(), "check quorum");
+    assert!(net.nodes[&1].reads.is_empty() && net.nodes[&1].lost == [5]);
 }
 
 #[test]
