@@ -38,23 +38,28 @@ fn options() -> Options {
     }
 }
 
+/// A log without entries in a group of three.
+fn view(hard_state: HardState) -> LogView {
+    let peers = (1..=3).map(|id| Peer { id, store_id: id, ..Peer::default() }).collect();
+    let region = Region { id: 7, peers, ..Region::default() };
+    LogView::new(Start {
+        hard_state,
+        conf_state: membership::conf_state(&region),
+        truncated: membership::FIRST,
+        runs: vec![],
+        last_index: membership::FIRST.0,
+        unapplied: vec![],
+        applied: membership::FIRST,
+        state: Bytes::new(),
+        cache_bytes_max: 1 << 20,
+    })
+}
+
 impl Net {
     fn new() -> Net {
-        let peers = (1..=3).map(|id| Peer { id, store_id: id, ..Peer::default() }).collect();
-        let region = Region { id: 7, peers, ..Region::default() };
         let nodes = (1..=3)
             .map(|id| {
-                let view = LogView::new(Start {
-                    hard_state: membership::first_hard_state(),
-                    conf_state: membership::conf_state(&region),
-                    truncated: membership::FIRST,
-                    runs: vec![],
-                    last_index: membership::FIRST.0,
-                    unapplied: vec![],
-                    applied: membership::FIRST,
-                    state: Bytes::new(),
-                    cache_bytes_max: 1 << 20,
-                });
+                let view = view(membership::first_hard_state());
                 let group = Group::new(GroupId(7), id, options(), view, 1).unwrap();
                 (id, Node { group, applied: vec![], reads: vec![], lost: vec![] })
             })
@@ -168,6 +173,61 @@ fn a_voter_that_hears_its_leader_votes_for_nobody() {
     net.settle();
     assert_eq!((net.group(1).term(), net.group(2).term()), (term, term));
     assert!(net.group(1).leads());
+}
+
+#[test]
+fn ticks_that_come_together_break_no_promise() {
+    let mut net = Net::new();
+    net.group(1).campaign();
+    net.settle();
+    let now = net.now;
+    // A stall is over and twenty ticks come at once: by the clock, hardly any time has passed since the leader was heard.
+    for _ in 0..20 {
+        net.group(2).tick(now + 1);
+    }
+    assert!(net.group(2).take(now + 1).is_none(), "no campaign");
+    for _ in 0..20 {
+        net.group(2).tick(now + TICK * 10);
+    }
+    assert!(
+        net.group(2).take(now + TICK * 10).is_some_and(|output| !output.messages.is_empty()),
+        "the promise is over"
+    );
+}
+
+#[test]
+fn only_who_never_heard_a_leader_promises_nothing() {
+    // A leader's term is durable before the first entry is.
+    for (term, binds) in [(membership::FIRST.1, false), (membership::FIRST.1 + 1, true)] {
+        let mut state = membership::first_hard_state();
+        state.term = term;
+        let mut voter = Group::new(GroupId(7), 2, options(), view(state), TICK).unwrap();
+        let mut request = Message::default();
+        request.set_msg_type(::raft::eraftpb::MessageType::MsgRequestVote);
+        (request.from, request.to, request.term) = (3, 2, term + 1);
+        (request.index, request.log_term) = (membership::FIRST.0, membership::FIRST.1);
+        voter.step(request, TICK + 1);
+        assert_eq!(voter.vote() == 0, binds, "term {term}");
+    }
+}
+
+#[test]
+fn what_no_peer_sends_is_dropped() {
+    use ::raft::eraftpb::MessageType::*;
+    let mut net = Net::new();
+    net.group(1).campaign();
+    net.settle();
+    let (now, term) = (net.now, net.group(1).term());
+    for (kind, from, to) in [(MsgTransferLeader, 2, 1), (MsgReadIndexResp, 1, 2), (MsgHup, 3, 3), (MsgHeartbeat, 1, 2)]
+    {
+        let mut message = Message::default();
+        message.set_msg_type(kind);
+        // A heartbeat that tells of a commit beyond the log would be the end of raft-rs.
+        (message.from, message.to, message.term, message.commit) = (from, to, term, 1000);
+        net.group(to).step(message, now);
+        net.settle();
+    }
+    assert!(net.group(1).leads() && net.group(1).term() == term);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::rt::sync::oneshot;
 use crate::types::{GroupId, Region, Result};
 
 use super::snapshot::Pair;
-use super::transport::InboxBytes;
+use super::transport::WaitingBytes;
 
 /// One letter to the driver.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ pub enum Mail {
         reply: oneshot::Sender<Result<()>>,
     },
     /// Raft messages of another store.
-    Messages(Vec<(GroupId, Message)>, InboxBytes),
+    Messages(Vec<(GroupId, Message)>, WaitingBytes),
     /// A snapshot that arrived whole.
     Snapshot {
         /// The group.

@@ -77,6 +77,16 @@ impl Peer {
         self.view.set_leadership(Leadership { term, leader: self.group.leader(), ready: self.group.ready() });
     }
 
+    /// Remembers who waits for an entry that was just proposed. Entries of an earlier leadership at or behind its place are
+    /// overwritten here; another peer that still holds them may yet commit them.
+    pub fn await_entry(&mut self, proposal: Proposal) {
+        while self.proposals.back().is_some_and(|last| last.index >= proposal.index) {
+            let overwritten = self.proposals.pop_back().expect("just seen");
+            fail(overwritten, || Error::Unknown("leadership was lost while it was under way".into()));
+        }
+        self.proposals.push_back(proposal);
+    }
+
     /// Settles the proposals at and before an applied entry. Those of another term at that index never happened.
     pub fn settle(&mut self, index: u64, term: u64, replies: Vec<Bytes>) {
         while self.proposals.front().is_some_and(|p| p.index < index) {

@@ -33,6 +33,8 @@ pub type Addresses = BTreeMap<u64, String>;
 
 /// Messages that wait for a store; more are dropped.
 const QUEUE_MAX: usize = 4096;
+/// Bytes of messages that wait for a store; more are dropped.
+const QUEUE_BYTES_MAX: usize = 64 << 20;
 /// Bytes of messages in one batch of a stream.
 const BATCH_BYTES: usize = 1 << 20;
 /// Between two tries to reach a store.
@@ -55,9 +57,13 @@ pub struct Outbox {
 }
 
 struct Line {
-    queue: mpsc::Sender<GroupMessage>,
+    queue: mpsc::Sender<Queued>,
+    waiting_bytes: Arc<AtomicUsize>,
     task: JoinHandle<()>,
 }
+
+/// A message that waits, and its place in the budget.
+type Queued = (GroupMessage, WaitingBytes);
 
 impl Drop for Line {
     fn drop(&mut self) {
@@ -93,9 +99,13 @@ impl Outbox {
                 addresses: self.addresses.clone(),
                 mail: self.mail.clone(),
             };
-            Line { queue, task: task::spawn(link.run(waiting)) }
+            Line { queue, waiting_bytes: Arc::default(), task: task::spawn(link.run(waiting)) }
         });
-        let _ = line.queue.try_send(message);
+        if line.waiting_bytes.load(Ordering::Relaxed) > QUEUE_BYTES_MAX {
+            return;
+        }
+        let guard = WaitingBytes::take(&line.waiting_bytes, message.message.len());
+        let _ = line.queue.try_send((message, guard));
     }
 
     /// Streams a snapshot of `ranges` as the engine stands now; the driver hears of the end by letter.
@@ -156,7 +166,7 @@ struct Link {
 }
 
 impl Link {
-    async fn run(self, mut waiting: mpsc::Receiver<GroupMessage>) {
+    async fn run(self, mut waiting: mpsc::Receiver<Queued>) {
         loop {
             let address = self.addresses.borrow().get(&self.to_store).cloned();
             if let Some(Ok(channel)) = address.map(|a| self.net.channel(&a)) {
@@ -184,12 +194,12 @@ impl Link {
         }
     }
 
-    async fn feed(&self, waiting: &mut mpsc::Receiver<GroupMessage>, batches: mpsc::Sender<RaftBatch>) -> Fed {
-        while let Some(first) = waiting.recv().await {
+    async fn feed(&self, waiting: &mut mpsc::Receiver<Queued>, batches: mpsc::Sender<RaftBatch>) -> Fed {
+        while let Some((first, _)) = waiting.recv().await {
             let mut bytes = first.message.len();
             let mut messages = vec![first];
             while bytes < BATCH_BYTES {
-                let Ok(next) = waiting.try_recv() else { break };
+                let Ok((next, _)) = waiting.try_recv() else { break };
                 bytes += next.message.len();
                 messages.push(next);
             }
@@ -255,7 +265,7 @@ impl Transport for Inbox {
                     messages.push((GroupId(message.group_id), decoded));
                 }
             }
-            let guard = InboxBytes::take(&self.waiting_bytes, bytes);
+            let guard = WaitingBytes::take(&self.waiting_bytes, bytes);
             if self.handle.mail.send(Mail::Messages(messages, guard)).is_err() {
                 return Err(Status::unavailable("the store has stopped"));
             }
@@ -274,27 +284,30 @@ impl Transport for Inbox {
             gathering.take(chunk).map_err(|e| Status::data_loss(e.to_string()))?;
         }
         let (head, message, pairs) = gathering.finish().map_err(|e| Status::data_loss(e.to_string()))?;
+        if self.handle.view(GroupId(head.group_id)).is_none() {
+            return Err(Status::not_found(format!("store {} has no replica of group {}", self.store, head.group_id)));
+        }
         let letter = Mail::Snapshot { group: GroupId(head.group_id), message: Box::new(message), pairs };
         self.handle.mail.send(letter).map_err(|_| Status::unavailable("the store has stopped"))?;
         Ok(Response::new(Done {}))
     }
 }
 
-/// Bytes that wait for the driver; given back when it has taken the letter.
+/// Bytes that wait in a queue; given back when dropped.
 #[derive(Debug)]
-pub struct InboxBytes {
+pub struct WaitingBytes {
     waiting: Arc<AtomicUsize>,
     bytes: usize,
 }
 
-impl InboxBytes {
-    fn take(waiting: &Arc<AtomicUsize>, bytes: usize) -> InboxBytes {
+impl WaitingBytes {
+    fn take(waiting: &Arc<AtomicUsize>, bytes: usize) -> WaitingBytes {
         waiting.fetch_add(bytes, Ordering::Relaxed);
-        InboxBytes { waiting: waiting.clone(), bytes }
+        WaitingBytes { waiting: waiting.clone(), bytes }
     }
 }
 
-impl Drop for InboxBytes {
+impl Drop for WaitingBytes {
     fn drop(&mut self) {
         self.waiting.fetch_sub(self.bytes, Ordering::Relaxed);
     }
