@@ -253,9 +253,12 @@ impl Group {
             }
             return;
         }
-        if self.reads.has_waiting() && self.node.raft.commit_to_current_term() {
+        // A new leader holds what its predecessors committed, but knows and has applied it only with an entry of its own term.
+        let knows = self.node.raft.commit_to_current_term();
+        let too_early = crate::mutant!("raft.read-before-applied") && !knows;
+        if self.reads.has_waiting() && (knows || too_early) {
             let context = self.reads.begin(now_ns);
-            if crate::mutant!("raft.read-index-without-quorum") {
+            if crate::mutant!("raft.read-index-without-quorum") || too_early {
                 let index = self.log().applied().0;
                 self.reads.confirm(context, index);
             } else {
