@@ -166,9 +166,6 @@ impl Nemesis {
             What::Wipe { .. } => {
                 self.kill(node, true, &mut rng);
                 self.cluster.wipe(node);
-                let store =
-                    self.watch.with(|heard| heard.node_of.iter().find(|(_, n)| **n == node).map(|(store, _)| *store));
-                self.watch.with(|heard| store.into_iter().for_each(|store| heard.raft.wiped(store)));
             }
             // The supervisor starts it again once its store has stopped.
             What::FailSync { .. } => {

@@ -14,6 +14,8 @@ const P_ONE_CLASS: f64 = 0.10;
 /// In the other runs: each class and each story for itself. Many at once would drown a story's parts.
 const P_CLASS: f64 = 0.4;
 const P_STORY: f64 = 0.2;
+/// A disk is replaced by an empty one.
+const P_WIPE: f64 = 0.1;
 
 /// A class of faults: its makers are drawn evenly.
 struct Class {
@@ -366,7 +368,7 @@ fn faults(rng: &mut Rng, (stores, regions, election_ms): (u32, u32, u64), length
     }
     // At most one disk is replaced by an empty one, and rarely.
     let mut own = Rng::fork(rng.next_u64(), "wipe");
-    if kind >= P_NO_FAULTS + P_ONE_CLASS && own.chance(0.0) {
+    if kind >= P_NO_FAULTS + P_ONE_CLASS && own.chance(P_WIPE) {
         let node = Target::Node(own.below(u64::from(stores)) as u32 + 1);
         faults.push(Fault { at_ms: own.below(length_ms), what: What::Wipe { node, down_ms: own.between(100, 5000) } });
     }

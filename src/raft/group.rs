@@ -345,3 +345,30 @@ impl Group {
         self.node.report_unreachable(peer);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_append_goes_on_where_it_says() {
+        let append = |index: u64, entries: &[u64]| {
+            let mut message = Message::default();
+            message.set_msg_type(MessageType::MsgAppend);
+            message.index = index;
+            let entry = |index: &u64| {
+                let mut entry = Entry::default();
+                entry.index = *index;
+                entry
+            };
+            message.set_entries(entries.iter().map(entry).collect::<Vec<_>>().into());
+            message
+        };
+        assert!(continuous(&append(7, &[])) && continuous(&append(7, &[8, 9])));
+        assert!(!continuous(&append(7, &[3, 4])), "batched after a rejection");
+        assert!(!continuous(&append(7, &[9])));
+        let mut other = append(7, &[3]);
+        other.set_msg_type(MessageType::MsgSnapshot);
+        assert!(continuous(&other), "only appends are batched");
+    }
+}
