@@ -15,6 +15,7 @@ use tracing::{Instrument, Level, Span};
 
 use crate::rt::clock::{Clock, Instant};
 
+use super::answers::Answers;
 use super::error::Reply;
 use super::redact::Redact;
 
@@ -62,6 +63,8 @@ pub struct Metrics {
     pub(super) commands_out: Histogram,
     /// `BatchCommands` streams that are open.
     pub(super) streams: IntGauge,
+    /// Memory of answers.
+    pub(super) answers: Answers,
 }
 
 impl Metrics {
@@ -89,6 +92,11 @@ impl Metrics {
             &["direction"],
         )?;
         let streams = IntGauge::new("armilla_batch_streams", "Open BatchCommands streams")?;
+        let answers = IntGauge::new(
+            "armilla_answer_bytes",
+            "Bytes of large answers that are being read or that clients have not taken yet",
+        )?;
+        registry.register(Box::new(answers.clone()))?;
         registry.register(Box::new(seconds.clone()))?;
         registry.register(Box::new(errors.clone()))?;
         registry.register(Box::new(commands.clone()))?;
@@ -106,6 +114,7 @@ impl Metrics {
             commands_in: commands.with_label_values(&["in"]),
             commands_out: commands.with_label_values(&["out"]),
             streams,
+            answers: Answers::new(answers),
         })
     }
 
