@@ -110,10 +110,7 @@ impl<K: Kv> RawService<K> {
         first: bytes::Bytes,
         op: region_command::Op,
     ) -> Result<Option<CasReply>> {
-        let RegionReply { epoch_not_match, key_not_in_region, cas } = self.kv.write(context, op).await?;
-        if let Some(now) = epoch_not_match {
-            return Err(Error::EpochNotMatch(vec![now]));
-        }
+        let RegionReply { key_not_in_region, cas, .. } = self.kv.write(context, op).await?;
         if key_not_in_region {
             return Err(Error::KeyNotInRegion { key: first, region: Box::new(region.clone()) });
         }

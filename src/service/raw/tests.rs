@@ -346,7 +346,10 @@ fn checksum_is_of_live_pairs_in_any_order() {
     bench.pass(1);
     let of = |ranges: &[(&str, &str)]| {
         let windows: Vec<_> = ranges.iter().map(|(start, end)| (bytes(start), bytes(end))).collect();
-        let reply = super::checksum::fingerprint(&bench.kv.0.engine.snapshot(), bench.kv.now_s(), &windows).unwrap();
+        let (snapshot, now_s) = (bench.kv.0.engine.snapshot(), bench.kv.now_s());
+        let reply = super::checksum::fingerprint(&snapshot, now_s, &windows, &false.into()).unwrap();
+        let stopped = super::checksum::fingerprint(&snapshot, now_s, &windows, &true.into());
+        assert_eq!(stopped.is_err(), reply.total_kvs > 0, "no pair is looked at for a caller that has gone");
         (reply.checksum, reply.total_kvs, reply.total_bytes)
     };
     let one = |pair: &str| crate::arch::crc64(&[pair.as_bytes()]);
