@@ -116,7 +116,7 @@ impl Node {
         let (routes, gates): (_, Gates<RegionStore>) = routes(hello, HealthService::new(healthy), observer);
         let transport: Gate<TransportServer<Inbox>> = Gate::default();
         let routes = routes.add_service(transport.clone());
-        let source = Arc::new(status::Source::new(&env.clock, &config, starting.ident.clone()));
+        let source = Arc::new(status::Source::new(&env.clock, &config, starting.ident.clone(), &numbers));
         let http = crate::service::status::handler(source.clone(), numbers.registry().clone(), metrics);
         let listener = env
             .net

@@ -155,16 +155,16 @@ impl Cluster {
             return None;
         }
         if let Some(before) = self.regions.get(&region.id) {
-            let stale_epoch = before.last.region.as_ref().is_some_and(|known| state::older(region, known));
+            let stale_epoch = before.last.region.as_ref().is_some_and(|known| region::older(region, known));
             if report.term < before.last.term || stale_epoch {
                 return None;
             }
         }
         let known = state.region(region.id);
-        if known.is_some_and(|known| state::older(region, known)) {
+        if known.is_some_and(|known| region::older(region, known)) {
             return None;
         }
-        let newer = known.is_none_or(|known| state::older(known, region)).then(|| region.clone());
+        let newer = known.is_none_or(|known| region::older(known, region)).then(|| region.clone());
         let leader = *peer;
         self.regions.insert(region.id, HeardRegion { leader, last: report });
         newer

@@ -366,7 +366,13 @@ impl PdServer {
                 self.read(|state| nothing.overview(state, now_ms))
             }
         };
-        OverviewReply { cluster_id: self.cluster_id(), members: self.members(), leader: self.leader(), ..overview }
+        OverviewReply {
+            cluster_id: self.cluster_id(),
+            members: self.members(),
+            leader: self.leader(),
+            store_alive_ms: self.inner.options.cluster.alive_ms,
+            ..overview
+        }
     }
 
     // ---- calls that only the leader answers; all may end with NotLeader or Unavailable ----

@@ -118,6 +118,7 @@ impl Driver {
                 }
             }
             self.round().await?;
+            self.handle.letters.store(mail.len() as u64, Ordering::Relaxed);
         }
     }
 
@@ -136,7 +137,7 @@ impl Driver {
                     peer.queue.push((command, reply));
                     self.touch(group);
                 }
-                None => drop(reply.send(Err(Error::RegionNotFound(group)))),
+                None => reply.settle(Err(Error::RegionNotFound(group))),
             },
             Mail::Read { group, reply } => match self.peers.get_mut(&group) {
                 Some(peer) if peer.group.leads() => {
@@ -236,7 +237,7 @@ impl Driver {
         let mut queue = std::mem::take(&mut peer.queue).into_iter().peekable();
         while let Some((command, reply)) = queue.next() {
             // Nobody waits any more: the caller has given up, and may be trying elsewhere.
-            if reply.is_closed() {
+            if reply.is_gone() {
                 continue;
             }
             // A command that reads the engine at apply stands alone in its entry: the driver may write the engine between
@@ -258,13 +259,13 @@ impl Driver {
             match peer.group.propose(payload, now) {
                 Ok(_) if crate::mutant!("replica.ack-before-commit") => {
                     for reply in replies {
-                        let _ = reply.send(Ok(Bytes::new()));
+                        reply.settle(Ok(Bytes::new()));
                     }
                 }
                 Ok((index, term)) => peer.await_entry(Proposal { index, term, replies }),
                 Err(_) => {
                     for reply in replies {
-                        let _ = reply.send(Err(peer.view.not_leader()));
+                        reply.settle(Err(peer.view.not_leader()));
                     }
                 }
             }

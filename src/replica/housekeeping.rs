@@ -20,6 +20,8 @@ pub(super) struct Housekeeping {
     pub unflushed: bool,
     /// A flush is under way.
     pub flushing: bool,
+    /// Flushes begun.
+    pub flushes: u64,
     /// When the last flush began (node clock, ns).
     pub flushed_at: u64,
     /// Facts to report when the log is written.
@@ -63,6 +65,7 @@ impl Driver {
             ("recycled", stats.recycled),
             ("created", stats.created),
             ("rewritten_bytes", stats.rewritten_bytes),
+            ("engine_flushes", self.housekeeping.flushes),
         ]
         .into();
         Ok(())
@@ -76,6 +79,7 @@ impl Driver {
             return;
         }
         self.housekeeping.flushing = true;
+        self.housekeeping.flushes += 1;
         self.housekeeping.unflushed = false;
         self.housekeeping.flushed_at = now;
         self.housekeeping.log_bytes = 0;

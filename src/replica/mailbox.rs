@@ -6,6 +6,7 @@ use raft::eraftpb::Message;
 use crate::rt::sync::oneshot;
 use crate::types::{GroupId, Region, Result};
 
+use super::handle::Waiting;
 use super::snapshot::Pair;
 use super::transport::WaitingBytes;
 
@@ -19,7 +20,7 @@ pub enum Mail {
         /// The encoded command.
         command: Bytes,
         /// Where the reply goes.
-        reply: oneshot::Sender<Result<Bytes>>,
+        reply: Waiting,
     },
     /// Confirm leadership for a read.
     Read {

@@ -14,18 +14,15 @@ use crate::rt::probe::{self, Event as Probe};
 use crate::rt::sync::oneshot;
 use crate::types::{Error, Region, Result};
 
-use super::handle::{Leadership, PeerView};
+use super::handle::{Leadership, PeerView, Waiting};
 use super::snapshot::Pair;
-
-/// Who waits for a proposal.
-pub(super) type Reply = oneshot::Sender<Result<Bytes>>;
 
 /// An entry that was proposed here and is not applied yet.
 #[derive(Debug)]
 pub(super) struct Proposal {
     pub index: u64,
     pub term: u64,
-    pub replies: Vec<Reply>,
+    pub replies: Vec<Waiting>,
 }
 
 /// One group on this store.
@@ -35,7 +32,7 @@ pub(super) struct Peer {
     pub machine: Box<dyn StateMachine>,
     pub region: Region,
     /// Commands that wait to be packed into an entry.
-    pub queue: Vec<(Bytes, Reply)>,
+    pub queue: Vec<(Bytes, Waiting)>,
     /// Entries under way, by index.
     pub proposals: VecDeque<Proposal>,
     /// Reads under way, by id.
@@ -109,7 +106,7 @@ impl Peer {
         if proposal.term == term {
             assert_eq!(proposal.replies.len(), replies.len(), "an entry has as many replies as commands");
             for (waiting, reply) in proposal.replies.into_iter().zip(replies) {
-                let _ = waiting.send(Ok(reply));
+                waiting.settle(Ok(reply));
             }
         } else {
             let refused = self.view.not_leader();
@@ -120,7 +117,7 @@ impl Peer {
     /// Fails everything that waits for this group.
     pub fn fail_all(&mut self, error: impl Fn() -> Error) {
         for (_, reply) in self.queue.drain(..) {
-            let _ = reply.send(Err(error()));
+            reply.settle(Err(error()));
         }
         for proposal in self.proposals.drain(..) {
             fail(proposal, &error);
@@ -133,6 +130,6 @@ impl Peer {
 
 pub(super) fn fail(proposal: Proposal, error: impl Fn() -> Error) {
     for reply in proposal.replies {
-        let _ = reply.send(Err(error()));
+        reply.settle(Err(error()));
     }
 }

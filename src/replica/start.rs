@@ -68,6 +68,7 @@ pub async fn start(
         engine: engine.clone(),
         poisoned: Arc::new(Poison::default()),
         log_figures: Arc::default(),
+        letters: Arc::default(),
     };
     let log = RaftLog::open(env.disk.clone(), log_options).await?;
     let outbox = Outbox::new(

@@ -18,6 +18,7 @@
 //! scan that is silently shorter than asked; an answer to a compare-and-swap that makes a client run it twice; a key in a log
 //! unless the operator asked for keys.
 
+pub mod answers;
 pub mod batch;
 pub mod cluster;
 pub mod error;

@@ -107,7 +107,10 @@ pub struct PdService {
     observer: Observer,
 }
 
-/// Whether a request's header is of this cluster. Clients that do not know the cluster yet send 0.
+/// Whether a request's header is of this cluster.
+///
+/// A header without an id (0) is taken by every call. TiKV's placement driver takes it in GetMembers only; nothing is lost by
+/// being generous, and clients that leave the id out keep working. A header of another cluster is refused by every call.
 fn check(cluster_id: u64, header: Option<&RequestHeader>) -> Result<(), Status> {
     match header.map_or(0, |header| header.cluster_id) {
         0 => Ok(()),
@@ -239,7 +242,7 @@ impl Pd for PdService {
                 |header, found| match found {
                     // client-rust panics on a reply with neither store nor error.
                     None => {
-                        let header = self.refusal(ErrorType::Unknown, format!("there is no store {id}"));
+                        let header = self.refusal(ErrorType::EntryNotFound, format!("there is no store {id}"));
                         GetStoreResponse { header, store: None }
                     }
                     Some(store) if store.state() == StoreState::Tombstone => {

@@ -144,7 +144,13 @@ pub fn run(args: Args) -> Result<(), Failure> {
             Some(Cf::Lock) => "lock",
             Some(Cf::Write) => "write",
         };
-        let options = RawOptions { deadline, cf: cf.to_owned(), ..RawOptions::default() };
+        // One look at a whole region takes as long as it takes: retries would begin it anew.
+        let whole = matches!(args.command, Command::Checksum { .. });
+        if whole && matches!(args.cf, Some(Cf::Lock | Cf::Write)) {
+            return Err(Failure::usage("checksum: there is one of the default column family only (--cf default)"));
+        }
+        let patient = RawOptions { deadline, cf: cf.to_owned(), ..RawOptions::default() };
+        let options = if whole { RawOptions { attempt: deadline, cf: String::new(), ..patient } } else { patient };
         let raw = RawClient::new(pd.clone(), env.net, env.clock, Rng::new(env.seed), options);
         Ctl { pd, raw, json: args.json, hex: args.hex }.run(args.command).await
     })
@@ -269,7 +275,8 @@ impl Ctl {
         if self.json {
             let first = last.0 - u64::from(count) + 1;
             return print_json(&json!({
-                "first": first, "last": last.0, "count": count,
+                // Numbers of most readers end at 2^53.
+                "first": first.to_string(), "last": last.0.to_string(), "count": count,
                 "physical_ms": last.physical_ms(), "logical": last.logical(),
             }));
         }
@@ -300,7 +307,7 @@ impl Ctl {
     async fn members(&self) -> Result<(), Failure> {
         let (members, leader) = self.pd.members().await?;
         if self.json {
-            let member = |m: &armilla::proto::pdpb::Member| json!({ "name": m.name, "id": m.member_id, "urls": m.client_urls, "leader": m.member_id == leader.member_id });
+            let member = |m: &armilla::proto::pdpb::Member| json!({ "name": m.name, "id": m.member_id.to_string(), "urls": m.client_urls, "leader": m.member_id == leader.member_id });
             return print_json(&json!({ "members": members.iter().map(member).collect::<Vec<_>>() }));
         }
         let mut table = Table::new(&["name", "id", "address", "leads"]);
@@ -441,7 +448,9 @@ impl Ctl {
         let overview = self.pd.overview().await?;
         let leaderless =
             overview.regions.iter().filter(|r| r.leader.as_ref().is_none_or(|leader| leader.id == 0)).count();
-        let late = |age: u64| age > 10_000;
+        // Clusters of older versions do not say how long a store may be silent.
+        let patience_ms = if overview.store_alive_ms == 0 { 10_000 } else { overview.store_alive_ms };
+        let late = |age: u64| age > patience_ms;
         let silent: Vec<u64> = overview
             .stores
             .iter()
@@ -455,7 +464,8 @@ impl Ctl {
         let leader = overview.leader.clone().unwrap_or_default();
         if self.json {
             print_json(&json!({
-                "cluster_id": overview.cluster_id, "well": well, "pd_leader": leader.name,
+                // Numbers of most readers end at 2^53.
+                "cluster_id": overview.cluster_id.to_string(), "well": well, "pd_leader": leader.name,
                 "pd_members": overview.members.len(), "stores": overview.stores.len(), "silent_stores": silent,
                 "regions": overview.regions.len(), "regions_without_leader": leaderless,
                 "reads_per_s": reads, "writes_per_s": writes,

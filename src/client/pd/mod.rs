@@ -228,7 +228,7 @@ impl PdClient {
         Ok(infos.collect())
     }
 
-    /// A store; nothing when PD does not know it.
+    /// A store; nothing when PD does not know it, or it is gone for good.
     ///
     /// # Errors
     /// [`Error::Unavailable`] after the deadline.
@@ -252,16 +252,6 @@ impl PdClient {
         let mut stores = reply.await?.map(|reply| reply.stores).unwrap_or_default();
         stores.sort_by_key(|store| store.id);
         Ok(stores)
-    }
-
-    /// The handshake of a first start, with one node. One attempt.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] when the node does not answer.
-    pub async fn hello(&self, addr: &str, request: cluster::HelloRequest) -> Result<cluster::HelloReply> {
-        let mut stub = self.inner.cluster_stub(addr).map_err(|why| Error::Refused(why.message().to_owned()))?;
-        let call = async move { stub.hello(request).await };
-        self.inner.attempt(addr, ATTEMPT.min(self.deadline), call).await.map_err(|s| Error::Unavailable(describe(&s)))
     }
 
     /// Gets a store its id. Idempotent by the store's uuid.
@@ -298,7 +288,14 @@ impl PdClient {
     pub async fn overview(&self) -> Result<cluster::OverviewReply> {
         self.lead("Overview", |addr, _| {
             let stub = self.inner.cluster_stub(&addr);
-            async move { stub?.overview(cluster::OverviewRequest {}).await }
+            async move {
+                let reply = stub?.overview(cluster::OverviewRequest {}).await?;
+                // Members that follow answer too, with the half that is replicated.
+                match reply.get_ref().leader.as_ref().and_then(member_address) {
+                    Some(leader) if leader == addr => Ok(reply),
+                    _ => Err(Status::unavailable("not leader")),
+                }
+            }
         })
         .await
     }
@@ -337,7 +334,9 @@ impl PdClient {
                 };
                 match error.r#type() {
                     pdpb::ErrorType::Ok => Ok(Response::new(Some(reply.into_inner()))),
-                    pdpb::ErrorType::RegionNotFound | pdpb::ErrorType::EntryNotFound => Ok(Response::new(None)),
+                    pdpb::ErrorType::RegionNotFound
+                    | pdpb::ErrorType::EntryNotFound
+                    | pdpb::ErrorType::StoreTombstone => Ok(Response::new(None)),
                     // Not yet bootstrapped, no longer the leader, …: the leader may know better soon.
                     _ => Err(Status::unavailable(error.message.clone())),
                 }

@@ -349,9 +349,8 @@ impl RawClient {
             return match reply.error() {
                 "" => Outcome::Done(reply),
                 text => {
-                    let unknown = text.contains("outcome unknown") || text.starts_with("corruption");
                     let text = text.to_owned();
-                    if unknown && repeat != Repeat::Read {
+                    if reply.in_doubt() && repeat != Repeat::Read {
                         Outcome::Maybe(text)
                     } else {
                         Outcome::Fail(Error::Refused(text))
