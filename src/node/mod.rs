@@ -45,6 +45,7 @@ use crate::rt::rng::Rng;
 use crate::rt::sync::watch;
 use crate::rt::task::{self, JoinHandle};
 use crate::rt::{Env, cpu};
+use crate::service::deadline::Deadlines;
 use crate::service::gate::Gate;
 use crate::service::health::HealthService;
 use crate::service::metrics::{Metrics, Observer};
@@ -113,7 +114,9 @@ impl Node {
         let observer = Observer::new(metrics.clone(), env.clock.clone(), redact);
         let (health, healthy) = watch::channel(false);
         let hello = starting.hello();
-        let (routes, gates): (_, Gates<RegionStore>) = routes(hello, HealthService::new(healthy), observer);
+        let deadlines = Deadlines::new(env.clock.clone(), metrics.deadlines_exceeded.clone());
+        let (routes, gates): (_, Gates<RegionStore>) =
+            routes(hello, HealthService::new(healthy), observer, &deadlines);
         let transport: Gate<TransportServer<Inbox>> = Gate::default();
         let routes = routes.add_service(transport.clone());
         let source = Arc::new(status::Source::new(&env.clock, &config, starting.ident.clone()));

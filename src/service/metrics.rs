@@ -62,6 +62,8 @@ pub struct Metrics {
     pub(super) commands_out: Histogram,
     /// `BatchCommands` streams that are open.
     pub(super) streams: IntGauge,
+    /// Calls whose `grpc-timeout` ran out.
+    pub(crate) deadlines_exceeded: IntCounter,
 }
 
 impl Metrics {
@@ -89,6 +91,11 @@ impl Metrics {
             &["direction"],
         )?;
         let streams = IntGauge::new("armilla_batch_streams", "Open BatchCommands streams")?;
+        let deadlines_exceeded = IntCounter::new(
+            "armilla_deadlines_exceeded_total",
+            "Calls that were given up because the time that their client gave them ran out",
+        )?;
+        registry.register(Box::new(deadlines_exceeded.clone()))?;
         registry.register(Box::new(seconds.clone()))?;
         registry.register(Box::new(errors.clone()))?;
         registry.register(Box::new(commands.clone()))?;
@@ -106,6 +113,7 @@ impl Metrics {
             commands_in: commands.with_label_values(&["in"]),
             commands_out: commands.with_label_values(&["out"]),
             streams,
+            deadlines_exceeded,
         })
     }
 
