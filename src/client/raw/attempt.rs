@@ -304,9 +304,13 @@ impl RawClient {
             located.peer = *self.shared.rng.lock().expect("no holder panics").pick(&located.region.peers);
         }
         let region = located.region.id;
-        let addr = match self.address(located.peer.store_id, left).await {
+        // A store that is gone for good has no address: another peer may do, before all patience is spent on this one.
+        let addr = match self.address(located.peer.store_id, self.options.attempt.min(left)).await {
             Ok(addr) => addr,
-            Err(outcome) => return outcome,
+            Err(outcome) => {
+                self.shared.cache.lock().expect("no holder panics").rotate(region, &located.peer);
+                return outcome;
+            }
         };
         let limit = self.options.attempt.min(left);
         let stub = match self.shared.channels.get(&addr) {
