@@ -297,6 +297,8 @@ fn knobs(rng: &mut Rng) -> Knobs {
         link_us: log_uniform(rng, 50.0, 3000.0) as u64,
         fsync_us: log_uniform(rng, 100.0, 5000.0) as u64,
         last_crash: rng.chance(0.6),
+        ttl_collect_ms: *rng.pick(&[0, 200, 1000, 5000]),
+        ttl_grace_ms: *rng.pick(&[0, 0, 3000]),
     }
 }
 

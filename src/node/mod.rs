@@ -35,7 +35,7 @@ use crate::proto::armilla::pd::{
 };
 use crate::proto::armilla::raft::transport_server::TransportServer;
 use crate::raft::machine::StateMachine;
-use crate::region::RegionMachine;
+use crate::region::{RegionMachine, TtlUse};
 use crate::replica::log::LogOptions;
 use crate::replica::start::Replicas;
 use crate::replica::transport::{Addresses, Inbox};
@@ -45,13 +45,14 @@ use crate::rt::rng::Rng;
 use crate::rt::sync::watch;
 use crate::rt::task::{self, JoinHandle};
 use crate::rt::{Env, cpu};
+use crate::service::deadline::Deadlines;
 use crate::service::gate::Gate;
 use crate::service::health::HealthService;
 use crate::service::metrics::{Metrics, Observer};
 use crate::service::pd::{Members, PdFront, Seat};
 use crate::service::redact::Redact;
 use crate::service::routes::{Gates, routes};
-use crate::store::{Heartbeat, PdLink, RegionStore};
+use crate::store::{Collector, Heartbeat, PdLink, RegionStore};
 use crate::types::limits::MESSAGE_BYTES_MAX;
 use crate::types::{Error, GroupId, Region, Result};
 
@@ -113,7 +114,8 @@ impl Node {
         let observer = Observer::new(metrics.clone(), env.clock.clone(), redact);
         let (health, healthy) = watch::channel(false);
         let hello = starting.hello();
-        let (routes, gates): (_, Gates<RegionStore>) = routes(hello, HealthService::new(healthy), observer);
+        let deadlines = Deadlines::new(env.clock.clone(), metrics.deadlines_exceeded.clone());
+        let (routes, gates): (_, Gates<RegionStore>) = routes(hello, HealthService::new(healthy), observer, &deadlines);
         let transport: Gate<TransportServer<Inbox>> = Gate::default();
         let routes = routes.add_service(transport.clone());
         let source = Arc::new(status::Source::new(&env.clock, &config, starting.ident.clone(), &numbers));
@@ -138,7 +140,8 @@ impl Node {
         let first_addresses: Addresses =
             founding.stores.iter().map(|store| (store.id, store.address.clone())).collect();
         let (addresses, known) = watch::channel(first_addresses);
-        let (machines, pd_state) = machines();
+        let uses = TtlUse::default();
+        let (machines, pd_state) = machines(uses.clone());
         let replicas = replica::start(
             &env,
             (cluster, store),
@@ -163,6 +166,12 @@ impl Node {
         });
 
         let kv = RegionStore::new(store, handle.clone(), REQUEST_TIMEOUT);
+        let collector = Collector {
+            handle: handle.clone(),
+            uses,
+            interval: Duration::from_millis(config.ttl.collect_interval_ms),
+            grace: Duration::from_millis(config.ttl.collect_grace_ms),
+        };
         let serve = starting.serve(kv, gates, pd_client, addresses, handle, health.clone());
         Ok(Node {
             addr: listener.addr().to_owned(),
@@ -171,7 +180,7 @@ impl Node {
             listener,
             replicas,
             pd,
-            tasks: vec![task::spawn(serve)],
+            tasks: vec![task::spawn(serve), task::spawn(collector.run())],
             health,
         })
     }
@@ -242,7 +251,7 @@ async fn open_directory(env: &Env, config: &Config) -> Result<Ident> {
 }
 
 /// The state machine of each group. The PD group's state is shared with its server.
-fn machines() -> (Machines, Arc<Mutex<Option<SharedState>>>) {
+fn machines(uses: TtlUse) -> (Machines, Arc<Mutex<Option<SharedState>>>) {
     let shared: Arc<Mutex<Option<SharedState>>> = Arc::default();
     let slot = shared.clone();
     let machines: Machines = Arc::new(move |region: &Region| -> Box<dyn StateMachine> {
@@ -251,7 +260,7 @@ fn machines() -> (Machines, Arc<Mutex<Option<SharedState>>>) {
             *slot.lock().expect("no holder panics") = Some(machine.shared());
             Box::new(machine)
         } else {
-            Box::new(RegionMachine::new())
+            Box::new(RegionMachine::counting(uses.of(region.id)))
         }
     });
     (machines, shared)

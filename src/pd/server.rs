@@ -21,7 +21,7 @@ use crate::proto::armilla::pd::{
     RegisterStoreRequest, StoreHeartbeatReply, StoreHeartbeatRequest,
 };
 use crate::proto::metapb::{RegionEpoch, Store, StoreState};
-use crate::proto::pdpb::Member;
+use crate::proto::pdpb::{Member, StoreStats};
 use crate::replica::handle::{Handle, PeerView};
 use crate::rt::clock::Clock;
 use crate::rt::probe::{self, Event as Probe};
@@ -449,13 +449,15 @@ impl PdServer {
         Ok(self.look(&serving, |cluster, state, now_ms| cluster.scan(state, start, end, limit, now_ms)))
     }
 
-    /// The store of that id, also one that is gone.
+    /// The store of that id, also one that is gone, and what it last told of itself.
     ///
     /// # Errors
     /// [`PdError::NotBootstrapped`].
-    pub async fn get_store(&self, id: u64) -> PdResult<Option<Store>> {
+    pub async fn get_store(&self, id: u64) -> PdResult<Option<(Store, StoreStats)>> {
         let serving = self.confirmed_cluster().await?;
-        Ok(self.stores(&serving).into_iter().find(|store| store.id == id))
+        let found = self.stores(&serving).into_iter().find(|store| store.id == id);
+        let stats = |cluster: &mut Cluster, state: &PdState, _| cluster.stats(state, id);
+        Ok(found.map(|store| (store, self.look(&serving, stats))))
     }
 
     /// The stores that have an address. One whose address went to another store is not listed, since clients dial what they

@@ -243,13 +243,13 @@ impl Pd for PdService {
                     // client-rust panics on a reply with neither store nor error.
                     None => {
                         let header = self.refusal(ErrorType::EntryNotFound, format!("there is no store {id}"));
-                        GetStoreResponse { header, store: None }
+                        GetStoreResponse { header, ..Default::default() }
                     }
-                    Some(store) if store.state() == StoreState::Tombstone => {
+                    Some((store, _)) if store.state() == StoreState::Tombstone => {
                         let header = self.refusal(ErrorType::StoreTombstone, format!("store {id} is gone"));
-                        GetStoreResponse { header, store: None }
+                        GetStoreResponse { header, ..Default::default() }
                     }
-                    store => GetStoreResponse { header, store },
+                    Some((store, stats)) => GetStoreResponse { header, store: Some(store), stats: Some(stats) },
                 },
             )
             .await?;

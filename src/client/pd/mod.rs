@@ -24,7 +24,7 @@ use crate::rt::sync::mpsc;
 use crate::types::limits::MESSAGE_BYTES_MAX;
 
 use super::backoff::Backoff;
-use super::channels::Channels;
+use super::channels::{Channels, Limited};
 use super::error::{Error, Failure, Result, failure};
 
 /// How long one call to one member may take.
@@ -321,12 +321,12 @@ impl PdClient {
     async fn ask<A, F, Fut>(&self, what: &'static str, call: F) -> Result<Option<A>>
     where
         A: HasHeader,
-        F: Fn(Stub<Channel>, Option<pdpb::RequestHeader>) -> Fut,
+        F: Fn(Stub<Limited>, Option<pdpb::RequestHeader>) -> Fut,
         Fut: Future<Output = Result<Response<A>, Status>>,
     {
         self.lead(what, |addr, cluster_id| {
             let header = pdpb::RequestHeader { cluster_id, ..Default::default() };
-            let call = self.inner.stub(&addr).map(|stub| call(stub, Some(header)));
+            let call = self.inner.stub(&addr, ATTEMPT.min(self.deadline)).map(|stub| call(stub, Some(header)));
             async move {
                 let reply = call?.await?;
                 let Some(error) = reply.get_ref().header().and_then(|header| header.error.as_ref()) else {
@@ -410,12 +410,19 @@ impl Inner {
         self.channels.get(addr).map_err(|error| Status::invalid_argument(error.to_string()))
     }
 
-    pub(super) fn stub(&self, addr: &str) -> Result<Stub<Channel>, Status> {
-        Ok(Stub::new(self.channel(addr)?).max_decoding_message_size(MESSAGE_BYTES_MAX))
+    /// For calls that are waited for at most `limit`.
+    fn stub(&self, addr: &str, limit: Duration) -> Result<Stub<Limited>, Status> {
+        let channel = Limited::new(self.channel(addr)?, limit);
+        Ok(Stub::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX))
     }
 
-    fn cluster_stub(&self, addr: &str) -> Result<ClusterClient<Channel>, Status> {
-        Ok(ClusterClient::new(self.channel(addr)?).max_decoding_message_size(MESSAGE_BYTES_MAX))
+    /// For streams.
+    pub(super) fn streams(&self, addr: &str) -> Result<Stub<Limited>, Status> {
+        Ok(Stub::new(Limited::endless(self.channel(addr)?)).max_decoding_message_size(MESSAGE_BYTES_MAX))
+    }
+
+    fn cluster_stub(&self, addr: &str) -> Result<ClusterClient<Limited>, Status> {
+        Ok(ClusterClient::new(Limited::new(self.channel(addr)?, ATTEMPT)).max_decoding_message_size(MESSAGE_BYTES_MAX))
     }
 
     /// The leader's address and the cluster's id; asks the members when not known.
@@ -452,7 +459,7 @@ impl Inner {
         let mut asked: FuturesUnordered<_> = addrs
             .iter()
             .map(|addr| async move {
-                let mut stub = self.stub(addr)?;
+                let mut stub = self.stub(addr, DISCOVERY)?;
                 let request = pdpb::GetMembersRequest::default();
                 self.attempt(addr, DISCOVERY, async move { stub.get_members(request).await })
                     .await

@@ -79,6 +79,12 @@ pub(super) fn validate(config: &Config) -> Result<(), ConfigError> {
     if engine.write_buffer_mib == 0 || engine.background_jobs == 0 {
         return refuse("engine.write_buffer_mib and engine.background_jobs must be at least 1");
     }
+    let interval_ms = config.ttl.collect_interval_ms;
+    if (1..100).contains(&interval_ms) {
+        return refuse(format!(
+            "ttl.collect_interval_ms = {interval_ms}: rounds of collecting need at least 100 ms between them; 0 means never"
+        ));
+    }
     if config.pd.store_heartbeat_ms == 0 {
         return refuse("pd.store_heartbeat_ms must be at least 1");
     }

@@ -83,6 +83,7 @@ fn either_a_first_start_or_a_join() {
 fn numbers_that_do_not_fit_together() {
     assert!(refused(|c| c.raft.election_ticks = 5).contains("lease"));
     assert!(refused(|c| c.raft.tick_ms = 0).contains("raft.tick_ms"));
+    assert!(refused(|c| c.ttl.collect_interval_ms = 5).contains("ttl.collect_interval_ms"));
     assert!(refused(|c| c.raft.log_soft_max_kib = 1).contains("two segments"));
     assert!(refused(|c| c.raft.log_lag_entries_max = 1).contains("log_keep_entries"));
     assert!(refused(|c| c.pd_members = 2).contains("1, 3, 5 or 7"));
