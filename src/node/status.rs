@@ -9,6 +9,7 @@ use crate::client::pd::PdClient;
 use crate::engine::{self, Engine};
 use crate::replica::Handle;
 use crate::rt::clock::{Clock, Instant};
+use crate::rt::sync::watch;
 use crate::service::status::{NodeStatus, PeerStatus, StatusSource};
 
 use super::config::Config;
@@ -24,6 +25,7 @@ pub(super) struct Source {
     name: String,
     address: String,
     ident: Arc<RwLock<Ident>>,
+    healthy: watch::Receiver<bool>,
     running: OnceLock<Running>,
 }
 
@@ -34,13 +36,15 @@ struct Running {
 }
 
 impl Source {
-    pub fn new(clock: &Clock, config: &Config, ident: Arc<RwLock<Ident>>) -> Source {
+    /// `healthy` is what the health service says.
+    pub fn new(clock: &Clock, config: &Config, ident: Arc<RwLock<Ident>>, healthy: watch::Receiver<bool>) -> Source {
         Source {
             clock: clock.clone(),
             started: clock.now(),
             name: config.name.clone(),
             address: config.advertised().to_owned(),
             ident,
+            healthy,
             running: OnceLock::new(),
         }
     }
@@ -93,7 +97,8 @@ impl StatusSource for Source {
         let Some(running) = self.running.get() else { return Err("the node is starting".into()) };
         match running.handle.poisoned() {
             Some(why) => Err(why),
-            None => Ok(()),
+            None if *self.healthy.borrow() => Ok(()),
+            None => Err("the node takes no requests: it is starting or stopping".into()),
         }
     }
 }
