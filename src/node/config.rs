@@ -243,10 +243,6 @@ impl RaftConfig {
     pub fn election(&self) -> Duration {
         self.tick() * self.election_ticks as u32
     }
-    /// The time between a leader's heartbeats.
-    pub fn heartbeat(&self) -> Duration {
-        self.tick() * self.heartbeat_ticks as u32
-    }
 }
 
 impl Config {

@@ -70,6 +70,8 @@ pub struct Identity {
     pub cluster_id: u64,
     /// In the order of the certificate; `member_id` is the peer's id in the group.
     pub members: Vec<Member>,
+    /// Where this node is reached (host:port), whatever is registered: it moved, and nobody can hear of it elsewhere.
+    pub addr: String,
 }
 
 /// How the server behaves.
@@ -344,6 +346,9 @@ impl PdServer {
         let group = view.region();
         let moved = |member: &Member| {
             let peer = region::peer_by_id(&group, member.member_id)?;
+            if peer.store_id == view.store {
+                return Some(member_of(member.member_id, &member.name, &self.inner.identity.addr));
+            }
             let addr = self.read(|state| state.store(peer.store_id).map(state::address).unwrap_or_default().to_owned());
             (!addr.is_empty()).then(|| member_of(member.member_id, &member.name, &addr))
         };

@@ -190,6 +190,7 @@ impl Driver {
                 self.flushed(applied);
             }
             Mail::Tick => self.tick().await?,
+            Mail::Fail(why) => return Err(Error::Invalid(why)),
             Mail::Stop => unreachable!("handled by the loop"),
         }
         Ok(())

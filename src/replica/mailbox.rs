@@ -77,6 +77,8 @@ pub enum Mail {
     },
     /// A tick of the clock.
     Tick,
+    /// Stop serving, for this reason.
+    Fail(String),
     /// End the driver.
     Stop,
 }

@@ -136,6 +136,15 @@ impl Driver {
         let region =
             state.region.clone().ok_or_else(|| Error::Corruption("a group's state without a descriptor".into()))?;
         let group = GroupId(region.id);
+        let here = region::peer_on(&region, self.store).map(|peer| peer.id);
+        if here != Some(state.peer_id) {
+            return Err(Error::Corruption(format!(
+                "group {group}: its state is that of peer {}, but its descriptor has {} on store {}",
+                state.peer_id,
+                here.map_or("no peer".to_owned(), |id| format!("peer {id}")),
+                self.store
+            )));
+        }
         let applied = (state.applied_index, state.applied_term);
         let conf_state = ConfState::parse_from_bytes(&state.conf_state)
             .map_err(|e| Error::Corruption(format!("group {group}: its membership does not decode: {e}")))?;

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -27,6 +27,9 @@ use crate::types::limits::MESSAGE_BYTES_MAX;
 use super::handle::Handle;
 use super::mailbox::Mail;
 use super::snapshot::{self, Gathering};
+
+/// How often one side of a refused stream is told of it.
+const TELL: Duration = Duration::from_secs(10);
 
 /// Addresses of stores, by id.
 pub type Addresses = BTreeMap<u64, String>;
@@ -167,6 +170,7 @@ struct Link {
 
 impl Link {
     async fn run(self, mut waiting: mpsc::Receiver<Queued>) {
+        let mut told = None;
         loop {
             let address = self.addresses.borrow().get(&self.to_store).cloned();
             if let Some(Ok(channel)) = address.map(|a| self.net.channel(&a)) {
@@ -180,7 +184,14 @@ impl Link {
                 // Whichever ends first: the call (the store is gone) or the feeding of it (this outbox is gone).
                 crate::rt_select! {
                     ended = call => if let Err(status) = ended {
-                        tracing::debug!(to = self.to_store, %status, "the stream to a store broke");
+                        let now = self.clock.now();
+                        let refused = status.code() == tonic::Code::FailedPrecondition;
+                        if refused && told.is_none_or(|told| now.since(told) >= TELL) {
+                            told = Some(now);
+                            tracing::warn!(to = self.to_store, why = status.message(), "a node refuses messages of this store");
+                        } else {
+                            tracing::debug!(to = self.to_store, %status, "the stream to a store broke");
+                        }
                     },
                     fed = self.feed(&mut waiting, batches) => if fed == Fed::All {
                         return;
@@ -222,17 +233,28 @@ pub struct Inbox {
     store: u64,
     handle: Handle,
     waiting_bytes: Arc<AtomicUsize>,
+    /// When another cluster's messages were last told of, ns of the node's clock; 0 when never.
+    told_ns: Arc<AtomicU64>,
 }
 
 impl Inbox {
     /// Receives as `store` of `cluster`.
     pub fn new(cluster: u64, store: u64, handle: Handle) -> Inbox {
-        Inbox { cluster, store, handle, waiting_bytes: Arc::default() }
+        Inbox { cluster, store, handle, waiting_bytes: Arc::default(), told_ns: Arc::default() }
     }
 
     #[allow(clippy::result_large_err)] // tonic's own type
-    fn check(&self, cluster: u64, to_store: u64) -> Result<(), Status> {
+    fn check(&self, cluster: u64, from_store: u64, to_store: u64) -> Result<(), Status> {
         if cluster != self.cluster {
+            let (now, told) = (self.handle.clock.now().0.max(1), self.told_ns.load(Ordering::Relaxed));
+            if told == 0 || now.saturating_sub(told) >= TELL.as_nanos() as u64 {
+                self.told_ns.store(now, Ordering::Relaxed);
+                tracing::warn!(
+                    "store {from_store} of cluster {cluster} sends messages to this node, which belongs to cluster {}: one of \
+                     the two has the data directory or the addresses of the other's cluster",
+                    self.cluster
+                );
+            }
             return Err(Status::failed_precondition(format!(
                 "this node belongs to cluster {}, the sender to {cluster}",
                 self.cluster
@@ -251,7 +273,7 @@ impl Transport for Inbox {
         let mut stream = request.into_inner();
         while let Some(batch) = stream.next().await {
             let batch = batch?;
-            self.check(batch.cluster_id, batch.to_store)?;
+            self.check(batch.cluster_id, batch.from_store, batch.to_store)?;
             let bytes: usize = batch.messages.iter().map(|m| m.message.len()).sum();
             if self.waiting_bytes.load(Ordering::Relaxed) > INBOX_BYTES_MAX {
                 continue;
@@ -279,7 +301,7 @@ impl Transport for Inbox {
         while let Some(chunk) = stream.next().await {
             let chunk = chunk?;
             if let Some(head) = &chunk.head {
-                self.check(head.cluster_id, head.to_store)?;
+                self.check(head.cluster_id, head.from_store, head.to_store)?;
             }
             gathering.take(chunk).map_err(|e| Status::data_loss(e.to_string()))?;
         }

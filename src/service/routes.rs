@@ -276,8 +276,33 @@ mod tests {
         assert_eq!(now(pd.get_members(other)).unwrap_err().code(), Code::FailedPrecondition);
         let tso = now(pd.tso(stream::iter([TsoRequest { count: 1, ..Default::default() }])));
         assert_eq!(tso.unwrap_err().code(), Code::Unavailable);
-        let overview = now(ClusterClient::new(routes).overview(OverviewRequest {})).unwrap();
+        let overview = now(ClusterClient::new(routes).overview(OverviewRequest::default())).unwrap();
         assert_eq!(overview.get_ref().cluster_id, 7);
+    }
+
+    #[test]
+    fn a_node_without_a_member_asks_nobody_for_a_node() {
+        struct Loop;
+        impl PdFront for Loop {
+            fn members(&self) -> futures::future::BoxFuture<'_, Result<Members>> {
+                std::future::ready(Err(crate::types::Error::Io("no leader at the moment".into()))).boxed()
+            }
+            fn overview(&self) -> futures::future::BoxFuture<'_, Result<OverviewReply>> {
+                panic!("it asks in turn")
+            }
+        }
+        let (routes, gates, _) = node();
+        gates.open_pd(Seat::Outside { cluster_id: 7, front: Arc::new(Loop) });
+        let ask = |caller_component: &str| {
+            let header = RequestHeader { caller_component: caller_component.into(), ..Default::default() };
+            now(PdClient::new(routes.clone()).get_members(GetMembersRequest { header: Some(header) })).unwrap_err()
+        };
+        let (of_client, of_node) = (ask("client"), ask(crate::types::NODE_CALLER));
+        assert_eq!((of_client.code(), of_node.code()), (Code::Unavailable, Code::Unavailable));
+        assert!(of_client.message().contains("no leader"), "{of_client}");
+        assert!(of_node.message().contains("no member"), "{of_node}");
+        let overview = now(ClusterClient::new(routes.clone()).overview(OverviewRequest { by_node: true }));
+        assert_eq!(overview.unwrap_err().code(), Code::Unavailable);
     }
 
     #[test]
