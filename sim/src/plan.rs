@@ -189,6 +189,7 @@ impl TryFrom<String> for Target {
         match text.split_once('-') {
             Some(("node", rest)) => number(rest).map(Target::Node),
             Some(("leader", rest)) => number(rest).map(Target::Leader),
+            Some(("follower", rest)) => number(rest).map(Target::Follower),
             Some(("pd", "leader")) => Ok(Target::PdLeader),
             _ => Err(format!("`{text}` is not node-N, leader-N or pd-leader")),
         }
