@@ -185,7 +185,7 @@ fn a_voter_that_hears_its_leader_does_not_campaign_either() {
     let mut asked = |now: u64| {
         // Ticks that were held up: many at one instant.
         (0..40).for_each(|_| net.group(2).tick(now));
-        let sent = std::iter::from_fn(|| net.group(2).take(now)).flat_map(|output| output.messages);
+        let sent = std::iter::from_fn(|| net.group(2).take(now)).flat_map(|output| output.messages_after_persist);
         sent.filter(|message| message.get_msg_type() == MessageType::MsgRequestPreVote).count()
     };
     assert_eq!(asked(heard + TICK * 10 - 1), 0);

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use futures::FutureExt;
-use tonic::{Code, Status};
+use tonic::Code;
 
 use super::*;
 use crate::engine::KvEngine;
@@ -124,7 +124,7 @@ fn joined(pairs: Vec<KvPair>) -> String {
 
 /// The error of a reply of pairs: the only pair has it, and nothing else.
 fn abort(pairs: &[KvPair]) -> &str {
-    let [KvPair { error: Some(error), key, value }] = pairs else { panic!("one pair with an error: {pairs:?}") };
+    let [KvPair { error: Some(error), key, value, .. }] = pairs else { panic!("one pair with an error: {pairs:?}") };
     assert!(key.is_empty() && value.is_empty() && error.locked.is_none());
     &error.abort
 }
