@@ -148,7 +148,7 @@ impl Town {
         let client = RawClient::new(self.pd(machines), env.net.clone(), env.clock.clone(), Rng::new(1), options);
         let mut why = String::new();
         for _ in 0..12 {
-            match client.put("k", "v").await {
+            match client.put("k".into(), "v".into(), 0).await {
                 Ok(()) => return Ok(()),
                 Err(error) => why = error.to_string(),
             }
