@@ -77,7 +77,7 @@ impl Cluster for ClusterService {
         let work = async {
             match self.seat()? {
                 Seat::Member(server) => Ok(server.overview()),
-                Seat::Outside { front, .. } => outside(request.get_ref().by_node, front.overview()).await,
+                Seat::Outside { front, .. } => outside(request.get_ref().by_node, || front.overview()).await,
             }
         };
         self.observer.call(Method::Overview, work).await

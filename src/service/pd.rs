@@ -154,11 +154,14 @@ impl PdService {
 
 /// What a node without a member answers: what it is told, unless it is a node that asks. That one asks the members itself; two
 /// nodes without a member (founders whose disks are new) would ask each other without end.
-pub(super) async fn outside<T>(by_node: bool, ask: BoxFuture<'_, StoreResult<T>>) -> Result<T, Status> {
+pub(super) async fn outside<'a, T>(
+    by_node: bool,
+    ask: impl FnOnce() -> BoxFuture<'a, StoreResult<T>>,
+) -> Result<T, Status> {
     if by_node {
         return Err(Status::unavailable("this node has no member of the placement driver"));
     }
-    ask.await.map_err(|error| Status::unavailable(error.to_string()))
+    ask().await.map_err(|error| Status::unavailable(error.to_string()))
 }
 
 /// What GetRegion and its like answer.
@@ -180,7 +183,7 @@ impl Pd for PdService {
             let by_node = header.is_some_and(|header| header.caller_component == NODE_CALLER);
             let Members { members, leader } = match &self.seat {
                 Seat::Member(server) => Members { members: server.members(), leader: server.leader() },
-                Seat::Outside { front, .. } => outside(by_node, front.members()).await?,
+                Seat::Outside { front, .. } => outside(by_node, || front.members()).await?,
             };
             Ok(GetMembersResponse {
                 header: Some(self.header()),
