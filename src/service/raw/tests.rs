@@ -124,7 +124,7 @@ fn joined(pairs: Vec<KvPair>) -> String {
 
 /// The error of a reply of pairs: the only pair has it, and nothing else.
 fn abort(pairs: &[KvPair]) -> &str {
-    let [KvPair { error: Some(error), key, value }] = pairs else { panic!("one pair with an error: {pairs:?}") };
+    let [KvPair { error: Some(error), key, value, .. }] = pairs else { panic!("one pair with an error: {pairs:?}") };
     assert!(key.is_empty() && value.is_empty() && error.locked.is_none());
     &error.abort
 }
