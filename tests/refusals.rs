@@ -107,6 +107,44 @@ fn the_data_of_another_cluster_is_refused_with_both_ids() {
 }
 
 #[test]
+fn what_a_node_waits_for_is_said_and_health_says_when_it_serves() {
+    let mut cluster = Cluster::start(1, &[]);
+    let (head, _) = http_get(cluster.addr(0), "/healthz");
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    // A node that joins a node that is not there.
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let (nobody, addr) = (format!("127.0.0.1:{}", free_port()), format!("127.0.0.1:{}", free_port()));
+    let joining = |join: &str| {
+        let mut command = Command::new(binary());
+        command.args(["start", "--name", "n9", "--addr", &addr, "--join", join]);
+        command.arg("--data").arg(dir.path().join("n9"));
+        command
+    };
+    let finished = run(joining(&nobody), Duration::from_secs(4));
+    assert_eq!(finished.code, None, "it waits: {finished:?}");
+    assert!(finished.text.contains("to join") && finished.text.contains(&nobody), "{}", finished.text);
+    let finished = run(joining(&addr), LIMIT);
+    assert!(finished.code == Some(2) && finished.text.contains("own address"), "{finished:?}");
+    // The name and the directory of a node belong together.
+    assert_eq!(cluster.terminate(0), Some(0), "{}", cluster.log(0));
+    let addr = cluster.addr(0);
+    let finished = run(node_command("n2", cluster.data(0), addr, &format!("n2={addr}")), LIMIT);
+    assert!(finished.code == Some(2) && ["`n1`", "`n2`"].iter().all(|n| finished.text.contains(n)), "{finished:?}");
+}
+
+#[test]
+fn up_says_where_its_nodes_can_be() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let data = dir.path().to_str().expect("text");
+    let finished = armilla(&["up", "--data", data, "--host", "0.0.0.0"]);
+    assert!(finished.code == Some(2) && finished.text.contains("armilla start"), "{finished:?}");
+    std::fs::write(dir.path().join("up.toml"), "nodes = 3\nhost = \"localhost\"\nbase_port = 5000\n").expect("a file");
+    let finished = armilla(&["up", "--data", data, "--base-port", "6000"]);
+    assert!(finished.code == Some(2), "{finished:?}");
+    assert!(finished.text.contains("--host localhost --base-port 5000"), "{}", finished.text);
+}
+
+#[test]
 fn a_newer_format_is_refused() {
     let mut cluster = Cluster::start(1, &[]);
     let data = cluster.data(0).to_owned();

@@ -10,6 +10,7 @@ use crate::client::pd::PdClient;
 use crate::engine::{self, Engine};
 use crate::replica::Handle;
 use crate::rt::clock::{Clock, Instant};
+use crate::rt::sync::watch;
 use crate::service::status::{Figures, NodeStatus, PeerStatus, StatusSource};
 
 use super::config::Config;
@@ -27,6 +28,7 @@ pub(super) struct Source {
     address: String,
     ident: Arc<RwLock<Ident>>,
     numbers: NodeMetrics,
+    healthy: watch::Receiver<bool>,
     running: OnceLock<Running>,
 }
 
@@ -37,7 +39,14 @@ struct Running {
 }
 
 impl Source {
-    pub fn new(clock: &Clock, config: &Config, ident: Arc<RwLock<Ident>>, numbers: &NodeMetrics) -> Source {
+    /// `healthy` is what the health service says.
+    pub fn new(
+        clock: &Clock,
+        config: &Config,
+        ident: Arc<RwLock<Ident>>,
+        numbers: &NodeMetrics,
+        healthy: watch::Receiver<bool>,
+    ) -> Source {
         Source {
             clock: clock.clone(),
             started: clock.now(),
@@ -45,6 +54,7 @@ impl Source {
             address: config.advertised().to_owned(),
             ident,
             numbers: numbers.clone(),
+            healthy,
             running: OnceLock::new(),
         }
     }
@@ -114,7 +124,8 @@ impl StatusSource for Source {
         let Some(running) = self.running.get() else { return Err("the node is starting".into()) };
         match running.handle.poisoned() {
             Some(why) => Err(why),
-            None => Ok(()),
+            None if *self.healthy.borrow() => Ok(()),
+            None => Err("the node takes no requests: it is starting or stopping".into()),
         }
     }
 }

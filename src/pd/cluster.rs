@@ -289,6 +289,20 @@ impl Cluster {
         leader::propose(from, &stores, &seats, self.options.orders_max.saturating_sub(open))
     }
 
+    /// What a store last told of itself; zeros if it was not heard of in this leadership. Its peers are counted from the
+    /// replicated regions.
+    pub fn stats(&self, state: &PdState, store: u64) -> pdpb::StoreStats {
+        let heard = self.stores.get(&store).map(|heard| heard.last.clone()).unwrap_or_default();
+        let here = |region: &&Region| region::peer_on(region, store).is_some();
+        pdpb::StoreStats {
+            store_id: store,
+            capacity: heard.capacity_bytes,
+            available: heard.available_bytes,
+            region_count: state.regions().filter(here).count() as u32,
+            used_size: heard.used_bytes,
+        }
+    }
+
     /// What `armilla ctl` and the status page show.
     pub fn overview(&self, state: &PdState, now_ms: u64) -> OverviewReply {
         let mut leaders: BTreeMap<u64, u64> = BTreeMap::new();

@@ -150,17 +150,19 @@ impl Driver {
                 None => drop(reply.send(Err(Error::RegionNotFound(group)))),
             },
             Mail::TransferLeader { group, to_peer } => {
+                let now = self.clock.now().0;
                 if let Some(peer) = self.peers.get_mut(&group) {
                     peer.group.transfer_leader(to_peer);
                     // Before any message leaves: the lease must be gone when the new leader may begin.
-                    peer.publish();
+                    peer.publish(now);
                     self.touch(group);
                 }
             }
-            Mail::Create { region, reply } => {
-                self.create(*region).await?;
-                let _ = reply.send(Ok(()));
-            }
+            Mail::Create { region, reply } => match self.create(*region).await {
+                // Nothing was done: the descriptor is at fault, not the store.
+                Err(error @ Error::Invalid(_)) => drop(reply.send(Err(error))),
+                created => drop(reply.send(created.map(|()| ()))),
+            },
             Mail::Messages(messages, _bytes) => {
                 for (group, message) in messages {
                     self.step(group, message);
@@ -188,6 +190,7 @@ impl Driver {
                 self.flushed(applied);
             }
             Mail::Tick => self.tick().await?,
+            Mail::Fail(why) => return Err(Error::Invalid(why)),
             Mail::Stop => unreachable!("handled by the loop"),
         }
         Ok(())
@@ -260,7 +263,7 @@ impl Driver {
                         reply.settle(Ok(Bytes::new()));
                     }
                 }
-                Ok((index, term)) => peer.proposals.push_back(Proposal { index, term, replies }),
+                Ok((index, term)) => peer.await_entry(Proposal { index, term, replies }),
                 Err(_) => {
                     for reply in replies {
                         reply.settle(Err(peer.view.not_leader()));
@@ -282,7 +285,7 @@ impl Driver {
                 let Some(peer) = self.peers.get_mut(&group) else { continue };
                 peer.dirty = false;
                 let output = peer.group.take(now);
-                peer.publish();
+                peer.publish(now);
                 if let Some(output) = output {
                     self.output(group, output, &mut committed, &mut after_log).await?;
                     self.touch(group);
@@ -352,11 +355,16 @@ impl Driver {
 
     /// Sends a message; a snapshot's data is taken from the engine now, before anything more is applied.
     fn send(&mut self, group: GroupId, message: Message) {
-        let peer = self.peers.get(&group).expect("it has output");
+        let peer = self.peers.get_mut(&group).expect("it has output");
         let Some(to) = region::peer_by_id(&peer.region, message.to) else { return };
         if message.get_msg_type() == MessageType::MsgSnapshot {
             let applied = peer.group.log().applied().0;
-            assert_eq!(message.get_snapshot().get_metadata().index, applied, "the engine has moved under a snapshot");
+            if message.get_snapshot().get_metadata().index != applied {
+                // Raft asked for it in an earlier pass, and the engine has moved since: it asks again once it hears of the failure.
+                peer.group.snapshot_sent(message.to, false);
+                self.touch(group);
+                return;
+            }
             let ranges = peer.machine.ranges(&peer.region);
             self.outbox.send_snapshot(group, to.store_id, message, &self.engine, ranges);
         } else {

@@ -231,6 +231,12 @@ impl Handle {
         self.poisoned.why()
     }
 
+    /// Stops the store for good, for a reason that its driver cannot know.
+    pub fn stop_serving(&self, why: String) {
+        // Without a driver it has stopped already.
+        let _ = self.mail.send(Mail::Fail(why));
+    }
+
     /// What this store's peer of `group` shows.
     pub fn view(&self, group: GroupId) -> Option<Arc<PeerView>> {
         self.views.read().expect("no writer panics").get(&group).cloned()

@@ -5,9 +5,10 @@ use std::time::Duration;
 use crate::engine::KvEngine;
 use crate::rt::probe::Event as Probe;
 use crate::rt::{cpu, task};
-use crate::types::{GroupId, Result};
+use crate::types::{Error, GroupId, Result};
 
 use super::driver::Driver;
+use super::handle::Handle;
 use super::mailbox::Mail;
 
 /// What the driver remembers for its upkeep.
@@ -25,6 +26,21 @@ pub(super) struct Housekeeping {
     pub flushed_at: u64,
     /// Facts to report when the log is written.
     pub probes: Vec<Probe>,
+}
+
+/// Tells the driver that a flush ended, also if it did so without a result.
+struct FlushEnds {
+    handle: Handle,
+    told: bool,
+}
+
+impl Drop for FlushEnds {
+    fn drop(&mut self) {
+        if !self.told {
+            let result = Err(Error::Stopped("a flush of the engine died".into()));
+            let _ = self.handle.mail.send(Mail::Flushed { applied: Vec::new(), result });
+        }
+    }
 }
 
 impl Driver {
@@ -72,12 +88,15 @@ impl Driver {
         let handle = self.handle.clone();
         task::spawn(async move {
             let engine = handle.engine.clone();
-            let result = cpu::run(move || engine.flush()).await;
+            // A flush that panics must stop the store, not leave it waiting for the flush's end with a log that grows.
+            let mut ended = FlushEnds { handle: handle.clone(), told: false };
+            let result = cpu::run_long(move || engine.flush()).await;
             let applied = if crate::mutant!("replica.flush-marks-late-applies") {
                 handle.views().iter().map(|view| (view.group, view.applied())).collect()
             } else {
                 applied
             };
+            ended.told = true;
             let _ = handle.mail.send(Mail::Flushed { applied, result });
         });
     }
@@ -98,7 +117,7 @@ impl Driver {
     /// The last flush, so that the next start has nothing to replay.
     pub(super) async fn flush_at_stop(&mut self) -> Result<()> {
         let engine = self.engine.clone();
-        cpu::run(move || engine.flush()).await
+        cpu::run_long(move || engine.flush()).await
     }
 
     /// Cuts every group's log below what is durable in the engine, leaving something for followers that lag a little.

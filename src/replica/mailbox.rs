@@ -8,7 +8,7 @@ use crate::types::{GroupId, Region, Result};
 
 use super::handle::Waiting;
 use super::snapshot::Pair;
-use super::transport::InboxBytes;
+use super::transport::WaitingBytes;
 
 /// One letter to the driver.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ pub enum Mail {
         reply: oneshot::Sender<Result<()>>,
     },
     /// Raft messages of another store.
-    Messages(Vec<(GroupId, Message)>, InboxBytes),
+    Messages(Vec<(GroupId, Message)>, WaitingBytes),
     /// A snapshot that arrived whole.
     Snapshot {
         /// The group.
@@ -77,6 +77,8 @@ pub enum Mail {
     },
     /// A tick of the clock.
     Tick,
+    /// Stop serving, for this reason.
+    Fail(String),
     /// End the driver.
     Stop,
 }

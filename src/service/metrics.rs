@@ -91,6 +91,8 @@ pub struct Metrics {
     pub(super) streams: IntGauge,
     /// Memory of answers.
     pub(super) answers: Answers,
+    /// Calls whose `grpc-timeout` ran out.
+    pub(crate) deadlines_exceeded: IntCounter,
 }
 
 impl Metrics {
@@ -124,6 +126,11 @@ impl Metrics {
             "Bytes of large answers that are being read or that clients have not taken yet",
         )?;
         registry.register(Box::new(answers.clone()))?;
+        let deadlines_exceeded = IntCounter::new(
+            "armilla_deadlines_exceeded_total",
+            "Calls that were given up because the time that their client gave them ran out",
+        )?;
+        registry.register(Box::new(deadlines_exceeded.clone()))?;
         registry.register(Box::new(seconds.clone()))?;
         registry.register(Box::new(errors.clone()))?;
         registry.register(Box::new(commands.clone()))?;
@@ -143,6 +150,7 @@ impl Metrics {
             commands_out: commands.with_label_values(&["out"]),
             streams,
             answers: Answers::new(answers),
+            deadlines_exceeded,
         })
     }
 

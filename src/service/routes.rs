@@ -22,6 +22,7 @@ use crate::types::limits::{MESSAGE_BYTES_MAX, UNARY_BYTES_MAX};
 
 use super::answers::{self, Answers};
 use super::cluster::{ClusterService, Hello};
+use super::deadline::Deadlines;
 use super::gate::Gate;
 use super::health::HealthService;
 use super::metrics::Observer;
@@ -117,9 +118,14 @@ impl Future for Counting {
 /// The router of all services, and the gates of those that come later. `hello` and `health` answer at once.
 ///
 /// Replies are not compressed: their content rarely shrinks, and a core is dearer than the network. A method that is not here is
-/// answered with UNIMPLEMENTED; a message that does not decode, or is over [`MESSAGE_BYTES_MAX`] ([`UNARY_BYTES_MAX`] for one
-/// key-value request), costs its call and not the connection.
-pub fn routes<K: Kv>(hello: Hello, health: HealthService, observer: Observer) -> (Routes, Gates<K>) {
+/// answered with UNIMPLEMENTED; a call whose `grpc-timeout` runs out ends by `deadlines`; a message that does not decode, or is over
+/// [`MESSAGE_BYTES_MAX`] ([`UNARY_BYTES_MAX`] for one key-value request), costs its call and not the connection.
+pub fn routes<K: Kv>(
+    hello: Hello,
+    health: HealthService,
+    observer: Observer,
+    deadlines: &Deadlines,
+) -> (Routes, Gates<K>) {
     let gates = Gates {
         tikv: Gate::default(),
         pd: Gate::default(),
@@ -128,10 +134,10 @@ pub fn routes<K: Kv>(hello: Hello, health: HealthService, observer: Observer) ->
     };
     let cluster = ClusterService::new(hello, gates.seat.clone(), observer);
     let routes = Routes::default()
-        .add_service(gates.tikv.clone())
-        .add_service(gates.pd.clone())
-        .add_service(sized!(ClusterServer::new(cluster)))
-        .add_service(sized!(HealthServer::new(health)));
+        .add_service(deadlines.bound(gates.tikv.clone()))
+        .add_service(deadlines.bound(gates.pd.clone()))
+        .add_service(deadlines.bound(sized!(ClusterServer::new(cluster))))
+        .add_service(deadlines.bound(sized!(HealthServer::new(health))));
     (routes, gates)
 }
 
@@ -187,7 +193,9 @@ mod tests {
         let hello =
             Arc::new(|r: HelloRequest| HelloReply { name: format!("hello {}", r.name), ..HelloReply::default() });
         let observer = Observer::by(metrics.clone(), || Instant(1), Redact::Show);
-        let (routes, gates) = routes(hello, HealthService::new(serving), observer);
+        let never = |_| futures::future::pending().boxed();
+        let deadlines = Deadlines::by(|| Instant(1), never, metrics.deadlines_exceeded.clone());
+        let (routes, gates) = routes(hello, HealthService::new(serving), observer, &deadlines);
         (routes, gates, metrics)
     }
 
@@ -268,8 +276,33 @@ mod tests {
         assert_eq!(now(pd.get_members(other)).unwrap_err().code(), Code::FailedPrecondition);
         let tso = now(pd.tso(stream::iter([TsoRequest { count: 1, ..Default::default() }])));
         assert_eq!(tso.unwrap_err().code(), Code::Unavailable);
-        let overview = now(ClusterClient::new(routes).overview(OverviewRequest {})).unwrap();
+        let overview = now(ClusterClient::new(routes).overview(OverviewRequest::default())).unwrap();
         assert_eq!(overview.get_ref().cluster_id, 7);
+    }
+
+    #[test]
+    fn a_node_without_a_member_asks_nobody_for_a_node() {
+        struct Loop;
+        impl PdFront for Loop {
+            fn members(&self) -> futures::future::BoxFuture<'_, Result<Members>> {
+                std::future::ready(Err(crate::types::Error::Io("no leader at the moment".into()))).boxed()
+            }
+            fn overview(&self) -> futures::future::BoxFuture<'_, Result<OverviewReply>> {
+                panic!("it asks in turn")
+            }
+        }
+        let (routes, gates, _) = node();
+        gates.open_pd(Seat::Outside { cluster_id: 7, front: Arc::new(Loop) });
+        let ask = |caller_component: &str| {
+            let header = RequestHeader { caller_component: caller_component.into(), ..Default::default() };
+            now(PdClient::new(routes.clone()).get_members(GetMembersRequest { header: Some(header) })).unwrap_err()
+        };
+        let (of_client, of_node) = (ask("client"), ask(crate::types::NODE_CALLER));
+        assert_eq!((of_client.code(), of_node.code()), (Code::Unavailable, Code::Unavailable));
+        assert!(of_client.message().contains("no leader"), "{of_client}");
+        assert!(of_node.message().contains("no member"), "{of_node}");
+        let overview = now(ClusterClient::new(routes.clone()).overview(OverviewRequest { by_node: true }));
+        assert_eq!(overview.unwrap_err().code(), Code::Unavailable);
     }
 
     #[test]
@@ -308,6 +341,26 @@ mod tests {
         assert!(matches!(&got[&21], Some(Out::RawGet(r)) if r.value == "v"));
         assert!(matches!(&got[&22], Some(Out::Empty(r)) if r.test_id == 99));
         assert_eq!(metrics.streams.get(), 0);
+    }
+
+    #[test]
+    fn a_deadline_reaches_every_service() {
+        let (routes, _) = open();
+        let timed = |timeout: &str| {
+            let mut request = tonic::Request::new(GetMembersRequest::default());
+            request.metadata_mut().insert("grpc-timeout", timeout.parse().unwrap());
+            now(PdClient::new(routes.clone()).get_members(request))
+        };
+        assert!(timed("2S").is_ok());
+        let status = timed("2s").unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert!(status.message().contains("grpc-timeout"), "{}", status.message());
+        let mut request = tonic::Request::new(RawGetRequest { context: context(), ..Default::default() });
+        request.metadata_mut().insert("grpc-timeout", "1".parse().unwrap());
+        assert_eq!(now(TikvClient::new(routes.clone()).raw_get(request)).unwrap_err().code(), Code::InvalidArgument);
+        let mut request = tonic::Request::new(RawGetRequest { context: context(), ..Default::default() });
+        request.set_timeout(std::time::Duration::from_secs(2));
+        assert!(now(TikvClient::new(routes).raw_get(request)).unwrap().get_ref().not_found);
     }
 
     #[test]

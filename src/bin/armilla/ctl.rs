@@ -15,6 +15,7 @@ use crate::failure::Failure;
 use crate::process;
 use show::{Table, print_json};
 
+<<<<<<< HEAD
 /// A line of the answer; nothing but printing is left to do.
 macro_rules! say {
     ($($text:tt)*) => {{
@@ -22,6 +23,10 @@ macro_rules! say {
         println!($($text)*);
     }};
 }
+=======
+/// About how many bytes and keys regions hold, by their ids.
+type Sizes = std::collections::BTreeMap<u64, (u64, u64)>;
+>>>>>>> main
 
 /// Tables for people, `--json` for programs.
 #[derive(clap::Args, Debug)]
@@ -398,10 +403,17 @@ impl Ctl {
 
     async fn regions(&self, limit: usize) -> Result<(), Failure> {
         let regions = self.all_regions(limit).await?;
-        self.region_table(&regions)
+        let heard = self.pd.overview().await?.regions;
+        let sizes: Sizes = heard
+            .into_iter()
+            .filter(|heard| heard.term != 0)
+            .filter_map(|heard| Some((heard.region?.id, (heard.approximate_bytes, heard.approximate_keys))))
+            .collect();
+        self.region_table(&regions, &sizes)
     }
 
-    fn region_table(&self, regions: &[armilla::client::pd::RegionInfo]) -> Result<(), Failure> {
+    /// `sizes`: of the regions that PD has heard of.
+    fn region_table(&self, regions: &[armilla::client::pd::RegionInfo], sizes: &Sizes) -> Result<(), Failure> {
         if self.json {
             let region = |info: &armilla::client::pd::RegionInfo| {
                 let r = &info.region;
@@ -411,11 +423,13 @@ impl Ctl {
                     "conf_ver": epoch.conf_ver, "version": epoch.version,
                     "peers": r.peers.iter().map(|p| json!({ "id": p.id, "store": p.store_id })).collect::<Vec<_>>(),
                     "leader": info.leader.as_ref().map(|p| json!({ "id": p.id, "store": p.store_id })),
+                    "approximate_bytes": sizes.get(&r.id).map(|(bytes, _)| bytes),
+                    "approximate_keys": sizes.get(&r.id).map(|(_, keys)| keys),
                 })
             };
             return print_json(&json!({ "regions": regions.iter().map(region).collect::<Vec<_>>() }));
         }
-        let mut table = Table::new(&["region", "from", "to", "epoch", "stores", "leader"]);
+        let mut table = Table::new(&["region", "from", "to", "epoch", "stores", "leader", "size", "keys"]);
         for info in regions {
             let r = &info.region;
             let epoch = r.region_epoch.unwrap_or_default();
@@ -429,6 +443,8 @@ impl Ctl {
                 format!("{}/{}", epoch.conf_ver, epoch.version),
                 stores.join(" "),
                 leader,
+                sizes.get(&r.id).map_or("?".into(), |(bytes, _)| format!("~{}", show::bytes(*bytes))),
+                sizes.get(&r.id).map_or("?".into(), |(_, keys)| format!("~{keys}")),
             ]);
         }
         table.print();
@@ -439,7 +455,7 @@ impl Ctl {
         let info = self.pd.get_region(&self.bytes(key)?).await?;
         let info = info.ok_or_else(|| Failure::new("the placement driver knows no region of the key"))?;
         let Some(leader) = info.leader else {
-            self.region_table(&[info])?;
+            self.region_table(&[info], &Sizes::new())?;
             return Err(Failure::new("the region has no leader at the moment"));
         };
         let store = self.pd.get_store(leader.store_id).await?.unwrap_or_default();

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use futures::FutureExt;
-use tonic::{Code, Status};
+use tonic::Code;
 
 use super::*;
 use crate::engine::KvEngine;
