@@ -322,6 +322,24 @@ fn a_fourth_node_joins() {
 }
 
 #[test]
+fn clients_that_hang_up_do_not_end_a_node() {
+    let mut cluster = Cluster::start(1, &[]);
+    for turn in 0..300u64 {
+        let mut stream = TcpStream::connect(cluster.addr(0)).expect("the node listens");
+        let request = format!("GET /metrics HTTP/1.1\r\nHost: {}\r\n\r\n", cluster.addr(0));
+        stream.write_all(request.repeat(20).as_bytes()).expect("sent");
+        // Sometimes in the middle of the first answer, sometimes of a later one.
+        std::thread::sleep(Duration::from_micros(turn % 30 * 100));
+        stream.shutdown(std::net::Shutdown::Write).expect("the connection is there");
+        std::thread::sleep(Duration::from_micros(turn % 7 * 200));
+        // Closed with answers unread: what the node writes from here on is refused.
+        drop(stream);
+    }
+    cluster.assert_alive();
+    assert_eq!(cluster.terminate(0), Some(0), "{}", cluster.log(0));
+}
+
+#[test]
 fn few_file_descriptors_cost_a_warning_and_not_the_service() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let addr = format!("127.0.0.1:{}", free_port());

@@ -258,6 +258,7 @@ async fn load(args: Args) -> Result<(), Failure> {
         }
     }
     let report = Report::new(&args, &tally, took, cpu);
+    process::only_prints();
     if args.json {
         println!("{}", report.json());
     } else {

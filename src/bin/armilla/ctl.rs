@@ -15,8 +15,18 @@ use crate::failure::Failure;
 use crate::process;
 use show::{Table, print_json};
 
+<<<<<<< HEAD
+/// A line of the answer; nothing but printing is left to do.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        crate::process::only_prints();
+        println!($($text)*);
+    }};
+}
+=======
 /// About how many bytes and keys regions hold, by their ids.
 type Sizes = std::collections::BTreeMap<u64, (u64, u64)>;
+>>>>>>> main
 
 /// Tables for people, `--json` for programs.
 #[derive(clap::Args, Debug)]
@@ -193,7 +203,7 @@ impl Ctl {
                     let crc = format!("{:016x}", sum.crc64_xor);
                     return print_json(&json!({ "crc64_xor": crc, "pairs": sum.pairs, "bytes": sum.bytes }));
                 }
-                println!("crc64 {:016x}, {} pairs, {} bytes", sum.crc64_xor, sum.pairs, sum.bytes);
+                say!("crc64 {:016x}, {} pairs, {} bytes", sum.crc64_xor, sum.pairs, sum.bytes);
                 Ok(())
             }
             Command::Tso { count } => self.tso(count).await,
@@ -221,7 +231,7 @@ impl Ctl {
         if self.json {
             return print_json(&value);
         }
-        println!("ok");
+        say!("ok");
         Ok(())
     }
 
@@ -239,7 +249,7 @@ impl Ctl {
             None => self.absent(key),
             Some(value) if self.json => print_json(&json!({ "found": true, "value": self.text(&value) })),
             Some(value) => {
-                println!("{}", self.text(&value));
+                say!("{}", self.text(&value));
                 Ok(())
             }
         }
@@ -250,11 +260,11 @@ impl Ctl {
             None => self.absent(key),
             Some(ttl) if self.json => print_json(&json!({ "found": true, "ttl_s": ttl })),
             Some(0) => {
-                println!("for ever");
+                say!("for ever");
                 Ok(())
             }
             Some(ttl) => {
-                println!("{ttl} s");
+                say!("{ttl} s");
                 Ok(())
             }
         }
@@ -268,7 +278,7 @@ impl Ctl {
             print_json(&json!({ "swapped": answer.swapped, "previous": found }))?;
         } else {
             let found = found.map_or("it did not exist".into(), |value| format!("its value was {value}"));
-            println!("{}: {found}", if answer.swapped { "swapped" } else { "not swapped" });
+            say!("{}: {found}", if answer.swapped { "swapped" } else { "not swapped" });
         }
         if answer.swapped { Ok(()) } else { Err(Failure::silent(1)) }
     }
@@ -283,7 +293,7 @@ impl Ctl {
                 "physical_ms": last.physical_ms(), "logical": last.logical(),
             }));
         }
-        println!("{} (physical {} ms, logical {})", last.0, last.physical_ms(), last.logical());
+        say!("{} (physical {} ms, logical {})", last.0, last.physical_ms(), last.logical());
         Ok(())
     }
 
@@ -454,7 +464,7 @@ impl Ctl {
                 &json!({ "region": info.region.id, "store": leader.store_id, "peer": leader.id, "address": store.address }),
             );
         }
-        println!("region {}, led by store {} at {}", info.region.id, leader.store_id, store.address);
+        say!("region {}, led by store {} at {}", info.region.id, leader.store_id, store.address);
         Ok(())
     }
 
@@ -485,14 +495,14 @@ impl Ctl {
                 "reads_per_s": reads, "writes_per_s": writes,
             }))?;
         } else {
-            println!("cluster   {}: {}", overview.cluster_id, if well { "well" } else { "NOT WELL" });
-            println!("pd        {} member(s), led by {}", overview.members.len(), leader.name);
+            say!("cluster   {}: {}", overview.cluster_id, if well { "well" } else { "NOT WELL" });
+            say!("pd        {} member(s), led by {}", overview.members.len(), leader.name);
             let silent: Vec<String> = silent.iter().map(u64::to_string).collect();
             let silent = if silent.is_empty() { String::new() } else { format!("; SILENT: {}", silent.join(" ")) };
-            println!("stores    {}{silent}", overview.stores.len());
+            say!("stores    {}{silent}", overview.stores.len());
             let led = if leaderless == 0 { String::new() } else { format!("; {leaderless} WITHOUT LEADER") };
-            println!("regions   {}{led}", overview.regions.len());
-            println!("load      {reads} reads/s, {writes} writes/s");
+            say!("regions   {}{led}", overview.regions.len());
+            say!("load      {reads} reads/s, {writes} writes/s");
         }
         if well { Ok(()) } else { Err(Failure::silent(1)) }
     }

@@ -52,7 +52,6 @@ enum Command {
 }
 
 fn main() -> std::process::ExitCode {
-    process::default_sigpipe();
     let cli = Cli::parse();
     if cli.version {
         print_version(cli.verbose);
@@ -72,6 +71,7 @@ fn main() -> std::process::ExitCode {
 }
 
 fn print_version(verbose: bool) {
+    process::only_prints();
     println!("armilla {}", env!("CARGO_PKG_VERSION"));
     if !verbose {
         return;

@@ -56,12 +56,21 @@ pub fn cpu_seconds() -> f64 {
     seconds(usage.ru_utime) + seconds(usage.ru_stime)
 }
 
-/// A reader that closes its pipe (`| head`) ends this process quietly instead of by a panic.
-pub fn default_sigpipe() {
-    // SAFETY: called first in main, before other threads; the default action is a valid handler.
+/// From now on a reader that closes its pipe (`| head`) ends this process quietly instead of by a panic. For commands that have
+/// nothing left to do but print: the same signal comes from a socket that its peer has closed, and a node, or a client that is to
+/// try another node, must live on.
+pub fn only_prints() {
+    // SAFETY: the default action is a valid handler, whatever other threads do.
     unsafe {
         libc::signal(libc::SIGPIPE, libc::SIG_DFL);
     }
+}
+
+/// A line on standard output from a node: nobody may be there to read it.
+pub fn say(line: &str) {
+    use io::Write as _;
+    let mut out = io::stdout().lock();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
 /// Vector features of this machine that kernels may use.

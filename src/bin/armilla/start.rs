@@ -135,6 +135,7 @@ pub fn configuration(args: &Args) -> Result<Config, Failure> {
 pub fn run(args: Args) -> Result<(), Failure> {
     let config = configuration(&args)?;
     if args.print_config {
+        process::only_prints();
         print!("{}", config.to_toml());
         return Ok(());
     }

@@ -160,7 +160,12 @@ async fn serve(configs: Vec<Config>, new: bool, open_files: u32) -> Result<(), F
     let mut signals = Signals::new()?;
     let data = configs[0].data_dir.parent().unwrap_or(Path::new(".")).to_owned();
     let what = if new { "a new cluster" } else { "the cluster" };
-    println!("armilla {}: {what} of {} node(s), data in {}", env!("CARGO_PKG_VERSION"), configs.len(), data.display());
+    process::say(&format!(
+        "armilla {}: {what} of {} node(s), data in {}",
+        env!("CARGO_PKG_VERSION"),
+        configs.len(),
+        data.display()
+    ));
     let starting = configs.iter().cloned().map(|config| {
         let env = NodeEnv { rt: Env::real(), engine: process::engine_home(&config, open_files) };
         async move {
@@ -184,9 +189,9 @@ async fn serve(configs: Vec<Config>, new: bool, open_files: u32) -> Result<(), F
     }
     print_welcome(&nodes, began.elapsed());
     let poisoned = watch(&nodes, &mut signals).await;
-    println!("\nstops (Ctrl-C again: at once)");
+    process::say("\nstops (Ctrl-C again: at once)");
     start::stop(nodes, &mut signals).await?;
-    println!("stopped; the data is in {}", data.display());
+    process::say(&format!("stopped; the data is in {}", data.display()));
     match poisoned {
         None => Ok(()),
         Some(why) => Err(Failure::new(why)),

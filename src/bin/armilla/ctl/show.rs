@@ -25,6 +25,7 @@ impl Table {
 
     /// To standard output.
     pub fn print(&self) {
+        crate::process::only_prints();
         for line in self.0.lines() {
             println!("{}", line.trim_end());
         }
@@ -33,6 +34,7 @@ impl Table {
 
 /// To standard output.
 pub fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
+    crate::process::only_prints();
     println!("{}", serde_json::to_string_pretty(value).map_err(|error| Failure::new(format!("JSON: {error}")))?);
     Ok(())
 }
