@@ -3,6 +3,9 @@
 //! **In** come byte slices, **out** go numbers; no dependency on the rest of Armilla. A kernel that a well-kept crate already
 //! does as fast is that crate behind a function here. **Never**: a result that depends on the machine.
 
+pub mod column;
+pub mod scalar;
+
 /// The checksum of log records, snapshots and identity files: CRC-32C (Castagnoli, as in iSCSI), by the crate crc-fast, which
 /// picks the machine's instructions at run time.
 pub fn crc32c(data: &[u8]) -> u32 {
