@@ -20,6 +20,7 @@ pub mod checksum;
 pub mod column;
 pub mod dispatch;
 mod generic;
+pub mod index;
 mod kernels;
 pub mod key;
 pub mod memcomparable;
@@ -36,4 +37,5 @@ mod tests;
 
 pub use checksum::{crc32c, crc32c_append, crc64};
 pub use dispatch::features;
+pub use index::KeyIndex;
 pub use kernels::{Kernel, kernels, run};

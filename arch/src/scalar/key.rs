@@ -12,15 +12,22 @@ pub fn common_prefix(a: &[u8], b: &[u8]) -> usize {
 /// Encodes `plain` into `out`, which has just the room.
 pub fn encode(plain: &[u8], out: &mut [MaybeUninit<u8>]) {
     assert_eq!(out.len(), encoded_len(plain.len()), "the room that the encoding takes");
-    for (at, out) in out.iter_mut().enumerate() {
-        let (group, within) = (at / (GROUP + 1), at % (GROUP + 1));
-        let rest = &plain[group * GROUP..];
-        out.write(if within == GROUP {
-            MARKER - (GROUP - rest.len().min(GROUP)) as u8
-        } else {
-            rest.get(within).copied().unwrap_or(0)
-        });
+    let (mut at, mut within) = (0, 0);
+    let mut put = |byte| {
+        out[at].write(byte);
+        at += 1;
+    };
+    for byte in plain {
+        put(*byte);
+        within += 1;
+        if within == GROUP {
+            put(MARKER);
+            within = 0;
+        }
     }
+    let padding = GROUP - within;
+    (0..padding).for_each(|_| put(0));
+    put(MARKER - padding as u8);
 }
 
 /// Decodes the encoding at the head of `bytes` into `out`: how many bytes it took, how many it gave.
