@@ -4,6 +4,10 @@
 
 use crate::{dispatch, kernels::run};
 
+/// Below this many bytes one chain of CRC instructions is ready before crc-fast has begun to fold.
+#[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(dead_code, reason = "for their forms"))]
+pub(crate) const CHAIN_BELOW: usize = 64;
+
 /// The checksum of log records, snapshots and identity files: CRC-32C (Castagnoli, as in iSCSI).
 #[inline]
 pub fn crc32c(data: &[u8]) -> u32 {

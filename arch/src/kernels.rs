@@ -122,12 +122,14 @@ pub fn kernels() -> Vec<Kernel> {
         .map(|(name, forms)| {
             let form = forms.iter().copied().find(|form| *form <= active).unwrap_or(Kind::Scalar);
             let tier = match (*name, form) {
-                (_, Kind::Scalar) => Kind::Scalar.name().to_owned(),
-                ("crc64", _) => crc_fast(crc_fast::CrcAlgorithm::Crc64Xz),
+                (_, Kind::Scalar) => form.name().to_owned(),
+                ("crc32c", Kind::Portable) => crc_fast(crc_fast::CrcAlgorithm::Crc32Iscsi),
                 ("crc32c", _) => {
-                    format!("{} below {} bytes, then {}", form.name(), 0, crc_fast(crc_fast::CrcAlgorithm::Crc32Iscsi))
+                    let long = crc_fast(crc_fast::CrcAlgorithm::Crc32Iscsi);
+                    format!("{} below {} bytes, then {long}", form.name(), crate::checksum::CHAIN_BELOW)
                 }
-                ("find", _) => "the crate memchr, which chooses for itself".to_owned(),
+                ("crc64", _) => crc_fast(crc_fast::CrcAlgorithm::Crc64Xz),
+                ("find", _) => "crate memchr".to_owned(),
                 (_, form) => form.name().to_owned(),
             };
             Kernel { name, tier }
@@ -136,5 +138,5 @@ pub fn kernels() -> Vec<Kernel> {
 }
 
 fn crc_fast(algorithm: crc_fast::CrcAlgorithm) -> String {
-    format!("the crate crc-fast: {}", crc_fast::get_calculator_target(algorithm))
+    format!("crate crc-fast, {}", crc_fast::get_calculator_target(algorithm))
 }

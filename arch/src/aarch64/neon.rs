@@ -3,6 +3,7 @@
 use std::arch::aarch64::*;
 use std::mem::MaybeUninit;
 
+use crate::checksum::CHAIN_BELOW;
 use crate::column::Cmp;
 use crate::dispatch::Kind;
 use crate::generic::column::Test;
@@ -10,9 +11,6 @@ use crate::generic::{self, Bytes, Group, Lanes};
 use crate::portable;
 
 pub(crate) const TIER: Kind = Kind::Neon;
-
-/// Below this many bytes one chain of instructions is ready before crc-fast has begun to fold.
-pub(crate) const CHAIN_BELOW: usize = 64;
 
 #[target_feature(enable = "crc")]
 pub(crate) fn crc32c(crc: u32, data: &[u8]) -> u32 {

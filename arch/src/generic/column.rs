@@ -59,27 +59,26 @@ pub(crate) fn existing(bits: u64, rows: usize) -> u64 {
 #[inline(always)]
 unsafe fn select<V: Lanes, T: Test>(values: *const u64, len: usize, valid: &[u64], rhs: u64, out: &mut [u64]) {
     assert!(valid.len() == len.div_ceil(64) && out.len() == valid.len(), "a bit a row");
-    // SAFETY: rows of word `word` begin at 64 * `word`; `rows` of them exist.
+    let whole = len / 64;
+    // SAFETY: rows of word `word` begin at 64 * `word`; a whole word has 64, the last one `rows`.
     unsafe {
         let rhs_lanes = V::splat(rhs);
-        for (word, (out, valid)) in out.iter_mut().zip(valid).enumerate() {
-            let from = values.add(word * 64);
-            let rows = rows_of(len, word);
-            if rows == 64 {
-                let bits = V::test64::<T>(from, rhs_lanes);
-                *out = (if T::NOT { !bits } else { bits }) & valid;
-            } else {
-                let (mut bits, mut at) = (0, 0);
-                while at + V::LANES <= rows {
-                    bits |= T::test(V::load(from.add(at)), rhs_lanes).bits() << at;
-                    at += V::LANES;
-                }
-                while at < rows {
-                    bits |= T::test(One::load(from.add(at)), One(rhs)).bits() << at;
-                    at += 1;
-                }
-                *out = (if T::NOT { !bits } else { bits }) & existing(*valid, rows);
+        for (word, (out, valid)) in out.iter_mut().zip(valid).take(whole).enumerate() {
+            let bits = V::test64::<T>(values.add(word * 64), rhs_lanes);
+            *out = (if T::NOT { !bits } else { bits }) & valid;
+        }
+        if whole < valid.len() {
+            let (from, rows) = (values.add(whole * 64), len % 64);
+            let (mut bits, mut at) = (0, 0);
+            while at + V::LANES <= rows {
+                bits |= T::test(V::load(from.add(at)), rhs_lanes).bits() << at;
+                at += V::LANES;
             }
+            while at < rows {
+                bits |= T::test(One::load(from.add(at)), One(rhs)).bits() << at;
+                at += 1;
+            }
+            out[whole] = (if T::NOT { !bits } else { bits }) & existing(valid[whole], rows);
         }
     }
 }

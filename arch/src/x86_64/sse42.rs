@@ -3,14 +3,12 @@
 use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 
+use crate::checksum::CHAIN_BELOW;
 use crate::dispatch::Kind;
 use crate::generic::{self, Group};
 use crate::portable;
 
 pub(crate) const TIER: Kind = Kind::Sse42;
-
-/// Below this many bytes one chain of instructions is ready before crc-fast has begun to fold.
-pub(crate) const CHAIN_BELOW: usize = 64;
 
 #[target_feature(enable = "sse4.2")]
 pub(crate) fn crc32c(crc: u32, data: &[u8]) -> u32 {
