@@ -8,6 +8,8 @@ each function the innermost loops are cut out of the finished assembly (markers 
 out), and llvm-mca predicts 1000 iterations of each on each processor. The line printed is the loop that reads most bytes an
 iteration, which is the one that long inputs run; --loops prints all of them. A loop that loads nothing by itself is skipped.
 
+Rows without a form of their own are what the tier falls back to: neon's `crc32c` shows crc-fast's loop.
+
 What the tool does not know: caches, branch predictors, how long the loop really runs, and how good its model of a processor is.
 Take absolute figures as within a factor of two; ratios of two loops on one processor are better. Reads the tools of
 `cargo arm setup` (~/.cache/armilla/arm64, or ARMILLA_ARM64_PREFIX).

@@ -72,7 +72,7 @@ kernels! {
     ///
     /// # Panics
     /// When `out` has another length than [`encoded_len`](crate::memcomparable::encoded_len) says.
-    fn encode(plain: &[u8], out: &mut [MaybeUninit<u8>]); x86_64: sse42; aarch64: neon;
+    fn encode(plain: &[u8], out: &mut [MaybeUninit<u8>]); x86_64: sse42;
     /// Decodes the memcomparable encoding at the head of `bytes` into `out`: how many bytes it took, how many it gave (these
     /// are initialized).
     ///
@@ -93,7 +93,7 @@ kernels! {
     /// The sum over `rows`.
     fn sum_i64(values: &[i64], rows: &[u64]) -> i128; x86_64: avx2; aarch64: neon;
     /// Adds the values of `rows`, row `i` to lane `i % 8`.
-    fn sum_f64(lanes: &mut [f64; 8], values: &[f64], rows: &[u64]); x86_64: avx2; aarch64: neon;
+    fn sum_f64(lanes: &mut [f64; 8], values: &[f64], rows: &[u64]); x86_64: avx2;
     /// The minimum over `rows`.
     fn min_i64(values: &[i64], rows: &[u64]) -> Option<i64>; x86_64: avx2; aarch64: neon;
     /// The maximum over `rows`.

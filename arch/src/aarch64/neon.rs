@@ -1,13 +1,12 @@
-//! NEON: 16 bytes to compare or move, 2 numbers to test and add; the CRC-32C instruction.
+//! NEON: 16 bytes to compare, 2 numbers to test and add; the CRC-32C instruction.
 
 use std::arch::aarch64::*;
-use std::mem::MaybeUninit;
 
 use crate::checksum::CHAIN_BELOW;
 use crate::column::Cmp;
 use crate::dispatch::Kind;
 use crate::generic::column::Test;
-use crate::generic::{self, Bytes, Group, Lanes};
+use crate::generic::{self, Bytes, Lanes};
 use crate::portable;
 
 pub(crate) const TIER: Kind = Kind::Neon;
@@ -56,35 +55,10 @@ impl Bytes for Sixteen {
     }
 }
 
-impl Group for Sixteen {
-    const LEN: usize = 16;
-
-    #[inline(always)]
-    unsafe fn load(from: *const u8) -> Sixteen {
-        // SAFETY: as above.
-        Sixteen(unsafe { vld1q_u8(from) })
-    }
-
-    #[inline(always)]
-    unsafe fn store_full(self, to: *mut u8) {
-        // SAFETY: as above.
-        unsafe {
-            let marker = vreinterpretq_u8_u64(vsetq_lane_u64::<1>(0xff, vdupq_n_u64(0)));
-            vst1q_u8(to, vorrq_u8(self.0, marker));
-        }
-    }
-}
-
 #[target_feature(enable = "neon")]
 pub(crate) fn common_prefix(a: &[u8], b: &[u8]) -> usize {
     // SAFETY: NEON is enabled here.
     unsafe { generic::key::common_prefix::<Sixteen>(a, b) }
-}
-
-#[target_feature(enable = "neon")]
-pub(crate) fn encode(plain: &[u8], out: &mut [MaybeUninit<u8>]) {
-    // SAFETY: NEON is enabled here.
-    unsafe { generic::memcomparable::encode::<Sixteen>(plain, out) }
 }
 
 /// Two numbers.
@@ -275,7 +249,6 @@ two! {
     compare_i64(values: &[i64], valid: &[u64], cmp: Cmp, rhs: i64, out: &mut [u64]);
     compare_f64(values: &[f64], valid: &[u64], cmp: Cmp, rhs: f64, out: &mut [u64]);
     sum_i64(values: &[i64], rows: &[u64]) -> i128;
-    sum_f64(lanes: &mut [f64; 8], values: &[f64], rows: &[u64]);
     min_i64(values: &[i64], rows: &[u64]) -> Option<i64>;
     max_i64(values: &[i64], rows: &[u64]) -> Option<i64>;
     min_f64(values: &[f64], rows: &[u64]) -> Option<f64>;
