@@ -20,6 +20,8 @@ mod cluster;
 mod corpus;
 mod ground;
 mod history;
+#[cfg(test)]
+mod homes;
 mod leak;
 #[cfg(test)]
 mod log_crash;
@@ -34,6 +36,7 @@ mod shrink;
 mod swarm;
 mod watch;
 mod workload;
+mod wrong;
 
 use std::process::ExitCode;
 

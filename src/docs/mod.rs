@@ -26,3 +26,6 @@ pub mod leases_and_promises {}
 
 #[doc = include_str!("kernels-and-tiers.md")]
 pub mod kernels_and_tiers {}
+
+#[doc = include_str!("expiry-collected-by-command.md")]
+pub mod expiry_collected_by_command {}
