@@ -27,7 +27,7 @@ use tonic::{Code, Status};
 use crate::proto::errorpb;
 use crate::proto::kvrpcpb::{
     RawBatchDeleteResponse, RawBatchGetResponse, RawBatchPutResponse, RawBatchScanResponse, RawCasResponse,
-    RawChecksumResponse, RawDeleteRangeResponse, RawDeleteResponse, RawGetKeyTtlResponse, RawGetResponse,
+    RawChecksumResponse, RawCoprocessorResponse, RawDeleteRangeResponse, RawDeleteResponse, RawGetKeyTtlResponse, RawGetResponse,
     RawPutResponse, RawScanResponse,
 };
 use crate::types::Error;
@@ -78,7 +78,7 @@ macro_rules! replies {
 
 replies! {
     with text: RawGetResponse, RawPutResponse, RawBatchPutResponse, RawDeleteResponse, RawBatchDeleteResponse,
-        RawDeleteRangeResponse, RawGetKeyTtlResponse, RawCasResponse, RawChecksumResponse;
+        RawDeleteRangeResponse, RawGetKeyTtlResponse, RawCasResponse, RawChecksumResponse, RawCoprocessorResponse;
     without: RawBatchGetResponse, RawScanResponse, RawBatchScanResponse
 }
 

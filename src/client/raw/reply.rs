@@ -2,7 +2,7 @@
 
 use crate::proto::errorpb;
 use crate::proto::kvrpcpb::{
-    RawBatchDeleteResponse, RawBatchGetResponse, RawBatchPutResponse, RawCasResponse, RawChecksumResponse,
+    RawBatchDeleteResponse, RawBatchGetResponse, RawBatchPutResponse, RawCasResponse, RawChecksumResponse, RawCoprocessorResponse,
     RawDeleteRangeResponse, RawDeleteResponse, RawGetKeyTtlResponse, RawGetResponse, RawPutResponse, RawScanResponse,
 };
 
@@ -37,6 +37,6 @@ macro_rules! replies {
 
 replies! {
     with text: RawGetResponse, RawPutResponse, RawBatchPutResponse, RawDeleteResponse, RawBatchDeleteResponse,
-        RawDeleteRangeResponse, RawGetKeyTtlResponse, RawCasResponse, RawChecksumResponse;
+        RawDeleteRangeResponse, RawGetKeyTtlResponse, RawCasResponse, RawChecksumResponse, RawCoprocessorResponse;
     without: RawBatchGetResponse, RawScanResponse
 }
