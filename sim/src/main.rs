@@ -34,6 +34,7 @@ mod shrink;
 mod swarm;
 mod watch;
 mod workload;
+mod wrong;
 
 use std::process::ExitCode;
 

@@ -170,7 +170,13 @@ impl Group {
 
     /// One tick of the clock has passed.
     pub fn tick(&mut self, now_ns: u64) {
-        self.node.tick();
+        // The promise binds its own candidacy, too. Ticks do not tell: the first comes at any time after the leader was heard, and
+        // ticks that were held up come close together.
+        let campaigns = self.node.raft.election_elapsed + 1 >= self.node.raft.randomized_election_timeout();
+        let held = campaigns && self.promise.binds(now_ns) && !crate::mutant!("raft.campaign-within-promise");
+        if self.leads() || !held {
+            self.node.tick();
+        }
         let old = self.options.tick_ns * 2 * self.options.heartbeat_ticks as u64;
         if self.reads.oldest_unconfirmed_ns().is_some_and(|sent| now_ns >= sent + old) {
             self.reads.again();
@@ -253,9 +259,12 @@ impl Group {
             }
             return;
         }
-        if self.reads.has_waiting() && self.node.raft.commit_to_current_term() {
+        // A new leader holds what its predecessors committed, but knows and has applied it only with an entry of its own term.
+        let knows = self.node.raft.commit_to_current_term();
+        let too_early = crate::mutant!("raft.read-before-applied") && !knows;
+        if self.reads.has_waiting() && (knows || too_early) {
             let context = self.reads.begin(now_ns);
-            if crate::mutant!("raft.read-index-without-quorum") {
+            if crate::mutant!("raft.read-index-without-quorum") || too_early {
                 let index = self.log().applied().0;
                 self.reads.confirm(context, index);
             } else {
@@ -340,5 +349,32 @@ impl Group {
     /// Messages to a peer are being lost.
     pub fn unreachable(&mut self, peer: u64) {
         self.node.report_unreachable(peer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_append_goes_on_where_it_says() {
+        let append = |index: u64, entries: &[u64]| {
+            let mut message = Message::default();
+            message.set_msg_type(MessageType::MsgAppend);
+            message.index = index;
+            let entry = |index: &u64| {
+                let mut entry = Entry::default();
+                entry.index = *index;
+                entry
+            };
+            message.set_entries(entries.iter().map(entry).collect::<Vec<_>>().into());
+            message
+        };
+        assert!(continuous(&append(7, &[])) && continuous(&append(7, &[8, 9])));
+        assert!(!continuous(&append(7, &[3, 4])), "batched after a rejection");
+        assert!(!continuous(&append(7, &[9])));
+        let mut other = append(7, &[3]);
+        other.set_msg_type(MessageType::MsgSnapshot);
+        assert!(continuous(&other), "only appends are batched");
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use ::raft::eraftpb::{HardState, Message};
+use ::raft::eraftpb::{HardState, Message, MessageType};
 use bytes::Bytes;
 
 use super::log_view::{LogView, Start};
@@ -168,6 +168,23 @@ fn a_voter_that_hears_its_leader_votes_for_nobody() {
     net.settle();
     assert_eq!((net.group(1).term(), net.group(2).term()), (term, term));
     assert!(net.group(1).leads());
+}
+
+#[test]
+fn a_voter_that_hears_its_leader_does_not_campaign_either() {
+    let mut net = Net::new();
+    net.group(1).campaign();
+    net.settle();
+    net.tick(2);
+    let heard = net.now;
+    let mut asked = |now: u64| {
+        // Ticks that were held up: many at one instant.
+        (0..40).for_each(|_| net.group(2).tick(now));
+        let sent = std::iter::from_fn(|| net.group(2).take(now)).flat_map(|output| output.messages);
+        sent.filter(|message| message.get_msg_type() == MessageType::MsgRequestPreVote).count()
+    };
+    assert_eq!(asked(heard + TICK * 10 - 1), 0);
+    assert_ne!(asked(heard + TICK * 10), 0);
 }
 
 #[test]

@@ -149,10 +149,11 @@ impl Driver {
                 None => drop(reply.send(Err(Error::RegionNotFound(group)))),
             },
             Mail::TransferLeader { group, to_peer } => {
+                let now = self.clock.now().0;
                 if let Some(peer) = self.peers.get_mut(&group) {
                     peer.group.transfer_leader(to_peer);
                     // Before any message leaves: the lease must be gone when the new leader may begin.
-                    peer.publish();
+                    peer.publish(now);
                     self.touch(group);
                 }
             }
@@ -281,7 +282,7 @@ impl Driver {
                 let Some(peer) = self.peers.get_mut(&group) else { continue };
                 peer.dirty = false;
                 let output = peer.group.take(now);
-                peer.publish();
+                peer.publish(now);
                 if let Some(output) = output {
                     self.output(group, output, &mut committed, &mut after_log).await?;
                     self.touch(group);

@@ -10,6 +10,7 @@ use protobuf::Message as _;
 use crate::proto::armilla::raft::GroupState;
 use crate::raft::Group;
 use crate::raft::machine::StateMachine;
+use crate::rt::probe::{self, Event as Probe};
 use crate::rt::sync::oneshot;
 use crate::types::{Error, Region, Result};
 
@@ -47,6 +48,8 @@ pub(super) struct Peer {
     pub arrived: Option<Vec<Pair>>,
     /// A snapshot that the engine holds: index, term and encoded state, for raft to hear of after the log write.
     pub installed: Option<(u64, u64, Bytes)>,
+    /// The end of the lease that was last published (node clock, ns; 0: none).
+    pub leased: u64,
     /// The term and leader that were last reported.
     pub reported: (u64, u64),
     /// Is in the driver's list of groups with something to do.
@@ -67,12 +70,17 @@ impl Peer {
         state.encode_to_vec().into()
     }
 
-    /// Shows request tasks what they may see.
-    pub fn publish(&mut self) {
+    /// Shows request tasks what they may see, now.
+    pub fn publish(&mut self, now_ns: u64) {
         let term = self.group.term();
-        match self.group.lease_until() {
+        let until = self.group.lease_until();
+        match until {
             0 => self.view.drop_lease(),
             until => self.view.set_lease(term, crate::rt::clock::Instant(until)),
+        }
+        if std::mem::replace(&mut self.leased, until) != until {
+            let (store, group, peer) = (self.view.store, self.view.group.0, self.view.peer);
+            probe::emit(|| Probe::Lease { store, group, peer, term, left_ns: until.saturating_sub(now_ns) });
         }
         self.view.set_leadership(Leadership { term, leader: self.group.leader(), ready: self.group.ready() });
     }

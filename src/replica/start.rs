@@ -259,6 +259,7 @@ impl Driver {
                 lost_at: None,
                 arrived: None,
                 installed: None,
+                leased: 0,
                 reported: (0, 0),
                 dirty: false,
             },
