@@ -105,7 +105,10 @@ impl Scalar {
 /// Refuses a text that a page could not carry along.
 pub(super) fn check_text(text: &str, what: &str) -> Result<(), String> {
     if text.len() > QUERY_TEXT_BYTES_MAX {
-        return Err(format!("{what} is a text of {} bytes, over the limit of {QUERY_TEXT_BYTES_MAX} bytes", text.len()));
+        return Err(format!(
+            "{what} is a text of {} bytes, over the limit of {QUERY_TEXT_BYTES_MAX} bytes",
+            text.len()
+        ));
     }
     Ok(())
 }
@@ -193,11 +196,10 @@ impl Partial {
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         match self {
             Partial::Count(count) => write!(out, "{{\"count\":{count}}}").expect("memory takes it"),
-            Partial::Sum(Sum { count, ints, floats, float }) => write!(
-                out,
-                "{{\"count\":{count},\"int\":\"{ints}\",\"floats\":{floats},\"float\":\"{float:?}\"}}"
-            )
-            .expect("memory takes it"),
+            Partial::Sum(Sum { count, ints, floats, float }) => {
+                write!(out, "{{\"count\":{count},\"int\":\"{ints}\",\"floats\":{floats},\"float\":\"{float:?}\"}}")
+                    .expect("memory takes it")
+            }
             Partial::Min(scalar) | Partial::Max(scalar) => {
                 out.extend_from_slice(b"{\"value\":");
                 match scalar {

@@ -124,7 +124,10 @@ impl<'a> Cursor<'a> {
         let found = match self.peek() {
             None => "the end".to_owned(),
             Some(c) if plain_name(c) => {
-                format!("`{}`", Cursor { all: self.all, at: self.at }.word(plain_name).chars().take(32).collect::<String>())
+                format!(
+                    "`{}`",
+                    Cursor { all: self.all, at: self.at }.word(plain_name).chars().take(32).collect::<String>()
+                )
             }
             Some(c) => format!("`{}`", c.escape_debug()),
         };
@@ -329,8 +332,7 @@ impl Parser<'_> {
             Some(c) if c == '-' || c.is_ascii_digit() => return self.number().map(Literal::Number),
             _ => {}
         }
-        for (word, literal) in
-            [("null", Literal::Null), ("true", Literal::Bool(true)), ("false", Literal::Bool(false))]
+        for (word, literal) in [("null", Literal::Null), ("true", Literal::Bool(true)), ("false", Literal::Bool(false))]
         {
             if self.cursor.keyword(word) {
                 return Ok(literal);

@@ -3,9 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::types::limits::{
-    QUERY_AGGREGATES_MAX, QUERY_PAGE_ROWS_MAX, QUERY_PATHS_MAX, QUERY_REQUEST_BYTES_MAX,
-};
+use crate::types::limits::{QUERY_AGGREGATES_MAX, QUERY_PAGE_ROWS_MAX, QUERY_PATHS_MAX, QUERY_REQUEST_BYTES_MAX};
 
 use super::chunk::Trie;
 use super::filter::ByteFilter;
@@ -138,7 +136,10 @@ impl Plan {
     /// What is wrong, with the place in the request or in the text of its field.
     pub fn decode(data: &[u8]) -> Result<Plan, String> {
         if data.len() > QUERY_REQUEST_BYTES_MAX {
-            return Err(format!("a query of {} bytes is over the limit of {QUERY_REQUEST_BYTES_MAX} bytes", data.len()));
+            return Err(format!(
+                "a query of {} bytes is over the limit of {QUERY_REQUEST_BYTES_MAX} bytes",
+                data.len()
+            ));
         }
         let text = std::str::from_utf8(data).map_err(|error| format!("the request is not UTF-8: {error}"))?;
         let query = serde_json::from_str(text).map_err(|error| {

@@ -27,8 +27,8 @@ use tonic::{Code, Status};
 use crate::proto::errorpb;
 use crate::proto::kvrpcpb::{
     RawBatchDeleteResponse, RawBatchGetResponse, RawBatchPutResponse, RawBatchScanResponse, RawCasResponse,
-    RawChecksumResponse, RawCoprocessorResponse, RawDeleteRangeResponse, RawDeleteResponse, RawGetKeyTtlResponse, RawGetResponse,
-    RawPutResponse, RawScanResponse,
+    RawChecksumResponse, RawCoprocessorResponse, RawDeleteRangeResponse, RawDeleteResponse, RawGetKeyTtlResponse,
+    RawGetResponse, RawPutResponse, RawScanResponse,
 };
 use crate::types::Error;
 

@@ -9,9 +9,9 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::proto::kvrpcpb::{
     RawBatchDeleteRequest, RawBatchDeleteResponse, RawBatchGetRequest, RawBatchGetResponse, RawBatchPutRequest,
     RawBatchPutResponse, RawBatchScanRequest, RawBatchScanResponse, RawCasRequest, RawCasResponse, RawChecksumRequest,
-    RawChecksumResponse, RawCoprocessorRequest, RawCoprocessorResponse, RawDeleteRangeRequest, RawDeleteRangeResponse, RawDeleteRequest, RawDeleteResponse,
-    RawGetKeyTtlRequest, RawGetKeyTtlResponse, RawGetRequest, RawGetResponse, RawPutRequest, RawPutResponse,
-    RawScanRequest, RawScanResponse, StoreSafeTsRequest, StoreSafeTsResponse,
+    RawChecksumResponse, RawCoprocessorRequest, RawCoprocessorResponse, RawDeleteRangeRequest, RawDeleteRangeResponse,
+    RawDeleteRequest, RawDeleteResponse, RawGetKeyTtlRequest, RawGetKeyTtlResponse, RawGetRequest, RawGetResponse,
+    RawPutRequest, RawPutResponse, RawScanRequest, RawScanResponse, StoreSafeTsRequest, StoreSafeTsResponse,
 };
 use crate::proto::tikvpb::{BatchCommandsRequest, BatchCommandsResponse, tikv_server::Tikv};
 use crate::store::Kv;

@@ -10,8 +10,8 @@ use bytes::Bytes;
 
 use crate::proto::kvrpcpb::{
     ChecksumAlgorithm, KeyRange, KvPair, RawBatchDeleteRequest, RawBatchGetRequest, RawBatchPutRequest, RawCasRequest,
-    RawChecksumRequest, RawCoprocessorRequest, RawDeleteRangeRequest, RawDeleteRequest, RawGetKeyTtlRequest, RawGetRequest, RawPutRequest,
-    RawScanRequest,
+    RawChecksumRequest, RawCoprocessorRequest, RawDeleteRangeRequest, RawDeleteRequest, RawGetKeyTtlRequest,
+    RawGetRequest, RawPutRequest, RawScanRequest,
 };
 use crate::rt::clock::Clock;
 use crate::rt::net::Net;

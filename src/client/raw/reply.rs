@@ -2,8 +2,9 @@
 
 use crate::proto::errorpb;
 use crate::proto::kvrpcpb::{
-    RawBatchDeleteResponse, RawBatchGetResponse, RawBatchPutResponse, RawCasResponse, RawChecksumResponse, RawCoprocessorResponse,
-    RawDeleteRangeResponse, RawDeleteResponse, RawGetKeyTtlResponse, RawGetResponse, RawPutResponse, RawScanResponse,
+    RawBatchDeleteResponse, RawBatchGetResponse, RawBatchPutResponse, RawCasResponse, RawChecksumResponse,
+    RawCoprocessorResponse, RawDeleteRangeResponse, RawDeleteResponse, RawGetKeyTtlResponse, RawGetResponse,
+    RawPutResponse, RawScanResponse,
 };
 
 /// A reply that may carry a failure.

@@ -293,8 +293,7 @@ fn case(seed: u64, rows: u64) {
     let text = test.text();
     let page_rows = Some(if rng.chance(0.5) { 1 + rng.below(7) } else { 1 + rng.below(2000) });
     let filter = rng.chance(0.9).then(|| text.clone());
-    let kept: Vec<&(Bytes, Value)> =
-        plain.iter().filter(|(_, row)| filter.is_none() || test.holds(row)).collect();
+    let kept: Vec<&(Bytes, Value)> = plain.iter().filter(|(_, row)| filter.is_none() || test.holds(row)).collect();
 
     // Rows.
     let paths: Vec<Vec<Value>> = (0..1 + rng.below(3)).map(|_| path(rng)).collect();

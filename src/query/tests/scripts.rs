@@ -13,9 +13,8 @@ use std::path::Path as FilePath;
 use super::*;
 
 fn show(answer: Answer, pages: usize) -> String {
-    let line = |values: &[serde_json::Value]| {
-        values.iter().map(serde_json::Value::to_string).collect::<Vec<_>>().join(" | ")
-    };
+    let line =
+        |values: &[serde_json::Value]| values.iter().map(serde_json::Value::to_string).collect::<Vec<_>>().join(" | ");
     let mut out = format!("{}\n", answer.heads.join(" | "));
     for Found { key, values } in &answer.rows {
         out += &format!("{}: {}\n", key.escape_ascii(), line(values));

@@ -30,13 +30,7 @@ impl<K: Kv> RawService<K> {
         context: &Context,
         request: RawCoprocessorRequest,
     ) -> Result<RawCoprocessorResponse> {
-        query::check_version(&request.copr_name, &request.copr_version_req).map_err(Error::Invalid)?;
-        check_count("ranges", request.ranges.len(), RANGES_MAX)?;
-        let plan = Arc::new(Plan::decode(&request.data).map_err(Error::Invalid)?);
-        let read = self.kv.read(context).await?;
-        let windows = windows(&read.region, request.ranges, plan.from())?;
-        let mut work =
-            Work { page: Page::new(plan), snapshot: Arc::new(read.snapshot), now_s: read.now_s, windows, done: 0 };
+        let mut work = self.prepare(context, request).await?;
         loop {
             let (rest, more) = cpu::run(move || work.slice()).await?;
             work = rest;
@@ -47,10 +41,20 @@ impl<K: Kv> RawService<K> {
         let data = cpu::run(move || work.page.finish()).await.map_err(Error::Invalid)?;
         Ok(RawCoprocessorResponse { data, ..RawCoprocessorResponse::default() })
     }
+
+    /// Checks the request and takes the view that its page is made from.
+    async fn prepare(&self, context: &Context, request: RawCoprocessorRequest) -> Result<Work<K::Snapshot>> {
+        query::check_version(&request.copr_name, &request.copr_version_req).map_err(Error::Invalid)?;
+        check_count("ranges", request.ranges.len(), RANGES_MAX)?;
+        let plan = Arc::new(Plan::decode(&request.data).map_err(Error::Invalid)?);
+        let read = self.kv.read(context).await?;
+        let windows = windows(&read.region, request.ranges, plan.from())?;
+        Ok(Work { page: Page::new(plan), snapshot: read.snapshot, now_s: read.now_s, windows, done: 0 })
+    }
 }
 
 /// The parts of `ranges` in the region, in order and without overlap, from `from` on.
-pub(super) fn windows(region: &Arc<Region>, ranges: Vec<KeyRange>, from: &Bytes) -> Result<Vec<(Bytes, Bytes)>> {
+fn windows(region: &Arc<Region>, ranges: Vec<KeyRange>, from: &Bytes) -> Result<Vec<(Bytes, Bytes)>> {
     let mut parts = Vec::with_capacity(ranges.len());
     for KeyRange { start_key, end_key } in ranges {
         if !end_key.is_empty() && start_key >= end_key {
@@ -76,18 +80,18 @@ pub(super) fn windows(region: &Arc<Region>, ranges: Vec<KeyRange>, from: &Bytes)
 }
 
 /// A page that is being filled from a view of the region.
-pub(super) struct Work<S> {
-    pub(super) page: Page,
-    pub(super) snapshot: Arc<S>,
-    pub(super) now_s: u64,
-    pub(super) windows: Vec<(Bytes, Bytes)>,
+struct Work<S> {
+    page: Page,
+    snapshot: S,
+    now_s: u64,
+    windows: Vec<(Bytes, Bytes)>,
     /// Windows that are read to their end.
-    pub(super) done: usize,
+    done: usize,
 }
 
 impl<S: Read> Work<S> {
     /// Reads on for a while; true if there is more to read for this page.
-    pub(super) fn slice(mut self) -> Result<(Work<S>, bool)> {
+    fn slice(mut self) -> Result<(Work<S>, bool)> {
         let (mut pairs, mut bytes) = (0, 0);
         while self.page.room() == Room::More
             && let Some((start, end)) = self.windows.get_mut(self.done)
@@ -121,5 +125,118 @@ impl<S: Read> Work<S> {
             }
         }
         Ok((self, false))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Goal: a page sees what a read of its ranges would see, once, and a wrong request is told why. Method: the service over one
+    //! simulated engine; work is done here, slice by slice, instead of in the pool.
+
+    use futures::FutureExt;
+
+    use super::*;
+    use crate::engine::{KvEngine, WriteBatch};
+    use crate::service::one_region::{OneRegion, REGION};
+
+    fn service(start: &str, end: &str, pairs: &[(&str, &str, Option<u64>)]) -> RawService<OneRegion> {
+        let kv = OneRegion::new(start, end);
+        let mut batch = WriteBatch::new();
+        for (key, value, expires) in pairs {
+            batch.put(Cf::RawDefault, key.as_bytes().to_vec(), raw::encode(value.as_bytes(), *expires));
+        }
+        kv.0.engine.write(&batch).unwrap();
+        RawService::new(kv, 1)
+    }
+
+    fn request(ranges: &[(&str, &str)], data: &str) -> RawCoprocessorRequest {
+        let bytes = |text: &str| Bytes::copy_from_slice(text.as_bytes());
+        RawCoprocessorRequest {
+            context: Some(Context { region_id: REGION, ..Context::default() }),
+            copr_name: "json".into(),
+            copr_version_req: "^1".into(),
+            ranges: ranges.iter().map(|(s, e)| KeyRange { start_key: bytes(s), end_key: bytes(e) }).collect(),
+            data: bytes(data),
+        }
+    }
+
+    /// The page's text, and how many slices it took.
+    fn page(service: &RawService<OneRegion>, ranges: &[(&str, &str)], data: &str) -> (String, usize) {
+        let request = request(ranges, data);
+        let context = request.context.clone().unwrap();
+        let mut work = service.prepare(&context, request).now_or_never().unwrap().unwrap();
+        for slices in 1.. {
+            let (rest, more) = work.slice().unwrap();
+            work = rest;
+            if !more {
+                let page = work.page.finish().unwrap();
+                return (String::from_utf8(page.to_vec()).unwrap(), slices);
+            }
+        }
+        unreachable!()
+    }
+
+    const DATA: [(&str, &str, Option<u64>); 6] = [
+        ("b", "{\"n\":1}", None),
+        ("c", "{\"n\":2}", Some(1000)),
+        ("d", "{\"n\":4}", Some(1001)),
+        ("e", "nope", None),
+        ("f", "{\"n\":8}", None),
+        ("g", "{\"n\":16}", None),
+    ];
+    const SUM: &str = r#"{"aggregate":[{"sum":"$.n"}]}"#;
+
+    fn sum(service: &RawService<OneRegion>, ranges: &[(&str, &str)], data: &str) -> String {
+        let (page, _) = page(service, ranges, data);
+        let value: serde_json::Value = serde_json::from_str(&page).unwrap();
+        format!("{} of {}, next {}", value["groups"][0]["values"][0]["int"], value["scanned"]["rows"], value["next"])
+    }
+
+    #[test]
+    fn ranges_are_read_in_order_and_once() {
+        let service = service("b", "g", &DATA);
+        let of = |ranges: &[(&str, &str)]| sum(&service, ranges, SUM);
+        // The clock stands at 1000: c is gone, d is not. g is beyond the region.
+        assert_eq!(of(&[("b", "")]), "\"13\" of 4, next null");
+        assert_eq!(of(&[("b", "z")]), "\"13\" of 4, next null");
+        assert_eq!(of(&[("e", "g"), ("b", "d"), ("c", "f"), ("d", "d"), ("f", "b")]), "\"13\" of 4, next null");
+        assert_eq!(of(&[("f", "g"), ("b", "c")]), "\"9\" of 2, next null");
+        assert_eq!(of(&[]), "\"0\" of 0, next null");
+        let from = r#"{"aggregate":[{"sum":"$.n"}],"from":"64","page_rows":2}"#;
+        assert_eq!(sum(&service, &[("b", "")], from), "\"4\" of 2, next \"6500\"");
+    }
+
+    #[test]
+    fn a_long_page_is_made_in_slices() {
+        let keys: Vec<String> = (0..2 * SLICE_PAIRS + 5).map(|n| format!("c{n:06}")).collect();
+        let pairs: Vec<_> = keys.iter().map(|key| (key.as_str(), "{\"n\":1}", None)).collect();
+        let service = service("", "", &pairs);
+        let (page, slices) = page(&service, &[("", "c000010"), ("c000010", "")], SUM);
+        assert_eq!(slices, 3);
+        assert!(page.contains(&format!("\"int\":\"{}\"", keys.len())), "{page}");
+    }
+
+    #[test]
+    fn a_wrong_request_is_told_why() {
+        let service = service("b", "g", &DATA);
+        let ask = |change: &dyn Fn(&mut RawCoprocessorRequest)| {
+            let mut request = request(&[("b", "")], SUM);
+            change(&mut request);
+            service.raw_coprocessor(request).now_or_never().expect("nothing to wait for").unwrap()
+        };
+        let says = |change: &dyn Fn(&mut RawCoprocessorRequest), want: &str| {
+            let reply = ask(change);
+            assert!(reply.error.contains(want) && reply.region_error.is_none(), "{reply:?}");
+        };
+        says(&|r| r.copr_name = "example".into(), "no coprocessor \"example\"");
+        says(&|r| r.copr_version_req = "^2".into(), "version 1.0.0, which ^2 does not take");
+        says(&|r| r.copr_version_req = "newest".into(), "no version requirement");
+        says(&|r| r.data = Bytes::new(), "the request, line 1, column 1");
+        says(&|r| r.data = r#"{"where":"$.a >> 1"}"#.into(), "  $.a >> 1\n       ^");
+        says(&|r| r.ranges = vec![KeyRange::default(); RANGES_MAX + 1], "1025 ranges");
+        let reply = ask(&|r| r.ranges[0].start_key = "a".into());
+        assert_eq!(reply.region_error.unwrap().key_not_in_region.unwrap().key, "a");
+        let reply = ask(&|r| r.context = None);
+        assert!(reply.region_error.unwrap().region_not_found.is_some());
     }
 }

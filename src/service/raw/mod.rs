@@ -16,9 +16,9 @@ use crate::proto::armilla::raft::{CasReply, RegionReply, region_command};
 use crate::proto::kvrpcpb::{
     Context, RawBatchDeleteRequest, RawBatchDeleteResponse, RawBatchGetRequest, RawBatchGetResponse,
     RawBatchPutRequest, RawBatchPutResponse, RawBatchScanRequest, RawBatchScanResponse, RawCasRequest, RawCasResponse,
-    RawChecksumRequest, RawChecksumResponse, RawCoprocessorRequest, RawCoprocessorResponse, RawDeleteRangeRequest, RawDeleteRangeResponse, RawDeleteRequest,
-    RawDeleteResponse, RawGetKeyTtlRequest, RawGetKeyTtlResponse, RawGetRequest, RawGetResponse, RawPutRequest,
-    RawPutResponse, RawScanRequest, RawScanResponse,
+    RawChecksumRequest, RawChecksumResponse, RawCoprocessorRequest, RawCoprocessorResponse, RawDeleteRangeRequest,
+    RawDeleteRangeResponse, RawDeleteRequest, RawDeleteResponse, RawGetKeyTtlRequest, RawGetKeyTtlResponse,
+    RawGetRequest, RawGetResponse, RawPutRequest, RawPutResponse, RawScanRequest, RawScanResponse,
 };
 use crate::rt::cpu;
 use crate::store::Kv;
