@@ -129,12 +129,13 @@ fn test(rng: &mut Rng, depth: u32) -> Test {
         5 => Test::Prefix(path(rng), (*rng.pick(&["", "x", "q\"", "ü", "back\\"])).to_owned()),
         _ => {
             let literal = scalar(rng);
-            let operators: &[&str] = match &literal {
+            let operators: &[&'static str] = match &literal {
                 Value::Null => &["="],
                 Value::Bool(_) => &["=", "!="],
                 _ => &["=", "!=", "<", "<=", ">", ">=", "="],
             };
-            Test::Compare(path(rng), rng.pick(operators), literal)
+            let operator: &&str = rng.pick(operators);
+            Test::Compare(path(rng), *operator, literal)
         }
     }
 }
