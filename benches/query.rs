@@ -88,7 +88,12 @@ fn cases() -> Vec<Case> {
     let number: fn(&serde_json::Value) -> bool =
         |v| v["score"].as_f64().is_some_and(|s| s >= 99.0) && v["user"]["age"].as_i64().is_some_and(|a| a > 17);
     vec![
-        Case { name: "numbers, 1 % of rows", query: rows("$.score >= 99 and $.user.age > 17"), holds: number, sum: false },
+        Case {
+            name: "numbers, 1 % of rows",
+            query: rows("$.score >= 99 and $.user.age > 17"),
+            holds: number,
+            sum: false,
+        },
         Case {
             name: "a text, 1 % of rows (byte filter)",
             query: rows("$.tag = \"hot\""),
@@ -135,7 +140,10 @@ fn median(mut times: Vec<Duration>) -> Duration {
 fn core() {
     let data = data();
     let bytes: usize = data.iter().map(|(_, value)| value.len()).sum();
-    println!("{ROWS} values, {} bytes each on average; GB/s of stored JSON on one core, medians of {ROUNDS}", bytes / ROWS);
+    println!(
+        "{ROWS} values, {} bytes each on average; GB/s of stored JSON on one core, medians of {ROUNDS}",
+        bytes / ROWS
+    );
     println!("| scan | query | serde_json | ratio |\n|---|---|---|---|");
     for case in cases() {
         let (mut mine, mut other) = (Vec::new(), Vec::new());
@@ -204,7 +212,8 @@ async fn cluster() {
     let (_up, addr) = up();
     let env = Env::real();
     let pd = PdClient::new(env.net.clone(), env.clock.clone(), vec![addr]);
-    let options = RawOptions { deadline: Duration::from_secs(60), attempt: Duration::from_secs(20), ..RawOptions::default() };
+    let options =
+        RawOptions { deadline: Duration::from_secs(60), attempt: Duration::from_secs(20), ..RawOptions::default() };
     let raw = RawClient::new(pd, env.net, env.clock, Rng::new(env.seed), options);
     for pairs in data().chunks(1000) {
         raw.batch_put(pairs.to_vec(), 0).await.expect("written");

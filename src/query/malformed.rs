@@ -5,6 +5,9 @@ const SHOWN: usize = 60;
 
 /// `why`, with the place in `text` (a byte offset) pointed at. `what` names the text: `where`, `select[1]`, `the request`.
 pub(super) fn at(what: &str, text: &str, offset: usize, why: &str) -> String {
+    if text.trim().is_empty() {
+        return format!("{what}, line 1, column 1: {why}");
+    }
     let offset = text.floor_char_boundary(offset.min(text.len()));
     let before = &text[..offset];
     let line_start = before.rfind('\n').map_or(0, |at| at + 1);

@@ -44,9 +44,10 @@
 //!
 //! ## What a sum is
 //! Integers are added exactly, whatever their number (128 bits). Of `f64`s, those of one page are added in one order (without
-//! groups the eight lanes of [`SumF64`](crate::arch::column::SumF64), chunks of 1024 rows that passed the byte filter; in
+//! groups the eight lanes of [`SumF64`](crate::arch::column::SumF64), chunks of 1024 rows that passed the byte filter, or less where they are long; in
 //! groups row after row), and pages in the order of their keys. So the same data between the same borders of pages and regions
-//! gives the same bits, on every architecture; another border may change the last ones. A sum beyond `f64` is null.
+//! gives the same bits, on every architecture; another border may change the last ones. An integer sum beyond 64 bits is shown as the nearest
+//! `f64` (a page carries it whole); a sum beyond `f64` is null.
 //!
 //! ## How a page is made
 //! A value goes through a byte filter first: where the predicate can only hold if a certain text is in the value, its bytes must be

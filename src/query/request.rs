@@ -142,6 +142,10 @@ impl Plan {
             ));
         }
         let text = std::str::from_utf8(data).map_err(|error| format!("the request is not UTF-8: {error}"))?;
+        let begin = text.len() - text.trim_start().len();
+        if !text[begin..].starts_with('{') {
+            return Err(malformed::at("the request", text, begin, "expected an object, `{\"where\": …}`"));
+        }
         let query = serde_json::from_str(text).map_err(|error| {
             let shown = error.to_string();
             let why = shown.rsplit_once(" at line ").map_or(&shown[..], |(why, _)| why);

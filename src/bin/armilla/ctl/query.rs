@@ -62,7 +62,9 @@ fn parts(text: &str) -> Vec<&str> {
 
 /// `count(*)`, `avg($.n)`.
 fn function(text: &str) -> Result<Aggregate<String>, Failure> {
-    let wrong = || Failure::usage(format!("--aggregate: `{text}` is not count(*), or count, sum, avg, min or max of a ($.path)"));
+    let wrong = || {
+        Failure::usage(format!("--aggregate: `{text}` is not count(*), or count, sum, avg, min or max of a ($.path)"))
+    };
     let (name, rest) = text.split_once('(').ok_or_else(wrong)?;
     let path = rest.strip_suffix(')').ok_or_else(wrong)?.trim().to_owned();
     Ok(match name.trim().to_ascii_lowercase().as_str() {
@@ -120,7 +122,8 @@ pub fn print(answer: &Answer, as_json: bool, text: impl Fn(&[u8]) -> String) -> 
     let scanned = &answer.scanned;
     let grouped = answer.rows.is_empty() && !answer.groups.is_empty();
     if as_json {
-        let object = |values: &[Value]| heads.iter().cloned().zip(values.iter().cloned()).collect::<serde_json::Map<_, _>>();
+        let object =
+            |values: &[Value]| heads.iter().cloned().zip(values.iter().cloned()).collect::<serde_json::Map<_, _>>();
         let mut shown = json!({
             "matched": answer.matched,
             "scanned": { "rows": scanned.rows, "bytes": scanned.bytes, "not_json": scanned.not_json },
@@ -134,7 +137,9 @@ pub fn print(answer: &Answer, as_json: bool, text: impl Fn(&[u8]) -> String) -> 
         return print_json(&shown);
     }
     // A text is shown without its quotes in a table.
-    let cell = |value: &Value| show::cut(value.as_str().map_or_else(|| value.to_string(), |text| show::escape(text.as_bytes())));
+    let cell = |value: &Value| {
+        show::cut(value.as_str().map_or_else(|| value.to_string(), |text| show::escape(text.as_bytes())))
+    };
     let key = (!grouped).then_some("key");
     let names: Vec<&str> = key.into_iter().chain(heads.iter().map(String::as_str)).collect();
     let mut table = Table::with_names(&names);
