@@ -1,42 +1,41 @@
 //! # arch: kernels
 //!
-//! **In** come byte slices, **out** go numbers; no dependency on the rest of Armilla. A kernel that a well-kept crate already
-//! does as fast is that crate behind a function here. **Never**: a result that depends on the machine.
+//! **In** come byte slices and columns, **out** go numbers, encodings and sets of rows; no dependency on the rest of Armilla.
+//! **Never**: a result that depends on the machine, the tier or the alignment; an access outside the slices given.
+//!
+//! ```text
+//!   checksum  memcomparable  key  index  column       what the store calls: safe functions, one tier for the process
+//!        \          |         |     |     /
+//!         +-----  kernels: one table of every kernel and its forms  ----+---- dispatch: which tier, decided once
+//!              /         |                \
+//!       scalar        portable      x86_64 (sse42, avx2)   aarch64 (neon)
+//!    the reference       \                |                 /
+//!                         +--- generic: each algorithm once, over a register of unknown width
+//! ```
+//! A kernel is here because the store spends time in it, and has a form for an instruction set because that form was measured
+//! to win (`benches/arch.rs`, `benches/mca.py`; README, "Figures"). A kernel that a well-kept crate already does as fast is that
+//! crate behind a function here.
 
+pub mod checksum;
 pub mod column;
+pub mod dispatch;
+mod generic;
+pub mod index;
+mod kernels;
+pub mod key;
+pub mod memcomparable;
+mod portable;
 pub mod scalar;
 
-/// The checksum of log records, snapshots and identity files: CRC-32C (Castagnoli, as in iSCSI), by the crate crc-fast, which
-/// picks the machine's instructions at run time.
-pub fn crc32c(data: &[u8]) -> u32 {
-    crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, data) as u32
-}
-
-/// CRC-32C continued: the checksum of what `crc` covers followed by `data`.
-pub fn crc32c_append(crc: u32, data: &[u8]) -> u32 {
-    crc_fast::checksum_combine(
-        crc_fast::CrcAlgorithm::Crc32Iscsi,
-        u64::from(crc),
-        u64::from(crc32c(data)),
-        data.len() as u64,
-    ) as u32
-}
-
-/// CRC-64/XZ, which the raw checksum request is defined by.
-pub fn crc64(parts: &[&[u8]]) -> u64 {
-    let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc64Xz);
-    for part in parts {
-        digest.update(part);
-    }
-    digest.finalize()
-}
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
+#[cfg(target_arch = "x86_64")]
+mod x86_64;
 
 #[cfg(test)]
-mod tests {
-    #[test]
-    fn published_check_values() {
-        assert_eq!(super::crc32c(b"123456789"), 0xe306_9283);
-        assert_eq!(super::crc64(&[b"1234", b"56789"]), 0x995d_c9bb_df19_39fa);
-        assert_eq!(super::crc32c_append(super::crc32c(b"1234"), b"56789"), 0xe306_9283);
-    }
-}
+mod tests;
+
+pub use checksum::{crc32c, crc32c_append, crc64};
+pub use dispatch::features;
+pub use index::KeyIndex;
+pub use kernels::{Kernel, kernels, run};

@@ -3,28 +3,40 @@
 //! Groups of 8 bytes, each followed by a marker: 0xFF minus the number of zero bytes that pad the group. A string whose
 //! length is a multiple of 8 ends with a group of padding alone (marker 0xF7).
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 
-const GROUP: usize = 8;
-const MARKER: u8 = 0xff;
+use crate::arch::memcomparable::{self, Fault, Invalid};
 
 /// Why bytes are not the encoding of anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// The bytes end within a group, or before the last one.
-    #[error("a memcomparable encoding that ends too early")]
-    Short,
+    #[error("a memcomparable encoding that ends too early, after {0} bytes")]
+    Short(usize),
     /// A marker below 0xF7.
-    #[error("a memcomparable encoding with a marker that cannot be one")]
-    Marker,
+    #[error("a memcomparable encoding with a marker that cannot be one, at byte {0}")]
+    Marker(usize),
     /// Padding that is not zero.
-    #[error("a memcomparable encoding with padding that is not zero")]
-    Padding,
+    #[error("a memcomparable encoding with padding that is not zero, at byte {0}")]
+    Padding(usize),
+    /// The encoding is followed by more.
+    #[error("a memcomparable encoding that ends before the bytes do, after {0} of them")]
+    Long(usize),
+}
+
+impl From<Invalid> for DecodeError {
+    fn from(invalid: Invalid) -> DecodeError {
+        match invalid.fault {
+            Fault::Short => DecodeError::Short(invalid.at),
+            Fault::Marker => DecodeError::Marker(invalid.at),
+            Fault::Padding => DecodeError::Padding(invalid.at),
+        }
+    }
 }
 
 /// The length of the encoding of `len` bytes.
 pub fn encoded_len(len: usize) -> usize {
-    (len / GROUP + 1) * (GROUP + 1)
+    memcomparable::encoded_len(len)
 }
 
 /// Encodes a string.
@@ -36,15 +48,7 @@ pub fn encode(plain: &[u8]) -> Bytes {
 
 /// Encodes a string at the end of `out`.
 pub fn encode_into(out: &mut BytesMut, plain: &[u8]) {
-    let (groups, rest) = plain.as_chunks::<GROUP>();
-    for group in groups {
-        out.put_slice(group);
-        out.put_u8(MARKER);
-    }
-    let padding = GROUP - rest.len();
-    out.put_slice(rest);
-    out.put_bytes(0, padding);
-    out.put_u8(MARKER - padding as u8);
+    memcomparable::encode_into(out, plain);
 }
 
 /// Decodes the encoding at the head of `bytes`; gives the string and what follows it.
@@ -52,34 +56,19 @@ pub fn encode_into(out: &mut BytesMut, plain: &[u8]) {
 /// # Errors
 /// [`DecodeError`] when there is no valid encoding.
 pub fn decode_prefix(bytes: &[u8]) -> Result<(Bytes, &[u8]), DecodeError> {
-    let mut out = BytesMut::with_capacity(bytes.len() / (GROUP + 1) * GROUP);
-    let (groups, _) = bytes.as_chunks::<{ GROUP + 1 }>();
-    for (at, group) in groups.iter().enumerate() {
-        let (data, marker) = (&group[..GROUP], group[GROUP]);
-        let padding = usize::from(MARKER - marker);
-        if padding > GROUP {
-            return Err(DecodeError::Marker);
-        }
-        let (data, zeros) = data.split_at(GROUP - padding);
-        if zeros.iter().any(|byte| *byte != 0) {
-            return Err(DecodeError::Padding);
-        }
-        out.put_slice(data);
-        if padding > 0 {
-            return Ok((out.freeze(), &bytes[(at + 1) * (GROUP + 1)..]));
-        }
-    }
-    Err(DecodeError::Short)
+    let mut out = BytesMut::new();
+    let took = memcomparable::decode_into(&mut out, bytes)?;
+    Ok((out.freeze(), &bytes[took..]))
 }
 
 /// Decodes an encoding that fills `bytes`.
 ///
 /// # Errors
-/// [`DecodeError`]; bytes after the end are [`DecodeError::Short`] of another encoding.
+/// [`DecodeError`]; bytes after the end are [`DecodeError::Long`].
 pub fn decode(bytes: &[u8]) -> Result<Bytes, DecodeError> {
     match decode_prefix(bytes)? {
         (plain, []) => Ok(plain),
-        _ => Err(DecodeError::Short),
+        (_, rest) => Err(DecodeError::Long(bytes.len() - rest.len())),
     }
 }
 
@@ -103,12 +92,12 @@ mod tests {
     /// Goal: nothing but an encoding decodes. Method: one example of each fault.
     #[test]
     fn refusals() {
-        assert_eq!(decode(b""), Err(DecodeError::Short));
-        assert_eq!(decode(b"abc"), Err(DecodeError::Short));
-        assert_eq!(decode(b"abcdefgh\xff"), Err(DecodeError::Short));
-        assert_eq!(decode(b"abc\0\0\0\0\0\xf6"), Err(DecodeError::Marker));
-        assert_eq!(decode(b"abcd\0\0\0\0\xfa"), Err(DecodeError::Padding));
-        assert_eq!(decode(b"abc\0\0\0\0\0\xfax"), Err(DecodeError::Short));
+        assert_eq!(decode(b""), Err(DecodeError::Short(0)));
+        assert_eq!(decode(b"abc"), Err(DecodeError::Short(3)));
+        assert_eq!(decode(b"abcdefgh\xff"), Err(DecodeError::Short(9)));
+        assert_eq!(decode(b"abc\0\0\0\0\0\xf6"), Err(DecodeError::Marker(8)));
+        assert_eq!(decode(b"abcd\0\0\0\0\xfa"), Err(DecodeError::Padding(3)));
+        assert_eq!(decode(b"abc\0\0\0\0\0\xfax"), Err(DecodeError::Long(9)));
         assert_eq!(decode_prefix(b"abc\0\0\0\0\0\xfax"), Ok((Bytes::from_static(b"abc"), &b"x"[..])));
     }
 

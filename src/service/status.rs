@@ -10,6 +10,7 @@ use bytes::Bytes;
 use prometheus::{Registry, TextEncoder};
 use serde_json::{Value, json};
 
+use crate::arch;
 use crate::proto::armilla::pd::{OverviewReply, RegionHeartbeat, StoreOverview};
 use crate::proto::metapb::{Peer, Region};
 use crate::proto::pdpb::Member;
@@ -139,7 +140,7 @@ fn document(status: &NodeStatus, metrics: &Metrics) -> Value {
         "errors": errors,
         "log": status.log,
         "engine": status.engine,
-        "cpu": { "architecture": std::env::consts::ARCH, "features": cpu_features() },
+        "cpu": cpu(),
     });
     match &status.overview {
         Ok(overview) => {
@@ -215,25 +216,16 @@ fn descriptor(region: &Region) -> Value {
     })
 }
 
-/// Instructions of this machine that the kernels of [`crate::arch`] may use.
-fn cpu_features() -> Vec<&'static str> {
-    #[allow(unused_mut)]
-    let mut found = Vec::new();
-    #[cfg(target_arch = "x86_64")]
-    {
-        macro_rules! detect {
-            ($($name:tt),+) => { $(if std::arch::is_x86_feature_detected!($name) { found.push($name); })+ };
-        }
-        detect!("sse4.2", "pclmulqdq", "avx2", "vpclmulqdq", "avx512f");
-    }
-    #[cfg(target_arch = "aarch64")]
-    {
-        macro_rules! detect {
-            ($($name:tt),+) => { $(if std::arch::is_aarch64_feature_detected!($name) { found.push($name); })+ };
-        }
-        detect!("neon", "crc", "aes", "sha3", "sve2");
-    }
-    found
+/// This machine's instructions, and what each kernel of [`crate::arch`] makes of them.
+fn cpu() -> Value {
+    let kernels: BTreeMap<&str, String> =
+        arch::kernels().into_iter().map(|kernel| (kernel.name, kernel.tier)).collect();
+    json!({
+        "architecture": std::env::consts::ARCH,
+        "features": arch::features(),
+        "tier": arch::dispatch::active().name(),
+        "kernels": kernels,
+    })
 }
 
 #[cfg(test)]
@@ -307,6 +299,8 @@ mod tests {
         assert_eq!(json["stores"][0]["heartbeat_age_ms"], Value::Null);
         assert_eq!(json["peers"][0]["leads"], false);
         assert_eq!(json["log"]["segments"], 2);
+        assert_eq!(json["cpu"]["tier"], arch::dispatch::active().name());
+        assert_eq!(json["cpu"]["kernels"].as_object().unwrap().len(), arch::kernels().len());
     }
 
     #[test]

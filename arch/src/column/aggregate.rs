@@ -1,11 +1,11 @@
 //! Count, sum, minimum and maximum of the rows of a set.
 
 use super::Bitmap;
-use crate::scalar;
+use crate::{dispatch, kernels::run};
 
 /// How many rows are in the set.
 pub fn count(rows: &Bitmap) -> usize {
-    scalar::count(rows.words())
+    run::count(dispatch::active(), rows.words())
 }
 
 /// The sum over `rows`; it cannot overflow.
@@ -14,19 +14,19 @@ pub fn count(rows: &Bitmap) -> usize {
 /// When `rows` has not one row a value, here and below.
 pub fn sum_i64(values: &[i64], rows: &Bitmap) -> i128 {
     assert_eq!(values.len(), rows.len(), "one row a value");
-    scalar::sum_i64(values, rows.words())
+    run::sum_i64(dispatch::active(), values, rows.words())
 }
 
 /// The smallest value of `rows`; `None` when there are no rows.
 pub fn min_i64(values: &[i64], rows: &Bitmap) -> Option<i64> {
     assert_eq!(values.len(), rows.len(), "one row a value");
-    scalar::min_i64(values, rows.words())
+    run::min_i64(dispatch::active(), values, rows.words())
 }
 
 /// The largest value of `rows`; `None` when there are no rows.
 pub fn max_i64(values: &[i64], rows: &Bitmap) -> Option<i64> {
     assert_eq!(values.len(), rows.len(), "one row a value");
-    scalar::max_i64(values, rows.words())
+    run::max_i64(dispatch::active(), values, rows.words())
 }
 
 /// The sum over `rows` of one chunk: [`SumF64`] with one chunk.
@@ -39,13 +39,13 @@ pub fn sum_f64(values: &[f64], rows: &Bitmap) -> f64 {
 /// The smallest number of `rows`, NaNs left out, -0.0 below 0.0; `None` when there is none.
 pub fn min_f64(values: &[f64], rows: &Bitmap) -> Option<f64> {
     assert_eq!(values.len(), rows.len(), "one row a value");
-    scalar::min_f64(values, rows.words())
+    run::min_f64(dispatch::active(), values, rows.words())
 }
 
 /// The largest number of `rows`, NaNs left out, -0.0 below 0.0; `None` when there is none.
 pub fn max_f64(values: &[f64], rows: &Bitmap) -> Option<f64> {
     assert_eq!(values.len(), rows.len(), "one row a value");
-    scalar::max_f64(values, rows.words())
+    run::max_f64(dispatch::active(), values, rows.words())
 }
 
 /// A sum of `f64` in one order of additions, the same on every machine.
@@ -70,7 +70,7 @@ impl SumF64 {
     /// When `rows` has not one row a value.
     pub fn add(&mut self, values: &[f64], rows: &Bitmap) {
         assert_eq!(values.len(), rows.len(), "one row a value");
-        scalar::sum_f64(&mut self.lanes, values, rows.words());
+        run::sum_f64(dispatch::active(), &mut self.lanes, values, rows.words());
     }
 
     /// The sum of what was added; 0.0 for nothing.

@@ -1,7 +1,7 @@
 //! Columns of byte strings: where each begins, and the bytes of all.
 
 use super::{Bitmap, Cmp};
-use crate::scalar;
+use crate::{dispatch, kernels::run};
 
 /// The byte strings of one chunk: string `i` is `data[offsets[i]..offsets[i + 1]]`.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +41,11 @@ impl<'a> BytesColumn<'a> {
         &self.data[self.offsets[row] as usize..self.offsets[row + 1] as usize]
     }
 
+    /// The offsets and the bytes.
+    pub(crate) fn parts(&self) -> (&'a [u32], &'a [u8]) {
+        (self.offsets, self.data)
+    }
+
     /// The strings in order.
     pub fn iter(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let data = self.data;
@@ -53,43 +58,59 @@ impl<'a> BytesColumn<'a> {
 /// # Panics
 /// When `valid` has not one row a string, here and below.
 pub fn compare_bytes(column: BytesColumn<'_>, valid: &Bitmap, cmp: Cmp, rhs: &[u8], out: &mut Bitmap) {
-    select(column, valid, out, |string| cmp.holds(Some(string.cmp(rhs))));
+    assert_eq!(column.len(), valid.len(), "one row a string");
+    run::compare_bytes(dispatch::active(), column, valid.words(), cmp, rhs, out.reset(column.len()));
 }
 
 /// The rows of `valid` whose string begins with `prefix`. `out` is overwritten.
 pub fn starts_with(column: BytesColumn<'_>, valid: &Bitmap, prefix: &[u8], out: &mut Bitmap) {
-    select(column, valid, out, |string| string.starts_with(prefix));
+    assert_eq!(column.len(), valid.len(), "one row a string");
+    run::starts_with(dispatch::active(), column, valid.words(), prefix, out.reset(column.len()));
 }
 
 /// The rows of `valid` whose string is in `set`. `out` is overwritten.
 pub fn in_set(column: BytesColumn<'_>, valid: &Bitmap, set: &BytesSet, out: &mut Bitmap) {
-    select(column, valid, out, |string| set.holds(string));
+    assert_eq!(column.len(), valid.len(), "one row a string");
+    run::in_set(dispatch::active(), column, valid.words(), set, out.reset(column.len()));
 }
 
 /// The rows of `valid` whose string has `needle` within it. `out` is overwritten.
 pub fn contains(column: BytesColumn<'_>, valid: &Bitmap, needle: &Needle, out: &mut Bitmap) {
-    select(column, valid, out, |string| needle.is_in(string));
+    assert_eq!(column.len(), valid.len(), "one row a string");
+    let words = out.reset(column.len());
+    for row in valid {
+        words[row / 64] |= u64::from(needle.is_in(column.get(row))) << (row % 64);
+    }
+}
+
+/// Whether `needle` stands anywhere in `haystack`: a filter for bytes that are not parsed yet. For many haystacks and one
+/// needle, prepare a [`Needle`].
+pub fn contains_any(haystack: &[u8], needle: &[u8]) -> bool {
+    memchr::memmem::find(haystack, needle).is_some()
 }
 
 /// A set of byte strings to look rows up in.
 #[derive(Clone, Debug, Default)]
 pub struct BytesSet {
-    /// Ascending, each once.
+    /// Ascending by length and then by bytes, each once.
     strings: Vec<Vec<u8>>,
+    /// Bit `n`: some member has `n` bytes; bit 63: or more.
+    lengths: u64,
 }
 
 impl BytesSet {
     /// The set of these strings, in any order, with or without repetition.
     pub fn new<S: AsRef<[u8]>>(strings: impl IntoIterator<Item = S>) -> BytesSet {
         let mut strings: Vec<Vec<u8>> = strings.into_iter().map(|string| string.as_ref().to_vec()).collect();
-        strings.sort_unstable();
+        strings.sort_unstable_by(|a, b| order(a, b));
         strings.dedup();
-        BytesSet { strings }
+        let lengths = strings.iter().fold(0, |bits, string| bits | 1 << string.len().min(63));
+        BytesSet { strings, lengths }
     }
 
     /// Whether the set has this string.
     pub fn holds(&self, string: &[u8]) -> bool {
-        self.strings.binary_search_by(|member| member[..].cmp(string)).is_ok()
+        self.strings.binary_search_by(|member| order(member, string)).is_ok()
     }
 
     /// How many strings it has.
@@ -101,40 +122,53 @@ impl BytesSet {
     pub fn is_empty(&self) -> bool {
         self.strings.is_empty()
     }
+
+    /// Whether a string of `len` bytes may be in the set.
+    #[inline(always)]
+    pub(crate) fn holds_length(&self, len: usize) -> bool {
+        self.lengths >> len.min(63) & 1 == 1
+    }
+
+    pub(crate) fn strings(&self) -> &[Vec<u8>] {
+        &self.strings
+    }
+}
+
+/// The order in which a set keeps its members: cheap to decide for strings of different lengths.
+fn order(a: &[u8], b: &[u8]) -> std::cmp::Ordering {
+    a.len().cmp(&b.len()).then_with(|| a.cmp(b))
 }
 
 /// A byte string to search for, prepared once.
 #[derive(Clone, Debug)]
 pub struct Needle {
-    bytes: Vec<u8>,
+    finder: memchr::memmem::Finder<'static>,
 }
 
 impl Needle {
     /// Prepares the search for `bytes`; the empty string is in every string.
     pub fn new(bytes: &[u8]) -> Needle {
-        Needle { bytes: bytes.to_vec() }
+        Needle { finder: memchr::memmem::Finder::new(bytes).into_owned() }
     }
 
     /// What is searched for.
     pub fn bytes(&self) -> &[u8] {
-        &self.bytes
+        self.finder.needle()
     }
 
     /// Whether it stands anywhere in `haystack`.
+    #[inline]
     pub fn is_in(&self, haystack: &[u8]) -> bool {
-        scalar::find(haystack, &self.bytes).is_some()
+        self.find(haystack).is_some()
     }
 
     /// Where it first stands in `haystack`.
+    #[inline]
     pub fn find(&self, haystack: &[u8]) -> Option<usize> {
-        scalar::find(haystack, &self.bytes)
+        run::find(dispatch::active(), haystack, self)
     }
-}
 
-fn select(column: BytesColumn<'_>, valid: &Bitmap, out: &mut Bitmap, holds: impl Fn(&[u8]) -> bool) {
-    assert_eq!(column.len(), valid.len(), "one row a string");
-    let words = out.reset(column.len());
-    for row in valid {
-        words[row / 64] |= u64::from(holds(column.get(row))) << (row % 64);
+    pub(crate) fn finder(&self) -> &memchr::memmem::Finder<'static> {
+        &self.finder
     }
 }

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use super::Bitmap;
-use crate::scalar;
+use crate::{dispatch, kernels::run};
 
 /// A comparison: the value stands left, the constant right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ impl Cmp {
 /// When `valid` has not one row a value.
 pub fn compare_i64(values: &[i64], valid: &Bitmap, cmp: Cmp, rhs: i64, out: &mut Bitmap) {
     assert_eq!(values.len(), valid.len(), "one row a value");
-    scalar::compare_i64(values, valid.words(), cmp, rhs, out.reset(values.len()));
+    run::compare_i64(dispatch::active(), values, valid.words(), cmp, rhs, out.reset(values.len()));
 }
 
 /// The rows of `valid` whose value stands in `cmp` to `rhs`, as IEEE 754 compares. `out` is overwritten.
@@ -54,5 +54,5 @@ pub fn compare_i64(values: &[i64], valid: &Bitmap, cmp: Cmp, rhs: i64, out: &mut
 /// When `valid` has not one row a value.
 pub fn compare_f64(values: &[f64], valid: &Bitmap, cmp: Cmp, rhs: f64, out: &mut Bitmap) {
     assert_eq!(values.len(), valid.len(), "one row a value");
-    scalar::compare_f64(values, valid.words(), cmp, rhs, out.reset(values.len()));
+    run::compare_f64(dispatch::active(), values, valid.words(), cmp, rhs, out.reset(values.len()));
 }

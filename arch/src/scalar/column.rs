@@ -1,6 +1,6 @@
 //! Columns, a row at a time.
 
-use crate::column::Cmp;
+use crate::column::{BytesColumn, BytesSet, Cmp, Needle};
 
 /// Whether row `at` is in the set.
 fn bit(words: &[u64], at: usize) -> bool {
@@ -12,18 +12,23 @@ fn chosen<'a, T: Copy>(values: &'a [T], rows: &'a [u64]) -> impl Iterator<Item =
     values.iter().copied().enumerate().filter(|(at, _)| bit(rows, *at))
 }
 
-/// Sets in `out` (which is zero) the bits of the rows of `valid` that stand in `cmp` to `rhs`.
-pub fn compare_i64(values: &[i64], valid: &[u64], cmp: Cmp, rhs: i64, out: &mut [u64]) {
-    for (at, value) in chosen(values, valid) {
-        out[at / 64] |= u64::from(cmp.holds(value.partial_cmp(&rhs))) << (at % 64);
+/// The rows of `valid` for which `holds`.
+fn select(valid: &[u64], out: &mut [u64], len: usize, holds: impl Fn(usize) -> bool) {
+    assert!(valid.len() == len.div_ceil(64) && out.len() == valid.len(), "a bit a row");
+    out.fill(0);
+    for at in (0..len).filter(|at| bit(valid, *at)) {
+        out[at / 64] |= u64::from(holds(at)) << (at % 64);
     }
+}
+
+/// The rows of `valid` whose value stands in `cmp` to `rhs`.
+pub fn compare_i64(values: &[i64], valid: &[u64], cmp: Cmp, rhs: i64, out: &mut [u64]) {
+    select(valid, out, values.len(), |at| cmp.holds(Some(values[at].cmp(&rhs))));
 }
 
 /// As [`compare_i64`], in IEEE 754's order.
 pub fn compare_f64(values: &[f64], valid: &[u64], cmp: Cmp, rhs: f64, out: &mut [u64]) {
-    for (at, value) in chosen(values, valid) {
-        out[at / 64] |= u64::from(cmp.holds(value.partial_cmp(&rhs))) << (at % 64);
-    }
+    select(valid, out, values.len(), |at| cmp.holds(values[at].partial_cmp(&rhs)));
 }
 
 /// The number of set bits.
@@ -71,7 +76,28 @@ pub fn max_f64(values: &[f64], rows: &[u64]) -> Option<f64> {
     chosen(values, rows).map(|(_, value)| value).filter(|value| !value.is_nan()).max_by(f64::total_cmp)
 }
 
+/// The rows of `valid` whose string is `rhs`.
+pub fn equal_bytes(column: BytesColumn<'_>, valid: &[u64], rhs: &[u8], out: &mut [u64]) {
+    select(valid, out, column.len(), |at| column.get(at) == rhs);
+}
+
+/// The rows of `valid` whose string stands in `cmp` to `rhs`.
+pub fn compare_bytes(column: BytesColumn<'_>, valid: &[u64], cmp: Cmp, rhs: &[u8], out: &mut [u64]) {
+    select(valid, out, column.len(), |at| cmp.holds(Some(column.get(at).cmp(rhs))));
+}
+
+/// The rows of `valid` whose string begins with `prefix`.
+pub fn starts_with(column: BytesColumn<'_>, valid: &[u64], prefix: &[u8], out: &mut [u64]) {
+    select(valid, out, column.len(), |at| column.get(at).starts_with(prefix));
+}
+
+/// The rows of `valid` whose string is in `set`.
+pub fn in_set(column: BytesColumn<'_>, valid: &[u64], set: &BytesSet, out: &mut [u64]) {
+    select(valid, out, column.len(), |at| set.strings().iter().any(|member| *member == column.get(at)));
+}
+
 /// Where `needle` first stands in `haystack`.
-pub fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
+pub fn find(haystack: &[u8], needle: &Needle) -> Option<usize> {
+    let needle = needle.bytes();
     (0..=haystack.len().checked_sub(needle.len())?).find(|at| haystack[*at..].starts_with(needle))
 }

@@ -18,6 +18,7 @@ mod up;
 
 use clap::{Parser, Subcommand};
 
+use armilla::arch;
 use failure::Failure;
 
 // On aarch64 jemalloc must be built for 64 KiB pages (JEMALLOC_SYS_WITH_LG_PAGE=16), so that one binary runs on kernels
@@ -54,6 +55,10 @@ enum Command {
 fn main() -> std::process::ExitCode {
     process::default_sigpipe();
     let cli = Cli::parse();
+    // The tier of the kernels: a mistake in the variable is reported before anything else happens.
+    if let Err(error) = arch::dispatch::init() {
+        return Failure::usage(error).report();
+    }
     if cli.version {
         print_version(cli.verbose);
         return std::process::ExitCode::SUCCESS;
@@ -81,7 +86,11 @@ fn print_version(verbose: bool) {
     println!("  engine         RocksDB, WAL off: the raft log is the write-ahead log");
     println!("  allocator      jemalloc");
     println!("  data format    {}", armilla::node::ident::FORMAT);
-    println!("  CPU features   {}", process::cpu_features().join(" "));
+    println!("  CPU features   {}", arch::features().join(" "));
+    println!("  kernel tier    {} of {:?}", arch::dispatch::active(), arch::dispatch::tiers());
+    for kernel in arch::kernels() {
+        println!("    {:<13}{}", kernel.name, kernel.tier);
+    }
 }
 
 #[cfg(test)]

@@ -64,37 +64,6 @@ pub fn default_sigpipe() {
     }
 }
 
-/// Vector features of this machine that kernels may use.
-pub fn cpu_features() -> Vec<&'static str> {
-    #[allow(unused_mut)]
-    let mut features = Vec::new();
-    #[cfg(target_arch = "x86_64")]
-    for (name, there) in [
-        ("sse4.2", std::arch::is_x86_feature_detected!("sse4.2")),
-        ("pclmulqdq", std::arch::is_x86_feature_detected!("pclmulqdq")),
-        ("avx2", std::arch::is_x86_feature_detected!("avx2")),
-        ("avx512f", std::arch::is_x86_feature_detected!("avx512f")),
-        ("vpclmulqdq", std::arch::is_x86_feature_detected!("vpclmulqdq")),
-    ] {
-        if there {
-            features.push(name);
-        }
-    }
-    #[cfg(target_arch = "aarch64")]
-    for (name, there) in [
-        ("neon", std::arch::is_aarch64_feature_detected!("neon")),
-        ("crc", std::arch::is_aarch64_feature_detected!("crc")),
-        ("aes", std::arch::is_aarch64_feature_detected!("aes")),
-        ("sve", std::arch::is_aarch64_feature_detected!("sve")),
-        ("sve2", std::arch::is_aarch64_feature_detected!("sve2")),
-    ] {
-        if there {
-            features.push(name);
-        }
-    }
-    features
-}
-
 /// A runtime with as many threads as the machine has cores, for nodes.
 pub fn node_runtime() -> Result<tokio::runtime::Runtime, Failure> {
     tokio::runtime::Builder::new_multi_thread()

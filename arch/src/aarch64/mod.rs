@@ -1,0 +1,3 @@
+//! # aarch64: what NEON and the CRC instructions do better
+
+pub(crate) mod neon;

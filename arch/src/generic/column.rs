@@ -1,0 +1,457 @@
+//! Columns of numbers, 64 rows (one word of a set of rows) at a time.
+
+use super::Lanes;
+use crate::column::Cmp;
+
+/// One comparison with a constant.
+pub(crate) trait Test {
+    /// Whether the result has to be turned round.
+    const NOT: bool;
+
+    /// # Safety
+    /// The instructions of `V` are there.
+    unsafe fn test<V: Lanes>(value: V, rhs: V) -> V;
+}
+
+macro_rules! tests {
+    ($($name:ident $not:literal |$value:ident, $rhs:ident| $result:expr;)*) => { $(
+        pub(crate) struct $name;
+        impl Test for $name {
+            const NOT: bool = $not;
+            #[inline(always)]
+            unsafe fn test<V: Lanes>($value: V, $rhs: V) -> V {
+                // SAFETY: the caller's promise.
+                unsafe { $result }
+            }
+        }
+    )* };
+}
+
+tests! {
+    EqI false |value, rhs| value.eq_i64(rhs);
+    NeI true |value, rhs| value.eq_i64(rhs);
+    LtI false |value, rhs| rhs.gt_i64(value);
+    LeI true |value, rhs| value.gt_i64(rhs);
+    GtI false |value, rhs| value.gt_i64(rhs);
+    GeI true |value, rhs| rhs.gt_i64(value);
+    EqF false |value, rhs| value.eq_f64(rhs);
+    NeF true |value, rhs| value.eq_f64(rhs);
+    LtF false |value, rhs| value.lt_f64(rhs);
+    LeF false |value, rhs| value.le_f64(rhs);
+    GtF false |value, rhs| rhs.lt_f64(value);
+    GeF false |value, rhs| rhs.le_f64(value);
+}
+
+/// The rows of a word that exist: `rows` of 64.
+#[inline(always)]
+pub(crate) fn rows_of(len: usize, word: usize) -> usize {
+    (len - word * 64).min(64)
+}
+
+/// The bits of a word of which only the lowest `rows` (1 to 64) stand for rows.
+#[inline(always)]
+pub(crate) fn existing(bits: u64, rows: usize) -> u64 {
+    bits & (!0 >> (64 - rows))
+}
+
+/// # Safety
+/// The instructions of `V` are there; `values` has `len` numbers.
+#[inline(always)]
+unsafe fn select<V: Lanes, T: Test>(values: *const u64, len: usize, valid: &[u64], rhs: u64, out: &mut [u64]) {
+    assert!(valid.len() == len.div_ceil(64) && out.len() == valid.len(), "a bit a row");
+    let whole = len / 64;
+    // SAFETY: rows of word `word` begin at 64 * `word`; a whole word has 64, the last one `rows`.
+    unsafe {
+        let rhs_lanes = V::splat(rhs);
+        for (word, (out, valid)) in out.iter_mut().zip(valid).take(whole).enumerate() {
+            let bits = V::test64::<T>(values.add(word * 64), rhs_lanes);
+            *out = (if T::NOT { !bits } else { bits }) & valid;
+        }
+        if whole < valid.len() {
+            let (from, rows) = (values.add(whole * 64), len % 64);
+            let (mut bits, mut at) = (0, 0);
+            while at + V::LANES <= rows {
+                bits |= T::test(V::load(from.add(at)), rhs_lanes).bits() << at;
+                at += V::LANES;
+            }
+            while at < rows {
+                bits |= T::test(One::load(from.add(at)), One(rhs)).bits() << at;
+                at += 1;
+            }
+            out[whole] = (if T::NOT { !bits } else { bits }) & existing(valid[whole], rows);
+        }
+    }
+}
+
+/// # Safety
+/// The instructions of `V` are there.
+#[inline(always)]
+pub(crate) unsafe fn compare_i64<V: Lanes>(values: &[i64], valid: &[u64], cmp: Cmp, rhs: i64, out: &mut [u64]) {
+    let (from, len, rhs) = (values.as_ptr().cast::<u64>(), values.len(), rhs as u64);
+    // SAFETY: the caller's promise; `values` is a slice.
+    unsafe {
+        match cmp {
+            Cmp::Eq => select::<V, EqI>(from, len, valid, rhs, out),
+            Cmp::Ne => select::<V, NeI>(from, len, valid, rhs, out),
+            Cmp::Lt => select::<V, LtI>(from, len, valid, rhs, out),
+            Cmp::Le => select::<V, LeI>(from, len, valid, rhs, out),
+            Cmp::Gt => select::<V, GtI>(from, len, valid, rhs, out),
+            Cmp::Ge => select::<V, GeI>(from, len, valid, rhs, out),
+        }
+    }
+}
+
+/// # Safety
+/// The instructions of `V` are there.
+#[inline(always)]
+pub(crate) unsafe fn compare_f64<V: Lanes>(values: &[f64], valid: &[u64], cmp: Cmp, rhs: f64, out: &mut [u64]) {
+    let (from, len, rhs) = (values.as_ptr().cast::<u64>(), values.len(), rhs.to_bits());
+    // SAFETY: the caller's promise; `values` is a slice.
+    unsafe {
+        match cmp {
+            Cmp::Eq => select::<V, EqF>(from, len, valid, rhs, out),
+            Cmp::Ne => select::<V, NeF>(from, len, valid, rhs, out),
+            Cmp::Lt => select::<V, LtF>(from, len, valid, rhs, out),
+            Cmp::Le => select::<V, LeF>(from, len, valid, rhs, out),
+            Cmp::Gt => select::<V, GtF>(from, len, valid, rhs, out),
+            Cmp::Ge => select::<V, GeF>(from, len, valid, rhs, out),
+        }
+    }
+}
+
+/// Words of so few rows are taken row by row.
+const FEW: u32 = 6;
+
+/// The highest bit.
+const SIGN: u64 = 1 << 63;
+
+/// The sum over `rows`. A number is added as its distance from `i64::MIN`, low and high half apart, so that nothing wraps.
+///
+/// # Safety
+/// The instructions of `V` are there.
+#[inline(always)]
+pub(crate) unsafe fn sum_i64<V: Lanes>(values: &[i64], rows: &[u64]) -> i128 {
+    assert_eq!(rows.len(), values.len().div_ceil(64), "a bit a row");
+    // Lanes of sums of halves: 2^20 words of 64 rows stay below 2^58.
+    const WORDS: usize = 1 << 20;
+    let mut total = 0i128;
+    for (values, rows) in values.chunks(64 * WORDS).zip(rows.chunks(WORDS)) {
+        let from = values.as_ptr().cast::<u64>();
+        let mut added = 0u64;
+        // SAFETY: whole words are read only where 64 rows exist; a row that is in the set exists.
+        unsafe {
+            let (sign, half) = (V::splat(SIGN), V::splat(u64::from(u32::MAX)));
+            let (mut low, mut high) = (V::splat(0), V::splat(0));
+            for (word, &bits) in rows.iter().enumerate() {
+                let from = from.add(word * 64);
+                let exist = rows_of(values.len(), word);
+                let bits = existing(bits, exist);
+                if bits == !0 {
+                    for at in (0..64).step_by(V::LANES) {
+                        let value = V::load(from.add(at)).xor(sign);
+                        low = low.add_u64(value.and(half));
+                        high = high.add_u64(value.high());
+                    }
+                    added += 64;
+                } else if bits.count_ones() <= FEW || exist < 64 {
+                    let mut bits = bits;
+                    while bits != 0 {
+                        total += i128::from(*from.add(bits.trailing_zeros() as usize) as i64);
+                        bits &= bits - 1;
+                    }
+                } else {
+                    for at in (0..64).step_by(V::LANES) {
+                        let value = V::load(from.add(at)).xor(sign).and(V::mask(bits >> at));
+                        low = low.add_u64(value.and(half));
+                        high = high.add_u64(value.high());
+                    }
+                    added += u64::from(bits.count_ones());
+                }
+            }
+            total += total_of(low) + (total_of(high) << 32) - (i128::from(added) << 63);
+        }
+    }
+    total
+}
+
+/// The sum of the lanes, which are unsigned.
+///
+/// # Safety
+/// The instructions of `V` are there.
+#[inline(always)]
+unsafe fn total_of<V: Lanes>(lanes: V) -> i128 {
+    let mut numbers = [0u64; 8];
+    // SAFETY: no register has more than 8 lanes.
+    unsafe { lanes.store(numbers.as_mut_ptr()) };
+    numbers.iter().map(|number| i128::from(*number)).sum()
+}
+
+/// Adds the values of `rows`, row `i` to lane `i % 8`. Adding 0.0 changes no lane: none is ever -0.0.
+///
+/// # Safety
+/// The instructions of `V` are there.
+#[inline(always)]
+pub(crate) unsafe fn sum_f64<V: Lanes>(lanes: &mut [f64; 8], values: &[f64], rows: &[u64]) {
+    assert_eq!(rows.len(), values.len().div_ceil(64), "a bit a row");
+    let from = values.as_ptr().cast::<u64>();
+    let whole = values.len() / 64;
+    // SAFETY: whole words have 64 rows; a row that is in the set exists. `sums` has 8 / LANES registers in use.
+    unsafe {
+        if whole > 0 {
+            let held = lanes.as_mut_ptr().cast::<u64>();
+            let mut sums = [V::splat(0); 8];
+            for (at, sum) in sums.iter_mut().take(8 / V::LANES).enumerate() {
+                *sum = V::load(held.add(at * V::LANES));
+            }
+            for (word, &bits) in rows[..whole].iter().enumerate() {
+                let from = from.add(word * 64);
+                if bits == 0 {
+                    continue;
+                }
+                for eight in (0..64).step_by(8) {
+                    for (at, sum) in sums.iter_mut().take(8 / V::LANES).enumerate() {
+                        let row = eight + at * V::LANES;
+                        let mut value = V::load(from.add(row));
+                        if bits != !0 {
+                            value = value.and(V::mask(bits >> row));
+                        }
+                        *sum = sum.add_f64(value);
+                    }
+                }
+            }
+            for (at, sum) in sums.iter().take(8 / V::LANES).enumerate() {
+                sum.store(held.add(at * V::LANES));
+            }
+        }
+        for (word, &bits) in rows.iter().enumerate().skip(whole) {
+            let mut bits = existing(bits, rows_of(values.len(), word));
+            while bits != 0 {
+                let row = bits.trailing_zeros() as usize;
+                lanes[row % 8] += values[word * 64 + row];
+                bits &= bits - 1;
+            }
+        }
+    }
+}
+
+/// A number's place in the order of signed integers: of an `f64`, the total order of IEEE 754; turned round for a maximum.
+#[inline(always)]
+fn place<const FLOAT: bool, const MAX: bool>(bits: u64) -> i64 {
+    let mut key = bits as i64;
+    if FLOAT {
+        key ^= ((key >> 63) as u64 >> 1) as i64;
+    }
+    if MAX { !key } else { key }
+}
+
+/// The bits of the extreme number of `rows`.
+///
+/// # Safety
+/// The instructions of `V` are there; `values` has `len` numbers.
+#[inline(always)]
+unsafe fn extreme<V: Lanes, const FLOAT: bool, const MAX: bool>(
+    values: *const u64,
+    len: usize,
+    rows: &[u64],
+) -> Option<u64> {
+    assert_eq!(rows.len(), len.div_ceil(64), "a bit a row");
+    // The largest integer: the place of no f64 but a NaN, and of an i64 that is as good as none in the end.
+    let mut least = i64::MAX;
+    let mut any = false;
+    // SAFETY: whole words are read only where 64 rows exist; a row that is in the set exists.
+    unsafe {
+        let (ones, zero) = (V::splat(!0), V::splat(0));
+        let mut best = [V::splat(i64::MAX as u64); 2];
+        for (word, &bits) in rows.iter().enumerate() {
+            let from = values.add(word * 64);
+            let exist = rows_of(len, word);
+            let bits = existing(bits, exist);
+            any |= bits != 0;
+            if bits.count_ones() <= FEW || exist < 64 {
+                let mut bits = bits;
+                while bits != 0 {
+                    let number = *from.add(bits.trailing_zeros() as usize);
+                    if !FLOAT || !f64::from_bits(number).is_nan() {
+                        least = least.min(place::<FLOAT, MAX>(number));
+                    }
+                    bits &= bits - 1;
+                }
+                continue;
+            }
+            for at in (0..64).step_by(V::LANES) {
+                let number = V::load(from.add(at));
+                let mut key = number;
+                if FLOAT {
+                    key = key.xor(zero.gt_i64(key).half());
+                }
+                if MAX {
+                    key = key.xor(ones);
+                }
+                let best = &mut best[at / V::LANES % 2];
+                let mut better = best.gt_i64(key);
+                if bits != !0 {
+                    better = better.and(V::mask(bits >> at));
+                }
+                if FLOAT {
+                    better = better.and(number.eq_f64(number));
+                }
+                *best = better.choose(key, *best);
+            }
+        }
+        let mut numbers = [i64::MAX as u64; 16];
+        best[0].store(numbers.as_mut_ptr());
+        best[1].store(numbers.as_mut_ptr().add(8));
+        least = numbers.iter().fold(least, |least, number| least.min(*number as i64));
+    }
+    let found = if FLOAT { least != i64::MAX } else { any };
+    let key = if MAX { !least } else { least };
+    found.then(|| place::<FLOAT, false>(key as u64) as u64)
+}
+
+macro_rules! extremes {
+    ($($name:ident $ty:ty, $float:literal, $max:literal, $from_bits:expr;)*) => { $(
+        /// # Safety
+        /// The instructions of `V` are there.
+        #[inline(always)]
+        pub(crate) unsafe fn $name<V: Lanes>(values: &[$ty], rows: &[u64]) -> Option<$ty> {
+            // SAFETY: the caller's promise; `values` is a slice.
+            unsafe { extreme::<V, $float, $max>(values.as_ptr().cast(), values.len(), rows).map($from_bits) }
+        }
+    )* };
+}
+
+extremes! {
+    min_i64 i64, false, false, |bits| bits as i64;
+    max_i64 i64, false, true, |bits| bits as i64;
+    min_f64 f64, true, false, f64::from_bits;
+    max_f64 f64, true, true, f64::from_bits;
+}
+
+/// A register of one number: for the rows that fill no register, and for machines without any.
+#[derive(Clone, Copy)]
+pub(crate) struct One(pub(crate) u64);
+
+impl One {
+    #[inline(always)]
+    fn of(holds: bool) -> One {
+        One((holds as u64).wrapping_neg())
+    }
+
+    #[inline(always)]
+    fn float(self) -> f64 {
+        f64::from_bits(self.0)
+    }
+}
+
+impl Lanes for One {
+    const LANES: usize = 1;
+
+    #[inline(always)]
+    unsafe fn load(from: *const u64) -> One {
+        // SAFETY: the caller's promise.
+        One(unsafe { *from })
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut u64) {
+        // SAFETY: the caller's promise.
+        unsafe { *to = self.0 }
+    }
+
+    #[inline(always)]
+    unsafe fn splat(number: u64) -> One {
+        One(number)
+    }
+
+    #[inline(always)]
+    unsafe fn eq_i64(self, other: One) -> One {
+        One::of(self.0 == other.0)
+    }
+
+    #[inline(always)]
+    unsafe fn gt_i64(self, other: One) -> One {
+        One::of(self.0 as i64 > other.0 as i64)
+    }
+
+    #[inline(always)]
+    unsafe fn eq_f64(self, other: One) -> One {
+        One::of(self.float() == other.float())
+    }
+
+    #[inline(always)]
+    unsafe fn lt_f64(self, other: One) -> One {
+        One::of(self.float() < other.float())
+    }
+
+    #[inline(always)]
+    unsafe fn le_f64(self, other: One) -> One {
+        One::of(self.float() <= other.float())
+    }
+
+    #[inline(always)]
+    unsafe fn and(self, other: One) -> One {
+        One(self.0 & other.0)
+    }
+
+    #[inline(always)]
+    unsafe fn xor(self, other: One) -> One {
+        One(self.0 ^ other.0)
+    }
+
+    #[inline(always)]
+    unsafe fn add_u64(self, other: One) -> One {
+        One(self.0.wrapping_add(other.0))
+    }
+
+    #[inline(always)]
+    unsafe fn add_f64(self, other: One) -> One {
+        One((self.float() + other.float()).to_bits())
+    }
+
+    #[inline(always)]
+    unsafe fn high(self) -> One {
+        One(self.0 >> 32)
+    }
+
+    #[inline(always)]
+    unsafe fn half(self) -> One {
+        One(self.0 >> 1)
+    }
+
+    #[inline(always)]
+    unsafe fn choose(self, yes: One, no: One) -> One {
+        One(if self.0 != 0 { yes.0 } else { no.0 })
+    }
+
+    #[inline(always)]
+    unsafe fn mask(bits: u64) -> One {
+        One((bits & 1).wrapping_neg())
+    }
+
+    #[inline(always)]
+    unsafe fn bits(self) -> u64 {
+        self.0 & 1
+    }
+
+    #[inline(always)]
+    unsafe fn test64<T: Test>(from: *const u64, rhs: One) -> u64 {
+        let mut bytes = [0u8; 64];
+        for (at, byte) in bytes.iter_mut().enumerate() {
+            // SAFETY: the caller's promise.
+            *byte = unsafe { T::test(One(*from.add(at)), rhs).bits() as u8 };
+        }
+        pack(&bytes)
+    }
+}
+
+/// 64 bytes of 0 or 1 as bits, first byte lowest.
+#[inline(always)]
+pub(crate) fn pack(bytes: &[u8; 64]) -> u64 {
+    let mut bits = 0;
+    for (at, eight) in bytes.as_chunks::<8>().0.iter().enumerate() {
+        // The product's highest byte gathers one bit of each.
+        let gathered = u64::from_le_bytes(*eight).wrapping_mul(0x0102_0408_1020_4080) >> 56;
+        bits |= gathered << (8 * at);
+    }
+    bits
+}

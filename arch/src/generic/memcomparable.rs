@@ -1,0 +1,98 @@
+//! Memcomparable strings: groups of 8 bytes and a marker.
+
+use std::mem::MaybeUninit;
+
+use super::{Group, key};
+use crate::memcomparable::{Fault, GROUP, Invalid, MARKER, encoded_len};
+
+/// Encodes `plain` into `out`.
+///
+/// # Safety
+/// The instructions of `V` are there.
+#[inline(always)]
+pub(crate) unsafe fn encode<V: Group>(plain: &[u8], out: &mut [MaybeUninit<u8>]) {
+    assert_eq!(out.len(), encoded_len(plain.len()), "the room that the encoding takes");
+    let groups = plain.len() / GROUP;
+    let rest = plain.len() % GROUP;
+    let (from, to) = (plain.as_ptr(), out.as_mut_ptr().cast::<u8>());
+    let mut at = 0;
+    // SAFETY: group `at` is read at 8 * `at` and written at 9 * `at`; loads end at the end of `plain`; a store of `LEN` bytes
+    // (at most 16) ends before the end of `out`, since the last group is never written by it.
+    unsafe {
+        while at + V::LEN / GROUP <= groups {
+            V::load(from.add(at * GROUP)).store_full(to.add(at * (GROUP + 1)));
+            at += 1;
+        }
+        while at < groups {
+            <u64 as Group>::load(from.add(at * GROUP)).store_full(to.add(at * (GROUP + 1)));
+            at += 1;
+        }
+        let last = if rest == 0 {
+            0
+        } else if groups > 0 {
+            // The last 8 bytes, less those that are in a group before.
+            u64::from_le(from.add(plain.len() - GROUP).cast::<u64>().read_unaligned()) >> (8 * (GROUP - rest))
+        } else {
+            key::word(from, rest)
+        };
+        let to = to.add(groups * (GROUP + 1));
+        to.cast::<u64>().write_unaligned(last.to_le());
+        *to.add(GROUP) = MARKER - (GROUP - rest) as u8;
+    }
+}
+
+/// How many groups are taken at once while nothing but full ones comes.
+const BLOCK: usize = 8;
+
+/// Decodes the encoding at the head of `bytes` into `out`: how many bytes it took, how many it gave.
+#[inline(always)]
+pub(crate) fn decode(bytes: &[u8], out: &mut [MaybeUninit<u8>]) -> Result<(usize, usize), Invalid> {
+    let groups = bytes.len() / (GROUP + 1);
+    assert!(out.len() >= groups * GROUP, "8 bytes for each 9");
+    let (from, to) = (bytes.as_ptr(), out.as_mut_ptr().cast::<u8>());
+    let mut at = 0;
+    // SAFETY: group `at` is below `groups`; it is read at 9 * `at` and written at 8 * `at`, 8 bytes.
+    unsafe {
+        while at + BLOCK <= groups {
+            let (from, to) = (from.add(at * (GROUP + 1)), to.add(at * GROUP));
+            let mut markers = MARKER;
+            for group in 0..BLOCK {
+                let data = from.add(group * (GROUP + 1)).cast::<u64>().read_unaligned();
+                markers &= *from.add(group * (GROUP + 1) + GROUP);
+                to.add(group * GROUP).cast::<u64>().write_unaligned(data);
+            }
+            if markers != MARKER {
+                break;
+            }
+            at += BLOCK;
+        }
+        while at < groups {
+            let from = from.add(at * (GROUP + 1));
+            let data = from.cast::<u64>().read_unaligned();
+            let marker = *from.add(GROUP);
+            to.add(at * GROUP).cast::<u64>().write_unaligned(data);
+            if marker != MARKER {
+                return last(at, data, marker);
+            }
+            at += 1;
+        }
+    }
+    Err(Invalid { fault: Fault::Short, at: bytes.len() })
+}
+
+/// Judges the last group, which is number `group`.
+#[inline(always)]
+fn last(group: usize, data: u64, marker: u8) -> Result<(usize, usize), Invalid> {
+    let start = group * (GROUP + 1);
+    let padding = usize::from(MARKER - marker);
+    if padding > GROUP {
+        return Err(Invalid { fault: Fault::Marker, at: start + GROUP });
+    }
+    // First byte highest: the padding, which is at least one byte, moves to the high end.
+    let zeros = u64::from_be(data) << (8 * (GROUP - padding));
+    if zeros != 0 {
+        let first = (zeros.leading_zeros() / 8) as usize;
+        return Err(Invalid { fault: Fault::Padding, at: start + GROUP - padding + first });
+    }
+    Ok((start + GROUP + 1, group * GROUP + GROUP - padding))
+}

@@ -1,0 +1,66 @@
+//! # memcomparable: byte strings that compare as the plain ones do
+//!
+//! **In** come plain byte strings, **out** go groups of 8 bytes, each followed by a marker: 0xFF minus the number of zero bytes
+//! that pad the group. A string whose length is a multiple of 8 ends with a group of padding alone (marker 0xF7). **Never**: a
+//! decode that accepts what an encode would not write.
+
+use std::mem::MaybeUninit;
+
+use bytes::{BufMut, BytesMut};
+
+use crate::{dispatch, kernels::run};
+
+/// Bytes of a group, without its marker.
+pub const GROUP: usize = 8;
+/// The marker of a full group.
+pub const MARKER: u8 = 0xff;
+
+/// The length of the encoding of `len` bytes.
+pub const fn encoded_len(len: usize) -> usize {
+    (len / GROUP + 1) * (GROUP + 1)
+}
+
+/// Why bytes are not the encoding of anything, and where that shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Invalid {
+    /// What is wrong.
+    pub fault: Fault,
+    /// The offset of the first byte that is wrong; of [`Fault::Short`], the length.
+    pub at: usize,
+}
+
+/// What is wrong with bytes that are not an encoding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// They end within a group, or before the last one.
+    Short,
+    /// A marker below 0xF7.
+    Marker,
+    /// Padding that is not zero.
+    Padding,
+}
+
+/// Encodes `plain` at the end of `out`.
+#[inline]
+pub fn encode_into(out: &mut BytesMut, plain: &[u8]) {
+    let len = encoded_len(plain.len());
+    out.reserve(len);
+    run::encode(dispatch::active(), plain, &mut out.spare_capacity_mut()[..len]);
+    // SAFETY: `encode` has written all `len` bytes, which were reserved.
+    unsafe { out.advance_mut(len) };
+}
+
+/// Decodes the encoding at the head of `bytes` to the end of `out`; gives the number of bytes it took.
+///
+/// # Errors
+/// [`Invalid`] when there is no valid encoding; `out` is as it was.
+#[inline]
+pub fn decode_into(out: &mut BytesMut, bytes: &[u8]) -> Result<usize, Invalid> {
+    let room = bytes.len() / (GROUP + 1) * GROUP;
+    out.reserve(room);
+    let spare: &mut [MaybeUninit<u8>] = out.spare_capacity_mut();
+    let (took, gave) = run::decode(dispatch::active(), bytes, &mut spare[..room])?;
+    // SAFETY: `decode` has written `gave` bytes, at most `room`.
+    unsafe { out.advance_mut(gave) };
+    Ok(took)
+}

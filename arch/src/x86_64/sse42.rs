@@ -1,0 +1,57 @@
+//! SSE 4.2: the CRC-32C instruction; registers of 16 bytes to move groups with.
+
+use std::arch::x86_64::*;
+use std::mem::MaybeUninit;
+
+use crate::checksum::CHAIN_BELOW;
+use crate::dispatch::Kind;
+use crate::generic::{self, Group};
+use crate::portable;
+
+pub(crate) const TIER: Kind = Kind::Sse42;
+
+#[target_feature(enable = "sse4.2")]
+pub(crate) fn crc32c(crc: u32, data: &[u8]) -> u32 {
+    if data.len() >= CHAIN_BELOW {
+        return portable::crc32c(crc, data);
+    }
+    let (words, rest) = data.as_chunks::<8>();
+    let mut chain = u64::from(!crc);
+    for word in words {
+        chain = _mm_crc32_u64(chain, u64::from_le_bytes(*word));
+    }
+    let mut chain = chain as u32;
+    if let Some((four, _)) = rest.split_first_chunk::<4>() {
+        chain = _mm_crc32_u32(chain, u32::from_le_bytes(*four));
+    }
+    for byte in &rest[rest.len() & 4..] {
+        chain = _mm_crc32_u8(chain, *byte);
+    }
+    !chain
+}
+
+/// 16 bytes: a group, and 8 bytes that the next store overwrites.
+#[derive(Clone, Copy)]
+struct Sixteen(__m128i);
+
+impl Group for Sixteen {
+    const LEN: usize = 16;
+
+    #[inline(always)]
+    unsafe fn load(from: *const u8) -> Sixteen {
+        // SAFETY: the caller's promise.
+        Sixteen(unsafe { _mm_loadu_si128(from.cast()) })
+    }
+
+    #[inline(always)]
+    unsafe fn store_full(self, to: *mut u8) {
+        // SAFETY: the caller's promise.
+        unsafe { _mm_storeu_si128(to.cast(), _mm_or_si128(self.0, _mm_set_epi64x(0xff, 0))) }
+    }
+}
+
+#[target_feature(enable = "sse4.2")]
+pub(crate) fn encode(plain: &[u8], out: &mut [MaybeUninit<u8>]) {
+    // SAFETY: SSE 4.2 is enabled here.
+    unsafe { generic::memcomparable::encode::<Sixteen>(plain, out) }
+}

@@ -1,0 +1,460 @@
+//! Kernels against their scalar references and against the best crate that does the same, interleaved in one run.
+//!
+//! ```text
+//! cargo bench -p armilla-arch --features versus -- table     the table of ratios in README, "Figures"
+//! cargo bench -p armilla-arch --features versus              the same kernels under criterion, bytes a second
+//! ```
+//! Each line of the table is a contest: the contestants take turns, 41 rounds of about 100 us each, and a ratio is the median
+//! over the rounds of (their time / our time). So a machine that is busy with something else slows all of them alike.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "benches of the real world")]
+
+use std::collections::BTreeMap;
+use std::hint::black_box;
+use std::mem::MaybeUninit;
+use std::ops::Bound;
+use std::time::{Duration, Instant};
+
+use armilla_arch::column::{self, Bitmap, BytesColumn, BytesSet, Cmp, Needle};
+use armilla_arch::{KeyIndex, dispatch, key, memcomparable, run, scalar};
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Float64Type, Int64Type};
+use arrow_array::{Array, BinaryArray, Float64Array, Int64Array};
+use criterion::{Criterion, Throughput};
+use serde::Serializer as _;
+
+const SIZES: [usize; 5] = [16, 64, 256, 4 << 10, 64 << 10];
+
+/// One kernel on one input: who does it how. Ours comes first, the scalar reference second.
+struct Contest {
+    kernel: &'static str,
+    /// Bytes, or keys of an index.
+    size: usize,
+    contestants: Vec<(&'static str, Box<dyn FnMut()>)>,
+}
+
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+}
+
+macro_rules! contest {
+    ($contests:ident, $kernel:expr, $size:expr; $($name:literal => $body:expr;)*) => {
+        $contests.push(Contest {
+            kernel: $kernel,
+            size: $size,
+            contestants: vec![$(($name, Box::new($body) as Box<dyn FnMut()>)),*],
+        })
+    };
+}
+
+fn bytes(len: usize) -> Vec<u8> {
+    let mut numbers = Numbers(len as u64 + 1);
+    (0..len).map(|_| numbers.next() as u8).collect()
+}
+
+fn checksums(contests: &mut Vec<Contest>) {
+    for size in SIZES {
+        let data = bytes(size);
+        let (a, b, c, d) = (data.clone(), data.clone(), data.clone(), data.clone());
+        contest!(contests, "crc32c", size;
+            "ours" => move || { black_box(armilla_arch::crc32c(black_box(&a))); };
+            "scalar" => move || { black_box(scalar::crc32c(0, black_box(&b))); };
+            "crc-fast" => move || {
+                black_box(crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, black_box(&d)));
+            };
+            "crc32c" => move || { black_box(crc32c::crc32c(black_box(&c))); };
+        );
+        let (a, b, c) = (data.clone(), data.clone(), data.clone());
+        contest!(contests, "crc32c_append", size;
+            "ours" => move || { black_box(armilla_arch::crc32c_append(7, black_box(&a))); };
+            "scalar" => move || { black_box(scalar::crc32c(7, black_box(&b))); };
+            "crc32c" => move || { black_box(crc32c::crc32c_append(7, black_box(&c))); };
+        );
+        let (a, b, c) = (data.clone(), data.clone(), data.clone());
+        contest!(contests, "crc64", size;
+            "ours" => move || { black_box(armilla_arch::crc64(&[black_box(&a)])); };
+            "scalar" => move || { black_box(scalar::crc64(0, black_box(&b))); };
+            "crc64fast" => move || {
+                let mut digest = crc64fast::Digest::new();
+                digest.write(black_box(&c));
+                black_box(digest.sum64());
+            };
+        );
+    }
+}
+
+struct Buffer;
+
+impl serde::de::Visitor<'_> for Buffer {
+    type Value = Vec<u8>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("bytes")
+    }
+
+    fn visit_byte_buf<E>(self, bytes: Vec<u8>) -> Result<Vec<u8>, E> {
+        Ok(bytes)
+    }
+}
+
+fn strings(contests: &mut Vec<Contest>) {
+    for size in SIZES {
+        let plain = bytes(size);
+        let len = memcomparable::encoded_len(size);
+        let mut encoding = bytes::BytesMut::new();
+        memcomparable::encode_into(&mut encoding, &plain);
+        let encoding = encoding.to_vec();
+        let room = || vec![MaybeUninit::<u8>::uninit(); len];
+
+        let (a, b, c) = (plain.clone(), plain.clone(), plain.clone());
+        let (mut to_a, mut to_b, mut to_c) = (room(), room(), Some(Vec::with_capacity(len + 16)));
+        contest!(contests, "encode", size;
+            "ours" => move || run::encode(dispatch::active(), black_box(&a), black_box(&mut to_a));
+            "scalar" => move || scalar::encode(black_box(&b), black_box(&mut to_b));
+            "memcomparable" => move || {
+                let mut out: Vec<u8> = to_c.take().expect("given back");
+                out.clear();
+                let mut serializer = ::memcomparable::Serializer::new(out);
+                serializer.serialize_bytes(black_box(&c)).expect("a vector takes all");
+                to_c = Some(serializer.into_inner());
+            };
+        );
+        let mut serializer = ::memcomparable::Serializer::new(Vec::new());
+        serializer.serialize_bytes(&plain).expect("a vector takes all");
+        let theirs = serializer.into_inner();
+        let (a, b) = (encoding.clone(), encoding.clone());
+        let (mut to_a, mut to_b) = (room(), room());
+        contest!(contests, "decode", size;
+            "ours" => move || {
+                black_box(run::decode(dispatch::active(), black_box(&a), black_box(&mut to_a)).is_ok());
+            };
+            "scalar" => move || { black_box(scalar::decode(black_box(&b), black_box(&mut to_b)).is_ok()); };
+            "memcomparable" => move || {
+                let mut deserializer = ::memcomparable::Deserializer::new(black_box(&theirs[..]));
+                let plain = serde::Deserializer::deserialize_byte_buf(&mut deserializer, Buffer);
+                black_box(plain.expect("an encoding"));
+            };
+        );
+    }
+}
+
+fn keys(contests: &mut Vec<Contest>) {
+    for size in SIZES {
+        let left = bytes(size);
+        let mut right = left.clone();
+        *right.last_mut().expect("not empty") ^= 1;
+        let (a, b) = ((left.clone(), right.clone()), (left.clone(), right.clone()));
+        contest!(contests, "common_prefix", size;
+            "ours" => move || { black_box(key::common_prefix(black_box(&a.0), black_box(&a.1))); };
+            "scalar" => move || { black_box(scalar::common_prefix(black_box(&b.0), black_box(&b.1))); };
+        );
+        let (a, b, c) = ((left.clone(), right.clone()), (left.clone(), right.clone()), (left, right));
+        contest!(contests, "compare", size;
+            "ours" => move || { black_box(key::compare(black_box(&a.0), black_box(&a.1), usize::MAX)); };
+            "scalar" => move || { black_box(black_box(&b.0).iter().cmp(black_box(&b.1).iter())); };
+            "memcmp" => move || { black_box(black_box(&c.0).cmp(black_box(&c.1))); };
+        );
+    }
+}
+
+fn index(contests: &mut Vec<Contest>) {
+    for size in [1usize, 10, 100, 1000, 10_000, 100_000] {
+        let mut numbers = Numbers(1);
+        let mut starts: Vec<Vec<u8>> = (0..size)
+            .map(|n| [&b"t\x80\0\0\0\0\0\0"[..], &[(n % 7) as u8], b"_r", &numbers.next().to_be_bytes()].concat())
+            .collect();
+        starts.sort();
+        let asked: Vec<Vec<u8>> = (0..4096)
+            .map(|_| [&starts[numbers.next() as usize % size][..], &numbers.next().to_be_bytes()].concat())
+            .collect();
+        let index = KeyIndex::new(&starts).expect("sorted");
+        let map: BTreeMap<bytes::Bytes, usize> =
+            starts.iter().enumerate().map(|(at, key)| (bytes::Bytes::from(key.clone()), at)).collect();
+        let (a, b, c) = (asked.clone(), asked.clone(), asked);
+        let (mut at_a, mut at_b, mut at_c) = (0, 0, 0);
+        contest!(contests, "KeyIndex::find", size;
+            "ours" => move || {
+                at_a = (at_a + 1) % 4096;
+                black_box(index.find(black_box(&a[at_a])));
+            };
+            "partition_point" => move || {
+                at_b = (at_b + 1) % 4096;
+                let key = black_box(&b[at_b]);
+                black_box(starts.partition_point(|start| start <= key));
+            };
+            "BTreeMap::range" => move || {
+                at_c = (at_c + 1) % 4096;
+                let range = (Bound::Unbounded, Bound::Included(black_box(&c[at_c][..])));
+                black_box(map.range::<[u8], _>(range).next_back());
+            };
+        );
+    }
+}
+
+/// Half of the rows, as they come.
+fn some_rows(len: usize) -> Bitmap {
+    let mut numbers = Numbers(5);
+    let mut rows = Bitmap::new();
+    (0..len).for_each(|_| rows.push(numbers.next().is_multiple_of(2)));
+    rows
+}
+
+fn nulls(rows: &Bitmap) -> Vec<bool> {
+    (0..rows.len()).map(|row| rows.get(row)).collect()
+}
+
+fn columns(contests: &mut Vec<Contest>) {
+    for size in SIZES {
+        let len = size / 8;
+        let mut numbers = Numbers(3);
+        let ints: Vec<i64> = (0..len).map(|_| numbers.next() as i64 >> 8).collect();
+        let floats: Vec<f64> = ints.iter().map(|int| *int as f64 / 3.0).collect();
+        let all = Bitmap::ones(len);
+        let int_array = Int64Array::from(ints.clone());
+        let float_array = Float64Array::from(floats.clone());
+
+        let (a, b, c) = ((ints.clone(), all.clone()), (ints.clone(), all.clone()), int_array.clone());
+        let (mut out_a, mut out_b) = (Bitmap::new(), vec![0; len.div_ceil(64)]);
+        let zero = Int64Array::new_scalar(0);
+        contest!(contests, "compare_i64", size;
+            "ours" => move || column::compare_i64(black_box(&a.0), &a.1, Cmp::Lt, black_box(0), &mut out_a);
+            "scalar" => move || {
+                scalar::compare_i64(black_box(&b.0), b.1.words(), Cmp::Lt, black_box(0), black_box(&mut out_b));
+            };
+            "arrow" => move || { black_box(arrow_ord::cmp::lt(black_box(&c), &zero).is_ok()); };
+        );
+        let (a, b, c) = ((floats.clone(), all.clone()), (floats.clone(), all.clone()), float_array.clone());
+        let (mut out_a, mut out_b) = (Bitmap::new(), vec![0; len.div_ceil(64)]);
+        let zero = Float64Array::new_scalar(0.0);
+        contest!(contests, "compare_f64", size;
+            "ours" => move || column::compare_f64(black_box(&a.0), &a.1, Cmp::Lt, black_box(0.0), &mut out_a);
+            "scalar" => move || {
+                scalar::compare_f64(black_box(&b.0), b.1.words(), Cmp::Lt, black_box(0.0), black_box(&mut out_b));
+            };
+            "arrow" => move || { black_box(arrow_ord::cmp::lt(black_box(&c), &zero).is_ok()); };
+        );
+
+        for (rows, names) in [
+            (all, ["sum_i64, all rows", "min_i64, all rows", "sum_f64, all rows", "max_f64, all rows"]),
+            (some_rows(len), ["sum_i64, half", "min_i64, half", "sum_f64, half", "max_f64, half"]),
+        ] {
+            let valid = Some(arrow_array::BooleanArray::from(nulls(&rows)).values().clone().into());
+            let int_array = Int64Array::new(ints.clone().into(), valid.clone());
+            let float_array = Float64Array::new(floats.clone().into(), valid);
+            let ours = || (ints.clone(), rows.clone());
+            let (a, b, c) = (ours(), ours(), int_array.clone());
+            contest!(contests, names[0], size;
+                "ours" => move || { black_box(column::sum_i64(black_box(&a.0), &a.1)); };
+                "scalar" => move || { black_box(scalar::sum_i64(black_box(&b.0), b.1.words())); };
+                "arrow (wraps)" => move || {
+                    black_box(arrow_arith::aggregate::sum::<Int64Type>(black_box(&c).as_primitive()));
+                };
+            );
+            let (a, b, c) = (ours(), ours(), int_array);
+            contest!(contests, names[1], size;
+                "ours" => move || { black_box(column::min_i64(black_box(&a.0), &a.1)); };
+                "scalar" => move || { black_box(scalar::min_i64(black_box(&b.0), b.1.words())); };
+                "arrow" => move || {
+                    black_box(arrow_arith::aggregate::min::<Int64Type>(black_box(&c).as_primitive()));
+                };
+            );
+            let ours = || (floats.clone(), rows.clone());
+            let (a, b, c) = (ours(), ours(), float_array.clone());
+            let mut lanes = [0.0; 8];
+            contest!(contests, names[2], size;
+                "ours" => move || { black_box(column::sum_f64(black_box(&a.0), &a.1)); };
+                "scalar" => move || scalar::sum_f64(black_box(&mut lanes), black_box(&b.0), b.1.words());
+                "arrow (any order)" => move || {
+                    black_box(arrow_arith::aggregate::sum::<Float64Type>(black_box(&c).as_primitive()));
+                };
+            );
+            let (a, b, c) = (ours(), ours(), float_array);
+            contest!(contests, names[3], size;
+                "ours" => move || { black_box(column::max_f64(black_box(&a.0), &a.1)); };
+                "scalar" => move || { black_box(scalar::max_f64(black_box(&b.0), b.1.words())); };
+                "arrow" => move || {
+                    black_box(arrow_arith::aggregate::max::<Float64Type>(black_box(&c).as_primitive()));
+                };
+            );
+        }
+
+        let bits = some_rows(size * 8);
+        let theirs = arrow_array::BooleanArray::from(nulls(&bits));
+        let (a, b) = (bits.clone(), bits);
+        contest!(contests, "count", size;
+            "ours" => move || { black_box(black_box(&a).count()); };
+            "scalar" => move || { black_box(scalar::count(black_box(b.words()))); };
+            "arrow" => move || { black_box(black_box(&theirs).values().count_set_bits()); };
+        );
+    }
+}
+
+fn string_columns(contests: &mut Vec<Contest>) {
+    for size in SIZES {
+        // Words of 4 to 19 bytes, of which some are the one that is looked for.
+        let mut numbers = Numbers(11);
+        let (mut offsets, mut data) = (vec![0u32], Vec::new());
+        while data.len() < size {
+            let word = match numbers.next() % 8 {
+                0 => b"status=active".to_vec(),
+                1 => b"status=passive".to_vec(),
+                _ => bytes(4 + numbers.next() as usize % 16),
+            };
+            data.extend_from_slice(&word[..word.len().min(size - data.len())]);
+            offsets.push(data.len() as u32);
+        }
+        let len = offsets.len() - 1;
+        let valid = Bitmap::ones(len);
+        let column = (offsets, data, valid);
+        let array = BinaryArray::from_iter_values(BytesColumn::new(&column.0, &column.1).iter());
+        let rhs = BinaryArray::new_scalar(&b"status=active"[..]);
+        for (name, cmp) in [("compare_bytes, eq", Cmp::Eq), ("compare_bytes, lt", Cmp::Lt)] {
+            let (a, b, c, rhs) = (column.clone(), column.clone(), array.clone(), rhs.clone());
+            let (mut out_a, mut out_b) = (vec![0; len.div_ceil(64)], vec![0; len.div_ceil(64)]);
+            contest!(contests, name, size;
+                "ours" => move || {
+                    let column = BytesColumn::new(black_box(&a.0), &a.1);
+                    run::compare_bytes(dispatch::active(), column, a.2.words(), cmp, b"status=active", &mut out_a);
+                };
+                "scalar" => move || {
+                    let column = BytesColumn::new(black_box(&b.0), &b.1);
+                    scalar::compare_bytes(column, b.2.words(), cmp, b"status=active", &mut out_b);
+                };
+                "arrow" => move || {
+                    let array: &dyn Array = black_box(&c);
+                    let result = match cmp {
+                        Cmp::Eq => arrow_ord::cmp::eq(&array, &rhs),
+                        _ => arrow_ord::cmp::lt(&array, &rhs),
+                    };
+                    black_box(result.is_ok());
+                };
+            );
+        }
+        let (a, b) = (column.clone(), column.clone());
+        let (mut out_a, mut out_b) = (Bitmap::new(), vec![0; len.div_ceil(64)]);
+        contest!(contests, "starts_with", size;
+            "ours" => move || {
+                column::starts_with(BytesColumn::new(black_box(&a.0), &a.1), &a.2, b"status=", &mut out_a);
+            };
+            "scalar" => move || {
+                let column = BytesColumn::new(black_box(&b.0), &b.1);
+                scalar::starts_with(column, b.2.words(), b"status=", &mut out_b);
+            };
+        );
+        let (a, b) = (column.clone(), column.clone());
+        let (mut out_a, mut out_b) = (Bitmap::new(), vec![0; len.div_ceil(64)]);
+        let set = BytesSet::new(["status=active", "status=passive", "status=gone", "none"]);
+        let set_b = set.clone();
+        contest!(contests, "in_set, 4 members", size;
+            "ours" => move || column::in_set(BytesColumn::new(black_box(&a.0), &a.1), &a.2, &set, &mut out_a);
+            "scalar" => move || {
+                scalar::in_set(BytesColumn::new(black_box(&b.0), &b.1), b.2.words(), &set_b, &mut out_b);
+            };
+        );
+        let needle = Needle::new(b"\"tag\":\"x\"");
+        let (a, b, c) = (bytes(size), bytes(size), bytes(size));
+        let (finder, needle_b) = (memchr::memmem::Finder::new(b"\"tag\":\"x\"").into_owned(), needle.clone());
+        contest!(contests, "find", size;
+            "ours" => move || { black_box(needle.find(black_box(&a))); };
+            "scalar" => move || { black_box(scalar::find(black_box(&b), &needle_b)); };
+            "memchr" => move || { black_box(finder.find(black_box(&c))); };
+        );
+    }
+}
+
+/// Nanoseconds a call of each contestant, and the median of each one's ratio to the first.
+fn hold(contest: &mut Contest) -> Vec<(f64, f64)> {
+    const ROUNDS: usize = 41;
+    let calls: Vec<u32> = contest
+        .contestants
+        .iter_mut()
+        .map(|(_, call)| {
+            let mut calls = 1u32;
+            loop {
+                let began = Instant::now();
+                (0..calls).for_each(|_| call());
+                let took = began.elapsed();
+                if took > Duration::from_micros(50) || calls > 1 << 24 {
+                    return (f64::from(calls) * 1e-4 / took.as_secs_f64()).max(1.0) as u32;
+                }
+                calls *= 4;
+            }
+        })
+        .collect();
+    let mut rounds: Vec<Vec<f64>> = Vec::new();
+    for _ in 0..ROUNDS {
+        let one = contest.contestants.iter_mut().zip(&calls).map(|((_, call), calls)| {
+            let began = Instant::now();
+            (0..*calls).for_each(|_| call());
+            began.elapsed().as_secs_f64() * 1e9 / f64::from(*calls)
+        });
+        rounds.push(one.collect());
+    }
+    let median = |mut numbers: Vec<f64>| {
+        numbers.sort_by(f64::total_cmp);
+        numbers[numbers.len() / 2]
+    };
+    (0..contest.contestants.len())
+        .map(|who| {
+            (
+                median(rounds.iter().map(|round| round[who]).collect()),
+                median(rounds.iter().map(|round| round[who] / round[0]).collect()),
+            )
+        })
+        .collect()
+}
+
+fn table(contests: &mut [Contest]) {
+    println!("tier {}, features {}", dispatch::active(), armilla_arch::features().join(" "));
+    println!("| kernel | size | ours, ns | GB/s | times as fast as |");
+    println!("| --- | --- | --- | --- | --- |");
+    for contest in contests {
+        let results = hold(contest);
+        let others: Vec<String> = results
+            .iter()
+            .zip(&contest.contestants)
+            .skip(1)
+            .map(|((_, ratio), (name, _))| format!("{name} {ratio:.2}"))
+            .collect();
+        let ns = results[0].0;
+        let rate = if contest.kernel.starts_with("KeyIndex") {
+            "-".to_owned()
+        } else {
+            format!("{:.1}", contest.size as f64 / ns)
+        };
+        println!("| {} | {} | {ns:.1} | {rate} | {} |", contest.kernel, contest.size, others.join(", "));
+    }
+}
+
+fn main() {
+    let mut contests = Vec::new();
+    checksums(&mut contests);
+    strings(&mut contests);
+    keys(&mut contests);
+    index(&mut contests);
+    columns(&mut contests);
+    string_columns(&mut contests);
+    let arguments: Vec<String> = std::env::args().collect();
+    if let Some(at) = arguments.iter().position(|argument| argument == "table") {
+        if let Some(only) = arguments.get(at + 1).filter(|argument| !argument.starts_with('-')) {
+            contests.retain(|contest| contest.kernel.contains(&only[..]));
+        }
+        return table(&mut contests);
+    }
+    let mut criterion = Criterion::default().configure_from_args();
+    for mut contest in contests {
+        let mut group = criterion.benchmark_group(format!("{}/{}", contest.kernel, contest.size));
+        group.throughput(Throughput::Bytes(contest.size as u64));
+        for (name, call) in &mut contest.contestants {
+            group.bench_function(*name, |b| b.iter(|| call()));
+        }
+        group.finish();
+    }
+    criterion.final_summary();
+}
