@@ -135,7 +135,7 @@ fn test(rng: &mut Rng, depth: u32) -> Test {
                 _ => &["=", "!=", "<", "<=", ">", ">=", "="],
             };
             let operator: &&str = rng.pick(operators);
-            Test::Compare(path(rng), *operator, literal)
+            Test::Compare(path(rng), operator, literal)
         }
     }
 }
