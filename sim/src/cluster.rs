@@ -101,6 +101,8 @@ fn config(plan: &Plan, id: u64) -> Config {
     config.raft.pack_kib_max = knobs.pack_kib;
     config.raft.letters_max = knobs.letters;
     config.raft.appends_inflight_max = knobs.inflight;
+    config.ttl.collect_interval_ms = knobs.ttl_collect_ms;
+    config.ttl.collect_grace_ms = knobs.ttl_grace_ms;
     config.pd.store_heartbeat_ms = knobs.pd_heartbeat_ms;
     config.pd.store_alive_ms = 5 * knobs.pd_heartbeat_ms;
     config

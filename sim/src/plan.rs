@@ -74,6 +74,12 @@ pub struct Knobs {
     pub inflight: usize,
     /// Milliseconds between a store's heartbeats to the placement driver.
     pub pd_heartbeat_ms: u64,
+    /// Milliseconds between rounds of collecting expired values; 0: never.
+    #[serde(default)]
+    pub ttl_collect_ms: u64,
+    /// Milliseconds that a value must have been expired before it is collected.
+    #[serde(default)]
+    pub ttl_grace_ms: u64,
     /// Mean one-way latency of a link, microseconds.
     pub link_us: u64,
     /// Mean duration of an fsync, microseconds.
@@ -186,6 +192,7 @@ impl TryFrom<String> for Target {
         match text.split_once('-') {
             Some(("node", rest)) => number(rest).map(Target::Node),
             Some(("leader", rest)) => number(rest).map(Target::Leader),
+            Some(("follower", rest)) => number(rest).map(Target::Follower),
             Some(("pd", "leader")) => Ok(Target::PdLeader),
             _ => Err(format!("`{text}` is not node-N, leader-N or pd-leader")),
         }

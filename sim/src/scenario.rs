@@ -365,6 +365,8 @@ impl Run {
         let splits = self.plan.borders();
         let grants = self.ledger.grants.lock().expect("nothing panics while holding it").clone();
         tso::check(&grants)?;
+        let knobs = &self.plan.knobs;
+        let collected_s = (knobs.ttl_collect_ms > 0).then_some(knobs.ttl_grace_ms / 1000);
         let mut exhausted = 0;
         let verdict = self.ledger.with(|history| {
             liveness::all_ended(history, at)?;
@@ -372,7 +374,7 @@ impl Run {
                 finally.iter().filter(|(key, _)| !key.contains(&b'~')).map(|(k, v)| (k.clone(), v.clone())).collect();
             durability::check(history, &keys, &own, at)?;
             scan::check(history, &splits)?;
-            ttl::check(history, &self.ledger.walls)?;
+            ttl::check(history, &self.ledger.walls, collected_s)?;
             let (by_key, values) = history.by_key(&keys);
             for (key, ops) in by_key.iter().filter(|(key, _)| key.starts_with(b"k")) {
                 match linear::check(linear::ABSENT, ops, LINEAR_STEPS) {

@@ -238,7 +238,7 @@ const STORIES: &[Story] = &[
             story
         },
     },
-    // Two voters that see each other only through a third; that one is restarted, and the leader is cut off.
+    // A leader and a voter that see each other only through a third; that one may be restarted, and the leader is cut off.
     Story {
         name: "forgetful-voter",
         per_minute: (1.0, 6.0),
@@ -248,11 +248,15 @@ const STORIES: &[Story] = &[
             let down_ms = d.rng.between(20, 200);
             let at_ms = d.election(50, 250);
             let cut = What::Isolate { node: Target::Leader(region), for_ms: d.election(100, 300) };
-            vec![
-                (0, What::Bridge { node, for_ms: at_ms + d.election(200, 400) }),
-                (at_ms, What::Crash { node, down_ms }),
-                (at_ms + down_ms + d.rng.between(1, 300), cut),
-            ]
+            let mut story = vec![(0, What::Bridge { node, for_ms: at_ms + d.election(200, 400) })];
+            if d.rng.chance(0.5) {
+                story.push((0, What::ClockApart { node: Target::Leader(region), ppm: DRIFT_PPM_MAX }));
+            }
+            if d.rng.chance(0.7) {
+                story.push((at_ms, What::Crash { node, down_ms }));
+            }
+            story.push((at_ms + down_ms + d.rng.between(1, 300), cut));
+            story
         },
     },
 ];
@@ -293,6 +297,8 @@ fn knobs(rng: &mut Rng) -> Knobs {
         link_us: log_uniform(rng, 50.0, 3000.0) as u64,
         fsync_us: log_uniform(rng, 100.0, 5000.0) as u64,
         last_crash: rng.chance(0.6),
+        ttl_collect_ms: *rng.pick(&[0, 200, 1000, 5000]),
+        ttl_grace_ms: *rng.pick(&[0, 0, 3000]),
     }
 }
 

@@ -47,7 +47,8 @@ fn refused_by(error: &errorpb::Error) -> Wrong {
         Wrong::Store
     } else if error.region_not_found.is_some() {
         Wrong::Region
-    } else if error.not_leader.is_some() {
+    } else if error.not_leader.as_ref().is_some_and(|hint| hint.leader.is_some()) {
+        // Without a hint it is how a store that has stopped sends everybody away, before all checks.
         Wrong::Leader
     } else if error.stale_command.is_some() {
         Wrong::Peer

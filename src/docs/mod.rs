@@ -26,3 +26,6 @@ pub mod leases_and_promises {}
 
 #[doc = include_str!("queries-at-the-data.md")]
 pub mod queries_at_the_data {}
+
+#[doc = include_str!("expiry-collected-by-command.md")]
+pub mod expiry_collected_by_command {}

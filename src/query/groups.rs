@@ -101,6 +101,11 @@ impl Groups {
         Ok(true)
     }
 
+    /// What they take in a page, at most.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// The groups in order.
     pub(super) fn sorted(mut self) -> Vec<(GroupKey, Vec<Partial>)> {
         self.list.sort_by(|(a, _), (b, _)| a.cmp(b));

@@ -103,6 +103,12 @@ impl Page {
         if self.next.is_some() { Room::Full } else { Room::More }
     }
 
+    /// Bytes of memory that its rows or groups take, about.
+    pub fn bytes(&self) -> usize {
+        let groups = if let Outcome::Groups(groups) = &self.result { groups.bytes() } else { 0 };
+        self.out.len() + self.memory.len() + groups
+    }
+
     /// Adds a pair with the next larger key.
     ///
     /// # Errors

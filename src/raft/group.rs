@@ -70,6 +70,21 @@ fn continuous(message: &Message) -> bool {
         || message.entries.first().is_none_or(|entry| entry.index == message.index + 1)
 }
 
+/// What peers send each other. raft-rs takes more (orders to itself, forwarded proposals and reads), which from outside would do
+/// harm: a transfer that never gave up its lease, a read's answer that nobody asked for.
+fn is_between_peers(kind: MessageType) -> bool {
+    is_vote_request(kind)
+        || is_from_leader(kind)
+        || matches!(
+            kind,
+            MessageType::MsgAppendResponse
+                | MessageType::MsgHeartbeatResponse
+                | MessageType::MsgRequestVoteResponse
+                | MessageType::MsgRequestPreVoteResponse
+                | MessageType::MsgTimeoutNow
+        )
+}
+
 fn is_from_leader(kind: MessageType) -> bool {
     matches!(kind, MessageType::MsgAppend | MessageType::MsgHeartbeat | MessageType::MsgSnapshot)
 }
@@ -97,7 +112,7 @@ impl Group {
             max_committed_size_per_ready: options.apply_bytes_max,
             ..Config::default()
         };
-        let fresh = view.last() == super::membership::FIRST.0;
+        let fresh = view.is_untouched();
         let logger = slog::Logger::root(slog::Discard, slog::o!());
         let node = RawNode::new(&config, view, &logger)
             .map_err(|e| Error::Invalid(format!("group {id}: raft does not start: {e}")))?;
@@ -183,9 +198,14 @@ impl Group {
         }
     }
 
-    /// A message of another peer. Those that a voter's promise forbids to answer are dropped.
+    /// A message of another peer. Those that a voter's promise forbids to answer are dropped, and those that no peer sends.
     pub fn step(&mut self, message: Message, now_ns: u64) {
         let kind = message.get_msg_type();
+        // A leader tells in a heartbeat at most what it knows this peer to hold.
+        let beyond = kind == MessageType::MsgHeartbeat && message.commit > self.node.raft.raft_log.last_index();
+        if !is_between_peers(kind) || beyond {
+            return;
+        }
         let forced = message.context.as_ref() == ::raft::CAMPAIGN_TRANSFER;
         if is_vote_request(kind) && !forced && self.promise.binds(now_ns) {
             return;
@@ -283,7 +303,7 @@ impl Group {
         output.committed = ready.take_committed_entries();
         output.entries = ready.take_entries();
         for state in ready.take_read_states() {
-            let context = u64::from_be_bytes(state.request_ctx.as_slice().try_into().expect("our own context"));
+            let Ok(context) = state.request_ctx.as_slice().try_into().map(u64::from_be_bytes) else { continue };
             if let Some(sent_ns) = self.reads.confirm(context, state.index) {
                 self.lease.renew(self.node.raft.term, sent_ns);
             }

@@ -6,8 +6,9 @@ use raft::eraftpb::Message;
 use crate::rt::sync::oneshot;
 use crate::types::{GroupId, Region, Result};
 
+use super::handle::Waiting;
 use super::snapshot::Pair;
-use super::transport::InboxBytes;
+use super::transport::WaitingBytes;
 
 /// One letter to the driver.
 #[derive(Debug)]
@@ -19,7 +20,7 @@ pub enum Mail {
         /// The encoded command.
         command: Bytes,
         /// Where the reply goes.
-        reply: oneshot::Sender<Result<Bytes>>,
+        reply: Waiting,
     },
     /// Confirm leadership for a read.
     Read {
@@ -43,7 +44,7 @@ pub enum Mail {
         reply: oneshot::Sender<Result<()>>,
     },
     /// Raft messages of another store.
-    Messages(Vec<(GroupId, Message)>, InboxBytes),
+    Messages(Vec<(GroupId, Message)>, WaitingBytes),
     /// A snapshot that arrived whole.
     Snapshot {
         /// The group.
@@ -76,6 +77,8 @@ pub enum Mail {
     },
     /// A tick of the clock.
     Tick,
+    /// Stop serving, for this reason.
+    Fail(String),
     /// End the driver.
     Stop,
 }

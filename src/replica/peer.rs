@@ -14,18 +14,15 @@ use crate::rt::probe::{self, Event as Probe};
 use crate::rt::sync::oneshot;
 use crate::types::{Error, Region, Result};
 
-use super::handle::{Leadership, PeerView};
+use super::handle::{Leadership, PeerView, Waiting};
 use super::snapshot::Pair;
-
-/// Who waits for a proposal.
-pub(super) type Reply = oneshot::Sender<Result<Bytes>>;
 
 /// An entry that was proposed here and is not applied yet.
 #[derive(Debug)]
 pub(super) struct Proposal {
     pub index: u64,
     pub term: u64,
-    pub replies: Vec<Reply>,
+    pub replies: Vec<Waiting>,
 }
 
 /// One group on this store.
@@ -35,7 +32,7 @@ pub(super) struct Peer {
     pub machine: Box<dyn StateMachine>,
     pub region: Region,
     /// Commands that wait to be packed into an entry.
-    pub queue: Vec<(Bytes, Reply)>,
+    pub queue: Vec<(Bytes, Waiting)>,
     /// Entries under way, by index.
     pub proposals: VecDeque<Proposal>,
     /// Reads under way, by id.
@@ -85,6 +82,16 @@ impl Peer {
         self.view.set_leadership(Leadership { term, leader: self.group.leader(), ready: self.group.ready() });
     }
 
+    /// Remembers who waits for an entry that was just proposed. Entries of an earlier leadership at or behind its place are
+    /// overwritten here; another peer that still holds them may yet commit them.
+    pub fn await_entry(&mut self, proposal: Proposal) {
+        while self.proposals.back().is_some_and(|last| last.index >= proposal.index) {
+            let overwritten = self.proposals.pop_back().expect("just seen");
+            fail(overwritten, || Error::Unknown("leadership was lost while it was under way".into()));
+        }
+        self.proposals.push_back(proposal);
+    }
+
     /// Settles the proposals at and before an applied entry. Those of another term at that index never happened.
     pub fn settle(&mut self, index: u64, term: u64, replies: Vec<Bytes>) {
         while self.proposals.front().is_some_and(|p| p.index < index) {
@@ -99,7 +106,7 @@ impl Peer {
         if proposal.term == term {
             assert_eq!(proposal.replies.len(), replies.len(), "an entry has as many replies as commands");
             for (waiting, reply) in proposal.replies.into_iter().zip(replies) {
-                let _ = waiting.send(Ok(reply));
+                waiting.settle(Ok(reply));
             }
         } else {
             let refused = self.view.not_leader();
@@ -110,7 +117,7 @@ impl Peer {
     /// Fails everything that waits for this group.
     pub fn fail_all(&mut self, error: impl Fn() -> Error) {
         for (_, reply) in self.queue.drain(..) {
-            let _ = reply.send(Err(error()));
+            reply.settle(Err(error()));
         }
         for proposal in self.proposals.drain(..) {
             fail(proposal, &error);
@@ -123,6 +130,6 @@ impl Peer {
 
 pub(super) fn fail(proposal: Proposal, error: impl Fn() -> Error) {
     for reply in proposal.replies {
-        let _ = reply.send(Err(error()));
+        reply.settle(Err(error()));
     }
 }

@@ -40,11 +40,12 @@ pub struct NodeStatus {
     pub overview: Result<OverviewReply, String>,
     /// This store's peers.
     pub peers: Vec<PeerStatus>,
-    /// Figures of the raft log, by name.
-    pub log: BTreeMap<&'static str, u64>,
-    /// Figures of the engine, by name.
-    pub engine: BTreeMap<&'static str, u64>,
+    /// Figures of the rooms below (`raft`, `log`, `engine`); empty before the store runs.
+    pub figures: BTreeMap<&'static str, Figures>,
 }
+
+/// Figures of a room, by name.
+pub type Figures = BTreeMap<&'static str, u64>;
 
 /// One peer of this store.
 #[derive(Clone, Debug)]
@@ -65,6 +66,9 @@ pub struct PeerStatus {
 pub trait StatusSource: Send + Sync + 'static {
     /// The node, now. Must answer within a second or so: a person waits.
     fn status(&self) -> Pin<Box<dyn Future<Output = NodeStatus> + Send + '_>>;
+
+    /// Brings the metrics that [`handler`] is about to print up to date.
+    fn measure(&self);
 
     /// Whether the node takes requests; if not, why.
     ///
@@ -93,10 +97,13 @@ async fn get(path: &str, source: &dyn StatusSource, registry: &Registry, metrics
     match path {
         "/" => ok("text/html; charset=utf-8", PAGE),
         "/status" => ok("application/json", document(&source.status().await, metrics).to_string()),
-        "/metrics" => match TextEncoder::new().encode_to_string(&registry.gather()) {
-            Ok(text) => ok("text/plain; version=0.0.4; charset=utf-8", text),
-            Err(error) => problem(500, &error.to_string()),
-        },
+        "/metrics" => {
+            source.measure();
+            match TextEncoder::new().encode_to_string(&registry.gather()) {
+                Ok(text) => ok("text/plain; version=0.0.4; charset=utf-8", text),
+                Err(error) => problem(500, &error.to_string()),
+            }
+        }
         "/healthz" => match source.serving() {
             Ok(()) => ok("text/plain; charset=utf-8", "ok\n"),
             Err(why) => problem(503, &why),
@@ -125,6 +132,7 @@ fn document(status: &NodeStatus, metrics: &Metrics) -> Value {
         .map(|&method| (method.name(), metrics.errors(method)))
         .filter(|(_, count)| *count > 0)
         .collect();
+    let figures = |room: &str| status.figures.get(room).cloned().unwrap_or_default();
     let mut out = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "name": status.name,
@@ -138,13 +146,16 @@ fn document(status: &NodeStatus, metrics: &Metrics) -> Value {
         "peers": status.peers.iter().map(peer).collect::<Vec<_>>(),
         "requests": requests,
         "errors": errors,
-        "log": status.log,
-        "engine": status.engine,
+        "raft": figures("raft"),
+        "log": figures("log"),
+        "engine": figures("engine"),
         "cpu": cpu(),
     });
     match &status.overview {
         Ok(overview) => {
             let leader = overview.leader.as_ref().map_or(0, |member| member.member_id);
+            // Older: not heard of for too long.
+            out["store_alive_ms"] = overview.store_alive_ms.into();
             out["members"] = overview.members.iter().map(|m| member(m, leader)).collect();
             out["stores"] = overview.stores.iter().map(store).collect();
             out["regions"] = overview.regions.iter().map(|r| heartbeat(r, &overview.stores)).collect();
@@ -240,6 +251,7 @@ mod tests {
         fn status(&self) -> Pin<Box<dyn Future<Output = NodeStatus> + Send + '_>> {
             Box::pin(std::future::ready(self.0.clone()))
         }
+        fn measure(&self) {}
         fn serving(&self) -> Result<(), String> {
             self.0.poisoned.clone().map_or(Ok(()), Err)
         }
@@ -272,10 +284,10 @@ mod tests {
                     leader: Some(peer(9, 2)),
                     ..RegionHeartbeat::default()
                 }],
+                store_alive_ms: 5000,
             }),
             peers: vec![PeerStatus { region, peer: 8, leader: 9, term: 3, applied: 11 }],
-            log: BTreeMap::from([("segments", 2)]),
-            engine: BTreeMap::new(),
+            figures: BTreeMap::from([("log", BTreeMap::from([("segments", 2)]))]),
         }
     }
 
@@ -283,7 +295,7 @@ mod tests {
         let registry = Registry::new();
         let metrics = Metrics::new(&registry).unwrap();
         let handler = handler(Arc::new(Fixed(node)), registry, metrics);
-        let request = HttpRequest { method: method.into(), path: path.into(), query: String::new() };
+        let request = HttpRequest { method: method.into(), path: path.into() };
         handler(request).now_or_never().unwrap()
     }
 
@@ -301,6 +313,7 @@ mod tests {
         assert_eq!(json["log"]["segments"], 2);
         assert_eq!(json["cpu"]["tier"], arch::dispatch::active().name());
         assert_eq!(json["cpu"]["kernels"].as_object().unwrap().len(), arch::kernels().len());
+        assert_eq!(json["store_alive_ms"], 5000);
     }
 
     #[test]

@@ -3,6 +3,9 @@
 //! Which second it is, is for the store that serves to say, and clocks differ, drift and are stepped. So the simulator writes down
 //! what all stores' wall clocks show, whenever a call begins or ends and around every step ([`Walls`]): whoever served a call
 //! read a clock between the least and the most that any showed meanwhile. What these bounds leave open is not judged.
+//!
+//! Where expired values are collected, one may be gone for good since a leader's clock showed that it had expired, though clocks
+//! show less now. The command that says so may have been under way for long, so any second that was shown before counts.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -57,8 +60,9 @@ struct Write {
     expires_s: (u64, u64),
 }
 
-/// Judges all calls on keys that are only ever written with a time to live.
-pub fn check(history: &History, walls: &Walls) -> Result<(), Violation> {
+/// Judges all calls on keys that are only ever written with a time to live. `collected_s`: expired values are collected, when they
+/// have been expired for so many seconds.
+pub fn check(history: &History, walls: &Walls, collected_s: Option<u64>) -> Result<(), Violation> {
     let mut writes: BTreeMap<&Bytes, Vec<Write>> = BTreeMap::new();
     for record in &history.records {
         let (key, value, ttl_s) = match (&record.call, &record.ended) {
@@ -82,7 +86,13 @@ pub fn check(history: &History, walls: &Walls) -> Result<(), Violation> {
             _ => continue,
         };
         let Some(writes) = writes.get(key) else { continue };
-        judge(record, seen.as_ref(), writes, walls.between(record.called, record.returned)).map_err(|why| {
+        let (low_s, mut high_s) = walls.between(record.called, record.returned);
+        if let Some(grace_s) = collected_s
+            && seen.is_none()
+        {
+            high_s = high_s.max(walls.between(0, record.returned).1.saturating_sub(grace_s));
+        }
+        judge(record, seen.as_ref(), writes, (low_s, high_s)).map_err(|why| {
             let saw = seen.as_ref().map_or("absent".to_owned(), |value| show(value));
             let what = format!("key {} of client {}: {saw}, {why}", show(key), record.client);
             Violation::new("H1", record.returned, 0, what)
@@ -137,7 +147,20 @@ mod tests {
 
     /// A put of 10 s at second 100 (by clocks that differ by `skew_s`), then a look at second `at`.
     fn judge(skew_s: u64, at: u64, call: Call, ended: Ended) -> bool {
+        judge_collected(None, 0, skew_s, at, call, ended)
+    }
+
+    /// The same, where a clock had shown `stepped_s` once before.
+    fn judge_collected(
+        collected_s: Option<u64>,
+        stepped_s: u64,
+        skew_s: u64,
+        at: u64,
+        call: Call,
+        ended: Ended,
+    ) -> bool {
         let walls = Walls::new(3);
+        walls.add(S, 1000, stepped_s * 1000);
         let mut history = History::default();
         let mut add = |call, ended, second: u64| {
             for moment in [second * S, second * S + 5] {
@@ -148,7 +171,7 @@ mod tests {
         };
         add(Call::PutTtl(b("t"), b("v"), 10), Ended::Done, 100);
         add(call, ended, at);
-        check(&history, &walls).is_ok()
+        check(&history, &walls, collected_s).is_ok()
     }
 
     #[test]
@@ -159,6 +182,15 @@ mod tests {
         assert!(get(3, 108, None) && get(3, 112, Some("v")), "clocks differ");
         assert!(!get(3, 106, None) && !get(3, 113, Some("v")), "not that much");
         assert!(!get(0, 105, Some("w")), "nobody wrote it");
+    }
+
+    #[test]
+    fn collected_values_stay_away() {
+        let absent =
+            |collected, stepped, at| judge_collected(collected, stepped, 0, at, Call::Get(b("t")), Ended::Value(None));
+        assert!(!absent(None, 500, 105), "without collecting only the present second counts");
+        assert!(absent(Some(0), 500, 105) && absent(Some(390), 500, 105));
+        assert!(!absent(Some(391), 500, 105) && !absent(Some(0), 0, 105) && absent(Some(0), 0, 110));
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::types::{Error, Region, Result};
 
 use super::scan::clip;
 use super::{RawService, check_count};
+use crate::service::answers::Held;
 
 /// Pairs read in one slice of work.
 const SLICE_PAIRS: u64 = 16 << 10;
@@ -49,7 +50,8 @@ impl<K: Kv> RawService<K> {
         let plan = Arc::new(Plan::decode(&request.data).map_err(Error::Invalid)?);
         let read = self.kv.read(context).await?;
         let windows = windows(&read.region, request.ranges, plan.from())?;
-        Ok(Work { page: Page::new(plan), snapshot: read.snapshot, now_s: read.now_s, windows, done: 0 })
+        let held = self.answers.begin();
+        Ok(Work { page: Page::new(plan), held, snapshot: read.snapshot, now_s: read.now_s, windows, done: 0 })
     }
 }
 
@@ -82,6 +84,8 @@ fn windows(region: &Arc<Region>, ranges: Vec<KeyRange>, from: &Bytes) -> Result<
 /// A page that is being filled from a view of the region.
 struct Work<S> {
     page: Page,
+    /// The page's part of the node's room for answers.
+    held: Held,
     snapshot: S,
     now_s: u64,
     windows: Vec<(Bytes, Bytes)>,
@@ -116,6 +120,7 @@ impl<S: Read> Work<S> {
             if let Some(error) = failed {
                 return Err(error);
             }
+            self.held.cover(self.page.bytes())?;
             match next {
                 Some(key) => {
                     *start = key;
@@ -137,6 +142,7 @@ mod tests {
 
     use super::*;
     use crate::engine::{KvEngine, WriteBatch};
+    use crate::service::answers::Answers;
     use crate::service::one_region::{OneRegion, REGION};
 
     fn service(start: &str, end: &str, pairs: &[(&str, &str, Option<u64>)]) -> RawService<OneRegion> {
@@ -146,7 +152,8 @@ mod tests {
             batch.put(Cf::RawDefault, key.as_bytes().to_vec(), raw::encode(value.as_bytes(), *expires));
         }
         kv.0.engine.write(&batch).unwrap();
-        RawService::new(kv, 1)
+        let answers = Answers::new(prometheus::IntGauge::new("answers", "none").unwrap());
+        RawService::new(kv, 1, answers)
     }
 
     fn request(ranges: &[(&str, &str)], data: &str) -> RawCoprocessorRequest {
