@@ -34,7 +34,12 @@ PREFIX = pathlib.Path(
 def assembly():
     """The crate's assembly, names demangled enough to be found."""
     target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target") / "mca"
-    env = dict(os.environ, RUSTC=str(PREFIX / "bin/rustc"), CARGO_TARGET_DIR=str(target))
+    env = dict(
+        os.environ,
+        RUSTC=str(PREFIX / "bin/rustc"),
+        CARGO_TARGET_DIR=str(target),
+        CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER="aarch64-linux-gnu-gcc",
+    )
     subprocess.run(
         ["cargo", "rustc", "--quiet", "-p", "armilla-arch", "--lib", "--release", "--target", "aarch64-unknown-linux-gnu",
          "--", "--emit", "asm", "-Ccodegen-units=1", "-Cdebuginfo=0"],

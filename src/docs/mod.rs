@@ -29,3 +29,6 @@ pub mod queries_at_the_data {}
 
 #[doc = include_str!("expiry-collected-by-command.md")]
 pub mod expiry_collected_by_command {}
+
+#[doc = include_str!("kernels-and-tiers.md")]
+pub mod kernels_and_tiers {}

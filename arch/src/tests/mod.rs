@@ -24,16 +24,18 @@ macro_rules! property {
                 fn result($tier: Tier, $case: &Case<'_>) -> impl PartialEq + std::fmt::Debug {
                     $result
                 }
-                let mut ran = Vec::new();
-                for tier in tiers() {
-                    let mut count = 0u32;
-                    cases(|case| {
-                        count += 1;
-                        assert_eq!(result(tier, case), result(Tier::SCALAR, case), "{tier}: {case:?}");
-                    });
-                    assert!(count > 10_000, "the table has {count} cases");
-                    ran.push(tier);
-                }
+                let (mut ran, mut count) = (Vec::new(), 0u32);
+                cases(|case| {
+                    count += 1;
+                    let reference = result(Tier::SCALAR, case);
+                    for tier in tiers() {
+                        assert_eq!(result(tier, case), reference, "{tier}: {case:?}");
+                        if !ran.contains(&tier) {
+                            ran.push(tier);
+                        }
+                    }
+                });
+                assert!(count > 9_000, "the table has {count} cases");
                 assert_eq!(ran, tiers());
                 println!("{}: the same on {ran:?}", stringify!($name));
             }
