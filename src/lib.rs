@@ -14,6 +14,7 @@ pub mod docs;
 pub mod engine;
 pub mod node;
 pub mod pd;
+pub mod query;
 pub mod raft;
 pub mod region;
 pub mod replica;

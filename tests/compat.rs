@@ -362,3 +362,103 @@ fn crate_tikv_client() {
     runtime.block_on(steadfast("get", || client.get(keys[0].clone())));
     runtime.block_on(every_raw_call(&client, &regions, "again"));
 }
+
+/// JSON at the data through the crate's `coprocessor()`: pages of every region, put together as a user would.
+#[test]
+fn crates_io_tikv_client_asks_the_coprocessor() {
+    use armilla::query::{Aggregate, Merge, Next, Query};
+
+    let _turn = turn();
+    let runtime = runtime();
+    let cluster = Cluster::start(3, &["--initial-regions", "4"]);
+    let regions = starts(&runtime, &cluster);
+    let client = runtime.block_on(steadfast("connect", || RawClient::new(cluster.addrs())));
+    // In every region 50 values of one shape, and one that is no JSON.
+    let key = |start: &Vec<u8>, n: u64| [start.as_slice(), format!("copr/{n:03}").as_bytes()].concat();
+    let doc = |region: usize, n: u64| format!("{{\"n\":{n},\"region\":{region},\"tag\":\"t{}\"}}", n % 3).into_bytes();
+    let mut pairs = Vec::new();
+    for (region, start) in regions.iter().enumerate() {
+        pairs.extend((0..50).map(|n| KvPair::new(key(start, n), doc(region, n))));
+        pairs.push(KvPair::new(key(start, 50), b"no JSON".to_vec()));
+    }
+    runtime.block_on(steadfast("batch_put", || client.batch_put(pairs.clone())));
+
+    // One range a region; each is asked again from where its page ends.
+    let ask = async |query: Query| {
+        let mut merge = Merge::new(query).expect("a query");
+        let mut calls = 0;
+        for start in &regions {
+            let mut from = key(start, 0);
+            let end = key(start, 999);
+            'pages: loop {
+                let data = merge.request().to_vec();
+                let range = BoundRange::from(from.clone()..end.clone());
+                let replies = steadfast("coprocessor", || {
+                    let data = data.clone();
+                    client.coprocessor("json", "^1.0", [range.clone()], move |_, _| data.clone())
+                });
+                calls += 1;
+                for (_, page) in replies.await {
+                    match merge.take(&page).expect("a page") {
+                        Next::From(key) => {
+                            from = key.to_vec();
+                            continue 'pages;
+                        }
+                        Next::Beyond => {}
+                        Next::Enough => return (merge.finish(), calls),
+                    }
+                }
+                break;
+            }
+        }
+        (merge.finish(), calls)
+    };
+    let query = Query {
+        filter: Some("$.n >= 10 and $.tag in [\"t0\", \"t1\"]".into()),
+        aggregate: Some(vec![Aggregate::Count("*".into()), Aggregate::Sum("$.n".into()), Aggregate::Avg("$.n".into())]),
+        group_by: Some("$.tag".into()),
+        page_rows: Some(20),
+        ..Query::default()
+    };
+    let (answer, calls) = runtime.block_on(ask(query));
+    let many = regions.len() as u64;
+    assert_eq!(calls, 3 * regions.len(), "51 rows a region in pages of 20");
+    let of = |tag: u64| (10..50).filter(move |n| n % 3 == tag);
+    for (group, tag) in answer.groups.iter().zip(0..) {
+        let (count, sum) = (of(tag).count() as u64 * many, of(tag).sum::<u64>() * many);
+        let mean = sum as f64 / count as f64;
+        assert_eq!(*group, [serde_json::json!(format!("t{tag}")), count.into(), sum.into(), mean.into()]);
+    }
+    assert_eq!((answer.groups.len(), answer.scanned.rows), (2, 51 * many));
+    let rows = Query { filter: Some("$.n = 7".into()), select: Some(vec!["$.region".into()]), ..Query::default() };
+    let (answer, _) = runtime.block_on(ask(rows));
+    let shown: Vec<_> = answer.rows.iter().map(|row| row.values[0].as_u64().expect("a number")).collect();
+    assert_eq!(shown, (0..many).collect::<Vec<_>>());
+    assert_eq!(answer.scanned.not_json, many);
+
+    // All regions in one call, each page with the ranges that it is about.
+    let all = runtime.block_on(steadfast("coprocessor", || {
+        let count = br#"{"aggregate":[{"count":"$.n"}]}"#.to_vec();
+        client.coprocessor("json", "*", [BoundRange::from(..)], move |_, _| count.clone())
+    }));
+    assert!(all.len() >= regions.len(), "{} pages", all.len());
+    let count = |page: &[u8]| -> u64 {
+        let page: serde_json::Value = serde_json::from_slice(page).expect("JSON");
+        page["groups"][0]["values"][0]["count"].as_u64().expect("a count")
+    };
+    assert_eq!(all.iter().map(|(_, page)| count(page)).sum::<u64>(), 50 * many);
+
+    // What is wrong is told, once, and not tried again for ever.
+    let refused = |name: &'static str, version: &'static str, data: &'static str| {
+        let range = BoundRange::from(key(&regions[0], 0)..key(&regions[0], 9));
+        let reply = client.coprocessor(name, version, [range], move |_, _| data.as_bytes().to_vec());
+        runtime.block_on(reply).expect_err("a refusal").to_string()
+    };
+    for (error, want) in [
+        (refused("jsonb", "1", "{}"), "no coprocessor"),
+        (refused("json", "2", "{}"), "version 1.0.0"),
+        (refused("json", "1", "{\"where\": \"$.n >\"}"), "line 1, column 6"),
+    ] {
+        assert!(error.contains(want), "{error:?} does not say {want:?}");
+    }
+}

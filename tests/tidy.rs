@@ -26,11 +26,13 @@ const IMPORTS: &[(&str, &[&str])] = &[
     // The state machine behind a group writes to a `WriteBatch`: src/docs/state-machine-imports-engine.md.
     ("raft", &["types", "proto", "engine"]),
     ("region", &["types", "codec", "engine", "raft", "proto"]),
+    // JSON queries, which the store and whoever asks it share: src/docs/queries-at-the-data.md.
+    ("query", &["types", "arch"]),
     ("client", &["rt", "types", "proto", "codec"]),
     ("replica", &["rt", "types", "proto", "engine", "raft", "arch"]),
     ("store", &["rt", "types", "proto", "codec", "engine", "region", "raft", "replica", "client"]),
     ("pd", &["rt", "types", "proto", "raft", "engine", "replica"]),
-    ("service", &["rt", "types", "proto", "codec", "store", "replica", "pd", "engine", "arch"]),
+    ("service", &["rt", "types", "proto", "codec", "store", "replica", "pd", "engine", "arch", "query"]),
     (
         "node",
         &[
@@ -52,6 +54,7 @@ const PURE: &[&str] = &[
     "src/mvcc/",
     "src/raft/",
     "src/region/",
+    "src/query/",
     "src/pd/",
     "src/client/backoff",
     "src/client/region_cache",

@@ -16,8 +16,8 @@ use crate::plan::Plan;
 use crate::workload::{self, Memory};
 
 /// Machines of clients beside those of the workload, with the numbers behind theirs: two that ask for timestamps, the one that
-/// asks wrongly, the administrator's.
-pub const OTHERS: u32 = 4;
+/// asks wrongly, the one that asks queries, the administrator's.
+pub const OTHERS: u32 = 5;
 
 /// What all clients write down.
 #[derive(Clone, Default)]
@@ -68,6 +68,11 @@ impl Client {
     /// The placement driver's client.
     pub fn pd(&self) -> &PdClient {
         self.raw.pd()
+    }
+
+    /// How it asks.
+    pub fn raw(&self) -> &RawClient {
+        &self.raw
     }
 
     /// Does one operation and writes it down.

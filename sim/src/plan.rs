@@ -117,6 +117,9 @@ pub struct Workload {
     /// Every so many ms a request with a wrong context is made by one more client; 0: never.
     #[serde(default)]
     pub wrong_ms: u64,
+    /// Every so many ms one more client writes JSON or asks a query over it; 0: never.
+    #[serde(default)]
+    pub query_ms: u64,
     /// How often each kind of operation comes.
     pub mix: Mix,
 }

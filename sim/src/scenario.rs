@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use armilla::rt::rng::Rng;
 use armilla::rt::sim::World;
@@ -21,6 +22,7 @@ use crate::history::{Call, Ended};
 use crate::nemesis::Nemesis;
 use crate::oracle::{Violation, durability, linear, liveness, region, scan, state, tso, ttl};
 use crate::plan::Plan;
+use crate::queries;
 use crate::report::{Failure, Options, Outcome};
 use crate::watch::Watch;
 use crate::wrong;
@@ -124,6 +126,18 @@ impl Run {
             };
             tasks.push(machine.spawn(asker.run(end_ns)));
         }
+        let answered = Arc::<AtomicU64>::default();
+        if self.plan.workload.query_ms > 0 {
+            let machine = self.cluster.client_machine(others + 3);
+            let asker = queries::Asker {
+                raw: self.client(others + 3, &machine).raw().clone(),
+                world: self.world.clone(),
+                watch: self.watch.clone(),
+                plan: self.plan.clone(),
+                answered: answered.clone(),
+            };
+            tasks.push(machine.spawn(asker.run(end_ns)));
+        }
         let pd = (admin.pd().clone(), admin_machine.clone());
         let mut nemesis =
             Nemesis::new(&self.world, &self.watch, &self.cluster, &self.plan, groups, pd, self.ledger.walls.clone());
@@ -151,6 +165,7 @@ impl Run {
                 self.check_violation()?;
             }
         }
+        self.stats.insert("queries".into(), answered.load(Ordering::Relaxed));
         let finally = self.read_all(&admin).await?;
         self.converge(&admin).await?;
         self.judge(&finally)

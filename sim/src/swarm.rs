@@ -307,6 +307,8 @@ fn workload(rng: &mut Rng, keys: u32) -> Workload {
     let total = log_uniform(rng, 400.0, 1600.0) as u32;
     let each = total / clients;
     let length_ms = rng.between(FAULTS_MS_MAX / 2, FAULTS_MS_MAX);
+    // A stream of its own, so that what else is drawn stays as it was.
+    let mut queries = Rng::fork(rng.clone().next_u64(), "queries");
     let mut weight = |p: f64, low: u64, high: u64| if rng.chance(p) { rng.between(low, high) as u32 } else { 0 };
     let mix = Mix {
         get: weight(1.0, 10, 60),
@@ -334,6 +336,7 @@ fn workload(rng: &mut Rng, keys: u32) -> Workload {
         tso_ms: if rng.chance(0.7) { rng.between(20, 300) } else { 0 },
         tso_many_permille: if rng.chance(0.3) { rng.between(50, 600) } else { 0 },
         wrong_ms: if rng.chance(0.3) { rng.between(100, 2000) } else { 0 },
+        query_ms: if queries.chance(0.3) { queries.between(20, 400) } else { 0 },
         mix,
     }
 }

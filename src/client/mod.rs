@@ -32,4 +32,4 @@ pub mod region_cache;
 pub use channels::Channels;
 pub use error::{Error, Result};
 pub use pd::PdClient;
-pub use raw::{Cas, PeerChoice, RawClient, RawOptions};
+pub use raw::{Cas, GoOn, PeerChoice, RawClient, RawOptions};

@@ -24,8 +24,11 @@ pub mod raw_and_transactions_side_by_side {}
 #[doc = include_str!("leases-and-promises.md")]
 pub mod leases_and_promises {}
 
-#[doc = include_str!("kernels-and-tiers.md")]
-pub mod kernels_and_tiers {}
+#[doc = include_str!("queries-at-the-data.md")]
+pub mod queries_at_the_data {}
 
 #[doc = include_str!("expiry-collected-by-command.md")]
 pub mod expiry_collected_by_command {}
+
+#[doc = include_str!("kernels-and-tiers.md")]
+pub mod kernels_and_tiers {}

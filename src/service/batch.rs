@@ -68,6 +68,7 @@ async fn run<K: Kv>(service: &TikvService<K>, command: Command) -> Reply {
         Some(In::RawScan(r)) => Some(Out::RawScan(streamed(service.raw_scan(*r).await))),
         Some(In::RawDeleteRange(r)) => Some(Out::RawDeleteRange(streamed(service.raw_delete_range(*r).await))),
         Some(In::RawBatchScan(r)) => Some(Out::RawBatchScan(streamed(service.raw_batch_scan(*r).await))),
+        Some(In::RawCoprocessor(r)) => Some(Out::RawCoprocessor(streamed(service.raw_coprocessor(*r).await))),
         Some(In::Empty(r)) => Some(Out::Empty(BatchCommandsEmptyResponse { test_id: r.test_id })),
         None => None,
     };

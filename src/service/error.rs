@@ -28,8 +28,8 @@ use tonic::{Code, Status};
 use crate::proto::errorpb;
 use crate::proto::kvrpcpb::{
     KeyError, KvPair, RawBatchDeleteResponse, RawBatchGetResponse, RawBatchPutResponse, RawBatchScanResponse,
-    RawCasResponse, RawChecksumResponse, RawDeleteRangeResponse, RawDeleteResponse, RawGetKeyTtlResponse,
-    RawGetResponse, RawPutResponse, RawScanResponse,
+    RawCasResponse, RawChecksumResponse, RawCoprocessorResponse, RawDeleteRangeResponse, RawDeleteResponse,
+    RawGetKeyTtlResponse, RawGetResponse, RawPutResponse, RawScanResponse,
 };
 use crate::types::Error;
 
@@ -96,7 +96,7 @@ macro_rules! replies {
 replies! {
     writes: RawPutResponse, RawBatchPutResponse, RawDeleteResponse, RawBatchDeleteResponse, RawDeleteRangeResponse,
         RawCasResponse;
-    reads: RawGetResponse, RawGetKeyTtlResponse, RawChecksumResponse;
+    reads: RawGetResponse, RawGetKeyTtlResponse, RawChecksumResponse, RawCoprocessorResponse;
     pairs: RawBatchGetResponse, pairs; RawScanResponse, kvs; RawBatchScanResponse, kvs
 }
 

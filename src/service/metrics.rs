@@ -39,7 +39,7 @@ macro_rules! methods {
 
 methods! {
     RawGet, RawBatchGet, RawGetKeyTTL, RawPut, RawBatchPut, RawDelete, RawBatchDelete, RawDeleteRange, RawScan, RawBatchScan,
-    RawCompareAndSwap, RawChecksum, GetMembers, Tso, GetRegion, GetPrevRegion, GetRegionByID, ScanRegions, GetStore,
+    RawCompareAndSwap, RawChecksum, RawCoprocessor, GetMembers, Tso, GetRegion, GetPrevRegion, GetRegionByID, ScanRegions, GetStore,
     GetAllStores, UpdateGCSafePoint, GetGCSafePoint, RegisterStore, StoreHeartbeat, Overview, TransferLeader,
 }
 

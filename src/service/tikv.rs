@@ -9,9 +9,9 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::proto::kvrpcpb::{
     RawBatchDeleteRequest, RawBatchDeleteResponse, RawBatchGetRequest, RawBatchGetResponse, RawBatchPutRequest,
     RawBatchPutResponse, RawBatchScanRequest, RawBatchScanResponse, RawCasRequest, RawCasResponse, RawChecksumRequest,
-    RawChecksumResponse, RawDeleteRangeRequest, RawDeleteRangeResponse, RawDeleteRequest, RawDeleteResponse,
-    RawGetKeyTtlRequest, RawGetKeyTtlResponse, RawGetRequest, RawGetResponse, RawPutRequest, RawPutResponse,
-    RawScanRequest, RawScanResponse, StoreSafeTsRequest, StoreSafeTsResponse,
+    RawChecksumResponse, RawCoprocessorRequest, RawCoprocessorResponse, RawDeleteRangeRequest, RawDeleteRangeResponse,
+    RawDeleteRequest, RawDeleteResponse, RawGetKeyTtlRequest, RawGetKeyTtlResponse, RawGetRequest, RawGetResponse,
+    RawPutRequest, RawPutResponse, RawScanRequest, RawScanResponse, StoreSafeTsRequest, StoreSafeTsResponse,
 };
 use crate::proto::tikvpb::{BatchCommandsRequest, BatchCommandsResponse, tikv_server::Tikv};
 use crate::store::Kv;
@@ -61,6 +61,8 @@ impl<K: Kv> TikvService<K> {
             |r| r.ranges.first().map_or_else(Bytes::new, |range| range.start_key.clone());
         raw_compare_and_swap: RawCasRequest => RawCasResponse, RawCompareAndSwap, |r| r.key.clone();
         raw_checksum: RawChecksumRequest => RawChecksumResponse, RawChecksum,
+            |r| r.ranges.first().map_or_else(Bytes::new, |range| range.start_key.clone());
+        raw_coprocessor: RawCoprocessorRequest => RawCoprocessorResponse, RawCoprocessor,
             |r| r.ranges.first().map_or_else(Bytes::new, |range| range.start_key.clone());
     }
 }
@@ -128,6 +130,10 @@ impl<K: Kv> Tikv for TikvService<K> {
 
     async fn raw_checksum(&self, request: Request<RawChecksumRequest>) -> Answer<RawChecksumResponse> {
         self.raw_checksum(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn raw_coprocessor(&self, request: Request<RawCoprocessorRequest>) -> Answer<RawCoprocessorResponse> {
+        self.raw_coprocessor(request.into_inner()).await.map(Response::new)
     }
 
     /// No timestamp is safe to read at on a follower: stale reads are not served.

@@ -34,3 +34,27 @@ pub const SCAN_REGIONS_MAX: i32 = 4096;
 pub const CLOCK_DRIFT_PERMILLE: u64 = 200;
 /// How far ahead of the clock PD saves its timestamp bound.
 pub const TSO_WINDOW: Duration = Duration::from_secs(3);
+/// A JSON query's length in bytes.
+pub const QUERY_REQUEST_BYTES_MAX: usize = 64 << 10;
+/// Different paths that one query may name.
+pub const QUERY_PATHS_MAX: usize = 32;
+/// Fields and indexes of one path.
+pub const QUERY_PATH_STEPS_MAX: usize = 32;
+/// Parentheses and `not`s of a predicate, within each other.
+pub const QUERY_DEPTH_MAX: usize = 32;
+/// Comparisons in one predicate.
+pub const QUERY_TERMS_MAX: usize = 256;
+/// Aggregates in one query.
+pub const QUERY_AGGREGATES_MAX: usize = 32;
+/// Arrays and objects of a JSON value within each other; a value that is deeper counts as no JSON.
+pub const QUERY_JSON_DEPTH_MAX: usize = 128;
+/// A text that is the key of a group, or the minimum or maximum of a path, in bytes.
+pub const QUERY_TEXT_BYTES_MAX: usize = 16 << 10;
+/// Groups of one query, over all of its pages, where they are put together.
+pub const QUERY_GROUPS_MAX: usize = 1 << 20;
+/// One page of a query's answer, in bytes: below the 4 MiB that TiKV's Rust client decodes.
+pub const QUERY_PAGE_BYTES_MAX: usize = 7 << 19;
+/// Rows that are read for one page of a query's answer.
+pub const QUERY_PAGE_ROWS_MAX: u64 = 128 << 10;
+/// Bytes of keys and values that are read for one page of a query's answer; the row that passes it is the last.
+pub const QUERY_PAGE_SCAN_BYTES_MAX: u64 = 32 << 20;

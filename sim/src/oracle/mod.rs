@@ -5,6 +5,7 @@
 //!   the nodes' durable images    -> state (O4), durability (O3)                        >  the first Violation ends the run
 //!   what PD says                 -> region (O2)                                       /
 //!   the clients' history         -> linear (H1), ttl (H1), scan (H8), liveness
+//!   answers of queries over JSON -> crate::queries (H9)
 //! ```
 //! **In** come facts with ghost times (the simulator's own clock, which no node can read); **out** goes at most one
 //! [`Violation`]. **Never**: an oracle that looks at the store's own opinion of what is correct.
@@ -26,7 +27,7 @@ use std::fmt;
 /// Something happened that must never happen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// The oracle's short name: O1, O2, O3, O4, O5, H1, H8, live, …
+    /// The oracle's short name: O1, O2, O3, O4, O5, H1, H8, H9, live, …
     pub oracle: &'static str,
     /// What happened, in one line.
     pub what: String,

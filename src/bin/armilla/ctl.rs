@@ -1,5 +1,6 @@
 //! `armilla ctl`: a look into a cluster, and raw keys by hand.
 
+mod query;
 mod show;
 
 use std::time::Duration;
@@ -124,6 +125,8 @@ enum Command {
         #[arg(default_value = "")]
         end: String,
     },
+    /// Filter and aggregate JSON values at the data: rows of a predicate, or count, sum, avg, min and max.
+    Query(query::QueryArgs),
     /// Timestamps from the placement driver.
     Tso {
         /// How many.
@@ -206,6 +209,7 @@ impl Ctl {
                 say!("crc64 {:016x}, {} pairs, {} bytes", sum.crc64_xor, sum.pairs, sum.bytes);
                 Ok(())
             }
+            Command::Query(args) => self.query(&args).await,
             Command::Tso { count } => self.tso(count).await,
             Command::TransferLeader { region, store } => {
                 self.pd.transfer_leader(region, store).await?;
@@ -281,6 +285,16 @@ impl Ctl {
             say!("{}: {found}", if answer.swapped { "swapped" } else { "not swapped" });
         }
         if answer.swapped { Ok(()) } else { Err(Failure::silent(1)) }
+    }
+
+    async fn query(&self, args: &query::QueryArgs) -> Result<(), Failure> {
+        if !matches!(self.raw.options().cf.as_str(), "" | "default") {
+            return Err(Failure::usage("--cf: queries read the default column family"));
+        }
+        let (start, end) = args.range();
+        let range = (self.bytes(start)?, self.bytes(end)?);
+        let answer = query::ask(&self.raw, args.query()?, range).await?;
+        query::print(&answer, self.json, |key| self.text(key))
     }
 
     async fn tso(&self, count: u32) -> Result<(), Failure> {

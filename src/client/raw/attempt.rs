@@ -141,6 +141,30 @@ impl RawClient {
         }
     }
 
+    /// A read of the region that holds `key`; also gives the region.
+    pub(super) async fn above<A, F, Fut>(&self, key: &[u8], call: F) -> Result<(A, Region)>
+    where
+        A: Reply,
+        F: Fn(Stub, Option<Context>, &Region) -> Fut,
+        Fut: Future<Output = Result<Response<A>, Status>>,
+    {
+        let mut attempts = Attempts::new(self, Repeat::Read);
+        loop {
+            let mut region = Region::default();
+            let outcome = match self.locate(key, attempts.left()).await {
+                Ok(located) => {
+                    region = located.region.clone();
+                    let call = |stub, context| call(stub, context, &region);
+                    self.attempt(&located, Repeat::Read, attempts.left(), &call).await
+                }
+                Err(outcome) => outcome,
+            };
+            if let Some(answer) = self.settle(&mut attempts, outcome).await? {
+                return Ok((answer, region));
+            }
+        }
+    }
+
     /// A request for the part of a region right below `upper`; also gives the region.
     pub(super) async fn below<A, F, Fut>(&self, upper: &[u8], call: F) -> Result<(A, Region)>
     where

@@ -10,8 +10,8 @@ use bytes::Bytes;
 
 use crate::proto::kvrpcpb::{
     ChecksumAlgorithm, KeyRange, KvPair, RawBatchDeleteRequest, RawBatchGetRequest, RawBatchPutRequest, RawCasRequest,
-    RawChecksumRequest, RawDeleteRangeRequest, RawDeleteRequest, RawGetKeyTtlRequest, RawGetRequest, RawPutRequest,
-    RawScanRequest,
+    RawChecksumRequest, RawCoprocessorRequest, RawDeleteRangeRequest, RawDeleteRequest, RawGetKeyTtlRequest,
+    RawGetRequest, RawPutRequest, RawScanRequest,
 };
 use crate::rt::clock::Clock;
 use crate::rt::net::Net;
@@ -101,6 +101,17 @@ pub struct Checksum {
     pub pairs: u64,
     /// Bytes of keys and values.
     pub bytes: u64,
+}
+
+/// Where a coprocessor's caller wants to go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GoOn {
+    /// At this key.
+    From(Bytes),
+    /// Where the region ends.
+    Beyond,
+    /// Nowhere.
+    Enough,
 }
 
 /// A client of raw keys. Clones share connections and beliefs.
@@ -428,6 +439,50 @@ impl RawClient {
             sum.bytes += reply.total_bytes;
         }
         Ok(sum)
+    }
+
+    /// Asks the coprocessor `name` (a version that `version_req` takes) about `[start, end)`, region after region; an empty
+    /// `end` is plus infinity. `request` makes the data of the next call, `take` takes each answer's data and says where to
+    /// go on. Each call reads its region at a moment of its own.
+    ///
+    /// # Errors
+    /// [`super::Error::Refused`], also with what `take` refuses; [`super::Error::Unavailable`].
+    pub async fn coprocessor(
+        &self,
+        name: &str,
+        version_req: &str,
+        (start, end): (Bytes, Bytes),
+        request: impl Fn() -> Bytes,
+        mut take: impl FnMut(Bytes) -> std::result::Result<GoOn, String>,
+    ) -> Result<()> {
+        let end = if end.is_empty() { beyond_all_keys() } else { end };
+        let mut from = start;
+        while from < end {
+            let (reply, region) = self
+                .above(&from, |mut stub, context, region| {
+                    let mut end_key = end.clone();
+                    if !region.end_key.is_empty() {
+                        end_key = end_key.min(region.end_key.clone());
+                    }
+                    let request = RawCoprocessorRequest {
+                        context,
+                        copr_name: name.to_owned(),
+                        copr_version_req: version_req.to_owned(),
+                        ranges: vec![KeyRange { start_key: from.clone(), end_key }],
+                        data: request(),
+                    };
+                    async move { stub.raw_coprocessor(request).await }
+                })
+                .await?;
+            from = match take(reply.data).map_err(super::Error::Refused)? {
+                GoOn::From(key) if key > from => key,
+                GoOn::From(_) => return Err(super::Error::Refused("a page that does not lead on".into())),
+                GoOn::Beyond if region.end_key.is_empty() => return Ok(()),
+                GoOn::Beyond => region.end_key,
+                GoOn::Enough => return Ok(()),
+            };
+        }
+        Ok(())
     }
 
     fn cf(&self) -> String {

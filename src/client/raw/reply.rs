@@ -3,7 +3,8 @@
 use crate::proto::errorpb;
 use crate::proto::kvrpcpb::{
     RawBatchDeleteResponse, RawBatchGetResponse, RawBatchPutResponse, RawCasResponse, RawChecksumResponse,
-    RawDeleteRangeResponse, RawDeleteResponse, RawGetKeyTtlResponse, RawGetResponse, RawPutResponse, RawScanResponse,
+    RawCoprocessorResponse, RawDeleteRangeResponse, RawDeleteResponse, RawGetKeyTtlResponse, RawGetResponse,
+    RawPutResponse, RawScanResponse,
 };
 
 /// A reply that may carry a failure.
@@ -56,6 +57,6 @@ macro_rules! replies {
 replies! {
     writes: RawPutResponse, RawBatchPutResponse, RawDeleteResponse, RawBatchDeleteResponse, RawDeleteRangeResponse,
         RawCasResponse;
-    reads: RawGetResponse, RawGetKeyTtlResponse, RawChecksumResponse;
+    reads: RawGetResponse, RawGetKeyTtlResponse, RawChecksumResponse, RawCoprocessorResponse;
     pairs: RawBatchGetResponse, pairs; RawScanResponse, kvs
 }

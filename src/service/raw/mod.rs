@@ -3,6 +3,7 @@
 mod cas;
 mod checksum;
 mod column;
+mod coprocessor;
 mod get;
 mod put;
 mod scan;
@@ -15,9 +16,9 @@ use crate::proto::armilla::raft::{CasReply, RegionReply, region_command};
 use crate::proto::kvrpcpb::{
     ApiVersion, Context, RawBatchDeleteRequest, RawBatchDeleteResponse, RawBatchGetRequest, RawBatchGetResponse,
     RawBatchPutRequest, RawBatchPutResponse, RawBatchScanRequest, RawBatchScanResponse, RawCasRequest, RawCasResponse,
-    RawChecksumRequest, RawChecksumResponse, RawDeleteRangeRequest, RawDeleteRangeResponse, RawDeleteRequest,
-    RawDeleteResponse, RawGetKeyTtlRequest, RawGetKeyTtlResponse, RawGetRequest, RawGetResponse, RawPutRequest,
-    RawPutResponse, RawScanRequest, RawScanResponse,
+    RawChecksumRequest, RawChecksumResponse, RawCoprocessorRequest, RawCoprocessorResponse, RawDeleteRangeRequest,
+    RawDeleteRangeResponse, RawDeleteRequest, RawDeleteResponse, RawGetKeyTtlRequest, RawGetKeyTtlResponse,
+    RawGetRequest, RawGetResponse, RawPutRequest, RawPutResponse, RawScanRequest, RawScanResponse,
 };
 use crate::rt::cpu;
 use crate::store::Kv;
@@ -89,6 +90,8 @@ impl<K: Kv> RawService<K> {
         raw_batch_scan: RawBatchScanRequest => RawBatchScanResponse, batch_scan, Read;
         /// A checksum over the pairs of many ranges, each clipped to the region.
         raw_checksum: RawChecksumRequest => RawChecksumResponse, checksum, Read;
+        /// A page of the rows of JSON values in many ranges that a predicate selects, or aggregates over them.
+        raw_coprocessor: RawCoprocessorRequest => RawCoprocessorResponse, coprocessor, Read;
     }
 
     fn admit(&self, context: &Context) -> Result<(), Status> {

@@ -12,9 +12,15 @@ pub struct Table(comfy_table::Table);
 impl Table {
     /// Only the head.
     pub fn new(head: &[&str]) -> Table {
+        let titles: Vec<String> = head.iter().map(|title| title.to_uppercase()).collect();
+        Table::with_names(&titles.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    /// Only the head, its names as they are.
+    pub fn with_names(head: &[&str]) -> Table {
         let mut table = comfy_table::Table::new();
         table.load_preset(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-        table.set_header(head.iter().map(|title| Cell::new(title.to_uppercase())));
+        table.set_header(head.iter().map(Cell::new));
         Table(table)
     }
 

@@ -1,0 +1,166 @@
+//! Pages put together: the side that asked.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use crate::types::limits::QUERY_GROUPS_MAX;
+
+use super::aggregate::Partial;
+use super::json;
+use super::page::Scanned;
+use super::request::{Aggregate, Plan, Query, unhex};
+use super::scalar::GroupKey;
+
+/// A row of an answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found {
+    /// Its key.
+    pub key: Bytes,
+    /// What was selected of its value, in the order asked; null where a path is missing.
+    pub values: Vec<Value>,
+}
+
+/// An answer.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Answer {
+    /// The heads of a table: of the values of [`Answer::rows`], or of [`Answer::groups`].
+    pub heads: Vec<String>,
+    /// What was selected, in the order of keys.
+    pub rows: Vec<Found>,
+    /// The group's key (if there is `group_by`), then its aggregates; in the order of groups.
+    pub groups: Vec<Vec<Value>>,
+    /// What was read.
+    pub scanned: Scanned,
+    /// Rows that the predicate held for.
+    pub matched: u64,
+}
+
+/// Where to ask for the next page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Of the same range, from this key on.
+    From(Bytes),
+    /// Nothing is left of this range: where it ends.
+    Beyond,
+    /// Nowhere: all that was wanted is there.
+    Enough,
+}
+
+/// A query under way. Pages come in the order of their keys.
+#[derive(Debug)]
+pub struct Merge {
+    plan: Plan,
+    rows: Vec<Found>,
+    groups: BTreeMap<GroupKey, Vec<Partial>>,
+    groups_max: usize,
+    scanned: Scanned,
+    matched: u64,
+}
+
+impl Merge {
+    /// Nothing yet.
+    ///
+    /// # Errors
+    /// What is wrong with the query.
+    pub fn new(query: Query) -> Result<Merge, String> {
+        let plan = Plan::new(query)?;
+        let mut groups = BTreeMap::new();
+        if plan.select.is_none() && plan.group.is_none() {
+            groups.insert(GroupKey::Null, plan.aggregates.iter().map(Aggregate::nothing).collect());
+        }
+        let groups_max = QUERY_GROUPS_MAX;
+        Ok(Merge { plan, rows: Vec::new(), groups, groups_max, scanned: Scanned::default(), matched: 0 })
+    }
+
+    #[cfg(test)]
+    pub(super) fn with_groups_max(mut self, max: usize) -> Merge {
+        self.groups_max = max;
+        self
+    }
+
+    /// What to send for the next page.
+    pub fn request(&self) -> Bytes {
+        let mut query = self.plan.query.clone();
+        query.limit = query.limit.map(|limit| limit - self.rows.len() as u64);
+        serde_json::to_vec(&query).expect("texts and numbers are JSON").into()
+    }
+
+    /// Whether there are as many rows as wanted.
+    pub fn enough(&self) -> bool {
+        self.plan.select.is_some() && self.rows.len() as u64 >= self.plan.limit
+    }
+
+    /// Adds a page.
+    ///
+    /// # Errors
+    /// A page that is none, or is of another query; too many groups.
+    pub fn take(&mut self, page: &[u8]) -> Result<Next, String> {
+        let mut bytes = page.to_vec();
+        let tape = simd_json::to_tape(&mut bytes).map_err(|error| format!("the page is not JSON: {error}"))?;
+        let page = json::value(&tape.0, 0);
+        let number = |value: &Value, name: &str| value.get(name).and_then(Value::as_u64);
+        let odd = || "the page is of another query".to_owned();
+        let scanned = page.get("scanned").ok_or_else(odd)?;
+        let read = |name| number(scanned, name).ok_or_else(odd);
+        self.scanned.rows += read("rows")?;
+        self.scanned.bytes += read("bytes")?;
+        self.scanned.not_json += read("not_json")?;
+        self.matched += number(&page, "matched").ok_or_else(odd)?;
+        if self.plan.select.is_some() {
+            for row in page.get("rows").and_then(Value::as_array).ok_or_else(odd)? {
+                let key = row.get("key").and_then(Value::as_str).and_then(unhex).ok_or_else(odd)?;
+                let values = row.get("values").and_then(Value::as_array).ok_or_else(odd)?.clone();
+                self.rows.push(Found { key: key.into(), values });
+            }
+        } else {
+            for group in page.get("groups").and_then(Value::as_array).ok_or_else(odd)? {
+                let key = GroupKey::from_json(group.get("key").unwrap_or(&Value::Null));
+                let values = group.get("values").and_then(Value::as_array).ok_or_else(odd)?;
+                self.group(key, values)?;
+            }
+        }
+        match page.get("next") {
+            _ if self.enough() => Ok(Next::Enough),
+            Some(Value::Null) => Ok(Next::Beyond),
+            Some(Value::String(key)) => Ok(Next::From(unhex(key).ok_or_else(odd)?.into())),
+            _ => Err(odd()),
+        }
+    }
+
+    fn group(&mut self, key: GroupKey, values: &[Value]) -> Result<(), String> {
+        let read = |(aggregate, value)| Partial::read(aggregate, value);
+        let partials: Option<Vec<Partial>> = self.plan.aggregates.iter().zip(values).map(read).collect();
+        let partials = partials.filter(|partials| partials.len() == self.plan.aggregates.len());
+        let partials = partials.ok_or("the page has other aggregates than were asked for")?;
+        match self.groups.get_mut(&key) {
+            Some(known) if !crate::mutant!("query.group-merge-loses") => {
+                known.iter_mut().zip(partials).try_for_each(|(known, partial)| known.merge(partial))
+            }
+            _ => {
+                self.groups.insert(key, partials);
+                if self.groups.len() > self.groups_max {
+                    return Err(format!("more than {} groups: group by fewer values", self.groups_max));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// The answer.
+    pub fn finish(self) -> Answer {
+        let shown = |(key, partials): (GroupKey, Vec<Partial>)| {
+            let key = self.plan.group.map(|_| key.to_json());
+            let results = self.plan.aggregates.iter().zip(&partials).map(|(aggregate, part)| aggregate.result(part));
+            key.into_iter().chain(results).collect()
+        };
+        Answer {
+            heads: self.plan.heads(),
+            groups: self.groups.into_iter().map(shown).collect(),
+            rows: self.rows,
+            scanned: self.scanned,
+            matched: self.matched,
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Groups of one page: found by the key's value, each with its aggregates.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::types::limits::QUERY_PAGE_BYTES_MAX;
+
+use super::aggregate::{Partial, check_text};
+use super::chunk::{Cells, Chunk};
+use super::json;
+use super::page::FRAME_BYTES;
+use super::request::{Aggregate, Column};
+use super::scalar::{GroupKey, Number, Scalar};
+
+/// What an aggregate takes in a page at most, beside a text.
+const PARTIAL_BYTES: usize = 160;
+/// What a group takes in a page beside its key and aggregates.
+const GROUP_BYTES: usize = 64;
+/// What a byte of text takes in a page at most.
+const ESCAPED: usize = 6;
+
+/// The groups seen so far.
+#[derive(Debug, Default)]
+pub(super) struct Groups {
+    null: Option<usize>,
+    bools: [Option<usize>; 2],
+    numbers: BTreeMap<Number, usize>,
+    texts: BTreeMap<Box<str>, usize>,
+    list: Vec<(GroupKey, Vec<Partial>)>,
+    /// What they take in a page, at most.
+    bytes: usize,
+}
+
+impl Groups {
+    fn find(&self, cells: &Cells, row: usize) -> Option<usize> {
+        if let Some(number) = cells.number(row) {
+            self.numbers.get(&number).copied()
+        } else if cells.text.get(row) {
+            self.texts.get(cells.string(row)).copied()
+        } else if cells.no.get(row) || cells.yes.get(row) {
+            self.bools[usize::from(cells.yes.get(row))]
+        } else {
+            self.null
+        }
+    }
+
+    fn insert(&mut self, cells: &Cells, row: usize, partials: Vec<Partial>) -> usize {
+        let number = self.list.len();
+        let key = if let Some(value) = cells.number(row) {
+            self.numbers.insert(value, number);
+            GroupKey::Number(value)
+        } else if cells.text.get(row) {
+            self.texts.insert(cells.string(row).into(), number);
+            GroupKey::Text(cells.string(row).into())
+        } else if cells.no.get(row) || cells.yes.get(row) {
+            let value = cells.yes.get(row);
+            self.bools[usize::from(value)] = Some(number);
+            GroupKey::Bool(value)
+        } else {
+            self.null = Some(number);
+            GroupKey::Null
+        };
+        self.list.push((key, partials));
+        number
+    }
+
+    /// Adds a row of a closed chunk to its group. False, and nothing is added, when the page would get too large.
+    pub(super) fn add(
+        &mut self,
+        aggregates: &[Aggregate<Option<Column>>],
+        by: Column,
+        chunk: &Chunk,
+        row: usize,
+    ) -> Result<bool, String> {
+        let cells = &chunk.columns[by];
+        let found = self.find(cells, row);
+        let fresh: Vec<Partial> = match found {
+            Some(_) => Vec::new(),
+            None => aggregates.iter().map(Aggregate::nothing).collect(),
+        };
+        let mut more = 0;
+        if found.is_none() {
+            let text = if cells.text.get(row) { cells.string(row) } else { "" };
+            check_text(text, "the key of a group")?;
+            more += GROUP_BYTES + ESCAPED * text.len() + PARTIAL_BYTES * aggregates.len();
+        }
+        let partials = found.map_or(&fresh, |found| &self.list[found].1);
+        for (aggregate, partial) in aggregates.iter().zip(partials) {
+            let of = aggregate.path().map(|column| &chunk.columns[column]);
+            more += ESCAPED * partial.text_after(of, row)?.unwrap_or(0);
+        }
+        if self.bytes + more > QUERY_PAGE_BYTES_MAX - FRAME_BYTES && !self.list.is_empty() {
+            return Ok(false);
+        }
+        self.bytes += more;
+        let found = found.unwrap_or_else(|| self.insert(cells, row, fresh));
+        for (aggregate, partial) in aggregates.iter().zip(&mut self.list[found].1) {
+            partial.add(aggregate.path().map(|column| &chunk.columns[column]), row);
+        }
+        Ok(true)
+    }
+
+    /// What they take in a page, at most.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The groups in order.
+    pub(super) fn sorted(mut self) -> Vec<(GroupKey, Vec<Partial>)> {
+        self.list.sort_by(|(a, _), (b, _)| a.cmp(b));
+        self.list
+    }
+}
+
+impl GroupKey {
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            GroupKey::Null => out.extend_from_slice(b"null"),
+            GroupKey::Bool(value) => out.extend_from_slice(if *value { b"true" } else { b"false" }),
+            GroupKey::Number(Number::Int(int)) => out.extend_from_slice(int.to_string().as_bytes()),
+            GroupKey::Number(Number::Float(float)) => json::float(*float, out),
+            GroupKey::Text(text) => json::string(text, out),
+        }
+    }
+
+    pub(super) fn to_json(&self) -> Value {
+        match self {
+            GroupKey::Null => Value::Null,
+            GroupKey::Bool(value) => (*value).into(),
+            GroupKey::Number(number) => Scalar::Number(*number).to_json(),
+            GroupKey::Text(text) => (&**text).into(),
+        }
+    }
+
+    pub(super) fn from_json(value: &Value) -> GroupKey {
+        match (value, Scalar::from_json(value)) {
+            (Value::Bool(value), _) => GroupKey::Bool(*value),
+            (_, Some(Scalar::Number(number))) => GroupKey::Number(number),
+            (_, Some(Scalar::Text(text))) => GroupKey::Text(text),
+            (_, None) => GroupKey::Null,
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Values: from bytes to a tape, and from a tape to text.
+
+use std::io::Write as _;
+
+use simd_json::{Buffers, INPUT_PADDING, Node, StaticNode, Tape};
+
+use crate::types::limits::QUERY_JSON_DEPTH_MAX;
+
+use super::path::{Path, Step};
+use super::scalar::Number;
+
+/// A parser that keeps its memory.
+pub(super) struct Parser {
+    /// The value, which parsing overwrites, and padding.
+    scratch: Vec<u8>,
+    buffers: Buffers,
+    tape: Option<Tape<'static>>,
+}
+
+impl Parser {
+    pub(super) fn new() -> Parser {
+        Parser { scratch: Vec::new(), buffers: Buffers::with_max_depth(4096, QUERY_JSON_DEPTH_MAX), tape: None }
+    }
+
+    /// Gives the nodes of a value to `look`; nothing if it is not JSON.
+    pub(super) fn parse<T>(&mut self, value: &[u8], look: impl FnOnce(&[Node<'_>]) -> T) -> Option<T> {
+        self.scratch.clear();
+        self.scratch.extend_from_slice(value);
+        self.scratch.resize(value.len() + INPUT_PADDING, 0);
+        let mut tape = self.tape.take().unwrap_or_else(Tape::null).reset();
+        let parsed = simd_json::fill_tape_padded(&mut self.scratch, value.len(), &mut self.buffers, &mut tape);
+        let seen = parsed.is_ok().then(|| look(&tape.0));
+        self.tape = Some(tape.reset());
+        seen
+    }
+}
+
+/// The node behind the value at `at`.
+pub(super) fn behind(nodes: &[Node<'_>], at: usize) -> usize {
+    match nodes[at] {
+        Node::Object { count, .. } | Node::Array { count, .. } => at + 1 + count,
+        Node::String(_) | Node::Static(_) => at + 1,
+    }
+}
+
+/// The number at a node, if it is one.
+pub(super) fn number(node: StaticNode) -> Option<Number> {
+    match node {
+        StaticNode::I64(value) => Some(Number::Int(value)),
+        StaticNode::U64(value) => Some(i64::try_from(value).map_or(Number::Float(value as f64), Number::Int)),
+        StaticNode::F64(value) => Some(Number::of(value)),
+        StaticNode::Bool(_) | StaticNode::Null => None,
+    }
+}
+
+/// Where `path` leads from the value at the root; nothing if it is missing.
+pub(super) fn locate(nodes: &[Node<'_>], path: &Path) -> Option<usize> {
+    let mut at = 0;
+    for step in &path.steps {
+        at = match (step, nodes[at]) {
+            (Step::Field(name), Node::Object { len, .. }) => {
+                let (mut key, mut found) = (at + 1, None);
+                for _ in 0..len {
+                    // The last of one name counts.
+                    if matches!(nodes[key], Node::String(here) if *here == **name) {
+                        found = Some(key + 1);
+                    }
+                    key = behind(nodes, key + 1);
+                }
+                found?
+            }
+            (Step::Index(index), Node::Array { len, .. }) if *index < len => {
+                (0..*index).fold(at + 1, |element, _| behind(nodes, element))
+            }
+            _ => return None,
+        };
+    }
+    Some(at)
+}
+
+/// Writes the value at `at` as JSON; gives the node behind it.
+pub(super) fn write(nodes: &[Node<'_>], at: usize, out: &mut Vec<u8>) -> usize {
+    match nodes[at] {
+        Node::String(text) => string(text, out),
+        Node::Static(node) => fixed(node, out),
+        Node::Array { len, .. } => {
+            out.push(b'[');
+            let mut element = at + 1;
+            for n in 0..len {
+                out.extend_from_slice(if n == 0 { b"" } else { b"," });
+                element = write(nodes, element, out);
+            }
+            out.push(b']');
+        }
+        Node::Object { len, .. } => {
+            out.push(b'{');
+            let mut key = at + 1;
+            for n in 0..len {
+                out.extend_from_slice(if n == 0 { b"" } else { b"," });
+                let value = write(nodes, key, out);
+                out.push(b':');
+                key = write(nodes, value, out);
+            }
+            out.push(b'}');
+        }
+    }
+    behind(nodes, at)
+}
+
+fn fixed(node: StaticNode, out: &mut Vec<u8>) {
+    match node {
+        StaticNode::Null => out.extend_from_slice(b"null"),
+        StaticNode::Bool(true) => out.extend_from_slice(b"true"),
+        StaticNode::Bool(false) => out.extend_from_slice(b"false"),
+        StaticNode::I64(value) => write!(out, "{value}").expect("memory takes it"),
+        StaticNode::U64(value) => write!(out, "{value}").expect("memory takes it"),
+        StaticNode::F64(value) => float(value, out),
+    }
+}
+
+/// The shortest text that gives the same `f64`; null if it is not finite.
+pub(super) fn float(value: f64, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, &value).expect("memory takes it");
+}
+
+/// A text in quotes.
+pub(super) fn string(text: &str, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, text).expect("memory takes it");
+}
+
+/// A value as serde_json has it, its numbers exact.
+pub(super) fn value(nodes: &[Node<'_>], at: usize) -> serde_json::Value {
+    use serde_json::Value;
+    match nodes[at] {
+        Node::String(text) => text.into(),
+        Node::Static(StaticNode::Null) => Value::Null,
+        Node::Static(StaticNode::Bool(value)) => value.into(),
+        Node::Static(StaticNode::I64(value)) => value.into(),
+        Node::Static(StaticNode::U64(value)) => value.into(),
+        Node::Static(StaticNode::F64(value)) => value.into(),
+        Node::Array { len, .. } => {
+            let mut element = at + 1;
+            let next = |_| {
+                let this = element;
+                element = behind(nodes, this);
+                value(nodes, this)
+            };
+            Value::Array((0..len).map(next).collect())
+        }
+        Node::Object { len, .. } => {
+            let mut key = at + 1;
+            let mut next = |_| {
+                let (name, this) = (nodes[key], key + 1);
+                key = behind(nodes, this);
+                let name = if let Node::String(name) = name { name.to_owned() } else { String::new() };
+                (name, value(nodes, this))
+            };
+            Value::Object((0..len).map(&mut next).collect())
+        }
+    }
+}

@@ -1,0 +1,383 @@
+//! The predicate's grammar: text to [`Expr`].
+
+use crate::arch::column::Cmp;
+use crate::types::limits::{QUERY_DEPTH_MAX, QUERY_TERMS_MAX};
+
+use super::malformed;
+use super::path::{Path, plain_name};
+use super::scalar::Number;
+
+/// A value in a predicate.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Literal {
+    /// null.
+    Null,
+    /// true, false.
+    Bool(bool),
+    /// A number.
+    Number(Number),
+    /// A text.
+    Text(Box<str>),
+}
+
+/// A predicate over paths of type `P`: [`Path`] as parsed, the number of a column in a plan.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Expr<P> {
+    /// All of them.
+    And(Vec<Expr<P>>),
+    /// Any of them.
+    Or(Vec<Expr<P>>),
+    /// Not.
+    Not(Box<Expr<P>>),
+    /// The path is there.
+    Exists(P),
+    /// A comparison; numbers and texts with every operator, booleans with two, null with one.
+    Compare(P, Cmp, Literal),
+    /// Equal to one of these.
+    In(P, Vec<Literal>),
+    /// A text that begins so.
+    Prefix(P, Box<str>),
+}
+
+impl<P> Expr<P> {
+    /// The same over other paths.
+    pub(super) fn map<Q>(self, path: &mut impl FnMut(P) -> Q) -> Expr<Q> {
+        match self {
+            Expr::And(all) => Expr::And(all.into_iter().map(|part| part.map(path)).collect()),
+            Expr::Or(any) => Expr::Or(any.into_iter().map(|part| part.map(path)).collect()),
+            Expr::Not(part) => Expr::Not(Box::new(part.map(path))),
+            Expr::Exists(p) => Expr::Exists(path(p)),
+            Expr::Compare(p, cmp, literal) => Expr::Compare(path(p), cmp, literal),
+            Expr::In(p, literals) => Expr::In(path(p), literals),
+            Expr::Prefix(p, text) => Expr::Prefix(path(p), text),
+        }
+    }
+}
+
+/// What is wrong at a byte offset.
+#[derive(Debug)]
+pub(super) struct Failed {
+    at: usize,
+    why: String,
+}
+
+impl Failed {
+    pub(super) fn new(at: usize, why: impl Into<String>) -> Failed {
+        Failed { at, why: why.into() }
+    }
+
+    pub(super) fn show(&self, what: &str, text: &str) -> String {
+        malformed::at(what, text, self.at, &self.why)
+    }
+}
+
+/// A place in a text.
+pub(super) struct Cursor<'a> {
+    all: &'a str,
+    pub(super) at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    pub(super) fn new(text: &'a str) -> Cursor<'a> {
+        Cursor { all: text, at: 0 }
+    }
+
+    fn rest(&self) -> &'a str {
+        &self.all[self.at..]
+    }
+
+    pub(super) fn peek(&self) -> Option<char> {
+        self.rest().chars().next()
+    }
+
+    pub(super) fn space(&mut self) {
+        self.at = self.all.len() - self.rest().trim_start().len();
+    }
+
+    /// Goes on behind `token` if it stands here.
+    pub(super) fn take(&mut self, token: &str) -> bool {
+        let here = self.rest().starts_with(token);
+        self.at += if here { token.len() } else { 0 };
+        here
+    }
+
+    /// The characters from here that are `of` this kind.
+    pub(super) fn word(&mut self, of: impl Fn(char) -> bool) -> &'a str {
+        let rest = self.rest();
+        let word = &rest[..rest.find(|c| !of(c)).unwrap_or(rest.len())];
+        self.at += word.len();
+        word
+    }
+
+    /// Goes on behind the keyword if it stands here, in any case.
+    fn keyword(&mut self, keyword: &str) -> bool {
+        self.space();
+        let begin = self.at;
+        let here = self.word(plain_name).eq_ignore_ascii_case(keyword);
+        if !here {
+            self.at = begin;
+        }
+        here
+    }
+
+    pub(super) fn expected(&self, what: &str) -> Failed {
+        let found = match self.peek() {
+            None => "the end".to_owned(),
+            Some(c) if plain_name(c) => {
+                format!(
+                    "`{}`",
+                    Cursor { all: self.all, at: self.at }.word(plain_name).chars().take(32).collect::<String>()
+                )
+            }
+            Some(c) => format!("`{}`", c.escape_debug()),
+        };
+        Failed::new(self.at, format!("expected {what}, found {found}"))
+    }
+
+    pub(super) fn end(&mut self) -> Result<(), Failed> {
+        self.space();
+        if self.rest().is_empty() { Ok(()) } else { Err(self.expected("the end")) }
+    }
+
+    /// A text in quotes, with JSON's escapes.
+    pub(super) fn text(&mut self) -> Result<String, Failed> {
+        let begin = self.at;
+        let Some(quote @ ('"' | '\'')) = self.peek() else { return Err(self.expected("a text in quotes")) };
+        self.at += 1;
+        let mut out = String::new();
+        loop {
+            let at = self.at;
+            let Some(c) = self.peek() else { return Err(Failed::new(begin, "this text has no closing quote")) };
+            self.at += c.len_utf8();
+            match c {
+                _ if c == quote => return Ok(out),
+                '\\' => out.push(self.escape(at)?),
+                c if c < ' ' => return Err(Failed::new(at, "a control character in a text must be escaped")),
+                c => out.push(c),
+            }
+        }
+    }
+
+    /// What stands behind the backslash at `at`.
+    fn escape(&mut self, at: usize) -> Result<char, Failed> {
+        let bad = |what: &str| Failed::new(at, what);
+        let Some(c) = self.peek() else { return Err(bad("nothing is escaped here")) };
+        self.at += c.len_utf8();
+        Ok(match c {
+            '"' | '\'' | '\\' | '/' => c,
+            'b' => '\u{8}',
+            'f' => '\u{c}',
+            'n' => '\n',
+            'r' => '\r',
+            't' => '\t',
+            'u' => {
+                let high = self.unit().ok_or_else(|| bad("`\\u` wants four hexadecimal digits"))?;
+                let pair = |low: u32| 0x10000 + ((high - 0xd800) << 10) + (low - 0xdc00);
+                let code = match high {
+                    0xd800..0xdc00 => {
+                        let low = if self.take("\\u") { self.unit() } else { None };
+                        let low = low.filter(|low| (0xdc00..0xe000).contains(low));
+                        pair(low.ok_or_else(|| bad("half of a surrogate pair"))?)
+                    }
+                    code => code,
+                };
+                char::from_u32(code).ok_or_else(|| bad("half of a surrogate pair"))?
+            }
+            _ => return Err(bad("no such escape")),
+        })
+    }
+
+    fn unit(&mut self) -> Option<u32> {
+        let digits = self.rest().get(..4).filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))?;
+        self.at += 4;
+        u32::from_str_radix(digits, 16).ok()
+    }
+}
+
+/// The predicate that `text` spells.
+///
+/// # Errors
+/// What is wrong, with the place.
+pub(super) fn predicate(text: &str) -> Result<Expr<Path>, String> {
+    let mut parser = Parser { cursor: Cursor::new(text), depth: 0, terms: 0 };
+    let expr = parser.or().and_then(|expr| parser.cursor.end().map(|()| expr));
+    expr.map_err(|failed| failed.show("where", text))
+}
+
+struct Parser<'a> {
+    cursor: Cursor<'a>,
+    depth: usize,
+    terms: usize,
+}
+
+impl Parser<'_> {
+    fn or(&mut self) -> Result<Expr<Path>, Failed> {
+        let mut parts = vec![self.and()?];
+        while self.cursor.keyword("or") {
+            parts.push(self.and()?);
+        }
+        Ok(if parts.len() == 1 { parts.remove(0) } else { Expr::Or(parts) })
+    }
+
+    fn and(&mut self) -> Result<Expr<Path>, Failed> {
+        let mut parts = vec![self.not()?];
+        while self.cursor.keyword("and") {
+            parts.push(self.not()?);
+        }
+        Ok(if parts.len() == 1 { parts.remove(0) } else { Expr::And(parts) })
+    }
+
+    fn not(&mut self) -> Result<Expr<Path>, Failed> {
+        self.cursor.space();
+        let begin = self.cursor.at;
+        self.depth += 1;
+        if self.depth > QUERY_DEPTH_MAX {
+            let why = format!("`not`s and parentheses are more than {QUERY_DEPTH_MAX} deep");
+            return Err(Failed::new(begin, why));
+        }
+        let expr = if self.cursor.keyword("not") {
+            Expr::Not(Box::new(self.not()?))
+        } else if self.cursor.take("(") {
+            let expr = self.or()?;
+            self.cursor.space();
+            if !self.cursor.take(")") {
+                return Err(self.cursor.expected("`)`, `and` or `or`"));
+            }
+            expr
+        } else {
+            self.term()?
+        };
+        self.depth -= 1;
+        Ok(expr)
+    }
+
+    fn term(&mut self) -> Result<Expr<Path>, Failed> {
+        self.terms += 1;
+        if self.terms > QUERY_TERMS_MAX {
+            return Err(Failed::new(self.cursor.at, format!("more than {QUERY_TERMS_MAX} comparisons")));
+        }
+        if self.cursor.keyword("exists") {
+            self.cursor.space();
+            let open = self.cursor.take("(");
+            let path = Path::read(&mut self.cursor)?;
+            self.cursor.space();
+            if open && !self.cursor.take(")") {
+                return Err(self.cursor.expected("`)`"));
+            }
+            return Ok(Expr::Exists(path));
+        }
+        if self.cursor.peek() != Some('$') {
+            return Err(self.cursor.expected("a path (`$.name`), `exists`, `not` or `(`"));
+        }
+        let path = Path::read(&mut self.cursor)?;
+        if self.cursor.keyword("in") {
+            return Ok(Expr::In(path, self.list()?));
+        }
+        if self.cursor.keyword("prefix") {
+            self.cursor.space();
+            return Ok(Expr::Prefix(path, self.cursor.text()?.into()));
+        }
+        self.cursor.space();
+        let at = self.cursor.at;
+        // The longer operators first.
+        let operators = [
+            ("<=", Cmp::Le),
+            (">=", Cmp::Ge),
+            ("!=", Cmp::Ne),
+            ("==", Cmp::Eq),
+            ("=", Cmp::Eq),
+            ("<", Cmp::Lt),
+            (">", Cmp::Gt),
+        ];
+        let Some((name, cmp)) = operators.into_iter().find(|(name, _)| self.cursor.take(name)) else {
+            return Err(self.cursor.expected("`=`, `!=`, `<`, `<=`, `>`, `>=`, `in` or `prefix`"));
+        };
+        let literal = self.literal()?;
+        let wrong = match (&literal, cmp) {
+            (Literal::Null, Cmp::Ne) => "`!= null` would never hold: write `exists $.a and not $.a = null`",
+            (Literal::Null, cmp) if cmp != Cmp::Eq => "null has no order: it is only equal to null",
+            (Literal::Bool(_), cmp) if !matches!(cmp, Cmp::Eq | Cmp::Ne) => "booleans have no order: use `=` or `!=`",
+            _ => return Ok(Expr::Compare(path, cmp, literal)),
+        };
+        Err(Failed::new(at, format!("`{name}`: {wrong}")))
+    }
+
+    fn list(&mut self) -> Result<Vec<Literal>, Failed> {
+        self.cursor.space();
+        if !self.cursor.take("[") {
+            return Err(self.cursor.expected("`[`"));
+        }
+        let mut literals = Vec::new();
+        loop {
+            self.cursor.space();
+            if literals.is_empty() && self.cursor.take("]") {
+                return Ok(literals);
+            }
+            literals.push(self.literal()?);
+            self.cursor.space();
+            if self.cursor.take("]") {
+                return Ok(literals);
+            }
+            if !self.cursor.take(",") {
+                return Err(self.cursor.expected("`,` or `]`"));
+            }
+        }
+    }
+
+    fn literal(&mut self) -> Result<Literal, Failed> {
+        self.cursor.space();
+        let begin = self.cursor.at;
+        match self.cursor.peek() {
+            Some('"' | '\'') => return Ok(Literal::Text(self.cursor.text()?.into())),
+            Some(c) if c == '-' || c.is_ascii_digit() => return self.number().map(Literal::Number),
+            _ => {}
+        }
+        for (word, literal) in [("null", Literal::Null), ("true", Literal::Bool(true)), ("false", Literal::Bool(false))]
+        {
+            if self.cursor.keyword(word) {
+                return Ok(literal);
+            }
+        }
+        self.cursor.at = begin;
+        Err(self.cursor.expected("a number, a text in quotes, true, false or null"))
+    }
+
+    fn number(&mut self) -> Result<Number, Failed> {
+        let begin = self.cursor.at;
+        let word = self.cursor.word(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '+' | '.'));
+        let spelled = number_is_json(word.as_bytes());
+        let why = match spelled.then(|| Number::parse(word)) {
+            Some(Some(number)) => return Ok(number),
+            Some(None) => "a number beyond what an f64 holds",
+            None => "not a number as JSON writes them",
+        };
+        Err(Failed::new(begin, why))
+    }
+}
+
+/// JSON's grammar of numbers.
+fn number_is_json(text: &[u8]) -> bool {
+    let digits = |text: &[u8]| text.iter().take_while(|b| b.is_ascii_digit()).count();
+    let rest = text.strip_prefix(b"-").unwrap_or(text);
+    let whole = digits(rest);
+    if whole == 0 || (whole > 1 && rest[0] == b'0') {
+        return false;
+    }
+    let mut rest = &rest[whole..];
+    if let Some(fraction) = rest.strip_prefix(b".") {
+        let len = digits(fraction);
+        if len == 0 {
+            return false;
+        }
+        rest = &fraction[len..];
+    }
+    if let [b'e' | b'E', exponent @ ..] = rest {
+        let exponent = exponent.strip_prefix(b"-").or(exponent.strip_prefix(b"+")).unwrap_or(exponent);
+        let len = digits(exponent);
+        if len == 0 {
+            return false;
+        }
+        rest = &exponent[len..];
+    }
+    rest.is_empty()
+}

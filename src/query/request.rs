@@ -1,0 +1,252 @@
+//! From a request's bytes to a [`Plan`], with every limit checked.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::types::limits::{QUERY_AGGREGATES_MAX, QUERY_PAGE_ROWS_MAX, QUERY_PATHS_MAX, QUERY_REQUEST_BYTES_MAX};
+
+use super::chunk::Trie;
+use super::filter::ByteFilter;
+use super::malformed;
+use super::parse::{Expr, predicate};
+use super::path::Path;
+
+/// A request as it is written; see the room's page for what the fields mean.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Query {
+    /// The predicate.
+    #[serde(rename = "where", skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
+    /// Paths to show.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub select: Option<Vec<String>>,
+    /// Rows that are wanted, at most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
+    /// What to compute instead of showing rows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub aggregate: Option<Vec<Aggregate<String>>>,
+    /// The path whose values make groups.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group_by: Option<String>,
+    /// The least key, hexadecimal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// Rows read for one page, at most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub page_rows: Option<u64>,
+}
+
+/// A function over the rows of a group: of a path, as text in a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Aggregate<P> {
+    /// Rows (`*`), or those where the path is there and not null.
+    Count(P),
+    /// The sum of its numbers.
+    Sum(P),
+    /// Their mean.
+    Avg(P),
+    /// The least number or text.
+    Min(P),
+    /// The largest number or text.
+    Max(P),
+}
+
+impl<P> Aggregate<P> {
+    /// The same of another path.
+    fn map<Q, E>(&self, of: impl FnOnce(&P) -> Result<Q, E>) -> Result<Aggregate<Q>, E> {
+        Ok(match self {
+            Aggregate::Count(path) => Aggregate::Count(of(path)?),
+            Aggregate::Sum(path) => Aggregate::Sum(of(path)?),
+            Aggregate::Avg(path) => Aggregate::Avg(of(path)?),
+            Aggregate::Min(path) => Aggregate::Min(of(path)?),
+            Aggregate::Max(path) => Aggregate::Max(of(path)?),
+        })
+    }
+
+    /// The path.
+    pub(super) fn path(&self) -> &P {
+        match self {
+            Aggregate::Count(p) | Aggregate::Sum(p) | Aggregate::Avg(p) | Aggregate::Min(p) | Aggregate::Max(p) => p,
+        }
+    }
+
+    /// The function's name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Aggregate::Count(_) => "count",
+            Aggregate::Sum(_) => "sum",
+            Aggregate::Avg(_) => "avg",
+            Aggregate::Min(_) => "min",
+            Aggregate::Max(_) => "max",
+        }
+    }
+}
+
+/// The number of a column; nothing for `*`.
+pub(super) type Column = usize;
+
+/// A query that can be run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// As it was asked.
+    pub(super) query: Query,
+    /// The predicate over columns.
+    pub(super) filter: Option<Expr<Column>>,
+    /// What bytes a value must have.
+    pub(super) bytes: ByteFilter,
+    /// How columns are found in a value.
+    pub(super) trie: Trie,
+    /// Columns in all.
+    pub(super) columns: usize,
+    /// Paths to show; nothing when aggregates are asked for.
+    pub(super) select: Option<Vec<Path>>,
+    /// Aggregates over columns.
+    pub(super) aggregates: Vec<Aggregate<Option<Column>>>,
+    /// The column of groups.
+    pub(super) group: Option<Column>,
+    /// Rows wanted.
+    pub(super) limit: u64,
+    /// The least key.
+    pub(super) from: Bytes,
+    /// Rows read for one page.
+    pub(super) page_rows: u64,
+}
+
+/// Paths, each once, by the number of its column.
+#[derive(Default)]
+struct Columns(Vec<Path>);
+
+impl Columns {
+    fn of(&mut self, path: Path) -> Column {
+        let known = self.0.iter().position(|known| *known == path);
+        known.unwrap_or_else(|| {
+            self.0.push(path);
+            self.0.len() - 1
+        })
+    }
+}
+
+impl Plan {
+    /// The plan of a request.
+    ///
+    /// # Errors
+    /// What is wrong, with the place in the request or in the text of its field.
+    pub fn decode(data: &[u8]) -> Result<Plan, String> {
+        if data.len() > QUERY_REQUEST_BYTES_MAX {
+            return Err(format!(
+                "a query of {} bytes is over the limit of {QUERY_REQUEST_BYTES_MAX} bytes",
+                data.len()
+            ));
+        }
+        let text = std::str::from_utf8(data).map_err(|error| format!("the request is not UTF-8: {error}"))?;
+        let begin = text.len() - text.trim_start().len();
+        if !text[begin..].starts_with('{') {
+            return Err(malformed::at("the request", text, begin, "expected an object, `{\"where\": …}`"));
+        }
+        let query = serde_json::from_str(text).map_err(|error| {
+            let shown = error.to_string();
+            let why = shown.rsplit_once(" at line ").map_or(&shown[..], |(why, _)| why);
+            malformed::at("the request", text, malformed::offset(text, error.line(), error.column()), why)
+        })?;
+        Plan::new(query)
+    }
+
+    /// The plan of a query.
+    ///
+    /// # Errors
+    /// As [`Plan::decode`].
+    pub fn new(query: Query) -> Result<Plan, String> {
+        let mut columns = Columns::default();
+        let parsed = query.filter.as_deref().map(predicate).transpose()?;
+        let bytes = parsed.as_ref().map(ByteFilter::of).unwrap_or_default();
+        let filter = parsed.map(|expr| expr.map(&mut |path| columns.of(path)));
+        if query.aggregate.is_some() && (query.select.is_some() || query.limit.is_some()) {
+            return Err("`aggregate` stands for itself: without `select` and `limit`".into());
+        }
+        if query.group_by.is_some() && query.aggregate.is_none() {
+            return Err("`group_by` wants `aggregate`: what to compute for each group".into());
+        }
+        let asked = query.aggregate.as_deref().unwrap_or_default();
+        if query.aggregate.is_some() && asked.is_empty() {
+            return Err("`aggregate` is empty: count, sum, avg, min or max of a path, or count of `*`".into());
+        }
+        if asked.len() > QUERY_AGGREGATES_MAX {
+            return Err(format!("{} aggregates are over the limit of {QUERY_AGGREGATES_MAX}", asked.len()));
+        }
+        let mut aggregates = Vec::with_capacity(asked.len());
+        for (n, aggregate) in asked.iter().enumerate() {
+            let what = format!("aggregate[{n}].{}", aggregate.name());
+            let of = |path: &String| match (aggregate, path.trim()) {
+                (Aggregate::Count(_), "*") => Ok(None),
+                _ => Path::parse(&what, path).map(|path| Some(columns.of(path))),
+            };
+            aggregates.push(aggregate.map(of)?);
+        }
+        let group = query.group_by.as_deref().map(|path| Path::parse("group_by", path)).transpose()?;
+        let group = group.map(|path| columns.of(path));
+        let select = match (&query.select, &query.aggregate) {
+            (_, Some(_)) => None,
+            (None, None) => Some(vec![Path::default()]),
+            (Some(paths), None) => {
+                let parse = |(n, path): (usize, &String)| Path::parse(&format!("select[{n}]"), path);
+                Some(paths.iter().enumerate().map(parse).collect::<Result<Vec<_>, _>>()?)
+            }
+        };
+        let paths = columns.0.len() + select.as_ref().map_or(0, Vec::len);
+        if paths > QUERY_PATHS_MAX {
+            return Err(format!("{paths} paths in one query are over the limit of {QUERY_PATHS_MAX}"));
+        }
+        let from = unhex(query.from.as_deref().unwrap_or_default())
+            .ok_or("`from` is not hexadecimal: two digits a byte of the key")?;
+        let page_rows = query.page_rows.unwrap_or(QUERY_PAGE_ROWS_MAX);
+        if page_rows == 0 || page_rows > QUERY_PAGE_ROWS_MAX {
+            return Err(format!("`page_rows` is {page_rows}: from 1 to {QUERY_PAGE_ROWS_MAX}"));
+        }
+        Ok(Plan {
+            filter,
+            bytes,
+            trie: Trie::new(&columns.0),
+            columns: columns.0.len(),
+            select,
+            aggregates,
+            group,
+            limit: query.limit.unwrap_or(u64::MAX),
+            from: from.into(),
+            page_rows,
+            query,
+        })
+    }
+
+    /// Keys below this one are left out.
+    pub fn from(&self) -> &Bytes {
+        &self.from
+    }
+
+    /// The heads of a table of the answer: the group's path, then what is shown or computed.
+    pub fn heads(&self) -> Vec<String> {
+        let aggregate = |aggregate: &Aggregate<String>| format!("{}({})", aggregate.name(), aggregate.path());
+        match (&self.select, &self.query.aggregate) {
+            (Some(paths), _) => paths.iter().map(Path::to_string).collect(),
+            (None, asked) => {
+                let asked = asked.as_deref().unwrap_or_default();
+                self.query.group_by.iter().cloned().chain(asked.iter().map(aggregate)).collect()
+            }
+        }
+    }
+}
+
+/// Two digits a byte.
+pub(super) fn hex(bytes: &[u8], out: &mut Vec<u8>) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    out.extend(bytes.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]));
+}
+
+/// The bytes of an even number of hexadecimal digits.
+pub(super) fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digits: Option<Vec<u8>> = text.chars().map(|c| c.to_digit(16).map(|digit| digit as u8)).collect();
+    let digits = digits.filter(|digits| digits.len().is_multiple_of(2))?;
+    Some(digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect())
+}

@@ -1,0 +1,249 @@
+//! The coprocessor request: a page of a query over JSON values ([`crate::query`]).
+//!
+//! Linearizable as every read. The ranges are read in order of their keys, what they have in common once. Work goes to the pool in
+//! slices, so that a request whose caller has gone away ends soon.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::codec::raw;
+use crate::engine::{Cf, Read, Visit};
+use crate::proto::kvrpcpb::{Context, KeyRange, RawCoprocessorRequest, RawCoprocessorResponse};
+use crate::query::{self, Page, Plan, Room};
+use crate::rt::cpu;
+use crate::store::kv::{Kv, check_key};
+use crate::types::limits::RANGES_MAX;
+use crate::types::{Error, Region, Result};
+
+use super::scan::clip;
+use super::{RawService, check_count};
+use crate::service::answers::Held;
+
+/// Pairs read in one slice of work.
+const SLICE_PAIRS: u64 = 16 << 10;
+/// Bytes read in one slice of work; the pair that passes it is the last.
+const SLICE_BYTES: usize = 8 << 20;
+
+impl<K: Kv> RawService<K> {
+    pub(super) async fn coprocessor(
+        &self,
+        context: &Context,
+        request: RawCoprocessorRequest,
+    ) -> Result<RawCoprocessorResponse> {
+        let mut work = self.prepare(context, request).await?;
+        loop {
+            let (rest, more) = cpu::run(move || work.slice()).await?;
+            work = rest;
+            if !more {
+                break;
+            }
+        }
+        let data = cpu::run(move || work.page.finish()).await.map_err(Error::Invalid)?;
+        Ok(RawCoprocessorResponse { data, ..RawCoprocessorResponse::default() })
+    }
+
+    /// Checks the request and takes the view that its page is made from.
+    async fn prepare(&self, context: &Context, request: RawCoprocessorRequest) -> Result<Work<K::Snapshot>> {
+        query::check_version(&request.copr_name, &request.copr_version_req).map_err(Error::Invalid)?;
+        check_count("ranges", request.ranges.len(), RANGES_MAX)?;
+        let plan = Arc::new(Plan::decode(&request.data).map_err(Error::Invalid)?);
+        let read = self.kv.read(context).await?;
+        let windows = windows(&read.region, request.ranges, plan.from())?;
+        let held = self.answers.begin();
+        Ok(Work { page: Page::new(plan), held, snapshot: read.snapshot, now_s: read.now_s, windows, done: 0 })
+    }
+}
+
+/// The parts of `ranges` in the region, in order and without overlap, from `from` on.
+fn windows(region: &Arc<Region>, ranges: Vec<KeyRange>, from: &Bytes) -> Result<Vec<(Bytes, Bytes)>> {
+    let mut parts = Vec::with_capacity(ranges.len());
+    for KeyRange { start_key, end_key } in ranges {
+        if !end_key.is_empty() && start_key >= end_key {
+            continue;
+        }
+        check_key(region, &start_key)?;
+        parts.extend(clip(region, start_key.max(from.clone()), end_key));
+    }
+    parts.sort();
+    let mut windows: Vec<(Bytes, Bytes)> = Vec::with_capacity(parts.len());
+    for (start, end) in parts {
+        match windows.last_mut() {
+            Some((_, last)) if last.is_empty() || start <= *last => {
+                // An empty end is plus infinity.
+                if !last.is_empty() && (end.is_empty() || end > *last) {
+                    *last = end;
+                }
+            }
+            _ => windows.push((start, end)),
+        }
+    }
+    Ok(windows)
+}
+
+/// A page that is being filled from a view of the region.
+struct Work<S> {
+    page: Page,
+    /// The page's part of the node's room for answers.
+    held: Held,
+    snapshot: S,
+    now_s: u64,
+    windows: Vec<(Bytes, Bytes)>,
+    /// Windows that are read to their end.
+    done: usize,
+}
+
+impl<S: Read> Work<S> {
+    /// Reads on for a while; true if there is more to read for this page.
+    fn slice(mut self) -> Result<(Work<S>, bool)> {
+        let (mut pairs, mut bytes) = (0, 0);
+        while self.page.room() == Room::More
+            && let Some((start, end)) = self.windows.get_mut(self.done)
+        {
+            let mut failed = None;
+            let mut next = None;
+            self.snapshot.scan(Cf::RawDefault, start, end, &mut |key, stored| {
+                (pairs, bytes) = (pairs + 1, bytes + key.len() + stored.len());
+                let room = match raw::decode(stored) {
+                    Ok((_, Some(at))) if at <= self.now_s => Ok(Room::More),
+                    Ok((len, _)) => self.page.push(key, &stored[..len]).map_err(Error::Invalid),
+                    Err(error) => Err(error),
+                };
+                match room {
+                    Ok(Room::More) if pairs < SLICE_PAIRS && bytes < SLICE_BYTES => return Visit::More,
+                    Ok(Room::More) => next = Some(Bytes::from([key, &[0]].concat())),
+                    Ok(Room::Full) => {}
+                    Err(error) => failed = Some(error),
+                }
+                Visit::Stop
+            })?;
+            if let Some(error) = failed {
+                return Err(error);
+            }
+            self.held.cover(self.page.bytes())?;
+            match next {
+                Some(key) => {
+                    *start = key;
+                    return Ok((self, true));
+                }
+                None => self.done += 1,
+            }
+        }
+        Ok((self, false))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Goal: a page sees what a read of its ranges would see, once, and a wrong request is told why. Method: the service over one
+    //! simulated engine; work is done here, slice by slice, instead of in the pool.
+
+    use futures::FutureExt;
+
+    use super::*;
+    use crate::engine::{KvEngine, WriteBatch};
+    use crate::service::answers::Answers;
+    use crate::service::one_region::{OneRegion, REGION};
+
+    fn service(start: &str, end: &str, pairs: &[(&str, &str, Option<u64>)]) -> RawService<OneRegion> {
+        let kv = OneRegion::new(start, end);
+        let mut batch = WriteBatch::new();
+        for (key, value, expires) in pairs {
+            batch.put(Cf::RawDefault, key.as_bytes().to_vec(), raw::encode(value.as_bytes(), *expires));
+        }
+        kv.0.engine.write(&batch).unwrap();
+        let answers = Answers::new(prometheus::IntGauge::new("answers", "none").unwrap());
+        RawService::new(kv, 1, answers)
+    }
+
+    fn request(ranges: &[(&str, &str)], data: &str) -> RawCoprocessorRequest {
+        let bytes = |text: &str| Bytes::copy_from_slice(text.as_bytes());
+        RawCoprocessorRequest {
+            context: Some(Context { region_id: REGION, ..Context::default() }),
+            copr_name: "json".into(),
+            copr_version_req: "^1".into(),
+            ranges: ranges.iter().map(|(s, e)| KeyRange { start_key: bytes(s), end_key: bytes(e) }).collect(),
+            data: bytes(data),
+        }
+    }
+
+    /// The page's text, and how many slices it took.
+    fn page(service: &RawService<OneRegion>, ranges: &[(&str, &str)], data: &str) -> (String, usize) {
+        let request = request(ranges, data);
+        let context = request.context.clone().unwrap();
+        let mut work = service.prepare(&context, request).now_or_never().unwrap().unwrap();
+        for slices in 1.. {
+            let (rest, more) = work.slice().unwrap();
+            work = rest;
+            if !more {
+                let page = work.page.finish().unwrap();
+                return (String::from_utf8(page.to_vec()).unwrap(), slices);
+            }
+        }
+        unreachable!()
+    }
+
+    const DATA: [(&str, &str, Option<u64>); 6] = [
+        ("b", "{\"n\":1}", None),
+        ("c", "{\"n\":2}", Some(1000)),
+        ("d", "{\"n\":4}", Some(1001)),
+        ("e", "nope", None),
+        ("f", "{\"n\":8}", None),
+        ("g", "{\"n\":16}", None),
+    ];
+    const SUM: &str = r#"{"aggregate":[{"sum":"$.n"}]}"#;
+
+    fn sum(service: &RawService<OneRegion>, ranges: &[(&str, &str)], data: &str) -> String {
+        let (page, _) = page(service, ranges, data);
+        let value: serde_json::Value = serde_json::from_str(&page).unwrap();
+        format!("{} of {}, next {}", value["groups"][0]["values"][0]["int"], value["scanned"]["rows"], value["next"])
+    }
+
+    #[test]
+    fn ranges_are_read_in_order_and_once() {
+        let service = service("b", "g", &DATA);
+        let of = |ranges: &[(&str, &str)]| sum(&service, ranges, SUM);
+        // The clock stands at 1000: c is gone, d is not. g is beyond the region.
+        assert_eq!(of(&[("b", "")]), "\"13\" of 4, next null");
+        assert_eq!(of(&[("b", "z")]), "\"13\" of 4, next null");
+        assert_eq!(of(&[("e", "g"), ("b", "d"), ("c", "f"), ("d", "d"), ("f", "b")]), "\"13\" of 4, next null");
+        assert_eq!(of(&[("f", "g"), ("b", "c")]), "\"9\" of 2, next null");
+        assert_eq!(of(&[]), "\"0\" of 0, next null");
+        let from = r#"{"aggregate":[{"sum":"$.n"}],"from":"64","page_rows":2}"#;
+        assert_eq!(sum(&service, &[("b", "")], from), "\"4\" of 2, next \"6500\"");
+    }
+
+    #[test]
+    fn a_long_page_is_made_in_slices() {
+        let keys: Vec<String> = (0..2 * SLICE_PAIRS + 5).map(|n| format!("c{n:06}")).collect();
+        let pairs: Vec<_> = keys.iter().map(|key| (key.as_str(), "{\"n\":1}", None)).collect();
+        let service = service("", "", &pairs);
+        let (page, slices) = page(&service, &[("", "c000010"), ("c000010", "")], SUM);
+        assert_eq!(slices, 3);
+        assert!(page.contains(&format!("\"int\":\"{}\"", keys.len())), "{page}");
+    }
+
+    #[test]
+    fn a_wrong_request_is_told_why() {
+        let service = service("b", "g", &DATA);
+        let ask = |change: &dyn Fn(&mut RawCoprocessorRequest)| {
+            let mut request = request(&[("b", "")], SUM);
+            change(&mut request);
+            service.raw_coprocessor(request).now_or_never().expect("nothing to wait for").unwrap()
+        };
+        let says = |change: &dyn Fn(&mut RawCoprocessorRequest), want: &str| {
+            let reply = ask(change);
+            assert!(reply.error.contains(want) && reply.region_error.is_none(), "{reply:?}");
+        };
+        says(&|r| r.copr_name = "example".into(), "no coprocessor \"example\"");
+        says(&|r| r.copr_version_req = "^2".into(), "version 1.0.0, which ^2 does not take");
+        says(&|r| r.copr_version_req = "newest".into(), "no version requirement");
+        says(&|r| r.data = Bytes::new(), "the request, line 1, column 1");
+        says(&|r| r.data = r#"{"where":"$.a >> 1"}"#.into(), "  $.a >> 1\n       ^");
+        says(&|r| r.ranges = vec![KeyRange::default(); RANGES_MAX + 1], "1025 ranges");
+        let reply = ask(&|r| r.ranges[0].start_key = "a".into());
+        assert_eq!(reply.region_error.unwrap().key_not_in_region.unwrap().key, "a");
+        let reply = ask(&|r| r.context = None);
+        assert!(reply.region_error.unwrap().region_not_found.is_some());
+    }
+}
