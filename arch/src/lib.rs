@@ -1,7 +1,10 @@
 //! # arch: kernels
 //!
 //! **In** come byte slices, **out** go numbers; no dependency on the rest of Armilla. A kernel that a well-kept crate already
-//! does as fast is that crate behind a function here. **Never**: a result that depends on the machine.
+//! does as fast is that crate behind a function here. **Never**: a result that depends on the machine. In [`sync`] are the store's
+//! few atomic protocols, whose faults depend on the machine as well.
+
+pub mod sync;
 
 /// The checksum of log records, snapshots and identity files: CRC-32C (Castagnoli, as in iSCSI), by the crate crc-fast, which
 /// picks the machine's instructions at run time.

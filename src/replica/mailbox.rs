@@ -1,5 +1,6 @@
 //! What the driver is sent.
 
+use armilla_arch::sync::Share;
 use bytes::Bytes;
 use raft::eraftpb::Message;
 
@@ -7,7 +8,6 @@ use crate::rt::sync::oneshot;
 use crate::types::{GroupId, Region, Result};
 
 use super::snapshot::Pair;
-use super::transport::InboxBytes;
 
 /// One letter to the driver.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ pub enum Mail {
         reply: oneshot::Sender<Result<()>>,
     },
     /// Raft messages of another store.
-    Messages(Vec<(GroupId, Message)>, InboxBytes),
+    Messages(Vec<(GroupId, Message)>, Share),
     /// A snapshot that arrived whole.
     Snapshot {
         /// The group.

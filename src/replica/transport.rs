@@ -4,9 +4,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use armilla_arch::sync::Budget;
 use futures::StreamExt;
 use protobuf::Message as _;
 use raft::eraftpb::Message;
@@ -211,13 +211,13 @@ pub struct Inbox {
     cluster: u64,
     store: u64,
     handle: Handle,
-    waiting_bytes: Arc<AtomicUsize>,
+    waiting_bytes: Budget,
 }
 
 impl Inbox {
     /// Receives as `store` of `cluster`.
     pub fn new(cluster: u64, store: u64, handle: Handle) -> Inbox {
-        Inbox { cluster, store, handle, waiting_bytes: Arc::default() }
+        Inbox { cluster, store, handle, waiting_bytes: Budget::new(INBOX_BYTES_MAX) }
     }
 
     #[allow(clippy::result_large_err)] // tonic's own type
@@ -243,9 +243,8 @@ impl Transport for Inbox {
             let batch = batch?;
             self.check(batch.cluster_id, batch.to_store)?;
             let bytes: usize = batch.messages.iter().map(|m| m.message.len()).sum();
-            if self.waiting_bytes.load(Ordering::Relaxed) > INBOX_BYTES_MAX {
-                continue;
-            }
+            // Given back when the driver has taken the letter. Raft sends again what is dropped here.
+            let Ok(share) = self.waiting_bytes.take(bytes) else { continue };
             let mut messages = Vec::with_capacity(batch.messages.len());
             for message in batch.messages {
                 let decoded = Message::parse_from_carllerche_bytes(&message.message)
@@ -255,8 +254,7 @@ impl Transport for Inbox {
                     messages.push((GroupId(message.group_id), decoded));
                 }
             }
-            let guard = InboxBytes::take(&self.waiting_bytes, bytes);
-            if self.handle.mail.send(Mail::Messages(messages, guard)).is_err() {
+            if self.handle.mail.send(Mail::Messages(messages, share)).is_err() {
                 return Err(Status::unavailable("the store has stopped"));
             }
         }
@@ -277,25 +275,5 @@ impl Transport for Inbox {
         let letter = Mail::Snapshot { group: GroupId(head.group_id), message: Box::new(message), pairs };
         self.handle.mail.send(letter).map_err(|_| Status::unavailable("the store has stopped"))?;
         Ok(Response::new(Done {}))
-    }
-}
-
-/// Bytes that wait for the driver; given back when it has taken the letter.
-#[derive(Debug)]
-pub struct InboxBytes {
-    waiting: Arc<AtomicUsize>,
-    bytes: usize,
-}
-
-impl InboxBytes {
-    fn take(waiting: &Arc<AtomicUsize>, bytes: usize) -> InboxBytes {
-        waiting.fetch_add(bytes, Ordering::Relaxed);
-        InboxBytes { waiting: waiting.clone(), bytes }
-    }
-}
-
-impl Drop for InboxBytes {
-    fn drop(&mut self) {
-        self.waiting.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
