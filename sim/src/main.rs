@@ -27,6 +27,7 @@ mod meta;
 mod nemesis;
 mod oracle;
 mod plan;
+mod program;
 mod report;
 mod runner;
 mod scenario;
