@@ -107,6 +107,44 @@ fn the_data_of_another_cluster_is_refused_with_both_ids() {
 }
 
 #[test]
+fn what_a_node_waits_for_is_said_and_health_says_when_it_serves() {
+    let mut cluster = Cluster::start(1, &[]);
+    let (head, _) = http_get(cluster.addr(0), "/healthz");
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    // A node that joins a node that is not there.
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let (nobody, addr) = (format!("127.0.0.1:{}", free_port()), format!("127.0.0.1:{}", free_port()));
+    let joining = |join: &str| {
+        let mut command = Command::new(binary());
+        command.args(["start", "--name", "n9", "--addr", &addr, "--join", join]);
+        command.arg("--data").arg(dir.path().join("n9"));
+        command
+    };
+    let finished = run(joining(&nobody), Duration::from_secs(4));
+    assert_eq!(finished.code, None, "it waits: {finished:?}");
+    assert!(finished.text.contains("to join") && finished.text.contains(&nobody), "{}", finished.text);
+    let finished = run(joining(&addr), LIMIT);
+    assert!(finished.code == Some(2) && finished.text.contains("own address"), "{finished:?}");
+    // The name and the directory of a node belong together.
+    assert_eq!(cluster.terminate(0), Some(0), "{}", cluster.log(0));
+    let addr = cluster.addr(0);
+    let finished = run(node_command("n2", cluster.data(0), addr, &format!("n2={addr}")), LIMIT);
+    assert!(finished.code == Some(2) && ["`n1`", "`n2`"].iter().all(|n| finished.text.contains(n)), "{finished:?}");
+}
+
+#[test]
+fn up_says_where_its_nodes_can_be() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let data = dir.path().to_str().expect("text");
+    let finished = armilla(&["up", "--data", data, "--host", "0.0.0.0"]);
+    assert!(finished.code == Some(2) && finished.text.contains("armilla start"), "{finished:?}");
+    std::fs::write(dir.path().join("up.toml"), "nodes = 3\nhost = \"localhost\"\nbase_port = 5000\n").expect("a file");
+    let finished = armilla(&["up", "--data", data, "--base-port", "6000"]);
+    assert!(finished.code == Some(2), "{finished:?}");
+    assert!(finished.text.contains("--host localhost --base-port 5000"), "{}", finished.text);
+}
+
+#[test]
 fn a_newer_format_is_refused() {
     let mut cluster = Cluster::start(1, &[]);
     let data = cluster.data(0).to_owned();
@@ -223,11 +261,17 @@ fn bad_requests_get_the_protocols_error_and_leave_the_connection_usable() {
         let scan = |limit| RawScanRequest { context: context.clone(), limit, ..Default::default() };
         let reply = client.raw_scan(scan(0)).await.expect("a reply").into_inner();
         assert!(reply.kvs.is_empty() && reply.region_error.is_none(), "{reply:?}");
-        // RawScan's reply has no error of its own: the bound shows as a status.
-        match client.raw_scan(scan(u32::MAX)).await {
-            Ok(reply) => assert!(reply.into_inner().kvs.len() <= limits::SCAN_LIMIT_MAX as usize),
-            Err(status) => assert_eq!(status.code(), Code::InvalidArgument, "{status}"),
-        }
+        // RawScan's reply has no error of its own: it is in the only pair.
+        let reply = client.raw_scan(scan(u32::MAX)).await.expect("a reply").into_inner();
+        let [pair] = &reply.kvs[..] else { panic!("one pair with the error: {reply:?}") };
+        let error = pair.error.as_ref().expect("an error");
+        assert!(error.abort.contains("limit") && pair.key.is_empty() && reply.region_error.is_none(), "{reply:?}");
+
+        // The other API version, whose keys would be other keys.
+        let mut other = put(b"k".to_vec(), b"v".to_vec());
+        other.context.as_mut().expect("a context").api_version = 2;
+        let reply = client.raw_put(other).await.expect("a reply").into_inner();
+        assert!(reply.error.contains("API version"), "{reply:?}");
 
         // The same connection still serves.
         let reply = client.raw_put(put(b"k".to_vec(), b"after".to_vec())).await.expect("a reply").into_inner();

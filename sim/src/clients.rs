@@ -6,18 +6,26 @@ use std::time::Duration;
 use armilla::client::{Error, PdClient, RawClient, RawOptions};
 use armilla::rt::rng::Rng;
 use armilla::rt::sim::{NodeHandle, World};
+use armilla::types::limits::TSO_COUNT_MAX;
 use bytes::Bytes;
 
 use crate::history::{Call, Ended, History};
 use crate::oracle::tso::Grant;
+use crate::oracle::ttl::Walls;
 use crate::plan::Plan;
 use crate::workload::{self, Memory};
+
+/// Machines of clients beside those of the workload, with the numbers behind theirs: two that ask for timestamps, the one that
+/// asks wrongly, the administrator's.
+pub const OTHERS: u32 = 4;
 
 /// What all clients write down.
 #[derive(Clone, Default)]
 pub struct Ledger {
     /// Operations.
     pub history: Arc<Mutex<History>>,
+    /// What the stores' clocks show.
+    pub walls: Walls,
     /// Timestamps.
     pub grants: Arc<Mutex<Vec<Grant>>>,
 }
@@ -44,14 +52,15 @@ impl Client {
         number: u32,
         machine: &NodeHandle,
         endpoints: Vec<String>,
-        deadline_ms: u64,
+        (deadline_ms, attempt_ms): (u64, u64),
         world: &World,
         ledger: &Ledger,
     ) -> Client {
         let env = machine.env();
         let pd = PdClient::new(env.net.clone(), env.clock.clone(), endpoints).seeded(Rng::fork(env.seed, "pd"));
         let deadline = Duration::from_millis(deadline_ms);
-        let options = RawOptions { deadline, attempt: deadline.min(Duration::from_secs(2)), ..RawOptions::strict() };
+        let attempt = deadline.min(Duration::from_millis(attempt_ms));
+        let options = RawOptions { deadline, attempt, ..RawOptions::strict() };
         let raw = RawClient::new(pd, env.net, env.clock, Rng::fork(env.seed, "raw"), options);
         Client { number, raw, world: world.clone(), ledger: ledger.clone() }
     }
@@ -63,9 +72,11 @@ impl Client {
 
     /// Does one operation and writes it down.
     pub async fn perform(&self, call: Call) -> Ended {
+        self.ledger.walls.look(&self.world);
         let number = self.ledger.with(|history| history.begin(self.number, call.clone(), self.world.now_ns()));
         let ended = self.ask(call).await;
         self.ledger.with(|history| history.end(number, ended.clone(), self.world.now_ns()));
+        self.ledger.walls.look(&self.world);
         ended
     }
 
@@ -85,8 +96,8 @@ impl Client {
             Call::Scan { start, end, limit, reverse: true, key_only } => {
                 raw.scan_reverse(start, end, limit as usize, key_only).await.map(Ended::Pairs)
             }
-            Call::Cas { key, expected, new } => {
-                let cas = raw.cas(key, expected, new, 0).await;
+            Call::Cas { key, expected, new, ttl_s } => {
+                let cas = raw.cas(key, expected, new, ttl_s).await;
                 cas.map(|cas| Ended::Swapped { succeed: cas.swapped, previous: cas.previous })
             }
             Call::PutTtl(key, value, ttl_s) => raw.put(key, value, ttl_s).await.map(|()| Ended::Done),
@@ -119,7 +130,13 @@ impl Client {
     pub async fn timestamps(self, plan: Arc<Plan>, until_ns: u64) {
         let mut rng = Rng::fork(plan.workload.seed ^ u64::from(self.number), "timestamps");
         while self.world.now_ns() < until_ns {
-            let count = if rng.chance(0.1) { rng.between(2, 5000) as u32 } else { 1 };
+            let count = if rng.chance(plan.workload.tso_many_permille as f64 / 1000.0) {
+                rng.between(u64::from(TSO_COUNT_MAX / 2), u64::from(TSO_COUNT_MAX)) as u32
+            } else if rng.chance(0.1) {
+                rng.between(2, 5000) as u32
+            } else {
+                1
+            };
             let called = self.world.now_ns();
             if let Ok(last) = self.pd().tso(count).await {
                 let grant = Grant {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use armilla::engine::SimHome;
 use armilla::node::{Config, Node, NodeEnv};
+use armilla::replica::Handle;
 use armilla::rt::rng::Rng;
 use armilla::rt::sim::{DiskConfig, LinkConfig, NodeHandle, World};
 
@@ -34,6 +35,8 @@ pub struct Machine {
     failed: Option<String>,
     /// Its process is up, or coming up.
     up: bool,
+    /// The front of its replicas, once its process has come up.
+    pub front: Option<Handle>,
     /// How often it was started.
     pub starts: u64,
 }
@@ -98,6 +101,8 @@ fn config(plan: &Plan, id: u64) -> Config {
     config.raft.pack_kib_max = knobs.pack_kib;
     config.raft.letters_max = knobs.letters;
     config.raft.appends_inflight_max = knobs.inflight;
+    config.ttl.collect_interval_ms = knobs.ttl_collect_ms;
+    config.ttl.collect_grace_ms = knobs.ttl_grace_ms;
     config.pd.store_heartbeat_ms = knobs.pd_heartbeat_ms;
     config.pd.store_alive_ms = 5 * knobs.pd_heartbeat_ms;
     config
@@ -121,6 +126,7 @@ impl Cluster {
                 full: false,
                 failed: None,
                 up: false,
+                front: None,
                 starts: 0,
             };
             machines.insert(id, machine);
@@ -173,6 +179,7 @@ impl Cluster {
         handle.spawn(async move {
             match Node::start(NodeEnv { rt: env, engine: home }, config).await {
                 Ok(node) => {
+                    cluster.with(id, |machine| machine.front = Some(node.handle().clone()));
                     // The node lives as long as this task.
                     std::future::pending::<()>().await;
                     drop(node);
@@ -196,6 +203,7 @@ impl Cluster {
     pub fn crash(&self, id: u64, power: bool, rng: &mut Rng) {
         let (handle, home) = self.with(id, |machine| {
             machine.up = false;
+            machine.front = None;
             (machine.handle.clone(), machine.home.clone())
         });
         handle.kill();

@@ -44,6 +44,8 @@ pub enum Call {
         expected: Option<Bytes>,
         /// What shall be there.
         new: Bytes,
+        /// For so many seconds; 0: for ever.
+        ttl_s: u64,
     },
     /// Sets a key for some seconds.
     PutTtl(Bytes, Bytes, u64),
@@ -242,7 +244,7 @@ impl Split {
                     self.push(key, op, record, action);
                 }
             }
-            Call::Cas { key, expected, new } => {
+            Call::Cas { key, expected, new, .. } => {
                 let (expected, new) = (self.values.of(expected), self.values.number(new));
                 let action = match &record.ended {
                     Ended::Swapped { succeed: false, previous } => Action::Read(self.values.of(previous)),

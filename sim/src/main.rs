@@ -20,6 +20,8 @@ mod cluster;
 mod corpus;
 mod ground;
 mod history;
+#[cfg(test)]
+mod homes;
 mod leak;
 #[cfg(test)]
 mod log_crash;
@@ -35,6 +37,7 @@ mod shrink;
 mod swarm;
 mod watch;
 mod workload;
+mod wrong;
 
 use std::process::ExitCode;
 

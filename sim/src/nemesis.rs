@@ -8,14 +8,18 @@ use std::time::Duration;
 
 use armilla::client::PdClient;
 use armilla::rt::rng::Rng;
-use armilla::rt::sim::{NodeHandle, World};
+use armilla::rt::sim::{LinkConfig, NodeHandle, World};
 
+use crate::clients;
 use crate::cluster::{CLIENT_BASE, Cluster, link};
+use crate::oracle::ttl::Walls;
 use crate::plan::{Plan, Target, What};
 use crate::watch::Watch;
 
-/// Drift of two clocks against each other must stay below what the leases allow for.
-const DRIFT_PPM_MAX: i64 = 90_000;
+/// How far each clock may be off. A lease is 0.8 election timeouts of the leader's clock, a promise 1.0 of the voter's; with a leader
+/// that is slow by `d` and voters that are fast by `d` the lease ends in time while 0.8 / (1 - d) <= 1 / (1 + d), so up to
+/// d = 0.2 / 1.8 = 0.1111: the slower clock then runs at 0.8 of the faster, which is what `CLOCK_DRIFT_PERMILLE` promises.
+pub const DRIFT_PPM_MAX: i64 = 111_000;
 
 /// An active fault: what, and the node it was resolved to (0: none in particular).
 #[derive(Clone, Debug)]
@@ -39,7 +43,9 @@ pub struct Nemesis {
     /// Directed pairs that are cut now.
     cut: BTreeSet<(u64, u64)>,
     paused: BTreeSet<u64>,
-    bad: bool,
+    /// How links are now: all of them, and what is added to the latency of some (ms).
+    links: (LinkConfig, BTreeMap<(u64, u64), u64>),
+    walls: Walls,
     rng: Rng,
     /// How many faults struck.
     pub struck: u64,
@@ -59,6 +65,7 @@ impl Nemesis {
         plan: &Plan,
         groups: Vec<u64>,
         (pd, admin): (PdClient, NodeHandle),
+        walls: Walls,
     ) -> Nemesis {
         Nemesis {
             world: world.clone(),
@@ -71,7 +78,8 @@ impl Nemesis {
             active: BTreeMap::new(),
             cut: BTreeSet::new(),
             paused: BTreeSet::new(),
-            bad: false,
+            links: (link(&plan.knobs), BTreeMap::new()),
+            walls,
             rng: Rng::fork(plan.schedule_seed, "nemesis"),
             struck: 0,
         }
@@ -106,6 +114,10 @@ impl Nemesis {
         match target {
             Target::Node(n) => ids[(n as usize - 1) % ids.len()],
             Target::Leader(region) => leader(self.groups.get(region as usize % self.groups.len().max(1))),
+            Target::Follower(region) => {
+                let leads = self.resolve(Target::Leader(region));
+                ids.iter().copied().find(|id| *id > leads).unwrap_or(ids[0])
+            }
             Target::PdLeader => leader(Some(&armilla::types::GroupId::PD.0)),
         }
     }
@@ -129,12 +141,16 @@ impl Nemesis {
             | What::Reset { node }
             | What::ClockStep { node, .. }
             | What::ClockDrift { node, .. }
+            | What::ClockApart { node, .. }
+            | What::Rack { node, .. }
+            | What::SlowLink { node, .. }
             | What::Wipe { node, .. } => self.resolve(*node),
             What::CrashAll { .. }
             | What::Split { .. }
             | What::Ring { .. }
             | What::Bad { .. }
-            | What::Transfer { .. } => 0,
+            | What::Transfer { .. }
+            | What::TransferPd { .. } => 0,
         };
         self.struck += 1;
         match &what {
@@ -150,9 +166,6 @@ impl Nemesis {
             What::Wipe { .. } => {
                 self.kill(node, true, &mut rng);
                 self.cluster.wipe(node);
-                let store =
-                    self.watch.with(|heard| heard.node_of.iter().find(|(_, n)| **n == node).map(|(store, _)| *store));
-                self.watch.with(|heard| store.into_iter().for_each(|store| heard.raft.wiped(store)));
             }
             // The supervisor starts it again once its store has stopped.
             What::FailSync { .. } => {
@@ -177,12 +190,22 @@ impl Nemesis {
                     self.world.net().reset_connections(node, other);
                 }
             }
-            What::ClockStep { by_ms, .. } => self.cluster.with(node, |machine| machine.handle.clock().step_ms(*by_ms)),
-            What::ClockDrift { ppm, .. } => {
-                let ppm = (*ppm).clamp(-DRIFT_PPM_MAX, DRIFT_PPM_MAX);
-                self.cluster.with(node, |machine| machine.handle.clock().set_drift_ppm(ppm));
+            What::ClockStep { by_ms, .. } => {
+                self.walls.look(&self.world);
+                self.cluster.with(node, |machine| machine.handle.clock().step_ms(*by_ms));
+                self.walls.look(&self.world);
             }
-            What::Transfer { region, to } => self.transfer(*region, *to),
+            What::ClockDrift { ppm, .. } => self.drift(node, *ppm),
+            What::ClockApart { ppm, .. } => {
+                for id in self.cluster.ids() {
+                    self.drift(id, if id == node { -*ppm } else { *ppm });
+                }
+            }
+            What::Transfer { region, to } => {
+                let group = self.groups.get(*region as usize % self.groups.len().max(1)).copied();
+                group.into_iter().for_each(|group| self.transfer(group, *to));
+            }
+            What::TransferPd { to } => self.transfer(armilla::types::GroupId::PD.0, *to),
             _ => {}
         }
         if what.lasts_ms() == 0 {
@@ -230,7 +253,7 @@ impl Nemesis {
     }
 
     fn everyone(&self) -> Vec<u64> {
-        let clients = u64::from(self.plan.workload.clients) + 2;
+        let clients = u64::from(self.plan.workload.clients + clients::OTHERS);
         self.cluster.ids().into_iter().chain((1..=clients).map(|n| CLIENT_BASE + n)).collect()
     }
 
@@ -275,6 +298,12 @@ impl Nemesis {
                         }
                     }
                 }
+                What::Rack { .. } => {
+                    let inside = |id: u64| id == node || (id >= CLIENT_BASE && id % 2 == 0);
+                    for &a in self.everyone().iter().filter(|&&id| inside(id)) {
+                        self.everyone().iter().filter(|&&id| !inside(id)).for_each(|&b| both(&mut cuts, a, b));
+                    }
+                }
                 What::CutClients { .. } => clients.iter().for_each(|&client| both(&mut cuts, node, client)),
                 _ => {}
             }
@@ -299,16 +328,22 @@ impl Nemesis {
         self.cut = wanted;
 
         let mut config = link(&self.plan.knobs);
-        let mut bad = false;
+        let ids = self.cluster.ids();
+        let mut slow_links = BTreeMap::<(u64, u64), u64>::new();
         let (mut slow_disk, mut slow_cpu) = (BTreeMap::<u64, u32>::new(), BTreeMap::<u64, u32>::new());
         let (mut full, mut paused) = (BTreeSet::new(), BTreeSet::new());
         for active in self.active.values() {
             match active.what {
                 What::Bad { loss_permille, delay_ms, .. } => {
-                    bad = true;
                     config.loss = (config.loss + f64::from(loss_permille) / 1000.0).min(0.3);
                     config.reset = config.loss / 50.0;
                     config.latency_us_mean += delay_ms * 1000;
+                }
+                What::SlowLink { inbound, delay_ms, .. } => {
+                    for &other in ids.iter().filter(|&&other| other != active.node) {
+                        let link = if inbound { (other, active.node) } else { (active.node, other) };
+                        *slow_links.entry(link).or_default() += delay_ms;
+                    }
                 }
                 What::SlowDisk { factor, .. } => {
                     let worst = slow_disk.entry(active.node).or_default();
@@ -323,11 +358,17 @@ impl Nemesis {
                 _ => {}
             }
         }
-        if bad || self.bad {
-            net.set_all(config);
-            self.bad = bad;
+        let links = (config, slow_links);
+        if links != self.links {
+            let (config, slow) = &links;
+            net.set_all(config.clone());
+            for (&(from, to), delay_ms) in slow {
+                let latency_us_min = config.latency_us_min + delay_ms * 1000;
+                net.set_latency(from, to, LinkConfig { latency_us_min, ..config.clone() });
+            }
+            self.links = links;
         }
-        for id in self.cluster.ids() {
+        for id in ids {
             let handle = self.cluster.with(id, |machine| machine.handle.clone());
             handle.disk().set_slow(slow_disk.get(&id).map_or(1.0, |&factor| f64::from(factor)));
             handle.disk().set_full(full.contains(&id));
@@ -347,8 +388,12 @@ impl Nemesis {
         }
     }
 
-    fn transfer(&self, region: u32, to: u32) {
-        let Some(&group) = self.groups.get(region as usize % self.groups.len().max(1)) else { return };
+    fn drift(&self, node: u64, ppm: i64) {
+        let ppm = ppm.clamp(-DRIFT_PPM_MAX, DRIFT_PPM_MAX);
+        self.cluster.with(node, |machine| machine.handle.clock().set_drift_ppm(ppm));
+    }
+
+    fn transfer(&self, group: u64, to: u32) {
         let node = self.resolve(Target::Node(to));
         let store = self.watch.with(|heard| heard.node_of.iter().find(|(_, n)| **n == node).map(|(store, _)| *store));
         let Some(store) = store else { return };

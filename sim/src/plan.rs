@@ -74,6 +74,12 @@ pub struct Knobs {
     pub inflight: usize,
     /// Milliseconds between a store's heartbeats to the placement driver.
     pub pd_heartbeat_ms: u64,
+    /// Milliseconds between rounds of collecting expired values; 0: never.
+    #[serde(default)]
+    pub ttl_collect_ms: u64,
+    /// Milliseconds that a value must have been expired before it is collected.
+    #[serde(default)]
+    pub ttl_grace_ms: u64,
     /// Mean one-way latency of a link, microseconds.
     pub link_us: u64,
     /// Mean duration of an fsync, microseconds.
@@ -98,10 +104,19 @@ pub struct Workload {
     pub pace_ms: u64,
     /// A client's patience with one operation, ms.
     pub deadline_ms: u64,
+    /// A client's patience with one attempt of an operation, ms.
+    #[serde(default = "attempt_ms")]
+    pub attempt_ms: u64,
     /// Length of values, bytes.
     pub value_bytes: u32,
-    /// Timestamps are asked for every so many ms by one more client; 0: not at all.
+    /// Timestamps are asked for every so many ms by two more clients, each; 0: not at all.
     pub tso_ms: u64,
+    /// How many of those requests are for very many timestamps, in parts of a thousand.
+    #[serde(default)]
+    pub tso_many_permille: u64,
+    /// Every so many ms a request with a wrong context is made by one more client; 0: never.
+    #[serde(default)]
+    pub wrong_ms: u64,
     /// How often each kind of operation comes.
     pub mix: Mix,
 }
@@ -122,6 +137,12 @@ pub struct Mix {
     pub reverse_scan: u32,
     pub cas: u32,
     pub put_ttl: u32,
+    #[serde(default)]
+    pub cas_ttl: u32,
+}
+
+fn attempt_ms() -> u64 {
+    2000
 }
 
 /// One thing that goes wrong.
@@ -134,7 +155,8 @@ pub struct Fault {
     pub what: What,
 }
 
-/// Which node a fault strikes: one by number, or one by what it is at that moment. In a file: `node-3`, `leader-0`, `pd-leader`.
+/// Which node a fault strikes: one by number, or one by what it is at that moment. In a file: `node-3`, `leader-0`,
+/// `follower-0`, `pd-leader`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Target {
@@ -142,6 +164,8 @@ pub enum Target {
     Node(u32),
     /// The node that leads the region of that number (from 0) at that moment.
     Leader(u32),
+    /// The node after that one in number: a follower.
+    Follower(u32),
     /// The node that leads the placement driver's group at that moment.
     PdLeader,
 }
@@ -151,6 +175,7 @@ impl From<Target> for String {
         match target {
             Target::Node(n) => format!("node-{n}"),
             Target::Leader(region) => format!("leader-{region}"),
+            Target::Follower(region) => format!("follower-{region}"),
             Target::PdLeader => "pd-leader".into(),
         }
     }
@@ -159,10 +184,12 @@ impl From<Target> for String {
 impl TryFrom<String> for Target {
     type Error = String;
     fn try_from(text: String) -> Result<Target, String> {
-        let number = |rest: &str| rest.parse().map_err(|_| format!("`{text}` is not node-N, leader-N or pd-leader"));
+        let number =
+            |rest: &str| rest.parse().map_err(|_| format!("`{text}` is not node-N, leader-N, follower-N or pd-leader"));
         match text.split_once('-') {
             Some(("node", rest)) => number(rest).map(Target::Node),
             Some(("leader", rest)) => number(rest).map(Target::Leader),
+            Some(("follower", rest)) => number(rest).map(Target::Follower),
             Some(("pd", "leader")) => Ok(Target::PdLeader),
             _ => Err(format!("`{text}` is not node-N, leader-N or pd-leader")),
         }
@@ -210,8 +237,17 @@ pub enum What {
     ClockStep { node: Target, by_ms: i64 },
     /// The clock runs too fast or too slow, from now on.
     ClockDrift { node: Target, ppm: i64 },
+    /// The node's clock runs too slow by so many parts of a million (negative: too fast) and every other's too fast by as many,
+    /// from now on: the worst case for a lease of that node.
+    ClockApart { node: Target, ppm: i64 },
+    /// A rack is cut off: the node and every second client are on one side, all others on the other.
+    Rack { node: Target, for_ms: u64 },
+    /// What comes to the node from other nodes (`inbound`), or goes from it to them, takes so much longer.
+    SlowLink { node: Target, inbound: bool, delay_ms: u64, for_ms: u64 },
     /// The region's leader is asked to hand over.
     Transfer { region: u32, to: u32 },
+    /// The placement driver's leader is asked to hand over.
+    TransferPd { to: u32 },
     /// The process dies and its disk is replaced by an empty one. A run has at most one of these.
     Wipe { node: Target, down_ms: u64 },
 }
@@ -232,12 +268,16 @@ impl What {
             | What::Bridge { for_ms, .. }
             | What::Ring { for_ms }
             | What::CutClients { for_ms, .. }
+            | What::Rack { for_ms, .. }
+            | What::SlowLink { for_ms, .. }
             | What::Bad { for_ms, .. } => for_ms,
             What::FailSync { .. }
             | What::Reset { .. }
             | What::ClockStep { .. }
             | What::ClockDrift { .. }
-            | What::Transfer { .. } => 0,
+            | What::ClockApart { .. }
+            | What::Transfer { .. }
+            | What::TransferPd { .. } => 0,
         }
     }
 }

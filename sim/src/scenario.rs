@@ -12,17 +12,18 @@ use armilla::rt::rng::Rng;
 use armilla::rt::sim::World;
 use armilla::rt::task::{self, JoinHandle};
 use armilla::rt_select;
-use armilla::types::GroupId;
+use armilla::types::{GroupId, Region};
 use bytes::Bytes;
 
-use crate::clients::{Client, Ledger};
+use crate::clients::{Client, Ledger, OTHERS};
 use crate::cluster::Cluster;
 use crate::history::{Call, Ended};
 use crate::nemesis::Nemesis;
-use crate::oracle::{Violation, durability, linear, liveness, region, scan, state, tso};
+use crate::oracle::{Violation, durability, linear, liveness, region, scan, state, tso, ttl};
 use crate::plan::Plan;
 use crate::report::{Failure, Options, Outcome};
 use crate::watch::Watch;
+use crate::wrong;
 
 const SECOND: u64 = 1_000_000_000;
 /// A new cluster must serve within this time, ns.
@@ -62,12 +63,13 @@ impl Run {
     fn new(world: World, plan: Plan) -> Run {
         let watch = Watch::listen(&world);
         let cluster = Cluster::new(&world, &watch, &plan);
+        let stores = plan.topology.stores;
         Run {
             world,
             plan: Arc::new(plan),
             watch,
             cluster,
-            ledger: Ledger::default(),
+            ledger: Ledger { walls: ttl::Walls::new(stores), ..Ledger::default() },
             regions: region::Regions::default(),
             founded: false,
             stats: BTreeMap::new(),
@@ -79,8 +81,10 @@ impl Run {
     }
 
     async fn all(&mut self) -> Verdict {
-        let admin_machine = self.cluster.client_machine(self.plan.workload.clients + 2);
-        let admin = self.client(self.plan.workload.clients + 2, &admin_machine);
+        let others = self.plan.workload.clients + 1;
+        let number = self.plan.workload.clients + OTHERS;
+        let admin_machine = self.cluster.client_machine(number);
+        let admin = self.client(number, &admin_machine);
         self.cluster.ids().into_iter().for_each(|id| self.cluster.start(id));
         let (world, cluster) = (self.world.clone(), self.cluster.clone());
         let mut rng = Rng::fork(self.plan.schedule_seed, "supervisor");
@@ -90,7 +94,8 @@ impl Run {
                 cluster.supervise(&mut rng);
             }
         });
-        let groups = self.found(&admin).await?;
+        let regions = self.found(&admin).await?;
+        let groups = regions.iter().map(|region| region.id).collect();
 
         let begin_ns = self.now() + SECOND / 2;
         let end_ns = begin_ns + self.plan.length_ms() * 1_000_000;
@@ -100,14 +105,28 @@ impl Run {
             let client = self.client(number, &machine);
             tasks.push(machine.spawn(client.run(self.plan.clone(), begin_ns, end_ns)));
         }
-        if self.plan.workload.tso_ms > 0 {
-            let number = self.plan.workload.clients + 1;
+        for number in others..others + 2 {
             let machine = self.cluster.client_machine(number);
             let client = self.client(number, &machine);
-            tasks.push(machine.spawn(client.timestamps(self.plan.clone(), end_ns)));
+            if self.plan.workload.tso_ms > 0 {
+                tasks.push(machine.spawn(client.timestamps(self.plan.clone(), end_ns)));
+            }
+        }
+        let machine = self.cluster.client_machine(others + 2);
+        if self.plan.workload.wrong_ms > 0 {
+            let asker = wrong::Asker {
+                env: machine.env(),
+                world: self.world.clone(),
+                watch: self.watch.clone(),
+                cluster: self.cluster.clone(),
+                plan: self.plan.clone(),
+                regions,
+            };
+            tasks.push(machine.spawn(asker.run(end_ns)));
         }
         let pd = (admin.pd().clone(), admin_machine.clone());
-        let mut nemesis = Nemesis::new(&self.world, &self.watch, &self.cluster, &self.plan, groups.clone(), pd);
+        let mut nemesis =
+            Nemesis::new(&self.world, &self.watch, &self.cluster, &self.plan, groups, pd, self.ledger.walls.clone());
         let storm = task::spawn(async move {
             nemesis.run(begin_ns).await;
             nemesis
@@ -142,14 +161,14 @@ impl Run {
             number,
             machine,
             self.cluster.addresses(),
-            self.plan.workload.deadline_ms,
+            (self.plan.workload.deadline_ms, self.plan.workload.attempt_ms),
             &self.world,
             &self.ledger,
         )
     }
 
-    /// Waits until the new cluster knows its regions and serves each; gives their ids in order of their keys.
-    async fn found(&mut self, admin: &Client) -> Result<Vec<u64>, Violation> {
+    /// Waits until the new cluster knows its regions and serves each; gives them in order of their keys.
+    async fn found(&mut self, admin: &Client) -> Result<Vec<Region>, Violation> {
         let until = self.now() + FOUNDING;
         let mut why = "the placement driver knows no regions".to_owned();
         while self.now() < until {
@@ -190,7 +209,7 @@ impl Run {
             self.founded = true;
             self.stats.insert("founding_ms".into(), self.now() / 1_000_000);
             let count = self.plan.topology.splits.len() + 1;
-            return Ok(infos.iter().map(|info| info.region.id).take(count).collect());
+            return Ok(infos.into_iter().map(|info| info.region).take(count).collect());
         }
         self.check_violation()?;
         Err(Violation::new("live", self.now(), 0, format!("the new cluster does not come up: {why}")))
@@ -331,6 +350,8 @@ impl Run {
         let splits = self.plan.borders();
         let grants = self.ledger.grants.lock().expect("nothing panics while holding it").clone();
         tso::check(&grants)?;
+        let knobs = &self.plan.knobs;
+        let collected_s = (knobs.ttl_collect_ms > 0).then_some(knobs.ttl_grace_ms / 1000);
         let mut exhausted = 0;
         let verdict = self.ledger.with(|history| {
             liveness::all_ended(history, at)?;
@@ -338,6 +359,7 @@ impl Run {
                 finally.iter().filter(|(key, _)| !key.contains(&b'~')).map(|(k, v)| (k.clone(), v.clone())).collect();
             durability::check(history, &keys, &own, at)?;
             scan::check(history, &splits)?;
+            ttl::check(history, &self.ledger.walls, collected_s)?;
             let (by_key, values) = history.by_key(&keys);
             for (key, ops) in by_key.iter().filter(|(key, _)| key.starts_with(b"k")) {
                 match linear::check(linear::ABSENT, ops, LINEAR_STEPS) {
@@ -389,6 +411,8 @@ impl Run {
         self.watch.with(|heard| {
             put("elections", heard.raft.elections);
             put("snapshots", heard.raft.snapshots);
+            put("leases", heard.leases.given);
+            put("reads_judged", heard.reads.served);
             put("lease_reads", heard.raft.lease_reads);
             put("index_reads", heard.raft.index_reads);
             put("applies", heard.raft.applies);

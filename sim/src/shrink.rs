@@ -184,7 +184,7 @@ impl Work<'_> {
 fn names_node_above(what: &What, highest: u32) -> bool {
     match what {
         What::Split { side, .. } => side.iter().any(|&node| node > highest),
-        What::Transfer { to, .. } => *to > highest,
+        What::Transfer { to, .. } | What::TransferPd { to } => *to > highest,
         What::Crash { node, .. }
         | What::Pause { node, .. }
         | What::SlowCpu { node, .. }
@@ -199,6 +199,9 @@ fn names_node_above(what: &What, highest: u32) -> bool {
         | What::Reset { node }
         | What::ClockStep { node, .. }
         | What::ClockDrift { node, .. }
+        | What::ClockApart { node, .. }
+        | What::Rack { node, .. }
+        | What::SlowLink { node, .. }
         | What::Wipe { node, .. } => matches!(node, Target::Node(n) if *n > highest),
         What::CrashAll { .. } | What::Ring { .. } | What::Bad { .. } => false,
     }
@@ -219,12 +222,16 @@ fn halve(what: &mut What) -> bool {
         | What::Bridge { for_ms, .. }
         | What::Ring { for_ms }
         | What::CutClients { for_ms, .. }
+        | What::Rack { for_ms, .. }
+        | What::SlowLink { for_ms, .. }
         | What::Bad { for_ms, .. } => for_ms,
         What::FailSync { .. }
         | What::Reset { .. }
         | What::ClockStep { .. }
         | What::ClockDrift { .. }
-        | What::Transfer { .. } => return false,
+        | What::ClockApart { .. }
+        | What::Transfer { .. }
+        | What::TransferPd { .. } => return false,
     };
     *ms /= 2;
     *ms >= 50

@@ -9,7 +9,9 @@ use armilla::rt::sim::probe::{ProbeRecord, What};
 use armilla::rt::sync::Notify;
 
 use crate::oracle::Violation;
+use crate::oracle::lease::Leases;
 use crate::oracle::raft::Raft;
+use crate::oracle::reads::Reads;
 use crate::oracle::tso::Issued;
 
 /// What has been heard.
@@ -17,6 +19,10 @@ use crate::oracle::tso::Issued;
 pub struct Heard {
     /// O1, O3.
     pub raft: Raft,
+    /// O1, leases.
+    pub leases: Leases,
+    /// H1, reads as they happen.
+    pub reads: Reads,
     /// O5, the server's side.
     pub issued: Issued,
     /// The first violation.
@@ -41,8 +47,8 @@ impl Watch {
     /// Listens to a world from now on.
     pub fn listen(world: &World) -> Watch {
         let watch = Watch::default();
-        let own = watch.clone();
-        world.probe().add_sink(move |record| own.hear(record));
+        let (own, clocks) = (watch.clone(), world.clone());
+        world.probe().add_sink(move |record| own.hear(record, &clocks));
         watch
     }
 
@@ -62,7 +68,7 @@ impl Watch {
         self.with(|heard| heard.violation.clone())
     }
 
-    fn hear(&self, record: &ProbeRecord<'_>) {
+    fn hear(&self, record: &ProbeRecord<'_>, world: &World) {
         let What::Event(event) = &record.what else { return };
         let mut heard = self.heard.lock().expect("no oracle panics");
         let heard = &mut *heard;
@@ -85,7 +91,17 @@ impl Watch {
             }
             _ => {}
         }
-        if let Err((oracle, _, what)) = heard.raft.observe(event).and_then(|()| heard.issued.observe(event)) {
+        let clocks = |node: u64| {
+            let node = world.get(node).filter(|node| node.is_alive())?;
+            Some((node.epoch(), node.clock().local_ns()))
+        };
+        let judged = heard
+            .raft
+            .observe(event)
+            .and_then(|()| heard.leases.observe(event, record.node, &clocks))
+            .and_then(|()| heard.reads.observe(event))
+            .and_then(|()| heard.issued.observe(event));
+        if let Err((oracle, _, what)) = judged {
             heard.violation = Some(Violation::new(oracle, record.at_ns, record.node, what));
             self.news.notify_waiters();
         }

@@ -28,7 +28,9 @@ impl Memory {
     pub fn note(&mut self, call: &Call, ended: &Ended) {
         match (call, ended) {
             (Call::Get(key), Ended::Value(value)) => drop(self.seen.insert(key.clone(), value.clone())),
-            (Call::Put(key, value), Ended::Done) => drop(self.seen.insert(key.clone(), Some(value.clone()))),
+            (Call::Put(key, value) | Call::PutTtl(key, value, _), Ended::Done) => {
+                drop(self.seen.insert(key.clone(), Some(value.clone())))
+            }
             (Call::Delete(key), Ended::Done) => drop(self.seen.insert(key.clone(), None)),
             (Call::Cas { key, new, .. }, Ended::Swapped { succeed, previous }) => {
                 let now = if *succeed { Some(new.clone()) } else { previous.clone() };
@@ -58,6 +60,7 @@ enum Kind {
     ReverseScan,
     Cas,
     PutTtl,
+    CasTtl,
 }
 
 fn kind(mix: &Mix, rng: &mut Rng) -> Kind {
@@ -73,6 +76,7 @@ fn kind(mix: &Mix, rng: &mut Rng) -> Kind {
         (Kind::ReverseScan, mix.reverse_scan),
         (Kind::Cas, mix.cas),
         (Kind::PutTtl, mix.put_ttl),
+        (Kind::CasTtl, mix.cas_ttl),
     ];
     let sum: u64 = weights.iter().map(|(_, weight)| u64::from(*weight)).sum();
     let mut at = rng.below(sum.max(1));
@@ -131,7 +135,12 @@ pub fn call(workload: &Workload, client: u32, n: u32, memory: &Memory) -> Call {
         Kind::Cas => {
             let key = draw_key(workload, rng);
             let expected = memory.seen.get(&key).cloned().flatten();
-            Call::Cas { key, expected, new: value() }
+            Call::Cas { key, expected, new: value(), ttl_s: 0 }
+        }
+        Kind::CasTtl => {
+            let key = ttl_key(rng.below(u64::from(TTL_KEYS)) as u32);
+            let expected = memory.seen.get(&key).cloned().flatten().filter(|_| rng.chance(0.7));
+            Call::Cas { key, expected, new: value(), ttl_s: rng.between(1, 20) }
         }
         Kind::PutTtl => Call::PutTtl(ttl_key(rng.below(u64::from(TTL_KEYS)) as u32), value(), rng.between(1, 20)),
     }

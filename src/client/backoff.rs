@@ -23,6 +23,7 @@ impl Backoff {
     }
 
     /// How many waits were handed out.
+    #[cfg(test)]
     pub fn attempts(&self) -> u32 {
         self.attempt
     }

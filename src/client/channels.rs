@@ -2,6 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{HeaderValue, Request, Response};
+use tonic::body::Body;
+use tower::Service;
 
 use crate::rt::net::{Channel, Net};
 
@@ -59,5 +65,45 @@ impl Addresses {
     /// Forgets an address.
     pub fn forget(&self, store: u64) {
         self.known.lock().expect("no holder panics").remove(&store);
+    }
+}
+
+/// A connection whose calls tell the server how long their client will wait (`grpc-timeout`), so that it stops when nobody
+/// listens any more.
+#[derive(Clone, Debug)]
+pub struct Limited {
+    channel: Channel,
+    timeout: Option<HeaderValue>,
+}
+
+impl Limited {
+    /// Calls over `channel` that are waited for at most `limit`. One millisecond is added: who waits is the first to say so.
+    pub fn new(channel: Channel, limit: Duration) -> Limited {
+        // gRPC allows eight digits: 27 hours in milliseconds.
+        let ms = (limit.as_millis() + 1).min(99_999_999);
+        let timeout = HeaderValue::from_str(&format!("{ms}m")).expect("digits and a letter");
+        Limited { channel, timeout: Some(timeout) }
+    }
+
+    /// Calls over `channel` that last as long as they last: streams.
+    pub fn endless(channel: Channel) -> Limited {
+        Limited { channel, timeout: None }
+    }
+}
+
+impl Service<Request<Body>> for Limited {
+    type Response = Response<Body>;
+    type Error = <Channel as Service<Request<Body>>>::Error;
+    type Future = <Channel as Service<Request<Body>>>::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.channel.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        if let Some(timeout) = &self.timeout {
+            request.headers_mut().insert("grpc-timeout", timeout.clone());
+        }
+        self.channel.call(request)
     }
 }

@@ -53,12 +53,6 @@ impl Entry {
     }
 }
 
-/// Whether epoch `a` is older than `b` in any part.
-fn older(a: &Region, b: &Region) -> bool {
-    let (a, b) = (region::epoch(a), region::epoch(b));
-    a.version < b.version || a.conf_ver < b.conf_ver
-}
-
 impl RegionCache {
     /// Believes nothing.
     pub fn new() -> RegionCache {
@@ -66,11 +60,13 @@ impl RegionCache {
     }
 
     /// How many regions are known.
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.by_start.len()
     }
 
     /// Whether none is known.
+    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.by_start.is_empty()
     }
@@ -99,7 +95,7 @@ impl RegionCache {
             return false;
         }
         let overlapping = self.overlapping(&region.start_key, &region.end_key);
-        if overlapping.iter().any(|start| older(&region, &self.by_start[start].region)) {
+        if overlapping.iter().any(|start| region::older(&region, &self.by_start[start].region)) {
             return false;
         }
         for start in overlapping {
@@ -184,7 +180,7 @@ impl RegionCache {
 
     fn on_epoch_not_match(&mut self, asked: &Located, current: &[Region]) -> Verdict {
         let behind = current.iter().find(|region| region.id == asked.region.id);
-        if behind.is_some_and(|theirs| older(theirs, &asked.region)) {
+        if behind.is_some_and(|theirs| region::older(theirs, &asked.region)) {
             // The store has not caught up with what is known here.
             self.rotate(asked.region.id, &asked.peer);
             return Verdict::Later(Duration::ZERO);

@@ -24,5 +24,8 @@ pub mod raw_and_transactions_side_by_side {}
 #[doc = include_str!("leases-and-promises.md")]
 pub mod leases_and_promises {}
 
+#[doc = include_str!("expiry-collected-by-command.md")]
+pub mod expiry_collected_by_command {}
+
 #[doc = include_str!("aarch64-by-emulation.md")]
 pub mod aarch64_by_emulation {}

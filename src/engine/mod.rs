@@ -240,4 +240,11 @@ pub trait KvEngine: Read + Clone + Debug + Send + Sync + 'static {
     /// # Errors
     /// [`crate::types::Error::Io`].
     fn approximate_bytes(&self, cf: Cf, start: &[u8], end: &[u8]) -> Result<u64>;
+
+    /// Estimated number of keys in `[start, end)`. No scan: from what the engine keeps count of, so that versions and deletions
+    /// that compaction has not dropped yet may be in it.
+    ///
+    /// # Errors
+    /// [`crate::types::Error::Io`].
+    fn approximate_keys(&self, cf: Cf, start: &[u8], end: &[u8]) -> Result<u64>;
 }

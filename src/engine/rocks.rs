@@ -446,6 +446,20 @@ impl KvEngine for RocksEngine {
         unsafe { ffi::rocksdb_free(error.cast()) };
         Err(Error::Io(text))
     }
+
+    /// RocksDB counts the keys of a column family, not of a range: the range gets the share that its bytes have.
+    fn approximate_keys(&self, cf: Cf, start: &[u8], end: &[u8]) -> Result<u64> {
+        let inner = &*self.inner;
+        let count = inner.db.property_int_value_cf(inner.cf(cf), property::ESTIMATE_NUM_KEYS);
+        let keys = count.map_err(|error| convert(&error))?.unwrap_or(0);
+        if keys == 0 || (start.is_empty() && end.is_empty()) {
+            return Ok(keys);
+        }
+        let all = self.approximate_bytes(cf, b"", b"")?;
+        let here = self.approximate_bytes(cf, start, end)?.min(all);
+        // u128: a product of two sizes.
+        Ok(if all == 0 { 0 } else { (u128::from(keys) * u128::from(here) / u128::from(all)) as u64 })
+    }
 }
 
 /// A frozen view of a [`RocksEngine`], which it keeps open.

@@ -312,6 +312,11 @@ impl KvEngine for SimEngine {
     fn approximate_bytes(&self, cf: Cf, start: &[u8], end: &[u8]) -> Result<u64> {
         Ok(self.state()?.current.tree(cf).summary(start, end).bytes)
     }
+
+    /// Exact here.
+    fn approximate_keys(&self, cf: Cf, start: &[u8], end: &[u8]) -> Result<u64> {
+        Ok(self.state()?.current.tree(cf).summary(start, end).pairs)
+    }
 }
 
 /// A frozen view of a [`SimEngine`] or [`SimHome`]. It outlives a crash; one taken from a dead handle fails at every read.

@@ -58,6 +58,8 @@ pub struct Config {
     pub engine: EngineConfig,
     /// The placement driver and what is reported to it.
     pub pd: PdConfig,
+    /// Values with a time to live.
+    pub ttl: TtlConfig,
     /// Logging.
     pub log: LogConfig,
 }
@@ -129,6 +131,17 @@ pub struct PdConfig {
     pub store_alive_ms: u64,
 }
 
+/// Values with a time to live.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TtlConfig {
+    /// Milliseconds between two rounds of collecting what has expired; 0: never. A round looks through every led region that has
+    /// such values.
+    pub collect_interval_ms: u64,
+    /// Milliseconds that a value must have been expired before it is collected: more than the clocks of the nodes differ.
+    pub collect_grace_ms: u64,
+}
+
 /// How logs look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -167,6 +180,7 @@ impl Default for Config {
             raft: RaftConfig::default(),
             engine: EngineConfig::default(),
             pd: PdConfig::default(),
+            ttl: TtlConfig::default(),
             log: LogConfig::default(),
         }
     }
@@ -208,6 +222,12 @@ impl Default for PdConfig {
     }
 }
 
+impl Default for TtlConfig {
+    fn default() -> TtlConfig {
+        TtlConfig { collect_interval_ms: 600_000, collect_grace_ms: 60_000 }
+    }
+}
+
 impl Default for LogConfig {
     fn default() -> LogConfig {
         LogConfig { level: "info".into(), format: LogFormat::Human, redact_keys: true }
@@ -222,10 +242,6 @@ impl RaftConfig {
     /// The shortest time without a leader after which a follower campaigns.
     pub fn election(&self) -> Duration {
         self.tick() * self.election_ticks as u32
-    }
-    /// The time between a leader's heartbeats.
-    pub fn heartbeat(&self) -> Duration {
-        self.tick() * self.heartbeat_ticks as u32
     }
 }
 

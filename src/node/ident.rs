@@ -3,6 +3,7 @@
 //! The uuid is made at the directory's first start and never again: a node with an empty disk is a new store. The founders'
 //! list (the cluster's birth certificate) and the cluster's id follow from the handshake in [`super::founding`].
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -46,12 +47,67 @@ pub struct Ident {
     pub pd_members: u32,
     /// The first regions of this store were created (or it never had any).
     pub regions_created: bool,
-    /// The members of the first start, sorted by name.
+    /// The members of the first start, sorted by name, at the addresses that they had then.
     pub founders: Vec<Member>,
+    /// Where each store was last known to be, by its id. Empty until the node belongs to a cluster.
+    #[serde(default)]
+    pub addresses: BTreeMap<u64, String>,
+    /// `initial_cluster` as of the last start, name and address: what differs from it is news of the operator's.
+    #[serde(default)]
+    pub configured: Vec<(String, String)>,
 }
 
 impl Ident {
-    /// The founders as the wire has them.
+    /// The identity of a new directory.
+    pub fn new(uuid: String, name: String) -> Ident {
+        Ident {
+            format: FORMAT,
+            uuid,
+            name,
+            cluster_id: 0,
+            store_id: 0,
+            pd_members: 0,
+            regions_created: false,
+            founders: Vec::new(),
+            addresses: BTreeMap::new(),
+            configured: Vec::new(),
+        }
+    }
+
+    /// The founders as the wire has them, where they are now as far as known.
+    pub fn founders_now(&self) -> Vec<Founder> {
+        let mut founders = self.founders_on_wire();
+        for (id, founder) in (1..).zip(&mut founders) {
+            if let Some(addr) = self.addresses.get(&id) {
+                founder.addr.clone_from(addr);
+            }
+        }
+        founders
+    }
+
+    /// Takes note of the addresses in a configuration, at a start. What the node knew stays, since lists are rarely kept up to
+    /// date; only an entry that was changed since the last start is newer than what the node knew.
+    pub fn take_addresses(&mut self, initial_cluster: &[(String, String)]) {
+        if self.addresses.is_empty() {
+            self.addresses = (1..).zip(&self.founders).map(|(id, founder)| (id, founder.addr.clone())).collect();
+        }
+        for (name, addr) in initial_cluster {
+            let founder = (1..).zip(&self.founders).find(|(_, founder)| founder.name == *name);
+            let Some((id, founder)) = founder else { continue };
+            let last = self.configured.iter().find(|(known, _)| known == name).map_or(&founder.addr, |(_, addr)| addr);
+            // A store that is not in the map lost its place to another, which has an id that the name does not tell.
+            if addr != last
+                && let Some(known) = self.addresses.get_mut(&id)
+            {
+                known.clone_from(addr);
+            }
+        }
+        if !initial_cluster.is_empty() {
+            self.configured = initial_cluster.to_vec();
+        }
+    }
+
+    /// The founders as the wire has them, at their first addresses.
     pub fn founders_on_wire(&self) -> Vec<Founder> {
         let on_wire = |m: &Member| Founder { name: m.name.clone(), uuid: m.uuid.clone(), addr: m.addr.clone() };
         self.founders.iter().map(on_wire).collect()
@@ -129,4 +185,65 @@ pub async fn save(disk: &Disk, dir: &Path, ident: &Ident) -> Result<()> {
     disk.rename(&new, &path).await?;
     disk.sync_dir(dir).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    //! **Goal**: an address that a node learned survives its restart, and an operator's change is heard. **Method**: a founder
+    //! that starts again and again.
+
+    use super::*;
+
+    fn pair(name: &str, addr: &str) -> (String, String) {
+        (name.to_owned(), addr.to_owned())
+    }
+
+    fn founder() -> Ident {
+        let member = |n: &str| Member { name: n.into(), uuid: format!("u-{n}"), addr: format!("{n}:1") };
+        Ident {
+            cluster_id: 7,
+            store_id: 1,
+            pd_members: 3,
+            regions_created: true,
+            founders: vec![member("n1"), member("n2"), member("n3")],
+            ..Ident::new("u-n1".into(), "n1".into())
+        }
+    }
+
+    #[test]
+    fn what_was_learned_stays_and_what_was_changed_counts() {
+        let mut ident = founder();
+        let list = [pair("n1", "n1:1"), pair("n2", "n2:1"), pair("n3", "n3:1")];
+        ident.take_addresses(&list);
+        assert_eq!(ident.addresses[&2], "n2:1");
+        // PD told of a move; the list was not touched.
+        ident.addresses.insert(2, "n2:9".into());
+        ident.take_addresses(&list);
+        assert_eq!(ident.addresses[&2], "n2:9");
+        assert_eq!(ident.founders_now()[1].addr, "n2:9");
+        assert_eq!(ident.founders_on_wire()[1].addr, "n2:1", "the certificate stays as it is");
+        // The operator changes an entry.
+        let changed = [pair("n1", "n1:1"), pair("n2", "n2:1"), pair("n3", "n3:5")];
+        ident.take_addresses(&changed);
+        assert_eq!((&*ident.addresses[&2], &*ident.addresses[&3]), ("n2:9", "n3:5"));
+        // And back: that is a change, too.
+        ident.take_addresses(&list);
+        assert_eq!((&*ident.addresses[&2], &*ident.addresses[&3]), ("n2:9", "n3:1"));
+        // No list, or a store whose place another took: nothing changes.
+        ident.take_addresses(&[]);
+        ident.addresses.remove(&3);
+        ident.take_addresses(&changed);
+        assert_eq!(ident.addresses.get(&3), None);
+    }
+
+    #[test]
+    fn an_identity_without_addresses_is_read() {
+        let mut value = serde_json::to_value(founder()).unwrap();
+        value.as_object_mut().unwrap().remove("addresses");
+        value.as_object_mut().unwrap().remove("configured");
+        let body = value.to_string();
+        let text = format!("armilla ident crc32c {:08x}\n{body}", crate::arch::crc32c(body.as_bytes()));
+        let read = decode(Path::new("IDENT"), text.as_bytes()).unwrap();
+        assert_eq!(read, founder());
+    }
 }

@@ -13,6 +13,7 @@
 //! **In** come a configuration and a world; **out** comes a running node. The binary and the simulator call the same
 //! constructor. **Never**: logic of its own beyond the order above, a global, a second of waiting that the world does not own.
 
+mod belonging;
 pub mod config;
 pub mod founding;
 pub mod ident;
@@ -30,12 +31,10 @@ use crate::pd::bootstrap::Founding;
 use crate::pd::cluster::ClusterOptions;
 use crate::pd::server::{Identity, PdOptions};
 use crate::pd::{PdMachine, PdServer, SharedState};
-use crate::proto::armilla::pd::{
-    HelloReply, OverviewReply, RegisterStoreRequest, StoreHeartbeatReply, StoreHeartbeatRequest,
-};
+use crate::proto::armilla::pd::{HelloReply, OverviewReply, StoreHeartbeatReply, StoreHeartbeatRequest};
 use crate::proto::armilla::raft::transport_server::TransportServer;
 use crate::raft::machine::StateMachine;
-use crate::region::RegionMachine;
+use crate::region::{RegionMachine, TtlUse};
 use crate::replica::log::LogOptions;
 use crate::replica::start::Replicas;
 use crate::replica::transport::{Addresses, Inbox};
@@ -45,16 +44,18 @@ use crate::rt::rng::Rng;
 use crate::rt::sync::watch;
 use crate::rt::task::{self, JoinHandle};
 use crate::rt::{Env, cpu};
+use crate::service::deadline::Deadlines;
 use crate::service::gate::Gate;
 use crate::service::health::HealthService;
 use crate::service::metrics::{Metrics, Observer};
 use crate::service::pd::{Members, PdFront, Seat};
 use crate::service::redact::Redact;
 use crate::service::routes::{Gates, routes};
-use crate::store::{Heartbeat, PdLink, RegionStore};
+use crate::store::{Collector, Heartbeat, PdLink, RegionStore};
 use crate::types::limits::MESSAGE_BYTES_MAX;
 use crate::types::{Error, GroupId, Region, Result};
 
+use belonging::Stranger;
 pub use config::Config;
 use ident::Ident;
 use metrics::NodeMetrics;
@@ -70,8 +71,6 @@ pub struct NodeEnv {
 
 /// How long a request may wait for a quorum.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-/// Between two tries to register with PD.
-const REGISTER_RETRY: Duration = Duration::from_millis(100);
 
 /// A running node. Dropping it leaves its tasks running; [`Node::stop`] ends them.
 #[derive(Debug)]
@@ -113,10 +112,12 @@ impl Node {
         let observer = Observer::new(metrics.clone(), env.clock.clone(), redact);
         let (health, healthy) = watch::channel(false);
         let hello = starting.hello();
-        let (routes, gates): (_, Gates<RegionStore>) = routes(hello, HealthService::new(healthy), observer);
+        let deadlines = Deadlines::new(env.clock.clone(), metrics.deadlines_exceeded.clone());
+        let (routes, gates): (_, Gates<RegionStore>) = routes(hello, HealthService::new(healthy), observer, &deadlines);
         let transport: Gate<TransportServer<Inbox>> = Gate::default();
         let routes = routes.add_service(transport.clone());
-        let source = Arc::new(status::Source::new(&env.clock, &config, starting.ident.clone()));
+        let source =
+            Arc::new(status::Source::new(&env.clock, &config, starting.ident.clone(), &numbers, health.subscribe()));
         let http = crate::service::status::handler(source.clone(), numbers.registry().clone(), metrics);
         let listener = env
             .net
@@ -124,21 +125,19 @@ impl Node {
             .await
             .map_err(|error| Error::Io(format!("cannot listen on {}: {error}", config.addr)))?;
 
-        starting.belong().await?;
+        let confirmed = starting.belong().await?;
         let engine = cpu::run(move || engine::open(&home)).await?;
         let founding = starting.founding()?;
-        let pd_endpoints: Vec<String> =
-            starting.ident().pd_founders().iter().map(|member| member.addr.clone()).collect();
-        let pd_client =
-            PdClient::new(env.net.clone(), env.clock.clone(), pd_endpoints).seeded(Rng::fork(env.seed, "pd client"));
+        let pd_client = PdClient::new(env.net.clone(), env.clock.clone(), starting.pd_endpoints())
+            .seeded(Rng::fork(env.seed, "pd client"))
+            .of_node(starting.ident().cluster_id);
         starting.store_id(&founding, &pd_client).await?;
 
         let ident = starting.ident();
         let (cluster, store) = (ident.cluster_id, ident.store_id);
-        let first_addresses: Addresses =
-            founding.stores.iter().map(|store| (store.id, store.address.clone())).collect();
-        let (addresses, known) = watch::channel(first_addresses);
-        let (machines, pd_state) = machines();
+        let (addresses, known) = watch::channel(ident.addresses);
+        let uses = TtlUse::default();
+        let (machines, pd_state) = machines(uses.clone());
         let replicas = replica::start(
             &env,
             (cluster, store),
@@ -163,17 +162,19 @@ impl Node {
         });
 
         let kv = RegionStore::new(store, handle.clone(), REQUEST_TIMEOUT);
-        let serve = starting.serve(kv, gates, pd_client, addresses, handle, health.clone());
-        Ok(Node {
-            addr: listener.addr().to_owned(),
-            cluster,
-            store,
-            listener,
-            replicas,
-            pd,
-            tasks: vec![task::spawn(serve)],
-            health,
-        })
+        let collector = Collector {
+            handle: handle.clone(),
+            uses,
+            interval: Duration::from_millis(config.ttl.collect_interval_ms),
+            grace: Duration::from_millis(config.ttl.collect_grace_ms),
+        };
+        let starting = Arc::new(starting);
+        let serve = starting.clone().serve(kv, gates, pd_client, addresses, health.clone());
+        let mut tasks = vec![task::spawn(serve), task::spawn(collector.run())];
+        if !confirmed {
+            tasks.push(task::spawn(starting.ask_on(handle)));
+        }
+        Ok(Node { addr: listener.addr().to_owned(), cluster, store, listener, replicas, pd, tasks, health })
     }
 
     /// The address that is served, `host:port`.
@@ -221,28 +222,29 @@ async fn open_directory(env: &Env, config: &Config) -> Result<Ident> {
     let named = |error: std::io::Error| Error::Io(format!("data directory {}: {error}", dir.display()));
     env.disk.create_dir_all(dir).await.map_err(named)?;
     if let Some(found) = ident::load(&env.disk, dir).await? {
+        if found.name != config.name {
+            return Err(Error::Invalid(format!(
+                "the data directory {} is that of node `{}`, this node is called `{}`: give each node its own directory, \
+                 and the name that it began with",
+                dir.display(),
+                found.name,
+                config.name
+            )));
+        }
         return Ok(found);
     }
     // The clocks are in it so that a new directory on the same machine never gets the old uuid, whatever the seed.
     let label = format!("uuid {} {}", env.clock.wall_ms(), env.clock.now().0);
     let mut rng = Rng::fork(env.seed, &label);
-    let new = Ident {
-        format: ident::FORMAT,
-        uuid: format!("{:016x}{:016x}", rng.next_u64(), rng.next_u64()),
-        name: config.name.clone(),
-        cluster_id: 0,
-        store_id: 0,
-        pd_members: 0,
-        regions_created: false,
-        founders: Vec::new(),
-    };
+    let uuid = format!("{:016x}{:016x}", rng.next_u64(), rng.next_u64());
+    let new = Ident::new(uuid, config.name.clone());
     // Durable before anybody is told of it.
     ident::save(&env.disk, dir, &new).await?;
     Ok(new)
 }
 
 /// The state machine of each group. The PD group's state is shared with its server.
-fn machines() -> (Machines, Arc<Mutex<Option<SharedState>>>) {
+fn machines(uses: TtlUse) -> (Machines, Arc<Mutex<Option<SharedState>>>) {
     let shared: Arc<Mutex<Option<SharedState>>> = Arc::default();
     let slot = shared.clone();
     let machines: Machines = Arc::new(move |region: &Region| -> Box<dyn StateMachine> {
@@ -251,7 +253,7 @@ fn machines() -> (Machines, Arc<Mutex<Option<SharedState>>>) {
             *slot.lock().expect("no holder panics") = Some(machine.shared());
             Box::new(machine)
         } else {
-            Box::new(RegionMachine::new())
+            Box::new(RegionMachine::counting(uses.of(region.id)))
         }
     });
     (machines, shared)
@@ -271,86 +273,24 @@ impl Starting {
 
     fn hello(&self) -> crate::service::cluster::Hello {
         let ident = self.ident.clone();
-        Arc::new(move |_| {
+        let configured = founding::pd_members_of(&self.config);
+        let stranger = Stranger::new(&self.env.clock);
+        Arc::new(move |request| {
             let ident = ident.read().expect("no writer panics");
+            stranger.asks(&ident, &request);
             HelloReply {
                 name: ident.name.clone(),
                 uuid: ident.uuid.clone(),
                 cluster_id: ident.cluster_id,
-                founders: ident.founders_on_wire(),
-                pd_members: ident.pd_members,
+                founders: ident.founders_now(),
+                pd_members: if ident.cluster_id == 0 { configured } else { ident.pd_members },
             }
         })
-    }
-
-    /// Finds out which cluster this is, or makes sure that it still is the configured one.
-    async fn belong(&self) -> Result<()> {
-        let mut ident = self.ident();
-        let config = &self.config;
-        if ident.cluster_id != 0 {
-            return self.same_cluster(&ident).await;
-        }
-        let mut initial = config.initial_cluster.clone();
-        if initial.is_empty() && config.join.is_none() {
-            initial.push((config.name.clone(), config.advertised().to_owned()));
-        }
-        founding::found_or_join(&self.env, &mut ident, &initial, config.join.as_deref(), config.pd_members).await?;
-        tracing::info!(cluster = ident.cluster_id, founder = ident.founder_index().is_some(), "belongs to a cluster");
-        self.save(ident).await
-    }
-
-    /// Asks the configured members once: a data directory of another cluster must not be served as this one's.
-    async fn same_cluster(&self, ident: &Ident) -> Result<()> {
-        let config = &self.config;
-        let others = config.initial_cluster.iter().filter(|(name, _)| *name != ident.name).map(|(_, addr)| addr);
-        let asked = others.chain(config.join.as_ref()).map(|addr| founding::hello(&self.env, addr, ident));
-        for reply in futures::future::join_all(asked).await.into_iter().flatten() {
-            if reply.cluster_id != 0 && reply.cluster_id != ident.cluster_id {
-                return Err(Error::Invalid(format!(
-                    "the data directory {} belongs to cluster {}, but node `{}` of the configuration to cluster {}: use \
-                     the directory with its own cluster, or an empty one",
-                    config.data_dir.display(),
-                    ident.cluster_id,
-                    reply.name,
-                    reply.cluster_id
-                )));
-            }
-        }
-        Ok(())
     }
 
     fn founding(&self) -> Result<Founding> {
         let ident = self.ident();
         Founding::new(&ident.founders_on_wire(), ident.pd_members as usize).map_err(Error::Corruption)
-    }
-
-    /// Makes sure that this store has its id: founders know theirs, others ask PD.
-    async fn store_id(&self, founding: &Founding, pd: &PdClient) -> Result<()> {
-        let mut ident = self.ident();
-        if ident.store_id != 0 {
-            return Ok(());
-        }
-        ident.store_id = match ident.founder_index() {
-            Some(index) => founding.stores[index].id,
-            None => loop {
-                match pd.register_store(self.registration(&ident)).await {
-                    Ok(reply) if reply.store_id != 0 => break reply.store_id,
-                    Ok(_) => {}
-                    Err(error) => tracing::debug!(%error, "PD does not register this store yet"),
-                }
-                self.env.clock.sleep(REGISTER_RETRY).await;
-            },
-        };
-        self.save(ident).await
-    }
-
-    fn registration(&self, ident: &Ident) -> RegisterStoreRequest {
-        RegisterStoreRequest {
-            cluster_id: ident.cluster_id,
-            uuid: ident.uuid.clone(),
-            name: ident.name.clone(),
-            addr: self.config.advertised().to_owned(),
-        }
     }
 
     /// Starts the placement driver where this node carries a member.
@@ -374,31 +314,29 @@ impl Starting {
             balance_leaders: self.config.pd.balance_leaders,
             cluster: ClusterOptions { alive_ms: self.config.pd.store_alive_ms, ..ClusterOptions::default() },
         };
-        let identity = Identity { cluster_id: ident.cluster_id, members: founding.members.clone() };
+        let identity = Identity {
+            cluster_id: ident.cluster_id,
+            members: founding.members.clone(),
+            addr: self.config.advertised().to_owned(),
+        };
         Ok(Some(PdServer::start(self.env.clock.clone(), handle.clone(), state, identity, options)))
     }
 
     /// Registers the store, creates its first regions, opens the gate, and reports from then on.
     async fn serve(
-        self,
+        self: Arc<Self>,
         kv: RegionStore,
         gates: Gates<RegionStore>,
         pd: PdClient,
         addresses: watch::Sender<Addresses>,
-        handle: Handle,
         health: watch::Sender<bool>,
     ) {
         let ident = self.ident();
-        loop {
-            match self.take_first_regions(&pd, &handle).await {
-                Ok(true) => break,
-                Ok(false) => {}
-                Err(error) => tracing::debug!(%error, "the first regions are not there yet"),
-            }
-            if handle.poisoned().is_some() {
-                return;
-            }
-            self.env.clock.sleep(REGISTER_RETRY).await;
+        let handle = kv.handle().clone();
+        let learned = addresses.subscribe();
+        let known = ident.regions_created;
+        if !self.first_regions(&pd, &handle).await {
+            return;
         }
         gates.open_store(kv, ident.cluster_id);
         let _ = health.send(true);
@@ -411,37 +349,17 @@ impl Starting {
             clock: self.env.clock.clone(),
             disk: self.env.disk.clone(),
             data_dir: self.config.data_dir.clone(),
-            pd: Arc::new(Front(pd)),
+            pd: Arc::new(Front(pd.clone())),
             addresses,
             interval: Duration::from_millis(self.config.pd.store_heartbeat_ms),
         };
-        futures::future::join(heartbeat.run(), watched).await;
-    }
-
-    /// Registers with PD (its address may be new) and creates what PD gave this store at bootstrap, once.
-    async fn take_first_regions(&self, pd: &PdClient, handle: &Handle) -> Result<bool> {
-        let mut ident = self.ident();
-        if ident.regions_created {
+        let registered = async {
             // PD learns a changed address when it answers; serving does not wait for it.
-            let (pd, request) = (pd.clone(), self.registration(&ident));
-            task::spawn(async move {
-                let _ = pd.register_store(request).await;
-            });
-            return Ok(true);
-        }
-        let reply = pd
-            .register_store(self.registration(&ident))
-            .await
-            .map_err(|error| Error::Io(format!("PD does not register this store: {error}")))?;
-        if !reply.bootstrapped {
-            return Ok(false);
-        }
-        for region in reply.first_regions {
-            handle.create(region).await?;
-        }
-        ident.regions_created = true;
-        self.save(ident).await?;
-        Ok(true)
+            if known {
+                self.register_again(&pd).await;
+            }
+        };
+        futures::join!(heartbeat.run(), watched, self.keep_addresses(learned), registered);
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the status page is told about a node.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock, RwLock};
@@ -9,10 +10,12 @@ use crate::client::pd::PdClient;
 use crate::engine::{self, Engine};
 use crate::replica::Handle;
 use crate::rt::clock::{Clock, Instant};
-use crate::service::status::{NodeStatus, PeerStatus, StatusSource};
+use crate::rt::sync::watch;
+use crate::service::status::{Figures, NodeStatus, PeerStatus, StatusSource};
 
 use super::config::Config;
 use super::ident::Ident;
+use super::metrics::NodeMetrics;
 
 /// How long the status page waits for PD.
 const PATIENCE: Duration = Duration::from_millis(800);
@@ -24,6 +27,8 @@ pub(super) struct Source {
     name: String,
     address: String,
     ident: Arc<RwLock<Ident>>,
+    numbers: NodeMetrics,
+    healthy: watch::Receiver<bool>,
     running: OnceLock<Running>,
 }
 
@@ -34,13 +39,22 @@ struct Running {
 }
 
 impl Source {
-    pub fn new(clock: &Clock, config: &Config, ident: Arc<RwLock<Ident>>) -> Source {
+    /// `healthy` is what the health service says.
+    pub fn new(
+        clock: &Clock,
+        config: &Config,
+        ident: Arc<RwLock<Ident>>,
+        numbers: &NodeMetrics,
+        healthy: watch::Receiver<bool>,
+    ) -> Source {
         Source {
             clock: clock.clone(),
             started: clock.now(),
             name: config.name.clone(),
             address: config.advertised().to_owned(),
             ident,
+            numbers: numbers.clone(),
+            healthy,
             running: OnceLock::new(),
         }
     }
@@ -48,6 +62,17 @@ impl Source {
     /// The store runs from now on.
     pub fn attach(&self, handle: Handle, engine: Engine, pd: PdClient) {
         let _ = self.running.set(Running { handle, engine, pd: pd.with_deadline(PATIENCE) });
+    }
+}
+
+impl Source {
+    /// The figures of the rooms below, which `/status` and `/metrics` show alike.
+    fn figures(&self) -> BTreeMap<&'static str, Figures> {
+        let Some(running) = self.running.get() else { return BTreeMap::new() };
+        let mut log = running.handle.log_figures();
+        let mut engine = engine::figures(&running.engine);
+        engine.extend(log.remove("engine_flushes").map(|count| ("flushes", count)));
+        [("raft", running.handle.raft_figures()), ("log", log), ("engine", engine)].into()
     }
 }
 
@@ -83,17 +108,24 @@ impl StatusSource for Source {
                 poisoned: running.and_then(|running| running.handle.poisoned()),
                 overview,
                 peers,
-                log: running.map(|running| running.handle.log_figures()).unwrap_or_default(),
-                engine: running.map(|running| engine::figures(&running.engine)).unwrap_or_default(),
+                figures: self.figures(),
             }
         })
+    }
+
+    fn measure(&self) {
+        self.numbers.stands(self.serving().is_ok(), self.running.get().is_some_and(|r| r.handle.poisoned().is_some()));
+        for (room, figures) in self.figures() {
+            self.numbers.show(room, &figures);
+        }
     }
 
     fn serving(&self) -> Result<(), String> {
         let Some(running) = self.running.get() else { return Err("the node is starting".into()) };
         match running.handle.poisoned() {
             Some(why) => Err(why),
-            None => Ok(()),
+            None if *self.healthy.borrow() => Ok(()),
+            None => Err("the node takes no requests: it is starting or stopping".into()),
         }
     }
 }

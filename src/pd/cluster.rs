@@ -155,16 +155,16 @@ impl Cluster {
             return None;
         }
         if let Some(before) = self.regions.get(&region.id) {
-            let stale_epoch = before.last.region.as_ref().is_some_and(|known| state::older(region, known));
+            let stale_epoch = before.last.region.as_ref().is_some_and(|known| region::older(region, known));
             if report.term < before.last.term || stale_epoch {
                 return None;
             }
         }
         let known = state.region(region.id);
-        if known.is_some_and(|known| state::older(region, known)) {
+        if known.is_some_and(|known| region::older(region, known)) {
             return None;
         }
-        let newer = known.is_none_or(|known| state::older(known, region)).then(|| region.clone());
+        let newer = known.is_none_or(|known| region::older(known, region)).then(|| region.clone());
         let leader = *peer;
         self.regions.insert(region.id, HeardRegion { leader, last: report });
         newer
@@ -287,6 +287,20 @@ impl Cluster {
             seats.push(seat);
         }
         leader::propose(from, &stores, &seats, self.options.orders_max.saturating_sub(open))
+    }
+
+    /// What a store last told of itself; zeros if it was not heard of in this leadership. Its peers are counted from the
+    /// replicated regions.
+    pub fn stats(&self, state: &PdState, store: u64) -> pdpb::StoreStats {
+        let heard = self.stores.get(&store).map(|heard| heard.last.clone()).unwrap_or_default();
+        let here = |region: &&Region| region::peer_on(region, store).is_some();
+        pdpb::StoreStats {
+            store_id: store,
+            capacity: heard.capacity_bytes,
+            available: heard.available_bytes,
+            region_count: state.regions().filter(here).count() as u32,
+            used_size: heard.used_bytes,
+        }
     }
 
     /// What `armilla ctl` and the status page show.

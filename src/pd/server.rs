@@ -21,7 +21,7 @@ use crate::proto::armilla::pd::{
     RegisterStoreRequest, StoreHeartbeatReply, StoreHeartbeatRequest,
 };
 use crate::proto::metapb::{RegionEpoch, Store, StoreState};
-use crate::proto::pdpb::Member;
+use crate::proto::pdpb::{Member, StoreStats};
 use crate::replica::handle::{Handle, PeerView};
 use crate::rt::clock::Clock;
 use crate::rt::probe::{self, Event as Probe};
@@ -70,6 +70,8 @@ pub struct Identity {
     pub cluster_id: u64,
     /// In the order of the certificate; `member_id` is the peer's id in the group.
     pub members: Vec<Member>,
+    /// Where this node is reached (host:port), whatever is registered: it moved, and nobody can hear of it elsewhere.
+    pub addr: String,
 }
 
 /// How the server behaves.
@@ -344,6 +346,9 @@ impl PdServer {
         let group = view.region();
         let moved = |member: &Member| {
             let peer = region::peer_by_id(&group, member.member_id)?;
+            if peer.store_id == view.store {
+                return Some(member_of(member.member_id, &member.name, &self.inner.identity.addr));
+            }
             let addr = self.read(|state| state.store(peer.store_id).map(state::address).unwrap_or_default().to_owned());
             (!addr.is_empty()).then(|| member_of(member.member_id, &member.name, &addr))
         };
@@ -366,7 +371,13 @@ impl PdServer {
                 self.read(|state| nothing.overview(state, now_ms))
             }
         };
-        OverviewReply { cluster_id: self.cluster_id(), members: self.members(), leader: self.leader(), ..overview }
+        OverviewReply {
+            cluster_id: self.cluster_id(),
+            members: self.members(),
+            leader: self.leader(),
+            store_alive_ms: self.inner.options.cluster.alive_ms,
+            ..overview
+        }
     }
 
     // ---- calls that only the leader answers; all may end with NotLeader or Unavailable ----
@@ -443,13 +454,15 @@ impl PdServer {
         Ok(self.look(&serving, |cluster, state, now_ms| cluster.scan(state, start, end, limit, now_ms)))
     }
 
-    /// The store of that id, also one that is gone.
+    /// The store of that id, also one that is gone, and what it last told of itself.
     ///
     /// # Errors
     /// [`PdError::NotBootstrapped`].
-    pub async fn get_store(&self, id: u64) -> PdResult<Option<Store>> {
+    pub async fn get_store(&self, id: u64) -> PdResult<Option<(Store, StoreStats)>> {
         let serving = self.confirmed_cluster().await?;
-        Ok(self.stores(&serving).into_iter().find(|store| store.id == id))
+        let found = self.stores(&serving).into_iter().find(|store| store.id == id);
+        let stats = |cluster: &mut Cluster, state: &PdState, _| cluster.stats(state, id);
+        Ok(found.map(|store| (store, self.look(&serving, stats))))
     }
 
     /// The stores that have an address. One whose address went to another store is not listed, since clients dial what they

@@ -259,7 +259,7 @@ impl PdState {
             met.push(new.id);
         }
         for old in met.iter().map(|id| &self.regions[id]) {
-            let stale = if old.id == new.id { older(&new, old) } else { version(&new) <= version(old) };
+            let stale = if old.id == new.id { region::older(&new, old) } else { version(&new) <= version(old) };
             if stale {
                 return Err(format!("region {} of epoch {} is older than region {}", new.id, epoch_text(&new), old.id));
             }
@@ -326,12 +326,6 @@ pub fn is_up(record: &StoreRecord) -> bool {
 
 fn version(region: &Region) -> u64 {
     region::epoch(region).version
-}
-
-/// Whether `left`'s epoch is behind `right`'s in either part.
-pub fn older(left: &Region, right: &Region) -> bool {
-    let (left, right) = (region::epoch(left), region::epoch(right));
-    left.version < right.version || left.conf_ver < right.conf_ver
 }
 
 fn epoch_text(region: &Region) -> String {

@@ -70,6 +70,21 @@ fn continuous(message: &Message) -> bool {
         || message.entries.first().is_none_or(|entry| entry.index == message.index + 1)
 }
 
+/// What peers send each other. raft-rs takes more (orders to itself, forwarded proposals and reads), which from outside would do
+/// harm: a transfer that never gave up its lease, a read's answer that nobody asked for.
+fn is_between_peers(kind: MessageType) -> bool {
+    is_vote_request(kind)
+        || is_from_leader(kind)
+        || matches!(
+            kind,
+            MessageType::MsgAppendResponse
+                | MessageType::MsgHeartbeatResponse
+                | MessageType::MsgRequestVoteResponse
+                | MessageType::MsgRequestPreVoteResponse
+                | MessageType::MsgTimeoutNow
+        )
+}
+
 fn is_from_leader(kind: MessageType) -> bool {
     matches!(kind, MessageType::MsgAppend | MessageType::MsgHeartbeat | MessageType::MsgSnapshot)
 }
@@ -97,7 +112,7 @@ impl Group {
             max_committed_size_per_ready: options.apply_bytes_max,
             ..Config::default()
         };
-        let fresh = view.last() == super::membership::FIRST.0;
+        let fresh = view.is_untouched();
         let logger = slog::Logger::root(slog::Discard, slog::o!());
         let node = RawNode::new(&config, view, &logger)
             .map_err(|e| Error::Invalid(format!("group {id}: raft does not start: {e}")))?;
@@ -170,16 +185,27 @@ impl Group {
 
     /// One tick of the clock has passed.
     pub fn tick(&mut self, now_ns: u64) {
-        self.node.tick();
+        // The promise binds its own candidacy, too. Ticks do not tell: the first comes at any time after the leader was heard, and
+        // ticks that were held up come close together.
+        let campaigns = self.node.raft.election_elapsed + 1 >= self.node.raft.randomized_election_timeout();
+        let held = campaigns && self.promise.binds(now_ns) && !crate::mutant!("raft.campaign-within-promise");
+        if self.leads() || !held {
+            self.node.tick();
+        }
         let old = self.options.tick_ns * 2 * self.options.heartbeat_ticks as u64;
         if self.reads.oldest_unconfirmed_ns().is_some_and(|sent| now_ns >= sent + old) {
             self.reads.again();
         }
     }
 
-    /// A message of another peer. Those that a voter's promise forbids to answer are dropped.
+    /// A message of another peer. Those that a voter's promise forbids to answer are dropped, and those that no peer sends.
     pub fn step(&mut self, message: Message, now_ns: u64) {
         let kind = message.get_msg_type();
+        // A leader tells in a heartbeat at most what it knows this peer to hold.
+        let beyond = kind == MessageType::MsgHeartbeat && message.commit > self.node.raft.raft_log.last_index();
+        if !is_between_peers(kind) || beyond {
+            return;
+        }
         let forced = message.context.as_ref() == ::raft::CAMPAIGN_TRANSFER;
         if is_vote_request(kind) && !forced && self.promise.binds(now_ns) {
             return;
@@ -253,9 +279,12 @@ impl Group {
             }
             return;
         }
-        if self.reads.has_waiting() && self.node.raft.commit_to_current_term() {
+        // A new leader holds what its predecessors committed, but knows and has applied it only with an entry of its own term.
+        let knows = self.node.raft.commit_to_current_term();
+        let too_early = crate::mutant!("raft.read-before-applied") && !knows;
+        if self.reads.has_waiting() && (knows || too_early) {
             let context = self.reads.begin(now_ns);
-            if crate::mutant!("raft.read-index-without-quorum") {
+            if crate::mutant!("raft.read-index-without-quorum") || too_early {
                 let index = self.log().applied().0;
                 self.reads.confirm(context, index);
             } else {
@@ -274,7 +303,7 @@ impl Group {
         output.committed = ready.take_committed_entries();
         output.entries = ready.take_entries();
         for state in ready.take_read_states() {
-            let context = u64::from_be_bytes(state.request_ctx.as_slice().try_into().expect("our own context"));
+            let Ok(context) = state.request_ctx.as_slice().try_into().map(u64::from_be_bytes) else { continue };
             if let Some(sent_ns) = self.reads.confirm(context, state.index) {
                 self.lease.renew(self.node.raft.term, sent_ns);
             }
@@ -340,5 +369,32 @@ impl Group {
     /// Messages to a peer are being lost.
     pub fn unreachable(&mut self, peer: u64) {
         self.node.report_unreachable(peer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_append_goes_on_where_it_says() {
+        let append = |index: u64, entries: &[u64]| {
+            let mut message = Message::default();
+            message.set_msg_type(MessageType::MsgAppend);
+            message.index = index;
+            let entry = |index: &u64| {
+                let mut entry = Entry::default();
+                entry.index = *index;
+                entry
+            };
+            message.set_entries(entries.iter().map(entry).collect::<Vec<_>>().into());
+            message
+        };
+        assert!(continuous(&append(7, &[])) && continuous(&append(7, &[8, 9])));
+        assert!(!continuous(&append(7, &[3, 4])), "batched after a rejection");
+        assert!(!continuous(&append(7, &[9])));
+        let mut other = append(7, &[3]);
+        other.set_msg_type(MessageType::MsgSnapshot);
+        assert!(continuous(&other), "only appends are batched");
     }
 }

@@ -116,6 +116,13 @@ impl LogView {
         self.hard_state = state.clone();
     }
 
+    /// Whether nothing ever happened here: no entry, no vote, no leader (a leader's term would be durable).
+    pub(super) fn is_untouched(&self) -> bool {
+        let state = &self.hard_state;
+        let (index, term) = super::membership::FIRST;
+        self.last_index == index && state.term == term && state.vote == 0
+    }
+
     /// The membership as applied.
     pub fn conf_state(&self) -> &ConfState {
         &self.conf_state
@@ -145,16 +152,6 @@ impl LogView {
     /// The last entry's index.
     pub fn last(&self) -> u64 {
         self.last_index
-    }
-
-    /// Bytes of cached entries.
-    pub fn cache_bytes(&self) -> usize {
-        self.cache_bytes
-    }
-
-    /// Changes how many bytes of applied entries are kept in memory.
-    pub fn set_cache_bytes_max(&mut self, bytes: usize) {
-        self.cache_bytes_max = bytes;
     }
 
     /// Forgets entries up to `index`, whose term is returned. The driver truncates the log on disk alike.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use ::raft::eraftpb::{HardState, Message};
+use ::raft::eraftpb::{HardState, Message, MessageType};
 use bytes::Bytes;
 
 use super::log_view::{LogView, Start};
@@ -38,23 +38,28 @@ fn options() -> Options {
     }
 }
 
+/// A log without entries in a group of three.
+fn view(hard_state: HardState) -> LogView {
+    let peers = (1..=3).map(|id| Peer { id, store_id: id, ..Peer::default() }).collect();
+    let region = Region { id: 7, peers, ..Region::default() };
+    LogView::new(Start {
+        hard_state,
+        conf_state: membership::conf_state(&region),
+        truncated: membership::FIRST,
+        runs: vec![],
+        last_index: membership::FIRST.0,
+        unapplied: vec![],
+        applied: membership::FIRST,
+        state: Bytes::new(),
+        cache_bytes_max: 1 << 20,
+    })
+}
+
 impl Net {
     fn new() -> Net {
-        let peers = (1..=3).map(|id| Peer { id, store_id: id, ..Peer::default() }).collect();
-        let region = Region { id: 7, peers, ..Region::default() };
         let nodes = (1..=3)
             .map(|id| {
-                let view = LogView::new(Start {
-                    hard_state: membership::first_hard_state(),
-                    conf_state: membership::conf_state(&region),
-                    truncated: membership::FIRST,
-                    runs: vec![],
-                    last_index: membership::FIRST.0,
-                    unapplied: vec![],
-                    applied: membership::FIRST,
-                    state: Bytes::new(),
-                    cache_bytes_max: 1 << 20,
-                });
+                let view = view(membership::first_hard_state());
                 let group = Group::new(GroupId(7), id, options(), view, 1).unwrap();
                 (id, Node { group, applied: vec![], reads: vec![], lost: vec![] })
             })
@@ -168,6 +173,58 @@ fn a_voter_that_hears_its_leader_votes_for_nobody() {
     net.settle();
     assert_eq!((net.group(1).term(), net.group(2).term()), (term, term));
     assert!(net.group(1).leads());
+}
+
+#[test]
+fn a_voter_that_hears_its_leader_does_not_campaign_either() {
+    let mut net = Net::new();
+    net.group(1).campaign();
+    net.settle();
+    net.tick(2);
+    let heard = net.now;
+    let mut asked = |now: u64| {
+        // Ticks that were held up: many at one instant.
+        (0..40).for_each(|_| net.group(2).tick(now));
+        let sent = std::iter::from_fn(|| net.group(2).take(now)).flat_map(|output| output.messages_after_persist);
+        sent.filter(|message| message.get_msg_type() == MessageType::MsgRequestPreVote).count()
+    };
+    assert_eq!(asked(heard + TICK * 10 - 1), 0);
+    assert_ne!(asked(heard + TICK * 10), 0);
+}
+
+#[test]
+fn only_who_never_heard_a_leader_promises_nothing() {
+    // A leader's term is durable before the first entry is.
+    for (term, binds) in [(membership::FIRST.1, false), (membership::FIRST.1 + 1, true)] {
+        let mut state = membership::first_hard_state();
+        state.term = term;
+        let mut voter = Group::new(GroupId(7), 2, options(), view(state), TICK).unwrap();
+        let mut request = Message::default();
+        request.set_msg_type(MessageType::MsgRequestVote);
+        (request.from, request.to, request.term) = (3, 2, term + 1);
+        (request.index, request.log_term) = (membership::FIRST.0, membership::FIRST.1);
+        voter.step(request, TICK + 1);
+        assert_eq!(voter.vote() == 0, binds, "term {term}");
+    }
+}
+
+#[test]
+fn what_no_peer_sends_is_dropped() {
+    use MessageType::*;
+    let mut net = Net::new();
+    net.group(1).campaign();
+    net.settle();
+    let (now, term) = (net.now, net.group(1).term());
+    for (kind, from, to) in [(MsgTransferLeader, 2, 1), (MsgReadIndexResp, 1, 2), (MsgHup, 3, 3), (MsgHeartbeat, 1, 2)]
+    {
+        let mut message = Message::default();
+        message.set_msg_type(kind);
+        // A heartbeat that tells of a commit beyond the log would be the end of raft-rs.
+        (message.from, message.to, message.term, message.commit) = (from, to, term, 1000);
+        net.group(to).step(message, now);
+        net.settle();
+    }
+    assert!(net.group(1).leads() && net.group(1).term() == term);
 }
 
 #[test]

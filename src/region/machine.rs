@@ -1,5 +1,8 @@
 //! Applying commands.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use bytes::Bytes;
 use prost::Message as _;
 
@@ -10,16 +13,24 @@ use crate::proto::armilla::raft::{CasReply, CompareAndSwap, RegionCommand, Regio
 use crate::raft::machine::{ApplyContext, CfRange, StateMachine};
 use crate::types::{Error, Region, Result, region};
 
-/// The state machine of a data region. It keeps nothing in memory: the engine is its state.
+use super::ttl;
+
+/// The state machine of a data region. It keeps nothing in memory but a count: the engine is its state.
 #[derive(Debug, Default)]
 pub struct RegionMachine {
-    _private: (),
+    /// Commands that wrote values with an expiry, and replacements of all the data.
+    timed: Arc<AtomicU64>,
 }
 
 impl RegionMachine {
     /// A machine for any region.
     pub fn new() -> RegionMachine {
         RegionMachine::default()
+    }
+
+    /// A machine for a region, which counts in `timed` when there may be new values with an expiry (see [`super::TtlUse`]).
+    pub fn counting(timed: Arc<AtomicU64>) -> RegionMachine {
+        RegionMachine { timed }
     }
 }
 
@@ -30,22 +41,23 @@ fn raw_cf(number: u32) -> Result<Cf> {
         .ok_or_else(|| Error::Corruption(format!("a command for column family {number}, which holds no raw data")))
 }
 
-/// Whether the command is a compare-and-swap, told from the first bytes of its encoding: fields are written in order of
-/// their numbers, so the operation's tag follows the version.
-fn is_cas(command: &[u8]) -> bool {
+/// Whether the command reads (a compare-and-swap, a collection), told from the first bytes of its encoding: fields are written
+/// in order of their numbers, so the operation's tag follows the version.
+fn is_reading(command: &[u8]) -> bool {
     const VERSION_TAG: u8 = 1 << 3;
     const CAS_TAG: u8 = 5 << 3 | 2;
+    const COLLECT_TAG: u8 = 6 << 3 | 2;
     let mut rest = command;
     if let Some((&VERSION_TAG, after)) = rest.split_first() {
         let varint = after.iter().position(|byte| byte & 0x80 == 0).map_or(after.len(), |last| last + 1);
         rest = &after[varint..];
     }
-    rest.first() == Some(&CAS_TAG)
+    rest.first().is_some_and(|tag| [CAS_TAG, COLLECT_TAG].contains(tag))
 }
 
 impl StateMachine for RegionMachine {
     fn reads(&self, command: &Bytes) -> bool {
-        is_cas(command)
+        is_reading(command)
     }
 
     fn apply(
@@ -74,6 +86,9 @@ impl StateMachine for RegionMachine {
                 if crate::mutant!("region.batch-drops-last") && pairs.len() > 1 {
                     pairs.pop();
                 }
+                if pairs.iter().any(|pair| ttl::is_timed(&pair.value)) {
+                    self.timed.fetch_add(1, Ordering::Relaxed);
+                }
                 for pair in pairs {
                     batch.put(cf, pair.key, pair.value);
                 }
@@ -92,9 +107,13 @@ impl StateMachine for RegionMachine {
                 batch.delete_range(cf, range.start, range.end);
             }
             Op::Cas(cas) => {
+                if cas.stored.as_ref().is_some_and(|stored| ttl::is_timed(stored)) {
+                    self.timed.fetch_add(1, Ordering::Relaxed);
+                }
                 let reply = RegionReply { cas: Some(compare_and_swap(cas, read, batch)?), ..Default::default() };
                 return Ok(reply.encode_to_vec().into());
             }
+            Op::Collect(collect) => ttl::collect(raw_cf(collect.cf)?, collect.keys, collect.now_s, read, batch)?,
         }
         // The reply of a plain write is the empty message: no bytes, no allocation.
         Ok(Bytes::new())
@@ -108,6 +127,7 @@ impl StateMachine for RegionMachine {
     }
 
     fn reload(&mut self, _region: &Region, _read: &dyn Read) -> Result<()> {
+        self.timed.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 }
@@ -121,6 +141,7 @@ fn within(region: &Region, op: &Op) -> bool {
             range.start >= region.start_key && end_fits
         }
         Op::Cas(cas) => region::holds(region, &cas.key),
+        Op::Collect(collect) => collect.keys.iter().all(|key| region::holds(region, key)),
     }
 }
 
@@ -144,23 +165,24 @@ fn compare_and_swap(cas: CompareAndSwap, read: &dyn Read, batch: &mut WriteBatch
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::armilla::raft::{DeleteBatch, DeleteRange, PutBatch};
+    use crate::proto::armilla::raft::{Collect, DeleteBatch, DeleteRange, PutBatch};
 
     #[test]
-    fn a_cas_is_told_from_its_first_bytes() {
+    fn commands_that_read_are_told_from_their_first_bytes() {
         let ops = [
             Op::Put(PutBatch::default()),
             Op::Delete(DeleteBatch::default()),
             Op::DeleteRange(DeleteRange::default()),
             Op::Cas(CompareAndSwap::default()),
+            Op::Collect(Collect::default()),
         ];
         for version in [0, 1, 127, 128, u64::MAX] {
             for op in ops.clone() {
-                let cas = matches!(op, Op::Cas(_));
+                let reads = matches!(op, Op::Cas(_) | Op::Collect(_));
                 let command = RegionCommand { version, op: Some(op) };
-                assert_eq!(is_cas(&command.encode_to_vec()), cas, "{command:?}");
+                assert_eq!(is_reading(&command.encode_to_vec()), reads, "{command:?}");
             }
         }
-        assert!(!is_cas(b"") && !is_cas(b"\x08") && !is_cas(b"\x08\xff"));
+        assert!(!is_reading(b"") && !is_reading(b"\x08") && !is_reading(b"\x08\xff"));
     }
 }

@@ -1,7 +1,7 @@
 //! # region: the replicated state machine of a data region
 //!
 //! ```text
-//!   RegionCommand (epoch, put | delete | delete range | compare-and-swap)
+//!   RegionCommand (epoch, put | delete | delete range | compare-and-swap | collect)
 //!        | apply, in log order, on every replica alike
 //!        v
 //!   changes of the raw column families + RegionReply (what the proposer answers with)
@@ -11,11 +11,15 @@
 //! have changed between proposal and apply (the epoch, hence the borders) is checked again here. Compare-and-swap is decided
 //! here too: apply is one after the other, so no latch is needed and every write of the region is ordered with it.
 //!
+//! What has expired is deleted ([`ttl`]), decided here as well.
+//!
 //! **Never**: a clock (the proposer's is in the command), a key outside the region, an answer that depends on the replica.
 
 pub mod machine;
+pub mod ttl;
 
 pub use machine::RegionMachine;
+pub use ttl::TtlUse;
 
 /// The planted bugs of this room and what each breaks.
 pub const MUTANTS: &[(&str, &str)] = &[
@@ -24,4 +28,6 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("region.delete-range-off-by-one", "a range's end is deleted too"),
     ("region.batch-drops-last", "a batch of puts loses its last pair"),
     ("region.cas-reads-stale", "compare-and-swap does not see expiry"),
+    ("region.ttl-collects-live", "values are collected that have not expired"),
+    ("region.ttl-collects-overwritten", "a value is collected that was written after its key was found expired"),
 ];

@@ -118,6 +118,7 @@ impl Driver {
                 }
             }
             self.round().await?;
+            self.handle.letters.store(mail.len() as u64, Ordering::Relaxed);
         }
     }
 
@@ -136,7 +137,7 @@ impl Driver {
                     peer.queue.push((command, reply));
                     self.touch(group);
                 }
-                None => drop(reply.send(Err(Error::RegionNotFound(group)))),
+                None => reply.settle(Err(Error::RegionNotFound(group))),
             },
             Mail::Read { group, reply } => match self.peers.get_mut(&group) {
                 Some(peer) if peer.group.leads() => {
@@ -149,17 +150,19 @@ impl Driver {
                 None => drop(reply.send(Err(Error::RegionNotFound(group)))),
             },
             Mail::TransferLeader { group, to_peer } => {
+                let now = self.clock.now().0;
                 if let Some(peer) = self.peers.get_mut(&group) {
                     peer.group.transfer_leader(to_peer);
                     // Before any message leaves: the lease must be gone when the new leader may begin.
-                    peer.publish();
+                    peer.publish(now);
                     self.touch(group);
                 }
             }
-            Mail::Create { region, reply } => {
-                self.create(*region).await?;
-                let _ = reply.send(Ok(()));
-            }
+            Mail::Create { region, reply } => match self.create(*region).await {
+                // Nothing was done: the descriptor is at fault, not the store.
+                Err(error @ Error::Invalid(_)) => drop(reply.send(Err(error))),
+                created => drop(reply.send(created.map(|()| ()))),
+            },
             Mail::Messages(messages, _bytes) => {
                 for (group, message) in messages {
                     self.step(group, message);
@@ -187,6 +190,7 @@ impl Driver {
                 self.flushed(applied);
             }
             Mail::Tick => self.tick().await?,
+            Mail::Fail(why) => return Err(Error::Invalid(why)),
             Mail::Stop => unreachable!("handled by the loop"),
         }
         Ok(())
@@ -234,7 +238,7 @@ impl Driver {
         let mut queue = std::mem::take(&mut peer.queue).into_iter().peekable();
         while let Some((command, reply)) = queue.next() {
             // Nobody waits any more: the caller has given up, and may be trying elsewhere.
-            if reply.is_closed() {
+            if reply.is_gone() {
                 continue;
             }
             // A command that reads the engine at apply stands alone in its entry: the driver may write the engine between
@@ -256,13 +260,13 @@ impl Driver {
             match peer.group.propose(payload, now) {
                 Ok(_) if crate::mutant!("replica.ack-before-commit") => {
                     for reply in replies {
-                        let _ = reply.send(Ok(Bytes::new()));
+                        reply.settle(Ok(Bytes::new()));
                     }
                 }
-                Ok((index, term)) => peer.proposals.push_back(Proposal { index, term, replies }),
+                Ok((index, term)) => peer.await_entry(Proposal { index, term, replies }),
                 Err(_) => {
                     for reply in replies {
-                        let _ = reply.send(Err(peer.view.not_leader()));
+                        reply.settle(Err(peer.view.not_leader()));
                     }
                 }
             }
@@ -281,7 +285,7 @@ impl Driver {
                 let Some(peer) = self.peers.get_mut(&group) else { continue };
                 peer.dirty = false;
                 let output = peer.group.take(now);
-                peer.publish();
+                peer.publish(now);
                 if let Some(output) = output {
                     self.output(group, output, &mut committed, &mut after_log).await?;
                     self.touch(group);
@@ -351,11 +355,16 @@ impl Driver {
 
     /// Sends a message; a snapshot's data is taken from the engine now, before anything more is applied.
     fn send(&mut self, group: GroupId, message: Message) {
-        let peer = self.peers.get(&group).expect("it has output");
+        let peer = self.peers.get_mut(&group).expect("it has output");
         let Some(to) = region::peer_by_id(&peer.region, message.to) else { return };
         if message.get_msg_type() == MessageType::MsgSnapshot {
             let applied = peer.group.log().applied().0;
-            assert_eq!(message.get_snapshot().get_metadata().index, applied, "the engine has moved under a snapshot");
+            if message.get_snapshot().get_metadata().index != applied {
+                // Raft asked for it in an earlier pass, and the engine has moved since: it asks again once it hears of the failure.
+                peer.group.snapshot_sent(message.to, false);
+                self.touch(group);
+                return;
+            }
             let ranges = peer.machine.ranges(&peer.region);
             self.outbox.send_snapshot(group, to.store_id, message, &self.engine, ranges);
         } else {

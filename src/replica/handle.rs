@@ -48,9 +48,12 @@ pub struct PeerView {
     /// Proposals on their way, and their bytes.
     pending: Budget,
     pending_bytes: Budget,
-    /// Reads and writes that went through this peer.
-    pub(crate) reads: AtomicU64,
-    pub(crate) writes: AtomicU64,
+    /// Reads that went through this peer under its lease, and after asking a quorum; writes.
+    lease_reads: AtomicU64,
+    index_reads: AtomicU64,
+    writes: AtomicU64,
+    /// New leaders that this peer has heard of.
+    leader_changes: AtomicU64,
 }
 
 impl PeerView {
@@ -65,8 +68,10 @@ impl PeerView {
             applied: AtomicU64::new(0),
             pending: Budget::new(PROPOSALS_PENDING_MAX),
             pending_bytes: Budget::new(PROPOSAL_BYTES_PENDING_MAX),
-            reads: AtomicU64::new(0),
+            lease_reads: AtomicU64::new(0),
+            index_reads: AtomicU64::new(0),
             writes: AtomicU64::new(0),
+            leader_changes: AtomicU64::new(0),
         }
     }
 
@@ -88,9 +93,28 @@ impl PeerView {
     pub(crate) fn set_leadership(&self, leadership: Leadership) {
         self.leadership.send_if_modified(|old| {
             let changed = *old != leadership;
+            if leadership.leader != 0 && (old.leader, old.term) != (leadership.leader, leadership.term) {
+                self.leader_changes.fetch_add(1, Ordering::Relaxed);
+            }
             *old = leadership;
             changed
         });
+    }
+    /// Reads that went through this peer since the start: under its lease, and after asking a quorum.
+    pub fn reads(&self) -> (u64, u64) {
+        (self.lease_reads.load(Ordering::Relaxed), self.index_reads.load(Ordering::Relaxed))
+    }
+    /// Writes that were proposed through this peer since the start.
+    pub fn writes(&self) -> u64 {
+        self.writes.load(Ordering::Relaxed)
+    }
+    /// Writes that are under way through this peer, and their bytes.
+    pub fn pending(&self) -> (usize, usize) {
+        (self.pending.taken(), self.pending_bytes.taken())
+    }
+    /// New leaders, or new terms of the old one, that this peer has heard of since the start.
+    pub fn leader_changes(&self) -> u64 {
+        self.leader_changes.load(Ordering::Relaxed)
     }
     /// Whether this store's peer leads, as far as it knows.
     pub fn leads(&self) -> bool {
@@ -134,6 +158,8 @@ pub struct Handle {
     pub(crate) engine: Engine,
     pub(crate) poisoned: Arc<Poison>,
     pub(crate) log_figures: Arc<RwLock<BTreeMap<&'static str, u64>>>,
+    /// Letters in the driver's mailbox after its last round.
+    pub(crate) letters: Arc<AtomicU64>,
 }
 
 /// Why the store stopped serving, once it has: the first reason stays.
@@ -166,9 +192,34 @@ impl Handle {
         self.log_figures.read().expect("no writer panics").clone()
     }
 
+    /// Figures of the raft groups here, by name; what counts up begins at 0 with the process.
+    pub fn raft_figures(&self) -> BTreeMap<&'static str, u64> {
+        let views = self.views();
+        let sum = |of: &dyn Fn(&PeerView) -> u64| views.iter().map(|view| of(view)).sum::<u64>();
+        [
+            ("groups", views.len() as u64),
+            ("leaders", sum(&|view| u64::from(view.leads()))),
+            ("groups_without_leader", sum(&|view| u64::from(view.leadership().leader == 0))),
+            ("leader_changes", sum(&PeerView::leader_changes)),
+            ("proposals", sum(&PeerView::writes)),
+            ("proposals_pending", sum(&|view| view.pending().0 as u64)),
+            ("proposal_bytes_pending", sum(&|view| view.pending().1 as u64)),
+            ("reads_by_lease", sum(&|view| view.reads().0)),
+            ("reads_by_quorum", sum(&|view| view.reads().1)),
+            ("mailbox_letters", self.letters.load(Ordering::Relaxed)),
+        ]
+        .into()
+    }
+
     /// Why the store stopped serving, if it has.
     pub fn poisoned(&self) -> Option<String> {
         self.poisoned.why()
+    }
+
+    /// Stops the store for good, for a reason that its driver cannot know.
+    pub fn stop_serving(&self, why: String) {
+        // Without a driver it has stopped already.
+        let _ = self.mail.send(Mail::Fail(why));
     }
 
     /// What this store's peer of `group` shows.
@@ -199,13 +250,11 @@ impl Handle {
             return Err(Error::EntryTooLarge { group, bytes: bytes as u64 });
         }
         let ticket = Ticket::take(&view, bytes)?;
-        let (reply, answer) = oneshot::channel();
-        let mail = Mail::Propose { group, command, reply };
+        let (sender, answer) = oneshot::channel();
+        let mail = Mail::Propose { group, command, reply: Waiting { sender, _ticket: ticket } };
         self.mail.send(mail).map_err(|_| Error::Stopped("the store is shutting down".into()))?;
         view.writes.fetch_add(1, Ordering::Relaxed);
-        let result = answer.await.unwrap_or_else(|_| Err(Error::Unknown("the store stopped".into())));
-        drop(ticket);
-        result
+        answer.await.unwrap_or_else(|_| Err(Error::Unknown("the store stopped".into())))
     }
 
     /// Completes when a snapshot of the engine taken afterwards is linearizable for `group`: at once under a valid lease, after
@@ -218,8 +267,8 @@ impl Handle {
         if let Some(why) = self.poisoned() {
             return Err(Error::Stopped(why));
         }
-        view.reads.fetch_add(1, Ordering::Relaxed);
         if let Some(term) = view.lease(self.clock.now()) {
+            view.lease_reads.fetch_add(1, Ordering::Relaxed);
             let (store, group, peer) = (view.store, view.group.0, view.peer);
             probe::emit(|| Probe::LeaseRead { store, group, peer, term });
             return Ok(view);
@@ -227,6 +276,7 @@ impl Handle {
         if !view.leads() {
             return Err(view.not_leader());
         }
+        view.index_reads.fetch_add(1, Ordering::Relaxed);
         let (reply, answer) = oneshot::channel();
         let mail = Mail::Read { group, reply };
         self.mail.send(mail).map_err(|_| Error::Stopped("the store is shutting down".into()))?;
@@ -260,7 +310,29 @@ impl Handle {
     }
 }
 
+/// Who waits for a proposal, and its place in the group's queue: taken until the proposal is settled, also when the caller has
+/// gone away, since the command is in memory for as long.
+#[derive(Debug)]
+pub struct Waiting {
+    sender: oneshot::Sender<Result<Bytes>>,
+    _ticket: Ticket,
+}
+
+impl Waiting {
+    /// Settles the proposal.
+    pub(crate) fn settle(self, result: Result<Bytes>) {
+        // Nobody may be there to hear it.
+        let _ = self.sender.send(result);
+    }
+
+    /// Whether nobody waits any more.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.sender.is_closed()
+    }
+}
+
 /// A place in a group's queue of proposals; given back when dropped.
+#[derive(Debug)]
 struct Ticket {
     _place: Share,
     _bytes: Share,
@@ -272,5 +344,41 @@ impl Ticket {
         let place = view.pending.take(1).map_err(|count| busy(format!("{count} writes")))?;
         let bytes = view.pending_bytes.take(bytes).map_err(|bytes| busy(format!("writes of {bytes} bytes")))?;
         Ok(Ticket { _place: place, _bytes: bytes })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Goal: a proposal keeps its place for as long as its command is in memory. Method: by hand.
+
+    use super::*;
+
+    #[test]
+    fn a_place_is_taken_until_the_proposal_is_settled() {
+        let view = Arc::new(PeerView::new(1, 8, Region { id: 7, ..Region::default() }));
+        let propose = || {
+            let (sender, answer) = oneshot::channel();
+            Ticket::take(&view, PROPOSAL_BYTES_PENDING_MAX / 2)
+                .map(|ticket| (Waiting { sender, _ticket: ticket }, answer))
+        };
+        let (first, caller) = propose().unwrap();
+        drop(caller);
+        assert!(first.is_gone() && view.pending() == (1, PROPOSAL_BYTES_PENDING_MAX / 2), "the command still waits");
+        let (second, _caller) = propose().unwrap();
+        assert!(matches!(propose(), Err(Error::Busy(_))), "no more places, whoever has gone away");
+        first.settle(Ok(Bytes::new()));
+        drop(second);
+        assert_eq!(view.pending(), (0, 0));
+    }
+
+    #[test]
+    fn leader_changes_are_counted_once() {
+        let view = PeerView::new(1, 8, Region { id: 7, ..Region::default() });
+        for (term, leader, ready) in
+            [(1, 8, false), (1, 8, true), (2, 0, false), (2, 9, false), (3, 9, false), (3, 9, false)]
+        {
+            view.set_leadership(Leadership { term, leader, ready });
+        }
+        assert_eq!(view.leader_changes(), 3);
     }
 }

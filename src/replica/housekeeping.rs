@@ -5,9 +5,10 @@ use std::time::Duration;
 use crate::engine::KvEngine;
 use crate::rt::probe::Event as Probe;
 use crate::rt::{cpu, task};
-use crate::types::{GroupId, Result};
+use crate::types::{Error, GroupId, Result};
 
 use super::driver::Driver;
+use super::handle::Handle;
 use super::mailbox::Mail;
 
 /// What the driver remembers for its upkeep.
@@ -19,10 +20,27 @@ pub(super) struct Housekeeping {
     pub unflushed: bool,
     /// A flush is under way.
     pub flushing: bool,
+    /// Flushes begun.
+    pub flushes: u64,
     /// When the last flush began (node clock, ns).
     pub flushed_at: u64,
     /// Facts to report when the log is written.
     pub probes: Vec<Probe>,
+}
+
+/// Tells the driver that a flush ended, also if it did so without a result.
+struct FlushEnds {
+    handle: Handle,
+    told: bool,
+}
+
+impl Drop for FlushEnds {
+    fn drop(&mut self) {
+        if !self.told {
+            let result = Err(Error::Stopped("a flush of the engine died".into()));
+            let _ = self.handle.mail.send(Mail::Flushed { applied: Vec::new(), result });
+        }
+    }
 }
 
 impl Driver {
@@ -47,6 +65,7 @@ impl Driver {
             ("recycled", stats.recycled),
             ("created", stats.created),
             ("rewritten_bytes", stats.rewritten_bytes),
+            ("engine_flushes", self.housekeeping.flushes),
         ]
         .into();
         Ok(())
@@ -60,6 +79,7 @@ impl Driver {
             return;
         }
         self.housekeeping.flushing = true;
+        self.housekeeping.flushes += 1;
         self.housekeeping.unflushed = false;
         self.housekeeping.flushed_at = now;
         self.housekeeping.log_bytes = 0;
@@ -68,12 +88,15 @@ impl Driver {
         let handle = self.handle.clone();
         task::spawn(async move {
             let engine = handle.engine.clone();
+            // A flush that panics must stop the store, not leave it waiting for the flush's end with a log that grows.
+            let mut ended = FlushEnds { handle: handle.clone(), told: false };
             let result = cpu::run(move || engine.flush()).await;
             let applied = if crate::mutant!("replica.flush-marks-late-applies") {
                 handle.views().iter().map(|view| (view.group, view.applied())).collect()
             } else {
                 applied
             };
+            ended.told = true;
             let _ = handle.mail.send(Mail::Flushed { applied, result });
         });
     }

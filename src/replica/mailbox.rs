@@ -7,6 +7,7 @@ use raft::eraftpb::Message;
 use crate::rt::sync::oneshot;
 use crate::types::{GroupId, Region, Result};
 
+use super::handle::Waiting;
 use super::snapshot::Pair;
 
 /// One letter to the driver.
@@ -19,7 +20,7 @@ pub enum Mail {
         /// The encoded command.
         command: Bytes,
         /// Where the reply goes.
-        reply: oneshot::Sender<Result<Bytes>>,
+        reply: Waiting,
     },
     /// Confirm leadership for a read.
     Read {
@@ -76,6 +77,8 @@ pub enum Mail {
     },
     /// A tick of the clock.
     Tick,
+    /// Stop serving, for this reason.
+    Fail(String),
     /// End the driver.
     Stop,
 }

@@ -10,21 +10,19 @@ use protobuf::Message as _;
 use crate::proto::armilla::raft::GroupState;
 use crate::raft::Group;
 use crate::raft::machine::StateMachine;
+use crate::rt::probe::{self, Event as Probe};
 use crate::rt::sync::oneshot;
 use crate::types::{Error, Region, Result};
 
-use super::handle::{Leadership, PeerView};
+use super::handle::{Leadership, PeerView, Waiting};
 use super::snapshot::Pair;
-
-/// Who waits for a proposal.
-pub(super) type Reply = oneshot::Sender<Result<Bytes>>;
 
 /// An entry that was proposed here and is not applied yet.
 #[derive(Debug)]
 pub(super) struct Proposal {
     pub index: u64,
     pub term: u64,
-    pub replies: Vec<Reply>,
+    pub replies: Vec<Waiting>,
 }
 
 /// One group on this store.
@@ -34,7 +32,7 @@ pub(super) struct Peer {
     pub machine: Box<dyn StateMachine>,
     pub region: Region,
     /// Commands that wait to be packed into an entry.
-    pub queue: Vec<(Bytes, Reply)>,
+    pub queue: Vec<(Bytes, Waiting)>,
     /// Entries under way, by index.
     pub proposals: VecDeque<Proposal>,
     /// Reads under way, by id.
@@ -47,6 +45,8 @@ pub(super) struct Peer {
     pub arrived: Option<Vec<Pair>>,
     /// A snapshot that the engine holds: index, term and encoded state, for raft to hear of after the log write.
     pub installed: Option<(u64, u64, Bytes)>,
+    /// The end of the lease that was last published (node clock, ns; 0: none).
+    pub leased: u64,
     /// The term and leader that were last reported.
     pub reported: (u64, u64),
     /// Is in the driver's list of groups with something to do.
@@ -67,14 +67,29 @@ impl Peer {
         state.encode_to_vec().into()
     }
 
-    /// Shows request tasks what they may see.
-    pub fn publish(&mut self) {
+    /// Shows request tasks what they may see, now.
+    pub fn publish(&mut self, now_ns: u64) {
         let term = self.group.term();
-        match self.group.lease_until() {
+        let until = self.group.lease_until();
+        match until {
             0 => self.view.drop_lease(),
             until => self.view.set_lease(term, crate::rt::clock::Instant(until)),
         }
+        if std::mem::replace(&mut self.leased, until) != until {
+            let (store, group, peer) = (self.view.store, self.view.group.0, self.view.peer);
+            probe::emit(|| Probe::Lease { store, group, peer, term, left_ns: until.saturating_sub(now_ns) });
+        }
         self.view.set_leadership(Leadership { term, leader: self.group.leader(), ready: self.group.ready() });
+    }
+
+    /// Remembers who waits for an entry that was just proposed. Entries of an earlier leadership at or behind its place are
+    /// overwritten here; another peer that still holds them may yet commit them.
+    pub fn await_entry(&mut self, proposal: Proposal) {
+        while self.proposals.back().is_some_and(|last| last.index >= proposal.index) {
+            let overwritten = self.proposals.pop_back().expect("just seen");
+            fail(overwritten, || Error::Unknown("leadership was lost while it was under way".into()));
+        }
+        self.proposals.push_back(proposal);
     }
 
     /// Settles the proposals at and before an applied entry. Those of another term at that index never happened.
@@ -91,7 +106,7 @@ impl Peer {
         if proposal.term == term {
             assert_eq!(proposal.replies.len(), replies.len(), "an entry has as many replies as commands");
             for (waiting, reply) in proposal.replies.into_iter().zip(replies) {
-                let _ = waiting.send(Ok(reply));
+                waiting.settle(Ok(reply));
             }
         } else {
             let refused = self.view.not_leader();
@@ -102,7 +117,7 @@ impl Peer {
     /// Fails everything that waits for this group.
     pub fn fail_all(&mut self, error: impl Fn() -> Error) {
         for (_, reply) in self.queue.drain(..) {
-            let _ = reply.send(Err(error()));
+            reply.settle(Err(error()));
         }
         for proposal in self.proposals.drain(..) {
             fail(proposal, &error);
@@ -115,6 +130,6 @@ impl Peer {
 
 pub(super) fn fail(proposal: Proposal, error: impl Fn() -> Error) {
     for reply in proposal.replies {
-        let _ = reply.send(Err(error()));
+        reply.settle(Err(error()));
     }
 }

@@ -22,7 +22,7 @@ use super::apply::state_key;
 use super::driver::{Driver, Machines, Options};
 use super::handle::{Handle, PeerView, Poison};
 use super::housekeeping::Housekeeping;
-use super::log::{LogBatch, LogOptions, RaftLog};
+use super::log::{GroupLog, LogBatch, LogOptions, RaftLog};
 use super::mailbox::Mail;
 use super::peer::Peer;
 use super::transport::{Addresses, Inbox, Outbox};
@@ -68,6 +68,7 @@ pub async fn start(
         engine: engine.clone(),
         poisoned: Arc::new(Poison::default()),
         log_figures: Arc::default(),
+        letters: Arc::default(),
     };
     let log = RaftLog::open(env.disk.clone(), log_options).await?;
     let outbox = Outbox::new(
@@ -135,10 +136,27 @@ impl Driver {
         let region =
             state.region.clone().ok_or_else(|| Error::Corruption("a group's state without a descriptor".into()))?;
         let group = GroupId(region.id);
+        let here = region::peer_on(&region, self.store).map(|peer| peer.id);
+        if here != Some(state.peer_id) {
+            return Err(Error::Corruption(format!(
+                "group {group}: its state is that of peer {}, but its descriptor has {} on store {}",
+                state.peer_id,
+                here.map_or("no peer".to_owned(), |id| format!("peer {id}")),
+                self.store
+            )));
+        }
         let applied = (state.applied_index, state.applied_term);
         let conf_state = ConfState::parse_from_bytes(&state.conf_state)
             .map_err(|e| Error::Corruption(format!("group {group}: its membership does not decode: {e}")))?;
-        let stored = self.log.group(group).cloned().unwrap_or_default();
+        // A group is in the log before it is in the engine, and never leaves it.
+        let stored = self.log.group(group).cloned().ok_or_else(|| {
+            Error::Corruption(format!(
+                "group {group}: the engine holds it but the raft log in {} does not: the log was lost, emptied or another one is \
+                 mounted there. What this store promised and acknowledged is gone with it: bring the log back, or start with \
+                 an empty data directory as a new store",
+                self.log.dir().display()
+            ))
+        })?;
         if stored.first_index > applied.0 + 1 {
             return Err(Error::Corruption(format!(
                 "group {group}: the log begins at {} but the engine holds only what was applied up to {}",
@@ -191,6 +209,14 @@ impl Driver {
         let peer = region::peer_on(&region, self.store)
             .ok_or_else(|| Error::Invalid(format!("region {} has no peer on store {}", region.id, self.store)))?;
         let (index, term) = membership::FIRST;
+        let used = |log: &GroupLog| log.last_index > index || log.hard_state.term > term || log.hard_state.vote != 0;
+        if self.log.group(group).is_some_and(used) {
+            return Err(Error::Corruption(format!(
+                "group {group}: the raft log in {} has its history but the engine does not hold it: the engine's data was lost. \
+                 Bring it back, or start with an empty data directory as a new store",
+                self.log.dir().display()
+            )));
+        }
         let conf_state = membership::conf_state(&region);
         let state = GroupState {
             region: Some(region.clone()),
@@ -259,6 +285,7 @@ impl Driver {
                 lost_at: None,
                 arrived: None,
                 installed: None,
+                leased: 0,
                 reported: (0, 0),
                 dirty: false,
             },

@@ -4,9 +4,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use armilla_arch::sync::Budget;
+use armilla_arch::sync::{Budget, Share};
 use futures::StreamExt;
 use protobuf::Message as _;
 use raft::eraftpb::Message;
@@ -28,11 +29,16 @@ use super::handle::Handle;
 use super::mailbox::Mail;
 use super::snapshot::{self, Gathering};
 
+/// How often one side of a refused stream is told of it.
+const TELL: Duration = Duration::from_secs(10);
+
 /// Addresses of stores, by id.
 pub type Addresses = BTreeMap<u64, String>;
 
 /// Messages that wait for a store; more are dropped.
 const QUEUE_MAX: usize = 4096;
+/// Bytes of messages that wait for a store; more are dropped.
+const QUEUE_BYTES_MAX: usize = 64 << 20;
 /// Bytes of messages in one batch of a stream.
 const BATCH_BYTES: usize = 1 << 20;
 /// Between two tries to reach a store.
@@ -55,9 +61,13 @@ pub struct Outbox {
 }
 
 struct Line {
-    queue: mpsc::Sender<GroupMessage>,
+    queue: mpsc::Sender<Queued>,
+    waiting_bytes: Budget,
     task: JoinHandle<()>,
 }
+
+/// A message that waits, and its place in the budget.
+type Queued = (GroupMessage, Share);
 
 impl Drop for Line {
     fn drop(&mut self) {
@@ -93,9 +103,11 @@ impl Outbox {
                 addresses: self.addresses.clone(),
                 mail: self.mail.clone(),
             };
-            Line { queue, task: task::spawn(link.run(waiting)) }
+            Line { queue, waiting_bytes: Budget::new(QUEUE_BYTES_MAX), task: task::spawn(link.run(waiting)) }
         });
-        let _ = line.queue.try_send(message);
+        if let Ok(share) = line.waiting_bytes.take(message.message.len()) {
+            let _ = line.queue.try_send((message, share));
+        }
     }
 
     /// Streams a snapshot of `ranges` as the engine stands now; the driver hears of the end by letter.
@@ -156,7 +168,8 @@ struct Link {
 }
 
 impl Link {
-    async fn run(self, mut waiting: mpsc::Receiver<GroupMessage>) {
+    async fn run(self, mut waiting: mpsc::Receiver<Queued>) {
+        let mut told = None;
         loop {
             let address = self.addresses.borrow().get(&self.to_store).cloned();
             if let Some(Ok(channel)) = address.map(|a| self.net.channel(&a)) {
@@ -170,7 +183,14 @@ impl Link {
                 // Whichever ends first: the call (the store is gone) or the feeding of it (this outbox is gone).
                 crate::rt_select! {
                     ended = call => if let Err(status) = ended {
-                        tracing::debug!(to = self.to_store, %status, "the stream to a store broke");
+                        let now = self.clock.now();
+                        let refused = status.code() == tonic::Code::FailedPrecondition;
+                        if refused && told.is_none_or(|told| now.since(told) >= TELL) {
+                            told = Some(now);
+                            tracing::warn!(to = self.to_store, why = status.message(), "a node refuses messages of this store");
+                        } else {
+                            tracing::debug!(to = self.to_store, %status, "the stream to a store broke");
+                        }
                     },
                     fed = self.feed(&mut waiting, batches) => if fed == Fed::All {
                         return;
@@ -184,12 +204,12 @@ impl Link {
         }
     }
 
-    async fn feed(&self, waiting: &mut mpsc::Receiver<GroupMessage>, batches: mpsc::Sender<RaftBatch>) -> Fed {
-        while let Some(first) = waiting.recv().await {
+    async fn feed(&self, waiting: &mut mpsc::Receiver<Queued>, batches: mpsc::Sender<RaftBatch>) -> Fed {
+        while let Some((first, _)) = waiting.recv().await {
             let mut bytes = first.message.len();
             let mut messages = vec![first];
             while bytes < BATCH_BYTES {
-                let Ok(next) = waiting.try_recv() else { break };
+                let Ok((next, _)) = waiting.try_recv() else { break };
                 bytes += next.message.len();
                 messages.push(next);
             }
@@ -212,17 +232,28 @@ pub struct Inbox {
     store: u64,
     handle: Handle,
     waiting_bytes: Budget,
+    /// When another cluster's messages were last told of, ns of the node's clock; 0 when never.
+    told_ns: Arc<AtomicU64>,
 }
 
 impl Inbox {
     /// Receives as `store` of `cluster`.
     pub fn new(cluster: u64, store: u64, handle: Handle) -> Inbox {
-        Inbox { cluster, store, handle, waiting_bytes: Budget::new(INBOX_BYTES_MAX) }
+        Inbox { cluster, store, handle, waiting_bytes: Budget::new(INBOX_BYTES_MAX), told_ns: Arc::default() }
     }
 
     #[allow(clippy::result_large_err)] // tonic's own type
-    fn check(&self, cluster: u64, to_store: u64) -> Result<(), Status> {
+    fn check(&self, cluster: u64, from_store: u64, to_store: u64) -> Result<(), Status> {
         if cluster != self.cluster {
+            let (now, told) = (self.handle.clock.now().0.max(1), self.told_ns.load(Ordering::Relaxed));
+            if told == 0 || now.saturating_sub(told) >= TELL.as_nanos() as u64 {
+                self.told_ns.store(now, Ordering::Relaxed);
+                tracing::warn!(
+                    "store {from_store} of cluster {cluster} sends messages to this node, which belongs to cluster {}: one of \
+                     the two has the data directory or the addresses of the other's cluster",
+                    self.cluster
+                );
+            }
             return Err(Status::failed_precondition(format!(
                 "this node belongs to cluster {}, the sender to {cluster}",
                 self.cluster
@@ -241,7 +272,7 @@ impl Transport for Inbox {
         let mut stream = request.into_inner();
         while let Some(batch) = stream.next().await {
             let batch = batch?;
-            self.check(batch.cluster_id, batch.to_store)?;
+            self.check(batch.cluster_id, batch.from_store, batch.to_store)?;
             let bytes: usize = batch.messages.iter().map(|m| m.message.len()).sum();
             // Given back when the driver has taken the letter. Raft sends again what is dropped here.
             let Ok(share) = self.waiting_bytes.take(bytes) else { continue };
@@ -267,11 +298,14 @@ impl Transport for Inbox {
         while let Some(chunk) = stream.next().await {
             let chunk = chunk?;
             if let Some(head) = &chunk.head {
-                self.check(head.cluster_id, head.to_store)?;
+                self.check(head.cluster_id, head.from_store, head.to_store)?;
             }
             gathering.take(chunk).map_err(|e| Status::data_loss(e.to_string()))?;
         }
         let (head, message, pairs) = gathering.finish().map_err(|e| Status::data_loss(e.to_string()))?;
+        if self.handle.view(GroupId(head.group_id)).is_none() {
+            return Err(Status::not_found(format!("store {} has no replica of group {}", self.store, head.group_id)));
+        }
         let letter = Mail::Snapshot { group: GroupId(head.group_id), message: Box::new(message), pairs };
         self.handle.mail.send(letter).map_err(|_| Status::unavailable("the store has stopped"))?;
         Ok(Response::new(Done {}))

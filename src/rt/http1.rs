@@ -13,8 +13,6 @@ pub struct HttpRequest {
     pub method: String,
     /// The path, without the query.
     pub path: String,
-    /// The query, without its question mark; empty when there is none.
-    pub query: String,
 }
 
 /// A plain HTTP response.

@@ -24,6 +24,12 @@ pub enum Event {
     Apply { store: u64, group: u64, peer: u64, index: u64, term: u64, hash: u64 },
     /// A snapshot replaced the peer's state.
     Snapshot { store: u64, group: u64, peer: u64, index: u64, term: u64 },
+    /// The peer's lease changed: from now on it runs `left_ns` more on its node's clock (0: it was taken back).
+    Lease { store: u64, group: u64, peer: u64, term: u64, left_ns: u64 },
+    /// A request to read a region arrived at `store`, which calls it `read`.
+    ReadAsked { store: u64, group: u64, read: u64 },
+    /// That request got its view of the engine, in which the group stands at the index `applied`.
+    ReadServed { store: u64, group: u64, read: u64, applied: u64 },
     /// A read was served under the leader's lease. The oracle checks that no other peer leads a later term.
     LeaseRead { store: u64, group: u64, peer: u64, term: u64 },
     /// A read was served after a quorum confirmed the leader.

@@ -5,12 +5,13 @@
 //! waits for nothing. No timer.
 //!
 //! ```text
-//!   message in -> [command, id] -> running (at most COMMANDS_RUNNING_MAX) -> ready -> message out
-//!        ^ not read while that is full: the connection's flow control holds the client back
+//!   message in -> waiting (the rest of one message) -> running (at most COMMANDS_RUNNING_MAX) -> ready -> message out
+//!        ^ not read while one waits: the connection's flow control holds the client back
 //! ```
 //! Answers come in the order in which they are ready, each with the id of its command. A command that this version does not
 //! know gets an empty answer, which clients report to the one caller that sent it; the stream goes on.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -31,6 +32,8 @@ use super::tikv::TikvService;
 
 /// Commands of one stream that run at the same time.
 const COMMANDS_RUNNING_MAX: usize = 1024;
+/// Commands in one message; clients of TiKV send 128 at most.
+const COMMANDS_MESSAGE_MAX: usize = 8192;
 /// Answers in one message.
 const ANSWERS_MAX: usize = 512;
 /// No more answers are added to a message of this many bytes.
@@ -56,15 +59,15 @@ async fn run<K: Kv>(service: &TikvService<K>, command: Command) -> Reply {
     use batch_commands_request::request::Cmd as In;
     use batch_commands_response::response::Cmd as Out;
     let cmd = match command.cmd {
-        Some(In::RawGet(r)) => Some(Out::RawGet(streamed(service.raw_get(r).await))),
-        Some(In::RawBatchGet(r)) => Some(Out::RawBatchGet(streamed(service.raw_batch_get(r).await))),
-        Some(In::RawPut(r)) => Some(Out::RawPut(streamed(service.raw_put(r).await))),
-        Some(In::RawBatchPut(r)) => Some(Out::RawBatchPut(streamed(service.raw_batch_put(r).await))),
-        Some(In::RawDelete(r)) => Some(Out::RawDelete(streamed(service.raw_delete(r).await))),
-        Some(In::RawBatchDelete(r)) => Some(Out::RawBatchDelete(streamed(service.raw_batch_delete(r).await))),
-        Some(In::RawScan(r)) => Some(Out::RawScan(streamed(service.raw_scan(r).await))),
-        Some(In::RawDeleteRange(r)) => Some(Out::RawDeleteRange(streamed(service.raw_delete_range(r).await))),
-        Some(In::RawBatchScan(r)) => Some(Out::RawBatchScan(streamed(service.raw_batch_scan(r).await))),
+        Some(In::RawGet(r)) => Some(Out::RawGet(streamed(service.raw_get(*r).await))),
+        Some(In::RawBatchGet(r)) => Some(Out::RawBatchGet(streamed(service.raw_batch_get(*r).await))),
+        Some(In::RawPut(r)) => Some(Out::RawPut(streamed(service.raw_put(*r).await))),
+        Some(In::RawBatchPut(r)) => Some(Out::RawBatchPut(streamed(service.raw_batch_put(*r).await))),
+        Some(In::RawDelete(r)) => Some(Out::RawDelete(streamed(service.raw_delete(*r).await))),
+        Some(In::RawBatchDelete(r)) => Some(Out::RawBatchDelete(streamed(service.raw_batch_delete(*r).await))),
+        Some(In::RawScan(r)) => Some(Out::RawScan(streamed(service.raw_scan(*r).await))),
+        Some(In::RawDeleteRange(r)) => Some(Out::RawDeleteRange(streamed(service.raw_delete_range(*r).await))),
+        Some(In::RawBatchScan(r)) => Some(Out::RawBatchScan(streamed(service.raw_batch_scan(*r).await))),
         Some(In::Empty(r)) => Some(Out::Empty(BatchCommandsEmptyResponse { test_id: r.test_id })),
         None => None,
     };
@@ -78,6 +81,8 @@ struct Commands<In, Make, Fut> {
     ended: bool,
     broken: Option<Status>,
     make: Make,
+    /// Commands of the last message that have not begun.
+    waiting: VecDeque<(u64, Command)>,
     running: FuturesUnordered<Fut>,
     metrics: Metrics,
 }
@@ -93,37 +98,48 @@ where
 {
     fn new(inbound: In, metrics: Metrics, make: Make) -> Self {
         metrics.streams.inc();
-        Commands { inbound, ended: false, broken: None, make, running: FuturesUnordered::new(), metrics }
+        let (waiting, running) = (VecDeque::new(), FuturesUnordered::new());
+        Commands { inbound, ended: false, broken: None, make, waiting, running, metrics }
     }
 
     fn take_in(&mut self, cx: &mut Context<'_>) {
-        while !self.ended && self.running.len() < COMMANDS_RUNNING_MAX {
+        while self.running.len() < COMMANDS_RUNNING_MAX {
+            if let Some((id, command)) = self.waiting.pop_front() {
+                self.running.push((self.make)(id, command));
+                continue;
+            }
+            if self.ended {
+                break;
+            }
             match self.inbound.poll_next_unpin(cx) {
                 Poll::Pending => break,
-                Poll::Ready(Some(Ok(message))) => self.start(message),
-                Poll::Ready(Some(Err(status))) => {
-                    self.ended = true;
-                    self.broken = Some(status);
-                }
-                Poll::Ready(None) => self.ended = true,
+                Poll::Ready(Some(Ok(message))) => self.queue(message),
+                Poll::Ready(Some(Err(status))) => self.end(Some(status)),
+                Poll::Ready(None) => self.end(None),
             }
         }
     }
 
-    fn start(&mut self, message: BatchCommandsRequest) {
+    fn end(&mut self, why: Option<Status>) {
+        self.ended = true;
+        self.broken = why;
+    }
+
+    fn queue(&mut self, message: BatchCommandsRequest) {
         let BatchCommandsRequest { requests, request_ids } = message;
         self.metrics.commands_in.observe(requests.len() as f64);
-        if requests.len() != request_ids.len() {
+        let count = requests.len();
+        if count != request_ids.len() {
             // Whose answers they are cannot be said.
-            self.ended = true;
-            self.broken = Some(Status::invalid_argument(format!(
-                "{} commands with {} ids in one message",
-                requests.len(),
-                request_ids.len()
-            )));
-            return;
+            let why = format!("{count} commands with {} ids in one message", request_ids.len());
+            return self.end(Some(Status::invalid_argument(why)));
         }
-        self.running.extend(request_ids.into_iter().zip(requests).map(|(id, command)| (self.make)(id, command)));
+        if count > COMMANDS_MESSAGE_MAX {
+            let why =
+                format!("{count} commands in one message are over the limit of {COMMANDS_MESSAGE_MAX}: send fewer");
+            return self.end(Some(Status::resource_exhausted(why)));
+        }
+        self.waiting.extend(request_ids.into_iter().zip(requests));
     }
 
     fn give_out(&mut self, cx: &mut Context<'_>) -> BatchCommandsResponse {
@@ -155,7 +171,7 @@ where
             this.metrics.commands_out.observe(out.responses.len() as f64);
             return Poll::Ready(Some(Ok(out)));
         }
-        if this.ended && this.running.is_empty() {
+        if this.ended && this.running.is_empty() && this.waiting.is_empty() {
             return Poll::Ready(this.broken.take().map(Err));
         }
         Poll::Pending
@@ -187,8 +203,12 @@ mod tests {
     type Waiting = Rc<RefCell<BTreeMap<u64, oneshot::Sender<()>>>>;
 
     fn message(ids: std::ops::Range<u64>) -> Result<BatchCommandsRequest, Status> {
-        let cmd =
-            |id| batch_commands_request::request::Cmd::Empty(BatchCommandsEmptyRequest { test_id: id, delay_time: 0 });
+        let cmd = |id| {
+            batch_commands_request::request::Cmd::Empty(Box::new(BatchCommandsEmptyRequest {
+                test_id: id,
+                delay_time: 0,
+            }))
+        };
         Ok(BatchCommandsRequest {
             requests: ids.clone().map(|id| Command { cmd: Some(cmd(id)) }).collect(),
             request_ids: ids.collect(),
@@ -256,6 +276,37 @@ mod tests {
         assert_eq!(next(&mut stream), Some(vec![0]));
         assert_eq!(next(&mut stream), None);
         assert_eq!(waiting.borrow().len(), COMMANDS_RUNNING_MAX, "one more was started");
+    }
+
+    #[test]
+    fn the_rest_of_a_large_message_waits() {
+        let waiting = Waiting::default();
+        let (send, mut stream) = stream(&waiting);
+        let max = COMMANDS_RUNNING_MAX as u64;
+        send.unbounded_send(message(0..max + 2)).unwrap();
+        send.unbounded_send(message(max + 2..max + 3)).unwrap();
+        assert_eq!(next(&mut stream), None);
+        assert_eq!(waiting.borrow().len(), COMMANDS_RUNNING_MAX);
+        for id in 0..3 {
+            waiting.borrow_mut().remove(&id).unwrap().send(()).unwrap();
+            assert_eq!(next(&mut stream), Some(vec![id]));
+        }
+        assert_eq!(next(&mut stream), None);
+        assert_eq!(waiting.borrow().keys().next_back(), Some(&(max + 2)), "in order, message after message");
+        send.unbounded_send(message(0..COMMANDS_MESSAGE_MAX as u64 + 1)).unwrap();
+        drop(send);
+        let running = std::mem::take(&mut *waiting.borrow_mut());
+        let count = running.len();
+        running.into_values().for_each(|done| done.send(()).unwrap());
+        let mut answered = 0;
+        let status = loop {
+            match stream.next().now_or_never().unwrap().unwrap() {
+                Ok(message) => answered += message.responses.len(),
+                Err(status) => break status,
+            }
+        };
+        assert_eq!((answered, status.code()), (count, tonic::Code::ResourceExhausted));
+        assert!(status.message().contains("8193"), "{}", status.message());
     }
 
     #[test]

@@ -16,9 +16,8 @@ use crate::proto::armilla::pd::{
     StoreHeartbeatReply, StoreHeartbeatRequest, TransferLeaderReply, TransferLeaderRequest,
 };
 
-use super::error;
 use super::metrics::{Method, Observer};
-use super::pd::{Seat, status};
+use super::pd::{Seat, outside, status};
 
 /// Who this node is, now.
 pub type Hello = Arc<dyn Fn(HelloRequest) -> HelloReply + Send + Sync>;
@@ -74,11 +73,11 @@ impl Cluster for ClusterService {
     }
 
     /// On a member what it knows (all of it, if it leads); elsewhere what the leader says.
-    async fn overview(&self, _request: Request<OverviewRequest>) -> Answer<OverviewReply> {
+    async fn overview(&self, request: Request<OverviewRequest>) -> Answer<OverviewReply> {
         let work = async {
             match self.seat()? {
                 Seat::Member(server) => Ok(server.overview()),
-                Seat::Outside { front, .. } => front.overview().await.map_err(|e| error::status(&e)),
+                Seat::Outside { front, .. } => outside(request.get_ref().by_node, || front.overview()).await,
             }
         };
         self.observer.call(Method::Overview, work).await

@@ -11,13 +11,14 @@
 //! | `Timeout`, `Stopped` | `not_leader` without a leader | nothing happened; every client asks PD and tries again, compare-and-swap too |
 //! | `Unknown`, of a put or delete | `stale_command` and `undetermined_result` together | see below |
 //! | `Unknown`, of a compare-and-swap | the `error` string | the only answer that no client retries |
-//! | `Invalid` | the `error` string, or status INVALID_ARGUMENT where the reply has none | shown to the caller, not retried by clients that look |
-//! | `Corruption`, `Io` | the `error` string, or status DATA_LOSS, INTERNAL | the same |
+//! | `Invalid` | the `error` string; a reply of pairs has a pair with `error.abort` instead | shown to the caller, not retried |
+//! | `Corruption`, `Io` | the same | the same |
 //!
 //! **A write whose outcome is unknown.** Clients of TiKV repeat puts and deletes whenever a connection breaks, so to them a put
 //! may happen twice; `stale_command` makes them do the same here, after asking PD. Whoever needs to know better (our own client,
 //! the linearizability oracle) looks at `undetermined_result` first, and must not repeat the write under the same name. A
-//! compare-and-swap must never be repeated blindly: the second run would report a failure that its own first run caused.
+//! compare-and-swap must never be repeated blindly: the second run would report a failure that its own first run caused. Beside an
+//! `error` string our own field `outcome_unknown` says the same; other clients skip it.
 //!
 //! In a `BatchCommands` stream there is no status for one command: there a status becomes a region error with nothing but its
 //! message, which clients retry a few times and then show.
@@ -26,9 +27,9 @@ use tonic::{Code, Status};
 
 use crate::proto::errorpb;
 use crate::proto::kvrpcpb::{
-    RawBatchDeleteResponse, RawBatchGetResponse, RawBatchPutResponse, RawBatchScanResponse, RawCasResponse,
-    RawChecksumResponse, RawDeleteRangeResponse, RawDeleteResponse, RawGetKeyTtlResponse, RawGetResponse,
-    RawPutResponse, RawScanResponse,
+    KeyError, KvPair, RawBatchDeleteResponse, RawBatchGetResponse, RawBatchPutResponse, RawBatchScanResponse,
+    RawCasResponse, RawChecksumResponse, RawDeleteRangeResponse, RawDeleteResponse, RawGetKeyTtlResponse,
+    RawGetResponse, RawPutResponse, RawScanResponse,
 };
 use crate::types::Error;
 
@@ -36,23 +37,50 @@ use crate::types::Error;
 pub trait Reply: Default + Send + 'static {
     /// Sets the region error; nothing else is set then.
     fn with_region_error(error: errorpb::Error) -> Self;
-    /// Sets the `error` string.
-    ///
-    /// # Errors
-    /// The text, when this reply has no such field.
-    fn with_text(text: String) -> Result<Self, String>;
+    /// Sets the `error` string; a reply of pairs gets one pair, which has nothing but an error.
+    fn with_text(text: String) -> Self;
+    /// Marks the write of this reply as one that may have happened; nothing for a read.
+    fn with_doubt(self) -> Self;
     /// The failure in this reply, if there is one.
     fn failure(&self) -> Option<&str>;
 }
 
 macro_rules! replies {
-    (with text: $($with:ty),+; without: $($without:ty),+) => {
-        $(impl Reply for $with {
+    (writes: $($write:ty),+; reads: $($read:ty),+; pairs: $($many:ty, $pairs:ident);+) => {
+        $(replies!(@text $write, |reply| reply.outcome_unknown = true);)+
+        $(replies!(@text $read, |_reply| {});)+
+        $(impl Reply for $many {
             fn with_region_error(error: errorpb::Error) -> Self {
                 Self { region_error: Some(error), ..Self::default() }
             }
-            fn with_text(text: String) -> Result<Self, String> {
-                Ok(Self { error: text, ..Self::default() })
+            fn with_text(text: String) -> Self {
+                let error = Some(Box::new(KeyError { abort: text, ..KeyError::default() }));
+                Self { $pairs: vec![KvPair { error, ..KvPair::default() }], ..Self::default() }
+            }
+            fn with_doubt(self) -> Self {
+                self
+            }
+            fn failure(&self) -> Option<&str> {
+                match &self.region_error {
+                    Some(error) => Some(&error.message),
+                    None => self.$pairs.first()?.error.as_ref().map(|error| error.abort.as_str()),
+                }
+            }
+        })+
+    };
+    (@text $reply:ty, |$this:ident| $doubt:expr) => {
+        impl Reply for $reply {
+            fn with_region_error(error: errorpb::Error) -> Self {
+                Self { region_error: Some(error), ..Self::default() }
+            }
+            fn with_text(text: String) -> Self {
+                Self { error: text, ..Self::default() }
+            }
+            #[allow(unused_mut, reason = "a read has nothing to mark")]
+            fn with_doubt(mut self) -> Self {
+                let $this = &mut self;
+                $doubt;
+                self
             }
             fn failure(&self) -> Option<&str> {
                 match &self.region_error {
@@ -61,25 +89,15 @@ macro_rules! replies {
                     None => None,
                 }
             }
-        })+
-        $(impl Reply for $without {
-            fn with_region_error(error: errorpb::Error) -> Self {
-                Self { region_error: Some(error), ..Self::default() }
-            }
-            fn with_text(text: String) -> Result<Self, String> {
-                Err(text)
-            }
-            fn failure(&self) -> Option<&str> {
-                self.region_error.as_ref().map(|error| error.message.as_str())
-            }
-        })+
+        }
     };
 }
 
 replies! {
-    with text: RawGetResponse, RawPutResponse, RawBatchPutResponse, RawDeleteResponse, RawBatchDeleteResponse,
-        RawDeleteRangeResponse, RawGetKeyTtlResponse, RawCasResponse, RawChecksumResponse;
-    without: RawBatchGetResponse, RawScanResponse, RawBatchScanResponse
+    writes: RawPutResponse, RawBatchPutResponse, RawDeleteResponse, RawBatchDeleteResponse, RawDeleteRangeResponse,
+        RawCasResponse;
+    reads: RawGetResponse, RawGetKeyTtlResponse, RawChecksumResponse;
+    pairs: RawBatchGetResponse, pairs; RawScanResponse, kvs; RawBatchScanResponse, kvs
 }
 
 /// What repeating a request would do.
@@ -93,21 +111,15 @@ pub enum Repeat {
     Differs,
 }
 
-/// The reply, or the status, that tells a client about `error`.
-///
-/// # Errors
-/// The status, for failures that the reply has no place for.
-pub fn refuse<R: Reply>(error: Error, region: u64, repeat: Repeat) -> Result<R, Status> {
+/// The reply that tells a client about `error`.
+pub fn refuse<R: Reply>(error: Error, region: u64, repeat: Repeat) -> R {
     match error {
-        Error::Unknown(_) if repeat == Repeat::Differs => text(error),
-        Error::Invalid(_) | Error::Corruption(_) | Error::Io(_) => text(error),
-        error => Ok(R::with_region_error(region_error(error, region))),
+        Error::Unknown(_) if repeat == Repeat::Differs => R::with_text(error.to_string()).with_doubt(),
+        Error::Invalid(_) => R::with_text(error.to_string()),
+        // Of a write, how far it came is not known.
+        Error::Corruption(_) | Error::Io(_) => R::with_text(error.to_string()).with_doubt(),
+        error => R::with_region_error(region_error(error, region)),
     }
-}
-
-fn text<R: Reply>(error: Error) -> Result<R, Status> {
-    let status = status(&error);
-    R::with_text(error.to_string()).map_err(|_| status)
 }
 
 /// The reply of a command in a stream, where a status has no place.
@@ -167,7 +179,7 @@ pub fn region_error(error: Error, region: u64) -> errorpb::Error {
 /// How long an overloaded store asks clients to wait, in milliseconds.
 const BUSY_BACKOFF_MS: u64 = 20;
 
-/// `error` as a gRPC status: for services without region errors (PD, cluster), and for replies without a place for text.
+/// `error` as a gRPC status: for services without region errors (PD, cluster).
 pub fn status(error: &Error) -> Status {
     let code = match error {
         // PD's clients look for this text.
@@ -250,15 +262,21 @@ mod tests {
         set.join(" + ")
     }
 
-    fn shown<R: Reply>(error: Error, repeat: Repeat, text: impl Fn(&R) -> (Option<&errorpb::Error>, &str)) -> String {
-        match refuse::<R>(error, 5, repeat) {
-            Err(status) => format!("{:?}", status.code()),
-            Ok(reply) => match text(&reply) {
-                (Some(error), "") => fields(error),
-                (None, text) if !text.is_empty() => format!("text: {text}"),
-                other => panic!("both or neither: {other:?}"),
-            },
+    /// What a reply has of a region error, a text, and a doubt.
+    type Places<'a> = (Option<&'a errorpb::Error>, &'a str, bool);
+
+    fn shown<R: Reply>(error: Error, repeat: Repeat, places: impl Fn(&R) -> Places<'_>) -> String {
+        let reply = refuse::<R>(error, 5, repeat);
+        assert!(reply.failure().is_some());
+        match places(&reply) {
+            (Some(error), "", false) => fields(error),
+            (None, text, doubt) if !text.is_empty() => format!("text{}: {text}", if doubt { " + doubt" } else { "" }),
+            other => panic!("both or neither: {other:?}"),
         }
+    }
+
+    fn pair_text(pairs: &[KvPair]) -> &str {
+        pairs.first().and_then(|pair| pair.error.as_ref()).map_or("", |error| error.abort.as_str())
     }
 
     #[test]
@@ -266,11 +284,19 @@ mod tests {
         let table: Vec<String> = every()
             .into_iter()
             .map(|error| {
-                let write =
-                    shown::<RawPutResponse>(error.clone(), Repeat::Same, |r| (r.region_error.as_ref(), &r.error));
-                let swap =
-                    shown::<RawCasResponse>(error.clone(), Repeat::Differs, |r| (r.region_error.as_ref(), &r.error));
-                let scan = shown::<RawScanResponse>(error, Repeat::Read, |r| (r.region_error.as_ref(), ""));
+                let write = shown::<RawPutResponse>(error.clone(), Repeat::Same, |r| {
+                    (r.region_error.as_ref(), &r.error, r.outcome_unknown)
+                });
+                let swap = shown::<RawCasResponse>(error.clone(), Repeat::Differs, |r| {
+                    (r.region_error.as_ref(), &r.error, r.outcome_unknown)
+                });
+                let scan = shown::<RawScanResponse>(error.clone(), Repeat::Read, |r| {
+                    (r.region_error.as_ref(), pair_text(&r.kvs), false)
+                });
+                let batch = shown::<RawBatchGetResponse>(error, Repeat::Read, |r| {
+                    (r.region_error.as_ref(), pair_text(&r.pairs), false)
+                });
+                assert_eq!(batch, scan);
                 match (swap == write, scan == write) {
                     (true, true) => write,
                     (swap_same, scan_same) => {
@@ -291,12 +317,12 @@ mod tests {
             "stale_command",
             "raft_entry_too_large 5 9437184",
             "server_is_busy full 20 ms",
-            "stale_command + undetermined_result leader lost | swap: text: outcome unknown: leader lost",
+            "stale_command + undetermined_result leader lost | swap: text + doubt: outcome unknown: leader lost",
             "not_leader 5 -> None",
-            "text: no such thing | scan: InvalidArgument",
+            "text: no such thing",
             "not_leader 5 -> None",
-            "text: corruption: bad tail | scan: DataLoss",
-            "text: disk gone | scan: Internal",
+            "text + doubt: corruption: bad tail | scan: text: corruption: bad tail",
+            "text + doubt: disk gone | scan: text: disk gone",
         ];
         assert_eq!(table, want);
     }

@@ -15,6 +15,7 @@ use tracing::{Instrument, Level, Span};
 
 use crate::rt::clock::{Clock, Instant};
 
+use super::answers::Answers;
 use super::error::Reply;
 use super::redact::Redact;
 
@@ -50,6 +51,32 @@ struct MethodMetrics {
     seconds: Histogram,
     refused: IntCounter,
     failed: IntCounter,
+    cancelled: IntCounter,
+}
+
+/// A request that is being answered; one that is dropped before its answer was cancelled by its client, or ran out of time.
+struct Underway<'a> {
+    metrics: &'a MethodMetrics,
+    now: &'a (dyn Fn() -> Instant + Send + Sync),
+    started: Instant,
+    answered: bool,
+}
+
+impl Underway<'_> {
+    /// It is answered; how long that took.
+    fn answered(mut self) -> Duration {
+        self.answered = true;
+        (self.now)().since(self.started)
+    }
+}
+
+impl Drop for Underway<'_> {
+    fn drop(&mut self) {
+        self.metrics.seconds.observe((self.now)().since(self.started).as_secs_f64());
+        if !self.answered {
+            self.metrics.cancelled.inc();
+        }
+    }
 }
 
 /// The services' metrics. Clones share them.
@@ -62,6 +89,10 @@ pub struct Metrics {
     pub(super) commands_out: Histogram,
     /// `BatchCommands` streams that are open.
     pub(super) streams: IntGauge,
+    /// Memory of answers.
+    pub(super) answers: Answers,
+    /// Calls whose `grpc-timeout` ran out.
+    pub(crate) deadlines_exceeded: IntCounter,
 }
 
 impl Metrics {
@@ -79,7 +110,8 @@ impl Metrics {
         let errors = IntCounterVec::new(
             Opts::new(
                 "armilla_request_errors_total",
-                "Requests that were refused in their reply (region error, error text) or failed with a gRPC status",
+                "Requests that were refused in their reply (region error, error text), failed with a gRPC status, or were \
+                 cancelled by their client before the answer",
             ),
             &["method", "how"],
         )?;
@@ -89,6 +121,16 @@ impl Metrics {
             &["direction"],
         )?;
         let streams = IntGauge::new("armilla_batch_streams", "Open BatchCommands streams")?;
+        let answers = IntGauge::new(
+            "armilla_answer_bytes",
+            "Bytes of large answers that are being read or that clients have not taken yet",
+        )?;
+        registry.register(Box::new(answers.clone()))?;
+        let deadlines_exceeded = IntCounter::new(
+            "armilla_deadlines_exceeded_total",
+            "Calls that were given up because the time that their client gave them ran out",
+        )?;
+        registry.register(Box::new(deadlines_exceeded.clone()))?;
         registry.register(Box::new(seconds.clone()))?;
         registry.register(Box::new(errors.clone()))?;
         registry.register(Box::new(commands.clone()))?;
@@ -99,6 +141,7 @@ impl Metrics {
                 seconds: seconds.with_label_values(&[method.name()]),
                 refused: errors.with_label_values(&[method.name(), "refused"]),
                 failed: errors.with_label_values(&[method.name(), "failed"]),
+                cancelled: errors.with_label_values(&[method.name(), "cancelled"]),
             })
             .collect();
         Ok(Metrics {
@@ -106,6 +149,8 @@ impl Metrics {
             commands_in: commands.with_label_values(&["in"]),
             commands_out: commands.with_label_values(&["out"]),
             streams,
+            answers: Answers::new(answers),
+            deadlines_exceeded,
         })
     }
 
@@ -117,7 +162,7 @@ impl Metrics {
     /// Requests of a method that did not get what they asked for.
     pub fn errors(&self, method: Method) -> u64 {
         let m = &self.methods[method as usize];
-        m.refused.get() + m.failed.get()
+        m.refused.get() + m.failed.get() + m.cancelled.get()
     }
 }
 
@@ -198,7 +243,8 @@ impl Observer {
         failure: impl Fn(&T) -> Option<(bool, &str)>,
     ) -> T {
         let id = self.ids.fetch_add(1, Ordering::Relaxed);
-        let started = (self.now)();
+        let metrics = &self.metrics.methods[method as usize];
+        let underway = Underway { metrics, now: &*self.now, started: (self.now)(), answered: false };
         let span = if tracing::enabled!(Level::DEBUG) {
             let (method, region, key) = (method.name(), subject.region, self.redact.key(&subject.key));
             tracing::debug_span!("request", id, method, region, %key)
@@ -206,9 +252,7 @@ impl Observer {
             Span::none()
         };
         let result = work.instrument(span.clone()).await;
-        let took = (self.now)().since(started);
-        let metrics = &self.metrics.methods[method as usize];
-        metrics.seconds.observe(took.as_secs_f64());
+        let took = underway.answered();
         if let Some((failed, why)) = failure(&result) {
             if failed {
                 metrics.failed.inc()
@@ -222,5 +266,26 @@ impl Observer {
             tracing::warn!(id, method = method.name(), region = subject.region, %key, ?took, "slow request");
         }
         result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Goal: every request is counted once, also one that nobody waits for any more. Method: futures dropped by hand.
+
+    use super::*;
+    use futures::FutureExt as _;
+
+    #[test]
+    fn a_cancelled_request_is_counted() {
+        let metrics = Metrics::new(&Registry::new()).unwrap();
+        let observer = Observer::by(metrics.clone(), || Instant(1), Redact::Show);
+        let mut waits = Box::pin(observer.call(Method::Overview, std::future::pending::<Result<(), Status>>()));
+        assert!(waits.as_mut().now_or_never().is_none());
+        assert_eq!((metrics.count(Method::Overview), metrics.errors(Method::Overview)), (0, 0));
+        drop(waits);
+        assert_eq!((metrics.count(Method::Overview), metrics.errors(Method::Overview)), (1, 1));
+        observer.call(Method::Overview, std::future::ready(Ok(()))).now_or_never().unwrap().unwrap();
+        assert_eq!((metrics.count(Method::Overview), metrics.errors(Method::Overview)), (2, 1));
     }
 }

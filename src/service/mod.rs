@@ -12,14 +12,16 @@
 //!
 //! **In** come decoded protocol messages; **out** go replies. [`raw`] holds the meaning of every raw request, once, for the unary
 //! calls and for the streamed ones; [`error`] decides what each failure looks like to clients that exist; [`mod@routes`] puts the
-//! services together, for a socket or for the simulator.
+//! services together, for a socket or for the simulator; [`deadline`] ends every call when the time that its client gave it is over.
 //!
 //! **Never**: a region error in a gRPC status (clients would drop the connection); an error and a region error in one reply; a
 //! scan that is silently shorter than asked; an answer to a compare-and-swap that makes a client run it twice; a key in a log
 //! unless the operator asked for keys.
 
+pub mod answers;
 pub mod batch;
 pub mod cluster;
+pub mod deadline;
 pub mod error;
 pub mod gate;
 pub mod health;
@@ -34,6 +36,7 @@ pub mod status;
 pub mod tikv;
 mod tso;
 
+pub use deadline::Deadlines;
 pub use metrics::{Metrics, Observer};
 pub use pd::{PdFront, Seat};
 pub use raw::RawService;

@@ -23,9 +23,8 @@ use crate::proto::pdpb::{
     ScanRegionsRequest, ScanRegionsResponse, ServiceMode, TsoRequest, TsoResponse, UpdateGcSafePointRequest,
     UpdateGcSafePointResponse,
 };
-use crate::types::Result as StoreResult;
+use crate::types::{NODE_CALLER, Result as StoreResult};
 
-use super::error;
 use super::metrics::{Method, Observer};
 use super::tso;
 
@@ -107,7 +106,10 @@ pub struct PdService {
     observer: Observer,
 }
 
-/// Whether a request's header is of this cluster. Clients that do not know the cluster yet send 0.
+/// Whether a request's header is of this cluster.
+///
+/// A header without an id (0) is taken by every call. TiKV's placement driver takes it in GetMembers only; nothing is lost by
+/// being generous, and clients that leave the id out keep working. A header of another cluster is refused by every call.
 fn check(cluster_id: u64, header: Option<&RequestHeader>) -> Result<(), Status> {
     match header.map_or(0, |header| header.cluster_id) {
         0 => Ok(()),
@@ -150,6 +152,18 @@ impl PdService {
     }
 }
 
+/// What a node without a member answers: what it is told, unless it is a node that asks. That one asks the members itself; two
+/// nodes without a member (founders whose disks are new) would ask each other without end.
+pub(super) async fn outside<'a, T>(
+    by_node: bool,
+    ask: impl FnOnce() -> BoxFuture<'a, StoreResult<T>>,
+) -> Result<T, Status> {
+    if by_node {
+        return Err(Status::unavailable("this node has no member of the placement driver"));
+    }
+    ask().await.map_err(|error| Status::unavailable(error.to_string()))
+}
+
 /// What GetRegion and its like answer.
 fn region(header: Option<ResponseHeader>, found: Option<RegionInfo>) -> GetRegionResponse {
     match (header, found) {
@@ -164,10 +178,12 @@ type Answer<R> = Result<Response<R>, Status>;
 impl Pd for PdService {
     async fn get_members(&self, request: Request<GetMembersRequest>) -> Answer<GetMembersResponse> {
         let work = async {
-            check(self.seat.cluster_id(), request.get_ref().header.as_ref())?;
+            let header = request.get_ref().header.as_ref();
+            check(self.seat.cluster_id(), header)?;
+            let by_node = header.is_some_and(|header| header.caller_component == NODE_CALLER);
             let Members { members, leader } = match &self.seat {
                 Seat::Member(server) => Members { members: server.members(), leader: server.leader() },
-                Seat::Outside { front, .. } => front.members().await.map_err(|e| error::status(&e))?,
+                Seat::Outside { front, .. } => outside(by_node, || front.members()).await?,
             };
             Ok(GetMembersResponse {
                 header: Some(self.header()),
@@ -239,14 +255,14 @@ impl Pd for PdService {
                 |header, found| match found {
                     // client-rust panics on a reply with neither store nor error.
                     None => {
-                        let header = self.refusal(ErrorType::Unknown, format!("there is no store {id}"));
-                        GetStoreResponse { header, store: None }
+                        let header = self.refusal(ErrorType::EntryNotFound, format!("there is no store {id}"));
+                        GetStoreResponse { header, ..Default::default() }
                     }
-                    Some(store) if store.state() == StoreState::Tombstone => {
+                    Some((store, _)) if store.state() == StoreState::Tombstone => {
                         let header = self.refusal(ErrorType::StoreTombstone, format!("store {id} is gone"));
-                        GetStoreResponse { header, store: None }
+                        GetStoreResponse { header, ..Default::default() }
                     }
-                    store => GetStoreResponse { header, store },
+                    Some((store, stats)) => GetStoreResponse { header, store: Some(store), stats: Some(stats) },
                 },
             )
             .await?;

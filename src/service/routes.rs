@@ -1,17 +1,28 @@
 //! All services of a node in one router, for a socket or for the simulator.
 
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
 
+use http::{Request, Response};
+use tonic::body::Body;
+use tonic::codegen::BoxFuture;
+use tonic::server::NamedService;
 use tonic::service::Routes;
+use tower::Service;
 
 use crate::proto::armilla::pd::cluster_server::ClusterServer;
 use crate::proto::health::health_server::HealthServer;
 use crate::proto::pdpb::pd_server::PdServer as PdWire;
 use crate::proto::tikvpb::tikv_server::TikvServer;
 use crate::store::Kv;
-use crate::types::limits::MESSAGE_BYTES_MAX;
+use crate::types::limits::{MESSAGE_BYTES_MAX, UNARY_BYTES_MAX};
 
+use super::answers::{self, Answers};
 use super::cluster::{ClusterService, Hello};
+use super::deadline::Deadlines;
 use super::gate::Gate;
 use super::health::HealthService;
 use super::metrics::Observer;
@@ -28,7 +39,7 @@ macro_rules! sized {
 /// What is opened when the node belongs to a cluster and its store runs.
 #[derive(Clone, Debug)]
 pub struct Gates<K: Kv> {
-    tikv: Gate<TikvServer<TikvService<K>>>,
+    tikv: Gate<TikvFront<K>>,
     pd: Gate<PdWire<PdService>>,
     seat: Arc<OnceLock<Seat>>,
     observer: Observer,
@@ -49,17 +60,72 @@ impl<K: Kv> Gates<K> {
     /// # Panics
     /// If it is open already.
     pub fn open_store(&self, kv: K, cluster_id: u64) {
-        let service = TikvService::new(RawService::new(kv, cluster_id), self.observer.clone());
-        self.tikv.open(sized!(TikvServer::new(service)));
+        let answers = self.observer.metrics.answers.clone();
+        let raw = RawService::new(kv, cluster_id, answers.clone());
+        let service = TikvService::new(raw, self.observer.clone());
+        let stream = sized!(TikvServer::new(service));
+        let unary = stream.clone().max_decoding_message_size(UNARY_BYTES_MAX);
+        self.tikv.open(TikvFront { unary, stream, answers });
+    }
+}
+
+/// The key-value service with its bounds of memory: a message of a unary call is smaller than one of a stream, and what clients
+/// do not take is counted.
+#[derive(Clone, Debug)]
+struct TikvFront<K: Kv> {
+    unary: TikvServer<TikvService<K>>,
+    stream: TikvServer<TikvService<K>>,
+    answers: Answers,
+}
+
+impl<K: Kv> NamedService for TikvFront<K> {
+    const NAME: &'static str = <TikvServer<TikvService<K>> as NamedService>::NAME;
+}
+
+impl<K: Kv> Service<Request<Body>> for TikvFront<K> {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Counting;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // Generated services are always ready.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Counting {
+        let streamed = request.uri().path().ends_with("/BatchCommands");
+        let server = if streamed { &mut self.stream } else { &mut self.unary };
+        Counting { inner: server.call(request), answers: self.answers.clone(), streamed }
+    }
+}
+
+/// The answer of [`TikvFront`].
+struct Counting {
+    inner: BoxFuture<Response<Body>, Infallible>,
+    answers: Answers,
+    streamed: bool,
+}
+
+impl Future for Counting {
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Ok(response) = std::task::ready!(self.inner.as_mut().poll(cx));
+        Poll::Ready(Ok(answers::counted(&self.answers, self.streamed, response)))
     }
 }
 
 /// The router of all services, and the gates of those that come later. `hello` and `health` answer at once.
 ///
 /// Replies are not compressed: their content rarely shrinks, and a core is dearer than the network. A method that is not here is
-/// answered with UNIMPLEMENTED; a message that does not decode, or is over [`MESSAGE_BYTES_MAX`], costs its call and not the
-/// connection.
-pub fn routes<K: Kv>(hello: Hello, health: HealthService, observer: Observer) -> (Routes, Gates<K>) {
+/// answered with UNIMPLEMENTED; a call whose `grpc-timeout` runs out ends by `deadlines`; a message that does not decode, or is over
+/// [`MESSAGE_BYTES_MAX`] ([`UNARY_BYTES_MAX`] for one key-value request), costs its call and not the connection.
+pub fn routes<K: Kv>(
+    hello: Hello,
+    health: HealthService,
+    observer: Observer,
+    deadlines: &Deadlines,
+) -> (Routes, Gates<K>) {
     let gates = Gates {
         tikv: Gate::default(),
         pd: Gate::default(),
@@ -68,10 +134,10 @@ pub fn routes<K: Kv>(hello: Hello, health: HealthService, observer: Observer) ->
     };
     let cluster = ClusterService::new(hello, gates.seat.clone(), observer);
     let routes = Routes::default()
-        .add_service(gates.tikv.clone())
-        .add_service(gates.pd.clone())
-        .add_service(sized!(ClusterServer::new(cluster)))
-        .add_service(sized!(HealthServer::new(health)));
+        .add_service(deadlines.bound(gates.tikv.clone()))
+        .add_service(deadlines.bound(gates.pd.clone()))
+        .add_service(deadlines.bound(sized!(ClusterServer::new(cluster))))
+        .add_service(deadlines.bound(sized!(HealthServer::new(health))));
     (routes, gates)
 }
 
@@ -79,8 +145,6 @@ pub fn routes<K: Kv>(hello: Hello, health: HealthService, observer: Observer) ->
 mod tests {
     //! Goal: what clients send that is unknown, malformed or too early gets its status, and the services behave through the whole
     //! of tonic. Method: generated clients over the router itself; nothing waits, so no runtime is needed.
-
-    use std::future::Future;
 
     use bytes::{BufMut, Bytes, BytesMut};
     use futures::{FutureExt, StreamExt, stream};
@@ -129,7 +193,9 @@ mod tests {
         let hello =
             Arc::new(|r: HelloRequest| HelloReply { name: format!("hello {}", r.name), ..HelloReply::default() });
         let observer = Observer::by(metrics.clone(), || Instant(1), Redact::Show);
-        let (routes, gates) = routes(hello, HealthService::new(serving), observer);
+        let never = |_| futures::future::pending().boxed();
+        let deadlines = Deadlines::by(|| Instant(1), never, metrics.deadlines_exceeded.clone());
+        let (routes, gates) = routes(hello, HealthService::new(serving), observer, &deadlines);
         (routes, gates, metrics)
     }
 
@@ -210,8 +276,33 @@ mod tests {
         assert_eq!(now(pd.get_members(other)).unwrap_err().code(), Code::FailedPrecondition);
         let tso = now(pd.tso(stream::iter([TsoRequest { count: 1, ..Default::default() }])));
         assert_eq!(tso.unwrap_err().code(), Code::Unavailable);
-        let overview = now(ClusterClient::new(routes).overview(OverviewRequest {})).unwrap();
+        let overview = now(ClusterClient::new(routes).overview(OverviewRequest::default())).unwrap();
         assert_eq!(overview.get_ref().cluster_id, 7);
+    }
+
+    #[test]
+    fn a_node_without_a_member_asks_nobody_for_a_node() {
+        struct Loop;
+        impl PdFront for Loop {
+            fn members(&self) -> futures::future::BoxFuture<'_, Result<Members>> {
+                std::future::ready(Err(crate::types::Error::Io("no leader at the moment".into()))).boxed()
+            }
+            fn overview(&self) -> futures::future::BoxFuture<'_, Result<OverviewReply>> {
+                panic!("it asks in turn")
+            }
+        }
+        let (routes, gates, _) = node();
+        gates.open_pd(Seat::Outside { cluster_id: 7, front: Arc::new(Loop) });
+        let ask = |caller_component: &str| {
+            let header = RequestHeader { caller_component: caller_component.into(), ..Default::default() };
+            now(PdClient::new(routes.clone()).get_members(GetMembersRequest { header: Some(header) })).unwrap_err()
+        };
+        let (of_client, of_node) = (ask("client"), ask(crate::types::NODE_CALLER));
+        assert_eq!((of_client.code(), of_node.code()), (Code::Unavailable, Code::Unavailable));
+        assert!(of_client.message().contains("no leader"), "{of_client}");
+        assert!(of_node.message().contains("no member"), "{of_node}");
+        let overview = now(ClusterClient::new(routes.clone()).overview(OverviewRequest { by_node: true }));
+        assert_eq!(overview.unwrap_err().code(), Code::Unavailable);
     }
 
     #[test]
@@ -223,12 +314,16 @@ mod tests {
         let get = RawGetRequest { context: context(), key: "k".into(), ..Default::default() };
         let wrong = RawScanRequest { context: context(), cf: "none".into(), ..Default::default() };
         let first = BatchCommandsRequest {
-            requests: vec![command(Some(Cmd::RawPut(put))), command(None), command(Some(Cmd::RawScan(wrong)))],
+            requests: vec![
+                command(Some(Cmd::RawPut(put.into()))),
+                command(None),
+                command(Some(Cmd::RawScan(wrong.into()))),
+            ],
             request_ids: vec![11, 12, 13],
         };
         let empty = BatchCommandsEmptyRequest { test_id: 99, delay_time: 0 };
         let second = BatchCommandsRequest {
-            requests: vec![command(Some(Cmd::RawGet(get))), command(Some(Cmd::Empty(empty)))],
+            requests: vec![command(Some(Cmd::RawGet(get.into()))), command(Some(Cmd::Empty(empty.into())))],
             request_ids: vec![21, 22],
         };
         let answers = now(TikvClient::new(routes).batch_commands(stream::iter([first, second]))).unwrap().into_inner();
@@ -242,12 +337,30 @@ mod tests {
         assert_eq!(got.keys().copied().collect::<Vec<_>>(), [11, 12, 13, 21, 22]);
         assert!(matches!(&got[&11], Some(Out::RawPut(r)) if r.error.is_empty() && r.region_error.is_none()));
         assert_eq!(got[&12], None, "an unknown command gets an empty answer");
-        assert!(
-            matches!(&got[&13], Some(Out::RawScan(r)) if r.region_error.as_ref().unwrap().message.contains("none"))
-        );
+        assert!(matches!(&got[&13], Some(Out::RawScan(r)) if r.kvs[0].error.as_ref().unwrap().abort.contains("none")));
         assert!(matches!(&got[&21], Some(Out::RawGet(r)) if r.value == "v"));
         assert!(matches!(&got[&22], Some(Out::Empty(r)) if r.test_id == 99));
         assert_eq!(metrics.streams.get(), 0);
+    }
+
+    #[test]
+    fn a_deadline_reaches_every_service() {
+        let (routes, _) = open();
+        let timed = |timeout: &str| {
+            let mut request = tonic::Request::new(GetMembersRequest::default());
+            request.metadata_mut().insert("grpc-timeout", timeout.parse().unwrap());
+            now(PdClient::new(routes.clone()).get_members(request))
+        };
+        assert!(timed("2S").is_ok());
+        let status = timed("2s").unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert!(status.message().contains("grpc-timeout"), "{}", status.message());
+        let mut request = tonic::Request::new(RawGetRequest { context: context(), ..Default::default() });
+        request.metadata_mut().insert("grpc-timeout", "1".parse().unwrap());
+        assert_eq!(now(TikvClient::new(routes.clone()).raw_get(request)).unwrap_err().code(), Code::InvalidArgument);
+        let mut request = tonic::Request::new(RawGetRequest { context: context(), ..Default::default() });
+        request.set_timeout(std::time::Duration::from_secs(2));
+        assert!(now(TikvClient::new(routes).raw_get(request)).unwrap().get_ref().not_found);
     }
 
     #[test]
@@ -256,8 +369,10 @@ mod tests {
         assert_eq!(raw_call(&routes, "/tikvpb.Tikv/KvGet", b"", 0), (Code::Unimplemented as i32).to_string());
         assert_eq!(raw_call(&routes, "/nothing.Here/Get", b"", 0), (Code::Unimplemented as i32).to_string());
         assert_eq!(raw_call(&routes, "/tikvpb.Tikv/RawGet", b"\xff\xff\xff", 3), (Code::Internal as i32).to_string());
-        let too_long = raw_call(&routes, "/tikvpb.Tikv/RawGet", b"", MESSAGE_BYTES_MAX + 1);
-        assert_eq!(too_long, (Code::OutOfRange as i32).to_string());
+        let too_long =
+            |path, bytes| assert_eq!(raw_call(&routes, path, b"", bytes), (Code::OutOfRange as i32).to_string());
+        too_long("/tikvpb.Tikv/RawGet", UNARY_BYTES_MAX + 1);
+        too_long("/pdpb.PD/GetRegion", MESSAGE_BYTES_MAX + 1);
         let lost = RawGetRequest { key: Bytes::from_static(b"k"), context: context(), ..Default::default() };
         assert!(now(TikvClient::new(routes).raw_get(lost)).unwrap().get_ref().not_found);
     }

@@ -39,11 +39,12 @@ pub struct NodeStatus {
     pub overview: Result<OverviewReply, String>,
     /// This store's peers.
     pub peers: Vec<PeerStatus>,
-    /// Figures of the raft log, by name.
-    pub log: BTreeMap<&'static str, u64>,
-    /// Figures of the engine, by name.
-    pub engine: BTreeMap<&'static str, u64>,
+    /// Figures of the rooms below (`raft`, `log`, `engine`); empty before the store runs.
+    pub figures: BTreeMap<&'static str, Figures>,
 }
+
+/// Figures of a room, by name.
+pub type Figures = BTreeMap<&'static str, u64>;
 
 /// One peer of this store.
 #[derive(Clone, Debug)]
@@ -64,6 +65,9 @@ pub struct PeerStatus {
 pub trait StatusSource: Send + Sync + 'static {
     /// The node, now. Must answer within a second or so: a person waits.
     fn status(&self) -> Pin<Box<dyn Future<Output = NodeStatus> + Send + '_>>;
+
+    /// Brings the metrics that [`handler`] is about to print up to date.
+    fn measure(&self);
 
     /// Whether the node takes requests; if not, why.
     ///
@@ -92,10 +96,13 @@ async fn get(path: &str, source: &dyn StatusSource, registry: &Registry, metrics
     match path {
         "/" => ok("text/html; charset=utf-8", PAGE),
         "/status" => ok("application/json", document(&source.status().await, metrics).to_string()),
-        "/metrics" => match TextEncoder::new().encode_to_string(&registry.gather()) {
-            Ok(text) => ok("text/plain; version=0.0.4; charset=utf-8", text),
-            Err(error) => problem(500, &error.to_string()),
-        },
+        "/metrics" => {
+            source.measure();
+            match TextEncoder::new().encode_to_string(&registry.gather()) {
+                Ok(text) => ok("text/plain; version=0.0.4; charset=utf-8", text),
+                Err(error) => problem(500, &error.to_string()),
+            }
+        }
         "/healthz" => match source.serving() {
             Ok(()) => ok("text/plain; charset=utf-8", "ok\n"),
             Err(why) => problem(503, &why),
@@ -124,6 +131,7 @@ fn document(status: &NodeStatus, metrics: &Metrics) -> Value {
         .map(|&method| (method.name(), metrics.errors(method)))
         .filter(|(_, count)| *count > 0)
         .collect();
+    let figures = |room: &str| status.figures.get(room).cloned().unwrap_or_default();
     let mut out = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "name": status.name,
@@ -137,13 +145,16 @@ fn document(status: &NodeStatus, metrics: &Metrics) -> Value {
         "peers": status.peers.iter().map(peer).collect::<Vec<_>>(),
         "requests": requests,
         "errors": errors,
-        "log": status.log,
-        "engine": status.engine,
+        "raft": figures("raft"),
+        "log": figures("log"),
+        "engine": figures("engine"),
         "cpu": { "architecture": std::env::consts::ARCH, "features": cpu_features() },
     });
     match &status.overview {
         Ok(overview) => {
             let leader = overview.leader.as_ref().map_or(0, |member| member.member_id);
+            // Older: not heard of for too long.
+            out["store_alive_ms"] = overview.store_alive_ms.into();
             out["members"] = overview.members.iter().map(|m| member(m, leader)).collect();
             out["stores"] = overview.stores.iter().map(store).collect();
             out["regions"] = overview.regions.iter().map(|r| heartbeat(r, &overview.stores)).collect();
@@ -248,6 +259,7 @@ mod tests {
         fn status(&self) -> Pin<Box<dyn Future<Output = NodeStatus> + Send + '_>> {
             Box::pin(std::future::ready(self.0.clone()))
         }
+        fn measure(&self) {}
         fn serving(&self) -> Result<(), String> {
             self.0.poisoned.clone().map_or(Ok(()), Err)
         }
@@ -280,10 +292,10 @@ mod tests {
                     leader: Some(peer(9, 2)),
                     ..RegionHeartbeat::default()
                 }],
+                store_alive_ms: 5000,
             }),
             peers: vec![PeerStatus { region, peer: 8, leader: 9, term: 3, applied: 11 }],
-            log: BTreeMap::from([("segments", 2)]),
-            engine: BTreeMap::new(),
+            figures: BTreeMap::from([("log", BTreeMap::from([("segments", 2)]))]),
         }
     }
 
@@ -291,7 +303,7 @@ mod tests {
         let registry = Registry::new();
         let metrics = Metrics::new(&registry).unwrap();
         let handler = handler(Arc::new(Fixed(node)), registry, metrics);
-        let request = HttpRequest { method: method.into(), path: path.into(), query: String::new() };
+        let request = HttpRequest { method: method.into(), path: path.into() };
         handler(request).now_or_never().unwrap()
     }
 
@@ -307,6 +319,7 @@ mod tests {
         assert_eq!(json["stores"][0]["heartbeat_age_ms"], Value::Null);
         assert_eq!(json["peers"][0]["leads"], false);
         assert_eq!(json["log"]["segments"], 2);
+        assert_eq!(json["store_alive_ms"], 5000);
     }
 
     #[test]

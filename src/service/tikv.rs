@@ -16,6 +16,7 @@ use crate::proto::kvrpcpb::{
 use crate::proto::tikvpb::{BatchCommandsRequest, BatchCommandsResponse, tikv_server::Tikv};
 use crate::store::Kv;
 
+use super::answers::{Large, counts};
 use super::batch;
 use super::metrics::{Method, Observer, Subject};
 use super::raw::RawService;
@@ -68,16 +69,24 @@ fn first(keys: &[Bytes]) -> Bytes {
     keys.first().cloned().unwrap_or_default()
 }
 
+/// A reply that may be large: its frames are counted.
+fn large<R>(reply: R) -> Response<R> {
+    let mut response = Response::new(reply);
+    response.extensions_mut().insert(Large);
+    response
+}
+
 type Answer<R> = Result<Response<R>, Status>;
 
 #[tonic::async_trait]
 impl<K: Kv> Tikv for TikvService<K> {
     async fn raw_get(&self, request: Request<RawGetRequest>) -> Answer<RawGetResponse> {
-        self.raw_get(request.into_inner()).await.map(Response::new)
+        let reply = self.raw_get(request.into_inner()).await?;
+        Ok(if counts(reply.value.len()) { large(reply) } else { Response::new(reply) })
     }
 
     async fn raw_batch_get(&self, request: Request<RawBatchGetRequest>) -> Answer<RawBatchGetResponse> {
-        self.raw_batch_get(request.into_inner()).await.map(Response::new)
+        self.raw_batch_get(request.into_inner()).await.map(large)
     }
 
     async fn raw_put(&self, request: Request<RawPutRequest>) -> Answer<RawPutResponse> {
@@ -97,7 +106,7 @@ impl<K: Kv> Tikv for TikvService<K> {
     }
 
     async fn raw_scan(&self, request: Request<RawScanRequest>) -> Answer<RawScanResponse> {
-        self.raw_scan(request.into_inner()).await.map(Response::new)
+        self.raw_scan(request.into_inner()).await.map(large)
     }
 
     async fn raw_delete_range(&self, request: Request<RawDeleteRangeRequest>) -> Answer<RawDeleteRangeResponse> {
@@ -105,7 +114,7 @@ impl<K: Kv> Tikv for TikvService<K> {
     }
 
     async fn raw_batch_scan(&self, request: Request<RawBatchScanRequest>) -> Answer<RawBatchScanResponse> {
-        self.raw_batch_scan(request.into_inner()).await.map(Response::new)
+        self.raw_batch_scan(request.into_inner()).await.map(large)
     }
 
     async fn raw_get_key_ttl(&self, request: Request<RawGetKeyTtlRequest>) -> Answer<RawGetKeyTtlResponse> {
@@ -113,7 +122,8 @@ impl<K: Kv> Tikv for TikvService<K> {
     }
 
     async fn raw_compare_and_swap(&self, request: Request<RawCasRequest>) -> Answer<RawCasResponse> {
-        self.raw_compare_and_swap(request.into_inner()).await.map(Response::new)
+        let reply = self.raw_compare_and_swap(request.into_inner()).await?;
+        Ok(if counts(reply.previous_value.len()) { large(reply) } else { Response::new(reply) })
     }
 
     async fn raw_checksum(&self, request: Request<RawChecksumRequest>) -> Answer<RawChecksumResponse> {

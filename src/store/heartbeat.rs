@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -15,7 +14,7 @@ use crate::replica::{Handle, PeerView};
 use crate::rt::clock::Clock;
 use crate::rt::disk::Disk;
 use crate::rt::sync::watch;
-use crate::types::{GroupId, Result, region};
+use crate::types::{GroupId, Region, Result, region};
 
 /// The way to PD: a call to its leader, wherever that is.
 pub trait PdLink: Send + Sync + 'static {
@@ -41,8 +40,26 @@ pub struct Heartbeat {
     pub pd: Arc<dyn PdLink>,
     /// Told the stores' addresses as PD knows them.
     pub addresses: watch::Sender<Addresses>,
-    /// Between two heartbeats; a change of leadership here sends one at once.
+    /// Between two heartbeats; a change of leadership here sends one sooner, within a tenth of a second.
     pub interval: Duration,
+}
+
+/// About how much a region holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Size {
+    bytes: u64,
+    keys: u64,
+}
+
+impl Size {
+    /// Of a region's raw data. What the engine cannot estimate counts as nothing.
+    fn of(engine: &impl KvEngine, region: &Region) -> Size {
+        let (start, end) = (&region.start_key, &region.end_key);
+        Cf::RAW.into_iter().fold(Size::default(), |sum, cf| Size {
+            bytes: sum.bytes + engine.approximate_bytes(cf, start, end).unwrap_or(0),
+            keys: sum.keys + engine.approximate_keys(cf, start, end).unwrap_or(0),
+        })
+    }
 }
 
 /// Between two looks at the leaderships.
@@ -52,7 +69,7 @@ impl Heartbeat {
     /// Runs until it is dropped.
     pub async fn run(self) {
         let mut last_counts = (0, 0, self.clock.now());
-        let mut sizes: BTreeMap<GroupId, u64> = BTreeMap::new();
+        let mut sizes: BTreeMap<GroupId, Size> = BTreeMap::new();
         let mut round = 0u64;
         loop {
             if round.is_multiple_of(10) {
@@ -87,31 +104,23 @@ impl Heartbeat {
         views
     }
 
-    fn sizes(&self) -> BTreeMap<GroupId, u64> {
+    fn sizes(&self) -> BTreeMap<GroupId, Size> {
         let engine = self.handle.engine();
-        self.leaders()
-            .iter()
-            .map(|view| {
-                let region = view.region();
-                let bytes = Cf::RAW
-                    .into_iter()
-                    .filter_map(|cf| engine.approximate_bytes(cf, &region.start_key, &region.end_key).ok())
-                    .sum();
-                (view.group, bytes)
-            })
-            .collect()
+        self.leaders().iter().map(|view| (view.group, Size::of(engine, &view.region()))).collect()
     }
 
     async fn request(
         &self,
         last: &mut (u64, u64, crate::rt::clock::Instant),
-        sizes: &BTreeMap<GroupId, u64>,
+        sizes: &BTreeMap<GroupId, Size>,
     ) -> StoreHeartbeatRequest {
         let (capacity, available) = self.disk.space(&self.data_dir).await.unwrap_or_default();
         let (mut reads, mut writes) = (0, 0);
-        for view in self.handle.views() {
-            reads += view.reads.load(Ordering::Relaxed);
-            writes += view.writes.load(Ordering::Relaxed);
+        // The placement driver's own group is no client's load.
+        for view in self.handle.views().iter().filter(|view| view.group != GroupId::PD) {
+            let (by_lease, by_quorum) = view.reads();
+            reads += by_lease + by_quorum;
+            writes += view.writes();
         }
         let now = self.clock.now();
         let elapsed_ms = (now.since(last.2).as_millis() as u64).max(1);
@@ -123,12 +132,13 @@ impl Heartbeat {
             .iter()
             .map(|view| {
                 let descriptor = view.region();
+                let size = sizes.get(&view.group).copied().unwrap_or_default();
                 RegionHeartbeat {
                     leader: region::peer_by_id(&descriptor, view.peer).cloned(),
                     region: Some(descriptor.as_ref().clone()),
                     term: view.leadership().term,
-                    approximate_bytes: sizes.get(&view.group).copied().unwrap_or_default(),
-                    approximate_keys: 0,
+                    approximate_bytes: size.bytes,
+                    approximate_keys: size.keys,
                 }
             })
             .collect();
@@ -137,7 +147,7 @@ impl Heartbeat {
             store_id: self.store,
             capacity_bytes: capacity,
             available_bytes: available,
-            used_bytes: sizes.values().sum(),
+            used_bytes: sizes.values().map(|size| size.bytes).sum(),
             reads_per_s,
             writes_per_s,
             regions,
@@ -160,5 +170,30 @@ impl Heartbeat {
                 let _ = self.handle.transfer_leader(group, to.id);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{SimEngine, SimHome, WriteBatch};
+
+    #[test]
+    fn a_regions_size_is_of_its_keys_in_all_raw_families() {
+        let engine = SimEngine::open(&SimHome::new()).unwrap();
+        let mut batch = WriteBatch::new();
+        for (cf, key) in [(Cf::RawDefault, "a"), (Cf::RawDefault, "b"), (Cf::RawLock, "b"), (Cf::RawDefault, "c")] {
+            batch.put(cf, key, "12345");
+        }
+        batch.put(Cf::Meta, "b", "not data");
+        engine.write(&batch).unwrap();
+        let region = |start: &'static str, end: &'static str| Region {
+            start_key: start.into(),
+            end_key: end.into(),
+            ..Region::default()
+        };
+        assert_eq!(Size::of(&engine, &region("b", "c")), Size { bytes: 12, keys: 2 });
+        assert_eq!(Size::of(&engine, &region("", "")), Size { bytes: 24, keys: 4 });
+        assert_eq!(Size::of(&engine, &region("x", "")), Size::default());
     }
 }

@@ -2,16 +2,19 @@
 //!
 //! ```text
 //!   service ──Context──▶ Kv: store? region? leader? peer? term? epoch?  ──▶ replica::Handle (propose, read barrier)
+//!   collect ──▶ replica::Handle: "delete what of these has expired", region after region, now and then
 //!   heartbeat ──▶ PD: stores' space, leaders, sizes;  PD ──▶ addresses, leader transfers
 //! ```
 //!
 //! **In** come requests with the region they believe in; **out** go linearizable views and replicated writes, or the error
 //! that tells the client what to refresh. **Never**: an answer for a region, epoch or leader other than the request's.
 
+pub mod collect;
 pub mod heartbeat;
 pub mod kv;
 pub mod region_store;
 
+pub use collect::Collector;
 pub use heartbeat::{Heartbeat, PdLink};
 pub use kv::{Kv, RegionRead, check_key};
 pub use region_store::RegionStore;

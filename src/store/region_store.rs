@@ -1,6 +1,7 @@
 //! Routing: from a request's context to a group of this store.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use crate::proto::armilla::raft::{RegionCommand, RegionReply, region_command};
 use crate::proto::kvrpcpb::Context;
 use crate::replica::{Handle, PeerView};
 use crate::rt::clock::Clock;
+use crate::rt::probe::{self, Event as Probe};
 use crate::types::{Error, GroupId, Region, Result, region};
 
 use super::kv::{Kv, RegionRead};
@@ -22,13 +24,15 @@ pub struct RegionStore {
     handle: Handle,
     clock: Clock,
     timeout: Duration,
+    /// Numbers reads for the simulator's oracles.
+    reads: Arc<AtomicU64>,
 }
 
 impl RegionStore {
     /// The regions that `handle` drives, as `store`; a read or write that takes longer than `timeout` is given up.
     pub fn new(store: u64, handle: Handle, timeout: Duration) -> RegionStore {
         let clock = handle.clock().clone();
-        RegionStore { store, handle, clock, timeout }
+        RegionStore { store, handle, clock, timeout, reads: Arc::default() }
     }
 
     /// The driver's front.
@@ -76,6 +80,9 @@ impl Kv for RegionStore {
 
     async fn read(&self, context: &Context) -> Result<RegionRead<Self::Snapshot>> {
         let (view, _) = self.route(context)?;
+        let (store, group) = (self.store, view.group.0);
+        let read = if probe::LISTENING { self.reads.fetch_add(1, Ordering::Relaxed) } else { 0 };
+        probe::emit(|| Probe::ReadAsked { store, group, read });
         if !crate::mutant!("store.read-without-barrier") {
             let barrier = self.handle.read_barrier(view.group);
             self.clock
@@ -84,6 +91,7 @@ impl Kv for RegionStore {
                 .map_err(|_| Error::Timeout("no quorum confirmed the leader".into()))??;
         }
         let snapshot = self.handle.engine().snapshot();
+        probe::emit(|| Probe::ReadServed { store, group, read, applied: view.applied() });
         // The region may have changed while the quorum was asked: what the view shows must be of the epoch asked for.
         let region = view.region();
         self.check_epoch(context, &region)?;

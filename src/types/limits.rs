@@ -16,6 +16,10 @@ pub const SCAN_LIMIT_MAX: u32 = 1 << 20;
 pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
 /// Keys and values in one answer, in bytes: what a message may be, less room for what surrounds them.
 pub const REPLY_BYTES_MAX: usize = 60 << 20;
+/// A unary message of the key-value service, in bytes: an entry and what surrounds it. Streams of commands carry many in one.
+pub const UNARY_BYTES_MAX: usize = 16 << 20;
+/// Answers of a node that are being read or that clients have not taken yet, in bytes; more are refused with `server_is_busy`.
+pub const ANSWER_BYTES_MAX: u64 = 512 << 20;
 /// Bytes of one snapshot, which its receiver gathers in memory.
 pub const SNAPSHOT_BYTES_MAX: usize = 4 << 30;
 /// Timestamps in one TSO request.

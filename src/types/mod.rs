@@ -13,5 +13,9 @@ pub use error::{Error, Result};
 pub use region::{GroupId, Region};
 pub use timestamp::Timestamp;
 
+/// How a node names itself in the header of its own requests to the placement driver (`caller_component`). A node without a
+/// member asks others on behalf of its callers, but never for another node: two such nodes would ask each other without end.
+pub const NODE_CALLER: &str = "armilla-node";
+
 /// A key as clients write it.
 pub type Key = bytes::Bytes;

@@ -36,6 +36,12 @@ pub fn epoch(region: &Region) -> RegionEpoch {
     region.region_epoch.unwrap_or_default()
 }
 
+/// Whether `left`'s epoch is behind `right`'s in either part.
+pub fn older(left: &Region, right: &Region) -> bool {
+    let (left, right) = (epoch(left), epoch(right));
+    left.version < right.version || left.conf_ver < right.conf_ver
+}
+
 /// The region's peer on a store.
 pub fn peer_on(region: &Region, store: u64) -> Option<&Peer> {
     region.peers.iter().find(|peer| peer.store_id == store)

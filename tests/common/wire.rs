@@ -227,7 +227,7 @@ impl Wire {
         let (k, value) = (Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
         let reply =
             call!(self, key, raw_put, kvrpcpb::RawPutRequest { key: k, value, for_cas: true, ..Default::default() });
-        if reply.error.is_empty() { Outcome::Done(()) } else { Outcome::Refused(reply.error) }
+        done(reply.error, reply.outcome_unknown, ())
     }
 
     /// Removes a key.
@@ -235,7 +235,7 @@ impl Wire {
         let k = Bytes::copy_from_slice(key);
         let reply =
             call!(self, key, raw_delete, kvrpcpb::RawDeleteRequest { key: k, for_cas: true, ..Default::default() });
-        if reply.error.is_empty() { Outcome::Done(()) } else { Outcome::Refused(reply.error) }
+        done(reply.error, reply.outcome_unknown, ())
     }
 
     /// Compares and swaps: whether it did, and the value before.
@@ -248,10 +248,8 @@ impl Wire {
             ..Default::default()
         };
         let reply = call!(self, key, raw_compare_and_swap, request);
-        if !reply.error.is_empty() {
-            return Outcome::Refused(reply.error);
-        }
-        Outcome::Done((reply.succeed, (!reply.previous_not_exist).then_some(reply.previous_value)))
+        let previous = (!reply.previous_not_exist).then_some(reply.previous_value);
+        done(reply.error, reply.outcome_unknown, (reply.succeed, previous))
     }
 
     /// The raw region error of one request sent as it is to one node, for tests of what servers refuse.
@@ -267,6 +265,15 @@ impl Wire {
     pub async fn context_for(&self, key: &[u8]) -> Result<(Context, String), String> {
         let place = self.locate(key).await?;
         Ok((Wire::context(&place), place.addr))
+    }
+}
+
+/// What a write's reply says.
+fn done<T>(error: String, in_doubt: bool, answer: T) -> Outcome<T> {
+    match (error.is_empty(), in_doubt) {
+        (true, _) => Outcome::Done(answer),
+        (false, true) => Outcome::Unknown(error),
+        (false, false) => Outcome::Refused(error),
     }
 }
 

@@ -1,22 +1,25 @@
 //! # oracles: the checks that decide whether a run was correct
 //!
 //! ```text
-//!   probe events, as they happen -> raft (O1, O3), tso (O5)          \
-//!   the nodes' durable images    -> state (O4), durability (O3)       >  the first Violation ends the run
-//!   what PD says                 -> region (O2)                      /
-//!   the clients' history         -> linear (H1), scan (H8), liveness
+//!   probe events, as they happen -> raft (O1, O3), lease (O1), reads (H1), tso (O5)   \
+//!   the nodes' durable images    -> state (O4), durability (O3)                        >  the first Violation ends the run
+//!   what PD says                 -> region (O2)                                       /
+//!   the clients' history         -> linear (H1), ttl (H1), scan (H8), liveness
 //! ```
 //! **In** come facts with ghost times (the simulator's own clock, which no node can read); **out** goes at most one
 //! [`Violation`]. **Never**: an oracle that looks at the store's own opinion of what is correct.
 
 pub mod durability;
+pub mod lease;
 pub mod linear;
 pub mod liveness;
 pub mod raft;
+pub mod reads;
 pub mod region;
 pub mod scan;
 pub mod state;
 pub mod tso;
+pub mod ttl;
 
 use std::fmt;
 

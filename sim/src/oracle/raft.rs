@@ -10,6 +10,9 @@
 //! | term, vote and commit never go back, over restarts too; nor does the durable log | [`Raft::hard_state`], [`Raft::start`] |
 //! | a committed entry is never overwritten | [`Raft::truncate`] |
 //! | a lease ends before a later leader begins | [`Raft::lease_read`] |
+//!
+//! A store whose disk was replaced never comes back: its machine joins as another store. What it had made durable still counts
+//! for entries that were committed by it, because a quorum of the others cannot be found without one that holds them, too.
 
 use std::collections::BTreeMap;
 
@@ -340,13 +343,6 @@ impl Raft {
             return Err(("O1", seat.store, what));
         }
         Ok(())
-    }
-
-    /// Forgets what a store's disk held: it was replaced by an empty one.
-    pub fn wiped(&mut self, store: u64) {
-        for (_, peer) in self.peers.iter_mut().filter(|(seat, _)| seat.store == store) {
-            *peer = Peer::default();
-        }
     }
 }
 

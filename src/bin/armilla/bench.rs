@@ -55,7 +55,7 @@ pub enum Distribution {
     Zipfian,
 }
 
-/// Closed loop: each client sends its next request when it has the answer to the last.
+/// Closed loop: each client sends its next request when it has the answer to the last. Ends with code 1 when requests failed.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
     /// Any node of the cluster; several with commas.
@@ -246,7 +246,7 @@ async fn load(args: Args) -> Result<(), Failure> {
     tokio::time::sleep(args.warmup).await;
     shared.measuring.store(true, Ordering::Relaxed);
     let (began, cpu_began) = (Instant::now(), process::cpu_seconds());
-    watch(&shared, began).await;
+    let interrupted = watch(&shared, began).await;
     shared.measuring.store(false, Ordering::Relaxed);
     let (took, cpu) = (began.elapsed(), process::cpu_seconds() - cpu_began);
     shared.over.store(true, Ordering::Relaxed);
@@ -263,22 +263,32 @@ async fn load(args: Args) -> Result<(), Failure> {
     } else {
         print!("{}", report.text());
     }
+    if interrupted {
+        return Err(Failure::silent(130));
+    }
     if tally.latencies_ns.is_empty() {
         return Err(Failure::new("no request was answered while measuring"));
+    }
+    if tally.errors > 0 {
+        return Err(Failure::new(format!("{} requests failed while measuring", tally.errors)));
     }
     Ok(())
 }
 
-/// Waits until the time is over, or Ctrl-C; moves the bar.
-async fn watch(shared: &Shared, began: Instant) {
+/// Waits until the time is over, or Ctrl-C (true); moves the bar.
+async fn watch(shared: &Shared, began: Instant) -> bool {
     let total = shared.args.duration;
     let bar = bar(shared.args.json, total.as_millis() as u64, "{bar:30} {elapsed}/{msg}");
     let mut last = (began, 0);
+    let mut interrupted = false;
     let end = tokio::time::Instant::from_std(began + total);
     loop {
         let step = tokio::time::Instant::now() + Duration::from_millis(250);
         armilla::rt_select! {
-            _ = tokio::signal::ctrl_c() => break,
+            _ = tokio::signal::ctrl_c() => {
+                interrupted = true;
+                break;
+            }
             () = tokio::time::sleep_until(step.min(end)) => {}
         }
         let now = Instant::now();
@@ -292,6 +302,7 @@ async fn watch(shared: &Shared, began: Instant) {
         bar.set_message(format!("{}s  {} ops/s", total.as_secs(), report::grouped(rate as u64)));
     }
     bar.finish_and_clear();
+    interrupted
 }
 
 /// Writes every key once.

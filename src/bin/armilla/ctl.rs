@@ -15,6 +15,9 @@ use crate::failure::Failure;
 use crate::process;
 use show::{Table, print_json};
 
+/// About how many bytes and keys regions hold, by their ids.
+type Sizes = std::collections::BTreeMap<u64, (u64, u64)>;
+
 /// Tables for people, `--json` for programs.
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -144,7 +147,13 @@ pub fn run(args: Args) -> Result<(), Failure> {
             Some(Cf::Lock) => "lock",
             Some(Cf::Write) => "write",
         };
-        let options = RawOptions { deadline, cf: cf.to_owned(), ..RawOptions::default() };
+        // One look at a whole region takes as long as it takes: retries would begin it anew.
+        let whole = matches!(args.command, Command::Checksum { .. });
+        if whole && matches!(args.cf, Some(Cf::Lock | Cf::Write)) {
+            return Err(Failure::usage("checksum: there is one of the default column family only (--cf default)"));
+        }
+        let patient = RawOptions { deadline, cf: cf.to_owned(), ..RawOptions::default() };
+        let options = if whole { RawOptions { attempt: deadline, cf: String::new(), ..patient } } else { patient };
         let raw = RawClient::new(pd.clone(), env.net, env.clock, Rng::new(env.seed), options);
         Ctl { pd, raw, json: args.json, hex: args.hex }.run(args.command).await
     })
@@ -269,7 +278,8 @@ impl Ctl {
         if self.json {
             let first = last.0 - u64::from(count) + 1;
             return print_json(&json!({
-                "first": first, "last": last.0, "count": count,
+                // Numbers of most readers end at 2^53.
+                "first": first.to_string(), "last": last.0.to_string(), "count": count,
                 "physical_ms": last.physical_ms(), "logical": last.logical(),
             }));
         }
@@ -300,7 +310,7 @@ impl Ctl {
     async fn members(&self) -> Result<(), Failure> {
         let (members, leader) = self.pd.members().await?;
         if self.json {
-            let member = |m: &armilla::proto::pdpb::Member| json!({ "name": m.name, "id": m.member_id, "urls": m.client_urls, "leader": m.member_id == leader.member_id });
+            let member = |m: &armilla::proto::pdpb::Member| json!({ "name": m.name, "id": m.member_id.to_string(), "urls": m.client_urls, "leader": m.member_id == leader.member_id });
             return print_json(&json!({ "members": members.iter().map(member).collect::<Vec<_>>() }));
         }
         let mut table = Table::new(&["name", "id", "address", "leads"]);
@@ -383,10 +393,17 @@ impl Ctl {
 
     async fn regions(&self, limit: usize) -> Result<(), Failure> {
         let regions = self.all_regions(limit).await?;
-        self.region_table(&regions)
+        let heard = self.pd.overview().await?.regions;
+        let sizes: Sizes = heard
+            .into_iter()
+            .filter(|heard| heard.term != 0)
+            .filter_map(|heard| Some((heard.region?.id, (heard.approximate_bytes, heard.approximate_keys))))
+            .collect();
+        self.region_table(&regions, &sizes)
     }
 
-    fn region_table(&self, regions: &[armilla::client::pd::RegionInfo]) -> Result<(), Failure> {
+    /// `sizes`: of the regions that PD has heard of.
+    fn region_table(&self, regions: &[armilla::client::pd::RegionInfo], sizes: &Sizes) -> Result<(), Failure> {
         if self.json {
             let region = |info: &armilla::client::pd::RegionInfo| {
                 let r = &info.region;
@@ -396,11 +413,13 @@ impl Ctl {
                     "conf_ver": epoch.conf_ver, "version": epoch.version,
                     "peers": r.peers.iter().map(|p| json!({ "id": p.id, "store": p.store_id })).collect::<Vec<_>>(),
                     "leader": info.leader.as_ref().map(|p| json!({ "id": p.id, "store": p.store_id })),
+                    "approximate_bytes": sizes.get(&r.id).map(|(bytes, _)| bytes),
+                    "approximate_keys": sizes.get(&r.id).map(|(_, keys)| keys),
                 })
             };
             return print_json(&json!({ "regions": regions.iter().map(region).collect::<Vec<_>>() }));
         }
-        let mut table = Table::new(&["region", "from", "to", "epoch", "stores", "leader"]);
+        let mut table = Table::new(&["region", "from", "to", "epoch", "stores", "leader", "size", "keys"]);
         for info in regions {
             let r = &info.region;
             let epoch = r.region_epoch.unwrap_or_default();
@@ -414,6 +433,8 @@ impl Ctl {
                 format!("{}/{}", epoch.conf_ver, epoch.version),
                 stores.join(" "),
                 leader,
+                sizes.get(&r.id).map_or("?".into(), |(bytes, _)| format!("~{}", show::bytes(*bytes))),
+                sizes.get(&r.id).map_or("?".into(), |(_, keys)| format!("~{keys}")),
             ]);
         }
         table.print();
@@ -424,7 +445,7 @@ impl Ctl {
         let info = self.pd.get_region(&self.bytes(key)?).await?;
         let info = info.ok_or_else(|| Failure::new("the placement driver knows no region of the key"))?;
         let Some(leader) = info.leader else {
-            self.region_table(&[info])?;
+            self.region_table(&[info], &Sizes::new())?;
             return Err(Failure::new("the region has no leader at the moment"));
         };
         let store = self.pd.get_store(leader.store_id).await?.unwrap_or_default();
@@ -441,7 +462,9 @@ impl Ctl {
         let overview = self.pd.overview().await?;
         let leaderless =
             overview.regions.iter().filter(|r| r.leader.as_ref().is_none_or(|leader| leader.id == 0)).count();
-        let late = |age: u64| age > 10_000;
+        // Clusters of older versions do not say how long a store may be silent.
+        let patience_ms = if overview.store_alive_ms == 0 { 10_000 } else { overview.store_alive_ms };
+        let late = |age: u64| age > patience_ms;
         let silent: Vec<u64> = overview
             .stores
             .iter()
@@ -455,7 +478,8 @@ impl Ctl {
         let leader = overview.leader.clone().unwrap_or_default();
         if self.json {
             print_json(&json!({
-                "cluster_id": overview.cluster_id, "well": well, "pd_leader": leader.name,
+                // Numbers of most readers end at 2^53.
+                "cluster_id": overview.cluster_id.to_string(), "well": well, "pd_leader": leader.name,
                 "pd_members": overview.members.len(), "stores": overview.stores.len(), "silent_stores": silent,
                 "regions": overview.regions.len(), "regions_without_leader": leaderless,
                 "reads_per_s": reads, "writes_per_s": writes,

@@ -2,8 +2,8 @@
 //!
 //! The only place that builds a runtime, reads flags, sets the logger and talks to a terminal.
 //!
-//! Exit codes: 0 fine; 1 it failed, or what was asked for is not there; 2 the flags or the configuration are wrong; 130
-//! interrupted before it was done.
+//! Exit codes: 0 fine; 1 it failed (a request of `bench` too), or what was asked for is not there; 2 the flags or the
+//! configuration are wrong; 130 interrupted before it was done.
 
 // The program is the real world: no simulator ever runs it.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]

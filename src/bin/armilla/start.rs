@@ -161,8 +161,13 @@ async fn serve(config: Config, open_files: u32) -> Result<(), Failure> {
     stop(vec![node], &mut signals).await?;
     match poisoned {
         None => Ok(()),
-        Some(why) => Err(Failure::new(format!("node {name} stopped serving: {why}"))
-            .hint("see what the disk says (dmesg), then start again: the other replicas have the data")),
+        Some(why) => {
+            let failure = Failure::new(format!("node {name} stopped serving: {why}"));
+            if ["belongs to cluster", "placement driver refuses"].iter().any(|reason| why.contains(reason)) {
+                return Err(failure);
+            }
+            Err(failure.hint("see what the disk says (dmesg), then start again: the other replicas have the data"))
+        }
     }
 }
 

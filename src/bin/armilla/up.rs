@@ -33,9 +33,9 @@ pub struct Args {
     /// Port of node 1; node i listens on the (i-1)th after it [default: 2379, or as the data directory had].
     #[arg(long, value_name = "PORT")]
     base_port: Option<u16>,
-    /// The address to listen on.
-    #[arg(long, value_name = "HOST", default_value = "127.0.0.1")]
-    host: String,
+    /// This machine's address, where nodes listen and are reached [default: 127.0.0.1, or as the data directory had].
+    #[arg(long, value_name = "HOST")]
+    host: Option<String>,
     /// Regions that a new cluster begins with.
     #[arg(long, value_name = "N", default_value_t = 1)]
     initial_regions: usize,
@@ -57,7 +57,7 @@ fn shape(args: &Args, old: Option<&Remembered>) -> Result<Remembered, Failure> {
     let Some(old) = old else {
         return Ok(Remembered {
             nodes: args.nodes.unwrap_or(3),
-            host: args.host.clone(),
+            host: args.host.clone().unwrap_or_else(|| "127.0.0.1".into()),
             base_port: args.base_port.unwrap_or(2379),
         });
     };
@@ -68,12 +68,13 @@ fn shape(args: &Args, old: Option<&Remembered>) -> Result<Remembered, Failure> {
             .hint(format!("start it with --nodes {} or more, or use another --data", old.nodes)));
     }
     let port = args.base_port.unwrap_or(old.base_port);
-    if port != old.base_port || args.host != old.host {
+    let host = args.host.as_ref().unwrap_or(&old.host);
+    if port != old.base_port || *host != old.host {
         return Err(Failure::usage(format!(
-            "the nodes in {data} know each other at {}:{} and following, not at {}:{port}",
-            old.host, old.base_port, args.host
+            "the nodes in {data} know each other at {}:{} and following, not at {host}:{port}",
+            old.host, old.base_port
         ))
-        .hint(format!("start it with --base-port {}, or use another --data", old.base_port)));
+        .hint(format!("start it with --host {} --base-port {}, or use another --data", old.host, old.base_port)));
     }
     Ok(Remembered { nodes, ..old.clone() })
 }
@@ -90,6 +91,7 @@ fn load(data: &Path) -> Result<Option<Remembered>, Failure> {
     }
 }
 
+/// Writes it down, whole or not at all: a directory whose file is half written could not be used any more.
 fn save(data: &Path, remembered: &Remembered) -> Result<(), Failure> {
     let text = toml::to_string(remembered).expect("plain fields");
     let failed = |error: std::io::Error| {
@@ -97,7 +99,15 @@ fn save(data: &Path, remembered: &Remembered) -> Result<(), Failure> {
             .hint("choose another (--data), or give this user the right to write there")
     };
     std::fs::create_dir_all(data).map_err(failed)?;
-    std::fs::write(data.join(REMEMBERED), text).map_err(failed)
+    let new = data.join(format!("{REMEMBERED}.new"));
+    let write = || {
+        let mut file = std::fs::File::create(&new)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&new, data.join(REMEMBERED))?;
+        std::fs::File::open(data)?.sync_all()
+    };
+    write().map_err(failed)
 }
 
 fn configurations(args: &Args, shape: &Remembered) -> Vec<Config> {
@@ -124,6 +134,10 @@ pub fn run(args: Args) -> Result<(), Failure> {
     if u32::from(shape.base_port) + u32::from(shape.nodes) > 65536 || shape.base_port == 0 {
         return Err(Failure::usage(format!("--base-port {}: {} ports from there", shape.base_port, shape.nodes)));
     }
+    if ["0.0.0.0", "[::]"].contains(&&*shape.host) {
+        return Err(Failure::usage(format!("--host {}: the nodes could not reach each other there", shape.host))
+            .hint("name an address of this machine; to listen everywhere use `armilla start` with --advertise-addr"));
+    }
     let configs = configurations(&args, &shape);
     for config in &configs {
         config.validate().map_err(Failure::usage)?;
@@ -135,7 +149,9 @@ pub fn run(args: Args) -> Result<(), Failure> {
     }
     logging::init(&configs[0].log)?;
     let open_files = process::descriptors(configs.len() as u64);
-    save(&args.data, &shape)?;
+    if old.as_ref() != Some(&shape) {
+        save(&args.data, &shape)?;
+    }
     process::node_runtime()?.block_on(serve(configs, old.is_none(), open_files))
 }
 
@@ -262,14 +278,7 @@ mod tests {
     use super::*;
 
     fn args(nodes: Option<u16>, base_port: Option<u16>) -> Args {
-        Args {
-            nodes,
-            data: "d".into(),
-            base_port,
-            host: "127.0.0.1".into(),
-            initial_regions: 1,
-            log_level: "warn".into(),
-        }
+        Args { nodes, data: "d".into(), base_port, host: None, initial_regions: 1, log_level: "warn".into() }
     }
 
     #[test]
@@ -289,5 +298,24 @@ mod tests {
         assert_eq!(shape(&args(Some(5), None), Some(&old)).unwrap().nodes, 5, "more nodes join");
         assert!(shape(&args(Some(1), None), Some(&old)).is_err(), "fewer have no quorum");
         assert!(shape(&args(None, Some(6000)), Some(&old)).is_err(), "the nodes know each other by the old ports");
+        let elsewhere = Remembered { host: "localhost".into(), ..old };
+        assert_eq!(shape(&args(None, None), Some(&elsewhere)).unwrap(), elsewhere, "the host is remembered, too");
+        let other = Args { host: Some("127.0.0.1".into()), ..args(None, None) };
+        assert!(shape(&other, Some(&elsewhere)).is_err());
+    }
+
+    #[test]
+    fn what_is_remembered_is_written_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let shape = Remembered { nodes: 3, host: "localhost".into(), base_port: 5000 };
+        assert_eq!(load(dir.path()).unwrap(), None);
+        save(dir.path(), &shape).unwrap();
+        assert_eq!(load(dir.path()).unwrap(), Some(shape.clone()));
+        // A process that died in the middle left a part of the next one behind.
+        std::fs::write(dir.path().join("up.toml.new"), "nod").unwrap();
+        assert_eq!(load(dir.path()).unwrap(), Some(shape.clone()));
+        let wider = Remembered { nodes: 5, ..shape };
+        save(dir.path(), &wider).unwrap();
+        assert_eq!(load(dir.path()).unwrap(), Some(wider));
     }
 }

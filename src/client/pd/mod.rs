@@ -21,10 +21,11 @@ use crate::rt::clock::{Clock, Instant};
 use crate::rt::net::{Channel, Net};
 use crate::rt::rng::Rng;
 use crate::rt::sync::mpsc;
+use crate::types::NODE_CALLER;
 use crate::types::limits::MESSAGE_BYTES_MAX;
 
 use super::backoff::Backoff;
-use super::channels::Channels;
+use super::channels::{Channels, Limited};
 use super::error::{Error, Failure, Result, failure};
 
 /// How long one call to one member may take.
@@ -62,6 +63,8 @@ struct Known {
     leader: Option<String>,
     /// Who last failed to act as the leader.
     failed: Option<String>,
+    /// A node asks for itself: see [`NODE_CALLER`].
+    by_node: bool,
 }
 
 /// A region and what PD knows of it.
@@ -98,6 +101,17 @@ impl PdClient {
     #[must_use]
     pub fn seeded(self, rng: Rng) -> PdClient {
         *self.inner.rng.lock().expect("no holder panics") = rng;
+        self
+    }
+
+    /// The client of a node of that cluster: answers of other clusters are ignored from the first on, and nodes without a member
+    /// of the placement driver, this one among them, do not ask others on its behalf.
+    #[must_use]
+    pub fn of_node(self, cluster_id: u64) -> PdClient {
+        let mut known = self.inner.known.lock().expect("no holder panics");
+        known.cluster_id = cluster_id;
+        known.by_node = true;
+        drop(known);
         self
     }
 
@@ -228,7 +242,7 @@ impl PdClient {
         Ok(infos.collect())
     }
 
-    /// A store; nothing when PD does not know it.
+    /// A store; nothing when PD does not know it, or it is gone for good.
     ///
     /// # Errors
     /// [`Error::Unavailable`] after the deadline.
@@ -252,16 +266,6 @@ impl PdClient {
         let mut stores = reply.await?.map(|reply| reply.stores).unwrap_or_default();
         stores.sort_by_key(|store| store.id);
         Ok(stores)
-    }
-
-    /// The handshake of a first start, with one node. One attempt.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] when the node does not answer.
-    pub async fn hello(&self, addr: &str, request: cluster::HelloRequest) -> Result<cluster::HelloReply> {
-        let mut stub = self.inner.cluster_stub(addr).map_err(|why| Error::Refused(why.message().to_owned()))?;
-        let call = async move { stub.hello(request).await };
-        self.inner.attempt(addr, ATTEMPT.min(self.deadline), call).await.map_err(|s| Error::Unavailable(describe(&s)))
     }
 
     /// Gets a store its id. Idempotent by the store's uuid.
@@ -296,9 +300,17 @@ impl PdClient {
     /// # Errors
     /// [`Error::Unavailable`] after the deadline; [`Error::Refused`] by a cluster that is not Armilla's.
     pub async fn overview(&self) -> Result<cluster::OverviewReply> {
+        let by_node = self.inner.known.lock().expect("no holder panics").by_node;
         self.lead("Overview", |addr, _| {
             let stub = self.inner.cluster_stub(&addr);
-            async move { stub?.overview(cluster::OverviewRequest {}).await }
+            async move {
+                let reply = stub?.overview(cluster::OverviewRequest { by_node }).await?;
+                // Members that follow answer too, with the half that is replicated.
+                match reply.get_ref().leader.as_ref().and_then(member_address) {
+                    Some(leader) if leader == addr => Ok(reply),
+                    _ => Err(Status::unavailable("not leader")),
+                }
+            }
         })
         .await
     }
@@ -324,12 +336,12 @@ impl PdClient {
     async fn ask<A, F, Fut>(&self, what: &'static str, call: F) -> Result<Option<A>>
     where
         A: HasHeader,
-        F: Fn(Stub<Channel>, Option<pdpb::RequestHeader>) -> Fut,
+        F: Fn(Stub<Limited>, Option<pdpb::RequestHeader>) -> Fut,
         Fut: Future<Output = Result<Response<A>, Status>>,
     {
         self.lead(what, |addr, cluster_id| {
             let header = pdpb::RequestHeader { cluster_id, ..Default::default() };
-            let call = self.inner.stub(&addr).map(|stub| call(stub, Some(header)));
+            let call = self.inner.stub(&addr, ATTEMPT.min(self.deadline)).map(|stub| call(stub, Some(header)));
             async move {
                 let reply = call?.await?;
                 let Some(error) = reply.get_ref().header().and_then(|header| header.error.as_ref()) else {
@@ -337,7 +349,9 @@ impl PdClient {
                 };
                 match error.r#type() {
                     pdpb::ErrorType::Ok => Ok(Response::new(Some(reply.into_inner()))),
-                    pdpb::ErrorType::RegionNotFound | pdpb::ErrorType::EntryNotFound => Ok(Response::new(None)),
+                    pdpb::ErrorType::RegionNotFound
+                    | pdpb::ErrorType::EntryNotFound
+                    | pdpb::ErrorType::StoreTombstone => Ok(Response::new(None)),
                     // Not yet bootstrapped, no longer the leader, …: the leader may know better soon.
                     _ => Err(Status::unavailable(error.message.clone())),
                 }
@@ -411,12 +425,19 @@ impl Inner {
         self.channels.get(addr).map_err(|error| Status::invalid_argument(error.to_string()))
     }
 
-    pub(super) fn stub(&self, addr: &str) -> Result<Stub<Channel>, Status> {
-        Ok(Stub::new(self.channel(addr)?).max_decoding_message_size(MESSAGE_BYTES_MAX))
+    /// For calls that are waited for at most `limit`.
+    fn stub(&self, addr: &str, limit: Duration) -> Result<Stub<Limited>, Status> {
+        let channel = Limited::new(self.channel(addr)?, limit);
+        Ok(Stub::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX))
     }
 
-    fn cluster_stub(&self, addr: &str) -> Result<ClusterClient<Channel>, Status> {
-        Ok(ClusterClient::new(self.channel(addr)?).max_decoding_message_size(MESSAGE_BYTES_MAX))
+    /// For streams.
+    pub(super) fn streams(&self, addr: &str) -> Result<Stub<Limited>, Status> {
+        Ok(Stub::new(Limited::endless(self.channel(addr)?)).max_decoding_message_size(MESSAGE_BYTES_MAX))
+    }
+
+    fn cluster_stub(&self, addr: &str) -> Result<ClusterClient<Limited>, Status> {
+        Ok(ClusterClient::new(Limited::new(self.channel(addr)?, ATTEMPT)).max_decoding_message_size(MESSAGE_BYTES_MAX))
     }
 
     /// The leader's address and the cluster's id; asks the members when not known.
@@ -444,17 +465,20 @@ impl Inner {
     /// Asks all members at once who leads. The first answer counts, unless it names the one that just failed: then another
     /// is waited for, since a member that is cut off remembers an old leader.
     async fn discover(&self) -> Result<pdpb::GetMembersResponse, String> {
-        let (addrs, failed, cluster_id) = {
+        let (addrs, failed, cluster_id, by_node) = {
             let known = self.known.lock().expect("no holder panics");
             let addrs: BTreeSet<String> =
                 self.endpoints.iter().cloned().chain(known.members.iter().filter_map(member_address)).collect();
-            (addrs, known.failed.clone(), known.cluster_id)
+            (addrs, known.failed.clone(), known.cluster_id, known.by_node)
         };
+        let caller_component = if by_node { NODE_CALLER } else { "" };
+        let header = pdpb::RequestHeader { caller_component: caller_component.to_owned(), ..Default::default() };
+        let header = &header;
         let mut asked: FuturesUnordered<_> = addrs
             .iter()
             .map(|addr| async move {
-                let mut stub = self.stub(addr)?;
-                let request = pdpb::GetMembersRequest::default();
+                let mut stub = self.stub(addr, DISCOVERY)?;
+                let request = pdpb::GetMembersRequest { header: Some(header.clone()) };
                 self.attempt(addr, DISCOVERY, async move { stub.get_members(request).await })
                     .await
                     .map_err(|status| Status::new(status.code(), format!("{addr}: {}", describe(&status))))

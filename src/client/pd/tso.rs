@@ -111,7 +111,7 @@ async fn fetch(inner: &Arc<Inner>, stream: &mut Option<Stream>, count: u32) -> R
 
 /// Opens a stream whose first request, for `count` timestamps, is already on it.
 async fn open(inner: &Arc<Inner>, addr: &str, cluster_id: u64, count: u32) -> Result<Stream, String> {
-    let mut stub = inner.stub(addr).map_err(|status| status.message().to_owned())?;
+    let mut stub = inner.streams(addr).map_err(|status| status.message().to_owned())?;
     let (requests, outgoing) = mpsc::unbounded_channel();
     let header = Some(pdpb::RequestHeader { cluster_id, ..Default::default() });
     let first = pdpb::TsoRequest { header, count, ..Default::default() };

@@ -19,12 +19,12 @@ use crate::proto::kvrpcpb::Context;
 use crate::proto::metapb::Region;
 use crate::proto::tikvpb::tikv_client::TikvClient;
 use crate::rt::clock::Instant;
-use crate::rt::net::Channel;
 use crate::types::limits::MESSAGE_BYTES_MAX;
 
 use super::reply::Reply;
 use super::{BATCH_BYTES, BATCH_KEYS_MAX, PeerChoice, RawClient};
 use crate::client::backoff::Backoff;
+use crate::client::channels::Limited;
 use crate::client::error::{Error, Failure, Result, failure};
 use crate::client::pd::{RegionInfo, describe};
 use crate::client::region_cache::{Located, Verdict};
@@ -40,7 +40,7 @@ pub(crate) enum Repeat {
     Never,
 }
 
-type Stub = TikvClient<Channel>;
+type Stub = TikvClient<Limited>;
 
 /// A region, what is asked of it, and how many bytes that is.
 type Group<T> = (Located, Vec<(Bytes, T)>, usize);
@@ -304,12 +304,17 @@ impl RawClient {
             located.peer = *self.shared.rng.lock().expect("no holder panics").pick(&located.region.peers);
         }
         let region = located.region.id;
-        let addr = match self.address(located.peer.store_id, left).await {
+        // A store that is gone for good has no address: another peer may do, before all patience is spent on this one.
+        let addr = match self.address(located.peer.store_id, self.options.attempt.min(left)).await {
             Ok(addr) => addr,
-            Err(outcome) => return outcome,
+            Err(outcome) => {
+                self.shared.cache.lock().expect("no holder panics").rotate(region, &located.peer);
+                return outcome;
+            }
         };
+        let limit = self.options.attempt.min(left);
         let stub = match self.shared.channels.get(&addr) {
-            Ok(channel) => TikvClient::new(channel)
+            Ok(channel) => TikvClient::new(Limited::new(channel, limit))
                 .max_decoding_message_size(MESSAGE_BYTES_MAX)
                 .max_encoding_message_size(MESSAGE_BYTES_MAX),
             Err(error) => return Outcome::Fail(Error::Refused(format!("store {}: {error}", located.peer.store_id))),
@@ -320,7 +325,6 @@ impl RawClient {
             peer: Some(located.peer),
             ..Default::default()
         };
-        let limit = self.options.attempt.min(left);
         let result = self.shared.clock.timeout(limit, call(stub, Some(context))).await;
         let status = match result {
             Ok(Ok(reply)) => return self.judge(&located, repeat, reply.into_inner()),
@@ -345,9 +349,8 @@ impl RawClient {
             return match reply.error() {
                 "" => Outcome::Done(reply),
                 text => {
-                    let unknown = text.contains("outcome unknown") || text.starts_with("corruption");
                     let text = text.to_owned();
-                    if unknown && repeat != Repeat::Read {
+                    if reply.in_doubt() && repeat != Repeat::Read {
                         Outcome::Maybe(text)
                     } else {
                         Outcome::Fail(Error::Refused(text))

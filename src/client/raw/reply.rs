@@ -10,13 +10,28 @@ use crate::proto::kvrpcpb::{
 pub(super) trait Reply {
     /// The request went to the wrong place, or at the wrong time.
     fn region_error(&mut self) -> Option<errorpb::Error>;
-    /// The request itself failed; empty when it did not.
+    /// What went wrong with the request itself; empty when nothing did.
     fn error(&self) -> &str;
+    /// Whether the write that [`Reply::error`] is about may have happened.
+    fn in_doubt(&self) -> bool {
+        false
+    }
 }
 
 macro_rules! replies {
-    (with text: $($with:ty),+; without: $($without:ty),+) => {
-        $(impl Reply for $with {
+    (writes: $($write:ty),+; reads: $($read:ty),+; pairs: $($many:ty, $pairs:ident);+) => {
+        $(impl Reply for $write {
+            fn region_error(&mut self) -> Option<errorpb::Error> {
+                self.region_error.take()
+            }
+            fn error(&self) -> &str {
+                &self.error
+            }
+            fn in_doubt(&self) -> bool {
+                self.outcome_unknown
+            }
+        })+
+        $(impl Reply for $read {
             fn region_error(&mut self) -> Option<errorpb::Error> {
                 self.region_error.take()
             }
@@ -24,19 +39,23 @@ macro_rules! replies {
                 &self.error
             }
         })+
-        $(impl Reply for $without {
+        $(impl Reply for $many {
             fn region_error(&mut self) -> Option<errorpb::Error> {
                 self.region_error.take()
             }
             fn error(&self) -> &str {
-                ""
+                self.$pairs.iter().find_map(|pair| pair.error.as_ref()).map_or("", |error| match error.abort.as_str() {
+                    "" => "a key of the answer has an error",
+                    why => why,
+                })
             }
         })+
     };
 }
 
 replies! {
-    with text: RawGetResponse, RawPutResponse, RawBatchPutResponse, RawDeleteResponse, RawBatchDeleteResponse,
-        RawDeleteRangeResponse, RawGetKeyTtlResponse, RawCasResponse, RawChecksumResponse;
-    without: RawBatchGetResponse, RawScanResponse
+    writes: RawPutResponse, RawBatchPutResponse, RawDeleteResponse, RawBatchDeleteResponse, RawDeleteRangeResponse,
+        RawCasResponse;
+    reads: RawGetResponse, RawGetKeyTtlResponse, RawChecksumResponse;
+    pairs: RawBatchGetResponse, pairs; RawScanResponse, kvs
 }

@@ -86,7 +86,7 @@ fn damage_is_corruption() {
 }
 
 #[test]
-fn approximate_bytes_see_memory_and_disk() {
+fn approximate_sizes_see_memory_and_disk() {
     let mut home = RocksHome::new();
     let engine = home.open().unwrap();
     assert_eq!(engine.approximate_bytes(Cf::RawDefault, b"", b"").unwrap(), 0);
@@ -97,6 +97,12 @@ fn approximate_bytes_see_memory_and_disk() {
         let half = engine.approximate_bytes(Cf::RawDefault, &2000u32.to_be_bytes(), b"").unwrap();
         assert!(near(all, 2_000_000), "{all} bytes");
         assert!(near(half, 1_000_000), "{half} bytes of the upper half");
+        let keys = |start: &[u8], end: &[u8]| engine.approximate_keys(Cf::RawDefault, start, end).unwrap();
+        assert!(near(keys(b"", b""), 4000), "{} keys", keys(b"", b""));
+        let upper = keys(&3000u32.to_be_bytes(), b"");
+        assert!(near(upper, 1000), "{upper} keys of the upper quarter");
+        assert_eq!(keys(b"b", b"a"), 0);
+        assert_eq!(engine.approximate_keys(Cf::RawLock, b"", b"").unwrap(), 0);
         assert_eq!(engine.approximate_bytes(Cf::RawLock, b"", b"").unwrap(), 0);
         assert_eq!(engine.approximate_bytes(Cf::RawDefault, b"b", b"a").unwrap(), 0);
         engine.flush().unwrap();

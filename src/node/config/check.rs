@@ -1,5 +1,7 @@
 //! What a configuration must not be.
 
+use crate::types::limits::{ENTRY_BYTES_MAX, MESSAGE_BYTES_MAX};
+
 use super::{Config, ConfigError};
 
 fn refuse<T>(text: impl Into<String>) -> Result<T, ConfigError> {
@@ -79,6 +81,16 @@ pub(super) fn validate(config: &Config) -> Result<(), ConfigError> {
     if engine.write_buffer_mib == 0 || engine.background_jobs == 0 {
         return refuse("engine.write_buffer_mib and engine.background_jobs must be at least 1");
     }
+    let interval_ms = config.ttl.collect_interval_ms;
+    if (1..100).contains(&interval_ms) {
+        return refuse(format!(
+            "ttl.collect_interval_ms = {interval_ms}: rounds of collecting need at least 100 ms between them; 0 means never"
+        ));
+    }
+    at_most("engine.block_cache_mib", engine.block_cache_mib as u64, MIB_MAX)?;
+    at_most("engine.write_buffer_mib", engine.write_buffer_mib as u64, MIB_MAX)?;
+    at_most("pd.store_heartbeat_ms", config.pd.store_heartbeat_ms, MS_MAX)?;
+    at_most("pd.store_alive_ms", config.pd.store_alive_ms, MS_MAX)?;
     if config.pd.store_heartbeat_ms == 0 {
         return refuse("pd.store_heartbeat_ms must be at least 1");
     }
@@ -114,6 +126,9 @@ fn identity(config: &Config) -> Result<(), ConfigError> {
 fn cluster(config: &Config) -> Result<(), ConfigError> {
     if let Some(join) = &config.join {
         address("join", join)?;
+        if join == config.advertised() {
+            return refuse(format!("join {join} is this node's own address: name another node of the cluster"));
+        }
         if !config.initial_cluster.is_empty() {
             return refuse("both initial_cluster and join are given: a node either begins a cluster or joins one");
         }
@@ -167,6 +182,15 @@ fn cluster(config: &Config) -> Result<(), ConfigError> {
     Ok(())
 }
 
+/// Refuses what is too large to be meant, or to be worked with.
+fn at_most(key: &str, value: u64, max: u64) -> Result<(), ConfigError> {
+    if value > max { refuse(format!("{key} = {value}: must be at most {max}")) } else { Ok(()) }
+}
+
+/// Sizes in KiB and MiB up to 1 PiB; times up to a year.
+const KIB_MAX: u64 = 1 << 40;
+const MIB_MAX: u64 = 1 << 30;
+const MS_MAX: u64 = 366 * 24 * 3600 * 1000;
 /// Regions that a cluster may begin with.
 const REGIONS_MAX: usize = 1024;
 
@@ -187,6 +211,28 @@ fn raft(config: &Config) -> Result<(), ConfigError> {
     ];
     if let Some((key, _)) = positive.iter().find(|(_, value)| *value == 0) {
         return refuse(format!("raft.{key} must be at least 1"));
+    }
+    let bounded: [(&str, u64, u64); 14] = [
+        ("tick_ms", raft.tick_ms, 600_000),
+        ("heartbeat_ticks", raft.heartbeat_ticks as u64, 1_000_000),
+        ("election_ticks", raft.election_ticks as u64, 1_000_000),
+        // These two make messages between nodes; the rest of what one may hold is for what surrounds them.
+        ("append_kib_max", raft.append_kib_max, (MESSAGE_BYTES_MAX as u64 >> 10) / 2),
+        ("snapshot_chunk_kib", raft.snapshot_chunk_kib as u64, (MESSAGE_BYTES_MAX as u64 >> 10) / 2),
+        // An entry of packed commands must fit in a message, too.
+        ("pack_kib_max", raft.pack_kib_max as u64, ENTRY_BYTES_MAX as u64 >> 10),
+        ("appends_inflight_max", raft.appends_inflight_max as u64, 1 << 20),
+        ("letters_max", raft.letters_max as u64, 1 << 30),
+        // Offsets in a segment are numbers of 31 bits.
+        ("log_segment_kib", raft.log_segment_kib, (1 << 21) - 1),
+        ("apply_kib_max", raft.apply_kib_max, KIB_MAX),
+        ("cache_kib_max", raft.cache_kib_max as u64, KIB_MAX),
+        ("log_soft_max_kib", raft.log_soft_max_kib, KIB_MAX),
+        ("flush_kib", raft.flush_kib, KIB_MAX),
+        ("flush_interval_ms", raft.flush_interval_ms, MS_MAX),
+    ];
+    for (key, value, max) in bounded {
+        at_most(&format!("raft.{key}"), value, max)?;
     }
     // Two heartbeats may be lost before followers campaign, and the lease (the election timeout less the drift of clocks)
     // must outlive the time between heartbeats, or reads would never find one.

@@ -75,6 +75,11 @@ fn either_a_first_start_or_a_join() {
     assert!(refused(|c| c.join = Some("h:1".into())).contains("either"));
     assert!(refused(|c| c.initial_cluster.push(("n1".into(), "h:2".into()))).contains("shares its name"));
     assert!(refused(|c| c.initial_cluster.push(("n2".into(), "127.0.0.1:2379".into()))).contains("shares its name"));
+    let itself = |c: &mut Config| {
+        c.initial_cluster.clear();
+        c.join = Some(c.addr.clone());
+    };
+    assert!(refused(itself).contains("own address"));
     let joining = Config { join: Some("h:1".into()), ..Config::default() };
     joining.validate().unwrap();
 }
@@ -83,6 +88,7 @@ fn either_a_first_start_or_a_join() {
 fn numbers_that_do_not_fit_together() {
     assert!(refused(|c| c.raft.election_ticks = 5).contains("lease"));
     assert!(refused(|c| c.raft.tick_ms = 0).contains("raft.tick_ms"));
+    assert!(refused(|c| c.ttl.collect_interval_ms = 5).contains("ttl.collect_interval_ms"));
     assert!(refused(|c| c.raft.log_soft_max_kib = 1).contains("two segments"));
     assert!(refused(|c| c.raft.log_lag_entries_max = 1).contains("log_keep_entries"));
     assert!(refused(|c| c.pd_members = 2).contains("1, 3, 5 or 7"));
@@ -96,6 +102,38 @@ fn numbers_that_do_not_fit_together() {
         .contains("give one of them")
     );
     assert!(refused(|c| c.pd.store_alive_ms = 1500).contains("two heartbeats"));
+}
+
+#[test]
+fn numbers_that_are_too_large() {
+    type Change = fn(&mut Config);
+    let changes: [(&str, Change); 12] = [
+        // At and beyond the log's own assertion.
+        ("raft.log_segment_kib", |c| {
+            c.raft.log_segment_kib = 1 << 21;
+            c.raft.log_soft_max_kib = 1 << 22;
+        }),
+        ("raft.append_kib_max", |c| c.raft.append_kib_max = 65536),
+        ("raft.snapshot_chunk_kib", |c| c.raft.snapshot_chunk_kib = 65536),
+        ("raft.pack_kib_max", |c| c.raft.pack_kib_max = 8193),
+        ("raft.election_ticks", |c| c.raft.election_ticks = 1 << 32),
+        ("raft.heartbeat_ticks", |c| c.raft.heartbeat_ticks = usize::MAX),
+        ("raft.tick_ms", |c| c.raft.tick_ms = u64::MAX),
+        ("raft.flush_kib", |c| c.raft.flush_kib = u64::MAX),
+        ("raft.log_soft_max_kib", |c| c.raft.log_soft_max_kib = u64::MAX),
+        ("pd.store_heartbeat_ms", |c| c.pd.store_heartbeat_ms = u64::MAX),
+        ("pd.store_alive_ms", |c| c.pd.store_alive_ms = u64::MAX),
+        ("engine.block_cache_mib", |c| c.engine.block_cache_mib = usize::MAX),
+    ];
+    for (key, change) in changes {
+        let error = refused(change);
+        assert!(error.contains(key) && error.contains("at most"), "{key}: {error}");
+    }
+    let mut largest = fine();
+    largest.raft.log_segment_kib = (1 << 21) - 1;
+    largest.raft.log_soft_max_kib = 1 << 40;
+    largest.raft.append_kib_max = 32 << 10;
+    largest.validate().unwrap();
 }
 
 #[test]

@@ -94,6 +94,11 @@ fn cluster() {
                 let orders = cluster.orders_for(&state, args.number(1), args.number_or("balance", 1) == 1, now_ms);
                 orders.iter().map(|order| format!("region {} to store {}\n", order.region_id, order.to_store)).collect()
             }
+            "stats" => {
+                let stats = cluster.stats(&state, args.number(1));
+                let (capacity, peers) = (stats.capacity, stats.region_count);
+                format!("store {}: {capacity} bytes, {peers} peers", stats.store_id)
+            }
             "overview" => {
                 let overview = cluster.overview(&state, now_ms);
                 let mut out = String::new();

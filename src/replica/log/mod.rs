@@ -45,7 +45,7 @@ mod index;
 mod recovery;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bytes::{Bytes, BytesMut};
 use raft::eraftpb::Entry;
@@ -183,6 +183,11 @@ impl RaftLog {
     pub async fn open_with_id(disk: Disk, options: LogOptions, id: u64) -> Result<RaftLog> {
         assert!(options.segment_bytes >= 4 * PAGE && options.segment_bytes < 1 << 31, "segment size");
         recovery::open(disk, options, id).await
+    }
+
+    /// Where the log's files are.
+    pub fn dir(&self) -> &Path {
+        &self.options.dir
     }
 
     /// The groups that the log knows, ascending.

@@ -2,14 +2,18 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Body;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
 use tonic::service::Routes;
 use tonic::transport::Endpoint;
 
@@ -24,7 +28,7 @@ pub struct Net {
     _private: (),
 }
 
-/// A served port. Dropping it stops accepting and closes its connections.
+/// A served port. Dropping it stops accepting and, a moment later, closes its connections.
 #[derive(Debug)]
 pub struct Listener {
     addr: String,
@@ -48,6 +52,14 @@ const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 32 << 20;
 /// Streams that one connection may have open.
 const CONCURRENT_STREAMS: u32 = 4096;
+/// Connections that a port serves; more are closed as they come.
+const CONNECTIONS_MAX: usize = 4096;
+/// How long a new connection may take to say which protocol it speaks.
+const OPENING: Duration = Duration::from_secs(10);
+/// How long calls in flight have to end when a port stops.
+const ENDING: Duration = Duration::from_millis(500);
+/// Bytes that tell HTTP/2 from HTTP/1.
+const PREFACE_BYTES: usize = 24;
 
 impl Net {
     /// The machine's network.
@@ -102,12 +114,8 @@ async fn fallback(http: HttpHandler, request: axum::extract::Request) -> axum::r
         let status = tonic::Status::unimplemented(format!("no such method: {}", request.uri().path()));
         return status.into_http::<Body>();
     }
-    let answer = http(HttpRequest {
-        method: request.method().to_string(),
-        path: request.uri().path().to_owned(),
-        query: request.uri().query().unwrap_or("").to_owned(),
-    })
-    .await;
+    let answer =
+        http(HttpRequest { method: request.method().to_string(), path: request.uri().path().to_owned() }).await;
     http::Response::builder()
         .status(answer.status)
         .header(http::header::CONTENT_TYPE, answer.content_type)
@@ -117,6 +125,10 @@ async fn fallback(http: HttpHandler, request: axum::extract::Request) -> axum::r
 
 async fn accept(socket: TcpListener, router: axum::Router, mut stopped: watch::Receiver<bool>) {
     let graceful = hyper_util::server::graceful::GracefulShutdown::new();
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    // Dropped at the end: what has not ended by then is closed.
+    let (_open, closed) = watch::channel(());
+    let mut full = false;
     loop {
         let (stream, _peer): (_, SocketAddr) = tokio::select! {
             biased;
@@ -131,6 +143,13 @@ async fn accept(socket: TcpListener, router: axum::Router, mut stopped: watch::R
                 }
             },
         };
+        let Ok(place) = places.clone().try_acquire_owned() else {
+            if !std::mem::replace(&mut full, true) {
+                tracing::warn!(max = CONNECTIONS_MAX, "too many connections: new ones are closed until others end");
+            }
+            continue;
+        };
+        full = false;
         let _ = stream.set_nodelay(true);
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder.http1().timer(TokioTimer::new());
@@ -144,11 +163,98 @@ async fn accept(socket: TcpListener, router: axum::Router, mut stopped: watch::R
             .keep_alive_interval(Duration::from_secs(20))
             .keep_alive_timeout(Duration::from_secs(10));
         let service = TowerToHyperService::new(router.clone());
-        let connection = graceful.watch(builder.serve_connection(TokioIo::new(stream), service).into_owned());
+        let io = TokioIo::new(Opening::new(stream, OPENING));
+        let connection = graceful.watch(builder.serve_connection(io, service).into_owned());
+        let mut closed = closed.clone();
         tokio::spawn(async move {
-            let _ = connection.await;
+            let _place = place;
+            tokio::select! {
+                biased;
+                _ = connection => {}
+                // Only ever an error: the other end is gone.
+                _ = closed.changed() => {}
+            }
         });
     }
     drop(socket);
-    let _ = tokio::time::timeout(Duration::from_millis(500), graceful.shutdown()).await;
+    let _ = tokio::time::timeout(ENDING, graceful.shutdown()).await;
+}
+
+/// A connection that must say something soon: one that never does would be kept for ever, since the protocol is not known before.
+struct Opening {
+    inner: TcpStream,
+    /// Bytes read so far, and until when there must be enough of them.
+    read: usize,
+    until: Option<Pin<Box<tokio::time::Sleep>>>,
+}
+
+impl Opening {
+    fn new(inner: TcpStream, patience: Duration) -> Opening {
+        Opening { inner, read: 0, until: Some(Box::pin(tokio::time::sleep(patience))) }
+    }
+}
+
+impl AsyncRead for Opening {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let before = into.filled().len();
+        let result = Pin::new(&mut this.inner).poll_read(cx, into);
+        let Some(until) = &mut this.until else { return result };
+        this.read += into.filled().len() - before;
+        if this.read >= PREFACE_BYTES {
+            this.until = None;
+        } else if result.is_pending() && until.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the connection says nothing")));
+        }
+        result
+    }
+}
+
+impl AsyncWrite for Opening {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, bytes)
+    }
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(cx, parts)
+    }
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Goal: a connection that says nothing ends, one that speaks is left alone. Method: sockets of our own and
+    //! a patience that is over at once.
+
+    use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    #[tokio::test]
+    async fn a_connection_that_says_nothing_ends() {
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = socket.local_addr().unwrap();
+        let pair = || async {
+            let client = TcpStream::connect(addr).await.unwrap();
+            (client, Opening::new(socket.accept().await.unwrap().0, Duration::from_millis(1)))
+        };
+        let (_silent, mut served) = pair().await;
+        let (mut speaking, mut heard) = pair().await;
+        speaking.write_all(&[b'x'; PREFACE_BYTES]).await.unwrap();
+        let mut bytes = [0; PREFACE_BYTES];
+        heard.read_exact(&mut bytes).await.unwrap();
+        let error = served.read_u8().await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(futures::FutureExt::now_or_never(heard.read_u8()).is_none(), "it may be silent from then on");
+    }
 }

@@ -107,6 +107,17 @@ impl SimClock {
     pub(super) fn local_now(&self) -> u64 {
         self.local_at(self.real_ns())
     }
+
+    /// What the monotonic clock shows, for oracles: nanoseconds since the node was made, through all its lives.
+    pub fn local_ns(&self) -> u64 {
+        self.local_now()
+    }
+
+    /// What the wall clock shows: milliseconds since 1970.
+    pub fn wall_ms(&self) -> u64 {
+        let local_ms = (self.local_now() / 1_000_000) as i64;
+        (WALL_EPOCH_MS as i64 + local_ms + self.offset_ms()).max(1) as u64
+    }
 }
 
 /// A node's clock: a monotonic one for durations and leases, a wall clock for timestamps.
@@ -138,8 +149,7 @@ impl Clock {
 
     /// Milliseconds since 1970. May jump either way.
     pub fn wall_ms(&self) -> u64 {
-        let local_ms = (self.node.clock.local_now() / 1_000_000) as i64;
-        (WALL_EPOCH_MS as i64 + local_ms + self.node.clock.offset_ms()).max(1) as u64
+        self.node.clock.wall_ms()
     }
 
     /// Completes after `duration` on this clock.

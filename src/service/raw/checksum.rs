@@ -1,5 +1,8 @@
 //! The checksum request: a fingerprint of ranges that does not depend on the order of pairs.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use bytes::Bytes;
 
 use crate::arch;
@@ -26,16 +29,37 @@ impl<K: Kv> RawService<K> {
         let read = self.kv.read(context).await?;
         let windows: Vec<_> =
             request.ranges.into_iter().filter_map(|r| clip(&read.region, r.start_key, r.end_key)).collect();
-        cpu::run(move || fingerprint(&read.snapshot, read.now_s, &windows)).await
+        let caller = Caller::default();
+        let gone = caller.0.clone();
+        cpu::run(move || fingerprint(&read.snapshot, read.now_s, &windows, &gone)).await
     }
 }
 
-/// The checksum over the pairs of `windows` that are alive at `now_s`.
-pub(super) fn fingerprint(snapshot: &impl Read, now_s: u64, windows: &[(Bytes, Bytes)]) -> Result<RawChecksumResponse> {
+/// Says when it is dropped: nobody waits for the sum any more.
+#[derive(Default)]
+struct Caller(Arc<AtomicBool>);
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The checksum over the pairs of `windows` that are alive at `now_s`. Ends early once the caller is `gone`.
+pub(super) fn fingerprint(
+    snapshot: &impl Read,
+    now_s: u64,
+    windows: &[(Bytes, Bytes)],
+    gone: &AtomicBool,
+) -> Result<RawChecksumResponse> {
     let mut reply = RawChecksumResponse::default();
     for (start, end) in windows {
         let mut failed = None;
         snapshot.scan(Cf::RawDefault, start, end, &mut |key, stored| match raw::decode(stored) {
+            _ if gone.load(Ordering::Relaxed) => {
+                failed = Some(Error::Timeout("the caller has gone".into()));
+                Visit::Stop
+            }
             Ok((_, Some(at))) if at <= now_s => Visit::More,
             Ok((len, _)) => {
                 reply.checksum ^= arch::crc64(&[key, &stored[..len]]);

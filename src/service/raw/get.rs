@@ -14,6 +14,7 @@ use crate::types::{Error, Result};
 
 use super::column::column;
 use super::{RawService, check_count, check_length, sized};
+use crate::service::answers::counts;
 
 impl<K: Kv> RawService<K> {
     pub(super) async fn get(&self, context: &Context, request: RawGetRequest) -> Result<RawGetResponse> {
@@ -43,7 +44,12 @@ impl<K: Kv> RawService<K> {
         let read = self.kv.read(context).await?;
         check_key(&read.region, key)?;
         match read.snapshot.get(cf, key)? {
-            Some(stored) => raw::live(&stored, read.now_s),
+            Some(stored) => {
+                let mut held = self.answers.begin();
+                held.cover(stored.len())?;
+                let found = raw::live(&stored, read.now_s)?;
+                Ok(found.map(|(value, ttl)| if counts(value.len()) { (held.around(value), ttl) } else { (value, ttl) }))
+            }
             None => Ok(None),
         }
     }
@@ -59,8 +65,9 @@ impl<K: Kv> RawService<K> {
         keys.iter().try_for_each(|key| check_length(key))?;
         let read = self.kv.read(context).await?;
         keys.iter().try_for_each(|key| check_key(&read.region, key))?;
+        let mut held = self.answers.begin();
         let pairs = sized(keys.len(), move || {
-            let mut pairs = Vec::with_capacity(keys.len());
+            let mut pairs: Vec<KvPair> = Vec::with_capacity(keys.len());
             let mut bytes = 0;
             for key in keys {
                 let Some(stored) = read.snapshot.get(cf, &key)? else { continue };
@@ -71,7 +78,11 @@ impl<K: Kv> RawService<K> {
                         "the answer would be over the limit of {REPLY_BYTES_MAX} bytes: ask for fewer keys at once"
                     )));
                 }
+                held.cover(bytes)?;
                 pairs.push(KvPair { key, value, ..KvPair::default() });
+            }
+            if let Some(last) = pairs.last_mut() {
+                last.value = held.around(std::mem::take(&mut last.value));
             }
             Ok(pairs)
         })

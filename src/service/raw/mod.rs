@@ -13,7 +13,7 @@ use tonic::Status;
 
 use crate::proto::armilla::raft::{CasReply, RegionReply, region_command};
 use crate::proto::kvrpcpb::{
-    Context, RawBatchDeleteRequest, RawBatchDeleteResponse, RawBatchGetRequest, RawBatchGetResponse,
+    ApiVersion, Context, RawBatchDeleteRequest, RawBatchDeleteResponse, RawBatchGetRequest, RawBatchGetResponse,
     RawBatchPutRequest, RawBatchPutResponse, RawBatchScanRequest, RawBatchScanResponse, RawCasRequest, RawCasResponse,
     RawChecksumRequest, RawChecksumResponse, RawDeleteRangeRequest, RawDeleteRangeResponse, RawDeleteRequest,
     RawDeleteResponse, RawGetKeyTtlRequest, RawGetKeyTtlResponse, RawGetRequest, RawGetResponse, RawPutRequest,
@@ -24,6 +24,7 @@ use crate::store::Kv;
 use crate::types::limits::KEY_BYTES_MAX;
 use crate::types::{Error, Region, Result};
 
+use super::answers::Answers;
 use super::error::{self, Repeat};
 
 /// Raw requests of one store. Clones share it.
@@ -31,6 +32,7 @@ use super::error::{self, Repeat};
 pub struct RawService<K> {
     kv: K,
     cluster_id: u64,
+    answers: Answers,
 }
 
 /// Keys, or pairs asked for, up to which a read is served on the request's own task; longer ones go to the pool.
@@ -42,23 +44,24 @@ macro_rules! requests {
             $(#[$doc])*
             ///
             /// # Errors
-            /// A status, for a request of another cluster and for failures that the reply has no place for.
+            /// A status, for a request of another cluster.
             pub async fn $name(&self, mut request: $Request) -> Result<$Response, Status> {
                 let context = request.context.take().unwrap_or_default();
                 self.admit(&context)?;
-                match self.$inner(&context, request).await {
-                    Ok(reply) => Ok(reply),
-                    Err(error) => error::refuse(error, context.region_id, Repeat::$repeat),
-                }
+                let result = match check_version(&context) {
+                    Ok(()) => self.$inner(&context, request).await,
+                    Err(error) => Err(error),
+                };
+                Ok(result.unwrap_or_else(|error| error::refuse(error, context.region_id, Repeat::$repeat)))
             }
         )+
     };
 }
 
 impl<K: Kv> RawService<K> {
-    /// Raw requests over `kv`, of the cluster `cluster_id`.
-    pub fn new(kv: K, cluster_id: u64) -> RawService<K> {
-        RawService { kv, cluster_id }
+    /// Raw requests over `kv`, of the cluster `cluster_id`; large answers are in the books of `answers`.
+    pub fn new(kv: K, cluster_id: u64, answers: Answers) -> RawService<K> {
+        RawService { kv, cluster_id, answers }
     }
 
     requests! {
@@ -107,14 +110,22 @@ impl<K: Kv> RawService<K> {
         first: bytes::Bytes,
         op: region_command::Op,
     ) -> Result<Option<CasReply>> {
-        let RegionReply { epoch_not_match, key_not_in_region, cas } = self.kv.write(context, op).await?;
-        if let Some(now) = epoch_not_match {
-            return Err(Error::EpochNotMatch(vec![now]));
-        }
+        let RegionReply { key_not_in_region, cas, .. } = self.kv.write(context, op).await?;
         if key_not_in_region {
             return Err(Error::KeyNotInRegion { key: first, region: Box::new(region.clone()) });
         }
         Ok(cas)
+    }
+}
+
+/// Checks that the request speaks of the keys that this cluster has: with API V2 the same name is another key.
+fn check_version(context: &Context) -> Result<()> {
+    match ApiVersion::try_from(context.api_version) {
+        Ok(ApiVersion::V1 | ApiVersion::V1ttl) => Ok(()),
+        _ => Err(Error::Invalid(format!(
+            "the request is of API version {}, this cluster serves version 1: use a client without a keyspace",
+            context.api_version
+        ))),
     }
 }
 

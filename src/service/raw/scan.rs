@@ -16,6 +16,7 @@ use crate::types::{Error, Region, Result};
 
 use super::column::column;
 use super::{RawService, check_count, sized};
+use crate::service::answers::Held;
 
 /// What a pair adds to a message beside its key and value, at most, in bytes.
 pub(super) const PAIR_BYTES: usize = 16;
@@ -44,7 +45,7 @@ impl<K: Kv> RawService<K> {
         };
         let Some(window) = window else { return Ok(RawScanResponse::default()) };
         let limit = request.limit as usize;
-        let mut page = Page::new(read.now_s, request.key_only);
+        let mut page = Page::new(read.now_s, request.key_only, self.answers.begin());
         let kvs = sized(limit, move || {
             page.fill(&read.snapshot, cf, &window, request.reverse, limit)?;
             Ok::<_, Error>(page.into_pairs())
@@ -72,7 +73,7 @@ impl<K: Kv> RawService<K> {
                 cut(&read.region, range.start_key, range.end_key)
             })
             .collect();
-        let mut page = Page::new(read.now_s, request.key_only);
+        let mut page = Page::new(read.now_s, request.key_only, self.answers.begin());
         let kvs = sized(each.saturating_mul(windows.len()), move || {
             for window in &windows {
                 page.fill(&read.snapshot, cf, window, reverse, each)?;
@@ -103,11 +104,12 @@ struct Page {
     key_only: bool,
     data: Vec<u8>,
     lengths: Vec<(u32, u32)>,
+    held: Held,
 }
 
 impl Page {
-    fn new(now_s: u64, key_only: bool) -> Page {
-        Page { now_s, key_only, data: Vec::new(), lengths: Vec::new() }
+    fn new(now_s: u64, key_only: bool, held: Held) -> Page {
+        Page { now_s, key_only, data: Vec::new(), lengths: Vec::new(), held }
     }
 
     /// Adds up to `limit` live pairs of `window`.
@@ -146,6 +148,7 @@ impl Page {
                 "the answer would be over the limit of {REPLY_BYTES_MAX} bytes: scan with a smaller limit or for keys only"
             )));
         }
+        self.held.cover(total)?;
         self.data.extend_from_slice(key);
         self.data.extend_from_slice(value);
         self.lengths.push((key.len() as u32, value.len() as u32));
@@ -153,7 +156,7 @@ impl Page {
     }
 
     fn into_pairs(self) -> Vec<KvPair> {
-        let mut data = Bytes::from(self.data);
+        let mut data = self.held.around(self.data);
         self.lengths
             .into_iter()
             .map(|(key, value)| KvPair {

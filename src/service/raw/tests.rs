@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use futures::FutureExt;
-use tonic::{Code, Status};
+use tonic::Code;
 
 use super::*;
 use crate::engine::KvEngine;
@@ -40,7 +40,8 @@ impl Bench {
 
     fn over(start: &str, end: &str) -> Bench {
         let kv = OneRegion::new(start, end);
-        Bench { raw: RawService::new(kv.clone(), CLUSTER), kv }
+        let answers = Answers::new(prometheus::IntGauge::new("bytes", "bytes").unwrap());
+        Bench { raw: RawService::new(kv.clone(), CLUSTER, answers), kv }
     }
 
     fn with(pairs: &[(&str, &str)]) -> Bench {
@@ -121,6 +122,13 @@ fn joined(pairs: Vec<KvPair>) -> String {
     pairs.into_iter().map(shown).collect::<Vec<_>>().join(" ")
 }
 
+/// The error of a reply of pairs: the only pair has it, and nothing else.
+fn abort(pairs: &[KvPair]) -> &str {
+    let [KvPair { error: Some(error), key, value, .. }] = pairs else { panic!("one pair with an error: {pairs:?}") };
+    assert!(key.is_empty() && value.is_empty() && error.locked.is_none());
+    &error.abort
+}
+
 const ABC: [(&str, &str); 4] = [("a", "1"), ("b", "2"), ("c", "3"), ("d", "4")];
 
 #[test]
@@ -156,7 +164,7 @@ fn column_families_are_apart() {
     let wrong = RawGetRequest { cf: "raft".into(), ..get("k") };
     assert!(now(bench.raw.raw_get(wrong)).unwrap().error.contains("\"raft\""));
     let wrong = RawScanRequest { cf: "raft".into(), ..scan("", "", 1, false) };
-    assert_eq!(now(bench.raw.raw_scan(wrong)).unwrap_err().code(), Code::InvalidArgument);
+    assert!(abort(&now(bench.raw.raw_scan(wrong)).unwrap().kvs).contains("\"raft\""));
 }
 
 #[test]
@@ -338,7 +346,10 @@ fn checksum_is_of_live_pairs_in_any_order() {
     bench.pass(1);
     let of = |ranges: &[(&str, &str)]| {
         let windows: Vec<_> = ranges.iter().map(|(start, end)| (bytes(start), bytes(end))).collect();
-        let reply = super::checksum::fingerprint(&bench.kv.0.engine.snapshot(), bench.kv.now_s(), &windows).unwrap();
+        let (snapshot, now_s) = (bench.kv.0.engine.snapshot(), bench.kv.now_s());
+        let reply = super::checksum::fingerprint(&snapshot, now_s, &windows, &false.into()).unwrap();
+        let stopped = super::checksum::fingerprint(&snapshot, now_s, &windows, &true.into());
+        assert_eq!(stopped.is_err(), reply.total_kvs > 0, "no pair is looked at for a caller that has gone");
         (reply.checksum, reply.total_kvs, reply.total_bytes)
     };
     let one = |pair: &str| crate::arch::crc64(&[pair.as_bytes()]);
@@ -363,16 +374,12 @@ fn limits_are_refused_with_a_reason() {
     let at_limit = long.slice(1..);
     let put = RawPutRequest { context: context(), key: at_limit, ..RawPutRequest::default() };
     assert_eq!(now(bench.raw.raw_put(put)).unwrap().error, "");
-    let status = |status: Status, want: &str| {
-        assert_eq!(status.code(), Code::InvalidArgument);
-        text(status.message(), want);
-    };
     let keys = vec![bytes("k"); BATCH_KEYS_MAX + 1];
     let request = RawBatchGetRequest { context: context(), keys: keys.clone(), ..RawBatchGetRequest::default() };
-    status(now(bench.raw.raw_batch_get(request)).unwrap_err(), "16385 keys");
+    text(abort(&now(bench.raw.raw_batch_get(request)).unwrap().pairs), "16385 keys");
     let request = RawBatchDeleteRequest { context: context(), keys, ..RawBatchDeleteRequest::default() };
     text(&now(bench.raw.raw_batch_delete(request)).unwrap().error, "16385 keys");
-    status(now(bench.raw.raw_scan(scan("", "", SCAN_LIMIT_MAX + 1, false))).unwrap_err(), "1048577");
+    text(abort(&now(bench.raw.raw_scan(scan("", "", SCAN_LIMIT_MAX + 1, false))).unwrap().kvs), "1048577");
     let ranges = vec![KeyRange::default(); RANGES_MAX + 1];
     let request = RawChecksumRequest { context: context(), ranges, ..RawChecksumRequest::default() };
     text(&now(bench.raw.raw_checksum(request)).unwrap().error, "1025 ranges");
@@ -387,14 +394,13 @@ fn a_page_over_the_message_limit_is_an_error_and_not_a_short_page() {
     (0..9).for_each(|i| bench.put(&format!("k{i}"), &value, 0));
     let reply = now(bench.raw.raw_scan(scan("", "", 8, false))).unwrap();
     assert_eq!(reply.kvs.len(), 8);
-    let status = now(bench.raw.raw_scan(scan("", "", 9, false))).unwrap_err();
-    assert_eq!(status.code(), Code::InvalidArgument);
-    assert!(status.message().contains("smaller limit"), "{}", status.message());
+    let reply = now(bench.raw.raw_scan(scan("", "", 9, false))).unwrap();
+    assert!(abort(&reply.kvs).contains("smaller limit"), "{}", abort(&reply.kvs));
     let keys = RawScanRequest { key_only: true, ..scan("", "", 9, false) };
     assert_eq!(now(bench.raw.raw_scan(keys)).unwrap().kvs.len(), 9);
     let keys = (0..9).map(|i| bytes(&format!("k{i}"))).collect();
     let request = RawBatchGetRequest { context: context(), keys, ..RawBatchGetRequest::default() };
-    assert!(now(bench.raw.raw_batch_get(request)).unwrap_err().message().contains("fewer keys"));
+    assert!(abort(&now(bench.raw.raw_batch_get(request)).unwrap().pairs).contains("fewer keys"));
 }
 
 #[test]
@@ -413,6 +419,21 @@ fn another_cluster_or_region_is_refused() {
 }
 
 #[test]
+fn the_other_api_version_is_refused_where_people_see_it() {
+    let bench = Bench::with(&[("k", "v")]);
+    let with = |api_version: i32| Some(Context { api_version, ..context().unwrap() });
+    for (version, served) in [(0, true), (1, true), (2, false), (3, false), (9, false)] {
+        let reply = now(bench.raw.raw_get(RawGetRequest { context: with(version), ..get("k") })).unwrap();
+        assert_eq!((reply.error.is_empty(), reply.value == "v"), (served, served), "{reply:?}");
+    }
+    let put = RawPutRequest { context: with(2), key: bytes("k"), value: bytes("w"), ..RawPutRequest::default() };
+    assert!(now(bench.raw.raw_put(put)).unwrap().error.contains("API version 2"));
+    let request = RawScanRequest { context: with(2), ..scan("", "", 9, false) };
+    assert!(abort(&now(bench.raw.raw_scan(request)).unwrap().kvs).contains("API version 2"));
+    assert_eq!(bench.get("k").as_deref(), Some("v"));
+}
+
+#[test]
 fn an_unknown_outcome_never_makes_a_client_swap_twice() {
     let bench = Bench::new();
     let fail = || *bench.kv.0.next.lock().unwrap() = Some(Error::Unknown("leader lost".into()));
@@ -425,5 +446,5 @@ fn an_unknown_outcome_never_makes_a_client_swap_twice() {
     let cas = RawCasRequest { context: context(), key: bytes("k"), ..RawCasRequest::default() };
     let reply = now(bench.raw.raw_compare_and_swap(cas)).unwrap();
     assert_eq!(reply.region_error, None);
-    assert!(reply.error.contains("outcome unknown"), "{}", reply.error);
+    assert!(reply.outcome_unknown && reply.error.contains("outcome unknown"), "{}", reply.error);
 }

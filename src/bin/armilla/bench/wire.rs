@@ -148,7 +148,8 @@ pub fn judge_get(reply: RawGetResponse) -> Answer {
 
 /// Looks at a scan's reply.
 pub fn judge_scan(reply: RawScanResponse) -> Answer {
-    judge(reply.region_error, "", reply.kvs.len() as u64)
+    let error = reply.kvs.first().and_then(|pair| pair.error.as_ref()).map_or("", |error| error.abort.as_str());
+    judge(reply.region_error, error, reply.kvs.len() as u64)
 }
 
 /// Encodes a [`Call`], decodes an [`Answer`].

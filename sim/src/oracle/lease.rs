@@ -1,0 +1,114 @@
+//! O1, leases: at every instant at most one peer of a group may serve without asking a quorum.
+//!
+//! A lease is judged when it is given and whenever somebody becomes leader, not only when a read happens to use it. Its end
+//! is an instant of its node's clock, however fast that runs: the simulator looks at the clock itself.
+
+use std::collections::BTreeMap;
+
+use armilla::rt::probe::Event;
+
+/// What the simulator knows of a node's clock: the life it is in (none while it is dead) and what its monotonic clock shows.
+pub type Clocks<'a> = &'a dyn Fn(u64) -> Option<(u64, u64)>;
+
+#[derive(Clone, Copy, Debug)]
+struct Lease {
+    term: u64,
+    node: u64,
+    /// The life of the node in which it was taken; a restarted process knows of no lease.
+    life: u64,
+    /// On its node's clock, exclusive.
+    until_ns: u64,
+}
+
+/// Follows all leases.
+#[derive(Debug, Default)]
+pub struct Leases {
+    /// By (group, store).
+    held: BTreeMap<(u64, u64), Lease>,
+    /// By group: the newest term that has a leader, and the leader's store.
+    newest: BTreeMap<u64, (u64, u64)>,
+    /// How many leases were given.
+    pub given: u64,
+}
+
+impl Leases {
+    /// Judges one fact of `node`.
+    pub fn observe(&mut self, event: &Event, node: u64, clocks: Clocks<'_>) -> Result<(), (&'static str, u64, String)> {
+        match *event {
+            Event::Lease { store, group, left_ns: 0, .. } => drop(self.held.remove(&(group, store))),
+            Event::Lease { store, group, term, left_ns, .. } => {
+                self.given += 1;
+                if let Some(&(later, leader)) = self.newest.get(&group).filter(|(newest, _)| *newest > term) {
+                    let what = format!(
+                        "group {group}: store {store} takes a lease of term {term} for {left_ns} ns, but store {leader} leads term {later}"
+                    );
+                    return Err(("O1", store, what));
+                }
+                if let Some((life, now_ns)) = clocks(node) {
+                    self.held.insert((group, store), Lease { term, node, life, until_ns: now_ns + left_ns });
+                }
+            }
+            Event::Leader { store, group, term, .. } => {
+                let newest = self.newest.entry(group).or_default();
+                *newest = (*newest).max((term, store));
+                for (&(_, holder), lease) in self.held.range((group, 0)..(group + 1, 0)) {
+                    let Some((life, now_ns)) = clocks(lease.node) else { continue };
+                    if holder != store && lease.term < term && lease.life == life && now_ns < lease.until_ns {
+                        let what = format!(
+                            "group {group}: store {store} leads term {term} while store {holder} has a lease of term {} for another {} ns",
+                            lease.term,
+                            lease.until_ns - now_ns
+                        );
+                        return Err(("O1", store, what));
+                    }
+                }
+            }
+            // What a store that stopped shows is taken back.
+            Event::Poisoned { store, .. } => self.held.retain(|(_, holder), _| *holder != store),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Goal: two holders are found whichever comes first, by the holder's own clock; the dead hold nothing.
+    use super::*;
+
+    fn lease(store: u64, term: u64, left_ns: u64) -> Event {
+        Event::Lease { store, group: 2, peer: store, term, left_ns }
+    }
+    fn leader(store: u64, term: u64) -> Event {
+        Event::Leader { store, group: 2, peer: store, term }
+    }
+    /// A story of (life and clock of node 1, fact); node numbers are store numbers.
+    fn judge(story: &[((u64, u64), Event)]) -> Option<usize> {
+        let mut leases = Leases::default();
+        story.iter().enumerate().find_map(|(n, (first, event))| {
+            let (Event::Lease { store, .. } | Event::Leader { store, .. } | Event::Poisoned { store, .. }) = event
+            else {
+                unreachable!()
+            };
+            let clocks = |node: u64| if node == 1 { (first.0 > 0).then_some(*first) } else { Some((1, 0)) };
+            leases.observe(event, *store, &clocks).is_err().then_some(n)
+        })
+    }
+
+    #[test]
+    fn one_holder_at_an_instant() {
+        let taken = [((1, 0), leader(1, 5)), ((1, 100), lease(1, 5, 50))];
+        let then = |clock, event| judge(&[taken[0].clone(), taken[1].clone(), (clock, event)]);
+        assert_eq!(then((1, 150), leader(2, 6)), None, "it has ended");
+        assert_eq!(then((1, 149), leader(2, 6)), Some(2), "its clock is slow");
+        assert_eq!(then((2, 120), leader(2, 6)), None, "it was restarted");
+        assert_eq!(then((0, 0), leader(2, 6)), None, "it is dead");
+        assert_eq!(then((1, 120), leader(1, 6)), None, "it is the same store");
+        let stopped = Event::Poisoned { store: 1, why: String::new() };
+        let story = [taken[0].clone(), taken[1].clone(), ((1, 110), stopped), ((1, 120), leader(2, 6))];
+        assert_eq!(judge(&story), None);
+        let story = [taken[0].clone(), taken[1].clone(), ((1, 110), lease(1, 5, 0)), ((1, 120), leader(2, 6))];
+        assert_eq!(judge(&story), None, "it was taken back");
+        assert_eq!(judge(&[((1, 0), leader(2, 6)), ((1, 0), lease(1, 5, 1))]), Some(1), "taken too late");
+    }
+}

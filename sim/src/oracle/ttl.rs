@@ -1,0 +1,209 @@
+//! H1 for keys with a time to live: seen while they must be, not seen once they cannot be.
+//!
+//! Which second it is, is for the store that serves to say, and clocks differ, drift and are stepped. So the simulator writes down
+//! what all stores' wall clocks show, whenever a call begins or ends and around every step ([`Walls`]): whoever served a call
+//! read a clock between the least and the most that any showed meanwhile. What these bounds leave open is not judged.
+//!
+//! Where expired values are collected, one may be gone for good since a leader's clock showed that it had expired, though clocks
+//! show less now. The command that says so may have been under way for long, so any second that was shown before counts.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use armilla::rt::sim::World;
+use bytes::Bytes;
+
+use super::Violation;
+use crate::history::{Call, Ended, History, Record, show};
+
+/// What the stores' wall clocks have shown. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Walls {
+    stores: u64,
+    /// Ghost ns, the earliest and the latest clock (ms), in order of time. Between two of them no clock was stepped.
+    seen: Arc<Mutex<Vec<(u64, u64, u64)>>>,
+}
+
+impl Walls {
+    /// Of the nodes 1 to `stores`.
+    pub fn new(stores: u32) -> Walls {
+        Walls { stores: u64::from(stores), seen: Arc::default() }
+    }
+
+    /// Looks at all clocks now.
+    pub fn look(&self, world: &World) {
+        let shown = (1..=self.stores).filter_map(|id| world.get(id)).map(|node| node.clock().wall_ms());
+        let (low, high) = shown.fold((u64::MAX, 0), |(low, high), ms| (low.min(ms), high.max(ms)));
+        self.add(world.now_ns(), low, high);
+    }
+
+    fn add(&self, at_ns: u64, low: u64, high: u64) {
+        self.seen.lock().expect("nothing panics while holding it").push((at_ns, low, high));
+    }
+
+    /// The least and the most that any clock showed between two ghost instants at which they were looked at, unix seconds.
+    fn between(&self, from_ns: u64, to_ns: u64) -> (u64, u64) {
+        let seen = self.seen.lock().expect("nothing panics while holding it");
+        let first = seen.partition_point(|(at, ..)| *at < from_ns);
+        let within = seen[first..].iter().take_while(|(at, ..)| *at <= to_ns);
+        let (low, high) = within.fold((u64::MAX, 0), |(low, high), look| (low.min(look.1), high.max(look.2)));
+        (low / 1000, high / 1000)
+    }
+}
+
+/// A write of a key: when it was under way, what it left, and between which seconds that expires.
+struct Write {
+    called: u64,
+    /// `u64::MAX` when its outcome is unknown.
+    returned: u64,
+    value: Bytes,
+    expires_s: (u64, u64),
+}
+
+/// Judges all calls on keys that are only ever written with a time to live. `collected_s`: expired values are collected, when they
+/// have been expired for so many seconds.
+pub fn check(history: &History, walls: &Walls, collected_s: Option<u64>) -> Result<(), Violation> {
+    let mut writes: BTreeMap<&Bytes, Vec<Write>> = BTreeMap::new();
+    for record in &history.records {
+        let (key, value, ttl_s) = match (&record.call, &record.ended) {
+            (_, Ended::Failed(_)) | (Call::Cas { .. }, Ended::Swapped { succeed: false, .. }) => continue,
+            (Call::PutTtl(key, value, ttl_s), _) => (key, value, *ttl_s),
+            (Call::Cas { key, new, ttl_s, .. }, _) if *ttl_s > 0 => (key, new, *ttl_s),
+            _ => continue,
+        };
+        let known = !matches!(record.ended, Ended::Unknown(_));
+        let returned = if known { record.returned } else { u64::MAX };
+        let (low, high) = walls.between(record.called, returned);
+        // A request that nobody waits for any more may be served after the last look at the clocks.
+        let high = if known { high + ttl_s } else { u64::MAX };
+        let write = Write { called: record.called, returned, value: value.clone(), expires_s: (low + ttl_s, high) };
+        writes.entry(key).or_default().push(write);
+    }
+    for record in &history.records {
+        let (key, seen) = match (&record.call, &record.ended) {
+            (Call::Get(key), Ended::Value(value)) => (key, value),
+            (Call::Cas { key, .. }, Ended::Swapped { previous, .. }) => (key, previous),
+            _ => continue,
+        };
+        let Some(writes) = writes.get(key) else { continue };
+        let (low_s, mut high_s) = walls.between(record.called, record.returned);
+        if let Some(grace_s) = collected_s
+            && seen.is_none()
+        {
+            high_s = high_s.max(walls.between(0, record.returned).1.saturating_sub(grace_s));
+        }
+        judge(record, seen.as_ref(), writes, (low_s, high_s)).map_err(|why| {
+            let saw = seen.as_ref().map_or("absent".to_owned(), |value| show(value));
+            let what = format!("key {} of client {}: {saw}, {why}", show(key), record.client);
+            Violation::new("H1", record.returned, 0, what)
+        })?;
+    }
+    Ok(())
+}
+
+fn judge(record: &Record, seen: Option<&Bytes>, writes: &[Write], (low_s, high_s): (u64, u64)) -> Result<(), String> {
+    if let (Call::Cas { expected, .. }, Ended::Swapped { succeed, previous }) = (&record.call, &record.ended)
+        && *succeed != (expected == previous)
+    {
+        return Err("and the swap was not decided by that".into());
+    }
+    // Writes that ended before this call began, and of those the last to begin: what began after it was over is newer.
+    let before = |write: &&Write| write.returned < record.called;
+    let horizon = writes.iter().filter(before).map(|write| write.called).max();
+    let current = |write: &Write| write.called < record.returned && horizon.is_none_or(|at| write.returned >= at);
+    match seen {
+        Some(value) => {
+            let own = |ended: &Call| matches!(ended, Call::Cas { new, .. } if new == value);
+            let Some(write) = writes.iter().find(|write| write.value == *value) else {
+                return Err(if own(&record.call) { "its own value".into() } else { "which nobody wrote".into() });
+            };
+            if !current(write) {
+                return Err("which was overwritten before, or written later".into());
+            }
+            if low_s >= write.expires_s.1 {
+                return Err(format!("which expired at {} at the latest; it was {low_s} at least", write.expires_s.1));
+            }
+        }
+        None => {
+            let alive = |write: &Write| high_s < write.expires_s.0;
+            if horizon.is_some() && writes.iter().filter(|write| current(write)).all(alive) {
+                return Err(format!("but every value that can be current lives beyond {high_s}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    //! Goal: too early and too late are found; what the clocks leave open is not.
+    use super::*;
+
+    const S: u64 = 1_000_000_000;
+
+    fn b(s: &str) -> Bytes {
+        Bytes::copy_from_slice(s.as_bytes())
+    }
+
+    /// A put of 10 s at second 100 (by clocks that differ by `skew_s`), then a look at second `at`.
+    fn judge(skew_s: u64, at: u64, call: Call, ended: Ended) -> bool {
+        judge_collected(None, 0, skew_s, at, call, ended)
+    }
+
+    /// The same, where a clock had shown `stepped_s` once before.
+    fn judge_collected(
+        collected_s: Option<u64>,
+        stepped_s: u64,
+        skew_s: u64,
+        at: u64,
+        call: Call,
+        ended: Ended,
+    ) -> bool {
+        let walls = Walls::new(3);
+        walls.add(S, 1000, stepped_s * 1000);
+        let mut history = History::default();
+        let mut add = |call, ended, second: u64| {
+            for moment in [second * S, second * S + 5] {
+                walls.add(moment, second * 1000, (second + skew_s) * 1000);
+            }
+            let n = history.begin(1, call, second * S);
+            history.end(n, ended, second * S + 5);
+        };
+        add(Call::PutTtl(b("t"), b("v"), 10), Ended::Done, 100);
+        add(call, ended, at);
+        check(&history, &walls, collected_s).is_ok()
+    }
+
+    #[test]
+    fn gets() {
+        let get = |skew, at, seen: Option<&str>| judge(skew, at, Call::Get(b("t")), Ended::Value(seen.map(b)));
+        assert!(get(0, 109, Some("v")) && !get(0, 109, None));
+        assert!(get(0, 110, None) && !get(0, 110, Some("v")));
+        assert!(get(3, 108, None) && get(3, 112, Some("v")), "clocks differ");
+        assert!(!get(3, 106, None) && !get(3, 113, Some("v")), "not that much");
+        assert!(!get(0, 105, Some("w")), "nobody wrote it");
+    }
+
+    #[test]
+    fn collected_values_stay_away() {
+        let absent =
+            |collected, stepped, at| judge_collected(collected, stepped, 0, at, Call::Get(b("t")), Ended::Value(None));
+        assert!(!absent(None, 500, 105), "without collecting only the present second counts");
+        assert!(absent(Some(0), 500, 105) && absent(Some(390), 500, 105));
+        assert!(!absent(Some(391), 500, 105) && !absent(Some(0), 0, 105) && absent(Some(0), 0, 110));
+    }
+
+    #[test]
+    fn swaps() {
+        let cas = |at, expected: Option<&str>, succeed, previous: Option<&str>| {
+            let call = Call::Cas { key: b("t"), expected: expected.map(b), new: b("w"), ttl_s: 5 };
+            judge(0, at, call, Ended::Swapped { succeed, previous: previous.map(b) })
+        };
+        assert!(cas(105, Some("v"), true, Some("v")));
+        assert!(!cas(105, None, true, None), "it was there");
+        assert!(cas(120, None, true, None));
+        assert!(!cas(120, Some("v"), true, Some("v")), "it had expired");
+        assert!(!cas(120, None, false, Some("v")), "it had expired");
+        assert!(!cas(105, Some("x"), true, Some("v")), "not what was expected");
+    }
+}

@@ -1,0 +1,167 @@
+//! Collecting expired raw values.
+//!
+//! An expired value is hidden from the second on in which it expires; its bytes stay until they are overwritten or collected. The
+//! region's leader looks for them now and then ([`page`]) and proposes to delete the keys that it found
+//! ([`Collect`](crate::proto::armilla::raft::Collect)). What is deleted is decided at apply, from the value that is there then and
+//! from the second in the command, so every replica deletes the same and a key written meanwhile survives.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+
+use crate::codec::raw;
+use crate::engine::{Cf, Read, Visit, WriteBatch};
+use crate::types::Result;
+
+/// Keys in one command at most.
+pub const KEYS_MAX: usize = 256;
+/// Bytes of keys after which a command gets no more of them. One key more may be in it.
+pub const KEY_BYTES_FULL: usize = 256 << 10;
+/// Pairs that one page looks at.
+const LOOKS_MAX: usize = 1024;
+/// Bytes of pairs after which a page ends.
+const LOOK_BYTES_FULL: usize = 1 << 20;
+
+/// Whether a stored value has an expiry.
+pub fn is_timed(stored: &[u8]) -> bool {
+    matches!(raw::decode(stored), Ok((_, Some(_))))
+}
+
+/// Whether a stored value has expired at `now_s`.
+///
+/// # Errors
+/// [`crate::types::Error::Corruption`] if it is not a stored value.
+pub fn expired(stored: &[u8], now_s: u64) -> Result<bool> {
+    let (_, expires_at_s) = raw::decode(stored)?;
+    Ok(expires_at_s.is_some_and(|at| at <= now_s || crate::mutant!("region.ttl-collects-live")))
+}
+
+/// Deletes those of `keys` whose values have expired at `now_s`.
+///
+/// # Errors
+/// [`crate::types::Error::Corruption`] or those of the engine.
+pub(super) fn collect(cf: Cf, keys: Vec<Bytes>, now_s: u64, read: &dyn Read, batch: &mut WriteBatch) -> Result<()> {
+    for key in keys {
+        let Some(stored) = read.get(cf, &key)? else { continue };
+        if expired(&stored, now_s)? || crate::mutant!("region.ttl-collects-overwritten") {
+            batch.delete(cf, key);
+        }
+    }
+    Ok(())
+}
+
+/// What a look at a part of a region found.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// Keys whose values have expired.
+    pub expired: Vec<Bytes>,
+    /// Whether any value had an expiry.
+    pub timed: bool,
+    /// Where the next look begins; nothing: the end was reached.
+    pub next: Option<Bytes>,
+}
+
+/// Looks at the pairs from `start` on, below `end`, as far as one command reaches.
+///
+/// # Errors
+/// Those of the engine. A value that does not decode is left for whoever reads it.
+pub fn page(read: &dyn Read, cf: Cf, start: &[u8], end: &[u8], now_s: u64) -> Result<Page> {
+    let (mut page, mut looks, mut bytes, mut key_bytes) = (Page::default(), 0, 0, 0);
+    read.scan(cf, start, end, &mut |key, stored| {
+        let full = looks >= LOOKS_MAX || bytes >= LOOK_BYTES_FULL;
+        if full || page.expired.len() >= KEYS_MAX || key_bytes >= KEY_BYTES_FULL {
+            page.next = Some(Bytes::copy_from_slice(key));
+            return Visit::Stop;
+        }
+        looks += 1;
+        bytes += key.len() + stored.len();
+        page.timed |= is_timed(stored);
+        if expired(stored, now_s).unwrap_or(false) {
+            key_bytes += key.len();
+            page.expired.push(Bytes::copy_from_slice(key));
+        }
+        Visit::More
+    })?;
+    Ok(page)
+}
+
+/// How often values with an expiry were written to each region of a store since it started. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct TtlUse {
+    regions: Arc<Mutex<BTreeMap<u64, Arc<AtomicU64>>>>,
+}
+
+impl TtlUse {
+    /// The count of a region.
+    pub fn of(&self, region: u64) -> Arc<AtomicU64> {
+        self.regions.lock().expect("no holder panics").entry(region).or_default().clone()
+    }
+
+    /// The present count.
+    pub fn count(&self, region: u64) -> u64 {
+        self.of(region).load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Goal: what is collected has expired, at apply too, and looks are bounded.
+    use super::*;
+    use crate::engine::{KvEngine, SimEngine, SimHome};
+
+    fn engine(pairs: impl IntoIterator<Item = (String, Option<u64>)>) -> SimEngine {
+        let engine = SimEngine::open(&SimHome::new()).unwrap();
+        let mut batch = WriteBatch::new();
+        for (key, expires_at_s) in pairs {
+            batch.put(Cf::RawDefault, key, raw::encode(b"value", expires_at_s));
+        }
+        engine.write(&batch).unwrap();
+        engine
+    }
+
+    fn at(key: &str, expires_at_s: Option<u64>) -> (String, Option<u64>) {
+        (key.to_owned(), expires_at_s)
+    }
+
+    #[test]
+    fn a_look_finds_what_has_expired_and_nothing_else() {
+        let engine = engine([at("a", Some(100)), at("b", None), at("c", Some(101)), at("d", Some(99)), at("e", None)]);
+        let look =
+            |start: &str, end: &str| page(&engine, Cf::RawDefault, start.as_bytes(), end.as_bytes(), 100).unwrap();
+        assert_eq!(look("", ""), Page { expired: vec!["a".into(), "d".into()], timed: true, next: None });
+        assert_eq!(look("b", "d"), Page { expired: vec![], timed: true, next: None });
+        assert_eq!(look("e", ""), Page::default());
+        assert_eq!(page(&engine, Cf::RawLock, b"", b"", 100).unwrap(), Page::default());
+    }
+
+    #[test]
+    fn looks_are_bounded_and_leave_nothing_out() {
+        let engine = engine((0..3000).map(|n| at(&format!("k{n:05}"), (n % 2 == 0).then_some(50))));
+        let (mut found, mut from, mut pages) = (Vec::new(), Bytes::new(), 0);
+        loop {
+            let page = page(&engine, Cf::RawDefault, &from, b"", 100).unwrap();
+            assert!(page.expired.len() <= KEYS_MAX);
+            found.extend(page.expired);
+            pages += 1;
+            match page.next {
+                Some(next) => from = next,
+                None => break,
+            }
+        }
+        let all: Vec<Bytes> = (0..3000).step_by(2).map(|n| format!("k{n:05}").into()).collect();
+        assert_eq!((found, pages), (all, 6));
+    }
+
+    #[test]
+    fn what_was_written_meanwhile_survives() {
+        let engine = engine([at("gone", Some(10)), at("plain", None), at("again", Some(200)), at("edge", Some(100))]);
+        let keys = ["gone", "plain", "again", "edge", "missing"].map(Bytes::from).to_vec();
+        let mut batch = WriteBatch::new();
+        collect(Cf::RawDefault, keys, 100, &engine, &mut batch).unwrap();
+        engine.write(&batch).unwrap();
+        let left = |key: &str| engine.get(Cf::RawDefault, key.as_bytes()).unwrap().is_some();
+        assert_eq!(["gone", "plain", "again", "edge"].map(left), [false, true, true, false]);
+    }
+}

@@ -1,0 +1,120 @@
+//! Collecting what has expired: looks through the regions that this store leads, and proposes to delete what it finds.
+//!
+//! A round goes through all of them, page by page with a pause after each, and then rests for the interval. A region in which two
+//! rounds in a row found no value with an expiry, and to which none was written since, is not looked through again. What a round
+//! could not propose (leadership was lost, the region changed, too much is under way) is found again by the next.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost::Message as _;
+
+use crate::engine::Cf;
+use crate::proto::armilla::raft::{Collect, RegionCommand, RegionReply, region_command};
+use crate::region::ttl::{self, TtlUse};
+use crate::replica::{Handle, PeerView};
+use crate::rt::cpu;
+use crate::types::{Error, GroupId, Result, region};
+
+/// Between two pages, so that a round takes little of the disk and of a core.
+const PAUSE: Duration = Duration::from_millis(10);
+/// A proposal that takes longer ends the region's part of the round.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What the collecting loop works with.
+#[derive(Debug)]
+pub struct Collector {
+    /// The driver's front.
+    pub handle: Handle,
+    /// Where the state machines count.
+    pub uses: TtlUse,
+    /// From the end of a round to the begin of the next. Zero: never.
+    pub interval: Duration,
+    /// Only what expired at least so long ago is collected, so that clocks which differ by less agree that it has expired.
+    pub grace: Duration,
+}
+
+/// What is known of a region's use of expiries.
+#[derive(Clone, Copy, Debug, Default)]
+struct Known {
+    /// The count at the begin of the last round.
+    count: u64,
+    /// Rounds in a row that found none.
+    clean: u32,
+}
+
+impl Collector {
+    /// Runs until it is dropped.
+    pub async fn run(self) {
+        if self.interval.is_zero() {
+            return std::future::pending().await;
+        }
+        let mut known: BTreeMap<GroupId, Known> = BTreeMap::new();
+        loop {
+            self.handle.clock().sleep(self.interval).await;
+            for view in self.handle.views() {
+                if view.group == GroupId::PD || !view.leads() {
+                    continue;
+                }
+                let count = self.uses.count(view.group.0);
+                let before = known.get(&view.group).copied().unwrap_or_default();
+                // Two rounds: a value that was counted but not yet written while the first one looked is seen by the second.
+                if before.clean >= 2 && before.count == count {
+                    continue;
+                }
+                match self.region(&view).await {
+                    Ok(timed) => {
+                        let clean = if timed || before.count != count { 0 } else { before.clean + 1 };
+                        known.insert(view.group, Known { count, clean });
+                    }
+                    Err(error) => {
+                        tracing::debug!(group = %view.group, %error, "expired values are left for the next round")
+                    }
+                }
+            }
+        }
+    }
+
+    /// Goes through one region; whether any value had an expiry.
+    async fn region(&self, view: &PeerView) -> Result<bool> {
+        let mut timed = false;
+        for cf in Cf::RAW {
+            let mut from = view.region().start_key.clone();
+            loop {
+                let region = view.region();
+                let engine = self.handle.engine().clone();
+                let now_s = (self.handle.clock().wall_ms() / 1000).saturating_sub(self.grace.as_secs());
+                let end = region.end_key.clone();
+                let page = cpu::run(move || ttl::page(&engine, cf, &from, &end, now_s)).await?;
+                timed |= page.timed;
+                if !page.expired.is_empty() {
+                    let collect = Collect { cf: cf as u32, keys: page.expired, now_s };
+                    let version = region::epoch(&region).version;
+                    self.propose(view, RegionCommand { version, op: Some(region_command::Op::Collect(collect)) })
+                        .await?;
+                }
+                self.handle.clock().sleep(PAUSE).await;
+                match page.next {
+                    Some(next) if view.leads() => from = next,
+                    Some(_) => return Err(view.not_leader()),
+                    None => break,
+                }
+            }
+        }
+        Ok(timed)
+    }
+
+    async fn propose(&self, view: &PeerView, command: RegionCommand) -> Result<()> {
+        let proposal = self.handle.propose(view.group, Bytes::from(command.encode_to_vec()));
+        let reply = self.handle.clock().timeout(PATIENCE, proposal).await;
+        let reply = reply.map_err(|_| Error::Timeout("a collection was not applied in time".into()))??;
+        let reply = RegionReply::decode(reply)
+            .map_err(|e| Error::Corruption(format!("the state machine's reply does not decode: {e}")))?;
+        match reply.epoch_not_match {
+            Some(current) => Err(Error::EpochNotMatch(vec![current])),
+            None if reply.key_not_in_region => Err(Error::StaleCommand),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! The commands as people type them: `up`, `ctl`, `bench`, `start --join`, against real processes.
+//!
+//! **Goal**: what the README shows works: a cluster in one process that finds its data again, tables and JSON that say the same, a
+//! fourth node that joins, a machine that gives few file descriptors. **Method**: the binary itself; its output is read, its exit
+//! code is looked at, nothing depends on how fast the machine is.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests of the real world")]
+
+mod common;
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use common::{Cluster, Finished, binary, free_port, node_command, run, wait_until};
+use serde_json::Value;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A program in the background, gone when the test ends.
+struct Running {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Running {
+    fn start(mut command: Command, log: &Path) -> Running {
+        let file = std::fs::File::create(log).expect("a log file");
+        let child = command.stdin(Stdio::null()).stdout(file.try_clone().expect("a file handle")).stderr(file).spawn();
+        Running { child: child.unwrap_or_else(|error| panic!("{command:?}: {error}")), log: log.to_owned() }
+    }
+
+    /// What it has printed.
+    fn text(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Waits until it has printed `what`.
+    fn wait_for(&mut self, what: &str) {
+        let log = self.log.clone();
+        wait_until(&format!("it prints `{what}`"), || {
+            let text = std::fs::read_to_string(&log).unwrap_or_default();
+            let ended = self.child.try_wait().expect("a child can be waited for");
+            assert!(ended.is_none() || text.contains(what), "it ended ({ended:?}) without `{what}`:\n{text}");
+            text.contains(what)
+        });
+    }
+
+    /// Sends a signal and waits for the end; the exit code.
+    fn end_by(&mut self, signal: &str) -> Option<i32> {
+        let sent = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
+        assert!(sent.is_ok_and(|status| status.success()), "kill {signal}");
+        let mut code = None;
+        wait_until("it ends", || match self.child.try_wait().expect("a child can be waited for") {
+            Some(status) => {
+                code = status.code();
+                true
+            }
+            None => false,
+        });
+        code
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- {}\n{}", self.log.display(), self.text());
+        }
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+fn armilla(args: &[&str]) -> Finished {
+    let mut command = Command::new(binary());
+    command.args(args);
+    run(command, LIMIT)
+}
+
+/// `armilla ctl` that must succeed; what it prints.
+fn ctl(pd: &str, args: &[&str]) -> String {
+    let finished = armilla(&[&["ctl", "--pd", pd], args].concat());
+    assert_eq!(finished.code, Some(0), "ctl {args:?}: {finished:?}");
+    finished.text
+}
+
+/// The same with `--json`.
+fn ctl_json(pd: &str, args: &[&str]) -> Value {
+    let text = ctl(pd, &[&["--json"], args].concat());
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("ctl --json {args:?}: {error}: {text}"))
+}
+
+/// The head and body of a page, by HTTP/1.1.
+fn http_get(addr: &str, path: &str) -> Option<(String, String)> {
+    let mut stream = TcpStream::connect(addr).ok()?;
+    stream.set_read_timeout(Some(LIMIT)).ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n").ok()?;
+    let mut text = Vec::new();
+    stream.read_to_end(&mut text).ok()?;
+    let text = String::from_utf8_lossy(&text).into_owned();
+    text.split_once("\r\n\r\n").map(|(head, body)| (head.to_owned(), body.to_owned()))
+}
+
+/// The value of a metric without labels.
+fn metric(page: &str, name: &str) -> Option<f64> {
+    page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+}
+
+/// The first of three ports in a row that nobody listens on at the moment.
+fn three_ports() -> u16 {
+    let free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+    (0..100)
+        .map(|_| free_port())
+        .find(|&port| port < 65_533 && (port..port + 3).all(free))
+        .expect("three free ports in a row")
+}
+
+#[test]
+fn up_serves_stops_at_ctrl_c_and_finds_its_data_again() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let data = dir.path().join("data");
+    let port = three_ports();
+    let pd = format!("127.0.0.1:{port}");
+    let mut command = Command::new(binary());
+    command.args(["up", "--base-port", &port.to_string(), "--data"]).arg(&data);
+    let mut up = Running::start(command, &dir.path().join("first.log"));
+    up.wait_for("Ctrl-C stops the cluster");
+    for part in ["a new cluster of 3 node(s)", "status page", "node n3", &format!("{pd}/metrics"), "tikv_client"] {
+        assert!(up.text().contains(part), "`{part}` is missing:\n{}", up.text());
+    }
+    assert_eq!(ctl(&pd, &["put", "sun", "star"]).trim(), "ok");
+    assert_eq!(up.end_by("-INT"), Some(0), "{}", up.text());
+    assert!(up.text().contains("stopped; the data is in"), "{}", up.text());
+
+    // The ports are in the directory.
+    let mut command = Command::new(binary());
+    command.arg("up").arg("--data").arg(&data);
+    let mut up = Running::start(command, &dir.path().join("second.log"));
+    up.wait_for("Ctrl-C stops the cluster");
+    assert!(up.text().contains("the cluster of 3 node(s)"), "{}", up.text());
+    assert_eq!(ctl(&pd, &["get", "sun"]).trim(), "star");
+    assert_eq!(up.end_by("-TERM"), Some(0), "{}", up.text());
+    assert!(!up.text().contains("panicked at"), "{}", up.text());
+}
+
+#[test]
+fn ctl_shows_the_cluster_and_reads_and_writes() {
+    let cluster = Cluster::start(3, &["--initial-regions", "2"]);
+    let pd = &cluster.addrs().join(",");
+
+    let members = ctl_json(pd, &["members"]);
+    let members = members["members"].as_array().expect("a list");
+    assert_eq!(members.len(), 3, "{members:?}");
+    assert_eq!(members.iter().filter(|member| member["leader"] == true).count(), 1, "{members:?}");
+    assert!(members.iter().all(|member| member["id"].is_string() && member["urls"][0].is_string()), "{members:?}");
+    let table = ctl(pd, &["members"]);
+    assert!(table.lines().next().is_some_and(|head| head.contains("NAME") && head.contains("LEADS")), "{table}");
+    assert_eq!(table.lines().filter(|line| line.ends_with("yes")).count(), 1, "{table}");
+
+    let stores = ctl_json(pd, &["stores"]);
+    let stores = stores["stores"].as_array().expect("a list");
+    let mut addresses: Vec<&str> = stores.iter().map(|store| store["address"].as_str().expect("text")).collect();
+    let mut wanted = cluster.addrs();
+    (addresses.sort_unstable(), wanted.sort());
+    assert_eq!(addresses, wanted);
+    let table = ctl(pd, &["stores"]);
+    assert!(cluster.addrs().iter().all(|addr| table.contains(addr.as_str())), "{table}");
+
+    let regions = ctl_json(pd, &["regions"]);
+    let regions = regions["regions"].as_array().expect("a list");
+    assert!(regions.len() >= 2, "{regions:?}");
+    assert_eq!(regions[0]["start"], "");
+    for pair in regions.windows(2) {
+        assert_eq!(pair[0]["end"], pair[1]["start"], "regions follow each other");
+    }
+    let table = ctl(pd, &["regions"]);
+    assert_eq!(table.lines().count(), regions.len() + 1, "{table}");
+
+    for (key, value) in [("a", "1"), ("b", "2"), ("c", "3")] {
+        assert_eq!(ctl_json(pd, &["put", key, value])["ok"], true);
+    }
+    assert_eq!(ctl(pd, &["get", "b"]).trim(), "2");
+    assert_eq!(ctl_json(pd, &["get", "b"]), serde_json::json!({ "found": true, "value": "2" }));
+    assert_eq!(ctl(pd, &["--hex", "get", "62"]).trim(), "32");
+    let absent = armilla(&["ctl", "--pd", pd, "get", "nothing"]);
+    assert!(absent.code == Some(1) && absent.text.contains("does not exist"), "{absent:?}");
+    let scan = ctl_json(pd, &["scan", "a", "z", "--limit", "2"]);
+    assert_eq!(scan, serde_json::json!({ "pairs": [{ "key": "a", "value": "1" }, { "key": "b", "value": "2" }] }));
+    let reverse = ctl(pd, &["scan", "a", "z", "--reverse", "--keys-only"]);
+    assert_eq!(reverse.split_whitespace().collect::<Vec<_>>(), ["KEY", "c", "b", "a"]);
+    assert_eq!(ctl_json(pd, &["cas", "a", "9", "--previous", "1"])["swapped"], true);
+    assert_eq!(ctl_json(pd, &["checksum", "a", "z"])["pairs"], 3);
+    let other = armilla(&["ctl", "--pd", pd, "--cf", "lock", "checksum"]);
+    assert!(other.code == Some(2) && other.text.contains("column family"), "{other:?}");
+    assert_eq!(ctl(pd, &["delete", "a"]).trim(), "ok");
+    assert_eq!(armilla(&["ctl", "--pd", pd, "get", "a"]).code, Some(1));
+
+    // Numbers over 2^53 are text.
+    let tso = ctl_json(pd, &["tso", "--count", "3"]);
+    let number = |name: &str| tso[name].as_str().and_then(|text| text.parse::<u64>().ok()).expect("a number in text");
+    assert_eq!(number("last") - number("first"), 2);
+    let mut status = Value::Null;
+    // A cluster that has just begun may need a heartbeat or two until PD knows everything.
+    wait_until("the cluster is well", || {
+        let finished = armilla(&["ctl", "--pd", pd, "--json", "status"]);
+        status = serde_json::from_str(&finished.text).unwrap_or_default();
+        finished.code == Some(0)
+    });
+    assert!(status["well"] == true && status["cluster_id"].is_string() && status["stores"] == 3, "{status}");
+    let nobody = armilla(&["ctl", "--pd", &format!("127.0.0.1:{}", free_port()), "--timeout", "1", "members"]);
+    assert!(nobody.code == Some(1) && nobody.text.contains("--pd"), "{nobody:?}");
+}
+
+#[test]
+fn bench_measures_and_metrics_follow() {
+    let cluster = Cluster::start(3, &[]);
+    let pd = &cluster.addrs().join(",");
+    let common = ["bench", "--pd", pd, "--clients", "4", "--keys", "200", "--warmup", "50ms", "--json"];
+    for extra in [&["--workload", "mixed", "--duration", "300ms"][..], &["--batch", "--duration", "300ms"]] {
+        let finished = armilla(&[&common[..], extra].concat());
+        assert_eq!(finished.code, Some(0), "{finished:?}");
+        let report: Value = serde_json::from_str(&finished.text).expect("JSON and nothing else");
+        for field in ["ops", "ops_per_s", "seconds", "mean_us", "p50_us", "p90_us", "p99_us", "p999_us", "max_us"] {
+            assert!(report[field].as_f64().is_some_and(|value| value > 0.0), "{field}: {report}");
+        }
+        assert_eq!(
+            (&report["clients"], &report["errors"], &report["first_error"]),
+            (&4.into(), &0.into(), &Value::Null)
+        );
+        assert_eq!(report["batch"], extra.contains(&"--batch"));
+    }
+
+    // What was measured shows where operators look.
+    let pages: Vec<String> =
+        cluster.addrs().iter().map(|addr| http_get(addr, "/metrics").expect("an answer").1).collect();
+    for page in &pages {
+        for (name, positive) in [
+            ("armilla_serving", true),
+            ("armilla_poisoned", false),
+            ("armilla_raft_groups", true),
+            ("armilla_raft_leader_changes_total", true),
+            ("armilla_log_segments", true),
+            ("armilla_log_syncs_total", true),
+            ("armilla_log_bytes_written_total", true),
+            ("armilla_engine_memtable_bytes", true),
+        ] {
+            let value = metric(page, name).unwrap_or_else(|| panic!("no {name}:\n{page}"));
+            assert_eq!(value > 0.0, positive, "{name} {value}");
+        }
+    }
+    let total = |name: &str| pages.iter().filter_map(|page| metric(page, name)).sum::<f64>();
+    assert!(total("armilla_raft_proposals_total") > 0.0 && total("armilla_raft_leaders") > 1.0);
+    assert!(total("armilla_raft_reads_by_lease_total") + total("armilla_raft_reads_by_quorum_total") > 0.0);
+
+    // Interrupted: the figures so far, and the exit code that says so.
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let mut command = Command::new(binary());
+    command.args([
+        "bench",
+        "--pd",
+        pd,
+        "--clients",
+        "4",
+        "--keys",
+        "200",
+        "--warmup",
+        "0ms",
+        "--duration",
+        "10m",
+        "--json",
+    ]);
+    let puts = || -> u64 {
+        let of = |addr: &String| -> Option<u64> {
+            let status: Value = serde_json::from_str(&http_get(addr, "/status")?.1).ok()?;
+            status["requests"]["RawPut"].as_u64()
+        };
+        cluster.addrs().iter().filter_map(of).sum()
+    };
+    let before = puts();
+    let mut bench = Running::start(command, &dir.path().join("bench.log"));
+    wait_until("the load is there", || puts() > before + 500);
+    assert_eq!(bench.end_by("-INT"), Some(130), "{}", bench.text());
+    let report: Value = serde_json::from_str(&bench.text()).expect("JSON and nothing else");
+    assert!(report["ops"].as_u64().is_some_and(|ops| ops > 0), "{report}");
+}
+
+#[test]
+fn a_fourth_node_joins() {
+    let cluster = Cluster::start(3, &[]);
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let addr = format!("127.0.0.1:{}", free_port());
+    let start = || {
+        let mut command = Command::new(binary());
+        command.args(["start", "--name", "n4", "--addr", &addr, "--join", cluster.addr(0), "--data"]);
+        command.arg(dir.path().join("n4"));
+        command
+    };
+    let listed = || {
+        let stores = ctl_json(cluster.addr(1), &["stores"]);
+        let stores = stores["stores"].as_array().expect("a list").clone();
+        (stores.len(), stores.into_iter().find(|store| store["address"] == addr.as_str()))
+    };
+    let healthy = || http_get(&addr, "/healthz").is_some_and(|(head, _)| head.starts_with("HTTP/1.1 200"));
+    let mut node = Running::start(start(), &dir.path().join("first.log"));
+    wait_until("the fourth store is listed", || listed().1.is_some());
+    wait_until("the fourth node is healthy", healthy);
+    let (count, store) = listed();
+    assert_eq!(count, 4);
+    // Any node tells where the placement driver is, also one without a member of it.
+    assert_eq!(ctl_json(&addr, &["members"])["members"].as_array().map(Vec::len), Some(3));
+    assert_eq!(ctl(&addr, &["put", "k", "v"]).trim(), "ok");
+    assert_eq!(node.end_by("-TERM"), Some(0), "{}", node.text());
+
+    // It is the same store when it comes back.
+    let mut node = Running::start(start(), &dir.path().join("second.log"));
+    wait_until("the fourth node is healthy again", healthy);
+    let (count, again) = listed();
+    assert_eq!((count, again.map(|s| s["id"].clone())), (4, store.map(|s| s["id"].clone())));
+    assert_eq!(node.end_by("-TERM"), Some(0), "{}", node.text());
+}
+
+#[test]
+fn few_file_descriptors_cost_a_warning_and_not_the_service() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let addr = format!("127.0.0.1:{}", free_port());
+    let plain = node_command("n1", &dir.path().join("n1"), &addr, &format!("n1={addr}"));
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 200 && exec \"$0\" \"$@\""]).arg(plain.get_program()).args(plain.get_args());
+    let mut node = Running::start(command, &dir.path().join("n1.log"));
+    node.wait_for("200 file descriptors");
+    assert!(node.text().contains("ulimit -n"), "{}", node.text());
+    wait_until("it serves", || armilla(&["ctl", "--pd", &addr, "--timeout", "2", "put", "k", "v"]).code == Some(0));
+    assert_eq!(ctl(&addr, &["get", "k"]).trim(), "v");
+    // More connections than it has descriptors: those that it cannot take wait, the node goes on.
+    let crowd: Vec<TcpStream> = (0..300).filter_map(|_| TcpStream::connect(&addr).ok()).collect();
+    assert!(crowd.len() > 100, "{}", crowd.len());
+    drop(crowd);
+    wait_until("it serves again", || armilla(&["ctl", "--pd", &addr, "--timeout", "2", "get", "k"]).code == Some(0));
+    assert_eq!(node.end_by("-TERM"), Some(0), "{}", node.text());
+}
