@@ -319,7 +319,7 @@ fn workload(rng: &mut Rng, keys: u32) -> Workload {
         scan: weight(0.6, 2, 15),
         reverse_scan: weight(0.4, 2, 10),
         cas: weight(0.6, 2, 40),
-        put_ttl: weight(0.3, 1, 8),
+        put_ttl: weight(0.3, 1, 8) + weight(0.1, 20, 60),
         cas_ttl: weight(0.2, 1, 8),
     };
     Workload {

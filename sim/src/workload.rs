@@ -114,7 +114,7 @@ pub fn call(workload: &Workload, client: u32, n: u32, memory: &Memory) -> Call {
         keys
     };
     match kind {
-        Kind::Get if workload.mix.put_ttl > 0 && rng.chance(0.1) => {
+        Kind::Get if workload.mix.put_ttl > 0 && rng.chance(if workload.mix.put_ttl < 20 { 0.1 } else { 0.4 }) => {
             Call::Get(ttl_key(rng.below(u64::from(TTL_KEYS)) as u32))
         }
         Kind::Get => Call::Get(draw_key(workload, rng)),
@@ -140,10 +140,15 @@ pub fn call(workload: &Workload, client: u32, n: u32, memory: &Memory) -> Call {
         Kind::CasTtl => {
             let key = ttl_key(rng.below(u64::from(TTL_KEYS)) as u32);
             let expected = memory.seen.get(&key).cloned().flatten().filter(|_| rng.chance(0.7));
-            Call::Cas { key, expected, new: value(), ttl_s: rng.between(1, 20) }
+            Call::Cas { key, expected, new: value(), ttl_s: lifetime_s(rng) }
         }
-        Kind::PutTtl => Call::PutTtl(ttl_key(rng.below(u64::from(TTL_KEYS)) as u32), value(), rng.between(1, 20)),
+        Kind::PutTtl => Call::PutTtl(ttl_key(rng.below(u64::from(TTL_KEYS)) as u32), value(), lifetime_s(rng)),
     }
+}
+
+/// Seconds that a value lives: mostly few, so that values expire, are collected and are written again while others look.
+fn lifetime_s(rng: &mut Rng) -> u64 {
+    if rng.chance(0.6) { rng.between(1, 3) } else { rng.between(4, 20) }
 }
 
 /// Half of the draws go to a few hot keys, where operations meet.

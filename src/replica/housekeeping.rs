@@ -90,7 +90,7 @@ impl Driver {
             let engine = handle.engine.clone();
             // A flush that panics must stop the store, not leave it waiting for the flush's end with a log that grows.
             let mut ended = FlushEnds { handle: handle.clone(), told: false };
-            let result = cpu::run(move || engine.flush()).await;
+            let result = cpu::run_long(move || engine.flush()).await;
             let applied = if crate::mutant!("replica.flush-marks-late-applies") {
                 handle.views().iter().map(|view| (view.group, view.applied())).collect()
             } else {
@@ -117,7 +117,7 @@ impl Driver {
     /// The last flush, so that the next start has nothing to replay.
     pub(super) async fn flush_at_stop(&mut self) -> Result<()> {
         let engine = self.engine.clone();
-        cpu::run(move || engine.flush()).await
+        cpu::run_long(move || engine.flush()).await
     }
 
     /// Cuts every group's log below what is durable in the engine, leaving something for followers that lag a little.

@@ -207,7 +207,7 @@ impl Driver {
         peer.view.set_region(region.clone());
         let engine = self.engine.clone();
         let flush = !crate::mutant!("replica.snapshot-not-flushed");
-        cpu::run(move || {
+        cpu::run_long(move || {
             engine.write(&batch)?;
             if flush { engine.flush() } else { Ok(()) }
         })

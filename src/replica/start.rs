@@ -232,7 +232,7 @@ impl Driver {
         let mut writes = WriteBatch::new();
         writes.put(Cf::Meta, state_key(group), state.encode_to_vec());
         let engine = self.engine.clone();
-        cpu::run(move || {
+        cpu::run_long(move || {
             engine.write(&writes)?;
             engine.flush()
         })

@@ -83,7 +83,7 @@ pub mod net {
 /// Work that keeps a core busy or blocks on the engine: off the event loops in the real world, charged to simulated time
 /// in the other.
 pub mod cpu {
-    pub use super::world::cpu::run;
+    pub use super::world::cpu::{run, run_long};
 }
 
 /// A dedicated thread that drives one future (in the real world); an ordinary task in the simulated one.

@@ -86,7 +86,7 @@ impl Collector {
                 let engine = self.handle.engine().clone();
                 let now_s = (self.handle.clock().wall_ms() / 1000).saturating_sub(self.grace.as_secs());
                 let end = region.end_key.clone();
-                let page = cpu::run(move || ttl::page(&engine, cf, &from, &end, now_s)).await?;
+                let page = cpu::run_long(move || ttl::page(&engine, cf, &from, &end, now_s)).await?;
                 timed |= page.timed;
                 if !page.expired.is_empty() {
                     let collect = Collect { cf: cf as u32, keys: page.expired, now_s };

@@ -1,5 +1,8 @@
 //! Blocking work on tokio's blocking pool.
 
+/// Work that takes long needs nothing else here: see [`run`].
+pub use run as run_long;
+
 /// Runs `work` off the event loops and gives its value.
 ///
 /// # Panics

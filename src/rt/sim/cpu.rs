@@ -19,3 +19,24 @@ where
     }
     work()
 }
+
+/// How many times longer [`run_long`] takes than [`run`], on either side of its work.
+const LONG: u64 = 200;
+
+/// As [`run`], for work that takes long in the real world: its effect comes some time after the call, and its end some time after its
+/// effect (milliseconds, with a long tail, times the node's CPU factor), and other tasks run meanwhile.
+pub async fn run_long<T, F>(work: F) -> T
+where
+    T: Send + 'static,
+    F: FnOnce() -> T + Send + 'static,
+{
+    let Some((world, node)) = world::current_node() else { return work() };
+    let wait = || {
+        let until = world.now_ns() + LONG * node.charge_cpu_ns(world.seed);
+        world.timer(until)
+    };
+    wait().await;
+    let value = work();
+    wait().await;
+    value
+}
