@@ -385,6 +385,23 @@ fn simulation_cfg(source: &Source) -> Findings {
         .collect()
 }
 
+/// Memory orders and hand-made `Send` and `Sync` only where a model checks them: atomics elsewhere are plain figures.
+fn orders(source: &Source) -> Findings {
+    if source.path.starts_with("arch/src/sync/") || source.is_bin() {
+        return Vec::new();
+    }
+    let mut findings = Vec::new();
+    for word in ["Ordering::Acquire", "Ordering::Release", "Ordering::AcqRel", "Ordering::SeqCst", "unsafe impl"] {
+        for (line, _) in words(&source.code, word) {
+            findings.push(format!(
+                "{}:{line}: `{word}` only in arch/src/sync, where `cargo loom` checks it: use a type of there, a lock or a channel",
+                source.path
+            ));
+        }
+    }
+    findings
+}
+
 /// Names that would escape the simulator.
 fn forbidden(source: &Source) -> Findings {
     let outside = source.room().is_none() || source.is_bin() || source.path.starts_with("src/rt/");
@@ -650,6 +667,23 @@ fn nothing_escapes_the_simulator() {
             ("src/bin/armilla/main.rs", "let t = std::time::Instant::now();"),
         ],
         &["src"],
+    );
+}
+
+#[test]
+fn memory_orders_stand_where_a_model_checks_them() {
+    hold(
+        orders,
+        "memory orders",
+        &[
+            ("src/replica/handle.rs", "fn f() { a.store(1, Ordering::Release); }"),
+            ("arch/src/lib.rs", "unsafe impl Send for X {}"),
+        ],
+        &[
+            ("src/replica/handle.rs", "fn f() { a.fetch_add(1, Ordering::Relaxed); a.cmp(b) == Ordering::Less; }"),
+            ("arch/src/sync/lease.rs", "const X: Ordering = Ordering::Release;"),
+        ],
+        &["src", "arch/src"],
     );
 }
 

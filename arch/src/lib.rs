@@ -15,6 +15,8 @@
 //! A kernel is here because the store spends time in it, and has a form for an instruction set because that form was measured
 //! to win (`benches/arch.rs`, `benches/mca.py`; README, "Figures"). A kernel that a well-kept crate already does as fast is that
 //! crate behind a function here.
+//!
+//! In [`sync`] are the store's few atomic protocols, whose faults depend on the machine as well.
 
 pub mod checksum;
 pub mod column;
@@ -26,6 +28,7 @@ pub mod key;
 pub mod memcomparable;
 mod portable;
 pub mod scalar;
+pub mod sync;
 
 #[cfg(target_arch = "aarch64")]
 mod aarch64;

@@ -40,7 +40,7 @@ pub struct CorpusArgs {
 }
 
 fn options(plan: &Path) -> Options {
-    Options { scenario: Scenario::Cluster, mutant: None, plan: Some(plan.to_owned()), leak: None }
+    Options { scenario: Scenario::Cluster, mutant: None, plan: Some(plan.to_owned()), leak: None, arm: false }
 }
 
 /// Runs a plan in a process of its own.

@@ -165,10 +165,9 @@ fn hunt() {
 
 #[test]
 fn planted_bugs_are_found() {
-    let program = std::env::current_exe().expect("this program");
     let mut missed = Vec::new();
     for (id, what) in MUTANTS {
-        let output = std::process::Command::new(&program)
+        let output = crate::program::own()
             .args(["log_crash::hunt", "--exact", "--ignored", "--nocapture"])
             .env("ARMILLA_LOG_MUTANT", id)
             .output()

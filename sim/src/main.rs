@@ -29,6 +29,7 @@ mod meta;
 mod nemesis;
 mod oracle;
 mod plan;
+mod program;
 mod queries;
 mod report;
 mod runner;

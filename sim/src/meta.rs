@@ -1,7 +1,9 @@
 //! Is a seed a bug report? Runs each seed twice, in two processes that differ in everything that must not matter (environment, working
 //! directory, addresses, allocator, statics already warm, trace on or off), and compares the running digests. A difference
-//! is followed down to the first record that differs.
+//! is followed down to the first record that differs. With `--arm` the second process runs on another instruction set, too. Digests
+//! can also be written to a file and compared on another machine.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -10,6 +12,7 @@ use std::sync::Mutex;
 use comfy_table::Table;
 
 use crate::leak::Leak;
+use crate::program;
 use crate::report::{Options, Report, Scenario};
 use crate::runner::{Surroundings, bar, child, pool, workers};
 
@@ -28,6 +31,12 @@ pub struct MetaArgs {
     /// Plants each class of leaks instead, and shows that it is seen.
     #[arg(long)]
     leaks: bool,
+    /// Writes each seed's digest to this file, too.
+    #[arg(long)]
+    write: Option<PathBuf>,
+    /// Compares with the digests that another machine wrote, too.
+    #[arg(long)]
+    against: Option<PathBuf>,
     #[command(flatten)]
     options: Options,
 }
@@ -70,7 +79,9 @@ pub fn run(args: MetaArgs) -> ExitCode {
 }
 
 fn twice(seed: u64, options: &Options, scratch: &Path) -> [Report; 2] {
-    let both = surroundings(scratch, seed).map(|surroundings| child(seed, options, &surroundings));
+    let [first, second] = surroundings(scratch, seed);
+    let here = Options { arm: false, ..options.clone() };
+    let both = [child(seed, &here, &first), child(seed, options, &second)];
     let _ = std::fs::remove_file(scratch.join(format!("warm-{seed}.trace")));
     both
 }
@@ -81,6 +92,17 @@ fn same(reports: &[Report; 2]) -> bool {
 }
 
 fn compare(args: &MetaArgs, scratch: &Path) -> ExitCode {
+    if args.options.arm {
+        program::aarch64();
+    }
+    let elsewhere = match args.against.as_deref().map(Digests::read).transpose() {
+        Ok(elsewhere) => elsewhere,
+        Err(what) => {
+            eprintln!("error: {what}");
+            return ExitCode::from(2);
+        }
+    };
+    let digests = Mutex::new(Digests::default());
     let bar = bar(args.seeds);
     let differing = Mutex::new(Vec::new());
     let totals = Mutex::new((0u64, 0u64));
@@ -91,6 +113,7 @@ fn compare(args: &MetaArgs, scratch: &Path) -> ExitCode {
         totals.0 += reports[0].records;
         totals.1 += u64::from(reports[0].failure.is_some());
         bar.inc(1);
+        digests.lock().expect("no worker panics while holding it").0.insert(reports[0].seed, fingerprint(&reports[0]));
         if !same(&reports) {
             bar.suspend(|| {
                 println!("MISMATCH seed {}: {} and {}", reports[0].seed, describe(&reports[0]), describe(&reports[1]))
@@ -103,16 +126,72 @@ fn compare(args: &MetaArgs, scratch: &Path) -> ExitCode {
     let differing = differing.into_inner().expect("no worker panicked");
     let (records, failed) = totals.into_inner().expect("no worker panicked");
     println!(
-        "meta: {} seeds of `{}` run twice, {records} records compared, {} digest mismatches, {failed} seeds failed (the same way twice or listed above)",
+        "meta: {} seeds of `{}` run twice{}, {records} records compared, {} digest mismatches, {failed} seeds failed (the same way twice or listed above)",
         args.seeds,
         args.options.scenario.name(),
+        if args.options.arm { " (here and on aarch64)" } else { "" },
         differing.len(),
     );
     if let Some(reports) = differing.first() {
         explain(reports, &args.options, scratch);
         return ExitCode::FAILURE;
     }
-    ExitCode::SUCCESS
+    let digests = digests.into_inner().expect("no worker panicked");
+    if let Some(path) = &args.write
+        && let Err(error) = std::fs::write(path, digests.text())
+    {
+        eprintln!("error: {}: {error}", path.display());
+        return ExitCode::from(2);
+    }
+    elsewhere.map_or(ExitCode::SUCCESS, |elsewhere| digests.compare(&elsewhere))
+}
+
+/// What one run comes down to, in one word.
+fn fingerprint(report: &Report) -> String {
+    let verdict = report.failure.as_ref().map_or("pass", |failure| &failure.oracle);
+    format!("{} {} {verdict}", if report.digest.is_empty() { "-" } else { &report.digest }, report.records)
+}
+
+/// The digests of many seeds, as a file carries them between machines: a line a seed, and who wrote it.
+#[derive(Default)]
+struct Digests(BTreeMap<u64, String>);
+
+impl Digests {
+    fn text(&self) -> String {
+        let mut text = format!("# digests of seeds, written on {}\n", std::env::consts::ARCH);
+        for (seed, fingerprint) in &self.0 {
+            text.push_str(&format!("{seed} {fingerprint}\n"));
+        }
+        text
+    }
+
+    fn read(path: &Path) -> Result<Digests, String> {
+        let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let mut digests = Digests::default();
+        for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.starts_with('#')) {
+            let parts = line.split_once(' ').and_then(|(seed, rest)| Some((seed.parse().ok()?, rest.to_owned())));
+            let (seed, rest) = parts.ok_or_else(|| {
+                format!("{}:{}: not `SEED DIGEST RECORDS VERDICT`: {line}", path.display(), number + 1)
+            })?;
+            digests.0.insert(seed, rest);
+        }
+        Ok(digests)
+    }
+
+    /// Compares the seeds that both have.
+    fn compare(&self, elsewhere: &Digests) -> ExitCode {
+        let both = self.0.iter().filter_map(|(seed, here)| Some((seed, here, elsewhere.0.get(seed)?)));
+        let (mut compared, mut differing) = (0u64, 0u64);
+        for (seed, here, there) in both {
+            compared += 1;
+            if here != there {
+                differing += 1;
+                println!("MISMATCH seed {seed}: {here} here, {there} there");
+            }
+        }
+        println!("meta: {compared} seeds compared with another machine's, {differing} digest mismatches");
+        ExitCode::from(u8::from(differing > 0 || compared == 0))
+    }
 }
 
 fn describe(report: &Report) -> String {
@@ -145,7 +224,8 @@ fn explain(reports: &[Report; 2], options: &Options, scratch: &Path) {
 /// Runs a seed twice with traces: the last records that agree and the two that do not.
 fn first_difference(seed: u64, options: &Options, scratch: &Path) -> Option<(Vec<String>, String, String)> {
     let mut paths = Vec::new();
-    for (name, mut surroundings) in ["a", "b"].into_iter().zip(surroundings(scratch, seed)) {
+    let both = [Options { arm: false, ..options.clone() }, options.clone()];
+    for ((name, options), mut surroundings) in ["a", "b"].into_iter().zip(&both).zip(surroundings(scratch, seed)) {
         let path = scratch.join(format!("explain-{seed}-{name}.trace"));
         // A second `--trace` would be refused.
         if let Some(at) = surroundings.args.iter().position(|arg| arg == "--trace") {
@@ -206,4 +286,22 @@ fn leaks(args: &MetaArgs, scratch: &Path) -> ExitCode {
     table.add_row(["(none)", if clean { "no" } else { "YES" }, "the control: equal digests"]);
     println!("{table}");
     ExitCode::from(u8::from(unseen > 0 || !clean))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digests_survive_a_file() {
+        let path = std::env::temp_dir().join(format!("armilla-digests-{}", std::process::id()));
+        let digests = Digests(BTreeMap::from([(3, "ab12 7 pass".to_owned()), (900_001, "- 0 process".to_owned())]));
+        std::fs::write(&path, digests.text()).expect("the temporary directory can be written");
+        let again = Digests::read(&path).expect("it was written so");
+        assert_eq!(digests.0, again.0);
+        std::fs::write(&path, "# x\n7\n").expect("the temporary directory can be written");
+        let what = Digests::read(&path).err().expect("a line without a digest");
+        assert!(what.contains(":2:"), "{what}");
+        std::fs::remove_file(&path).expect("it is there");
+    }
 }

@@ -40,6 +40,9 @@ pub struct Options {
     /// A leak of the outer world to plant in the ground scenario.
     #[arg(long, value_enum)]
     pub leak: Option<crate::leak::Leak>,
+    /// On aarch64, emulated: seeds run there, and `meta` compares here with there.
+    #[arg(long)]
+    pub arm: bool,
 }
 
 impl Options {
@@ -69,6 +72,9 @@ impl Options {
         }
         if let Some(plan) = &self.plan {
             command.push_str(&format!(" --plan {}", plan.display()));
+        }
+        if self.arm {
+            command.push_str(" --arm");
         }
         command
     }

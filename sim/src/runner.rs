@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{ExitCode, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use comfy_table::{Cell, CellAlignment, Table};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::program;
 use crate::report::{Failure, Options, Report};
 
 /// Arguments of `run`.
@@ -87,8 +88,7 @@ pub struct Surroundings {
 
 /// Runs one seed in a process of its own. A child that dies without a word gives a report that says how.
 pub fn child(seed: u64, options: &Options, surroundings: &Surroundings) -> Report {
-    let program = std::env::current_exe().expect("a running program has a path");
-    let mut command = Command::new(program);
+    let mut command = if options.arm { program::aarch64() } else { program::own() };
     command.arg("one").arg(seed.to_string()).args(options.args()).args(&surroundings.args);
     if surroundings.bare {
         command.env_clear();
@@ -179,6 +179,9 @@ struct Sum {
 
 /// Runs many seeds.
 pub fn run(args: RunArgs) -> ExitCode {
+    if args.options.arm {
+        program::aarch64();
+    }
     let began = Instant::now();
     let bar = bar(args.seeds);
     bar.enable_steady_tick(Duration::from_millis(250));

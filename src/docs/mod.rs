@@ -32,3 +32,6 @@ pub mod expiry_collected_by_command {}
 
 #[doc = include_str!("kernels-and-tiers.md")]
 pub mod kernels_and_tiers {}
+
+#[doc = include_str!("aarch64-by-emulation.md")]
+pub mod aarch64_by_emulation {}

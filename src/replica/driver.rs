@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use armilla_arch::sync::Pending;
 use bytes::Bytes;
 use raft::eraftpb::{Message, MessageType};
 
@@ -67,7 +68,7 @@ pub(super) struct Driver {
     pub next_read: u64,
     pub batch: LogBatch,
     /// A tick lies in the mailbox.
-    pub tick_waiting: Arc<AtomicBool>,
+    pub tick_waiting: Arc<Pending>,
 }
 
 /// What is left to do of a group's output once the log is written.
@@ -206,7 +207,7 @@ impl Driver {
     }
 
     async fn tick(&mut self) -> Result<()> {
-        self.tick_waiting.store(false, Ordering::Release);
+        self.tick_waiting.begin();
         let now = self.clock.now().0;
         let groups: Vec<GroupId> = self.peers.keys().copied().collect();
         for group in groups {

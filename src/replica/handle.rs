@@ -1,10 +1,10 @@
 //! The driver's front: how other rooms propose, read and look at the groups of this store.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::RwLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, RwLock};
 
+use armilla_arch::sync::{Budget, Lease, Share};
 use bytes::Bytes;
 
 use crate::engine::Engine;
@@ -41,15 +41,13 @@ pub struct PeerView {
     region: RwLock<Arc<Region>>,
     /// Who leads; subscribe to follow changes.
     leadership: watch::Sender<Leadership>,
-    /// Until when (node clock, ns) reads may be served from here without asking a quorum; 0: not at all.
-    lease_until: AtomicU64,
-    /// The term that the lease belongs to.
-    lease_term: AtomicU64,
-    /// Applied index.
+    /// In which term and until when (node clock, ns) reads may be served from here without asking a quorum.
+    lease: Lease,
+    /// Applied index: a figure to show, nothing relies on it.
     applied: AtomicU64,
     /// Proposals on their way, and their bytes.
-    pending: AtomicUsize,
-    pending_bytes: AtomicUsize,
+    pending: Budget,
+    pending_bytes: Budget,
     /// Reads that went through this peer under its lease, and after asking a quorum; writes.
     lease_reads: AtomicU64,
     index_reads: AtomicU64,
@@ -66,11 +64,10 @@ impl PeerView {
             store,
             region: RwLock::new(Arc::new(region)),
             leadership: watch::Sender::new(Leadership::default()),
-            lease_until: AtomicU64::new(0),
-            lease_term: AtomicU64::new(0),
+            lease: Lease::none(),
             applied: AtomicU64::new(0),
-            pending: AtomicUsize::new(0),
-            pending_bytes: AtomicUsize::new(0),
+            pending: Budget::new(PROPOSALS_PENDING_MAX),
+            pending_bytes: Budget::new(PROPOSAL_BYTES_PENDING_MAX),
             lease_reads: AtomicU64::new(0),
             index_reads: AtomicU64::new(0),
             writes: AtomicU64::new(0),
@@ -113,7 +110,7 @@ impl PeerView {
     }
     /// Writes that are under way through this peer, and their bytes.
     pub fn pending(&self) -> (usize, usize) {
-        (self.pending.load(Ordering::Acquire), self.pending_bytes.load(Ordering::Acquire))
+        (self.pending.taken(), self.pending_bytes.taken())
     }
     /// New leaders, or new terms of the old one, that this peer has heard of since the start.
     pub fn leader_changes(&self) -> u64 {
@@ -130,28 +127,20 @@ impl PeerView {
     }
     /// The applied index.
     pub fn applied(&self) -> u64 {
-        self.applied.load(Ordering::Acquire)
+        self.applied.load(Ordering::Relaxed)
     }
     pub(crate) fn set_applied(&self, index: u64) {
-        self.applied.store(index, Ordering::Release);
+        self.applied.store(index, Ordering::Relaxed);
     }
     pub(crate) fn set_lease(&self, term: u64, until: Instant) {
-        // Taken back before the term changes, so that no reader pairs a new term with an old end.
-        if self.lease_term.load(Ordering::Acquire) != term {
-            self.lease_until.store(0, Ordering::Release);
-            self.lease_term.store(term, Ordering::Release);
-        }
-        self.lease_until.store(until.0, Ordering::Release);
+        self.lease.set(term, until.0);
     }
     pub(crate) fn drop_lease(&self) {
-        self.lease_until.store(0, Ordering::Release);
+        self.lease.revoke();
     }
     /// The term of a lease that is valid at `now` (on this node's clock), if there is one.
     pub fn lease(&self, now: Instant) -> Option<u64> {
-        let term = self.lease_term.load(Ordering::Acquire);
-        let until = self.lease_until.load(Ordering::Acquire);
-        // The end is of this term only if the term is still the same: the driver takes the end back before it moves on.
-        (now.0 < until && self.lease_term.load(Ordering::Acquire) == term).then_some(term)
+        self.lease.valid(now.0)
     }
     /// The error of a request that must go to the leader.
     pub fn not_leader(&self) -> Error {
@@ -173,21 +162,17 @@ pub struct Handle {
     pub(crate) letters: Arc<AtomicU64>,
 }
 
-/// Why the store stopped serving, once it has.
+/// Why the store stopped serving, once it has: the first reason stays.
 #[derive(Debug, Default)]
-pub struct Poison {
-    set: AtomicBool,
-    why: RwLock<String>,
-}
+pub struct Poison(OnceLock<String>);
 
 impl Poison {
     /// The reason, if the store has stopped serving.
     pub fn why(&self) -> Option<String> {
-        self.set.load(Ordering::Acquire).then(|| self.why.read().expect("no writer panics").clone())
+        self.0.get().cloned()
     }
     pub(crate) fn set(&self, why: String) {
-        *self.why.write().expect("no writer panics") = why;
-        self.set.store(true, Ordering::Release);
+        let _ = self.0.set(why);
     }
 }
 
@@ -349,26 +334,16 @@ impl Waiting {
 /// A place in a group's queue of proposals; given back when dropped.
 #[derive(Debug)]
 struct Ticket {
-    view: Arc<PeerView>,
-    bytes: usize,
+    _place: Share,
+    _bytes: Share,
 }
 
 impl Ticket {
     fn take(view: &Arc<PeerView>, bytes: usize) -> Result<Ticket> {
-        let count = view.pending.fetch_add(1, Ordering::AcqRel);
-        let queued = view.pending_bytes.fetch_add(bytes, Ordering::AcqRel);
-        let ticket = Ticket { view: view.clone(), bytes };
-        if count >= PROPOSALS_PENDING_MAX || queued > PROPOSAL_BYTES_PENDING_MAX {
-            return Err(Error::Busy(format!("group {}: {count} writes of {queued} bytes are under way", view.group)));
-        }
-        Ok(ticket)
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        self.view.pending.fetch_sub(1, Ordering::AcqRel);
-        self.view.pending_bytes.fetch_sub(self.bytes, Ordering::AcqRel);
+        let busy = |what: String| Error::Busy(format!("group {}: {what} are under way", view.group));
+        let place = view.pending.take(1).map_err(|count| busy(format!("{count} writes")))?;
+        let bytes = view.pending_bytes.take(bytes).map_err(|bytes| busy(format!("writes of {bytes} bytes")))?;
+        Ok(Ticket { _place: place, _bytes: bytes })
     }
 }
 
@@ -390,10 +365,9 @@ mod tests {
         drop(caller);
         assert!(first.is_gone() && view.pending() == (1, PROPOSAL_BYTES_PENDING_MAX / 2), "the command still waits");
         let (second, _caller) = propose().unwrap();
-        let (third, _caller) = propose().unwrap();
         assert!(matches!(propose(), Err(Error::Busy(_))), "no more places, whoever has gone away");
         first.settle(Ok(Bytes::new()));
-        drop((second, third));
+        drop(second);
         assert_eq!(view.pending(), (0, 0));
     }
 

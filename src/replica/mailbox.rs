@@ -1,5 +1,6 @@
 //! What the driver is sent.
 
+use armilla_arch::sync::Share;
 use bytes::Bytes;
 use raft::eraftpb::Message;
 
@@ -8,7 +9,6 @@ use crate::types::{GroupId, Region, Result};
 
 use super::handle::Waiting;
 use super::snapshot::Pair;
-use super::transport::WaitingBytes;
 
 /// One letter to the driver.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ pub enum Mail {
         reply: oneshot::Sender<Result<()>>,
     },
     /// Raft messages of another store.
-    Messages(Vec<(GroupId, Message)>, WaitingBytes),
+    Messages(Vec<(GroupId, Message)>, Share),
     /// A snapshot that arrived whole.
     Snapshot {
         /// The group.

@@ -1,10 +1,10 @@
 //! Starting the groups of a store: from what the engine and the log hold, or anew.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
+use armilla_arch::sync::Pending;
 use prost::Message as _;
 use protobuf::Message as _;
 use raft::eraftpb::ConfState;
@@ -80,7 +80,7 @@ pub async fn start(
         options.snapshot_chunk_bytes,
     );
     let tick = Duration::from_nanos(options.raft.tick_ns);
-    let waiting = Arc::new(AtomicBool::new(false));
+    let waiting = Arc::new(Pending::default());
     let mut driver = Driver {
         tick_waiting: waiting.clone(),
         store,
@@ -107,7 +107,7 @@ pub async fn start(
         loop {
             clock.sleep(tick).await;
             // A driver that was held up gets one tick for all it missed: its followers' patience must not run out at once.
-            if !waiting.swap(true, Ordering::AcqRel) && mail.send(Mail::Tick).is_err() {
+            if waiting.raise() && mail.send(Mail::Tick).is_err() {
                 return;
             }
         }

@@ -4,9 +4,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use armilla_arch::sync::{Budget, Share};
 use futures::StreamExt;
 use protobuf::Message as _;
 use raft::eraftpb::Message;
@@ -61,12 +62,12 @@ pub struct Outbox {
 
 struct Line {
     queue: mpsc::Sender<Queued>,
-    waiting_bytes: Arc<AtomicUsize>,
+    waiting_bytes: Budget,
     task: JoinHandle<()>,
 }
 
 /// A message that waits, and its place in the budget.
-type Queued = (GroupMessage, WaitingBytes);
+type Queued = (GroupMessage, Share);
 
 impl Drop for Line {
     fn drop(&mut self) {
@@ -102,13 +103,11 @@ impl Outbox {
                 addresses: self.addresses.clone(),
                 mail: self.mail.clone(),
             };
-            Line { queue, waiting_bytes: Arc::default(), task: task::spawn(link.run(waiting)) }
+            Line { queue, waiting_bytes: Budget::new(QUEUE_BYTES_MAX), task: task::spawn(link.run(waiting)) }
         });
-        if line.waiting_bytes.load(Ordering::Relaxed) > QUEUE_BYTES_MAX {
-            return;
+        if let Ok(share) = line.waiting_bytes.take(message.message.len()) {
+            let _ = line.queue.try_send((message, share));
         }
-        let guard = WaitingBytes::take(&line.waiting_bytes, message.message.len());
-        let _ = line.queue.try_send((message, guard));
     }
 
     /// Streams a snapshot of `ranges` as the engine stands now; the driver hears of the end by letter.
@@ -232,7 +231,7 @@ pub struct Inbox {
     cluster: u64,
     store: u64,
     handle: Handle,
-    waiting_bytes: Arc<AtomicUsize>,
+    waiting_bytes: Budget,
     /// When another cluster's messages were last told of, ns of the node's clock; 0 when never.
     told_ns: Arc<AtomicU64>,
 }
@@ -240,7 +239,7 @@ pub struct Inbox {
 impl Inbox {
     /// Receives as `store` of `cluster`.
     pub fn new(cluster: u64, store: u64, handle: Handle) -> Inbox {
-        Inbox { cluster, store, handle, waiting_bytes: Arc::default(), told_ns: Arc::default() }
+        Inbox { cluster, store, handle, waiting_bytes: Budget::new(INBOX_BYTES_MAX), told_ns: Arc::default() }
     }
 
     #[allow(clippy::result_large_err)] // tonic's own type
@@ -275,9 +274,8 @@ impl Transport for Inbox {
             let batch = batch?;
             self.check(batch.cluster_id, batch.from_store, batch.to_store)?;
             let bytes: usize = batch.messages.iter().map(|m| m.message.len()).sum();
-            if self.waiting_bytes.load(Ordering::Relaxed) > INBOX_BYTES_MAX {
-                continue;
-            }
+            // Given back when the driver has taken the letter. Raft sends again what is dropped here.
+            let Ok(share) = self.waiting_bytes.take(bytes) else { continue };
             let mut messages = Vec::with_capacity(batch.messages.len());
             for message in batch.messages {
                 let decoded = Message::parse_from_carllerche_bytes(&message.message)
@@ -287,8 +285,7 @@ impl Transport for Inbox {
                     messages.push((GroupId(message.group_id), decoded));
                 }
             }
-            let guard = WaitingBytes::take(&self.waiting_bytes, bytes);
-            if self.handle.mail.send(Mail::Messages(messages, guard)).is_err() {
+            if self.handle.mail.send(Mail::Messages(messages, share)).is_err() {
                 return Err(Status::unavailable("the store has stopped"));
             }
         }
@@ -312,25 +309,5 @@ impl Transport for Inbox {
         let letter = Mail::Snapshot { group: GroupId(head.group_id), message: Box::new(message), pairs };
         self.handle.mail.send(letter).map_err(|_| Status::unavailable("the store has stopped"))?;
         Ok(Response::new(Done {}))
-    }
-}
-
-/// Bytes that wait in a queue; given back when dropped.
-#[derive(Debug)]
-pub struct WaitingBytes {
-    waiting: Arc<AtomicUsize>,
-    bytes: usize,
-}
-
-impl WaitingBytes {
-    fn take(waiting: &Arc<AtomicUsize>, bytes: usize) -> WaitingBytes {
-        waiting.fetch_add(bytes, Ordering::Relaxed);
-        WaitingBytes { waiting: waiting.clone(), bytes }
-    }
-}
-
-impl Drop for WaitingBytes {
-    fn drop(&mut self) {
-        self.waiting.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }

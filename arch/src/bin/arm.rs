@@ -1,0 +1,299 @@
+//! `cargo arm COMMAND …`: cargo for aarch64. On an aarch64 machine it is cargo itself; on x86-64 it cross-compiles and runs what it
+//! built under emulation (qemu-user), and first calls `.ci/arm64-setup` when a tool is missing. A cargo alias can only run
+//! cargo, hence this program; it has no dependency, so that it is built in a moment.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a developer's tool: real files and processes, and nothing of the store"
+)]
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+const TARGET: &str = "aarch64-unknown-linux-gnu";
+/// Debian's C library for aarch64.
+const SYSROOT: &str = "/usr/aarch64-linux-gnu";
+/// What has no C++ in it: the leaf crates, and the store with its simulator in the simulated world.
+const SIMULATED: &[&str] = &["--profile", "sim", "--config=target.'cfg(all())'.rustflags=['--cfg','madsim']"];
+const PACKAGES: &[&str] =
+    &["-p", "armilla-arch", "-p", "armilla-proto", "-p", "armilla", "-p", "armilla-sim", "--lib", "--bin", "sim"];
+/// Rounds of killing in the cluster test, where emulation makes everything several times slower.
+const KILL_ROUNDS: &str = "5";
+
+const USAGE: &str = "\
+cargo arm: cargo for aarch64-unknown-linux-gnu, emulated on an x86-64 machine, native on an aarch64 machine
+
+  cargo arm setup              brings the cross compiler and the emulator (.ci/arm64-setup); the others do so by themselves
+  cargo arm test [FILTER …]    tests of arch, proto, codec and the store in the simulated world: nothing with C++, minutes
+  cargo arm clippy, check      lints or checks the same sources for aarch64
+  cargo arm build --release    the server, with RocksDB: the first time 20 to 40 minutes, then cached beside the clone
+  cargo arm cluster-test       engine scripts, kill -9 of the engine and of three processes, all with RocksDB, emulated
+  cargo arm COMMAND -p PACKAGE …   any other cargo command for aarch64
+  cargo sim run --arm, cargo meta --arm   seeds on emulated aarch64
+
+  ARMILLA_ARM_CPU=neoverse-n1  another emulated CPU (qemu's -cpu; max if nothing is said)
+  ARMILLA_ARM64_PREFIX=DIR     where the tools are (~/.cache/armilla/arm64)
+  ARMILLA_ARM64_CACHE=DIR      where builds with RocksDB go (~/.cache/armilla/aarch64)";
+
+fn main() -> ExitCode {
+    let mut args: Vec<String> = std::env::args().skip(1).collect();
+    if args.is_empty() || args[0] == "--help" || args[0] == "-h" || args[0] == "help" {
+        println!("{USAGE}");
+        return ExitCode::SUCCESS;
+    }
+    let command = args.remove(0);
+    match run(&command, &args) {
+        Ok(code) => code,
+        Err(what) => {
+            eprintln!("cargo arm {command}: {what}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: &str, args: &[String]) -> Result<ExitCode, String> {
+    let tools = Tools::find(command == "setup")?;
+    match (command, args) {
+        ("setup", _) => Ok(ExitCode::SUCCESS),
+        ("test" | "check" | "clippy", _) if !selects(args) => tools.simulated(command, args),
+        ("cluster-test", _) => tools.cluster_test(args),
+        ("program", [name]) if name == "sim" => tools.program(),
+        ("program", _) => Err("the only program is `sim`".to_owned()),
+        _ => tools.rocks(command, args),
+    }
+}
+
+/// Whether the arguments of cargo choose packages or targets by themselves.
+fn selects(args: &[String]) -> bool {
+    const CHOOSING: &[&str] =
+        &["-p", "--package", "--workspace", "--all", "--all-targets", "--lib", "--bin", "--bins", "--test", "--tests"];
+    let own = args.iter().take_while(|arg| *arg != "--");
+    own.map(|arg| arg.split_once('=').map_or(arg.as_str(), |(name, _)| name))
+        .any(|name| CHOOSING.contains(&name) || name == "--bench" || name == "--doc" || name == "--example")
+}
+
+/// Where everything is.
+struct Tools {
+    /// The clone.
+    root: PathBuf,
+    /// This machine is aarch64 itself.
+    native: bool,
+    /// The cross tools.
+    prefix: PathBuf,
+    /// Builds with RocksDB, which outlive the clone. Cargo keys them by the crates' versions and the flags.
+    cache: PathBuf,
+}
+
+impl Tools {
+    /// Finds the tools, or has them brought.
+    fn find(always_set_up: bool) -> Result<Tools, String> {
+        let manifest = std::env::var_os("CARGO_MANIFEST_DIR").ok_or("start it as `cargo arm`")?;
+        let root = Path::new(&manifest).parent().ok_or("the crate `arch` has no folder around it")?.to_owned();
+        let caches = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| {
+            let home = std::env::var_os("HOME")?;
+            Some(Path::new(&home).join(".cache"))
+        });
+        let place = |variable: &str, name: &str| match std::env::var_os(variable) {
+            Some(place) => Ok(PathBuf::from(place)),
+            None => caches.as_ref().map(|caches| caches.join("armilla").join(name)).ok_or("HOME is not set"),
+        };
+        let tools = Tools {
+            native: cfg!(target_arch = "aarch64"),
+            prefix: place("ARMILLA_ARM64_PREFIX", "arm64")?,
+            cache: place("ARMILLA_ARM64_CACHE", "aarch64")?,
+            root,
+        };
+        if always_set_up || !(tools.native || tools.ready()) {
+            let status = Command::new(tools.root.join(".ci/arm64-setup"))
+                .env("ARMILLA_ARM64_PREFIX", &tools.prefix)
+                .status()
+                .map_err(|error| format!(".ci/arm64-setup does not start: {error}"))?;
+            if !status.success() {
+                return Err("the tools for aarch64 could not be set up (see above)".to_owned());
+            }
+        }
+        Ok(tools)
+    }
+
+    fn ready(&self) -> bool {
+        let ours = ["ready", "bin/rustc", "bin/rustdoc", "bin/qemu-aarch64"];
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let compiler = |name: &str| std::env::split_paths(&path).any(|folder| folder.join(name).is_file());
+        ours.iter().all(|name| self.prefix.join(name).exists())
+            && compiler("aarch64-linux-gnu-gcc")
+            && compiler("aarch64-linux-gnu-g++")
+    }
+
+    fn cpu(&self) -> String {
+        std::env::var("ARMILLA_ARM_CPU").unwrap_or_else(|_| "max".to_owned())
+    }
+
+    /// The words before an aarch64 program that make it run here.
+    fn emulator(&self) -> Vec<String> {
+        if self.native {
+            return Vec::new();
+        }
+        let qemu = self.prefix.join("bin/qemu-aarch64").display().to_string();
+        [&qemu, "-cpu", &self.cpu(), "-L", SYSROOT].map(str::to_owned).to_vec()
+    }
+
+    /// Cargo's output for what has no C++: a folder of its own below the usual one, since another compiler builds it.
+    fn target_dir(&self) -> PathBuf {
+        let usual = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| self.root.join("target"), PathBuf::from);
+        if self.native { usual } else { usual.join("aarch64") }
+    }
+
+    /// Cargo, or on its behalf clippy of the cross compiler's own version.
+    fn cargo(&self, command: &str, target_dir: &Path) -> Command {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
+        let clippy = self.prefix.join("bin/cargo-clippy");
+        let mut cargo = if command == "clippy" && !self.native && clippy.exists() {
+            Command::new(clippy)
+        } else {
+            Command::new(cargo)
+        };
+        cargo.arg(command).current_dir(&self.root).env("CARGO_TARGET_DIR", target_dir);
+        // What cargo told this program about its own crate.
+        for (name, _) in std::env::vars_os() {
+            let name = name.to_string_lossy().into_owned();
+            if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+                cargo.env_remove(name);
+            }
+        }
+        if self.native {
+            return cargo;
+        }
+        let emulator = self.emulator().join(" ");
+        cargo
+            .env("RUSTC", self.prefix.join("bin/rustc"))
+            .env("RUSTDOC", self.prefix.join("bin/rustdoc"))
+            .env("CARGO_BUILD_TARGET", TARGET)
+            .env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", "aarch64-linux-gnu-gcc")
+            .env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER", &emulator)
+            .env("CC_aarch64_unknown_linux_gnu", "aarch64-linux-gnu-gcc")
+            .env("CXX_aarch64_unknown_linux_gnu", "aarch64-linux-gnu-g++")
+            .env("AR_aarch64_unknown_linux_gnu", "aarch64-linux-gnu-ar")
+            .env("BINDGEN_EXTRA_CLANG_ARGS_aarch64_unknown_linux_gnu", format!("-isystem {SYSROOT}/include"))
+            // For tests that start their own program again: the kernel would not know how.
+            .env("ARMILLA_EMULATOR", &emulator);
+        cargo
+    }
+
+    /// A command of cargo over everything that has no C++.
+    fn simulated(&self, command: &str, args: &[String]) -> Result<ExitCode, String> {
+        let mut cargo = self.cargo(command, &self.target_dir());
+        finish(cargo.args(SIMULATED).args(PACKAGES).args(args))
+    }
+
+    /// A command of cargo that may need RocksDB.
+    fn rocks(&self, command: &str, args: &[String]) -> Result<ExitCode, String> {
+        let target_dir = if self.native { self.target_dir() } else { self.cache.clone() };
+        let code = finish(self.cargo(command, &target_dir).args(args))?;
+        if command == "build" && !self.native && code == ExitCode::SUCCESS {
+            println!("built below {}", target_dir.join(TARGET).display());
+        }
+        Ok(code)
+    }
+
+    /// Builds the simulator and prints the words that run it, one a line.
+    fn program(&self) -> Result<ExitCode, String> {
+        let target_dir = self.target_dir();
+        // The same packages as in the tests, so that they share what is built.
+        let mut cargo = self.cargo("build", &target_dir);
+        cargo.args(SIMULATED).args(PACKAGES).stdout(Stdio::null());
+        let code = finish(&mut cargo)?;
+        if code != ExitCode::SUCCESS {
+            return Ok(code);
+        }
+        let folder = if self.native { target_dir } else { target_dir.join(TARGET) };
+        let program = std::path::absolute(folder.join("sim/sim")).map_err(|error| error.to_string())?;
+        let mut out = std::io::stdout().lock();
+        for word in self.emulator() {
+            writeln!(out, "{word}").map_err(|error| error.to_string())?;
+        }
+        writeln!(out, "{}", program.display()).map_err(|error| error.to_string())?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// The tests of the real world that are worth emulating: the engine, and real processes. Emulated, these processes start
+    /// each other, so the kernel has to know what to do with a program for aarch64: binfmt_misc, registered in a user
+    /// namespace that ends with the tests.
+    fn cluster_test(&self, args: &[String]) -> Result<ExitCode, String> {
+        let target_dir = if self.native { self.target_dir() } else { self.cache.clone() };
+        let suites: [&[&str]; 3] = [
+            &["--lib", "engine::"],
+            &["--test", "engine_kill", "--", "--nocapture"],
+            &["--test", "cluster", "--", "--nocapture", "--test-threads=1"],
+        ];
+        for suite in suites {
+            let mut cargo = self.cargo("test", &target_dir);
+            cargo.args(["--release", "-p", "armilla"]).args(suite).args(args);
+            if !self.native {
+                let rounds = std::env::var("ARMILLA_KILL_ROUNDS").unwrap_or_else(|_| KILL_ROUNDS.to_owned());
+                cargo.env("ARMILLA_KILL_ROUNDS", rounds);
+                cargo = self.with_binfmt(&cargo);
+            }
+            let code = finish(&mut cargo)?;
+            if code != ExitCode::SUCCESS {
+                return Ok(code);
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// The same command in a user namespace where the kernel starts aarch64 programs through the emulator.
+    fn with_binfmt(&self, inner: &Command) -> Command {
+        // binfmt_misc takes the name, the head of an ELF file for aarch64 and which of its bits count, and the program.
+        const REGISTER: &str = r#"
+            mount -t binfmt_misc none /proc/sys/fs/binfmt_misc || {
+                echo "this kernel has no binfmt_misc for user namespaces (Linux 6.7 and later have)" >&2; exit 1; }
+            head='\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00'
+            mask='\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff'
+            printf '%s' ":aarch64:M::$head:$mask:$ARMILLA_QEMU:F" >/proc/sys/fs/binfmt_misc/register
+            exec "$@""#;
+        let mut outer = Command::new("unshare");
+        outer.args(["--user", "--map-root-user", "--mount", "sh", "-ec", REGISTER, "sh"]);
+        outer.arg(inner.get_program()).args(inner.get_args());
+        for (name, value) in inner.get_envs() {
+            match value {
+                Some(value) => outer.env(name, value),
+                None => outer.env_remove(name),
+            };
+        }
+        if let Some(folder) = inner.get_current_dir() {
+            outer.current_dir(folder);
+        }
+        outer
+            .env("ARMILLA_QEMU", self.prefix.join("bin/qemu-aarch64"))
+            .env("QEMU_LD_PREFIX", SYSROOT)
+            .env("QEMU_CPU", self.cpu())
+            .env_remove("ARMILLA_EMULATOR");
+        outer
+    }
+}
+
+/// Runs a command to its end; its exit code is ours.
+fn finish(command: &mut Command) -> Result<ExitCode, String> {
+    let program = command.get_program().to_owned();
+    let status = command.status().map_err(|error| format!("{} does not start: {error}", program.display()))?;
+    // A command that a signal ended has no code.
+    Ok(status.code().map_or(ExitCode::FAILURE, |code| ExitCode::from(code.clamp(0, 255) as u8)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::selects;
+
+    #[test]
+    fn what_chooses_packages_goes_to_cargo_as_it_is() {
+        let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        for line in ["-p armilla-arch", "--package=armilla", "--release --test cluster", "--workspace x"] {
+            assert!(selects(&words(line)), "{line}");
+        }
+        for line in ["crc", "--no-run", "codec -- --test-threads 1", "x -- --test", "--quiet"] {
+            assert!(!selects(&words(line)), "{line}");
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! The simulator as a program to start: this one, or the same sources built for aarch64.
+
+use std::path::Path;
+use std::process::{Command, Stdio, exit};
+use std::sync::OnceLock;
+
+/// Words (separated by spaces) that run another build of the simulator, instead of the one that `cargo arm` makes.
+const OTHER: &str = "ARMILLA_SIM_OTHER";
+/// Words that run a program of this one's architecture, set by `cargo arm` where the kernel cannot.
+const EMULATOR: &str = "ARMILLA_EMULATOR";
+
+/// This program.
+pub fn own() -> Command {
+    let program = std::env::current_exe().expect("a running program has a path");
+    let emulator = std::env::var(EMULATOR).unwrap_or_default();
+    let mut words = emulator.split_whitespace();
+    match words.next() {
+        None => Command::new(program),
+        Some(first) => {
+            let mut command = Command::new(first);
+            command.args(words).arg(program);
+            command
+        }
+    }
+}
+
+/// The build for aarch64 and what runs it here. Built at the first call; ends this process with a message if that fails.
+pub fn aarch64() -> Command {
+    static WORDS: OnceLock<Vec<String>> = OnceLock::new();
+    let words = WORDS.get_or_init(|| match build() {
+        Ok(words) => words,
+        Err(what) => {
+            eprintln!("error: {what}");
+            exit(2);
+        }
+    });
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]);
+    command
+}
+
+fn build() -> Result<Vec<String>, String> {
+    if let Ok(other) = std::env::var(OTHER) {
+        let words: Vec<String> = other.split_whitespace().map(str::to_owned).collect();
+        return if words.is_empty() { Err(format!("{OTHER} is set and empty")) } else { Ok(words) };
+    }
+    if cfg!(target_arch = "aarch64") {
+        return Err(format!(
+            "this machine is aarch64 already: {OTHER} has to name another build of the simulator and what runs it, \
+             or compare its digests with those of another machine (`cargo meta --write FILE`, `--against FILE`)"
+        ));
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    eprintln!("building the simulator for aarch64 (`cargo arm`)");
+    let output = Command::new(cargo)
+        .args(["arm", "program", "sim"])
+        .current_dir(root)
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| format!("cargo does not start: {error}"))?;
+    let words: Vec<String> = String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect();
+    if !output.status.success() || words.is_empty() {
+        return Err("the simulator for aarch64 was not built (see above)".to_owned());
+    }
+    Ok(words)
+}
