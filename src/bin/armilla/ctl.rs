@@ -16,7 +16,6 @@ use crate::failure::Failure;
 use crate::process;
 use show::{Table, print_json};
 
-<<<<<<< HEAD
 /// A line of the answer; nothing but printing is left to do.
 macro_rules! say {
     ($($text:tt)*) => {{
@@ -24,10 +23,9 @@ macro_rules! say {
         println!($($text)*);
     }};
 }
-=======
+
 /// About how many bytes and keys regions hold, by their ids.
 type Sizes = std::collections::BTreeMap<u64, (u64, u64)>;
->>>>>>> main
 
 /// Tables for people, `--json` for programs.
 #[derive(clap::Args, Debug)]
