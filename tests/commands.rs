@@ -163,7 +163,8 @@ fn ctl_shows_the_cluster_and_reads_and_writes() {
     let stores = stores["stores"].as_array().expect("a list");
     let mut addresses: Vec<&str> = stores.iter().map(|store| store["address"].as_str().expect("text")).collect();
     let mut wanted = cluster.addrs();
-    (addresses.sort_unstable(), wanted.sort());
+    addresses.sort_unstable();
+    wanted.sort();
     assert_eq!(addresses, wanted);
     let table = ctl(pd, &["stores"]);
     assert!(cluster.addrs().iter().all(|addr| table.contains(addr.as_str())), "{table}");

@@ -299,7 +299,7 @@ impl Nemesis {
                     }
                 }
                 What::Rack { .. } => {
-                    let inside = |id: u64| id == node || (id >= CLIENT_BASE && id % 2 == 0);
+                    let inside = |id: u64| id == node || (id >= CLIENT_BASE && id.is_multiple_of(2));
                     for &a in self.everyone().iter().filter(|&&id| inside(id)) {
                         self.everyone().iter().filter(|&&id| !inside(id)).for_each(|&b| both(&mut cuts, a, b));
                     }

@@ -162,7 +162,7 @@ impl Driver {
             Mail::Create { region, reply } => match self.create(*region).await {
                 // Nothing was done: the descriptor is at fault, not the store.
                 Err(error @ Error::Invalid(_)) => drop(reply.send(Err(error))),
-                created => drop(reply.send(created.map(|()| ()))),
+                created => drop(reply.send(created)),
             },
             Mail::Messages(messages, _bytes) => {
                 for (group, message) in messages {

@@ -231,8 +231,8 @@ mod tests {
             check(&c, &|n| !left[n]);
             c.fill(len, true);
             check(&c, &|_| true);
-            for row in 0..len {
-                c.set(row, left[row]);
+            for (row, value) in left.iter().enumerate().take(len) {
+                c.set(row, *value);
             }
             assert_eq!(c, a);
         }
