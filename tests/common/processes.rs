@@ -4,6 +4,7 @@ use std::io::Read as _;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -18,10 +19,20 @@ pub fn binary() -> &'static str {
     env!("CARGO_BIN_EXE_armilla")
 }
 
-/// A port that nobody listens on at the moment.
+/// A port that nobody listens on at the moment. It lies below the range from which the kernel takes ports for outgoing connections: a
+/// node that was killed finds its port free when it comes back, whatever connected to whom meanwhile.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has a free port");
-    listener.local_addr().expect("a bound socket has an address").port()
+    const RANGE: std::ops::Range<u32> = 10_000..32_000;
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    // Test processes that run at the same time begin at different places.
+    let first = std::process::id().wrapping_mul(7919);
+    loop {
+        let n = first.wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));
+        let port = (RANGE.start + n % (RANGE.end - RANGE.start)) as u16;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// `armilla start` for one node, not yet spawned.
