@@ -12,8 +12,8 @@
 //!    the reference       \                |                 /
 //!                         +--- generic: each algorithm once, over a register of unknown width
 //! ```
-//! A kernel is here because the store spends time in it, and has a form for an instruction set because that form was measured
-//! to win (`benches/arch.rs`, `benches/mca.py`; README, "Figures"). A kernel that a well-kept crate already does as fast is that
+//! A kernel is here because the store spends time in it, and has a form for an instruction set because that form is predicted
+//! to win (`benches/mca.py`; README, "Figures"); `benches/arch.rs` measures it, which has not been done yet. A kernel that a well-kept crate already does as fast is that
 //! crate behind a function here.
 //!
 //! In [`sync`] are the store's few atomic protocols, whose faults depend on the machine as well.

@@ -35,3 +35,6 @@ pub mod kernels_and_tiers {}
 
 #[doc = include_str!("aarch64-by-emulation.md")]
 pub mod aarch64_by_emulation {}
+
+#[doc = include_str!("effects-inside-long-work.md")]
+pub mod effects_inside_long_work {}
