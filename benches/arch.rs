@@ -8,15 +8,15 @@
 //! over the rounds of (their time / our time). So a machine that is busy with something else slows all of them alike.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "benches of the real world")]
 
+use std::alloc::Layout;
 use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::mem::MaybeUninit;
 use std::ops::Bound;
 use std::time::{Duration, Instant};
 
-use armilla_arch::column::{self, Bitmap, BytesColumn, BytesSet, Cmp, Needle};
+use armilla_arch::column::{Bitmap, BytesColumn, BytesSet, Cmp, Needle};
 use armilla_arch::{KeyIndex, dispatch, key, memcomparable, run, scalar};
-use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type};
 use arrow_array::{Array, BinaryArray, Float64Array, Int64Array};
 use criterion::{Criterion, Throughput};
@@ -24,12 +24,15 @@ use serde::Serializer as _;
 
 const SIZES: [usize; 5] = [16, 64, 256, 4 << 10, 64 << 10];
 
+/// What one contestant does in one call.
+type Call = Box<dyn FnMut()>;
+
 /// One kernel on one input: who does it how. Ours comes first, the scalar reference second.
 struct Contest {
     kernel: &'static str,
     /// Bytes, or keys of an index.
     size: usize,
-    contestants: Vec<(&'static str, Box<dyn FnMut()>)>,
+    contestants: Vec<(&'static str, Call)>,
 }
 
 struct Numbers(u64);
@@ -48,7 +51,7 @@ macro_rules! contest {
         $contests.push(Contest {
             kernel: $kernel,
             size: $size,
-            contestants: vec![$(($name, Box::new($body) as Box<dyn FnMut()>)),*],
+            contestants: vec![$(($name, Box::new($body) as Call)),*],
         })
     };
 }
@@ -58,31 +61,59 @@ fn bytes(len: usize) -> Vec<u8> {
     (0..len).map(|_| numbers.next() as u8).collect()
 }
 
+/// A copy at the start of a cache line, the same for all contestants: where their input lies is no part of the contest.
+fn placed<T: Copy>(values: &[T]) -> &'static [T] {
+    let copy = place(values.len(), 0);
+    for (to, from) in copy.iter_mut().zip(values) {
+        to.write(*from);
+    }
+    // SAFETY: all of it was written.
+    unsafe { copy.assume_init_ref() }
+}
+
+/// Room for `len` results, at the same place in its page for every contestant.
+fn room<T: Copy>(len: usize, zero: T) -> &'static mut [T] {
+    let room = place(len, 17 * 64);
+    for to in room.iter_mut() {
+        to.write(zero);
+    }
+    // SAFETY: all of it was written.
+    unsafe { room.assume_init_mut() }
+}
+
+/// Memory for `len` values, `offset` bytes behind the start of a page; never freed.
+fn place<T: Copy>(len: usize, offset: usize) -> &'static mut [MaybeUninit<T>] {
+    let layout = Layout::from_size_align(offset + size_of::<T>() * len.max(1), 4096).expect("a size");
+    // SAFETY: the layout is not empty; the memory has room for `len` values behind `offset`, a multiple of their alignment.
+    unsafe {
+        let memory = std::alloc::alloc(layout);
+        assert!(!memory.is_null(), "no memory");
+        std::slice::from_raw_parts_mut(memory.add(offset).cast(), len)
+    }
+}
+
 fn checksums(contests: &mut Vec<Contest>) {
     for size in SIZES {
-        let data = bytes(size);
-        let (a, b, c, d) = (data.clone(), data.clone(), data.clone(), data.clone());
+        let data = placed(&bytes(size));
         contest!(contests, "crc32c", size;
-            "ours" => move || { black_box(armilla_arch::crc32c(black_box(&a))); };
-            "scalar" => move || { black_box(scalar::crc32c(0, black_box(&b))); };
+            "ours" => move || { black_box(armilla_arch::crc32c(black_box(data))); };
+            "scalar" => move || { black_box(scalar::crc32c(0, black_box(data))); };
             "crc-fast" => move || {
-                black_box(crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, black_box(&d)));
+                black_box(crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, black_box(data)));
             };
-            "crc32c" => move || { black_box(crc32c::crc32c(black_box(&c))); };
+            "crc32c" => move || { black_box(crc32c::crc32c(black_box(data))); };
         );
-        let (a, b, c) = (data.clone(), data.clone(), data.clone());
         contest!(contests, "crc32c_append", size;
-            "ours" => move || { black_box(armilla_arch::crc32c_append(7, black_box(&a))); };
-            "scalar" => move || { black_box(scalar::crc32c(7, black_box(&b))); };
-            "crc32c" => move || { black_box(crc32c::crc32c_append(7, black_box(&c))); };
+            "ours" => move || { black_box(armilla_arch::crc32c_append(7, black_box(data))); };
+            "scalar" => move || { black_box(scalar::crc32c(7, black_box(data))); };
+            "crc32c" => move || { black_box(crc32c::crc32c_append(7, black_box(data))); };
         );
-        let (a, b, c) = (data.clone(), data.clone(), data.clone());
         contest!(contests, "crc64", size;
-            "ours" => move || { black_box(armilla_arch::crc64(&[black_box(&a)])); };
-            "scalar" => move || { black_box(scalar::crc64(0, black_box(&b))); };
+            "ours" => move || { black_box(armilla_arch::crc64(&[black_box(data)])); };
+            "scalar" => move || { black_box(scalar::crc64(0, black_box(data))); };
             "crc64fast" => move || {
                 let mut digest = crc64fast::Digest::new();
-                digest.write(black_box(&c));
+                digest.write(black_box(data));
                 black_box(digest.sum64());
             };
         );
@@ -105,38 +136,36 @@ impl serde::de::Visitor<'_> for Buffer {
 
 fn strings(contests: &mut Vec<Contest>) {
     for size in SIZES {
-        let plain = bytes(size);
+        let plain = placed(&bytes(size));
         let len = memcomparable::encoded_len(size);
         let mut encoding = bytes::BytesMut::new();
-        memcomparable::encode_into(&mut encoding, &plain);
-        let encoding = encoding.to_vec();
-        let room = || vec![MaybeUninit::<u8>::uninit(); len];
+        memcomparable::encode_into(&mut encoding, plain);
+        let encoding = placed(&encoding);
+        let room = || room(len, MaybeUninit::<u8>::uninit());
 
-        let (a, b, c) = (plain.clone(), plain.clone(), plain.clone());
-        let (mut to_a, mut to_b, mut to_c) = (room(), room(), Some(Vec::with_capacity(len + 16)));
+        let (to_a, to_b, mut to_c) = (room(), room(), Some(Vec::with_capacity(len + 16)));
         contest!(contests, "encode", size;
-            "ours" => move || run::encode(dispatch::active(), black_box(&a), black_box(&mut to_a));
-            "scalar" => move || scalar::encode(black_box(&b), black_box(&mut to_b));
+            "ours" => move || run::encode(dispatch::active(), black_box(plain), black_box(&mut *to_a));
+            "scalar" => move || scalar::encode(black_box(plain), black_box(&mut *to_b));
             "memcomparable" => move || {
                 let mut out: Vec<u8> = to_c.take().expect("given back");
                 out.clear();
                 let mut serializer = ::memcomparable::Serializer::new(out);
-                serializer.serialize_bytes(black_box(&c)).expect("a vector takes all");
+                serializer.serialize_bytes(black_box(plain)).expect("a vector takes all");
                 to_c = Some(serializer.into_inner());
             };
         );
         let mut serializer = ::memcomparable::Serializer::new(Vec::new());
-        serializer.serialize_bytes(&plain).expect("a vector takes all");
-        let theirs = serializer.into_inner();
-        let (a, b) = (encoding.clone(), encoding.clone());
-        let (mut to_a, mut to_b) = (room(), room());
+        serializer.serialize_bytes(plain).expect("a vector takes all");
+        let theirs = placed(&serializer.into_inner());
+        let (to_a, to_b) = (room(), room());
         contest!(contests, "decode", size;
             "ours" => move || {
-                black_box(run::decode(dispatch::active(), black_box(&a), black_box(&mut to_a)).is_ok());
+                black_box(run::decode(dispatch::active(), black_box(encoding), black_box(&mut *to_a)).is_ok());
             };
-            "scalar" => move || { black_box(scalar::decode(black_box(&b), black_box(&mut to_b)).is_ok()); };
+            "scalar" => move || { black_box(scalar::decode(black_box(encoding), black_box(&mut *to_b)).is_ok()); };
             "memcomparable" => move || {
-                let mut deserializer = ::memcomparable::Deserializer::new(black_box(&theirs[..]));
+                let mut deserializer = ::memcomparable::Deserializer::new(black_box(theirs));
                 let plain = serde::Deserializer::deserialize_byte_buf(&mut deserializer, Buffer);
                 black_box(plain.expect("an encoding"));
             };
@@ -146,19 +175,13 @@ fn strings(contests: &mut Vec<Contest>) {
 
 fn keys(contests: &mut Vec<Contest>) {
     for size in SIZES {
-        let left = bytes(size);
-        let mut right = left.clone();
-        *right.last_mut().expect("not empty") ^= 1;
-        let (a, b) = ((left.clone(), right.clone()), (left.clone(), right.clone()));
+        let a = placed(&bytes(size));
+        let mut other = a.to_vec();
+        *other.last_mut().expect("not empty") ^= 1;
+        let b = placed(&other);
         contest!(contests, "common_prefix", size;
-            "ours" => move || { black_box(key::common_prefix(black_box(&a.0), black_box(&a.1))); };
-            "scalar" => move || { black_box(scalar::common_prefix(black_box(&b.0), black_box(&b.1))); };
-        );
-        let (a, b, c) = ((left.clone(), right.clone()), (left.clone(), right.clone()), (left, right));
-        contest!(contests, "compare", size;
-            "ours" => move || { black_box(key::compare(black_box(&a.0), black_box(&a.1), usize::MAX)); };
-            "scalar" => move || { black_box(black_box(&b.0).iter().cmp(black_box(&b.1).iter())); };
-            "memcmp" => move || { black_box(black_box(&c.0).cmp(black_box(&c.1))); };
+            "ours" => move || { black_box(key::common_prefix(black_box(a), black_box(b))); };
+            "scalar" => move || { black_box(scalar::common_prefix(black_box(a), black_box(b))); };
         );
     }
 }
@@ -215,81 +238,82 @@ fn columns(contests: &mut Vec<Contest>) {
         let mut numbers = Numbers(3);
         let ints: Vec<i64> = (0..len).map(|_| numbers.next() as i64 >> 8).collect();
         let floats: Vec<f64> = ints.iter().map(|int| *int as f64 / 3.0).collect();
-        let all = Bitmap::ones(len);
-        let int_array = Int64Array::from(ints.clone());
-        let float_array = Float64Array::from(floats.clone());
+        let (ints, floats) = (placed(&ints), placed(&floats));
+        let tier = dispatch::active();
+        let all = placed(Bitmap::ones(len).words());
+        let int_array = Int64Array::from(ints.to_vec());
+        let float_array = Float64Array::from(floats.to_vec());
 
-        let (a, b, c) = ((ints.clone(), all.clone()), (ints.clone(), all.clone()), int_array.clone());
-        let (mut out_a, mut out_b) = (Bitmap::new(), vec![0; len.div_ceil(64)]);
+        let c = int_array.clone();
+        let (out_a, out_b) = (room(len.div_ceil(64), 0), room(len.div_ceil(64), 0));
         let zero = Int64Array::new_scalar(0);
         contest!(contests, "compare_i64", size;
-            "ours" => move || column::compare_i64(black_box(&a.0), &a.1, Cmp::Lt, black_box(0), &mut out_a);
+            "ours" => move || run::compare_i64(tier, black_box(ints), all, Cmp::Lt, black_box(0), black_box(&mut *out_a));
             "scalar" => move || {
-                scalar::compare_i64(black_box(&b.0), b.1.words(), Cmp::Lt, black_box(0), black_box(&mut out_b));
+                scalar::compare_i64(black_box(ints), all, Cmp::Lt, black_box(0), black_box(&mut *out_b));
             };
             "arrow" => move || { black_box(arrow_ord::cmp::lt(black_box(&c), &zero).is_ok()); };
         );
-        let (a, b, c) = ((floats.clone(), all.clone()), (floats.clone(), all.clone()), float_array.clone());
-        let (mut out_a, mut out_b) = (Bitmap::new(), vec![0; len.div_ceil(64)]);
+        let c = float_array.clone();
+        let (out_a, out_b) = (room(len.div_ceil(64), 0), room(len.div_ceil(64), 0));
         let zero = Float64Array::new_scalar(0.0);
         contest!(contests, "compare_f64", size;
-            "ours" => move || column::compare_f64(black_box(&a.0), &a.1, Cmp::Lt, black_box(0.0), &mut out_a);
+            "ours" => move || run::compare_f64(tier, black_box(floats), all, Cmp::Lt, black_box(0.0), black_box(&mut *out_a));
             "scalar" => move || {
-                scalar::compare_f64(black_box(&b.0), b.1.words(), Cmp::Lt, black_box(0.0), black_box(&mut out_b));
+                scalar::compare_f64(black_box(floats), all, Cmp::Lt, black_box(0.0), black_box(&mut *out_b));
             };
             "arrow" => move || { black_box(arrow_ord::cmp::lt(black_box(&c), &zero).is_ok()); };
         );
 
         for (rows, names) in [
-            (all, ["sum_i64, all rows", "min_i64, all rows", "sum_f64, all rows", "max_f64, all rows"]),
+            (Bitmap::ones(len), ["sum_i64, all rows", "min_i64, all rows", "sum_f64, all rows", "max_f64, all rows"]),
             (some_rows(len), ["sum_i64, half", "min_i64, half", "sum_f64, half", "max_f64, half"]),
         ] {
             let valid = Some(arrow_array::BooleanArray::from(nulls(&rows)).values().clone().into());
-            let int_array = Int64Array::new(ints.clone().into(), valid.clone());
-            let float_array = Float64Array::new(floats.clone().into(), valid);
-            let ours = || (ints.clone(), rows.clone());
-            let (a, b, c) = (ours(), ours(), int_array.clone());
+            let rows = placed(rows.words());
+            let int_array = Int64Array::new(ints.to_vec().into(), valid.clone());
+            let float_array = Float64Array::new(floats.to_vec().into(), valid);
+            let c = int_array.clone();
             contest!(contests, names[0], size;
-                "ours" => move || { black_box(column::sum_i64(black_box(&a.0), &a.1)); };
-                "scalar" => move || { black_box(scalar::sum_i64(black_box(&b.0), b.1.words())); };
+                "ours" => move || { black_box(run::sum_i64(tier, black_box(ints), rows)); };
+                "scalar" => move || { black_box(scalar::sum_i64(black_box(ints), rows)); };
                 "arrow (wraps)" => move || {
-                    black_box(arrow_arith::aggregate::sum::<Int64Type>(black_box(&c).as_primitive()));
+                    black_box(arrow_arith::aggregate::sum::<Int64Type>(black_box(&c)));
                 };
             );
-            let (a, b, c) = (ours(), ours(), int_array);
+            let c = int_array;
             contest!(contests, names[1], size;
-                "ours" => move || { black_box(column::min_i64(black_box(&a.0), &a.1)); };
-                "scalar" => move || { black_box(scalar::min_i64(black_box(&b.0), b.1.words())); };
+                "ours" => move || { black_box(run::min_i64(tier, black_box(ints), rows)); };
+                "scalar" => move || { black_box(scalar::min_i64(black_box(ints), rows)); };
                 "arrow" => move || {
-                    black_box(arrow_arith::aggregate::min::<Int64Type>(black_box(&c).as_primitive()));
+                    black_box(arrow_arith::aggregate::min::<Int64Type>(black_box(&c)));
                 };
             );
-            let ours = || (floats.clone(), rows.clone());
-            let (a, b, c) = (ours(), ours(), float_array.clone());
-            let mut lanes = [0.0; 8];
+            let c = float_array.clone();
+            let (mut lanes_a, mut lanes_b) = ([0.0; 8], [0.0; 8]);
             contest!(contests, names[2], size;
-                "ours" => move || { black_box(column::sum_f64(black_box(&a.0), &a.1)); };
-                "scalar" => move || scalar::sum_f64(black_box(&mut lanes), black_box(&b.0), b.1.words());
+                "ours" => move || run::sum_f64(tier, black_box(&mut lanes_a), black_box(floats), rows);
+                "scalar" => move || scalar::sum_f64(black_box(&mut lanes_b), black_box(floats), rows);
                 "arrow (any order)" => move || {
-                    black_box(arrow_arith::aggregate::sum::<Float64Type>(black_box(&c).as_primitive()));
+                    black_box(arrow_arith::aggregate::sum::<Float64Type>(black_box(&c)));
                 };
             );
-            let (a, b, c) = (ours(), ours(), float_array);
+            let c = float_array;
             contest!(contests, names[3], size;
-                "ours" => move || { black_box(column::max_f64(black_box(&a.0), &a.1)); };
-                "scalar" => move || { black_box(scalar::max_f64(black_box(&b.0), b.1.words())); };
+                "ours" => move || { black_box(run::max_f64(tier, black_box(floats), rows)); };
+                "scalar" => move || { black_box(scalar::max_f64(black_box(floats), rows)); };
                 "arrow" => move || {
-                    black_box(arrow_arith::aggregate::max::<Float64Type>(black_box(&c).as_primitive()));
+                    black_box(arrow_arith::aggregate::max::<Float64Type>(black_box(&c)));
                 };
             );
         }
 
         let bits = some_rows(size * 8);
         let theirs = arrow_array::BooleanArray::from(nulls(&bits));
-        let (a, b) = (bits.clone(), bits);
+        let bits = placed(bits.words());
         contest!(contests, "count", size;
-            "ours" => move || { black_box(black_box(&a).count()); };
-            "scalar" => move || { black_box(scalar::count(black_box(b.words()))); };
+            "ours" => move || { black_box(run::count(tier, black_box(bits))); };
+            "scalar" => move || { black_box(scalar::count(black_box(bits))); };
             "arrow" => move || { black_box(black_box(&theirs).values().count_set_bits()); };
         );
     }
@@ -310,21 +334,20 @@ fn string_columns(contests: &mut Vec<Contest>) {
             offsets.push(data.len() as u32);
         }
         let len = offsets.len() - 1;
-        let valid = Bitmap::ones(len);
-        let column = (offsets, data, valid);
-        let array = BinaryArray::from_iter_values(BytesColumn::new(&column.0, &column.1).iter());
+        let valid = placed(Bitmap::ones(len).words());
+        let column = BytesColumn::new(placed(&offsets), placed(&data));
+        let array = BinaryArray::from_iter_values(column.iter());
+        let tier = dispatch::active();
+        let outs = || (room(len.div_ceil(64), 0), room(len.div_ceil(64), 0));
         let rhs = BinaryArray::new_scalar(&b"status=active"[..]);
         for (name, cmp) in [("compare_bytes, eq", Cmp::Eq), ("compare_bytes, lt", Cmp::Lt)] {
-            let (a, b, c, rhs) = (column.clone(), column.clone(), array.clone(), rhs.clone());
-            let (mut out_a, mut out_b) = (vec![0; len.div_ceil(64)], vec![0; len.div_ceil(64)]);
+            let (c, rhs, (out_a, out_b)) = (array.clone(), rhs.clone(), outs());
             contest!(contests, name, size;
                 "ours" => move || {
-                    let column = BytesColumn::new(black_box(&a.0), &a.1);
-                    run::compare_bytes(dispatch::active(), column, a.2.words(), cmp, b"status=active", &mut out_a);
+                    run::compare_bytes(tier, black_box(column), valid, cmp, b"status=active", &mut *out_a);
                 };
                 "scalar" => move || {
-                    let column = BytesColumn::new(black_box(&b.0), &b.1);
-                    scalar::compare_bytes(column, b.2.words(), cmp, b"status=active", &mut out_b);
+                    scalar::compare_bytes(black_box(column), valid, cmp, b"status=active", &mut *out_b);
                 };
                 "arrow" => move || {
                     let array: &dyn Array = black_box(&c);
@@ -336,34 +359,31 @@ fn string_columns(contests: &mut Vec<Contest>) {
                 };
             );
         }
-        let (a, b) = (column.clone(), column.clone());
-        let (mut out_a, mut out_b) = (Bitmap::new(), vec![0; len.div_ceil(64)]);
+        let (out_a, out_b) = outs();
         contest!(contests, "starts_with", size;
             "ours" => move || {
-                column::starts_with(BytesColumn::new(black_box(&a.0), &a.1), &a.2, b"status=", &mut out_a);
+                run::starts_with(tier, black_box(column), valid, b"status=", &mut *out_a);
             };
             "scalar" => move || {
-                let column = BytesColumn::new(black_box(&b.0), &b.1);
-                scalar::starts_with(column, b.2.words(), b"status=", &mut out_b);
+                scalar::starts_with(black_box(column), valid, b"status=", &mut *out_b);
             };
         );
-        let (a, b) = (column.clone(), column.clone());
-        let (mut out_a, mut out_b) = (Bitmap::new(), vec![0; len.div_ceil(64)]);
+        let (out_a, out_b) = outs();
         let set = BytesSet::new(["status=active", "status=passive", "status=gone", "none"]);
         let set_b = set.clone();
         contest!(contests, "in_set, 4 members", size;
-            "ours" => move || column::in_set(BytesColumn::new(black_box(&a.0), &a.1), &a.2, &set, &mut out_a);
+            "ours" => move || run::in_set(tier, black_box(column), valid, &set, &mut *out_a);
             "scalar" => move || {
-                scalar::in_set(BytesColumn::new(black_box(&b.0), &b.1), b.2.words(), &set_b, &mut out_b);
+                scalar::in_set(black_box(column), valid, &set_b, &mut *out_b);
             };
         );
         let needle = Needle::new(b"\"tag\":\"x\"");
-        let (a, b, c) = (bytes(size), bytes(size), bytes(size));
+        let data = placed(&bytes(size));
         let (finder, needle_b) = (memchr::memmem::Finder::new(b"\"tag\":\"x\"").into_owned(), needle.clone());
         contest!(contests, "find", size;
-            "ours" => move || { black_box(needle.find(black_box(&a))); };
-            "scalar" => move || { black_box(scalar::find(black_box(&b), &needle_b)); };
-            "memchr" => move || { black_box(finder.find(black_box(&c))); };
+            "ours" => move || { black_box(needle.find(black_box(data))); };
+            "scalar" => move || { black_box(scalar::find(black_box(data), &needle_b)); };
+            "memchr" => move || { black_box(finder.find(black_box(data))); };
         );
     }
 }
@@ -452,7 +472,7 @@ fn main() {
         let mut group = criterion.benchmark_group(format!("{}/{}", contest.kernel, contest.size));
         group.throughput(Throughput::Bytes(contest.size as u64));
         for (name, call) in &mut contest.contestants {
-            group.bench_function(*name, |b| b.iter(|| call()));
+            group.bench_function(*name, |b| b.iter(&mut *call));
         }
         group.finish();
     }

@@ -46,11 +46,25 @@ struct Node {
     first: usize,
     end: usize,
     words: Words,
-    /// The first key of each distinct word, and `end`.
+    /// The first key of each distinct word, and `end`; empty when every key has a word of its own.
     starts: Vec<u32>,
     /// The node of the long keys of a word, by its place among the words; ascending.
     children: Vec<(u32, u32)>,
 }
+
+impl Node {
+    /// The first of the keys of word `at`, and the one behind the last.
+    #[inline(always)]
+    fn keys_of(&self, at: usize) -> (usize, usize) {
+        match self.starts.get(at + 1) {
+            Some(end) => (self.starts[at] as usize, *end as usize),
+            None => (self.first + at, self.first + at + 1),
+        }
+    }
+}
+
+/// So few keys are compared one after the other.
+const FEW_KEYS: usize = 2;
 
 /// Words that are searched key by key rather than in a node of their own.
 const FEW: usize = 8;
@@ -113,6 +127,9 @@ impl KeyIndex {
     /// How many keys are not above `key`.
     #[inline]
     fn upto(&self, key: &[u8]) -> usize {
+        if self.ends.len() <= FEW_KEYS {
+            return (0..self.ends.len()).take_while(|at| self.key(*at) <= key).count();
+        }
         let Some(mut node) = self.nodes.first() else { return 0 };
         let mut checked = 0;
         loop {
@@ -126,9 +143,12 @@ impl KeyIndex {
             }
             let word = word(key, node.skip);
             let Some(at) = node.words.find(word) else { return node.first };
-            let (start, end) = (node.starts[at] as usize, node.starts[at + 1] as usize);
+            let (start, end) = node.keys_of(at);
             if node.words.get(at) != word {
                 return end;
+            }
+            if end - start == 1 {
+                return start + usize::from(self.key(start) <= key);
             }
             // Here `key` and the keys from `start` to `end` agree in 8 bytes, zeros after the end of a key counted.
             let child = node.children.binary_search_by_key(&(at as u32), |(at, _)| *at);
@@ -165,13 +185,15 @@ impl KeyIndex {
             }
         }
         starts.push(end as u32);
+        if words.len() == end - first {
+            starts = Vec::new();
+        }
         let number = self.nodes.len() as u32;
         let node = Node { skip, first, end, words: Words::new(&words), starts, children: Vec::new() };
         self.nodes.push(node);
         let mut children = Vec::new();
         for at in 0..words.len() {
-            let starts = &self.nodes[number as usize].starts;
-            let (start, end) = (starts[at] as usize, starts[at + 1] as usize);
+            let (start, end) = self.nodes[number as usize].keys_of(at);
             // Keys that end within the word come before those that go on.
             let long = (start..end).find(|at| self.key(*at).len() >= skip + 8).unwrap_or(end);
             if end - long > FEW {

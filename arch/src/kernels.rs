@@ -81,7 +81,7 @@ kernels! {
     ///
     /// # Panics
     /// When `out` has less than 8 bytes for each 9 of `bytes`.
-    fn decode(bytes: &[u8], out: &mut [MaybeUninit<u8>]) -> Result<(usize, usize), Invalid>;
+    fn decode(bytes: &[u8], out: &mut [MaybeUninit<u8>]) -> Result<(usize, usize), Invalid>; x86_64: sse42; aarch64: neon;
     /// The length of the longest common prefix.
     fn common_prefix(a: &[u8], b: &[u8]) -> usize; x86_64: avx2; aarch64: neon;
     /// The set bits.
@@ -128,7 +128,10 @@ pub fn kernels() -> Vec<Kernel> {
                     let long = crc_fast(crc_fast::CrcAlgorithm::Crc32Iscsi);
                     format!("{} below {} bytes, then {long}", form.name(), crate::checksum::CHAIN_BELOW)
                 }
-                ("crc64", _) => crc_fast(crc_fast::CrcAlgorithm::Crc64Xz),
+                ("crc64", _) => {
+                    let long = crc_fast(crc_fast::CrcAlgorithm::Crc64Xz);
+                    format!("tables below {} bytes, then {long}", crate::checksum::TABLES_BELOW)
+                }
                 ("find", _) => "crate memchr".to_owned(),
                 (_, form) => form.name().to_owned(),
             };

@@ -6,7 +6,7 @@
 use std::mem::MaybeUninit;
 
 use crate::column::{BytesColumn, BytesSet, Cmp, Needle};
-use crate::generic::column::{One, existing, pack, rows_of};
+use crate::generic::column::{One, existing, rows_of};
 use crate::generic::{self, Bytes, Group};
 use crate::memcomparable::{GROUP, Invalid, MARKER};
 
@@ -48,14 +48,24 @@ impl Group for u64 {
 /// CRC-32C by the crate crc-fast.
 #[inline]
 pub fn crc32c(crc: u32, data: &[u8]) -> u32 {
+    if crc == 0 {
+        // Without the copy of the polynomial's constants that a digest begins with.
+        return crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, data) as u32;
+    }
     let mut digest = crc_fast::Digest::new_with_init_state(crc_fast::CrcAlgorithm::Crc32Iscsi, u64::from(!crc));
     digest.update(data);
     digest.finalize() as u32
 }
 
-/// CRC-64/XZ by the crate crc-fast.
+/// CRC-64/XZ: short strings by tables, longer ones by the crate crc-fast.
 #[inline]
 pub fn crc64(crc: u64, data: &[u8]) -> u64 {
+    if data.len() < crate::checksum::TABLES_BELOW {
+        return crate::checksum::crc64_by_tables(crc, data);
+    }
+    if crc == 0 {
+        return crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Xz, data);
+    }
     let mut digest = crc_fast::Digest::new_with_init_state(crc_fast::CrcAlgorithm::Crc64Xz, !crc);
     digest.update(data);
     digest.finalize()
@@ -69,7 +79,8 @@ pub fn encode(plain: &[u8], out: &mut [MaybeUninit<u8>]) {
 
 /// Eight words at once while groups are full.
 pub fn decode(bytes: &[u8], out: &mut [MaybeUninit<u8>]) -> Result<(usize, usize), Invalid> {
-    generic::memcomparable::decode(bytes, out)
+    // SAFETY: a word needs no special instructions.
+    unsafe { generic::memcomparable::decode::<generic::memcomparable::ByWords>(bytes, out) }
 }
 
 /// Word by word.
@@ -104,13 +115,52 @@ one! {
     max_f64(values: &[f64], rows: &[u64]) -> Option<f64>;
 }
 
-/// Rows whose length is right, without branches; then those by their bytes.
-pub fn equal_bytes(column: BytesColumn<'_>, valid: &[u64], rhs: &[u8], out: &mut [u64]) {
-    select(column, valid, out, |len| len == rhs.len(), |string| string == rhs);
+/// Columns of fewer strings are taken row by row.
+const FEW_STRINGS: usize = 6;
+
+/// The first 8 bytes of a string that is `len` bytes from `start` on in `data`, first byte highest; behind a shorter string's
+/// end is what follows it in `data`, or zeros.
+#[inline(always)]
+fn head(data: &[u8], start: usize) -> u64 {
+    match data[start..].first_chunk::<8>() {
+        Some(eight) => u64::from_be_bytes(*eight),
+        None => {
+            let rest = &data[start..];
+            let mut eight = [0; 8];
+            eight[..rest.len()].copy_from_slice(rest);
+            u64::from_be_bytes(eight)
+        }
+    }
 }
 
-/// Rows in order.
+/// The bits of a [`head`] that a string of `len` bytes fills.
+#[inline(always)]
+fn filled(len: usize) -> u64 {
+    (!0u64).unbounded_shl(64 - 8 * len.min(8) as u32)
+}
+
+/// The [`head`] of a string on its own, zeros behind its end.
+#[inline(always)]
+pub(crate) fn head_of(string: &[u8]) -> u64 {
+    head(string, 0)
+}
+
+/// Rows by their length and first 8 bytes, without branches; then, where these do not decide, by all their bytes.
+pub fn equal_bytes(column: BytesColumn<'_>, valid: &[u64], rhs: &[u8], out: &mut [u64]) {
+    if column.len() < FEW_STRINGS {
+        return crate::scalar::equal_bytes(column, valid, rhs, out);
+    }
+    let (len, word, bits) = (rhs.len(), head_of(rhs), filled(rhs.len()));
+    let test = |row_len: usize, row_word: u64| u8::from((row_len == len) & (row_word & bits == word));
+    select(column, valid, out, test, |_, may| (0, may), (len > 8).then_some(|string: &[u8]| string == rhs));
+}
+
+/// As [`equal_bytes`]; an order is decided by the first 8 bytes unless they are the same.
 pub fn compare_bytes(column: BytesColumn<'_>, valid: &[u64], cmp: Cmp, rhs: &[u8], out: &mut [u64]) {
+    if column.len() < FEW_STRINGS {
+        return crate::scalar::compare_bytes(column, valid, cmp, rhs, out);
+    }
+    let below = matches!(cmp, Cmp::Lt | Cmp::Le);
     match cmp {
         Cmp::Eq => equal_bytes(column, valid, rhs, out),
         Cmp::Ne => {
@@ -119,18 +169,55 @@ pub fn compare_bytes(column: BytesColumn<'_>, valid: &[u64], cmp: Cmp, rhs: &[u8
                 *out = !*out & existing(*valid, rows_of(column.len(), word));
             }
         }
-        _ => select(column, valid, out, |_| true, |string| cmp.holds(Some(string.cmp(rhs)))),
+        _ => {
+            let word = head_of(rhs);
+            // Bit 0: the same; bit 1: decided, and as asked.
+            let test = |row_len: usize, row_word: u64| {
+                let row_word = row_word & filled(row_len);
+                let holds = if below { row_word < word } else { row_word > word };
+                u8::from(row_word == word) | u8::from(holds) << 1
+            };
+            let full = |string: &[u8]| cmp.holds(Some(string.cmp(rhs)));
+            select(column, valid, out, test, |holds, same| (holds, same), Some(full));
+        }
     }
 }
 
-/// Rows that are long enough, without branches; then those by their bytes.
+/// As [`equal_bytes`].
 pub fn starts_with(column: BytesColumn<'_>, valid: &[u64], prefix: &[u8], out: &mut [u64]) {
-    select(column, valid, out, |len| len >= prefix.len(), |string| string.starts_with(prefix));
+    if column.len() < FEW_STRINGS {
+        return crate::scalar::starts_with(column, valid, prefix, out);
+    }
+    let (len, word, bits) = (prefix.len(), head_of(prefix), filled(prefix.len()));
+    let test = |row_len: usize, row_word: u64| u8::from((row_len >= len) & (row_word & bits == word));
+    select(
+        column,
+        valid,
+        out,
+        test,
+        |_, may| (0, may),
+        (len > 8).then_some(|string: &[u8]| string.starts_with(prefix)),
+    );
 }
 
-/// Rows whose length some member has; then those by their bytes.
+/// As [`equal_bytes`]; of a large set the lengths alone decide at first.
 pub fn in_set(column: BytesColumn<'_>, valid: &[u64], set: &BytesSet, out: &mut [u64]) {
-    select(column, valid, out, |len| set.holds_length(len), |string| set.holds(string));
+    if column.len() < FEW_STRINGS {
+        return crate::scalar::in_set(column, valid, set, out);
+    }
+    let full = |string: &[u8]| set.holds(string);
+    let heads = set.heads();
+    if heads.len() <= crate::column::FEW_MEMBERS {
+        let test = |row_len: usize, row_word: u64| {
+            let row_word = row_word & filled(row_len);
+            heads.iter().fold(0, |any, (len, word)| any | u8::from((row_len == *len) & (row_word == *word)))
+        };
+        let long = heads.last().is_some_and(|(len, _)| *len > 8);
+        select(column, valid, out, test, |_, may| (0, may), long.then_some(full));
+    } else {
+        let test = |row_len: usize, _| u8::from(set.holds_length(row_len));
+        select(column, valid, out, test, |_, may| (0, may), Some(full));
+    }
 }
 
 /// By the crate memchr.
@@ -139,14 +226,16 @@ pub fn find(haystack: &[u8], needle: &Needle) -> Option<usize> {
     needle.finder().find(haystack)
 }
 
-/// Rows of `valid` by their length and then by their bytes.
+/// Rows of `valid`: `test` sees the length and the [`head`] of each row and gives two bits; `sort` makes of 64 of the upper and
+/// 64 of the lower ones what holds and what `full` has still to decide. Without `full` the latter hold.
 #[inline(always)]
 fn select(
     column: BytesColumn<'_>,
     valid: &[u64],
     out: &mut [u64],
-    length: impl Fn(usize) -> bool,
-    holds: impl Fn(&[u8]) -> bool,
+    test: impl Fn(usize, u64) -> u8,
+    sort: impl Fn(u64, u64) -> (u64, u64),
+    full: Option<impl Fn(&[u8]) -> bool>,
 ) {
     let len = column.len();
     assert!(valid.len() == len.div_ceil(64) && out.len() == valid.len(), "a bit a row");
@@ -155,17 +244,22 @@ fn select(
         let first = word * 64;
         let rows = (len - first).min(64);
         let offsets = &offsets[first..=first + rows];
-        let mut bytes = [0u8; 64];
-        for (byte, pair) in bytes.iter_mut().zip(offsets.windows(2)) {
-            *byte = u8::from(length((pair[1] - pair[0]) as usize));
+        let (mut upper, mut lower) = (0u64, 0u64);
+        for (at, pair) in offsets.windows(2).enumerate() {
+            let bits = u64::from(test((pair[1] - pair[0]) as usize, head(data, pair[0] as usize)));
+            lower |= (bits & 1) << at;
+            upper |= (bits >> 1) << at;
         }
-        let mut candidates = pack(&bytes) & valid;
-        let mut bits = 0;
-        while candidates != 0 {
-            let row = candidates.trailing_zeros() as usize;
-            let string = &data[offsets[row] as usize..offsets[row + 1] as usize];
-            bits |= u64::from(holds(string)) << row;
-            candidates &= candidates - 1;
+        let (mut bits, mut open) = sort(upper & valid, lower & valid);
+        if let Some(full) = &full {
+            while open != 0 {
+                let row = open.trailing_zeros() as usize;
+                let string = &data[offsets[row] as usize..offsets[row + 1] as usize];
+                bits |= u64::from(full(string)) << row;
+                open &= open - 1;
+            }
+        } else {
+            bits |= open;
         }
         *out = bits;
     }

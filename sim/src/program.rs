@@ -50,15 +50,17 @@ fn build() -> Result<Vec<String>, String> {
              or compare its digests with those of another machine (`cargo meta --write FILE`, `--against FILE`)"
         ));
     }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    // Cargo names the crate of this clone; what was compiled in may name another clone, whose build this one takes over.
+    let manifest = std::env::var("CARGO_MANIFEST_DIR").unwrap_or_else(|_| env!("CARGO_MANIFEST_DIR").to_owned());
+    let root = Path::new(&manifest).join("..");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     eprintln!("building the simulator for aarch64 (`cargo arm`)");
     let output = Command::new(cargo)
         .args(["arm", "program", "sim"])
-        .current_dir(root)
+        .current_dir(&root)
         .stderr(Stdio::inherit())
         .output()
-        .map_err(|error| format!("cargo does not start: {error}"))?;
+        .map_err(|error| format!("cargo does not start in {}: {error}", root.display()))?;
     let words: Vec<String> = String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect();
     if !output.status.success() || words.is_empty() {
         return Err("the simulator for aarch64 was not built (see above)".to_owned());

@@ -1,12 +1,15 @@
 //! NEON: 16 bytes to compare, 2 numbers to test and add; the CRC-32C instruction.
 
 use std::arch::aarch64::*;
+use std::mem::MaybeUninit;
 
 use crate::checksum::CHAIN_BELOW;
 use crate::column::Cmp;
 use crate::dispatch::Kind;
 use crate::generic::column::Test;
-use crate::generic::{self, Bytes, Lanes};
+use crate::generic::memcomparable::ByPairs;
+use crate::generic::{self, Bytes, Lanes, Pair};
+use crate::memcomparable::Invalid;
 use crate::portable;
 
 pub(crate) const TIER: Kind = Kind::Neon;
@@ -59,6 +62,44 @@ impl Bytes for Sixteen {
 pub(crate) fn common_prefix(a: &[u8], b: &[u8]) -> usize {
     // SAFETY: NEON is enabled here.
     unsafe { generic::key::common_prefix::<Sixteen>(a, b) }
+}
+
+impl Pair for Sixteen {
+    #[inline(always)]
+    unsafe fn load(from: *const u8) -> Sixteen {
+        // SAFETY: the caller's promise, here and below.
+        Sixteen(unsafe { vld1q_u8(from) })
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut u8) {
+        // SAFETY: as above.
+        unsafe { vst1q_u8(to, self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn join(self, other: Sixteen) -> Sixteen {
+        // SAFETY: as above.
+        unsafe { Sixteen(vcombine_u8(vget_low_u8(self.0), vget_high_u8(vextq_u8::<15>(other.0, other.0)))) }
+    }
+
+    #[inline(always)]
+    unsafe fn and(self, other: Sixteen) -> Sixteen {
+        // SAFETY: as above.
+        Sixteen(unsafe { vandq_u8(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn markers(self) -> [u8; 2] {
+        // SAFETY: as above.
+        unsafe { [vgetq_lane_u8::<6>(self.0), vgetq_lane_u8::<15>(self.0)] }
+    }
+}
+
+#[target_feature(enable = "neon")]
+pub(crate) fn decode(bytes: &[u8], out: &mut [MaybeUninit<u8>]) -> Result<(usize, usize), Invalid> {
+    // SAFETY: NEON is enabled here.
+    unsafe { generic::memcomparable::decode::<ByPairs<Sixteen>>(bytes, out) }
 }
 
 /// Two numbers.

@@ -96,7 +96,12 @@ pub struct BytesSet {
     strings: Vec<Vec<u8>>,
     /// Bit `n`: some member has `n` bytes; bit 63: or more.
     lengths: u64,
+    /// Length and first 8 bytes of each member, as the portable kernels compare them.
+    heads: Vec<(usize, u64)>,
 }
+
+/// A set of so few members is compared with each of them.
+pub(crate) const FEW_MEMBERS: usize = 8;
 
 impl BytesSet {
     /// The set of these strings, in any order, with or without repetition.
@@ -105,7 +110,8 @@ impl BytesSet {
         strings.sort_unstable_by(|a, b| order(a, b));
         strings.dedup();
         let lengths = strings.iter().fold(0, |bits, string| bits | 1 << string.len().min(63));
-        BytesSet { strings, lengths }
+        let heads = strings.iter().map(|string| (string.len(), crate::portable::head_of(string))).collect();
+        BytesSet { strings, lengths, heads }
     }
 
     /// Whether the set has this string.
@@ -127,6 +133,10 @@ impl BytesSet {
     #[inline(always)]
     pub(crate) fn holds_length(&self, len: usize) -> bool {
         self.lengths >> len.min(63) & 1 == 1
+    }
+
+    pub(crate) fn heads(&self) -> &[(usize, u64)] {
+        &self.heads
     }
 
     pub(crate) fn strings(&self) -> &[Vec<u8>] {

@@ -51,6 +51,7 @@ pub(crate) fn rows_of(len: usize, word: usize) -> usize {
 /// The bits of a word of which only the lowest `rows` (1 to 64) stand for rows.
 #[inline(always)]
 pub(crate) fn existing(bits: u64, rows: usize) -> u64 {
+    debug_assert!((1..=64).contains(&rows));
     bits & (!0 >> (64 - rows))
 }
 
@@ -119,11 +120,60 @@ pub(crate) unsafe fn compare_f64<V: Lanes>(values: &[f64], valid: &[u64], cmp: C
     }
 }
 
-/// Words of so few rows are taken row by row.
-const FEW: u32 = 6;
+/// Words of so few rows of the set are taken row by row, and so are columns of so few rows.
+const FEW: usize = 6;
 
 /// The highest bit.
 const SIGN: u64 = 1 << 63;
+
+/// Shows `one` the rows in the set, ascending, that `bits` has from `from` on.
+#[inline(always)]
+fn each_from(bits: u64, from: usize, mut one: impl FnMut(usize)) {
+    let mut bits = if from < 64 { bits & (!0 << from) } else { 0 };
+    while bits != 0 {
+        one(bits.trailing_zeros() as usize);
+        bits &= bits - 1;
+    }
+}
+
+/// The rows of one word that a kernel works on.
+#[derive(Clone, Copy)]
+struct Rows {
+    /// Those in the set; all of them exist.
+    bits: u64,
+    /// How many rows fill whole registers.
+    filled: usize,
+    /// All of the filled rows are in the set.
+    all: bool,
+}
+
+impl Rows {
+    /// Of a word with `exist` rows, taken `step` at a time.
+    #[inline(always)]
+    fn new(bits: u64, exist: usize, step: usize) -> Rows {
+        let bits = existing(bits, exist);
+        let filled = exist - exist % step;
+        let all = filled > 0 && existing(!bits, filled) == 0;
+        Rows { bits, filled, all }
+    }
+}
+
+/// Gives the constants `64` and `true` to the compiler where they hold, so that the loop of a whole word has no branches.
+macro_rules! specialize {
+    ($rows:expr, |$filled:ident, $all:ident| $body:expr) => {
+        match ($rows.filled, $rows.all) {
+            (64, true) => {
+                let ($filled, $all) = (64, true);
+                $body
+            }
+            (64, false) => {
+                let ($filled, $all) = (64, false);
+                $body
+            }
+            ($filled, $all) => $body,
+        }
+    };
+}
 
 /// The sum over `rows`. A number is added as its distance from `i64::MIN`, low and high half apart, so that nothing wraps.
 ///
@@ -132,58 +182,59 @@ const SIGN: u64 = 1 << 63;
 #[inline(always)]
 pub(crate) unsafe fn sum_i64<V: Lanes>(values: &[i64], rows: &[u64]) -> i128 {
     assert_eq!(rows.len(), values.len().div_ceil(64), "a bit a row");
-    // Lanes of sums of halves: 2^20 words of 64 rows stay below 2^58.
+    if values.len() < FEW {
+        return crate::scalar::sum_i64(values, rows);
+    }
+    // Sums of halves: 2^20 words of 64 rows stay below 2^58 a register and below 2^61 in all.
     const WORDS: usize = 1 << 20;
     let mut total = 0i128;
     for (values, rows) in values.chunks(64 * WORDS).zip(rows.chunks(WORDS)) {
         let from = values.as_ptr().cast::<u64>();
         let mut added = 0u64;
-        // SAFETY: whole words are read only where 64 rows exist; a row that is in the set exists.
+        // SAFETY: registers are filled only with rows that exist; a row that is in the set exists.
         unsafe {
             let (sign, half) = (V::splat(SIGN), V::splat(u64::from(u32::MAX)));
             let (mut low, mut high) = (V::splat(0), V::splat(0));
             for (word, &bits) in rows.iter().enumerate() {
                 let from = from.add(word * 64);
-                let exist = rows_of(values.len(), word);
-                let bits = existing(bits, exist);
-                if bits == !0 {
-                    for at in (0..64).step_by(V::LANES) {
-                        let value = V::load(from.add(at)).xor(sign);
-                        low = low.add_u64(value.and(half));
-                        high = high.add_u64(value.high());
-                    }
-                    added += 64;
-                } else if bits.count_ones() <= FEW || exist < 64 {
-                    let mut bits = bits;
-                    while bits != 0 {
-                        total += i128::from(*from.add(bits.trailing_zeros() as usize) as i64);
-                        bits &= bits - 1;
-                    }
+                let rows = Rows::new(bits, rows_of(values.len(), word), V::LANES);
+                let mut rest = rows.filled;
+                if rows.bits.count_ones() as usize <= FEW {
+                    rest = 0;
                 } else {
-                    for at in (0..64).step_by(V::LANES) {
-                        let value = V::load(from.add(at)).xor(sign).and(V::mask(bits >> at));
-                        low = low.add_u64(value.and(half));
-                        high = high.add_u64(value.high());
-                    }
-                    added += u64::from(bits.count_ones());
+                    specialize!(rows, |filled, all| {
+                        for at in (0..filled).step_by(V::LANES) {
+                            let mut value = V::load(from.add(at)).xor(sign);
+                            if !all {
+                                value = value.and(V::mask(rows.bits >> at));
+                            }
+                            low = low.add_u64(value.and(half));
+                            high = high.add_u64(value.high());
+                        }
+                    });
+                    added += u64::from(rows.bits.count_ones());
                 }
+                each_from(rows.bits, rest, |row| {
+                    total += i128::from(*from.add(row) as i64);
+                    added -= u64::from(rest > 0);
+                });
             }
-            total += total_of(low) + (total_of(high) << 32) - (i128::from(added) << 63);
+            total += i128::from(total_of(low)) + (i128::from(total_of(high)) << 32) - (i128::from(added) << 63);
         }
     }
     total
 }
 
-/// The sum of the lanes, which are unsigned.
+/// The sum of the lanes.
 ///
 /// # Safety
 /// The instructions of `V` are there.
 #[inline(always)]
-unsafe fn total_of<V: Lanes>(lanes: V) -> i128 {
+unsafe fn total_of<V: Lanes>(lanes: V) -> u64 {
     let mut numbers = [0u64; 8];
     // SAFETY: no register has more than 8 lanes.
     unsafe { lanes.store(numbers.as_mut_ptr()) };
-    numbers.iter().map(|number| i128::from(*number)).sum()
+    numbers[..V::LANES].iter().sum()
 }
 
 /// Adds the values of `rows`, row `i` to lane `i % 8`. Adding 0.0 changes no lane: none is ever -0.0.
@@ -194,42 +245,42 @@ unsafe fn total_of<V: Lanes>(lanes: V) -> i128 {
 pub(crate) unsafe fn sum_f64<V: Lanes>(lanes: &mut [f64; 8], values: &[f64], rows: &[u64]) {
     assert_eq!(rows.len(), values.len().div_ceil(64), "a bit a row");
     let from = values.as_ptr().cast::<u64>();
-    let whole = values.len() / 64;
-    // SAFETY: whole words have 64 rows; a row that is in the set exists. `sums` has 8 / LANES registers in use.
+    let eights = values.len() - values.len() % 8;
+    // SAFETY: eight rows are read only where they exist; a row that is in the set exists. `sums` has 8 / LANES registers in use.
     unsafe {
-        if whole > 0 {
+        if eights > 0 {
             let held = lanes.as_mut_ptr().cast::<u64>();
             let mut sums = [V::splat(0); 8];
             for (at, sum) in sums.iter_mut().take(8 / V::LANES).enumerate() {
                 *sum = V::load(held.add(at * V::LANES));
             }
-            for (word, &bits) in rows[..whole].iter().enumerate() {
+            for (word, &bits) in rows.iter().enumerate() {
                 let from = from.add(word * 64);
-                if bits == 0 {
+                let rows = Rows::new(bits, rows_of(values.len(), word), 8);
+                if rows.bits == 0 {
                     continue;
                 }
-                for eight in (0..64).step_by(8) {
-                    for (at, sum) in sums.iter_mut().take(8 / V::LANES).enumerate() {
-                        let row = eight + at * V::LANES;
-                        let mut value = V::load(from.add(row));
-                        if bits != !0 {
-                            value = value.and(V::mask(bits >> row));
+                specialize!(rows, |filled, all| {
+                    for eight in (0..filled).step_by(8) {
+                        for (at, sum) in sums.iter_mut().take(8 / V::LANES).enumerate() {
+                            let row = eight + at * V::LANES;
+                            let mut value = V::load(from.add(row));
+                            if !all {
+                                value = value.and(V::mask(rows.bits >> row));
+                            }
+                            *sum = sum.add_f64(value);
                         }
-                        *sum = sum.add_f64(value);
                     }
-                }
+                });
             }
             for (at, sum) in sums.iter().take(8 / V::LANES).enumerate() {
                 sum.store(held.add(at * V::LANES));
             }
         }
-        for (word, &bits) in rows.iter().enumerate().skip(whole) {
-            let mut bits = existing(bits, rows_of(values.len(), word));
-            while bits != 0 {
-                let row = bits.trailing_zeros() as usize;
-                lanes[row % 8] += values[word * 64 + row];
-                bits &= bits - 1;
-            }
+        if eights < values.len() {
+            let word = eights / 64;
+            let bits = existing(rows[word], rows_of(values.len(), word));
+            each_from(bits, eights % 64, |row| lanes[row % 8] += values[word * 64 + row]);
         }
     }
 }
@@ -244,6 +295,9 @@ fn place<const FLOAT: bool, const MAX: bool>(bits: u64) -> i64 {
     if MAX { !key } else { key }
 }
 
+/// Registers that hold the best so far, so that one comparison need not wait for the last.
+const BEST: usize = 4;
+
 /// The bits of the extreme number of `rows`.
 ///
 /// # Safety
@@ -257,53 +311,63 @@ unsafe fn extreme<V: Lanes, const FLOAT: bool, const MAX: bool>(
     assert_eq!(rows.len(), len.div_ceil(64), "a bit a row");
     // The largest integer: the place of no f64 but a NaN, and of an i64 that is as good as none in the end.
     let mut least = i64::MAX;
-    let mut any = false;
-    // SAFETY: whole words are read only where 64 rows exist; a row that is in the set exists.
-    unsafe {
-        let (ones, zero) = (V::splat(!0), V::splat(0));
-        let mut best = [V::splat(i64::MAX as u64); 2];
-        for (word, &bits) in rows.iter().enumerate() {
-            let from = values.add(word * 64);
-            let exist = rows_of(len, word);
-            let bits = existing(bits, exist);
-            any |= bits != 0;
-            if bits.count_ones() <= FEW || exist < 64 {
-                let mut bits = bits;
-                while bits != 0 {
-                    let number = *from.add(bits.trailing_zeros() as usize);
-                    if !FLOAT || !f64::from_bits(number).is_nan() {
-                        least = least.min(place::<FLOAT, MAX>(number));
-                    }
-                    bits &= bits - 1;
-                }
-                continue;
-            }
-            for at in (0..64).step_by(V::LANES) {
-                let number = V::load(from.add(at));
-                let mut key = number;
-                if FLOAT {
-                    key = key.xor(zero.gt_i64(key).half());
-                }
-                if MAX {
-                    key = key.xor(ones);
-                }
-                let best = &mut best[at / V::LANES % 2];
-                let mut better = best.gt_i64(key);
-                if bits != !0 {
-                    better = better.and(V::mask(bits >> at));
-                }
-                if FLOAT {
-                    better = better.and(number.eq_f64(number));
-                }
-                *best = better.choose(key, *best);
-            }
+    let mut any = 0;
+    let mut one = |number: u64| {
+        if !FLOAT || !f64::from_bits(number).is_nan() {
+            least = least.min(place::<FLOAT, MAX>(number));
         }
-        let mut numbers = [i64::MAX as u64; 16];
-        best[0].store(numbers.as_mut_ptr());
-        best[1].store(numbers.as_mut_ptr().add(8));
-        least = numbers.iter().fold(least, |least, number| least.min(*number as i64));
+    };
+    // SAFETY: registers are filled only with rows that exist; a row that is in the set exists.
+    unsafe {
+        if len < FEW {
+            for (word, &bits) in rows.iter().enumerate() {
+                let bits = existing(bits, rows_of(len, word));
+                any |= bits;
+                each_from(bits, 0, |row| one(*values.add(row)));
+            }
+        } else {
+            let (ones, zero, worst) = (V::splat(!0), V::splat(0), V::splat(i64::MAX as u64));
+            let mut best = [worst; BEST];
+            for (word, &bits) in rows.iter().enumerate() {
+                let from = values.add(word * 64);
+                let rows = Rows::new(bits, rows_of(len, word), V::LANES);
+                any |= rows.bits;
+                let mut rest = rows.filled;
+                if rows.bits.count_ones() as usize <= FEW {
+                    rest = 0;
+                } else {
+                    specialize!(rows, |filled, all| {
+                        for at in (0..filled).step_by(V::LANES) {
+                            let number = V::load(from.add(at));
+                            let mut key = number;
+                            if FLOAT {
+                                key = key.xor(zero.gt_i64(key).half());
+                            }
+                            if MAX {
+                                key = key.xor(ones);
+                            }
+                            // What does not count is put last before the comparison, which is what the next one waits for.
+                            if FLOAT {
+                                key = number.eq_f64(number).choose(key, worst);
+                            }
+                            if !all {
+                                key = V::mask(rows.bits >> at).choose(key, worst);
+                            }
+                            let best = &mut best[at / V::LANES % BEST];
+                            *best = best.gt_i64(key).choose(key, *best);
+                        }
+                    });
+                }
+                each_from(rows.bits, rest, |row| one(*from.add(row)));
+            }
+            let (first, second) = (best[0].gt_i64(best[1]), best[2].gt_i64(best[3]));
+            let (first, second) = (first.choose(best[1], best[0]), second.choose(best[3], best[2]));
+            let mut numbers = [0; 8];
+            first.gt_i64(second).choose(second, first).store(numbers.as_mut_ptr());
+            least = numbers[..V::LANES].iter().fold(least, |least, number: &u64| least.min(*number as i64));
+        }
     }
-    let found = if FLOAT { least != i64::MAX } else { any };
+    let found = if FLOAT { least != i64::MAX } else { any != 0 };
     let key = if MAX { !least } else { least };
     found.then(|| place::<FLOAT, false>(key as u64) as u64)
 }

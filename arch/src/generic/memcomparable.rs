@@ -2,7 +2,7 @@
 
 use std::mem::MaybeUninit;
 
-use super::{Group, key};
+use super::{Group, Pair, key};
 use crate::memcomparable::{Fault, GROUP, Invalid, MARKER, encoded_len};
 
 /// Encodes `plain` into `out`.
@@ -44,26 +44,68 @@ pub(crate) unsafe fn encode<V: Group>(plain: &[u8], out: &mut [MaybeUninit<u8>])
 /// How many groups are taken at once while nothing but full ones comes.
 const BLOCK: usize = 8;
 
+/// Decodes blocks of full groups.
+pub(crate) trait Block {
+    /// Writes the 64 bytes of [`BLOCK`] groups; whether all their markers are those of full groups.
+    ///
+    /// # Safety
+    /// `from` has 72 readable bytes, `to` 64 writable ones; the instructions are there.
+    unsafe fn decode(from: *const u8, to: *mut u8) -> bool;
+}
+
+/// A word a group.
+pub(crate) struct ByWords;
+
+impl Block for ByWords {
+    #[inline(always)]
+    unsafe fn decode(from: *const u8, to: *mut u8) -> bool {
+        let mut markers = MARKER;
+        for group in 0..BLOCK {
+            // SAFETY: group `group` has 9 bytes from 9 * `group` on, and gives 8.
+            unsafe {
+                let from = from.add(group * (GROUP + 1));
+                let data = from.cast::<u64>().read_unaligned();
+                markers &= *from.add(GROUP);
+                to.add(group * GROUP).cast::<u64>().write_unaligned(data);
+            }
+        }
+        markers == MARKER
+    }
+}
+
+/// A register for two groups: they are loaded from their first byte on and from their third, which ends with them.
+pub(crate) struct ByPairs<V>(std::marker::PhantomData<V>);
+
+impl<V: Pair> Block for ByPairs<V> {
+    #[inline(always)]
+    unsafe fn decode(from: *const u8, to: *mut u8) -> bool {
+        // SAFETY: two groups have 18 bytes, of which those from 0 to 15 and from 2 to 17 are read; they give 16.
+        unsafe {
+            let one = |pair: usize| {
+                let from = from.add(pair * 2 * (GROUP + 1));
+                let (first, second) = (V::load(from), V::load(from.add(2)));
+                first.join(second).store(to.add(pair * 2 * GROUP));
+                second
+            };
+            let (first, second, third, fourth) = (one(0), one(1), one(2), one(3));
+            first.and(second).and(third.and(fourth)).markers() == [MARKER; 2]
+        }
+    }
+}
+
 /// Decodes the encoding at the head of `bytes` into `out`: how many bytes it took, how many it gave.
+///
+/// # Safety
+/// The instructions of `B` are there.
 #[inline(always)]
-pub(crate) fn decode(bytes: &[u8], out: &mut [MaybeUninit<u8>]) -> Result<(usize, usize), Invalid> {
+pub(crate) unsafe fn decode<B: Block>(bytes: &[u8], out: &mut [MaybeUninit<u8>]) -> Result<(usize, usize), Invalid> {
     let groups = bytes.len() / (GROUP + 1);
     assert!(out.len() >= groups * GROUP, "8 bytes for each 9");
     let (from, to) = (bytes.as_ptr(), out.as_mut_ptr().cast::<u8>());
     let mut at = 0;
     // SAFETY: group `at` is below `groups`; it is read at 9 * `at` and written at 8 * `at`, 8 bytes.
     unsafe {
-        while at + BLOCK <= groups {
-            let (from, to) = (from.add(at * (GROUP + 1)), to.add(at * GROUP));
-            let mut markers = MARKER;
-            for group in 0..BLOCK {
-                let data = from.add(group * (GROUP + 1)).cast::<u64>().read_unaligned();
-                markers &= *from.add(group * (GROUP + 1) + GROUP);
-                to.add(group * GROUP).cast::<u64>().write_unaligned(data);
-            }
-            if markers != MARKER {
-                break;
-            }
+        while at + BLOCK <= groups && B::decode(from.add(at * (GROUP + 1)), to.add(at * GROUP)) {
             at += BLOCK;
         }
         while at < groups {

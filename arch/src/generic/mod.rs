@@ -43,6 +43,19 @@ pub(crate) trait Group: Copy {
     unsafe fn store_full(self, to: *mut u8);
 }
 
+/// A register of 16 bytes, for two groups of an encoding at a time.
+pub(crate) trait Pair: Copy {
+    /// # Safety
+    /// Here and below: the instructions are there; `from` has 16 readable bytes.
+    unsafe fn load(from: *const u8) -> Self;
+    unsafe fn store(self, to: *mut u8);
+    /// The first 8 bytes, then bytes 7 to 14 of `other`.
+    unsafe fn join(self, other: Self) -> Self;
+    unsafe fn and(self, other: Self) -> Self;
+    /// Bytes 6 and 15, the markers when the register was loaded from the third byte of two groups on.
+    unsafe fn markers(self) -> [u8; 2];
+}
+
 /// A register of numbers of 64 bits. A mask has all bits of a lane set, or none.
 pub(crate) trait Lanes: Copy {
     /// How many.

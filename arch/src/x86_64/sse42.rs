@@ -5,7 +5,9 @@ use std::mem::MaybeUninit;
 
 use crate::checksum::CHAIN_BELOW;
 use crate::dispatch::Kind;
-use crate::generic::{self, Group};
+use crate::generic::memcomparable::ByPairs;
+use crate::generic::{self, Group, Pair};
+use crate::memcomparable::Invalid;
 use crate::portable;
 
 pub(crate) const TIER: Kind = Kind::Sse42;
@@ -54,4 +56,42 @@ impl Group for Sixteen {
 pub(crate) fn encode(plain: &[u8], out: &mut [MaybeUninit<u8>]) {
     // SAFETY: SSE 4.2 is enabled here.
     unsafe { generic::memcomparable::encode::<Sixteen>(plain, out) }
+}
+
+impl Pair for Sixteen {
+    #[inline(always)]
+    unsafe fn load(from: *const u8) -> Sixteen {
+        // SAFETY: the caller's promise, here and below.
+        Sixteen(unsafe { _mm_loadu_si128(from.cast()) })
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut u8) {
+        // SAFETY: as above.
+        unsafe { _mm_storeu_si128(to.cast(), self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn join(self, other: Sixteen) -> Sixteen {
+        // SAFETY: as above.
+        Sixteen(unsafe { _mm_blend_epi16::<0b1111_0000>(self.0, _mm_slli_si128::<1>(other.0)) })
+    }
+
+    #[inline(always)]
+    unsafe fn and(self, other: Sixteen) -> Sixteen {
+        // SAFETY: as above.
+        Sixteen(unsafe { _mm_and_si128(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn markers(self) -> [u8; 2] {
+        // SAFETY: as above.
+        unsafe { [_mm_extract_epi8::<6>(self.0) as u8, _mm_extract_epi8::<15>(self.0) as u8] }
+    }
+}
+
+#[target_feature(enable = "sse4.2")]
+pub(crate) fn decode(bytes: &[u8], out: &mut [MaybeUninit<u8>]) -> Result<(usize, usize), Invalid> {
+    // SAFETY: SSE 4.2 is enabled here.
+    unsafe { generic::memcomparable::decode::<ByPairs<Sixteen>>(bytes, out) }
 }
