@@ -31,7 +31,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("client", &["rt", "types", "proto", "codec"]),
     ("replica", &["rt", "types", "proto", "engine", "raft", "arch"]),
     ("store", &["rt", "types", "proto", "codec", "engine", "region", "raft", "replica", "client"]),
-    ("pd", &["rt", "types", "proto", "raft", "engine", "replica"]),
+    ("pd", &["rt", "types", "proto", "raft", "engine", "replica", "arch"]),
     ("service", &["rt", "types", "proto", "codec", "store", "replica", "pd", "engine", "arch", "query"]),
     (
         "node",

@@ -9,7 +9,7 @@ use crate::{dispatch, kernels::run};
 pub(crate) const CHAIN_BELOW: usize = 256;
 
 /// Below this many bytes eight tables give a CRC-64 before crc-fast has begun to fold.
-pub(crate) const TABLES_BELOW: usize = 96;
+pub(crate) const TABLES_BELOW: usize = 32;
 
 /// Table `n` has the CRC-64 of each byte followed by `n` zeros.
 static TABLES: [[u64; 256]; 8] = tables();

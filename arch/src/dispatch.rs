@@ -12,7 +12,7 @@
 //! neon        aarch64 with NEON and CRC32 (ARMv8.1, 2014)
 //! ```
 //! A tier that has no form of a kernel of its own uses the next one up in this list. There is no AVX-512 and no SVE2 form:
-//! README, "Figures", says why.
+//! `src/docs/kernels-and-tiers.md` says why.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};

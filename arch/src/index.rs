@@ -313,7 +313,7 @@ mod tests {
         check(&(0..12).map(|n| vec![0; n]).collect());
         check(&(0..40).map(|n| [&b"abc"[..], &vec![0; n]].concat()).collect());
         check(&(0..40).map(|n| vec![0xff; n]).collect());
-        for count in [1u64, 2, 7, 8, 9, 63, 64, 65, 72, 73, 511, 513, 3000] {
+        for count in [1u64, 2, 3, 7, 8, 9, 63, 64, 65, 72, 73, 511, 513, 3000] {
             check(&(0..count).map(|n| (n * 0x0123_4567_89ab_cdef).to_be_bytes().to_vec()).collect());
             check(&(0..count).map(|n| format!("user{n:020}").into_bytes()).collect());
             // Tables of rows: what differs lies in several places.
@@ -324,6 +324,15 @@ mod tests {
             let few = |n: u64| (0..n % 23).map(|at| [0, 1, 0xff][((n * 31) >> at) as usize % 3]).collect();
             check(&(0..count).map(few).collect());
         }
+    }
+
+    /// Goal: the size that clusters have. Method: 100,000 rows of ten tables, and words that are all the same.
+    #[test]
+    fn many() {
+        let row = |n: u64| [&b"t"[..], &(n % 10).to_be_bytes(), b"_r", &(n * 7).to_be_bytes()].concat();
+        check(&(0..100_000).map(row).collect());
+        let deep = |n: u64| [&b"same"[..], &[0xff; 8], &(n / 9).to_be_bytes(), &[0; 8][..n as usize % 9]].concat();
+        check(&(0..9_000).map(deep).collect());
     }
 
     /// Goal: what is not sorted is refused. Method: one pair that is out of order, one that is the same.

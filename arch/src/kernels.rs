@@ -102,8 +102,6 @@ kernels! {
     fn min_f64(values: &[f64], rows: &[u64]) -> Option<f64>; x86_64: avx2; aarch64: neon;
     /// The maximum over `rows` in IEEE 754's total order, NaNs left out.
     fn max_f64(values: &[f64], rows: &[u64]) -> Option<f64>; x86_64: avx2; aarch64: neon;
-    /// Rows of `valid` whose string is `rhs`; every word of `out` is overwritten.
-    fn equal_bytes(column: BytesColumn<'_>, valid: &[u64], rhs: &[u8], out: &mut [u64]);
     /// Rows of `valid` whose string stands in `cmp` to `rhs`; every word of `out` is overwritten.
     fn compare_bytes(column: BytesColumn<'_>, valid: &[u64], cmp: Cmp, rhs: &[u8], out: &mut [u64]);
     /// Rows of `valid` whose string begins with `prefix`; every word of `out` is overwritten.

@@ -6,7 +6,7 @@
 use std::mem::MaybeUninit;
 
 use crate::column::{BytesColumn, BytesSet, Cmp, Needle};
-use crate::generic::column::{One, existing, rows_of};
+use crate::generic::column::{One, existing, pack, rows_of};
 use crate::generic::{self, Bytes, Group};
 use crate::memcomparable::{GROUP, Invalid, MARKER};
 
@@ -145,17 +145,12 @@ pub(crate) fn head_of(string: &[u8]) -> u64 {
     head(string, 0)
 }
 
-/// Rows by their length and first 8 bytes, without branches; then, where these do not decide, by all their bytes.
-pub fn equal_bytes(column: BytesColumn<'_>, valid: &[u64], rhs: &[u8], out: &mut [u64]) {
-    if column.len() < FEW_STRINGS {
-        return crate::scalar::equal_bytes(column, valid, rhs, out);
-    }
-    let (len, word, bits) = (rhs.len(), head_of(rhs), filled(rhs.len()));
-    let test = |row_len: usize, row_word: u64| u8::from((row_len == len) & (row_word & bits == word));
-    select(column, valid, out, test, |_, may| (0, may), (len > 8).then_some(|string: &[u8]| string == rhs));
+/// Rows whose length is right, without branches; then those by their bytes.
+fn equal_bytes(column: BytesColumn<'_>, valid: &[u64], rhs: &[u8], out: &mut [u64]) {
+    by_length(column, valid, out, |len| len == rhs.len(), |string, _| string == rhs);
 }
 
-/// As [`equal_bytes`]; an order is decided by the first 8 bytes unless they are the same.
+/// Rows by their first 8 bytes, without branches; then those whose first 8 bytes are the same, by all of them.
 pub fn compare_bytes(column: BytesColumn<'_>, valid: &[u64], cmp: Cmp, rhs: &[u8], out: &mut [u64]) {
     if column.len() < FEW_STRINGS {
         return crate::scalar::compare_bytes(column, valid, cmp, rhs, out);
@@ -183,7 +178,7 @@ pub fn compare_bytes(column: BytesColumn<'_>, valid: &[u64], cmp: Cmp, rhs: &[u8
     }
 }
 
-/// As [`equal_bytes`].
+/// As [`compare_bytes`].
 pub fn starts_with(column: BytesColumn<'_>, valid: &[u64], prefix: &[u8], out: &mut [u64]) {
     if column.len() < FEW_STRINGS {
         return crate::scalar::starts_with(column, valid, prefix, out);
@@ -200,24 +195,22 @@ pub fn starts_with(column: BytesColumn<'_>, valid: &[u64], prefix: &[u8], out: &
     );
 }
 
-/// As [`equal_bytes`]; of a large set the lengths alone decide at first.
+/// Rows whose length some member has, without branches; then, in a small set, those whose first 8 bytes are a member's.
 pub fn in_set(column: BytesColumn<'_>, valid: &[u64], set: &BytesSet, out: &mut [u64]) {
     if column.len() < FEW_STRINGS {
         return crate::scalar::in_set(column, valid, set, out);
     }
-    let full = |string: &[u8]| set.holds(string);
     let heads = set.heads();
-    if heads.len() <= crate::column::FEW_MEMBERS {
-        let test = |row_len: usize, row_word: u64| {
-            let row_word = row_word & filled(row_len);
-            heads.iter().fold(0, |any, (len, word)| any | u8::from((row_len == *len) & (row_word == *word)))
-        };
-        let long = heads.last().is_some_and(|(len, _)| *len > 8);
-        select(column, valid, out, test, |_, may| (0, may), long.then_some(full));
-    } else {
-        let test = |row_len: usize, _| u8::from(set.holds_length(row_len));
-        select(column, valid, out, test, |_, may| (0, may), Some(full));
+    if heads.len() > crate::column::FEW_MEMBERS {
+        return by_length(column, valid, out, |len| set.holds_length(len), |string, _| set.holds(string));
     }
+    let long = heads.last().is_some_and(|(len, _)| *len > 8);
+    let holds = |string: &[u8], word: u64| {
+        let word = word & filled(string.len());
+        let same = |any, (len, head): &(usize, u64)| any | ((string.len() == *len) & (word == *head));
+        heads.iter().fold(false, same) && (!long || set.holds(string))
+    };
+    by_length(column, valid, out, |len| set.holds_length(len), holds);
 }
 
 /// By the crate memchr.
@@ -260,6 +253,39 @@ fn select(
             }
         } else {
             bits |= open;
+        }
+        *out = bits;
+    }
+}
+
+/// Rows of `valid` by their length and then by their bytes; `holds` sees the [`head`] of the string, too.
+#[inline(always)]
+fn by_length(
+    column: BytesColumn<'_>,
+    valid: &[u64],
+    out: &mut [u64],
+    length: impl Fn(usize) -> bool,
+    holds: impl Fn(&[u8], u64) -> bool,
+) {
+    let len = column.len();
+    assert!(valid.len() == len.div_ceil(64) && out.len() == valid.len(), "a bit a row");
+    let (offsets, data) = column.parts();
+    for (word, (out, valid)) in out.iter_mut().zip(valid).enumerate() {
+        let first = word * 64;
+        let rows = (len - first).min(64);
+        let offsets = &offsets[first..=first + rows];
+        let mut bytes = [0u8; 64];
+        for (byte, pair) in bytes.iter_mut().zip(offsets.windows(2)) {
+            *byte = u8::from(length((pair[1] - pair[0]) as usize));
+        }
+        let mut candidates = pack(&bytes) & valid;
+        let mut bits = 0;
+        while candidates != 0 {
+            let row = candidates.trailing_zeros() as usize;
+            let start = offsets[row] as usize;
+            let string = &data[start..offsets[row + 1] as usize];
+            bits |= u64::from(holds(string, head(data, start))) << row;
+            candidates &= candidates - 1;
         }
         *out = bits;
     }

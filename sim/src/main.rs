@@ -42,6 +42,7 @@ mod wrong;
 
 use std::process::ExitCode;
 
+use armilla_arch::dispatch::TIER_VARIABLE;
 use clap::Parser;
 
 /// Armilla's deterministic simulator.
@@ -66,6 +67,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    if let Err(error) = armilla_arch::dispatch::init() {
+        eprintln!("error: {error}");
+        return ExitCode::from(2);
+    }
     match Command::parse() {
         Command::Run(args) => runner::run(args),
         Command::Replay(args) => runner::replay(args),

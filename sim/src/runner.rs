@@ -93,6 +93,10 @@ pub fn child(seed: u64, options: &Options, surroundings: &Surroundings) -> Repor
     if surroundings.bare {
         command.env_clear();
     }
+    if options.arm {
+        // It names a tier of this machine.
+        command.env_remove(crate::TIER_VARIABLE);
+    }
     command.envs(surroundings.env.iter().cloned());
     if let Some(directory) = &surroundings.directory {
         command.current_dir(directory);

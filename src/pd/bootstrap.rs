@@ -1,7 +1,8 @@
 //! What a cluster is born with: stores, the placement driver's own group, and the first regions. All of it follows from the
 //! birth certificate (the founders, sorted by name) and the borders, so that every founder works out the same.
 
-use bytes::Bytes;
+use armilla_arch::memcomparable;
+use bytes::{Bytes, BytesMut};
 
 use crate::proto::armilla::pd::{Bootstrap, Founder};
 use crate::proto::metapb::{RegionEpoch, Store};
@@ -15,6 +16,11 @@ pub const SENTINEL: [u8; 18] = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 
 
 /// Replicas of a region, where there are as many stores.
 pub const REPLICAS: usize = 3;
+
+/// Whether `border` is the memcomparable encoding of some key, whole and nothing else.
+fn is_encoding(border: &[u8]) -> bool {
+    memcomparable::decode_into(&mut BytesMut::new(), border) == Ok(border.len())
+}
 
 /// The first regions: one more than `borders` and the sentinel together.
 ///
@@ -38,7 +44,7 @@ pub fn first_regions(
     borders.sort();
     borders.dedup();
     for border in &borders {
-        if border.is_empty() || border.len() % 9 != 0 {
+        if !is_encoding(border) {
             return Err(format!("the border {border:?} is not a memcomparable encoding"));
         }
     }

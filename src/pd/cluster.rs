@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use super::lookup::Lookup;
 use super::schedule::leader::{self, Seat};
 use super::state::{self, PdState};
 use crate::proto::armilla::pd::{LeaderOrder, OverviewReply, RegionHeartbeat, StoreHeartbeatRequest, StoreOverview};
@@ -107,6 +108,7 @@ pub struct Cluster {
     regions: BTreeMap<u64, HeardRegion>,
     stores: BTreeMap<u64, HeardStore>,
     orders: BTreeMap<u64, Order>,
+    lookup: Lookup,
 }
 
 impl Cluster {
@@ -118,6 +120,7 @@ impl Cluster {
             regions: BTreeMap::new(),
             stores: BTreeMap::new(),
             orders: BTreeMap::new(),
+            lookup: Lookup::default(),
         }
     }
 
@@ -192,13 +195,13 @@ impl Cluster {
     }
 
     /// The region that holds `key`.
-    pub fn by_key(&self, state: &PdState, key: &[u8], now_ms: u64) -> Option<RegionInfo> {
-        state.region_of(key).map(|region| self.info(region, now_ms))
+    pub fn by_key(&mut self, state: &PdState, key: &[u8], now_ms: u64) -> Option<RegionInfo> {
+        self.lookup.region_of(state, key).map(|region| self.info(region, now_ms))
     }
 
     /// The region before the one that holds `key`.
-    pub fn before(&self, state: &PdState, key: &[u8], now_ms: u64) -> Option<RegionInfo> {
-        state.region_before(key).map(|region| self.info(region, now_ms))
+    pub fn before(&mut self, state: &PdState, key: &[u8], now_ms: u64) -> Option<RegionInfo> {
+        self.lookup.region_before(state, key).map(|region| self.info(region, now_ms))
     }
 
     /// The region of that id.

@@ -27,6 +27,7 @@
 
 pub mod bootstrap;
 pub mod cluster;
+mod lookup;
 pub mod machine;
 pub mod schedule;
 pub mod server;

@@ -136,6 +136,10 @@ impl PdState {
             .filter_map(|(_, id)| self.regions.get(id))
             .collect()
     }
+    /// How many regions there are.
+    pub fn region_count(&self) -> usize {
+        self.regions.len()
+    }
     /// All regions in order of their keys.
     pub fn regions(&self) -> impl Iterator<Item = &Region> {
         self.by_start.values().filter_map(|id| self.regions.get(id))

@@ -22,10 +22,14 @@ const PACKAGES: &[&str] =
 /// Rounds of killing in the cluster test, where emulation makes everything several times slower.
 const KILL_ROUNDS: &str = "5";
 
+/// Commands of cargo that mean something for another target.
+const CARGO: &[&str] = &["bench", "build", "check", "clippy", "doc", "run", "rustc", "test", "tree"];
+
 const USAGE: &str = "\
 cargo arm: cargo for aarch64-unknown-linux-gnu, emulated on an x86-64 machine, native on an aarch64 machine
 
-  cargo arm setup              brings the cross compiler and the emulator (.ci/arm64-setup); the others do so by themselves
+  cargo arm setup [--mca]      brings the cross compiler and the emulator (.ci/arm64-setup); the others do so by themselves.
+                               With --mca llvm-mca too, for benches/mca.py
   cargo arm test [FILTER …]    tests of arch, proto, codec and the store in the simulated world: nothing with C++, minutes
   cargo arm clippy, check      lints or checks the same sources for aarch64
   cargo arm build --release    the server, with RocksDB: the first time 20 to 40 minutes, then cached beside the clone
@@ -54,11 +58,25 @@ fn main() -> ExitCode {
 }
 
 fn run(command: &str, args: &[String]) -> Result<ExitCode, String> {
-    let tools = Tools::find(command == "setup")?;
+    match (command, args) {
+        ("setup", []) | ("program", [_]) => (),
+        ("setup", [flag]) if flag == "--mca" => (),
+        ("setup", _) => return Err("it takes --mca, or nothing".to_owned()),
+        ("program", _) => return Err("the only program is `sim`".to_owned()),
+        ("cluster-test", [_, ..]) => return Err("it takes no arguments".to_owned()),
+        _ if !CARGO.contains(&command) && command != "cluster-test" => {
+            return Err(format!(
+                "no such command; `cargo arm help` lists what there is, besides cargo's {}",
+                CARGO.join(", ")
+            ));
+        }
+        _ => (),
+    }
+    let tools = Tools::find((command == "setup").then_some(args))?;
     match (command, args) {
         ("setup", _) => Ok(ExitCode::SUCCESS),
         ("test" | "check" | "clippy", _) if !selects(args) => tools.simulated(command, args),
-        ("cluster-test", _) => tools.cluster_test(args),
+        ("cluster-test", _) => tools.cluster_test(),
         ("program", [name]) if name == "sim" => tools.program(),
         ("program", _) => Err("the only program is `sim`".to_owned()),
         _ => tools.rocks(command, args),
@@ -67,11 +85,25 @@ fn run(command: &str, args: &[String]) -> Result<ExitCode, String> {
 
 /// Whether the arguments of cargo choose packages or targets by themselves.
 fn selects(args: &[String]) -> bool {
-    const CHOOSING: &[&str] =
-        &["-p", "--package", "--workspace", "--all", "--all-targets", "--lib", "--bin", "--bins", "--test", "--tests"];
+    const CHOOSING: &[&str] = &[
+        "--package",
+        "--workspace",
+        "--all",
+        "--all-targets",
+        "--lib",
+        "--bin",
+        "--bins",
+        "--test",
+        "--tests",
+        "--bench",
+        "--benches",
+        "--doc",
+        "--example",
+        "--examples",
+    ];
     let own = args.iter().take_while(|arg| *arg != "--");
     own.map(|arg| arg.split_once('=').map_or(arg.as_str(), |(name, _)| name))
-        .any(|name| CHOOSING.contains(&name) || name == "--bench" || name == "--doc" || name == "--example")
+        .any(|name| CHOOSING.contains(&name) || name.starts_with("-p") && !name.starts_with("--"))
 }
 
 /// Where everything is.
@@ -87,17 +119,21 @@ struct Tools {
 }
 
 impl Tools {
-    /// Finds the tools, or has them brought.
-    fn find(always_set_up: bool) -> Result<Tools, String> {
+    /// Finds the tools, or has them brought: always, with the arguments of `setup`.
+    fn find(setup: Option<&[String]>) -> Result<Tools, String> {
         let manifest = std::env::var_os("CARGO_MANIFEST_DIR").ok_or("start it as `cargo arm`")?;
         let root = Path::new(&manifest).parent().ok_or("the crate `arch` has no folder around it")?.to_owned();
         let caches = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| {
             let home = std::env::var_os("HOME")?;
             Some(Path::new(&home).join(".cache"))
         });
-        let place = |variable: &str, name: &str| match std::env::var_os(variable) {
-            Some(place) => Ok(PathBuf::from(place)),
-            None => caches.as_ref().map(|caches| caches.join("armilla").join(name)).ok_or("HOME is not set"),
+        let place = |variable: &str, name: &str| {
+            let place = match std::env::var_os(variable) {
+                Some(place) => PathBuf::from(place),
+                None => caches.as_ref().map(|caches| caches.join("armilla").join(name)).ok_or("HOME is not set")?,
+            };
+            // Programs that are started from here stand elsewhere.
+            std::path::absolute(&place).map_err(|error| format!("{variable}: {}: {error}", place.display()))
         };
         let tools = Tools {
             native: cfg!(target_arch = "aarch64"),
@@ -105,8 +141,9 @@ impl Tools {
             cache: place("ARMILLA_ARM64_CACHE", "aarch64")?,
             root,
         };
-        if always_set_up || !(tools.native || tools.ready()) {
+        if setup.is_some() || !(tools.native || tools.ready()) {
             let status = Command::new(tools.root.join(".ci/arm64-setup"))
+                .args(setup.unwrap_or_default())
                 .env("ARMILLA_ARM64_PREFIX", &tools.prefix)
                 .status()
                 .map_err(|error| format!(".ci/arm64-setup does not start: {error}"))?;
@@ -122,8 +159,23 @@ impl Tools {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let compiler = |name: &str| std::env::split_paths(&path).any(|folder| folder.join(name).is_file());
         ours.iter().all(|name| self.prefix.join(name).exists())
+            && self.knows_target()
             && compiler("aarch64-linux-gnu-gcc")
             && compiler("aarch64-linux-gnu-g++")
+    }
+
+    /// Whether the compiler still has the standard library of aarch64: one that rustup keeps may have lost it.
+    fn knows_target(&self) -> bool {
+        let asked = Command::new(self.prefix.join("bin/rustc"))
+            .args(["--print", "target-libdir", "--target", TARGET])
+            .stderr(Stdio::null())
+            .output();
+        asked.is_ok_and(|output| {
+            let folder = String::from_utf8_lossy(&output.stdout).trim_end().to_owned();
+            std::fs::read_dir(folder).is_ok_and(|mut files| {
+                files.any(|file| file.is_ok_and(|file| file.file_name().to_string_lossy().starts_with("libstd-")))
+            })
+        })
     }
 
     fn cpu(&self) -> String {
@@ -162,8 +214,13 @@ impl Tools {
                 cargo.env_remove(name);
             }
         }
+        // These would replace the flags of `.cargo/config.toml`, and with them the simulated world and RocksDB's checksums.
+        cargo.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
         if self.native {
             return cargo;
+        }
+        for meant_for_this_machine in ["CFLAGS", "CXXFLAGS", "ROCKSDB_LIB_DIR", "ROCKSDB_STATIC", "ARMILLA_ARCH_TIER"] {
+            cargo.env_remove(meant_for_this_machine);
         }
         let emulator = self.emulator().join(" ");
         cargo
@@ -220,7 +277,18 @@ impl Tools {
     /// The tests of the real world that are worth emulating: the engine, and real processes. Emulated, these processes start
     /// each other, so the kernel has to know what to do with a program for aarch64: binfmt_misc, registered in a user
     /// namespace that ends with the tests.
-    fn cluster_test(&self, args: &[String]) -> Result<ExitCode, String> {
+    fn cluster_test(&self) -> Result<ExitCode, String> {
+        if !self.native {
+            let mut namespace = Command::new("unshare");
+            namespace.args(["--user", "--map-root-user", "--mount", "true"]);
+            if finish(&mut namespace)? != ExitCode::SUCCESS {
+                return Err(
+                    "real processes are emulated in a user namespace of their own, which this machine or container \
+                            does not allow (docker: --security-opt seccomp=unconfined)"
+                        .to_owned(),
+                );
+            }
+        }
         let target_dir = if self.native { self.target_dir() } else { self.cache.clone() };
         let suites: [&[&str]; 3] = [
             &["--lib", "engine::"],
@@ -229,7 +297,7 @@ impl Tools {
         ];
         for suite in suites {
             let mut cargo = self.cargo("test", &target_dir);
-            cargo.args(["--release", "-p", "armilla"]).args(suite).args(args);
+            cargo.args(["--release", "-p", "armilla"]).args(suite);
             if !self.native {
                 let rounds = std::env::var("ARMILLA_KILL_ROUNDS").unwrap_or_else(|_| KILL_ROUNDS.to_owned());
                 cargo.env("ARMILLA_KILL_ROUNDS", rounds);

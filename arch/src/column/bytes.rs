@@ -74,21 +74,6 @@ pub fn in_set(column: BytesColumn<'_>, valid: &Bitmap, set: &BytesSet, out: &mut
     run::in_set(dispatch::active(), column, valid.words(), set, out.reset(column.len()));
 }
 
-/// The rows of `valid` whose string has `needle` within it. `out` is overwritten.
-pub fn contains(column: BytesColumn<'_>, valid: &Bitmap, needle: &Needle, out: &mut Bitmap) {
-    assert_eq!(column.len(), valid.len(), "one row a string");
-    let words = out.reset(column.len());
-    for row in valid {
-        words[row / 64] |= u64::from(needle.is_in(column.get(row))) << (row % 64);
-    }
-}
-
-/// Whether `needle` stands anywhere in `haystack`: a filter for bytes that are not parsed yet. For many haystacks and one
-/// needle, prepare a [`Needle`].
-pub fn contains_any(haystack: &[u8], needle: &[u8]) -> bool {
-    memchr::memmem::find(haystack, needle).is_some()
-}
-
 /// A set of byte strings to look rows up in.
 #[derive(Clone, Debug, Default)]
 pub struct BytesSet {

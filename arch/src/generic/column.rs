@@ -120,8 +120,11 @@ pub(crate) unsafe fn compare_f64<V: Lanes>(values: &[f64], valid: &[u64], cmp: C
     }
 }
 
-/// Words of so few rows of the set are taken row by row, and so are columns of so few rows.
+/// Words of so few rows of the set are taken row by row.
 const FEW: usize = 6;
+
+/// Columns of so few rows are left to the reference: a register would be filled once or twice.
+const SHORT: usize = 8;
 
 /// The highest bit.
 const SIGN: u64 = 1 << 63;
@@ -182,7 +185,7 @@ macro_rules! specialize {
 #[inline(always)]
 pub(crate) unsafe fn sum_i64<V: Lanes>(values: &[i64], rows: &[u64]) -> i128 {
     assert_eq!(rows.len(), values.len().div_ceil(64), "a bit a row");
-    if values.len() < FEW {
+    if values.len() <= SHORT {
         return crate::scalar::sum_i64(values, rows);
     }
     // Sums of halves: 2^20 words of 64 rows stay below 2^58 a register and below 2^61 in all.
@@ -195,6 +198,7 @@ pub(crate) unsafe fn sum_i64<V: Lanes>(values: &[i64], rows: &[u64]) -> i128 {
         unsafe {
             let (sign, half) = (V::splat(SIGN), V::splat(u64::from(u32::MAX)));
             let (mut low, mut high) = (V::splat(0), V::splat(0));
+            const { assert!(V::LANES <= FEW, "a word that fills no register has few rows") };
             for (word, &bits) in rows.iter().enumerate() {
                 let from = from.add(word * 64);
                 let rows = Rows::new(bits, rows_of(values.len(), word), V::LANES);
@@ -244,6 +248,9 @@ unsafe fn total_of<V: Lanes>(lanes: V) -> u64 {
 #[inline(always)]
 pub(crate) unsafe fn sum_f64<V: Lanes>(lanes: &mut [f64; 8], values: &[f64], rows: &[u64]) {
     assert_eq!(rows.len(), values.len().div_ceil(64), "a bit a row");
+    if values.len() <= SHORT {
+        return crate::scalar::sum_f64(lanes, values, rows);
+    }
     let from = values.as_ptr().cast::<u64>();
     let eights = values.len() - values.len() % 8;
     // SAFETY: eight rows are read only where they exist; a row that is in the set exists. `sums` has 8 / LANES registers in use.
@@ -319,53 +326,45 @@ unsafe fn extreme<V: Lanes, const FLOAT: bool, const MAX: bool>(
     };
     // SAFETY: registers are filled only with rows that exist; a row that is in the set exists.
     unsafe {
-        if len < FEW {
-            for (word, &bits) in rows.iter().enumerate() {
-                let bits = existing(bits, rows_of(len, word));
-                any |= bits;
-                each_from(bits, 0, |row| one(*values.add(row)));
-            }
-        } else {
-            let (ones, zero, worst) = (V::splat(!0), V::splat(0), V::splat(i64::MAX as u64));
-            let mut best = [worst; BEST];
-            for (word, &bits) in rows.iter().enumerate() {
-                let from = values.add(word * 64);
-                let rows = Rows::new(bits, rows_of(len, word), V::LANES);
-                any |= rows.bits;
-                let mut rest = rows.filled;
-                if rows.bits.count_ones() as usize <= FEW {
-                    rest = 0;
-                } else {
-                    specialize!(rows, |filled, all| {
-                        for at in (0..filled).step_by(V::LANES) {
-                            let number = V::load(from.add(at));
-                            let mut key = number;
-                            if FLOAT {
-                                key = key.xor(zero.gt_i64(key).half());
-                            }
-                            if MAX {
-                                key = key.xor(ones);
-                            }
-                            // What does not count is put last before the comparison, which is what the next one waits for.
-                            if FLOAT {
-                                key = number.eq_f64(number).choose(key, worst);
-                            }
-                            if !all {
-                                key = V::mask(rows.bits >> at).choose(key, worst);
-                            }
-                            let best = &mut best[at / V::LANES % BEST];
-                            *best = best.gt_i64(key).choose(key, *best);
+        let (ones, zero, worst) = (V::splat(!0), V::splat(0), V::splat(i64::MAX as u64));
+        let mut best = [worst; BEST];
+        for (word, &bits) in rows.iter().enumerate() {
+            let from = values.add(word * 64);
+            let rows = Rows::new(bits, rows_of(len, word), V::LANES);
+            any |= rows.bits;
+            let mut rest = rows.filled;
+            if rows.bits.count_ones() as usize <= FEW {
+                rest = 0;
+            } else {
+                specialize!(rows, |filled, all| {
+                    for at in (0..filled).step_by(V::LANES) {
+                        let number = V::load(from.add(at));
+                        let mut key = number;
+                        if FLOAT {
+                            key = key.xor(zero.gt_i64(key).half());
                         }
-                    });
-                }
-                each_from(rows.bits, rest, |row| one(*from.add(row)));
+                        if MAX {
+                            key = key.xor(ones);
+                        }
+                        // What does not count is put last before the comparison, which is what the next one waits for.
+                        if FLOAT {
+                            key = number.eq_f64(number).choose(key, worst);
+                        }
+                        if !all {
+                            key = V::mask(rows.bits >> at).choose(key, worst);
+                        }
+                        let best = &mut best[at / V::LANES % BEST];
+                        *best = best.gt_i64(key).choose(key, *best);
+                    }
+                });
             }
-            let (first, second) = (best[0].gt_i64(best[1]), best[2].gt_i64(best[3]));
-            let (first, second) = (first.choose(best[1], best[0]), second.choose(best[3], best[2]));
-            let mut numbers = [0; 8];
-            first.gt_i64(second).choose(second, first).store(numbers.as_mut_ptr());
-            least = numbers[..V::LANES].iter().fold(least, |least, number: &u64| least.min(*number as i64));
+            each_from(rows.bits, rest, |row| one(*from.add(row)));
         }
+        let (first, second) = (best[0].gt_i64(best[1]), best[2].gt_i64(best[3]));
+        let (first, second) = (first.choose(best[1], best[0]), second.choose(best[3], best[2]));
+        let mut numbers = [0; 8];
+        first.gt_i64(second).choose(second, first).store(numbers.as_mut_ptr());
+        least = numbers[..V::LANES].iter().fold(least, |least, number: &u64| least.min(*number as i64));
     }
     let found = if FLOAT { least != i64::MAX } else { any != 0 };
     let key = if MAX { !least } else { least };
@@ -378,6 +377,9 @@ macro_rules! extremes {
         /// The instructions of `V` are there.
         #[inline(always)]
         pub(crate) unsafe fn $name<V: Lanes>(values: &[$ty], rows: &[u64]) -> Option<$ty> {
+            if values.len() <= SHORT {
+                return crate::scalar::$name(values, rows);
+            }
             // SAFETY: the caller's promise; `values` is a slice.
             unsafe { extreme::<V, $float, $max>(values.as_ptr().cast(), values.len(), rows).map($from_bits) }
         }

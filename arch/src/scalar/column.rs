@@ -76,11 +76,6 @@ pub fn max_f64(values: &[f64], rows: &[u64]) -> Option<f64> {
     chosen(values, rows).map(|(_, value)| value).filter(|value| !value.is_nan()).max_by(f64::total_cmp)
 }
 
-/// The rows of `valid` whose string is `rhs`.
-pub fn equal_bytes(column: BytesColumn<'_>, valid: &[u64], rhs: &[u8], out: &mut [u64]) {
-    select(valid, out, column.len(), |at| column.get(at) == rhs);
-}
-
 /// The rows of `valid` whose string stands in `cmp` to `rhs`.
 pub fn compare_bytes(column: BytesColumn<'_>, valid: &[u64], cmp: Cmp, rhs: &[u8], out: &mut [u64]) {
     select(valid, out, column.len(), |at| cmp.holds(Some(column.get(at).cmp(rhs))));

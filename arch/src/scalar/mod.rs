@@ -9,7 +9,7 @@ mod key;
 
 pub use checksum::{crc32c, crc64};
 pub use column::{
-    compare_bytes, compare_f64, compare_i64, count, equal_bytes, find, in_set, max_f64, max_i64, min_f64, min_i64,
-    starts_with, sum_f64, sum_i64,
+    compare_bytes, compare_f64, compare_i64, count, find, in_set, max_f64, max_i64, min_f64, min_i64, starts_with,
+    sum_f64, sum_i64,
 };
 pub use key::{common_prefix, decode, encode};

@@ -30,7 +30,7 @@ impl<O: Orders> Lease<O> {
         // Nobody else writes: the own value is seen in any order.
         let before = self.term.load(Ordering::Relaxed);
         if before != term {
-            debug_assert!(before < term, "the lease of term {term} after that of term {before}");
+            assert!(before < term, "the lease of term {term} after that of term {before}");
             self.until.store(0, O::PUBLISH);
             self.term.store(term, O::PUBLISH);
         }

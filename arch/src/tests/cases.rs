@@ -35,6 +35,16 @@ impl Case<'_> {
         (!column.is_empty()).then(|| column[self.random as usize % column.len()])
     }
 
+    /// A set of rows that `write` has written, right before a page without rights.
+    pub fn words(&self, write: impl FnOnce(&mut [u64])) -> Vec<u64> {
+        let mut guarded = self.output.borrow_mut();
+        let out = guarded.place::<u64>(self.rows.len(), None);
+        // Not zero: a kernel writes every word.
+        out.fill(0x5a5a);
+        write(out);
+        out.to_vec()
+    }
+
     /// `len` bytes that `write` has written, right before a page without rights.
     pub fn output(&self, len: usize, write: impl FnOnce(&mut [MaybeUninit<u8>])) -> Vec<u8> {
         let mut guarded = self.output.borrow_mut();
@@ -123,6 +133,13 @@ pub(super) fn cases(mut check: impl FnMut(&Case<'_>)) {
             memory.case(len, None, contents, &mut check);
         }
     }
+    // Long enough for the folding of checksums and for many words of rows, with an odd rest.
+    for len in [4097, 8191] {
+        for contents in 0..CONTENTS {
+            memory.case(len, None, contents, &mut check);
+            memory.case(len, Some(contents * 11), contents, &mut check);
+        }
+    }
     let mut random = Random(1);
     for at in 0..1000 {
         let len = (random.next() % 1500) as usize;
@@ -142,7 +159,7 @@ struct Memory {
 
 impl Memory {
     fn new() -> Memory {
-        let guarded = || Guarded::new(16 << 10);
+        let guarded = || Guarded::new(80 << 10);
         Memory {
             bytes: guarded(),
             twin: guarded(),

@@ -2,7 +2,7 @@
 
 use bytes::BytesMut;
 
-use super::decoded;
+use super::decoded_bytes as decoded;
 use crate::dispatch::{Tier, tiers};
 use crate::kernels::run;
 use crate::memcomparable::{Fault, Invalid, decode_into, encode_into, encoded_len};

@@ -1,0 +1,108 @@
+//! Which region holds a key, for a placement driver that is asked far more often than regions change.
+//!
+//! The index is a hint, built from the replicated state and never kept up to date: an answer counts only when the region that it
+//! names still holds the key, and the state's own map answers otherwise. So a stale index costs time and never a wrong answer.
+//! It is built anew once a quarter as many lookups have missed as there are regions; building it costs about that much.
+
+use armilla_arch::KeyIndex;
+
+use super::state::PdState;
+use crate::types::{Region, region};
+
+/// The hint; see the head of this file.
+#[derive(Clone, Debug, Default)]
+pub struct Lookup {
+    starts: KeyIndex,
+    /// The region of each start.
+    ids: Vec<u64>,
+    missed: usize,
+}
+
+impl Lookup {
+    /// The region that holds `key`.
+    pub fn region_of<'s>(&mut self, state: &'s PdState, key: &[u8]) -> Option<&'s Region> {
+        let hint = self.starts.find(key).and_then(|at| state.region(self.ids[at]));
+        match hint.filter(|region| region::holds(region, key)) {
+            Some(region) => Some(region),
+            None => {
+                self.miss(state);
+                state.region_of(key)
+            }
+        }
+    }
+
+    /// The region before the one that holds `key`.
+    pub fn region_before<'s>(&mut self, state: &'s PdState, key: &[u8]) -> Option<&'s Region> {
+        let here = &self.region_of(state, key)?.start_key;
+        if here.is_empty() {
+            return None;
+        }
+        let hint = self.starts.find_below(here).and_then(|at| state.region(self.ids[at]));
+        match hint.filter(|region| region.end_key == *here) {
+            Some(region) => Some(region),
+            None => {
+                self.miss(state);
+                state.region_before(key)
+            }
+        }
+    }
+
+    fn miss(&mut self, state: &PdState) {
+        self.missed += 1;
+        if self.missed * 4 >= state.region_count() {
+            self.missed = 0;
+            self.ids = state.regions().map(|region| region.id).collect();
+            // Starts are the keys of an ordered map; were they not, there would be no hint.
+            self.starts = KeyIndex::new(state.regions().map(|region| &region.start_key)).unwrap_or_default();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::types::region::{Peer, RegionEpoch};
+
+    fn state(borders: &[u32], version: u64) -> PdState {
+        let key = |border: u32| Bytes::copy_from_slice(&border.to_be_bytes());
+        let mut starts = vec![Bytes::new()];
+        starts.extend(borders.iter().map(|border| key(*border)));
+        let regions = starts.iter().enumerate().map(|(at, start)| Region {
+            id: 100 + at as u64,
+            start_key: start.clone(),
+            end_key: starts.get(at + 1).cloned().unwrap_or_default(),
+            region_epoch: Some(RegionEpoch { conf_ver: 1, version }),
+            peers: vec![Peer { id: 1, store_id: 1, ..Default::default() }],
+            ..Default::default()
+        });
+        PdState::restore(true, 10_000, 0, 0, vec![], regions.collect()).expect("regions that fit together")
+    }
+
+    /// Goal: the hint never changes an answer, fresh or stale. Method: regions whose borders move under it, every key around
+    /// every border, against the state's own map; and it does answer by itself once it is built.
+    #[test]
+    fn answers_as_the_map_does() {
+        let mut lookup = Lookup::default();
+        let shapes: [Vec<u32>; 5] =
+            [vec![], vec![7], (1..200).map(|n| n * 5).collect(), (1..200).map(|n| n * 7).collect(), vec![500]];
+        for (version, borders) in shapes.iter().enumerate() {
+            let state = state(borders, version as u64 + 1);
+            for round in 0..3 {
+                for key in (0..1500u32).map(u32::to_be_bytes).map(|key| key.to_vec()).chain([vec![], vec![0xff; 9]]) {
+                    assert_eq!(lookup.region_of(&state, &key), state.region_of(&key), "{key:?} in round {round}");
+                    assert_eq!(
+                        lookup.region_before(&state, &key),
+                        state.region_before(&key),
+                        "{key:?} in round {round}"
+                    );
+                }
+            }
+            assert_eq!(lookup.ids.len(), state.region_count(), "built for these regions");
+            let missed = lookup.missed;
+            assert!(lookup.region_of(&state, &[0, 0, 0, 3]).is_some());
+            assert_eq!(lookup.missed, missed, "answered by the index");
+        }
+    }
+}
