@@ -430,25 +430,36 @@ fn hold(contest: &mut Contest) -> Vec<(f64, f64)> {
         .collect()
 }
 
+/// One line a kernel, one column a size: our GB/s (of an index, ns), and how many times as fast as each of the others.
 fn table(contests: &mut [Contest]) {
     println!("tier {}, features {}", dispatch::active(), armilla_arch::features().join(" "));
-    println!("| kernel | size | ours, ns | GB/s | times as fast as |");
-    println!("| --- | --- | --- | --- | --- |");
+    let mut lines: Vec<(String, Vec<String>)> = Vec::new();
     for contest in contests {
         let results = hold(contest);
-        let others: Vec<String> = results
-            .iter()
-            .zip(&contest.contestants)
-            .skip(1)
-            .map(|((_, ratio), (name, _))| format!("{name} {ratio:.2}"))
-            .collect();
+        let names: Vec<&str> = contest.contestants.iter().skip(1).map(|(name, _)| *name).collect();
+        let ratios: Vec<String> = results.iter().skip(1).map(|(_, ratio)| format!("{ratio:.2}")).collect();
         let ns = results[0].0;
-        let rate = if contest.kernel.starts_with("KeyIndex") {
-            "-".to_owned()
+        let ours = if contest.kernel.starts_with("KeyIndex") {
+            format!("{ns:.0} ns")
         } else {
             format!("{:.1}", contest.size as f64 / ns)
         };
-        println!("| {} | {} | {ns:.1} | {rate} | {} |", contest.kernel, contest.size, others.join(", "));
+        let line = format!("| {} | {} ", contest.kernel, names.join(", "));
+        let cell = format!("| {ours}: {} ", ratios.join(", "));
+        match lines.iter_mut().find(|(known, _)| *known == line) {
+            Some((_, cells)) => cells.push(cell),
+            None => lines.push((line, vec![cell])),
+        }
+    }
+    println!("| kernel | others | 16 B | 64 B | 256 B | 4 KiB | 64 KiB |");
+    println!("|---|---|---|---|---|---|---|");
+    for (line, cells) in lines.iter().filter(|(line, _)| !line.contains("KeyIndex")) {
+        println!("{line}{}|", cells.concat());
+    }
+    println!("\n| keys | others | 1 | 10 | 100 | 1,000 | 10,000 | 100,000 |");
+    println!("|---|---|---|---|---|---|---|---|");
+    for (line, cells) in lines.iter().filter(|(line, _)| line.contains("KeyIndex")) {
+        println!("{line}{}|", cells.concat());
     }
 }
 
