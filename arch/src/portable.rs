@@ -207,8 +207,9 @@ pub fn in_set(column: BytesColumn<'_>, valid: &[u64], set: &BytesSet, out: &mut 
     let long = heads.last().is_some_and(|(len, _)| *len > 8);
     let holds = |string: &[u8], word: u64| {
         let word = word & filled(string.len());
-        let same = |any, (len, head): &(usize, u64)| any | ((string.len() == *len) & (word == *head));
-        heads.iter().fold(false, same) && (!long || set.holds(string))
+        let same = |(len, head): &(usize, u64)| (string.len() == *len) & (word == *head);
+        heads.iter().fold(false, |any, head| any | same(head))
+            && (!long || heads.iter().zip(set.strings()).any(|(head, member)| same(head) && string == member))
     };
     by_length(column, valid, out, |len| set.holds_length(len), holds);
 }
