@@ -45,6 +45,7 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("raft.lease-kept-in-transfer", "the lease survives the start of a leader transfer"),
     ("raft.lease-from-commit", "the lease counts from the commit of an entry instead of from its proposal"),
     ("raft.vote-after-restart", "a restarted voter forgets that it promised not to vote for an election timeout"),
+    ("raft.campaign-within-promise", "a voter campaigns while its own promise binds it"),
     ("raft.read-index-without-quorum", "a read is served without asking a quorum"),
     ("raft.read-before-applied", "a confirmed read does not wait until the confirmed index is applied"),
 ];

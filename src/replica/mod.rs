@@ -43,6 +43,7 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("replica.truncate-before-flush", "the log is truncated to what is applied, not to what a flush made durable"),
     ("replica.snapshot-missing-tail", "a snapshot lacks its last pair"),
     ("replica.snapshot-not-flushed", "an installed snapshot is not made durable before the log starts over"),
+    ("replica.settle-ignores-term", "a write is answered when any entry is applied at its index"),
     ("replica.snapshot-keeps-old-keys", "an installed snapshot does not remove the keys it does not have"),
     ("replica.applied-index-lags", "the applied index in the engine is one less than what its batch holds"),
     ("replica.flush-marks-late-applies", "a flush is taken to cover what was applied while it ran"),
