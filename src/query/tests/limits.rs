@@ -108,6 +108,21 @@ fn a_value_that_is_too_long_is_counted_and_given_back() {
 }
 
 #[test]
+fn columns_are_memory_of_a_page() {
+    let sums = |n| (0..n).map(|n| Aggregate::Sum(format!("$.p{n}"))).collect();
+    let bytes = |n| {
+        let query = Query { aggregate: Some(sums(n)), ..Query::default() };
+        Page::new(Arc::new(Plan::new(query).unwrap())).bytes()
+    };
+    // 20 bytes a row and column, at least.
+    assert!(bytes(QUERY_AGGREGATES_MAX) - bytes(1) > 31 * 20 * 1024);
+    let mut page = Page::new(Arc::new(Plan::new(filter("$.a != 'x'".into())).unwrap()));
+    let empty = page.bytes();
+    page.push(b"k", format!("{{\"a\":\"{}\"}}", "y".repeat(500_000)).as_bytes()).unwrap();
+    assert!(page.bytes() > empty + 1_000_000, "the row waits, and its text is in a column");
+}
+
+#[test]
 fn a_row_that_no_page_holds_is_named() {
     // Written out, each number takes 19 bytes instead of 5.
     let value = |n: usize| Bytes::from(format!("{{\"a\":[{}0],\"b\":1}}", "1e15,".repeat(n)));
