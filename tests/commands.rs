@@ -198,6 +198,8 @@ fn ctl_shows_the_cluster_and_reads_and_writes() {
     assert_eq!(ctl(pd, &["delete", "a"]).trim(), "ok");
     assert_eq!(armilla(&["ctl", "--pd", pd, "get", "a"]).code, Some(1));
 
+    ctl_asks_queries(pd);
+
     // Numbers over 2^53 are text.
     let tso = ctl_json(pd, &["tso", "--count", "3"]);
     let number = |name: &str| tso[name].as_str().and_then(|text| text.parse::<u64>().ok()).expect("a number in text");
@@ -212,6 +214,55 @@ fn ctl_shows_the_cluster_and_reads_and_writes() {
     assert!(status["well"] == true && status["cluster_id"].is_string() && status["stores"] == 3, "{status}");
     let nobody = armilla(&["ctl", "--pd", &format!("127.0.0.1:{}", free_port()), "--timeout", "1", "members"]);
     assert!(nobody.code == Some(1) && nobody.text.contains("--pd"), "{nobody:?}");
+}
+
+/// `armilla ctl query`, over keys of its own.
+fn ctl_asks_queries(pd: &str) {
+    let docs = [
+        ("json/a", r#"{"n":1,"tag":"x"}"#),
+        ("json/b", r#"{"n":2.5,"tag":"y"}"#),
+        ("json/c", "{ tag"),
+        ("json/d", r#"{"n":3,"tag":"x"}"#),
+    ];
+    for (key, value) in docs {
+        assert_eq!(ctl(pd, &["put", key, value]).trim(), "ok");
+    }
+    fn ask<'a>(args: &[&'a str]) -> Vec<&'a str> {
+        [&["query", "--start", "json/", "--end", "json0"][..], args].concat()
+    }
+
+    let table = ctl(pd, &ask(&["--where", "$.n >= 2", "--select", "$.n,$.tag"]));
+    let words: Vec<&str> = table.split_whitespace().collect();
+    assert_eq!(words[..9], ["key", "$.n", "$.tag", "json/b", "2.5", "y", "json/d", "3", "x"], "{table}");
+    assert!(table.contains("2 of 4 rows"), "{table}");
+    let table = ctl(pd, &ask(&["--aggregate", "count(*),sum($.n)", "--group-by", "$.tag"]));
+    let words: Vec<&str> = table.split_whitespace().collect();
+    assert_eq!(words[..9], ["$.tag", "count(*)", "sum($.n)", "x", "2", "4", "y", "1", "2.5"], "{table}");
+    assert!(table.contains("3 of 4 rows") && table.contains("1 not JSON"), "{table}");
+
+    let rows = ctl_json(pd, &ask(&["--where", "$.tag = 'x'", "--select", "$.n", "--limit", "1"]));
+    assert_eq!(rows["rows"], serde_json::json!([{ "key": "json/a", "values": { "$.n": 1 } }]));
+    let groups = ctl_json(pd, &ask(&["--aggregate", "max($.n)", "--group-by", "$.tag"]));
+    let wanted = serde_json::json!([{ "$.tag": "x", "max($.n)": 3 }, { "$.tag": "y", "max($.n)": 2.5 }]);
+    assert_eq!(groups["groups"], wanted);
+    assert_eq!(groups["scanned"]["not_json"], 1);
+    let none = ctl_json(pd, &ask(&["--where", "$.n > 9", "--aggregate", "count(*)", "--group-by", "$.tag"]));
+    assert_eq!((&none["groups"], none.get("rows")), (&serde_json::json!([]), None), "{none}");
+    let none = ctl_json(pd, &ask(&["--where", "$.n > 9"]));
+    assert_eq!((&none["rows"], none.get("groups")), (&serde_json::json!([]), None), "{none}");
+    let none = ctl_json(pd, &ask(&["--limit", "0"]));
+    assert_eq!(none["rows"], serde_json::json!([]));
+    let hex = ["--hex", "--json", "query", "--start", "6a736f6e2f", "--end", "6a736f6e30", "--where", "$.n = 1"];
+    let rows: Value = serde_json::from_str(&ctl(pd, &hex)).expect("JSON");
+    assert_eq!(rows["rows"][0]["key"], "6a736f6e2f61");
+
+    let wrong = armilla(&[&["ctl", "--pd", pd], &ask(&["--where", "$.n >= ]"])[..]].concat());
+    assert!(wrong.code == Some(2) && wrong.text.contains("where, line 1, column 8: expected a number"), "{wrong:?}");
+    let wrong = armilla(&[&["ctl", "--pd", pd], &ask(&["--aggregate", "median($.n)"])[..]].concat());
+    assert!(wrong.code == Some(2) && wrong.text.contains("median($.n)"), "{wrong:?}");
+    for (key, _) in docs {
+        ctl(pd, &["delete", key]);
+    }
 }
 
 #[test]

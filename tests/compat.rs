@@ -434,7 +434,7 @@ fn crates_io_tikv_client_asks_the_coprocessor() {
     let (answer, _) = runtime.block_on(ask(rows));
     let shown: Vec<_> = answer.rows.iter().map(|row| row.values[0].as_u64().expect("a number")).collect();
     assert_eq!(shown, (0..many).collect::<Vec<_>>());
-    assert_eq!(answer.scanned.not_json, many);
+    assert_eq!(answer.scanned.not_json, 0, "a value without the name is not parsed");
 
     // All regions in one call, each page with the ranges that it is about.
     let all = runtime.block_on(steadfast("coprocessor", || {

@@ -11,7 +11,9 @@ use std::net::TcpListener;
 use std::process::Command;
 use std::time::Duration;
 
-use armilla::proto::kvrpcpb::{KvPair, RawBatchPutRequest, RawGetRequest, RawPutRequest, RawScanRequest};
+use armilla::proto::kvrpcpb::{
+    KeyRange, KvPair, RawBatchPutRequest, RawCoprocessorRequest, RawGetRequest, RawPutRequest, RawScanRequest,
+};
 use armilla::proto::tikvpb::tikv_client::TikvClient;
 use armilla::types::limits;
 use bytes::Bytes;
@@ -266,6 +268,26 @@ fn bad_requests_get_the_protocols_error_and_leave_the_connection_usable() {
         let [pair] = &reply.kvs[..] else { panic!("one pair with the error: {reply:?}") };
         let error = pair.error.as_ref().expect("an error");
         assert!(error.abort.contains("limit") && pair.key.is_empty() && reply.region_error.is_none(), "{reply:?}");
+
+        // Queries over JSON that are wrong: another coprocessor, another version, a predicate with the place, too many ranges.
+        let ask = |name: &str, version: &str, data: &str, ranges: usize| RawCoprocessorRequest {
+            context: context.clone(),
+            copr_name: name.to_owned(),
+            copr_version_req: version.to_owned(),
+            ranges: vec![KeyRange::default(); ranges],
+            data: Bytes::copy_from_slice(data.as_bytes()),
+        };
+        for (request, want) in [
+            (ask("xml", "1", "{}", 1), "no coprocessor \"xml\": there is \"json\""),
+            (ask("json", "^2", "{}", 1), "version 1.0.0"),
+            (ask("json", "1", r#"{"where": "$.a >> 1"}"#, 1), "where, line 1, column 6"),
+            (ask("json", "1", r#"{"page_rows": 0}"#, 1), "the request, line 1, column 15: `page_rows` is 0"),
+            (ask("json", "1", "{}", limits::RANGES_MAX + 1), "ranges"),
+        ] {
+            let reply = client.raw_coprocessor(request).await.expect("a reply").into_inner();
+            assert!(reply.error.contains(want) && reply.region_error.is_none(), "{want:?}: {reply:?}");
+            assert!(reply.data.is_empty(), "{reply:?}");
+        }
 
         // The other API version, whose keys would be other keys.
         let mut other = put(b"k".to_vec(), b"v".to_vec());

@@ -3,6 +3,9 @@
 //! Its keys are its own, below and above all others, so that the range of a query spans every region and what it must find is
 //! known: of each key the last write that was acknowledged, or one whose outcome is unknown. An answer must follow from one
 //! choice a key; each key is read once. What other clients wrote in between is no JSON of this owner, and must not count.
+//!
+//! Every query is a valid one: a refusal is a violation, whatever it says. What a cluster in trouble may do is not to answer in time.
+//! Once it is healed, queries of every kind must be answered.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -88,9 +91,44 @@ impl Ask {
     }
 }
 
+/// The client when its load is over: what it asks once all is well again.
+pub struct Rest {
+    asker: Asker,
+    state: BTreeMap<Bytes, May>,
+}
+
+impl Rest {
+    /// Asks each kind of query until it is answered, or `until_ns` (ghost).
+    ///
+    /// # Errors
+    /// What was not answered, and why. A wrong answer or a refusal is told to the watch.
+    pub async fn run(self, until_ns: u64) -> Result<(), String> {
+        let Rest { asker, state } = self;
+        for ask in [Ask::Rows { least: 0 }, Ask::Groups { least: 0 }, Ask::Whole] {
+            while let Err(why) = asker.try_once(ask, 5, &state).await {
+                if asker.world.now_ns() >= until_ns {
+                    return Err(format!("{ask:?} is not answered: {why}"));
+                }
+                asker.world.sleep_ns(200_000_000).await;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is wrong with how a query ended: whatever answer it got is judged, a valid query is not refused. What was not answered at all
+/// says why.
+fn verdict(ask: Ask, ended: Result<Answer, Error>, state: &BTreeMap<Bytes, May>) -> Result<Option<String>, String> {
+    match ended {
+        Ok(answer) => Ok(judge(ask, &answer, state).err()),
+        Err(Error::Refused(why)) => Ok(Some(format!("a valid query is refused: {why}"))),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 impl Asker {
     /// Writes and asks until `until_ns` (ghost).
-    pub async fn run(self, until_ns: u64) {
+    pub async fn run(self, until_ns: u64) -> Rest {
         let mut rng = Rng::fork(self.plan.workload.seed, "queries");
         let mut state: BTreeMap<Bytes, May> = (0..KEYS)
             .flat_map(|n| [Bytes::from(format!("b{n:02}")), Bytes::from(format!("q{n:02}"))])
@@ -99,7 +137,7 @@ impl Asker {
         loop {
             self.world.sleep_ns(rng.between(1, self.plan.workload.query_ms * 2) * 1_000_000).await;
             if self.world.now_ns() >= until_ns {
-                return;
+                return Rest { asker: self, state };
             }
             if rng.chance(0.6) {
                 self.write(&mut state, &mut rng).await;
@@ -108,19 +146,22 @@ impl Asker {
             let least = rng.below(80) as i64;
             let ask = *rng.pick(&[Ask::Rows { least }, Ask::Rows { least: 0 }, Ask::Groups { least }, Ask::Whole]);
             let page_rows = if rng.chance(0.7) { rng.between(1, 12) } else { 10_000 };
-            let wrong = match self.ask(ask.query(page_rows)).await {
-                Ok(answer) => {
-                    self.answered.fetch_add(1, Ordering::Relaxed);
-                    judge(ask, &answer, &state).err()
-                }
-                Err(Error::Refused(why)) if why.contains("does not lead on") || why.contains("the page") => Some(why),
-                Err(_) => None,
-            };
-            if let Some(what) = wrong {
-                let what = format!("{ask:?} in pages of {page_rows}: {what}");
-                self.watch.report(Violation::new("H9", self.world.now_ns(), 0, what));
-            }
+            self.try_once(ask, page_rows, &state).await.ok();
         }
+    }
+
+    /// Asks once and tells the watch what is wrong with the answer.
+    ///
+    /// # Errors
+    /// Why there was no answer.
+    async fn try_once(&self, ask: Ask, page_rows: u64, state: &BTreeMap<Bytes, May>) -> Result<(), String> {
+        let ended = self.ask(ask.query(page_rows)).await;
+        self.answered.fetch_add(u64::from(ended.is_ok()), Ordering::Relaxed);
+        if let Some(what) = verdict(ask, ended, state)? {
+            let what = format!("{ask:?} in pages of {page_rows}: {what}");
+            self.watch.report(Violation::new("H9", self.world.now_ns(), 0, what));
+        }
+        Ok(())
     }
 
     async fn write(&self, state: &mut BTreeMap<Bytes, May>, rng: &mut Rng) {
@@ -238,6 +279,15 @@ mod tests {
             rows: rows.iter().map(found).collect(),
             ..Answer::default()
         }
+    }
+
+    #[test]
+    fn a_refusal_is_wrong_and_silence_is_not() {
+        let state = BTreeMap::new();
+        let ended = |ended| verdict(Ask::Groups { least: 0 }, ended, &state);
+        assert_eq!(ended(Ok(Answer::default())), Ok(None));
+        assert!(ended(Err(Error::Refused("more than 3 comparisons".into()))).unwrap().unwrap().contains("is refused"));
+        assert!(ended(Err(Error::Unavailable("no leader".into()))).unwrap_err().contains("no leader"));
     }
 
     #[test]

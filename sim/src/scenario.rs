@@ -127,6 +127,7 @@ impl Run {
             tasks.push(machine.spawn(asker.run(end_ns)));
         }
         let answered = Arc::<AtomicU64>::default();
+        let mut asked = None;
         if self.plan.workload.query_ms > 0 {
             let machine = self.cluster.client_machine(others + 3);
             let asker = queries::Asker {
@@ -136,7 +137,7 @@ impl Run {
                 plan: self.plan.clone(),
                 answered: answered.clone(),
             };
-            tasks.push(machine.spawn(asker.run(end_ns)));
+            asked = Some((machine.spawn(asker.run(end_ns)), machine));
         }
         let pd = (admin.pd().clone(), admin_machine.clone());
         let mut nemesis =
@@ -164,6 +165,15 @@ impl Run {
                 self.ledger.with(|history| liveness::all_ended(history, self.now()))?;
                 self.check_violation()?;
             }
+        }
+        if let Some((task, machine)) = asked {
+            let rest = self.wait(task, self.now() + bound, "the client that asks").await?;
+            // All is well again: what is asked now is answered.
+            let until = self.now() + bound;
+            let last = machine.spawn(rest.run(until));
+            let ended = self.wait(last, until + bound, "the last query").await?;
+            self.check_violation()?;
+            ended.map_err(|why| Violation::new("live", self.now(), 0, why))?;
         }
         self.stats.insert("queries".into(), answered.load(Ordering::Relaxed));
         let finally = self.read_all(&admin).await?;

@@ -102,26 +102,30 @@ impl Scalar {
     }
 }
 
-/// Refuses a text that a page could not carry along.
-pub(super) fn check_text(text: &str, what: &str) -> Result<(), String> {
-    if text.len() > QUERY_TEXT_BYTES_MAX {
-        return Err(format!(
-            "{what} is a text of {} bytes, over the limit of {QUERY_TEXT_BYTES_MAX} bytes",
-            text.len()
-        ));
+/// Refuses a text of `bytes` that a page could not carry along.
+pub(super) fn check_text(bytes: usize, what: &str) -> Result<(), String> {
+    if bytes > QUERY_TEXT_BYTES_MAX {
+        return Err(format!("{what} is a text of {bytes} bytes, over the limit of {QUERY_TEXT_BYTES_MAX} bytes"));
     }
     Ok(())
 }
 
+/// What the texts of `min` and `max` are called in errors.
+const EXTREME: &str = "a value of which the minimum or maximum is asked";
+
 impl Partial {
     /// Puts what is known of later rows to this.
+    ///
+    /// # Errors
+    /// It is of another aggregate, or its numbers are none that rows can give.
     pub(super) fn merge(&mut self, later: Partial) -> Result<(), String> {
+        let odd = || "the page is of another query: its numbers are too large".to_owned();
         match (&mut *self, later) {
-            (Partial::Count(count), Partial::Count(more)) => *count += more,
+            (Partial::Count(count), Partial::Count(more)) => *count = count.checked_add(more).ok_or_else(odd)?,
             (Partial::Sum(sum), Partial::Sum(more)) => {
-                sum.count += more.count;
-                sum.ints += more.ints;
-                sum.floats += more.floats;
+                sum.count = sum.count.checked_add(more.count).ok_or_else(odd)?;
+                sum.ints = sum.ints.checked_add(more.ints).ok_or_else(odd)?;
+                sum.floats = sum.floats.checked_add(more.floats).ok_or_else(odd)?;
                 sum.float += more.float;
             }
             (Partial::Min(least), Partial::Min(other)) => {
@@ -157,16 +161,19 @@ impl Partial {
         }
     }
 
-    /// Bytes of text that a row would make this hold instead of what it holds; nothing if the row changes no text.
-    pub(super) fn text_after(&self, cells: Option<&Cells>, row: usize) -> Result<Option<usize>, String> {
-        let (Partial::Min(_) | Partial::Max(_), Some(cells)) = (self, cells) else { return Ok(None) };
-        let text = cells.text.get(row).then(|| cells.string(row));
-        if text.is_none() || !self.improves(None, text) {
-            return Ok(None);
+    /// Bytes of text that this holds, and that it would hold after a row.
+    ///
+    /// # Errors
+    /// The row has a text that is too long, whether it would be held or not: an answer must not depend on the order of rows.
+    pub(super) fn texts(&self, cells: Option<&Cells>, row: usize) -> Result<(usize, usize), String> {
+        let (Partial::Min(best) | Partial::Max(best), Some(cells)) = (self, cells) else { return Ok((0, 0)) };
+        let held = if let Some(Scalar::Text(text)) = best { text.len() } else { 0 };
+        if cells.text.get(row) {
+            let text = cells.string(row);
+            check_text(text.len(), EXTREME)?;
+            return Ok((held, if self.improves(None, Some(text)) { text.len() } else { held }));
         }
-        let text = text.unwrap_or_default();
-        check_text(text, "a minimum or maximum")?;
-        Ok(Some(text.len()))
+        Ok((held, if self.improves(cells.number(row), None) { 0 } else { held }))
     }
 
     /// Adds a row.
@@ -294,7 +301,11 @@ fn both(a: &Bitmap, b: &Bitmap) -> Bitmap {
 }
 
 /// The least or largest scalar among `rows`.
+///
+/// # Errors
+/// Any of them is too long a text, also one that is neither.
 fn best(least: bool, cells: &Cells, rows: &Bitmap) -> Result<Option<Scalar>, String> {
+    check_text(cells.longest(rows, QUERY_TEXT_BYTES_MAX), EXTREME)?;
     let (int, float) = (both(&cells.int, rows), both(&cells.float, rows));
     let (ints, floats) = if least {
         (min_i64(&cells.ints, &int), min_f64(&cells.floats, &float))
@@ -311,9 +322,6 @@ fn best(least: bool, cells: &Cells, rows: &Bitmap) -> Result<Option<Scalar>, Str
     let texts = text.iter().map(|row| cells.string(row));
     match if least { texts.min() } else { texts.max() } {
         None => Ok(number.map(Scalar::Number)),
-        Some(text) => {
-            check_text(text, "a minimum or maximum")?;
-            Ok(Some(Scalar::Text(text.into())))
-        }
+        Some(text) => Ok(Some(Scalar::Text(text.into()))),
     }
 }

@@ -31,6 +31,8 @@ pub struct Answer {
     pub rows: Vec<Found>,
     /// The group's key (if there is `group_by`), then its aggregates; in the order of groups.
     pub groups: Vec<Vec<Value>>,
+    /// Whether aggregates were asked for: then there are no rows, and maybe no groups.
+    pub aggregated: bool,
     /// What was read.
     pub scanned: Scanned,
     /// Rows that the predicate held for.
@@ -44,7 +46,7 @@ pub enum Next {
     From(Bytes),
     /// Nothing is left of this range: where it ends.
     Beyond,
-    /// Nowhere: all that was wanted is there.
+    /// Nowhere: as many rows as were wanted are there.
     Enough,
 }
 
@@ -83,7 +85,7 @@ impl Merge {
     /// What to send for the next page.
     pub fn request(&self) -> Bytes {
         let mut query = self.plan.query.clone();
-        query.limit = query.limit.map(|limit| limit - self.rows.len() as u64);
+        query.limit = query.limit.map(|limit| limit.saturating_sub(self.rows.len() as u64));
         serde_json::to_vec(&query).expect("texts and numbers are JSON").into()
     }
 
@@ -92,10 +94,10 @@ impl Merge {
         self.plan.select.is_some() && self.rows.len() as u64 >= self.plan.limit
     }
 
-    /// Adds a page.
+    /// Adds a page. Rows beyond the limit are dropped: whoever asks several regions at once gets as many of each.
     ///
     /// # Errors
-    /// A page that is none, or is of another query; too many groups.
+    /// A page that is none, or is of another query; too many groups. The query is over then.
     pub fn take(&mut self, page: &[u8]) -> Result<Next, String> {
         let mut bytes = page.to_vec();
         let tape = simd_json::to_tape(&mut bytes).map_err(|error| format!("the page is not JSON: {error}"))?;
@@ -103,13 +105,19 @@ impl Merge {
         let number = |value: &Value, name: &str| value.get(name).and_then(Value::as_u64);
         let odd = || "the page is of another query".to_owned();
         let scanned = page.get("scanned").ok_or_else(odd)?;
-        let read = |name| number(scanned, name).ok_or_else(odd);
-        self.scanned.rows += read("rows")?;
-        self.scanned.bytes += read("bytes")?;
-        self.scanned.not_json += read("not_json")?;
-        self.matched += number(&page, "matched").ok_or_else(odd)?;
+        let add = |sum: &mut u64, number: Option<u64>| {
+            *sum = number.and_then(|number| sum.checked_add(number)).ok_or_else(odd)?;
+            Ok::<_, String>(())
+        };
+        add(&mut self.scanned.rows, number(scanned, "rows"))?;
+        add(&mut self.scanned.bytes, number(scanned, "bytes"))?;
+        add(&mut self.scanned.not_json, number(scanned, "not_json"))?;
+        add(&mut self.scanned.too_long, number(scanned, "too_long"))?;
+        add(&mut self.matched, number(&page, "matched"))?;
         if self.plan.select.is_some() {
-            for row in page.get("rows").and_then(Value::as_array).ok_or_else(odd)? {
+            let rows = page.get("rows").and_then(Value::as_array).ok_or_else(odd)?;
+            let left = self.plan.limit.saturating_sub(self.rows.len() as u64);
+            for row in rows.iter().take(usize::try_from(left).unwrap_or(usize::MAX)) {
                 let key = row.get("key").and_then(Value::as_str).and_then(unhex).ok_or_else(odd)?;
                 let values = row.get("values").and_then(Value::as_array).ok_or_else(odd)?.clone();
                 self.rows.push(Found { key: key.into(), values });
@@ -121,8 +129,13 @@ impl Merge {
                 self.group(key, values)?;
             }
         }
+        if self.plan.select.is_some() {
+            self.matched = self.rows.len() as u64;
+        }
         match page.get("next") {
             _ if self.enough() => Ok(Next::Enough),
+            // Fewer rows than were asked for.
+            _ if page.get("enough") != Some(&Value::Bool(false)) => Err(odd()),
             Some(Value::Null) => Ok(Next::Beyond),
             Some(Value::String(key)) => Ok(Next::From(unhex(key).ok_or_else(odd)?.into())),
             _ => Err(odd()),
@@ -158,6 +171,7 @@ impl Merge {
         Answer {
             heads: self.plan.heads(),
             groups: self.groups.into_iter().map(shown).collect(),
+            aggregated: self.plan.select.is_none(),
             rows: self.rows,
             scanned: self.scanned,
             matched: self.matched,

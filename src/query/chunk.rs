@@ -10,6 +10,10 @@ use super::scalar::Number;
 
 /// Rows of one chunk.
 pub(super) const ROWS: usize = 1024;
+/// Bytes of texts for which a column keeps its memory from chunk to chunk.
+const KEPT_BYTES: usize = 64 << 10;
+/// Bytes of a column without its texts.
+const COLUMN_BYTES: usize = ROWS * (size_of::<i64>() + size_of::<f64>() + size_of::<u32>()) + 7 * ROWS / 8;
 
 /// The values of one path. A row has at most one of these; what has none is missing.
 #[derive(Debug)]
@@ -73,6 +77,7 @@ impl Cells {
         }
         self.begun = 0;
         self.texts.clear();
+        self.texts.shrink_to(KEPT_BYTES);
     }
 
     fn set(&mut self, row: usize, node: Node<'_>) {
@@ -119,6 +124,15 @@ impl Cells {
         std::str::from_utf8(bytes).expect("texts are copied whole")
     }
 
+    /// Bytes of the longest text among `rows`, or of none if all are short: at most `short`.
+    pub(super) fn longest(&self, rows: &Bitmap, short: usize) -> usize {
+        if self.texts.len() <= short {
+            return 0;
+        }
+        let len = |row: usize| (self.offsets[row + 1] - self.offsets[row]) as usize;
+        rows.iter().filter(|row| self.text.get(*row)).map(len).max().unwrap_or(0)
+    }
+
     /// The number of one row.
     pub(super) fn number(&self, row: usize) -> Option<Number> {
         if self.int.get(row) {
@@ -156,9 +170,14 @@ impl Chunk {
         self.rows += 1;
     }
 
-    /// Bytes of the texts in one column, at most.
+    /// Bytes of the texts in all columns.
     pub(super) fn text_bytes(&self) -> usize {
-        self.columns.iter().map(|column| column.texts.len()).max().unwrap_or(0)
+        self.columns.iter().map(|column| column.texts.len()).sum()
+    }
+
+    /// Bytes of memory that it takes.
+    pub(super) fn bytes(&self) -> usize {
+        self.columns.iter().map(|column| COLUMN_BYTES + column.texts.capacity()).sum()
     }
 
     /// No more rows: every row of every column gets its place.

@@ -1,9 +1,9 @@
 //! The predicate over one chunk: which of its rows it holds for.
 
-use crate::arch::column::{Bitmap, BytesSet, Cmp, compare_bytes, compare_f64, compare_i64, in_set, starts_with};
+use crate::arch::column::{Bitmap, Cmp, compare_bytes, compare_f64, compare_i64, in_set, starts_with};
 
 use super::chunk::{Cells, Chunk, ROWS};
-use super::parse::{Expr, Literal};
+use super::parse::{Expr, List, Literal};
 use super::request::Column;
 use super::scalar::Number;
 
@@ -32,7 +32,7 @@ pub(super) fn rows(expr: &Expr<Column>, chunk: &Chunk) -> Bitmap {
         }
         Expr::Exists(column) => chunk.columns[*column].present.clone(),
         Expr::Compare(column, cmp, literal) => compare(&chunk.columns[*column], *cmp, literal),
-        Expr::In(column, literals) => among(&chunk.columns[*column], literals),
+        Expr::In(column, list) => among(&chunk.columns[*column], list),
         Expr::Prefix(column, text) => {
             let cells = &chunk.columns[*column];
             let mut out = Bitmap::zeros(ROWS);
@@ -59,18 +59,21 @@ fn compare(cells: &Cells, cmp: Cmp, literal: &Literal) -> Bitmap {
     }
 }
 
-fn among(cells: &Cells, literals: &[Literal]) -> Bitmap {
+fn among(cells: &Cells, list: &List) -> Bitmap {
     let mut out = Bitmap::zeros(ROWS);
-    let mut texts = Vec::new();
-    for literal in literals {
-        match literal {
-            Literal::Text(text) => texts.push(text.as_bytes()),
-            other => out.or(&compare(cells, Cmp::Eq, other)),
+    for (wanted, rows) in [(list.null, &cells.null), (list.no, &cells.no), (list.yes, &cells.yes)] {
+        if wanted {
+            out.or(rows);
         }
     }
-    if !texts.is_empty() {
+    if !list.numbers.is_empty() {
+        let mut look = |row: usize, number| out.set(row, list.numbers.binary_search(&number).is_ok());
+        cells.int.iter().for_each(|row| look(row, Number::Int(cells.ints[row])));
+        cells.float.iter().for_each(|row| look(row, Number::Float(cells.floats[row])));
+    }
+    if !list.set.is_empty() {
         let mut equal = Bitmap::zeros(ROWS);
-        in_set(cells.strings(), &cells.text, &BytesSet::new(texts), &mut equal);
+        in_set(cells.strings(), &cells.text, &list.set, &mut equal);
         out.or(&equal);
     }
     out

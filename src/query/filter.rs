@@ -1,12 +1,14 @@
 //! The byte filter: what must be among a value's bytes, or the predicate cannot hold.
 //!
 //! A text of JSON that is equal to a literal without quotes, backslashes and control characters is spelled in one way if it has
-//! no escape, and an escape has a backslash. So a value without a backslash and without `"literal"` has no such text. Numbers
-//! have many spellings and give no filter; what stands under a `not` gives none either.
+//! no escape, and an escape has a backslash. So a value without a backslash and without `"literal"` has no such text. The same is
+//! true of the names of fields: whatever is asked of `$.a.rare[0]`, `"rare"` must be there. Numbers have many spellings, so a comparison
+//! with one asks for the name alone; what stands under a `not` gives no filter.
 
 use crate::arch::column::{Cmp, Needle};
 
-use super::parse::{Expr, Literal};
+use super::parse::{Expr, List, Literal};
+use super::path::{Path, Step};
 
 /// Texts that are looked for in one value, at most.
 const NEEDLES_MAX: usize = 16;
@@ -26,16 +28,20 @@ impl Default for ByteFilter {
 
 impl ByteFilter {
     /// The filter of a predicate; it takes everything where the predicate gives none.
-    pub(super) fn of<P>(expr: &Expr<P>) -> ByteFilter {
+    pub(super) fn of(expr: &Expr<Path>) -> ByteFilter {
         let mut all = clauses(expr);
+        // Texts are in fewer values than names are.
+        all.sort_by_key(|clause| clause.names);
+        let mut known: Vec<Vec<Vec<u8>>> = Vec::new();
         let mut left = NEEDLES_MAX;
-        all.retain(|any| {
-            let fits = any.len() <= left;
-            left -= if fits { any.len() } else { 0 };
-            fits
-        });
+        for Clause { any, .. } in all {
+            if any.len() <= left && !known.contains(&any) {
+                left -= any.len();
+                known.push(any);
+            }
+        }
         let prepare = |any: Vec<Vec<u8>>| any.iter().map(|text| Needle::new(text)).collect();
-        ByteFilter { all: all.into_iter().map(prepare).collect(), ..ByteFilter::default() }
+        ByteFilter { all: known.into_iter().map(prepare).collect(), ..ByteFilter::default() }
     }
 
     /// Whether the predicate may hold for this value.
@@ -44,29 +50,52 @@ impl ByteFilter {
     }
 }
 
-/// The conditions of a predicate: each a choice of needles.
-fn clauses<P>(expr: &Expr<P>) -> Vec<Vec<Vec<u8>>> {
-    let one = |needle: Option<Vec<u8>>| needle.map(|needle| vec![vec![needle]]).unwrap_or_default();
+/// A condition: that any of these is there.
+struct Clause {
+    any: Vec<Vec<u8>>,
+    /// Some of them are names of fields.
+    names: bool,
+}
+
+/// The conditions of a predicate.
+fn clauses(expr: &Expr<Path>) -> Vec<Clause> {
+    let one = |text: Option<Vec<u8>>| text.map(|text| Clause { any: vec![text], names: false });
     match expr {
-        Expr::Compare(_, Cmp::Eq, Literal::Text(text)) => one(needle(text, true)),
-        Expr::Prefix(_, text) => one(needle(text, false)),
-        Expr::In(_, literals) => {
-            let needle = |literal: &Literal| match literal {
-                Literal::Text(text) => needle(text, true),
-                _ => None,
-            };
-            let all: Option<Vec<Vec<u8>>> = literals.iter().map(needle).collect();
-            all.map(|any| vec![any]).unwrap_or_default()
+        Expr::Compare(path, Cmp::Eq, Literal::Text(text)) => {
+            one(needle(text, true)).or_else(|| name(path)).into_iter().collect()
         }
+        Expr::Prefix(path, text) => one(needle(text, false)).or_else(|| name(path)).into_iter().collect(),
+        Expr::In(path, list) => {
+            let List { null, no, yes, numbers, texts, .. } = list;
+            let only_texts = !(*null || *no || *yes) && numbers.is_empty();
+            let any: Option<Vec<Vec<u8>>> = texts.iter().map(|text| needle(text, true)).collect();
+            let any = any.filter(|any| only_texts && any.len() <= NEEDLES_MAX).map(|any| Clause { any, names: false });
+            any.or_else(|| name(path)).into_iter().collect()
+        }
+        // Whatever is asked of it, the path must be there.
+        Expr::Exists(path) | Expr::Compare(path, ..) => name(path).into_iter().collect(),
         Expr::And(parts) => parts.iter().flat_map(clauses).collect(),
         Expr::Or(parts) => {
             // Each part must have a condition; any one of them holds then.
-            let shortest = |part| clauses(part).into_iter().min_by_key(Vec::len);
-            let each: Option<Vec<Vec<Vec<u8>>>> = parts.iter().map(shortest).collect();
-            each.map(|each| vec![each.concat()]).unwrap_or_default()
+            let best = |part| clauses(part).into_iter().min_by_key(|clause| (clause.names, clause.any.len()));
+            let each: Option<Vec<Clause>> = parts.iter().map(best).collect();
+            let all = |each: Vec<Clause>| Clause {
+                names: each.iter().any(|clause| clause.names),
+                any: each.into_iter().flat_map(|clause| clause.any).collect(),
+            };
+            each.map(all).into_iter().collect()
         }
-        Expr::Not(_) | Expr::Exists(_) | Expr::Compare(..) => Vec::new(),
+        Expr::Not(_) => Vec::new(),
     }
+}
+
+/// That the last name of a path is there; nothing if it has none that is spelled in one way only.
+fn name(path: &Path) -> Option<Clause> {
+    let last = path.steps.iter().rev().find_map(|step| match step {
+        Step::Field(name) => Some(name),
+        Step::Index(_) => None,
+    });
+    last.and_then(|name| needle(name, true)).map(|text| Clause { any: vec![text], names: true })
 }
 
 /// The only bytes that spell a text without an escape.

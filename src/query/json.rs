@@ -4,33 +4,70 @@ use std::io::Write as _;
 
 use simd_json::{Buffers, INPUT_PADDING, Node, StaticNode, Tape};
 
-use crate::types::limits::QUERY_JSON_DEPTH_MAX;
+use crate::types::limits::{QUERY_JSON_DEPTH_MAX, QUERY_VALUE_BYTES_MAX};
 
 use super::path::{Path, Step};
 use super::scalar::Number;
 
-/// A parser that keeps its memory.
+/// Memory that a parser keeps from one value to the next, in bytes; what a larger value took is given back at once.
+const KEPT_BYTES: usize = 1 << 20;
+/// What a parser with nothing in it takes, about.
+const EMPTY_BYTES: usize = 8 << 10;
+
+/// A parser that keeps its memory, unless a value was large.
 pub(super) struct Parser {
     /// The value, which parsing overwrites, and padding.
     scratch: Vec<u8>,
     buffers: Buffers,
     tape: Option<Tape<'static>>,
+    /// The most bytes of a value since the buffers were made.
+    longest: usize,
+    /// The most structural characters of one since then.
+    structures: usize,
+}
+
+/// Why a value has no nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unparsed {
+    /// It is no JSON, or too deep.
+    NotJson,
+    /// It has more than [`QUERY_VALUE_BYTES_MAX`] bytes.
+    TooLong,
 }
 
 impl Parser {
     pub(super) fn new() -> Parser {
-        Parser { scratch: Vec::new(), buffers: Buffers::with_max_depth(4096, QUERY_JSON_DEPTH_MAX), tape: None }
+        let buffers = Buffers::with_max_depth(4096, QUERY_JSON_DEPTH_MAX);
+        Parser { scratch: Vec::new(), buffers, tape: None, longest: 0, structures: 0 }
     }
 
-    /// Gives the nodes of a value to `look`; nothing if it is not JSON.
-    pub(super) fn parse<T>(&mut self, value: &[u8], look: impl FnOnce(&[Node<'_>]) -> T) -> Option<T> {
+    /// Bytes of memory that it holds between two values, about.
+    pub(super) fn bytes(&self) -> usize {
+        // The value itself and the room for its texts; the places of its structural characters (4 bytes each), and the tape.
+        let tape = self.tape.as_ref().map_or(0, |tape| tape.0.capacity() * size_of::<Node<'_>>());
+        EMPTY_BYTES + 2 * self.longest + 4 * self.structures + tape
+    }
+
+    /// Gives the nodes of a value to `look`.
+    ///
+    /// # Errors
+    /// Why there are none.
+    pub(super) fn parse<T>(&mut self, value: &[u8], look: impl FnOnce(&[Node<'_>]) -> T) -> Result<T, Unparsed> {
+        if value.len() > QUERY_VALUE_BYTES_MAX {
+            return Err(Unparsed::TooLong);
+        }
         self.scratch.clear();
         self.scratch.extend_from_slice(value);
         self.scratch.resize(value.len() + INPUT_PADDING, 0);
         let mut tape = self.tape.take().unwrap_or_else(Tape::null).reset();
         let parsed = simd_json::fill_tape_padded(&mut self.scratch, value.len(), &mut self.buffers, &mut tape);
-        let seen = parsed.is_ok().then(|| look(&tape.0));
+        let seen = parsed.map(|()| look(&tape.0)).map_err(|_| Unparsed::NotJson);
         self.tape = Some(tape.reset());
+        self.longest = self.longest.max(value.len());
+        self.structures = self.structures.max(self.buffers.structural_indexes().len());
+        if self.bytes() > KEPT_BYTES {
+            *self = Parser::new();
+        }
         seen
     }
 }
@@ -78,9 +115,12 @@ pub(super) fn locate(nodes: &[Node<'_>], path: &Path) -> Option<usize> {
     Some(at)
 }
 
-/// Writes the value at `at` as JSON; gives the node behind it.
-pub(super) fn write(nodes: &[Node<'_>], at: usize, out: &mut Vec<u8>) -> usize {
+/// Writes the value at `at` as JSON; gives the node behind it. Nothing, and `out` has a part of it, when `out` would get longer than
+/// `max` bytes.
+pub(super) fn write(nodes: &[Node<'_>], at: usize, out: &mut Vec<u8>, max: usize) -> Option<usize> {
     match nodes[at] {
+        // With its escapes it may be six times as long, and is looked at again below.
+        Node::String(text) if out.len() + text.len() > max => return None,
         Node::String(text) => string(text, out),
         Node::Static(node) => fixed(node, out),
         Node::Array { len, .. } => {
@@ -88,7 +128,7 @@ pub(super) fn write(nodes: &[Node<'_>], at: usize, out: &mut Vec<u8>) -> usize {
             let mut element = at + 1;
             for n in 0..len {
                 out.extend_from_slice(if n == 0 { b"" } else { b"," });
-                element = write(nodes, element, out);
+                element = write(nodes, element, out, max)?;
             }
             out.push(b']');
         }
@@ -97,14 +137,14 @@ pub(super) fn write(nodes: &[Node<'_>], at: usize, out: &mut Vec<u8>) -> usize {
             let mut key = at + 1;
             for n in 0..len {
                 out.extend_from_slice(if n == 0 { b"" } else { b"," });
-                let value = write(nodes, key, out);
+                let value = write(nodes, key, out, max)?;
                 out.push(b':');
-                key = write(nodes, value, out);
+                key = write(nodes, value, out, max)?;
             }
             out.push(b'}');
         }
     }
-    behind(nodes, at)
+    (out.len() <= max).then(|| behind(nodes, at))
 }
 
 fn fixed(node: StaticNode, out: &mut Vec<u8>) {

@@ -27,6 +27,60 @@ pub(super) fn at(what: &str, text: &str, offset: usize, why: &str) -> String {
     )
 }
 
+/// Characters of a client's text that an error repeats.
+pub(super) const ECHOED: usize = 64;
+
+/// The first [`ECHOED`] characters.
+pub(super) fn short(text: &str) -> String {
+    match text.char_indices().nth(ECHOED) {
+        None => text.to_owned(),
+        Some((at, _)) => format!("{}…", &text[..at]),
+    }
+}
+
+/// What serde says, the client's text in it cut: ``unknown field `…`, expected …``, `invalid type: string "…", expected …`.
+pub(super) fn cut(why: &str) -> String {
+    let (said, expected) = match why.rsplit_once(", expected ") {
+        Some((said, expected)) => (said, format!(", expected {expected}")),
+        None => (why, String::new()),
+    };
+    let Some((before, quoted)) = said.find(['`', '"']).and_then(|at| said.split_at_checked(at + 1)) else {
+        return why.to_owned();
+    };
+    let close = if before.ends_with('`') { "`" } else { "\"" };
+    match quoted.strip_suffix(close) {
+        Some(inner) => format!("{before}{}{close}{expected}", short(inner)),
+        None => format!("{before}{}{expected}", short(quoted)),
+    }
+}
+
+/// Where the value of the field `name` of the object that `text` spells begins; nothing if it is not there.
+pub(super) fn field(text: &str, name: &str) -> Option<usize> {
+    let (mut depth, mut open, mut escaped) = (0, None, false);
+    let mut found = false;
+    for (at, c) in text.char_indices() {
+        match (open, c) {
+            (Some(_), _) if escaped => escaped = false,
+            (Some(_), '\\') => escaped = true,
+            (Some(begin), '"') => {
+                // A text before a colon, in the outermost object.
+                open = None;
+                found = depth == 1 && text[begin + 1..at] == *name && text[at + 1..].trim_start().starts_with(':');
+            }
+            (Some(_), _) => {}
+            (None, ':') if found => {
+                let rest = &text[at + 1..];
+                return Some(text.len() - rest.trim_start().len());
+            }
+            (None, '"') => open = Some(at),
+            (None, '{' | '[') => depth += 1,
+            (None, '}' | ']') => depth -= 1,
+            (None, _) => {}
+        }
+    }
+    None
+}
+
 /// The byte offset of a line and column, both from 1, the column in bytes, as serde_json counts.
 pub(super) fn offset(text: &str, line: usize, column: usize) -> usize {
     let start = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum::<usize>();

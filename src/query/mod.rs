@@ -23,7 +23,10 @@
 //! ```
 //! All fields may be left out: `where` (every row), `select` (the whole value, `$`, as it is stored), `limit`, `aggregate` (then
 //! neither `select` nor `limit`), `group_by` (only with `aggregate`), `from` (hexadecimal; keys below it are left out: where
-//! the page before said `next`), `page_rows` (rows read for one page, at most).
+//! the page before said `next`), `page_rows` (pairs read for one page, at most).
+//!
+//! `limit` is of one request. A page that has as many rows says `"enough": true` and has no `next`; over several regions each
+//! request asks for what is left ([`Merge::request`]), and rows beyond are dropped when regions are asked at once.
 //!
 //! A predicate has `and`, `or`, `not`, parentheses and terms: `PATH = LITERAL` with `=` `!=` `<` `<=` `>` `>=`, `PATH in [LITERAL, …]`,
 //! `PATH prefix "text"`, `exists PATH`. A path is `$`, then `.name`, `["any name"]` and `[0]`. Literals are JSON's, texts also in
@@ -32,15 +35,20 @@
 //! ## What each thing means
 //! - *A value that is not JSON*: no row. It is counted in `not_json`, unless the byte filter could rule it out unparsed. Deeper
 //!   than [`QUERY_JSON_DEPTH_MAX`](crate::types::limits::QUERY_JSON_DEPTH_MAX) levels, or a number beyond `f64`, is not JSON here.
+//! - *A value longer than [`QUERY_VALUE_BYTES_MAX`](crate::types::limits::QUERY_VALUE_BYTES_MAX)*: no row either. It is counted in
+//!   `too_long`, unless the byte filter could rule it out.
 //! - *A missing path*: a term is false, a projection is null, an aggregate skips the row, a group is that of null.
 //! - *Another type than the literal's*: the comparison is false, `!=` too (`not $.a = 3` is true there). `null` is only ever equal
 //!   to null, and `exists` holds for it.
-//! - *Numbers* compare by value, exactly: an integer that fits an `i64` is one, `1.0` is 1, everything else is the nearest
-//!   `f64`. *Texts* compare by their bytes. Of an object's fields with one name the last counts.
+//! - *Numbers* compare by value: an integer that fits an `i64` is exact, `1.0` is 1, fractions and integers outside `i64` are the
+//!   nearest `f64`. *Texts* compare by their bytes. Of an object's fields with one name the last counts.
 //! - *Aggregates*: `count` of `*` counts rows, of a path those where it is there and not null. `sum` and `avg` take numbers and
 //!   skip the rest; `min` and `max` take numbers and texts, every number below every text. Of nothing, `sum` is 0, the others null.
 //! - *Groups*: null, false, true, numbers, texts, in this order. Arrays and objects are no keys; their rows are in the group of
 //!   null.
+//! - *Texts longer than [`QUERY_TEXT_BYTES_MAX`](crate::types::limits::QUERY_TEXT_BYTES_MAX)* are an error as a group's key, and in
+//!   every selected row of which `min` or `max` is asked, whatever decides: no border of a page decides about an error.
+//! - *Expired pairs* are no rows and not in `scanned`, but bring the page nearer to its end ([`Page::pass`]).
 //!
 //! ## What a sum is
 //! Integers are added exactly, whatever their number (128 bits). Of `f64`s, those of one page are added in one order (without
@@ -50,8 +58,8 @@
 //! `f64` (a page carries it whole); a sum beyond `f64` is null.
 //!
 //! ## How a page is made
-//! A value goes through a byte filter first: where the predicate can only hold if a certain text is in the value, its bytes must be
-//! there (or a backslash, which may hide them). What passes is parsed by simd-json to a tape; one walk over the tape copies the
+//! A value goes through a byte filter first: where the predicate can only hold if a certain text, or a field of a certain name, is in
+//! the value, its bytes must be there (or a backslash, which may hide them). What passes is parsed by simd-json to a tape; one walk over the tape copies the
 //! paths of predicate and aggregates into columns of 1024 rows, and the kernels of [`crate::arch::column`] do the rest. Rows that
 //! are selected are parsed once more, to be written out.
 
@@ -87,15 +95,16 @@ pub const VERSION: semver::Version = semver::Version::new(1, 0, 0);
 /// What there is instead.
 pub fn check_version(name: &str, requirement: &str) -> Result<(), String> {
     if name != NAME {
-        let shown: String = name.chars().take(32).collect();
+        let shown = malformed::short(name);
         return Err(format!("no coprocessor {shown:?}: there is {NAME:?}, version {VERSION}"));
     }
     let wanted = semver::VersionReq::parse(requirement).map_err(|error| {
-        let shown: String = requirement.chars().take(32).collect();
-        format!("copr_version_req {shown:?} is no version requirement ({error}); try \"1\" or \"*\"")
+        let (shown, why) = (malformed::short(requirement), malformed::short(&error.to_string()));
+        format!("copr_version_req {shown:?} is no version requirement ({why}); try \"1\" or \"*\"")
     })?;
     if wanted.matches(&VERSION) {
         return Ok(());
     }
+    let wanted = malformed::short(&wanted.to_string());
     Err(format!("coprocessor {NAME:?} is version {VERSION}, which {wanted} does not take"))
 }

@@ -5,38 +5,42 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::types::limits::{QUERY_PAGE_BYTES_MAX, QUERY_PAGE_SCAN_BYTES_MAX};
+use crate::types::limits::{QUERY_PAGE_BYTES_MAX, QUERY_PAGE_SCAN_BYTES_MAX, QUERY_PATHS_MAX};
 
 use super::aggregate::{Partial, Whole};
 use super::chunk::{Chunk, ROWS};
 use super::eval;
 use super::groups::Groups;
-use super::json::{self, Parser};
+use super::json::{self, Parser, Unparsed};
 use super::request::{Plan, hex};
 
-/// Bytes of rows that wait for the end of their chunk, at which it ends early.
+/// Bytes of rows that wait for the end of their chunk, or of the texts in its columns, at which it ends early.
 const CHUNK_BYTES: usize = 1 << 20;
 /// Room for what surrounds the rows or groups.
 pub(super) const FRAME_BYTES: usize = (16 << 10) + 512;
+/// Bytes of rows in one page, at most.
+const ROWS_BYTES_MAX: usize = QUERY_PAGE_BYTES_MAX - FRAME_BYTES;
 
 /// Whether a page takes more rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Room {
     /// The next pair.
     More,
-    /// No more: the page says where the next begins.
+    /// No more: the page says where the next begins, or that all that was wanted is there.
     Full,
 }
 
 /// What was read for a page, or for an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Scanned {
-    /// Pairs.
+    /// Pairs that have not expired.
     pub rows: u64,
     /// Bytes of their keys and values.
     pub bytes: u64,
     /// Values that were parsed and are not JSON.
     pub not_json: u64,
+    /// Values that would have been parsed but are longer than [`QUERY_VALUE_BYTES_MAX`](crate::types::limits::QUERY_VALUE_BYTES_MAX).
+    pub too_long: u64,
 }
 
 /// A row that waits for the end of its chunk.
@@ -60,6 +64,15 @@ enum Outcome {
     Groups(Groups),
 }
 
+/// How a page ends before its range does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum End {
+    /// The next page begins at this key.
+    Next(Vec<u8>),
+    /// There are as many rows as were wanted.
+    Enough,
+}
+
 /// A page that is being filled.
 pub struct Page {
     plan: Arc<Plan>,
@@ -72,8 +85,10 @@ pub struct Page {
     /// Rows as they are sent, with commas between.
     out: Vec<u8>,
     scanned: Scanned,
+    /// Pairs and bytes that were read, with the expired.
+    read: (u64, u64),
     matched: u64,
-    next: Option<Vec<u8>>,
+    end: Option<End>,
 }
 
 impl Page {
@@ -92,21 +107,39 @@ impl Page {
             result,
             out: Vec::new(),
             scanned: Scanned::default(),
+            read: (0, 0),
             matched: 0,
-            next: (plan.limit == 0).then(|| plan.from.to_vec()),
+            end: (plan.limit == 0).then_some(End::Enough),
             plan,
         }
     }
 
     /// Whether it takes a pair.
     pub fn room(&self) -> Room {
-        if self.next.is_some() { Room::Full } else { Room::More }
+        if self.end.is_some() { Room::Full } else { Room::More }
     }
 
-    /// Bytes of memory that its rows or groups take, about.
+    /// Bytes of memory that it takes, about: rows or groups, the columns, and what the parser keeps. While a value is parsed there
+    /// are up to 30 times its bytes more.
     pub fn bytes(&self) -> usize {
         let groups = if let Outcome::Groups(groups) = &self.result { groups.bytes() } else { 0 };
-        self.out.len() + self.memory.len() + groups
+        self.out.capacity() + self.memory.capacity() + groups + self.chunk.bytes() + self.parser.bytes()
+    }
+
+    /// Counts a pair towards the page's end; whether it is the last.
+    fn count(&mut self, bytes: u64) -> bool {
+        self.read.0 += 1;
+        self.read.1 += bytes;
+        self.read.0 >= self.plan.page_rows || self.read.1 >= QUERY_PAGE_SCAN_BYTES_MAX
+    }
+
+    /// Passes over a pair of `bytes` bytes with the next larger key, which has expired: it is no row, but took the time to read.
+    pub fn pass(&mut self, key: &[u8], bytes: usize) -> Room {
+        assert!(self.end.is_none(), "a full page takes no pair");
+        if self.count(bytes as u64) {
+            self.end = Some(End::Next(after(key)));
+        }
+        self.room()
     }
 
     /// Adds a pair with the next larger key.
@@ -114,12 +147,12 @@ impl Page {
     /// # Errors
     /// A row or a text that no page can carry.
     pub fn push(&mut self, key: &[u8], value: &[u8]) -> Result<Room, String> {
-        assert!(self.next.is_none(), "a full page takes no pair");
+        assert!(self.end.is_none(), "a full page takes no pair");
         let before = self.scanned;
         let bytes = (key.len() + value.len()) as u64;
         self.scanned.rows += 1;
         self.scanned.bytes += bytes;
-        let last = self.scanned.rows >= self.plan.page_rows || self.scanned.bytes >= QUERY_PAGE_SCAN_BYTES_MAX;
+        let last = self.count(bytes);
         let dropped = last && crate::mutant!("query.page-drops-last");
         if !dropped && self.plan.bytes.takes(value) {
             if self.plan.filter.is_none() && self.plan.select.is_some() {
@@ -128,17 +161,25 @@ impl Page {
                 self.wait(key, value, before)?;
             }
         }
-        if last && self.next.is_none() {
-            self.next = Some(after(key));
+        if last && self.end.is_none() {
+            self.end = Some(End::Next(after(key)));
         }
         Ok(self.room())
+    }
+
+    /// Counts a value that has no nodes.
+    fn unparsed(&mut self, why: Unparsed) {
+        match why {
+            Unparsed::NotJson => self.scanned.not_json += 1,
+            Unparsed::TooLong => self.scanned.too_long += 1,
+        }
     }
 
     /// Parses a row's columns, for the predicate and the aggregates at the end of the chunk.
     fn wait(&mut self, key: &[u8], value: &[u8], before: Scanned) -> Result<(), String> {
         let (chunk, plan) = (&mut self.chunk, &self.plan);
-        if self.parser.parse(value, |nodes| chunk.push(&plan.trie, nodes)).is_none() {
-            self.scanned.not_json += 1;
+        if let Err(why) = self.parser.parse(value, |nodes| chunk.push(&plan.trie, nodes)) {
+            self.unparsed(why);
             return Ok(());
         }
         let at = self.memory.len();
@@ -179,23 +220,24 @@ impl Page {
                         self.matched += 1;
                     } else {
                         self.scanned = before;
-                        self.next = Some(key.to_vec());
+                        self.end = Some(End::Next(key.to_vec()));
                     }
                 } else {
                     let so_far = self.scanned;
                     self.scanned = Scanned { rows: before.rows + 1, bytes: before.bytes + bytes, ..before };
                     self.show(key, value, before)?;
-                    if self.next.is_none() {
+                    if self.end.is_none() {
                         self.scanned = so_far;
                     }
                 }
-                if self.next.is_some() {
+                if self.end.is_some() {
                     break;
                 }
             }
             (self.memory, self.waiting) = (memory, waiting);
         }
         self.memory.clear();
+        self.memory.shrink_to(2 * CHUNK_BYTES);
         self.waiting.clear();
         self.chunk.clear();
         Ok(())
@@ -204,50 +246,67 @@ impl Page {
     /// Adds a row that is selected; `before` is what was read before it. What was read is right when it is the last one.
     fn show(&mut self, key: &[u8], value: &[u8], before: Scanned) -> Result<(), String> {
         let begin = self.out.len();
-        let (out, select) = (&mut self.out, self.plan.select.as_deref().unwrap_or_default());
+        let (out, plan) = (&mut self.out, &self.plan);
+        let select = plan.select.as_deref().unwrap_or_default();
         out.extend_from_slice(if begin == 0 { b"" } else { b"," });
         out.extend_from_slice(b"{\"key\":\"");
         hex(key, out);
         out.extend_from_slice(b"\",\"values\":[");
-        let written = self.parser.parse(value, |nodes| {
+        let shown = self.parser.parse(value, |nodes| {
+            // Where the value of each path stands.
+            let mut places = [(0, 0); QUERY_PATHS_MAX];
             for (n, path) in select.iter().enumerate() {
                 out.extend_from_slice(if n == 0 { b"" } else { b"," });
-                match json::locate(nodes, path) {
-                    // The whole value, as it is stored.
-                    Some(0) => out.extend_from_slice(value),
-                    Some(at) => drop(json::write(nodes, at, out)),
-                    None => out.extend_from_slice(b"null"),
+                let place = out.len();
+                // A path that was asked for before is looked up and written once, and copied.
+                let (from, to) = if plan.same[n] < n { places[plan.same[n]] } else { (0, 0) };
+                if place + (to - from) > ROWS_BYTES_MAX {
+                    return false;
                 }
+                if to > 0 {
+                    out.extend_from_within(from..to);
+                } else {
+                    match json::locate(nodes, path) {
+                        // The whole value, as it is stored.
+                        Some(0) => out.extend_from_slice(value),
+                        Some(at) if json::write(nodes, at, out, ROWS_BYTES_MAX).is_none() => return false,
+                        Some(_) => {}
+                        None => out.extend_from_slice(b"null"),
+                    }
+                }
+                places[n] = (place, out.len());
             }
+            out.extend_from_slice(b"]}");
+            out.len() <= ROWS_BYTES_MAX
         });
-        out.extend_from_slice(b"]}");
-        if written.is_none() {
-            self.scanned.not_json += 1;
+        let fits = shown.unwrap_or_else(|why| {
+            self.unparsed(why);
             self.out.truncate(begin);
-            return Ok(());
-        }
-        let bytes = self.out.len() - begin;
-        if self.out.len() > QUERY_PAGE_BYTES_MAX - FRAME_BYTES {
+            true
+        });
+        if !fits {
+            self.out.truncate(begin);
+            self.out.shrink_to(ROWS_BYTES_MAX);
             if begin == 0 {
                 let key = key[..key.len().min(32)].escape_ascii();
                 return Err(format!(
-                    "what is selected of the value at key {key} takes {bytes} bytes, over the limit of {} bytes: select less of it",
-                    QUERY_PAGE_BYTES_MAX - FRAME_BYTES
+                    "what is selected of the value at key {key} takes more than the {ROWS_BYTES_MAX} bytes of a page: select less of it"
                 ));
             }
-            self.out.truncate(begin);
             self.scanned = before;
-            self.next = Some(key.to_vec());
+            self.end = Some(End::Next(key.to_vec()));
             return Ok(());
         }
-        self.matched += 1;
-        if self.matched == self.plan.limit {
-            self.next = Some(after(key));
+        if self.out.len() > begin {
+            self.matched += 1;
+            if self.matched == self.plan.limit {
+                self.end = Some(End::Enough);
+            }
         }
         Ok(())
     }
 
-    /// The page as it is sent. Without [`Room::Full`] it is the last one of its range.
+    /// The page as it is sent. Without [`Room::Full`] it is the last one of its range; with a limit that is reached, too.
     ///
     /// # Errors
     /// As [`Page::push`].
@@ -275,16 +334,18 @@ impl Page {
                 }
             }
         }
-        let Scanned { rows, bytes, not_json } = self.scanned;
+        let Scanned { rows, bytes, not_json, too_long } = self.scanned;
+        let enough = self.end == Some(End::Enough);
         write!(
             out,
-            "],\"scanned\":{{\"rows\":{rows},\"bytes\":{bytes},\"not_json\":{not_json}}},\"matched\":{},\"next\":",
+            "],\"scanned\":{{\"rows\":{rows},\"bytes\":{bytes},\"not_json\":{not_json},\"too_long\":{too_long}}},\
+             \"matched\":{},\"enough\":{enough},\"next\":",
             self.matched
         )
         .expect("memory takes it");
-        match &self.next {
-            None => out.extend_from_slice(b"null}"),
-            Some(key) => {
+        match &self.end {
+            None | Some(End::Enough) => out.extend_from_slice(b"null}"),
+            Some(End::Next(key)) => {
                 out.push(b'"');
                 hex(key, &mut out);
                 out.extend_from_slice(b"\"}");
@@ -299,10 +360,10 @@ impl Page {
             return Ok(());
         }
         // Rows that end the page before its own end win over it.
-        let end = self.next.take();
+        let end = self.end.take();
         self.flush()?;
-        if self.next.is_none() {
-            self.next = end;
+        if self.end.is_none() {
+            self.end = end;
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! The predicate's grammar: text to [`Expr`].
 
-use crate::arch::column::Cmp;
-use crate::types::limits::{QUERY_DEPTH_MAX, QUERY_TERMS_MAX};
+use crate::arch::column::{BytesSet, Cmp};
+use crate::types::limits::{QUERY_DEPTH_MAX, QUERY_LIST_MAX, QUERY_TERMS_MAX};
 
 use super::malformed;
 use super::path::{Path, plain_name};
@@ -20,8 +20,44 @@ pub(super) enum Literal {
     Text(Box<str>),
 }
 
+/// The literals of an `in`, ready to look values up.
+#[derive(Clone, Debug, Default)]
+pub(super) struct List {
+    /// null is among them.
+    pub(super) null: bool,
+    /// false is.
+    pub(super) no: bool,
+    /// true is.
+    pub(super) yes: bool,
+    /// The numbers, ascending, each once.
+    pub(super) numbers: Vec<Number>,
+    /// The texts as they were written.
+    pub(super) texts: Vec<Box<str>>,
+    /// The same to look up.
+    pub(super) set: BytesSet,
+}
+
+impl List {
+    fn new(literals: Vec<Literal>) -> List {
+        let mut list = List::default();
+        for literal in literals {
+            match literal {
+                Literal::Null => list.null = true,
+                Literal::Bool(false) => list.no = true,
+                Literal::Bool(true) => list.yes = true,
+                Literal::Number(number) => list.numbers.push(number),
+                Literal::Text(text) => list.texts.push(text),
+            }
+        }
+        list.numbers.sort();
+        list.numbers.dedup();
+        list.set = BytesSet::new(list.texts.iter().map(|text| text.as_bytes()));
+        list
+    }
+}
+
 /// A predicate over paths of type `P`: [`Path`] as parsed, the number of a column in a plan.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub(super) enum Expr<P> {
     /// All of them.
     And(Vec<Expr<P>>),
@@ -34,7 +70,7 @@ pub(super) enum Expr<P> {
     /// A comparison; numbers and texts with every operator, booleans with two, null with one.
     Compare(P, Cmp, Literal),
     /// Equal to one of these.
-    In(P, Vec<Literal>),
+    In(P, List),
     /// A text that begins so.
     Prefix(P, Box<str>),
 }
@@ -48,7 +84,7 @@ impl<P> Expr<P> {
             Expr::Not(part) => Expr::Not(Box::new(part.map(path))),
             Expr::Exists(p) => Expr::Exists(path(p)),
             Expr::Compare(p, cmp, literal) => Expr::Compare(path(p), cmp, literal),
-            Expr::In(p, literals) => Expr::In(path(p), literals),
+            Expr::In(p, list) => Expr::In(path(p), list),
             Expr::Prefix(p, text) => Expr::Prefix(path(p), text),
         }
     }
@@ -302,7 +338,7 @@ impl Parser<'_> {
         Err(Failed::new(at, format!("`{name}`: {wrong}")))
     }
 
-    fn list(&mut self) -> Result<Vec<Literal>, Failed> {
+    fn list(&mut self) -> Result<List, Failed> {
         self.cursor.space();
         if !self.cursor.take("[") {
             return Err(self.cursor.expected("`[`"));
@@ -311,12 +347,15 @@ impl Parser<'_> {
         loop {
             self.cursor.space();
             if literals.is_empty() && self.cursor.take("]") {
-                return Ok(literals);
+                return Ok(List::default());
+            }
+            if literals.len() == QUERY_LIST_MAX {
+                return Err(Failed::new(self.cursor.at, format!("more than {QUERY_LIST_MAX} values in one list")));
             }
             literals.push(self.literal()?);
             self.cursor.space();
             if self.cursor.take("]") {
-                return Ok(literals);
+                return Ok(List::new(literals));
             }
             if !self.cursor.take(",") {
                 return Err(self.cursor.expected("`,` or `]`"));

@@ -103,6 +103,8 @@ pub struct Plan {
     pub(super) columns: usize,
     /// Paths to show; nothing when aggregates are asked for.
     pub(super) select: Option<Vec<Path>>,
+    /// The first of the paths to show that is the same, for each.
+    pub(super) same: Vec<usize>,
     /// Aggregates over columns.
     pub(super) aggregates: Vec<Aggregate<Option<Column>>>,
     /// The column of groups.
@@ -129,6 +131,20 @@ impl Columns {
     }
 }
 
+/// What is wrong with a query.
+enum Wrong {
+    /// A sentence with its place.
+    Placed(String),
+    /// A field by its name, and why.
+    Field(&'static str, String),
+}
+
+impl From<String> for Wrong {
+    fn from(placed: String) -> Wrong {
+        Wrong::Placed(placed)
+    }
+}
+
 impl Plan {
     /// The plan of a request.
     ///
@@ -149,32 +165,47 @@ impl Plan {
         let query = serde_json::from_str(text).map_err(|error| {
             let shown = error.to_string();
             let why = shown.rsplit_once(" at line ").map_or(&shown[..], |(why, _)| why);
-            malformed::at("the request", text, malformed::offset(text, error.line(), error.column()), why)
+            let offset = malformed::offset(text, error.line(), error.column());
+            malformed::at("the request", text, offset, &malformed::cut(why))
         })?;
-        Plan::new(query)
+        Plan::build(query).map_err(|wrong| match wrong {
+            Wrong::Placed(placed) => placed,
+            Wrong::Field(name, why) => {
+                malformed::at("the request", text, malformed::field(text, name).unwrap_or(begin), &why)
+            }
+        })
     }
 
     /// The plan of a query.
     ///
     /// # Errors
-    /// As [`Plan::decode`].
+    /// As [`Plan::decode`], without a place where there is none but the request's.
     pub fn new(query: Query) -> Result<Plan, String> {
+        Plan::build(query).map_err(|wrong| match wrong {
+            Wrong::Placed(why) | Wrong::Field(_, why) => why,
+        })
+    }
+
+    fn build(query: Query) -> Result<Plan, Wrong> {
+        let wrong = |field, why: String| Err(Wrong::Field(field, why));
         let mut columns = Columns::default();
         let parsed = query.filter.as_deref().map(predicate).transpose()?;
         let bytes = parsed.as_ref().map(ByteFilter::of).unwrap_or_default();
         let filter = parsed.map(|expr| expr.map(&mut |path| columns.of(path)));
         if query.aggregate.is_some() && (query.select.is_some() || query.limit.is_some()) {
-            return Err("`aggregate` stands for itself: without `select` and `limit`".into());
+            return wrong("aggregate", "`aggregate` stands for itself: without `select` and `limit`".into());
         }
         if query.group_by.is_some() && query.aggregate.is_none() {
-            return Err("`group_by` wants `aggregate`: what to compute for each group".into());
+            return wrong("group_by", "`group_by` wants `aggregate`: what to compute for each group".into());
         }
         let asked = query.aggregate.as_deref().unwrap_or_default();
         if query.aggregate.is_some() && asked.is_empty() {
-            return Err("`aggregate` is empty: count, sum, avg, min or max of a path, or count of `*`".into());
+            let why = "`aggregate` is empty: count, sum, avg, min or max of a path, or count of `*`";
+            return wrong("aggregate", why.into());
         }
         if asked.len() > QUERY_AGGREGATES_MAX {
-            return Err(format!("{} aggregates are over the limit of {QUERY_AGGREGATES_MAX}", asked.len()));
+            let why = format!("{} aggregates are over the limit of {QUERY_AGGREGATES_MAX}", asked.len());
+            return wrong("aggregate", why);
         }
         let mut aggregates = Vec::with_capacity(asked.len());
         for (n, aggregate) in asked.iter().enumerate() {
@@ -197,20 +228,33 @@ impl Plan {
         };
         let paths = columns.0.len() + select.as_ref().map_or(0, Vec::len);
         if paths > QUERY_PATHS_MAX {
-            return Err(format!("{paths} paths in one query are over the limit of {QUERY_PATHS_MAX}"));
+            // Where most of them are.
+            let field = match (&query.select, &query.aggregate) {
+                (Some(select), _) if select.len() >= columns.0.len() => "select",
+                (_, Some(_)) => "aggregate",
+                _ => "where",
+            };
+            return wrong(field, format!("{paths} paths in one query are over the limit of {QUERY_PATHS_MAX}"));
         }
-        let from = unhex(query.from.as_deref().unwrap_or_default())
-            .ok_or("`from` is not hexadecimal: two digits a byte of the key")?;
+        let from = query.from.as_deref().unwrap_or_default();
+        let Some(from) = unhex(from) else {
+            let bad = from.find(|c: char| !c.is_ascii_hexdigit()).unwrap_or(from.len());
+            let why = "not hexadecimal: two digits a byte of the key";
+            return Err(malformed::at("from", from, bad, why).into());
+        };
         let page_rows = query.page_rows.unwrap_or(QUERY_PAGE_ROWS_MAX);
         if page_rows == 0 || page_rows > QUERY_PAGE_ROWS_MAX {
-            return Err(format!("`page_rows` is {page_rows}: from 1 to {QUERY_PAGE_ROWS_MAX}"));
+            return wrong("page_rows", format!("`page_rows` is {page_rows}: from 1 to {QUERY_PAGE_ROWS_MAX}"));
         }
+        let shown = select.as_deref().unwrap_or_default();
+        let same = shown.iter().map(|path| shown.iter().position(|other| other == path).unwrap_or_default()).collect();
         Ok(Plan {
             filter,
             bytes,
             trie: Trie::new(&columns.0),
             columns: columns.0.len(),
             select,
+            same,
             aggregates,
             group,
             limit: query.limit.unwrap_or(u64::MAX),

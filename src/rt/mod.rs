@@ -83,7 +83,7 @@ pub mod net {
 /// Work that keeps a core busy or blocks on the engine: off the event loops in the real world, charged to simulated time
 /// in the other.
 pub mod cpu {
-    pub use super::world::cpu::{run, run_long};
+    pub use super::world::cpu::{cores, run, run_long};
 }
 
 /// A dedicated thread that drives one future (in the real world); an ordinary task in the simulated one.
@@ -93,7 +93,7 @@ pub mod lane {
 
 /// Channels and locks, the same in both worlds.
 pub mod sync {
-    pub use tokio::sync::{Mutex, Notify, RwLock, Semaphore, broadcast, mpsc, oneshot, watch};
+    pub use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, RwLock, Semaphore, broadcast, mpsc, oneshot, watch};
 }
 
 /// All that a node is given of its world.

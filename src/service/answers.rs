@@ -35,6 +35,12 @@ impl Answers {
         Answers(gauge)
     }
 
+    /// Bytes in the books.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> i64 {
+        self.0.get()
+    }
+
     /// Nothing yet, of an answer in the making.
     pub(super) fn begin(&self) -> Held {
         Held { books: self.0.clone(), bytes: 0 }
@@ -77,6 +83,19 @@ impl Held {
     fn add(&mut self, bytes: usize) {
         self.books.add(bytes as i64);
         self.bytes += bytes;
+    }
+
+    /// The answer is done and has `bytes`: what its making took beyond that is given back.
+    ///
+    /// # Errors
+    /// As [`Held::cover`].
+    pub(super) fn settle(&mut self, bytes: usize) -> Result<()> {
+        let kept = if counts(bytes) { bytes } else { 0 };
+        if let Some(more) = self.bytes.checked_sub(kept) {
+            self.books.sub(more as i64);
+            self.bytes = kept;
+        }
+        self.cover(bytes)
     }
 
     /// `bytes`, in the books for as long as any part of them lives.
@@ -175,6 +194,19 @@ mod tests {
         assert_eq!((part.len(), answers.0.get()), (10, 3 * STEP as i64));
         drop(part);
         assert_eq!(answers.0.get(), 0);
+    }
+
+    #[test]
+    fn what_the_making_took_is_given_back() {
+        let answers = answers();
+        let mut held = answers.begin();
+        held.cover(8 * STEP).unwrap();
+        held.settle(2 * STEP).unwrap();
+        assert_eq!(answers.0.get(), 2 * STEP as i64);
+        held.settle(4 * STEP).unwrap();
+        assert_eq!(answers.0.get(), 4 * STEP as i64);
+        held.settle(10).unwrap();
+        assert_eq!(answers.0.get(), 0, "short answers are not counted");
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::rt::clock::{Clock, Instant};
 
 use super::answers::Answers;
 use super::error::Reply;
+use super::queries::Queries;
 use super::redact::Redact;
 
 macro_rules! methods {
@@ -91,6 +92,8 @@ pub struct Metrics {
     pub(super) streams: IntGauge,
     /// Memory of answers.
     pub(super) answers: Answers,
+    /// Turns for queries over JSON.
+    pub(super) queries: Queries,
     /// Calls whose `grpc-timeout` ran out.
     pub(crate) deadlines_exceeded: IntCounter,
 }
@@ -126,6 +129,9 @@ impl Metrics {
             "Bytes of large answers that are being read or that clients have not taken yet",
         )?;
         registry.register(Box::new(answers.clone()))?;
+        let queries =
+            IntGauge::new("armilla_queries", "Queries over JSON that are under way, with those that wait for a core")?;
+        registry.register(Box::new(queries.clone()))?;
         let deadlines_exceeded = IntCounter::new(
             "armilla_deadlines_exceeded_total",
             "Calls that were given up because the time that their client gave them ran out",
@@ -150,6 +156,7 @@ impl Metrics {
             commands_out: commands.with_label_values(&["out"]),
             streams,
             answers: Answers::new(answers),
+            queries: Queries::new(queries),
             deadlines_exceeded,
         })
     }

@@ -61,7 +61,7 @@ impl<K: Kv> Gates<K> {
     /// If it is open already.
     pub fn open_store(&self, kv: K, cluster_id: u64) {
         let answers = self.observer.metrics.answers.clone();
-        let raw = RawService::new(kv, cluster_id, answers.clone());
+        let raw = RawService::new(kv, cluster_id, answers.clone(), self.observer.metrics.queries.clone());
         let service = TikvService::new(raw, self.observer.clone());
         let stream = sized!(TikvServer::new(service));
         let unary = stream.clone().max_decoding_message_size(UNARY_BYTES_MAX);

@@ -133,7 +133,7 @@ impl<K: Kv> Tikv for TikvService<K> {
     }
 
     async fn raw_coprocessor(&self, request: Request<RawCoprocessorRequest>) -> Answer<RawCoprocessorResponse> {
-        self.raw_coprocessor(request.into_inner()).await.map(Response::new)
+        self.raw_coprocessor(request.into_inner()).await.map(large)
     }
 
     /// No timestamp is safe to read at on a follower: stale reads are not served.

@@ -44,17 +44,25 @@ pub const QUERY_PATH_STEPS_MAX: usize = 32;
 pub const QUERY_DEPTH_MAX: usize = 32;
 /// Comparisons in one predicate.
 pub const QUERY_TERMS_MAX: usize = 256;
+/// Literals of one `in [...]`.
+pub const QUERY_LIST_MAX: usize = 1024;
 /// Aggregates in one query.
 pub const QUERY_AGGREGATES_MAX: usize = 32;
-/// Arrays and objects of a JSON value within each other; a value that is deeper counts as no JSON.
-pub const QUERY_JSON_DEPTH_MAX: usize = 128;
+/// Arrays and objects of a JSON value within each other; a value that is deeper counts as no JSON. A page adds four, and readers of
+/// JSON (serde_json) give up at 128.
+pub const QUERY_JSON_DEPTH_MAX: usize = 120;
+/// A value that a query parses, in bytes; a longer one is no row and is counted. A tape takes up to 24 times as much memory while the
+/// value is looked at.
+pub const QUERY_VALUE_BYTES_MAX: usize = 1 << 20;
 /// A text that is the key of a group, or the minimum or maximum of a path, in bytes.
 pub const QUERY_TEXT_BYTES_MAX: usize = 16 << 10;
 /// Groups of one query, over all of its pages, where they are put together.
 pub const QUERY_GROUPS_MAX: usize = 1 << 20;
 /// One page of a query's answer, in bytes: below the 4 MiB that TiKV's Rust client decodes.
 pub const QUERY_PAGE_BYTES_MAX: usize = 7 << 19;
-/// Rows that are read for one page of a query's answer.
+/// Rows that are read for one page of a query's answer, expired ones too.
 pub const QUERY_PAGE_ROWS_MAX: u64 = 128 << 10;
-/// Bytes of keys and values that are read for one page of a query's answer; the row that passes it is the last.
+/// Bytes of keys and values that are read for one page of a query's answer, expired ones too; the row that passes it is the last.
 pub const QUERY_PAGE_SCAN_BYTES_MAX: u64 = 32 << 20;
+/// Queries of a node that are under way, with those that wait for a core; more are refused with `server_is_busy`.
+pub const QUERIES_MAX: usize = 1024;

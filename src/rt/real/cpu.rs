@@ -3,6 +3,11 @@
 /// Work that takes long needs nothing else here: see [`run`].
 pub use run as run_long;
 
+/// Cores that this process may use; one if the system does not tell.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
 /// Runs `work` off the event loops and gives its value.
 ///
 /// # Panics

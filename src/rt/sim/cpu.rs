@@ -20,6 +20,11 @@ where
     work()
 }
 
+/// Cores that a node has: as few as take turns, whatever machine simulates it.
+pub fn cores() -> usize {
+    2
+}
+
 /// How many times longer [`run_long`] takes than [`run`], on either side of its work.
 const LONG: u64 = 200;
 

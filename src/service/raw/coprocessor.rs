@@ -1,7 +1,8 @@
 //! The coprocessor request: a page of a query over JSON values ([`crate::query`]).
 //!
 //! Linearizable as every read. The ranges are read in order of their keys, what they have in common once. Work goes to the pool in
-//! slices, so that a request whose caller has gone away ends soon.
+//! slices, each in its turn ([`crate::service::queries`]), so that queries share the cores and a request whose caller has gone away ends
+//! soon. Memory is in the books of answers from the first byte of a page until the last of it is sent.
 
 use std::sync::Arc;
 
@@ -31,16 +32,20 @@ impl<K: Kv> RawService<K> {
         context: &Context,
         request: RawCoprocessorRequest,
     ) -> Result<RawCoprocessorResponse> {
+        let underway = self.queries.begin()?;
         let mut work = self.prepare(context, request).await?;
         loop {
-            let (rest, more) = cpu::run(move || work.slice()).await?;
-            work = rest;
-            if !more {
-                break;
+            let turn = underway.turn().await;
+            let step = cpu::run(move || {
+                let step = work.step();
+                drop(turn);
+                step
+            });
+            match step.await? {
+                Step::More(rest) => work = *rest,
+                Step::Done(data) => return Ok(RawCoprocessorResponse { data, ..RawCoprocessorResponse::default() }),
             }
         }
-        let data = cpu::run(move || work.page.finish()).await.map_err(Error::Invalid)?;
-        Ok(RawCoprocessorResponse { data, ..RawCoprocessorResponse::default() })
     }
 
     /// Checks the request and takes the view that its page is made from.
@@ -50,8 +55,9 @@ impl<K: Kv> RawService<K> {
         let plan = Arc::new(Plan::decode(&request.data).map_err(Error::Invalid)?);
         let read = self.kv.read(context).await?;
         let windows = windows(&read.region, request.ranges, plan.from())?;
-        let held = self.answers.begin();
-        Ok(Work { page: Page::new(plan), held, snapshot: read.snapshot, now_s: read.now_s, windows, done: 0 })
+        let (page, mut held) = (Page::new(plan), self.answers.begin());
+        held.cover(page.bytes())?;
+        Ok(Work { page, held, snapshot: read.snapshot, now_s: read.now_s, windows, done: 0 })
     }
 }
 
@@ -93,7 +99,29 @@ struct Work<S> {
     done: usize,
 }
 
+/// What a slice of work came to.
+enum Step<S> {
+    /// There is more to read.
+    More(Box<Work<S>>),
+    /// The page as it is sent, in the books.
+    Done(Bytes),
+}
+
 impl<S: Read> Work<S> {
+    /// Reads on for a while, and makes the page when all is read.
+    fn step(self) -> Result<Step<S>> {
+        let (work, more) = self.slice()?;
+        if more { Ok(Step::More(Box::new(work))) } else { work.finish().map(Step::Done) }
+    }
+
+    /// The page as it is sent; in the books until the last part of it is gone.
+    fn finish(self) -> Result<Bytes> {
+        let Work { page, mut held, .. } = self;
+        let data = page.finish().map_err(Error::Invalid)?;
+        held.settle(data.len())?;
+        Ok(held.around(data))
+    }
+
     /// Reads on for a while; true if there is more to read for this page.
     fn slice(mut self) -> Result<(Work<S>, bool)> {
         let (mut pairs, mut bytes) = (0, 0);
@@ -105,7 +133,7 @@ impl<S: Read> Work<S> {
             self.snapshot.scan(Cf::RawDefault, start, end, &mut |key, stored| {
                 (pairs, bytes) = (pairs + 1, bytes + key.len() + stored.len());
                 let room = match raw::decode(stored) {
-                    Ok((_, Some(at))) if at <= self.now_s => Ok(Room::More),
+                    Ok((len, Some(at))) if at <= self.now_s => Ok(self.page.pass(key, key.len() + len)),
                     Ok((len, _)) => self.page.push(key, &stored[..len]).map_err(Error::Invalid),
                     Err(error) => Err(error),
                 };
@@ -144,6 +172,8 @@ mod tests {
     use crate::engine::{KvEngine, WriteBatch};
     use crate::service::answers::Answers;
     use crate::service::one_region::{OneRegion, REGION};
+    use crate::service::queries::Queries;
+    use crate::types::limits::QUERIES_MAX;
 
     fn service(start: &str, end: &str, pairs: &[(&str, &str, Option<u64>)]) -> RawService<OneRegion> {
         let kv = OneRegion::new(start, end);
@@ -152,8 +182,8 @@ mod tests {
             batch.put(Cf::RawDefault, key.as_bytes().to_vec(), raw::encode(value.as_bytes(), *expires));
         }
         kv.0.engine.write(&batch).unwrap();
-        let answers = Answers::new(prometheus::IntGauge::new("answers", "none").unwrap());
-        RawService::new(kv, 1, answers)
+        let gauge = |name: &str| prometheus::IntGauge::new(name, "none").unwrap();
+        RawService::new(kv, 1, Answers::new(gauge("answers")), Queries::new(gauge("queries")))
     }
 
     fn request(ranges: &[(&str, &str)], data: &str) -> RawCoprocessorRequest {
@@ -176,7 +206,7 @@ mod tests {
             let (rest, more) = work.slice().unwrap();
             work = rest;
             if !more {
-                let page = work.page.finish().unwrap();
+                let page = work.finish().unwrap();
                 return (String::from_utf8(page.to_vec()).unwrap(), slices);
             }
         }
@@ -221,6 +251,73 @@ mod tests {
         let (page, slices) = page(&service, &[("", "c000010"), ("c000010", "")], SUM);
         assert_eq!(slices, 3);
         assert!(page.contains(&format!("\"int\":\"{}\"", keys.len())), "{page}");
+    }
+
+    #[test]
+    fn expired_values_end_a_page_with_a_cursor() {
+        let pairs: Vec<String> = (0..10).map(|n| format!("c{n}")).collect();
+        let pairs: Vec<_> = pairs.iter().map(|key| (key.as_str(), "{\"n\":1}", Some(999))).collect();
+        let service = service("", "", &pairs);
+        let data = r#"{"aggregate":[{"sum":"$.n"}],"page_rows":4}"#;
+        assert_eq!(sum(&service, &[("", "")], data), "\"0\" of 0, next \"633300\"");
+        assert_eq!(sum(&service, &[("c8", "")], data), "\"0\" of 0, next null");
+    }
+
+    #[test]
+    fn a_page_is_in_the_books_until_it_is_gone() {
+        let value = format!("\"{}\"", "x".repeat(200_000));
+        let service = service("", "", &[("a", &value, None)]);
+        let held = || service.answers.held();
+        let ask = |data: &str| {
+            let reply = service.raw_coprocessor(request(&[("", "")], data));
+            let reply = reply.now_or_never().expect("nothing to wait for").unwrap();
+            assert_eq!(reply.error, "");
+            reply.data
+        };
+        let mut page = ask("{}");
+        assert_eq!(held(), page.len() as i64);
+        let part = page.split_to(10);
+        drop(page);
+        assert!(held() > 0, "a part of it lives");
+        drop(part);
+        assert_eq!(held(), 0);
+        let short = ask(r#"{"select":["$.a"]}"#);
+        assert_eq!((short.len() < 1000, held()), (true, 0), "what reading took is given back");
+    }
+
+    #[test]
+    fn its_frames_are_counted() {
+        use crate::proto::tikvpb::tikv_server::Tikv;
+        use crate::rt::clock::Instant;
+        use crate::service::answers::Large;
+        use crate::service::{Metrics, Observer, Redact, TikvService};
+
+        let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
+        let observer = Observer::by(metrics, || Instant(1), Redact::Show);
+        let service = TikvService::new(service("", "", &DATA), observer);
+        let reply = Tikv::raw_coprocessor(&service, tonic::Request::new(request(&[("", "")], "{}")));
+        assert!(reply.now_or_never().unwrap().unwrap().extensions().get::<Large>().is_some());
+    }
+
+    #[test]
+    fn queries_wait_for_a_core_and_are_bounded() {
+        let service = service("", "", &DATA);
+        let first = service.queries.begin().unwrap();
+        let turn = first.turn().now_or_never().expect("a free core");
+        let mut waits = Box::pin(service.raw_coprocessor(request(&[("", "")], "{}")));
+        assert!(waits.as_mut().now_or_never().is_none(), "the simulator's nodes have one core for queries");
+        // As many as may wait.
+        let others: Vec<_> = std::iter::from_fn(|| service.queries.begin().ok()).collect();
+        assert_eq!(others.len(), QUERIES_MAX - 2);
+        let busy = service.raw_coprocessor(request(&[("", "")], "{}")).now_or_never().unwrap().unwrap();
+        assert!(busy.region_error.unwrap().server_is_busy.unwrap().reason.contains("1024 queries"));
+        drop(turn);
+        let reply = waits.as_mut().now_or_never().expect("its turn").unwrap();
+        assert!(reply.error.is_empty() && !reply.data.is_empty());
+        // Who gives up leaves its place.
+        let given_up = Box::pin(service.raw_coprocessor(request(&[("", "")], "{}")));
+        drop((waits, given_up));
+        assert!(service.queries.begin().is_ok());
     }
 
     #[test]

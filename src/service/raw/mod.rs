@@ -27,6 +27,7 @@ use crate::types::{Error, Region, Result};
 
 use super::answers::Answers;
 use super::error::{self, Repeat};
+use super::queries::Queries;
 
 /// Raw requests of one store. Clones share it.
 #[derive(Clone, Debug)]
@@ -34,6 +35,7 @@ pub struct RawService<K> {
     kv: K,
     cluster_id: u64,
     answers: Answers,
+    queries: Queries,
 }
 
 /// Keys, or pairs asked for, up to which a read is served on the request's own task; longer ones go to the pool.
@@ -60,9 +62,10 @@ macro_rules! requests {
 }
 
 impl<K: Kv> RawService<K> {
-    /// Raw requests over `kv`, of the cluster `cluster_id`; large answers are in the books of `answers`.
-    pub fn new(kv: K, cluster_id: u64, answers: Answers) -> RawService<K> {
-        RawService { kv, cluster_id, answers }
+    /// Raw requests over `kv`, of the cluster `cluster_id`; large answers are in the books of `answers`, queries over JSON take turns by
+    /// `queries`.
+    pub fn new(kv: K, cluster_id: u64, answers: Answers, queries: Queries) -> RawService<K> {
+        RawService { kv, cluster_id, answers, queries }
     }
 
     requests! {

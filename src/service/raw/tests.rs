@@ -41,7 +41,8 @@ impl Bench {
     fn over(start: &str, end: &str) -> Bench {
         let kv = OneRegion::new(start, end);
         let answers = Answers::new(prometheus::IntGauge::new("bytes", "bytes").unwrap());
-        Bench { raw: RawService::new(kv.clone(), CLUSTER, answers), kv }
+        let queries = Queries::new(prometheus::IntGauge::new("queries", "queries").unwrap());
+        Bench { raw: RawService::new(kv.clone(), CLUSTER, answers, queries), kv }
     }
 
     fn with(pairs: &[(&str, &str)]) -> Bench {

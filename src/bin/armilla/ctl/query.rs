@@ -39,12 +39,14 @@ pub struct QueryArgs {
 /// Rows shown when nothing else is asked for.
 const LIMIT: u64 = 100;
 
-/// The parts of a list with commas, those in brackets, parentheses and quotes left alone.
+/// The parts of a list with commas, those in brackets, parentheses and quotes left alone. In quotes a backslash escapes what follows.
 fn parts(text: &str) -> Vec<&str> {
-    let (mut depth, mut quote, mut begin) = (0i32, None, 0);
+    let (mut depth, mut quote, mut escaped, mut begin) = (0i32, None, false, 0);
     let mut out = Vec::new();
     for (at, c) in text.char_indices() {
         match (quote, c) {
+            _ if escaped => escaped = false,
+            (Some(_), '\\') => escaped = true,
             (None, '"' | '\'') => quote = Some(c),
             (Some(open), c) if c == open => quote = None,
             (None, '[' | '(') => depth += 1,
@@ -120,15 +122,19 @@ pub async fn ask(raw: &RawClient, query: Query, range: (Bytes, Bytes)) -> Result
 pub fn print(answer: &Answer, as_json: bool, text: impl Fn(&[u8]) -> String) -> Result<(), Failure> {
     let heads = &answer.heads;
     let scanned = &answer.scanned;
-    let grouped = answer.rows.is_empty() && !answer.groups.is_empty();
     if as_json {
         let object =
             |values: &[Value]| heads.iter().cloned().zip(values.iter().cloned()).collect::<serde_json::Map<_, _>>();
         let mut shown = json!({
             "matched": answer.matched,
-            "scanned": { "rows": scanned.rows, "bytes": scanned.bytes, "not_json": scanned.not_json },
+            "scanned": {
+                "rows": scanned.rows,
+                "bytes": scanned.bytes,
+                "not_json": scanned.not_json,
+                "too_long": scanned.too_long,
+            },
         });
-        if grouped {
+        if answer.aggregated {
             shown["groups"] = answer.groups.iter().map(|group| Value::from(object(group))).collect();
         } else {
             let row = |row: &query::Found| json!({ "key": text(&row.key), "values": object(&row.values) });
@@ -140,7 +146,7 @@ pub fn print(answer: &Answer, as_json: bool, text: impl Fn(&[u8]) -> String) -> 
     let cell = |value: &Value| {
         show::cut(value.as_str().map_or_else(|| value.to_string(), |text| show::escape(text.as_bytes())))
     };
-    let key = (!grouped).then_some("key");
+    let key = (!answer.aggregated).then_some("key");
     let names: Vec<&str> = key.into_iter().chain(heads.iter().map(String::as_str)).collect();
     let mut table = Table::with_names(&names);
     answer.groups.iter().for_each(|group| table.row(group.iter().map(cell).collect()));
@@ -148,10 +154,8 @@ pub fn print(answer: &Answer, as_json: bool, text: impl Fn(&[u8]) -> String) -> 
         table.row(std::iter::once(show::cut(text(&row.key))).chain(row.values.iter().map(cell)).collect());
     }
     table.print();
-    let bad = match scanned.not_json {
-        0 => String::new(),
-        n => format!(", {n} not JSON"),
-    };
+    let told = |n: u64, what: &str| if n == 0 { String::new() } else { format!(", {n} {what}") };
+    let bad = told(scanned.not_json, "not JSON") + &told(scanned.too_long, "too long to look into");
     eprintln!("{} of {} rows, {} read{bad}", answer.matched, scanned.rows, show::bytes(scanned.bytes));
     Ok(())
 }
@@ -164,6 +168,8 @@ mod tests {
     fn lists_are_cut_at_their_own_commas() {
         assert_eq!(parts("$.a, $['b,c'] ,$.d"), ["$.a", "$['b,c']", "$.d"]);
         assert_eq!(parts("count(*),max($.a[\",\"])"), ["count(*)", "max($.a[\",\"])"]);
+        assert_eq!(parts(r#"$["a\",b"],$.c"#), [r#"$["a\",b"]"#, "$.c"]);
+        assert_eq!(parts(r#"$['\\'],$.c"#), [r#"$['\\']"#, "$.c"]);
         assert_eq!(function("Count( * )").ok(), Some(Aggregate::Count("*".into())));
         assert_eq!(function("avg($.n)").ok(), Some(Aggregate::Avg("$.n".into())));
         assert!(function("avg $.n").is_err() && function("median($.n)").is_err());
