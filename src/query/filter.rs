@@ -2,21 +2,23 @@
 //!
 //! A text of JSON that is equal to a literal without quotes, backslashes and control characters is spelled in one way if it has
 //! no escape, and an escape has a backslash. So a value without a backslash and without `"literal"` has no such text. The same is
-//! true of the names of fields: whatever is asked of `$.a.rare[0]`, `"rare"` must be there. Numbers have many spellings, so a comparison
-//! with one asks for the name alone; what stands under a `not` gives no filter.
+//! true of the names of fields: whatever is asked of `$.a.rare[0]`, `"rare"` must be there. Numbers have many spellings, so of
+//! `$.a.n > 3` the numbers behind every `"n":` are read, wherever it stands, and one of them must be that large (or nearly, since
+//! it is compared as an `f64`). What stands under a `not` gives no filter.
 
 use crate::arch::column::{Cmp, Needle};
 
 use super::parse::{Expr, List, Literal};
 use super::path::{Path, Step};
+use super::scalar::Number;
 
 /// Texts that are looked for in one value, at most.
 const NEEDLES_MAX: usize = 16;
 
-/// Conditions that all must hold; each, that any of its needles is there.
+/// Conditions that all must hold; each, that any of its tests does.
 #[derive(Clone, Debug)]
 pub(super) struct ByteFilter {
-    all: Vec<Vec<Needle>>,
+    all: Vec<Vec<Test>>,
     backslash: Needle,
 }
 
@@ -26,13 +28,22 @@ impl Default for ByteFilter {
     }
 }
 
+/// What bytes are looked at for.
+#[derive(Clone, Debug)]
+enum Test {
+    /// These are there.
+    Bytes(Needle),
+    /// They are the name of a field whose value is a number that stands so to the other, or nearly.
+    Number(Needle, Cmp, f64),
+}
+
 impl ByteFilter {
     /// The filter of a predicate; it takes everything where the predicate gives none.
     pub(super) fn of(expr: &Expr<Path>) -> ByteFilter {
         let mut all = clauses(expr);
-        // Texts are in fewer values than names are.
-        all.sort_by_key(|clause| clause.names);
-        let mut known: Vec<Vec<Vec<u8>>> = Vec::new();
+        // The quickest to rule a value out come first.
+        all.sort_by_key(|clause| clause.kind);
+        let mut known: Vec<Vec<Look>> = Vec::new();
         let mut left = NEEDLES_MAX;
         for Clause { any, .. } in all {
             if any.len() <= left && !known.contains(&any) {
@@ -40,47 +51,121 @@ impl ByteFilter {
                 known.push(any);
             }
         }
-        let prepare = |any: Vec<Vec<u8>>| any.iter().map(|text| Needle::new(text)).collect();
+        let prepare = |any: Vec<Look>| {
+            let test = |look: &Look| match look {
+                Look { bytes, number: None } => Test::Bytes(Needle::new(bytes)),
+                Look { bytes, number: Some((cmp, number)) } => Test::Number(Needle::new(bytes), *cmp, *number),
+            };
+            any.iter().map(test).collect()
+        };
         ByteFilter { all: known.into_iter().map(prepare).collect(), ..ByteFilter::default() }
     }
 
     /// Whether the predicate may hold for this value.
     pub(super) fn takes(&self, value: &[u8]) -> bool {
-        self.all.iter().all(|any| any.iter().any(|needle| needle.is_in(value))) || self.backslash.is_in(value)
+        self.all.iter().all(|any| any.iter().any(|test| test.holds(value))) || self.backslash.is_in(value)
     }
 }
 
-/// A condition: that any of these is there.
+impl Test {
+    fn holds(&self, value: &[u8]) -> bool {
+        let (name, cmp, number) = match self {
+            Test::Bytes(needle) => return needle.is_in(value),
+            Test::Number(name, cmp, number) => (name, *cmp, *number),
+        };
+        let mut at = 0;
+        while let Some(found) = name.find(&value[at..]) {
+            // The last quote may be the first of the next: what stands between two texts can spell a name, too.
+            at += found + name.bytes().len() - 1;
+            let behind = value[at + 1..].trim_ascii_start();
+            if let Some(behind) = behind.strip_prefix(b":")
+                && may_stand(behind.trim_ascii_start(), cmp, number)
+            {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+/// Whether a number begins here that stands so to the other, or nearly.
+fn may_stand(bytes: &[u8], cmp: Cmp, other: f64) -> bool {
+    let len = bytes.iter().take_while(|b| b.is_ascii_digit() || matches!(b, b'-' | b'+' | b'.' | b'e' | b'E')).count();
+    if len == 0 {
+        return false;
+    }
+    let Some(number) = std::str::from_utf8(&bytes[..len]).ok().and_then(|text| text.parse::<f64>().ok()) else {
+        // No number that Rust knows: let the parser judge it.
+        return true;
+    };
+    // Far wider than what rounding to an `f64` can move either of them.
+    let near = (number - other).abs() <= 1e-12 * number.abs().max(other.abs());
+    near || cmp.holds(number.partial_cmp(&other))
+}
+
+/// What a test looks for, before it is prepared.
+#[derive(Clone, Debug, PartialEq)]
+struct Look {
+    bytes: Vec<u8>,
+    number: Option<(Cmp, f64)>,
+}
+
+impl Look {
+    fn bytes(bytes: Vec<u8>) -> Look {
+        Look { bytes, number: None }
+    }
+}
+
+/// A condition: that any of these holds.
 struct Clause {
-    any: Vec<Vec<u8>>,
-    /// Some of them are names of fields.
-    names: bool,
+    any: Vec<Look>,
+    kind: Kind,
+}
+
+/// How a condition rules values out; texts are in fewer values than numbers, and names are in most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Texts,
+    Numbers,
+    Names,
 }
 
 /// The conditions of a predicate.
 fn clauses(expr: &Expr<Path>) -> Vec<Clause> {
-    let one = |text: Option<Vec<u8>>| text.map(|text| Clause { any: vec![text], names: false });
+    let texts = |any| Clause { any, kind: Kind::Texts };
+    let one = |text: Option<Vec<u8>>| text.map(|text| texts(vec![Look::bytes(text)]));
     match expr {
         Expr::Compare(path, Cmp::Eq, Literal::Text(text)) => {
             one(needle(text, true)).or_else(|| name(path)).into_iter().collect()
         }
         Expr::Prefix(path, text) => one(needle(text, false)).or_else(|| name(path)).into_iter().collect(),
         Expr::In(path, list) => {
-            let List { null, no, yes, numbers, texts, .. } = list;
+            let List { null, no, yes, numbers, texts: members, .. } = list;
             let only_texts = !(*null || *no || *yes) && numbers.is_empty();
-            let any: Option<Vec<Vec<u8>>> = texts.iter().map(|text| needle(text, true)).collect();
-            let any = any.filter(|any| only_texts && any.len() <= NEEDLES_MAX).map(|any| Clause { any, names: false });
+            let any: Option<Vec<Look>> = members.iter().map(|text| needle(text, true).map(Look::bytes)).collect();
+            let any = any.filter(|any| only_texts && any.len() <= NEEDLES_MAX).map(texts);
             any.or_else(|| name(path)).into_iter().collect()
+        }
+        Expr::Compare(path, cmp, Literal::Number(number)) if matches!(path.steps.last(), Some(Step::Field(_))) => {
+            let other = match number {
+                Number::Int(int) => *int as f64,
+                Number::Float(float) => *float,
+            };
+            let clause = name(path).map(|Clause { any, .. }| {
+                let look = |look: Look| Look { number: Some((*cmp, other)), ..look };
+                Clause { any: any.into_iter().map(look).collect(), kind: Kind::Numbers }
+            });
+            clause.into_iter().collect()
         }
         // Whatever is asked of it, the path must be there.
         Expr::Exists(path) | Expr::Compare(path, ..) => name(path).into_iter().collect(),
         Expr::And(parts) => parts.iter().flat_map(clauses).collect(),
         Expr::Or(parts) => {
             // Each part must have a condition; any one of them holds then.
-            let best = |part| clauses(part).into_iter().min_by_key(|clause| (clause.names, clause.any.len()));
+            let best = |part| clauses(part).into_iter().min_by_key(|clause| (clause.kind, clause.any.len()));
             let each: Option<Vec<Clause>> = parts.iter().map(best).collect();
             let all = |each: Vec<Clause>| Clause {
-                names: each.iter().any(|clause| clause.names),
+                kind: each.iter().map(|clause| clause.kind).max().unwrap_or(Kind::Names),
                 any: each.into_iter().flat_map(|clause| clause.any).collect(),
             };
             each.map(all).into_iter().collect()
@@ -95,7 +180,7 @@ fn name(path: &Path) -> Option<Clause> {
         Step::Field(name) => Some(name),
         Step::Index(_) => None,
     });
-    last.and_then(|name| needle(name, true)).map(|text| Clause { any: vec![text], names: true })
+    last.and_then(|name| needle(name, true)).map(|text| Clause { any: vec![Look::bytes(text)], kind: Kind::Names })
 }
 
 /// The only bytes that spell a text without an escape.
@@ -105,4 +190,44 @@ fn needle(text: &str, whole: bool) -> Option<Vec<u8>> {
     }
     let end: &[u8] = if whole { b"\"" } else { b"" };
     Some([b"\"", text.as_bytes(), end].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    //! Goal: a value is ruled out only if the predicate cannot hold. Method: spellings by hand; `differential` has the rest.
+
+    use super::*;
+
+    #[test]
+    fn numbers_are_read_wherever_the_name_stands() {
+        let filter = |cmp| ByteFilter {
+            all: vec![vec![Test::Number(Needle::new(b"\"n\""), cmp, 3.0)]],
+            ..ByteFilter::default()
+        };
+        let above = filter(Cmp::Gt);
+        for taken in [
+            r#"{"n":4}"#,
+            r#"{"n" : 3.5}"#,
+            r#"{"n":1,"n":9}"#,
+            r#"{"a":{"n":30e-1}}"#,
+            r#"{"a":"n","n":4}"#,
+            r#"["n","n",{"n":99999999999999999999}]"#,
+            r#"{"n":3.0000000000000001}"#,
+            r#"{"n":4-}"#,
+            r#"{"m\u006e":1}"#,
+        ] {
+            assert!(above.takes(taken.as_bytes()), "{taken}");
+        }
+        for ruled_out in
+            [r#"{"n":2}"#, r#"{"n":"4"}"#, r#"{"n":-4}"#, r#"{"m":4}"#, r#"{"a":"n"}"#, r#"{"n":{"o":4}}"#, r#"{"n":"#]
+        {
+            assert!(!above.takes(ruled_out.as_bytes()), "{ruled_out}");
+        }
+        assert!(filter(Cmp::Eq).takes(b"{\"n\":3e0}") && !filter(Cmp::Eq).takes(b"{\"n\":4}"));
+        assert!(filter(Cmp::Ne).takes(b"{\"n\":4}") && filter(Cmp::Le).takes(b"{\"n\":2}"));
+        // A name between two texts.
+        let comma =
+            ByteFilter { all: vec![vec![Test::Number(Needle::new(b"\",\""), Cmp::Eq, 1.0)]], ..ByteFilter::default() };
+        assert!(comma.takes(br#"{"a":["x",",",""],",":1}"#));
+    }
 }

@@ -20,7 +20,7 @@ enum Test {
 
 /// Names, some of which need quotes.
 const NAMES: [&str; 6] = ["a", "b", "tag", "d e", "n", "ü"];
-const TEXTS: [&str; 9] = ["x", "xy", "y", "", "q\"uote", "back\\slash", "ünï", "line\nbreak", "x/y"];
+const TEXTS: [&str; 11] = ["x", "xy", "y", "", "q\"uote", "back\\slash", "ünï", "line\nbreak", "x/y", "n", "tag"];
 
 fn scalar(rng: &mut Rng) -> Value {
     match rng.below(12) {
@@ -93,7 +93,9 @@ fn spell(value: &Value, rng: &mut Rng, out: &mut String) {
                     first = false;
                     space(rng, out);
                     spell_text(name, rng, out);
+                    space(rng, out);
                     out.push(':');
+                    space(rng, out);
                     spell(part, rng, out);
                 }
             }

@@ -173,7 +173,6 @@ mod tests {
     use crate::service::answers::Answers;
     use crate::service::one_region::{OneRegion, REGION};
     use crate::service::queries::Queries;
-    use crate::types::limits::QUERIES_MAX;
 
     fn service(start: &str, end: &str, pairs: &[(&str, &str, Option<u64>)]) -> RawService<OneRegion> {
         let kv = OneRegion::new(start, end);
@@ -263,6 +262,7 @@ mod tests {
         assert_eq!(sum(&service, &[("c8", "")], data), "\"0\" of 0, next null");
     }
 
+    #[cfg(madsim)] // work goes to a pool of threads otherwise
     #[test]
     fn a_page_is_in_the_books_until_it_is_gone() {
         let value = format!("\"{}\"", "x".repeat(200_000));
@@ -285,6 +285,7 @@ mod tests {
         assert_eq!((short.len() < 1000, held()), (true, 0), "what reading took is given back");
     }
 
+    #[cfg(madsim)] // work goes to a pool of threads otherwise
     #[test]
     fn its_frames_are_counted() {
         use crate::proto::tikvpb::tikv_server::Tikv;
@@ -299,8 +300,11 @@ mod tests {
         assert!(reply.now_or_never().unwrap().unwrap().extensions().get::<Large>().is_some());
     }
 
+    #[cfg(madsim)] // work goes to a pool of threads otherwise
     #[test]
     fn queries_wait_for_a_core_and_are_bounded() {
+        use crate::types::limits::QUERIES_MAX;
+
         let service = service("", "", &DATA);
         let first = service.queries.begin().unwrap();
         let turn = first.turn().now_or_never().expect("a free core");
