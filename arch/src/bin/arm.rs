@@ -72,7 +72,13 @@ fn run(command: &str, args: &[String]) -> Result<ExitCode, String> {
         }
         _ => (),
     }
-    let tools = Tools::find((command == "setup").then_some(args))?;
+    let setup = match command {
+        "setup" => Some(args.to_vec()),
+        // Their clients link it.
+        "cluster-test" => Some(vec!["--openssl".to_owned()]),
+        _ => None,
+    };
+    let tools = Tools::find(setup.as_deref())?;
     match (command, args) {
         ("setup", _) => Ok(ExitCode::SUCCESS),
         ("test" | "check" | "clippy", _) if !selects(args) => tools.simulated(command, args),
@@ -232,6 +238,9 @@ impl Tools {
             .env("CC_aarch64_unknown_linux_gnu", "aarch64-linux-gnu-gcc")
             .env("CXX_aarch64_unknown_linux_gnu", "aarch64-linux-gnu-g++")
             .env("AR_aarch64_unknown_linux_gnu", "aarch64-linux-gnu-ar")
+            .env("AARCH64_UNKNOWN_LINUX_GNU_OPENSSL_LIB_DIR", self.prefix.join("openssl/usr/lib/aarch64-linux-gnu"))
+            .env("AARCH64_UNKNOWN_LINUX_GNU_OPENSSL_INCLUDE_DIR", self.prefix.join("openssl/usr/include"))
+            .env("AARCH64_UNKNOWN_LINUX_GNU_OPENSSL_STATIC", "1")
             .env("BINDGEN_EXTRA_CLANG_ARGS_aarch64_unknown_linux_gnu", format!("-isystem {SYSROOT}/include"))
             // For tests that start their own program again: the kernel would not know how.
             .env("ARMILLA_EMULATOR", &emulator);

@@ -89,7 +89,7 @@ fn print_version(verbose: bool) {
     println!("  CPU features   {}", arch::features().join(" "));
     println!("  kernel tier    {} of {:?}", arch::dispatch::active(), arch::dispatch::tiers());
     for kernel in arch::kernels() {
-        println!("    {:<13}{}", kernel.name, kernel.tier);
+        println!("    {:<14} {}", kernel.name, kernel.tier);
     }
 }
 
