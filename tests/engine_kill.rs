@@ -198,11 +198,21 @@ fn after_kill_9_the_content_is_a_prefix_at_or_after_the_last_flush() {
     for round in 0..ROUNDS {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let mut child = start(directory.path(), "kill");
+        let (opened, is_open) = std::sync::mpsc::channel();
         let reader = {
             let stdout = child.stdout.take().unwrap();
-            std::thread::spawn(move || BufReader::new(stdout).lines().map_while(Result::ok).collect::<Vec<_>>())
+            let heard = move |line: &String| {
+                if line.contains("open ") {
+                    let _ = opened.send(());
+                }
+            };
+            std::thread::spawn(move || {
+                BufReader::new(stdout).lines().map_while(Result::ok).inspect(heard).collect::<Vec<_>>()
+            })
         };
-        std::thread::sleep(Duration::from_micros(150_000 + (state >> 33) % 250_000));
+        // A machine that is slow, or emulated, takes its time before it writes anything.
+        is_open.recv_timeout(Duration::from_secs(60)).expect("the child opens the engine");
+        std::thread::sleep(Duration::from_micros(50_000 + (state >> 33) % 250_000));
         child.kill().unwrap();
         child.wait().unwrap();
         let said = reader.join().unwrap();
