@@ -16,7 +16,7 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::ptr;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use bytes::Bytes;
 use librocksdb_sys as ffi;
@@ -74,6 +74,8 @@ struct Inner {
     read_options: ReadOptions,
     /// Held shared by every write, alone by a write that must know the last key, and by the look after a flush.
     writers: RwLock<()>,
+    /// Held by who flushes: what another flush has taken up and not yet written looks as if the first had left it.
+    flushes: Mutex<()>,
     /// Why no more writes are taken.
     stopped: OnceLock<String>,
 }
@@ -109,9 +111,9 @@ impl RocksEngine {
         write_options.disable_wal(true);
         let mut flush_options = FlushOptions::default();
         flush_options.set_wait(true);
-        let (writers, stopped) = (RwLock::new(()), OnceLock::new());
+        let (writers, flushes, stopped) = (RwLock::new(()), Mutex::new(()), OnceLock::new());
         let read_options = ReadOptions::default();
-        let inner = Inner { db, cache, write_options, flush_options, read_options, writers, stopped };
+        let inner = Inner { db, cache, write_options, flush_options, read_options, writers, flushes, stopped };
         Ok(RocksEngine { inner: Arc::new(inner) })
     }
 
@@ -401,6 +403,7 @@ impl KvEngine for RocksEngine {
 
     fn flush(&self) -> Result<()> {
         let inner = &*self.inner;
+        let _alone = inner.flushes.lock().unwrap_or_else(PoisonError::into_inner);
         inner.writable()?;
         let sequence = inner.db.latest_sequence_number();
         let cfs = Cf::ALL.map(|cf| inner.cf(cf));
