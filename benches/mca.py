@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Predicted cycles a byte of every ARM kernel and of its scalar reference, by llvm-mca. Nothing runs.
 
-    cargo arm setup && python3 benches/mca.py [--loops] [CPU ...]          (neoverse-n1 neoverse-v2 neoverse-v3)
+    cargo arm setup --mca && python3 benches/mca.py [--loops] [CPU ...]          (neoverse-n1 neoverse-v2 neoverse-v3)
 
 The crate `arch` is compiled once for aarch64, as the server is: no -Ctarget-cpu, kernels with their own target features. Of
 each function the innermost loops are cut out of the finished assembly (markers in the source would let instructions float
@@ -12,7 +12,7 @@ Rows without a form of their own are what the tier falls back to: neon's `crc32c
 
 What the tool does not know: caches, branch predictors, how long the loop really runs, and how good its model of a processor is.
 Take absolute figures as within a factor of two; ratios of two loops on one processor are better. Reads the tools of
-`cargo arm setup` (~/.cache/armilla/arm64, or ARMILLA_ARM64_PREFIX).
+`cargo arm setup --mca` (~/.cache/armilla/arm64, or ARMILLA_ARM64_PREFIX).
 """
 import os
 import pathlib
@@ -101,7 +101,7 @@ def main():
         sys.exit(__doc__)
     cpus = arguments or ["neoverse-n1", "neoverse-v2", "neoverse-v3"]
     if not (PREFIX / "bin/llvm-mca").exists():
-        sys.exit(f"no llvm-mca below {PREFIX}: run `cargo arm setup`")
+        sys.exit(f"no llvm-mca below {PREFIX}: run `cargo arm setup --mca`")
     known = list(functions(assembly()))
     print("| kernel | form | bytes an iteration | " + " | ".join(f"{cpu}, cycles a byte" for cpu in cpus) + " |")
     print("| --- | --- | --- |" + " --- |" * len(cpus))

@@ -15,17 +15,7 @@ pub(crate) const TABLES_BELOW: usize = 32;
 static TABLES: [[u64; 256]; 8] = tables();
 
 const fn tables() -> [[u64; 256]; 8] {
-    let mut tables = [[0; 256]; 8];
-    let mut byte = 0;
-    while byte < 256 {
-        let (mut crc, mut bit) = (byte as u64, 0);
-        while bit < 8 {
-            crc = (crc >> 1) ^ ((crc & 1) * 0xc96c_5795_d787_0f42);
-            bit += 1;
-        }
-        tables[0][byte] = crc;
-        byte += 1;
-    }
+    let mut tables = [crate::scalar::table64(); 8];
     let mut zeros = 1;
     while zeros < 8 {
         let mut byte = 0;

@@ -118,8 +118,8 @@ one! {
 /// Columns of fewer strings are taken row by row.
 const FEW_STRINGS: usize = 6;
 
-/// The first 8 bytes of a string that is `len` bytes from `start` on in `data`, first byte highest; behind a shorter string's
-/// end is what follows it in `data`, or zeros.
+/// The first 8 bytes of the string that begins at `start` in `data`, first byte highest; behind a shorter string's end is what
+/// follows it in `data`, or zeros.
 #[inline(always)]
 fn head(data: &[u8], start: usize) -> u64 {
     match data[start..].first_chunk::<8>() {
@@ -173,7 +173,7 @@ pub fn compare_bytes(column: BytesColumn<'_>, valid: &[u64], cmp: Cmp, rhs: &[u8
                 u8::from(row_word == word) | u8::from(holds) << 1
             };
             let full = |string: &[u8]| cmp.holds(Some(string.cmp(rhs)));
-            select(column, valid, out, test, |holds, same| (holds, same), Some(full));
+            select(column, valid, out, test, Some(full));
         }
     }
 }
@@ -185,14 +185,7 @@ pub fn starts_with(column: BytesColumn<'_>, valid: &[u64], prefix: &[u8], out: &
     }
     let (len, word, bits) = (prefix.len(), head_of(prefix), filled(prefix.len()));
     let test = |row_len: usize, row_word: u64| u8::from((row_len >= len) & (row_word & bits == word));
-    select(
-        column,
-        valid,
-        out,
-        test,
-        |_, may| (0, may),
-        (len > 8).then_some(|string: &[u8]| string.starts_with(prefix)),
-    );
+    select(column, valid, out, test, (len > 8).then_some(|string: &[u8]| string.starts_with(prefix)));
 }
 
 /// Rows whose length some member has, without branches; then, in a small set, those whose first 8 bytes are a member's.
@@ -220,43 +213,26 @@ pub fn find(haystack: &[u8], needle: &Needle) -> Option<usize> {
     needle.finder().find(haystack)
 }
 
-/// Rows of `valid`: `test` sees the length and the [`head`] of each row and gives two bits; `sort` makes of 64 of the upper and
-/// 64 of the lower ones what holds and what `full` has still to decide. Without `full` the latter hold.
+/// Rows of `valid`: `test` sees the length and the [`head`] of each and gives two bits. The upper one says that it holds; of
+/// those with the lower one `full` decides, or all hold if there is none.
 #[inline(always)]
 fn select(
     column: BytesColumn<'_>,
     valid: &[u64],
     out: &mut [u64],
     test: impl Fn(usize, u64) -> u8,
-    sort: impl Fn(u64, u64) -> (u64, u64),
     full: Option<impl Fn(&[u8]) -> bool>,
 ) {
-    let len = column.len();
-    assert!(valid.len() == len.div_ceil(64) && out.len() == valid.len(), "a bit a row");
-    let (offsets, data) = column.parts();
-    for (word, (out, valid)) in out.iter_mut().zip(valid).enumerate() {
-        let first = word * 64;
-        let rows = (len - first).min(64);
-        let offsets = &offsets[first..=first + rows];
+    by_words(column, valid, out, |offsets, data, valid| {
         let (mut upper, mut lower) = (0u64, 0u64);
         for (at, pair) in offsets.windows(2).enumerate() {
             let bits = u64::from(test((pair[1] - pair[0]) as usize, head(data, pair[0] as usize)));
             lower |= (bits & 1) << at;
             upper |= (bits >> 1) << at;
         }
-        let (mut bits, mut open) = sort(upper & valid, lower & valid);
-        if let Some(full) = &full {
-            while open != 0 {
-                let row = open.trailing_zeros() as usize;
-                let string = &data[offsets[row] as usize..offsets[row + 1] as usize];
-                bits |= u64::from(full(string)) << row;
-                open &= open - 1;
-            }
-        } else {
-            bits |= open;
-        }
-        *out = bits;
-    }
+        let open = lower & valid;
+        (upper & valid) | full.as_ref().map_or(open, |full| each(offsets, data, open, |string, _| full(string)))
+    });
 }
 
 /// Rows of `valid` by their length and then by their bytes; `holds` sees the [`head`] of the string, too.
@@ -268,26 +244,36 @@ fn by_length(
     length: impl Fn(usize) -> bool,
     holds: impl Fn(&[u8], u64) -> bool,
 ) {
+    by_words(column, valid, out, |offsets, data, valid| {
+        let mut bytes = [0u8; 64];
+        for (byte, pair) in bytes.iter_mut().zip(offsets.windows(2)) {
+            *byte = u8::from(length((pair[1] - pair[0]) as usize));
+        }
+        each(offsets, data, pack(&bytes) & valid, |string, start| holds(string, head(data, start)))
+    });
+}
+
+/// The column 64 rows at a time: `rows` sees their offsets, all bytes and the rows that count, and says which hold.
+#[inline(always)]
+fn by_words(column: BytesColumn<'_>, valid: &[u64], out: &mut [u64], rows: impl Fn(&[u32], &[u8], u64) -> u64) {
     let len = column.len();
     assert!(valid.len() == len.div_ceil(64) && out.len() == valid.len(), "a bit a row");
     let (offsets, data) = column.parts();
     for (word, (out, valid)) in out.iter_mut().zip(valid).enumerate() {
         let first = word * 64;
-        let rows = (len - first).min(64);
-        let offsets = &offsets[first..=first + rows];
-        let mut bytes = [0u8; 64];
-        for (byte, pair) in bytes.iter_mut().zip(offsets.windows(2)) {
-            *byte = u8::from(length((pair[1] - pair[0]) as usize));
-        }
-        let mut candidates = pack(&bytes) & valid;
-        let mut bits = 0;
-        while candidates != 0 {
-            let row = candidates.trailing_zeros() as usize;
-            let start = offsets[row] as usize;
-            let string = &data[start..offsets[row + 1] as usize];
-            bits |= u64::from(holds(string, head(data, start))) << row;
-            candidates &= candidates - 1;
-        }
-        *out = bits;
+        *out = rows(&offsets[first..=first + (len - first).min(64)], data, *valid);
     }
+}
+
+/// Those of `rows` whose string `holds` accepts; it sees where the string begins, too.
+#[inline(always)]
+fn each(offsets: &[u32], data: &[u8], mut rows: u64, holds: impl Fn(&[u8], usize) -> bool) -> u64 {
+    let mut bits = 0;
+    while rows != 0 {
+        let row = rows.trailing_zeros() as usize;
+        let start = offsets[row] as usize;
+        bits |= u64::from(holds(&data[start..offsets[row + 1] as usize], start)) << row;
+        rows &= rows - 1;
+    }
+    bits
 }

@@ -12,6 +12,7 @@ use std::sync::Mutex;
 use comfy_table::Table;
 
 use crate::leak::Leak;
+use crate::plan::Plan;
 use crate::program;
 use crate::report::{Options, Report, Scenario};
 use crate::runner::{Surroundings, bar, child, pool, workers};
@@ -158,8 +159,10 @@ fn compare(args: &MetaArgs, scratch: &Path) -> ExitCode {
         return ExitCode::from(2);
     }
     let agree = elsewhere.is_none_or(|elsewhere| digests.compare(&elsewhere));
-    // Without a planted bug (a plan may have one, too) nothing may fail, even if it fails twice alike.
-    let clean = failed == 0 || args.options.mutant.is_some() || args.options.plan.is_some();
+    // Without a planted bug nothing may fail, even if it fails twice alike.
+    let planned =
+        args.options.plan.as_deref().is_some_and(|plan| Plan::read(plan).is_ok_and(|plan| plan.bug.is_some()));
+    let clean = failed == 0 || args.options.mutant.is_some() || planned;
     ExitCode::from(u8::from(!(agree && clean && differing.is_empty())))
 }
 

@@ -37,7 +37,6 @@ impl Answers {
 
     /// Bytes in the books.
     #[cfg(test)]
-    #[allow(dead_code, reason = "asked by tests that only the simulated world runs")]
     pub(super) fn held(&self) -> i64 {
         self.0.get()
     }

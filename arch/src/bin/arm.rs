@@ -32,7 +32,7 @@ cargo arm: cargo for aarch64-unknown-linux-gnu, emulated on an x86-64 machine, n
                                With --mca llvm-mca too, for benches/mca.py
   cargo arm test [FILTER …]    tests of arch, proto, codec and the store in the simulated world: nothing with C++, minutes
   cargo arm clippy, check      lints or checks the same sources for aarch64
-  cargo arm build --release    the server, with RocksDB: the first time 20 to 40 minutes, then cached beside the clone
+  cargo arm build --release    the server, with RocksDB: the first time half an hour or more, then cached beside the clone
   cargo arm cluster-test       engine scripts, kill -9 of the engine and of three processes, all with RocksDB, emulated
   cargo arm COMMAND -p PACKAGE …   any other cargo command for aarch64
   cargo sim run --arm, cargo meta --arm   seeds on emulated aarch64
@@ -59,8 +59,9 @@ fn main() -> ExitCode {
 
 fn run(command: &str, args: &[String]) -> Result<ExitCode, String> {
     match (command, args) {
-        ("setup", []) | ("program", [_]) => (),
+        ("setup", []) => (),
         ("setup", [flag]) if flag == "--mca" => (),
+        ("program", [name]) if name == "sim" => (),
         ("setup", _) => return Err("it takes --mca, or nothing".to_owned()),
         ("program", _) => return Err("the only program is `sim`".to_owned()),
         ("cluster-test", [_, ..]) => return Err("it takes no arguments".to_owned()),
@@ -83,8 +84,7 @@ fn run(command: &str, args: &[String]) -> Result<ExitCode, String> {
         ("setup", _) => Ok(ExitCode::SUCCESS),
         ("test" | "check" | "clippy", _) if !selects(args) => tools.simulated(command, args),
         ("cluster-test", _) => tools.cluster_test(),
-        ("program", [name]) if name == "sim" => tools.program(),
-        ("program", _) => Err("the only program is `sim`".to_owned()),
+        ("program", _) => tools.program(),
         _ => tools.rocks(command, args),
     }
 }
@@ -291,11 +291,9 @@ impl Tools {
             let mut namespace = Command::new("unshare");
             namespace.args(["--user", "--map-root-user", "--mount", "true"]);
             if finish(&mut namespace)? != ExitCode::SUCCESS {
-                return Err(
-                    "real processes are emulated in a user namespace of their own, which this machine or container \
-                            does not allow (docker: --security-opt seccomp=unconfined)"
-                        .to_owned(),
-                );
+                let why = "real processes are emulated in a user namespace of their own, which this machine or container does \
+                           not allow (docker: --security-opt seccomp=unconfined)";
+                return Err(why.to_owned());
             }
         }
         let target_dir = if self.native { self.target_dir() } else { self.cache.clone() };

@@ -51,7 +51,6 @@ pub(crate) fn rows_of(len: usize, word: usize) -> usize {
 /// The bits of a word of which only the lowest `rows` (1 to 64) stand for rows.
 #[inline(always)]
 pub(crate) fn existing(bits: u64, rows: usize) -> u64 {
-    debug_assert!((1..=64).contains(&rows));
     bits & (!0 >> (64 - rows))
 }
 
@@ -159,6 +158,12 @@ impl Rows {
         let all = filled > 0 && existing(!bits, filled) == 0;
         Rows { bits, filled, all }
     }
+
+    /// None of them fills a register when few are in the set: these are quicker one by one.
+    #[inline(always)]
+    fn unless_few(self) -> Rows {
+        if self.bits.count_ones() as usize <= FEW { Rows { filled: 0, all: false, ..self } } else { self }
+    }
 }
 
 /// Gives the constants `64` and `true` to the compiler where they hold, so that the loop of a whole word has no branches.
@@ -198,30 +203,23 @@ pub(crate) unsafe fn sum_i64<V: Lanes>(values: &[i64], rows: &[u64]) -> i128 {
         unsafe {
             let (sign, half) = (V::splat(SIGN), V::splat(u64::from(u32::MAX)));
             let (mut low, mut high) = (V::splat(0), V::splat(0));
-            const { assert!(V::LANES <= FEW, "a word that fills no register has few rows") };
             for (word, &bits) in rows.iter().enumerate() {
                 let from = from.add(word * 64);
-                let rows = Rows::new(bits, rows_of(values.len(), word), V::LANES);
-                let mut rest = rows.filled;
-                if rows.bits.count_ones() as usize <= FEW {
-                    rest = 0;
-                } else {
-                    specialize!(rows, |filled, all| {
-                        for at in (0..filled).step_by(V::LANES) {
-                            let mut value = V::load(from.add(at)).xor(sign);
-                            if !all {
-                                value = value.and(V::mask(rows.bits >> at));
-                            }
-                            low = low.add_u64(value.and(half));
-                            high = high.add_u64(value.high());
+                let rows = Rows::new(bits, rows_of(values.len(), word), V::LANES).unless_few();
+                specialize!(rows, |filled, all| {
+                    for at in (0..filled).step_by(V::LANES) {
+                        let mut value = V::load(from.add(at)).xor(sign);
+                        if !all {
+                            value = value.and(V::mask(rows.bits >> at));
                         }
-                    });
-                    added += u64::from(rows.bits.count_ones());
-                }
-                each_from(rows.bits, rest, |row| {
-                    total += i128::from(*from.add(row) as i64);
-                    added -= u64::from(rest > 0);
+                        low = low.add_u64(value.and(half));
+                        high = high.add_u64(value.high());
+                    }
                 });
+                if rows.filled > 0 {
+                    added += u64::from(existing(rows.bits, rows.filled).count_ones());
+                }
+                each_from(rows.bits, rows.filled, |row| total += i128::from(*from.add(row) as i64));
             }
             total += i128::from(total_of(low)) + (i128::from(total_of(high)) << 32) - (i128::from(added) << 63);
         }
@@ -330,35 +328,30 @@ unsafe fn extreme<V: Lanes, const FLOAT: bool, const MAX: bool>(
         let mut best = [worst; BEST];
         for (word, &bits) in rows.iter().enumerate() {
             let from = values.add(word * 64);
-            let rows = Rows::new(bits, rows_of(len, word), V::LANES);
+            let rows = Rows::new(bits, rows_of(len, word), V::LANES).unless_few();
             any |= rows.bits;
-            let mut rest = rows.filled;
-            if rows.bits.count_ones() as usize <= FEW {
-                rest = 0;
-            } else {
-                specialize!(rows, |filled, all| {
-                    for at in (0..filled).step_by(V::LANES) {
-                        let number = V::load(from.add(at));
-                        let mut key = number;
-                        if FLOAT {
-                            key = key.xor(zero.gt_i64(key).half());
-                        }
-                        if MAX {
-                            key = key.xor(ones);
-                        }
-                        // What does not count is put last before the comparison, which is what the next one waits for.
-                        if FLOAT {
-                            key = number.eq_f64(number).choose(key, worst);
-                        }
-                        if !all {
-                            key = V::mask(rows.bits >> at).choose(key, worst);
-                        }
-                        let best = &mut best[at / V::LANES % BEST];
-                        *best = best.gt_i64(key).choose(key, *best);
+            specialize!(rows, |filled, all| {
+                for at in (0..filled).step_by(V::LANES) {
+                    let number = V::load(from.add(at));
+                    let mut key = number;
+                    if FLOAT {
+                        key = key.xor(zero.gt_i64(key).half());
                     }
-                });
-            }
-            each_from(rows.bits, rest, |row| one(*from.add(row)));
+                    if MAX {
+                        key = key.xor(ones);
+                    }
+                    // What does not count is put last before the comparison, which is what the next one waits for.
+                    if FLOAT {
+                        key = number.eq_f64(number).choose(key, worst);
+                    }
+                    if !all {
+                        key = V::mask(rows.bits >> at).choose(key, worst);
+                    }
+                    let best = &mut best[at / V::LANES % BEST];
+                    *best = best.gt_i64(key).choose(key, *best);
+                }
+            });
+            each_from(rows.bits, rows.filled, |row| one(*from.add(row)));
         }
         let (first, second) = (best[0].gt_i64(best[1]), best[2].gt_i64(best[3]));
         let (first, second) = (first.choose(best[1], best[0]), second.choose(best[3], best[2]));

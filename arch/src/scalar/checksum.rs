@@ -15,7 +15,8 @@ const fn table32() -> [u32; 256] {
     table
 }
 
-const fn table64() -> [u64; 256] {
+/// The CRC-64 of each byte.
+pub(crate) const fn table64() -> [u64; 256] {
     let mut table = [0; 256];
     let mut at = 0;
     while at < 256 {

@@ -7,6 +7,7 @@ mod checksum;
 mod column;
 mod key;
 
+pub(crate) use checksum::table64;
 pub use checksum::{crc32c, crc64};
 pub use column::{
     compare_bytes, compare_f64, compare_i64, count, find, in_set, max_f64, max_i64, min_f64, min_i64, starts_with,
