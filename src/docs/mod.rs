@@ -38,3 +38,6 @@ pub mod aarch64_by_emulation {}
 
 #[doc = include_str!("effects-inside-long-work.md")]
 pub mod effects_inside_long_work {}
+
+#[doc = include_str!("rocksdb-ends-an-atomic-flush-early.md")]
+pub mod rocksdb_ends_an_atomic_flush_early {}

@@ -5,7 +5,8 @@
 //!   off: a batch lives in the memtables until a flush.
 //! - `atomic_flush` is on: a flush, asked for or RocksDB's own, takes the memtables of *all* column families at one sequence
 //!   number and records their new files as one group in the manifest. What a crash leaves is therefore one prefix.
-//! - [`KvEngine::flush`] waits, and then looks: if nobody wrote meanwhile, every memtable must be empty.
+//! - [`KvEngine::flush`] waits, also where RocksDB's own wait ends too early (`src/docs/rocksdb-ends-an-atomic-flush-early.md`),
+//!   and then looks: if nobody wrote meanwhile, every memtable must be empty.
 //! - After a failed write or flush the engine takes no more writes. It never retries: what the disk holds is unknown.
 //!
 //! RocksDB's pipelined and unordered writes are off: the first cannot be had with `atomic_flush`, the second gives up that a
@@ -16,14 +17,15 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::ptr;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use bytes::Bytes;
 use librocksdb_sys as ffi;
 use rocksdb::properties as property;
 use rocksdb::{
     AsColumnFamilyRef, AsRawPtr, BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
-    DBRawIterator, DataBlockIndexType, ErrorKind, FlushOptions, Options, ReadOptions, Snapshot, WriteOptions,
+    DBRawIterator, DataBlockIndexType, ErrorKind, FlushOptions, Options, ReadOptions, Snapshot, WaitForCompactOptions,
+    WriteOptions,
 };
 
 use super::{Cf, KvEngine, Op, Read, Visit, WriteBatch};
@@ -60,6 +62,11 @@ impl Default for RocksOptions {
     }
 }
 
+/// Microseconds between two looks at a flush that RocksDB has reported too early.
+const FLUSH_LOOK_US: u64 = 10_000;
+/// Looks after which writers wait until the flush is done.
+const FLUSH_LOOKS: u32 = 200;
+
 /// RocksDB; see the head of this file. Clones share it; the last one to go closes it.
 #[derive(Clone)]
 pub struct RocksEngine {
@@ -74,8 +81,6 @@ struct Inner {
     read_options: ReadOptions,
     /// Held shared by every write, alone by a write that must know the last key, and by the look after a flush.
     writers: RwLock<()>,
-    /// Held by who flushes: what another flush has taken up and not yet written looks as if the first had left it.
-    flushes: Mutex<()>,
     /// Why no more writes are taken.
     stopped: OnceLock<String>,
 }
@@ -111,9 +116,9 @@ impl RocksEngine {
         write_options.disable_wal(true);
         let mut flush_options = FlushOptions::default();
         flush_options.set_wait(true);
-        let (writers, flushes, stopped) = (RwLock::new(()), Mutex::new(()), OnceLock::new());
+        let (writers, stopped) = (RwLock::new(()), OnceLock::new());
         let read_options = ReadOptions::default();
-        let inner = Inner { db, cache, write_options, flush_options, read_options, writers, flushes, stopped };
+        let inner = Inner { db, cache, write_options, flush_options, read_options, writers, stopped };
         Ok(RocksEngine { inner: Arc::new(inner) })
     }
 
@@ -339,6 +344,35 @@ impl Inner {
         iterator.status().map_err(|error| convert(&error))
     }
 
+    /// Waits until every memtable that was full at the call is in a file that the manifest names.
+    ///
+    /// # Errors
+    /// What stopped RocksDB's background work; [`Error::Io`] if it has stopped with a memtable left.
+    fn await_flushed(&self) -> Result<()> {
+        let mut waits = WaitForCompactOptions::default();
+        waits.set_timeout(FLUSH_LOOK_US);
+        let (mut looks, mut alone) = (0, None);
+        for cf in Cf::ALL {
+            // Memtables leave in the order in which they came: once none is left, those from before the call are gone.
+            while self.property(cf, property::NUM_IMMUTABLE_MEM_TABLE)? != 0 {
+                // With writers about, new ones may keep coming.
+                if looks == FLUSH_LOOKS {
+                    alone = Some(self.writers.write().unwrap_or_else(PoisonError::into_inner));
+                }
+                looks += 1;
+                match self.db.wait_for_compact(&waits) {
+                    Err(error) if error.kind() == ErrorKind::TimedOut => {}
+                    Err(error) => return Err(convert(&error)),
+                    Ok(()) if alone.is_some() && self.property(cf, property::NUM_IMMUTABLE_MEM_TABLE)? != 0 => {
+                        return Err(Error::Io(format!("RocksDB is at rest, but has not flushed all of {}", cf.name())));
+                    }
+                    Ok(()) => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// After a flush: if nobody writes now and nobody has since `sequence`, the memtables must be empty.
     fn check_flushed(&self, sequence: u64) -> Result<()> {
         let Ok(_alone) = self.writers.try_write() else { return Ok(()) };
@@ -347,14 +381,20 @@ impl Inner {
         }
         for cf in Cf::ALL {
             for name in [property::NUM_ENTRIES_ACTIVE_MEM_TABLE, property::NUM_IMMUTABLE_MEM_TABLE] {
-                let left = self.db.property_int_value_cf(self.cf(cf), name).map_err(|error| convert(&error))?;
-                if left != Some(0) {
-                    let text = format!("a flush reported success, but {name:?} of {} is {left:?}", cf.name());
+                let left = self.property(cf, name)?;
+                if left != 0 {
+                    let text = format!("a flush reported success, but {name:?} of {} is {left}", cf.name());
                     return Err(Error::Io(text));
                 }
             }
         }
         Ok(())
+    }
+
+    /// A number that RocksDB keeps about a column family.
+    fn property(&self, cf: Cf, name: &property::PropName) -> Result<u64> {
+        let value = self.db.property_int_value_cf(self.cf(cf), name).map_err(|error| convert(&error))?;
+        value.ok_or_else(|| Error::Io(format!("RocksDB does not say {name:?} of {}", cf.name())))
     }
 }
 
@@ -403,13 +443,13 @@ impl KvEngine for RocksEngine {
 
     fn flush(&self) -> Result<()> {
         let inner = &*self.inner;
-        let _alone = inner.flushes.lock().unwrap_or_else(PoisonError::into_inner);
         inner.writable()?;
         let sequence = inner.db.latest_sequence_number();
         let cfs = Cf::ALL.map(|cf| inner.cf(cf));
         let flushed = inner.db.flush_cfs_opt(&cfs.each_ref(), &inner.flush_options);
         flushed
             .map_err(|error| convert(&error))
+            .and_then(|()| inner.await_flushed())
             .and_then(|()| inner.check_flushed(sequence))
             .map_err(|error| inner.stop("flush", error))
     }
