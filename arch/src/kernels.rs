@@ -7,6 +7,7 @@ use std::mem::MaybeUninit;
 
 use crate::column::{BytesColumn, BytesSet, Cmp, Needle};
 use crate::dispatch::{self, Kind, Tier};
+use crate::few;
 use crate::memcomparable::Invalid;
 
 /// A kernel as it runs on this machine.
@@ -28,10 +29,20 @@ macro_rules! forms {
     )* };
 }
 
+/// Returns from the form for few rows, where there are few.
+macro_rules! few {
+    ([] $($rest:tt)*) => {};
+    ([$few:expr] $kind:ident $name:ident $args:tt) => {
+        if $few && $kind != Kind::Scalar {
+            return few::$name $args;
+        }
+    };
+}
+
 macro_rules! kernels {
     ($(
         $(#[$attr:meta])*
-        fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $out:ty)?; $(x86_64: $($x86:ident)+;)? $(aarch64: $($arm:ident)+;)?
+        fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $out:ty)?; $(few: $few:expr;)? $(x86_64: $($x86:ident)+;)? $(aarch64: $($arm:ident)+;)?
     )*) => {
         /// Each kernel on a tier of the caller's choice: for tests and benches; the store uses the functions that choose.
         pub mod run {
@@ -42,6 +53,7 @@ macro_rules! kernels {
                 #[allow(clippy::too_many_arguments, reason = "kernels take plain slices")]
                 pub fn $name(tier: Tier, $($arg: $ty),*) $(-> $out)? {
                     let kind = tier.kind();
+                    few!([$($few)?] kind $name ($($arg),*));
                     #[cfg(target_arch = "x86_64")]
                     forms!(x86_64 kind [$($($x86)+)?] $name ($($arg),*));
                     #[cfg(target_arch = "aarch64")]
@@ -91,28 +103,29 @@ kernels! {
     /// As [`compare_i64`], in IEEE 754's order.
     fn compare_f64(values: &[f64], valid: &[u64], cmp: Cmp, rhs: f64, out: &mut [u64]); x86_64: avx2; aarch64: neon;
     /// The sum over `rows`.
-    fn sum_i64(values: &[i64], rows: &[u64]) -> i128; x86_64: avx2; aarch64: neon;
+    fn sum_i64(values: &[i64], rows: &[u64]) -> i128; few: values.len() <= few::ROWS; x86_64: avx2; aarch64: neon;
     /// Adds the values of `rows`, row `i` to lane `i % 8`.
-    fn sum_f64(lanes: &mut [f64; 8], values: &[f64], rows: &[u64]); x86_64: avx2;
+    fn sum_f64(lanes: &mut [f64; 8], values: &[f64], rows: &[u64]); few: values.len() <= few::ROWS; x86_64: avx2;
     /// The minimum over `rows`.
-    fn min_i64(values: &[i64], rows: &[u64]) -> Option<i64>; x86_64: avx2; aarch64: neon;
+    fn min_i64(values: &[i64], rows: &[u64]) -> Option<i64>; few: values.len() <= few::ROWS; x86_64: avx2; aarch64: neon;
     /// The maximum over `rows`.
-    fn max_i64(values: &[i64], rows: &[u64]) -> Option<i64>; x86_64: avx2; aarch64: neon;
+    fn max_i64(values: &[i64], rows: &[u64]) -> Option<i64>; few: values.len() <= few::ROWS; x86_64: avx2; aarch64: neon;
     /// The minimum over `rows` in IEEE 754's total order, NaNs left out.
-    fn min_f64(values: &[f64], rows: &[u64]) -> Option<f64>; x86_64: avx2; aarch64: neon;
+    fn min_f64(values: &[f64], rows: &[u64]) -> Option<f64>; few: values.len() <= few::ROWS; x86_64: avx2; aarch64: neon;
     /// The maximum over `rows` in IEEE 754's total order, NaNs left out.
-    fn max_f64(values: &[f64], rows: &[u64]) -> Option<f64>; x86_64: avx2; aarch64: neon;
+    fn max_f64(values: &[f64], rows: &[u64]) -> Option<f64>; few: values.len() <= few::ROWS; x86_64: avx2; aarch64: neon;
     /// Rows of `valid` whose string stands in `cmp` to `rhs`; every word of `out` is overwritten.
-    fn compare_bytes(column: BytesColumn<'_>, valid: &[u64], cmp: Cmp, rhs: &[u8], out: &mut [u64]);
+    fn compare_bytes(column: BytesColumn<'_>, valid: &[u64], cmp: Cmp, rhs: &[u8], out: &mut [u64]); few: column.len() <= few::STRINGS;
     /// Rows of `valid` whose string begins with `prefix`; every word of `out` is overwritten.
-    fn starts_with(column: BytesColumn<'_>, valid: &[u64], prefix: &[u8], out: &mut [u64]);
+    fn starts_with(column: BytesColumn<'_>, valid: &[u64], prefix: &[u8], out: &mut [u64]); few: column.len() <= few::STRINGS;
     /// Rows of `valid` whose string is in `set`; every word of `out` is overwritten.
-    fn in_set(column: BytesColumn<'_>, valid: &[u64], set: &BytesSet, out: &mut [u64]);
+    fn in_set(column: BytesColumn<'_>, valid: &[u64], set: &BytesSet, out: &mut [u64]); few: column.len() <= few::STRINGS;
     /// Where `needle` first stands in `haystack`.
     fn find(haystack: &[u8], needle: &Needle) -> Option<usize>;
 }
 
-/// The kernels of this machine and the tier that each runs on, under the tier in use.
+/// The kernels of this machine and the tier that each runs on, under the tier in use. A few rows of a column are done without
+/// any form, except on the tier `scalar`.
 pub fn kernels() -> Vec<Kernel> {
     let active = dispatch::active().kind();
     KERNELS

@@ -21,6 +21,7 @@
 pub mod checksum;
 pub mod column;
 pub mod dispatch;
+mod few;
 mod generic;
 pub mod index;
 mod kernels;

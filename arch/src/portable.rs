@@ -115,9 +115,6 @@ one! {
     max_f64(values: &[f64], rows: &[u64]) -> Option<f64>;
 }
 
-/// Columns of fewer strings are taken row by row.
-const FEW_STRINGS: usize = 6;
-
 /// The first 8 bytes of the string that begins at `start` in `data`, first byte highest; behind a shorter string's end is what
 /// follows it in `data`, or zeros.
 #[inline(always)]
@@ -152,9 +149,6 @@ fn equal_bytes(column: BytesColumn<'_>, valid: &[u64], rhs: &[u8], out: &mut [u6
 
 /// Rows by their first 8 bytes, without branches; then those whose first 8 bytes are the same, by all of them.
 pub fn compare_bytes(column: BytesColumn<'_>, valid: &[u64], cmp: Cmp, rhs: &[u8], out: &mut [u64]) {
-    if column.len() < FEW_STRINGS {
-        return crate::scalar::compare_bytes(column, valid, cmp, rhs, out);
-    }
     let below = matches!(cmp, Cmp::Lt | Cmp::Le);
     match cmp {
         Cmp::Eq => equal_bytes(column, valid, rhs, out),
@@ -180,9 +174,6 @@ pub fn compare_bytes(column: BytesColumn<'_>, valid: &[u64], cmp: Cmp, rhs: &[u8
 
 /// As [`compare_bytes`].
 pub fn starts_with(column: BytesColumn<'_>, valid: &[u64], prefix: &[u8], out: &mut [u64]) {
-    if column.len() < FEW_STRINGS {
-        return crate::scalar::starts_with(column, valid, prefix, out);
-    }
     let (len, word, bits) = (prefix.len(), head_of(prefix), filled(prefix.len()));
     let test = |row_len: usize, row_word: u64| u8::from((row_len >= len) & (row_word & bits == word));
     select(column, valid, out, test, (len > 8).then_some(|string: &[u8]| string.starts_with(prefix)));
@@ -190,9 +181,6 @@ pub fn starts_with(column: BytesColumn<'_>, valid: &[u64], prefix: &[u8], out: &
 
 /// Rows whose length some member has, without branches; then, in a small set, those whose first 8 bytes are a member's.
 pub fn in_set(column: BytesColumn<'_>, valid: &[u64], set: &BytesSet, out: &mut [u64]) {
-    if column.len() < FEW_STRINGS {
-        return crate::scalar::in_set(column, valid, set, out);
-    }
     let heads = set.heads();
     if heads.len() > crate::column::FEW_MEMBERS {
         return by_length(column, valid, out, |len| set.holds_length(len), |string, _| set.holds(string));
