@@ -42,8 +42,8 @@ pub struct MetaArgs {
     options: Options,
 }
 
-/// Two surroundings that have nothing in common but the seed.
-fn surroundings(scratch: &Path, seed: u64) -> [Surroundings; 2] {
+/// Two surroundings that have nothing in common but the seed. The second is emulated, if `arm`: it gets what costs less.
+fn surroundings(scratch: &Path, seed: u64, arm: bool) -> [Surroundings; 2] {
     let variable = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     let bare = Surroundings {
         args: vec!["--checkpoints".to_owned()],
@@ -69,7 +69,7 @@ fn surroundings(scratch: &Path, seed: u64) -> [Surroundings; 2] {
         fixed_addresses: false,
         loud: false,
     };
-    [bare, rich]
+    if arm { [rich, bare] } else { [bare, rich] }
 }
 
 /// Runs many seeds twice.
@@ -92,7 +92,7 @@ pub fn run(mut args: MetaArgs) -> ExitCode {
 }
 
 fn twice(seed: u64, options: &Options, scratch: &Path) -> [Report; 2] {
-    let [first, second] = surroundings(scratch, seed);
+    let [first, second] = surroundings(scratch, seed, options.arm);
     let here = Options { arm: false, ..options.clone() };
     let both = [child(seed, &here, &first), child(seed, options, &second)];
     let _ = std::fs::remove_file(scratch.join(format!("warm-{seed}.trace")));
@@ -248,7 +248,9 @@ fn explain(reports: &[Report; 2], options: &Options, scratch: &Path) {
 fn first_difference(seed: u64, options: &Options, scratch: &Path) -> Option<(Vec<String>, String, String)> {
     let mut paths = Vec::new();
     let both = [Options { arm: false, ..options.clone() }, options.clone()];
-    for ((name, options), mut surroundings) in ["a", "b"].into_iter().zip(&both).zip(surroundings(scratch, seed)) {
+    for ((name, options), mut surroundings) in
+        ["a", "b"].into_iter().zip(&both).zip(surroundings(scratch, seed, options.arm))
+    {
         let path = scratch.join(format!("explain-{seed}-{name}.trace"));
         // A second `--trace` would be refused.
         if let Some(at) = surroundings.args.iter().position(|arg| arg == "--trace") {
