@@ -290,6 +290,90 @@ async fn missing_and_foreign_files_are_refused() {
     assert!(matches!(&error, Error::Invalid(text) if text.contains("has format 9, this build reads 1")), "{error}");
 }
 
+/// A start that is followed by nothing makes nothing: a supervisor may try for days.
+#[tokio::test]
+async fn starts_that_get_nowhere_make_no_files() {
+    let dir = tempfile::tempdir().unwrap();
+    three_records(dir.path()).await;
+    let mut files = Vec::new();
+    for _ in 0..10 {
+        drop(open(dir.path()).await.unwrap());
+        files.push(segments(dir.path()).len());
+    }
+    assert_eq!(files[2..], [3; 8], "{files:?}");
+    for next in 4..8 {
+        let mut log = open(dir.path()).await.unwrap();
+        assert_eq!(log.group(GroupId(7)).unwrap().last_index, next - 1);
+        let mut batch = LogBatch::new();
+        batch.append(GroupId(7), &entries(next, 1, &["more"]));
+        log.write(&batch, true).await.unwrap();
+    }
+}
+
+/// Another node's log is refused before anything in it is changed.
+#[tokio::test]
+async fn a_log_of_another_node_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = |id| RaftLog::open_with_id(Disk::real(), options(dir.path()), id);
+    drop(open(5).await.unwrap());
+    let before = fs::read(&segments(dir.path())[0]).unwrap();
+    let error = open(6).await.map(drop).unwrap_err();
+    assert!(matches!(&error, Error::Invalid(text) if text.contains("was begun by another node")), "{error}");
+    assert_eq!((segments(dir.path()).len(), fs::read(&segments(dir.path())[0]).unwrap()), (1, before));
+    drop(open(5).await.unwrap());
+}
+
+/// Goal: what a start has copied forward and died, no later start finds, if the record that it copied was forgotten in between.
+/// Method: a start's copy is put into the spare that it took, the record itself is damaged, and the log is opened twice.
+#[tokio::test]
+async fn a_copy_of_an_earlier_start_is_not_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = open(dir.path()).await.unwrap();
+    let next = 31;
+    for index in 1..next - 1 {
+        let mut batch = LogBatch::new();
+        batch.append(GroupId(7), &entries(index, 1, &["x".repeat(8 << 10).as_str()]));
+        log.write(&batch, true).await.unwrap();
+    }
+    let mut batch = LogBatch::new();
+    batch.truncate_to(GroupId(7), next - 3, 1);
+    log.write(&batch, true).await.unwrap();
+    while log.maintain().await.unwrap() {}
+    assert_eq!(log.stats().spare_segments, 2);
+    let mut batch = LogBatch::new();
+    batch.append(
+        GroupId(7),
+        &entries(next - 1, 1, &["the first in the next start's segment, where its header vouches for it"]),
+    );
+    log.write(&batch, true).await.unwrap();
+    drop(log);
+    let mut log = open(dir.path()).await.unwrap();
+    let mut batch = LogBatch::new();
+    batch.append(GroupId(7), &entries(next, 1, &["doubtful"]));
+    log.write(&batch, true).await.unwrap();
+    drop(log);
+    let before: Vec<(PathBuf, Vec<u8>)> =
+        segments(dir.path()).into_iter().map(|path| (path.clone(), fs::read(&path).unwrap())).collect();
+    drop(open(dir.path()).await.unwrap());
+    let after = segments(dir.path());
+    let copy = fs::read(after.last().unwrap()).unwrap()[4096..8192].to_vec();
+    let taken = before.iter().find(|(path, _)| !after.contains(path)).expect("a spare was taken").0.clone();
+    // As it was before that start, but for the copy, and for the record, which is torn.
+    fs::remove_file(after.last().unwrap()).unwrap();
+    for (path, content) in &before {
+        fs::write(path, content).unwrap();
+    }
+    let spare = fs::OpenOptions::new().write(true).open(&taken).unwrap();
+    spare.write_all_at(&copy, 4096).unwrap();
+    let (last, content) = before.last().unwrap();
+    let at = content.windows(8).rposition(|bytes| bytes == b"doubtful").expect("the record");
+    flip(last, at as u64);
+    for start in 0..2 {
+        let log = open(dir.path()).await.unwrap();
+        assert_eq!(log.group(GroupId(7)).unwrap().last_index, next - 1, "start {start}");
+    }
+}
+
 /// Damage under entries that are read later is found by the read.
 #[tokio::test]
 async fn a_read_verifies() {

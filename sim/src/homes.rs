@@ -4,7 +4,7 @@
 //! **Goal**: a quorum that is up finds itself, wherever its nodes are; nodes that cannot belong together say so and do no harm.
 //! **Method**: the real `Node::start` on simulated machines, killed and started again with other configurations.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,6 +16,8 @@ use armilla::rt::rng::Rng;
 use armilla::rt::sim::{NodeHandle, World};
 
 const SECOND: u64 = 1_000_000_000;
+/// Where a machine has its raft log.
+const LOG: &str = "/data/raft";
 
 /// What became of a start.
 #[derive(Clone)]
@@ -60,6 +62,26 @@ impl Machine {
     fn wipe(&self) {
         self.handle.disk().wipe();
         self.home.wipe();
+    }
+
+    /// The raft log's files, by name.
+    async fn log_files(&self) -> Vec<(String, Vec<u8>)> {
+        let disk = self.handle.disk();
+        let names = disk.disk().list(LOG.as_ref()).await.unwrap();
+        let content = |name: &String| disk.contents(&Path::new(LOG).join(name)).unwrap();
+        names.iter().map(|name| (name.clone(), content(name))).collect()
+    }
+
+    /// Puts these files in the place of the raft log's.
+    async fn replace_log(&self, files: &[(String, Vec<u8>)]) {
+        let disk = self.handle.disk().disk();
+        for name in disk.list(LOG.as_ref()).await.unwrap() {
+            disk.remove(&Path::new(LOG).join(name)).await.unwrap();
+        }
+        for (name, content) in files {
+            let file = disk.create(&Path::new(LOG).join(name)).await.unwrap();
+            file.write_at(0, content.clone().into()).await.unwrap();
+        }
     }
 
     fn refusal(&self) -> Option<String> {
@@ -263,6 +285,75 @@ fn founders_with_new_disks_do_not_call_each_other_without_end() {
         assert!(parcels < 20_000, "{parcels} parcels in twelve seconds");
         for node in &nodes[..2] {
             assert_eq!((node.refusal(), node.poisoned()), (None, None), "they wait");
+        }
+    });
+}
+
+/// Goal: a store that lost a part of what it has promised does not serve as if it had not. Method: each part is lost in turn, on
+/// a store with a member of the placement driver and on one without; the rest of the cluster goes on, and so does the store once
+/// it has back what it lost.
+#[test]
+fn a_store_that_lost_a_part_of_its_data_does_not_start() {
+    run(|town| async move {
+        let mut nodes = town.machines('n', 0, 5);
+        nodes.iter_mut().for_each(|node| node.config.pd_members = 3);
+        town.found(&nodes).await;
+        let with_region = town.pd(&[&nodes[0]]).get_region(b"k").await.expect("PD leads").expect("one").region.peers;
+        let holds = |at: usize| with_region.iter().any(|peer| peer.store_id == at as u64 + 1);
+        // One with a member of the placement driver, one that has a region alone, if there is one.
+        let stores: Vec<usize> = [1].into_iter().chain((3..5).find(|at| holds(*at))).collect();
+        for at in stores {
+            let node = &nodes[at];
+            let others: Vec<&Machine> = nodes.iter().filter(|other| other.config.name != node.config.name).collect();
+            node.kill();
+            let older = node.log_files().await;
+            node.start();
+            town.seconds(5).await;
+            town.serves(&others).await.expect("all are up");
+            town.seconds(5).await;
+            node.kill();
+            let newest = node.log_files().await;
+            for (lost, says) in [
+                ("the log", "the raft log in /data/raft does not"),
+                ("the log's end", "the log lost what it had acknowledged"),
+                ("nothing", ""),
+            ] {
+                match lost {
+                    "the log" => node.replace_log(&[]).await,
+                    "the log's end" => node.replace_log(&older).await,
+                    _ => node.replace_log(&newest).await,
+                }
+                node.start();
+                town.settle(&[node]).await;
+                assert_eq!(node.refusal().is_some(), !says.is_empty(), "{at} lost {lost}: {:?}", node.refusal());
+                assert!(node.refusal().unwrap_or_default().contains(says), "{at} lost {lost}: {:?}", node.refusal());
+                town.serves(&others).await.expect("a quorum is up");
+                node.kill();
+            }
+            node.home.wipe();
+            node.start();
+            town.settle(&[node]).await;
+            let refusal = node.refusal().expect("the engine is lost");
+            assert!(refusal.contains("the engine's data was lost"), "{at}: {refusal}");
+            node.kill();
+            node.replace_log(&[]).await;
+            node.start();
+            town.settle(&[node]).await;
+            let refusal = node.refusal().expect("engine and log are lost");
+            let says = if at < 3 {
+                "carries a member of the placement driver"
+            } else {
+                "was given 1 regions, of which it holds 0"
+            };
+            assert!(refusal.contains(says), "{at}: {refusal}");
+            // Refusals made no files that a later start would trip over.
+            assert!(node.log_files().await.len() <= 1);
+            node.kill();
+            node.wipe();
+            node.start();
+            town.seconds(5).await;
+            assert_eq!(node.refusal(), None, "an empty disk is a new store");
+            town.serves(&others).await.expect("a quorum is up");
         }
     });
 }

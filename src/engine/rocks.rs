@@ -7,7 +7,10 @@
 //!   number and records their new files as one group in the manifest. What a crash leaves is therefore one prefix.
 //! - [`KvEngine::flush`] waits, also where RocksDB's own wait ends too early (`src/docs/rocksdb-ends-an-atomic-flush-early.md`),
 //!   and then looks: if nobody wrote meanwhile, every memtable must be empty.
-//! - After a failed write or flush the engine takes no more writes. It never retries: what the disk holds is unknown.
+//! - One thread flushes. Two would let a flush of some column families end before an older one of others: no prefix any more.
+//! - After a failed write or flush the engine takes no more writes until it is opened anew, whatever RocksDB does on its own
+//!   (it goes on by itself when a full disk has space again): what the disk holds is unknown.
+//! - A flush does not wait for compactions: who asks for one must not stand still until the disk has caught up.
 //!
 //! RocksDB's pipelined and unordered writes are off: the first cannot be had with `atomic_flush`, the second gives up that a
 //! snapshot is frozen.
@@ -17,15 +20,14 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::ptr;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use bytes::Bytes;
 use librocksdb_sys as ffi;
 use rocksdb::properties as property;
 use rocksdb::{
     AsColumnFamilyRef, AsRawPtr, BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
-    DBRawIterator, DataBlockIndexType, ErrorKind, FlushOptions, Options, ReadOptions, Snapshot, WaitForCompactOptions,
-    WriteOptions,
+    DBRawIterator, DataBlockIndexType, ErrorKind, Options, ReadOptions, Snapshot, WaitForCompactOptions, WriteOptions,
 };
 
 use super::{Cf, KvEngine, Op, Read, Visit, WriteBatch};
@@ -38,11 +40,12 @@ pub struct RocksOptions {
     pub path: PathBuf,
     /// Bytes of uncompressed blocks, index and filters kept in memory.
     pub block_cache_bytes: usize,
-    /// Bytes of writes kept in memory, all column families together; above that RocksDB flushes on its own.
+    /// Bytes of writes kept in memory, all column families together, above which RocksDB flushes on its own. What is being
+    /// flushed comes on top: up to six times half of it in one column family, when the disk is much slower than the writers.
     pub write_buffer_bytes: usize,
     /// Table files kept open; 0 lets the process's file-descriptor limit decide, which also bounds any other number.
     pub max_open_files: u32,
-    /// Threads that flush and compact.
+    /// Threads that flush (one) and compact (all others, at least one).
     pub background_jobs: u32,
     /// Whether an engine is made where there is none.
     pub create: bool,
@@ -62,6 +65,8 @@ impl Default for RocksOptions {
     }
 }
 
+/// Range deletions in a memtable at which RocksDB flushes it.
+const RANGE_DELETIONS_MAX: u32 = 1000;
 /// Microseconds between two looks at a flush that RocksDB has reported too early.
 const FLUSH_LOOK_US: u64 = 10_000;
 /// Looks after which writers wait until the flush is done.
@@ -77,10 +82,11 @@ struct Inner {
     db: DB,
     cache: Cache,
     write_options: WriteOptions,
-    flush_options: FlushOptions,
     read_options: ReadOptions,
     /// Held shared by every write, alone by a write that must know the last key, and by the look after a flush.
     writers: RwLock<()>,
+    /// Held by who flushes: each waits for RocksDB to be at rest.
+    flushes: Mutex<()>,
     /// Why no more writes are taken.
     stopped: OnceLock<String>,
 }
@@ -107,18 +113,16 @@ impl RocksEngine {
         let cache = Cache::new_lru_cache(options.block_cache_bytes);
         let cfs = Cf::ALL.map(|cf| ColumnFamilyDescriptor::new(cf.name(), cf_options(&options, &cache)));
         let db = DB::open_cf_descriptors(&db_options(&options), path, cfs).map_err(|error| match convert(&error) {
-            Error::Io(text) if text.contains("lock") || text.contains("LOCK") => {
+            Error::Io(text) if text.contains("While lock file") || text.contains("lock hold by current process") => {
                 Error::Io(format!("another process uses this data directory: {text}"))
             }
             other => other,
         })?;
         let mut write_options = WriteOptions::default();
         write_options.disable_wal(true);
-        let mut flush_options = FlushOptions::default();
-        flush_options.set_wait(true);
-        let (writers, stopped) = (RwLock::new(()), OnceLock::new());
+        let (writers, flushes, stopped) = (RwLock::new(()), Mutex::new(()), OnceLock::new());
         let read_options = ReadOptions::default();
-        let inner = Inner { db, cache, write_options, flush_options, read_options, writers, stopped };
+        let inner = Inner { db, cache, write_options, read_options, writers, flushes, stopped };
         Ok(RocksEngine { inner: Arc::new(inner) })
     }
 
@@ -178,12 +182,17 @@ fn db_options(options: &RocksOptions) -> Options {
     db.set_paranoid_checks(true);
     db.set_db_write_buffer_size(options.write_buffer_bytes);
     db.set_max_open_files(open_files(options.max_open_files));
-    db.set_max_background_jobs(options.background_jobs.clamp(2, 64) as i32);
+    let jobs = options.background_jobs.clamp(2, 64) as i32;
+    db.set_max_background_jobs(jobs);
+    #[allow(deprecated, reason = "the number of jobs alone makes a quarter of them flush")]
+    {
+        db.set_max_background_flushes(1);
+        db.set_max_background_compactions(jobs - 1);
+    }
     db.set_max_subcompactions((options.background_jobs / 2).clamp(1, 4));
     // Spread the work of the disk over time, so that a large file's sync does not stall the raft log's.
     db.set_bytes_per_sync(1 << 20);
     db.set_avoid_unnecessary_blocking_io(true);
-    db.set_skip_stats_update_on_db_open(true);
     db.set_max_manifest_file_size(64 << 20);
     // At most four text logs of 8 MiB, without the periodic dump of statistics (metrics have those).
     db.set_keep_log_file_num(4);
@@ -221,6 +230,9 @@ fn cf_options(options: &RocksOptions, cache: &Cache) -> Options {
     // A filter over the memtable makes misses cheap there too.
     cf.set_memtable_prefix_bloom_ratio(0.02);
     cf.set_memtable_whole_key_filtering(true);
+    // Each range deletion in a memtable makes the next reader sort all of them anew: a flush before they are many.
+    // SAFETY: the options live, and the call sets one number in them.
+    unsafe { ffi::rocksdb_options_set_memtable_max_range_deletions(cf.as_raw_ptr(), RANGE_DELETIONS_MAX) };
     cf
 }
 
@@ -229,9 +241,26 @@ fn convert(error: &rocksdb::Error) -> Error {
     let text = error.to_string();
     match error.kind() {
         ErrorKind::Corruption => Error::Corruption(text),
-        _ if text.contains("No space left") => Error::Io(format!("no space left on the disk: {text}")),
-        _ => Error::Io(text),
+        _ => failed(text),
     }
+}
+
+/// The error in a string that RocksDB gave; null is none.
+fn said(error: *mut std::ffi::c_char) -> Result<()> {
+    if error.is_null() {
+        return Ok(());
+    }
+    // SAFETY: RocksDB gave a string that ends in a zero byte.
+    let text = unsafe { std::ffi::CStr::from_ptr(error) }.to_string_lossy().into_owned();
+    // SAFETY: the string is ours, and this is how RocksDB's are freed.
+    unsafe { ffi::rocksdb_free(error.cast()) };
+    Err(if text.starts_with("Corruption") { Error::Corruption(text) } else { failed(text) })
+}
+
+/// Our error for what the disk did.
+fn failed(text: String) -> Error {
+    let full = text.contains("No space left");
+    Error::Io(if full { format!("no space left on the disk: {text}") } else { text })
 }
 
 impl Inner {
@@ -344,6 +373,23 @@ impl Inner {
         iterator.status().map_err(|error| convert(&error))
     }
 
+    /// RocksDB's flush of all column families.
+    fn flush_all(&self) -> Result<()> {
+        let mut cfs = Cf::ALL.map(|cf| self.cf(cf).inner());
+        let mut error = ptr::null_mut();
+        // SAFETY: the options are made, used and destroyed here; the database and the handles live as long as `self`; the call
+        // reads the handles, and sets `error` to null or to a string that is ours to free.
+        unsafe {
+            let options = ffi::rocksdb_flushoptions_create();
+            ffi::rocksdb_flushoptions_set_wait(options, 1);
+            // Otherwise it waits, without end, while one file more in level 0 would slow writers down.
+            ffi::rocksdb_flushoptions_set_allow_write_stall(options, 1);
+            ffi::rocksdb_flush_cfs(self.db.as_raw_ptr(), options, cfs.as_mut_ptr(), cfs.len() as i32, &mut error);
+            ffi::rocksdb_flushoptions_destroy(options);
+        }
+        said(error)
+    }
+
     /// Waits until every memtable that was full at the call is in a file that the manifest names.
     ///
     /// # Errors
@@ -443,12 +489,11 @@ impl KvEngine for RocksEngine {
 
     fn flush(&self) -> Result<()> {
         let inner = &*self.inner;
+        let _alone = inner.flushes.lock().unwrap_or_else(PoisonError::into_inner);
         inner.writable()?;
         let sequence = inner.db.latest_sequence_number();
-        let cfs = Cf::ALL.map(|cf| inner.cf(cf));
-        let flushed = inner.db.flush_cfs_opt(&cfs.each_ref(), &inner.flush_options);
-        flushed
-            .map_err(|error| convert(&error))
+        inner
+            .flush_all()
             .and_then(|()| inner.await_flushed())
             .and_then(|()| inner.check_flushed(sequence))
             .map_err(|error| inner.stop("flush", error))
@@ -480,14 +525,7 @@ impl KvEngine for RocksEngine {
                 &mut error,
             );
         }
-        if error.is_null() {
-            return Ok(bytes);
-        }
-        // SAFETY: RocksDB gave a string that ends in a zero byte.
-        let text = unsafe { std::ffi::CStr::from_ptr(error) }.to_string_lossy().into_owned();
-        // SAFETY: the string is ours, and this is how RocksDB's are freed.
-        unsafe { ffi::rocksdb_free(error.cast()) };
-        Err(Error::Io(text))
+        said(error).map(|()| bytes)
     }
 
     /// RocksDB counts the keys of a column family, not of a range: the range gets the share that its bytes have.

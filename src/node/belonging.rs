@@ -257,6 +257,7 @@ impl Starting {
             Ok(_) => return Ok(Some("the cluster is not bootstrapped yet".to_owned())),
             Err(error) => return waits(error).map(Some),
         };
+        ident.first_regions = reply.first_regions.len() as u64;
         for region in reply.first_regions {
             handle.create(region).await?;
         }

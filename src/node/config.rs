@@ -115,7 +115,7 @@ pub struct EngineConfig {
     pub write_buffer_mib: usize,
     /// Table files kept open; 0: as many as the process's limit of file descriptors allows.
     pub max_open_files: u32,
-    /// Threads that flush and compact.
+    /// Threads that flush (one) and compact (the others, at least one).
     pub background_jobs: u32,
 }
 

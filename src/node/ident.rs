@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::proto::armilla::pd::Founder;
 use crate::rt::disk::Disk;
-use crate::types::{Error, Result};
+use crate::types::{Error, GroupId, Result};
 
 /// The layout of the data directory that this version writes; it reads this one and no newer.
 pub const FORMAT: u32 = 1;
@@ -47,6 +47,12 @@ pub struct Ident {
     pub pd_members: u32,
     /// The first regions of this store were created (or it never had any).
     pub regions_created: bool,
+    /// The peer of the PD group was created here. It never leaves.
+    #[serde(default)]
+    pub pd_created: bool,
+    /// How many first regions were created here. They never leave.
+    #[serde(default)]
+    pub first_regions: u64,
     /// The members of the first start, sorted by name, at the addresses that they had then.
     pub founders: Vec<Member>,
     /// Where each store was last known to be, by its id. Empty until the node belongs to a cluster.
@@ -68,10 +74,34 @@ impl Ident {
             store_id: 0,
             pd_members: 0,
             regions_created: false,
+            pd_created: false,
+            first_regions: 0,
             founders: Vec::new(),
             addresses: BTreeMap::new(),
             configured: Vec::new(),
         }
+    }
+
+    /// Whether this store still holds what it was given.
+    ///
+    /// # Errors
+    /// [`Error::Corruption`] when a group is missing: the engine and the raft log were lost together, and with them promises
+    /// and votes that others count on.
+    pub fn given_groups_are_here(&self, held: &[GroupId], data_dir: &Path) -> Result<()> {
+        let pd = held.contains(&GroupId::PD);
+        let regions = held.iter().filter(|group| **group != GroupId::PD).count() as u64;
+        let lost = if self.pd_created && !pd {
+            "carries a member of the placement driver, whose data is not there".to_owned()
+        } else if regions < self.first_regions {
+            format!("was given {} regions, of which it holds {regions}", self.first_regions)
+        } else {
+            return Ok(());
+        };
+        Err(Error::Corruption(format!(
+            "the store in {} {lost}: its engine and raft log were lost, or are not mounted. Bring them back, or start with an empty \
+             data directory as a new store",
+            data_dir.display()
+        )))
     }
 
     /// The founders as the wire has them, where they are now as far as known.

@@ -40,7 +40,7 @@ use crate::replica::start::Replicas;
 use crate::replica::transport::{Addresses, Inbox};
 use crate::replica::{self, Handle, Machines};
 use crate::rt::net::Listener;
-use crate::rt::rng::Rng;
+use crate::rt::rng::{Rng, hash_label};
 use crate::rt::sync::watch;
 use crate::rt::task::{self, JoinHandle};
 use crate::rt::{Env, cpu};
@@ -135,14 +135,14 @@ impl Node {
 
         let ident = starting.ident();
         let (cluster, store) = (ident.cluster_id, ident.store_id);
-        let (addresses, known) = watch::channel(ident.addresses);
+        let (addresses, known) = watch::channel(ident.addresses.clone());
         let uses = TtlUse::default();
         let (machines, pd_state) = machines(uses.clone());
         let replicas = replica::start(
             &env,
             (cluster, store),
             engine.clone(),
-            log_options(&config),
+            (log_options(&config), hash_label(0, &ident.uuid)),
             replica_options(&config),
             machines,
             known,
@@ -154,6 +154,10 @@ impl Node {
                 .max_encoding_message_size(MESSAGE_BYTES_MAX),
         );
         let handle = replicas.handle.clone();
+        ident.given_groups_are_here(
+            &handle.views().iter().map(|view| view.group).collect::<Vec<_>>(),
+            &config.data_dir,
+        )?;
         source.attach(handle.clone(), engine, pd_client.clone());
         let pd = starting.place_driver(&founding, &handle, &pd_state).await?;
         gates.open_pd(match &pd {
@@ -305,6 +309,9 @@ impl Starting {
             return Ok(None);
         }
         handle.create(founding.pd.clone()).await?;
+        if !ident.pd_created {
+            self.save(Ident { pd_created: true, ..ident.clone() }).await?;
+        }
         let state = state.lock().expect("no holder panics").clone().expect("the group was created or restored");
         let bootstrap = founding
             .command(self.config.replicas, &borders(&self.config))

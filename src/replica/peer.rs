@@ -39,6 +39,8 @@ pub(super) struct Peer {
     pub reads: BTreeMap<u64, oneshot::Sender<Result<()>>>,
     /// Applied index that a flush has made durable.
     pub durable: u64,
+    /// The index of the last snapshot installed here; 0: none.
+    pub snapshot_index: u64,
     /// When leadership was lost with proposals under way (node clock, ns).
     pub lost_at: Option<u64>,
     /// The data of a snapshot that raft is about to judge.
@@ -63,6 +65,7 @@ impl Peer {
             applied_term: term,
             conf_state: conf_state.into(),
             peer_id: self.group.peer(),
+            installed_index: self.snapshot_index,
         };
         state.encode_to_vec().into()
     }

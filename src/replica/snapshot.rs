@@ -191,6 +191,7 @@ impl Driver {
         state.peer_id = peer.group.peer();
         state.applied_index = index;
         state.applied_term = term;
+        state.installed_index = index;
         state.conf_state = metadata.get_conf_state().write_to_bytes().expect("a conf state encodes").into();
 
         let mut batch = WriteBatch::new();
@@ -209,12 +210,15 @@ impl Driver {
         let flush = !crate::mutant!("replica.snapshot-not-flushed");
         cpu::run_long(move || {
             engine.write(&batch)?;
+            // The engine has it twice by now.
+            drop(batch);
             if flush { engine.flush() } else { Ok(()) }
         })
         .await?;
         let peer = self.peers.get_mut(&group).expect("just seen");
         peer.machine.reload(&region, &self.engine)?;
         peer.durable = index;
+        peer.snapshot_index = index;
         peer.view.set_applied(index);
         let encoded = peer.encode_state(index, term);
         // Raft may hear of it only when the log has started over, too.

@@ -47,7 +47,7 @@ impl Replicas {
     }
 }
 
-/// Opens the log, restores every group that the engine knows, and starts the driver's lane.
+/// Opens the log, which has to be the one of this id, restores every group that the engine knows, and starts the driver's lane.
 ///
 /// # Errors
 /// When the log or the engine cannot be read, or contradict each other.
@@ -55,7 +55,7 @@ pub async fn start(
     env: &Env,
     (cluster, store): (u64, u64),
     engine: Engine,
-    log_options: LogOptions,
+    (log_options, log_id): (LogOptions, u64),
     options: Options,
     machines: Machines,
     addresses: watch::Receiver<Addresses>,
@@ -70,7 +70,7 @@ pub async fn start(
         log_figures: Arc::default(),
         letters: Arc::default(),
     };
-    let log = RaftLog::open(env.disk.clone(), log_options).await?;
+    let log = RaftLog::open_with_id(env.disk.clone(), log_options, log_id).await?;
     let outbox = Outbox::new(
         (cluster, store),
         env.net.clone(),
@@ -100,6 +100,7 @@ pub async fn start(
     for state in stored_states(&engine)? {
         driver.restore(state).await?;
     }
+    driver.nothing_missing()?;
     let inbox = Inbox::new(cluster, store, handle.clone());
     let lane = lane::spawn(&format!("raft-{store}"), driver.run(letters));
     let clock = env.clock.clone();
@@ -164,8 +165,20 @@ impl Driver {
             )));
         }
         let mut hard_state = stored.hard_state.clone();
-        // The engine was ahead of the log when the node stopped (an installed snapshot): the log starts over behind it.
+        // Entries are applied only once they are in the log. Only an installed snapshot puts the engine ahead of it: the node
+        // stopped before the log had started over behind the snapshot.
         if stored.last_index < applied.0 || self.log.term(group, applied.0) != Some(applied.1) {
+            if applied.0 != state.installed_index {
+                return Err(Error::Corruption(format!(
+                    "group {group}: the engine holds entries applied up to {} of term {}, but the raft log in {} ends at {} or has \
+                     others: the log lost what it had acknowledged, or an older copy was put in its place. Bring the log back, \
+                     or start with an empty data directory as a new store",
+                    applied.0,
+                    applied.1,
+                    self.log.dir().display(),
+                    stored.last_index
+                )));
+            }
             hard_state.term = hard_state.term.max(applied.1);
             hard_state.commit = applied.0;
             let mut batch = LogBatch::default();
@@ -197,7 +210,25 @@ impl Driver {
             state: state.encode_to_vec().into(),
             cache_bytes_max: self.options.cache_bytes_max,
         });
-        self.adopt(region, view)
+        self.adopt(region, view)?;
+        self.peers.get_mut(&group).expect("just adopted").snapshot_index = state.installed_index;
+        Ok(())
+    }
+
+    /// After all groups of the engine: whether the log has the history of another one.
+    fn nothing_missing(&self) -> Result<()> {
+        let (index, term) = membership::FIRST;
+        let used = |log: &GroupLog| log.last_index > index || log.hard_state.term > term || log.hard_state.vote != 0;
+        for group in self.log.groups() {
+            if !self.peers.contains_key(&group) && self.log.group(group).is_some_and(used) {
+                return Err(Error::Corruption(format!(
+                    "group {group}: the raft log in {} has its history but the engine does not hold it: the engine's data was \
+                     lost. Bring it back, or start with an empty data directory as a new store",
+                    self.log.dir().display()
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Creates a group that never ran here. Durable when it returns; a group that is there already is left alone.
@@ -209,14 +240,6 @@ impl Driver {
         let peer = region::peer_on(&region, self.store)
             .ok_or_else(|| Error::Invalid(format!("region {} has no peer on store {}", region.id, self.store)))?;
         let (index, term) = membership::FIRST;
-        let used = |log: &GroupLog| log.last_index > index || log.hard_state.term > term || log.hard_state.vote != 0;
-        if self.log.group(group).is_some_and(used) {
-            return Err(Error::Corruption(format!(
-                "group {group}: the raft log in {} has its history but the engine does not hold it: the engine's data was lost. \
-                 Bring it back, or start with an empty data directory as a new store",
-                self.log.dir().display()
-            )));
-        }
         let conf_state = membership::conf_state(&region);
         let state = GroupState {
             region: Some(region.clone()),
@@ -224,6 +247,7 @@ impl Driver {
             applied_term: term,
             conf_state: conf_state.write_to_bytes().expect("a conf state encodes").into(),
             peer_id: peer.id,
+            installed_index: 0,
         };
         let mut batch = LogBatch::default();
         batch.reset(group, index, term);
@@ -282,6 +306,7 @@ impl Driver {
                 proposals: VecDeque::new(),
                 reads: BTreeMap::new(),
                 durable: applied,
+                snapshot_index: 0,
                 lost_at: None,
                 arrived: None,
                 installed: None,

@@ -12,6 +12,7 @@ use crate::proto::armilla::pd::{RegionHeartbeat, StoreHeartbeatReply, StoreHeart
 use crate::replica::transport::Addresses;
 use crate::replica::{Handle, PeerView};
 use crate::rt::clock::Clock;
+use crate::rt::cpu;
 use crate::rt::disk::Disk;
 use crate::rt::sync::watch;
 use crate::types::{GroupId, Region, Result, region};
@@ -73,7 +74,7 @@ impl Heartbeat {
         let mut round = 0u64;
         loop {
             if round.is_multiple_of(10) {
-                sizes = self.sizes();
+                sizes = self.sizes().await;
             }
             round += 1;
             let led = self.led();
@@ -104,9 +105,11 @@ impl Heartbeat {
         views
     }
 
-    fn sizes(&self) -> BTreeMap<GroupId, Size> {
-        let engine = self.handle.engine();
-        self.leaders().iter().map(|view| (view.group, Size::of(engine, &view.region()))).collect()
+    /// The engine may have to read the indexes of its files.
+    async fn sizes(&self) -> BTreeMap<GroupId, Size> {
+        let engine = self.handle.engine().clone();
+        let regions: Vec<_> = self.leaders().iter().map(|view| (view.group, view.region())).collect();
+        cpu::run(move || regions.iter().map(|(group, region)| (*group, Size::of(&engine, region))).collect()).await
     }
 
     async fn request(

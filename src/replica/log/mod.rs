@@ -165,24 +165,24 @@ fn file_name(number: u64) -> String {
 }
 
 impl RaftLog {
-    /// Opens the log in `options.dir`, or begins one there. Its id, which keeps files of different logs apart, is derived
-    /// from the directory's name; see [`RaftLog::open_with_id`].
+    /// Opens the log in `options.dir`, or begins one there. The id of a new one, which keeps files of different logs apart, is
+    /// derived from the directory's name; see [`RaftLog::open_with_id`].
     ///
     /// # Errors
     /// [`Error::Corruption`] naming file and offset if the files are not what was written; [`Error::Invalid`] if a newer
     /// version wrote them; [`Error::Io`] if the disk fails.
     pub async fn open(disk: Disk, options: LogOptions) -> Result<RaftLog> {
         let id = crate::rt::rng::hash_label(0, &options.dir.to_string_lossy());
-        RaftLog::open_with_id(disk, options, id).await
+        recovery::open(disk, options, recovery::Id::Any(id)).await
     }
 
-    /// As [`RaftLog::open`]; a log that does not exist yet gets `id`, an existing one keeps its own.
+    /// As [`RaftLog::open`]; a log that does not exist yet gets `id`, and one with another id is not opened: it is another
+    /// node's, whose promises and entries are not this one's.
     ///
     /// # Errors
-    /// As [`RaftLog::open`].
+    /// As [`RaftLog::open`]; [`Error::Invalid`] for a log with another id.
     pub async fn open_with_id(disk: Disk, options: LogOptions, id: u64) -> Result<RaftLog> {
-        assert!(options.segment_bytes >= 4 * PAGE && options.segment_bytes < 1 << 31, "segment size");
-        recovery::open(disk, options, id).await
+        recovery::open(disk, options, recovery::Id::Only(id)).await
     }
 
     /// Where the log's files are.
@@ -436,6 +436,11 @@ impl RaftLog {
         let first_seq = self.seq;
         if !copy.is_empty() {
             self.put_record(copy, self.first_live).await?;
+        } else if length > DATA_START {
+            // A start that died before this one may have put its copy there, under this very number.
+            let cleared = self.file().write_at(DATA_START, Bytes::from_static(&ZEROES[..PAGE as usize])).await;
+            cleared.map_err(|error| self.failed("clearing", number, &error))?;
+            self.stats.bytes_written += PAGE;
         }
         let header = SegmentHeader {
             log: self.id,

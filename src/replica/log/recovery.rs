@@ -38,6 +38,8 @@ struct Tail {
     /// The first live segment, if only the sure ones do.
     sure_first_live: u64,
     next_seq: u64,
+    /// No record of this segment is anywhere in it, whole.
+    empty: bool,
 }
 
 impl Found {
@@ -90,13 +92,14 @@ impl Found {
             records.push(record);
         }
         // A hole is a torn tail, unless something behind it knows that it was durable.
-        let mut vouched = durable;
+        let (mut vouched, mut empty) = (durable, records.is_empty());
         let mut later = at;
         while later < content.len() as u64 {
             if let Some(record) =
                 RecordHeader::decode(&content, number, later).filter(|record| record.log == header.log)
             {
                 vouched = vouched.max(record.durable);
+                empty = false;
             }
             later += PAGE;
         }
@@ -112,7 +115,7 @@ impl Found {
         let doubtful = records.split_off(sure);
         let sure_first_live = records.last().map_or(header.first_live, |record| record.first_live);
         let next_seq = header.first_seq + records.len() as u64;
-        Ok(Tail { content, sure: records, doubtful, end: durable, first_live, sure_first_live, next_seq })
+        Ok(Tail { content, sure: records, doubtful, end: durable, first_live, sure_first_live, next_seq, empty })
     }
 }
 
@@ -128,8 +131,17 @@ fn payload<'a>(content: &'a [u8], record: &RecordHeader) -> &'a [u8] {
     &content[start..start + record.len as usize]
 }
 
+/// The log's id.
+pub(super) enum Id {
+    /// For a new log; any other is opened too.
+    Any(u64),
+    /// For a new log; no other is opened.
+    Only(u64),
+}
+
 /// See [`RaftLog::open_with_id`].
-pub(super) async fn open(disk: Disk, options: LogOptions, id: u64) -> Result<RaftLog> {
+pub(super) async fn open(disk: Disk, options: LogOptions, id: Id) -> Result<RaftLog> {
+    assert!(options.segment_bytes >= 4 * PAGE && options.segment_bytes < 1 << 31, "segment size");
     let dir = options.dir.clone();
     let say = |error: std::io::Error| Error::Io(format!("raft log: {}: {error}", dir.display()));
     disk.create_dir_all(&dir).await.map_err(say)?;
@@ -144,6 +156,7 @@ pub(super) async fn open(disk: Disk, options: LogOptions, id: u64) -> Result<Raf
         if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             disk.sync_dir(parent).await.map_err(say)?;
         }
+        let (Id::Any(id) | Id::Only(id)) = id;
         let mut log = blank(disk, options, id);
         (log.seq, log.first_live) = (1, 1);
         log.start_segment(1, 0, &[]).await?;
@@ -152,6 +165,15 @@ pub(super) async fn open(disk: Disk, options: LogOptions, id: u64) -> Result<Raf
     // The process before this one may have died, or failed, before the last segment's name was durable.
     disk.sync_dir(&dir).await.map_err(say)?;
     let last_header = found.header(last).await?;
+    if let Id::Only(id) = id
+        && id != last_header.log
+    {
+        return Err(Error::Invalid(format!(
+            "the raft log in {} was begun by another node or data directory: each node needs the log that it wrote itself. Put \
+             the right one there, or start with an empty data directory as a new store",
+            dir.display()
+        )));
+    }
     let tail = found.tail(last, &last_header).await?;
     let mut log = blank(disk, options, last_header.log);
     log.first_live = tail.first_live;
@@ -188,6 +210,18 @@ pub(super) async fn open(disk: Disk, options: LogOptions, id: u64) -> Result<Raf
     log.segments.insert(last, super::Segment { file: found.open(last).await?, end: tail.end });
     log.seq = tail.next_seq;
 
+    if tail.empty {
+        // A start that came no further than this one's begin: without records there is nothing to copy, and a supervisor that
+        // tries again and again makes no files.
+        if let Some(hole) = log.index.find_hole() {
+            return Err(Error::Corruption(format!("raft log: {}: {hole}", dir.display())));
+        }
+        (log.active, log.tail, log.durable) = (last, DATA_START, DATA_START);
+        log.filled = tail.content.len() as u64 / PAGE * PAGE;
+        log.spares = found.numbers.iter().copied().filter(|number| *number < tail.first_live).collect();
+        log.trim_spares().await?;
+        return Ok(log);
+    }
     let mut copy = Vec::new();
     for record in &tail.doubtful {
         copy.extend_from_slice(payload(&tail.content, record));
