@@ -3,8 +3,7 @@
 //! On every tier but the reference: up to [`ROWS`] numbers are done before a form could be called, and a register of four of
 //! them would be half empty. Strings of so few rows are the reference's.
 
-use crate::column::{BytesColumn, BytesSet, Cmp};
-use crate::scalar;
+pub(crate) use crate::scalar::{compare_bytes, in_set, starts_with};
 
 /// The most numbers.
 pub(crate) const ROWS: usize = 8;
@@ -79,19 +78,4 @@ pub(crate) fn max_f64(values: &[f64], rows: &[u64]) -> Option<f64> {
         (most, any) = (most.max(key), any | !value.is_nan());
     });
     any.then(|| f64::from_bits(ordered(most) as u64))
-}
-
-#[inline]
-pub(crate) fn compare_bytes(column: BytesColumn<'_>, valid: &[u64], cmp: Cmp, rhs: &[u8], out: &mut [u64]) {
-    scalar::compare_bytes(column, valid, cmp, rhs, out);
-}
-
-#[inline]
-pub(crate) fn starts_with(column: BytesColumn<'_>, valid: &[u64], prefix: &[u8], out: &mut [u64]) {
-    scalar::starts_with(column, valid, prefix, out);
-}
-
-#[inline]
-pub(crate) fn in_set(column: BytesColumn<'_>, valid: &[u64], set: &BytesSet, out: &mut [u64]) {
-    scalar::in_set(column, valid, set, out);
 }
