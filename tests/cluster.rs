@@ -18,9 +18,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use armilla::proto::health::HealthCheckRequest;
+use armilla::proto::health::health_check_response::ServingStatus;
+use armilla::proto::health::health_client::HealthClient;
 use armilla::rt::rng::Rng;
 use bytes::Bytes;
-use common::{Cluster, Outcome, Wire};
+use common::{Cluster, Outcome, Wire, wait_until};
 use linear::{ABSENT, Action, Judgement, KeyOp, Val};
 
 /// Rounds of killing, unless `ARMILLA_KILL_ROUNDS` says otherwise (fewer where an emulator runs the nodes).
@@ -315,6 +318,47 @@ fn a_cluster_stops_cleanly_and_finds_its_data_again() {
     cluster.wait_ready();
     let wire = Wire::new(cluster.addrs());
     assert_eq!(runtime.block_on(wire.get(b"before")), Outcome::Done(Some(Bytes::from_static(b"value"))));
+}
+
+/// **Goal**: a node that is told to stop leaves no region to an election. **Method**: SIGTERM to whoever leads something; it says that
+/// it handed everything over, and the store that each region names as its leader at that moment is another one.
+#[test]
+fn a_node_that_stops_hands_over() {
+    let mut cluster = Cluster::start(3, &["--initial-regions", "4"]);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    for _ in 0..3 {
+        let addr = runtime.block_on(Wire::new(cluster.addrs()).leader_addr(b"any")).expect("a leader");
+        let node = cluster.node_at(&addr).expect("one of ours");
+        let lines = |cluster: &Cluster| cluster.log(node).matches("handed all leaders over").count();
+        let before = lines(&cluster);
+        assert_eq!(cluster.terminate(node), Some(0), "it does not stop cleanly:\n{}", cluster.log(node));
+        assert_eq!(lines(&cluster), before + 1, "it did not hand over:\n{}", cluster.log(node));
+        cluster.restart(node);
+        cluster.wait_ready();
+    }
+}
+
+/// **Goal**: a node whose disk was lost does not pass for a healthy one. **Method**: its data directory is removed; it serves as a new
+/// store, says on every way that is asked for health what is wrong, and the others stay healthy.
+#[test]
+fn a_node_with_a_lost_disk_is_not_healthy() {
+    let mut cluster = Cluster::start(3, &["--initial-regions", "2"]);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let serving = |cluster: &Cluster, node: usize| {
+        runtime.block_on(async {
+            let mut health = HealthClient::new(Wire::new(vec![]).channel(cluster.addr(node)));
+            let reply = health.check(HealthCheckRequest::default()).await;
+            reply.map(|reply| reply.into_inner().status() == ServingStatus::Serving)
+        })
+    };
+    wait_until("all nodes are healthy", || (0..3).all(|node| matches!(serving(&cluster, node), Ok(true))));
+    cluster.kill(2);
+    std::fs::remove_dir_all(cluster.data(2)).expect("removable");
+    cluster.restart(2);
+    wait_until("the node says what it lost", || cluster.log(2).contains("began with an empty disk"));
+    assert!(matches!(serving(&cluster, 2), Ok(false)), "it says that it is healthy");
+    assert!((0..2).all(|node| matches!(serving(&cluster, node), Ok(true))), "the others are well");
+    cluster.assert_alive();
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use armilla::client::pd::RegionInfo;
 use armilla::client::{Error, PdClient, RawClient, RawOptions};
 use armilla::rt::rng::Rng;
 use armilla::rt::sim::{NodeHandle, World};
@@ -12,7 +13,7 @@ use bytes::Bytes;
 use crate::history::{Call, Ended, History};
 use crate::oracle::tso::Grant;
 use crate::oracle::ttl::Walls;
-use crate::plan::Plan;
+use crate::plan::{Plan, key};
 use crate::workload::{self, Memory};
 
 /// Machines of clients beside those of the workload, with the numbers behind theirs: two that ask for timestamps, the one that
@@ -28,6 +29,8 @@ pub struct Ledger {
     pub walls: Walls,
     /// Timestamps.
     pub grants: Arc<Mutex<Vec<Grant>>>,
+    /// Answers to "where is the region of this key" that named no leader: when (ghost ns), and the region.
+    pub leaderless: Arc<Mutex<Vec<(u64, u64)>>>,
 }
 
 impl Ledger {
@@ -152,6 +155,14 @@ impl Client {
                     last: last.0,
                 };
                 self.ledger.grants.lock().expect("nothing panics while holding it").push(grant);
+            }
+            // Beside that it asks where regions are: what clients are told they keep, so a leader must be in it.
+            if rng.chance(0.5) {
+                let key = key(rng.below(u64::from(plan.workload.keys)) as u32);
+                if let Ok(Some(RegionInfo { region, leader: None })) = self.pd().get_region(&key).await {
+                    let at = self.world.now_ns();
+                    self.ledger.leaderless.lock().expect("nothing panics while holding it").push((at, region.id));
+                }
             }
             self.world.sleep_ns(rng.between(1, plan.workload.tso_ms * 2) * 1_000_000).await;
         }

@@ -9,6 +9,7 @@ use armilla::node::{Config, Node, NodeEnv};
 use armilla::replica::Handle;
 use armilla::rt::rng::Rng;
 use armilla::rt::sim::{DiskConfig, LinkConfig, NodeHandle, World};
+use armilla::rt::sync::Notify;
 
 use crate::oracle::Violation;
 use crate::oracle::state::Image;
@@ -37,6 +38,8 @@ pub struct Machine {
     up: bool,
     /// The front of its replicas, once its process has come up.
     pub front: Option<Handle>,
+    /// Told when its process is to hand over and end.
+    stop: Arc<Notify>,
     /// How often it was started.
     pub starts: u64,
 }
@@ -127,6 +130,7 @@ impl Cluster {
                 failed: None,
                 up: false,
                 front: None,
+                stop: Arc::default(),
                 starts: 0,
             };
             machines.insert(id, machine);
@@ -162,7 +166,7 @@ impl Cluster {
 
     /// Starts a machine's process, unless it runs.
     pub fn start(&self, id: u64) {
-        let (handle, home, config) = {
+        let (handle, home, config, stop) = {
             let mut machines = self.lock();
             let machine = machines.get_mut(&id).expect("machines are never taken away");
             if std::mem::replace(&mut machine.up, true) {
@@ -171,7 +175,8 @@ impl Cluster {
             machine.excused = machine.armed || machine.full;
             machine.failed = None;
             machine.starts += 1;
-            (machine.handle.clone(), machine.home.clone(), machine.config.clone())
+            machine.stop = Arc::default();
+            (machine.handle.clone(), machine.home.clone(), machine.config.clone(), machine.stop.clone())
         };
         self.watch.with(|heard| heard.poisoned.remove(&id));
         let env = handle.env();
@@ -181,8 +186,10 @@ impl Cluster {
                 Ok(node) => {
                     cluster.with(id, |machine| machine.front = Some(node.handle().clone()));
                     // The node lives as long as this task.
-                    std::future::pending::<()>().await;
-                    drop(node);
+                    stop.notified().await;
+                    node.drain().await;
+                    node.stop().await;
+                    cluster.ended(id);
                 }
                 Err(error) => {
                     let excused = cluster.with(id, |machine| {
@@ -198,6 +205,25 @@ impl Cluster {
         });
     }
 
+    /// Tells a machine's process to end, as SIGTERM does. Its node hands over and stops; [`Cluster::crash`] clears the rest away.
+    pub fn stop(&self, id: u64) {
+        self.with(id, |machine| {
+            // A node that stops is no store that stopped without a reason.
+            machine.excused = true;
+            machine.stop.notify_one();
+        });
+        let now_ns = self.world.now_ns();
+        self.watch.with(|heard| heard.pauses.stop(now_ns));
+    }
+
+    /// A machine's process has ended.
+    fn ended(&self, id: u64) {
+        let now_ns = self.world.now_ns();
+        if let Err(violation) = self.watch.with(|heard| heard.pauses.ended(now_ns, id)) {
+            self.watch.report(violation);
+        }
+    }
+
     /// Kills a machine's process. With `power`, unsynced data is kept, lost or torn; without, only what the process had in
     /// memory is lost.
     pub fn crash(&self, id: u64, power: bool, rng: &mut Rng) {
@@ -207,6 +233,7 @@ impl Cluster {
             (machine.handle.clone(), machine.home.clone())
         });
         handle.kill();
+        self.ended(id);
         if power {
             handle.crash_disk(rng);
         }

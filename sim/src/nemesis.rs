@@ -47,6 +47,8 @@ pub struct Nemesis {
     links: (LinkConfig, BTreeMap<(u64, u64), u64>),
     walls: Walls,
     rng: Rng,
+    /// The node whose disk was replaced by an empty one, if that happened: its replicas are gone for good.
+    pub wiped: Option<u64>,
     /// How many faults struck.
     pub struck: u64,
 }
@@ -81,6 +83,7 @@ impl Nemesis {
             links: (link(&plan.knobs), BTreeMap::new()),
             walls,
             rng: Rng::fork(plan.schedule_seed, "nemesis"),
+            wiped: None,
             struck: 0,
         }
     }
@@ -144,6 +147,7 @@ impl Nemesis {
             | What::ClockApart { node, .. }
             | What::Rack { node, .. }
             | What::SlowLink { node, .. }
+            | What::Stop { node, .. }
             | What::Wipe { node, .. } => self.resolve(*node),
             What::CrashAll { .. }
             | What::Split { .. }
@@ -166,6 +170,13 @@ impl Nemesis {
             What::Wipe { .. } => {
                 self.kill(node, true, &mut rng);
                 self.cluster.wipe(node);
+                self.wiped = Some(node);
+            }
+            What::Stop { .. } => {
+                if !self.cluster.is_up(node) {
+                    return false;
+                }
+                self.cluster.stop(node);
             }
             // The supervisor starts it again once its store has stopped.
             What::FailSync { .. } => {
@@ -208,12 +219,48 @@ impl Nemesis {
             What::TransferPd { to } => self.transfer(armilla::types::GroupId::PD.0, *to),
             _ => {}
         }
+        let graceful = matches!(what, What::Stop { .. });
         if what.lasts_ms() == 0 {
+            // Orders and clocks disturb nobody.
+            if matches!(what, What::FailSync { .. } | What::Reset { .. }) {
+                self.tell_regime();
+            }
             return false;
         }
         self.active.insert(n, Active { what, node });
         self.apply();
+        if !graceful {
+            self.tell_regime();
+        }
         true
+    }
+
+    /// Tells the oracle of pauses what is wrong now.
+    fn tell_regime(&self) {
+        let mut dead = Some(self.wiped.into_iter().collect::<BTreeSet<u64>>());
+        for active in self.active.values() {
+            match active.what {
+                What::Crash { .. }
+                | What::Wipe { .. }
+                | What::Pause { .. }
+                | What::Isolate { .. }
+                | What::Rack { .. } => {
+                    dead.iter_mut().for_each(|dead| {
+                        dead.insert(active.node);
+                    });
+                }
+                What::CrashAll { .. } => dead.iter_mut().for_each(|dead| dead.extend(self.cluster.ids())),
+                // Its process may be up still, and hands over.
+                What::Stop { .. } | What::CutClients { .. } => {}
+                _ => dead = None,
+            }
+        }
+        // A sync that is going to fail ends a store at any time.
+        if self.cluster.ids().into_iter().any(|id| self.cluster.with(id, |machine| machine.is_armed())) {
+            dead = None;
+        }
+        let now_ns = self.world.now_ns();
+        self.watch.with(|heard| heard.pauses.regime(now_ns, dead));
     }
 
     fn end(&mut self, n: usize) {
@@ -222,6 +269,12 @@ impl Nemesis {
         match active.what {
             What::Crash { .. } | What::Wipe { .. } => self.revive(active.node),
             What::CrashAll { .. } => self.cluster.ids().into_iter().for_each(|id| self.revive(id)),
+            What::Stop { .. } => {
+                // What is left of the process once its node has stopped, or of a node that could not stop.
+                let mut rng = Rng::fork(self.rng.next_u64(), "end");
+                self.kill(active.node, false, &mut rng);
+                self.revive(active.node);
+            }
             What::FullDisk { .. } => {
                 // Whether or not the store noticed: its process starts again, and trusts nothing that was not synced.
                 let mut rng = Rng::fork(self.rng.next_u64(), "end");
@@ -230,6 +283,7 @@ impl Nemesis {
             }
             _ => {}
         }
+        self.tell_regime();
     }
 
     fn kill(&mut self, node: u64, power: bool, rng: &mut Rng) {
@@ -242,7 +296,7 @@ impl Nemesis {
     /// Starts a node, unless another fault still keeps it down.
     fn revive(&mut self, node: u64) {
         let held = self.active.values().any(|active| match active.what {
-            What::Crash { .. } | What::Wipe { .. } => active.node == node,
+            What::Crash { .. } | What::Wipe { .. } | What::Stop { .. } => active.node == node,
             What::CrashAll { .. } => true,
             _ => false,
         });
@@ -414,6 +468,7 @@ impl Nemesis {
             self.cluster.with(id, |machine| machine.handle.clock().set_drift_ppm(0));
             self.cluster.start(id);
         }
+        self.tell_regime();
     }
 
     /// Every process dies at once, with all that was not synced, and starts again.
@@ -425,5 +480,6 @@ impl Nemesis {
         for id in self.cluster.ids() {
             self.cluster.start(id);
         }
+        self.tell_regime();
     }
 }

@@ -247,6 +247,8 @@ pub enum What {
     Rack { node: Target, for_ms: u64 },
     /// What comes to the node from other nodes (`inbound`), or goes from it to them, takes so much longer.
     SlowLink { node: Target, inbound: bool, delay_ms: u64, for_ms: u64 },
+    /// The process is told to end, as by SIGTERM: it hands over, stops, and starts again after `down_ms`.
+    Stop { node: Target, down_ms: u64 },
     /// The region's leader is asked to hand over.
     Transfer { region: u32, to: u32 },
     /// The placement driver's leader is asked to hand over.
@@ -259,7 +261,10 @@ impl What {
     /// How long it lasts, ms.
     pub fn lasts_ms(&self) -> u64 {
         match *self {
-            What::Crash { down_ms, .. } | What::CrashAll { down_ms } | What::Wipe { down_ms, .. } => down_ms,
+            What::Crash { down_ms, .. }
+            | What::CrashAll { down_ms }
+            | What::Stop { down_ms, .. }
+            | What::Wipe { down_ms, .. } => down_ms,
             What::Pause { for_ms, .. }
             | What::SlowCpu { for_ms, .. }
             | What::SlowDisk { for_ms, .. }

@@ -9,8 +9,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use armilla::proto::health::HealthCheckRequest;
+use armilla::proto::health::health_check_response::ServingStatus;
+use armilla::proto::health::health_client::HealthClient;
 use armilla::rt::rng::Rng;
-use armilla::rt::sim::World;
+use armilla::rt::sim::{NodeHandle, World};
 use armilla::rt::task::{self, JoinHandle};
 use armilla::rt_select;
 use armilla::types::{GroupId, Region};
@@ -20,7 +23,7 @@ use crate::clients::{Client, Ledger, OTHERS};
 use crate::cluster::Cluster;
 use crate::history::{Call, Ended};
 use crate::nemesis::Nemesis;
-use crate::oracle::{Violation, durability, linear, liveness, region, scan, state, tso, ttl};
+use crate::oracle::{Violation, durability, linear, liveness, pause, region, scan, state, tso, ttl};
 use crate::plan::Plan;
 use crate::queries;
 use crate::report::{Failure, Options, Outcome};
@@ -176,6 +179,7 @@ impl Run {
             ended.map_err(|why| Violation::new("live", self.now(), 0, why))?;
         }
         self.stats.insert("queries".into(), answered.load(Ordering::Relaxed));
+        self.healths(&admin_machine, nemesis.wiped).await?;
         let finally = self.read_all(&admin).await?;
         self.converge(&admin).await?;
         self.judge(&finally)
@@ -232,6 +236,19 @@ impl Run {
                 })?;
             }
             self.founded = true;
+            let knobs = &self.plan.knobs;
+            let tick_ns = knobs.tick_ms * 1_000_000;
+            let bounds = pause::Bounds {
+                election_ns: tick_ns * knobs.election_ticks,
+                silence_ns: tick_ns * (2 * knobs.heartbeat_ticks + 1),
+                late_ns: 2 * knobs.pd_heartbeat_ms * 1_000_000,
+                slack_ns: tick_ns + 4 * (2 * knobs.link_us + knobs.fsync_us) * 1000 + SECOND / 20,
+            };
+            let now_ns = self.now();
+            self.watch.with(|heard| {
+                heard.pauses.begin(bounds);
+                heard.pauses.regime(now_ns, Some(Default::default()));
+            });
             self.stats.insert("founding_ms".into(), self.now() / 1_000_000);
             let count = self.plan.topology.splits.len() + 1;
             return Ok(infos.into_iter().map(|info| info.region).take(count).collect());
@@ -265,9 +282,10 @@ impl Run {
     /// Lets time pass until `until_ns`, looking for violations.
     async fn guard(&mut self, until_ns: u64) -> Verdict {
         loop {
+            let now = self.now();
+            self.watch.with(|heard| heard.pauses.look(now))?;
             self.check_violation()?;
             self.check_images()?;
-            let now = self.now();
             if now >= until_ns {
                 return Ok(());
             }
@@ -316,6 +334,34 @@ impl Run {
         }
         let took = self.stats.entry("recovery_ms".into()).or_default();
         *took = (*took).max((self.world.now_ns() - began) / 1_000_000);
+        Ok(())
+    }
+
+    /// Every node says that it is healthy, but one that began with an empty disk in another store's place: regions count on what
+    /// was on the old one.
+    async fn healths(&mut self, admin: &NodeHandle, wiped: Option<u64>) -> Verdict {
+        let until = self.now() + liveness::bound_ns(&self.plan);
+        for (node, address) in self.cluster.ids().into_iter().zip(self.cluster.addresses()) {
+            let wanted = if wiped == Some(node) { ServingStatus::NotServing } else { ServingStatus::Serving };
+            loop {
+                let channel = admin.env().net.channel(&address);
+                let said = admin.spawn(async move {
+                    let mut client = HealthClient::new(channel.ok()?);
+                    let reply = client.check(HealthCheckRequest::default()).await.ok()?;
+                    Some(reply.into_inner().status())
+                });
+                let said = self.wait(said, self.now() + liveness::bound_ns(&self.plan), "a question of health").await?;
+                // A wiped node is not healthy before it has asked, either.
+                if said == Some(wanted) {
+                    break;
+                }
+                if self.now() >= until || (said == Some(ServingStatus::Serving) && wiped == Some(node)) {
+                    let what = format!("the node says that it is {said:?} where it should be {wanted:?}");
+                    return Err(Violation::new("health", self.now(), node, what));
+                }
+                self.guard(self.now() + SECOND).await?;
+            }
+        }
         Ok(())
     }
 
@@ -375,6 +421,11 @@ impl Run {
         let splits = self.plan.borders();
         let grants = self.ledger.grants.lock().expect("nothing panics while holding it").clone();
         tso::check(&grants)?;
+        let leaderless = self.ledger.leaderless.lock().expect("nothing panics while holding it").first().copied();
+        if let Some((at, region)) = leaderless {
+            let what = format!("the placement driver answered that region {region} has no leader, which clients keep");
+            return Err(Violation::new("answers", at, 0, what));
+        }
         let knobs = &self.plan.knobs;
         let collected_s = (knobs.ttl_collect_ms > 0).then_some(knobs.ttl_grace_ms / 1000);
         let mut exhausted = 0;
@@ -435,6 +486,8 @@ impl Run {
         put("delivered", self.world.net().delivered());
         self.watch.with(|heard| {
             put("elections", heard.raft.elections);
+            put("pause_permille", heard.pauses.worst_permille.0);
+            put("stop_pause_permille", heard.pauses.worst_permille.1);
             put("snapshots", heard.raft.snapshots);
             put("leases", heard.leases.given);
             put("reads_judged", heard.reads.served);

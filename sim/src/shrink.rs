@@ -205,6 +205,7 @@ fn names_node_above(what: &What, highest: u32) -> bool {
         | What::ClockApart { node, .. }
         | What::Rack { node, .. }
         | What::SlowLink { node, .. }
+        | What::Stop { node, .. }
         | What::Wipe { node, .. } => matches!(node, Target::Node(n) if *n > highest),
         What::CrashAll { .. } | What::Ring { .. } | What::Bad { .. } => false,
     }
@@ -213,7 +214,10 @@ fn names_node_above(what: &What, highest: u32) -> bool {
 /// Halves what a fault lasts; false when it is short already.
 fn halve(what: &mut What) -> bool {
     let ms = match what {
-        What::Crash { down_ms, .. } | What::CrashAll { down_ms } | What::Wipe { down_ms, .. } => down_ms,
+        What::Crash { down_ms, .. }
+        | What::CrashAll { down_ms }
+        | What::Stop { down_ms, .. }
+        | What::Wipe { down_ms, .. } => down_ms,
         What::Pause { for_ms, .. }
         | What::SlowCpu { for_ms, .. }
         | What::SlowDisk { for_ms, .. }

@@ -95,6 +95,11 @@ const CLASSES: &[Class] = &[
     },
     Class { name: "crash-all", per_minute: (0.6, 3.0), make: |d| What::CrashAll { down_ms: d.log(100, 5_000) } },
     Class {
+        name: "stop",
+        per_minute: (0.6, 4.0),
+        make: |d| What::Stop { node: d.target(), down_ms: d.log(3000, 10_000) },
+    },
+    Class {
         name: "pause",
         per_minute: (1.0, 12.0),
         make: |d| What::Pause { node: d.target(), for_ms: d.log(100, 20_000) },
@@ -188,6 +193,29 @@ const CLASSES: &[Class] = &[
 ];
 
 const STORIES: &[Story] = &[
+    // A node is gone for long, while the others are well: what it led is led elsewhere, and nobody hands it anything.
+    Story {
+        name: "dead-store",
+        per_minute: (1.0, 3.0),
+        tell: |d| {
+            let (node, for_ms) = (Target::Leader(d.region()), d.rng.between(8_000, 15_000));
+            let gone = match d.rng.below(3) {
+                0 => What::Isolate { node, for_ms },
+                _ => What::Crash { node, down_ms: for_ms },
+            };
+            vec![(0, gone)]
+        },
+    },
+    // Nodes are stopped and started one after the other, as an upgrade does.
+    Story {
+        name: "rolling-restart",
+        per_minute: (0.6, 2.0),
+        tell: |d| {
+            let first = d.node();
+            let stop = |n: u32| What::Stop { node: Target::Node((first + n - 1) % d.stores + 1), down_ms: 4_000 };
+            (0..d.stores.min(3)).map(|n| (16_000 * u64::from(n), stop(n))).collect()
+        },
+    },
     // A leader loses its followers, not its clients; perhaps its clock is slow and theirs are fast.
     Story {
         name: "cut-off-leader",

@@ -10,6 +10,7 @@ use armilla::rt::sync::Notify;
 
 use crate::oracle::Violation;
 use crate::oracle::lease::Leases;
+use crate::oracle::pause::Pauses;
 use crate::oracle::raft::Raft;
 use crate::oracle::reads::Reads;
 use crate::oracle::tso::Issued;
@@ -25,10 +26,14 @@ pub struct Heard {
     pub reads: Reads,
     /// O5, the server's side.
     pub issued: Issued,
+    /// Regions that take no writes.
+    pub pauses: Pauses,
     /// The first violation.
     pub violation: Option<Violation>,
     /// By group: the highest term that has a leader, and the leader's node.
     pub leaders: BTreeMap<u64, (u64, u64)>,
+    /// By group: when (ghost ns) that leader began.
+    pub led_since: BTreeMap<u64, u64>,
     /// By store: its node.
     pub node_of: BTreeMap<u64, u64>,
     /// Nodes whose store stopped serving in their present life, and why.
@@ -83,6 +88,7 @@ impl Watch {
                 let newest = heard.leaders.entry(*group).or_default();
                 if *term >= newest.0 {
                     *newest = (*term, record.node);
+                    heard.led_since.insert(*group, record.at_ns);
                 }
             }
             Event::Poisoned { why, .. } => {
@@ -101,8 +107,10 @@ impl Watch {
             .and_then(|()| heard.leases.observe(event, record.node, &clocks))
             .and_then(|()| heard.reads.observe(event))
             .and_then(|()| heard.issued.observe(event));
-        if let Err((oracle, _, what)) = judged {
-            heard.violation = Some(Violation::new(oracle, record.at_ns, record.node, what));
+        let judged = judged.map_err(|(oracle, _, what)| Violation::new(oracle, record.at_ns, record.node, what));
+        let judged = judged.and_then(|()| heard.pauses.observe(record.at_ns, record.node, event, &heard.node_of));
+        if let Err(violation) = judged {
+            heard.violation = Some(violation);
             self.news.notify_waiters();
         }
     }

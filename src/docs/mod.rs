@@ -41,3 +41,6 @@ pub mod effects_inside_long_work {}
 
 #[doc = include_str!("rocksdb-ends-an-atomic-flush-early.md")]
 pub mod rocksdb_ends_an_atomic_flush_early {}
+
+#[doc = include_str!("leaders-handed-over.md")]
+pub mod leaders_handed_over {}

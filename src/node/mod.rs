@@ -60,6 +60,12 @@ pub use config::Config;
 use ident::Ident;
 use metrics::NodeMetrics;
 
+/// Planted bugs of this room, and what each breaks.
+pub const MUTANTS: &[(&str, &str)] = &[
+    ("node.stops-without-hand-over", "a node that is told to stop leaves its regions to an election"),
+    ("node.wiped-is-healthy", "a node that began with an empty disk in another one's place says that it is healthy"),
+];
+
 /// What a node is given of its world: the seam's part, and where its engine keeps its data.
 #[derive(Clone, Debug)]
 pub struct NodeEnv {
@@ -68,6 +74,12 @@ pub struct NodeEnv {
     /// The engine's home: options of RocksDB in the real world, what survives a crash in the simulated one.
     pub engine: EngineHome,
 }
+
+/// After a node has handed its leaders over, it goes on answering for so long: clients that still come are told the new leader,
+/// and a leader that was on its way here is handed on.
+const AFTER_HAND_OVER: Duration = Duration::from_millis(200);
+/// How often a node whose disk was lost says so.
+const TELL_OF_LOSS: Duration = Duration::from_secs(30);
 
 /// How long a request may wait for a quorum.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -83,6 +95,9 @@ pub struct Node {
     pd: Option<PdServer>,
     tasks: Vec<JoinHandle<()>>,
     health: watch::Sender<bool>,
+    stopping: watch::Sender<bool>,
+    /// How long handing over may take.
+    hand_over_max: Duration,
 }
 
 /// What all parts of a node's start share.
@@ -118,6 +133,9 @@ impl Node {
         let routes = routes.add_service(transport.clone());
         let source =
             Arc::new(status::Source::new(&env.clock, &config, starting.ident.clone(), &numbers, health.subscribe()));
+        let (stopping, stops) = watch::channel(false);
+        let (lost_replicas, _) = watch::channel(None);
+        source.told_of_loss_by(lost_replicas.subscribe());
         let http = crate::service::status::handler(source.clone(), numbers.registry().clone(), metrics);
         let listener = env
             .net
@@ -173,12 +191,24 @@ impl Node {
             grace: Duration::from_millis(config.ttl.collect_grace_ms),
         };
         let starting = Arc::new(starting);
-        let serve = starting.clone().serve(kv, gates, pd_client, addresses, health.clone());
+        let reports = Reports { addresses, health: health.clone(), stopping: stops, lost_replicas };
+        let serve = starting.clone().serve(kv, gates, pd_client, reports);
         let mut tasks = vec![task::spawn(serve), task::spawn(collector.run())];
         if !confirmed {
             tasks.push(task::spawn(starting.ask_on(handle)));
         }
-        Ok(Node { addr: listener.addr().to_owned(), cluster, store, listener, replicas, pd, tasks, health })
+        Ok(Node {
+            addr: listener.addr().to_owned(),
+            cluster,
+            store,
+            listener,
+            replicas,
+            pd,
+            tasks,
+            health,
+            stopping,
+            hand_over_max: 2 * config.raft.election(),
+        })
     }
 
     /// The address that is served, `host:port`.
@@ -206,7 +236,29 @@ impl Node {
         self.replicas.handle.poisoned()
     }
 
-    /// Stops: no new calls, what is under way ends, a last flush.
+    /// Hands what this node leads over to other nodes, so that stopping it pauses no region for an election timeout: first the
+    /// regions, then the placement driver. The placement driver gives it no leaders meanwhile. What nobody can take over stays;
+    /// after two election timeouts all of it does.
+    pub async fn drain(&self) {
+        let _ = self.health.send(false);
+        let _ = self.stopping.send(true);
+        if crate::mutant!("node.stops-without-hand-over") {
+            return;
+        }
+        let handle = &self.replicas.handle;
+        if !handle.views().iter().any(|view| view.leads() && view.region().peers.len() > 1) {
+            return;
+        }
+        let kept = handle.hand_over(AFTER_HAND_OVER, self.hand_over_max).await;
+        if kept.is_empty() {
+            tracing::info!("handed all leaders over");
+        } else {
+            let kept = kept.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            tracing::warn!(groups = kept, "no other node could take these leaders over: they have to elect new ones");
+        }
+    }
+
+    /// Stops: no new calls, what is under way ends, a last flush. [`Node::drain`] first spares the others elections.
     pub async fn stop(self) {
         let _ = self.health.send(false);
         for running in &self.tasks {
@@ -319,7 +371,11 @@ impl Starting {
         let options = PdOptions {
             bootstrap: Some(bootstrap),
             balance_leaders: self.config.pd.balance_leaders,
-            cluster: ClusterOptions { alive_ms: self.config.pd.store_alive_ms, ..ClusterOptions::default() },
+            cluster: ClusterOptions {
+                alive_ms: self.config.pd.store_alive_ms,
+                late_ms: 2 * self.config.pd.store_heartbeat_ms,
+                ..ClusterOptions::default()
+            },
         };
         let identity = Identity {
             cluster_id: ident.cluster_id,
@@ -335,8 +391,7 @@ impl Starting {
         kv: RegionStore,
         gates: Gates<RegionStore>,
         pd: PdClient,
-        addresses: watch::Sender<Addresses>,
-        health: watch::Sender<bool>,
+        Reports { addresses, health, stopping, lost_replicas }: Reports,
     ) {
         let ident = self.ident();
         let handle = kv.handle().clone();
@@ -346,9 +401,9 @@ impl Starting {
             return;
         }
         gates.open_store(kv, ident.cluster_id);
-        let _ = health.send(true);
         tracing::info!(store = ident.store_id, "serves");
-        let watched = watch_health(self.env.clone(), handle.clone(), health);
+        let watched =
+            watch_health(self.env.clone(), handle.clone(), health, stopping.clone(), lost_replicas.subscribe());
         let heartbeat = Heartbeat {
             cluster: ident.cluster_id,
             store: ident.store_id,
@@ -359,6 +414,8 @@ impl Starting {
             pd: Arc::new(Front(pd.clone())),
             addresses,
             interval: Duration::from_millis(self.config.pd.store_heartbeat_ms),
+            stopping,
+            lost_replicas,
         };
         let registered = async {
             // PD learns a changed address when it answers; serving does not wait for it.
@@ -370,14 +427,42 @@ impl Starting {
     }
 }
 
-/// Turns health off when the store stops serving.
-async fn watch_health(env: Env, handle: Handle, health: watch::Sender<bool>) {
+/// What the serving task tells, and is told.
+struct Reports {
+    addresses: watch::Sender<Addresses>,
+    health: watch::Sender<bool>,
+    stopping: watch::Receiver<bool>,
+    lost_replicas: watch::Sender<Option<u64>>,
+}
+
+/// Turns health on when the store serves and off when it stops serving. A store that began with an empty disk where another one
+/// was is not healthy while regions count on what was on that disk; one without any region asks the placement driver first.
+async fn watch_health(
+    env: Env,
+    handle: Handle,
+    health: watch::Sender<bool>,
+    stopping: watch::Receiver<bool>,
+    mut lost_replicas: watch::Receiver<Option<u64>>,
+) {
+    let mut told = None;
     loop {
-        env.clock.sleep(Duration::from_secs(1)).await;
+        let lost = *lost_replicas.borrow_and_update();
+        let empty = || handle.views().iter().all(|view| view.group == GroupId::PD);
+        let whole = lost.map_or_else(|| !empty(), |lost| lost == 0) || crate::mutant!("node.wiped-is-healthy");
+        let serves = whole && handle.poisoned().is_none() && !*stopping.borrow();
+        health.send_if_modified(|old| std::mem::replace(old, serves) != serves);
+        let now = env.clock.now();
+        if let Some(regions) = lost.filter(|lost| *lost > 0)
+            && told.is_none_or(|at| now.since(at) >= TELL_OF_LOSS)
+        {
+            tracing::error!("{}", status::loss(regions));
+            told = Some(now);
+        }
         if handle.poisoned().is_some() {
-            let _ = health.send(false);
             return;
         }
+        // In time for the next change, at the latest after a second, when the store may have stopped serving.
+        let _ = env.clock.timeout(Duration::from_secs(1), lost_replicas.changed()).await;
     }
 }
 

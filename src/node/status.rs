@@ -29,7 +29,16 @@ pub(super) struct Source {
     ident: Arc<RwLock<Ident>>,
     numbers: NodeMetrics,
     healthy: watch::Receiver<bool>,
+    lost_replicas: OnceLock<watch::Receiver<Option<u64>>>,
     running: OnceLock<Running>,
+}
+
+/// What a node says that took the place of one whose disk was lost.
+pub(super) fn loss(regions: u64) -> String {
+    format!(
+        "this node began with an empty disk in the place of another store: {regions} regions count on replicas that were lost with \
+         the old disk and must be rebuilt; losing one more node may stop them (`armilla ctl stores` names the store)"
+    )
 }
 
 struct Running {
@@ -55,8 +64,14 @@ impl Source {
             ident,
             numbers: numbers.clone(),
             healthy,
+            lost_replicas: OnceLock::new(),
             running: OnceLock::new(),
         }
+    }
+
+    /// `lost` says how many regions count on a replica that was on the disk which this node's replaces.
+    pub fn told_of_loss_by(&self, lost: watch::Receiver<Option<u64>>) {
+        let _ = self.lost_replicas.set(lost);
     }
 
     /// The store runs from now on.
@@ -66,6 +81,10 @@ impl Source {
 }
 
 impl Source {
+    fn lost(&self) -> u64 {
+        self.lost_replicas.get().and_then(|lost| *lost.borrow()).unwrap_or(0)
+    }
+
     /// The figures of the rooms below, which `/status` and `/metrics` show alike.
     fn figures(&self) -> BTreeMap<&'static str, Figures> {
         let Some(running) = self.running.get() else { return BTreeMap::new() };
@@ -124,6 +143,7 @@ impl StatusSource for Source {
         let Some(running) = self.running.get() else { return Err("the node is starting".into()) };
         match running.handle.poisoned() {
             Some(why) => Err(why),
+            None if self.lost() > 0 => Err(loss(self.lost())),
             None if *self.healthy.borrow() => Ok(()),
             None => Err("the node takes no requests: it is starting or stopping".into()),
         }

@@ -1,8 +1,12 @@
 //! What the leading placement driver has heard: who leads each region, how large it is, which stores are alive.
 //!
 //! Only the leader keeps it and it is never replicated: a new leader starts with nothing and hears everything within one
-//! round of heartbeats. Until then lookups answer with the replicated descriptor and no leader. Times are milliseconds of
-//! the leader's monotonic clock.
+//! round of heartbeats. Until then it knows no region's leader, and [`super::server`] lets lookups wait. Times are milliseconds
+//! of the leader's monotonic clock.
+//!
+//! **Orders.** A leader moves by an order that its store gets with a heartbeat's reply. An order ends, with its reason, when it
+//! is carried out, when the leader refuses it or has moved elsewhere, when its target's heartbeat is late or says that the store
+//! is stopping, or when it was sent in vain. **Never**: an order to a store whose heartbeat is late.
 
 use std::collections::BTreeMap;
 
@@ -18,8 +22,10 @@ use crate::types::region::{self, Peer};
 /// How patient the view is. All in milliseconds but the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClusterOptions {
-    /// A store that was heard of within this is alive.
+    /// A store that was heard of within this is alive; a leadership that is older has heard every living store.
     pub alive_ms: u64,
+    /// A store whose last heartbeat is older than this gets no leaders: two intervals between heartbeats.
+    pub late_ms: u64,
     /// Leaders move to a store only when it has been alive for this long, and only after PD's leader has listened as long.
     pub settle_ms: u64,
     /// A peer whose store was not heard of for this long counts as down.
@@ -36,6 +42,7 @@ impl Default for ClusterOptions {
     fn default() -> ClusterOptions {
         ClusterOptions {
             alive_ms: 10_000,
+            late_ms: 2_000,
             settle_ms: 10_000,
             down_ms: 30_000,
             order_ms: 10_000,
@@ -91,13 +98,32 @@ struct HeardStore {
     heard_ms: u64,
 }
 
+/// How often an order is sent. Its answer may be lost; a leader that stays where it is although it got the order three times
+/// has a reason to.
+const ORDER_SENT_MAX: u32 = 3;
+
 /// A leader on its way.
 #[derive(Clone, Copy, Debug)]
 struct Order {
+    from_store: u64,
     to_store: u64,
     issued_ms: u64,
-    /// Carried out or given up; kept for the cool-down.
-    done: bool,
+    sent: u32,
+    /// Over; kept for the cool-down.
+    ended: bool,
+}
+
+/// An order that is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndedOrder {
+    /// The region.
+    pub region_id: u64,
+    /// The store that was to lead it.
+    pub to_store: u64,
+    /// Whether it does.
+    pub carried_out: bool,
+    /// Why the order is over, as a sentence.
+    pub why: String,
 }
 
 /// The view of one leadership.
@@ -108,6 +134,7 @@ pub struct Cluster {
     regions: BTreeMap<u64, HeardRegion>,
     stores: BTreeMap<u64, HeardStore>,
     orders: BTreeMap<u64, Order>,
+    ended: Vec<EndedOrder>,
     lookup: Lookup,
 }
 
@@ -120,6 +147,7 @@ impl Cluster {
             regions: BTreeMap::new(),
             stores: BTreeMap::new(),
             orders: BTreeMap::new(),
+            ended: Vec::new(),
             lookup: Lookup::default(),
         }
     }
@@ -128,6 +156,7 @@ impl Cluster {
     /// that are newer than the replicated ones, for the caller to replicate.
     pub fn heartbeat(&mut self, mut request: StoreHeartbeatRequest, state: &PdState, now_ms: u64) -> Vec<Region> {
         let reports = std::mem::take(&mut request.regions);
+        let refusals = std::mem::take(&mut request.refused_orders);
         let store = request.store_id;
         let alive_since_ms = match self.stores.get(&store) {
             Some(before) if now_ms.saturating_sub(before.heard_ms) <= self.options.alive_ms => before.alive_since_ms,
@@ -140,14 +169,64 @@ impl Cluster {
                 newer.push(region);
             }
         }
-        for (id, order) in &mut self.orders {
-            let led_by = self.regions.get(id).map(|heard| heard.leader.store_id);
-            order.done |=
-                led_by == Some(order.to_store) || now_ms.saturating_sub(order.issued_ms) >= self.options.order_ms;
+        for refusal in refusals {
+            self.end_order(refusal.region_id, Some(refusal.to_store), false, refusal.reason);
+        }
+        self.end_orders(now_ms);
+        newer
+    }
+
+    /// Ends the orders that are over by what is known now, and forgets those whose cool-down is over, too.
+    fn end_orders(&mut self, now_ms: u64) {
+        let mut over = Vec::new();
+        for (id, order) in self.orders.iter().filter(|(_, order)| !order.ended) {
+            let led_by = self.regions.get(id).map_or(0, |heard| heard.leader.store_id);
+            let why = if led_by == order.to_store {
+                "carried out".to_owned()
+            } else if led_by != order.from_store {
+                format!("store {led_by} leads the region now")
+            } else if let Some(why) = self.unfit(order.to_store, now_ms) {
+                why
+            } else if now_ms.saturating_sub(order.issued_ms) >= self.options.order_ms {
+                format!("it was not carried out within {} ms", self.options.order_ms)
+            } else {
+                continue;
+            };
+            over.push((*id, led_by == order.to_store, why));
+        }
+        for (id, carried_out, why) in over {
+            self.end_order(id, None, carried_out, why);
         }
         let cooldown_ms = self.options.cooldown_ms;
-        self.orders.retain(|_, order| !order.done || now_ms.saturating_sub(order.issued_ms) < cooldown_ms);
-        newer
+        self.orders.retain(|_, order| !order.ended || now_ms.saturating_sub(order.issued_ms) < cooldown_ms);
+    }
+
+    /// Ends a region's order, if it is open (and to `to_store`, where that is said).
+    fn end_order(&mut self, region_id: u64, to_store: Option<u64>, carried_out: bool, why: String) {
+        let Some(order) = self.orders.get_mut(&region_id).filter(|order| !order.ended) else { return };
+        if to_store.is_none_or(|to| to == order.to_store) {
+            order.ended = true;
+            self.ended.push(EndedOrder { region_id, to_store: order.to_store, carried_out, why });
+        }
+    }
+
+    /// The orders that ended since the last call.
+    pub fn take_ended(&mut self) -> Vec<EndedOrder> {
+        std::mem::take(&mut self.ended)
+    }
+
+    /// Why a store must not be given leaders now, as a sentence.
+    fn unfit(&self, store: u64, now_ms: u64) -> Option<String> {
+        let Some(heard) = self.stores.get(&store) else {
+            return Some(format!("store {store} has not been heard of since this placement driver leads"));
+        };
+        let age_ms = now_ms.saturating_sub(heard.heard_ms);
+        if heard.last.stopping {
+            return Some(format!("store {store} is stopping"));
+        }
+        let guards = !crate::mutant!("pd.orders-to-late-stores") && !crate::mutant!("pd.dead-store-gets-leaders");
+        (age_ms > self.options.late_ms && guards)
+            .then(|| format!("store {store} was last heard of {age_ms} ms ago: its heartbeat is late"))
     }
 
     /// One region's report; gives the descriptor if it is newer than the replicated one.
@@ -219,6 +298,22 @@ impl Cluster {
         region::peer_by_id(region, heard.leader.id).cloned()
     }
 
+    /// Whether lookups may answer about these regions: each has a leader that was heard of, or every store that lives has had the
+    /// time to say that it leads none of them. With `strictly`, only the former will do.
+    ///
+    /// # Errors
+    /// The first region whose leader is not known.
+    pub fn known(&self, found: &[RegionInfo], strictly: bool, now_ms: u64) -> Result<(), u64> {
+        if crate::mutant!("pd.answers-before-heartbeats") {
+            return Ok(());
+        }
+        if !strictly && now_ms.saturating_sub(self.since_ms) >= self.options.alive_ms {
+            return Ok(());
+        }
+        let unknown = found.iter().find(|info| info.leader.is_none());
+        unknown.map_or(Ok(()), |info| Err(info.region.id))
+    }
+
     fn down(&self, region: &Region, now_ms: u64) -> Vec<pdpb::PeerStats> {
         let mut down = Vec::new();
         for peer in &region.peers {
@@ -243,29 +338,52 @@ impl Cluster {
             return Err(format!("region {region_id}'s peer on store {to_store} is not a voter"));
         }
         let leader = self.leader_of(region).ok_or_else(|| format!("region {region_id}'s leader is not known yet"))?;
-        if leader.store_id != to_store {
-            self.orders.insert(region_id, Order { to_store, issued_ms: now_ms, done: false });
+        if leader.store_id == to_store {
+            return Ok(());
         }
+        if let Some(why) = self.unfit(to_store, now_ms) {
+            return Err(why);
+        }
+        self.end_order(region_id, None, false, "an operator ordered otherwise".into());
+        self.order(region_id, leader.store_id, to_store, now_ms);
         Ok(())
+    }
+
+    fn order(&mut self, region_id: u64, from_store: u64, to_store: u64, now_ms: u64) {
+        self.orders.insert(region_id, Order { from_store, to_store, issued_ms: now_ms, sent: 0, ended: false });
     }
 
     /// The orders for a store: those under way, and, if `balance`, new ones that spread the leaders evenly.
     pub fn orders_for(&mut self, state: &PdState, store: u64, balance: bool, now_ms: u64) -> Vec<LeaderOrder> {
+        self.end_orders(now_ms);
         if balance && now_ms.saturating_sub(self.since_ms) >= self.options.settle_ms {
-            for order in self.balance(state, store, now_ms) {
-                let LeaderOrder { region_id, to_store } = order;
-                self.orders.insert(region_id, Order { to_store, issued_ms: now_ms, done: false });
+            for LeaderOrder { region_id, to_store } in self.balance(state, store, now_ms) {
+                self.order(region_id, store, to_store, now_ms);
             }
         }
-        let here = |id: &u64| self.regions.get(id).is_some_and(|heard| heard.leader.store_id == store);
-        let open = self.orders.iter().filter(|(id, order)| !order.done && here(id));
-        open.map(|(id, order)| LeaderOrder { region_id: *id, to_store: order.to_store }).collect()
+        let open = self.orders.iter_mut().filter(|(_, order)| !order.ended && order.from_store == store);
+        let (mut orders, mut vain) = (Vec::new(), Vec::new());
+        let sent_max = if crate::mutant!("pd.dead-store-gets-leaders") { u32::MAX } else { ORDER_SENT_MAX };
+        for (id, order) in open {
+            if order.sent == sent_max {
+                vain.push(*id);
+                continue;
+            }
+            order.sent += 1;
+            orders.push(LeaderOrder { region_id: *id, to_store: order.to_store });
+        }
+        for id in vain {
+            self.end_order(id, None, false, format!("store {store} still leads after {sent_max} orders"));
+        }
+        orders
     }
 
     fn balance(&self, state: &PdState, from: u64, now_ms: u64) -> Vec<LeaderOrder> {
         let settled = |store: u64| {
             let since = self.stores.get(&store).map(|heard| heard.alive_since_ms);
-            self.alive(store, now_ms) && since.is_some_and(|ms| now_ms.saturating_sub(ms) >= self.options.settle_ms)
+            self.unfit(store, now_ms).is_none()
+                && self.alive(store, now_ms)
+                && since.is_some_and(|ms| now_ms.saturating_sub(ms) >= self.options.settle_ms)
         };
         let stores: Vec<u64> = state
             .stores()
@@ -277,7 +395,7 @@ impl Cluster {
         for region in state.regions() {
             let Some(leader) = self.leader_of(region) else { continue };
             let order = self.orders.get(&region.id);
-            let moving_to = order.filter(|order| !order.done).map(|order| order.to_store);
+            let moving_to = order.filter(|order| !order.ended).map(|order| order.to_store);
             open += usize::from(moving_to.is_some() && leader.store_id == from);
             let voters = region.peers.iter().filter(|peer| peer.role() == PeerRole::Voter).map(|peer| peer.store_id);
             let seat = Seat {

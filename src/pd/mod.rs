@@ -48,4 +48,10 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("tso.logical-overflow", "the logical part starts over within one millisecond"),
     ("tso.old-leader-serves", "timestamps are handed out without a lease or a quorum's word"),
     ("tso.restart-below-bound", "a new leader starts at its clock instead of the saved bound"),
+    ("pd.orders-to-late-stores", "leaders are ordered to a store whose heartbeat is late"),
+    (
+        "pd.dead-store-gets-leaders",
+        "leaders are ordered to a dead store again and again, and each try stops proposals for an election timeout",
+    ),
+    ("pd.answers-before-heartbeats", "lookups answer without a region's leader before its store was heard of"),
 ];

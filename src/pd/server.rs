@@ -11,13 +11,13 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::bootstrap::member_of;
-use super::cluster::{Cluster, ClusterOptions, RegionInfo};
+use super::cluster::{Cluster, ClusterOptions, EndedOrder, RegionInfo};
 use super::machine::SharedState;
 use super::state::{self, PdState};
 use super::tso::Tso;
 use crate::proto::armilla::pd::pd_command::Op;
 use crate::proto::armilla::pd::{
-    AllocIds, Bootstrap, OverviewReply, PdCommand, PdReply, PutRegion, PutStore, RegisterStoreReply,
+    AllocIds, Bootstrap, LeaderOrder, OverviewReply, PdCommand, PdReply, PutRegion, PutStore, RegisterStoreReply,
     RegisterStoreRequest, StoreHeartbeatReply, StoreHeartbeatRequest,
 };
 use crate::proto::metapb::{RegionEpoch, Store, StoreState};
@@ -32,8 +32,13 @@ use crate::types::{Error, GroupId, Region, Timestamp, region};
 
 /// How long to wait before a failed proposal of the server's own is tried again.
 const RETRY: Duration = Duration::from_millis(50);
-/// How often to look whether this store has its peer of the group, at the start.
+/// How long a question for the members waits for a leader.
+const LEADER_WAIT: Duration = Duration::from_secs(1);
+/// How often to look whether this store has its peer of the group, at the start, and whether somebody leads it.
 const POLL: Duration = Duration::from_millis(20);
+/// How long a lookup waits for a leader to be heard of. Less than the deadlines of clients' calls (2 s and more), so that they
+/// get an answer that says what is wrong.
+const LOOKUP_WAIT: Duration = Duration::from_millis(1500);
 
 /// What a call of the placement driver ends with, sorted by what the caller should do.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -117,6 +122,8 @@ struct Serving {
     windows: watch::Sender<Option<u64>>,
     /// The window runs low.
     need: Notify,
+    /// Counts heartbeats, for lookups that wait for one.
+    heartbeats: watch::Sender<u64>,
     cluster: Mutex<Cluster>,
 }
 
@@ -192,6 +199,7 @@ impl PdServer {
             tso: Mutex::new(tso),
             windows: watch::Sender::new(Some(0)),
             need: Notify::new(),
+            heartbeats: watch::Sender::new(0),
             cluster: Mutex::new(Cluster::new(self.inner.options.cluster, self.now_ms())),
         });
         *self.inner.serving.write().expect("no holder panics") = Some(serving.clone());
@@ -361,6 +369,23 @@ impl PdServer {
         self.members().into_iter().find(|member| member.member_id == id)
     }
 
+    /// The members and the leader; waits for one for a second, since clients go where they are told and keep it.
+    ///
+    /// # Errors
+    /// [`PdError::Unavailable`] while nobody leads.
+    pub async fn led_members(&self) -> PdResult<(Vec<Member>, Member)> {
+        let until = self.inner.clock.now().plus(LEADER_WAIT);
+        loop {
+            if let Some(leader) = self.leader() {
+                return Ok((self.members(), leader));
+            }
+            if self.inner.clock.now() >= until {
+                return Err(PdError::Unavailable("the placement driver has no leader at the moment: try again".into()));
+            }
+            self.inner.clock.sleep(POLL).await;
+        }
+    }
+
     /// What `armilla ctl` and the status page show: everything on the leader, the replicated part elsewhere.
     pub fn overview(&self) -> OverviewReply {
         let overview = match self.serving() {
@@ -417,41 +442,78 @@ impl PdServer {
         }
     }
 
-    /// The region that holds `key`.
+    /// The region that holds `key`, with its leader.
     ///
     /// # Errors
-    /// [`PdError::NotBootstrapped`].
+    /// [`PdError::NotBootstrapped`]; [`PdError::Unavailable`] while the leader is not known.
     pub async fn get_region(&self, key: &[u8]) -> PdResult<Option<RegionInfo>> {
-        let serving = self.confirmed_cluster().await?;
-        Ok(self.look(&serving, |cluster, state, now_ms| cluster.by_key(state, key, now_ms)))
+        self.look_up_one(|cluster, state, now_ms| cluster.by_key(state, key, now_ms)).await
     }
 
-    /// The region before the one that holds `key`; none before the first.
+    /// The region before the one that holds `key`, with its leader; none before the first.
     ///
     /// # Errors
-    /// [`PdError::NotBootstrapped`].
+    /// As [`PdServer::get_region`].
     pub async fn get_prev_region(&self, key: &[u8]) -> PdResult<Option<RegionInfo>> {
-        let serving = self.confirmed_cluster().await?;
-        Ok(self.look(&serving, |cluster, state, now_ms| cluster.before(state, key, now_ms)))
+        self.look_up_one(|cluster, state, now_ms| cluster.before(state, key, now_ms)).await
     }
 
-    /// The region of that id.
+    /// The region of that id, with its leader.
     ///
     /// # Errors
-    /// [`PdError::NotBootstrapped`].
+    /// As [`PdServer::get_region`].
     pub async fn get_region_by_id(&self, id: u64) -> PdResult<Option<RegionInfo>> {
-        let serving = self.confirmed_cluster().await?;
-        Ok(self.look(&serving, |cluster, state, now_ms| cluster.by_id(state, id, now_ms)))
+        self.look_up_one(|cluster, state, now_ms| cluster.by_id(state, id, now_ms)).await
     }
 
-    /// The regions that meet `[start, end)`, in order. `limit` of 0 or below: as many as one answer may have.
+    /// The regions that meet `[start, end)`, in order. `limit` of 0 or below: as many as one answer may have. A region has no
+    /// leader here only if every living store had the time to report it and none did: one region without a quorum must not hide
+    /// the others.
     ///
     /// # Errors
-    /// [`PdError::NotBootstrapped`].
+    /// [`PdError::NotBootstrapped`]; [`PdError::Unavailable`] while leaders are not known since this leadership is too young.
     pub async fn scan_regions(&self, start: &[u8], end: &[u8], limit: i32) -> PdResult<Vec<RegionInfo>> {
-        let serving = self.confirmed_cluster().await?;
         let limit = if limit <= 0 { SCAN_REGIONS_MAX } else { limit.min(SCAN_REGIONS_MAX) } as usize;
-        Ok(self.look(&serving, |cluster, state, now_ms| cluster.scan(state, start, end, limit, now_ms)))
+        self.look_up(false, |cluster, state, now_ms| cluster.scan(state, start, end, limit, now_ms)).await
+    }
+
+    async fn look_up_one(
+        &self,
+        look: impl Fn(&mut Cluster, &PdState, u64) -> Option<RegionInfo>,
+    ) -> PdResult<Option<RegionInfo>> {
+        let found =
+            self.look_up(true, |cluster, state, now_ms| look(cluster, state, now_ms).into_iter().collect()).await?;
+        Ok(found.into_iter().next())
+    }
+
+    /// Looks until the leaders of all regions found are known (see [`Cluster::known`]), for [`LOOKUP_WAIT`] at most. Clients keep
+    /// what they are told: a region without its leader would stay so for them.
+    async fn look_up(
+        &self,
+        strictly: bool,
+        look: impl Fn(&mut Cluster, &PdState, u64) -> Vec<RegionInfo>,
+    ) -> PdResult<Vec<RegionInfo>> {
+        let until = self.inner.clock.now().plus(LOOKUP_WAIT);
+        loop {
+            let serving = self.confirmed_cluster().await?;
+            let mut heartbeats = serving.heartbeats.subscribe();
+            heartbeats.borrow_and_update();
+            let unknown = self.look(&serving, |cluster, state, now_ms| {
+                let found = look(cluster, state, now_ms);
+                cluster.known(&found, strictly, now_ms).map(|()| found)
+            });
+            let region = match unknown {
+                Ok(found) => return Ok(found),
+                Err(region) => region,
+            };
+            let left = until.since(self.inner.clock.now());
+            let waited = self.inner.clock.timeout(left, heartbeats.changed()).await;
+            if left.is_zero() || waited.is_err() {
+                return Err(PdError::Unavailable(format!(
+                    "region {region}'s leader is not known yet: no store has reported that it leads it; try again"
+                )));
+            }
+        }
     }
 
     /// The store of that id, also one that is gone, and what it last told of itself.
@@ -545,6 +607,7 @@ impl PdServer {
             return Err(PdError::Invalid(format!("store {id} is not registered")));
         }
         let newer = self.look(&serving, |cluster, state, now_ms| cluster.heartbeat(request, state, now_ms));
+        serving.heartbeats.send_modify(|count| *count += 1);
         if !newer.is_empty() {
             for region in newer {
                 let reply = self.propose(Op::PutRegion(PutRegion { region: Some(region) })).await?;
@@ -555,14 +618,31 @@ impl PdServer {
             self.look(&serving, |cluster, state, _| cluster.retain(state));
         }
         let balance = self.inner.options.balance_leaders;
-        Ok(self.look(&serving, |cluster, state, now_ms| StoreHeartbeatReply {
-            stores: state
-                .stores()
-                .filter_map(|record| record.store.clone())
-                .filter(|store| !store.address.is_empty())
-                .collect(),
-            transfer_leaders: cluster.orders_for(state, id, balance, now_ms),
-        }))
+        let (reply, ended) = self.look(&serving, |cluster, state, now_ms| {
+            let stores = state.stores().filter_map(|record| record.store.clone());
+            let reply = StoreHeartbeatReply {
+                stores: stores.filter(|store| !store.address.is_empty()).collect(),
+                transfer_leaders: cluster.orders_for(state, id, balance, now_ms),
+                lost_replicas: state.lost_replicas(id),
+            };
+            (reply, cluster.take_ended())
+        });
+        self.tell_of_orders(&reply.transfer_leaders, &ended);
+        Ok(reply)
+    }
+
+    fn tell_of_orders(&self, given: &[LeaderOrder], ended: &[EndedOrder]) {
+        for EndedOrder { region_id, to_store, carried_out, why } in ended {
+            if *carried_out {
+                tracing::info!(region_id, to_store, "a leader moved by order");
+            } else {
+                tracing::warn!(region_id, to_store, why, "an order to move a leader ended without effect");
+            }
+        }
+        let store = self.inner.handle.view(GroupId::PD).map_or(0, |view| view.store);
+        for LeaderOrder { region_id, to_store } in given.iter().copied() {
+            probe::emit(|| Probe::Order { store, region: region_id, to_store });
+        }
     }
 
     /// Takes `count` ids for regions, peers or stores; gives the first.
@@ -593,14 +673,16 @@ impl PdServer {
     /// Orders a region's leadership to a store, with the leader's next heartbeat; the placement driver's own group at once.
     ///
     /// # Errors
-    /// [`PdError::Invalid`] when the region has no voter there or its leader is not known.
+    /// [`PdError::Invalid`] when the region has no voter there, its leader is not known, or the store cannot take it: its
+    /// heartbeat is late, or its peer of the placement driver is silent.
     pub async fn transfer_leader(&self, region_id: u64, to_store: u64) -> PdResult<()> {
         let serving = self.confirmed_cluster().await?;
         if region_id == GroupId::PD.0 {
             let group = self.inner.handle.view(GroupId::PD).ok_or_else(|| self.not_leader())?.region();
             let peer = region::peer_on(&group, to_store)
                 .ok_or_else(|| PdError::Invalid(format!("the placement driver has no member on store {to_store}")))?;
-            return self.inner.handle.transfer_leader(GroupId::PD, peer.id).map_err(|error| self.refusal(error));
+            let begun = self.inner.handle.transfer_leader(GroupId::PD, peer.id).await;
+            return begun.map_err(|error| self.refusal(error));
         }
         self.look(&serving, |cluster, state, now_ms| cluster.transfer(state, region_id, to_store, now_ms))
             .map_err(PdError::Invalid)

@@ -126,6 +126,25 @@ impl PdState {
         let (_, id) = self.by_start.range::<[u8], _>(below).next_back()?;
         self.regions.get(id)
     }
+    /// Regions with a replica on a store whose address `store` took over: those replicas were lost with a disk.
+    pub fn lost_replicas(&self, store: u64) -> u64 {
+        let replaced_by = |record: &StoreRecord| {
+            let labels = &record.store.as_ref()?.labels;
+            labels.iter().find(|label| label.key == LABEL_REPLACED_BY)?.value.parse::<u64>().ok()
+        };
+        // A store that was replaced may have replaced another one before.
+        let mut lost = BTreeSet::new();
+        let mut gone = vec![store];
+        while let Some(by) = gone.pop() {
+            let replaced = self.stores.values().filter(|record| replaced_by(record) == Some(by)).map(store_id);
+            gone.extend(replaced.filter(|id| *id != store && lost.insert(*id)));
+        }
+        if lost.is_empty() {
+            return 0;
+        }
+        let counts = |region: &&Region| region.peers.iter().any(|peer| lost.contains(&peer.store_id));
+        self.regions.values().filter(counts).count() as u64
+    }
     /// The regions that meet `[start, end)` (an empty `end` is plus infinity), in order of their keys, at most `limit`.
     pub fn scan(&self, start: &[u8], end: &[u8], limit: usize) -> Vec<&Region> {
         let first = self.region_of(start).map_or(start, |region| &region.start_key[..]);

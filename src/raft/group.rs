@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use ::raft::eraftpb::{Entry, Message, MessageType};
-use ::raft::{Config, GetEntriesContext, RawNode, SnapshotStatus, StateRole};
+use ::raft::{Config, GetEntriesContext, ProgressState, RawNode, SnapshotStatus, StateRole};
 use bytes::Bytes;
 
 use crate::types::limits::CLOCK_DRIFT_PERMILLE;
@@ -13,6 +13,7 @@ use super::lease::{Lease, Promise};
 use super::log_view::LogView;
 use super::output::Output;
 use super::read::Reads;
+use super::transfer::{Candidate, Transfers};
 
 /// How groups of a store behave. The same on every store of a cluster.
 #[derive(Clone, Debug)]
@@ -36,6 +37,16 @@ impl Options {
     pub fn election_ns(&self) -> u64 {
         self.tick_ns * self.election_ticks as u64
     }
+
+    /// How long a peer may be silent and still be handed leadership, in nanoseconds: two rounds of heartbeats and a tick.
+    pub fn silence_ns(&self) -> u64 {
+        self.tick_ns * (2 * self.heartbeat_ticks as u64 + 1)
+    }
+
+    /// How long a transfer may stop proposals, in nanoseconds: three rounds of heartbeats, at most half an election timeout.
+    pub fn transfer_ns(&self) -> u64 {
+        (self.tick_ns * 3 * self.heartbeat_ticks as u64).min(self.election_ns() / 2)
+    }
 }
 
 /// One peer of one raft group: steps in, outputs out.
@@ -49,6 +60,7 @@ pub struct Group {
     reads: Reads,
     /// (index, when) of proposals of the current leadership that are not committed yet.
     proposed: VecDeque<(u64, u64)>,
+    transfers: Transfers,
 }
 
 impl std::fmt::Debug for Group {
@@ -126,6 +138,7 @@ impl Group {
             options,
             reads: Reads::default(),
             proposed: VecDeque::new(),
+            transfers: Transfers::default(),
         })
     }
 
@@ -192,6 +205,7 @@ impl Group {
         if self.leads() || !held {
             self.node.tick();
         }
+        self.settle_transfer(now_ns);
         let old = self.options.tick_ns * 2 * self.options.heartbeat_ticks as u64;
         if self.reads.oldest_unconfirmed_ns().is_some_and(|sent| now_ns >= sent + old) {
             self.reads.again();
@@ -216,6 +230,10 @@ impl Group {
         if is_from_leader(kind) && term == self.term() && self.leader() == from {
             self.promise.heard(now_ns);
         }
+        if self.leads() {
+            self.transfers.heard(from, now_ns);
+        }
+        self.settle_transfer(now_ns);
     }
 
     /// Proposes an entry; gives its index and term.
@@ -224,7 +242,7 @@ impl Group {
     /// [`Error::NotLeader`] (nothing happened).
     pub fn propose(&mut self, payload: Bytes, now_ns: u64) -> Result<(u64, u64)> {
         let refused = Error::NotLeader { group: self.id, leader: None };
-        if !self.leads() || self.node.raft.lead_transferee.is_some() {
+        if !self.leads() || self.transfers() || self.node.raft.lead_transferee.is_some() {
             return Err(refused);
         }
         let mut entry = Entry::default();
@@ -244,11 +262,70 @@ impl Group {
         self.reads.push(id);
     }
 
-    /// Hands leadership to `to_peer`. The lease ends at once.
-    pub fn transfer_leader(&mut self, to_peer: u64) {
-        if self.leads() && to_peer != self.peer && self.log().conf_state().voters.contains(&to_peer) {
-            self.lease.forfeit(self.term());
-            self.node.transfer_leader(to_peer);
+    /// Whether proposals are taken: this peer leads, its state is complete, and it is not handing over.
+    pub fn accepts(&self) -> bool {
+        self.ready() && !self.transfers.is_under_way()
+    }
+
+    /// Whether a transfer from here is under way. What is proposed meanwhile should wait: it ends within
+    /// [`Options::transfer_ns`].
+    pub fn transfers(&self) -> bool {
+        self.transfers.is_under_way()
+    }
+
+    /// Begins to hand leadership to `to_peer`. The lease ends at once, and no proposals are taken until the transfer is over.
+    ///
+    /// # Errors
+    /// [`Error::NotLeader`]; [`Error::Invalid`] with the reason when that peer would not take over at once. Nothing happened.
+    pub fn transfer_leader(&mut self, to_peer: u64, now_ns: u64) -> Result<()> {
+        if !self.leads() {
+            return Err(Error::NotLeader { group: self.id, leader: None });
+        }
+        if to_peer == self.peer {
+            return Ok(());
+        }
+        let refused = |why| Error::Invalid(format!("group {}: no transfer of leadership: {why}", self.id));
+        let candidate = self.candidate(to_peer);
+        self.transfers.check(&candidate, self.options.silence_ns(), now_ns).map_err(refused)?;
+        let long = crate::mutant!("pd.dead-store-gets-leaders");
+        let limit_ns = if long { self.options.election_ns() } else { self.options.transfer_ns() };
+        self.transfers.begin(to_peer, now_ns + limit_ns);
+        self.lease.forfeit(self.term());
+        self.node.transfer_leader(to_peer);
+        Ok(())
+    }
+
+    /// The peers that would take over leadership at once, the one that lacks least first.
+    pub fn successors(&self, now_ns: u64) -> Vec<u64> {
+        if !self.leads() {
+            return Vec::new();
+        }
+        let voters = self.log().conf_state().voters.iter().filter(|peer| **peer != self.peer);
+        let mut fit: Vec<Candidate> = voters.map(|peer| self.candidate(*peer)).collect();
+        fit.retain(|one| self.transfers.check(one, self.options.silence_ns(), now_ns).is_ok());
+        fit.sort_by_key(|one| (one.lag_entries, one.peer));
+        fit.into_iter().map(|one| one.peer).collect()
+    }
+
+    fn candidate(&self, peer: u64) -> Candidate {
+        let last = self.node.raft.raft_log.last_index();
+        let progress = self.node.raft.prs().get(peer);
+        Candidate {
+            peer,
+            voter: self.log().conf_state().voters.contains(&peer),
+            replicates: progress.is_some_and(|progress| progress.state == ProgressState::Replicate),
+            lag_entries: progress.map_or(last, |progress| last.saturating_sub(progress.matched)),
+        }
+    }
+
+    /// Goes on as the leader when a transfer has taken too long.
+    fn settle_transfer(&mut self, now_ns: u64) {
+        let leader = if self.leads() { self.peer } else { self.leader() };
+        if self.transfers.settle(self.peer, leader, now_ns) {
+            self.node.raft.abort_leader_transfer();
+        }
+        if !self.leads() {
+            self.transfers.deposed();
         }
     }
 
@@ -368,6 +445,7 @@ impl Group {
 
     /// Messages to a peer are being lost.
     pub fn unreachable(&mut self, peer: u64) {
+        self.transfers.lost(peer);
         self.node.report_unreachable(peer);
     }
 }

@@ -30,6 +30,7 @@ pub mod machine;
 pub mod membership;
 pub mod output;
 pub mod read;
+mod transfer;
 
 pub use ::raft::eraftpb;
 pub use group::{Group, Options};
@@ -48,6 +49,7 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("raft.campaign-within-promise", "a voter campaigns while its own promise binds it"),
     ("raft.read-index-without-quorum", "a read is served without asking a quorum"),
     ("raft.read-before-applied", "a confirmed read does not wait until the confirmed index is applied"),
+    ("raft.transfer-to-silent-peer", "a leader hands over to a peer that it has not heard from"),
 ];
 
 #[cfg(test)]

@@ -236,10 +236,35 @@ fn a_transfer_ends_the_lease_at_once() {
     net.group(1).propose(Bytes::from_static(b"x"), now).unwrap();
     net.settle();
     assert!(net.group(1).lease_until() > now);
-    net.group(1).transfer_leader(2);
+    net.group(1).transfer_leader(2, now).unwrap();
+    assert!(!net.group(1).accepts() && net.group(1).propose(Bytes::from_static(b"y"), now).is_err());
     assert_eq!(net.group(1).lease_until(), 0);
     net.settle();
     assert!(net.group(2).ready() && !net.group(1).leads());
+}
+
+#[test]
+fn a_transfer_to_a_dead_peer_is_refused_and_one_that_fails_is_given_up() {
+    let mut net = Net::new();
+    net.group(1).campaign();
+    net.settle();
+    net.tick(4);
+    let now = net.now;
+    assert_eq!(net.group(1).successors(now), [2, 3]);
+    // It dies before the leader can know: proposals go on after three rounds of heartbeats, not after an election timeout.
+    net.cut = vec![3];
+    net.group(1).transfer_leader(3, now).unwrap();
+    net.tick(5);
+    assert!(!net.group(1).accepts());
+    net.tick(2);
+    let now = net.now;
+    assert!(net.group(1).accepts() && net.group(1).propose(Bytes::from_static(b"x"), now).is_ok());
+    // Now it is known to be silent.
+    let why = net.group(1).transfer_leader(3, now).expect_err("nobody would take over").to_string();
+    assert!(why.contains("silent for") && net.group(1).accepts(), "{why}");
+    assert_eq!(net.group(1).successors(now), [2]);
+    let unreachable = net.group(1).transfer_leader(9, now).expect_err("nobody is there").to_string();
+    assert!(unreachable.contains("not a voter"), "{unreachable}");
 }
 
 #[test]

@@ -150,15 +150,11 @@ impl Driver {
                 Some(peer) => drop(reply.send(Err(peer.view.not_leader()))),
                 None => drop(reply.send(Err(Error::RegionNotFound(group)))),
             },
-            Mail::TransferLeader { group, to_peer } => {
-                let now = self.clock.now().0;
-                if let Some(peer) = self.peers.get_mut(&group) {
-                    peer.group.transfer_leader(to_peer);
-                    // Before any message leaves: the lease must be gone when the new leader may begin.
-                    peer.publish(now);
-                    self.touch(group);
-                }
+            Mail::TransferLeader { group, to_peer, reply } => {
+                // Nobody may be there to hear it.
+                let _ = reply.send(self.transfer_leader(group, to_peer));
             }
+            Mail::HandOver { pd } => self.hand_over(pd),
             Mail::Create { region, reply } => match self.create(*region).await {
                 // Nothing was done: the descriptor is at fault, not the store.
                 Err(error @ Error::Invalid(_)) => drop(reply.send(Err(error))),
@@ -231,11 +227,14 @@ impl Driver {
         self.housekeep().await
     }
 
-    /// Packs what waits into entries.
+    /// Packs what waits into entries. During a transfer it goes on waiting: when the transfer is over, the new leader is known.
     fn propose(&mut self, group: GroupId) {
         let now = self.clock.now().0;
         let pack_bytes_max = self.options.pack_bytes_max;
         let Some(peer) = self.peers.get_mut(&group) else { return };
+        if peer.group.transfers() {
+            return;
+        }
         let mut queue = std::mem::take(&mut peer.queue).into_iter().peekable();
         while let Some((command, reply)) = queue.next() {
             // Nobody waits any more: the caller has given up, and may be trying elsewhere.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, RwLock};
+use std::time::Duration;
 
 use armilla_arch::sync::{Budget, Lease, Share};
 use bytes::Bytes;
@@ -16,6 +17,9 @@ use crate::types::region::{self, Peer};
 use crate::types::{Error, GroupId, Region, Result};
 
 use super::mailbox::Mail;
+
+/// Between two looks at what is still to be handed over.
+const HAND_OVER_LOOK: Duration = Duration::from_millis(10);
 
 /// Who leads a group, as this store knows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -295,18 +299,45 @@ impl Handle {
         answer.await.unwrap_or_else(|_| Err(stopped()))
     }
 
-    /// Asks the leader here to hand `group` over to `to_peer`. Best effort: watch [`PeerView::subscribe`] for the outcome.
+    /// Hands `group`, which this store leads, over to `to_peer`. Returns when the transfer has begun: watch
+    /// [`PeerView::subscribe`] for the outcome.
     ///
     /// # Errors
-    /// [`Error::NotLeader`], [`Error::RegionNotFound`].
-    pub fn transfer_leader(&self, group: GroupId, to_peer: u64) -> Result<()> {
+    /// [`Error::NotLeader`], [`Error::RegionNotFound`]; [`Error::Invalid`] with the reason when that peer would not take over at
+    /// once (it is silent, far behind, no voter); [`Error::Stopped`]. Nothing happened.
+    pub async fn transfer_leader(&self, group: GroupId, to_peer: u64) -> Result<()> {
         let view = self.view(group).ok_or(Error::RegionNotFound(group))?;
         if !view.leads() {
             return Err(view.not_leader());
         }
-        self.mail
-            .send(Mail::TransferLeader { group, to_peer })
-            .map_err(|_| Error::Stopped("the store is shutting down".into()))
+        let stopped = || Error::Stopped("the store is shutting down".into());
+        let (reply, answer) = oneshot::channel();
+        self.mail.send(Mail::TransferLeader { group, to_peer, reply }).map_err(|_| stopped())?;
+        answer.await.unwrap_or_else(|_| Err(stopped()))
+    }
+
+    /// Hands over every region that this store leads, then the placement driver's group, to whoever would take over at once.
+    /// Returns when this store has led nothing for `rest` (a transfer to it may have been on its way), or after `limit`: the
+    /// groups that it leads still.
+    pub async fn hand_over(&self, rest: Duration, limit: Duration) -> Vec<GroupId> {
+        let until = self.clock.now().plus(limit);
+        let mut free_since = None;
+        loop {
+            let mut led: Vec<GroupId> =
+                self.views().iter().filter(|view| view.leads()).map(|view| view.group).collect();
+            let now = self.clock.now();
+            let rested = led.is_empty() && now.since(*free_since.get_or_insert(now)) >= rest;
+            if rested || now >= until || self.poisoned().is_some() {
+                return led;
+            }
+            if !led.is_empty() {
+                free_since = None;
+                led.retain(|group| *group != GroupId::PD);
+                // Without a driver there is nothing to hand over.
+                let _ = self.mail.send(Mail::HandOver { pd: led.is_empty() });
+            }
+            self.clock.sleep(HAND_OVER_LOOK).await;
+        }
     }
 }
 

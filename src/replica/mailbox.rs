@@ -35,6 +35,13 @@ pub enum Mail {
         group: GroupId,
         /// To this peer.
         to_peer: u64,
+        /// Completed when the transfer has begun, or with the reason why it has not.
+        reply: oneshot::Sender<Result<()>>,
+    },
+    /// Hand over every group that is led here, for as many as possible at once.
+    HandOver {
+        /// Only the placement driver's group, or only the others.
+        pd: bool,
     },
     /// Create a group that never ran, with this descriptor.
     Create {

@@ -29,6 +29,7 @@ pub mod mailbox;
 pub mod peer;
 pub mod snapshot;
 pub mod start;
+mod transfer;
 pub mod transport;
 
 pub use driver::{Machines, Options};

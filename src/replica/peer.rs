@@ -49,6 +49,8 @@ pub(super) struct Peer {
     pub installed: Option<(u64, u64, Bytes)>,
     /// The end of the lease that was last published (node clock, ns; 0: none).
     pub leased: u64,
+    /// Whether proposals were taken, as last reported.
+    pub accepts: bool,
     /// The term and leader that were last reported.
     pub reported: (u64, u64),
     /// Is in the driver's list of groups with something to do.
@@ -81,6 +83,11 @@ impl Peer {
         if std::mem::replace(&mut self.leased, until) != until {
             let (store, group, peer) = (self.view.store, self.view.group.0, self.view.peer);
             probe::emit(|| Probe::Lease { store, group, peer, term, left_ns: until.saturating_sub(now_ns) });
+        }
+        let accepts = self.group.accepts();
+        if std::mem::replace(&mut self.accepts, accepts) != accepts {
+            let (store, group, peer) = (self.view.store, self.view.group.0, self.view.peer);
+            probe::emit(|| Probe::Accepts { store, group, peer, term, accepts });
         }
         self.view.set_leadership(Leadership { term, leader: self.group.leader(), ready: self.group.ready() });
     }

@@ -311,6 +311,7 @@ impl Driver {
                 arrived: None,
                 installed: None,
                 leased: 0,
+                accepts: false,
                 reported: (0, 0),
                 dirty: false,
             },

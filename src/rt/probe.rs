@@ -20,6 +20,12 @@ pub enum Event {
     Leader { store: u64, group: u64, peer: u64, term: u64 },
     /// The peer learnt that its group is led by `leader` (0: by nobody).
     Follow { store: u64, group: u64, peer: u64, term: u64, leader: u64 },
+    /// The peer takes proposals from now on (it leads, its state is complete, it is not handing over), or no more.
+    Accepts { store: u64, group: u64, peer: u64, term: u64, accepts: bool },
+    /// The leading peer began to hand over to its group's peer on `to_store`.
+    Transfer { store: u64, group: u64, peer: u64, to_store: u64 },
+    /// The placement driver's leader on `store` ordered a region's leadership to `to_store`.
+    Order { store: u64, region: u64, to_store: u64 },
     /// An entry was applied (`hash` covers term and data).
     Apply { store: u64, group: u64, peer: u64, index: u64, term: u64, hash: u64 },
     /// A snapshot replaced the peer's state.

@@ -8,14 +8,16 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 
 use crate::engine::{Cf, KvEngine};
-use crate::proto::armilla::pd::{RegionHeartbeat, StoreHeartbeatReply, StoreHeartbeatRequest};
+use crate::proto::armilla::pd::{
+    LeaderOrder, RefusedOrder, RegionHeartbeat, StoreHeartbeatReply, StoreHeartbeatRequest,
+};
 use crate::replica::transport::Addresses;
 use crate::replica::{Handle, PeerView};
 use crate::rt::clock::Clock;
 use crate::rt::cpu;
 use crate::rt::disk::Disk;
 use crate::rt::sync::watch;
-use crate::types::{GroupId, Region, Result, region};
+use crate::types::{Error, GroupId, Region, Result, region};
 
 /// The way to PD: a call to its leader, wherever that is.
 pub trait PdLink: Send + Sync + 'static {
@@ -41,8 +43,13 @@ pub struct Heartbeat {
     pub pd: Arc<dyn PdLink>,
     /// Told the stores' addresses as PD knows them.
     pub addresses: watch::Sender<Addresses>,
-    /// Between two heartbeats; a change of leadership here sends one sooner, within a tenth of a second.
+    /// Between two heartbeats; a change of leadership here, another leader of the placement driver, or the store's stopping sends
+    /// one sooner, within a tenth of a second.
     pub interval: Duration,
+    /// Whether the store hands its leaders over and ends.
+    pub stopping: watch::Receiver<bool>,
+    /// Told how many regions count on a replica that was lost with the disk that this store replaces, once PD has said it.
+    pub lost_replicas: watch::Sender<Option<u64>>,
 }
 
 /// About how much a region holds.
@@ -63,35 +70,54 @@ impl Size {
     }
 }
 
-/// Between two looks at the leaderships.
+/// Between two looks at what sends a heartbeat sooner, and until a heartbeat that failed is sent again.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// What sends a heartbeat at once when it changes: the groups led here with their terms, the leader of the placement driver (where
+/// it has a member here) with its term, and whether the store stops.
+type Urgent = (Vec<(GroupId, u64)>, Option<(u64, u64)>, bool);
 
 impl Heartbeat {
     /// Runs until it is dropped.
     pub async fn run(self) {
         let mut last_counts = (0, 0, self.clock.now());
         let mut sizes: BTreeMap<GroupId, Size> = BTreeMap::new();
+        let mut refused = Vec::new();
         let mut round = 0u64;
         loop {
             if round.is_multiple_of(10) {
                 sizes = self.sizes().await;
             }
             round += 1;
-            let led = self.led();
-            let request = self.request(&mut last_counts, &sizes).await;
-            match self.clock.timeout(self.interval * 2, self.pd.store_heartbeat(request)).await {
-                Ok(Ok(reply)) => self.obey(reply),
-                Ok(Err(error)) => tracing::debug!(store = self.store, %error, "PD did not take the heartbeat"),
-                Err(_) => tracing::debug!(store = self.store, "PD did not answer the heartbeat"),
-            }
-            let until = self.clock.now().plus(self.interval);
+            let urgent = self.urgent();
+            let request = self.request(&mut last_counts, &sizes, &refused).await;
+            let wait = match self.clock.timeout(self.interval * 2, self.pd.store_heartbeat(request)).await {
+                Ok(Ok(reply)) => {
+                    refused = self.obey(reply).await;
+                    self.interval
+                }
+                Ok(Err(error)) => {
+                    tracing::debug!(store = self.store, %error, "PD did not take the heartbeat");
+                    LOOK.min(self.interval)
+                }
+                Err(_) => {
+                    tracing::debug!(store = self.store, "PD did not answer the heartbeat");
+                    LOOK.min(self.interval)
+                }
+            };
+            let until = self.clock.now().plus(wait);
             while self.clock.now() < until {
-                self.clock.sleep(LOOK).await;
-                if self.led() != led {
+                self.clock.sleep(LOOK.min(wait)).await;
+                if self.urgent() != urgent {
                     break;
                 }
             }
         }
+    }
+
+    fn urgent(&self) -> Urgent {
+        let pd = self.handle.view(GroupId::PD).map(|view| view.leadership());
+        (self.led(), pd.map(|pd| (pd.term, pd.leader)), *self.stopping.borrow())
     }
 
     /// The groups led here, with their terms.
@@ -116,6 +142,7 @@ impl Heartbeat {
         &self,
         last: &mut (u64, u64, crate::rt::clock::Instant),
         sizes: &BTreeMap<GroupId, Size>,
+        refused: &[RefusedOrder],
     ) -> StoreHeartbeatRequest {
         let (capacity, available) = self.disk.space(&self.data_dir).await.unwrap_or_default();
         let (mut reads, mut writes) = (0, 0);
@@ -154,10 +181,14 @@ impl Heartbeat {
             reads_per_s,
             writes_per_s,
             regions,
+            stopping: *self.stopping.borrow(),
+            refused_orders: refused.to_vec(),
         }
     }
 
-    fn obey(&self, reply: StoreHeartbeatReply) {
+    /// Does what PD answers; gives the orders that could not be carried out.
+    async fn obey(&self, reply: StoreHeartbeatReply) -> Vec<RefusedOrder> {
+        self.lost_replicas.send_if_modified(|old| old.replace(reply.lost_replicas) != Some(reply.lost_replicas));
         if !reply.stores.is_empty() {
             let addresses: Addresses = reply.stores.into_iter().map(|store| (store.id, store.address)).collect();
             self.addresses.send_if_modified(|old| {
@@ -166,13 +197,20 @@ impl Heartbeat {
                 changed
             });
         }
-        for order in reply.transfer_leaders {
-            let group = GroupId(order.region_id);
-            let Some(view) = self.handle.view(group) else { continue };
-            if let Some(to) = region::peer_on(&view.region(), order.to_store) {
-                let _ = self.handle.transfer_leader(group, to.id);
+        let mut refused = Vec::new();
+        for LeaderOrder { region_id, to_store } in reply.transfer_leaders {
+            if let Err(error) = self.transfer(GroupId(region_id), to_store).await {
+                refused.push(RefusedOrder { region_id, to_store, reason: error.to_string() });
             }
         }
+        refused
+    }
+
+    async fn transfer(&self, group: GroupId, to_store: u64) -> Result<()> {
+        let view = self.handle.view(group).ok_or(Error::RegionNotFound(group))?;
+        let to = region::peer_on(&view.region(), to_store).map(|to| to.id);
+        let to = to.ok_or_else(|| Error::Invalid(format!("region {group} has no peer on store {to_store}")))?;
+        self.handle.transfer_leader(group, to).await
     }
 }
 

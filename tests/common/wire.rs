@@ -162,6 +162,24 @@ impl Wire {
             .collect())
     }
 
+    /// All stores' addresses, by id.
+    pub async fn stores(&self) -> Result<BTreeMap<u64, String>, String> {
+        let reply = self
+            .ask_pd(|mut client, header| async move {
+                client.get_all_stores(pdpb::GetAllStoresRequest { header: Some(header), ..Default::default() }).await
+            })
+            .await?;
+        Ok(reply.stores.into_iter().map(|store| (store.id, store.address)).collect())
+    }
+
+    /// The address of the node that leads the placement driver.
+    pub async fn pd_leader_addr(&self) -> Result<String, String> {
+        let reply = self.ask_pd(|mut client, _| async move { client.get_members(Default::default()).await }).await?;
+        let urls = reply.leader.map(|leader| leader.client_urls).unwrap_or_default();
+        let url = urls.first().ok_or("the placement driver has no leader")?;
+        Ok(url.trim_start_matches("http://").to_owned())
+    }
+
     /// Whether every region has a leader that serves a read.
     pub async fn all_led(&self) -> bool {
         let Ok(regions) = self.regions().await else { return false };

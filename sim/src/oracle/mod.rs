@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   probe events, as they happen -> raft (O1, O3), lease (O1), reads (H1), tso (O5)   \
+//!   the same, and the faults     -> pause (regions that take no writes, orders)         \
 //!   the nodes' durable images    -> state (O4), durability (O3)                        >  the first Violation ends the run
 //!   what PD says                 -> region (O2)                                       /
 //!   the clients' history         -> linear (H1), ttl (H1), scan (H8), liveness
@@ -14,6 +15,7 @@ pub mod durability;
 pub mod lease;
 pub mod linear;
 pub mod liveness;
+pub mod pause;
 pub mod raft;
 pub mod reads;
 pub mod region;
@@ -27,7 +29,7 @@ use std::fmt;
 /// Something happened that must never happen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// The oracle's short name: O1, O2, O3, O4, O5, H1, H8, H9, live, …
+    /// The oracle's short name: O1, O2, O3, O4, O5, H1, H8, H9, live, pause, …
     pub oracle: &'static str,
     /// What happened, in one line.
     pub what: String,

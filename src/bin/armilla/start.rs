@@ -159,6 +159,12 @@ async fn serve(config: Config, open_files: u32) -> Result<(), Failure> {
     tracing::info!(name, addr = node.addr(), cluster = node.cluster_id(), store = node.store_id(), "takes part");
     let poisoned = watch(&node, &mut signals).await;
     tracing::info!(name, "stops");
+    if poisoned.is_none() {
+        armilla::rt_select! {
+            () = node.drain() => {}
+            () = signals.next() => tracing::warn!(name, "stops without handing leaders over"),
+        }
+    }
     stop(vec![node], &mut signals).await?;
     match poisoned {
         None => Ok(()),

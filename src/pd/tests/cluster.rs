@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 
 use super::{Args, founding, golden, key_of, region_text};
 use crate::pd::RegionInfo;
-use crate::pd::cluster::{Cluster, ClusterOptions};
+use crate::pd::cluster::{Cluster, ClusterOptions, EndedOrder};
 use crate::pd::state::PdState;
 use crate::proto::armilla::pd::pd_command::Op;
-use crate::proto::armilla::pd::{PdCommand, RegionHeartbeat, StoreHeartbeatRequest};
+use crate::proto::armilla::pd::{PdCommand, RefusedOrder, RegionHeartbeat, StoreHeartbeatRequest};
 use crate::types::region;
 
 fn info_text(info: Option<RegionInfo>) -> String {
@@ -56,7 +56,7 @@ fn cluster() {
                 cluster = Cluster::new(options, now_ms);
                 String::new()
             }
-            // heartbeat NOW STORE REGION@TERM... [version=N] [bytes=N]
+            // heartbeat NOW STORE REGION@TERM... [version=N] [bytes=N] [stopping=1] [refuses=REGION to=STORE]
             "heartbeat" => {
                 let store = args.number(1);
                 let (version, bytes) = (args.number_or("version", 1), args.number_or("bytes", 0));
@@ -65,6 +65,14 @@ fn cluster() {
                     store_id: store,
                     capacity_bytes: 1000,
                     regions,
+                    stopping: args.number_or("stopping", 0) == 1,
+                    refused_orders: match args.number_or("refuses", 0) {
+                        0 => vec![],
+                        region_id => {
+                            let (to_store, reason) = (args.number_or("to", 0), "peer 7 has been silent".into());
+                            vec![RefusedOrder { region_id, to_store, reason }]
+                        }
+                    },
                     ..StoreHeartbeatRequest::default()
                 };
                 let newer = cluster.heartbeat(request, &state, now_ms);
@@ -92,7 +100,22 @@ fn cluster() {
             },
             "orders" => {
                 let orders = cluster.orders_for(&state, args.number(1), args.number_or("balance", 1) == 1, now_ms);
-                orders.iter().map(|order| format!("region {} to store {}\n", order.region_id, order.to_store)).collect()
+                let given =
+                    orders.iter().map(|order| format!("region {} to store {}\n", order.region_id, order.to_store));
+                let ended = cluster.take_ended().into_iter().map(|order| {
+                    let EndedOrder { region_id, to_store, carried_out, why } = order;
+                    assert_eq!(carried_out, why == "carried out");
+                    format!("ended: region {region_id} to store {to_store}: {why}\n")
+                });
+                given.chain(ended.collect::<Vec<_>>()).collect()
+            }
+            // Whether lookups may answer about a region: known NOW REGION [strictly=1]
+            "known" => {
+                let found: Vec<RegionInfo> = cluster.by_id(&state, args.number(1), now_ms).into_iter().collect();
+                match cluster.known(&found, args.number_or("strictly", 0) == 1, now_ms) {
+                    Ok(()) => "yes".into(),
+                    Err(region) => format!("region {region} is not"),
+                }
             }
             "stats" => {
                 let stats = cluster.stats(&state, args.number(1));

@@ -1,0 +1,308 @@
+//! How long regions take no writes while nothing excuses it.
+//!
+//! A peer says when it takes proposals and when no more. Of each group the time is summed up during which no peer does, as long as
+//! the faults are *plain*: nodes are dead, paused or cut off, most of the group's are not, and nothing else is wrong. The sum starts
+//! anew when a plain fault begins or ends ([`Pauses::regime`]); it is not kept while others are at work (slow links and disks, lost
+//! packets, partial partitions), of which nobody can say how long they excuse.
+//!
+//! What is judged, by the group's sum since the last change:
+//! - it stays below some election timeouts ([`Bounds::election_ns`] each): whoever was lost, others take over once;
+//! - below one election timeout, when nothing happened but that a node was told to stop: it hands over;
+//! - nobody begins to hand over to a node that has been dead for long, and no order names one.
+//!
+//! **Never** judged by what the store knows: who is dead comes from the nemesis.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use armilla::rt::probe::Event;
+
+use super::Violation;
+
+/// Election rounds that a loss may take. A round fails when two peers campaign at once, or one that lacks entries does.
+const ROUNDS_MAX: u64 = 4;
+/// What starting a process and recovering its data may add, ns.
+const START_NS: u64 = 1_000_000_000;
+/// Clocks drift apart by at most this many thousandths, each way.
+const DRIFT_PERMILLE: u64 = 115;
+
+/// What a plan's knobs allow, ns.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Bounds {
+    /// The election timeout.
+    pub election_ns: u64,
+    /// How long a peer may be silent and still be handed leadership.
+    pub silence_ns: u64,
+    /// How long a store's heartbeat may be missing and the store still be ordered to lead.
+    pub late_ns: u64,
+    /// A round trip and a sync of the disk, and something to spare.
+    pub slack_ns: u64,
+}
+
+impl Bounds {
+    fn drifted(ns: u64) -> u64 {
+        ns + ns * DRIFT_PERMILLE / 1000
+    }
+
+    fn pause(&self, why: Since) -> u64 {
+        // A campaign begins up to half a timeout late.
+        let round = Bounds::drifted(self.election_ns * 3 / 2) + self.slack_ns;
+        match why {
+            Since::Fault => ROUNDS_MAX * round + START_NS,
+            Since::Stop => (self.election_ns - self.election_ns * DRIFT_PERMILLE / 1000) * 9 / 10,
+        }
+    }
+}
+
+/// What began the present sums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Since {
+    /// A fault began or ended.
+    Fault,
+    /// All was well for a while, and a node was told to stop.
+    Stop,
+}
+
+/// The present faults, all plain.
+#[derive(Clone, Debug)]
+struct Regime {
+    since_ns: u64,
+    why: Since,
+    dead: BTreeSet<u64>,
+}
+
+/// The oracle.
+#[derive(Debug, Default)]
+pub struct Pauses {
+    bounds: Bounds,
+    /// By group: the nodes that have a peer of it.
+    members: BTreeMap<u64, BTreeSet<u64>>,
+    regime: Option<Regime>,
+    /// Nodes whose process has ended and not started again.
+    gone: BTreeSet<u64>,
+    /// By node that is dead now: since when.
+    dead: BTreeMap<u64, u64>,
+    /// Which peers take proposals: (group, node).
+    accepting: BTreeSet<(u64, u64)>,
+    /// By group: the sum, and up to when it is complete.
+    paused: BTreeMap<u64, (u64, u64)>,
+    /// The largest sum, in thousandths of an election timeout: after a fault, and after a node was told to stop.
+    pub worst_permille: (u64, u64),
+}
+
+impl Pauses {
+    /// Judges by these bounds.
+    pub fn begin(&mut self, bounds: Bounds) {
+        self.bounds = bounds;
+    }
+
+    /// The faults have changed: these nodes are dead, paused or cut off, or (`None`) the faults are no longer plain.
+    pub fn regime(&mut self, now_ns: u64, dead: Option<BTreeSet<u64>>) {
+        let now_dead = dead.clone().unwrap_or_default();
+        self.dead.retain(|node, _| now_dead.contains(node));
+        for node in &now_dead {
+            self.dead.entry(*node).or_insert(now_ns);
+        }
+        self.regime = dead.map(|dead| Regime { since_ns: now_ns, why: Since::Fault, dead });
+        self.restart(now_ns);
+    }
+
+    /// A node is told to stop.
+    pub fn stop(&mut self, now_ns: u64) {
+        let rest_ns = 4 * Bounds::drifted(self.bounds.election_ns) + 3 * START_NS;
+        let rested = |regime: &Regime| regime.dead.is_empty() && now_ns >= regime.since_ns + rest_ns;
+        let whole = self.paused.keys().all(|group| self.accepting.iter().any(|(of, _)| of == group));
+        if let Some(regime) = &mut self.regime {
+            regime.why = if rested(regime) && whole { Since::Stop } else { Since::Fault };
+            regime.since_ns = now_ns;
+            self.restart(now_ns);
+        }
+    }
+
+    /// A node's process has ended: none of its peers takes proposals.
+    pub fn ended(&mut self, now_ns: u64, node: u64) -> Result<(), Violation> {
+        let judged = self.look(now_ns);
+        self.accepting.retain(|(_, at)| *at != node);
+        self.gone.insert(node);
+        judged
+    }
+
+    fn restart(&mut self, now_ns: u64) {
+        self.paused.values_mut().for_each(|sum| *sum = (0, now_ns));
+    }
+
+    /// A fact of the protocol.
+    pub fn observe(
+        &mut self,
+        now_ns: u64,
+        node: u64,
+        event: &Event,
+        node_of: &BTreeMap<u64, u64>,
+    ) -> Result<(), Violation> {
+        match event {
+            Event::Start { group, .. } => {
+                self.gone.remove(&node);
+                self.members.entry(*group).or_default().insert(node);
+                Ok(())
+            }
+            Event::Accepts { group, accepts, .. } => {
+                self.paused.entry(*group).or_insert((0, now_ns));
+                let judged = self.look(now_ns);
+                if *accepts {
+                    self.accepting.insert((*group, node));
+                } else {
+                    self.accepting.remove(&(*group, node));
+                }
+                judged
+            }
+            Event::Poisoned { .. } => self.ended(now_ns, node),
+            Event::Transfer { group, to_store, .. } => {
+                let to = node_of.get(to_store).copied().unwrap_or(0);
+                let allowed_ns = Bounds::drifted(self.bounds.silence_ns) + self.bounds.slack_ns;
+                self.must_live(now_ns, node, to, allowed_ns, &format!("group {group} is handed over"))
+            }
+            Event::Order { region, to_store, .. } => {
+                let to = node_of.get(to_store).copied().unwrap_or(0);
+                let allowed_ns = Bounds::drifted(self.bounds.late_ns) + self.bounds.slack_ns;
+                self.must_live(now_ns, node, to, allowed_ns, &format!("region {region}'s leadership is ordered"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn must_live(&self, now_ns: u64, by: u64, to: u64, allowed_ns: u64, what: &str) -> Result<(), Violation> {
+        // A node that is cut off still hears itself; what it does is no news to anybody.
+        if self.regime.is_none() || by == to || self.dead.contains_key(&by) {
+            return Ok(());
+        }
+        match self.dead.get(&to) {
+            Some(since_ns) if now_ns > since_ns + allowed_ns => {
+                let gone_ms = (now_ns - since_ns) / 1_000_000;
+                Err(Violation::new(
+                    "pause",
+                    now_ns,
+                    by,
+                    format!("{what} to node {to}, which has been gone for {gone_ms} ms"),
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Adds the time since the last look, and judges the sums.
+    pub fn look(&mut self, now_ns: u64) -> Result<(), Violation> {
+        let Some(regime) = &self.regime else {
+            self.restart(now_ns);
+            return Ok(());
+        };
+        let allowed_ns = self.bounds.pause(regime.why);
+        let election_ns = self.bounds.election_ns.max(1);
+        for (group, (sum, upto)) in &mut self.paused {
+            let takes = |(of, node): &(u64, u64)| of == group && !regime.dead.contains(node);
+            let members = self.members.get(group).map_or(0, BTreeSet::len);
+            let lives = |node: &&u64| !regime.dead.contains(node) && !self.gone.contains(node);
+            let alive = self.members.get(group).map_or(0, |members| members.iter().filter(lives).count());
+            if !self.accepting.iter().any(takes) && alive * 2 > members {
+                *sum += now_ns.saturating_sub(*upto);
+            }
+            *upto = now_ns;
+            let worst = match regime.why {
+                Since::Fault => &mut self.worst_permille.0,
+                Since::Stop => &mut self.worst_permille.1,
+            };
+            *worst = (*worst).max(*sum * 1000 / election_ns);
+            if *sum > allowed_ns {
+                let what = format!(
+                    "group {group} took no writes for {} ms of the {} ms since {}, while most nodes were well: {} ms may be",
+                    *sum / 1_000_000,
+                    (now_ns - regime.since_ns) / 1_000_000,
+                    if regime.why == Since::Stop { "a node was told to stop" } else { "the last fault" },
+                    allowed_ns / 1_000_000,
+                );
+                return Err(Violation::new("pause", now_ns, 0, what));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Goal: a pause that nothing excuses is found, one that an election explains is not. Method: by hand; an election timeout
+    //! of one second.
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    fn pauses() -> Pauses {
+        let mut pauses = Pauses::default();
+        let bounds = Bounds { election_ns: 1000 * MS, silence_ns: 300 * MS, late_ns: 2000 * MS, slack_ns: 50 * MS };
+        pauses.begin(bounds);
+        for node in 1..=3 {
+            let event = Event::Start { store: node, group: 7, peer: node, term: 0, vote: 0, commit: 0, last_index: 0 };
+            pauses.observe(0, node, &event, &BTreeMap::new()).unwrap();
+        }
+        pauses.regime(0, Some(BTreeSet::new()));
+        pauses
+    }
+
+    fn accepts(pauses: &mut Pauses, at_ms: u64, node: u64, accepts: bool) -> bool {
+        let event = Event::Accepts { store: node, group: 7, peer: node, term: 1, accepts };
+        pauses.observe(at_ms * MS, node, &event, &BTreeMap::new()).is_ok()
+    }
+
+    #[test]
+    fn an_election_is_excused_and_pauses_without_end_are_not() {
+        let mut pauses = pauses();
+        assert!(accepts(&mut pauses, 100, 1, true));
+        pauses.regime(1000 * MS, Some([1].into()));
+        pauses.ended(1000 * MS, 1).unwrap();
+        assert!(accepts(&mut pauses, 2500, 2, true), "an election");
+        // The leader that lives stops again and again: no single pause is long.
+        let mut at = 3000;
+        let found = std::iter::repeat_with(|| {
+            at += 1000;
+            !accepts(&mut pauses, at - 800, 2, false) || !accepts(&mut pauses, at, 2, true)
+        });
+        assert!(found.take(12).any(|found| found));
+    }
+
+    #[test]
+    fn a_stop_must_hand_over() {
+        let judge = |pause_ms: u64| {
+            let mut pauses = pauses();
+            assert!(accepts(&mut pauses, 100, 1, true));
+            pauses.stop(9000 * MS);
+            assert!(accepts(&mut pauses, 9010, 1, false));
+            accepts(&mut pauses, 9010 + pause_ms, 2, true)
+        };
+        assert!(judge(100) && !judge(900));
+    }
+
+    #[test]
+    fn nobody_hands_over_to_the_dead() {
+        let mut pauses = pauses();
+        let node_of = BTreeMap::from([(12, 2)]);
+        let transfer = Event::Transfer { store: 11, group: 7, peer: 1, to_store: 12 };
+        let order = Event::Order { store: 11, region: 7, to_store: 12 };
+        assert!(pauses.observe(MS, 1, &transfer, &node_of).is_ok());
+        pauses.regime(1000 * MS, Some([2].into()));
+        assert!(pauses.observe(1300 * MS, 1, &transfer, &node_of).is_ok(), "it could not know");
+        assert!(pauses.observe(1500 * MS, 1, &transfer, &node_of).is_err());
+        assert!(pauses.observe(1500 * MS, 1, &order, &node_of).is_ok());
+        assert!(pauses.observe(3400 * MS, 1, &order, &node_of).is_err());
+        pauses.regime(3500 * MS, None);
+        assert!(pauses.observe(9000 * MS, 1, &order, &node_of).is_ok(), "who is dead is not known");
+    }
+
+    #[test]
+    fn other_faults_and_a_lost_majority_excuse() {
+        for faults in [None, Some(BTreeSet::from([1, 2]))] {
+            let mut pauses = pauses();
+            assert!(accepts(&mut pauses, 100, 1, true) && accepts(&mut pauses, 200, 1, false));
+            pauses.regime(300 * MS, faults);
+            assert!(pauses.look(60_000 * MS).is_ok());
+            pauses.regime(60_000 * MS, Some(BTreeSet::new()));
+            assert!(pauses.look(62_000 * MS).is_ok() && pauses.look(90_000 * MS).is_err());
+        }
+    }
+}
