@@ -95,9 +95,7 @@ fn answers_are_those_of_tikv() {
     };
     let tikv = Tikv::start(&peers);
     let mut cluster = Cluster::start(1, &[]);
-    wait_until("TiKV serves", || {
-        diff(&peers, &tikv, cluster.addr(0), "1", &["raw", "--steps", "1"]).code == Some(0)
-    });
+    wait_until("TiKV serves", || diff(&peers, &tikv, cluster.addr(0), "1", &["raw", "--steps", "1"]).code == Some(0));
     let seeds = std::env::var("ARMILLA_PEERS_SEEDS").unwrap_or_else(|_| "40".into());
     let seeds = format!("1-{seeds}");
     for mode in [&["raw"][..], &["raw", "--odd"], &["wrong"]] {

@@ -275,7 +275,8 @@ fn bad_requests_get_the_protocols_error_and_leave_the_connection_usable() {
         assert!(reply.error.is_empty() && reply.region_error.is_none(), "{reply:?}");
 
         // A scan of nothing. RawScan's reply has no error of its own: it is in the only pair.
-        let scan = |limit, cf: &str| RawScanRequest { context: context.clone(), limit, cf: cf.into(), ..Default::default() };
+        let scan =
+            |limit, cf: &str| RawScanRequest { context: context.clone(), limit, cf: cf.into(), ..Default::default() };
         let reply = client.raw_scan(scan(0, "")).await.expect("a reply").into_inner();
         assert!(reply.kvs.is_empty() && reply.region_error.is_none(), "{reply:?}");
         let reply = client.raw_scan(scan(1, "attic")).await.expect("a reply").into_inner();

@@ -90,7 +90,8 @@ fn what_is_too_large_is_told_in_the_protocols_words() {
     let mut cluster = Cluster::start(1, &[]);
     runtime().block_on(async {
         let (mut client, context) = place(&cluster).await;
-        let put = |value: Bytes| RawPutRequest { context: context.clone(), key: "k".into(), value, ..Default::default() };
+        let put =
+            |value: Bytes| RawPutRequest { context: context.clone(), key: "k".into(), value, ..Default::default() };
         let get = || RawGetRequest { context: context.clone(), key: "k".into(), ..Default::default() };
         let region = context.as_ref().expect("just made").region_id;
         for size in [8 * MIB, 9 * MIB, 16 * MIB - 100, 16 * MIB, 17 * MIB, 33 * MIB, 64 * MIB, 80 * MIB] {
@@ -99,7 +100,8 @@ fn what_is_too_large_is_told_in_the_protocols_words() {
             let error = reply.region_error.unwrap_or_else(|| panic!("{size}: {}", reply.error));
             let error = error.raft_entry_too_large.unwrap_or_else(|| panic!("{size}: {}", error.message));
             assert!(error.region_id == region && error.entry_size >= size as u64, "{size}: {error:?}");
-            let swap = RawCasRequest { context: context.clone(), key: "k".into(), value: value.clone(), ..Default::default() };
+            let swap =
+                RawCasRequest { context: context.clone(), key: "k".into(), value: value.clone(), ..Default::default() };
             let reply = client.raw_compare_and_swap(swap).await.expect("a reply").into_inner();
             assert!(reply.region_error.expect("refused").raft_entry_too_large.is_some() && !reply.outcome_unknown);
 
@@ -149,7 +151,8 @@ fn requests_may_be_compressed() {
     let mut cluster = Cluster::start(1, &[]);
     runtime().block_on(async {
         let (client, context) = place(&cluster).await;
-        let put = |value: Bytes| RawPutRequest { context: context.clone(), key: "k".into(), value, ..Default::default() };
+        let put =
+            |value: Bytes| RawPutRequest { context: context.clone(), key: "k".into(), value, ..Default::default() };
         for encoding in [CompressionEncoding::Gzip, CompressionEncoding::Deflate] {
             let mut client = client.clone().send_compressed(encoding);
             for value in [Bytes::from(vec![b'v'; 10_000]), noise(5 << 20)] {
@@ -190,7 +193,8 @@ fn calls_given_up_by_the_hundred_do_not_cost_their_connection() {
     let mut cluster = Cluster::start(1, &[]);
     runtime().block_on(async {
         let (mut client, context) = place(&cluster).await;
-        let pair = |n: usize| KvPair { key: format!("k{n:05}").into(), value: vec![0; 200].into(), ..Default::default() };
+        let pair =
+            |n: usize| KvPair { key: format!("k{n:05}").into(), value: vec![0; 200].into(), ..Default::default() };
         let pairs = (0..8000).map(pair).collect();
         let request = RawBatchPutRequest { context: context.clone(), pairs, ..Default::default() };
         client.raw_batch_put(request).await.expect("a reply");

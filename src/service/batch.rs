@@ -21,8 +21,7 @@ use prost::Message;
 use tonic::{Status, Streaming};
 
 use crate::proto::tikvpb::{
-    BatchCommandsRequest, BatchCommandsResponse, batch_commands_request,
-    batch_commands_response,
+    BatchCommandsRequest, BatchCommandsResponse, batch_commands_request, batch_commands_response,
 };
 use crate::store::Kv;
 

@@ -62,7 +62,9 @@ impl Refusal {
     fn reply<R: Reply>(self, repeat: Repeat) -> R {
         match self {
             Refusal::TooLarge { region, bytes } if repeat == Repeat::Read => {
-                let why = format!("a request of {bytes} bytes is over the limit of {REQUEST_BYTES_MAX}: ask for less at once");
+                let why = format!(
+                    "a request of {bytes} bytes is over the limit of {REQUEST_BYTES_MAX}: ask for less at once"
+                );
                 refuse(Error::Invalid(why), region, repeat)
             }
             Refusal::TooLarge { region, bytes } => {
@@ -523,7 +525,8 @@ impl Commands {
                 };
             }
             Field::Length { tag, tag_bytes } => {
-                let len = usize::try_from(varint(&mut &self.head[tag_bytes..])?).ok().filter(|len| *len <= long.left)?;
+                let len =
+                    usize::try_from(varint(&mut &self.head[tag_bytes..])?).ok().filter(|len| *len <= long.left)?;
                 let fits = long.kept_bytes + len <= MESSAGE_BYTES_MAX;
                 let head = self.head.split().freeze();
                 let room = self.call.intake.has_room();

@@ -10,14 +10,16 @@ use futures::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::proto::kvrpcpb::{
-    GetHealthFeedbackRequest, GetHealthFeedbackResponse, HealthFeedback, RawBatchDeleteRequest, RawBatchDeleteResponse, RawBatchGetRequest, RawBatchGetResponse, RawBatchPutRequest,
-    RawBatchPutResponse, RawBatchScanRequest, RawBatchScanResponse, RawCasRequest, RawCasResponse, RawChecksumRequest,
-    RawChecksumResponse, RawCoprocessorRequest, RawCoprocessorResponse, RawDeleteRangeRequest, RawDeleteRangeResponse,
-    RawDeleteRequest, RawDeleteResponse, RawGetKeyTtlRequest, RawGetKeyTtlResponse, RawGetRequest, RawGetResponse,
-    RawPutRequest, RawPutResponse, RawScanRequest, RawScanResponse, StoreSafeTsRequest, StoreSafeTsResponse,
+    GetHealthFeedbackRequest, GetHealthFeedbackResponse, HealthFeedback, RawBatchDeleteRequest, RawBatchDeleteResponse,
+    RawBatchGetRequest, RawBatchGetResponse, RawBatchPutRequest, RawBatchPutResponse, RawBatchScanRequest,
+    RawBatchScanResponse, RawCasRequest, RawCasResponse, RawChecksumRequest, RawChecksumResponse,
+    RawCoprocessorRequest, RawCoprocessorResponse, RawDeleteRangeRequest, RawDeleteRangeResponse, RawDeleteRequest,
+    RawDeleteResponse, RawGetKeyTtlRequest, RawGetKeyTtlResponse, RawGetRequest, RawGetResponse, RawPutRequest,
+    RawPutResponse, RawScanRequest, RawScanResponse, StoreSafeTsRequest, StoreSafeTsResponse,
 };
 use crate::proto::tikvpb::{
-    BatchCommandsEmptyRequest, BatchCommandsEmptyResponse, BatchCommandsRequest, BatchCommandsResponse, tikv_server::Tikv,
+    BatchCommandsEmptyRequest, BatchCommandsEmptyResponse, BatchCommandsRequest, BatchCommandsResponse,
+    tikv_server::Tikv,
 };
 use crate::store::Kv;
 

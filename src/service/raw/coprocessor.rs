@@ -16,8 +16,8 @@ use crate::rt::cpu;
 use crate::store::kv::{Kv, check_key};
 use crate::types::{Error, Region, Result};
 
-use super::scan::clip;
 use super::RawService;
+use super::scan::clip;
 use crate::service::answers::Held;
 
 /// Pairs read in one slice of work.

@@ -5,8 +5,8 @@ use bytes::Bytes;
 use crate::codec::raw;
 use crate::engine::Read;
 use crate::proto::kvrpcpb::{
-    Context, KeyError, KvPair, RawBatchGetRequest, RawBatchGetResponse, RawGetKeyTtlRequest, RawGetKeyTtlResponse, RawGetRequest,
-    RawGetResponse,
+    Context, KeyError, KvPair, RawBatchGetRequest, RawBatchGetResponse, RawGetKeyTtlRequest, RawGetKeyTtlResponse,
+    RawGetRequest, RawGetResponse,
 };
 use crate::store::Kv;
 use crate::types::limits::REPLY_BYTES_MAX;

@@ -220,5 +220,8 @@ fn check_read_key(region: &Region, key: &[u8]) -> Result<()> {
     if region::holds(region, key) {
         return Ok(());
     }
-    Err(Error::Invalid(format!("the key is outside region {}, which the request names: look its region up again", region.id)))
+    Err(Error::Invalid(format!(
+        "the key is outside region {}, which the request names: look its region up again",
+        region.id
+    )))
 }

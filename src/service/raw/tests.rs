@@ -439,7 +439,8 @@ fn a_read_that_waits_longer_than_its_time_is_given_up() {
     let reply: RawGetResponse = error::refuse(late, REGION, Repeat::Read);
     assert_eq!(reply.region_error.unwrap().server_is_busy.unwrap().reason, "deadline is exceeded");
     let waits = futures::future::pending::<Result<()>>();
-    let write = bench.raw.in_time(&timed(REGION), Repeat::Same, waits);
+    let context = timed(REGION);
+    let write = bench.raw.in_time(&context, Repeat::Same, waits);
     assert!(write.now_or_never().is_none(), "only the store knows whether a write may still happen");
 }
 
@@ -487,7 +488,8 @@ fn limits_are_refused_with_a_reason() {
     let long = Bytes::from(vec![b'k'; KEY_BYTES_MAX + 1]);
     let put = RawPutRequest { context: context(), key: long.clone(), ..RawPutRequest::default() };
     text(&now(bench.raw.raw_put(put)).unwrap().error, "8193 bytes");
-    let delete = RawDeleteRequest { context: context(), key: long.clone(), for_cas: true, ..RawDeleteRequest::default() };
+    let delete =
+        RawDeleteRequest { context: context(), key: long.clone(), for_cas: true, ..RawDeleteRequest::default() };
     text(&now(bench.raw.raw_delete(delete)).unwrap().error, "8193 bytes");
     let cas = RawCasRequest { context: context(), key: long.clone(), ..RawCasRequest::default() };
     text(&now(bench.raw.raw_compare_and_swap(cas)).unwrap().error, "8193 bytes");
