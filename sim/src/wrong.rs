@@ -1,5 +1,6 @@
 //! The client that asks wrongly: for a region of another epoch, at the wrong store or peer, with a key from elsewhere. Its
-//! requests must be refused, with the error of the first check that they fail, and never served.
+//! requests must be refused, with the error of the first check that they fail, and never served. Members are no part of what is
+//! checked: a request that knows others than the region has is served.
 //!
 //! It also hands commands of another epoch straight to a leader's replica, as a request would whose region changed between
 //! its check and its place in the log: those must be refused when they are applied. (Regions do not change at run time yet.)
@@ -28,17 +29,23 @@ use crate::watch::Watch;
 
 const PATIENCE_NS: u64 = 2_000_000_000;
 
-/// What is wrong with a request. The order is that in which stores check.
+/// What is wrong with a request. The order is that in which stores check; of a write the region comes before the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Wrong {
     /// Nothing of the below.
     Other,
     Store,
     Region,
-    Leader,
     Peer,
+    Leader,
     Epoch,
     Key,
+}
+
+/// Whether a request of which only `wrong` is wrong got further than it should have when it was refused `by` a check.
+fn got_past(wrong: Wrong, by: Wrong, write: bool) -> bool {
+    let swapped = write && (wrong, by) == (Wrong::Store, Wrong::Region);
+    by > wrong && !swapped
 }
 
 /// Which check refused.
@@ -50,7 +57,7 @@ fn refused_by(error: &errorpb::Error) -> Wrong {
     } else if error.not_leader.as_ref().is_some_and(|hint| hint.leader.is_some()) {
         // Without a hint it is how a store that has stopped sends everybody away, before all checks.
         Wrong::Leader
-    } else if error.stale_command.is_some() {
+    } else if error.mismatch_peer_id.is_some() {
         Wrong::Peer
     } else if error.epoch_not_match.is_some() {
         Wrong::Epoch
@@ -97,6 +104,8 @@ impl Asker {
             };
             if rng.chance(0.2) {
                 self.propose(node, &region, &mut rng).await;
+            } else if rng.chance(0.1) {
+                self.ask_of_others(node, store, &region, &mut rng).await;
             } else {
                 self.ask(node, store, &region, &mut rng).await;
             }
@@ -123,11 +132,10 @@ impl Asker {
             Wrong::Peer => peer.id += 1000,
             Wrong::Epoch => {
                 let epoch = context.region_epoch.as_mut().expect("regions have one");
-                match rng.below(4) {
-                    0 => epoch.version += 1,
-                    1 => epoch.version -= 1,
-                    2 => epoch.conf_ver += 1,
-                    _ => epoch.conf_ver -= 1,
+                if rng.chance(0.5) {
+                    epoch.version += 1;
+                } else {
+                    epoch.version -= 1;
                 }
             }
             Wrong::Key | Wrong::Leader | Wrong::Other => {}
@@ -163,7 +171,7 @@ impl Asker {
             None if error.is_empty() => {
                 self.report(node, format!("a {kind} of region {} with a wrong {wrong:?} was served", region.id));
             }
-            Some(refusal) if refused_by(&refusal) > wrong => {
+            Some(refusal) if got_past(wrong, refused_by(&refusal), write) => {
                 let by = refused_by(&refusal);
                 self.report(
                     node,
@@ -171,6 +179,26 @@ impl Asker {
                 );
             }
             _ => {}
+        }
+    }
+
+    /// Reads with a descriptor of other members.
+    async fn ask_of_others(&self, node: u64, store: u64, region: &Region, rng: &mut Rng) {
+        let Some(peer) = region::peer_on(region, store).cloned() else { return };
+        let mut region_epoch = region.region_epoch;
+        let conf_ver = &mut region_epoch.as_mut().expect("regions have one").conf_ver;
+        *conf_ver = if rng.chance(0.5) { *conf_ver + 1 } else { *conf_ver - 1 };
+        let context = Some(Context { region_id: region.id, region_epoch, peer: Some(peer), ..Context::default() });
+        let address = &self.cluster.addresses()[node as usize - 1];
+        let mut stub = TikvClient::new(self.env.net.channel(address).expect("it is an address"));
+        let answer = rt_select! {
+            answer = stub.raw_get(RawGetRequest { context, key: region.start_key.clone(), ..Default::default() }) => answer,
+            () = self.world.sleep_ns(PATIENCE_NS) => return,
+        };
+        if let Some(refusal) = answer.ok().and_then(|reply| reply.into_inner().region_error)
+            && refused_by(&refusal) == Wrong::Epoch
+        {
+            self.report(node, format!("a get of region {} with other members was refused for its epoch", region.id));
         }
     }
 

@@ -136,10 +136,7 @@ fn within(region: &Region, op: &Op) -> bool {
     match op {
         Op::Put(put) => put.pairs.iter().all(|pair| region::holds(region, &pair.key)),
         Op::Delete(delete) => delete.keys.iter().all(|key| region::holds(region, key)),
-        Op::DeleteRange(range) => {
-            let end_fits = region.end_key.is_empty() || (!range.end.is_empty() && range.end <= region.end_key);
-            range.start >= region.start_key && end_fits
-        }
+        Op::DeleteRange(range) => range.start >= region.start_key && region::ends_by(region, &range.end),
         Op::Cas(cas) => region::holds(region, &cas.key),
         Op::Collect(collect) => collect.keys.iter().all(|key| region::holds(region, key)),
     }

@@ -5,9 +5,10 @@
 //! | our error | in the reply | why |
 //! |---|---|---|
 //! | `NotLeader` | `not_leader` with the leader if known | with a hint clients go there at once, so the hint must be fresh |
-//! | `RegionNotFound`, `EpochNotMatch`, `KeyNotInRegion`, `StoreNotMatch`, `StaleCommand` | the field of that name | clients refresh what they cached and try again |
+//! | `RegionNotFound`, `EpochNotMatch`, `KeyNotInRegion`, `StoreNotMatch`, `PeerNotMatch`, `StaleCommand` | the field of that name (`mismatch_peer_id`) | clients refresh what they cached and try again |
 //! | `EntryTooLarge` | `raft_entry_too_large` | clients give up and tell their caller |
 //! | `Busy` | `server_is_busy` | client-rust does not retry it: real overload only |
+//! | `Deadline` | `server_is_busy`, its reason "deadline is exceeded" | nothing happened; TiKV's clients know the reason as a timeout |
 //! | `Timeout`, `Stopped` | `not_leader` without a leader | nothing happened; every client asks PD and tries again, compare-and-swap too |
 //! | `Unknown`, of a put or delete | `stale_command` and `undetermined_result` together | see below |
 //! | `Unknown`, of a compare-and-swap | the `error` string | the only answer that no client retries |
@@ -156,6 +157,9 @@ pub fn region_error(error: Error, region: u64) -> errorpb::Error {
         Error::StoreNotMatch { asked, actual } => {
             out.store_not_match = Some(errorpb::StoreNotMatch { request_store_id: asked, actual_store_id: actual });
         }
+        Error::PeerNotMatch { asked, actual } => {
+            out.mismatch_peer_id = Some(errorpb::MismatchPeerId { request_peer_id: asked, store_peer_id: actual });
+        }
         Error::StaleCommand => out.stale_command = Some(errorpb::StaleCommand {}),
         Error::EntryTooLarge { group, bytes } => {
             out.raft_entry_too_large = Some(errorpb::RaftEntryTooLarge { region_id: group.0, entry_size: bytes });
@@ -163,6 +167,11 @@ pub fn region_error(error: Error, region: u64) -> errorpb::Error {
         Error::Busy(reason) => {
             out.server_is_busy =
                 Some(errorpb::ServerIsBusy { reason, backoff_ms: BUSY_BACKOFF_MS, ..errorpb::ServerIsBusy::default() });
+        }
+        Error::Deadline(_) => {
+            // TiKV's clients compare the reason.
+            let reason = "deadline is exceeded".to_owned();
+            out.server_is_busy = Some(errorpb::ServerIsBusy { reason, ..errorpb::ServerIsBusy::default() });
         }
         Error::Timeout(_) | Error::Stopped(_) => {
             out.not_leader = Some(errorpb::NotLeader { region_id: region, leader: None });
@@ -185,7 +194,8 @@ pub fn status(error: &Error) -> Status {
         // PD's clients look for this text.
         Error::NotLeader { .. } => return Status::unavailable("not leader"),
         Error::RegionNotFound(_) | Error::Stopped(_) | Error::StaleCommand | Error::Timeout(_) => Code::Unavailable,
-        Error::EpochNotMatch(_) | Error::StoreNotMatch { .. } => Code::FailedPrecondition,
+        Error::EpochNotMatch(_) | Error::StoreNotMatch { .. } | Error::PeerNotMatch { .. } => Code::FailedPrecondition,
+        Error::Deadline(_) => Code::DeadlineExceeded,
         Error::KeyNotInRegion { .. } => Code::OutOfRange,
         Error::EntryTooLarge { .. } | Error::Busy(_) => Code::ResourceExhausted,
         Error::Unknown(_) => Code::Unknown,
@@ -213,11 +223,13 @@ mod tests {
             Error::EpochNotMatch(vec![region.clone()]),
             Error::KeyNotInRegion { key: "a".into(), region: Box::new(region) },
             Error::StoreNotMatch { asked: 1, actual: 2 },
+            Error::PeerNotMatch { asked: 7, actual: 8 },
             Error::StaleCommand,
             Error::EntryTooLarge { group: GroupId(5), bytes: 9 << 20 },
             Error::Busy("full".into()),
             Error::Unknown("leader lost".into()),
             Error::Timeout("no quorum".into()),
+            Error::Deadline("no quorum".into()),
             Error::Invalid("no such thing".into()),
             Error::Stopped("fsync failed".into()),
             Error::Corruption("bad tail".into()),
@@ -251,6 +263,9 @@ mod tests {
         }
         if let Some(e) = &error.store_not_match {
             set.push(format!("store_not_match {} {}", e.request_store_id, e.actual_store_id));
+        }
+        if let Some(e) = &error.mismatch_peer_id {
+            set.push(format!("mismatch_peer_id {} {}", e.request_peer_id, e.store_peer_id));
         }
         if let Some(e) = &error.raft_entry_too_large {
             set.push(format!("raft_entry_too_large {} {}", e.region_id, e.entry_size));
@@ -314,11 +329,13 @@ mod tests {
             "epoch_not_match [5]",
             r#"key_not_in_region b"a" not in 5 [b"b", b"d")"#,
             "store_not_match 1 2",
+            "mismatch_peer_id 7 8",
             "stale_command",
             "raft_entry_too_large 5 9437184",
             "server_is_busy full 20 ms",
             "stale_command + undetermined_result leader lost | swap: text + doubt: outcome unknown: leader lost",
             "not_leader 5 -> None",
+            "server_is_busy deadline is exceeded 0 ms",
             "text: no such thing",
             "not_leader 5 -> None",
             "text + doubt: corruption: bad tail | scan: text: corruption: bad tail",
@@ -347,11 +364,13 @@ mod tests {
                 FailedPrecondition,
                 OutOfRange,
                 FailedPrecondition,
+                FailedPrecondition,
                 Unavailable,
                 ResourceExhausted,
                 ResourceExhausted,
                 Unknown,
                 Unavailable,
+                DeadlineExceeded,
                 InvalidArgument,
                 Unavailable,
                 DataLoss,

@@ -17,6 +17,7 @@ use crate::rt::clock::{Clock, Instant};
 
 use super::answers::Answers;
 use super::error::Reply;
+use super::intake::Intake;
 use super::queries::Queries;
 use super::redact::Redact;
 
@@ -92,6 +93,8 @@ pub struct Metrics {
     pub(super) streams: IntGauge,
     /// Memory of answers.
     pub(super) answers: Answers,
+    /// Memory of requests.
+    pub(super) intake: Intake,
     /// Turns for queries over JSON.
     pub(super) queries: Queries,
     /// Calls whose `grpc-timeout` ran out.
@@ -129,6 +132,11 @@ impl Metrics {
             "Bytes of large answers that are being read or that clients have not taken yet",
         )?;
         registry.register(Box::new(answers.clone()))?;
+        let intake = IntGauge::new(
+            "armilla_request_bytes",
+            "Bytes of large requests for keys that are arriving or being answered",
+        )?;
+        registry.register(Box::new(intake.clone()))?;
         let queries =
             IntGauge::new("armilla_queries", "Queries over JSON that are under way, with those that wait for a core")?;
         registry.register(Box::new(queries.clone()))?;
@@ -156,6 +164,7 @@ impl Metrics {
             commands_out: commands.with_label_values(&["out"]),
             streams,
             answers: Answers::new(answers),
+            intake: Intake::new(intake),
             queries: Queries::new(queries),
             deadlines_exceeded,
         })

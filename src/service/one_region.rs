@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -13,9 +14,11 @@ use crate::proto::kvrpcpb::Context;
 use crate::proto::metapb::RegionEpoch;
 use crate::raft::machine::{ApplyContext, StateMachine};
 use crate::region::RegionMachine;
-use crate::store::{Kv, RegionRead};
+use crate::store::{Access, Kv, RegionRead};
 use crate::types::{Error, GroupId, Region, Result};
 
+/// The store's id.
+pub(super) const STORE: u64 = 3;
 /// The region's id.
 pub(super) const REGION: u64 = 4;
 
@@ -66,7 +69,7 @@ impl Kv for OneRegion {
         Ok(RegionRead { region: self.0.region.clone(), snapshot: self.0.engine.snapshot(), now_s: self.now_s() })
     }
 
-    fn region(&self, context: &Context) -> Result<Arc<Region>> {
+    fn region(&self, context: &Context, _access: Access) -> Result<Arc<Region>> {
         if context.region_id != REGION {
             return Err(Error::RegionNotFound(GroupId(context.region_id)));
         }
@@ -89,4 +92,11 @@ impl Kv for OneRegion {
     fn now_s(&self) -> u64 {
         self.0.now_s.load(Ordering::Relaxed)
     }
+
+    fn store(&self) -> u64 {
+        STORE
+    }
+
+    /// Time is over as soon as anything waits.
+    async fn sleep(&self, _duration: Duration) {}
 }

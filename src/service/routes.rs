@@ -6,11 +6,14 @@ use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
+use http::uri::PathAndQuery;
 use http::{Request, Response};
 use tonic::body::Body;
+use tonic::codec::CompressionEncoding;
 use tonic::codegen::BoxFuture;
 use tonic::server::NamedService;
 use tonic::service::Routes;
+use tonic::{Code, Status};
 use tower::Service;
 
 use crate::proto::armilla::pd::cluster_server::ClusterServer;
@@ -18,21 +21,27 @@ use crate::proto::health::health_server::HealthServer;
 use crate::proto::pdpb::pd_server::PdServer as PdWire;
 use crate::proto::tikvpb::tikv_server::TikvServer;
 use crate::store::Kv;
-use crate::types::limits::{MESSAGE_BYTES_MAX, UNARY_BYTES_MAX};
+use crate::types::limits::{MESSAGE_BYTES_MAX, REQUEST_BYTES_MAX, STREAM_BYTES_MAX};
 
 use super::answers::{self, Answers};
 use super::cluster::{ClusterService, Hello};
 use super::deadline::Deadlines;
 use super::gate::Gate;
 use super::health::HealthService;
+use super::intake::{Call, Intake};
 use super::metrics::Observer;
 use super::pd::{PdService, Seat};
 use super::raw::RawService;
 use super::tikv::TikvService;
+use super::unbuilt::Spoken;
 
 macro_rules! sized {
     ($server:expr) => {
-        $server.max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX)
+        $server
+            .accept_compressed(CompressionEncoding::Gzip)
+            .accept_compressed(CompressionEncoding::Deflate)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX)
     };
 }
 
@@ -63,19 +72,20 @@ impl<K: Kv> Gates<K> {
         let answers = self.observer.metrics.answers.clone();
         let raw = RawService::new(kv, cluster_id, answers.clone(), self.observer.metrics.queries.clone());
         let service = TikvService::new(raw, self.observer.clone());
-        let stream = sized!(TikvServer::new(service));
-        let unary = stream.clone().max_decoding_message_size(UNARY_BYTES_MAX);
-        self.tikv.open(TikvFront { unary, stream, answers });
+        let stream = sized!(TikvServer::new(service)).max_decoding_message_size(STREAM_BYTES_MAX);
+        let unary = stream.clone().max_decoding_message_size(REQUEST_BYTES_MAX);
+        let intake = self.observer.metrics.intake.clone();
+        self.tikv.open(TikvFront { unary, stream, answers, intake });
     }
 }
 
-/// The key-value service with its bounds of memory: a message of a unary call is smaller than one of a stream, and what clients
-/// do not take is counted.
+/// The key-value service with its bounds of memory: what comes in is bounded while it arrives, what clients do not take is counted.
 #[derive(Clone, Debug)]
 struct TikvFront<K: Kv> {
     unary: TikvServer<TikvService<K>>,
     stream: TikvServer<TikvService<K>>,
     answers: Answers,
+    intake: Intake,
 }
 
 impl<K: Kv> NamedService for TikvFront<K> {
@@ -93,33 +103,63 @@ impl<K: Kv> Service<Request<Body>> for TikvFront<K> {
     }
 
     fn call(&mut self, request: Request<Body>) -> Counting {
-        let streamed = request.uri().path().ends_with("/BatchCommands");
-        let server = if streamed { &mut self.stream } else { &mut self.unary };
-        Counting { inner: server.call(request), answers: self.answers.clone(), streamed }
+        let answers = self.answers.clone();
+        if let Err(status) = check_forwarding(&request) {
+            let inner = Box::pin(std::future::ready(Ok(status.into_http())));
+            return Counting { inner, answers, unary: None };
+        }
+        if request.uri().path().ends_with("/BatchCommands") {
+            let request = request.map(|body| self.intake.stream(body));
+            return Counting { inner: self.stream.call(request), answers, unary: None };
+        }
+        let path = request.uri().path_and_query().cloned();
+        let (parts, body) = request.into_parts();
+        let (body, call) = self.intake.unary(body);
+        let inner = self.unary.call(Request::from_parts(parts, body));
+        Counting { inner, answers, unary: Some((call, path)) }
     }
+}
+
+/// Checks that a call is for this store: one that says that it is to be handed on to another (clients do that when they cannot reach
+/// it) fails before it is looked at, so that its client tries another way.
+fn check_forwarding(request: &Request<Body>) -> Result<(), Status> {
+    let Some(host) = request.headers().get("tikv-forwarded-host") else { return Ok(()) };
+    let here = request.uri().authority().map_or("", |authority| authority.as_str());
+    if host.as_bytes() == here.as_bytes() {
+        return Ok(());
+    }
+    let host = String::from_utf8_lossy(host.as_bytes()).into_owned();
+    let why = format!("this store does not forward requests, here for the store at {host:?}: send them there");
+    Err(Status::new(Code::FailedPrecondition, why))
 }
 
 /// The answer of [`TikvFront`].
 struct Counting {
     inner: BoxFuture<Response<Body>, Infallible>,
     answers: Answers,
-    streamed: bool,
+    /// Of a unary call: what came in, and its method's path.
+    unary: Option<(Arc<Call>, Option<PathAndQuery>)>,
 }
 
 impl Future for Counting {
     type Output = Result<Response<Body>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Ok(response) = std::task::ready!(self.inner.as_mut().poll(cx));
-        Poll::Ready(Ok(answers::counted(&self.answers, self.streamed, response)))
+        let Ok(mut response) = std::task::ready!(self.inner.as_mut().poll(cx));
+        if let Some((call, path)) = &self.unary {
+            let method = path.as_ref().and_then(|path| path.path().rsplit('/').next()).unwrap_or_default();
+            response = call.answer(method, response);
+        }
+        Poll::Ready(Ok(answers::counted(&self.answers, self.unary.is_none(), response)))
     }
 }
 
 /// The router of all services, and the gates of those that come later. `hello` and `health` answer at once.
 ///
-/// Replies are not compressed: their content rarely shrinks, and a core is dearer than the network. A method that is not here is
-/// answered with UNIMPLEMENTED; a call whose `grpc-timeout` runs out ends by `deadlines`; a message that does not decode, or is over
-/// [`MESSAGE_BYTES_MAX`] ([`UNARY_BYTES_MAX`] for one key-value request), costs its call and not the connection.
+/// Requests may be compressed (gzip, deflate). Replies are not: their content rarely shrinks, and a core is dearer than the network.
+/// A method that is not here is answered with UNIMPLEMENTED and a sentence; a call whose `grpc-timeout` runs out ends by `deadlines`;
+/// a message that does not decode, or is over [`MESSAGE_BYTES_MAX`], costs its call and not the connection. A request of the
+/// key-value service that is over [`REQUEST_BYTES_MAX`] has a reply that says so ([`super::intake`]).
 pub fn routes<K: Kv>(
     hello: Hello,
     health: HealthService,
@@ -134,10 +174,10 @@ pub fn routes<K: Kv>(
     };
     let cluster = ClusterService::new(hello, gates.seat.clone(), observer);
     let routes = Routes::default()
-        .add_service(deadlines.bound(gates.tikv.clone()))
-        .add_service(deadlines.bound(gates.pd.clone()))
-        .add_service(deadlines.bound(sized!(ClusterServer::new(cluster))))
-        .add_service(deadlines.bound(sized!(HealthServer::new(health))));
+        .add_service(deadlines.bound(Spoken(gates.tikv.clone())))
+        .add_service(deadlines.bound(Spoken(gates.pd.clone())))
+        .add_service(deadlines.bound(Spoken(sized!(ClusterServer::new(cluster)))))
+        .add_service(deadlines.bound(Spoken(sized!(HealthServer::new(health)))));
     (routes, gates)
 }
 
@@ -169,7 +209,7 @@ mod tests {
     use crate::rt::clock::Instant;
     use crate::rt::sync::watch;
     use crate::service::metrics::{Method, Metrics};
-    use crate::service::one_region::{OneRegion, REGION};
+    use crate::service::one_region::{OneRegion, REGION, STORE};
     use crate::service::pd::{Members, PdFront};
     use crate::service::redact::Redact;
     use crate::types::Result;
@@ -364,15 +404,50 @@ mod tests {
     }
 
     #[test]
+    fn a_call_for_another_store_is_not_answered_here() {
+        let (routes, _) = open();
+        let asked = |host: Option<&'static str>| {
+            let get = RawGetRequest { key: "k".into(), context: context(), ..Default::default() };
+            let mut request = tonic::Request::new(get);
+            if let Some(host) = host {
+                request.metadata_mut().insert("tikv-forwarded-host", host.parse().unwrap());
+            }
+            let origin = "http://n1:20160".parse().unwrap();
+            now(TikvClient::with_origin(routes.clone(), origin).raw_get(request))
+        };
+        assert!(asked(None).is_ok() && asked(Some("n1:20160")).is_ok());
+        let status = asked(Some("n2:20160")).unwrap_err();
+        assert_eq!(status.code(), Code::FailedPrecondition);
+        assert!(status.message().contains("n2:20160"), "{}", status.message());
+    }
+
+    #[test]
+    fn the_health_of_a_store_has_a_rising_number() {
+        use request::request::Cmd;
+        let (routes, _) = open();
+        let command = || request::Request { cmd: Some(Cmd::GetHealthFeedback(Default::default())) };
+        let requests = BatchCommandsRequest { requests: vec![command(), command()], request_ids: vec![1, 2] };
+        let answers = now(TikvClient::new(routes).batch_commands(stream::iter([requests]))).unwrap().into_inner();
+        let mut numbers = Vec::new();
+        for reply in now(answers.collect::<Vec<_>>()).into_iter().flat_map(|message| message.unwrap().responses) {
+            let Some(response::response::Cmd::GetHealthFeedback(reply)) = reply.cmd else { panic!("{reply:?}") };
+            let health = reply.health_feedback.unwrap();
+            assert_eq!((health.store_id, health.slow_score), (STORE, 1));
+            numbers.push(health.feedback_seq_no);
+        }
+        assert!(numbers.len() == 2 && numbers[0] < numbers[1] && numbers[0] >= 1_000_000, "{numbers:?}");
+    }
+
+    #[test]
     fn what_does_not_decode_costs_only_its_call() {
         let (routes, _) = open();
         assert_eq!(raw_call(&routes, "/tikvpb.Tikv/KvGet", b"", 0), (Code::Unimplemented as i32).to_string());
         assert_eq!(raw_call(&routes, "/nothing.Here/Get", b"", 0), (Code::Unimplemented as i32).to_string());
         assert_eq!(raw_call(&routes, "/tikvpb.Tikv/RawGet", b"\xff\xff\xff", 3), (Code::Internal as i32).to_string());
-        let too_long =
-            |path, bytes| assert_eq!(raw_call(&routes, path, b"", bytes), (Code::OutOfRange as i32).to_string());
-        too_long("/tikvpb.Tikv/RawGet", UNARY_BYTES_MAX + 1);
-        too_long("/pdpb.PD/GetRegion", MESSAGE_BYTES_MAX + 1);
+        let too_long = |path, bytes| raw_call(&routes, path, b"", bytes);
+        assert_eq!(too_long("/pdpb.PD/GetRegion", MESSAGE_BYTES_MAX + 1), (Code::OutOfRange as i32).to_string());
+        // Clients of the key-value service are told in its own words.
+        assert_eq!(too_long("/tikvpb.Tikv/RawGet", REQUEST_BYTES_MAX + 1), (Code::Ok as i32).to_string());
         let lost = RawGetRequest { key: Bytes::from_static(b"k"), context: context(), ..Default::default() };
         assert!(now(TikvClient::new(routes).raw_get(lost)).unwrap().get_ref().not_found);
     }

@@ -1,19 +1,26 @@
 //! The key-value service: each call is a function of [`RawService`], measured.
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::proto::kvrpcpb::{
-    RawBatchDeleteRequest, RawBatchDeleteResponse, RawBatchGetRequest, RawBatchGetResponse, RawBatchPutRequest,
-    RawBatchPutResponse, RawBatchScanRequest, RawBatchScanResponse, RawCasRequest, RawCasResponse, RawChecksumRequest,
-    RawChecksumResponse, RawCoprocessorRequest, RawCoprocessorResponse, RawDeleteRangeRequest, RawDeleteRangeResponse,
-    RawDeleteRequest, RawDeleteResponse, RawGetKeyTtlRequest, RawGetKeyTtlResponse, RawGetRequest, RawGetResponse,
-    RawPutRequest, RawPutResponse, RawScanRequest, RawScanResponse, StoreSafeTsRequest, StoreSafeTsResponse,
+    GetHealthFeedbackRequest, GetHealthFeedbackResponse, HealthFeedback, RawBatchDeleteRequest, RawBatchDeleteResponse,
+    RawBatchGetRequest, RawBatchGetResponse, RawBatchPutRequest, RawBatchPutResponse, RawBatchScanRequest,
+    RawBatchScanResponse, RawCasRequest, RawCasResponse, RawChecksumRequest, RawChecksumResponse,
+    RawCoprocessorRequest, RawCoprocessorResponse, RawDeleteRangeRequest, RawDeleteRangeResponse, RawDeleteRequest,
+    RawDeleteResponse, RawGetKeyTtlRequest, RawGetKeyTtlResponse, RawGetRequest, RawGetResponse, RawPutRequest,
+    RawPutResponse, RawScanRequest, RawScanResponse, StoreSafeTsRequest, StoreSafeTsResponse,
 };
-use crate::proto::tikvpb::{BatchCommandsRequest, BatchCommandsResponse, tikv_server::Tikv};
+use crate::proto::tikvpb::{
+    BatchCommandsEmptyRequest, BatchCommandsEmptyResponse, BatchCommandsRequest, BatchCommandsResponse,
+    tikv_server::Tikv,
+};
 use crate::store::Kv;
 
 use super::answers::{Large, counts};
@@ -26,7 +33,12 @@ use super::raw::RawService;
 pub struct TikvService<K> {
     raw: RawService<K>,
     pub(super) observer: Observer,
+    /// The number of the last health feedback.
+    feedback: Arc<AtomicU64>,
 }
+
+/// The best of scores (1 to 100; slow from 80 on): nothing here measures how slow a store is, so none is called slow.
+const HEALTHY: i32 = 1;
 
 macro_rules! calls {
     ($($name:ident: $Request:ident => $Response:ty, $method:ident, |$request:ident| $key:expr;)+) => {
@@ -43,7 +55,25 @@ macro_rules! calls {
 impl<K: Kv> TikvService<K> {
     /// The service over `raw`.
     pub fn new(raw: RawService<K>, observer: Observer) -> TikvService<K> {
-        TikvService { raw, observer }
+        TikvService { raw, observer, feedback: Arc::default() }
+    }
+
+    /// Answers an empty command, after the time that it asks for.
+    pub(super) async fn empty(&self, request: BatchCommandsEmptyRequest) -> BatchCommandsEmptyResponse {
+        if request.delay_time > 0 {
+            self.raw.sleep(Duration::from_millis(request.delay_time)).await;
+        }
+        BatchCommandsEmptyResponse { test_id: request.test_id }
+    }
+
+    /// The store's health, with a number that rises from answer to answer, from start to start too.
+    pub(super) fn health_feedback(&self) -> GetHealthFeedbackResponse {
+        let now_ms = self.raw.now_s() * 1000;
+        let next = |last: u64| Some(now_ms.max(last + 1));
+        let last = self.feedback.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).expect("always a next one");
+        let feedback_seq_no = now_ms.max(last + 1);
+        let feedback = HealthFeedback { store_id: self.raw.store(), feedback_seq_no, slow_score: HEALTHY };
+        GetHealthFeedbackResponse { health_feedback: Some(feedback), ..GetHealthFeedbackResponse::default() }
     }
 
     calls! {
@@ -139,6 +169,13 @@ impl<K: Kv> Tikv for TikvService<K> {
     /// No timestamp is safe to read at on a follower: stale reads are not served.
     async fn get_store_safe_ts(&self, _request: Request<StoreSafeTsRequest>) -> Answer<StoreSafeTsResponse> {
         Ok(Response::new(StoreSafeTsResponse { safe_ts: 0 }))
+    }
+
+    async fn get_health_feedback(
+        &self,
+        _request: Request<GetHealthFeedbackRequest>,
+    ) -> Answer<GetHealthFeedbackResponse> {
+        Ok(Response::new(self.health_feedback()))
     }
 
     type BatchCommandsStream = Pin<Box<dyn Stream<Item = Result<BatchCommandsResponse, Status>> + Send>>;

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::engine::Read;
 use crate::proto::armilla::raft::{RegionReply, region_command};
@@ -10,7 +11,7 @@ use crate::types::{Region, Result};
 
 /// A linearizable view of one region.
 pub struct RegionRead<S> {
-    /// The region as it was when the view was taken; its epoch equals the request's.
+    /// The region as it was when the view was taken; its version equals the request's.
     pub region: Arc<Region>,
     /// The engine's view. Read only keys inside `region`.
     pub snapshot: S,
@@ -18,8 +19,18 @@ pub struct RegionRead<S> {
     pub now_s: u64,
 }
 
-/// Reads and writes of regions, with all checks that WIRE.md section 4.3 lists, in its order: store, region, leader, peer,
-/// term, epoch. Keys are checked by [`check_key`] (the service knows which keys a request has).
+/// What a request does, which decides the order in which its route is checked: clients act on the first thing that is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// It looks at data (compare-and-swap and writes beside it do, too): store, region, peer, term, leader, epoch.
+    Read,
+    /// It only writes: region, store, peer, leader, term, epoch.
+    Write,
+}
+
+/// Reads and writes of regions, with all checks of a request's route, in TiKV's order (see [`Access`]). Of the epoch only the
+/// version is compared: it changes with the region's range, the other half with its members, which no request for data depends on.
+/// Keys are checked by the service, which knows which keys a request has (see [`check_key`]).
 pub trait Kv: Clone + Send + Sync + 'static {
     /// What reads see of the engine.
     type Snapshot: Read + Send + Sync + 'static;
@@ -28,14 +39,14 @@ pub trait Kv: Clone + Send + Sync + 'static {
     ///
     /// # Errors
     /// Those of routing ([`crate::types::Error::NotLeader`], `RegionNotFound`, `EpochNotMatch`, `StoreNotMatch`,
-    /// `StaleCommand`), `Busy`, `Stopped`, `Timeout`.
+    /// `PeerNotMatch`, `StaleCommand`), `Busy`, `Stopped`, `Timeout`, `Deadline`.
     fn read(&self, context: &Context) -> impl Future<Output = Result<RegionRead<Self::Snapshot>>> + Send;
 
     /// The region that `context` names, after the same checks but without a quorum: for validating a write's keys.
     ///
     /// # Errors
     /// Those of routing.
-    fn region(&self, context: &Context) -> Result<Arc<Region>>;
+    fn region(&self, context: &Context, access: Access) -> Result<Arc<Region>>;
 
     /// Replicates one operation in the region that `context` names; returns when it is applied at the leader.
     ///
@@ -45,6 +56,12 @@ pub trait Kv: Clone + Send + Sync + 'static {
 
     /// This store's clock, unix seconds.
     fn now_s(&self) -> u64;
+
+    /// This store's id.
+    fn store(&self) -> u64;
+
+    /// Completes after `duration`.
+    fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + Send;
 }
 
 /// Checks that `region` holds `key`.

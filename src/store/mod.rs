@@ -1,7 +1,7 @@
 //! # store: the regions of one node, as requests see them
 //!
 //! ```text
-//!   service ──Context──▶ Kv: store? region? leader? peer? term? epoch?  ──▶ replica::Handle (propose, read barrier)
+//!   service ──Context──▶ Kv: store? region? peer? term? leader? epoch?  ──▶ replica::Handle (propose, read barrier)
 //!   collect ──▶ replica::Handle: "delete what of these has expired", region after region, now and then
 //!   heartbeat ──▶ PD: stores' space, leaders, sizes;  PD ──▶ addresses, leader transfers
 //! ```
@@ -16,7 +16,7 @@ pub mod region_store;
 
 pub use collect::Collector;
 pub use heartbeat::{Heartbeat, PdLink};
-pub use kv::{Kv, RegionRead, check_key};
+pub use kv::{Access, Kv, RegionRead, check_key};
 pub use region_store::RegionStore;
 
 /// The planted bugs of this room and what each breaks.

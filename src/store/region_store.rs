@@ -13,9 +13,10 @@ use crate::proto::kvrpcpb::Context;
 use crate::replica::{Handle, PeerView};
 use crate::rt::clock::Clock;
 use crate::rt::probe::{self, Event as Probe};
+use crate::types::limits::ENTRY_BYTES_MAX;
 use crate::types::{Error, GroupId, Region, Result, region};
 
-use super::kv::{Kv, RegionRead};
+use super::kv::{Access, Kv, RegionRead};
 
 /// The regions of one store. Clones share it.
 #[derive(Clone, Debug)]
@@ -41,74 +42,118 @@ impl RegionStore {
     }
 
     /// The checks of a request, in the protocol's order.
-    fn route(&self, context: &Context) -> Result<(Arc<PeerView>, Arc<Region>)> {
+    fn route(&self, context: &Context, access: Access) -> Result<(Arc<PeerView>, Arc<Region>)> {
         if let Some(why) = self.handle.poisoned() {
             return Err(Error::Stopped(why));
         }
-        let asked = context.peer.as_ref().map_or(0, |peer| peer.store_id);
-        if asked != 0 && asked != self.store {
-            return Err(Error::StoreNotMatch { asked, actual: self.store });
-        }
-        let group = GroupId(context.region_id);
-        let view = self.handle.view(group).filter(|_| group != GroupId::PD).ok_or(Error::RegionNotFound(group))?;
-        if !view.leads() {
-            return Err(view.not_leader());
-        }
-        // A peer of another life of this region: the client's descriptor is old.
-        if context.peer.as_ref().is_some_and(|peer| peer.id != 0 && peer.id != view.peer) {
-            return Err(Error::StaleCommand);
-        }
-        if context.term != 0 && context.term < view.leadership().term {
-            return Err(Error::StaleCommand);
-        }
+        let view = match access {
+            Access::Read => {
+                self.check_store(context)?;
+                let view = self.view(context)?;
+                check_peer(context, &view)?;
+                check_term(context, &view)?;
+                check_leader(&view)?;
+                view
+            }
+            Access::Write => {
+                let view = self.view(context)?;
+                self.check_store(context)?;
+                check_peer(context, &view)?;
+                check_leader(&view)?;
+                check_term(context, &view)?;
+                view
+            }
+        };
         let region = view.region();
-        self.check_epoch(context, &region)?;
+        check_epoch(context, &region)?;
         Ok((view, region))
     }
 
-    fn check_epoch(&self, context: &Context, region: &Arc<Region>) -> Result<()> {
-        let asked = context.region_epoch.unwrap_or_default();
-        if asked != region::epoch(region) && !crate::mutant!("store.epoch-not-checked") {
-            return Err(Error::EpochNotMatch(vec![Region::clone(region)]));
-        }
-        Ok(())
+    /// A request without a peer is for no store.
+    fn check_store(&self, context: &Context) -> Result<()> {
+        let asked = context.peer.as_ref().map_or(0, |peer| peer.store_id);
+        if asked == self.store { Ok(()) } else { Err(Error::StoreNotMatch { asked, actual: self.store }) }
     }
+
+    fn view(&self, context: &Context) -> Result<Arc<PeerView>> {
+        let group = GroupId(context.region_id);
+        self.handle.view(group).filter(|_| group != GroupId::PD).ok_or(Error::RegionNotFound(group))
+    }
+
+    /// How long a request may take: until this store gives up, or its client does.
+    fn limit(&self, context: &Context) -> Duration {
+        match context.max_execution_duration_ms {
+            0 => self.timeout,
+            ms => self.timeout.min(Duration::from_millis(ms)),
+        }
+    }
+}
+
+/// A peer of another incarnation of the region: the client's descriptor is old.
+fn check_peer(context: &Context, view: &PeerView) -> Result<()> {
+    let asked = context.peer.as_ref().map_or(0, |peer| peer.id);
+    if asked == view.peer { Ok(()) } else { Err(Error::PeerNotMatch { asked, actual: view.peer }) }
+}
+
+/// One term behind is taken, as by TiKV: a leader that was elected again.
+fn check_term(context: &Context, view: &PeerView) -> Result<()> {
+    let asked = context.term;
+    if asked == 0 || view.leadership().term <= asked.saturating_add(1) { Ok(()) } else { Err(Error::StaleCommand) }
+}
+
+fn check_leader(view: &PeerView) -> Result<()> {
+    if view.leads() { Ok(()) } else { Err(view.not_leader()) }
+}
+
+/// Only the version counts: the members of a region are none of a reader's or writer's business.
+fn check_epoch(context: &Context, region: &Arc<Region>) -> Result<()> {
+    let asked = context.region_epoch.unwrap_or_default().version;
+    if asked != region::epoch(region).version && !crate::mutant!("store.epoch-not-checked") {
+        return Err(Error::EpochNotMatch(vec![Region::clone(region)]));
+    }
+    Ok(())
 }
 
 impl Kv for RegionStore {
     type Snapshot = <Engine as KvEngine>::Snapshot;
 
     async fn read(&self, context: &Context) -> Result<RegionRead<Self::Snapshot>> {
-        let (view, _) = self.route(context)?;
+        let (view, _) = self.route(context, Access::Read)?;
         let (store, group) = (self.store, view.group.0);
         let read = if probe::LISTENING { self.reads.fetch_add(1, Ordering::Relaxed) } else { 0 };
         probe::emit(|| Probe::ReadAsked { store, group, read });
         if !crate::mutant!("store.read-without-barrier") {
             let barrier = self.handle.read_barrier(view.group);
-            self.clock
-                .timeout(self.timeout, barrier)
-                .await
-                .map_err(|_| Error::Timeout("no quorum confirmed the leader".into()))??;
+            let limit = self.limit(context);
+            self.clock.timeout(limit, barrier).await.map_err(|_| {
+                let why = "no quorum confirmed the leader".to_owned();
+                if limit < self.timeout { Error::Deadline(why) } else { Error::Timeout(why) }
+            })??;
         }
         let snapshot = self.handle.engine().snapshot();
         probe::emit(|| Probe::ReadServed { store, group, read, applied: view.applied() });
         // The region may have changed while the quorum was asked: what the view shows must be of the epoch asked for.
         let region = view.region();
-        self.check_epoch(context, &region)?;
+        check_epoch(context, &region)?;
         Ok(RegionRead { region, snapshot, now_s: self.now_s() })
     }
 
-    fn region(&self, context: &Context) -> Result<Arc<Region>> {
-        Ok(self.route(context)?.1)
+    fn region(&self, context: &Context, access: Access) -> Result<Arc<Region>> {
+        Ok(self.route(context, access)?.1)
     }
 
     async fn write(&self, context: &Context, op: region_command::Op) -> Result<RegionReply> {
-        let (view, region) = self.route(context)?;
+        let (view, region) = self.route(context, Access::Write)?;
         let command = RegionCommand { version: region::epoch(&region).version, op: Some(op) };
+        let bytes = command.encoded_len();
+        if bytes > ENTRY_BYTES_MAX {
+            // Before it is copied once more.
+            return Err(Error::EntryTooLarge { group: view.group, bytes: bytes as u64 });
+        }
         let proposal = self.handle.propose(view.group, Bytes::from(command.encode_to_vec()));
         let reply = self
             .clock
-            .timeout(self.timeout, proposal)
+            .timeout(self.limit(context), proposal)
             .await
             .map_err(|_| Error::Unknown("no quorum answered in time".into()))??;
         let reply = RegionReply::decode(reply)
@@ -121,5 +166,13 @@ impl Kv for RegionStore {
 
     fn now_s(&self) -> u64 {
         self.clock.wall_ms() / 1000
+    }
+
+    fn store(&self) -> u64 {
+        self.store
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        self.clock.sleep(duration).await;
     }
 }

@@ -35,6 +35,14 @@ pub enum Error {
         /// This store.
         actual: u64,
     },
+    /// The request was meant for another peer of the region: ask the placement driver for the region again.
+    #[error("request for peer {asked}, this is peer {actual}")]
+    PeerNotMatch {
+        /// The peer in the request; 0 if it names none.
+        asked: u64,
+        /// This store's peer.
+        actual: u64,
+    },
     /// The request carries an old term: try again.
     #[error("stale command")]
     StaleCommand,
@@ -55,6 +63,9 @@ pub enum Error {
     /// The time given to the request ran out before it had any effect.
     #[error("timed out: {0}")]
     Timeout(String),
+    /// The time that the request gave itself ran out before it had any effect.
+    #[error("deadline is exceeded: {0}")]
+    Deadline(String),
     /// The request itself is wrong: correct it.
     #[error("{0}")]
     Invalid(String),

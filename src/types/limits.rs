@@ -6,18 +6,17 @@ use std::time::Duration;
 pub const KEY_BYTES_MAX: usize = 8 << 10;
 /// One raft entry's length in bytes; a larger write is refused with `raft_entry_too_large`.
 pub const ENTRY_BYTES_MAX: usize = 8 << 20;
-/// Keys or pairs in one batch request.
-pub const BATCH_KEYS_MAX: usize = 16 << 10;
-/// Ranges in one batch scan or checksum.
-pub const RANGES_MAX: usize = 1024;
-/// Pairs that one scan request may ask for.
-pub const SCAN_LIMIT_MAX: u32 = 1 << 20;
 /// A gRPC message that a server or a client of ours takes, in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
 /// Keys and values in one answer, in bytes: what a message may be, less room for what surrounds them.
 pub const REPLY_BYTES_MAX: usize = 60 << 20;
-/// A unary message of the key-value service, in bytes: an entry and what surrounds it. Streams of commands carry many in one.
-pub const UNARY_BYTES_MAX: usize = 16 << 20;
+/// One request of the key-value service, in bytes, alone or in a stream: an entry and what surrounds it. A longer one is not kept
+/// while it arrives, and is answered as a write that is too large.
+pub const REQUEST_BYTES_MAX: usize = 16 << 20;
+/// What a compressed message of a stream of commands may have in it, in bytes; a longer one ends the stream.
+pub const STREAM_BYTES_MAX: usize = 128 << 20;
+/// Requests of a node that are arriving or being answered, in bytes; more are refused with `server_is_busy`.
+pub const REQUESTS_BYTES_MAX: u64 = 512 << 20;
 /// Answers of a node that are being read or that clients have not taken yet, in bytes; more are refused with `server_is_busy`.
 pub const ANSWER_BYTES_MAX: u64 = 512 << 20;
 /// Bytes of one snapshot, which its receiver gathers in memory.

@@ -31,6 +31,11 @@ pub fn holds(region: &Region, key: &[u8]) -> bool {
     contains(&region.start_key, &region.end_key, key)
 }
 
+/// Whether a range that ends at `end` (exclusive; empty: plus infinity) ends within `region`.
+pub fn ends_by(region: &Region, end: &[u8]) -> bool {
+    region.end_key.is_empty() || (!end.is_empty() && end <= &region.end_key[..])
+}
+
 /// The region's epoch; zeroes when the descriptor lacks one.
 pub fn epoch(region: &Region) -> RegionEpoch {
     region.region_epoch.unwrap_or_default()

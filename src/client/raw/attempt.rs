@@ -22,7 +22,7 @@ use crate::rt::clock::Instant;
 use crate::types::limits::MESSAGE_BYTES_MAX;
 
 use super::reply::Reply;
-use super::{BATCH_BYTES, BATCH_KEYS_MAX, PeerChoice, RawClient};
+use super::{BATCH_BYTES, BATCH_KEYS, PeerChoice, RawClient};
 use crate::client::backoff::Backoff;
 use crate::client::channels::Limited;
 use crate::client::error::{Error, Failure, Result, failure};
@@ -261,7 +261,7 @@ impl RawClient {
                 let size = item.0.len() + bytes(&item.1);
                 if let Some((located, group, total)) = groups.last_mut()
                     && crate::types::region::holds(&located.region, &item.0)
-                    && group.len() < BATCH_KEYS_MAX / 4
+                    && group.len() < BATCH_KEYS
                     && *total + size <= BATCH_BYTES
                 {
                     group.push(item);

@@ -16,7 +16,7 @@ use crate::proto::kvrpcpb::{
 use crate::rt::clock::Clock;
 use crate::rt::net::Net;
 use crate::rt::rng::Rng;
-use crate::types::limits::{BATCH_KEYS_MAX, KEY_BYTES_MAX};
+use crate::types::limits::KEY_BYTES_MAX;
 
 use super::channels::{Addresses, Channels};
 use super::error::Result;
@@ -29,6 +29,8 @@ pub(crate) use attempt::Repeat;
 const SCAN_PAGE: u32 = 10_240;
 /// Bytes of keys and values in one batch request, about; a raft entry holds more.
 const BATCH_BYTES: usize = 1 << 20;
+/// Keys in one batch request.
+const BATCH_KEYS: usize = 4096;
 
 /// Which peer of a region is asked first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

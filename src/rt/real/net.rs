@@ -52,6 +52,12 @@ const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 32 << 20;
 /// Streams that one connection may have open.
 const CONCURRENT_STREAMS: u32 = 4096;
+/// Streams that a client has reset before they were looked at. Clients give up hundreds of calls at once (a task that is cancelled, a
+/// deadline of a few milliseconds), and the HTTP/2 library's 20 would end their connection, with every other call on it. A stream that waits so
+/// costs a few hundred bytes, so this many for each connection are bounded; a flood of resets still ends its connection.
+const RESET_STREAMS_PENDING: usize = 2 * CONCURRENT_STREAMS as usize;
+/// Streams that this side has reset because of what their client did; beyond, the client is taken for an attacker.
+const RESET_STREAMS_LOCAL: usize = 1024;
 /// Connections that a port serves; more are closed as they come.
 const CONNECTIONS_MAX: usize = 4096;
 /// How long a new connection may take to say which protocol it speaks.
@@ -159,6 +165,8 @@ async fn accept(socket: TcpListener, router: axum::Router, mut stopped: watch::R
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_concurrent_streams(CONCURRENT_STREAMS)
+            .max_pending_accept_reset_streams(RESET_STREAMS_PENDING)
+            .max_local_error_reset_streams(RESET_STREAMS_LOCAL)
             .max_frame_size(1 << 20)
             .keep_alive_interval(Duration::from_secs(20))
             .keep_alive_timeout(Duration::from_secs(10));

@@ -3,19 +3,20 @@
 use crate::codec::raw;
 use crate::proto::armilla::raft::{CompareAndSwap, region_command::Op};
 use crate::proto::kvrpcpb::{Context, RawCasRequest, RawCasResponse};
-use crate::store::kv::{Kv, check_key};
+use crate::store::kv::{Access, Kv};
 use crate::types::{Error, Result};
 
 use super::column::column;
-use super::{RawService, check_writable};
+use super::{RawService, check_entry, check_length, check_read_key};
 
 impl<K: Kv> RawService<K> {
     pub(super) async fn compare_and_swap(&self, context: &Context, request: RawCasRequest) -> Result<RawCasResponse> {
         let cf = column(&request.cf)?;
         let key = request.key;
-        check_writable(&key)?;
-        let region = self.kv.region(context)?;
-        check_key(&region, &key)?;
+        check_length(&key)?;
+        let region = self.kv.region(context, Access::Read)?;
+        check_entry(context, key.len() + request.value.len() + request.previous_value.len())?;
+        check_read_key(&region, &key)?;
         let op = Op::Cas(CompareAndSwap {
             cf: cf as u32,
             key: key.clone(),

@@ -11,11 +11,10 @@ use crate::engine::{Cf, Read, Visit};
 use crate::proto::kvrpcpb::{ChecksumAlgorithm, Context, RawChecksumRequest, RawChecksumResponse};
 use crate::rt::cpu;
 use crate::store::Kv;
-use crate::types::limits::RANGES_MAX;
 use crate::types::{Error, Result};
 
-use super::scan::clip;
-use super::{RawService, check_count};
+use super::RawService;
+use super::scan::{check_seek, clip};
 
 impl<K: Kv> RawService<K> {
     pub(super) async fn checksum(&self, context: &Context, request: RawChecksumRequest) -> Result<RawChecksumResponse> {
@@ -25,8 +24,8 @@ impl<K: Kv> RawService<K> {
                 request.algorithm
             )));
         }
-        check_count("ranges", request.ranges.len(), RANGES_MAX)?;
         let read = self.kv.read(context).await?;
+        request.ranges.iter().try_for_each(|range| check_seek(&read.region, &range.start_key))?;
         let windows: Vec<_> =
             request.ranges.into_iter().filter_map(|r| clip(&read.region, r.start_key, r.end_key)).collect();
         let caller = Caller::default();

@@ -14,11 +14,10 @@ use crate::proto::kvrpcpb::{Context, KeyRange, RawCoprocessorRequest, RawCoproce
 use crate::query::{self, Page, Plan, Room};
 use crate::rt::cpu;
 use crate::store::kv::{Kv, check_key};
-use crate::types::limits::RANGES_MAX;
 use crate::types::{Error, Region, Result};
 
+use super::RawService;
 use super::scan::clip;
-use super::{RawService, check_count};
 use crate::service::answers::Held;
 
 /// Pairs read in one slice of work.
@@ -51,7 +50,6 @@ impl<K: Kv> RawService<K> {
     /// Checks the request and takes the view that its page is made from.
     async fn prepare(&self, context: &Context, request: RawCoprocessorRequest) -> Result<Work<K::Snapshot>> {
         query::check_version(&request.copr_name, &request.copr_version_req).map_err(Error::Invalid)?;
-        check_count("ranges", request.ranges.len(), RANGES_MAX)?;
         let plan = Arc::new(Plan::decode(&request.data).map_err(Error::Invalid)?);
         let read = self.kv.read(context).await?;
         let windows = windows(&read.region, request.ranges, plan.from())?;
@@ -341,7 +339,6 @@ mod tests {
         says(&|r| r.copr_version_req = "newest".into(), "no version requirement");
         says(&|r| r.data = Bytes::new(), "the request, line 1, column 1");
         says(&|r| r.data = r#"{"where":"$.a >> 1"}"#.into(), "  $.a >> 1\n       ^");
-        says(&|r| r.ranges = vec![KeyRange::default(); RANGES_MAX + 1], "1025 ranges");
         let reply = ask(&|r| r.ranges[0].start_key = "a".into());
         assert_eq!(reply.region_error.unwrap().key_not_in_region.unwrap().key, "a");
         let reply = ask(&|r| r.context = None);

@@ -5,16 +5,20 @@ use bytes::Bytes;
 use crate::codec::raw;
 use crate::engine::Read;
 use crate::proto::kvrpcpb::{
-    Context, KvPair, RawBatchGetRequest, RawBatchGetResponse, RawGetKeyTtlRequest, RawGetKeyTtlResponse, RawGetRequest,
-    RawGetResponse,
+    Context, KeyError, KvPair, RawBatchGetRequest, RawBatchGetResponse, RawGetKeyTtlRequest, RawGetKeyTtlResponse,
+    RawGetRequest, RawGetResponse,
 };
-use crate::store::kv::{Kv, check_key};
-use crate::types::limits::{BATCH_KEYS_MAX, REPLY_BYTES_MAX};
+use crate::store::Kv;
+use crate::types::limits::REPLY_BYTES_MAX;
 use crate::types::{Error, Result};
 
 use super::column::column;
-use super::{RawService, check_count, check_length, sized};
+use super::scan::{PAIR_BYTES, PAIR_MEMORY};
+use super::{RawService, check_read_key, sized};
 use crate::service::answers::counts;
+
+/// What a pair with an error takes, about, in bytes.
+const ERROR_BYTES: usize = 768;
 
 impl<K: Kv> RawService<K> {
     pub(super) async fn get(&self, context: &Context, request: RawGetRequest) -> Result<RawGetResponse> {
@@ -39,10 +43,9 @@ impl<K: Kv> RawService<K> {
 
     /// The value of a key and the seconds it has left (0: for ever).
     async fn look_up(&self, context: &Context, cf: &str, key: &Bytes) -> Result<Option<(Bytes, u64)>> {
-        let cf = column(cf)?;
-        check_length(key)?;
         let read = self.kv.read(context).await?;
-        check_key(&read.region, key)?;
+        let cf = column(cf)?;
+        check_read_key(&read.region, key)?;
         match read.snapshot.get(cf, key)? {
             Some(stored) => {
                 let mut held = self.answers.begin();
@@ -59,26 +62,31 @@ impl<K: Kv> RawService<K> {
         context: &Context,
         request: RawBatchGetRequest,
     ) -> Result<RawBatchGetResponse> {
+        let read = self.kv.read(context).await?;
         let cf = column(&request.cf)?;
         let keys = request.keys;
-        check_count("keys", keys.len(), BATCH_KEYS_MAX)?;
-        keys.iter().try_for_each(|key| check_length(key))?;
-        let read = self.kv.read(context).await?;
-        keys.iter().try_for_each(|key| check_key(&read.region, key))?;
         let mut held = self.answers.begin();
         let pairs = sized(keys.len(), move || {
-            let mut pairs: Vec<KvPair> = Vec::with_capacity(keys.len());
+            let mut pairs: Vec<KvPair> = Vec::new();
             let mut bytes = 0;
             for key in keys {
+                if let Err(error) = check_read_key(&read.region, &key) {
+                    // One of another region does not keep the others from their values.
+                    bytes += ERROR_BYTES;
+                    held.cover(bytes + (pairs.len() + 1) * PAIR_MEMORY)?;
+                    let error = KeyError { abort: error.to_string(), ..KeyError::default() };
+                    pairs.push(KvPair { error: Some(Box::new(error)), ..KvPair::default() });
+                    continue;
+                }
                 let Some(stored) = read.snapshot.get(cf, &key)? else { continue };
                 let Some((value, _)) = raw::live(&stored, read.now_s)? else { continue };
-                bytes += key.len() + value.len() + super::scan::PAIR_BYTES;
+                bytes += key.len() + value.len() + PAIR_BYTES;
                 if bytes > REPLY_BYTES_MAX {
                     return Err(Error::Invalid(format!(
                         "the answer would be over the limit of {REPLY_BYTES_MAX} bytes: ask for fewer keys at once"
                     )));
                 }
-                held.cover(bytes)?;
+                held.cover(bytes + (pairs.len() + 1) * PAIR_MEMORY)?;
                 pairs.push(KvPair { key, value, ..KvPair::default() });
             }
             if let Some(last) = pairs.last_mut() {

@@ -9,12 +9,10 @@ use crate::proto::kvrpcpb::{
     RawDeleteRangeRequest, RawDeleteRangeResponse, RawDeleteRequest, RawDeleteResponse, RawPutRequest, RawPutResponse,
 };
 use crate::store::kv::{Kv, check_key};
-use crate::types::limits::BATCH_KEYS_MAX;
-use crate::types::{Error, Result};
+use crate::types::{Error, Region, Result, region};
 
 use super::column::column;
-use super::scan::clip;
-use super::{RawService, check_count, check_writable};
+use super::{RawService, check_entry, check_length};
 
 impl<K: Kv> RawService<K> {
     /// The expiry (unix seconds) of what is written now with `ttl_s`; 0 is for ever.
@@ -25,8 +23,9 @@ impl<K: Kv> RawService<K> {
     pub(super) async fn put(&self, context: &Context, request: RawPutRequest) -> Result<RawPutResponse> {
         let cf = column(&request.cf)?;
         let key = request.key;
-        check_writable(&key)?;
-        let region = self.kv.region(context)?;
+        check_length(&key)?;
+        let region = self.write_region(context, request.for_cas)?;
+        check_entry(context, key.len() + request.value.len())?;
         check_key(&region, &key)?;
         let value = raw::encode(&request.value, self.expiry(request.ttl));
         let op = Op::Put(PutBatch { cf: cf as u32, pairs: vec![Pair { key: key.clone(), value }] });
@@ -41,8 +40,7 @@ impl<K: Kv> RawService<K> {
     ) -> Result<RawBatchPutResponse> {
         let cf = column(&request.cf)?;
         let pairs = request.pairs;
-        check_count("pairs", pairs.len(), BATCH_KEYS_MAX)?;
-        pairs.iter().try_for_each(|pair| check_writable(&pair.key))?;
+        pairs.iter().try_for_each(|pair| check_length(&pair.key))?;
         // `ttl` is how old clients say one ttl for all.
         let ttls = if request.ttls.is_empty() { vec![request.ttl] } else { request.ttls };
         if ttls.len() != 1 && ttls.len() != pairs.len() {
@@ -52,11 +50,10 @@ impl<K: Kv> RawService<K> {
                 pairs.len()
             )));
         }
-        let region = self.kv.region(context)?;
+        let first = pairs.first().map(|pair| pair.key.clone()).ok_or_else(empty)?;
+        let region = self.write_region(context, request.for_cas)?;
+        check_entry(context, pairs.iter().map(|pair| pair.key.len() + pair.value.len()).sum())?;
         pairs.iter().try_for_each(|pair| check_key(&region, &pair.key))?;
-        let Some(first) = pairs.first().map(|pair| pair.key.clone()) else {
-            return Ok(RawBatchPutResponse::default());
-        };
         let pairs = pairs
             .into_iter()
             .enumerate()
@@ -70,7 +67,7 @@ impl<K: Kv> RawService<K> {
     }
 
     pub(super) async fn delete(&self, context: &Context, request: RawDeleteRequest) -> Result<RawDeleteResponse> {
-        self.remove(context, &request.cf, vec![request.key]).await?;
+        self.remove(context, &request.cf, vec![request.key], request.for_cas).await?;
         Ok(RawDeleteResponse::default())
     }
 
@@ -79,17 +76,17 @@ impl<K: Kv> RawService<K> {
         context: &Context,
         request: RawBatchDeleteRequest,
     ) -> Result<RawBatchDeleteResponse> {
-        self.remove(context, &request.cf, request.keys).await?;
+        self.remove(context, &request.cf, request.keys, request.for_cas).await?;
         Ok(RawBatchDeleteResponse::default())
     }
 
-    async fn remove(&self, context: &Context, cf: &str, keys: Vec<Bytes>) -> Result<()> {
+    async fn remove(&self, context: &Context, cf: &str, keys: Vec<Bytes>, for_cas: bool) -> Result<()> {
         let cf = column(cf)?;
-        check_count("keys", keys.len(), BATCH_KEYS_MAX)?;
-        keys.iter().try_for_each(|key| check_writable(key))?;
-        let region = self.kv.region(context)?;
+        keys.iter().try_for_each(|key| check_length(key))?;
+        let first = keys.first().cloned().ok_or_else(empty)?;
+        let region = self.write_region(context, for_cas)?;
+        check_entry(context, keys.iter().map(Bytes::len).sum())?;
         keys.iter().try_for_each(|key| check_key(&region, key))?;
-        let Some(first) = keys.first().cloned() else { return Ok(()) };
         self.write(context, &region, first, Op::Delete(DeleteBatch { cf: cf as u32, keys })).await?;
         Ok(())
     }
@@ -100,12 +97,23 @@ impl<K: Kv> RawService<K> {
         request: RawDeleteRangeRequest,
     ) -> Result<RawDeleteRangeResponse> {
         let cf = column(&request.cf)?;
-        let region = self.kv.region(context)?;
-        // Clients send a range to every region that it touches.
-        if let Some((start, end)) = clip(&region, request.start_key, request.end_key) {
-            let op = Op::DeleteRange(DeleteRange { cf: cf as u32, start: start.clone(), end });
-            self.write(context, &region, start, op).await?;
+        let (start, end) = (request.start_key, request.end_key);
+        let region = self.write_region(context, false)?;
+        if !end.is_empty() && start >= end {
+            return Err(Error::Invalid("the range to delete is empty: its start is not below its end".into()));
         }
+        // Never clipped: a client that means more than one region must know that only a part was removed.
+        check_key(&region, &start)?;
+        if !region::ends_by(&region, &end) {
+            return Err(Error::KeyNotInRegion { key: end, region: Box::new(Region::clone(&region)) });
+        }
+        let op = Op::DeleteRange(DeleteRange { cf: cf as u32, start: start.clone(), end });
+        self.write(context, &region, start, op).await?;
         Ok(RawDeleteRangeResponse::default())
     }
+}
+
+/// A batch without keys.
+fn empty() -> Error {
+    Error::Invalid("the batch is empty: give at least one key".into())
 }

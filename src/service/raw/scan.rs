@@ -8,18 +8,20 @@ use bytes::Bytes;
 use crate::codec::raw;
 use crate::engine::{Cf, Read, Visit};
 use crate::proto::kvrpcpb::{
-    Context, KvPair, RawBatchScanRequest, RawBatchScanResponse, RawScanRequest, RawScanResponse,
+    Context, KeyRange, KvPair, RawBatchScanRequest, RawBatchScanResponse, RawScanRequest, RawScanResponse,
 };
-use crate::store::kv::{Kv, check_key};
-use crate::types::limits::{RANGES_MAX, REPLY_BYTES_MAX, SCAN_LIMIT_MAX};
+use crate::store::Kv;
+use crate::types::limits::REPLY_BYTES_MAX;
 use crate::types::{Error, Region, Result};
 
 use super::column::column;
-use super::{RawService, check_count, sized};
+use super::{RawService, sized};
 use crate::service::answers::Held;
 
 /// What a pair adds to a message beside its key and value, at most, in bytes.
 pub(super) const PAIR_BYTES: usize = 16;
+/// What a pair takes in memory beside its key and value, in bytes.
+pub(super) const PAIR_MEMORY: usize = std::mem::size_of::<KvPair>();
 
 /// The part of `[lower, upper)` that is in the region; nothing if that is empty. An empty `upper` is plus infinity.
 pub(super) fn clip(region: &Region, lower: Bytes, upper: Bytes) -> Option<(Bytes, Bytes)> {
@@ -34,17 +36,15 @@ pub(super) fn clip(region: &Region, lower: Bytes, upper: Bytes) -> Option<(Bytes
 
 impl<K: Kv> RawService<K> {
     pub(super) async fn scan(&self, context: &Context, request: RawScanRequest) -> Result<RawScanResponse> {
-        let cf = column(&request.cf)?;
-        check_limit(request.limit)?;
         let read = self.kv.read(context).await?;
-        let window = if request.reverse {
-            reverse_window(&read.region, request.start_key, request.end_key)
-        } else {
-            check_key(&read.region, &request.start_key)?;
-            clip(&read.region, request.start_key, request.end_key)
-        };
-        let Some(window) = window else { return Ok(RawScanResponse::default()) };
+        let cf = column(&request.cf)?;
         let limit = request.limit as usize;
+        if limit == 0 {
+            return Ok(RawScanResponse::default());
+        }
+        check_seek(&read.region, &request.start_key)?;
+        let window = window(&read.region, request.start_key, request.end_key, request.reverse);
+        let Some(window) = window else { return Ok(RawScanResponse::default()) };
         let mut page = Page::new(read.now_s, request.key_only, self.answers.begin());
         let kvs = sized(limit, move || {
             page.fill(&read.snapshot, cf, &window, request.reverse, limit)?;
@@ -59,19 +59,18 @@ impl<K: Kv> RawService<K> {
         context: &Context,
         request: RawBatchScanRequest,
     ) -> Result<RawBatchScanResponse> {
-        let cf = column(&request.cf)?;
-        check_limit(request.each_limit)?;
-        check_count("ranges", request.ranges.len(), RANGES_MAX)?;
         let read = self.kv.read(context).await?;
+        let cf = column(&request.cf)?;
         let each = request.each_limit as usize;
         let reverse = request.reverse;
-        let windows: Vec<(Bytes, Bytes)> = request
-            .ranges
+        let ranges = closed(request.ranges, reverse)?;
+        if each == 0 {
+            return Ok(RawBatchScanResponse::default());
+        }
+        ranges.iter().try_for_each(|range| check_seek(&read.region, &range.start_key))?;
+        let windows: Vec<(Bytes, Bytes)> = ranges
             .into_iter()
-            .filter_map(|range| {
-                let cut = if reverse { reverse_window } else { clip };
-                cut(&read.region, range.start_key, range.end_key)
-            })
+            .filter_map(|range| window(&read.region, range.start_key, range.end_key, reverse))
             .collect();
         let mut page = Page::new(read.now_s, request.key_only, self.answers.begin());
         let kvs = sized(each.saturating_mul(windows.len()), move || {
@@ -85,17 +84,42 @@ impl<K: Kv> RawService<K> {
     }
 }
 
-/// The window of a reverse request: its start is the exclusive upper bound, its end the inclusive lower one. An empty start
-/// gives nothing, as in TiKV.
-fn reverse_window(region: &Region, start: Bytes, end: Bytes) -> Option<(Bytes, Bytes)> {
-    if start.is_empty() { None } else { clip(region, end, start) }
+/// The window of a request. In reverse its start is the exclusive upper bound, its end the inclusive lower one; an empty start gives
+/// nothing, as in TiKV.
+fn window(region: &Region, start: Bytes, end: Bytes, reverse: bool) -> Option<(Bytes, Bytes)> {
+    match reverse {
+        false => clip(region, start, end),
+        true if start.is_empty() => None,
+        true => clip(region, end, start),
+    }
 }
 
-fn check_limit(limit: u32) -> Result<()> {
-    if limit > SCAN_LIMIT_MAX {
-        return Err(Error::Invalid(format!("a scan limit of {limit} is over {SCAN_LIMIT_MAX}")));
+/// Checks that a scan begins in the region, or at its end.
+pub(super) fn check_seek(region: &Region, start: &Bytes) -> Result<()> {
+    if *start >= region.start_key && (region.end_key.is_empty() || *start <= region.end_key) {
+        return Ok(());
     }
-    Ok(())
+    Err(Error::KeyNotInRegion { key: start.clone(), region: Box::new(region.clone()) })
+}
+
+/// The ranges of a batch, as TiKV reads them: one without an end ends where the next begins, and none may be empty.
+fn closed(mut ranges: Vec<KeyRange>, reverse: bool) -> Result<Vec<KeyRange>> {
+    for i in 0..ranges.len() {
+        if ranges[i].end_key.is_empty()
+            && let Some(next) = ranges.get(i + 1).map(|range| range.start_key.clone())
+        {
+            ranges[i].end_key = next;
+        }
+        let KeyRange { start_key, end_key } = &ranges[i];
+        let empty = if reverse { start_key <= end_key } else { start_key >= end_key };
+        if !end_key.is_empty() && empty {
+            return Err(Error::Invalid(format!(
+                "range {i} of the batch is empty: its start is not {} its end (one without an end ends where the next begins)",
+                if reverse { "above" } else { "below" }
+            )));
+        }
+    }
+    Ok(ranges)
 }
 
 /// Pairs on their way into a reply, their bytes in one piece of memory.
@@ -148,7 +172,7 @@ impl Page {
                 "the answer would be over the limit of {REPLY_BYTES_MAX} bytes: scan with a smaller limit or for keys only"
             )));
         }
-        self.held.cover(total)?;
+        self.held.cover(total + (self.lengths.len() + 1) * PAIR_MEMORY)?;
         self.data.extend_from_slice(key);
         self.data.extend_from_slice(value);
         self.lengths.push((key.len() as u32, value.len() as u32));

@@ -1,0 +1,116 @@
+//! Methods of a known service that are not built: UNIMPLEMENTED, with a sentence.
+//!
+//! gRPC's generated servers answer a method that they do not know without a word, and clients show just that, after they have tried
+//! a few times. Here the status says which method it is and what to do.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Request, Response};
+use tonic::body::Body;
+use tonic::server::NamedService;
+use tonic::{Code, Status};
+use tower::Service;
+
+/// A service that says which of its methods are not built.
+#[derive(Clone, Debug)]
+pub struct Spoken<S>(pub S);
+
+impl<S: NamedService> NamedService for Spoken<S> {
+    const NAME: &'static str = S::NAME;
+}
+
+impl<S> Service<Request<Body>> for Spoken<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    S::Future: Unpin,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Speaking<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let path = request.uri().path_and_query().cloned();
+        Speaking { inner: self.0.call(request), path }
+    }
+}
+
+/// A call under way.
+#[derive(Debug)]
+pub struct Speaking<F> {
+    inner: F,
+    path: Option<PathAndQuery>,
+}
+
+impl<F> Future for Speaking<F>
+where
+    F: Future<Output = Result<Response<Body>, Infallible>> + Unpin,
+{
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let Ok(response) = ready!(Pin::new(&mut self.inner).poll(cx));
+        let unknown = HeaderValue::from_static("12");
+        let headers = response.headers();
+        if headers.get("grpc-status") != Some(&unknown) || headers.contains_key("grpc-message") {
+            return Poll::Ready(Ok(response));
+        }
+        let path = self.path.as_ref().map_or("", PathAndQuery::path);
+        Poll::Ready(Ok(Status::new(Code::Unimplemented, sentence(path)).into_http()))
+    }
+}
+
+/// What is said of a method that is not built.
+fn sentence(path: &str) -> String {
+    let (service, method) = path.trim_start_matches('/').split_once('/').unwrap_or((path, ""));
+    let what = format!("{method} of {service} is not built in this version of Armilla");
+    let transactional = ["Kv", "KV", "Mvcc", "Coprocessor"].iter().any(|prefix| method.starts_with(prefix));
+    if service == "tikvpb.Tikv" && transactional {
+        format!("{what}, which has no transactions yet: use a client for raw keys (RawGet, RawPut and the like)")
+    } else {
+        format!("{what}: do without it, or see docs/protocol.md for the methods that there are")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Goal: a silent UNIMPLEMENTED gets its sentence, everything else is left alone. Method: services that answer at once.
+
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    fn asked(path: &str, status: Status) -> Status {
+        let answer = status.into_http::<Body>();
+        let mut service = Spoken(tower::service_fn(move |_: Request<Body>| {
+            let mut response = Response::new(Body::empty());
+            *response.headers_mut() = answer.headers().clone();
+            std::future::ready(Ok::<_, Infallible>(response))
+        }));
+        let request = Request::post(format!("http://n1{path}")).body(Body::empty()).unwrap();
+        let response = service.call(request).now_or_never().unwrap().unwrap();
+        Status::from_header_map(response.headers()).unwrap()
+    }
+
+    #[test]
+    fn who_is_not_built_says_so_and_what_to_do() {
+        for (path, wants) in [
+            ("/tikvpb.Tikv/KvPrewrite", ["KvPrewrite of tikvpb.Tikv", "raw keys"]),
+            ("/tikvpb.Tikv/SplitRegion", ["SplitRegion of tikvpb.Tikv", "docs/protocol.md"]),
+            ("/pdpb.PD/SplitRegions", ["SplitRegions of pdpb.PD", "docs/protocol.md"]),
+        ] {
+            let status = asked(path, Status::new(Code::Unimplemented, ""));
+            assert_eq!(status.code(), Code::Unimplemented);
+            assert!(wants.iter().all(|want| status.message().contains(want)), "{path}: {}", status.message());
+        }
+        assert_eq!(asked("/a.B/C", Status::unimplemented("compressed")).message(), "compressed");
+        assert_eq!(asked("/a.B/C", Status::not_found("")).code(), Code::NotFound);
+    }
+}

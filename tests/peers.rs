@@ -1,0 +1,107 @@
+//! The same requests to Armilla and to real TiKV: every answer is the same, but for those that docs/protocol.md explains.
+//!
+//! **Goal**: what clients see of a store is what they see of TiKV's. **Method**: real TiKV beside one of our own clusters, and
+//! `diff.py`, which sends both the same seeded requests and compares. TiKV is test equipment that few machines have: where it is
+//! not, this says so and passes. `ARMILLA_PEERS` names the folder with `run-tikv` and `diff.py` (else `../shared/peers` beside
+//! the repository); `ARMILLA_PYTHON` the Python with `grpcio-tools` (else `python3`); `ARMILLA_PEERS_SEEDS` how many seeds (else 40).
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests of the real world")]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use common::{Cluster, free_port, run, wait_until};
+
+/// TiKV's programs, its tools, and a Python that can run them.
+struct Peers {
+    tools: PathBuf,
+    python: PathBuf,
+}
+
+impl Peers {
+    /// The peers of this machine, or why there are none.
+    fn find() -> Result<Peers, String> {
+        let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let tools = std::env::var_os("ARMILLA_PEERS").map_or_else(|| manifest.join("../shared/peers"), PathBuf::from);
+        if !tools.join("diff.py").is_file() {
+            return Err(format!("no diff.py in {}: set ARMILLA_PEERS", tools.display()));
+        }
+        let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
+        let programs = std::env::var_os("PEERS").map_or_else(|| home.join(".cache/armilla/peers"), PathBuf::from);
+        for program in ["tikv-server", "pd-server"] {
+            if !programs.join(program).is_file() {
+                return Err(format!("no {program} in {}: run {}/get", programs.display(), tools.display()));
+            }
+        }
+        let python = std::env::var_os("ARMILLA_PYTHON").map_or_else(|| "python3".into(), PathBuf::from);
+        let mut probe = Command::new(&python);
+        probe.args(["-c", "import grpc, grpc_tools"]);
+        let finished = run(probe, Duration::from_secs(30));
+        if finished.code != Some(0) {
+            return Err(format!("{} has no grpcio-tools: set ARMILLA_PYTHON", python.display()));
+        }
+        Ok(Peers { tools, python })
+    }
+}
+
+/// Real TiKV, one store that lets keys expire; ended when dropped.
+struct Tikv {
+    process: Child,
+    pd: String,
+    _data: tempfile::TempDir,
+}
+
+impl Tikv {
+    fn start(peers: &Peers) -> Tikv {
+        let data = tempfile::tempdir().expect("a temporary folder");
+        // It takes the ports up to 63 above this one; those of free_port are spread widely.
+        let port = free_port();
+        let log = std::fs::File::create(data.path().join("run.log")).expect("a file");
+        let process = Command::new(peers.tools.join("run-tikv"))
+            .arg(data.path())
+            .args([&port.to_string(), "1", "--ttl"])
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a file"))
+            .stderr(log)
+            .spawn()
+            .expect("run-tikv starts");
+        Tikv { process, pd: format!("127.0.0.1:{port}"), _data: data }
+    }
+}
+
+impl Drop for Tikv {
+    fn drop(&mut self) {
+        // It ends TiKV and PD, and itself.
+        let pid = self.process.id().to_string();
+        let _ = Command::new("kill").args(["-TERM", &pid]).status();
+        let _ = self.process.wait();
+    }
+}
+
+fn diff(peers: &Peers, tikv: &Tikv, armilla: &str, seeds: &str, mode: &[&str]) -> common::Finished {
+    let mut command = Command::new(&peers.python);
+    command.arg(peers.tools.join("diff.py")).args(mode);
+    command.args(["--a", &tikv.pd, "--b", armilla, "--seeds", seeds, "--keep-going"]);
+    run(command, Duration::from_secs(1800))
+}
+
+#[test]
+fn answers_are_those_of_tikv() {
+    let peers = match Peers::find() {
+        Ok(peers) => peers,
+        Err(why) => return println!("skipped: real TiKV is not here ({why})"),
+    };
+    let tikv = Tikv::start(&peers);
+    let mut cluster = Cluster::start(1, &[]);
+    wait_until("TiKV serves", || diff(&peers, &tikv, cluster.addr(0), "1", &["raw", "--steps", "1"]).code == Some(0));
+    let seeds = std::env::var("ARMILLA_PEERS_SEEDS").unwrap_or_else(|_| "40".into());
+    let seeds = format!("1-{seeds}");
+    for mode in [&["raw"][..], &["raw", "--odd"], &["wrong"]] {
+        let finished = diff(&peers, &tikv, cluster.addr(0), &seeds, mode);
+        println!("{}: {}", mode.join(" "), finished.text.lines().last().unwrap_or_default());
+        assert_eq!(finished.code, Some(0), "{mode:?}:\n{}", finished.text);
+    }
+    cluster.assert_alive();
+}
