@@ -7,13 +7,13 @@
 
 mod common;
 
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use common::{Cluster, Finished, binary, free_port, node_command, run, wait_until};
+use common::{Cluster, Finished, Written, binary, free_port, http, node_command, run, run_with_input, wait_until};
 use serde_json::Value;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -92,15 +92,9 @@ fn ctl_json(pd: &str, args: &[&str]) -> Value {
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("ctl --json {args:?}: {error}: {text}"))
 }
 
-/// The head and body of a page, by HTTP/1.1.
+/// The head and body of a page.
 fn http_get(addr: &str, path: &str) -> Option<(String, String)> {
-    let mut stream = TcpStream::connect(addr).ok()?;
-    stream.set_read_timeout(Some(LIMIT)).ok()?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n").ok()?;
-    let mut text = Vec::new();
-    stream.read_to_end(&mut text).ok()?;
-    let text = String::from_utf8_lossy(&text).into_owned();
-    text.split_once("\r\n\r\n").map(|(head, body)| (head.to_owned(), body.to_owned()))
+    http(addr, "GET", path, "")
 }
 
 /// The value of a metric without labels.
@@ -174,7 +168,8 @@ fn ctl_shows_the_cluster_and_reads_and_writes() {
     assert!(regions.len() >= 2, "{regions:?}");
     assert_eq!(regions[0]["start"], "");
     for pair in regions.windows(2) {
-        assert_eq!(pair[0]["end"], pair[1]["start"], "regions follow each other");
+        assert!(pair[1]["start_hex"].is_string() && pair[1]["start_decoded_hex"].is_string(), "{pair:?}");
+        assert_eq!(pair[0]["end_hex"], pair[1]["start_hex"], "regions follow each other");
     }
     let table = ctl(pd, &["regions"]);
     assert_eq!(table.lines().count(), regions.len() + 1, "{table}");
@@ -188,7 +183,12 @@ fn ctl_shows_the_cluster_and_reads_and_writes() {
     let absent = armilla(&["ctl", "--pd", pd, "get", "nothing"]);
     assert!(absent.code == Some(1) && absent.text.contains("does not exist"), "{absent:?}");
     let scan = ctl_json(pd, &["scan", "a", "z", "--limit", "2"]);
-    assert_eq!(scan, serde_json::json!({ "pairs": [{ "key": "a", "value": "1" }, { "key": "b", "value": "2" }] }));
+    let pairs = serde_json::json!([{ "key": "a", "value": "1" }, { "key": "b", "value": "2" }]);
+    assert_eq!(scan, serde_json::json!({ "pairs": pairs, "more": true, "next_start": "c" }));
+    let scan = ctl_json(pd, &["scan", "a", "c", "--limit", "2"]);
+    assert_eq!(scan, serde_json::json!({ "pairs": pairs, "more": false }));
+    let none = ctl_json(pd, &["scan", "x", "y"]);
+    assert_eq!(none, serde_json::json!({ "pairs": [], "more": false }));
     let reverse = ctl(pd, &["scan", "a", "z", "--reverse", "--keys-only"]);
     assert_eq!(reverse.split_whitespace().collect::<Vec<_>>(), ["KEY", "c", "b", "a"]);
     assert_eq!(ctl_json(pd, &["cas", "a", "9", "--previous", "1"])["swapped"], true);
@@ -242,6 +242,11 @@ fn ctl_asks_queries(pd: &str) {
 
     let rows = ctl_json(pd, &ask(&["--where", "$.tag = 'x'", "--select", "$.n", "--limit", "1"]));
     assert_eq!(rows["rows"], serde_json::json!([{ "key": "json/a", "values": { "$.n": 1 } }]));
+    assert_eq!((&rows["more"], &rows["next_start"], &rows["matched"]), (&true.into(), &"json/d".into(), &1.into()));
+    let table = ctl(pd, &ask(&["--limit", "1"]));
+    assert!(table.contains("there are more") && table.contains("--start json/b --end json0"), "{table}");
+    let all = ctl_json(pd, &ask(&["--where", "$.tag = 'x'", "--limit", "2"]));
+    assert_eq!((all["rows"].as_array().map(Vec::len), &all["more"]), (Some(2), &false.into()));
     let groups = ctl_json(pd, &ask(&["--aggregate", "max($.n)", "--group-by", "$.tag"]));
     let wanted = serde_json::json!([{ "$.tag": "x", "max($.n)": 3 }, { "$.tag": "y", "max($.n)": 2.5 }]);
     assert_eq!(groups["groups"], wanted);
@@ -263,6 +268,254 @@ fn ctl_asks_queries(pd: &str) {
     for (key, _) in docs {
         ctl(pd, &["delete", key]);
     }
+}
+
+/// `armilla ctl` with something on standard input.
+fn ctl_with(pd: &str, args: &[&str], input: &[u8]) -> Written {
+    let mut command = Command::new(binary());
+    command.args(["ctl", "--pd", pd]).args(args);
+    run_with_input(command, input)
+}
+
+/// What `armilla ctl` that must succeed writes to standard output.
+fn ctl_bytes(pd: &str, args: &[&str], input: &[u8]) -> Vec<u8> {
+    let written = ctl_with(pd, args, input);
+    assert_eq!(written.code, Some(0), "ctl {args:?}: {written:?}");
+    written.out
+}
+
+#[test]
+fn ctl_gives_bytes_back_as_they_went_in() {
+    let cluster = Cluster::start(1, &["--split-keys", "g,m5"]);
+    let pd = cluster.addr(0);
+
+    // Values: nothing is added, nothing is escaped.
+    let value = r#"{"text":"a \"b\"\n","путь":"C:\\dir"}"#;
+    ctl(pd, &["put", "j", value]);
+    assert_eq!(ctl_bytes(pd, &["get", "j"], b""), value.as_bytes());
+    assert_eq!(ctl_json(pd, &["get", "j"])["value"], value);
+    let all: Vec<u8> = (0..=255).chain(*b"\n").collect();
+    assert_eq!(ctl_bytes(pd, &["put", "all", "-"], &all), b"ok\n");
+    assert_eq!(ctl_bytes(pd, &["get", "all"], b""), all);
+    let hex: String = all.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(ctl_json(pd, &["get", "all"]), serde_json::json!({ "found": true, "value_hex": hex }));
+    ctl_bytes(pd, &["--hex", "put", "62", "-"], format!("{hex}\n").as_bytes());
+    assert_eq!(ctl_bytes(pd, &["get", "b"], b""), all);
+    let escaped = ctl_bytes(pd, &["--escape", "get", "all"], b"");
+    ctl_bytes(pd, &["--escape", "put", "c", "-"], &escaped);
+    assert_eq!(ctl_bytes(pd, &["get", "c"], b""), all);
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let file = dir.path().join("value");
+    std::fs::write(&file, &all).expect("a file");
+    ctl(pd, &["put", "d", "--file", file.to_str().expect("UTF-8")]);
+    assert_eq!(ctl_bytes(pd, &["get", "d"], b""), all);
+    ctl(pd, &["put", "empty", ""]);
+    assert_eq!(ctl_bytes(pd, &["get", "empty"], b""), b"");
+    assert_eq!(ctl_json(pd, &["get", "empty"])["value"], "");
+
+    // Keys: what is printed is taken back.
+    ctl(pd, &["--hex", "put", "00ff5c20", "01"]);
+    let table = ctl(pd, &["scan", "--limit", "1"]);
+    let key = table.lines().nth(1).and_then(|line| line.split_whitespace().next()).expect("a row");
+    assert_eq!(key, r"\x00\xff\\\x20");
+    assert_eq!(ctl_bytes(pd, &["get", key], b""), [1]);
+    ctl(pd, &["put", key, "new"]);
+    assert_eq!(ctl_bytes(pd, &["--hex", "get", "00ff5c20"], b""), b"6e6577\n");
+    assert_eq!(ctl_json(pd, &["scan", "--limit", "1"])["pairs"][0]["key_hex"], "00ff5c20");
+    ctl(pd, &["delete", key]);
+    assert_eq!(armilla(&["ctl", "--pd", pd, "--hex", "get", "00ff5c20"]).code, Some(1));
+    let wrong = ctl_with(pd, &["get", r"C:\dir"], b"");
+    assert!(wrong.code == Some(2) && wrong.err.contains(r"`\d` is no escape"), "{wrong:?}");
+
+    // Compare-and-swap with a time to live.
+    let other = ctl_with(pd, &["cas", "j", "x", "--previous", "y"], b"");
+    assert!(other.code == Some(1) && String::from_utf8_lossy(&other.out).contains("not swapped"), "{other:?}");
+    assert_eq!(ctl_json(pd, &["cas", "j", "next", "--previous", value, "--ttl", "1000"])["previous"], value);
+    let ttl_s = ctl_json(pd, &["ttl", "j"])["ttl_s"].as_u64().expect("seconds");
+    assert!((900..=1000).contains(&ttl_s), "{ttl_s}");
+}
+
+#[test]
+fn ctl_lists_counts_and_removes_ranges() {
+    let cluster = Cluster::start(1, &["--split-keys", "g,m5"]);
+    let pd = cluster.addr(0);
+    let keys: Vec<String> = (0..120).map(|n| format!("m{n:03}")).collect();
+    for key in &keys {
+        ctl(pd, &["put", key, "v"]);
+    }
+    for key in ["a", "l", "n", "z"] {
+        ctl(pd, &["put", key, "v"]);
+    }
+
+    // A listing that ends at its limit says so, and how to go on.
+    let table = ctl_with(pd, &["scan", "m", "n"], b"");
+    assert_eq!(String::from_utf8_lossy(&table.out).lines().count(), 101);
+    assert!(table.err.contains("there are more") && table.err.contains("`scan m100 n`"), "{table:?}");
+    let whole = ctl_with(pd, &["scan", "m", "n", "--limit", "120"], b"");
+    assert!(whole.err.is_empty() && String::from_utf8_lossy(&whole.out).lines().count() == 121, "{whole:?}");
+    let (mut found, mut from) = (Vec::new(), "m".to_owned());
+    loop {
+        let page = ctl_json(pd, &["scan", &from, "n", "--limit", "50", "--keys-only"]);
+        found.extend(
+            page["pairs"].as_array().expect("a list").iter().map(|pair| pair["key"].as_str().expect("text").to_owned()),
+        );
+        match page["next_start"].as_str() {
+            Some(next) => next.clone_into(&mut from),
+            None => break assert_eq!(page["more"], false),
+        }
+    }
+    assert_eq!(found, keys);
+    let back = ctl_with(pd, &["scan", "--prefix", "m", "--reverse", "--limit", "2"], b"");
+    assert!(back.err.contains("`scan m m118 --reverse`"), "{back:?}");
+    let next = ctl_json(pd, &["scan", "m", "m118", "--reverse", "--limit", "1"]);
+    assert_eq!((&next["pairs"][0]["key"], &next["next_end"]), (&"m117".into(), &"m117".into()));
+
+    // Regions: their borders are read and taken back.
+    let table = ctl(pd, &["regions"]);
+    assert!(table.contains(r"\mem{g}") && table.contains(r"\mem{m5}") && table.contains('∞'), "{table}");
+    for region in ctl_json(pd, &["regions"])["regions"].as_array().expect("a list") {
+        let id = &region["id"];
+        let line = table.lines().find(|line| line.split_whitespace().next() == Some(&id.to_string())).expect("a row");
+        let from = line.split_whitespace().nth(1).expect("a border");
+        let from = if from == "-∞" { "" } else { from };
+        assert_eq!(&ctl_json(pd, &["leader", from])["region"], id, "{line}");
+        assert_eq!(ctl_json(pd, &["regions", from, "--limit", "1"])["regions"][0]["id"], *id, "{line}");
+    }
+    let first = ctl_with(pd, &["regions", "--limit", "1"], b"");
+    assert!(first.err.contains("there are more"), "{first:?}");
+    assert_eq!(ctl_json(pd, &["regions", "--limit", "1"])["more"], true);
+    assert_eq!(ctl_json(pd, &["regions", "", "a"])["regions"].as_array().map(Vec::len), Some(1));
+
+    // Counting and removing.
+    let count = |args: &[&str]| ctl(pd, &[&["count"], args].concat()).trim().parse::<u64>().expect("a number");
+    assert_eq!((count(&[]), count(&["--prefix", "m"]), count(&["m0", "m1"]), count(&["z", "a"])), (124, 120, 100, 0));
+    assert_eq!(ctl_json(pd, &["count", "--prefix", "m11"])["keys"], 10);
+    for unclear in
+        [&["delete-range"][..], &["delete-range", "a"], &["delete-range", "", ""], &["delete-range", "--prefix", ""]]
+    {
+        assert_eq!(ctl_with(pd, unclear, b"").code, Some(2), "{unclear:?}");
+    }
+    assert_eq!(count(&[]), 124, "nothing is gone yet");
+    assert_eq!(ctl(pd, &["delete-range", "m000", "m060"]).trim(), "ok");
+    assert_eq!((count(&[]), count(&["--prefix", "m"])), (64, 60));
+    assert_eq!(ctl_json(pd, &["delete-range", "--prefix", "m"])["ok"], true);
+    assert_eq!(count(&[]), 4);
+    assert_eq!(ctl(pd, &["delete-range", "--everything"]).trim(), "ok");
+    assert_eq!(count(&[]), 0);
+
+    // Together the values are larger than a message may be.
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let file = dir.path().join("value");
+    std::fs::write(&file, vec![b'v'; 5 << 20]).expect("a file");
+    for n in 0..13 {
+        ctl(pd, &["put", &format!("big{n:02}"), "--file", file.to_str().expect("UTF-8")]);
+    }
+    let scan = ctl_with(pd, &["scan"], b"");
+    let rows = String::from_utf8_lossy(&scan.out).into_owned();
+    assert!(
+        scan.code == Some(0) && rows.lines().count() == 14 && rows.contains("5242880 in all"),
+        "{rows} {}",
+        scan.err
+    );
+}
+
+#[test]
+fn bench_gives_up_on_a_dead_address_and_removes_what_it_wrote() {
+    let began = Instant::now();
+    let dead = armilla(&["bench", "--pd", &format!("127.0.0.1:{}", free_port()), "--duration", "1s"]);
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    assert!(dead.code == Some(1) && dead.text.contains("refused") && dead.text.contains("--pd"), "{dead:?}");
+
+    let cluster = Cluster::start(1, &[]);
+    let pd = cluster.addr(0);
+    ctl(pd, &["put", "mine", "v"]);
+    let count = || ctl(pd, &["count"]).trim().parse::<u64>().expect("a number");
+    let bench = |args: &[&str]| {
+        let base = ["bench", "--pd", pd, "--keys", "3000", "--clients", "4", "--duration", "200ms", "--warmup", "0s"];
+        let finished = armilla(&[&base[..], args].concat());
+        assert_eq!(finished.code, Some(0), "{finished:?}");
+    };
+    bench(&["--workload", "get"]);
+    assert_eq!(count(), 3001);
+    bench(&["--workload", "clean"]);
+    assert_eq!(count(), 1);
+    bench(&["--workload", "mixed", "--clean"]);
+    assert_eq!(count(), 1);
+    bench(&["--batch", "--clean"]);
+    assert_eq!((count(), ctl(pd, &["get", "mine"]).as_str()), (1, "v"));
+}
+
+#[test]
+fn unknown_log_levels_are_refused() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let data = dir.path().join("data");
+    let data = data.to_str().expect("UTF-8");
+    let addr = format!("127.0.0.1:{}", free_port());
+    let members = format!("n1={addr}");
+    let start = ["start", "--data", data, "--addr", &addr, "--initial-cluster", &members];
+    let up = ["up", "--data", data];
+    for (args, variable) in [
+        ([&start[..], &["--log-level", "lod"]].concat(), None),
+        ([&up[..], &["--log-level", "infos"]].concat(), None),
+        (start.to_vec(), Some("verbose")),
+        (up.to_vec(), Some("info,armilla=loud")),
+    ] {
+        let mut command = Command::new(binary());
+        command.args(&args);
+        if let Some(level) = variable {
+            command.env("ARMILLA_LOG", level);
+        }
+        let finished = run(command, LIMIT);
+        assert!(finished.code == Some(2), "{args:?}: {finished:?}");
+        assert!(finished.text.contains("levels are off, error, warn, info, debug, trace"), "{args:?}: {finished:?}");
+    }
+    assert!(!Path::new(data).exists(), "nothing was written");
+}
+
+#[test]
+fn probes_and_scrapers_find_what_they_look_for() {
+    let status = |addr: &str, path: &str| {
+        let (head, body) = http_get(addr, path)?;
+        Some((head.split_whitespace().nth(1)?.parse::<u16>().ok()?, body))
+    };
+    // One of three founders alone: alive, not ready.
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let addr = format!("127.0.0.1:{}", free_port());
+    let members = format!("n1={addr},n2=127.0.0.1:{},n3=127.0.0.1:{}", free_port(), free_port());
+    let alone = Running::start(node_command("n1", &dir.path().join("n1"), &addr, &members), &dir.path().join("n1.log"));
+    wait_until("it listens", || TcpStream::connect(&addr).is_ok());
+    let (code, body) = status(&addr, "/ready").expect("an answer");
+    assert!(code == 503 && body.contains("starting"), "{code} {body}");
+    assert_eq!(status(&addr, "/health").expect("an answer").0, 200);
+    assert_eq!(status(&addr, "/config").expect("an answer").0, 200);
+    drop(alone);
+
+    let cluster = Cluster::start(1, &["--log-level", "warn"]);
+    let addr = cluster.addr(0);
+    wait_until("it is ready", || status(addr, "/ready").is_some_and(|(code, _)| code == 200));
+    assert_eq!(status(addr, "/health"), Some((200, r#"{"health":"true","reason":""}"#.into())));
+    let config: Value = serde_json::from_str(&status(addr, "/config").expect("an answer").1).expect("JSON");
+    assert_eq!((&config["addr"], &config["log"]["level"]), (&addr.into(), &"warn".into()));
+    assert!(config["raft"]["election_ticks"].is_u64() && config["initial_cluster"].is_array(), "{config}");
+
+    let page = status(addr, "/metrics").expect("an answer").1;
+    for name in [
+        "process_cpu_seconds_total",
+        "process_open_fds",
+        "process_max_fds",
+        "process_virtual_memory_bytes",
+        "process_resident_memory_bytes",
+        "process_start_time_seconds",
+        "process_threads",
+    ] {
+        assert!(metric(&page, name).is_some_and(|value| value > 0.0), "{name}:\n{page}");
+    }
+    let started_s = metric(&page, "process_start_time_seconds").expect("a number");
+    let now_s = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs_f64();
+    assert!((now_s - 120.0..now_s + 5.0).contains(&started_s), "{started_s} {now_s}");
+    let unexplained: Vec<&str> =
+        page.lines().filter(|line| line.starts_with("# HELP") && line.contains("of /status")).collect();
+    assert!(unexplained.is_empty(), "{unexplained:?}");
 }
 
 #[test]

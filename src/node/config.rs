@@ -156,7 +156,7 @@ pub enum LogFormat {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogConfig {
-    /// `error`, `warn`, `info`, `debug`, `trace`, or directives such as `info,armilla::replica=debug`.
+    /// `off`, `error`, `warn`, `info`, `debug`, `trace`, or directives such as `info,armilla::replica=debug`.
     pub level: String,
     /// `human` or `json`.
     pub format: LogFormat,
@@ -261,6 +261,11 @@ impl Config {
     /// This configuration as a file's text.
     pub fn to_toml(&self) -> String {
         toml::to_string_pretty(self).expect("every field has a TOML form")
+    }
+
+    /// This configuration as one JSON object, with the keys of the file.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string_pretty(self).expect("every field has a JSON form")
     }
 
     /// The address that others use.

@@ -4,14 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use prometheus::core::Collector;
-use prometheus::{IntCounter, IntGauge, Opts, Registry};
+use prometheus::{Counter, Gauge, IntCounter, IntGauge, Opts, Registry};
 
-/// Figures that only count up, by room: they are counters to Prometheus, the others gauges.
-const COUNTERS: &[(&str, &[&str])] = &[
-    ("raft", &["leader_changes", "proposals", "reads_by_lease", "reads_by_quorum"]),
-    ("log", &["syncs", "bytes_written", "records", "recycled", "created", "rewritten_bytes"]),
-    ("engine", &["flushes", "background_errors"]),
-];
+use crate::rt::process::Usage;
+use crate::service::figures;
 
 /// The registry of one node and the gauges that say what it is.
 #[derive(Clone, Debug)]
@@ -20,7 +16,53 @@ pub struct NodeMetrics {
     started_at_s: IntGauge,
     serving: IntGauge,
     poisoned: IntGauge,
+    process: Process,
     figures: Arc<Mutex<BTreeMap<String, Figure>>>,
+}
+
+/// The process, under the names that Prometheus' own client libraries give it: dashboards and alerts know them. Nodes that share a
+/// process show the same figures.
+#[derive(Clone, Debug)]
+struct Process {
+    cpu_seconds: Counter,
+    open_fds: Gauge,
+    max_fds: Gauge,
+    virtual_bytes: Gauge,
+    resident_bytes: Gauge,
+    started_at_s: Gauge,
+    threads: Gauge,
+}
+
+impl Process {
+    fn new(registry: &Registry) -> Process {
+        let gauge = |name: &str, help: &str| {
+            let gauge = Gauge::new(name, help).expect("a valid name");
+            registry.register(Box::new(gauge.clone())).expect("registered once");
+            gauge
+        };
+        let cpu_seconds = Counter::new("process_cpu_seconds_total", "Seconds of CPU in user and kernel mode.");
+        let cpu_seconds = cpu_seconds.expect("a valid name");
+        registry.register(Box::new(cpu_seconds.clone())).expect("registered once");
+        Process {
+            cpu_seconds,
+            open_fds: gauge("process_open_fds", "Open file descriptors."),
+            max_fds: gauge("process_max_fds", "File descriptors that may be open."),
+            virtual_bytes: gauge("process_virtual_memory_bytes", "Address space in bytes."),
+            resident_bytes: gauge("process_resident_memory_bytes", "Memory in bytes."),
+            started_at_s: gauge("process_start_time_seconds", "When the process started, seconds since 1970."),
+            threads: gauge("process_threads", "Threads of the process."),
+        }
+    }
+
+    fn show(&self, usage: &Usage) {
+        self.cpu_seconds.inc_by((usage.cpu_seconds - self.cpu_seconds.get()).max(0.0));
+        self.open_fds.set(usage.open_fds as f64);
+        self.max_fds.set(usage.max_fds as f64);
+        self.virtual_bytes.set(usage.virtual_bytes as f64);
+        self.resident_bytes.set(usage.resident_bytes as f64);
+        self.started_at_s.set(usage.started_at_s);
+        self.threads.set(usage.threads as f64);
+    }
 }
 
 /// A figure as Prometheus sees it.
@@ -32,8 +74,9 @@ enum Figure {
 
 impl Figure {
     fn new(registry: &Registry, room: &str, name: &str) -> Figure {
-        let counts = COUNTERS.iter().any(|(of, names)| *of == room && names.contains(&name));
-        let help = format!("`{room}.{name}` of /status.");
+        let known = figures::find(room, name);
+        let counts = known.is_some_and(|known| known.counts);
+        let help = known.map_or_else(|| format!("`{room}.{name}` of /status."), |known| format!("{}.", known.help));
         let full = format!("armilla_{room}_{name}{}", if counts { "_total" } else { "" });
         let register = |one: Box<dyn Collector>| registry.register(one).expect("registered once");
         if counts {
@@ -79,7 +122,13 @@ impl NodeMetrics {
         for gauge in [&info, &started_at_s, &serving, &poisoned] {
             registry.register(Box::new(gauge.clone())).expect("registered once");
         }
-        NodeMetrics { registry, started_at_s, serving, poisoned, figures: Arc::default() }
+        let process = Process::new(&registry);
+        NodeMetrics { registry, started_at_s, serving, poisoned, process, figures: Arc::default() }
+    }
+
+    /// Brings the metrics of the process up to date.
+    pub fn show_process(&self, usage: &Usage) {
+        self.process.show(usage);
     }
 
     /// Whether the node takes requests, and whether it has stopped for good.
@@ -126,6 +175,36 @@ mod tests {
         assert!(text(&one).contains("\narmilla_start_time_seconds 7\n"), "{}", text(&one));
         assert!(text(&other).contains("\narmilla_start_time_seconds 0\n"), "{}", text(&other));
         assert!(text(&other).contains("node=\"n2\""));
+    }
+
+    #[test]
+    fn the_process_has_the_names_that_dashboards_know() {
+        let metrics = NodeMetrics::new("n1");
+        let usage = |cpu_seconds| Usage {
+            cpu_seconds,
+            open_fds: 9,
+            max_fds: 1024,
+            virtual_bytes: 1 << 30,
+            resident_bytes: 1 << 20,
+            started_at_s: 1_700_000_000.5,
+            threads: 4,
+        };
+        for (cpu_seconds, shown) in [(1.5, "1.5"), (2.25, "2.25"), (2.0, "2.25")] {
+            metrics.show_process(&usage(cpu_seconds));
+            let text = prometheus::TextEncoder::new().encode_to_string(&metrics.registry().gather()).unwrap();
+            for line in [
+                &format!("process_cpu_seconds_total {shown}"),
+                "process_open_fds 9",
+                "process_max_fds 1024",
+                "process_virtual_memory_bytes 1073741824",
+                "process_resident_memory_bytes 1048576",
+                "process_start_time_seconds 1700000000.5",
+                "process_threads 4",
+                "# TYPE process_cpu_seconds_total counter",
+            ] {
+                assert!(text.lines().any(|other| other == line), "no {line}:\n{text}");
+            }
+        }
     }
 
     #[test]

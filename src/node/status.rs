@@ -26,6 +26,7 @@ pub(super) struct Source {
     started: Instant,
     name: String,
     address: String,
+    config: String,
     ident: Arc<RwLock<Ident>>,
     numbers: NodeMetrics,
     healthy: watch::Receiver<bool>,
@@ -61,6 +62,7 @@ impl Source {
             started: clock.now(),
             name: config.name.clone(),
             address: config.advertised().to_owned(),
+            config: config.to_json(),
             ident,
             numbers: numbers.clone(),
             healthy,
@@ -137,6 +139,17 @@ impl StatusSource for Source {
         for (room, figures) in self.figures() {
             self.numbers.show(room, &figures);
         }
+        if let Some(usage) = crate::rt::process::usage() {
+            self.numbers.show_process(&usage);
+        }
+    }
+
+    fn config(&self) -> String {
+        self.config.clone()
+    }
+
+    fn alive(&self) -> Result<(), String> {
+        self.running.get().and_then(|running| running.handle.poisoned()).map_or(Ok(()), Err)
     }
 
     fn serving(&self) -> Result<(), String> {

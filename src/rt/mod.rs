@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!                 the store (every other room)
-//!        task  clock  rng  net  disk  cpu  lane  probe  mutant!
+//!        task  clock  rng  net  disk  cpu  lane  process  probe  mutant!
 //!   -----------+--------------------------------+------------------
 //!    real      | tokio, tonic's HTTP/2, files   | `cfg(not(madsim))`
 //!    simulated | madsim's executor, our network | `cfg(madsim)`
@@ -84,6 +84,30 @@ pub mod net {
 /// in the other.
 pub mod cpu {
     pub use super::world::cpu::{cores, run, run_long};
+}
+
+/// What this process takes of its machine.
+pub mod process {
+    pub use super::world::process::usage;
+
+    /// A process in figures.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    pub struct Usage {
+        /// Seconds of CPU since its start, in user and kernel mode.
+        pub cpu_seconds: f64,
+        /// Open file descriptors.
+        pub open_fds: u64,
+        /// How many it may open; `u64::MAX` without a limit.
+        pub max_fds: u64,
+        /// Bytes of address space.
+        pub virtual_bytes: u64,
+        /// Bytes of memory.
+        pub resident_bytes: u64,
+        /// When it started, seconds since 1970 by the machine's clock.
+        pub started_at_s: f64,
+        /// Threads.
+        pub threads: u64,
+    }
 }
 
 /// A dedicated thread that drives one future (in the real world); an ordinary task in the simulated one.

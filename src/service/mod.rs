@@ -23,6 +23,7 @@ pub mod batch;
 pub mod cluster;
 pub mod deadline;
 pub mod error;
+pub mod figures;
 pub mod gate;
 pub mod health;
 pub mod intake;

@@ -1,4 +1,15 @@
-//! Plain HTTP for people and scrapers: `/` (a page), `/status` (JSON), `/metrics` (Prometheus' text), `/healthz`.
+//! Plain HTTP for people, scrapers and probes.
+//!
+//! | path | answer |
+//! |---|---|
+//! | `/` | a page that shows `/status` and renews itself |
+//! | `/status` | the node, its peers, and the cluster as the placement driver's leader sees it: JSON |
+//! | `/metrics` | Prometheus' text |
+//! | `/config` | the configuration in effect: JSON with the keys of the file |
+//! | `/ready`, `/healthz` | 200 while the node takes requests; otherwise 503 with the reason: starting, stopping, stopped for good |
+//! | `/health` | 200 unless the node has stopped for good and must be started again: 503 with the reason |
+//!
+//! TiKV has `/status`, `/metrics`, `/config` and `/ready`, PD and etcd have `/health`: probes and scrapers that are set up for them work.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -11,12 +22,14 @@ use prometheus::{Registry, TextEncoder};
 use serde_json::{Value, json};
 
 use crate::arch;
+use crate::codec::text;
 use crate::proto::armilla::pd::{OverviewReply, RegionHeartbeat, StoreOverview};
 use crate::proto::metapb::{Peer, Region};
 use crate::proto::pdpb::Member;
 use crate::rt::{HttpHandler, HttpRequest, HttpResponse};
 use crate::types::region;
 
+use super::figures::FIGURES;
 use super::metrics::{Method, Metrics};
 
 /// What a node says about itself.
@@ -70,32 +83,55 @@ pub trait StatusSource: Send + Sync + 'static {
     /// Brings the metrics that [`handler`] is about to print up to date.
     fn measure(&self);
 
+    /// The configuration in effect: one JSON object.
+    fn config(&self) -> String;
+
     /// Whether the node takes requests; if not, why.
     ///
     /// # Errors
     /// The reason, for a person.
     fn serving(&self) -> Result<(), String>;
+
+    /// Whether the node may yet take requests without being started again; if not, why.
+    ///
+    /// # Errors
+    /// The reason, for a person.
+    fn alive(&self) -> Result<(), String>;
 }
 
 const PAGE: &str = include_str!("page.html");
+/// Where the page has the meaning of the figures.
+const PAGE_HELP: &str = "{/*figures*/}";
+
+/// The page, with what its figures mean.
+fn page() -> Bytes {
+    let mut help: BTreeMap<&str, BTreeMap<&str, &str>> = BTreeMap::new();
+    for figure in FIGURES {
+        help.entry(figure.room).or_default().insert(figure.name, figure.help);
+    }
+    PAGE.replace(PAGE_HELP, &json!(help).to_string()).into()
+}
 
 /// Answers every plain HTTP request of a node's port.
 pub fn handler(source: Arc<dyn StatusSource>, registry: Registry, metrics: Metrics) -> HttpHandler {
+    let page = page();
     Arc::new(move |request: HttpRequest| {
-        let (source, registry, metrics) = (source.clone(), registry.clone(), metrics.clone());
+        let (source, registry, metrics, page) = (source.clone(), registry.clone(), metrics.clone(), page.clone());
         Box::pin(async move {
             if !matches!(request.method.as_str(), "GET" | "HEAD") {
                 return problem(405, "only GET and HEAD");
             }
             // The server leaves the body of an answer to HEAD out, and keeps its length.
-            get(&request.path, &*source, &registry, &metrics).await
+            match request.path.as_str() {
+                "/" => ok("text/html; charset=utf-8", page),
+                path => get(path, &*source, &registry, &metrics).await,
+            }
         })
     })
 }
 
 async fn get(path: &str, source: &dyn StatusSource, registry: &Registry, metrics: &Metrics) -> HttpResponse {
     match path {
-        "/" => ok("text/html; charset=utf-8", PAGE),
         "/status" => ok("application/json", document(&source.status().await, metrics).to_string()),
         "/metrics" => {
             source.measure();
@@ -104,11 +140,13 @@ async fn get(path: &str, source: &dyn StatusSource, registry: &Registry, metrics
                 Err(error) => problem(500, &error.to_string()),
             }
         }
-        "/healthz" => match source.serving() {
+        "/config" => ok("application/json", source.config()),
+        "/ready" | "/healthz" => match source.serving() {
             Ok(()) => ok("text/plain; charset=utf-8", "ok\n"),
             Err(why) => problem(503, &why),
         },
-        _ => problem(404, "no such page: there are /, /status, /metrics and /healthz"),
+        "/health" => health(source.alive()),
+        _ => problem(404, "no such page: there are /, /status, /metrics, /config, /ready, /health and /healthz"),
     }
 }
 
@@ -118,6 +156,13 @@ fn ok(content_type: &'static str, body: impl Into<Bytes>) -> HttpResponse {
 
 fn problem(status: u16, why: &str) -> HttpResponse {
     HttpResponse { status, content_type: "application/json", body: json!({ "error": why }).to_string().into() }
+}
+
+/// The answer of `/health`, in the form that etcd gives it.
+fn health(alive: Result<(), String>) -> HttpResponse {
+    let status = if alive.is_ok() { 200 } else { 503 };
+    let body = json!({ "health": alive.is_ok().to_string(), "reason": alive.err().unwrap_or_default() });
+    HttpResponse { status, content_type: "application/json", body: body.to_string().into() }
 }
 
 /// The document at `/status`.
@@ -220,8 +265,9 @@ fn descriptor(region: &Region) -> Value {
     let epoch = region::epoch(region);
     json!({
         "id": region.id,
-        "start": region.start_key.escape_ascii().to_string(),
-        "end": region.end_key.escape_ascii().to_string(),
+        // As `armilla ctl` shows and takes them.
+        "start": text::border(&region.start_key),
+        "end": text::border(&region.end_key),
         "epoch": { "conf_ver": epoch.conf_ver, "version": epoch.version },
         "peers": region.peers.iter().map(|Peer { id, store_id, .. }| json!({ "id": id, "store": store_id })).collect::<Vec<_>>(),
     })
@@ -253,14 +299,29 @@ mod tests {
         }
         fn measure(&self) {}
         fn serving(&self) -> Result<(), String> {
+            match &self.0.poisoned {
+                Some(why) => Err(why.clone()),
+                None if self.0.serving => Ok(()),
+                None => Err("the node is starting".into()),
+            }
+        }
+        fn config(&self) -> String {
+            json!({ "name": self.0.name }).to_string()
+        }
+        fn alive(&self) -> Result<(), String> {
             self.0.poisoned.clone().map_or(Ok(()), Err)
         }
     }
 
     fn node() -> NodeStatus {
         let peer = |id, store_id| Peer { id, store_id, ..Peer::default() };
-        let region =
-            Region { id: 7, start_key: "a\n".into(), peers: vec![peer(8, 1), peer(9, 2)], ..Region::default() };
+        let region = Region {
+            id: 7,
+            start_key: "a\n".into(),
+            end_key: crate::codec::bytes::encode(b"user:7"),
+            peers: vec![peer(8, 1), peer(9, 2)],
+            ..Region::default()
+        };
         let store = crate::proto::metapb::Store { id: 2, address: "h:2".into(), ..Default::default() };
         NodeStatus {
             name: "n1".into(),
@@ -307,7 +368,10 @@ mod tests {
         assert_eq!(json["members"][0]["leader"], true);
         assert_eq!(json["regions"][0]["leader_store"], 2);
         assert_eq!(json["regions"][0]["leader_address"], "h:2");
-        assert_eq!(json["regions"][0]["start"], "a\\n");
+        assert_eq!(
+            (&json["regions"][0]["start"], &json["regions"][0]["end"]),
+            (&"a\\n".into(), &"\\mem{user:7}".into())
+        );
         assert_eq!(json["stores"][0]["heartbeat_age_ms"], Value::Null);
         assert_eq!(json["peers"][0]["leads"], false);
         assert_eq!(json["log"]["segments"], 2);
@@ -318,17 +382,34 @@ mod tests {
 
     #[test]
     fn pages_and_what_is_none() {
-        assert!(ask(node(), "GET", "/").body.starts_with(b"<!doctype html>"));
+        let page = ask(node(), "GET", "/").body;
+        assert!(page.starts_with(b"<!doctype html>"));
+        let page = std::str::from_utf8(&page).unwrap();
+        assert!(page.contains(r#""syncs":"How often"#) && !page.contains(PAGE_HELP), "the figures are explained");
         let head = ask(node(), "HEAD", "/status");
         assert_eq!((head.status, head.body), (200, ask(node(), "GET", "/status").body));
         assert!(ask(node(), "GET", "/metrics").body.windows(22).any(|w| w == b"armilla_batch_streams "));
         assert_eq!(ask(node(), "GET", "/nothing").status, 404);
         assert_eq!(ask(node(), "POST", "/status").status, 405);
-        assert_eq!(ask(node(), "GET", "/healthz").status, 200);
-        let mut stopped = node();
-        stopped.poisoned = Some("fsync failed".into());
-        let answer = ask(stopped, "GET", "/healthz");
-        assert_eq!((answer.status, &answer.body[..]), (503, &br#"{"error":"fsync failed"}"#[..]));
+        assert_eq!(ask(node(), "GET", "/config").body, r#"{"name":"n1"}"#);
+    }
+
+    #[test]
+    fn probes_tell_a_start_from_an_end() {
+        let probe = |node: NodeStatus, path: &str| {
+            let answer = ask(node, "GET", path);
+            (answer.status, String::from_utf8(answer.body.to_vec()).unwrap())
+        };
+        let starting = NodeStatus { serving: false, ..node() };
+        let stopped = NodeStatus { serving: false, poisoned: Some("fsync failed".into()), ..node() };
+        for path in ["/ready", "/healthz"] {
+            assert_eq!(probe(node(), path), (200, "ok\n".into()));
+            assert_eq!(probe(starting.clone(), path), (503, r#"{"error":"the node is starting"}"#.into()));
+            assert_eq!(probe(stopped.clone(), path), (503, r#"{"error":"fsync failed"}"#.into()));
+        }
+        assert_eq!(probe(node(), "/health"), (200, r#"{"health":"true","reason":""}"#.into()));
+        assert_eq!(probe(starting, "/health").0, 200);
+        assert_eq!(probe(stopped, "/health"), (503, r#"{"health":"false","reason":"fsync failed"}"#.into()));
     }
 
     #[test]
@@ -339,6 +420,43 @@ mod tests {
         assert_eq!(json["overview_error"], "no leader");
         assert_eq!(json["peers"][0]["id"], 7);
         assert!(json.get("regions").is_none());
+    }
+
+    /// Relative luminance and contrast as WCAG 2.2 defines them.
+    fn contrast(one: &str, other: &str) -> f64 {
+        let luminance = |color: &str| {
+            let digits: Vec<u32> = color.chars().skip(1).map(|c| c.to_digit(16).unwrap()).collect();
+            let parts: Vec<u32> = match digits.len() {
+                3 => digits.iter().map(|digit| digit * 17).collect(),
+                _ => digits.chunks(2).map(|pair| pair[0] * 16 + pair[1]).collect(),
+            };
+            let linear = |part: u32| {
+                let part = f64::from(part) / 255.0;
+                if part <= 0.04045 { part / 12.92 } else { ((part + 0.055) / 1.055).powf(2.4) }
+            };
+            0.2126 * linear(parts[0]) + 0.7152 * linear(parts[1]) + 0.0722 * linear(parts[2])
+        };
+        let (one, other) = (luminance(one), luminance(other));
+        (one.max(other) + 0.05) / (one.min(other) + 0.05)
+    }
+
+    #[test]
+    fn the_page_can_be_read_by_day_and_by_night() {
+        assert!((contrast("#fff", "#000") - 21.0).abs() < 0.01 && (contrast("#777777", "#fff") - 4.48).abs() < 0.01);
+        let schemes: Vec<&str> = PAGE.lines().filter(|line| line.contains("--ground:")).collect();
+        assert_eq!(schemes.len(), 2, "light and dark");
+        for scheme in schemes {
+            let color = |name: &str| {
+                let rest = scheme.split_once(&format!("--{name}: ")).unwrap_or_else(|| panic!("no {name}: {scheme}")).1;
+                rest.split_once(';').unwrap().0
+            };
+            for ground in ["ground", "card"] {
+                for (name, least) in [("text", 4.5), ("soft", 4.5), ("link", 4.5), ("good", 3.0), ("bad", 3.0)] {
+                    let ratio = contrast(color(name), color(ground));
+                    assert!(ratio >= least, "{name} on {ground} has {ratio:.2}:1, less than {least}:1: {scheme}");
+                }
+            }
+        }
     }
 
     #[test]

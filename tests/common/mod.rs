@@ -5,5 +5,7 @@
 mod processes;
 mod wire;
 
-pub use processes::{Cluster, Finished, binary, free_port, node_command, run, wait_until};
+pub use processes::{
+    Cluster, Finished, Written, binary, free_port, http, node_command, run, run_with_input, wait_until,
+};
 pub use wire::{Outcome, Wire};

@@ -87,6 +87,49 @@ pub fn run(mut command: Command, limit: Duration) -> Finished {
     Finished { code, text }
 }
 
+/// What a program wrote, byte for byte.
+#[derive(Debug)]
+pub struct Written {
+    /// Exit code; `None` after a signal.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub out: Vec<u8>,
+    /// Standard error.
+    pub err: String,
+}
+
+/// Runs `command` to its end with `input` on standard input, which must not be longer than a pipe takes at once (64 KiB).
+pub fn run_with_input(mut command: Command, input: &[u8]) -> Written {
+    use std::io::Write as _;
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    child.stdin.take().expect("piped").write_all(input).expect("the program reads its input");
+    let output = child.wait_with_output().expect("a child can be waited for");
+    let err = String::from_utf8_lossy(&output.stderr).into_owned();
+    Written { code: output.status.code(), out: output.stdout, err }
+}
+
+/// The head and body of an answer, by HTTP/1.1.
+pub fn http(addr: &str, method: &str, path: &str, body: &str) -> Option<(String, String)> {
+    use std::io::{Read as _, Write as _};
+    let mut stream = std::net::TcpStream::connect(addr).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    let length = body.len();
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nHost: {addr}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    )
+    .ok()?;
+    let mut text = Vec::new();
+    stream.read_to_end(&mut text).ok()?;
+    let text = String::from_utf8_lossy(&text).into_owned();
+    text.split_once("\r\n\r\n").map(|(head, body)| (head.to_owned(), body.to_owned()))
+}
+
 /// Waits until `ready`, for as long as a slow machine may need.
 pub fn wait_until(what: &str, mut ready: impl FnMut() -> bool) {
     let began = Instant::now();

@@ -14,6 +14,7 @@ mod streams;
 mod unary;
 mod wire;
 
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -26,6 +27,7 @@ use clap::ValueEnum;
 use futures::StreamExt as _;
 use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::json;
 
 use crate::failure::Failure;
 use crate::process;
@@ -44,6 +46,8 @@ pub enum Workload {
     Mixed,
     /// Scan from a random key upwards; see --scan-limit.
     Scan,
+    /// Measure nothing: remove the keys that earlier runs with the same --keys (or fewer) left behind.
+    Clean,
 }
 
 /// Which keys they choose.
@@ -97,6 +101,9 @@ pub struct Args {
     /// Do not write the keys before reading them.
     #[arg(long)]
     no_preload: bool,
+    /// Remove the keys of the run (all --keys of them, no others) when it is over, also after Ctrl-C.
+    #[arg(long)]
+    clean: bool,
     /// Seed of the choice of keys.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -130,6 +137,8 @@ pub(crate) struct Shared {
     pub(crate) args: Args,
     pub(crate) keys: Keys,
     pub(crate) value: Bytes,
+    /// For what is not measured.
+    raw: RawClient,
     pub(crate) routing: Routing,
     /// Set when measuring begins, and when it is over.
     pub(crate) measuring: AtomicBool,
@@ -195,6 +204,7 @@ impl Shared {
             Workload::Put => Verb::Put,
             Workload::Get => Verb::Get,
             Workload::Scan => Verb::Scan,
+            Workload::Clean => unreachable!("nothing is measured"),
             Workload::Mixed if rng.chance(self.args.read_ratio) => Verb::Get,
             Workload::Mixed => Verb::Put,
         };
@@ -205,6 +215,9 @@ impl Shared {
         self.over.load(Ordering::Relaxed)
     }
 }
+
+/// How long the last requests of a run may take.
+const LAST_REQUESTS: Duration = Duration::from_secs(5);
 
 /// Runs the load and prints what it measured.
 pub fn run(args: Args) -> Result<(), Failure> {
@@ -220,17 +233,35 @@ async fn load(args: Args) -> Result<(), Failure> {
     let pd = PdClient::new(env.net.clone(), env.clock.clone(), args.pd.clone());
     let keys = Keys::new(args.keys, args.distribution);
     let value = value(args.value_size as usize, args.seed);
-    if args.workload != Workload::Put && !args.no_preload {
-        let raw =
-            RawClient::new(pd.clone(), env.net.clone(), env.clock.clone(), Rng::new(args.seed), RawOptions::default());
-        preload(&raw, &args, &keys, &value).await?;
-    }
+    let raw =
+        RawClient::new(pd.clone(), env.net.clone(), env.clock.clone(), Rng::new(args.seed), RawOptions::default());
+    // First of all: whether there is a cluster.
     let routing = Routing::new(pd, env.net.clone(), args.connections).await?;
+    match args.workload {
+        Workload::Clean => {
+            clean(&raw, &args, &keys).await?;
+            let count = report::grouped(args.keys);
+            process::only_prints();
+            println!(
+                "{}",
+                if args.json {
+                    json!({ "removed_keys": args.keys }).to_string()
+                } else {
+                    format!("removed the {count} keys, those that were there")
+                }
+            );
+            return Ok(());
+        }
+        Workload::Put => {}
+        _ if args.no_preload => {}
+        _ => preload(&raw, &args, &keys, &value).await?,
+    }
     let measuring = AtomicBool::new(args.warmup.is_zero());
     let shared = Arc::new(Shared {
         args: args.clone(),
         keys,
         value,
+        raw,
         routing,
         measuring,
         over: AtomicBool::new(false),
@@ -251,12 +282,23 @@ async fn load(args: Args) -> Result<(), Failure> {
     let (took, cpu) = (began.elapsed(), process::cpu_seconds() - cpu_began);
     shared.over.store(true, Ordering::Relaxed);
     let mut tally = Tally::new();
-    for client in running {
-        // A client that hangs in its last request must not hold up the report.
-        if let Ok(Ok(one)) = tokio::time::timeout(Duration::from_secs(5), client).await {
-            tally.merge(one);
+    // Clients that hang in their last request must not hold up the report.
+    let until = tokio::time::Instant::now() + LAST_REQUESTS;
+    for mut client in running {
+        match tokio::time::timeout_at(until, &mut client).await {
+            Ok(Ok(one)) => tally.merge(one),
+            Ok(Err(_)) => {}
+            Err(_) => client.abort(),
         }
     }
+    let cleaned = if args.clean {
+        armilla::rt_select! {
+            cleaned = clean(&shared.raw, &args, &shared.keys) => cleaned,
+            _ = tokio::signal::ctrl_c() => Err(Failure::silent(130)),
+        }
+    } else {
+        Ok(())
+    };
     let report = Report::new(&args, &tally, took, cpu);
     process::only_prints();
     if args.json {
@@ -264,6 +306,7 @@ async fn load(args: Args) -> Result<(), Failure> {
     } else {
         print!("{}", report.text());
     }
+    cleaned?;
     if interrupted {
         return Err(Failure::silent(130));
     }
@@ -308,19 +351,40 @@ async fn watch(shared: &Shared, began: Instant) -> bool {
 
 /// Writes every key once.
 async fn preload(raw: &RawClient, args: &Args, keys: &Keys, value: &Bytes) -> Result<(), Failure> {
-    let bar = bar(args.json, args.keys, "loads keys {bar:30} {pos}/{len}");
     let per = ((512 << 10) / (u64::from(args.value_size) + 32)).clamp(1, 2048);
+    in_chunks(args, "loads keys", per, |numbers| {
+        let pairs = numbers.map(|n| (Bytes::copy_from_slice(&keys.key(n)), value.clone())).collect();
+        raw.batch_put(pairs, 0)
+    })
+    .await
+}
+
+/// Removes every key, and no other.
+async fn clean(raw: &RawClient, args: &Args, keys: &Keys) -> Result<(), Failure> {
+    in_chunks(args, "removes keys", 2048, |numbers| {
+        raw.batch_delete(numbers.map(|n| Bytes::copy_from_slice(&keys.key(n))).collect())
+    })
+    .await
+}
+
+/// Does something with the numbers of all keys, `per` at once, and shows how far it is.
+async fn in_chunks<F: Future<Output = armilla::client::Result<()>>>(
+    args: &Args,
+    what: &str,
+    per: u64,
+    work: impl Fn(std::ops::Range<u64>) -> F,
+) -> Result<(), Failure> {
+    let bar = bar(args.json, args.keys, &format!("{what} {{bar:30}} {{pos}}/{{len}}"));
     let mut chunks = futures::stream::iter((0..args.keys).step_by(per as usize))
-        .map(|from| async move {
-            let pairs =
-                (from..(from + per).min(args.keys)).map(|n| (Bytes::copy_from_slice(&keys.key(n)), value.clone()));
-            let pairs: Vec<_> = pairs.collect();
-            let count = pairs.len();
-            raw.batch_put(pairs, 0).await.map(|()| count)
+        .map(|from| {
+            let numbers = from..(from + per).min(args.keys);
+            let count = numbers.end - numbers.start;
+            let work = work(numbers);
+            async move { work.await.map(|()| count) }
         })
         .buffer_unordered(8);
-    while let Some(loaded) = chunks.next().await {
-        bar.inc(loaded? as u64);
+    while let Some(done) = chunks.next().await {
+        bar.inc(done?);
     }
     bar.finish_and_clear();
     Ok(())

@@ -7,7 +7,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::failure::Failure;
 
-/// Starts logging; once in a process.
+/// Starts logging, at levels that [`armilla::node::Config::validate`] has looked at; once in a process.
 pub fn init(config: &LogConfig) -> Result<(), Failure> {
     let filter = EnvFilter::try_new(&config.level).map_err(|error| {
         Failure::usage(format!("log.level `{}`: {error}", config.level))

@@ -1,6 +1,8 @@
 //! `armilla start`: one node.
 
+use std::fmt::Display;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use armilla::node::config::{LogFormat, parse_members};
@@ -20,6 +22,16 @@ pub enum Format {
     Json,
 }
 
+impl Format {
+    /// What the flag calls a format.
+    fn name(format: LogFormat) -> &'static str {
+        match format {
+            LogFormat::Human => "human",
+            LogFormat::Json => "json",
+        }
+    }
+}
+
 impl From<Format> for LogFormat {
     fn from(format: Format) -> LogFormat {
         match format {
@@ -29,47 +41,56 @@ impl From<Format> for LogFormat {
     }
 }
 
+/// A flag's help, with what holds where neither the flag nor the file says anything.
+fn help(text: &str, default: impl Display) -> String {
+    format!("{text} [default: {default}]")
+}
+
+/// What holds where nothing is said.
+static DEFAULT: LazyLock<Config> = LazyLock::new(Config::default);
+
 /// Flags override the configuration file.
 #[derive(clap::Args, Debug, Default)]
 pub struct Args {
-    /// Configuration file (TOML).
+    /// Configuration file (TOML) [default: none]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// The node's name, unique in its cluster.
-    #[arg(long)]
+    #[arg(long, help = help("The node's name, unique in its cluster", &DEFAULT.name))]
     pub name: Option<String>,
-    /// Data directory.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", help = help("Data directory", DEFAULT.data_dir.display()))]
     pub data: Option<PathBuf>,
-    /// Where to listen.
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT", help = help("Where to listen", &DEFAULT.addr))]
     pub addr: Option<String>,
-    /// Where others reach this node, if not at --addr.
+    /// Where others reach this node [default: at --addr]
     #[arg(long, value_name = "HOST:PORT")]
     pub advertise_addr: Option<String>,
-    /// Members of the cluster's first start, this node among them: n1=HOST:PORT,n2=HOST:PORT,…
+    /// Members of the cluster's first start, this node among them: n1=HOST:PORT,n2=HOST:PORT,… [default: none]
     #[arg(long, value_name = "MEMBERS", conflicts_with = "join")]
     pub initial_cluster: Option<String>,
-    /// Any node of the cluster to join.
+    /// Any node of the cluster to join [default: none]
     #[arg(long, value_name = "HOST:PORT")]
     pub join: Option<String>,
-    /// Copies of each region (at the cluster's first start).
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help = help("Copies of each region (at the cluster's first start)", DEFAULT.replicas))]
     pub replicas: Option<usize>,
-    /// Regions that a new cluster begins with.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help = help("Regions that a new cluster begins with", DEFAULT.initial_regions))]
     pub initial_regions: Option<usize>,
-    /// Keys at which the first regions of a new cluster begin, instead: KEY,KEY,…
+    /// Keys at which the first regions of a new cluster begin, instead: KEY,KEY,… [default: none]
     #[arg(long, value_name = "KEYS", value_delimiter = ',')]
     pub split_keys: Vec<String>,
-    /// How many of the first members carry the placement driver.
-    #[arg(long, value_name = "N")]
+    #[arg(
+        long,
+        value_name = "N",
+        help = help("How many of the first members carry the placement driver: 1, 3, 5 or 7", DEFAULT.pd_members)
+    )]
     pub pd_members: Option<usize>,
-    /// Log level: error, warn, info, debug, trace, or directives.
-    #[arg(long, value_name = "LEVEL", env = "ARMILLA_LOG")]
+    #[arg(
+        long,
+        value_name = "LEVEL",
+        env = "ARMILLA_LOG",
+        help = help("Log level: off, error, warn, info, debug, trace, or directives", &DEFAULT.log.level)
+    )]
     pub log_level: Option<String>,
-    /// Log format.
-    #[arg(long, value_name = "FORMAT", value_enum)]
+    #[arg(long, value_name = "FORMAT", value_enum, help = help("Log format", Format::name(DEFAULT.log.format)))]
     pub log_format: Option<Format>,
     /// Show clients' keys in logs.
     #[arg(long)]

@@ -27,6 +27,21 @@ fn documented_command_lines_parse() {
         "armilla ctl leader k",
         "armilla ctl put k v --ttl 3 --hex",
         "armilla ctl scan a z --limit 3 --reverse --keys-only",
+        "armilla ctl scan --prefix user: --limit 3",
+        "armilla ctl count",
+        "armilla ctl count --prefix user:",
+        "armilla ctl delete-range a b",
+        "armilla ctl delete-range --prefix user:",
+        "armilla ctl delete-range --everything",
+        "armilla ctl put k -",
+        "armilla ctl put k --file F --ttl 3",
+        "armilla ctl put k -5",
+        "armilla ctl --escape put k v",
+        "armilla ctl cas k v --previous -1 --ttl 9",
+        "armilla ctl regions a z --limit 3",
+        "armilla ctl checksum --prefix a",
+        "armilla bench --workload clean --keys 10",
+        "armilla bench --clean",
         "armilla ctl transfer-leader 5 2",
         "armilla ctl tso --count 10",
         "armilla bench --pd h:1 --workload mixed --clients 4 --value-size 10 --keys 100 --distribution zipfian --duration 10s --json",
@@ -50,6 +65,59 @@ fn wrong_flags_name_the_nearest() {
     ] {
         let error = parse(line).expect_err(line);
         assert!(error.contains(meant), "{line}: {error}");
+    }
+}
+
+#[test]
+fn command_lines_that_contradict_themselves_are_refused() {
+    for line in [
+        "armilla ctl scan a b --prefix c",
+        "armilla ctl count a --prefix c",
+        "armilla ctl put k",
+        "armilla ctl put k v --file F",
+        "armilla ctl --hex --escape get k",
+        "armilla ctl delete-range a b --everything",
+    ] {
+        assert!(parse(line).is_err(), "{line}");
+    }
+}
+
+/// Every flag that takes a value says what holds without it: by a default that the parser has, or in its help.
+#[test]
+fn every_flag_tells_its_default() {
+    fn look(command: &clap::Command, looked_at: &mut usize) {
+        for arg in command.get_arguments().filter(|arg| arg.get_action().takes_values() && !arg.is_positional()) {
+            let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+            let told = !arg.get_default_values().is_empty() || help.contains("[default: ");
+            assert!(told, "{} --{}: {help}", command.get_name(), arg.get_id());
+            *looked_at += 1;
+        }
+        command.get_subcommands().for_each(|inner| look(inner, looked_at));
+    }
+    let mut looked_at = 0;
+    look(&Cli::command(), &mut looked_at);
+    assert!(looked_at > 30, "{looked_at}");
+    let help = Cli::command().find_subcommand_mut("start").expect("it is there").render_help().to_string();
+    let default = armilla::node::Config::default();
+    for told in [&default.addr, &default.name, &default.log.level, &default.data_dir.display().to_string()] {
+        assert!(help.contains(&format!("[default: {told}]")), "{told}: {help}");
+    }
+}
+
+#[test]
+fn unknown_log_levels_are_refused_wherever_they_stand() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("node.toml");
+    std::fs::write(&file, "initial_cluster = [\"n1=127.0.0.1:2379\"]\n[log]\nlevel = \"lod\"\n").unwrap();
+    let by_file = start::Args { config: Some(file), ..Default::default() };
+    let by_flag = start::Args {
+        log_level: Some("lod".into()),
+        initial_cluster: Some("n1=127.0.0.1:2379".into()),
+        ..Default::default()
+    };
+    for args in [by_file, by_flag] {
+        let failure = format!("{:?}", start::configuration(&args).unwrap_err());
+        assert!(failure.contains("off, error, warn, info, debug, trace"), "{failure}");
     }
 }
 

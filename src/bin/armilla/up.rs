@@ -1,5 +1,6 @@
 //! `armilla up`: a cluster in one process.
 
+use std::fmt::Display;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -21,25 +22,45 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// What `up` remembers of a data directory.
 const REMEMBERED: &str = "up.toml";
 
+/// What a new data directory gets where nothing is said.
+const NODES: u16 = 3;
+const HOST: &str = "127.0.0.1";
+const BASE_PORT: u16 = 2379;
+
+/// A flag's help, with what holds where nothing is said.
+fn help(text: &str, default: impl Display) -> String {
+    format!("{text} [default: {default}, or as the data directory has it]")
+}
+
 /// Everything has a default.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// How many nodes [default: 3, or as many as the data directory has].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=9))]
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = clap::value_parser!(u16).range(1..=9),
+        help = help("How many nodes, up to 9", NODES)
+    )]
     nodes: Option<u16>,
     /// Data directory; node i uses DIR/ni.
     #[arg(long, value_name = "DIR", default_value = "armilla-data")]
     data: PathBuf,
-    /// Port of node 1; node i listens on the (i-1)th after it [default: 2379, or as the data directory had].
-    #[arg(long, value_name = "PORT")]
+    #[arg(
+        long,
+        value_name = "PORT",
+        help = help("Port of node 1; node i listens on the (i-1)th after it", BASE_PORT)
+    )]
     base_port: Option<u16>,
-    /// This machine's address, where nodes listen and are reached [default: 127.0.0.1, or as the data directory had].
-    #[arg(long, value_name = "HOST")]
+    #[arg(
+        long,
+        value_name = "HOST",
+        help = help("This machine's address, where nodes listen and are reached", HOST)
+    )]
     host: Option<String>,
     /// Regions that a new cluster begins with.
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = Config::default().initial_regions)]
     initial_regions: usize,
-    /// Log level.
+    /// Log level: off, error, warn, info, debug, trace, or directives.
     #[arg(long, value_name = "LEVEL", env = "ARMILLA_LOG", default_value = "warn")]
     log_level: String,
 }
@@ -56,9 +77,9 @@ struct Remembered {
 fn shape(args: &Args, old: Option<&Remembered>) -> Result<Remembered, Failure> {
     let Some(old) = old else {
         return Ok(Remembered {
-            nodes: args.nodes.unwrap_or(3),
-            host: args.host.clone().unwrap_or_else(|| "127.0.0.1".into()),
-            base_port: args.base_port.unwrap_or(2379),
+            nodes: args.nodes.unwrap_or(NODES),
+            host: args.host.clone().unwrap_or_else(|| HOST.into()),
+            base_port: args.base_port.unwrap_or(BASE_PORT),
         });
     };
     let data = args.data.display();

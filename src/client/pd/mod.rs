@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
-use tonic::{Response, Status};
+use tonic::{Code, Response, Status};
 
 use crate::proto::armilla::pd as cluster;
 use crate::proto::armilla::pd::cluster_client::ClusterClient;
@@ -375,6 +375,12 @@ impl PdClient {
                     let limit = ATTEMPT.min(self.inner.left(until));
                     match self.inner.attempt(&addr, limit, call(addr.clone(), cluster_id)).await {
                         Ok(reply) => return Ok(reply),
+                        Err(status) if status.code() == Code::Unimplemented => {
+                            return Err(Error::Refused(format!(
+                                "the placement driver at {addr} does not have the call {what}: {}",
+                                describe(&status)
+                            )));
+                        }
                         Err(status) if failure(&status) == Failure::Refused => {
                             return Err(Error::Refused(format!("{what}: {}", describe(&status))));
                         }

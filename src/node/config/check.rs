@@ -77,6 +77,7 @@ pub(super) fn validate(config: &Config) -> Result<(), ConfigError> {
     identity(config)?;
     cluster(config)?;
     raft(config)?;
+    log_level(&config.log.level)?;
     let engine = &config.engine;
     if engine.write_buffer_mib == 0 || engine.background_jobs == 0 {
         return refuse("engine.write_buffer_mib and engine.background_jobs must be at least 1");
@@ -99,6 +100,32 @@ pub(super) fn validate(config: &Config) -> Result<(), ConfigError> {
             "pd.store_alive_ms = {} is less than two heartbeats (pd.store_heartbeat_ms = {}): one late report would make a \
              store look dead",
             config.pd.store_alive_ms, config.pd.store_heartbeat_ms
+        ));
+    }
+    Ok(())
+}
+
+/// Levels of the log, from silence to everything.
+const LOG_LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+/// Refuses directives whose level is none: a logger would take a mistyped level for the name of a module.
+fn log_level(directives: &str) -> Result<(), ConfigError> {
+    // Commas between braces belong to the fields of a span.
+    let mut depth = 0i32;
+    let is_comma = |c: char| {
+        depth += i32::from(c == '{') - i32::from(c == '}');
+        c == ',' && depth == 0
+    };
+    for directive in directives.split(is_comma).map(str::trim) {
+        let level = directive.rsplit_once('=').map_or(directive, |(_, level)| level);
+        if LOG_LEVELS.contains(&level.to_ascii_lowercase().as_str()) {
+            continue;
+        }
+        let meant = nearest(level, LOG_LEVELS).map_or(String::new(), |near| format!("did you mean `{near}`? "));
+        return refuse(format!(
+            "log.level `{directives}`: `{level}` is no level: {meant}levels are {}; or give directives such as \
+             info,armilla::replica=debug",
+            LOG_LEVELS.join(", ")
         ));
     }
     Ok(())

@@ -70,6 +70,23 @@ fn addresses_and_names() {
 }
 
 #[test]
+fn unknown_log_levels_name_the_levels() {
+    for level in ["lod", "infos", "", "info,", "armilla=vebrose", "warn,armilla::raft", "7", "[span{a=1,b=2}]"] {
+        let error = refused(|c| c.log.level = level.into());
+        assert!(
+            error.contains("log.level") && error.contains("off, error, warn, info, debug, trace"),
+            "{level}: {error}"
+        );
+    }
+    assert!(refused(|c| c.log.level = "debgu".into()).contains("did you mean `debug`?"));
+    for level in ["off", "WARN", "info,armilla::replica=debug", "armilla=trace, warn", "warn,[span{a=1,b=2}]=debug"] {
+        let mut config = fine();
+        config.log.level = level.into();
+        assert_eq!(config.validate(), Ok(()), "{level}");
+    }
+}
+
+#[test]
 fn either_a_first_start_or_a_join() {
     assert!(refused(|c| c.initial_cluster.clear()).contains("--join"));
     assert!(refused(|c| c.join = Some("h:1".into())).contains("either"));

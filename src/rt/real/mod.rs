@@ -10,6 +10,7 @@ pub mod cpu;
 pub mod disk;
 pub mod lane;
 pub mod net;
+pub mod process;
 pub mod task;
 
 /// A seed from the operating system.

@@ -45,6 +45,7 @@ mod draw;
 pub mod lane;
 pub mod net;
 pub mod probe;
+pub mod process;
 pub mod shim;
 pub mod task;
 mod wheel;

@@ -13,6 +13,9 @@ use prost::Message as _;
 
 use crate::failure::Failure;
 
+/// How long a run waits for a cluster that does not answer, or whose regions have no leader.
+const CONNECT: Duration = Duration::from_secs(8);
+
 /// One region.
 #[derive(Clone, Debug)]
 pub struct Route {
@@ -53,16 +56,21 @@ pub struct Routing {
 }
 
 impl Routing {
-    /// Routes of the cluster; waits for a moment until every region has a leader.
+    /// Routes of the cluster; waits until every region has a leader, at most [`CONNECT`].
     pub async fn new(pd: PdClient, net: Net, connections: u32) -> Result<Routing, Failure> {
-        let mut tries = 0;
-        let first = loop {
-            match fetch(&pd, &net, connections, 1).await {
-                Ok(routes) => break routes,
-                Err(failure) if tries == 50 => return Err(failure),
-                Err(_) => tries += 1,
+        let mut why = None;
+        let first = async {
+            loop {
+                // Each attempt gives up early enough to say why.
+                match fetch(&pd.with_deadline(CONNECT / 4), &net, connections, 1).await {
+                    Ok(routes) => return routes,
+                    Err(failure) => why = Some(failure),
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
             }
-            tokio::time::sleep(Duration::from_millis(100)).await;
+        };
+        let Ok(first) = tokio::time::timeout(CONNECT, first).await else {
+            return Err(why.unwrap_or_else(|| Failure::new(format!("no answer of the cluster within {CONNECT:?}"))));
         };
         Ok(Routing {
             pd,

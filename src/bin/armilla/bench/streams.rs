@@ -1,15 +1,19 @@
 //! Many clients behind a few `BatchCommands` streams: one task keeps one stream to each store and a slot a client. Every
 //! reply frees slots; their next requests leave together.
+//!
+//! A stream's requests do not wait for its call to be answered: a server may send the headers of its answer with the first
+//! reply, as TiKV does.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use armilla::proto::tikvpb::BatchCommandsResponse;
 use armilla::proto::tikvpb::batch_commands_response::response::Cmd;
+use armilla::rt::net::Channel;
 use armilla::rt::rng::Rng;
 use armilla::rt::sync::mpsc;
-use futures::StreamExt as _;
-use futures::stream::SelectAll;
+use futures::stream::{BoxStream, SelectAll};
+use futures::{StreamExt as _, TryFutureExt as _};
 use tonic::client::Grpc;
 use tonic::{Request, Status};
 
@@ -25,8 +29,11 @@ struct Links {
     routes: Arc<Routes>,
     senders: Vec<mpsc::UnboundedSender<bytes::Bytes>>,
     batches: Vec<Batch>,
-    replies: SelectAll<tonic::Streaming<BatchCommandsResponse>>,
+    replies: SelectAll<Replies>,
 }
+
+/// What comes back on one stream, errors of its call among it.
+type Replies = BoxStream<'static, Result<BatchCommandsResponse, Status>>;
 
 /// One client.
 #[derive(Clone, Copy)]
@@ -44,11 +51,8 @@ pub async fn run(shared: Arc<Shared>, stream: u32, clients: u32) -> Tally {
     while !shared.is_over() {
         let routes = shared.routing.get();
         let generation = routes.generation;
-        let why = match Links::open(routes, stream).await {
-            Ok(mut links) => links.pump(&shared, &mut slots, &mut rng, &mut tally).await.err(),
-            Err(why) => Some(why),
-        };
-        if let Some(why) = why {
+        let mut links = Links::open(routes, stream);
+        if let Err(why) = links.pump(&shared, &mut slots, &mut rng, &mut tally).await {
             tally.failed(&shared, || why);
             shared.routing.refresh(generation).await;
         }
@@ -57,31 +61,17 @@ pub async fn run(shared: Arc<Shared>, stream: u32, clients: u32) -> Tally {
 }
 
 impl Links {
-    async fn open(routes: Arc<Routes>, stream: u32) -> Result<Links, String> {
+    fn open(routes: Arc<Routes>, stream: u32) -> Links {
         let mut links =
             Links { senders: Vec::new(), batches: Vec::new(), replies: SelectAll::new(), routes: routes.clone() };
         for channels in &routes.stores {
             let channel = channels[stream as usize % channels.len()].clone();
             let (sender, outgoing) = mpsc::unbounded_channel();
-            // A server answers the call with the first reply; an empty request at once lets it say so.
-            sender.send(Batch::default().take()).expect("the receiver is right here");
-            let outgoing = futures::stream::unfold(outgoing, |mut outgoing| async move {
-                outgoing.recv().await.map(|m| (m, outgoing))
-            });
-            let mut grpc = Grpc::new(channel).max_decoding_message_size(64 << 20);
-            let path = http::uri::PathAndQuery::from_static("/tikvpb.Tikv/BatchCommands");
-            let opened = async {
-                grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
-                grpc.streaming(Request::new(outgoing), path, BatchCodec).await
-            };
-            let opened = tokio::time::timeout(PATIENCE, opened).await;
-            let replies =
-                opened.map_err(|_| "a stream does not open".to_owned())?.map_err(|status| status.to_string())?;
             links.senders.push(sender);
             links.batches.push(Batch::default());
-            links.replies.push(replies.into_inner());
+            links.replies.push(replies(channel, outgoing));
         }
-        Ok(links)
+        links
     }
 
     /// Sends and receives until the time is over (fine) or a stream or region fails (why).
@@ -160,4 +150,20 @@ impl Links {
         }
         Ok(())
     }
+}
+
+/// Calls `BatchCommands` with what comes out of `outgoing`; the call begins when the replies are first asked for.
+fn replies(channel: Channel, outgoing: mpsc::UnboundedReceiver<bytes::Bytes>) -> Replies {
+    let outgoing = futures::stream::unfold(outgoing, |mut outgoing| async move {
+        outgoing.recv().await.map(|message| (message, outgoing))
+    });
+    let called = async move {
+        let mut grpc = Grpc::new(channel).max_decoding_message_size(64 << 20);
+        let path = http::uri::PathAndQuery::from_static("/tikvpb.Tikv/BatchCommands");
+        grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+        let replies = grpc.streaming(Request::new(outgoing), path, BatchCodec).await?;
+        Ok::<_, Status>(replies.into_inner())
+    };
+    let ended = futures::stream::once(async { Err(Status::unavailable("the store ended a stream")) });
+    called.try_flatten_stream().chain(ended).boxed()
 }

@@ -3,41 +3,40 @@
 use std::sync::Mutex;
 
 use armilla::client::{GoOn, RawClient};
+use armilla::codec::text;
 use armilla::query::{self, Aggregate, Answer, Merge, Next, Query};
 use bytes::Bytes;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::show::{self, Table, print_json};
+use super::Ctl;
+use super::show::{self, Form, Table, print_json};
 use crate::failure::Failure;
 
 /// What to ask.
 #[derive(clap::Args, Debug)]
 pub struct QueryArgs {
-    /// Rows that count, such as '$.a.b[0] >= 3 and $.tag in ["x","y"]'; all without it.
+    /// Rows that count, such as '$.a.b[0] >= 3 and $.tag in ["x","y"]' [default: all]
     #[arg(long = "where", value_name = "PREDICATE")]
     filter: Option<String>,
-    /// Paths to show, with commas between ('$.a,$.b.c'); the whole value without it.
+    /// Paths to show, with commas between ('$.a,$.b.c') [default: the whole value]
     #[arg(long, value_name = "PATHS")]
     select: Option<String>,
-    /// What to compute instead, with commas between: count, sum, avg, min and max, such as 'count(*),avg($.n)'.
+    /// What to compute instead, with commas between: count, sum, avg, min and max, such as 'count(*),avg($.n)' [default: none]
     #[arg(long, value_name = "FUNCTIONS", conflicts_with = "select")]
     aggregate: Option<String>,
-    /// Compute it for each value of this path.
+    /// Compute it for each value of this path [default: once for all rows]
     #[arg(long, value_name = "PATH", requires = "aggregate")]
     group_by: Option<String>,
-    /// The first key.
-    #[arg(long, default_value = "")]
+    /// The first key; '' or nothing: the least there is.
+    #[arg(long, value_name = "KEY", default_value = "", hide_default_value = true)]
     start: String,
-    /// The key before which to stop; none: after the last.
-    #[arg(long, default_value = "")]
+    /// The key before which to stop; '' or nothing: behind the last.
+    #[arg(long, value_name = "KEY", default_value = "", hide_default_value = true)]
     end: String,
-    /// At most so many rows (100 if nothing is said; aggregates take all).
-    #[arg(long, conflicts_with = "aggregate")]
-    limit: Option<u64>,
+    /// At most so many rows; aggregates take all.
+    #[arg(long, conflicts_with = "aggregate", default_value_t = 100)]
+    limit: u64,
 }
-
-/// Rows shown when nothing else is asked for.
-const LIMIT: u64 = 100;
 
 /// The parts of a list with commas, those in brackets, parentheses and quotes left alone. In quotes a backslash escapes what follows.
 fn parts(text: &str) -> Vec<&str> {
@@ -88,22 +87,42 @@ impl QueryArgs {
         Ok(Query {
             filter: self.filter.clone(),
             select: self.select.as_ref().map(all),
-            limit: if aggregate.is_some() { None } else { Some(self.limit.unwrap_or(LIMIT)) },
+            // One more than is shown tells whether there are more.
+            limit: if aggregate.is_some() { None } else { Some(self.limit.saturating_add(1)) },
             aggregate,
             group_by: self.group_by.clone(),
             ..Query::default()
         })
     }
+}
 
-    /// The range, as written.
-    pub fn range(&self) -> (&str, &str) {
-        (&self.start, &self.end)
+/// Asks and prints.
+pub async fn run(ctl: &Ctl, args: &QueryArgs) -> Result<(), Failure> {
+    let form = ctl.form;
+    let range = (form.key(&args.start)?, form.key(&args.end)?);
+    let end = range.1.clone();
+    let merge = Mutex::new(Merge::new(args.query()?).map_err(Failure::usage)?);
+    if let Err(error) = ask(&ctl.raw, &merge, range).await {
+        return Err(ctl.of_own("query", "read the values with `scan` and filter them at the client", error).await);
     }
+    let mut answer = merge.into_inner().expect("nothing panics while holding it").finish();
+    let shown = usize::try_from(args.limit).unwrap_or(usize::MAX);
+    let next = answer.rows.get(shown).map(|row| row.key.clone());
+    if next.is_some() {
+        answer.rows.truncate(shown);
+        answer.matched = shown as u64;
+    }
+    print(&answer, form, next.as_ref())?;
+    if let Some(next) = next.filter(|_| !form.json) {
+        let end = if end.is_empty() { String::new() } else { format!(" --end {}", form.argument(&end)) };
+        let start = form.argument(&next);
+        eprintln!("--limit {shown} is reached, there are more: go on with the same query and --start {start}{end}");
+    }
+    Ok(())
 }
 
 /// Asks, until all is there.
-pub async fn ask(raw: &RawClient, query: Query, range: (Bytes, Bytes)) -> Result<Answer, Failure> {
-    let merge = Mutex::new(Merge::new(query).map_err(Failure::usage)?);
+async fn ask(raw: &RawClient, merge: &Mutex<Merge>, range: (Bytes, Bytes)) -> armilla::client::Result<()> {
     let with = || merge.lock().expect("nothing panics while holding it");
     let take = |page: Bytes| {
         Ok(match with().take(&page)? {
@@ -112,19 +131,18 @@ pub async fn ask(raw: &RawClient, query: Query, range: (Bytes, Bytes)) -> Result
             Next::Enough => GoOn::Enough,
         })
     };
-    if !with().enough() {
-        raw.coprocessor(query::NAME, &format!("^{}", query::VERSION), range, || with().request(), take).await?;
+    if with().enough() {
+        return Ok(());
     }
-    Ok(merge.into_inner().expect("nothing panics while holding it").finish())
+    raw.coprocessor(query::NAME, &format!("^{}", query::VERSION), range, || with().request(), take).await
 }
 
-/// Prints an answer: a table, or JSON; keys as `text` shows them.
-pub fn print(answer: &Answer, as_json: bool, text: impl Fn(&[u8]) -> String) -> Result<(), Failure> {
+/// Prints an answer: a table, or JSON; `next` is the key of the first row that is not shown.
+fn print(answer: &Answer, form: Form, next: Option<&Bytes>) -> Result<(), Failure> {
     let heads = &answer.heads;
     let scanned = &answer.scanned;
-    if as_json {
-        let object =
-            |values: &[Value]| heads.iter().cloned().zip(values.iter().cloned()).collect::<serde_json::Map<_, _>>();
+    if form.json {
+        let object = |values: &[Value]| heads.iter().cloned().zip(values.iter().cloned()).collect::<Map<_, _>>();
         let mut shown = json!({
             "matched": answer.matched,
             "scanned": {
@@ -137,21 +155,30 @@ pub fn print(answer: &Answer, as_json: bool, text: impl Fn(&[u8]) -> String) -> 
         if answer.aggregated {
             shown["groups"] = answer.groups.iter().map(|group| Value::from(object(group))).collect();
         } else {
-            let row = |row: &query::Found| json!({ "key": text(&row.key), "values": object(&row.values) });
+            let row = |row: &query::Found| {
+                let mut shown = Map::new();
+                form.insert(&mut shown, "key", &row.key);
+                shown.insert("values".into(), object(&row.values).into());
+                Value::from(shown)
+            };
             shown["rows"] = answer.rows.iter().map(row).collect();
+            shown["more"] = next.is_some().into();
+            if let (Some(next), Some(shown)) = (next, shown.as_object_mut()) {
+                form.insert(shown, "next_start", next);
+            }
         }
         return print_json(&shown);
     }
     // A text is shown without its quotes in a table.
     let cell = |value: &Value| {
-        show::cut(value.as_str().map_or_else(|| value.to_string(), |text| show::escape(text.as_bytes())))
+        show::cut(value.as_str().map_or_else(|| value.to_string(), |text| text::escape(text.as_bytes())))
     };
     let key = (!answer.aggregated).then_some("key");
     let names: Vec<&str> = key.into_iter().chain(heads.iter().map(String::as_str)).collect();
     let mut table = Table::with_names(&names);
     answer.groups.iter().for_each(|group| table.row(group.iter().map(cell).collect()));
     for row in &answer.rows {
-        table.row(std::iter::once(show::cut(text(&row.key))).chain(row.values.iter().map(cell)).collect());
+        table.row(std::iter::once(form.text(&row.key)).chain(row.values.iter().map(cell)).collect());
     }
     table.print();
     let told = |n: u64, what: &str| if n == 0 { String::new() } else { format!(", {n} {what}") };

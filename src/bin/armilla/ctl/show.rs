@@ -1,10 +1,88 @@
 //! Bytes, sizes, tables and JSON for a terminal.
 
+use armilla::codec;
+use armilla::codec::text;
 use bytes::Bytes;
 use comfy_table::presets::NOTHING;
-use comfy_table::{Cell, ContentArrangement};
+use comfy_table::{Cell, ColumnConstraint, ContentArrangement, Width};
+use serde_json::{Map, Value};
 
 use crate::failure::Failure;
+
+/// How keys and values are read and printed.
+#[derive(Clone, Copy, Debug)]
+pub struct Form {
+    /// JSON, not tables.
+    pub json: bool,
+    /// Hexadecimal digits, in and out.
+    pub hex: bool,
+    /// Values with escapes, in and out, as keys always are.
+    pub escape: bool,
+}
+
+impl Form {
+    /// The bytes of a key from the command line.
+    pub fn key(self, text: &str) -> Result<Bytes, Failure> {
+        if self.hex { self.digits(text) } else { unescape(text) }
+    }
+
+    /// The bytes of a value from the command line, a file or standard input.
+    pub fn value(self, given: Bytes) -> Result<Bytes, Failure> {
+        if !self.hex && !self.escape {
+            return Ok(given);
+        }
+        let text = std::str::from_utf8(&given).map_err(|_| Failure::usage("the value is not UTF-8 text"))?;
+        // A file or pipe may end with a line break.
+        let text = text.strip_suffix('\n').unwrap_or(text);
+        if self.hex { self.digits(text) } else { unescape(text) }
+    }
+
+    fn digits(self, text: &str) -> Result<Bytes, Failure> {
+        unhex(text).ok_or_else(|| Failure::usage(format!("`{}` is not hexadecimal (--hex)", cut(text.to_owned()))))
+    }
+
+    /// A key or value in a table or sentence; [`Form::key`] takes it back.
+    pub fn text(self, bytes: &[u8]) -> String {
+        if self.hex { hex(bytes) } else { text::escape(bytes) }
+    }
+
+    /// A region's border in a table or sentence; [`Form::key`] takes it back.
+    pub fn border(self, key: &[u8]) -> String {
+        if self.hex { hex(key) } else { text::border(key) }
+    }
+
+    /// A key for a shell's command line, in quotes where it needs them.
+    pub fn argument(self, key: &[u8]) -> String {
+        let text = self.text(key);
+        let bare = |c: char| c.is_ascii_alphanumeric() || "_./:,@%+=-".contains(c);
+        if !text.is_empty() && !text.starts_with('-') && text.chars().all(bare) {
+            return text;
+        }
+        format!("'{}'", text.replace('\'', "'\\''"))
+    }
+
+    /// Adds bytes to a JSON object: as the text that they are, as `NAME_hex` where they are no UTF-8.
+    pub fn insert(self, object: &mut Map<String, Value>, name: &str, bytes: &[u8]) {
+        match std::str::from_utf8(bytes) {
+            _ if self.hex => object.insert(name.to_owned(), hex(bytes).into()),
+            Ok(text) => object.insert(name.to_owned(), text.into()),
+            Err(_) => object.insert(format!("{name}_hex"), hex(bytes).into()),
+        };
+    }
+
+    /// Adds a region's border to a JSON object, also as `NAME_decoded` where it is a memcomparable encoding.
+    pub fn insert_border(self, object: &mut Map<String, Value>, name: &str, key: &[u8]) {
+        self.insert(object, name, key);
+        if let Ok(plain) = codec::bytes::decode(key) {
+            self.insert(object, &format!("{name}_decoded"), &plain);
+        }
+    }
+}
+
+fn unescape(text: &str) -> Result<Bytes, Failure> {
+    text::unescape(text)
+        .map_err(|error| Failure::usage(error).hint("--hex takes and prints hexadecimal digits instead"))
+}
 
 /// A table with a head.
 pub struct Table(comfy_table::Table);
@@ -29,10 +107,32 @@ impl Table {
         self.0.add_row(cells);
     }
 
+    /// Makes the first column at least so wide.
+    pub fn widen(&mut self, chars: u16) {
+        if let Some(column) = self.0.column_mut(0) {
+            column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(chars)));
+        }
+    }
+
+    /// How wide the first column is, its padding included.
+    pub fn width(&self) -> u16 {
+        const PADDING: u16 = 2;
+        self.0.column_max_content_widths().first().map_or(0, |content| content.saturating_add(PADDING))
+    }
+
     /// To standard output.
     pub fn print(&self) {
+        self.lines(0);
+    }
+
+    /// Its rows alone, to standard output.
+    pub fn print_rows(&self) {
+        self.lines(1);
+    }
+
+    fn lines(&self, skip: usize) {
         crate::process::only_prints();
-        for line in self.0.lines() {
+        for line in self.0.lines().skip(skip) {
             println!("{}", line.trim_end());
         }
     }
@@ -45,15 +145,7 @@ pub fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Text as it is, where it is plain UTF-8; otherwise with escapes (a backslash is escaped then, too).
-pub fn escape(bytes: &[u8]) -> String {
-    match std::str::from_utf8(bytes) {
-        Ok(text) if !text.chars().any(|c| c.is_control() || c == '\\') => text.to_owned(),
-        _ => bytes.escape_ascii().to_string(),
-    }
-}
-
-/// Characters of a key or value in a table; JSON has them whole.
+/// Characters of a value in a table; `get` and JSON have it whole.
 const CELL_CHARS_MAX: usize = 80;
 
 /// `text`, cut where a table would get too wide.
@@ -92,11 +184,50 @@ pub fn bytes(n: u64) -> String {
 mod tests {
     use super::*;
 
+    const PLAIN: Form = Form { json: false, hex: false, escape: false };
+
     #[test]
-    fn bytes_for_people() {
-        assert_eq!(escape("plain ü".as_bytes()), "plain ü");
-        assert_eq!(escape(b"\x00\xffa\\"), "\\x00\\xffa\\\\");
-        assert_eq!(escape(b"a\\b"), "a\\\\b", "a backslash never looks like an escape");
+    fn keys_have_escapes_and_values_only_when_asked() {
+        assert_eq!(PLAIN.key("a\\x00").unwrap(), &b"a\0"[..]);
+        assert!(PLAIN.key("C:\\dir").is_err(), "a backslash never stands for itself");
+        let value = Bytes::from_static(b"C:\\dir\n");
+        assert_eq!(PLAIN.value(value.clone()).unwrap(), value);
+        assert!(Form { escape: true, ..PLAIN }.value(value).is_err());
+        let hex = Form { hex: true, ..PLAIN };
+        assert_eq!(
+            (hex.key("00ff").unwrap(), hex.value("00ff\n".into()).unwrap()),
+            (b"\0\xff"[..].into(), b"\0\xff"[..].into())
+        );
+        assert!(hex.key("0").is_err() && hex.value("zz".into()).is_err());
+    }
+
+    #[test]
+    fn arguments_are_quoted_where_a_shell_would_change_them() {
+        assert_eq!(PLAIN.argument(b"user:7/a"), "user:7/a");
+        assert_eq!(PLAIN.argument(b"\0a"), "'\\x00a'");
+        assert_eq!(PLAIN.argument(b"it's"), "'it'\\''s'");
+        assert_eq!((PLAIN.argument(b""), PLAIN.argument(b"-a")), ("''".into(), "'-a'".into()));
+    }
+
+    #[test]
+    fn json_has_the_text_or_says_that_it_is_none() {
+        let object = |form: Form, bytes: &[u8]| {
+            let mut object = Map::new();
+            form.insert_border(&mut object, "start", bytes);
+            Value::from(object)
+        };
+        assert_eq!(object(PLAIN, b"a\"\n"), serde_json::json!({ "start": "a\"\n" }));
+        assert_eq!(object(PLAIN, b"\xff"), serde_json::json!({ "start_hex": "ff" }));
+        let border = codec::bytes::encode(b"m");
+        assert_eq!(
+            object(PLAIN, &border),
+            serde_json::json!({ "start_hex": "6d00000000000000f8", "start_decoded": "m" })
+        );
+        assert_eq!(object(Form { hex: true, ..PLAIN }, b"a"), serde_json::json!({ "start": "61" }));
+    }
+
+    #[test]
+    fn sizes_for_people() {
         assert_eq!((bytes(5), bytes(1536), bytes(3 << 30)), ("5 B".into(), "1.5 KiB".into(), "3.0 GiB".into()));
     }
 

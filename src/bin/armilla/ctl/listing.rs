@@ -1,0 +1,306 @@
+//! `armilla ctl scan`, `count`, `delete-range`: ranges of keys, page after page, so that memory stays bounded whatever the range
+//! holds.
+
+use std::io::IsTerminal as _;
+
+use armilla::client::{Error, RawClient};
+use bytes::Bytes;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::{Map, Value, json};
+
+use super::show::{self, Table};
+use super::{Ctl, Form};
+use crate::failure::Failure;
+
+/// Bytes of keys and values in one page, about.
+const PAGE_BYTES: usize = 4 << 20;
+/// Pairs in one page, at most: a key has up to 8 KiB.
+const PAGE_PAIRS: usize = 4096;
+/// Pairs in the first page, of whose values nothing is known.
+const FIRST_PAGE_PAIRS: usize = 64;
+
+type Pairs = Vec<(Bytes, Bytes)>;
+
+/// Which keys.
+#[derive(clap::Args, Debug)]
+pub struct RangeArgs {
+    /// The first key; '' or nothing: the least there is.
+    start: Option<String>,
+    /// The key before which to stop; '' or nothing: behind the last.
+    end: Option<String>,
+    /// All keys that begin with PREFIX, instead of START and END [default: none]
+    #[arg(long, value_name = "PREFIX", conflicts_with_all = ["start", "end"])]
+    prefix: Option<String>,
+}
+
+impl RangeArgs {
+    /// The range, its end exclusive; an empty end is plus infinity.
+    pub fn range(&self, form: Form) -> Result<(Bytes, Bytes), Failure> {
+        match &self.prefix {
+            Some(prefix) => Ok(range_of_prefix(&form.key(prefix)?)),
+            None => {
+                let key = |text: &Option<String>| form.key(text.as_deref().unwrap_or_default());
+                Ok((key(&self.start)?, key(&self.end)?))
+            }
+        }
+    }
+
+    /// Whether both ends, or a prefix, were given.
+    fn is_explicit(&self) -> bool {
+        self.prefix.is_some() || (self.start.is_some() && self.end.is_some())
+    }
+}
+
+/// The keys that begin with `prefix`.
+fn range_of_prefix(prefix: &[u8]) -> (Bytes, Bytes) {
+    // The least key behind them: 0xff cannot be counted up, so it goes.
+    let mut end = prefix.to_vec();
+    while end.last() == Some(&0xff) {
+        end.pop();
+    }
+    if let Some(last) = end.last_mut() {
+        *last += 1;
+    }
+    (Bytes::copy_from_slice(prefix), end.into())
+}
+
+/// What of the range is to be read, and how.
+#[derive(clap::Args, Debug)]
+pub struct ScanArgs {
+    #[command(flatten)]
+    range: RangeArgs,
+    /// At most so many pairs.
+    #[arg(long, default_value_t = 100)]
+    limit: usize,
+    /// From the largest key down.
+    #[arg(long)]
+    reverse: bool,
+    /// Without values.
+    #[arg(long)]
+    keys_only: bool,
+}
+
+/// A range that is read page after page.
+struct Pages<'a> {
+    raw: &'a RawClient,
+    start: Bytes,
+    end: Bytes,
+    reverse: bool,
+    keys_only: bool,
+    /// Pairs of the next page.
+    page: usize,
+    over: bool,
+}
+
+impl<'a> Pages<'a> {
+    fn new(raw: &'a RawClient, (start, end): (Bytes, Bytes), reverse: bool, keys_only: bool) -> Pages<'a> {
+        let page = if keys_only { PAGE_PAIRS } else { FIRST_PAGE_PAIRS };
+        Pages { raw, start, end, reverse, keys_only, page, over: false }
+    }
+
+    /// The next page, of at most `max` pairs; empty at the end of the range.
+    async fn next(&mut self, max: usize) -> Result<Pairs, Failure> {
+        if self.over || max == 0 || (!self.end.is_empty() && self.start >= self.end) {
+            return Ok(Pairs::new());
+        }
+        let asked = self.page.min(max);
+        let pairs = match self.read(asked).await {
+            // Values may be so large that a page of them is no message.
+            Err(Error::Refused(_)) if asked > 1 => {
+                self.page = 1;
+                self.read(1).await
+            }
+            pairs => pairs,
+        };
+        let pairs = pairs?;
+        let Some((last, _)) = pairs.last() else {
+            self.over = true;
+            return Ok(pairs);
+        };
+        self.over = pairs.len() < asked.min(self.page);
+        if self.reverse {
+            self.end = last.clone();
+        } else {
+            self.start = [&last[..], &[0]].concat().into();
+        }
+        let bytes: usize = pairs.iter().map(|(key, value)| key.len() + value.len()).sum();
+        self.page = (PAGE_BYTES / (bytes / pairs.len()).max(1)).clamp(1, PAGE_PAIRS);
+        Ok(pairs)
+    }
+
+    async fn read(&self, pairs: usize) -> Result<Pairs, Error> {
+        let (start, end) = (self.start.clone(), self.end.clone());
+        if self.reverse {
+            self.raw.scan_reverse(start, end, pairs, self.keys_only).await
+        } else {
+            self.raw.scan(start, end, pairs, self.keys_only).await
+        }
+    }
+}
+
+/// Where pairs are printed: a table, or a list in JSON that is written while it is read.
+struct Printer {
+    form: Form,
+    keys_only: bool,
+    /// Pairs so far.
+    count: usize,
+    /// Width of the first page's keys.
+    width: u16,
+}
+
+impl Printer {
+    fn print(&mut self, pairs: &[(Bytes, Bytes)]) -> Result<(), Failure> {
+        if self.form.json {
+            for (key, value) in pairs {
+                let mut object = Map::new();
+                self.form.insert(&mut object, "key", key);
+                if !self.keys_only {
+                    self.form.insert(&mut object, "value", value);
+                }
+                let begin = if self.count == 0 { "{\n  \"pairs\": [\n    " } else { ",\n    " };
+                say_part!("{begin}{}", Value::from(object));
+                self.count += 1;
+            }
+            return Ok(());
+        }
+        let mut table = Table::new(if self.keys_only { &["key"][..] } else { &["key", "value"] });
+        for (key, value) in pairs {
+            // Keys are whole, so that they can be given back.
+            let mut row = vec![self.form.text(key)];
+            if !self.keys_only {
+                row.push(show::cut(self.form.text(value)));
+            }
+            table.row(row);
+        }
+        if self.count == 0 {
+            self.width = table.width();
+            table.print();
+        } else {
+            table.widen(self.width);
+            table.print_rows();
+        }
+        self.count += pairs.len();
+        Ok(())
+    }
+
+    /// Ends the listing; `next`: the border from which it goes on, if there is more.
+    fn end(&mut self, next: Option<(&str, Bytes)>) -> Result<(), Failure> {
+        if !self.form.json {
+            if self.count == 0 {
+                self.print(&[])?;
+            }
+            return Ok(());
+        }
+        let mut rest = Map::new();
+        rest.insert("more".into(), next.is_some().into());
+        if let Some((name, key)) = next {
+            self.form.insert(&mut rest, name, &key);
+        }
+        let rest: Vec<String> =
+            rest.iter().map(|(name, value)| format!("  {}: {value}", Value::from(&**name))).collect();
+        let begin = if self.count == 0 { "{\n  \"pairs\": [" } else { "\n  " };
+        say!("{begin}],\n{}\n}}", rest.join(",\n"));
+        Ok(())
+    }
+}
+
+impl Ctl {
+    pub(super) async fn scan(&self, args: &ScanArgs) -> Result<(), Failure> {
+        let (start, end) = args.range.range(self.form)?;
+        let mut pages = Pages::new(&self.raw, (start.clone(), end.clone()), args.reverse, args.keys_only);
+        let mut printer = Printer { form: self.form, keys_only: args.keys_only, count: 0, width: 0 };
+        let mut last = None;
+        let mut next = None;
+        loop {
+            // One more than is shown tells whether there are more.
+            let left = args.limit - printer.count;
+            let mut pairs = pages.next(left.saturating_add(1)).await?;
+            if pairs.is_empty() {
+                break;
+            }
+            let beyond = (pairs.len() > left).then(|| pairs.pop()).flatten();
+            if let Some((key, _)) = pairs.last() {
+                last = Some(key.clone());
+                printer.print(&pairs)?;
+            }
+            if let Some((key, _)) = beyond {
+                next = Some(if args.reverse { last.clone().unwrap_or_else(|| end.clone()) } else { key });
+                break;
+            }
+        }
+        let Some(next) = next else { return printer.end(None) };
+        if self.form.json {
+            return printer.end(Some((if args.reverse { "next_end" } else { "next_start" }, next)));
+        }
+        printer.end(None)?;
+        let (from, to) = if args.reverse { (start, next) } else { (next, end) };
+        let mut command = format!("scan {}", self.form.argument(&from));
+        if !to.is_empty() {
+            command += &format!(" {}", self.form.argument(&to));
+        }
+        command += if args.reverse { " --reverse" } else { "" };
+        command += if args.keys_only { " --keys-only" } else { "" };
+        eprintln!("--limit {} is reached, there are more: go on with `{command}`", args.limit);
+        Ok(())
+    }
+
+    pub(super) async fn count(&self, range: &RangeArgs) -> Result<(), Failure> {
+        let mut pages = Pages::new(&self.raw, range.range(self.form)?, false, true);
+        let bar = ProgressBar::no_length();
+        let seen = !self.form.json && std::io::stderr().is_terminal();
+        bar.set_draw_target(if seen { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() });
+        bar.set_style(ProgressStyle::with_template("{human_pos} keys so far").expect("a sound template"));
+        let mut keys = 0u64;
+        loop {
+            let page = pages.next(usize::MAX).await?;
+            if page.is_empty() {
+                break;
+            }
+            keys += page.len() as u64;
+            bar.set_position(keys);
+        }
+        bar.finish_and_clear();
+        if self.form.json {
+            return show::print_json(&json!({ "keys": keys }));
+        }
+        say!("{keys}");
+        Ok(())
+    }
+
+    pub(super) async fn delete_range(&self, range: &RangeArgs, everything: bool) -> Result<(), Failure> {
+        let (start, end) = range.range(self.form)?;
+        let all = start.is_empty() && end.is_empty();
+        if everything != all || !(everything || range.is_explicit()) {
+            return Err(Failure::usage("delete-range: give START and END, or --prefix, or --everything alone"));
+        }
+        if !end.is_empty() && start >= end {
+            return Err(Failure::usage("delete-range: START is not before END: nothing lies between them"));
+        }
+        match self.raw.delete_range(start, end).await {
+            Ok(()) => self.done(json!({ "ok": true })),
+            Err(error @ Error::Unknown(_)) => {
+                Err(Failure::new(error).hint("a part of the range may be gone: run it again, with a longer --timeout"))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_is_a_range() {
+        for (prefix, end) in [
+            (&b"a"[..], &b"b"[..]),
+            (b"user:", b"user;"),
+            (b"a\xff", b"b"),
+            (b"\xff\xff", b""),
+            (b"", b""),
+            (b"\xfe\xff\xff", b"\xff"),
+        ] {
+            assert_eq!(range_of_prefix(prefix), (Bytes::copy_from_slice(prefix), Bytes::copy_from_slice(end)));
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! Keys and values as text that a person reads, types and pastes: one escape that goes both ways.
+//!
+//! UTF-8 text stands for itself, except for what a terminal or a reader would not show: control and formatting characters,
+//! blanks at either end. Those, a backslash and bytes that are no UTF-8 become escapes:
+//!
+//! ```text
+//!   \n \r \t \\     a line feed, a carriage return, a tab, a backslash
+//!   \xNN            the byte of two hexadecimal digits
+//!   \mem{TEXT}      the memcomparable encoding of TEXT: how region borders lie in the key space
+//! ```
+//!
+//! **Never**: bytes whose text does not read back as the same bytes, or a backslash that is taken for itself.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::bytes::{decode, encode_into};
+
+/// Why a text is not the escaped form of anything.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EscapeError {
+    /// A backslash that begins none of the escapes.
+    #[error("`{0}` is no escape: a backslash itself is written \\\\, a byte \\xNN")]
+    Unknown(String),
+    /// `\x` without two hexadecimal digits.
+    #[error("`{0}` is no byte: \\x is followed by two hexadecimal digits")]
+    Byte(String),
+    /// `\mem{` without its end.
+    #[error("`{0}` has no closing brace: write \\mem{{TEXT}}, and a brace in TEXT as \\x7d")]
+    Open(String),
+}
+
+/// How deep `\mem{…}` may stand within each other.
+const DEPTH_MAX: usize = 4;
+
+/// Whether `c` is shown as it is.
+fn is_shown(c: char) -> bool {
+    // Soft hyphen, zero widths and marks of direction, separators, invisible operators, byte order mark, annotations, tags.
+    let invisible = matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+        | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}');
+    !c.is_control() && !invisible && c != '\\' && (c == ' ' || !c.is_whitespace())
+}
+
+/// Whether `bytes` are text that a terminal shows as it is, over several lines at most.
+pub fn is_plain(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes).is_ok_and(|text| text.chars().all(|c| matches!(c, '\n' | '\t' | '\\') || is_shown(c)))
+}
+
+/// Returns `bytes` as text; [`unescape`] takes it back.
+pub fn escape(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len());
+    let mut at = 0;
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            let at_an_end = at == 0 || at + c.len_utf8() == bytes.len();
+            match c {
+                '\n' => out.push_str("\\n"),
+                '\r' => out.push_str("\\r"),
+                '\t' => out.push_str("\\t"),
+                '\\' => out.push_str("\\\\"),
+                ' ' if at_an_end => out.push_str("\\x20"),
+                c if is_shown(c) => out.push(c),
+                c => c.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| push_byte(&mut out, byte)),
+            }
+            at += c.len_utf8();
+        }
+        chunk.invalid().iter().for_each(|byte| push_byte(&mut out, *byte));
+        at += chunk.invalid().len();
+    }
+    out
+}
+
+fn push_byte(out: &mut String, byte: u8) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    out.push_str("\\x");
+    out.push(char::from(DIGITS[usize::from(byte >> 4)]));
+    out.push(char::from(DIGITS[usize::from(byte & 15)]));
+}
+
+/// Returns a region's border as text: as `\mem{TEXT}` if it is the memcomparable encoding of TEXT, as [`escape`] shows it
+/// otherwise. [`unescape`] takes both back.
+pub fn border(key: &[u8]) -> String {
+    match decode(key) {
+        Ok(plain) => format!("\\mem{{{}}}", escape(&plain).replace('}', "\\x7d")),
+        Err(_) => escape(key),
+    }
+}
+
+/// Returns the bytes of a text that [`escape`] or [`border`] made, or a person typed.
+///
+/// # Errors
+/// [`EscapeError`] with the part that is no escape.
+pub fn unescape(text: &str) -> Result<Bytes, EscapeError> {
+    let mut out = BytesMut::with_capacity(text.len());
+    unescape_into(&mut out, text, 0)?;
+    Ok(out.freeze())
+}
+
+fn unescape_into(out: &mut BytesMut, text: &str, depth: usize) -> Result<(), EscapeError> {
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('\\') {
+        out.put_slice(before.as_bytes());
+        let shown = |chars: usize| format!("\\{}", after.chars().take(chars).collect::<String>());
+        let simple = match after.bytes().next() {
+            Some(b'n') => Some(b'\n'),
+            Some(b'r') => Some(b'\r'),
+            Some(b't') => Some(b'\t'),
+            Some(b'0') => Some(0),
+            Some(same @ (b'\\' | b'"' | b'\'')) => Some(same),
+            _ => None,
+        };
+        if let Some(byte) = simple {
+            out.put_u8(byte);
+            rest = &after[1..];
+        } else if after.starts_with('x') {
+            let digits = after.get(1..3).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
+            let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+            out.put_u8(byte.ok_or_else(|| EscapeError::Byte(shown(3)))?);
+            rest = &after[3..];
+        } else if let Some(inner) = after.strip_prefix("mem{").filter(|_| depth < DEPTH_MAX) {
+            let end = closing(inner).ok_or_else(|| EscapeError::Open(shown(12)))?;
+            let mut plain = BytesMut::new();
+            unescape_into(&mut plain, &inner[..end], depth + 1)?;
+            encode_into(out, &plain);
+            rest = &inner[end + 1..];
+        } else {
+            return Err(EscapeError::Unknown(shown(1)));
+        }
+    }
+    out.put_slice(rest.as_bytes());
+    Ok(())
+}
+
+/// Where the brace is that closes a `\mem{` whose text begins `inner`.
+fn closing(inner: &str) -> Option<usize> {
+    let bytes = inner.as_bytes();
+    let (mut open, mut at) = (0, 0);
+    while at < bytes.len() {
+        if bytes[at..].starts_with(b"\\mem{") {
+            open += 1;
+            at += 5;
+            continue;
+        }
+        match bytes[at] {
+            b'}' if open == 0 => return Some(at),
+            b'}' => open -= 1,
+            // What is escaped closes nothing.
+            b'\\' => at += 1,
+            _ => {}
+        }
+        at += 1;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    //! Goal: text that reads back as the same bytes, and errors that say what to write instead. Method: examples, then random
+    //! bytes that crowd around what is escaped.
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::codec::bytes::encode;
+
+    #[test]
+    fn text_stands_for_itself_and_the_rest_is_escaped() {
+        for (bytes, text) in [
+            (&b""[..], ""),
+            ("plain ü, путь".as_bytes(), "plain ü, путь"),
+            (b"{\"a\":\"b\"}", "{\"a\":\"b\"}"),
+            (b"\x00\xffa\\", "\\x00\\xffa\\\\"),
+            (b"line\nnext\r\t", "line\\nnext\\r\\t"),
+            (b" a b ", "\\x20a b\\x20"),
+            (b" ", "\\x20"),
+            ("\u{202e}abc".as_bytes(), "\\xe2\\x80\\xaeabc"),
+            ("ü\u{ff}".as_bytes(), "üÿ"),
+            (b"\xc3", "\\xc3"),
+        ] {
+            assert_eq!(escape(bytes), text);
+            assert_eq!(unescape(text).unwrap(), bytes);
+        }
+        assert_eq!(unescape("\\0\\\"\\'\\xFF").unwrap(), &b"\0\"'\xff"[..], "as other programs write them");
+    }
+
+    #[test]
+    fn borders_are_shown_decoded_and_taken_back() {
+        for (border_key, text) in [
+            (Bytes::new(), "".to_owned()),
+            (encode(b"user:7"), "\\mem{user:7}".to_owned()),
+            (encode(b"a}\\"), "\\mem{a\\x7d\\\\}".to_owned()),
+            (encode(b"\\mem{"), "\\mem{\\\\mem{}".to_owned()),
+            (encode(&encode(b"twice")), "\\mem{twice\\x00\\x00\\x00\\xfc}".to_owned()),
+            (Bytes::from_static(b"plain"), "plain".to_owned()),
+        ] {
+            assert_eq!(border(&border_key), text);
+            assert_eq!(unescape(&text).unwrap(), border_key);
+        }
+        assert_eq!(unescape("\\mem{\\mem{a}}\\x00").unwrap(), [&encode(&encode(b"a"))[..], &[0]].concat());
+    }
+
+    #[test]
+    fn what_is_no_escape_is_refused_with_what_to_write() {
+        for (text, word) in [
+            ("C:\\dir", "`\\d`"),
+            ("\\x4", "`\\x4`"),
+            ("\\xzz", "`\\xzz`"),
+            ("a\\", "`\\`"),
+            ("\\mem{a", "`\\mem{a`"),
+            ("\\xü", "`\\xü`"),
+        ] {
+            let error = unescape(text).unwrap_err().to_string();
+            assert!(error.contains(word), "{text}: {error}");
+        }
+        let deep = "\\mem{".repeat(10_000) + &"}".repeat(10_000);
+        assert!(unescape(&deep).is_err(), "depth is bounded");
+    }
+
+    #[test]
+    fn plain_text_may_have_lines() {
+        assert!(is_plain("a\n\tb\\ ü ".as_bytes()) && is_plain(b""));
+        assert!(!is_plain(b"\x1b[31m") && !is_plain(b"\xff") && !is_plain(b"a\rb"));
+    }
+
+    fn odd_bytes() -> impl Strategy<Value = Vec<u8>> {
+        let byte = prop_oneof![
+            Just(b'\\'),
+            Just(b' '),
+            Just(b'{'),
+            Just(b'}'),
+            Just(b'm'),
+            Just(b'x'),
+            Just(0u8),
+            Just(0xff),
+            Just(0xc3),
+            Just(0xbc),
+            Just(0xe2),
+            Just(0x80),
+            any::<u8>()
+        ];
+        proptest::collection::vec(byte, 0..24)
+    }
+
+    proptest! {
+        #[test]
+        fn bytes_come_back(bytes in odd_bytes()) {
+            let text = escape(&bytes);
+            prop_assert_eq!(&unescape(&text).unwrap()[..], &bytes[..]);
+            prop_assert!(text.chars().all(|c| is_shown(c) || c == '\\'));
+            prop_assert_eq!(&unescape(&border(&bytes)).unwrap()[..], &bytes[..]);
+            let encoded = encode(&bytes);
+            prop_assert!(border(&encoded).starts_with("\\mem{"));
+            prop_assert_eq!(unescape(&border(&encoded)).unwrap(), encoded);
+        }
+    }
+}
