@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message;
 
+use super::batch::{self, Queried, Ranges};
 use super::bootstrap::member_of;
 use super::cluster::{Cluster, ClusterOptions, RegionInfo};
 use super::machine::SharedState;
@@ -20,14 +21,14 @@ use crate::proto::armilla::pd::{
     AllocIds, Bootstrap, OverviewReply, PdCommand, PdReply, PutRegion, PutStore, RegisterStoreReply,
     RegisterStoreRequest, StoreHeartbeatReply, StoreHeartbeatRequest,
 };
-use crate::proto::metapb::{RegionEpoch, Store, StoreState};
+use crate::proto::metapb::{NodeState, RegionEpoch, Store, StoreState};
 use crate::proto::pdpb::{Member, StoreStats};
 use crate::replica::handle::{Handle, PeerView};
 use crate::rt::clock::Clock;
 use crate::rt::probe::{self, Event as Probe};
 use crate::rt::sync::{Notify, watch};
 use crate::rt::task;
-use crate::types::limits::{SCAN_REGIONS_MAX, TSO_COUNT_MAX};
+use crate::types::limits::TSO_COUNT_MAX;
 use crate::types::{Error, GroupId, Region, Timestamp, region};
 
 /// How long to wait before a failed proposal of the server's own is tried again.
@@ -349,8 +350,16 @@ impl PdServer {
             if peer.store_id == view.store {
                 return Some(member_of(member.member_id, &member.name, &self.inner.identity.addr));
             }
-            let addr = self.read(|state| state.store(peer.store_id).map(state::address).unwrap_or_default().to_owned());
-            (!addr.is_empty()).then(|| member_of(member.member_id, &member.name, &addr))
+            self.read(|state| {
+                let store = state.store(peer.store_id)?.store.as_ref().filter(|store| !store.address.is_empty())?;
+                let mut moved = member_of(member.member_id, &member.name, &store.address);
+                if !store.version.is_empty() {
+                    moved.binary_version.clone_from(&store.version);
+                    moved.git_hash.clone_from(&store.git_hash);
+                    moved.deploy_path.clone_from(&store.deploy_path);
+                }
+                Some(moved)
+            })
         };
         self.inner.identity.members.iter().map(|member| moved(member).unwrap_or_else(|| member.clone())).collect()
     }
@@ -444,13 +453,13 @@ impl PdServer {
         Ok(self.look(&serving, |cluster, state, now_ms| cluster.by_id(state, id, now_ms)))
     }
 
-    /// The regions that meet `[start, end)`, in order. `limit` of 0 or below: as many as one answer may have.
+    /// The regions that meet `[start, end)`, in order. `limit` of 0 or below: all of them.
     ///
     /// # Errors
     /// [`PdError::NotBootstrapped`].
     pub async fn scan_regions(&self, start: &[u8], end: &[u8], limit: i32) -> PdResult<Vec<RegionInfo>> {
         let serving = self.confirmed_cluster().await?;
-        let limit = if limit <= 0 { SCAN_REGIONS_MAX } else { limit.min(SCAN_REGIONS_MAX) } as usize;
+        let limit = usize::try_from(limit).ok().filter(|limit| *limit > 0).unwrap_or(usize::MAX);
         Ok(self.look(&serving, |cluster, state, now_ms| cluster.scan(state, start, end, limit, now_ms)))
     }
 
@@ -486,6 +495,11 @@ impl PdServer {
                 if let Some(age_ms) = cluster.heartbeat_age_ms(store.id, now_ms) {
                     store.last_heartbeat = wall_ms.saturating_sub(age_ms).saturating_mul(1_000_000) as i64;
                 }
+                store.set_node_state(match store.state() {
+                    StoreState::Up => NodeState::Serving,
+                    StoreState::Offline => NodeState::Removing,
+                    StoreState::Tombstone => NodeState::Removed,
+                });
                 store
             };
             stores.map(heard).collect()
@@ -503,10 +517,11 @@ impl PdServer {
         if !self.read(PdState::bootstrapped) {
             return Ok(RegisterStoreReply::default());
         }
-        let RegisterStoreRequest { uuid, name, addr, .. } = request;
+        let RegisterStoreRequest { uuid, name, addr, info, .. } = request;
         let known = self.read(|state| state.store_by_uuid(&uuid).cloned());
         let unchanged = known
             .filter(|record| record.name == name && state::address(record) == addr && state::is_up(record))
+            .filter(|record| state::says(record, info.as_ref()))
             .map(|record| state::store_id(&record));
         let id = match unchanged {
             Some(id) => id,
@@ -519,7 +534,8 @@ impl PdServer {
                         Err(PdError::Unavailable(format!("store {id} ({name}) is alive at {addr}")))
                     })
                 })?;
-                let id = self.command(Op::PutStore(PutStore { uuid, name: name.clone(), addr: addr.clone() })).await?;
+                let id =
+                    self.command(Op::PutStore(PutStore { uuid, name: name.clone(), addr: addr.clone(), info })).await?;
                 tracing::info!(store = id, name, addr, "store registered");
                 id
             }
@@ -624,5 +640,85 @@ impl PdServer {
             Err(PdError::Invalid(_)) if self.read(PdState::bootstrapped) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Where this node is reached, `host:port`.
+    pub fn addr(&self) -> &str {
+        &self.inner.identity.addr
+    }
+
+    /// This node's member, as an id of the group; 0 while it has none.
+    pub fn member_id(&self) -> u64 {
+        self.inner.handle.view(GroupId::PD).map_or(0, |view| view.peer)
+    }
+
+    /// Completes when this node leads the placement driver for sure, at some moment after the call.
+    ///
+    /// # Errors
+    /// None of its own.
+    pub async fn confirm_leader(&self) -> PdResult<()> {
+        self.confirmed().await.map(|_| ())
+    }
+
+    /// The regions that hold `keys`, those before the regions that hold `prev_keys`, and those of `ids`.
+    ///
+    /// # Errors
+    /// [`PdError::NotBootstrapped`]; as [`PdServer::get_region`].
+    pub async fn query_regions(&self, keys: &[Bytes], prev_keys: &[Bytes], ids: &[u64]) -> PdResult<Queried> {
+        self.confirmed_cluster().await?;
+        let mut queried = Queried::default();
+        for (at, key) in keys.iter().enumerate() {
+            breathe(at).await;
+            let id = queried.keep(self.get_region(key).await?);
+            queried.of_keys.push(id);
+        }
+        for (at, key) in prev_keys.iter().enumerate() {
+            breathe(at).await;
+            let id = queried.keep(self.get_prev_region(key).await?);
+            queried.of_prev_keys.push(id);
+        }
+        for (at, id) in ids.iter().enumerate() {
+            breathe(at).await;
+            if *id != GroupId::PD.0 {
+                queried.keep(self.get_region_by_id(*id).await?);
+            }
+        }
+        Ok(queried)
+    }
+
+    /// The regions that meet the ranges `[start, end)`, in order, each once, at most `limit` (0 or below: no limit). With `whole`,
+    /// the first part of a range that no region covers is an error: the outer result is the call's, the inner one names that part.
+    ///
+    /// # Errors
+    /// [`PdError::NotBootstrapped`]; as [`PdServer::scan_regions`].
+    pub async fn batch_scan_regions(
+        &self,
+        ranges: &[(Bytes, Bytes)],
+        limit: i32,
+        whole: bool,
+    ) -> PdResult<Result<Vec<RegionInfo>, (Bytes, Bytes)>> {
+        self.confirmed_cluster().await?;
+        let mut all = Ranges::new(limit);
+        for (at, (start, end)) in ranges.iter().enumerate() {
+            breathe(at).await;
+            let ask = all.next_limit();
+            if ask == 0 {
+                break;
+            }
+            let found = self.scan_regions(start, end, ask).await?;
+            let cut = found.len() >= ask as usize;
+            if let Some(hole) = batch::hole(start, end, &found, cut).filter(|_| whole) {
+                return Ok(Err(hole));
+            }
+            all.take(found);
+        }
+        Ok(Ok(all.into_found()))
+    }
+}
+
+/// Lets other tasks run, now and then, in a long row of lookups that need not wait.
+async fn breathe(at: usize) {
+    if at % 256 == 255 {
+        task::yield_now().await;
     }
 }
