@@ -9,13 +9,12 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use common::{Cluster, Wire, run};
+use common::{Cluster, converse, kill_leader, run, starts};
 use tikv_client::{BoundRange, ColumnFamily, Key, KvPair, RawClient};
 
 /// Three nodes a test: one test at a time is enough for two cores.
@@ -27,22 +26,6 @@ fn turn() -> MutexGuard<'static, ()> {
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
-}
-
-/// The first keys of all regions.
-fn starts(runtime: &tokio::runtime::Runtime, cluster: &Cluster) -> Vec<Vec<u8>> {
-    let regions = runtime.block_on(Wire::new(cluster.addrs()).regions()).expect("regions");
-    let starts: Vec<Vec<u8>> = regions.iter().map(|(region, _)| region.start_key.to_vec()).collect();
-    assert!(starts.len() >= 3, "several regions and the sentinel at the end: {starts:?}");
-    starts
-}
-
-/// The node that leads the region of `key`, killed.
-fn kill_leader(runtime: &tokio::runtime::Runtime, cluster: &mut Cluster, key: &[u8]) -> usize {
-    let addr = runtime.block_on(Wire::new(cluster.addrs()).leader_addr(key)).expect("a leader");
-    let node = cluster.node_at(&addr).expect("the leader is one of ours");
-    cluster.kill(node);
-    node
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -84,54 +67,10 @@ fn script(name: &str) {
     let python = python();
     let runtime = runtime();
     let mut cluster = Cluster::start(3, &["--initial-regions", "4"]);
-    let hex = |key: &Vec<u8>| key.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    let starts: Vec<String> = starts(&runtime, &cluster).iter().map(hex).collect();
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/compat").join(name);
-    let mut child = Command::new(python)
-        .arg("-B")
-        .arg(path)
-        .args([cluster.addrs().join(","), starts.join(",")])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("the script starts");
-    let mut orders = child.stdin.take().expect("piped");
-    let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
-    // A script that hangs is killed, which ends its output.
-    let pid = child.id().to_string();
-    let (finished, watch) = std::sync::mpsc::channel::<()>();
-    let dog = std::thread::spawn(move || {
-        if watch.recv_timeout(Duration::from_secs(300)).is_err() {
-            Command::new("kill").args(["-KILL", &pid]).status().ok();
-        }
-    });
-    let (mut killed, mut done) = (None, None);
-    for line in lines {
-        let line = line.expect("text");
-        println!("{name}: {line}");
-        let words: Vec<&str> = line.split_whitespace().collect();
-        match words.as_slice() {
-            ["@kill", key] => {
-                let byte = |at: usize| u8::from_str_radix(&key[at..at + 2], 16).expect("hex");
-                let key: Vec<u8> = (0..key.len()).step_by(2).map(byte).collect();
-                killed = Some(kill_leader(&runtime, &mut cluster, &key));
-                writeln!(orders, "ok").expect("the script listens");
-            }
-            ["@restart"] => {
-                cluster.restart(killed.take().expect("a node was killed"));
-                cluster.wait_ready();
-                writeln!(orders, "ok").expect("the script listens");
-            }
-            ["@done", checks, "checks"] => done = checks.parse::<u32>().ok(),
-            _ => {}
-        }
-    }
-    finished.send(()).ok();
-    dog.join().expect("the dog does not panic");
-    let status = child.wait().expect("a child can be waited for");
-    assert!(status.success(), "{name}: {status}");
-    assert!(done.is_some_and(|checks| checks > 20), "{name} ended without its last line");
-    cluster.assert_alive();
+    let mut command = Command::new(python);
+    command.arg("-B").arg(path);
+    converse(name, command, &runtime, &mut cluster);
 }
 
 #[test]

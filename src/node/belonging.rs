@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use crate::client::{Error as ClientError, PdClient};
 use crate::pd::bootstrap::Founding;
-use crate::proto::armilla::pd::{HelloReply, HelloRequest, RegisterStoreRequest};
+use crate::proto::armilla::pd::{HelloReply, HelloRequest, RegisterStoreRequest, StoreInfo};
 use crate::replica::Handle;
 use crate::replica::transport::Addresses;
 use crate::rt::clock::{Clock, Instant};
 use crate::rt::sync::watch;
-use crate::types::{Error, Result};
+use crate::types::{Error, Result, version};
 
 use super::ident::Ident;
 use super::{Starting, founding};
@@ -226,6 +226,12 @@ impl Starting {
             uuid: ident.uuid.clone(),
             name: ident.name.clone(),
             addr: self.config.advertised().to_owned(),
+            info: Some(StoreInfo {
+                version: version::TIKV_VERSION.to_owned(),
+                git_hash: version::BUILD.to_owned(),
+                start_timestamp_s: self.started_s as i64,
+                deploy_path: crate::rt::program_dir(),
+            }),
         }
     }
 

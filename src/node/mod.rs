@@ -105,6 +105,8 @@ struct Starting {
     env: Env,
     config: Config,
     ident: Arc<RwLock<Ident>>,
+    /// When the node started, unix seconds.
+    started_s: u64,
 }
 
 impl Node {
@@ -118,10 +120,12 @@ impl Node {
         config.validate().map_err(|error| Error::Invalid(error.to_string()))?;
         let NodeEnv { rt: env, engine: home } = env;
         let first = open_directory(&env, &config).await?;
-        let starting = Starting { env: env.clone(), config: config.clone(), ident: Arc::new(RwLock::new(first)) };
+        let started_s = env.clock.wall_ms() / 1000;
+        let ident = Arc::new(RwLock::new(first));
+        let starting = Starting { env: env.clone(), config: config.clone(), ident, started_s };
 
         let numbers = NodeMetrics::new(&config.name);
-        numbers.started(env.clock.wall_ms() / 1000);
+        numbers.started(started_s);
         let metrics = Metrics::new(numbers.registry()).map_err(|error| Error::Invalid(error.to_string()))?;
         let redact = if config.log.redact_keys { Redact::Hide } else { Redact::Show };
         let observer = Observer::new(metrics.clone(), env.clock.clone(), redact);

@@ -8,7 +8,7 @@ use crate::proto::armilla::pd::{Bootstrap, Founder};
 use crate::proto::metapb::{RegionEpoch, Store};
 use crate::proto::pdpb::Member;
 use crate::types::region::Peer;
-use crate::types::{GroupId, Region};
+use crate::types::{GroupId, Region, version};
 
 /// Where the last region starts: the memcomparable encoding of eight 0xFF bytes. It is always there, so that a client's
 /// bounded raw scan never ends in a region without an end key (some clients start over from the beginning then).
@@ -148,6 +148,8 @@ pub fn member_of(id: u64, name: &str, addr: &str) -> Member {
         member_id: id,
         peer_urls: vec![url.clone()],
         client_urls: vec![url],
+        binary_version: version::TIKV_VERSION.to_owned(),
+        git_hash: version::BUILD.to_owned(),
         ..Member::default()
     }
 }

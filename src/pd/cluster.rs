@@ -421,6 +421,10 @@ impl Cluster {
             available: heard.available_bytes,
             region_count: state.regions().filter(here).count() as u32,
             used_size: heard.used_bytes,
+            start_time: state
+                .store(store)
+                .and_then(|record| record.store.as_ref())
+                .map_or(0, |s| s.start_timestamp as u32),
         }
     }
 

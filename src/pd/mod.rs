@@ -20,11 +20,12 @@
 //! ```
 //!
 //! **In** come calls of clients and stores, and committed commands; **out** go answers, and leader orders in the replies to
-//! heartbeats. [`state`], [`machine`], [`tso`], [`cluster`], [`schedule`] and [`bootstrap`] are pure; [`server`] is the loop.
+//! heartbeats. [`state`], [`machine`], [`tso`], [`cluster`], [`schedule`], [`batch`] and [`bootstrap`] are pure; [`server`] is the loop.
 //!
 //! **Never**: a timestamp that is not larger than every one whose call ended before this one began, whoever leads and
 //! whatever the clocks say; an id given twice; two stores at one address; an answer of a leader that may have been deposed.
 
+pub mod batch;
 pub mod bootstrap;
 pub mod cluster;
 mod lookup;

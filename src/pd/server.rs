@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message;
 
+use super::batch::{self, Queried, Ranges};
 use super::bootstrap::member_of;
 use super::cluster::{Cluster, ClusterOptions, EndedOrder, RegionInfo};
 use super::machine::SharedState;
@@ -20,14 +21,14 @@ use crate::proto::armilla::pd::{
     AllocIds, Bootstrap, LeaderOrder, OverviewReply, PdCommand, PdReply, PutRegion, PutStore, RegisterStoreReply,
     RegisterStoreRequest, StoreHeartbeatReply, StoreHeartbeatRequest,
 };
-use crate::proto::metapb::{RegionEpoch, Store, StoreState};
+use crate::proto::metapb::{NodeState, RegionEpoch, Store, StoreState};
 use crate::proto::pdpb::{Member, StoreStats};
 use crate::replica::handle::{Handle, PeerView};
 use crate::rt::clock::Clock;
 use crate::rt::probe::{self, Event as Probe};
 use crate::rt::sync::{Notify, watch};
 use crate::rt::task;
-use crate::types::limits::{SCAN_REGIONS_MAX, TSO_COUNT_MAX};
+use crate::types::limits::TSO_COUNT_MAX;
 use crate::types::{Error, GroupId, Region, Timestamp, region};
 
 /// How long to wait before a failed proposal of the server's own is tried again.
@@ -357,8 +358,16 @@ impl PdServer {
             if peer.store_id == view.store {
                 return Some(member_of(member.member_id, &member.name, &self.inner.identity.addr));
             }
-            let addr = self.read(|state| state.store(peer.store_id).map(state::address).unwrap_or_default().to_owned());
-            (!addr.is_empty()).then(|| member_of(member.member_id, &member.name, &addr))
+            self.read(|state| {
+                let store = state.store(peer.store_id)?.store.as_ref().filter(|store| !store.address.is_empty())?;
+                let mut moved = member_of(member.member_id, &member.name, &store.address);
+                if !store.version.is_empty() {
+                    moved.binary_version.clone_from(&store.version);
+                    moved.git_hash.clone_from(&store.git_hash);
+                    moved.deploy_path.clone_from(&store.deploy_path);
+                }
+                Some(moved)
+            })
         };
         self.inner.identity.members.iter().map(|member| moved(member).unwrap_or_else(|| member.clone())).collect()
     }
@@ -466,14 +475,14 @@ impl PdServer {
         self.look_up_one(|cluster, state, now_ms| cluster.by_id(state, id, now_ms)).await
     }
 
-    /// The regions that meet `[start, end)`, in order. `limit` of 0 or below: as many as one answer may have. A region has no
+    /// The regions that meet `[start, end)`, in order. `limit` of 0 or below: all of them. A region has no
     /// leader here only if every living store had the time to report it and none did: one region without a quorum must not hide
     /// the others.
     ///
     /// # Errors
     /// [`PdError::NotBootstrapped`]; [`PdError::Unavailable`] while leaders are not known since this leadership is too young.
     pub async fn scan_regions(&self, start: &[u8], end: &[u8], limit: i32) -> PdResult<Vec<RegionInfo>> {
-        let limit = if limit <= 0 { SCAN_REGIONS_MAX } else { limit.min(SCAN_REGIONS_MAX) } as usize;
+        let limit = usize::try_from(limit).ok().filter(|limit| *limit > 0).unwrap_or(usize::MAX);
         self.look_up(false, |cluster, state, now_ms| cluster.scan(state, start, end, limit, now_ms)).await
     }
 
@@ -548,6 +557,11 @@ impl PdServer {
                 if let Some(age_ms) = cluster.heartbeat_age_ms(store.id, now_ms) {
                     store.last_heartbeat = wall_ms.saturating_sub(age_ms).saturating_mul(1_000_000) as i64;
                 }
+                store.set_node_state(match store.state() {
+                    StoreState::Up => NodeState::Serving,
+                    StoreState::Offline => NodeState::Removing,
+                    StoreState::Tombstone => NodeState::Removed,
+                });
                 store
             };
             stores.map(heard).collect()
@@ -565,10 +579,11 @@ impl PdServer {
         if !self.read(PdState::bootstrapped) {
             return Ok(RegisterStoreReply::default());
         }
-        let RegisterStoreRequest { uuid, name, addr, .. } = request;
+        let RegisterStoreRequest { uuid, name, addr, info, .. } = request;
         let known = self.read(|state| state.store_by_uuid(&uuid).cloned());
         let unchanged = known
             .filter(|record| record.name == name && state::address(record) == addr && state::is_up(record))
+            .filter(|record| state::says(record, info.as_ref()))
             .map(|record| state::store_id(&record));
         let id = match unchanged {
             Some(id) => id,
@@ -581,7 +596,8 @@ impl PdServer {
                         Err(PdError::Unavailable(format!("store {id} ({name}) is alive at {addr}")))
                     })
                 })?;
-                let id = self.command(Op::PutStore(PutStore { uuid, name: name.clone(), addr: addr.clone() })).await?;
+                let id =
+                    self.command(Op::PutStore(PutStore { uuid, name: name.clone(), addr: addr.clone(), info })).await?;
                 tracing::info!(store = id, name, addr, "store registered");
                 id
             }
@@ -706,5 +722,113 @@ impl PdServer {
             Err(PdError::Invalid(_)) if self.read(PdState::bootstrapped) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Where this node is reached, `host:port`.
+    pub fn addr(&self) -> &str {
+        &self.inner.identity.addr
+    }
+
+    /// This node's member, as an id of the group; 0 while it has none.
+    pub fn member_id(&self) -> u64 {
+        self.inner.handle.view(GroupId::PD).map_or(0, |view| view.peer)
+    }
+
+    /// Completes when this node leads the placement driver for sure, at some moment after the call.
+    ///
+    /// # Errors
+    /// None of its own.
+    pub async fn confirm_leader(&self) -> PdResult<()> {
+        self.confirmed().await.map(|_| ())
+    }
+
+    /// The regions that hold `keys`, those before the regions that hold `prev_keys`, and those of `ids`, with their leaders. All
+    /// of them wait together, as [`PdServer::get_region`] does; a region whose leader is not known then is left out, which makes
+    /// clients ask for it again: one region without a leader must not cost them the others.
+    ///
+    /// # Errors
+    /// [`PdError::NotBootstrapped`].
+    pub async fn query_regions(&self, keys: &[Bytes], prev_keys: &[Bytes], ids: &[u64]) -> PdResult<Queried> {
+        let until = self.inner.clock.now().plus(LOOKUP_WAIT);
+        loop {
+            let serving = self.confirmed_cluster().await?;
+            let mut heartbeats = serving.heartbeats.subscribe();
+            heartbeats.borrow_and_update();
+            let left = until.since(self.inner.clock.now());
+            let (queried, known) = self.query_now(&serving, keys, prev_keys, ids).await;
+            if known || left.is_zero() || self.inner.clock.timeout(left, heartbeats.changed()).await.is_err() {
+                return Ok(queried);
+            }
+        }
+    }
+
+    /// One look at many regions, and whether the leaders of all of them are known.
+    async fn query_now(&self, serving: &Serving, keys: &[Bytes], prev_keys: &[Bytes], ids: &[u64]) -> (Queried, bool) {
+        let (mut queried, mut known) = (Queried::default(), true);
+        let mut keep = |queried: &mut Queried, look: &dyn Fn(&mut Cluster, &PdState, u64) -> Option<RegionInfo>| {
+            let found = self.look(serving, |cluster, state, now_ms| {
+                let found = look(cluster, state, now_ms)?;
+                let led = cluster.known(std::slice::from_ref(&found), true, now_ms).is_ok();
+                Some((found, led))
+            });
+            let found = found.filter(|(_, led)| {
+                known &= *led;
+                *led
+            });
+            queried.keep(found.map(|(info, _)| info))
+        };
+        for (at, key) in keys.iter().enumerate() {
+            breathe(at).await;
+            let id = keep(&mut queried, &|cluster, state, now_ms| cluster.by_key(state, key, now_ms));
+            queried.of_keys.push(id);
+        }
+        for (at, key) in prev_keys.iter().enumerate() {
+            breathe(at).await;
+            let id = keep(&mut queried, &|cluster, state, now_ms| cluster.before(state, key, now_ms));
+            queried.of_prev_keys.push(id);
+        }
+        for (at, id) in ids.iter().enumerate() {
+            breathe(at).await;
+            if *id != GroupId::PD.0 {
+                keep(&mut queried, &|cluster, state, now_ms| cluster.by_id(state, *id, now_ms));
+            }
+        }
+        (queried, known)
+    }
+
+    /// The regions that meet the ranges `[start, end)`, in order, each once, at most `limit` (0 or below: no limit). With `whole`,
+    /// the first part of a range that no region covers is an error: the outer result is the call's, the inner one names that part.
+    ///
+    /// # Errors
+    /// [`PdError::NotBootstrapped`]; as [`PdServer::scan_regions`].
+    pub async fn batch_scan_regions(
+        &self,
+        ranges: &[(Bytes, Bytes)],
+        limit: i32,
+        whole: bool,
+    ) -> PdResult<Result<Vec<RegionInfo>, (Bytes, Bytes)>> {
+        self.confirmed_cluster().await?;
+        let mut all = Ranges::new(limit);
+        for (at, (start, end)) in ranges.iter().enumerate() {
+            breathe(at).await;
+            let ask = all.next_limit();
+            if ask == 0 {
+                break;
+            }
+            let found = self.scan_regions(start, end, ask).await?;
+            let cut = found.len() >= ask as usize;
+            if let Some(hole) = batch::hole(start, end, &found, cut).filter(|_| whole) {
+                return Ok(Err(hole));
+            }
+            all.take(found);
+        }
+        Ok(Ok(all.into_found()))
+    }
+}
+
+/// Lets other tasks run, now and then, in a long row of lookups that need not wait.
+async fn breathe(at: usize) {
+    if at % 256 == 255 {
+        task::yield_now().await;
     }
 }

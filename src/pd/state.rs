@@ -6,7 +6,7 @@ use std::ops::Bound;
 use bytes::Bytes;
 
 use crate::proto::armilla::pd::pd_command::Op;
-use crate::proto::armilla::pd::{Bootstrap, PdCommand, PdReply, PutStore, StoreRecord};
+use crate::proto::armilla::pd::{Bootstrap, PdCommand, PdReply, PutStore, StoreInfo, StoreRecord};
 use crate::proto::metapb::{Store, StoreLabel, StoreState};
 use crate::types::region;
 use crate::types::{GroupId, Region};
@@ -119,12 +119,12 @@ impl PdState {
         let (_, id) = self.by_start.range::<[u8], _>(upto).next_back()?;
         self.regions.get(id).filter(|found| region::holds(found, key))
     }
-    /// The region before the one that holds `key`.
+    /// The region right before the one that holds `key`: it ends where that one starts.
     pub fn region_before(&self, key: &[u8]) -> Option<&Region> {
         let here = self.region_of(key)?;
         let below = (Bound::Unbounded, Bound::Excluded(&here.start_key[..]));
         let (_, id) = self.by_start.range::<[u8], _>(below).next_back()?;
-        self.regions.get(id)
+        self.regions.get(id).filter(|before| before.end_key == here.start_key)
     }
     /// Regions with a replica on a store whose address `store` took over: those replicas were lost with a disk.
     pub fn lost_replicas(&self, store: u64) -> u64 {
@@ -253,6 +253,12 @@ impl PdState {
         store.peer_address.clone_from(&put.addr);
         store.status_address.clone_from(&put.addr);
         store.address = put.addr;
+        if let Some(info) = put.info {
+            store.version = info.version;
+            store.git_hash = info.git_hash;
+            store.start_timestamp = info.start_timestamp_s;
+            store.deploy_path = info.deploy_path;
+        }
         store.set_state(StoreState::Up);
         store.labels.retain(|label| label.key != LABEL_REPLACED_BY);
         if self.stores.get(&id) != Some(&record) {
@@ -330,6 +336,17 @@ fn raise(value: &mut u64, to: u64) -> bool {
         *value = to;
     }
     grows
+}
+
+/// Whether a store's record says what `info` says.
+pub fn says(record: &StoreRecord, info: Option<&StoreInfo>) -> bool {
+    let Some(info) = info else { return true };
+    record.store.as_ref().is_some_and(|store| {
+        store.version == info.version
+            && store.git_hash == info.git_hash
+            && store.start_timestamp == info.start_timestamp_s
+            && store.deploy_path == info.deploy_path
+    })
 }
 
 /// The id in a store's record.

@@ -251,10 +251,10 @@ fn a_transfer_to_a_dead_peer_is_refused_and_one_that_fails_is_given_up() {
     net.tick(4);
     let now = net.now;
     assert_eq!(net.group(1).successors(now), [2, 3]);
-    // It dies before the leader can know: proposals go on after three rounds of heartbeats, not after an election timeout.
+    // It dies before the leader can know: proposals go on after half an election timeout, not after a whole one.
     net.cut = vec![3];
     net.group(1).transfer_leader(3, now).unwrap();
-    net.tick(5);
+    net.tick(4);
     assert!(!net.group(1).accepts());
     net.tick(2);
     let now = net.now;

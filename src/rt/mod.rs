@@ -141,6 +141,14 @@ impl Env {
     }
 }
 
+/// The folder of the program that runs, for people to read; empty where the system does not say.
+pub fn program_dir() -> String {
+    #[cfg(not(madsim))]
+    return real::program_dir();
+    #[cfg(madsim)]
+    return String::new();
+}
+
 /// `tokio::select!`, always biased: the first ready branch from the top wins, so that no hidden draw decides.
 #[macro_export]
 macro_rules! rt_select {

@@ -42,7 +42,8 @@ macro_rules! methods {
 methods! {
     RawGet, RawBatchGet, RawGetKeyTTL, RawPut, RawBatchPut, RawDelete, RawBatchDelete, RawDeleteRange, RawScan, RawBatchScan,
     RawCompareAndSwap, RawChecksum, RawCoprocessor, GetMembers, Tso, GetRegion, GetPrevRegion, GetRegionByID, ScanRegions, GetStore,
-    GetAllStores, UpdateGCSafePoint, GetGCSafePoint, RegisterStore, StoreHeartbeat, Overview, TransferLeader,
+    GetAllStores, UpdateGCSafePoint, GetGCSafePoint, QueryRegion, BatchScanRegions, GetGCState, MetaStorageGet, EtcdRange,
+    EtcdMemberList, RegisterStore, StoreHeartbeat, Overview, TransferLeader,
 }
 
 /// A request that takes longer than this is logged as slow.

@@ -8,24 +8,29 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::Stream;
 use futures::future::BoxFuture;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::pd::{PdError, PdServer, RegionInfo};
 use crate::proto::armilla::pd::OverviewReply;
-use crate::proto::metapb::StoreState;
+use crate::proto::metapb::{Store, StoreState};
 use crate::proto::pdpb::pd_server::Pd;
 use crate::proto::pdpb::{
-    self, ErrorType, GetAllStoresRequest, GetAllStoresResponse, GetClusterInfoRequest, GetClusterInfoResponse,
-    GetGcSafePointRequest, GetGcSafePointResponse, GetMembersRequest, GetMembersResponse, GetRegionByIdRequest,
-    GetRegionRequest, GetRegionResponse, GetStoreRequest, GetStoreResponse, Member, RequestHeader, ResponseHeader,
-    ScanRegionsRequest, ScanRegionsResponse, ServiceMode, TsoRequest, TsoResponse, UpdateGcSafePointRequest,
-    UpdateGcSafePointResponse,
+    self, BatchScanRegionsRequest, BatchScanRegionsResponse, ErrorType, GcState, GetAllStoresRequest,
+    GetAllStoresResponse, GetClusterInfoRequest, GetClusterInfoResponse, GetGcSafePointRequest, GetGcSafePointResponse,
+    GetGcStateRequest, GetGcStateResponse, GetMembersRequest, GetMembersResponse, GetRegionByIdRequest,
+    GetRegionRequest, GetRegionResponse, GetStoreRequest, GetStoreResponse, GlobalGcBarriersInfo, KeyRange,
+    KeyspaceScope, Member, QueryRegionRequest, QueryRegionResponse, RequestHeader, ResponseHeader, ScanRegionsRequest,
+    ScanRegionsResponse, ServiceMode, TsoRequest, TsoResponse, UpdateGcSafePointRequest, UpdateGcSafePointResponse,
+    keyspace_scope,
 };
 use crate::types::{NODE_CALLER, Result as StoreResult};
 
+use super::forward;
 use super::metrics::{Method, Observer};
+use super::query_region;
 use super::tso;
 
 /// Who the placement driver's members are, and who leads as far as known.
@@ -99,6 +104,14 @@ pub(super) fn status(error: PdError) -> Status {
     }
 }
 
+/// As [`status`], in the words of PD's timestamp stream: some clients look for them.
+fn no_timestamp(error: PdError) -> Status {
+    match error {
+        PdError::NotLeader(_) => Status::unavailable("not leader: requested pd is not leader of cluster"),
+        error => status(error),
+    }
+}
+
 /// `pdpb.PD` of a node. Clones share it.
 #[derive(Clone, Debug)]
 pub struct PdService {
@@ -106,16 +119,48 @@ pub struct PdService {
     observer: Observer,
 }
 
-/// Whether a request's header is of this cluster.
-///
-/// A header without an id (0) is taken by every call. TiKV's placement driver takes it in GetMembers only; nothing is lost by
-/// being generous, and clients that leave the id out keep working. A header of another cluster is refused by every call.
+/// Refuses a request whose header does not name this cluster. Only GetMembers and GetClusterInfo are answered without this:
+/// clients learn the id from them.
 fn check(cluster_id: u64, header: Option<&RequestHeader>) -> Result<(), Status> {
-    match header.map_or(0, |header| header.cluster_id) {
-        0 => Ok(()),
-        asked if asked == cluster_id => Ok(()),
-        asked => Err(status(PdError::ClusterMismatch { asked, actual: cluster_id })),
-    }
+    let asked = header.map_or(0, |header| header.cluster_id);
+    if asked == cluster_id { Ok(()) } else { Err(status(PdError::ClusterMismatch { asked, actual: cluster_id })) }
+}
+
+/// Requests carry a header.
+trait HasHeader {
+    fn header(&self) -> Option<&RequestHeader>;
+}
+
+macro_rules! has_header {
+    ($($request:ident),+ $(,)?) => {
+        $(impl HasHeader for $request {
+            fn header(&self) -> Option<&RequestHeader> {
+                self.header.as_ref()
+            }
+        })+
+    };
+}
+
+has_header!(
+    GetRegionRequest,
+    GetRegionByIdRequest,
+    ScanRegionsRequest,
+    BatchScanRegionsRequest,
+    GetStoreRequest,
+    GetAllStoresRequest,
+    UpdateGcSafePointRequest,
+    GetGcSafePointRequest,
+    GetGcStateRequest,
+);
+
+/// The header that says that there are no stores and regions yet.
+fn not_bootstrapped(cluster_id: u64) -> ResponseHeader {
+    refusal(cluster_id, ErrorType::NotBootstrapped, "cluster is not bootstrapped".into())
+}
+
+/// A header that refuses what was asked.
+fn refusal(cluster_id: u64, kind: ErrorType, message: String) -> ResponseHeader {
+    ResponseHeader { cluster_id, error: Some(pdpb::Error { r#type: kind as i32, message }) }
 }
 
 impl PdService {
@@ -129,26 +174,48 @@ impl PdService {
     }
 
     fn refusal(&self, kind: ErrorType, message: String) -> Option<ResponseHeader> {
-        Some(ResponseHeader { error: Some(pdpb::Error { r#type: kind as i32, message }), ..self.header() })
+        Some(refusal(self.seat.cluster_id(), kind, message))
     }
 
-    /// Answers a request for the leader: checks its header, then runs `ask` over this node's member.
-    async fn lead<'a, T, R, F>(
+    /// Answers a request for the leader: checks whom it is meant for, then runs `ask` over this node's member.
+    async fn lead<'a, Q, T, R, F>(
         &'a self,
         method: Method,
-        header: Option<&RequestHeader>,
+        request: &'a Request<Q>,
         ask: impl FnOnce(&'a PdServer) -> F,
         reply: impl FnOnce(Option<ResponseHeader>, T) -> R,
     ) -> Result<Response<R>, Status>
     where
+        Q: HasHeader,
+        T: Default,
         F: Future<Output = Result<T, PdError>>,
     {
         let work = async {
-            check(self.seat.cluster_id(), header)?;
-            let answer = ask(self.seat.server()?).await.map_err(status)?;
-            Ok(reply(Some(self.header()), answer))
+            let server = self.seat.server()?;
+            forward::meant_for(server.addr(), request.metadata())?;
+            check(self.seat.cluster_id(), request.get_ref().header())?;
+            match ask(server).await {
+                Ok(answer) => Ok(reply(Some(self.header()), answer)),
+                Err(PdError::NotBootstrapped) => {
+                    Ok(reply(Some(not_bootstrapped(self.seat.cluster_id())), T::default()))
+                }
+                Err(error) => Err(status(error)),
+            }
         };
         self.observer.call(method, work).await
+    }
+
+    /// One request of the stream of lookups.
+    async fn query(&self, request: &QueryRegionRequest) -> Result<QueryRegionResponse, Status> {
+        check(self.seat.cluster_id(), request.header.as_ref())?;
+        match self.seat.server()?.query_regions(&request.keys, &request.prev_keys, &request.ids).await {
+            Ok(found) => Ok(query_region::response(self.header(), found)),
+            Err(PdError::NotBootstrapped) => {
+                let header = Some(not_bootstrapped(self.seat.cluster_id()));
+                Ok(QueryRegionResponse { header, ..QueryRegionResponse::default() })
+            }
+            Err(error) => Err(status(error)),
+        }
     }
 }
 
@@ -172,6 +239,59 @@ fn region(header: Option<ResponseHeader>, found: Option<RegionInfo>) -> GetRegio
     }
 }
 
+/// One of a scan's regions; the leader's place is never empty, since old clients read it without looking.
+fn scanned(info: RegionInfo) -> pdpb::Region {
+    let leader = Some(info.leader.unwrap_or_default());
+    pdpb::Region { leader, ..info.into_pdpb() }
+}
+
+/// What a scan of several ranges found.
+enum Scanned {
+    Regions(Vec<RegionInfo>),
+    /// The first part of a range that no region covers.
+    Hole((Bytes, Bytes)),
+    /// The ranges cannot be.
+    Wrong(String),
+}
+
+impl Default for Scanned {
+    fn default() -> Scanned {
+        Scanned::Regions(vec![])
+    }
+}
+
+/// Why these ranges are none that can be scanned, if so.
+fn wrong_ranges(ranges: &[KeyRange]) -> Option<String> {
+    let inverted = |range: &KeyRange| !range.end_key.is_empty() && range.start_key > range.end_key;
+    if ranges.iter().any(inverted) {
+        return Some("invalid key range, start key > end key".into());
+    }
+    let overlap = |pair: &[KeyRange]| pair[1].start_key < pair[0].end_key;
+    ranges.windows(2).any(overlap).then(|| "invalid key range, ranges overlapped".into())
+}
+
+/// The keyspace that all keys outside of keyspaces belong to.
+const NULL_KEYSPACE: u32 = u32::MAX;
+/// The keyspace that every cluster has; it has no garbage collection of its own.
+const DEFAULT_KEYSPACE: u32 = 0;
+/// Ids from here on are of no keyspace.
+const FIRST_NO_KEYSPACE: u32 = 1 << 24;
+
+fn scope_id(scope: &KeyspaceScope) -> u32 {
+    scope.keyspace.as_ref().map_or(DEFAULT_KEYSPACE, |keyspace_scope::Keyspace::KeyspaceId(id)| *id)
+}
+
+/// How far garbage collection is: there is one safe point, for reads and for versions, and nothing that holds it back.
+fn gc_state(safe_point: u64) -> GcState {
+    GcState {
+        keyspace_scope: Some(KeyspaceScope { keyspace: Some(keyspace_scope::Keyspace::KeyspaceId(NULL_KEYSPACE)) }),
+        is_keyspace_level_gc: false,
+        txn_safe_point: safe_point,
+        gc_safe_point: safe_point,
+        gc_barriers: vec![],
+    }
+}
+
 type Answer<R> = Result<Response<R>, Status>;
 
 #[tonic::async_trait]
@@ -179,10 +299,14 @@ impl Pd for PdService {
     async fn get_members(&self, request: Request<GetMembersRequest>) -> Answer<GetMembersResponse> {
         let work = async {
             let header = request.get_ref().header.as_ref();
-            check(self.seat.cluster_id(), header)?;
             let by_node = header.is_some_and(|header| header.caller_component == NODE_CALLER);
             let Members { members, leader } = match &self.seat {
-                Seat::Member(server) => Members { members: server.members(), leader: server.leader() },
+                // Nodes ask all members in turn; a client goes where it is told and keeps it.
+                Seat::Member(server) if by_node => Members { members: server.members(), leader: server.leader() },
+                Seat::Member(server) => {
+                    let (members, leader) = server.led_members().await.map_err(status)?;
+                    Members { members, leader: Some(leader) }
+                }
                 Seat::Outside { front, .. } => outside(by_node, || front.members()).await?,
             };
             Ok(GetMembersResponse {
@@ -200,6 +324,7 @@ impl Pd for PdService {
 
     async fn tso(&self, request: Request<Streaming<TsoRequest>>) -> Answer<Self::TsoStream> {
         let server = self.seat.server()?.clone();
+        forward::meant_for(server.addr(), request.metadata())?;
         let (cluster_id, observer) = (self.seat.cluster_id(), self.observer.clone());
         let answers = tso::answer(
             request.into_inner(),
@@ -208,7 +333,7 @@ impl Pd for PdService {
             move |count| {
                 let (server, observer) = (server.clone(), observer.clone());
                 async move {
-                    let grant = async { server.tso(count).await.map_err(status) };
+                    let grant = async { server.tso(count).await.map_err(no_timestamp) };
                     observer.call(Method::Tso, grant).await.map(Response::into_inner)
                 }
             },
@@ -218,30 +343,75 @@ impl Pd for PdService {
 
     async fn get_region(&self, request: Request<GetRegionRequest>) -> Answer<GetRegionResponse> {
         let r = request.get_ref();
-        self.lead(Method::GetRegion, r.header.as_ref(), |pd| pd.get_region(&r.region_key), region).await
+        self.lead(Method::GetRegion, &request, |pd| pd.get_region(&r.region_key), region).await
     }
 
     async fn get_prev_region(&self, request: Request<GetRegionRequest>) -> Answer<GetRegionResponse> {
         let r = request.get_ref();
-        self.lead(Method::GetPrevRegion, r.header.as_ref(), |pd| pd.get_prev_region(&r.region_key), region).await
+        self.lead(Method::GetPrevRegion, &request, |pd| pd.get_prev_region(&r.region_key), region).await
     }
 
     async fn get_region_by_id(&self, request: Request<GetRegionByIdRequest>) -> Answer<GetRegionResponse> {
         let r = request.get_ref();
-        self.lead(Method::GetRegionByID, r.header.as_ref(), |pd| pd.get_region_by_id(r.region_id), region).await
+        self.lead(Method::GetRegionByID, &request, |pd| pd.get_region_by_id(r.region_id), region).await
     }
 
     async fn scan_regions(&self, request: Request<ScanRegionsRequest>) -> Answer<ScanRegionsResponse> {
         let r = request.get_ref();
         let ask = |pd| PdServer::scan_regions(pd, &r.start_key, &r.end_key, r.limit);
-        self.lead(Method::ScanRegions, r.header.as_ref(), ask, |header, found| ScanRegionsResponse {
+        self.lead(Method::ScanRegions, &request, ask, |header, found| ScanRegionsResponse {
             header,
             // Old clients read these two, new ones `regions`.
             region_metas: found.iter().map(|info| info.region.clone()).collect(),
             leaders: found.iter().map(|info| info.leader.unwrap_or_default()).collect(),
-            regions: found.into_iter().map(RegionInfo::into_pdpb).collect(),
+            regions: found.into_iter().map(scanned).collect(),
         })
         .await
+    }
+
+    async fn batch_scan_regions(&self, request: Request<BatchScanRegionsRequest>) -> Answer<BatchScanRegionsResponse> {
+        let r = request.get_ref();
+        let wrong = wrong_ranges(&r.ranges);
+        let ranges: Vec<_> = r.ranges.iter().map(|range| (range.start_key.clone(), range.end_key.clone())).collect();
+        let ask = |pd| async move {
+            if let Some(why) = wrong {
+                PdServer::confirm_leader(pd).await?;
+                return Ok(Scanned::Wrong(why));
+            }
+            let found = PdServer::batch_scan_regions(pd, &ranges, r.limit, r.contain_all_key_range).await?;
+            Ok(found.map_or_else(Scanned::Hole, Scanned::Regions))
+        };
+        self.lead(Method::BatchScanRegions, &request, ask, |header, found| match found {
+            Scanned::Regions(found) => {
+                BatchScanRegionsResponse { header, regions: found.into_iter().map(scanned).collect() }
+            }
+            Scanned::Hole((start, end)) => BatchScanRegionsResponse {
+                header: self.refusal(
+                    ErrorType::RegionsNotContainAllKeyRange,
+                    format!("no region holds the keys from {start:?} to {end:?}"),
+                ),
+                regions: vec![],
+            },
+            Scanned::Wrong(why) => {
+                BatchScanRegionsResponse { header: self.refusal(ErrorType::Unknown, why), regions: vec![] }
+            }
+        })
+        .await
+    }
+
+    type QueryRegionStream = Pin<Box<dyn Stream<Item = Result<QueryRegionResponse, Status>> + Send>>;
+
+    async fn query_region(&self, request: Request<Streaming<QueryRegionRequest>>) -> Answer<Self::QueryRegionStream> {
+        let service = self.clone();
+        service.seat.server()?;
+        let ask = move |request: QueryRegionRequest| {
+            let service = service.clone();
+            async move {
+                let work = service.query(&request);
+                service.observer.call(Method::QueryRegion, work).await.map(Response::into_inner)
+            }
+        };
+        Ok(Response::new(Box::pin(query_region::answers(request.into_inner(), ask))))
     }
 
     async fn get_store(&self, request: Request<GetStoreRequest>) -> Answer<GetStoreResponse> {
@@ -250,23 +420,22 @@ impl Pd for PdService {
         let answer = self
             .lead(
                 Method::GetStore,
-                r.header.as_ref(),
+                &request,
                 |pd| pd.get_store(id),
                 |header, found| match found {
                     // client-rust panics on a reply with neither store nor error.
-                    None => {
-                        let header = self.refusal(ErrorType::EntryNotFound, format!("there is no store {id}"));
+                    None if header.as_ref().is_none_or(|header| header.error.is_none()) => {
+                        // client-go looks for both halves of this text: without them it asks again without end.
+                        let header = self.refusal(ErrorType::Unknown, format!("invalid store ID {id}, not found"));
                         GetStoreResponse { header, ..Default::default() }
                     }
-                    Some((store, _)) if store.state() == StoreState::Tombstone => {
-                        let header = self.refusal(ErrorType::StoreTombstone, format!("store {id} is gone"));
-                        GetStoreResponse { header, ..Default::default() }
-                    }
+                    None => GetStoreResponse { header, ..Default::default() },
                     Some((store, stats)) => GetStoreResponse { header, store: Some(store), stats: Some(stats) },
                 },
             )
             .await?;
-        if answer.get_ref().store.as_ref().is_some_and(|store| store.address.is_empty()) {
+        let nowhere = |store: &Store| store.address.is_empty() && store.state() != StoreState::Tombstone;
+        if answer.get_ref().store.as_ref().is_some_and(nowhere) {
             // Another store took its address; its regions get other leaders in a moment.
             return Err(Status::unavailable(format!("store {id} has no address")));
         }
@@ -276,11 +445,7 @@ impl Pd for PdService {
     async fn get_all_stores(&self, request: Request<GetAllStoresRequest>) -> Answer<GetAllStoresResponse> {
         let r = request.get_ref();
         let ask = |pd| PdServer::get_all_stores(pd, r.exclude_tombstone_stores);
-        self.lead(Method::GetAllStores, r.header.as_ref(), ask, |header, stores| GetAllStoresResponse {
-            header,
-            stores,
-        })
-        .await
+        self.lead(Method::GetAllStores, &request, ask, |header, stores| GetAllStoresResponse { header, stores }).await
     }
 
     async fn update_gc_safe_point(
@@ -289,16 +454,33 @@ impl Pd for PdService {
     ) -> Answer<UpdateGcSafePointResponse> {
         let r = request.get_ref();
         let ask = |pd| PdServer::update_gc_safe_point(pd, r.safe_point);
-        self.lead(Method::UpdateGCSafePoint, r.header.as_ref(), ask, |header, new_safe_point| {
-            UpdateGcSafePointResponse { header, new_safe_point }
+        self.lead(Method::UpdateGCSafePoint, &request, ask, |header, new_safe_point| UpdateGcSafePointResponse {
+            header,
+            new_safe_point,
         })
         .await
     }
 
     async fn get_gc_safe_point(&self, request: Request<GetGcSafePointRequest>) -> Answer<GetGcSafePointResponse> {
-        let r = request.get_ref();
-        self.lead(Method::GetGCSafePoint, r.header.as_ref(), PdServer::gc_safe_point, |header, safe_point| {
+        self.lead(Method::GetGCSafePoint, &request, PdServer::gc_safe_point, |header, safe_point| {
             GetGcSafePointResponse { header, safe_point }
+        })
+        .await
+    }
+
+    async fn get_gc_state(&self, request: Request<GetGcStateRequest>) -> Answer<GetGcStateResponse> {
+        let r = request.get_ref();
+        let keyspace = r.keyspace_scope.as_ref().map_or(NULL_KEYSPACE, scope_id);
+        self.lead(Method::GetGCState, &request, PdServer::gc_safe_point, |header, safe_point| {
+            if keyspace != DEFAULT_KEYSPACE && keyspace < FIRST_NO_KEYSPACE {
+                let header = self.refusal(ErrorType::Unknown, format!("keyspace {keyspace} does not exist"));
+                return GetGcStateResponse { header, ..GetGcStateResponse::default() };
+            }
+            GetGcStateResponse {
+                header,
+                gc_state: Some(gc_state(safe_point)),
+                global_gc_barriers: r.include_global_gc_barriers.then(GlobalGcBarriersInfo::default),
+            }
         })
         .await
     }
@@ -320,10 +502,12 @@ mod tests {
     #[test]
     fn headers_of_other_clusters_are_refused() {
         let header = |cluster_id| RequestHeader { cluster_id, ..RequestHeader::default() };
-        assert!(check(7, None).is_ok());
-        assert!(check(7, Some(&header(0))).is_ok());
         assert!(check(7, Some(&header(7))).is_ok());
-        assert_eq!(check(7, Some(&header(8))).unwrap_err().code(), tonic::Code::FailedPrecondition);
+        for (other, named) in [(None, 0), (Some(header(0)), 0), (Some(header(8)), 8)] {
+            let refused = check(7, other.as_ref()).unwrap_err();
+            assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
+            assert_eq!(refused.message(), format!("mismatch cluster id, need 7 but got {named}"));
+        }
     }
 
     #[test]

@@ -13,11 +13,13 @@ use tonic::codec::CompressionEncoding;
 use tonic::codegen::BoxFuture;
 use tonic::server::NamedService;
 use tonic::service::Routes;
-use tonic::{Code, Status};
 use tower::Service;
 
 use crate::proto::armilla::pd::cluster_server::ClusterServer;
+use crate::proto::etcdserverpb::cluster_server::ClusterServer as EtcdClusterServer;
+use crate::proto::etcdserverpb::kv_server::KvServer as EtcdKvServer;
 use crate::proto::health::health_server::HealthServer;
+use crate::proto::meta_storagepb::meta_storage_server::MetaStorageServer;
 use crate::proto::pdpb::pd_server::PdServer as PdWire;
 use crate::proto::tikvpb::tikv_server::TikvServer;
 use crate::store::Kv;
@@ -26,9 +28,12 @@ use crate::types::limits::{MESSAGE_BYTES_MAX, REQUEST_BYTES_MAX, STREAM_BYTES_MA
 use super::answers::{self, Answers};
 use super::cluster::{ClusterService, Hello};
 use super::deadline::Deadlines;
+use super::etcd::EtcdService;
+use super::forward;
 use super::gate::Gate;
 use super::health::HealthService;
 use super::intake::{Call, Intake};
+use super::meta_storage::MetaStorageService;
 use super::metrics::Observer;
 use super::pd::{PdService, Seat};
 use super::raw::RawService;
@@ -45,11 +50,21 @@ macro_rules! sized {
     };
 }
 
+/// As `sized!`, for services whose requests are short.
+macro_rules! asked {
+    ($server:expr) => {
+        sized!($server).max_decoding_message_size(REQUEST_BYTES_MAX)
+    };
+}
+
 /// What is opened when the node belongs to a cluster and its store runs.
 #[derive(Clone, Debug)]
 pub struct Gates<K: Kv> {
     tikv: Gate<TikvFront<K>>,
     pd: Gate<PdWire<PdService>>,
+    meta: Gate<MetaStorageServer<MetaStorageService>>,
+    etcd_kv: Gate<EtcdKvServer<EtcdService>>,
+    etcd_cluster: Gate<EtcdClusterServer<EtcdService>>,
     seat: Arc<OnceLock<Seat>>,
     observer: Observer,
 }
@@ -61,7 +76,12 @@ impl<K: Kv> Gates<K> {
     /// If they are open already.
     pub fn open_pd(&self, seat: Seat) {
         assert!(self.seat.set(seat.clone()).is_ok(), "a gate opens once");
-        self.pd.open(sized!(PdWire::new(PdService::new(seat, self.observer.clone()))));
+        let observer = || self.observer.clone();
+        self.meta.open(asked!(MetaStorageServer::new(MetaStorageService::new(seat.clone(), observer()))));
+        let etcd = EtcdService::new(seat.clone(), observer());
+        self.etcd_kv.open(asked!(EtcdKvServer::new(etcd.clone())));
+        self.etcd_cluster.open(asked!(EtcdClusterServer::new(etcd)));
+        self.pd.open(asked!(PdWire::new(PdService::new(seat, observer()))));
     }
 
     /// Opens the key-value service.
@@ -104,7 +124,7 @@ impl<K: Kv> Service<Request<Body>> for TikvFront<K> {
 
     fn call(&mut self, request: Request<Body>) -> Counting {
         let answers = self.answers.clone();
-        if let Err(status) = check_forwarding(&request) {
+        if let Err(status) = forward::meant_for_store(&request) {
             let inner = Box::pin(std::future::ready(Ok(status.into_http())));
             return Counting { inner, answers, unary: None };
         }
@@ -118,19 +138,6 @@ impl<K: Kv> Service<Request<Body>> for TikvFront<K> {
         let inner = self.unary.call(Request::from_parts(parts, body));
         Counting { inner, answers, unary: Some((call, path)) }
     }
-}
-
-/// Checks that a call is for this store: one that says that it is to be handed on to another (clients do that when they cannot reach
-/// it) fails before it is looked at, so that its client tries another way.
-fn check_forwarding(request: &Request<Body>) -> Result<(), Status> {
-    let Some(host) = request.headers().get("tikv-forwarded-host") else { return Ok(()) };
-    let here = request.uri().authority().map_or("", |authority| authority.as_str());
-    if host.as_bytes() == here.as_bytes() {
-        return Ok(());
-    }
-    let host = String::from_utf8_lossy(host.as_bytes()).into_owned();
-    let why = format!("this store does not forward requests, here for the store at {host:?}: send them there");
-    Err(Status::new(Code::FailedPrecondition, why))
 }
 
 /// The answer of [`TikvFront`].
@@ -169,6 +176,9 @@ pub fn routes<K: Kv>(
     let gates = Gates {
         tikv: Gate::default(),
         pd: Gate::default(),
+        meta: Gate::default(),
+        etcd_kv: Gate::default(),
+        etcd_cluster: Gate::default(),
         seat: Arc::new(OnceLock::new()),
         observer: observer.clone(),
     };
@@ -176,6 +186,9 @@ pub fn routes<K: Kv>(
     let routes = Routes::default()
         .add_service(deadlines.bound(Spoken(gates.tikv.clone())))
         .add_service(deadlines.bound(Spoken(gates.pd.clone())))
+        .add_service(deadlines.bound(Spoken(gates.meta.clone())))
+        .add_service(deadlines.bound(Spoken(gates.etcd_kv.clone())))
+        .add_service(deadlines.bound(Spoken(gates.etcd_cluster.clone())))
         .add_service(deadlines.bound(Spoken(sized!(ClusterServer::new(cluster)))))
         .add_service(deadlines.bound(Spoken(sized!(HealthServer::new(health)))));
     (routes, gates)
@@ -196,9 +209,13 @@ mod tests {
     use super::*;
     use crate::proto::armilla::pd::cluster_client::ClusterClient;
     use crate::proto::armilla::pd::{HelloReply, HelloRequest, OverviewReply, OverviewRequest, RegisterStoreRequest};
+    use crate::proto::etcdserverpb::cluster_client::ClusterClient as EtcdClusterClient;
+    use crate::proto::etcdserverpb::kv_client::KvClient as EtcdKvClient;
+    use crate::proto::etcdserverpb::{MemberListRequest, RangeRequest};
     use crate::proto::health::HealthCheckRequest;
     use crate::proto::health::health_client::HealthClient;
     use crate::proto::kvrpcpb::{Context, RawGetRequest, RawPutRequest, RawScanRequest};
+    use crate::proto::meta_storagepb::meta_storage_client::MetaStorageClient;
     use crate::proto::pdpb::pd_client::PdClient;
     use crate::proto::pdpb::{GetMembersRequest, GetRegionRequest, Member, RequestHeader, TsoRequest};
     use crate::proto::tikvpb::tikv_client::TikvClient;
@@ -313,11 +330,56 @@ mod tests {
         assert_eq!(region.code(), Code::Unavailable);
         assert!(region.message().starts_with("not leader"));
         let other = GetMembersRequest { header: Some(RequestHeader { cluster_id: 8, ..Default::default() }) };
-        assert_eq!(now(pd.get_members(other)).unwrap_err().code(), Code::FailedPrecondition);
+        assert!(now(pd.get_members(other)).is_ok(), "clients learn the cluster's id from it");
         let tso = now(pd.tso(stream::iter([TsoRequest { count: 1, ..Default::default() }])));
         assert_eq!(tso.unwrap_err().code(), Code::Unavailable);
         let overview = now(ClusterClient::new(routes).overview(OverviewRequest::default())).unwrap();
         assert_eq!(overview.get_ref().cluster_id, 7);
+    }
+
+    #[test]
+    fn etcds_clients_learn_the_members_from_any_node() {
+        let (routes, _) = open();
+        let list = MemberListRequest { linearizable: true };
+        let list = now(EtcdClusterClient::new(routes.clone()).member_list(list)).unwrap().into_inner();
+        assert_eq!(list.header.unwrap().cluster_id, 7);
+        assert_eq!(list.members.len(), 1);
+        assert_eq!((list.members[0].name.as_str(), list.members[0].id, list.members[0].is_learner), ("n1", 3, false));
+        let range = RangeRequest { key: "k".into(), ..Default::default() };
+        let range = now(EtcdKvClient::new(routes.clone()).range(range)).unwrap_err();
+        assert_eq!(range.code(), Code::Unavailable, "only the leader knows: etcd's clients try the next member");
+        let (starting, _gates, _) = node();
+        let list = now(EtcdClusterClient::new(starting).member_list(MemberListRequest::default()));
+        assert_eq!(list.unwrap_err().code(), Code::Unavailable);
+    }
+
+    #[test]
+    fn keys_for_others_are_neither_kept_nor_taken() {
+        use crate::proto::meta_storagepb::{DeleteRequest, GetRequest, PutRequest, WatchRequest};
+        let (routes, _) = open();
+        let mut meta = MetaStorageClient::new(routes);
+        let get = now(meta.get(GetRequest::default())).unwrap_err();
+        assert_eq!(get.code(), Code::Unavailable);
+        assert!(get.message().starts_with("not leader"), "{get}");
+        assert_eq!(now(meta.watch(WatchRequest::default())).unwrap_err().code(), Code::Unavailable);
+        for refused in [
+            now(meta.put(PutRequest::default())).map(|_| ()).unwrap_err(),
+            now(meta.delete(DeleteRequest::default())).map(|_| ()).unwrap_err(),
+        ] {
+            assert_eq!(refused.code(), Code::Unimplemented);
+            assert!(refused.message().contains("keeps no keys"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_call_for_another_store_is_not_answered_as_if_it_were_for_this_one() {
+        let (routes, metrics) = open();
+        let mut request = tonic::Request::new(RawGetRequest { context: context(), ..Default::default() });
+        request.metadata_mut().insert("tikv-forwarded-host", "h:2".parse().unwrap());
+        let refused = now(TikvClient::new(routes).raw_get(request)).unwrap_err();
+        assert_eq!(refused.code(), Code::FailedPrecondition);
+        assert!(refused.message().contains("h:2"), "{refused}");
+        assert_eq!(metrics.count(Method::RawGet), 0);
     }
 
     #[test]

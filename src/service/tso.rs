@@ -106,7 +106,11 @@ where
         if let Err(status) = (state.check)(&request) {
             return (counts, Some(status));
         }
-        if request.count == 0 || request.count > TSO_COUNT_MAX {
+        if request.count == 0 {
+            // As PD says it.
+            return (counts, Some(Status::unknown("generate timestamp failed, tso count should be positive")));
+        }
+        if request.count > TSO_COUNT_MAX {
             let why = format!("a request for {} timestamps: ask for 1 to {TSO_COUNT_MAX}", request.count);
             return (counts, Some(Status::invalid_argument(why)));
         }
@@ -176,10 +180,10 @@ mod tests {
 
     #[test]
     fn a_wrong_count_ends_the_stream_after_the_answers_before_it() {
-        for wrong in [0, TSO_COUNT_MAX + 1] {
+        for (wrong, code) in [(0, tonic::Code::Unknown), (TSO_COUNT_MAX + 1, tonic::Code::InvalidArgument)] {
             let (_, answers, failed) = run(&[2, wrong, 1]);
             assert_eq!(answers, [(2, 1)]);
-            assert_eq!(failed.unwrap().code(), tonic::Code::InvalidArgument);
+            assert_eq!(failed.unwrap().code(), code);
         }
     }
 

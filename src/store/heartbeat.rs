@@ -70,6 +70,20 @@ impl Size {
     }
 }
 
+/// What the last look at the sizes found.
+#[derive(Clone, Debug, Default)]
+struct Sizes {
+    /// Of the regions led here.
+    regions: BTreeMap<GroupId, Size>,
+    /// What the store's data takes on its disk: the engine, of all groups and whoever leads them, and the raft log.
+    used_bytes: u64,
+}
+
+/// Of everything in the engine. What it cannot estimate counts as nothing.
+fn engine_bytes(engine: &impl KvEngine) -> u64 {
+    Cf::ALL.into_iter().map(|cf| engine.approximate_bytes(cf, b"", b"").unwrap_or(0)).sum()
+}
+
 /// Between two looks at what sends a heartbeat sooner, and until a heartbeat that failed is sent again.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -81,7 +95,7 @@ impl Heartbeat {
     /// Runs until it is dropped.
     pub async fn run(self) {
         let mut last_counts = (0, 0, self.clock.now());
-        let mut sizes: BTreeMap<GroupId, Size> = BTreeMap::new();
+        let mut sizes = Sizes::default();
         let mut refused = Vec::new();
         let mut round = 0u64;
         loop {
@@ -132,16 +146,22 @@ impl Heartbeat {
     }
 
     /// The engine may have to read the indexes of its files.
-    async fn sizes(&self) -> BTreeMap<GroupId, Size> {
+    async fn sizes(&self) -> Sizes {
         let engine = self.handle.engine().clone();
         let regions: Vec<_> = self.leaders().iter().map(|view| (view.group, view.region())).collect();
-        cpu::run(move || regions.iter().map(|(group, region)| (*group, Size::of(&engine, region))).collect()).await
+        let log = self.handle.log_figures();
+        let log_bytes: u64 = ["live_bytes", "dead_bytes"].iter().filter_map(|name| log.get(name)).sum();
+        cpu::run(move || Sizes {
+            regions: regions.iter().map(|(group, region)| (*group, Size::of(&engine, region))).collect(),
+            used_bytes: engine_bytes(&engine) + log_bytes,
+        })
+        .await
     }
 
     async fn request(
         &self,
         last: &mut (u64, u64, crate::rt::clock::Instant),
-        sizes: &BTreeMap<GroupId, Size>,
+        sizes: &Sizes,
         refused: &[RefusedOrder],
     ) -> StoreHeartbeatRequest {
         let (capacity, available) = self.disk.space(&self.data_dir).await.unwrap_or_default();
@@ -162,7 +182,7 @@ impl Heartbeat {
             .iter()
             .map(|view| {
                 let descriptor = view.region();
-                let size = sizes.get(&view.group).copied().unwrap_or_default();
+                let size = sizes.regions.get(&view.group).copied().unwrap_or_default();
                 RegionHeartbeat {
                     leader: region::peer_by_id(&descriptor, view.peer).cloned(),
                     region: Some(descriptor.as_ref().clone()),
@@ -177,7 +197,7 @@ impl Heartbeat {
             store_id: self.store,
             capacity_bytes: capacity,
             available_bytes: available,
-            used_bytes: sizes.values().map(|size| size.bytes).sum(),
+            used_bytes: sizes.used_bytes,
             reads_per_s,
             writes_per_s,
             regions,
@@ -235,6 +255,7 @@ mod tests {
         };
         assert_eq!(Size::of(&engine, &region("b", "c")), Size { bytes: 12, keys: 2 });
         assert_eq!(Size::of(&engine, &region("", "")), Size { bytes: 24, keys: 4 });
+        assert_eq!(engine_bytes(&engine), 24 + 9, "the node's own data takes room, too");
         assert_eq!(Size::of(&engine, &region("x", "")), Size::default());
     }
 }

@@ -27,8 +27,6 @@ pub const TSO_COUNT_MAX: u32 = 1 << 16;
 pub const PROPOSALS_PENDING_MAX: usize = 4096;
 /// Bytes of proposals of one group that wait for their commit.
 pub const PROPOSAL_BYTES_PENDING_MAX: usize = 64 << 20;
-/// Regions in one `ScanRegions` answer.
-pub const SCAN_REGIONS_MAX: i32 = 4096;
 /// How far two nodes' monotonic clocks may drift apart, in parts of a thousand. The leader lease is shorter by this.
 pub const CLOCK_DRIFT_PERMILLE: u64 = 200;
 /// How far ahead of the clock PD saves its timestamp bound.

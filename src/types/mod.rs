@@ -8,6 +8,7 @@ pub mod error;
 pub mod limits;
 pub mod region;
 pub mod timestamp;
+pub mod version;
 
 pub use error::{Error, Result};
 pub use region::{GroupId, Region};

@@ -1,11 +1,14 @@
 //! What the tests of real processes share: [`Cluster`] starts, kills and restarts `armilla start` on free loopback ports in a
-//! temporary folder; [`Wire`] is a client that tries every operation once and says what is known of its outcome.
+//! temporary folder; [`converse`] runs a client that is a program of its own; [`Wire`] is a client that tries every operation once
+//! and says what is known of its outcome.
 #![allow(dead_code, unused_imports, reason = "each test binary uses its part")]
 
 mod processes;
+mod program;
 mod wire;
 
 pub use processes::{
     Cluster, Finished, Written, binary, free_port, http, node_command, run, run_with_input, wait_until,
 };
+pub use program::{Conversation, converse, kill_leader, starts};
 pub use wire::{Outcome, Wire};

@@ -14,7 +14,7 @@ use tonic::{Code, Response, Status};
 
 use crate::proto::armilla::pd as cluster;
 use crate::proto::armilla::pd::cluster_client::ClusterClient;
-use crate::proto::metapb::{Peer, Region, Store};
+use crate::proto::metapb::{Peer, Region, Store, StoreState};
 use crate::proto::pdpb;
 use crate::proto::pdpb::pd_client::PdClient as Stub;
 use crate::rt::clock::{Clock, Instant};
@@ -251,7 +251,7 @@ impl PdClient {
             let request = pdpb::GetStoreRequest { header, store_id };
             async move { stub.get_store(request).await }
         });
-        Ok(reply.await?.and_then(|reply| reply.store))
+        Ok(reply.await?.and_then(|reply| reply.store).filter(|store| store.state() != StoreState::Tombstone))
     }
 
     /// All stores, in order of their ids.
@@ -352,6 +352,10 @@ impl PdClient {
                     pdpb::ErrorType::RegionNotFound
                     | pdpb::ErrorType::EntryNotFound
                     | pdpb::ErrorType::StoreTombstone => Ok(Response::new(None)),
+                    // How GetStore says it.
+                    pdpb::ErrorType::Unknown if error.message.starts_with("invalid store ID") => {
+                        Ok(Response::new(None))
+                    }
                     // Not yet bootstrapped, no longer the leader, …: the leader may know better soon.
                     _ => Err(Status::unavailable(error.message.clone())),
                 }

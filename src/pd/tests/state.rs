@@ -11,7 +11,7 @@ use crate::pd::PdMachine;
 use crate::pd::bootstrap::{SENTINEL, first_regions};
 use crate::pd::state::{self, PdState};
 use crate::proto::armilla::pd::pd_command::Op;
-use crate::proto::armilla::pd::{AllocIds, Bootstrap, PdCommand, PdReply, PutRegion, PutStore};
+use crate::proto::armilla::pd::{AllocIds, Bootstrap, PdCommand, PdReply, PutRegion, PutStore, StoreInfo};
 use crate::proto::metapb::{Peer, RegionEpoch, StoreState};
 use crate::raft::machine::{ApplyContext, StateMachine};
 use crate::types::{GroupId, Region, region};
@@ -100,6 +100,7 @@ impl World {
                 uuid: args.plain[0].into(),
                 name: args.plain[1].into(),
                 addr: args.plain.get(2).copied().unwrap_or_default().into(),
+                info: args.plain.get(3).map(|version| StoreInfo { version: (*version).into(), ..StoreInfo::default() }),
             })),
             "tso-bound" => self.apply(Op::TsoBoundMs(args.number(0))),
             "gc" => self.apply(Op::GcSafePoint(args.number(0))),
@@ -169,6 +170,45 @@ fn state() {
     golden::check("state", |line| world.run(line));
 }
 
+/// Goal: what a store says of itself is kept, and a command of a version that said nothing does not wipe it. Method: both, in turn.
+#[test]
+fn what_runs_a_store_is_kept() {
+    let (_, args) = Args::parse("bootstrap n1=a1 n2=a2 n3=a3");
+    let mut world = World::new();
+    world.apply(Op::Bootstrap(founding(&args).unwrap().1));
+    let mut put = |addr: &str, info: Option<StoreInfo>| {
+        world.apply(Op::PutStore(PutStore { uuid: "u-n1".into(), name: "n1".into(), addr: addr.into(), info }));
+        world.read(|state| state.store(1).unwrap().clone())
+    };
+    let said =
+        StoreInfo { version: "8.5.0".into(), git_hash: "g".into(), start_timestamp_s: 7, deploy_path: "/bin".into() };
+    let record = put("a1", Some(said.clone()));
+    let store = record.store.as_ref().unwrap();
+    assert_eq!((store.version.as_str(), store.git_hash.as_str()), ("8.5.0", "g"));
+    assert_eq!((store.start_timestamp, store.deploy_path.as_str()), (7, "/bin"));
+    let moved = put("a9", None);
+    assert_eq!(state::address(&moved), "a9");
+    assert!(state::says(&moved, Some(&said)), "{moved:?}");
+    assert!(!state::says(&moved, Some(&StoreInfo { start_timestamp_s: 8, ..said })));
+    assert!(state::says(&moved, None), "nothing said is no news");
+}
+
+/// Goal: the region before a key's is the one that ends there. Method: regions with a hole between them.
+#[test]
+fn a_region_before_a_hole_is_not_the_one_before() {
+    let region = |id, start: &str, end: &str| Region {
+        id,
+        start_key: key_of(start),
+        end_key: key_of(end),
+        region_epoch: Some(RegionEpoch { conf_ver: 1, version: 1 }),
+        ..Region::default()
+    };
+    let regions = vec![region(4, "-", "b"), region(5, "b", "d"), region(6, "f", "-")];
+    let state = PdState::restore(true, 10, 0, 0, vec![], regions).unwrap();
+    let before = |key: &str| state.region_before(&key_of(key)).map(|region| region.id);
+    assert_eq!((before("c"), before("g"), before("e"), before("a")), (Some(4), None, None, None));
+}
+
 /// Goal: a tombstone never comes back, and its address is free. Method: set the state as a later version's command would.
 #[test]
 fn tombstones_stay() {
@@ -177,7 +217,8 @@ fn tombstones_stay() {
     bootstrap.stores[0].set_state(StoreState::Tombstone);
     let mut world = World::new();
     world.apply(Op::Bootstrap(bootstrap));
-    let again = world.apply(Op::PutStore(PutStore { uuid: "u-n1".into(), name: "n1".into(), addr: "a9".into() }));
+    let again =
+        world.apply(Op::PutStore(PutStore { uuid: "u-n1".into(), name: "n1".into(), addr: "a9".into(), info: None }));
     assert!(again.starts_with("refused: store 1 is a tombstone"), "{again}");
     assert!(world.read(|state| state.store_by_addr("a9").is_none() && !state::is_up(state.store(1).unwrap())));
 }

@@ -13,6 +13,12 @@ pub mod net;
 pub mod process;
 pub mod task;
 
+/// The folder of this process' program; empty where the operating system does not say.
+pub fn program_dir() -> String {
+    let program = std::env::current_exe().ok();
+    program.and_then(|path| Some(path.parent()?.to_string_lossy().into_owned())).unwrap_or_default()
+}
+
 /// A seed from the operating system.
 pub fn entropy() -> u64 {
     rand::random()

@@ -1,0 +1,100 @@
+//! Clients that are programs of their own: they work through their calls and ask the test for faults.
+//!
+//! A program is given the addresses of all nodes and the first keys of all regions in hex, both separated by commas. It writes
+//! orders on its standard output, and waits on its standard input for the line `ok` after each:
+//!
+//! | order | what the test does |
+//! |---|---|
+//! | `@kill HEXKEY` | kills the node that leads the region of the key |
+//! | `@restart` | starts the killed node again, and waits until the cluster is whole |
+//! | `@started N ms` | takes note: the time from nothing to the first answer |
+//! | `@done N checks` | takes note: the last line of a program that ended well |
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use super::{Cluster, Wire};
+
+/// How long a program may take in all.
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// What a program said.
+#[derive(Debug, Default)]
+pub struct Conversation {
+    /// Its output, line by line.
+    pub lines: Vec<String>,
+    /// Milliseconds to its first answer, where it says so.
+    pub started_ms: Option<u64>,
+}
+
+/// The first keys of all regions.
+pub fn starts(runtime: &tokio::runtime::Runtime, cluster: &Cluster) -> Vec<Vec<u8>> {
+    let regions = runtime.block_on(Wire::new(cluster.addrs()).regions()).expect("regions");
+    let starts: Vec<Vec<u8>> = regions.iter().map(|(region, _)| region.start_key.to_vec()).collect();
+    assert!(starts.len() >= 3, "several regions and the sentinel at the end: {starts:?}");
+    starts
+}
+
+/// Kills the node that leads the region of `key`; gives its number.
+pub fn kill_leader(runtime: &tokio::runtime::Runtime, cluster: &mut Cluster, key: &[u8]) -> usize {
+    let addr = runtime.block_on(Wire::new(cluster.addrs()).leader_addr(key)).expect("a leader");
+    let node = cluster.node_at(&addr).expect("the leader is one of ours");
+    cluster.kill(node);
+    node
+}
+
+/// Runs a program to its end against `cluster`, carrying out the faults that it asks for. Panics unless it ends well.
+pub fn converse(
+    name: &str,
+    mut command: Command,
+    runtime: &tokio::runtime::Runtime,
+    cluster: &mut Cluster,
+) -> Conversation {
+    let hex = |key: &Vec<u8>| key.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let starts: Vec<String> = starts(runtime, cluster).iter().map(hex).collect();
+    command.args([cluster.addrs().join(","), starts.join(",")]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let mut orders = child.stdin.take().expect("piped");
+    let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    // A program that hangs is killed, which ends its output.
+    let pid = child.id().to_string();
+    let (finished, watch) = std::sync::mpsc::channel::<()>();
+    let dog = std::thread::spawn(move || {
+        if watch.recv_timeout(LIMIT).is_err() {
+            Command::new("kill").args(["-KILL", &pid]).status().ok();
+        }
+    });
+    let mut said = Conversation::default();
+    let (mut killed, mut done) = (None, None);
+    for line in lines {
+        let line = line.expect("text");
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words.as_slice() {
+            ["@kill", key] => {
+                let byte = |at: usize| u8::from_str_radix(&key[at..at + 2], 16).expect("hex");
+                let key: Vec<u8> = (0..key.len()).step_by(2).map(byte).collect();
+                killed = Some(kill_leader(runtime, cluster, &key));
+                writeln!(orders, "ok").expect("the program listens");
+            }
+            ["@restart"] => {
+                cluster.restart(killed.take().expect("a node was killed"));
+                cluster.wait_ready();
+                writeln!(orders, "ok").expect("the program listens");
+            }
+            ["@started", ms, "ms"] => said.started_ms = ms.parse().ok(),
+            ["@done", checks, "checks"] => done = checks.parse::<u32>().ok(),
+            _ => {}
+        }
+        // Clients log much, and long lines.
+        println!("{name}: {:.400}", line);
+        said.lines.push(line);
+    }
+    finished.send(()).ok();
+    dog.join().expect("the dog does not panic");
+    let status = child.wait().expect("a child can be waited for");
+    assert!(status.success(), "{name}: {status}");
+    assert!(done.is_some_and(|checks| checks > 20), "{name} ended without its last line");
+    cluster.assert_alive();
+    said
+}
