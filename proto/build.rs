@@ -1,7 +1,15 @@
 //! Compiles the `.proto` files with protox: no protoc on the machine.
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = [
-        "metapb", "errorpb", "kvrpcpb", "pdpb", "tikvpb", "meta_storagepb", "etcdserverpb", "health", "armilla_raft",
+        "metapb",
+        "errorpb",
+        "kvrpcpb",
+        "pdpb",
+        "tikvpb",
+        "meta_storagepb",
+        "etcdserverpb",
+        "health",
+        "armilla_raft",
         "armilla_pd",
     ]
     .map(|name| format!("proto/{name}.proto"));
