@@ -71,7 +71,8 @@ pub fn converse(
         let line = line.expect("text");
         let words: Vec<&str> = line.split_whitespace().collect();
         match words.as_slice() {
-            ["@kill", key] => {
+            ["@kill", key @ ..] => {
+                let key = key.first().copied().unwrap_or_default();
                 let byte = |at: usize| u8::from_str_radix(&key[at..at + 2], 16).expect("hex");
                 let key: Vec<u8> = (0..key.len()).step_by(2).map(byte).collect();
                 killed = Some(kill_leader(runtime, cluster, &key));

@@ -81,8 +81,9 @@ public final class Raw {
     return ByteString.copyFromUtf8(text);
   }
 
+  /** A key in the region that begins at start; the byte keeps those of the first region below the second one's start. */
   private static ByteString key(ByteString start, String name) {
-    return start.concat(text("java/" + name));
+    return start.concat(text("\001java/" + name));
   }
 
   private static ByteString hex(String hex) {
@@ -346,7 +347,8 @@ public final class Raw {
   }
 
   private static void tooLarge(RawKVClient client) {
-    byte[] large = new byte[5 << 20];
+    // The client gives a call 200 ms.
+    byte[] large = new byte[256 << 10];
     Arrays.fill(large, (byte) 'v');
     ByteString k = key(REGIONS.get(0), "large");
     client.put(k, ByteString.copyFrom(large));
