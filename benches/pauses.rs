@@ -98,7 +98,7 @@ fn median_and_most(mut values: Vec<u64>) -> String {
 /// The store that leads each region, by address.
 async fn leaders(wire: &Wire) -> BTreeMap<u64, u64> {
     let regions = wire.regions().await.expect("the placement driver answers");
-    regions.into_iter().map(|(region, leader)| (region.id, leader.store_id)).collect()
+    regions.into_iter().map(|(region, leader)| (region.id, leader.map_or(0, |peer| peer.store_id))).collect()
 }
 
 fn main() {

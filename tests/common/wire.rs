@@ -174,7 +174,9 @@ impl Wire {
 
     /// The address of the node that leads the placement driver.
     pub async fn pd_leader_addr(&self) -> Result<String, String> {
-        let reply = self.ask_pd(|mut client, _| async move { client.get_members(Default::default()).await }).await?;
+        let reply = self
+            .ask_pd(|mut client, _| async move { client.get_members(pdpb::GetMembersRequest::default()).await })
+            .await?;
         let urls = reply.leader.map(|leader| leader.client_urls).unwrap_or_default();
         let url = urls.first().ok_or("the placement driver has no leader")?;
         Ok(url.trim_start_matches("http://").to_owned())
