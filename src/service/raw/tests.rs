@@ -287,7 +287,7 @@ fn scans_stay_in_their_region() {
     bench.put("c", "3", 0);
     assert_eq!(bench.scan("b", "zz", 9, false), "b=2 c=3");
     assert_eq!(bench.scan("b", "", 9, false), "b=2 c=3");
-    assert_eq!(bench.scan("zz", "a", 9, true), "c=3 b=2");
+    assert_eq!(bench.scan("d", "a", 9, true), "c=3 b=2");
     let outside = |error: Option<errorpb::Error>| {
         let error = error.expect("the start is elsewhere").key_not_in_region.unwrap();
         assert_eq!((error.region_id, &error.start_key[..], &error.end_key[..]), (REGION, &b"b"[..], &b"d"[..]));
