@@ -97,8 +97,10 @@ enum Command {
     /// Regions from the one that holds START (the first without it) to END: ranges, peers, leaders.
     #[command(after_help = BYTES)]
     Regions {
+        /// A key of the first region to show; '' or nothing: the least there is.
         #[arg(default_value = "", hide_default_value = true)]
         start: String,
+        /// The key before which to stop; '' or nothing: behind the last.
         #[arg(default_value = "", hide_default_value = true)]
         end: String,
         /// Show at most so many.
@@ -107,15 +109,22 @@ enum Command {
     },
     /// The region of a key and its leader.
     #[command(after_help = BYTES)]
-    Leader { key: String },
+    Leader {
+        /// The key.
+        key: String,
+    },
     /// The cluster in a few lines; ends with code 1 when something is wrong.
     Status,
     /// The value of a key, byte for byte; ends with code 1 when it does not exist.
     #[command(after_help = BYTES)]
-    Get { key: String },
+    Get {
+        /// The key.
+        key: String,
+    },
     /// Set a key.
     #[command(after_help = BYTES)]
     Put {
+        /// The key.
         key: String,
         #[command(flatten)]
         value: ValueArgs,
@@ -125,7 +134,10 @@ enum Command {
     },
     /// Remove a key.
     #[command(after_help = BYTES)]
-    Delete { key: String },
+    Delete {
+        /// The key.
+        key: String,
+    },
     /// Remove all keys from START (inclusive) to END (exclusive), or with a prefix.
     #[command(after_help = BYTES)]
     DeleteRange {
@@ -143,10 +155,14 @@ enum Command {
     Count(RangeArgs),
     /// Seconds that a key has left.
     #[command(after_help = BYTES)]
-    Ttl { key: String },
+    Ttl {
+        /// The key.
+        key: String,
+    },
     /// Set KEY to VALUE if its value is PREVIOUS (without --previous: if it does not exist); ends with code 1 when it is another.
     #[command(after_help = BYTES)]
     Cas {
+        /// The key.
         key: String,
         #[command(flatten)]
         value: ValueArgs,
@@ -169,7 +185,12 @@ enum Command {
         count: u32,
     },
     /// Move a region's leadership to a store.
-    TransferLeader { region: u64, store: u64 },
+    TransferLeader {
+        /// The region's id.
+        region: u64,
+        /// The store's id.
+        store: u64,
+    },
 }
 
 /// One run of the command.
