@@ -60,7 +60,8 @@ impl Summary {
     }
 
     fn is_well(&self) -> bool {
-        self.leaderless == 0 && self.silent.is_empty()
+        // Before the first stores and regions are decided there are none, and nothing is served.
+        self.regions > 0 && self.leaderless == 0 && self.silent.is_empty()
     }
 }
 
