@@ -4,6 +4,7 @@
 use std::io::IsTerminal as _;
 
 use armilla::client::{Error, RawClient};
+use armilla::types::limits::KEY_BYTES_MAX;
 use bytes::Bytes;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Map, Value, json};
@@ -276,7 +277,15 @@ impl Ctl {
         if !end.is_empty() && start >= end {
             return Err(Failure::usage("delete-range: START is not before END: nothing lies between them"));
         }
-        match self.raw.delete_range(start, end).await {
+        // TiKV refuses an end that is empty or longer than a key may be: the greatest key is removed by itself.
+        let greatest = Bytes::from(vec![0xff; KEY_BYTES_MAX]);
+        let open = end.is_empty() && start <= greatest;
+        let until = if open { greatest.clone() } else { end };
+        let removed = match self.raw.delete_range(start, until).await {
+            Ok(()) if open => self.raw.delete(greatest).await,
+            removed => removed,
+        };
+        match removed {
             Ok(()) => self.done(json!({ "ok": true })),
             Err(error @ Error::Unknown(_)) => {
                 Err(Failure::new(error).hint("a part of the range may be gone: run it again, with a longer --timeout"))
