@@ -17,7 +17,7 @@ use crate::plan::{Plan, key};
 use crate::workload::{self, Memory};
 
 /// Machines of clients beside those of the workload, with the numbers behind theirs: two that ask for timestamps, the one that
-/// asks wrongly, the one that asks queries, the administrator's.
+/// asks wrongly and beside that for regions, the one that asks queries, the administrator's.
 pub const OTHERS: u32 = 5;
 
 /// What all clients write down.
@@ -156,13 +156,18 @@ impl Client {
                 };
                 self.ledger.grants.lock().expect("nothing panics while holding it").push(grant);
             }
-            // Beside that it asks where regions are: what clients are told they keep, so a leader must be in it.
-            if rng.chance(0.5) {
-                let key = key(rng.below(u64::from(plan.workload.keys)) as u32);
-                if let Ok(Some(RegionInfo { region, leader: None })) = self.pd().get_region(&key).await {
-                    let at = self.world.now_ns();
-                    self.ledger.leaderless.lock().expect("nothing panics while holding it").push((at, region.id));
-                }
+            self.world.sleep_ns(rng.between(1, plan.workload.tso_ms * 2) * 1_000_000).await;
+        }
+    }
+
+    /// Asks where regions are until `until_ns`: what clients are told they keep, so a leader must be in it.
+    pub async fn lookups(self, plan: Arc<Plan>, until_ns: u64) {
+        let mut rng = Rng::fork(plan.workload.seed ^ u64::from(self.number), "lookups");
+        while self.world.now_ns() < until_ns {
+            let key = key(rng.below(u64::from(plan.workload.keys)) as u32);
+            if let Ok(Some(RegionInfo { region, leader: None })) = self.pd().get_region(&key).await {
+                let at = self.world.now_ns();
+                self.ledger.leaderless.lock().expect("nothing panics while holding it").push((at, region.id));
             }
             self.world.sleep_ns(rng.between(1, plan.workload.tso_ms * 2) * 1_000_000).await;
         }

@@ -118,6 +118,10 @@ impl Run {
             }
         }
         let machine = self.cluster.client_machine(others + 2);
+        if self.plan.workload.tso_ms > 0 {
+            let client = self.client(others + 2, &machine);
+            tasks.push(machine.spawn(client.lookups(self.plan.clone(), end_ns)));
+        }
         if self.plan.workload.wrong_ms > 0 {
             let asker = wrong::Asker {
                 env: machine.env(),
