@@ -110,6 +110,8 @@ fn main() {
     };
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    // Channels belong to it, wherever they are made.
+    let _entered = runtime.enter();
     let mut cluster = Cluster::start(3, &["--initial-regions", "5", "--log-level", "warn"]);
     let addrs = cluster.addrs();
     let wire = Wire::new(addrs.clone());
@@ -147,7 +149,7 @@ fn main() {
             cluster.wait_ready();
         }
     }
-    println!("{rounds} rounds, 3 nodes, 5 regions and the sentinel, a put every 25 ms on each");
+    println!("{rounds} rounds, 3 nodes, 5 regions, a put every 25 ms on each");
     println!("a node killed, regions led elsewhere: {}", median_and_most(elsewhere));
     println!("a node killed, regions it led:        {}", median_and_most(led_there));
     println!("a node ended by SIGTERM, all regions: {}", median_and_most(stopped));
