@@ -8,6 +8,7 @@
 
 mod common;
 
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -62,8 +63,12 @@ struct Tikv {
 impl Tikv {
     fn start(peers: &Peers) -> Tikv {
         let data = tempfile::tempdir().expect("a temporary folder");
-        // It takes the ports up to 63 above this one; those of free_port are spread widely.
-        let port = free_port();
+        // PD's two ports, and the store's two.
+        let free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+        let port = (0..100)
+            .map(|_| free_port())
+            .find(|port| [0, 1, 11, 51].iter().all(|more| free(port + more)))
+            .expect("free ports");
         let log = std::fs::File::create(data.path().join("run.log")).expect("a file");
         let process = Command::new(peers.tools.join("run-tikv"))
             .arg(data.path())
@@ -99,8 +104,9 @@ fn answers_are_those_of_tikv() {
         Ok(peers) => peers,
         Err(why) => return println!("skipped: real TiKV is not here ({why})"),
     };
-    let tikv = Tikv::start(&peers);
+    // Its port is taken when TiKV's are looked for.
     let mut cluster = Cluster::start(1, &[]);
+    let tikv = Tikv::start(&peers);
     wait_until("TiKV serves", || diff(&peers, &tikv, cluster.addr(0), "1", &["raw", "--steps", "1"]).code == Some(0));
     let seeds = std::env::var("ARMILLA_PEERS_SEEDS").unwrap_or_else(|_| "40".into());
     let seeds = format!("1-{seeds}");
