@@ -318,13 +318,16 @@ impl Handle {
 
     /// Hands over every region that this store leads, then the placement driver's group, to whoever would take over at once.
     /// Returns when this store has led nothing for `rest` (a transfer to it may have been on its way), or after `limit`: the
-    /// groups that it leads still.
+    /// groups that it leads still. Groups without another peer do not count. The placement driver's does not wait for regions that
+    /// nobody takes over for longer than half the limit.
     pub async fn hand_over(&self, rest: Duration, limit: Duration) -> Vec<GroupId> {
-        let until = self.clock.now().plus(limit);
+        let begun = self.clock.now();
+        let until = begun.plus(limit);
         let mut free_since = None;
         loop {
-            let mut led: Vec<GroupId> =
-                self.views().iter().filter(|view| view.leads()).map(|view| view.group).collect();
+            let mut views = self.views();
+            views.retain(|view| view.leads() && view.region().peers.len() > 1);
+            let mut led: Vec<GroupId> = views.iter().map(|view| view.group).collect();
             let now = self.clock.now();
             let rested = led.is_empty() && now.since(*free_since.get_or_insert(now)) >= rest;
             if rested || now >= until || self.poisoned().is_some() {
@@ -335,6 +338,9 @@ impl Handle {
                 led.retain(|group| *group != GroupId::PD);
                 // Without a driver there is nothing to hand over.
                 let _ = self.mail.send(Mail::HandOver { pd: led.is_empty() });
+                if !led.is_empty() && now.since(begun) >= limit / 2 {
+                    let _ = self.mail.send(Mail::HandOver { pd: true });
+                }
             }
             self.clock.sleep(HAND_OVER_LOOK).await;
         }
