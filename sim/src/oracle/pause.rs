@@ -81,6 +81,8 @@ pub struct Pauses {
     gone: BTreeSet<u64>,
     /// By node that is dead now: since when.
     dead: BTreeMap<u64, u64>,
+    /// By node that was paused, cut off or dead: when it came back. What others sent it before they died may reach it only then.
+    back: BTreeMap<u64, u64>,
     /// Which peers take proposals: (group, node).
     accepting: BTreeSet<(u64, u64)>,
     /// By group: the sum, and up to when it is complete.
@@ -98,6 +100,8 @@ impl Pauses {
     /// The faults have changed: these nodes are dead, paused or cut off, or (`None`) the faults are no longer plain.
     pub fn regime(&mut self, now_ns: u64, dead: Option<BTreeSet<u64>>) {
         let now_dead = dead.clone().unwrap_or_default();
+        let back = self.dead.keys().filter(|node| !now_dead.contains(*node)).map(|node| (*node, now_ns));
+        self.back.extend(back.collect::<Vec<_>>());
         self.dead.retain(|node, _| now_dead.contains(node));
         for node in &now_dead {
             self.dead.entry(*node).or_insert(now_ns);
@@ -175,7 +179,9 @@ impl Pauses {
             return Ok(());
         }
         match self.dead.get(&to) {
-            Some(since_ns) if now_ns > since_ns + allowed_ns => {
+            Some(since_ns)
+                if now_ns > self.back.get(&by).map_or(*since_ns, |back| *since_ns.max(back)) + allowed_ns =>
+            {
                 let gone_ms = (now_ns - since_ns) / 1_000_000;
                 Err(Violation::new(
                     "pause",
@@ -290,7 +296,12 @@ mod tests {
         assert!(pauses.observe(1500 * MS, 1, &transfer, &node_of).is_err());
         assert!(pauses.observe(1500 * MS, 1, &order, &node_of).is_ok());
         assert!(pauses.observe(3400 * MS, 1, &order, &node_of).is_err());
-        pauses.regime(3500 * MS, None);
+        // Who was away itself hears only now what was sent before.
+        pauses.regime(3500 * MS, Some([1, 2].into()));
+        pauses.regime(4500 * MS, Some([2].into()));
+        assert!(pauses.observe(4700 * MS, 1, &order, &node_of).is_ok());
+        assert!(pauses.observe(6900 * MS, 1, &order, &node_of).is_err());
+        pauses.regime(7000 * MS, None);
         assert!(pauses.observe(9000 * MS, 1, &order, &node_of).is_ok(), "who is dead is not known");
     }
 
