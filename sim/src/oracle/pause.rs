@@ -8,7 +8,8 @@
 //! What is judged, by the group's sum since the last change:
 //! - it stays below some election timeouts ([`Bounds::election_ns`] each): whoever was lost, others take over once;
 //! - below one election timeout, when nothing happened but that a node was told to stop: it hands over;
-//! - nobody begins to hand over to a node that has been dead for long, and no order names one.
+//! - nobody begins to hand over to a node that has been dead for long, and no order names one; whoever was away itself (paused, cut
+//!   off) knows only since its return.
 //!
 //! **Never** judged by what the store knows: who is dead comes from the nemesis.
 
