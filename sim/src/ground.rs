@@ -484,7 +484,7 @@ fn send(peers: &BTreeMap<u64, mpsc::UnboundedSender<GroupMessage>>, group: u64, 
     for message in messages {
         if let Some(queue) = peers.get(&message.to) {
             let bytes = message.write_to_bytes().expect("a message encodes");
-            let _ = queue.send(GroupMessage { group_id: group, message: bytes.into() });
+            let _ = queue.send(GroupMessage { group_id: group, message: bytes.into(), epoch: None });
         }
     }
 }
@@ -533,7 +533,8 @@ async fn line(env: Env, from: u64, to: u64, mut queued: mpsc::UnboundedReceiver<
                 {
                     messages.push(message);
                 }
-                let batch = RaftBatch { cluster_id: 1, from_store: from, to_store: to, messages };
+                let batch =
+                    RaftBatch { cluster_id: 1, from_store: from, to_store: to, messages, ..RaftBatch::default() };
                 if batches.send(batch).await.is_err() {
                     return;
                 }

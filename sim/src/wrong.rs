@@ -9,18 +9,17 @@ use std::sync::Arc;
 
 use armilla::codec::raw;
 use armilla::engine::Cf;
-use armilla::proto::armilla::raft::region_command::Op;
-use armilla::proto::armilla::raft::{Pair, PutBatch, RegionCommand, RegionReply};
+use armilla::proto::armilla::raft::CommandHeader;
 use armilla::proto::errorpb;
 use armilla::proto::kvrpcpb::{Context, RawGetRequest, RawPutRequest};
 use armilla::proto::tikvpb::tikv_client::TikvClient;
+use armilla::region::command;
 use armilla::rt::Env;
 use armilla::rt::rng::Rng;
 use armilla::rt::sim::World;
 use armilla::rt_select;
 use armilla::types::{GroupId, Region, region};
 use bytes::Bytes;
-use prost::Message as _;
 
 use crate::cluster::Cluster;
 use crate::oracle::Violation;
@@ -207,14 +206,14 @@ impl Asker {
         let version = region::epoch(region).version;
         let version = if rng.chance(0.5) { version + 1 } else { version - 1 };
         let key = if region.start_key.is_empty() { Bytes::from_static(b"a~wrong") } else { region.start_key.clone() };
-        let pairs = vec![Pair { key, value: raw::encode(b"wrong", None) }];
-        let op = Op::Put(PutBatch { cf: Cf::RawDefault as u32, pairs });
-        let command = RegionCommand { version, op: Some(op) }.encode_to_vec();
+        let op = command::write(vec![command::put(Cf::RawDefault, key, raw::encode(b"wrong", None))]);
+        let command = command::encode(CommandHeader { version, ..CommandHeader::default() }, op);
         let reply = rt_select! {
-            reply = front.propose(GroupId(region.id), command.into()) => reply,
+            reply = front.propose(GroupId(region.id), 0, command) => reply,
             () = self.world.sleep_ns(PATIENCE_NS) => return,
         };
-        let served = reply.is_ok_and(|reply| RegionReply::decode(reply).is_ok_and(|r| r.epoch_not_match.is_none()));
+        let served =
+            reply.is_ok_and(|reply| !matches!(command::outcome(reply), Err(armilla::types::Error::EpochNotMatch(_))));
         if served {
             self.report(node, format!("region {} applied a command of version {version}", region.id));
         }

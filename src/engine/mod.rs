@@ -91,22 +91,55 @@ pub enum Cf {
     RawWrite = 4,
 }
 
+/// Whose data a column family holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owner {
+    /// The store itself.
+    Store,
+    /// The placement driver's group.
+    Pd,
+    /// The region that holds the key: snapshots, sizes, hashes and borders are of all of these together.
+    Regions,
+}
+
+/// Every column family: its name in the engine's files, and whose data it holds. RocksDB always has a column family "default": ours
+/// with the least traffic.
+const FAMILIES: [(Cf, &str, Owner); 5] = [
+    (Cf::Meta, "default", Owner::Store),
+    (Cf::Pd, "pd", Owner::Pd),
+    (Cf::RawDefault, "raw_default", Owner::Regions),
+    (Cf::RawLock, "raw_lock", Owner::Regions),
+    (Cf::RawWrite, "raw_write", Owner::Regions),
+];
+
 impl Cf {
     /// All of them, in order of their numbers.
-    pub const ALL: [Cf; 5] = [Cf::Meta, Cf::Pd, Cf::RawDefault, Cf::RawLock, Cf::RawWrite];
+    pub const ALL: [Cf; FAMILIES.len()] = {
+        let mut all = [Cf::Meta; FAMILIES.len()];
+        let mut at = 0;
+        while at < all.len() {
+            assert!(FAMILIES[at].0 as usize == at, "the table is in order of the numbers");
+            all[at] = FAMILIES[at].0;
+            at += 1;
+        }
+        all
+    };
     /// Those that hold clients' raw data.
     pub const RAW: [Cf; 3] = [Cf::RawDefault, Cf::RawLock, Cf::RawWrite];
 
     /// The name in the engine's files.
     pub fn name(self) -> &'static str {
-        match self {
-            // RocksDB always has a column family "default": ours with the least traffic.
-            Cf::Meta => "default",
-            Cf::Pd => "pd",
-            Cf::RawDefault => "raw_default",
-            Cf::RawLock => "raw_lock",
-            Cf::RawWrite => "raw_write",
-        }
+        FAMILIES[self as usize].1
+    }
+
+    /// Whether regions' data is in it.
+    pub fn of_regions(self) -> bool {
+        FAMILIES[self as usize].2 == Owner::Regions
+    }
+
+    /// Those with regions' data, in order of their numbers.
+    pub fn all_of_regions() -> impl Iterator<Item = Cf> {
+        Cf::ALL.into_iter().filter(|cf| cf.of_regions())
     }
 
     /// The column family of that number.

@@ -93,6 +93,11 @@ pub struct RaftConfig {
     pub log_spare_segments_max: usize,
     /// KiB of log beyond which stragglers are rewritten so that old segments can be freed.
     pub log_soft_max_kib: u64,
+    /// KiB of entries that one region's log keeps for replicas that lag; one that lacks more gets a snapshot.
+    pub log_group_kib_max: u64,
+    /// KiB of entries that the logs of all regions keep together; beyond them the longest are cut, whoever lags. 0: 16 GiB, or a
+    /// tenth of the disk if that is less.
+    pub log_store_kib_max: u64,
     /// Entries behind the applied index that are kept for followers.
     pub log_keep_entries: u64,
     /// Entries that are kept for a follower that lags; beyond them it gets a snapshot.
@@ -201,6 +206,8 @@ impl Default for RaftConfig {
             log_segment_kib: 64 << 10,
             log_spare_segments_max: 4,
             log_soft_max_kib: 1 << 20,
+            log_group_kib_max: 64 << 10,
+            log_store_kib_max: 0,
             log_keep_entries: 1024,
             log_lag_entries_max: 100_000,
             flush_kib: 64 << 10,

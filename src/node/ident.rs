@@ -39,6 +39,9 @@ pub struct Ident {
     pub uuid: String,
     /// The node's name at the first start.
     pub name: String,
+    /// How often the directory was started.
+    #[serde(default)]
+    pub boot: u64,
     /// 0 until the node belongs to a cluster.
     pub cluster_id: u64,
     /// 0 until the node has its store id.
@@ -70,6 +73,7 @@ impl Ident {
             format: FORMAT,
             uuid,
             name,
+            boot: 0,
             cluster_id: 0,
             store_id: 0,
             pd_members: 0,

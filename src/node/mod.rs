@@ -32,9 +32,10 @@ use crate::pd::cluster::ClusterOptions;
 use crate::pd::server::{Identity, PdOptions};
 use crate::pd::{PdMachine, PdServer, SharedState};
 use crate::proto::armilla::pd::{HelloReply, OverviewReply, StoreHeartbeatReply, StoreHeartbeatRequest};
+use crate::proto::armilla::raft::Incarnation;
 use crate::proto::armilla::raft::transport_server::TransportServer;
 use crate::raft::machine::StateMachine;
-use crate::region::{RegionMachine, TtlUse};
+use crate::region::RegionMachine;
 use crate::replica::log::LogOptions;
 use crate::replica::start::Replicas;
 use crate::replica::transport::{Addresses, Inbox};
@@ -51,7 +52,7 @@ use crate::service::metrics::{Metrics, Observer};
 use crate::service::pd::{Members, PdFront, Seat};
 use crate::service::redact::Redact;
 use crate::service::routes::{Gates, routes};
-use crate::store::{Collector, Heartbeat, PdLink, RegionStore};
+use crate::store::{self, Collector, Heartbeat, PdLink, RegionStore, TtlUse};
 use crate::types::limits::MESSAGE_BYTES_MAX;
 use crate::types::{Error, GroupId, Region, Result};
 
@@ -81,6 +82,10 @@ const AFTER_HAND_OVER: Duration = Duration::from_millis(200);
 /// How often a node whose disk was lost says so.
 const TELL_OF_LOSS: Duration = Duration::from_secs(30);
 
+/// Bytes of entries that a store's logs keep when the configuration does not say: a tenth of the disk, within these.
+const LOG_BYTES_MIN: u64 = 64 << 20;
+const LOG_BYTES_MAX: u64 = 16 << 30;
+
 /// How long a request may wait for a quorum.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -107,6 +112,8 @@ struct Starting {
     ident: Arc<RwLock<Ident>>,
     /// When the node started, unix seconds.
     started_s: u64,
+    /// This run of the process, as other nodes are told of it.
+    incarnation: Incarnation,
 }
 
 impl Node {
@@ -119,10 +126,10 @@ impl Node {
     pub async fn start(env: NodeEnv, config: Config) -> Result<Node> {
         config.validate().map_err(|error| Error::Invalid(error.to_string()))?;
         let NodeEnv { rt: env, engine: home } = env;
-        let first = open_directory(&env, &config).await?;
+        let (first, incarnation) = open_directory(&env, &config).await?;
         let started_s = env.clock.wall_ms() / 1000;
         let ident = Arc::new(RwLock::new(first));
-        let starting = Starting { env: env.clone(), config: config.clone(), ident, started_s };
+        let starting = Starting { env: env.clone(), config: config.clone(), ident, started_s, incarnation };
 
         let numbers = NodeMetrics::new(&config.name);
         numbers.started(started_s);
@@ -158,18 +165,18 @@ impl Node {
         let ident = starting.ident();
         let (cluster, store) = (ident.cluster_id, ident.store_id);
         let (addresses, known) = watch::channel(ident.addresses.clone());
-        let uses = TtlUse::default();
-        let (machines, pd_state) = machines(uses.clone());
-        let replicas = replica::start(
-            &env,
-            (cluster, store),
-            engine.clone(),
-            (log_options(&config), hash_label(0, &ident.uuid)),
-            replica_options(&config),
-            machines,
-            known,
-        )
-        .await?;
+        let (machines, pd_state) = machines();
+        let log_bytes_max = starting.log_bytes_max().await?;
+        let start = replica::Start {
+            cluster,
+            store,
+            incarnation: starting.incarnation,
+            engine: engine.clone(),
+            log: (log_options(&config), hash_label(0, &ident.uuid)),
+            options: replica_options(&config, log_bytes_max),
+            addresses: known,
+        };
+        let (replicas, effects) = replica::start(&env, start, machines).await?;
         transport.open(
             TransportServer::new(replicas.inbox.clone())
                 .max_decoding_message_size(MESSAGE_BYTES_MAX)
@@ -188,6 +195,8 @@ impl Node {
         });
 
         let kv = RegionStore::new(store, handle.clone(), REQUEST_TIMEOUT);
+        let uses = TtlUse::default();
+        let listener_of_effects = task::spawn(store::listen(effects, uses.clone()));
         let collector = Collector {
             handle: handle.clone(),
             uses,
@@ -197,7 +206,7 @@ impl Node {
         let starting = Arc::new(starting);
         let reports = Reports { addresses, health: health.clone(), stopping: stops, lost_replicas };
         let serve = starting.clone().serve(kv, gates, pd_client, reports);
-        let mut tasks = vec![task::spawn(serve), task::spawn(collector.run())];
+        let mut tasks = vec![task::spawn(serve), task::spawn(collector.run()), listener_of_effects];
         if !confirmed {
             tasks.push(task::spawn(starting.ask_on(handle)));
         }
@@ -276,11 +285,14 @@ impl Node {
     }
 }
 
-/// The data directory's identity; a new one if it has none.
-async fn open_directory(env: &Env, config: &Config) -> Result<Ident> {
+/// The data directory's identity, a new one if it has none, and this run of it, durably counted.
+async fn open_directory(env: &Env, config: &Config) -> Result<(Ident, Incarnation)> {
     let dir = &config.data_dir;
     let named = |error: std::io::Error| Error::Io(format!("data directory {}: {error}", dir.display()));
     env.disk.create_dir_all(dir).await.map_err(named)?;
+    // The clocks are in it so that a new directory on the same machine never gets the old uuid, nor a run the nonce of another,
+    // whatever the seed.
+    let mut rng = Rng::fork(env.seed, &format!("start {} {}", env.clock.wall_ms(), env.clock.now().0));
     if let Some(found) = ident::load(&env.disk, dir).await? {
         if found.name != config.name {
             return Err(Error::Invalid(format!(
@@ -291,20 +303,20 @@ async fn open_directory(env: &Env, config: &Config) -> Result<Ident> {
                 config.name
             )));
         }
-        return Ok(found);
+        let started = Ident { boot: found.boot + 1, ..found };
+        ident::save(&env.disk, dir, &started).await?;
+        let incarnation = Incarnation { boot: started.boot, nonce: rng.next_u64() };
+        return Ok((started, incarnation));
     }
-    // The clocks are in it so that a new directory on the same machine never gets the old uuid, whatever the seed.
-    let label = format!("uuid {} {}", env.clock.wall_ms(), env.clock.now().0);
-    let mut rng = Rng::fork(env.seed, &label);
     let uuid = format!("{:016x}{:016x}", rng.next_u64(), rng.next_u64());
-    let new = Ident::new(uuid, config.name.clone());
+    let new = Ident { boot: 1, ..Ident::new(uuid, config.name.clone()) };
     // Durable before anybody is told of it.
     ident::save(&env.disk, dir, &new).await?;
-    Ok(new)
+    Ok((new, Incarnation { boot: 1, nonce: rng.next_u64() }))
 }
 
 /// The state machine of each group. The PD group's state is shared with its server.
-fn machines(uses: TtlUse) -> (Machines, Arc<Mutex<Option<SharedState>>>) {
+fn machines() -> (Machines, Arc<Mutex<Option<SharedState>>>) {
     let shared: Arc<Mutex<Option<SharedState>>> = Arc::default();
     let slot = shared.clone();
     let machines: Machines = Arc::new(move |region: &Region| -> Box<dyn StateMachine> {
@@ -313,7 +325,7 @@ fn machines(uses: TtlUse) -> (Machines, Arc<Mutex<Option<SharedState>>>) {
             *slot.lock().expect("no holder panics") = Some(machine.shared());
             Box::new(machine)
         } else {
-            Box::new(RegionMachine::counting(uses.of(region.id)))
+            Box::new(RegionMachine::new(region.clone()))
         }
     });
     (machines, shared)
@@ -329,6 +341,16 @@ impl Starting {
         ident::save(&self.env.disk, &self.config.data_dir, &changed).await?;
         *self.ident.write().expect("no writer panics") = changed;
         Ok(())
+    }
+
+    /// Bytes of entries that the logs of all groups may keep.
+    async fn log_bytes_max(&self) -> Result<u64> {
+        let configured = self.config.raft.log_store_kib_max;
+        if configured > 0 {
+            return Ok(configured << 10);
+        }
+        let (capacity, _) = self.env.disk.space(&self.config.data_dir).await?;
+        Ok((capacity / 10).clamp(LOG_BYTES_MIN, LOG_BYTES_MAX))
     }
 
     fn hello(&self) -> crate::service::cluster::Hello {
@@ -494,7 +516,7 @@ fn log_options(config: &Config) -> LogOptions {
     }
 }
 
-fn replica_options(config: &Config) -> replica::Options {
+fn replica_options(config: &Config, log_store_bytes_max: u64) -> replica::Options {
     let raft = &config.raft;
     replica::Options {
         raft: crate::raft::Options {
@@ -510,6 +532,8 @@ fn replica_options(config: &Config) -> replica::Options {
         cache_bytes_max: raft.cache_kib_max << 10,
         log_keep_entries: raft.log_keep_entries,
         log_lag_entries_max: raft.log_lag_entries_max,
+        log_group_bytes_max: raft.log_group_kib_max << 10,
+        log_store_bytes_max,
         flush_bytes: raft.flush_kib << 10,
         flush_interval: Duration::from_millis(raft.flush_interval_ms),
         snapshot_chunk_bytes: raft.snapshot_chunk_kib << 10,

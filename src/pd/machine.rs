@@ -16,8 +16,9 @@ use prost::Message;
 
 use super::state::{Changed, PdState};
 use crate::engine::{Cf, Read, Visit, WriteBatch};
-use crate::proto::armilla::pd::{PdCommand, StoreRecord};
-use crate::raft::machine::{ApplyContext, CfRange, StateMachine};
+use crate::proto::armilla::pd::{PdCommand, PdReply, StoreRecord};
+use crate::raft::frame::Command;
+use crate::raft::machine::{Applied, ApplyContext, CfRange, StateMachine};
 use crate::types::{Error, Region, Result};
 
 const KEY_BOOTSTRAPPED: u8 = 0x01;
@@ -33,6 +34,7 @@ pub type SharedState = Arc<RwLock<PdState>>;
 /// The replicated state machine of the placement driver's group.
 #[derive(Debug)]
 pub struct PdMachine {
+    region: Region,
     state: SharedState,
 }
 
@@ -45,7 +47,7 @@ impl Default for PdMachine {
 impl PdMachine {
     /// With nothing in memory: the driver calls [`StateMachine::reload`] before anything else.
     pub fn new() -> PdMachine {
-        PdMachine { state: Arc::new(RwLock::new(PdState::new())) }
+        PdMachine { region: Region::default(), state: Arc::new(RwLock::new(PdState::new())) }
     }
 
     /// The state, for readers on this node. It is what this node has applied, which may be behind: the leader is up to date
@@ -56,31 +58,31 @@ impl PdMachine {
 }
 
 impl StateMachine for PdMachine {
-    fn reads(&self, _command: &Bytes) -> bool {
-        // All that a command needs is in memory.
-        false
+    fn region(&self) -> &Region {
+        &self.region
     }
 
-    fn apply(
-        &mut self,
-        context: ApplyContext<'_>,
-        command: Bytes,
-        _: &dyn Read,
-        batch: &mut WriteBatch,
-    ) -> Result<Bytes> {
-        let corrupt = |what: String| Error::Corruption(format!("entry {} of the pd group: {what}", context.index));
-        let command = PdCommand::decode(command).map_err(|error| corrupt(error.to_string()))?;
+    fn apply(&mut self, _: ApplyContext, command: Command, _: &dyn Read, batch: &mut WriteBatch) -> Result<Applied> {
+        let command = match PdCommand::decode(command.bytes) {
+            Ok(command) => command,
+            Err(error) => return Ok(Applied::reply(self.refusal(&format!("the command does not decode: {error}")))),
+        };
         let mut state = self.state.write().expect("no writer panics");
-        let (reply, changed) = state.apply(command).map_err(corrupt)?;
+        let (reply, changed) = state.apply(command);
         save(&state, &changed, batch);
-        Ok(reply.encode_to_vec().into())
+        Ok(Applied::reply(reply.encode_to_vec()))
+    }
+
+    fn refusal(&self, why: &str) -> Bytes {
+        PdReply { value: 0, refused: why.to_owned() }.encode_to_vec().into()
     }
 
     fn ranges(&self, _region: &Region) -> Vec<CfRange> {
         vec![CfRange { cf: Cf::Pd, start: Bytes::new(), end: Bytes::new() }]
     }
 
-    fn reload(&mut self, _region: &Region, read: &dyn Read) -> Result<()> {
+    fn reload(&mut self, region: &Region, read: &dyn Read) -> Result<()> {
+        self.region = region.clone();
         *self.state.write().expect("no writer panics") = load(read)?;
         Ok(())
     }

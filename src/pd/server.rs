@@ -23,7 +23,8 @@ use crate::proto::armilla::pd::{
 };
 use crate::proto::metapb::{NodeState, RegionEpoch, Store, StoreState};
 use crate::proto::pdpb::{Member, StoreStats};
-use crate::replica::handle::{Handle, PeerView};
+use crate::raft::frame::Command;
+use crate::replica::{Handle, PeerView};
 use crate::rt::clock::Clock;
 use crate::rt::probe::{self, Event as Probe};
 use crate::rt::sync::{Notify, watch};
@@ -320,8 +321,8 @@ impl PdServer {
     }
 
     async fn propose(&self, op: Op) -> PdResult<PdReply> {
-        let command = Bytes::from(PdCommand { op: Some(op) }.encode_to_vec());
-        let reply = self.inner.handle.propose(GroupId::PD, command).await.map_err(|error| self.refusal(error))?;
+        let command = Command::plain(PdCommand { op: Some(op) }.encode_to_vec());
+        let reply = self.inner.handle.propose(GroupId::PD, 0, command).await.map_err(|error| self.refusal(error))?;
         PdReply::decode(reply).map_err(|error| PdError::Unavailable(format!("a reply that does not decode: {error}")))
     }
 

@@ -164,13 +164,11 @@ impl PdState {
         self.by_start.values().filter_map(|id| self.regions.get(id))
     }
 
-    /// Applies one command: the reply for its proposer, and the objects it changed.
-    ///
-    /// # Errors
-    /// When the command carries nothing that this version knows; the node must stop then.
-    pub fn apply(&mut self, command: PdCommand) -> Result<(PdReply, Vec<Changed>), String> {
+    /// Applies one command: the reply for its proposer, and the objects it changed. One that carries nothing that this version knows
+    /// is refused: every member has the same bytes.
+    pub fn apply(&mut self, command: PdCommand) -> (PdReply, Vec<Changed>) {
         let outcome = match command.op {
-            None => return Err("a command of the placement driver without an operation that this version knows".into()),
+            None => Err("the command has an operation that this version does not know".into()),
             Some(Op::Bootstrap(bootstrap)) => self.bootstrap(bootstrap),
             Some(Op::PutStore(put)) => self.put_store(put),
             Some(Op::TsoBoundMs(to)) => {
@@ -184,10 +182,10 @@ impl PdState {
             Some(Op::AllocIds(alloc)) => self.alloc_ids(alloc.count),
             Some(Op::PutRegion(put)) => self.put_region(put.region.unwrap_or_default()),
         };
-        Ok(match outcome {
+        match outcome {
             Ok((value, changed)) => (PdReply { value, refused: String::new() }, changed),
             Err(refused) => (PdReply { value: 0, refused }, vec![]),
-        })
+        }
     }
 
     fn bootstrap(&mut self, command: Bootstrap) -> Outcome {

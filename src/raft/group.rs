@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use ::raft::eraftpb::{Entry, Message, MessageType};
+use ::raft::eraftpb::{Entry, HardState, Message, MessageType};
 use ::raft::{Config, GetEntriesContext, ProgressState, RawNode, SnapshotStatus, StateRole};
 use bytes::Bytes;
 
@@ -15,7 +15,8 @@ use super::output::Output;
 use super::read::Reads;
 use super::transfer::{Candidate, Transfers};
 
-/// How groups of a store behave. The same on every store of a cluster.
+/// How groups of a store behave. Stores may differ, which happens while a cluster is being reconfigured: leases stay safe (see
+/// [`super::lease`]).
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Nanoseconds of a tick.
@@ -47,6 +48,17 @@ impl Options {
     pub fn transfer_ns(&self) -> u64 {
         (self.tick_ns * 3 * self.heartbeat_ticks as u64).min(self.election_ns() / 2)
     }
+}
+
+/// The run of the process that a peer belongs to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Run {
+    /// Drawn at the process's start: no other run has it.
+    pub nonce: u64,
+    /// The longest promise that the store ever gave, ns; 0: none.
+    pub longest_promise_ns: u64,
+    /// The node's clock, ns.
+    pub now_ns: u64,
 }
 
 /// One peer of one raft group: steps in, outputs out.
@@ -82,6 +94,30 @@ fn continuous(message: &Message) -> bool {
         || message.entries.first().is_none_or(|entry| entry.index == message.index + 1)
 }
 
+/// Cuts an append into messages of at most `bytes_max` of entries (and one entry more): raft-rs puts all that is proposed in one
+/// round into one.
+fn split(mut message: Message, bytes_max: u64) -> Vec<Message> {
+    let bytes: u64 = message.entries.iter().map(|entry| entry.data.len() as u64).sum();
+    if message.get_msg_type() != MessageType::MsgAppend || bytes <= bytes_max {
+        return vec![message];
+    }
+    let entries = message.take_entries();
+    let (mut parts, mut part, mut size) = (Vec::new(), message.clone(), 0);
+    for entry in entries {
+        if size >= bytes_max {
+            let last = (entry.index - 1, part.entries.last().map_or(part.log_term, |last| last.term));
+            let mut next = message.clone();
+            (next.index, next.log_term) = last;
+            parts.push(std::mem::replace(&mut part, next));
+            size = 0;
+        }
+        size += entry.data.len() as u64;
+        part.mut_entries().push(entry);
+    }
+    parts.push(part);
+    parts
+}
+
 /// What peers send each other. raft-rs takes more (orders to itself, forwarded proposals and reads), which from outside would do
 /// harm: a transfer that never gave up its lease, a read's answer that nobody asked for.
 fn is_between_peers(kind: MessageType) -> bool {
@@ -106,7 +142,7 @@ impl Group {
     ///
     /// # Errors
     /// When the options or the view do not make a raft peer.
-    pub fn new(id: GroupId, peer: u64, options: Options, view: LogView, now_ns: u64) -> Result<Group> {
+    pub fn new(id: GroupId, peer: u64, options: Options, view: LogView, run: Run) -> Result<Group> {
         let config = Config {
             id: peer,
             election_tick: options.election_ticks,
@@ -134,9 +170,9 @@ impl Group {
             peer,
             node,
             lease: Lease::new(election_ns, CLOCK_DRIFT_PERMILLE),
-            promise: Promise::new(election_ns, now_ns, fresh),
+            promise: Promise::new(election_ns, run.longest_promise_ns, run.now_ns, fresh),
             options,
-            reads: Reads::default(),
+            reads: Reads::new(peer, run.nonce),
             proposed: VecDeque::new(),
             transfers: Transfers::default(),
         })
@@ -212,28 +248,59 @@ impl Group {
         }
     }
 
-    /// A message of another peer. Those that a voter's promise forbids to answer are dropped, and those that no peer sends.
-    pub fn step(&mut self, message: Message, now_ns: u64) {
+    /// A message of another peer, whose store goes by the election timeout `election_ns`. Those that a voter's promise forbids to
+    /// answer are dropped, and those that no peer sends.
+    ///
+    /// # Errors
+    /// [`Error::Corruption`] when the leader proves that this peer's log has lost entries which it had acknowledged: whatever it
+    /// votes or acknowledges from then on could lose writes.
+    pub fn step(&mut self, message: Message, election_ns: u64, now_ns: u64) -> Result<()> {
         let kind = message.get_msg_type();
-        // A leader tells in a heartbeat at most what it knows this peer to hold.
-        let beyond = kind == MessageType::MsgHeartbeat && message.commit > self.node.raft.raft_log.last_index();
-        if !is_between_peers(kind) || beyond {
-            return;
+        if !is_between_peers(kind) {
+            return Ok(());
+        }
+        let last = self.node.raft.raft_log.last_index();
+        if kind == MessageType::MsgHeartbeat && message.commit > last && message.term >= self.term() {
+            if crate::mutant!("raft.lost-entries-ignored") {
+                return Ok(());
+            }
+            // A leader tells in a heartbeat at most what it knows this peer to hold.
+            return Err(Error::Corruption(format!(
+                "group {}: peer {}'s log ends at {last}, but its leader has its word for entries up to {}: the log lost what it \
+                 had acknowledged, or an older copy of the data directory was put in its place. Bring the newer one back, or start \
+                 with an empty data directory as a new store",
+                self.id, self.peer, message.commit
+            )));
         }
         let forced = message.context.as_ref() == ::raft::CAMPAIGN_TRANSFER;
         if is_vote_request(kind) && !forced && self.promise.binds(now_ns) {
-            return;
+            return Ok(());
+        }
+        // A heartbeat of an earlier leader may tell of more than this peer was left with.
+        if kind == MessageType::MsgHeartbeat && message.commit > last {
+            return Ok(());
         }
         let (from, term) = (message.from, message.term);
         // An error says that the message was not meant for us (an unknown peer, a local message): dropping it is right.
         let _ = self.node.step(message);
         if is_from_leader(kind) && term == self.term() && self.leader() == from {
-            self.promise.heard(now_ns);
+            self.promise.heard(election_ns, now_ns);
         }
         if self.leads() {
             self.transfers.heard(from, now_ns);
         }
         self.settle_transfer(now_ns);
+        Ok(())
+    }
+
+    /// Whether a snapshot that was stepped waits for the next output.
+    pub fn has_snapshot(&self) -> bool {
+        self.node.raft.raft_log.unstable.snapshot.is_some()
+    }
+
+    /// The peers that lack the entries from `low` on.
+    pub fn waits_for(&self, low: u64) -> Vec<u64> {
+        self.node.raft.prs().iter().filter(|(_, progress)| progress.next_idx == low).map(|(peer, _)| *peer).collect()
     }
 
     /// Proposes an entry; gives its index and term.
@@ -365,7 +432,7 @@ impl Group {
                 let index = self.log().applied().0;
                 self.reads.confirm(context, index);
             } else {
-                self.node.read_index(context.to_be_bytes().to_vec());
+                self.node.read_index(self.reads.encode(context));
             }
         }
     }
@@ -375,12 +442,17 @@ impl Group {
         output.number = ready.number();
         output.messages = ready.take_messages();
         output.messages_after_persist = ready.take_persisted_messages();
-        output.messages.retain(continuous);
-        output.messages_after_persist.retain(continuous);
+        let max = self.options.append_bytes_max;
+        let fit = |messages: &mut Vec<Message>| {
+            let all = std::mem::take(messages).into_iter();
+            *messages = all.filter(continuous).flat_map(|one| split(one, max)).collect();
+        };
+        fit(&mut output.messages);
+        fit(&mut output.messages_after_persist);
         output.committed = ready.take_committed_entries();
         output.entries = ready.take_entries();
         for state in ready.take_read_states() {
-            let Ok(context) = state.request_ctx.as_slice().try_into().map(u64::from_be_bytes) else { continue };
+            let Some(context) = self.reads.decode(&state.request_ctx) else { continue };
             if let Some(sent_ns) = self.reads.confirm(context, state.index) {
                 self.lease.renew(self.node.raft.term, sent_ns);
             }
@@ -395,11 +467,13 @@ impl Group {
         }
         self.log_mut().append(&output.entries);
         if let Some(state) = ready.hs() {
-            let state = state.clone();
-            self.log_mut().set_hard_state(&state);
-            if ready.must_sync() {
-                output.hard_state = Some(state);
-            }
+            self.log_mut().set_hard_state(state);
+        }
+        // A record of the group carries its commit index if that moved, so that a restart knows of everything that was committed
+        // when its last entry was written: a membership that is older than the log's would elect by itself.
+        let record = ready.must_sync() || !output.entries.is_empty() || output.snapshot.is_some();
+        if record && (ready.hs().is_some() || !crate::mutant!("raft.commit-not-carried")) {
+            output.hard_state = self.log_mut().take_unsaved();
         }
         if let Some(last) = output.committed.last() {
             self.renew_by_commit(last.index, now_ns);
@@ -425,10 +499,15 @@ impl Group {
         self.node.on_persist_ready(number);
     }
 
-    /// Everything up to `index` is applied; `state` is the group's encoded state there.
-    pub fn applied(&mut self, index: u64, term: u64, state: Bytes) {
-        self.log_mut().set_applied(index, term, state);
+    /// Everything up to `index` is applied.
+    pub fn applied(&mut self, index: u64, term: u64) {
+        self.log_mut().set_applied(index, term);
         self.node.advance_apply_to(index);
+    }
+
+    /// The hard state, if the log does not have it: for a record that carries anything else of this group.
+    pub fn take_unsaved(&mut self) -> Option<HardState> {
+        if crate::mutant!("raft.commit-not-carried") { None } else { self.log_mut().take_unsaved() }
     }
 
     /// Log entries that a [`super::Fetch`] asked for; `None` if they are gone meanwhile.
@@ -437,8 +516,11 @@ impl Group {
         self.node.on_entries_fetched(context);
     }
 
-    /// A snapshot was delivered to a peer, or not.
-    pub fn snapshot_sent(&mut self, to_peer: u64, delivered: bool) {
+    /// The snapshot of `index` was delivered to a peer, or not. One that the peer does not wait for any more says nothing.
+    pub fn snapshot_sent(&mut self, to_peer: u64, index: u64, delivered: bool) {
+        if self.node.raft.prs().get(to_peer).is_none_or(|progress| progress.pending_snapshot != index) {
+            return;
+        }
         let status = if delivered { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
         self.node.report_snapshot(to_peer, status);
     }
@@ -474,5 +556,28 @@ mod tests {
         let mut other = append(7, &[3]);
         other.set_msg_type(MessageType::MsgSnapshot);
         assert!(continuous(&other), "only appends are batched");
+    }
+
+    #[test]
+    fn a_long_append_is_cut_without_a_gap() {
+        let mut append = Message::default();
+        append.set_msg_type(MessageType::MsgAppend);
+        (append.index, append.log_term, append.commit) = (7, 3, 5);
+        for index in 8..20 {
+            let mut entry = Entry::default();
+            (entry.index, entry.term, entry.data) = (index, 3 + index / 10, vec![0; 100].into());
+            append.mut_entries().push(entry);
+        }
+        let parts = split(append.clone(), 250);
+        assert_eq!(parts.len(), 4, "three entries each");
+        let (mut at, mut term) = (7, 3);
+        for part in &parts {
+            assert!(continuous(part));
+            assert_eq!((part.index, part.log_term, part.commit), (at, term, 5));
+            let last = part.entries.last().unwrap();
+            (at, term) = (last.index, last.term);
+        }
+        assert_eq!(at, 19);
+        assert_eq!(split(append, 1200).len(), 1);
     }
 }

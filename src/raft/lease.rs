@@ -1,9 +1,11 @@
 //! Leases: the leader's right to read alone, and the voter's promise that makes it safe.
 //!
-//! A follower that heard from its leader at time *h* (on its own clock) votes for nobody before *h* + election timeout. A
-//! restarted one promises the same from its start, for it may have forgotten whom it heard. So when a quorum has answered
-//! something that the leader sent at *s* (on the leader's clock), nobody else can be elected before *s* + election timeout,
-//! up to the drift between the clocks: the leader reads alone until *s* + election timeout × (1 - drift).
+//! A follower that heard from its leader at time *h* (on its own clock) votes for nobody before *h* + election timeout: the
+//! leader's timeout, which comes with its messages, or its own if that is longer. Nodes may be configured differently, and are
+//! while a cluster is being reconfigured. A restarted voter promises the longest that its store ever gave, from its start, for it
+//! has forgotten whom it heard. So when a quorum has answered something that the leader sent at *s* (on the leader's clock), nobody
+//! else can be elected before *s* + the leader's election timeout, up to the drift between the clocks: the leader reads alone
+//! until *s* + election timeout × (1 - drift).
 //!
 //! A leadership transfer makes a vote without asking the promise, at a time that the old leader cannot know (the order to
 //! campaign may travel for long): a leader that has begun a transfer takes no lease again in its term.
@@ -48,29 +50,39 @@ impl Lease {
     }
 }
 
-/// The voter's side.
+/// The voter's side: what it promised to the leader that it heard last.
 #[derive(Debug)]
 pub struct Promise {
+    /// The own election timeout: the shortest promise.
     election_ns: u64,
-    heard_ns: u64,
+    /// Until when it binds (exclusive); 0: nothing binds.
+    until_ns: u64,
 }
 
 impl Promise {
-    /// A promise as of `start_ns`; `fresh` when the peer has never voted nor heard of a leader, so that nothing binds it.
-    pub fn new(election_ns: u64, start_ns: u64, fresh: bool) -> Promise {
+    /// A promise as of `start_ns`. `longest_ns` is the longest that this store ever gave: a restarted voter does not know which
+    /// leader it heard last. `fresh`: the peer has never voted nor heard of a leader, so that nothing binds it.
+    pub fn new(election_ns: u64, longest_ns: u64, start_ns: u64, fresh: bool) -> Promise {
         let free = fresh || crate::mutant!("raft.vote-after-restart");
-        Promise { election_ns, heard_ns: if free { 0 } else { start_ns } }
+        let length_ns = promised(election_ns, longest_ns);
+        Promise { election_ns, until_ns: if free { 0 } else { start_ns + length_ns } }
     }
 
-    /// The leader was heard.
-    pub fn heard(&mut self, now_ns: u64) {
-        self.heard_ns = now_ns;
+    /// A leader was heard that goes by `leader_election_ns`: its lease is as long as its own configuration says, not as this
+    /// voter's does.
+    pub fn heard(&mut self, leader_election_ns: u64, now_ns: u64) {
+        self.until_ns = self.until_ns.max(now_ns + promised(self.election_ns, leader_election_ns));
     }
 
     /// Whether it still binds.
     pub fn binds(&self, now_ns: u64) -> bool {
-        self.heard_ns != 0 && now_ns < self.heard_ns + self.election_ns
+        now_ns < self.until_ns
     }
+}
+
+/// The length of a promise to a leader that goes by `theirs_ns`.
+fn promised(own_ns: u64, theirs_ns: u64) -> u64 {
+    if crate::mutant!("raft.promise-by-own-timeout") { own_ns } else { own_ns.max(theirs_ns) }
 }
 
 #[cfg(test)]
@@ -100,8 +112,21 @@ mod tests {
 
     #[test]
     fn a_restarted_voter_keeps_its_promise() {
-        let promise = Promise::new(1000, 500, false);
+        let promise = Promise::new(1000, 0, 500, false);
         assert!(promise.binds(1499) && !promise.binds(1500));
-        assert!(!Promise::new(1000, 500, true).binds(501));
+        assert!(!Promise::new(1000, 0, 500, true).binds(501));
+        let promise = Promise::new(300, 1000, 500, false);
+        assert!(promise.binds(1499) && !promise.binds(1500), "it may have heard a leader with a longer timeout");
+    }
+
+    #[test]
+    fn a_promise_is_as_long_as_the_leaders_timeout_or_the_own() {
+        let mut promise = Promise::new(300, 0, 1, true);
+        promise.heard(1000, 10);
+        assert!(promise.binds(1009) && !promise.binds(1010));
+        promise.heard(100, 900);
+        assert!(promise.binds(1199) && !promise.binds(1200));
+        promise.heard(100, 901);
+        assert!(promise.binds(1200), "a shorter one never ends what was promised");
     }
 }

@@ -24,8 +24,10 @@ pub struct LogView {
     cache_bytes: usize,
     cache_bytes_max: usize,
     applied: (u64, u64),
-    /// The group's state as of `applied`, which a snapshot's message carries.
+    /// What a snapshot's message carries beside its place: the group's encoded state as of `applied`.
     state: Bytes,
+    /// The hard state has moved since the log was last given it. Only the commit index may lag, and only until the next record.
+    unsaved: bool,
     /// Older entries that the driver has read from disk: (first index, entries).
     fetched: RefCell<Option<(u64, Vec<Entry>)>>,
     /// Reads of older entries that raft-rs waits for.
@@ -49,7 +51,7 @@ pub struct Start {
     pub unapplied: Vec<Entry>,
     /// Index and term of the last entry that the engine holds.
     pub applied: (u64, u64),
-    /// The group's encoded state as of `applied`.
+    /// The group's encoded state as of `applied`, for snapshots.
     pub state: Bytes,
     /// Bytes of entries to keep in memory beyond those not yet applied.
     pub cache_bytes_max: usize,
@@ -85,6 +87,7 @@ impl LogView {
             cache_bytes_max: start.cache_bytes_max,
             applied: start.applied,
             state: start.state,
+            unsaved: false,
             fetched: RefCell::new(None),
             wanted: RefCell::new(Vec::new()),
         }
@@ -114,6 +117,12 @@ impl LogView {
 
     pub(super) fn set_hard_state(&mut self, state: &HardState) {
         self.hard_state = state.clone();
+        self.unsaved = true;
+    }
+
+    /// The hard state, if the log does not have it yet. Whoever takes it writes it with the group's next record.
+    pub(super) fn take_unsaved(&mut self) -> Option<HardState> {
+        std::mem::take(&mut self.unsaved).then(|| self.hard_state.clone())
     }
 
     /// Whether nothing ever happened here: no entry, no vote, no leader (a leader's term would be durable).
@@ -129,10 +138,9 @@ impl LogView {
     }
 
     /// Notes that the engine now holds everything up to `index`, and lets go of applied entries beyond the cache's budget.
-    pub(super) fn set_applied(&mut self, index: u64, term: u64, state: Bytes) {
-        assert!(index >= self.applied.0);
+    pub(super) fn set_applied(&mut self, index: u64, term: u64) {
+        assert!(index >= self.applied.0, "applied entries cannot be taken back");
         self.applied = (index, term);
-        self.state = state;
         while self.cache_bytes > self.cache_bytes_max && self.cache.front().is_some_and(|e| e.index <= index) {
             let entry = self.cache.pop_front().expect("just seen");
             self.cache_bytes -= weight(&entry);
@@ -343,7 +351,7 @@ mod tests {
             (1..9).map(|i| view.term_of(i)).collect::<Vec<_>>(),
             [Some(1), Some(2), Some(2), Some(3), Some(3), Some(3), Some(3), None]
         );
-        view.set_applied(7, 3, Bytes::new());
+        view.set_applied(7, 3);
         assert_eq!(view.truncate_to(3), 2);
         assert_eq!((view.term_of(2), view.term_of(3), view.term_of(4)), (None, Some(2), Some(3)));
         assert_eq!(view.truncate_to(7), 3);
@@ -356,7 +364,7 @@ mod tests {
     fn what_left_the_cache_is_asked_for_and_served_once_fetched() {
         let mut view = view();
         view.append(&entries(2..12, 2));
-        view.set_applied(10, 2, Bytes::new());
+        view.set_applied(10, 2);
         let context = GetEntriesContext::empty(true);
         assert!(view.entries(2, 12, None, context).is_err());
         let wanted = view.take_wanted();

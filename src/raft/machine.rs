@@ -5,11 +5,11 @@ use bytes::Bytes;
 use crate::engine::{Cf, Read, WriteBatch};
 use crate::types::{Region, Result};
 
+use super::frame::Command;
+
 /// Where a command stands when it is applied.
 #[derive(Clone, Copy, Debug)]
-pub struct ApplyContext<'a> {
-    /// The group's descriptor at this entry.
-    pub region: &'a Region,
+pub struct ApplyContext {
     /// The entry's index.
     pub index: u64,
     /// The entry's term.
@@ -27,32 +27,65 @@ pub struct CfRange {
     pub end: Bytes,
 }
 
-/// The replicated state machine of one group: a data region or the placement driver.
+/// What applying a command means beyond the engine's content and the reply. Told to the store through one bounded channel, once
+/// the engine holds what was applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Values with an expiry may have come into the group.
+    WroteExpiring,
+}
+
+/// What applying a command gave.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// For the proposer.
+    pub reply: Bytes,
+    /// For this store.
+    pub effect: Option<Effect>,
+}
+
+impl Applied {
+    /// A reply, and nothing else to tell.
+    pub fn reply(reply: impl Into<Bytes>) -> Applied {
+        Applied { reply: reply.into(), effect: None }
+    }
+}
+
+/// The replicated state machine of one group: a data region or the placement driver. It owns the group's descriptor.
 ///
 /// The driver calls [`StateMachine::apply`] for every committed command in log order, exactly once for each state of the
 /// engine (the applied index is in the same batch), and hands the reply to whoever proposed it on this node.
 ///
-/// Must never: read a clock, draw a random number, or answer differently for the same state and command.
+/// **Never**: a clock, a random number, or a different answer for the same state and command.
 pub trait StateMachine: Send + 'static {
-    /// Whether [`StateMachine::apply`] reads the engine for this command. If so, everything applied before it is in `read`.
-    fn reads(&self, command: &Bytes) -> bool;
+    /// The group's descriptor, as of the last command applied.
+    fn region(&self) -> &Region;
 
-    /// Applies one command: changes go to `batch`, the reply is what the proposer gets.
+    /// Applies one command: changes go to `batch`. For commands of kind [`Reads`](super::frame::Kind::Reads) and
+    /// [`Admin`](super::frame::Kind::Admin) everything applied before is in `read`; for others `read` may be behind.
+    ///
+    /// A command that this version does not know, or that does not decode, is refused in the reply: every replica has the same
+    /// bytes and must go on.
     ///
     /// # Errors
-    /// Only what makes this node unable to go on (a corrupt command or engine): the store stops. A refusal is a reply.
+    /// Only what makes this node unable to go on (the engine fails): the store stops.
     fn apply(
         &mut self,
-        context: ApplyContext<'_>,
-        command: Bytes,
+        context: ApplyContext,
+        command: Command,
         read: &dyn Read,
         batch: &mut WriteBatch,
-    ) -> Result<Bytes>;
+    ) -> Result<Applied>;
 
-    /// The ranges of the engine that make up this group's state; a snapshot carries and replaces exactly these.
+    /// The reply for a proposer whose entry could not be understood, although this node wrote it.
+    fn refusal(&self, why: &str) -> Bytes;
+
+    /// The ranges of the engine that make up the state of a group with this descriptor; a snapshot carries and replaces exactly
+    /// these.
     fn ranges(&self, region: &Region) -> Vec<CfRange>;
 
-    /// Forgets what is kept in memory and reads it again: called after a start and after a snapshot was installed.
+    /// Takes over a descriptor, forgets what is kept in memory and reads it again: called after a start and after a snapshot was
+    /// installed.
     ///
     /// # Errors
     /// When the engine's content does not decode.

@@ -4,17 +4,29 @@ use ::raft::eraftpb::{ConfState, HardState};
 
 use crate::proto::metapb::PeerRole;
 use crate::types::Region;
+use crate::types::region::Peer;
 
 /// Index and term of the entry that every group is said to begin behind: raft-rs wants an initialized log to be non-empty.
 pub const FIRST: (u64, u64) = (5, 5);
 
-/// The membership that a descriptor's peers make up.
+/// The membership that a descriptor's peers make up. While a peer is on its way in or out the membership is joint: decisions need
+/// a quorum of the voters to be and one of the voters that were.
 pub fn conf_state(region: &Region) -> ConfState {
     let mut state = ConfState::default();
+    let moves = |peer: &Peer| matches!(peer.role(), PeerRole::IncomingVoter | PeerRole::DemotingVoter);
+    let joint = region.peers.iter().any(moves);
     for peer in &region.peers {
-        match peer.role() {
+        let role = peer.role();
+        if matches!(role, PeerRole::Voter | PeerRole::IncomingVoter) {
+            state.voters.push(peer.id);
+        }
+        if joint && matches!(role, PeerRole::Voter | PeerRole::DemotingVoter) {
+            state.voters_outgoing.push(peer.id);
+        }
+        match role {
             PeerRole::Learner => state.learners.push(peer.id),
-            PeerRole::Voter | PeerRole::IncomingVoter | PeerRole::DemotingVoter => state.voters.push(peer.id),
+            PeerRole::DemotingVoter => state.learners_next.push(peer.id),
+            PeerRole::Voter | PeerRole::IncomingVoter => {}
         }
     }
     state
@@ -26,4 +38,26 @@ pub fn first_hard_state() -> HardState {
     state.term = FIRST.1;
     state.commit = FIRST.0;
     state
+}
+
+#[cfg(test)]
+mod tests {
+    //! Goal: roles become the membership that they mean. Method: by hand.
+    use super::*;
+
+    fn region(roles: &[PeerRole]) -> Region {
+        let peer = |(id, role): (u64, &PeerRole)| Peer { id, store_id: id, role: *role as i32, ..Peer::default() };
+        Region { peers: (1..).zip(roles).map(peer).collect(), ..Region::default() }
+    }
+
+    #[test]
+    fn a_peer_on_its_way_makes_the_membership_joint() {
+        use PeerRole::{DemotingVoter, IncomingVoter, Learner, Voter};
+        let still = conf_state(&region(&[Voter, Voter, Learner]));
+        assert_eq!((still.voters, still.learners), (vec![1, 2], vec![3]));
+        assert!(still.voters_outgoing.is_empty() && still.learners_next.is_empty());
+        let joint = conf_state(&region(&[Voter, DemotingVoter, IncomingVoter, Learner]));
+        assert_eq!((joint.voters, joint.voters_outgoing), (vec![1, 3], vec![1, 2]));
+        assert_eq!((joint.learners, joint.learners_next), (vec![4], vec![2]));
+    }
 }

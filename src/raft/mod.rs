@@ -33,7 +33,7 @@ pub mod read;
 mod transfer;
 
 pub use ::raft::eraftpb;
-pub use group::{Group, Options};
+pub use group::{Group, Options, Run};
 pub use log_view::LogView;
 pub use output::{Fetch, Output};
 
@@ -45,6 +45,12 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ),
     ("raft.lease-kept-in-transfer", "the lease survives the start of a leader transfer"),
     ("raft.lease-from-commit", "the lease counts from the commit of an entry instead of from its proposal"),
+    (
+        "raft.promise-by-own-timeout",
+        "a voter's promise is as long as its own election timeout, whatever its leader's is",
+    ),
+    ("raft.commit-not-carried", "a record of a group does not carry the commit index that moved since the last one"),
+    ("raft.lost-entries-ignored", "a peer whose log lost what it had acknowledged goes on voting"),
     ("raft.vote-after-restart", "a restarted voter forgets that it promised not to vote for an election timeout"),
     ("raft.campaign-within-promise", "a voter campaigns while its own promise binds it"),
     ("raft.read-index-without-quorum", "a read is served without asking a quorum"),

@@ -19,9 +19,31 @@ pub struct Reads {
     waiting: Vec<u64>,
     rounds: VecDeque<Round>,
     next_context: u64,
+    /// The first bytes of every context: the peer, and a number that no other run of this process has.
+    whose: [u8; 16],
 }
 
 impl Reads {
+    /// The reads of a peer in the run of the process that drew `nonce`. A message of an earlier run may still be on its way: what
+    /// it confirms must be no round of this one.
+    pub fn new(peer: u64, nonce: u64) -> Reads {
+        let mut whose = [0; 16];
+        whose[..8].copy_from_slice(&peer.to_be_bytes());
+        whose[8..].copy_from_slice(&nonce.to_be_bytes());
+        Reads { whose, ..Reads::default() }
+    }
+
+    /// A round's context as messages carry it.
+    pub fn encode(&self, context: u64) -> Vec<u8> {
+        [&self.whose[..], &context.to_be_bytes()].concat()
+    }
+
+    /// The round of a context; nothing if it is none of this run's.
+    pub fn decode(&self, context: &[u8]) -> Option<u64> {
+        let number = context.strip_prefix(&self.whose[..])?;
+        Some(u64::from_be_bytes(number.try_into().ok()?))
+    }
+
     /// Queues a read.
     pub fn push(&mut self, id: u64) {
         self.waiting.push(id);
@@ -93,5 +115,23 @@ impl Reads {
             all.extend(round.reads);
         }
         all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Goal: a confirmation of another run of the process confirms nothing. Method: by hand.
+    use super::*;
+
+    #[test]
+    fn contexts_are_of_one_peer_and_one_run() {
+        let mut reads = Reads::new(7, 99);
+        reads.push(1);
+        let context = reads.begin(5);
+        let sent = reads.encode(context);
+        assert_eq!(reads.decode(&sent), Some(context));
+        assert_eq!(Reads::new(7, 98).decode(&sent), None, "another run");
+        assert_eq!(Reads::new(8, 99).decode(&sent), None, "another peer");
+        assert_eq!(reads.decode(&sent[..23]), None);
     }
 }

@@ -7,7 +7,7 @@ use ::raft::eraftpb::{HardState, Message, MessageType};
 use bytes::Bytes;
 
 use super::log_view::{LogView, Start};
-use super::{Group, Options, membership};
+use super::{Group, Options, Run, membership};
 use crate::types::region::Peer;
 use crate::types::{GroupId, Region};
 
@@ -38,6 +38,10 @@ fn options() -> Options {
     }
 }
 
+fn run(now_ns: u64) -> Run {
+    Run { nonce: 5, longest_promise_ns: 0, now_ns }
+}
+
 /// A log without entries in a group of three.
 fn view(hard_state: HardState) -> LogView {
     let peers = (1..=3).map(|id| Peer { id, store_id: id, ..Peer::default() }).collect();
@@ -50,7 +54,7 @@ fn view(hard_state: HardState) -> LogView {
         last_index: membership::FIRST.0,
         unapplied: vec![],
         applied: membership::FIRST,
-        state: Bytes::new(),
+        state: Bytes::from_static(b"state"),
         cache_bytes_max: 1 << 20,
     })
 }
@@ -60,7 +64,7 @@ impl Net {
         let nodes = (1..=3)
             .map(|id| {
                 let view = view(membership::first_hard_state());
-                let group = Group::new(GroupId(7), id, options(), view, 1).unwrap();
+                let group = Group::new(GroupId(7), id, options(), view, run(1)).unwrap();
                 (id, Node { group, applied: vec![], reads: vec![], lost: vec![] })
             })
             .collect();
@@ -82,12 +86,12 @@ impl Net {
                     if let Some(snapshot) = output.snapshot {
                         let meta = snapshot.get_metadata();
                         node.applied = vec![snapshot.data.clone()];
-                        node.group.applied(meta.index, meta.term, snapshot.data.clone());
+                        node.group.applied(meta.index, meta.term);
                     }
                     let last = output.committed.last().map(|e| (e.index, e.term));
                     node.applied.extend(output.committed.into_iter().map(|e| e.data).filter(|d| !d.is_empty()));
                     if let Some((index, term)) = last {
-                        node.group.applied(index, term, Bytes::from_static(b"state"));
+                        node.group.applied(index, term);
                     }
                     node.reads.extend(output.reads);
                     node.lost.extend(output.reads_lost);
@@ -98,7 +102,7 @@ impl Net {
                 if !self.cut.contains(&message.from) && !self.cut.contains(&message.to) {
                     moved = true;
                     let to = self.nodes.get_mut(&message.to).unwrap();
-                    to.group.step(message, self.now);
+                    to.group.step(message, TICK * 10, self.now).unwrap();
                 }
             }
             if !moved {
@@ -198,12 +202,12 @@ fn only_who_never_heard_a_leader_promises_nothing() {
     for (term, binds) in [(membership::FIRST.1, false), (membership::FIRST.1 + 1, true)] {
         let mut state = membership::first_hard_state();
         state.term = term;
-        let mut voter = Group::new(GroupId(7), 2, options(), view(state), TICK).unwrap();
+        let mut voter = Group::new(GroupId(7), 2, options(), view(state), run(TICK)).unwrap();
         let mut request = Message::default();
         request.set_msg_type(MessageType::MsgRequestVote);
         (request.from, request.to, request.term) = (3, 2, term + 1);
         (request.index, request.log_term) = (membership::FIRST.0, membership::FIRST.1);
-        voter.step(request, TICK + 1);
+        voter.step(request, TICK * 10, TICK + 1).unwrap();
         assert_eq!(voter.vote() == 0, binds, "term {term}");
     }
 }
@@ -215,13 +219,11 @@ fn what_no_peer_sends_is_dropped() {
     net.group(1).campaign();
     net.settle();
     let (now, term) = (net.now, net.group(1).term());
-    for (kind, from, to) in [(MsgTransferLeader, 2, 1), (MsgReadIndexResp, 1, 2), (MsgHup, 3, 3), (MsgHeartbeat, 1, 2)]
-    {
+    for (kind, from, to) in [(MsgTransferLeader, 2, 1), (MsgReadIndexResp, 1, 2), (MsgHup, 3, 3)] {
         let mut message = Message::default();
         message.set_msg_type(kind);
-        // A heartbeat that tells of a commit beyond the log would be the end of raft-rs.
         (message.from, message.to, message.term, message.commit) = (from, to, term, 1000);
-        net.group(to).step(message, now);
+        net.group(to).step(message, TICK * 10, now).unwrap();
         net.settle();
     }
     assert!(net.group(1).leads() && net.group(1).term() == term);
@@ -302,4 +304,23 @@ fn the_recovered_commit_is_at_least_what_is_applied() {
     });
     let state = ::raft::Storage::initial_state(&view).unwrap();
     assert_eq!(state.hard_state.commit, 9);
+}
+
+#[test]
+fn a_log_that_lost_what_it_acknowledged_is_told_by_its_leader() {
+    let mut net = Net::new();
+    net.group(1).campaign();
+    net.settle();
+    let (now, term, last) = (net.now, net.group(1).term(), net.group(2).log().last());
+    let heartbeat = |term, commit| {
+        let mut message = Message::default();
+        message.set_msg_type(MessageType::MsgHeartbeat);
+        (message.from, message.to, message.term, message.commit) = (1, 2, term, commit);
+        message
+    };
+    assert!(net.group(2).step(heartbeat(term, last), TICK * 10, now).is_ok());
+    let why = net.group(2).step(heartbeat(term, last + 1), TICK * 10, now).unwrap_err().to_string();
+    assert!(why.contains("lost what it had acknowledged"), "{why}");
+    assert!(net.group(2).step(heartbeat(term + 5, last + 1), TICK * 10, now).is_err(), "of a leader unheard of, too");
+    assert!(net.group(2).step(heartbeat(term - 1, last + 1), TICK * 10, now).is_ok(), "an old leader's means nothing");
 }

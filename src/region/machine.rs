@@ -1,185 +1,208 @@
 //! Applying commands.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use bytes::Bytes;
 use prost::Message as _;
 
 use crate::codec::raw;
 use crate::engine::{Cf, Read, WriteBatch};
 use crate::proto::armilla::raft::region_command::Op;
-use crate::proto::armilla::raft::{CasReply, CompareAndSwap, RegionCommand, RegionReply};
-use crate::raft::machine::{ApplyContext, CfRange, StateMachine};
-use crate::types::{Error, Region, Result, region};
+use crate::proto::armilla::raft::region_reply::Outcome;
+use crate::proto::armilla::raft::{
+    CasReply, Change, CommandHeader, CompareAndSwap, OutsideRegion, RegionCommand, RegionReply,
+};
+use crate::raft::frame::Command;
+use crate::raft::machine::{Applied, ApplyContext, CfRange, Effect, StateMachine};
+use crate::types::{Region, Result, region};
 
 use super::ttl;
 
-/// The state machine of a data region. It keeps nothing in memory but a count: the engine is its state.
+/// The state machine of a data region. Beside the descriptor it keeps nothing in memory: the engine is its state.
 #[derive(Debug, Default)]
 pub struct RegionMachine {
-    /// Commands that wrote values with an expiry, and replacements of all the data.
-    timed: Arc<AtomicU64>,
+    region: Region,
+}
+
+/// Why a command did nothing.
+enum Refusal {
+    /// The region is another than the proposer saw.
+    EpochNotMatch,
+    /// A key does not belong here.
+    Outside(Bytes),
+    /// It was decided in another term.
+    Stale,
+    /// It, or a stored value, cannot be understood.
+    Refused(String),
 }
 
 impl RegionMachine {
-    /// A machine for any region.
-    pub fn new() -> RegionMachine {
-        RegionMachine::default()
+    /// A machine of the region with this descriptor.
+    pub fn new(region: Region) -> RegionMachine {
+        RegionMachine { region }
     }
 
-    /// A machine for a region, which counts in `timed` when there may be new values with an expiry (see [`super::TtlUse`]).
-    pub fn counting(timed: Arc<AtomicU64>) -> RegionMachine {
-        RegionMachine { timed }
+    /// Whether the command may still be applied, by what its decision rested on.
+    fn check_header(&self, header: &CommandHeader, term: u64) -> Result<(), Refusal> {
+        let epoch = region::epoch(&self.region);
+        let moved = header.version != epoch.version || (header.conf_ver != 0 && header.conf_ver != epoch.conf_ver);
+        if moved && !crate::mutant!("region.stale-epoch-accepted") {
+            return Err(Refusal::EpochNotMatch);
+        }
+        if header.term != 0 && header.term != term {
+            return Err(Refusal::Stale);
+        }
+        Ok(())
+    }
+
+    fn check_key(&self, key: &Bytes) -> Result<(), Refusal> {
+        if region::holds(&self.region, key) { Ok(()) } else { Err(Refusal::Outside(key.clone())) }
+    }
+
+    fn check_change(&self, change: &Change) -> Result<Cf, Refusal> {
+        self.check_key(&change.key)?;
+        if let Some(end) = &change.range_end
+            && !region::ends_by(&self.region, end)
+        {
+            return Err(Refusal::Outside(end.clone()));
+        }
+        region_cf(change.cf)
+    }
+
+    /// Writes all changes or none.
+    fn write(&self, mut changes: Vec<Change>, batch: &mut WriteBatch) -> Result<Option<Effect>, Refusal> {
+        for change in &changes {
+            self.check_change(change)?;
+        }
+        if crate::mutant!("region.batch-drops-last") && changes.len() > 1 {
+            changes.pop();
+        }
+        let mut effect = None;
+        for Change { cf, key, value, range_end } in changes {
+            let cf = region_cf(cf)?;
+            match (value, range_end) {
+                (Some(value), _) => {
+                    if Cf::RAW.contains(&cf) && ttl::is_timed(&value) {
+                        effect = Some(Effect::WroteExpiring);
+                    }
+                    batch.put(cf, key, value);
+                }
+                (None, Some(end)) => {
+                    if crate::mutant!("region.delete-range-off-by-one") && !end.is_empty() {
+                        batch.delete(cf, end.clone());
+                    }
+                    batch.delete_range(cf, key, end);
+                }
+                (None, None) => batch.delete(cf, key),
+            }
+        }
+        Ok(effect)
+    }
+
+    /// The outcome of one command, and what it means for this store.
+    fn run(
+        &self,
+        term: u64,
+        command: RegionCommand,
+        read: &dyn Read,
+        batch: &mut WriteBatch,
+    ) -> Result<Result<Applied, Refusal>> {
+        if let Err(refusal) = self.check_header(&command.header.unwrap_or_default(), term) {
+            return Ok(Err(refusal));
+        }
+        Ok(match command.op {
+            None => Err(Refusal::Refused("the command has an operation that this version does not know".into())),
+            // The reply of a plain write is the empty message: no bytes, no allocation.
+            Some(Op::Write(write)) => {
+                self.write(write.changes, batch).map(|effect| Applied { reply: Bytes::new(), effect })
+            }
+            Some(Op::Cas(cas)) => match self.check_key(&cas.key) {
+                Ok(()) => compare_and_swap(cas, read, batch)?,
+                Err(refusal) => Err(refusal),
+            },
+            Some(Op::Collect(collect)) => {
+                match (collect.keys.iter().try_for_each(|key| self.check_key(key)), region_cf(collect.cf)) {
+                    (Ok(()), Ok(cf)) => {
+                        ttl::collect(cf, collect.keys, collect.now_s, read, batch)?;
+                        Ok(Applied::default())
+                    }
+                    (Err(refusal), _) | (_, Err(refusal)) => Err(refusal),
+                }
+            }
+        })
+    }
+
+    fn refuse(&self, refusal: Refusal) -> Bytes {
+        let outcome = match refusal {
+            Refusal::EpochNotMatch => Outcome::EpochNotMatch(self.region.clone()),
+            Refusal::Outside(key) => Outcome::OutsideRegion(OutsideRegion { key, region: Some(self.region.clone()) }),
+            Refusal::Stale => Outcome::Stale(true),
+            Refusal::Refused(why) => Outcome::Refused(why),
+        };
+        RegionReply { outcome: Some(outcome) }.encode_to_vec().into()
     }
 }
 
-/// The raw column family of that number.
-fn raw_cf(number: u32) -> Result<Cf> {
+/// The column family of that number, which must be one of the regions'.
+fn region_cf(number: u32) -> Result<Cf, Refusal> {
     Cf::from_number(number)
-        .filter(|cf| Cf::RAW.contains(cf))
-        .ok_or_else(|| Error::Corruption(format!("a command for column family {number}, which holds no raw data")))
-}
-
-/// Whether the command reads (a compare-and-swap, a collection), told from the first bytes of its encoding: fields are written
-/// in order of their numbers, so the operation's tag follows the version.
-fn is_reading(command: &[u8]) -> bool {
-    const VERSION_TAG: u8 = 1 << 3;
-    const CAS_TAG: u8 = 5 << 3 | 2;
-    const COLLECT_TAG: u8 = 6 << 3 | 2;
-    let mut rest = command;
-    if let Some((&VERSION_TAG, after)) = rest.split_first() {
-        let varint = after.iter().position(|byte| byte & 0x80 == 0).map_or(after.len(), |last| last + 1);
-        rest = &after[varint..];
-    }
-    rest.first().is_some_and(|tag| [CAS_TAG, COLLECT_TAG].contains(tag))
+        .filter(|cf| cf.of_regions())
+        .ok_or_else(|| Refusal::Refused(format!("column family {number} holds no data of regions in this version")))
 }
 
 impl StateMachine for RegionMachine {
-    fn reads(&self, command: &Bytes) -> bool {
-        is_reading(command)
+    fn region(&self) -> &Region {
+        &self.region
     }
 
     fn apply(
         &mut self,
-        context: ApplyContext<'_>,
-        command: Bytes,
+        context: ApplyContext,
+        command: Command,
         read: &dyn Read,
         batch: &mut WriteBatch,
-    ) -> Result<Bytes> {
-        let command = RegionCommand::decode(command)
-            .map_err(|e| Error::Corruption(format!("entry {}: a command does not decode: {e}", context.index)))?;
-        let version = region::epoch(context.region).version;
-        if command.version != version && !crate::mutant!("region.stale-epoch-accepted") {
-            let reply = RegionReply { epoch_not_match: Some(context.region.clone()), ..Default::default() };
-            return Ok(reply.encode_to_vec().into());
-        }
-        let op = command.op.ok_or_else(|| Error::Corruption(format!("entry {}: an empty command", context.index)))?;
-        if !within(context.region, &op) {
-            let reply = RegionReply { key_not_in_region: true, ..Default::default() };
-            return Ok(reply.encode_to_vec().into());
-        }
-        match op {
-            Op::Put(put) => {
-                let cf = raw_cf(put.cf)?;
-                let mut pairs = put.pairs;
-                if crate::mutant!("region.batch-drops-last") && pairs.len() > 1 {
-                    pairs.pop();
-                }
-                if pairs.iter().any(|pair| ttl::is_timed(&pair.value)) {
-                    self.timed.fetch_add(1, Ordering::Relaxed);
-                }
-                for pair in pairs {
-                    batch.put(cf, pair.key, pair.value);
-                }
-            }
-            Op::Delete(delete) => {
-                let cf = raw_cf(delete.cf)?;
-                for key in delete.keys {
-                    batch.delete(cf, key);
-                }
-            }
-            Op::DeleteRange(range) => {
-                let cf = raw_cf(range.cf)?;
-                if crate::mutant!("region.delete-range-off-by-one") && !range.end.is_empty() {
-                    batch.delete(cf, range.end.clone());
-                }
-                batch.delete_range(cf, range.start, range.end);
-            }
-            Op::Cas(cas) => {
-                if cas.stored.as_ref().is_some_and(|stored| ttl::is_timed(stored)) {
-                    self.timed.fetch_add(1, Ordering::Relaxed);
-                }
-                let reply = RegionReply { cas: Some(compare_and_swap(cas, read, batch)?), ..Default::default() };
-                return Ok(reply.encode_to_vec().into());
-            }
-            Op::Collect(collect) => ttl::collect(raw_cf(collect.cf)?, collect.keys, collect.now_s, read, batch)?,
-        }
-        // The reply of a plain write is the empty message: no bytes, no allocation.
-        Ok(Bytes::new())
+    ) -> Result<Applied> {
+        let outcome = match RegionCommand::decode(command.bytes) {
+            Ok(command) => self.run(context.term, command, read, batch)?,
+            Err(error) => Err(Refusal::Refused(format!("the command does not decode: {error}"))),
+        };
+        Ok(outcome.unwrap_or_else(|refusal| Applied::reply(self.refuse(refusal))))
+    }
+
+    fn refusal(&self, why: &str) -> Bytes {
+        self.refuse(Refusal::Refused(why.to_owned()))
     }
 
     fn ranges(&self, region: &Region) -> Vec<CfRange> {
-        Cf::RAW
-            .into_iter()
+        Cf::all_of_regions()
             .map(|cf| CfRange { cf, start: region.start_key.clone(), end: region.end_key.clone() })
             .collect()
     }
 
-    fn reload(&mut self, _region: &Region, _read: &dyn Read) -> Result<()> {
-        self.timed.fetch_add(1, Ordering::Relaxed);
+    fn reload(&mut self, region: &Region, _read: &dyn Read) -> Result<()> {
+        self.region = region.clone();
         Ok(())
     }
 }
 
-fn within(region: &Region, op: &Op) -> bool {
-    match op {
-        Op::Put(put) => put.pairs.iter().all(|pair| region::holds(region, &pair.key)),
-        Op::Delete(delete) => delete.keys.iter().all(|key| region::holds(region, key)),
-        Op::DeleteRange(range) => range.start >= region.start_key && region::ends_by(region, &range.end),
-        Op::Cas(cas) => region::holds(region, &cas.key),
-        Op::Collect(collect) => collect.keys.iter().all(|key| region::holds(region, key)),
-    }
-}
-
-fn compare_and_swap(cas: CompareAndSwap, read: &dyn Read, batch: &mut WriteBatch) -> Result<CasReply> {
-    let cf = raw_cf(cas.cf)?;
+fn compare_and_swap(cas: CompareAndSwap, read: &dyn Read, batch: &mut WriteBatch) -> Result<Result<Applied, Refusal>> {
+    let cf = match region_cf(cas.cf) {
+        Ok(cf) => cf,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
     let now_s = if crate::mutant!("region.cas-reads-stale") { 0 } else { cas.now_s };
-    let previous = match read.get(cf, &cas.key)? {
-        Some(stored) => raw::live(&stored, now_s)?.map(|(value, _)| value),
-        None => None,
+    let previous = match read.get(cf, &cas.key)?.map(|stored| raw::live(&stored, now_s)).transpose() {
+        Ok(live) => live.flatten().map(|(value, _)| value),
+        // Every replica has the same bytes there, and refuses alike.
+        Err(error) => return Ok(Err(Refusal::Refused(format!("the key's stored value: {error}")))),
     };
     let succeed = previous == cas.expected || crate::mutant!("region.cas-ignores-expected");
+    let timed = cas.stored.as_ref().is_some_and(|stored| ttl::is_timed(stored));
     if succeed {
         match cas.stored {
             Some(stored) => batch.put(cf, cas.key, stored),
             None => batch.delete(cf, cas.key),
         }
     }
-    Ok(CasReply { succeed, previous })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::proto::armilla::raft::{Collect, DeleteBatch, DeleteRange, PutBatch};
-
-    #[test]
-    fn commands_that_read_are_told_from_their_first_bytes() {
-        let ops = [
-            Op::Put(PutBatch::default()),
-            Op::Delete(DeleteBatch::default()),
-            Op::DeleteRange(DeleteRange::default()),
-            Op::Cas(CompareAndSwap::default()),
-            Op::Collect(Collect::default()),
-        ];
-        for version in [0, 1, 127, 128, u64::MAX] {
-            for op in ops.clone() {
-                let reads = matches!(op, Op::Cas(_) | Op::Collect(_));
-                let command = RegionCommand { version, op: Some(op) };
-                assert_eq!(is_reading(&command.encode_to_vec()), reads, "{command:?}");
-            }
-        }
-        assert!(!is_reading(b"") && !is_reading(b"\x08") && !is_reading(b"\x08\xff"));
-    }
+    let reply = RegionReply { outcome: Some(Outcome::Cas(CasReply { succeed, previous })) };
+    let effect = (succeed && timed).then_some(Effect::WroteExpiring);
+    Ok(Ok(Applied { reply: reply.encode_to_vec().into(), effect }))
 }

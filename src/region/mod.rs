@@ -1,10 +1,10 @@
 //! # region: the replicated state machine of a data region
 //!
 //! ```text
-//!   RegionCommand (epoch, put | delete | delete range | compare-and-swap | collect)
+//!   RegionCommand (header: epoch, term; write | compare-and-swap | collect)
 //!        | apply, in log order, on every replica alike
 //!        v
-//!   changes of the raw column families + RegionReply (what the proposer answers with)
+//!   changes of the regions' column families + RegionReply (what the proposer answers with) + Effect (what this store is told)
 //! ```
 //!
 //! **In** come commands that the leader has checked against the region as it knew it; **out** go changes and a reply. What may
@@ -13,13 +13,15 @@
 //!
 //! What has expired is deleted ([`ttl`]), decided here as well.
 //!
-//! **Never**: a clock (the proposer's is in the command), a key outside the region, an answer that depends on the replica.
+//! **Never**: a clock (the proposer's is in the command), a key outside the region, an answer that depends on the replica, an
+//! error for a command that cannot be understood (it is refused, on every replica alike, or a newer version's leader would stop
+//! this node for good).
 
+pub mod command;
 pub mod machine;
 pub mod ttl;
 
 pub use machine::RegionMachine;
-pub use ttl::TtlUse;
 
 /// The planted bugs of this room and what each breaks.
 pub const MUTANTS: &[(&str, &str)] = &[

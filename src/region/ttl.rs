@@ -5,10 +5,6 @@
 //! ([`Collect`](crate::proto::armilla::raft::Collect)). What is deleted is decided at apply, from the value that is there then and
 //! from the second in the command, so every replica deletes the same and a key written meanwhile survives.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
-
 use bytes::Bytes;
 
 use crate::codec::raw;
@@ -41,11 +37,13 @@ pub fn expired(stored: &[u8], now_s: u64) -> Result<bool> {
 /// Deletes those of `keys` whose values have expired at `now_s`.
 ///
 /// # Errors
-/// [`crate::types::Error::Corruption`] or those of the engine.
+/// Those of the engine.
 pub(super) fn collect(cf: Cf, keys: Vec<Bytes>, now_s: u64, read: &dyn Read, batch: &mut WriteBatch) -> Result<()> {
     for key in keys {
         let Some(stored) = read.get(cf, &key)? else { continue };
-        if expired(&stored, now_s)? || crate::mutant!("region.ttl-collects-overwritten") {
+        // A value that does not decode is left for whoever reads it, on every replica alike.
+        let gone = expired(&stored, now_s).unwrap_or(false);
+        if gone || crate::mutant!("region.ttl-collects-overwritten") {
             batch.delete(cf, key);
         }
     }
@@ -85,24 +83,6 @@ pub fn page(read: &dyn Read, cf: Cf, start: &[u8], end: &[u8], now_s: u64) -> Re
         Visit::More
     })?;
     Ok(page)
-}
-
-/// How often values with an expiry were written to each region of a store since it started. Clones share it.
-#[derive(Clone, Debug, Default)]
-pub struct TtlUse {
-    regions: Arc<Mutex<BTreeMap<u64, Arc<AtomicU64>>>>,
-}
-
-impl TtlUse {
-    /// The count of a region.
-    pub fn of(&self, region: u64) -> Arc<AtomicU64> {
-        self.regions.lock().expect("no holder panics").entry(region).or_default().clone()
-    }
-
-    /// The present count.
-    pub fn count(&self, region: u64) -> u64 {
-        self.of(region).load(Ordering::Relaxed)
-    }
 }
 
 #[cfg(test)]

@@ -3,38 +3,44 @@
 //! ```text
 //!   Handle::propose / read_barrier / transfer_leader        other stores' messages and snapshots
 //!            |                                                     |
-//!            v   Mail                                              v
+//!            v   Message                                           v
 //!   +------------------------------------------------------------------------+
 //!   | Driver (one lane a store, many groups)                                 |
-//!   |  1 drain the mailbox: step messages, pack all waiting proposals        |
+//!   |  1 take messages: step raft's, pack all waiting proposals              |
 //!   |  2 take every group's output; send what may leave at once              |
 //!   |  3 install snapshots; apply committed entries: ONE write batch; reply  |
 //!   |  4 write all groups' entries and hard states: ONE write, ONE fdatasync |
 //!   |  5 send what had to wait for it; again from 2 until nothing is left    |
 //!   +------------------------------------------------------------------------+
-//!        | Outbox: a stream a store pair      | RaftLog          | Engine, Cf::Meta: GroupState
+//!        | Outbox: a stream a store pair      | RaftLog          | Engine, Cf::Meta: group_state
 //! ```
 //!
-//! **In** come letters ([`mailbox::Mail`]); **out** go raft messages, log writes, engine writes, replies.
+//! **In** come messages ([`message::Message`]); **out** go raft messages, log writes, engine writes, replies, and effects for the
+//! store ([`effects`]).
+//!
+//! **Files**: `driver/` has a file for each phase of a round, `peer/` what one group is made of, `transport/` the way to other
+//! stores, `log/` the raft log, `snapshot/` a group's state on its way; `handle` and `view` are what other modules see.
 //!
 //! **Never**: a reply for a write that a quorum has not made durable; an applied index apart from its data; a log truncated
 //! above what a flush has made durable; a second try of a failed write or fsync (the store stops and says why).
 
-pub mod apply;
-pub mod driver;
+mod driver;
+pub mod effects;
+pub mod group_state;
 pub mod handle;
-pub mod housekeeping;
 pub mod log;
-pub mod mailbox;
-pub mod peer;
-pub mod snapshot;
+mod message;
+mod peer;
+mod snapshot;
 pub mod start;
-mod transfer;
 pub mod transport;
+pub mod view;
 
 pub use driver::{Machines, Options};
-pub use handle::{Handle, Leadership, PeerView, Poison};
-pub use start::start;
+pub use effects::StoreEffect;
+pub use handle::{Handle, Poison};
+pub use start::{Start, start};
+pub use view::{Leadership, PeerView};
 
 /// The planted bugs of this room (the log's are [`log::MUTANTS`]) and what each breaks.
 pub const MUTANTS: &[(&str, &str)] = &[
@@ -47,5 +53,7 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("replica.settle-ignores-term", "a write is answered when any entry is applied at its index"),
     ("replica.snapshot-keeps-old-keys", "an installed snapshot does not remove the keys it does not have"),
     ("replica.applied-index-lags", "the applied index in the engine is one less than what its batch holds"),
+    ("replica.peers-not-checked", "messages to and from peers that left and came back are taken for the present ones'"),
+    ("replica.incarnations-not-checked", "messages of an older copy of a store's data directory are taken"),
     ("replica.flush-marks-late-applies", "a flush is taken to cover what was applied while it ran"),
 ];

@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use prost::Message as _;
 
 use crate::engine::{KvEngine, SimEngine, SimHome, WriteBatch};
-use crate::proto::armilla::raft::{RegionCommand, RegionReply, region_command};
+use crate::proto::armilla::raft::{CasReply, CommandHeader, region_command};
 use crate::proto::kvrpcpb::Context;
 use crate::proto::metapb::RegionEpoch;
 use crate::raft::machine::{ApplyContext, StateMachine};
 use crate::region::RegionMachine;
+use crate::store::command;
 use crate::store::{Access, Kv, RegionRead};
 use crate::types::{Error, GroupId, Region, Result};
 
@@ -46,8 +46,8 @@ impl OneRegion {
         };
         OneRegion(Arc::new(Inner {
             engine: SimEngine::open(&SimHome::new()).unwrap(),
+            machine: Mutex::new((RegionMachine::new(region.clone()), 0)),
             region: Arc::new(region),
-            machine: Mutex::new((RegionMachine::new(), 0)),
             now_s: AtomicU64::new(1000),
             next: Mutex::new(None),
         }))
@@ -76,17 +76,17 @@ impl Kv for OneRegion {
         Ok(self.0.region.clone())
     }
 
-    async fn write(&self, context: &Context, op: region_command::Op) -> Result<RegionReply> {
+    async fn write(&self, context: &Context, op: region_command::Op) -> Result<Option<CasReply>> {
         self.route(context)?;
         let mut guard = self.0.machine.lock().unwrap();
         let (machine, index) = &mut *guard;
         *index += 1;
-        let command = RegionCommand { version: 2, op: Some(op) }.encode_to_vec();
+        let command = command::encode(CommandHeader { version: 2, ..CommandHeader::default() }, op);
         let mut batch = WriteBatch::default();
-        let context = ApplyContext { region: &self.0.region, index: *index, term: 1 };
-        let reply = machine.apply(context, command.into(), &self.0.engine, &mut batch)?;
+        let context = ApplyContext { index: *index, term: 1 };
+        let applied = machine.apply(context, command, &self.0.engine, &mut batch)?;
         self.0.engine.write(&batch)?;
-        Ok(RegionReply::decode(reply).unwrap())
+        command::outcome(applied.reply)
     }
 
     fn now_s(&self) -> u64 {

@@ -5,17 +5,17 @@
 //! could not propose (leadership was lost, the region changed, too much is under way) is found again by the next.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use prost::Message as _;
-
 use crate::engine::Cf;
-use crate::proto::armilla::raft::{Collect, RegionCommand, RegionReply, region_command};
-use crate::region::ttl::{self, TtlUse};
+use crate::proto::armilla::raft::{Collect, CommandHeader, region_command::Op};
+use crate::region::{command, ttl};
 use crate::replica::{Handle, PeerView};
 use crate::rt::cpu;
 use crate::types::{Error, GroupId, Result, region};
+
+use super::effects::TtlUse;
 
 /// Between two pages, so that a round takes little of the disk and of a core.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct Collector {
     /// The driver's front.
     pub handle: Handle,
-    /// Where the state machines count.
+    /// Where new values with an expiry are counted.
     pub uses: TtlUse,
     /// From the end of a round to the begin of the next. Zero: never.
     pub interval: Duration,
@@ -57,7 +57,7 @@ impl Collector {
                 if view.group == GroupId::PD || !view.leads() {
                     continue;
                 }
-                let count = self.uses.count(view.group.0);
+                let count = self.uses.count(view.group);
                 let before = known.get(&view.group).copied().unwrap_or_default();
                 // Two rounds: a value that was counted but not yet written while the first one looked is seen by the second.
                 if before.clean >= 2 && before.count == count {
@@ -77,7 +77,7 @@ impl Collector {
     }
 
     /// Goes through one region; whether any value had an expiry.
-    async fn region(&self, view: &PeerView) -> Result<bool> {
+    async fn region(&self, view: &Arc<PeerView>) -> Result<bool> {
         let mut timed = false;
         for cf in Cf::RAW {
             let mut from = view.region().start_key.clone();
@@ -90,9 +90,10 @@ impl Collector {
                 timed |= page.timed;
                 if !page.expired.is_empty() {
                     let collect = Collect { cf: cf as u32, keys: page.expired, now_s };
-                    let version = region::epoch(&region).version;
-                    self.propose(view, RegionCommand { version, op: Some(region_command::Op::Collect(collect)) })
-                        .await?;
+                    // Decided in this term, from this leader's data: in another one it would be another page.
+                    let (version, term) = (region::epoch(&region).version, view.leadership().term);
+                    let header = CommandHeader { version, term, ..CommandHeader::default() };
+                    self.propose(view, header, Op::Collect(collect)).await?;
                 }
                 self.handle.clock().sleep(PAUSE).await;
                 match page.next {
@@ -105,16 +106,10 @@ impl Collector {
         Ok(timed)
     }
 
-    async fn propose(&self, view: &PeerView, command: RegionCommand) -> Result<()> {
-        let proposal = self.handle.propose(view.group, Bytes::from(command.encode_to_vec()));
+    async fn propose(&self, view: &Arc<PeerView>, header: CommandHeader, op: Op) -> Result<()> {
+        let proposal = self.handle.propose_to(view, header.term, command::encode(header, op));
         let reply = self.handle.clock().timeout(PATIENCE, proposal).await;
         let reply = reply.map_err(|_| Error::Timeout("a collection was not applied in time".into()))??;
-        let reply = RegionReply::decode(reply)
-            .map_err(|e| Error::Corruption(format!("the state machine's reply does not decode: {e}")))?;
-        match reply.epoch_not_match {
-            Some(current) => Err(Error::EpochNotMatch(vec![current])),
-            None if reply.key_not_in_region => Err(Error::StaleCommand),
-            None => Ok(()),
-        }
+        command::outcome(reply).map(|_| ())
     }
 }

@@ -63,7 +63,7 @@ impl Size {
     /// Of a region's raw data. What the engine cannot estimate counts as nothing.
     fn of(engine: &impl KvEngine, region: &Region) -> Size {
         let (start, end) = (&region.start_key, &region.end_key);
-        Cf::RAW.into_iter().fold(Size::default(), |sum, cf| Size {
+        Cf::all_of_regions().fold(Size::default(), |sum, cf| Size {
             bytes: sum.bytes + engine.approximate_bytes(cf, start, end).unwrap_or(0),
             keys: sum.keys + engine.approximate_keys(cf, start, end).unwrap_or(0),
         })

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::Read;
-use crate::proto::armilla::raft::{RegionReply, region_command};
+use crate::proto::armilla::raft::{CasReply, region_command};
 use crate::proto::kvrpcpb::Context;
 use crate::types::{Region, Result};
 
@@ -48,11 +48,13 @@ pub trait Kv: Clone + Send + Sync + 'static {
     /// Those of routing.
     fn region(&self, context: &Context, access: Access) -> Result<Arc<Region>>;
 
-    /// Replicates one operation in the region that `context` names; returns when it is applied at the leader.
+    /// Replicates one operation in the region that `context` names; returns when it is applied at the leader, with the outcome if it
+    /// is a compare-and-swap.
     ///
     /// # Errors
-    /// Those of routing, `EntryTooLarge`, `Busy`, `Stopped`: nothing happened. `Unknown`: it may still happen.
-    fn write(&self, context: &Context, op: region_command::Op) -> impl Future<Output = Result<RegionReply>> + Send;
+    /// Those of routing, `KeyNotInRegion`, `EntryTooLarge`, `Busy`, `Stopped`: nothing happened. `Unknown`: it may still happen.
+    fn write(&self, context: &Context, op: region_command::Op)
+    -> impl Future<Output = Result<Option<CasReply>>> + Send;
 
     /// This store's clock, unix seconds.
     fn now_s(&self) -> u64;

@@ -10,11 +10,14 @@
 //! that tells the client what to refresh. **Never**: an answer for a region, epoch or leader other than the request's.
 
 pub mod collect;
+mod effects;
 pub mod heartbeat;
 pub mod kv;
 pub mod region_store;
 
+pub use crate::region::command;
 pub use collect::Collector;
+pub use effects::{TtlUse, listen};
 pub use heartbeat::{Heartbeat, PdLink};
 pub use kv::{Access, Kv, RegionRead, check_key};
 pub use region_store::RegionStore;

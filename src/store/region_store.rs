@@ -4,12 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
-use prost::Message as _;
-
 use crate::engine::{Engine, KvEngine};
-use crate::proto::armilla::raft::{RegionCommand, RegionReply, region_command};
+use crate::proto::armilla::raft::{CasReply, CommandHeader, region_command};
 use crate::proto::kvrpcpb::Context;
+use crate::region::command;
 use crate::replica::{Handle, PeerView};
 use crate::rt::clock::Clock;
 use crate::rt::probe::{self, Event as Probe};
@@ -123,7 +121,7 @@ impl Kv for RegionStore {
         let read = if probe::LISTENING { self.reads.fetch_add(1, Ordering::Relaxed) } else { 0 };
         probe::emit(|| Probe::ReadAsked { store, group, read });
         if !crate::mutant!("store.read-without-barrier") {
-            let barrier = self.handle.read_barrier(view.group);
+            let barrier = self.handle.confirm(&view);
             let limit = self.limit(context);
             self.clock.timeout(limit, barrier).await.map_err(|_| {
                 let why = "no quorum confirmed the leader".to_owned();
@@ -142,26 +140,18 @@ impl Kv for RegionStore {
         Ok(self.route(context, access)?.1)
     }
 
-    async fn write(&self, context: &Context, op: region_command::Op) -> Result<RegionReply> {
+    async fn write(&self, context: &Context, op: region_command::Op) -> Result<Option<CasReply>> {
         let (view, region) = self.route(context, Access::Write)?;
-        let command = RegionCommand { version: region::epoch(&region).version, op: Some(op) };
-        let bytes = command.encoded_len();
+        let header = CommandHeader { version: region::epoch(&region).version, ..CommandHeader::default() };
+        let bytes = command::encoded_len(header, &op);
         if bytes > ENTRY_BYTES_MAX {
             // Before it is copied once more.
             return Err(Error::EntryTooLarge { group: view.group, bytes: bytes as u64 });
         }
-        let proposal = self.handle.propose(view.group, Bytes::from(command.encode_to_vec()));
-        let reply = self
-            .clock
-            .timeout(self.limit(context), proposal)
-            .await
-            .map_err(|_| Error::Unknown("no quorum answered in time".into()))??;
-        let reply = RegionReply::decode(reply)
-            .map_err(|e| Error::Corruption(format!("the state machine's reply does not decode: {e}")))?;
-        if let Some(current) = reply.epoch_not_match {
-            return Err(Error::EpochNotMatch(vec![current]));
-        }
-        Ok(reply)
+        let proposal = self.handle.propose_to(&view, 0, command::encode(header, op));
+        let limit = self.limit(context);
+        let reply = self.clock.timeout(limit, proposal).await;
+        command::outcome(reply.map_err(|_| Error::Unknown("no quorum answered in time".into()))??)
     }
 
     fn now_s(&self) -> u64 {

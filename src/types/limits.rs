@@ -27,6 +27,18 @@ pub const TSO_COUNT_MAX: u32 = 1 << 16;
 pub const PROPOSALS_PENDING_MAX: usize = 4096;
 /// Bytes of proposals of one group that wait for their commit.
 pub const PROPOSAL_BYTES_PENDING_MAX: usize = 64 << 20;
+/// Bytes of proposals of all groups of a store that wait for their commit.
+pub const STORE_PROPOSAL_BYTES_MAX: usize = 1 << 30;
+/// Reads of one group that wait for a quorum; more are refused with `server_is_busy`.
+pub const READS_PENDING_MAX: usize = 16 << 10;
+/// Bytes of messages that a lane takes in before it writes its log; the message that passes it is the last.
+pub const ROUND_BYTES_MAX: usize = 8 << 20;
+/// Passes of a lane over the groups that have work, before it looks for messages again.
+pub const ROUND_PASSES_MAX: usize = 16;
+/// What applying told the store and the store has not taken yet; what is more is told in one word ("anything may have happened").
+pub const EFFECTS_PENDING_MAX: usize = 1024;
+/// Bytes that may wait for a store while old entries are still read for its peers.
+pub const FETCH_QUEUE_BYTES_MAX: usize = 16 << 20;
 /// How far two nodes' monotonic clocks may drift apart, in parts of a thousand. The leader lease is shorter by this.
 pub const CLOCK_DRIFT_PERMILLE: u64 = 200;
 /// How far ahead of the clock PD saves its timestamp bound.
@@ -63,3 +75,14 @@ pub const QUERY_PAGE_ROWS_MAX: u64 = 128 << 10;
 pub const QUERY_PAGE_SCAN_BYTES_MAX: u64 = 32 << 20;
 /// Queries of a node that are under way, with those that wait for a core; more are refused with `server_is_busy`.
 pub const QUERIES_MAX: usize = 1024;
+
+// What belongs together.
+const _: () = {
+    assert!(ENTRY_BYTES_MAX < MESSAGE_BYTES_MAX / 2, "an entry and its frame fit a message");
+    assert!(ENTRY_BYTES_MAX < REQUEST_BYTES_MAX, "a request holds an entry and what surrounds it");
+    assert!(PROPOSAL_BYTES_PENDING_MAX >= ENTRY_BYTES_MAX, "an idle group takes any write");
+    assert!(STORE_PROPOSAL_BYTES_MAX >= PROPOSAL_BYTES_PENDING_MAX, "one group cannot exhaust the store");
+    assert!(REPLY_BYTES_MAX < MESSAGE_BYTES_MAX, "an answer fits a message with what surrounds it");
+    assert!(STREAM_BYTES_MAX as u64 <= REQUESTS_BYTES_MAX, "one stream's message fits the node's bound");
+    assert!(QUERY_PAGE_BYTES_MAX < 4 << 20, "TiKV's Rust client decodes a page");
+};

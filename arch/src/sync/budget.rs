@@ -65,6 +65,13 @@ pub struct Share {
     amount: usize,
 }
 
+impl Share {
+    /// How much it is.
+    pub fn amount(&self) -> usize {
+        self.amount
+    }
+}
+
 impl Drop for Share {
     fn drop(&mut self) {
         self.budget.0.taken.fetch_sub(self.amount, Ordering::Relaxed);

@@ -26,7 +26,7 @@ impl Regions {
     pub fn observe(&mut self, images: &[Image], complete: bool, at: u64) -> Result<(), Violation> {
         for image in images {
             for (&group, (state, _)) in image.groups.iter().filter(|(group, _)| **group != GroupId::PD.0) {
-                let Some(region) = &state.region else { continue };
+                let region = &state.region;
                 self.one(image.node, group, region, at)?;
             }
         }
@@ -98,7 +98,7 @@ fn covers<'a>(regions: impl Iterator<Item = &'a Region>, at: u64) -> Result<(), 
 mod tests {
     //! Goal: gaps, overlaps and epochs that go back are found.
     use super::*;
-    use armilla::proto::armilla::raft::GroupState;
+    use armilla::replica::group_state::GroupState;
     use armilla::types::region::RegionEpoch;
     use bytes::Bytes;
 
@@ -108,7 +108,7 @@ mod tests {
         Region { id, start_key: key(start), end_key: key(end), region_epoch, ..Region::default() }
     }
     fn image(regions: &[Region]) -> Vec<Image> {
-        let state = |region: &Region| GroupState { region: Some(region.clone()), ..GroupState::default() };
+        let state = |region: &Region| GroupState { region: region.clone(), ..GroupState::default() };
         vec![Image { node: 1, groups: regions.iter().map(|r| (r.id, (state(r), 0))).collect() }]
     }
 

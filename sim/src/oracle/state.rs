@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use armilla::engine::{Cf, Read as _, SimHome, Visit};
-use armilla::proto::armilla::raft::GroupState;
+use armilla::engine::{Cf, SimHome};
+use armilla::replica::group_state::{self, GroupState};
 use armilla::types::GroupId;
-use prost::Message as _;
 
 use super::Violation;
 
@@ -25,26 +24,18 @@ impl Image {
     /// O4 when a group's state does not decode.
     pub fn read(node: u64, home: &SimHome, at: u64) -> Result<Image, Violation> {
         let view = home.view();
-        let mut states = Vec::new();
-        view.scan(Cf::Meta, b"g", b"h", &mut |key, value| {
-            if key.len() == 9 {
-                states.push(GroupState::decode(value));
-            }
-            Visit::More
-        })
-        .map_err(|e| Violation::new("O4", at, node, format!("engine does not read: {e}")))?;
+        let states = group_state::stored(&view)
+            .map_err(|e| Violation::new("O4", at, node, format!("the groups' states do not read: {e}")))?;
         let mut groups = BTreeMap::new();
         for state in states {
-            let state =
-                state.map_err(|e| Violation::new("O4", at, node, format!("a group's state does not decode: {e}")))?;
-            let Some(region) = &state.region else { continue };
+            let region = &state.region;
             let (start, end): (&[u8], &[u8]) = (&region.start_key, &region.end_key);
             let hash = if region.id == GroupId::PD.0 {
                 view.content_hash(&[(Cf::Pd, b"", b"")])
             } else {
-                view.content_hash(&Cf::RAW.map(|cf| (cf, start, end)))
+                view.content_hash(&Cf::all_of_regions().map(|cf| (cf, start, end)).collect::<Vec<_>>())
             };
-            groups.insert(region.id, (state, hash));
+            groups.insert(region.id, (state.clone(), hash));
         }
         Ok(Image { node, groups })
     }
@@ -52,16 +43,24 @@ impl Image {
 
 /// Compares all replicas of each group.
 pub fn check(images: &[Image], at: u64) -> Result<(), Violation> {
-    // (group, applied index) to (node, hash).
-    let mut seen: BTreeMap<(u64, u64), (u64, u64)> = BTreeMap::new();
+    // (group, applied index) to the first node there.
+    let mut seen: BTreeMap<(u64, u64), (u64, &(GroupState, u64))> = BTreeMap::new();
     for image in images {
-        for (&group, (state, hash)) in &image.groups {
-            let (other, expected) = *seen.entry((group, state.applied_index)).or_insert((image.node, *hash));
-            if expected != *hash {
-                let index = state.applied_index;
-                let what = format!("group {group} at applied index {index}: data differs from node {other}'s");
-                return Err(Violation::new("O4", at, image.node, what));
-            }
+        for (&group, here) in &image.groups {
+            let (state, hash) = here;
+            let index = state.applied.0;
+            let (other, (their_state, their_hash)) = *seen.entry((group, index)).or_insert((image.node, here));
+            let differs = if their_hash != hash {
+                "data"
+            } else if their_state.region != state.region {
+                "descriptor"
+            } else if their_state.applied.1 != state.applied.1 {
+                "term"
+            } else {
+                continue;
+            };
+            let what = format!("group {group} at applied index {index}: {differs} differs from node {other}'s");
+            return Err(Violation::new("O4", at, image.node, what));
         }
     }
     Ok(())
@@ -73,7 +72,7 @@ pub fn converged(images: &[Image]) -> bool {
     images
         .iter()
         .flat_map(|image| &image.groups)
-        .all(|(&group, (state, _))| *applied.entry(group).or_insert(state.applied_index) == state.applied_index)
+        .all(|(&group, (state, _))| *applied.entry(group).or_insert(state.applied.0) == state.applied.0)
 }
 
 /// Which groups' replicas stand at which index, where they differ.
@@ -81,7 +80,7 @@ pub fn behind(images: &[Image]) -> String {
     let mut applied: BTreeMap<u64, Vec<(u64, u64)>> = BTreeMap::new();
     for image in images {
         for (&group, (state, _)) in &image.groups {
-            applied.entry(group).or_default().push((image.node, state.applied_index));
+            applied.entry(group).or_default().push((image.node, state.applied.0));
         }
     }
     applied.retain(|_, at| at.iter().any(|(_, index)| *index != at[0].1));
@@ -98,7 +97,7 @@ mod tests {
     use super::*;
 
     fn image(node: u64, index: u64, hash: u64) -> Image {
-        let state = GroupState { applied_index: index, ..GroupState::default() };
+        let state = GroupState { applied: (index, 5), ..GroupState::default() };
         Image { node, groups: BTreeMap::from([(2, (state, hash))]) }
     }
 

@@ -239,7 +239,7 @@ fn raft(config: &Config) -> Result<(), ConfigError> {
     if let Some((key, _)) = positive.iter().find(|(_, value)| *value == 0) {
         return refuse(format!("raft.{key} must be at least 1"));
     }
-    let bounded: [(&str, u64, u64); 14] = [
+    let bounded: [(&str, u64, u64); 16] = [
         ("tick_ms", raft.tick_ms, 600_000),
         ("heartbeat_ticks", raft.heartbeat_ticks as u64, 1_000_000),
         ("election_ticks", raft.election_ticks as u64, 1_000_000),
@@ -255,6 +255,8 @@ fn raft(config: &Config) -> Result<(), ConfigError> {
         ("apply_kib_max", raft.apply_kib_max, KIB_MAX),
         ("cache_kib_max", raft.cache_kib_max as u64, KIB_MAX),
         ("log_soft_max_kib", raft.log_soft_max_kib, KIB_MAX),
+        ("log_group_kib_max", raft.log_group_kib_max, KIB_MAX),
+        ("log_store_kib_max", raft.log_store_kib_max, KIB_MAX),
         ("flush_kib", raft.flush_kib, KIB_MAX),
         ("flush_interval_ms", raft.flush_interval_ms, MS_MAX),
     ];

@@ -46,7 +46,7 @@ fn cluster() {
         if command == "bootstrap" {
             let (_, bootstrap) = founding(&args).unwrap();
             (state, cluster) = (PdState::new(), Cluster::new(options, 0));
-            let (reply, _) = state.apply(PdCommand { op: Some(Op::Bootstrap(bootstrap)) }).unwrap();
+            let (reply, _) = state.apply(PdCommand { op: Some(Op::Bootstrap(bootstrap)) });
             assert_eq!(reply.refused, "");
             return state.regions().map(|region| region_text(region) + "\n").collect();
         }

@@ -1,5 +1,6 @@
 //! Giving segments back: dead ones become spares, and a few live entries that keep an old segment are moved forward.
 
+use super::read::{entries_of, read_span};
 use super::{LogBatch, RaftLog};
 use crate::types::{GroupId, Result};
 
@@ -20,12 +21,10 @@ impl RaftLog {
     }
 
     async fn step(&mut self) -> Result<bool> {
-        let dead_below = self
-            .segments
-            .keys()
-            .copied()
-            .find(|number| *number == self.active || self.index.live_in(*number) > 0)
-            .expect("the active segment is there");
+        let needed = |(number, segment): &(&u64, &super::Segment)| {
+            **number == self.active || self.index.live_in(**number) > 0 || segment.is_read()
+        };
+        let dead_below = *self.segments.iter().find(needed).expect("the active segment is there").0;
         if dead_below > self.first_live {
             self.free_below(dead_below).await?;
             return Ok(self.move_is_due());
@@ -87,8 +86,10 @@ impl RaftLog {
         let mut batch = LogBatch::new();
         for (id, run) in picked {
             let start = u64::from(run.offset);
-            let span = self.read_span(run.segment, start, super::run_end(&run)).await?;
-            batch.moved(id, &self.entries_of(id, &run, &span, start)?);
+            let number = u64::from(run.segment);
+            let (path, file) = (self.path(number), &self.segments.get(&number).expect("a run's segment is held").file);
+            let span = read_span(file, &path, start, super::run_end(&run)).await?;
+            batch.moved(id, &entries_of(id, &run, &path, &span, start)?);
         }
         self.stats.rewritten_bytes += bytes;
         self.append(batch.payload(), self.first_live, false).await

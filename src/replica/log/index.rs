@@ -55,6 +55,8 @@ pub(super) struct Group {
     pub log: GroupLog,
     /// Sorted by index. Without gaps, except in the middle of a replay.
     pub runs: VecDeque<Run>,
+    /// Bytes of the runs.
+    pub bytes: u64,
     /// Where the current hard state is.
     hard_state_segment: u32,
     /// Where the current truncation mark is, or the group's first item.
@@ -67,6 +69,7 @@ impl Group {
         Group {
             log: GroupLog { first_index: 1, ..GroupLog::default() },
             runs: VecDeque::new(),
+            bytes: 0,
             hard_state_segment: UNPINNED,
             mark_segment: segment,
         }
@@ -162,6 +165,7 @@ impl Index {
                 } else {
                     cut_tail(group, &mut self.live, first);
                     self.live.add(&run);
+                    group.bytes += u64::from(run.bytes);
                     group.runs.push_back(run);
                 }
                 group.settle();
@@ -248,6 +252,7 @@ fn cut_tail(group: &mut Group, live: &mut Live, from: u64) {
             break;
         }
         live.sub(run);
+        group.bytes -= u64::from(run.bytes);
         group.runs.pop_back();
     }
 }
@@ -266,6 +271,7 @@ fn cut_head(group: &mut Group, live: &mut Live, upto: u64) {
             break;
         }
         live.sub(run);
+        group.bytes -= u64::from(run.bytes);
         group.runs.pop_front();
     }
 }
@@ -308,5 +314,6 @@ fn replace(group: &mut Group, live: &mut Live, new: Run) {
     if !placed {
         runs.push_back(new);
     }
+    group.bytes = runs.iter().map(|run| u64::from(run.bytes)).sum();
     group.runs = runs;
 }

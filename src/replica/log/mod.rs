@@ -42,22 +42,26 @@ mod batch;
 mod format;
 mod housekeeping;
 mod index;
+mod read;
 mod recovery;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use raft::eraftpb::Entry;
 
 pub use batch::LogBatch;
 pub use index::GroupLog;
+pub use read::LogRead;
 
 use crate::rt::disk::{Disk, File};
 use crate::types::{Error, GroupId, Result};
 use batch::Items;
 use format::{DATA_START, PAGE, RECORD_HEADER, RecordHeader, SegmentHeader, pages};
 use index::{Follow, Index, Run};
+use read::Span;
 
 /// The planted bugs of this room: name, and what is wrong.
 pub const MUTANTS: &[(&str, &str)] = &[
@@ -124,6 +128,18 @@ struct Segment {
     file: File,
     /// Where its records end (bytes).
     end: u64,
+    /// Held by whoever reads from the segment.
+    readers: Arc<()>,
+}
+
+impl Segment {
+    fn new(file: File, end: u64) -> Segment {
+        Segment { file, end, readers: Arc::default() }
+    }
+
+    fn is_read(&self) -> bool {
+        Arc::strong_count(&self.readers) > 1
+    }
 }
 
 /// The log. One task owns it.
@@ -216,6 +232,30 @@ impl RaftLog {
         self.end(result)
     }
 
+    /// Bytes of entries that a group's log takes.
+    pub fn bytes_of(&self, group: GroupId) -> u64 {
+        self.index.groups.get(&group).map_or(0, |group| group.bytes)
+    }
+
+    /// Bytes of entries that the logs of all groups take.
+    pub fn live_bytes(&self) -> u64 {
+        self.index.live()
+    }
+
+    /// The first index of a group from which on the entries take at most `bytes`, but for the last run of them.
+    pub fn first_within(&self, group: GroupId, bytes: u64) -> u64 {
+        let Some(group) = self.index.groups.get(&group) else { return 0 };
+        let (mut taken, mut first) = (0, group.log.last_index + 1);
+        for run in group.runs.iter().rev() {
+            taken += u64::from(run.bytes);
+            if taken > bytes && first <= group.log.last_index {
+                break;
+            }
+            first = run.first;
+        }
+        first
+    }
+
     /// Reads entries `[low, high)` of a group, as many as fit into `max_bytes` and at least one. Entries share the memory
     /// of the read they came with.
     ///
@@ -224,43 +264,52 @@ impl RaftLog {
     /// [`Error::Stopped`] once poisoned.
     pub async fn read(&self, group: GroupId, low: u64, high: u64, max_bytes: usize) -> Result<Vec<Entry>> {
         self.check()?;
-        let state = self
-            .index
-            .groups
-            .get(&group)
-            .filter(|state| low < high && state.log.first_index <= low && high <= state.log.last_index + 1)
+        let read = self.prepare_read(group, low, high, max_bytes);
+        let read = read
             .ok_or_else(|| Error::Invalid(format!("group {group}: the log does not hold entries [{low}, {high})")))?;
-        let mut entries: Vec<Entry> = Vec::new();
-        let mut taken = 0;
-        let mut next = state.runs.partition_point(|run| run.end() <= low);
-        while let Some(head) = state.runs.get(next).filter(|run| run.first < high) {
+        read.run().await
+    }
+
+    /// What [`RaftLog::read`] would read, to be read by another task while the log goes on. Nothing when the log does not hold the
+    /// range. Segments are not given back while something is read from them.
+    pub fn prepare_read(&self, group: GroupId, low: u64, high: u64, max_bytes: usize) -> Option<LogRead> {
+        let state = self.index.groups.get(&group)?;
+        if low >= high || state.log.first_index > low || high > state.log.last_index + 1 {
+            return None;
+        }
+        let mut spans: Vec<Span> = Vec::new();
+        let mut planned = 0;
+        let from = state.runs.partition_point(|run| run.end() <= low);
+        for run in state.runs.range(from..).take_while(|run| run.first < high) {
             // One read for as many runs as lie close together.
-            let (start, mut end, mut until) = (u64::from(head.offset), run_end(head), next + 1);
-            while let Some(run) = state.runs.get(until).filter(|run| run.first < high && run.segment == head.segment) {
-                let near = u64::from(run.offset) >= end && u64::from(run.offset) - end <= READ_GAP_MAX;
-                if !near || run_end(run) - start > READ_SPAN_MAX.min((max_bytes as u64).saturating_add(PAGE)) {
+            let joins = spans.last().is_some_and(|span| {
+                let near = u64::from(run.offset) >= span.end && u64::from(run.offset) - span.end <= READ_GAP_MAX;
+                let short = run_end(run) - span.start <= READ_SPAN_MAX.min((max_bytes as u64).saturating_add(PAGE));
+                span.segment == u64::from(run.segment) && near && short
+            });
+            if !joins {
+                // What lies behind more bytes than are wanted is not read.
+                if planned > max_bytes as u64 {
                     break;
                 }
-                end = run_end(run);
-                until += 1;
+                let number = u64::from(run.segment);
+                let segment = self.segments.get(&number)?;
+                spans.push(Span {
+                    segment: number,
+                    path: self.path(number),
+                    file: segment.file.clone(),
+                    _reader: segment.readers.clone(),
+                    start: u64::from(run.offset),
+                    end: 0,
+                    runs: Vec::new(),
+                });
             }
-            let span = self.read_span(head.segment, start, end).await?;
-            for run in state.runs.range(next..until) {
-                for entry in self.entries_of(group, run, &span, start)? {
-                    if entry.index < low || entry.index >= high {
-                        continue;
-                    }
-                    let bytes = entry.data.len() + entry.context.len() + 32;
-                    if !entries.is_empty() && taken + bytes > max_bytes {
-                        return Ok(entries);
-                    }
-                    taken += bytes;
-                    entries.push(entry);
-                }
-            }
-            next = until;
+            let span = spans.last_mut()?;
+            span.end = run_end(run);
+            span.runs.push(*run);
+            planned += u64::from(run.bytes);
         }
-        Ok(entries)
+        Some(LogRead { group, low, high, max_bytes, spans })
     }
 
     /// Figures for metrics.
@@ -428,7 +477,7 @@ impl RaftLog {
         };
         let file = file.map_err(|error| self.failed("making", number, &error))?;
         let length = file.len().await.map_err(|error| self.failed("measuring", number, &error))?;
-        self.segments.insert(number, Segment { file, end: DATA_START });
+        self.segments.insert(number, Segment::new(file, DATA_START));
         self.active = number;
         self.tail = DATA_START;
         self.durable = DATA_START;
@@ -465,38 +514,6 @@ impl RaftLog {
         }
         self.stats.syncs += 1;
         Ok(())
-    }
-
-    /// The bytes `[start, end)` of a segment.
-    async fn read_span(&self, segment: u32, start: u64, end: u64) -> Result<Bytes> {
-        let number = u64::from(segment);
-        let file = &self.segments.get(&number).expect("a run's segment is held").file;
-        let span = file.read_at(start, (end - start) as usize).await;
-        let span = span.map_err(|error| Error::Io(format!("raft log: {}: {error}", self.path(number).display())))?;
-        if (span.len() as u64) < end - start {
-            return Err(recovery::corrupt(&self.path(number), start + span.len() as u64, "the file ends too early"));
-        }
-        Ok(span)
-    }
-
-    /// The entries that count of a run; `span` holds it, from `start` of the segment on.
-    fn entries_of(&self, group: GroupId, run: &Run, span: &Bytes, start: u64) -> Result<Vec<Entry>> {
-        let at = (u64::from(run.offset) - start) as usize;
-        let damaged = || {
-            let path = self.path(u64::from(run.segment));
-            recovery::corrupt(&path, u64::from(run.offset), &format!("entries of group {group} are damaged"))
-        };
-        let mut entries = batch::decode_run(&span.slice(at..at + run.bytes as usize), group).ok_or_else(damaged)?;
-        let (skip, count) = (usize::from(run.skip), usize::from(run.count));
-        if entries.len() < skip + count {
-            return Err(damaged());
-        }
-        entries.truncate(skip + count);
-        entries.drain(..skip);
-        if entries.first().map(|entry| (entry.index, entry.term)) != Some((run.first, run.term)) {
-            return Err(damaged());
-        }
-        Ok(entries)
     }
 }
 

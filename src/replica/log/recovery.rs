@@ -202,12 +202,12 @@ pub(super) async fn open(disk: Disk, options: LogOptions, id: Id) -> Result<Raft
         if seq != next.first_seq && !crate::mutant!("log.recycled-record-accepted") {
             return Err(found.corrupt(number + 1, 0, "the segment does not continue the one before it"));
         }
-        log.segments.insert(number, super::Segment { file, end: next.previous_end });
+        log.segments.insert(number, super::Segment::new(file, next.previous_end));
     }
     for record in &tail.sure {
         log.follow(payload(&tail.content, record), last, record.offset, Follow::Replay)?;
     }
-    log.segments.insert(last, super::Segment { file: found.open(last).await?, end: tail.end });
+    log.segments.insert(last, super::Segment::new(found.open(last).await?, tail.end));
     log.seq = tail.next_seq;
 
     if tail.empty {

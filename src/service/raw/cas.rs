@@ -19,12 +19,12 @@ impl<K: Kv> RawService<K> {
         check_read_key(&region, &key)?;
         let op = Op::Cas(CompareAndSwap {
             cf: cf as u32,
-            key: key.clone(),
+            key,
             expected: (!request.previous_not_exist).then_some(request.previous_value),
             stored: (!request.delete).then(|| raw::encode(&request.value, self.expiry(request.ttl))),
             now_s: self.kv.now_s(),
         });
-        let cas = self.write(context, &region, key, op).await?;
+        let cas = self.write(context, op).await?;
         // It was applied, yet what it did is not in the reply: the caller must look, not try again.
         let cas =
             cas.ok_or_else(|| Error::Unknown("the region's reply has no outcome of the compare-and-swap".into()))?;

@@ -19,7 +19,7 @@ use std::time::Duration;
 use futures::future::{Either, select};
 use tonic::Status;
 
-use crate::proto::armilla::raft::{CasReply, RegionReply, region_command};
+use crate::proto::armilla::raft::{CasReply, region_command};
 use crate::proto::kvrpcpb::{
     ApiVersion, Context, RawBatchDeleteRequest, RawBatchDeleteResponse, RawBatchGetRequest, RawBatchGetResponse,
     RawBatchPutRequest, RawBatchPutResponse, RawBatchScanRequest, RawBatchScanResponse, RawCasRequest, RawCasResponse,
@@ -159,19 +159,9 @@ impl<K: Kv> RawService<K> {
         self.kv.region(context, if for_cas { Access::Read } else { Access::Write })
     }
 
-    /// Writes `op` and looks at what the region said when it was applied. `first` is one of the keys written.
-    async fn write(
-        &self,
-        context: &Context,
-        region: &Region,
-        first: bytes::Bytes,
-        op: region_command::Op,
-    ) -> Result<Option<CasReply>> {
-        let RegionReply { key_not_in_region, cas, .. } = self.kv.write(context, op).await?;
-        if key_not_in_region {
-            return Err(Error::KeyNotInRegion { key: first, region: Box::new(region.clone()) });
-        }
-        Ok(cas)
+    /// Writes `op`; the outcome, if it is a compare-and-swap.
+    async fn write(&self, context: &Context, op: region_command::Op) -> Result<Option<CasReply>> {
+        self.kv.write(context, op).await
     }
 }
 

@@ -3,11 +3,11 @@
 use bytes::Bytes;
 
 use crate::codec::raw;
-use crate::proto::armilla::raft::{DeleteBatch, DeleteRange, Pair, PutBatch, region_command::Op};
 use crate::proto::kvrpcpb::{
     Context, RawBatchDeleteRequest, RawBatchDeleteResponse, RawBatchPutRequest, RawBatchPutResponse,
     RawDeleteRangeRequest, RawDeleteRangeResponse, RawDeleteRequest, RawDeleteResponse, RawPutRequest, RawPutResponse,
 };
+use crate::store::command;
 use crate::store::kv::{Kv, check_key};
 use crate::types::{Error, Region, Result, region};
 
@@ -28,8 +28,7 @@ impl<K: Kv> RawService<K> {
         check_entry(context, key.len() + request.value.len())?;
         check_key(&region, &key)?;
         let value = raw::encode(&request.value, self.expiry(request.ttl));
-        let op = Op::Put(PutBatch { cf: cf as u32, pairs: vec![Pair { key: key.clone(), value }] });
-        self.write(context, &region, key, op).await?;
+        self.write(context, command::write(vec![command::put(cf, key, value)])).await?;
         Ok(RawPutResponse::default())
     }
 
@@ -50,19 +49,21 @@ impl<K: Kv> RawService<K> {
                 pairs.len()
             )));
         }
-        let first = pairs.first().map(|pair| pair.key.clone()).ok_or_else(empty)?;
+        if pairs.is_empty() {
+            return Err(empty());
+        }
         let region = self.write_region(context, request.for_cas)?;
         check_entry(context, pairs.iter().map(|pair| pair.key.len() + pair.value.len()).sum())?;
         pairs.iter().try_for_each(|pair| check_key(&region, &pair.key))?;
-        let pairs = pairs
+        let changes = pairs
             .into_iter()
             .enumerate()
             .map(|(i, pair)| {
                 let ttl = if ttls.len() == 1 { ttls[0] } else { ttls[i] };
-                Pair { key: pair.key, value: raw::encode(&pair.value, self.expiry(ttl)) }
+                command::put(cf, pair.key, raw::encode(&pair.value, self.expiry(ttl)))
             })
             .collect();
-        self.write(context, &region, first, Op::Put(PutBatch { cf: cf as u32, pairs })).await?;
+        self.write(context, command::write(changes)).await?;
         Ok(RawBatchPutResponse::default())
     }
 
@@ -83,11 +84,14 @@ impl<K: Kv> RawService<K> {
     async fn remove(&self, context: &Context, cf: &str, keys: Vec<Bytes>, for_cas: bool) -> Result<()> {
         let cf = column(cf)?;
         keys.iter().try_for_each(|key| check_length(key))?;
-        let first = keys.first().cloned().ok_or_else(empty)?;
+        if keys.is_empty() {
+            return Err(empty());
+        }
         let region = self.write_region(context, for_cas)?;
         check_entry(context, keys.iter().map(Bytes::len).sum())?;
         keys.iter().try_for_each(|key| check_key(&region, key))?;
-        self.write(context, &region, first, Op::Delete(DeleteBatch { cf: cf as u32, keys })).await?;
+        let changes = keys.into_iter().map(|key| command::delete(cf, key)).collect();
+        self.write(context, command::write(changes)).await?;
         Ok(())
     }
 
@@ -107,8 +111,7 @@ impl<K: Kv> RawService<K> {
         if !region::ends_by(&region, &end) {
             return Err(Error::KeyNotInRegion { key: end, region: Box::new(Region::clone(&region)) });
         }
-        let op = Op::DeleteRange(DeleteRange { cf: cf as u32, start: start.clone(), end });
-        self.write(context, &region, start, op).await?;
+        self.write(context, command::write(vec![command::delete_range(cf, start, end)])).await?;
         Ok(RawDeleteRangeResponse::default())
     }
 }

@@ -5,17 +5,17 @@ use std::collections::BTreeMap;
 use crate::rt::probe::{self, Event as Probe};
 use crate::types::{Error, GroupId, Result, region};
 
-use super::driver::Driver;
+use super::Driver;
 
 impl Driver {
     /// Begins a transfer. The lease is gone from the group's view before any message leaves.
     pub(super) fn transfer_leader(&mut self, group: GroupId, to_peer: u64) -> Result<()> {
-        let now = self.clock.now().0;
+        let now_ns = self.clock.now().0;
         let peer = self.peers.get_mut(&group).ok_or(Error::RegionNotFound(group))?;
-        peer.group.transfer_leader(to_peer, now)?;
-        peer.publish(now);
+        peer.group.transfer_leader(to_peer, now_ns)?;
+        peer.publish(now_ns);
         if peer.group.transfers() {
-            let (store, from, to_store) = (self.store, peer.group.peer(), region::peer_by_id(&peer.region, to_peer));
+            let (store, from, to_store) = (self.store, peer.group.peer(), region::peer_by_id(peer.region(), to_peer));
             let to_store = to_store.map_or(0, |to| to.store_id);
             tracing::info!(store, %group, to_peer, to_store, "hands leadership over");
             probe::emit(|| Probe::Transfer { store, group: group.0, peer: from, to_store });
@@ -27,11 +27,11 @@ impl Driver {
     /// Begins to hand over the groups led here (only the placement driver's, or only the others), spread over the stores that
     /// would take over at once. Groups without such a store stay; the caller asks again.
     pub(super) fn hand_over(&mut self, pd: bool) {
-        let now = self.clock.now().0;
+        let now_ns = self.clock.now().0;
         // How many groups each store leads, as far as known here, with what it is given now.
         let mut leaders: BTreeMap<u64, usize> = BTreeMap::new();
         for peer in self.peers.values() {
-            if let Some(leader) = region::peer_by_id(&peer.region, peer.group.leader()) {
+            if let Some(leader) = region::peer_by_id(peer.region(), peer.group.leader()) {
                 *leaders.entry(leader.store_id).or_default() += 1;
             }
         }
@@ -40,8 +40,8 @@ impl Driver {
             if (*group == GroupId::PD) != pd || !peer.group.leads() || peer.group.transfers() {
                 continue;
             }
-            let fit = peer.group.successors(now);
-            let stores = fit.iter().filter_map(|id| region::peer_by_id(&peer.region, *id));
+            let fit = peer.group.successors(now_ns);
+            let stores = fit.iter().filter_map(|id| region::peer_by_id(peer.region(), *id));
             // The order of `fit` decides among equals: the peer that lacks least.
             let Some(to) = stores.min_by_key(|to| leaders.get(&to.store_id).copied().unwrap_or(0)) else { continue };
             *leaders.entry(to.store_id).or_default() += 1;

@@ -1,0 +1,84 @@
+//! The set of groups: which begin here.
+
+use std::sync::Arc;
+
+use crate::engine::{KvEngine, WriteBatch};
+use crate::raft::{Group, LogView, log_view, membership};
+use crate::rt::cpu;
+use crate::rt::probe::{self, Event as Probe};
+use crate::types::{Error, GroupId, Region, Result, region};
+
+use super::Driver;
+use super::install::encode_state;
+use crate::replica::effects::StoreEffect;
+use crate::replica::group_state::GroupState;
+use crate::replica::log::LogBatch;
+use crate::replica::peer::Peer;
+use crate::replica::view::PeerView;
+
+impl Driver {
+    /// Creates a group that never ran here. Durable when it returns; a group that is there already is left alone.
+    pub(super) async fn create(&mut self, region: Region) -> Result<()> {
+        let group = GroupId(region.id);
+        if self.peers.contains_key(&group) {
+            return Ok(());
+        }
+        let peer = self.peer_here(&region).map_err(Error::Invalid)?;
+        let mut batch = LogBatch::default();
+        batch.reset(group, membership::FIRST.0, membership::FIRST.1);
+        batch.hard_state(group, &membership::first_hard_state());
+        self.log.write(&batch, true).await?;
+        let mut writes = WriteBatch::new();
+        GroupState { region: region.clone(), peer, installed: 0, applied: membership::FIRST }.put(&mut writes);
+        let engine = self.engine.clone();
+        cpu::run_long(move || {
+            engine.write(&writes)?;
+            engine.flush()
+        })
+        .await?;
+        let view = LogView::new(log_view::Start {
+            hard_state: membership::first_hard_state(),
+            conf_state: membership::conf_state(&region),
+            truncated: membership::FIRST,
+            runs: Vec::new(),
+            last_index: membership::FIRST.0,
+            unapplied: Vec::new(),
+            applied: membership::FIRST,
+            state: encode_state(&region),
+            cache_bytes_max: self.options.cache_bytes_max,
+        });
+        self.adopt(&region, view)?;
+        // The first peer of a new group campaigns at once, so that a fresh cluster has leaders without waiting.
+        if region.peers.first().is_some_and(|first| first.store_id == self.store)
+            && let Some(peer) = self.peers.get_mut(&group)
+        {
+            peer.group.campaign();
+        }
+        Ok(())
+    }
+
+    /// The id of this store's peer in a region.
+    fn peer_here(&self, region: &Region) -> Result<u64, String> {
+        let here = region::peer_on(region, self.store).map(|peer| peer.id);
+        here.ok_or_else(|| format!("region {} has no peer on store {}", region.id, self.store))
+    }
+
+    /// Takes up a group whose state is in the engine and the log.
+    pub(super) fn adopt(&mut self, region: &Region, view: LogView) -> Result<()> {
+        let group = GroupId(region.id);
+        let id = self.peer_here(region).map_err(Error::Corruption)?;
+        let mut machine = (self.machines)(region);
+        machine.reload(region, &self.engine)?;
+        let applied = view.applied().0;
+        let last_index = view.last();
+        let raft = Group::new(group, id, self.options.raft.clone(), view, self.process())?;
+        let shown: Arc<PeerView> = self.handle.add(self.store, id, region.clone());
+        shown.set_applied(applied);
+        let (store, term, vote, commit) = (self.store, raft.term(), raft.vote(), raft.committed());
+        probe::emit(|| Probe::Start { store, group: group.0, peer: id, term, vote, commit, last_index });
+        self.peers.insert(group, Peer::new(raft, shown, machine, applied));
+        self.effects.tell(StoreEffect::Replaced(group));
+        self.touch(group);
+        Ok(())
+    }
+}

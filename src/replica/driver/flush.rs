@@ -1,0 +1,121 @@
+//! Flushes of the engine: what makes applied entries durable, so that the log can let go of them.
+
+use std::time::Duration;
+
+use raft::eraftpb::Entry;
+
+use crate::engine::KvEngine;
+use crate::rt::{cpu, task};
+use crate::types::{Error, GroupId, Result};
+
+use super::Driver;
+use crate::replica::handle::Handle;
+use crate::replica::message::Message;
+
+/// What the driver knows of its flushes.
+#[derive(Debug)]
+pub(super) struct Flushes {
+    /// Bytes of log written since the last flush began.
+    log_bytes: u64,
+    /// Whether anything was applied since the last flush began.
+    unflushed: bool,
+    under_way: bool,
+    /// Flushes begun.
+    count: u64,
+    /// When the last flush began (node clock, ns).
+    begun_ns: u64,
+}
+
+impl Flushes {
+    /// None so far.
+    pub(super) fn new(now_ns: u64) -> Flushes {
+        Flushes { log_bytes: 0, unflushed: false, under_way: false, count: 0, begun_ns: now_ns }
+    }
+
+    /// Entries went into the log.
+    pub(super) fn note_logged(&mut self, entries: &[Entry]) {
+        self.log_bytes += entries.iter().map(|entry| entry.data.len() as u64 + 64).sum::<u64>();
+    }
+
+    /// Entries were applied.
+    pub(super) fn note_applied(&mut self) {
+        self.unflushed = true;
+    }
+
+    /// Flushes begun.
+    pub(super) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Whether the next one begins now.
+    fn begin(&mut self, bytes_max: u64, interval: Duration, now_ns: u64) -> bool {
+        let age = Duration::from_nanos(now_ns.saturating_sub(self.begun_ns));
+        let due = self.log_bytes >= bytes_max || age >= interval;
+        if self.under_way || !self.unflushed || !due {
+            return false;
+        }
+        *self = Flushes { under_way: true, count: self.count + 1, ..Flushes::new(now_ns) };
+        true
+    }
+}
+
+/// Tells the driver that a flush ended, also if it did so without a result.
+struct FlushEnds {
+    handle: Handle,
+    told: bool,
+}
+
+impl FlushEnds {
+    fn tell(&mut self, applied: Vec<(GroupId, u64)>, result: Result<()>) {
+        self.told = true;
+        self.handle.send(Message::Flushed { applied, result });
+    }
+}
+
+impl Drop for FlushEnds {
+    fn drop(&mut self) {
+        if !self.told {
+            self.tell(Vec::new(), Err(Error::Stopped("a flush of the engine died".into())));
+        }
+    }
+}
+
+impl Driver {
+    pub(super) fn maybe_flush(&mut self) {
+        let now_ns = self.clock.now().0;
+        if !self.flushes.begin(self.options.flush_bytes, self.options.flush_interval, now_ns) {
+            return;
+        }
+        // Taken before the flush begins: what is applied while it runs may or may not be in it.
+        let applied: Vec<(GroupId, u64)> =
+            self.peers.iter().map(|(group, peer)| (*group, peer.group.log().applied().0)).collect();
+        let handle = self.handle.clone();
+        task::spawn(async move {
+            let engine = handle.engine().clone();
+            // A flush that panics must stop the store, not leave it waiting for the flush's end with a log that grows.
+            let mut ends = FlushEnds { handle: handle.clone(), told: false };
+            let result = cpu::run_long(move || engine.flush()).await;
+            let applied = if crate::mutant!("replica.flush-marks-late-applies") {
+                handle.views().iter().map(|view| (view.group, view.applied())).collect()
+            } else {
+                applied
+            };
+            ends.tell(applied, result);
+        });
+    }
+
+    pub(super) fn flushed(&mut self, applied: Vec<(GroupId, u64)>) {
+        self.flushes.under_way = false;
+        for (group, index) in applied {
+            if let Some(peer) = self.peers.get_mut(&group) {
+                peer.note_durable(index);
+            }
+        }
+    }
+
+    /// The last flush, so that the next start has nothing to replay.
+    pub(super) async fn flush_at_stop(&mut self) -> Result<()> {
+        let engine = self.engine.clone();
+        cpu::run_long(move || engine.flush()).await
+    }
+}

@@ -1,0 +1,118 @@
+//! Messages: what each sets in motion.
+
+use crate::engine::{KvEngine, WriteBatch};
+use crate::rt::cpu;
+use crate::types::{Error, GroupId, Result, region};
+
+use super::Driver;
+use crate::replica::group_state;
+use crate::replica::message::{Message, PeerMessage, Sender};
+use crate::replica::peer::Queued;
+
+impl Driver {
+    pub(super) async fn receive(&mut self, message: Message) -> Result<()> {
+        match message {
+            Message::Propose { group, term, command, reply } => match self.peers.get_mut(&group) {
+                Some(peer) => {
+                    peer.proposals.queue(Queued { term, command, reply });
+                    self.touch(group);
+                }
+                None => reply.settle(Err(Error::RegionNotFound(group))),
+            },
+            Message::Read { group, reply, place } => match self.peers.get_mut(&group) {
+                Some(peer) if peer.group.leads() => {
+                    peer.read(reply, place);
+                    self.touch(group);
+                }
+                Some(peer) => drop(reply.send(Err(peer.view.not_leader()))),
+                None => drop(reply.send(Err(Error::RegionNotFound(group)))),
+            },
+            Message::TransferLeader { group, to_peer, reply } => {
+                // Nobody may be there to hear it.
+                let _ = reply.send(self.transfer_leader(group, to_peer));
+            }
+            Message::HandOver { pd } => self.hand_over(pd),
+            Message::Create { region, reply } => match self.create(*region).await {
+                // Nothing was done: the descriptor is at fault, not the store.
+                Err(error @ Error::Invalid(_)) => drop(reply.send(Err(error))),
+                created => drop(reply.send(created)),
+            },
+            Message::FromPeers { sender, messages, share: _share } => {
+                self.keep_promise(sender).await?;
+                for message in messages {
+                    self.step(sender, message)?;
+                }
+            }
+            Message::Snapshot { sender, message, pairs } => {
+                self.keep_promise(sender).await?;
+                self.receive_snapshot(sender, *message, pairs)?;
+            }
+            Message::SnapshotSent { group, to_peer, index, delivered } => {
+                if let Some(peer) = self.peers.get_mut(&group) {
+                    peer.group.snapshot_sent(to_peer, index, delivered);
+                    self.touch(group);
+                }
+            }
+            Message::Fetched { group, context, entries } => {
+                self.fetches.end(group);
+                let entries = entries?;
+                if let Some(peer) = self.peers.get_mut(&group) {
+                    peer.group.fetched(context, entries);
+                    self.touch(group);
+                }
+            }
+            Message::Unreachable { store } => self.unreachable(store),
+            Message::Flushed { applied, result } => {
+                result?;
+                self.flushed(applied);
+            }
+            Message::Tick => self.tick().await?,
+            Message::Fail(why) => return Err(Error::Stopped(why)),
+            Message::Stop => unreachable!("handled by the loop"),
+        }
+        Ok(())
+    }
+
+    /// Makes sure that a restart remembers how long this store's voters may have promised to wait, before any of them answers a
+    /// leader that goes by a longer timeout.
+    pub(super) async fn keep_promise(&mut self, sender: Sender) -> Result<()> {
+        if sender.election_ns <= self.longest_promise_ns {
+            return Ok(());
+        }
+        let mut batch = WriteBatch::new();
+        group_state::put_longest_promise(&mut batch, sender.election_ns);
+        let engine = self.engine.clone();
+        cpu::run_long(move || {
+            engine.write(&batch)?;
+            engine.flush()
+        })
+        .await?;
+        self.longest_promise_ns = sender.election_ns;
+        Ok(())
+    }
+
+    fn step(&mut self, sender: Sender, message: PeerMessage) -> Result<()> {
+        let group = message.group;
+        let Some(peer) = self.peers.get_mut(&group) else { return Ok(()) };
+        if !peer.is_meant(sender.store, &message) {
+            tracing::debug!(store = self.store, %group, from = sender.store, "dropped a message of another life of the group");
+            return Ok(());
+        }
+        // The clock is read after the message has arrived: a promise to its sender must not begin before it was sent.
+        let now_ns = self.clock.now().0;
+        peer.group.step(message.message, sender.election_ns, now_ns)?;
+        self.touch(group);
+        Ok(())
+    }
+
+    fn unreachable(&mut self, store: u64) {
+        let groups: Vec<GroupId> = self.peers.keys().copied().collect();
+        for group in groups {
+            let Some(peer) = self.peers.get_mut(&group) else { continue };
+            if let Some(other) = region::peer_on(peer.region(), store).map(|other| other.id) {
+                peer.group.unreachable(other);
+                self.touch(group);
+            }
+        }
+    }
+}

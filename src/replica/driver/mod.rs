@@ -1,0 +1,254 @@
+//! The loop that drives groups: what it owns, and the order of its phases. Each phase is a file beside this one.
+//!
+//! A peer may disappear in the middle of a pass (it is destroyed by what it applies): every phase looks it up and goes on without
+//! it. What is kept of it outside the map is the work that the log still owes it.
+
+mod admin;
+mod apply;
+mod fetch;
+mod flush;
+mod inbox;
+mod install;
+mod output;
+mod propose;
+mod restore;
+mod ticks;
+mod transfer;
+mod truncate;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use armilla_arch::sync::Pending;
+
+use crate::engine::Engine;
+use crate::raft::Run;
+use crate::raft::machine::StateMachine;
+use crate::rt::clock::Clock;
+use crate::rt::probe::{self, Event as Probe};
+use crate::rt::sync::mpsc;
+use crate::types::limits::{ROUND_BYTES_MAX, ROUND_PASSES_MAX};
+use crate::types::{Error, GroupId, Region, Result};
+
+use super::effects::Effects;
+use super::handle::Handle;
+use super::log::{LogBatch, RaftLog};
+use super::message::Message;
+use super::peer::Peer;
+use super::transport::Outbox;
+
+use fetch::Fetches;
+use flush::Flushes;
+use output::AfterLog;
+
+/// Makes the state machine of a group from its descriptor.
+pub type Machines = Arc<dyn Fn(&Region) -> Box<dyn StateMachine> + Send + Sync>;
+
+/// How the driver behaves.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Of every group.
+    pub raft: crate::raft::Options,
+    /// Bytes of commands packed into one entry, beyond its first command.
+    pub pack_bytes_max: usize,
+    /// Messages handled before the log is written.
+    pub letters_max: usize,
+    /// Bytes of applied entries that a group keeps in memory.
+    pub cache_bytes_max: usize,
+    /// Entries behind the applied index that are kept for followers.
+    pub log_keep_entries: u64,
+    /// Entries that are kept for a follower that lags; beyond them it gets a snapshot.
+    pub log_lag_entries_max: u64,
+    /// Bytes of entries that a group's log keeps for a follower that lags.
+    pub log_group_bytes_max: u64,
+    /// Bytes of entries that the logs of all groups keep; the largest are cut beyond them.
+    pub log_store_bytes_max: u64,
+    /// Bytes of log since the last flush that start the next one.
+    pub flush_bytes: u64,
+    /// A flush happens at the latest after this time, if anything was written.
+    pub flush_interval: Duration,
+    /// Bytes of pairs in one chunk of a snapshot.
+    pub snapshot_chunk_bytes: usize,
+}
+
+/// Owns the groups of one store.
+pub(super) struct Driver {
+    store: u64,
+    options: Options,
+    clock: Clock,
+    engine: Engine,
+    log: RaftLog,
+    peers: BTreeMap<GroupId, Peer>,
+    handle: Handle,
+    machines: Machines,
+    outbox: Outbox,
+    effects: Effects,
+    /// Groups that may have output.
+    dirty: VecDeque<GroupId>,
+    /// What goes into the log with the next write.
+    batch: LogBatch,
+    fetches: Fetches,
+    flushes: Flushes,
+    /// Facts to report when the log is written.
+    probes: Vec<Probe>,
+    /// A tick waits to be handled.
+    tick_waiting: Arc<Pending>,
+    /// Drawn at the process's start.
+    nonce: u64,
+    /// The longest promise that a voter here may have given, ns; durable.
+    longest_promise_ns: u64,
+}
+
+/// What a driver is made of.
+pub(super) struct Parts {
+    pub store: u64,
+    pub options: Options,
+    pub handle: Handle,
+    pub log: RaftLog,
+    pub machines: Machines,
+    pub outbox: Outbox,
+    pub effects: Effects,
+    pub tick_waiting: Arc<Pending>,
+    pub nonce: u64,
+}
+
+impl Driver {
+    /// A driver with every group that the engine holds.
+    ///
+    /// # Errors
+    /// When the engine and the log cannot be read or contradict each other.
+    pub async fn open(parts: Parts) -> Result<Driver> {
+        let Parts { store, options, handle, log, machines, outbox, effects, tick_waiting, nonce } = parts;
+        let (clock, engine) = (handle.clock().clone(), handle.engine().clone());
+        let mut driver = Driver {
+            store,
+            options,
+            engine,
+            log,
+            peers: BTreeMap::new(),
+            machines,
+            outbox,
+            effects,
+            dirty: VecDeque::new(),
+            batch: LogBatch::default(),
+            fetches: Fetches::default(),
+            flushes: Flushes::new(clock.now().0),
+            probes: Vec::new(),
+            tick_waiting,
+            nonce,
+            longest_promise_ns: 0,
+            clock,
+            handle,
+        };
+        driver.restore_all().await?;
+        Ok(driver)
+    }
+
+    /// Runs until it is told to stop or something fails; then nothing here is acknowledged any more.
+    pub async fn run(mut self, mut messages: mpsc::UnboundedReceiver<Message>) {
+        let result = self.serve(&mut messages).await;
+        let why = match &result {
+            Ok(()) => "the node is shutting down".to_owned(),
+            Err(error) => {
+                tracing::error!(store = self.store, %error, "the store stops serving");
+                let (store, why) = (self.store, error.to_string());
+                probe::emit(|| Probe::Poisoned { store, why });
+                error.to_string()
+            }
+        };
+        self.handle.poison(why);
+        for peer in self.peers.values_mut() {
+            // What is under way is in the log perhaps, and other stores may commit it.
+            peer.end(|| Error::Unknown("the store stopped".into()));
+        }
+        // Messages that are still coming are dropped with their reply channels, which tells the senders the same.
+    }
+
+    async fn serve(&mut self, messages: &mut mpsc::UnboundedReceiver<Message>) -> Result<()> {
+        loop {
+            // A round that was cut short goes on after a look at what has come meanwhile.
+            let first = if self.dirty.is_empty() {
+                match messages.recv().await {
+                    Some(first) => Some(first),
+                    None => return Ok(()),
+                }
+            } else {
+                messages.try_recv().ok()
+            };
+            let (mut next, mut handled, mut bytes) = (first, 0, 0);
+            while let Some(message) = next.take() {
+                if matches!(message, Message::Stop) {
+                    self.drain().await?;
+                    return self.flush_at_stop().await;
+                }
+                bytes += message.bytes();
+                self.receive(message).await?;
+                handled += 1;
+                if handled < self.options.letters_max && bytes < ROUND_BYTES_MAX {
+                    next = messages.try_recv().ok();
+                }
+            }
+            self.round().await?;
+            self.handle.show_waiting(messages.len());
+        }
+    }
+
+    /// Notes that a group may have work.
+    fn touch(&mut self, group: GroupId) {
+        if let Some(peer) = self.peers.get_mut(&group)
+            && peer.mark_dirty()
+        {
+            self.dirty.push_back(group);
+        }
+    }
+
+    /// Does the work of the groups that have some, until none has or others should be heard.
+    async fn round(&mut self) -> Result<()> {
+        for _ in 0..ROUND_PASSES_MAX {
+            if self.dirty.is_empty() {
+                break;
+            }
+            self.pass().await?;
+        }
+        self.start_fetches();
+        Ok(())
+    }
+
+    /// Does all work that there is.
+    async fn drain(&mut self) -> Result<()> {
+        while !self.dirty.is_empty() {
+            self.pass().await?;
+        }
+        Ok(())
+    }
+
+    /// One look at every group that has work: propose, send, install, apply, write the log, send what had to wait for it.
+    async fn pass(&mut self) -> Result<()> {
+        let mut committed = Vec::new();
+        let mut after_log = Vec::new();
+        for _ in 0..self.dirty.len() {
+            let Some(group) = self.dirty.pop_front() else { break };
+            self.propose(group);
+            let now_ns = self.clock.now().0;
+            let Some(peer) = self.peers.get_mut(&group) else { continue };
+            if let Some(output) = peer.take(now_ns) {
+                self.output(group, output, &mut committed, &mut after_log).await?;
+                self.touch(group);
+            }
+            if let Some(peer) = self.peers.get_mut(&group) {
+                peer.report_leadership();
+            }
+        }
+        self.apply(committed)?;
+        self.write_log(after_log).await
+    }
+
+    /// What a new peer has to know of this process.
+    fn process(&self) -> Run {
+        Run { nonce: self.nonce, longest_promise_ns: self.longest_promise_ns, now_ns: self.clock.now().0 }
+    }
+}
+
+/// What the log owes to a pass, by group.
+type Owed = Vec<AfterLog>;

@@ -1,0 +1,139 @@
+//! What a group wants done: messages, reads, and what the log owes before the rest may leave.
+
+use raft::eraftpb::{Entry, HardState, Message as RaftMessage, MessageType};
+
+use crate::raft::output::Output;
+use crate::rt::probe::{self, Event as Probe};
+use crate::types::{GroupId, Result, region};
+
+use super::apply::entry_hash;
+use super::{Driver, Owed};
+use crate::replica::transport::SnapshotOut;
+
+/// What is left to do of a group's output once the log is written.
+pub(super) struct AfterLog {
+    group: GroupId,
+    number: u64,
+    messages: Vec<RaftMessage>,
+    /// A snapshot that the engine holds (index, term): raft may hear of it when the log has started over, too.
+    installed: Option<(u64, u64)>,
+}
+
+impl Driver {
+    pub(super) async fn output(
+        &mut self,
+        group: GroupId,
+        output: Output,
+        committed: &mut Vec<(GroupId, Vec<Entry>)>,
+        after_log: &mut Owed,
+    ) -> Result<()> {
+        for message in output.messages {
+            self.send(group, message);
+        }
+        let installed = match &output.snapshot {
+            Some(snapshot) => Some(self.install_snapshot(group, snapshot).await?),
+            None => None,
+        };
+        let store = self.store;
+        let Some(peer) = self.peers.get_mut(&group) else { return Ok(()) };
+        let id = peer.group.peer();
+        if !output.entries.is_empty() {
+            self.batch.append(group, &output.entries);
+            self.flushes.note_logged(&output.entries);
+        }
+        if let Some(state) = &output.hard_state
+            && !crate::mutant!("replica.vote-not-persisted")
+        {
+            self.batch.hard_state(group, state);
+        }
+        peer.answer_reads(&output.reads, &output.reads_lost);
+        self.fetches.want(group, output.fetches);
+        if !output.committed.is_empty() {
+            committed.push((group, output.committed));
+        }
+        if output.number != 0 {
+            let facts = log_facts(store, group, id, &output.entries, output.hard_state.as_ref());
+            self.probes.extend(facts);
+            let messages = output.messages_after_persist;
+            after_log.push(AfterLog { group, number: output.number, messages, installed });
+        }
+        Ok(())
+    }
+
+    /// Sends a message; a snapshot's data is taken from the engine now, before anything more is applied.
+    fn send(&mut self, group: GroupId, message: RaftMessage) {
+        let Some(peer) = self.peers.get_mut(&group) else { return };
+        let snapshot = message.get_msg_type() == MessageType::MsgSnapshot;
+        let Some(to_store) = region::peer_by_id(peer.region(), message.to).map(|to| to.store_id) else {
+            // A member that is not known here yet. Raft waits for the end of a snapshot until it is told.
+            if snapshot {
+                peer.group.snapshot_sent(message.to, message.get_snapshot().get_metadata().index, false);
+            }
+            return;
+        };
+        let epoch = region::epoch(peer.region());
+        if !snapshot {
+            self.outbox.send(group, epoch, to_store, message);
+            return;
+        }
+        let index = message.get_snapshot().get_metadata().index;
+        if index != peer.group.log().applied().0 {
+            // Raft asked for it in an earlier pass, and the engine has moved since: it asks again once it hears of the failure.
+            peer.group.snapshot_sent(message.to, index, false);
+            self.touch(group);
+            return;
+        }
+        let ranges = peer.machine.ranges(peer.region());
+        self.outbox.send_snapshot(SnapshotOut { group, epoch, to_store, message, ranges }, &self.engine);
+    }
+
+    /// Writes what the pass gathered, then does what had to wait for it.
+    pub(super) async fn write_log(&mut self, after_log: Owed) -> Result<()> {
+        let early = crate::mutant!("replica.ack-before-fsync");
+        if early {
+            for after in &after_log {
+                for message in &after.messages {
+                    self.send(after.group, message.clone());
+                }
+            }
+        }
+        if !self.batch.is_empty() {
+            self.log.write(&self.batch, true).await?;
+            self.batch.clear();
+        }
+        for event in std::mem::take(&mut self.probes) {
+            probe::emit(|| event);
+        }
+        for AfterLog { group, number, messages, installed } in after_log {
+            if !early {
+                for message in messages {
+                    self.send(group, message);
+                }
+            }
+            let Some(peer) = self.peers.get_mut(&group) else { continue };
+            peer.group.persisted(number);
+            if let Some((index, term)) = installed {
+                peer.group.applied(index, term);
+            }
+            self.touch(group);
+        }
+        Ok(())
+    }
+}
+
+/// The facts that become true when the log is written.
+fn log_facts(store: u64, group: GroupId, peer: u64, entries: &[Entry], hard_state: Option<&HardState>) -> Vec<Probe> {
+    if !probe::LISTENING {
+        return Vec::new();
+    }
+    let appended = |entry: &Entry| {
+        let (index, term, hash) = (entry.index, entry.term, entry_hash(entry));
+        Probe::Append { store, group: group.0, peer, index, term, hash }
+    };
+    let mut events: Vec<Probe> = entries.iter().map(appended).collect();
+    if let Some(state) = hard_state {
+        let (term, vote, commit) = (state.term, state.vote, state.commit);
+        events.push(Probe::HardState { store, group: group.0, peer, term, vote, commit });
+    }
+    events
+}

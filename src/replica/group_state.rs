@@ -1,0 +1,146 @@
+//! What a store keeps of its groups beside the log, in [`Cf::Meta`].
+//!
+//! | key | value |
+//! |---|---|
+//! | `a` group (8 bytes big endian) | how far the group is applied: index and term, 8 bytes big endian each; in every batch of entries |
+//! | `g` group (8 bytes big endian) | [`PeerState`]: descriptor, peer, last snapshot; when it changes |
+//! | `p` | the longest promise that a voter here gave, ns, 8 bytes big endian |
+//!
+//! **Never**: an applied index in another batch than what it counts.
+
+use std::collections::BTreeMap;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use prost::Message as _;
+
+use crate::engine::{Cf, Read, Visit, WriteBatch};
+use crate::proto::armilla::raft::PeerState;
+use crate::types::{Error, GroupId, Region, Result};
+
+const APPLIED: u8 = b'a';
+const STATE: u8 = b'g';
+const PROMISE: &[u8] = b"p";
+
+/// A group as the engine holds it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GroupState {
+    /// The descriptor.
+    pub region: Region,
+    /// This store's peer.
+    pub peer: u64,
+    /// The index of the last snapshot installed here; 0: none.
+    pub installed: u64,
+    /// Index and term of the last entry applied.
+    pub applied: (u64, u64),
+}
+
+impl GroupState {
+    /// Puts the whole state into a batch.
+    pub(super) fn put(&self, batch: &mut WriteBatch) {
+        let group = GroupId(self.region.id);
+        let state =
+            PeerState { region: Some(self.region.clone()), peer_id: self.peer, installed_index: self.installed };
+        batch.put(Cf::Meta, key(STATE, group), state.encode_to_vec());
+        put_applied(batch, group, self.applied);
+    }
+}
+
+fn key(kind: u8, group: GroupId) -> Bytes {
+    let mut key = BytesMut::with_capacity(9);
+    key.put_u8(kind);
+    key.put_u64(group.0);
+    key.freeze()
+}
+
+/// Puts how far a group is applied into the batch that holds what was applied.
+pub(super) fn put_applied(batch: &mut WriteBatch, group: GroupId, (index, term): (u64, u64)) {
+    let mut value = BytesMut::with_capacity(16);
+    value.put_u64(index);
+    value.put_u64(term);
+    batch.put(Cf::Meta, key(APPLIED, group), value.freeze());
+}
+
+/// The states of all groups in the engine, in order of their ids.
+///
+/// # Errors
+/// [`Error::Corruption`] when one does not decode, or is there in part.
+pub fn stored(engine: &impl Read) -> Result<Vec<GroupState>> {
+    let mut applied: BTreeMap<u64, Result<(u64, u64)>> = BTreeMap::new();
+    let corrupt = |what: &str, key: &[u8]| {
+        Error::Corruption(format!("{what} in the engine, key {}, does not decode", key.escape_ascii()))
+    };
+    engine.scan(Cf::Meta, &[APPLIED], &[APPLIED + 1], &mut |key, value| {
+        let place = (number(&value[..value.len().min(8)]), number(&value[value.len().min(8)..]));
+        let place = place.0.zip(place.1).ok_or_else(|| corrupt("how far a group is applied", key));
+        if let Some(group) = number(&key[1..]) {
+            applied.insert(group, place);
+        }
+        Visit::More
+    })?;
+    let mut states: Vec<Result<PeerState>> = Vec::new();
+    engine.scan(Cf::Meta, &[STATE], &[STATE + 1], &mut |key, value| {
+        states.push(PeerState::decode(value).map_err(|_| corrupt("a group's state", key)));
+        Visit::More
+    })?;
+    let whole = |state: Result<PeerState>| {
+        let PeerState { region, peer_id, installed_index } = state?;
+        let region = region.ok_or_else(|| Error::Corruption("a group's state has no descriptor".into()))?;
+        let applied = applied.get(&region.id).cloned().unwrap_or_else(|| {
+            Err(Error::Corruption(format!("group {}: the engine does not say how far it is applied", region.id)))
+        })?;
+        Ok(GroupState { region, peer: peer_id, installed: installed_index, applied })
+    };
+    states.into_iter().map(whole).collect()
+}
+
+fn number(bytes: &[u8]) -> Option<u64> {
+    bytes.try_into().ok().map(u64::from_be_bytes)
+}
+
+/// The longest promise that a voter of this store gave, ns; 0: none.
+///
+/// # Errors
+/// [`Error::Corruption`] when it does not decode.
+pub(super) fn longest_promise_ns(engine: &impl Read) -> Result<u64> {
+    let Some(value) = engine.get(Cf::Meta, PROMISE)? else { return Ok(0) };
+    number(&value).ok_or_else(|| Error::Corruption("the longest promise in the engine does not decode".into()))
+}
+
+/// Puts the longest promise into a batch.
+pub(super) fn put_longest_promise(batch: &mut WriteBatch, promise_ns: u64) {
+    batch.put(Cf::Meta, PROMISE, Bytes::copy_from_slice(&promise_ns.to_be_bytes()));
+}
+
+#[cfg(test)]
+mod tests {
+    //! Goal: what is stored is read back, and half of it is corruption. Method: the simulated engine, by hand.
+
+    use super::*;
+    use crate::engine::{KvEngine, SimEngine, SimHome};
+
+    #[test]
+    fn states_come_back_whole_or_not_at_all() {
+        let engine = SimEngine::open(&SimHome::new()).unwrap();
+        assert_eq!((stored(&engine), longest_promise_ns(&engine)), (Ok(vec![]), Ok(0)));
+        let state = |id| GroupState {
+            region: Region { id, ..Region::default() },
+            peer: id * 10,
+            installed: 3,
+            applied: (8, 6),
+        };
+        let mut batch = WriteBatch::new();
+        state(2).put(&mut batch);
+        state(9).put(&mut batch);
+        put_longest_promise(&mut batch, 77);
+        engine.write(&batch).unwrap();
+        batch.clear();
+        put_applied(&mut batch, GroupId(9), (9, 7));
+        engine.write(&batch).unwrap();
+        let moved = GroupState { applied: (9, 7), ..state(9) };
+        assert_eq!((stored(&engine), longest_promise_ns(&engine)), (Ok(vec![state(2), moved]), Ok(77)));
+        batch.clear();
+        batch.delete(Cf::Meta, key(APPLIED, GroupId(2)));
+        engine.write(&batch).unwrap();
+        assert!(stored(&engine).unwrap_err().to_string().contains("group 2"));
+    }
+}

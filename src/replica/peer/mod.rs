@@ -1,0 +1,193 @@
+//! One group on this store: its consensus, its state machine, and who waits for what.
+
+mod install;
+mod proposals;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use armilla_arch::sync::Share;
+use bytes::Bytes;
+
+use crate::raft::Group;
+use crate::raft::machine::StateMachine;
+use crate::raft::output::Output;
+use crate::rt::clock::Instant;
+use crate::rt::probe::{self, Event as Probe};
+use crate::rt::sync::oneshot;
+use crate::types::{Error, Region, Result, region};
+
+use super::message::PeerMessage;
+use super::view::{Leadership, PeerView};
+
+use install::Install;
+pub(super) use proposals::{Proposal, Proposals, Queued};
+
+/// One group on this store.
+pub(super) struct Peer {
+    pub group: Group,
+    pub machine: Box<dyn StateMachine>,
+    pub view: Arc<PeerView>,
+    pub proposals: Proposals,
+    pub install: Install,
+    reads: Reads,
+    shown: Shown,
+    /// Applied index that a flush has made durable.
+    durable: u64,
+    /// Is in the driver's list of groups with something to do.
+    dirty: bool,
+}
+
+/// Reads under way, by the number that raft knows them by.
+#[derive(Debug, Default)]
+struct Reads {
+    next: u64,
+    waiting: BTreeMap<u64, (oneshot::Sender<Result<()>>, Share)>,
+}
+
+/// What was last shown or reported, so that it is shown only when it changes.
+#[derive(Debug, Default)]
+struct Shown {
+    /// The end of the lease (node clock, ns; 0: none) and its term.
+    lease: (u64, u64),
+    /// Whether proposals are taken.
+    accepts: bool,
+    leadership: Leadership,
+    /// The term and leader that were reported.
+    reported: (u64, u64),
+}
+
+impl Peer {
+    /// A group whose engine holds everything up to `durable`, durably.
+    pub fn new(group: Group, view: Arc<PeerView>, machine: Box<dyn StateMachine>, durable: u64) -> Peer {
+        Peer {
+            group,
+            machine,
+            view,
+            proposals: Proposals::default(),
+            install: Install::default(),
+            reads: Reads::default(),
+            shown: Shown::default(),
+            durable,
+            dirty: false,
+        }
+    }
+
+    /// The descriptor as applied.
+    pub fn region(&self) -> &Region {
+        self.machine.region()
+    }
+
+    /// Applied index that a flush has made durable.
+    pub fn durable(&self) -> u64 {
+        self.durable
+    }
+
+    /// A flush has made everything up to `index` durable.
+    pub fn note_durable(&mut self, index: u64) {
+        self.durable = self.durable.max(index);
+    }
+
+    /// Marks the group as one with something to do; false if it was so already.
+    pub fn mark_dirty(&mut self) -> bool {
+        !std::mem::replace(&mut self.dirty, true)
+    }
+
+    /// The next round of work, if there is any; shows what may be seen of the group.
+    pub fn take(&mut self, now_ns: u64) -> Option<Output> {
+        self.dirty = false;
+        let output = self.group.take(now_ns);
+        self.publish(now_ns);
+        output
+    }
+
+    /// Whether a message from a store is meant for this peer, and from a peer that is a member as far as is known here: a replica
+    /// that left and came back, here or there, is another peer, and what was said to or by the old one is not for the new one.
+    pub fn is_meant(&self, from_store: u64, message: &PeerMessage) -> bool {
+        if crate::mutant!("replica.peers-not-checked") {
+            return true;
+        }
+        let PeerMessage { epoch, message, .. } = message;
+        let sender = region::peer_by_id(self.region(), message.from);
+        let newer = epoch.conf_ver > region::epoch(self.region()).conf_ver;
+        message.to == self.group.peer() && sender.map_or(newer, |peer| peer.store_id == from_store)
+    }
+
+    /// Shows request tasks what they may see, now.
+    pub fn publish(&mut self, now_ns: u64) {
+        let term = self.group.term();
+        let until = self.group.lease_until();
+        let (store, group, peer) = (self.view.store, self.view.group.0, self.view.peer);
+        let old = std::mem::replace(&mut self.shown.lease, (until, term));
+        if old != (until, term) {
+            match until {
+                0 => self.view.drop_lease(),
+                until => self.view.set_lease(term, Instant(until)),
+            }
+        }
+        if old.0 != until {
+            probe::emit(|| Probe::Lease { store, group, peer, term, left_ns: until.saturating_sub(now_ns) });
+        }
+        let accepts = self.group.accepts();
+        if std::mem::replace(&mut self.shown.accepts, accepts) != accepts {
+            probe::emit(|| Probe::Accepts { store, group, peer, term, accepts });
+        }
+        let leadership = Leadership { term, leader: self.group.leader(), ready: self.group.ready() };
+        if self.shown.leadership != leadership {
+            self.shown.leadership = leadership.clone();
+            self.view.set_leadership(leadership);
+        }
+    }
+
+    /// Reports who leads, if that changed since the last time.
+    pub fn report_leadership(&mut self) {
+        let after = (self.group.term(), self.group.leader());
+        if std::mem::replace(&mut self.shown.reported, after) == after {
+            return;
+        }
+        let (store, group, id, (term, leader)) = (self.view.store, self.view.group, self.view.peer, after);
+        if leader == id {
+            tracing::info!(store, %group, term, "leads");
+            probe::emit(|| Probe::Leader { store, group: group.0, peer: id, term });
+        } else {
+            tracing::debug!(store, %group, term, leader, "follows");
+            probe::emit(|| Probe::Follow { store, group: group.0, peer: id, term, leader });
+        }
+    }
+
+    /// Asks a quorum on behalf of a read.
+    pub fn read(&mut self, reply: oneshot::Sender<Result<()>>, place: Share) {
+        self.reads.next += 1;
+        self.reads.waiting.insert(self.reads.next, (reply, place));
+        self.group.read(self.reads.next);
+    }
+
+    /// Answers reads: those that may be served now, and those that cannot be served here.
+    pub fn answer_reads(&mut self, served: &[u64], lost: &[u64]) {
+        let (store, group, peer) = (self.view.store, self.view.group.0, self.view.peer);
+        for (reply, _place) in served.iter().filter_map(|read| self.reads.waiting.remove(read)) {
+            let index = self.group.log().applied().0;
+            probe::emit(|| Probe::IndexRead { store, group, peer, index });
+            let _ = reply.send(Ok(()));
+        }
+        for (reply, _place) in lost.iter().filter_map(|read| self.reads.waiting.remove(read)) {
+            let _ = reply.send(Err(self.view.not_leader()));
+        }
+    }
+
+    /// Settles the proposals at and before an applied entry.
+    pub fn settle(&mut self, index: u64, term: u64, replies: Vec<Bytes>) {
+        let view = &self.view;
+        self.proposals.settle(index, term, replies, || view.not_leader());
+    }
+
+    /// The store stops serving: nothing may be read here any more, and nobody waits for anything.
+    pub fn end(&mut self, error: impl Fn() -> Error) {
+        self.view.drop_lease();
+        self.view.set_leadership(Leadership::default());
+        self.proposals.fail_all(&error);
+        for (_, (reply, _place)) in std::mem::take(&mut self.reads.waiting) {
+            let _ = reply.send(Err(error()));
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! The receiving side, served by every node.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use armilla_arch::sync::Budget;
+use futures::StreamExt;
+use protobuf::Message as _;
+use raft::eraftpb::{Message as RaftMessage, MessageType};
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::proto::armilla::raft::transport_server::Transport;
+use crate::proto::armilla::raft::{Done, GroupMessage, Incarnation, RaftBatch, SnapshotChunk, SnapshotHead};
+use crate::replica::handle::Handle;
+use crate::replica::message::{Message, PeerMessage, Sender};
+use crate::replica::snapshot::Gathering;
+use crate::rt::clock::Instant;
+use crate::types::GroupId;
+
+use super::{Local, TELL};
+
+/// Bytes of raft messages from other stores that may wait for the driver; more are dropped.
+const INBOX_BYTES_MAX: usize = 256 << 20;
+
+/// Receives for one store. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Inbox {
+    local: Local,
+    handle: Handle,
+    waiting_bytes: Budget,
+    known: Arc<Mutex<Known>>,
+}
+
+/// What was learned of the senders.
+#[derive(Debug, Default)]
+struct Known {
+    /// By store: the newest run of its process that was heard.
+    incarnations: BTreeMap<u64, Incarnation>,
+    /// When a refused sender was last told of in the log.
+    told: Option<Instant>,
+}
+
+/// Who a stream says it comes from.
+struct Origin {
+    cluster: u64,
+    from_store: u64,
+    to_store: u64,
+    incarnation: Incarnation,
+}
+
+impl Inbox {
+    /// Receives for `local`.
+    pub(in crate::replica) fn new(local: Local, handle: Handle) -> Inbox {
+        Inbox { local, handle, waiting_bytes: Budget::new(INBOX_BYTES_MAX), known: Arc::default() }
+    }
+
+    /// Whether messages from there are for this store, and from the living one of that id.
+    #[allow(clippy::result_large_err)] // tonic's own type
+    fn check(&self, origin: &Origin) -> Result<(), Status> {
+        let Origin { cluster, from_store, to_store, incarnation } = origin;
+        let (own, from) = (self.local, format!("store {from_store}"));
+        let why = if *cluster != own.cluster {
+            format!(
+                "{from} of cluster {cluster} sends messages to this node, which belongs to cluster {}: one of the two has the data \
+                 directory or the addresses of the other's cluster",
+                own.cluster
+            )
+        } else if *to_store != own.store {
+            format!("this is store {}, not {to_store}", own.store)
+        } else {
+            match self.newest(*from_store, incarnation) {
+                Ok(()) => return Ok(()),
+                Err(why) => why,
+            }
+        };
+        let (now, mut known) = (self.handle.clock().now(), self.known.lock().expect("no holder panics"));
+        if known.told.is_none_or(|told| now.since(told) >= TELL) {
+            known.told = Some(now);
+            tracing::warn!("refused messages: {why}");
+        }
+        Err(Status::failed_precondition(why))
+    }
+
+    /// Whether no newer run of that store was heard.
+    fn newest(&self, from_store: u64, heard: &Incarnation) -> Result<(), String> {
+        let mut known = self.known.lock().expect("no holder panics");
+        let newest = known.incarnations.entry(from_store).or_insert(*heard);
+        if heard.boot > newest.boot {
+            *newest = *heard;
+        }
+        if heard == newest || crate::mutant!("replica.incarnations-not-checked") {
+            return Ok(());
+        }
+        let what = if heard.boot == newest.boot {
+            "two processes run with copies of its data directory: stop one of them, for good"
+        } else {
+            "it runs with an older copy of its data directory, which lacks what it has acknowledged since: bring the newer one back, \
+             or start with an empty data directory as a new store"
+        };
+        Err(format!(
+            "store {from_store} was heard as start {} of its data directory, now as start {}: {what}",
+            newest.boot, heard.boot
+        ))
+    }
+}
+
+#[allow(clippy::result_large_err)] // tonic's own type
+fn decode(message: GroupMessage) -> Result<PeerMessage, Status> {
+    let decoded = RaftMessage::parse_from_carllerche_bytes(&message.message)
+        .map_err(|e| Status::invalid_argument(format!("a raft message does not decode: {e}")))?;
+    let epoch = message.epoch.unwrap_or_default();
+    Ok(PeerMessage { group: GroupId(message.group_id), epoch, message: decoded })
+}
+
+#[tonic::async_trait]
+impl Transport for Inbox {
+    async fn messages(&self, request: Request<Streaming<RaftBatch>>) -> Result<Response<Done>, Status> {
+        let mut stream = request.into_inner();
+        while let Some(batch) = stream.next().await {
+            let RaftBatch { cluster_id, from_store, to_store, messages, election_ns, incarnation } = batch?;
+            let incarnation = incarnation.unwrap_or_default();
+            self.check(&Origin { cluster: cluster_id, from_store, to_store, incarnation })?;
+            let bytes: usize = messages.iter().map(|m| m.message.len()).sum();
+            // Given back when the driver has taken them. Raft sends again what is dropped here.
+            let Ok(share) = self.waiting_bytes.take(bytes) else { continue };
+            let mut decoded = Vec::with_capacity(messages.len());
+            for message in messages {
+                let message = decode(message)?;
+                // A snapshot comes with its data, by its own call.
+                if message.message.get_msg_type() != MessageType::MsgSnapshot {
+                    decoded.push(message);
+                }
+            }
+            let sender = Sender { store: from_store, election_ns };
+            if !self.handle.send(Message::FromPeers { sender, messages: decoded, share }) {
+                return Err(Status::unavailable("the store has stopped"));
+            }
+        }
+        Ok(Response::new(Done {}))
+    }
+
+    async fn snapshot(&self, request: Request<Streaming<SnapshotChunk>>) -> Result<Response<Done>, Status> {
+        let mut stream = request.into_inner();
+        let mut gathering = Gathering::default();
+        while let Some(chunk) = stream.next().await {
+            let chunk = chunk?;
+            if let Some(SnapshotHead { cluster_id, from_store, to_store, incarnation, .. }) = chunk.head {
+                let incarnation = incarnation.unwrap_or_default();
+                self.check(&Origin { cluster: cluster_id, from_store, to_store, incarnation })?;
+            }
+            gathering.take(chunk).map_err(|e| Status::data_loss(e.to_string()))?;
+        }
+        let (head, pairs) = gathering.finish().map_err(|e| Status::data_loss(e.to_string()))?;
+        let SnapshotHead { from_store, message, election_ns, .. } = head;
+        let message = message.ok_or_else(|| Status::invalid_argument("a snapshot without its message"))?;
+        let message = Box::new(decode(message)?);
+        if self.handle.view(message.group).is_none() {
+            let (store, group) = (self.local.store, message.group);
+            return Err(Status::not_found(format!("store {store} has no replica of group {group}")));
+        }
+        let sender = Sender { store: from_store, election_ns };
+        if !self.handle.send(Message::Snapshot { sender, message, pairs }) {
+            return Err(Status::unavailable("the store has stopped"));
+        }
+        Ok(Response::new(Done {}))
+    }
+}

@@ -1,0 +1,104 @@
+//! One direction between two stores: a stream of batches, begun again whenever it breaks.
+
+use std::time::Duration;
+
+use crate::proto::armilla::raft::RaftBatch;
+use crate::proto::armilla::raft::transport_client::TransportClient;
+use crate::replica::handle::Handle;
+use crate::replica::message::Message;
+use crate::rt::net::Net;
+use crate::rt::sync::{mpsc, watch};
+use crate::types::limits::MESSAGE_BYTES_MAX;
+
+use super::outbox::Queued;
+use super::{Addresses, Local, TELL};
+
+/// Bytes of messages in one batch of a stream.
+const BATCH_BYTES: usize = 1 << 20;
+/// Between two tries to reach a store.
+const RETRY: Duration = Duration::from_millis(100);
+/// A stream that takes no batch for this long is given up.
+const STUCK: Duration = Duration::from_secs(5);
+
+/// How the feeding of a stream ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fed {
+    /// The outbox is gone.
+    All,
+    /// The stream takes no more.
+    Broken,
+}
+
+/// One direction between two stores.
+pub(super) struct Link {
+    pub to_store: u64,
+    pub local: Local,
+    pub net: Net,
+    pub addresses: watch::Receiver<Addresses>,
+    pub handle: Handle,
+}
+
+impl Link {
+    /// Sends what is queued until the outbox is gone.
+    pub async fn run(self, mut waiting: mpsc::Receiver<Queued>) {
+        let mut told = None;
+        loop {
+            let address = self.addresses.borrow().get(&self.to_store).cloned();
+            if let Some(Ok(channel)) = address.map(|a| self.net.channel(&a)) {
+                let (batches, stream) = mpsc::channel(4);
+                let stream =
+                    futures::stream::unfold(stream, |mut stream| async move { Some((stream.recv().await?, stream)) });
+                let mut client = TransportClient::new(channel)
+                    .max_encoding_message_size(MESSAGE_BYTES_MAX)
+                    .max_decoding_message_size(MESSAGE_BYTES_MAX);
+                let call = client.messages(stream);
+                // Whichever ends first: the call (the store is gone) or the feeding of it (this outbox is gone).
+                crate::rt_select! {
+                    ended = call => if let Err(status) = ended {
+                        let now = self.handle.clock().now();
+                        let refused = status.code() == tonic::Code::FailedPrecondition;
+                        if refused && told.is_none_or(|told| now.since(told) >= TELL) {
+                            told = Some(now);
+                            tracing::warn!(to = self.to_store, why = status.message(), "a node refuses messages of this store");
+                        } else {
+                            tracing::debug!(to = self.to_store, %status, "the stream to a store broke");
+                        }
+                    },
+                    fed = self.feed(&mut waiting, batches) => if fed == Fed::All {
+                        return;
+                    },
+                }
+            }
+            self.handle.send(Message::Unreachable { store: self.to_store });
+            self.handle.clock().sleep(RETRY).await;
+            // What waited through the break is old: raft sends what still matters.
+            while waiting.try_recv().is_ok() {}
+        }
+    }
+
+    async fn feed(&self, waiting: &mut mpsc::Receiver<Queued>, batches: mpsc::Sender<RaftBatch>) -> Fed {
+        while let Some((first, _)) = waiting.recv().await {
+            let mut bytes = first.message.len();
+            let mut messages = vec![first];
+            while bytes < BATCH_BYTES {
+                let Ok((next, _)) = waiting.try_recv() else { break };
+                bytes += next.message.len();
+                messages.push(next);
+            }
+            let batch = RaftBatch {
+                cluster_id: self.local.cluster,
+                from_store: self.local.store,
+                to_store: self.to_store,
+                messages,
+                election_ns: self.local.election_ns,
+                incarnation: Some(self.local.incarnation),
+            };
+            // A stream that takes nothing for long is as good as broken, whatever the connection says.
+            match self.handle.clock().timeout(STUCK, batches.send(batch)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return Fed::Broken,
+            }
+        }
+        Fed::All
+    }
+}

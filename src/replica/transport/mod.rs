@@ -1,0 +1,34 @@
+//! Raft messages between stores: a stream for each pair and direction.
+//!
+//! Messages may be lost, never altered: raft sends again. A store that cannot be reached costs a bounded queue, nothing more.
+
+mod inbox;
+mod link;
+mod outbox;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::proto::armilla::raft::Incarnation;
+
+pub use inbox::Inbox;
+pub(super) use outbox::{Outbox, SnapshotOut};
+
+/// Addresses of stores, by id.
+pub type Addresses = BTreeMap<u64, String>;
+
+/// How often one side of a refused stream is told of it.
+const TELL: Duration = Duration::from_secs(10);
+
+/// Who sends from here.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Local {
+    /// The cluster.
+    pub cluster: u64,
+    /// This store.
+    pub store: u64,
+    /// The election timeout that its leaders go by, ns.
+    pub election_ns: u64,
+    /// The run of its process.
+    pub incarnation: Incarnation,
+}

@@ -1,0 +1,139 @@
+//! Sending to other stores.
+
+use std::collections::BTreeMap;
+
+use armilla_arch::sync::{Budget, Share};
+use protobuf::Message as _;
+use raft::eraftpb::Message as RaftMessage;
+
+use crate::engine::{Engine, KvEngine};
+use crate::proto::armilla::raft::{GroupMessage, SnapshotHead};
+use crate::raft::machine::CfRange;
+use crate::replica::handle::Handle;
+use crate::replica::message::Message;
+use crate::replica::snapshot;
+use crate::rt::net::Net;
+use crate::rt::sync::{mpsc, watch};
+use crate::rt::task::{self, JoinHandle};
+use crate::types::GroupId;
+use crate::types::region::RegionEpoch;
+
+use super::link::Link;
+use super::{Addresses, Local};
+
+/// Messages that wait for a store; more are dropped.
+const QUEUE_MAX: usize = 4096;
+/// Bytes of messages that wait for a store; more are dropped.
+const QUEUE_BYTES_MAX: usize = 64 << 20;
+
+/// Sends to other stores.
+pub struct Outbox {
+    local: Local,
+    net: Net,
+    addresses: watch::Receiver<Addresses>,
+    lines: BTreeMap<u64, Line>,
+    handle: Handle,
+    chunk_bytes: usize,
+}
+
+struct Line {
+    queue: mpsc::Sender<Queued>,
+    waiting_bytes: Budget,
+    task: JoinHandle<()>,
+}
+
+/// A message that waits, and its place in the budget.
+pub(super) type Queued = (GroupMessage, Share);
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// A snapshot to be sent.
+#[derive(Debug)]
+pub struct SnapshotOut {
+    /// The group.
+    pub group: GroupId,
+    /// Its epoch.
+    pub epoch: RegionEpoch,
+    /// To this store.
+    pub to_store: u64,
+    /// Raft's message.
+    pub message: RaftMessage,
+    /// What it carries.
+    pub ranges: Vec<CfRange>,
+}
+
+fn group_message(group: GroupId, epoch: RegionEpoch, message: &RaftMessage) -> Option<GroupMessage> {
+    let bytes = message.write_to_bytes().ok()?;
+    Some(GroupMessage { group_id: group.0, message: bytes.into(), epoch: Some(epoch) })
+}
+
+impl Outbox {
+    /// Sends as `local` to whom `addresses` knows.
+    pub fn new(
+        local: Local,
+        net: Net,
+        addresses: watch::Receiver<Addresses>,
+        handle: Handle,
+        chunk_bytes: usize,
+    ) -> Outbox {
+        Outbox { local, net, addresses, lines: BTreeMap::new(), handle, chunk_bytes }
+    }
+
+    /// Bytes that wait for a store.
+    pub fn waiting_bytes(&self, store: u64) -> usize {
+        self.lines.get(&store).map_or(0, |line| line.waiting_bytes.taken())
+    }
+
+    /// Queues a message; drops it when the store's queue is full.
+    pub fn send(&mut self, group: GroupId, epoch: RegionEpoch, to_store: u64, message: RaftMessage) {
+        let Some(message) = group_message(group, epoch, &message) else { return };
+        let line = self.lines.entry(to_store).or_insert_with(|| {
+            let (queue, waiting) = mpsc::channel(QUEUE_MAX);
+            let link = Link {
+                to_store,
+                local: self.local,
+                net: self.net.clone(),
+                addresses: self.addresses.clone(),
+                handle: self.handle.clone(),
+            };
+            Line { queue, waiting_bytes: Budget::new(QUEUE_BYTES_MAX), task: task::spawn(link.run(waiting)) }
+        });
+        if let Ok(share) = line.waiting_bytes.take(message.message.len()) {
+            let _ = line.queue.try_send((message, share));
+        }
+    }
+
+    /// Streams a snapshot of the ranges as the engine stands now; the driver hears of the end by message.
+    pub fn send_snapshot(&self, snapshot: SnapshotOut, engine: &Engine) {
+        let SnapshotOut { group, epoch, to_store, message, ranges } = snapshot;
+        let (to_peer, index) = (message.to, message.get_snapshot().get_metadata().index);
+        let handle = self.handle.clone();
+        let ended = move |delivered| handle.send(Message::SnapshotSent { group, to_peer, index, delivered });
+        let address = self.addresses.borrow().get(&to_store).cloned();
+        let channel = address.and_then(|address| self.net.channel(&address).ok());
+        let Some((channel, message)) = channel.zip(group_message(group, epoch, &message)) else {
+            ended(false);
+            return;
+        };
+        let head = SnapshotHead {
+            cluster_id: self.local.cluster,
+            from_store: self.local.store,
+            to_store,
+            message: Some(message),
+            election_ns: self.local.election_ns,
+            incarnation: Some(self.local.incarnation),
+        };
+        let (frozen, chunk_bytes) = (engine.snapshot(), self.chunk_bytes);
+        task::spawn(async move {
+            let sent = snapshot::send(channel, head, frozen, ranges, chunk_bytes).await;
+            if let Err(error) = &sent {
+                tracing::warn!(%group, to_store, %error, "a snapshot did not arrive");
+            }
+            ended(sent.is_ok());
+        });
+    }
+}
