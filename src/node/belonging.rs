@@ -226,6 +226,8 @@ impl Starting {
             uuid: ident.uuid.clone(),
             name: ident.name.clone(),
             addr: self.config.advertised().to_owned(),
+            protocol: self.config.protocol(),
+            incarnation: Some(self.incarnation),
             info: Some(StoreInfo {
                 version: version::TIKV_VERSION.to_owned(),
                 git_hash: version::BUILD.to_owned(),
@@ -263,6 +265,9 @@ impl Starting {
             Ok(_) => return Ok(Some("the cluster is not bootstrapped yet".to_owned())),
             Err(error) => return waits(error).map(Some),
         };
+        if !reply.must_stop.is_empty() {
+            return Err(Error::Stopped(reply.must_stop));
+        }
         ident.first_regions = reply.first_regions.len() as u64;
         for region in reply.first_regions {
             handle.create(region).await?;
@@ -273,12 +278,13 @@ impl Starting {
     }
 
     /// Tells PD where this store is, until PD has heard it.
-    pub(super) async fn register_again(&self, pd: &PdClient) {
+    pub(super) async fn register_again(&self, pd: &PdClient, handle: &Handle) {
         let ident = self.ident();
         let mut teller = Teller::new(&self.env.clock);
         let mut wait = REGISTER_RETRY;
         loop {
             let why = match pd.register_store(self.registration(&ident)).await {
+                Ok(reply) if !reply.must_stop.is_empty() => return handle.stop_serving(reply.must_stop),
                 Ok(reply) if reply.store_id == ident.store_id => return,
                 Ok(reply) if reply.bootstrapped => {
                     tracing::error!(store = ident.store_id, "PD knows this store as {}", reply.store_id);

@@ -20,6 +20,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::types::version;
+
 pub use check::nearest;
 
 /// A configuration that cannot be, in words that say what to do.
@@ -128,6 +130,9 @@ pub struct EngineConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PdConfig {
+    /// The newest version of the cluster's protocol that this node uses; 0: all that it knows. A node that is held back keeps the
+    /// whole cluster back, so that it can return to an older version of Armilla.
+    pub protocol_max: u32,
     /// Whether leaders are spread evenly over the stores.
     pub balance_leaders: bool,
     /// Milliseconds between a store's reports.
@@ -225,7 +230,7 @@ impl Default for EngineConfig {
 
 impl Default for PdConfig {
     fn default() -> PdConfig {
-        PdConfig { balance_leaders: true, store_heartbeat_ms: 1000, store_alive_ms: 5000 }
+        PdConfig { protocol_max: 0, balance_leaders: true, store_heartbeat_ms: 1000, store_alive_ms: 5000 }
     }
 }
 
@@ -273,6 +278,14 @@ impl Config {
     /// This configuration as one JSON object, with the keys of the file.
     pub fn to_json(&self) -> String {
         serde_json::to_string_pretty(self).expect("every field has a JSON form")
+    }
+
+    /// The newest version of the cluster's protocol that this node uses.
+    pub fn protocol(&self) -> u32 {
+        match self.pd.protocol_max {
+            0 => version::PROTOCOL,
+            max => max.min(version::PROTOCOL),
+        }
     }
 
     /// The address that others use.

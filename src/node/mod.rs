@@ -165,7 +165,7 @@ impl Node {
         let ident = starting.ident();
         let (cluster, store) = (ident.cluster_id, ident.store_id);
         let (addresses, known) = watch::channel(ident.addresses.clone());
-        let (machines, pd_state) = machines();
+        let (machines, pd_state) = machines(config.protocol());
         let log_bytes_max = starting.log_bytes_max().await?;
         let start = replica::Start {
             cluster,
@@ -316,12 +316,12 @@ async fn open_directory(env: &Env, config: &Config) -> Result<(Ident, Incarnatio
 }
 
 /// The state machine of each group. The PD group's state is shared with its server.
-fn machines() -> (Machines, Arc<Mutex<Option<SharedState>>>) {
+fn machines(protocol: u32) -> (Machines, Arc<Mutex<Option<SharedState>>>) {
     let shared: Arc<Mutex<Option<SharedState>>> = Arc::default();
     let slot = shared.clone();
     let machines: Machines = Arc::new(move |region: &Region| -> Box<dyn StateMachine> {
         if GroupId(region.id) == GroupId::PD {
-            let machine = PdMachine::new();
+            let machine = PdMachine::new(protocol);
             *slot.lock().expect("no holder panics") = Some(machine.shared());
             Box::new(machine)
         } else {
@@ -430,7 +430,10 @@ impl Starting {
         tracing::info!(store = ident.store_id, "serves");
         let watched =
             watch_health(self.env.clone(), handle.clone(), health, stopping.clone(), lost_replicas.subscribe());
+        let stops = handle.clone();
         let heartbeat = Heartbeat {
+            protocol: self.config.protocol(),
+            incarnation: self.incarnation,
             cluster: ident.cluster_id,
             store: ident.store_id,
             handle,
@@ -446,7 +449,7 @@ impl Starting {
         let registered = async {
             // PD learns a changed address when it answers; serving does not wait for it.
             if known {
-                self.register_again(&pd).await;
+                self.register_again(&pd, &stops).await;
             }
         };
         futures::join!(heartbeat.run(), watched, self.keep_addresses(learned), registered);

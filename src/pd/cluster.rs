@@ -14,6 +14,7 @@ use super::lookup::Lookup;
 use super::schedule::leader::{self, Seat};
 use super::state::{self, PdState};
 use crate::proto::armilla::pd::{LeaderOrder, OverviewReply, RegionHeartbeat, StoreHeartbeatRequest, StoreOverview};
+use crate::proto::armilla::raft::Incarnation;
 use crate::proto::metapb::PeerRole;
 use crate::proto::pdpb;
 use crate::types::Region;
@@ -208,6 +209,18 @@ impl Cluster {
             order.ended = true;
             self.ended.push(EndedOrder { region_id, to_store: order.to_store, carried_out, why });
         }
+    }
+
+    /// The newest version of the protocol that every store knows which may come back; nothing while one of them has not been heard.
+    pub fn known_to_all(&self, state: &PdState) -> Option<u32> {
+        let up = state.stores().filter(|record| state::is_up(record)).map(state::store_id);
+        let known = up.map(|store| self.stores.get(&store).map(|heard| heard.last.protocol));
+        known.collect::<Option<Vec<u32>>>()?.into_iter().min()
+    }
+
+    /// The run of a store's process that is heard, while it is alive.
+    pub fn living_run(&self, store: u64, now_ms: u64) -> Option<Incarnation> {
+        self.stores.get(&store).filter(|_| self.alive(store, now_ms)).and_then(|heard| heard.last.incarnation)
     }
 
     /// The orders that ended since the last call.

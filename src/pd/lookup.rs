@@ -77,7 +77,7 @@ mod tests {
             peers: vec![Peer { id: 1, store_id: 1, ..Default::default() }],
             ..Default::default()
         });
-        PdState::restore(true, 10_000, 0, 0, vec![], regions.collect()).expect("regions that fit together")
+        crate::pd::state::restore(10_000, regions.collect()).expect("regions that fit together")
     }
 
     /// Goal: the hint never changes an answer, fresh or stale. Method: regions whose borders move under it, every key around

@@ -6,27 +6,33 @@
 //! | `02` | next free id, 8 bytes big endian |
 //! | `03` | timestamp bound in ms, 8 bytes big endian |
 //! | `04` | garbage collection's safe point, 8 bytes big endian |
+//! | `05` | the version of the cluster's protocol, 8 bytes big endian |
 //! | `10` id (8 bytes big endian) | `StoreRecord`, protobuf |
 //! | `11` id (8 bytes big endian) | `metapb.Region`, protobuf |
+//! | `12` id (8 bytes big endian) | `Incarnation` of that store, protobuf |
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 
-use super::state::{Changed, PdState};
+use super::state::{Changed, Numbers, PdState, since};
 use crate::engine::{Cf, Read, Visit, WriteBatch};
 use crate::proto::armilla::pd::{PdCommand, PdReply, StoreRecord};
+use crate::proto::armilla::raft::Incarnation;
 use crate::raft::frame::Command;
 use crate::raft::machine::{Applied, ApplyContext, CfRange, StateMachine};
-use crate::types::{Error, Region, Result};
+use crate::types::{Error, Region, Result, version};
 
 const KEY_BOOTSTRAPPED: u8 = 0x01;
 const KEY_NEXT_ID: u8 = 0x02;
 const KEY_TSO_BOUND: u8 = 0x03;
 const KEY_GC_SAFE_POINT: u8 = 0x04;
+const KEY_CLUSTER_VERSION: u8 = 0x05;
 const KEY_STORE: u8 = 0x10;
 const KEY_REGION: u8 = 0x11;
+const KEY_RUN: u8 = 0x12;
 
 /// The state as this node has applied it. Readers hold the lock for one lookup, never across an await.
 pub type SharedState = Arc<RwLock<PdState>>;
@@ -36,18 +42,21 @@ pub type SharedState = Arc<RwLock<PdState>>;
 pub struct PdMachine {
     region: Region,
     state: SharedState,
+    /// The newest version of the protocol whose commands are known.
+    protocol: u32,
 }
 
 impl Default for PdMachine {
     fn default() -> PdMachine {
-        PdMachine::new()
+        PdMachine::new(version::PROTOCOL)
     }
 }
 
 impl PdMachine {
-    /// With nothing in memory: the driver calls [`StateMachine::reload`] before anything else.
-    pub fn new() -> PdMachine {
-        PdMachine { region: Region::default(), state: Arc::new(RwLock::new(PdState::new())) }
+    /// With nothing in memory: the driver calls [`StateMachine::reload`] before anything else. Commands that are newer than
+    /// `protocol` are unknown.
+    pub fn new(protocol: u32) -> PdMachine {
+        PdMachine { region: Region::default(), state: Arc::new(RwLock::new(PdState::new())), protocol }
     }
 
     /// The state, for readers on this node. It is what this node has applied, which may be behind: the leader is up to date
@@ -64,6 +73,7 @@ impl StateMachine for PdMachine {
 
     fn apply(&mut self, _: ApplyContext, command: Command, _: &dyn Read, batch: &mut WriteBatch) -> Result<Applied> {
         let command = match PdCommand::decode(command.bytes) {
+            Ok(PdCommand { op: Some(op) }) if since(&op) > self.protocol => PdCommand { op: None },
             Ok(command) => command,
             Err(error) => return Ok(Applied::reply(self.refusal(&format!("the command does not decode: {error}")))),
         };
@@ -112,6 +122,13 @@ fn save(state: &PdState, changed: &[Changed], batch: &mut WriteBatch) {
             }
             Changed::NextId => batch.put(Cf::Pd, key(KEY_NEXT_ID), number(state.next_id())),
             Changed::TsoBound => batch.put(Cf::Pd, key(KEY_TSO_BOUND), number(state.tso_bound_ms())),
+            Changed::ClusterVersion => {
+                batch.put(Cf::Pd, key(KEY_CLUSTER_VERSION), number(u64::from(state.cluster_version())));
+            }
+            Changed::Run(id) => {
+                let run = state.run(id).unwrap_or_default();
+                batch.put(Cf::Pd, key_of(KEY_RUN, id), run.encode_to_vec());
+            }
             Changed::GcSafePoint => batch.put(Cf::Pd, key(KEY_GC_SAFE_POINT), number(state.gc_safe_point())),
             Changed::Store(id) => {
                 let record = state.store(id).expect("stores are never removed");
@@ -128,18 +145,33 @@ fn save(state: &PdState, changed: &[Changed], batch: &mut WriteBatch) {
 /// Reads the whole state.
 fn load(read: &dyn Read) -> Result<PdState> {
     let empty = PdState::new();
-    let (mut bootstrapped, mut next_id) = (empty.bootstrapped(), empty.next_id());
-    let (mut tso_bound_ms, mut gc_safe_point) = (empty.tso_bound_ms(), empty.gc_safe_point());
-    let (mut stores, mut regions) = (Vec::new(), Vec::new());
+    let mut numbers = Numbers {
+        bootstrapped: empty.bootstrapped(),
+        next_id: empty.next_id(),
+        tso_bound_ms: empty.tso_bound_ms(),
+        gc_safe_point: empty.gc_safe_point(),
+        cluster_version: empty.cluster_version(),
+    };
+    let (mut stores, mut regions, mut runs) = (Vec::new(), Vec::new(), BTreeMap::new());
     let mut wrong = None;
     read.scan(Cf::Pd, b"", b"", &mut |key, value| {
         let parsed = match *key {
-            [KEY_BOOTSTRAPPED] => value.first().map(|flag| bootstrapped = *flag != 0).ok_or("no flag".to_owned()),
-            [KEY_NEXT_ID] => parse(value).map(|value| next_id = value),
-            [KEY_TSO_BOUND] => parse(value).map(|value| tso_bound_ms = value),
-            [KEY_GC_SAFE_POINT] => parse(value).map(|value| gc_safe_point = value),
+            [KEY_BOOTSTRAPPED] => {
+                value.first().map(|flag| numbers.bootstrapped = *flag != 0).ok_or("no flag".to_owned())
+            }
+            [KEY_NEXT_ID] => parse(value).map(|value| numbers.next_id = value),
+            [KEY_TSO_BOUND] => parse(value).map(|value| numbers.tso_bound_ms = value),
+            [KEY_GC_SAFE_POINT] => parse(value).map(|value| numbers.gc_safe_point = value),
+            [KEY_CLUSTER_VERSION] => parse(value).and_then(|value| {
+                numbers.cluster_version = u32::try_from(value).map_err(|_| format!("a version of {value}"))?;
+                Ok(())
+            }),
             [KEY_STORE, ..] => StoreRecord::decode(value).map(|record| stores.push(record)).map_err(|e| e.to_string()),
             [KEY_REGION, ..] => Region::decode(value).map(|region| regions.push(region)).map_err(|e| e.to_string()),
+            [KEY_RUN, ref id @ ..] => parse(id).and_then(|id| {
+                runs.insert(id, Incarnation::decode(value).map_err(|e| e.to_string())?);
+                Ok(())
+            }),
             _ => Err("a key that this version does not know".to_owned()),
         };
         match parsed {
@@ -153,7 +185,7 @@ fn load(read: &dyn Read) -> Result<PdState> {
     if let Some(error) = wrong {
         return Err(error);
     }
-    PdState::restore(bootstrapped, next_id, tso_bound_ms, gc_safe_point, stores, regions)
+    PdState::restore(numbers, stores, regions, runs)
         .map_err(|why| Error::Corruption(format!("the placement driver's state: {why}")))
 }
 

@@ -54,5 +54,7 @@ pub const MUTANTS: &[(&str, &str)] = &[
         "pd.dead-store-gets-leaders",
         "leaders are ordered to a dead store again and again, and each try stops proposals for an election timeout",
     ),
+    ("pd.version-not-awaited", "a command is proposed although not every node knows it"),
+    ("pd.copies-not-checked", "the placement driver takes an older copy of a store's data directory for the store"),
     ("pd.answers-before-heartbeats", "lookups answer without a region's leader before its store was heard of"),
 ];

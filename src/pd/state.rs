@@ -6,7 +6,8 @@ use std::ops::Bound;
 use bytes::Bytes;
 
 use crate::proto::armilla::pd::pd_command::Op;
-use crate::proto::armilla::pd::{Bootstrap, PdCommand, PdReply, PutStore, StoreInfo, StoreRecord};
+use crate::proto::armilla::pd::{Bootstrap, PdCommand, PdReply, PutStore, StoreInfo, StoreRecord, StoreStarted};
+use crate::proto::armilla::raft::Incarnation;
 use crate::proto::metapb::{Store, StoreLabel, StoreState};
 use crate::types::region;
 use crate::types::{GroupId, Region};
@@ -21,8 +22,11 @@ pub struct PdState {
     next_id: u64,
     tso_bound_ms: u64,
     gc_safe_point: u64,
+    cluster_version: u32,
     stores: BTreeMap<u64, StoreRecord>,
     regions: BTreeMap<u64, Region>,
+    /// The newest run of each store's process.
+    runs: BTreeMap<u64, Incarnation>,
     /// Derived: uuid to store id.
     by_uuid: BTreeMap<String, u64>,
     /// Derived: start key to region id.
@@ -40,6 +44,10 @@ pub enum Changed {
     TsoBound,
     /// The safe point.
     GcSafePoint,
+    /// The cluster's version.
+    ClusterVersion,
+    /// That store's newest run.
+    Run(u64),
     /// That store's record.
     Store(u64),
     /// That region's descriptor, or its absence.
@@ -49,7 +57,7 @@ pub enum Changed {
 impl PdState {
     /// Nothing yet: no stores, no regions.
     pub fn new() -> PdState {
-        PdState { next_id: GroupId::PD.0 + 1, ..PdState::default() }
+        PdState { next_id: GroupId::PD.0 + 1, cluster_version: 1, ..PdState::default() }
     }
 
     /// Puts together what lay in the engine. Derived maps are built here.
@@ -57,14 +65,14 @@ impl PdState {
     /// # Errors
     /// A sentence, when the parts cannot all be true.
     pub fn restore(
-        bootstrapped: bool,
-        next_id: u64,
-        tso_bound_ms: u64,
-        gc_safe_point: u64,
+        numbers: Numbers,
         stores: Vec<StoreRecord>,
         regions: Vec<Region>,
+        runs: BTreeMap<u64, Incarnation>,
     ) -> Result<PdState, String> {
-        let mut state = PdState { bootstrapped, next_id, tso_bound_ms, gc_safe_point, ..PdState::new() };
+        let Numbers { bootstrapped, next_id, tso_bound_ms, gc_safe_point, cluster_version } = numbers;
+        let mut state =
+            PdState { bootstrapped, next_id, tso_bound_ms, gc_safe_point, cluster_version, runs, ..PdState::new() };
         for record in stores {
             state.put_store_record(record);
         }
@@ -92,6 +100,14 @@ impl PdState {
     /// Versions below this timestamp may be collected.
     pub fn gc_safe_point(&self) -> u64 {
         self.gc_safe_point
+    }
+    /// The version of the cluster's protocol: what every node knows (see [`crate::types::version::PROTOCOL`]).
+    pub fn cluster_version(&self) -> u32 {
+        self.cluster_version
+    }
+    /// The newest run of a store's process, if one was told.
+    pub fn run(&self, store: u64) -> Option<Incarnation> {
+        self.runs.get(&store).copied()
     }
     /// All stores in order of their ids, also those that are gone.
     pub fn stores(&self) -> impl Iterator<Item = &StoreRecord> {
@@ -179,6 +195,12 @@ impl PdState {
                 let changed = raise(&mut self.gc_safe_point, to);
                 Ok((self.gc_safe_point, if changed { vec![Changed::GcSafePoint] } else { vec![] }))
             }
+            Some(Op::ClusterVersion(to)) => {
+                let changed = to > self.cluster_version;
+                self.cluster_version = self.cluster_version.max(to);
+                Ok((u64::from(self.cluster_version), if changed { vec![Changed::ClusterVersion] } else { vec![] }))
+            }
+            Some(Op::StoreStarted(started)) => self.store_started(started),
             Some(Op::AllocIds(alloc)) => self.alloc_ids(alloc.count),
             Some(Op::PutRegion(put)) => self.put_region(put.region.unwrap_or_default()),
         };
@@ -266,6 +288,23 @@ impl PdState {
         Ok((id, changed))
     }
 
+    /// A run that is older than the one known, or another one of the same start, is that of a copied data directory.
+    fn store_started(&mut self, StoreStarted { store_id, incarnation }: StoreStarted) -> Outcome {
+        self.must_be_bootstrapped()?;
+        if !self.stores.contains_key(&store_id) {
+            return Err(format!("store {store_id} is not registered"));
+        }
+        let new = incarnation.unwrap_or_default();
+        match self.run(store_id) {
+            Some(known) if known == new => Ok((store_id, vec![])),
+            Some(known) if new.boot <= known.boot => Err(copied(store_id, &known, &new)),
+            _ => {
+                self.runs.insert(store_id, new);
+                Ok((store_id, vec![Changed::Run(store_id)]))
+            }
+        }
+    }
+
     fn alloc_ids(&mut self, count: u32) -> Outcome {
         self.must_be_bootstrapped()?;
         if count == 0 {
@@ -322,6 +361,56 @@ impl PdState {
         let id = store_id(&record);
         self.by_uuid.insert(record.uuid.clone(), id);
         self.stores.insert(id, record);
+    }
+}
+
+/// The single numbers of the state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Numbers {
+    /// Whether the first stores and regions are decided.
+    pub bootstrapped: bool,
+    /// The next free id.
+    pub next_id: u64,
+    /// Timestamps below this (physical ms) may have been handed out.
+    pub tso_bound_ms: u64,
+    /// Versions below this timestamp may be collected.
+    pub gc_safe_point: u64,
+    /// The version of the cluster's protocol.
+    pub cluster_version: u32,
+}
+
+/// A bootstrapped state of these regions, without stores, for tests.
+#[cfg(test)]
+pub fn restore(next_id: u64, regions: Vec<Region>) -> Result<PdState, String> {
+    let numbers = Numbers { bootstrapped: true, next_id, tso_bound_ms: 0, gc_safe_point: 0, cluster_version: 1 };
+    PdState::restore(numbers, vec![], regions, BTreeMap::new())
+}
+
+/// Why a run of a store cannot be the living one, as a sentence.
+pub fn copied(store: u64, known: &Incarnation, new: &Incarnation) -> String {
+    let what = if new.boot == known.boot {
+        "two processes run with copies of its data directory: stop one of them, for good"
+    } else {
+        "this is an older copy of its data directory, which lacks what the store has acknowledged since: bring the newer one back, or \
+         start with an empty data directory as a new store"
+    };
+    format!(
+        "store {store} was last heard as start {} of its data directory, this is start {}: {what}",
+        known.boot, new.boot
+    )
+}
+
+/// The version of the protocol that brought an operation.
+pub fn since(op: &Op) -> u32 {
+    match op {
+        Op::StoreStarted(_) => 2,
+        Op::Bootstrap(_)
+        | Op::PutStore(_)
+        | Op::TsoBoundMs(_)
+        | Op::AllocIds(_)
+        | Op::PutRegion(_)
+        | Op::GcSafePoint(_)
+        | Op::ClusterVersion(_) => 1,
     }
 }
 

@@ -11,6 +11,7 @@ use crate::engine::{Cf, KvEngine};
 use crate::proto::armilla::pd::{
     LeaderOrder, RefusedOrder, RegionHeartbeat, StoreHeartbeatReply, StoreHeartbeatRequest,
 };
+use crate::proto::armilla::raft::Incarnation;
 use crate::replica::transport::Addresses;
 use crate::replica::{Handle, PeerView};
 use crate::rt::clock::Clock;
@@ -46,6 +47,10 @@ pub struct Heartbeat {
     /// Between two heartbeats; a change of leadership here, another leader of the placement driver, or the store's stopping sends
     /// one sooner, within a tenth of a second.
     pub interval: Duration,
+    /// The newest version of the cluster's protocol that this node knows.
+    pub protocol: u32,
+    /// This run of the process.
+    pub incarnation: Incarnation,
     /// Whether the store hands its leaders over and ends.
     pub stopping: watch::Receiver<bool>,
     /// Told how many regions count on a replica that was lost with the disk that this store replaces, once PD has said it.
@@ -203,11 +208,25 @@ impl Heartbeat {
             regions,
             stopping: *self.stopping.borrow(),
             refused_orders: refused.to_vec(),
+            protocol: self.protocol,
+            incarnation: Some(self.incarnation),
         }
     }
 
     /// Does what PD answers; gives the orders that could not be carried out.
     async fn obey(&self, reply: StoreHeartbeatReply) -> Vec<RefusedOrder> {
+        if !reply.must_stop.is_empty() {
+            self.handle.stop_serving(reply.must_stop);
+            return Vec::new();
+        }
+        if reply.cluster_version > self.protocol {
+            self.handle.stop_serving(format!(
+                "the cluster uses version {} of its protocol, this node knows versions up to {}: start it with a newer version of \
+                 Armilla",
+                reply.cluster_version, self.protocol
+            ));
+            return Vec::new();
+        }
         self.lost_replicas.send_if_modified(|old| old.replace(reply.lost_replicas) != Some(reply.lost_replicas));
         if !reply.stores.is_empty() {
             let addresses: Addresses = reply.stores.into_iter().map(|store| (store.id, store.address)).collect();

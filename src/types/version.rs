@@ -13,6 +13,17 @@
 /// [`BUILD`], which `Store.git_hash` and `Member.git_hash` carry.
 pub const TIKV_VERSION: &str = "8.5.0";
 
+/// The version of the cluster's protocol that this build knows: what may be in replicated commands and records.
+///
+/// The placement driver keeps the version of the cluster, the least that any of its nodes knows, and nothing newer is proposed: an
+/// older node would skip it where others apply it. A new command, or a new field that changes what a command does, raises this.
+///
+/// | version | what is new |
+/// |---|---|
+/// | 1 | the first |
+/// | 2 | `PdCommand.store_started`: the placement driver remembers the runs of stores |
+pub const PROTOCOL: u32 = 2;
+
 /// Armilla's own version, as `Store.git_hash` and `Member.git_hash` carry it.
 pub const BUILD: &str = concat!("armilla-", env!("CARGO_PKG_VERSION"));
 

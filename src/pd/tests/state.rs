@@ -11,7 +11,10 @@ use crate::pd::PdMachine;
 use crate::pd::bootstrap::{SENTINEL, first_regions};
 use crate::pd::state::{self, PdState};
 use crate::proto::armilla::pd::pd_command::Op;
-use crate::proto::armilla::pd::{AllocIds, Bootstrap, PdCommand, PdReply, PutRegion, PutStore, StoreInfo};
+use crate::proto::armilla::pd::{
+    AllocIds, Bootstrap, PdCommand, PdReply, PutRegion, PutStore, StoreInfo, StoreStarted,
+};
+use crate::proto::armilla::raft::Incarnation;
 use crate::proto::metapb::{Peer, RegionEpoch, StoreState};
 use crate::raft::frame::Command;
 use crate::raft::machine::{ApplyContext, StateMachine};
@@ -26,7 +29,7 @@ struct World {
 
 impl World {
     fn new() -> World {
-        let mut machine = PdMachine::new();
+        let mut machine = PdMachine::default();
         let engine = SimEngine::open(&SimHome::new()).expect("an empty home opens");
         let group = Region { id: GroupId::PD.0, ..Region::default() };
         machine.reload(&group, &engine).expect("an empty engine loads");
@@ -47,7 +50,7 @@ impl World {
         let reply = PdReply::decode(reply.reply).expect("a reply");
         self.engine.write(&batch).expect("the engine takes it");
         let after = self.read(PdState::clone);
-        let mut other = PdMachine::new();
+        let mut other = PdMachine::default();
         other.reload(&self.group, &self.engine).expect("what was written loads");
         assert_eq!(*other.shared().read().unwrap(), after, "the engine holds what memory holds");
         if reply.refused.is_empty() {
@@ -105,6 +108,11 @@ impl World {
             })),
             "tso-bound" => self.apply(Op::TsoBoundMs(args.number(0))),
             "gc" => self.apply(Op::GcSafePoint(args.number(0))),
+            "cluster-version" => self.apply(Op::ClusterVersion(args.number(0) as u32)),
+            "started" => self.apply(Op::StoreStarted(StoreStarted {
+                store_id: args.number(0),
+                incarnation: Some(Incarnation { boot: args.number(1), nonce: args.number(2) }),
+            })),
             "alloc" => self.apply(Op::AllocIds(AllocIds { count: args.number(0) as u32 })),
             "put-region" => {
                 let (conf_ver, version) = args.text_or("epoch", "1/1").split_once('/').expect("conf_ver/version");
@@ -205,7 +213,7 @@ fn a_region_before_a_hole_is_not_the_one_before() {
         ..Region::default()
     };
     let regions = vec![region(4, "-", "b"), region(5, "b", "d"), region(6, "f", "-")];
-    let state = PdState::restore(true, 10, 0, 0, vec![], regions).unwrap();
+    let state = state::restore(10, regions).unwrap();
     let before = |key: &str| state.region_before(&key_of(key)).map(|region| region.id);
     assert_eq!((before("c"), before("g"), before("e"), before("a")), (Some(4), None, None, None));
 }
@@ -244,7 +252,7 @@ fn unknown_commands_are_refused_and_a_damaged_engine_is_an_error() {
         let mut batch = WriteBatch::new();
         batch.put(crate::engine::Cf::Pd, key.to_vec(), value.to_vec());
         engine.write(&batch).unwrap();
-        let result = PdMachine::new().reload(&world.group, &engine);
+        let result = PdMachine::default().reload(&world.group, &engine);
         assert!(matches!(result, Err(crate::types::Error::Corruption(_))), "{key:02x?}: {result:?}");
     }
 }

@@ -11,6 +11,8 @@ use super::Driver;
 
 /// Steps of the log's upkeep in one tick, each at most 1 MiB of entries moved.
 const UPKEEP_STEPS_MAX: usize = 16;
+/// Bytes that a step must have moved for another one to follow in the same tick.
+const UPKEEP_BYTES_MIN: u64 = 512 << 10;
 
 impl Driver {
     /// Cuts every group's log below what is durable in the engine, leaving something for followers that lag a little.
@@ -66,7 +68,9 @@ impl Driver {
             self.batch.clear();
         }
         for _ in 0..UPKEEP_STEPS_MAX {
-            if !self.log.maintain().await? {
+            let before = self.log.stats().rewritten_bytes;
+            // A step that moved little can wait: many of them would move the same entries again and again.
+            if !self.log.maintain().await? || self.log.stats().rewritten_bytes - before < UPKEEP_BYTES_MIN {
                 break;
             }
         }

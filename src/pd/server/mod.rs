@@ -4,25 +4,22 @@
 //! a call first finds it, then makes sure that this node *still* leads that term (lease, or a quorum's word), then answers
 //! from memory or proposes a command. The timestamp window is extended by one proposal at a time, ahead of need.
 
+mod lookups;
+mod stores;
+
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
-use bytes::Bytes;
 use prost::Message;
 
-use super::batch::{self, Queried, Ranges};
 use super::bootstrap::member_of;
-use super::cluster::{Cluster, ClusterOptions, EndedOrder, RegionInfo};
+use super::cluster::{Cluster, ClusterOptions};
 use super::machine::SharedState;
-use super::state::{self, PdState};
+use super::state::PdState;
 use super::tso::Tso;
 use crate::proto::armilla::pd::pd_command::Op;
-use crate::proto::armilla::pd::{
-    AllocIds, Bootstrap, LeaderOrder, OverviewReply, PdCommand, PdReply, PutRegion, PutStore, RegisterStoreReply,
-    RegisterStoreRequest, StoreHeartbeatReply, StoreHeartbeatRequest,
-};
-use crate::proto::metapb::{NodeState, RegionEpoch, Store, StoreState};
-use crate::proto::pdpb::{Member, StoreStats};
+use crate::proto::armilla::pd::{AllocIds, Bootstrap, OverviewReply, PdCommand, PdReply};
+use crate::proto::pdpb::Member;
 use crate::raft::frame::Command;
 use crate::replica::{Handle, PeerView};
 use crate::rt::clock::Clock;
@@ -30,7 +27,7 @@ use crate::rt::probe::{self, Event as Probe};
 use crate::rt::sync::{Notify, watch};
 use crate::rt::task;
 use crate::types::limits::TSO_COUNT_MAX;
-use crate::types::{Error, GroupId, Region, Timestamp, region};
+use crate::types::{Error, GroupId, Timestamp, region};
 
 /// How long to wait before a failed proposal of the server's own is tried again.
 const RETRY: Duration = Duration::from_millis(50);
@@ -38,9 +35,6 @@ const RETRY: Duration = Duration::from_millis(50);
 const LEADER_WAIT: Duration = Duration::from_secs(1);
 /// How often to look whether this store has its peer of the group, at the start, and whether somebody leads it.
 const POLL: Duration = Duration::from_millis(20);
-/// How long a lookup waits for a leader to be heard of. Less than the deadlines of clients' calls (2 s and more), so that they
-/// get an answer that says what is wrong.
-const LOOKUP_WAIT: Duration = Duration::from_millis(1500);
 
 /// What a call of the placement driver ends with, sorted by what the caller should do.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -452,216 +446,6 @@ impl PdServer {
         }
     }
 
-    /// The region that holds `key`, with its leader.
-    ///
-    /// # Errors
-    /// [`PdError::NotBootstrapped`]; [`PdError::Unavailable`] while the leader is not known.
-    pub async fn get_region(&self, key: &[u8]) -> PdResult<Option<RegionInfo>> {
-        self.look_up_one(|cluster, state, now_ms| cluster.by_key(state, key, now_ms)).await
-    }
-
-    /// The region before the one that holds `key`, with its leader; none before the first.
-    ///
-    /// # Errors
-    /// As [`PdServer::get_region`].
-    pub async fn get_prev_region(&self, key: &[u8]) -> PdResult<Option<RegionInfo>> {
-        self.look_up_one(|cluster, state, now_ms| cluster.before(state, key, now_ms)).await
-    }
-
-    /// The region of that id, with its leader.
-    ///
-    /// # Errors
-    /// As [`PdServer::get_region`].
-    pub async fn get_region_by_id(&self, id: u64) -> PdResult<Option<RegionInfo>> {
-        self.look_up_one(|cluster, state, now_ms| cluster.by_id(state, id, now_ms)).await
-    }
-
-    /// The regions that meet `[start, end)`, in order. `limit` of 0 or below: all of them. A region has no
-    /// leader here only if every living store had the time to report it and none did: one region without a quorum must not hide
-    /// the others.
-    ///
-    /// # Errors
-    /// [`PdError::NotBootstrapped`]; [`PdError::Unavailable`] while leaders are not known since this leadership is too young.
-    pub async fn scan_regions(&self, start: &[u8], end: &[u8], limit: i32) -> PdResult<Vec<RegionInfo>> {
-        let limit = usize::try_from(limit).ok().filter(|limit| *limit > 0).unwrap_or(usize::MAX);
-        self.look_up(false, |cluster, state, now_ms| cluster.scan(state, start, end, limit, now_ms)).await
-    }
-
-    async fn look_up_one(
-        &self,
-        look: impl Fn(&mut Cluster, &PdState, u64) -> Option<RegionInfo>,
-    ) -> PdResult<Option<RegionInfo>> {
-        let found =
-            self.look_up(true, |cluster, state, now_ms| look(cluster, state, now_ms).into_iter().collect()).await?;
-        Ok(found.into_iter().next())
-    }
-
-    /// Looks until the leaders of all regions found are known (see [`Cluster::known`]), for [`LOOKUP_WAIT`] at most. Clients keep
-    /// what they are told: a region without its leader would stay so for them.
-    async fn look_up(
-        &self,
-        strictly: bool,
-        look: impl Fn(&mut Cluster, &PdState, u64) -> Vec<RegionInfo>,
-    ) -> PdResult<Vec<RegionInfo>> {
-        let until = self.inner.clock.now().plus(LOOKUP_WAIT);
-        loop {
-            let serving = self.confirmed_cluster().await?;
-            let mut heartbeats = serving.heartbeats.subscribe();
-            heartbeats.borrow_and_update();
-            let unknown = self.look(&serving, |cluster, state, now_ms| {
-                let found = look(cluster, state, now_ms);
-                cluster.known(&found, strictly, now_ms).map(|()| found)
-            });
-            let region = match unknown {
-                Ok(found) => return Ok(found),
-                Err(region) => region,
-            };
-            let left = until.since(self.inner.clock.now());
-            let waited = self.inner.clock.timeout(left, heartbeats.changed()).await;
-            if left.is_zero() || waited.is_err() {
-                return Err(PdError::Unavailable(format!(
-                    "region {region}'s leader is not known yet: no store has reported that it leads it; try again"
-                )));
-            }
-        }
-    }
-
-    /// The store of that id, also one that is gone, and what it last told of itself.
-    ///
-    /// # Errors
-    /// [`PdError::NotBootstrapped`].
-    pub async fn get_store(&self, id: u64) -> PdResult<Option<(Store, StoreStats)>> {
-        let serving = self.confirmed_cluster().await?;
-        let found = self.stores(&serving).into_iter().find(|store| store.id == id);
-        let stats = |cluster: &mut Cluster, state: &PdState, _| cluster.stats(state, id);
-        Ok(found.map(|store| (store, self.look(&serving, stats))))
-    }
-
-    /// The stores that have an address. One whose address went to another store is not listed, since clients dial what they
-    /// are given; [`PdServer::get_store`] and [`PdServer::overview`] show it.
-    ///
-    /// # Errors
-    /// [`PdError::NotBootstrapped`].
-    pub async fn get_all_stores(&self, exclude_tombstone: bool) -> PdResult<Vec<Store>> {
-        let serving = self.confirmed_cluster().await?;
-        let mut stores = self.stores(&serving);
-        stores.retain(|store| !store.address.is_empty());
-        stores.retain(|store| !exclude_tombstone || store.state() != StoreState::Tombstone);
-        Ok(stores)
-    }
-
-    fn stores(&self, serving: &Serving) -> Vec<Store> {
-        let wall_ms = self.inner.clock.wall_ms();
-        self.look(serving, |cluster, state, now_ms| {
-            let stores = state.stores().filter_map(|record| record.store.clone());
-            let heard = |mut store: Store| {
-                if let Some(age_ms) = cluster.heartbeat_age_ms(store.id, now_ms) {
-                    store.last_heartbeat = wall_ms.saturating_sub(age_ms).saturating_mul(1_000_000) as i64;
-                }
-                store.set_node_state(match store.state() {
-                    StoreState::Up => NodeState::Serving,
-                    StoreState::Offline => NodeState::Removing,
-                    StoreState::Tombstone => NodeState::Removed,
-                });
-                store
-            };
-            stores.map(heard).collect()
-        })
-    }
-
-    /// Gives a store its id, by its uuid, and the first regions that it must create.
-    ///
-    /// # Errors
-    /// [`PdError::ClusterMismatch`]; [`PdError::Invalid`] without uuid or address; [`PdError::Unavailable`] while a store that
-    /// is alive has the address: ask again, it counts as gone when its heartbeats stay away.
-    pub async fn register_store(&self, request: RegisterStoreRequest) -> PdResult<RegisterStoreReply> {
-        self.check_cluster(request.cluster_id)?;
-        let serving = self.confirmed().await?;
-        if !self.read(PdState::bootstrapped) {
-            return Ok(RegisterStoreReply::default());
-        }
-        let RegisterStoreRequest { uuid, name, addr, info, .. } = request;
-        let known = self.read(|state| state.store_by_uuid(&uuid).cloned());
-        let unchanged = known
-            .filter(|record| record.name == name && state::address(record) == addr && state::is_up(record))
-            .filter(|record| state::says(record, info.as_ref()))
-            .map(|record| state::store_id(&record));
-        let id = match unchanged {
-            Some(id) => id,
-            None => {
-                self.look(&serving, |cluster, state, now_ms| {
-                    let holder = state.store_by_addr(&addr).filter(|record| record.uuid != uuid);
-                    let alive = holder.filter(|record| cluster.alive(state::store_id(record), now_ms));
-                    alive.map_or(Ok(()), |holder| {
-                        let (id, name) = (state::store_id(holder), &holder.name);
-                        Err(PdError::Unavailable(format!("store {id} ({name}) is alive at {addr}")))
-                    })
-                })?;
-                let id =
-                    self.command(Op::PutStore(PutStore { uuid, name: name.clone(), addr: addr.clone(), info })).await?;
-                tracing::info!(store = id, name, addr, "store registered");
-                id
-            }
-        };
-        // Only as they were born: once a region has changed, a peer that it lacks comes by snapshot.
-        let born = Some(RegionEpoch { conf_ver: 1, version: 1 });
-        let first_regions = self.read(|state| {
-            let here = |region: &&Region| region.region_epoch == born && region::peer_on(region, id).is_some();
-            state.regions().filter(here).cloned().collect()
-        });
-        Ok(RegisterStoreReply { store_id: id, first_regions, bootstrapped: true })
-    }
-
-    /// Takes a store's heartbeat; the reply has the stores with an address, and orders.
-    ///
-    /// # Errors
-    /// [`PdError::ClusterMismatch`]; [`PdError::NotBootstrapped`]; [`PdError::Invalid`] when no such store is registered.
-    pub async fn store_heartbeat(&self, request: StoreHeartbeatRequest) -> PdResult<StoreHeartbeatReply> {
-        self.check_cluster(request.cluster_id)?;
-        let serving = self.confirmed_cluster().await?;
-        let id = request.store_id;
-        if self.read(|state| state.store(id).is_none()) {
-            return Err(PdError::Invalid(format!("store {id} is not registered")));
-        }
-        let newer = self.look(&serving, |cluster, state, now_ms| cluster.heartbeat(request, state, now_ms));
-        serving.heartbeats.send_modify(|count| *count += 1);
-        if !newer.is_empty() {
-            for region in newer {
-                let reply = self.propose(Op::PutRegion(PutRegion { region: Some(region) })).await?;
-                if !reply.refused.is_empty() {
-                    tracing::debug!(why = reply.refused, "a region's report came too late");
-                }
-            }
-            self.look(&serving, |cluster, state, _| cluster.retain(state));
-        }
-        let balance = self.inner.options.balance_leaders;
-        let (reply, ended) = self.look(&serving, |cluster, state, now_ms| {
-            let stores = state.stores().filter_map(|record| record.store.clone());
-            let reply = StoreHeartbeatReply {
-                stores: stores.filter(|store| !store.address.is_empty()).collect(),
-                transfer_leaders: cluster.orders_for(state, id, balance, now_ms),
-                lost_replicas: state.lost_replicas(id),
-            };
-            (reply, cluster.take_ended())
-        });
-        self.tell_of_orders(&reply.transfer_leaders, &ended);
-        Ok(reply)
-    }
-
-    fn tell_of_orders(&self, given: &[LeaderOrder], ended: &[EndedOrder]) {
-        for EndedOrder { region_id, to_store, carried_out, why } in ended {
-            if *carried_out {
-                tracing::info!(region_id, to_store, "a leader moved by order");
-            } else {
-                tracing::warn!(region_id, to_store, why, "an order to move a leader ended without effect");
-            }
-        }
-        let store = self.inner.handle.view(GroupId::PD).map_or(0, |view| view.store);
-        for LeaderOrder { region_id, to_store } in given.iter().copied() {
-            probe::emit(|| Probe::Order { store, region: region_id, to_store });
-        }
-    }
-
     /// Takes `count` ids for regions, peers or stores; gives the first.
     ///
     /// # Errors
@@ -741,95 +525,5 @@ impl PdServer {
     /// None of its own.
     pub async fn confirm_leader(&self) -> PdResult<()> {
         self.confirmed().await.map(|_| ())
-    }
-
-    /// The regions that hold `keys`, those before the regions that hold `prev_keys`, and those of `ids`, with their leaders. All
-    /// of them wait together, as [`PdServer::get_region`] does; a region whose leader is not known then is left out, which makes
-    /// clients ask for it again: one region without a leader must not cost them the others.
-    ///
-    /// # Errors
-    /// [`PdError::NotBootstrapped`].
-    pub async fn query_regions(&self, keys: &[Bytes], prev_keys: &[Bytes], ids: &[u64]) -> PdResult<Queried> {
-        let until = self.inner.clock.now().plus(LOOKUP_WAIT);
-        loop {
-            let serving = self.confirmed_cluster().await?;
-            let mut heartbeats = serving.heartbeats.subscribe();
-            heartbeats.borrow_and_update();
-            let left = until.since(self.inner.clock.now());
-            let (queried, known) = self.query_now(&serving, keys, prev_keys, ids).await;
-            if known || left.is_zero() || self.inner.clock.timeout(left, heartbeats.changed()).await.is_err() {
-                return Ok(queried);
-            }
-        }
-    }
-
-    /// One look at many regions, and whether the leaders of all of them are known.
-    async fn query_now(&self, serving: &Serving, keys: &[Bytes], prev_keys: &[Bytes], ids: &[u64]) -> (Queried, bool) {
-        let (mut queried, mut known) = (Queried::default(), true);
-        let mut keep = |queried: &mut Queried, look: &dyn Fn(&mut Cluster, &PdState, u64) -> Option<RegionInfo>| {
-            let found = self.look(serving, |cluster, state, now_ms| {
-                let found = look(cluster, state, now_ms)?;
-                let led = cluster.known(std::slice::from_ref(&found), true, now_ms).is_ok();
-                Some((found, led))
-            });
-            let found = found.filter(|(_, led)| {
-                known &= *led;
-                *led
-            });
-            queried.keep(found.map(|(info, _)| info))
-        };
-        for (at, key) in keys.iter().enumerate() {
-            breathe(at).await;
-            let id = keep(&mut queried, &|cluster, state, now_ms| cluster.by_key(state, key, now_ms));
-            queried.of_keys.push(id);
-        }
-        for (at, key) in prev_keys.iter().enumerate() {
-            breathe(at).await;
-            let id = keep(&mut queried, &|cluster, state, now_ms| cluster.before(state, key, now_ms));
-            queried.of_prev_keys.push(id);
-        }
-        for (at, id) in ids.iter().enumerate() {
-            breathe(at).await;
-            if *id != GroupId::PD.0 {
-                keep(&mut queried, &|cluster, state, now_ms| cluster.by_id(state, *id, now_ms));
-            }
-        }
-        (queried, known)
-    }
-
-    /// The regions that meet the ranges `[start, end)`, in order, each once, at most `limit` (0 or below: no limit). With `whole`,
-    /// the first part of a range that no region covers is an error: the outer result is the call's, the inner one names that part.
-    ///
-    /// # Errors
-    /// [`PdError::NotBootstrapped`]; as [`PdServer::scan_regions`].
-    pub async fn batch_scan_regions(
-        &self,
-        ranges: &[(Bytes, Bytes)],
-        limit: i32,
-        whole: bool,
-    ) -> PdResult<Result<Vec<RegionInfo>, (Bytes, Bytes)>> {
-        self.confirmed_cluster().await?;
-        let mut all = Ranges::new(limit);
-        for (at, (start, end)) in ranges.iter().enumerate() {
-            breathe(at).await;
-            let ask = all.next_limit();
-            if ask == 0 {
-                break;
-            }
-            let found = self.scan_regions(start, end, ask).await?;
-            let cut = found.len() >= ask as usize;
-            if let Some(hole) = batch::hole(start, end, &found, cut).filter(|_| whole) {
-                return Ok(Err(hole));
-            }
-            all.take(found);
-        }
-        Ok(Ok(all.into_found()))
-    }
-}
-
-/// Lets other tasks run, now and then, in a long row of lookups that need not wait.
-async fn breathe(at: usize) {
-    if at % 256 == 255 {
-        task::yield_now().await;
     }
 }

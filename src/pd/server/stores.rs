@@ -1,0 +1,217 @@
+//! Stores: what they are registered as, what they report, and what they are told.
+
+use super::{PdError, PdResult, PdServer, Serving};
+use crate::pd::cluster::{Cluster, EndedOrder};
+use crate::pd::state::{self, PdState};
+use crate::proto::armilla::pd::pd_command::Op;
+use crate::proto::armilla::pd::{
+    LeaderOrder, PutRegion, PutStore, RegisterStoreReply, RegisterStoreRequest, StoreHeartbeatReply,
+    StoreHeartbeatRequest, StoreStarted,
+};
+use crate::proto::armilla::raft::Incarnation;
+use crate::proto::metapb::{NodeState, RegionEpoch, Store, StoreState};
+use crate::proto::pdpb::StoreStats;
+use crate::rt::probe::{self, Event as Probe};
+use crate::types::{GroupId, Region, region, version};
+
+impl PdServer {
+    /// The store of that id, also one that is gone, and what it last told of itself.
+    ///
+    /// # Errors
+    /// [`PdError::NotBootstrapped`].
+    pub async fn get_store(&self, id: u64) -> PdResult<Option<(Store, StoreStats)>> {
+        let serving = self.confirmed_cluster().await?;
+        let found = self.stores(&serving).into_iter().find(|store| store.id == id);
+        let stats = |cluster: &mut Cluster, state: &PdState, _| cluster.stats(state, id);
+        Ok(found.map(|store| (store, self.look(&serving, stats))))
+    }
+
+    /// The stores that have an address. One whose address went to another store is not listed, since clients dial what they
+    /// are given; [`PdServer::get_store`] and [`PdServer::overview`] show it.
+    ///
+    /// # Errors
+    /// [`PdError::NotBootstrapped`].
+    pub async fn get_all_stores(&self, exclude_tombstone: bool) -> PdResult<Vec<Store>> {
+        let serving = self.confirmed_cluster().await?;
+        let mut stores = self.stores(&serving);
+        stores.retain(|store| !store.address.is_empty());
+        stores.retain(|store| !exclude_tombstone || store.state() != StoreState::Tombstone);
+        Ok(stores)
+    }
+
+    fn stores(&self, serving: &Serving) -> Vec<Store> {
+        let wall_ms = self.inner.clock.wall_ms();
+        self.look(serving, |cluster, state, now_ms| {
+            let stores = state.stores().filter_map(|record| record.store.clone());
+            let heard = |mut store: Store| {
+                if let Some(age_ms) = cluster.heartbeat_age_ms(store.id, now_ms) {
+                    store.last_heartbeat = wall_ms.saturating_sub(age_ms).saturating_mul(1_000_000) as i64;
+                }
+                store.set_node_state(match store.state() {
+                    StoreState::Up => NodeState::Serving,
+                    StoreState::Offline => NodeState::Removing,
+                    StoreState::Tombstone => NodeState::Removed,
+                });
+                store
+            };
+            stores.map(heard).collect()
+        })
+    }
+
+    /// Gives a store its id, by its uuid, and the first regions that it must create.
+    ///
+    /// # Errors
+    /// [`PdError::ClusterMismatch`]; [`PdError::Invalid`] without uuid or address; [`PdError::Unavailable`] while a store that
+    /// is alive has the address: ask again, it counts as gone when its heartbeats stay away.
+    pub async fn register_store(&self, request: RegisterStoreRequest) -> PdResult<RegisterStoreReply> {
+        self.check_cluster(request.cluster_id)?;
+        let serving = self.confirmed().await?;
+        if !self.read(PdState::bootstrapped) {
+            return Ok(RegisterStoreReply::default());
+        }
+        let RegisterStoreRequest { uuid, name, addr, info, protocol, incarnation, .. } = request;
+        let cluster_version = self.read(PdState::cluster_version);
+        if protocol < cluster_version {
+            return Err(PdError::Invalid(too_old(cluster_version, protocol)));
+        }
+        let known = self.read(|state| state.store_by_uuid(&uuid).cloned());
+        let unchanged = known
+            .filter(|record| record.name == name && state::address(record) == addr && state::is_up(record))
+            .filter(|record| state::says(record, info.as_ref()))
+            .map(|record| state::store_id(&record));
+        let id = match unchanged {
+            Some(id) => id,
+            None => {
+                self.look(&serving, |cluster, state, now_ms| {
+                    let holder = state.store_by_addr(&addr).filter(|record| record.uuid != uuid);
+                    let alive = holder.filter(|record| cluster.alive(state::store_id(record), now_ms));
+                    alive.map_or(Ok(()), |holder| {
+                        let (id, name) = (state::store_id(holder), &holder.name);
+                        Err(PdError::Unavailable(format!("store {id} ({name}) is alive at {addr}")))
+                    })
+                })?;
+                let id =
+                    self.command(Op::PutStore(PutStore { uuid, name: name.clone(), addr: addr.clone(), info })).await?;
+                tracing::info!(store = id, name, addr, "store registered");
+                id
+            }
+        };
+        // Only as they were born: once a region has changed, a peer that it lacks comes by snapshot.
+        let born = Some(RegionEpoch { conf_ver: 1, version: 1 });
+        let first_regions = self.read(|state| {
+            let here = |region: &&Region| region.region_epoch == born && region::peer_on(region, id).is_some();
+            state.regions().filter(here).cloned().collect()
+        });
+        let must_stop = match incarnation {
+            Some(run) => self.take_run(&serving, id, run).await?,
+            None => String::new(),
+        };
+        Ok(RegisterStoreReply { store_id: id, first_regions, bootstrapped: true, must_stop })
+    }
+
+    /// Takes a store's heartbeat; the reply has the stores with an address, and orders.
+    ///
+    /// # Errors
+    /// [`PdError::ClusterMismatch`]; [`PdError::NotBootstrapped`]; [`PdError::Invalid`] when no such store is registered.
+    pub async fn store_heartbeat(&self, request: StoreHeartbeatRequest) -> PdResult<StoreHeartbeatReply> {
+        self.check_cluster(request.cluster_id)?;
+        let serving = self.confirmed_cluster().await?;
+        let id = request.store_id;
+        if self.read(|state| state.store(id).is_none()) {
+            return Err(PdError::Invalid(format!("store {id} is not registered")));
+        }
+        let copied = request.incarnation.and_then(|run| self.copied(&serving, id, run));
+        if let Some(must_stop) = copied.filter(|_| !crate::mutant!("pd.copies-not-checked")) {
+            return Ok(StoreHeartbeatReply { must_stop, ..StoreHeartbeatReply::default() });
+        }
+        let newer = self.look(&serving, |cluster, state, now_ms| cluster.heartbeat(request, state, now_ms));
+        self.raise_version(&serving).await?;
+        serving.heartbeats.send_modify(|count| *count += 1);
+        if !newer.is_empty() {
+            for region in newer {
+                let reply = self.propose(Op::PutRegion(PutRegion { region: Some(region) })).await?;
+                if !reply.refused.is_empty() {
+                    tracing::debug!(why = reply.refused, "a region's report came too late");
+                }
+            }
+            self.look(&serving, |cluster, state, _| cluster.retain(state));
+        }
+        let balance = self.inner.options.balance_leaders;
+        let (reply, ended) = self.look(&serving, |cluster, state, now_ms| {
+            let stores = state.stores().filter_map(|record| record.store.clone());
+            let reply = StoreHeartbeatReply {
+                stores: stores.filter(|store| !store.address.is_empty()).collect(),
+                transfer_leaders: cluster.orders_for(state, id, balance, now_ms),
+                lost_replicas: state.lost_replicas(id),
+                cluster_version: state.cluster_version(),
+                must_stop: String::new(),
+            };
+            (reply, cluster.take_ended())
+        });
+        self.tell_of_orders(&reply.transfer_leaders, &ended);
+        Ok(reply)
+    }
+
+    /// Why that run cannot be the store's living one, if it cannot be.
+    fn copied(&self, serving: &Serving, store: u64, run: Incarnation) -> Option<String> {
+        self.look(serving, |cluster, state, now_ms| {
+            let known = [state.run(store), cluster.living_run(store, now_ms)];
+            let newer = |known: &Incarnation| known.boot > run.boot || (known.boot == run.boot && *known != run);
+            known.into_iter().flatten().find(newer).map(|known| state::copied(store, &known, &run))
+        })
+    }
+
+    /// A store's process has started: remembers it, or says why the store must stop.
+    async fn take_run(&self, serving: &Serving, store: u64, run: Incarnation) -> PdResult<String> {
+        if crate::mutant!("pd.copies-not-checked") {
+            return Ok(String::new());
+        }
+        if let Some(why) = self.copied(serving, store, run) {
+            return Ok(why);
+        }
+        let op = Op::StoreStarted(StoreStarted { store_id: store, incarnation: Some(run) });
+        let known = self.read(|state| state.run(store) == Some(run) || state.cluster_version() < state::since(&op));
+        if known && !crate::mutant!("pd.version-not-awaited") {
+            return Ok(String::new());
+        }
+        Ok(self.propose(op).await?.refused)
+    }
+
+    /// Raises the version of the cluster's protocol to what every store knows that may come back.
+    async fn raise_version(&self, serving: &Serving) -> PdResult<()> {
+        let known = self.look(serving, |cluster, state, _| {
+            cluster.known_to_all(state).filter(|known| *known > state.cluster_version())
+        });
+        if let Some(version) = known {
+            self.propose(Op::ClusterVersion(version)).await?;
+            tracing::info!(
+                version,
+                "every node knows a newer version of the cluster's protocol, which is used from now on"
+            );
+        }
+        Ok(())
+    }
+
+    fn tell_of_orders(&self, given: &[LeaderOrder], ended: &[EndedOrder]) {
+        for EndedOrder { region_id, to_store, carried_out, why } in ended {
+            if *carried_out {
+                tracing::info!(region_id, to_store, "a leader moved by order");
+            } else {
+                tracing::warn!(region_id, to_store, why, "an order to move a leader ended without effect");
+            }
+        }
+        let store = self.inner.handle.view(GroupId::PD).map_or(0, |view| view.store);
+        for LeaderOrder { region_id, to_store } in given.iter().copied() {
+            probe::emit(|| Probe::Order { store, region: region_id, to_store });
+        }
+    }
+}
+
+/// Why a node cannot be part of the cluster, as a sentence.
+fn too_old(cluster: u32, node: u32) -> String {
+    format!(
+        "the cluster uses version {cluster} of its protocol, this node knows versions up to {node}: start it with a newer version of \
+         Armilla ({} here)",
+        version::BUILD
+    )
+}
