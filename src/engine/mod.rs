@@ -259,6 +259,20 @@ pub trait KvEngine: Read + Clone + Debug + Send + Sync + 'static {
     /// [`crate::types::Error::Io`]; the batch may or may not be there, and the store must stop.
     fn write(&self, batch: &WriteBatch) -> Result<()>;
 
+    /// As [`KvEngine::write`], but only if that does not have to wait for the engine's background work. False: it would have to, and
+    /// nothing was written.
+    ///
+    /// # Errors
+    /// As [`KvEngine::write`].
+    fn try_write(&self, batch: &WriteBatch) -> Result<bool>;
+
+    /// As [`KvEngine::write`], by a thread that may wait. False: the engine does not block threads and cannot write yet, ask again
+    /// (the simulated one).
+    ///
+    /// # Errors
+    /// As [`KvEngine::write`].
+    fn write_waiting(&self, batch: &WriteBatch) -> Result<bool>;
+
     /// A view that no later write changes.
     fn snapshot(&self) -> Self::Snapshot;
 

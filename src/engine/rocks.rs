@@ -82,6 +82,8 @@ struct Inner {
     db: DB,
     cache: Cache,
     write_options: WriteOptions,
+    /// Of writes that are refused when they would have to wait.
+    impatient_options: WriteOptions,
     read_options: ReadOptions,
     /// Held shared by every write, alone by a write that must know the last key, and by the look after a flush.
     writers: RwLock<()>,
@@ -120,9 +122,12 @@ impl RocksEngine {
         })?;
         let mut write_options = WriteOptions::default();
         write_options.disable_wal(true);
+        let mut impatient_options = WriteOptions::default();
+        impatient_options.disable_wal(true);
+        impatient_options.set_no_slowdown(true);
         let (writers, flushes, stopped) = (RwLock::new(()), Mutex::new(()), OnceLock::new());
         let read_options = ReadOptions::default();
-        let inner = Inner { db, cache, write_options, read_options, writers, flushes, stopped };
+        let inner = Inner { db, cache, write_options, impatient_options, read_options, writers, flushes, stopped };
         Ok(RocksEngine { inner: Arc::new(inner) })
     }
 
@@ -234,6 +239,11 @@ fn cf_options(options: &RocksOptions, cache: &Cache) -> Options {
     // SAFETY: the options live, and the call sets one number in them.
     unsafe { ffi::rocksdb_options_set_memtable_max_range_deletions(cf.as_raw_ptr(), RANGE_DELETIONS_MAX) };
     cf
+}
+
+/// Whether a batch removes a range without an end.
+fn is_unbounded(batch: &WriteBatch) -> bool {
+    batch.ops().iter().any(|op| matches!(op, Op::DeleteRange(_, _, end) if end.is_empty()))
 }
 
 /// Our error for one of RocksDB's.
@@ -470,10 +480,9 @@ impl KvEngine for RocksEngine {
     fn write(&self, batch: &WriteBatch) -> Result<()> {
         let inner = &*self.inner;
         inner.writable()?;
-        let unbounded = batch.ops().iter().any(|op| matches!(op, Op::DeleteRange(_, _, end) if end.is_empty()));
         // RocksDB has no range without an end. To name one, no other write may add a key beyond it meanwhile.
         let (_alone, _shared);
-        if unbounded {
+        if is_unbounded(batch) {
             _alone = inner.writers.write().unwrap_or_else(PoisonError::into_inner);
         } else {
             _shared = inner.writers.read().unwrap_or_else(PoisonError::into_inner);
@@ -481,6 +490,30 @@ impl KvEngine for RocksEngine {
         let translated = inner.translate(batch)?;
         let written = inner.db.write_opt(translated, &inner.write_options);
         written.map_err(|error| inner.stop("write", convert(&error)))
+    }
+
+    fn try_write(&self, batch: &WriteBatch) -> Result<bool> {
+        let inner = &*self.inner;
+        inner.writable()?;
+        let (_alone, _shared);
+        if is_unbounded(batch) {
+            let Ok(alone) = inner.writers.try_write() else { return Ok(false) };
+            _alone = alone;
+        } else {
+            // A flush that waits for its turn to be alone would make this writer wait for the whole flush.
+            let Ok(shared) = inner.writers.try_read() else { return Ok(false) };
+            _shared = shared;
+        }
+        let translated = inner.translate(batch)?;
+        match inner.db.write_opt(translated, &inner.impatient_options) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::Incomplete => Ok(false),
+            Err(error) => Err(inner.stop("write", convert(&error))),
+        }
+    }
+
+    fn write_waiting(&self, batch: &WriteBatch) -> Result<bool> {
+        self.write(batch).map(|()| true)
     }
 
     fn snapshot(&self) -> RocksSnapshot {

@@ -60,6 +60,8 @@ struct State {
     fail_next_open: Option<Error>,
     fail_next_flush: bool,
     ignore_flushes: bool,
+    /// Writes would have to wait.
+    stalled: bool,
     /// Why the open engine takes no more writes.
     stopped: Option<String>,
 }
@@ -79,6 +81,7 @@ impl State {
         self.unflushed_bytes = 0;
         self.fail_next_open = None;
         self.fail_next_flush = false;
+        self.stalled = false;
         self.stopped = None;
     }
 }
@@ -148,6 +151,11 @@ impl SimHome {
     /// The next [`SimEngine::open`] fails with this error (damaged files, for example). A crash forgets it.
     pub fn fail_next_open(&self, error: Error) {
         self.state().fail_next_open = Some(error);
+    }
+
+    /// Whether writes would have to wait for background work from now on. A crash forgets it.
+    pub fn stall(&self, stalled: bool) {
+        self.state().stalled = stalled;
     }
 
     /// A planted bug for the zoo: flushes report success and make nothing durable.
@@ -287,6 +295,15 @@ impl KvEngine for SimEngine {
             state.make_durable(half);
         }
         Ok(())
+    }
+
+    fn try_write(&self, batch: &WriteBatch) -> Result<bool> {
+        let stalled = self.writable()?.stalled;
+        if stalled { Ok(false) } else { self.write(batch).map(|()| true) }
+    }
+
+    fn write_waiting(&self, batch: &WriteBatch) -> Result<bool> {
+        self.try_write(batch)
     }
 
     fn snapshot(&self) -> SimSnapshot {

@@ -66,6 +66,11 @@ pub fn encode<'a>(commands: impl Iterator<Item = &'a Command> + Clone) -> Bytes 
     out.freeze()
 }
 
+/// Whether a payload's first command must be the only one of its entry.
+pub fn stands_alone(payload: &[u8]) -> bool {
+    payload.first().and_then(|byte| Kind::from_byte(*byte)).is_some_and(Kind::stands_alone)
+}
+
 /// Cuts the next command off the front of a payload; nothing at the end.
 ///
 /// # Errors

@@ -148,7 +148,8 @@ impl Group {
             election_tick: options.election_ticks,
             // Half a timeout of randomness keeps rivals apart at these tick counts and ends a leaderless time sooner.
             max_election_tick: options.election_ticks + (options.election_ticks / 2).max(2),
-            heartbeat_tick: options.heartbeat_ticks,
+            // Heartbeats go by the store's beat (`heartbeat`), so that those of all groups leave together.
+            heartbeat_tick: options.election_ticks - 1,
             applied: view.applied().0,
             max_size_per_msg: options.append_bytes_max,
             max_inflight_msgs: options.appends_inflight_max,
@@ -246,6 +247,17 @@ impl Group {
         if self.reads.oldest_unconfirmed_ns().is_some_and(|sent| now_ns >= sent + old) {
             self.reads.again();
         }
+    }
+
+    /// Sends followers a heartbeat, if this peer leads. Called for all groups of a store at once, every
+    /// [`Options::heartbeat_ticks`] ticks: what goes to one store then goes as one message.
+    pub fn heartbeat(&mut self) {
+        self.node.ping();
+    }
+
+    /// Whether [`Group::take`] would have something.
+    pub fn has_work(&self) -> bool {
+        self.node.has_ready() || !self.reads.is_empty() || self.log().wants()
     }
 
     /// A message of another peer, whose store goes by the election timeout `election_ns`. Those that a voter's promise forbids to

@@ -199,6 +199,7 @@ impl LogView {
         self.conf_state = conf_state;
         self.state = state;
         self.hard_state.commit = self.hard_state.commit.max(index);
+        self.unsaved = true;
         self.fetched.replace(None);
     }
 
@@ -212,6 +213,10 @@ impl LogView {
         }
         let after = self.runs.partition_point(|(first, _)| *first <= index);
         Some(self.runs[after.checked_sub(1)?].1)
+    }
+
+    pub(super) fn wants(&self) -> bool {
+        !self.wanted.borrow().is_empty()
     }
 
     pub(super) fn take_wanted(&mut self) -> Vec<Fetch> {

@@ -24,6 +24,7 @@ struct Net {
     nodes: BTreeMap<u64, Node>,
     cut: Vec<u64>,
     now: u64,
+    ticks: u64,
     wire: Vec<Message>,
 }
 
@@ -68,7 +69,7 @@ impl Net {
                 (id, Node { group, applied: vec![], reads: vec![], lost: vec![] })
             })
             .collect();
-        Net { nodes, cut: vec![], now: TICK, wire: vec![] }
+        Net { nodes, cut: vec![], now: TICK, ticks: 0, wire: vec![] }
     }
 
     /// Does all outputs and delivers all messages until nothing moves.
@@ -114,8 +115,12 @@ impl Net {
     fn tick(&mut self, ticks: usize) {
         for _ in 0..ticks {
             self.now += TICK;
+            self.ticks += 1;
             for node in self.nodes.values_mut() {
                 node.group.tick(self.now);
+                if self.ticks.is_multiple_of(2) {
+                    node.group.heartbeat();
+                }
             }
             self.settle();
         }

@@ -1,7 +1,7 @@
 //! How other modules propose to, read from and look at the groups of this store.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, RwLock};
 use std::time::Duration;
 
@@ -35,6 +35,8 @@ pub struct Handle {
     waiting: Arc<AtomicU64>,
     /// Bytes of proposals under way in all groups.
     proposal_bytes: Budget,
+    /// The engine makes writes wait for too long.
+    stalled: Arc<AtomicBool>,
 }
 
 /// Why the store stopped serving, once it has: the first reason stays.
@@ -64,6 +66,7 @@ impl Handle {
             log_figures: Arc::default(),
             waiting: Arc::default(),
             proposal_bytes: Budget::new(STORE_PROPOSAL_BYTES_MAX),
+            stalled: Arc::default(),
         };
         (handle, messages)
     }
@@ -90,6 +93,10 @@ impl Handle {
 
     pub(super) fn show_log(&self, figures: BTreeMap<&'static str, u64>) {
         *self.log_figures.write().expect("no reader panics") = figures;
+    }
+
+    pub(super) fn show_stall(&self, stalled: bool) {
+        self.stalled.store(stalled, Ordering::Relaxed);
     }
 
     pub(super) fn show_waiting(&self, messages: usize) {
@@ -176,6 +183,11 @@ impl Handle {
         let bytes = command.bytes.len();
         if bytes > ENTRY_BYTES_MAX {
             return Err(Error::EntryTooLarge { group: view.group, bytes: bytes as u64 });
+        }
+        if self.stalled.load(Ordering::Relaxed) {
+            return Err(Error::Busy(
+                "the engine makes writes wait: its disk is slow, or it has too much to compact".into(),
+            ));
         }
         let (reply, answer) = Waiting::new(view, bytes)?;
         self.deliver(Message::Propose { group: view.group, term, command, reply })?;

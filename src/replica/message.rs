@@ -109,6 +109,15 @@ pub enum Message {
         /// How it ended.
         result: Result<()>,
     },
+    /// The batch that waited for the engine is written, or failed.
+    Applied(Result<()>),
+    /// The engine holds a group's snapshot, durably, or failed.
+    Installed {
+        /// The group.
+        group: GroupId,
+        /// How it ended.
+        result: Result<()>,
+    },
     /// A tick of the clock.
     Tick,
     /// Stop serving, for this reason.

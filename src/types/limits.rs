@@ -35,6 +35,13 @@ pub const READS_PENDING_MAX: usize = 16 << 10;
 pub const ROUND_BYTES_MAX: usize = 8 << 20;
 /// Passes of a lane over the groups that have work, before it looks for messages again.
 pub const ROUND_PASSES_MAX: usize = 16;
+/// Bytes of committed entries that wait for the engine; beyond them proposals are refused with `server_is_busy`, and followers take no
+/// entries.
+pub const UNAPPLIED_BYTES_MAX: usize = 256 << 20;
+/// How long the engine may make writes wait before proposals are refused, and before leaders are handed over.
+pub const STALL_REFUSE: Duration = Duration::from_secs(1);
+/// See [`STALL_REFUSE`].
+pub const STALL_HAND_OVER: Duration = Duration::from_secs(2);
 /// What applying told the store and the store has not taken yet; what is more is told in one word ("anything may have happened").
 pub const EFFECTS_PENDING_MAX: usize = 1024;
 /// Bytes that may wait for a store while old entries are still read for its peers.

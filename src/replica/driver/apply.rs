@@ -1,19 +1,31 @@
 //! Applying committed entries: many groups and entries, one write batch.
+//!
+//! An engine that makes writers wait (it has too much to compact, or its disk is slow) must not make the lane wait, which would
+//! cost every group its leader. The batch is handed to a thread that may wait; what is committed meanwhile queues, while
+//! heartbeats, votes and appends go on. A store whose engine waits for long hands its leaders over and refuses proposals.
+//!
+//! **Never**: two batches in the wrong order; a reply before its batch is in the engine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use raft::eraftpb::{Entry, EntryType};
 
-use crate::engine::{KvEngine, WriteBatch};
+use crate::engine::{Engine, KvEngine, WriteBatch};
 use crate::raft::frame;
 use crate::raft::machine::{ApplyContext, Effect};
+use crate::rt::clock::Clock;
 use crate::rt::probe::{self, Event as Probe};
+use crate::rt::{cpu, task};
 use crate::types::{GroupId, Result};
 
 use super::Driver;
 use crate::replica::effects::StoreEffect;
 use crate::replica::group_state;
+use crate::replica::message::Message;
+use crate::replica::peer::Peer;
 
 /// A number that two entries share only if they are the same.
 pub(super) fn entry_hash(entry: &Entry) -> u64 {
@@ -35,27 +47,94 @@ struct Pending {
 
 /// Bytes that a batch gathers before it is written all the same.
 const BATCH_BYTES_MAX: usize = 4 << 20;
+/// Between two tries of a write, where the engine does not block threads.
+const RETRY: Duration = Duration::from_millis(5);
+
+/// The engine makes writers wait: what waits.
+#[derive(Default)]
+pub(super) struct Stall {
+    /// Since when (node clock, ns), while a batch waits for the engine in a thread of its own.
+    since_ns: Option<u64>,
+    /// What that batch is.
+    written: Option<Pending>,
+    /// Committed entries behind it, in order.
+    backlog: VecDeque<(GroupId, Entry)>,
+    bytes: usize,
+    /// Snapshots that are written after it.
+    installs: Vec<(GroupId, WriteBatch)>,
+}
+
+impl Stall {
+    /// How long writes have been waiting, ns.
+    pub(super) fn age_ns(&self, now_ns: u64) -> u64 {
+        self.since_ns.map_or(0, |since_ns| now_ns.saturating_sub(since_ns))
+    }
+
+    /// Bytes of committed entries that wait.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Keeps a snapshot's batch until the batch that waits is written; gives it back if none waits.
+    pub(super) fn hold(&mut self, group: GroupId, batch: WriteBatch) -> Option<WriteBatch> {
+        if self.since_ns.is_none() {
+            return Some(batch);
+        }
+        self.installs.push((group, batch));
+        None
+    }
+
+    /// A group's whole state is replaced: what waited for it is part of that.
+    pub(super) fn forget(&mut self, group: GroupId) {
+        self.backlog.retain(|(other, _)| *other != group);
+        self.bytes = self.backlog.iter().map(|(_, entry)| weight(entry)).sum();
+    }
+}
+
+fn weight(entry: &Entry) -> usize {
+    entry.data.len() + 64
+}
+
+/// Whether a batch went into the engine.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Written {
+    Yes,
+    /// It waits for the engine; nothing more is applied until it is there.
+    Waits,
+}
 
 impl Driver {
-    /// Applies entries of several groups and answers those who wait for them.
+    /// Applies entries of several groups and answers those who wait for them. While the engine makes writers wait, they queue.
     pub(super) fn apply(&mut self, committed: Vec<(GroupId, Vec<Entry>)>) -> Result<()> {
-        let mut pending = Pending::default();
-        for (group, entries) in committed {
-            for entry in entries {
-                self.apply_entry(group, entry, &mut pending)?;
-                if pending.batch.bytes() > BATCH_BYTES_MAX {
-                    self.write_applied(&mut pending)?;
-                }
-            }
+        let entries =
+            committed.into_iter().flat_map(|(group, entries)| entries.into_iter().map(move |one| (group, one)));
+        for (group, entry) in entries {
+            self.stall.bytes += weight(&entry);
+            self.stall.backlog.push_back((group, entry));
         }
-        self.write_applied(&mut pending)
+        if self.stall.since_ns.is_some() { Ok(()) } else { self.apply_backlog() }
+    }
+
+    fn apply_backlog(&mut self) -> Result<()> {
+        let mut pending = Pending::default();
+        while let Some((group, entry)) = self.stall.backlog.pop_front() {
+            let alone = frame::stands_alone(&entry.data) && !pending.applied.is_empty();
+            if (alone || pending.batch.bytes() > BATCH_BYTES_MAX) && self.write_applied(&mut pending)? == Written::Waits
+            {
+                self.stall.backlog.push_front((group, entry));
+                return Ok(());
+            }
+            self.stall.bytes -= weight(&entry);
+            self.apply_entry(group, entry, &mut pending)?;
+        }
+        self.write_applied(&mut pending).map(|_| ())
     }
 
     fn apply_entry(&mut self, group: GroupId, entry: Entry, pending: &mut Pending) -> Result<()> {
         let (index, term) = (entry.index, entry.term);
         let hash = if probe::LISTENING { entry_hash(&entry) } else { 0 };
-        let replies = self.apply_payload(group, &entry, pending)?;
-        let Some(peer) = self.peers.get(&group) else { return Ok(()) };
+        let Some(peer) = self.peers.get_mut(&group) else { return Ok(()) };
+        let replies = apply_payload(peer, &self.engine, entry, pending)?;
         pending.applied.insert(group, (index, term));
         pending.replies.push((group, index, term, replies));
         let (store, id) = (self.store, peer.group.peer());
@@ -63,73 +142,120 @@ impl Driver {
         Ok(())
     }
 
-    /// Applies the commands of an entry; the replies, one for each. What cannot be understood is skipped: every replica has the
-    /// same bytes, and one that stopped would stop at every start.
-    fn apply_payload(&mut self, group: GroupId, entry: &Entry, pending: &mut Pending) -> Result<Vec<Bytes>> {
-        let mut replies = Vec::new();
-        let mut payload = entry.data.clone();
-        let mut unknown = None;
-        if entry.get_entry_type() != EntryType::EntryNormal {
-            unknown = Some("changes of the membership are unknown to this version".to_owned());
-            payload.clear();
-        }
-        loop {
-            match frame::next(&mut payload) {
-                Ok(None) => break,
-                Ok(Some(command)) => {
-                    if command.kind.stands_alone() && !pending.applied.is_empty() {
-                        self.write_applied(pending)?;
-                    }
-                    let Some(peer) = self.peers.get_mut(&group) else { return Ok(replies) };
-                    let context = ApplyContext { index: entry.index, term: entry.term };
-                    let applied = peer.machine.apply(context, command, &self.engine, &mut pending.batch)?;
-                    replies.push(applied.reply);
-                    pending.effects.extend(applied.effect.map(|effect| (group, effect)));
-                }
-                Err(why) => {
-                    unknown = Some(why);
-                    break;
-                }
-            }
-        }
-        if let Some(why) = unknown {
-            let (store, index) = (self.store, entry.index);
-            tracing::error!(store, %group, index, why, "skipped an entry that a newer version must have written: upgrade this node");
-            let Some(peer) = self.peers.get_mut(&group) else { return Ok(replies) };
-            replies.push(peer.machine.refusal(&why));
-        }
-        Ok(replies)
-    }
-
-    fn write_applied(&mut self, pending: &mut Pending) -> Result<()> {
-        let applied = std::mem::take(&mut pending.applied);
-        for (&group, &(index, term)) in &applied {
+    fn write_applied(&mut self, pending: &mut Pending) -> Result<Written> {
+        for (&group, &(index, term)) in &pending.applied {
             let stored = if crate::mutant!("replica.applied-index-lags") { index - 1 } else { index };
             group_state::put_applied(&mut pending.batch, group, (stored, term));
         }
         if pending.batch.is_empty() {
-            return Ok(());
+            return Ok(Written::Yes);
         }
-        self.engine.write(&pending.batch)?;
-        pending.batch.clear();
+        if self.engine.try_write(&pending.batch)? {
+            let written = std::mem::take(pending);
+            self.note_applied(written);
+            return Ok(Written::Yes);
+        }
+        let waits = std::mem::take(pending);
+        let batch = waits.batch.clone();
+        self.stall.since_ns = Some(self.clock.now().0);
+        self.stall.written = Some(waits);
+        let (handle, engine, clock) = (self.handle.clone(), self.engine.clone(), self.clock.clone());
+        task::spawn(async move {
+            let result = write_waiting(engine, clock, batch).await;
+            handle.send(Message::Applied(result));
+        });
+        Ok(Written::Waits)
+    }
+
+    /// The batch that waited is in the engine.
+    pub(super) fn stall_ended(&mut self) -> Result<()> {
+        let now_ns = self.clock.now().0;
+        let waited_ms = self.stall.age_ns(now_ns) / 1_000_000;
+        if waited_ms >= 100 {
+            tracing::warn!(store = self.store, waited_ms, "the engine made writes wait");
+        }
+        self.stall.since_ns = None;
+        if let Some(written) = self.stall.written.take() {
+            self.note_applied(written);
+        }
+        for (group, batch) in std::mem::take(&mut self.stall.installs) {
+            self.start_install(group, batch);
+        }
+        self.apply_backlog()
+    }
+
+    /// The engine holds it: raft, those who wait and the store are told.
+    fn note_applied(&mut self, written: Pending) {
         self.flushes.note_applied();
-        for (group, (index, term)) in applied {
-            if let Some(peer) = self.peers.get_mut(&group) {
+        for (group, (index, term)) in written.applied {
+            // A snapshot that is being installed may be ahead of it.
+            if let Some(peer) = self.peers.get_mut(&group).filter(|peer| peer.group.log().applied().0 < index) {
                 peer.group.applied(index, term);
                 peer.view.set_applied(index);
             }
         }
-        for (group, index, term, replies) in pending.replies.drain(..) {
+        for (group, index, term, replies) in written.replies {
             if let Some(peer) = self.peers.get_mut(&group) {
                 peer.settle(index, term, replies);
             }
             self.touch(group);
         }
         // One word a group is enough for all that a batch did.
-        pending.effects.dedup();
-        for (group, effect) in pending.effects.drain(..) {
+        let mut effects = written.effects;
+        effects.dedup();
+        for (group, effect) in effects {
             self.effects.tell(StoreEffect::Applied(group, effect));
         }
-        Ok(())
+    }
+}
+
+/// Applies the commands of an entry; the replies, one for each. What cannot be understood is skipped: every replica has the same
+/// bytes, and one that stopped would stop at every start.
+fn apply_payload(peer: &mut Peer, engine: &Engine, entry: Entry, pending: &mut Pending) -> Result<Vec<Bytes>> {
+    let group = peer.view.group;
+    let context = ApplyContext { index: entry.index, term: entry.term };
+    let mut replies = Vec::new();
+    let mut payload = entry.data.clone();
+    let mut unknown = None;
+    if entry.get_entry_type() != EntryType::EntryNormal {
+        unknown = Some("changes of the membership are unknown to this version".to_owned());
+        payload.clear();
+    }
+    loop {
+        match frame::next(&mut payload) {
+            Ok(None) => break,
+            // What it reads would depend on how entries were gathered, which differs between replicas.
+            Ok(Some(command)) if command.kind.stands_alone() && (!replies.is_empty() || !payload.is_empty()) => {
+                unknown = Some("a command that must stand alone does not".to_owned());
+                break;
+            }
+            Ok(Some(command)) => {
+                let applied = peer.machine.apply(context, command, engine, &mut pending.batch)?;
+                replies.push(applied.reply);
+                pending.effects.extend(applied.effect.map(|effect| (group, effect)));
+            }
+            Err(why) => {
+                unknown = Some(why);
+                break;
+            }
+        }
+    }
+    if let Some(why) = unknown {
+        let (store, index) = (peer.view.store, entry.index);
+        tracing::error!(store, %group, index, why, "skipped an entry that a newer version must have written: upgrade this node");
+        replies.push(peer.machine.refusal(&why));
+    }
+    Ok(replies)
+}
+
+/// Writes a batch, however long the engine makes it wait.
+pub(super) async fn write_waiting(engine: Engine, clock: Clock, batch: WriteBatch) -> Result<()> {
+    let batch = Arc::new(batch);
+    loop {
+        let (engine, batch) = (engine.clone(), batch.clone());
+        if cpu::run_long(move || engine.write_waiting(&batch)).await? {
+            return Ok(());
+        }
+        clock.sleep(RETRY).await;
     }
 }

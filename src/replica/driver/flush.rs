@@ -111,6 +111,7 @@ impl Driver {
                 peer.note_durable(index);
             }
         }
+        self.truncate();
     }
 
     /// The last flush, so that the next start has nothing to replay.

@@ -1,7 +1,10 @@
 //! Messages: what each sets in motion.
 
+use raft::eraftpb::MessageType;
+
 use crate::engine::{KvEngine, WriteBatch};
 use crate::rt::cpu;
+use crate::types::limits::UNAPPLIED_BYTES_MAX;
 use crate::types::{Error, GroupId, Result, region};
 
 use super::Driver;
@@ -66,6 +69,14 @@ impl Driver {
                 result?;
                 self.flushed(applied);
             }
+            Message::Applied(result) => {
+                result?;
+                self.stall_ended()?;
+            }
+            Message::Installed { group, result } => {
+                result?;
+                self.installed(group)?;
+            }
             Message::Tick => self.tick().await?,
             Message::Fail(why) => return Err(Error::Stopped(why)),
             Message::Stop => unreachable!("handled by the loop"),
@@ -93,6 +104,11 @@ impl Driver {
 
     fn step(&mut self, sender: Sender, message: PeerMessage) -> Result<()> {
         let group = message.group;
+        // Followers of an engine that waits keep what they have; leaders send again.
+        let appends = message.message.get_msg_type() == MessageType::MsgAppend && !message.message.entries.is_empty();
+        if appends && self.stall.bytes() > UNAPPLIED_BYTES_MAX {
+            return Ok(());
+        }
         let Some(peer) = self.peers.get_mut(&group) else { return Ok(()) };
         if !peer.is_meant(sender.store, &message) {
             tracing::debug!(store = self.store, %group, from = sender.store, "dropped a message of another life of the group");
@@ -108,7 +124,7 @@ impl Driver {
     fn unreachable(&mut self, store: u64) {
         let groups: Vec<GroupId> = self.peers.keys().copied().collect();
         for group in groups {
-            let Some(peer) = self.peers.get_mut(&group) else { continue };
+            let Some(peer) = self.peers.get_mut(&group).filter(|peer| peer.group.leads()) else { continue };
             if let Some(other) = region::peer_on(peer.region(), store).map(|other| other.id) {
                 peer.group.unreachable(other);
                 self.touch(group);

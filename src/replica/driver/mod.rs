@@ -25,6 +25,7 @@ use armilla_arch::sync::Pending;
 use crate::engine::Engine;
 use crate::raft::Run;
 use crate::raft::machine::StateMachine;
+use crate::raft::output::Output;
 use crate::rt::clock::Clock;
 use crate::rt::probe::{self, Event as Probe};
 use crate::rt::sync::mpsc;
@@ -38,6 +39,7 @@ use super::message::Message;
 use super::peer::Peer;
 use super::transport::Outbox;
 
+use apply::Stall;
 use fetch::Fetches;
 use flush::Flushes;
 use output::AfterLog;
@@ -90,10 +92,15 @@ pub(super) struct Driver {
     batch: LogBatch,
     fetches: Fetches,
     flushes: Flushes,
+    stall: Stall,
+    /// Outputs whose snapshot is in the engine by now.
+    installed: Vec<(GroupId, Output)>,
     /// Facts to report when the log is written.
     probes: Vec<Probe>,
     /// A tick waits to be handled.
     tick_waiting: Arc<Pending>,
+    /// Ticks handled.
+    ticks: u64,
     /// Drawn at the process's start.
     nonce: u64,
     /// The longest promise that a voter here may have given, ns; durable.
@@ -134,8 +141,11 @@ impl Driver {
             batch: LogBatch::default(),
             fetches: Fetches::default(),
             flushes: Flushes::new(clock.now().0),
+            stall: Stall::default(),
+            installed: Vec::new(),
             probes: Vec::new(),
             tick_waiting,
+            ticks: 0,
             nonce,
             longest_promise_ns: 0,
             clock,
@@ -227,13 +237,20 @@ impl Driver {
     async fn pass(&mut self) -> Result<()> {
         let mut committed = Vec::new();
         let mut after_log = Vec::new();
+        for (group, output) in std::mem::take(&mut self.installed) {
+            self.owe(group, output, &mut committed, &mut after_log);
+        }
         for _ in 0..self.dirty.len() {
             let Some(group) = self.dirty.pop_front() else { break };
-            self.propose(group);
             let now_ns = self.clock.now().0;
             let Some(peer) = self.peers.get_mut(&group) else { continue };
+            if peer.waits_for_install() {
+                continue;
+            }
+            self.propose(group);
+            let Some(peer) = self.peers.get_mut(&group) else { continue };
             if let Some(output) = peer.take(now_ns) {
-                self.output(group, output, &mut committed, &mut after_log).await?;
+                self.output(group, output, &mut committed, &mut after_log)?;
                 self.touch(group);
             }
             if let Some(peer) = self.peers.get_mut(&group) {

@@ -20,23 +20,41 @@ pub(super) struct AfterLog {
 }
 
 impl Driver {
-    pub(super) async fn output(
+    pub(super) fn output(
+        &mut self,
+        group: GroupId,
+        mut output: Output,
+        committed: &mut Vec<(GroupId, Vec<Entry>)>,
+        after_log: &mut Owed,
+    ) -> Result<()> {
+        for message in std::mem::take(&mut output.messages) {
+            self.send(group, message);
+        }
+        match output.snapshot.clone() {
+            Some(snapshot) => self.install_snapshot(group, output, &snapshot),
+            None => {
+                self.owe(group, output, committed, after_log);
+                Ok(())
+            }
+        }
+    }
+
+    /// Gathers what an output wants written and applied. Its snapshot, if it has one, is in the engine.
+    pub(super) fn owe(
         &mut self,
         group: GroupId,
         output: Output,
         committed: &mut Vec<(GroupId, Vec<Entry>)>,
         after_log: &mut Owed,
-    ) -> Result<()> {
-        for message in output.messages {
-            self.send(group, message);
-        }
-        let installed = match &output.snapshot {
-            Some(snapshot) => Some(self.install_snapshot(group, snapshot).await?),
-            None => None,
-        };
+    ) {
         let store = self.store;
-        let Some(peer) = self.peers.get_mut(&group) else { return Ok(()) };
+        let Some(peer) = self.peers.get_mut(&group) else { return };
         let id = peer.group.peer();
+        let installed = output.snapshot.as_ref().map(|snapshot| {
+            let metadata = snapshot.get_metadata();
+            self.batch.reset(group, metadata.index, metadata.term);
+            (metadata.index, metadata.term)
+        });
         if !output.entries.is_empty() {
             self.batch.append(group, &output.entries);
             self.flushes.note_logged(&output.entries);
@@ -57,7 +75,6 @@ impl Driver {
             let messages = output.messages_after_persist;
             after_log.push(AfterLog { group, number: output.number, messages, installed });
         }
-        Ok(())
     }
 
     /// Sends a message; a snapshot's data is taken from the engine now, before anything more is applied.

@@ -1,26 +1,52 @@
 //! Ticks: time passes for every group.
+//!
+//! A group without work costs a tick of raft's counters and nothing more: only those that have something to do are taken up.
 
+use crate::types::limits::{STALL_HAND_OVER, STALL_REFUSE, UNAPPLIED_BYTES_MAX};
 use crate::types::{Error, GroupId, Result};
 
 use super::Driver;
 
+/// Ticks from one look at what the log may let go of to the next, beside those after each flush.
+const TRUNCATE_TICKS: u64 = 16;
+
 impl Driver {
     pub(super) async fn tick(&mut self) -> Result<()> {
         self.tick_waiting.begin();
+        self.ticks += 1;
         let now_ns = self.clock.now().0;
         let limit_ns = self.options.raft.election_ns();
-        let groups: Vec<GroupId> = self.peers.keys().copied().collect();
-        for group in groups {
-            if let Some(peer) = self.peers.get_mut(&group) {
-                peer.group.tick(now_ns);
-                let leads = peer.group.leads();
-                let lost = || Error::Unknown("leadership was lost while it was under way".into());
-                peer.proposals.fail_lost(leads, now_ns, limit_ns, lost);
+        let beat = self.ticks.is_multiple_of(self.options.raft.heartbeat_ticks as u64);
+        let mut busy: Vec<GroupId> = Vec::new();
+        for (group, peer) in &mut self.peers {
+            peer.group.tick(now_ns);
+            if beat {
+                peer.group.heartbeat();
             }
-            self.touch(group);
+            let leads = peer.group.leads();
+            let lost = || Error::Unknown("leadership was lost while it was under way".into());
+            peer.proposals.fail_lost(leads, now_ns, limit_ns, lost);
+            if peer.has_work() {
+                busy.push(*group);
+            }
         }
+        busy.into_iter().for_each(|group| self.touch(group));
+        self.look_at_stall(now_ns);
         self.maybe_flush();
-        self.truncate();
+        if self.ticks.is_multiple_of(TRUNCATE_TICKS) {
+            self.truncate();
+        }
         self.keep_log().await
+    }
+
+    /// A store whose engine makes writes wait refuses new ones, and hands its leaders to stores that go on.
+    fn look_at_stall(&mut self, now_ns: u64) {
+        let age_ns = self.stall.age_ns(now_ns);
+        let over = self.stall.bytes() > UNAPPLIED_BYTES_MAX;
+        self.handle.show_stall(over || age_ns >= STALL_REFUSE.as_nanos() as u64);
+        if age_ns >= STALL_HAND_OVER.as_nanos() as u64 {
+            self.hand_over(false);
+            self.hand_over(true);
+        }
     }
 }

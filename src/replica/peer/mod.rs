@@ -93,6 +93,20 @@ impl Peer {
         !std::mem::replace(&mut self.dirty, true)
     }
 
+    /// Whether the group waits until the engine has its snapshot.
+    pub fn waits_for_install(&mut self) -> bool {
+        let waits = matches!(self.install, Install::Running(_));
+        if waits {
+            self.dirty = false;
+        }
+        waits
+    }
+
+    /// Whether there is work, or something to show.
+    pub fn has_work(&self) -> bool {
+        self.group.has_work() || !self.proposals.is_idle() || self.shown.accepts != self.group.accepts()
+    }
+
     /// The next round of work, if there is any; shows what may be seen of the group.
     pub fn take(&mut self, now_ns: u64) -> Option<Output> {
         self.dirty = false;

@@ -46,6 +46,11 @@ impl Proposals {
         self.queue.push(queued);
     }
 
+    /// Whether nothing waits to be packed.
+    pub fn is_idle(&self) -> bool {
+        self.queue.is_empty()
+    }
+
     /// What waits, in order.
     pub fn take_queue(&mut self) -> Vec<Queued> {
         std::mem::take(&mut self.queue)
