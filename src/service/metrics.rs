@@ -16,35 +16,11 @@ use tracing::{Instrument, Level, Span};
 use crate::rt::clock::{Clock, Instant};
 
 use super::answers::Answers;
+use super::calls::Method;
 use super::error::Reply;
-use super::intake::Intake;
+use super::intake::quota::Intake;
 use super::queries::Queries;
 use super::redact::Redact;
-
-macro_rules! methods {
-    ($($name:ident),+ $(,)?) => {
-        /// A method that is counted.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        #[allow(missing_docs)] // named as in the protocol
-        pub enum Method { $($name),+ }
-
-        impl Method {
-            /// All of them.
-            pub const ALL: &'static [Method] = &[$(Method::$name),+];
-            /// The name in the protocol.
-            pub fn name(self) -> &'static str {
-                match self { $(Method::$name => stringify!($name)),+ }
-            }
-        }
-    };
-}
-
-methods! {
-    RawGet, RawBatchGet, RawGetKeyTTL, RawPut, RawBatchPut, RawDelete, RawBatchDelete, RawDeleteRange, RawScan, RawBatchScan,
-    RawCompareAndSwap, RawChecksum, RawCoprocessor, GetMembers, Tso, GetRegion, GetPrevRegion, GetRegionByID, ScanRegions, GetStore,
-    GetAllStores, UpdateGCSafePoint, GetGCSafePoint, QueryRegion, BatchScanRegions, GetGCState, MetaStorageGet, EtcdRange,
-    EtcdMemberList, RegisterStore, StoreHeartbeat, Overview, TransferLeader,
-}
 
 /// A request that takes longer than this is logged as slow.
 const SLOW: Duration = Duration::from_secs(1);

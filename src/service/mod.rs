@@ -22,6 +22,7 @@
 
 pub mod answers;
 pub mod batch;
+pub mod calls;
 pub mod cluster;
 pub mod deadline;
 pub mod error;

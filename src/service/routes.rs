@@ -32,7 +32,8 @@ use super::etcd::EtcdService;
 use super::forward;
 use super::gate::Gate;
 use super::health::HealthService;
-use super::intake::{Call, Intake};
+use super::intake::quota::{Intake, Share};
+use super::intake::{stream, unary};
 use super::meta_storage::MetaStorageService;
 use super::metrics::Observer;
 use super::pd::{PdService, Seat};
@@ -90,8 +91,8 @@ impl<K: Kv> Gates<K> {
     /// If it is open already.
     pub fn open_store(&self, kv: K, cluster_id: u64) {
         let answers = self.observer.metrics.answers.clone();
-        let raw = RawService::new(kv, cluster_id, answers.clone(), self.observer.metrics.queries.clone());
-        let service = TikvService::new(raw, self.observer.clone());
+        let raw = RawService::new(kv.clone(), answers.clone(), self.observer.metrics.queries.clone());
+        let service = TikvService::new(kv, cluster_id, raw, self.observer.clone());
         let stream = sized!(TikvServer::new(service)).max_decoding_message_size(STREAM_BYTES_MAX);
         let unary = stream.clone().max_decoding_message_size(REQUEST_BYTES_MAX);
         let intake = self.observer.metrics.intake.clone();
@@ -129,12 +130,12 @@ impl<K: Kv> Service<Request<Body>> for TikvFront<K> {
             return Counting { inner, answers, unary: None };
         }
         if request.uri().path().ends_with("/BatchCommands") {
-            let request = request.map(|body| self.intake.stream(body));
+            let request = request.map(|body| stream::bounded(&self.intake, body));
             return Counting { inner: self.stream.call(request), answers, unary: None };
         }
         let path = request.uri().path_and_query().cloned();
         let (parts, body) = request.into_parts();
-        let (body, call) = self.intake.unary(body);
+        let (body, call) = unary::bounded(&self.intake, body);
         let inner = self.unary.call(Request::from_parts(parts, body));
         Counting { inner, answers, unary: Some((call, path)) }
     }
@@ -145,7 +146,7 @@ struct Counting {
     inner: BoxFuture<Response<Body>, Infallible>,
     answers: Answers,
     /// Of a unary call: what came in, and its method's path.
-    unary: Option<(Arc<Call>, Option<PathAndQuery>)>,
+    unary: Option<(Arc<Share>, Option<PathAndQuery>)>,
 }
 
 impl Future for Counting {
@@ -155,7 +156,7 @@ impl Future for Counting {
         let Ok(mut response) = std::task::ready!(self.inner.as_mut().poll(cx));
         if let Some((call, path)) = &self.unary {
             let method = path.as_ref().and_then(|path| path.path().rsplit('/').next()).unwrap_or_default();
-            response = call.answer(method, response);
+            response = unary::answer(call, method, response);
         }
         Poll::Ready(Ok(answers::counted(&self.answers, self.unary.is_none(), response)))
     }
@@ -225,7 +226,8 @@ mod tests {
     };
     use crate::rt::clock::Instant;
     use crate::rt::sync::watch;
-    use crate::service::metrics::{Method, Metrics};
+    use crate::service::calls::Method;
+    use crate::service::metrics::Metrics;
     use crate::service::one_region::{OneRegion, REGION, STORE};
     use crate::service::pd::{Members, PdFront};
     use crate::service::redact::Redact;

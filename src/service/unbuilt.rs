@@ -15,6 +15,8 @@ use tonic::server::NamedService;
 use tonic::{Code, Status};
 use tower::Service;
 
+use super::calls::{Instead, UNBUILT};
+
 /// A service that says which of its methods are not built.
 #[derive(Clone, Debug)]
 pub struct Spoken<S>(pub S);
@@ -71,11 +73,12 @@ where
 fn sentence(path: &str) -> String {
     let (service, method) = path.trim_start_matches('/').split_once('/').unwrap_or((path, ""));
     let what = format!("{method} of {service} is not built in this version of Armilla");
-    let transactional = ["Kv", "KV", "Mvcc", "Coprocessor"].iter().any(|prefix| method.starts_with(prefix));
-    if service == "tikvpb.Tikv" && transactional {
-        format!("{what}, which has no transactions yet: use a client for raw keys (RawGet, RawPut and the like)")
-    } else {
-        format!("{what}: do without it, or see docs/protocol.md for the methods that there are")
+    let known = UNBUILT.iter().find(|(name, _)| service == "tikvpb.Tikv" && *name == method);
+    match known.map_or(Instead::Protocol, |(_, instead)| *instead) {
+        Instead::RawKeys => {
+            format!("{what}, which has no transactions yet: use a client for raw keys (RawGet, RawPut and the like)")
+        }
+        Instead::Protocol => format!("{what}: do without it, or see docs/protocol.md for the methods that there are"),
     }
 }
 

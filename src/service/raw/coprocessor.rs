@@ -19,18 +19,16 @@ use crate::types::{Error, Region, Result};
 use super::RawService;
 use super::scan::clip;
 use crate::service::answers::Held;
+use crate::service::calls::Handler;
 
 /// Pairs read in one slice of work.
 const SLICE_PAIRS: u64 = 16 << 10;
 /// Bytes read in one slice of work; the pair that passes it is the last.
 const SLICE_BYTES: usize = 8 << 20;
 
-impl<K: Kv> RawService<K> {
-    pub(super) async fn coprocessor(
-        &self,
-        context: &Context,
-        request: RawCoprocessorRequest,
-    ) -> Result<RawCoprocessorResponse> {
+/// A page of the rows of JSON values in many ranges that a predicate selects, or aggregates over them.
+impl<K: Kv> Handler<RawCoprocessorRequest> for RawService<K> {
+    async fn handle(&self, context: &Context, request: RawCoprocessorRequest) -> Result<RawCoprocessorResponse> {
         let underway = self.queries.begin()?;
         let mut work = self.prepare(context, request).await?;
         loop {
@@ -46,7 +44,9 @@ impl<K: Kv> RawService<K> {
             }
         }
     }
+}
 
+impl<K: Kv> RawService<K> {
     /// Checks the request and takes the view that its page is made from.
     async fn prepare(&self, context: &Context, request: RawCoprocessorRequest) -> Result<Work<K::Snapshot>> {
         query::check_version(&request.copr_name, &request.copr_version_req).map_err(Error::Invalid)?;
@@ -171,6 +171,7 @@ mod tests {
     use crate::service::answers::Answers;
     use crate::service::one_region::{OneRegion, REGION};
     use crate::service::queries::Queries;
+    use crate::service::tikv::TikvService;
 
     fn service(start: &str, end: &str, pairs: &[(&str, &str, Option<u64>)]) -> RawService<OneRegion> {
         let kv = OneRegion::new(start, end);
@@ -180,7 +181,7 @@ mod tests {
         }
         kv.0.engine.write(&batch).unwrap();
         let gauge = |name: &str| prometheus::IntGauge::new(name, "none").unwrap();
-        RawService::new(kv, 1, Answers::new(gauge("answers")), Queries::new(gauge("queries")))
+        RawService::new(kv, Answers::new(gauge("answers")), Queries::new(gauge("queries")))
     }
 
     fn request(ranges: &[(&str, &str)], data: &str) -> RawCoprocessorRequest {
@@ -192,6 +193,16 @@ mod tests {
             ranges: ranges.iter().map(|(s, e)| KeyRange { start_key: bytes(s), end_key: bytes(e) }).collect(),
             data: bytes(data),
         }
+    }
+
+    fn tikv(raw: RawService<OneRegion>) -> TikvService<OneRegion> {
+        TikvService::for_test(raw.kv.clone(), 1, raw)
+    }
+
+    /// Calls alone, as a client does.
+    async fn ask(raw: &RawService<OneRegion>, request: RawCoprocessorRequest) -> RawCoprocessorResponse {
+        let service = tikv(raw.clone());
+        service.answer(&service.raw, request).await.unwrap()
     }
 
     /// The page's text, and how many slices it took.
@@ -290,13 +301,9 @@ mod tests {
     #[test]
     fn its_frames_are_counted() {
         use crate::proto::tikvpb::tikv_server::Tikv;
-        use crate::rt::clock::Instant;
         use crate::service::answers::Large;
-        use crate::service::{Metrics, Observer, Redact, TikvService};
 
-        let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
-        let observer = Observer::by(metrics, || Instant(1), Redact::Show);
-        let service = TikvService::new(service("", "", &DATA), observer);
+        let service = tikv(service("", "", &DATA));
         // Any reply is marked; this one is there at once.
         let reply = Tikv::raw_coprocessor(&service, tonic::Request::new(request(&[("", "")], "wrong")));
         assert!(reply.now_or_never().unwrap().unwrap().extensions().get::<Large>().is_some());
@@ -310,12 +317,12 @@ mod tests {
         let first = service.queries.begin().unwrap();
         let turns: Vec<_> = std::iter::from_fn(|| first.turn().now_or_never()).collect();
         assert!(!turns.is_empty());
-        let mut waits = Box::pin(service.raw_coprocessor(request(&[("", "")], "{}")));
+        let mut waits = Box::pin(ask(&service, request(&[("", "")], "{}")));
         assert!(waits.as_mut().now_or_never().is_none(), "every core is taken");
         // As many as may wait.
         let others: Vec<_> = std::iter::from_fn(|| service.queries.begin().ok()).collect();
         assert_eq!(others.len(), QUERIES_MAX - 2);
-        let busy = service.raw_coprocessor(request(&[("", "")], "{}")).now_or_never().unwrap().unwrap();
+        let busy = ask(&service, request(&[("", "")], "{}")).now_or_never().unwrap();
         assert!(busy.region_error.unwrap().server_is_busy.unwrap().reason.contains("1024 queries"));
         // Who gives up leaves its place.
         drop(waits);
@@ -328,7 +335,7 @@ mod tests {
         let ask = |change: &dyn Fn(&mut RawCoprocessorRequest)| {
             let mut request = request(&[("b", "")], SUM);
             change(&mut request);
-            service.raw_coprocessor(request).now_or_never().expect("nothing to wait for").unwrap()
+            ask(&service, request).now_or_never().expect("nothing to wait for")
         };
         let says = |change: &dyn Fn(&mut RawCoprocessorRequest), want: &str| {
             let reply = ask(change);

@@ -16,31 +16,34 @@ use super::column::column;
 use super::scan::{PAIR_BYTES, PAIR_MEMORY};
 use super::{RawService, check_read_key, sized};
 use crate::service::answers::counts;
+use crate::service::calls::Handler;
 
 /// What a pair with an error takes, about, in bytes.
 const ERROR_BYTES: usize = 768;
 
-impl<K: Kv> RawService<K> {
-    pub(super) async fn get(&self, context: &Context, request: RawGetRequest) -> Result<RawGetResponse> {
+/// The value of a key.
+impl<K: Kv> Handler<RawGetRequest> for RawService<K> {
+    async fn handle(&self, context: &Context, request: RawGetRequest) -> Result<RawGetResponse> {
         let found = self.look_up(context, &request.cf, &request.key).await?;
         Ok(match found {
             Some((value, _)) => RawGetResponse { value, ..RawGetResponse::default() },
             None => RawGetResponse { not_found: true, ..RawGetResponse::default() },
         })
     }
+}
 
-    pub(super) async fn get_key_ttl(
-        &self,
-        context: &Context,
-        request: RawGetKeyTtlRequest,
-    ) -> Result<RawGetKeyTtlResponse> {
+/// The seconds that a key has left; 0: for ever.
+impl<K: Kv> Handler<RawGetKeyTtlRequest> for RawService<K> {
+    async fn handle(&self, context: &Context, request: RawGetKeyTtlRequest) -> Result<RawGetKeyTtlResponse> {
         let found = self.look_up(context, &request.cf, &request.key).await?;
         Ok(match found {
             Some((_, ttl)) => RawGetKeyTtlResponse { ttl, ..RawGetKeyTtlResponse::default() },
             None => RawGetKeyTtlResponse { not_found: true, ..RawGetKeyTtlResponse::default() },
         })
     }
+}
 
+impl<K: Kv> RawService<K> {
     /// The value of a key and the seconds it has left (0: for ever).
     async fn look_up(&self, context: &Context, cf: &str, key: &Bytes) -> Result<Option<(Bytes, u64)>> {
         let read = self.kv.read(context).await?;
@@ -56,12 +59,11 @@ impl<K: Kv> RawService<K> {
             None => Ok(None),
         }
     }
+}
 
-    pub(super) async fn batch_get(
-        &self,
-        context: &Context,
-        request: RawBatchGetRequest,
-    ) -> Result<RawBatchGetResponse> {
+/// The values of many keys, in the order asked; keys that do not exist are left out.
+impl<K: Kv> Handler<RawBatchGetRequest> for RawService<K> {
+    async fn handle(&self, context: &Context, request: RawBatchGetRequest) -> Result<RawBatchGetResponse> {
         let read = self.kv.read(context).await?;
         let cf = column(&request.cf)?;
         let keys = request.keys;

@@ -17,6 +17,7 @@ use crate::types::{Error, Region, Result};
 use super::column::column;
 use super::{RawService, sized};
 use crate::service::answers::Held;
+use crate::service::calls::Handler;
 
 /// What a pair adds to a message beside its key and value, at most, in bytes.
 pub(super) const PAIR_BYTES: usize = 16;
@@ -34,8 +35,9 @@ pub(super) fn clip(region: &Region, lower: Bytes, upper: Bytes) -> Option<(Bytes
     (upper.is_empty() || lower < upper).then_some((lower, upper))
 }
 
-impl<K: Kv> RawService<K> {
-    pub(super) async fn scan(&self, context: &Context, request: RawScanRequest) -> Result<RawScanResponse> {
+/// The pairs of a range that are in the region, up or down.
+impl<K: Kv> Handler<RawScanRequest> for RawService<K> {
+    async fn handle(&self, context: &Context, request: RawScanRequest) -> Result<RawScanResponse> {
         let read = self.kv.read(context).await?;
         let cf = column(&request.cf)?;
         let limit = request.limit as usize;
@@ -53,12 +55,11 @@ impl<K: Kv> RawService<K> {
         .await?;
         Ok(RawScanResponse { kvs, ..RawScanResponse::default() })
     }
+}
 
-    pub(super) async fn batch_scan(
-        &self,
-        context: &Context,
-        request: RawBatchScanRequest,
-    ) -> Result<RawBatchScanResponse> {
+/// The pairs of many ranges, as far as they are in the region.
+impl<K: Kv> Handler<RawBatchScanRequest> for RawService<K> {
+    async fn handle(&self, context: &Context, request: RawBatchScanRequest) -> Result<RawBatchScanResponse> {
         let read = self.kv.read(context).await?;
         let cf = column(&request.cf)?;
         let each = request.each_limit as usize;
