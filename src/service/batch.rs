@@ -24,7 +24,7 @@ use crate::proto::tikvpb::{
     BatchCommandsRequest, BatchCommandsResponse, batch_commands_request, batch_commands_response,
 };
 
-use super::metrics::Metrics;
+use super::layer::metrics::Metrics;
 
 /// Commands of one stream that run at the same time.
 const COMMANDS_RUNNING_MAX: usize = 1024;

@@ -13,12 +13,12 @@
 //!
 //! 1. Copy its `rpc`, its messages and its case of `BatchCommands` into `proto/proto/`.
 //! 2. Add a row to `tikv_calls!`, and strike its name from [`UNBUILT`].
-//! 3. Write `impl<K: Kv> Handler<XRequest> for RawService<K>` in a file of `raw/`. A handler is given requests of this cluster and
-//!    of the API version that it serves; an error that it returns becomes a reply in [`super::error`].
+//! 3. Write `impl<K: Kv> Handler<XRequest> for RawService<K>` in a file of `raw/`. A handler is given requests of this
+//!    cluster and of the API version that it serves; an error that it returns becomes a reply in [`super::error`].
 //!
-//! All else follows, and the tests below cover the call. Two things may come on top: a reply whose failure stands where that of no
-//! other reply does needs a form of its own in `error::reply!`, and another kind of handlers (transactions) is a section of the table
-//! and a field of [`TikvService`](super::tikv::TikvService) of the same name.
+//! All else follows, and the tests below cover the call. Two things may come on top: a reply whose failure stands where
+//! that of no other reply does needs a form of its own in `error::reply!`, and another kind of handlers (transactions)
+//! is a section of the table and a field of [`TikvService`](super::tikv::TikvService) of the same name.
 //!
 //! Calls of the other services differ too much to share more than their names: see `methods!` below.
 
@@ -34,7 +34,7 @@ use crate::types::Result;
 use super::error::{Repeat, Reply, reply};
 use super::intake::refusal::Refusal;
 
-/// Calls `$with!` with the unary calls of `tikvpb.Tikv`, by the field of `TikvService` that handles them. The columns of a row:
+/// Calls `$with!` with the unary calls of `tikvpb.Tikv`, by the field of `TikvService` that handles them. A row has:
 ///
 /// | column | meaning |
 /// |---|---|
@@ -43,23 +43,38 @@ use super::intake::refusal::Refusal;
 /// | `Read` | what repeating it would do ([`Repeat`]); a `Read` is given up when its `max_execution_duration_ms` is over |
 /// | `(key)`, `(keys[])`, `(pairs[].key)` | the key that logs show, the first if there are many |
 /// | `text`, `write`, `(pairs in kvs)` | where its reply tells of a failure (`error::reply!`) |
-/// | `small`, `large`, `(value)` | whether its reply's frames count as memory of answers; a field: by that field's length |
+/// | `small`, `large`, `(value)` | whether its reply counts as memory of answers; a field: by that field's length |
 macro_rules! tikv_calls {
-    ($with:ident) => { $with! { raw {
-        RawGet: raw_get(RawGetRequest) -> RawGetResponse, [13 RawGet] Read (key) text (value);
-        RawBatchGet: raw_batch_get(RawBatchGetRequest) -> RawBatchGetResponse, [14 RawBatchGet] Read (keys[]) (pairs in pairs) large;
-        RawGetKeyTTL: raw_get_key_ttl(RawGetKeyTtlRequest) -> RawGetKeyTtlResponse, [] Read (key) text small;
-        RawPut: raw_put(RawPutRequest) -> RawPutResponse, [15 RawPut] Same (key) write small;
-        RawBatchPut: raw_batch_put(RawBatchPutRequest) -> RawBatchPutResponse, [16 RawBatchPut] Same (pairs[].key) write small;
-        RawDelete: raw_delete(RawDeleteRequest) -> RawDeleteResponse, [17 RawDelete] Same (key) write small;
-        RawBatchDelete: raw_batch_delete(RawBatchDeleteRequest) -> RawBatchDeleteResponse, [18 RawBatchDelete] Same (keys[]) write small;
-        RawDeleteRange: raw_delete_range(RawDeleteRangeRequest) -> RawDeleteRangeResponse, [20 RawDeleteRange] Same (start_key) write small;
-        RawScan: raw_scan(RawScanRequest) -> RawScanResponse, [19 RawScan] Read (start_key) (pairs in kvs) large;
-        RawBatchScan: raw_batch_scan(RawBatchScanRequest) -> RawBatchScanResponse, [21 RawBatchScan] Read (ranges[].start_key) (pairs in kvs) large;
-        RawCompareAndSwap: raw_compare_and_swap(RawCasRequest) -> RawCasResponse, [] Differs (key) write (previous_value);
-        RawChecksum: raw_checksum(RawChecksumRequest) -> RawChecksumResponse, [] Read (ranges[].start_key) text small;
-        RawCoprocessor: raw_coprocessor(RawCoprocessorRequest) -> RawCoprocessorResponse, [34 RawCoprocessor] Read (ranges[].start_key) text large;
-    } } };
+    ($with:ident) => {
+        $with! { raw {
+            RawGet: raw_get(RawGetRequest) -> RawGetResponse,
+                [13 RawGet] Read (key) text (value);
+            RawBatchGet: raw_batch_get(RawBatchGetRequest) -> RawBatchGetResponse,
+                [14 RawBatchGet] Read (keys[]) (pairs in pairs) large;
+            RawGetKeyTTL: raw_get_key_ttl(RawGetKeyTtlRequest) -> RawGetKeyTtlResponse,
+                [] Read (key) text small;
+            RawPut: raw_put(RawPutRequest) -> RawPutResponse,
+                [15 RawPut] Same (key) write small;
+            RawBatchPut: raw_batch_put(RawBatchPutRequest) -> RawBatchPutResponse,
+                [16 RawBatchPut] Same (pairs[].key) write small;
+            RawDelete: raw_delete(RawDeleteRequest) -> RawDeleteResponse,
+                [17 RawDelete] Same (key) write small;
+            RawBatchDelete: raw_batch_delete(RawBatchDeleteRequest) -> RawBatchDeleteResponse,
+                [18 RawBatchDelete] Same (keys[]) write small;
+            RawDeleteRange: raw_delete_range(RawDeleteRangeRequest) -> RawDeleteRangeResponse,
+                [20 RawDeleteRange] Same (start_key) write small;
+            RawScan: raw_scan(RawScanRequest) -> RawScanResponse,
+                [19 RawScan] Read (start_key) (pairs in kvs) large;
+            RawBatchScan: raw_batch_scan(RawBatchScanRequest) -> RawBatchScanResponse,
+                [21 RawBatchScan] Read (ranges[].start_key) (pairs in kvs) large;
+            RawCompareAndSwap: raw_compare_and_swap(RawCasRequest) -> RawCasResponse,
+                [] Differs (key) write (previous_value);
+            RawChecksum: raw_checksum(RawChecksumRequest) -> RawChecksumResponse,
+                [] Read (ranges[].start_key) text small;
+            RawCoprocessor: raw_coprocessor(RawCoprocessorRequest) -> RawCoprocessorResponse,
+                [34 RawCoprocessor] Read (ranges[].start_key) text large;
+        } }
+    };
 }
 pub(super) use tikv_calls;
 
@@ -140,7 +155,7 @@ pub(super) trait Call: Send + Sized + 'static {
 
 /// Handles one call of the key-value service.
 pub(super) trait Handler<C: Call>: Sync {
-    /// Does what the request says. `context` was checked for its cluster and its API version; the rest of it is for the store.
+    /// Does what the request says. The cluster and the API version of `context` were checked; the rest is for the store.
     fn handle(&self, context: &Context, request: C) -> impl Future<Output = Result<C::Reply>> + Send;
 }
 
@@ -169,8 +184,8 @@ macro_rules! methods {
         enumerate! {
             $($($name,)+)+
             // pdpb.PD
-            GetMembers, Tso, GetRegion, GetPrevRegion, GetRegionByID, ScanRegions, GetStore, GetAllStores, UpdateGCSafePoint,
-            GetGCSafePoint, QueryRegion, BatchScanRegions, GetGCState,
+            GetMembers, Tso, GetRegion, GetPrevRegion, GetRegionByID, ScanRegions, GetStore, GetAllStores,
+            UpdateGCSafePoint, GetGCSafePoint, QueryRegion, BatchScanRegions, GetGCState,
             // meta_storagepb.MetaStorage and etcd
             MetaStorageGet, EtcdRange, EtcdMemberList,
             // armilla.pd.Cluster
@@ -256,8 +271,8 @@ tikv_calls!(refusals);
 
 #[cfg(test)]
 mod tests {
-    //! Goal: a call that the protocol has is in the table and works, and one that it has not is not. Method: the table against the
-    //! `.proto` files that clients' libraries are made of, and every row through the whole of tonic, alone and in a stream.
+    //! Goal: a call that the protocol has is in the table and works, and one that it has not is not. Method: the table
+    //! against the `.proto` files, and every row through the whole of tonic, alone and in a stream.
 
     use std::collections::{BTreeMap, BTreeSet};
     use std::sync::Arc;
@@ -267,16 +282,18 @@ mod tests {
     use tonic::service::Routes;
 
     use super::*;
+    use crate::proto::kvrpcpb::ApiVersion;
     use crate::proto::tikvpb::batch_commands_request::{self, request::Cmd as Command};
     use crate::proto::tikvpb::tikv_client::TikvClient;
     use crate::proto::tikvpb::{BatchCommandsRequest, NotTaken, batch_commands_response::response::Cmd as Answer};
     use crate::rt::clock::Instant;
     use crate::rt::sync::watch;
-    use crate::service::deadline::Deadlines;
     use crate::service::health::HealthService;
-    use crate::service::metrics::{Metrics, Observer};
+    use crate::service::layer::deadline::Deadlines;
+    use crate::service::layer::metrics::Metrics;
+    use crate::service::layer::observe::Observer;
+    use crate::service::layer::redact::Redact;
     use crate::service::one_region::{OneRegion, REGION};
-    use crate::service::redact::Redact;
     use crate::service::routes::{Gates, routes};
 
     const TIKV: &str = include_str!("../../proto/proto/tikvpb.proto");
@@ -362,8 +379,9 @@ mod tests {
         answer.now_or_never().expect("nothing to wait for")
     }
 
+    /// Of a version that no handler is asked about: what has a row is refused in the reply's own place.
     fn context() -> Option<Context> {
-        Some(Context { region_id: REGION, ..Context::default() })
+        Some(Context { region_id: REGION, api_version: ApiVersion::V2 as i32, ..Context::default() })
     }
 
     fn in_stream(routes: &Routes, command: Command) -> Option<Answer> {

@@ -17,7 +17,7 @@ use crate::proto::armilla::pd::{
 };
 
 use super::calls::Method;
-use super::metrics::Observer;
+use super::layer::observe::Observer;
 use super::pd::{Seat, outside, status};
 
 /// Who this node is, now.

@@ -15,7 +15,7 @@ use crate::proto::etcdserverpb::{
 };
 
 use super::calls::Method;
-use super::metrics::Observer;
+use super::layer::observe::Observer;
 use super::pd::{Members, Seat, outside, status};
 
 /// The revision of an etcd that was never written to. Nothing here is: what changes, changes without a revision of its own.

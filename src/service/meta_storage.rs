@@ -18,7 +18,7 @@ use crate::proto::meta_storagepb::{
 use super::calls::Method;
 use super::etcd::REVISION;
 use super::forward;
-use super::metrics::Observer;
+use super::layer::observe::Observer;
 use super::pd::{Seat, status};
 
 /// The service of a node. Clones share it.

@@ -30,7 +30,7 @@ use crate::types::{NODE_CALLER, Result as StoreResult};
 
 use super::calls::Method;
 use super::forward;
-use super::metrics::Observer;
+use super::layer::observe::Observer;
 use super::query_region;
 use super::tso;
 

@@ -31,7 +31,7 @@ use crate::types::region;
 
 use super::calls::Method;
 use super::figures::FIGURES;
-use super::metrics::Metrics;
+use super::layer::metrics::Metrics;
 
 /// What a node says about itself.
 #[derive(Clone, Debug)]

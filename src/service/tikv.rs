@@ -24,12 +24,12 @@ use crate::proto::tikvpb::{
 use crate::store::Kv;
 use crate::types::{Error, Result as StoreResult};
 
-use super::answers::{Large, counts};
 use super::batch::Commands;
 use super::calls::{Call, Handler, refused_command, tikv_calls};
 use super::error::{Repeat, refuse, streamed};
 use super::intake::refusal::Refusal;
-use super::metrics::{Observer, Subject};
+use super::layer::observe::{Observer, Subject};
+use super::layer::quota::{Large, counts};
 use super::raw::RawService;
 
 /// `tikvpb.Tikv` over a store. Clones share it.
@@ -234,8 +234,8 @@ impl<K: Kv> TikvService<K> {
     /// A service of the cluster `cluster_id` that keeps its metrics to itself.
     pub(super) fn for_test(kv: K, cluster_id: u64, raw: RawService<K>) -> TikvService<K> {
         use crate::rt::clock::Instant;
-        let metrics = super::metrics::Metrics::new(&prometheus::Registry::new()).unwrap();
-        let observer = Observer::by(metrics, || Instant(1), super::redact::Redact::Show);
+        let metrics = super::layer::metrics::Metrics::new(&prometheus::Registry::new()).unwrap();
+        let observer = Observer::by(metrics, || Instant(1), super::layer::redact::Redact::Show);
         TikvService::new(kv, cluster_id, raw, observer)
     }
 }

@@ -1,8 +1,8 @@
 //! The coprocessor request: a page of a query over JSON values ([`crate::query`]).
 //!
 //! Linearizable as every read. The ranges are read in order of their keys, what they have in common once. Work goes to the pool in
-//! slices, each in its turn ([`crate::service::queries`]), so that queries share the cores and a request whose caller has gone away ends
-//! soon. Memory is in the books of answers from the first byte of a page until the last of it is sent.
+//! slices, each with a permit ([`crate::service::layer::slots`]), so that queries share the cores and a request whose caller has gone away ends
+//! soon. Memory is reserved from the first byte of a page until the last of it is sent.
 
 use std::sync::Arc;
 
@@ -18,8 +18,8 @@ use crate::types::{Error, Region, Result};
 
 use super::RawService;
 use super::scan::clip;
-use crate::service::answers::Held;
 use crate::service::calls::Handler;
+use crate::service::layer::quota::Reservation;
 
 /// Pairs read in one slice of work.
 const SLICE_PAIRS: u64 = 16 << 10;
@@ -29,13 +29,13 @@ const SLICE_BYTES: usize = 8 << 20;
 /// A page of the rows of JSON values in many ranges that a predicate selects, or aggregates over them.
 impl<K: Kv> Handler<RawCoprocessorRequest> for RawService<K> {
     async fn handle(&self, context: &Context, request: RawCoprocessorRequest) -> Result<RawCoprocessorResponse> {
-        let underway = self.queries.begin()?;
+        let guard = self.queries.begin()?;
         let mut work = self.prepare(context, request).await?;
         loop {
-            let turn = underway.turn().await;
+            let permit = guard.permit().await;
             let step = cpu::run(move || {
                 let step = work.step();
-                drop(turn);
+                drop(permit);
                 step
             });
             match step.await? {
@@ -54,7 +54,7 @@ impl<K: Kv> RawService<K> {
         let read = self.kv.read(context).await?;
         let windows = windows(&read.region, request.ranges, plan.from())?;
         let (page, mut held) = (Page::new(plan), self.answers.begin());
-        held.cover(page.bytes())?;
+        held.grow_to(page.bytes())?;
         Ok(Work { page, held, snapshot: read.snapshot, now_s: read.now_s, windows, done: 0 })
     }
 }
@@ -89,7 +89,7 @@ fn windows(region: &Arc<Region>, ranges: Vec<KeyRange>, from: &Bytes) -> Result<
 struct Work<S> {
     page: Page,
     /// The page's part of the node's room for answers.
-    held: Held,
+    held: Reservation,
     snapshot: S,
     now_s: u64,
     windows: Vec<(Bytes, Bytes)>,
@@ -116,8 +116,8 @@ impl<S: Read> Work<S> {
     fn finish(self) -> Result<Bytes> {
         let Work { page, mut held, .. } = self;
         let data = page.finish().map_err(Error::Invalid)?;
-        held.settle(data.len())?;
-        Ok(held.around(data))
+        held.shrink_to(data.len())?;
+        Ok(held.attach(data))
     }
 
     /// Reads on for a while; true if there is more to read for this page.
@@ -146,7 +146,7 @@ impl<S: Read> Work<S> {
             if let Some(error) = failed {
                 return Err(error);
             }
-            self.held.cover(self.page.bytes())?;
+            self.held.grow_to(self.page.bytes())?;
             match next {
                 Some(key) => {
                     *start = key;
@@ -168,9 +168,9 @@ mod tests {
 
     use super::*;
     use crate::engine::{KvEngine, WriteBatch};
-    use crate::service::answers::Answers;
+    use crate::service::layer::quota::MemoryQuota;
+    use crate::service::layer::slots::Queries;
     use crate::service::one_region::{OneRegion, REGION};
-    use crate::service::queries::Queries;
     use crate::service::tikv::TikvService;
 
     fn service(start: &str, end: &str, pairs: &[(&str, &str, Option<u64>)]) -> RawService<OneRegion> {
@@ -181,7 +181,7 @@ mod tests {
         }
         kv.0.engine.write(&batch).unwrap();
         let gauge = |name: &str| prometheus::IntGauge::new(name, "none").unwrap();
-        RawService::new(kv, Answers::new(gauge("answers")), Queries::new(gauge("queries")))
+        RawService::new(kv, MemoryQuota::new(gauge("answers")), Queries::new(gauge("queries")))
     }
 
     fn request(ranges: &[(&str, &str)], data: &str) -> RawCoprocessorRequest {
@@ -275,7 +275,7 @@ mod tests {
     fn a_page_is_in_the_books_until_it_is_gone() {
         let value = format!("\"{}\"", "x".repeat(200_000));
         let service = service("", "", &[("a", &value, None)]);
-        let held = || service.answers.held();
+        let held = || service.answers.reserved();
         let ask = |data: &str| {
             let request = request(&[("", "")], data);
             let context = request.context.clone().unwrap();
@@ -301,7 +301,7 @@ mod tests {
     #[test]
     fn its_frames_are_counted() {
         use crate::proto::tikvpb::tikv_server::Tikv;
-        use crate::service::answers::Large;
+        use crate::service::layer::quota::Large;
 
         let service = tikv(service("", "", &DATA));
         // Any reply is marked; this one is there at once.
@@ -315,8 +315,8 @@ mod tests {
 
         let service = service("", "", &DATA);
         let first = service.queries.begin().unwrap();
-        let turns: Vec<_> = std::iter::from_fn(|| first.turn().now_or_never()).collect();
-        assert!(!turns.is_empty());
+        let permits: Vec<_> = std::iter::from_fn(|| first.permit().now_or_never()).collect();
+        assert!(!permits.is_empty());
         let mut waits = Box::pin(ask(&service, request(&[("", "")], "{}")));
         assert!(waits.as_mut().now_or_never().is_none(), "every core is taken");
         // As many as may wait.

@@ -15,8 +15,8 @@ use crate::types::{Error, Result};
 use super::column::column;
 use super::scan::{PAIR_BYTES, PAIR_MEMORY};
 use super::{RawService, check_read_key, sized};
-use crate::service::answers::counts;
 use crate::service::calls::Handler;
+use crate::service::layer::quota::counts;
 
 /// What a pair with an error takes, about, in bytes.
 const ERROR_BYTES: usize = 768;
@@ -52,9 +52,9 @@ impl<K: Kv> RawService<K> {
         match read.snapshot.get(cf, key)? {
             Some(stored) => {
                 let mut held = self.answers.begin();
-                held.cover(stored.len())?;
+                held.grow_to(stored.len())?;
                 let found = raw::live(&stored, read.now_s)?;
-                Ok(found.map(|(value, ttl)| if counts(value.len()) { (held.around(value), ttl) } else { (value, ttl) }))
+                Ok(found.map(|(value, ttl)| if counts(value.len()) { (held.attach(value), ttl) } else { (value, ttl) }))
             }
             None => Ok(None),
         }
@@ -75,7 +75,7 @@ impl<K: Kv> Handler<RawBatchGetRequest> for RawService<K> {
                 if let Err(error) = check_read_key(&read.region, &key) {
                     // One of another region does not keep the others from their values.
                     bytes += ERROR_BYTES;
-                    held.cover(bytes + (pairs.len() + 1) * PAIR_MEMORY)?;
+                    held.grow_to(bytes + (pairs.len() + 1) * PAIR_MEMORY)?;
                     let error = KeyError { abort: error.to_string(), ..KeyError::default() };
                     pairs.push(KvPair { error: Some(Box::new(error)), ..KvPair::default() });
                     continue;
@@ -88,11 +88,11 @@ impl<K: Kv> Handler<RawBatchGetRequest> for RawService<K> {
                         "the answer would be over the limit of {REPLY_BYTES_MAX} bytes: ask for fewer keys at once"
                     )));
                 }
-                held.cover(bytes + (pairs.len() + 1) * PAIR_MEMORY)?;
+                held.grow_to(bytes + (pairs.len() + 1) * PAIR_MEMORY)?;
                 pairs.push(KvPair { key, value, ..KvPair::default() });
             }
             if let Some(last) = pairs.last_mut() {
-                last.value = held.around(std::mem::take(&mut last.value));
+                last.value = held.attach(std::mem::take(&mut last.value));
             }
             Ok(pairs)
         })

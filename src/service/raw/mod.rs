@@ -19,14 +19,14 @@ use crate::store::{Access, Kv};
 use crate::types::limits::{ENTRY_BYTES_MAX, KEY_BYTES_MAX};
 use crate::types::{Error, GroupId, Region, Result, region};
 
-use super::answers::Answers;
-use super::queries::Queries;
+use super::layer::quota::MemoryQuota;
+use super::layer::slots::Queries;
 
 /// Raw requests of one store. Clones share it.
 #[derive(Clone, Debug)]
 pub struct RawService<K> {
     kv: K,
-    answers: Answers,
+    answers: MemoryQuota,
     queries: Queries,
 }
 
@@ -34,8 +34,8 @@ pub struct RawService<K> {
 const INLINE_KEYS_MAX: usize = 64;
 
 impl<K: Kv> RawService<K> {
-    /// Raw requests over `kv`; large answers are in the books of `answers`, queries over JSON take turns by `queries`.
-    pub fn new(kv: K, answers: Answers, queries: Queries) -> RawService<K> {
+    /// Raw requests over `kv`; large answers reserve memory of `answers`, queries over JSON take slots of `queries`.
+    pub fn new(kv: K, answers: MemoryQuota, queries: Queries) -> RawService<K> {
         RawService { kv, answers, queries }
     }
 

@@ -16,8 +16,8 @@ use crate::types::{Error, Region, Result};
 
 use super::column::column;
 use super::{RawService, sized};
-use crate::service::answers::Held;
 use crate::service::calls::Handler;
+use crate::service::layer::quota::Reservation;
 
 /// What a pair adds to a message beside its key and value, at most, in bytes.
 pub(super) const PAIR_BYTES: usize = 16;
@@ -129,11 +129,11 @@ struct Page {
     key_only: bool,
     data: Vec<u8>,
     lengths: Vec<(u32, u32)>,
-    held: Held,
+    held: Reservation,
 }
 
 impl Page {
-    fn new(now_s: u64, key_only: bool, held: Held) -> Page {
+    fn new(now_s: u64, key_only: bool, held: Reservation) -> Page {
         Page { now_s, key_only, data: Vec::new(), lengths: Vec::new(), held }
     }
 
@@ -173,7 +173,7 @@ impl Page {
                 "the answer would be over the limit of {REPLY_BYTES_MAX} bytes: scan with a smaller limit or for keys only"
             )));
         }
-        self.held.cover(total + (self.lengths.len() + 1) * PAIR_MEMORY)?;
+        self.held.grow_to(total + (self.lengths.len() + 1) * PAIR_MEMORY)?;
         self.data.extend_from_slice(key);
         self.data.extend_from_slice(value);
         self.lengths.push((key.len() as u32, value.len() as u32));
@@ -181,7 +181,7 @@ impl Page {
     }
 
     fn into_pairs(self) -> Vec<KvPair> {
-        let mut data = self.held.around(self.data);
+        let mut data = self.held.attach(self.data);
         self.lengths
             .into_iter()
             .map(|(key, value)| KvPair {

@@ -48,7 +48,7 @@ impl Bench {
 
     fn over(start: &str, end: &str) -> Bench {
         let kv = OneRegion::new(start, end);
-        let answers = Answers::new(prometheus::IntGauge::new("bytes", "bytes").unwrap());
+        let answers = MemoryQuota::new(prometheus::IntGauge::new("bytes", "bytes").unwrap());
         let queries = Queries::new(prometheus::IntGauge::new("queries", "queries").unwrap());
         let raw = RawService::new(kv.clone(), answers, queries);
         Bench { service: TikvService::for_test(kv.clone(), CLUSTER, raw), kv }

@@ -15,7 +15,7 @@ use tonic::server::NamedService;
 use tonic::{Code, Status};
 use tower::Service;
 
-use super::calls::{Instead, UNBUILT};
+use crate::service::calls::{Instead, UNBUILT};
 
 /// A service that says which of its methods are not built.
 #[derive(Clone, Debug)]
