@@ -29,7 +29,7 @@ use super::calls::{Call, Handler, refused_command, tikv_calls};
 use super::error::{Repeat, refuse, streamed};
 use super::intake::refusal::Refusal;
 use super::layer::observe::{Observer, Subject};
-use super::layer::quota::{Large, counts};
+use super::layer::quota::Large;
 use super::raw::RawService;
 
 /// `tikvpb.Tikv` over a store. Clones share it.
@@ -83,7 +83,7 @@ impl<K: Kv> TikvService<K> {
 
     /// Runs `work`, whose request may give itself a time (`max_execution_duration_ms`). A read is given up when that is over, from
     /// whatever it waits for; a write's time is kept by the store, which knows whether it may still happen.
-    pub(super) async fn in_time<T>(
+    async fn in_time<T>(
         &self,
         context: &Context,
         repeat: Repeat,
@@ -112,7 +112,7 @@ impl<K: Kv> TikvService<K> {
         request: Request<C>,
     ) -> Result<Response<C::Reply>, Status> {
         let reply = self.answer(handler, request.into_inner()).await?;
-        let large = C::is_large(&reply, counts);
+        let large = C::is_large(&reply);
         let mut response = Response::new(reply);
         if large {
             response.extensions_mut().insert(Large);
@@ -233,9 +233,97 @@ impl<K: Kv> TikvService<K> {
 impl<K: Kv> TikvService<K> {
     /// A service of the cluster `cluster_id` that keeps its metrics to itself.
     pub(super) fn for_test(kv: K, cluster_id: u64, raw: RawService<K>) -> TikvService<K> {
-        use crate::rt::clock::Instant;
-        let metrics = super::layer::metrics::Metrics::new(&prometheus::Registry::new()).unwrap();
-        let observer = Observer::by(metrics, || Instant(1), super::layer::redact::Redact::Show);
+        use super::layer::{metrics::Metrics, redact::Redact};
+        let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
+        let observer = Observer::by(metrics, || crate::rt::clock::Instant(1), Redact::Show);
         TikvService::new(kv, cluster_id, raw, observer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Goal: what every request is checked for, whoever handles it. Method: the service over one region; nothing waits.
+
+    use futures::FutureExt;
+    use prometheus::IntGauge;
+    use tonic::Code;
+
+    use super::*;
+    use crate::proto::kvrpcpb::{RawGetRequest, RawGetResponse, RawPutRequest, RawScanRequest};
+    use crate::service::layer::quota::MemoryQuota;
+    use crate::service::layer::slots::Queries;
+    use crate::service::one_region::{OneRegion, REGION};
+
+    const CLUSTER: u64 = 77;
+
+    fn service() -> TikvService<OneRegion> {
+        let kv = OneRegion::new("", "");
+        let gauge = |name: &str| IntGauge::new(name, "of a test").unwrap();
+        let raw = RawService::new(kv.clone(), MemoryQuota::new(gauge("answers")), Queries::new(gauge("queries")));
+        TikvService::for_test(kv, CLUSTER, raw)
+    }
+
+    fn now<T>(answer: impl Future<Output = T>) -> T {
+        answer.now_or_never().expect("nothing to wait for")
+    }
+
+    fn context() -> Context {
+        Context { region_id: REGION, ..Context::default() }
+    }
+
+    fn get(service: &TikvService<OneRegion>, context: Option<Context>) -> Result<RawGetResponse, Status> {
+        let request = RawGetRequest { context, key: "k".into(), ..RawGetRequest::default() };
+        now(service.answer(&service.raw, request))
+    }
+
+    fn put(service: &TikvService<OneRegion>, context: Context, value: &'static str) -> String {
+        let (key, value) = ("k".into(), value.into());
+        let request = RawPutRequest { context: Some(context), key, value, ..RawPutRequest::default() };
+        now(service.answer(&service.raw, request)).unwrap().error
+    }
+
+    #[test]
+    fn another_cluster_or_region_is_refused() {
+        let service = service();
+        let ask = |context| get(&service, context);
+        let get = |cluster_id, region_id| ask(Some(Context { cluster_id, region_id, ..context() }));
+        assert!(get(CLUSTER, REGION).unwrap().not_found);
+        assert_eq!(get(CLUSTER + 1, REGION).unwrap_err().code(), Code::InvalidArgument);
+        let unknown = |reply: RawGetResponse| reply.region_error.unwrap().region_not_found.unwrap().region_id;
+        assert_eq!(unknown(get(0, 5).unwrap()), 5);
+        assert_eq!(unknown(ask(None).unwrap()), 0);
+    }
+
+    #[test]
+    fn the_other_api_version_is_refused_where_people_see_it() {
+        let service = service();
+        assert_eq!(put(&service, context(), "v"), "");
+        let with = |api_version: i32| Context { api_version, ..context() };
+        for (version, served) in [(0, true), (1, false), (2, false), (3, false), (9, false)] {
+            let reply = get(&service, Some(with(version))).unwrap();
+            assert_eq!((reply.error.is_empty(), reply.value == "v"), (served, served), "{reply:?}");
+        }
+        assert!(put(&service, with(2), "w").contains("API version 2"));
+        let scan = RawScanRequest { context: Some(with(2)), limit: 9, ..RawScanRequest::default() };
+        let pairs = now(service.answer(&service.raw, scan)).unwrap().kvs;
+        assert!(pairs[0].error.as_ref().unwrap().abort.contains("API version 2"), "{pairs:?}");
+        assert_eq!(get(&service, Some(context())).unwrap().value, "v");
+    }
+
+    #[test]
+    fn a_read_that_waits_longer_than_its_time_is_given_up() {
+        let service = service();
+        assert_eq!(put(&service, context(), "v"), "");
+        let timed = Context { max_execution_duration_ms: 40, ..context() };
+        // What is answered at once needs no time.
+        assert_eq!(get(&service, Some(timed.clone())).unwrap().value, "v");
+        // The test's clock is over as soon as anything waits.
+        let waits = futures::future::pending::<StoreResult<()>>();
+        let late = now(service.in_time(&timed, Repeat::Read, waits)).unwrap_err();
+        let reply: RawGetResponse = refuse(late, REGION, Repeat::Read);
+        assert_eq!(reply.region_error.unwrap().server_is_busy.unwrap().reason, "deadline is exceeded");
+        let waits = futures::future::pending::<StoreResult<()>>();
+        let write = service.in_time(&timed, Repeat::Same, waits);
+        assert!(write.now_or_never().is_none(), "only the store knows whether a write may still happen");
     }
 }

@@ -5,8 +5,8 @@ use bytes::Bytes;
 use crate::codec::raw;
 use crate::engine::Read;
 use crate::proto::kvrpcpb::{
-    Context, KeyError, KvPair, RawBatchGetRequest, RawBatchGetResponse, RawGetKeyTtlRequest, RawGetKeyTtlResponse,
-    RawGetRequest, RawGetResponse,
+    Context, KvPair, RawBatchGetRequest, RawBatchGetResponse, RawGetKeyTtlRequest, RawGetKeyTtlResponse, RawGetRequest,
+    RawGetResponse,
 };
 use crate::store::Kv;
 use crate::types::limits::REPLY_BYTES_MAX;
@@ -16,6 +16,7 @@ use super::column::column;
 use super::scan::{PAIR_BYTES, PAIR_MEMORY};
 use super::{RawService, check_read_key, sized};
 use crate::service::calls::Handler;
+use crate::service::error::failed_pair;
 use crate::service::layer::quota::counts;
 
 /// What a pair with an error takes, about, in bytes.
@@ -76,8 +77,7 @@ impl<K: Kv> Handler<RawBatchGetRequest> for RawService<K> {
                     // One of another region does not keep the others from their values.
                     bytes += ERROR_BYTES;
                     held.grow_to(bytes + (pairs.len() + 1) * PAIR_MEMORY)?;
-                    let error = KeyError { abort: error.to_string(), ..KeyError::default() };
-                    pairs.push(KvPair { error: Some(Box::new(error)), ..KvPair::default() });
+                    pairs.push(failed_pair(error.to_string()));
                     continue;
                 }
                 let Some(stored) = read.snapshot.get(cf, &key)? else { continue };

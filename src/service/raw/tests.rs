@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use futures::FutureExt;
-use tonic::{Code, Status};
+use tonic::Status;
 
 use super::*;
 use crate::engine::KvEngine;
@@ -14,10 +14,9 @@ use crate::proto::kvrpcpb::{
     KeyRange, KvPair, RawBatchDeleteRequest, RawBatchDeleteResponse, RawBatchGetRequest, RawBatchGetResponse,
     RawBatchPutRequest, RawBatchPutResponse, RawBatchScanRequest, RawBatchScanResponse, RawCasRequest,
     RawChecksumRequest, RawDeleteRangeRequest, RawDeleteRangeResponse, RawDeleteRequest, RawDeleteResponse,
-    RawGetKeyTtlRequest, RawGetRequest, RawGetResponse, RawPutRequest, RawPutResponse, RawScanRequest,
+    RawGetKeyTtlRequest, RawGetRequest, RawPutRequest, RawPutResponse, RawScanRequest,
 };
 use crate::service::calls::{Call, Handler};
-use crate::service::error::{self, Repeat};
 use crate::service::one_region::{OneRegion, REGION};
 use crate::service::tikv::TikvService;
 
@@ -444,24 +443,6 @@ fn a_reads_route_comes_before_its_arguments_a_writes_after_them() {
 }
 
 #[test]
-fn a_read_that_waits_longer_than_its_time_is_given_up() {
-    let bench = Bench::with(&[("k", "v")]);
-    let timed = |region_id| Context { region_id, max_execution_duration_ms: 40, ..Context::default() };
-    // What is answered at once needs no time.
-    let reply = now(bench.ask(RawGetRequest { context: Some(timed(REGION)), ..get("k") })).unwrap();
-    assert_eq!(reply.value, "v");
-    // The test's clock is over as soon as anything waits.
-    let waits = futures::future::pending::<Result<()>>();
-    let late = now(bench.service.in_time(&timed(REGION), Repeat::Read, waits)).unwrap_err();
-    let reply: RawGetResponse = error::refuse(late, REGION, Repeat::Read);
-    assert_eq!(reply.region_error.unwrap().server_is_busy.unwrap().reason, "deadline is exceeded");
-    let waits = futures::future::pending::<Result<()>>();
-    let context = timed(REGION);
-    let write = bench.service.in_time(&context, Repeat::Same, waits);
-    assert!(write.now_or_never().is_none(), "only the store knows whether a write may still happen");
-}
-
-#[test]
 fn compare_and_swap_tells_what_was_there() {
     let bench = Bench::new();
     let some = |text: &str| Some(text.to_owned());
@@ -579,36 +560,6 @@ fn a_page_over_the_message_limit_is_an_error_and_not_a_short_page() {
     let keys = (0..9).map(|i| bytes(&format!("k{i}"))).collect();
     let request = RawBatchGetRequest { context: context(), keys, ..RawBatchGetRequest::default() };
     assert!(abort(&now(bench.ask(request)).unwrap().pairs).contains("fewer keys"));
-}
-
-#[test]
-fn another_cluster_or_region_is_refused() {
-    let bench = Bench::new();
-    let with = |cluster_id, region_id| RawGetRequest {
-        context: Some(Context { cluster_id, region_id, ..Context::default() }),
-        ..get("k")
-    };
-    assert!(now(bench.ask(with(CLUSTER, REGION))).unwrap().not_found);
-    assert_eq!(now(bench.ask(with(CLUSTER + 1, REGION))).unwrap_err().code(), Code::InvalidArgument);
-    let reply = now(bench.ask(with(0, 5))).unwrap();
-    assert_eq!(reply.region_error.unwrap().region_not_found.unwrap().region_id, 5);
-    let reply = now(bench.ask(RawGetRequest { context: None, ..get("k") })).unwrap();
-    assert_eq!(reply.region_error.unwrap().region_not_found.unwrap().region_id, 0);
-}
-
-#[test]
-fn the_other_api_version_is_refused_where_people_see_it() {
-    let bench = Bench::with(&[("k", "v")]);
-    let with = |api_version: i32| Some(Context { api_version, ..context().unwrap() });
-    for (version, served) in [(0, true), (1, false), (2, false), (3, false), (9, false)] {
-        let reply = now(bench.ask(RawGetRequest { context: with(version), ..get("k") })).unwrap();
-        assert_eq!((reply.error.is_empty(), reply.value == "v"), (served, served), "{reply:?}");
-    }
-    let put = RawPutRequest { context: with(2), key: bytes("k"), value: bytes("w"), ..RawPutRequest::default() };
-    assert!(now(bench.ask(put)).unwrap().error.contains("API version 2"));
-    let request = RawScanRequest { context: with(2), ..scan("", "", 9, false) };
-    assert!(abort(&now(bench.ask(request)).unwrap().kvs).contains("API version 2"));
-    assert_eq!(bench.get("k").as_deref(), Some("v"));
 }
 
 #[test]
