@@ -104,15 +104,19 @@ mod tests {
 
     #[test]
     fn who_is_not_built_says_so_and_what_to_do() {
-        for (path, wants) in [
-            ("/tikvpb.Tikv/KvPrewrite", ["KvPrewrite of tikvpb.Tikv", "raw keys"]),
-            ("/tikvpb.Tikv/SplitRegion", ["SplitRegion of tikvpb.Tikv", "docs/protocol.md"]),
-            ("/pdpb.PD/SplitRegions", ["SplitRegions of pdpb.PD", "docs/protocol.md"]),
-        ] {
+        let says = |path: &str, wants: [&str; 2]| {
             let status = asked(path, Status::new(Code::Unimplemented, ""));
             assert_eq!(status.code(), Code::Unimplemented);
             assert!(wants.iter().all(|want| status.message().contains(want)), "{path}: {}", status.message());
+        };
+        for (method, instead) in UNBUILT {
+            let what = match instead {
+                Instead::RawKeys => "a client for raw keys",
+                Instead::Protocol => "docs/protocol.md",
+            };
+            says(&format!("/tikvpb.Tikv/{method}"), [&format!("{method} of tikvpb.Tikv"), what]);
         }
+        says("/pdpb.PD/SplitRegions", ["SplitRegions of pdpb.PD", "docs/protocol.md"]);
         assert_eq!(asked("/a.B/C", Status::unimplemented("compressed")).message(), "compressed");
         assert_eq!(asked("/a.B/C", Status::not_found("")).code(), Code::NotFound);
     }
