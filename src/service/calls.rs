@@ -12,7 +12,7 @@
 //! To add a unary call of TiKV's protocol:
 //!
 //! 1. Copy its `rpc`, its messages and its case of `BatchCommands` into `proto/proto/`.
-//! 2. Add a row to `tikv_calls!`, and strike its name from [`UNBUILT`].
+//! 2. Add a row to `tikv_calls!`, and strike its name from `UNBUILT`.
 //! 3. Write `impl<K: Kv> Handler<XRequest> for RawService<K>` in a file of `raw/`. A handler is given requests of this
 //!    cluster and of the API version that it serves; an error that it returns becomes a reply in [`super::error`].
 //!

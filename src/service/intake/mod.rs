@@ -9,7 +9,8 @@
 //! RESOURCE_EXHAUSTED) is one of the transport to them, which they answer by closing the connection and sending it all again. It is
 //! read to its end, so that every client sees the reply, whether it looks for one before it has sent all or not.
 //!
-//! **Never**: more memory for a request than [`REQUEST_BYTES_MAX`] and what surrounds it; a stream that ends because of one command.
+//! **Never**: more memory for a request than [`REQUEST_BYTES_MAX`](crate::types::limits::REQUEST_BYTES_MAX) and what
+//! surrounds it; a stream that ends because of one command.
 
 pub(super) mod frame;
 pub(super) mod quota;

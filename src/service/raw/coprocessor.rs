@@ -101,7 +101,7 @@ struct Work<S> {
 enum Step<S> {
     /// There is more to read.
     More(Box<Work<S>>),
-    /// The page as it is sent, in the books.
+    /// The page as it is sent, with its reservation.
     Done(Bytes),
 }
 
@@ -112,7 +112,7 @@ impl<S: Read> Work<S> {
         if more { Ok(Step::More(Box::new(work))) } else { work.finish().map(Step::Done) }
     }
 
-    /// The page as it is sent; in the books until the last part of it is gone.
+    /// The page as it is sent; it is reserved until the last part of it is gone.
     fn finish(self) -> Result<Bytes> {
         let Work { page, mut held, .. } = self;
         let data = page.finish().map_err(Error::Invalid)?;
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_is_in_the_books_until_it_is_gone() {
+    fn a_page_is_reserved_until_it_is_gone() {
         let value = format!("\"{}\"", "x".repeat(200_000));
         let service = service("", "", &[("a", &value, None)]);
         let held = || service.answers.reserved();

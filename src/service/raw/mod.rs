@@ -1,4 +1,4 @@
-//! Raw key-value requests, API V1: what each means. Each has a [`Handler`](super::calls::Handler).
+//! Raw key-value requests, API V1: what each means. Each has a `Handler` ([`super::calls`]).
 
 mod cas;
 mod checksum;
