@@ -18,17 +18,13 @@ use std::task::{Context, Poll};
 
 use futures::stream::{FuturesUnordered, Stream, StreamExt};
 use prost::Message;
-use tonic::{Status, Streaming};
+use tonic::Status;
 
 use crate::proto::tikvpb::{
     BatchCommandsRequest, BatchCommandsResponse, batch_commands_request, batch_commands_response,
 };
-use crate::store::Kv;
 
-use super::error::streamed;
-use super::intake::not_taken;
-use super::metrics::Metrics;
-use super::tikv::TikvService;
+use super::layer::metrics::Metrics;
 
 /// Commands of one stream that run at the same time.
 const COMMANDS_RUNNING_MAX: usize = 1024;
@@ -40,43 +36,8 @@ const MESSAGE_BYTES_FULL: usize = 1 << 20;
 type Command = batch_commands_request::Request;
 type Reply = batch_commands_response::Response;
 
-/// The answers to a stream of commands.
-pub(super) fn answer<K: Kv>(
-    service: TikvService<K>,
-    inbound: Streaming<BatchCommandsRequest>,
-) -> impl Stream<Item = Result<BatchCommandsResponse, Status>> + Send + 'static {
-    let metrics = service.observer.metrics.clone();
-    Commands::new(inbound, metrics, move |id, command| {
-        let service = service.clone();
-        async move { (id, run(&service, command).await) }
-    })
-}
-
-/// Runs one command.
-async fn run<K: Kv>(service: &TikvService<K>, command: Command) -> Reply {
-    use batch_commands_request::request::Cmd as In;
-    use batch_commands_response::response::Cmd as Out;
-    let cmd = match command.cmd {
-        Some(In::RawGet(r)) => Some(Out::RawGet(streamed(service.raw_get(*r).await))),
-        Some(In::RawBatchGet(r)) => Some(Out::RawBatchGet(streamed(service.raw_batch_get(*r).await))),
-        Some(In::RawPut(r)) => Some(Out::RawPut(streamed(service.raw_put(*r).await))),
-        Some(In::RawBatchPut(r)) => Some(Out::RawBatchPut(streamed(service.raw_batch_put(*r).await))),
-        Some(In::RawDelete(r)) => Some(Out::RawDelete(streamed(service.raw_delete(*r).await))),
-        Some(In::RawBatchDelete(r)) => Some(Out::RawBatchDelete(streamed(service.raw_batch_delete(*r).await))),
-        Some(In::RawScan(r)) => Some(Out::RawScan(streamed(service.raw_scan(*r).await))),
-        Some(In::RawDeleteRange(r)) => Some(Out::RawDeleteRange(streamed(service.raw_delete_range(*r).await))),
-        Some(In::RawBatchScan(r)) => Some(Out::RawBatchScan(streamed(service.raw_batch_scan(*r).await))),
-        Some(In::RawCoprocessor(r)) => Some(Out::RawCoprocessor(streamed(service.raw_coprocessor(*r).await))),
-        Some(In::GetHealthFeedback(_)) => Some(Out::GetHealthFeedback(service.health_feedback())),
-        Some(In::NotTaken(note)) => not_taken(&note),
-        Some(In::Empty(r)) => Some(Out::Empty(service.empty(*r).await)),
-        None => None,
-    };
-    Reply { cmd }
-}
-
 /// The stream of answers; `make` starts a command.
-struct Commands<In, Make, Fut> {
+pub(super) struct Commands<In, Make, Fut> {
     inbound: In,
     /// No more commands will come: the client has closed its side, or `broken` says why.
     ended: bool,
@@ -97,7 +58,8 @@ where
     Make: Fn(u64, Command) -> Fut,
     Fut: Future<Output = (u64, Reply)>,
 {
-    fn new(inbound: In, metrics: Metrics, make: Make) -> Self {
+    /// The answers to the commands of `inbound`.
+    pub(super) fn new(inbound: In, metrics: Metrics, make: Make) -> Self {
         metrics.streams.inc();
         let (waiting, running) = (VecDeque::new(), FuturesUnordered::new());
         Commands { inbound, ended: false, broken: None, make, waiting, running, metrics }

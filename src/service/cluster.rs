@@ -16,7 +16,8 @@ use crate::proto::armilla::pd::{
     StoreHeartbeatReply, StoreHeartbeatRequest, TransferLeaderReply, TransferLeaderRequest,
 };
 
-use super::metrics::{Method, Observer};
+use super::calls::Method;
+use super::layer::observe::Observer;
 use super::pd::{Seat, outside, status};
 
 /// Who this node is, now.

@@ -27,11 +27,7 @@
 use tonic::{Code, Status};
 
 use crate::proto::errorpb;
-use crate::proto::kvrpcpb::{
-    KeyError, KvPair, RawBatchDeleteResponse, RawBatchGetResponse, RawBatchPutResponse, RawBatchScanResponse,
-    RawCasResponse, RawChecksumResponse, RawCoprocessorResponse, RawDeleteRangeResponse, RawDeleteResponse,
-    RawGetKeyTtlResponse, RawGetResponse, RawPutResponse, RawScanResponse,
-};
+use crate::proto::kvrpcpb::{KeyError, KvPair};
 use crate::types::Error;
 
 /// A reply that can carry a region error.
@@ -46,17 +42,27 @@ pub trait Reply: Default + Send + 'static {
     fn failure(&self) -> Option<&str>;
 }
 
-macro_rules! replies {
-    (writes: $($write:ty),+; reads: $($read:ty),+; pairs: $($many:ty, $pairs:ident);+) => {
-        $(replies!(@text $write, |reply| reply.outcome_unknown = true);)+
-        $(replies!(@text $read, |_reply| {});)+
-        $(impl Reply for $many {
-            fn with_region_error(error: errorpb::Error) -> Self {
+/// Implements [`Reply`] for a message, by where it tells of a failure other than a region error:
+///
+/// | form | where |
+/// |---|---|
+/// | `text` | the string `error` |
+/// | `write` | the string `error`, and `outcome_unknown` beside it |
+/// | `(pairs in kvs)` | `kvs` has one pair, which has nothing but `error.abort` |
+macro_rules! reply {
+    ($Reply:ty, text) => {
+        reply!(@text $Reply, |_reply| {});
+    };
+    ($Reply:ty, write) => {
+        reply!(@text $Reply, |reply| reply.outcome_unknown = true);
+    };
+    ($Reply:ty, (pairs in $pairs:ident)) => {
+        impl Reply for $Reply {
+            fn with_region_error(error: $crate::proto::errorpb::Error) -> Self {
                 Self { region_error: Some(error), ..Self::default() }
             }
             fn with_text(text: String) -> Self {
-                let error = Some(Box::new(KeyError { abort: text, ..KeyError::default() }));
-                Self { $pairs: vec![KvPair { error, ..KvPair::default() }], ..Self::default() }
+                Self { $pairs: vec![$crate::service::error::failed_pair(text)], ..Self::default() }
             }
             fn with_doubt(self) -> Self {
                 self
@@ -67,11 +73,11 @@ macro_rules! replies {
                     None => self.$pairs.first()?.error.as_ref().map(|error| error.abort.as_str()),
                 }
             }
-        })+
+        }
     };
-    (@text $reply:ty, |$this:ident| $doubt:expr) => {
-        impl Reply for $reply {
-            fn with_region_error(error: errorpb::Error) -> Self {
+    (@text $Reply:ty, |$this:ident| $doubt:expr) => {
+        impl Reply for $Reply {
+            fn with_region_error(error: $crate::proto::errorpb::Error) -> Self {
                 Self { region_error: Some(error), ..Self::default() }
             }
             fn with_text(text: String) -> Self {
@@ -93,12 +99,12 @@ macro_rules! replies {
         }
     };
 }
+pub(super) use reply;
 
-replies! {
-    writes: RawPutResponse, RawBatchPutResponse, RawDeleteResponse, RawBatchDeleteResponse, RawDeleteRangeResponse,
-        RawCasResponse;
-    reads: RawGetResponse, RawGetKeyTtlResponse, RawChecksumResponse, RawCoprocessorResponse;
-    pairs: RawBatchGetResponse, pairs; RawScanResponse, kvs; RawBatchScanResponse, kvs
+/// A pair with nothing but an error.
+pub(super) fn failed_pair(text: String) -> KvPair {
+    let error = Some(Box::new(KeyError { abort: text, ..KeyError::default() }));
+    KvPair { error, ..KvPair::default() }
 }
 
 /// What repeating a request would do.
@@ -211,6 +217,7 @@ mod tests {
     //! Goal: every error shows up in exactly the place that clients act on. Method: one table, all errors by all kinds of reply.
 
     use super::*;
+    use crate::proto::kvrpcpb::{RawBatchGetResponse, RawCasResponse, RawPutResponse, RawScanResponse};
     use crate::proto::metapb::{Peer, Region};
     use crate::types::GroupId;
 

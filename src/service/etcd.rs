@@ -14,7 +14,8 @@ use crate::proto::etcdserverpb::{
     KeyValue, Member, MemberListRequest, MemberListResponse, RangeRequest, RangeResponse, ResponseHeader,
 };
 
-use super::metrics::{Method, Observer};
+use super::calls::Method;
+use super::layer::observe::Observer;
 use super::pd::{Members, Seat, outside, status};
 
 /// The revision of an etcd that was never written to. Nothing here is: what changes, changes without a revision of its own.

@@ -15,9 +15,10 @@ use crate::proto::meta_storagepb::{
     WatchResponse,
 };
 
+use super::calls::Method;
 use super::etcd::REVISION;
 use super::forward;
-use super::metrics::{Method, Observer};
+use super::layer::observe::Observer;
 use super::pd::{Seat, status};
 
 /// The service of a node. Clones share it.

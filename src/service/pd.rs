@@ -28,8 +28,9 @@ use crate::proto::pdpb::{
 };
 use crate::types::{NODE_CALLER, Result as StoreResult};
 
+use super::calls::Method;
 use super::forward;
-use super::metrics::{Method, Observer};
+use super::layer::observe::Observer;
 use super::query_region;
 use super::tso;
 

@@ -25,20 +25,22 @@ use crate::proto::tikvpb::tikv_server::TikvServer;
 use crate::store::Kv;
 use crate::types::limits::{MESSAGE_BYTES_MAX, REQUEST_BYTES_MAX, STREAM_BYTES_MAX};
 
-use super::answers::{self, Answers};
 use super::cluster::{ClusterService, Hello};
-use super::deadline::Deadlines;
 use super::etcd::EtcdService;
 use super::forward;
-use super::gate::Gate;
 use super::health::HealthService;
-use super::intake::{Call, Intake};
+use super::intake::quota::{Intake, Share};
+use super::intake::{stream, unary};
+use super::layer::deadline::Deadlines;
+use super::layer::gate::Gate;
+use super::layer::observe::Observer;
+use super::layer::quota::{self, MemoryQuota};
+use super::layer::slots::Queries;
+use super::layer::unbuilt::Spoken;
 use super::meta_storage::MetaStorageService;
-use super::metrics::Observer;
 use super::pd::{PdService, Seat};
 use super::raw::RawService;
 use super::tikv::TikvService;
-use super::unbuilt::Spoken;
 
 macro_rules! sized {
     ($server:expr) => {
@@ -60,7 +62,7 @@ macro_rules! asked {
 /// What is opened when the node belongs to a cluster and its store runs.
 #[derive(Clone, Debug)]
 pub struct Gates<K: Kv> {
-    tikv: Gate<TikvFront<K>>,
+    tikv: Gate<BoundedTikv<K>>,
     pd: Gate<PdWire<PdService>>,
     meta: Gate<MetaStorageServer<MetaStorageService>>,
     etcd_kv: Gate<EtcdKvServer<EtcdService>>,
@@ -89,30 +91,31 @@ impl<K: Kv> Gates<K> {
     /// # Panics
     /// If it is open already.
     pub fn open_store(&self, kv: K, cluster_id: u64) {
-        let answers = self.observer.metrics.answers.clone();
-        let raw = RawService::new(kv, cluster_id, answers.clone(), self.observer.metrics.queries.clone());
-        let service = TikvService::new(raw, self.observer.clone());
+        let metrics = &self.observer.metrics;
+        let answers = MemoryQuota::new(metrics.answer_bytes.clone());
+        let intake = Intake::new(metrics.request_bytes.clone());
+        let raw = RawService::new(kv.clone(), answers.clone(), Queries::new(metrics.queries.clone()));
+        let service = TikvService::new(kv, cluster_id, raw, self.observer.clone());
         let stream = sized!(TikvServer::new(service)).max_decoding_message_size(STREAM_BYTES_MAX);
         let unary = stream.clone().max_decoding_message_size(REQUEST_BYTES_MAX);
-        let intake = self.observer.metrics.intake.clone();
-        self.tikv.open(TikvFront { unary, stream, answers, intake });
+        self.tikv.open(BoundedTikv { unary, stream, answers, intake });
     }
 }
 
 /// The key-value service with its bounds of memory: what comes in is bounded while it arrives, what clients do not take is counted.
 #[derive(Clone, Debug)]
-struct TikvFront<K: Kv> {
+struct BoundedTikv<K: Kv> {
     unary: TikvServer<TikvService<K>>,
     stream: TikvServer<TikvService<K>>,
-    answers: Answers,
+    answers: MemoryQuota,
     intake: Intake,
 }
 
-impl<K: Kv> NamedService for TikvFront<K> {
+impl<K: Kv> NamedService for BoundedTikv<K> {
     const NAME: &'static str = <TikvServer<TikvService<K>> as NamedService>::NAME;
 }
 
-impl<K: Kv> Service<Request<Body>> for TikvFront<K> {
+impl<K: Kv> Service<Request<Body>> for BoundedTikv<K> {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = Counting;
@@ -129,23 +132,23 @@ impl<K: Kv> Service<Request<Body>> for TikvFront<K> {
             return Counting { inner, answers, unary: None };
         }
         if request.uri().path().ends_with("/BatchCommands") {
-            let request = request.map(|body| self.intake.stream(body));
+            let request = request.map(|body| stream::bounded(&self.intake, body));
             return Counting { inner: self.stream.call(request), answers, unary: None };
         }
         let path = request.uri().path_and_query().cloned();
         let (parts, body) = request.into_parts();
-        let (body, call) = self.intake.unary(body);
+        let (body, call) = unary::bounded(&self.intake, body);
         let inner = self.unary.call(Request::from_parts(parts, body));
         Counting { inner, answers, unary: Some((call, path)) }
     }
 }
 
-/// The answer of [`TikvFront`].
+/// The answer of [`BoundedTikv`].
 struct Counting {
     inner: BoxFuture<Response<Body>, Infallible>,
-    answers: Answers,
+    answers: MemoryQuota,
     /// Of a unary call: what came in, and its method's path.
-    unary: Option<(Arc<Call>, Option<PathAndQuery>)>,
+    unary: Option<(Arc<Share>, Option<PathAndQuery>)>,
 }
 
 impl Future for Counting {
@@ -155,9 +158,9 @@ impl Future for Counting {
         let Ok(mut response) = std::task::ready!(self.inner.as_mut().poll(cx));
         if let Some((call, path)) = &self.unary {
             let method = path.as_ref().and_then(|path| path.path().rsplit('/').next()).unwrap_or_default();
-            response = call.answer(method, response);
+            response = unary::answer(call, method, response);
         }
-        Poll::Ready(Ok(answers::counted(&self.answers, self.unary.is_none(), response)))
+        Poll::Ready(Ok(quota::counted(&self.answers, self.unary.is_none(), response)))
     }
 }
 
@@ -225,10 +228,11 @@ mod tests {
     };
     use crate::rt::clock::Instant;
     use crate::rt::sync::watch;
-    use crate::service::metrics::{Method, Metrics};
+    use crate::service::calls::Method;
+    use crate::service::layer::metrics::Metrics;
+    use crate::service::layer::redact::Redact;
     use crate::service::one_region::{OneRegion, REGION, STORE};
     use crate::service::pd::{Members, PdFront};
-    use crate::service::redact::Redact;
     use crate::types::Result;
 
     struct Elsewhere;
@@ -503,7 +507,7 @@ mod tests {
     #[test]
     fn what_does_not_decode_costs_only_its_call() {
         let (routes, _) = open();
-        assert_eq!(raw_call(&routes, "/tikvpb.Tikv/KvGet", b"", 0), (Code::Unimplemented as i32).to_string());
+        assert_eq!(raw_call(&routes, "/tikvpb.Tikv/Raft", b"", 0), (Code::Unimplemented as i32).to_string());
         assert_eq!(raw_call(&routes, "/nothing.Here/Get", b"", 0), (Code::Unimplemented as i32).to_string());
         assert_eq!(raw_call(&routes, "/tikvpb.Tikv/RawGet", b"\xff\xff\xff", 3), (Code::Internal as i32).to_string());
         let too_long = |path, bytes| raw_call(&routes, path, b"", bytes);

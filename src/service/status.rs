@@ -29,8 +29,9 @@ use crate::proto::pdpb::Member;
 use crate::rt::{HttpHandler, HttpRequest, HttpResponse};
 use crate::types::region;
 
+use super::calls::Method;
 use super::figures::FIGURES;
-use super::metrics::{Method, Metrics};
+use super::layer::metrics::Metrics;
 
 /// What a node says about itself.
 #[derive(Clone, Debug)]

@@ -1,38 +1,44 @@
-//! The key-value service: each call is a function of [`RawService`], measured.
+//! The key-value service: what is done for every request before and after its handler, alone and in a stream.
 
-use std::pin::Pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::Stream;
+use futures::future::{Either, select};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::proto::kvrpcpb::{
-    GetHealthFeedbackRequest, GetHealthFeedbackResponse, HealthFeedback, RawBatchDeleteRequest, RawBatchDeleteResponse,
-    RawBatchGetRequest, RawBatchGetResponse, RawBatchPutRequest, RawBatchPutResponse, RawBatchScanRequest,
-    RawBatchScanResponse, RawCasRequest, RawCasResponse, RawChecksumRequest, RawChecksumResponse,
-    RawCoprocessorRequest, RawCoprocessorResponse, RawDeleteRangeRequest, RawDeleteRangeResponse, RawDeleteRequest,
-    RawDeleteResponse, RawGetKeyTtlRequest, RawGetKeyTtlResponse, RawGetRequest, RawGetResponse, RawPutRequest,
-    RawPutResponse, RawScanRequest, RawScanResponse, StoreSafeTsRequest, StoreSafeTsResponse,
+    self, ApiVersion, Context, GetHealthFeedbackRequest, GetHealthFeedbackResponse, HealthFeedback, StoreSafeTsRequest,
+    StoreSafeTsResponse,
 };
+use crate::proto::tikvpb::batch_commands_request::request::Cmd as Command;
+use crate::proto::tikvpb::batch_commands_response::{Response as BatchReply, response::Cmd as Reply};
+use crate::proto::tikvpb::tikv_server::Tikv;
 use crate::proto::tikvpb::{
     BatchCommandsEmptyRequest, BatchCommandsEmptyResponse, BatchCommandsRequest, BatchCommandsResponse,
-    tikv_server::Tikv,
 };
 use crate::store::Kv;
+use crate::types::{Error, Result as StoreResult};
 
-use super::answers::{Large, counts};
-use super::batch;
-use super::metrics::{Method, Observer, Subject};
+use super::batch::Commands;
+use super::calls::{Call, Handler, refused_command, tikv_calls};
+use super::error::{Repeat, refuse, streamed};
+use super::intake::refusal::Refusal;
+use super::layer::observe::{Observer, Subject};
+use super::layer::quota::Large;
 use super::raw::RawService;
 
 /// `tikvpb.Tikv` over a store. Clones share it.
 #[derive(Clone, Debug)]
 pub struct TikvService<K> {
-    raw: RawService<K>,
-    pub(super) observer: Observer,
+    kv: K,
+    cluster_id: u64,
+    pub(super) raw: RawService<K>,
+    observer: Observer,
     /// The number of the last health feedback.
     feedback: Arc<AtomicU64>,
 }
@@ -40,150 +46,284 @@ pub struct TikvService<K> {
 /// The best of scores (1 to 100; slow from 80 on): nothing here measures how slow a store is, so none is called slow.
 const HEALTHY: i32 = 1;
 
-macro_rules! calls {
-    ($($name:ident: $Request:ident => $Response:ty, $method:ident, |$request:ident| $key:expr;)+) => {
-        $(
-            pub(super) async fn $name(&self, $request: $Request) -> Result<$Response, Status> {
-                let region = $request.context.as_ref().map_or(0, |context| context.region_id);
-                let subject = Subject { region, key: $key };
-                self.observer.watch(Method::$method, subject, self.raw.$name($request)).await
-            }
-        )+
-    };
-}
-
 impl<K: Kv> TikvService<K> {
-    /// The service over `raw`.
-    pub fn new(raw: RawService<K>, observer: Observer) -> TikvService<K> {
-        TikvService { raw, observer, feedback: Arc::default() }
+    /// The service of the cluster `cluster_id` over `kv`, whose raw requests `raw` handles.
+    pub fn new(kv: K, cluster_id: u64, raw: RawService<K>, observer: Observer) -> TikvService<K> {
+        TikvService { kv, cluster_id, raw, observer, feedback: Arc::default() }
+    }
+
+    /// Answers a request by its handler, measured.
+    ///
+    /// # Errors
+    /// INVALID_ARGUMENT for a request of another cluster.
+    pub(super) async fn answer<C: Call>(&self, handler: &impl Handler<C>, mut request: C) -> Result<C::Reply, Status> {
+        let context = request.take_context();
+        let subject = Subject { region: context.region_id, key: request.key() };
+        let work = async {
+            self.check_cluster(&context)?;
+            let result = match check_version(&context) {
+                Ok(()) => self.in_time(&context, C::REPEAT, handler.handle(&context, request)).await,
+                Err(error) => Err(error),
+            };
+            Ok(result.unwrap_or_else(|error| refuse(error, context.region_id, C::REPEAT)))
+        };
+        self.observer.watch(C::METHOD, subject, work).await
+    }
+
+    fn check_cluster(&self, context: &Context) -> Result<(), Status> {
+        let asked = context.cluster_id;
+        if asked != 0 && asked != self.cluster_id {
+            return Err(Status::invalid_argument(format!(
+                "request for cluster {asked}, this is cluster {}",
+                self.cluster_id
+            )));
+        }
+        Ok(())
+    }
+
+    /// Runs `work`, whose request may give itself a time (`max_execution_duration_ms`). A read is given up when that is over, from
+    /// whatever it waits for; a write's time is kept by the store, which knows whether it may still happen.
+    async fn in_time<T>(
+        &self,
+        context: &Context,
+        repeat: Repeat,
+        work: impl Future<Output = StoreResult<T>> + Send,
+    ) -> StoreResult<T> {
+        let limit_ms = context.max_execution_duration_ms;
+        if limit_ms == 0 || repeat != Repeat::Read {
+            return work.await;
+        }
+        let mut work = pin!(work);
+        // What is answered at once starts no timer.
+        if let Poll::Ready(result) = poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await {
+            return result;
+        }
+        let timer = pin!(self.kv.sleep(Duration::from_millis(limit_ms)));
+        match select(work, timer).await {
+            Either::Left((result, _)) => result,
+            Either::Right(_) => Err(Error::Deadline(format!("the read took longer than its {limit_ms} ms"))),
+        }
+    }
+
+    /// Answers a call that came alone.
+    async fn answer_alone<C: Call>(
+        &self,
+        handler: &impl Handler<C>,
+        request: Request<C>,
+    ) -> Result<Response<C::Reply>, Status> {
+        let reply = self.answer(handler, request.into_inner()).await?;
+        let large = C::is_large(&reply);
+        let mut response = Response::new(reply);
+        if large {
+            response.extensions_mut().insert(Large);
+        }
+        Ok(response)
     }
 
     /// Answers an empty command, after the time that it asks for.
-    pub(super) async fn empty(&self, request: BatchCommandsEmptyRequest) -> BatchCommandsEmptyResponse {
+    async fn empty(&self, request: BatchCommandsEmptyRequest) -> BatchCommandsEmptyResponse {
         if request.delay_time > 0 {
-            self.raw.sleep(Duration::from_millis(request.delay_time)).await;
+            self.kv.sleep(Duration::from_millis(request.delay_time)).await;
         }
         BatchCommandsEmptyResponse { test_id: request.test_id }
     }
 
     /// The store's health, with a number that rises from answer to answer, from start to start too.
-    pub(super) fn health_feedback(&self) -> GetHealthFeedbackResponse {
-        let now_ms = self.raw.now_s() * 1000;
+    fn health_feedback(&self) -> GetHealthFeedbackResponse {
+        let now_ms = self.kv.now_s() * 1000;
         let next = |last: u64| Some(now_ms.max(last + 1));
         let last = self.feedback.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).expect("always a next one");
         let feedback_seq_no = now_ms.max(last + 1);
-        let feedback = HealthFeedback { store_id: self.raw.store(), feedback_seq_no, slow_score: HEALTHY };
+        let feedback = HealthFeedback { store_id: self.kv.store(), feedback_seq_no, slow_score: HEALTHY };
         GetHealthFeedbackResponse { health_feedback: Some(feedback), ..GetHealthFeedbackResponse::default() }
     }
+}
 
-    calls! {
-        raw_get: RawGetRequest => RawGetResponse, RawGet, |r| r.key.clone();
-        raw_batch_get: RawBatchGetRequest => RawBatchGetResponse, RawBatchGet, |r| first(&r.keys);
-        raw_get_key_ttl: RawGetKeyTtlRequest => RawGetKeyTtlResponse, RawGetKeyTTL, |r| r.key.clone();
-        raw_put: RawPutRequest => RawPutResponse, RawPut, |r| r.key.clone();
-        raw_batch_put: RawBatchPutRequest => RawBatchPutResponse, RawBatchPut,
-            |r| r.pairs.first().map_or_else(Bytes::new, |pair| pair.key.clone());
-        raw_delete: RawDeleteRequest => RawDeleteResponse, RawDelete, |r| r.key.clone();
-        raw_batch_delete: RawBatchDeleteRequest => RawBatchDeleteResponse, RawBatchDelete, |r| first(&r.keys);
-        raw_delete_range: RawDeleteRangeRequest => RawDeleteRangeResponse, RawDeleteRange, |r| r.start_key.clone();
-        raw_scan: RawScanRequest => RawScanResponse, RawScan, |r| r.start_key.clone();
-        raw_batch_scan: RawBatchScanRequest => RawBatchScanResponse, RawBatchScan,
-            |r| r.ranges.first().map_or_else(Bytes::new, |range| range.start_key.clone());
-        raw_compare_and_swap: RawCasRequest => RawCasResponse, RawCompareAndSwap, |r| r.key.clone();
-        raw_checksum: RawChecksumRequest => RawChecksumResponse, RawChecksum,
-            |r| r.ranges.first().map_or_else(Bytes::new, |range| range.start_key.clone());
-        raw_coprocessor: RawCoprocessorRequest => RawCoprocessorResponse, RawCoprocessor,
-            |r| r.ranges.first().map_or_else(Bytes::new, |range| range.start_key.clone());
+/// Checks that the request speaks of the keys that this cluster has: with API V2 the same name is another key.
+fn check_version(context: &Context) -> StoreResult<()> {
+    match ApiVersion::try_from(context.api_version) {
+        Ok(ApiVersion::V1) => Ok(()),
+        Ok(ApiVersion::V1ttl) => Err(Error::Invalid(
+            "the request is of API version V1TTL, this cluster serves V1, in which keys may expire too: use a client of V1".into(),
+        )),
+        _ => Err(Error::Invalid(format!(
+            "the request is of API version {}, this cluster serves version 1: use a client without a keyspace",
+            context.api_version
+        ))),
     }
 }
 
-fn first(keys: &[Bytes]) -> Bytes {
-    keys.first().cloned().unwrap_or_default()
+macro_rules! commands {
+    ($($service:ident { $($name:ident: $function:ident($Request:ident) -> $Reply:ident,
+        [$($number:literal $cmd:ident)?] $repeat:ident $key:tt $failure:tt $large:tt;)+ })+) => {
+        impl<K: Kv> TikvService<K> {
+            /// Answers a command of a stream; nothing for one that is not known.
+            async fn answer_command(&self, command: Command) -> Option<Reply> {
+                Some(match command {
+                    $($($(Command::$cmd(request) => Reply::$cmd(streamed(self.answer(&self.$service, *request).await)),)?)+)+
+                    Command::GetHealthFeedback(_) => Reply::GetHealthFeedback(self.health_feedback()),
+                    Command::Empty(request) => Reply::Empty(self.empty(*request).await),
+                    Command::NotTaken(note) => return refused_command(note.command, Refusal::of(&note)),
+                })
+            }
+        }
+    };
 }
-
-/// A reply that may be large: its frames are counted.
-fn large<R>(reply: R) -> Response<R> {
-    let mut response = Response::new(reply);
-    response.extensions_mut().insert(Large);
-    response
-}
+tikv_calls!(commands);
 
 type Answer<R> = Result<Response<R>, Status>;
 
-#[tonic::async_trait]
-impl<K: Kv> Tikv for TikvService<K> {
-    async fn raw_get(&self, request: Request<RawGetRequest>) -> Answer<RawGetResponse> {
-        let reply = self.raw_get(request.into_inner()).await?;
-        Ok(if counts(reply.value.len()) { large(reply) } else { Response::new(reply) })
-    }
+macro_rules! service {
+    ($($service:ident { $($name:ident: $function:ident($Request:ident) -> $Reply:ident,
+        [$($number:literal $cmd:ident)?] $repeat:ident $key:tt $failure:tt $large:tt;)+ })+) => {
+        #[tonic::async_trait]
+        impl<K: Kv> Tikv for TikvService<K> {
+            $($(
+                async fn $function(&self, request: Request<kvrpcpb::$Request>) -> Answer<kvrpcpb::$Reply> {
+                    self.answer_alone(&self.$service, request).await
+                }
+            )+)+
 
-    async fn raw_batch_get(&self, request: Request<RawBatchGetRequest>) -> Answer<RawBatchGetResponse> {
-        self.raw_batch_get(request.into_inner()).await.map(large)
-    }
+            /// No timestamp is safe to read at on a follower: stale reads are not served.
+            async fn get_store_safe_ts(&self, _request: Request<StoreSafeTsRequest>) -> Answer<StoreSafeTsResponse> {
+                Ok(Response::new(StoreSafeTsResponse { safe_ts: 0 }))
+            }
 
-    async fn raw_put(&self, request: Request<RawPutRequest>) -> Answer<RawPutResponse> {
-        self.raw_put(request.into_inner()).await.map(Response::new)
-    }
+            async fn get_health_feedback(
+                &self,
+                _request: Request<GetHealthFeedbackRequest>,
+            ) -> Answer<GetHealthFeedbackResponse> {
+                Ok(Response::new(self.health_feedback()))
+            }
 
-    async fn raw_batch_put(&self, request: Request<RawBatchPutRequest>) -> Answer<RawBatchPutResponse> {
-        self.raw_batch_put(request.into_inner()).await.map(Response::new)
-    }
+            type BatchCommandsStream = Pin<Box<dyn Stream<Item = Result<BatchCommandsResponse, Status>> + Send>>;
 
-    async fn raw_delete(&self, request: Request<RawDeleteRequest>) -> Answer<RawDeleteResponse> {
-        self.raw_delete(request.into_inner()).await.map(Response::new)
-    }
+            async fn batch_commands(
+                &self,
+                request: Request<Streaming<BatchCommandsRequest>>,
+            ) -> Answer<Self::BatchCommandsStream> {
+                Ok(Response::new(Box::pin(self.stream(request.into_inner()))))
+            }
+        }
+    };
+}
+tikv_calls!(service);
 
-    async fn raw_batch_delete(&self, request: Request<RawBatchDeleteRequest>) -> Answer<RawBatchDeleteResponse> {
-        self.raw_batch_delete(request.into_inner()).await.map(Response::new)
-    }
-
-    async fn raw_scan(&self, request: Request<RawScanRequest>) -> Answer<RawScanResponse> {
-        self.raw_scan(request.into_inner()).await.map(large)
-    }
-
-    async fn raw_delete_range(&self, request: Request<RawDeleteRangeRequest>) -> Answer<RawDeleteRangeResponse> {
-        self.raw_delete_range(request.into_inner()).await.map(Response::new)
-    }
-
-    async fn raw_batch_scan(&self, request: Request<RawBatchScanRequest>) -> Answer<RawBatchScanResponse> {
-        self.raw_batch_scan(request.into_inner()).await.map(large)
-    }
-
-    async fn raw_get_key_ttl(&self, request: Request<RawGetKeyTtlRequest>) -> Answer<RawGetKeyTtlResponse> {
-        self.raw_get_key_ttl(request.into_inner()).await.map(Response::new)
-    }
-
-    async fn raw_compare_and_swap(&self, request: Request<RawCasRequest>) -> Answer<RawCasResponse> {
-        let reply = self.raw_compare_and_swap(request.into_inner()).await?;
-        Ok(if counts(reply.previous_value.len()) { large(reply) } else { Response::new(reply) })
-    }
-
-    async fn raw_checksum(&self, request: Request<RawChecksumRequest>) -> Answer<RawChecksumResponse> {
-        self.raw_checksum(request.into_inner()).await.map(Response::new)
-    }
-
-    async fn raw_coprocessor(&self, request: Request<RawCoprocessorRequest>) -> Answer<RawCoprocessorResponse> {
-        self.raw_coprocessor(request.into_inner()).await.map(large)
-    }
-
-    /// No timestamp is safe to read at on a follower: stale reads are not served.
-    async fn get_store_safe_ts(&self, _request: Request<StoreSafeTsRequest>) -> Answer<StoreSafeTsResponse> {
-        Ok(Response::new(StoreSafeTsResponse { safe_ts: 0 }))
-    }
-
-    async fn get_health_feedback(
+impl<K: Kv> TikvService<K> {
+    /// The answers to a stream of commands.
+    fn stream(
         &self,
-        _request: Request<GetHealthFeedbackRequest>,
-    ) -> Answer<GetHealthFeedbackResponse> {
-        Ok(Response::new(self.health_feedback()))
+        inbound: Streaming<BatchCommandsRequest>,
+    ) -> impl Stream<Item = Result<BatchCommandsResponse, Status>> + Send + 'static {
+        let service = self.clone();
+        Commands::new(inbound, self.observer.metrics.clone(), move |id, command| {
+            let service = service.clone();
+            async move {
+                let cmd = match command.cmd {
+                    Some(command) => service.answer_command(command).await,
+                    None => None,
+                };
+                (id, BatchReply { cmd })
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+impl<K: Kv> TikvService<K> {
+    /// A service of the cluster `cluster_id` that keeps its metrics to itself.
+    pub(super) fn for_test(kv: K, cluster_id: u64, raw: RawService<K>) -> TikvService<K> {
+        use super::layer::{metrics::Metrics, redact::Redact};
+        let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
+        let observer = Observer::by(metrics, || crate::rt::clock::Instant(1), Redact::Show);
+        TikvService::new(kv, cluster_id, raw, observer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Goal: what every request is checked for, whoever handles it. Method: the service over one region; nothing waits.
+
+    use futures::FutureExt;
+    use prometheus::IntGauge;
+    use tonic::Code;
+
+    use super::*;
+    use crate::proto::kvrpcpb::{RawGetRequest, RawGetResponse, RawPutRequest, RawScanRequest};
+    use crate::service::layer::quota::MemoryQuota;
+    use crate::service::layer::slots::Queries;
+    use crate::service::one_region::{OneRegion, REGION};
+
+    const CLUSTER: u64 = 77;
+
+    fn service() -> TikvService<OneRegion> {
+        let kv = OneRegion::new("", "");
+        let gauge = |name: &str| IntGauge::new(name, "of a test").unwrap();
+        let raw = RawService::new(kv.clone(), MemoryQuota::new(gauge("answers")), Queries::new(gauge("queries")));
+        TikvService::for_test(kv, CLUSTER, raw)
     }
 
-    type BatchCommandsStream = Pin<Box<dyn Stream<Item = Result<BatchCommandsResponse, Status>> + Send>>;
+    fn now<T>(answer: impl Future<Output = T>) -> T {
+        answer.now_or_never().expect("nothing to wait for")
+    }
 
-    async fn batch_commands(
-        &self,
-        request: Request<Streaming<BatchCommandsRequest>>,
-    ) -> Answer<Self::BatchCommandsStream> {
-        Ok(Response::new(Box::pin(batch::answer(self.clone(), request.into_inner()))))
+    fn context() -> Context {
+        Context { region_id: REGION, ..Context::default() }
+    }
+
+    fn get(service: &TikvService<OneRegion>, context: Option<Context>) -> Result<RawGetResponse, Status> {
+        let request = RawGetRequest { context, key: "k".into(), ..RawGetRequest::default() };
+        now(service.answer(&service.raw, request))
+    }
+
+    fn put(service: &TikvService<OneRegion>, context: Context, value: &'static str) -> String {
+        let (key, value) = ("k".into(), value.into());
+        let request = RawPutRequest { context: Some(context), key, value, ..RawPutRequest::default() };
+        now(service.answer(&service.raw, request)).unwrap().error
+    }
+
+    #[test]
+    fn another_cluster_or_region_is_refused() {
+        let service = service();
+        let ask = |context| get(&service, context);
+        let get = |cluster_id, region_id| ask(Some(Context { cluster_id, region_id, ..context() }));
+        assert!(get(CLUSTER, REGION).unwrap().not_found);
+        assert_eq!(get(CLUSTER + 1, REGION).unwrap_err().code(), Code::InvalidArgument);
+        let unknown = |reply: RawGetResponse| reply.region_error.unwrap().region_not_found.unwrap().region_id;
+        assert_eq!(unknown(get(0, 5).unwrap()), 5);
+        assert_eq!(unknown(ask(None).unwrap()), 0);
+    }
+
+    #[test]
+    fn the_other_api_version_is_refused_where_people_see_it() {
+        let service = service();
+        assert_eq!(put(&service, context(), "v"), "");
+        let with = |api_version: i32| Context { api_version, ..context() };
+        for (version, served) in [(0, true), (1, false), (2, false), (3, false), (9, false)] {
+            let reply = get(&service, Some(with(version))).unwrap();
+            assert_eq!((reply.error.is_empty(), reply.value == "v"), (served, served), "{reply:?}");
+        }
+        assert!(put(&service, with(2), "w").contains("API version 2"));
+        let scan = RawScanRequest { context: Some(with(2)), limit: 9, ..RawScanRequest::default() };
+        let pairs = now(service.answer(&service.raw, scan)).unwrap().kvs;
+        assert!(pairs[0].error.as_ref().unwrap().abort.contains("API version 2"), "{pairs:?}");
+        assert_eq!(get(&service, Some(context())).unwrap().value, "v");
+    }
+
+    #[test]
+    fn a_read_that_waits_longer_than_its_time_is_given_up() {
+        let service = service();
+        assert_eq!(put(&service, context(), "v"), "");
+        let timed = Context { max_execution_duration_ms: 40, ..context() };
+        // What is answered at once needs no time.
+        assert_eq!(get(&service, Some(timed.clone())).unwrap().value, "v");
+        // The test's clock is over as soon as anything waits.
+        let waits = futures::future::pending::<StoreResult<()>>();
+        let late = now(service.in_time(&timed, Repeat::Read, waits)).unwrap_err();
+        let reply: RawGetResponse = refuse(late, REGION, Repeat::Read);
+        assert_eq!(reply.region_error.unwrap().server_is_busy.unwrap().reason, "deadline is exceeded");
+        let waits = futures::future::pending::<StoreResult<()>>();
+        let write = service.in_time(&timed, Repeat::Same, waits);
+        assert!(write.now_or_never().is_none(), "only the store knows whether a write may still happen");
     }
 }

@@ -8,9 +8,11 @@ use crate::types::{Error, Result};
 
 use super::column::column;
 use super::{RawService, check_entry, check_length, check_read_key};
+use crate::service::calls::Handler;
 
-impl<K: Kv> RawService<K> {
-    pub(super) async fn compare_and_swap(&self, context: &Context, request: RawCasRequest) -> Result<RawCasResponse> {
+/// Sets or removes a key if its value is as expected.
+impl<K: Kv> Handler<RawCasRequest> for RawService<K> {
+    async fn handle(&self, context: &Context, request: RawCasRequest) -> Result<RawCasResponse> {
         let cf = column(&request.cf)?;
         let key = request.key;
         check_length(&key)?;

@@ -15,9 +15,11 @@ use crate::types::{Error, Result};
 
 use super::RawService;
 use super::scan::{check_seek, clip};
+use crate::service::calls::Handler;
 
-impl<K: Kv> RawService<K> {
-    pub(super) async fn checksum(&self, context: &Context, request: RawChecksumRequest) -> Result<RawChecksumResponse> {
+/// A checksum over the pairs of many ranges, as far as they are in the region.
+impl<K: Kv> Handler<RawChecksumRequest> for RawService<K> {
+    async fn handle(&self, context: &Context, request: RawChecksumRequest) -> Result<RawChecksumResponse> {
         if request.algorithm != ChecksumAlgorithm::Crc64Xor as i32 {
             return Err(Error::Invalid(format!(
                 "unknown checksum algorithm {}: there is Crc64_Xor (0)",

@@ -1,8 +1,8 @@
 //! The coprocessor request: a page of a query over JSON values ([`crate::query`]).
 //!
 //! Linearizable as every read. The ranges are read in order of their keys, what they have in common once. Work goes to the pool in
-//! slices, each in its turn ([`crate::service::queries`]), so that queries share the cores and a request whose caller has gone away ends
-//! soon. Memory is in the books of answers from the first byte of a page until the last of it is sent.
+//! slices, each with a permit ([`crate::service::layer::slots`]), so that queries share the cores and a request whose caller has gone away ends
+//! soon. Memory is reserved from the first byte of a page until the last of it is sent.
 
 use std::sync::Arc;
 
@@ -18,26 +18,24 @@ use crate::types::{Error, Region, Result};
 
 use super::RawService;
 use super::scan::clip;
-use crate::service::answers::Held;
+use crate::service::calls::Handler;
+use crate::service::layer::quota::Reservation;
 
 /// Pairs read in one slice of work.
 const SLICE_PAIRS: u64 = 16 << 10;
 /// Bytes read in one slice of work; the pair that passes it is the last.
 const SLICE_BYTES: usize = 8 << 20;
 
-impl<K: Kv> RawService<K> {
-    pub(super) async fn coprocessor(
-        &self,
-        context: &Context,
-        request: RawCoprocessorRequest,
-    ) -> Result<RawCoprocessorResponse> {
-        let underway = self.queries.begin()?;
+/// A page of the rows of JSON values in many ranges that a predicate selects, or aggregates over them.
+impl<K: Kv> Handler<RawCoprocessorRequest> for RawService<K> {
+    async fn handle(&self, context: &Context, request: RawCoprocessorRequest) -> Result<RawCoprocessorResponse> {
+        let guard = self.queries.begin()?;
         let mut work = self.prepare(context, request).await?;
         loop {
-            let turn = underway.turn().await;
+            let permit = guard.permit().await;
             let step = cpu::run(move || {
                 let step = work.step();
-                drop(turn);
+                drop(permit);
                 step
             });
             match step.await? {
@@ -46,7 +44,9 @@ impl<K: Kv> RawService<K> {
             }
         }
     }
+}
 
+impl<K: Kv> RawService<K> {
     /// Checks the request and takes the view that its page is made from.
     async fn prepare(&self, context: &Context, request: RawCoprocessorRequest) -> Result<Work<K::Snapshot>> {
         query::check_version(&request.copr_name, &request.copr_version_req).map_err(Error::Invalid)?;
@@ -54,7 +54,7 @@ impl<K: Kv> RawService<K> {
         let read = self.kv.read(context).await?;
         let windows = windows(&read.region, request.ranges, plan.from())?;
         let (page, mut held) = (Page::new(plan), self.answers.begin());
-        held.cover(page.bytes())?;
+        held.grow_to(page.bytes())?;
         Ok(Work { page, held, snapshot: read.snapshot, now_s: read.now_s, windows, done: 0 })
     }
 }
@@ -89,7 +89,7 @@ fn windows(region: &Arc<Region>, ranges: Vec<KeyRange>, from: &Bytes) -> Result<
 struct Work<S> {
     page: Page,
     /// The page's part of the node's room for answers.
-    held: Held,
+    held: Reservation,
     snapshot: S,
     now_s: u64,
     windows: Vec<(Bytes, Bytes)>,
@@ -101,7 +101,7 @@ struct Work<S> {
 enum Step<S> {
     /// There is more to read.
     More(Box<Work<S>>),
-    /// The page as it is sent, in the books.
+    /// The page as it is sent, with its reservation.
     Done(Bytes),
 }
 
@@ -112,12 +112,12 @@ impl<S: Read> Work<S> {
         if more { Ok(Step::More(Box::new(work))) } else { work.finish().map(Step::Done) }
     }
 
-    /// The page as it is sent; in the books until the last part of it is gone.
+    /// The page as it is sent; it is reserved until the last part of it is gone.
     fn finish(self) -> Result<Bytes> {
         let Work { page, mut held, .. } = self;
         let data = page.finish().map_err(Error::Invalid)?;
-        held.settle(data.len())?;
-        Ok(held.around(data))
+        held.shrink_to(data.len())?;
+        Ok(held.attach(data))
     }
 
     /// Reads on for a while; true if there is more to read for this page.
@@ -146,7 +146,7 @@ impl<S: Read> Work<S> {
             if let Some(error) = failed {
                 return Err(error);
             }
-            self.held.cover(self.page.bytes())?;
+            self.held.grow_to(self.page.bytes())?;
             match next {
                 Some(key) => {
                     *start = key;
@@ -168,9 +168,10 @@ mod tests {
 
     use super::*;
     use crate::engine::{KvEngine, WriteBatch};
-    use crate::service::answers::Answers;
+    use crate::service::layer::quota::MemoryQuota;
+    use crate::service::layer::slots::Queries;
     use crate::service::one_region::{OneRegion, REGION};
-    use crate::service::queries::Queries;
+    use crate::service::tikv::TikvService;
 
     fn service(start: &str, end: &str, pairs: &[(&str, &str, Option<u64>)]) -> RawService<OneRegion> {
         let kv = OneRegion::new(start, end);
@@ -180,7 +181,7 @@ mod tests {
         }
         kv.0.engine.write(&batch).unwrap();
         let gauge = |name: &str| prometheus::IntGauge::new(name, "none").unwrap();
-        RawService::new(kv, 1, Answers::new(gauge("answers")), Queries::new(gauge("queries")))
+        RawService::new(kv, MemoryQuota::new(gauge("answers")), Queries::new(gauge("queries")))
     }
 
     fn request(ranges: &[(&str, &str)], data: &str) -> RawCoprocessorRequest {
@@ -192,6 +193,16 @@ mod tests {
             ranges: ranges.iter().map(|(s, e)| KeyRange { start_key: bytes(s), end_key: bytes(e) }).collect(),
             data: bytes(data),
         }
+    }
+
+    fn tikv(raw: RawService<OneRegion>) -> TikvService<OneRegion> {
+        TikvService::for_test(raw.kv.clone(), 1, raw)
+    }
+
+    /// Calls alone, as a client does.
+    async fn ask(raw: &RawService<OneRegion>, request: RawCoprocessorRequest) -> RawCoprocessorResponse {
+        let service = tikv(raw.clone());
+        service.answer(&service.raw, request).await.unwrap()
     }
 
     /// The page's text, and how many slices it took.
@@ -261,10 +272,10 @@ mod tests {
     }
 
     #[test]
-    fn a_page_is_in_the_books_until_it_is_gone() {
+    fn a_page_is_reserved_until_it_is_gone() {
         let value = format!("\"{}\"", "x".repeat(200_000));
         let service = service("", "", &[("a", &value, None)]);
-        let held = || service.answers.held();
+        let held = || service.answers.reserved();
         let ask = |data: &str| {
             let request = request(&[("", "")], data);
             let context = request.context.clone().unwrap();
@@ -290,13 +301,9 @@ mod tests {
     #[test]
     fn its_frames_are_counted() {
         use crate::proto::tikvpb::tikv_server::Tikv;
-        use crate::rt::clock::Instant;
-        use crate::service::answers::Large;
-        use crate::service::{Metrics, Observer, Redact, TikvService};
+        use crate::service::layer::quota::Large;
 
-        let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
-        let observer = Observer::by(metrics, || Instant(1), Redact::Show);
-        let service = TikvService::new(service("", "", &DATA), observer);
+        let service = tikv(service("", "", &DATA));
         // Any reply is marked; this one is there at once.
         let reply = Tikv::raw_coprocessor(&service, tonic::Request::new(request(&[("", "")], "wrong")));
         assert!(reply.now_or_never().unwrap().unwrap().extensions().get::<Large>().is_some());
@@ -308,14 +315,14 @@ mod tests {
 
         let service = service("", "", &DATA);
         let first = service.queries.begin().unwrap();
-        let turns: Vec<_> = std::iter::from_fn(|| first.turn().now_or_never()).collect();
-        assert!(!turns.is_empty());
-        let mut waits = Box::pin(service.raw_coprocessor(request(&[("", "")], "{}")));
+        let permits: Vec<_> = std::iter::from_fn(|| first.permit().now_or_never()).collect();
+        assert!(!permits.is_empty());
+        let mut waits = Box::pin(ask(&service, request(&[("", "")], "{}")));
         assert!(waits.as_mut().now_or_never().is_none(), "every core is taken");
         // As many as may wait.
         let others: Vec<_> = std::iter::from_fn(|| service.queries.begin().ok()).collect();
         assert_eq!(others.len(), QUERIES_MAX - 2);
-        let busy = service.raw_coprocessor(request(&[("", "")], "{}")).now_or_never().unwrap().unwrap();
+        let busy = ask(&service, request(&[("", "")], "{}")).now_or_never().unwrap();
         assert!(busy.region_error.unwrap().server_is_busy.unwrap().reason.contains("1024 queries"));
         // Who gives up leaves its place.
         drop(waits);
@@ -328,7 +335,7 @@ mod tests {
         let ask = |change: &dyn Fn(&mut RawCoprocessorRequest)| {
             let mut request = request(&[("b", "")], SUM);
             change(&mut request);
-            service.raw_coprocessor(request).now_or_never().expect("nothing to wait for").unwrap()
+            ask(&service, request).now_or_never().expect("nothing to wait for")
         };
         let says = |change: &dyn Fn(&mut RawCoprocessorRequest), want: &str| {
             let reply = ask(change);

@@ -5,8 +5,8 @@ use bytes::Bytes;
 use crate::codec::raw;
 use crate::engine::Read;
 use crate::proto::kvrpcpb::{
-    Context, KeyError, KvPair, RawBatchGetRequest, RawBatchGetResponse, RawGetKeyTtlRequest, RawGetKeyTtlResponse,
-    RawGetRequest, RawGetResponse,
+    Context, KvPair, RawBatchGetRequest, RawBatchGetResponse, RawGetKeyTtlRequest, RawGetKeyTtlResponse, RawGetRequest,
+    RawGetResponse,
 };
 use crate::store::Kv;
 use crate::types::limits::REPLY_BYTES_MAX;
@@ -15,32 +15,36 @@ use crate::types::{Error, Result};
 use super::column::column;
 use super::scan::{PAIR_BYTES, PAIR_MEMORY};
 use super::{RawService, check_read_key, sized};
-use crate::service::answers::counts;
+use crate::service::calls::Handler;
+use crate::service::error::failed_pair;
+use crate::service::layer::quota::counts;
 
 /// What a pair with an error takes, about, in bytes.
 const ERROR_BYTES: usize = 768;
 
-impl<K: Kv> RawService<K> {
-    pub(super) async fn get(&self, context: &Context, request: RawGetRequest) -> Result<RawGetResponse> {
+/// The value of a key.
+impl<K: Kv> Handler<RawGetRequest> for RawService<K> {
+    async fn handle(&self, context: &Context, request: RawGetRequest) -> Result<RawGetResponse> {
         let found = self.look_up(context, &request.cf, &request.key).await?;
         Ok(match found {
             Some((value, _)) => RawGetResponse { value, ..RawGetResponse::default() },
             None => RawGetResponse { not_found: true, ..RawGetResponse::default() },
         })
     }
+}
 
-    pub(super) async fn get_key_ttl(
-        &self,
-        context: &Context,
-        request: RawGetKeyTtlRequest,
-    ) -> Result<RawGetKeyTtlResponse> {
+/// The seconds that a key has left; 0: for ever.
+impl<K: Kv> Handler<RawGetKeyTtlRequest> for RawService<K> {
+    async fn handle(&self, context: &Context, request: RawGetKeyTtlRequest) -> Result<RawGetKeyTtlResponse> {
         let found = self.look_up(context, &request.cf, &request.key).await?;
         Ok(match found {
             Some((_, ttl)) => RawGetKeyTtlResponse { ttl, ..RawGetKeyTtlResponse::default() },
             None => RawGetKeyTtlResponse { not_found: true, ..RawGetKeyTtlResponse::default() },
         })
     }
+}
 
+impl<K: Kv> RawService<K> {
     /// The value of a key and the seconds it has left (0: for ever).
     async fn look_up(&self, context: &Context, cf: &str, key: &Bytes) -> Result<Option<(Bytes, u64)>> {
         let read = self.kv.read(context).await?;
@@ -49,19 +53,18 @@ impl<K: Kv> RawService<K> {
         match read.snapshot.get(cf, key)? {
             Some(stored) => {
                 let mut held = self.answers.begin();
-                held.cover(stored.len())?;
+                held.grow_to(stored.len())?;
                 let found = raw::live(&stored, read.now_s)?;
-                Ok(found.map(|(value, ttl)| if counts(value.len()) { (held.around(value), ttl) } else { (value, ttl) }))
+                Ok(found.map(|(value, ttl)| if counts(value.len()) { (held.attach(value), ttl) } else { (value, ttl) }))
             }
             None => Ok(None),
         }
     }
+}
 
-    pub(super) async fn batch_get(
-        &self,
-        context: &Context,
-        request: RawBatchGetRequest,
-    ) -> Result<RawBatchGetResponse> {
+/// The values of many keys, in the order asked; keys that do not exist are left out.
+impl<K: Kv> Handler<RawBatchGetRequest> for RawService<K> {
+    async fn handle(&self, context: &Context, request: RawBatchGetRequest) -> Result<RawBatchGetResponse> {
         let read = self.kv.read(context).await?;
         let cf = column(&request.cf)?;
         let keys = request.keys;
@@ -73,9 +76,8 @@ impl<K: Kv> RawService<K> {
                 if let Err(error) = check_read_key(&read.region, &key) {
                     // One of another region does not keep the others from their values.
                     bytes += ERROR_BYTES;
-                    held.cover(bytes + (pairs.len() + 1) * PAIR_MEMORY)?;
-                    let error = KeyError { abort: error.to_string(), ..KeyError::default() };
-                    pairs.push(KvPair { error: Some(Box::new(error)), ..KvPair::default() });
+                    held.grow_to(bytes + (pairs.len() + 1) * PAIR_MEMORY)?;
+                    pairs.push(failed_pair(error.to_string()));
                     continue;
                 }
                 let Some(stored) = read.snapshot.get(cf, &key)? else { continue };
@@ -86,11 +88,11 @@ impl<K: Kv> RawService<K> {
                         "the answer would be over the limit of {REPLY_BYTES_MAX} bytes: ask for fewer keys at once"
                     )));
                 }
-                held.cover(bytes + (pairs.len() + 1) * PAIR_MEMORY)?;
+                held.grow_to(bytes + (pairs.len() + 1) * PAIR_MEMORY)?;
                 pairs.push(KvPair { key, value, ..KvPair::default() });
             }
             if let Some(last) = pairs.last_mut() {
-                last.value = held.around(std::mem::take(&mut last.value));
+                last.value = held.attach(std::mem::take(&mut last.value));
             }
             Ok(pairs)
         })

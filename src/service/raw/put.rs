@@ -13,14 +13,18 @@ use crate::types::{Error, Region, Result, region};
 
 use super::column::column;
 use super::{RawService, check_entry, check_length};
+use crate::service::calls::Handler;
 
 impl<K: Kv> RawService<K> {
     /// The expiry (unix seconds) of what is written now with `ttl_s`; 0 is for ever.
     pub(super) fn expiry(&self, ttl_s: u64) -> Option<u64> {
         (ttl_s > 0).then(|| self.kv.now_s().saturating_add(ttl_s))
     }
+}
 
-    pub(super) async fn put(&self, context: &Context, request: RawPutRequest) -> Result<RawPutResponse> {
+/// Sets a key. Without a ttl it lives for ever, whatever it had before.
+impl<K: Kv> Handler<RawPutRequest> for RawService<K> {
+    async fn handle(&self, context: &Context, request: RawPutRequest) -> Result<RawPutResponse> {
         let cf = column(&request.cf)?;
         let key = request.key;
         check_length(&key)?;
@@ -31,12 +35,11 @@ impl<K: Kv> RawService<K> {
         self.write(context, command::write(vec![command::put(cf, key, value)])).await?;
         Ok(RawPutResponse::default())
     }
+}
 
-    pub(super) async fn batch_put(
-        &self,
-        context: &Context,
-        request: RawBatchPutRequest,
-    ) -> Result<RawBatchPutResponse> {
+/// Sets many keys of one region, together or not at all.
+impl<K: Kv> Handler<RawBatchPutRequest> for RawService<K> {
+    async fn handle(&self, context: &Context, request: RawBatchPutRequest) -> Result<RawBatchPutResponse> {
         let cf = column(&request.cf)?;
         let pairs = request.pairs;
         pairs.iter().try_for_each(|pair| check_length(&pair.key))?;
@@ -66,21 +69,25 @@ impl<K: Kv> RawService<K> {
         self.write(context, command::write(changes)).await?;
         Ok(RawBatchPutResponse::default())
     }
+}
 
-    pub(super) async fn delete(&self, context: &Context, request: RawDeleteRequest) -> Result<RawDeleteResponse> {
+/// Removes a key.
+impl<K: Kv> Handler<RawDeleteRequest> for RawService<K> {
+    async fn handle(&self, context: &Context, request: RawDeleteRequest) -> Result<RawDeleteResponse> {
         self.remove(context, &request.cf, vec![request.key], request.for_cas).await?;
         Ok(RawDeleteResponse::default())
     }
+}
 
-    pub(super) async fn batch_delete(
-        &self,
-        context: &Context,
-        request: RawBatchDeleteRequest,
-    ) -> Result<RawBatchDeleteResponse> {
+/// Removes many keys of one region, together or not at all.
+impl<K: Kv> Handler<RawBatchDeleteRequest> for RawService<K> {
+    async fn handle(&self, context: &Context, request: RawBatchDeleteRequest) -> Result<RawBatchDeleteResponse> {
         self.remove(context, &request.cf, request.keys, request.for_cas).await?;
         Ok(RawBatchDeleteResponse::default())
     }
+}
 
+impl<K: Kv> RawService<K> {
     async fn remove(&self, context: &Context, cf: &str, keys: Vec<Bytes>, for_cas: bool) -> Result<()> {
         let cf = column(cf)?;
         keys.iter().try_for_each(|key| check_length(key))?;
@@ -94,12 +101,11 @@ impl<K: Kv> RawService<K> {
         self.write(context, command::write(changes)).await?;
         Ok(())
     }
+}
 
-    pub(super) async fn delete_range(
-        &self,
-        context: &Context,
-        request: RawDeleteRangeRequest,
-    ) -> Result<RawDeleteRangeResponse> {
+/// Removes the keys of a range that are in the region.
+impl<K: Kv> Handler<RawDeleteRangeRequest> for RawService<K> {
+    async fn handle(&self, context: &Context, request: RawDeleteRangeRequest) -> Result<RawDeleteRangeResponse> {
         let cf = column(&request.cf)?;
         let (start, end) = (request.start_key, request.end_key);
         let region = self.write_region(context, false)?;

@@ -16,7 +16,8 @@ use crate::types::{Error, Region, Result};
 
 use super::column::column;
 use super::{RawService, sized};
-use crate::service::answers::Held;
+use crate::service::calls::Handler;
+use crate::service::layer::quota::Reservation;
 
 /// What a pair adds to a message beside its key and value, at most, in bytes.
 pub(super) const PAIR_BYTES: usize = 16;
@@ -34,8 +35,9 @@ pub(super) fn clip(region: &Region, lower: Bytes, upper: Bytes) -> Option<(Bytes
     (upper.is_empty() || lower < upper).then_some((lower, upper))
 }
 
-impl<K: Kv> RawService<K> {
-    pub(super) async fn scan(&self, context: &Context, request: RawScanRequest) -> Result<RawScanResponse> {
+/// The pairs of a range that are in the region, up or down.
+impl<K: Kv> Handler<RawScanRequest> for RawService<K> {
+    async fn handle(&self, context: &Context, request: RawScanRequest) -> Result<RawScanResponse> {
         let read = self.kv.read(context).await?;
         let cf = column(&request.cf)?;
         let limit = request.limit as usize;
@@ -53,12 +55,11 @@ impl<K: Kv> RawService<K> {
         .await?;
         Ok(RawScanResponse { kvs, ..RawScanResponse::default() })
     }
+}
 
-    pub(super) async fn batch_scan(
-        &self,
-        context: &Context,
-        request: RawBatchScanRequest,
-    ) -> Result<RawBatchScanResponse> {
+/// The pairs of many ranges, as far as they are in the region.
+impl<K: Kv> Handler<RawBatchScanRequest> for RawService<K> {
+    async fn handle(&self, context: &Context, request: RawBatchScanRequest) -> Result<RawBatchScanResponse> {
         let read = self.kv.read(context).await?;
         let cf = column(&request.cf)?;
         let each = request.each_limit as usize;
@@ -128,11 +129,11 @@ struct Page {
     key_only: bool,
     data: Vec<u8>,
     lengths: Vec<(u32, u32)>,
-    held: Held,
+    held: Reservation,
 }
 
 impl Page {
-    fn new(now_s: u64, key_only: bool, held: Held) -> Page {
+    fn new(now_s: u64, key_only: bool, held: Reservation) -> Page {
         Page { now_s, key_only, data: Vec::new(), lengths: Vec::new(), held }
     }
 
@@ -172,7 +173,7 @@ impl Page {
                 "the answer would be over the limit of {REPLY_BYTES_MAX} bytes: scan with a smaller limit or for keys only"
             )));
         }
-        self.held.cover(total + (self.lengths.len() + 1) * PAIR_MEMORY)?;
+        self.held.grow_to(total + (self.lengths.len() + 1) * PAIR_MEMORY)?;
         self.data.extend_from_slice(key);
         self.data.extend_from_slice(value);
         self.lengths.push((key.len() as u32, value.len() as u32));
@@ -180,7 +181,7 @@ impl Page {
     }
 
     fn into_pairs(self) -> Vec<KvPair> {
-        let mut data = self.held.around(self.data);
+        let mut data = self.held.attach(self.data);
         self.lengths
             .into_iter()
             .map(|(key, value)| KvPair {

@@ -5,20 +5,27 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use futures::FutureExt;
-use tonic::Code;
+use tonic::Status;
 
 use super::*;
 use crate::engine::KvEngine;
 use crate::proto::errorpb;
-use crate::proto::kvrpcpb::{KeyRange, KvPair};
+use crate::proto::kvrpcpb::{
+    KeyRange, KvPair, RawBatchDeleteRequest, RawBatchDeleteResponse, RawBatchGetRequest, RawBatchGetResponse,
+    RawBatchPutRequest, RawBatchPutResponse, RawBatchScanRequest, RawBatchScanResponse, RawCasRequest,
+    RawChecksumRequest, RawDeleteRangeRequest, RawDeleteRangeResponse, RawDeleteRequest, RawDeleteResponse,
+    RawGetKeyTtlRequest, RawGetRequest, RawPutRequest, RawPutResponse, RawScanRequest,
+};
+use crate::service::calls::{Call, Handler};
 use crate::service::one_region::{OneRegion, REGION};
+use crate::service::tikv::TikvService;
 
 const CLUSTER: u64 = 77;
 
 /// A service over one region, and short ways to ask it.
 struct Bench {
     kv: OneRegion,
-    raw: RawService<OneRegion>,
+    service: TikvService<OneRegion>,
 }
 
 fn context() -> Option<Context> {
@@ -40,9 +47,10 @@ impl Bench {
 
     fn over(start: &str, end: &str) -> Bench {
         let kv = OneRegion::new(start, end);
-        let answers = Answers::new(prometheus::IntGauge::new("bytes", "bytes").unwrap());
+        let answers = MemoryQuota::new(prometheus::IntGauge::new("bytes", "bytes").unwrap());
         let queries = Queries::new(prometheus::IntGauge::new("queries", "queries").unwrap());
-        Bench { raw: RawService::new(kv.clone(), CLUSTER, answers, queries), kv }
+        let raw = RawService::new(kv.clone(), answers, queries);
+        Bench { service: TikvService::for_test(kv.clone(), CLUSTER, raw), kv }
     }
 
     fn with(pairs: &[(&str, &str)]) -> Bench {
@@ -55,15 +63,23 @@ impl Bench {
         self.kv.0.now_s.fetch_add(seconds, Ordering::Relaxed);
     }
 
+    /// Calls alone, as a client does.
+    async fn ask<C: Call>(&self, request: C) -> Result<C::Reply, Status>
+    where
+        RawService<OneRegion>: Handler<C>,
+    {
+        self.service.answer(&self.service.raw, request).await
+    }
+
     fn put(&self, key: &str, value: &str, ttl: u64) {
         let request =
             RawPutRequest { context: context(), key: bytes(key), value: bytes(value), ttl, ..RawPutRequest::default() };
-        assert_eq!(now(self.raw.raw_put(request)).unwrap(), RawPutResponse::default());
+        assert_eq!(now(self.ask(request)).unwrap(), RawPutResponse::default());
     }
 
     /// The value, unless the key does not exist.
     fn get(&self, key: &str) -> Option<String> {
-        let reply = now(self.raw.raw_get(get(key))).unwrap();
+        let reply = now(self.ask(get(key))).unwrap();
         assert_eq!((&reply.region_error, reply.error.as_str()), (&None, ""));
         assert!(!reply.not_found || reply.value.is_empty());
         (!reply.not_found).then(|| String::from_utf8(reply.value.to_vec()).unwrap())
@@ -71,13 +87,13 @@ impl Bench {
 
     fn ttl(&self, key: &str) -> Option<u64> {
         let request = RawGetKeyTtlRequest { context: context(), key: bytes(key), ..RawGetKeyTtlRequest::default() };
-        let reply = now(self.raw.raw_get_key_ttl(request)).unwrap();
+        let reply = now(self.ask(request)).unwrap();
         assert_eq!((&reply.region_error, reply.error.as_str()), (&None, ""));
         (!reply.not_found).then_some(reply.ttl)
     }
 
     fn scan(&self, start: &str, end: &str, limit: u32, reverse: bool) -> String {
-        joined(now(self.raw.raw_scan(scan(start, end, limit, reverse))).unwrap().kvs)
+        joined(now(self.ask(scan(start, end, limit, reverse))).unwrap().kvs)
     }
 
     /// Swaps `from` to `to` (an absent `to` deletes); what was there, and whether it happened.
@@ -92,7 +108,7 @@ impl Bench {
             delete: to.is_none(),
             ..RawCasRequest::default()
         };
-        let reply = now(self.raw.raw_compare_and_swap(request)).unwrap();
+        let reply = now(self.ask(request)).unwrap();
         assert_eq!((&reply.region_error, reply.error.as_str()), (&None, ""));
         let previous = String::from_utf8(reply.previous_value.to_vec()).unwrap();
         (reply.succeed, (!reply.previous_not_exist).then_some(previous))
@@ -141,7 +157,7 @@ fn what_is_put_can_be_got() {
     bench.put("a", "2", 0);
     assert_eq!(bench.get("a").as_deref(), Some("2"));
     let request = RawDeleteRequest { context: context(), key: bytes("a"), ..RawDeleteRequest::default() };
-    assert_eq!(now(bench.raw.raw_delete(request)).unwrap(), RawDeleteResponse::default());
+    assert_eq!(now(bench.ask(request)).unwrap(), RawDeleteResponse::default());
     assert_eq!(bench.get("a"), None);
 }
 
@@ -156,16 +172,16 @@ fn column_families_are_apart() {
             cf: cf.into(),
             ..RawPutRequest::default()
         };
-        now(bench.raw.raw_put(request)).unwrap();
+        now(bench.ask(request)).unwrap();
     }
     for (cf, want) in [("default", "in "), ("", "in "), ("lock", "in lock"), ("write", "in write")] {
-        let reply = now(bench.raw.raw_get(RawGetRequest { cf: cf.into(), ..get("k") })).unwrap();
+        let reply = now(bench.ask(RawGetRequest { cf: cf.into(), ..get("k") })).unwrap();
         assert_eq!(reply.value, want, "cf {cf:?}");
     }
     let wrong = RawGetRequest { cf: "raft".into(), ..get("k") };
-    assert!(now(bench.raw.raw_get(wrong)).unwrap().error.contains("\"raft\""));
+    assert!(now(bench.ask(wrong)).unwrap().error.contains("\"raft\""));
     let wrong = RawScanRequest { cf: "raft".into(), ..scan("", "", 1, false) };
-    assert!(abort(&now(bench.raw.raw_scan(wrong)).unwrap().kvs).contains("\"raft\""));
+    assert!(abort(&now(bench.ask(wrong)).unwrap().kvs).contains("\"raft\""));
 }
 
 #[test]
@@ -208,7 +224,7 @@ fn batch_put_takes_no_one_or_as_many_ttls() {
             ttls: ttls.clone(),
             ..RawBatchPutRequest::default()
         };
-        let reply = now(bench.raw.raw_batch_put(request)).unwrap();
+        let reply = now(bench.ask(request)).unwrap();
         match want {
             Ok(want) => assert_eq!(["a", "b"].map(|key| bench.ttl(key)), want.map(Some), "{ttls:?}"),
             Err(text) => {
@@ -227,7 +243,7 @@ fn batch_get_keeps_the_order_and_leaves_out_what_is_not_there() {
         keys: ["c", "none", "b", "a", "c"].map(bytes).to_vec(),
         ..RawBatchGetRequest::default()
     };
-    assert_eq!(joined(now(bench.raw.raw_batch_get(request)).unwrap().pairs), "c=3 b= a=1 c=3");
+    assert_eq!(joined(now(bench.ask(request)).unwrap().pairs), "c=3 b= a=1 c=3");
 }
 
 #[test]
@@ -235,7 +251,7 @@ fn batch_delete_and_delete_range() {
     let bench = Bench::with(&ABC);
     let keys = ["a", "none"].map(bytes).to_vec();
     let request = RawBatchDeleteRequest { context: context(), keys, ..RawBatchDeleteRequest::default() };
-    assert_eq!(now(bench.raw.raw_batch_delete(request)).unwrap(), RawBatchDeleteResponse::default());
+    assert_eq!(now(bench.ask(request)).unwrap(), RawBatchDeleteResponse::default());
     assert_eq!(bench.scan("", "", 9, false), "b=2 c=3 d=4");
     let range = |start, end| RawDeleteRangeRequest {
         context: context(),
@@ -244,12 +260,12 @@ fn batch_delete_and_delete_range() {
         ..RawDeleteRangeRequest::default()
     };
     for (start, end) in [("d", "b"), ("b", "b")] {
-        let reply = now(bench.raw.raw_delete_range(range(start, end))).unwrap();
+        let reply = now(bench.ask(range(start, end))).unwrap();
         assert!(reply.error.contains("range to delete is empty") && reply.region_error.is_none(), "{reply:?}");
         assert_eq!(bench.scan("", "", 9, false), "b=2 c=3 d=4");
     }
     for (start, end, left) in [("", "c", "c=3 d=4"), ("c\0", "", "c=3")] {
-        let reply = now(bench.raw.raw_delete_range(range(start, end))).unwrap();
+        let reply = now(bench.ask(range(start, end))).unwrap();
         assert_eq!(reply, RawDeleteRangeResponse::default(), "[{start}, {end})");
         assert_eq!(bench.scan("", "", 9, false), left, "[{start}, {end})");
     }
@@ -277,7 +293,7 @@ fn scans_go_both_ways() {
         assert_eq!(bench.scan(start, end, limit, reverse), want, "{start:?} {end:?} {limit} {reverse}");
     }
     let keys = RawScanRequest { key_only: true, ..scan("b", "d", 9, false) };
-    assert_eq!(joined(now(bench.raw.raw_scan(keys)).unwrap().kvs), "b= c=");
+    assert_eq!(joined(now(bench.ask(keys)).unwrap().kvs), "b= c=");
 }
 
 #[test]
@@ -295,7 +311,7 @@ fn scans_stay_in_their_region() {
     };
     for reverse in [false, true] {
         for start in ["", "a", "d\0", "e"] {
-            let reply = now(bench.raw.raw_scan(scan(start, "", 9, reverse))).unwrap();
+            let reply = now(bench.ask(scan(start, "", 9, reverse))).unwrap();
             assert_eq!(outside(reply.region_error), start);
             assert_eq!(bench.scan(start, "", 0, reverse), "", "who asks for nothing gets nothing");
         }
@@ -307,7 +323,7 @@ fn scans_stay_in_their_region() {
         let ranges = ranges.iter().map(|(start, end)| range(start, end)).collect();
         let request =
             RawBatchScanRequest { context: context(), ranges, each_limit, reverse, ..RawBatchScanRequest::default() };
-        now(bench.raw.raw_batch_scan(request)).unwrap()
+        now(bench.ask(request)).unwrap()
     };
     let joined = |reply: RawBatchScanResponse| joined(reply.kvs);
     // The ends are clipped; a range without an end ends where the next begins.
@@ -328,7 +344,7 @@ fn scans_stay_in_their_region() {
     }
     assert_eq!(outside(ask(&[("b", "c"), ("x", "y")], false, 9).region_error), "x");
     let request = RawChecksumRequest { context: context(), ranges: vec![range("a", "c")], ..Default::default() };
-    assert_eq!(outside(now(bench.raw.raw_checksum(request)).unwrap().region_error), "a");
+    assert_eq!(outside(now(bench.ask(request)).unwrap().region_error), "a");
     // What is deleted is never clipped.
     for (start, end, key) in [("a", "c", "a"), ("d", "e", "d"), ("c", "e", "e"), ("c", "", "")] {
         let request = RawDeleteRangeRequest {
@@ -337,7 +353,7 @@ fn scans_stay_in_their_region() {
             end_key: bytes(end),
             ..RawDeleteRangeRequest::default()
         };
-        assert_eq!(outside(now(bench.raw.raw_delete_range(request)).unwrap().region_error), key);
+        assert_eq!(outside(now(bench.ask(request)).unwrap().region_error), key);
     }
     assert_eq!(bench.scan("b", "", 9, false), "b=2 c=3");
 }
@@ -349,25 +365,25 @@ fn keys_of_other_regions_are_refused() {
     // Where it is a write, that is the region's error, and nothing of it is done.
     let refused = |error: Option<errorpb::Error>| error.unwrap().key_not_in_region.unwrap().key;
     let put = RawPutRequest { context: context(), key: bytes("a"), ..RawPutRequest::default() };
-    assert_eq!(refused(now(bench.raw.raw_put(put)).unwrap().region_error), "a");
+    assert_eq!(refused(now(bench.ask(put)).unwrap().region_error), "a");
     let keys = ["b", "a"].map(bytes).to_vec();
     let request = RawBatchDeleteRequest { context: context(), keys, ..RawBatchDeleteRequest::default() };
-    assert_eq!(refused(now(bench.raw.raw_batch_delete(request)).unwrap().region_error), "a");
+    assert_eq!(refused(now(bench.ask(request)).unwrap().region_error), "a");
     let pairs = ["c", "d"].map(|key| KvPair { key: bytes(key), ..KvPair::default() }).to_vec();
     let request = RawBatchPutRequest { context: context(), pairs, ..RawBatchPutRequest::default() };
-    assert_eq!(refused(now(bench.raw.raw_batch_put(request)).unwrap().region_error), "d");
+    assert_eq!(refused(now(bench.ask(request)).unwrap().region_error), "d");
     assert_eq!(bench.scan("b", "", 9, false), "b=2");
     // Where it is read, that is the request's own error.
-    let reply = now(bench.raw.raw_get(get("d"))).unwrap();
+    let reply = now(bench.ask(get("d"))).unwrap();
     assert!(reply.region_error.is_none() && reply.error.contains("outside region"), "{reply:?}");
     let request = RawGetKeyTtlRequest { context: context(), key: bytes("a"), ..RawGetKeyTtlRequest::default() };
-    assert!(now(bench.raw.raw_get_key_ttl(request)).unwrap().error.contains("outside region"));
+    assert!(now(bench.ask(request)).unwrap().error.contains("outside region"));
     let request = RawCasRequest { context: context(), key: bytes("z"), ..RawCasRequest::default() };
-    let reply = now(bench.raw.raw_compare_and_swap(request)).unwrap();
+    let reply = now(bench.ask(request)).unwrap();
     assert!(reply.region_error.is_none() && reply.error.contains("outside region"), "{reply:?}");
     let keys = ["a", "b", "z", "c"].map(bytes).to_vec();
     let request = RawBatchGetRequest { context: context(), keys, ..RawBatchGetRequest::default() };
-    let pairs = now(bench.raw.raw_batch_get(request)).unwrap().pairs;
+    let pairs = now(bench.ask(request)).unwrap().pairs;
     let [first, value, last] = &pairs[..] else { panic!("{pairs:?}") };
     assert_eq!((&value.key[..], &value.value[..], &value.error), (&b"b"[..], &b"2"[..], &None));
     for pair in [first, last] {
@@ -385,16 +401,16 @@ fn the_empty_key_is_a_key() {
     assert_eq!(bench.scan("b", "", 9, true), "a=1 =v");
     let pairs = ["", "b"].map(|key| KvPair { key: bytes(key), value: bytes("w"), ..KvPair::default() }).to_vec();
     let request = RawBatchPutRequest { context: context(), pairs, ..RawBatchPutRequest::default() };
-    assert_eq!(now(bench.raw.raw_batch_put(request)).unwrap(), RawBatchPutResponse::default());
+    assert_eq!(now(bench.ask(request)).unwrap(), RawBatchPutResponse::default());
     assert_eq!(bench.cas("", Some("w"), Some("x"), 0), (true, Some("w".to_owned())));
     let request = RawBatchGetRequest { context: context(), keys: vec![bytes(""), bytes("b")], ..Default::default() };
-    assert_eq!(joined(now(bench.raw.raw_batch_get(request)).unwrap().pairs), "=x b=w");
+    assert_eq!(joined(now(bench.ask(request)).unwrap().pairs), "=x b=w");
     let request = RawDeleteRequest { context: context(), key: bytes(""), ..RawDeleteRequest::default() };
-    assert_eq!(now(bench.raw.raw_delete(request)).unwrap(), RawDeleteResponse::default());
+    assert_eq!(now(bench.ask(request)).unwrap(), RawDeleteResponse::default());
     assert_eq!(bench.get(""), None);
     assert_eq!(bench.cas("", None, Some("y"), 0), (true, None));
     let request = RawBatchDeleteRequest { context: context(), keys: vec![bytes("")], ..Default::default() };
-    assert_eq!(now(bench.raw.raw_batch_delete(request)).unwrap(), RawBatchDeleteResponse::default());
+    assert_eq!(now(bench.ask(request)).unwrap(), RawBatchDeleteResponse::default());
     assert_eq!(bench.scan("", "", 9, false), "a=1 b=w");
 }
 
@@ -403,12 +419,12 @@ fn a_batch_of_nothing_is_an_error_and_a_look_for_nothing_is_not() {
     let bench = Bench::new();
     for for_cas in [false, true] {
         let put = RawBatchPutRequest { context: context(), for_cas, ..RawBatchPutRequest::default() };
-        assert!(now(bench.raw.raw_batch_put(put)).unwrap().error.contains("batch is empty"));
+        assert!(now(bench.ask(put)).unwrap().error.contains("batch is empty"));
         let delete = RawBatchDeleteRequest { context: context(), for_cas, ..RawBatchDeleteRequest::default() };
-        assert!(now(bench.raw.raw_batch_delete(delete)).unwrap().error.contains("batch is empty"));
+        assert!(now(bench.ask(delete)).unwrap().error.contains("batch is empty"));
     }
     let request = RawBatchGetRequest { context: context(), ..RawBatchGetRequest::default() };
-    assert_eq!(now(bench.raw.raw_batch_get(request)).unwrap(), RawBatchGetResponse::default());
+    assert_eq!(now(bench.ask(request)).unwrap(), RawBatchGetResponse::default());
 }
 
 #[test]
@@ -416,32 +432,14 @@ fn a_reads_route_comes_before_its_arguments_a_writes_after_them() {
     let bench = Bench::new();
     let elsewhere = Some(Context { region_id: 5, ..Context::default() });
     let read = RawGetRequest { context: elsewhere.clone(), cf: "none".into(), ..get("k") };
-    assert!(now(bench.raw.raw_get(read)).unwrap().region_error.unwrap().region_not_found.is_some());
+    assert!(now(bench.ask(read)).unwrap().region_error.unwrap().region_not_found.is_some());
     let read = RawScanRequest { context: elsewhere.clone(), cf: "none".into(), ..scan("", "", 9, false) };
-    assert!(now(bench.raw.raw_scan(read)).unwrap().region_error.unwrap().region_not_found.is_some());
+    assert!(now(bench.ask(read)).unwrap().region_error.unwrap().region_not_found.is_some());
     let write = RawPutRequest { context: elsewhere.clone(), cf: "none".into(), ..RawPutRequest::default() };
-    let reply = now(bench.raw.raw_put(write)).unwrap();
+    let reply = now(bench.ask(write)).unwrap();
     assert!(reply.region_error.is_none() && reply.error.contains("none"), "{reply:?}");
     let write = RawBatchPutRequest { context: elsewhere, ..RawBatchPutRequest::default() };
-    assert!(now(bench.raw.raw_batch_put(write)).unwrap().error.contains("batch is empty"));
-}
-
-#[test]
-fn a_read_that_waits_longer_than_its_time_is_given_up() {
-    let bench = Bench::with(&[("k", "v")]);
-    let timed = |region_id| Context { region_id, max_execution_duration_ms: 40, ..Context::default() };
-    // What is answered at once needs no time.
-    let reply = now(bench.raw.raw_get(RawGetRequest { context: Some(timed(REGION)), ..get("k") })).unwrap();
-    assert_eq!(reply.value, "v");
-    // The test's clock is over as soon as anything waits.
-    let waits = futures::future::pending::<Result<()>>();
-    let late = now(bench.raw.in_time(&timed(REGION), Repeat::Read, waits)).unwrap_err();
-    let reply: RawGetResponse = error::refuse(late, REGION, Repeat::Read);
-    assert_eq!(reply.region_error.unwrap().server_is_busy.unwrap().reason, "deadline is exceeded");
-    let waits = futures::future::pending::<Result<()>>();
-    let context = timed(REGION);
-    let write = bench.raw.in_time(&context, Repeat::Same, waits);
-    assert!(write.now_or_never().is_none(), "only the store knows whether a write may still happen");
+    assert!(now(bench.ask(write)).unwrap().error.contains("batch is empty"));
 }
 
 #[test]
@@ -487,27 +485,27 @@ fn limits_are_refused_with_a_reason() {
     let text = |error: &str, want: &str| assert!(error.contains(want), "{error:?} does not say {want:?}");
     let long = Bytes::from(vec![b'k'; KEY_BYTES_MAX + 1]);
     let put = RawPutRequest { context: context(), key: long.clone(), ..RawPutRequest::default() };
-    text(&now(bench.raw.raw_put(put)).unwrap().error, "8193 bytes");
+    text(&now(bench.ask(put)).unwrap().error, "8193 bytes");
     let delete =
         RawDeleteRequest { context: context(), key: long.clone(), for_cas: true, ..RawDeleteRequest::default() };
-    text(&now(bench.raw.raw_delete(delete)).unwrap().error, "8193 bytes");
+    text(&now(bench.ask(delete)).unwrap().error, "8193 bytes");
     let cas = RawCasRequest { context: context(), key: long.clone(), ..RawCasRequest::default() };
-    text(&now(bench.raw.raw_compare_and_swap(cas)).unwrap().error, "8193 bytes");
+    text(&now(bench.ask(cas)).unwrap().error, "8193 bytes");
     let pairs = vec![KvPair { key: long.clone(), ..KvPair::default() }];
     let request = RawBatchPutRequest { context: context(), pairs, ..RawBatchPutRequest::default() };
-    text(&now(bench.raw.raw_batch_put(request)).unwrap().error, "8193 bytes");
+    text(&now(bench.ask(request)).unwrap().error, "8193 bytes");
     let at_limit = long.slice(1..);
     let put = RawPutRequest { context: context(), key: at_limit, ..RawPutRequest::default() };
-    assert_eq!(now(bench.raw.raw_put(put)).unwrap().error, "");
+    assert_eq!(now(bench.ask(put)).unwrap().error, "");
     // Who only looks for a key that cannot be there does not find it.
-    assert!(now(bench.raw.raw_get(RawGetRequest { key: long.clone(), ..get("") })).unwrap().not_found);
+    assert!(now(bench.ask(RawGetRequest { key: long.clone(), ..get("") })).unwrap().not_found);
     let request = RawGetKeyTtlRequest { context: context(), key: long.clone(), ..RawGetKeyTtlRequest::default() };
-    assert!(now(bench.raw.raw_get_key_ttl(request)).unwrap().not_found);
+    assert!(now(bench.ask(request)).unwrap().not_found);
     bench.put("k", "v", 0);
     let request = RawBatchGetRequest { context: context(), keys: vec![long, bytes("k")], ..Default::default() };
-    assert_eq!(joined(now(bench.raw.raw_batch_get(request)).unwrap().pairs), "k=v");
+    assert_eq!(joined(now(bench.ask(request)).unwrap().pairs), "k=v");
     let request = RawChecksumRequest { context: context(), algorithm: 9, ..RawChecksumRequest::default() };
-    text(&now(bench.raw.raw_checksum(request)).unwrap().error, "algorithm 9");
+    text(&now(bench.ask(request)).unwrap().error, "algorithm 9");
 }
 
 #[test]
@@ -516,7 +514,7 @@ fn only_bytes_bound_a_request() {
     let keys: Vec<Bytes> = (0..20_000).map(|n| bytes(&format!("k{n:05}"))).collect();
     let pairs = keys.iter().map(|key| KvPair { key: key.clone(), value: bytes("v"), ..KvPair::default() }).collect();
     let request = RawBatchPutRequest { context: context(), pairs, ..RawBatchPutRequest::default() };
-    assert_eq!(now(bench.raw.raw_batch_put(request)).unwrap(), RawBatchPutResponse::default());
+    assert_eq!(now(bench.ask(request)).unwrap(), RawBatchPutResponse::default());
     // Longer reads go to the pool, which tests have not.
     let snapshot = bench.kv.0.engine.snapshot();
     let mut found = 0;
@@ -527,16 +525,16 @@ fn only_bytes_bound_a_request() {
     .unwrap();
     assert_eq!(found, 20_000);
     let request = RawBatchDeleteRequest { context: context(), keys, ..RawBatchDeleteRequest::default() };
-    assert_eq!(now(bench.raw.raw_batch_delete(request)).unwrap(), RawBatchDeleteResponse::default());
+    assert_eq!(now(bench.ask(request)).unwrap(), RawBatchDeleteResponse::default());
     // A write is as large as an entry may be.
     let value = Bytes::from(vec![7; ENTRY_BYTES_MAX + 1]);
     let too_large = |error: Option<errorpb::Error>| error.unwrap().raft_entry_too_large.unwrap().entry_size;
     let put = RawPutRequest { context: context(), key: bytes("k"), value: value.clone(), ..RawPutRequest::default() };
-    assert!(too_large(now(bench.raw.raw_put(put)).unwrap().region_error) > ENTRY_BYTES_MAX as u64);
+    assert!(too_large(now(bench.ask(put)).unwrap().region_error) > ENTRY_BYTES_MAX as u64);
     let half = value.slice(..value.len() / 2);
     let pairs = ["a", "b"].map(|key| KvPair { key: bytes(key), value: half.clone(), ..KvPair::default() }).to_vec();
     let request = RawBatchPutRequest { context: context(), pairs, ..RawBatchPutRequest::default() };
-    assert!(too_large(now(bench.raw.raw_batch_put(request)).unwrap().region_error) > ENTRY_BYTES_MAX as u64);
+    assert!(too_large(now(bench.ask(request)).unwrap().region_error) > ENTRY_BYTES_MAX as u64);
     let cas = RawCasRequest {
         context: context(),
         key: bytes("k"),
@@ -544,7 +542,7 @@ fn only_bytes_bound_a_request() {
         previous_value: half,
         ..RawCasRequest::default()
     };
-    assert!(too_large(now(bench.raw.raw_compare_and_swap(cas)).unwrap().region_error) > ENTRY_BYTES_MAX as u64);
+    assert!(too_large(now(bench.ask(cas)).unwrap().region_error) > ENTRY_BYTES_MAX as u64);
     assert_eq!(bench.get("a"), None);
 }
 
@@ -553,45 +551,15 @@ fn a_page_over_the_message_limit_is_an_error_and_not_a_short_page() {
     let bench = Bench::new();
     let value = "v".repeat(7 << 20);
     (0..9).for_each(|i| bench.put(&format!("k{i}"), &value, 0));
-    let reply = now(bench.raw.raw_scan(scan("", "", 8, false))).unwrap();
+    let reply = now(bench.ask(scan("", "", 8, false))).unwrap();
     assert_eq!(reply.kvs.len(), 8);
-    let reply = now(bench.raw.raw_scan(scan("", "", 9, false))).unwrap();
+    let reply = now(bench.ask(scan("", "", 9, false))).unwrap();
     assert!(abort(&reply.kvs).contains("smaller limit"), "{}", abort(&reply.kvs));
     let keys = RawScanRequest { key_only: true, ..scan("", "", 9, false) };
-    assert_eq!(now(bench.raw.raw_scan(keys)).unwrap().kvs.len(), 9);
+    assert_eq!(now(bench.ask(keys)).unwrap().kvs.len(), 9);
     let keys = (0..9).map(|i| bytes(&format!("k{i}"))).collect();
     let request = RawBatchGetRequest { context: context(), keys, ..RawBatchGetRequest::default() };
-    assert!(abort(&now(bench.raw.raw_batch_get(request)).unwrap().pairs).contains("fewer keys"));
-}
-
-#[test]
-fn another_cluster_or_region_is_refused() {
-    let bench = Bench::new();
-    let with = |cluster_id, region_id| RawGetRequest {
-        context: Some(Context { cluster_id, region_id, ..Context::default() }),
-        ..get("k")
-    };
-    assert!(now(bench.raw.raw_get(with(CLUSTER, REGION))).unwrap().not_found);
-    assert_eq!(now(bench.raw.raw_get(with(CLUSTER + 1, REGION))).unwrap_err().code(), Code::InvalidArgument);
-    let reply = now(bench.raw.raw_get(with(0, 5))).unwrap();
-    assert_eq!(reply.region_error.unwrap().region_not_found.unwrap().region_id, 5);
-    let reply = now(bench.raw.raw_get(RawGetRequest { context: None, ..get("k") })).unwrap();
-    assert_eq!(reply.region_error.unwrap().region_not_found.unwrap().region_id, 0);
-}
-
-#[test]
-fn the_other_api_version_is_refused_where_people_see_it() {
-    let bench = Bench::with(&[("k", "v")]);
-    let with = |api_version: i32| Some(Context { api_version, ..context().unwrap() });
-    for (version, served) in [(0, true), (1, false), (2, false), (3, false), (9, false)] {
-        let reply = now(bench.raw.raw_get(RawGetRequest { context: with(version), ..get("k") })).unwrap();
-        assert_eq!((reply.error.is_empty(), reply.value == "v"), (served, served), "{reply:?}");
-    }
-    let put = RawPutRequest { context: with(2), key: bytes("k"), value: bytes("w"), ..RawPutRequest::default() };
-    assert!(now(bench.raw.raw_put(put)).unwrap().error.contains("API version 2"));
-    let request = RawScanRequest { context: with(2), ..scan("", "", 9, false) };
-    assert!(abort(&now(bench.raw.raw_scan(request)).unwrap().kvs).contains("API version 2"));
-    assert_eq!(bench.get("k").as_deref(), Some("v"));
+    assert!(abort(&now(bench.ask(request)).unwrap().pairs).contains("fewer keys"));
 }
 
 #[test]
@@ -600,12 +568,12 @@ fn an_unknown_outcome_never_makes_a_client_swap_twice() {
     let fail = || *bench.kv.0.next.lock().unwrap() = Some(Error::Unknown("leader lost".into()));
     fail();
     let put = RawPutRequest { context: context(), key: bytes("k"), ..RawPutRequest::default() };
-    let reply = now(bench.raw.raw_put(put)).unwrap();
+    let reply = now(bench.ask(put)).unwrap();
     let error = reply.region_error.unwrap();
     assert!(error.stale_command.is_some() && error.undetermined_result.is_some() && reply.error.is_empty());
     fail();
     let cas = RawCasRequest { context: context(), key: bytes("k"), ..RawCasRequest::default() };
-    let reply = now(bench.raw.raw_compare_and_swap(cas)).unwrap();
+    let reply = now(bench.ask(cas)).unwrap();
     assert_eq!(reply.region_error, None);
     assert!(reply.outcome_unknown && reply.error.contains("outcome unknown"), "{}", reply.error);
 }

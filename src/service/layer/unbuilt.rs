@@ -15,6 +15,8 @@ use tonic::server::NamedService;
 use tonic::{Code, Status};
 use tower::Service;
 
+use crate::service::calls::{Instead, UNBUILT};
+
 /// A service that says which of its methods are not built.
 #[derive(Clone, Debug)]
 pub struct Spoken<S>(pub S);
@@ -71,11 +73,12 @@ where
 fn sentence(path: &str) -> String {
     let (service, method) = path.trim_start_matches('/').split_once('/').unwrap_or((path, ""));
     let what = format!("{method} of {service} is not built in this version of Armilla");
-    let transactional = ["Kv", "KV", "Mvcc", "Coprocessor"].iter().any(|prefix| method.starts_with(prefix));
-    if service == "tikvpb.Tikv" && transactional {
-        format!("{what}, which has no transactions yet: use a client for raw keys (RawGet, RawPut and the like)")
-    } else {
-        format!("{what}: do without it, or see docs/protocol.md for the methods that there are")
+    let known = UNBUILT.iter().find(|(name, _)| service == "tikvpb.Tikv" && *name == method);
+    match known.map_or(Instead::Protocol, |(_, instead)| *instead) {
+        Instead::RawKeys => {
+            format!("{what}, which has no transactions yet: use a client for raw keys (RawGet, RawPut and the like)")
+        }
+        Instead::Protocol => format!("{what}: do without it, or see docs/protocol.md for the methods that there are"),
     }
 }
 
@@ -101,15 +104,19 @@ mod tests {
 
     #[test]
     fn who_is_not_built_says_so_and_what_to_do() {
-        for (path, wants) in [
-            ("/tikvpb.Tikv/KvPrewrite", ["KvPrewrite of tikvpb.Tikv", "raw keys"]),
-            ("/tikvpb.Tikv/SplitRegion", ["SplitRegion of tikvpb.Tikv", "docs/protocol.md"]),
-            ("/pdpb.PD/SplitRegions", ["SplitRegions of pdpb.PD", "docs/protocol.md"]),
-        ] {
+        let says = |path: &str, wants: [&str; 2]| {
             let status = asked(path, Status::new(Code::Unimplemented, ""));
             assert_eq!(status.code(), Code::Unimplemented);
             assert!(wants.iter().all(|want| status.message().contains(want)), "{path}: {}", status.message());
+        };
+        for (method, instead) in UNBUILT {
+            let what = match instead {
+                Instead::RawKeys => "a client for raw keys",
+                Instead::Protocol => "docs/protocol.md",
+            };
+            says(&format!("/tikvpb.Tikv/{method}"), [&format!("{method} of tikvpb.Tikv"), what]);
         }
+        says("/pdpb.PD/SplitRegions", ["SplitRegions of pdpb.PD", "docs/protocol.md"]);
         assert_eq!(asked("/a.B/C", Status::unimplemented("compressed")).message(), "compressed");
         assert_eq!(asked("/a.B/C", Status::not_found("")).code(), Code::NotFound);
     }

@@ -60,7 +60,7 @@ impl Deadlines {
     }
 
     /// Deadlines by whatever `now` and `sleep` say.
-    pub(super) fn by(
+    pub(crate) fn by(
         now: impl Fn() -> Instant + Send + Sync + 'static,
         sleep: impl Fn(Duration) -> BoxFuture<'static, ()> + Send + Sync + 'static,
         exceeded: IntCounter,

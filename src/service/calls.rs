@@ -1,0 +1,451 @@
+//! Every call that a node answers, in one table.
+//!
+//! ```text
+//!   tikv_calls! --> Method      names in metrics and logs
+//!               --> Call        what the layers around a handler know of a request
+//!               --> Reply       where a failure stands in a reply                (its forms: error.rs)
+//!               --> Tikv        the unary methods of tonic's trait               (tikv.rs)
+//!               --> commands    the cases of a BatchCommands stream              (tikv.rs)
+//!               --> refusals    replies to requests that were not taken in       (used by intake)
+//! ```
+//!
+//! To add a unary call of TiKV's protocol:
+//!
+//! 1. Copy its `rpc`, its messages and its case of `BatchCommands` into `proto/proto/`.
+//! 2. Add a row to `tikv_calls!`, and strike its name from `UNBUILT`.
+//! 3. Write `impl<K: Kv> Handler<XRequest> for RawService<K>` in a file of `raw/`. A handler is given requests of this
+//!    cluster and of the API version that it serves; an error that it returns becomes a reply in [`super::error`].
+//!
+//! All else follows, and the tests below cover the call. Two things may come on top: a reply whose failure stands where
+//! that of no other reply does needs a form of its own in `error::reply!`, and another kind of handlers (transactions)
+//! is a section of the table and a field of [`TikvService`](super::tikv::TikvService) of the same name.
+//!
+//! Calls of the other services differ too much to share more than their names: see `methods!` below.
+
+use std::future::Future;
+
+use bytes::Bytes;
+use prost::Message as _;
+
+use crate::proto::kvrpcpb::{self, Context};
+use crate::proto::tikvpb::batch_commands_response::response::Cmd;
+use crate::types::Result;
+
+use super::error::{Repeat, Reply, reply};
+use super::intake::refusal::Refusal;
+use super::layer::quota::counts;
+
+/// Calls `$with!` with the unary calls of `tikvpb.Tikv`, by the field of `TikvService` that handles them. A row has:
+///
+/// | column | meaning |
+/// |---|---|
+/// | `RawGet: raw_get(RawGetRequest) -> RawGetResponse` | the method, tonic's function, the messages in `kvrpcpb` |
+/// | `[13 RawGet]` | its number and its case in a `BatchCommands` stream; `[]`: it is not in streams |
+/// | `Read` | what repeating it would do ([`Repeat`]); a `Read` is given up when its `max_execution_duration_ms` is over |
+/// | `(key)`, `(keys[])`, `(pairs[].key)` | the key that logs show, the first if there are many |
+/// | `text`, `write`, `(pairs in kvs)` | where its reply tells of a failure (`error::reply!`) |
+/// | `small`, `large`, `(value)` | whether its reply is charged to the quota of answers; a field: by that field's length |
+macro_rules! tikv_calls {
+    ($with:ident) => {
+        $with! { raw {
+            RawGet: raw_get(RawGetRequest) -> RawGetResponse,
+                [13 RawGet] Read (key) text (value);
+            RawBatchGet: raw_batch_get(RawBatchGetRequest) -> RawBatchGetResponse,
+                [14 RawBatchGet] Read (keys[]) (pairs in pairs) large;
+            RawGetKeyTTL: raw_get_key_ttl(RawGetKeyTtlRequest) -> RawGetKeyTtlResponse,
+                [] Read (key) text small;
+            RawPut: raw_put(RawPutRequest) -> RawPutResponse,
+                [15 RawPut] Same (key) write small;
+            RawBatchPut: raw_batch_put(RawBatchPutRequest) -> RawBatchPutResponse,
+                [16 RawBatchPut] Same (pairs[].key) write small;
+            RawDelete: raw_delete(RawDeleteRequest) -> RawDeleteResponse,
+                [17 RawDelete] Same (key) write small;
+            RawBatchDelete: raw_batch_delete(RawBatchDeleteRequest) -> RawBatchDeleteResponse,
+                [18 RawBatchDelete] Same (keys[]) write small;
+            RawDeleteRange: raw_delete_range(RawDeleteRangeRequest) -> RawDeleteRangeResponse,
+                [20 RawDeleteRange] Same (start_key) write small;
+            RawScan: raw_scan(RawScanRequest) -> RawScanResponse,
+                [19 RawScan] Read (start_key) (pairs in kvs) large;
+            RawBatchScan: raw_batch_scan(RawBatchScanRequest) -> RawBatchScanResponse,
+                [21 RawBatchScan] Read (ranges[].start_key) (pairs in kvs) large;
+            RawCompareAndSwap: raw_compare_and_swap(RawCasRequest) -> RawCasResponse,
+                [] Differs (key) write (previous_value);
+            RawChecksum: raw_checksum(RawChecksumRequest) -> RawChecksumResponse,
+                [] Read (ranges[].start_key) text small;
+            RawCoprocessor: raw_coprocessor(RawCoprocessorRequest) -> RawCoprocessorResponse,
+                [34 RawCoprocessor] Read (ranges[].start_key) text large;
+        } }
+    };
+}
+pub(super) use tikv_calls;
+
+/// Calls of `tikvpb.Tikv` that are not built, and what a client that needs one should do.
+pub(super) const UNBUILT: &[(&str, Instead)] = {
+    use Instead::{Protocol, RawKeys};
+    &[
+        ("KvGet", RawKeys),
+        ("KvScan", RawKeys),
+        ("KvPrewrite", RawKeys),
+        ("KvPessimisticLock", RawKeys),
+        ("KVPessimisticRollback", RawKeys),
+        ("KvTxnHeartBeat", RawKeys),
+        ("KvCheckTxnStatus", RawKeys),
+        ("KvCheckSecondaryLocks", RawKeys),
+        ("KvCommit", RawKeys),
+        ("KvImport", RawKeys),
+        ("KvCleanup", RawKeys),
+        ("KvBatchGet", RawKeys),
+        ("KvBatchRollback", RawKeys),
+        ("KvScanLock", RawKeys),
+        ("KvResolveLock", RawKeys),
+        ("KvGC", RawKeys),
+        ("KvDeleteRange", RawKeys),
+        ("KvPrepareFlashbackToVersion", RawKeys),
+        ("KvFlashbackToVersion", RawKeys),
+        ("KvFlush", RawKeys),
+        ("KvBufferBatchGet", RawKeys),
+        ("MvccGetByKey", RawKeys),
+        ("MvccGetByStartTs", RawKeys),
+        ("Coprocessor", RawKeys),
+        ("CoprocessorStream", RawKeys),
+        ("BatchCoprocessor", Protocol),
+        ("UnsafeDestroyRange", Protocol),
+        ("RegisterLockObserver", Protocol),
+        ("CheckLockObserver", Protocol),
+        ("RemoveLockObserver", Protocol),
+        ("PhysicalScanLock", Protocol),
+        ("SplitRegion", Protocol),
+        ("ReadIndex", Protocol),
+        ("CheckLeader", Protocol),
+        ("GetLockWaitInfo", Protocol),
+        ("GetLockWaitHistory", Protocol),
+        ("BroadcastTxnStatus", Protocol),
+        ("Compact", Protocol),
+        ("Raft", Protocol),
+        ("BatchRaft", Protocol),
+        ("Snapshot", Protocol),
+        ("TabletSnapshot", Protocol),
+    ]
+};
+
+/// What the client of a call that is not built should do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Instead {
+    /// Use a client for raw keys: the call belongs to transactions.
+    RawKeys,
+    /// Do without it, or look into docs/protocol.md.
+    Protocol,
+}
+
+/// A request of the key-value service, as far as the layers around its handler know it. Implemented by the table.
+pub(super) trait Call: Send + Sized + 'static {
+    /// What it is answered with.
+    type Reply: Reply;
+    /// Its method.
+    const METHOD: Method;
+    /// What repeating it would do.
+    const REPEAT: Repeat;
+
+    /// Takes its context, which the handler is given beside it; the default if there is none.
+    fn take_context(&mut self) -> Context;
+    /// Its key, or the first of its keys; may be empty.
+    fn key(&self) -> Bytes;
+    /// Whether `reply` is charged to the quota of answers.
+    fn is_large(reply: &Self::Reply) -> bool;
+}
+
+/// Handles one call of the key-value service.
+pub(super) trait Handler<C: Call>: Sync {
+    /// Does what the request says. The cluster and the API version of `context` were checked; the rest is for the store.
+    fn handle(&self, context: &Context, request: C) -> impl Future<Output = Result<C::Reply>> + Send;
+}
+
+macro_rules! enumerate {
+    ($($name:ident,)+) => {
+        /// A method that is counted.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[allow(missing_docs)] // named as in the protocol
+        pub enum Method { $($name),+ }
+
+        impl Method {
+            /// All of them.
+            pub const ALL: &'static [Method] = &[$(Method::$name),+];
+            /// The name in the protocol.
+            pub fn name(self) -> &'static str {
+                match self { $(Method::$name => stringify!($name)),+ }
+            }
+        }
+    };
+}
+
+/// [`Method`]: the calls of the table, and those of the other services.
+macro_rules! methods {
+    ($($service:ident { $($name:ident: $function:ident($Request:ident) -> $Reply:ident,
+        [$($number:literal $cmd:ident)?] $repeat:ident $key:tt $failure:tt $large:tt;)+ })+) => {
+        enumerate! {
+            $($($name,)+)+
+            // pdpb.PD
+            GetMembers, Tso, GetRegion, GetPrevRegion, GetRegionByID, ScanRegions, GetStore, GetAllStores,
+            UpdateGCSafePoint, GetGCSafePoint, QueryRegion, BatchScanRegions, GetGCState,
+            // meta_storagepb.MetaStorage and etcd
+            MetaStorageGet, EtcdRange, EtcdMemberList,
+            // armilla.pd.Cluster
+            RegisterStore, StoreHeartbeat, Overview, TransferLeader,
+        }
+    };
+}
+tikv_calls!(methods);
+
+macro_rules! first_key {
+    ($request:ident ($list:ident[])) => {
+        $request.$list.first().cloned().unwrap_or_default()
+    };
+    ($request:ident ($list:ident[].$key:ident)) => {
+        $request.$list.first().map_or_else(Bytes::new, |item| item.$key.clone())
+    };
+    ($request:ident ($key:ident)) => {
+        $request.$key.clone()
+    };
+}
+
+macro_rules! is_large {
+    ($reply:ident small) => {
+        false
+    };
+    ($reply:ident large) => {
+        true
+    };
+    ($reply:ident ($field:ident)) => {
+        counts($reply.$field.len())
+    };
+}
+
+macro_rules! calls {
+    ($($service:ident { $($name:ident: $function:ident($Request:ident) -> $Reply:ident,
+        [$($number:literal $cmd:ident)?] $repeat:ident $key:tt $failure:tt $large:tt;)+ })+) => {
+        $($(
+            impl Call for kvrpcpb::$Request {
+                type Reply = kvrpcpb::$Reply;
+                const METHOD: Method = Method::$name;
+                const REPEAT: Repeat = Repeat::$repeat;
+
+                fn take_context(&mut self) -> Context {
+                    self.context.take().unwrap_or_default()
+                }
+                fn key(&self) -> Bytes {
+                    first_key!(self $key)
+                }
+                #[allow(unused_variables, reason = "most replies are as large as they are, whatever is in them")]
+                fn is_large(reply: &Self::Reply) -> bool {
+                    is_large!(reply $large)
+                }
+            }
+            reply!(kvrpcpb::$Reply, $failure);
+        )+)+
+    };
+}
+tikv_calls!(calls);
+
+macro_rules! refusals {
+    ($($service:ident { $($name:ident: $function:ident($Request:ident) -> $Reply:ident,
+        [$($number:literal $cmd:ident)?] $repeat:ident $key:tt $failure:tt $large:tt;)+ })+) => {
+        /// The encoded reply of `method` that says `refusal`; nothing if it has none that could.
+        pub(super) fn refused(method: &str, refusal: Refusal) -> Option<Vec<u8>> {
+            match method {
+                $($(stringify!($name) => {
+                    Some(refusal.reply::<kvrpcpb::$Reply>(Repeat::$repeat).encode_to_vec())
+                })+)+
+                _ => None,
+            }
+        }
+
+        /// The answer to the command of that number in a stream that says `refusal`; nothing for one that is not known.
+        pub(super) fn refused_command(number: u32, refusal: Refusal) -> Option<Cmd> {
+            match number {
+                $($($($number => Some(Cmd::$cmd(refusal.reply::<kvrpcpb::$Reply>(Repeat::$repeat))),)?)+)+
+                _ => None,
+            }
+        }
+    };
+}
+tikv_calls!(refusals);
+
+#[cfg(test)]
+mod tests {
+    //! Goal: a call that the protocol has is in the table and works, and one that it has not is not. Method: the table
+    //! against the `.proto` files, and every row through the whole of tonic, alone and in a stream.
+
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::sync::Arc;
+
+    use futures::{FutureExt, StreamExt, stream};
+    use prometheus::Registry;
+    use tonic::service::Routes;
+
+    use super::*;
+    use crate::proto::kvrpcpb::ApiVersion;
+    use crate::proto::tikvpb::batch_commands_request::{self, request::Cmd as Command};
+    use crate::proto::tikvpb::tikv_client::TikvClient;
+    use crate::proto::tikvpb::{BatchCommandsRequest, NotTaken, batch_commands_response::response::Cmd as Answer};
+    use crate::rt::clock::Instant;
+    use crate::rt::sync::watch;
+    use crate::service::health::HealthService;
+    use crate::service::layer::deadline::Deadlines;
+    use crate::service::layer::metrics::Metrics;
+    use crate::service::layer::observe::Observer;
+    use crate::service::layer::redact::Redact;
+    use crate::service::one_region::{OneRegion, REGION};
+    use crate::service::routes::{Gates, routes};
+
+    const TIKV: &str = include_str!("../../proto/proto/tikvpb.proto");
+    const PD: &str = include_str!("../../proto/proto/pdpb.proto");
+    const CLUSTER: &str = include_str!("../../proto/proto/armilla_pd.proto");
+
+    /// Methods that are built without a row, each by hand in `tikv.rs`: they are not about a region, and are not counted.
+    const BY_HAND: &[&str] = &["GetStoreSafeTS", "GetHealthFeedback", "BatchCommands"];
+
+    /// What follows `rpc ` in a `.proto` file, up to the bracket.
+    fn rpcs(proto: &str) -> BTreeSet<&str> {
+        let names = proto.lines().filter_map(|line| line.trim().strip_prefix("rpc ")?.split_once('('));
+        names.map(|(name, _)| name.trim()).collect()
+    }
+
+    /// The number and the message of every command that a stream may have, by its name.
+    fn commands(message: &str) -> BTreeMap<String, (u32, String)> {
+        let start = TIKV.find(&format!("message {message} {{")).expect("it is in the protocol");
+        let fields = TIKV[start..].lines().skip_while(|line| !line.contains("oneof cmd")).skip(1);
+        let fields = fields.take_while(|line| !line.contains('}')).filter_map(|line| {
+            let (declared, number) = line.trim().strip_suffix(';')?.split_once(" = ")?;
+            let (message, name) = declared.split_once(' ')?;
+            Some((plain(name), (number.parse().expect("a number"), plain(message))))
+        });
+        fields.collect()
+    }
+
+    /// A name without its package, and without what tells the ways of writing it apart.
+    fn plain(name: &str) -> String {
+        name.rsplit('.').next().unwrap_or(name).replace('_', "").to_lowercase()
+    }
+
+    /// A row of the table.
+    struct Row {
+        method: &'static str,
+        request: &'static str,
+        reply: &'static str,
+        command: Option<(u32, &'static str)>,
+    }
+
+    macro_rules! rows {
+        ($($service:ident { $($name:ident: $function:ident($Request:ident) -> $Reply:ident,
+            [$($number:literal $cmd:ident)?] $repeat:ident $key:tt $failure:tt $large:tt;)+ })+) => {
+            const ROWS: &[Row] = &[$($(Row {
+                method: stringify!($name),
+                request: stringify!($Request),
+                reply: stringify!($Reply),
+                command: [$(Some(($number, stringify!($cmd))),)? None][0],
+            },)+)+];
+
+            /// Calls every method of the table alone, and in a stream if it may be there; how often each was called.
+            fn call_all(routes: &Routes) -> BTreeMap<&'static str, u64> {
+                let mut called = BTreeMap::new();
+                $($(
+                    let request = kvrpcpb::$Request { context: context(), ..Default::default() };
+                    let alone = now(TikvClient::new(routes.clone()).$function(request.clone()));
+                    let alone: kvrpcpb::$Reply = alone.expect(stringify!($name)).into_inner();
+                    assert!(alone.failure().is_some_and(|why| why.contains("API version 2")), stringify!($name));
+                    called.insert(stringify!($name), 1);
+                    $(
+                        let command = Command::$cmd(request.into());
+                        let Some(Answer::$cmd(streamed)) = in_stream(routes, command) else { panic!(stringify!($cmd)) };
+                        assert_eq!(streamed, alone, "alone and in a stream it means the same");
+                        let note = NotTaken { command: $number, region_id: REGION, bytes: 1 << 30 };
+                        let Some(Answer::$cmd(refused)) = in_stream(routes, Command::NotTaken(note.into())) else {
+                            panic!(stringify!($cmd))
+                        };
+                        assert!(refused.failure().is_some(), stringify!($cmd));
+                        called.insert(stringify!($name), 2);
+                    )?
+                    let refused = super::refused(stringify!($name), Refusal::Busy { region: REGION });
+                    let refused = kvrpcpb::$Reply::decode(&refused.expect("it has a reply")[..]).expect("its own");
+                    assert!(refused.region_error.is_some_and(|error| error.server_is_busy.is_some()), stringify!($name));
+                )+)+
+                called
+            }
+        };
+    }
+    tikv_calls!(rows);
+
+    fn now<T>(answer: impl Future<Output = T>) -> T {
+        answer.now_or_never().expect("nothing to wait for")
+    }
+
+    /// A context of a version that is not served: every call is refused in the place that its reply has for that.
+    fn context() -> Option<Context> {
+        Some(Context { region_id: REGION, api_version: ApiVersion::V2 as i32, ..Context::default() })
+    }
+
+    fn in_stream(routes: &Routes, command: Command) -> Option<Answer> {
+        let requests = vec![batch_commands_request::Request { cmd: Some(command) }];
+        let request = BatchCommandsRequest { requests, request_ids: vec![7] };
+        let answers =
+            now(TikvClient::new(routes.clone()).batch_commands(stream::iter([request]))).unwrap().into_inner();
+        let mut answers = now(answers.collect::<Vec<_>>());
+        assert_eq!(answers.len(), 1);
+        let answer = answers.remove(0).unwrap();
+        assert_eq!(answer.request_ids, [7]);
+        answer.responses.into_iter().next().and_then(|response| response.cmd)
+    }
+
+    #[test]
+    fn every_method_of_the_protocol_is_built_once_or_not_at_all() {
+        let built: Vec<&str> = ROWS.iter().map(|row| row.method).chain(BY_HAND.iter().copied()).collect();
+        let unbuilt: Vec<&str> = UNBUILT.iter().map(|(name, _)| *name).collect();
+        let all: BTreeSet<&str> = built.iter().chain(&unbuilt).copied().collect();
+        assert_eq!(all.len(), built.len() + unbuilt.len(), "each is named once");
+        for method in rpcs(TIKV) {
+            assert!(built.contains(&method), "{method} is in tikvpb.proto: add a row to the table and a handler");
+        }
+        for method in built {
+            assert!(rpcs(TIKV).contains(method), "{method} is in the table, but tikvpb.proto has no such method");
+        }
+        let counted = |method: &str| Method::ALL.iter().any(|known| known.name() == method);
+        assert!(ROWS.iter().all(|row| counted(row.method)));
+        for method in rpcs(PD).into_iter().chain(rpcs(CLUSTER)) {
+            // These two say what is known at the start, to whoever asks.
+            assert!(counted(method) || ["GetClusterInfo", "Hello"].contains(&method), "{method} is not counted");
+        }
+    }
+
+    #[test]
+    fn commands_have_the_protocols_numbers_and_messages() {
+        let (requests, replies) = (commands("BatchCommandsRequest"), commands("BatchCommandsResponse"));
+        for row in ROWS {
+            let Some((number, case)) = row.command else { continue };
+            assert_eq!(requests.get(&plain(case)), Some(&(number, plain(row.request))), "{case}");
+            assert_eq!(replies.get(&plain(case)), Some(&(number, plain(row.reply))), "{case}");
+        }
+        let in_table = |name: &str| ROWS.iter().any(|row| row.command.is_some_and(|(_, case)| plain(case) == name));
+        for name in requests.keys() {
+            let by_hand = ["gethealthfeedback", "nottaken", "empty"].contains(&name.as_str());
+            assert!(in_table(name) || by_hand, "the command {name} is in tikvpb.proto, but in no row of the table");
+        }
+    }
+
+    #[test]
+    fn every_row_answers_alone_and_in_a_stream_and_is_counted() {
+        let metrics = Metrics::new(&Registry::new()).unwrap();
+        let observer = Observer::by(metrics.clone(), || Instant(1), Redact::Show);
+        let (_, serving) = watch::channel(true);
+        let never = |_| futures::future::pending().boxed();
+        let deadlines = Deadlines::by(|| Instant(1), never, metrics.deadlines_exceeded.clone());
+        let hello = Arc::new(|_| Default::default());
+        let (routes, gates): (_, Gates<OneRegion>) = routes(hello, HealthService::new(serving), observer, &deadlines);
+        gates.open_store(OneRegion::new("", ""), 7);
+        let called = call_all(&routes);
+        assert_eq!(called.len(), ROWS.len());
+        for (name, times) in called {
+            let method = Method::ALL.iter().find(|method| method.name() == name).expect("it is counted");
+            assert_eq!(metrics.count(*method), times, "{name}");
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! What of gRPC's frames and of protobuf's encoding is read before a message is decoded.
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+
+/// gRPC's frame header: a flag and a length.
+pub(super) const HEADER: usize = 5;
+/// What is kept of a request that is not taken, to tell whose it is.
+const PREFIX: usize = 512;
+
+/// A gRPC frame's header.
+pub(super) fn header(len: usize) -> Bytes {
+    let mut frame = BytesMut::with_capacity(HEADER);
+    frame.put_u8(0);
+    frame.put_u32(len as u32);
+    frame.freeze()
+}
+
+/// A variable-length number at the beginning of `bytes`, which are moved past it.
+pub(super) fn varint(bytes: &mut &[u8]) -> Option<u64> {
+    let end = bytes.iter().position(|byte| byte & 0x80 == 0)?;
+    let value = bytes[..=end].iter().rev().try_fold(0_u64, |value, byte| {
+        let shifted = value.checked_mul(128)?;
+        Some(shifted | u64::from(byte & 0x7f))
+    })?;
+    *bytes = &bytes[end + 1..];
+    Some(value)
+}
+
+/// The region that a request is for, from its first bytes: its first field is the context, whose first field it is.
+pub(super) fn region_of(mut request: &[u8]) -> u64 {
+    const CONTEXT: u64 = 1 << 3 | 2;
+    const REGION: u64 = 1 << 3;
+    let bytes = &mut request;
+    if varint(bytes) != Some(CONTEXT) || varint(bytes).is_none() || varint(bytes) != Some(REGION) {
+        return 0;
+    }
+    varint(bytes).unwrap_or(0)
+}
+
+/// Adds `data` to what is kept of a request, as far as it is of use.
+pub(super) fn keep_prefix(prefix: &mut BytesMut, data: &[u8]) {
+    let room = PREFIX.saturating_sub(prefix.len());
+    prefix.extend_from_slice(&data[..data.len().min(room)]);
+}
