@@ -14,7 +14,7 @@ use crate::proto::metapb::RegionEpoch;
 use crate::raft::machine::{ApplyContext, StateMachine};
 use crate::region::RegionMachine;
 use crate::store::command;
-use crate::store::{Access, Kv, RegionRead};
+use crate::store::{Access, Fence, Kv, RegionRead, Route};
 use crate::types::{Error, GroupId, Region, Result};
 
 /// The store's id.
@@ -53,40 +53,47 @@ impl OneRegion {
         }))
     }
 
-    fn route(&self, context: &Context) -> Result<()> {
-        if context.region_id != REGION {
-            return Err(Error::RegionNotFound(GroupId(context.region_id)));
-        }
+    fn next(&self) -> Result<()> {
         self.0.next.lock().unwrap().take().map_or(Ok(()), Err)
     }
 }
 
-impl Kv for OneRegion {
+impl Route for OneRegion {
     type Snapshot = <SimEngine as KvEngine>::Snapshot;
 
-    async fn read(&self, context: &Context) -> Result<RegionRead<Self::Snapshot>> {
-        self.route(context)?;
-        Ok(RegionRead { region: self.0.region.clone(), snapshot: self.0.engine.snapshot(), now_s: self.now_s() })
+    fn region(&self) -> &Arc<Region> {
+        &self.0.region
     }
 
-    fn region(&self, context: &Context, _access: Access) -> Result<Arc<Region>> {
-        if context.region_id != REGION {
-            return Err(Error::RegionNotFound(GroupId(context.region_id)));
-        }
-        Ok(self.0.region.clone())
+    async fn read(&self) -> Result<RegionRead<Self::Snapshot>> {
+        self.next()?;
+        let fence = Fence { term: 1, version: 2 };
+        Ok(RegionRead { region: self.0.region.clone(), snapshot: self.0.engine.snapshot(), now_s: self.now_s(), fence })
     }
 
-    async fn write(&self, context: &Context, op: region_command::Op) -> Result<Option<CasReply>> {
-        self.route(context)?;
+    async fn write(&self, op: region_command::Op, fence: Option<Fence>) -> Result<Option<CasReply>> {
+        self.next()?;
         let mut guard = self.0.machine.lock().unwrap();
         let (machine, index) = &mut *guard;
         *index += 1;
-        let command = command::encode(CommandHeader { version: 2, ..CommandHeader::default() }, op);
+        let term = fence.map_or(0, |fence| fence.term);
+        let command = command::encode(CommandHeader { version: 2, term, ..CommandHeader::default() }, op);
         let mut batch = WriteBatch::default();
         let context = ApplyContext { index: *index, term: 1 };
         let applied = machine.apply(context, command, &self.0.engine, &mut batch)?;
         self.0.engine.write(&batch)?;
         command::outcome(applied.reply)
+    }
+}
+
+impl Kv for OneRegion {
+    type Route = OneRegion;
+
+    fn route(&self, context: &Context, _access: Access) -> Result<OneRegion> {
+        if context.region_id != REGION {
+            return Err(Error::RegionNotFound(GroupId(context.region_id)));
+        }
+        Ok(self.clone())
     }
 
     fn now_s(&self) -> u64 {

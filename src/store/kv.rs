@@ -17,6 +17,18 @@ pub struct RegionRead<S> {
     pub snapshot: S,
     /// The leader's clock at that moment, unix seconds: decides what has expired.
     pub now_s: u64,
+    /// What a write that is decided from this view carries.
+    pub fence: Fence,
+}
+
+/// What a decision rests on. A write with a fence is refused at apply, on every replica alike, unless the region is of the same version
+/// and the entry of the same term: then nobody else can have written since, but through this leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fence {
+    /// The term that the leader was in when the view was taken.
+    pub term: u64,
+    /// The region's version.
+    pub version: u64,
 }
 
 /// What a request does, which decides the order in which its route is checked: clients act on the first thing that is wrong.
@@ -28,33 +40,19 @@ pub enum Access {
     Write,
 }
 
-/// Reads and writes of regions, with all checks of a request's route, in TiKV's order (see [`Access`]). Of the epoch only the
-/// version is compared: it changes with the region's range, the other half with its members, which no request for data depends on.
-/// Keys are checked by the service, which knows which keys a request has (see [`check_key`]).
+/// The regions of one store.
 pub trait Kv: Clone + Send + Sync + 'static {
-    /// What reads see of the engine.
-    type Snapshot: Read + Send + Sync + 'static;
+    /// A region that a request is for.
+    type Route: Route;
 
-    /// A linearizable view of the region that `context` names.
+    /// The region that `context` names, after all checks of a request's route, in TiKV's order (see [`Access`]). Of the epoch only
+    /// the version is compared: it changes with the region's range, the other half with its members, which no request for data
+    /// depends on. Keys are checked by the service, which knows which keys a request has (see [`check_key`]).
     ///
     /// # Errors
     /// Those of routing ([`crate::types::Error::NotLeader`], `RegionNotFound`, `EpochNotMatch`, `StoreNotMatch`,
-    /// `PeerNotMatch`, `StaleCommand`), `Busy`, `Stopped`, `Timeout`, `Deadline`.
-    fn read(&self, context: &Context) -> impl Future<Output = Result<RegionRead<Self::Snapshot>>> + Send;
-
-    /// The region that `context` names, after the same checks but without a quorum: for validating a write's keys.
-    ///
-    /// # Errors
-    /// Those of routing.
-    fn region(&self, context: &Context, access: Access) -> Result<Arc<Region>>;
-
-    /// Replicates one operation in the region that `context` names; returns when it is applied at the leader, with the outcome if it
-    /// is a compare-and-swap.
-    ///
-    /// # Errors
-    /// Those of routing, `KeyNotInRegion`, `EntryTooLarge`, `Busy`, `Stopped`: nothing happened. `Unknown`: it may still happen.
-    fn write(&self, context: &Context, op: region_command::Op)
-    -> impl Future<Output = Result<Option<CasReply>>> + Send;
+    /// `PeerNotMatch`, `StaleCommand`), `Stopped`.
+    fn route(&self, context: &Context, access: Access) -> Result<Self::Route>;
 
     /// This store's clock, unix seconds.
     fn now_s(&self) -> u64;
@@ -64,6 +62,33 @@ pub trait Kv: Clone + Send + Sync + 'static {
 
     /// Completes after `duration`.
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + Send;
+}
+
+/// A region of this store whose leader, term and epoch were checked for one request.
+pub trait Route: Send + Sync {
+    /// What reads see of the engine.
+    type Snapshot: Read + Send + Sync + 'static;
+
+    /// The region, as it was when the request was routed.
+    fn region(&self) -> &Arc<Region>;
+
+    /// A linearizable view of the region.
+    ///
+    /// # Errors
+    /// `NotLeader`, `EpochNotMatch` (it changed meanwhile), `Busy`, `Stopped`, `Timeout`, `Deadline`.
+    fn read(&self) -> impl Future<Output = Result<RegionRead<Self::Snapshot>>> + Send;
+
+    /// Replicates one operation; returns when it is applied at the leader, with the outcome if it is a compare-and-swap. With a
+    /// `fence` only if what it was decided from still holds.
+    ///
+    /// # Errors
+    /// `NotLeader`, `EpochNotMatch`, `KeyNotInRegion`, `StaleCommand` (the fence), `EntryTooLarge`, `Busy`, `Stopped`: nothing
+    /// happened. `Unknown`: it may still happen.
+    fn write(
+        &self,
+        op: region_command::Op,
+        fence: Option<Fence>,
+    ) -> impl Future<Output = Result<Option<CasReply>>> + Send;
 }
 
 /// Checks that `region` holds `key`.

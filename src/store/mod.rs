@@ -1,8 +1,10 @@
 //! # store: the regions of one node, as requests see them
 //!
 //! ```text
-//!   service ──Context──▶ Kv: store? region? peer? term? leader? epoch?  ──▶ replica::Handle (propose, read barrier)
+//!   service ──Context──▶ Kv::route: store? region? peer? term? leader? epoch?
+//!                         └─▶ Route: read, write(fence)  ──▶ replica::Handle (confirm, propose)
 //!   collect ──▶ replica::Handle: "delete what of these has expired", region after region, now and then
+//!   effects ◀── replica: what applying meant for this store
 //!   heartbeat ──▶ PD: stores' space, leaders, sizes;  PD ──▶ addresses, leader transfers
 //! ```
 //!
@@ -19,7 +21,7 @@ pub use crate::region::command;
 pub use collect::Collector;
 pub use effects::{TtlUse, listen};
 pub use heartbeat::{Heartbeat, PdLink};
-pub use kv::{Access, Kv, RegionRead, check_key};
+pub use kv::{Access, Fence, Kv, RegionRead, Route, check_key};
 pub use region_store::RegionStore;
 
 /// The planted bugs of this room and what each breaks.

@@ -14,34 +14,37 @@ use crate::rt::probe::{self, Event as Probe};
 use crate::types::limits::ENTRY_BYTES_MAX;
 use crate::types::{Error, GroupId, Region, Result, region};
 
-use super::kv::{Access, Kv, RegionRead};
+use super::kv::{Access, Fence, Kv, RegionRead, Route};
 
 /// The regions of one store. Clones share it.
 #[derive(Clone, Debug)]
-pub struct RegionStore {
-    store: u64,
+pub struct RegionStore(Arc<Store>);
+
+#[derive(Debug)]
+struct Store {
+    id: u64,
     handle: Handle,
     clock: Clock,
     timeout: Duration,
     /// Numbers reads for the simulator's oracles.
-    reads: Arc<AtomicU64>,
+    reads: AtomicU64,
 }
 
 impl RegionStore {
     /// The regions that `handle` drives, as `store`; a read or write that takes longer than `timeout` is given up.
     pub fn new(store: u64, handle: Handle, timeout: Duration) -> RegionStore {
         let clock = handle.clock().clone();
-        RegionStore { store, handle, clock, timeout, reads: Arc::default() }
+        RegionStore(Arc::new(Store { id: store, handle, clock, timeout, reads: AtomicU64::new(0) }))
     }
 
-    /// The driver's front.
+    /// The handle of the store's replicas.
     pub fn handle(&self) -> &Handle {
-        &self.handle
+        &self.0.handle
     }
 
     /// The checks of a request, in the protocol's order.
-    fn route(&self, context: &Context, access: Access) -> Result<(Arc<PeerView>, Arc<Region>)> {
-        if let Some(why) = self.handle.poisoned() {
+    fn check(&self, context: &Context, access: Access) -> Result<(Arc<PeerView>, Arc<Region>)> {
+        if let Some(why) = self.0.handle.poisoned() {
             return Err(Error::Stopped(why));
         }
         let view = match access {
@@ -63,26 +66,26 @@ impl RegionStore {
             }
         };
         let region = view.region();
-        check_epoch(context, &region)?;
+        check_version(context.region_epoch.unwrap_or_default().version, &region)?;
         Ok((view, region))
     }
 
     /// A request without a peer is for no store.
     fn check_store(&self, context: &Context) -> Result<()> {
         let asked = context.peer.as_ref().map_or(0, |peer| peer.store_id);
-        if asked == self.store { Ok(()) } else { Err(Error::StoreNotMatch { asked, actual: self.store }) }
+        if asked == self.0.id { Ok(()) } else { Err(Error::StoreNotMatch { asked, actual: self.0.id }) }
     }
 
     fn view(&self, context: &Context) -> Result<Arc<PeerView>> {
         let group = GroupId(context.region_id);
-        self.handle.view(group).filter(|_| group != GroupId::PD).ok_or(Error::RegionNotFound(group))
+        self.0.handle.view(group).filter(|_| group != GroupId::PD).ok_or(Error::RegionNotFound(group))
     }
 
     /// How long a request may take: until this store gives up, or its client does.
     fn limit(&self, context: &Context) -> Duration {
         match context.max_execution_duration_ms {
-            0 => self.timeout,
-            ms => self.timeout.min(Duration::from_millis(ms)),
+            0 => self.0.timeout,
+            ms => self.0.timeout.min(Duration::from_millis(ms)),
         }
     }
 }
@@ -104,65 +107,85 @@ fn check_leader(view: &PeerView) -> Result<()> {
 }
 
 /// Only the version counts: the members of a region are none of a reader's or writer's business.
-fn check_epoch(context: &Context, region: &Arc<Region>) -> Result<()> {
-    let asked = context.region_epoch.unwrap_or_default().version;
+fn check_version(asked: u64, region: &Arc<Region>) -> Result<()> {
     if asked != region::epoch(region).version && !crate::mutant!("store.epoch-not-checked") {
         return Err(Error::EpochNotMatch(vec![Region::clone(region)]));
     }
     Ok(())
 }
 
-impl Kv for RegionStore {
+/// A request's way to a region: found once, used for what the request does.
+#[derive(Debug)]
+pub struct RegionRoute {
+    store: RegionStore,
+    view: Arc<PeerView>,
+    region: Arc<Region>,
+    /// The version that the request knows.
+    version: u64,
+    limit: Duration,
+}
+
+impl Route for RegionRoute {
     type Snapshot = <Engine as KvEngine>::Snapshot;
 
-    async fn read(&self, context: &Context) -> Result<RegionRead<Self::Snapshot>> {
-        let (view, _) = self.route(context, Access::Read)?;
-        let (store, group) = (self.store, view.group.0);
-        let read = if probe::LISTENING { self.reads.fetch_add(1, Ordering::Relaxed) } else { 0 };
+    fn region(&self) -> &Arc<Region> {
+        &self.region
+    }
+
+    async fn read(&self) -> Result<RegionRead<Self::Snapshot>> {
+        let Store { id, handle, clock, timeout, reads } = &*self.store.0;
+        let (store, group) = (*id, self.view.group.0);
+        let read = if probe::LISTENING { reads.fetch_add(1, Ordering::Relaxed) } else { 0 };
         probe::emit(|| Probe::ReadAsked { store, group, read });
+        let term = self.view.leadership().term;
         if !crate::mutant!("store.read-without-barrier") {
-            let barrier = self.handle.confirm(&view);
-            let limit = self.limit(context);
-            self.clock.timeout(limit, barrier).await.map_err(|_| {
+            let barrier = handle.confirm(&self.view);
+            clock.timeout(self.limit, barrier).await.map_err(|_| {
                 let why = "no quorum confirmed the leader".to_owned();
-                if limit < self.timeout { Error::Deadline(why) } else { Error::Timeout(why) }
+                if self.limit < *timeout { Error::Deadline(why) } else { Error::Timeout(why) }
             })??;
         }
-        let snapshot = self.handle.engine().snapshot();
-        probe::emit(|| Probe::ReadServed { store, group, read, applied: view.applied() });
+        let snapshot = handle.engine().snapshot();
+        probe::emit(|| Probe::ReadServed { store, group, read, applied: self.view.applied() });
         // The region may have changed while the quorum was asked: what the view shows must be of the epoch asked for.
-        let region = view.region();
-        check_epoch(context, &region)?;
-        Ok(RegionRead { region, snapshot, now_s: self.now_s() })
+        let region = self.view.region();
+        check_version(self.version, &region)?;
+        let fence = Fence { term, version: region::epoch(&region).version };
+        Ok(RegionRead { region, snapshot, now_s: self.store.now_s(), fence })
     }
 
-    fn region(&self, context: &Context, access: Access) -> Result<Arc<Region>> {
-        Ok(self.route(context, access)?.1)
-    }
-
-    async fn write(&self, context: &Context, op: region_command::Op) -> Result<Option<CasReply>> {
-        let (view, region) = self.route(context, Access::Write)?;
-        let header = CommandHeader { version: region::epoch(&region).version, ..CommandHeader::default() };
+    async fn write(&self, op: region_command::Op, fence: Option<Fence>) -> Result<Option<CasReply>> {
+        let Fence { term, version } = fence.unwrap_or(Fence { term: 0, version: region::epoch(&self.region).version });
+        let header = CommandHeader { version, term, ..CommandHeader::default() };
         let bytes = command::encoded_len(header, &op);
         if bytes > ENTRY_BYTES_MAX {
             // Before it is copied once more.
-            return Err(Error::EntryTooLarge { group: view.group, bytes: bytes as u64 });
+            return Err(Error::EntryTooLarge { group: self.view.group, bytes: bytes as u64 });
         }
-        let proposal = self.handle.propose_to(&view, 0, command::encode(header, op));
-        let limit = self.limit(context);
-        let reply = self.clock.timeout(limit, proposal).await;
+        let proposal = self.store.0.handle.propose_to(&self.view, term, command::encode(header, op));
+        let reply = self.store.0.clock.timeout(self.limit, proposal).await;
         command::outcome(reply.map_err(|_| Error::Unknown("no quorum answered in time".into()))??)
+    }
+}
+
+impl Kv for RegionStore {
+    type Route = RegionRoute;
+
+    fn route(&self, context: &Context, access: Access) -> Result<RegionRoute> {
+        let (view, region) = self.check(context, access)?;
+        let version = context.region_epoch.unwrap_or_default().version;
+        Ok(RegionRoute { store: self.clone(), view, region, version, limit: self.limit(context) })
     }
 
     fn now_s(&self) -> u64 {
-        self.clock.wall_ms() / 1000
+        self.0.clock.wall_ms() / 1000
     }
 
     fn store(&self) -> u64 {
-        self.store
+        self.0.id
     }
 
     async fn sleep(&self, duration: Duration) {
-        self.clock.sleep(duration).await;
+        self.0.clock.sleep(duration).await;
     }
 }

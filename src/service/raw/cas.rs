@@ -3,7 +3,7 @@
 use crate::codec::raw;
 use crate::proto::armilla::raft::{CompareAndSwap, region_command::Op};
 use crate::proto::kvrpcpb::{Context, RawCasRequest, RawCasResponse};
-use crate::store::kv::{Access, Kv};
+use crate::store::kv::{Access, Kv, Route};
 use crate::types::{Error, Result};
 
 use super::column::column;
@@ -16,9 +16,9 @@ impl<K: Kv> Handler<RawCasRequest> for RawService<K> {
         let cf = column(&request.cf)?;
         let key = request.key;
         check_length(&key)?;
-        let region = self.kv.region(context, Access::Read)?;
+        let route = self.kv.route(context, Access::Read)?;
         check_entry(context, key.len() + request.value.len() + request.previous_value.len())?;
-        check_read_key(&region, &key)?;
+        check_read_key(route.region(), &key)?;
         let op = Op::Cas(CompareAndSwap {
             cf: cf as u32,
             key,
@@ -26,7 +26,7 @@ impl<K: Kv> Handler<RawCasRequest> for RawService<K> {
             stored: (!request.delete).then(|| raw::encode(&request.value, self.expiry(request.ttl))),
             now_s: self.kv.now_s(),
         });
-        let cas = self.write(context, op).await?;
+        let cas = route.write(op, None).await?;
         // It was applied, yet what it did is not in the reply: the caller must look, not try again.
         let cas =
             cas.ok_or_else(|| Error::Unknown("the region's reply has no outcome of the compare-and-swap".into()))?;

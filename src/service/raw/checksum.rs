@@ -26,7 +26,7 @@ impl<K: Kv> Handler<RawChecksumRequest> for RawService<K> {
                 request.algorithm
             )));
         }
-        let read = self.kv.read(context).await?;
+        let read = self.read(context).await?;
         request.ranges.iter().try_for_each(|range| check_seek(&read.region, &range.start_key))?;
         let windows: Vec<_> =
             request.ranges.into_iter().filter_map(|r| clip(&read.region, r.start_key, r.end_key)).collect();

@@ -13,7 +13,7 @@ use crate::engine::{Cf, Read, Visit};
 use crate::proto::kvrpcpb::{Context, KeyRange, RawCoprocessorRequest, RawCoprocessorResponse};
 use crate::query::{self, Page, Plan, Room};
 use crate::rt::cpu;
-use crate::store::kv::{Kv, check_key};
+use crate::store::kv::{Kv, Route, check_key};
 use crate::types::{Error, Region, Result};
 
 use super::RawService;
@@ -48,10 +48,14 @@ impl<K: Kv> Handler<RawCoprocessorRequest> for RawService<K> {
 
 impl<K: Kv> RawService<K> {
     /// Checks the request and takes the view that its page is made from.
-    async fn prepare(&self, context: &Context, request: RawCoprocessorRequest) -> Result<Work<K::Snapshot>> {
+    async fn prepare(
+        &self,
+        context: &Context,
+        request: RawCoprocessorRequest,
+    ) -> Result<Work<<K::Route as Route>::Snapshot>> {
         query::check_version(&request.copr_name, &request.copr_version_req).map_err(Error::Invalid)?;
         let plan = Arc::new(Plan::decode(&request.data).map_err(Error::Invalid)?);
-        let read = self.kv.read(context).await?;
+        let read = self.read(context).await?;
         let windows = windows(&read.region, request.ranges, plan.from())?;
         let (page, mut held) = (Page::new(plan), self.answers.begin());
         held.grow_to(page.bytes())?;

@@ -47,7 +47,7 @@ impl<K: Kv> Handler<RawGetKeyTtlRequest> for RawService<K> {
 impl<K: Kv> RawService<K> {
     /// The value of a key and the seconds it has left (0: for ever).
     async fn look_up(&self, context: &Context, cf: &str, key: &Bytes) -> Result<Option<(Bytes, u64)>> {
-        let read = self.kv.read(context).await?;
+        let read = self.read(context).await?;
         let cf = column(cf)?;
         check_read_key(&read.region, key)?;
         match read.snapshot.get(cf, key)? {
@@ -65,7 +65,7 @@ impl<K: Kv> RawService<K> {
 /// The values of many keys, in the order asked; keys that do not exist are left out.
 impl<K: Kv> Handler<RawBatchGetRequest> for RawService<K> {
     async fn handle(&self, context: &Context, request: RawBatchGetRequest) -> Result<RawBatchGetResponse> {
-        let read = self.kv.read(context).await?;
+        let read = self.read(context).await?;
         let cf = column(&request.cf)?;
         let keys = request.keys;
         let mut held = self.answers.begin();

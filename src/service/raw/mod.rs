@@ -10,12 +10,9 @@ mod scan;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
-
-use crate::proto::armilla::raft::{CasReply, region_command};
 use crate::proto::kvrpcpb::Context;
 use crate::rt::cpu;
-use crate::store::{Access, Kv};
+use crate::store::{Access, Kv, RegionRead, Route};
 use crate::types::limits::{ENTRY_BYTES_MAX, KEY_BYTES_MAX};
 use crate::types::{Error, GroupId, Region, Result, region};
 
@@ -39,14 +36,15 @@ impl<K: Kv> RawService<K> {
         RawService { kv, answers, queries }
     }
 
-    /// The region that a write is for; `for_cas` marks a write beside compare-and-swaps, which TiKV routes as it does those.
-    fn write_region(&self, context: &Context, for_cas: bool) -> Result<Arc<Region>> {
-        self.kv.region(context, if for_cas { Access::Read } else { Access::Write })
+    /// The way to the region that a write is for; `for_cas` marks a write beside compare-and-swaps, which TiKV routes as it does
+    /// those.
+    fn write_route(&self, context: &Context, for_cas: bool) -> Result<K::Route> {
+        self.kv.route(context, if for_cas { Access::Read } else { Access::Write })
     }
 
-    /// Writes `op`; the outcome, if it is a compare-and-swap.
-    async fn write(&self, context: &Context, op: region_command::Op) -> Result<Option<CasReply>> {
-        self.kv.write(context, op).await
+    /// A linearizable view of the region that a request names.
+    async fn read(&self, context: &Context) -> Result<RegionRead<<K::Route as Route>::Snapshot>> {
+        self.kv.route(context, Access::Read)?.read().await
     }
 }
 

@@ -8,7 +8,7 @@ use crate::proto::kvrpcpb::{
     RawDeleteRangeRequest, RawDeleteRangeResponse, RawDeleteRequest, RawDeleteResponse, RawPutRequest, RawPutResponse,
 };
 use crate::store::command;
-use crate::store::kv::{Kv, check_key};
+use crate::store::kv::{Kv, Route, check_key};
 use crate::types::{Error, Region, Result, region};
 
 use super::column::column;
@@ -28,11 +28,11 @@ impl<K: Kv> Handler<RawPutRequest> for RawService<K> {
         let cf = column(&request.cf)?;
         let key = request.key;
         check_length(&key)?;
-        let region = self.write_region(context, request.for_cas)?;
+        let route = self.write_route(context, request.for_cas)?;
         check_entry(context, key.len() + request.value.len())?;
-        check_key(&region, &key)?;
+        check_key(route.region(), &key)?;
         let value = raw::encode(&request.value, self.expiry(request.ttl));
-        self.write(context, command::write(vec![command::put(cf, key, value)])).await?;
+        route.write(command::write(vec![command::put(cf, key, value)]), None).await?;
         Ok(RawPutResponse::default())
     }
 }
@@ -55,9 +55,9 @@ impl<K: Kv> Handler<RawBatchPutRequest> for RawService<K> {
         if pairs.is_empty() {
             return Err(empty());
         }
-        let region = self.write_region(context, request.for_cas)?;
+        let route = self.write_route(context, request.for_cas)?;
         check_entry(context, pairs.iter().map(|pair| pair.key.len() + pair.value.len()).sum())?;
-        pairs.iter().try_for_each(|pair| check_key(&region, &pair.key))?;
+        pairs.iter().try_for_each(|pair| check_key(route.region(), &pair.key))?;
         let changes = pairs
             .into_iter()
             .enumerate()
@@ -66,7 +66,7 @@ impl<K: Kv> Handler<RawBatchPutRequest> for RawService<K> {
                 command::put(cf, pair.key, raw::encode(&pair.value, self.expiry(ttl)))
             })
             .collect();
-        self.write(context, command::write(changes)).await?;
+        route.write(command::write(changes), None).await?;
         Ok(RawBatchPutResponse::default())
     }
 }
@@ -94,11 +94,11 @@ impl<K: Kv> RawService<K> {
         if keys.is_empty() {
             return Err(empty());
         }
-        let region = self.write_region(context, for_cas)?;
+        let route = self.write_route(context, for_cas)?;
         check_entry(context, keys.iter().map(Bytes::len).sum())?;
-        keys.iter().try_for_each(|key| check_key(&region, key))?;
+        keys.iter().try_for_each(|key| check_key(route.region(), key))?;
         let changes = keys.into_iter().map(|key| command::delete(cf, key)).collect();
-        self.write(context, command::write(changes)).await?;
+        route.write(command::write(changes), None).await?;
         Ok(())
     }
 }
@@ -108,16 +108,16 @@ impl<K: Kv> Handler<RawDeleteRangeRequest> for RawService<K> {
     async fn handle(&self, context: &Context, request: RawDeleteRangeRequest) -> Result<RawDeleteRangeResponse> {
         let cf = column(&request.cf)?;
         let (start, end) = (request.start_key, request.end_key);
-        let region = self.write_region(context, false)?;
+        let route = self.write_route(context, false)?;
         if !end.is_empty() && start >= end {
             return Err(Error::Invalid("the range to delete is empty: its start is not below its end".into()));
         }
         // Never clipped: a client that means more than one region must know that only a part was removed.
-        check_key(&region, &start)?;
-        if !region::ends_by(&region, &end) {
-            return Err(Error::KeyNotInRegion { key: end, region: Box::new(Region::clone(&region)) });
+        check_key(route.region(), &start)?;
+        if !region::ends_by(route.region(), &end) {
+            return Err(Error::KeyNotInRegion { key: end, region: Box::new(Region::clone(route.region())) });
         }
-        self.write(context, command::write(vec![command::delete_range(cf, start, end)])).await?;
+        route.write(command::write(vec![command::delete_range(cf, start, end)]), None).await?;
         Ok(RawDeleteRangeResponse::default())
     }
 }

@@ -38,7 +38,7 @@ pub(super) fn clip(region: &Region, lower: Bytes, upper: Bytes) -> Option<(Bytes
 /// The pairs of a range that are in the region, up or down.
 impl<K: Kv> Handler<RawScanRequest> for RawService<K> {
     async fn handle(&self, context: &Context, request: RawScanRequest) -> Result<RawScanResponse> {
-        let read = self.kv.read(context).await?;
+        let read = self.read(context).await?;
         let cf = column(&request.cf)?;
         let limit = request.limit as usize;
         if limit == 0 {
@@ -60,7 +60,7 @@ impl<K: Kv> Handler<RawScanRequest> for RawService<K> {
 /// The pairs of many ranges, as far as they are in the region.
 impl<K: Kv> Handler<RawBatchScanRequest> for RawService<K> {
     async fn handle(&self, context: &Context, request: RawBatchScanRequest) -> Result<RawBatchScanResponse> {
-        let read = self.kv.read(context).await?;
+        let read = self.read(context).await?;
         let cf = column(&request.cf)?;
         let each = request.each_limit as usize;
         let reverse = request.reverse;
