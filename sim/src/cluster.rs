@@ -89,6 +89,7 @@ fn config(plan: &Plan, id: u64) -> Config {
             .iter()
             .map(|&split| String::from_utf8_lossy(&key(split)).into_owned())
             .collect(),
+        disk_reserve_mib: Some(0),
         ..Config::default()
     };
     config.raft.tick_ms = knobs.tick_ms;

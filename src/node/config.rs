@@ -54,6 +54,9 @@ pub struct Config {
     pub initial_regions: usize,
     /// Where the first regions of a new cluster begin, as clients write the keys; instead of `initial_regions`.
     pub split_keys: Vec<String>,
+    /// MiB of disk that are kept in reserve: with less than twice as much left, writes that add data are refused. A twentieth of the
+    /// disk, at most 5120, if it is not given; 0: none, and the disk is not watched.
+    pub disk_reserve_mib: Option<u64>,
     /// Consensus and its log.
     pub raft: RaftConfig,
     /// The key-value engine.
@@ -187,6 +190,7 @@ impl Default for Config {
             replicas: 3,
             initial_regions: 1,
             split_keys: Vec::new(),
+            disk_reserve_mib: None,
             raft: RaftConfig::default(),
             engine: EngineConfig::default(),
             pd: PdConfig::default(),

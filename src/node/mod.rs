@@ -48,7 +48,7 @@ use crate::rt::{Env, cpu};
 use crate::service::health::HealthService;
 use crate::service::pd::{Members, PdFront, Seat};
 use crate::service::{Deadlines, Gate, Gates, Metrics, Observer, Redact, routes};
-use crate::store::{self, Collector, Heartbeat, PdLink, RegionStore, TtlUse};
+use crate::store::{self, Collector, Heartbeat, PdLink, PdTime, RegionStore, Space, TtlUse};
 use crate::types::limits::MESSAGE_BYTES_MAX;
 use crate::types::{Error, GroupId, Region, Result};
 
@@ -122,6 +122,8 @@ impl Node {
     pub async fn start(env: NodeEnv, config: Config) -> Result<Node> {
         config.validate().map_err(|error| Error::Invalid(error.to_string()))?;
         let NodeEnv { rt: env, engine: home } = env;
+        let reserve = config.disk_reserve_mib.map(|mib| mib << 20);
+        store::make_room_for_a_start(&env.disk, &config.data_dir, reserve).await;
         let (first, incarnation) = open_directory(&env, &config).await?;
         let started_s = env.clock.wall_ms() / 1000;
         let ident = Arc::new(RwLock::new(first));
@@ -193,16 +195,26 @@ impl Node {
         let kv = RegionStore::new(store, handle.clone(), REQUEST_TIMEOUT);
         let uses = TtlUse::default();
         let listener_of_effects = task::spawn(store::listen(effects, uses.clone()));
+        let pd_time = PdTime::default();
         let collector = Collector {
             handle: handle.clone(),
             uses,
+            pd_time: pd_time.clone(),
             interval: Duration::from_millis(config.ttl.collect_interval_ms),
             grace: Duration::from_millis(config.ttl.collect_grace_ms),
         };
         let starting = Arc::new(starting);
-        let reports = Reports { addresses, health: health.clone(), stopping: stops, lost_replicas };
+        let reports = Reports { addresses, health: health.clone(), stopping: stops, lost_replicas, pd_time };
         let serve = starting.clone().serve(kv, gates, pd_client, reports);
-        let mut tasks = vec![task::spawn(serve), task::spawn(collector.run()), listener_of_effects];
+        let space = Space {
+            disk: env.disk.clone(),
+            data_dir: config.data_dir.clone(),
+            reserve,
+            handle: handle.clone(),
+            clock: env.clock.clone(),
+        };
+        let mut tasks =
+            vec![task::spawn(serve), task::spawn(collector.run()), listener_of_effects, task::spawn(space.run())];
         if !confirmed {
             tasks.push(task::spawn(starting.ask_on(handle)));
         }
@@ -413,7 +425,7 @@ impl Starting {
         kv: RegionStore,
         gates: Gates<RegionStore>,
         pd: PdClient,
-        Reports { addresses, health, stopping, lost_replicas }: Reports,
+        Reports { addresses, health, stopping, lost_replicas, pd_time }: Reports,
     ) {
         let ident = self.ident();
         let handle = kv.handle().clone();
@@ -430,6 +442,7 @@ impl Starting {
         let heartbeat = Heartbeat {
             protocol: self.config.protocol(),
             incarnation: self.incarnation,
+            pd_time,
             cluster: ident.cluster_id,
             store: ident.store_id,
             handle,
@@ -458,6 +471,7 @@ struct Reports {
     health: watch::Sender<bool>,
     stopping: watch::Receiver<bool>,
     lost_replicas: watch::Sender<Option<u64>>,
+    pd_time: PdTime,
 }
 
 /// Turns health on when the store serves and off when it stops serving. A store that began with an empty disk where another one
@@ -474,7 +488,8 @@ async fn watch_health(
         let lost = *lost_replicas.borrow_and_update();
         let empty = || handle.views().iter().all(|view| view.group == GroupId::PD);
         let whole = lost.map_or_else(|| !empty(), |lost| lost == 0) || crate::mutant!("node.wiped-is-healthy");
-        let serves = whole && handle.poisoned().is_none() && !*stopping.borrow();
+        let serves =
+            whole && handle.poisoned().is_none() && !*stopping.borrow() && handle.room() != replica::Room::Critical;
         health.send_if_modified(|old| std::mem::replace(old, serves) != serves);
         let now = env.clock.now();
         if let Some(regions) = lost.filter(|lost| *lost > 0)

@@ -141,10 +141,7 @@ impl LogView {
     pub(super) fn set_applied(&mut self, index: u64, term: u64) {
         assert!(index >= self.applied.0, "applied entries cannot be taken back");
         self.applied = (index, term);
-        while self.cache_bytes > self.cache_bytes_max && self.cache.front().is_some_and(|e| e.index <= index) {
-            let entry = self.cache.pop_front().expect("just seen");
-            self.cache_bytes -= weight(&entry);
-        }
+        self.shrink_cache(self.cache_bytes_max);
     }
 
     /// Index and term of the last applied entry.
@@ -160,6 +157,20 @@ impl LogView {
     /// The last entry's index.
     pub fn last(&self) -> u64 {
         self.last_index
+    }
+
+    /// Bytes of entries in memory.
+    pub fn cached_bytes(&self) -> usize {
+        self.cache_bytes
+    }
+
+    /// Lets go of applied entries in memory beyond `bytes`.
+    pub fn shrink_cache(&mut self, bytes: usize) {
+        while self.cache_bytes > bytes && self.cache.front().is_some_and(|entry| entry.index <= self.applied.0) {
+            if let Some(entry) = self.cache.pop_front() {
+                self.cache_bytes -= weight(&entry);
+            }
+        }
     }
 
     /// Forgets entries up to `index`, whose term is returned. The driver truncates the log on disk alike.

@@ -42,6 +42,15 @@ pub fn encode(header: CommandHeader, op: Op) -> Command {
     Command { kind, bytes: command.encode_to_vec().into() }
 }
 
+/// Whether an operation may make the store's data more.
+pub fn adds_data(op: &Op) -> bool {
+    match op {
+        Op::Write(write) => write.changes.iter().any(|change| change.value.is_some()),
+        Op::Cas(cas) => cas.stored.is_some(),
+        Op::Collect(_) => false,
+    }
+}
+
 /// The length of the encoded command, bytes.
 pub fn encoded_len(header: CommandHeader, op: &Op) -> usize {
     // Two bytes of tags and at most four of lengths surround the operation and the header.

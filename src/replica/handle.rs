@@ -1,7 +1,7 @@
 //! How other modules propose to, read from and look at the groups of this store.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, RwLock};
 use std::time::Duration;
 
@@ -22,6 +22,18 @@ use super::view::PeerView;
 /// Between two looks at what is still to be handed over.
 const HAND_OVER_LOOK: Duration = Duration::from_millis(10);
 
+/// How much room a store's disk has, by what the store still takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Room {
+    /// Everything.
+    #[default]
+    Enough,
+    /// No new data.
+    Low,
+    /// No new data, and no leaders.
+    Critical,
+}
+
 /// Proposes to, reads from and looks at the groups of one store. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Handle {
@@ -37,6 +49,7 @@ pub struct Handle {
     proposal_bytes: Budget,
     /// The engine makes writes wait for too long.
     stalled: Arc<AtomicBool>,
+    room: Arc<AtomicU8>,
 }
 
 /// Why the store stopped serving, once it has: the first reason stays.
@@ -67,6 +80,7 @@ impl Handle {
             waiting: Arc::default(),
             proposal_bytes: Budget::new(STORE_PROPOSAL_BYTES_MAX),
             stalled: Arc::default(),
+            room: Arc::default(),
         };
         (handle, messages)
     }
@@ -97,6 +111,20 @@ impl Handle {
 
     pub(super) fn show_stall(&self, stalled: bool) {
         self.stalled.store(stalled, Ordering::Relaxed);
+    }
+
+    /// How much room the disk has, as far as the store was told.
+    pub fn room(&self) -> Room {
+        match self.room.load(Ordering::Relaxed) {
+            0 => Room::Enough,
+            1 => Room::Low,
+            _ => Room::Critical,
+        }
+    }
+
+    /// Tells the store how much room its disk has.
+    pub fn show_room(&self, room: Room) {
+        self.room.store(room as u8, Ordering::Relaxed);
     }
 
     pub(super) fn show_waiting(&self, messages: usize) {

@@ -38,7 +38,7 @@ pub mod view;
 
 pub use driver::{Machines, Options};
 pub use effects::StoreEffect;
-pub use handle::{Handle, Poison};
+pub use handle::{Handle, Poison, Room};
 pub use start::{Start, start};
 pub use view::{Leadership, PeerView};
 

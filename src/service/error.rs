@@ -7,6 +7,7 @@
 //! | `NotLeader` | `not_leader` with the leader if known | with a hint clients go there at once, so the hint must be fresh |
 //! | `RegionNotFound`, `EpochNotMatch`, `KeyNotInRegion`, `StoreNotMatch`, `PeerNotMatch`, `StaleCommand` | the field of that name (`mismatch_peer_id`) | clients refresh what they cached and try again |
 //! | `EntryTooLarge` | `raft_entry_too_large` | clients give up and tell their caller |
+//! | `DiskFull` | `disk_full` | clients give up and tell their caller; deletes are still taken |
 //! | `Busy` | `server_is_busy` | client-rust does not retry it: real overload only |
 //! | `Deadline` | `server_is_busy`, its reason "deadline is exceeded" | nothing happened; TiKV's clients know the reason as a timeout |
 //! | `Timeout`, `Stopped` | `not_leader` without a leader | nothing happened; every client asks PD and tries again, compare-and-swap too |
@@ -174,6 +175,9 @@ pub fn region_error(error: Error, region: u64) -> errorpb::Error {
             out.server_is_busy =
                 Some(errorpb::ServerIsBusy { reason, backoff_ms: BUSY_BACKOFF_MS, ..errorpb::ServerIsBusy::default() });
         }
+        Error::DiskFull { store, reason } => {
+            out.disk_full = Some(errorpb::DiskFull { store_id: vec![store], reason });
+        }
         Error::Deadline(_) => {
             // TiKV's clients compare the reason.
             let reason = "deadline is exceeded".to_owned();
@@ -203,7 +207,7 @@ pub fn status(error: &Error) -> Status {
         Error::EpochNotMatch(_) | Error::StoreNotMatch { .. } | Error::PeerNotMatch { .. } => Code::FailedPrecondition,
         Error::Deadline(_) => Code::DeadlineExceeded,
         Error::KeyNotInRegion { .. } => Code::OutOfRange,
-        Error::EntryTooLarge { .. } | Error::Busy(_) => Code::ResourceExhausted,
+        Error::EntryTooLarge { .. } | Error::Busy(_) | Error::DiskFull { .. } => Code::ResourceExhausted,
         Error::Unknown(_) => Code::Unknown,
         Error::Invalid(_) => Code::InvalidArgument,
         Error::Corruption(_) => Code::DataLoss,

@@ -16,9 +16,12 @@ use crate::rt::cpu;
 use crate::types::{Error, GroupId, Result, region};
 
 use super::effects::TtlUse;
+use super::pd_time::PdTime;
 
 /// Between two pages, so that a round takes little of the disk and of a core.
 const PAUSE: Duration = Duration::from_millis(10);
+/// The same, after a page that was full of expired values.
+const PAUSE_OF_BACKLOG: Duration = Duration::from_millis(1);
 /// A proposal that takes longer ends the region's part of the round.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -29,6 +32,8 @@ pub struct Collector {
     pub handle: Handle,
     /// Where new values with an expiry are counted.
     pub uses: TtlUse,
+    /// What time it is, at least.
+    pub pd_time: PdTime,
     /// From the end of a round to the begin of the next. Zero: never.
     pub interval: Duration,
     /// Only what expired at least so long ago is collected, so that clocks which differ by less agree that it has expired.
@@ -84,10 +89,15 @@ impl Collector {
             loop {
                 let region = view.region();
                 let engine = self.handle.engine().clone();
-                let now_s = (self.handle.clock().wall_ms() / 1000).saturating_sub(self.grace.as_secs());
+                let now_ms = self.pd_time.earliest_ms(self.handle.clock());
+                let now_ms =
+                    now_ms.ok_or_else(|| Error::Timeout("the placement driver has not said what time it is".into()))?;
+                let now_s = (now_ms / 1000).saturating_sub(self.grace.as_secs());
                 let end = region.end_key.clone();
                 let page = cpu::run_long(move || ttl::page(&engine, cf, &from, &end, now_s)).await?;
                 timed |= page.timed;
+                // Where there is much to collect, it is collected faster than it can be written.
+                let pause = if page.expired.len() < ttl::KEYS_MAX { PAUSE } else { PAUSE_OF_BACKLOG };
                 if !page.expired.is_empty() {
                     let collect = Collect { cf: cf as u32, keys: page.expired, now_s };
                     // Decided in this term, from this leader's data: in another one it would be another page.
@@ -95,7 +105,7 @@ impl Collector {
                     let header = CommandHeader { version, term, ..CommandHeader::default() };
                     self.propose(view, header, Op::Collect(collect)).await?;
                 }
-                self.handle.clock().sleep(PAUSE).await;
+                self.handle.clock().sleep(pause).await;
                 match page.next {
                     Some(next) if view.leads() => from = next,
                     Some(_) => return Err(view.not_leader()),

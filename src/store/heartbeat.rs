@@ -13,12 +13,14 @@ use crate::proto::armilla::pd::{
 };
 use crate::proto::armilla::raft::Incarnation;
 use crate::replica::transport::Addresses;
-use crate::replica::{Handle, PeerView};
+use crate::replica::{Handle, PeerView, Room};
 use crate::rt::clock::Clock;
 use crate::rt::cpu;
 use crate::rt::disk::Disk;
 use crate::rt::sync::watch;
 use crate::types::{Error, GroupId, Region, Result, region};
+
+use super::pd_time::PdTime;
 
 /// The way to PD: a call to its leader, wherever that is.
 pub trait PdLink: Send + Sync + 'static {
@@ -51,6 +53,8 @@ pub struct Heartbeat {
     pub protocol: u32,
     /// This run of the process.
     pub incarnation: Incarnation,
+    /// Told what time it is at the placement driver.
+    pub pd_time: PdTime,
     /// Whether the store hands its leaders over and ends.
     pub stopping: watch::Receiver<bool>,
     /// Told how many regions count on a replica that was lost with the disk that this store replaces, once PD has said it.
@@ -206,7 +210,8 @@ impl Heartbeat {
             reads_per_s,
             writes_per_s,
             regions,
-            stopping: *self.stopping.borrow(),
+            // A store without room keeps no leaders.
+            stopping: *self.stopping.borrow() || self.handle.room() == Room::Critical,
             refused_orders: refused.to_vec(),
             protocol: self.protocol,
             incarnation: Some(self.incarnation),
@@ -227,6 +232,7 @@ impl Heartbeat {
             ));
             return Vec::new();
         }
+        self.pd_time.heard(reply.wall_ms, self.clock.now());
         self.lost_replicas.send_if_modified(|old| old.replace(reply.lost_replicas) != Some(reply.lost_replicas));
         if !reply.stores.is_empty() {
             let addresses: Addresses = reply.stores.into_iter().map(|store| (store.id, store.address)).collect();

@@ -15,17 +15,26 @@ pub mod collect;
 mod effects;
 pub mod heartbeat;
 pub mod kv;
+mod pd_time;
 pub mod region_store;
+mod space;
 
 pub use crate::region::command;
 pub use collect::Collector;
 pub use effects::{TtlUse, listen};
 pub use heartbeat::{Heartbeat, PdLink};
 pub use kv::{Access, Fence, Kv, RegionRead, Route, check_key};
+pub use pd_time::PdTime;
 pub use region_store::RegionStore;
+pub use space::{Space, make_room_for_a_start};
 
 /// The planted bugs of this room and what each breaks.
 pub const MUTANTS: &[(&str, &str)] = &[
     ("store.read-without-barrier", "a read is served by a replica that does not ask whether it still leads"),
+    (
+        "store.collects-by-own-clock",
+        "expired values are removed by the clock of whoever leads, however far ahead it is",
+    ),
+    ("store.disk-fills-up", "a store takes writes until its disk is full"),
     ("store.epoch-not-checked", "a request's epoch is not compared with the region's"),
 ];

@@ -8,7 +8,7 @@ use crate::engine::{Engine, KvEngine};
 use crate::proto::armilla::raft::{CasReply, CommandHeader, region_command};
 use crate::proto::kvrpcpb::Context;
 use crate::region::command;
-use crate::replica::{Handle, PeerView};
+use crate::replica::{Handle, PeerView, Room};
 use crate::rt::clock::Clock;
 use crate::rt::probe::{self, Event as Probe};
 use crate::types::limits::ENTRY_BYTES_MAX;
@@ -161,6 +161,10 @@ impl Route for RegionRoute {
         if bytes > ENTRY_BYTES_MAX {
             // Before it is copied once more.
             return Err(Error::EntryTooLarge { group: self.view.group, bytes: bytes as u64 });
+        }
+        if self.store.0.handle.room() != Room::Enough && command::adds_data(&op) {
+            let reason = "its disk is nearly full: only deletes are taken until there is room again".to_owned();
+            return Err(Error::DiskFull { store: self.store.0.id, reason });
         }
         let proposal = self.store.0.handle.propose_to(&self.view, term, command::encode(header, op));
         let reply = self.store.0.clock.timeout(self.limit, proposal).await;

@@ -57,6 +57,14 @@ pub enum Error {
     /// A queue is full: back off and try again.
     #[error("server is busy: {0}")]
     Busy(String),
+    /// The store's disk is nearly full: delete something, or give it more room.
+    #[error("store {store}: {reason}")]
+    DiskFull {
+        /// The store.
+        store: u64,
+        /// How full it is.
+        reason: String,
+    },
     /// The write may or may not happen: the leader changed or stopped while it was under way.
     #[error("outcome unknown: {0}")]
     Unknown(String),

@@ -42,6 +42,10 @@ pub const UNAPPLIED_BYTES_MAX: usize = 256 << 20;
 pub const STALL_REFUSE: Duration = Duration::from_secs(1);
 /// See [`STALL_REFUSE`].
 pub const STALL_HAND_OVER: Duration = Duration::from_secs(2);
+/// Bytes of entries that all groups of a store keep in memory, beside those that are not applied yet.
+pub const STORE_CACHE_BYTES_MAX: usize = 512 << 20;
+/// Bytes in one record of the raft log.
+pub const LOG_BATCH_BYTES_MAX: usize = 1 << 30;
 /// What applying told the store and the store has not taken yet; what is more is told in one word ("anything may have happened").
 pub const EFFECTS_PENDING_MAX: usize = 1024;
 /// Bytes that may wait for a store while old entries are still read for its peers.

@@ -142,6 +142,8 @@ fn configurations(args: &Args, shape: &Remembered) -> Vec<Config> {
             addr: addr.clone(),
             initial_cluster: members.clone(),
             initial_regions: args.initial_regions,
+            // Several nodes on one disk, for a while.
+            disk_reserve_mib: Some(0),
             log: LogConfig { level: args.log_level.clone(), ..LogConfig::default() },
             ..Config::default()
         })

@@ -203,6 +203,7 @@ fn cluster(config: &Config) -> Result<(), ConfigError> {
     if config.initial_regions > 1 && !config.split_keys.is_empty() {
         return refuse("both initial_regions and split_keys are given: give one of them");
     }
+    at_most("disk_reserve_mib", config.disk_reserve_mib.unwrap_or(0), MIB_MAX)?;
     if config.split_keys.iter().any(String::is_empty) {
         return refuse("split_keys has an empty key: the first region begins there anyway");
     }

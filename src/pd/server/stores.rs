@@ -145,6 +145,7 @@ impl PdServer {
                 lost_replicas: state.lost_replicas(id),
                 cluster_version: state.cluster_version(),
                 must_stop: String::new(),
+                wall_ms: self.inner.clock.wall_ms(),
             };
             (reply, cluster.take_ended())
         });

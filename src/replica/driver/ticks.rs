@@ -2,10 +2,11 @@
 //!
 //! A group without work costs a tick of raft's counters and nothing more: only those that have something to do are taken up.
 
-use crate::types::limits::{STALL_HAND_OVER, STALL_REFUSE, UNAPPLIED_BYTES_MAX};
+use crate::types::limits::{STALL_HAND_OVER, STALL_REFUSE, STORE_CACHE_BYTES_MAX, UNAPPLIED_BYTES_MAX};
 use crate::types::{Error, GroupId, Result};
 
 use super::Driver;
+use crate::replica::handle::Room;
 
 /// Ticks from one look at what the log may let go of to the next, beside those after each flush.
 const TRUNCATE_TICKS: u64 = 16;
@@ -35,8 +36,18 @@ impl Driver {
         self.maybe_flush();
         if self.ticks.is_multiple_of(TRUNCATE_TICKS) {
             self.truncate();
+            self.shrink_caches();
         }
         self.keep_log().await
+    }
+
+    /// All groups together keep at most so many bytes of applied entries in memory.
+    fn shrink_caches(&mut self) {
+        let cached: usize = self.peers.values().map(|peer| peer.group.log().cached_bytes()).sum();
+        if cached > STORE_CACHE_BYTES_MAX {
+            let each = STORE_CACHE_BYTES_MAX / self.peers.len().max(1);
+            self.peers.values_mut().for_each(|peer| peer.group.log_mut().shrink_cache(each));
+        }
     }
 
     /// A store whose engine makes writes wait refuses new ones, and hands its leaders to stores that go on.
@@ -44,7 +55,7 @@ impl Driver {
         let age_ns = self.stall.age_ns(now_ns);
         let over = self.stall.bytes() > UNAPPLIED_BYTES_MAX;
         self.handle.show_stall(over || age_ns >= STALL_REFUSE.as_nanos() as u64);
-        if age_ns >= STALL_HAND_OVER.as_nanos() as u64 {
+        if age_ns >= STALL_HAND_OVER.as_nanos() as u64 || self.handle.room() == Room::Critical {
             self.hand_over(false);
             self.hand_over(true);
         }

@@ -57,6 +57,7 @@ pub use index::GroupLog;
 pub use read::LogRead;
 
 use crate::rt::disk::{Disk, File};
+use crate::types::limits::LOG_BATCH_BYTES_MAX;
 use crate::types::{Error, GroupId, Result};
 use batch::Items;
 use format::{DATA_START, PAGE, RECORD_HEADER, RecordHeader, SegmentHeader, pages};
@@ -227,6 +228,13 @@ impl RaftLog {
     /// [`Error::Stopped`] with the reason if the disk failed, now or ever since the start; [`Error::Invalid`] if the batch
     /// does not continue the log. The log is poisoned by either: nothing works any more until it is opened anew.
     pub async fn write(&mut self, batch: &LogBatch, sync: bool) -> Result<()> {
+        if batch.bytes() > LOG_BATCH_BYTES_MAX {
+            // Before the index follows it: offsets in a segment have 32 bits.
+            return Err(Error::Invalid(format!(
+                "a log batch of {} bytes is over {LOG_BATCH_BYTES_MAX}",
+                batch.bytes()
+            )));
+        }
         self.begin()?;
         let result = self.append(batch.payload(), self.first_live, sync).await;
         self.end(result)

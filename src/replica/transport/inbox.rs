@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use armilla_arch::sync::Budget;
+use bytes::Bytes;
 use futures::StreamExt;
 use protobuf::Message as _;
 use raft::eraftpb::{Message as RaftMessage, MessageType};
@@ -105,9 +106,15 @@ impl Inbox {
 }
 
 #[allow(clippy::result_large_err)] // tonic's own type
-fn decode(message: GroupMessage) -> Result<PeerMessage, Status> {
-    let decoded = RaftMessage::parse_from_carllerche_bytes(&message.message)
+fn decode(message: GroupMessage, frame_bytes: usize) -> Result<PeerMessage, Status> {
+    let mut decoded = RaftMessage::parse_from_carllerche_bytes(&message.message)
         .map_err(|e| Status::invalid_argument(format!("a raft message does not decode: {e}")))?;
+    for entry in decoded.mut_entries().iter_mut() {
+        // An entry is kept for long, and shares the memory of the whole frame that it came in: a small one gets its own.
+        if entry.data.len() < frame_bytes / 4 {
+            entry.data = Bytes::copy_from_slice(&entry.data);
+        }
+    }
     let epoch = message.epoch.unwrap_or_default();
     Ok(PeerMessage { group: GroupId(message.group_id), epoch, message: decoded })
 }
@@ -125,7 +132,7 @@ impl Transport for Inbox {
             let Ok(share) = self.waiting_bytes.take(bytes) else { continue };
             let mut decoded = Vec::with_capacity(messages.len());
             for message in messages {
-                let message = decode(message)?;
+                let message = decode(message, bytes)?;
                 // A snapshot comes with its data, by its own call.
                 if message.message.get_msg_type() != MessageType::MsgSnapshot {
                     decoded.push(message);
@@ -153,7 +160,7 @@ impl Transport for Inbox {
         let (head, pairs) = gathering.finish().map_err(|e| Status::data_loss(e.to_string()))?;
         let SnapshotHead { from_store, message, election_ns, .. } = head;
         let message = message.ok_or_else(|| Status::invalid_argument("a snapshot without its message"))?;
-        let message = Box::new(decode(message)?);
+        let message = Box::new(decode(message, 0)?);
         if self.handle.view(message.group).is_none() {
             let (store, group) = (self.local.store, message.group);
             return Err(Status::not_found(format!("store {store} has no replica of group {group}")));

@@ -199,4 +199,21 @@ impl File {
         let file = self.file.clone();
         blocking(move || file.set_len(len)).await
     }
+
+    /// Makes the file at least this long, with room on the disk for all of it.
+    ///
+    /// # Errors
+    /// As the operating system says (`StorageFull`).
+    pub async fn allocate(&self, len: u64) -> io::Result<()> {
+        let file = self.file.clone();
+        blocking(move || {
+            let len = libc::off_t::try_from(len).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+            // SAFETY: the descriptor is open for the length of the call.
+            match unsafe { libc::posix_fallocate(std::os::fd::AsRawFd::as_raw_fd(&*file), 0, len) } {
+                0 => Ok(()),
+                error => Err(io::Error::from_raw_os_error(error)),
+            }
+        })
+        .await
+    }
 }

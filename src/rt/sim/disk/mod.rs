@@ -140,6 +140,18 @@ impl State {
         self.names.files.values().map(|inode| inode.lock().unwrap().len()).sum()
     }
 
+    /// Bytes by which files may still grow. Disks that no run can fill are not counted.
+    fn room(&self) -> u64 {
+        let capacity = self.config.capacity_bytes;
+        if self.full {
+            0
+        } else if capacity > COUNTED_BYTES_MAX {
+            u64::MAX
+        } else {
+            capacity.saturating_sub(self.used())
+        }
+    }
+
     fn change(&mut self, op: NameOp) {
         self.names.apply(&op);
         self.pending.push(op);
@@ -383,6 +395,9 @@ fn not_found(path: &Path) -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, format!("{}: no such file or directory", path.display()))
 }
 
+/// Disks larger than this are never full by what is written to them.
+const COUNTED_BYTES_MAX: u64 = 1 << 30;
+
 fn full() -> io::Error {
     io::Error::new(io::ErrorKind::StorageFull, "no space left on the simulated device")
 }
@@ -600,9 +615,9 @@ impl File {
     /// `StorageFull`.
     pub async fn write_at(&self, offset: u64, data: Bytes) -> io::Result<()> {
         {
-            let state = self.disk.live()?;
+            let room = self.disk.live()?.room();
             let mut image = self.inode.lock().unwrap();
-            if state.full && offset + data.len() as u64 > image.len() {
+            if (offset + data.len() as u64).saturating_sub(image.len()) > room {
                 return Err(full());
             }
             image.write(offset, &data);
@@ -649,14 +664,23 @@ impl File {
     /// `StorageFull`.
     pub async fn set_len(&self, len: u64) -> io::Result<()> {
         {
-            let state = self.disk.live()?;
+            let room = self.disk.live()?.room();
             let mut image = self.inode.lock().unwrap();
-            if state.full && len > image.len() {
+            if len.saturating_sub(image.len()) > room {
                 return Err(full());
             }
             image.set_len(len);
         }
         self.disk.cell.record("set_len", self.id, 0, len, 0);
         self.disk.cached().await
+    }
+
+    /// Makes the file at least this long, with room on the disk for all of it.
+    ///
+    /// # Errors
+    /// `StorageFull`.
+    pub async fn allocate(&self, len: u64) -> io::Result<()> {
+        let long_enough = self.inode.lock().unwrap().len() >= len;
+        if long_enough { Ok(()) } else { self.set_len(len).await }
     }
 }

@@ -1,0 +1,142 @@
+//! Room on the disk: what a store still takes when there is little left.
+//!
+//! | room left, beside the reserve file | what the store does |
+//! |---|---|
+//! | two reserves or more | everything |
+//! | less than two | refuses writes that add data, and snapshots; deletes go on |
+//! | less than one | frees the reserve file, hands its leaders over, is not healthy |
+//!
+//! A store whose disk is full all the same stops; the reserve is what lets it start again, to be cleaned.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::replica::{Handle, Room};
+use crate::rt::clock::Clock;
+use crate::rt::disk::Disk;
+
+/// The reserve file's name in the data directory.
+const NAME: &str = "RESERVE";
+/// Between two looks.
+const LOOK: Duration = Duration::from_secs(1);
+/// The reserve: a twentieth of the disk, at most this.
+const BYTES_MAX: u64 = 5 << 30;
+
+/// How large the reserve of a disk is, bytes; 0: there is none.
+fn reserve_bytes(configured: Option<u64>, capacity: u64) -> u64 {
+    configured.unwrap_or((capacity / 20).min(BYTES_MAX))
+}
+
+/// What a store takes with that much room left.
+fn room(available: u64, reserve: u64, before: Room) -> Room {
+    // What was freed, and what is written meanwhile, must not make a store change its mind with every look.
+    let (low, critical) = match before {
+        Room::Enough => (2 * reserve, reserve),
+        Room::Low => (2 * reserve + reserve / 2, reserve),
+        Room::Critical => (3 * reserve + reserve / 2, 3 * reserve),
+    };
+    if available < critical {
+        Room::Critical
+    } else if available < low {
+        Room::Low
+    } else {
+        Room::Enough
+    }
+}
+
+/// Frees the reserve if the disk has hardly any room left: a start needs some.
+pub async fn make_room_for_a_start(disk: &Disk, data_dir: &Path, reserve: Option<u64>) {
+    let Ok((capacity, available)) = disk.space(data_dir).await else { return };
+    if available < reserve_bytes(reserve, capacity) && disk.remove(&data_dir.join(NAME)).await.is_ok() {
+        tracing::warn!(available, "the disk is nearly full: freed the reserve to start with");
+    }
+}
+
+/// Watches the room of one store's disk.
+#[derive(Debug)]
+pub struct Space {
+    /// The disk.
+    pub disk: Disk,
+    /// Where the data lies.
+    pub data_dir: PathBuf,
+    /// The reserve, bytes, if it is configured.
+    pub reserve: Option<u64>,
+    /// The store's replicas, which are told.
+    pub handle: Handle,
+    /// The node's clock.
+    pub clock: Clock,
+}
+
+impl Space {
+    /// Runs until it is dropped.
+    pub async fn run(self) {
+        let mut reserved = false;
+        if self.reserve == Some(0) {
+            return std::future::pending().await;
+        }
+        loop {
+            if let Ok((capacity, available)) = self.disk.space(&self.data_dir).await {
+                let reserve = reserve_bytes(self.reserve, capacity);
+                let before = self.handle.room();
+                let now =
+                    if crate::mutant!("store.disk-fills-up") { Room::Enough } else { room(available, reserve, before) };
+                if now != before {
+                    tracing::warn!(available, reserve, "room on the disk: {now:?}, was {before:?}");
+                    self.handle.show_room(now);
+                }
+                match now {
+                    Room::Critical if reserved => reserved = !self.free().await,
+                    Room::Enough if !reserved && available > 4 * reserve => reserved = self.set_aside(reserve).await,
+                    _ => {}
+                }
+            }
+            self.clock.sleep(LOOK).await;
+        }
+    }
+
+    /// Makes the reserve; whether it is there.
+    async fn set_aside(&self, bytes: u64) -> bool {
+        let path = self.data_dir.join(NAME);
+        let file = match self.disk.open(&path).await {
+            Ok(file) => Ok(file),
+            Err(_) => self.disk.create(&path).await,
+        };
+        let allocated = match file {
+            Ok(file) => file.allocate(bytes).await,
+            Err(error) => Err(error),
+        };
+        match allocated {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::debug!(%error, "no reserve on the disk");
+                false
+            }
+        }
+    }
+
+    /// Gives the reserve back; whether it is gone.
+    async fn free(&self) -> bool {
+        self.disk.remove(&self.data_dir.join(NAME)).await.is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Goal: what a store takes follows the room that is left, without changing its mind with every look. Method: by hand.
+    use super::*;
+
+    #[test]
+    fn room_by_reserves() {
+        let of = |available, before| room(available, 100, before);
+        assert_eq!(of(200, Room::Enough), Room::Enough);
+        assert_eq!(of(199, Room::Enough), Room::Low);
+        assert_eq!(of(249, Room::Low), Room::Low);
+        assert_eq!(of(250, Room::Low), Room::Enough);
+        assert_eq!(of(99, Room::Low), Room::Critical);
+        // The reserve that was freed is no room.
+        assert_eq!(of(299, Room::Critical), Room::Critical);
+        assert_eq!(of(300, Room::Critical), Room::Low);
+        assert_eq!(of(350, Room::Critical), Room::Enough);
+        assert_eq!((reserve_bytes(None, 1 << 40), reserve_bytes(None, 100 << 20)), (5 << 30, 5 << 20));
+    }
+}
