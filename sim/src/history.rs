@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use crate::oracle::linear::{ABSENT, Action, KeyOp, Val};
+use armilla_check::{ABSENT, Action, KeyOp, Val};
 
 /// What a client asked for. Keys and values are as on the wire.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -23,7 +23,7 @@ use crate::clients::{Client, Ledger, OTHERS};
 use crate::cluster::Cluster;
 use crate::history::{Call, Ended};
 use crate::nemesis::Nemesis;
-use crate::oracle::{Violation, durability, linear, liveness, pause, region, scan, state, tso, ttl};
+use crate::oracle::{Violation, durability, liveness, pause, region, scan, state, tso, ttl};
 use crate::plan::Plan;
 use crate::queries;
 use crate::report::{Failure, Options, Outcome};
@@ -442,16 +442,16 @@ impl Run {
             ttl::check(history, &self.ledger.walls, collected_s)?;
             let (by_key, values) = history.by_key(&keys);
             for (key, ops) in by_key.iter().filter(|(key, _)| key.starts_with(b"k")) {
-                match linear::check(linear::ABSENT, ops, LINEAR_STEPS) {
-                    linear::Judgement::Linearizable => {}
-                    linear::Judgement::Exhausted => exhausted += 1,
-                    linear::Judgement::Violation { op } => {
+                match armilla_check::check(armilla_check::ABSENT, ops, LINEAR_STEPS) {
+                    armilla_check::Judgement::Linearizable => {}
+                    armilla_check::Judgement::Exhausted => exhausted += 1,
+                    armilla_check::Judgement::Violation { op } => {
                         let record = &history.records[op];
                         let saw = ops.iter().find(|own| own.op == op).map(|own| match own.action {
-                            linear::Action::Read(value) => format!("read {}", values.show(value)),
-                            linear::Action::ReadPresent => "saw that it exists".to_owned(),
-                            linear::Action::Write(value) => format!("wrote {}", values.show(value)),
-                            linear::Action::Swap { expected, new } => {
+                            armilla_check::Action::Read(value) => format!("read {}", values.show(value)),
+                            armilla_check::Action::ReadPresent => "saw that it exists".to_owned(),
+                            armilla_check::Action::Write(value) => format!("wrote {}", values.show(value)),
+                            armilla_check::Action::Swap { expected, new } => {
                                 format!("swapped {} for {}", values.show(expected), values.show(new))
                             }
                         });

@@ -5,7 +5,7 @@
 //!   the same, and the faults     -> pause (regions that take no writes, orders)         \
 //!   the nodes' durable images    -> state (O4), durability (O3)                        >  the first Violation ends the run
 //!   what PD says                 -> region (O2)                                       /
-//!   the clients' history         -> linear (H1), ttl (H1), scan (H8), liveness
+//!   the clients' history         -> armilla_check (H1), ttl (H1), scan (H8), liveness
 //!   answers of queries over JSON -> crate::queries (H9)
 //! ```
 //! **In** come facts with ghost times (the simulator's own clock, which no node can read); **out** goes at most one
@@ -13,7 +13,6 @@
 
 pub mod durability;
 pub mod lease;
-pub mod linear;
 pub mod liveness;
 pub mod pause;
 pub mod raft;
