@@ -31,7 +31,9 @@ pub struct Machine {
     /// A sync of the disk or a flush of the engine is going to fail, and has not yet.
     armed: bool,
     /// Its disk is full.
-    pub full: bool,
+    full: bool,
+    /// Its process stands still.
+    paused: bool,
     /// Why its process ended by itself while it was coming up, if it did.
     failed: Option<String>,
     /// Its process is up, or coming up.
@@ -127,6 +129,7 @@ impl Cluster {
                 excused: false,
                 armed: false,
                 full: false,
+                paused: false,
                 failed: None,
                 up: false,
                 front: None,
@@ -229,6 +232,7 @@ impl Cluster {
     pub fn crash(&self, id: u64, power: bool, rng: &mut Rng) {
         let (handle, home) = self.with(id, |machine| {
             machine.up = false;
+            machine.paused = false;
             machine.front = None;
             (machine.handle.clone(), machine.home.clone())
         });
@@ -246,6 +250,30 @@ impl Cluster {
             machine.handle.disk().wipe();
             machine.home.wipe();
         });
+    }
+
+    /// Makes writes that need more space fail, or lets them through again.
+    pub fn set_full(&self, id: u64, full: bool) {
+        self.with(id, |machine| {
+            machine.handle.disk().set_full(full);
+            machine.full = full;
+        });
+    }
+
+    /// Stops a machine's process where it is, if it is up, or lets it go on.
+    pub fn set_paused(&self, id: u64, paused: bool) {
+        let change = self.with(id, |machine| {
+            let change = paused != machine.paused && (machine.up || !paused);
+            if change {
+                machine.paused = paused;
+            }
+            change.then(|| machine.handle.clone())
+        });
+        match change {
+            Some(handle) if paused => handle.pause(),
+            Some(handle) => handle.resume(),
+            None => {}
+        }
     }
 
     /// A fault that lets this machine's store stop has struck.

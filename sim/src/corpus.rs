@@ -52,7 +52,7 @@ fn run_plan(plan: &Plan, scratch: &Path) -> Report {
 /// Cuts a failing seed's plan down and keeps it.
 pub fn shrink_seed(args: ShrinkArgs) -> ExitCode {
     let mut plan = match &args.options.plan {
-        None => Plan::from_seed(args.seed),
+        None => crate::swarm::plan(args.seed),
         Some(path) => match Plan::read(path) {
             Ok(plan) => Plan { schedule_seed: args.seed, ..plan },
             Err(why) => {

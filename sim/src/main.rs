@@ -18,6 +18,7 @@ mod child;
 mod clients;
 mod cluster;
 mod corpus;
+mod fault;
 mod ground;
 mod history;
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::path::Path;
 use armilla::rt::rng::{Rng, hash_label};
 use serde::{Deserialize, Serialize};
 
-use crate::swarm;
+use crate::fault::Fault;
 
 /// One run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -148,157 +148,10 @@ fn attempt_ms() -> u64 {
     2000
 }
 
-/// One thing that goes wrong.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Fault {
-    /// When, ms after the workload's begin.
-    pub at_ms: u64,
-    /// What.
-    #[serde(flatten)]
-    pub what: What,
-}
-
-/// Which node a fault strikes: one by number, or one by what it is at that moment. In a file: `node-3`, `leader-0`,
-/// `follower-0`, `pd-leader`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum Target {
-    /// The node of that number (from 1).
-    Node(u32),
-    /// The node that leads the region of that number (from 0) at that moment.
-    Leader(u32),
-    /// The node after that one in number: a follower.
-    Follower(u32),
-    /// The node that leads the placement driver's group at that moment.
-    PdLeader,
-}
-
-impl From<Target> for String {
-    fn from(target: Target) -> String {
-        match target {
-            Target::Node(n) => format!("node-{n}"),
-            Target::Leader(region) => format!("leader-{region}"),
-            Target::Follower(region) => format!("follower-{region}"),
-            Target::PdLeader => "pd-leader".into(),
-        }
-    }
-}
-
-impl TryFrom<String> for Target {
-    type Error = String;
-    fn try_from(text: String) -> Result<Target, String> {
-        let number =
-            |rest: &str| rest.parse().map_err(|_| format!("`{text}` is not node-N, leader-N, follower-N or pd-leader"));
-        match text.split_once('-') {
-            Some(("node", rest)) => number(rest).map(Target::Node),
-            Some(("leader", rest)) => number(rest).map(Target::Leader),
-            Some(("follower", rest)) => number(rest).map(Target::Follower),
-            Some(("pd", "leader")) => Ok(Target::PdLeader),
-            _ => Err(format!("`{text}` is not node-N, leader-N or pd-leader")),
-        }
-    }
-}
-
-/// What goes wrong.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-#[allow(missing_docs)] // durations are ms, factors multiply
-pub enum What {
-    /// The process dies, its unsynced writes are lost, kept or torn; it starts again after `down_ms`.
-    Crash { node: Target, down_ms: u64 },
-    /// Every process dies at once.
-    CrashAll { down_ms: u64 },
-    /// The process is stopped and goes on later, knowing nothing of it.
-    Pause { node: Target, for_ms: u64 },
-    /// Work takes `factor` times as long.
-    SlowCpu { node: Target, factor: u32, for_ms: u64 },
-    /// Disk operations take `factor` times as long.
-    SlowDisk { node: Target, factor: u32, for_ms: u64 },
-    /// Disk operations do not return.
-    StallDisk { node: Target, for_ms: u64 },
-    /// The next fsync fails, once; the store must stop, and is started again.
-    FailSync { node: Target },
-    /// Writes that grow a file fail; the process starts again at the end.
-    FullDisk { node: Target, for_ms: u64 },
-    /// Nothing passes between the node and all others.
-    Isolate { node: Target, for_ms: u64 },
-    /// The node hears but is not heard (`deaf` false), or is heard but does not hear.
-    OneWay { node: Target, deaf: bool, for_ms: u64 },
-    /// Nothing passes between the two sides; `side` is a set of node numbers.
-    Split { side: Vec<u32>, for_ms: u64 },
-    /// Two sides that only meet in one node.
-    Bridge { node: Target, for_ms: u64 },
-    /// Each node reaches its two neighbours only.
-    Ring { for_ms: u64 },
-    /// Nothing passes between the clients and that node.
-    CutClients { node: Target, for_ms: u64 },
-    /// Links lose connections and take longer, everywhere.
-    Bad { loss_permille: u32, delay_ms: u64, for_ms: u64 },
-    /// Connections between the node and everyone break, once.
-    Reset { node: Target },
-    /// The wall clock jumps.
-    ClockStep { node: Target, by_ms: i64 },
-    /// The clock runs too fast or too slow, from now on.
-    ClockDrift { node: Target, ppm: i64 },
-    /// The node's clock runs too slow by so many parts of a million (negative: too fast) and every other's too fast by as many,
-    /// from now on: the worst case for a lease of that node.
-    ClockApart { node: Target, ppm: i64 },
-    /// A rack is cut off: the node and every second client are on one side, all others on the other.
-    Rack { node: Target, for_ms: u64 },
-    /// What comes to the node from other nodes (`inbound`), or goes from it to them, takes so much longer.
-    SlowLink { node: Target, inbound: bool, delay_ms: u64, for_ms: u64 },
-    /// The process is told to end, as by SIGTERM: it hands over, stops, and starts again after `down_ms`.
-    Stop { node: Target, down_ms: u64 },
-    /// The region's leader is asked to hand over.
-    Transfer { region: u32, to: u32 },
-    /// The placement driver's leader is asked to hand over.
-    TransferPd { to: u32 },
-    /// The process dies and its disk is replaced by an empty one. A run has at most one of these.
-    Wipe { node: Target, down_ms: u64 },
-}
-
-impl What {
-    /// How long it lasts, ms.
-    pub fn lasts_ms(&self) -> u64 {
-        match *self {
-            What::Crash { down_ms, .. }
-            | What::CrashAll { down_ms }
-            | What::Stop { down_ms, .. }
-            | What::Wipe { down_ms, .. } => down_ms,
-            What::Pause { for_ms, .. }
-            | What::SlowCpu { for_ms, .. }
-            | What::SlowDisk { for_ms, .. }
-            | What::StallDisk { for_ms, .. }
-            | What::FullDisk { for_ms, .. }
-            | What::Isolate { for_ms, .. }
-            | What::OneWay { for_ms, .. }
-            | What::Split { for_ms, .. }
-            | What::Bridge { for_ms, .. }
-            | What::Ring { for_ms }
-            | What::CutClients { for_ms, .. }
-            | What::Rack { for_ms, .. }
-            | What::SlowLink { for_ms, .. }
-            | What::Bad { for_ms, .. } => for_ms,
-            What::FailSync { .. }
-            | What::Reset { .. }
-            | What::ClockStep { .. }
-            | What::ClockDrift { .. }
-            | What::ClockApart { .. }
-            | What::Transfer { .. }
-            | What::TransferPd { .. } => 0,
-        }
-    }
-}
-
 /// The longest that the last fault or operation may reach past the others, ms.
 pub const LENGTH_MS_MAX: u64 = 600_000;
 
 impl Plan {
-    /// The plan of a seed.
-    pub fn from_seed(seed: u64) -> Plan {
-        swarm::plan(seed)
-    }
-
     /// Reads a plan's file.
     ///
     /// # Errors
@@ -334,8 +187,9 @@ impl Plan {
             return Err("ops must be ascending ranges".into());
         }
         for fault in &self.faults {
-            if fault.at_ms + fault.what.lasts_ms() > LENGTH_MS_MAX {
-                return Err(format!("a fault at {} ms lasts too long", fault.at_ms));
+            fault.validate()?;
+            if fault.end_ms() > LENGTH_MS_MAX {
+                return Err(format!("the fault at {} ms lasts too long", fault.at_ms));
             }
         }
         Ok(())
@@ -354,7 +208,7 @@ impl Plan {
 
     /// When the last fault ends and the last operation is planned, ms after the workload's begin.
     pub fn length_ms(&self) -> u64 {
-        let faults = self.faults.iter().map(|fault| fault.at_ms + fault.what.lasts_ms()).max().unwrap_or(0);
+        let faults = self.faults.iter().map(Fault::end_ms).max().unwrap_or(0);
         let ops = self.workload.ops.last().map_or(0, |&[_, to]| u64::from(to) * self.workload.pace_ms);
         faults.max(ops).min(LENGTH_MS_MAX)
     }
@@ -378,28 +232,4 @@ pub fn key(number: u32) -> bytes::Bytes {
 /// The random numbers of operation `n` of client `client`.
 pub fn op_rng(workload_seed: u64, client: u32, n: u32) -> Rng {
     Rng::new(hash_label(workload_seed, "op") ^ (u64::from(client) << 32 | u64::from(n)))
-}
-
-#[cfg(test)]
-mod tests {
-    //! Goal: a plan survives its file, and seeds give plans that fit.
-    use super::*;
-
-    #[test]
-    fn files_and_seeds() {
-        for seed in 0..300 {
-            let plan = Plan::from_seed(seed);
-            plan.validate().unwrap_or_else(|e| panic!("seed {seed}: {e}"));
-            let text = plan.to_toml();
-            let back: Plan = toml::from_str(&text).unwrap_or_else(|e| panic!("seed {seed}: {e}\n{text}"));
-            assert_eq!(plan, back, "seed {seed}");
-            assert!(plan.faults.is_sorted_by_key(|fault| fault.at_ms));
-        }
-    }
-
-    #[test]
-    fn an_unknown_word_is_refused() {
-        let text = Plan::from_seed(1).to_toml().replace("pace_ms", "pace_msec");
-        assert!(toml::from_str::<Plan>(&text).is_err());
-    }
 }

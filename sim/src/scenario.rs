@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use armilla::client::PdClient;
 use armilla::proto::health::HealthCheckRequest;
 use armilla::proto::health::health_check_response::ServingStatus;
 use armilla::proto::health::health_client::HealthClient;
@@ -20,7 +21,9 @@ use armilla::types::{GroupId, Region};
 use bytes::Bytes;
 
 use crate::clients::{Client, Ledger, OTHERS};
-use crate::cluster::Cluster;
+use crate::cluster::{CLIENT_BASE, Cluster, link};
+use crate::fault::context::Context;
+use crate::fault::force::Machines;
 use crate::history::{Call, Ended};
 use crate::nemesis::Nemesis;
 use crate::oracle::{Violation, durability, liveness, pause, region, scan, state, tso, ttl};
@@ -40,7 +43,7 @@ const LINEAR_STEPS: u64 = 2_000_000;
 pub async fn run(seed: u64, options: &Options) -> Outcome {
     let world = World::current().expect("the child makes the world");
     let plan = match &options.plan {
-        None => Plan::from_seed(seed),
+        None => crate::swarm::plan(seed),
         Some(path) => Plan::read(path).unwrap_or_else(|error| panic!("{error}")),
     };
     if let Some(bug) = plan.bug.as_ref().filter(|_| options.mutant.is_none()) {
@@ -146,9 +149,7 @@ impl Run {
             };
             asked = Some((machine.spawn(asker.run(end_ns)), machine));
         }
-        let pd = (admin.pd().clone(), admin_machine.clone());
-        let mut nemesis =
-            Nemesis::new(&self.world, &self.watch, &self.cluster, &self.plan, groups, pd, self.ledger.walls.clone());
+        let mut nemesis = Nemesis::new(&self.plan, self.context(groups, admin.pd().clone(), admin_machine.clone()));
         let storm = task::spawn(async move {
             nemesis.run(begin_ns).await;
             nemesis
@@ -183,10 +184,31 @@ impl Run {
             ended.map_err(|why| Violation::new("live", self.now(), 0, why))?;
         }
         self.stats.insert("queries".into(), answered.load(Ordering::Relaxed));
-        self.healths(&admin_machine, nemesis.wiped).await?;
+        self.healths(&admin_machine, nemesis.context.wiped).await?;
         let finally = self.read_all(&admin).await?;
         self.converge(&admin).await?;
         self.judge(&finally)
+    }
+
+    /// What faults act on.
+    fn context(&self, groups: Vec<u64>, pd: PdClient, admin: NodeHandle) -> Context {
+        let clients = u64::from(self.plan.workload.clients + OTHERS);
+        Context {
+            world: self.world.clone(),
+            watch: self.watch.clone(),
+            cluster: self.cluster.clone(),
+            machines: Machines {
+                stores: self.cluster.ids(),
+                clients: (1..=clients).map(|n| CLIENT_BASE + n).collect(),
+            },
+            link: link(&self.plan.knobs),
+            groups,
+            pd,
+            admin,
+            walls: self.ledger.walls.clone(),
+            rng: Rng::fork(self.plan.schedule_seed, "nemesis"),
+            wiped: None,
+        }
     }
 
     fn client(&self, number: u32, machine: &armilla::rt::sim::NodeHandle) -> Client {

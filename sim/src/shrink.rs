@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 
 use armilla::rt::rng::Rng;
 
-use crate::plan::{Plan, Target, What};
+use crate::fault::Fault;
+use crate::plan::Plan;
 
 /// How much work shrinking may do.
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +29,7 @@ pub fn shrink(plan: Plan, budget: Budget, fails: &mut dyn FnMut(&Plan) -> bool) 
         work.length();
         work.ops();
         work.numbers();
-        work.durations();
+        work.strengths();
         if work.best == before || work.runs >= budget.runs {
             return work.best;
         }
@@ -147,7 +148,7 @@ impl Work<'_> {
         if self.best.topology.stores > 3 {
             let mut candidate = self.best.clone();
             candidate.topology.stores = 3;
-            candidate.faults.retain(|fault| !names_node_above(&fault.what, 3));
+            candidate.faults.retain(|fault| !fault.names_node_above(3));
             self.try_plan(candidate);
         }
         let mut candidate = self.best.clone();
@@ -172,76 +173,20 @@ impl Work<'_> {
         }
     }
 
-    fn durations(&mut self) {
+    /// Makes each fault shorter, then milder.
+    fn strengths(&mut self) {
         for n in 0..self.best.faults.len() {
-            loop {
-                let mut candidate = self.best.clone();
-                if !halve(&mut candidate.faults[n].what) || !self.try_plan(candidate) {
-                    break;
+            for smaller in [Fault::shorter, Fault::milder] {
+                while let Some(fault) = smaller(&self.best.faults[n]) {
+                    let mut candidate = self.best.clone();
+                    candidate.faults[n] = fault;
+                    if !self.try_plan(candidate) {
+                        break;
+                    }
                 }
             }
         }
     }
-}
-
-fn names_node_above(what: &What, highest: u32) -> bool {
-    match what {
-        What::Split { side, .. } => side.iter().any(|&node| node > highest),
-        What::Transfer { to, .. } | What::TransferPd { to } => *to > highest,
-        What::Crash { node, .. }
-        | What::Pause { node, .. }
-        | What::SlowCpu { node, .. }
-        | What::SlowDisk { node, .. }
-        | What::StallDisk { node, .. }
-        | What::FailSync { node, .. }
-        | What::FullDisk { node, .. }
-        | What::Isolate { node, .. }
-        | What::OneWay { node, .. }
-        | What::Bridge { node, .. }
-        | What::CutClients { node, .. }
-        | What::Reset { node }
-        | What::ClockStep { node, .. }
-        | What::ClockDrift { node, .. }
-        | What::ClockApart { node, .. }
-        | What::Rack { node, .. }
-        | What::SlowLink { node, .. }
-        | What::Stop { node, .. }
-        | What::Wipe { node, .. } => matches!(node, Target::Node(n) if *n > highest),
-        What::CrashAll { .. } | What::Ring { .. } | What::Bad { .. } => false,
-    }
-}
-
-/// Halves what a fault lasts; false when it is short already.
-fn halve(what: &mut What) -> bool {
-    let ms = match what {
-        What::Crash { down_ms, .. }
-        | What::CrashAll { down_ms }
-        | What::Stop { down_ms, .. }
-        | What::Wipe { down_ms, .. } => down_ms,
-        What::Pause { for_ms, .. }
-        | What::SlowCpu { for_ms, .. }
-        | What::SlowDisk { for_ms, .. }
-        | What::StallDisk { for_ms, .. }
-        | What::FullDisk { for_ms, .. }
-        | What::Isolate { for_ms, .. }
-        | What::OneWay { for_ms, .. }
-        | What::Split { for_ms, .. }
-        | What::Bridge { for_ms, .. }
-        | What::Ring { for_ms }
-        | What::CutClients { for_ms, .. }
-        | What::Rack { for_ms, .. }
-        | What::SlowLink { for_ms, .. }
-        | What::Bad { for_ms, .. } => for_ms,
-        What::FailSync { .. }
-        | What::Reset { .. }
-        | What::ClockStep { .. }
-        | What::ClockDrift { .. }
-        | What::ClockApart { .. }
-        | What::Transfer { .. }
-        | What::TransferPd { .. } => return false,
-    };
-    *ms /= 2;
-    *ms >= 50
 }
 
 #[cfg(test)]
@@ -251,8 +196,10 @@ mod tests {
 
     #[test]
     fn keeps_what_is_needed() {
-        let plan =
-            (0..).map(Plan::from_seed).find(|plan| plan.faults.len() > 25 && plan.workload.clients > 3).expect("one");
+        let plan = (0..)
+            .map(crate::swarm::plan)
+            .find(|plan| plan.faults.len() > 25 && plan.workload.clients > 3)
+            .expect("one");
         let needed = [plan.faults[3].clone(), plan.faults[17].clone()];
         let op = plan.workload.ops[0][1] / 3;
         let mut runs = 0;

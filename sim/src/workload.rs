@@ -169,14 +169,13 @@ fn range(workload: &Workload, rng: &mut Rng, widest: u64) -> (Bytes, Bytes) {
 mod tests {
     //! Goal: operations do not depend on each other, and no value is written twice.
     use super::*;
-    use crate::plan::Plan;
 
     #[test]
     fn values_are_unique_and_calls_reproducible() {
         let mut values = std::collections::BTreeSet::new();
         let mut kinds = std::collections::BTreeSet::new();
         for seed in 0..20 {
-            let workload = Plan::from_seed(seed).workload;
+            let workload = crate::swarm::plan(seed).workload;
             values.clear();
             for client in 1..=workload.clients {
                 for n in 0..100 {
