@@ -68,9 +68,9 @@ impl Behavior for Kind {
         };
         match *self {
             Kind::ClockStep { by_ms } => {
-                context.walls.look(&context.world);
+                context.wall_clocks.look(&context.world);
                 context.cluster.with(hit.node, |machine| machine.handle.clock().step_ms(by_ms));
-                context.walls.look(&context.world);
+                context.wall_clocks.look(&context.world);
             }
             Kind::ClockDrift { ppm } => drift(hit.node, ppm),
             Kind::ClockApart { ppm } => {

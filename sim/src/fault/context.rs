@@ -10,15 +10,15 @@ use armilla::types::GroupId;
 use super::force::Machines;
 use super::target::Target;
 use crate::cluster::Cluster;
-use crate::oracle::ttl::Walls;
-use crate::watch::Watch;
+use crate::cluster::monitor::Monitor;
+use crate::oracle::ttl::WallClocks;
 
 /// Everything that a fault may strike, and what it must tell.
 pub struct Context {
     /// The simulated world.
     pub world: World,
     /// Knows who leads what.
-    pub watch: Watch,
+    pub monitor: Monitor,
     /// The stores.
     pub cluster: Cluster,
     /// The numbers of all machines.
@@ -32,7 +32,7 @@ pub struct Context {
     /// The machine that asks.
     pub admin: NodeHandle,
     /// Is told before and after a clock is stepped.
-    pub walls: Walls,
+    pub wall_clocks: WallClocks,
     /// The run's stream; what strikes has one of its own.
     pub rng: Rng,
     /// The node whose disk was replaced by an empty one: its replicas are gone for good.
@@ -48,8 +48,9 @@ impl Context {
     /// The node that a target means now.
     pub fn resolve(&self, target: Target) -> u64 {
         let ids = &self.machines.stores;
-        let leader =
-            |group: u64| self.watch.with(|heard| heard.leaders.get(&group).map(|(_, node)| *node)).unwrap_or(ids[0]);
+        let leader = |group: u64| {
+            self.monitor.with(|observed| observed.leaders.get(&group).map(|(_, node)| *node)).unwrap_or(ids[0])
+        };
         match target {
             Target::Node(n) => ids[(n as usize - 1) % ids.len()],
             Target::Leader(region) => leader(self.group(region).unwrap_or(0)),
@@ -76,7 +77,8 @@ impl Context {
     /// Asks the placement driver to make another store the leader of a group.
     pub fn transfer(&self, group: u64, to: u32) {
         let node = self.resolve(Target::Node(to));
-        let store = self.watch.with(|heard| heard.node_of.iter().find(|(_, n)| **n == node).map(|(store, _)| *store));
+        let store =
+            self.monitor.with(|observed| observed.node_of.iter().find(|(_, n)| **n == node).map(|(store, _)| *store));
         let Some(store) = store else { return };
         let pd = self.pd.with_deadline(Duration::from_secs(2));
         self.admin.spawn(async move {

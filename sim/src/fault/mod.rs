@@ -20,6 +20,7 @@ pub mod disk;
 pub mod draw;
 pub mod force;
 pub mod leadership;
+pub mod nemesis;
 pub mod net;
 pub mod process;
 pub mod story;

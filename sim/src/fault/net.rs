@@ -15,7 +15,7 @@ use super::force::{Force, Machines};
 pub enum Kind {
     /// Nothing passes between the node and all other stores.
     Isolate {},
-    /// The node hears other stores but is not heard (`deaf` false), or is heard but does not hear.
+    /// The node hears other stores but is not observed (`deaf` false), or is observed but does not hear.
     OneWay {
         /// It does not hear.
         deaf: bool,

@@ -63,7 +63,7 @@ fn cut_off_leader(d: &mut Draw<'_>) -> Vec<Part> {
     story
 }
 
-/// What a leader hears is old, and then it is not heard any more.
+/// What a leader hears is old, and then it is not observed any more.
 fn late_acknowledgements(d: &mut Draw<'_>) -> Vec<Part> {
     let node = d.leader();
     let delay_ms = d.election(30, 130);

@@ -1,8 +1,10 @@
 //! Liveness, once nothing is wrong any more: everything under way ends, every region takes writes, all replicas catch up, within
 //! a bound that follows from the plan's timeouts.
+//!
+//! Source: availability of Raft while a majority can communicate and timing holds (Ongaro and Ousterhout, section 5.6).
 
-use crate::history::{Ended, History, show};
 use crate::plan::Plan;
+use crate::workload::history::{Ended, History, show};
 
 use super::Violation;
 
@@ -26,13 +28,13 @@ pub fn all_ended(history: &History, at: u64) -> Result<(), Violation> {
                 describe(&record.call),
                 record.called as f64 / 1e9
             );
-            Err(Violation::new("live", at, 0, what))
+            Err(Violation::new("liveness", at, 0, what))
         }
     }
 }
 
-fn describe(call: &crate::history::Call) -> String {
-    use crate::history::Call;
+fn describe(call: &crate::workload::history::Call) -> String {
+    use crate::workload::history::Call;
     match call {
         Call::Get(key) => format!("get {}", show(key)),
         Call::Put(key, _) | Call::PutTtl(key, ..) => format!("put {}", show(key)),
@@ -54,7 +56,7 @@ pub fn served(history: &History) -> usize {
 mod tests {
     //! Goal: what is still under way is found.
     use super::*;
-    use crate::history::Call;
+    use crate::workload::history::Call;
     use bytes::Bytes;
 
     #[test]

@@ -1,5 +1,7 @@
 //! How long regions take no writes while nothing excuses it.
 //!
+//! Source: Raft's election timeout (Ongaro's dissertation, chapter 9) and leadership transfer (section 3.10).
+//!
 //! A peer says when it takes proposals and when no more. Of each group the time is summed up during which no peer does, as long as
 //! the faults are *plain*: nodes are dead, paused or cut off, most of the group's are not, and nothing else is wrong. The sum starts
 //! anew when a plain fault begins or ends ([`Pauses::regime`]); it is not kept while others are at work (slow links and disks, lost

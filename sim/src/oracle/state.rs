@@ -1,4 +1,6 @@
-//! O4: replicas at the same applied index hold the same data, read straight from the nodes' engines.
+//! Replicas at the same applied index hold the same data, read straight from the nodes' engines.
+//!
+//! Source: state machine replication (Schneider 1990): the same commands in the same order give the same state.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +24,7 @@ impl Image {
     /// Reads a node's engine, as it is in memory now.
     ///
     /// # Errors
-    /// O4 when a group's state does not decode.
+    /// When a group's state does not decode.
     pub fn read(node: u64, home: &SimHome, at: u64) -> Result<Image, Violation> {
         let view = home.view();
         let mut states = Vec::new();
@@ -32,11 +34,12 @@ impl Image {
             }
             Visit::More
         })
-        .map_err(|e| Violation::new("O4", at, node, format!("engine does not read: {e}")))?;
+        .map_err(|e| Violation::new("replica-agreement", at, node, format!("engine does not read: {e}")))?;
         let mut groups = BTreeMap::new();
         for state in states {
-            let state =
-                state.map_err(|e| Violation::new("O4", at, node, format!("a group's state does not decode: {e}")))?;
+            let state = state.map_err(|e| {
+                Violation::new("replica-agreement", at, node, format!("a group's state does not decode: {e}"))
+            })?;
             let Some(region) = &state.region else { continue };
             let (start, end): (&[u8], &[u8]) = (&region.start_key, &region.end_key);
             let hash = if region.id == GroupId::PD.0 {
@@ -60,7 +63,7 @@ pub fn check(images: &[Image], at: u64) -> Result<(), Violation> {
             if expected != *hash {
                 let index = state.applied_index;
                 let what = format!("group {group} at applied index {index}: data differs from node {other}'s");
-                return Err(Violation::new("O4", at, image.node, what));
+                return Err(Violation::new("replica-agreement", at, image.node, what));
             }
         }
     }
