@@ -9,14 +9,17 @@
 pub mod monitor;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use armilla::engine::SimHome;
 use armilla::node::{Config, Node, NodeEnv};
 use armilla::replica::Handle;
+use armilla::rt::disk::Disk;
 use armilla::rt::rng::Rng;
 use armilla::rt::sim::{DiskConfig, LinkConfig, NodeHandle, World};
 use armilla::rt::sync::Notify;
+use armilla::types::Error;
 
 use crate::oracle::Violation;
 use crate::oracle::state::Image;
@@ -24,6 +27,47 @@ use monitor::Monitor;
 
 /// Client machines have the numbers from here on.
 pub const CLIENT_BASE: u64 = 100;
+
+/// How a machine's process dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Death {
+    /// Only what the process had in memory is lost; its peers hear of it at once.
+    Killed,
+    /// The machine loses its power: unsynced data is kept, lost or torn. Its peers hear of it at once all the same, as when a
+    /// switch answers for it.
+    PowerLoss,
+    /// The same, and nobody tells its peers: their connections hang until keepalive gives them up.
+    PowerOff,
+}
+
+/// A part of a store's data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The engine's data.
+    Engine,
+    /// The raft log.
+    Log,
+}
+
+impl Part {
+    /// What a store says that lost this part and refuses to start.
+    fn refusal(self) -> &'static str {
+        match self {
+            Part::Engine => "the engine's data was lost",
+            Part::Log => "the raft log in",
+        }
+    }
+}
+
+/// A failure that is going to strike, once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Armed {
+    No,
+    /// A sync of the disk. Stays so over restarts.
+    Disk,
+    /// A flush of the engine, or its opening. A crash forgets it.
+    Engine,
+}
 
 /// A machine's process.
 enum Process {
@@ -56,8 +100,10 @@ pub struct Machine {
     pub home: SimHome,
     config: Config,
     process: Process,
-    /// A sync of the disk or a flush of the engine is going to fail, and has not yet. Stays so over restarts.
-    armed: bool,
+    /// What is going to fail, and has not yet.
+    armed: Armed,
+    /// What its store has lost: it must refuse to start.
+    lost: Option<Part>,
     /// Its disk is full.
     full: bool,
     /// How often it was started.
@@ -67,7 +113,7 @@ pub struct Machine {
 impl Machine {
     /// Whether a sync or flush of this machine is going to fail.
     pub fn is_armed(&self) -> bool {
-        self.armed
+        self.armed != Armed::No
     }
 
     /// The handle of its replicas, if its process has come up.
@@ -87,6 +133,11 @@ impl Machine {
             Process::Down => None,
             Process::Up(life) => Some(life),
         }
+    }
+
+    /// Whether it has lost a part of its data and this is what it must say of it.
+    fn must_say(&self, why: &str) -> bool {
+        self.lost.is_some_and(|part| why.contains(part.refusal()))
     }
 
     /// Whether its process runs and has an excuse to stop.
@@ -114,6 +165,14 @@ pub struct Cluster {
     addresses: Arc<Vec<String>>,
 }
 
+/// Removes all files of a directory, for good.
+async fn remove_files(disk: &Disk, directory: &Path) -> std::io::Result<()> {
+    for name in disk.list(directory).await? {
+        disk.remove(&directory.join(name)).await?;
+    }
+    disk.sync_dir(directory).await
+}
+
 impl Cluster {
     /// Makes the machines, numbered from 1. Nothing runs yet.
     pub fn new(world: &World, monitor: &Monitor, setup: Setup) -> Cluster {
@@ -128,7 +187,8 @@ impl Cluster {
                 home: SimHome::new(),
                 config,
                 process: Process::Down,
-                armed: false,
+                armed: Armed::No,
+                lost: None,
                 full: false,
                 starts: 0,
             };
@@ -179,7 +239,7 @@ impl Cluster {
             if machine.life().is_some() {
                 return;
             }
-            let life = Life { excused: machine.armed || machine.full, ..Life::default() };
+            let life = Life { excused: machine.is_armed() || machine.full, ..Life::default() };
             let stop = life.stop.clone();
             machine.process = Process::Up(life);
             machine.starts += 1;
@@ -189,9 +249,22 @@ impl Cluster {
         let env = handle.env();
         let (cluster, world) = (self.clone(), self.world.clone());
         handle.spawn(async move {
-            match Node::start(NodeEnv { rt: env, engine: home }, config).await {
+            let log = config.data_dir.join("raft");
+            let started = match cluster.with(id, |machine| machine.lost) {
+                Some(Part::Log) => remove_files(&env.disk, &log).await,
+                _ => Ok(()),
+            };
+            let started = match started {
+                Ok(()) => Node::start(NodeEnv { rt: env, engine: home }, config).await,
+                Err(error) => Err(error.into()),
+            };
+            match started {
                 Ok(node) => {
                     cluster.with_life(id, |life| life.handle = Some(node.handle().clone()));
+                    if let Some(part) = cluster.with(id, |machine| machine.lost) {
+                        let what = format!("the node starts without its {part:?}: what it had promised is forgotten");
+                        cluster.monitor.report(Violation::new("start", world.now_ns(), id, what));
+                    }
                     // The node lives as long as this task.
                     stop.notified().await;
                     node.drain().await;
@@ -199,8 +272,9 @@ impl Cluster {
                     cluster.ended(id);
                 }
                 Err(error) => {
-                    cluster.with_life(id, |life| life.failed = Some(error.to_string()));
-                    if !cluster.with(id, |machine| machine.is_excused()) {
+                    let why = error.to_string();
+                    cluster.with_life(id, |life| life.failed = Some(why.clone()));
+                    if !cluster.with(id, |machine| machine.is_excused() || machine.must_say(&why)) {
                         let what = format!("the node does not start: {error}");
                         cluster.monitor.report(Violation::new("start", world.now_ns(), id, what));
                     }
@@ -228,18 +302,24 @@ impl Cluster {
         }
     }
 
-    /// Kills a machine's process. With `power`, unsynced data is kept, lost or torn; without, only what the process had in
-    /// memory is lost.
-    pub fn crash(&self, id: u64, power: bool, rng: &mut Rng) {
+    /// Ends a machine's process.
+    pub fn crash(&self, id: u64, death: Death, rng: &mut Rng) {
         let (handle, home) = self.with(id, |machine| {
             machine.process = Process::Down;
+            if machine.armed == Armed::Engine {
+                machine.armed = Armed::No;
+            }
             (machine.handle.clone(), machine.home.clone())
         });
-        handle.kill();
-        self.ended(id);
-        if power {
-            handle.crash_disk(rng);
+        match death {
+            Death::Killed => handle.kill(),
+            Death::PowerLoss => {
+                handle.kill();
+                handle.crash_disk(rng);
+            }
+            Death::PowerOff => handle.power_off(rng),
         }
+        self.ended(id);
         home.crash(&mut |bound| rng.below(bound));
     }
 
@@ -248,6 +328,19 @@ impl Cluster {
         self.with(id, |machine| {
             machine.handle.disk().wipe();
             machine.home.wipe();
+            machine.lost = None;
+        });
+    }
+
+    /// Takes a part of a dead machine's data away. Its store must refuse to start; the supervisor then replaces the rest by an
+    /// empty disk, as an operator would.
+    pub fn lose(&self, id: u64, part: Part) {
+        self.with(id, |machine| {
+            // The log's files are removed right before the next start, because the disk lets nothing be removed at once.
+            if part == Part::Engine {
+                machine.home.wipe();
+            }
+            machine.lost = Some(part);
         });
     }
 
@@ -278,10 +371,28 @@ impl Cluster {
         self.with_life(id, |life| life.excused = true);
     }
 
-    /// The next sync or flush of this machine is going to fail.
-    pub fn arm(&self, id: u64) {
+    /// Makes the next sync of this machine's disk fail.
+    pub fn fail_next_sync(&self, id: u64) {
+        self.with(id, |machine| machine.handle.disk().fail_next_sync());
+        self.arm(id, Armed::Disk);
+    }
+
+    /// Makes the next flush of this machine's engine fail.
+    pub fn fail_next_flush(&self, id: u64) {
+        self.with(id, |machine| machine.home.fail_next_flush());
+        self.arm(id, Armed::Engine);
+    }
+
+    /// Makes the next start of a dead machine's engine fail.
+    pub fn fail_next_open(&self, id: u64) {
+        let error = Error::Io("the engine does not open: injected".to_owned());
+        self.with(id, |machine| machine.home.fail_next_open(error));
+        self.arm(id, Armed::Engine);
+    }
+
+    fn arm(&self, id: u64, armed: Armed) {
         self.with(id, |machine| {
-            machine.armed = true;
+            machine.armed = armed;
             if let Some(life) = machine.life_mut() {
                 life.excused = true;
             }
@@ -292,6 +403,16 @@ impl Cluster {
     pub fn supervise(&self, rng: &mut Rng) {
         for id in self.ids() {
             let poisoned = self.monitor.with(|observed| observed.poisoned.get(&id).cloned());
+            let replace = self.with(id, |machine| {
+                let failed = machine.life().and_then(|life| life.failed.clone());
+                failed.is_some_and(|why| machine.must_say(&why)) && !machine.full
+            });
+            if replace {
+                self.crash(id, Death::Killed, rng);
+                self.wipe(id);
+                self.start(id);
+                continue;
+            }
             let again = self.with(id, |machine| {
                 let life = machine.life().filter(|life| life.excused);
                 let why = life.and_then(|life| poisoned.or_else(|| life.failed.clone()));
@@ -300,12 +421,12 @@ impl Cluster {
                 // started again it counts as armed, so that no second one is injected into a store that has stopped.
                 let struck = |why: &String| why.contains("Input/output error") || why.contains("injected");
                 if again && why.as_ref().is_some_and(struck) {
-                    machine.armed = false;
+                    machine.armed = Armed::No;
                 }
                 again
             });
             if again {
-                self.crash(id, true, rng);
+                self.crash(id, Death::PowerLoss, rng);
                 self.start(id);
             }
         }

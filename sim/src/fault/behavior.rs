@@ -24,6 +24,15 @@ pub struct Hit {
     pub rng: Rng,
 }
 
+/// A fault that is active.
+#[derive(Clone, Copy, Debug)]
+pub struct Active {
+    /// The node that its target was resolved to; 0 without a target.
+    pub node: u64,
+    /// How long it has been active, ms.
+    pub elapsed_ms: u64,
+}
+
 /// A kind of fault with its parameters.
 ///
 /// A fault begins with [`Behavior::strike`]. While it is active, [`Behavior::impose`] adds its part whenever what is in force is
@@ -38,11 +47,24 @@ pub trait Behavior: Sized {
     }
 
     /// Adds what it does while it is active.
-    fn impose(&self, _node: u64, _machines: &Machines, _force: &mut Force) {}
+    fn impose(&self, _active: Active, _machines: &Machines, _force: &mut Force) {}
+
+    /// When what it does changes by itself, if it does: ms after its begin, beyond `elapsed_ms`.
+    fn changes_at_ms(&self, _elapsed_ms: u64) -> Option<u64> {
+        None
+    }
 
     /// Does what happens once, at the end. Returns the nodes to start, unless another fault keeps them down.
     fn end(&self, _node: u64, _context: &mut Context) -> Vec<u64> {
         Vec::new()
+    }
+
+    /// Whether its parameters make sense.
+    ///
+    /// # Errors
+    /// Which one does not.
+    fn check(&self) -> Result<(), String> {
+        Ok(())
     }
 
     /// Whether the oracle of pauses begins its sums anew when it strikes.

@@ -1,5 +1,6 @@
 //! What faults act on.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use armilla::client::PdClient;
@@ -9,8 +10,8 @@ use armilla::types::GroupId;
 
 use super::force::Machines;
 use super::target::Target;
-use crate::cluster::Cluster;
 use crate::cluster::monitor::Monitor;
+use crate::cluster::{Cluster, Death};
 use crate::oracle::ttl::WallClocks;
 
 /// Everything that a fault may strike, and what it must tell.
@@ -37,7 +38,12 @@ pub struct Context {
     pub rng: Rng,
     /// The node whose disk was replaced by an empty one: its replicas are gone for good.
     pub wiped: Option<u64>,
+    /// By node: until when (true ns) connections to it may hang or lag though it is up.
+    pub unsettled: BTreeMap<u64, u64>,
 }
+
+/// Keepalive gives up a connection after this time at the latest, on the side that called.
+const KEEPALIVE_NS: u64 = 16_000_000_000;
 
 impl Context {
     /// A new stream of random numbers.
@@ -67,11 +73,31 @@ impl Context {
         self.groups.get(region as usize % self.groups.len().max(1)).copied()
     }
 
-    /// Ends a node's process. With `power`, unsynced data is kept, lost or torn.
-    pub fn kill(&self, node: u64, power: bool, rng: &mut Rng) {
+    /// Ends a node's process, if it is up.
+    pub fn kill(&mut self, node: u64, death: Death, rng: &mut Rng) {
         if self.cluster.is_up(node) {
-            self.cluster.crash(node, power, rng);
+            self.cluster.crash(node, death, rng);
+            if death == Death::PowerOff {
+                self.unsettle(node);
+            }
         }
+    }
+
+    /// A machine loses its power; in half of the cases its peers do not hear of it.
+    pub fn cut_power(&mut self, node: u64, rng: &mut Rng) {
+        let death = if rng.chance(0.5) { Death::PowerOff } else { Death::PowerLoss };
+        self.kill(node, death, rng);
+    }
+
+    /// Connections to a node may hang or lag from now on, until keepalive gives them up.
+    pub fn unsettle(&mut self, node: u64) {
+        self.unsettled.insert(node, self.world.now_ns() + KEEPALIVE_NS);
+    }
+
+    /// Whether connections to a node that is up may hang or lag.
+    pub fn is_unsettled(&self) -> bool {
+        let now_ns = self.world.now_ns();
+        self.unsettled.iter().any(|(node, until_ns)| *until_ns > now_ns && self.cluster.is_up(*node))
     }
 
     /// Asks the placement driver to make another store the leader of a group.

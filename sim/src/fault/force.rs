@@ -28,6 +28,22 @@ impl Machines {
     }
 }
 
+/// How a link differs from the others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LinkChange {
+    /// What is added to its latency, ms.
+    pub delay_ms: u64,
+    /// Bytes a second, if fewer pass than elsewhere.
+    pub bandwidth: Option<u64>,
+}
+
+impl LinkChange {
+    /// Lets at most so many bytes a second pass.
+    pub fn narrow(&mut self, bandwidth: u64) {
+        self.bandwidth = Some(self.bandwidth.map_or(bandwidth, |own| own.min(bandwidth)));
+    }
+}
+
 /// What is in force.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Force {
@@ -35,8 +51,8 @@ pub struct Force {
     pub cuts: BTreeSet<(u64, u64)>,
     /// How all links are.
     pub link: LinkConfig,
-    /// What is added to the latency of some directed links, ms.
-    pub slow_links: BTreeMap<(u64, u64), u64>,
+    /// How some directed links differ.
+    pub links: BTreeMap<(u64, u64), LinkChange>,
     /// By node: its disk's factor.
     pub slow_disk: BTreeMap<u64, u32>,
     /// By node: its processor's factor.
@@ -59,7 +75,7 @@ impl Force {
         Force {
             cuts: BTreeSet::new(),
             link,
-            slow_links: BTreeMap::new(),
+            links: BTreeMap::new(),
             slow_disk: BTreeMap::new(),
             slow_cpu: BTreeMap::new(),
             full: BTreeSet::new(),
@@ -108,11 +124,12 @@ impl Force {
         for &(from, to) in self.cuts.iter().filter(|pair| !was_cut(pair)) {
             net.partition_one_way(from, to);
         }
-        if (&self.link, &self.slow_links) != (&before.link, &before.slow_links) {
+        if (&self.link, &self.links) != (&before.link, &before.links) {
             net.set_all(self.link.clone());
-            for (&(from, to), delay_ms) in &self.slow_links {
-                let latency_us_min = self.link.latency_us_min + delay_ms * 1000;
-                net.set_latency(from, to, LinkConfig { latency_us_min, ..self.link.clone() });
+            for (&(from, to), change) in &self.links {
+                let latency_us_min = self.link.latency_us_min + change.delay_ms * 1000;
+                let bandwidth = change.bandwidth.unwrap_or(self.link.bandwidth);
+                net.set_latency(from, to, LinkConfig { latency_us_min, bandwidth, ..self.link.clone() });
             }
         }
         let factor = |factors: &BTreeMap<u64, u32>, id: u64| factors.get(&id).map_or(1.0, |&factor| f64::from(factor));

@@ -29,7 +29,7 @@ pub mod target;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-use behavior::{Behavior, Hit, Shape};
+use behavior::{Active, Behavior, Hit, Shape};
 use context::Context;
 use draw::{Class, Draft, Draw};
 use force::{Force, Machines};
@@ -189,7 +189,8 @@ impl Fault {
             _ => Ok(()),
         };
         needs(self.target.is_some(), target, "target")?;
-        needs(self.for_ms > 0, lasts, "for_ms")
+        needs(self.for_ms > 0, lasts, "for_ms")?;
+        of_family!(&self.kind, kind => kind.check()).map_err(|why| format!("the fault at {} ms: {why}", self.at_ms))
     }
 
     /// Strikes `node`, which its target was resolved to. Returns false if it cannot now.
@@ -198,8 +199,13 @@ impl Fault {
     }
 
     /// Adds what it does while it is active.
-    pub fn impose(&self, node: u64, machines: &Machines, force: &mut Force) {
-        of_family!(&self.kind, kind => kind.impose(node, machines, force));
+    pub fn impose(&self, active: Active, machines: &Machines, force: &mut Force) {
+        of_family!(&self.kind, kind => kind.impose(active, machines, force));
+    }
+
+    /// When what it does changes by itself next, ms after its begin.
+    pub fn changes_at_ms(&self, elapsed_ms: u64) -> Option<u64> {
+        of_family!(&self.kind, kind => kind.changes_at_ms(elapsed_ms))
     }
 
     /// Ends it; returns the nodes to start, unless another fault keeps them down.

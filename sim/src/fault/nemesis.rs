@@ -5,10 +5,14 @@ use std::collections::BTreeMap;
 use armilla::rt::rng::Rng;
 
 use crate::fault::Fault;
-use crate::fault::behavior::Hit;
+use crate::fault::behavior::{Active, Hit};
 use crate::fault::context::Context;
 use crate::fault::force::Force;
 use crate::plan::Plan;
+
+const MS: u64 = 1_000_000;
+/// Places in the order of what happens at one moment that each fault has: its begin, its end, a change.
+const STEPS: usize = 3;
 
 /// A schedule of faults.
 pub struct Nemesis {
@@ -16,8 +20,9 @@ pub struct Nemesis {
     pub context: Context,
     schedule_seed: u64,
     faults: Vec<Fault>,
-    /// The active faults, by their place in the plan, and the node that each one's target was resolved to.
-    active: BTreeMap<usize, u64>,
+    /// The active faults, by their place in the plan, the node that each one's target was resolved to, and when it
+    /// began (true ns).
+    active: BTreeMap<usize, (u64, u64)>,
     /// What is in force.
     force: Force,
     /// How many faults struck.
@@ -27,6 +32,10 @@ pub struct Nemesis {
 enum Step {
     Begin(usize),
     End(usize),
+    /// What an active fault does changes by itself.
+    Change(usize),
+    /// Connections that hung are given up: the oracle of pauses judges again.
+    Settle,
 }
 
 impl Nemesis {
@@ -47,20 +56,42 @@ impl Nemesis {
     pub async fn run(&mut self, begin_ns: u64) {
         let mut steps: BTreeMap<(u64, usize), Step> = BTreeMap::new();
         for (n, fault) in self.faults.iter().enumerate() {
-            steps.insert((begin_ns + fault.at_ms * 1_000_000, n * 2), Step::Begin(n));
+            steps.insert((begin_ns + fault.at_ms * MS, n * STEPS), Step::Begin(n));
         }
         let world = self.context.world.clone();
-        while let Some(((at_ns, order), step)) = steps.pop_first() {
+        while steps.values().any(|step| !matches!(step, Step::Settle))
+            && let Some(((at_ns, order), step)) = steps.pop_first()
+        {
             world.sleep_until(at_ns.max(world.now_ns())).await;
             match step {
                 Step::Begin(n) => {
                     if self.begin(n) {
-                        let end_ns = world.now_ns() + self.faults[n].for_ms * 1_000_000;
+                        let end_ns = world.now_ns() + self.faults[n].for_ms * MS;
                         steps.insert((end_ns, order + 1), Step::End(n));
+                        self.plan_change(n, &mut steps);
                     }
                 }
                 Step::End(n) => self.end(n),
+                Step::Change(n) if self.active.contains_key(&n) => {
+                    self.enforce();
+                    self.plan_change(n, &mut steps);
+                }
+                Step::Change(_) => {}
+                Step::Settle => self.tell_pauses(),
             }
+            if let Some(until_ns) = self.context.unsettled.values().copied().find(|until_ns| *until_ns > world.now_ns())
+            {
+                steps.insert((until_ns, usize::MAX), Step::Settle);
+            }
+        }
+    }
+
+    /// Schedules the next change of an active fault.
+    fn plan_change(&self, n: usize, steps: &mut BTreeMap<(u64, usize), Step>) {
+        let Some(&(_, since_ns)) = self.active.get(&n) else { return };
+        let elapsed_ms = (self.context.world.now_ns() - since_ns) / MS;
+        if let Some(at_ms) = self.faults[n].changes_at_ms(elapsed_ms) {
+            steps.insert((since_ns + at_ms * MS, n * STEPS + 2), Step::Change(n));
         }
     }
 
@@ -74,7 +105,7 @@ impl Nemesis {
             return false;
         }
         if fault.for_ms > 0 {
-            self.active.insert(n, node);
+            self.active.insert(n, (node, self.context.world.now_ns()));
             self.enforce();
         }
         if fault.disturbs() {
@@ -84,7 +115,7 @@ impl Nemesis {
     }
 
     fn end(&mut self, n: usize) {
-        let Some(node) = self.active.remove(&n) else { return };
+        let Some((node, _)) = self.active.remove(&n) else { return };
         self.enforce();
         for id in self.faults[n].clone().end(node, &mut self.context) {
             if !self.force.down.contains(&id) {
@@ -98,8 +129,10 @@ impl Nemesis {
     /// Works out anew what is in force, and makes the world so.
     fn enforce(&mut self) {
         let mut force = Force::none(self.context.link.clone());
-        for (n, node) in &self.active {
-            self.faults[*n].impose(*node, &self.context.machines, &mut force);
+        let now_ns = self.context.world.now_ns();
+        for (n, &(node, since_ns)) in &self.active {
+            let active = Active { node, elapsed_ms: (now_ns - since_ns) / MS };
+            self.faults[*n].impose(active, &self.context.machines, &mut force);
         }
         force.apply(&self.force, &self.context.world, &self.context.cluster);
         self.force = force;
@@ -112,7 +145,9 @@ impl Nemesis {
         let armed = cluster.ids().into_iter().any(|id| cluster.with(id, |machine| machine.is_armed()));
         let dead = self.force.dead.iter().chain(wiped).copied().collect();
         let now_ns = world.now_ns();
-        monitor.with(|observed| observed.pauses.regime(now_ns, (self.force.plain && !armed).then_some(dead)));
+        monitor.with(|observed| {
+            observed.pauses.regime(now_ns, (self.force.plain && !armed && !self.context.is_unsettled()).then_some(dead))
+        });
     }
 
     /// Ends every fault; clocks run right again, every process is up.
@@ -133,7 +168,7 @@ impl Nemesis {
         let mut rng = self.context.fork("last crash");
         let cluster = self.context.cluster.clone();
         for id in cluster.ids() {
-            self.context.kill(id, true, &mut rng);
+            self.context.cut_power(id, &mut rng);
         }
         for id in cluster.ids() {
             cluster.start(id);

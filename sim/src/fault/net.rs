@@ -1,10 +1,10 @@
-//! Faults of the network: partitions of many forms, connections that break, links that are slow or lose packets.
+//! Faults of the network: partitions of many forms, connections that break or hang, links that are slow, thin, or lose packets.
 //!
 //! What is sent over a cut link waits, as TCP sends it again, unless keepalive breaks the connection first.
 
 use serde::{Deserialize, Serialize};
 
-use super::behavior::{Behavior, Hit, Shape, half};
+use super::behavior::{Active, Behavior, Hit, Shape, half};
 use super::context::Context;
 use super::draw::{Class, Draft, Draw};
 use super::force::{Force, Machines};
@@ -47,13 +47,41 @@ pub enum Kind {
         /// What is added to the latency, ms.
         delay_ms: u64,
     },
+    /// Little passes between the node and other stores in a second.
+    ThinLink {
+        /// KiB a second, each way.
+        kib_per_s: u64,
+    },
+    /// The links between the node and other stores fail and come back, over and over.
+    Flapping {
+        /// How long they work, ms.
+        up_ms: u64,
+        /// How long they do not, ms.
+        down_ms: u64,
+    },
     /// Connections between the node and everyone break, once.
     Reset {},
+    /// Connections between the node and everyone become half open, once: what is sent over them is lost without a trace, until
+    /// keepalive gives them up. New ones work.
+    BlackHole {},
 }
 
 /// The words for `kind`.
-pub const NAMES: &[&str] =
-    &["isolate", "one-way", "split", "bridge", "ring", "rack", "cut-clients", "lossy-links", "slow-link", "reset"];
+pub const NAMES: &[&str] = &[
+    "isolate",
+    "one-way",
+    "split",
+    "bridge",
+    "ring",
+    "rack",
+    "cut-clients",
+    "lossy-links",
+    "slow-link",
+    "thin-link",
+    "flapping",
+    "reset",
+    "black-hole",
+];
 
 /// What the swarm draws.
 pub const CLASSES: &[Class<Kind>] = &[
@@ -66,8 +94,9 @@ pub const CLASSES: &[Class<Kind>] = &[
     Class {
         name: "links",
         per_minute: (0.6, 6.0),
-        make: |d| match d.rng.below(2) {
+        make: |d| match d.rng.below(4) {
             0 => Draft::at(d.target(), 0, Kind::Reset {}),
+            1 => Draft::at(d.target(), 0, Kind::BlackHole {}),
             _ => {
                 let (loss_permille, delay_ms) = (d.log(1, 60) as u32, d.log(1, 300));
                 Draft::everywhere(d.log(500, 15_000), Kind::LossyLinks { loss_permille, delay_ms })
@@ -81,6 +110,22 @@ pub const CLASSES: &[Class<Kind>] = &[
         make: |d| {
             let (target, inbound, delay_ms) = (d.target(), d.rng.chance(0.5), d.log(5, 1500));
             Draft::at(target, d.log(500, 15_000), Kind::SlowLink { inbound, delay_ms })
+        },
+    },
+    Class {
+        name: "thin-link",
+        per_minute: (0.6, 4.0),
+        make: |d| {
+            let (target, kib_per_s) = (d.target(), d.log(32, 2000));
+            Draft::at(target, d.log(1000, 15_000), Kind::ThinLink { kib_per_s })
+        },
+    },
+    Class {
+        name: "flapping",
+        per_minute: (0.6, 4.0),
+        make: |d| {
+            let (target, up_ms, down_ms) = (d.target(), d.log(20, 3000), d.log(20, 3000));
+            Draft::at(target, d.log(1000, 20_000), Kind::Flapping { up_ms, down_ms })
         },
     },
 ];
@@ -106,20 +151,41 @@ impl Behavior for Kind {
     fn shape(&self) -> Shape {
         Shape {
             target: !matches!(self, Kind::Split { .. } | Kind::Ring {} | Kind::LossyLinks { .. }),
-            lasts: !matches!(self, Kind::Reset {}),
+            lasts: !matches!(self, Kind::Reset {} | Kind::BlackHole {}),
         }
     }
 
     fn strike(&self, hit: &mut Hit, context: &mut Context) -> bool {
-        if *self == (Kind::Reset {}) {
-            for other in context.machines.all().into_iter().filter(|other| *other != hit.node) {
-                context.world.net().reset_connections(hit.node, other);
+        let net = context.world.net().clone();
+        for other in context.machines.all().into_iter().filter(|other| *other != hit.node) {
+            match self {
+                Kind::Reset {} => net.reset_connections(hit.node, other),
+                Kind::BlackHole {} => net.black_hole(hit.node, other),
+                _ => {}
             }
+        }
+        if *self == (Kind::BlackHole {}) {
+            context.unsettle(hit.node);
         }
         true
     }
 
-    fn impose(&self, node: u64, machines: &Machines, force: &mut Force) {
+    fn changes_at_ms(&self, elapsed_ms: u64) -> Option<u64> {
+        let Kind::Flapping { up_ms, down_ms } = *self else { return None };
+        let round_ms = up_ms + down_ms;
+        let begin_ms = elapsed_ms - elapsed_ms % round_ms;
+        Some(begin_ms + if elapsed_ms % round_ms < down_ms { down_ms } else { round_ms })
+    }
+
+    fn end(&self, node: u64, context: &mut Context) -> Vec<u64> {
+        if let Kind::ThinLink { .. } = self {
+            // What has piled up is still on its way.
+            context.unsettle(node);
+        }
+        Vec::new()
+    }
+
+    fn impose(&self, Active { node, elapsed_ms }: Active, machines: &Machines, force: &mut Force) {
         match self {
             Kind::Isolate {} => {
                 machines.others(node).for_each(|other| force.cut(node, other));
@@ -132,6 +198,13 @@ impl Behavior for Kind {
             }
             // The stores among themselves are well.
             Kind::CutClients {} => machines.clients.iter().for_each(|&client| force.cut(node, client)),
+            Kind::Flapping { up_ms, down_ms } => {
+                force.plain = false;
+                // They fail first.
+                if elapsed_ms % (up_ms + down_ms) < *down_ms {
+                    machines.others(node).for_each(|other| force.cut(node, other));
+                }
+            }
             _ => {
                 force.plain = false;
                 self.impose_unjudged(node, machines, force);
@@ -148,10 +221,21 @@ impl Behavior for Kind {
                     delay_ms: halves.1.unwrap_or(delay_ms),
                 })
             }
+            Kind::ThinLink { kib_per_s } if kib_per_s < 1_000_000 => Some(Kind::ThinLink { kib_per_s: kib_per_s * 2 }),
             Kind::SlowLink { inbound, delay_ms } => {
                 half(delay_ms, 1).map(|delay_ms| Kind::SlowLink { inbound, delay_ms })
             }
             _ => None,
+        }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        match self {
+            Kind::Flapping { up_ms, down_ms } if *up_ms == 0 || *down_ms == 0 => {
+                Err("`up_ms` and `down_ms` must be 1 or more".into())
+            }
+            Kind::ThinLink { kib_per_s: 0 } => Err("`kib_per_s` must be 1 or more".into()),
+            _ => Ok(()),
         }
     }
 
@@ -195,10 +279,22 @@ impl Kind {
             Kind::SlowLink { inbound, delay_ms } => {
                 for other in machines.others(node) {
                     let link = if *inbound { (other, node) } else { (node, other) };
-                    *force.slow_links.entry(link).or_default() += delay_ms;
+                    force.links.entry(link).or_default().delay_ms += delay_ms;
                 }
             }
-            Kind::Isolate {} | Kind::Rack {} | Kind::CutClients {} | Kind::Reset {} => {}
+            Kind::ThinLink { kib_per_s } => {
+                for other in machines.others(node) {
+                    for link in [(other, node), (node, other)] {
+                        force.links.entry(link).or_default().narrow(kib_per_s << 10);
+                    }
+                }
+            }
+            Kind::Isolate {}
+            | Kind::Rack {}
+            | Kind::CutClients {}
+            | Kind::Flapping { .. }
+            | Kind::Reset {}
+            | Kind::BlackHole {} => {}
         }
     }
 }

@@ -5,16 +5,18 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::behavior::{Behavior, Hit, Shape, half};
+use super::behavior::{Active, Behavior, Hit, Shape, half};
 use super::context::Context;
 use super::draw::{Class, Draft};
 use super::force::{Force, Machines};
+use crate::cluster::Death;
 
 /// What happens to a process. Durations are how long it stays so.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Kind {
-    /// The process dies; in three of four cases the machine loses its power, and unsynced writes are lost, kept or torn.
+    /// The process dies; in three of four cases the machine loses its power, and unsynced writes are lost, kept or torn. Half of
+    /// the power losses are silent: peers' connections hang until keepalive gives them up.
     Crash {},
     /// All machines lose their power at once.
     CrashAll {},
@@ -70,16 +72,19 @@ impl Behavior for Kind {
     fn strike(&self, hit: &mut Hit, context: &mut Context) -> bool {
         match self {
             Kind::Crash {} => {
-                let power = hit.rng.chance(0.75);
-                context.kill(hit.node, power, &mut hit.rng);
+                if hit.rng.chance(0.75) {
+                    context.cut_power(hit.node, &mut hit.rng);
+                } else {
+                    context.kill(hit.node, Death::Killed, &mut hit.rng);
+                }
             }
             Kind::CrashAll {} => {
                 for id in context.cluster.ids() {
-                    context.kill(id, true, &mut hit.rng);
+                    context.cut_power(id, &mut hit.rng);
                 }
             }
             Kind::Wipe {} => {
-                context.kill(hit.node, true, &mut hit.rng);
+                context.cut_power(hit.node, &mut hit.rng);
                 context.cluster.wipe(hit.node);
                 context.wiped = Some(hit.node);
             }
@@ -94,7 +99,7 @@ impl Behavior for Kind {
         true
     }
 
-    fn impose(&self, node: u64, machines: &Machines, force: &mut Force) {
+    fn impose(&self, Active { node, .. }: Active, machines: &Machines, force: &mut Force) {
         match self {
             Kind::Crash {} | Kind::Wipe {} => {
                 force.down.insert(node);
@@ -124,7 +129,7 @@ impl Behavior for Kind {
             Kind::Stop {} => {
                 // What is left of the process once its node has stopped, or of a node that could not stop.
                 let mut rng = context.fork("end");
-                context.kill(node, false, &mut rng);
+                context.kill(node, Death::Killed, &mut rng);
                 vec![node]
             }
             Kind::Pause {} | Kind::SlowCpu { .. } => Vec::new(),

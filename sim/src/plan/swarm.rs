@@ -5,7 +5,7 @@ use armilla::rt::rng::Rng;
 
 use crate::fault::draw::{Draft, Draw, log_uniform};
 use crate::fault::story::STORIES;
-use crate::fault::{self, Fault, Target, process};
+use crate::fault::{self, Fault, Target, disk, process};
 use crate::plan::{Knobs, Mix, Plan, Topology, Workload};
 
 /// The longest planned part of a run, ms; healing comes on top.
@@ -16,8 +16,8 @@ const P_ONE_CLASS: f64 = 0.10;
 /// In the other runs: each class and each story for itself. Many at once would drown a story's parts.
 const P_CLASS: f64 = 0.4;
 const P_STORY: f64 = 0.2;
-/// A disk is replaced by an empty one.
-const P_WIPE: f64 = 0.1;
+/// A store loses its data, or a part of it.
+const P_LOSS: f64 = 0.15;
 
 /// The plan of a seed.
 pub fn plan(seed: u64) -> Plan {
@@ -133,13 +133,17 @@ fn faults(rng: &mut Rng, (stores, regions, election_ms): (u32, u32, u64), length
             faults.extend(parts.into_iter().map(|(after_ms, draft)| Fault::new(begin_ms + after_ms, draft)));
         }
     }
-    // At most one disk is replaced by an empty one, and rarely.
-    let mut own = Rng::fork(rng.next_u64(), "wipe");
-    if kind >= P_NO_FAULTS + P_ONE_CLASS && own.chance(P_WIPE) {
+    // At most one store loses all of its data or a part of it, and rarely.
+    let mut own = Rng::fork(rng.next_u64(), "loss");
+    if kind >= P_NO_FAULTS + P_ONE_CLASS && own.chance(P_LOSS) {
         let node = Target::Node(own.below(u64::from(stores)) as u32 + 1);
         let at_ms = own.below(length_ms);
-        let wipe = process::Kind::Wipe {};
-        faults.push(Fault::new(at_ms, Draft::at(node, own.between(100, 5000), wipe.into())));
+        let loss: fault::Kind = match own.below(4) {
+            0 => disk::Kind::LoseEngine {}.into(),
+            1 => disk::Kind::LoseLog {}.into(),
+            _ => process::Kind::Wipe {}.into(),
+        };
+        faults.push(Fault::new(at_ms, Draft::at(node, own.between(100, 5000), loss)));
     }
     faults.sort_by_key(|fault| fault.at_ms);
     faults

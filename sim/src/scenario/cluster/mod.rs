@@ -218,6 +218,7 @@ impl Run {
             wall_clocks: self.ledger.wall_clocks.clone(),
             rng: Rng::fork(self.plan.schedule_seed, "nemesis"),
             wiped: None,
+            unsettled: BTreeMap::new(),
         }
     }
 
