@@ -13,7 +13,8 @@ use super::Violation;
 /// Elections double at most once per failed round, lost connections are noticed within keepalive's 15 s, clients back off up to
 /// their deadline: a minute is generous for all of it, plus what slow raft clocks and long deadlines add.
 pub fn bound_ns(plan: &Plan) -> u64 {
-    let election_ms = plan.knobs.tick_ms * plan.knobs.election_ticks;
+    let raft = plan.knobs.settings().raft;
+    let election_ms = raft.tick_ms * raft.election_ticks as u64;
     (60_000 + 10 * election_ms + 2 * plan.workload.deadline_ms) * 1_000_000
 }
 

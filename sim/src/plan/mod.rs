@@ -7,15 +7,18 @@
 //! **In** comes a seed or a file, **out** goes a [`Plan`] whose parts fit each other. **Never**: anything in a run that follows
 //! neither from the plan nor from its schedule seed.
 
+pub mod knobs;
 pub mod nodes;
 pub mod shrink;
 pub mod swarm;
 
 use std::path::Path;
 
+use armilla::node::Config;
 use armilla::rt::rng::{Rng, hash_label};
 use serde::{Deserialize, Serialize};
 
+pub use self::knobs::Knobs;
 use crate::fault::Fault;
 
 /// One run.
@@ -49,50 +52,6 @@ pub struct Topology {
     pub stores: u32,
     /// Borders between regions (key numbers of the workload's key space).
     pub splits: Vec<u32>,
-}
-
-/// How the nodes are configured.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Knobs {
-    /// Raft's tick, ms.
-    pub tick_ms: u64,
-    /// Ticks without a leader before an election.
-    pub election_ticks: u64,
-    /// Ticks between a leader's heartbeats.
-    pub heartbeat_ticks: u64,
-    /// KiB of one log segment.
-    pub segment_kib: u64,
-    /// Applied entries that a group's log keeps for followers.
-    pub log_keep: u64,
-    /// Entries kept for a follower that lags; beyond them it gets a snapshot.
-    pub log_lag: u64,
-    /// Milliseconds between flushes of the engine.
-    pub flush_ms: u64,
-    /// KiB of log that start a flush.
-    pub flush_kib: u64,
-    /// KiB of one snapshot chunk.
-    pub snapshot_chunk_kib: usize,
-    /// KiB of commands packed into one entry.
-    pub pack_kib: usize,
-    /// Letters that a store's driver handles before it writes the log.
-    pub letters: usize,
-    /// Append messages under way to one follower.
-    pub inflight: usize,
-    /// Milliseconds between a store's heartbeats to the placement driver.
-    pub pd_heartbeat_ms: u64,
-    /// Milliseconds between rounds of collecting expired values; 0: never.
-    #[serde(default)]
-    pub ttl_collect_ms: u64,
-    /// Milliseconds that a value must have been expired before it is collected.
-    #[serde(default)]
-    pub ttl_grace_ms: u64,
-    /// Mean one-way latency of a link, microseconds.
-    pub link_us: u64,
-    /// Mean duration of an fsync, microseconds.
-    pub fsync_us: u64,
-    /// Before the end every process dies once more, with everything that was not synced.
-    pub last_crash: bool,
 }
 
 /// What the clients do.
@@ -193,6 +152,7 @@ impl Plan {
         if workload.ops.iter().any(|[from, to]| from >= to) || !workload.ops.is_sorted() {
             return Err("ops must be ascending ranges".into());
         }
+        self.knobs.node_config(Config::default())?;
         for fault in &self.faults {
             fault.validate()?;
             if fault.end_ms() > LENGTH_MS_MAX {

@@ -2,6 +2,8 @@
 //! in detail; intensities are log-uniform, so that rare and dense are equally likely.
 
 use armilla::rt::rng::Rng;
+use serde_json::json;
+use toml::Table;
 
 use crate::fault::draw::{Draft, Draw, log_uniform};
 use crate::fault::story::STORIES;
@@ -30,34 +32,44 @@ pub fn plan(seed: u64) -> Plan {
     let workload = workload(&mut Rng::fork(seed, "workload"), keys);
     let length_ms = workload.ops[0][1] as u64 * workload.pace_ms;
     let knobs = knobs(&mut Rng::fork(seed, "knobs"));
-    let scene = (stores, regions, knobs.tick_ms * knobs.election_ticks);
+    let raft = knobs.settings().raft;
+    let scene = (stores, regions, raft.tick_ms * raft.election_ticks as u64);
     let faults = faults(&mut Rng::fork(seed, "faults"), scene, length_ms);
     Plan { schedule_seed: seed, bug: None, expect: None, topology, knobs, workload, faults }
 }
 
 fn knobs(rng: &mut Rng) -> Knobs {
     let heartbeat_ticks = rng.between(1, 2);
-    let log_keep = *rng.pick(&[4, 16, 64, 512]);
-    Knobs {
-        tick_ms: *rng.pick(&[50, 100, 100, 200]),
-        heartbeat_ticks,
-        election_ticks: heartbeat_ticks * rng.between(5, 10),
-        segment_kib: *rng.pick(&[16, 64, 256, 1024]),
-        log_keep,
-        log_lag: log_keep * *rng.pick(&[1, 4, 16]),
-        flush_ms: *rng.pick(&[100, 500, 2000, 10_000]),
-        flush_kib: *rng.pick(&[4, 64, 1024]),
-        snapshot_chunk_kib: rng.between(1, 4) as usize,
-        pack_kib: *rng.pick(&[1, 16, 256]),
-        letters: *rng.pick(&[1, 16, 4096]),
-        inflight: *rng.pick(&[2, 16, 256]),
-        pd_heartbeat_ms: *rng.pick(&[500, 1000, 3000]),
-        link_us: log_uniform(rng, 50.0, 3000.0) as u64,
-        fsync_us: log_uniform(rng, 100.0, 5000.0) as u64,
-        last_crash: rng.chance(0.6),
-        ttl_collect_ms: *rng.pick(&[0, 200, 1000, 5000]),
-        ttl_grace_ms: *rng.pick(&[0, 0, 3000]),
-    }
+    let log_keep_entries = *rng.pick(&[4, 16, 64, 512]);
+    let tick_ms = *rng.pick(&[50, 100, 100, 200]);
+    let election_ticks = heartbeat_ticks * rng.between(5, 10);
+    let log_segment_kib = *rng.pick(&[16, 64, 256, 1024]);
+    let raft = json!({
+        "tick_ms": tick_ms,
+        "heartbeat_ticks": heartbeat_ticks,
+        "election_ticks": election_ticks,
+        "log_segment_kib": log_segment_kib,
+        "log_soft_max_kib": 4 * log_segment_kib,
+        "log_keep_entries": log_keep_entries,
+        "log_lag_entries_max": log_keep_entries * rng.pick(&[1, 4, 16]),
+        "flush_interval_ms": rng.pick(&[100, 500, 2000, 10_000]),
+        "flush_kib": rng.pick(&[4, 64, 1024]),
+        "snapshot_chunk_kib": rng.between(1, 4),
+        "pack_kib_max": rng.pick(&[1, 16, 256]),
+        "letters_max": rng.pick(&[1, 16, 4096]),
+        "appends_inflight_max": rng.pick(&[2, 16, 256]),
+    });
+    let store_heartbeat_ms = *rng.pick(&[500, 1000, 3000]);
+    let pd = json!({ "store_heartbeat_ms": store_heartbeat_ms, "store_alive_ms": 5 * store_heartbeat_ms });
+    let link_us = log_uniform(rng, 50.0, 3000.0) as u64;
+    let fsync_us = log_uniform(rng, 100.0, 5000.0) as u64;
+    let last_crash = rng.chance(0.6);
+    let ttl = json!({
+        "collect_interval_ms": rng.pick(&[0, 200, 1000, 5000]),
+        "collect_grace_ms": rng.pick(&[0, 0, 3000]),
+    });
+    let config = json!({ "raft": raft, "pd": pd, "ttl": ttl });
+    Knobs { link_us, fsync_us, last_crash, config: Table::try_from(config).expect("an object of numbers is a table") }
 }
 
 fn workload(rng: &mut Rng, keys: u32) -> Workload {

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use armilla::client::PdClient;
+use armilla::node::Config;
 use armilla::proto::health::HealthCheckRequest;
 use armilla::proto::health::health_check_response::ServingStatus;
 use armilla::proto::health::health_client::HealthClient;
@@ -274,11 +275,12 @@ impl Run {
             }
             self.founded = true;
             let knobs = &self.plan.knobs;
-            let tick_ns = knobs.tick_ms * 1_000_000;
+            let Config { raft, pd, .. } = knobs.settings();
+            let tick_ns = raft.tick_ms * 1_000_000;
             let bounds = pause::Bounds {
-                election_ns: tick_ns * knobs.election_ticks,
-                silence_ns: tick_ns * (2 * knobs.heartbeat_ticks + 1),
-                late_ns: 2 * knobs.pd_heartbeat_ms * 1_000_000,
+                election_ns: tick_ns * raft.election_ticks as u64,
+                silence_ns: tick_ns * (2 * raft.heartbeat_ticks as u64 + 1),
+                late_ns: 2 * pd.store_heartbeat_ms * 1_000_000,
                 slack_ns: tick_ns + 4 * (2 * knobs.link_us + knobs.fsync_us) * 1000 + SECOND / 20,
             };
             let now_ns = self.now();

@@ -24,8 +24,8 @@ pub fn judge(plan: &Plan, ledger: &Ledger, finally: &BTreeMap<Bytes, Bytes>, at:
         let what = format!("the placement driver answered that region {region} has no leader, which clients keep");
         return Err(Violation::new("routing", at, 0, what));
     }
-    let knobs = &plan.knobs;
-    let collected_s = (knobs.ttl_collect_ms > 0).then_some(knobs.ttl_grace_ms / 1000);
+    let expiry = plan.knobs.settings().ttl;
+    let collected_s = (expiry.collect_interval_ms > 0).then_some(expiry.collect_grace_ms / 1000);
     ledger.with(|history| {
         liveness::all_ended(history, at)?;
         let own: BTreeMap<Bytes, Bytes> =
