@@ -66,6 +66,9 @@ pub enum Kind {
     BlackHole {},
 }
 
+/// How long after the end of a partition what was held arrives at the latest: half of an outage of four seconds or more.
+const RETRANSMISSION_NS: u64 = 2_100_000_000;
+
 /// The words for `kind`.
 pub const NAMES: &[&str] = &[
     "isolate",
@@ -178,9 +181,15 @@ impl Behavior for Kind {
     }
 
     fn end(&self, node: u64, context: &mut Context) -> Vec<u64> {
-        if let Kind::ThinLink { .. } = self {
+        match self {
             // What has piled up is still on its way.
-            context.unsettle(node);
+            Kind::ThinLink { .. } => context.unsettle(node),
+            // What it sent meanwhile is sent again.
+            Kind::Isolate {} | Kind::Rack {} => {
+                let until_ns = context.world.now_ns() + RETRANSMISSION_NS;
+                context.monitor.with(|observed| observed.pauses.may_arrive(node, until_ns));
+            }
+            _ => {}
         }
         Vec::new()
     }

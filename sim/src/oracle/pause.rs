@@ -113,6 +113,14 @@ impl Pauses {
         self.restart(now_ns);
     }
 
+    /// What a node sent while it was cut off may arrive until then (true ns): if it is dead for another reason by now, others can
+    /// only know since.
+    pub fn may_arrive(&mut self, node: u64, until_ns: u64) {
+        if let Some(since_ns) = self.dead.get_mut(&node) {
+            *since_ns = until_ns.max(*since_ns);
+        }
+    }
+
     /// A node is told to stop.
     pub fn stop(&mut self, now_ns: u64) {
         let rest_ns = 4 * Bounds::drifted(self.bounds.election_ns) + 3 * START_NS;
@@ -304,6 +312,10 @@ mod tests {
         pauses.regime(4500 * MS, Some([2].into()));
         assert!(pauses.observe(4700 * MS, 1, &order, &node_of).is_ok());
         assert!(pauses.observe(6900 * MS, 1, &order, &node_of).is_err());
+        // What a node sent before it was paused arrives when the partition before that is healed.
+        pauses.may_arrive(2, 8000 * MS);
+        assert!(pauses.observe(9900 * MS, 1, &order, &node_of).is_ok());
+        assert!(pauses.observe(10_400 * MS, 1, &order, &node_of).is_err());
         pauses.regime(7000 * MS, None);
         assert!(pauses.observe(9000 * MS, 1, &order, &node_of).is_ok(), "who is dead is not known");
     }
