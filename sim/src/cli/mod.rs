@@ -7,7 +7,7 @@
 
 pub mod child;
 pub mod corpus;
-mod executable;
+pub mod executable;
 pub mod meta;
 mod processes;
 pub mod replay;

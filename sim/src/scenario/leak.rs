@@ -1,5 +1,5 @@
-//! The leak zoo: ways in which the outer world gets into a run and makes it differ from its replay. Each is planted in the scenario of bare raft groups;
-//! `cargo meta --leaks` must see every one, or the simulator must refuse it.
+//! The leak zoo: ways in which the outer world gets into a run and makes it differ from its replay. Each is planted in the scenario
+//! of bare raft groups; `cargo meta --leaks` must see every one, or the simulator must refuse it.
 
 // Leaking is this file's purpose: it does what the store may not.
 #![allow(clippy::disallowed_types, clippy::disallowed_methods)]

@@ -116,19 +116,7 @@ impl Run {
 
         let begin_ns = self.now() + SECOND / 2;
         let end_ns = begin_ns + self.plan.length_ms() * 1_000_000;
-        let mut tasks = Vec::new();
-        for number in 1..=self.plan.workload.clients {
-            let machine = self.cluster.client_machine(number);
-            let client = self.client(number, &machine);
-            tasks.push(machine.spawn(client.run(self.plan.clone(), begin_ns, end_ns)));
-        }
-        for number in others..others + 2 {
-            let machine = self.cluster.client_machine(number);
-            let client = self.client(number, &machine);
-            if self.plan.workload.tso_ms > 0 {
-                tasks.push(machine.spawn(client.timestamps(self.plan.clone(), end_ns)));
-            }
-        }
+        let mut tasks = self.spawn_clients(begin_ns, end_ns);
         let machine = self.cluster.client_machine(others + 2);
         if self.plan.workload.tso_ms > 0 {
             let client = self.client(others + 2, &machine);
@@ -199,6 +187,25 @@ impl Run {
         let exhausted = verdict::judge(&self.plan, &self.ledger, &finally, self.now())?;
         self.stats.insert("linear_exhausted".into(), exhausted);
         Ok(())
+    }
+
+    /// Starts the clients of the workload and those that ask for timestamps.
+    fn spawn_clients(&self, begin_ns: u64, end_ns: u64) -> Vec<JoinHandle<()>> {
+        let mut tasks = Vec::new();
+        for number in 1..=self.plan.workload.clients {
+            let machine = self.cluster.client_machine(number);
+            let client = self.client(number, &machine);
+            tasks.push(machine.spawn(client.run(self.plan.clone(), begin_ns, end_ns)));
+        }
+        let others = self.plan.workload.clients + 1;
+        for number in others..others + 2 {
+            let machine = self.cluster.client_machine(number);
+            let client = self.client(number, &machine);
+            if self.plan.workload.tso_ms > 0 {
+                tasks.push(machine.spawn(client.timestamps(self.plan.clone(), end_ns)));
+            }
+        }
+        tasks
     }
 
     /// What faults act on.
