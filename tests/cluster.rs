@@ -9,9 +9,6 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests of the real world")]
 
 mod common;
-#[path = "../sim/src/oracle/linear.rs"]
-#[allow(dead_code, unused_imports, reason = "the simulator uses the rest")]
-mod linear;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,9 +19,9 @@ use armilla::proto::health::HealthCheckRequest;
 use armilla::proto::health::health_check_response::ServingStatus;
 use armilla::proto::health::health_client::HealthClient;
 use armilla::rt::rng::Rng;
+use armilla_check::{ABSENT, Action, Judgement, KeyOp, Val};
 use bytes::Bytes;
 use common::{Cluster, Outcome, Wire, wait_until};
-use linear::{ABSENT, Action, Judgement, KeyOp, Val};
 
 /// Rounds of killing, unless `ARMILLA_KILL_ROUNDS` says otherwise (fewer where an emulator runs the nodes).
 const ROUNDS: usize = 20;
@@ -280,7 +277,7 @@ fn random_nodes_die_under_load_and_nothing_acknowledged_is_lost() {
     );
     assert!(total > 25 * rounds, "a history of {total} operations proves little");
     for (key, ops) in ops.iter() {
-        let verdict = linear::check(ABSENT, ops, BUDGET);
+        let verdict = armilla_check::check(ABSENT, ops, BUDGET);
         if let Judgement::Violation { op } = verdict {
             let mut around: Vec<&KeyOp> = ops.iter().collect();
             around.sort_by_key(|o| o.call);

@@ -1,7 +1,7 @@
 //! The raft log over real files: golden scripts, a model with random batches, and damage.
 //!
 //! Goal: what was written is what is read, before and after a start; damage is named with file and offset or, where it can only be a write
-//! that was under way, forgotten. Power losses and planted bugs are the simulator's part (`sim/src/log_crash.rs`).
+//! that was under way, forgotten. Power losses and planted bugs are the simulator's part (`sim/src/scenario/log_crash_tests.rs`).
 
 #![allow(clippy::disallowed_methods, reason = "a test over real files")]
 

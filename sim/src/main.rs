@@ -1,7 +1,14 @@
 //! # Armilla's simulator
 //!
 //! Runs the whole store from a number: `cargo sim run`, `cargo sim replay SEED`, `cargo meta`, `cargo zoo`. Each seed is run by a process of
-//! its own ([`child`]); the commands start such processes and compare what they say.
+//! its own ([`cli::child`]); the commands start such processes and compare what they say.
+//!
+//! ```text
+//!   cli ──> scenario ──> plan ──> fault     what is run, and what goes wrong
+//!              ├──> cluster                 the nodes under test
+//!              ├──> workload                what clients do, and the history of what they saw
+//!              └──> oracle                  whether that was correct
+//! ```
 
 #![allow(
     clippy::disallowed_methods,
@@ -14,49 +21,32 @@ compile_error!(
     "the simulator is built with `--cfg madsim` only: use `cargo sim`, `cargo meta`, `cargo zoo` or `cargo sim-test`"
 );
 
-mod child;
-mod clients;
+mod cli;
 mod cluster;
-mod corpus;
-mod ground;
-mod history;
-#[cfg(test)]
-mod homes;
-mod leak;
-#[cfg(test)]
-mod log_crash;
-mod meta;
-mod nemesis;
+mod fault;
 mod oracle;
 mod plan;
-mod program;
-mod queries;
-mod report;
-mod runner;
 mod scenario;
-mod shrink;
-mod swarm;
-mod watch;
 mod workload;
-mod wrong;
 
 use std::process::ExitCode;
 
-use armilla_arch::dispatch::TIER_VARIABLE;
+use armilla_arch::dispatch;
 use clap::Parser;
+use cli::{child, corpus, meta, replay, run, zoo};
 
 /// Armilla's deterministic simulator.
 #[derive(Debug, Parser)]
 #[command(name = "sim", version)]
 enum Command {
     /// Runs many seeds, each in a process of its own; stops at the first failure.
-    Run(runner::RunArgs),
+    Run(run::RunArgs),
     /// Runs one seed again, with a trace.
-    Replay(runner::ReplayArgs),
+    Replay(replay::ReplayArgs),
     /// Runs each seed twice in different surroundings and compares the digests.
     Meta(meta::MetaArgs),
     /// Plants each bug in turn and shows how soon the oracles find it.
-    Zoo(runner::ZooArgs),
+    Zoo(zoo::ZooArgs),
     /// Cuts a failing seed's plan down and keeps it in sim/corpus.
     Shrink(corpus::ShrinkArgs),
     /// Replays all plans of sim/corpus.
@@ -67,15 +57,15 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    if let Err(error) = armilla_arch::dispatch::init() {
+    if let Err(error) = dispatch::init() {
         eprintln!("error: {error}");
         return ExitCode::from(2);
     }
     match Command::parse() {
-        Command::Run(args) => runner::run(args),
-        Command::Replay(args) => runner::replay(args),
+        Command::Run(args) => run::run(args),
+        Command::Replay(args) => replay::replay(args),
         Command::Meta(args) => meta::run(args),
-        Command::Zoo(args) => runner::zoo(args),
+        Command::Zoo(args) => zoo::zoo(args),
         Command::Shrink(args) => corpus::shrink_seed(args),
         Command::Corpus(args) => corpus::corpus(args),
         Command::One(args) => child::run(args),

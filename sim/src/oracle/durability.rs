@@ -1,14 +1,16 @@
-//! O3, the clients' side: what was acknowledged is readable at the end.
+//! What was acknowledged is readable at the end.
+//!
+//! Source: the D of ACID (Haerder and Reuter 1983), for every write that was acknowledged.
 //!
 //! After healing (and, in many runs, after every process has died once more with all that was not synced) each key is read. The
-//! value found must not be older than an acknowledged write: this is H1 too, but here it has its own name.
+//! value found must not be older than an acknowledged write: linearizability asks for it too, but here it has its own name.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
 use super::Violation;
-use crate::history::{Call, Ended, History, show};
+use crate::workload::history::{Call, Ended, History, show};
 
 /// One write of a key: when it can have taken effect, and what it left.
 struct Write<'a> {
@@ -56,7 +58,7 @@ pub fn check(history: &History, keys: &[Bytes], finally: &BTreeMap<Bytes, Bytes>
         let origin = if found.is_none() { Some(origin.unwrap_or(0)) } else { origin };
         let Some(origin) = origin else {
             let what = format!("key {} holds {}, which nobody wrote", show(key), show(found.expect("present")));
-            return Err(Violation::new("O3", at, 0, what));
+            return Err(Violation::new("durability", at, 0, what));
         };
         let lost = writes
             .iter()
@@ -71,7 +73,7 @@ pub fn check(history: &History, keys: &[Bytes], finally: &BTreeMap<Bytes, Bytes>
                 lost.returned as f64 / 1e9,
                 word(found)
             );
-            return Err(Violation::new("O3", at, 0, what));
+            return Err(Violation::new("durability", at, 0, what));
         }
     }
     Ok(())

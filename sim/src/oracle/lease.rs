@@ -1,4 +1,6 @@
-//! O1, leases: at every instant at most one peer of a group may serve without asking a quorum.
+//! Leases: at every instant at most one peer of a group may serve without asking a quorum.
+//!
+//! Source: Gray and Cheriton, "Leases" (SOSP 1989); Ongaro's dissertation, section 6.4.1.
 //!
 //! A lease is judged when it is given and whenever somebody becomes leader, not only when a read happens to use it. Its end
 //! is an instant of its node's clock, however fast that runs: the simulator looks at the clock itself.
@@ -42,7 +44,7 @@ impl Leases {
                     let what = format!(
                         "group {group}: store {store} takes a lease of term {term} for {left_ns} ns, but store {leader} leads term {later}"
                     );
-                    return Err(("O1", store, what));
+                    return Err(("lease", store, what));
                 }
                 if let Some((life, now_ns)) = clocks(node) {
                     self.held.insert((group, store), Lease { term, node, life, until_ns: now_ns + left_ns });
@@ -59,7 +61,7 @@ impl Leases {
                             lease.term,
                             lease.until_ns - now_ns
                         );
-                        return Err(("O1", store, what));
+                        return Err(("lease", store, what));
                     }
                 }
             }

@@ -1,8 +1,10 @@
 //! Liveness, once nothing is wrong any more: everything under way ends, every region takes writes, all replicas catch up, within
 //! a bound that follows from the plan's timeouts.
+//!
+//! Source: availability of Raft while a majority can communicate and timing holds (Ongaro and Ousterhout, section 5.6).
 
-use crate::history::{Ended, History, show};
 use crate::plan::Plan;
+use crate::workload::history::{Ended, History, show};
 
 use super::Violation;
 
@@ -11,7 +13,8 @@ use super::Violation;
 /// Elections double at most once per failed round, lost connections are noticed within keepalive's 15 s, clients back off up to
 /// their deadline: a minute is generous for all of it, plus what slow raft clocks and long deadlines add.
 pub fn bound_ns(plan: &Plan) -> u64 {
-    let election_ms = plan.knobs.tick_ms * plan.knobs.election_ticks;
+    let raft = plan.knobs.settings().raft;
+    let election_ms = raft.tick_ms * raft.election_ticks as u64;
     (60_000 + 10 * election_ms + 2 * plan.workload.deadline_ms) * 1_000_000
 }
 
@@ -26,13 +29,13 @@ pub fn all_ended(history: &History, at: u64) -> Result<(), Violation> {
                 describe(&record.call),
                 record.called as f64 / 1e9
             );
-            Err(Violation::new("live", at, 0, what))
+            Err(Violation::new("liveness", at, 0, what))
         }
     }
 }
 
-fn describe(call: &crate::history::Call) -> String {
-    use crate::history::Call;
+fn describe(call: &crate::workload::history::Call) -> String {
+    use crate::workload::history::Call;
     match call {
         Call::Get(key) => format!("get {}", show(key)),
         Call::Put(key, _) | Call::PutTtl(key, ..) => format!("put {}", show(key)),
@@ -54,7 +57,7 @@ pub fn served(history: &History) -> usize {
 mod tests {
     //! Goal: what is still under way is found.
     use super::*;
-    use crate::history::Call;
+    use crate::workload::history::Call;
     use bytes::Bytes;
 
     #[test]

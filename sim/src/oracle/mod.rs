@@ -1,19 +1,26 @@
 //! # oracles: the checks that decide whether a run was correct
 //!
-//! ```text
-//!   probe events, as they happen -> raft (O1, O3), lease (O1), reads (H1), tso (O5)   \
-//!   the same, and the faults     -> pause (regions that take no writes, orders)         \
-//!   the nodes' durable images    -> state (O4), durability (O3)                        >  the first Violation ends the run
-//!   what PD says                 -> region (O2)                                       /
-//!   the clients' history         -> linear (H1), ttl (H1), scan (H8), liveness
-//!   answers of queries over JSON -> crate::queries (H9)
-//! ```
-//! **In** come facts with ghost times (the simulator's own clock, which no node can read); **out** goes at most one
+//! | name | property | file | looks at |
+//! |---|---|---|---|
+//! | `election-safety`, `log-matching`, `leader-completeness`, `state-machine-safety`, `commit-permanence`, `persistence`, `quorum-durability`, `lease-reads` | what raft promises | [`raft`] | probe events, as they happen |
+//! | `lease` | one peer of a group serves without a quorum | [`lease`] | probe events and the nodes' clocks |
+//! | `timestamps` | unique, increasing, in real time | [`tso`] | probe events, then what clients were given |
+//! | `pause` | regions take writes soon after a loss | [`pause`] | probe events and the faults |
+//! | `regions` | every key is in one region, epochs grow | [`region`] | the nodes' durable images, PD's answers |
+//! | `replica-agreement` | replicas hold the same data | [`state`] | the nodes' durable images |
+//! | `linearizability` | every key is a register | [`reads`], `armilla_check` | probe events, then the clients' history |
+//! | `durability` | what was acknowledged is there | [`durability`] | the clients' history and a last read of all keys |
+//! | `scan` | one region shows one moment | [`scan`] | the clients' history |
+//! | `ttl` | values expire when they must, not before | [`ttl`] | the clients' history and the wall clocks |
+//! | `liveness` | all is well again after healing | [`liveness`] | the clients' history, the scenario |
+//! | `query`, `bad-requests` | answers over JSON are right, wrong requests are refused | `crate::workload` | the asking client |
+//! | `start`, `stop`, `health`, `routing`, `panic` | nodes start, do not stop without a reason, tell their health, name leaders | `crate::cluster`, `crate::scenario` | the nodes |
+//!
+//! **In** come facts with true times (the simulator's own clock, which no node can read); **out** goes at most one
 //! [`Violation`]. **Never**: an oracle that looks at the store's own opinion of what is correct.
 
 pub mod durability;
 pub mod lease;
-pub mod linear;
 pub mod liveness;
 pub mod pause;
 pub mod raft;
@@ -29,11 +36,11 @@ use std::fmt;
 /// Something happened that must never happen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// The oracle's short name: O1, O2, O3, O4, O5, H1, H8, H9, live, pause, …
+    /// The property that does not hold, see the table above.
     pub oracle: &'static str,
     /// What happened, in one line.
     pub what: String,
-    /// When (ghost clock, ns).
+    /// When (true time, ns).
     pub at: u64,
     /// On which node (0: on none in particular).
     pub node: u64,

@@ -1,5 +1,7 @@
 //! How long regions take no writes while nothing excuses it.
 //!
+//! Source: Raft's election timeout (Ongaro's dissertation, chapter 9) and leadership transfer (section 3.10).
+//!
 //! A peer says when it takes proposals and when no more. Of each group the time is summed up during which no peer does, as long as
 //! the faults are *plain*: nodes are dead, paused or cut off, most of the group's are not, and nothing else is wrong. The sum starts
 //! anew when a plain fault begins or ends ([`Pauses::regime`]); it is not kept while others are at work (slow links and disks, lost
@@ -109,6 +111,14 @@ impl Pauses {
         }
         self.regime = dead.map(|dead| Regime { since_ns: now_ns, why: Since::Fault, dead });
         self.restart(now_ns);
+    }
+
+    /// What a node sent while it was cut off may arrive until then (true ns): if it is dead for another reason by now, others can
+    /// only know since.
+    pub fn may_arrive(&mut self, node: u64, until_ns: u64) {
+        if let Some(since_ns) = self.dead.get_mut(&node) {
+            *since_ns = until_ns.max(*since_ns);
+        }
     }
 
     /// A node is told to stop.
@@ -302,6 +312,10 @@ mod tests {
         pauses.regime(4500 * MS, Some([2].into()));
         assert!(pauses.observe(4700 * MS, 1, &order, &node_of).is_ok());
         assert!(pauses.observe(6900 * MS, 1, &order, &node_of).is_err());
+        // What a node sent before it was paused arrives when the partition before that is healed.
+        pauses.may_arrive(2, 8000 * MS);
+        assert!(pauses.observe(9900 * MS, 1, &order, &node_of).is_ok());
+        assert!(pauses.observe(10_400 * MS, 1, &order, &node_of).is_err());
         pauses.regime(7000 * MS, None);
         assert!(pauses.observe(9000 * MS, 1, &order, &node_of).is_ok(), "who is dead is not known");
     }

@@ -1,4 +1,6 @@
-//! H1, as it happens: a read shows every write that was acknowledged before the read was asked for.
+//! Linearizability of reads, as it happens: a read shows every write that was acknowledged before the read was asked for.
+//!
+//! Source: Ongaro's dissertation, section 6.4 (ReadIndex): a read waits until everything committed when it arrived is applied.
 //!
 //! Writes are acknowledged by the leader that proposed them, once it has applied them. So the highest index that such a leader
 //! has applied when a request arrives, anywhere, is the least that the request's view of the engine must stand at.
@@ -40,7 +42,7 @@ impl Reads {
                     let what = format!(
                         "group {group}: a read on store {store} shows what was applied up to {applied}, but {least} was acknowledged before it was asked for"
                     );
-                    return Err(("H1", store, what));
+                    return Err(("linearizability", store, what));
                 }
             }
             _ => {}

@@ -1,4 +1,6 @@
-//! O2: regions cover all keys exactly once, epochs never go back, and PD sees what the stores see.
+//! Regions cover all keys exactly once, epochs never go back, and PD sees what the stores see.
+//!
+//! Source: the contract of TiKV's region epochs (`metapb.RegionEpoch`), which clients route by.
 
 use std::collections::BTreeMap;
 
@@ -38,12 +40,12 @@ impl Regions {
         let before = self.seen.insert((node, group), now).unwrap_or_default();
         if now < before {
             let what = format!("region {group}: epoch {before:?} went back to {now:?}");
-            return Err(Violation::new("O2", at, node, what));
+            return Err(Violation::new("regions", at, node, what));
         }
         let newest = self.newest.entry(group).or_insert_with(|| region.clone());
         if order(newest) == now && newest != region {
             let what = format!("region {group}: two descriptors of epoch {now:?}");
-            return Err(Violation::new("O2", at, node, what));
+            return Err(Violation::new("regions", at, node, what));
         }
         if order(newest) < now {
             *newest = region.clone();
@@ -58,12 +60,12 @@ impl Regions {
             if self.newest.get(&region.id).is_none_or(|newest| newest != region) {
                 let what =
                     format!("region {}: the placement driver shows another descriptor than the stores", region.id);
-                return Err(Violation::new("O2", at, 0, what));
+                return Err(Violation::new("regions", at, 0, what));
             }
         }
         if pd.len() != self.newest.len() {
             let what = format!("the placement driver shows {} regions, the stores {}", pd.len(), self.newest.len());
-            return Err(Violation::new("O2", at, 0, what));
+            return Err(Violation::new("regions", at, 0, what));
         }
         Ok(())
     }
@@ -74,7 +76,7 @@ fn covers<'a>(regions: impl Iterator<Item = &'a Region>, at: u64) -> Result<(), 
     let mut sorted: Vec<&Region> = regions.collect();
     sorted.sort_by(|a, b| a.start_key.cmp(&b.start_key));
     let Some(first) = sorted.first() else { return Ok(()) };
-    let fail = |what: String| Err(Violation::new("O2", at, 0, what));
+    let fail = |what: String| Err(Violation::new("regions", at, 0, what));
     if !first.start_key.is_empty() {
         return fail(format!("no region covers the keys before {:?}", first.start_key));
     }

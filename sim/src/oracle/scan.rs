@@ -1,7 +1,7 @@
-//! H8: a scan's answer has the right shape, and what it shows of one region was there at one moment.
+//! A scan's answer has the right shape, and what it shows of one region was there at one moment.
 //!
-//! Whether each key's value fits that key's history is H1's affair ([`crate::history::History::by_key`] makes a read of every
-//! key that a scan covers). Here: order, bounds, limit, no value where none was asked for; and, within one region, that the
+//! Whether each key's value fits that key's history is judged by `armilla_check`
+//! ([`crate::workload::history::History::by_key`] makes a read of every key that a scan covers). Here: order, bounds, limit, no value where none was asked for; and, within one region, that the
 //! spans in which the returned values can have been current have a moment in common, inside the scan's own span.
 
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::Violation;
-use crate::history::{Call, Ended, History, Record, show};
+use crate::workload::history::{Call, Ended, History, Record, show};
 
 /// Checks every scan. `splits` are the borders between regions, ascending.
 pub fn check(history: &History, splits: &[Bytes]) -> Result<(), Violation> {
@@ -21,7 +21,7 @@ pub fn check(history: &History, splits: &[Bytes]) -> Result<(), Violation> {
             let kind = if *reverse { "reverse scan" } else { "scan" };
             let (start, end, client) = (show(start), show(end), record.client);
             let what = format!("{kind} [{start}, {end}) limit {limit} of client {client}: {what}");
-            Violation::new("H8", record.returned, 0, what)
+            Violation::new("scan", record.returned, 0, what)
         })?;
     }
     Ok(())
@@ -55,7 +55,7 @@ type Write = (u64, u64, bool, Option<Bytes>);
 /// When each written value can have been current: after its write began, and before the end of the first acknowledged write
 /// of the key that began after its own write had ended.
 struct Spans {
-    /// By (key, value): (begin, end), ghost ns.
+    /// By (key, value): (begin, end), true ns.
     of: BTreeMap<(Bytes, Bytes), (u64, u64)>,
 }
 

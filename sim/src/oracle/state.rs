@@ -1,4 +1,6 @@
-//! O4: replicas at the same applied index hold the same data, read straight from the nodes' engines.
+//! Replicas at the same applied index hold the same data, read straight from the nodes' engines.
+//!
+//! Source: state machine replication (Schneider 1990): the same commands in the same order give the same state.
 
 use std::collections::BTreeMap;
 
@@ -21,11 +23,12 @@ impl Image {
     /// Reads a node's engine, as it is in memory now.
     ///
     /// # Errors
-    /// O4 when a group's state does not decode.
+    /// When a group's state does not decode.
     pub fn read(node: u64, home: &SimHome, at: u64) -> Result<Image, Violation> {
         let view = home.view();
-        let states = group_state::stored(&view)
-            .map_err(|e| Violation::new("O4", at, node, format!("the groups' states do not read: {e}")))?;
+        let states = group_state::stored(&view).map_err(|e| {
+            Violation::new("replica-agreement", at, node, format!("the groups' states do not read: {e}"))
+        })?;
         let mut groups = BTreeMap::new();
         for state in states {
             let region = &state.region;
@@ -60,7 +63,7 @@ pub fn check(images: &[Image], at: u64) -> Result<(), Violation> {
                 continue;
             };
             let what = format!("group {group} at applied index {index}: {differs} differs from node {other}'s");
-            return Err(Violation::new("O4", at, image.node, what));
+            return Err(Violation::new("replica-agreement", at, image.node, what));
         }
     }
     Ok(())

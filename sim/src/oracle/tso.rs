@@ -1,4 +1,7 @@
-//! O5: timestamps are unique, strictly increasing, and respect real time across changes of the placement driver's leader.
+//! Timestamps are unique, strictly increasing, and respect real time across changes of the placement driver's leader.
+//!
+//! Source: Peng and Dabek, "Large-scale incremental processing using distributed transactions and notifications" (Percolator, OSDI
+//! 2010), section 2.3: the timestamp oracle.
 
 use armilla::rt::probe::Event;
 
@@ -7,9 +10,9 @@ use armilla::rt::probe::Event;
 pub struct Grant {
     /// The client.
     pub client: u32,
-    /// Ghost time of the call, ns.
+    /// True time of the call, ns.
     pub called: u64,
-    /// Ghost time of the return, ns.
+    /// True time of the return, ns.
     pub returned: u64,
     /// The first of them.
     pub first: u64,
@@ -34,7 +37,7 @@ impl Issued {
         let first = last.saturating_sub(u64::from(count.max(1)) - 1);
         if first <= self.last {
             let what = format!("timestamp {first} issued after {} (by store {})", self.last, self.by);
-            return Err(("O5", store, what));
+            return Err(("timestamps", store, what));
         }
         (self.last, self.by) = (last, store);
         Ok(())
@@ -49,7 +52,7 @@ pub fn check(grants: &[Grant]) -> Result<(), super::Violation> {
         if pair[1].first <= pair[0].last {
             let what =
                 format!("timestamp {} given to clients {} and {}", pair[1].first, pair[0].client, pair[1].client);
-            return Err(super::Violation::new("O5", pair[1].returned.max(pair[0].returned), 0, what));
+            return Err(super::Violation::new("timestamps", pair[1].returned.max(pair[0].returned), 0, what));
         }
     }
     // From the largest value down: the earliest return among larger values must not precede a smaller value's call.
@@ -60,7 +63,7 @@ pub fn check(grants: &[Grant]) -> Result<(), super::Violation> {
                 "timestamp {} of client {} is below {}, which client {} had before",
                 grant.last, grant.client, larger.first, larger.client
             );
-            return Err(super::Violation::new("O5", grant.returned, 0, what));
+            return Err(super::Violation::new("timestamps", grant.returned, 0, what));
         }
         if earliest.is_none_or(|larger| grant.returned < larger.returned) {
             earliest = Some(grant);

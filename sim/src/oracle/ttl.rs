@@ -1,7 +1,10 @@
-//! H1 for keys with a time to live: seen while they must be, not seen once they cannot be.
+//! Keys with a time to live are registers whose values expire: seen while they must be, not seen once they cannot be.
+//!
+//! Source: TiKV's RawKV with `api-version = 1ttl`: a value is visible for `ttl` seconds by the serving
+//! stores' clocks.
 //!
 //! Which second it is, is for the store that serves to say, and clocks differ, drift and are stepped. So the simulator writes down
-//! what all stores' wall clocks show, whenever a call begins or ends and around every step ([`Walls`]): whoever served a call
+//! what all stores' wall clocks show, whenever a call begins or ends and around every step ([`WallClocks`]): whoever served a call
 //! read a clock between the least and the most that any showed meanwhile. What these bounds leave open is not judged.
 //!
 //! Where expired values are collected, one may be gone for good since a leader's clock showed that it had expired, though clocks
@@ -14,20 +17,20 @@ use armilla::rt::sim::World;
 use bytes::Bytes;
 
 use super::Violation;
-use crate::history::{Call, Ended, History, Record, show};
+use crate::workload::history::{Call, Ended, History, Record, show};
 
 /// What the stores' wall clocks have shown. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Walls {
+pub struct WallClocks {
     stores: u64,
-    /// Ghost ns, the earliest and the latest clock (ms), in order of time. Between two of them no clock was stepped.
+    /// True ns, the earliest and the latest clock (ms), in order of time. Between two of them no clock was stepped.
     seen: Arc<Mutex<Vec<(u64, u64, u64)>>>,
 }
 
-impl Walls {
+impl WallClocks {
     /// Of the nodes 1 to `stores`.
-    pub fn new(stores: u32) -> Walls {
-        Walls { stores: u64::from(stores), seen: Arc::default() }
+    pub fn new(stores: u32) -> WallClocks {
+        WallClocks { stores: u64::from(stores), seen: Arc::default() }
     }
 
     /// Looks at all clocks now.
@@ -41,7 +44,7 @@ impl Walls {
         self.seen.lock().expect("nothing panics while holding it").push((at_ns, low, high));
     }
 
-    /// The least and the most that any clock showed between two ghost instants at which they were looked at, unix seconds.
+    /// The least and the most that any clock showed between two true instants at which they were looked at, unix seconds.
     fn between(&self, from_ns: u64, to_ns: u64) -> (u64, u64) {
         let seen = self.seen.lock().expect("nothing panics while holding it");
         let first = seen.partition_point(|(at, ..)| *at < from_ns);
@@ -62,7 +65,7 @@ struct Write {
 
 /// Judges all calls on keys that are only ever written with a time to live. `collected_s`: expired values are collected, when they
 /// have been expired for so many seconds.
-pub fn check(history: &History, walls: &Walls, collected_s: Option<u64>) -> Result<(), Violation> {
+pub fn check(history: &History, wall_clocks: &WallClocks, collected_s: Option<u64>) -> Result<(), Violation> {
     let mut writes: BTreeMap<&Bytes, Vec<Write>> = BTreeMap::new();
     for record in &history.records {
         let (key, value, ttl_s) = match (&record.call, &record.ended) {
@@ -73,7 +76,7 @@ pub fn check(history: &History, walls: &Walls, collected_s: Option<u64>) -> Resu
         };
         let known = !matches!(record.ended, Ended::Unknown(_));
         let returned = if known { record.returned } else { u64::MAX };
-        let (low, high) = walls.between(record.called, returned);
+        let (low, high) = wall_clocks.between(record.called, returned);
         // A request that nobody waits for any more may be served after the last look at the clocks.
         let high = if known { high + ttl_s } else { u64::MAX };
         let write = Write { called: record.called, returned, value: value.clone(), expires_s: (low + ttl_s, high) };
@@ -86,16 +89,16 @@ pub fn check(history: &History, walls: &Walls, collected_s: Option<u64>) -> Resu
             _ => continue,
         };
         let Some(writes) = writes.get(key) else { continue };
-        let (low_s, mut high_s) = walls.between(record.called, record.returned);
+        let (low_s, mut high_s) = wall_clocks.between(record.called, record.returned);
         if let Some(grace_s) = collected_s
             && seen.is_none()
         {
-            high_s = high_s.max(walls.between(0, record.returned).1.saturating_sub(grace_s));
+            high_s = high_s.max(wall_clocks.between(0, record.returned).1.saturating_sub(grace_s));
         }
         judge(record, seen.as_ref(), writes, (low_s, high_s)).map_err(|why| {
             let saw = seen.as_ref().map_or("absent".to_owned(), |value| show(value));
             let what = format!("key {} of client {}: {saw}, {why}", show(key), record.client);
-            Violation::new("H1", record.returned, 0, what)
+            Violation::new("ttl", record.returned, 0, what)
         })?;
     }
     Ok(())
@@ -159,19 +162,19 @@ mod tests {
         call: Call,
         ended: Ended,
     ) -> bool {
-        let walls = Walls::new(3);
-        walls.add(S, 1000, stepped_s * 1000);
+        let wall_clocks = WallClocks::new(3);
+        wall_clocks.add(S, 1000, stepped_s * 1000);
         let mut history = History::default();
         let mut add = |call, ended, second: u64| {
             for moment in [second * S, second * S + 5] {
-                walls.add(moment, second * 1000, (second + skew_s) * 1000);
+                wall_clocks.add(moment, second * 1000, (second + skew_s) * 1000);
             }
             let n = history.begin(1, call, second * S);
             history.end(n, ended, second * S + 5);
         };
         add(Call::PutTtl(b("t"), b("v"), 10), Ended::Done, 100);
         add(call, ended, at);
-        check(&history, &walls, collected_s).is_ok()
+        check(&history, &wall_clocks, collected_s).is_ok()
     }
 
     #[test]

@@ -1,0 +1,143 @@
+//! Failures made small and kept: `sim shrink SEED` writes a plan into `sim/corpus`, `sim corpus` replays all that is there.
+//!
+//! A plan with a planted bug must fail under the oracle that it names; one without shows a bug that was fixed, and must pass.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use super::processes::{Surroundings, child, pool, workers};
+use crate::plan::Plan;
+use crate::plan::shrink::{Budget, shrink};
+use crate::scenario::report::{Options, Report, Scenario};
+
+/// Arguments of `shrink`.
+#[derive(Debug, clap::Args)]
+pub struct ShrinkArgs {
+    /// The seed that fails.
+    seed: u64,
+    /// The file's name in the corpus, without extension.
+    #[arg(long)]
+    name: Option<String>,
+    /// Runs to spend.
+    #[arg(long, default_value_t = 400)]
+    runs: u32,
+    /// Schedules to try for each candidate.
+    #[arg(long, default_value_t = 3)]
+    schedules: u32,
+    #[command(flatten)]
+    options: Options,
+}
+
+/// Arguments of `corpus`.
+#[derive(Debug, clap::Args)]
+pub struct CorpusArgs {
+    /// Where the plans are.
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/corpus"))]
+    directory: PathBuf,
+    /// Processes at a time.
+    #[arg(short)]
+    j: Option<usize>,
+}
+
+fn options(plan: &Path) -> Options {
+    Options { scenario: Scenario::Cluster, mutant: None, plan: Some(plan.to_owned()), leak: None, arm: false }
+}
+
+/// Runs a plan in a process of its own.
+fn run_plan(plan: &Plan, scratch: &Path) -> Report {
+    std::fs::write(scratch, plan.to_toml()).unwrap_or_else(|e| panic!("cannot write {}: {e}", scratch.display()));
+    child(plan.schedule_seed, &options(scratch), &Surroundings::default())
+}
+
+/// Cuts a failing seed's plan down and keeps it.
+pub fn shrink_seed(args: ShrinkArgs) -> ExitCode {
+    let mut plan = match &args.options.plan {
+        None => crate::plan::swarm::plan(args.seed),
+        Some(path) => match Plan::read(path) {
+            Ok(plan) => Plan { schedule_seed: args.seed, ..plan },
+            Err(why) => {
+                eprintln!("{why}");
+                return ExitCode::from(2);
+            }
+        },
+    };
+    plan.bug = args.options.mutant.clone().or(plan.bug);
+    let scratch = std::env::temp_dir().join(format!("armilla-shrink-{}.toml", std::process::id()));
+    let first = run_plan(&plan, &scratch);
+    let Some(failure) = first.failure else {
+        eprintln!("seed {} passes: nothing to shrink", args.seed);
+        return ExitCode::from(2);
+    };
+    eprintln!("{} faults, {} operations: {} {}", plan.faults.len(), plan.op_count(), failure.oracle, failure.what);
+    let mut runs = 0;
+    let mut last = failure.clone();
+    let mut fails = |candidate: &Plan| {
+        runs += 1;
+        let report = run_plan(candidate, &scratch);
+        let same = report.failure.filter(|found| found.oracle == failure.oracle);
+        if let Some(found) = &same {
+            let (faults, ops, clients) = (candidate.faults.len(), candidate.op_count(), candidate.workload.clients);
+            eprintln!(
+                "run {runs}: {faults} faults, {ops} operations, {clients} clients, {} stores",
+                candidate.topology.stores
+            );
+            last = found.clone();
+        }
+        same.is_some()
+    };
+    let mut small = shrink(plan, Budget { runs: args.runs, schedules: args.schedules }, &mut fails);
+    let _ = std::fs::remove_file(&scratch);
+    small.expect = Some(last.oracle.clone());
+    let name = args.name.unwrap_or_else(|| small.bug.clone().unwrap_or_else(|| format!("seed-{}", args.seed)));
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(format!("{name}.toml"));
+    let written = std::fs::create_dir_all(path.parent().expect("it has one"))
+        .and_then(|()| std::fs::write(&path, small.to_toml()));
+    if let Err(why) = written {
+        eprintln!("cannot write {}: {why}", path.display());
+        return ExitCode::from(2);
+    }
+    println!("FAIL {} {} t={:.3}s", last.oracle, last.what, last.at_ns as f64 / 1e9);
+    println!(
+        "  {} faults, {} operations of {} clients, {} stores, after {runs} runs",
+        small.faults.len(),
+        small.op_count(),
+        small.workload.clients,
+        small.topology.stores
+    );
+    println!("  replay: cargo sim replay {} --plan {}", small.schedule_seed, path.display());
+    ExitCode::SUCCESS
+}
+
+/// Replays the corpus.
+pub fn corpus(args: CorpusArgs) -> ExitCode {
+    let mut files: Vec<PathBuf> = std::fs::read_dir(&args.directory)
+        .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
+        .unwrap_or_default();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    files.sort();
+    let wrong = std::sync::atomic::AtomicU64::new(0);
+    pool(files.len() as u64, workers(args.j), |number| {
+        let path = &files[number as usize];
+        let verdict = Plan::read(path).and_then(|plan| {
+            let report = child(plan.schedule_seed, &options(path), &Surroundings::default());
+            let found = report.failure.as_ref().map(|failure| failure.oracle.clone());
+            let wanted = plan.expect.clone().filter(|_| plan.bug.is_some());
+            if found == wanted {
+                Ok(report.verdict())
+            } else {
+                Err(format!("expected {wanted:?}: {}", report.verdict()))
+            }
+        });
+        match verdict {
+            Ok(text) => println!("ok    {}: {text}", path.display()),
+            Err(text) => {
+                wrong.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                println!("WRONG {}: {text}", path.display());
+            }
+        }
+        true
+    });
+    let wrong = wrong.into_inner();
+    println!("{} passed, {wrong} failed", files.len() as u64 - wrong);
+    ExitCode::from(u8::from(wrong > 0))
+}

@@ -1,0 +1,15 @@
+//! # cli: the simulator's commands
+//!
+//! A command starts processes ([`processes`]), each of which runs one seed ([`child`]), and compares what they say.
+//!
+//! **In** come arguments, **out** go a table or a line a seed and an exit code. **Never**: a simulated world in the process of a
+//! command; only the child makes one.
+
+pub mod child;
+pub mod corpus;
+pub mod executable;
+pub mod meta;
+mod processes;
+pub mod replay;
+pub mod run;
+pub mod zoo;

@@ -1,0 +1,114 @@
+//! Starts the processes that run one seed each, several at a time.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use armilla_arch::dispatch::TIER_VARIABLE;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::executable;
+use crate::scenario::report::{Failure, Options, Report};
+
+/// How a child is started, beside the options of the run.
+#[derive(Clone, Debug, Default)]
+pub struct Surroundings {
+    /// More arguments.
+    pub args: Vec<String>,
+    /// Where it stands; here if nothing is said.
+    pub directory: Option<PathBuf>,
+    /// Environment variables on top of (or, with `bare`, instead of) ours.
+    pub env: Vec<(String, String)>,
+    /// Nothing of our environment is passed on.
+    pub bare: bool,
+    /// Addresses are not randomized.
+    pub fixed_addresses: bool,
+    /// What it says on standard error is shown.
+    pub loud: bool,
+}
+
+/// Runs one seed in a process of its own. A child that dies without a word gives a report that says how.
+pub fn child(seed: u64, options: &Options, surroundings: &Surroundings) -> Report {
+    let mut command = if options.arm { executable::aarch64() } else { executable::own() };
+    command.arg("one").arg(seed.to_string()).args(options.args()).args(&surroundings.args);
+    if surroundings.bare {
+        command.env_clear();
+    }
+    if options.arm {
+        // It names a tier of this machine.
+        command.env_remove(TIER_VARIABLE);
+    }
+    command.envs(surroundings.env.iter().cloned());
+    if let Some(directory) = &surroundings.directory {
+        command.current_dir(directory);
+    }
+    if surroundings.fixed_addresses {
+        use std::os::unix::process::CommandExt;
+        // SAFETY: personality is async-signal-safe and touches nothing of the parent.
+        unsafe {
+            command.pre_exec(|| {
+                libc::personality(libc::ADDR_NO_RANDOMIZE as libc::c_ulong);
+                Ok(())
+            });
+        }
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    command.stderr(if surroundings.loud { Stdio::inherit() } else { Stdio::piped() });
+    let output = command.output().expect("this program can start itself");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let line = text.lines().rev().find(|line| line.starts_with('{'));
+    if let Some(report) = line.and_then(|line| serde_json::from_str::<Report>(line).ok()) {
+        return report;
+    }
+    use std::os::unix::process::ExitStatusExt;
+    let how = match output.status.signal() {
+        Some(libc::SIGALRM) => "the watchdog ended it: a livelock, or far too slow".to_owned(),
+        Some(signal) => format!("it died of signal {signal}"),
+        None => format!("it ended with {}", output.status),
+    };
+    let last = String::from_utf8_lossy(&output.stderr);
+    let last = last.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("").to_owned();
+    let failure = Failure { oracle: "process".to_owned(), what: format!("{how}; {last}"), at_ns: 0, node: 0 };
+    Report {
+        seed,
+        failure: Some(failure),
+        digest: String::new(),
+        records: 0,
+        sim_s: 0.0,
+        cpu_s: 0.0,
+        stats: Default::default(),
+        checkpoints: Vec::new(),
+    }
+}
+
+/// As many as there are cores, unless said otherwise.
+pub fn workers(j: Option<usize>) -> usize {
+    j.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1)
+}
+
+/// Calls `work` with each of `count` numbers on a pool of threads, until it answers false.
+pub fn pool(count: u64, workers: usize, work: impl Fn(u64) -> bool + Sync) {
+    let (next, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= count {
+                        return;
+                    }
+                    if !work(number) {
+                        stop.store(true, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+    });
+}
+
+/// A bar that shows speed as its message.
+pub fn bar(count: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("{elapsed_precise} [{wide_bar}] {pos}/{len} {msg}")
+        .expect("the template is right");
+    ProgressBar::new(count).with_style(style.progress_chars("=> "))
+}

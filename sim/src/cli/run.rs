@@ -1,0 +1,94 @@
+//! `sim run`: many seeds.
+
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use super::executable;
+use super::processes::{Surroundings, bar, child, pool, workers};
+use crate::scenario::report::{Options, Report};
+
+/// Arguments of `run`.
+#[derive(Debug, clap::Args)]
+pub struct RunArgs {
+    /// How many seeds.
+    #[arg(long, default_value_t = 100)]
+    seeds: u64,
+    /// The first seed.
+    #[arg(long, default_value_t = 1)]
+    start: u64,
+    /// Processes at a time; as many as there are cores by default.
+    #[arg(short)]
+    j: Option<usize>,
+    /// Go on after a failure.
+    #[arg(long)]
+    keep_going: bool,
+    /// Seconds of real time that one seed may take.
+    #[arg(long, default_value_t = 300)]
+    watchdog_s: u32,
+    #[command(flatten)]
+    options: Options,
+}
+
+#[derive(Default)]
+struct Sum {
+    runs: u64,
+    sim_s: f64,
+    cpu_s: f64,
+    ratios: Vec<f64>,
+    failures: Vec<Report>,
+}
+
+/// Runs many seeds.
+pub fn run(args: RunArgs) -> ExitCode {
+    if args.options.arm {
+        executable::aarch64();
+    }
+    let began = Instant::now();
+    let bar = bar(args.seeds);
+    bar.enable_steady_tick(Duration::from_millis(250));
+    let sum = Mutex::new(Sum::default());
+    let surroundings =
+        Surroundings { args: vec!["--watchdog-s".to_owned(), args.watchdog_s.to_string()], ..Surroundings::default() };
+    pool(args.seeds, workers(args.j), |number| {
+        let report = child(args.start + number, &args.options, &surroundings);
+        let failed = report.failure.is_some();
+        let mut sum = sum.lock().expect("no worker panics while holding it");
+        sum.runs += 1;
+        sum.sim_s += report.sim_s;
+        sum.cpu_s += report.cpu_s;
+        if report.cpu_s > 0.0 {
+            sum.ratios.push(report.sim_s / report.cpu_s);
+        }
+        let minutes = began.elapsed().as_secs_f64() / 60.0;
+        let ratio = sum.sim_s / sum.cpu_s.max(1e-9);
+        bar.set_message(format!(
+            "{:.0} seeds/min, sim:cpu {ratio:.0}:1, {} failed",
+            sum.runs as f64 / minutes,
+            sum.failures.len() + usize::from(failed)
+        ));
+        bar.inc(1);
+        if failed {
+            bar.suspend(|| {
+                println!("{}", report.verdict());
+                println!("  replay: {}", args.options.replay_command(report.seed));
+            });
+            sum.failures.push(report);
+        }
+        !failed || args.keep_going
+    });
+    bar.finish_and_clear();
+    let mut sum = sum.into_inner().expect("no worker panicked");
+    sum.ratios.sort_by(f64::total_cmp);
+    let at = |part: usize| sum.ratios.get(sum.ratios.len() * part / 100).copied().unwrap_or(0.0);
+    let minutes = began.elapsed().as_secs_f64() / 60.0;
+    println!(
+        "{} seeds, {} failed; {:.0} seeds/min; simulated to CPU time: median {:.0}:1, p10 {:.0}:1",
+        sum.runs,
+        sum.failures.len(),
+        sum.runs as f64 / minutes,
+        at(50),
+        at(10),
+    );
+    ExitCode::from(u8::from(!sum.failures.is_empty()))
+}

@@ -1,0 +1,465 @@
+//! # cluster: the nodes of a run
+//!
+//! Built by the same `Node::start` as the binary's; killed and started again by faults and by a supervisor. [`monitor`] hears what
+//! they report.
+//!
+//! **In** come configurations and orders (start, stop, crash); **out** go handles of machines and the images of their engines.
+//! **Never**: a store that stops without a fault that excuses it, unnoticed.
+
+pub mod monitor;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use armilla::engine::SimHome;
+use armilla::node::{Config, Node, NodeEnv};
+use armilla::replica::Handle;
+use armilla::rt::disk::Disk;
+use armilla::rt::rng::Rng;
+use armilla::rt::sim::{DiskConfig, LinkConfig, NodeHandle, World};
+use armilla::rt::sync::Notify;
+use armilla::types::Error;
+
+use crate::oracle::Violation;
+use crate::oracle::state::Image;
+use monitor::Monitor;
+
+/// Client machines have the numbers from here on.
+pub const CLIENT_BASE: u64 = 100;
+
+/// How a machine's process dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Death {
+    /// Only what the process had in memory is lost; its peers hear of it at once.
+    Killed,
+    /// The machine loses its power: unsynced data is kept, lost or torn. Its peers hear of it at once all the same, as when a
+    /// switch answers for it.
+    PowerLoss,
+    /// The same, and nobody tells its peers: their connections hang until keepalive gives them up.
+    PowerOff,
+}
+
+/// A part of a store's data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The engine's data.
+    Engine,
+    /// The raft log.
+    Log,
+}
+
+impl Part {
+    /// What a store says that lost this part and refuses to start.
+    fn refusal(self) -> &'static str {
+        match self {
+            Part::Engine => "the engine's data was lost",
+            Part::Log => "the raft log in",
+        }
+    }
+}
+
+/// A failure that is going to strike, once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Armed {
+    No,
+    /// A sync of the disk. Stays so over restarts.
+    Disk,
+    /// A flush of the engine, or its opening. A crash forgets it.
+    Engine,
+}
+
+/// A machine's process.
+enum Process {
+    /// It does not run.
+    Down,
+    /// It runs, or is coming up.
+    Up(Life),
+}
+
+/// A process from its start to its end.
+#[derive(Default)]
+struct Life {
+    /// A fault has struck that lets the store stop (a failed fsync, a full disk, an order to stop).
+    excused: bool,
+    /// It stands still.
+    paused: bool,
+    /// The handle of its replicas, once it has come up.
+    handle: Option<Handle>,
+    /// Why it ended by itself while it was coming up.
+    failed: Option<String>,
+    /// Told when it is to hand over and end.
+    stop: Arc<Notify>,
+}
+
+/// One store's machine.
+pub struct Machine {
+    /// The simulator's handle.
+    pub handle: NodeHandle,
+    /// What its engine keeps.
+    pub home: SimHome,
+    config: Config,
+    process: Process,
+    /// What is going to fail, and has not yet.
+    armed: Armed,
+    /// What its store has lost: it must refuse to start.
+    lost: Option<Part>,
+    /// Its disk is full.
+    full: bool,
+    /// How often it was started.
+    pub starts: u64,
+}
+
+impl Machine {
+    /// Whether a sync or flush of this machine is going to fail.
+    pub fn is_armed(&self) -> bool {
+        self.armed != Armed::No
+    }
+
+    /// The handle of its replicas, if its process has come up.
+    pub fn replicas(&self) -> Option<Handle> {
+        self.life().and_then(|life| life.handle.clone())
+    }
+
+    fn life(&self) -> Option<&Life> {
+        match &self.process {
+            Process::Down => None,
+            Process::Up(life) => Some(life),
+        }
+    }
+
+    fn life_mut(&mut self) -> Option<&mut Life> {
+        match &mut self.process {
+            Process::Down => None,
+            Process::Up(life) => Some(life),
+        }
+    }
+
+    /// Whether it has lost a part of its data and this is what it must say of it.
+    fn must_say(&self, why: &str) -> bool {
+        self.lost.is_some_and(|part| why.contains(part.refusal()))
+    }
+
+    /// Whether its process runs and has an excuse to stop.
+    fn is_excused(&self) -> bool {
+        self.life().is_some_and(|life| life.excused)
+    }
+}
+
+/// What the machines are made from.
+pub struct Setup {
+    /// A node's configuration each.
+    pub configs: Vec<Config>,
+    /// Mean duration of an fsync, microseconds.
+    pub fsync_us: u64,
+    /// How links are when nothing is wrong.
+    pub link: LinkConfig,
+}
+
+/// All machines. Clones share them.
+#[derive(Clone)]
+pub struct Cluster {
+    world: World,
+    monitor: Monitor,
+    machines: Arc<Mutex<BTreeMap<u64, Machine>>>,
+    addresses: Arc<Vec<String>>,
+}
+
+/// Removes all files of a directory, for good.
+async fn remove_files(disk: &Disk, directory: &Path) -> std::io::Result<()> {
+    for name in disk.list(directory).await? {
+        disk.remove(&directory.join(name)).await?;
+    }
+    disk.sync_dir(directory).await
+}
+
+impl Cluster {
+    /// Makes the machines, numbered from 1. Nothing runs yet.
+    pub fn new(world: &World, monitor: &Monitor, setup: Setup) -> Cluster {
+        let addresses = setup.configs.iter().map(|config| config.addr.clone()).collect();
+        let mut machines = BTreeMap::new();
+        for (id, config) in (1..).zip(setup.configs) {
+            let handle = world.node(id, &config.name, &config.addr);
+            handle.disk().set_config(DiskConfig { sync_ns: setup.fsync_us * 1000, ..DiskConfig::default() });
+            config.validate().unwrap_or_else(|e| panic!("the plan's knobs do not make a node: {e}"));
+            let machine = Machine {
+                handle,
+                home: SimHome::new(),
+                config,
+                process: Process::Down,
+                armed: Armed::No,
+                lost: None,
+                full: false,
+                starts: 0,
+            };
+            machines.insert(id, machine);
+        }
+        world.net().set_all(setup.link);
+        Cluster {
+            world: world.clone(),
+            monitor: monitor.clone(),
+            machines: Arc::new(Mutex::new(machines)),
+            addresses: Arc::new(addresses),
+        }
+    }
+
+    /// Where the nodes listen.
+    pub fn addresses(&self) -> Vec<String> {
+        self.addresses.to_vec()
+    }
+
+    /// The nodes' numbers.
+    pub fn ids(&self) -> Vec<u64> {
+        self.lock().keys().copied().collect()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, Machine>> {
+        self.machines.lock().expect("nothing panics while holding it")
+    }
+
+    /// Looks at, or does something to, one machine.
+    pub fn with<T>(&self, id: u64, act: impl FnOnce(&mut Machine) -> T) -> T {
+        act(self.lock().get_mut(&id).expect("machines are never taken away"))
+    }
+
+    /// Does something to a machine's process, if it runs.
+    fn with_life(&self, id: u64, act: impl FnOnce(&mut Life)) {
+        self.with(id, |machine| {
+            if let Some(life) = machine.life_mut() {
+                act(life);
+            }
+        });
+    }
+
+    /// Starts a machine's process, unless it runs.
+    pub fn start(&self, id: u64) {
+        let (handle, home, config, stop) = {
+            let mut machines = self.lock();
+            let machine = machines.get_mut(&id).expect("machines are never taken away");
+            if machine.life().is_some() {
+                return;
+            }
+            let life = Life { excused: machine.is_armed() || machine.full, ..Life::default() };
+            let stop = life.stop.clone();
+            machine.process = Process::Up(life);
+            machine.starts += 1;
+            (machine.handle.clone(), machine.home.clone(), machine.config.clone(), stop)
+        };
+        self.monitor.with(|observed| observed.poisoned.remove(&id));
+        let env = handle.env();
+        let (cluster, world) = (self.clone(), self.world.clone());
+        handle.spawn(async move {
+            let log = config.data_dir.join("raft");
+            let started = match cluster.with(id, |machine| machine.lost) {
+                Some(Part::Log) => remove_files(&env.disk, &log).await,
+                _ => Ok(()),
+            };
+            let started = match started {
+                Ok(()) => Node::start(NodeEnv { rt: env, engine: home }, config).await,
+                Err(error) => Err(error.into()),
+            };
+            match started {
+                Ok(node) => {
+                    cluster.with_life(id, |life| life.handle = Some(node.handle().clone()));
+                    if let Some(part) = cluster.with(id, |machine| machine.lost) {
+                        let what = format!("the node starts without its {part:?}: what it had promised is forgotten");
+                        cluster.monitor.report(Violation::new("start", world.now_ns(), id, what));
+                    }
+                    // The node lives as long as this task.
+                    stop.notified().await;
+                    node.drain().await;
+                    node.stop().await;
+                    cluster.ended(id);
+                }
+                Err(error) => {
+                    let why = error.to_string();
+                    cluster.with_life(id, |life| life.failed = Some(why.clone()));
+                    if !cluster.with(id, |machine| machine.is_excused() || machine.must_say(&why)) {
+                        let what = format!("the node does not start: {error}");
+                        cluster.monitor.report(Violation::new("start", world.now_ns(), id, what));
+                    }
+                }
+            }
+        });
+    }
+
+    /// Tells a machine's process to end, as SIGTERM does. Its node hands over and stops; [`Cluster::crash`] clears the rest away.
+    pub fn stop(&self, id: u64) {
+        self.with_life(id, |life| {
+            // A node that stops is no store that stopped without a reason.
+            life.excused = true;
+            life.stop.notify_one();
+        });
+        let now_ns = self.world.now_ns();
+        self.monitor.with(|observed| observed.pauses.stop(now_ns));
+    }
+
+    /// A machine's process has ended.
+    fn ended(&self, id: u64) {
+        let now_ns = self.world.now_ns();
+        if let Err(violation) = self.monitor.with(|observed| observed.pauses.ended(now_ns, id)) {
+            self.monitor.report(violation);
+        }
+    }
+
+    /// Ends a machine's process.
+    pub fn crash(&self, id: u64, death: Death, rng: &mut Rng) {
+        let (handle, home) = self.with(id, |machine| {
+            machine.process = Process::Down;
+            if machine.armed == Armed::Engine {
+                machine.armed = Armed::No;
+            }
+            (machine.handle.clone(), machine.home.clone())
+        });
+        match death {
+            Death::Killed => handle.kill(),
+            Death::PowerLoss => {
+                handle.kill();
+                handle.crash_disk(rng);
+            }
+            Death::PowerOff => handle.power_off(rng),
+        }
+        self.ended(id);
+        home.crash(&mut |bound| rng.below(bound));
+    }
+
+    /// Replaces a dead machine's disk by an empty one.
+    pub fn wipe(&self, id: u64) {
+        self.with(id, |machine| {
+            machine.handle.disk().wipe();
+            machine.home.wipe();
+            machine.lost = None;
+        });
+    }
+
+    /// Takes a part of a dead machine's data away. Its store must refuse to start; the supervisor then replaces the rest by an
+    /// empty disk, as an operator would.
+    pub fn lose(&self, id: u64, part: Part) {
+        self.with(id, |machine| {
+            // The log's files are removed right before the next start, because the disk lets nothing be removed at once.
+            if part == Part::Engine {
+                machine.home.wipe();
+            }
+            machine.lost = Some(part);
+        });
+    }
+
+    /// Makes writes that need more space fail, or lets them through again.
+    pub fn set_full(&self, id: u64, full: bool) {
+        self.with(id, |machine| {
+            machine.handle.disk().set_full(full);
+            machine.full = full;
+        });
+    }
+
+    /// Stops a machine's process where it is, if it is up, or lets it go on.
+    pub fn set_paused(&self, id: u64, paused: bool) {
+        let change = self.with(id, |machine| {
+            let life = machine.life_mut().filter(|life| life.paused != paused)?;
+            life.paused = paused;
+            Some(machine.handle.clone())
+        });
+        match change {
+            Some(handle) if paused => handle.pause(),
+            Some(handle) => handle.resume(),
+            None => {}
+        }
+    }
+
+    /// A fault that lets this machine's store stop has struck.
+    pub fn excuse(&self, id: u64) {
+        self.with_life(id, |life| life.excused = true);
+    }
+
+    /// Makes the next sync of this machine's disk fail.
+    pub fn fail_next_sync(&self, id: u64) {
+        self.with(id, |machine| machine.handle.disk().fail_next_sync());
+        self.arm(id, Armed::Disk);
+    }
+
+    /// Makes the next flush of this machine's engine fail.
+    pub fn fail_next_flush(&self, id: u64) {
+        self.with(id, |machine| machine.home.fail_next_flush());
+        self.arm(id, Armed::Engine);
+    }
+
+    /// Makes the next start of a dead machine's engine fail.
+    pub fn fail_next_open(&self, id: u64) {
+        let error = Error::Io("the engine does not open: injected".to_owned());
+        self.with(id, |machine| machine.home.fail_next_open(error));
+        self.arm(id, Armed::Engine);
+    }
+
+    fn arm(&self, id: u64, armed: Armed) {
+        self.with(id, |machine| {
+            machine.armed = armed;
+            if let Some(life) = machine.life_mut() {
+                life.excused = true;
+            }
+        });
+    }
+
+    /// Starts again what stopped with an excuse, as an operator's supervisor would. Its unsynced data is lost.
+    pub fn supervise(&self, rng: &mut Rng) {
+        for id in self.ids() {
+            let poisoned = self.monitor.with(|observed| observed.poisoned.get(&id).cloned());
+            let replace = self.with(id, |machine| {
+                let failed = machine.life().and_then(|life| life.failed.clone());
+                failed.is_some_and(|why| machine.must_say(&why)) && !machine.full
+            });
+            if replace {
+                self.crash(id, Death::Killed, rng);
+                self.wipe(id);
+                self.start(id);
+                continue;
+            }
+            let again = self.with(id, |machine| {
+                let life = machine.life().filter(|life| life.excused);
+                let why = life.and_then(|life| poisoned.or_else(|| life.failed.clone()));
+                let again = why.is_some() && !machine.full;
+                // The injected failure has struck if it is what the store stopped for; it strikes once. Until the machine is
+                // started again it counts as armed, so that no second one is injected into a store that has stopped.
+                let struck = |why: &String| why.contains("Input/output error") || why.contains("injected");
+                if again && why.as_ref().is_some_and(struck) {
+                    machine.armed = Armed::No;
+                }
+                again
+            });
+            if again {
+                self.crash(id, Death::PowerLoss, rng);
+                self.start(id);
+            }
+        }
+    }
+
+    /// Whether the machine's process is up.
+    pub fn is_up(&self, id: u64) -> bool {
+        self.with(id, |machine| machine.life().is_some())
+    }
+
+    /// The first node whose store stopped serving without a reason.
+    pub fn stopped_without_reason(&self) -> Option<(u64, String)> {
+        let poisoned = self.monitor.with(|observed| observed.poisoned.clone());
+        poisoned.into_iter().find(|(id, _)| self.with(*id, |machine| machine.life().is_some_and(|life| !life.excused)))
+    }
+
+    /// What the nodes' engines hold now.
+    ///
+    /// # Errors
+    /// When one does not decode.
+    pub fn images(&self) -> Result<Vec<Image>, Violation> {
+        let at = self.world.now_ns();
+        self.lock().iter().map(|(&id, machine)| Image::read(id, &machine.home, at)).collect()
+    }
+
+    /// How often processes were started.
+    pub fn starts(&self) -> u64 {
+        self.lock().values().map(|machine| machine.starts).sum()
+    }
+
+    /// A client's machine.
+    pub fn client_machine(&self, number: u32) -> NodeHandle {
+        let id = CLIENT_BASE + u64::from(number);
+        self.world.node(id, &format!("c{number}"), &format!("c{number}:1"))
+    }
+}

@@ -1,0 +1,117 @@
+//! Receives every probe event, feeds the online oracles, and tracks each group's leader.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use armilla::rt::probe::Event;
+use armilla::rt::sim::World;
+use armilla::rt::sim::probe::{ProbeRecord, What};
+use armilla::rt::sync::Notify;
+
+use crate::oracle::Violation;
+use crate::oracle::lease::Leases;
+use crate::oracle::pause::Pauses;
+use crate::oracle::raft::Raft;
+use crate::oracle::reads::Reads;
+use crate::oracle::tso::Issued;
+
+/// What has been observed.
+#[derive(Debug, Default)]
+pub struct Observed {
+    /// What raft promises.
+    pub raft: Raft,
+    /// Leases.
+    pub leases: Leases,
+    /// Reads as they happen.
+    pub reads: Reads,
+    /// Timestamps as they are issued.
+    pub issued: Issued,
+    /// Regions that take no writes.
+    pub pauses: Pauses,
+    /// The first violation.
+    pub violation: Option<Violation>,
+    /// By group: the highest term that has a leader, and the leader's node.
+    pub leaders: BTreeMap<u64, (u64, u64)>,
+    /// By group: when (true ns) that leader began.
+    pub led_since: BTreeMap<u64, u64>,
+    /// By store: its node.
+    pub node_of: BTreeMap<u64, u64>,
+    /// Nodes whose store stopped serving in their present life, and why.
+    pub poisoned: BTreeMap<u64, String>,
+}
+
+/// Shared by the sink and the scenario.
+#[derive(Clone, Default)]
+pub struct Monitor {
+    observed: Arc<Mutex<Observed>>,
+    /// Told when something happens that the scenario must look at: a violation, a store that stopped.
+    pub news: Arc<Notify>,
+}
+
+impl Monitor {
+    /// Listens to a world from now on.
+    pub fn listen(world: &World) -> Monitor {
+        let monitor = Monitor::default();
+        let (own, clocks) = (monitor.clone(), world.clone());
+        world.probe().add_sink(move |record| own.hear(record, &clocks));
+        monitor
+    }
+
+    /// Looks at what has been observed.
+    pub fn with<T>(&self, look: impl FnOnce(&mut Observed) -> T) -> T {
+        look(&mut self.observed.lock().expect("no oracle panics"))
+    }
+
+    /// Reports a violation that was found elsewhere. The first one counts.
+    pub fn report(&self, violation: Violation) {
+        self.with(|observed| observed.violation.get_or_insert(violation).clone());
+        self.news.notify_waiters();
+    }
+
+    /// The first violation.
+    pub fn violation(&self) -> Option<Violation> {
+        self.with(|observed| observed.violation.clone())
+    }
+
+    fn hear(&self, record: &ProbeRecord<'_>, world: &World) {
+        let What::Event(event) = &record.what else { return };
+        let mut observed = self.observed.lock().expect("no oracle panics");
+        let observed = &mut *observed;
+        if observed.violation.is_some() {
+            return;
+        }
+        match event {
+            Event::Start { store, .. } => {
+                observed.node_of.insert(*store, record.node);
+            }
+            Event::Leader { group, term, .. } => {
+                let newest = observed.leaders.entry(*group).or_default();
+                if *term >= newest.0 {
+                    *newest = (*term, record.node);
+                    observed.led_since.insert(*group, record.at_ns);
+                }
+            }
+            Event::Poisoned { why, .. } => {
+                observed.poisoned.insert(record.node, why.clone());
+                self.news.notify_waiters();
+            }
+            _ => {}
+        }
+        let clocks = |node: u64| {
+            let node = world.get(node).filter(|node| node.is_alive())?;
+            Some((node.epoch(), node.clock().local_ns()))
+        };
+        let judged = observed
+            .raft
+            .observe(event)
+            .and_then(|()| observed.leases.observe(event, record.node, &clocks))
+            .and_then(|()| observed.reads.observe(event))
+            .and_then(|()| observed.issued.observe(event));
+        let judged = judged.map_err(|(oracle, _, what)| Violation::new(oracle, record.at_ns, record.node, what));
+        let judged = judged.and_then(|()| observed.pauses.observe(record.at_ns, record.node, event, &observed.node_of));
+        if let Err(violation) = judged {
+            observed.violation = Some(violation);
+            self.news.notify_waiters();
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! What is in force at one moment: the union of all active faults. It is worked out anew whenever a fault begins or ends, so that
+//! the end of one partition does not heal another.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use armilla::rt::sim::{LinkConfig, World};
+
+use crate::cluster::Cluster;
+
+/// The numbers of all machines.
+#[derive(Clone, Debug)]
+pub struct Machines {
+    /// The stores'.
+    pub stores: Vec<u64>,
+    /// The clients'.
+    pub clients: Vec<u64>,
+}
+
+impl Machines {
+    /// All of them.
+    pub fn all(&self) -> Vec<u64> {
+        self.stores.iter().chain(&self.clients).copied().collect()
+    }
+
+    /// The stores without this one.
+    pub fn others(&self, node: u64) -> impl Iterator<Item = u64> + '_ {
+        self.stores.iter().copied().filter(move |other| *other != node)
+    }
+}
+
+/// How a link differs from the others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LinkChange {
+    /// What is added to its latency, ms.
+    pub delay_ms: u64,
+    /// Bytes a second, if fewer pass than elsewhere.
+    pub bandwidth: Option<u64>,
+}
+
+impl LinkChange {
+    /// Lets at most so many bytes a second pass.
+    pub fn narrow(&mut self, bandwidth: u64) {
+        self.bandwidth = Some(self.bandwidth.map_or(bandwidth, |own| own.min(bandwidth)));
+    }
+}
+
+/// What is in force.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Force {
+    /// Directed pairs between which nothing passes.
+    pub cuts: BTreeSet<(u64, u64)>,
+    /// How all links are.
+    pub link: LinkConfig,
+    /// How some directed links differ.
+    pub links: BTreeMap<(u64, u64), LinkChange>,
+    /// By node: its disk's factor.
+    pub slow_disk: BTreeMap<u64, u32>,
+    /// By node: its processor's factor.
+    pub slow_cpu: BTreeMap<u64, u32>,
+    /// Nodes whose disk is full.
+    pub full: BTreeSet<u64>,
+    /// Nodes that stand still.
+    pub paused: BTreeSet<u64>,
+    /// Nodes that must not be started.
+    pub down: BTreeSet<u64>,
+    /// Nodes that are dead, paused or cut off, as the oracle of pauses is told.
+    pub dead: BTreeSet<u64>,
+    /// Nothing else is wrong, so that the oracle of pauses can judge.
+    pub plain: bool,
+}
+
+impl Force {
+    /// Nothing is wrong.
+    pub fn none(link: LinkConfig) -> Force {
+        Force {
+            cuts: BTreeSet::new(),
+            link,
+            links: BTreeMap::new(),
+            slow_disk: BTreeMap::new(),
+            slow_cpu: BTreeMap::new(),
+            full: BTreeSet::new(),
+            paused: BTreeSet::new(),
+            down: BTreeSet::new(),
+            dead: BTreeSet::new(),
+            plain: true,
+        }
+    }
+
+    /// Cuts what goes from one machine to another.
+    pub fn cut_one_way(&mut self, from: u64, to: u64) {
+        if from != to {
+            self.cuts.insert((from, to));
+        }
+    }
+
+    /// Cuts two machines off from each other.
+    pub fn cut(&mut self, a: u64, b: u64) {
+        self.cut_one_way(a, b);
+        self.cut_one_way(b, a);
+    }
+
+    /// Cuts all machines for which `inside` holds off from all others.
+    pub fn cut_between(&mut self, machines: &[u64], inside: impl Fn(u64) -> bool) {
+        let (within, without): (Vec<u64>, Vec<u64>) = machines.iter().partition(|id| inside(**id));
+        within.iter().for_each(|&a| without.iter().for_each(|&b| self.cut(a, b)));
+    }
+
+    /// Raises a node's factor to at least this.
+    pub fn raise(factors: &mut BTreeMap<u64, u32>, node: u64, factor: u32) {
+        let worst = factors.entry(node).or_default();
+        *worst = factor.max(*worst);
+    }
+
+    /// Makes the world so, where it was made as `before` says.
+    pub fn apply(&self, before: &Force, world: &World, cluster: &Cluster) {
+        let net = world.net();
+        let order = |&(a, b): &(u64, u64)| if a < b { (a, b) } else { (b, a) };
+        // Healing is for both directions; a direction that stays cut is cut again below.
+        let healed: BTreeSet<(u64, u64)> = before.cuts.difference(&self.cuts).map(order).collect();
+        for &(a, b) in &healed {
+            net.heal(a, b);
+        }
+        let was_cut = |pair: &(u64, u64)| before.cuts.contains(pair) && !healed.contains(&order(pair));
+        for &(from, to) in self.cuts.iter().filter(|pair| !was_cut(pair)) {
+            net.partition_one_way(from, to);
+        }
+        if (&self.link, &self.links) != (&before.link, &before.links) {
+            net.set_all(self.link.clone());
+            for (&(from, to), change) in &self.links {
+                let latency_us_min = self.link.latency_us_min + change.delay_ms * 1000;
+                let bandwidth = change.bandwidth.unwrap_or(self.link.bandwidth);
+                net.set_latency(from, to, LinkConfig { latency_us_min, bandwidth, ..self.link.clone() });
+            }
+        }
+        let factor = |factors: &BTreeMap<u64, u32>, id: u64| factors.get(&id).map_or(1.0, |&factor| f64::from(factor));
+        for id in cluster.ids() {
+            let handle = cluster.with(id, |machine| machine.handle.clone());
+            handle.disk().set_slow(factor(&self.slow_disk, id));
+            cluster.set_full(id, self.full.contains(&id));
+            handle.set_cpu_factor(factor(&self.slow_cpu, id));
+            cluster.set_paused(id, self.paused.contains(&id));
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! The nemesis: carries out a plan's faults at their times.
+
+use std::collections::BTreeMap;
+
+use armilla::rt::rng::Rng;
+
+use crate::fault::Fault;
+use crate::fault::behavior::{Active, Hit};
+use crate::fault::context::Context;
+use crate::fault::force::Force;
+use crate::plan::Plan;
+
+const MS: u64 = 1_000_000;
+/// Places in the order of what happens at one moment that each fault has: its begin, its end, a change.
+const STEPS: usize = 3;
+
+/// A schedule of faults.
+pub struct Nemesis {
+    /// What they act on.
+    pub context: Context,
+    schedule_seed: u64,
+    faults: Vec<Fault>,
+    /// The active faults, by their place in the plan, the node that each one's target was resolved to, and when it
+    /// began (true ns).
+    active: BTreeMap<usize, (u64, u64)>,
+    /// What is in force.
+    force: Force,
+    /// How many faults struck.
+    pub struck: u64,
+}
+
+enum Step {
+    Begin(usize),
+    End(usize),
+    /// What an active fault does changes by itself.
+    Change(usize),
+    /// Connections that hung are given up: the oracle of pauses judges again.
+    Settle,
+}
+
+impl Nemesis {
+    /// A nemesis for `plan`.
+    pub fn new(plan: &Plan, context: Context) -> Nemesis {
+        let force = Force::none(context.link.clone());
+        Nemesis {
+            context,
+            schedule_seed: plan.schedule_seed,
+            faults: plan.faults.clone(),
+            active: BTreeMap::new(),
+            force,
+            struck: 0,
+        }
+    }
+
+    /// Carries out everything, from `begin_ns` (true time) on. Returns when the last fault has ended.
+    pub async fn run(&mut self, begin_ns: u64) {
+        let mut steps: BTreeMap<(u64, usize), Step> = BTreeMap::new();
+        for (n, fault) in self.faults.iter().enumerate() {
+            steps.insert((begin_ns + fault.at_ms * MS, n * STEPS), Step::Begin(n));
+        }
+        let world = self.context.world.clone();
+        while steps.values().any(|step| !matches!(step, Step::Settle))
+            && let Some(((at_ns, order), step)) = steps.pop_first()
+        {
+            world.sleep_until(at_ns.max(world.now_ns())).await;
+            match step {
+                Step::Begin(n) => {
+                    if self.begin(n) {
+                        let end_ns = world.now_ns() + self.faults[n].for_ms * MS;
+                        steps.insert((end_ns, order + 1), Step::End(n));
+                        self.plan_change(n, &mut steps);
+                    }
+                }
+                Step::End(n) => self.end(n),
+                Step::Change(n) if self.active.contains_key(&n) => {
+                    self.enforce();
+                    self.plan_change(n, &mut steps);
+                }
+                Step::Change(_) => {}
+                Step::Settle => self.tell_pauses(),
+            }
+            if let Some(until_ns) = self.context.unsettled.values().copied().find(|until_ns| *until_ns > world.now_ns())
+            {
+                steps.insert((until_ns, usize::MAX), Step::Settle);
+            }
+        }
+    }
+
+    /// Schedules the next change of an active fault.
+    fn plan_change(&self, n: usize, steps: &mut BTreeMap<(u64, usize), Step>) {
+        let Some(&(_, since_ns)) = self.active.get(&n) else { return };
+        let elapsed_ms = (self.context.world.now_ns() - since_ns) / MS;
+        if let Some(at_ms) = self.faults[n].changes_at_ms(elapsed_ms) {
+            steps.insert((since_ns + at_ms * MS, n * STEPS + 2), Step::Change(n));
+        }
+    }
+
+    /// Begins a fault; returns whether it has an end.
+    fn begin(&mut self, n: usize) -> bool {
+        let fault = self.faults[n].clone();
+        let node = fault.target.map_or(0, |target| self.context.resolve(target));
+        let rng = Rng::fork(self.schedule_seed ^ fault.at_ms, "fault");
+        self.struck += 1;
+        if !fault.strike(&mut Hit { node, for_ms: fault.for_ms, rng }, &mut self.context) {
+            return false;
+        }
+        if fault.for_ms > 0 {
+            self.active.insert(n, (node, self.context.world.now_ns()));
+            self.enforce();
+        }
+        if fault.disturbs() {
+            self.tell_pauses();
+        }
+        fault.for_ms > 0
+    }
+
+    fn end(&mut self, n: usize) {
+        let Some((node, _)) = self.active.remove(&n) else { return };
+        self.enforce();
+        for id in self.faults[n].clone().end(node, &mut self.context) {
+            if !self.force.down.contains(&id) {
+                self.context.cluster.start(id);
+                self.enforce();
+            }
+        }
+        self.tell_pauses();
+    }
+
+    /// Works out anew what is in force, and makes the world so.
+    fn enforce(&mut self) {
+        let mut force = Force::none(self.context.link.clone());
+        let now_ns = self.context.world.now_ns();
+        for (n, &(node, since_ns)) in &self.active {
+            let active = Active { node, elapsed_ms: (now_ns - since_ns) / MS };
+            self.faults[*n].impose(active, &self.context.machines, &mut force);
+        }
+        force.apply(&self.force, &self.context.world, &self.context.cluster);
+        self.force = force;
+    }
+
+    /// Tells the oracle of pauses what is wrong now.
+    fn tell_pauses(&self) {
+        let Context { cluster, world, monitor, wiped, .. } = &self.context;
+        // A sync that is going to fail ends a store at any time.
+        let armed = cluster.ids().into_iter().any(|id| cluster.with(id, |machine| machine.is_armed()));
+        let dead = self.force.dead.iter().chain(wiped).copied().collect();
+        let now_ns = world.now_ns();
+        monitor.with(|observed| {
+            observed.pauses.regime(now_ns, (self.force.plain && !armed && !self.context.is_unsettled()).then_some(dead))
+        });
+    }
+
+    /// Ends every fault; clocks run right again, every process is up.
+    pub fn heal(&mut self) {
+        self.active.clear();
+        self.enforce();
+        self.context.world.net().heal_all();
+        let cluster = self.context.cluster.clone();
+        for id in cluster.ids() {
+            cluster.with(id, |machine| machine.handle.clock().set_drift_ppm(0));
+            cluster.start(id);
+        }
+        self.tell_pauses();
+    }
+
+    /// Every machine loses its power at once, and starts again.
+    pub fn last_crash(&mut self) {
+        let mut rng = self.context.fork("last crash");
+        let cluster = self.context.cluster.clone();
+        for id in cluster.ids() {
+            self.context.cut_power(id, &mut rng);
+        }
+        for id in cluster.ids() {
+            cluster.start(id);
+        }
+        self.tell_pauses();
+    }
+}

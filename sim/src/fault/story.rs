@@ -1,0 +1,109 @@
+//! Stories: faults that only together are dangerous. One part fails while another is in a certain state, as happens when a rack, a
+//! switch or a host is in trouble.
+
+use super::clock::{self, DRIFT_PPM_MAX};
+use super::draw::{Draft, Draw};
+use super::target::Target;
+use super::{Kind, leadership, net, process};
+
+/// A story, which is in or out of a run as a whole.
+pub struct Story {
+    /// Seeds the story's own stream of random numbers.
+    pub name: &'static str,
+    /// How often a minute at the least and at the most.
+    pub per_minute: (f64, f64),
+    /// Draws its faults, each with its time after the story's begin, ms.
+    pub tell: fn(&mut Draw<'_>) -> Vec<Part>,
+}
+
+/// A fault of a story and when it begins, ms after the story's begin.
+pub type Part = (u64, Draft<Kind>);
+
+fn at(after_ms: u64, target: Target, for_ms: u64, kind: impl Into<Kind>) -> Part {
+    (after_ms, Draft::at(target, for_ms, kind.into()))
+}
+
+/// All stories.
+pub const STORIES: &[Story] = &[
+    Story { name: "dead-store", per_minute: (1.0, 3.0), tell: dead_store },
+    Story { name: "rolling-restart", per_minute: (0.6, 2.0), tell: rolling_restart },
+    Story { name: "cut-off-leader", per_minute: (1.0, 6.0), tell: cut_off_leader },
+    Story { name: "late-acknowledgements", per_minute: (1.0, 6.0), tell: late_acknowledgements },
+    Story { name: "deaf-transfer", per_minute: (1.0, 6.0), tell: deaf_transfer },
+    Story { name: "forgetful-voter", per_minute: (1.0, 6.0), tell: forgetful_voter },
+];
+
+/// A node is gone for long, while the others are well: what it led is led elsewhere, and nobody hands it anything.
+fn dead_store(d: &mut Draw<'_>) -> Vec<Part> {
+    let (node, for_ms) = (Target::Leader(d.region()), d.rng.between(8_000, 15_000));
+    vec![match d.rng.below(3) {
+        0 => at(0, node, for_ms, net::Kind::Isolate {}),
+        _ => at(0, node, for_ms, process::Kind::Crash {}),
+    }]
+}
+
+/// Nodes are stopped and started one after the other, as an upgrade does.
+fn rolling_restart(d: &mut Draw<'_>) -> Vec<Part> {
+    let first = d.node();
+    let node = |n: u32| Target::Node((first + n - 1) % d.stores + 1);
+    (0..d.stores.min(3)).map(|n| at(16_000 * u64::from(n), node(n), 4_000, process::Kind::Stop {})).collect()
+}
+
+/// A leader loses its followers, not its clients; perhaps its clock is slow and theirs are fast.
+fn cut_off_leader(d: &mut Draw<'_>) -> Vec<Part> {
+    let (node, mut story) = (d.leader(), Vec::new());
+    if d.rng.chance(0.5) {
+        story.push(at(0, node, 0, clock::Kind::ClockApart { ppm: DRIFT_PPM_MAX }));
+    }
+    let (at_ms, for_ms) = (d.election(50, 300), d.election(150, 400));
+    story.push(match d.rng.below(3) {
+        0 => at(at_ms, node, for_ms, net::Kind::Isolate {}),
+        _ => at(at_ms, node, for_ms, net::Kind::Rack {}),
+    });
+    story
+}
+
+/// What a leader hears is old, and then it is not observed any more.
+fn late_acknowledgements(d: &mut Draw<'_>) -> Vec<Part> {
+    let node = d.leader();
+    let delay_ms = d.election(30, 130);
+    let slow = at(0, node, d.election(500, 900), net::Kind::SlowLink { inbound: true, delay_ms });
+    let silent_ms = d.election(150, 300);
+    let after_ms = delay_ms + d.election(50, 300);
+    vec![slow, at(after_ms, node, silent_ms, net::Kind::OneWay { deaf: false })]
+}
+
+/// Leadership is handed over while the old leader does not hear, or hears late.
+fn deaf_transfer(d: &mut Draw<'_>) -> Vec<Part> {
+    let at_ms = d.election(0, 60);
+    if d.rng.chance(0.5) {
+        let deaf = at(0, Target::PdLeader, d.election(100, 300), net::Kind::OneWay { deaf: true });
+        return vec![deaf, (at_ms, Draft::everywhere(0, leadership::Kind::TransferPd { to: d.node() }.into()))];
+    }
+    let region = d.region();
+    let delay_ms = d.election(10, 60);
+    let mut story = vec![at(0, Target::Leader(region), 10_000, net::Kind::SlowLink { inbound: true, delay_ms })];
+    for n in 0..3 {
+        let transfer = leadership::Kind::Transfer { region, to: d.node() };
+        story.push((at_ms + 3000 * n, Draft::everywhere(0, transfer.into())));
+    }
+    story
+}
+
+/// A leader and a voter see each other only through a third; that one may be restarted, and the leader is cut off.
+fn forgetful_voter(d: &mut Draw<'_>) -> Vec<Part> {
+    let region = d.region();
+    let (leader, follower) = (Target::Leader(region), Target::Follower(region));
+    let down_ms = d.rng.between(20, 200);
+    let at_ms = d.election(50, 250);
+    let cut_ms = d.election(100, 300);
+    let mut story = vec![at(0, follower, at_ms + d.election(200, 400), net::Kind::Bridge {})];
+    if d.rng.chance(0.5) {
+        story.push(at(0, leader, 0, clock::Kind::ClockApart { ppm: DRIFT_PPM_MAX }));
+    }
+    if d.rng.chance(0.7) {
+        story.push(at(at_ms, follower, down_ms, process::Kind::Crash {}));
+    }
+    story.push(at(at_ms + down_ms + d.rng.between(1, 300), leader, cut_ms, net::Kind::Isolate {}));
+    story
+}

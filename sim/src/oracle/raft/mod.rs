@@ -1,0 +1,299 @@
+//! # raft: what raft promises, judged from the facts that the peers report as they happen
+//!
+//! | property | file | judged when a peer |
+//! |---|---|---|
+//! | at most one leader a term | [`election_safety`] | becomes leader |
+//! | same index and term, same entry | [`log_matching`] | writes an entry |
+//! | a leader holds every committed entry | [`leader_completeness`] | becomes leader |
+//! | the same index applies the same entry everywhere, without gaps | [`state_machine_safety`] | applies, installs a snapshot |
+//! | a committed entry is never overwritten | [`commit_permanence`] | writes or cuts its log |
+//! | term, vote, commit and durable log never go back | [`persistence`] | writes its state, starts |
+//! | an entry is durable on a quorum before anyone applies it | [`quorum_durability`] | applies |
+//! | a read under a lease is the newest leader's | [`lease_reads`] | serves one |
+//!
+//! A store whose disk was replaced never comes back: its machine joins as another store. What it had made durable still counts
+//! for entries that were committed by it, because a quorum of the others cannot be found without one that holds them, too.
+//!
+//! **In** come probe events, **out** goes the first property that does not hold. **Never**: what a peer believes of others.
+
+mod commit_permanence;
+mod election_safety;
+mod leader_completeness;
+mod lease_reads;
+mod log_matching;
+mod persistence;
+mod quorum_durability;
+mod state;
+mod state_machine_safety;
+
+use std::collections::BTreeMap;
+
+use armilla::rt::probe::Event;
+
+use state::{Broken, Entry, Group, Peer, PeerId};
+
+/// Follows all peers.
+#[derive(Debug, Default)]
+pub struct Raft {
+    groups: BTreeMap<u64, Group>,
+    peers: BTreeMap<PeerId, Peer>,
+    /// How many peers each group has, where it is known.
+    replicas: BTreeMap<u64, usize>,
+    /// Leader changes seen.
+    pub elections: u64,
+    /// Snapshots installed.
+    pub snapshots: u64,
+    /// Reads under a lease.
+    pub lease_reads: u64,
+    /// Reads that asked a quorum.
+    pub index_reads: u64,
+    /// Entries applied, over all peers.
+    pub applies: u64,
+}
+
+impl Raft {
+    /// The group has that many peers. Until this is said, nobody can tell what a quorum of it is.
+    pub fn replicas(&mut self, group: u64, peers: usize) {
+        self.replicas.insert(group, peers);
+    }
+
+    /// Judges one fact, then remembers it.
+    pub fn observe(&mut self, event: &Event) -> Result<(), Broken> {
+        let id = |store: u64, group: u64, peer: u64| PeerId { group, store, peer };
+        match *event {
+            Event::Start { store, group, peer, term, vote, commit, last_index } => {
+                self.start(id(store, group, peer), (term, vote, commit), last_index)
+            }
+            Event::HardState { store, group, peer, term, vote, commit } => {
+                self.hard_state(id(store, group, peer), (term, vote, commit))
+            }
+            Event::Append { store, group, peer, index, term, hash } => {
+                self.append(id(store, group, peer), index, Entry { term, hash })
+            }
+            Event::Truncate { store, group, peer, from_index } => self.truncate(id(store, group, peer), from_index),
+            Event::Leader { store, group, peer, term } => self.leader(id(store, group, peer), term),
+            Event::Follow { store, group, peer, term, .. } => {
+                self.peers.entry(id(store, group, peer)).or_default().see(term);
+                Ok(())
+            }
+            Event::Apply { store, group, peer, index, term, hash } => {
+                self.apply(id(store, group, peer), index, Entry { term, hash })
+            }
+            Event::Snapshot { store, group, peer, index, term } => self.snapshot(id(store, group, peer), index, term),
+            Event::LeaseRead { store, group, peer, term } => {
+                self.lease_reads += 1;
+                lease_reads::check(self.groups.entry(group).or_default(), id(store, group, peer), term)
+            }
+            Event::IndexRead { .. } => {
+                self.index_reads += 1;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn parts(&mut self, id: PeerId) -> (&mut Group, &mut Peer) {
+        (self.groups.entry(id.group).or_default(), self.peers.entry(id).or_default())
+    }
+
+    /// A peer came up with what its disk holds.
+    fn start(&mut self, id: PeerId, (term, vote, commit): (u64, u64, u64), last_index: u64) -> Result<(), Broken> {
+        let (_, peer) = self.parts(id);
+        persistence::check_start(peer, id, term, vote, last_index)?;
+        // What was written but not reported durable may be there or not: later appends will tell.
+        peer.term = term;
+        peer.seen = term;
+        peer.vote = vote;
+        peer.commit = peer.commit.max(commit);
+        peer.floor = last_index;
+        peer.applied = 0;
+        Ok(())
+    }
+
+    /// Term, vote and commit became durable.
+    fn hard_state(&mut self, id: PeerId, (term, vote, commit): (u64, u64, u64)) -> Result<(), Broken> {
+        let (_, peer) = self.parts(id);
+        persistence::check(peer, id, term, vote, commit)?;
+        (peer.term, peer.vote, peer.commit) = (term, vote, commit);
+        peer.see(term);
+        Ok(())
+    }
+
+    /// An entry became durable.
+    fn append(&mut self, id: PeerId, index: u64, entry: Entry) -> Result<(), Broken> {
+        let (group, peer) = self.parts(id);
+        log_matching::check(group, id, index, entry)?;
+        commit_permanence::check(group, peer, id, index)?;
+        group.entries.insert((index, entry.term), entry.hash);
+        peer.cut(index);
+        peer.log.insert(index, entry);
+        Ok(())
+    }
+
+    /// The log from `from` on is being overwritten.
+    fn truncate(&mut self, id: PeerId, from: u64) -> Result<(), Broken> {
+        let (group, peer) = self.parts(id);
+        commit_permanence::check(group, peer, id, from)?;
+        peer.cut(from);
+        Ok(())
+    }
+
+    /// A peer won an election.
+    fn leader(&mut self, id: PeerId, term: u64) -> Result<(), Broken> {
+        self.elections += 1;
+        let (group, peer) = self.parts(id);
+        election_safety::check(group, id, term)?;
+        leader_completeness::check(group, peer, id, term)?;
+        group.leaders.insert(term, (id.store, id.peer));
+        peer.see(term);
+        Ok(())
+    }
+
+    /// A peer applied an entry.
+    fn apply(&mut self, id: PeerId, index: u64, entry: Entry) -> Result<(), Broken> {
+        self.applies += 1;
+        let first = !self.groups.entry(id.group).or_default().applied.contains_key(&index);
+        if first && let Some(&replicas) = self.replicas.get(&id.group) {
+            quorum_durability::check(id, index, entry, self.holders(id, index, entry), replicas)?;
+        }
+        let (group, peer) = self.parts(id);
+        state_machine_safety::check(group, peer, id, index, entry)?;
+        group.applied.insert(index, entry);
+        peer.see(entry.term);
+        let seen = peer.seen;
+        group.committed_by.entry(index).and_modify(|by| *by = seen.min(*by)).or_insert(seen);
+        peer.applied = index;
+        Ok(())
+    }
+
+    /// How many peers have an entry on their disks.
+    fn holders(&self, id: PeerId, index: u64, entry: Entry) -> usize {
+        let of_group = PeerId { store: 0, peer: 0, ..id }..PeerId { group: id.group + 1, store: 0, peer: 0 };
+        self.peers.range(of_group).filter(|(_, peer)| peer.holds(index, &entry)).count()
+    }
+
+    /// A snapshot replaced a peer's state.
+    fn snapshot(&mut self, id: PeerId, index: u64, term: u64) -> Result<(), Broken> {
+        self.snapshots += 1;
+        let (group, peer) = self.parts(id);
+        state_machine_safety::check_snapshot(group, peer, id, index, term)?;
+        peer.log = if peer.log.get(&index).is_some_and(|e| e.term == term) {
+            peer.log.split_off(&(index + 1))
+        } else {
+            BTreeMap::new()
+        };
+        peer.base = (index, term);
+        peer.floor = 0;
+        peer.applied = index;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Goal: each rule fires on the smallest story that breaks it. Method: a legal story, then one with one fact changed.
+    use super::*;
+
+    const G: u64 = 2;
+
+    fn append(store: u64, index: u64, term: u64, hash: u64) -> Event {
+        Event::Append { store, group: G, peer: store, index, term, hash }
+    }
+    fn apply(store: u64, index: u64, term: u64, hash: u64) -> Event {
+        Event::Apply { store, group: G, peer: store, index, term, hash }
+    }
+    fn leader(store: u64, term: u64) -> Event {
+        Event::Leader { store, group: G, peer: store, term }
+    }
+    fn hard(store: u64, term: u64, vote: u64, commit: u64) -> Event {
+        Event::HardState { store, group: G, peer: store, term, vote, commit }
+    }
+    fn lease(store: u64, term: u64) -> Event {
+        Event::LeaseRead { store, group: G, peer: store, term }
+    }
+    fn start(store: u64, term: u64, vote: u64, last_index: u64) -> Event {
+        Event::Start { store, group: G, peer: store, term, vote, commit: 0, last_index }
+    }
+    /// The oracle that fired, if one did, and at which fact.
+    fn judge(story: &[Event]) -> Option<(usize, &'static str)> {
+        let mut raft = Raft::default();
+        raft.replicas(G, 3);
+        story.iter().enumerate().find_map(|(n, event)| raft.observe(event).err().map(|broken| (n, broken.0)))
+    }
+    fn legal() -> Vec<Event> {
+        vec![
+            hard(1, 1, 1, 0),
+            leader(1, 1),
+            append(1, 1, 1, 10),
+            append(2, 1, 1, 10),
+            apply(1, 1, 1, 10),
+            lease(1, 1),
+            append(1, 2, 1, 20),
+            start(2, 1, 1, 1),
+            hard(2, 2, 2, 1),
+            leader(2, 2),
+            append(2, 2, 2, 21),
+            append(3, 1, 1, 10),
+            append(3, 2, 2, 21),
+            apply(2, 1, 1, 10),
+            apply(2, 2, 2, 21),
+            Event::Truncate { store: 1, group: G, peer: 1, from_index: 2 },
+            append(1, 2, 2, 21),
+            apply(1, 2, 2, 21),
+            lease(2, 2),
+        ]
+    }
+    fn with(at: usize, event: Event) -> Option<(usize, &'static str)> {
+        let mut story = legal();
+        story.insert(at, event);
+        judge(&story)
+    }
+
+    #[test]
+    fn a_legal_story_passes() {
+        assert_eq!(judge(&legal()), None);
+    }
+
+    #[test]
+    fn two_leaders() {
+        assert_eq!(with(2, leader(3, 1)), Some((2, election_safety::NAME)));
+    }
+
+    #[test]
+    fn two_contents() {
+        assert_eq!(with(4, append(3, 1, 1, 11)), Some((4, log_matching::NAME)));
+        assert_eq!(with(5, apply(2, 1, 1, 11)), Some((5, state_machine_safety::NAME)));
+    }
+
+    #[test]
+    fn applied_without_a_quorum() {
+        assert_eq!(with(7, apply(1, 2, 1, 20)), Some((7, quorum_durability::NAME)));
+    }
+
+    #[test]
+    fn durable_state_that_goes_back() {
+        assert_eq!(with(10, start(2, 1, 1, 1)), Some((10, persistence::NAME)), "term");
+        assert_eq!(with(10, start(2, 2, 3, 1)), Some((10, persistence::NAME)), "vote");
+        assert_eq!(with(11, start(2, 2, 2, 1)), Some((11, persistence::NAME)), "log");
+        assert_eq!(with(10, hard(2, 2, 3, 1)), Some((10, persistence::NAME)), "second vote");
+        assert_eq!(with(10, hard(2, 2, 2, 0)), Some((10, persistence::NAME)), "commit");
+    }
+
+    #[test]
+    fn a_leader_without_a_committed_entry() {
+        assert_eq!(with(5, leader(3, 2)), Some((5, leader_completeness::NAME)));
+    }
+
+    #[test]
+    fn gaps_and_lost_commits() {
+        assert_eq!(with(19, apply(1, 4, 2, 40)), Some((19, quorum_durability::NAME)));
+        let cut = Event::Truncate { store: 2, group: G, peer: 2, from_index: 1 };
+        assert_eq!(with(18, cut), Some((18, commit_permanence::NAME)));
+    }
+
+    #[test]
+    fn a_lease_that_outlives_its_leader() {
+        assert_eq!(with(18, lease(1, 1)), Some((18, lease_reads::NAME)));
+        assert_eq!(with(2, lease(2, 1)), Some((2, lease_reads::NAME)), "never led");
+    }
+}

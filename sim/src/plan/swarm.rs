@@ -1,0 +1,186 @@
+//! From a seed to a plan. Swarm testing: each class of faults is in or out for itself, so that runs differ in kind and not only
+//! in detail; intensities are log-uniform, so that rare and dense are equally likely.
+
+use armilla::rt::rng::Rng;
+use serde_json::json;
+use toml::Table;
+
+use crate::fault::draw::{Draft, Draw, log_uniform};
+use crate::fault::story::STORIES;
+use crate::fault::{self, Fault, Target, disk, process};
+use crate::plan::{Knobs, Mix, Plan, Topology, Workload};
+
+/// The longest planned part of a run, ms; healing comes on top.
+const FAULTS_MS_MAX: u64 = 90_000;
+/// Runs without any fault, and with one class only.
+const P_NO_FAULTS: f64 = 0.05;
+const P_ONE_CLASS: f64 = 0.10;
+/// In the other runs: each class and each story for itself. Many at once would drown a story's parts.
+const P_CLASS: f64 = 0.4;
+const P_STORY: f64 = 0.2;
+/// A store loses its data, or a part of it.
+const P_LOSS: f64 = 0.15;
+
+/// The plan of a seed.
+pub fn plan(seed: u64) -> Plan {
+    let topology_rng = &mut Rng::fork(seed, "topology");
+    let stores = if topology_rng.chance(0.75) { 3 } else { 5 };
+    let keys = *topology_rng.pick(&[4, 12, 30, 80]);
+    let regions = topology_rng.between(1, 8).min(u64::from(keys)) as u32;
+    let splits = (1..regions).map(|n| n * keys / regions).collect();
+    let topology = Topology { stores, splits };
+    let workload = workload(&mut Rng::fork(seed, "workload"), keys);
+    let length_ms = workload.ops[0][1] as u64 * workload.pace_ms;
+    let knobs = knobs(&mut Rng::fork(seed, "knobs"));
+    let raft = knobs.settings().raft;
+    let scene = (stores, regions, raft.tick_ms * raft.election_ticks as u64);
+    let faults = faults(&mut Rng::fork(seed, "faults"), scene, length_ms);
+    Plan { schedule_seed: seed, bug: None, expect: None, topology, knobs, workload, faults }
+}
+
+fn knobs(rng: &mut Rng) -> Knobs {
+    let heartbeat_ticks = rng.between(1, 2);
+    let log_keep_entries = *rng.pick(&[4, 16, 64, 512]);
+    let tick_ms = *rng.pick(&[50, 100, 100, 200]);
+    let election_ticks = heartbeat_ticks * rng.between(5, 10);
+    let log_segment_kib = *rng.pick(&[16, 64, 256, 1024]);
+    let raft = json!({
+        "tick_ms": tick_ms,
+        "heartbeat_ticks": heartbeat_ticks,
+        "election_ticks": election_ticks,
+        "log_segment_kib": log_segment_kib,
+        "log_soft_max_kib": 4 * log_segment_kib,
+        "log_keep_entries": log_keep_entries,
+        "log_lag_entries_max": log_keep_entries * rng.pick(&[1, 4, 16]),
+        "flush_interval_ms": rng.pick(&[100, 500, 2000, 10_000]),
+        "flush_kib": rng.pick(&[4, 64, 1024]),
+        "snapshot_chunk_kib": rng.between(1, 4),
+        "pack_kib_max": rng.pick(&[1, 16, 256]),
+        "letters_max": rng.pick(&[1, 16, 4096]),
+        "appends_inflight_max": rng.pick(&[2, 16, 256]),
+    });
+    let store_heartbeat_ms = *rng.pick(&[500, 1000, 3000]);
+    let pd = json!({ "store_heartbeat_ms": store_heartbeat_ms, "store_alive_ms": 5 * store_heartbeat_ms });
+    let link_us = log_uniform(rng, 50.0, 3000.0) as u64;
+    let fsync_us = log_uniform(rng, 100.0, 5000.0) as u64;
+    let last_crash = rng.chance(0.6);
+    let ttl = json!({
+        "collect_interval_ms": rng.pick(&[0, 200, 1000, 5000]),
+        "collect_grace_ms": rng.pick(&[0, 0, 3000]),
+    });
+    let config = json!({ "raft": raft, "pd": pd, "ttl": ttl });
+    Knobs { link_us, fsync_us, last_crash, config: Table::try_from(config).expect("an object of numbers is a table") }
+}
+
+fn workload(rng: &mut Rng, keys: u32) -> Workload {
+    let clients = rng.between(2, 6) as u32;
+    let total = log_uniform(rng, 400.0, 1600.0) as u32;
+    let each = total / clients;
+    let length_ms = rng.between(FAULTS_MS_MAX / 2, FAULTS_MS_MAX);
+    // A stream of its own, so that what else is drawn stays as it was.
+    let mut queries = Rng::fork(rng.clone().next_u64(), "queries");
+    let mut weight = |p: f64, low: u64, high: u64| if rng.chance(p) { rng.between(low, high) as u32 } else { 0 };
+    let mix = Mix {
+        get: weight(1.0, 10, 60),
+        batch_get: weight(0.5, 1, 15),
+        put: weight(1.0, 20, 60),
+        batch_put: weight(0.5, 1, 15),
+        delete: weight(0.5, 1, 15),
+        batch_delete: weight(0.3, 1, 5),
+        delete_range: weight(0.3, 1, 3),
+        scan: weight(0.6, 2, 15),
+        reverse_scan: weight(0.4, 2, 10),
+        cas: weight(0.6, 2, 40),
+        put_ttl: weight(0.3, 1, 8) + weight(0.1, 20, 60),
+        cas_ttl: weight(0.2, 1, 8),
+    };
+    Workload {
+        seed: rng.next_u64() >> 1,
+        clients,
+        keys,
+        ops: vec![[0, each]],
+        pace_ms: (length_ms / u64::from(each)).max(1),
+        deadline_ms: *rng.pick(&[1000, 3000, 10_000]),
+        attempt_ms: *rng.pick(&[200, 600, 2000]),
+        value_bytes: *rng.pick(&[8, 16, 100, 1000]),
+        tso_ms: if rng.chance(0.7) { rng.between(20, 300) } else { 0 },
+        tso_many_permille: if rng.chance(0.3) { rng.between(50, 600) } else { 0 },
+        bad_request_ms: if rng.chance(0.3) { rng.between(100, 2000) } else { 0 },
+        query_ms: if queries.chance(0.3) { queries.between(20, 400) } else { 0 },
+        mix,
+    }
+}
+
+fn faults(rng: &mut Rng, (stores, regions, election_ms): (u32, u32, u64), length_ms: u64) -> Vec<Fault> {
+    let kind = rng.unit();
+    let classes = fault::classes();
+    let only = rng.below((classes.len() + STORIES.len()) as u64) as usize;
+    let mut faults = Vec::new();
+    // How often this kind comes in the run, and its own stream, so that adding a kind does not change what the others do.
+    let drawn = |n: usize, name: &str, per_minute: (f64, f64), p: f64| {
+        let mut own = Rng::fork(rng.clone().next_u64(), name);
+        let active = if kind < P_NO_FAULTS {
+            false
+        } else if kind < P_NO_FAULTS + P_ONE_CLASS {
+            n == only
+        } else {
+            own.chance(p)
+        };
+        let rate = log_uniform(&mut own, per_minute.0, per_minute.1);
+        let count = (rate * length_ms as f64 / 60_000.0).ceil() as u64;
+        (if active { count } else { 0 }, own)
+    };
+    for (n, class) in classes.iter().enumerate() {
+        let (count, mut own) = drawn(n, class.name, class.per_minute, P_CLASS);
+        for _ in 0..count {
+            let at_ms = own.below(length_ms);
+            faults.push(Fault::new(at_ms, class.make(&mut Draw { rng: &mut own, stores, regions, election_ms })));
+        }
+    }
+    for (n, story) in STORIES.iter().enumerate() {
+        let (count, mut own) = drawn(classes.len() + n, story.name, story.per_minute, P_STORY);
+        for _ in 0..count {
+            let begin_ms = own.below(length_ms);
+            let parts = (story.tell)(&mut Draw { rng: &mut own, stores, regions, election_ms });
+            faults.extend(parts.into_iter().map(|(after_ms, draft)| Fault::new(begin_ms + after_ms, draft)));
+        }
+    }
+    // At most one store loses all of its data or a part of it, and rarely.
+    let mut own = Rng::fork(rng.next_u64(), "loss");
+    if kind >= P_NO_FAULTS + P_ONE_CLASS && own.chance(P_LOSS) {
+        let node = Target::Node(own.below(u64::from(stores)) as u32 + 1);
+        let at_ms = own.below(length_ms);
+        let loss: fault::Kind = match own.below(4) {
+            0 => disk::Kind::LoseEngine {}.into(),
+            1 => disk::Kind::LoseLog {}.into(),
+            _ => process::Kind::Wipe {}.into(),
+        };
+        faults.push(Fault::new(at_ms, Draft::at(node, own.between(100, 5000), loss)));
+    }
+    faults.sort_by_key(|fault| fault.at_ms);
+    faults
+}
+
+#[cfg(test)]
+mod tests {
+    //! Goal: a plan survives its file, and seeds give plans that fit.
+    use super::*;
+
+    #[test]
+    fn files_and_seeds() {
+        for seed in 0..300 {
+            let plan = plan(seed);
+            plan.validate().unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+            let text = plan.to_toml();
+            let back: Plan = toml::from_str(&text).unwrap_or_else(|e| panic!("seed {seed}: {e}\n{text}"));
+            assert_eq!(plan, back, "seed {seed}");
+            assert!(plan.faults.is_sorted_by_key(|fault| fault.at_ms));
+        }
+    }
+
+    #[test]
+    fn an_unknown_word_is_refused() {
+        let text = plan(1).to_toml().replace("pace_ms", "pace_msec");
+        assert!(toml::from_str::<Plan>(&text).is_err());
+    }
+}

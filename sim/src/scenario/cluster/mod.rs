@@ -1,0 +1,495 @@
+//! # cluster: the whole store under a plan
+//!
+//! Start, safety phase with faults, healing, liveness phase, durability scan, judgement.
+//!
+//! ```text
+//!   founding | clients and faults ........ | heal | fresh writes | all crash, start | read all | replicas agree | judge history
+//!            | watched by the online oracles and, every second, by those of the durable images            |
+//! ```
+//! **In** comes a plan, **out** goes the first violation or none. **Never**: a judgement that rests on what the store says of
+//! itself, but for its health, which is judged.
+
+mod verdict;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use armilla::client::PdClient;
+use armilla::node::Config;
+use armilla::proto::health::HealthCheckRequest;
+use armilla::proto::health::health_check_response::ServingStatus;
+use armilla::proto::health::health_client::HealthClient;
+use armilla::rt::rng::Rng;
+use armilla::rt::sim::{NodeHandle, World};
+use armilla::rt::task::{self, JoinHandle};
+use armilla::rt_select;
+use armilla::types::{GroupId, Region};
+use bytes::Bytes;
+
+use crate::cluster::monitor::Monitor;
+use crate::cluster::{CLIENT_BASE, Cluster, Setup};
+use crate::fault::context::Context;
+use crate::fault::force::Machines;
+use crate::fault::nemesis::Nemesis;
+use crate::oracle::{Violation, liveness, pause, region, state, ttl};
+use crate::plan::{Plan, nodes};
+use crate::scenario::report::{Failure, Options, Outcome};
+use crate::workload::client::{Client, Ledger, OTHERS};
+use crate::workload::history::{Call, Ended};
+use crate::workload::{bad_requests, query};
+
+const SECOND: u64 = 1_000_000_000;
+/// A new cluster must serve within this time, ns.
+const FOUNDING: u64 = 60 * SECOND;
+
+/// Runs one seed, or the plan that the options name under that seed's schedule, inside the world that the child has made.
+pub async fn run(seed: u64, options: &Options) -> Outcome {
+    let world = World::current().expect("the child makes the world");
+    let plan = match &options.plan {
+        None => crate::plan::swarm::plan(seed),
+        Some(path) => Plan::read(path).unwrap_or_else(|error| panic!("{error}")),
+    };
+    if let Some(bug) = plan.bug.as_ref().filter(|_| options.mutant.is_none()) {
+        armilla::rt::mutant::plant(bug);
+    }
+    let mut run = Run::new(world, plan);
+    let result = run.all().await;
+    run.outcome(result.err())
+}
+
+struct Run {
+    world: World,
+    plan: Arc<Plan>,
+    monitor: Monitor,
+    cluster: Cluster,
+    ledger: Ledger,
+    regions: region::Regions,
+    founded: bool,
+    stats: BTreeMap<String, u64>,
+}
+
+type Verdict = Result<(), Violation>;
+
+impl Run {
+    fn new(world: World, plan: Plan) -> Run {
+        let monitor = Monitor::listen(&world);
+        let setup = Setup {
+            configs: (1..=u64::from(plan.topology.stores)).map(|id| nodes::config(&plan, id)).collect(),
+            fsync_us: plan.knobs.fsync_us,
+            link: nodes::link(&plan.knobs),
+        };
+        let cluster = Cluster::new(&world, &monitor, setup);
+        let stores = plan.topology.stores;
+        Run {
+            world,
+            plan: Arc::new(plan),
+            monitor,
+            cluster,
+            ledger: Ledger { wall_clocks: ttl::WallClocks::new(stores), ..Ledger::default() },
+            regions: region::Regions::default(),
+            founded: false,
+            stats: BTreeMap::new(),
+        }
+    }
+
+    fn now(&self) -> u64 {
+        self.world.now_ns()
+    }
+
+    async fn all(&mut self) -> Verdict {
+        let others = self.plan.workload.clients + 1;
+        let number = self.plan.workload.clients + OTHERS;
+        let admin_machine = self.cluster.client_machine(number);
+        let admin = self.client(number, &admin_machine);
+        self.cluster.ids().into_iter().for_each(|id| self.cluster.start(id));
+        let (world, cluster) = (self.world.clone(), self.cluster.clone());
+        let mut rng = Rng::fork(self.plan.schedule_seed, "supervisor");
+        task::spawn(async move {
+            loop {
+                world.sleep_ns(SECOND / 2).await;
+                cluster.supervise(&mut rng);
+            }
+        });
+        let regions = self.found(&admin).await?;
+        let groups = regions.iter().map(|region| region.id).collect();
+
+        let begin_ns = self.now() + SECOND / 2;
+        let end_ns = begin_ns + self.plan.length_ms() * 1_000_000;
+        let mut tasks = self.spawn_clients(begin_ns, end_ns);
+        let machine = self.cluster.client_machine(others + 2);
+        if self.plan.workload.tso_ms > 0 {
+            let client = self.client(others + 2, &machine);
+            tasks.push(machine.spawn(client.lookups(self.plan.clone(), end_ns)));
+        }
+        if self.plan.workload.bad_request_ms > 0 {
+            let asker = bad_requests::BadRequests {
+                env: machine.env(),
+                world: self.world.clone(),
+                monitor: self.monitor.clone(),
+                cluster: self.cluster.clone(),
+                plan: self.plan.clone(),
+                regions,
+            };
+            tasks.push(machine.spawn(asker.run(end_ns)));
+        }
+        let answered = Arc::<AtomicU64>::default();
+        let mut asked = None;
+        if self.plan.workload.query_ms > 0 {
+            let machine = self.cluster.client_machine(others + 3);
+            let asker = query::QueryClient {
+                raw: self.client(others + 3, &machine).raw().clone(),
+                world: self.world.clone(),
+                monitor: self.monitor.clone(),
+                plan: self.plan.clone(),
+                answered: answered.clone(),
+            };
+            asked = Some((machine.spawn(asker.run(end_ns)), machine));
+        }
+        let mut nemesis = Nemesis::new(&self.plan, self.context(groups, admin.pd().clone(), admin_machine.clone()));
+        let storm = task::spawn(async move {
+            nemesis.run(begin_ns).await;
+            nemesis
+        });
+        self.guard(end_ns).await?;
+        let mut nemesis = self.wait(storm, end_ns + 30 * SECOND, "the nemesis").await?;
+        self.stats.insert("faults".into(), nemesis.struck);
+
+        nemesis.heal();
+        self.recover(&admin, "healing").await?;
+        if self.plan.knobs.last_crash {
+            // A moment of rest, so that not everything is in flight.
+            self.guard(self.now() + SECOND).await?;
+            nemesis.last_crash();
+            self.recover(&admin, "the last crash").await?;
+        }
+        let bound = liveness::bound_ns(&self.plan);
+        for task in tasks {
+            let until = self.now() + bound;
+            if self.wait(task, until, "a client").await.is_err() {
+                self.ledger.with(|history| liveness::all_ended(history, self.now()))?;
+                self.check_violation()?;
+            }
+        }
+        if let Some((task, machine)) = asked {
+            let rest = self.wait(task, self.now() + bound, "the client that asks").await?;
+            // All is well again: what is asked now is answered.
+            let until = self.now() + bound;
+            let last = machine.spawn(rest.run(until));
+            let ended = self.wait(last, until + bound, "the last query").await?;
+            self.check_violation()?;
+            ended.map_err(|why| Violation::new("liveness", self.now(), 0, why))?;
+        }
+        self.stats.insert("queries".into(), answered.load(Ordering::Relaxed));
+        self.healths(&admin_machine, nemesis.context.wiped).await?;
+        let finally = self.read_all(&admin).await?;
+        self.converge(&admin).await?;
+        let exhausted = verdict::judge(&self.plan, &self.ledger, &finally, self.now())?;
+        self.stats.insert("linear_exhausted".into(), exhausted);
+        Ok(())
+    }
+
+    /// Starts the clients of the workload and those that ask for timestamps.
+    fn spawn_clients(&self, begin_ns: u64, end_ns: u64) -> Vec<JoinHandle<()>> {
+        let mut tasks = Vec::new();
+        for number in 1..=self.plan.workload.clients {
+            let machine = self.cluster.client_machine(number);
+            let client = self.client(number, &machine);
+            tasks.push(machine.spawn(client.run(self.plan.clone(), begin_ns, end_ns)));
+        }
+        let others = self.plan.workload.clients + 1;
+        for number in others..others + 2 {
+            let machine = self.cluster.client_machine(number);
+            let client = self.client(number, &machine);
+            if self.plan.workload.tso_ms > 0 {
+                tasks.push(machine.spawn(client.timestamps(self.plan.clone(), end_ns)));
+            }
+        }
+        tasks
+    }
+
+    /// What faults act on.
+    fn context(&self, groups: Vec<u64>, pd: PdClient, admin: NodeHandle) -> Context {
+        let clients = u64::from(self.plan.workload.clients + OTHERS);
+        Context {
+            world: self.world.clone(),
+            monitor: self.monitor.clone(),
+            cluster: self.cluster.clone(),
+            machines: Machines {
+                stores: self.cluster.ids(),
+                clients: (1..=clients).map(|n| CLIENT_BASE + n).collect(),
+            },
+            link: nodes::link(&self.plan.knobs),
+            groups,
+            pd,
+            admin,
+            wall_clocks: self.ledger.wall_clocks.clone(),
+            rng: Rng::fork(self.plan.schedule_seed, "nemesis"),
+            wiped: None,
+            unsettled: BTreeMap::new(),
+        }
+    }
+
+    fn client(&self, number: u32, machine: &armilla::rt::sim::NodeHandle) -> Client {
+        Client::new(
+            number,
+            machine,
+            self.cluster.addresses(),
+            (self.plan.workload.deadline_ms, self.plan.workload.attempt_ms),
+            &self.world,
+            &self.ledger,
+        )
+    }
+
+    /// Waits until the new cluster knows its regions and serves each; gives them in order of their keys.
+    async fn found(&mut self, admin: &Client) -> Result<Vec<Region>, Violation> {
+        let until = self.now() + FOUNDING;
+        let mut why = "the placement driver knows no regions".to_owned();
+        while self.now() < until {
+            self.guard(self.now() + SECOND / 5).await?;
+            let pd = admin.pd().with_deadline(std::time::Duration::from_secs(2));
+            let infos = match pd.scan_regions(b"", b"", 100).await {
+                Ok(infos) if !infos.is_empty() => infos,
+                Ok(_) => continue,
+                Err(error) => {
+                    why = error.to_string();
+                    continue;
+                }
+            };
+            let replicas = |observed: &mut crate::cluster::monitor::Observed| {
+                for info in &infos {
+                    observed.raft.replicas(info.region.id, info.region.peers.len());
+                }
+                observed.raft.replicas(GroupId::PD.0, self.plan.topology.stores.min(3) as usize);
+            };
+            self.monitor.with(replicas);
+            for (n, info) in infos.iter().enumerate() {
+                let key = if info.region.start_key.is_empty() {
+                    Bytes::from_static(b"a")
+                } else {
+                    info.region.start_key.clone()
+                };
+                // A key of its own: right behind the region's first.
+                let key = Bytes::from([&key[..], b"~founding"].concat());
+                admin.put_until(key, &format!("founding.{n}"), until).await.map_err(|why| {
+                    Violation::new(
+                        "liveness",
+                        self.now(),
+                        0,
+                        format!("region {} of the new cluster takes no write: {why}", info.region.id),
+                    )
+                })?;
+            }
+            self.founded = true;
+            let knobs = &self.plan.knobs;
+            let Config { raft, pd, .. } = knobs.settings();
+            let tick_ns = raft.tick_ms * 1_000_000;
+            let bounds = pause::Bounds {
+                election_ns: tick_ns * raft.election_ticks as u64,
+                silence_ns: tick_ns * (2 * raft.heartbeat_ticks as u64 + 1),
+                late_ns: 2 * pd.store_heartbeat_ms * 1_000_000,
+                slack_ns: tick_ns + 4 * (2 * knobs.link_us + knobs.fsync_us) * 1000 + SECOND / 20,
+            };
+            let now_ns = self.now();
+            self.monitor.with(|observed| {
+                observed.pauses.begin(bounds);
+                observed.pauses.regime(now_ns, Some(Default::default()));
+            });
+            self.stats.insert("founding_ms".into(), self.now() / 1_000_000);
+            let count = self.plan.topology.splits.len() + 1;
+            return Ok(infos.into_iter().map(|info| info.region).take(count).collect());
+        }
+        self.check_violation()?;
+        Err(Violation::new("liveness", self.now(), 0, format!("the new cluster does not come up: {why}")))
+    }
+
+    fn check_violation(&self) -> Verdict {
+        match self.monitor.violation() {
+            Some(violation) => Err(violation),
+            None => match self.cluster.stopped_without_reason() {
+                Some((node, why)) => Err(Violation::new(
+                    "stop",
+                    self.now(),
+                    node,
+                    format!("the store stopped serving without a fault that excuses it: {why}"),
+                )),
+                None => Ok(()),
+            },
+        }
+    }
+
+    /// Looks at the nodes' images.
+    fn check_images(&mut self) -> Verdict {
+        let images = self.cluster.images()?;
+        state::check(&images, self.now())?;
+        self.regions.observe(&images, self.founded, self.now())
+    }
+
+    /// Lets time pass until `until_ns`, looking for violations.
+    async fn guard(&mut self, until_ns: u64) -> Verdict {
+        loop {
+            let now = self.now();
+            self.monitor.with(|observed| observed.pauses.look(now))?;
+            self.check_violation()?;
+            self.check_images()?;
+            if now >= until_ns {
+                return Ok(());
+            }
+            let next = until_ns.min(now + SECOND);
+            let news = self.monitor.news.clone();
+            rt_select! {
+                () = news.notified() => {}
+                () = self.world.sleep_until(next) => {}
+            }
+        }
+    }
+
+    /// Waits for a task, looking for violations.
+    async fn wait<T>(&mut self, mut task: JoinHandle<T>, until_ns: u64, who: &str) -> Result<T, Violation> {
+        loop {
+            let next = (self.now() + SECOND).min(until_ns);
+            rt_select! {
+                joined = &mut task => return joined.ok_or_else(|| Violation::new("panic", self.now(), 0, format!("{who} died"))),
+                () = self.world.sleep_until(next) => {}
+            }
+            self.guard(self.now()).await?;
+            if self.now() >= until_ns {
+                return Err(Violation::new("liveness", self.now(), 0, format!("{who} does not end")));
+            }
+        }
+    }
+
+    /// Every region takes a fresh write within the bound.
+    async fn recover(&mut self, admin: &Client, after: &str) -> Verdict {
+        let began = self.now();
+        let until = began + liveness::bound_ns(&self.plan);
+        let mut starts = self.plan.borders();
+        starts.insert(0, Bytes::from_static(b"a"));
+        for (n, start) in starts.into_iter().enumerate() {
+            let key = Bytes::from([&start[..], b"~fresh"].concat());
+            let result = admin.put_until(key, &format!("fresh.{after}.{n}"), until).await;
+            self.check_violation()?;
+            self.check_images()?;
+            if let Err(why) = result {
+                let what = format!(
+                    "region {n} takes no write {:.0} s after {after}: {why}",
+                    (self.now() - began) as f64 / 1e9
+                );
+                return Err(Violation::new("liveness", self.now(), 0, what));
+            }
+        }
+        let took = self.stats.entry("recovery_ms".into()).or_default();
+        *took = (*took).max((self.world.now_ns() - began) / 1_000_000);
+        Ok(())
+    }
+
+    /// Every node says that it is healthy, but one that began with an empty disk in another store's place: regions count on what
+    /// was on the old one.
+    async fn healths(&mut self, admin: &NodeHandle, wiped: Option<u64>) -> Verdict {
+        let until = self.now() + liveness::bound_ns(&self.plan);
+        for (node, address) in self.cluster.ids().into_iter().zip(self.cluster.addresses()) {
+            let wanted = if wiped == Some(node) { ServingStatus::NotServing } else { ServingStatus::Serving };
+            loop {
+                let channel = admin.env().net.channel(&address);
+                let said = admin.spawn(async move {
+                    let mut client = HealthClient::new(channel.ok()?);
+                    let reply = client.check(HealthCheckRequest::default()).await.ok()?;
+                    Some(reply.into_inner().status())
+                });
+                let said = self.wait(said, self.now() + liveness::bound_ns(&self.plan), "a question of health").await?;
+                // A wiped node is not healthy before it has asked, either.
+                if said == Some(wanted) {
+                    break;
+                }
+                if self.now() >= until || (said == Some(ServingStatus::Serving) && wiped == Some(node)) {
+                    let what = format!("the node says that it is {said:?} where it should be {wanted:?}");
+                    return Err(Violation::new("health", self.now(), node, what));
+                }
+                self.guard(self.now() + SECOND).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads every key.
+    async fn read_all(&mut self, admin: &Client) -> Result<BTreeMap<Bytes, Bytes>, Violation> {
+        let until = self.now() + liveness::bound_ns(&self.plan);
+        let (start, end) = (crate::plan::key(0), Bytes::from_static(b"l"));
+        loop {
+            let call =
+                Call::Scan { start: start.clone(), end: end.clone(), limit: 100_000, reverse: false, key_only: false };
+            let ended = admin.perform(call).await;
+            self.check_violation()?;
+            match ended {
+                Ended::Pairs(pairs) => return Ok(pairs.into_iter().collect()),
+                other if self.now() >= until => {
+                    return Err(Violation::new(
+                        "liveness",
+                        self.now(),
+                        0,
+                        format!("the last scan does not succeed: {other:?}"),
+                    ));
+                }
+                _ => self.guard(self.now() + SECOND / 5).await?,
+            }
+        }
+    }
+
+    /// All replicas reach the same applied index with the same data, and PD sees what the stores see.
+    async fn converge(&mut self, admin: &Client) -> Verdict {
+        let until = self.now() + liveness::bound_ns(&self.plan);
+        loop {
+            let images = self.cluster.images()?;
+            state::check(&images, self.now())?;
+            self.regions.observe(&images, true, self.now())?;
+            if state::converged(&images) {
+                break;
+            }
+            if self.now() >= until {
+                let behind = state::behind(&images);
+                return Err(Violation::new("liveness", self.now(), 0, format!("replicas do not catch up: {behind}")));
+            }
+            self.world.sleep_ns(SECOND / 20).await;
+            self.check_violation()?;
+        }
+        let pd = admin.pd().with_deadline(std::time::Duration::from_secs(10));
+        let infos = pd.scan_regions(b"", b"", 1000).await;
+        let infos = infos.map_err(|e| {
+            Violation::new("liveness", self.now(), 0, format!("the placement driver does not answer: {e}"))
+        })?;
+        let pd: Vec<_> = infos.into_iter().map(|info| info.region).collect();
+        self.regions.compare(&pd, self.now())
+    }
+
+    fn outcome(mut self, violation: Option<Violation>) -> Outcome {
+        // For people who look into a failure: the whole history, one call a line.
+        if let Some(path) = std::env::var_os("ARMILLA_HISTORY") {
+            let text: String = self.ledger.with(|history| history.records.iter().map(|record| record.line()).collect());
+            let _ = std::fs::write(path, text);
+        }
+        let (ops, unknown, served) = self.ledger.with(|h| (h.records.len(), h.unknown(), liveness::served(h)));
+        let mut put = |name: &str, value: u64| {
+            self.stats.insert(name.into(), value);
+        };
+        put("ops", ops as u64);
+        put("ops_unknown", unknown as u64);
+        put("ops_served", served as u64);
+        put("starts", self.cluster.starts());
+        put("delivered", self.world.net().delivered());
+        self.monitor.with(|observed| {
+            put("elections", observed.raft.elections);
+            put("pause_permille", observed.pauses.worst_permille.0);
+            put("stop_pause_permille", observed.pauses.worst_permille.1);
+            put("snapshots", observed.raft.snapshots);
+            put("leases", observed.leases.given);
+            put("reads_judged", observed.reads.served);
+            put("lease_reads", observed.raft.lease_reads);
+            put("index_reads", observed.raft.index_reads);
+            put("applies", observed.raft.applies);
+            put("tso_batches", observed.issued.batches);
+        });
+        let failure =
+            violation.map(|v| Failure { oracle: v.oracle.to_owned(), what: v.what, at_ns: v.at, node: v.node });
+        Outcome { failure, stats: self.stats }
+    }
+}

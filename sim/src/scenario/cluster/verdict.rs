@@ -1,0 +1,73 @@
+//! The last judgement of a run: the oracles that look at the whole history.
+
+use std::collections::BTreeMap;
+
+use armilla_check::{ABSENT, Action, Judgement};
+use bytes::Bytes;
+
+use crate::oracle::{Violation, durability, liveness, scan, tso, ttl};
+use crate::plan::Plan;
+use crate::workload::client::Ledger;
+use crate::workload::history::{self, History};
+
+/// Steps that the search for an order of one key's operations may take.
+const SEARCH_STEPS_MAX: u64 = 2_000_000;
+
+/// Judges everything that clients saw; `finally` is what the keys hold at the end. Returns for how many keys the search for an
+/// order was given up.
+pub fn judge(plan: &Plan, ledger: &Ledger, finally: &BTreeMap<Bytes, Bytes>, at: u64) -> Result<u64, Violation> {
+    let keys = plan.all_keys();
+    let grants = ledger.grants.lock().expect("nothing panics while holding it").clone();
+    tso::check(&grants)?;
+    let leaderless = ledger.leaderless.lock().expect("nothing panics while holding it").first().copied();
+    if let Some((at, region)) = leaderless {
+        let what = format!("the placement driver answered that region {region} has no leader, which clients keep");
+        return Err(Violation::new("routing", at, 0, what));
+    }
+    let expiry = plan.knobs.settings().ttl;
+    let collected_s = (expiry.collect_interval_ms > 0).then_some(expiry.collect_grace_ms / 1000);
+    ledger.with(|history| {
+        liveness::all_ended(history, at)?;
+        let own: BTreeMap<Bytes, Bytes> =
+            finally.iter().filter(|(key, _)| !key.contains(&b'~')).map(|(k, v)| (k.clone(), v.clone())).collect();
+        durability::check(history, &keys, &own, at)?;
+        scan::check(history, &plan.borders())?;
+        ttl::check(history, &ledger.wall_clocks, collected_s)?;
+        linearizable(history, &keys, at)
+    })
+}
+
+/// Searches for an order of each key's operations.
+fn linearizable(history: &History, keys: &[Bytes], at: u64) -> Result<u64, Violation> {
+    let mut exhausted = 0;
+    let (by_key, values) = history.by_key(keys);
+    for (key, ops) in by_key.iter().filter(|(key, _)| key.starts_with(b"k")) {
+        let op = match armilla_check::check(ABSENT, ops, SEARCH_STEPS_MAX) {
+            Judgement::Linearizable => continue,
+            Judgement::Exhausted => {
+                exhausted += 1;
+                continue;
+            }
+            Judgement::Violation { op } => op,
+        };
+        let record = &history.records[op];
+        let saw = ops.iter().find(|own| own.op == op).map(|own| match own.action {
+            Action::Read(value) => format!("read {}", values.show(value)),
+            Action::ReadPresent => "saw that it exists".to_owned(),
+            Action::Write(value) => format!("wrote {}", values.show(value)),
+            Action::Swap { expected, new } => {
+                format!("swapped {} for {}", values.show(expected), values.show(new))
+            }
+        });
+        let what = format!(
+            "key {} is not linearizable: client {} {} in [{:.3}s, {:.3}s]",
+            history::show(key),
+            record.client,
+            saw.unwrap_or_default(),
+            record.called as f64 / 1e9,
+            record.returned as f64 / 1e9
+        );
+        return Err(Violation::new("linearizability", record.returned.min(at), 0, what));
+    }
+    Ok(exhausted)
+}

@@ -1,0 +1,223 @@
+//! The client that asks wrongly: for a region of another epoch, at the wrong store or peer, with a key from elsewhere. Its
+//! requests must be refused, with the error of the first check that they fail, and never served. Members are no part of what is
+//! checked: a request that knows others than the region has is served.
+//!
+//! It also hands commands of another epoch straight to a leader's replica, as a request would whose region changed between
+//! its check and its place in the log: those must be refused when they are applied. (Regions do not change at run time yet.)
+
+use std::sync::Arc;
+
+use armilla::codec::raw;
+use armilla::engine::Cf;
+use armilla::proto::armilla::raft::CommandHeader;
+use armilla::proto::errorpb;
+use armilla::proto::kvrpcpb::{Context, RawGetRequest, RawPutRequest};
+use armilla::proto::tikvpb::tikv_client::TikvClient;
+use armilla::region::command;
+use armilla::rt::Env;
+use armilla::rt::rng::Rng;
+use armilla::rt::sim::World;
+use armilla::rt_select;
+use armilla::types::{GroupId, Region, region};
+use bytes::Bytes;
+
+use crate::cluster::Cluster;
+use crate::cluster::monitor::Monitor;
+use crate::oracle::Violation;
+use crate::plan::{Plan, key};
+
+const TIMEOUT_NS: u64 = 2_000_000_000;
+
+/// What is wrong with a request. The order is that in which stores check; of a write the region comes before the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Defect {
+    /// Nothing of the below.
+    Other,
+    Store,
+    Region,
+    Peer,
+    Leader,
+    Epoch,
+    Key,
+}
+
+/// Whether a request of which only `wrong` is wrong got further than it should have when it was refused `by` a check.
+fn got_past(wrong: Defect, by: Defect, write: bool) -> bool {
+    let swapped = write && (wrong, by) == (Defect::Store, Defect::Region);
+    by > wrong && !swapped
+}
+
+/// Which check refused.
+fn refused_by(error: &errorpb::Error) -> Defect {
+    if error.store_not_match.is_some() {
+        Defect::Store
+    } else if error.region_not_found.is_some() {
+        Defect::Region
+    } else if error.not_leader.as_ref().is_some_and(|hint| hint.leader.is_some()) {
+        // Without a hint it is how a store that has stopped sends everybody away, before all checks.
+        Defect::Leader
+    } else if error.mismatch_peer_id.is_some() {
+        Defect::Peer
+    } else if error.epoch_not_match.is_some() {
+        Defect::Epoch
+    } else if error.key_not_in_region.is_some() {
+        Defect::Key
+    } else {
+        Defect::Other
+    }
+}
+
+/// Everything that it needs to know.
+pub struct BadRequests {
+    /// Its machine's surroundings.
+    pub env: Env,
+    /// The simulated world.
+    pub world: World,
+    /// Who leads what.
+    pub monitor: Monitor,
+    /// The stores.
+    pub cluster: Cluster,
+    /// The plan.
+    pub plan: Arc<Plan>,
+    /// The regions.
+    pub regions: Vec<Region>,
+}
+
+impl BadRequests {
+    /// Asks until `until_ns` (true time).
+    pub async fn run(self, until_ns: u64) {
+        let mut rng = Rng::fork(self.plan.workload.seed, "wrong");
+        loop {
+            self.world.sleep_ns(rng.between(1, self.plan.workload.bad_request_ms * 2) * 1_000_000).await;
+            if self.world.now_ns() >= until_ns {
+                return;
+            }
+            let region = rng.pick(&self.regions).clone();
+            // Where the simulator knows the leader to be: anybody else refuses for that reason alone.
+            let Some((node, store)) = self.monitor.with(|observed| {
+                let (_, node) = *observed.leaders.get(&region.id)?;
+                let store =
+                    observed.node_of.iter().filter(|(_, n)| **n == node).map(|(store, _)| *store).next_back()?;
+                Some((node, store))
+            }) else {
+                continue;
+            };
+            if rng.chance(0.2) {
+                self.propose(node, &region, &mut rng).await;
+            } else if rng.chance(0.1) {
+                self.ask_of_others(node, store, &region, &mut rng).await;
+            } else {
+                self.ask(node, store, &region, &mut rng).await;
+            }
+        }
+    }
+
+    fn report(&self, node: u64, what: String) {
+        self.monitor.report(Violation::new("bad-requests", self.world.now_ns(), node, what));
+    }
+
+    async fn ask(&self, node: u64, store: u64, region: &Region, rng: &mut Rng) {
+        let Some(peer) = region::peer_on(region, store).cloned() else { return };
+        let mut context =
+            Context { region_id: region.id, region_epoch: region.region_epoch, peer: Some(peer), ..Context::default() };
+        let holds = |n: &u32| region::holds(region, &key(*n));
+        let mut keys = 0..self.plan.workload.keys;
+        let wrong =
+            *rng.pick(&[Defect::Store, Defect::Region, Defect::Peer, Defect::Epoch, Defect::Epoch, Defect::Key]);
+        let number = if wrong == Defect::Key { keys.find(|n| !holds(n)) } else { keys.find(holds) };
+        let Some(number) = number else { return };
+        let peer = context.peer.as_mut().expect("just set");
+        match wrong {
+            Defect::Store => peer.store_id += 1000,
+            Defect::Region => context.region_id += 1000,
+            Defect::Peer => peer.id += 1000,
+            Defect::Epoch => {
+                let epoch = context.region_epoch.as_mut().expect("regions have one");
+                if rng.chance(0.5) {
+                    epoch.version += 1;
+                } else {
+                    epoch.version -= 1;
+                }
+            }
+            Defect::Key | Defect::Leader | Defect::Other => {}
+        }
+        let address = &self.cluster.addresses()[node as usize - 1];
+        let mut stub = TikvClient::new(self.env.net.channel(address).expect("it is an address"));
+        let key = Bytes::from([&key(number)[..], b"~wrong"].concat());
+        let write = rng.chance(0.5);
+        let (key, context) = (if wrong == Defect::Key { crate::plan::key(number) } else { key }, Some(context));
+        let answer = async {
+            if write {
+                let request = RawPutRequest { context, key, value: Bytes::from_static(b"wrong"), ..Default::default() };
+                stub.raw_put(request).await.map(|reply| {
+                    let reply = reply.into_inner();
+                    (reply.region_error, reply.error)
+                })
+            } else {
+                let request = RawGetRequest { context, key, ..Default::default() };
+                stub.raw_get(request).await.map(|reply| {
+                    let reply = reply.into_inner();
+                    (reply.region_error, reply.error)
+                })
+            }
+        };
+        let answer = rt_select! {
+            answer = answer => answer,
+            () = self.world.sleep_ns(TIMEOUT_NS) => return,
+        };
+        // No answer is no service.
+        let Ok((refusal, error)) = answer else { return };
+        let kind = if write { "put" } else { "get" };
+        match refusal {
+            None if error.is_empty() => {
+                self.report(node, format!("a {kind} of region {} with a wrong {wrong:?} was served", region.id));
+            }
+            Some(refusal) if got_past(wrong, refused_by(&refusal), write) => {
+                let by = refused_by(&refusal);
+                self.report(
+                    node,
+                    format!("a {kind} of region {} with a wrong {wrong:?} got as far as {by:?}", region.id),
+                );
+            }
+            _ => {}
+        }
+    }
+
+    /// Reads with a descriptor of other members.
+    async fn ask_of_others(&self, node: u64, store: u64, region: &Region, rng: &mut Rng) {
+        let Some(peer) = region::peer_on(region, store).cloned() else { return };
+        let mut region_epoch = region.region_epoch;
+        let conf_ver = &mut region_epoch.as_mut().expect("regions have one").conf_ver;
+        *conf_ver = if rng.chance(0.5) { *conf_ver + 1 } else { *conf_ver - 1 };
+        let context = Some(Context { region_id: region.id, region_epoch, peer: Some(peer), ..Context::default() });
+        let address = &self.cluster.addresses()[node as usize - 1];
+        let mut stub = TikvClient::new(self.env.net.channel(address).expect("it is an address"));
+        let answer = rt_select! {
+            answer = stub.raw_get(RawGetRequest { context, key: region.start_key.clone(), ..Default::default() }) => answer,
+            () = self.world.sleep_ns(TIMEOUT_NS) => return,
+        };
+        if let Some(refusal) = answer.ok().and_then(|reply| reply.into_inner().region_error)
+            && refused_by(&refusal) == Defect::Epoch
+        {
+            self.report(node, format!("a get of region {} with other members was refused for its epoch", region.id));
+        }
+    }
+
+    async fn propose(&self, node: u64, region: &Region, rng: &mut Rng) {
+        let Some(replicas) = self.cluster.with(node, |machine| machine.replicas()) else { return };
+        let version = region::epoch(region).version;
+        let version = if rng.chance(0.5) { version + 1 } else { version - 1 };
+        let key = if region.start_key.is_empty() { Bytes::from_static(b"a~wrong") } else { region.start_key.clone() };
+        let op = command::write(vec![command::put(Cf::RawDefault, key, raw::encode(b"wrong", None))]);
+        let command = command::encode(CommandHeader { version, ..CommandHeader::default() }, op);
+        let reply = rt_select! {
+            reply = replicas.propose(GroupId(region.id), 0, command) => reply,
+            () = self.world.sleep_ns(TIMEOUT_NS) => return,
+        };
+        let served =
+            reply.is_ok_and(|reply| !matches!(command::outcome(reply), Err(armilla::types::Error::EpochNotMatch(_))));
+        if served {
+            self.report(node, format!("region {} applied a command of version {version}", region.id));
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! The clients: each on a machine of its own, one operation at a time, everything written down with true times.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use armilla::client::pd::RegionInfo;
+use armilla::client::{Error, PdClient, RawClient, RawOptions};
+use armilla::rt::rng::Rng;
+use armilla::rt::sim::{NodeHandle, World};
+use armilla::types::limits::TSO_COUNT_MAX;
+use bytes::Bytes;
+
+use super::raw::{self, Memory};
+use crate::oracle::tso::Grant;
+use crate::oracle::ttl::WallClocks;
+use crate::plan::{Plan, key};
+use crate::workload::history::{Call, Ended, History};
+
+/// Machines of clients beside those of the workload, with the numbers behind theirs: two that ask for timestamps, the one that
+/// asks wrongly and beside that for regions, the one that asks queries, the administrator's.
+pub const OTHERS: u32 = 5;
+
+/// What all clients write down.
+#[derive(Clone, Default)]
+pub struct Ledger {
+    /// Operations.
+    pub history: Arc<Mutex<History>>,
+    /// What the stores' clocks show.
+    pub wall_clocks: WallClocks,
+    /// Timestamps.
+    pub grants: Arc<Mutex<Vec<Grant>>>,
+    /// Answers to "where is the region of this key" that named no leader: when (true ns), and the region.
+    pub leaderless: Arc<Mutex<Vec<(u64, u64)>>>,
+}
+
+impl Ledger {
+    /// Looks at the history.
+    pub fn with<T>(&self, look: impl FnOnce(&mut History) -> T) -> T {
+        look(&mut self.history.lock().expect("nothing panics while holding it"))
+    }
+}
+
+/// A connected client of the cluster.
+#[derive(Clone)]
+pub struct Client {
+    number: u32,
+    raw: RawClient,
+    world: World,
+    ledger: Ledger,
+}
+
+impl Client {
+    /// A client on `machine`, which knows the nodes' addresses and nothing else.
+    pub fn new(
+        number: u32,
+        machine: &NodeHandle,
+        endpoints: Vec<String>,
+        (deadline_ms, attempt_ms): (u64, u64),
+        world: &World,
+        ledger: &Ledger,
+    ) -> Client {
+        let env = machine.env();
+        let pd = PdClient::new(env.net.clone(), env.clock.clone(), endpoints).seeded(Rng::fork(env.seed, "pd"));
+        let deadline = Duration::from_millis(deadline_ms);
+        let attempt = deadline.min(Duration::from_millis(attempt_ms));
+        let options = RawOptions { deadline, attempt, ..RawOptions::strict() };
+        let raw = RawClient::new(pd, env.net, env.clock, Rng::fork(env.seed, "raw"), options);
+        Client { number, raw, world: world.clone(), ledger: ledger.clone() }
+    }
+
+    /// The placement driver's client.
+    pub fn pd(&self) -> &PdClient {
+        self.raw.pd()
+    }
+
+    /// How it asks.
+    pub fn raw(&self) -> &RawClient {
+        &self.raw
+    }
+
+    /// Does one operation and writes it down.
+    pub async fn perform(&self, call: Call) -> Ended {
+        self.ledger.wall_clocks.look(&self.world);
+        let number = self.ledger.with(|history| history.begin(self.number, call.clone(), self.world.now_ns()));
+        let ended = self.ask(call).await;
+        self.ledger.with(|history| history.end(number, ended.clone(), self.world.now_ns()));
+        self.ledger.wall_clocks.look(&self.world);
+        ended
+    }
+
+    async fn ask(&self, call: Call) -> Ended {
+        let raw = &self.raw;
+        let result = match call {
+            Call::Get(key) => raw.get(key).await.map(Ended::Value),
+            Call::BatchGet(keys) => raw.batch_get(keys).await.map(Ended::Pairs),
+            Call::Put(key, value) => raw.put(key, value, 0).await.map(|()| Ended::Done),
+            Call::BatchPut(pairs) => raw.batch_put(pairs, 0).await.map(|()| Ended::Done),
+            Call::Delete(key) => raw.delete(key).await.map(|()| Ended::Done),
+            Call::BatchDelete(keys) => raw.batch_delete(keys).await.map(|()| Ended::Done),
+            Call::DeleteRange(start, end) => raw.delete_range(start, end).await.map(|()| Ended::Done),
+            Call::Scan { start, end, limit, reverse: false, key_only } => {
+                raw.scan(start, end, limit as usize, key_only).await.map(Ended::Pairs)
+            }
+            Call::Scan { start, end, limit, reverse: true, key_only } => {
+                raw.scan_reverse(start, end, limit as usize, key_only).await.map(Ended::Pairs)
+            }
+            Call::Cas { key, expected, new, ttl_s } => {
+                let cas = raw.cas(key, expected, new, ttl_s).await;
+                cas.map(|cas| Ended::Swapped { succeed: cas.swapped, previous: cas.previous })
+            }
+            Call::PutTtl(key, value, ttl_s) => raw.put(key, value, ttl_s).await.map(|()| Ended::Done),
+        };
+        result.unwrap_or_else(|error| match error {
+            Error::Refused(why) => Ended::Failed(format!("refused: {why}")),
+            Error::Unavailable(why) => Ended::Failed(why),
+            Error::Unknown(why) => Ended::Unknown(why),
+        })
+    }
+
+    /// Runs the plan's operations; none begins after `until_ns`.
+    pub async fn run(self, plan: Arc<Plan>, begin_ns: u64, until_ns: u64) {
+        let mut memory = Memory::default();
+        for n in plan.op_numbers() {
+            let at = begin_ns + raw::planned_ms(&plan.workload, self.number, n) * 1_000_000;
+            if at > self.world.now_ns() {
+                self.world.sleep_until(at).await;
+            }
+            if self.world.now_ns() > until_ns {
+                return;
+            }
+            let call = raw::call(&plan.workload, self.number, n, &memory);
+            let ended = self.perform(call.clone()).await;
+            memory.note(&call, &ended);
+        }
+    }
+
+    /// Asks for timestamps until `until_ns`.
+    pub async fn timestamps(self, plan: Arc<Plan>, until_ns: u64) {
+        let mut rng = Rng::fork(plan.workload.seed ^ u64::from(self.number), "timestamps");
+        while self.world.now_ns() < until_ns {
+            let count = if rng.chance(plan.workload.tso_many_permille as f64 / 1000.0) {
+                rng.between(u64::from(TSO_COUNT_MAX / 2), u64::from(TSO_COUNT_MAX)) as u32
+            } else if rng.chance(0.1) {
+                rng.between(2, 5000) as u32
+            } else {
+                1
+            };
+            let called = self.world.now_ns();
+            if let Ok(last) = self.pd().tso(count).await {
+                let grant = Grant {
+                    client: self.number,
+                    called,
+                    returned: self.world.now_ns(),
+                    first: last.0 - u64::from(count - 1),
+                    last: last.0,
+                };
+                self.ledger.grants.lock().expect("nothing panics while holding it").push(grant);
+            }
+            self.world.sleep_ns(rng.between(1, plan.workload.tso_ms * 2) * 1_000_000).await;
+        }
+    }
+
+    /// Asks where regions are until `until_ns`: what clients are told they keep, so a leader must be in it.
+    pub async fn lookups(self, plan: Arc<Plan>, until_ns: u64) {
+        let mut rng = Rng::fork(plan.workload.seed ^ u64::from(self.number), "lookups");
+        while self.world.now_ns() < until_ns {
+            let key = key(rng.below(u64::from(plan.workload.keys)) as u32);
+            if let Ok(Some(RegionInfo { region, leader: None })) = self.pd().get_region(&key).await {
+                let at = self.world.now_ns();
+                self.ledger.leaderless.lock().expect("nothing panics while holding it").push((at, region.id));
+            }
+            self.world.sleep_ns(rng.between(1, plan.workload.tso_ms * 2) * 1_000_000).await;
+        }
+    }
+
+    /// Puts `value` until it is acknowledged or `until_ns` has come; gives the last refusal then.
+    ///
+    /// # Errors
+    /// What the last attempt said.
+    pub async fn put_until(&self, key: Bytes, value: &str, until_ns: u64) -> Result<(), String> {
+        let mut attempt = 0;
+        loop {
+            // Every attempt writes another value: values are unique.
+            let value = Bytes::from(format!("{value}.{attempt}"));
+            attempt += 1;
+            let why = match self.perform(Call::Put(key.clone(), value)).await {
+                Ended::Done => return Ok(()),
+                Ended::Failed(why) | Ended::Unknown(why) => why,
+                other => unreachable!("a put ends so: {other:?}"),
+            };
+            if self.world.now_ns() >= until_ns {
+                return Err(why);
+            }
+            self.world.sleep_ns(100_000_000).await;
+        }
+    }
+}
