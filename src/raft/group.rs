@@ -233,8 +233,17 @@ impl Group {
         self.node.raft.prs().iter().map(|(_, progress)| progress.matched).min().unwrap_or(last)
     }
 
+    /// Whether a snapshot was taken whose state the engine does not hold yet. raft-rs looks for the entries that are not applied when
+    /// it campaigns, and the log does not have them: until then this peer must not.
+    fn is_installing(&self) -> bool {
+        self.log().applied().0 > self.node.raft.raft_log.applied
+    }
+
     /// One tick of the clock has passed.
     pub fn tick(&mut self, now_ns: u64) {
+        if self.is_installing() && !crate::mutant!("raft.campaign-while-installing") {
+            return;
+        }
         // The promise binds its own candidacy, too. Ticks do not tell: the first comes at any time after the leader was heard, and
         // ticks that were held up come close together.
         let campaigns = self.node.raft.election_elapsed + 1 >= self.node.raft.randomized_election_timeout();
@@ -286,6 +295,9 @@ impl Group {
         }
         let forced = message.context.as_ref() == ::raft::CAMPAIGN_TRANSFER;
         if is_vote_request(kind) && !forced && self.promise.binds(now_ns) {
+            return Ok(());
+        }
+        if kind == MessageType::MsgTimeoutNow && self.is_installing() {
             return Ok(());
         }
         // A heartbeat of an earlier leader may tell of more than this peer was left with.

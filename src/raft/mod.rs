@@ -50,6 +50,7 @@ pub const MUTANTS: &[(&str, &str)] = &[
         "a voter's promise is as long as its own election timeout, whatever its leader's is",
     ),
     ("raft.commit-not-carried", "a record of a group does not carry the commit index that moved since the last one"),
+    ("raft.campaign-while-installing", "a peer campaigns while its engine does not hold its snapshot yet"),
     ("raft.lost-entries-ignored", "a peer whose log lost what it had acknowledged goes on voting"),
     ("raft.vote-after-restart", "a restarted voter forgets that it promised not to vote for an election timeout"),
     ("raft.campaign-within-promise", "a voter campaigns while its own promise binds it"),

@@ -55,5 +55,6 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("replica.applied-index-lags", "the applied index in the engine is one less than what its batch holds"),
     ("replica.peers-not-checked", "messages to and from peers that left and came back are taken for the present ones'"),
     ("replica.incarnations-not-checked", "messages of an older copy of a store's data directory are taken"),
+    ("replica.waits-for-the-engine", "a lane waits when the engine makes writers wait"),
     ("replica.flush-marks-late-applies", "a flush is taken to cover what was applied while it ran"),
 ];

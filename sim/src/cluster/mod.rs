@@ -17,7 +17,7 @@ use armilla::node::{Config, Node, NodeEnv};
 use armilla::replica::Handle;
 use armilla::rt::disk::Disk;
 use armilla::rt::rng::Rng;
-use armilla::rt::sim::{DiskConfig, LinkConfig, NodeHandle, World};
+use armilla::rt::sim::{DiskConfig, LinkConfig, NodeHandle, SimDisk, World};
 use armilla::rt::sync::Notify;
 use armilla::types::Error;
 
@@ -47,6 +47,8 @@ pub enum Part {
     Engine,
     /// The raft log.
     Log,
+    /// What was written since a copy was made.
+    Newest,
 }
 
 impl Part {
@@ -55,6 +57,7 @@ impl Part {
         match self {
             Part::Engine => "the engine's data was lost",
             Part::Log => "the raft log in",
+            Part::Newest => "copies of its data directory",
         }
     }
 }
@@ -102,8 +105,10 @@ pub struct Machine {
     process: Process,
     /// What is going to fail, and has not yet.
     armed: Armed,
-    /// What its store has lost: it must refuse to start.
+    /// What its store has lost: it must refuse to start, or stop as soon as it is told.
     lost: Option<Part>,
+    /// A copy of its disk and of its engine's data.
+    copy: Option<(SimDisk, SimHome)>,
     /// Its disk is full.
     full: bool,
     /// How often it was started.
@@ -137,7 +142,8 @@ impl Machine {
 
     /// Whether it has lost a part of its data and this is what it must say of it.
     fn must_say(&self, why: &str) -> bool {
-        self.lost.is_some_and(|part| why.contains(part.refusal()))
+        let says = |part: Part| why.contains(part.refusal()) || (part == Part::Newest && why.contains("an older copy"));
+        self.lost.is_some_and(says)
     }
 
     /// Whether its process runs and has an excuse to stop.
@@ -189,6 +195,7 @@ impl Cluster {
                 process: Process::Down,
                 armed: Armed::No,
                 lost: None,
+                copy: None,
                 full: false,
                 starts: 0,
             };
@@ -261,7 +268,8 @@ impl Cluster {
             match started {
                 Ok(node) => {
                     cluster.with_life(id, |life| life.handle = Some(node.handle().clone()));
-                    if let Some(part) = cluster.with(id, |machine| machine.lost) {
+                    let lost = cluster.with(id, |machine| machine.lost);
+                    if let Some(part) = lost.filter(|part| *part != Part::Newest) {
                         let what = format!("the node starts without its {part:?}: what it had promised is forgotten");
                         cluster.monitor.report(Violation::new("start", world.now_ns(), id, what));
                     }
@@ -344,6 +352,34 @@ impl Cluster {
         });
     }
 
+    /// Changes a dead machine's settings, as an operator edits its file.
+    ///
+    /// # Panics
+    /// If they do not fit.
+    pub fn reconfigure(&self, id: u64, changes: &toml::Table) {
+        self.with(id, |machine| {
+            let changed = crate::plan::overlaid(&machine.config, changes);
+            machine.config = changed.unwrap_or_else(|why| panic!("{why}"));
+        });
+    }
+
+    /// Copies a dead machine's disk, as a backup does.
+    pub fn keep_copy(&self, id: u64) {
+        self.with(id, |machine| {
+            machine.copy = Some((machine.handle.disk().durable_copy(), machine.home.durable_copy()));
+        });
+    }
+
+    /// Puts the copy in the place of a dead machine's disk.
+    pub fn bring_copy_back(&self, id: u64) {
+        self.with(id, |machine| {
+            let Some((disk, home)) = machine.copy.take() else { return };
+            machine.handle.disk().swap(&disk);
+            machine.home = home;
+            machine.lost = Some(Part::Newest);
+        });
+    }
+
     /// Makes writes that need more space fail, or lets them through again.
     pub fn set_full(&self, id: u64, full: bool) {
         self.with(id, |machine| {
@@ -404,8 +440,8 @@ impl Cluster {
         for id in self.ids() {
             let poisoned = self.monitor.with(|observed| observed.poisoned.get(&id).cloned());
             let replace = self.with(id, |machine| {
-                let failed = machine.life().and_then(|life| life.failed.clone());
-                failed.is_some_and(|why| machine.must_say(&why)) && !machine.full
+                let stopped = machine.life().and_then(|life| poisoned.clone().or_else(|| life.failed.clone()));
+                stopped.is_some_and(|why| machine.must_say(&why)) && !machine.full
             });
             if replace {
                 self.crash(id, Death::Killed, rng);
@@ -440,7 +476,10 @@ impl Cluster {
     /// The first node whose store stopped serving without a reason.
     pub fn stopped_without_reason(&self) -> Option<(u64, String)> {
         let poisoned = self.monitor.with(|observed| observed.poisoned.clone());
-        poisoned.into_iter().find(|(id, _)| self.with(*id, |machine| machine.life().is_some_and(|life| !life.excused)))
+        let excused = |machine: &Machine, why: &str| machine.is_excused() || machine.must_say(why);
+        let unexpected =
+            |id: u64, why: &str| self.with(id, |machine| machine.life().is_some() && !excused(machine, why));
+        poisoned.into_iter().find(|(id, why)| unexpected(*id, why))
     }
 
     /// What the nodes' engines hold now.

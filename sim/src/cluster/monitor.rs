@@ -9,6 +9,7 @@ use armilla::rt::sim::probe::{ProbeRecord, What};
 use armilla::rt::sync::Notify;
 
 use crate::oracle::Violation;
+use crate::oracle::lanes::Lanes;
 use crate::oracle::lease::Leases;
 use crate::oracle::pause::Pauses;
 use crate::oracle::raft::Raft;
@@ -26,6 +27,8 @@ pub struct Observed {
     pub reads: Reads,
     /// Timestamps as they are issued.
     pub issued: Issued,
+    /// Lanes of stores whose engine stalls.
+    pub lanes: Lanes,
     /// Regions that take no writes.
     pub pauses: Pauses,
     /// The first violation.
@@ -109,6 +112,7 @@ impl Monitor {
             .and_then(|()| observed.issued.observe(event));
         let judged = judged.map_err(|(oracle, _, what)| Violation::new(oracle, record.at_ns, record.node, what));
         let judged = judged.and_then(|()| observed.pauses.observe(record.at_ns, record.node, event, &observed.node_of));
+        let judged = judged.and_then(|()| observed.lanes.observe(record.at_ns, record.node, event));
         if let Err(violation) = judged {
             observed.violation = Some(violation);
             self.news.notify_waiters();

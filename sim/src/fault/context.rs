@@ -38,6 +38,8 @@ pub struct Context {
     pub rng: Rng,
     /// The node whose disk was replaced by an empty one: its replicas are gone for good.
     pub wiped: Option<u64>,
+    /// Some nodes have other timeouts than the plan's: nobody can say how long a pause may be.
+    pub settings_differ: bool,
     /// By node: until when (true ns) connections to it may hang or lag though it is up.
     pub unsettled: BTreeMap<u64, u64>,
 }

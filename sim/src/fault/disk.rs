@@ -27,6 +27,8 @@ pub enum Kind {
     FailSync {},
     /// Writes that grow a file fail; the process starts again at the end.
     FullDisk {},
+    /// The engine makes writers wait, as one does that has too much to compact.
+    StallEngine {},
     /// The process dies, and at its next start the engine does not open, once.
     FailOpen {},
     /// The machine loses its power and the engine's data; the log is still there. The store must refuse to start.
@@ -37,7 +39,7 @@ pub enum Kind {
 
 /// The words for `kind`.
 pub const NAMES: &[&str] =
-    &["slow-disk", "stall-disk", "fail-sync", "full-disk", "fail-open", "lose-engine", "lose-log"];
+    &["slow-disk", "stall-disk", "fail-sync", "full-disk", "stall-engine", "fail-open", "lose-engine", "lose-log"];
 
 /// What the swarm draws. The loss of a part is drawn by the swarm itself, once a run at most.
 pub const CLASSES: &[Class<Kind>] = &[
@@ -51,6 +53,11 @@ pub const CLASSES: &[Class<Kind>] = &[
             }
             _ => Draft::at(d.target(), d.log(200, 15_000), Kind::StallDisk {}),
         },
+    },
+    Class {
+        name: "stall-engine",
+        per_minute: (0.6, 6.0),
+        make: |d| Draft::at(d.target(), d.log(200, 15_000), Kind::StallEngine {}),
     },
     Class {
         name: "bad-disk",
@@ -99,7 +106,7 @@ impl Behavior for Kind {
                 let for_ms = Duration::from_millis(hit.for_ms);
                 cluster.with(hit.node, |machine| machine.handle.disk().stall(for_ms));
             }
-            Kind::SlowDisk { .. } => {}
+            Kind::SlowDisk { .. } | Kind::StallEngine {} => {}
         }
         true
     }
@@ -113,8 +120,10 @@ impl Behavior for Kind {
             }
             Kind::SlowDisk { factor } => Force::raise(&mut force.slow_disk, node, *factor),
             Kind::FullDisk {} => drop(force.full.insert(node)),
+            Kind::StallEngine {} => drop(force.stalled.insert(node)),
             // The disk itself knows how long it is stalled.
-            Kind::StallDisk {} | Kind::FailSync {} => {}
+            Kind::StallDisk {} => drop(force.hung.insert(node)),
+            Kind::FailSync {} => {}
         }
         force.plain = false;
     }
@@ -128,7 +137,7 @@ impl Behavior for Kind {
                 vec![node]
             }
             Kind::FailOpen {} | Kind::LoseEngine {} | Kind::LoseLog {} => vec![node],
-            Kind::SlowDisk { .. } | Kind::StallDisk {} | Kind::FailSync {} => Vec::new(),
+            Kind::SlowDisk { .. } | Kind::StallDisk {} | Kind::StallEngine {} | Kind::FailSync {} => Vec::new(),
         }
     }
 

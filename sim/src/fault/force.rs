@@ -59,6 +59,10 @@ pub struct Force {
     pub slow_cpu: BTreeMap<u64, u32>,
     /// Nodes whose disk is full.
     pub full: BTreeSet<u64>,
+    /// Nodes whose disk operations do not return.
+    pub hung: BTreeSet<u64>,
+    /// Nodes whose engine makes writers wait.
+    pub stalled: BTreeSet<u64>,
     /// Nodes that stand still.
     pub paused: BTreeSet<u64>,
     /// Nodes that must not be started.
@@ -79,6 +83,8 @@ impl Force {
             slow_disk: BTreeMap::new(),
             slow_cpu: BTreeMap::new(),
             full: BTreeSet::new(),
+            hung: BTreeSet::new(),
+            stalled: BTreeSet::new(),
             paused: BTreeSet::new(),
             down: BTreeSet::new(),
             dead: BTreeSet::new(),
@@ -111,6 +117,17 @@ impl Force {
         *worst = factor.max(*worst);
     }
 
+    /// Nodes whose engine stalls while their processor and disk are well.
+    pub fn only_stalled(&self) -> BTreeSet<u64> {
+        let ill = |node: &u64| {
+            let sets = [&self.full, &self.paused, &self.down, &self.hung];
+            sets.iter().any(|set| set.contains(node))
+                || self.slow_disk.contains_key(node)
+                || self.slow_cpu.contains_key(node)
+        };
+        self.stalled.iter().copied().filter(|node| !ill(node)).collect()
+    }
+
     /// Makes the world so, where it was made as `before` says.
     pub fn apply(&self, before: &Force, world: &World, cluster: &Cluster) {
         let net = world.net();
@@ -136,6 +153,7 @@ impl Force {
         for id in cluster.ids() {
             let handle = cluster.with(id, |machine| machine.handle.clone());
             handle.disk().set_slow(factor(&self.slow_disk, id));
+            cluster.with(id, |machine| machine.home.stall(self.stalled.contains(&id)));
             cluster.set_full(id, self.full.contains(&id));
             handle.set_cpu_factor(factor(&self.slow_cpu, id));
             cluster.set_paused(id, self.paused.contains(&id));

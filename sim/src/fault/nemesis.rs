@@ -135,6 +135,13 @@ impl Nemesis {
             self.faults[*n].impose(active, &self.context.machines, &mut force);
         }
         force.apply(&self.force, &self.context.world, &self.context.cluster);
+        // A process that is not up, or comes up, handles no ticks.
+        let cluster = &self.context.cluster;
+        let stalled = force.only_stalled().into_iter();
+        let stalled = stalled.filter(|node| cluster.with(*node, |machine| machine.replicas().is_some())).collect();
+        if let Err(violation) = self.context.monitor.with(|observed| observed.lanes.judge(now_ns, &stalled)) {
+            self.context.monitor.report(violation);
+        }
         self.force = force;
     }
 
@@ -144,9 +151,12 @@ impl Nemesis {
         // A sync that is going to fail ends a store at any time.
         let armed = cluster.ids().into_iter().any(|id| cluster.with(id, |machine| machine.is_armed()));
         let dead = self.force.dead.iter().chain(wiped).copied().collect();
-        let now_ns = world.now_ns();
+        let (now_ns, settings_differ) = (world.now_ns(), self.context.settings_differ);
         monitor.with(|observed| {
-            observed.pauses.regime(now_ns, (self.force.plain && !armed && !self.context.is_unsettled()).then_some(dead))
+            observed.pauses.regime(
+                now_ns,
+                (self.force.plain && !armed && !settings_differ && !self.context.is_unsettled()).then_some(dead),
+            )
         });
     }
 

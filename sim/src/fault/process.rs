@@ -4,6 +4,7 @@
 //! take over.
 
 use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
 
 use super::behavior::{Active, Behavior, Hit, Shape, half};
 use super::context::Context;
@@ -26,6 +27,14 @@ pub enum Kind {
     Stop {},
     /// The machine loses its power and its disk is replaced by an empty one. A run has at most one of these.
     Wipe {},
+    /// The process dies, and starts again with other settings, which it keeps.
+    Reconfigure {
+        /// What changes, as in a node's configuration file.
+        config: Table,
+    },
+    /// The machine loses its power and goes on; at the end it loses it again, and comes back with the disk that it had at the
+    /// beginning, as from a backup. The store must stop: it lacks what it has acknowledged since.
+    OldCopy {},
     /// Work takes `factor` times as long.
     SlowCpu {
         /// From 2.
@@ -34,7 +43,7 @@ pub enum Kind {
 }
 
 /// The words for `kind`.
-pub const NAMES: &[&str] = &["crash", "crash-all", "pause", "stop", "wipe", "slow-cpu"];
+pub const NAMES: &[&str] = &["crash", "crash-all", "pause", "stop", "wipe", "reconfigure", "old-copy", "slow-cpu"];
 
 /// What the swarm draws. A wipe is drawn by the swarm itself, once a run at most.
 pub const CLASSES: &[Class<Kind>] = &[
@@ -49,6 +58,25 @@ pub const CLASSES: &[Class<Kind>] = &[
         make: |d| Draft::everywhere(d.log(100, 5_000), Kind::CrashAll {}),
     },
     Class { name: "stop", per_minute: (0.6, 4.0), make: |d| Draft::at(d.target(), d.log(3000, 10_000), Kind::Stop {}) },
+    Class {
+        name: "settings",
+        per_minute: (0.6, 4.0),
+        make: |d| {
+            let tick_ms = i64::from(*d.rng.pick(&[25_i32, 50, 100, 200]));
+            let raft = Table::from_iter([("tick_ms".to_owned(), Value::Integer(tick_ms))]);
+            let config = Table::from_iter([("raft".to_owned(), Value::Table(raft))]);
+            Draft::at(d.target(), d.log(50, 5_000), Kind::Reconfigure { config })
+        },
+    },
+    Class {
+        name: "upgrade",
+        per_minute: (0.6, 4.0),
+        make: |d| {
+            let pd = Table::from_iter([("protocol_max".to_owned(), Value::Integer(0))]);
+            let config = Table::from_iter([("pd".to_owned(), Value::Table(pd))]);
+            Draft::at(d.target(), d.log(50, 5_000), Kind::Reconfigure { config })
+        },
+    },
     Class {
         name: "pause",
         per_minute: (1.0, 12.0),
@@ -83,6 +111,19 @@ impl Behavior for Kind {
                     context.cut_power(id, &mut hit.rng);
                 }
             }
+            Kind::Reconfigure { config } => {
+                context.kill(hit.node, Death::Killed, &mut hit.rng);
+                context.cluster.reconfigure(hit.node, config);
+                context.settings_differ |= config.contains_key("raft");
+            }
+            Kind::OldCopy {} => {
+                if !context.cluster.is_up(hit.node) {
+                    return false;
+                }
+                context.kill(hit.node, Death::PowerLoss, &mut hit.rng);
+                context.cluster.keep_copy(hit.node);
+                context.cluster.start(hit.node);
+            }
             Kind::Wipe {} => {
                 context.cut_power(hit.node, &mut hit.rng);
                 context.cluster.wipe(hit.node);
@@ -101,7 +142,8 @@ impl Behavior for Kind {
 
     fn impose(&self, Active { node, .. }: Active, machines: &Machines, force: &mut Force) {
         match self {
-            Kind::Crash {} | Kind::Wipe {} => {
+            Kind::OldCopy {} => force.plain = false,
+            Kind::Crash {} | Kind::Wipe {} | Kind::Reconfigure { .. } => {
                 force.down.insert(node);
                 force.dead.insert(node);
             }
@@ -124,7 +166,19 @@ impl Behavior for Kind {
 
     fn end(&self, node: u64, context: &mut Context) -> Vec<u64> {
         match self {
-            Kind::Crash {} | Kind::Wipe {} => vec![node],
+            Kind::Crash {} | Kind::Wipe {} | Kind::Reconfigure { .. } => vec![node],
+            Kind::OldCopy {} => {
+                let mut rng = context.fork("end");
+                context.kill(node, Death::PowerLoss, &mut rng);
+                context.cluster.bring_copy_back(node);
+                context.monitor.with(|observed| {
+                    let stores = observed.node_of.iter().filter(|(_, on)| **on == node).map(|(store, _)| *store);
+                    stores.collect::<Vec<_>>().into_iter().for_each(|store| observed.raft.roll_back(store));
+                });
+                // Its replicas are gone for good: once it has stopped, it is replaced by a new store.
+                context.wiped = Some(node);
+                vec![node]
+            }
             Kind::CrashAll {} => context.cluster.ids(),
             Kind::Stop {} => {
                 // What is left of the process once its node has stopped, or of a node that could not stop.

@@ -6,6 +6,7 @@
 //! | `lease` | one peer of a group serves without a quorum | [`lease`] | probe events and the nodes' clocks |
 //! | `timestamps` | unique, increasing, in real time | [`tso`] | probe events, then what clients were given |
 //! | `pause` | regions take writes soon after a loss | [`pause`] | probe events and the faults |
+//! | `lanes` | a lane goes on while its engine stalls | [`lanes`] | probe events and the faults |
 //! | `regions` | every key is in one region, epochs grow | [`region`] | the nodes' durable images, PD's answers |
 //! | `replica-agreement` | replicas hold the same data | [`state`] | the nodes' durable images |
 //! | `linearizability` | every key is a register | [`reads`], `armilla_check` | probe events, then the clients' history |
@@ -20,6 +21,7 @@
 //! [`Violation`]. **Never**: an oracle that looks at the store's own opinion of what is correct.
 
 pub mod durability;
+pub mod lanes;
 pub mod lease;
 pub mod liveness;
 pub mod pause;

@@ -31,10 +31,7 @@ impl Knobs {
         if let Some(key) = OF_TOPOLOGY.iter().find(|key| self.config.contains_key(**key)) {
             return Err(format!("knobs.config: `{key}` follows from the plan's topology"));
         }
-        let mut table = Table::try_from(base).expect("a configuration has a TOML form");
-        overlay(&mut table, &self.config);
-        let text = toml::to_string(&table).expect("a table has a TOML form");
-        Config::from_toml(&text, "knobs.config").map_err(|error| error.to_string())
+        overlaid(&base, &self.config)
     }
 
     /// The settings that all nodes have.
@@ -44,6 +41,17 @@ impl Knobs {
     pub fn settings(&self) -> Config {
         self.node_config(Config::default()).unwrap_or_else(|why| panic!("{why}"))
     }
+}
+
+/// A configuration with some values replaced.
+///
+/// # Errors
+/// A key that a node's file does not have, or a value that does not fit.
+pub fn overlaid(base: &Config, over: &Table) -> Result<Config, String> {
+    let mut table = Table::try_from(base).expect("a configuration has a TOML form");
+    overlay(&mut table, over);
+    let text = toml::to_string(&table).expect("a table has a TOML form");
+    Config::from_toml(&text, "knobs.config").map_err(|error| error.to_string())
 }
 
 /// Replaces values of `table` by those of `over`, table by table.

@@ -18,7 +18,12 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
 /// Refuses keys that no configuration has.
 pub(super) fn known_keys(table: &toml::Table, source: &str) -> Result<(), ConfigError> {
     // Every key, the optional ones too.
-    let example = Config { advertise_addr: Some(String::new()), join: Some(String::new()), ..Config::default() };
+    let example = Config {
+        advertise_addr: Some(String::new()),
+        join: Some(String::new()),
+        disk_reserve_mib: Some(0),
+        ..Config::default()
+    };
     let example = toml::Table::try_from(example).expect("every field has a TOML form");
     known_in(table, &example, "", source, &example)
 }

@@ -16,7 +16,12 @@ fn refused(change: impl FnOnce(&mut Config)) -> String {
 fn the_defaults_are_valid_and_survive_a_file() {
     fine().validate().unwrap();
     assert_eq!(Config::from_toml(&fine().to_toml(), "node.toml").unwrap(), fine());
-    let full = Config { advertise_addr: Some("h:1".into()), join: Some("h:2".into()), ..Config::default() };
+    let full = Config {
+        advertise_addr: Some("h:1".into()),
+        join: Some("h:2".into()),
+        disk_reserve_mib: Some(64),
+        ..Config::default()
+    };
     assert_eq!(Config::from_toml(&full.to_toml(), "node.toml").unwrap(), full);
     assert_eq!(Config::from_toml("", "node.toml").unwrap(), Config::default());
 }

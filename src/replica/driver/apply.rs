@@ -43,6 +43,8 @@ struct Pending {
     replies: Vec<(GroupId, u64, u64, Vec<Bytes>)>,
     /// What the store is told once it is written.
     effects: Vec<(GroupId, Effect)>,
+    /// Facts to report then.
+    probes: Vec<Probe>,
 }
 
 /// Bytes that a batch gathers before it is written all the same.
@@ -138,7 +140,9 @@ impl Driver {
         pending.applied.insert(group, (index, term));
         pending.replies.push((group, index, term, replies));
         let (store, id) = (self.store, peer.group.peer());
-        probe::emit(|| Probe::Apply { store, group: group.0, peer: id, index, term, hash });
+        if probe::LISTENING {
+            pending.probes.push(Probe::Apply { store, group: group.0, peer: id, index, term, hash });
+        }
         Ok(())
     }
 
@@ -187,6 +191,9 @@ impl Driver {
     /// The engine holds it: raft, those who wait and the store are told.
     fn note_applied(&mut self, written: Pending) {
         self.flushes.note_applied();
+        for event in written.probes {
+            probe::emit(|| event);
+        }
         for (group, (index, term)) in written.applied {
             // A snapshot that is being installed may be ahead of it.
             if let Some(peer) = self.peers.get_mut(&group).filter(|peer| peer.group.log().applied().0 < index) {

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use armilla_arch::sync::Pending;
 
-use crate::engine::Engine;
+use crate::engine::{Engine, KvEngine, WriteBatch};
 use crate::raft::Run;
 use crate::raft::machine::StateMachine;
 use crate::raft::output::Output;
@@ -258,6 +258,11 @@ impl Driver {
             }
         }
         self.apply(committed)?;
+        if crate::mutant!("replica.waits-for-the-engine") {
+            while !self.engine.try_write(&WriteBatch::new())? {
+                self.clock.sleep(Duration::from_millis(5)).await;
+            }
+        }
         self.write_log(after_log).await
     }
 

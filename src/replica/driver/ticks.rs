@@ -2,6 +2,9 @@
 //!
 //! A group without work costs a tick of raft's counters and nothing more: only those that have something to do are taken up.
 
+use bytes::Bytes;
+
+use crate::rt::probe::{self, Event as Probe};
 use crate::types::limits::{STALL_HAND_OVER, STALL_REFUSE, STORE_CACHE_BYTES_MAX, UNAPPLIED_BYTES_MAX};
 use crate::types::{Error, GroupId, Result};
 
@@ -15,6 +18,8 @@ impl Driver {
     pub(super) async fn tick(&mut self) -> Result<()> {
         self.tick_waiting.begin();
         self.ticks += 1;
+        let (store, ticks) = (self.store, self.ticks);
+        probe::emit(|| Probe::Note { store, what: "tick", a: ticks, b: 0, data: Bytes::new() });
         let now_ns = self.clock.now().0;
         let limit_ns = self.options.raft.election_ns();
         let beat = self.ticks.is_multiple_of(self.options.raft.heartbeat_ticks as u64);

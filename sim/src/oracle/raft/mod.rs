@@ -26,7 +26,7 @@ mod quorum_durability;
 mod state;
 mod state_machine_safety;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use armilla::rt::probe::Event;
 
@@ -39,6 +39,8 @@ pub struct Raft {
     peers: BTreeMap<PeerId, Peer>,
     /// How many peers each group has, where it is known.
     replicas: BTreeMap<u64, usize>,
+    /// Stores that came back with an older copy of their disk: what they hold is not judged, what they serve and whom they elect is.
+    rolled_back: BTreeSet<u64>,
     /// Leader changes seen.
     pub elections: u64,
     /// Snapshots installed.
@@ -57,8 +59,26 @@ impl Raft {
         self.replicas.insert(group, peers);
     }
 
+    /// The store came back with an older copy of its disk.
+    pub fn roll_back(&mut self, store: u64) {
+        self.rolled_back.insert(store);
+    }
+
     /// Judges one fact, then remembers it.
     pub fn observe(&mut self, event: &Event) -> Result<(), Broken> {
+        match event {
+            Event::Start { store, .. }
+            | Event::HardState { store, .. }
+            | Event::Append { store, .. }
+            | Event::Truncate { store, .. }
+            | Event::Apply { store, .. }
+            | Event::Snapshot { store, .. }
+                if self.rolled_back.contains(store) =>
+            {
+                return Ok(());
+            }
+            _ => {}
+        }
         let id = |store: u64, group: u64, peer: u64| PeerId { group, store, peer };
         match *event {
             Event::Start { store, group, peer, term, vote, commit, last_index } => {
@@ -99,7 +119,7 @@ impl Raft {
     /// A peer came up with what its disk holds.
     fn start(&mut self, id: PeerId, (term, vote, commit): (u64, u64, u64), last_index: u64) -> Result<(), Broken> {
         let (_, peer) = self.parts(id);
-        persistence::check_start(peer, id, term, vote, last_index)?;
+        persistence::check_start(peer, id, (term, vote, commit), last_index)?;
         // What was written but not reported durable may be there or not: later appends will tell.
         peer.term = term;
         peer.seen = term;
@@ -127,6 +147,8 @@ impl Raft {
         group.entries.insert((index, entry.term), entry.hash);
         peer.cut(index);
         peer.log.insert(index, entry);
+        // The record of an entry carries the commit index; what was applied before it was written had been committed.
+        peer.carried = peer.carried.max(peer.applied);
         Ok(())
     }
 

@@ -8,7 +8,12 @@ use super::state::{Broken, Peer, PeerId};
 pub const NAME: &str = "persistence";
 
 /// Judges what a peer came up with.
-pub fn check_start(peer: &Peer, id: PeerId, term: u64, vote: u64, last_index: u64) -> Result<(), Broken> {
+pub fn check_start(
+    peer: &Peer,
+    id: PeerId,
+    (term, vote, commit): (u64, u64, u64),
+    last_index: u64,
+) -> Result<(), Broken> {
     let name = format!("group {} peer {}", id.group, id.peer);
     if term < peer.term {
         return Err((NAME, id.store, format!("{name}: term {} became {term} over a restart", peer.term)));
@@ -19,6 +24,13 @@ pub fn check_start(peer: &Peer, id: PeerId, term: u64, vote: u64, last_index: u6
     }
     if last_index < peer.last_index() {
         let what = format!("{name}: durable log up to {} became {last_index} over a restart", peer.last_index());
+        return Err((NAME, id.store, what));
+    }
+    if commit < peer.carried {
+        let what = format!(
+            "{name}: a record was written after {} was committed, and {commit} is known after a restart",
+            peer.carried
+        );
         return Err((NAME, id.store, what));
     }
     Ok(())

@@ -34,6 +34,8 @@ pub struct Peer {
     pub vote: u64,
     /// The durable commit index.
     pub commit: u64,
+    /// The commit index that the log's last record must know, at least.
+    pub carried: u64,
     /// The durable log, as far as it was reported.
     pub log: BTreeMap<u64, Entry>,
     /// Index and term of the snapshot that stands before the log.

@@ -226,6 +226,7 @@ impl Run {
             wall_clocks: self.ledger.wall_clocks.clone(),
             rng: Rng::fork(self.plan.schedule_seed, "nemesis"),
             wiped: None,
+            settings_differ: false,
             unsettled: BTreeMap::new(),
         }
     }
@@ -293,6 +294,7 @@ impl Run {
             let now_ns = self.now();
             self.monitor.with(|observed| {
                 observed.pauses.begin(bounds);
+                observed.lanes.begin(tick_ns);
                 observed.pauses.regime(now_ns, Some(Default::default()));
             });
             self.stats.insert("founding_ms".into(), self.now() / 1_000_000);
