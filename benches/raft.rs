@@ -45,7 +45,8 @@ impl Trio {
                 cache_bytes_max: 1 << 20,
             })
         };
-        let peer = |id| Group::new(GroupId(7), id, options.clone(), view(), 0).expect("a peer");
+        let peer =
+            |id| Group::new(GroupId(7), id, options.clone(), view(), armilla::raft::Run::default()).expect("a peer");
         let mut trio = Trio { peers: (1..=3).map(peer).collect(), mail: VecDeque::new(), now: TICK_NS, applied: 0 };
         trio.peers[0].campaign();
         trio.settle();
@@ -65,7 +66,7 @@ impl Trio {
                     self.mail.extend(output.messages_after_persist);
                     if let Some(last) = output.committed.last() {
                         let (index, term) = (last.index, last.term);
-                        self.peers[at].applied(index, term, Bytes::new());
+                        self.peers[at].applied(index, term);
                         // As the driver does when the engine has flushed.
                         self.peers[at].log_mut().truncate_to(index);
                         if at == 0 {
@@ -77,7 +78,8 @@ impl Trio {
             for message in std::mem::take(&mut self.mail) {
                 quiet = false;
                 let to = message.to as usize - 1;
-                self.peers[to].step(message, self.now);
+                let election_ns = 20 * TICK_NS;
+                self.peers[to].step(message, election_ns, self.now).expect("a log that lost nothing");
             }
             if quiet {
                 return;

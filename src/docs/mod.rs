@@ -44,3 +44,9 @@ pub mod rocksdb_ends_an_atomic_flush_early {}
 
 #[doc = include_str!("leaders-handed-over.md")]
 pub mod leaders_handed_over {}
+
+#[doc = include_str!("formats-of-replication.md")]
+pub mod formats_of_replication {}
+
+#[doc = include_str!("the-engine-may-wait.md")]
+pub mod the_engine_may_wait {}
