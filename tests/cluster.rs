@@ -403,3 +403,185 @@ fn a_node_that_was_away_for_long_catches_up() {
         cluster.wait_ready();
     }
 }
+
+/// Writes a key until it is done.
+async fn put(wire: &Wire, key: &str, value: &[u8]) {
+    let began = Instant::now();
+    while wire.put(key.as_bytes(), value).await != Outcome::Done(()) {
+        assert!(began.elapsed() < STUCK, "{key} is not written");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn files_bytes(dir: &std::path::Path) -> u64 {
+    let entries = std::fs::read_dir(dir).expect("a folder").flatten();
+    entries.filter_map(|entry| entry.metadata().ok()).filter(|meta| meta.is_file()).map(|meta| meta.len()).sum()
+}
+
+/// A configuration file in `dir`.
+fn configured(dir: &tempfile::TempDir, text: &str) -> String {
+    let path = dir.path().join("node.toml");
+    std::fs::write(&path, text).expect("writable");
+    path.to_str().expect("text").to_owned()
+}
+
+/// **Goal**: a node that is dead for long does not fill the disks of the others, and comes back. **Method**: forty times as many bytes
+/// are written as the log may keep for it.
+#[test]
+fn the_log_is_bounded_while_a_node_is_dead() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let config = configured(
+        &dir,
+        "[raft]\nlog_group_kib_max = 1024\nlog_segment_kib = 1024\nlog_soft_max_kib = 4096\nflush_kib = 1024\n\
+         flush_interval_ms = 200\nlog_keep_entries = 4\n",
+    );
+    let mut cluster = Cluster::start(3, &["--config", &config]);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    cluster.kill(2);
+    let wire = Wire::new(cluster.addrs());
+    let value = vec![b'v'; 64 << 10];
+    runtime.block_on(async {
+        for n in 0..640u32 {
+            put(&wire, &format!("dead/{:02}", n % 16), &value).await;
+        }
+        put(&wire, "dead/last", b"here").await;
+    });
+    for node in [0, 1] {
+        let log = cluster.data(node).join("raft");
+        wait_until("the log is cut", || files_bytes(&log) < 16 << 20);
+    }
+    cluster.restart(2);
+    cluster.wait_ready();
+    cluster.kill(0);
+    let seen = runtime.block_on(async {
+        let began = Instant::now();
+        loop {
+            if let Outcome::Done(seen) = Wire::new(cluster.addrs()).get(b"dead/last").await {
+                break seen;
+            }
+            assert!(began.elapsed() < STUCK, "the node that came back does not form a quorum");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    assert_eq!(seen, Some(Bytes::from_static(b"here")));
+    cluster.assert_alive();
+}
+
+/// **Goal**: a process that stands still for half a minute does no harm, and goes on. **Method**: SIGSTOP, writes meanwhile, SIGCONT; what
+/// was written is read through every node.
+#[test]
+fn a_node_that_stands_still_goes_on() {
+    let mut cluster = Cluster::start(3, &["--initial-regions", "4"]);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    for node in 0..3 {
+        runtime.block_on(put(&Wire::new(cluster.addrs()), "still", b"before"));
+        cluster.signal(node, "STOP");
+        let began = Instant::now();
+        // Long for one of them: the others take turns.
+        let still = if node == 0 { Duration::from_secs(30) } else { Duration::from_secs(5) };
+        let mut last = 0u32;
+        while began.elapsed() < still {
+            last += 1;
+            runtime.block_on(put(&Wire::new(cluster.addrs()), "still", &last.to_be_bytes()));
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        cluster.signal(node, "CONT");
+        let seen = runtime.block_on(async {
+            let began = Instant::now();
+            loop {
+                if let Outcome::Done(seen) = Wire::new(cluster.addrs()).get(b"still").await {
+                    break seen;
+                }
+                assert!(began.elapsed() < STUCK, "nobody answers");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        assert_eq!(seen, Some(Bytes::copy_from_slice(&last.to_be_bytes())), "a read after it went on is not stale");
+        cluster.wait_ready();
+    }
+    cluster.assert_alive();
+}
+
+/// A file system of its own for a folder; unmounted when dropped.
+struct SmallDisk(std::path::PathBuf);
+
+impl SmallDisk {
+    fn mount(path: &std::path::Path, options: &str) -> bool {
+        let mount =
+            std::process::Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(path).output();
+        mount.is_ok_and(|output| output.status.success())
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily: the node on it may still be on its way out.
+        std::process::Command::new("umount").arg("-l").arg(&self.0).status().ok();
+    }
+}
+
+/// **Goal**: one full disk stops nobody else, and its node comes back when there is room. **Method**: one node's data lies on a small file
+/// system, and more is written than fits; then the file system grows.
+#[test]
+fn a_full_disk_stops_nobody_else() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let config = configured(
+        &dir,
+        "disk_reserve_mib = 16\n[raft]\nlog_segment_kib = 4096\nlog_soft_max_kib = 16384\nlog_group_kib_max = 8192\nflush_kib = 8192\n",
+    );
+    let mut cluster = Cluster::start(3, &["--config", &config]);
+    cluster.kill(2);
+    // What the node has so far moves to the small disk.
+    let (data, kept) = (cluster.data(2).to_owned(), cluster.data(2).with_extension("kept"));
+    std::fs::rename(&data, &kept).expect("the data moves");
+    std::fs::create_dir(&data).expect("a folder");
+    let small = SmallDisk(data.clone());
+    if !SmallDisk::mount(&data, "size=192m") {
+        eprintln!("skipped: this user cannot mount a file system");
+        return;
+    }
+    let copied = std::process::Command::new("cp").arg("-a").arg(format!("{}/.", kept.display())).arg(&data).status();
+    assert!(copied.is_ok_and(|status| status.success()), "cp");
+    cluster.restart(2);
+    cluster.wait_ready();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let wire = Wire::new(cluster.addrs());
+    // Bytes that no compression makes smaller.
+    let mut rng = Rng::new(7);
+    let mut value = vec![0; 256 << 10];
+    runtime.block_on(async {
+        for n in 0..1200u32 {
+            value.chunks_mut(8).for_each(|chunk| chunk.copy_from_slice(&rng.next_u64().to_be_bytes()));
+            put(&wire, &format!("full/{n:05}"), &value).await;
+        }
+        put(&wire, "full/last", b"here").await;
+    });
+    let log = cluster.log(2);
+    assert!(log.contains("room on the disk"), "it did not notice:\n{log}");
+    // Room again: it starts, if it had to stop, and has everything.
+    let grown = std::process::Command::new("mount").args(["-o", "remount,size=2g"]).arg(&data).status();
+    assert!(grown.is_ok_and(|status| status.success()), "remount");
+    if cluster.has_stopped(2) {
+        cluster.restart(2);
+    }
+    cluster.wait_ready();
+    cluster.kill(0);
+    let seen = runtime.block_on(async {
+        let began = Instant::now();
+        loop {
+            if let Outcome::Done(seen) = Wire::new(cluster.addrs()).get(b"full/last").await {
+                break seen;
+            }
+            assert!(
+                began.elapsed() < 2 * STUCK,
+                "the node that had no room does not form a quorum:\n{}",
+                cluster.log(2)
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    assert_eq!(seen, Some(Bytes::from_static(b"here")));
+    cluster.kill(1);
+    cluster.kill(2);
+    drop(small);
+}

@@ -8,7 +8,7 @@ use std::mem::MaybeUninit;
 use crate::column::{BytesColumn, BytesSet, Cmp, Needle};
 use crate::dispatch::{self, Kind, Tier};
 use crate::few;
-use crate::memcomparable::Invalid;
+use crate::format::Invalid;
 
 /// A kernel as it runs on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,7 +83,7 @@ kernels! {
     /// Memcomparable encoding of `plain` into `out`, which has just the room.
     ///
     /// # Panics
-    /// When `out` has another length than [`encoded_len`](crate::memcomparable::encoded_len) says.
+    /// When `out` has another length than [`encoded_len`](crate::format::encoded_len) says.
     fn encode(plain: &[u8], out: &mut [MaybeUninit<u8>]); x86_64: sse42;
     /// Decodes the memcomparable encoding at the head of `bytes` into `out`: how many bytes it took, how many it gave (these
     /// are initialized).
@@ -137,11 +137,11 @@ pub fn kernels() -> Vec<Kernel> {
                 ("crc32c", Kind::Portable) => crc_fast(crc_fast::CrcAlgorithm::Crc32Iscsi),
                 ("crc32c", _) => {
                     let long = crc_fast(crc_fast::CrcAlgorithm::Crc32Iscsi);
-                    format!("{} below {} bytes, then {long}", form.name(), crate::checksum::CHAIN_BELOW)
+                    format!("{} below {} bytes, then {long}", form.name(), crate::short::CHAIN_BELOW)
                 }
                 ("crc64", _) => {
                     let long = crc_fast(crc_fast::CrcAlgorithm::Crc64Xz);
-                    format!("tables below {} bytes, then {long}", crate::checksum::TABLES_BELOW)
+                    format!("tables below {} bytes, then {long}", crate::short::TABLES_BELOW)
                 }
                 ("find", _) => "crate memchr".to_owned(),
                 (_, form) => form.name().to_owned(),

@@ -22,6 +22,7 @@ pub mod checksum;
 pub mod column;
 pub mod dispatch;
 mod few;
+mod format;
 mod generic;
 pub mod index;
 mod kernels;
@@ -29,6 +30,7 @@ pub mod key;
 pub mod memcomparable;
 mod portable;
 pub mod scalar;
+mod short;
 pub mod sync;
 
 #[cfg(target_arch = "aarch64")]

@@ -6,9 +6,9 @@
 use std::mem::MaybeUninit;
 
 use crate::column::{BytesColumn, BytesSet, Cmp, Needle};
+use crate::format::{GROUP, Invalid, MARKER};
 use crate::generic::column::{One, existing, pack, rows_of};
 use crate::generic::{self, Bytes, Group};
-use crate::memcomparable::{GROUP, Invalid, MARKER};
 
 impl Bytes for u64 {
     const LEN: usize = 8;
@@ -60,8 +60,8 @@ pub fn crc32c(crc: u32, data: &[u8]) -> u32 {
 /// CRC-64/XZ: short strings by tables, longer ones by the crate crc-fast.
 #[inline]
 pub fn crc64(crc: u64, data: &[u8]) -> u64 {
-    if data.len() < crate::checksum::TABLES_BELOW {
-        return crate::checksum::crc64_by_tables(crc, data);
+    if data.len() < crate::short::TABLES_BELOW {
+        return crate::short::crc64_by_tables(crc, data);
     }
     if crc == 0 {
         return crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Xz, data);

@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::types::limits::QUERY_PAGE_BYTES_MAX;
+use crate::types::limits::{QUERY_FRAME_BYTES, QUERY_PAGE_BYTES_MAX};
 
 use super::aggregate::{Partial, check_text};
 use super::chunk::{Cells, Chunk};
 use super::json;
-use super::page::FRAME_BYTES;
 use super::request::{Aggregate, Column};
 use super::scalar::{GroupKey, Number, Scalar};
 
@@ -95,7 +94,7 @@ impl Groups {
             (more, less) = (more + ESCAPED * after, less + ESCAPED * held);
         }
         let bytes = self.bytes + more - less;
-        if bytes > QUERY_PAGE_BYTES_MAX - FRAME_BYTES && !self.list.is_empty() {
+        if bytes > QUERY_PAGE_BYTES_MAX - QUERY_FRAME_BYTES && !self.list.is_empty() {
             return Ok(false);
         }
         self.bytes = bytes;

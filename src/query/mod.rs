@@ -70,6 +70,7 @@ mod eval;
 mod filter;
 mod groups;
 mod json;
+mod lexer;
 mod malformed;
 mod page;
 mod parse;

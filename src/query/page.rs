@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::types::limits::{QUERY_PAGE_BYTES_MAX, QUERY_PAGE_SCAN_BYTES_MAX, QUERY_PATHS_MAX};
+use crate::types::limits::{QUERY_FRAME_BYTES, QUERY_PAGE_BYTES_MAX, QUERY_PAGE_SCAN_BYTES_MAX, QUERY_PATHS_MAX};
 
 use super::aggregate::{Partial, Whole};
 use super::chunk::{Chunk, ROWS};
@@ -16,10 +16,8 @@ use super::request::{Plan, hex};
 
 /// Bytes of rows that wait for the end of their chunk, or of the texts in its columns, at which it ends early.
 const CHUNK_BYTES: usize = 1 << 20;
-/// Room for what surrounds the rows or groups.
-pub(super) const FRAME_BYTES: usize = (16 << 10) + 512;
 /// Bytes of rows in one page, at most.
-const ROWS_BYTES_MAX: usize = QUERY_PAGE_BYTES_MAX - FRAME_BYTES;
+const ROWS_BYTES_MAX: usize = QUERY_PAGE_BYTES_MAX - QUERY_FRAME_BYTES;
 
 /// Whether a page takes more rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -312,7 +310,7 @@ impl Page {
     /// As [`Page::push`].
     pub fn finish(mut self) -> Result<Bytes, String> {
         self.flush_rest()?;
-        let mut out = Vec::with_capacity(self.out.len() + FRAME_BYTES);
+        let mut out = Vec::with_capacity(self.out.len() + QUERY_FRAME_BYTES);
         match self.result {
             Outcome::Rows => {
                 out.extend_from_slice(b"{\"rows\":[");

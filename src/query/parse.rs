@@ -3,8 +3,8 @@
 use crate::arch::column::{BytesSet, Cmp};
 use crate::types::limits::{QUERY_DEPTH_MAX, QUERY_LIST_MAX, QUERY_TERMS_MAX};
 
-use super::malformed;
-use super::path::{Path, plain_name};
+use super::lexer::{Cursor, Failed};
+use super::path::Path;
 use super::scalar::Number;
 
 /// A value in a predicate.
@@ -87,146 +87,6 @@ impl<P> Expr<P> {
             Expr::In(p, list) => Expr::In(path(p), list),
             Expr::Prefix(p, text) => Expr::Prefix(path(p), text),
         }
-    }
-}
-
-/// What is wrong at a byte offset.
-#[derive(Debug)]
-pub(super) struct Failed {
-    at: usize,
-    why: String,
-}
-
-impl Failed {
-    pub(super) fn new(at: usize, why: impl Into<String>) -> Failed {
-        Failed { at, why: why.into() }
-    }
-
-    pub(super) fn show(&self, what: &str, text: &str) -> String {
-        malformed::at(what, text, self.at, &self.why)
-    }
-}
-
-/// A place in a text.
-pub(super) struct Cursor<'a> {
-    all: &'a str,
-    pub(super) at: usize,
-}
-
-impl<'a> Cursor<'a> {
-    pub(super) fn new(text: &'a str) -> Cursor<'a> {
-        Cursor { all: text, at: 0 }
-    }
-
-    fn rest(&self) -> &'a str {
-        &self.all[self.at..]
-    }
-
-    pub(super) fn peek(&self) -> Option<char> {
-        self.rest().chars().next()
-    }
-
-    pub(super) fn space(&mut self) {
-        self.at = self.all.len() - self.rest().trim_start().len();
-    }
-
-    /// Goes on behind `token` if it stands here.
-    pub(super) fn take(&mut self, token: &str) -> bool {
-        let here = self.rest().starts_with(token);
-        self.at += if here { token.len() } else { 0 };
-        here
-    }
-
-    /// The characters from here that are `of` this kind.
-    pub(super) fn word(&mut self, of: impl Fn(char) -> bool) -> &'a str {
-        let rest = self.rest();
-        let word = &rest[..rest.find(|c| !of(c)).unwrap_or(rest.len())];
-        self.at += word.len();
-        word
-    }
-
-    /// Goes on behind the keyword if it stands here, in any case.
-    fn keyword(&mut self, keyword: &str) -> bool {
-        self.space();
-        let begin = self.at;
-        let here = self.word(plain_name).eq_ignore_ascii_case(keyword);
-        if !here {
-            self.at = begin;
-        }
-        here
-    }
-
-    pub(super) fn expected(&self, what: &str) -> Failed {
-        let found = match self.peek() {
-            None => "the end".to_owned(),
-            Some(c) if plain_name(c) => {
-                format!(
-                    "`{}`",
-                    Cursor { all: self.all, at: self.at }.word(plain_name).chars().take(32).collect::<String>()
-                )
-            }
-            Some(c) => format!("`{}`", c.escape_debug()),
-        };
-        Failed::new(self.at, format!("expected {what}, found {found}"))
-    }
-
-    pub(super) fn end(&mut self) -> Result<(), Failed> {
-        self.space();
-        if self.rest().is_empty() { Ok(()) } else { Err(self.expected("the end")) }
-    }
-
-    /// A text in quotes, with JSON's escapes.
-    pub(super) fn text(&mut self) -> Result<String, Failed> {
-        let begin = self.at;
-        let Some(quote @ ('"' | '\'')) = self.peek() else { return Err(self.expected("a text in quotes")) };
-        self.at += 1;
-        let mut out = String::new();
-        loop {
-            let at = self.at;
-            let Some(c) = self.peek() else { return Err(Failed::new(begin, "this text has no closing quote")) };
-            self.at += c.len_utf8();
-            match c {
-                _ if c == quote => return Ok(out),
-                '\\' => out.push(self.escape(at)?),
-                c if c < ' ' => return Err(Failed::new(at, "a control character in a text must be escaped")),
-                c => out.push(c),
-            }
-        }
-    }
-
-    /// What stands behind the backslash at `at`.
-    fn escape(&mut self, at: usize) -> Result<char, Failed> {
-        let bad = |what: &str| Failed::new(at, what);
-        let Some(c) = self.peek() else { return Err(bad("nothing is escaped here")) };
-        self.at += c.len_utf8();
-        Ok(match c {
-            '"' | '\'' | '\\' | '/' => c,
-            'b' => '\u{8}',
-            'f' => '\u{c}',
-            'n' => '\n',
-            'r' => '\r',
-            't' => '\t',
-            'u' => {
-                let high = self.unit().ok_or_else(|| bad("`\\u` wants four hexadecimal digits"))?;
-                let pair = |low: u32| 0x10000 + ((high - 0xd800) << 10) + (low - 0xdc00);
-                let code = match high {
-                    0xd800..0xdc00 => {
-                        let low = if self.take("\\u") { self.unit() } else { None };
-                        let low = low.filter(|low| (0xdc00..0xe000).contains(low));
-                        pair(low.ok_or_else(|| bad("half of a surrogate pair"))?)
-                    }
-                    code => code,
-                };
-                char::from_u32(code).ok_or_else(|| bad("half of a surrogate pair"))?
-            }
-            _ => return Err(bad("no such escape")),
-        })
-    }
-
-    fn unit(&mut self) -> Option<u32> {
-        let digits = self.rest().get(..4).filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))?;
-        self.at += 4;
-        u32::from_str_radix(digits, 16).ok()
     }
 }
 

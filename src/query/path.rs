@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::types::limits::QUERY_PATH_STEPS_MAX;
 
-use super::parse::{Cursor, Failed};
+use super::lexer::{Cursor, Failed, plain_name};
 
 /// A step down.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,11 +19,6 @@ pub(super) enum Step {
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Path {
     pub(super) steps: Vec<Step>,
-}
-
-/// Whether a name may stand after a dot without quotes.
-pub(super) fn plain_name(c: char) -> bool {
-    c.is_alphanumeric() || c == '_' || c == '-'
 }
 
 impl Path {

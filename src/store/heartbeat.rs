@@ -210,8 +210,8 @@ impl Heartbeat {
             reads_per_s,
             writes_per_s,
             regions,
-            // A store without room keeps no leaders.
-            stopping: *self.stopping.borrow() || self.handle.room() == Room::Critical,
+            // A store with little room is given no leaders.
+            stopping: *self.stopping.borrow() || self.handle.room() != Room::Enough,
             refused_orders: refused.to_vec(),
             protocol: self.protocol,
             incarnation: Some(self.incarnation),

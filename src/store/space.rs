@@ -3,7 +3,7 @@
 //! | room left, beside the reserve file | what the store does |
 //! |---|---|
 //! | two reserves or more | everything |
-//! | less than two | refuses writes that add data, and snapshots; deletes go on |
+//! | less than two | hands its leaders over, refuses writes that add data; deletes go on |
 //! | less than one | frees the reserve file, hands its leaders over, is not healthy |
 //!
 //! A store whose disk is full all the same stops; the reserve is what lets it start again, to be cleaned.
@@ -26,6 +26,9 @@ const BYTES_MAX: u64 = 5 << 30;
 fn reserve_bytes(configured: Option<u64>, capacity: u64) -> u64 {
     configured.unwrap_or((capacity / 20).min(BYTES_MAX))
 }
+
+/// How long handing leaders over may take.
+const HAND_OVER_MAX: Duration = Duration::from_secs(2);
 
 /// What a store takes with that much room left.
 fn room(available: u64, reserve: u64, before: Room) -> Room {
@@ -83,6 +86,10 @@ impl Space {
                 if now != before {
                     tracing::warn!(available, reserve, "room on the disk: {now:?}, was {before:?}");
                     self.handle.show_room(now);
+                    if now != Room::Enough {
+                        // Others may have room: they take what this store refuses.
+                        self.handle.hand_over(Duration::ZERO, HAND_OVER_MAX).await;
+                    }
                 }
                 match now {
                     Room::Critical if reserved => reserved = !self.free().await,

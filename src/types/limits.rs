@@ -80,6 +80,8 @@ pub const QUERY_TEXT_BYTES_MAX: usize = 16 << 10;
 pub const QUERY_GROUPS_MAX: usize = 1 << 20;
 /// One page of a query's answer, in bytes: below the 4 MiB that TiKV's Rust client decodes.
 pub const QUERY_PAGE_BYTES_MAX: usize = 7 << 19;
+/// Room in a page for what surrounds the rows or groups, bytes.
+pub const QUERY_FRAME_BYTES: usize = (16 << 10) + 512;
 /// Rows that are read for one page of a query's answer, expired ones too.
 pub const QUERY_PAGE_ROWS_MAX: u64 = 128 << 10;
 /// Bytes of keys and values that are read for one page of a query's answer, expired ones too; the row that passes it is the last.

@@ -231,6 +231,24 @@ impl Cluster {
         }
     }
 
+    /// Sends a running node a signal, by name.
+    pub fn signal(&self, node: usize, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.pid(node).to_string()]).status();
+        assert!(sent.is_ok_and(|status| status.success()), "kill -{name}");
+    }
+
+    /// Whether a node has stopped by itself; it can be started again then.
+    pub fn has_stopped(&mut self, node: usize) -> bool {
+        let stopped = match &mut self.members[node].child {
+            Some(child) => child.try_wait().expect("a child can be waited for").is_some(),
+            None => true,
+        };
+        if stopped {
+            self.members[node].child = None;
+        }
+        stopped
+    }
+
     /// SIGTERM, then the exit code.
     pub fn terminate(&mut self, node: usize) -> Option<i32> {
         let mut child = self.members[node].child.take().expect("the node runs");

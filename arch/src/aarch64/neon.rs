@@ -3,14 +3,14 @@
 use std::arch::aarch64::*;
 use std::mem::MaybeUninit;
 
-use crate::checksum::CHAIN_BELOW;
 use crate::column::Cmp;
 use crate::dispatch::Kind;
+use crate::format::Invalid;
 use crate::generic::column::Test;
 use crate::generic::memcomparable::ByPairs;
 use crate::generic::{self, Bytes, Lanes, Pair};
-use crate::memcomparable::Invalid;
 use crate::portable;
+use crate::short::CHAIN_BELOW;
 
 pub(crate) const TIER: Kind = Kind::Neon;
 

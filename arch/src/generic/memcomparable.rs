@@ -3,7 +3,7 @@
 use std::mem::MaybeUninit;
 
 use super::{Group, Pair, key};
-use crate::memcomparable::{Fault, GROUP, Invalid, MARKER, encoded_len};
+use crate::format::{Fault, GROUP, Invalid, MARKER, encoded_len};
 
 /// Encodes `plain` into `out`.
 ///

@@ -2,7 +2,7 @@
 
 use std::mem::MaybeUninit;
 
-use crate::memcomparable::{Fault, GROUP, Invalid, MARKER, encoded_len};
+use crate::format::{Fault, GROUP, Invalid, MARKER, encoded_len};
 
 /// The length of the longest common prefix.
 pub fn common_prefix(a: &[u8], b: &[u8]) -> usize {

@@ -3,12 +3,12 @@
 use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 
-use crate::checksum::CHAIN_BELOW;
 use crate::dispatch::Kind;
+use crate::format::Invalid;
 use crate::generic::memcomparable::ByPairs;
 use crate::generic::{self, Group, Pair};
-use crate::memcomparable::Invalid;
 use crate::portable;
+use crate::short::CHAIN_BELOW;
 
 pub(crate) const TIER: Kind = Kind::Sse42;
 

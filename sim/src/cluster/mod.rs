@@ -107,6 +107,8 @@ pub struct Machine {
     armed: Armed,
     /// What its store has lost: it must refuse to start, or stop as soon as it is told.
     lost: Option<Part>,
+    /// What its identity's file must hold at the next start, if it is not to be that of the disk.
+    identity: Option<Vec<u8>>,
     /// A copy of its disk and of its engine's data.
     copy: Option<(SimDisk, SimHome)>,
     /// Its disk is full.
@@ -171,6 +173,17 @@ pub struct Cluster {
     addresses: Arc<Vec<String>>,
 }
 
+/// The name of a node's identity in its data directory.
+const IDENTITY: &str = "IDENT";
+
+/// Replaces a file, for good.
+async fn write_file(disk: &Disk, path: &Path, content: Vec<u8>) -> std::io::Result<()> {
+    let file = disk.open(path).await?;
+    file.set_len(content.len() as u64).await?;
+    file.write_at(0, content.into()).await?;
+    file.sync().await
+}
+
 /// Removes all files of a directory, for good.
 async fn remove_files(disk: &Disk, directory: &Path) -> std::io::Result<()> {
     for name in disk.list(directory).await? {
@@ -196,6 +209,7 @@ impl Cluster {
                 armed: Armed::No,
                 lost: None,
                 copy: None,
+                identity: None,
                 full: false,
                 starts: 0,
             };
@@ -260,6 +274,10 @@ impl Cluster {
             let started = match cluster.with(id, |machine| machine.lost) {
                 Some(Part::Log) => remove_files(&env.disk, &log).await,
                 _ => Ok(()),
+            };
+            let started = match (started, cluster.with(id, |machine| machine.identity.take())) {
+                (Ok(()), Some(identity)) => write_file(&env.disk, &config.data_dir.join(IDENTITY), identity).await,
+                (started, _) => started,
             };
             let started = match started {
                 Ok(()) => Node::start(NodeEnv { rt: env, engine: home }, config).await,
@@ -370,10 +388,13 @@ impl Cluster {
         });
     }
 
-    /// Puts the copy in the place of a dead machine's disk.
-    pub fn bring_copy_back(&self, id: u64) {
+    /// Puts the copy in the place of a dead machine's disk, with the old identity or with the present one.
+    pub fn bring_copy_back(&self, id: u64, identity: bool) {
         self.with(id, |machine| {
             let Some((disk, home)) = machine.copy.take() else { return };
+            if !identity {
+                machine.identity = machine.handle.disk().contents(&machine.config.data_dir.join(IDENTITY));
+            }
             machine.handle.disk().swap(&disk);
             machine.home = home;
             machine.lost = Some(Part::Newest);

@@ -34,7 +34,10 @@ pub enum Kind {
     },
     /// The machine loses its power and goes on; at the end it loses it again, and comes back with the disk that it had at the
     /// beginning, as from a backup. The store must stop: it lacks what it has acknowledged since.
-    OldCopy {},
+    OldCopy {
+        /// Whether its identity is as old, too; otherwise only the engine and the log are.
+        identity: bool,
+    },
     /// Work takes `factor` times as long.
     SlowCpu {
         /// From 2.
@@ -116,7 +119,7 @@ impl Behavior for Kind {
                 context.cluster.reconfigure(hit.node, config);
                 context.settings_differ |= config.contains_key("raft");
             }
-            Kind::OldCopy {} => {
+            Kind::OldCopy { .. } => {
                 if !context.cluster.is_up(hit.node) {
                     return false;
                 }
@@ -142,7 +145,7 @@ impl Behavior for Kind {
 
     fn impose(&self, Active { node, .. }: Active, machines: &Machines, force: &mut Force) {
         match self {
-            Kind::OldCopy {} => force.plain = false,
+            Kind::OldCopy { .. } => force.plain = false,
             Kind::Crash {} | Kind::Wipe {} | Kind::Reconfigure { .. } => {
                 force.down.insert(node);
                 force.dead.insert(node);
@@ -167,10 +170,10 @@ impl Behavior for Kind {
     fn end(&self, node: u64, context: &mut Context) -> Vec<u64> {
         match self {
             Kind::Crash {} | Kind::Wipe {} | Kind::Reconfigure { .. } => vec![node],
-            Kind::OldCopy {} => {
+            Kind::OldCopy { identity } => {
                 let mut rng = context.fork("end");
                 context.kill(node, Death::PowerLoss, &mut rng);
-                context.cluster.bring_copy_back(node);
+                context.cluster.bring_copy_back(node, *identity);
                 context.monitor.with(|observed| {
                     let stores = observed.node_of.iter().filter(|(_, on)| **on == node).map(|(store, _)| *store);
                     stores.collect::<Vec<_>>().into_iter().for_each(|store| observed.raft.roll_back(store));

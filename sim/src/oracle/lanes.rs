@@ -46,8 +46,14 @@ impl Lanes {
 
     /// Judges one event of a node.
     pub fn observe(&mut self, now_ns: u64, node: u64, event: &Event) -> Result<(), Violation> {
-        if !matches!(event, Event::Note { what: "tick", .. }) {
-            return Ok(());
+        match event {
+            Event::Note { what: "tick", .. } => {}
+            // It stops, or comes up: it is judged again when the faults change.
+            Event::Poisoned { .. } | Event::Start { .. } => {
+                self.last.remove(&node);
+                return Ok(());
+            }
+            _ => return Ok(()),
         }
         let Some(last_ns) = self.last.get(&node).copied() else { return Ok(()) };
         self.last.insert(node, now_ns);

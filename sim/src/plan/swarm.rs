@@ -158,9 +158,10 @@ fn faults(rng: &mut Rng, (stores, regions, election_ms): (u32, u32, u64), length
             2 => {
                 // Others must have heard of the run that is lost, which nothing else may keep from them.
                 faults.clear();
+                let identity = own.chance(0.5);
                 faults.push(Fault::new(
                     at_ms,
-                    Draft::at(node, own.between(5000, 20_000), process::Kind::OldCopy {}.into()),
+                    Draft::at(node, own.between(5000, 20_000), process::Kind::OldCopy { identity }.into()),
                 ));
                 return faults;
             }

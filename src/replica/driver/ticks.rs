@@ -9,7 +9,6 @@ use crate::types::limits::{STALL_HAND_OVER, STALL_REFUSE, STORE_CACHE_BYTES_MAX,
 use crate::types::{Error, GroupId, Result};
 
 use super::Driver;
-use crate::replica::handle::Room;
 
 /// Ticks from one look at what the log may let go of to the next, beside those after each flush.
 const TRUNCATE_TICKS: u64 = 16;
@@ -60,7 +59,7 @@ impl Driver {
         let age_ns = self.stall.age_ns(now_ns);
         let over = self.stall.bytes() > UNAPPLIED_BYTES_MAX;
         self.handle.show_stall(over || age_ns >= STALL_REFUSE.as_nanos() as u64);
-        if age_ns >= STALL_HAND_OVER.as_nanos() as u64 || self.handle.room() == Room::Critical {
+        if age_ns >= STALL_HAND_OVER.as_nanos() as u64 {
             self.hand_over(false);
             self.hand_over(true);
         }

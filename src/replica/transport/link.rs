@@ -10,8 +10,7 @@ use crate::rt::net::Net;
 use crate::rt::sync::{mpsc, watch};
 use crate::types::limits::MESSAGE_BYTES_MAX;
 
-use super::outbox::Queued;
-use super::{Addresses, Local, TELL};
+use super::{Addresses, Local, Queued, TELL};
 
 /// Bytes of messages in one batch of a stream.
 const BATCH_BYTES: usize = 1 << 20;

@@ -9,10 +9,15 @@ mod outbox;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::proto::armilla::raft::Incarnation;
+use armilla_arch::sync::Share;
+
+use crate::proto::armilla::raft::{GroupMessage, Incarnation};
 
 pub use inbox::Inbox;
 pub(super) use outbox::{Outbox, SnapshotOut};
+
+/// A message that waits for a store, and its place in the budget.
+type Queued = (GroupMessage, Share);
 
 /// Addresses of stores, by id.
 pub type Addresses = BTreeMap<u64, String>;

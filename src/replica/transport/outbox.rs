@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use armilla_arch::sync::{Budget, Share};
+use armilla_arch::sync::Budget;
 use protobuf::Message as _;
 use raft::eraftpb::Message as RaftMessage;
 
@@ -19,7 +19,7 @@ use crate::types::GroupId;
 use crate::types::region::RegionEpoch;
 
 use super::link::Link;
-use super::{Addresses, Local};
+use super::{Addresses, Local, Queued};
 
 /// Messages that wait for a store; more are dropped.
 const QUEUE_MAX: usize = 4096;
@@ -41,9 +41,6 @@ struct Line {
     waiting_bytes: Budget,
     task: JoinHandle<()>,
 }
-
-/// A message that waits, and its place in the budget.
-pub(super) type Queued = (GroupMessage, Share);
 
 impl Drop for Line {
     fn drop(&mut self) {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::lane;
+use super::thread;
 
 /// The file systems of this machine.
 #[derive(Clone, Debug)]
@@ -28,7 +28,7 @@ where
     T: Send + 'static,
     F: FnOnce() -> io::Result<T> + Send + 'static,
 {
-    if lane::on_lane() {
+    if thread::on_lane() {
         return work();
     }
     super::cpu::run(work).await

@@ -1,18 +1,12 @@
 //! Dedicated threads.
 
-use std::cell::RefCell;
 use std::future::Future;
 
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use super::task;
+use super::{task, thread};
 use crate::rt::task::JoinHandle;
-
-thread_local! {
-    /// On a lane: the runtime that the lane's own spawns go to, so that their work never waits for the lane's files.
-    static OUTER: RefCell<Option<Handle>> = const { RefCell::new(None) };
-}
 
 /// Ends the process when a lane unwinds; the panic's message is out by then.
 struct AbortOnPanic;
@@ -23,16 +17,6 @@ impl Drop for AbortOnPanic {
             std::process::abort();
         }
     }
-}
-
-/// Whether this thread is a lane, where file calls run in place instead of on the blocking pool.
-pub(super) fn on_lane() -> bool {
-    OUTER.with_borrow(Option::is_some)
-}
-
-/// The runtime that tasks spawned on this lane belong to; nothing when this thread is no lane.
-pub(super) fn outer() -> Option<Handle> {
-    OUTER.with_borrow(Clone::clone)
 }
 
 /// Drives `future` on a thread of its own called `name`. Dropping the handle leaves it running; when `future` must end,
@@ -52,7 +36,7 @@ where
     std::thread::Builder::new()
         .name(name.to_owned())
         .spawn(move || {
-            OUTER.set(Some(outer));
+            thread::become_lane(outer);
             let _guard = AbortOnPanic;
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_time()

@@ -12,6 +12,7 @@ pub mod lane;
 pub mod net;
 pub mod process;
 pub mod task;
+mod thread;
 
 /// The folder of this process' program; empty where the operating system does not say.
 pub fn program_dir() -> String {

@@ -88,7 +88,7 @@ impl Net {
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW);
         // The connection's task starts here, and a lane's own runtime has no sockets.
-        let outer = super::lane::outer();
+        let outer = super::thread::outer();
         let _entered = outer.as_ref().map(tokio::runtime::Handle::enter);
         Ok(endpoint.connect_lazy())
     }

@@ -32,7 +32,7 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    match super::lane::outer() {
+    match super::thread::outer() {
         Some(runtime) => JoinHandle(runtime.spawn(future)),
         None => JoinHandle(tokio::spawn(future)),
     }
