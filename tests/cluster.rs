@@ -527,16 +527,16 @@ fn a_full_disk_stops_nobody_else() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let config = configured(
         &dir,
-        "disk_reserve_mib = 16\n[raft]\nlog_segment_kib = 4096\nlog_soft_max_kib = 16384\nlog_group_kib_max = 8192\nflush_kib = 8192\n",
+        "[raft]\nlog_segment_kib = 4096\nlog_soft_max_kib = 16384\nlog_group_kib_max = 8192\nflush_kib = 8192\n",
     );
-    let mut cluster = Cluster::start(3, &["--config", &config]);
+    let mut cluster = Cluster::start(3, &["--config", &config, "--disk-reserve-mib", "48"]);
     cluster.kill(2);
     // What the node has so far moves to the small disk.
     let (data, kept) = (cluster.data(2).to_owned(), cluster.data(2).with_extension("kept"));
     std::fs::rename(&data, &kept).expect("the data moves");
     std::fs::create_dir(&data).expect("a folder");
     let small = SmallDisk(data.clone());
-    if !SmallDisk::mount(&data, "size=192m") {
+    if !SmallDisk::mount(&data, "size=256m") {
         eprintln!("skipped: this user cannot mount a file system");
         return;
     }

@@ -285,7 +285,7 @@ impl Ours {
         let children = (0..3)
             .map(|n| {
                 let mut command = Command::new(env!("CARGO_BIN_EXE_armilla"));
-                command.args(["start", "--name", &format!("n{n}"), "--addr", &addrs[n]]);
+                command.args(["start", "--name", &format!("n{n}"), "--addr", &addrs[n], "--disk-reserve-mib", "0"]);
                 command.args(["--initial-cluster", &list.join(",")]).arg("--data").arg(dir.join(format!("n{n}")));
                 spawn(&mut command, &dir.join(format!("n{n}.log")))
             })

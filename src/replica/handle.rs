@@ -109,6 +109,11 @@ impl Handle {
         *self.log_figures.write().expect("no reader panics") = figures;
     }
 
+    /// Whether the engine makes writes wait for too long.
+    pub fn is_stalled(&self) -> bool {
+        self.stalled.load(Ordering::Relaxed)
+    }
+
     pub(super) fn show_stall(&self, stalled: bool) {
         self.stalled.store(stalled, Ordering::Relaxed);
     }
@@ -212,7 +217,7 @@ impl Handle {
         if bytes > ENTRY_BYTES_MAX {
             return Err(Error::EntryTooLarge { group: view.group, bytes: bytes as u64 });
         }
-        if self.stalled.load(Ordering::Relaxed) {
+        if self.is_stalled() {
             return Err(Error::Busy(
                 "the engine makes writes wait: its disk is slow, or it has too much to compact".into(),
             ));

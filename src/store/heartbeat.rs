@@ -210,8 +210,8 @@ impl Heartbeat {
             reads_per_s,
             writes_per_s,
             regions,
-            // A store with little room is given no leaders.
-            stopping: *self.stopping.borrow() || self.handle.room() != Room::Enough,
+            // A store with little room, or an engine that makes writes wait, is given no leaders.
+            stopping: *self.stopping.borrow() || self.handle.room() != Room::Enough || self.handle.is_stalled(),
             refused_orders: refused.to_vec(),
             protocol: self.protocol,
             incarnation: Some(self.incarnation),

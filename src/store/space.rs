@@ -18,7 +18,7 @@ use crate::rt::disk::Disk;
 /// The reserve file's name in the data directory.
 const NAME: &str = "RESERVE";
 /// Between two looks.
-const LOOK: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(200);
 /// The reserve: a twentieth of the disk, at most this.
 const BYTES_MAX: u64 = 5 << 30;
 

@@ -83,6 +83,9 @@ pub struct Args {
         help = help("How many of the first members carry the placement driver: 1, 3, 5 or 7", DEFAULT.pd_members)
     )]
     pub pd_members: Option<usize>,
+    /// MiB of disk to keep in reserve; 0: none [default: a twentieth of the disk, at most 5120]
+    #[arg(long, value_name = "MIB", env = "ARMILLA_DISK_RESERVE_MIB")]
+    pub disk_reserve_mib: Option<u64>,
     #[arg(
         long,
         value_name = "LEVEL",
@@ -141,6 +144,7 @@ pub fn configuration(args: &Args) -> Result<Config, Failure> {
         config.split_keys.clone_from(&args.split_keys);
         config.initial_regions = 1;
     }
+    config.disk_reserve_mib = args.disk_reserve_mib.or(config.disk_reserve_mib);
     if let Some(level) = &args.log_level {
         config.log.level.clone_from(level);
     }
