@@ -21,6 +21,7 @@
 )]
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 /// Runs one script (its path is relative to the crate) and compares every answer.
@@ -41,9 +42,10 @@ pub fn check_all<Run: FnMut(&str) -> String>(folder: &str, mut world: impl FnMut
     assert!(!paths.is_empty(), "{}: a folder without scripts proves nothing", folder.display());
     let mut failed = Vec::new();
     for path in &paths {
-        // What a failing test prints last is the script that panicked.
-        println!("script {}", path.display());
-        failed.extend(check_file(path, world()).err());
+        // What panics prints its own reason.
+        let result = catch_unwind(AssertUnwindSafe(|| check_file(path, world())));
+        let panicked = |_| Err(format!("{}: panicked, see above", path.display()));
+        failed.extend(result.unwrap_or_else(panicked).err());
     }
     assert!(failed.is_empty(), "{} of {} scripts fail\n{}", failed.len(), paths.len(), failed.join("\n"));
 }
