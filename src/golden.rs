@@ -10,11 +10,13 @@
 //!   the next command
 //! ```
 //!
-//! A block is one or more commands, a line `----`, and the lines that the commands answer; an empty line ends it. A script is
-//! named after the behaviour it shows and lies in the folder `scripts` of its module, whose tests file documents its commands.
+//! A block is one or more commands, a line `----`, and the lines that the commands answer; an empty line ends it. A script
+//! is named after the behaviour it shows and lies in the folder `scripts` of its module, whose tests file documents its
+//! commands.
 //!
-//! With `ARMILLA_REWRITE=1` the answers are written into the scripts instead of compared: read the difference before committing.
-//! In a simulation build `ARMILLA_MUTANT=raft.lease-from-commit` plants that bug; the scripts that name it must fail then.
+//! With `ARMILLA_REWRITE=1` the answers are written into the scripts instead of compared: read the difference before
+//! committing. In a simulation build `ARMILLA_MUTANT=raft.lease-from-commit` plants that bug; the scripts that name it must
+//! fail then.
 #![allow(
     clippy::disallowed_methods,
     reason = "golden scripts are real files, and the environment says how they are run"

@@ -1,15 +1,16 @@
 //! Goal: a group elects, commits, reads, transfers and catches up by snapshot, with nothing but inputs and outputs.
-//! Method: golden scripts (`scripts/*.txt`) over peers in memory. A script sees every message, log record and applied entry.
+//! Method: golden scripts (`scripts/*.txt`) over peers in memory. A script sees every message, log record and applied
+//! entry.
 //!
 //! ```text
-//!   peers 3 [election.2=20] [append_bytes=N] [cache_bytes=N]
-//!                                begins: so many voters that never ran, at 1000 ms (10 ticks of 100 ms an election timeout,
-//!                                2 ticks a heartbeat)
+//!   peers 3 [election.2=20] [append_bytes=N] [cache_bytes=N] [roles=voter,incoming,demoting,learner]
+//!                                begins: so many peers that never ran, at 1000 ms; 10 ticks of 100 ms are an election
+//!                                timeout, 2 ticks a heartbeat; all are voters if no roles are given
 //!   campaign P                   peer P tries to become the leader now
 //!   propose P TEXT... [bytes=N]  entries, all in one round; N bytes long where TEXT is shorter
 //!   read P ID...                 linearizable reads, all in one round
 //!   transfer P Q                 P hands leadership to Q
-//!   tick P,Q|all N [beat=1]      N times: 100 ms pass and those peers tick; every second time they send heartbeats, too
+//!   tick P,Q|all N [beat=1]      N times: 100 ms pass and those peers tick; every second time they send heartbeats
 //!   late P N                     N ticks at this one moment, as if they had been held up
 //!   beat P                       P sends heartbeats, if it leads
 //!   wait MS                      time passes without ticks
@@ -37,8 +38,8 @@
 //!   quietly COMMAND              without a word on what happens
 //! ```
 //!
-//! `*` stands for any peer in `A->B`. Timeouts are random: a script lets a peer campaign by command. A voter that has campaigned
-//! itself believes in no leader any more, and only its promise keeps it from voting.
+//! `*` stands for any peer in `A->B`. Timeouts are random: a script lets a peer campaign by command. A voter that has
+//! campaigned itself believes in no leader any more, and only its promise keeps it from voting.
 
 mod text;
 mod world;
@@ -51,6 +52,7 @@ use bytes::Bytes;
 use super::log_view::{LogView, Start};
 use super::read::Reads;
 use crate::golden::{self, Args};
+use crate::proto::metapb::PeerRole;
 use world::{Filter, Settings, TICK_MS, World};
 
 /// `A->B`, a kind and `first=N`, in any order, from the plain word `at` on.
@@ -73,8 +75,16 @@ fn begin(args: &Args<'_>) -> World {
         let peer = name.strip_prefix("election.")?;
         Some((peer.parse().expect("a peer's id"), ticks.parse().expect("ticks")))
     });
+    let roles = args.text_or("roles", "").split(',').filter(|role| !role.is_empty()).map(|role| match role {
+        "voter" => PeerRole::Voter,
+        "incoming" => PeerRole::IncomingVoter,
+        "demoting" => PeerRole::DemotingVoter,
+        "learner" => PeerRole::Learner,
+        other => panic!("unknown role {other}"),
+    });
     World::new(Settings {
         peers: args.number(0),
+        roles: roles.collect(),
         election_ticks: election.collect(),
         append_bytes_max: args.number_or("append_bytes", 1 << 20),
         cache_bytes_max: args.number_or("cache_bytes", 1 << 20) as usize,

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   region START END [version=N] [conf_ver=N]    the descriptor becomes this (at first: region 7, [a, m), 1 and 1)
-//!   header [version=N] [conf_ver=N] [term=N]     what the commands from here on were decided by (at first: 1, 0 and 0: any)
+//!   header [version=N] [conf_ver=N] [term=N]     what the next commands were decided by (at first: 1, 0 and 0: any)
 //!   term N                                       the term in which they are applied (at first: 6)
 //!   cf N                                         the number of their column family (at first: 2, raw data's default)
 //!

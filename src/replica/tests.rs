@@ -1,7 +1,7 @@
-//! Goal: what one group on a store is made of, beside consensus, does what it says: who waits for which entry and hears what, for
-//! whom messages are meant, what the engine says of groups, snapshots on their way, what the store is told.
-//! Method: golden scripts (`scripts/*.txt`) over one peer of region 7: peer 8 on store 1, beside 9 on store 2 and 10 on store 3.
-//! What an answered caller hears is told at once.
+//! Goal: what one group on a store is made of, beside consensus, does what it says: who waits for which entry and hears
+//! what, for whom messages are meant, what the engine says of groups, snapshots on their way, what the store is told.
+//! Method: golden scripts (`scripts/*.txt`) over one peer of region 7: peer 8 on store 1, beside 9 on store 2 and 10 on
+//! store 3. What an answered caller hears is told at once.
 //!
 //! ```text
 //!   queue ID [term=N] [kind=plain|reads|admin] [bytes=N]   a caller's command waits (term: in which it was decided)

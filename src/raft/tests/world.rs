@@ -1,5 +1,5 @@
-//! Peers of one group in memory: each with a log, an engine that says only how far it is applied, and a network between them
-//! whose messages lie in a list until they are delivered or dropped.
+//! Peers of one group in memory: each with a log, an engine that says only how far it is applied, and a network between
+//! them whose messages lie in a list until they are delivered or dropped.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -7,6 +7,7 @@ use ::raft::eraftpb::{Entry, HardState, Message};
 use bytes::Bytes;
 
 use super::text;
+use crate::proto::metapb::PeerRole;
 use crate::raft::log_view::{LogView, Start};
 use crate::raft::output::{Fetch, Output};
 use crate::raft::{Group, Options, Run, membership};
@@ -83,8 +84,10 @@ impl Filter {
 
 /// How a world begins.
 pub struct Settings {
-    /// Voters; their ids count from 1.
+    /// Peers; their ids count from 1.
     pub peers: u64,
+    /// Their roles; those beyond vote.
+    pub roles: Vec<PeerRole>,
     /// Election timeouts in ticks of those that differ from 10.
     pub election_ticks: BTreeMap<u64, usize>,
     /// Bytes of an append.
@@ -167,7 +170,11 @@ impl World {
 
     /// Starts a peer from what its log and engine hold.
     fn start(&mut self, id: u64, run: Run) {
-        let peers = (1..=self.settings.peers).map(|id| Member { id, store_id: id, ..Member::default() }).collect();
+        let member = |id: u64| {
+            let role = self.settings.roles.get(id as usize - 1).copied().unwrap_or(PeerRole::Voter);
+            Member { id, store_id: id, role: role as i32, ..Member::default() }
+        };
+        let peers = (1..=self.settings.peers).map(member).collect();
         let region = Region { id: 7, peers, ..Region::default() };
         let cache_bytes_max = self.settings.cache_bytes_max;
         let peer = self.peer(id);

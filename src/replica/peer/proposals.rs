@@ -66,9 +66,9 @@ impl Proposals {
         self.queue.is_empty()
     }
 
-    /// Takes the commands of the next entry in `term`: as many of the first that wait as have `bytes_max` together (or one), and a
-    /// command that must stand alone by itself. On the way, commands that nobody waits for any more are dropped, and those that
-    /// were decided in another term are refused. Nothing when nothing is left.
+    /// Takes the commands of the next entry in `term`: from the front, as many as have at most `bytes_max` together, and at
+    /// least one. A command that must stand alone is the only one. Commands that nobody waits for any more are dropped on the
+    /// way, and those that were decided in another term are refused. Nothing when nothing is left.
     pub fn pack(&mut self, term: u64, bytes_max: usize) -> Option<Packed> {
         let Queued { command, reply, .. } = self.take_first(term)?;
         let alone = command.kind.stands_alone();
