@@ -33,8 +33,9 @@ pub fn check(script: &str, run: impl FnMut(&str) -> String) {
     check_file(&path, run).unwrap_or_else(|why| panic!("{why}"));
 }
 
-/// Runs every script of a folder, each against a world of its own, and tells all that fail.
-pub fn check_all<Run: FnMut(&str) -> String>(folder: &str, mut world: impl FnMut() -> Run) {
+/// Runs every script of a folder, each against a world of its own, and tells all that fail. A script that says `Fails with` a
+/// planted bug must name one of `mutants`.
+pub fn check_all<Run: FnMut(&str) -> String>(folder: &str, mutants: &[(&str, &str)], mut world: impl FnMut() -> Run) {
     plant();
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(folder);
     let files = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
@@ -45,7 +46,10 @@ pub fn check_all<Run: FnMut(&str) -> String>(folder: &str, mut world: impl FnMut
     let mut failed = Vec::new();
     for path in &paths {
         // What panics prints its own reason.
-        let result = catch_unwind(AssertUnwindSafe(|| check_file(path, world())));
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            check_mutants(path, mutants)?;
+            check_file(path, world())
+        }));
         let panicked = |_| Err(format!("{}: panicked, see above", path.display()));
         failed.extend(result.unwrap_or_else(panicked).err());
     }
@@ -92,6 +96,17 @@ fn check_file(path: &Path, mut run: impl FnMut(&str) -> String) -> Result<(), St
     }
     if rewrite && output != script {
         std::fs::write(path, output).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn check_mutants(path: &Path, mutants: &[(&str, &str)]) -> Result<(), String> {
+    let script = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    for rest in script.split("Fails with ").skip(1) {
+        let named = rest.split(['.', ')']).take(2).collect::<Vec<_>>().join(".");
+        if !mutants.iter().any(|(id, _)| *id == named) {
+            return Err(format!("{}: there is no planted bug {named}", path.display()));
+        }
     }
     Ok(())
 }

@@ -241,7 +241,7 @@ fn run(world: &mut World, line: &str) {
 
 #[test]
 fn scripts_hold() {
-    golden::check_all("src/raft/scripts", || {
+    golden::check_all("src/raft/scripts", super::MUTANTS, || {
         let mut world = begin(&Args::parse("peers 3").1);
         move |line| {
             let (command, quiet) = line.strip_prefix("quietly ").map_or((line, false), |rest| (rest, true));

@@ -269,7 +269,7 @@ impl World {
 
 #[test]
 fn scripts_hold() {
-    golden::check_all("src/region/scripts", || {
+    golden::check_all("src/region/scripts", super::MUTANTS, || {
         let mut world = World::new();
         move |line| world.run(line)
     });

@@ -335,7 +335,7 @@ impl World {
 
 #[test]
 fn scripts_hold() {
-    golden::check_all("src/replica/scripts", || {
+    golden::check_all("src/replica/scripts", super::MUTANTS, || {
         let mut world = World::new();
         move |line| world.run(line)
     });
