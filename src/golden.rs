@@ -10,13 +10,13 @@
 //!   the next command
 //! ```
 //!
-//! A block is one or more commands, a line `----`, and the lines that the commands answer; an empty line ends it. A script
-//! is named after the behaviour it shows and lies in the folder `scripts` of its module, whose tests file documents its
-//! commands.
+//! A block is one or more commands, a line `----`, and the lines that the commands answer; an empty line ends it. A
+//! script is named after the behaviour it shows and lies in the folder `scripts` of its module, whose tests file documents
+//! its commands.
 //!
 //! With `ARMILLA_REWRITE=1` the answers are written into the scripts instead of compared: read the difference before
-//! committing. In a simulation build `ARMILLA_MUTANT=raft.lease-from-commit` plants that bug; the scripts that name it must
-//! fail then.
+//! committing. In a simulation build `ARMILLA_MUTANT=raft.lease-from-commit` plants that bug; the scripts that name it
+//! must fail then.
 #![allow(
     clippy::disallowed_methods,
     reason = "golden scripts are real files, and the environment says how they are run"
@@ -33,8 +33,8 @@ pub fn check(script: &str, run: impl FnMut(&str) -> String) {
     check_file(&path, run).unwrap_or_else(|why| panic!("{why}"));
 }
 
-/// Runs every script of a folder, each against a world of its own, and tells all that fail. A script that says `Fails with` a
-/// planted bug must name one of `mutants`.
+/// Runs every script of a folder, each against a world of its own, and tells all that fail. A script that says
+/// `Fails with` a planted bug must name one of `mutants`.
 pub fn check_all<Run: FnMut(&str) -> String>(folder: &str, mutants: &[(&str, &str)], mut world: impl FnMut() -> Run) {
     plant();
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(folder);
