@@ -11,8 +11,8 @@
 //! ```
 //!
 //! A block is one or more commands, a line `----`, and the lines that the commands answer; an empty line ends it. A
-//! script is named after the behaviour it shows and lies in the folder `scripts` of its module, whose tests file documents
-//! its commands.
+//! script is named after the behaviour it shows and lies in the folder `scripts` of its module, whose tests file
+//! documents its commands.
 //!
 //! With `ARMILLA_REWRITE=1` the answers are written into the scripts instead of compared: read the difference before
 //! committing. In a simulation build `ARMILLA_MUTANT=raft.lease-from-commit` plants that bug; the scripts that name it
