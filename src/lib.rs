@@ -12,6 +12,8 @@ pub mod client;
 pub mod codec;
 pub mod docs;
 pub mod engine;
+#[cfg(test)]
+mod golden;
 pub mod node;
 pub mod pd;
 pub mod query;

@@ -1,16 +1,14 @@
-//! Tests of the pure parts: golden scripts (`tests/scripts/pd/*.txt`, rewritten by `ARMILLA_REWRITE=1`) and properties.
+//! Tests of the pure parts: golden scripts (`tests/scripts/pd/*.txt`, see [`crate::golden`]) and properties.
 
 mod cluster;
-mod golden;
 mod schedule;
 mod state;
 mod tso;
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 
 use crate::codec;
+use crate::golden::{self, Args};
 use crate::pd::bootstrap::{Founding, SENTINEL};
 use crate::proto::armilla::pd::{Bootstrap, Founder};
 use crate::types::Region;
@@ -69,43 +67,4 @@ fn region_text(region: &Region) -> String {
         epoch.version,
         peers.join(" ")
     )
-}
-
-/// The words of a script's command: some plain, some `name=value`.
-struct Args<'a> {
-    plain: Vec<&'a str>,
-    named: BTreeMap<&'a str, &'a str>,
-}
-
-impl<'a> Args<'a> {
-    fn parse(line: &'a str) -> (&'a str, Args<'a>) {
-        let mut words = line.split_whitespace();
-        let command = words.next().expect("a command is not empty");
-        let mut args = Args { plain: vec![], named: BTreeMap::new() };
-        for word in words {
-            match word.split_once('=') {
-                Some((name, value)) => {
-                    args.named.insert(name, value);
-                }
-                None => args.plain.push(word),
-            }
-        }
-        (command, args)
-    }
-
-    fn number(&self, at: usize) -> u64 {
-        let word = self.plain.get(at).unwrap_or_else(|| panic!("argument {at} is missing"));
-        word.parse().unwrap_or_else(|_| panic!("'{word}' is not a number"))
-    }
-
-    fn number_or(&self, name: &str, default: u64) -> u64 {
-        self.named.get(name).map_or(default, |word| word.parse().unwrap_or_else(|_| panic!("'{word}' is not a number")))
-    }
-
-    fn text_or<'b>(&self, name: &str, default: &'b str) -> &'b str
-    where
-        'a: 'b,
-    {
-        self.named.get(name).copied().unwrap_or(default)
-    }
 }

@@ -1,5 +1,48 @@
 //! Goal: a group elects, commits, reads, transfers and catches up by snapshot, with nothing but inputs and outputs.
-//! Method: three groups in memory; messages are carried by hand, every output is done at once, in the order the room asks for.
+//! Method: golden scripts (`scripts/*.txt`) over peers in memory. A script sees every message, log record and applied
+//! entry.
+//!
+//! ```text
+//!   peers 3 [election.2=20] [append_bytes=N] [cache_bytes=N] [roles=voter,incoming,demoting,learner]
+//!                                begins: so many peers that never ran, at 1000 ms; 10 ticks of 100 ms are an election
+//!                                timeout, 2 ticks a heartbeat; all are voters if no roles are given
+//!   campaign P                   peer P tries to become the leader now
+//!   propose P TEXT... [bytes=N]  entries, all in one round; N bytes long where TEXT is shorter
+//!   read P ID...                 linearizable reads, all in one round
+//!   transfer P Q                 P hands leadership to Q
+//!   tick P,Q|all N [beat=1]      N times: 100 ms pass and those peers tick; every second time they send heartbeats
+//!   late P N                     N ticks at this one moment, as if they had been held up
+//!   beat P                       P sends heartbeats, if it leads
+//!   wait MS                      time passes without ticks
+//!
+//!   deliver [A->B] [KIND] [first=N]   messages that are on the wire now; what they set off goes on the wire
+//!   settle                       delivers until nothing is on the wire but what is held
+//!   hold [A->B] [KIND]           such messages stay on the wire until they are named
+//!   release                      nothing is held any more
+//!   drop [A->B] [KIND] [first=N] loses messages that are on the wire now
+//!   wire                         what is on the wire
+//!   forge KIND A->B term=N [index=N] [log_term=N] [commit=N] [round=N nonce=N]
+//!                                a message that no peer has sent; a read's round is of B in its run with that nonce
+//!
+//!   slow P log|engine|fetch      log writes, applying, or reads of older entries wait from now on
+//!   fast P log|engine|fetch      ... and are done
+//!   sent P Q INDEX yes|no        P learns whether its snapshot was delivered to Q
+//!   lost P Q                     P learns that messages to Q are being lost
+//!   compact P INDEX              P's log forgets entries up to INDEX
+//!   lose P INDEX                 P's disk loses the log's entries from INDEX on
+//!   restart P [nonce=N] [promise=MS] [applied=INDEX]
+//!                                with what is durable; the engine may be back at an earlier index
+//!
+//!   state [P]                    role, term, commit, applied, last, lease
+//!   successors P                 to whom P would hand over
+//!   quietly COMMAND              without a word on what happens
+//! ```
+//!
+//! `*` stands for any peer in `A->B`. Timeouts are random: a script lets a peer campaign by command. A voter that has
+//! campaigned itself believes in no leader any more, and only its promise keeps it from voting.
+
+mod text;
+mod world;
 
 use std::collections::BTreeMap;
 
@@ -7,291 +50,206 @@ use ::raft::eraftpb::{HardState, Message, MessageType};
 use bytes::Bytes;
 
 use super::log_view::{LogView, Start};
-use super::{Group, Options, Run, membership};
-use crate::types::region::Peer;
-use crate::types::{GroupId, Region};
+use super::read::Reads;
+use crate::golden::{self, Args};
+use crate::proto::metapb::PeerRole;
+use world::{Filter, Settings, TICK_MS, World};
 
-const TICK: u64 = 100_000_000;
-
-struct Node {
-    group: Group,
-    applied: Vec<Bytes>,
-    reads: Vec<u64>,
-    lost: Vec<u64>,
-}
-
-struct Net {
-    nodes: BTreeMap<u64, Node>,
-    cut: Vec<u64>,
-    now: u64,
-    ticks: u64,
-    wire: Vec<Message>,
-}
-
-fn options() -> Options {
-    Options {
-        tick_ns: TICK,
-        election_ticks: 10,
-        heartbeat_ticks: 2,
-        append_bytes_max: 1 << 20,
-        appends_inflight_max: 64,
-        apply_bytes_max: 1 << 20,
+/// `A->B`, a kind and `first=N`, in any order, from the plain word `at` on.
+fn filter(args: &Args<'_>, at: usize) -> Filter {
+    let mut filter = Filter { from: None, to: None, kind: None, first: args.number_or("first", u64::MAX) };
+    for word in &args.plain[at..] {
+        match word.split_once("->") {
+            Some((from, to)) => {
+                let peer = |word: &str| (word != "*").then(|| word.parse().expect("a peer's id"));
+                (filter.from, filter.to) = (peer(from), peer(to));
+            }
+            None => filter.kind = Some((*word).to_owned()),
+        }
     }
+    filter
 }
 
-fn run(now_ns: u64) -> Run {
-    Run { nonce: 5, longest_promise_ns: 0, now_ns }
-}
-
-/// A log without entries in a group of three.
-fn view(hard_state: HardState) -> LogView {
-    let peers = (1..=3).map(|id| Peer { id, store_id: id, ..Peer::default() }).collect();
-    let region = Region { id: 7, peers, ..Region::default() };
-    LogView::new(Start {
-        hard_state,
-        conf_state: membership::conf_state(&region),
-        truncated: membership::FIRST,
-        runs: vec![],
-        last_index: membership::FIRST.0,
-        unapplied: vec![],
-        applied: membership::FIRST,
-        state: Bytes::from_static(b"state"),
-        cache_bytes_max: 1 << 20,
+fn begin(args: &Args<'_>) -> World {
+    let election = args.named.iter().filter_map(|(name, ticks)| {
+        let peer = name.strip_prefix("election.")?;
+        Some((peer.parse().expect("a peer's id"), ticks.parse().expect("ticks")))
+    });
+    let roles = args.text_or("roles", "").split(',').filter(|role| !role.is_empty()).map(|role| match role {
+        "voter" => PeerRole::Voter,
+        "incoming" => PeerRole::IncomingVoter,
+        "demoting" => PeerRole::DemotingVoter,
+        "learner" => PeerRole::Learner,
+        other => panic!("unknown role {other}"),
+    });
+    World::new(Settings {
+        peers: args.number(0),
+        roles: roles.collect(),
+        election_ticks: election.collect(),
+        append_bytes_max: args.number_or("append_bytes", 1 << 20),
+        cache_bytes_max: args.number_or("cache_bytes", 1 << 20) as usize,
     })
 }
 
-impl Net {
-    fn new() -> Net {
-        let nodes = (1..=3)
-            .map(|id| {
-                let view = view(membership::first_hard_state());
-                let group = Group::new(GroupId(7), id, options(), view, run(1)).unwrap();
-                (id, Node { group, applied: vec![], reads: vec![], lost: vec![] })
-            })
-            .collect();
-        Net { nodes, cut: vec![], now: TICK, ticks: 0, wire: vec![] }
+fn forged(args: &Args<'_>) -> Message {
+    let kinds: BTreeMap<String, MessageType> = [
+        MessageType::MsgHup,
+        MessageType::MsgHeartbeat,
+        MessageType::MsgHeartbeatResponse,
+        MessageType::MsgReadIndexResp,
+        MessageType::MsgRequestVote,
+        MessageType::MsgTransferLeader,
+        MessageType::MsgTimeoutNow,
+    ]
+    .into_iter()
+    .map(|kind| (format!("{kind:?}"), kind))
+    .collect();
+    let Filter { from, to, .. } = filter(args, 1);
+    let mut message = Message::default();
+    message.set_msg_type(kinds[args.word(0)]);
+    (message.from, message.to) = (from.expect("a sender"), to.expect("a receiver"));
+    (message.term, message.commit) = (args.number_or("term", 0), args.number_or("commit", 0));
+    (message.index, message.log_term) = (args.number_or("index", 0), args.number_or("log_term", 0));
+    if args.named.contains_key("round") {
+        let reads = Reads::new(message.to, args.number_or("nonce", 5));
+        message.context = reads.encode(args.number_or("round", 0)).into();
     }
-
-    /// Does all outputs and delivers all messages until nothing moves.
-    fn settle(&mut self) {
-        loop {
-            let mut moved = false;
-            for node in self.nodes.values_mut() {
-                while let Some(output) = node.group.take(self.now) {
-                    moved = true;
-                    self.wire.extend(output.messages);
-                    self.wire.extend(output.messages_after_persist);
-                    if output.number != 0 {
-                        node.group.persisted(output.number);
-                    }
-                    if let Some(snapshot) = output.snapshot {
-                        let meta = snapshot.get_metadata();
-                        node.applied = vec![snapshot.data.clone()];
-                        node.group.applied(meta.index, meta.term);
-                    }
-                    let last = output.committed.last().map(|e| (e.index, e.term));
-                    node.applied.extend(output.committed.into_iter().map(|e| e.data).filter(|d| !d.is_empty()));
-                    if let Some((index, term)) = last {
-                        node.group.applied(index, term);
-                    }
-                    node.reads.extend(output.reads);
-                    node.lost.extend(output.reads_lost);
-                    assert!(output.fetches.is_empty());
-                }
-            }
-            for message in std::mem::take(&mut self.wire) {
-                if !self.cut.contains(&message.from) && !self.cut.contains(&message.to) {
-                    moved = true;
-                    let to = self.nodes.get_mut(&message.to).unwrap();
-                    to.group.step(message, TICK * 10, self.now).unwrap();
-                }
-            }
-            if !moved {
-                return;
-            }
-        }
-    }
-
-    fn tick(&mut self, ticks: usize) {
-        for _ in 0..ticks {
-            self.now += TICK;
-            self.ticks += 1;
-            for node in self.nodes.values_mut() {
-                node.group.tick(self.now);
-                if self.ticks.is_multiple_of(2) {
-                    node.group.heartbeat();
-                }
-            }
-            self.settle();
-        }
-    }
-
-    fn group(&mut self, id: u64) -> &mut Group {
-        &mut self.nodes.get_mut(&id).unwrap().group
-    }
+    message
 }
 
-#[test]
-fn elects_commits_and_reads() {
-    let mut net = Net::new();
-    net.group(1).campaign();
-    net.settle();
-    assert!(net.group(1).ready() && !net.group(2).leads());
-    let now = net.now;
-    net.group(1).propose(Bytes::from_static(b"x"), now).unwrap();
-    assert!(net.group(2).propose(Bytes::from_static(b"y"), now).is_err());
-    net.settle();
-    assert_eq!(net.nodes[&1].applied, [Bytes::from_static(b"x")]);
-    assert_eq!(net.group(1).lease_until(), now + TICK * 10 / 1000 * 800);
-    net.tick(2);
-    assert_eq!(net.nodes[&3].applied, [Bytes::from_static(b"x")], "a heartbeat carries the commit");
-    net.group(1).read(99);
-    net.settle();
-    assert_eq!(net.nodes[&1].reads, [99]);
-}
-
-#[test]
-fn a_cut_off_leader_serves_no_read_and_a_new_one_rises() {
-    let mut net = Net::new();
-    net.group(1).campaign();
-    net.settle();
-    net.cut = vec![1];
-    net.group(1).read(5);
-    // Both may campaign at once and try again, a few times.
-    let mut patience = 0..100;
-    while patience.next().is_some() && !(net.group(2).ready() || net.group(3).ready()) {
-        net.tick(10);
+/// What a peer is, in one line.
+fn state(world: &mut World, id: u64) -> String {
+    if !world.runs(id) {
+        return format!("{id} is stopped");
     }
-    assert!(net.nodes[&1].reads.is_empty(), "never, although somebody else may lead by now");
-    assert_eq!([2, 3].into_iter().filter(|id| net.group(*id).ready()).count(), 1);
-    // The old leader looks for its quorum once an election timeout, and its first look still sees the votes: it steps down at the
-    // second, which may be after the new one has risen.
-    net.tick(20);
-    assert!(!net.group(1).leads(), "check quorum");
-    assert!(net.nodes[&1].reads.is_empty() && net.nodes[&1].lost == [5]);
-}
-
-#[test]
-fn a_voter_that_hears_its_leader_votes_for_nobody() {
-    let mut net = Net::new();
-    net.group(1).campaign();
-    net.settle();
-    let term = net.group(1).term();
-    // Peer 3 campaigns although the leader is well: neither 1 nor 2 may answer.
-    net.group(3).campaign();
-    net.settle();
-    assert_eq!((net.group(1).term(), net.group(2).term()), (term, term));
-    assert!(net.group(1).leads());
-}
-
-#[test]
-fn a_voter_that_hears_its_leader_does_not_campaign_either() {
-    let mut net = Net::new();
-    net.group(1).campaign();
-    net.settle();
-    net.tick(2);
-    let heard = net.now;
-    let mut asked = |now: u64| {
-        // Ticks that were held up: many at one instant.
-        (0..40).for_each(|_| net.group(2).tick(now));
-        let sent = std::iter::from_fn(|| net.group(2).take(now)).flat_map(|output| output.messages_after_persist);
-        sent.filter(|message| message.get_msg_type() == MessageType::MsgRequestPreVote).count()
+    let group = world.group(id);
+    let role = match (group.leads(), group.ready()) {
+        (true, true) => "ready leader".to_owned(),
+        (true, false) => "leader".to_owned(),
+        (false, _) => format!("follower of {}", group.leader()),
     };
-    assert_eq!(asked(heard + TICK * 10 - 1), 0);
-    assert_ne!(asked(heard + TICK * 10), 0);
+    let (term, commit, applied, last) = (group.term(), group.committed(), group.log().applied().0, group.log().last());
+    let lease = match group.lease_until() {
+        0 => "none".to_owned(),
+        until_ns => format!("until {} ms", until_ns / 1_000_000),
+    };
+    let taking = if group.leads() && !group.accepts() { ", takes no proposals" } else { "" };
+    format!("{id} {role} term {term} commit {commit} applied {applied} last {last} lease {lease}{taking}")
 }
 
-#[test]
-fn only_who_never_heard_a_leader_promises_nothing() {
-    // A leader's term is durable before the first entry is.
-    for (term, binds) in [(membership::FIRST.1, false), (membership::FIRST.1 + 1, true)] {
-        let mut state = membership::first_hard_state();
-        state.term = term;
-        let mut voter = Group::new(GroupId(7), 2, options(), view(state), run(TICK)).unwrap();
-        let mut request = Message::default();
-        request.set_msg_type(MessageType::MsgRequestVote);
-        (request.from, request.to, request.term) = (3, 2, term + 1);
-        (request.index, request.log_term) = (membership::FIRST.0, membership::FIRST.1);
-        voter.step(request, TICK * 10, TICK + 1).unwrap();
-        assert_eq!(voter.vote() == 0, binds, "term {term}");
+/// Passes ticks.
+fn tick(world: &mut World, args: &Args<'_>) {
+    let ids = match args.word(0) {
+        "all" => world.ids(),
+        listed => listed.split(',').map(|id| id.parse().expect("a peer's id")).collect(),
+    };
+    let ids: Vec<u64> = ids.into_iter().filter(|id| world.runs(*id)).collect();
+    for tick in 1..=args.number(1) {
+        world.wait(TICK_MS);
+        world.tick(&ids);
+        if args.number_or("beat", 0) == 1 && tick.is_multiple_of(2) {
+            for id in &ids {
+                world.group(*id).heartbeat();
+                world.work(*id);
+            }
+        }
+    }
+}
+
+/// Commands that a peer's group is given directly.
+fn order(world: &mut World, command: &str, args: &Args<'_>) {
+    let (id, now_ns) = (args.number(0), world.now_ns());
+    let group = world.group(id);
+    let refused = match command {
+        "campaign" => {
+            group.campaign();
+            None
+        }
+        "propose" => {
+            let bytes = args.number_or("bytes", 0) as usize;
+            args.plain[1..].iter().find_map(|text| {
+                let mut data = text.as_bytes().to_vec();
+                data.resize(data.len().max(bytes), b'.');
+                group.propose(Bytes::from(data), now_ns).err()
+            })
+        }
+        "read" => {
+            (1..args.plain.len()).for_each(|at| group.read(args.number(at)));
+            None
+        }
+        "beat" => {
+            group.heartbeat();
+            None
+        }
+        "transfer" => group.transfer_leader(args.number(1), now_ns).err(),
+        "sent" => {
+            group.snapshot_sent(args.number(1), args.number(2), args.word(3) == "yes");
+            None
+        }
+        "lost" => {
+            group.unreachable(args.number(1));
+            None
+        }
+        other => panic!("unknown command {other}"),
+    };
+    if let Some(error) = refused {
+        world.say(format!("{id} refuses: {error}"));
+    }
+    world.work(id);
+}
+
+fn run(world: &mut World, line: &str) {
+    let (command, args) = Args::parse(line);
+    match command {
+        "peers" => *world = begin(&args),
+        "tick" => tick(world, &args),
+        "late" => (0..args.number(1)).for_each(|_| world.tick(&[args.number(0)])),
+        "wait" => world.wait(args.number(0)),
+        "deliver" => {
+            let all = args.plain.is_empty();
+            world.deliver(&filter(&args, 0), !all);
+        }
+        "settle" => while world.deliver(&filter(&args, 0), false) {},
+        "hold" => world.hold(filter(&args, 0)),
+        "release" => world.release(),
+        "drop" => world.discard(&filter(&args, 0)),
+        "wire" => world.show_wire(),
+        "forge" => world.forge(forged(&args)),
+        "slow" | "fast" => world.slow(args.number(0), args.word(1), command == "slow"),
+        "compact" => world.compact(args.number(0), args.number(1)),
+        "lose" => world.lose(args.number(0), args.number(1)),
+        "restart" => {
+            let applied = args.number_or("applied", 0);
+            let (nonce, promise_ms) = (args.number_or("nonce", 6), args.number_or("promise", 0));
+            world.restart(args.number(0), nonce, promise_ms, (applied != 0).then_some(applied));
+        }
+        "state" => {
+            let ids = if args.plain.is_empty() { world.ids() } else { vec![args.number(0)] };
+            for id in ids {
+                let line = state(world, id);
+                world.say(line);
+            }
+        }
+        "successors" => {
+            let now_ns = world.now_ns();
+            let fit = world.group(args.number(0)).successors(now_ns);
+            world.say(format!("{fit:?}"));
+        }
+        _ => order(world, command, &args),
     }
 }
 
 #[test]
-fn what_no_peer_sends_is_dropped() {
-    use MessageType::*;
-    let mut net = Net::new();
-    net.group(1).campaign();
-    net.settle();
-    let (now, term) = (net.now, net.group(1).term());
-    for (kind, from, to) in [(MsgTransferLeader, 2, 1), (MsgReadIndexResp, 1, 2), (MsgHup, 3, 3)] {
-        let mut message = Message::default();
-        message.set_msg_type(kind);
-        (message.from, message.to, message.term, message.commit) = (from, to, term, 1000);
-        net.group(to).step(message, TICK * 10, now).unwrap();
-        net.settle();
-    }
-    assert!(net.group(1).leads() && net.group(1).term() == term);
-}
-
-#[test]
-fn a_transfer_ends_the_lease_at_once() {
-    let mut net = Net::new();
-    net.group(1).campaign();
-    net.settle();
-    let now = net.now;
-    net.group(1).propose(Bytes::from_static(b"x"), now).unwrap();
-    net.settle();
-    assert!(net.group(1).lease_until() > now);
-    net.group(1).transfer_leader(2, now).unwrap();
-    assert!(!net.group(1).accepts() && net.group(1).propose(Bytes::from_static(b"y"), now).is_err());
-    assert_eq!(net.group(1).lease_until(), 0);
-    net.settle();
-    assert!(net.group(2).ready() && !net.group(1).leads());
-}
-
-#[test]
-fn a_transfer_to_a_dead_peer_is_refused_and_one_that_fails_is_given_up() {
-    let mut net = Net::new();
-    net.group(1).campaign();
-    net.settle();
-    net.tick(4);
-    let now = net.now;
-    assert_eq!(net.group(1).successors(now), [2, 3]);
-    // It dies before the leader can know: proposals go on after half an election timeout, not after a whole one.
-    net.cut = vec![3];
-    net.group(1).transfer_leader(3, now).unwrap();
-    net.tick(4);
-    assert!(!net.group(1).accepts());
-    net.tick(2);
-    let now = net.now;
-    assert!(net.group(1).accepts() && net.group(1).propose(Bytes::from_static(b"x"), now).is_ok());
-    // Now it is known to be silent.
-    let why = net.group(1).transfer_leader(3, now).expect_err("nobody would take over").to_string();
-    assert!(why.contains("silent for") && net.group(1).accepts(), "{why}");
-    assert_eq!(net.group(1).successors(now), [2]);
-    let unreachable = net.group(1).transfer_leader(9, now).expect_err("nobody is there").to_string();
-    assert!(unreachable.contains("not a voter"), "{unreachable}");
-}
-
-#[test]
-fn behind_the_truncated_log_comes_a_snapshot() {
-    let mut net = Net::new();
-    net.group(1).campaign();
-    net.settle();
-    net.cut = vec![3];
-    for _ in 0..20 {
-        let now = net.now;
-        net.group(1).propose(Bytes::from_static(b"x"), now).unwrap();
-        net.settle();
-    }
-    let applied = net.group(1).log().applied().0;
-    net.group(1).log_mut().truncate_to(applied);
-    net.cut.clear();
-    net.tick(10);
-    assert_eq!(net.group(3).log().applied().0, applied);
-    assert_eq!(net.nodes[&3].applied, [Bytes::from_static(b"state")]);
-    assert_eq!(net.group(3).log().truncated().0, applied);
+fn scripts_hold() {
+    golden::check_all("src/raft/scripts", super::MUTANTS, || {
+        let mut world = begin(&Args::parse("peers 3").1);
+        move |line| {
+            let (command, quiet) = line.strip_prefix("quietly ").map_or((line, false), |rest| (rest, true));
+            run(&mut world, command);
+            let lines = world.take_lines();
+            if quiet { String::new() } else { lines.join("\n") }
+        }
+    });
 }
 
 #[test]
@@ -309,23 +267,4 @@ fn the_recovered_commit_is_at_least_what_is_applied() {
     });
     let state = ::raft::Storage::initial_state(&view).unwrap();
     assert_eq!(state.hard_state.commit, 9);
-}
-
-#[test]
-fn a_log_that_lost_what_it_acknowledged_is_told_by_its_leader() {
-    let mut net = Net::new();
-    net.group(1).campaign();
-    net.settle();
-    let (now, term, last) = (net.now, net.group(1).term(), net.group(2).log().last());
-    let heartbeat = |term, commit| {
-        let mut message = Message::default();
-        message.set_msg_type(MessageType::MsgHeartbeat);
-        (message.from, message.to, message.term, message.commit) = (1, 2, term, commit);
-        message
-    };
-    assert!(net.group(2).step(heartbeat(term, last), TICK * 10, now).is_ok());
-    let why = net.group(2).step(heartbeat(term, last + 1), TICK * 10, now).unwrap_err().to_string();
-    assert!(why.contains("lost what it had acknowledged"), "{why}");
-    assert!(net.group(2).step(heartbeat(term + 5, last + 1), TICK * 10, now).is_err(), "of a leader unheard of, too");
-    assert!(net.group(2).step(heartbeat(term - 1, last + 1), TICK * 10, now).is_ok(), "an old leader's means nothing");
 }

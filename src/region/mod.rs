@@ -33,3 +33,6 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("region.ttl-collects-live", "values are collected that have not expired"),
     ("region.ttl-collects-overwritten", "a value is collected that was written after its key was found expired"),
 ];
+
+#[cfg(test)]
+mod tests;

@@ -58,3 +58,6 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("replica.waits-for-the-engine", "a lane waits when the engine makes writers wait"),
     ("replica.flush-marks-late-applies", "a flush is taken to cover what was applied while it ran"),
 ];
+
+#[cfg(test)]
+mod tests;

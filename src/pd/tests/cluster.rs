@@ -41,7 +41,7 @@ fn report(state: &PdState, store: u64, word: &str, version: u64, bytes: u64) -> 
 fn cluster() {
     let options = ClusterOptions::default();
     let (mut state, mut cluster) = (PdState::new(), Cluster::new(options, 0));
-    golden::check("cluster", |line| {
+    golden::check("tests/scripts/pd/cluster.txt", |line| {
         let (command, args) = Args::parse(line);
         if command == "bootstrap" {
             let (_, bootstrap) = founding(&args).unwrap();

@@ -11,7 +11,7 @@ use crate::pd::schedule::leader::{GAP_MIN, Seat, propose};
 #[test]
 fn schedule() {
     let (mut stores, mut seats) = (Vec::new(), Vec::new());
-    golden::check("schedule", |line| {
+    golden::check("tests/scripts/pd/schedule.txt", |line| {
         let (command, args) = Args::parse(line);
         match command {
             "stores" => {

@@ -176,7 +176,7 @@ fn spoil(fault: &str, bootstrap: &mut Bootstrap) {
 #[test]
 fn state() {
     let mut world = World::new();
-    golden::check("state", |line| world.run(line));
+    golden::check("tests/scripts/pd/state.txt", |line| world.run(line));
 }
 
 /// Goal: what a store says of itself is kept, and a command of a version that said nothing does not wipe it. Method: both, in turn.

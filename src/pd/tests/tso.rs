@@ -9,7 +9,7 @@ use crate::pd::tso::{NeedWindow, Tso};
 #[test]
 fn tso() {
     let mut tso = Tso::new(0);
-    golden::check("tso", |line| {
+    golden::check("tests/scripts/pd/tso.txt", |line| {
         let (command, args) = Args::parse(line);
         match command {
             "new" => {

@@ -20,8 +20,8 @@ use crate::types::{Error, Region, Result, region};
 use super::message::PeerMessage;
 use super::view::{Leadership, PeerView};
 
-use install::Install;
-pub(super) use proposals::{Proposal, Proposals, Queued};
+pub(super) use install::Install;
+pub(super) use proposals::{Packed, Proposal, Proposals, Queued};
 
 /// One group on this store.
 pub(super) struct Peer {

@@ -19,6 +19,12 @@ pub struct Queued {
     pub reply: Waiting,
 }
 
+impl Queued {
+    fn is_decided_in(&self, term: u64) -> bool {
+        self.term == 0 || self.term == term
+    }
+}
+
 /// An entry that was proposed here and is not applied yet.
 #[derive(Debug)]
 pub struct Proposal {
@@ -30,10 +36,19 @@ pub struct Proposal {
     pub replies: Vec<Waiting>,
 }
 
+/// Commands that share one entry.
+#[derive(Debug)]
+pub struct Packed {
+    /// The commands.
+    pub commands: Vec<Command>,
+    /// Who waits, in the order of the commands.
+    pub replies: Vec<Waiting>,
+}
+
 /// The proposals of one group.
 #[derive(Debug, Default)]
 pub struct Proposals {
-    queue: Vec<Queued>,
+    queue: VecDeque<Queued>,
     /// By index.
     under_way: VecDeque<Proposal>,
     /// When leadership was lost with entries under way (node clock, ns).
@@ -43,7 +58,7 @@ pub struct Proposals {
 impl Proposals {
     /// A command waits.
     pub fn queue(&mut self, queued: Queued) {
-        self.queue.push(queued);
+        self.queue.push_back(queued);
     }
 
     /// Whether nothing waits to be packed.
@@ -51,9 +66,41 @@ impl Proposals {
         self.queue.is_empty()
     }
 
-    /// What waits, in order.
-    pub fn take_queue(&mut self) -> Vec<Queued> {
-        std::mem::take(&mut self.queue)
+    /// Takes the commands of the next entry in `term`: from the front, as many as have at most `bytes_max` together, and at
+    /// least one. A command that must stand alone is the only one. Commands that nobody waits for any more are dropped on the
+    /// way, and those that were decided in another term are refused. Nothing when nothing is left.
+    pub fn pack(&mut self, term: u64, bytes_max: usize) -> Option<Packed> {
+        let Queued { command, reply, .. } = self.take_first(term)?;
+        let alone = command.kind.stands_alone();
+        let mut bytes = command.bytes.len();
+        let mut packed = Packed { commands: vec![command], replies: vec![reply] };
+        let fits = |bytes: usize, next: &Queued| {
+            !alone
+                && !next.command.kind.stands_alone()
+                && bytes + next.command.bytes.len() <= bytes_max
+                && next.is_decided_in(term)
+        };
+        while let Some(next) = self.queue.pop_front_if(|next| fits(bytes, next)) {
+            bytes += next.command.bytes.len();
+            packed.commands.push(next.command);
+            packed.replies.push(next.reply);
+        }
+        Some(packed)
+    }
+
+    /// The first command that waits and may be proposed in `term`.
+    fn take_first(&mut self, term: u64) -> Option<Queued> {
+        loop {
+            let queued = self.queue.pop_front()?;
+            // Nobody waits any more: the caller has given up, and may be trying elsewhere.
+            if queued.reply.is_gone() {
+                continue;
+            }
+            if queued.is_decided_in(term) {
+                return Some(queued);
+            }
+            queued.reply.settle(Err(Error::StaleCommand));
+        }
     }
 
     /// Remembers who waits for an entry that was just proposed. Entries of an earlier leadership at or behind its place are

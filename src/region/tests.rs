@@ -1,0 +1,276 @@
+//! Goal: every command of a region does what it says or says why not, alike on every replica.
+//! Method: golden scripts (`scripts/*.txt`) over two replicas on simulated engines, which must agree on every step.
+//!
+//! ```text
+//!   region START END [version=N] [conf_ver=N]    the descriptor becomes this (at first: region 7, [a, m), 1 and 1)
+//!   header [version=N] [conf_ver=N] [term=N]     what the next commands were decided by (at first: 1, 0 and 0: any)
+//!   term N                                       the term in which they are applied (at first: 6)
+//!   cf N                                         the number of their column family (at first: 2, raw data's default)
+//!
+//!   write CHANGE, CHANGE, ...    put KEY VALUE [expires=S] | delete KEY | range START END
+//!   swap KEY OLD NEW [now=S] [expires=S]         compare-and-swap; `none` is no value
+//!   collect KEY ... now=S        deletes those that have expired
+//!   unknown                      a command with an operation of a later version
+//!   bytes HEX                    a command of these bytes
+//!
+//!   stored KEY VALUE [expires=S] puts a value into the engines, past the machine
+//!   damaged KEY HEX              puts bytes into the engines that are no stored value
+//!   scan                         what the engines hold
+//!   page START END now=S         what a look for expired values finds
+//!   ranges                       what a snapshot of the region carries
+//! ```
+//!
+//! `-` is the empty key, and no bytes. A command answers with its changes, its reply, and what it means for the store.
+
+use bytes::Bytes;
+use prost::Message as _;
+
+use super::{RegionMachine, command, ttl};
+use crate::codec::raw;
+use crate::engine::{Cf, KvEngine, Op as Put, Read, SimEngine, SimHome, Visit, WriteBatch};
+use crate::golden::{self, Args};
+use crate::proto::armilla::raft::region_command::Op;
+use crate::proto::armilla::raft::{Change, Collect, CommandHeader, CompareAndSwap};
+use crate::raft::frame::Command;
+use crate::raft::machine::{ApplyContext, StateMachine};
+use crate::types::region::{self, RegionEpoch};
+use crate::types::{Error, Region};
+
+/// Two replicas of a region, and what the next commands are decided by.
+struct World {
+    replicas: [(RegionMachine, SimEngine); 2],
+    header: CommandHeader,
+    term: u64,
+    index: u64,
+    cf: u32,
+}
+
+fn key_of(word: &str) -> Bytes {
+    if word == "-" { Bytes::new() } else { Bytes::copy_from_slice(word.as_bytes()) }
+}
+
+fn key_text(key: &[u8]) -> String {
+    if key.is_empty() { "-".into() } else { key.escape_ascii().to_string() }
+}
+
+fn hex(word: &str) -> Vec<u8> {
+    let digits: Vec<u32> = word.chars().map(|digit| digit.to_digit(16).expect("a hexadecimal digit")).collect();
+    digits.chunks(2).map(|pair| (pair[0] * 16 + pair[1]) as u8).collect()
+}
+
+fn value_text(stored: &[u8]) -> String {
+    match raw::decode(stored) {
+        Ok((len, None)) => stored[..len].escape_ascii().to_string(),
+        Ok((len, Some(at))) => format!("{} expires={at}", stored[..len].escape_ascii()),
+        Err(error) => format!("damaged: {error}"),
+    }
+}
+
+fn region_of(args: &Args<'_>) -> Region {
+    Region {
+        id: 7,
+        start_key: key_of(args.word(0)),
+        end_key: key_of(args.word(1)),
+        region_epoch: Some(RegionEpoch {
+            conf_ver: args.number_or("conf_ver", 1),
+            version: args.number_or("version", 1),
+        }),
+        ..Region::default()
+    }
+}
+
+fn expiry(args: &Args<'_>) -> Option<u64> {
+    Some(args.number_or("expires", 0)).filter(|at| *at != 0)
+}
+
+fn optional(word: &str) -> Option<Bytes> {
+    (word != "none").then(|| key_of(word))
+}
+
+fn put_text(op: &Put) -> String {
+    match op {
+        Put::Put(cf, key, value) => format!("{} put {} {}\n", cf.name(), key_text(key), value_text(value)),
+        Put::Delete(cf, key) => format!("{} delete {}\n", cf.name(), key_text(key)),
+        Put::DeleteRange(cf, start, end) => {
+            format!("{} delete range [{}, {})\n", cf.name(), key_text(start), key_text(end))
+        }
+    }
+}
+
+fn descriptor(region: &Region) -> String {
+    let epoch = region::epoch(region);
+    let (start, end) = (key_text(&region.start_key), key_text(&region.end_key));
+    format!("region {} [{start}, {end}) version {} conf_ver {}", region.id, epoch.version, epoch.conf_ver)
+}
+
+/// A command's reply, as its proposer understands it.
+fn reply_text(reply: Bytes) -> String {
+    match command::outcome(reply) {
+        Ok(None) => "ok".into(),
+        Ok(Some(cas)) => {
+            let previous = cas.previous.map_or("none".into(), |value| value.escape_ascii().to_string());
+            format!("{}, was {previous}", if cas.succeed { "swapped" } else { "not swapped" })
+        }
+        Err(Error::EpochNotMatch(current)) => format!("epoch does not match: {}", descriptor(&current[0])),
+        Err(Error::KeyNotInRegion { key, region }) => format!("{} is outside {}", key_text(&key), descriptor(&region)),
+        Err(error) => error.to_string(),
+    }
+}
+
+impl World {
+    fn new() -> World {
+        let region = region_of(&Args::parse("region a m").1);
+        let replica = || (RegionMachine::new(region.clone()), SimEngine::open(&SimHome::new()).unwrap());
+        let header = CommandHeader { version: 1, ..CommandHeader::default() };
+        World { replicas: [replica(), replica()], header, term: 6, index: 10, cf: Cf::RawDefault as u32 }
+    }
+
+    fn engine(&self) -> &SimEngine {
+        &self.replicas[0].1
+    }
+
+    fn store(&mut self, key: Bytes, stored: Bytes) {
+        let mut batch = WriteBatch::new();
+        batch.put(Cf::from_number(self.cf).expect("a column family"), key, stored);
+        for (_, engine) in &self.replicas {
+            engine.write(&batch).unwrap();
+        }
+    }
+
+    /// Applies a command on both replicas.
+    fn apply(&mut self, command: &Command) -> String {
+        self.index += 1;
+        let context = ApplyContext { index: self.index, term: self.term };
+        let mut outcomes = Vec::new();
+        for (machine, engine) in &mut self.replicas {
+            let mut batch = WriteBatch::new();
+            let applied = machine.apply(context, command.clone(), engine, &mut batch).unwrap();
+            engine.write(&batch).unwrap();
+            outcomes.push((applied, batch));
+        }
+        assert_eq!(outcomes[0], outcomes[1], "replicas agree");
+        let (applied, batch) = outcomes.swap_remove(0);
+        let changes: String = batch.ops().iter().map(put_text).collect();
+        let effect = applied.effect.map_or(String::new(), |effect| format!("\ntells the store: {effect:?}"));
+        changes + &reply_text(applied.reply) + &effect
+    }
+
+    fn change(&self, text: &str) -> Change {
+        let (verb, args) = Args::parse(text);
+        let key = key_of(args.word(0));
+        let mut change = match verb {
+            "put" => command::put(Cf::RawDefault, key, raw::encode(args.word(1).as_bytes(), expiry(&args))),
+            "delete" => command::delete(Cf::RawDefault, key),
+            "range" => command::delete_range(Cf::RawDefault, key, key_of(args.word(1))),
+            other => panic!("unknown change {other}"),
+        };
+        change.cf = self.cf;
+        change
+    }
+
+    fn scan(&self) -> String {
+        let mut out = String::new();
+        for cf in Cf::ALL {
+            let mut pair = |key: &[u8], stored: &[u8]| {
+                out += &format!("{} {} {}\n", cf.name(), key_text(key), value_text(stored));
+                Visit::More
+            };
+            self.engine().scan(cf, b"", b"", &mut pair).unwrap();
+        }
+        out
+    }
+
+    fn page(&self, args: &Args<'_>) -> String {
+        let (start, end) = (key_of(args.word(0)), key_of(args.word(1)));
+        let page = ttl::page(self.engine(), Cf::RawDefault, &start, &end, args.number_or("now", 0)).unwrap();
+        let expired: Vec<String> = page.expired.iter().map(|key| key_text(key)).collect();
+        let next = page.next.map_or("the end".into(), |key| key_text(&key));
+        format!("expired: [{}], any expiry: {}, next look from {next}", expired.join(" "), page.timed)
+    }
+
+    fn run(&mut self, line: &str) -> String {
+        let (verb, args) = Args::parse(line);
+        match verb {
+            "region" => {
+                let region = region_of(&args);
+                for (machine, engine) in &mut self.replicas {
+                    machine.reload(&region, engine).unwrap();
+                }
+                descriptor(self.replicas[0].0.region())
+            }
+            "header" => {
+                let (version, conf_ver) = (args.number_or("version", 1), args.number_or("conf_ver", 0));
+                self.header = CommandHeader { version, conf_ver, term: args.number_or("term", 0), oldest_ts: 0 };
+                String::new()
+            }
+            "term" => {
+                self.term = args.number(0);
+                String::new()
+            }
+            "cf" => {
+                self.cf = args.number(0) as u32;
+                String::new()
+            }
+            "write" => {
+                let rest = line.strip_prefix("write").expect("the command");
+                let changes = rest.split(',').map(|text| self.change(text)).collect();
+                self.apply(&command::encode(self.header, command::write(changes)))
+            }
+            "swap" => {
+                let stored = optional(args.word(2)).map(|value| raw::encode(&value, expiry(&args)));
+                let op = Op::Cas(CompareAndSwap {
+                    cf: self.cf,
+                    key: key_of(args.word(0)),
+                    expected: optional(args.word(1)),
+                    stored,
+                    now_s: args.number_or("now", 50),
+                });
+                self.apply(&command::encode(self.header, op))
+            }
+            "collect" => {
+                let keys = args.plain.iter().map(|word| key_of(word)).collect();
+                let op = Op::Collect(Collect { cf: self.cf, keys, now_s: args.number_or("now", 50) });
+                self.apply(&command::encode(self.header, op))
+            }
+            "unknown" => {
+                // The header, then field 99: a message without bytes.
+                let header = self.header.encode_to_vec();
+                let mut bytes = vec![0x0a, header.len() as u8];
+                bytes.extend(header);
+                bytes.extend([0x9a, 0x06, 0x00]);
+                self.apply(&Command::plain(bytes))
+            }
+            "bytes" => {
+                let bytes = if args.word(0) == "-" { vec![] } else { hex(args.word(0)) };
+                self.apply(&Command::plain(bytes))
+            }
+            "stored" => {
+                self.store(key_of(args.word(0)), raw::encode(args.word(1).as_bytes(), expiry(&args)));
+                String::new()
+            }
+            "damaged" => {
+                self.store(key_of(args.word(0)), hex(args.word(1)).into());
+                String::new()
+            }
+            "scan" => self.scan(),
+            "page" => self.page(&args),
+            "ranges" => {
+                let (machine, _) = &self.replicas[0];
+                let ranges = machine.ranges(machine.region()).into_iter();
+                let text = |range: crate::raft::machine::CfRange| {
+                    format!("{} [{}, {})\n", range.cf.name(), key_text(&range.start), key_text(&range.end))
+                };
+                ranges.map(text).collect()
+            }
+            other => panic!("unknown command {other}"),
+        }
+    }
+}
+
+#[test]
+fn scripts_hold() {
+    golden::check_all("src/region/scripts", super::MUTANTS, || {
+        let mut world = World::new();
+        move |line| world.run(line)
+    });
+}
