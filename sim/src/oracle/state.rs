@@ -10,13 +10,16 @@ use armilla::types::GroupId;
 
 use super::Violation;
 
+/// A group's state as stored, and a hash of the data of its range.
+type Held = (GroupState, u64);
+
 /// What one store's engine says about its groups.
 #[derive(Clone, Debug, Default)]
 pub struct Image {
     /// The store (as a node's number).
     pub node: u64,
     /// By group: its state as stored, and a hash of the data of its range.
-    pub groups: BTreeMap<u64, (GroupState, u64)>,
+    pub groups: BTreeMap<u64, Held>,
 }
 
 impl Image {
@@ -47,7 +50,7 @@ impl Image {
 /// Compares all replicas of each group.
 pub fn check(images: &[Image], at: u64) -> Result<(), Violation> {
     // (group, applied index) to the first node there.
-    let mut seen: BTreeMap<(u64, u64), (u64, &(GroupState, u64))> = BTreeMap::new();
+    let mut seen: BTreeMap<(u64, u64), (u64, &Held)> = BTreeMap::new();
     for image in images {
         for (&group, here) in &image.groups {
             let (state, hash) = here;

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use crate::engine::{KvEngine, WriteBatch};
+use crate::proto::metapb::PeerRole;
 use crate::raft::{Group, LogView, log_view, membership};
 use crate::rt::cpu;
 use crate::rt::probe::{self, Event as Probe};
+use crate::types::region::Peer;
 use crate::types::{Error, GroupId, Region, Result, region};
 
 use super::Driver;
@@ -13,7 +15,7 @@ use super::install::encode_state;
 use crate::replica::effects::StoreEffect;
 use crate::replica::group_state::GroupState;
 use crate::replica::log::LogBatch;
-use crate::replica::peer::Peer;
+use crate::replica::peer;
 use crate::replica::view::PeerView;
 
 impl Driver {
@@ -49,7 +51,8 @@ impl Driver {
         });
         self.adopt(&region, view)?;
         // The first peer of a new group campaigns at once, so that a fresh cluster has leaders without waiting.
-        if region.peers.first().is_some_and(|first| first.store_id == self.store)
+        let campaigns = |first: &Peer| first.store_id == self.store && first.role() != PeerRole::Learner;
+        if region.peers.first().is_some_and(campaigns)
             && let Some(peer) = self.peers.get_mut(&group)
         {
             peer.group.campaign();
@@ -76,7 +79,7 @@ impl Driver {
         shown.set_applied(applied);
         let (store, term, vote, commit) = (self.store, raft.term(), raft.vote(), raft.committed());
         probe::emit(|| Probe::Start { store, group: group.0, peer: id, term, vote, commit, last_index });
-        self.peers.insert(group, Peer::new(raft, shown, machine, applied));
+        self.peers.insert(group, peer::Peer::new(raft, shown, machine, applied));
         self.effects.tell(StoreEffect::Replaced(group));
         self.touch(group);
         Ok(())

@@ -106,6 +106,8 @@ impl Proposals {
     /// Remembers who waits for an entry that was just proposed. Entries of an earlier leadership at or behind its place are
     /// overwritten here; another peer that still holds them may yet commit them.
     pub fn await_entry(&mut self, proposal: Proposal) {
+        // This peer leads: whatever was lost before, this entry's time has not begun.
+        self.lost_ns = None;
         while self.under_way.back().is_some_and(|last| last.index >= proposal.index)
             && let Some(overwritten) = self.under_way.pop_back()
         {
