@@ -12,7 +12,7 @@ use crate::rt::sync::oneshot;
 use crate::types::region::RegionEpoch;
 use crate::types::{Error, GroupId, Region, Result};
 
-use super::snapshot::Pair;
+use super::snapshot::Arrived;
 use super::view::PeerView;
 
 /// One message to the driver.
@@ -75,7 +75,7 @@ pub enum Message {
         /// Its raft message.
         message: Box<PeerMessage>,
         /// Its data.
-        pairs: Vec<Pair>,
+        arrived: Arrived,
     },
     /// A snapshot sent from here was delivered, or not.
     SnapshotSent {
@@ -132,7 +132,6 @@ impl Message {
         match self {
             Message::Propose { command, .. } => command.bytes.len(),
             Message::FromPeers { share, .. } => share.amount(),
-            Message::Snapshot { pairs, .. } => pairs.iter().map(|(_, key, value)| key.len() + value.len()).sum(),
             _ => 0,
         }
     }

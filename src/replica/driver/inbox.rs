@@ -46,9 +46,9 @@ impl Driver {
                     self.step(sender, message)?;
                 }
             }
-            Message::Snapshot { sender, message, pairs } => {
+            Message::Snapshot { sender, message, arrived } => {
                 self.keep_promise(sender).await?;
-                self.receive_snapshot(sender, *message, pairs)?;
+                self.receive_snapshot(sender, *message, arrived)?;
             }
             Message::SnapshotSent { group, to_peer, index, delivered } => {
                 if let Some(peer) = self.peers.get_mut(&group) {

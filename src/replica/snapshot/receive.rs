@@ -1,59 +1,74 @@
-//! Receiving a snapshot.
+//! Receiving a snapshot: chunks are checked and written into files as they come.
 
-use crate::engine::Cf;
-use crate::proto::armilla::raft::{SnapshotChunk, SnapshotHead};
-use crate::types::limits::SNAPSHOT_BYTES_MAX;
+use armilla_arch::sync::Share;
+
+use crate::engine::{Cf, Engine, KvEngine, Stager as _};
+use crate::proto::armilla::raft::SnapshotChunk;
+use crate::types::limits::SNAPSHOT_CHUNK_BYTES_MAX;
 use crate::types::{Error, Result};
 
-use super::{Pair, checksum};
+use super::{bytes, checksum};
 
-/// Gathers a stream of chunks and checks it.
-#[derive(Debug, Default)]
-pub struct Gathering {
-    head: Option<SnapshotHead>,
-    pairs: Vec<Pair>,
-    bytes: usize,
+/// A snapshot that arrived whole. Dropped, its files are removed, which may block.
+#[derive(Debug)]
+pub struct Arrived {
+    /// Its pairs.
+    pub files: <Engine as KvEngine>::Staged,
+    /// Its place among the snapshots that the store takes in.
+    _place: Share,
+}
+
+/// A snapshot on its way in. Its methods block.
+pub struct Receiving {
+    stager: <Engine as KvEngine>::Stager,
+    place: Share,
     crc: u32,
     whole: bool,
 }
 
-impl Gathering {
+impl Receiving {
+    /// Nothing has arrived yet.
+    ///
+    /// # Errors
+    /// When the engine has no room for files.
+    pub fn new(engine: &Engine, place: Share) -> Result<Receiving> {
+        Ok(Receiving { stager: engine.stager()?, place, crc: 0, whole: false })
+    }
+
     /// Takes the next chunk.
     ///
     /// # Errors
-    /// [`Error::Corruption`] if the stream is not what was sent, [`Error::Busy`] if it is too large.
-    pub fn take(&mut self, chunk: SnapshotChunk) -> Result<()> {
-        if let Some(head) = chunk.head {
-            self.head = Some(head);
+    /// [`Error::Corruption`] if the stream is not what was sent, [`Error::Invalid`] if the chunk is too large or its keys are not in
+    /// order, [`Error::Io`] if it cannot be written.
+    pub fn take(&mut self, chunk: &SnapshotChunk) -> Result<()> {
+        let bytes = bytes(&chunk.pairs);
+        if bytes > SNAPSHOT_CHUNK_BYTES_MAX {
+            return Err(Error::Invalid(format!(
+                "a snapshot's chunk has {bytes} bytes, at most {SNAPSHOT_CHUNK_BYTES_MAX}"
+            )));
         }
         self.crc = checksum(self.crc, &chunk.pairs);
         if self.crc != chunk.crc {
             return Err(Error::Corruption("a snapshot's chunk does not have the checksum it was sent with".into()));
         }
-        for pair in chunk.pairs {
+        for pair in &chunk.pairs {
             let cf = Cf::from_number(pair.cf).ok_or_else(|| {
                 Error::Corruption(format!("a snapshot's pair is of the unknown column family {}", pair.cf))
             })?;
-            self.bytes += pair.key.len() + pair.value.len();
-            self.pairs.push((cf, pair.key, pair.value));
-        }
-        if self.bytes > SNAPSHOT_BYTES_MAX {
-            return Err(Error::Busy(format!("a snapshot of over {SNAPSHOT_BYTES_MAX} bytes does not fit in memory")));
+            self.stager.put(cf, &pair.key, &pair.value)?;
         }
         self.whole |= chunk.last;
         Ok(())
     }
 
-    /// The whole snapshot.
+    /// The whole snapshot, in files that are durable.
     ///
     /// # Errors
-    /// [`Error::Corruption`] if the stream ended early.
-    pub fn finish(mut self) -> Result<(SnapshotHead, Vec<Pair>)> {
-        let head = self.head.take().filter(|_| self.whole);
-        let head = head.ok_or_else(|| Error::Corruption("a snapshot's stream ended early".into()))?;
-        if crate::mutant!("replica.snapshot-missing-tail") {
-            self.pairs.pop();
+    /// [`Error::Corruption`] if the stream ended early, [`Error::Io`] if the files cannot be written.
+    pub fn finish(self) -> Result<Arrived> {
+        if !self.whole {
+            return Err(Error::Corruption("a snapshot's stream ended early".into()));
         }
-        Ok((head, self.pairs))
+        Ok(Arrived { files: self.stager.finish()?, _place: self.place })
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::proto::armilla::raft::Incarnation;
 
 pub use inbox::Inbox;
-pub(super) use outbox::{Outbox, SnapshotOut};
+pub(super) use outbox::{Outbox, Sending, SnapshotOut};
 
 /// Addresses of stores, by id.
 pub type Addresses = BTreeMap<u64, String>;
