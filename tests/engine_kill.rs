@@ -224,7 +224,7 @@ fn lines(child: &mut Child) -> Vec<String> {
 #[test]
 fn after_kill_9_the_content_is_a_prefix_at_or_after_the_last_flush() {
     let directory = tempfile::tempdir().unwrap();
-    let (mut beyond_flush, mut with_data) = (0, 0);
+    let (mut beyond_flush, mut with_data, mut staged) = (0, 0, 0);
     let mut state = u64::from(std::process::id());
     for round in 0..ROUNDS {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -248,14 +248,18 @@ fn after_kill_9_the_content_is_a_prefix_at_or_after_the_last_flush() {
         child.wait().unwrap();
         let said = reader.join().unwrap();
         let flushed = last_said(&said, "flushed ").or_else(|| last_said(&said, "open ")).unwrap_or(0);
+        let staging = directory.path().join("staging");
+        let files = || std::fs::read_dir(&staging).map_or(0, Iterator::count);
+        staged += u32::from(files() > 0);
         let engine = RocksEngine::open(options(directory.path())).unwrap();
+        assert_eq!(files(), 0, "staged files are removed or ingested at open");
         let number = check(&engine);
         assert!(number >= flushed, "round {round}: flushed up to {flushed}, found {number}");
         beyond_flush += u32::from(number > flushed);
         with_data += u32::from(number > 0);
     }
     assert!(with_data > 0, "no child got as far as a flush");
-    println!("{beyond_flush} of {ROUNDS} kills found more than the acknowledged flush");
+    println!("{beyond_flush} of {ROUNDS} kills found more than the acknowledged flush, {staged} staged files");
 }
 
 #[test]

@@ -74,6 +74,8 @@ impl Default for RocksOptions {
 
 /// Range deletions in a memtable at which RocksDB flushes it.
 const RANGE_DELETIONS_MAX: u32 = 1000;
+/// Bytes of pairs in a block of a table file.
+const BLOCK_BYTES: usize = 8 << 10;
 /// Microseconds between two looks at a flush that RocksDB has reported too early.
 const FLUSH_LOOK_US: u64 = 10_000;
 /// Looks after which writers wait until the flush is done.
@@ -236,7 +238,7 @@ fn db_options(options: &RocksOptions) -> Options {
 fn cf_options(options: &RocksOptions, cache: &Cache) -> Options {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(cache);
-    table.set_block_size(8 << 10);
+    table.set_block_size(BLOCK_BYTES);
     table.set_bloom_filter(10.0, false);
     table.set_data_block_index_type(DataBlockIndexType::BinaryAndHash);
     table.set_cache_index_and_filter_blocks(true);

@@ -1,7 +1,8 @@
 //! Files that are written beside RocksDB, to be taken in whole: `staging/` in the data directory.
 //!
-//! Each is one table of one column family, with RocksDB's checksums, of a size that bounds what its writer holds in memory: 8 bytes a
-//! key for the filter, the index, and one block. Their names are unique in a run of the process; the directory is emptied at open, when no
+//! Each is one table of one column family, with RocksDB's checksums. What its writer holds in memory grows with the file: 8 bytes a key for
+//! the filter, a key for each block in the index. Files end early enough for that, and are as large as that allows, because those that come
+//! above old keys count as files of level 0. Their names are unique in a run of the process; the directory is emptied at open, when no
 //! intent needs its files any more.
 #![allow(clippy::disallowed_methods, reason = "the files of RocksDB, which the simulator does not have")]
 
@@ -14,15 +15,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rocksdb::{Options, SstFileWriter};
 
-use super::{Inner, convert, failed};
+use super::{BLOCK_BYTES, Inner, convert, failed};
 use crate::engine::{Cf, Stager, in_order};
 use crate::types::{Error, Result};
 
 /// The folder in the data directory.
 const FOLDER: &str = "staging";
-/// Bytes of pairs, and pairs, above which the next file is begun.
-const FILE_BYTES_MAX: usize = 64 << 20;
-const FILE_KEYS_MAX: usize = 512 << 10;
+/// Bytes of pairs above which the next file is begun.
+const FILE_BYTES_MAX: usize = 128 << 20;
+/// Pairs above which the next file is begun: 6 MiB for the filter.
+const FILE_KEYS_MAX: usize = 768 << 10;
+/// Bytes of keys in the index above which the next file is begun.
+const INDEX_BYTES_MAX: usize = 4 << 20;
 
 /// Writes files for [`crate::engine::KvEngine::ingest`].
 pub struct RocksStager {
@@ -40,6 +44,27 @@ struct Open {
     writer: SstFileWriter<'static>,
     keys: usize,
     bytes: usize,
+    /// Bytes of pairs in the block that is being filled, and of keys in the index, about.
+    block: usize,
+    index: usize,
+}
+
+impl Open {
+    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        let bytes = key.len() + value.len();
+        self.keys += 1;
+        self.bytes += bytes;
+        self.block += bytes;
+        if self.block >= BLOCK_BYTES {
+            self.block = 0;
+            self.index += key.len() + 16;
+        }
+        self.writer.put(key, value).map_err(|error| convert(&error))
+    }
+
+    fn has_room(&self) -> bool {
+        self.bytes < FILE_BYTES_MAX && self.keys < FILE_KEYS_MAX && self.index < INDEX_BYTES_MAX
+    }
 }
 
 /// Finished files of a [`RocksStager`].
@@ -124,7 +149,7 @@ impl RocksStager {
         self.files.names.push((cf, name));
         let writer = SstFileWriter::create(options);
         writer.open(path).map_err(|error| convert(&error))?;
-        self.open = Some(Open { cf, writer, keys: 0, bytes: 0 });
+        self.open = Some(Open { cf, writer, keys: 0, bytes: 0, block: 0, index: 0 });
         Ok(())
     }
 
@@ -145,15 +170,11 @@ impl Stager for RocksStager {
         let last = self.last[cf as usize].get_or_insert_default();
         last.clear();
         last.extend_from_slice(key);
-        let fits = |open: &Open| open.cf == cf && open.bytes < FILE_BYTES_MAX && open.keys < FILE_KEYS_MAX;
-        if !self.open.as_ref().is_some_and(fits) {
+        if !self.open.as_ref().is_some_and(|open| open.cf == cf && open.has_room()) {
             self.end()?;
             self.begin(cf)?;
         }
-        let open = self.open.as_mut().expect("a file was begun");
-        open.keys += 1;
-        open.bytes += key.len() + value.len();
-        open.writer.put(key, value).map_err(|error| convert(&error))
+        self.open.as_mut().expect("a file was begun").put(key, value)
     }
 
     fn finish(mut self) -> Result<RocksStaged> {

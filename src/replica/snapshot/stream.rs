@@ -41,7 +41,8 @@ impl Outgoing {
     /// Streams it to another store.
     ///
     /// # Errors
-    /// When the connection breaks, the receiver refuses it, or nothing moves for [`SNAPSHOT_STILL_MAX`].
+    /// [`Error::Busy`] when the receiver takes in as many as it may; [`Error::Io`] when the connection breaks, the receiver refuses it
+    /// for another reason, or nothing moves for [`SNAPSHOT_STILL_MAX`].
     pub async fn send(self, channel: Channel) -> Result<()> {
         let (chunks, stream) = mpsc::channel(1);
         let clock = self.clock.clone();
@@ -52,7 +53,10 @@ impl Outgoing {
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
         let stream = futures::stream::unfold(stream, |mut stream| async move { Some((stream.recv().await?, stream)) });
         let sent = crate::rt_select! {
-            sent = client.snapshot(stream) => sent.map(|_| ()).map_err(|status| Error::Io(format!("snapshot: {status}"))),
+            sent = client.snapshot(stream) => sent.map(|_| ()).map_err(|status| match status.code() {
+                tonic::Code::ResourceExhausted => Error::Busy(status.message().into()),
+                _ => Error::Io(format!("snapshot: {status}")),
+            }),
             () = moved.stands_still(&clock) => {
                 Err(Error::Io(format!("the stream of a snapshot stood still for {} s", SNAPSHOT_STILL_MAX.as_secs())))
             }

@@ -161,7 +161,11 @@ impl Outbox {
                 Err(error) => {
                     let wait = retries.lock().expect("no holder panics").failed(group, to_peer);
                     let wait_ms = wait.as_millis() as u64;
-                    tracing::warn!(%group, to_store, %error, wait_ms, "a snapshot did not arrive");
+                    match error {
+                        // Many groups may wait for the same places.
+                        Error::Busy(_) => tracing::debug!(%group, to_store, %error, wait_ms, "a snapshot has to wait"),
+                        _ => tracing::warn!(%group, to_store, %error, wait_ms, "a snapshot did not arrive"),
+                    }
                     handle.clock().sleep(wait).await;
                 }
             }
