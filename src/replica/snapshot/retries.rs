@@ -45,7 +45,7 @@ mod tests {
     #[test]
     fn waits_grow_up_to_the_limit() {
         let mut retries = Retries::new(Rng::new(1));
-        let mut wait = |retries: &mut Retries, group| retries.failed(GroupId(group), 8);
+        let wait = |retries: &mut Retries, group| retries.failed(GroupId(group), 8);
         let first: Vec<Duration> = (0..100).map(|group| wait(&mut retries, group)).collect();
         let within = |wait: &Duration, max| (SNAPSHOT_RETRY_MIN..=max).contains(wait);
         assert!(first.iter().all(|wait| within(wait, 2 * SNAPSHOT_RETRY_MIN)) && first[0] != first[1], "{first:?}");
