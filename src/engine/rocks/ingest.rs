@@ -1,4 +1,5 @@
-//! Taking staged files in: RocksDB's C interface ingests the files of one column family a call, so an intent makes it one.
+//! Taking staged files in: RocksDB's C interface ingests the files of one column family a call, so an intent makes it
+//! one.
 //!
 //! ```text
 //!   1 flush, while writers go on                       little is left for the next flush
@@ -9,11 +10,12 @@
 //!   6 flush; the staged files go
 //! ```
 //!
-//! A crash up to 3 leaves the engine before it. From then on, [`Inner::resume`] finds the intent at open and carries it out again from the
-//! removals on: nothing else was written since, and the batch that ends it is in the same write as its end. The staged files stay until
-//! that is durable.
+//! A crash up to 3 leaves the engine before it. From then on, [`Inner::resume`] finds the intent at open and carries
+//! it out again from the removals on: nothing else was written since, and the batch that ends it is in the same write
+//! as its end. The staged files stay until that is durable.
 //!
-//! Where a range has no key there is nothing to remove, and its files go into the lowest level; above old keys they go into level 0.
+//! Where a range has no key there is nothing to remove, and its files go into the lowest level; above old keys they
+//! go into level 0.
 
 use std::ffi::{CString, c_char};
 use std::os::unix::ffi::OsStrExt as _;
@@ -131,7 +133,8 @@ impl Inner {
         Ok(())
     }
 
-    /// At open, before anybody else reads or writes: carries out an ingest that a crash interrupted, and removes staged files.
+    /// At open, before anybody else reads or writes: carries out an ingest that a crash interrupted, and removes
+    /// staged files.
     pub(super) fn resume(&self) -> Result<()> {
         if let Some(intent) = self.get(Cf::Meta, INTENT, &self.read_options)? {
             let intent = Intent::decode(intent)
@@ -169,7 +172,8 @@ impl Inner {
         self.await_flushed(true)
     }
 
-    /// Applies the batch and lets readers see all of it. After a failure before it they keep their view: the engine has stopped.
+    /// Applies the batch and lets readers see all of it. After a failure before it they keep their view: the engine
+    /// has stopped.
     fn end(&self, intent: &Intent) -> Result<()> {
         let mut batch = intent.meta.clone();
         batch.delete(Cf::Meta, INTENT);
@@ -200,9 +204,9 @@ impl Inner {
         }
         let pointers: Vec<*const c_char> = paths.iter().map(|path| path.as_ptr()).collect();
         let mut error = ptr::null_mut();
-        // SAFETY: the options are made, used and destroyed here; the database and the handle live as long as `self`; the call
-        // reads as many names as it is told, each ending in a zero byte, and sets `error` to null or to a string that is ours to
-        // free.
+        // SAFETY: the options are made, used and destroyed here; the database and the handle live as long as `self`;
+        // the call reads as many names as it is told, each ending in a zero byte, and sets `error` to null or to a
+        // string that is ours to free.
         unsafe {
             let options = ffi::rocksdb_ingestexternalfileoptions_create();
             // A crash may still need the files where they are.
@@ -224,8 +228,8 @@ impl Inner {
 
 #[cfg(test)]
 mod tests {
-    //! Goal: an ingest that was interrupted at any point is there as a whole after a start, and says all that it said. Method: its
-    //! steps one by one, a crash after each.
+    //! Goal: an ingest that was interrupted at any point is there as a whole after a start, and says all that it
+    //! said. Method: its steps one by one, a crash after each.
 
     use super::*;
     use crate::engine::tests::{Home as _, RocksHome, pairs};
@@ -246,7 +250,8 @@ mod tests {
         }
     }
 
-    /// An engine with old pairs in two column families, files for three, and the ingest that replaces the ranges of all three.
+    /// An engine with old pairs in two column families, files for three, and the ingest that replaces the ranges of
+    /// all three.
     fn scene(engine: &RocksEngine) -> (RocksStaged, Intent) {
         let mut batch = WriteBatch::new();
         for (cf, key) in [(Cf::RawDefault, "b"), (Cf::RawDefault, "c"), (Cf::RawLock, "c"), (Cf::RawLock, "z")] {

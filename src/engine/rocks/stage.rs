@@ -1,9 +1,9 @@
 //! Files that are written beside RocksDB, to be taken in whole: `staging/` in the data directory.
 //!
-//! Each is one table of one column family, with RocksDB's checksums. What its writer holds in memory grows with the file: 8 bytes a key for
-//! the filter, a key for each block in the index. Files end early enough for that, and are as large as that allows, because those that come
-//! above old keys count as files of level 0. Their names are unique in a run of the process; the directory is emptied at open, when no
-//! intent needs its files any more.
+//! Each is one table of one column family, with RocksDB's checksums. What its writer holds in memory grows with the
+//! file: 8 bytes a key for the filter, a key for each block in the index. Files end early enough for that, and are as
+//! large as that allows, because those that come above old keys count as files of level 0. Their names are unique in
+//! a run of the process; the directory is emptied at open, when no intent needs its files any more.
 #![allow(clippy::disallowed_methods, reason = "the files of RocksDB, which the simulator does not have")]
 
 use std::fmt;
@@ -141,8 +141,8 @@ impl RocksStager {
     }
 
     fn begin(&mut self, cf: Cf) -> Result<()> {
-        // SAFETY: the options lie behind the Arc, so they do not move, and they are dropped after the writer, because this struct
-        // holds both, in that order. The longer lifetime never leaves this struct.
+        // SAFETY: the options lie behind the Arc, so they do not move, and they are dropped after the writer, because
+        // this struct holds both, in that order. The longer lifetime never leaves this struct.
         let options: &'static Options = unsafe { &*ptr::from_ref(&self.inner.table_options) };
         let name = format!("{}-{}-{}.sst", self.number, cf.name(), self.files.names.len());
         let path = self.files.directory.join(&name);

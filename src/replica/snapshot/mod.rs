@@ -8,8 +8,9 @@
 //!                                              ingest: the ranges, the files and the group's state, in one step
 //! ```
 //!
-//! The sender freezes the engine when raft emits the message. A snapshot may have any size: either side holds a few chunks of it. A store
-//! sends two at a time and takes in two; what finds no place, or fails, is tried again after 1 to 10 s.
+//! The sender freezes the engine when raft emits the message. A snapshot may have any size: either side holds a few
+//! chunks of it. A store sends two at a time and takes in two; what finds no place, or fails, is tried again after 1
+//! to 10 s.
 
 mod receive;
 mod retries;

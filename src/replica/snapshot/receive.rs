@@ -38,8 +38,8 @@ impl<E: KvEngine> Receiving<E> {
     /// Takes the next chunk.
     ///
     /// # Errors
-    /// [`Error::Corruption`] if the stream is not what was sent, [`Error::Invalid`] if the chunk is too large or its keys are not in
-    /// order, [`Error::Io`] if it cannot be written.
+    /// [`Error::Corruption`] if the stream is not what was sent, [`Error::Invalid`] if the chunk is too large or its
+    /// keys are not in order, [`Error::Io`] if it cannot be written.
     pub fn take(&mut self, chunk: &SnapshotChunk) -> Result<()> {
         let bytes = bytes(&chunk.pairs);
         if bytes > SNAPSHOT_CHUNK_BYTES_MAX {
@@ -75,8 +75,8 @@ impl<E: KvEngine> Receiving<E> {
 
 #[cfg(test)]
 mod tests {
-    //! Goal: what arrives whole is what was sent; anything else is refused, and its files and its place are given back. Method: chunks by
-    //! hand, into the simulator's engine.
+    //! Goal: what arrives whole is what was sent; anything else is refused, and its files and its place are given
+    //! back. Method: chunks by hand, into the simulator's engine.
 
     use armilla_arch::sync::Budget;
 

@@ -7,8 +7,8 @@ use crate::rt::rng::Rng;
 use crate::types::GroupId;
 use crate::types::limits::{SNAPSHOT_RETRY_MAX, SNAPSHOT_RETRY_MIN};
 
-/// The snapshots that failed, by group and peer. Many groups may wait for the same places: each waits a time of its own, longer with
-/// each failure.
+/// The snapshots that failed, by group and peer. Many groups may wait for the same places: each waits a time of its
+/// own, longer with each failure.
 #[derive(Debug)]
 pub struct Retries {
     rng: Rng,

@@ -41,8 +41,8 @@ impl Outgoing {
     /// Streams it to another store.
     ///
     /// # Errors
-    /// [`Error::Busy`] when the receiver takes in as many as it may; [`Error::Io`] when the connection breaks, the receiver refuses it
-    /// for another reason, or nothing moves for [`SNAPSHOT_STILL_MAX`].
+    /// [`Error::Busy`] when the receiver takes in as many as it may; [`Error::Io`] when the connection breaks, the
+    /// receiver refuses it for another reason, or nothing moves for [`SNAPSHOT_STILL_MAX`].
     pub async fn send(self, channel: Channel) -> Result<()> {
         let (chunks, stream) = mpsc::channel(1);
         let clock = self.clock.clone();
