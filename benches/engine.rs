@@ -1,6 +1,9 @@
 //! The engine against the bare `rocksdb` crate on the same options that matter (no write-ahead log, lz4, bloom filters), and the
 //! simulator's engine beside them: write batches of 1, 32 and 256 puts of 256 bytes, point gets that hit and miss, scans of
 //! 1,000 pairs. `cargo bench --bench engine`. What counts is the ratio within one run.
+//!
+//! `cargo bench --bench engine -- ingest [GIB]`: staging and ingesting pairs of 272 bytes with sparse keys, against copying the same files with
+//! a sync, each once: into an empty engine, then over the old keys.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "benches of the real world")]
 
 #[cfg(madsim)]
@@ -8,6 +11,10 @@ fn main() {}
 
 #[cfg(not(madsim))]
 fn main() {
+    let args: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
+    if args.first().is_some_and(|mode| mode == "ingest") {
+        return real::ingest(args.get(1).map_or(1.0, |gib| gib.parse().expect("GiB")));
+    }
     real::benches();
     criterion::Criterion::default().configure_from_args().final_summary();
 }
@@ -16,7 +23,11 @@ fn main() {
 mod real {
     use std::hint::black_box;
 
-    use armilla::engine::{Cf, KvEngine, Read, RocksEngine, RocksOptions, SimEngine, SimHome, Visit, WriteBatch};
+    use std::time::{Duration, Instant};
+
+    use armilla::engine::{
+        Cf, CfRange, KvEngine, Read, RocksEngine, RocksOptions, SimEngine, SimHome, Stager, Visit, WriteBatch,
+    };
     use criterion::measurement::WallTime;
     use criterion::{BenchmarkGroup, Criterion, Throughput};
 
@@ -150,6 +161,60 @@ mod real {
                 black_box(bytes)
             });
         });
+    }
+
+    /// Stages and ingests so many GiB of pairs, twice; copies the staged files with a sync between.
+    pub(super) fn ingest(gib: f64) {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let data = directory.path().join("data");
+        let engine = RocksEngine::open(RocksOptions { path: data.clone(), ..RocksOptions::default() });
+        let engine = engine.expect("an engine");
+        let pair_bytes = 16 + VALUE_BYTES as u64;
+        let pairs = (gib * f64::from(1 << 30)) as u64 / pair_bytes;
+        let mib = (pairs * pair_bytes) as f64 / f64::from(1 << 20);
+        let tell = |what: &str, took: Duration| {
+            println!("{what:<40} {:7.2} s {:8.0} MiB/s", took.as_secs_f64(), mib / took.as_secs_f64());
+        };
+        let sparse = |number: u64| key(number * (u64::MAX / pairs), 0);
+        println!("{pairs} pairs, {mib:.0} MiB of keys and values");
+        let begun = Instant::now();
+        (0..pairs).for_each(|number| drop(black_box((sparse(number), value(number)))));
+        tell("making the pairs (part of staging)", begun.elapsed());
+        for over in ["into an empty engine", "over the old keys"] {
+            let begun = Instant::now();
+            let mut stager = engine.stager().expect("a stager");
+            (0..pairs).for_each(|number| stager.put(CF, &sparse(number), &value(number)).expect("a put"));
+            let staged = stager.finish().expect("staged files");
+            let staging = begun.elapsed();
+            tell("staging", staging);
+            let copies = directory.path().join("copies");
+            std::fs::create_dir(&copies).expect("a folder");
+            let copying = copy(&data.join("staging"), &copies);
+            std::fs::remove_dir_all(&copies).expect("a folder");
+            let mut meta = WriteBatch::new();
+            meta.put(Cf::Meta, "applied", "1");
+            let range = CfRange { cf: CF, start: bytes::Bytes::new(), end: bytes::Bytes::new() };
+            let begun = Instant::now();
+            assert!(engine.ingest(&[range], &staged, &meta).expect("an ingest"));
+            let ingesting = begun.elapsed();
+            tell(&format!("ingesting {over}"), ingesting);
+            tell("both", staging + ingesting);
+            tell("cp and fsync of the same files", copying);
+        }
+        let figures: std::collections::BTreeMap<_, _> = engine.stats().into_iter().collect();
+        println!("files in level 0: {}", figures["level0_files"]);
+    }
+
+    /// Copies the files of a folder one by one, each with a sync.
+    fn copy(from: &std::path::Path, to: &std::path::Path) -> Duration {
+        let begun = Instant::now();
+        for entry in std::fs::read_dir(from).expect("a folder") {
+            let entry = entry.expect("an entry");
+            let target = to.join(entry.file_name());
+            std::fs::copy(entry.path(), &target).expect("a copy");
+            std::fs::File::open(&target).and_then(|file| file.sync_all()).expect("a sync");
+        }
+        begun.elapsed()
     }
 
     pub(super) fn benches() {

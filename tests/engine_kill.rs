@@ -3,7 +3,8 @@
 //! The test starts its own program again as a child. The child writes numbered batches over all column families, flushes now
 //! and then, and says on its standard output which number the last completed flush covers. After the kill, the parent opens the
 //! directory and checks the contract of the engine room: the content is that of the batches `1..=n` for one `n`, in every column
-//! family, and `n` is at or after the last flush that the child spoke of.
+//! family, and `n` is at or after the last flush that the child spoke of. Now and then a batch goes in as an ingest of files, which
+//! is as durable as a flush when it returns.
 //!
 //! What this shows: that RocksDB without its write-ahead log recovers one prefix, that its own flushes are atomic over the
 //! column families, and that a flush that returned had handed its data to the operating system. What it does not show: that
@@ -19,12 +20,14 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use armilla::engine::{Cf, KvEngine, Read, RocksEngine, RocksOptions, Visit, WriteBatch};
+use armilla::engine::{Cf, CfRange, KvEngine, Read, RocksEngine, RocksOptions, Stager, Visit, WriteBatch};
 use armilla::types::Error;
 
 const ROUNDS: u64 = 10;
 /// Keys in use: batch `n` writes key `n % KEYS` and deletes one further on, so that the content tells `n` in many ways.
 const KEYS: u64 = 500;
+/// One batch in so many is an ingest.
+const INGEST_EVERY: u64 = 53;
 
 fn options(path: &Path) -> RocksOptions {
     // Small, so that RocksDB flushes on its own too, several times in each round.
@@ -58,6 +61,29 @@ fn batch(number: u64) -> WriteBatch {
         }
     }
     batch
+}
+
+/// Does what [`batch`] says, by an ingest: the pairs of all column families but one in files.
+fn ingest(engine: &RocksEngine, number: u64) {
+    let (mut stager, mut meta, mut ranges) = (engine.stager().unwrap(), WriteBatch::new(), Vec::new());
+    for cf in Cf::ALL {
+        let pairs = [(key(number), value(cf, number)), (b"number".to_vec(), number.to_be_bytes().to_vec())];
+        for (key, value) in pairs {
+            match cf {
+                Cf::Meta => meta.put(cf, key, value),
+                _ => stager.put(cf, &key, &value).unwrap(),
+            }
+        }
+        match number % 10 {
+            3 => meta.delete(cf, key(number + KEYS / 2)),
+            7 => {
+                let (start, end) = (key(number + KEYS / 3).into(), key(number + KEYS / 3 + 4).into());
+                ranges.push(CfRange { cf, start, end });
+            }
+            _ => {}
+        }
+    }
+    assert!(engine.ingest(&ranges, &stager.finish().unwrap(), &meta).unwrap());
 }
 
 /// What a column family holds after the batches `1..=number`.
@@ -133,6 +159,11 @@ fn child() {
     }
     loop {
         number += 1;
+        if mode == "kill" && number.is_multiple_of(INGEST_EVERY) {
+            ingest(&engine, number);
+            println!("flushed {number}");
+            continue;
+        }
         match engine.write(&batch(number)) {
             Ok(()) => {}
             Err(error) => {
@@ -193,7 +224,7 @@ fn lines(child: &mut Child) -> Vec<String> {
 #[test]
 fn after_kill_9_the_content_is_a_prefix_at_or_after_the_last_flush() {
     let directory = tempfile::tempdir().unwrap();
-    let (mut beyond_flush, mut with_data) = (0, 0);
+    let (mut beyond_flush, mut with_data, mut staged) = (0, 0, 0);
     let mut state = u64::from(std::process::id());
     for round in 0..ROUNDS {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -217,14 +248,18 @@ fn after_kill_9_the_content_is_a_prefix_at_or_after_the_last_flush() {
         child.wait().unwrap();
         let said = reader.join().unwrap();
         let flushed = last_said(&said, "flushed ").or_else(|| last_said(&said, "open ")).unwrap_or(0);
+        let staging = directory.path().join("staging");
+        let files = || std::fs::read_dir(&staging).map_or(0, Iterator::count);
+        staged += u32::from(files() > 0);
         let engine = RocksEngine::open(options(directory.path())).unwrap();
+        assert_eq!(files(), 0, "staged files are removed or ingested at open");
         let number = check(&engine);
         assert!(number >= flushed, "round {round}: flushed up to {flushed}, found {number}");
         beyond_flush += u32::from(number > flushed);
         with_data += u32::from(number > 0);
     }
     assert!(with_data > 0, "no child got as far as a flush");
-    println!("{beyond_flush} of {ROUNDS} kills found more than the acknowledged flush");
+    println!("{beyond_flush} of {ROUNDS} kills found more than the acknowledged flush, {staged} staged files");
 }
 
 #[test]

@@ -90,7 +90,8 @@ const FORBIDDEN: &[(&str, &str)] = &[
 ];
 
 /// Lines that may break [`FORBIDDEN`]: (file, word, why).
-const ALLOWED: &[(&str, &str, &str)] = &[];
+const ALLOWED: &[(&str, &str, &str)] =
+    &[("src/engine/rocks/stage.rs", "std::fs", "files beside RocksDB's own, which the simulator does not have either")];
 
 /// Code lines at which a file is listed, and at which it fails.
 const LINES_LISTED: usize = 500;

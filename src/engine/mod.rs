@@ -8,9 +8,10 @@
 //!   |  KvEngine: RocksDB (real world)  |  SimEngine (simulator)       |
 //!   +----------------------------------------------------------------+
 //!        | flush: everything written before it is durable, all column families at one point
+//!        | stager, ingest: whole ranges are replaced by files that were written beside the engine
 //! ```
 //!
-//! **In** come write batches over a few column families; **out** go snapshots, point reads and ordered iteration.
+//! **In** come write batches and sorted files over a few column families; **out** go snapshots, point reads and ordered iteration.
 //!
 //! **The durability contract.** Writes form one sequence. After a crash the engine holds the effect of a *prefix* of that
 //! sequence, all column families at the same point, and the prefix includes every write that completed before the last
@@ -18,8 +19,14 @@
 //! log is the write-ahead log; the applied index of each group lies in [`Cf::Meta`] in the same batches, so that the log can
 //! be replayed from wherever the engine stands.
 //!
-//! **Never**: a batch half there, two column families at different points, a later write without an earlier one, a flush that
-//! reports success for data that is not durable.
+//! **Ingests.** A [`Stager`] writes sorted pairs into files beside the engine. [`KvEngine::ingest`] removes ranges, takes the
+//! files in and applies a batch: one element of the sequence of writes, and durable with everything before it when the call
+//! returns. A crash during the call leaves the engine before it or after it. Reads and snapshots taken during the call see
+//! the engine as it was before, in all column families, until they see all of it; writes wait meanwhile. Files that were
+//! never ingested are removed when they are dropped, and at the next open after a crash.
+//!
+//! **Never**: a batch or an ingest half there, two column families at different points, a later write without an earlier one, a
+//! flush or an ingest that reports success for data that is not durable.
 
 #[cfg(not(madsim))]
 mod rocks;
@@ -32,11 +39,15 @@ use std::fmt::Debug;
 
 use bytes::Bytes;
 
-use crate::types::Result;
+use crate::types::{Error, Result};
 
 #[cfg(not(madsim))]
-pub use rocks::{RocksEngine, RocksOptions, RocksSnapshot};
-pub use sim::{Crash, SimEngine, SimHome, SimSnapshot, Summary};
+pub use rocks::{RocksEngine, RocksOptions, RocksSnapshot, RocksStaged, RocksStager};
+pub use sim::{Crash, SimEngine, SimHome, SimSnapshot, SimStaged, SimStager, Summary};
+
+/// The planted bugs of this room and what each breaks.
+pub const MUTANTS: &[(&str, &str)] =
+    &[("engine.ingest-without-meta", "an ingest makes its files durable apart from the batch that belongs to them")];
 
 /// The engine of this world.
 #[cfg(not(madsim))]
@@ -55,8 +66,8 @@ pub type EngineHome = SimHome;
 /// Opens the engine of this world.
 ///
 /// # Errors
-/// [`crate::types::Error::Io`] if it cannot be read or another process uses it, [`crate::types::Error::Corruption`] if it is
-/// damaged, [`crate::types::Error::Invalid`] if a newer version wrote it.
+/// [`Error::Io`] if it cannot be read or another process uses it, [`Error::Corruption`] if it is
+/// damaged, [`Error::Invalid`] if a newer version wrote it.
 pub fn open(home: &EngineHome) -> Result<Engine> {
     #[cfg(not(madsim))]
     return RocksEngine::open(home.clone());
@@ -148,6 +159,17 @@ impl Cf {
     }
 }
 
+/// A range of a column family: `[start, end)`, an empty end is plus infinity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CfRange {
+    /// The column family.
+    pub cf: Cf,
+    /// First key.
+    pub start: Bytes,
+    /// First key beyond.
+    pub end: Bytes,
+}
+
 /// One change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
@@ -189,6 +211,14 @@ impl WriteBatch {
         self.bytes += start.len() + end.len();
         self.ops.push(Op::DeleteRange(cf, start, end));
     }
+    /// Adds a change.
+    pub(crate) fn push(&mut self, op: Op) {
+        match op {
+            Op::Put(cf, key, value) => self.put(cf, key, value),
+            Op::Delete(cf, key) => self.delete(cf, key),
+            Op::DeleteRange(cf, start, end) => self.delete_range(cf, start, end),
+        }
+    }
     /// The changes, in order.
     pub fn ops(&self) -> &[Op] {
         &self.ops
@@ -226,19 +256,19 @@ pub trait Read {
     /// The value of a key.
     ///
     /// # Errors
-    /// [`crate::types::Error::Corruption`] or [`crate::types::Error::Io`].
+    /// [`Error::Corruption`] or [`Error::Io`].
     fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Bytes>>;
 
     /// Visits the pairs of `[start, end)` upwards (an empty `end` is plus infinity) until the visitor stops.
     ///
     /// # Errors
-    /// [`crate::types::Error::Corruption`] or [`crate::types::Error::Io`].
+    /// [`Error::Corruption`] or [`Error::Io`].
     fn scan(&self, cf: Cf, start: &[u8], end: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit) -> Result<()>;
 
     /// Visits the pairs of `[start, end)` downwards, from the largest, until the visitor stops.
     ///
     /// # Errors
-    /// [`crate::types::Error::Corruption`] or [`crate::types::Error::Io`].
+    /// [`Error::Corruption`] or [`Error::Io`].
     fn scan_reverse(
         &self,
         cf: Cf,
@@ -248,15 +278,51 @@ pub trait Read {
     ) -> Result<()>;
 }
 
+/// Writes sorted pairs into files beside the engine, for [`KvEngine::ingest`]. Holds at most 16 MiB in memory, one pair's length
+/// aside, however much is written. Dropped before it is finished, it removes its files.
+pub trait Stager: Send + 'static {
+    /// The files.
+    type Staged;
+
+    /// Adds a pair. Its key must lie behind those that the column family was given before. Blocks.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the key does not; [`Error::Io`]. The stager is of no more use.
+    fn put(&mut self, cf: Cf, key: &[u8], value: &[u8]) -> Result<()>;
+
+    /// Makes the files durable. Blocks.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; the files are removed.
+    fn finish(self) -> Result<Self::Staged>;
+}
+
+/// Whether a key lies behind the last one that a column family's files were given.
+fn in_order(cf: Cf, last: Option<&[u8]>, key: &[u8]) -> Result<()> {
+    match last {
+        Some(last) if last >= key => Err(Error::Invalid(format!(
+            "a key of {} was staged out of order: {} after {}",
+            cf.name(),
+            key.escape_ascii(),
+            last.escape_ascii()
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// A store of ordered pairs, with the durability contract at the head of this room. Clones share it.
 pub trait KvEngine: Read + Clone + Debug + Send + Sync + 'static {
     /// A frozen view.
     type Snapshot: Read + Send + Sync + 'static;
+    /// Files that a stager has finished. Dropped, they are removed (what was ingested stays).
+    type Staged: Debug + Send + 'static;
+    /// Writes such files.
+    type Stager: Stager<Staged = Self::Staged>;
 
     /// Applies a batch: atomic, visible to every later read, not durable.
     ///
     /// # Errors
-    /// [`crate::types::Error::Io`]; the batch may or may not be there, and the store must stop.
+    /// [`Error::Io`]; the batch may or may not be there, and the store must stop.
     fn write(&self, batch: &WriteBatch) -> Result<()>;
 
     /// As [`KvEngine::write`], but only if that does not have to wait for the engine's background work. False: it would have to, and
@@ -279,19 +345,34 @@ pub trait KvEngine: Read + Clone + Debug + Send + Sync + 'static {
     /// Makes everything written before this call durable, all column families at one point. Blocks.
     ///
     /// # Errors
-    /// [`crate::types::Error::Io`]; durability is as it was before, and the store must stop.
+    /// [`Error::Io`]; durability is as it was before, and the store must stop.
     fn flush(&self) -> Result<()>;
+
+    /// Begins to write files beside the engine. Blocks.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    fn stager(&self) -> Result<Self::Stager>;
+
+    /// Removes `ranges`, takes in the pairs of `files` and applies `meta`: atomic, in this order, and durable together with
+    /// everything written before. Blocks; see the head of this room for what others see and may do meanwhile. False: the engine
+    /// does not block threads and cannot write yet, ask again (the simulated one).
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the files are another engine's: nothing happened. [`Error::Io`]: it may or
+    /// may not have happened, and the store must stop.
+    fn ingest(&self, ranges: &[CfRange], files: &Self::Staged, meta: &WriteBatch) -> Result<bool>;
 
     /// Estimated bytes that `[start, end)` takes on disk and in memory.
     ///
     /// # Errors
-    /// [`crate::types::Error::Io`].
+    /// [`Error::Io`].
     fn approximate_bytes(&self, cf: Cf, start: &[u8], end: &[u8]) -> Result<u64>;
 
     /// Estimated number of keys in `[start, end)`. No scan: from what the engine keeps count of, so that versions and deletions
     /// that compaction has not dropped yet may be in it.
     ///
     /// # Errors
-    /// [`crate::types::Error::Io`].
+    /// [`Error::Io`].
     fn approximate_keys(&self, cf: Cf, start: &[u8], end: &[u8]) -> Result<u64>;
 }

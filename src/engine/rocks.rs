@@ -11,15 +11,20 @@
 //! - After a failed write or flush the engine takes no more writes until it is opened anew, whatever RocksDB does on its own
 //!   (it goes on by itself when a full disk has space again): what the disk holds is unknown.
 //! - A flush does not wait for compactions: who asks for one must not stand still until the disk has caught up.
+//! - An ingest is several steps of RocksDB's, which an intent makes one: see `rocks/ingest.rs`.
 //!
 //! RocksDB's pipelined and unordered writes are off: the first cannot be had with `atomic_flush`, the second gives up that a
 //! snapshot is frozen.
 //!
 //! RocksDB creates the data directory, but the entry of that directory in its parent is the caller's to make durable.
 
+mod ingest;
+mod stage;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::ptr;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use bytes::Bytes;
@@ -30,8 +35,10 @@ use rocksdb::{
     DBRawIterator, DataBlockIndexType, ErrorKind, Options, ReadOptions, Snapshot, WaitForCompactOptions, WriteOptions,
 };
 
-use super::{Cf, KvEngine, Op, Read, Visit, WriteBatch};
+use super::{Cf, CfRange, KvEngine, Op, Read, Visit, WriteBatch};
 use crate::types::{Error, Result};
+
+pub use stage::{RocksStaged, RocksStager};
 
 /// Where and how a [`RocksEngine`] keeps its data.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +74,8 @@ impl Default for RocksOptions {
 
 /// Range deletions in a memtable at which RocksDB flushes it.
 const RANGE_DELETIONS_MAX: u32 = 1000;
+/// Bytes of pairs in a block of a table file.
+const BLOCK_BYTES: usize = 8 << 10;
 /// Microseconds between two looks at a flush that RocksDB has reported too early.
 const FLUSH_LOOK_US: u64 = 10_000;
 /// Looks after which writers wait until the flush is done.
@@ -79,6 +88,9 @@ pub struct RocksEngine {
 }
 
 struct Inner {
+    /// While an ingest runs: the engine as it was before, which is what readers see. In front of the database it belongs to,
+    /// because fields are dropped in order.
+    before: RwLock<Option<Arc<Frozen>>>,
     db: DB,
     cache: Cache,
     write_options: WriteOptions,
@@ -91,6 +103,10 @@ struct Inner {
     flushes: Mutex<()>,
     /// Why no more writes are taken.
     stopped: OnceLock<String>,
+    /// Of the files that stagers write.
+    table_options: Options,
+    /// How many stagers there were.
+    stagers: AtomicU64,
 }
 
 impl RocksEngine {
@@ -125,10 +141,22 @@ impl RocksEngine {
         let mut impatient_options = WriteOptions::default();
         impatient_options.disable_wal(true);
         impatient_options.set_no_slowdown(true);
-        let (writers, flushes, stopped) = (RwLock::new(()), Mutex::new(()), OnceLock::new());
-        let read_options = ReadOptions::default();
-        let inner = Inner { db, cache, write_options, impatient_options, read_options, writers, flushes, stopped };
-        Ok(RocksEngine { inner: Arc::new(inner) })
+        let table_options = cf_options(&options, &cache);
+        let inner = Arc::new(Inner {
+            before: RwLock::new(None),
+            db,
+            cache,
+            write_options,
+            impatient_options,
+            read_options: ReadOptions::default(),
+            writers: RwLock::new(()),
+            flushes: Mutex::new(()),
+            stopped: OnceLock::new(),
+            table_options,
+            stagers: AtomicU64::new(0),
+        });
+        inner.resume()?;
+        Ok(RocksEngine { inner })
     }
 
     /// Figures for metrics, all column families together. Names end in their unit.
@@ -210,7 +238,7 @@ fn db_options(options: &RocksOptions) -> Options {
 fn cf_options(options: &RocksOptions, cache: &Cache) -> Options {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(cache);
-    table.set_block_size(8 << 10);
+    table.set_block_size(BLOCK_BYTES);
     table.set_bloom_filter(10.0, false);
     table.set_data_block_index_type(DataBlockIndexType::BinaryAndHash);
     table.set_cache_index_and_filter_blocks(true);
@@ -239,6 +267,33 @@ fn cf_options(options: &RocksOptions, cache: &Cache) -> Options {
     // SAFETY: the options live, and the call sets one number in them.
     unsafe { ffi::rocksdb_options_set_memtable_max_range_deletions(cf.as_raw_ptr(), RANGE_DELETIONS_MAX) };
     cf
+}
+
+/// Visits what an iterator finds from `start` on, upwards.
+fn scan(iterator: Option<DBRawIterator<'_>>, start: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit) -> Result<()> {
+    let Some(mut iterator) = iterator else { return Ok(()) };
+    iterator.seek(start);
+    while let Some((key, value)) = iterator.item() {
+        if visit(key, value) == Visit::Stop {
+            return Ok(());
+        }
+        iterator.next();
+    }
+    iterator.status().map_err(|error| convert(&error))
+}
+
+/// Visits what an iterator finds from its upper bound on, downwards.
+fn scan_reverse(iterator: Option<DBRawIterator<'_>>, visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit) -> Result<()> {
+    let Some(mut iterator) = iterator else { return Ok(()) };
+    // The upper bound makes this the last key of the range.
+    iterator.seek_to_last();
+    while let Some((key, value)) = iterator.item() {
+        if visit(key, value) == Visit::Stop {
+            return Ok(());
+        }
+        iterator.prev();
+    }
+    iterator.status().map_err(|error| convert(&error))
 }
 
 /// Whether a batch removes a range without an end.
@@ -332,6 +387,21 @@ impl Inner {
         Ok(pinned.map(|value| Bytes::copy_from_slice(&value)))
     }
 
+    /// Calls `read` with what an unfrozen read has to look at: the engine as it stands, or as it was before the ingest that runs.
+    fn now<T>(&self, read: impl FnOnce(Option<&Frozen>) -> T) -> T {
+        // Held until the read has its view, so that no ingest begins between.
+        let before = self.before.read().unwrap_or_else(PoisonError::into_inner);
+        read(before.as_deref())
+    }
+
+    /// Writes a batch. Nobody else may write meanwhile.
+    fn write_now(&self, batch: &WriteBatch) -> Result<()> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        self.db.write_opt(self.translate(batch)?, &self.write_options).map_err(|error| convert(&error))
+    }
+
     /// An iterator that cannot leave `[start, end)`, or `None` if that is empty.
     fn iterator(&self, cf: Cf, start: &[u8], end: &[u8], mut options: ReadOptions) -> Option<DBRawIterator<'_>> {
         if !end.is_empty() {
@@ -344,43 +414,6 @@ impl Inner {
             options.set_iterate_lower_bound(start);
         }
         Some(self.db.raw_iterator_cf_opt(self.cf(cf), options))
-    }
-
-    fn scan(
-        &self,
-        cf: Cf,
-        range: (&[u8], &[u8]),
-        options: ReadOptions,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit,
-    ) -> Result<()> {
-        let Some(mut iterator) = self.iterator(cf, range.0, range.1, options) else { return Ok(()) };
-        iterator.seek(range.0);
-        while let Some((key, value)) = iterator.item() {
-            if visit(key, value) == Visit::Stop {
-                return Ok(());
-            }
-            iterator.next();
-        }
-        iterator.status().map_err(|error| convert(&error))
-    }
-
-    fn scan_reverse(
-        &self,
-        cf: Cf,
-        range: (&[u8], &[u8]),
-        options: ReadOptions,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit,
-    ) -> Result<()> {
-        let Some(mut iterator) = self.iterator(cf, range.0, range.1, options) else { return Ok(()) };
-        // The upper bound makes this the last key of the range.
-        iterator.seek_to_last();
-        while let Some((key, value)) = iterator.item() {
-            if visit(key, value) == Visit::Stop {
-                return Ok(());
-            }
-            iterator.prev();
-        }
-        iterator.status().map_err(|error| convert(&error))
     }
 
     /// RocksDB's flush of all column families.
@@ -400,11 +433,20 @@ impl Inner {
         said(error)
     }
 
-    /// Waits until every memtable that was full at the call is in a file that the manifest names.
+    /// Makes everything that was written before durable. One caller at a time.
+    fn flush_now(&self) -> Result<()> {
+        let sequence = self.db.latest_sequence_number();
+        self.flush_all()?;
+        self.await_flushed(false)?;
+        self.check_flushed(sequence)
+    }
+
+    /// Waits until every memtable that was full at the call is in a file that the manifest names. `held`: the caller keeps
+    /// writers out.
     ///
     /// # Errors
     /// What stopped RocksDB's background work; [`Error::Io`] if it has stopped with a memtable left.
-    fn await_flushed(&self) -> Result<()> {
+    fn await_flushed(&self, held: bool) -> Result<()> {
         let mut waits = WaitForCompactOptions::default();
         waits.set_timeout(FLUSH_LOOK_US);
         let (mut looks, mut alone) = (0, None);
@@ -412,14 +454,16 @@ impl Inner {
             // Memtables leave in the order in which they came: once none is left, those from before the call are gone.
             while self.property(cf, property::NUM_IMMUTABLE_MEM_TABLE)? != 0 {
                 // With writers about, new ones may keep coming.
-                if looks == FLUSH_LOOKS {
+                if looks == FLUSH_LOOKS && !held {
                     alone = Some(self.writers.write().unwrap_or_else(PoisonError::into_inner));
                 }
                 looks += 1;
                 match self.db.wait_for_compact(&waits) {
                     Err(error) if error.kind() == ErrorKind::TimedOut => {}
                     Err(error) => return Err(convert(&error)),
-                    Ok(()) if alone.is_some() && self.property(cf, property::NUM_IMMUTABLE_MEM_TABLE)? != 0 => {
+                    Ok(())
+                        if (held || alone.is_some()) && self.property(cf, property::NUM_IMMUTABLE_MEM_TABLE)? != 0 =>
+                    {
                         return Err(Error::Io(format!("RocksDB is at rest, but has not flushed all of {}", cf.name())));
                     }
                     Ok(()) => {}
@@ -456,11 +500,13 @@ impl Inner {
 
 impl Read for RocksEngine {
     fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Bytes>> {
-        self.inner.get(cf, key, &self.inner.read_options)
+        let inner = &*self.inner;
+        inner.now(|before| inner.get(cf, key, before.map_or(&inner.read_options, |before| &before.options)))
     }
 
     fn scan(&self, cf: Cf, start: &[u8], end: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit) -> Result<()> {
-        self.inner.scan(cf, (start, end), ReadOptions::default(), visit)
+        // The iterator has its view from here on; the visitor may write.
+        scan(self.iterator(cf, start, end), start, visit)
     }
 
     fn scan_reverse(
@@ -470,12 +516,21 @@ impl Read for RocksEngine {
         end: &[u8],
         visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit,
     ) -> Result<()> {
-        self.inner.scan_reverse(cf, (start, end), ReadOptions::default(), visit)
+        scan_reverse(self.iterator(cf, start, end), visit)
+    }
+}
+
+impl RocksEngine {
+    fn iterator(&self, cf: Cf, start: &[u8], end: &[u8]) -> Option<DBRawIterator<'_>> {
+        let options = |before: Option<&Frozen>| before.map_or_else(ReadOptions::default, Frozen::scan_options);
+        self.inner.now(|before| self.inner.iterator(cf, start, end, options(before)))
     }
 }
 
 impl KvEngine for RocksEngine {
     type Snapshot = RocksSnapshot;
+    type Staged = RocksStaged;
+    type Stager = RocksStager;
 
     fn write(&self, batch: &WriteBatch) -> Result<()> {
         let inner = &*self.inner;
@@ -517,19 +572,24 @@ impl KvEngine for RocksEngine {
     }
 
     fn snapshot(&self) -> RocksSnapshot {
-        RocksSnapshot::new(self.inner.clone())
+        let before = self.inner.before.read().unwrap_or_else(PoisonError::into_inner);
+        let frozen = before.clone().unwrap_or_else(|| Arc::new(Frozen::new(&self.inner.db)));
+        RocksSnapshot { frozen, inner: self.inner.clone() }
     }
 
     fn flush(&self) -> Result<()> {
         let inner = &*self.inner;
         let _alone = inner.flushes.lock().unwrap_or_else(PoisonError::into_inner);
         inner.writable()?;
-        let sequence = inner.db.latest_sequence_number();
-        inner
-            .flush_all()
-            .and_then(|()| inner.await_flushed())
-            .and_then(|()| inner.check_flushed(sequence))
-            .map_err(|error| inner.stop("flush", error))
+        inner.flush_now().map_err(|error| inner.stop("flush", error))
+    }
+
+    fn stager(&self) -> Result<RocksStager> {
+        RocksStager::new(self.inner.clone())
+    }
+
+    fn ingest(&self, ranges: &[CfRange], files: &RocksStaged, meta: &WriteBatch) -> Result<bool> {
+        self.inner.ingest(ranges, files, meta).map(|()| true)
     }
 
     fn approximate_bytes(&self, cf: Cf, start: &[u8], end: &[u8]) -> Result<u64> {
@@ -576,23 +636,22 @@ impl KvEngine for RocksEngine {
     }
 }
 
-/// A frozen view of a [`RocksEngine`], which it keeps open.
-pub struct RocksSnapshot {
-    // In this order, because fields are dropped in order: the options and the snapshot before the database they belong to.
+/// The database at one point of the write sequence. Whoever holds one drops it before the database.
+struct Frozen {
+    // In this order, because fields are dropped in order.
     options: ReadOptions,
     snapshot: Snapshot<'static>,
-    inner: Arc<Inner>,
 }
 
-impl RocksSnapshot {
-    fn new(inner: Arc<Inner>) -> RocksSnapshot {
-        // SAFETY: the database lies behind the Arc, so it does not move, and it is dropped after the snapshot, because this
-        // struct holds both, in that order. The longer lifetime never leaves this struct.
-        let db: &'static DB = unsafe { &*ptr::from_ref(&inner.db) };
+impl Frozen {
+    fn new(db: &DB) -> Frozen {
+        // SAFETY: the database lies behind an Arc, so it does not move, and both holders, `RocksSnapshot` and `Inner`, drop this
+        // before it. The longer lifetime never leaves this file.
+        let db: &'static DB = unsafe { &*ptr::from_ref(db) };
         let snapshot = db.snapshot();
         let mut options = ReadOptions::default();
         options.set_snapshot(&snapshot);
-        RocksSnapshot { options, snapshot, inner }
+        Frozen { options, snapshot }
     }
 
     fn scan_options(&self) -> ReadOptions {
@@ -602,19 +661,27 @@ impl RocksSnapshot {
     }
 }
 
+/// A frozen view of a [`RocksEngine`], which it keeps open.
+pub struct RocksSnapshot {
+    // In this order, because fields are dropped in order: the view before the database it belongs to.
+    frozen: Arc<Frozen>,
+    inner: Arc<Inner>,
+}
+
 impl fmt::Debug for RocksSnapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RocksSnapshot").field("sequence", &self.snapshot.sequence_number()).finish_non_exhaustive()
+        let sequence = self.frozen.snapshot.sequence_number();
+        f.debug_struct("RocksSnapshot").field("sequence", &sequence).finish_non_exhaustive()
     }
 }
 
 impl Read for RocksSnapshot {
     fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Bytes>> {
-        self.inner.get(cf, key, &self.options)
+        self.inner.get(cf, key, &self.frozen.options)
     }
 
     fn scan(&self, cf: Cf, start: &[u8], end: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit) -> Result<()> {
-        self.inner.scan(cf, (start, end), self.scan_options(), visit)
+        scan(self.inner.iterator(cf, start, end, self.frozen.scan_options()), start, visit)
     }
 
     fn scan_reverse(
@@ -624,6 +691,6 @@ impl Read for RocksSnapshot {
         end: &[u8],
         visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit,
     ) -> Result<()> {
-        self.inner.scan_reverse(cf, (start, end), self.scan_options(), visit)
+        scan_reverse(self.inner.iterator(cf, start, end, self.frozen.scan_options()), visit)
     }
 }

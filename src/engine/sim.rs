@@ -7,8 +7,9 @@
 //! ```
 //!
 //! **In** comes a [`SimHome`] (what a crashed process leaves on its disk; the simulated node owns it), **out** goes a
-//! [`SimEngine`]. The faults it makes: a crash keeps any prefix at or after the last flush ([`SimHome::crash`]), a flush
-//! fails and the engine stops ([`SimHome::fail_next_flush`]), the disk is replaced by an empty one ([`SimHome::wipe`]). It
+//! [`SimEngine`]. The faults it makes: a crash keeps any prefix at or after the last flush or ingest ([`SimHome::crash`]) and
+//! loses staged files, a flush or an ingest fails and the engine stops ([`SimHome::fail_next_flush`]), the disk is replaced by
+//! an empty one ([`SimHome::wipe`]). It
 //! has no bit rot and no torn files: RocksDB's checksums turn those into [`Error::Corruption`] or a refusal to open, which
 //! [`SimHome::fail_next_open`] stands for. RocksDB may flush on its own at any moment; the free choice of the prefix covers
 //! that. **Never**: a handle from before a crash changes the home, or sees what came after.
@@ -21,7 +22,7 @@ use bytes::Bytes;
 
 pub use super::tree::Summary;
 use super::tree::{Tree, mix};
-use super::{Cf, KvEngine, Op, Read, Visit, WriteBatch};
+use super::{Cf, CfRange, KvEngine, Op, Read, Stager, Visit, WriteBatch};
 use crate::types::{Error, Result};
 
 /// Bytes of unflushed batches above which the older half is made durable, as RocksDB does when its memtables are full.
@@ -57,6 +58,8 @@ struct State {
     durable: Image,
     unflushed: VecDeque<WriteBatch>,
     unflushed_bytes: usize,
+    /// Stagers and what they left, as long as they live.
+    staged: usize,
     fail_next_open: Option<Error>,
     fail_next_flush: bool,
     ignore_flushes: bool,
@@ -74,8 +77,31 @@ impl State {
         }
     }
 
+    fn make_all_durable(&mut self) {
+        self.durable = self.current.clone();
+        self.unflushed.clear();
+        self.unflushed_bytes = 0;
+    }
+
+    fn push(&mut self, batch: &WriteBatch) {
+        self.current.apply(batch);
+        self.unflushed.push_back(batch.clone());
+        self.unflushed_bytes += batch.bytes();
+    }
+
+    /// Whether what has to be durable now is to fail; then the engine takes no more writes.
+    fn fail_flush(&mut self, what: &str) -> Result<()> {
+        if !std::mem::take(&mut self.fail_next_flush) {
+            return Ok(());
+        }
+        let why = format!("{what} failed: injected");
+        self.stopped = Some(why.clone());
+        Err(Error::Io(why))
+    }
+
     fn restart(&mut self) {
         self.epoch += 1;
+        self.staged = 0;
         self.lock = Weak::new();
         self.unflushed.clear();
         self.unflushed_bytes = 0;
@@ -143,7 +169,12 @@ impl SimHome {
         self.state().unflushed.len()
     }
 
-    /// The next [`KvEngine::flush`] fails, and the engine takes no more writes until it is opened again after a crash.
+    /// Stagers that are at work and staged files that nobody has dropped.
+    pub fn staged(&self) -> usize {
+        self.state().staged
+    }
+
+    /// The next [`KvEngine::flush`] or [`KvEngine::ingest`] fails, and the engine takes no more writes until it is opened again after a crash.
     pub fn fail_next_flush(&self) {
         self.state().fail_next_flush = true;
     }
@@ -281,15 +312,15 @@ impl Read for SimEngine {
 
 impl KvEngine for SimEngine {
     type Snapshot = SimSnapshot;
+    type Staged = SimStaged;
+    type Stager = SimStager;
 
     fn write(&self, batch: &WriteBatch) -> Result<()> {
         let mut state = self.writable()?;
         if batch.is_empty() {
             return Ok(());
         }
-        state.current.apply(batch);
-        state.unflushed.push_back(batch.clone());
-        state.unflushed_bytes += batch.bytes();
+        state.push(batch);
         if state.unflushed_bytes > UNFLUSHED_BYTES_MAX {
             let half = state.unflushed.len().div_ceil(2);
             state.make_durable(half);
@@ -313,17 +344,45 @@ impl KvEngine for SimEngine {
 
     fn flush(&self) -> Result<()> {
         let mut state = self.writable()?;
-        if std::mem::take(&mut state.fail_next_flush) {
-            let why = "flush failed: injected";
-            state.stopped = Some(why.into());
-            return Err(Error::Io(why.into()));
-        }
+        state.fail_flush("flush")?;
         if !state.ignore_flushes {
-            state.durable = state.current.clone();
-            state.unflushed.clear();
-            state.unflushed_bytes = 0;
+            state.make_all_durable();
         }
         Ok(())
+    }
+
+    fn stager(&self) -> Result<SimStager> {
+        let mut state = self.writable()?;
+        state.staged += 1;
+        drop(state);
+        let files = SimStaged { home: self.home.clone(), epoch: self.epoch, pairs: WriteBatch::new() };
+        Ok(SimStager { files, last: Default::default() })
+    }
+
+    fn ingest(&self, ranges: &[CfRange], files: &SimStaged, meta: &WriteBatch) -> Result<bool> {
+        let mut state = self.writable()?;
+        if files.epoch != state.epoch || !Arc::ptr_eq(&files.home.state, &self.home.state) {
+            return Err(Error::Invalid("the staged files are those of another engine".into()));
+        }
+        if state.stalled {
+            return Ok(false);
+        }
+        state.fail_flush("ingest")?;
+        let mut batch = WriteBatch::new();
+        for CfRange { cf, start, end } in ranges {
+            batch.delete_range(*cf, start.clone(), end.clone());
+        }
+        let apart = crate::mutant!("engine.ingest-without-meta");
+        let meta_ops = if apart { &[] } else { meta.ops() };
+        files.pairs.ops().iter().chain(meta_ops).for_each(|op| batch.push(op.clone()));
+        state.push(&batch);
+        if !state.ignore_flushes && !crate::mutant!("replica.snapshot-not-flushed") {
+            state.make_all_durable();
+        }
+        if apart {
+            state.push(meta);
+        }
+        Ok(true)
     }
 
     fn approximate_bytes(&self, cf: Cf, start: &[u8], end: &[u8]) -> Result<u64> {
@@ -333,6 +392,51 @@ impl KvEngine for SimEngine {
     /// Exact here.
     fn approximate_keys(&self, cf: Cf, start: &[u8], end: &[u8]) -> Result<u64> {
         Ok(self.state()?.current.tree(cf).summary(start, end).pairs)
+    }
+}
+
+/// Pairs on their way into a [`SimEngine`].
+#[derive(Debug)]
+pub struct SimStager {
+    files: SimStaged,
+    last: [Option<Bytes>; Cf::ALL.len()],
+}
+
+impl Stager for SimStager {
+    type Staged = SimStaged;
+
+    fn put(&mut self, cf: Cf, key: &[u8], value: &[u8]) -> Result<()> {
+        super::in_order(cf, self.last[cf as usize].as_deref(), key)?;
+        let key = Bytes::copy_from_slice(key);
+        self.last[cf as usize] = Some(key.clone());
+        self.files.pairs.put(cf, key, Bytes::copy_from_slice(value));
+        Ok(())
+    }
+
+    fn finish(self) -> Result<SimStaged> {
+        Ok(self.files)
+    }
+}
+
+/// What a [`SimStager`] was given. A crash loses it.
+pub struct SimStaged {
+    home: SimHome,
+    epoch: u64,
+    pairs: WriteBatch,
+}
+
+impl fmt::Debug for SimStaged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimStaged").field("epoch", &self.epoch).field("pairs", &self.pairs.len()).finish()
+    }
+}
+
+impl Drop for SimStaged {
+    fn drop(&mut self) {
+        let mut state = self.home.state();
+        if state.epoch == self.epoch {
+            state.staged -= 1;
+        }
     }
 }
 

@@ -113,6 +113,8 @@ pub struct RaftConfig {
     pub flush_interval_ms: u64,
     /// KiB of pairs in one chunk of a snapshot.
     pub snapshot_chunk_kib: usize,
+    /// MiB a second of all snapshots that the store sends, and of all that it receives.
+    pub snapshot_mib_per_s: u64,
 }
 
 /// The key-value engine.
@@ -221,7 +223,8 @@ impl Default for RaftConfig {
             log_lag_entries_max: 100_000,
             flush_kib: 64 << 10,
             flush_interval_ms: 30_000,
-            snapshot_chunk_kib: 512,
+            snapshot_chunk_kib: 1024,
+            snapshot_mib_per_s: 100,
         }
     }
 }

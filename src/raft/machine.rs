@@ -2,10 +2,12 @@
 
 use bytes::Bytes;
 
-use crate::engine::{Cf, Read, WriteBatch};
+use crate::engine::{Read, WriteBatch};
 use crate::types::{Region, Result};
 
 use super::frame::Command;
+
+pub use crate::engine::CfRange;
 
 /// Where a command stands when it is applied.
 #[derive(Clone, Copy, Debug)]
@@ -14,17 +16,6 @@ pub struct ApplyContext {
     pub index: u64,
     /// The entry's term.
     pub term: u64,
-}
-
-/// A range of the engine that belongs to a group: `[start, end)`, an empty end is plus infinity.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CfRange {
-    /// The column family.
-    pub cf: Cf,
-    /// First key.
-    pub start: Bytes,
-    /// First key beyond.
-    pub end: Bytes,
 }
 
 /// What applying a command means beyond the engine's content and the reply. Told to the store through one bounded channel, once

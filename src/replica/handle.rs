@@ -17,6 +17,7 @@ use crate::types::limits::{ENTRY_BYTES_MAX, STORE_PROPOSAL_BYTES_MAX};
 use crate::types::{Error, GroupId, Region, Result};
 
 use super::message::{Message, Waiting};
+use super::snapshot::Counts;
 use super::view::PeerView;
 
 /// Between two looks at what is still to be handed over.
@@ -50,6 +51,7 @@ pub struct Handle {
     /// The engine makes writes wait for too long.
     stalled: Arc<AtomicBool>,
     room: Arc<AtomicU8>,
+    snapshots: Arc<Counts>,
 }
 
 /// Why the store stopped serving, once it has: the first reason stays.
@@ -81,6 +83,7 @@ impl Handle {
             proposal_bytes: Budget::new(STORE_PROPOSAL_BYTES_MAX),
             stalled: Arc::default(),
             room: Arc::default(),
+            snapshots: Arc::default(),
         };
         (handle, messages)
     }
@@ -136,6 +139,11 @@ impl Handle {
         self.waiting.store(messages as u64, Ordering::Relaxed);
     }
 
+    /// Counters of snapshots.
+    pub(super) fn snapshots(&self) -> &Arc<Counts> {
+        &self.snapshots
+    }
+
     /// The engine, for reads after [`Handle::read_barrier`].
     pub fn engine(&self) -> &Engine {
         &self.engine
@@ -167,7 +175,9 @@ impl Handle {
             ("reads_by_quorum", sum(&|view| view.reads().1)),
             ("mailbox_letters", self.waiting.load(Ordering::Relaxed)),
         ]
-        .into()
+        .into_iter()
+        .chain(self.snapshots.figures())
+        .collect()
     }
 
     /// Why the store stopped serving, if it has.

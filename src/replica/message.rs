@@ -8,11 +8,12 @@ use raft::GetEntriesContext;
 use raft::eraftpb::{Entry, Message as RaftMessage};
 
 use crate::raft::frame::Command;
+use crate::rt::clock::Instant;
 use crate::rt::sync::oneshot;
 use crate::types::region::RegionEpoch;
 use crate::types::{Error, GroupId, Region, Result};
 
-use super::snapshot::Pair;
+use super::snapshot::Arrived;
 use super::view::PeerView;
 
 /// One message to the driver.
@@ -75,7 +76,7 @@ pub enum Message {
         /// Its raft message.
         message: Box<PeerMessage>,
         /// Its data.
-        pairs: Vec<Pair>,
+        arrived: Arrived,
     },
     /// A snapshot sent from here was delivered, or not.
     SnapshotSent {
@@ -132,7 +133,6 @@ impl Message {
         match self {
             Message::Propose { command, .. } => command.bytes.len(),
             Message::FromPeers { share, .. } => share.amount(),
-            Message::Snapshot { pairs, .. } => pairs.iter().map(|(_, key, value)| key.len() + value.len()).sum(),
             _ => 0,
         }
     }
@@ -145,6 +145,8 @@ pub struct Sender {
     pub store: u64,
     /// The election timeout that its leaders go by, ns.
     pub election_ns: u64,
+    /// When the message arrived (this node's clock).
+    pub arrived: Instant,
 }
 
 /// A raft message between two peers of a group.

@@ -1,22 +1,25 @@
 //! Starting a store's replicas.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use armilla_arch::sync::Pending;
 
 use crate::engine::Engine;
+use crate::rt::rng::Rng;
 use crate::rt::sync::{mpsc, watch};
 use crate::rt::task::{self, JoinHandle};
 use crate::rt::{Env, lane};
 use crate::types::Result;
+use crate::types::limits::{SNAPSHOTS_IN_MAX, SNAPSHOTS_OUT_MAX};
 
 use super::driver::{Driver, Machines, Options, Parts};
 use super::effects::{Effects, StoreEffect};
 use super::handle::Handle;
 use super::log::{LogOptions, RaftLog};
 use super::message::Message;
-use super::transport::{Addresses, Inbox, Local, Outbox};
+use super::snapshot::{Retries, Traffic};
+use super::transport::{Addresses, Inbox, Local, Outbox, Sending};
 use crate::proto::armilla::raft::Incarnation;
 
 /// A running driver.
@@ -68,7 +71,14 @@ pub async fn start(env: &Env, start: Start, machines: Machines) -> Result<(Repli
     let (handle, messages) = Handle::new(env.clock.clone(), engine);
     let log = RaftLog::open_with_id(env.disk.clone(), log_options, log_id).await?;
     let local = Local { cluster, store, election_ns: options.raft.election_ns(), incarnation };
-    let outbox = Outbox::new(local, env.net.clone(), addresses, handle.clone(), options.snapshot_chunk_bytes);
+    let traffic = |places| Traffic::new(env.clock.clone(), places, options.snapshot_bytes_per_s);
+    let sending = Sending {
+        chunk_bytes: options.snapshot_chunk_bytes,
+        traffic: traffic(SNAPSHOTS_OUT_MAX),
+        retries: Arc::new(Mutex::new(Retries::new(Rng::fork(env.seed, "snapshots")))),
+    };
+    let receiving = traffic(SNAPSHOTS_IN_MAX);
+    let outbox = Outbox::new(local, env.net.clone(), addresses, handle.clone(), sending);
     let tick = Duration::from_nanos(options.raft.tick_ns);
     let waiting = Arc::new(Pending::default());
     let (effects, told) = Effects::new();
@@ -84,7 +94,7 @@ pub async fn start(env: &Env, start: Start, machines: Machines) -> Result<(Repli
         nonce: incarnation.nonce,
     };
     let driver = Driver::open(parts).await?;
-    let inbox = Inbox::new(local, handle.clone());
+    let inbox = Inbox::new(local, handle.clone(), receiving);
     let lane = lane::spawn(&format!("raft-{store}"), driver.run(messages));
     let (clock, ticks) = (env.clock.clone(), handle.clone());
     let ticker = task::spawn(async move {

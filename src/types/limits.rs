@@ -19,8 +19,18 @@ pub const STREAM_BYTES_MAX: usize = 128 << 20;
 pub const REQUESTS_BYTES_MAX: u64 = 512 << 20;
 /// Answers of a node that are being read or that clients have not taken yet, in bytes; more are refused with `server_is_busy`.
 pub const ANSWER_BYTES_MAX: u64 = 512 << 20;
-/// Bytes of one snapshot, which its receiver gathers in memory.
-pub const SNAPSHOT_BYTES_MAX: usize = 4 << 30;
+/// Snapshots that a store sends at a time, and that it takes in; one more is refused and tried again later.
+pub const SNAPSHOTS_OUT_MAX: usize = 2;
+/// See [`SNAPSHOTS_OUT_MAX`].
+pub const SNAPSHOTS_IN_MAX: usize = 2;
+/// Bytes of keys and values in one chunk of a snapshot, as its receiver takes it: what is configured and one value more.
+pub const SNAPSHOT_CHUNK_BYTES_MAX: usize = 16 << 20;
+/// How long the stream of a snapshot may stand still before it is given up.
+pub const SNAPSHOT_STILL_MAX: Duration = Duration::from_secs(30);
+/// How long to wait, at least and at most, before a snapshot that was not delivered is tried again.
+pub const SNAPSHOT_RETRY_MIN: Duration = Duration::from_secs(1);
+/// See [`SNAPSHOT_RETRY_MIN`].
+pub const SNAPSHOT_RETRY_MAX: Duration = Duration::from_secs(10);
 /// Timestamps in one TSO request.
 pub const TSO_COUNT_MAX: u32 = 1 << 16;
 /// Proposals of one group that wait for their commit; more are refused with `server_is_busy`.

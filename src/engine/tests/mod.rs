@@ -12,12 +12,14 @@ mod scripts;
 use super::*;
 
 /// Something that keeps an engine's data across restarts and crashes.
-trait Home {
+pub(in crate::engine) trait Home {
     type Engine: KvEngine;
     /// Opens the engine; the one before is closed.
     fn open(&mut self) -> Result<Self::Engine>;
     /// The process dies with nothing but the flushed data on disk. The engine before may still be open.
     fn crash(&mut self);
+    /// Whether files lie beside the engine.
+    fn staged(&self) -> bool;
 }
 
 impl Home for SimHome {
@@ -30,18 +32,22 @@ impl Home for SimHome {
     fn crash(&mut self) {
         self.crash_keeping(0);
     }
+
+    fn staged(&self) -> bool {
+        SimHome::staged(self) > 0
+    }
 }
 
 /// A data directory of RocksDB. A crash is a copy of the directory while the engine is open: what a killed process leaves.
 /// (Scripts write too little for RocksDB to flush on its own, so this is the state of the last flush.)
 #[cfg(not(madsim))]
-struct RocksHome {
+pub(in crate::engine) struct RocksHome {
     directory: tempfile::TempDir,
 }
 
 #[cfg(not(madsim))]
 impl RocksHome {
-    fn new() -> RocksHome {
+    pub(in crate::engine) fn new() -> RocksHome {
         RocksHome { directory: tempfile::tempdir().expect("a temporary directory") }
     }
 
@@ -64,26 +70,41 @@ impl Home for RocksHome {
         loop {
             let before = listing(self.directory.path());
             let copy = tempfile::tempdir().expect("a temporary directory");
-            let copied = before
-                .iter()
-                .all(|(name, _)| std::fs::copy(self.directory.path().join(name), copy.path().join(name)).is_ok());
+            let copied = before.keys().all(|name| {
+                let (from, to) = (self.directory.path().join(name), copy.path().join(name));
+                std::fs::create_dir_all(to.parent().expect("below the directory")).expect("a folder");
+                std::fs::copy(from, to).is_ok()
+            });
             if copied && listing(self.directory.path()) == before {
                 self.directory = copy;
                 return;
             }
         }
     }
+
+    fn staged(&self) -> bool {
+        listing(self.directory.path()).keys().any(|name| name.starts_with("staging"))
+    }
 }
 
-/// Names and lengths of the files in a directory.
+/// Names, from the directory on, and lengths of the files in it and in its folders.
 #[cfg(not(madsim))]
-fn listing(directory: &std::path::Path) -> std::collections::BTreeMap<std::ffi::OsString, Option<u64>> {
-    let entries = std::fs::read_dir(directory).expect("the data directory").map(|entry| entry.expect("an entry"));
-    entries.map(|entry| (entry.file_name(), entry.metadata().ok().map(|data| data.len()))).collect()
+fn listing(directory: &std::path::Path) -> std::collections::BTreeMap<std::path::PathBuf, Option<u64>> {
+    let mut found = std::collections::BTreeMap::new();
+    for entry in std::fs::read_dir(directory).expect("the data directory").map(|entry| entry.expect("an entry")) {
+        let name = std::path::PathBuf::from(entry.file_name());
+        match entry.metadata().ok() {
+            Some(data) if data.is_dir() => {
+                found.extend(listing(&entry.path()).into_iter().map(|(below, length)| (name.join(below), length)));
+            }
+            data => drop(found.insert(name, data.map(|data| data.len()))),
+        }
+    }
+    found
 }
 
 /// All pairs of a column family in a range, upwards; downwards must give the same, turned.
-fn pairs(read: &dyn Read, cf: Cf, start: &[u8], end: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+pub(in crate::engine) fn pairs(read: &dyn Read, cf: Cf, start: &[u8], end: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
     let (mut up, mut down) = (Vec::new(), Vec::new());
     read.scan(cf, start, end, &mut |key, value| {
         up.push((key.to_vec(), value.to_vec()));

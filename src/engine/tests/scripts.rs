@@ -9,6 +9,10 @@
 //!   put CF KEY VALUE, delete CF KEY, delete-range CF START END     several in one batch: joined by " ; "
 //!   get CF KEY, scan CF START END, scan-reverse CF START END       then "limit=N" and "at=SNAPSHOT"
 //!   snapshot NAME, release NAME
+//!   stage NAME [CF KEY VALUE ; CF KEY VALUE …]      writes files beside the engine
+//!   begin NAME CF KEY VALUE, abandon NAME           files that are never finished
+//!   ingest NAME [CHANGE ; CHANGE …]                 "remove CF START END" is a range, any other change is one of the batch
+//!   discard NAME, staged                            drops files; whether any lie there
 //!   flush, reopen (an orderly end and a start), crash (only flushed data survives)
 //!   crash-keeping N, fail-flush, old COMMAND (on the handle before the crash), wipe, unflushed      simulator only
 //! ```
@@ -26,6 +30,8 @@ struct Runner<H: Home> {
     engine: Option<H::Engine>,
     old: Option<H::Engine>,
     snapshots: BTreeMap<String, <H::Engine as KvEngine>::Snapshot>,
+    stagers: BTreeMap<String, <H::Engine as KvEngine>::Stager>,
+    staged: BTreeMap<String, <H::Engine as KvEngine>::Staged>,
     special: Special<H>,
 }
 
@@ -62,16 +68,36 @@ impl<H: Home> Runner<H> {
         match words[0] {
             "put" | "delete" | "delete-range" => {
                 let mut batch = WriteBatch::new();
-                for change in words.split(|word| *word == ";") {
-                    match change {
-                        ["put", of, key, value] => batch.put(cf(of), bytes(key), bytes(value)),
-                        ["delete", of, key] => batch.delete(cf(of), bytes(key)),
-                        ["delete-range", of, start, end] => batch.delete_range(cf(of), bytes(start), bytes(end)),
-                        other => panic!("not a change: {other:?}"),
-                    }
-                }
+                words.split(|word| *word == ";").for_each(|words| change(&mut batch, words));
                 engine.write(&batch)?;
             }
+            "stage" | "begin" => {
+                let mut stager = engine.stager()?;
+                for pair in words[2..].split(|word| *word == ";").filter(|pair| !pair.is_empty()) {
+                    let [of, key, value] = pair else { panic!("not a pair: {pair:?}") };
+                    stager.put(cf(of), &bytes(key), &bytes(value))?;
+                }
+                match words[0] {
+                    "begin" => drop(self.stagers.insert(words[1].to_owned(), stager)),
+                    _ => drop(self.staged.insert(words[1].to_owned(), stager.finish()?)),
+                }
+            }
+            "abandon" => drop(self.stagers.remove(words[1]).expect("a stager")),
+            "ingest" => {
+                let (mut ranges, mut batch) = (Vec::new(), WriteBatch::new());
+                for part in words[2..].split(|word| *word == ";") {
+                    match part {
+                        [] => {}
+                        ["remove", of, start, end] => {
+                            ranges.push(CfRange { cf: cf(of), start: bytes(start).into(), end: bytes(end).into() });
+                        }
+                        words => change(&mut batch, words),
+                    }
+                }
+                assert!(engine.ingest(&ranges, &self.staged[words[1]], &batch)?, "an engine that can write");
+            }
+            "discard" => drop(self.staged.remove(words[1]).expect("staged files")),
+            "staged" => return Ok(if self.home.staged() { "yes" } else { "no" }.into()),
             "get" | "scan" | "scan-reverse" => {
                 let option = |name: &str| words.iter().find_map(|word| word.strip_prefix(name));
                 return match option("at=") {
@@ -85,6 +111,8 @@ impl<H: Home> Runner<H> {
             "reopen" | "crash" | "crash-keeping" | "wipe" => {
                 if words[0] == "reopen" {
                     self.snapshots.clear();
+                    self.stagers.clear();
+                    self.staged.clear();
                     self.old = None;
                 } else {
                     self.home.crash();
@@ -104,6 +132,15 @@ impl<H: Home> Runner<H> {
             other => panic!("not a command: {other}"),
         }
         Ok(String::new())
+    }
+}
+
+fn change(batch: &mut WriteBatch, words: &[&str]) {
+    match words {
+        ["put", of, key, value] => batch.put(cf(of), bytes(key), bytes(value)),
+        ["delete", of, key] => batch.delete(cf(of), bytes(key)),
+        ["delete-range", of, start, end] => batch.delete_range(cf(of), bytes(start), bytes(end)),
+        other => panic!("not a change: {other:?}"),
     }
 }
 
@@ -128,7 +165,15 @@ fn read(from: &dyn Read, words: &[&str], limit: Option<&str>) -> Result<String> 
 
 /// The script with the outputs of this engine.
 fn play<H: Home>(home: H, special: Special<H>, script: &str) -> String {
-    let mut runner = Runner { home, engine: None, old: None, snapshots: BTreeMap::new(), special };
+    let mut runner = Runner {
+        home,
+        engine: None,
+        old: None,
+        snapshots: BTreeMap::new(),
+        stagers: BTreeMap::new(),
+        staged: BTreeMap::new(),
+        special,
+    };
     runner.engine = Some(runner.home.open().expect("an engine"));
     let (mut out, mut in_output) = (String::new(), false);
     for line in script.lines() {

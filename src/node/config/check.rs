@@ -1,6 +1,6 @@
 //! What a configuration must not be.
 
-use crate::types::limits::{ENTRY_BYTES_MAX, MESSAGE_BYTES_MAX};
+use crate::types::limits::{ENTRY_BYTES_MAX, MESSAGE_BYTES_MAX, SNAPSHOT_CHUNK_BYTES_MAX};
 
 use super::{Config, ConfigError};
 
@@ -229,7 +229,7 @@ const REGIONS_MAX: usize = 1024;
 
 fn raft(config: &Config) -> Result<(), ConfigError> {
     let raft = &config.raft;
-    let positive: [(&str, u64); 11] = [
+    let positive: [(&str, u64); 12] = [
         ("tick_ms", raft.tick_ms),
         ("heartbeat_ticks", raft.heartbeat_ticks as u64),
         ("append_kib_max", raft.append_kib_max),
@@ -241,17 +241,20 @@ fn raft(config: &Config) -> Result<(), ConfigError> {
         ("flush_kib", raft.flush_kib),
         ("flush_interval_ms", raft.flush_interval_ms),
         ("snapshot_chunk_kib", raft.snapshot_chunk_kib as u64),
+        ("snapshot_mib_per_s", raft.snapshot_mib_per_s),
     ];
     if let Some((key, _)) = positive.iter().find(|(_, value)| *value == 0) {
         return refuse(format!("raft.{key} must be at least 1"));
     }
-    let bounded: [(&str, u64, u64); 16] = [
+    let bounded: [(&str, u64, u64); 17] = [
         ("tick_ms", raft.tick_ms, 600_000),
         ("heartbeat_ticks", raft.heartbeat_ticks as u64, 1_000_000),
         ("election_ticks", raft.election_ticks as u64, 1_000_000),
-        // These two make messages between nodes; the rest of what one may hold is for what surrounds them.
+        // This makes messages between nodes; the rest of what one may hold is for what surrounds it.
         ("append_kib_max", raft.append_kib_max, (MESSAGE_BYTES_MAX as u64 >> 10) / 2),
-        ("snapshot_chunk_kib", raft.snapshot_chunk_kib as u64, (MESSAGE_BYTES_MAX as u64 >> 10) / 2),
+        // A receiver takes a chunk and one value more.
+        ("snapshot_chunk_kib", raft.snapshot_chunk_kib as u64, (SNAPSHOT_CHUNK_BYTES_MAX as u64 >> 10) / 4),
+        ("snapshot_mib_per_s", raft.snapshot_mib_per_s, MIB_MAX),
         // An entry of packed commands must fit in a message, too.
         ("pack_kib_max", raft.pack_kib_max as u64, ENTRY_BYTES_MAX as u64 >> 10),
         ("appends_inflight_max", raft.appends_inflight_max as u64, 1 << 20),

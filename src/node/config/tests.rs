@@ -129,7 +129,7 @@ fn numbers_that_do_not_fit_together() {
 #[test]
 fn numbers_that_are_too_large() {
     type Change = fn(&mut Config);
-    let changes: [(&str, Change); 12] = [
+    let changes: [(&str, Change); 13] = [
         // At and beyond the log's own assertion.
         ("raft.log_segment_kib", |c| {
             c.raft.log_segment_kib = 1 << 21;
@@ -137,6 +137,7 @@ fn numbers_that_are_too_large() {
         }),
         ("raft.append_kib_max", |c| c.raft.append_kib_max = 65536),
         ("raft.snapshot_chunk_kib", |c| c.raft.snapshot_chunk_kib = 65536),
+        ("raft.snapshot_mib_per_s", |c| c.raft.snapshot_mib_per_s = u64::MAX),
         ("raft.pack_kib_max", |c| c.raft.pack_kib_max = 8193),
         ("raft.election_ticks", |c| c.raft.election_ticks = 1 << 32),
         ("raft.heartbeat_ticks", |c| c.raft.heartbeat_ticks = usize::MAX),

@@ -22,6 +22,7 @@ use crate::rt::{cpu, task};
 use crate::types::{GroupId, Result};
 
 use super::Driver;
+use super::install::Ingest;
 use crate::replica::effects::StoreEffect;
 use crate::replica::group_state;
 use crate::replica::message::Message;
@@ -50,7 +51,7 @@ struct Pending {
 /// Bytes that a batch gathers before it is written all the same.
 const BATCH_BYTES_MAX: usize = 4 << 20;
 /// Between two tries of a write, where the engine does not block threads.
-const RETRY: Duration = Duration::from_millis(5);
+pub(super) const RETRY: Duration = Duration::from_millis(5);
 
 /// The engine makes writers wait: what waits.
 #[derive(Default)]
@@ -62,8 +63,8 @@ pub(super) struct Stall {
     /// Committed entries behind it, in order.
     backlog: VecDeque<(GroupId, Entry)>,
     bytes: usize,
-    /// Snapshots that are written after it.
-    installs: Vec<(GroupId, WriteBatch)>,
+    /// Snapshots that the engine takes in after it.
+    installs: Vec<(GroupId, Ingest)>,
 }
 
 impl Stall {
@@ -77,12 +78,12 @@ impl Stall {
         self.bytes
     }
 
-    /// Keeps a snapshot's batch until the batch that waits is written; gives it back if none waits.
-    pub(super) fn hold(&mut self, group: GroupId, batch: WriteBatch) -> Option<WriteBatch> {
+    /// Keeps a snapshot until the batch that waits is written; gives it back if none waits.
+    pub(super) fn hold(&mut self, group: GroupId, ingest: Ingest) -> Option<Ingest> {
         if self.since_ns.is_none() {
-            return Some(batch);
+            return Some(ingest);
         }
-        self.installs.push((group, batch));
+        self.installs.push((group, ingest));
         None
     }
 
@@ -182,8 +183,8 @@ impl Driver {
         if let Some(written) = self.stall.written.take() {
             self.note_applied(written);
         }
-        for (group, batch) in std::mem::take(&mut self.stall.installs) {
-            self.start_install(group, batch);
+        for (group, ingest) in std::mem::take(&mut self.stall.installs) {
+            self.start_install(group, ingest);
         }
         self.apply_backlog()
     }
@@ -256,7 +257,7 @@ fn apply_payload(peer: &mut Peer, engine: &Engine, entry: Entry, pending: &mut P
 }
 
 /// Writes a batch, however long the engine makes it wait.
-pub(super) async fn write_waiting(engine: Engine, clock: Clock, batch: WriteBatch) -> Result<()> {
+async fn write_waiting(engine: Engine, clock: Clock, batch: WriteBatch) -> Result<()> {
     let batch = Arc::new(batch);
     loop {
         let (engine, batch) = (engine.clone(), batch.clone());

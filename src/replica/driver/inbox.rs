@@ -46,9 +46,9 @@ impl Driver {
                     self.step(sender, message)?;
                 }
             }
-            Message::Snapshot { sender, message, pairs } => {
+            Message::Snapshot { sender, message, arrived } => {
                 self.keep_promise(sender).await?;
-                self.receive_snapshot(sender, *message, pairs)?;
+                self.receive_snapshot(sender, *message, arrived)?;
             }
             Message::SnapshotSent { group, to_peer, index, delivered } => {
                 if let Some(peer) = self.peers.get_mut(&group) {
@@ -114,9 +114,9 @@ impl Driver {
             tracing::debug!(store = self.store, %group, from = sender.store, "dropped a message of another life of the group");
             return Ok(());
         }
-        // The clock is read after the message has arrived: a promise to its sender must not begin before it was sent.
-        let now_ns = self.clock.now().0;
-        peer.group.step(message.message, sender.election_ns, now_ns)?;
+        // When it arrived, which is after it was sent: a promise to its sender must not begin before. Not when it is handled: a peer
+        // that died meanwhile must not count as heard.
+        peer.group.step(message.message, sender.election_ns, sender.arrived.0)?;
         self.touch(group);
         Ok(())
     }

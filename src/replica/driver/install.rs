@@ -4,7 +4,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use raft::eraftpb::Snapshot;
 
-use crate::engine::{KvEngine, WriteBatch};
+use crate::engine::{CfRange, KvEngine, WriteBatch};
 use crate::proto::armilla::raft::SnapshotState;
 use crate::raft::output::Output;
 use crate::rt::probe::{self, Event as Probe};
@@ -12,80 +12,109 @@ use crate::rt::{cpu, task};
 use crate::types::{Error, GroupId, Region, Result, region};
 
 use super::Driver;
-use super::apply::write_waiting;
+use super::apply::RETRY;
 use crate::replica::effects::StoreEffect;
 use crate::replica::group_state::GroupState;
 use crate::replica::message::{Message, PeerMessage, Sender};
-use crate::replica::snapshot::Pair;
+use crate::replica::snapshot::Arrived;
 
 /// A descriptor as snapshots carry it.
 pub(super) fn encode_state(region: &Region) -> Bytes {
     SnapshotState { region: Some(region.clone()) }.encode_to_vec().into()
 }
 
+/// A group's whole state, to be taken in by the engine.
+pub(super) struct Ingest {
+    /// What it replaces.
+    ranges: Vec<CfRange>,
+    arrived: Arrived,
+    /// The group's state that goes with it.
+    meta: WriteBatch,
+}
+
+/// Removes the files of a snapshot that nobody wants, off the lane.
+fn discard(arrived: Arrived) {
+    task::spawn(cpu::run(move || drop(arrived)));
+}
+
 impl Driver {
     /// A snapshot has arrived whole: raft decides whether it is wanted. If so, the group's next output has it.
-    pub(super) fn receive_snapshot(&mut self, sender: Sender, message: PeerMessage, pairs: Vec<Pair>) -> Result<()> {
+    pub(super) fn receive_snapshot(&mut self, sender: Sender, message: PeerMessage, arrived: Arrived) -> Result<()> {
         let now_ns = self.clock.now().0;
         let group = message.group;
-        let Some(peer) = self.peers.get_mut(&group) else { return Ok(()) };
+        let Some(peer) = self.peers.get_mut(&group) else {
+            discard(arrived);
+            return Ok(());
+        };
         // One at a time: raft keeps the newest only, whose data would be another's.
         if !peer.is_meant(sender.store, &message) || !peer.install.is_idle() {
+            discard(arrived);
             return Ok(());
         }
         peer.group.step(message.message, sender.election_ns, now_ns)?;
         if peer.group.has_snapshot() {
-            peer.install.begin(pairs);
+            peer.install.begin(arrived);
+        } else {
+            discard(arrived);
         }
         self.touch(group);
         Ok(())
     }
 
-    /// Begins to replace the group's state: the engine writes it, durably, in a thread of its own. The output waits for that.
+    /// Begins to replace the group's state: the engine takes it in, durably, in a thread of its own. The output waits for that.
     pub(super) fn install_snapshot(&mut self, group: GroupId, output: Output, snapshot: &Snapshot) -> Result<()> {
         let metadata = snapshot.get_metadata();
         let (index, term) = (metadata.index, metadata.term);
         let region = described(group, snapshot)?;
         let corrupt = |what: &str| Error::Corruption(format!("group {group}: a snapshot {what}"));
         let peer = self.peers.get_mut(&group).ok_or_else(|| corrupt("is of a group that is not here"))?;
-        let pairs = peer.install.run(output).ok_or_else(|| corrupt("came without its data"))?;
+        let arrived = peer.install.run(output).ok_or_else(|| corrupt("came without its data"))?;
         let id = peer.group.peer();
         if GroupId(region.id) != group || region::peer_on(&region, self.store).map(|peer| peer.id) != Some(id) {
             return Err(corrupt("is that of another group, or of one without this peer"));
         }
-        let mut batch = WriteBatch::new();
+        let mut ranges = Vec::new();
         if !crate::mutant!("replica.snapshot-keeps-old-keys") {
-            for range in peer.machine.ranges(peer.region()).into_iter().chain(peer.machine.ranges(&region)) {
-                batch.delete_range(range.cf, range.start, range.end);
+            ranges = peer.machine.ranges(peer.region());
+            for range in peer.machine.ranges(&region) {
+                if !ranges.contains(&range) {
+                    ranges.push(range);
+                }
             }
         }
-        for (cf, key, value) in pairs {
-            batch.put(cf, key, value);
-        }
-        GroupState { region: region.clone(), peer: id, installed: index, applied: (index, term) }.put(&mut batch);
+        let mut meta = WriteBatch::new();
+        GroupState { region: region.clone(), peer: id, installed: index, applied: (index, term) }.put(&mut meta);
         peer.view.set_region(region);
         // What was committed before it and waits for the engine is part of it.
         self.stall.forget(group);
         // A batch that waits for the engine may have entries of the group: it goes first.
-        match self.stall.hold(group, batch) {
-            None => Ok(()),
-            Some(batch) => {
-                self.start_install(group, batch);
-                Ok(())
-            }
+        if let Some(ingest) = self.stall.hold(group, Ingest { ranges, arrived, meta }) {
+            self.start_install(group, ingest);
         }
+        Ok(())
     }
 
-    /// Lets the engine write a group's snapshot.
-    pub(super) fn start_install(&self, group: GroupId, batch: WriteBatch) {
+    /// Lets the engine take in a group's snapshot.
+    pub(super) fn start_install(&self, group: GroupId, ingest: Ingest) {
         let (handle, engine, clock) = (self.handle.clone(), self.engine.clone(), self.clock.clone());
-        let flush = !crate::mutant!("replica.snapshot-not-flushed");
         task::spawn(async move {
-            let written = write_waiting(engine.clone(), clock, batch).await;
-            let result = match written {
-                Ok(()) if flush => cpu::run_long(move || engine.flush()).await,
-                written => written,
-            };
+            let mut next = Some(ingest);
+            let mut result = Ok(());
+            while let Some(ingest) = next.take() {
+                let engine = engine.clone();
+                (next, result) = cpu::run_long(move || {
+                    match engine.ingest(&ingest.ranges, &ingest.arrived.files, &ingest.meta) {
+                        // The engine cannot write yet.
+                        Ok(false) => (Some(ingest), Ok(())),
+                        // The files go here, where removing them may take its time.
+                        ended => (None, ended.map(|_| ())),
+                    }
+                })
+                .await;
+                if next.is_some() {
+                    clock.sleep(RETRY).await;
+                }
+            }
             handle.send(Message::Installed { group, result });
         });
     }

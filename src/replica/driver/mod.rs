@@ -72,6 +72,8 @@ pub struct Options {
     pub flush_interval: Duration,
     /// Bytes of pairs in one chunk of a snapshot.
     pub snapshot_chunk_bytes: usize,
+    /// Bytes a second of all snapshots that are sent, and of all that are received.
+    pub snapshot_bytes_per_s: u64,
 }
 
 /// Owns the groups of one store.

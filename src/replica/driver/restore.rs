@@ -17,7 +17,7 @@ impl Driver {
     pub(super) async fn restore_all(&mut self) -> Result<()> {
         self.longest_promise_ns = group_state::longest_promise_ns(&self.engine)?;
         // Its own leaders' followers promise as much, and so do its voters among themselves.
-        let own = Sender { store: self.store, election_ns: self.options.raft.election_ns() };
+        let own = Sender { store: self.store, election_ns: self.options.raft.election_ns(), arrived: self.clock.now() };
         self.keep_promise(own).await?;
         for state in group_state::stored(&self.engine)? {
             self.restore(state).await?;

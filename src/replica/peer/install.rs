@@ -1,7 +1,7 @@
 //! A snapshot on its way into a group: at most one.
 
 use crate::raft::output::Output;
-use crate::replica::snapshot::Pair;
+use crate::replica::snapshot::Arrived;
 
 /// Where it stands.
 #[derive(Debug, Default)]
@@ -10,8 +10,8 @@ pub enum Install {
     #[default]
     Idle,
     /// Raft has taken the message; this is the data that goes with it, until the group's next output.
-    Pending(Vec<Pair>),
-    /// The engine is writing it. The group's output that has it waits for that, and everything after it, too.
+    Pending(Arrived),
+    /// The engine is taking it in. The group's output that has it waits for that, and everything after it, too.
     Running(Box<Output>),
 }
 
@@ -20,9 +20,9 @@ impl Install {
     ///
     /// # Panics
     /// If another one is on its way: the caller drops the second.
-    pub fn begin(&mut self, pairs: Vec<Pair>) {
+    pub fn begin(&mut self, arrived: Arrived) {
         assert!(matches!(self, Install::Idle), "one snapshot at a time");
-        *self = Install::Pending(pairs);
+        *self = Install::Pending(arrived);
     }
 
     /// Whether there is none.
@@ -30,10 +30,10 @@ impl Install {
         matches!(self, Install::Idle)
     }
 
-    /// The engine begins to write it, for this output; its data.
-    pub fn run(&mut self, output: Output) -> Option<Vec<Pair>> {
+    /// The engine begins to take it in, for this output; its data.
+    pub fn run(&mut self, output: Output) -> Option<Arrived> {
         match std::mem::replace(self, Install::Running(Box::new(output))) {
-            Install::Pending(pairs) => Some(pairs),
+            Install::Pending(arrived) => Some(arrived),
             Install::Idle | Install::Running(_) => None,
         }
     }

@@ -1,59 +1,161 @@
-//! Receiving a snapshot.
+//! Receiving a snapshot: chunks are checked and written into files as they come.
 
-use crate::engine::Cf;
-use crate::proto::armilla::raft::{SnapshotChunk, SnapshotHead};
-use crate::types::limits::SNAPSHOT_BYTES_MAX;
+use armilla_arch::sync::Share;
+
+use crate::engine::{Cf, Engine, KvEngine, Stager as _};
+use crate::proto::armilla::raft::SnapshotChunk;
+use crate::types::limits::SNAPSHOT_CHUNK_BYTES_MAX;
 use crate::types::{Error, Result};
 
-use super::{Pair, checksum};
+use super::{bytes, checksum};
 
-/// Gathers a stream of chunks and checks it.
-#[derive(Debug, Default)]
-pub struct Gathering {
-    head: Option<SnapshotHead>,
-    pairs: Vec<Pair>,
-    bytes: usize,
+/// A snapshot that arrived whole. Dropped, its files are removed, which may block.
+#[derive(Debug)]
+pub struct Arrived<E: KvEngine = Engine> {
+    /// Its pairs.
+    pub files: E::Staged,
+    /// Its place among the snapshots that the store takes in.
+    _place: Share,
+}
+
+/// A snapshot on its way in. Its methods block.
+pub struct Receiving<E: KvEngine = Engine> {
+    stager: E::Stager,
+    place: Share,
     crc: u32,
     whole: bool,
 }
 
-impl Gathering {
+impl<E: KvEngine> Receiving<E> {
+    /// Nothing has arrived yet.
+    ///
+    /// # Errors
+    /// When the engine has no room for files.
+    pub fn new(engine: &E, place: Share) -> Result<Receiving<E>> {
+        Ok(Receiving { stager: engine.stager()?, place, crc: 0, whole: false })
+    }
+
     /// Takes the next chunk.
     ///
     /// # Errors
-    /// [`Error::Corruption`] if the stream is not what was sent, [`Error::Busy`] if it is too large.
-    pub fn take(&mut self, chunk: SnapshotChunk) -> Result<()> {
-        if let Some(head) = chunk.head {
-            self.head = Some(head);
+    /// [`Error::Corruption`] if the stream is not what was sent, [`Error::Invalid`] if the chunk is too large or its
+    /// keys are not in order, [`Error::Io`] if it cannot be written.
+    pub fn take(&mut self, chunk: &SnapshotChunk) -> Result<()> {
+        let bytes = bytes(&chunk.pairs);
+        if bytes > SNAPSHOT_CHUNK_BYTES_MAX {
+            return Err(Error::Invalid(format!(
+                "a snapshot's chunk has {bytes} bytes, at most {SNAPSHOT_CHUNK_BYTES_MAX}"
+            )));
         }
         self.crc = checksum(self.crc, &chunk.pairs);
         if self.crc != chunk.crc {
             return Err(Error::Corruption("a snapshot's chunk does not have the checksum it was sent with".into()));
         }
-        for pair in chunk.pairs {
+        for pair in &chunk.pairs {
             let cf = Cf::from_number(pair.cf).ok_or_else(|| {
                 Error::Corruption(format!("a snapshot's pair is of the unknown column family {}", pair.cf))
             })?;
-            self.bytes += pair.key.len() + pair.value.len();
-            self.pairs.push((cf, pair.key, pair.value));
-        }
-        if self.bytes > SNAPSHOT_BYTES_MAX {
-            return Err(Error::Busy(format!("a snapshot of over {SNAPSHOT_BYTES_MAX} bytes does not fit in memory")));
+            self.stager.put(cf, &pair.key, &pair.value)?;
         }
         self.whole |= chunk.last;
         Ok(())
     }
 
-    /// The whole snapshot.
+    /// The whole snapshot, in files that are durable.
     ///
     /// # Errors
-    /// [`Error::Corruption`] if the stream ended early.
-    pub fn finish(mut self) -> Result<(SnapshotHead, Vec<Pair>)> {
-        let head = self.head.take().filter(|_| self.whole);
-        let head = head.ok_or_else(|| Error::Corruption("a snapshot's stream ended early".into()))?;
-        if crate::mutant!("replica.snapshot-missing-tail") {
-            self.pairs.pop();
+    /// [`Error::Corruption`] if the stream ended early, [`Error::Io`] if the files cannot be written.
+    pub fn finish(self) -> Result<Arrived<E>> {
+        if !self.whole {
+            return Err(Error::Corruption("a snapshot's stream ended early".into()));
         }
-        Ok((head, self.pairs))
+        Ok(Arrived { files: self.stager.finish()?, _place: self.place })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Goal: what arrives whole is what was sent; anything else is refused, and its files and its place are given
+    //! back. Method: chunks by hand, into the simulator's engine.
+
+    use armilla_arch::sync::Budget;
+
+    use super::*;
+    use crate::engine::{Read as _, SimEngine, SimHome, WriteBatch};
+    use crate::proto::armilla::raft::CfPair;
+
+    struct Scene {
+        home: SimHome,
+        engine: SimEngine,
+        places: Budget,
+    }
+
+    impl Scene {
+        fn new() -> Scene {
+            let home = SimHome::new();
+            let engine = SimEngine::open(&home).unwrap();
+            Scene { home, engine, places: Budget::new(1) }
+        }
+
+        /// Takes chunks in, up to the first that is refused.
+        fn receive(&self, chunks: &[SnapshotChunk]) -> Result<Arrived<SimEngine>> {
+            let mut receiving = Receiving::new(&self.engine, self.places.take(1).expect("the place is free"))?;
+            chunks.iter().try_for_each(|chunk| receiving.take(chunk))?;
+            receiving.finish()
+        }
+
+        fn is_clean(&self) -> bool {
+            self.home.staged() == 0 && self.places.taken() == 0
+        }
+    }
+
+    fn pair(cf: u32, key: &'static str) -> CfPair {
+        CfPair { cf, key: key.into(), value: "v".into() }
+    }
+
+    /// A stream of chunks with these pairs.
+    fn chunks(pairs: &[&[CfPair]]) -> Vec<SnapshotChunk> {
+        let mut crc = 0;
+        let mut chunk = |pairs: &&[CfPair]| {
+            crc = checksum(crc, pairs);
+            SnapshotChunk { pairs: pairs.to_vec(), crc, ..SnapshotChunk::default() }
+        };
+        let mut chunks: Vec<SnapshotChunk> = pairs.iter().map(&mut chunk).collect();
+        chunks.last_mut().expect("a chunk").last = true;
+        chunks
+    }
+
+    #[test]
+    fn a_whole_snapshot_is_what_was_sent() {
+        let scene = Scene::new();
+        let (default, write) = (Cf::RawDefault as u32, Cf::RawWrite as u32);
+        let sent =
+            chunks(&[&[], &[pair(default, "a"), pair(default, "b")], &[pair(default, "c")], &[pair(write, "a")]]);
+        let arrived = scene.receive(&sent).unwrap();
+        assert!(scene.places.taken() == 1 && scene.engine.get(Cf::RawDefault, b"a").unwrap().is_none());
+        assert!(scene.engine.ingest(&[], &arrived.files, &WriteBatch::new()).unwrap());
+        let there = |cf, key: &str| scene.engine.get(cf, key.as_bytes()).unwrap().is_some();
+        assert!(["a", "b", "c"].iter().all(|key| there(Cf::RawDefault, key)) && there(Cf::RawWrite, "a"));
+        drop(arrived);
+        assert!(scene.is_clean());
+    }
+
+    #[test]
+    fn what_is_not_whole_is_refused() {
+        let scene = Scene::new();
+        let default = Cf::RawDefault as u32;
+        let good = chunks(&[&[pair(default, "a")], &[pair(default, "b")]]);
+        let large = CfPair { value: vec![0; SNAPSHOT_CHUNK_BYTES_MAX + 1].into(), ..pair(default, "a") };
+        let mut changed = good.clone();
+        changed[1].pairs[0].key = "c".into();
+        let corrupt = [good[..1].to_vec(), good[1..].to_vec(), changed, chunks(&[&[pair(99, "a")]])];
+        for chunks in corrupt {
+            assert!(matches!(scene.receive(&chunks), Err(Error::Corruption(_))), "{chunks:?}");
+            assert!(scene.is_clean());
+        }
+        for chunks in [chunks(&[&[large]]), chunks(&[&[pair(default, "b"), pair(default, "a")]])] {
+            assert!(matches!(scene.receive(&chunks), Err(Error::Invalid(_))));
+            assert!(scene.is_clean());
+        }
     }
 }

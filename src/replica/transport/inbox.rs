@@ -12,11 +12,13 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::proto::armilla::raft::transport_server::Transport;
 use crate::proto::armilla::raft::{Done, GroupMessage, Incarnation, RaftBatch, SnapshotChunk, SnapshotHead};
-use crate::replica::handle::Handle;
+use crate::replica::handle::{Handle, Room};
 use crate::replica::message::{Message, PeerMessage, Sender};
-use crate::replica::snapshot::Gathering;
+use crate::replica::snapshot::{Receiving, Traffic};
 use crate::rt::clock::Instant;
-use crate::types::GroupId;
+use crate::rt::cpu;
+use crate::types::limits::{SNAPSHOT_STILL_MAX, SNAPSHOTS_IN_MAX};
+use crate::types::{Error, GroupId};
 
 use super::{Local, TELL};
 
@@ -29,6 +31,8 @@ pub struct Inbox {
     local: Local,
     handle: Handle,
     waiting_bytes: Budget,
+    /// Snapshots on their way in.
+    snapshots: Traffic,
     known: Arc<Mutex<Known>>,
 }
 
@@ -50,9 +54,9 @@ struct Origin {
 }
 
 impl Inbox {
-    /// Receives for `local`.
-    pub(in crate::replica) fn new(local: Local, handle: Handle) -> Inbox {
-        Inbox { local, handle, waiting_bytes: Budget::new(INBOX_BYTES_MAX), known: Arc::default() }
+    /// Receives for `local`, snapshots as `snapshots` allows.
+    pub(in crate::replica) fn new(local: Local, handle: Handle, snapshots: Traffic) -> Inbox {
+        Inbox { local, handle, waiting_bytes: Budget::new(INBOX_BYTES_MAX), snapshots, known: Arc::default() }
     }
 
     /// Whether messages from there are for this store, and from the living one of that id.
@@ -82,6 +86,39 @@ impl Inbox {
         Err(Status::failed_precondition(why))
     }
 
+    /// Whether a snapshot may come in: its message, and what receives it.
+    async fn accept(&self, head: SnapshotHead) -> Result<(Sender, PeerMessage, Receiving), Status> {
+        let SnapshotHead { cluster_id, from_store, to_store, message, election_ns, incarnation } = head;
+        let incarnation = incarnation.unwrap_or_default();
+        self.check(&Origin { cluster: cluster_id, from_store, to_store, incarnation })?;
+        let message = message.ok_or_else(|| Status::invalid_argument("a snapshot without its message"))?;
+        let message = decode(message, 0)?;
+        let store = self.local.store;
+        if self.handle.view(message.group).is_none() {
+            return Err(Status::not_found(format!("store {store} has no replica of group {}", message.group)));
+        }
+        if self.handle.room() != Room::Enough {
+            self.handle.snapshots().count_refused();
+            return Err(Status::resource_exhausted(format!("store {store} has little room left on its disk")));
+        }
+        let Some(place) = self.snapshots.place() else {
+            self.handle.snapshots().count_refused();
+            let why = format!("store {store} is taking in {SNAPSHOTS_IN_MAX} snapshots");
+            return Err(Status::resource_exhausted(why));
+        };
+        let engine = self.handle.engine().clone();
+        let receiving = cpu::run(move || Receiving::new(&engine, place)).await.map_err(refusal)?;
+        let arrived = self.handle.clock().now();
+        Ok((Sender { store: from_store, election_ns, arrived }, message, receiving))
+    }
+
+    /// The next chunk of a snapshot, if it comes in time.
+    async fn next_chunk(&self, stream: &mut Streaming<SnapshotChunk>) -> Result<Option<SnapshotChunk>, Status> {
+        let next = self.handle.clock().timeout(SNAPSHOT_STILL_MAX, stream.next()).await;
+        let still = |_| Status::deadline_exceeded("the stream of a snapshot stands still");
+        next.map_err(still)?.transpose()
+    }
+
     /// Whether no newer run of that store was heard.
     fn newest(&self, from_store: u64, heard: &Incarnation) -> Result<(), String> {
         let mut known = self.known.lock().expect("no holder panics");
@@ -105,6 +142,15 @@ impl Inbox {
     }
 }
 
+/// Why a snapshot was not taken.
+fn refusal(error: Error) -> Status {
+    match error {
+        Error::Corruption(_) => Status::data_loss(error.to_string()),
+        Error::Invalid(_) => Status::invalid_argument(error.to_string()),
+        _ => Status::unavailable(error.to_string()),
+    }
+}
+
 #[allow(clippy::result_large_err)] // tonic's own type
 fn decode(message: GroupMessage, frame_bytes: usize) -> Result<PeerMessage, Status> {
     let mut decoded = RaftMessage::parse_from_carllerche_bytes(&message.message)
@@ -125,6 +171,8 @@ impl Transport for Inbox {
         let mut stream = request.into_inner();
         while let Some(batch) = stream.next().await {
             let RaftBatch { cluster_id, from_store, to_store, messages, election_ns, incarnation } = batch?;
+            // What waits for a lane that is held up was heard when it came, not when the lane gets to it.
+            let arrived = self.handle.clock().now();
             let incarnation = incarnation.unwrap_or_default();
             self.check(&Origin { cluster: cluster_id, from_store, to_store, incarnation })?;
             let bytes: usize = messages.iter().map(|m| m.message.len()).sum();
@@ -138,7 +186,7 @@ impl Transport for Inbox {
                     decoded.push(message);
                 }
             }
-            let sender = Sender { store: from_store, election_ns };
+            let sender = Sender { store: from_store, election_ns, arrived };
             if !self.handle.send(Message::FromPeers { sender, messages: decoded, share }) {
                 return Err(Status::unavailable("the store has stopped"));
             }
@@ -148,25 +196,26 @@ impl Transport for Inbox {
 
     async fn snapshot(&self, request: Request<Streaming<SnapshotChunk>>) -> Result<Response<Done>, Status> {
         let mut stream = request.into_inner();
-        let mut gathering = Gathering::default();
-        while let Some(chunk) = stream.next().await {
-            let chunk = chunk?;
-            if let Some(SnapshotHead { cluster_id, from_store, to_store, incarnation, .. }) = chunk.head {
-                let incarnation = incarnation.unwrap_or_default();
-                self.check(&Origin { cluster: cluster_id, from_store, to_store, incarnation })?;
-            }
-            gathering.take(chunk).map_err(|e| Status::data_loss(e.to_string()))?;
+        let mut next = self.next_chunk(&mut stream).await?;
+        let head = next.as_mut().and_then(|chunk| chunk.head.take());
+        let head = head.ok_or_else(|| Status::invalid_argument("a snapshot without its head"))?;
+        let (sender, message, mut receiving) = self.accept(head).await?;
+        while let Some(chunk) = next {
+            let bytes = chunk.pairs.iter().map(|pair| pair.key.len() + pair.value.len()).sum();
+            self.snapshots.pass(bytes).await;
+            let taken;
+            (receiving, taken) = cpu::run(move || {
+                let taken = receiving.take(&chunk);
+                (receiving, taken)
+            })
+            .await;
+            taken.map_err(refusal)?;
+            self.handle.snapshots().count_bytes(bytes);
+            next = self.next_chunk(&mut stream).await?;
         }
-        let (head, pairs) = gathering.finish().map_err(|e| Status::data_loss(e.to_string()))?;
-        let SnapshotHead { from_store, message, election_ns, .. } = head;
-        let message = message.ok_or_else(|| Status::invalid_argument("a snapshot without its message"))?;
-        let message = Box::new(decode(message, 0)?);
-        if self.handle.view(message.group).is_none() {
-            let (store, group) = (self.local.store, message.group);
-            return Err(Status::not_found(format!("store {store} has no replica of group {group}")));
-        }
-        let sender = Sender { store: from_store, election_ns };
-        if !self.handle.send(Message::Snapshot { sender, message, pairs }) {
+        let arrived = cpu::run_long(move || receiving.finish()).await.map_err(refusal)?;
+        self.handle.snapshots().count_received();
+        if !self.handle.send(Message::Snapshot { sender, message: Box::new(message), arrived }) {
             return Err(Status::unavailable("the store has stopped"));
         }
         Ok(Response::new(Done {}))

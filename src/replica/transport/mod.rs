@@ -14,7 +14,7 @@ use armilla_arch::sync::Share;
 use crate::proto::armilla::raft::{GroupMessage, Incarnation};
 
 pub use inbox::Inbox;
-pub(super) use outbox::{Outbox, SnapshotOut};
+pub(super) use outbox::{Outbox, Sending, SnapshotOut};
 
 /// A message that waits for a store, and its place in the budget.
 type Queued = (GroupMessage, Share);

@@ -1,6 +1,7 @@
 //! Sending to other stores.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
 use armilla_arch::sync::Budget;
 use protobuf::Message as _;
@@ -11,12 +12,12 @@ use crate::proto::armilla::raft::{GroupMessage, SnapshotHead};
 use crate::raft::machine::CfRange;
 use crate::replica::handle::Handle;
 use crate::replica::message::Message;
-use crate::replica::snapshot;
+use crate::replica::snapshot::{Outgoing, Retries, Traffic};
 use crate::rt::net::Net;
 use crate::rt::sync::{mpsc, watch};
 use crate::rt::task::{self, JoinHandle};
-use crate::types::GroupId;
 use crate::types::region::RegionEpoch;
+use crate::types::{Error, GroupId};
 
 use super::link::Link;
 use super::{Addresses, Local, Queued};
@@ -33,7 +34,17 @@ pub struct Outbox {
     addresses: watch::Receiver<Addresses>,
     lines: BTreeMap<u64, Line>,
     handle: Handle,
-    chunk_bytes: usize,
+    sending: Sending,
+}
+
+/// How snapshots are sent.
+pub struct Sending {
+    /// Bytes of pairs in one chunk.
+    pub chunk_bytes: usize,
+    /// Places, and the rate.
+    pub traffic: Traffic,
+    /// When those that failed are tried again.
+    pub retries: Arc<Mutex<Retries>>,
 }
 
 struct Line {
@@ -75,9 +86,9 @@ impl Outbox {
         net: Net,
         addresses: watch::Receiver<Addresses>,
         handle: Handle,
-        chunk_bytes: usize,
+        sending: Sending,
     ) -> Outbox {
-        Outbox { local, net, addresses, lines: BTreeMap::new(), handle, chunk_bytes }
+        Outbox { local, net, addresses, lines: BTreeMap::new(), handle, sending }
     }
 
     /// Bytes that wait for a store.
@@ -104,33 +115,58 @@ impl Outbox {
         }
     }
 
-    /// Streams a snapshot of the ranges as the engine stands now; the driver hears of the end by message.
+    /// Streams a snapshot of the ranges as the engine stands now; the driver hears of the end by message. One that finds no place, or
+    /// fails, ends some time later, so that raft does not ask for the next one at once.
     pub fn send_snapshot(&self, snapshot: SnapshotOut, engine: &Engine) {
         let SnapshotOut { group, epoch, to_store, message, ranges } = snapshot;
         let (to_peer, index) = (message.to, message.get_snapshot().get_metadata().index);
-        let handle = self.handle.clone();
-        let ended = move |delivered| handle.send(Message::SnapshotSent { group, to_peer, index, delivered });
         let address = self.addresses.borrow().get(&to_store).cloned();
         let channel = address.and_then(|address| self.net.channel(&address).ok());
-        let Some((channel, message)) = channel.zip(group_message(group, epoch, &message)) else {
-            ended(false);
-            return;
-        };
         let head = SnapshotHead {
             cluster_id: self.local.cluster,
             from_store: self.local.store,
             to_store,
-            message: Some(message),
+            message: group_message(group, epoch, &message),
             election_ns: self.local.election_ns,
             incarnation: Some(self.local.incarnation),
         };
-        let (frozen, chunk_bytes) = (engine.snapshot(), self.chunk_bytes);
+        let Sending { chunk_bytes, traffic, retries } = &self.sending;
+        let place = traffic.place();
+        // Only one that leaves holds a view of the engine.
+        let outgoing = place.is_some().then(|| Outgoing {
+            head,
+            frozen: engine.snapshot(),
+            ranges,
+            chunk_bytes: *chunk_bytes,
+            traffic: traffic.clone(),
+            counts: self.handle.snapshots().clone(),
+            clock: self.handle.clock().clone(),
+        });
+        let (handle, retries) = (self.handle.clone(), retries.clone());
         task::spawn(async move {
-            let sent = snapshot::send(channel, head, frozen, ranges, chunk_bytes).await;
-            if let Err(error) = &sent {
-                tracing::warn!(%group, to_store, %error, "a snapshot did not arrive");
+            let sent = match (outgoing, channel) {
+                (Some(outgoing), Some(channel)) => outgoing.send(channel).await,
+                (Some(_), None) => Err(Error::Io("its address is not known".into())),
+                (None, _) => Err(Error::Busy("this store is sending as many as it may".into())),
+            };
+            drop(place);
+            match &sent {
+                Ok(()) => {
+                    handle.snapshots().count_sent();
+                    retries.lock().expect("no holder panics").delivered(group, to_peer);
+                }
+                Err(error) => {
+                    let wait = retries.lock().expect("no holder panics").failed(group, to_peer);
+                    let wait_ms = wait.as_millis() as u64;
+                    match error {
+                        // Many groups may wait for the same places.
+                        Error::Busy(_) => tracing::debug!(%group, to_store, %error, wait_ms, "a snapshot has to wait"),
+                        _ => tracing::warn!(%group, to_store, %error, wait_ms, "a snapshot did not arrive"),
+                    }
+                    handle.clock().sleep(wait).await;
+                }
             }
-            ended(sent.is_ok());
+            handle.send(Message::SnapshotSent { group, to_peer, index, delivered: sent.is_ok() });
         });
     }
 }

@@ -1,0 +1,199 @@
+//! Files that are written beside RocksDB, to be taken in whole: `staging/` in the data directory.
+//!
+//! Each is one table of one column family, with RocksDB's checksums. What its writer holds in memory grows with the
+//! file: 8 bytes a key for the filter, a key for each block in the index. Files end early enough for that, and are as
+//! large as that allows, because those that come above old keys count as files of level 0. Their names are unique in
+//! a run of the process; the directory is emptied at open, when no intent needs its files any more.
+#![allow(clippy::disallowed_methods, reason = "the files of RocksDB, which the simulator does not have")]
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rocksdb::{Options, SstFileWriter};
+
+use super::{BLOCK_BYTES, Inner, convert, failed};
+use crate::engine::{Cf, Stager, in_order};
+use crate::types::{Error, Result};
+
+/// The folder in the data directory.
+const FOLDER: &str = "staging";
+/// Bytes of pairs above which the next file is begun.
+const FILE_BYTES_MAX: usize = 128 << 20;
+/// Pairs above which the next file is begun: 6 MiB for the filter.
+const FILE_KEYS_MAX: usize = 768 << 10;
+/// Bytes of keys in the index above which the next file is begun.
+const INDEX_BYTES_MAX: usize = 4 << 20;
+
+/// Writes files for [`crate::engine::KvEngine::ingest`].
+pub struct RocksStager {
+    // In this order, because fields are dropped in order: the writer before its file is removed, the engine last.
+    open: Option<Open>,
+    files: Files,
+    last: [Option<Vec<u8>>; Cf::ALL.len()],
+    number: u64,
+    inner: Arc<Inner>,
+}
+
+/// The file that is being written: the last one of the list.
+struct Open {
+    cf: Cf,
+    writer: SstFileWriter<'static>,
+    keys: usize,
+    bytes: usize,
+    /// Bytes of pairs in the block that is being filled, and of keys in the index, about.
+    block: usize,
+    index: usize,
+}
+
+impl Open {
+    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        let bytes = key.len() + value.len();
+        self.keys += 1;
+        self.bytes += bytes;
+        self.block += bytes;
+        if self.block >= BLOCK_BYTES {
+            self.block = 0;
+            self.index += key.len() + 16;
+        }
+        self.writer.put(key, value).map_err(|error| convert(&error))
+    }
+
+    fn has_room(&self) -> bool {
+        self.bytes < FILE_BYTES_MAX && self.keys < FILE_KEYS_MAX && self.index < INDEX_BYTES_MAX
+    }
+}
+
+/// Finished files of a [`RocksStager`].
+pub struct RocksStaged {
+    pub(super) files: Files,
+    pub(super) inner: Arc<Inner>,
+}
+
+/// Files in the staging directory, removed when this is dropped, unless an intent may need them.
+pub(super) struct Files {
+    directory: PathBuf,
+    pub names: Vec<(Cf, String)>,
+    needed: AtomicBool,
+}
+
+impl Files {
+    /// Says whether an intent may name the files: then they stay.
+    pub fn need(&self, needed: bool) {
+        self.needed.store(needed, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        if self.needed.load(Ordering::Relaxed) {
+            return;
+        }
+        for (_, name) in &self.names {
+            // What is left is removed at the next open.
+            let _ = fs::remove_file(self.directory.join(name));
+        }
+    }
+}
+
+/// Where files are staged.
+pub(super) fn directory(data: &Path) -> PathBuf {
+    data.join(FOLDER)
+}
+
+fn io(what: &str, path: &Path, error: &std::io::Error) -> Error {
+    failed(format!("{what} {}: {error}", path.display()))
+}
+
+fn sync_directory(path: &Path) -> Result<()> {
+    fs::File::open(path).and_then(|directory| directory.sync_all()).map_err(|error| io("sync", path, &error))
+}
+
+/// Removes what an earlier process left.
+pub(super) fn clear(data: &Path) -> Result<()> {
+    let directory = directory(data);
+    let entries = match fs::read_dir(&directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(io("read", &directory, &error)),
+    };
+    for entry in entries {
+        let path = entry.map_err(|error| io("read", &directory, &error))?.path();
+        fs::remove_file(&path).map_err(|error| io("remove", &path, &error))?;
+    }
+    Ok(())
+}
+
+impl RocksStager {
+    pub(super) fn new(inner: Arc<Inner>) -> Result<RocksStager> {
+        let data = inner.db.path();
+        let directory = directory(data);
+        if !directory.exists() {
+            fs::create_dir_all(&directory).map_err(|error| io("create", &directory, &error))?;
+            sync_directory(data)?;
+        }
+        let number = inner.stagers.fetch_add(1, Ordering::Relaxed);
+        let files = Files { directory, names: Vec::new(), needed: AtomicBool::new(false) };
+        Ok(RocksStager { open: None, files, last: Default::default(), number, inner })
+    }
+
+    fn begin(&mut self, cf: Cf) -> Result<()> {
+        // SAFETY: the options lie behind the Arc, so they do not move, and they are dropped after the writer, because
+        // this struct holds both, in that order. The longer lifetime never leaves this struct.
+        let options: &'static Options = unsafe { &*ptr::from_ref(&self.inner.table_options) };
+        let name = format!("{}-{}-{}.sst", self.number, cf.name(), self.files.names.len());
+        let path = self.files.directory.join(&name);
+        self.files.names.push((cf, name));
+        let writer = SstFileWriter::create(options);
+        writer.open(path).map_err(|error| convert(&error))?;
+        self.open = Some(Open { cf, writer, keys: 0, bytes: 0, block: 0, index: 0 });
+        Ok(())
+    }
+
+    /// Ends the file that is being written, durably.
+    fn end(&mut self) -> Result<()> {
+        match self.open.take() {
+            Some(mut open) => open.writer.finish().map_err(|error| convert(&error)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Stager for RocksStager {
+    type Staged = RocksStaged;
+
+    fn put(&mut self, cf: Cf, key: &[u8], value: &[u8]) -> Result<()> {
+        in_order(cf, self.last[cf as usize].as_deref(), key)?;
+        let last = self.last[cf as usize].get_or_insert_default();
+        last.clear();
+        last.extend_from_slice(key);
+        if !self.open.as_ref().is_some_and(|open| open.cf == cf && open.has_room()) {
+            self.end()?;
+            self.begin(cf)?;
+        }
+        self.open.as_mut().expect("a file was begun").put(key, value)
+    }
+
+    fn finish(mut self) -> Result<RocksStaged> {
+        self.end()?;
+        if !self.files.names.is_empty() {
+            sync_directory(&self.files.directory)?;
+        }
+        Ok(RocksStaged { files: self.files, inner: self.inner })
+    }
+}
+
+impl fmt::Debug for RocksStager {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RocksStager").field("files", &self.files.names).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for RocksStaged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RocksStaged").field("files", &self.files.names).finish_non_exhaustive()
+    }
+}

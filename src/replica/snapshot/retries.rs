@@ -1,0 +1,58 @@
+//! When a snapshot that was not delivered is tried again.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::rt::rng::Rng;
+use crate::types::GroupId;
+use crate::types::limits::{SNAPSHOT_RETRY_MAX, SNAPSHOT_RETRY_MIN};
+
+/// The snapshots that failed, by group and peer. Many groups may wait for the same places: each waits a time of its
+/// own, longer with each failure.
+#[derive(Debug)]
+pub struct Retries {
+    rng: Rng,
+    failures: BTreeMap<(GroupId, u64), u32>,
+}
+
+impl Retries {
+    /// No failures. The times are drawn from `rng`.
+    pub fn new(rng: Rng) -> Retries {
+        Retries { rng, failures: BTreeMap::new() }
+    }
+
+    /// One was not delivered: how long to wait.
+    pub fn failed(&mut self, group: GroupId, to_peer: u64) -> Duration {
+        let failures = self.failures.entry((group, to_peer)).or_default();
+        *failures = (*failures + 1).min(16);
+        let longest = (SNAPSHOT_RETRY_MIN * (1 << *failures)).min(SNAPSHOT_RETRY_MAX);
+        let ms = self.rng.between(SNAPSHOT_RETRY_MIN.as_millis() as u64, longest.as_millis() as u64);
+        Duration::from_millis(ms)
+    }
+
+    /// One was delivered.
+    pub fn delivered(&mut self, group: GroupId, to_peer: u64) {
+        self.failures.remove(&(group, to_peer));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Goal: waits are between the two limits, differ, grow, and begin anew. Method: many draws.
+
+    use super::*;
+
+    #[test]
+    fn waits_grow_up_to_the_limit() {
+        let mut retries = Retries::new(Rng::new(1));
+        let wait = |retries: &mut Retries, group| retries.failed(GroupId(group), 8);
+        let first: Vec<Duration> = (0..100).map(|group| wait(&mut retries, group)).collect();
+        let within = |wait: &Duration, max| (SNAPSHOT_RETRY_MIN..=max).contains(wait);
+        assert!(first.iter().all(|wait| within(wait, 2 * SNAPSHOT_RETRY_MIN)) && first[0] != first[1], "{first:?}");
+        let later: Vec<Duration> = (0..100).map(|_| wait(&mut retries, 0)).collect();
+        assert!(later.iter().all(|wait| within(wait, SNAPSHOT_RETRY_MAX)), "{later:?}");
+        assert!(later.iter().any(|wait| *wait > SNAPSHOT_RETRY_MAX / 2), "{later:?}");
+        retries.delivered(GroupId(0), 8);
+        assert!(within(&wait(&mut retries, 0), 2 * SNAPSHOT_RETRY_MIN));
+    }
+}
