@@ -67,7 +67,8 @@ struct World {
     index: u64,
     reads: Budget,
     engine: SimEngine,
-    install: Install,
+    /// What arrives is a number of pairs.
+    install: Install<u64>,
     effects: Effects,
     told: mpsc::Receiver<StoreEffect>,
 }
@@ -254,14 +255,13 @@ impl World {
     }
 
     fn install(&mut self, args: &Args<'_>) -> String {
-        let pair = (Cf::RawDefault, Bytes::from_static(b"key"), Bytes::from_static(b"value"));
         match args.word(0) {
             "begin" => {
-                self.install.begin(vec![pair; args.number_or("pairs", 1) as usize]);
+                self.install.begin(args.number_or("pairs", 1));
                 String::new()
             }
             "run" => match self.install.run(Output { number: args.number_or("output", 1), ..Output::default() }) {
-                Some(pairs) => format!("the engine gets {} pairs", pairs.len()),
+                Some(pairs) => format!("the engine gets {pairs} pairs"),
                 None => "there is no data".into(),
             },
             "end" => match self.install.end() {

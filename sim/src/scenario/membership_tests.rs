@@ -377,7 +377,8 @@ fn founders_that_do_not_agree_found_nothing() {
         let mut nodes = cluster.machines('m', 10, 3);
         nodes[2].config.initial_cluster[0].1 = "m2:1".into();
         nodes[2].config.initial_cluster[1].1 = "m1:1".into();
-        nodes.iter().for_each(Machine::start);
+        // Not all three: if the others have founded a cluster before it asks, their certificate decides and its list does not matter.
+        nodes[1..].iter().for_each(Machine::start);
         cluster.seconds(5).await;
         let said = nodes[2].refusal().expect("its list is wrong");
         assert!(said.contains("`m1` is at m2:1") && said.contains("called `m2`"), "{said}");

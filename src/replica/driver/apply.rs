@@ -8,7 +8,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use raft::eraftpb::{Entry, EntryType};
@@ -21,8 +20,8 @@ use crate::rt::probe::{self, Event as Probe};
 use crate::rt::{cpu, task};
 use crate::types::{GroupId, Result};
 
-use super::Driver;
 use super::install::Ingest;
+use super::{Driver, ENGINE_RETRY};
 use crate::replica::effects::StoreEffect;
 use crate::replica::group_state;
 use crate::replica::message::Message;
@@ -50,8 +49,6 @@ struct Pending {
 
 /// Bytes that a batch gathers before it is written all the same.
 const BATCH_BYTES_MAX: usize = 4 << 20;
-/// Between two tries of a write, where the engine does not block threads.
-pub(super) const RETRY: Duration = Duration::from_millis(5);
 
 /// The engine makes writers wait: what waits.
 #[derive(Default)]
@@ -264,6 +261,6 @@ async fn write_waiting(engine: Engine, clock: Clock, batch: WriteBatch) -> Resul
         if cpu::run_long(move || engine.write_waiting(&batch)).await? {
             return Ok(());
         }
-        clock.sleep(RETRY).await;
+        clock.sleep(ENGINE_RETRY).await;
     }
 }

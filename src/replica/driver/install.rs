@@ -11,8 +11,7 @@ use crate::rt::probe::{self, Event as Probe};
 use crate::rt::{cpu, task};
 use crate::types::{Error, GroupId, Region, Result, region};
 
-use super::Driver;
-use super::apply::RETRY;
+use super::{Driver, ENGINE_RETRY};
 use crate::replica::effects::StoreEffect;
 use crate::replica::group_state::GroupState;
 use crate::replica::message::{Message, PeerMessage, Sender};
@@ -112,7 +111,7 @@ impl Driver {
                 })
                 .await;
                 if next.is_some() {
-                    clock.sleep(RETRY).await;
+                    clock.sleep(ENGINE_RETRY).await;
                 }
             }
             handle.send(Message::Installed { group, result });

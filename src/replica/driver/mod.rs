@@ -44,6 +44,9 @@ use fetch::Fetches;
 use flush::Flushes;
 use output::AfterLog;
 
+/// Between two tries of a write, where the engine does not block threads.
+const ENGINE_RETRY: Duration = Duration::from_millis(5);
+
 /// Makes the state machine of a group from its descriptor.
 pub type Machines = Arc<dyn Fn(&Region) -> Box<dyn StateMachine> + Send + Sync>;
 

@@ -3,24 +3,24 @@
 use crate::raft::output::Output;
 use crate::replica::snapshot::Arrived;
 
-/// Where it stands.
+/// Where it stands; `A` is what has arrived.
 #[derive(Debug, Default)]
-pub enum Install {
+pub enum Install<A = Arrived> {
     /// There is none.
     #[default]
     Idle,
     /// Raft has taken the message; this is the data that goes with it, until the group's next output.
-    Pending(Arrived),
+    Pending(A),
     /// The engine is taking it in. The group's output that has it waits for that, and everything after it, too.
     Running(Box<Output>),
 }
 
-impl Install {
+impl<A> Install<A> {
     /// Raft has taken a snapshot's message.
     ///
     /// # Panics
     /// If another one is on its way: the caller drops the second.
-    pub fn begin(&mut self, arrived: Arrived) {
+    pub fn begin(&mut self, arrived: A) {
         assert!(matches!(self, Install::Idle), "one snapshot at a time");
         *self = Install::Pending(arrived);
     }
@@ -31,7 +31,7 @@ impl Install {
     }
 
     /// The engine begins to take it in, for this output; its data.
-    pub fn run(&mut self, output: Output) -> Option<Arrived> {
+    pub fn run(&mut self, output: Output) -> Option<A> {
         match std::mem::replace(self, Install::Running(Box::new(output))) {
             Install::Pending(arrived) => Some(arrived),
             Install::Idle | Install::Running(_) => None,
