@@ -15,7 +15,7 @@
 //!        | Outbox: a stream a store pair      | RaftLog          | Engine, Cf::Meta: group_state
 //! ```
 //!
-//! **In** come messages ([`message::Message`]); **out** go raft messages, log writes, engine writes, replies, and effects for the
+//! **In** come messages (`message`); **out** go raft messages, log writes, engine writes, replies, and effects for the
 //! store ([`effects`]).
 //!
 //! **Files**: `driver/` has a file for each phase of a round, `peer/` what one group is made of, `transport/` the way to other
