@@ -413,6 +413,19 @@ async fn put(wire: &Wire, key: &str, value: &[u8]) {
     }
 }
 
+/// Reads a key through whoever serves it, within `limit`.
+async fn get(cluster: &Cluster, key: &str, limit: Duration) -> Option<Bytes> {
+    let began = Instant::now();
+    loop {
+        if let Outcome::Done(seen) = Wire::new(cluster.addrs()).get(key.as_bytes()).await {
+            return seen;
+        }
+        let logs: Vec<String> = (0..cluster.len()).map(|node| cluster.log(node)).collect();
+        assert!(began.elapsed() < limit, "nobody serves {key}:\n{}", logs.join("\n---\n"));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 fn files_bytes(dir: &std::path::Path) -> u64 {
     let entries = std::fs::read_dir(dir).expect("a folder").flatten();
     entries.filter_map(|entry| entry.metadata().ok()).filter(|meta| meta.is_file()).map(|meta| meta.len()).sum()
@@ -453,16 +466,7 @@ fn the_log_is_bounded_while_a_node_is_dead() {
     cluster.restart(2);
     cluster.wait_ready();
     cluster.kill(0);
-    let seen = runtime.block_on(async {
-        let began = Instant::now();
-        loop {
-            if let Outcome::Done(seen) = Wire::new(cluster.addrs()).get(b"dead/last").await {
-                break seen;
-            }
-            assert!(began.elapsed() < STUCK, "the node that came back does not form a quorum");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    });
+    let seen = runtime.block_on(get(&cluster, "dead/last", STUCK));
     assert_eq!(seen, Some(Bytes::from_static(b"here")));
     cluster.assert_alive();
 }
@@ -486,16 +490,7 @@ fn a_node_that_stands_still_goes_on() {
             std::thread::sleep(Duration::from_millis(100));
         }
         cluster.signal(node, "CONT");
-        let seen = runtime.block_on(async {
-            let began = Instant::now();
-            loop {
-                if let Outcome::Done(seen) = Wire::new(cluster.addrs()).get(b"still").await {
-                    break seen;
-                }
-                assert!(began.elapsed() < STUCK, "nobody answers");
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        });
+        let seen = runtime.block_on(get(&cluster, "still", STUCK));
         assert_eq!(seen, Some(Bytes::copy_from_slice(&last.to_be_bytes())), "a read after it went on is not stale");
         cluster.wait_ready();
     }
@@ -566,20 +561,7 @@ fn a_full_disk_stops_nobody_else() {
     }
     cluster.wait_ready();
     cluster.kill(0);
-    let seen = runtime.block_on(async {
-        let began = Instant::now();
-        loop {
-            if let Outcome::Done(seen) = Wire::new(cluster.addrs()).get(b"full/last").await {
-                break seen;
-            }
-            assert!(
-                began.elapsed() < 2 * STUCK,
-                "the node that had no room does not form a quorum:\n{}",
-                cluster.log(2)
-            );
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    });
+    let seen = runtime.block_on(get(&cluster, "full/last", 2 * STUCK));
     assert_eq!(seen, Some(Bytes::from_static(b"here")));
     cluster.kill(1);
     cluster.kill(2);

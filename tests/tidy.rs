@@ -100,8 +100,10 @@ const LINES_MAX: usize = 800;
 const LONG: &[(&str, &str)] = &[];
 
 /// Circles of files that may be: all of their files lie in the folder, or are the one named; and why.
-const CIRCLES: &[(&str, &str)] =
-    &[("src/rt/sim/", "the simulated world is a hub: what happens in it is an event of the world's own queue")];
+const CIRCLES: &[(&str, &str)] = &[
+    ("src/rt/sim/", "the simulated world is a hub: what happens in it is an event of the world's own queue"),
+    ("arch/src/", "the facade `column` holds the types that kernels take, and the functions that call them"),
+];
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Reading
@@ -589,6 +591,14 @@ fn module(path: &str, root: &str) -> Vec<String> {
 /// The modules that a file names, as paths from the crate's root.
 fn named_modules(source: &Source, own: &[String]) -> Vec<Vec<String>> {
     let mut found = Vec::new();
+    // A path may begin with a child: `mod b; use b::B;`.
+    for (_, rest) in words(&source.code, "use") {
+        let mut leaves = Vec::new();
+        expand(&mut Tokens { rest }, String::new(), &mut leaves);
+        let outer = ["crate", "self", "super"];
+        let inner = leaves.into_iter().filter(|leaf| !outer.contains(&leaf.split("::").next().unwrap_or_default()));
+        found.extend(inner.map(|leaf| own.iter().cloned().chain(leaf.split("::").map(str::to_owned)).collect()));
+    }
     for root in ["crate::", "self::", "super::"] {
         for (at, _) in source.code.match_indices(root) {
             let before = source.code[..at].chars().next_back();
@@ -814,6 +824,12 @@ fn files_import_each_other_in_no_circle() {
     let long =
         plant(&[("src/a.rs", "use crate::b::f;"), ("src/b.rs", "use crate::c::f;"), ("src/c.rs", "use crate::a::f;")]);
     assert_eq!(long.len(), 1);
+    let inner = plant(&[
+        ("src/a/mod.rs", "mod b; use b::B;"),
+        ("src/a/b.rs", "use crate::c::C;"),
+        ("src/c.rs", "use crate::a::A;"),
+    ]);
+    assert_eq!(inner.len(), 1, "through a child that is named without `self`");
     let facade = plant(&[
         ("src/a/mod.rs", "mod b; use b::B; use self::c::C;"),
         ("src/a/b.rs", "use super::A;"),

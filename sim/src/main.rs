@@ -25,6 +25,7 @@ mod cli;
 mod cluster;
 mod fault;
 mod oracle;
+mod overlay;
 mod plan;
 mod scenario;
 mod workload;

@@ -39,10 +39,10 @@ use crate::region::RegionMachine;
 use crate::replica::log::LogOptions;
 use crate::replica::start::Replicas;
 use crate::replica::transport::{Addresses, Inbox};
-use crate::replica::{self, Handle, Machines};
+use crate::replica::{self, Handle, Machines, StoreEffect};
 use crate::rt::net::Listener;
 use crate::rt::rng::{Rng, hash_label};
-use crate::rt::sync::watch;
+use crate::rt::sync::{mpsc, watch};
 use crate::rt::task::{self, JoinHandle};
 use crate::rt::{Env, cpu};
 use crate::service::health::HealthService;
@@ -193,28 +193,12 @@ impl Node {
         });
 
         let kv = RegionStore::new(store, handle.clone(), REQUEST_TIMEOUT);
-        let uses = TtlUse::default();
-        let listener_of_effects = task::spawn(store::listen(effects, uses.clone()));
         let pd_time = PdTime::default();
-        let collector = Collector {
-            handle: handle.clone(),
-            uses,
-            pd_time: pd_time.clone(),
-            interval: Duration::from_millis(config.ttl.collect_interval_ms),
-            grace: Duration::from_millis(config.ttl.collect_grace_ms),
-        };
+        let mut tasks = store_tasks(&env, &config, &handle, effects, pd_time.clone());
         let starting = Arc::new(starting);
         let reports = Reports { addresses, health: health.clone(), stopping: stops, lost_replicas, pd_time };
         let serve = starting.clone().serve(kv, gates, pd_client, reports);
-        let space = Space {
-            disk: env.disk.clone(),
-            data_dir: config.data_dir.clone(),
-            reserve,
-            handle: handle.clone(),
-            clock: env.clock.clone(),
-        };
-        let mut tasks =
-            vec![task::spawn(serve), task::spawn(collector.run()), listener_of_effects, task::spawn(space.run())];
+        tasks.push(task::spawn(serve));
         if !confirmed {
             tasks.push(task::spawn(starting.ask_on(handle)));
         }
@@ -291,6 +275,32 @@ impl Node {
         }
         self.replicas.stop().await;
     }
+}
+
+/// Starts what a store does beside serving: listening to its groups, collecting what has expired, watching its disk.
+fn store_tasks(
+    env: &Env,
+    config: &Config,
+    handle: &Handle,
+    effects: mpsc::Receiver<StoreEffect>,
+    pd_time: PdTime,
+) -> Vec<JoinHandle<()>> {
+    let uses = TtlUse::default();
+    let collector = Collector {
+        handle: handle.clone(),
+        uses: uses.clone(),
+        pd_time,
+        interval: Duration::from_millis(config.ttl.collect_interval_ms),
+        grace: Duration::from_millis(config.ttl.collect_grace_ms),
+    };
+    let space = Space {
+        disk: env.disk.clone(),
+        data_dir: config.data_dir.clone(),
+        reserve: config.disk_reserve_mib.map(|mib| mib << 20),
+        handle: handle.clone(),
+        clock: env.clock.clone(),
+    };
+    vec![task::spawn(store::listen(effects, uses)), task::spawn(collector.run()), task::spawn(space.run())]
 }
 
 /// The data directory's identity, a new one if it has none, and this run of it, durably counted.

@@ -18,7 +18,7 @@ use armilla::node::Config;
 use armilla::rt::rng::{Rng, hash_label};
 use serde::{Deserialize, Serialize};
 
-pub use self::knobs::{Knobs, overlaid};
+pub use self::knobs::Knobs;
 use crate::fault::Fault;
 
 /// One run.
