@@ -8,6 +8,7 @@
 pub mod clock;
 pub mod cpu;
 pub mod disk;
+mod in_line;
 pub mod lane;
 pub mod net;
 pub mod process;

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Body;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -17,6 +17,7 @@ use tokio::sync::{Semaphore, watch};
 use tonic::service::Routes;
 use tonic::transport::Endpoint;
 
+use super::in_line::{InLine, Served};
 use crate::rt::http1::{HttpHandler, HttpRequest};
 
 /// A gRPC connection to one address; dials at the first call and again after a loss. Clones share it.
@@ -157,7 +158,8 @@ async fn accept(socket: TcpListener, router: axum::Router, mut stopped: watch::R
         };
         full = false;
         let _ = stream.set_nodelay(true);
-        let mut builder = auto::Builder::new(TokioExecutor::new());
+        let requests = InLine::default();
+        let mut builder = auto::Builder::new(requests.clone());
         builder.http1().timer(TokioTimer::new());
         builder
             .http2()
@@ -173,6 +175,7 @@ async fn accept(socket: TcpListener, router: axum::Router, mut stopped: watch::R
         let service = TowerToHyperService::new(router.clone());
         let io = TokioIo::new(Opening::new(stream, OPENING));
         let connection = graceful.watch(builder.serve_connection(io, service).into_owned());
+        let connection = Served::new(Box::pin(connection), requests);
         let mut closed = closed.clone();
         tokio::spawn(async move {
             let _place = place;
