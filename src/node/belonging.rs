@@ -269,9 +269,7 @@ impl Starting {
             return Err(Error::Stopped(reply.must_stop));
         }
         ident.first_regions = reply.first_regions.len() as u64;
-        for region in reply.first_regions {
-            handle.create(region).await?;
-        }
+        handle.create(reply.first_regions).await?;
         ident.regions_created = true;
         self.save(ident).await?;
         Ok(None)

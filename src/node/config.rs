@@ -88,7 +88,10 @@ pub struct RaftConfig {
     pub apply_kib_max: u64,
     /// KiB of commands packed into one entry.
     pub pack_kib_max: usize,
-    /// Letters that the driver handles before it writes the log.
+    /// Threads that drive the store's regions, up to 8; 0: one for every four cores. The only one writes the raft log itself; several
+    /// have a thread that writes it for all of them.
+    pub lanes: usize,
+    /// Letters that a lane handles before it writes the log.
     pub letters_max: usize,
     /// KiB of applied entries that a group keeps in memory.
     pub cache_kib_max: usize,
@@ -212,6 +215,7 @@ impl Default for RaftConfig {
             appends_inflight_max: 256,
             apply_kib_max: 4096,
             pack_kib_max: 256,
+            lanes: 0,
             letters_max: 4096,
             cache_kib_max: 8 << 10,
             log_segment_kib: 64 << 10,

@@ -49,7 +49,7 @@ use crate::service::health::HealthService;
 use crate::service::pd::{Members, PdFront, Seat};
 use crate::service::{Deadlines, Gate, Gates, Metrics, Observer, Redact, routes};
 use crate::store::{self, Collector, Heartbeat, PdLink, PdTime, RegionStore, Space, TtlUse};
-use crate::types::limits::MESSAGE_BYTES_MAX;
+use crate::types::limits::{LANES_MAX, MESSAGE_BYTES_MAX};
 use crate::types::{Error, GroupId, Region, Result};
 
 use belonging::Stranger;
@@ -171,6 +171,7 @@ impl Node {
             incarnation: starting.incarnation,
             engine: engine.clone(),
             log: (log_options(&config), hash_label(0, &ident.uuid)),
+            lanes: lanes(config.raft.lanes),
             options: replica_options(&config, log_bytes_max),
             addresses: known,
         };
@@ -404,7 +405,7 @@ impl Starting {
         if !ident.carries_pd() {
             return Ok(None);
         }
-        handle.create(founding.pd.clone()).await?;
+        handle.create(vec![founding.pd.clone()]).await?;
         if !ident.pd_created {
             self.save(Ident { pd_created: true, ..ident.clone() }).await?;
         }
@@ -538,6 +539,12 @@ fn log_options(config: &Config) -> LogOptions {
         spare_segments_max: config.raft.log_spare_segments_max,
         live_bytes_soft_max: config.raft.log_soft_max_kib << 10,
     }
+}
+
+/// How many lanes a store has: as configured, or one for every four cores.
+fn lanes(configured: usize) -> usize {
+    let lanes = if configured == 0 { cpu::cores() / 4 } else { configured };
+    lanes.clamp(1, LANES_MAX)
 }
 
 fn replica_options(config: &Config, log_store_bytes_max: u64) -> replica::Options {

@@ -33,6 +33,11 @@ impl Effects {
         (Effects { channel, missed: false }, effects)
     }
 
+    /// Another lane's end of the same channel.
+    pub fn share(&self) -> Effects {
+        Effects { channel: self.channel.clone(), missed: false }
+    }
+
     /// Tells the store, which may be gone.
     pub fn tell(&mut self, effect: StoreEffect) {
         if self.missed {

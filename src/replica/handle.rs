@@ -38,20 +38,26 @@ pub enum Room {
 /// Proposes to, reads from and looks at the groups of one store. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Handle {
-    lane: mpsc::UnboundedSender<Message>,
+    lanes: Arc<[Lane]>,
     views: Arc<RwLock<BTreeMap<GroupId, Arc<PeerView>>>>,
     clock: Clock,
     engine: Engine,
     poisoned: Arc<Poison>,
     log_figures: Arc<RwLock<BTreeMap<&'static str, u64>>>,
-    /// Messages that waited for the driver after its last round.
-    waiting: Arc<AtomicU64>,
     /// Bytes of proposals under way in all groups.
     proposal_bytes: Budget,
-    /// The engine makes writes wait for too long.
-    stalled: Arc<AtomicBool>,
     room: Arc<AtomicU8>,
     snapshots: Arc<Counts>,
+}
+
+/// One lane of the store, from outside.
+#[derive(Debug)]
+struct Lane {
+    messages: mpsc::UnboundedSender<Message>,
+    /// Messages that waited for it after its last round.
+    waiting: AtomicU64,
+    /// Its engine or its log makes writes wait for too long.
+    stalled: AtomicBool,
 }
 
 /// Why the store stopped serving, once it has: the first reason stays.
@@ -63,38 +69,64 @@ impl Poison {
     pub fn why(&self) -> Option<String> {
         self.0.get().cloned()
     }
-    fn set(&self, why: String) {
-        let _ = self.0.set(why);
+    /// False when there is a reason already.
+    fn set(&self, why: String) -> bool {
+        self.0.set(why).is_ok()
     }
 }
 
 impl Handle {
-    /// A handle of a driver that has not started, and where its messages arrive.
-    pub(super) fn new(clock: Clock, engine: Engine) -> (Handle, mpsc::UnboundedReceiver<Message>) {
-        let (lane, messages) = mpsc::unbounded_channel();
+    /// A handle of lanes that have not started, and where their messages arrive.
+    pub(super) fn new(clock: Clock, engine: Engine, lanes: usize) -> (Handle, Vec<mpsc::UnboundedReceiver<Message>>) {
+        let lane = |_| {
+            let (messages, arriving) = mpsc::unbounded_channel();
+            (Lane { messages, waiting: AtomicU64::new(0), stalled: AtomicBool::new(false) }, arriving)
+        };
+        let (lanes, messages): (Vec<_>, Vec<_>) = (0..lanes).map(lane).unzip();
         let handle = Handle {
-            lane,
+            lanes: lanes.into(),
             views: Arc::default(),
             clock,
             engine,
             poisoned: Arc::default(),
             log_figures: Arc::default(),
-            waiting: Arc::default(),
             proposal_bytes: Budget::new(STORE_PROPOSAL_BYTES_MAX),
-            stalled: Arc::default(),
             room: Arc::default(),
             snapshots: Arc::default(),
         };
         (handle, messages)
     }
 
-    /// Sends the driver a message; false when there is no driver any more.
-    pub(super) fn send(&self, message: Message) -> bool {
-        self.lane.send(message).is_ok()
+    /// How many lanes there are.
+    pub(super) fn lanes(&self) -> usize {
+        self.lanes.len()
     }
 
-    fn deliver(&self, message: Message) -> Result<()> {
-        if self.send(message) { Ok(()) } else { Err(Error::Stopped("the store is shutting down".into())) }
+    /// The lane that drives a group.
+    pub(super) fn lane_of(&self, group: GroupId) -> usize {
+        (group.0 % self.lanes.len() as u64) as usize
+    }
+
+    /// Sends a group's lane a message; false when there is no such lane any more.
+    pub(super) fn send(&self, group: GroupId, message: Message) -> bool {
+        self.send_to(self.lane_of(group), message)
+    }
+
+    /// Sends a lane a message; false when it has ended.
+    pub(super) fn send_to(&self, lane: usize, message: Message) -> bool {
+        self.lanes[lane].messages.send(message).is_ok()
+    }
+
+    /// Sends every lane a message.
+    pub(super) fn send_all(&self, message: impl Fn() -> Message) {
+        for lane in &*self.lanes {
+            // Lanes that have ended need none.
+            let _ = lane.messages.send(message());
+        }
+    }
+
+    fn deliver(&self, group: GroupId, message: Message) -> Result<()> {
+        if self.send(group, message) { Ok(()) } else { Err(Error::Stopped("the store is shutting down".into())) }
     }
 
     /// Shows a group that is here from now on.
@@ -104,21 +136,22 @@ impl Handle {
         view
     }
 
-    pub(super) fn poison(&self, why: String) {
-        self.poisoned.set(why);
+    /// The store stops serving; false when it did already.
+    pub(super) fn poison(&self, why: String) -> bool {
+        self.poisoned.set(why)
     }
 
     pub(super) fn show_log(&self, figures: BTreeMap<&'static str, u64>) {
         *self.log_figures.write().expect("no reader panics") = figures;
     }
 
-    /// Whether the engine makes writes wait for too long.
+    /// Whether the engine or the raft log makes writes wait for too long.
     pub fn is_stalled(&self) -> bool {
-        self.stalled.load(Ordering::Relaxed)
+        self.lanes.iter().any(|lane| lane.stalled.load(Ordering::Relaxed))
     }
 
-    pub(super) fn show_stall(&self, stalled: bool) {
-        self.stalled.store(stalled, Ordering::Relaxed);
+    pub(super) fn show_stall(&self, lane: usize, stalled: bool) {
+        self.lanes[lane].stalled.store(stalled, Ordering::Relaxed);
     }
 
     /// How much room the disk has, as far as the store was told.
@@ -135,8 +168,8 @@ impl Handle {
         self.room.store(room as u8, Ordering::Relaxed);
     }
 
-    pub(super) fn show_waiting(&self, messages: usize) {
-        self.waiting.store(messages as u64, Ordering::Relaxed);
+    pub(super) fn show_waiting(&self, lane: usize, messages: usize) {
+        self.lanes[lane].waiting.store(messages as u64, Ordering::Relaxed);
     }
 
     /// Counters of snapshots.
@@ -173,7 +206,8 @@ impl Handle {
             ("proposal_bytes_pending", sum(&|view| view.pending().1 as u64)),
             ("reads_by_lease", sum(&|view| view.reads().0)),
             ("reads_by_quorum", sum(&|view| view.reads().1)),
-            ("mailbox_letters", self.waiting.load(Ordering::Relaxed)),
+            ("mailbox_letters", self.lanes.iter().map(|lane| lane.waiting.load(Ordering::Relaxed)).sum()),
+            ("lanes", self.lanes.len() as u64),
         ]
         .into_iter()
         .chain(self.snapshots.figures())
@@ -187,8 +221,8 @@ impl Handle {
 
     /// Stops the store for good, for a reason that its driver cannot know.
     pub fn stop_serving(&self, why: String) {
-        // Without a driver it has stopped already.
-        self.send(Message::Fail(why));
+        // Lanes that are gone have stopped already.
+        self.send_all(|| Message::Fail(why.clone()));
     }
 
     /// What this store's peer of `group` shows.
@@ -229,11 +263,12 @@ impl Handle {
         }
         if self.is_stalled() {
             return Err(Error::Busy(
-                "the engine makes writes wait: its disk is slow, or it has too much to compact".into(),
+                "the engine or the raft log makes writes wait: the disk is slow, or there is too much to compact"
+                    .into(),
             ));
         }
         let (reply, answer) = Waiting::new(view, bytes)?;
-        self.deliver(Message::Propose { group: view.group, term, command, reply })?;
+        self.deliver(view.group, Message::Propose { group: view.group, term, command, reply })?;
         view.count_write();
         answer.await.unwrap_or_else(|_| Err(Error::Unknown("the store stopped".into())))
     }
@@ -270,18 +305,29 @@ impl Handle {
         let place = place.map_err(|reads| Error::Busy(format!("group {}: {reads} reads wait", view.group)))?;
         view.count_index_read();
         let (reply, answer) = oneshot::channel();
-        self.deliver(Message::Read { group: view.group, reply, place })?;
+        self.deliver(view.group, Message::Read { group: view.group, reply, place })?;
         answer.await.unwrap_or_else(|_| Err(Error::Stopped("the store stopped".into())))
     }
 
-    /// Creates a group that never ran, with this store's peer of `region`; one that is here already is left alone.
+    /// Creates groups that never ran, with this store's peers of `regions`; those that are here already are left alone.
     ///
     /// # Errors
     /// [`Error::Stopped`] when the store does.
-    pub async fn create(&self, region: Region) -> Result<()> {
-        let (reply, answer) = oneshot::channel();
-        self.deliver(Message::Create { region: Box::new(region), reply })?;
-        answer.await.unwrap_or_else(|_| Err(Error::Stopped("the store stopped".into())))
+    pub async fn create(&self, regions: Vec<Region>) -> Result<()> {
+        let mut by_lane: BTreeMap<usize, Vec<Region>> = BTreeMap::new();
+        for region in regions {
+            by_lane.entry(self.lane_of(GroupId(region.id))).or_default().push(region);
+        }
+        let mut answers = Vec::new();
+        for (lane, regions) in by_lane {
+            let (reply, answer) = oneshot::channel();
+            self.send_to(lane, Message::Create { regions, reply });
+            answers.push(answer);
+        }
+        for answer in answers {
+            answer.await.unwrap_or_else(|_| Err(Error::Stopped("the store stopped".into())))?;
+        }
+        Ok(())
     }
 
     /// Hands `group`, which this store leads, over to `to_peer`. Returns when the transfer has begun: watch
@@ -296,7 +342,7 @@ impl Handle {
             return Err(view.not_leader());
         }
         let (reply, answer) = oneshot::channel();
-        self.deliver(Message::TransferLeader { group, to_peer, reply })?;
+        self.deliver(group, Message::TransferLeader { group, to_peer, reply })?;
         answer.await.unwrap_or_else(|_| Err(Error::Stopped("the store stopped".into())))
     }
 
@@ -320,10 +366,10 @@ impl Handle {
             if !led.is_empty() {
                 free_since = None;
                 led.retain(|group| *group != GroupId::PD);
-                // Without a driver there is nothing to hand over.
-                self.send(Message::HandOver { pd: led.is_empty() });
+                let pd = led.is_empty();
+                self.send_all(|| Message::HandOver { pd });
                 if !led.is_empty() && now.since(begun) >= limit / 2 {
-                    self.send(Message::HandOver { pd: true });
+                    self.send_all(|| Message::HandOver { pd: true });
                 }
             }
             self.clock.sleep(HAND_OVER_LOOK).await;

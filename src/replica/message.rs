@@ -53,11 +53,11 @@ pub enum Message {
         /// Only the placement driver's group, or only the others.
         pd: bool,
     },
-    /// Create a group that never ran, with this descriptor.
+    /// Create groups that never ran, with these descriptors.
     Create {
-        /// The descriptor; a peer of it is on this store.
-        region: Box<Region>,
-        /// Completed when the group is durable and runs.
+        /// The descriptors; a peer of each is on this store.
+        regions: Vec<Region>,
+        /// Completed when the groups are durable and run.
         reply: oneshot::Sender<Result<()>>,
     },
     /// Raft messages of another store.
@@ -106,10 +106,14 @@ pub enum Message {
     /// A flush of the engine has ended; it covers the applied indexes taken before it began.
     Flushed {
         /// The applied indexes that are durable now.
-        applied: Vec<(GroupId, u64)>,
+        applied: Arc<Vec<(GroupId, u64)>>,
         /// How it ended.
         result: Result<()>,
     },
+    /// The oldest batch that the log's writer was given is durable, or failed.
+    Written(Result<()>),
+    /// How far groups' logs may be cut.
+    Cut(Vec<(GroupId, u64)>),
     /// The batch that waited for the engine is written, or failed.
     Applied(Result<()>),
     /// The engine holds a group's snapshot, durably, or failed.

@@ -5,7 +5,7 @@
 //!            |                                                     |
 //!            v   Message                                           v
 //!   +------------------------------------------------------------------------+
-//!   | Driver (one lane a store, many groups)                                 |
+//!   | Driver (one a lane, many groups; 1 to 8 lanes a store)                 |
 //!   |  1 take messages: step raft's, pack all waiting proposals              |
 //!   |  2 take every group's output; send what may leave at once              |
 //!   |  3 install snapshots; apply committed entries: ONE write batch; reply  |
@@ -14,6 +14,9 @@
 //!   +------------------------------------------------------------------------+
 //!        | Outbox: a stream a store pair      | RaftLog          | Engine, Cf::Meta: group_state
 //! ```
+//!
+//! The only lane of a store writes the log itself. Several have it written ([`keeper`]): they go on meanwhile, and what several
+//! write at a time becomes one write and one fdatasync. A group stays with its lane, so that its messages stay in order.
 //!
 //! **In** come messages (`message`); **out** go raft messages, log writes, engine writes, replies, and effects for the
 //! store ([`effects`]).
@@ -28,9 +31,11 @@ mod driver;
 pub mod effects;
 pub mod group_state;
 pub mod handle;
+mod keeper;
 pub mod log;
 mod message;
 mod peer;
+mod promise;
 mod snapshot;
 pub mod start;
 pub mod transport;
@@ -55,6 +60,7 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("replica.applied-index-lags", "the applied index in the engine is one less than what its batch holds"),
     ("replica.peers-not-checked", "messages to and from peers that left and came back are taken for the present ones'"),
     ("replica.incarnations-not-checked", "messages of an older copy of a store's data directory are taken"),
+    ("replica.writer-tells-early", "the log's writer calls what lanes gave it durable before it is written"),
     ("replica.waits-for-the-engine", "a lane waits when the engine makes writers wait"),
     ("replica.flush-marks-late-applies", "a flush is taken to cover what was applied while it ran"),
 ];

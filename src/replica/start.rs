@@ -5,40 +5,55 @@ use std::time::Duration;
 
 use armilla_arch::sync::Pending;
 
-use crate::engine::Engine;
+use crate::engine::{Engine, KvEngine};
 use crate::rt::rng::Rng;
 use crate::rt::sync::{mpsc, watch};
 use crate::rt::task::{self, JoinHandle};
-use crate::rt::{Env, lane};
-use crate::types::Result;
-use crate::types::limits::{SNAPSHOTS_IN_MAX, SNAPSHOTS_OUT_MAX};
+use crate::rt::{Env, cpu, lane};
+use crate::types::limits::{LANES_MAX, SNAPSHOTS_IN_MAX, SNAPSHOTS_OUT_MAX};
+use crate::types::{GroupId, Result};
 
-use super::driver::{Driver, Machines, Options, Parts};
+use super::driver::{Driver, Flushes, Machines, Options, Parts, nothing_missing};
 use super::effects::{Effects, StoreEffect};
+use super::group_state;
 use super::handle::Handle;
+use super::keeper::{Log, LogKeeper, Retention};
 use super::log::{LogOptions, RaftLog};
 use super::message::Message;
+use super::promise::LongestPromise;
 use super::snapshot::{Retries, Traffic};
 use super::transport::{Addresses, Inbox, Local, Outbox, Sending};
 use crate::proto::armilla::raft::Incarnation;
 
-/// A running driver.
+/// A store's running lanes.
 #[derive(Debug)]
 pub struct Replicas {
     /// Proposes, reads and looks.
     pub handle: Handle,
     /// To be served to other stores.
     pub inbox: Inbox,
-    lane: JoinHandle<()>,
+    lanes: Vec<JoinHandle<Result<()>>>,
+    /// Of the log, where there are several lanes; ends with them.
+    writer: Option<JoinHandle<()>>,
     ticker: JoinHandle<()>,
 }
 
 impl Replicas {
-    /// Ends the driver after what it has begun, with a last flush.
+    /// Ends the lanes after what they have begun, with a last flush, so that the next start has nothing to replay.
     pub async fn stop(self) {
         self.ticker.abort();
-        self.handle.send(Message::Stop);
-        let _ = self.lane.await;
+        self.handle.send_all(|| Message::Stop);
+        let mut whole = true;
+        for lane in self.lanes {
+            whole &= matches!(lane.await, Some(Ok(())));
+        }
+        if let Some(writer) = self.writer {
+            let _ = writer.await;
+        }
+        let engine = self.handle.engine().clone();
+        if whole && let Err(error) = cpu::run_long(move || engine.flush()).await {
+            tracing::error!(%error, "the last flush failed: the next start replays the log");
+        }
     }
 }
 
@@ -55,21 +70,27 @@ pub struct Start {
     pub engine: Engine,
     /// Where the log is, and its id.
     pub log: (LogOptions, u64),
-    /// How the driver behaves.
+    /// How many lanes drive its groups.
+    pub lanes: usize,
+    /// How they behave.
     pub options: Options,
     /// Where the other stores are.
     pub addresses: watch::Receiver<Addresses>,
 }
 
-/// Opens the log, which has to be the one of its id, restores every group that the engine knows, and starts the driver's lane. What
-/// the groups' state machines tell the store comes out of the channel.
+/// Opens the log, which has to be the one of its id, restores every group that the engine knows, and starts the lanes. What the
+/// groups' state machines tell the store comes out of the channel.
 ///
 /// # Errors
 /// When the log or the engine cannot be read, or contradict each other.
+///
+/// # Panics
+/// If there are no lanes, or more than [`LANES_MAX`].
 pub async fn start(env: &Env, start: Start, machines: Machines) -> Result<(Replicas, mpsc::Receiver<StoreEffect>)> {
-    let Start { cluster, store, incarnation, engine, log: (log_options, log_id), options, addresses } = start;
-    let (handle, messages) = Handle::new(env.clock.clone(), engine);
-    let log = RaftLog::open_with_id(env.disk.clone(), log_options, log_id).await?;
+    let Start { cluster, store, incarnation, engine, log: (log_options, log_id), lanes, options, addresses } = start;
+    assert!((1..=LANES_MAX).contains(&lanes), "a store has 1 to {LANES_MAX} lanes");
+    let (handle, messages) = Handle::new(env.clock.clone(), engine.clone(), lanes);
+    let mut log = RaftLog::open_with_id(env.disk.clone(), log_options, log_id).await?;
     let local = Local { cluster, store, election_ns: options.raft.election_ns(), incarnation };
     let traffic = |places| Traffic::new(env.clock.clone(), places, options.snapshot_bytes_per_s);
     let sending = Sending {
@@ -79,32 +100,64 @@ pub async fn start(env: &Env, start: Start, machines: Machines) -> Result<(Repli
     };
     let receiving = traffic(SNAPSHOTS_IN_MAX);
     let outbox = Outbox::new(local, env.net.clone(), addresses, handle.clone(), sending);
-    let tick = Duration::from_nanos(options.raft.tick_ns);
-    let waiting = Arc::new(Pending::default());
     let (effects, told) = Effects::new();
-    let parts = Parts {
-        store,
-        options,
-        handle: handle.clone(),
-        log,
-        machines,
-        outbox,
-        effects,
-        tick_waiting: waiting.clone(),
-        nonce: incarnation.nonce,
+    let promise = Arc::new(LongestPromise::load(&engine)?);
+    // Its own leaders' followers promise as much, and so do its voters among themselves.
+    promise.raise(options.raft.election_ns()).await?;
+    let flushes = Arc::new(Mutex::new(Flushes::new(env.clock.now().0)));
+    let waiting: Vec<Arc<Pending>> = (0..lanes).map(|_| Arc::default()).collect();
+    let driver = |lane: usize| {
+        Driver::new(Parts {
+            store,
+            lane,
+            options: options.clone(),
+            handle: handle.clone(),
+            machines: machines.clone(),
+            outbox: outbox.clone(),
+            effects: effects.share(),
+            tick_waiting: waiting[lane].clone(),
+            nonce: incarnation.nonce,
+            flushes: flushes.clone(),
+            promise: promise.clone(),
+        })
     };
-    let driver = Driver::open(parts).await?;
+    let mut drivers: Vec<Driver> = (0..lanes).map(driver).collect();
+    for state in group_state::stored(&engine)? {
+        drivers[handle.lane_of(GroupId(state.region.id))].restore(&mut log, state).await?;
+    }
+    nothing_missing(&log, |group| handle.view(group).is_some())?;
+    let retention = Retention {
+        keep_entries: options.log_keep_entries,
+        lag_entries_max: options.log_lag_entries_max,
+        group_bytes_max: options.log_group_bytes_max,
+        store_bytes_max: options.log_store_bytes_max,
+    };
+    let keeper = LogKeeper { log, retention, handle: handle.clone() };
     let inbox = Inbox::new(local, handle.clone(), receiving);
-    let lane = lane::spawn(&format!("raft-{store}"), driver.run(messages));
+    let (logs, writer) = if lanes == 1 {
+        (vec![Log::InLine(Box::new(keeper))], None)
+    } else {
+        let (jobs, asked) = mpsc::unbounded_channel();
+        let logs = (0..lanes).map(|_| Log::Writer(jobs.clone())).collect();
+        (logs, Some(lane::spawn(&format!("log-{store}"), keeper.run(asked))))
+    };
+    let running = drivers.into_iter().zip(logs).zip(messages).enumerate();
+    let lanes = running.map(|(number, ((driver, log), messages))| {
+        lane::spawn(&format!("raft-{store}-{number}"), driver.run(log, messages))
+    });
+    let lanes = lanes.collect();
     let (clock, ticks) = (env.clock.clone(), handle.clone());
+    let tick = Duration::from_nanos(options.raft.tick_ns);
     let ticker = task::spawn(async move {
         loop {
             clock.sleep(tick).await;
-            // A driver that was held up gets one tick for all it missed: its followers' patience must not run out at once.
-            if waiting.raise() && !ticks.send(Message::Tick) {
-                return;
+            for (lane, waiting) in waiting.iter().enumerate() {
+                // A lane that was held up gets one tick for all it missed: its followers' patience must not run out at once.
+                if waiting.raise() && !ticks.send_to(lane, Message::Tick) {
+                    return;
+                }
             }
         }
     });
-    Ok((Replicas { handle, inbox, lane, ticker }, told))
+    Ok((Replicas { handle, inbox, lanes, writer, ticker }, told))
 }

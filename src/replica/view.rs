@@ -37,7 +37,7 @@ pub struct PeerView {
     leadership: watch::Sender<Leadership>,
     /// In which term and until when (node clock, ns) reads may be served from here without asking a quorum.
     lease: Lease,
-    /// Applied index: a figure to show, nothing relies on it.
+    /// Up to where the engine holds the group.
     applied: AtomicU64,
     /// Proposals on their way, and their bytes; the bytes of all groups of the store.
     pending: Budget,
@@ -141,10 +141,10 @@ impl PeerView {
     }
     /// The applied index.
     pub fn applied(&self) -> u64 {
-        self.applied.load(Ordering::Relaxed)
+        self.applied.load(Ordering::Acquire)
     }
     pub(super) fn set_applied(&self, index: u64) {
-        self.applied.store(index, Ordering::Relaxed);
+        self.applied.store(index, Ordering::Release);
     }
     pub(super) fn set_lease(&self, term: u64, until: Instant) {
         self.lease.set(term, until.0);

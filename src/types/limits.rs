@@ -56,6 +56,10 @@ pub const STALL_HAND_OVER: Duration = Duration::from_secs(2);
 pub const STORE_CACHE_BYTES_MAX: usize = 512 << 20;
 /// Bytes in one record of the raft log.
 pub const LOG_BATCH_BYTES_MAX: usize = 1 << 30;
+/// Bytes of the batches of a store's lanes that one write of the log joins; the batch that passes it is the last.
+pub const LOG_JOINED_BYTES_MAX: usize = 16 << 20;
+/// Lanes of a store.
+pub const LANES_MAX: usize = 8;
 /// What applying told the store and the store has not taken yet; what is more is told in one word ("anything may have happened").
 pub const EFFECTS_PENDING_MAX: usize = 1024;
 /// Bytes that may wait for a store while old entries are still read for its peers.
@@ -105,6 +109,10 @@ const _: () = {
     assert!(ENTRY_BYTES_MAX < REQUEST_BYTES_MAX, "a request holds an entry and what surrounds it");
     assert!(PROPOSAL_BYTES_PENDING_MAX >= ENTRY_BYTES_MAX, "an idle group takes any write");
     assert!(STORE_PROPOSAL_BYTES_MAX >= PROPOSAL_BYTES_PENDING_MAX, "one group cannot exhaust the store");
+    assert!(
+        LOG_JOINED_BYTES_MAX + LANES_MAX * (ROUND_BYTES_MAX + MESSAGE_BYTES_MAX) < LOG_BATCH_BYTES_MAX,
+        "what lanes write fits a record"
+    );
     assert!(REPLY_BYTES_MAX < MESSAGE_BYTES_MAX, "an answer fits a message with what surrounds it");
     assert!(STREAM_BYTES_MAX as u64 <= REQUESTS_BYTES_MAX, "one stream's message fits the node's bound");
     assert!(QUERY_PAGE_BYTES_MAX < 4 << 20, "TiKV's Rust client decodes a page");

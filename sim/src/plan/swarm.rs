@@ -44,7 +44,7 @@ fn knobs(rng: &mut Rng) -> Knobs {
     let tick_ms = *rng.pick(&[50, 100, 100, 200]);
     let election_ticks = heartbeat_ticks * rng.between(5, 10);
     let log_segment_kib = *rng.pick(&[16, 64, 256, 1024]);
-    let raft = json!({
+    let mut raft = json!({
         "tick_ms": tick_ms,
         "heartbeat_ticks": heartbeat_ticks,
         "election_ticks": election_ticks,
@@ -70,6 +70,7 @@ fn knobs(rng: &mut Rng) -> Knobs {
         "collect_interval_ms": rng.pick(&[0, 200, 1000, 5000]),
         "collect_grace_ms": rng.pick(&[0, 0, 3000]),
     });
+    raft["lanes"] = json!(rng.pick(&[1, 1, 2, 3]));
     let config = json!({ "raft": raft, "pd": pd, "ttl": ttl });
     Knobs { link_us, fsync_us, last_crash, config: Table::try_from(config).expect("an object of numbers is a table") }
 }

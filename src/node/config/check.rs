@@ -1,6 +1,6 @@
 //! What a configuration must not be.
 
-use crate::types::limits::{ENTRY_BYTES_MAX, MESSAGE_BYTES_MAX, SNAPSHOT_CHUNK_BYTES_MAX};
+use crate::types::limits::{ENTRY_BYTES_MAX, LANES_MAX, MESSAGE_BYTES_MAX, SNAPSHOT_CHUNK_BYTES_MAX};
 
 use super::{Config, ConfigError};
 
@@ -246,7 +246,8 @@ fn raft(config: &Config) -> Result<(), ConfigError> {
     if let Some((key, _)) = positive.iter().find(|(_, value)| *value == 0) {
         return refuse(format!("raft.{key} must be at least 1"));
     }
-    let bounded: [(&str, u64, u64); 17] = [
+    let bounded: [(&str, u64, u64); 18] = [
+        ("lanes", raft.lanes as u64, LANES_MAX as u64),
         ("tick_ms", raft.tick_ms, 600_000),
         ("heartbeat_ticks", raft.heartbeat_ticks as u64, 1_000_000),
         ("election_ticks", raft.election_ticks as u64, 1_000_000),

@@ -19,37 +19,44 @@ use crate::replica::peer;
 use crate::replica::view::PeerView;
 
 impl Driver {
-    /// Creates a group that never ran here. Durable when it returns; a group that is there already is left alone.
-    pub(super) async fn create(&mut self, region: Region) -> Result<()> {
-        let group = GroupId(region.id);
-        if self.peers.contains_key(&group) {
+    /// Creates groups that never ran here. Durable when it returns; those that are there already are left alone.
+    pub(super) async fn create(&mut self, mut regions: Vec<Region>) -> Result<()> {
+        regions.retain(|region| !self.peers.contains_key(&GroupId(region.id)));
+        if regions.is_empty() {
             return Ok(());
         }
-        let peer = self.peer_here(&region).map_err(Error::Invalid)?;
-        let mut batch = LogBatch::default();
-        batch.reset(group, membership::FIRST.0, membership::FIRST.1);
-        batch.hard_state(group, &membership::first_hard_state());
-        self.log.write(&batch, true).await?;
-        let mut writes = WriteBatch::new();
-        GroupState { region: region.clone(), peer, installed: 0, applied: membership::FIRST }.put(&mut writes);
+        let (mut batch, mut writes) = (LogBatch::default(), WriteBatch::new());
+        for region in &regions {
+            let (group, peer) = (GroupId(region.id), self.peer_here(region).map_err(Error::Invalid)?);
+            batch.reset(group, membership::FIRST.0, membership::FIRST.1);
+            batch.hard_state(group, &membership::first_hard_state());
+            GroupState { region: region.clone(), peer, installed: 0, applied: membership::FIRST }.put(&mut writes);
+        }
+        self.log.write_now(batch).await?;
         let engine = self.engine.clone();
         cpu::run_long(move || {
             engine.write(&writes)?;
             engine.flush()
         })
         .await?;
+        regions.into_iter().try_for_each(|region| self.begin(&region))
+    }
+
+    /// Takes up a group that was just created.
+    fn begin(&mut self, region: &Region) -> Result<()> {
+        let group = GroupId(region.id);
         let view = LogView::new(log_view::Start {
             hard_state: membership::first_hard_state(),
-            conf_state: membership::conf_state(&region),
+            conf_state: membership::conf_state(region),
             truncated: membership::FIRST,
             runs: Vec::new(),
             last_index: membership::FIRST.0,
             unapplied: Vec::new(),
             applied: membership::FIRST,
-            state: encode_state(&region),
+            state: encode_state(region),
             cache_bytes_max: self.options.cache_bytes_max,
         });
-        self.adopt(&region, view)?;
+        self.adopt(region, view)?;
         // The first peer of a new group campaigns at once, so that a fresh cluster has leaders without waiting.
         let campaigns = |first: &Peer| first.store_id == self.store && first.role() != PeerRole::Learner;
         if region.peers.first().is_some_and(campaigns)

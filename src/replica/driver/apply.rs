@@ -162,9 +162,10 @@ impl Driver {
         self.stall.since_ns = Some(self.clock.now().0);
         self.stall.written = Some(waits);
         let (handle, engine, clock) = (self.handle.clone(), self.engine.clone(), self.clock.clone());
+        let lane = self.lane;
         task::spawn(async move {
             let result = write_waiting(engine, clock, batch).await;
-            handle.send(Message::Applied(result));
+            handle.send_to(lane, Message::Applied(result));
         });
         Ok(Written::Waits)
     }
@@ -188,7 +189,7 @@ impl Driver {
 
     /// The engine holds it: raft, those who wait and the store are told.
     fn note_applied(&mut self, written: Pending) {
-        self.flushes.note_applied();
+        self.flushes.lock().expect("no holder panics").note_applied();
         for event in written.probes {
             probe::emit(|| event);
         }

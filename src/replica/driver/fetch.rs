@@ -5,12 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::raft::output::Fetch;
-use crate::rt::task;
 use crate::types::limits::FETCH_QUEUE_BYTES_MAX;
 use crate::types::{GroupId, region};
 
-use super::Driver;
-use crate::replica::message::Message;
+use super::{Driver, Job, Log};
 
 /// Reads that wait for one group, at most.
 const WANTED_MAX: usize = 8;
@@ -74,18 +72,10 @@ impl Driver {
     }
 
     fn start_fetch(&mut self, group: GroupId, fetch: Fetch) {
-        let Fetch { low, high, max_bytes, context } = fetch;
-        let max_bytes = usize::try_from(max_bytes).unwrap_or(usize::MAX);
         self.fetches.under_way.insert(group);
-        let handle = self.handle.clone();
-        // Entries that are gone are answered with none: raft sends a snapshot.
-        let read = self.log.prepare_read(group, low, high, max_bytes);
-        task::spawn(async move {
-            let entries = match read {
-                Some(read) => read.run().await,
-                None => Ok(Vec::new()),
-            };
-            handle.send(Message::Fetched { group, context, entries });
-        });
+        match &self.log {
+            Log::InLine(keeper) => keeper.fetch(group, fetch),
+            log => log.ask(Job::Fetch(group, fetch)),
+        }
     }
 }

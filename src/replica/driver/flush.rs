@@ -1,5 +1,6 @@
 //! Flushes of the engine: what makes applied entries durable, so that the log can let go of them.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use raft::eraftpb::Entry;
@@ -12,9 +13,9 @@ use super::Driver;
 use crate::replica::handle::Handle;
 use crate::replica::message::Message;
 
-/// What the driver knows of its flushes.
+/// What the lanes of a store know of its flushes.
 #[derive(Debug)]
-pub(super) struct Flushes {
+pub(in crate::replica) struct Flushes {
     /// Bytes of log written since the last flush began.
     log_bytes: u64,
     /// Whether anything was applied since the last flush began.
@@ -28,7 +29,7 @@ pub(super) struct Flushes {
 
 impl Flushes {
     /// None so far.
-    pub(super) fn new(now_ns: u64) -> Flushes {
+    pub(in crate::replica) fn new(now_ns: u64) -> Flushes {
         Flushes { log_bytes: 0, unflushed: false, under_way: false, count: 0, begun_ns: now_ns }
     }
 
@@ -59,16 +60,19 @@ impl Flushes {
     }
 }
 
-/// Tells the driver that a flush ended, also if it did so without a result.
+/// Tells the lanes that a flush ended, also if it did so without a result.
 struct FlushEnds {
     handle: Handle,
+    flushes: Arc<Mutex<Flushes>>,
     told: bool,
 }
 
 impl FlushEnds {
     fn tell(&mut self, applied: Vec<(GroupId, u64)>, result: Result<()>) {
         self.told = true;
-        self.handle.send(Message::Flushed { applied, result });
+        self.flushes.lock().expect("no holder panics").under_way = false;
+        let applied = Arc::new(applied);
+        self.handle.send_all(|| Message::Flushed { applied: applied.clone(), result: result.clone() });
     }
 }
 
@@ -83,17 +87,22 @@ impl Drop for FlushEnds {
 impl Driver {
     pub(super) fn maybe_flush(&mut self) {
         let now_ns = self.clock.now().0;
-        if !self.flushes.begin(self.options.flush_bytes, self.options.flush_interval, now_ns) {
+        let due = {
+            let mut flushes = self.flushes.lock().expect("no holder panics");
+            flushes.begin(self.options.flush_bytes, self.options.flush_interval, now_ns)
+        };
+        if !due {
             return;
         }
-        // Taken before the flush begins: what is applied while it runs may or may not be in it.
+        // Taken before the flush begins: what is applied while it runs may or may not be in it. The groups of all lanes: what they
+        // show is in the engine.
         let applied: Vec<(GroupId, u64)> =
-            self.peers.iter().map(|(group, peer)| (*group, peer.group.log().applied().0)).collect();
-        let handle = self.handle.clone();
+            self.handle.views().iter().map(|view| (view.group, view.applied())).collect();
+        let (handle, flushes) = (self.handle.clone(), self.flushes.clone());
         task::spawn(async move {
             let engine = handle.engine().clone();
             // A flush that panics must stop the store, not leave it waiting for the flush's end with a log that grows.
-            let mut ends = FlushEnds { handle: handle.clone(), told: false };
+            let mut ends = FlushEnds { handle: handle.clone(), flushes, told: false };
             let result = cpu::run_long(move || engine.flush()).await;
             let applied = if crate::mutant!("replica.flush-marks-late-applies") {
                 handle.views().iter().map(|view| (view.group, view.applied())).collect()
@@ -104,19 +113,12 @@ impl Driver {
         });
     }
 
-    pub(super) fn flushed(&mut self, applied: Vec<(GroupId, u64)>) {
-        self.flushes.under_way = false;
+    pub(super) fn flushed(&mut self, applied: &[(GroupId, u64)]) {
         for (group, index) in applied {
-            if let Some(peer) = self.peers.get_mut(&group) {
-                peer.note_durable(index);
+            if let Some(peer) = self.peers.get_mut(group) {
+                peer.note_durable(*index);
             }
         }
         self.truncate();
-    }
-
-    /// The last flush, so that the next start has nothing to replay.
-    pub(super) async fn flush_at_stop(&mut self) -> Result<()> {
-        let engine = self.engine.clone();
-        cpu::run_long(move || engine.flush()).await
     }
 }

@@ -2,13 +2,9 @@
 
 use raft::eraftpb::MessageType;
 
-use crate::engine::{KvEngine, WriteBatch};
-use crate::rt::cpu;
-use crate::types::limits::UNAPPLIED_BYTES_MAX;
 use crate::types::{Error, GroupId, Result, region};
 
 use super::Driver;
-use crate::replica::group_state;
 use crate::replica::message::{Message, PeerMessage, Sender};
 use crate::replica::peer::Queued;
 
@@ -35,19 +31,19 @@ impl Driver {
                 let _ = reply.send(self.transfer_leader(group, to_peer));
             }
             Message::HandOver { pd } => self.hand_over(pd),
-            Message::Create { region, reply } => match self.create(*region).await {
+            Message::Create { regions, reply } => match self.create(regions).await {
                 // Nothing was done: the descriptor is at fault, not the store.
                 Err(error @ Error::Invalid(_)) => drop(reply.send(Err(error))),
                 created => drop(reply.send(created)),
             },
             Message::FromPeers { sender, messages, share: _share } => {
-                self.keep_promise(sender).await?;
+                self.promise.raise(sender.election_ns).await?;
                 for message in messages {
                     self.step(sender, message)?;
                 }
             }
             Message::Snapshot { sender, message, arrived } => {
-                self.keep_promise(sender).await?;
+                self.promise.raise(sender.election_ns).await?;
                 self.receive_snapshot(sender, *message, arrived)?;
             }
             Message::SnapshotSent { group, to_peer, index, delivered } => {
@@ -67,8 +63,13 @@ impl Driver {
             Message::Unreachable { store } => self.unreachable(store),
             Message::Flushed { applied, result } => {
                 result?;
-                self.flushed(applied);
+                self.flushed(&applied);
             }
+            Message::Written(result) => {
+                result?;
+                self.written();
+            }
+            Message::Cut(cuts) => self.cut(cuts),
             Message::Applied(result) => {
                 result?;
                 self.stall_ended()?;
@@ -84,29 +85,11 @@ impl Driver {
         Ok(())
     }
 
-    /// Makes sure that a restart remembers how long this store's voters may have promised to wait, before any of them answers a
-    /// leader that goes by a longer timeout.
-    pub(super) async fn keep_promise(&mut self, sender: Sender) -> Result<()> {
-        if sender.election_ns <= self.longest_promise_ns {
-            return Ok(());
-        }
-        let mut batch = WriteBatch::new();
-        group_state::put_longest_promise(&mut batch, sender.election_ns);
-        let engine = self.engine.clone();
-        cpu::run_long(move || {
-            engine.write(&batch)?;
-            engine.flush()
-        })
-        .await?;
-        self.longest_promise_ns = sender.election_ns;
-        Ok(())
-    }
-
     fn step(&mut self, sender: Sender, message: PeerMessage) -> Result<()> {
         let group = message.group;
-        // Followers of an engine that waits keep what they have; leaders send again.
+        // Followers whose engine or log waits keep what they have; leaders send again.
         let appends = message.message.get_msg_type() == MessageType::MsgAppend && !message.message.entries.is_empty();
-        if appends && self.stall.bytes() > UNAPPLIED_BYTES_MAX {
+        if appends && self.is_full() {
             return Ok(());
         }
         let Some(peer) = self.peers.get_mut(&group) else { return Ok(()) };

@@ -114,7 +114,7 @@ impl Driver {
                     clock.sleep(ENGINE_RETRY).await;
                 }
             }
-            handle.send(Message::Installed { group, result });
+            handle.send(group, Message::Installed { group, result });
         });
     }
 

@@ -15,9 +15,10 @@ mod restore;
 mod ticks;
 mod transfer;
 mod truncate;
+mod unwritten;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use armilla_arch::sync::Pending;
@@ -34,15 +35,20 @@ use crate::types::{Error, GroupId, Region, Result};
 
 use super::effects::Effects;
 use super::handle::Handle;
-use super::log::{LogBatch, RaftLog};
+use super::keeper::{Job, Log};
+use super::log::LogBatch;
 use super::message::Message;
 use super::peer::Peer;
+use super::promise::LongestPromise;
 use super::transport::Outbox;
 
 use apply::Stall;
 use fetch::Fetches;
-use flush::Flushes;
 use output::AfterLog;
+use unwritten::Unwritten;
+
+pub(super) use flush::Flushes;
+pub(super) use restore::nothing_missing;
 
 /// Between two tries of a write, where the engine does not block threads.
 const ENGINE_RETRY: Duration = Duration::from_millis(5);
@@ -79,13 +85,15 @@ pub struct Options {
     pub snapshot_bytes_per_s: u64,
 }
 
-/// Owns the groups of one store.
+/// Owns the groups of one lane of a store.
 pub(super) struct Driver {
     store: u64,
+    lane: usize,
     options: Options,
     clock: Clock,
     engine: Engine,
-    log: RaftLog,
+    log: Log,
+    unwritten: Unwritten,
     peers: BTreeMap<GroupId, Peer>,
     handle: Handle,
     machines: Machines,
@@ -96,7 +104,7 @@ pub(super) struct Driver {
     /// What goes into the log with the next write.
     batch: LogBatch,
     fetches: Fetches,
-    flushes: Flushes,
+    flushes: Arc<Mutex<Flushes>>,
     stall: Stall,
     /// Outputs whose snapshot is in the engine by now.
     installed: Vec<(GroupId, Output)>,
@@ -108,36 +116,40 @@ pub(super) struct Driver {
     ticks: u64,
     /// Drawn at the process's start.
     nonce: u64,
-    /// The longest promise that a voter here may have given, ns; durable.
-    longest_promise_ns: u64,
+    promise: Arc<LongestPromise>,
 }
 
 /// What a driver is made of.
 pub(super) struct Parts {
     pub store: u64,
+    /// Which of the store's lanes it is.
+    pub lane: usize,
     pub options: Options,
     pub handle: Handle,
-    pub log: RaftLog,
     pub machines: Machines,
     pub outbox: Outbox,
     pub effects: Effects,
     pub tick_waiting: Arc<Pending>,
+    /// Drawn at the process's start.
     pub nonce: u64,
+    /// The engine's flushes, which lanes share.
+    pub flushes: Arc<Mutex<Flushes>>,
+    pub promise: Arc<LongestPromise>,
 }
 
 impl Driver {
-    /// A driver with every group that the engine holds.
-    ///
-    /// # Errors
-    /// When the engine and the log cannot be read or contradict each other.
-    pub async fn open(parts: Parts) -> Result<Driver> {
-        let Parts { store, options, handle, log, machines, outbox, effects, tick_waiting, nonce } = parts;
+    /// A driver without groups.
+    pub fn new(parts: Parts) -> Driver {
+        let Parts { store, lane, options, handle, machines, outbox, effects, tick_waiting, nonce, flushes, promise } =
+            parts;
         let (clock, engine) = (handle.clock().clone(), handle.engine().clone());
-        let mut driver = Driver {
+        Driver {
             store,
+            lane,
             options,
             engine,
-            log,
+            log: Log::Closed,
+            unwritten: Unwritten::default(),
             peers: BTreeMap::new(),
             machines,
             outbox,
@@ -145,39 +157,47 @@ impl Driver {
             dirty: VecDeque::new(),
             batch: LogBatch::default(),
             fetches: Fetches::default(),
-            flushes: Flushes::new(clock.now().0),
+            flushes,
             stall: Stall::default(),
             installed: Vec::new(),
             probes: Vec::new(),
             tick_waiting,
             ticks: 0,
             nonce,
-            longest_promise_ns: 0,
+            promise,
             clock,
             handle,
-        };
-        driver.restore_all().await?;
-        Ok(driver)
+        }
     }
 
     /// Runs until it is told to stop or something fails; then nothing here is acknowledged any more.
-    pub async fn run(mut self, mut messages: mpsc::UnboundedReceiver<Message>) {
+    ///
+    /// # Errors
+    /// Why it stopped, if it was not told to.
+    pub async fn run(mut self, log: Log, mut messages: mpsc::UnboundedReceiver<Message>) -> Result<()> {
+        self.log = log;
         let result = self.serve(&mut messages).await;
         let why = match &result {
             Ok(()) => "the node is shutting down".to_owned(),
-            Err(error) => {
-                tracing::error!(store = self.store, %error, "the store stops serving");
-                let (store, why) = (self.store, error.to_string());
-                probe::emit(|| Probe::Poisoned { store, why });
-                error.to_string()
-            }
+            Err(error) => error.to_string(),
         };
-        self.handle.poison(why);
+        if self.handle.poison(why.clone())
+            && let Err(error) = &result
+        {
+            tracing::error!(store = self.store, %error, "the store stops serving");
+            let (store, why) = (self.store, why.clone());
+            probe::emit(|| Probe::Poisoned { store, why });
+        }
+        if result.is_err() {
+            // The other lanes must not go on without this one's groups.
+            self.handle.send_all(|| Message::Fail(why.clone()));
+        }
         for peer in self.peers.values_mut() {
             // What is under way is in the log perhaps, and other stores may commit it.
             peer.end(|| Error::Unknown("the store stopped".into()));
         }
         // Messages that are still coming are dropped with their reply channels, which tells the senders the same.
+        result
     }
 
     async fn serve(&mut self, messages: &mut mpsc::UnboundedReceiver<Message>) -> Result<()> {
@@ -194,8 +214,7 @@ impl Driver {
             let (mut next, mut handled, mut bytes) = (first, 0, 0);
             while let Some(message) = next.take() {
                 if matches!(message, Message::Stop) {
-                    self.drain().await?;
-                    return self.flush_at_stop().await;
+                    return self.drain(messages).await;
                 }
                 bytes += message.bytes();
                 self.receive(message).await?;
@@ -205,7 +224,7 @@ impl Driver {
                 }
             }
             self.round().await?;
-            self.handle.show_waiting(messages.len());
+            self.handle.show_waiting(self.lane, messages.len());
         }
     }
 
@@ -230,12 +249,22 @@ impl Driver {
         Ok(())
     }
 
-    /// Does all work that there is.
-    async fn drain(&mut self) -> Result<()> {
-        while !self.dirty.is_empty() {
-            self.pass().await?;
+    /// Does all work that there is, and waits until the log has it.
+    async fn drain(&mut self, messages: &mut mpsc::UnboundedReceiver<Message>) -> Result<()> {
+        loop {
+            while !self.dirty.is_empty() {
+                self.pass().await?;
+            }
+            if self.unwritten.is_empty() {
+                return Ok(());
+            }
+            // What else comes is too late: it is dropped with its reply channel.
+            match messages.recv().await {
+                Some(written @ Message::Written(_)) => self.receive(written).await?,
+                Some(_) => {}
+                None => return Ok(()),
+            }
         }
-        Ok(())
     }
 
     /// One look at every group that has work: propose, send, install, apply, write the log, send what had to wait for it.
@@ -273,7 +302,7 @@ impl Driver {
 
     /// What a new peer has to know of this process.
     fn process(&self) -> Run {
-        Run { nonce: self.nonce, longest_promise_ns: self.longest_promise_ns, now_ns: self.clock.now().0 }
+        Run { nonce: self.nonce, longest_promise_ns: self.promise.ns(), now_ns: self.clock.now().0 }
     }
 }
 

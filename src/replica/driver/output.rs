@@ -7,7 +7,9 @@ use crate::rt::probe::{self, Event as Probe};
 use crate::types::{GroupId, Result, region};
 
 use super::apply::entry_hash;
-use super::{Driver, Owed};
+use super::unwritten::OnItsWay;
+use super::{Driver, Job, Log, Owed};
+use crate::replica::keeper::Done;
 use crate::replica::transport::SnapshotOut;
 
 /// What is left to do of a group's output once the log is written.
@@ -57,7 +59,7 @@ impl Driver {
         });
         if !output.entries.is_empty() {
             self.batch.append(group, &output.entries);
-            self.flushes.note_logged(&output.entries);
+            self.flushes.lock().expect("no holder panics").note_logged(&output.entries);
         }
         if let Some(state) = &output.hard_state
             && !crate::mutant!("replica.vote-not-persisted")
@@ -104,28 +106,59 @@ impl Driver {
         self.outbox.send_snapshot(SnapshotOut { group, epoch, to_store, message, ranges }, &self.engine);
     }
 
-    /// Writes what the pass gathered, then does what had to wait for it.
-    pub(super) async fn write_log(&mut self, after_log: Owed) -> Result<()> {
-        let early = crate::mutant!("replica.ack-before-fsync");
-        if early {
-            for after in &after_log {
-                for message in &after.messages {
-                    self.send(after.group, message.clone());
+    /// Writes what the pass gathered, or has it written; what had to wait for it is done when it is durable.
+    pub(super) async fn write_log(&mut self, mut after_log: Owed) -> Result<()> {
+        if crate::mutant!("replica.ack-before-fsync") {
+            for after in &mut after_log {
+                for message in std::mem::take(&mut after.messages) {
+                    self.send(after.group, message);
                 }
             }
         }
-        if !self.batch.is_empty() {
-            self.log.write(&self.batch, true).await?;
+        let probes = std::mem::take(&mut self.probes);
+        let nothing = self.batch.is_empty();
+        if let Log::Writer(_) = &self.log {
+            // Without anything to write, it still waits for those before it.
+            if nothing && (after_log.is_empty() || self.unwritten.is_empty()) {
+                self.finish(probes, after_log);
+                return Ok(());
+            }
+            let batch = std::mem::take(&mut self.batch);
+            let (since_ns, bytes) = (self.clock.now().0, batch.bytes());
+            self.unwritten.push(OnItsWay { since_ns, bytes, probes, owed: after_log });
+            self.log.ask(Job::Write(batch, Done::Lane(self.lane)));
+            return Ok(());
+        }
+        if !nothing {
+            self.write_in_line().await?;
+        }
+        self.finish(probes, after_log);
+        Ok(())
+    }
+
+    async fn write_in_line(&mut self) -> Result<()> {
+        if let Log::InLine(keeper) = &mut self.log {
+            keeper.write(&self.batch).await?;
             self.batch.clear();
         }
-        for event in std::mem::take(&mut self.probes) {
+        Ok(())
+    }
+
+    /// The oldest batch that the writer has is durable.
+    pub(super) fn written(&mut self) {
+        if let Some(OnItsWay { probes, owed, .. }) = self.unwritten.pop() {
+            self.finish(probes, owed);
+        }
+    }
+
+    /// Does what had to wait for the log.
+    fn finish(&mut self, probes: Vec<Probe>, owed: Owed) {
+        for event in probes {
             probe::emit(|| event);
         }
-        for AfterLog { group, number, messages, installed } in after_log {
-            if !early {
-                for message in messages {
-                    self.send(group, message);
-                }
+        for AfterLog { group, number, messages, installed } in owed {
+            for message in messages {
+                self.send(group, message);
             }
             let Some(peer) = self.peers.get_mut(&group) else { continue };
             peer.group.persisted(number);
@@ -134,7 +167,6 @@ impl Driver {
             }
             self.touch(group);
         }
-        Ok(())
     }
 }
 

@@ -8,25 +8,15 @@ use crate::types::{Error, GroupId, Result, region};
 
 use super::Driver;
 use super::install::encode_state;
-use crate::replica::group_state::{self, GroupState};
-use crate::replica::log::{GroupLog, LogBatch};
-use crate::replica::message::Sender;
+use crate::replica::group_state::GroupState;
+use crate::replica::log::{GroupLog, LogBatch, RaftLog};
 
 impl Driver {
-    /// Takes up every group that the engine holds.
-    pub(super) async fn restore_all(&mut self) -> Result<()> {
-        self.longest_promise_ns = group_state::longest_promise_ns(&self.engine)?;
-        // Its own leaders' followers promise as much, and so do its voters among themselves.
-        let own = Sender { store: self.store, election_ns: self.options.raft.election_ns(), arrived: self.clock.now() };
-        self.keep_promise(own).await?;
-        for state in group_state::stored(&self.engine)? {
-            self.restore(state).await?;
-        }
-        self.nothing_missing()
-    }
-
     /// Takes up a group where the engine and the log left it.
-    async fn restore(&mut self, state: GroupState) -> Result<()> {
+    ///
+    /// # Errors
+    /// When they contradict each other, or cannot be read.
+    pub async fn restore(&mut self, log: &mut RaftLog, state: GroupState) -> Result<()> {
         let GroupState { region, peer, installed, applied } = state;
         let group = GroupId(region.id);
         let here = region::peer_on(&region, self.store).map(|peer| peer.id);
@@ -38,12 +28,12 @@ impl Driver {
             )));
         }
         // A group is in the log before it is in the engine, and never leaves it.
-        let stored = self.log.group(group).cloned().ok_or_else(|| {
+        let stored = log.group(group).cloned().ok_or_else(|| {
             Error::Corruption(format!(
                 "group {group}: the engine holds it but the raft log in {} does not: the log was lost, emptied or another one is \
                  mounted there. What this store promised and acknowledged is gone with it: bring the log back, or start with \
                  an empty data directory as a new store",
-                self.log.dir().display()
+                log.dir().display()
             ))
         })?;
         if stored.first_index > applied.0 + 1 {
@@ -52,15 +42,15 @@ impl Driver {
                 stored.first_index, applied.0
             )));
         }
-        let stored = self.follow_installed(group, stored, applied, installed).await?;
+        let stored = follow_installed(log, group, stored, applied, installed).await?;
         let mut unapplied = Vec::new();
         while applied.0 + 1 + (unapplied.len() as u64) <= stored.last_index {
             let low = applied.0 + 1 + unapplied.len() as u64;
-            unapplied.extend(self.log.read(group, low, stored.last_index + 1, 8 << 20).await?);
+            unapplied.extend(log.read(group, low, stored.last_index + 1, 8 << 20).await?);
         }
         let mut runs: Vec<(u64, u64)> = Vec::new();
         for index in stored.first_index..=stored.last_index {
-            let term = self.log.term(group, index).expect("within the log");
+            let term = log.term(group, index).expect("within the log");
             if runs.last().is_none_or(|(_, last)| *last != term) {
                 runs.push((index, term));
             }
@@ -78,55 +68,58 @@ impl Driver {
         });
         self.adopt(&region, view)
     }
+}
 
-    /// Entries are applied only once they are in the log. Only an installed snapshot puts the engine ahead of it, when the node
-    /// stopped before the log had started over behind the snapshot: it does so now.
-    async fn follow_installed(
-        &mut self,
-        group: GroupId,
-        stored: GroupLog,
-        applied: (u64, u64),
-        installed: u64,
-    ) -> Result<GroupLog> {
-        let (index, term) = applied;
-        if stored.last_index >= index && self.log.term(group, index) == Some(term) {
-            return Ok(stored);
-        }
-        if index != installed {
+/// Entries are applied only once they are in the log. Only an installed snapshot puts the engine ahead of it, when the node
+/// stopped before the log had started over behind the snapshot: it does so now.
+async fn follow_installed(
+    log: &mut RaftLog,
+    group: GroupId,
+    stored: GroupLog,
+    applied: (u64, u64),
+    installed: u64,
+) -> Result<GroupLog> {
+    let (index, term) = applied;
+    if stored.last_index >= index && log.term(group, index) == Some(term) {
+        return Ok(stored);
+    }
+    if index != installed {
+        return Err(Error::Corruption(format!(
+            "group {group}: the engine holds entries applied up to {index} of term {term}, but the raft log in {} ends at {} or \
+             has others: the log lost what it had acknowledged, or an older copy was put in its place. Bring the log back, \
+             or start with an empty data directory as a new store",
+            log.dir().display(),
+            stored.last_index
+        )));
+    }
+    let mut hard_state = stored.hard_state;
+    hard_state.term = hard_state.term.max(term);
+    hard_state.commit = index;
+    let mut batch = LogBatch::default();
+    batch.reset(group, index, term);
+    batch.hard_state(group, &hard_state);
+    log.write(&batch, true).await?;
+    log.group(group)
+        .cloned()
+        .ok_or_else(|| Error::Corruption(format!("group {group}: not in the log it was written to")))
+}
+
+/// After all groups of the engine: whether the log has the history of another one.
+///
+/// # Errors
+/// If it has: the engine lost it.
+pub(in crate::replica) fn nothing_missing(log: &RaftLog, is_here: impl Fn(GroupId) -> bool) -> Result<()> {
+    let (index, term) = membership::FIRST;
+    let used =
+        |group: &GroupLog| group.last_index > index || group.hard_state.term > term || group.hard_state.vote != 0;
+    for group in log.groups() {
+        if !is_here(group) && log.group(group).is_some_and(used) {
             return Err(Error::Corruption(format!(
-                "group {group}: the engine holds entries applied up to {index} of term {term}, but the raft log in {} ends at {} or \
-                 has others: the log lost what it had acknowledged, or an older copy was put in its place. Bring the log back, \
-                 or start with an empty data directory as a new store",
-                self.log.dir().display(),
-                stored.last_index
+                "group {group}: the raft log in {} has its history but the engine does not hold it: the engine's data was \
+                 lost. Bring it back, or start with an empty data directory as a new store",
+                log.dir().display()
             )));
         }
-        let mut hard_state = stored.hard_state;
-        hard_state.term = hard_state.term.max(term);
-        hard_state.commit = index;
-        let mut batch = LogBatch::default();
-        batch.reset(group, index, term);
-        batch.hard_state(group, &hard_state);
-        self.log.write(&batch, true).await?;
-        self.log
-            .group(group)
-            .cloned()
-            .ok_or_else(|| Error::Corruption(format!("group {group}: not in the log it was written to")))
     }
-
-    /// After all groups of the engine: whether the log has the history of another one.
-    fn nothing_missing(&self) -> Result<()> {
-        let (index, term) = membership::FIRST;
-        let used = |log: &GroupLog| log.last_index > index || log.hard_state.term > term || log.hard_state.vote != 0;
-        for group in self.log.groups() {
-            if !self.peers.contains_key(&group) && self.log.group(group).is_some_and(used) {
-                return Err(Error::Corruption(format!(
-                    "group {group}: the raft log in {} has its history but the engine does not hold it: the engine's data was \
-                     lost. Bring it back, or start with an empty data directory as a new store",
-                    self.log.dir().display()
-                )));
-            }
-        }
-        Ok(())
-    }
+    Ok(())
 }

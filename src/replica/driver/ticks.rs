@@ -18,7 +18,8 @@ impl Driver {
         self.tick_waiting.begin();
         self.ticks += 1;
         let (store, ticks) = (self.store, self.ticks);
-        probe::emit(|| Probe::Note { store, what: "tick", a: ticks, b: 0, data: Bytes::new() });
+        let lane = self.lane as u64;
+        probe::emit(|| Probe::Note { store, what: "tick", a: ticks, b: lane, data: Bytes::new() });
         let now_ns = self.clock.now().0;
         let limit_ns = self.options.raft.election_ns();
         let beat = self.ticks.is_multiple_of(self.options.raft.heartbeat_ticks as u64);
@@ -48,17 +49,24 @@ impl Driver {
     /// All groups together keep at most so many bytes of applied entries in memory.
     fn shrink_caches(&mut self) {
         let cached: usize = self.peers.values().map(|peer| peer.group.log().cached_bytes()).sum();
-        if cached > STORE_CACHE_BYTES_MAX {
-            let each = STORE_CACHE_BYTES_MAX / self.peers.len().max(1);
+        let share = STORE_CACHE_BYTES_MAX / self.handle.lanes();
+        if cached > share {
+            let each = share / self.peers.len().max(1);
             self.peers.values_mut().for_each(|peer| peer.group.log_mut().shrink_cache(each));
         }
     }
 
-    /// A store whose engine makes writes wait refuses new ones, and hands its leaders to stores that go on.
+    /// Whether as much waits for the engine and the log as may wait.
+    pub(super) fn is_full(&self) -> bool {
+        self.stall.bytes().max(self.unwritten.bytes()) > UNAPPLIED_BYTES_MAX
+    }
+
+    /// A store whose engine or log makes writes wait refuses new ones, and hands its leaders to stores that go on.
     fn look_at_stall(&mut self, now_ns: u64) {
-        let age_ns = self.stall.age_ns(now_ns);
-        let over = self.stall.bytes() > UNAPPLIED_BYTES_MAX;
-        self.handle.show_stall(over || age_ns >= STALL_REFUSE.as_nanos() as u64);
+        // A log that takes nothing is as bad, and raft would not tell: followers can commit without it.
+        let age_ns = self.stall.age_ns(now_ns).max(self.unwritten.age_ns(now_ns));
+        let over = self.is_full();
+        self.handle.show_stall(self.lane, over || age_ns >= STALL_REFUSE.as_nanos() as u64);
         if age_ns >= STALL_HAND_OVER.as_nanos() as u64 {
             self.hand_over(false);
             self.hand_over(true);

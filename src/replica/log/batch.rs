@@ -72,6 +72,15 @@ impl LogBatch {
         self.payload.clear();
     }
 
+    /// Adds what another batch holds, behind what is here.
+    pub fn join(&mut self, other: LogBatch) {
+        if self.payload.is_empty() {
+            *self = other;
+        } else {
+            self.payload.extend_from_slice(&other.payload);
+        }
+    }
+
     /// Bytes that the batch will take in the log, without frame and padding.
     pub fn bytes(&self) -> usize {
         self.payload.len()

@@ -175,20 +175,27 @@ impl Transport for Inbox {
             let arrived = self.handle.clock().now();
             let incarnation = incarnation.unwrap_or_default();
             self.check(&Origin { cluster: cluster_id, from_store, to_store, incarnation })?;
-            let bytes: usize = messages.iter().map(|m| m.message.len()).sum();
-            // Given back when the driver has taken them. Raft sends again what is dropped here.
-            let Ok(share) = self.waiting_bytes.take(bytes) else { continue };
-            let mut decoded = Vec::with_capacity(messages.len());
-            for message in messages {
-                let message = decode(message, bytes)?;
-                // A snapshot comes with its data, by its own call.
-                if message.message.get_msg_type() != MessageType::MsgSnapshot {
-                    decoded.push(message);
-                }
-            }
+            let frame_bytes: usize = messages.iter().map(|m| m.message.len()).sum();
             let sender = Sender { store: from_store, election_ns, arrived };
-            if !self.handle.send(Message::FromPeers { sender, messages: decoded, share }) {
-                return Err(Status::unavailable("the store has stopped"));
+            let mut by_lane: BTreeMap<usize, Vec<GroupMessage>> = BTreeMap::new();
+            for message in messages {
+                by_lane.entry(self.handle.lane_of(GroupId(message.group_id))).or_default().push(message);
+            }
+            for (lane, messages) in by_lane {
+                // Given back when the lane has taken them. Raft sends again what is dropped here.
+                let bytes = messages.iter().map(|m| m.message.len()).sum();
+                let Ok(share) = self.waiting_bytes.take(bytes) else { continue };
+                let mut decoded = Vec::with_capacity(messages.len());
+                for message in messages {
+                    let message = decode(message, frame_bytes)?;
+                    // A snapshot comes with its data, by its own call.
+                    if message.message.get_msg_type() != MessageType::MsgSnapshot {
+                        decoded.push(message);
+                    }
+                }
+                if !self.handle.send_to(lane, Message::FromPeers { sender, messages: decoded, share }) {
+                    return Err(Status::unavailable("the store has stopped"));
+                }
             }
         }
         Ok(Response::new(Done {}))
@@ -215,7 +222,8 @@ impl Transport for Inbox {
         }
         let arrived = cpu::run_long(move || receiving.finish()).await.map_err(refusal)?;
         self.handle.snapshots().count_received();
-        if !self.handle.send(Message::Snapshot { sender, message: Box::new(message), arrived }) {
+        let group = message.group;
+        if !self.handle.send(group, Message::Snapshot { sender, message: Box::new(message), arrived }) {
             return Err(Status::unavailable("the store has stopped"));
         }
         Ok(Response::new(Done {}))

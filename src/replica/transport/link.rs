@@ -68,7 +68,7 @@ impl Link {
                     },
                 }
             }
-            self.handle.send(Message::Unreachable { store: self.to_store });
+            self.handle.send_all(|| Message::Unreachable { store: self.to_store });
             self.handle.clock().sleep(RETRY).await;
             // What waited through the break is old: raft sends what still matters.
             while waiting.try_recv().is_ok() {}

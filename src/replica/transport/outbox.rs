@@ -27,17 +27,19 @@ const QUEUE_MAX: usize = 4096;
 /// Bytes of messages that wait for a store; more are dropped.
 const QUEUE_BYTES_MAX: usize = 64 << 20;
 
-/// Sends to other stores.
+/// Sends to other stores. Clones, one for each lane, share the streams.
+#[derive(Clone)]
 pub struct Outbox {
     local: Local,
     net: Net,
     addresses: watch::Receiver<Addresses>,
-    lines: BTreeMap<u64, Line>,
+    lines: Arc<Mutex<BTreeMap<u64, Line>>>,
     handle: Handle,
     sending: Sending,
 }
 
 /// How snapshots are sent.
+#[derive(Clone)]
 pub struct Sending {
     /// Bytes of pairs in one chunk.
     pub chunk_bytes: usize,
@@ -88,18 +90,19 @@ impl Outbox {
         handle: Handle,
         sending: Sending,
     ) -> Outbox {
-        Outbox { local, net, addresses, lines: BTreeMap::new(), handle, sending }
+        Outbox { local, net, addresses, lines: Arc::default(), handle, sending }
     }
 
     /// Bytes that wait for a store.
     pub fn waiting_bytes(&self, store: u64) -> usize {
-        self.lines.get(&store).map_or(0, |line| line.waiting_bytes.taken())
+        self.lines.lock().expect("no holder panics").get(&store).map_or(0, |line| line.waiting_bytes.taken())
     }
 
     /// Queues a message; drops it when the store's queue is full.
-    pub fn send(&mut self, group: GroupId, epoch: RegionEpoch, to_store: u64, message: RaftMessage) {
+    pub fn send(&self, group: GroupId, epoch: RegionEpoch, to_store: u64, message: RaftMessage) {
         let Some(message) = group_message(group, epoch, &message) else { return };
-        let line = self.lines.entry(to_store).or_insert_with(|| {
+        let mut lines = self.lines.lock().expect("no holder panics");
+        let line = lines.entry(to_store).or_insert_with(|| {
             let (queue, waiting) = mpsc::channel(QUEUE_MAX);
             let link = Link {
                 to_store,
@@ -166,7 +169,7 @@ impl Outbox {
                     handle.clock().sleep(wait).await;
                 }
             }
-            handle.send(Message::SnapshotSent { group, to_peer, index, delivered: sent.is_ok() });
+            handle.send(group, Message::SnapshotSent { group, to_peer, index, delivered: sent.is_ok() });
         });
     }
 }

@@ -1,0 +1,60 @@
+//! The longest promise that any voter of the store may have given, durable before it is given.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::engine::{Engine, KvEngine, WriteBatch};
+use crate::rt::cpu;
+use crate::rt::sync::Mutex;
+use crate::types::Result;
+
+use super::group_state;
+
+/// The longest promise of a store, which its lanes share.
+#[derive(Debug)]
+pub(super) struct LongestPromise {
+    engine: Engine,
+    /// ns; durable.
+    ns: AtomicU64,
+    /// Held while a longer one is made durable.
+    raising: Mutex<()>,
+}
+
+impl LongestPromise {
+    /// As the engine holds it.
+    ///
+    /// # Errors
+    /// When the engine cannot be read, or holds something else there.
+    pub fn load(engine: &Engine) -> Result<LongestPromise> {
+        let ns = AtomicU64::new(group_state::longest_promise_ns(engine)?);
+        Ok(LongestPromise { engine: engine.clone(), ns, raising: Mutex::new(()) })
+    }
+
+    /// The longest so far, ns.
+    pub fn ns(&self) -> u64 {
+        self.ns.load(Ordering::Acquire)
+    }
+
+    /// Makes sure that a restart remembers a promise of `ns`, before any voter gives one.
+    ///
+    /// # Errors
+    /// When the engine cannot write.
+    pub async fn raise(&self, ns: u64) -> Result<()> {
+        if ns <= self.ns() {
+            return Ok(());
+        }
+        let _raising = self.raising.lock().await;
+        if ns <= self.ns() {
+            return Ok(());
+        }
+        let mut batch = WriteBatch::new();
+        group_state::put_longest_promise(&mut batch, ns);
+        let engine = self.engine.clone();
+        cpu::run_long(move || {
+            engine.write(&batch)?;
+            engine.flush()
+        })
+        .await?;
+        self.ns.store(ns, Ordering::Release);
+        Ok(())
+    }
+}
