@@ -66,7 +66,8 @@ pub const CLASSES: &[Class<Kind>] = &[
         per_minute: (0.6, 4.0),
         make: |d| {
             let tick_ms = i64::from(*d.rng.pick(&[25_i32, 50, 100, 200]));
-            let raft = Table::from_iter([("tick_ms".to_owned(), Value::Integer(tick_ms))]);
+            let mut raft = Table::from_iter([("tick_ms".to_owned(), Value::Integer(tick_ms))]);
+            raft.insert("lanes".to_owned(), Value::Integer(i64::from(*d.rng.pick(&[1_i32, 2, 3]))));
             let config = Table::from_iter([("raft".to_owned(), Value::Table(raft))]);
             Draft::at(d.target(), d.log(50, 5_000), Kind::Reconfigure { config })
         },

@@ -69,6 +69,7 @@ impl Raft {
         match event {
             Event::Start { store, .. }
             | Event::HardState { store, .. }
+            | Event::Record { store, .. }
             | Event::Append { store, .. }
             | Event::Truncate { store, .. }
             | Event::Apply { store, .. }
@@ -86,6 +87,11 @@ impl Raft {
             }
             Event::HardState { store, group, peer, term, vote, commit } => {
                 self.hard_state(id(store, group, peer), (term, vote, commit))
+            }
+            Event::Record { store, group, peer, index } => {
+                let (_, peer) = self.parts(id(store, group, peer));
+                peer.made.insert(index, peer.applied);
+                Ok(())
             }
             Event::Append { store, group, peer, index, term, hash } => {
                 self.append(id(store, group, peer), index, Entry { term, hash })
@@ -127,6 +133,7 @@ impl Raft {
         peer.commit = peer.commit.max(commit);
         peer.floor = last_index;
         peer.applied = 0;
+        peer.made.clear();
         Ok(())
     }
 
@@ -147,8 +154,10 @@ impl Raft {
         group.entries.insert((index, entry.term), entry.hash);
         peer.cut(index);
         peer.log.insert(index, entry);
-        // The record of an entry carries the commit index; what was applied before it was written had been committed.
-        peer.carried = peer.carried.max(peer.applied);
+        // The record of an entry carries the commit index; what was applied before it was made had been committed.
+        if let Some(applied) = peer.made.remove(&index) {
+            peer.carried = peer.carried.max(applied);
+        }
         Ok(())
     }
 
@@ -218,6 +227,9 @@ mod tests {
 
     const G: u64 = 2;
 
+    fn record(store: u64, index: u64) -> Event {
+        Event::Record { store, group: G, peer: store, index }
+    }
     fn append(store: u64, index: u64, term: u64, hash: u64) -> Event {
         Event::Append { store, group: G, peer: store, index, term, hash }
     }
@@ -299,6 +311,20 @@ mod tests {
         assert_eq!(with(11, start(2, 2, 2, 1)), Some((11, persistence::NAME)), "log");
         assert_eq!(with(10, hard(2, 2, 3, 1)), Some((10, persistence::NAME)), "second vote");
         assert_eq!(with(10, hard(2, 2, 2, 0)), Some((10, persistence::NAME)), "commit");
+    }
+
+    #[test]
+    fn a_record_carries_what_was_committed_before_it_was_made() {
+        // Fact 17 of the legal story: peer 1 applies entry 2.
+        let judge_with = |at: usize| {
+            let mut story = legal();
+            story.insert(at, record(1, 3));
+            let start = Event::Start { store: 1, group: G, peer: 1, term: 2, vote: 0, commit: 1, last_index: 3 };
+            story.extend([append(1, 3, 2, 30), start]);
+            judge(&story)
+        };
+        assert_eq!(judge_with(18), Some((21, persistence::NAME)), "made afterwards");
+        assert_eq!(judge_with(17), None, "on its way to the disk by then");
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub struct Peer {
     pub commit: u64,
     /// The commit index that the log's last record must know, at least.
     pub carried: u64,
+    /// Records that are on their way to the disk, by their last entry: what was applied when they were made.
+    pub made: BTreeMap<u64, u64>,
     /// The durable log, as far as it was reported.
     pub log: BTreeMap<u64, Entry>,
     /// Index and term of the snapshot that stands before the log.
