@@ -251,6 +251,15 @@ pub enum Visit {
     Stop,
 }
 
+/// What can be said of a key without the disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cached {
+    /// Its value, or that it has none.
+    Known(Option<Bytes>),
+    /// Nothing: [`Read::get`] has to be asked, by a thread that may wait for the disk.
+    OnDisk,
+}
+
 /// Reads: of a snapshot, or of the engine as it stands.
 pub trait Read {
     /// The value of a key.
@@ -258,6 +267,12 @@ pub trait Read {
     /// # Errors
     /// [`Error::Corruption`] or [`Error::Io`].
     fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Bytes>>;
+
+    /// The value of a key, if that is known in memory. Never waits for the disk.
+    ///
+    /// # Errors
+    /// [`Error::Corruption`] or [`Error::Io`].
+    fn get_cached(&self, cf: Cf, key: &[u8]) -> Result<Cached>;
 
     /// Visits the pairs of `[start, end)` upwards (an empty `end` is plus infinity) until the visitor stops.
     ///
@@ -313,7 +328,7 @@ fn in_order(cf: Cf, last: Option<&[u8]>, key: &[u8]) -> Result<()> {
 /// A store of ordered pairs, with the durability contract at the head of this room. Clones share it.
 pub trait KvEngine: Read + Clone + Debug + Send + Sync + 'static {
     /// A frozen view.
-    type Snapshot: Read + Send + Sync + 'static;
+    type Snapshot: Read + Clone + Send + Sync + 'static;
     /// Files that a stager has finished. Dropped, they are removed (what was ingested stays).
     type Staged: Debug + Send + 'static;
     /// Writes such files.

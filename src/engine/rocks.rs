@@ -32,10 +32,11 @@ use librocksdb_sys as ffi;
 use rocksdb::properties as property;
 use rocksdb::{
     AsColumnFamilyRef, AsRawPtr, BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
-    DBRawIterator, DataBlockIndexType, ErrorKind, Options, ReadOptions, Snapshot, WaitForCompactOptions, WriteOptions,
+    DBRawIterator, DataBlockIndexType, ErrorKind, Options, ReadOptions, ReadTier, Snapshot, WaitForCompactOptions,
+    WriteOptions,
 };
 
-use super::{Cf, CfRange, KvEngine, Op, Read, Visit, WriteBatch};
+use super::{Cached, Cf, CfRange, KvEngine, Op, Read, Visit, WriteBatch};
 use crate::types::{Error, Result};
 
 pub use stage::{RocksStaged, RocksStager};
@@ -97,6 +98,8 @@ struct Inner {
     /// Of writes that are refused when they would have to wait.
     impatient_options: WriteOptions,
     read_options: ReadOptions,
+    /// Of reads that must not wait for the disk.
+    cached_options: ReadOptions,
     /// Held shared by every write, alone by a write that must know the last key, and by the look after a flush.
     writers: RwLock<()>,
     /// Held by who flushes: each waits for RocksDB to be at rest.
@@ -149,6 +152,7 @@ impl RocksEngine {
             write_options,
             impatient_options,
             read_options: ReadOptions::default(),
+            cached_options: cached(ReadOptions::default()),
             writers: RwLock::new(()),
             flushes: Mutex::new(()),
             stopped: OnceLock::new(),
@@ -387,6 +391,15 @@ impl Inner {
         Ok(pinned.map(|value| Bytes::copy_from_slice(&value)))
     }
 
+    /// As [`Inner::get`], with options that forbid to read from the disk.
+    fn get_cached(&self, cf: Cf, key: &[u8], options: &ReadOptions) -> Result<Cached> {
+        match self.db.get_pinned_cf_opt(self.cf(cf), key, options) {
+            Ok(found) => Ok(Cached::Known(found.map(|value| Bytes::copy_from_slice(&value)))),
+            Err(error) if error.kind() == ErrorKind::Incomplete => Ok(Cached::OnDisk),
+            Err(error) => Err(convert(&error)),
+        }
+    }
+
     /// Calls `read` with what an unfrozen read has to look at: the engine as it stands, or as it was before the ingest that runs.
     fn now<T>(&self, read: impl FnOnce(Option<&Frozen>) -> T) -> T {
         // Held until the read has its view, so that no ingest begins between.
@@ -501,7 +514,12 @@ impl Inner {
 impl Read for RocksEngine {
     fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Bytes>> {
         let inner = &*self.inner;
-        inner.now(|before| inner.get(cf, key, before.map_or(&inner.read_options, |before| &before.options)))
+        inner.now(|before| inner.get(cf, key, before.map_or(&inner.read_options, Frozen::options)))
+    }
+
+    fn get_cached(&self, cf: Cf, key: &[u8]) -> Result<Cached> {
+        let inner = &*self.inner;
+        inner.now(|before| inner.get_cached(cf, key, before.map_or(&inner.cached_options, Frozen::cached_options)))
     }
 
     fn scan(&self, cf: Cf, start: &[u8], end: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit) -> Result<()> {
@@ -636,10 +654,17 @@ impl KvEngine for RocksEngine {
     }
 }
 
+/// Options of reads that must not wait for the disk.
+fn cached(mut options: ReadOptions) -> ReadOptions {
+    options.set_read_tier(ReadTier::BlockCache);
+    options
+}
+
 /// The database at one point of the write sequence. Whoever holds one drops it before the database.
 struct Frozen {
-    // In this order, because fields are dropped in order.
-    options: ReadOptions,
+    // In this order, because fields are dropped in order. Options are made when they are wanted: most views serve one read.
+    options: OnceLock<ReadOptions>,
+    cached_options: OnceLock<ReadOptions>,
     snapshot: Snapshot<'static>,
 }
 
@@ -648,10 +673,15 @@ impl Frozen {
         // SAFETY: the database lies behind an Arc, so it does not move, and both holders, `RocksSnapshot` and `Inner`, drop this
         // before it. The longer lifetime never leaves this file.
         let db: &'static DB = unsafe { &*ptr::from_ref(db) };
-        let snapshot = db.snapshot();
-        let mut options = ReadOptions::default();
-        options.set_snapshot(&snapshot);
-        Frozen { options, snapshot }
+        Frozen { options: OnceLock::new(), cached_options: OnceLock::new(), snapshot: db.snapshot() }
+    }
+
+    fn options(&self) -> &ReadOptions {
+        self.options.get_or_init(|| self.scan_options())
+    }
+
+    fn cached_options(&self) -> &ReadOptions {
+        self.cached_options.get_or_init(|| cached(self.scan_options()))
     }
 
     fn scan_options(&self) -> ReadOptions {
@@ -662,6 +692,7 @@ impl Frozen {
 }
 
 /// A frozen view of a [`RocksEngine`], which it keeps open.
+#[derive(Clone)]
 pub struct RocksSnapshot {
     // In this order, because fields are dropped in order: the view before the database it belongs to.
     frozen: Arc<Frozen>,
@@ -677,7 +708,11 @@ impl fmt::Debug for RocksSnapshot {
 
 impl Read for RocksSnapshot {
     fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Bytes>> {
-        self.inner.get(cf, key, &self.frozen.options)
+        self.inner.get(cf, key, self.frozen.options())
+    }
+
+    fn get_cached(&self, cf: Cf, key: &[u8]) -> Result<Cached> {
+        self.inner.get_cached(cf, key, self.frozen.cached_options())
     }
 
     fn scan(&self, cf: Cf, start: &[u8], end: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit) -> Result<()> {

@@ -67,7 +67,7 @@ pub trait Kv: Clone + Send + Sync + 'static {
 /// A region of this store whose leader, term and epoch were checked for one request.
 pub trait Route: Send + Sync {
     /// What reads see of the engine.
-    type Snapshot: Read + Send + Sync + 'static;
+    type Snapshot: Read + Clone + Send + Sync + 'static;
 
     /// The region, as it was when the request was routed.
     fn region(&self) -> &Arc<Region>;

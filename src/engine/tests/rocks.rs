@@ -52,6 +52,30 @@ fn a_column_family_that_an_older_version_lacked_is_made() {
 }
 
 #[test]
+fn what_is_on_disk_alone_is_not_waited_for() {
+    let mut home = RocksHome::new();
+    let engine = home.open().unwrap();
+    put(&engine, Cf::RawDefault, 0..1000, 100);
+    let (there, absent) = (7_u32.to_be_bytes(), [7; 9]);
+    let value = engine.get(Cf::RawDefault, &there).unwrap();
+    assert!(value.is_some());
+    assert_eq!(engine.get_cached(Cf::RawDefault, &there).unwrap(), Cached::Known(value.clone()), "just written");
+    engine.flush().unwrap();
+    drop(engine);
+    let engine = home.open().unwrap();
+    let snapshot = engine.snapshot();
+    assert_eq!(snapshot.get_cached(Cf::RawDefault, &there).unwrap(), Cached::OnDisk, "never read since the start");
+    assert_eq!(snapshot.get(Cf::RawDefault, &there).unwrap(), value);
+    assert_eq!(
+        snapshot.get_cached(Cf::RawDefault, &there).unwrap(),
+        Cached::Known(value.clone()),
+        "its block is in memory now"
+    );
+    assert_eq!(engine.get_cached(Cf::RawDefault, &there).unwrap(), Cached::Known(value));
+    assert_eq!(engine.get_cached(Cf::RawDefault, &absent).unwrap(), Cached::Known(None), "the filter is in memory");
+}
+
+#[test]
 fn an_engine_is_made_only_when_asked_for() {
     let home = RocksHome::new();
     let options = RocksOptions { create: false, path: home.directory.path().join("a/b"), ..home.options() };

@@ -146,7 +146,13 @@ fn change(batch: &mut WriteBatch, words: &[&str]) {
 
 fn read(from: &dyn Read, words: &[&str], limit: Option<&str>) -> Result<String> {
     if words[0] == "get" {
-        return Ok(from.get(cf(words[1]), &bytes(words[2]))?.map_or("(none)".into(), |value| show(&value)));
+        let (cf, key) = (cf(words[1]), bytes(words[2]));
+        let found = from.get(cf, &key)?;
+        match from.get_cached(cf, &key)? {
+            Cached::Known(cached) => assert_eq!(cached, found, "what memory says is what is so"),
+            Cached::OnDisk => {}
+        }
+        return Ok(found.map_or("(none)".into(), |value| show(&value)));
     }
     let mut limit: usize = limit.map_or(usize::MAX, |limit| limit.parse().expect("a number"));
     let mut lines = Vec::new();

@@ -1,23 +1,24 @@
-//! Point reads. They run on the request's own task: under a lease nothing is waited for.
+//! Point reads. They run on the request's own task: under a lease nothing is waited for, unless the disk is needed.
 
 use bytes::Bytes;
 
 use crate::codec::raw;
-use crate::engine::Read;
+use crate::engine::{Cached, Cf, Read};
 use crate::proto::kvrpcpb::{
     Context, KvPair, RawBatchGetRequest, RawBatchGetResponse, RawGetKeyTtlRequest, RawGetKeyTtlResponse, RawGetRequest,
     RawGetResponse,
 };
-use crate::store::Kv;
+use crate::rt::cpu;
+use crate::store::{Kv, RegionRead};
 use crate::types::limits::REPLY_BYTES_MAX;
 use crate::types::{Error, Result};
 
 use super::column::column;
 use super::scan::{PAIR_BYTES, PAIR_MEMORY};
-use super::{RawService, check_read_key, sized};
+use super::{INLINE_KEYS_MAX, RawService, check_read_key};
 use crate::service::calls::Handler;
 use crate::service::error::failed_pair;
-use crate::service::layer::quota::counts;
+use crate::service::layer::quota::{Reservation, counts};
 
 /// What a pair with an error takes, about, in bytes.
 const ERROR_BYTES: usize = 768;
@@ -50,7 +51,7 @@ impl<K: Kv> RawService<K> {
         let read = self.read(context).await?;
         let cf = column(cf)?;
         check_read_key(&read.region, key)?;
-        match read.snapshot.get(cf, key)? {
+        match get(&read.snapshot, cf, key).await? {
             Some(stored) => {
                 let mut held = self.answers.begin();
                 held.grow_to(stored.len())?;
@@ -62,41 +63,72 @@ impl<K: Kv> RawService<K> {
     }
 }
 
+/// The value of a key: at once if it is in memory, by a thread that may wait for the disk otherwise.
+async fn get<S: Read + Clone + Send + 'static>(read: &S, cf: Cf, key: &Bytes) -> Result<Option<Bytes>> {
+    match read.get_cached(cf, key)? {
+        Cached::Known(found) => Ok(found),
+        Cached::OnDisk => {
+            let (read, key) = (read.clone(), key.clone());
+            cpu::run(move || read.get(cf, &key)).await
+        }
+    }
+}
+
 /// The values of many keys, in the order asked; keys that do not exist are left out.
 impl<K: Kv> Handler<RawBatchGetRequest> for RawService<K> {
     async fn handle(&self, context: &Context, request: RawBatchGetRequest) -> Result<RawBatchGetResponse> {
         let read = self.read(context).await?;
         let cf = column(&request.cf)?;
         let keys = request.keys;
-        let mut held = self.answers.begin();
-        let pairs = sized(keys.len(), move || {
-            let mut pairs: Vec<KvPair> = Vec::new();
-            let mut bytes = 0;
-            for key in keys {
-                if let Err(error) = check_read_key(&read.region, &key) {
-                    // One of another region does not keep the others from their values.
-                    bytes += ERROR_BYTES;
-                    held.grow_to(bytes + (pairs.len() + 1) * PAIR_MEMORY)?;
-                    pairs.push(failed_pair(error.to_string()));
-                    continue;
-                }
-                let Some(stored) = read.snapshot.get(cf, &key)? else { continue };
-                let Some((value, _)) = raw::live(&stored, read.now_s)? else { continue };
-                bytes += key.len() + value.len() + PAIR_BYTES;
-                if bytes > REPLY_BYTES_MAX {
-                    return Err(Error::Invalid(format!(
-                        "the answer would be over the limit of {REPLY_BYTES_MAX} bytes: ask for fewer keys at once"
-                    )));
-                }
-                held.grow_to(bytes + (pairs.len() + 1) * PAIR_MEMORY)?;
-                pairs.push(KvPair { key, value, ..KvPair::default() });
+        let few = keys.len() <= INLINE_KEYS_MAX;
+        let here = if few { gather(&read, cf, &keys, self.answers.begin(), Read::get_cached)? } else { None };
+        let pairs = match here {
+            Some(pairs) => Some(pairs),
+            None => {
+                let held = self.answers.begin();
+                let from_disk = |read: &_, cf, key: &_| Read::get(read, cf, key).map(Cached::Known);
+                cpu::run(move || gather(&read, cf, &keys, held, from_disk)).await?
             }
-            if let Some(last) = pairs.last_mut() {
-                last.value = held.attach(std::mem::take(&mut last.value));
-            }
-            Ok(pairs)
-        })
-        .await?;
-        Ok(RawBatchGetResponse { pairs, ..RawBatchGetResponse::default() })
+        };
+        Ok(RawBatchGetResponse { pairs: pairs.unwrap_or_default(), ..RawBatchGetResponse::default() })
     }
+}
+
+/// The pairs of `keys`, as `get` reads them; nothing if it does not know one.
+fn gather<S: Read>(
+    read: &RegionRead<S>,
+    cf: Cf,
+    keys: &[Bytes],
+    mut held: Reservation,
+    get: impl Fn(&S, Cf, &[u8]) -> Result<Cached>,
+) -> Result<Option<Vec<KvPair>>> {
+    let mut pairs: Vec<KvPair> = Vec::new();
+    let mut bytes = 0;
+    for key in keys {
+        if let Err(error) = check_read_key(&read.region, key) {
+            // One of another region does not keep the others from their values.
+            bytes += ERROR_BYTES;
+            held.grow_to(bytes + (pairs.len() + 1) * PAIR_MEMORY)?;
+            pairs.push(failed_pair(error.to_string()));
+            continue;
+        }
+        let stored = match get(&read.snapshot, cf, key)? {
+            Cached::Known(Some(stored)) => stored,
+            Cached::Known(None) => continue,
+            Cached::OnDisk => return Ok(None),
+        };
+        let Some((value, _)) = raw::live(&stored, read.now_s)? else { continue };
+        bytes += key.len() + value.len() + PAIR_BYTES;
+        if bytes > REPLY_BYTES_MAX {
+            return Err(Error::Invalid(format!(
+                "the answer would be over the limit of {REPLY_BYTES_MAX} bytes: ask for fewer keys at once"
+            )));
+        }
+        held.grow_to(bytes + (pairs.len() + 1) * PAIR_MEMORY)?;
+        pairs.push(KvPair { key: key.clone(), value, ..KvPair::default() });
+    }
+    if let Some(last) = pairs.last_mut() {
+        last.value = held.attach(std::mem::take(&mut last.value));
+    }
+    Ok(Some(pairs))
 }
