@@ -26,7 +26,6 @@ mod cluster;
 mod fault;
 mod memory;
 mod oracle;
-mod overlay;
 mod plan;
 mod scenario;
 mod workload;
