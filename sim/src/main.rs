@@ -24,8 +24,8 @@ compile_error!(
 mod cli;
 mod cluster;
 mod fault;
+mod memory;
 mod oracle;
-mod overlay;
 mod plan;
 mod scenario;
 mod workload;
@@ -35,6 +35,9 @@ use std::process::ExitCode;
 use armilla_arch::dispatch;
 use clap::Parser;
 use cli::{child, corpus, meta, replay, run, zoo};
+
+#[global_allocator]
+static MEMORY: memory::Memory = memory::Memory;
 
 /// Armilla's deterministic simulator.
 #[derive(Debug, Parser)]

@@ -9,6 +9,7 @@ use http::{HeaderValue, Request, Response};
 use tonic::body::Body;
 use tower::Service;
 
+use crate::rt::clock::Instant;
 use crate::rt::net::{Channel, Net};
 
 /// One connection an address, dialed at the first call. Clones share it.
@@ -45,24 +46,47 @@ impl Channels {
     }
 }
 
+/// How long an address that PD gave is believed although calls to it fail: stores seldom move, and often restart.
+const BELIEVED: Duration = Duration::from_secs(1);
+
+/// Where a store listens.
+#[derive(Debug)]
+struct Address {
+    addr: String,
+    /// When PD said so.
+    learned: Instant,
+    /// A call to it has failed since.
+    doubted: bool,
+}
+
 /// Which store listens where, as PD said. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Addresses {
-    known: Arc<Mutex<BTreeMap<u64, String>>>,
+    known: Arc<Mutex<BTreeMap<u64, Address>>>,
 }
 
 impl Addresses {
-    /// The address of a store, if known.
-    pub fn get(&self, store: u64) -> Option<String> {
-        self.known.lock().expect("no holder panics").get(&store).cloned()
+    /// The address of a store; nothing if PD must be asked.
+    pub fn get(&self, store: u64, now: Instant) -> Option<String> {
+        let known = self.known.lock().expect("no holder panics");
+        let found = known.get(&store).filter(|found| !found.doubted || now.since(found.learned) < BELIEVED);
+        found.map(|found| found.addr.clone())
     }
 
-    /// Learns an address.
-    pub fn set(&self, store: u64, addr: String) {
-        self.known.lock().expect("no holder panics").insert(store, addr);
+    /// Learns an address from PD.
+    pub fn set(&self, store: u64, addr: String, now: Instant) {
+        let address = Address { addr, learned: now, doubted: false };
+        self.known.lock().expect("no holder panics").insert(store, address);
     }
 
-    /// Forgets an address.
+    /// Takes note that a call to a store failed: PD is asked again, but not at every call.
+    pub fn doubt(&self, store: u64) {
+        if let Some(known) = self.known.lock().expect("no holder panics").get_mut(&store) {
+            known.doubted = true;
+        }
+    }
+
+    /// Forgets an address that is another store's now.
     pub fn forget(&self, store: u64) {
         self.known.lock().expect("no holder panics").remove(&store);
     }
@@ -105,5 +129,27 @@ impl Service<Request<Body>> for Limited {
             request.headers_mut().insert("grpc-timeout", timeout.clone());
         }
         self.channel.call(request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Goal: a store that does not answer does not make its clients ask PD at every call.
+    use super::*;
+
+    #[test]
+    fn a_doubtful_address_is_believed_for_a_while() {
+        let addresses = Addresses::default();
+        let now = Instant(1_000_000_000);
+        addresses.set(1, "a:1".into(), now);
+        let later = now.plus(BELIEVED);
+        assert_eq!(addresses.get(1, later), Some("a:1".into()));
+        addresses.doubt(1);
+        assert_eq!(addresses.get(1, now), Some("a:1".into()));
+        assert_eq!(addresses.get(1, later), None);
+        addresses.set(1, "b:1".into(), later);
+        assert_eq!(addresses.get(1, later.plus(BELIEVED)), Some("b:1".into()));
+        addresses.forget(1);
+        assert_eq!(addresses.get(1, later), None);
     }
 }

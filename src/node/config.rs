@@ -1,5 +1,7 @@
 //! A node's configuration: what may be set, what it means when nothing is said, and what cannot be. Pure.
 //!
+//! Each option is declared once, with its type, default, bounds and help; file, flags and the simulator's plans follow from that.
+//!
 //! A file (`node.toml`) has the names below, flags override it. Every key has a default; a key that is not known is refused
 //! with the nearest that is, so that a typing error never passes for a setting.
 //!
@@ -14,150 +16,165 @@
 //! ```
 
 mod check;
+mod declare;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::types::limits::{ENTRY_BYTES_MAX, LANES_MAX, MESSAGE_BYTES_MAX, SNAPSHOT_CHUNK_BYTES_MAX};
 use crate::types::version;
 
 pub use check::nearest;
+pub use declare::Declared;
+use declare::options;
+
+/// Sizes in KiB and MiB up to 1 PiB; times up to a year.
+const KIB_MAX: u64 = 1 << 40;
+const MIB_MAX: u64 = 1 << 30;
+const MS_MAX: u64 = 366 * 24 * 3600 * 1000;
+/// Regions that a cluster may begin with.
+const REGIONS_MAX: usize = 1024;
 
 /// A configuration that cannot be, in words that say what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ConfigError(pub String);
 
-/// All that a node can be told.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// The node's name, unique in its cluster.
-    pub name: String,
-    /// Where everything lies that must survive.
-    pub data_dir: PathBuf,
-    /// Where to listen, `host:port`: PD, TiKV, raft, health, metrics and status, all on this one port.
-    pub addr: String,
-    /// Where others reach this node, `host:port`, if that is not `addr`.
-    pub advertise_addr: Option<String>,
-    /// The members of the cluster's first start, this node among them: name and address. In a file `["n1=host:port", …]`.
-    #[serde(with = "members")]
-    pub initial_cluster: Vec<(String, String)>,
-    /// Any node of the cluster to join instead, `host:port`.
-    pub join: Option<String>,
-    /// How many of the first members (sorted by name) carry the placement driver: 1, 3, 5 or 7.
-    pub pd_members: usize,
-    /// Copies of each region, where there are as many stores.
-    pub replicas: usize,
-    /// Regions that a new cluster begins with (a small one at the very end comes on top).
-    pub initial_regions: usize,
-    /// Where the first regions of a new cluster begin, as clients write the keys; instead of `initial_regions`.
-    pub split_keys: Vec<String>,
-    /// MiB of disk that are kept in reserve: with less than twice as much left, writes that add data are refused. A twentieth of the
-    /// disk, at most 5120, if it is not given; 0: none, and the disk is not watched.
-    pub disk_reserve_mib: Option<u64>,
+options! {
+    /// All that a node can be told.
+    Config in "" {
+        /// The node's name, unique in its cluster.
+        name: String = "n1".into();
+        /// Data directory: everything that must survive lies there.
+        data_dir: PathBuf = "armilla-data".into();
+        /// Where to listen, `host:port`: PD, TiKV, raft, health, metrics and status, all on this one port.
+        addr: String = "127.0.0.1:2379".into();
+        /// Where others reach this node, `host:port`, if that is not `addr`.
+        advertise_addr: Option<String> = None;
+        /// Members of the cluster's first start, this node among them: name and address. In a file `["n1=host:port", …]`.
+        #[serde(with = "members")]
+        initial_cluster: Vec<(String, String)> = Vec::new();
+        /// Any node of the cluster to join instead.
+        join: Option<String> = None;
+        /// How many of the first members (sorted by name) carry the placement driver: 1, 3, 5 or 7.
+        pd_members: usize = 3;
+        /// Copies of each region, where there are as many stores, at the cluster's first start.
+        replicas: usize = 3, 1..=7;
+        /// Regions that a new cluster begins with (a small one at the very end comes on top).
+        initial_regions: usize = 1, 1..=REGIONS_MAX as u64;
+        /// Where the first regions of a new cluster begin, as clients write the keys; instead of `initial_regions`.
+        split_keys: Vec<String> = Vec::new();
+        /// MiB of disk to keep in reserve: with less than twice as much left, writes that add data are refused. A twentieth of the
+        /// disk, at most 5120, if it is not given; 0: none, and the disk is not watched.
+        disk_reserve_mib: Option<u64> = None;
+        /// Consensus and its log.
+        raft: RaftConfig = RaftConfig::default();
+        /// The key-value engine.
+        engine: EngineConfig = EngineConfig::default();
+        /// The placement driver and what is reported to it.
+        pd: PdConfig = PdConfig::default();
+        /// Values with a time to live.
+        ttl: TtlConfig = TtlConfig::default();
+        /// Logging.
+        log: LogConfig = LogConfig::default();
+    }
+}
+
+options! {
     /// Consensus and its log.
-    pub raft: RaftConfig,
+    RaftConfig in "raft." {
+        /// Milliseconds of a tick, the unit of the two below.
+        tick_ms: u64 = 50, 1..=600_000;
+        /// Ticks between a leader's heartbeats.
+        heartbeat_ticks: usize = 2, 1..=1_000_000;
+        /// Ticks without a leader after which a follower campaigns (randomly up to half as many more). The leader's lease is this
+        /// long, less the drift of clocks.
+        election_ticks: usize = 20, 1..=1_000_000;
+        /// KiB of entries in one append message.
+        // This makes messages between nodes; the rest of what one may hold is for what surrounds it.
+        append_kib_max: u64 = 1024, 1..=(MESSAGE_BYTES_MAX as u64 >> 10) / 2;
+        /// Append messages under way to one follower.
+        appends_inflight_max: usize = 256, 1..=1 << 20;
+        /// KiB of committed entries handed out at once.
+        apply_kib_max: u64 = 4096, 1..=KIB_MAX;
+        /// KiB of commands packed into one entry.
+        // An entry of packed commands must fit in a message, too.
+        pack_kib_max: usize = 256, 1..=ENTRY_BYTES_MAX as u64 >> 10;
+        /// Threads that drive the store's regions; 0: one for every four cores. The only one writes the raft log itself; several
+        /// have a thread that writes it for all of them.
+        lanes: usize = 0, 0..=LANES_MAX as u64;
+        /// Letters that a lane handles before it writes the log.
+        letters_max: usize = 4096, 1..=1 << 30;
+        /// KiB of applied entries that a group keeps in memory.
+        cache_kib_max: usize = 8 << 10, 0..=KIB_MAX;
+        /// KiB of a log segment; preallocated and recycled.
+        // Offsets in a segment are numbers of 31 bits.
+        log_segment_kib: u64 = 64 << 10, 16..=(1 << 21) - 1;
+        /// Freed segments that are kept for recycling.
+        log_spare_segments_max: usize = 4;
+        /// KiB of log beyond which stragglers are rewritten so that old segments can be freed.
+        log_soft_max_kib: u64 = 1 << 20, 0..=KIB_MAX;
+        /// KiB of entries that one region's log keeps for replicas that lag; one that lacks more gets a snapshot.
+        log_group_kib_max: u64 = 64 << 10, 0..=KIB_MAX;
+        /// KiB of entries that the logs of all regions keep together; beyond them the longest are cut, whoever lags. 0: 16 GiB, or a
+        /// tenth of the disk if that is less.
+        log_store_kib_max: u64 = 0, 0..=KIB_MAX;
+        /// Entries behind the applied index that are kept for followers.
+        log_keep_entries: u64 = 1024, 1..=u64::MAX;
+        /// Entries that are kept for a follower that lags; beyond them it gets a snapshot.
+        log_lag_entries_max: u64 = 100_000;
+        /// KiB of log since the last flush of the engine that start the next one.
+        flush_kib: u64 = 64 << 10, 1..=KIB_MAX;
+        /// A flush of the engine happens at the latest after this many milliseconds, if anything was written.
+        flush_interval_ms: u64 = 30_000, 1..=MS_MAX;
+        /// KiB of pairs in one chunk of a snapshot.
+        // A receiver takes a chunk and one value more.
+        snapshot_chunk_kib: usize = 1024, 1..=(SNAPSHOT_CHUNK_BYTES_MAX as u64 >> 10) / 4;
+        /// MiB a second of all snapshots that the store sends, and of all that it receives.
+        snapshot_mib_per_s: u64 = 100, 1..=MIB_MAX;
+    }
+}
+
+options! {
     /// The key-value engine.
-    pub engine: EngineConfig,
+    EngineConfig in "engine." {
+        /// MiB of uncompressed blocks, index and filters in memory.
+        block_cache_mib: usize = 256, 0..=MIB_MAX;
+        /// MiB of writes in memory before the engine flushes on its own.
+        write_buffer_mib: usize = 128, 1..=MIB_MAX;
+        /// Table files kept open; 0: as many as the process's limit of file descriptors allows.
+        max_open_files: u32 = 0;
+        /// Threads that flush (one) and compact (the others, at least one).
+        background_jobs: u32 = 2, 1..=u32::MAX as u64;
+    }
+}
+
+options! {
     /// The placement driver and what is reported to it.
-    pub pd: PdConfig,
+    PdConfig in "pd." {
+        /// The newest version of the cluster's protocol that this node uses; 0: all that it knows. A node that is held back keeps the
+        /// whole cluster back, so that it can return to an older version of Armilla.
+        protocol_max: u32 = 0;
+        /// Whether leaders are spread evenly over the stores.
+        balance_leaders: bool = true;
+        /// Milliseconds between a store's reports.
+        store_heartbeat_ms: u64 = 1000, 1..=MS_MAX;
+        /// Milliseconds after which a silent store is no longer taken for alive.
+        store_alive_ms: u64 = 5000, 0..=MS_MAX;
+    }
+}
+
+options! {
     /// Values with a time to live.
-    pub ttl: TtlConfig,
-    /// Logging.
-    pub log: LogConfig,
-}
-
-/// Consensus and its log.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct RaftConfig {
-    /// Milliseconds of a tick, the unit of the two below.
-    pub tick_ms: u64,
-    /// Ticks between a leader's heartbeats.
-    pub heartbeat_ticks: usize,
-    /// Ticks without a leader after which a follower campaigns (randomly up to half as many more). The leader's lease is this
-    /// long, less the drift of clocks.
-    pub election_ticks: usize,
-    /// KiB of entries in one append message.
-    pub append_kib_max: u64,
-    /// Append messages under way to one follower.
-    pub appends_inflight_max: usize,
-    /// KiB of committed entries handed out at once.
-    pub apply_kib_max: u64,
-    /// KiB of commands packed into one entry.
-    pub pack_kib_max: usize,
-    /// Threads that drive the store's regions, up to 8; 0: one for every four cores. The only one writes the raft log itself; several
-    /// have a thread that writes it for all of them.
-    pub lanes: usize,
-    /// Letters that a lane handles before it writes the log.
-    pub letters_max: usize,
-    /// KiB of applied entries that a group keeps in memory.
-    pub cache_kib_max: usize,
-    /// KiB of a log segment; preallocated and recycled.
-    pub log_segment_kib: u64,
-    /// Freed segments that are kept for recycling.
-    pub log_spare_segments_max: usize,
-    /// KiB of log beyond which stragglers are rewritten so that old segments can be freed.
-    pub log_soft_max_kib: u64,
-    /// KiB of entries that one region's log keeps for replicas that lag; one that lacks more gets a snapshot.
-    pub log_group_kib_max: u64,
-    /// KiB of entries that the logs of all regions keep together; beyond them the longest are cut, whoever lags. 0: 16 GiB, or a
-    /// tenth of the disk if that is less.
-    pub log_store_kib_max: u64,
-    /// Entries behind the applied index that are kept for followers.
-    pub log_keep_entries: u64,
-    /// Entries that are kept for a follower that lags; beyond them it gets a snapshot.
-    pub log_lag_entries_max: u64,
-    /// KiB of log since the last flush of the engine that start the next one.
-    pub flush_kib: u64,
-    /// A flush of the engine happens at the latest after this many milliseconds, if anything was written.
-    pub flush_interval_ms: u64,
-    /// KiB of pairs in one chunk of a snapshot.
-    pub snapshot_chunk_kib: usize,
-    /// MiB a second of all snapshots that the store sends, and of all that it receives.
-    pub snapshot_mib_per_s: u64,
-}
-
-/// The key-value engine.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct EngineConfig {
-    /// MiB of uncompressed blocks, index and filters in memory.
-    pub block_cache_mib: usize,
-    /// MiB of writes in memory before the engine flushes on its own.
-    pub write_buffer_mib: usize,
-    /// Table files kept open; 0: as many as the process's limit of file descriptors allows.
-    pub max_open_files: u32,
-    /// Threads that flush (one) and compact (the others, at least one).
-    pub background_jobs: u32,
-}
-
-/// The placement driver and what is reported to it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct PdConfig {
-    /// The newest version of the cluster's protocol that this node uses; 0: all that it knows. A node that is held back keeps the
-    /// whole cluster back, so that it can return to an older version of Armilla.
-    pub protocol_max: u32,
-    /// Whether leaders are spread evenly over the stores.
-    pub balance_leaders: bool,
-    /// Milliseconds between a store's reports.
-    pub store_heartbeat_ms: u64,
-    /// Milliseconds after which a silent store is no longer taken for alive.
-    pub store_alive_ms: u64,
-}
-
-/// Values with a time to live.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct TtlConfig {
-    /// Milliseconds between two rounds of collecting what has expired; 0: never. A round looks through every led region that has
-    /// such values.
-    pub collect_interval_ms: u64,
-    /// Milliseconds that a value must have been expired before it is collected: more than the clocks of the nodes differ.
-    pub collect_grace_ms: u64,
+    TtlConfig in "ttl." {
+        /// Milliseconds between two rounds of collecting what has expired; 0: never. A round looks through every led region that has
+        /// such values.
+        collect_interval_ms: u64 = 600_000;
+        /// Milliseconds that a value must have been expired before it is collected: more than the clocks of the nodes differ.
+        collect_grace_ms: u64 = 60_000;
+    }
 }
 
 /// How logs look.
@@ -170,90 +187,15 @@ pub enum LogFormat {
     Json,
 }
 
-/// Logging, to standard error.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct LogConfig {
-    /// `off`, `error`, `warn`, `info`, `debug`, `trace`, or directives such as `info,armilla::replica=debug`.
-    pub level: String,
-    /// `human` or `json`.
-    pub format: LogFormat,
-    /// Whether clients' keys and values are shown as lengths only.
-    pub redact_keys: bool,
-}
-
-impl Default for Config {
-    fn default() -> Config {
-        Config {
-            name: "n1".into(),
-            data_dir: "armilla-data".into(),
-            addr: "127.0.0.1:2379".into(),
-            advertise_addr: None,
-            initial_cluster: Vec::new(),
-            join: None,
-            pd_members: 3,
-            replicas: 3,
-            initial_regions: 1,
-            split_keys: Vec::new(),
-            disk_reserve_mib: None,
-            raft: RaftConfig::default(),
-            engine: EngineConfig::default(),
-            pd: PdConfig::default(),
-            ttl: TtlConfig::default(),
-            log: LogConfig::default(),
-        }
-    }
-}
-
-impl Default for RaftConfig {
-    fn default() -> RaftConfig {
-        RaftConfig {
-            tick_ms: 50,
-            heartbeat_ticks: 2,
-            election_ticks: 20,
-            append_kib_max: 1024,
-            appends_inflight_max: 256,
-            apply_kib_max: 4096,
-            pack_kib_max: 256,
-            lanes: 0,
-            letters_max: 4096,
-            cache_kib_max: 8 << 10,
-            log_segment_kib: 64 << 10,
-            log_spare_segments_max: 4,
-            log_soft_max_kib: 1 << 20,
-            log_group_kib_max: 64 << 10,
-            log_store_kib_max: 0,
-            log_keep_entries: 1024,
-            log_lag_entries_max: 100_000,
-            flush_kib: 64 << 10,
-            flush_interval_ms: 30_000,
-            snapshot_chunk_kib: 1024,
-            snapshot_mib_per_s: 100,
-        }
-    }
-}
-
-impl Default for EngineConfig {
-    fn default() -> EngineConfig {
-        EngineConfig { block_cache_mib: 256, write_buffer_mib: 128, max_open_files: 0, background_jobs: 2 }
-    }
-}
-
-impl Default for PdConfig {
-    fn default() -> PdConfig {
-        PdConfig { protocol_max: 0, balance_leaders: true, store_heartbeat_ms: 1000, store_alive_ms: 5000 }
-    }
-}
-
-impl Default for TtlConfig {
-    fn default() -> TtlConfig {
-        TtlConfig { collect_interval_ms: 600_000, collect_grace_ms: 60_000 }
-    }
-}
-
-impl Default for LogConfig {
-    fn default() -> LogConfig {
-        LogConfig { level: "info".into(), format: LogFormat::Human, redact_keys: true }
+options! {
+    /// Logging, to standard error.
+    LogConfig in "log." {
+        /// Log level: off, error, warn, info, debug, trace, or directives such as `info,armilla::replica=debug`.
+        level: String = "info".into();
+        /// Log format: human or json.
+        format: LogFormat = LogFormat::Human;
+        /// Whether clients' keys and values are shown as lengths only.
+        redact_keys: bool = true;
     }
 }
 
@@ -279,6 +221,30 @@ impl Config {
         let value: toml::Table = toml::from_str(text).map_err(|error| at(&error.to_string().trim_end()))?;
         check::known_keys(&value, source)?;
         toml::from_str(text).map_err(|error| at(&error.to_string().trim_end()))
+    }
+
+    /// Every option, as it was declared, in the order of a file.
+    pub fn options() -> impl Iterator<Item = &'static Declared> {
+        let sections = [
+            Config::OPTIONS,
+            RaftConfig::OPTIONS,
+            EngineConfig::OPTIONS,
+            PdConfig::OPTIONS,
+            TtlConfig::OPTIONS,
+            LogConfig::OPTIONS,
+        ];
+        sections.into_iter().flatten()
+    }
+
+    /// This configuration with some values replaced: `over` has the keys of a file, `source` is named in errors. Not yet
+    /// [`Config::validate`]d.
+    ///
+    /// # Errors
+    /// As [`Config::from_toml`].
+    pub fn overlaid(&self, over: &toml::Table, source: &str) -> Result<Config, ConfigError> {
+        let mut table = toml::Table::try_from(self).expect("every field has a TOML form");
+        lay_over(&mut table, over);
+        Config::from_toml(&table.to_string(), source)
     }
 
     /// This configuration as a file's text.
@@ -310,6 +276,16 @@ impl Config {
     /// [`ConfigError`] with the first thing that does not.
     pub fn validate(&self) -> Result<(), ConfigError> {
         check::validate(self)
+    }
+}
+
+/// Replaces values of `table` by those of `over`, section by section.
+fn lay_over(table: &mut toml::Table, over: &toml::Table) {
+    for (key, value) in over {
+        match (table.get_mut(key), value) {
+            (Some(toml::Value::Table(inner)), toml::Value::Table(over)) => lay_over(inner, over),
+            _ => drop(table.insert(key.clone(), value.clone())),
+        }
     }
 }
 

@@ -182,7 +182,11 @@ impl PdState {
 
     /// Applies one command: the reply for its proposer, and the objects it changed. One that carries nothing that this version knows
     /// is refused: every member has the same bytes.
+    ///
+    /// # Panics
+    /// If a number went back or the indexes no longer fit what they lead to: the state would be of no use on any member.
     pub fn apply(&mut self, command: PdCommand) -> (PdReply, Vec<Changed>) {
+        let before = self.counters();
         let outcome = match command.op {
             None => Err("the command has an operation that this version does not know".into()),
             Some(Op::Bootstrap(bootstrap)) => self.bootstrap(bootstrap),
@@ -204,10 +208,19 @@ impl PdState {
             Some(Op::AllocIds(alloc)) => self.alloc_ids(alloc.count),
             Some(Op::PutRegion(put)) => self.put_region(put.region.unwrap_or_default()),
         };
+        let grown = self.counters().iter().zip(before).all(|(now, before)| *now >= before);
+        assert!(grown, "an id, timestamp, safe point or version went back: {:?} after {before:?}", self.counters());
+        assert_eq!(self.by_start.len(), self.regions.len(), "two regions start at the same key");
+        assert_eq!(self.by_uuid.len(), self.stores.len(), "two stores have the same uuid");
         match outcome {
             Ok((value, changed)) => (PdReply { value, refused: String::new() }, changed),
             Err(refused) => (PdReply { value: 0, refused }, vec![]),
         }
+    }
+
+    /// What never goes back.
+    fn counters(&self) -> [u64; 4] {
+        [self.next_id, self.tso_bound_ms, self.gc_safe_point, u64::from(self.cluster_version)]
     }
 
     fn bootstrap(&mut self, command: Bootstrap) -> Outcome {

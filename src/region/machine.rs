@@ -160,11 +160,15 @@ impl StateMachine for RegionMachine {
         read: &dyn Read,
         batch: &mut WriteBatch,
     ) -> Result<Applied> {
+        let before = batch.len();
         let outcome = match RegionCommand::decode(command.bytes) {
             Ok(command) => self.run(context.term, command, read, batch)?,
             Err(error) => Err(Refusal::Refused(format!("the command does not decode: {error}"))),
         };
-        Ok(outcome.unwrap_or_else(|refusal| Applied::reply(self.refuse(refusal))))
+        Ok(outcome.unwrap_or_else(|refusal| {
+            assert_eq!(batch.len(), before, "region {}: a refused command wrote", self.region.id);
+            Applied::reply(self.refuse(refusal))
+        }))
     }
 
     fn refusal(&self, why: &str) -> Bytes {
@@ -178,6 +182,12 @@ impl StateMachine for RegionMachine {
     }
 
     fn reload(&mut self, region: &Region, _read: &dyn Read) -> Result<()> {
+        assert!(
+            self.region.id == 0 || self.region.id == region.id && !region::older(region, &self.region),
+            "region {} was given the descriptor of region {} with an older epoch or another id",
+            self.region.id,
+            region.id
+        );
         self.region = region.clone();
         Ok(())
     }

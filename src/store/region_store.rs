@@ -166,7 +166,9 @@ impl Route for RegionRoute {
             let reason = "its disk is nearly full: only deletes are taken until there is room again".to_owned();
             return Err(Error::DiskFull { store: self.store.0.id, reason });
         }
-        let proposal = self.store.0.handle.propose_to(&self.view, term, command::encode(header, op));
+        let encoded = command::encode(header, op);
+        assert!(encoded.bytes.len() <= bytes, "region {}: a command is longer than was checked", self.region.id);
+        let proposal = self.store.0.handle.propose_to(&self.view, term, encoded);
         let reply = self.store.0.clock.timeout(self.limit, proposal).await;
         command::outcome(reply.map_err(|_| Error::Unknown("no quorum answered in time".into()))??)
     }
@@ -178,6 +180,7 @@ impl Kv for RegionStore {
     fn route(&self, context: &Context, access: Access) -> Result<RegionRoute> {
         let (view, region) = self.check(context, access)?;
         let version = context.region_epoch.unwrap_or_default().version;
+        assert_eq!(region.id, context.region_id, "a request was routed to another region");
         Ok(RegionRoute { store: self.clone(), view, region, version, limit: self.limit(context) })
     }
 

@@ -36,6 +36,9 @@ struct Sum {
     sim_s: f64,
     cpu_s: f64,
     ratios: Vec<f64>,
+    /// Operations of clients that an oracle judged, and faults that struck.
+    judged: u64,
+    struck: u64,
     failures: Vec<Report>,
 }
 
@@ -57,6 +60,9 @@ pub fn run(args: RunArgs) -> ExitCode {
         sum.runs += 1;
         sum.sim_s += report.sim_s;
         sum.cpu_s += report.cpu_s;
+        let stat = |name: &str| report.stats.get(name).copied().unwrap_or(0);
+        sum.judged += stat("ops") + stat("queries");
+        sum.struck += stat("faults");
         if report.cpu_s > 0.0 {
             sum.ratios.push(report.sim_s / report.cpu_s);
         }
@@ -83,12 +89,15 @@ pub fn run(args: RunArgs) -> ExitCode {
     let at = |part: usize| sum.ratios.get(sum.ratios.len() * part / 100).copied().unwrap_or(0.0);
     let minutes = began.elapsed().as_secs_f64() / 60.0;
     println!(
-        "{} seeds, {} failed; {:.0} seeds/min; simulated to CPU time: median {:.0}:1, p10 {:.0}:1",
+        "{} seeds, {} failed; {:.0} seeds/min; simulated to CPU time: median {:.0}:1, p10 {:.0}:1; \
+         in a CPU second {:.0} judged operations, {:.1} faults",
         sum.runs,
         sum.failures.len(),
         sum.runs as f64 / minutes,
         at(50),
         at(10),
+        sum.judged as f64 / sum.cpu_s.max(1e-9),
+        sum.struck as f64 / sum.cpu_s.max(1e-9),
     );
     ExitCode::from(u8::from(!sum.failures.is_empty()))
 }

@@ -23,7 +23,6 @@ use armilla::types::Error;
 
 use crate::oracle::Violation;
 use crate::oracle::state::Image;
-use crate::overlay::overlaid;
 use monitor::Monitor;
 
 /// Client machines have the numbers from here on.
@@ -377,7 +376,7 @@ impl Cluster {
     /// If they do not fit.
     pub fn reconfigure(&self, id: u64, changes: &toml::Table) {
         self.with(id, |machine| {
-            let changed = overlaid(&machine.config, changes);
+            let changed = machine.config.overlaid(changes, "the settings of a fault");
             machine.config = changed.unwrap_or_else(|why| panic!("{why}"));
         });
     }

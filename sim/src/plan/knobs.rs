@@ -4,8 +4,6 @@ use armilla::node::Config;
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
-use crate::overlay::overlaid;
-
 /// Keys that follow from the plan's topology.
 const OF_TOPOLOGY: [&str; 7] = ["name", "data_dir", "addr", "advertise_addr", "initial_cluster", "join", "split_keys"];
 
@@ -33,7 +31,7 @@ impl Knobs {
         if let Some(key) = OF_TOPOLOGY.iter().find(|key| self.config.contains_key(**key)) {
             return Err(format!("knobs.config: `{key}` follows from the plan's topology"));
         }
-        overlaid(&base, &self.config)
+        base.overlaid(&self.config, "knobs.config").map_err(|error| error.to_string())
     }
 
     /// The settings that all nodes have.

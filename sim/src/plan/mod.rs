@@ -48,10 +48,20 @@ pub struct Plan {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Topology {
-    /// Stores: 3 or 5. All of them hold a replica of every region.
+    /// Stores: 3 or 5.
     pub stores: u32,
+    /// Replicas of each region; 0: one on every store.
+    #[serde(default)]
+    pub replicas: u32,
     /// Borders between regions (key numbers of the workload's key space).
     pub splits: Vec<u32>,
+}
+
+impl Topology {
+    /// Replicas that each region has.
+    pub fn replicas_each(&self) -> u32 {
+        if self.replicas == 0 { self.stores } else { self.replicas }
+    }
 }
 
 /// What the clients do.
@@ -86,6 +96,9 @@ pub struct Workload {
     /// Every so many ms one more client writes JSON or asks a query over it; 0: never.
     #[serde(default)]
     pub query_ms: u64,
+    /// The fewest rows that a page of such a query is asked to hold.
+    #[serde(default = "query_page_rows_min")]
+    pub query_page_rows_min: u64,
     /// How often each kind of operation comes.
     pub mix: Mix,
 }
@@ -112,6 +125,10 @@ pub struct Mix {
 
 fn attempt_ms() -> u64 {
     2000
+}
+
+fn query_page_rows_min() -> u64 {
+    1
 }
 
 /// The longest that the last fault or operation may reach past the others, ms.
@@ -142,6 +159,12 @@ impl Plan {
         let Plan { topology, workload, .. } = self;
         if topology.stores == 0 || topology.stores > 9 {
             return Err(format!("{} stores", topology.stores));
+        }
+        if topology.replicas > topology.stores {
+            return Err(format!("{} replicas on {} stores", topology.replicas, topology.stores));
+        }
+        if workload.query_page_rows_min == 0 {
+            return Err("query_page_rows_min = 0: a page has a row at least".into());
         }
         if workload.keys == 0 || workload.keys > 1000 {
             return Err(format!("{} keys: 1 to 1000", workload.keys));

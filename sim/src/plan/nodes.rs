@@ -33,7 +33,7 @@ pub fn config(plan: &Plan, id: u64) -> Config {
         addr: address(id),
         initial_cluster: (1..=stores).map(|n| (name(n), address(n))).collect(),
         pd_members: stores.min(3) as usize,
-        replicas: stores as usize,
+        replicas: plan.topology.replicas_each() as usize,
         split_keys: plan.topology.splits.iter().map(split_key).collect(),
         disk_reserve_mib: Some(0),
         ..Config::default()

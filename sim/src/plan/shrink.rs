@@ -148,6 +148,7 @@ impl Work<'_> {
         if self.best.topology.stores > 3 {
             let mut candidate = self.best.clone();
             candidate.topology.stores = 3;
+            candidate.topology.replicas = candidate.topology.replicas.min(3);
             candidate.faults.retain(|fault| !fault.names_node_above(3));
             self.try_plan(candidate);
         }

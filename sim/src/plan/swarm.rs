@@ -21,6 +21,12 @@ const P_STORY: f64 = 0.2;
 /// A store loses its data, or a part of it.
 const P_LOSS: f64 = 0.15;
 
+/// Runs that ask queries, and those among them that ask many in small pages.
+const P_QUERIES: f64 = 0.3;
+const P_MANY_QUERIES: f64 = 0.1;
+/// The fewest rows of a page in the others.
+const QUERY_PAGE_ROWS: u64 = 8;
+
 /// The plan of a seed.
 pub fn plan(seed: u64) -> Plan {
     let topology_rng = &mut Rng::fork(seed, "topology");
@@ -28,7 +34,9 @@ pub fn plan(seed: u64) -> Plan {
     let keys = *topology_rng.pick(&[4, 12, 30, 80]);
     let regions = topology_rng.between(1, 8).min(u64::from(keys)) as u32;
     let splits = (1..regions).map(|n| n * keys / regions).collect();
-    let topology = Topology { stores, splits };
+    // Regions of five replicas cost more than they show; some clusters have them all the same.
+    let replicas = if stores == 3 || topology_rng.chance(0.25) { stores } else { 3 };
+    let topology = Topology { stores, replicas, splits };
     let workload = workload(&mut Rng::fork(seed, "workload"), keys);
     let length_ms = workload.ops[0][1] as u64 * workload.pace_ms;
     let knobs = knobs(&mut Rng::fork(seed, "knobs"));
@@ -82,6 +90,10 @@ fn workload(rng: &mut Rng, keys: u32) -> Workload {
     let length_ms = rng.between(FAULTS_MS_MAX / 2, FAULTS_MS_MAX);
     // A stream of its own, so that what else is drawn stays as it was.
     let mut queries = Rng::fork(rng.clone().next_u64(), "queries");
+    let query_ms = if queries.chance(P_QUERIES) { queries.between(1, 20) * 20 } else { 0 };
+    // A query over many small pages costs as much as a hundred puts: most runs have few, and pages of some length.
+    let (query_ms, query_page_rows_min) =
+        if queries.chance(P_MANY_QUERIES) { (query_ms, 1) } else { (query_ms * 5, QUERY_PAGE_ROWS) };
     let mut weight = |p: f64, low: u64, high: u64| if rng.chance(p) { rng.between(low, high) as u32 } else { 0 };
     let mix = Mix {
         get: weight(1.0, 10, 60),
@@ -109,7 +121,8 @@ fn workload(rng: &mut Rng, keys: u32) -> Workload {
         tso_ms: if rng.chance(0.7) { rng.between(20, 300) } else { 0 },
         tso_many_permille: if rng.chance(0.3) { rng.between(50, 600) } else { 0 },
         bad_request_ms: if rng.chance(0.3) { rng.between(100, 2000) } else { 0 },
-        query_ms: if queries.chance(0.3) { queries.between(20, 400) } else { 0 },
+        query_ms,
+        query_page_rows_min,
         mix,
     }
 }

@@ -145,7 +145,8 @@ impl QueryClient {
             }
             let least = rng.below(80) as i64;
             let ask = *rng.pick(&[Ask::Rows { least }, Ask::Rows { least: 0 }, Ask::Groups { least }, Ask::Whole]);
-            let page_rows = if rng.chance(0.7) { rng.between(1, 12) } else { 10_000 };
+            let least_rows = self.plan.workload.query_page_rows_min;
+            let page_rows = if rng.chance(0.7) { rng.between(least_rows, least_rows + 11) } else { 10_000 };
             self.try_once(ask, page_rows, &state).await.ok();
         }
     }

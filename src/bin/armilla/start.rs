@@ -41,9 +41,14 @@ impl From<Format> for LogFormat {
     }
 }
 
-/// A flag's help, with what holds where neither the flag nor the file says anything.
-fn help(text: &str, default: impl Display) -> String {
-    format!("{text} [default: {default}]")
+/// The help of the flag for an option, with what holds where neither the flag nor the file says anything.
+///
+/// # Panics
+/// If the configuration has no such option.
+fn help(key: &str, default: impl Display) -> String {
+    let declared = Config::options().find(|declared| declared.key == key);
+    let declared = declared.unwrap_or_else(|| panic!("no option is called {key}"));
+    format!("{} [default: {default}]", declared.summary())
 }
 
 /// What holds where nothing is said.
@@ -55,45 +60,41 @@ pub struct Args {
     /// Configuration file (TOML) [default: none]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    #[arg(long, help = help("The node's name, unique in its cluster", &DEFAULT.name))]
+    #[arg(long, help = help("name", &DEFAULT.name))]
     pub name: Option<String>,
-    #[arg(long, value_name = "DIR", help = help("Data directory", DEFAULT.data_dir.display()))]
+    #[arg(long, value_name = "DIR", help = help("data_dir", DEFAULT.data_dir.display()))]
     pub data: Option<PathBuf>,
-    #[arg(long, value_name = "HOST:PORT", help = help("Where to listen", &DEFAULT.addr))]
+    #[arg(long, value_name = "HOST:PORT", help = help("addr", &DEFAULT.addr))]
     pub addr: Option<String>,
-    /// Where others reach this node [default: at --addr]
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT", help = help("advertise_addr", "at --addr"))]
     pub advertise_addr: Option<String>,
-    /// Members of the cluster's first start, this node among them: n1=HOST:PORT,n2=HOST:PORT,… [default: none]
-    #[arg(long, value_name = "MEMBERS", conflicts_with = "join")]
+    #[arg(
+        long,
+        value_name = "n1=HOST:PORT,…",
+        conflicts_with = "join",
+        help = help("initial_cluster", "none")
+    )]
     pub initial_cluster: Option<String>,
-    /// Any node of the cluster to join [default: none]
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT", help = help("join", "none"))]
     pub join: Option<String>,
-    #[arg(long, value_name = "N", help = help("Copies of each region (at the cluster's first start)", DEFAULT.replicas))]
+    #[arg(long, value_name = "N", help = help("replicas", DEFAULT.replicas))]
     pub replicas: Option<usize>,
-    #[arg(long, value_name = "N", help = help("Regions that a new cluster begins with", DEFAULT.initial_regions))]
+    #[arg(long, value_name = "N", help = help("initial_regions", DEFAULT.initial_regions))]
     pub initial_regions: Option<usize>,
-    /// Keys at which the first regions of a new cluster begin, instead: KEY,KEY,… [default: none]
-    #[arg(long, value_name = "KEYS", value_delimiter = ',')]
+    #[arg(long, value_name = "KEY,…", value_delimiter = ',', help = help("split_keys", "none"))]
     pub split_keys: Vec<String>,
-    #[arg(
-        long,
-        value_name = "N",
-        help = help("How many of the first members carry the placement driver: 1, 3, 5 or 7", DEFAULT.pd_members)
-    )]
+    #[arg(long, value_name = "N", help = help("pd_members", DEFAULT.pd_members))]
     pub pd_members: Option<usize>,
-    /// MiB of disk to keep in reserve; 0: none [default: a twentieth of the disk, at most 5120]
-    #[arg(long, value_name = "MIB", env = "ARMILLA_DISK_RESERVE_MIB")]
-    pub disk_reserve_mib: Option<u64>,
     #[arg(
         long,
-        value_name = "LEVEL",
-        env = "ARMILLA_LOG",
-        help = help("Log level: off, error, warn, info, debug, trace, or directives", &DEFAULT.log.level)
+        value_name = "MIB",
+        env = "ARMILLA_DISK_RESERVE_MIB",
+        help = help("disk_reserve_mib", "a twentieth of the disk, at most 5120; 0: none")
     )]
+    pub disk_reserve_mib: Option<u64>,
+    #[arg(long, value_name = "LEVEL", env = "ARMILLA_LOG", help = help("log.level", &DEFAULT.log.level))]
     pub log_level: Option<String>,
-    #[arg(long, value_name = "FORMAT", value_enum, help = help("Log format", Format::name(DEFAULT.log.format)))]
+    #[arg(long, value_name = "FORMAT", value_enum, help = help("log.format", Format::name(DEFAULT.log.format)))]
     pub log_format: Option<Format>,
     /// Show clients' keys in logs.
     #[arg(long)]

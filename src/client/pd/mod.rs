@@ -1,37 +1,31 @@
 //! The placement driver's client: finds the leader, follows it, asks it.
 
+mod members;
 mod tso;
 
-use std::collections::BTreeSet;
 use std::future::Future;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::StreamExt as _;
-use futures::stream::FuturesUnordered;
 use tonic::{Code, Response, Status};
 
 use crate::proto::armilla::pd as cluster;
-use crate::proto::armilla::pd::cluster_client::ClusterClient;
 use crate::proto::metapb::{Peer, Region, Store, StoreState};
 use crate::proto::pdpb;
 use crate::proto::pdpb::pd_client::PdClient as Stub;
 use crate::rt::clock::{Clock, Instant};
-use crate::rt::net::{Channel, Net};
+use crate::rt::net::Net;
 use crate::rt::rng::Rng;
 use crate::rt::sync::mpsc;
-use crate::types::NODE_CALLER;
-use crate::types::limits::MESSAGE_BYTES_MAX;
 
 use super::backoff::Backoff;
-use super::channels::{Channels, Limited};
+use super::channels::Limited;
 use super::error::{Error, Failure, Result, failure};
 
-/// How long one call to one member may take.
-const ATTEMPT: Duration = Duration::from_secs(2);
-/// How long the members have to say who leads.
-const DISCOVERY: Duration = Duration::from_millis(800);
+pub(super) use members::describe;
+use members::{ATTEMPT, Members, member_address};
+
 /// How long a request may take in all, unless [`PdClient::with_deadline`] says otherwise.
 const DEADLINE: Duration = Duration::from_secs(5);
 const WAIT_MIN: Duration = Duration::from_millis(10);
@@ -40,31 +34,10 @@ const WAIT_MAX: Duration = Duration::from_millis(500);
 /// Asks the placement driver. Clones share connections and knowledge.
 #[derive(Clone, Debug)]
 pub struct PdClient {
-    inner: Arc<Inner>,
+    members: Arc<Members>,
     /// The way to the task that keeps the timestamp stream; started at the first timestamp.
     tso: Arc<OnceLock<mpsc::UnboundedSender<tso::Ask>>>,
     deadline: Duration,
-}
-
-/// What all clones share.
-#[derive(Debug)]
-pub(super) struct Inner {
-    pub(super) clock: Clock,
-    pub(super) channels: Channels,
-    endpoints: Vec<String>,
-    known: Mutex<Known>,
-    rng: Mutex<Rng>,
-}
-
-#[derive(Debug, Default)]
-struct Known {
-    cluster_id: u64,
-    members: Vec<pdpb::Member>,
-    leader: Option<String>,
-    /// Who last failed to act as the leader.
-    failed: Option<String>,
-    /// A node asks for itself: see [`NODE_CALLER`].
-    by_node: bool,
 }
 
 /// A region and what PD knows of it.
@@ -76,31 +49,16 @@ pub struct RegionInfo {
     pub leader: Option<Peer>,
 }
 
-/// `host:port` of a URL.
-fn address(url: &str) -> String {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    rest.trim_end_matches('/').to_owned()
-}
-
-/// A member's address for clients.
-fn member_address(member: &pdpb::Member) -> Option<String> {
-    member.client_urls.first().map(|url| address(url)).filter(|addr| !addr.is_empty())
-}
-
 impl PdClient {
     /// A client of the cluster that any of `endpoints` (`host:port`, a scheme is skipped) belongs to. Nothing is dialed yet.
     pub fn new(net: Net, clock: Clock, endpoints: Vec<String>) -> PdClient {
-        let endpoints: Vec<String> = endpoints.iter().map(|endpoint| address(endpoint)).collect();
-        let rng = Rng::fork(0, &endpoints.join(","));
-        let inner =
-            Inner { clock, channels: Channels::new(net), endpoints, known: Mutex::default(), rng: Mutex::new(rng) };
-        PdClient { inner: Arc::new(inner), tso: Arc::default(), deadline: DEADLINE }
+        PdClient { members: Arc::new(Members::new(net, clock, &endpoints)), tso: Arc::default(), deadline: DEADLINE }
     }
 
     /// Replaces the generator of jitter. For callers that run many clients with the same endpoints.
     #[must_use]
     pub fn seeded(self, rng: Rng) -> PdClient {
-        *self.inner.rng.lock().expect("no holder panics") = rng;
+        self.members.seed(rng);
         self
     }
 
@@ -108,10 +66,7 @@ impl PdClient {
     /// of the placement driver, this one among them, do not ask others on its behalf.
     #[must_use]
     pub fn of_node(self, cluster_id: u64) -> PdClient {
-        let mut known = self.inner.known.lock().expect("no holder panics");
-        known.cluster_id = cluster_id;
-        known.by_node = true;
-        drop(known);
+        self.members.of_node(cluster_id);
         self
     }
 
@@ -126,12 +81,12 @@ impl PdClient {
     /// # Errors
     /// [`Error::Unavailable`] when no member knows a leader before the deadline.
     pub async fn cluster_id(&self) -> Result<u64> {
-        let known = self.inner.known.lock().expect("no holder panics").cluster_id;
+        let known = self.members.cluster_id();
         if known != 0 {
             return Ok(known);
         }
         self.members().await?;
-        Ok(self.inner.known.lock().expect("no holder panics").cluster_id)
+        Ok(self.members.cluster_id())
     }
 
     /// PD's members and the leader among them, asked afresh.
@@ -142,11 +97,11 @@ impl PdClient {
         let until = self.until();
         let mut backoff = Backoff::new(WAIT_MIN, WAIT_MAX);
         loop {
-            let why = match self.inner.discover().await {
+            let why = match self.members.discover().await {
                 Ok(answer) => return Ok((answer.members, answer.leader.unwrap_or_default())),
                 Err(why) => why,
             };
-            self.inner.wait(&mut backoff, until, Duration::ZERO).await.map_err(|()| Error::Unavailable(why))?;
+            self.members.wait(&mut backoff, until, Duration::ZERO).await.map_err(|()| Error::Unavailable(why))?;
         }
     }
 
@@ -160,20 +115,20 @@ impl PdClient {
         }
         let until = self.until();
         let mut backoff = Backoff::new(WAIT_MIN, WAIT_MAX);
-        let way = self.tso.get_or_init(|| tso::start(self.inner.clone())).clone();
+        let way = self.tso.get_or_init(|| tso::start(self.members.clone())).clone();
         loop {
             let (reply, answer) = crate::rt::sync::oneshot::channel();
             let ask = tso::Ask { count, reply };
             let why = match way.send(ask) {
                 Err(_) => "the timestamp stream's task is gone".to_owned(),
-                Ok(()) => match self.inner.clock.timeout(self.inner.left(until), answer).await {
+                Ok(()) => match self.members.clock.timeout(self.members.left(until), answer).await {
                     Ok(Ok(Ok(timestamp))) => return Ok(timestamp),
                     Ok(Ok(Err(why))) => why,
                     Ok(Err(_)) => "the timestamp stream's task is gone".to_owned(),
                     Err(_) => return Err(Error::Unavailable("no timestamp before the deadline".into())),
                 },
             };
-            self.inner.wait(&mut backoff, until, Duration::ZERO).await.map_err(|()| Error::Unavailable(why))?;
+            self.members.wait(&mut backoff, until, Duration::ZERO).await.map_err(|()| Error::Unavailable(why))?;
         }
     }
 
@@ -274,7 +229,7 @@ impl PdClient {
     /// [`Error::Unavailable`] after the deadline; [`Error::Refused`] as PD says.
     pub async fn register_store(&self, request: cluster::RegisterStoreRequest) -> Result<cluster::RegisterStoreReply> {
         self.lead("RegisterStore", |addr, _| {
-            let (request, stub) = (request.clone(), self.inner.cluster_stub(&addr));
+            let (request, stub) = (request.clone(), self.members.cluster_stub(&addr));
             async move { stub?.register_store(request).await }
         })
         .await
@@ -289,7 +244,7 @@ impl PdClient {
         request: cluster::StoreHeartbeatRequest,
     ) -> Result<cluster::StoreHeartbeatReply> {
         self.lead("StoreHeartbeat", |addr, _| {
-            let (request, stub) = (request.clone(), self.inner.cluster_stub(&addr));
+            let (request, stub) = (request.clone(), self.members.cluster_stub(&addr));
             async move { stub?.store_heartbeat(request).await }
         })
         .await
@@ -300,9 +255,9 @@ impl PdClient {
     /// # Errors
     /// [`Error::Unavailable`] after the deadline; [`Error::Refused`] by a cluster that is not Armilla's.
     pub async fn overview(&self) -> Result<cluster::OverviewReply> {
-        let by_node = self.inner.known.lock().expect("no holder panics").by_node;
+        let by_node = self.members.is_of_node();
         self.lead("Overview", |addr, _| {
-            let stub = self.inner.cluster_stub(&addr);
+            let stub = self.members.cluster_stub(&addr);
             async move {
                 let reply = stub?.overview(cluster::OverviewRequest { by_node }).await?;
                 // Members that follow answer too, with the half that is replicated.
@@ -321,7 +276,7 @@ impl PdClient {
     /// [`Error::Unavailable`] after the deadline; [`Error::Refused`] as PD says.
     pub async fn transfer_leader(&self, region_id: u64, to_store: u64) -> Result<()> {
         self.lead("TransferLeader", |addr, _| {
-            let stub = self.inner.cluster_stub(&addr);
+            let stub = self.members.cluster_stub(&addr);
             async move { stub?.transfer_leader(cluster::TransferLeaderRequest { region_id, to_store }).await }
         })
         .await
@@ -329,7 +284,7 @@ impl PdClient {
     }
 
     fn until(&self) -> Instant {
-        self.inner.clock.now().plus(self.deadline)
+        self.members.clock.now().plus(self.deadline)
     }
 
     /// A call of `pdpb.PD` to the leader; nothing when the answer is that there is no such thing.
@@ -341,7 +296,7 @@ impl PdClient {
     {
         self.lead(what, |addr, cluster_id| {
             let header = pdpb::RequestHeader { cluster_id, ..Default::default() };
-            let call = self.inner.stub(&addr, ATTEMPT.min(self.deadline)).map(|stub| call(stub, Some(header)));
+            let call = self.members.stub(&addr, ATTEMPT.min(self.deadline)).map(|stub| call(stub, Some(header)));
             async move {
                 let reply = call?.await?;
                 let Some(error) = reply.get_ref().header().and_then(|header| header.error.as_ref()) else {
@@ -373,12 +328,15 @@ impl PdClient {
         let until = self.until();
         let mut backoff = Backoff::new(WAIT_MIN, WAIT_MAX);
         loop {
-            let why = match self.inner.leader().await {
+            let why = match self.members.leader().await {
                 Err(why) => why,
                 Ok((addr, cluster_id)) => {
-                    let limit = ATTEMPT.min(self.inner.left(until));
-                    match self.inner.attempt(&addr, limit, call(addr.clone(), cluster_id)).await {
-                        Ok(reply) => return Ok(reply),
+                    let limit = ATTEMPT.min(self.members.left(until));
+                    match self.members.attempt(&addr, limit, call(addr.clone(), cluster_id)).await {
+                        Ok(reply) => {
+                            self.members.served();
+                            return Ok(reply);
+                        }
                         Err(status) if status.code() == Code::Unimplemented => {
                             return Err(Error::Refused(format!(
                                 "the placement driver at {addr} does not have the call {what}: {}",
@@ -389,162 +347,15 @@ impl PdClient {
                             return Err(Error::Refused(format!("{what}: {}", describe(&status))));
                         }
                         Err(status) => {
-                            self.inner.lost_leader(&addr);
+                            self.members.lost_leader(&addr);
                             format!("{what} at {addr}: {}", describe(&status))
                         }
                     }
                 }
             };
-            self.inner.wait(&mut backoff, until, Duration::ZERO).await.map_err(|()| Error::Unavailable(why))?;
+            self.members.wait(&mut backoff, until, Duration::ZERO).await.map_err(|()| Error::Unavailable(why))?;
         }
     }
-}
-
-impl Inner {
-    /// Time until `until`.
-    pub(super) fn left(&self, until: Instant) -> Duration {
-        until.since(self.clock.now())
-    }
-
-    /// Waits before the next attempt; an error when the deadline has come.
-    pub(super) async fn wait(&self, backoff: &mut Backoff, until: Instant, at_least: Duration) -> Result<(), ()> {
-        let left = self.left(until);
-        let wait = backoff.next(&mut self.rng.lock().expect("no holder panics"), left).ok_or(())?;
-        self.clock.sleep(wait.max(at_least).min(left)).await;
-        if self.left(until).is_zero() { Err(()) } else { Ok(()) }
-    }
-
-    /// One call, at most `limit` long. A connection that gave no answer is dropped.
-    async fn attempt<A>(
-        &self,
-        addr: &str,
-        limit: Duration,
-        call: impl Future<Output = Result<Response<A>, Status>>,
-    ) -> Result<A, Status> {
-        match self.clock.timeout(limit, call).await {
-            Ok(Ok(reply)) => Ok(reply.into_inner()),
-            Ok(Err(status)) => Err(status),
-            Err(_) => {
-                self.channels.forget(addr);
-                Err(Status::deadline_exceeded(format!("no answer within {limit:?}")))
-            }
-        }
-    }
-
-    fn channel(&self, addr: &str) -> Result<Channel, Status> {
-        self.channels.get(addr).map_err(|error| Status::invalid_argument(error.to_string()))
-    }
-
-    /// For calls that are waited for at most `limit`.
-    fn stub(&self, addr: &str, limit: Duration) -> Result<Stub<Limited>, Status> {
-        let channel = Limited::new(self.channel(addr)?, limit);
-        Ok(Stub::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX))
-    }
-
-    /// For streams.
-    pub(super) fn streams(&self, addr: &str) -> Result<Stub<Limited>, Status> {
-        Ok(Stub::new(Limited::endless(self.channel(addr)?)).max_decoding_message_size(MESSAGE_BYTES_MAX))
-    }
-
-    fn cluster_stub(&self, addr: &str) -> Result<ClusterClient<Limited>, Status> {
-        Ok(ClusterClient::new(Limited::new(self.channel(addr)?, ATTEMPT)).max_decoding_message_size(MESSAGE_BYTES_MAX))
-    }
-
-    /// The leader's address and the cluster's id; asks the members when not known.
-    pub(super) async fn leader(&self) -> Result<(String, u64), String> {
-        {
-            let known = self.known.lock().expect("no holder panics");
-            if let Some(leader) = &known.leader {
-                return Ok((leader.clone(), known.cluster_id));
-            }
-        }
-        let answer = self.discover().await?;
-        let leader = answer.leader.as_ref().and_then(member_address).ok_or("the leader has no address")?;
-        Ok((leader, answer.header.map_or(0, |header| header.cluster_id)))
-    }
-
-    /// Takes note that `addr` did not act as the leader.
-    pub(super) fn lost_leader(&self, addr: &str) {
-        let mut known = self.known.lock().expect("no holder panics");
-        if known.leader.as_deref() == Some(addr) {
-            known.leader = None;
-            known.failed = Some(addr.to_owned());
-        }
-    }
-
-    /// Asks all members at once who leads. The first answer counts, unless it names the one that just failed: then another
-    /// is waited for, since a member that is cut off remembers an old leader.
-    async fn discover(&self) -> Result<pdpb::GetMembersResponse, String> {
-        let (addrs, failed, cluster_id, by_node) = {
-            let known = self.known.lock().expect("no holder panics");
-            let addrs: BTreeSet<String> =
-                self.endpoints.iter().cloned().chain(known.members.iter().filter_map(member_address)).collect();
-            (addrs, known.failed.clone(), known.cluster_id, known.by_node)
-        };
-        let caller_component = if by_node { NODE_CALLER } else { "" };
-        let header = pdpb::RequestHeader { caller_component: caller_component.to_owned(), ..Default::default() };
-        let header = &header;
-        let mut asked: FuturesUnordered<_> = addrs
-            .iter()
-            .map(|addr| async move {
-                let mut stub = self.stub(addr, DISCOVERY)?;
-                let request = pdpb::GetMembersRequest { header: Some(header.clone()) };
-                self.attempt(addr, DISCOVERY, async move { stub.get_members(request).await })
-                    .await
-                    .map_err(|status| Status::new(status.code(), format!("{addr}: {}", describe(&status))))
-            })
-            .collect();
-        let mut whys = Vec::new();
-        let mut second_best = None;
-        while let Some(answer) = asked.next().await {
-            let answer = match answer {
-                Ok(answer) => answer,
-                Err(status) => {
-                    whys.push(status.message().to_owned());
-                    continue;
-                }
-            };
-            let id = answer.header.as_ref().map_or(0, |header| header.cluster_id);
-            if id == 0 || (cluster_id != 0 && id != cluster_id) {
-                whys.push(format!("an answer of cluster {id}, not of {cluster_id}"));
-                continue;
-            }
-            match answer.leader.as_ref().and_then(member_address) {
-                None => whys.push("no leader of the placement driver at the moment".into()),
-                Some(leader) if failed.as_ref() == Some(&leader) => second_best = Some(answer),
-                Some(_) => return Ok(self.learn(answer)),
-            }
-        }
-        match second_best {
-            Some(answer) => Ok(self.learn(answer)),
-            None if whys.is_empty() => Err("no endpoint of the placement driver is given".into()),
-            None => Err(whys.join("; ")),
-        }
-    }
-
-    fn learn(&self, answer: pdpb::GetMembersResponse) -> pdpb::GetMembersResponse {
-        let mut known = self.known.lock().expect("no holder panics");
-        known.cluster_id = answer.header.as_ref().map_or(0, |header| header.cluster_id);
-        known.members = answer.members.clone();
-        known.leader = answer.leader.as_ref().and_then(member_address);
-        known.failed = None;
-        answer
-    }
-}
-
-/// A status in words.
-pub(super) fn describe(status: &Status) -> String {
-    let mut text =
-        if status.message().is_empty() { format!("{:?}", status.code()) } else { status.message().to_owned() };
-    let mut cause = std::error::Error::source(status);
-    while let Some(error) = cause {
-        let words = error.to_string();
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 fn region_info(reply: pdpb::GetRegionResponse) -> Option<RegionInfo> {
@@ -568,15 +379,3 @@ macro_rules! has_header {
 }
 
 has_header!(GetRegionResponse, ScanRegionsResponse, GetStoreResponse, GetAllStoresResponse);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_lose_their_scheme() {
-        for (url, addr) in [("http://h:1", "h:1"), ("h:1", "h:1"), ("https://[::1]:2/", "[::1]:2")] {
-            assert_eq!(address(url), addr);
-        }
-    }
-}

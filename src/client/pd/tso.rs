@@ -12,7 +12,7 @@ use crate::types::Timestamp;
 use crate::types::limits::TSO_COUNT_MAX;
 use crate::types::timestamp::LOGICAL_BITS;
 
-use super::{ATTEMPT, Inner, describe};
+use super::members::{ATTEMPT, Members, describe};
 
 /// A wish for timestamps.
 #[derive(Debug)]
@@ -30,33 +30,34 @@ struct Stream {
 }
 
 /// Starts the task; it ends when the last sender is gone.
-pub(super) fn start(inner: Arc<Inner>) -> mpsc::UnboundedSender<Ask> {
+pub(super) fn start(members: Arc<Members>) -> mpsc::UnboundedSender<Ask> {
     let (sender, receiver) = mpsc::unbounded_channel();
-    task::spawn(run(inner, receiver));
+    task::spawn(run(members, receiver));
     sender
 }
 
-async fn run(inner: Arc<Inner>, mut asks: mpsc::UnboundedReceiver<Ask>) {
+async fn run(members: Arc<Members>, mut asks: mpsc::UnboundedReceiver<Ask>) {
     let mut stream = None;
     while let Some(first) = asks.recv().await {
         let mut batch = vec![first];
         let mut count = batch[0].count;
         while let Ok(ask) = asks.try_recv() {
             if count + ask.count > TSO_COUNT_MAX {
-                serve(&inner, &mut stream, std::mem::take(&mut batch), count).await;
+                serve(&members, &mut stream, std::mem::take(&mut batch), count).await;
                 count = 0;
             }
             count += ask.count;
             batch.push(ask);
         }
-        serve(&inner, &mut stream, batch, count).await;
+        serve(&members, &mut stream, batch, count).await;
     }
 }
 
 /// Gets `count` timestamps and deals them out; after a failure every asker is told, and the stream is opened anew.
-async fn serve(inner: &Arc<Inner>, stream: &mut Option<Stream>, batch: Vec<Ask>, count: u32) {
-    match fetch(inner, stream, count).await {
+async fn serve(members: &Arc<Members>, stream: &mut Option<Stream>, batch: Vec<Ask>, count: u32) {
+    match fetch(members, stream, count).await {
         Ok(last) => {
+            members.served();
             let mut next = last.0 - u64::from(count);
             for ask in batch {
                 next += u64::from(ask.count);
@@ -65,7 +66,7 @@ async fn serve(inner: &Arc<Inner>, stream: &mut Option<Stream>, batch: Vec<Ask>,
         }
         Err(why) => {
             if let Some(broken) = stream.take() {
-                inner.lost_leader(&broken.addr);
+                members.lost_leader(&broken.addr);
             }
             for ask in batch {
                 let _ = ask.reply.send(Err(why.clone()));
@@ -75,15 +76,15 @@ async fn serve(inner: &Arc<Inner>, stream: &mut Option<Stream>, batch: Vec<Ask>,
 }
 
 /// The largest of `count` new timestamps.
-async fn fetch(inner: &Arc<Inner>, stream: &mut Option<Stream>, count: u32) -> Result<Timestamp, String> {
+async fn fetch(members: &Arc<Members>, stream: &mut Option<Stream>, count: u32) -> Result<Timestamp, String> {
     if stream.is_none() {
-        let (addr, cluster_id) = inner.leader().await?;
-        let opened = inner.clock.timeout(ATTEMPT, open(inner, &addr, cluster_id, count)).await;
+        let (addr, cluster_id) = members.leader().await?;
+        let opened = members.clock.timeout(ATTEMPT, open(members, &addr, cluster_id, count)).await;
         let opened = opened.unwrap_or_else(|_| Err(format!("Tso at {addr}: no answer within {ATTEMPT:?}")));
         match opened {
             Ok(opened) => *stream = Some(opened),
             Err(why) => {
-                inner.lost_leader(&addr);
+                members.lost_leader(&addr);
                 return Err(why);
             }
         }
@@ -94,7 +95,7 @@ async fn fetch(inner: &Arc<Inner>, stream: &mut Option<Stream>, count: u32) -> R
     }
     let stream = stream.as_mut().expect("opened above");
     let addr = &stream.addr;
-    let reply = inner.clock.timeout(ATTEMPT, stream.replies.next()).await;
+    let reply = members.clock.timeout(ATTEMPT, stream.replies.next()).await;
     let reply = reply.map_err(|_| format!("Tso at {addr}: no answer within {ATTEMPT:?}"))?;
     let reply = reply.ok_or_else(|| format!("Tso at {addr}: the stream ended"))?;
     let reply = reply.map_err(|status| format!("Tso at {addr}: {}", describe(&status)))?;
@@ -110,8 +111,8 @@ async fn fetch(inner: &Arc<Inner>, stream: &mut Option<Stream>, count: u32) -> R
 }
 
 /// Opens a stream whose first request, for `count` timestamps, is already on it.
-async fn open(inner: &Arc<Inner>, addr: &str, cluster_id: u64, count: u32) -> Result<Stream, String> {
-    let mut stub = inner.streams(addr).map_err(|status| status.message().to_owned())?;
+async fn open(members: &Arc<Members>, addr: &str, cluster_id: u64, count: u32) -> Result<Stream, String> {
+    let mut stub = members.streams(addr).map_err(|status| status.message().to_owned())?;
     let (requests, outgoing) = mpsc::unbounded_channel();
     let header = Some(pdpb::RequestHeader { cluster_id, ..Default::default() });
     let first = pdpb::TsoRequest { header, count, ..Default::default() };

@@ -360,7 +360,7 @@ impl RawClient {
             Failure::Refused => Outcome::Fail(Error::Refused(why)),
             kind => {
                 self.shared.channels.forget(&addr);
-                self.shared.addresses.forget(located.peer.store_id);
+                self.shared.addresses.doubt(located.peer.store_id);
                 self.shared.cache.lock().expect("no holder panics").rotate(region, &located.peer);
                 if kind == Failure::NotSent { Outcome::Again(why, Some(Duration::ZERO)) } else { Outcome::Maybe(why) }
             }
@@ -433,13 +433,13 @@ impl RawClient {
 
     /// The address of a store.
     async fn address<A>(&self, store: u64, left: Duration) -> Result<String, Outcome<A>> {
-        if let Some(addr) = self.shared.addresses.get(store) {
+        if let Some(addr) = self.shared.addresses.get(store, self.shared.clock.now()) {
             return Ok(addr);
         }
         match self.shared.pd.with_deadline(left).get_store(store).await.map_err(not_told)? {
             Some(found) if !found.address.is_empty() => {
                 let addr = found.address.trim_start_matches("http://").to_owned();
-                self.shared.addresses.set(store, addr.clone());
+                self.shared.addresses.set(store, addr.clone(), self.shared.clock.now());
                 Ok(addr)
             }
             _ => Err(Outcome::Again(format!("the placement driver knows no store {store}"), Some(Duration::ZERO))),

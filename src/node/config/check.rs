@@ -1,8 +1,6 @@
 //! What a configuration must not be.
 
-use crate::types::limits::{ENTRY_BYTES_MAX, LANES_MAX, MESSAGE_BYTES_MAX, SNAPSHOT_CHUNK_BYTES_MAX};
-
-use super::{Config, ConfigError};
+use super::{Config, ConfigError, MIB_MAX, REGIONS_MAX};
 
 fn refuse<T>(text: impl Into<String>) -> Result<T, ConfigError> {
     Err(ConfigError(text.into()))
@@ -80,25 +78,20 @@ pub(super) fn address(what: &str, addr: &str) -> Result<(), ConfigError> {
 
 pub(super) fn validate(config: &Config) -> Result<(), ConfigError> {
     identity(config)?;
+    config.check_bounds()?;
     cluster(config)?;
+    config.raft.check_bounds()?;
     raft(config)?;
+    config.engine.check_bounds()?;
+    config.pd.check_bounds()?;
+    config.ttl.check_bounds()?;
+    config.log.check_bounds()?;
     log_level(&config.log.level)?;
-    let engine = &config.engine;
-    if engine.write_buffer_mib == 0 || engine.background_jobs == 0 {
-        return refuse("engine.write_buffer_mib and engine.background_jobs must be at least 1");
-    }
     let interval_ms = config.ttl.collect_interval_ms;
     if (1..100).contains(&interval_ms) {
         return refuse(format!(
             "ttl.collect_interval_ms = {interval_ms}: rounds of collecting need at least 100 ms between them; 0 means never"
         ));
-    }
-    at_most("engine.block_cache_mib", engine.block_cache_mib as u64, MIB_MAX)?;
-    at_most("engine.write_buffer_mib", engine.write_buffer_mib as u64, MIB_MAX)?;
-    at_most("pd.store_heartbeat_ms", config.pd.store_heartbeat_ms, MS_MAX)?;
-    at_most("pd.store_alive_ms", config.pd.store_alive_ms, MS_MAX)?;
-    if config.pd.store_heartbeat_ms == 0 {
-        return refuse("pd.store_heartbeat_ms must be at least 1");
     }
     if config.pd.store_alive_ms < 2 * config.pd.store_heartbeat_ms {
         return refuse(format!(
@@ -199,80 +192,26 @@ fn cluster(config: &Config) -> Result<(), ConfigError> {
     if !matches!(config.pd_members, 1 | 3 | 5 | 7) {
         return refuse(format!("pd_members = {}: must be 1, 3, 5 or 7", config.pd_members));
     }
-    if !(1..=7).contains(&config.replicas) {
-        return refuse(format!("replicas = {}: must be between 1 and 7", config.replicas));
-    }
-    if !(1..=REGIONS_MAX).contains(&config.initial_regions) || config.split_keys.len() >= REGIONS_MAX {
-        return refuse(format!("a cluster begins with between 1 and {REGIONS_MAX} regions"));
+    if config.split_keys.len() >= REGIONS_MAX {
+        return refuse(format!(
+            "{} split_keys: a cluster begins with at most {REGIONS_MAX} regions",
+            config.split_keys.len()
+        ));
     }
     if config.initial_regions > 1 && !config.split_keys.is_empty() {
         return refuse("both initial_regions and split_keys are given: give one of them");
     }
-    at_most("disk_reserve_mib", config.disk_reserve_mib.unwrap_or(0), MIB_MAX)?;
+    if let Some(reserve) = config.disk_reserve_mib.filter(|reserve| *reserve > MIB_MAX) {
+        return refuse(format!("disk_reserve_mib = {reserve}: must be at most {MIB_MAX}"));
+    }
     if config.split_keys.iter().any(String::is_empty) {
         return refuse("split_keys has an empty key: the first region begins there anyway");
     }
     Ok(())
 }
 
-/// Refuses what is too large to be meant, or to be worked with.
-fn at_most(key: &str, value: u64, max: u64) -> Result<(), ConfigError> {
-    if value > max { refuse(format!("{key} = {value}: must be at most {max}")) } else { Ok(()) }
-}
-
-/// Sizes in KiB and MiB up to 1 PiB; times up to a year.
-const KIB_MAX: u64 = 1 << 40;
-const MIB_MAX: u64 = 1 << 30;
-const MS_MAX: u64 = 366 * 24 * 3600 * 1000;
-/// Regions that a cluster may begin with.
-const REGIONS_MAX: usize = 1024;
-
 fn raft(config: &Config) -> Result<(), ConfigError> {
     let raft = &config.raft;
-    let positive: [(&str, u64); 12] = [
-        ("tick_ms", raft.tick_ms),
-        ("heartbeat_ticks", raft.heartbeat_ticks as u64),
-        ("append_kib_max", raft.append_kib_max),
-        ("appends_inflight_max", raft.appends_inflight_max as u64),
-        ("apply_kib_max", raft.apply_kib_max),
-        ("pack_kib_max", raft.pack_kib_max as u64),
-        ("letters_max", raft.letters_max as u64),
-        ("log_keep_entries", raft.log_keep_entries),
-        ("flush_kib", raft.flush_kib),
-        ("flush_interval_ms", raft.flush_interval_ms),
-        ("snapshot_chunk_kib", raft.snapshot_chunk_kib as u64),
-        ("snapshot_mib_per_s", raft.snapshot_mib_per_s),
-    ];
-    if let Some((key, _)) = positive.iter().find(|(_, value)| *value == 0) {
-        return refuse(format!("raft.{key} must be at least 1"));
-    }
-    let bounded: [(&str, u64, u64); 18] = [
-        ("lanes", raft.lanes as u64, LANES_MAX as u64),
-        ("tick_ms", raft.tick_ms, 600_000),
-        ("heartbeat_ticks", raft.heartbeat_ticks as u64, 1_000_000),
-        ("election_ticks", raft.election_ticks as u64, 1_000_000),
-        // This makes messages between nodes; the rest of what one may hold is for what surrounds it.
-        ("append_kib_max", raft.append_kib_max, (MESSAGE_BYTES_MAX as u64 >> 10) / 2),
-        // A receiver takes a chunk and one value more.
-        ("snapshot_chunk_kib", raft.snapshot_chunk_kib as u64, (SNAPSHOT_CHUNK_BYTES_MAX as u64 >> 10) / 4),
-        ("snapshot_mib_per_s", raft.snapshot_mib_per_s, MIB_MAX),
-        // An entry of packed commands must fit in a message, too.
-        ("pack_kib_max", raft.pack_kib_max as u64, ENTRY_BYTES_MAX as u64 >> 10),
-        ("appends_inflight_max", raft.appends_inflight_max as u64, 1 << 20),
-        ("letters_max", raft.letters_max as u64, 1 << 30),
-        // Offsets in a segment are numbers of 31 bits.
-        ("log_segment_kib", raft.log_segment_kib, (1 << 21) - 1),
-        ("apply_kib_max", raft.apply_kib_max, KIB_MAX),
-        ("cache_kib_max", raft.cache_kib_max as u64, KIB_MAX),
-        ("log_soft_max_kib", raft.log_soft_max_kib, KIB_MAX),
-        ("log_group_kib_max", raft.log_group_kib_max, KIB_MAX),
-        ("log_store_kib_max", raft.log_store_kib_max, KIB_MAX),
-        ("flush_kib", raft.flush_kib, KIB_MAX),
-        ("flush_interval_ms", raft.flush_interval_ms, MS_MAX),
-    ];
-    for (key, value, max) in bounded {
-        at_most(&format!("raft.{key}"), value, max)?;
-    }
     // Two heartbeats may be lost before followers campaign, and the lease (the election timeout less the drift of clocks)
     // must outlive the time between heartbeats, or reads would never find one.
     if raft.election_ticks < 3 * raft.heartbeat_ticks {
@@ -287,9 +226,6 @@ fn raft(config: &Config) -> Result<(), ConfigError> {
             "an election timeout of {:?} (tick_ms x election_ticks): keep it under 10 minutes",
             raft.election()
         ));
-    }
-    if raft.log_segment_kib < 16 {
-        return refuse(format!("raft.log_segment_kib = {}: must be at least 16", raft.log_segment_kib));
     }
     if raft.log_soft_max_kib < 2 * raft.log_segment_kib {
         return refuse(format!(

@@ -167,3 +167,45 @@ fn members_on_the_command_line() {
         assert!(error.contains(word), "{text}: {error}");
     }
 }
+
+#[test]
+fn what_is_declared_is_what_a_file_may_have() {
+    let mut keys = Vec::new();
+    let full = Config {
+        advertise_addr: Some("h:1".into()),
+        join: Some("h:2".into()),
+        disk_reserve_mib: Some(64),
+        ..Config::default()
+    };
+    for (key, value) in toml::Table::try_from(&full).unwrap() {
+        if let toml::Value::Table(section) = &value {
+            keys.extend(section.keys().map(|inner| format!("{key}.{inner}")));
+        }
+        keys.push(key);
+    }
+    let mut declared: Vec<String> = Config::options().map(|option| option.key.to_owned()).collect();
+    keys.sort();
+    declared.sort();
+    assert_eq!(declared, keys);
+    for option in Config::options() {
+        assert!(option.summary().len() > 5 && !option.summary().ends_with('.'), "{}", option.key);
+    }
+}
+
+#[test]
+fn bounds_hold_at_both_ends() {
+    for (over, fits) in [
+        ("[raft]\nlog_segment_kib = 15", false),
+        ("[raft]\nlog_segment_kib = 16", true),
+        ("replicas = 7", true),
+        ("replicas = 8", false),
+        ("[engine]\nbackground_jobs = 0", false),
+        ("[pd]\nstore_heartbeat_ms = 0", false),
+    ] {
+        let over: toml::Table = toml::from_str(over).unwrap();
+        let config = fine().overlaid(&over, "flags").unwrap();
+        assert_eq!(config.validate().is_ok(), fits, "{over}");
+    }
+    let unknown = toml::from_str("[raft]\ntick = 3").unwrap();
+    assert!(fine().overlaid(&unknown, "flags").unwrap_err().0.starts_with("flags: unknown key"));
+}

@@ -162,6 +162,8 @@ struct Pipe {
     parcels: u64,
     reader: Option<Waker>,
     writer: Option<Waker>,
+    /// The writer waits until some of it is read.
+    full: bool,
     /// Why nothing more will come.
     broken: Option<Status>,
     /// The reader wants no more.

@@ -216,8 +216,11 @@ pub(super) async fn pump(world: &Arc<Inner>, stream: &Arc<Stream>, to: Side, bod
                 if pipe.unwanted {
                     return Poll::Ready(());
                 }
-                pipe.writer = Some(cx.waker().clone());
-                if pipe.unread + parcel.len > WINDOW && pipe.unread > 0 {
+                if !pipe.writer.as_ref().is_some_and(|writer| writer.will_wake(cx.waker())) {
+                    pipe.writer = Some(cx.waker().clone());
+                }
+                pipe.full = pipe.unread + parcel.len > WINDOW && pipe.unread > 0;
+                if pipe.full {
                     return Poll::Pending;
                 }
             }
@@ -266,7 +269,9 @@ impl http_body::Body for Incoming {
             match pipe.queue.pop_front() {
                 Some(Piece::Frame(frame)) => {
                     pipe.unread -= frame.data_ref().map_or(OVERHEAD, Bytes::len).min(pipe.unread);
-                    (Some(Ok(frame)), pipe.writer.take())
+                    // A writer that does not wait for this need not look.
+                    let waits = std::mem::take(&mut pipe.full);
+                    (Some(Ok(frame)), if waits { pipe.writer.take() } else { None })
                 }
                 Some(Piece::Head(_)) => unreachable!("headers come first and are taken by the call"),
                 Some(Piece::End) => (None, None),
