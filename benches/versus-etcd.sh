@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Armilla against etcd in one run on this machine: fetches etcd from Debian into the cache (unpacked, never installed), builds the
 # bench, starts three processes of each on loopback, prints the table, leaves nothing behind. About three minutes after the build.
-#   benches/versus-etcd.sh [--reps 5] [--secs 3] [--only put,get,single,failover]      ETCD=/path/to/etcd takes that one instead
+#   benches/versus-etcd.sh [--reps 5] [--secs 3] [--only put,get,streams,single,failover]      ETCD=/path/to/etcd takes that one instead
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cache=${ARMILLA_CACHE:-$HOME/.cache/armilla}/etcd

@@ -1,7 +1,7 @@
 //! Armilla against etcd, side by side on this machine: three processes each, loopback only, bounded, interleaved.
 //!
 //! ```text
-//!   cargo bench --bench versus -- [--etcd PATH] [--reps 5] [--secs 3] [--only put,get,single,failover]
+//!   cargo bench --bench versus -- [--etcd PATH] [--reps 5] [--secs 3] [--only put,get,streams,single,failover]
 //! ```
 //! `benches/versus-etcd.sh` fetches a recent etcd and calls this. One load generator drives both through the same gRPC stack:
 //! 8 connections, 256 byte values, 100,000 keys, one operation after the other a client. Every figure is the median of the
@@ -13,6 +13,7 @@
 mod floor;
 mod load;
 mod peers;
+mod stream;
 
 use std::time::{Duration, Instant};
 
@@ -40,7 +41,9 @@ fn options() -> Options {
             "--secs" => options.secs = value().parse::<u64>().expect("a number").clamp(1, 20),
             "--only" => options.only = Some(value().split(',').map(str::to_owned).collect()),
             other => {
-                panic!("unknown argument {other}: --etcd PATH, --reps N, --secs N, --only put,get,single,failover")
+                panic!(
+                    "unknown argument {other}: --etcd PATH, --reps N, --secs N, --only put,get,streams,single,failover"
+                )
             }
         }
     }
@@ -78,10 +81,11 @@ fn main() {
     );
     println!();
 
-    let measure = |clients: usize, op: Op| -> (Vec<Window>, Vec<Window>) {
+    let measure = |clients: usize, op: Op, streams: bool| -> (Vec<Window>, Vec<Window>) {
         let load = |peer: &dyn Peer| {
             let cpu = peer.cpu_s();
-            let window = runtime.block_on(Load { clients, op, secs: options.secs }.run(peer.targets()));
+            let targets = if streams { peer.streams() } else { peer.targets() };
+            let window = runtime.block_on(Load { clients, op, secs: options.secs }.run(targets));
             window.with_cpu(peer.cpu_s() - cpu)
         };
         let mut windows = (Vec::new(), Vec::new());
@@ -103,7 +107,7 @@ fn main() {
     runtime.block_on(load::fill(ours.targets()));
 
     if wanted("put") {
-        let (a, b) = measure(64, Op::Put);
+        let (a, b) = measure(64, Op::Put, false);
         let figures = |w: &[Window]| {
             format!(
                 "{:.0} /s, p50 {:.2} ms, p99 {:.2} ms",
@@ -112,15 +116,15 @@ fn main() {
                 of(w, |w| w.p99_ms)
             )
         };
-        row("1", "put, 64 clients", figures(&a), figures(&b), ratios(&a, &b, |w| w.per_s), "1.5 on the way to 2.5");
+        row("1", "put, 64 clients", figures(&a), figures(&b), ratios(&a, &b, |w| w.per_s), "2.4");
         let cpu = |w: &[Window]| format!("{:.0} us", of(w, |w| w.cpu_us));
-        row("1", "server CPU a put, 64 clients", cpu(&a), cpu(&b), ratios(&a, &b, |w| w.cpu_us), "0.4");
+        row("1", "server CPU a put, 64 clients", cpu(&a), cpu(&b), ratios(&a, &b, |w| w.cpu_us), "0.40");
         let spread = |w: &[Window]| of(w, |w| w.p99_ms / w.p50_ms);
         let (a, b) = (spread(&a), spread(&b));
         row("9", "put p99 / p50, 64 clients", format!("{a:.1}"), format!("{b:.1}"), a / b, "ours at most 3.0");
     }
     if wanted("get") {
-        let (a, b) = measure(64, Op::Get);
+        let (a, b) = measure(64, Op::Get, false);
         let figures = |w: &[Window]| {
             format!(
                 "{:.0} /s, p50 {:.2} ms, p99 {:.2} ms",
@@ -129,9 +133,17 @@ fn main() {
                 of(w, |w| w.p99_ms)
             )
         };
-        row("5", "linearizable get, 64 clients", figures(&a), figures(&b), ratios(&a, &b, |w| w.per_s), "1.2");
+        row("5", "linearizable get, 64 clients", figures(&a), figures(&b), ratios(&a, &b, |w| w.per_s), "2.2");
         let cpu = |w: &[Window]| format!("{:.0} us", of(w, |w| w.cpu_us));
-        row("5", "server CPU a get, 64 clients", cpu(&a), cpu(&b), ratios(&a, &b, |w| w.cpu_us), "");
+        row("5", "server CPU a get, 64 clients", cpu(&a), cpu(&b), ratios(&a, &b, |w| w.cpu_us), "0.36");
+    }
+    if wanted("streams") {
+        for (op, name, gate) in [(Op::Put, "put", "8"), (Op::Get, "get", "10")] {
+            let (a, b) = measure(256, op, true);
+            let figures = |w: &[Window]| format!("{:.0} /s, {:.0} us CPU", of(w, |w| w.per_s), of(w, |w| w.cpu_us));
+            let what = format!("{name}, 256 in flight: BatchCommands on 2 connections, etcd's unary calls on 8");
+            row("1", &what, figures(&a), figures(&b), ratios(&a, &b, |w| w.per_s), gate);
+        }
     }
     if wanted("single") {
         let mut floors = Vec::new();
@@ -158,7 +170,7 @@ fn main() {
             p50(&a),
             format!("floor {:.3} ms", median(floors)),
             to_floor,
-            "2.5 on the way to 1.8",
+            "2.0",
         );
         row("3", "put p50, 1 client, against etcd", p50(&a), p50(&b), ratios(&a, &b, |w| w.p50_ms), "0.65");
     }
@@ -185,7 +197,7 @@ fn main() {
             figure(&a),
             figure(&b),
             ratio,
-            "1.0",
+            "0.6",
         );
     }
 }

@@ -18,8 +18,15 @@ use tonic::client::Grpc;
 use tonic::transport::{Channel, Endpoint};
 use tonic_prost::ProstCodec;
 
+use armilla::proto::tikvpb::batch_commands_request::request::Cmd;
+use armilla::proto::tikvpb::batch_commands_response::response::Cmd as Answer;
+
+use super::stream::Stream;
+
 /// Connections that the clients share.
 const CONNECTIONS: usize = 8;
+/// Connections of the clients that send commands in streams.
+const STREAMS: usize = 2;
 /// For a cluster's first answer.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -68,6 +75,8 @@ struct Place {
     region: Region,
     context: Context,
     channel: Channel,
+    /// Commands go this way instead of as calls.
+    stream: Option<Stream>,
 }
 
 /// What one client talks to.
@@ -81,6 +90,16 @@ pub enum Target {
 /// Our regions in order.
 pub struct Places(Vec<Place>);
 
+impl Places {
+    /// As clients see them that send commands in streams, one for each region. Called within a runtime.
+    fn in_streams(mut self) -> Arc<Target> {
+        for place in &mut self.0 {
+            place.stream = Some(Stream::open(place.channel.clone()));
+        }
+        Arc::new(Target::Armilla(self))
+    }
+}
+
 impl Target {
     /// Sets a key; whether it was acknowledged.
     pub async fn put(&self, key: Bytes, value: Bytes) -> bool {
@@ -92,6 +111,10 @@ impl Target {
             Target::Armilla(places) => {
                 let Some(place) = places.0.iter().find(|place| holds(&place.region, &key)) else { return false };
                 let request = RawPutRequest { context: Some(place.context.clone()), key, value, ..Default::default() };
+                if let Some(stream) = &place.stream {
+                    let answer = stream.ask(Cmd::RawPut(request)).await;
+                    return matches!(answer, Some(Answer::RawPut(reply)) if reply.region_error.is_none() && reply.error.is_empty());
+                }
                 let reply = TikvClient::new(place.channel.clone()).raw_put(request).await;
                 reply.is_ok_and(|reply| reply.get_ref().region_error.is_none() && reply.get_ref().error.is_empty())
             }
@@ -108,6 +131,10 @@ impl Target {
             Target::Armilla(places) => {
                 let Some(place) = places.0.iter().find(|place| holds(&place.region, &key)) else { return false };
                 let request = RawGetRequest { context: Some(place.context.clone()), key, ..Default::default() };
+                if let Some(stream) = &place.stream {
+                    let answer = stream.ask(Cmd::RawGet(request)).await;
+                    return matches!(answer, Some(Answer::RawGet(reply)) if reply.region_error.is_none() && reply.error.is_empty());
+                }
                 let reply = TikvClient::new(place.channel.clone()).raw_get(request).await;
                 reply.is_ok_and(|reply| reply.get_ref().region_error.is_none() && reply.get_ref().error.is_empty())
             }
@@ -130,6 +157,8 @@ where
 pub trait Peer {
     /// One for each connection.
     fn targets(&self) -> &[Arc<Target>];
+    /// Those of clients that send commands in streams, where the protocol has them.
+    fn streams(&self) -> &[Arc<Target>];
     /// CPU seconds that the processes have used.
     fn cpu_s(&self) -> f64;
     /// SIGKILL for the node that leads.
@@ -254,6 +283,9 @@ impl Peer for Theirs {
     fn targets(&self) -> &[Arc<Target>] {
         &self.targets
     }
+    fn streams(&self) -> &[Arc<Target>] {
+        &self.targets
+    }
     fn cpu_s(&self) -> f64 {
         self.nodes.cpu_s()
     }
@@ -270,6 +302,7 @@ impl Peer for Theirs {
 pub struct Ours {
     nodes: Nodes,
     targets: Vec<Arc<Target>>,
+    streams: Vec<Arc<Target>>,
     leader: usize,
     /// Every node's address and store id, with the region that the failover measures.
     stores: Vec<(String, u64)>,
@@ -296,12 +329,16 @@ impl Ours {
             if let Ok(Some(ours)) =
                 runtime.block_on(async { tokio::time::timeout(Duration::from_secs(5), places(&nodes.addrs)).await })
             {
-                let (sets, stores, region, leader) = ours;
+                let (mut sets, stores, region, leader) = ours;
+                let streams = {
+                    let _entered = runtime.enter();
+                    sets.split_off(CONNECTIONS).into_iter().map(Places::in_streams).collect()
+                };
                 let targets: Vec<Arc<Target>> =
                     sets.into_iter().map(|places| Arc::new(Target::Armilla(places))).collect();
                 if runtime.block_on(targets[0].put(super::load::key(0), super::load::value())) {
                     let leader = nodes.addrs.iter().position(|addr| *addr == leader).expect("one of ours");
-                    return Ours { nodes, targets, leader, stores, region };
+                    return Ours { nodes, targets, streams, leader, stores, region };
                 }
             }
             assert!(began.elapsed() < PATIENCE, "armilla did not start: see {}", dir.display());
@@ -349,15 +386,19 @@ async fn places(addrs: &[String]) -> Option<Found> {
             region: region.clone(),
             context: context.clone(),
             channel: channels.entry(addr.clone()).or_insert_with(|| connect(addr)).clone(),
+            stream: None,
         };
         Places(led.iter().map(place).collect())
     };
-    Some(((0..CONNECTIONS).map(|_| set()).collect(), stores, region, leader))
+    Some(((0..CONNECTIONS + STREAMS).map(|_| set()).collect(), stores, region, leader))
 }
 
 impl Peer for Ours {
     fn targets(&self) -> &[Arc<Target>] {
         &self.targets
+    }
+    fn streams(&self) -> &[Arc<Target>] {
+        &self.streams
     }
     fn cpu_s(&self) -> f64 {
         self.nodes.cpu_s()
@@ -372,7 +413,7 @@ impl Peer for Ours {
             let region = self.region.clone();
             let context =
                 Context { region_id: region.id, region_epoch: region.region_epoch, peer, ..Default::default() };
-            Target::Armilla(Places(vec![Place { region, context, channel: connect(addr) }]))
+            Target::Armilla(Places(vec![Place { region, context, channel: connect(addr), stream: None }]))
         })
         .collect()
     }

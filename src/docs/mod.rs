@@ -50,3 +50,9 @@ pub mod formats_of_replication {}
 
 #[doc = include_str!("the-engine-may-wait.md")]
 pub mod the_engine_may_wait {}
+
+#[doc = include_str!("lanes-and-the-logs-writer.md")]
+pub mod lanes_and_the_logs_writer {}
+
+#[doc = include_str!("requests-in-line.md")]
+pub mod requests_in_line {}
