@@ -328,10 +328,13 @@ impl PdClient {
         let until = self.until();
         let mut backoff = Backoff::new(WAIT_MIN, WAIT_MAX);
         loop {
-            let why = match self.members.leader().await {
+            let leader = self.members.clock.timeout(self.members.left(until), self.members.leader()).await;
+            let why = match leader.unwrap_or_else(|_| Err("its members do not say in time who leads".into())) {
                 Err(why) => why,
                 Ok((addr, cluster_id)) => {
                     let limit = ATTEMPT.min(self.members.left(until));
+                    // One that was found late has too little time to be blamed: the next call begins with it.
+                    let fair = limit >= ATTEMPT.min(self.deadline) / 4 || crate::mutant!("client.blames-late-leaders");
                     match self.members.attempt(&addr, limit, call(addr.clone(), cluster_id)).await {
                         Ok(reply) => {
                             self.members.served();
@@ -347,7 +350,9 @@ impl PdClient {
                             return Err(Error::Refused(format!("{what}: {}", describe(&status))));
                         }
                         Err(status) => {
-                            self.members.lost_leader(&addr);
+                            if fair || status.code() != Code::DeadlineExceeded {
+                                self.members.lost_leader(&addr);
+                            }
                             format!("{what} at {addr}: {}", describe(&status))
                         }
                     }
