@@ -112,7 +112,7 @@ impl Target {
                 let Some(place) = places.0.iter().find(|place| holds(&place.region, &key)) else { return false };
                 let request = RawPutRequest { context: Some(place.context.clone()), key, value, ..Default::default() };
                 if let Some(stream) = &place.stream {
-                    let answer = stream.ask(Cmd::RawPut(request)).await;
+                    let answer = stream.ask(Cmd::RawPut(Box::new(request))).await;
                     return matches!(answer, Some(Answer::RawPut(reply)) if reply.region_error.is_none() && reply.error.is_empty());
                 }
                 let reply = TikvClient::new(place.channel.clone()).raw_put(request).await;
@@ -132,7 +132,7 @@ impl Target {
                 let Some(place) = places.0.iter().find(|place| holds(&place.region, &key)) else { return false };
                 let request = RawGetRequest { context: Some(place.context.clone()), key, ..Default::default() };
                 if let Some(stream) = &place.stream {
-                    let answer = stream.ask(Cmd::RawGet(request)).await;
+                    let answer = stream.ask(Cmd::RawGet(Box::new(request))).await;
                     return matches!(answer, Some(Answer::RawGet(reply)) if reply.region_error.is_none() && reply.error.is_empty());
                 }
                 let reply = TikvClient::new(place.channel.clone()).raw_get(request).await;

@@ -385,10 +385,17 @@ impl Run {
         Ok(())
     }
 
-    /// Every node says that it is healthy, but one that began with an empty disk in another store's place: regions count on what
+    /// Every node says that it is healthy, but one that began with an empty disk in another store's place, if regions count on what
     /// was on the old one.
     async fn healths(&mut self, admin: &NodeHandle, wiped: Option<u64>) -> Verdict {
         let until = self.now() + liveness::bound_ns(&self.plan);
+        let images = self.cluster.images()?;
+        let regions =
+            |image: &state::Image| image.groups.values().map(|(state, _)| state.region.clone()).collect::<Vec<_>>();
+        let missed = |node: &u64| {
+            images.iter().flat_map(regions).any(|region| region.peers.iter().any(|peer| peer.store_id == *node))
+        };
+        let wiped = wiped.filter(missed);
         for (node, address) in self.cluster.ids().into_iter().zip(self.cluster.addresses()) {
             let wanted = if wiped == Some(node) { ServingStatus::NotServing } else { ServingStatus::Serving };
             loop {
