@@ -28,6 +28,8 @@ use members::{ATTEMPT, Members, member_address};
 
 /// How long a request may take in all, unless [`PdClient::with_deadline`] says otherwise.
 const DEADLINE: Duration = Duration::from_secs(5);
+/// What is said of a discovery that took longer than its caller had time.
+const NOT_TOLD: &str = "no member of the placement driver said who leads before the deadline";
 const WAIT_MIN: Duration = Duration::from_millis(10);
 const WAIT_MAX: Duration = Duration::from_millis(500);
 
@@ -97,7 +99,8 @@ impl PdClient {
         let until = self.until();
         let mut backoff = Backoff::new(WAIT_MIN, WAIT_MAX);
         loop {
-            let why = match self.members.discover().await {
+            let found = self.members.clock.timeout(self.members.left(until), self.members.discover()).await;
+            let why = match found.unwrap_or_else(|_| Err(NOT_TOLD.to_owned())) {
                 Ok(answer) => return Ok((answer.members, answer.leader.unwrap_or_default())),
                 Err(why) => why,
             };
@@ -328,8 +331,8 @@ impl PdClient {
         let until = self.until();
         let mut backoff = Backoff::new(WAIT_MIN, WAIT_MAX);
         loop {
-            let leader = self.members.clock.timeout(self.members.left(until), self.members.leader()).await;
-            let why = match leader.unwrap_or_else(|_| Err("its members do not say in time who leads".into())) {
+            let found = self.members.clock.timeout(self.members.left(until), self.members.leader()).await;
+            let why = match found.unwrap_or_else(|_| Err(NOT_TOLD.to_owned())) {
                 Err(why) => why,
                 Ok((addr, cluster_id)) => {
                     let limit = ATTEMPT.min(self.members.left(until));
