@@ -34,9 +34,7 @@ pub fn plan(seed: u64) -> Plan {
     let keys = *topology_rng.pick(&[4, 12, 30, 80]);
     let regions = topology_rng.between(1, 8).min(u64::from(keys)) as u32;
     let splits = (1..regions).map(|n| n * keys / regions).collect();
-    // Regions of five replicas cost more than they show; some clusters have them all the same.
-    let replicas = if stores == 3 || topology_rng.chance(0.25) { stores } else { 3 };
-    let topology = Topology { stores, replicas, splits };
+    let topology = Topology { stores, replicas: stores, splits };
     let workload = workload(&mut Rng::fork(seed, "workload"), keys);
     let length_ms = workload.ops[0][1] as u64 * workload.pace_ms;
     let knobs = knobs(&mut Rng::fork(seed, "knobs"));
