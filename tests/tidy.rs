@@ -44,8 +44,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
 ];
 
 /// Words of `rt` that every room may use: plain data and hooks, no effect. Time comes in as an `Instant`, randomness as a
-/// `&mut Rng`; probes and planted bugs do nothing in the real world.
-const RT_WORDS: &[&str] = &["rt::clock::Instant", "rt::rng", "rt::probe", "rt::mutant"];
+/// `&mut Rng`; probes, planted bugs and what else is for the simulator do nothing in the real world.
+const RT_WORDS: &[&str] = &["rt::clock::Instant", "rt::rng", "rt::probe", "rt::mutant", "rt::buggify", "rt::reach"];
 
 /// Rooms (or files) without `async`, clock, randomness, files, sockets or threads.
 const PURE: &[&str] = &[
@@ -348,7 +348,7 @@ fn imports(source: &Source) -> Findings {
     for (line, path) in named {
         let target = match path.split("::").next().unwrap_or_default() {
             "rt_select" => "rt",
-            "mutant" => continue,
+            "mutant" | "buggify" | "reach" => continue,
             other => other,
         };
         let plain_word = RT_WORDS.iter().any(|word| path == *word || path.starts_with(&format!("{word}::")));
