@@ -22,22 +22,25 @@ impl Driver {
         for (group, peer) in &mut self.peers {
             let applied = peer.group.log().applied().0;
             let durable = if crate::mutant!("replica.truncate-before-flush") { applied } else { peer.durable() };
+            let by_bytes = match self.options.log_group_bytes_max {
+                max if self.log.bytes_of(*group) > max => self.log.first_within(*group, max).saturating_sub(1),
+                _ => 0,
+            };
             let index = if largest.contains(group) {
                 durable
             } else {
                 let by_entries = applied.saturating_sub(self.options.log_lag_entries_max);
-                let by_bytes = match self.options.log_group_bytes_max {
-                    max if self.log.bytes_of(*group) > max => self.log.first_within(*group, max).saturating_sub(1),
-                    _ => 0,
-                };
                 let keep = peer.group.slowest_follower().max(by_entries).max(by_bytes).min(applied);
                 durable.min(keep.saturating_sub(self.options.log_keep_entries).max(by_bytes))
             };
-            // Truncating writes a mark; not worth it for a handful of entries.
+            // Truncating writes a mark; not worth it for a handful of entries, unless their bytes are over a bound.
             let truncated = peer.group.log().truncated().0;
-            let worth =
-                index > truncated + self.options.log_keep_entries / 2 || (largest.contains(group) && index > truncated);
+            let over = largest.contains(group)
+                || (by_bytes > truncated && !crate::mutant!("replica.log-over-its-bound"))
+                || crate::buggify!("driver.truncate-eagerly");
+            let worth = index > truncated + self.options.log_keep_entries / 2 || (over && index > truncated);
             if worth {
+                crate::reach!("driver.log-truncated");
                 let term = peer.group.log_mut().truncate_to(index);
                 self.batch.truncate_to(*group, index, term);
                 if let Some(state) = peer.group.take_unsaved() {
@@ -68,6 +71,9 @@ impl Driver {
             self.batch.clear();
         }
         for _ in 0..UPKEEP_STEPS_MAX {
+            if crate::buggify!("driver.upkeep-later") {
+                break;
+            }
             let before = self.log.stats().rewritten_bytes;
             // A step that moved little can wait: many of them would move the same entries again and again.
             if !self.log.maintain().await? || self.log.stats().rewritten_bytes - before < UPKEEP_BYTES_MIN {
