@@ -75,14 +75,18 @@ impl Driver {
 
     fn start_fetch(&mut self, group: GroupId, fetch: Fetch) {
         let Fetch { low, high, max_bytes, context } = fetch;
-        let max_bytes = usize::try_from(max_bytes).unwrap_or(usize::MAX);
+        let max_bytes =
+            if crate::buggify!("driver.tiny-fetch") { 1 } else { usize::try_from(max_bytes).unwrap_or(usize::MAX) };
         self.fetches.under_way.insert(group);
         let handle = self.handle.clone();
         // Entries that are gone are answered with none: raft sends a snapshot.
         let read = self.log.prepare_read(group, low, high, max_bytes);
         task::spawn(async move {
             let entries = match read {
-                Some(read) => read.run().await,
+                Some(read) => {
+                    crate::reach!("driver.entries-read-from-the-log");
+                    read.run().await
+                }
                 None => Ok(Vec::new()),
             };
             handle.send(Message::Fetched { group, context, entries });

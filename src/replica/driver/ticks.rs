@@ -21,7 +21,8 @@ impl Driver {
         probe::emit(|| Probe::Note { store, what: "tick", a: ticks, b: 0, data: Bytes::new() });
         let now_ns = self.clock.now().0;
         let limit_ns = self.options.raft.election_ns();
-        let beat = self.ticks.is_multiple_of(self.options.raft.heartbeat_ticks as u64);
+        let beat = self.ticks.is_multiple_of(self.options.raft.heartbeat_ticks as u64)
+            && !crate::buggify!("driver.skip-heartbeat");
         let mut busy: Vec<GroupId> = Vec::new();
         for (group, peer) in &mut self.peers {
             peer.group.tick(now_ns);
@@ -48,8 +49,9 @@ impl Driver {
     /// All groups together keep at most so many bytes of applied entries in memory.
     fn shrink_caches(&mut self) {
         let cached: usize = self.peers.values().map(|peer| peer.group.log().cached_bytes()).sum();
-        if cached > STORE_CACHE_BYTES_MAX {
-            let each = STORE_CACHE_BYTES_MAX / self.peers.len().max(1);
+        let tiny = crate::buggify!("driver.tiny-cache");
+        if cached > STORE_CACHE_BYTES_MAX || tiny {
+            let each = if tiny { 0 } else { STORE_CACHE_BYTES_MAX / self.peers.len().max(1) };
             self.peers.values_mut().for_each(|peer| peer.group.log_mut().shrink_cache(each));
         }
     }
