@@ -13,7 +13,6 @@ use crate::types::{Error, Result};
 
 /// The refusal of damaged files.
 pub(super) fn corrupt(path: &Path, offset: u64, what: &str) -> Error {
-    crate::reach!("log.damage-found");
     Error::Corruption(format!("raft log: {} at offset {offset}: {what}", path.display()))
 }
 
