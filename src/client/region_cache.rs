@@ -73,6 +73,9 @@ impl RegionCache {
 
     /// The region that holds `key`.
     pub fn locate(&self, key: &[u8]) -> Option<Located> {
+        if crate::buggify!("client.cache-miss") {
+            return None;
+        }
         let (_, entry) =
             self.by_start.range::<[u8], _>((std::ops::Bound::Unbounded, std::ops::Bound::Included(key))).next_back()?;
         region::holds(&entry.region, key).then(|| entry.located())

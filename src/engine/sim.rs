@@ -330,7 +330,7 @@ impl KvEngine for SimEngine {
             return Ok(());
         }
         state.push(batch);
-        if state.unflushed_bytes > UNFLUSHED_BYTES_MAX {
+        if state.unflushed_bytes > UNFLUSHED_BYTES_MAX || crate::buggify!("engine.flush-by-itself") {
             let half = state.unflushed.len().div_ceil(2);
             state.make_durable(half);
         }
@@ -338,7 +338,7 @@ impl KvEngine for SimEngine {
     }
 
     fn try_write(&self, batch: &WriteBatch) -> Result<bool> {
-        let stalled = self.writable()?.stalled;
+        let stalled = self.writable()?.stalled || crate::buggify!("engine.write-must-wait");
         if stalled { Ok(false) } else { self.write(batch).map(|()| true) }
     }
 
@@ -373,7 +373,7 @@ impl KvEngine for SimEngine {
         if files.epoch != state.epoch || !Arc::ptr_eq(&files.home.state, &self.home.state) {
             return Err(Error::Invalid("the staged files are those of another engine".into()));
         }
-        if state.stalled {
+        if state.stalled || crate::buggify!("engine.ingest-must-wait") {
             return Ok(false);
         }
         state.fail_flush("ingest")?;

@@ -1,6 +1,6 @@
 //! The timestamp oracle's allocator: strictly growing numbers below a bound that was saved through raft beforehand.
 //!
-//! Pure: the clock comes in as `now_ms`. (`mutant!` is a constant outside the simulator; it is the one macro of `rt` here.)
+//! Pure: the clock comes in as `now_ms`. (`mutant!`, `buggify!` and `reach!` are constant outside the simulator.)
 
 use crate::types::Timestamp;
 use crate::types::limits::TSO_WINDOW;
@@ -56,7 +56,7 @@ impl Tso {
     /// Whether less than half of the window is left at `now_ms`: time to save a higher bound, before anybody waits for it.
     pub fn runs_low(&self, now_ms: u64) -> bool {
         let left_ms = self.bound_ms.saturating_sub(self.physical_ms.max(now_ms));
-        u128::from(left_ms) * 2 < TSO_WINDOW.as_millis()
+        u128::from(left_ms) * 2 < TSO_WINDOW.as_millis() || crate::buggify!("tso.save-early")
     }
 
     /// Takes `count` timestamps that share their physical part; gives the largest.
@@ -77,10 +77,12 @@ impl Tso {
             if crate::mutant!("tso.logical-overflow") {
                 first = 0;
             } else {
+                crate::reach!("tso.millisecond-used-up");
                 (physical_ms, first) = (physical_ms + 1, 0);
             }
         }
         if physical_ms >= self.bound_ms {
+            crate::reach!("tso.window-used-up");
             return Err(window(physical_ms));
         }
         assert!(physical_ms <= PHYSICAL_MS_MAX, "the physical part has run out of bits");

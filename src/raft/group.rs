@@ -242,13 +242,18 @@ impl Group {
     /// One tick of the clock has passed.
     pub fn tick(&mut self, now_ns: u64) {
         if self.is_installing() && !crate::mutant!("raft.campaign-while-installing") {
+            crate::reach!("raft.tick-while-installing");
             return;
         }
         // The promise binds its own candidacy, too. Ticks do not tell: the first comes at any time after the leader was heard, and
         // ticks that were held up come close together.
         let campaigns = self.node.raft.election_elapsed + 1 >= self.node.raft.randomized_election_timeout();
         let held = campaigns && self.promise.binds(now_ns) && !crate::mutant!("raft.campaign-within-promise");
-        if self.leads() || !held {
+        if held {
+            crate::reach!("raft.promise-holds-a-campaign");
+        }
+        // A tick less is a clock that is slow.
+        if (self.leads() || !held) && !crate::buggify!("raft.skip-tick") {
             self.node.tick();
         }
         self.settle_transfer(now_ns);
@@ -282,6 +287,7 @@ impl Group {
         }
         let last = self.node.raft.raft_log.last_index();
         if kind == MessageType::MsgHeartbeat && message.commit > last && message.term >= self.term() {
+            crate::reach!("raft.lost-entries-noticed");
             if crate::mutant!("raft.lost-entries-ignored") {
                 return Ok(());
             }
@@ -295,6 +301,10 @@ impl Group {
         }
         let forced = message.context.as_ref() == ::raft::CAMPAIGN_TRANSFER;
         if is_vote_request(kind) && !forced && self.promise.binds(now_ns) {
+            crate::reach!("raft.promise-forbids-a-vote");
+            return Ok(());
+        }
+        if kind == MessageType::MsgTimeoutNow && crate::buggify!("raft.lose-order-to-campaign") {
             return Ok(());
         }
         if kind == MessageType::MsgTimeoutNow && self.is_installing() {

@@ -32,7 +32,7 @@ impl Lease {
         if self.term != term {
             *self = Lease { length_ns: self.length_ns, term, until: 0, forfeited: false };
         }
-        if !self.forfeited {
+        if !self.forfeited && !crate::buggify!("raft.lease-not-renewed") {
             self.until = self.until.max(sent_ns + self.length_ns);
         }
     }

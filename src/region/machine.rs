@@ -45,6 +45,7 @@ impl RegionMachine {
         let epoch = region::epoch(&self.region);
         let moved = header.version != epoch.version || (header.conf_ver != 0 && header.conf_ver != epoch.conf_ver);
         if moved && !crate::mutant!("region.stale-epoch-accepted") {
+            crate::reach!("region.stale-epoch-refused");
             return Err(Refusal::EpochNotMatch);
         }
         if header.term != 0 && header.term != term {

@@ -13,6 +13,7 @@ use crate::raft::frame::Command;
 use crate::rt::clock::Clock;
 use crate::rt::probe::{self, Event as Probe};
 use crate::rt::sync::{mpsc, oneshot};
+use crate::rt::task;
 use crate::types::limits::{ENTRY_BYTES_MAX, STORE_PROPOSAL_BYTES_MAX};
 use crate::types::{Error, GroupId, Region, Result};
 
@@ -261,11 +262,15 @@ impl Handle {
         if bytes > ENTRY_BYTES_MAX {
             return Err(Error::EntryTooLarge { group: view.group, bytes: bytes as u64 });
         }
-        if self.is_stalled() {
+        if self.is_stalled() || crate::buggify!("replica.refuse-proposal") {
+            crate::reach!("replica.proposal-refused-by-a-stalled-store");
             return Err(Error::Busy(
                 "the engine or the raft log makes writes wait: the disk is slow, or there is too much to compact"
                     .into(),
             ));
+        }
+        if crate::buggify!("replica.propose-late") {
+            task::yield_now().await;
         }
         let (reply, answer) = Waiting::new(view, bytes)?;
         self.deliver(view.group, Message::Propose { group: view.group, term, command, reply })?;
@@ -292,7 +297,8 @@ impl Handle {
         if let Some(why) = self.poisoned() {
             return Err(Error::Stopped(why));
         }
-        if let Some(term) = view.lease(self.clock.now()) {
+        let lease = view.lease(self.clock.now());
+        if let Some(term) = lease.filter(|_| !crate::buggify!("replica.read-without-lease")) {
             view.count_lease_read();
             let (store, group, peer) = (view.store, view.group.0, view.peer);
             probe::emit(|| Probe::LeaseRead { store, group, peer, term });

@@ -103,19 +103,22 @@ impl LogKeeper {
         let cut = |at: &Standing| {
             let Standing { group, applied, durable, slowest, truncated } = *at;
             let durable = if crate::mutant!("replica.truncate-before-flush") { applied } else { durable };
+            let by_bytes = match group_bytes_max {
+                max if self.log.bytes_of(group) > max => self.log.first_within(group, max).saturating_sub(1),
+                _ => 0,
+            };
             let index = if largest.contains(&group) {
                 durable
             } else {
                 let by_entries = applied.saturating_sub(lag_entries_max);
-                let by_bytes = match group_bytes_max {
-                    max if self.log.bytes_of(group) > max => self.log.first_within(group, max).saturating_sub(1),
-                    _ => 0,
-                };
                 let keep = slowest.max(by_entries).max(by_bytes).min(applied);
                 durable.min(keep.saturating_sub(keep_entries).max(by_bytes))
             };
-            // Truncating writes a mark; not worth it for a handful of entries.
-            let worth = index > truncated + keep_entries / 2 || (largest.contains(&group) && index > truncated);
+            // Truncating writes a mark; not worth it for a handful of entries, unless their bytes are over a bound.
+            let over = largest.contains(&group)
+                || (by_bytes > truncated && !crate::mutant!("replica.log-over-its-bound"))
+                || crate::buggify!("driver.truncate-eagerly");
+            let worth = index > truncated + keep_entries / 2 || (over && index > truncated);
             worth.then_some((group, index))
         };
         standings.iter().filter_map(cut).collect()
@@ -138,13 +141,17 @@ impl LogKeeper {
     /// Reads old entries in a task of their own; the group's lane hears of the end by message.
     pub fn fetch(&self, group: GroupId, fetch: Fetch) {
         let Fetch { low, high, max_bytes, context } = fetch;
-        let max_bytes = usize::try_from(max_bytes).unwrap_or(usize::MAX);
+        let max_bytes =
+            if crate::buggify!("driver.tiny-fetch") { 1 } else { usize::try_from(max_bytes).unwrap_or(usize::MAX) };
         let handle = self.handle.clone();
         // Entries that are gone are answered with none: raft sends a snapshot.
         let read = self.log.prepare_read(group, low, high, max_bytes);
         task::spawn(async move {
             let entries = match read {
-                Some(read) => read.run().await,
+                Some(read) => {
+                    crate::reach!("driver.entries-read-from-the-log");
+                    read.run().await
+                }
                 None => Ok(Vec::new()),
             };
             handle.send(group, Message::Fetched { group, context, entries });
@@ -157,6 +164,9 @@ impl LogKeeper {
     /// As [`RaftLog::maintain`].
     pub async fn keep(&mut self, engine_flushes: u64) -> Result<()> {
         for _ in 0..UPKEEP_STEPS_MAX {
+            if crate::buggify!("driver.upkeep-later") {
+                break;
+            }
             let before = self.log.stats().rewritten_bytes;
             // A step that moved little can wait: many of them would move the same entries again and again.
             if !self.log.maintain().await? || self.log.stats().rewritten_bytes - before < UPKEEP_BYTES_MIN {

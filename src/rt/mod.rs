@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!                 the store (every other room)
-//!        task  clock  rng  net  disk  cpu  lane  process  probe  mutant!
+//!        task  clock  rng  net  disk  cpu  lane  process  probe  mutant!  buggify!  reach!
 //!   -----------+--------------------------------+------------------
 //!    real      | tokio, tonic's HTTP/2, files   | `cfg(not(madsim))`
 //!    simulated | madsim's executor, our network | `cfg(madsim)`
@@ -21,7 +21,11 @@
 //! tasks without knowing the executor. `select!` is always biased ([`crate::rt_select`]).
 
 #[macro_use]
+pub mod buggify;
+#[macro_use]
 pub mod mutant;
+#[macro_use]
+pub mod reach;
 mod http1;
 pub mod probe;
 pub mod rng;

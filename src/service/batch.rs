@@ -67,6 +67,9 @@ where
 
     fn take_in(&mut self, cx: &mut Context<'_>) {
         while self.running.len() < COMMANDS_RUNNING_MAX {
+            if !self.running.is_empty() && crate::buggify!("service.few-commands") {
+                break;
+            }
             if let Some((id, command)) = self.waiting.pop_front() {
                 self.running.push((self.make)(id, command));
                 continue;
@@ -108,6 +111,9 @@ where
             bytes += reply.encoded_len();
             out.request_ids.push(id);
             out.responses.push(reply);
+            if crate::buggify!("service.few-answers") {
+                break;
+            }
         }
         out
     }

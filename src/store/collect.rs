@@ -13,6 +13,7 @@ use crate::proto::armilla::raft::{Collect, CommandHeader, region_command::Op};
 use crate::region::{command, ttl};
 use crate::replica::{Handle, PeerView};
 use crate::rt::cpu;
+use crate::rt::probe::{self, Event as Probe};
 use crate::types::{Error, GroupId, Result, region};
 
 use super::effects::TtlUse;
@@ -65,7 +66,7 @@ impl Collector {
                 let count = self.uses.count(view.group);
                 let before = known.get(&view.group).copied().unwrap_or_default();
                 // Two rounds: a value that was counted but not yet written while the first one looked is seen by the second.
-                if before.clean >= 2 && before.count == count {
+                if before.clean >= 2 && before.count == count && !crate::buggify!("store.collect-anew") {
                     continue;
                 }
                 match self.region(&view).await {
@@ -92,6 +93,8 @@ impl Collector {
                 let now_ms = self.pd_time.earliest_ms(self.handle.clock());
                 let now_ms =
                     now_ms.ok_or_else(|| Error::Timeout("the placement driver has not said what time it is".into()))?;
+                let store = view.store;
+                probe::emit(|| Probe::Note { store, what: "collects-by", a: now_ms, b: 0, data: Default::default() });
                 let now_s = (now_ms / 1000).saturating_sub(self.grace.as_secs());
                 let end = region.end_key.clone();
                 let page = cpu::run_long(move || ttl::page(&engine, cf, &from, &end, now_s)).await?;
@@ -103,6 +106,7 @@ impl Collector {
                     // Decided in this term, from this leader's data: in another one it would be another page.
                     let (version, term) = (region::epoch(&region).version, view.leadership().term);
                     let header = CommandHeader { version, term, ..CommandHeader::default() };
+                    crate::reach!("store.values-collected");
                     self.propose(view, header, Op::Collect(collect)).await?;
                 }
                 self.handle.clock().sleep(pause).await;

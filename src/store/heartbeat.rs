@@ -108,7 +108,7 @@ impl Heartbeat {
         let mut refused = Vec::new();
         let mut round = 0u64;
         loop {
-            if round.is_multiple_of(10) {
+            if round.is_multiple_of(10) || crate::buggify!("store.sizes-anew") {
                 sizes = self.sizes().await;
             }
             round += 1;
@@ -128,6 +128,7 @@ impl Heartbeat {
                     LOOK.min(self.interval)
                 }
             };
+            let wait = if crate::buggify!("store.heartbeat-early") { LOOK.min(wait) } else { wait };
             let until = self.clock.now().plus(wait);
             while self.clock.now() < until {
                 self.clock.sleep(LOOK.min(wait)).await;

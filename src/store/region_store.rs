@@ -11,6 +11,7 @@ use crate::region::command;
 use crate::replica::{Handle, PeerView, Room};
 use crate::rt::clock::Clock;
 use crate::rt::probe::{self, Event as Probe};
+use crate::rt::task;
 use crate::types::limits::ENTRY_BYTES_MAX;
 use crate::types::{Error, GroupId, Region, Result, region};
 
@@ -145,6 +146,9 @@ impl Route for RegionRoute {
                 if self.limit < *timeout { Error::Deadline(why) } else { Error::Timeout(why) }
             })??;
         }
+        if crate::buggify!("store.wait-before-view") {
+            task::yield_now().await;
+        }
         let snapshot = handle.engine().snapshot();
         probe::emit(|| Probe::ReadServed { store, group, read, applied: self.view.applied() });
         // The region may have changed while the quorum was asked: what the view shows must be of the epoch asked for.
@@ -164,7 +168,12 @@ impl Route for RegionRoute {
         }
         if self.store.0.handle.room() != Room::Enough && command::adds_data(&op) {
             let reason = "its disk is nearly full: only deletes are taken until there is room again".to_owned();
+            crate::reach!("store.write-refused-for-room");
             return Err(Error::DiskFull { store: self.store.0.id, reason });
+        }
+        if command::adds_data(&op) {
+            let (store, group) = (self.store.0.id, self.view.group.0);
+            probe::emit(|| Probe::Note { store, what: "adds-data", a: group, b: 0, data: Default::default() });
         }
         let encoded = command::encode(header, op);
         assert!(encoded.bytes.len() <= bytes, "region {}: a command is longer than was checked", self.region.id);

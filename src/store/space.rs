@@ -87,12 +87,16 @@ impl Space {
                     tracing::warn!(available, reserve, "room on the disk: {now:?}, was {before:?}");
                     self.handle.show_room(now);
                     if now != Room::Enough {
+                        crate::reach!("store.little-room");
                         // Others may have room: they take what this store refuses.
                         self.handle.hand_over(Duration::ZERO, HAND_OVER_MAX).await;
                     }
                 }
                 match now {
-                    Room::Critical if reserved => reserved = !self.free().await,
+                    Room::Critical if reserved => {
+                        crate::reach!("store.reserve-freed");
+                        reserved = !self.free().await;
+                    }
                     Room::Enough if !reserved && available > 4 * reserve => reserved = self.set_aside(reserve).await,
                     _ => {}
                 }

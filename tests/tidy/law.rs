@@ -29,7 +29,7 @@ pub const IMPORTS: &[(&str, &[&str])] = &[
 
 /// Words of `rt` that every room may use: plain data and hooks, no effect. Time comes in as an `Instant`, randomness as a
 /// `&mut Rng`; probes and planted bugs do nothing in the real world.
-pub const RT_WORDS: &[&str] = &["rt::clock::Instant", "rt::rng", "rt::probe", "rt::mutant"];
+pub const RT_WORDS: &[&str] = &["rt::clock::Instant", "rt::rng", "rt::probe", "rt::mutant", "rt::buggify", "rt::reach"];
 
 /// Rooms (or files) without `async`, clock, randomness, files, sockets or threads.
 pub const PURE: &[&str] = &[

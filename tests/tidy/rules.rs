@@ -21,7 +21,7 @@ pub fn imports(source: &Source) -> Findings {
     for (line, path) in named {
         let target = match path.split("::").next().unwrap_or_default() {
             "rt_select" => "rt",
-            "mutant" => continue,
+            "mutant" | "buggify" | "reach" => continue,
             other => other,
         };
         let plain_word = RT_WORDS.iter().any(|word| path == *word || path.starts_with(&format!("{word}::")));

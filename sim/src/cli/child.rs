@@ -115,6 +115,7 @@ fn simulate(args: &ChildArgs, seconds: Option<u64>) -> Report {
         sim_s: world.now_ns() as f64 / 1e9,
         cpu_s: cpu_seconds(),
         stats: outcome.stats,
+        reached: armilla::rt::reach::reached().into_iter().map(str::to_owned).collect(),
         checkpoints: checkpoints.iter().map(|point| (point.ordinal, format!("{:016x}", point.digest))).collect(),
     }
 }

@@ -5,6 +5,7 @@
 //! **In** come arguments, **out** go a table or a line a seed and an exit code. **Never**: a simulated world in the process of a
 //! command; only the child makes one.
 
+mod bug;
 pub mod child;
 pub mod corpus;
 pub mod executable;
@@ -12,4 +13,5 @@ pub mod meta;
 mod processes;
 pub mod replay;
 pub mod run;
+mod sources;
 pub mod zoo;

@@ -77,6 +77,7 @@ pub fn child(seed: u64, options: &Options, surroundings: &Surroundings) -> Repor
         sim_s: 0.0,
         cpu_s: 0.0,
         stats: Default::default(),
+        reached: Vec::new(),
         checkpoints: Vec::new(),
     }
 }

@@ -1,12 +1,16 @@
 //! `sim run`: many seeds.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use super::bug::Bug;
 use super::executable;
 use super::processes::{Surroundings, bar, child, pool, workers};
-use crate::scenario::report::{Options, Report};
+use super::sources::names;
+use crate::scenario::report::{Options, Report, Scenario};
 
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
@@ -23,6 +27,12 @@ pub struct RunArgs {
     /// Go on after a failure.
     #[arg(long)]
     keep_going: bool,
+    /// Show how many seeds reached each of the store's sites.
+    #[arg(long)]
+    sites: bool,
+    /// Where the file of each failure goes.
+    #[arg(long, default_value = "target/sim")]
+    bugs: PathBuf,
     /// Seconds of real time that one seed may take.
     #[arg(long, default_value_t = 300)]
     watchdog_s: u32,
@@ -40,6 +50,29 @@ struct Sum {
     judged: u64,
     struck: u64,
     failures: Vec<Report>,
+    /// By site: how many seeds reached it.
+    reached: BTreeMap<String, u64>,
+}
+
+/// So many seeds should reach every site.
+const SEEDS_REACH: u64 = 200;
+
+impl Sum {
+    /// Shows which sites were reached. False if one should have been and was not.
+    fn show_sites(&self, all: bool) -> bool {
+        let sites = names("reach");
+        let count = |site: &String| self.reached.get(site).copied().unwrap_or(0);
+        let never: Vec<&str> = sites.iter().filter(|site| count(site) == 0).map(String::as_str).collect();
+        println!("{} of {} sites reached", sites.len() - never.len(), sites.len());
+        if all {
+            sites.iter().for_each(|site| println!("  {site}: reached by {} of {} seeds", count(site), self.runs));
+        }
+        if self.runs < SEEDS_REACH || never.is_empty() {
+            return true;
+        }
+        println!("never reached by {} seeds: {}", self.runs, never.join(", "));
+        false
+    }
 }
 
 /// Runs many seeds.
@@ -58,6 +91,9 @@ pub fn run(args: RunArgs) -> ExitCode {
         let failed = report.failure.is_some();
         let mut sum = sum.lock().expect("no worker panics while holding it");
         sum.runs += 1;
+        for site in &report.reached {
+            *sum.reached.entry(site.clone()).or_default() += 1;
+        }
         sum.sim_s += report.sim_s;
         sum.cpu_s += report.cpu_s;
         let stat = |name: &str| report.stats.get(name).copied().unwrap_or(0);
@@ -78,6 +114,9 @@ pub fn run(args: RunArgs) -> ExitCode {
             bar.suspend(|| {
                 println!("{}", report.verdict());
                 println!("  replay: {}", args.options.replay_command(report.seed));
+                if let Some(path) = Bug::write(&report, &args.options, &args.bugs) {
+                    println!("  file: {}", path.display());
+                }
             });
             sum.failures.push(report);
         }
@@ -99,5 +138,8 @@ pub fn run(args: RunArgs) -> ExitCode {
         sum.judged as f64 / sum.cpu_s.max(1e-9),
         sum.struck as f64 / sum.cpu_s.max(1e-9),
     );
-    ExitCode::from(u8::from(!sum.failures.is_empty()))
+    let usual =
+        args.options.scenario == Scenario::Cluster && args.options.mutant.is_none() && args.options.plan.is_none();
+    let reached = !usual || sum.show_sites(args.sites);
+    ExitCode::from(u8::from(!sum.failures.is_empty() || !reached))
 }

@@ -1,13 +1,13 @@
 //! `sim zoo`: plants each bug in turn and counts the seeds until an oracle finds it.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Mutex;
 
 use comfy_table::{Cell, CellAlignment, Table};
 
 use super::processes::{Surroundings, child, pool, workers};
+use super::sources::names;
 use crate::scenario::report::Options;
 
 /// Arguments of `zoo`.
@@ -32,35 +32,9 @@ pub struct ZooArgs {
     options: Options,
 }
 
-/// The ids of all planted bugs, as the sources name them.
-fn planted() -> BTreeSet<String> {
-    let mut ids = BTreeSet::new();
-    let mut directories = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("../src")];
-    while let Some(directory) = directories.pop() {
-        for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
-            let path = entry.path();
-            if path.is_dir() {
-                directories.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let text = std::fs::read_to_string(&path).unwrap_or_default();
-                // The macro's own room only explains it.
-                let lines = text.lines().filter(|line| !line.trim_start().starts_with("//"));
-                for line in lines {
-                    for part in line.split("mutant!(\"").skip(1) {
-                        if let Some((id, _)) = part.split_once('"') {
-                            ids.insert(id.to_owned());
-                        }
-                    }
-                }
-            }
-        }
-    }
-    ids
-}
-
 /// Plants each bug in turn and shows how soon the oracles find it.
 pub fn zoo(args: ZooArgs) -> ExitCode {
-    let ids: Vec<String> = planted().into_iter().filter(|id| id.contains(&args.filter)).collect();
+    let ids: Vec<String> = names("mutant").into_iter().filter(|id| id.contains(&args.filter)).collect();
     let mut table = Table::new();
     table.load_preset(comfy_table::presets::UTF8_FULL_CONDENSED);
     table.set_header(["planted bug", "found", "oracle", "median seeds", "p90 seeds", "first failing seed"]);

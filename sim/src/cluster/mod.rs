@@ -17,7 +17,7 @@ use armilla::node::{Config, Node, NodeEnv};
 use armilla::replica::Handle;
 use armilla::rt::disk::Disk;
 use armilla::rt::rng::Rng;
-use armilla::rt::sim::{DiskConfig, LinkConfig, NodeHandle, SimDisk, World};
+use armilla::rt::sim::{DiskCall, DiskConfig, LinkConfig, NodeHandle, SimDisk, World};
 use armilla::rt::sync::Notify;
 use armilla::types::Error;
 
@@ -49,6 +49,8 @@ pub enum Part {
     Log,
     /// What was written since a copy was made.
     Newest,
+    /// Some bits or sectors of the raft log.
+    Bits,
 }
 
 impl Part {
@@ -58,6 +60,7 @@ impl Part {
             Part::Engine => "the engine's data was lost",
             Part::Log => "the raft log in",
             Part::Newest => "copies of its data directory",
+            Part::Bits => "raft log:",
         }
     }
 }
@@ -113,6 +116,8 @@ pub struct Machine {
     copy: Option<(SimDisk, SimHome)>,
     /// Its disk is full.
     full: bool,
+    /// Its store's data was replaced by nothing.
+    pub wiped: bool,
     /// How often it was started.
     pub starts: u64,
 }
@@ -126,6 +131,13 @@ impl Machine {
     /// The handle of its replicas, if its process has come up.
     pub fn replicas(&self) -> Option<Handle> {
         self.life().and_then(|life| life.handle.clone())
+    }
+
+    /// Bytes of its raft log's files.
+    pub fn log_bytes(&self) -> u64 {
+        let directory = self.config.data_dir.join("raft");
+        let files = self.handle.disk().files();
+        files.iter().filter(|(path, _)| path.parent() == Some(&directory)).map(|(_, len)| len).sum()
     }
 
     fn life(&self) -> Option<&Life> {
@@ -160,6 +172,8 @@ pub struct Setup {
     pub configs: Vec<Config>,
     /// Mean duration of an fsync, microseconds.
     pub fsync_us: u64,
+    /// How large each disk is, MiB; 0: too large to be filled.
+    pub disk_mib: u64,
     /// How links are when nothing is wrong.
     pub link: LinkConfig,
 }
@@ -199,7 +213,11 @@ impl Cluster {
         let mut machines = BTreeMap::new();
         for (id, config) in (1..).zip(setup.configs) {
             let handle = world.node(id, &config.name, &config.addr);
-            handle.disk().set_config(DiskConfig { sync_ns: setup.fsync_us * 1000, ..DiskConfig::default() });
+            let mut disk = DiskConfig { sync_ns: setup.fsync_us * 1000, ..DiskConfig::default() };
+            if setup.disk_mib > 0 {
+                disk.capacity_bytes = setup.disk_mib << 20;
+            }
+            handle.disk().set_config(disk);
             config.validate().unwrap_or_else(|e| panic!("the plan's knobs do not make a node: {e}"));
             let machine = Machine {
                 handle,
@@ -211,6 +229,7 @@ impl Cluster {
                 copy: None,
                 identity: None,
                 full: false,
+                wiped: false,
                 starts: 0,
             };
             machines.insert(id, machine);
@@ -260,9 +279,11 @@ impl Cluster {
             if machine.life().is_some() {
                 return;
             }
-            let life = Life { excused: machine.is_armed() || machine.full, ..Life::default() };
+            let excused = machine.is_armed() || machine.full;
+            let life = Life { excused, ..Life::default() };
             let stop = life.stop.clone();
             machine.process = Process::Up(life);
+            machine.handle.clock().set_frozen(false);
             machine.starts += 1;
             (machine.handle.clone(), machine.home.clone(), machine.config.clone(), stop)
         };
@@ -287,7 +308,7 @@ impl Cluster {
                 Ok(node) => {
                     cluster.with_life(id, |life| life.handle = Some(node.handle().clone()));
                     let lost = cluster.with(id, |machine| machine.lost);
-                    if let Some(part) = lost.filter(|part| *part != Part::Newest) {
+                    if let Some(part) = lost.filter(|part| !matches!(part, Part::Newest | Part::Bits)) {
                         let what = format!("the node starts without its {part:?}: what it had promised is forgotten");
                         cluster.monitor.report(Violation::new("start", world.now_ns(), id, what));
                     }
@@ -355,6 +376,7 @@ impl Cluster {
             machine.handle.disk().wipe();
             machine.home.wipe();
             machine.lost = None;
+            machine.wiped = true;
         });
     }
 
@@ -434,6 +456,39 @@ impl Cluster {
         self.arm(id, Armed::Disk);
     }
 
+    /// Makes a call of this machine's file system fail.
+    pub fn fail_call(&self, id: u64, (call, nth): (DiskCall, u32), error: i32) {
+        self.with(id, |machine| machine.handle.disk().fail_call(call, nth, error));
+        self.arm(id, Armed::Disk);
+    }
+
+    /// Damages a machine's raft log where it was written some time ago: flips bits, or makes sectors unreadable. What surely is durable
+    /// behind it vouches for it. False if the log is too short for that.
+    pub fn damage_log(&self, id: u64, rng: &mut Rng) -> bool {
+        self.with(id, |machine| {
+            let directory = machine.config.data_dir.join("raft");
+            let disk = machine.handle.disk().clone();
+            let mut files = disk.files();
+            files.retain(|(path, _)| path.parent() == Some(&directory) && path.extension() == Some("log".as_ref()));
+            // The names count up. The last file's end, and what a start copies of it, may be all that is known of some records.
+            let old = files.len().saturating_sub(2);
+            if old == 0 {
+                return false;
+            }
+            for _ in 0..rng.between(1, 3) {
+                let (path, len) = &files[rng.below(old as u64) as usize];
+                let offset = rng.below((*len).max(1));
+                if rng.chance(0.5) {
+                    disk.flip_bit(path, offset, rng.below(8) as u8);
+                } else {
+                    disk.break_sector(path, offset);
+                }
+            }
+            machine.lost = Some(Part::Bits);
+            true
+        })
+    }
+
     /// Makes the next flush of this machine's engine fail.
     pub fn fail_next_flush(&self, id: u64) {
         self.with(id, |machine| machine.home.fail_next_flush());
@@ -476,11 +531,19 @@ impl Cluster {
                 let again = why.is_some() && !machine.full;
                 // The injected failure has struck if it is what the store stopped for; it strikes once. Until the machine is
                 // started again it counts as armed, so that no second one is injected into a store that has stopped.
-                let struck = |why: &String| why.contains("Input/output error") || why.contains("injected");
+                let says = ["Input/output error", "Too many open files", "o space left", "injected"];
+                let struck = |why: &String| says.iter().any(|word| why.contains(word));
                 if again && why.as_ref().is_some_and(struck) {
                     machine.armed = Armed::No;
                 }
                 again
+            });
+            self.with(id, |machine| {
+                // It has struck, and the store bore it.
+                let running = machine.life().is_some_and(|life| life.handle.is_some());
+                if machine.armed == Armed::Disk && running && !again && !machine.handle.disk().is_failing() {
+                    machine.armed = Armed::No;
+                }
             });
             if again {
                 self.crash(id, Death::PowerLoss, rng);

@@ -8,13 +8,16 @@ use armilla::rt::sim::World;
 use armilla::rt::sim::probe::{ProbeRecord, What};
 use armilla::rt::sync::Notify;
 
-use crate::oracle::Violation;
+use crate::oracle::collection::Collection;
 use crate::oracle::lanes::Lanes;
 use crate::oracle::lease::Leases;
 use crate::oracle::pause::Pauses;
 use crate::oracle::raft::Raft;
 use crate::oracle::reads::Reads;
+use crate::oracle::room::Rooms;
+use crate::oracle::runs::Runs;
 use crate::oracle::tso::Issued;
+use crate::oracle::{Violation, strays};
 
 /// What has been observed.
 #[derive(Debug, Default)]
@@ -29,6 +32,12 @@ pub struct Observed {
     pub issued: Issued,
     /// Lanes of stores whose engine stalls.
     pub lanes: Lanes,
+    /// Runs of stores that others listen to.
+    pub runs: Runs,
+    /// Stores with little room.
+    pub rooms: Rooms,
+    /// What expired values are collected by.
+    pub collection: Collection,
     /// Regions that take no writes.
     pub pauses: Pauses,
     /// The first violation.
@@ -112,7 +121,13 @@ impl Monitor {
             .and_then(|()| observed.issued.observe(event));
         let judged = judged.map_err(|(oracle, _, what)| Violation::new(oracle, record.at_ns, record.node, what));
         let judged = judged.and_then(|()| observed.pauses.observe(record.at_ns, record.node, event, &observed.node_of));
-        let judged = judged.and_then(|()| observed.lanes.observe(record.at_ns, record.node, event));
+        let (at_ns, node) = (record.at_ns, record.node);
+        let judged = judged.and_then(|()| observed.lanes.observe(at_ns, node, event));
+        let judged = judged.and_then(|()| observed.runs.observe(at_ns, node, event));
+        let judged = judged.and_then(|()| observed.collection.observe(at_ns, node, event));
+        let judged = judged.and_then(|()| strays::observe(at_ns, node, event));
+        let available = || world.get(node).map_or(u64::MAX, |node| node.disk().available());
+        let judged = judged.and_then(|()| observed.rooms.observe(at_ns, node, event, available));
         if let Err(violation) = judged {
             observed.violation = Some(violation);
             self.news.notify_waiters();

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use armilla::client::PdClient;
+use armilla::proto::armilla::raft::RaftBatch;
 use armilla::rt::rng::Rng;
 use armilla::rt::sim::{LinkConfig, NodeHandle, World};
 use armilla::types::GroupId;
@@ -38,6 +39,8 @@ pub struct Context {
     pub rng: Rng,
     /// The node whose disk was replaced by an empty one: its replicas are gone for good.
     pub wiped: Option<u64>,
+    /// By node: messages that others sent to it, which come again, oldest first.
+    pub held: BTreeMap<u64, Vec<Vec<RaftBatch>>>,
     /// Some nodes have other timeouts than the plan's: nobody can say how long a pause may be.
     pub settings_differ: bool,
     /// By node: until when (true ns) connections to it may hang or lag though it is up.

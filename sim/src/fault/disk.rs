@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use armilla::rt::sim::DiskCall;
 use serde::{Deserialize, Serialize};
 
 use super::behavior::{Active, Behavior, Hit, Shape, half};
@@ -27,6 +28,23 @@ pub enum Kind {
     FailSync {},
     /// Writes that grow a file fail; the process starts again at the end.
     FullDisk {},
+    /// A call of the file system fails, once, and does nothing.
+    FailCall {
+        /// Which one.
+        call: Call,
+        /// So many of its kind come until it fails, from 1.
+        nth: u32,
+        /// What the system says.
+        error: CallError,
+    },
+    /// Others fill the disk up to a part of the store's reserve; of no effect without a reserve.
+    LowDisk {
+        /// What is left, in thousandths of the reserve.
+        left_permille: u64,
+    },
+    /// Bits of the raft log flip, or sectors of it become unreadable; at the end the machine loses its power. The store must bear it,
+    /// or say so and stop or not start.
+    Rot {},
     /// The engine makes writers wait, as one does that has too much to compact.
     StallEngine {},
     /// The process dies, and at its next start the engine does not open, once.
@@ -37,9 +55,88 @@ pub enum Kind {
     LoseLog {},
 }
 
+/// A call of the file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs)] // each names a call
+pub enum Call {
+    Open,
+    Create,
+    List,
+    Rename,
+    Remove,
+    SyncDir,
+    Read,
+    Write,
+    SetLen,
+}
+
+impl Call {
+    /// All of them.
+    const ALL: [Call; 9] = [
+        Call::Open,
+        Call::Create,
+        Call::List,
+        Call::Rename,
+        Call::Remove,
+        Call::SyncDir,
+        Call::Read,
+        Call::Write,
+        Call::SetLen,
+    ];
+
+    /// As the simulated disk names it.
+    fn of_disk(self) -> DiskCall {
+        match self {
+            Call::Open => DiskCall::Open,
+            Call::Create => DiskCall::Create,
+            Call::List => DiskCall::List,
+            Call::Rename => DiskCall::Rename,
+            Call::Remove => DiskCall::Remove,
+            Call::SyncDir => DiskCall::SyncDir,
+            Call::Read => DiskCall::Read,
+            Call::Write => DiskCall::Write,
+            Call::SetLen => DiskCall::SetLen,
+        }
+    }
+}
+
+/// What the operating system says of a call that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CallError {
+    /// EIO.
+    Io,
+    /// EMFILE.
+    Files,
+    /// ENOSPC.
+    Space,
+}
+
+impl CallError {
+    fn number(self) -> i32 {
+        match self {
+            CallError::Io => libc::EIO,
+            CallError::Files => libc::EMFILE,
+            CallError::Space => libc::ENOSPC,
+        }
+    }
+}
+
 /// The words for `kind`.
-pub const NAMES: &[&str] =
-    &["slow-disk", "stall-disk", "fail-sync", "full-disk", "stall-engine", "fail-open", "lose-engine", "lose-log"];
+pub const NAMES: &[&str] = &[
+    "slow-disk",
+    "stall-disk",
+    "fail-sync",
+    "fail-call",
+    "full-disk",
+    "low-disk",
+    "rot",
+    "stall-engine",
+    "fail-open",
+    "lose-engine",
+    "lose-log",
+];
 
 /// What the swarm draws. The loss of a part is drawn by the swarm itself, once a run at most.
 pub const CLASSES: &[Class<Kind>] = &[
@@ -68,11 +165,28 @@ pub const CLASSES: &[Class<Kind>] = &[
             _ => Draft::at(d.target(), 0, Kind::FailSync {}),
         },
     },
+    Class {
+        name: "failing-calls",
+        per_minute: (1.0, 10.0),
+        make: |d| {
+            let (target, call) = (d.target(), *d.rng.pick(&Call::ALL));
+            let error = *d.rng.pick(&[CallError::Io, CallError::Files, CallError::Space]);
+            Draft::at(target, 0, Kind::FailCall { call, nth: d.log(1, 30) as u32, error })
+        },
+    },
+    Class {
+        name: "low-disk",
+        per_minute: (0.6, 6.0),
+        make: |d| {
+            let (target, left_permille) = (d.target(), d.rng.between(600, 1900));
+            Draft::at(target, d.log(3000, 10_000), Kind::LowDisk { left_permille })
+        },
+    },
 ];
 
 impl Behavior for Kind {
     fn shape(&self) -> Shape {
-        Shape { target: true, lasts: !matches!(self, Kind::FailSync {}) }
+        Shape { target: true, lasts: !matches!(self, Kind::FailSync {} | Kind::FailCall { .. }) }
     }
 
     fn strike(&self, hit: &mut Hit, context: &mut Context) -> bool {
@@ -87,6 +201,20 @@ impl Behavior for Kind {
                 } else {
                     cluster.fail_next_flush(hit.node);
                 }
+            }
+            Kind::FailCall { call, nth, error } => {
+                if !cluster.is_up(hit.node) || cluster.with(hit.node, |machine| machine.is_armed()) {
+                    return false;
+                }
+                cluster.fail_call(hit.node, (call.of_disk(), *nth), error.number());
+            }
+            Kind::LowDisk { .. } => return context.machines.reserve_kib > 0,
+            Kind::Rot {} => {
+                if !cluster.damage_log(hit.node, &mut hit.rng) {
+                    return false;
+                }
+                // If it says so, it is replaced by a new store.
+                context.wiped = Some(hit.node);
             }
             Kind::FailOpen {} => {
                 if !cluster.is_up(hit.node) || cluster.with(hit.node, |machine| machine.is_armed()) {
@@ -111,25 +239,35 @@ impl Behavior for Kind {
         true
     }
 
-    fn impose(&self, Active { node, .. }: Active, _machines: &Machines, force: &mut Force) {
+    fn impose(&self, Active { node, .. }: Active, machines: &Machines, force: &mut Force) {
         match self {
             Kind::FailOpen {} | Kind::LoseEngine {} | Kind::LoseLog {} => {
                 force.down.insert(node);
                 force.dead.insert(node);
                 return;
             }
+            Kind::LowDisk { left_permille } => {
+                let left_kib = machines.reserve_kib * left_permille / 1000;
+                let least = force.left_kib.entry(node).or_insert(left_kib);
+                *least = left_kib.min(*least);
+            }
             Kind::SlowDisk { factor } => Force::raise(&mut force.slow_disk, node, *factor),
             Kind::FullDisk {} => drop(force.full.insert(node)),
             Kind::StallEngine {} => drop(force.stalled.insert(node)),
             // The disk itself knows how long it is stalled.
             Kind::StallDisk {} => drop(force.hung.insert(node)),
-            Kind::FailSync {} => {}
+            Kind::Rot {} | Kind::FailSync {} | Kind::FailCall { .. } => {}
         }
         force.plain = false;
     }
 
     fn end(&self, node: u64, context: &mut Context) -> Vec<u64> {
         match self {
+            Kind::Rot {} => {
+                let mut rng = context.fork("end");
+                context.cut_power(node, &mut rng);
+                vec![node]
+            }
             Kind::FullDisk {} => {
                 // Whether or not the store noticed: its process starts again, and trusts nothing that was not synced.
                 let mut rng = context.fork("end");
@@ -137,7 +275,12 @@ impl Behavior for Kind {
                 vec![node]
             }
             Kind::FailOpen {} | Kind::LoseEngine {} | Kind::LoseLog {} => vec![node],
-            Kind::SlowDisk { .. } | Kind::StallDisk {} | Kind::StallEngine {} | Kind::FailSync {} => Vec::new(),
+            Kind::SlowDisk { .. }
+            | Kind::StallDisk {}
+            | Kind::StallEngine {}
+            | Kind::LowDisk { .. }
+            | Kind::FailSync {}
+            | Kind::FailCall { .. } => Vec::new(),
         }
     }
 

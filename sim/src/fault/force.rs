@@ -14,6 +14,8 @@ pub struct Machines {
     pub stores: Vec<u64>,
     /// The clients'.
     pub clients: Vec<u64>,
+    /// The reserve on each store's disk, KiB; 0: there is none.
+    pub reserve_kib: u64,
 }
 
 impl Machines {
@@ -55,6 +57,10 @@ pub struct Force {
     pub links: BTreeMap<(u64, u64), LinkChange>,
     /// By node: its disk's factor.
     pub slow_disk: BTreeMap<u64, u32>,
+    /// By node: what is added to its long work on either side, ms.
+    pub long_work_ms: BTreeMap<u64, u32>,
+    /// By node: what others leave of its disk, KiB.
+    pub left_kib: BTreeMap<u64, u64>,
     /// By node: its processor's factor.
     pub slow_cpu: BTreeMap<u64, u32>,
     /// Nodes whose disk is full.
@@ -65,6 +71,8 @@ pub struct Force {
     pub stalled: BTreeSet<u64>,
     /// Nodes that stand still.
     pub paused: BTreeSet<u64>,
+    /// Nodes whose clocks stand still.
+    pub frozen: BTreeSet<u64>,
     /// Nodes that must not be started.
     pub down: BTreeSet<u64>,
     /// Nodes that are dead, paused or cut off, as the oracle of pauses is told.
@@ -81,11 +89,14 @@ impl Force {
             link,
             links: BTreeMap::new(),
             slow_disk: BTreeMap::new(),
+            long_work_ms: BTreeMap::new(),
+            left_kib: BTreeMap::new(),
             slow_cpu: BTreeMap::new(),
             full: BTreeSet::new(),
             hung: BTreeSet::new(),
             stalled: BTreeSet::new(),
             paused: BTreeSet::new(),
+            frozen: BTreeSet::new(),
             down: BTreeSet::new(),
             dead: BTreeSet::new(),
             plain: true,
@@ -117,15 +128,23 @@ impl Force {
         *worst = factor.max(*worst);
     }
 
+    /// Whether a node's processor or disk is not well.
+    fn is_ill(&self, node: u64) -> bool {
+        let sets = [&self.full, &self.paused, &self.down, &self.hung];
+        sets.iter().any(|set| set.contains(&node))
+            || self.slow_disk.contains_key(&node)
+            || self.slow_cpu.contains_key(&node)
+    }
+
     /// Nodes whose engine stalls while their processor and disk are well.
     pub fn only_stalled(&self) -> BTreeSet<u64> {
-        let ill = |node: &u64| {
-            let sets = [&self.full, &self.paused, &self.down, &self.hung];
-            sets.iter().any(|set| set.contains(node))
-                || self.slow_disk.contains_key(node)
-                || self.slow_cpu.contains_key(node)
-        };
-        self.stalled.iter().copied().filter(|node| !ill(node)).collect()
+        self.stalled.iter().copied().filter(|node| !self.is_ill(*node)).collect()
+    }
+
+    /// Nodes with less than so much room (KiB) while their processor and disk are well.
+    pub fn only_low(&self, below_kib: u64) -> BTreeSet<u64> {
+        let low = self.left_kib.iter().filter(|(_, left_kib)| **left_kib < below_kib);
+        low.map(|(node, _)| *node).filter(|node| !self.is_ill(*node)).collect()
     }
 
     /// Makes the world so, where it was made as `before` says.
@@ -156,7 +175,15 @@ impl Force {
             cluster.with(id, |machine| machine.home.stall(self.stalled.contains(&id)));
             cluster.set_full(id, self.full.contains(&id));
             handle.set_cpu_factor(factor(&self.slow_cpu, id));
+            handle.set_long_work_ns(u64::from(self.long_work_ms.get(&id).copied().unwrap_or(0)) * 1_000_000);
+            if self.left_kib.get(&id) != before.left_kib.get(&id) {
+                handle.disk().leave(self.left_kib.get(&id).map(|left_kib| left_kib << 10));
+            }
             cluster.set_paused(id, self.paused.contains(&id));
+            let frozen = self.frozen.contains(&id);
+            if frozen != before.frozen.contains(&id) {
+                handle.clock().set_frozen(frozen && cluster.is_up(id));
+            }
         }
     }
 }

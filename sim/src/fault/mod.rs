@@ -23,6 +23,7 @@ pub mod leadership;
 pub mod nemesis;
 pub mod net;
 pub mod process;
+pub mod repeat;
 pub mod story;
 pub mod target;
 
@@ -66,6 +67,7 @@ pub enum Kind {
     Net(net::Kind),
     Clock(clock::Kind),
     Leadership(leadership::Kind),
+    Repeat(repeat::Kind),
 }
 
 /// Does the same to a kind of any family.
@@ -77,6 +79,7 @@ macro_rules! of_family {
             Kind::Net($kind) => $body,
             Kind::Clock($kind) => $body,
             Kind::Leadership($kind) => $body,
+            Kind::Repeat($kind) => $body,
         }
     };
 }
@@ -112,7 +115,7 @@ macro_rules! family {
     };
 }
 
-family!(Process: process, Disk: disk, Net: net, Clock: clock, Leadership: leadership);
+family!(Process: process, Disk: disk, Net: net, Clock: clock, Leadership: leadership, Repeat: repeat);
 
 /// A class of any family.
 pub struct AnyClass {
@@ -275,7 +278,7 @@ mod tests {
 
     #[test]
     fn every_name_is_a_kind() {
-        let names = [process::NAMES, disk::NAMES, net::NAMES, clock::NAMES, leadership::NAMES].concat();
+        let names = [process::NAMES, disk::NAMES, net::NAMES, clock::NAMES, leadership::NAMES, repeat::NAMES].concat();
         for name in names {
             let table = Table::from_iter([("kind".to_owned(), Value::from(name))]);
             // With or without parameters: the family knows the word.

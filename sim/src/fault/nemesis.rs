@@ -142,6 +142,8 @@ impl Nemesis {
         if let Err(violation) = self.context.monitor.with(|observed| observed.lanes.judge(now_ns, &stalled)) {
             self.context.monitor.report(violation);
         }
+        let low = force.only_low(2 * self.context.machines.reserve_kib);
+        self.context.monitor.with(|observed| observed.rooms.judge(now_ns, &low));
         self.force = force;
     }
 

@@ -38,6 +38,14 @@ pub enum Kind {
         /// Whether its identity is as old, too; otherwise only the engine and the log are.
         identity: bool,
     },
+    /// The machine is saved and restored later: process and clocks stand still, and go on as if no time had passed. Only of a node
+    /// that leads nothing: a leader's lease counts on its clock.
+    Freeze {},
+    /// Long work (a flush of the engine, the install of a snapshot) takes longer, before its effect and after it.
+    SlowWork {
+        /// What is added on either side, ms.
+        by_ms: u32,
+    },
     /// Work takes `factor` times as long.
     SlowCpu {
         /// From 2.
@@ -46,7 +54,8 @@ pub enum Kind {
 }
 
 /// The words for `kind`.
-pub const NAMES: &[&str] = &["crash", "crash-all", "pause", "stop", "wipe", "reconfigure", "old-copy", "slow-cpu"];
+pub const NAMES: &[&str] =
+    &["crash", "crash-all", "pause", "stop", "wipe", "reconfigure", "old-copy", "freeze", "slow-work", "slow-cpu"];
 
 /// What the swarm draws. A wipe is drawn by the swarm itself, once a run at most.
 pub const CLASSES: &[Class<Kind>] = &[
@@ -85,6 +94,19 @@ pub const CLASSES: &[Class<Kind>] = &[
         name: "pause",
         per_minute: (1.0, 12.0),
         make: |d| Draft::at(d.target(), d.log(100, 20_000), Kind::Pause {}),
+    },
+    Class {
+        name: "freeze",
+        per_minute: (1.0, 8.0),
+        make: |d| Draft::at(d.target(), d.log(100, 30_000), Kind::Freeze {}),
+    },
+    Class {
+        name: "slow-work",
+        per_minute: (0.6, 4.0),
+        make: |d| {
+            let (target, by_ms) = (d.target(), d.log(20, 5_000) as u32);
+            Draft::at(target, d.log(1000, 20_000), Kind::SlowWork { by_ms })
+        },
     },
     Class {
         name: "cpu",
@@ -139,7 +161,12 @@ impl Behavior for Kind {
                 }
                 context.cluster.stop(hit.node);
             }
-            Kind::Pause {} | Kind::SlowCpu { .. } => {}
+            Kind::Freeze {} => {
+                let leads =
+                    context.monitor.with(|observed| observed.leaders.values().any(|(_, node)| *node == hit.node));
+                return !leads && context.cluster.is_up(hit.node);
+            }
+            Kind::Pause {} | Kind::SlowWork { .. } | Kind::SlowCpu { .. } => {}
         }
         true
     }
@@ -158,6 +185,15 @@ impl Behavior for Kind {
             Kind::Pause {} => {
                 force.paused.insert(node);
                 force.dead.insert(node);
+            }
+            Kind::Freeze {} => {
+                force.paused.insert(node);
+                force.frozen.insert(node);
+                force.dead.insert(node);
+            }
+            Kind::SlowWork { by_ms } => {
+                Force::raise(&mut force.long_work_ms, node, *by_ms);
+                force.plain = false;
             }
             // Its process may be up still, and hands over: it is not dead.
             Kind::Stop {} => drop(force.down.insert(node)),
@@ -190,7 +226,12 @@ impl Behavior for Kind {
                 context.kill(node, Death::Killed, &mut rng);
                 vec![node]
             }
-            Kind::Pause {} | Kind::SlowCpu { .. } => Vec::new(),
+            Kind::Freeze {} => {
+                // Its promise, by its own clock, lasts longer than others know.
+                context.unsettle(node);
+                Vec::new()
+            }
+            Kind::Pause {} | Kind::SlowWork { .. } | Kind::SlowCpu { .. } => Vec::new(),
         }
     }
 
@@ -201,6 +242,7 @@ impl Behavior for Kind {
 
     fn milder(&self) -> Option<Kind> {
         match self {
+            Kind::SlowWork { by_ms } => half(u64::from(*by_ms), 10).map(|by_ms| Kind::SlowWork { by_ms: by_ms as u32 }),
             Kind::SlowCpu { factor } => half(u64::from(*factor), 2).map(|half| Kind::SlowCpu { factor: half as u32 }),
             _ => None,
         }

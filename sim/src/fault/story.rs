@@ -4,7 +4,7 @@
 use super::clock::{self, DRIFT_PPM_MAX};
 use super::draw::{Draft, Draw};
 use super::target::Target;
-use super::{Kind, leadership, net, process};
+use super::{Kind, disk, leadership, net, process, repeat};
 
 /// A story, which is in or out of a run as a whole.
 pub struct Story {
@@ -30,6 +30,9 @@ pub const STORIES: &[Story] = &[
     Story { name: "cut-off-leader", per_minute: (1.0, 6.0), tell: cut_off_leader },
     Story { name: "late-acknowledgements", per_minute: (1.0, 6.0), tell: late_acknowledgements },
     Story { name: "deaf-transfer", per_minute: (1.0, 6.0), tell: deaf_transfer },
+    Story { name: "applies-during-flush", per_minute: (1.0, 4.0), tell: applies_during_flush },
+    Story { name: "campaign-at-install", per_minute: (1.0, 4.0), tell: campaign_at_install },
+    Story { name: "late-messages", per_minute: (1.0, 4.0), tell: late_messages },
     Story { name: "forgetful-voter", per_minute: (1.0, 6.0), tell: forgetful_voter },
 ];
 
@@ -86,6 +89,45 @@ fn deaf_transfer(d: &mut Draw<'_>) -> Vec<Part> {
     for n in 0..3 {
         let transfer = leadership::Kind::Transfer { region, to: d.node() };
         story.push((at_ms + 3000 * n, Draft::everywhere(0, transfer.into())));
+    }
+    story
+}
+
+/// Flushes take long on a node, which applies on; then it loses its power, and what no flush has made durable.
+fn applies_during_flush(d: &mut Draw<'_>) -> Vec<Part> {
+    let node = Target::Node(d.node());
+    let by_ms = d.rng.between(2000, 6000);
+    let after_ms = 2 * by_ms + d.rng.below(2 * by_ms);
+    let slow = at(0, node, after_ms + 100, process::Kind::SlowWork { by_ms: by_ms as u32 });
+    vec![slow, at(after_ms, node, d.rng.between(50, 500), process::Kind::Crash {})]
+}
+
+/// A node was away for so long that it gets a snapshot, which its engine does not take in for a while; meanwhile leaders are lost.
+fn campaign_at_install(d: &mut Draw<'_>) -> Vec<Part> {
+    let away = d.node();
+    let (node, away_ms) = (Target::Node(away), d.rng.between(3_000, 12_000));
+    let mut story = vec![match d.rng.below(2) {
+        0 => at(0, node, away_ms, net::Kind::Isolate {}),
+        _ => at(0, node, away_ms, process::Kind::Crash {}),
+    }];
+    // From before its return until some time after.
+    let stall_ms = d.election(400, 1000);
+    story.push(at(away_ms - 100, node, 100 + stall_ms, disk::Kind::StallEngine {}));
+    let lost = Target::Leader(d.region());
+    story.push(at(away_ms + d.election(50, 300), lost, d.election(200, 500), net::Kind::Isolate {}));
+    story
+}
+
+/// What is sent to a node is lost with its connections, and comes after all, to it or to the process after it.
+fn late_messages(d: &mut Draw<'_>) -> Vec<Part> {
+    let node = d.target();
+    let held_ms = d.log(1000, 60_000);
+    let sent_ms = d.election(20, 200);
+    let mut story = vec![at(0, node, 0, net::Kind::BlackHole {})];
+    story.push(at(sent_ms, node, held_ms, repeat::Kind::Repeat { shuffled: d.rng.chance(0.2) }));
+    if d.rng.chance(0.5) {
+        let down_ms = d.rng.between(50, 2000);
+        story.push(at(sent_ms + d.rng.below(held_ms), node, down_ms, process::Kind::Crash {}));
     }
     story
 }

@@ -34,7 +34,8 @@ pub fn all_ended(history: &History, at: u64) -> Result<(), Violation> {
     }
 }
 
-fn describe(call: &crate::workload::history::Call) -> String {
+/// An operation in words.
+pub fn describe(call: &crate::workload::history::Call) -> String {
     use crate::workload::history::Call;
     match call {
         Call::Get(key) => format!("get {}", show(key)),

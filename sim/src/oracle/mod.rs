@@ -2,24 +2,31 @@
 //!
 //! | name | property | file | looks at |
 //! |---|---|---|---|
-//! | `election-safety`, `log-matching`, `leader-completeness`, `state-machine-safety`, `commit-permanence`, `persistence`, `quorum-durability`, `lease-reads` | what raft promises | [`raft`] | probe events, as they happen |
+//! | `election-safety`, `log-matching`, `leader-completeness`, `state-machine-safety`, `commit-permanence`, `persistence`, `quorum-durability`, `lease-reads`, `snapshots-in-a-row` | what raft promises | [`raft`] | probe events, as they happen |
 //! | `lease` | one peer of a group serves without a quorum | [`lease`] | probe events and the nodes' clocks |
 //! | `timestamps` | unique, increasing, in real time | [`tso`] | probe events, then what clients were given |
 //! | `pause` | regions take writes soon after a loss | [`pause`] | probe events and the faults |
 //! | `lanes` | a lane goes on while its engine stalls | [`lanes`] | probe events and the faults |
+//! | `runs` | a copy of a data directory is not listened to | [`runs`] | probe events |
+//! | `strays` | nor a peer that is no member | [`strays`] | probe events |
+//! | `room` | what adds data is refused while there is little room | [`room`] | probe events, the faults and the disks |
+//! | `collection` | values are collected by the placement driver's time | [`collection`] | probe events |
 //! | `regions` | every key is in one region, epochs grow | [`region`] | the nodes' durable images, PD's answers |
 //! | `replica-agreement` | replicas hold the same data | [`state`] | the nodes' durable images |
 //! | `linearizability` | every key is a register | [`reads`], `armilla_check` | probe events, then the clients' history |
 //! | `durability` | what was acknowledged is there | [`durability`] | the clients' history and a last read of all keys |
 //! | `scan` | one region shows one moment | [`scan`] | the clients' history |
 //! | `ttl` | values expire when they must, not before | [`ttl`] | the clients' history and the wall clocks |
+//! | `bounds` | the log's files stay bounded, nothing is held at rest | [`bounds`] | the disks, the stores' figures |
 //! | `liveness` | all is well again after healing | [`liveness`] | the clients' history, the scenario |
-//! | `query`, `bad-requests` | answers over JSON are right, wrong requests are refused | `crate::workload` | the asking client |
+//! | `query`, `families`, `bad-requests` | answers over JSON are right, families do not mix, wrong requests are refused | `crate::workload` | the asking client |
 //! | `start`, `stop`, `health`, `routing`, `panic` | nodes start, do not stop without a reason, tell their health, name leaders | `crate::cluster`, `crate::scenario` | the nodes |
 //!
 //! **In** come facts with true times (the simulator's own clock, which no node can read); **out** goes at most one
 //! [`Violation`]. **Never**: an oracle that looks at the store's own opinion of what is correct.
 
+pub mod bounds;
+pub mod collection;
 pub mod durability;
 pub mod lanes;
 pub mod lease;
@@ -28,8 +35,11 @@ pub mod pause;
 pub mod raft;
 pub mod reads;
 pub mod region;
+pub mod room;
+pub mod runs;
 pub mod scan;
 pub mod state;
+pub mod strays;
 pub mod tso;
 pub mod ttl;
 

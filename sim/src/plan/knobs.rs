@@ -15,6 +15,12 @@ pub struct Knobs {
     pub link_us: u64,
     /// Mean duration of an fsync, microseconds.
     pub fsync_us: u64,
+    /// How large each node's disk is, MiB; 0: too large to be filled.
+    #[serde(default)]
+    pub disk_mib: u64,
+    /// Seeds which places of the store do something unusual; 0: none does.
+    #[serde(default)]
+    pub buggify: u64,
     /// Before the end every process dies once more, with everything that was not synced.
     pub last_crash: bool,
     /// What differs from the default configuration, as in a node's file.
@@ -49,7 +55,14 @@ mod tests {
     use super::*;
 
     fn knobs(config: &str) -> Knobs {
-        Knobs { link_us: 1, fsync_us: 1, last_crash: false, config: toml::from_str(config).unwrap() }
+        Knobs {
+            link_us: 1,
+            fsync_us: 1,
+            disk_mib: 0,
+            buggify: 0,
+            last_crash: false,
+            config: toml::from_str(config).unwrap(),
+        }
     }
 
     #[test]

@@ -93,6 +93,9 @@ pub struct Workload {
     /// Every so many ms a request with a wrong context is made by one more client; 0: never.
     #[serde(default)]
     pub bad_request_ms: u64,
+    /// Every so many ms one more client uses a key in some column family; 0: never.
+    #[serde(default)]
+    pub families_ms: u64,
     /// Every so many ms one more client writes JSON or asks a query over it; 0: never.
     #[serde(default)]
     pub query_ms: u64,

@@ -161,6 +161,12 @@ impl Work<'_> {
         let mut candidate = self.best.clone();
         candidate.workload.query_ms = 0;
         self.try_plan(candidate);
+        let mut candidate = self.best.clone();
+        candidate.workload.families_ms = 0;
+        self.try_plan(candidate);
+        let mut candidate = self.best.clone();
+        candidate.knobs.buggify = 0;
+        self.try_plan(candidate);
         // Kinds of operations, each on its own.
         let mix = toml::Table::try_from(self.best.workload.mix).expect("a table of numbers");
         let kinds: BTreeMap<String, i64> =

@@ -14,12 +14,12 @@ use crate::plan::{Knobs, Mix, Plan, Topology, Workload};
 const FAULTS_MS_MAX: u64 = 90_000;
 /// Runs without any fault, and with one class only.
 const P_NO_FAULTS: f64 = 0.05;
-const P_ONE_CLASS: f64 = 0.10;
+const P_ONE_CLASS: f64 = 0.15;
 /// In the other runs: each class and each story for itself. Many at once would drown a story's parts.
-const P_CLASS: f64 = 0.4;
-const P_STORY: f64 = 0.2;
+const P_CLASS: f64 = 0.25;
+const P_STORY: f64 = 0.25;
 /// A store loses its data, or a part of it.
-const P_LOSS: f64 = 0.15;
+const P_LOSS: f64 = 0.3;
 
 /// Runs that ask queries, and those among them that ask many in small pages.
 const P_QUERIES: f64 = 0.3;
@@ -52,12 +52,16 @@ fn knobs(rng: &mut Rng) -> Knobs {
     let tick_ms = *rng.pick(&[50, 100, 100, 200]);
     let election_ticks = heartbeat_ticks * rng.between(5, 10);
     let log_segment_kib = *rng.pick(&[16, 64, 256, 1024]);
+    // A stream of its own, so that what else is drawn stays as it was.
+    let bounds = &mut Rng::fork(rng.clone().next_u64(), "bounds");
     let mut raft = json!({
         "tick_ms": tick_ms,
         "heartbeat_ticks": heartbeat_ticks,
         "election_ticks": election_ticks,
         "log_segment_kib": log_segment_kib,
         "log_soft_max_kib": 4 * log_segment_kib,
+        "log_group_kib_max": bounds.pick(&[64 << 10, 64 << 10, 256, 32]),
+        "log_store_kib_max": bounds.pick(&[0, 0, 512, 128]),
         "log_keep_entries": log_keep_entries,
         "log_lag_entries_max": log_keep_entries * rng.pick(&[1, 4, 16]),
         "flush_interval_ms": rng.pick(&[100, 500, 2000, 10_000]),
@@ -74,13 +78,29 @@ fn knobs(rng: &mut Rng) -> Knobs {
     let link_us = log_uniform(rng, 50.0, 3000.0) as u64;
     let fsync_us = log_uniform(rng, 100.0, 5000.0) as u64;
     let last_crash = rng.chance(0.6);
+    // Streams of their own, so that what else is drawn stays as it was.
+    let disks = &mut Rng::fork(rng.clone().next_u64(), "disks");
+    let is_small = disks.chance(0.25);
+    let disk_mib = if is_small { disks.between(32, 64) } else { 0 };
+    let sites = &mut Rng::fork(rng.clone().next_u64(), "buggify");
+    let buggify = if sites.chance(0.3) { (sites.next_u64() >> 1).max(1) } else { 0 };
     let ttl = json!({
         "collect_interval_ms": rng.pick(&[0, 200, 1000, 5000]),
         "collect_grace_ms": rng.pick(&[0, 0, 3000]),
     });
     raft["lanes"] = json!(rng.pick(&[1, 1, 2, 3]));
-    let config = json!({ "raft": raft, "pd": pd, "ttl": ttl });
-    Knobs { link_us, fsync_us, last_crash, config: Table::try_from(config).expect("an object of numbers is a table") }
+    let mut config = json!({ "raft": raft, "pd": pd, "ttl": ttl });
+    if is_small {
+        config["disk_reserve_mib"] = json!(2);
+    }
+    Knobs {
+        link_us,
+        fsync_us,
+        disk_mib,
+        buggify,
+        last_crash,
+        config: Table::try_from(config).expect("an object of numbers is a table"),
+    }
 }
 
 fn workload(rng: &mut Rng, keys: u32) -> Workload {
@@ -94,6 +114,7 @@ fn workload(rng: &mut Rng, keys: u32) -> Workload {
     // A query over many small pages costs as much as a hundred puts: most runs have few, and pages of some length.
     let (query_ms, query_page_rows_min) =
         if queries.chance(P_MANY_QUERIES) { (query_ms, 1) } else { (query_ms * 5, QUERY_PAGE_ROWS) };
+    let mut families = Rng::fork(rng.clone().next_u64(), "families");
     let mut weight = |p: f64, low: u64, high: u64| if rng.chance(p) { rng.between(low, high) as u32 } else { 0 };
     let mix = Mix {
         get: weight(1.0, 10, 60),
@@ -121,6 +142,7 @@ fn workload(rng: &mut Rng, keys: u32) -> Workload {
         tso_ms: if rng.chance(0.7) { rng.between(20, 300) } else { 0 },
         tso_many_permille: if rng.chance(0.3) { rng.between(50, 600) } else { 0 },
         bad_request_ms: if rng.chance(0.3) { rng.between(100, 2000) } else { 0 },
+        families_ms: if families.chance(0.3) { families.between(50, 500) } else { 0 },
         query_ms,
         query_page_rows_min,
         mix,
@@ -166,19 +188,20 @@ fn faults(rng: &mut Rng, (stores, regions, election_ms): (u32, u32, u64), length
     if kind >= P_NO_FAULTS + P_ONE_CLASS && own.chance(P_LOSS) {
         let node = Target::Node(own.below(u64::from(stores)) as u32 + 1);
         let at_ms = own.below(length_ms);
-        let loss: fault::Kind = match own.below(5) {
+        let loss: fault::Kind = match own.below(11) {
             0 => disk::Kind::LoseEngine {}.into(),
             1 => disk::Kind::LoseLog {}.into(),
-            2 => {
+            2..=4 => {
                 // Others must have heard of the run that is lost, which nothing else may keep from them.
                 faults.clear();
-                let identity = own.chance(0.5);
+                let identity = own.chance(0.7);
                 faults.push(Fault::new(
                     at_ms,
                     Draft::at(node, own.between(5000, 20_000), process::Kind::OldCopy { identity }.into()),
                 ));
                 return faults;
             }
+            5..=7 => disk::Kind::Rot {}.into(),
             _ => process::Kind::Wipe {}.into(),
         };
         faults.push(Fault::new(at_ms, Draft::at(node, own.between(100, 5000), loss)));

@@ -128,6 +128,9 @@ pub struct Report {
     pub cpu_s: f64,
     /// The scenario's figures.
     pub stats: BTreeMap<String, u64>,
+    /// The sites that it reached, by name.
+    #[serde(default)]
+    pub reached: Vec<String>,
     /// The digest's checkpoints (ordinal, half a digest), when they were asked for.
     #[serde(default)]
     pub checkpoints: Vec<(u64, String)>,

@@ -11,7 +11,10 @@ use armilla::codec::raw;
 use armilla::engine::Cf;
 use armilla::proto::armilla::raft::CommandHeader;
 use armilla::proto::errorpb;
-use armilla::proto::kvrpcpb::{Context, RawGetRequest, RawPutRequest};
+use armilla::proto::kvrpcpb::{
+    Context, KeyRange, KvPair, RawBatchDeleteRequest, RawBatchGetRequest, RawBatchPutRequest, RawBatchScanRequest,
+    RawCasRequest, RawDeleteRequest, RawGetRequest, RawPutRequest, RawScanRequest,
+};
 use armilla::proto::tikvpb::tikv_client::TikvClient;
 use armilla::region::command;
 use armilla::rt::Env;
@@ -20,6 +23,7 @@ use armilla::rt::sim::World;
 use armilla::rt_select;
 use armilla::types::{GroupId, Region, region};
 use bytes::Bytes;
+use tonic::Status;
 
 use crate::cluster::Cluster;
 use crate::cluster::monitor::Monitor;
@@ -64,6 +68,89 @@ fn refused_by(error: &errorpb::Error) -> Defect {
         Defect::Key
     } else {
         Defect::Other
+    }
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Get,
+    Put,
+    BatchGet,
+    BatchPut,
+    Delete,
+    BatchDelete,
+    Cas,
+    Scan,
+    BatchScan,
+}
+
+/// All kinds; those that look for a key first.
+const KINDS: [Kind; 9] = [
+    Kind::Get,
+    Kind::Put,
+    Kind::BatchGet,
+    Kind::BatchPut,
+    Kind::Delete,
+    Kind::BatchDelete,
+    Kind::Cas,
+    Kind::Scan,
+    Kind::BatchScan,
+];
+/// How many of them ask for a key: a scan may begin at the region's end.
+const SEEKS: usize = 7;
+
+impl Kind {
+    fn is_write(self) -> bool {
+        matches!(self, Kind::Put | Kind::BatchPut | Kind::Delete | Kind::BatchDelete | Kind::Cas)
+    }
+}
+
+type Stub = TikvClient<armilla::rt::net::Channel>;
+
+/// Asks; gives the refusal, and the error of what was not refused.
+async fn request(
+    stub: &mut Stub,
+    kind: Kind,
+    context: Option<Context>,
+    key: Bytes,
+) -> Result<(Option<errorpb::Error>, String), Status> {
+    let value = Bytes::from_static(b"wrong");
+    let end_key = Bytes::from([&key[..], b"~"].concat());
+    macro_rules! ask {
+        ($method:ident, $request:ident { $($field:ident: $value:expr),* }, $reply:ident => $error:expr) => {{
+            let $reply = stub.$method($request { context, $($field: $value,)* ..$request::default() }).await?.into_inner();
+            let error: String = $error;
+            Ok(($reply.region_error, error))
+        }};
+    }
+    match kind {
+        Kind::Get => ask!(raw_get, RawGetRequest { key: key }, reply => reply.error.clone()),
+        Kind::Put => ask!(raw_put, RawPutRequest { key: key, value: value }, reply => reply.error.clone()),
+        Kind::BatchGet => ask!(raw_batch_get, RawBatchGetRequest { keys: vec![key] }, reply => {
+            // A key of another region gets an error of its own.
+            reply.pairs.iter().find_map(|pair| pair.error.as_ref()).map(|error| error.abort.clone()).unwrap_or_default()
+        }),
+        Kind::BatchPut => {
+            let pairs = vec![KvPair { key, value, ..KvPair::default() }];
+            ask!(raw_batch_put, RawBatchPutRequest { pairs: pairs }, reply => reply.error.clone())
+        }
+        Kind::Delete => ask!(raw_delete, RawDeleteRequest { key: key }, reply => reply.error.clone()),
+        Kind::BatchDelete => {
+            ask!(raw_batch_delete, RawBatchDeleteRequest { keys: vec![key] }, reply => reply.error.clone())
+        }
+        Kind::Cas => ask!(
+            raw_compare_and_swap,
+            RawCasRequest { key: key, value: value, previous_not_exist: true },
+            reply => reply.error.clone()
+        ),
+        Kind::Scan => {
+            ask!(raw_scan, RawScanRequest { start_key: key, end_key: end_key, limit: 1 }, reply => String::new())
+        }
+        Kind::BatchScan => {
+            let ranges = vec![KeyRange { start_key: key, end_key }];
+            ask!(raw_batch_scan, RawBatchScanRequest { ranges: ranges, each_limit: 1 }, reply => String::new())
+        }
     }
 }
 
@@ -144,30 +231,17 @@ impl BadRequests {
         let address = &self.cluster.addresses()[node as usize - 1];
         let mut stub = TikvClient::new(self.env.net.channel(address).expect("it is an address"));
         let key = Bytes::from([&key(number)[..], b"~wrong"].concat());
-        let write = rng.chance(0.5);
+        let kind = if wrong == Defect::Key { *rng.pick(&KINDS[..SEEKS]) } else { *rng.pick(&KINDS) };
+        let write = kind.is_write();
         let (key, context) = (if wrong == Defect::Key { crate::plan::key(number) } else { key }, Some(context));
-        let answer = async {
-            if write {
-                let request = RawPutRequest { context, key, value: Bytes::from_static(b"wrong"), ..Default::default() };
-                stub.raw_put(request).await.map(|reply| {
-                    let reply = reply.into_inner();
-                    (reply.region_error, reply.error)
-                })
-            } else {
-                let request = RawGetRequest { context, key, ..Default::default() };
-                stub.raw_get(request).await.map(|reply| {
-                    let reply = reply.into_inner();
-                    (reply.region_error, reply.error)
-                })
-            }
-        };
+        let answer = request(&mut stub, kind, context, key);
         let answer = rt_select! {
             answer = answer => answer,
             () = self.world.sleep_ns(TIMEOUT_NS) => return,
         };
         // No answer is no service.
         let Ok((refusal, error)) = answer else { return };
-        let kind = if write { "put" } else { "get" };
+        let kind = format!("{kind:?}").to_lowercase();
         match refusal {
             None if error.is_empty() => {
                 self.report(node, format!("a {kind} of region {} with a wrong {wrong:?} was served", region.id));

@@ -17,8 +17,8 @@ use crate::plan::{Plan, key};
 use crate::workload::history::{Call, Ended, History};
 
 /// Machines of clients beside those of the workload, with the numbers behind theirs: two that ask for timestamps, the one that
-/// asks wrongly and beside that for regions, the one that asks queries, the administrator's.
-pub const OTHERS: u32 = 5;
+/// asks wrongly and beside that for regions, the one that asks queries, the one that uses all families, the administrator's.
+pub const OTHERS: u32 = 6;
 
 /// What all clients write down.
 #[derive(Clone, Default)]

@@ -9,6 +9,7 @@
 
 pub mod bad_requests;
 pub mod client;
+pub mod families;
 pub mod history;
 pub mod query;
 pub mod raw;

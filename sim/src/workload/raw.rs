@@ -96,6 +96,27 @@ pub fn planned_ms(workload: &Workload, client: u32, n: u32) -> u64 {
     u64::from(n) * workload.pace_ms + jitter
 }
 
+/// One operation of every kind, on keys that nobody else uses.
+pub fn every_kind() -> Vec<Call> {
+    let key = |n: u32| Bytes::from(format!("b~every.{n}"));
+    let value = |n: u32| Bytes::from(format!("every.{n}"));
+    let (start, end) = (key(0), Bytes::from_static(b"b~every/"));
+    let scan = |reverse| Call::Scan { start: start.clone(), end: end.clone(), limit: 10, reverse, key_only: false };
+    vec![
+        Call::Put(key(1), value(1)),
+        Call::Get(key(1)),
+        Call::BatchPut(vec![(key(2), value(2)), (key(3), value(3))]),
+        Call::BatchGet(vec![key(1), key(2), key(4)]),
+        Call::Cas { key: key(4), expected: None, new: value(4), ttl_s: 0 },
+        Call::PutTtl(Bytes::from_static(b"t~every"), value(5), 10),
+        scan(false),
+        scan(true),
+        Call::Delete(key(1)),
+        Call::BatchDelete(vec![key(2), key(3)]),
+        Call::DeleteRange(start.clone(), end.clone()),
+    ]
+}
+
 /// Operation `n` of a client.
 pub fn call(workload: &Workload, client: u32, n: u32, memory: &Memory) -> Call {
     let rng = &mut op_rng(workload.seed, client, n);

@@ -97,6 +97,7 @@ impl<'a> Attempts<'a> {
                 Repeat::Never => crate::mutant!("client.retry-unknown"),
             };
             if !again {
+                crate::reach!("client.outcome-unknown");
                 return Err(Error::Unknown(why));
             }
         }
@@ -105,7 +106,7 @@ impl<'a> Attempts<'a> {
         }
         // Hints may send a client in circles.
         self.hurried = if wait.is_none() { self.hurried + 1 } else { 0 };
-        if wait.is_none() && self.hurried <= 3 && !self.left().is_zero() {
+        if wait.is_none() && self.hurried <= 3 && !self.left().is_zero() && !crate::buggify!("client.never-hurry") {
             return Ok(());
         }
         let left = self.left();

@@ -270,13 +270,17 @@ impl PdServer {
 
     fn serving(&self) -> PdResult<Arc<Serving>> {
         let serving = self.inner.serving.read().expect("no holder panics").clone();
+        if crate::buggify!("pd.not-now") {
+            return Err(PdError::Unavailable("asked too early".to_owned()));
+        }
         serving.ok_or_else(|| self.not_leader())
     }
 
     /// Completes when this node leads the term of `serving` for sure, at some moment after the call.
     async fn confirm(&self, serving: &Serving) -> PdResult<()> {
         let view = self.inner.handle.view(GroupId::PD).ok_or_else(|| self.not_leader())?;
-        if view.lease(self.inner.clock.now()) == Some(serving.term) && self.leads_term(&view, serving.term) {
+        let lease = view.lease(self.inner.clock.now()).filter(|_| !crate::buggify!("pd.confirm-without-lease"));
+        if lease == Some(serving.term) && self.leads_term(&view, serving.term) {
             let (store, group, peer, term) = (view.store, view.group.0, view.peer, serving.term);
             probe::emit(|| Probe::LeaseRead { store, group, peer, term });
             return Ok(());

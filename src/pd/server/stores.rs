@@ -103,7 +103,16 @@ impl PdServer {
             state.regions().filter(here).cloned().collect()
         });
         let must_stop = match incarnation {
-            Some(run) => self.take_run(&serving, id, run).await?,
+            Some(run) => {
+                self.tell_of_run("run-asked", id, run);
+                let must_stop = self.take_run(&serving, id, run).await?;
+                if must_stop.is_empty() {
+                    self.tell_of_run("run-accepted", id, run);
+                } else {
+                    crate::reach!("pd.older-run-refused");
+                }
+                must_stop
+            }
             None => String::new(),
         };
         Ok(RegisterStoreReply { store_id: id, first_regions, bootstrapped: true, must_stop })
@@ -149,6 +158,14 @@ impl PdServer {
             };
             (reply, cluster.take_ended())
         });
+        let own = self.inner.handle.view(GroupId::PD).map_or(0, |view| view.store);
+        probe::emit(|| Probe::Note {
+            store: own,
+            what: "time-told",
+            a: id,
+            b: reply.wall_ms,
+            data: Default::default(),
+        });
         self.tell_of_orders(&reply.transfer_leaders, &ended);
         Ok(reply)
     }
@@ -178,6 +195,16 @@ impl PdServer {
         Ok(self.propose(op).await?.refused)
     }
 
+    /// Tells of a run that is remembered from now on, or asks to be: below the version that knows how, nothing is remembered.
+    fn tell_of_run(&self, what: &'static str, store: u64, run: Incarnation) {
+        let op = Op::StoreStarted(StoreStarted { store_id: store, incarnation: Some(run) });
+        if probe::LISTENING && self.read(|state| state.cluster_version() >= state::since(&op)) {
+            let own = self.inner.handle.view(GroupId::PD).map_or(0, |view| view.store);
+            let data = || run.nonce.to_be_bytes().to_vec().into();
+            probe::emit(|| Probe::Note { store: own, what, a: store, b: run.boot, data: data() });
+        }
+    }
+
     /// Raises the version of the cluster's protocol to what every store knows that may come back.
     async fn raise_version(&self, serving: &Serving) -> PdResult<()> {
         let known = self.look(serving, |cluster, state, _| {
@@ -185,6 +212,7 @@ impl PdServer {
         });
         if let Some(version) = known {
             self.propose(Op::ClusterVersion(version)).await?;
+            crate::reach!("pd.version-raised");
             tracing::info!(
                 version,
                 "every node knows a newer version of the cluster's protocol, which is used from now on"
@@ -196,13 +224,16 @@ impl PdServer {
     fn tell_of_orders(&self, given: &[LeaderOrder], ended: &[EndedOrder]) {
         for EndedOrder { region_id, to_store, carried_out, why } in ended {
             if *carried_out {
+                crate::reach!("pd.order-carried-out");
                 tracing::info!(region_id, to_store, "a leader moved by order");
             } else {
+                crate::reach!("pd.order-without-effect");
                 tracing::warn!(region_id, to_store, why, "an order to move a leader ended without effect");
             }
         }
         let store = self.inner.handle.view(GroupId::PD).map_or(0, |view| view.store);
         for LeaderOrder { region_id, to_store } in given.iter().copied() {
+            crate::reach!("pd.leader-ordered");
             probe::emit(|| Probe::Order { store, region: region_id, to_store });
         }
     }

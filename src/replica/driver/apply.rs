@@ -118,7 +118,8 @@ impl Driver {
     fn apply_backlog(&mut self) -> Result<()> {
         let mut pending = Pending::default();
         while let Some((group, entry)) = self.stall.backlog.pop_front() {
-            let alone = frame::stands_alone(&entry.data) && !pending.applied.is_empty();
+            let alone = (frame::stands_alone(&entry.data) || crate::buggify!("driver.small-batch"))
+                && !pending.applied.is_empty();
             if (alone || pending.batch.bytes() > BATCH_BYTES_MAX) && self.write_applied(&mut pending)? == Written::Waits
             {
                 self.stall.backlog.push_front((group, entry));
@@ -157,6 +158,7 @@ impl Driver {
             self.note_applied(written);
             return Ok(Written::Yes);
         }
+        crate::reach!("driver.engine-makes-writes-wait");
         let waits = std::mem::take(pending);
         let batch = waits.batch.clone();
         self.stall.since_ns = Some(self.clock.now().0);

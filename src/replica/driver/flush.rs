@@ -51,8 +51,8 @@ impl Flushes {
     /// Whether the next one begins now.
     fn begin(&mut self, bytes_max: u64, interval: Duration, now_ns: u64) -> bool {
         let age = Duration::from_nanos(now_ns.saturating_sub(self.begun_ns));
-        let due = self.log_bytes >= bytes_max || age >= interval;
-        if self.under_way || !self.unflushed || !due {
+        let due = self.log_bytes >= bytes_max || age >= interval || crate::buggify!("driver.flush-early");
+        if self.under_way || !self.unflushed || !due || crate::buggify!("driver.flush-late") {
             return false;
         }
         *self = Flushes { under_way: true, count: self.count + 1, ..Flushes::new(now_ns) };

@@ -46,7 +46,10 @@ impl Driver {
             return Ok(());
         };
         // One at a time: raft keeps the newest only, whose data would be another's.
-        if !peer.is_meant(sender.store, &message) || !peer.install.is_idle() {
+        if !peer.is_meant(sender.store, &message)
+            || !peer.install.is_idle()
+            || crate::buggify!("driver.discard-snapshot")
+        {
             discard(arrived);
             return Ok(());
         }
@@ -131,6 +134,7 @@ impl Driver {
         peer.note_durable(index);
         peer.view.set_applied(index);
         let id = peer.group.peer();
+        crate::reach!("driver.snapshot-installed");
         tracing::info!(store, %group, index, "a snapshot is installed");
         probe::emit(|| Probe::Snapshot { store, group: group.0, peer: id, index, term });
         self.effects.tell(StoreEffect::Replaced(group));

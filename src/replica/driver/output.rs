@@ -98,7 +98,8 @@ impl Driver {
             return;
         }
         let index = message.get_snapshot().get_metadata().index;
-        if index != peer.group.log().applied().0 {
+        if index != peer.group.log().applied().0 || crate::buggify!("driver.snapshot-given-up") {
+            crate::reach!("driver.snapshot-of-an-earlier-pass");
             // Raft asked for it in an earlier pass, and the engine has moved since: it asks again once it hears of the failure.
             peer.group.snapshot_sent(message.to, index, false);
             self.touch(group);

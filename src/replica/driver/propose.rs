@@ -13,9 +13,10 @@ impl Driver {
     /// Packs what waits into entries. During a transfer it goes on waiting: when the transfer is over, the new leader is known.
     pub(super) fn propose(&mut self, group: GroupId) {
         let now_ns = self.clock.now().0;
-        let pack_bytes_max = self.options.pack_bytes_max;
+        let pack_bytes_max = if crate::buggify!("driver.tiny-pack") { 1 } else { self.options.pack_bytes_max };
         let Some(peer) = self.peers.get_mut(&group) else { return };
         if peer.group.transfers() {
+            crate::reach!("driver.proposals-wait-for-transfer");
             return;
         }
         let term = peer.group.term();

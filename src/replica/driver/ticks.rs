@@ -22,7 +22,8 @@ impl Driver {
         probe::emit(|| Probe::Note { store, what: "tick", a: ticks, b: lane, data: Bytes::new() });
         let now_ns = self.clock.now().0;
         let limit_ns = self.options.raft.election_ns();
-        let beat = self.ticks.is_multiple_of(self.options.raft.heartbeat_ticks as u64);
+        let beat = self.ticks.is_multiple_of(self.options.raft.heartbeat_ticks as u64)
+            && !crate::buggify!("driver.skip-heartbeat");
         let mut busy: Vec<GroupId> = Vec::new();
         for (group, peer) in &mut self.peers {
             peer.group.tick(now_ns);
@@ -50,8 +51,9 @@ impl Driver {
     fn shrink_caches(&mut self) {
         let cached: usize = self.peers.values().map(|peer| peer.group.log().cached_bytes()).sum();
         let share = STORE_CACHE_BYTES_MAX / self.handle.lanes();
-        if cached > share {
-            let each = share / self.peers.len().max(1);
+        let tiny = crate::buggify!("driver.tiny-cache");
+        if cached > share || tiny {
+            let each = if tiny { 0 } else { share / self.peers.len().max(1) };
             self.peers.values_mut().for_each(|peer| peer.group.log_mut().shrink_cache(each));
         }
     }

@@ -39,6 +39,7 @@ impl Driver {
                 continue;
             }
             assert!(index <= peer.group.log().applied().0, "group {group}: only what is applied leaves the log");
+            crate::reach!("driver.log-truncated");
             let term = peer.group.log_mut().truncate_to(index);
             self.batch.truncate_to(group, index, term);
             if let Some(state) = peer.group.take_unsaved() {

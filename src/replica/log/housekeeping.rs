@@ -55,7 +55,8 @@ impl RaftLog {
 
     /// Removes spare files beyond the number to keep. Their names need not go durably.
     pub(super) async fn trim_spares(&mut self) -> Result<()> {
-        while self.spares.len() > self.options.spare_segments_max {
+        let most = if crate::buggify!("log.no-spares") { 0 } else { self.options.spare_segments_max };
+        while self.spares.len() > most {
             let spare = self.spares.remove(0);
             let removed = self.disk.remove(&self.path(spare)).await;
             removed.map_err(|error| self.failed("removing", spare, &error))?;
@@ -66,7 +67,8 @@ impl RaftLog {
     fn move_is_due(&self) -> bool {
         let held: u64 = self.segments.values().map(|segment| segment.end).sum();
         // At least as much is freed as is moved, so each byte is moved once on average.
-        self.segments.len() > 1 && held > self.options.live_bytes_soft_max && self.index.live() < held / 2
+        let soft_max = if crate::buggify!("log.move-early") { 0 } else { self.options.live_bytes_soft_max };
+        self.segments.len() > 1 && held > soft_max && self.index.live() < held / 2
     }
 
     /// Moves some entries of the oldest segment to the tail, unsynced: the segment is freed only after a later sync.
@@ -83,6 +85,7 @@ impl RaftLog {
                 picked.push((*id, *run));
             }
         }
+        crate::reach!("log.entries-moved");
         let mut batch = LogBatch::new();
         for (id, run) in picked {
             let start = u64::from(run.offset);

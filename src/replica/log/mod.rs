@@ -380,7 +380,8 @@ impl RaftLog {
             return if sync && self.durable < self.tail { self.sync().await } else { Ok(()) };
         }
         let len = pages((RECORD_HEADER + payload.len()) as u64);
-        if self.tail > DATA_START && self.tail + len > self.options.segment_bytes {
+        let full = self.tail + len > self.options.segment_bytes || crate::buggify!("log.segment-full-early");
+        if self.tail > DATA_START && full {
             self.roll().await?;
         }
         let offset = self.tail;
@@ -475,6 +476,7 @@ impl RaftLog {
     async fn start_segment(&mut self, number: u64, previous_end: u64, copy: &[u8]) -> Result<()> {
         let (path, dir) = (self.path(number), self.options.dir.clone());
         let (from, file) = if let Some(spare) = self.spares.pop() {
+            crate::reach!("log.segment-recycled");
             self.stats.recycled += 1;
             let from = self.path(spare);
             (from.clone(), self.disk.open(&from).await)

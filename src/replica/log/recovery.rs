@@ -210,6 +210,9 @@ pub(super) async fn open(disk: Disk, options: LogOptions, id: Id) -> Result<Raft
     log.segments.insert(last, super::Segment::new(found.open(last).await?, tail.end));
     log.seq = tail.next_seq;
 
+    if !tail.doubtful.is_empty() {
+        crate::reach!("log.doubtful-records-copied");
+    }
     if tail.empty {
         // A start that came no further than this one's begin: without records there is nothing to copy, and a supervisor that
         // tries again and again makes no files.

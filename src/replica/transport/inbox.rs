@@ -16,7 +16,8 @@ use crate::replica::handle::{Handle, Room};
 use crate::replica::message::{Message, PeerMessage, Sender};
 use crate::replica::snapshot::{Receiving, Traffic};
 use crate::rt::clock::Instant;
-use crate::rt::cpu;
+use crate::rt::probe::{self, Event as Probe};
+use crate::rt::{cpu, task};
 use crate::types::limits::{SNAPSHOT_STILL_MAX, SNAPSHOTS_IN_MAX};
 use crate::types::{Error, GroupId};
 
@@ -71,6 +72,7 @@ impl Inbox {
                 own.cluster
             )
         } else if *to_store != own.store {
+            crate::reach!("transport.other-store-refused");
             format!("this is store {}, not {to_store}", own.store)
         } else {
             match self.newest(*from_store, incarnation) {
@@ -101,7 +103,9 @@ impl Inbox {
             self.handle.snapshots().count_refused();
             return Err(Status::resource_exhausted(format!("store {store} has little room left on its disk")));
         }
-        let Some(place) = self.snapshots.place() else {
+        let place = self.snapshots.place().filter(|_| !crate::buggify!("transport.no-place-for-a-snapshot"));
+        let Some(place) = place else {
+            crate::reach!("transport.snapshot-finds-no-place");
             self.handle.snapshots().count_refused();
             let why = format!("store {store} is taking in {SNAPSHOTS_IN_MAX} snapshots");
             return Err(Status::resource_exhausted(why));
@@ -122,13 +126,18 @@ impl Inbox {
     /// Whether no newer run of that store was heard.
     fn newest(&self, from_store: u64, heard: &Incarnation) -> Result<(), String> {
         let mut known = self.known.lock().expect("no holder panics");
-        let newest = known.incarnations.entry(from_store).or_insert(*heard);
-        if heard.boot > newest.boot {
-            *newest = *heard;
-        }
-        if heard == newest || crate::mutant!("replica.incarnations-not-checked") {
+        let before = known.incarnations.get(&from_store).copied();
+        let newest = before.filter(|known| known.boot >= heard.boot).unwrap_or(*heard);
+        known.incarnations.insert(from_store, newest);
+        if *heard == newest || crate::mutant!("replica.incarnations-not-checked") {
+            if before != Some(*heard) {
+                let (store, Incarnation { boot, nonce }) = (self.local.store, *heard);
+                let data = || Bytes::copy_from_slice(&nonce.to_be_bytes());
+                probe::emit(|| Probe::Note { store, what: "run-heard", a: from_store, b: boot, data: data() });
+            }
             return Ok(());
         }
+        crate::reach!("transport.older-run-refused");
         let what = if heard.boot == newest.boot {
             "two processes run with copies of its data directory: stop one of them, for good"
         } else {
@@ -175,6 +184,12 @@ impl Transport for Inbox {
             let arrived = self.handle.clock().now();
             let incarnation = incarnation.unwrap_or_default();
             self.check(&Origin { cluster: cluster_id, from_store, to_store, incarnation })?;
+            if crate::buggify!("transport.inbox-full") {
+                continue;
+            }
+            if crate::buggify!("transport.slow-inbox") {
+                task::yield_now().await;
+            }
             let frame_bytes: usize = messages.iter().map(|m| m.message.len()).sum();
             let sender = Sender { store: from_store, election_ns, arrived };
             let mut by_lane: BTreeMap<usize, Vec<GroupMessage>> = BTreeMap::new();

@@ -113,7 +113,9 @@ impl Outbox {
             };
             Line { queue, waiting_bytes: Budget::new(QUEUE_BYTES_MAX), task: task::spawn(link.run(waiting)) }
         });
-        if let Ok(share) = line.waiting_bytes.take(message.message.len()) {
+        if let Ok(share) = line.waiting_bytes.take(message.message.len())
+            && !crate::buggify!("transport.outbox-full")
+        {
             let _ = line.queue.try_send((message, share));
         }
     }

@@ -16,6 +16,9 @@ pub const WALL_EPOCH_MS: u64 = 1_767_225_600_000;
 /// Timers have a granularity of a millisecond, as tokio's have.
 const TICK_NS: u64 = 1_000_000;
 
+/// Between two looks of a sleeper at a clock that stands still.
+const FROZEN_LOOK_NS: u64 = 100_000_000;
+
 /// Parts of a million.
 const MILLION: i128 = 1_000_000;
 
@@ -28,6 +31,8 @@ struct Rate {
     ppm: i64,
     /// Added to the wall clock.
     offset_ms: i64,
+    /// Both clocks stand still, at `local_ns`.
+    frozen: bool,
 }
 
 /// The simulator's hands on one node's clocks.
@@ -48,7 +53,7 @@ impl std::fmt::Debug for TimeHandle_ {
 
 impl SimClock {
     pub(super) fn new(time: TimeHandle) -> SimClock {
-        let rate = Rate { real_ns: 0, local_ns: 0, ppm: 0, offset_ms: 0 };
+        let rate = Rate { real_ns: 0, local_ns: 0, ppm: 0, offset_ms: 0, frozen: false };
         SimClock { time: TimeHandle_(time), rate: Mutex::new(rate) }
     }
 
@@ -78,6 +83,14 @@ impl SimClock {
         (rate.real_ns, rate.local_ns, rate.ppm) = (real_ns, local_ns, ppm);
     }
 
+    /// Stops both clocks, as those of a virtual machine that is saved, or lets them go on from where they stood.
+    pub fn set_frozen(&self, frozen: bool) {
+        let real_ns = self.real_ns();
+        let local_ns = self.local_at(real_ns);
+        let mut rate = self.rate.lock().unwrap();
+        (rate.real_ns, rate.local_ns, rate.frozen) = (real_ns, local_ns, frozen);
+    }
+
     /// The present drift in parts of a million.
     pub fn drift_ppm(&self) -> i64 {
         self.rate.lock().unwrap().ppm
@@ -91,13 +104,21 @@ impl SimClock {
     /// Local nanoseconds at a real instant, under the present rate.
     fn local_at(&self, real_ns: u64) -> u64 {
         let rate = self.rate.lock().unwrap();
+        if rate.frozen {
+            return rate.local_ns;
+        }
         let passed = i128::from(real_ns) - i128::from(rate.real_ns);
         (i128::from(rate.local_ns) + passed * (MILLION + i128::from(rate.ppm)) / MILLION) as u64
     }
 
     /// The first real instant at which the local clock shows at least `local_ns`, under the present rate.
     fn real_when(&self, local_ns: u64) -> u64 {
+        let now_ns = self.real_ns();
         let rate = self.rate.lock().unwrap();
+        if rate.frozen && local_ns > rate.local_ns {
+            // Nobody knows; whoever waits looks again.
+            return now_ns + FROZEN_LOOK_NS;
+        }
         let wanted = i128::from(local_ns) - i128::from(rate.local_ns);
         let speed = MILLION + i128::from(rate.ppm);
         let passed = (wanted * MILLION + speed - 1).div_euclid(speed);

@@ -37,7 +37,7 @@ where
 {
     let Some((world, node)) = world::current_node() else { return work() };
     let wait = || {
-        let until = world.now_ns() + LONG * node.charge_cpu_ns(world.seed);
+        let until = world.now_ns() + LONG * node.charge_cpu_ns(world.seed) + node.long_ns();
         world.timer(until)
     };
     wait().await;

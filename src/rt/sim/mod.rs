@@ -33,7 +33,9 @@
 //! | loss (as delay), connection reset | [`LinkConfig`] | TCP hides the first and reports the second |
 //! | partition, also one way; isolation | [`SimNet::partition`] … | switches, firewalls, routing |
 //! | half-open connections | [`SimNet::black_hole`] | an address translator forgets a connection |
-//! | clock offset, steps, drift | [`SimClock`] | time servers are wrong, too |
+//! | any call of the file system fails, once | [`SimDisk::fail_call`] | too many open files, a worn cable, a quota |
+//! | what was sent on a stream comes again, later | [`SimNet::recorded`] | a sender that repeats after a reconnect, a switch that buffers |
+//! | clock offset, steps, drift; clocks that stand still | [`SimClock`] | time servers are wrong, too; machines are saved and restored |
 //! | slow CPU | [`NodeHandle::set_cpu_factor`] | neighbours, throttling |
 //!
 //! What it does not make: memory corruption, a byzantine peer, a disk that lies about fsync without ever reporting an error.
@@ -52,7 +54,7 @@ mod wheel;
 mod world;
 
 pub use self::clock::SimClock;
-pub use self::disk::{CrashMode, DiskConfig, SimDisk};
+pub use self::disk::{CrashMode, DiskCall, DiskConfig, SimDisk};
 pub use self::net::{LinkConfig, SimNet};
 pub use self::world::{NodeHandle, World};
 

@@ -89,6 +89,8 @@ struct Life {
     tasks: madsim::runtime::NodeHandle,
     cpu_factor: f64,
     cpu_draws: u64,
+    /// What is added to either side of long work, ns.
+    long_ns: u64,
 }
 
 impl Node {
@@ -102,6 +104,11 @@ impl Node {
 
     pub(super) fn epoch(&self) -> u64 {
         self.life.lock().unwrap().epoch
+    }
+
+    /// What is added to either side of long work here, ns.
+    pub(super) fn long_ns(&self) -> u64 {
+        self.life.lock().unwrap().long_ns
     }
 
     /// Starts a task of this node's present life, from anywhere.
@@ -196,7 +203,15 @@ impl World {
             task_id: tasks.id(),
             clock: SimClock::new(madsim::time::TimeHandle::current()),
             disk: SimDisk::of_node(&self.inner, id),
-            life: Mutex::new(Life { epoch: 1, alive: true, paused_since: None, tasks, cpu_factor: 1.0, cpu_draws: 0 }),
+            life: Mutex::new(Life {
+                epoch: 1,
+                alive: true,
+                paused_since: None,
+                tasks,
+                cpu_factor: 1.0,
+                cpu_draws: 0,
+                long_ns: 0,
+            }),
         });
         self.inner.by_task.lock().unwrap().insert(node.task_id, id);
         let before = self.inner.nodes.lock().unwrap().insert(id, node.clone());
@@ -374,6 +389,11 @@ impl NodeHandle {
     /// The node's disk.
     pub fn disk(&self) -> &SimDisk {
         &self.node.disk
+    }
+
+    /// Makes long blocking work on this node (a flush, the install of a snapshot) take so much longer, before its effect and after it.
+    pub fn set_long_work_ns(&self, nanos: u64) {
+        self.node.life.lock().unwrap().long_ns = nanos;
     }
 
     /// Makes blocking work on this node take `factor` times as long.

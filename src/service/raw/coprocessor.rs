@@ -140,7 +140,11 @@ impl<S: Read> Work<S> {
                     Err(error) => Err(error),
                 };
                 match room {
-                    Ok(Room::More) if pairs < SLICE_PAIRS && bytes < SLICE_BYTES => return Visit::More,
+                    Ok(Room::More)
+                        if pairs < SLICE_PAIRS && bytes < SLICE_BYTES && !crate::buggify!("query.short-slice") =>
+                    {
+                        return Visit::More;
+                    }
                     Ok(Room::More) => next = Some(Bytes::from([key, &[0]].concat())),
                     Ok(Room::Full) => {}
                     Err(error) => failed = Some(error),

@@ -9,6 +9,7 @@
 //! | a committed entry is never overwritten | [`commit_permanence`] | writes or cuts its log |
 //! | term, vote, commit and durable log never go back | [`persistence`] | writes its state, starts |
 //! | an entry is durable on a quorum before anyone applies it | [`quorum_durability`] | applies |
+//! | a peer goes on with entries after a snapshot | here | installs a snapshot, once all is well |
 //! | a read under a lease is the newest leader's | [`lease_reads`] | serves one |
 //!
 //! A store whose disk was replaced never comes back: its machine joins as another store. What it had made durable still counts
@@ -32,6 +33,11 @@ use armilla::rt::probe::Event;
 
 use state::{Broken, Entry, Group, Peer, PeerId};
 
+/// The property that a lagging peer goes on with entries once it has a snapshot, and does not need another one at once.
+const SNAPSHOTS_IN_A_ROW: &str = "snapshots-in-a-row";
+/// When nothing is wrong any more: one that was under way, and one that was needed.
+const SNAPSHOTS_IN_A_ROW_MAX: u64 = 2;
+
 /// Follows all peers.
 #[derive(Debug, Default)]
 pub struct Raft {
@@ -41,6 +47,10 @@ pub struct Raft {
     replicas: BTreeMap<u64, usize>,
     /// Stores that came back with an older copy of their disk: what they hold is not judged, what they serve and whom they elect is.
     rolled_back: BTreeSet<u64>,
+    /// By peer: snapshots installed since the last entry was appended.
+    in_a_row: BTreeMap<PeerId, u64>,
+    /// More than two in a row are too many.
+    judges_snapshots: bool,
     /// Leader changes seen.
     pub elections: u64,
     /// Snapshots installed.
@@ -62,6 +72,17 @@ impl Raft {
     /// The store came back with an older copy of its disk.
     pub fn roll_back(&mut self, store: u64) {
         self.rolled_back.insert(store);
+    }
+
+    /// From now on nothing is wrong that would make a peer need one snapshot after the other.
+    pub fn judge_snapshots(&mut self) {
+        self.in_a_row.clear();
+        self.judges_snapshots = true;
+    }
+
+    /// The most snapshots in a row that any peer installed lately.
+    pub fn snapshots_in_a_row(&self) -> u64 {
+        self.in_a_row.values().copied().max().unwrap_or(0)
     }
 
     /// Judges one fact, then remembers it.
@@ -148,6 +169,7 @@ impl Raft {
 
     /// An entry became durable.
     fn append(&mut self, id: PeerId, index: u64, entry: Entry) -> Result<(), Broken> {
+        self.in_a_row.remove(&id);
         let (group, peer) = self.parts(id);
         log_matching::check(group, id, index, entry)?;
         commit_permanence::check(group, peer, id, index)?;
@@ -206,6 +228,12 @@ impl Raft {
     /// A snapshot replaced a peer's state.
     fn snapshot(&mut self, id: PeerId, index: u64, term: u64) -> Result<(), Broken> {
         self.snapshots += 1;
+        let in_a_row = self.in_a_row.entry(id).or_default();
+        *in_a_row += 1;
+        if self.judges_snapshots && *in_a_row > SNAPSHOTS_IN_A_ROW_MAX {
+            let what = format!("group {}: {in_a_row} snapshots in a row without an entry between them", id.group);
+            return Err((SNAPSHOTS_IN_A_ROW, id.store, what));
+        }
         let (group, peer) = self.parts(id);
         state_machine_safety::check_snapshot(group, peer, id, index, term)?;
         peer.log = if peer.log.get(&index).is_some_and(|e| e.term == term) {

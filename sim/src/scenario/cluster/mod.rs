@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use armilla::client::PdClient;
+use armilla::client::pd::RegionInfo;
 use armilla::node::Config;
 use armilla::proto::health::HealthCheckRequest;
 use armilla::proto::health::health_check_response::ServingStatus;
@@ -27,17 +28,18 @@ use armilla::rt_select;
 use armilla::types::{GroupId, Region};
 use bytes::Bytes;
 
-use crate::cluster::monitor::Monitor;
+use crate::cluster::monitor::{Monitor, Observed};
 use crate::cluster::{CLIENT_BASE, Cluster, Setup};
 use crate::fault::context::Context;
 use crate::fault::force::Machines;
 use crate::fault::nemesis::Nemesis;
-use crate::oracle::{Violation, liveness, pause, region, state, ttl};
+use crate::fault::repeat;
+use crate::oracle::{Violation, bounds, liveness, pause, region, state, ttl};
 use crate::plan::{Plan, nodes};
 use crate::scenario::report::{Failure, Options, Outcome};
 use crate::workload::client::{Client, Ledger, OTHERS};
 use crate::workload::history::{Call, Ended};
-use crate::workload::{bad_requests, query};
+use crate::workload::{bad_requests, families, query, raw};
 
 const SECOND: u64 = 1_000_000_000;
 /// A new cluster must serve within this time, ns.
@@ -53,6 +55,7 @@ pub async fn run(seed: u64, options: &Options) -> Outcome {
     if let Some(bug) = plan.bug.as_ref().filter(|_| options.mutant.is_none()) {
         armilla::rt::mutant::plant(bug);
     }
+    world.net().record_calls(repeat::PATH);
     let mut run = Run::new(world, plan);
     let result = run.all().await;
     run.outcome(result.err())
@@ -71,12 +74,25 @@ struct Run {
 
 type Verdict = Result<(), Violation>;
 
+/// The first region that has another leader than the placement driver says, if there is one.
+fn wrong_leader(observed: &mut Observed, infos: &[RegionInfo]) -> Option<String> {
+    infos.iter().find_map(|info| {
+        let said = info.leader.as_ref().and_then(|leader| observed.node_of.get(&leader.store_id).copied());
+        let leads = observed.leaders.get(&info.region.id).map(|(_, node)| *node);
+        (said != leads).then(|| {
+            let (region, said, leads) = (info.region.id, said.unwrap_or(0), leads.unwrap_or(0));
+            format!("the placement driver says that node {said} leads region {region}; node {leads} does")
+        })
+    })
+}
+
 impl Run {
     fn new(world: World, plan: Plan) -> Run {
         let monitor = Monitor::listen(&world);
         let setup = Setup {
             configs: (1..=u64::from(plan.topology.stores)).map(|id| nodes::config(&plan, id)).collect(),
             fsync_us: plan.knobs.fsync_us,
+            disk_mib: plan.knobs.disk_mib,
             link: nodes::link(&plan.knobs),
         };
         let cluster = Cluster::new(&world, &monitor, setup);
@@ -114,6 +130,7 @@ impl Run {
         let regions = self.found(&admin).await?;
         let groups = regions.iter().map(|region| region.id).collect();
 
+        armilla::rt::buggify::arm(self.plan.knobs.buggify);
         let begin_ns = self.now() + SECOND / 2;
         let end_ns = begin_ns + self.plan.length_ms() * 1_000_000;
         let mut tasks = self.spawn_clients(begin_ns, end_ns);
@@ -121,6 +138,18 @@ impl Run {
         if self.plan.workload.tso_ms > 0 {
             let client = self.client(others + 2, &machine);
             tasks.push(machine.spawn(client.lookups(self.plan.clone(), end_ns)));
+        }
+        if self.plan.workload.families_ms > 0 {
+            let machine = self.cluster.client_machine(others + 4);
+            let client = families::Families {
+                env: machine.env(),
+                world: self.world.clone(),
+                monitor: self.monitor.clone(),
+                cluster: self.cluster.clone(),
+                plan: self.plan.clone(),
+                regions: regions.clone(),
+            };
+            tasks.push(machine.spawn(client.run(end_ns)));
         }
         if self.plan.workload.bad_request_ms > 0 {
             let asker = bad_requests::BadRequests {
@@ -156,6 +185,10 @@ impl Run {
         self.stats.insert("faults".into(), nemesis.struck);
 
         nemesis.heal();
+        // From here on the store does what it usually does: bounds of time are for that.
+        armilla::rt::buggify::arm(0);
+        // What lags by now may still get a snapshot, and another one that was under way; no more without an entry.
+        self.monitor.with(|observed| observed.raft.judge_snapshots());
         self.recover(&admin, "healing").await?;
         if self.plan.knobs.last_crash {
             // A moment of rest, so that not everything is in flight.
@@ -181,9 +214,11 @@ impl Run {
             ended.map_err(|why| Violation::new("liveness", self.now(), 0, why))?;
         }
         self.stats.insert("queries".into(), answered.load(Ordering::Relaxed));
-        self.healths(&admin_machine, nemesis.context.wiped).await?;
+        self.healths(&admin_machine).await?;
+        self.every_kind(&admin).await?;
         let finally = self.read_all(&admin).await?;
         self.converge(&admin).await?;
+        self.rest().await?;
         let exhausted = verdict::judge(&self.plan, &self.ledger, &finally, self.now())?;
         self.stats.insert("linear_exhausted".into(), exhausted);
         Ok(())
@@ -208,6 +243,11 @@ impl Run {
         tasks
     }
 
+    /// The reserve on each store's disk.
+    fn reserve_kib(&self) -> u64 {
+        self.plan.knobs.settings().disk_reserve_mib.unwrap_or(0) << 10
+    }
+
     /// What faults act on.
     fn context(&self, groups: Vec<u64>, pd: PdClient, admin: NodeHandle) -> Context {
         let clients = u64::from(self.plan.workload.clients + OTHERS);
@@ -218,6 +258,7 @@ impl Run {
             machines: Machines {
                 stores: self.cluster.ids(),
                 clients: (1..=clients).map(|n| CLIENT_BASE + n).collect(),
+                reserve_kib: self.reserve_kib(),
             },
             link: nodes::link(&self.plan.knobs),
             groups,
@@ -226,7 +267,8 @@ impl Run {
             wall_clocks: self.ledger.wall_clocks.clone(),
             rng: Rng::fork(self.plan.schedule_seed, "nemesis"),
             wiped: None,
-            settings_differ: false,
+            held: BTreeMap::new(),
+            settings_differ: self.plan.knobs.buggify != 0,
             unsettled: BTreeMap::new(),
         }
     }
@@ -257,7 +299,7 @@ impl Run {
                     continue;
                 }
             };
-            let replicas = |observed: &mut crate::cluster::monitor::Observed| {
+            let replicas = |observed: &mut Observed| {
                 for info in &infos {
                     observed.raft.replicas(info.region.id, info.region.peers.len());
                 }
@@ -292,10 +334,13 @@ impl Run {
                 slack_ns: tick_ns + 4 * (2 * knobs.link_us + knobs.fsync_us) * 1000 + SECOND / 20,
             };
             let now_ns = self.now();
+            let reserve_bytes = self.reserve_kib() << 10;
+            let usual = self.plan.knobs.buggify == 0;
             self.monitor.with(|observed| {
                 observed.pauses.begin(bounds);
                 observed.lanes.begin(tick_ns);
-                observed.pauses.regime(now_ns, Some(Default::default()));
+                observed.rooms.reserve_bytes = reserve_bytes;
+                observed.pauses.regime(now_ns, usual.then(Default::default));
             });
             self.stats.insert("founding_ms".into(), self.now() / 1_000_000);
             let count = self.plan.topology.splits.len() + 1;
@@ -387,7 +432,7 @@ impl Run {
 
     /// Every node says that it is healthy, but one that began with an empty disk in another store's place, if regions count on what
     /// was on the old one.
-    async fn healths(&mut self, admin: &NodeHandle, wiped: Option<u64>) -> Verdict {
+    async fn healths(&mut self, admin: &NodeHandle) -> Verdict {
         let until = self.now() + liveness::bound_ns(&self.plan);
         let images = self.cluster.images()?;
         let regions =
@@ -395,9 +440,9 @@ impl Run {
         let missed = |node: &u64| {
             images.iter().flat_map(regions).any(|region| region.peers.iter().any(|peer| peer.store_id == *node))
         };
-        let wiped = wiped.filter(missed);
         for (node, address) in self.cluster.ids().into_iter().zip(self.cluster.addresses()) {
-            let wanted = if wiped == Some(node) { ServingStatus::NotServing } else { ServingStatus::Serving };
+            let wiped = self.cluster.with(node, |machine| machine.wiped) && missed(&node);
+            let wanted = if wiped { ServingStatus::NotServing } else { ServingStatus::Serving };
             loop {
                 let channel = admin.env().net.channel(&address);
                 let said = admin.spawn(async move {
@@ -410,11 +455,29 @@ impl Run {
                 if said == Some(wanted) {
                     break;
                 }
-                if self.now() >= until || (said == Some(ServingStatus::Serving) && wiped == Some(node)) {
+                if self.now() >= until || (said == Some(ServingStatus::Serving) && wiped) {
                     let what = format!("the node says that it is {said:?} where it should be {wanted:?}");
                     return Err(Violation::new("health", self.now(), node, what));
                 }
                 self.guard(self.now() + SECOND).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Every kind of operation succeeds now.
+    async fn every_kind(&mut self, admin: &Client) -> Verdict {
+        let until = self.now() + liveness::bound_ns(&self.plan);
+        for call in raw::every_kind() {
+            loop {
+                let ended = admin.perform(call.clone()).await;
+                self.check_violation()?;
+                let (Ended::Failed(why) | Ended::Unknown(why)) = ended else { break };
+                if self.now() >= until {
+                    let what = format!("{} does not succeed although all is well: {why}", liveness::describe(&call));
+                    return Err(Violation::new("liveness", self.now(), 0, what));
+                }
+                self.guard(self.now() + SECOND / 5).await?;
             }
         }
         Ok(())
@@ -462,12 +525,42 @@ impl Run {
             self.check_violation()?;
         }
         let pd = admin.pd().with_deadline(std::time::Duration::from_secs(10));
-        let infos = pd.scan_regions(b"", b"", 1000).await;
-        let infos = infos.map_err(|e| {
-            Violation::new("liveness", self.now(), 0, format!("the placement driver does not answer: {e}"))
-        })?;
+        let infos = loop {
+            let infos = pd.scan_regions(b"", b"", 1000).await;
+            let infos = infos.map_err(|e| {
+                Violation::new("liveness", self.now(), 0, format!("the placement driver does not answer: {e}"))
+            })?;
+            let Some(wrong) = self.monitor.with(|observed| wrong_leader(observed, &infos)) else { break infos };
+            if self.now() >= until {
+                return Err(Violation::new("liveness", self.now(), 0, wrong));
+            }
+            self.guard(self.now() + SECOND / 5).await?;
+        };
         let pd: Vec<_> = infos.into_iter().map(|info| info.region).collect();
         self.regions.compare(&pd, self.now())
+    }
+
+    /// Every store comes to rest: it holds nothing that nobody waits for, and its log is as small as it should be.
+    async fn rest(&mut self) -> Verdict {
+        let until = self.now() + liveness::bound_ns(&self.plan);
+        let log_bytes_max =
+            bounds::log_bytes_max(&self.plan.knobs.settings(), self.plan.topology.splits.len() as u64 + 2);
+        for id in self.cluster.ids() {
+            loop {
+                let (replicas, staged, log_bytes) =
+                    self.cluster.with(id, |machine| (machine.replicas(), machine.home.staged(), machine.log_bytes()));
+                let held = replicas.and_then(|replicas| bounds::left_over(&replicas.raft_figures(), staged));
+                let large = log_bytes_max.filter(|max| log_bytes > *max);
+                let large = large.map(|max| format!("{} KiB of log files, {} may be", log_bytes >> 10, max >> 10));
+                let Some(what) = held.or(large) else { break };
+                if self.now() >= until {
+                    let what = format!("the store does not come to rest: {what}");
+                    return Err(Violation::new("bounds", self.now(), id, what));
+                }
+                self.guard(self.now() + SECOND / 5).await?;
+            }
+        }
+        Ok(())
     }
 
     fn outcome(mut self, violation: Option<Violation>) -> Outcome {
@@ -490,6 +583,7 @@ impl Run {
             put("pause_permille", observed.pauses.worst_permille.0);
             put("stop_pause_permille", observed.pauses.worst_permille.1);
             put("snapshots", observed.raft.snapshots);
+            put("snapshots_in_a_row", observed.raft.snapshots_in_a_row());
             put("leases", observed.leases.given);
             put("reads_judged", observed.reads.served);
             put("lease_reads", observed.raft.lease_reads);

@@ -103,6 +103,29 @@ impl Default for DiskConfig {
     }
 }
 
+/// A call of the file system, by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // each names a method
+pub enum DiskCall {
+    Open,
+    Create,
+    List,
+    Rename,
+    Remove,
+    SyncDir,
+    Read,
+    Write,
+    SetLen,
+}
+
+/// A call that is going to fail.
+struct FailingCall {
+    call: DiskCall,
+    /// How many calls of its kind come until then.
+    left: u32,
+    error: i32,
+}
+
 struct State {
     config: DiskConfig,
     epoch: u64,
@@ -111,7 +134,11 @@ struct State {
     durable: Names,
     pending: Vec<NameOp>,
     failing_syncs: u32,
+    /// A call that is going to fail.
+    failing_call: Option<FailingCall>,
     full: bool,
+    /// Bytes that others have taken.
+    taken: u64,
     slow: f64,
     stalled_until_ns: u64,
     busy_until_ns: u64,
@@ -128,7 +155,9 @@ impl State {
             durable: Names::default(),
             pending: Vec::new(),
             failing_syncs: 0,
+            failing_call: None,
             full: false,
+            taken: 0,
             slow: 1.0,
             stalled_until_ns: 0,
             busy_until_ns: 0,
@@ -148,8 +177,20 @@ impl State {
         } else if capacity > COUNTED_BYTES_MAX {
             u64::MAX
         } else {
-            capacity.saturating_sub(self.used())
+            capacity.saturating_sub(self.used() + self.taken)
         }
+    }
+
+    /// Counts a call; fails it if it is the one that the simulator chose.
+    fn call(&mut self, call: DiskCall) -> io::Result<()> {
+        let Some(failing) = self.failing_call.as_mut().filter(|failing| failing.call == call) else { return Ok(()) };
+        failing.left -= 1;
+        if failing.left > 0 {
+            return Ok(());
+        }
+        let error = failing.error;
+        self.failing_call = None;
+        Err(io::Error::from_raw_os_error(error))
     }
 
     fn change(&mut self, op: NameOp) {
@@ -229,6 +270,31 @@ impl SimDisk {
     /// The next sync fails with EIO, and what it should have written is silently forgotten: a later sync succeeds without it, as on Linux.
     pub fn fail_next_sync(&self) {
         self.cell.lock().failing_syncs += 1;
+    }
+
+    /// The `nth` call (from 1) of this kind fails with an error of the operating system, and does nothing.
+    pub fn fail_call(&self, call: DiskCall, nth: u32, error: i32) {
+        self.cell.lock().failing_call = Some(FailingCall { call, left: nth.max(1), error });
+    }
+
+    /// Whether a sync or another call is going to fail.
+    pub fn is_failing(&self) -> bool {
+        let state = self.cell.lock();
+        state.failing_syncs > 0 || state.failing_call.is_some()
+    }
+
+    /// Others take so much of the disk that only so many bytes are left now; nothing: they give it back. Of effect on disks that can
+    /// be filled, see [`DiskConfig::capacity_bytes`].
+    pub fn leave(&self, bytes: Option<u64>) {
+        let mut state = self.cell.lock();
+        let free = state.config.capacity_bytes.saturating_sub(state.used());
+        state.taken = bytes.map_or(0, |bytes| free.saturating_sub(bytes));
+    }
+
+    /// Bytes that are left.
+    pub fn available(&self) -> u64 {
+        let state = self.cell.lock();
+        if state.full { 0 } else { state.config.capacity_bytes.saturating_sub(state.used() + state.taken) }
     }
 
     /// Whether anything that needs more space fails with `StorageFull`.
@@ -458,7 +524,8 @@ impl Disk {
     /// `NotFound` if there is none.
     pub async fn open(&self, path: &Path) -> io::Result<File> {
         self.cached().await?;
-        let state = self.live()?;
+        let mut state = self.live()?;
+        state.call(DiskCall::Open)?;
         let inode = state.names.files.get(path).cloned().ok_or_else(|| not_found(path))?;
         let id = inode.lock().unwrap().id;
         Ok(File { disk: self.clone(), inode, id })
@@ -472,6 +539,7 @@ impl Disk {
         self.cached().await?;
         let (inode, id) = {
             let mut state = self.live()?;
+            state.call(DiskCall::Create)?;
             if !state.names.has_dir(parent(path)) {
                 return Err(not_found(parent(path)));
             }
@@ -515,7 +583,8 @@ impl Disk {
     /// `NotFound` if there is no such directory.
     pub async fn list(&self, path: &Path) -> io::Result<Vec<String>> {
         self.cached().await?;
-        let state = self.live()?;
+        let mut state = self.live()?;
+        state.call(DiskCall::List)?;
         if !state.names.has_dir(path) {
             return Err(not_found(path));
         }
@@ -534,6 +603,7 @@ impl Disk {
         self.cached().await?;
         {
             let mut state = self.live()?;
+            state.call(DiskCall::Rename)?;
             let inode = state.names.files.get(from).cloned().ok_or_else(|| not_found(from))?;
             if !state.names.has_dir(parent(to)) {
                 return Err(not_found(parent(to)));
@@ -552,6 +622,7 @@ impl Disk {
         self.cached().await?;
         {
             let mut state = self.live()?;
+            state.call(DiskCall::Remove)?;
             if !state.names.files.contains_key(path) {
                 return Err(not_found(path));
             }
@@ -567,7 +638,8 @@ impl Disk {
     /// EIO when the simulator says so; the names are as unsure as before then.
     pub async fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let pending = {
-            let state = self.live()?;
+            let mut state = self.live()?;
+            state.call(DiskCall::SyncDir)?;
             if !state.names.has_dir(path) {
                 return Err(not_found(path));
             }
@@ -593,7 +665,7 @@ impl Disk {
         self.cached().await?;
         let state = self.live()?;
         let capacity = state.config.capacity_bytes;
-        let available = if state.full { 0 } else { capacity.saturating_sub(state.used()) };
+        let available = if state.full { 0 } else { capacity.saturating_sub(state.used() + state.taken) };
         Ok((capacity, available))
     }
 }
@@ -605,6 +677,7 @@ impl File {
     /// EIO on a broken sector.
     pub async fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
         self.disk.cached().await?;
+        self.disk.live()?.call(DiskCall::Read)?;
         let data = self.inode.lock().unwrap().read(offset, len).ok_or_else(eio)?;
         Ok(Bytes::from(data))
     }
@@ -615,7 +688,10 @@ impl File {
     /// `StorageFull`.
     pub async fn write_at(&self, offset: u64, data: Bytes) -> io::Result<()> {
         {
-            let room = self.disk.live()?.room();
+            let mut state = self.disk.live()?;
+            state.call(DiskCall::Write)?;
+            let room = state.room();
+            drop(state);
             let mut image = self.inode.lock().unwrap();
             if (offset + data.len() as u64).saturating_sub(image.len()) > room {
                 return Err(full());
@@ -664,7 +740,10 @@ impl File {
     /// `StorageFull`.
     pub async fn set_len(&self, len: u64) -> io::Result<()> {
         {
-            let room = self.disk.live()?.room();
+            let mut state = self.disk.live()?;
+            state.call(DiskCall::SetLen)?;
+            let room = state.room();
+            drop(state);
             let mut image = self.inode.lock().unwrap();
             if len.saturating_sub(image.len()) > room {
                 return Err(full());

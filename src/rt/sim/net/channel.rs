@@ -150,7 +150,7 @@ impl Shared {
     async fn exchange(self: Arc<Self>, request: http::Request<Body>) -> Result<http::Response<Body>, Status> {
         let conn = self.connect().await?;
         let (head, mut body) = request.into_parts();
-        let stream = self.open(conn).ok_or_else(|| Status::unavailable("connection reset by peer"))?;
+        let stream = self.open(conn, head.uri.path()).ok_or_else(|| Status::unavailable("connection reset by peer"))?;
         let mut call = Call { shared: self.clone(), stream: stream.clone(), over: false };
 
         // What of the body is ready goes along with the headers; the rest needs a task of its own, as in HTTP/2.
@@ -208,9 +208,10 @@ impl Shared {
     }
 
     /// A new stream on a connection, if that is still open.
-    fn open(&self, id: u64) -> Option<Arc<Stream>> {
+    fn open(&self, id: u64, path: &str) -> Option<Arc<Stream>> {
         let mut state = self.world.net.lock().unwrap();
         let number = state.next_stream;
+        let recorded = state.record.as_deref() == Some(path);
         let conn = state.conns.get_mut(&id)?;
         if !conn.client_open {
             return None;
@@ -223,6 +224,7 @@ impl Shared {
             up: Mutex::new(Pipe::default()),
             down: Mutex::new(Pipe::default()),
             cancelled: Mutex::new(Cancel::default()),
+            recorded,
         });
         conn.streams.insert(number, stream.clone());
         state.next_stream += 1;

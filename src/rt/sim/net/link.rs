@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::super::draw;
 use super::super::wheel::Fire;
 use super::super::world::Inner;
@@ -199,6 +201,17 @@ impl SimNet {
         let state = self.world.net.lock().unwrap();
         let ours = |client: u64, server: u64| (client, server) == (a, b) || (client, server) == (b, a);
         state.conns.iter().filter(|(_, conn)| ours(conn.client, conn.server)).map(|(id, _)| *id).collect()
+    }
+
+    /// Keeps from now on what the calls of this path send, as far as memory allows.
+    pub fn record_calls(&self, path: &str) {
+        self.world.net.lock().unwrap().record = Some(path.to_owned());
+    }
+
+    /// The last data that one node sent to another by the calls that are kept, oldest first, whether or not it arrived.
+    pub fn recorded(&self, from: u64, to: u64) -> Vec<Bytes> {
+        let state = self.world.net.lock().unwrap();
+        state.records.get(&(from, to)).map(|kept| kept.iter().cloned().collect()).unwrap_or_default()
     }
 
     /// Whether nothing gets from one node to the other.

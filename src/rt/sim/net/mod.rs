@@ -182,6 +182,8 @@ pub(super) struct Stream {
     down: Mutex<Pipe>,
     /// The server's end was cancelled: its handler must end.
     cancelled: Mutex<Cancel>,
+    /// What its client sends is kept for the simulator.
+    recorded: bool,
 }
 
 #[derive(Default)]
@@ -281,6 +283,10 @@ pub(super) struct NetState {
     next_stream: u64,
     next_port: u16,
     delivered: u64,
+    /// The path of the calls whose requests are kept.
+    record: Option<String>,
+    /// By (from, to): the last data that was sent by such calls, whether or not it arrived.
+    records: BTreeMap<(u64, u64), VecDeque<Bytes>>,
 }
 
 impl NetState {
@@ -295,6 +301,8 @@ impl NetState {
             next_stream: 1,
             next_port: 40_000,
             delivered: 0,
+            record: None,
+            records: BTreeMap::new(),
         }
     }
 
@@ -320,6 +328,27 @@ impl NetState {
         let one = self.links.get(&(a, b)).and_then(|link| link.cut_since);
         let two = self.links.get(&(b, a)).and_then(|link| link.cut_since);
         [one, two].into_iter().flatten().min()
+    }
+}
+
+/// How many pieces of data are kept of what one node sends to another.
+const RECORDS_MAX: usize = 64;
+
+/// Keeps what a call's client sent, if the simulator wants it.
+fn keep(state: &mut NetState, stream: &Stream, parcel: &Parcel) {
+    if !stream.recorded {
+        return;
+    }
+    let kept = state.records.entry((stream.client, stream.server)).or_default();
+    for piece in &parcel.pieces {
+        if let Piece::Frame(frame) = piece
+            && let Some(data) = frame.data_ref()
+        {
+            kept.push_back(data.clone());
+        }
+    }
+    while kept.len() > RECORDS_MAX {
+        kept.pop_front();
     }
 }
 
@@ -406,6 +435,12 @@ fn arrival(world: &Arc<Inner>, state: &mut NetState, stream: &Stream, to: Side, 
 pub(super) fn fire(world: &Arc<Inner>, at_ns: u64, event: NetEvent) {
     let event = {
         let mut state = world.net.lock().unwrap();
+        match &event {
+            NetEvent::Parcel { stream, to: Side::Server, parcel } | NetEvent::Open { stream, parcel, .. } => {
+                keep(&mut state, stream, parcel);
+            }
+            _ => {}
+        }
         if let Some(conn) = event.conn()
             && state.conns.get(&conn).is_some_and(|conn| conn.black_hole_since.is_some())
         {

@@ -1,0 +1,59 @@
+//! What a store holds is bounded: its log by what is configured, and at rest nothing is left of what was under way.
+//!
+//! Source: a system with limits on everything stays up under load (TigerBeetle's static allocation is the strictest form).
+//!
+//! The bytes of the log's files are counted on the simulated disk. They are judged once all is well: until then a follower that was
+//! away, an engine that does not flush or a start that copies may keep more.
+
+use armilla::node::Config;
+
+/// Smaller segments are not judged: giving one back takes two ticks and writes two pages, which is half of it.
+const SEGMENT_KIB_MIN: u64 = 64;
+
+/// Bytes that a store's log may take at rest, if the configuration bounds it.
+pub fn log_bytes_max(config: &Config, groups: u64) -> Option<u64> {
+    let raft = &config.raft;
+    if raft.log_segment_kib < SEGMENT_KIB_MIN {
+        return None;
+    }
+    let by_store = Some(raft.log_store_kib_max).filter(|kib| *kib > 0);
+    let by_group = Some(groups * raft.log_group_kib_max);
+    let live_kib = by_store.into_iter().chain(by_group).min()?;
+    // What is dead is given back once it is more than half; what no flush has made durable is kept in any case.
+    let held_kib = raft.log_soft_max_kib.max(2 * (live_kib + raft.flush_kib));
+    // One is written, one was begun at a start, one is being given back.
+    let files = raft.log_spare_segments_max as u64 + 3;
+    // A record is not cut: a file with a large one is longer than a segment, and stays so when it is used again.
+    Some((2 * (held_kib + files * raft.log_segment_kib)) << 10)
+}
+
+/// What is still held although nobody waits for anything, in words.
+pub fn left_over(figures: &std::collections::BTreeMap<&'static str, u64>, staged: usize) -> Option<String> {
+    let held = |name: &str| figures.get(name).copied().filter(|held| *held > 0).map(|held| format!("{name} = {held}"));
+    let pending = ["proposals_pending", "proposal_bytes_pending"].into_iter().find_map(held);
+    pending.or((staged > 0).then(|| format!("{staged} staged files of snapshots")))
+}
+
+#[cfg(test)]
+mod tests {
+    //! Goal: the bound follows the configuration, and what is left over is named.
+    use super::*;
+
+    #[test]
+    fn bounds() {
+        let mut config = Config::default();
+        config.raft.log_segment_kib = 64;
+        config.raft.log_spare_segments_max = 1;
+        config.raft.log_soft_max_kib = 64;
+        config.raft.log_group_kib_max = 1000;
+        config.raft.log_store_kib_max = 100;
+        config.raft.flush_kib = 10;
+        assert_eq!(log_bytes_max(&config, 3), Some(2 * (220 + 256) << 10));
+        config.raft.log_store_kib_max = 0;
+        config.raft.log_group_kib_max = 1;
+        assert_eq!(log_bytes_max(&config, 3), Some(2 * (64 + 256) << 10));
+        assert!(left_over(&[("proposals_pending", 0)].into(), 0).is_none());
+        assert!(left_over(&[("proposals_pending", 2)].into(), 0).is_some());
+        assert!(left_over(&[].into(), 1).is_some());
+    }
+}

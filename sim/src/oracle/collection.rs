@@ -1,0 +1,76 @@
+//! Values are collected by the placement driver's time, never ahead of it.
+//!
+//! Source: TiKV collects expired raw values below a safe point that the placement driver gave; no store's clock decides alone.
+//!
+//! What a store was told, and how long ago by the true clock, bounds what time it may take it to be: its clock may run too fast by
+//! what drift allows. Answers may be late or overtake each other, so every answer to the store counts.
+
+use std::collections::BTreeMap;
+
+use armilla::rt::probe::Event;
+
+use super::Violation;
+
+/// How much too fast a clock may run, parts of a million: somewhat more than faults make it.
+const DRIFT_PPM: u64 = 112_000;
+
+/// The oracle.
+#[derive(Debug, Default)]
+pub struct Collection {
+    /// By store: the answer that allows most, as the time told (ms) and when (true ns).
+    told: BTreeMap<u64, (u64, u64)>,
+}
+
+/// What time a store may take it to be at most, ms.
+fn bound_ms((wall_ms, told_ns): (u64, u64), now_ns: u64) -> u64 {
+    let elapsed_ns = now_ns.saturating_sub(told_ns);
+    // A millisecond for rounding.
+    wall_ms + (elapsed_ns + elapsed_ns / 1_000_000 * DRIFT_PPM) / 1_000_000 + 1
+}
+
+impl Collection {
+    /// Judges one event of a node.
+    pub fn observe(&mut self, now_ns: u64, node: u64, event: &Event) -> Result<(), Violation> {
+        match event {
+            Event::Note { what: "time-told", a: store, b: wall_ms, .. } => {
+                let new = (*wall_ms, now_ns);
+                let best = self.told.entry(*store).or_insert(new);
+                if *wall_ms > bound_ms(*best, now_ns) {
+                    *best = new;
+                }
+                Ok(())
+            }
+            Event::Note { store, what: "collects-by", a: by_ms, .. } => {
+                let bound = self.told.get(store).map_or(0, |told| bound_ms(*told, now_ns));
+                if *by_ms <= bound {
+                    return Ok(());
+                }
+                let what = format!("store {store} collects what expired by {by_ms} ms, {} ms too early", by_ms - bound);
+                Err(Violation::new("collection", now_ns, node, what))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Goal: a store that goes by its own clock is found, one whose clock drifts is not. Method: by hand.
+    use super::*;
+
+    #[test]
+    fn bounds() {
+        let mut collection = Collection::default();
+        let note = |what, a, b| Event::Note { store: 3, what, a, b, data: Default::default() };
+        let second = 1_000_000_000;
+        assert!(collection.observe(0, 1, &note("collects-by", 1, 0)).is_err(), "it was told nothing");
+        collection.observe(second, 1, &note("time-told", 3, 50_000)).unwrap();
+        assert!(collection.observe(11 * second, 1, &note("collects-by", 61_120, 0)).is_ok());
+        assert!(collection.observe(11 * second, 1, &note("collects-by", 61_200, 0)).is_err());
+        collection.observe(12 * second, 1, &note("time-told", 3, 20_000)).unwrap();
+        assert!(
+            collection.observe(12 * second, 1, &note("collects-by", 61_000, 0)).is_ok(),
+            "the older answer may be late"
+        );
+    }
+}

@@ -1,0 +1,191 @@
+//! The client that uses all column families: the same keys in each, with values that say where they belong. What is read must be
+//! something that was written to that key in that family.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use armilla::proto::kvrpcpb::{Context, RawDeleteRequest, RawGetRequest, RawPutRequest};
+use armilla::proto::tikvpb::tikv_client::TikvClient;
+use armilla::rt::Env;
+use armilla::rt::rng::Rng;
+use armilla::rt::sim::World;
+use armilla::rt_select;
+use armilla::types::{Region, region};
+use bytes::Bytes;
+
+use crate::cluster::Cluster;
+use crate::cluster::monitor::Monitor;
+use crate::oracle::Violation;
+use crate::plan::Plan;
+
+/// The families, as clients name them.
+const FAMILIES: [&str; 3] = ["default", "lock", "write"];
+/// Keys of each family.
+const KEYS: u64 = 4;
+const TIMEOUT_NS: u64 = 2_000_000_000;
+
+/// What a key of a family may hold: nobody else writes it.
+#[derive(Debug, Default)]
+struct Known {
+    /// What the last acknowledged write left.
+    last: Option<Bytes>,
+    /// What writes of unknown outcome left, or may leave yet.
+    maybe: BTreeSet<Option<Bytes>>,
+}
+
+impl Known {
+    fn may_hold(&self, value: &Option<Bytes>) -> bool {
+        *value == self.last || self.maybe.contains(value)
+    }
+}
+
+/// What a write of `value` (nothing: a delete) came to.
+enum Ended {
+    Done,
+    Unknown,
+    Refused,
+}
+
+/// Everything that it needs to know.
+pub struct Families {
+    /// Its machine's surroundings.
+    pub env: Env,
+    /// The simulated world.
+    pub world: World,
+    /// Who leads what.
+    pub monitor: Monitor,
+    /// The stores.
+    pub cluster: Cluster,
+    /// The plan.
+    pub plan: Arc<Plan>,
+    /// The regions.
+    pub regions: Vec<Region>,
+}
+
+impl Families {
+    /// Asks until `until_ns` (true time).
+    pub async fn run(self, until_ns: u64) {
+        let mut rng = Rng::fork(self.plan.workload.seed, "families");
+        let mut known: BTreeMap<(&str, u32), Known> = BTreeMap::new();
+        let mut written = 0_u64;
+        loop {
+            self.world.sleep_ns(rng.between(1, self.plan.workload.families_ms * 2) * 1_000_000).await;
+            if self.world.now_ns() >= until_ns {
+                return;
+            }
+            let (family, number) = (*rng.pick(&FAMILIES), rng.below(KEYS) as u32);
+            let Some((node, context)) = self.leader(number) else { continue };
+            let address = &self.cluster.addresses()[node as usize - 1];
+            let stub = TikvClient::new(self.env.net.channel(address).expect("it is an address"));
+            let own = known.entry((family, number)).or_default();
+            let value = match rng.below(5) {
+                0 | 1 => {
+                    let Some(seen) = self.get(stub, context, family, number).await else { continue };
+                    if !own.may_hold(&seen) {
+                        let seen = seen.map_or("nothing".into(), |value| String::from_utf8_lossy(&value).into_owned());
+                        let what = format!("key {number} of family {family} holds {seen}, not {own:?}");
+                        self.monitor.report(Violation::new("families", self.world.now_ns(), node, what));
+                        return;
+                    }
+                    continue;
+                }
+                2 => None,
+                _ => Some(Bytes::from(format!("{family}.{number}.{written}"))),
+            };
+            written += 1;
+            match self.write(stub, context, family, number, value.clone()).await {
+                Ended::Done => own.last = value,
+                Ended::Unknown => drop(own.maybe.insert(value)),
+                Ended::Refused => {}
+            }
+        }
+    }
+
+    /// The node that leads a key's region, and the context for it.
+    fn leader(&self, number: u32) -> Option<(u64, Option<Context>)> {
+        let region = self.regions.iter().find(|region| region::holds(region, &own_key(number)))?;
+        let (node, store) = self.monitor.with(|observed| {
+            let (_, node) = *observed.leaders.get(&region.id)?;
+            let on = observed.node_of.iter().filter(|(_, n)| **n == node).map(|(store, _)| *store);
+            Some((node, on.last()?))
+        })?;
+        let peer = region::peer_on(region, store).cloned()?;
+        let (region_id, region_epoch) = (region.id, region.region_epoch);
+        Some((node, Some(Context { region_id, region_epoch, peer: Some(peer), ..Context::default() })))
+    }
+
+    /// What the key holds, if somebody says so.
+    async fn get(
+        &self,
+        mut stub: TikvClient<armilla::rt::net::Channel>,
+        context: Option<Context>,
+        family: &str,
+        number: u32,
+    ) -> Option<Option<Bytes>> {
+        let request = RawGetRequest { context, key: own_key(number), cf: family.to_owned() };
+        let answer = rt_select! {
+            answer = stub.raw_get(request) => answer,
+            () = self.world.sleep_ns(TIMEOUT_NS) => return None,
+        };
+        let reply = answer.ok()?.into_inner();
+        let served = reply.region_error.is_none() && reply.error.is_empty();
+        served.then(|| (!reply.not_found).then_some(reply.value))
+    }
+
+    async fn write(
+        &self,
+        mut stub: TikvClient<armilla::rt::net::Channel>,
+        context: Option<Context>,
+        family: &str,
+        number: u32,
+        value: Option<Bytes>,
+    ) -> Ended {
+        let (key, cf) = (own_key(number), family.to_owned());
+        let answer = async {
+            match value {
+                Some(value) => {
+                    let request = RawPutRequest { context, key, value, cf, ..RawPutRequest::default() };
+                    let reply = stub.raw_put(request).await?.into_inner();
+                    Ok::<_, tonic::Status>((reply.region_error, reply.error))
+                }
+                None => {
+                    let request = RawDeleteRequest { context, key, cf, ..RawDeleteRequest::default() };
+                    let reply = stub.raw_delete(request).await?.into_inner();
+                    Ok((reply.region_error, reply.error))
+                }
+            }
+        };
+        let answer = rt_select! {
+            answer = answer => answer,
+            () = self.world.sleep_ns(TIMEOUT_NS) => return Ended::Unknown,
+        };
+        match answer {
+            Ok((None, error)) if error.is_empty() => Ended::Done,
+            Ok((Some(error), _)) if error.not_leader.is_some() || error.epoch_not_match.is_some() => Ended::Refused,
+            _ => Ended::Unknown,
+        }
+    }
+}
+
+/// A key before or behind all those of the other clients, whose ranges must not meet it.
+fn own_key(number: u32) -> Bytes {
+    let side = if number.is_multiple_of(2) { "e" } else { "m" };
+    format!("{side}~family.{number}").into()
+}
+
+#[cfg(test)]
+mod tests {
+    //! Goal: what nobody wrote there is found, what may be there is not.
+    use super::*;
+
+    #[test]
+    fn values() {
+        let value = |text: &'static str| Some(Bytes::from_static(text.as_bytes()));
+        let mut known = Known::default();
+        assert!(known.may_hold(&None) && !known.may_hold(&value("a")));
+        known.last = value("a");
+        known.maybe.insert(value("b"));
+        assert!(known.may_hold(&value("a")) && known.may_hold(&value("b")));
+        assert!(!known.may_hold(&None) && !known.may_hold(&value("c")));
+    }
+}
