@@ -59,6 +59,8 @@ impl Committer {
             segment_bytes: 64 << 20,
             spare_segments_max: 4,
             live_bytes_soft_max: 1 << 30,
+            boot: 0,
+            boot_min: 0,
         };
         let mut log = RaftLog::open(Disk::real(), options).await.unwrap();
         let mut batch = LogBatch::new();

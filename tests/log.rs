@@ -21,7 +21,14 @@ mod log_model;
 use log_model::{State, contents, difference, draw};
 
 fn options(dir: &Path) -> LogOptions {
-    LogOptions { dir: dir.join("log"), segment_bytes: 64 << 10, spare_segments_max: 2, live_bytes_soft_max: 128 << 10 }
+    LogOptions {
+        dir: dir.join("log"),
+        segment_bytes: 64 << 10,
+        spare_segments_max: 2,
+        live_bytes_soft_max: 128 << 10,
+        boot: 0,
+        boot_min: 0,
+    }
 }
 
 async fn open(dir: &Path) -> Result<RaftLog, Error> {
@@ -321,6 +328,29 @@ async fn a_log_of_another_node_is_refused() {
     assert!(matches!(&error, Error::Invalid(text) if text.contains("was begun by another node")), "{error}");
     assert_eq!((segments(dir.path()).len(), fs::read(&segments(dir.path())[0]).unwrap()), (1, before));
     drop(open(5).await.unwrap());
+}
+
+/// An older copy of the log is refused, also one that holds no record; a log that a start left before it could say so is not.
+#[tokio::test]
+async fn an_older_copy_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = |boot, boot_min| {
+        RaftLog::open_with_id(Disk::real(), LogOptions { boot, boot_min, ..options(dir.path()) }, 5)
+    };
+    for boot in 1..=3 {
+        // The identity remembers the start before: this one has not told it yet.
+        drop(open(boot, boot - 1).await.unwrap());
+        drop(open(boot, boot).await.unwrap());
+    }
+    let error = open(4, 4).await.map(drop).unwrap_err();
+    assert!(matches!(&error, Error::Corruption(text) if text.contains("older copy")), "{error}");
+    let mut log = open(4, 3).await.unwrap();
+    let mut batch = LogBatch::new();
+    batch.append(GroupId(7), &entries(1, 1, &["one"]));
+    log.write(&batch, true).await.unwrap();
+    drop(log);
+    drop(open(5, 4).await.unwrap());
+    assert!(open(6, 6).await.is_err());
 }
 
 /// Goal: what a start has copied forward and died, no later start finds, if the record that it copied was forgotten in between.

@@ -56,3 +56,6 @@ pub mod lanes_and_the_logs_writer {}
 
 #[doc = include_str!("requests-in-line.md")]
 pub mod requests_in_line {}
+
+#[doc = include_str!("an-older-log-is-known-by-its-start.md")]
+pub mod an_older_log_is_known_by_its_start {}

@@ -42,6 +42,9 @@ pub struct Ident {
     /// How often the directory was started.
     #[serde(default)]
     pub boot: u64,
+    /// The last start that opened the raft log.
+    #[serde(default)]
+    pub log_boot: u64,
     /// 0 until the node belongs to a cluster.
     pub cluster_id: u64,
     /// 0 until the node has its store id.
@@ -74,6 +77,7 @@ impl Ident {
             uuid,
             name,
             boot: 0,
+            log_boot: 0,
             cluster_id: 0,
             store_id: 0,
             pd_members: 0,

@@ -36,7 +36,7 @@ use crate::proto::armilla::raft::Incarnation;
 use crate::proto::armilla::raft::transport_server::TransportServer;
 use crate::raft::machine::StateMachine;
 use crate::region::RegionMachine;
-use crate::replica::log::LogOptions;
+use crate::replica::log::{LogOptions, RaftLog};
 use crate::replica::start::Replicas;
 use crate::replica::transport::{Addresses, Inbox};
 use crate::replica::{self, Handle, Machines, StoreEffect};
@@ -165,12 +165,13 @@ impl Node {
         let (addresses, known) = watch::channel(ident.addresses.clone());
         let (machines, pd_state) = machines(config.protocol());
         let log_bytes_max = starting.log_bytes_max().await?;
+        let log = starting.open_log().await?;
         let start = replica::Start {
             cluster,
             store,
             incarnation: starting.incarnation,
             engine: engine.clone(),
-            log: (log_options(&config), hash_label(0, &ident.uuid)),
+            log,
             lanes: lanes(config.raft.lanes),
             options: replica_options(&config, log_bytes_max),
             addresses: known,
@@ -362,6 +363,15 @@ impl Starting {
         Ok(())
     }
 
+    /// Opens the raft log, and remembers that this start did before anything is written to it: an older copy is known by that.
+    async fn open_log(&self) -> Result<RaftLog> {
+        let ident = self.ident();
+        let id = hash_label(0, &ident.uuid);
+        let log = RaftLog::open_with_id(self.env.disk.clone(), log_options(&self.config, &ident), id).await?;
+        self.save(Ident { log_boot: ident.boot, ..ident }).await?;
+        Ok(log)
+    }
+
     /// Bytes of entries that the logs of all groups may keep.
     async fn log_bytes_max(&self) -> Result<u64> {
         let configured = self.config.raft.log_store_kib_max;
@@ -532,8 +542,10 @@ fn borders(config: &Config) -> Vec<bytes::Bytes> {
         .collect()
 }
 
-fn log_options(config: &Config) -> LogOptions {
+fn log_options(config: &Config, ident: &Ident) -> LogOptions {
     LogOptions {
+        boot: ident.boot,
+        boot_min: ident.log_boot,
         dir: config.data_dir.join("raft"),
         segment_bytes: config.raft.log_segment_kib << 10,
         spare_segments_max: config.raft.log_spare_segments_max,

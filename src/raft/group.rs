@@ -287,7 +287,6 @@ impl Group {
         }
         let last = self.node.raft.raft_log.last_index();
         if kind == MessageType::MsgHeartbeat && message.commit > last && message.term >= self.term() {
-            crate::reach!("raft.lost-entries-noticed");
             if crate::mutant!("raft.lost-entries-ignored") {
                 return Ok(());
             }

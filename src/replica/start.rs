@@ -18,7 +18,7 @@ use super::effects::{Effects, StoreEffect};
 use super::group_state;
 use super::handle::Handle;
 use super::keeper::{Log, LogKeeper, Retention};
-use super::log::{LogOptions, RaftLog};
+use super::log::RaftLog;
 use super::message::Message;
 use super::promise::LongestPromise;
 use super::snapshot::{Retries, Traffic};
@@ -68,8 +68,8 @@ pub struct Start {
     pub incarnation: Incarnation,
     /// Where the groups' data is.
     pub engine: Engine,
-    /// Where the log is, and its id.
-    pub log: (LogOptions, u64),
+    /// The log, open.
+    pub log: RaftLog,
     /// How many lanes drive its groups.
     pub lanes: usize,
     /// How they behave.
@@ -78,7 +78,7 @@ pub struct Start {
     pub addresses: watch::Receiver<Addresses>,
 }
 
-/// Opens the log, which has to be the one of its id, restores every group that the engine knows, and starts the lanes. What the
+/// Restores every group that the engine knows, and starts the lanes. What the
 /// groups' state machines tell the store comes out of the channel.
 ///
 /// # Errors
@@ -87,10 +87,9 @@ pub struct Start {
 /// # Panics
 /// If there are no lanes, or more than [`LANES_MAX`].
 pub async fn start(env: &Env, start: Start, machines: Machines) -> Result<(Replicas, mpsc::Receiver<StoreEffect>)> {
-    let Start { cluster, store, incarnation, engine, log: (log_options, log_id), lanes, options, addresses } = start;
+    let Start { cluster, store, incarnation, engine, mut log, lanes, options, addresses } = start;
     assert!((1..=LANES_MAX).contains(&lanes), "a store has 1 to {LANES_MAX} lanes");
     let (handle, messages) = Handle::new(env.clock.clone(), engine.clone(), lanes);
-    let mut log = RaftLog::open_with_id(env.disk.clone(), log_options, log_id).await?;
     let local = Local { cluster, store, election_ns: options.raft.election_ns(), incarnation };
     let traffic = |places| Traffic::new(env.clock.clone(), places, options.snapshot_bytes_per_s);
     let sending = Sending {

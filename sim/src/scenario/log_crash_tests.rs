@@ -35,6 +35,8 @@ async fn life(env: Env, judge: Arc<Mutex<Judge>>, mut rng: Rng) {
         segment_bytes: 32 << 10,
         spare_segments_max: 2,
         live_bytes_soft_max: 64 << 10,
+        boot: 0,
+        boot_min: 0,
     };
     let violate = |what: String| {
         judge.lock().unwrap().violation.get_or_insert(what);

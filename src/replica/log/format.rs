@@ -38,6 +38,8 @@ pub(super) struct SegmentHeader {
     pub first_live: u64,
     /// Everything before this offset was durable when the header was written (bytes).
     pub durable: u64,
+    /// The start of the data directory that began the segment.
+    pub boot: u64,
 }
 
 /// Why a header page is not usable.
@@ -63,7 +65,8 @@ impl SegmentHeader {
         let mut page = vec![0; PAGE as usize];
         page[0..8].copy_from_slice(&SEGMENT_MAGIC);
         page[12..16].copy_from_slice(&VERSION.to_le_bytes());
-        let fields = [self.log, self.number, self.previous_end, self.first_seq, self.first_live, self.durable];
+        let SegmentHeader { log, number, previous_end, first_seq, first_live, durable, boot } = *self;
+        let fields = [log, number, previous_end, first_seq, first_live, durable, boot];
         for (i, field) in fields.into_iter().enumerate() {
             page[16 + 8 * i..24 + 8 * i].copy_from_slice(&field.to_le_bytes());
         }
@@ -92,6 +95,7 @@ impl SegmentHeader {
             first_seq: field(3),
             first_live: field(4),
             durable: field(5),
+            boot: field(6),
         })
     }
 }

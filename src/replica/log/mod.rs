@@ -76,6 +76,7 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("log.truncate-wrong-index", "truncation drops one entry too many"),
     ("log.hard-state-not-persisted", "term, vote and commit are not written"),
     ("log.recycled-record-accepted", "a record of an earlier life of the file is taken for a new one"),
+    ("log.older-copy-taken", "a log that an earlier start left is opened although a later one wrote to it"),
     ("log.free-segment-too-early", "a segment is freed without rewriting the hard states and marks that live in it"),
 ];
 
@@ -97,6 +98,10 @@ pub struct LogOptions {
     pub spare_segments_max: usize,
     /// When the segments hold more than this many bytes and most of it is dead, live entries of the oldest are rewritten.
     pub live_bytes_soft_max: u64,
+    /// Which start of the data directory opens it; each is one more than the one before.
+    pub boot: u64,
+    /// The start that last opened it, as far as is known: a log that an earlier one left is an older copy.
+    pub boot_min: u64,
 }
 
 /// Figures of a log. Counts are since the start.
@@ -508,6 +513,7 @@ impl RaftLog {
             first_seq,
             first_live: self.first_live,
             durable: self.tail,
+            boot: self.options.boot,
         };
         let written = self.file().write_at(0, Bytes::from(header.encode())).await;
         written.map_err(|error| self.failed("writing the header of", number, &error))?;

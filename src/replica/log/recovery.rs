@@ -174,6 +174,17 @@ pub(super) async fn open(disk: Disk, options: LogOptions, id: Id) -> Result<Raft
             dir.display()
         )));
     }
+    if last_header.boot < found.options.boot_min && !crate::mutant!("log.older-copy-taken") {
+        crate::reach!("log.older-copy-noticed");
+        return Err(Error::Corruption(format!(
+            "the raft log in {} is that of start {} of this data directory, which was started {} times: an older copy of it was \
+             put in its place, and what this store promised and acknowledged since is not in it. Bring the newer one back, or \
+             start with an empty data directory as a new store",
+            dir.display(),
+            last_header.boot,
+            found.options.boot_min
+        )));
+    }
     let tail = found.tail(last, &last_header).await?;
     let mut log = blank(disk, options, last_header.log);
     log.first_live = tail.first_live;
@@ -219,9 +230,9 @@ pub(super) async fn open(disk: Disk, options: LogOptions, id: Id) -> Result<Raft
         if let Some(hole) = log.index.find_hole() {
             return Err(Error::Corruption(format!("raft log: {}: {hole}", dir.display())));
         }
-        (log.active, log.tail, log.durable) = (last, DATA_START, DATA_START);
-        log.filled = tail.content.len() as u64 / PAGE * PAGE;
         log.spares = found.numbers.iter().copied().filter(|number| *number < tail.first_live).collect();
+        // Its header says which start it is of: the file is replaced by one of this start.
+        log.start_segment(last, last_header.previous_end, &[]).await?;
         log.trim_spares().await?;
         return Ok(log);
     }
