@@ -334,9 +334,8 @@ async fn a_log_of_another_node_is_refused() {
 #[tokio::test]
 async fn an_older_copy_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let open = |boot, boot_min| {
-        RaftLog::open_with_id(Disk::real(), LogOptions { boot, boot_min, ..options(dir.path()) }, 5)
-    };
+    let open =
+        |boot, boot_min| RaftLog::open_with_id(Disk::real(), LogOptions { boot, boot_min, ..options(dir.path()) }, 5);
     for boot in 1..=3 {
         // The identity remembers the start before: this one has not told it yet.
         drop(open(boot, boot - 1).await.unwrap());

@@ -280,6 +280,15 @@ pub trait Read {
     /// [`Error::Corruption`] or [`Error::Io`].
     fn scan(&self, cf: Cf, start: &[u8], end: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit) -> Result<()>;
 
+    /// As [`Read::scan`], for a reader of much that will not come again: what it reads does not take the place of what others read
+    /// often.
+    ///
+    /// # Errors
+    /// As [`Read::scan`].
+    fn scan_once(&self, cf: Cf, start: &[u8], end: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit) -> Result<()> {
+        self.scan(cf, start, end, visit)
+    }
+
     /// Visits the pairs of `[start, end)` downwards, from the largest, until the visitor stops.
     ///
     /// # Errors

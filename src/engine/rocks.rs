@@ -75,6 +75,8 @@ impl Default for RocksOptions {
 
 /// Range deletions in a memtable at which RocksDB flushes it.
 const RANGE_DELETIONS_MAX: u32 = 1000;
+/// Bytes that a reader of much asks the disk for at once.
+const READ_AHEAD_BYTES: usize = 1 << 20;
 /// Bytes of pairs in a block of a table file.
 const BLOCK_BYTES: usize = 8 << 10;
 /// Microseconds between two looks at a flush that RocksDB has reported too early.
@@ -717,6 +719,13 @@ impl Read for RocksSnapshot {
 
     fn scan(&self, cf: Cf, start: &[u8], end: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit) -> Result<()> {
         scan(self.inner.iterator(cf, start, end, self.frozen.scan_options()), start, visit)
+    }
+
+    fn scan_once(&self, cf: Cf, start: &[u8], end: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit) -> Result<()> {
+        let mut options = self.frozen.scan_options();
+        options.fill_cache(false);
+        options.set_readahead_size(READ_AHEAD_BYTES);
+        scan(self.inner.iterator(cf, start, end, options), start, visit)
     }
 
     fn scan_reverse(

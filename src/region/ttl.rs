@@ -67,7 +67,7 @@ pub struct Page {
 /// Those of the engine. A value that does not decode is left for whoever reads it.
 pub fn page(read: &dyn Read, cf: Cf, start: &[u8], end: &[u8], now_s: u64) -> Result<Page> {
     let (mut page, mut looks, mut bytes, mut key_bytes) = (Page::default(), 0, 0, 0);
-    read.scan(cf, start, end, &mut |key, stored| {
+    read.scan_once(cf, start, end, &mut |key, stored| {
         let full =
             looks >= LOOKS_MAX || bytes >= LOOK_BYTES_FULL || (looks > 0 && crate::buggify!("region.short-look"));
         if full || page.expired.len() >= KEYS_MAX || key_bytes >= KEY_BYTES_FULL {

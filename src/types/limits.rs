@@ -29,6 +29,8 @@ pub const SNAPSHOT_CHUNK_BYTES_MAX: usize = 16 << 20;
 pub const SNAPSHOT_STILL_MAX: Duration = Duration::from_secs(30);
 /// How long to wait, at least and at most, before a snapshot that was not delivered is tried again.
 pub const SNAPSHOT_RETRY_MIN: Duration = Duration::from_secs(1);
+/// How long a snapshot that found no place waits at least before it looks again; many wait longer, each for itself.
+pub const SNAPSHOT_PLACE_LOOK: Duration = Duration::from_millis(50);
 /// See [`SNAPSHOT_RETRY_MIN`].
 pub const SNAPSHOT_RETRY_MAX: Duration = Duration::from_secs(10);
 /// Timestamps in one TSO request.

@@ -9,8 +9,8 @@
 //! ```
 //!
 //! The sender freezes the engine when raft emits the message. A snapshot may have any size: either side holds a few
-//! chunks of it. A store sends two at a time and takes in two; what finds no place, or fails, is tried again after 1
-//! to 10 s.
+//! chunks of it. A store sends two at a time and takes in two; what fails is tried again after 1 to 10 s, what finds
+//! no place looks for one again soon.
 
 mod receive;
 mod retries;

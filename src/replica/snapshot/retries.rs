@@ -1,28 +1,39 @@
 //! When a snapshot that was not delivered is tried again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::rt::rng::Rng;
 use crate::types::GroupId;
-use crate::types::limits::{SNAPSHOT_RETRY_MAX, SNAPSHOT_RETRY_MIN};
+use crate::types::limits::{SNAPSHOT_PLACE_LOOK, SNAPSHOT_RETRY_MAX, SNAPSHOT_RETRY_MIN};
 
-/// The snapshots that failed, by group and peer. Many groups may wait for the same places: each waits a time of its
-/// own, longer with each failure.
+/// The snapshots that were not delivered, by group and peer. Those that failed wait longer with each failure. Those that found no
+/// place look again soon, the less often the more of them there are: together they look about as often, however many groups wait.
 #[derive(Debug)]
 pub struct Retries {
     rng: Rng,
     failures: BTreeMap<(GroupId, u64), u32>,
+    without_place: BTreeSet<(GroupId, u64)>,
 }
 
 impl Retries {
     /// No failures. The times are drawn from `rng`.
     pub fn new(rng: Rng) -> Retries {
-        Retries { rng, failures: BTreeMap::new() }
+        Retries { rng, failures: BTreeMap::new(), without_place: BTreeSet::new() }
+    }
+
+    /// One found no place, here or there: how long to wait.
+    pub fn no_place(&mut self, group: GroupId, to_peer: u64) -> Duration {
+        self.without_place.insert((group, to_peer));
+        let waiting = u32::try_from(self.without_place.len()).unwrap_or(u32::MAX);
+        let longest = SNAPSHOT_PLACE_LOOK.saturating_mul(waiting.saturating_add(1)).min(SNAPSHOT_RETRY_MAX);
+        let ms = self.rng.between(SNAPSHOT_PLACE_LOOK.as_millis() as u64, longest.as_millis() as u64);
+        Duration::from_millis(ms)
     }
 
     /// One was not delivered: how long to wait.
     pub fn failed(&mut self, group: GroupId, to_peer: u64) -> Duration {
+        self.without_place.remove(&(group, to_peer));
         let failures = self.failures.entry((group, to_peer)).or_default();
         *failures = (*failures + 1).min(16);
         let longest = (SNAPSHOT_RETRY_MIN * (1 << *failures)).min(SNAPSHOT_RETRY_MAX);
@@ -33,6 +44,7 @@ impl Retries {
     /// One was delivered.
     pub fn delivered(&mut self, group: GroupId, to_peer: u64) {
         self.failures.remove(&(group, to_peer));
+        self.without_place.remove(&(group, to_peer));
     }
 }
 
@@ -41,6 +53,17 @@ mod tests {
     //! Goal: waits are between the two limits, differ, grow, and begin anew. Method: many draws.
 
     use super::*;
+
+    #[test]
+    fn who_finds_no_place_looks_again_soon() {
+        let mut retries = Retries::new(Rng::new(1));
+        assert!(retries.no_place(GroupId(0), 8) <= 2 * SNAPSHOT_PLACE_LOOK);
+        let waits: Vec<Duration> = (0..1000).map(|group| retries.no_place(GroupId(group), 8)).collect();
+        assert!(waits.iter().all(|wait| (SNAPSHOT_PLACE_LOOK..=SNAPSHOT_RETRY_MAX).contains(wait)), "{waits:?}");
+        assert!(waits[900..].iter().sum::<Duration>() > 100 * SNAPSHOT_RETRY_MAX / 3, "many look less often");
+        (0..1000).for_each(|group| retries.delivered(GroupId(group), 8));
+        assert!(retries.no_place(GroupId(0), 8) <= 2 * SNAPSHOT_PLACE_LOOK);
+    }
 
     #[test]
     fn waits_grow_up_to_the_limit() {

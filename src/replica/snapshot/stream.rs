@@ -137,7 +137,7 @@ fn page(read: &dyn Read, cf: Cf, start: &[u8], end: &[u8], bytes_max: usize) -> 
     let mut pairs = Vec::new();
     let mut bytes = 0;
     let mut next = None;
-    read.scan(cf, start, end, &mut |key, value| {
+    read.scan_once(cf, start, end, &mut |key, value| {
         if bytes >= bytes_max {
             next = Some(Bytes::copy_from_slice(key));
             return Visit::Stop;

@@ -101,7 +101,7 @@ impl Inbox {
         }
         if self.handle.room() != Room::Enough {
             self.handle.snapshots().count_refused();
-            return Err(Status::resource_exhausted(format!("store {store} has little room left on its disk")));
+            return Err(Status::failed_precondition(format!("store {store} has little room left on its disk")));
         }
         let place = self.snapshots.place().filter(|_| !crate::buggify!("transport.no-place-for-a-snapshot"));
         let Some(place) = place else {

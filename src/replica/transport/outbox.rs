@@ -161,7 +161,13 @@ impl Outbox {
                     retries.lock().expect("no holder panics").delivered(group, to_peer);
                 }
                 Err(error) => {
-                    let wait = retries.lock().expect("no holder panics").failed(group, to_peer);
+                    let wait = {
+                        let mut retries = retries.lock().expect("no holder panics");
+                        match error {
+                            Error::Busy(_) => retries.no_place(group, to_peer),
+                            _ => retries.failed(group, to_peer),
+                        }
+                    };
                     let wait_ms = wait.as_millis() as u64;
                     match error {
                         // Many groups may wait for the same places.

@@ -56,7 +56,7 @@ pub(super) fn fingerprint(
     let mut reply = RawChecksumResponse::default();
     for (start, end) in windows {
         let mut failed = None;
-        snapshot.scan(Cf::RawDefault, start, end, &mut |key, stored| match raw::decode(stored) {
+        snapshot.scan_once(Cf::RawDefault, start, end, &mut |key, stored| match raw::decode(stored) {
             _ if gone.load(Ordering::Relaxed) => {
                 failed = Some(Error::Timeout("the caller has gone".into()));
                 Visit::Stop
