@@ -1,6 +1,6 @@
 //! The longest promise that any voter of the store may have given, durable before it is given.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync;
 
 use crate::engine::{Engine, KvEngine, WriteBatch};
 use crate::rt::cpu;
@@ -14,7 +14,7 @@ use super::group_state;
 pub(super) struct LongestPromise {
     engine: Engine,
     /// ns; durable.
-    ns: AtomicU64,
+    ns: sync::Mutex<u64>,
     /// Held while a longer one is made durable.
     raising: Mutex<()>,
 }
@@ -25,13 +25,13 @@ impl LongestPromise {
     /// # Errors
     /// When the engine cannot be read, or holds something else there.
     pub fn load(engine: &Engine) -> Result<LongestPromise> {
-        let ns = AtomicU64::new(group_state::longest_promise_ns(engine)?);
+        let ns = sync::Mutex::new(group_state::longest_promise_ns(engine)?);
         Ok(LongestPromise { engine: engine.clone(), ns, raising: Mutex::new(()) })
     }
 
     /// The longest so far, ns.
     pub fn ns(&self) -> u64 {
-        self.ns.load(Ordering::Acquire)
+        *self.ns.lock().expect("no holder panics")
     }
 
     /// Makes sure that a restart remembers a promise of `ns`, before any voter gives one.
@@ -54,7 +54,7 @@ impl LongestPromise {
             engine.flush()
         })
         .await?;
-        self.ns.store(ns, Ordering::Release);
+        *self.ns.lock().expect("no holder panics") = ns;
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! What this store's peer of a group shows to request tasks. The driver alone writes it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 
 use armilla_arch::sync::{Budget, Lease};
 
@@ -38,7 +38,7 @@ pub struct PeerView {
     /// In which term and until when (node clock, ns) reads may be served from here without asking a quorum.
     lease: Lease,
     /// Up to where the engine holds the group.
-    applied: AtomicU64,
+    applied: Mutex<u64>,
     /// Proposals on their way, and their bytes; the bytes of all groups of the store.
     pending: Budget,
     pending_bytes: Budget,
@@ -62,7 +62,7 @@ impl PeerView {
             region: RwLock::new(Arc::new(region)),
             leadership: watch::Sender::new(Leadership::default()),
             lease: Lease::none(),
-            applied: AtomicU64::new(0),
+            applied: Mutex::new(0),
             pending: Budget::new(PROPOSALS_PENDING_MAX),
             pending_bytes: Budget::new(PROPOSAL_BYTES_PENDING_MAX),
             store_bytes,
@@ -141,10 +141,10 @@ impl PeerView {
     }
     /// The applied index.
     pub fn applied(&self) -> u64 {
-        self.applied.load(Ordering::Acquire)
+        *self.applied.lock().expect("no holder panics")
     }
     pub(super) fn set_applied(&self, index: u64) {
-        self.applied.store(index, Ordering::Release);
+        *self.applied.lock().expect("no holder panics") = index;
     }
     pub(super) fn set_lease(&self, term: u64, until: Instant) {
         self.lease.set(term, until.0);
