@@ -152,7 +152,10 @@ impl Nemesis {
         let Context { cluster, world, monitor, wiped, .. } = &self.context;
         // A sync that is going to fail ends a store at any time.
         let armed = cluster.ids().into_iter().any(|id| cluster.with(id, |machine| machine.is_armed()));
-        let dead = self.force.dead.iter().chain(wiped).copied().collect();
+        // One whose disk was hurt may say so at any time, or never; until it does, its replicas go on.
+        let hurt = wiped.filter(|node| !cluster.with(*node, |machine| machine.wiped));
+        let armed = armed || hurt.is_some();
+        let dead = self.force.dead.iter().chain(wiped.iter().filter(|_| hurt.is_none())).copied().collect();
         let (now_ns, settings_differ) = (world.now_ns(), self.context.settings_differ);
         monitor.with(|observed| {
             observed.pauses.regime(
