@@ -12,8 +12,8 @@ pub enum Event {
     Start { store: u64, group: u64, peer: u64, term: u64, vote: u64, commit: u64, last_index: u64 },
     /// A hard state became durable.
     HardState { store: u64, group: u64, peer: u64, term: u64, vote: u64, commit: u64 },
-    /// A record with entries of this peer up to `index` is made, which is still to be written.
-    Record { store: u64, group: u64, peer: u64, index: u64 },
+    /// A record with entries of this peer from `first` up to `index` is made, which is still to be written.
+    Record { store: u64, group: u64, peer: u64, first: u64, index: u64 },
     /// A log entry became durable at this peer (`hash` covers term and data).
     Append { store: u64, group: u64, peer: u64, index: u64, term: u64, hash: u64 },
     /// The peer's log from `from_index` on was overwritten (a conflict).

@@ -59,8 +59,8 @@ impl Driver {
         });
         if !output.entries.is_empty() {
             self.batch.append(group, &output.entries);
-            let last = output.entries[output.entries.len() - 1].index;
-            probe::emit(|| Probe::Record { store, group: group.0, peer: id, index: last });
+            let (first, index) = (output.entries[0].index, output.entries[output.entries.len() - 1].index);
+            probe::emit(|| Probe::Record { store, group: group.0, peer: id, first, index });
             self.flushes.lock().expect("no holder panics").note_logged(&output.entries);
         }
         if let Some(state) = &output.hard_state

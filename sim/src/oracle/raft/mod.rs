@@ -31,7 +31,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use armilla::rt::probe::Event;
 
-use state::{Broken, Entry, Group, Peer, PeerId};
+use state::{Broken, Entry, Group, Made, Peer, PeerId};
 
 /// The property that a lagging peer goes on with entries once it has a snapshot, and does not need another one at once.
 const SNAPSHOTS_IN_A_ROW: &str = "snapshots-in-a-row";
@@ -109,9 +109,9 @@ impl Raft {
             Event::HardState { store, group, peer, term, vote, commit } => {
                 self.hard_state(id(store, group, peer), (term, vote, commit))
             }
-            Event::Record { store, group, peer, index } => {
+            Event::Record { store, group, peer, first, index } => {
                 let (_, peer) = self.parts(id(store, group, peer));
-                peer.made.insert(index, peer.applied);
+                peer.made.insert(index, Made { first, applied: peer.applied });
                 Ok(())
             }
             Event::Append { store, group, peer, index, term, hash } => {
@@ -147,7 +147,11 @@ impl Raft {
     fn start(&mut self, id: PeerId, (term, vote, commit): (u64, u64, u64), last_index: u64) -> Result<(), Broken> {
         let (_, peer) = self.parts(id);
         persistence::check_start(peer, id, (term, vote, commit), last_index)?;
-        // What was written but not reported durable may be there or not: later appends will tell.
+        // What was written but not reported durable may be there or not, in the place of what was there before: later appends will
+        // tell.
+        if let Some(first) = peer.made.values().map(|made| made.first).min() {
+            peer.log.split_off(&first);
+        }
         peer.term = term;
         peer.seen = term;
         peer.vote = vote;
@@ -177,7 +181,7 @@ impl Raft {
         peer.cut(index);
         peer.log.insert(index, entry);
         // The record of an entry carries the commit index; what was applied before it was made had been committed.
-        if let Some(applied) = peer.made.remove(&index) {
+        if let Some(Made { applied, .. }) = peer.made.remove(&index) {
             peer.carried = peer.carried.max(applied);
         }
         Ok(())
@@ -256,7 +260,7 @@ mod tests {
     const G: u64 = 2;
 
     fn record(store: u64, index: u64) -> Event {
-        Event::Record { store, group: G, peer: store, index }
+        Event::Record { store, group: G, peer: store, first: index, index }
     }
     fn append(store: u64, index: u64, term: u64, hash: u64) -> Event {
         Event::Append { store, group: G, peer: store, index, term, hash }
@@ -339,6 +343,19 @@ mod tests {
         assert_eq!(with(11, start(2, 2, 2, 1)), Some((11, persistence::NAME)), "log");
         assert_eq!(with(10, hard(2, 2, 3, 1)), Some((10, persistence::NAME)), "second vote");
         assert_eq!(with(10, hard(2, 2, 2, 0)), Some((10, persistence::NAME)), "commit");
+    }
+
+    #[test]
+    fn a_record_on_its_way_may_have_replaced_what_was_durable() {
+        let end = |on_its_way: bool| {
+            let mut story = legal();
+            story.extend([append(3, 3, 2, 30), append(3, 4, 2, 40)]);
+            story.extend(on_its_way.then(|| record(3, 3)));
+            story.push(start(3, 3, 0, 3));
+            judge(&story).map(|(_, name)| name)
+        };
+        assert_eq!(end(false), Some(persistence::NAME));
+        assert_eq!(end(true), None);
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub fn check_start(
         let what = format!("{name}: vote for {} in term {term} became {vote} over a restart", peer.vote);
         return Err((NAME, id.store, what));
     }
-    if last_index < peer.last_index() {
+    if last_index < peer.last_index_at_least() {
         let what = format!("{name}: durable log up to {} became {last_index} over a restart", peer.last_index());
         return Err((NAME, id.store, what));
     }

@@ -25,6 +25,15 @@ pub struct Entry {
 /// A property that does not hold: its name, the store, what happened.
 pub type Broken = (&'static str, u64, String);
 
+/// A record on its way to the disk.
+#[derive(Clone, Copy, Debug)]
+pub struct Made {
+    /// Its first entry.
+    pub first: u64,
+    /// What was applied when it was made.
+    pub applied: u64,
+}
+
 /// One peer.
 #[derive(Debug, Default)]
 pub struct Peer {
@@ -36,8 +45,8 @@ pub struct Peer {
     pub commit: u64,
     /// The commit index that the log's last record must know, at least.
     pub carried: u64,
-    /// Records that are on their way to the disk, by their last entry: what was applied when they were made.
-    pub made: BTreeMap<u64, u64>,
+    /// Records that are on their way to the disk, by their last entry.
+    pub made: BTreeMap<u64, Made>,
     /// The durable log, as far as it was reported.
     pub log: BTreeMap<u64, Entry>,
     /// Index and term of the snapshot that stands before the log.
@@ -51,6 +60,12 @@ pub struct Peer {
 }
 
 impl Peer {
+    /// Where the log may end after a restart, at least: a record on its way that reached the disk may have replaced more entries than
+    /// it has.
+    pub fn last_index_at_least(&self) -> u64 {
+        self.last_index().min(self.made.keys().next().copied().unwrap_or(u64::MAX))
+    }
+
     /// The last index of the durable log.
     pub fn last_index(&self) -> u64 {
         self.log.keys().next_back().copied().unwrap_or(0).max(self.base.0).max(self.floor)
