@@ -53,13 +53,13 @@ pub fn adds_data(op: &Op) -> bool {
 
 /// The length of the encoded command, bytes.
 pub fn encoded_len(header: CommandHeader, op: &Op) -> usize {
-    // Two bytes of tags and at most four of lengths surround the operation and the header.
+    // Two bytes of tags, one of the header's length and at most four of the operation's.
     let body = match op {
         Op::Write(write) => write.encoded_len(),
         Op::Cas(cas) => cas.encoded_len(),
         Op::Collect(collect) => collect.encoded_len(),
     };
-    6 + header.encoded_len() + body
+    7 + header.encoded_len() + body
 }
 
 /// What a command's reply says: the compare-and-swap's result, nothing for other commands.

@@ -98,12 +98,15 @@ impl PdClient {
     pub async fn members(&self) -> Result<(Vec<pdpb::Member>, pdpb::Member)> {
         let until = self.until();
         let mut backoff = Backoff::new(WAIT_MIN, WAIT_MAX);
+        // What was last wrong: more than that the time is over.
+        let mut said = None;
         loop {
             let found = self.members.clock.timeout(self.members.left(until), self.members.discover()).await;
-            let why = match found.unwrap_or_else(|_| Err(NOT_TOLD.to_owned())) {
+            let why = match found.unwrap_or_else(|_| Err(said.take().unwrap_or_else(|| NOT_TOLD.to_owned()))) {
                 Ok(answer) => return Ok((answer.members, answer.leader.unwrap_or_default())),
                 Err(why) => why,
             };
+            said = Some(why.clone());
             self.members.wait(&mut backoff, until, Duration::ZERO).await.map_err(|()| Error::Unavailable(why))?;
         }
     }
@@ -330,9 +333,11 @@ impl PdClient {
     {
         let until = self.until();
         let mut backoff = Backoff::new(WAIT_MIN, WAIT_MAX);
+        // What was last wrong: more than that the time is over.
+        let mut said = None;
         loop {
             let found = self.members.clock.timeout(self.members.left(until), self.members.leader()).await;
-            let why = match found.unwrap_or_else(|_| Err(NOT_TOLD.to_owned())) {
+            let why = match found.unwrap_or_else(|_| Err(said.take().unwrap_or_else(|| NOT_TOLD.to_owned()))) {
                 Err(why) => why,
                 Ok((addr, cluster_id)) => {
                     let limit = ATTEMPT.min(self.members.left(until));
@@ -361,6 +366,7 @@ impl PdClient {
                     }
                 }
             };
+            said = Some(why.clone());
             self.members.wait(&mut backoff, until, Duration::ZERO).await.map_err(|()| Error::Unavailable(why))?;
         }
     }
