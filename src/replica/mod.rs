@@ -15,7 +15,7 @@
 //!        | Outbox: a stream a store pair      | RaftLog          | Engine, Cf::Meta: group_state
 //! ```
 //!
-//! The only lane of a store writes the log itself. Several have it written ([`keeper`]): they go on meanwhile, and what several
+//! The only lane of a store writes the log itself. Several have it written (`keeper`): they go on meanwhile, and what several
 //! write at a time becomes one write and one fdatasync. A group stays with its lane, so that its messages stay in order.
 //!
 //! **In** come messages (`message`); **out** go raft messages, log writes, engine writes, replies, and effects for the

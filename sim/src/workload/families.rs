@@ -106,8 +106,8 @@ impl Families {
         let region = self.regions.iter().find(|region| region::holds(region, &own_key(number)))?;
         let (node, store) = self.monitor.with(|observed| {
             let (_, node) = *observed.leaders.get(&region.id)?;
-            let on = observed.node_of.iter().filter(|(_, n)| **n == node).map(|(store, _)| *store);
-            Some((node, on.last()?))
+            let mut on = observed.node_of.iter().filter(|(_, n)| **n == node).map(|(store, _)| *store);
+            Some((node, on.next_back()?))
         })?;
         let peer = region::peer_on(region, store).cloned()?;
         let (region_id, region_epoch) = (region.id, region.region_epoch);
