@@ -102,6 +102,7 @@ pub struct Node {
 }
 
 /// What all parts of a node's start share.
+#[derive(Clone)]
 struct Starting {
     env: Env,
     config: Config,
@@ -175,6 +176,7 @@ impl Node {
             lanes: lanes(config.raft.lanes),
             options: replica_options(&config, log_bytes_max),
             addresses: known,
+            before: starting.before_groups_run(),
         };
         let (replicas, effects) = replica::start(&env, start, machines).await?;
         transport.open(
@@ -183,10 +185,6 @@ impl Node {
                 .max_encoding_message_size(MESSAGE_BYTES_MAX),
         );
         let handle = replicas.handle.clone();
-        ident.given_groups_are_here(
-            &handle.views().iter().map(|view| view.group).collect::<Vec<_>>(),
-            &config.data_dir,
-        )?;
         source.attach(handle.clone(), engine, pd_client.clone());
         let pd = starting.place_driver(&founding, &handle, &pd_state).await?;
         gates.open_pd(match &pd {
@@ -363,13 +361,24 @@ impl Starting {
         Ok(())
     }
 
-    /// Opens the raft log, and remembers that this start did before anything is written to it: an older copy is known by that.
     async fn open_log(&self) -> Result<RaftLog> {
         let ident = self.ident();
         let id = hash_label(0, &ident.uuid);
-        let log = RaftLog::open_with_id(self.env.disk.clone(), log_options(&self.config, &ident), id).await?;
-        self.save(Ident { log_boot: ident.boot, ..ident }).await?;
-        Ok(log)
+        RaftLog::open_with_id(self.env.disk.clone(), log_options(&self.config, &ident), id).await
+    }
+
+    /// Before any group runs: all that this store was given must be here, and then this start is remembered as one that wrote to the
+    /// log. An older copy of the log is known by that. A start that is refused leaves no trace, so that what was lost can be
+    /// brought back.
+    fn before_groups_run(&self) -> replica::start::Before {
+        let starting = self.clone();
+        Box::new(move |held| {
+            Box::pin(async move {
+                let ident = starting.ident();
+                ident.given_groups_are_here(&held, &starting.config.data_dir)?;
+                starting.save(Ident { log_boot: ident.boot, ..ident }).await
+            })
+        })
     }
 
     /// Bytes of entries that the logs of all groups may keep.

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use armilla_arch::sync::Pending;
+use futures::future::BoxFuture;
 
 use crate::engine::{Engine, KvEngine};
 use crate::rt::rng::Rng;
@@ -57,8 +58,10 @@ impl Replicas {
     }
 }
 
+/// What has to be done, or checked, between the restoring of groups and their running: given the groups that are here.
+pub type Before = Box<dyn FnOnce(Vec<GroupId>) -> BoxFuture<'static, Result<()>> + Send>;
+
 /// What a store's replicas are started with.
-#[derive(Debug)]
 pub struct Start {
     /// The cluster.
     pub cluster: u64,
@@ -76,6 +79,8 @@ pub struct Start {
     pub options: Options,
     /// Where the other stores are.
     pub addresses: watch::Receiver<Addresses>,
+    /// Done when all groups are restored, before any of them runs.
+    pub before: Before,
 }
 
 /// Restores every group that the engine knows, and starts the lanes. What the
@@ -87,7 +92,7 @@ pub struct Start {
 /// # Panics
 /// If there are no lanes, or more than [`LANES_MAX`].
 pub async fn start(env: &Env, start: Start, machines: Machines) -> Result<(Replicas, mpsc::Receiver<StoreEffect>)> {
-    let Start { cluster, store, incarnation, engine, mut log, lanes, options, addresses } = start;
+    let Start { cluster, store, incarnation, engine, mut log, lanes, options, addresses, before } = start;
     assert!((1..=LANES_MAX).contains(&lanes), "a store has 1 to {LANES_MAX} lanes");
     let (handle, messages) = Handle::new(env.clock.clone(), engine.clone(), lanes);
     let local = Local { cluster, store, election_ns: options.raft.election_ns(), incarnation };
@@ -125,6 +130,7 @@ pub async fn start(env: &Env, start: Start, machines: Machines) -> Result<(Repli
         drivers[handle.lane_of(GroupId(state.region.id))].restore(&mut log, state).await?;
     }
     nothing_missing(&log, |group| handle.view(group).is_some())?;
+    before(handle.views().iter().map(|view| view.group).collect()).await?;
     let retention = Retention {
         keep_entries: options.log_keep_entries,
         lag_entries_max: options.log_lag_entries_max,

@@ -76,7 +76,6 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("log.truncate-wrong-index", "truncation drops one entry too many"),
     ("log.hard-state-not-persisted", "term, vote and commit are not written"),
     ("log.recycled-record-accepted", "a record of an earlier life of the file is taken for a new one"),
-    ("log.older-copy-taken", "a log that an earlier start left is opened although a later one wrote to it"),
     ("log.free-segment-too-early", "a segment is freed without rewriting the hard states and marks that live in it"),
 ];
 

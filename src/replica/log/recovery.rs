@@ -174,7 +174,7 @@ pub(super) async fn open(disk: Disk, options: LogOptions, id: Id) -> Result<Raft
             dir.display()
         )));
     }
-    if last_header.boot < found.options.boot_min && !crate::mutant!("log.older-copy-taken") {
+    if last_header.boot < found.options.boot_min && !crate::mutant!("replica.older-log-taken") {
         crate::reach!("log.older-copy-noticed");
         return Err(Error::Corruption(format!(
             "the raft log in {} is that of start {} of this data directory, which was started {} times: an older copy of it was \
