@@ -5,15 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use armilla::rt::rng::Rng;
-use bytes::Bytes;
 use hdrhistogram::Histogram;
 
+use super::keys::{KEYS, key, value};
 use super::peers::Target;
 
-/// Keys that the load draws from.
-const KEYS: u64 = 100_000;
-/// Bytes of a value.
-const VALUE_BYTES: usize = 256;
 /// Before the window begins.
 const WARM: Duration = Duration::from_millis(500);
 
@@ -24,16 +20,6 @@ pub enum Op {
     Put,
     /// Read a random key, linearizably.
     Get,
-}
-
-/// The key of that number.
-pub fn key(number: u64) -> Bytes {
-    Bytes::from(format!("k{number:015}"))
-}
-
-/// A value.
-pub fn value() -> Bytes {
-    Bytes::from(vec![b'v'; VALUE_BYTES])
 }
 
 /// One window of load.

@@ -11,6 +11,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "benches of the real world")]
 
 mod floor;
+mod keys;
 mod load;
 mod peers;
 mod stream;
@@ -215,7 +216,7 @@ fn failover(runtime: &tokio::runtime::Runtime, peer: &mut dyn Peer) -> f64 {
     runtime.block_on(async {
         for attempt in 0.. {
             let target = &survivors[attempt % survivors.len()];
-            let put = tokio::time::timeout(Duration::from_millis(150), target.put(load::key(1), load::value()));
+            let put = tokio::time::timeout(Duration::from_millis(150), target.put(keys::key(1), keys::value()));
             if matches!(put.await, Ok(true)) {
                 break;
             }

@@ -336,7 +336,7 @@ impl Ours {
                 };
                 let targets: Vec<Arc<Target>> =
                     sets.into_iter().map(|places| Arc::new(Target::Armilla(places))).collect();
-                if runtime.block_on(targets[0].put(super::load::key(0), super::load::value())) {
+                if runtime.block_on(targets[0].put(super::keys::key(0), super::keys::value())) {
                     let leader = nodes.addrs.iter().position(|addr| *addr == leader).expect("one of ours");
                     return Ours { nodes, targets, streams, leader, stores, region };
                 }
@@ -373,7 +373,7 @@ async fn places(addrs: &[String]) -> Option<Found> {
             Context { region_id: region.id, region_epoch: region.region_epoch, peer: Some(peer), ..Default::default() };
         led.push((region, context, addr));
     }
-    let key = super::load::key(0);
+    let key = super::keys::key(0);
     let (region, _, leader) = led.iter().find(|(region, _, _)| holds(region, &key))?.clone();
     let mut stores = Vec::new();
     for peer in &region.peers {

@@ -133,11 +133,12 @@ impl Machine {
         self.life().and_then(|life| life.handle.clone())
     }
 
-    /// Bytes of its raft log's files.
-    pub fn log_bytes(&self) -> u64 {
+    /// Bytes of its raft log's files: all together, and of the longest.
+    pub fn log_bytes(&self) -> (u64, u64) {
         let directory = self.config.data_dir.join("raft");
         let files = self.handle.disk().files();
-        files.iter().filter(|(path, _)| path.parent() == Some(&directory)).map(|(_, len)| len).sum()
+        let lengths = files.iter().filter(|(path, _)| path.parent() == Some(&directory)).map(|(_, len)| *len);
+        (lengths.clone().sum(), lengths.max().unwrap_or(0))
     }
 
     fn life(&self) -> Option<&Life> {

@@ -10,8 +10,9 @@ use armilla::node::Config;
 /// Smaller segments are not judged: giving one back takes two ticks and writes two pages, which is half of it.
 const SEGMENT_KIB_MIN: u64 = 64;
 
-/// Bytes that a store's log may take at rest, if the configuration bounds it.
-pub fn log_bytes_max(config: &Config, groups: u64) -> Option<u64> {
+/// Bytes that a store's log may take at rest, if the configuration bounds it. A record is not cut: a file with a large one is longer
+/// than a segment, and stays so when it is used again.
+pub fn log_bytes_max(config: &Config, groups: u64, longest_file: u64) -> Option<u64> {
     let raft = &config.raft;
     if raft.log_segment_kib < SEGMENT_KIB_MIN {
         return None;
@@ -23,8 +24,7 @@ pub fn log_bytes_max(config: &Config, groups: u64) -> Option<u64> {
     let held_kib = raft.log_soft_max_kib.max(2 * (live_kib + raft.flush_kib));
     // One is written, one was begun at a start, one is being given back.
     let files = raft.log_spare_segments_max as u64 + 3;
-    // A record is not cut: a file with a large one is longer than a segment, and stays so when it is used again.
-    Some((2 * (held_kib + files * raft.log_segment_kib)) << 10)
+    Some((held_kib << 10) + files * longest_file.max(raft.log_segment_kib << 10))
 }
 
 /// What is still held although nobody waits for anything, in words.
@@ -48,10 +48,10 @@ mod tests {
         config.raft.log_group_kib_max = 1000;
         config.raft.log_store_kib_max = 100;
         config.raft.flush_kib = 10;
-        assert_eq!(log_bytes_max(&config, 3), Some(2 * (220 + 256) << 10));
+        assert_eq!(log_bytes_max(&config, 3, 1000), Some((220 + 256) << 10));
         config.raft.log_store_kib_max = 0;
         config.raft.log_group_kib_max = 1;
-        assert_eq!(log_bytes_max(&config, 3), Some(2 * (64 + 256) << 10));
+        assert_eq!(log_bytes_max(&config, 3, 128 << 10), Some((64 + 4 * 128) << 10));
         assert!(left_over(&[("proposals_pending", 0)].into(), 0).is_none());
         assert!(left_over(&[("proposals_pending", 2)].into(), 0).is_some());
         assert!(left_over(&[].into(), 1).is_some());

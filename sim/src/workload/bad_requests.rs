@@ -5,8 +5,6 @@
 //! It also hands commands of another epoch straight to a leader's replica, as a request would whose region changed between
 //! its check and its place in the log: those must be refused when they are applied. (Regions do not change at run time yet.)
 
-use std::sync::Arc;
-
 use armilla::codec::raw;
 use armilla::engine::Cf;
 use armilla::proto::armilla::raft::CommandHeader;
@@ -17,18 +15,15 @@ use armilla::proto::kvrpcpb::{
 };
 use armilla::proto::tikvpb::tikv_client::TikvClient;
 use armilla::region::command;
-use armilla::rt::Env;
 use armilla::rt::rng::Rng;
-use armilla::rt::sim::World;
 use armilla::rt_select;
 use armilla::types::{GroupId, Region, region};
 use bytes::Bytes;
 use tonic::Status;
 
-use crate::cluster::Cluster;
-use crate::cluster::monitor::Monitor;
 use crate::oracle::Violation;
-use crate::plan::{Plan, key};
+use crate::plan::key;
+use crate::workload::insider::Insider;
 
 const TIMEOUT_NS: u64 = 2_000_000_000;
 
@@ -154,41 +149,20 @@ async fn request(
     }
 }
 
-/// Everything that it needs to know.
-pub struct BadRequests {
-    /// Its machine's surroundings.
-    pub env: Env,
-    /// The simulated world.
-    pub world: World,
-    /// Who leads what.
-    pub monitor: Monitor,
-    /// The stores.
-    pub cluster: Cluster,
-    /// The plan.
-    pub plan: Arc<Plan>,
-    /// The regions.
-    pub regions: Vec<Region>,
-}
+/// Sends wrong requests.
+pub struct BadRequests(pub Insider);
 
 impl BadRequests {
     /// Asks until `until_ns` (true time).
     pub async fn run(self, until_ns: u64) {
-        let mut rng = Rng::fork(self.plan.workload.seed, "wrong");
+        let mut rng = Rng::fork(self.0.plan.workload.seed, "wrong");
         loop {
-            self.world.sleep_ns(rng.between(1, self.plan.workload.bad_request_ms * 2) * 1_000_000).await;
-            if self.world.now_ns() >= until_ns {
+            self.0.world.sleep_ns(rng.between(1, self.0.plan.workload.bad_request_ms * 2) * 1_000_000).await;
+            if self.0.world.now_ns() >= until_ns {
                 return;
             }
-            let region = rng.pick(&self.regions).clone();
-            // Where the simulator knows the leader to be: anybody else refuses for that reason alone.
-            let Some((node, store)) = self.monitor.with(|observed| {
-                let (_, node) = *observed.leaders.get(&region.id)?;
-                let store =
-                    observed.node_of.iter().filter(|(_, n)| **n == node).map(|(store, _)| *store).next_back()?;
-                Some((node, store))
-            }) else {
-                continue;
-            };
+            let region = rng.pick(&self.0.regions).clone();
+            let Some((node, store)) = self.0.leader(region.id) else { continue };
             if rng.chance(0.2) {
                 self.propose(node, &region, &mut rng).await;
             } else if rng.chance(0.1) {
@@ -200,7 +174,7 @@ impl BadRequests {
     }
 
     fn report(&self, node: u64, what: String) {
-        self.monitor.report(Violation::new("bad-requests", self.world.now_ns(), node, what));
+        self.0.monitor.report(Violation::new("bad-requests", self.0.world.now_ns(), node, what));
     }
 
     async fn ask(&self, node: u64, store: u64, region: &Region, rng: &mut Rng) {
@@ -208,7 +182,7 @@ impl BadRequests {
         let mut context =
             Context { region_id: region.id, region_epoch: region.region_epoch, peer: Some(peer), ..Context::default() };
         let holds = |n: &u32| region::holds(region, &key(*n));
-        let mut keys = 0..self.plan.workload.keys;
+        let mut keys = 0..self.0.plan.workload.keys;
         let wrong =
             *rng.pick(&[Defect::Store, Defect::Region, Defect::Peer, Defect::Epoch, Defect::Epoch, Defect::Key]);
         let number = if wrong == Defect::Key { keys.find(|n| !holds(n)) } else { keys.find(holds) };
@@ -228,8 +202,8 @@ impl BadRequests {
             }
             Defect::Key | Defect::Leader | Defect::Other => {}
         }
-        let address = &self.cluster.addresses()[node as usize - 1];
-        let mut stub = TikvClient::new(self.env.net.channel(address).expect("it is an address"));
+        let address = &self.0.cluster.addresses()[node as usize - 1];
+        let mut stub = TikvClient::new(self.0.env.net.channel(address).expect("it is an address"));
         let key = Bytes::from([&key(number)[..], b"~wrong"].concat());
         let kind = if wrong == Defect::Key { *rng.pick(&KINDS[..SEEKS]) } else { *rng.pick(&KINDS) };
         let write = kind.is_write();
@@ -237,7 +211,7 @@ impl BadRequests {
         let answer = request(&mut stub, kind, context, key);
         let answer = rt_select! {
             answer = answer => answer,
-            () = self.world.sleep_ns(TIMEOUT_NS) => return,
+            () = self.0.world.sleep_ns(TIMEOUT_NS) => return,
         };
         // No answer is no service.
         let Ok((refusal, error)) = answer else { return };
@@ -264,11 +238,11 @@ impl BadRequests {
         let conf_ver = &mut region_epoch.as_mut().expect("regions have one").conf_ver;
         *conf_ver = if rng.chance(0.5) { *conf_ver + 1 } else { *conf_ver - 1 };
         let context = Some(Context { region_id: region.id, region_epoch, peer: Some(peer), ..Context::default() });
-        let address = &self.cluster.addresses()[node as usize - 1];
-        let mut stub = TikvClient::new(self.env.net.channel(address).expect("it is an address"));
+        let address = &self.0.cluster.addresses()[node as usize - 1];
+        let mut stub = TikvClient::new(self.0.env.net.channel(address).expect("it is an address"));
         let answer = rt_select! {
             answer = stub.raw_get(RawGetRequest { context, key: region.start_key.clone(), ..Default::default() }) => answer,
-            () = self.world.sleep_ns(TIMEOUT_NS) => return,
+            () = self.0.world.sleep_ns(TIMEOUT_NS) => return,
         };
         if let Some(refusal) = answer.ok().and_then(|reply| reply.into_inner().region_error)
             && refused_by(&refusal) == Defect::Epoch
@@ -278,7 +252,7 @@ impl BadRequests {
     }
 
     async fn propose(&self, node: u64, region: &Region, rng: &mut Rng) {
-        let Some(replicas) = self.cluster.with(node, |machine| machine.replicas()) else { return };
+        let Some(replicas) = self.0.cluster.with(node, |machine| machine.replicas()) else { return };
         let version = region::epoch(region).version;
         let version = if rng.chance(0.5) { version + 1 } else { version - 1 };
         let key = if region.start_key.is_empty() { Bytes::from_static(b"a~wrong") } else { region.start_key.clone() };
@@ -286,7 +260,7 @@ impl BadRequests {
         let command = command::encode(CommandHeader { version, ..CommandHeader::default() }, op);
         let reply = rt_select! {
             reply = replicas.propose(GroupId(region.id), 0, command) => reply,
-            () = self.world.sleep_ns(TIMEOUT_NS) => return,
+            () = self.0.world.sleep_ns(TIMEOUT_NS) => return,
         };
         let served =
             reply.is_ok_and(|reply| !matches!(command::outcome(reply), Err(armilla::types::Error::EpochNotMatch(_))));

@@ -2,21 +2,16 @@
 //! something that was written to that key in that family.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use armilla::proto::kvrpcpb::{Context, RawDeleteRequest, RawGetRequest, RawPutRequest};
 use armilla::proto::tikvpb::tikv_client::TikvClient;
-use armilla::rt::Env;
 use armilla::rt::rng::Rng;
-use armilla::rt::sim::World;
 use armilla::rt_select;
-use armilla::types::{Region, region};
+use armilla::types::region;
 use bytes::Bytes;
 
-use crate::cluster::Cluster;
-use crate::cluster::monitor::Monitor;
 use crate::oracle::Violation;
-use crate::plan::Plan;
+use crate::workload::insider::Insider;
 
 /// The families, as clients name them.
 const FAMILIES: [&str; 3] = ["default", "lock", "write"];
@@ -46,37 +41,24 @@ enum Ended {
     Refused,
 }
 
-/// Everything that it needs to know.
-pub struct Families {
-    /// Its machine's surroundings.
-    pub env: Env,
-    /// The simulated world.
-    pub world: World,
-    /// Who leads what.
-    pub monitor: Monitor,
-    /// The stores.
-    pub cluster: Cluster,
-    /// The plan.
-    pub plan: Arc<Plan>,
-    /// The regions.
-    pub regions: Vec<Region>,
-}
+/// Writes and reads in all column families.
+pub struct Families(pub Insider);
 
 impl Families {
     /// Asks until `until_ns` (true time).
     pub async fn run(self, until_ns: u64) {
-        let mut rng = Rng::fork(self.plan.workload.seed, "families");
+        let mut rng = Rng::fork(self.0.plan.workload.seed, "families");
         let mut known: BTreeMap<(&str, u32), Known> = BTreeMap::new();
         let mut written = 0_u64;
         loop {
-            self.world.sleep_ns(rng.between(1, self.plan.workload.families_ms * 2) * 1_000_000).await;
-            if self.world.now_ns() >= until_ns {
+            self.0.world.sleep_ns(rng.between(1, self.0.plan.workload.families_ms * 2) * 1_000_000).await;
+            if self.0.world.now_ns() >= until_ns {
                 return;
             }
             let (family, number) = (*rng.pick(&FAMILIES), rng.below(KEYS) as u32);
             let Some((node, context)) = self.leader(number) else { continue };
-            let address = &self.cluster.addresses()[node as usize - 1];
-            let stub = TikvClient::new(self.env.net.channel(address).expect("it is an address"));
+            let address = &self.0.cluster.addresses()[node as usize - 1];
+            let stub = TikvClient::new(self.0.env.net.channel(address).expect("it is an address"));
             let own = known.entry((family, number)).or_default();
             let value = match rng.below(5) {
                 0 | 1 => {
@@ -84,7 +66,7 @@ impl Families {
                     if !own.may_hold(&seen) {
                         let seen = seen.map_or("nothing".into(), |value| String::from_utf8_lossy(&value).into_owned());
                         let what = format!("key {number} of family {family} holds {seen}, not {own:?}");
-                        self.monitor.report(Violation::new("families", self.world.now_ns(), node, what));
+                        self.0.monitor.report(Violation::new("families", self.0.world.now_ns(), node, what));
                         return;
                     }
                     continue;
@@ -103,12 +85,8 @@ impl Families {
 
     /// The node that leads a key's region, and the context for it.
     fn leader(&self, number: u32) -> Option<(u64, Option<Context>)> {
-        let region = self.regions.iter().find(|region| region::holds(region, &own_key(number)))?;
-        let (node, store) = self.monitor.with(|observed| {
-            let (_, node) = *observed.leaders.get(&region.id)?;
-            let mut on = observed.node_of.iter().filter(|(_, n)| **n == node).map(|(store, _)| *store);
-            Some((node, on.next_back()?))
-        })?;
+        let region = self.0.regions.iter().find(|region| region::holds(region, &own_key(number)))?;
+        let (node, store) = self.0.leader(region.id)?;
         let peer = region::peer_on(region, store).cloned()?;
         let (region_id, region_epoch) = (region.id, region.region_epoch);
         Some((node, Some(Context { region_id, region_epoch, peer: Some(peer), ..Context::default() })))
@@ -125,7 +103,7 @@ impl Families {
         let request = RawGetRequest { context, key: own_key(number), cf: family.to_owned() };
         let answer = rt_select! {
             answer = stub.raw_get(request) => answer,
-            () = self.world.sleep_ns(TIMEOUT_NS) => return None,
+            () = self.0.world.sleep_ns(TIMEOUT_NS) => return None,
         };
         let reply = answer.ok()?.into_inner();
         let served = reply.region_error.is_none() && reply.error.is_empty();
@@ -157,7 +135,7 @@ impl Families {
         };
         let answer = rt_select! {
             answer = answer => answer,
-            () = self.world.sleep_ns(TIMEOUT_NS) => return Ended::Unknown,
+            () = self.0.world.sleep_ns(TIMEOUT_NS) => return Ended::Unknown,
         };
         match answer {
             Ok((None, error)) if error.is_empty() => Ended::Done,

@@ -11,5 +11,6 @@ pub mod bad_requests;
 pub mod client;
 pub mod families;
 pub mod history;
+pub mod insider;
 pub mod query;
 pub mod raw;

@@ -342,7 +342,7 @@ impl PdClient {
                 Ok((addr, cluster_id)) => {
                     let limit = ATTEMPT.min(self.members.left(until));
                     // One that was found late has too little time to be blamed: the next call begins with it.
-                    let fair = limit >= ATTEMPT.min(self.deadline) / 4 || crate::mutant!("client.blames-late-leaders");
+                    let fair = limit >= ATTEMPT.min(self.deadline) / 4;
                     match self.members.attempt(&addr, limit, call(addr.clone(), cluster_id)).await {
                         Ok(reply) => {
                             self.members.served();

@@ -79,6 +79,22 @@ impl Found {
         }
     }
 
+    /// Whether the last segment is of the start that last wrote to the log, or a later one.
+    fn check_start(&self, last: &SegmentHeader) -> Result<()> {
+        let LogOptions { dir, boot_min, .. } = &self.options;
+        if last.boot >= *boot_min || crate::mutant!("replica.older-log-taken") {
+            return Ok(());
+        }
+        crate::reach!("log.older-copy-noticed");
+        Err(Error::Corruption(format!(
+            "the raft log in {} was last written by start {} of this data directory, but start {boot_min} wrote to it, too: an older \
+             copy of it was put in its place, and what this store promised and acknowledged since is not in it. Bring the newer \
+             one back, or start with an empty data directory as a new store",
+            dir.display(),
+            last.boot
+        )))
+    }
+
     /// Reads the last segment and finds its end.
     async fn tail(&self, number: u64, header: &SegmentHeader) -> Result<Tail> {
         let content = self.read(number, &self.open(number).await?, None).await?;
@@ -174,17 +190,7 @@ pub(super) async fn open(disk: Disk, options: LogOptions, id: Id) -> Result<Raft
             dir.display()
         )));
     }
-    if last_header.boot < found.options.boot_min && !crate::mutant!("replica.older-log-taken") {
-        crate::reach!("log.older-copy-noticed");
-        return Err(Error::Corruption(format!(
-            "the raft log in {} is that of start {} of this data directory, which was started {} times: an older copy of it was \
-             put in its place, and what this store promised and acknowledged since is not in it. Bring the newer one back, or \
-             start with an empty data directory as a new store",
-            dir.display(),
-            last_header.boot,
-            found.options.boot_min
-        )));
-    }
+    found.check_start(&last_header)?;
     let tail = found.tail(last, &last_header).await?;
     let mut log = blank(disk, options, last_header.log);
     log.first_live = tail.first_live;

@@ -6,11 +6,12 @@
 //!
 //! **In** come the futures that the HTTP/2 library would spawn; **out** they are either done or tasks of the runtime.
 //!
-//! **Never**: a request that is lost because its connection ended; a connection whose requests keep others from a thread for longer
+//! **Never**: a request that is lost because its connection ended; a connection that ends because a request panics; a connection whose requests keep others from a thread for longer
 //! than [`TURN`] and one request.
 
 use std::collections::VecDeque;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
@@ -56,8 +57,12 @@ impl<C> Served<C> {
         let some = !self.waiting.is_empty();
         let mut until = None;
         while let Some(mut request) = self.waiting.pop_front() {
-            // Whoever would wake it finds it a task by then, which is polled at its start in any case.
-            if request.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+            // Whoever would wake it finds it a task by then, which is polled at its start in any case. One that panics ends alone, as
+            // a task would; the panic's message is out.
+            let polled = catch_unwind(AssertUnwindSafe(|| {
+                request.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending()
+            }));
+            if let Ok(true) = polled {
                 tokio::spawn(request);
             }
             let now = Instant::now();
@@ -161,6 +166,15 @@ mod tests {
         while done.load(Ordering::SeqCst) < 3 {
             tokio::task::yield_now().await;
         }
+    }
+
+    #[tokio::test]
+    async fn a_request_that_panics_ends_alone() {
+        let done = Arc::<AtomicUsize>::default();
+        let first: Vec<Request> = vec![Box::pin(async { panic!("as planned") }), at_once(&done, Duration::ZERO)];
+        let (served, seen) = served(vec![first], &done);
+        served.await;
+        assert_eq!(*seen.lock().unwrap(), [0, 1], "the other one is answered");
     }
 
     #[tokio::test]

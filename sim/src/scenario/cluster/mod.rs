@@ -39,6 +39,7 @@ use crate::plan::{Plan, nodes};
 use crate::scenario::report::{Failure, Options, Outcome};
 use crate::workload::client::{Client, Ledger, OTHERS};
 use crate::workload::history::{Call, Ended};
+use crate::workload::insider::Insider;
 use crate::workload::{bad_requests, families, query, raw};
 
 const SECOND: u64 = 1_000_000_000;
@@ -141,25 +142,11 @@ impl Run {
         }
         if self.plan.workload.families_ms > 0 {
             let machine = self.cluster.client_machine(others + 4);
-            let client = families::Families {
-                env: machine.env(),
-                world: self.world.clone(),
-                monitor: self.monitor.clone(),
-                cluster: self.cluster.clone(),
-                plan: self.plan.clone(),
-                regions: regions.clone(),
-            };
+            let client = families::Families(self.insider(&machine, &regions));
             tasks.push(machine.spawn(client.run(end_ns)));
         }
         if self.plan.workload.bad_request_ms > 0 {
-            let asker = bad_requests::BadRequests {
-                env: machine.env(),
-                world: self.world.clone(),
-                monitor: self.monitor.clone(),
-                cluster: self.cluster.clone(),
-                plan: self.plan.clone(),
-                regions,
-            };
+            let asker = bad_requests::BadRequests(self.insider(&machine, &regions));
             tasks.push(machine.spawn(asker.run(end_ns)));
         }
         let answered = Arc::<AtomicU64>::default();
@@ -222,6 +209,18 @@ impl Run {
         let exhausted = verdict::judge(&self.plan, &self.ledger, &finally, self.now())?;
         self.stats.insert("linear_exhausted".into(), exhausted);
         Ok(())
+    }
+
+    /// What a client on that machine needs that looks behind the scenes.
+    fn insider(&self, machine: &NodeHandle, regions: &[Region]) -> Insider {
+        Insider {
+            env: machine.env(),
+            world: self.world.clone(),
+            monitor: self.monitor.clone(),
+            cluster: self.cluster.clone(),
+            plan: self.plan.clone(),
+            regions: regions.to_vec(),
+        }
     }
 
     /// Starts the clients of the workload and those that ask for timestamps.
@@ -543,14 +542,13 @@ impl Run {
     /// Every store comes to rest: it holds nothing that nobody waits for, and its log is as small as it should be.
     async fn rest(&mut self) -> Verdict {
         let until = self.now() + liveness::bound_ns(&self.plan);
-        let log_bytes_max =
-            bounds::log_bytes_max(&self.plan.knobs.settings(), self.plan.topology.splits.len() as u64 + 2);
+        let (settings, groups) = (self.plan.knobs.settings(), self.plan.topology.splits.len() as u64 + 2);
         for id in self.cluster.ids() {
             loop {
-                let (replicas, staged, log_bytes) =
+                let (replicas, staged, (log_bytes, longest)) =
                     self.cluster.with(id, |machine| (machine.replicas(), machine.home.staged(), machine.log_bytes()));
                 let held = replicas.and_then(|replicas| bounds::left_over(&replicas.raft_figures(), staged));
-                let large = log_bytes_max.filter(|max| log_bytes > *max);
+                let large = bounds::log_bytes_max(&settings, groups, longest).filter(|max| log_bytes > *max);
                 let large = large.map(|max| format!("{} KiB of log files, {} may be", log_bytes >> 10, max >> 10));
                 let Some(what) = held.or(large) else { break };
                 if self.now() >= until {
