@@ -202,6 +202,11 @@ impl Starting {
         if ident.store_id != 0 {
             return Ok(());
         }
+        if ident.founder_index().is_none() {
+            // PD remembers the run that it is told of.
+            ident = ident.told(self.history.run);
+            self.save(ident.clone()).await?;
+        }
         let mut teller = Teller::new(&self.env.clock);
         ident.store_id = match ident.founder_index() {
             Some(index) => founding.stores[index].id,
@@ -227,7 +232,8 @@ impl Starting {
             name: ident.name.clone(),
             addr: self.config.advertised().to_owned(),
             protocol: self.config.protocol(),
-            incarnation: Some(self.incarnation),
+            incarnation: Some(self.history.run),
+            earlier: self.history.earlier.clone(),
             info: Some(StoreInfo {
                 version: version::TIKV_VERSION.to_owned(),
                 git_hash: version::BUILD.to_owned(),

@@ -10,7 +10,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::proto::armilla::pd::Founder;
+use crate::proto::armilla::raft::Incarnation;
 use crate::rt::disk::Disk;
+use crate::types::limits::EARLIER_RUNS_MAX;
 use crate::types::{Error, GroupId, Result};
 
 /// The layout of the data directory that this version writes; it reads this one and no newer.
@@ -45,6 +47,9 @@ pub struct Ident {
     /// The last start that opened the raft log.
     #[serde(default)]
     pub log_boot: u64,
+    /// The runs that others were told of, number and nonce, the newest first, at most [`EARLIER_RUNS_MAX`].
+    #[serde(default)]
+    pub runs: Vec<(u64, u64)>,
     /// 0 until the node belongs to a cluster.
     pub cluster_id: u64,
     /// 0 until the node has its store id.
@@ -78,6 +83,7 @@ impl Ident {
             name,
             boot: 0,
             log_boot: 0,
+            runs: Vec::new(),
             cluster_id: 0,
             store_id: 0,
             pd_members: 0,
@@ -88,6 +94,17 @@ impl Ident {
             addresses: BTreeMap::new(),
             configured: Vec::new(),
         }
+    }
+
+    /// With this run among those that others are told of.
+    #[must_use]
+    pub fn told(mut self, run: Incarnation) -> Ident {
+        let own = (run.boot, run.nonce);
+        if self.runs.first() != Some(&own) {
+            self.runs.insert(0, own);
+            self.runs.truncate(EARLIER_RUNS_MAX);
+        }
+        self
     }
 
     /// Whether this store still holds what it was given.

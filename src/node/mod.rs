@@ -50,6 +50,7 @@ use crate::service::pd::{Members, PdFront, Seat};
 use crate::service::{Deadlines, Gate, Gates, Metrics, Observer, Redact, routes};
 use crate::store::{self, Collector, Heartbeat, PdLink, PdTime, RegionStore, Space, TtlUse};
 use crate::types::limits::{LANES_MAX, MESSAGE_BYTES_MAX};
+use crate::types::run::History;
 use crate::types::{Error, GroupId, Region, Result};
 
 use belonging::Stranger;
@@ -109,8 +110,8 @@ struct Starting {
     ident: Arc<RwLock<Ident>>,
     /// When the node started, unix seconds.
     started_s: u64,
-    /// This run of the process, as other nodes are told of it.
-    incarnation: Incarnation,
+    /// This run of the process and those before it, as other nodes are told of them.
+    history: Arc<History>,
 }
 
 impl Node {
@@ -125,10 +126,10 @@ impl Node {
         let NodeEnv { rt: env, engine: home } = env;
         let reserve = config.disk_reserve_mib.map(|mib| mib << 20);
         store::make_room_for_a_start(&env.disk, &config.data_dir, reserve).await;
-        let (first, incarnation) = open_directory(&env, &config).await?;
+        let (first, history) = open_directory(&env, &config).await?;
         let started_s = env.clock.wall_ms() / 1000;
         let ident = Arc::new(RwLock::new(first));
-        let starting = Starting { env: env.clone(), config: config.clone(), ident, started_s, incarnation };
+        let starting = Starting { env: env.clone(), config: config.clone(), ident, started_s, history };
 
         let numbers = NodeMetrics::new(&config.name);
         numbers.started(started_s);
@@ -170,7 +171,7 @@ impl Node {
         let start = replica::Start {
             cluster,
             store,
-            incarnation: starting.incarnation,
+            history: starting.history.clone(),
             engine: engine.clone(),
             log,
             lanes: lanes(config.raft.lanes),
@@ -304,7 +305,7 @@ fn store_tasks(
 }
 
 /// The data directory's identity, a new one if it has none, and this run of it, durably counted.
-async fn open_directory(env: &Env, config: &Config) -> Result<(Ident, Incarnation)> {
+async fn open_directory(env: &Env, config: &Config) -> Result<(Ident, Arc<History>)> {
     let dir = &config.data_dir;
     let named = |error: std::io::Error| Error::Io(format!("data directory {}: {error}", dir.display()));
     env.disk.create_dir_all(dir).await.map_err(named)?;
@@ -323,14 +324,16 @@ async fn open_directory(env: &Env, config: &Config) -> Result<(Ident, Incarnatio
         }
         let started = Ident { boot: found.boot + 1, ..found };
         ident::save(&env.disk, dir, &started).await?;
-        let incarnation = Incarnation { boot: started.boot, nonce: rng.next_u64() };
-        return Ok((started, incarnation));
+        let run = Incarnation { boot: started.boot, nonce: rng.next_u64() };
+        let earlier = started.runs.iter().map(|(boot, nonce)| Incarnation { boot: *boot, nonce: *nonce }).collect();
+        return Ok((started, Arc::new(History { run, earlier })));
     }
     let uuid = format!("{:016x}{:016x}", rng.next_u64(), rng.next_u64());
     let new = Ident { boot: 1, ..Ident::new(uuid, config.name.clone()) };
     // Durable before anybody is told of it.
     ident::save(&env.disk, dir, &new).await?;
-    Ok((new, Incarnation { boot: 1, nonce: rng.next_u64() }))
+    let run = Incarnation { boot: 1, nonce: rng.next_u64() };
+    Ok((new, Arc::new(History { run, earlier: Vec::new() })))
 }
 
 /// The state machine of each group. The PD group's state is shared with its server.
@@ -376,7 +379,7 @@ impl Starting {
             Box::pin(async move {
                 let ident = starting.ident();
                 ident.given_groups_are_here(&held, &starting.config.data_dir)?;
-                starting.save(Ident { log_boot: ident.boot, ..ident }).await
+                starting.save(Ident { log_boot: ident.boot, ..ident }.told(starting.history.run)).await
             })
         })
     }
@@ -471,7 +474,7 @@ impl Starting {
         let stops = handle.clone();
         let heartbeat = Heartbeat {
             protocol: self.config.protocol(),
-            incarnation: self.incarnation,
+            incarnation: self.history.run,
             pd_time,
             cluster: ident.cluster_id,
             store: ident.store_id,

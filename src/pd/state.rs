@@ -10,6 +10,7 @@ use crate::proto::armilla::pd::{Bootstrap, PdCommand, PdReply, PutStore, StoreIn
 use crate::proto::armilla::raft::Incarnation;
 use crate::proto::metapb::{Store, StoreLabel, StoreState};
 use crate::types::region;
+use crate::types::run::{self, History};
 use crate::types::{GroupId, Region};
 
 /// The label that a store without an address carries: the id of the store that took its address.
@@ -301,21 +302,22 @@ impl PdState {
         Ok((id, changed))
     }
 
-    /// A run that is older than the one known, or another one of the same start, is that of a copied data directory.
-    fn store_started(&mut self, StoreStarted { store_id, incarnation }: StoreStarted) -> Outcome {
+    /// A run that is not of the history of the one known is that of a copied data directory.
+    fn store_started(&mut self, StoreStarted { store_id, incarnation, earlier }: StoreStarted) -> Outcome {
         self.must_be_bootstrapped()?;
         if !self.stores.contains_key(&store_id) {
             return Err(format!("store {store_id} is not registered"));
         }
-        let new = incarnation.unwrap_or_default();
-        match self.run(store_id) {
-            Some(known) if known == new => Ok((store_id, vec![])),
-            Some(known) if new.boot <= known.boot => Err(copied(store_id, &known, &new)),
-            _ => {
-                self.runs.insert(store_id, new);
-                Ok((store_id, vec![Changed::Run(store_id)]))
-            }
+        let new = History { run: incarnation.unwrap_or_default(), earlier };
+        let known = self.run(store_id);
+        if let Some(why) = known.and_then(|known| run::not_later(store_id, &known, &new)) {
+            return Err(why);
         }
+        if known == Some(new.run) {
+            return Ok((store_id, vec![]));
+        }
+        self.runs.insert(store_id, new.run);
+        Ok((store_id, vec![Changed::Run(store_id)]))
     }
 
     fn alloc_ids(&mut self, count: u32) -> Outcome {
@@ -397,20 +399,6 @@ pub struct Numbers {
 pub fn restore(next_id: u64, regions: Vec<Region>) -> Result<PdState, String> {
     let numbers = Numbers { bootstrapped: true, next_id, tso_bound_ms: 0, gc_safe_point: 0, cluster_version: 1 };
     PdState::restore(numbers, vec![], regions, BTreeMap::new())
-}
-
-/// Why a run of a store cannot be the living one, as a sentence.
-pub fn copied(store: u64, known: &Incarnation, new: &Incarnation) -> String {
-    let what = if new.boot == known.boot {
-        "two processes run with copies of its data directory: stop one of them, for good"
-    } else {
-        "this is an older copy of its data directory, which lacks what the store has acknowledged since: bring the newer one back, or \
-         start with an empty data directory as a new store"
-    };
-    format!(
-        "store {store} was last heard as start {} of its data directory, this is start {}: {what}",
-        known.boot, new.boot
-    )
 }
 
 /// The version of the protocol that brought an operation.

@@ -5,6 +5,7 @@
 //! | `a` group (8 bytes big endian) | how far the group is applied: index and term, 8 bytes big endian each; in every batch of entries |
 //! | `g` group (8 bytes big endian) | [`PeerState`]: descriptor, peer, last snapshot; when it changes |
 //! | `p` | the longest promise that a voter here gave, ns, 8 bytes big endian |
+//! | `r` store (8 bytes big endian) | the newest run of another store that was heard here: number and nonce, 8 bytes big endian each |
 //!
 //! **Never**: an applied index in another batch than what it counts.
 
@@ -14,12 +15,13 @@ use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message as _;
 
 use crate::engine::{Cf, Read, Visit, WriteBatch};
-use crate::proto::armilla::raft::PeerState;
+use crate::proto::armilla::raft::{Incarnation, PeerState};
 use crate::types::{Error, GroupId, Region, Result};
 
 const APPLIED: u8 = b'a';
 const STATE: u8 = b'g';
 const PROMISE: &[u8] = b"p";
+const RUN: u8 = b'r';
 
 /// A group as the engine holds it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -40,15 +42,15 @@ impl GroupState {
         let group = GroupId(self.region.id);
         let state =
             PeerState { region: Some(self.region.clone()), peer_id: self.peer, installed_index: self.installed };
-        batch.put(Cf::Meta, key(STATE, group), state.encode_to_vec());
+        batch.put(Cf::Meta, key(STATE, group.0), state.encode_to_vec());
         put_applied(batch, group, self.applied);
     }
 }
 
-fn key(kind: u8, group: GroupId) -> Bytes {
+fn key(kind: u8, id: u64) -> Bytes {
     let mut key = BytesMut::with_capacity(9);
     key.put_u8(kind);
-    key.put_u64(group.0);
+    key.put_u64(id);
     key.freeze()
 }
 
@@ -57,7 +59,7 @@ pub(super) fn put_applied(batch: &mut WriteBatch, group: GroupId, (index, term):
     let mut value = BytesMut::with_capacity(16);
     value.put_u64(index);
     value.put_u64(term);
-    batch.put(Cf::Meta, key(APPLIED, group), value.freeze());
+    batch.put(Cf::Meta, key(APPLIED, group.0), value.freeze());
 }
 
 /// The states of all groups in the engine, in order of their ids.
@@ -111,6 +113,33 @@ pub(super) fn put_longest_promise(batch: &mut WriteBatch, promise_ns: u64) {
     batch.put(Cf::Meta, PROMISE, Bytes::copy_from_slice(&promise_ns.to_be_bytes()));
 }
 
+/// The newest run of each other store that was heard here.
+///
+/// # Errors
+/// [`Error::Corruption`] when one does not decode.
+pub(super) fn runs_heard(engine: &impl Read) -> Result<BTreeMap<u64, Incarnation>> {
+    let mut runs: BTreeMap<u64, Incarnation> = BTreeMap::new();
+    let mut bad = None;
+    engine.scan(Cf::Meta, &[RUN], &[RUN + 1], &mut |key, value| {
+        let (boot, nonce) = value.split_at(value.len().min(8));
+        match (number(&key[1..]), number(boot), number(nonce)) {
+            (Some(store), Some(boot), Some(nonce)) => drop(runs.insert(store, Incarnation { boot, nonce })),
+            _ => bad = Some(key.escape_ascii().to_string()),
+        }
+        Visit::More
+    })?;
+    let corrupt = |key| Error::Corruption(format!("the run of a store in the engine, key {key}, does not decode"));
+    bad.map_or(Ok(runs), |key| Err(corrupt(key)))
+}
+
+/// Puts the newest run of a store into a batch.
+pub(super) fn put_run_heard(batch: &mut WriteBatch, store: u64, run: Incarnation) {
+    let mut value = BytesMut::with_capacity(16);
+    value.put_u64(run.boot);
+    value.put_u64(run.nonce);
+    batch.put(Cf::Meta, key(RUN, store), value.freeze());
+}
+
 #[cfg(test)]
 mod tests {
     //! Goal: what is stored is read back, and half of it is corruption. Method: the simulated engine, by hand.
@@ -132,14 +161,17 @@ mod tests {
         state(2).put(&mut batch);
         state(9).put(&mut batch);
         put_longest_promise(&mut batch, 77);
+        let run = Incarnation { boot: 3, nonce: 5 };
+        put_run_heard(&mut batch, 4, run);
         engine.write(&batch).unwrap();
         batch.clear();
         put_applied(&mut batch, GroupId(9), (9, 7));
         engine.write(&batch).unwrap();
         let moved = GroupState { applied: (9, 7), ..state(9) };
         assert_eq!((stored(&engine), longest_promise_ns(&engine)), (Ok(vec![state(2), moved]), Ok(77)));
+        assert_eq!(runs_heard(&engine), Ok([(4, run)].into()));
         batch.clear();
-        batch.delete(Cf::Meta, key(APPLIED, GroupId(2)));
+        batch.delete(Cf::Meta, key(APPLIED, 2));
         engine.write(&batch).unwrap();
         assert!(stored(&engine).unwrap_err().to_string().contains("group 2"));
     }

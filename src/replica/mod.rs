@@ -60,6 +60,7 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("replica.applied-index-lags", "the applied index in the engine is one less than what its batch holds"),
     ("replica.peers-not-checked", "messages to and from peers that left and came back are taken for the present ones'"),
     ("replica.incarnations-not-checked", "messages of an older copy of a store's data directory are taken"),
+    ("replica.runs-forgotten", "a restart forgets which runs of other stores were heard"),
     ("replica.older-log-taken", "a log that an earlier start left is opened although a later one wrote to it"),
     ("replica.writer-tells-early", "the log's writer calls what lanes gave it durable before it is written"),
     ("replica.waits-for-the-engine", "a lane waits when the engine makes writers wait"),

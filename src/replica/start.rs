@@ -12,6 +12,7 @@ use crate::rt::sync::{mpsc, watch};
 use crate::rt::task::{self, JoinHandle};
 use crate::rt::{Env, cpu, lane};
 use crate::types::limits::{LANES_MAX, SNAPSHOTS_IN_MAX, SNAPSHOTS_OUT_MAX};
+use crate::types::run::History;
 use crate::types::{GroupId, Result};
 
 use super::driver::{Driver, Flushes, Machines, Options, Parts, nothing_missing};
@@ -23,8 +24,7 @@ use super::log::RaftLog;
 use super::message::Message;
 use super::promise::LongestPromise;
 use super::snapshot::{Retries, Traffic};
-use super::transport::{Addresses, Inbox, Local, Outbox, Sending};
-use crate::proto::armilla::raft::Incarnation;
+use super::transport::{Addresses, Inbox, Local, Outbox, Runs, Sending};
 
 /// A store's running lanes.
 #[derive(Debug)]
@@ -67,8 +67,8 @@ pub struct Start {
     pub cluster: u64,
     /// The store.
     pub store: u64,
-    /// This run of the process: see [`Incarnation`].
-    pub incarnation: Incarnation,
+    /// This run of the process, and those before.
+    pub history: Arc<History>,
     /// Where the groups' data is.
     pub engine: Engine,
     /// The log, open.
@@ -92,10 +92,10 @@ pub struct Start {
 /// # Panics
 /// If there are no lanes, or more than [`LANES_MAX`].
 pub async fn start(env: &Env, start: Start, machines: Machines) -> Result<(Replicas, mpsc::Receiver<StoreEffect>)> {
-    let Start { cluster, store, incarnation, engine, mut log, lanes, options, addresses, before } = start;
+    let Start { cluster, store, history, engine, mut log, lanes, options, addresses, before } = start;
     assert!((1..=LANES_MAX).contains(&lanes), "a store has 1 to {LANES_MAX} lanes");
     let (handle, messages) = Handle::new(env.clock.clone(), engine.clone(), lanes);
-    let local = Local { cluster, store, election_ns: options.raft.election_ns(), incarnation };
+    let local = Local { cluster, store, election_ns: options.raft.election_ns(), history: history.clone() };
     let traffic = |places| Traffic::new(env.clock.clone(), places, options.snapshot_bytes_per_s);
     let sending = Sending {
         chunk_bytes: options.snapshot_chunk_bytes,
@@ -103,7 +103,8 @@ pub async fn start(env: &Env, start: Start, machines: Machines) -> Result<(Repli
         retries: Arc::new(Mutex::new(Retries::new(Rng::fork(env.seed, "snapshots")))),
     };
     let receiving = traffic(SNAPSHOTS_IN_MAX);
-    let outbox = Outbox::new(local, env.net.clone(), addresses, handle.clone(), sending);
+    let outbox = Outbox::new(local.clone(), env.net.clone(), addresses, handle.clone(), sending);
+    let runs = Runs::load(&engine)?;
     let (effects, told) = Effects::new();
     let promise = Arc::new(LongestPromise::load(&engine)?);
     // Its own leaders' followers promise as much, and so do its voters among themselves.
@@ -120,7 +121,7 @@ pub async fn start(env: &Env, start: Start, machines: Machines) -> Result<(Repli
             outbox: outbox.clone(),
             effects: effects.share(),
             tick_waiting: waiting[lane].clone(),
-            nonce: incarnation.nonce,
+            nonce: history.run.nonce,
             flushes: flushes.clone(),
             promise: promise.clone(),
         })
@@ -138,7 +139,7 @@ pub async fn start(env: &Env, start: Start, machines: Machines) -> Result<(Repli
         store_bytes_max: options.log_store_bytes_max,
     };
     let keeper = LogKeeper { log, retention, handle: handle.clone() };
-    let inbox = Inbox::new(local, handle.clone(), receiving);
+    let inbox = Inbox::new(local, handle.clone(), receiving, runs);
     let (logs, writer) = if lanes == 1 {
         (vec![Log::InLine(Box::new(keeper))], None)
     } else {

@@ -33,6 +33,8 @@ pub const SNAPSHOT_RETRY_MIN: Duration = Duration::from_secs(1);
 pub const SNAPSHOT_PLACE_LOOK: Duration = Duration::from_millis(50);
 /// See [`SNAPSHOT_RETRY_MIN`].
 pub const SNAPSHOT_RETRY_MAX: Duration = Duration::from_secs(10);
+/// Earlier runs of its data directory that a store tells of.
+pub const EARLIER_RUNS_MAX: usize = 16;
 /// Timestamps in one TSO request.
 pub const TSO_COUNT_MAX: u32 = 1 << 16;
 /// Proposals of one group that wait for their commit; more are refused with `server_is_busy`.

@@ -7,6 +7,7 @@
 pub mod error;
 pub mod limits;
 pub mod region;
+pub mod run;
 pub mod timestamp;
 pub mod version;
 

@@ -20,13 +20,11 @@ pub fn log_bytes_max(config: &Config, groups: u64, longest_file: u64) -> Option<
     let by_store = Some(raft.log_store_kib_max).filter(|kib| *kib > 0);
     let by_group = Some(groups * raft.log_group_kib_max);
     let live_kib = by_store.into_iter().chain(by_group).min()?;
-    // What is dead is given back once it is more than half; what no flush has made durable is kept in any case.
+    // What no flush has made durable is kept in any case, and a run of entries is not divided.
     let held_kib = raft.log_soft_max_kib.max(2 * (live_kib + raft.flush_kib));
-    // One is written, one was begun at a start, one is being given back.
-    let files = raft.log_spare_segments_max as u64 + 3;
-    // What is held is counted by what is in the files. Each start ends one early, and that one is as long as it was: files that are
-    // half full on average are taken for the worst, which is not derived.
-    Some((2 * held_kib << 10) + files * longest_file.max(raft.log_segment_kib << 10))
+    // An ended segment's file ends where its records do. The active one and the spares are as long as they ever were.
+    let files = raft.log_spare_segments_max as u64 + 2;
+    Some((held_kib << 10) + files * longest_file.max(raft.log_segment_kib << 10))
 }
 
 /// What is still held although nobody waits for anything, in words.
@@ -50,10 +48,10 @@ mod tests {
         config.raft.log_group_kib_max = 1000;
         config.raft.log_store_kib_max = 100;
         config.raft.flush_kib = 10;
-        assert_eq!(log_bytes_max(&config, 3, 1000), Some((2 * 220 + 256) << 10));
+        assert_eq!(log_bytes_max(&config, 3, 1000), Some((220 + 192) << 10));
         config.raft.log_store_kib_max = 0;
         config.raft.log_group_kib_max = 1;
-        assert_eq!(log_bytes_max(&config, 3, 128 << 10), Some((2 * 64 + 4 * 128) << 10));
+        assert_eq!(log_bytes_max(&config, 3, 128 << 10), Some((64 + 3 * 128) << 10));
         assert!(left_over(&[("proposals_pending", 0)].into(), 0).is_none());
         assert!(left_over(&[("proposals_pending", 2)].into(), 0).is_some());
         assert!(left_over(&[].into(), 1).is_some());

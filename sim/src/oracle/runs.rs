@@ -3,7 +3,7 @@
 //! Source: none in the literature; a copy lacks what the store has acknowledged since it was made (a lost log, as in Ongaro's
 //! dissertation, section 11.7.3).
 //!
-//! Stores judge by what they heard in the present life of their process, the placement driver by what it remembers, which is
+//! Stores judge by what they heard, also before they were restarted, the placement driver by what it remembers, which is
 //! replicated: a registration that is asked for after a newer run was accepted, by whatever member, must be refused.
 
 use std::collections::BTreeMap;
@@ -35,11 +35,6 @@ impl Runs {
     /// Judges one event of a node.
     pub fn observe(&mut self, now_ns: u64, node: u64, event: &Event) -> Result<(), Violation> {
         let (store, what, id, run) = match event {
-            Event::Start { store, .. } => {
-                // A process knows what it heard itself.
-                self.heard.retain(|(own, _), _| own != store);
-                return Ok(());
-            }
             Event::Note { store, what, a, b, data } => (*store, *what, *a, (*b, data.clone())),
             _ => return Ok(()),
         };
@@ -91,7 +86,7 @@ mod tests {
         assert!(runs.observe(0, 1, &note("run-heard", 2, 3)).is_err());
         let start = Event::Start { store: 1, group: 1, peer: 1, term: 0, vote: 0, commit: 0, last_index: 0 };
         assert!(runs.observe(0, 1, &start).is_ok());
-        assert!(runs.observe(0, 1, &note("run-heard", 1, 1)).is_ok(), "another process has heard nothing");
+        assert!(runs.observe(0, 1, &note("run-heard", 1, 1)).is_err(), "a restart forgets nothing");
     }
 
     #[test]

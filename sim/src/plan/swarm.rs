@@ -3,7 +3,7 @@
 
 use armilla::rt::rng::Rng;
 use serde_json::json;
-use toml::Table;
+use toml::{Table, Value};
 
 use crate::fault::draw::{Draft, Draw, log_uniform};
 use crate::fault::story::STORIES;
@@ -39,10 +39,14 @@ pub fn plan(seed: u64) -> Plan {
     let topology = Topology { stores, replicas, splits };
     let workload = workload(&mut Rng::fork(seed, "workload"), keys);
     let length_ms = workload.ops[0][1] as u64 * workload.pace_ms;
-    let knobs = knobs(&mut Rng::fork(seed, "knobs"));
+    let mut knobs = knobs(&mut Rng::fork(seed, "knobs"));
     let raft = knobs.settings().raft;
     let scene = (stores, regions, raft.tick_ms * raft.election_ticks as u64);
     let faults = faults(&mut Rng::fork(seed, "faults"), scene, length_ms);
+    if faults.iter().any(|fault| fault.kind == process::Kind::OldCopy { identity: true }.into()) {
+        // The first version of the protocol does not remember runs: no older copy is told to stop.
+        knobs.config["pd"]["protocol_max"] = Value::Integer(0);
+    }
     Plan { schedule_seed: seed, bug: None, expect: None, topology, knobs, workload, faults }
 }
 
@@ -194,11 +198,14 @@ fn faults(rng: &mut Rng, (stores, regions, election_ms): (u32, u32, u64), length
             2..=4 => {
                 // Others must have heard of the run that is lost, which nothing else may keep from them.
                 faults.clear();
-                let identity = own.chance(0.7);
-                faults.push(Fault::new(
-                    at_ms,
-                    Draft::at(node, own.between(5000, 20_000), process::Kind::OldCopy { identity }.into()),
-                ));
+                let identity = own.chance(0.5);
+                let away_ms = own.between(5000, 20_000);
+                faults.push(Fault::new(at_ms, Draft::at(node, away_ms, process::Kind::OldCopy { identity }.into())));
+                // Nor may memory be what knows of it.
+                if own.chance(0.5) {
+                    let after_ms = at_ms + away_ms + own.below(3000);
+                    faults.push(Fault::new(after_ms, Draft::everywhere(1000, process::Kind::CrashAll {}.into())));
+                }
                 return faults;
             }
             5..=7 => disk::Kind::Rot {}.into(),

@@ -12,6 +12,7 @@ use crate::proto::armilla::raft::Incarnation;
 use crate::proto::metapb::{NodeState, RegionEpoch, Store, StoreState};
 use crate::proto::pdpb::StoreStats;
 use crate::rt::probe::{self, Event as Probe};
+use crate::types::run::{self, History};
 use crate::types::{GroupId, Region, region, version};
 
 impl PdServer {
@@ -69,7 +70,7 @@ impl PdServer {
         if !self.read(PdState::bootstrapped) {
             return Ok(RegisterStoreReply::default());
         }
-        let RegisterStoreRequest { uuid, name, addr, info, protocol, incarnation, .. } = request;
+        let RegisterStoreRequest { uuid, name, addr, info, protocol, incarnation, earlier, .. } = request;
         let cluster_version = self.read(PdState::cluster_version);
         if protocol < cluster_version {
             return Err(PdError::Invalid(too_old(cluster_version, protocol)));
@@ -105,7 +106,7 @@ impl PdServer {
         let must_stop = match incarnation {
             Some(run) => {
                 self.tell_of_run("run-asked", id, run);
-                let must_stop = self.take_run(&serving, id, run).await?;
+                let must_stop = self.take_run(&serving, id, History { run, earlier }).await?;
                 if must_stop.is_empty() {
                     self.tell_of_run("run-accepted", id, run);
                 } else {
@@ -174,20 +175,20 @@ impl PdServer {
     fn copied(&self, serving: &Serving, store: u64, run: Incarnation) -> Option<String> {
         self.look(serving, |cluster, state, now_ms| {
             let known = [state.run(store), cluster.living_run(store, now_ms)];
-            let newer = |known: &Incarnation| known.boot > run.boot || (known.boot == run.boot && *known != run);
-            known.into_iter().flatten().find(newer).map(|known| state::copied(store, &known, &run))
+            known.into_iter().flatten().find_map(|known| run::older(store, &known, &run))
         })
     }
 
     /// A store's process has started: remembers it, or says why the store must stop.
-    async fn take_run(&self, serving: &Serving, store: u64, run: Incarnation) -> PdResult<String> {
+    async fn take_run(&self, serving: &Serving, store: u64, history: History) -> PdResult<String> {
         if crate::mutant!("pd.copies-not-checked") {
             return Ok(String::new());
         }
+        let History { run, earlier } = history;
         if let Some(why) = self.copied(serving, store, run) {
             return Ok(why);
         }
-        let op = Op::StoreStarted(StoreStarted { store_id: store, incarnation: Some(run) });
+        let op = Op::StoreStarted(StoreStarted { store_id: store, incarnation: Some(run), earlier });
         let known = self.read(|state| state.run(store) == Some(run) || state.cluster_version() < state::since(&op));
         if known && !crate::mutant!("pd.version-not-awaited") {
             return Ok(String::new());
@@ -197,7 +198,7 @@ impl PdServer {
 
     /// Tells of a run that is remembered from now on, or asks to be: below the version that knows how, nothing is remembered.
     fn tell_of_run(&self, what: &'static str, store: u64, run: Incarnation) {
-        let op = Op::StoreStarted(StoreStarted { store_id: store, incarnation: Some(run) });
+        let op = Op::StoreStarted(StoreStarted::default());
         if probe::LISTENING && self.read(|state| state.cluster_version() >= state::since(&op)) {
             let own = self.inner.handle.view(GroupId::PD).map_or(0, |view| view.store);
             let data = || run.nonce.to_be_bytes().to_vec().into();

@@ -20,6 +20,12 @@ use crate::raft::frame::Command;
 use crate::raft::machine::{ApplyContext, StateMachine};
 use crate::types::{GroupId, Region, region};
 
+/// `boot.nonce`
+fn earlier(run: &str) -> Incarnation {
+    let (boot, nonce) = run.split_once('.').expect("boot.nonce");
+    Incarnation { boot: boot.parse().unwrap(), nonce: nonce.parse().unwrap() }
+}
+
 struct World {
     machine: PdMachine,
     engine: SimEngine,
@@ -112,6 +118,7 @@ impl World {
             "started" => self.apply(Op::StoreStarted(StoreStarted {
                 store_id: args.number(0),
                 incarnation: Some(Incarnation { boot: args.number(1), nonce: args.number(2) }),
+                earlier: args.plain[3..].iter().map(|run| earlier(run)).collect(),
             })),
             "alloc" => self.apply(Op::AllocIds(AllocIds { count: args.number(0) as u32 })),
             "put-region" => {

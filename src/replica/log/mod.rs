@@ -472,7 +472,29 @@ impl RaftLog {
         if self.durable < self.tail {
             self.sync().await?;
         }
-        self.start_segment(self.active + 1, self.tail, &[]).await
+        let ended = self.active;
+        self.start_segment(ended + 1, self.tail, &[]).await?;
+        self.cut(ended).await
+    }
+
+    /// [`RaftLog::cut`] for every segment but the active one: each start ends one early, and may die before it cuts.
+    async fn cut_ended(&mut self) -> Result<()> {
+        for number in self.first_live..self.active {
+            self.cut(number).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the file of an ended segment where its records end, so that what the segments hold is what the files take. Nothing
+    /// reads behind that end once the next segment has its name. Not synced: a file that stays long is cut at the next start.
+    async fn cut(&mut self, number: u64) -> Result<()> {
+        let segment = self.segments.get(&number).expect("an ended segment is there");
+        let (file, end) = (segment.file.clone(), segment.end);
+        let length = file.len().await.map_err(|error| self.failed("measuring", number, &error))?;
+        if length > end {
+            file.set_len(end).await.map_err(|error| self.failed("cutting", number, &error))?;
+        }
+        Ok(())
     }
 
     /// Begins segment `number`. Its header and `copy`, which goes into its first record, are durable before the file gets its

@@ -239,6 +239,7 @@ pub(super) async fn open(disk: Disk, options: LogOptions, id: Id) -> Result<Raft
         log.spares = found.numbers.iter().copied().filter(|number| *number < tail.first_live).collect();
         // Its header says which start it is of: the file is replaced by one of this start.
         log.start_segment(last, last_header.previous_end, &[]).await?;
+        log.cut_ended().await?;
         log.trim_spares().await?;
         return Ok(log);
     }
@@ -254,6 +255,7 @@ pub(super) async fn open(disk: Disk, options: LogOptions, id: Id) -> Result<Raft
     // What only a doubtful record declares dead is not touched before that record is durable.
     log.spares = below(tail.sure_first_live).collect();
     log.start_segment(last + 1, tail.end, &copy).await?;
+    log.cut_ended().await?;
     log.spares.extend(below(tail.first_live).filter(|number| *number >= tail.sure_first_live));
     log.trim_spares().await?;
     Ok(log)

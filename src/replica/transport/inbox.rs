@@ -16,12 +16,12 @@ use crate::replica::handle::{Handle, Room};
 use crate::replica::message::{Message, PeerMessage, Sender};
 use crate::replica::snapshot::{Receiving, Traffic};
 use crate::rt::clock::Instant;
-use crate::rt::probe::{self, Event as Probe};
 use crate::rt::{cpu, task};
 use crate::types::limits::{SNAPSHOT_STILL_MAX, SNAPSHOTS_IN_MAX};
+use crate::types::run::History;
 use crate::types::{Error, GroupId};
 
-use super::{Local, TELL};
+use super::{Local, Runs, TELL};
 
 /// Bytes of raft messages from other stores that may wait for the driver; more are dropped.
 const INBOX_BYTES_MAX: usize = 256 << 20;
@@ -34,16 +34,9 @@ pub struct Inbox {
     waiting_bytes: Budget,
     /// Snapshots on their way in.
     snapshots: Traffic,
-    known: Arc<Mutex<Known>>,
-}
-
-/// What was learned of the senders.
-#[derive(Debug, Default)]
-struct Known {
-    /// By store: the newest run of its process that was heard.
-    incarnations: BTreeMap<u64, Incarnation>,
+    runs: Runs,
     /// When a refused sender was last told of in the log.
-    told: Option<Instant>,
+    told: Arc<Mutex<Option<Instant>>>,
 }
 
 /// Who a stream says it comes from.
@@ -51,48 +44,67 @@ struct Origin {
     cluster: u64,
     from_store: u64,
     to_store: u64,
-    incarnation: Incarnation,
+    run: Incarnation,
 }
 
 impl Inbox {
     /// Receives for `local`, snapshots as `snapshots` allows.
-    pub(in crate::replica) fn new(local: Local, handle: Handle, snapshots: Traffic) -> Inbox {
-        Inbox { local, handle, waiting_bytes: Budget::new(INBOX_BYTES_MAX), snapshots, known: Arc::default() }
+    pub(in crate::replica) fn new(local: Local, handle: Handle, snapshots: Traffic, runs: Runs) -> Inbox {
+        let waiting_bytes = Budget::new(INBOX_BYTES_MAX);
+        Inbox { local, handle, waiting_bytes, snapshots, runs, told: Arc::default() }
     }
 
-    /// Whether messages from there are for this store, and from the living one of that id.
-    #[allow(clippy::result_large_err)] // tonic's own type
-    fn check(&self, origin: &Origin) -> Result<(), Status> {
-        let Origin { cluster, from_store, to_store, incarnation } = origin;
-        let (own, from) = (self.local, format!("store {from_store}"));
-        let why = if *cluster != own.cluster {
-            format!(
-                "{from} of cluster {cluster} sends messages to this node, which belongs to cluster {}: one of the two has the data \
+    /// Whether messages from there are for this store.
+    fn is_for_here(&self, origin: &Origin) -> Result<(), String> {
+        let Origin { cluster, from_store, to_store, .. } = origin;
+        let own = &self.local;
+        if *cluster != own.cluster {
+            return Err(format!(
+                "store {from_store} of cluster {cluster} sends messages to this node, which belongs to cluster {}: one of the two has the data \
                  directory or the addresses of the other's cluster",
                 own.cluster
-            )
-        } else if *to_store != own.store {
+            ));
+        }
+        if *to_store != own.store {
             crate::reach!("transport.other-store-refused");
-            format!("this is store {}, not {to_store}", own.store)
-        } else {
-            match self.newest(*from_store, incarnation) {
-                Ok(()) => return Ok(()),
-                Err(why) => why,
-            }
-        };
-        let (now, mut known) = (self.handle.clock().now(), self.known.lock().expect("no holder panics"));
-        if known.told.is_none_or(|told| now.since(told) >= TELL) {
-            known.told = Some(now);
+            return Err(format!("this is store {}, not {to_store}", own.store));
+        }
+        Ok(())
+    }
+
+    /// Whether a stream may begin: it is for this store, and from a run that follows the last one heard of that store.
+    async fn begin(&self, origin: &Origin, earlier: Vec<Incarnation>) -> Result<(), Status> {
+        self.is_for_here(origin).map_err(|why| self.refused(why))?;
+        let history = History { run: origin.run, earlier };
+        let heard = self.runs.hear(self.local.store, origin.from_store, &history).await.map_err(|error| {
+            // An engine that cannot keep this can keep nothing.
+            self.handle.stop_serving(error.to_string());
+            refusal(error)
+        })?;
+        heard.map_err(|why| self.refused(why))
+    }
+
+    /// Whether a stream may go on: no newer run of its store was heard since.
+    #[allow(clippy::result_large_err)] // tonic's own type
+    fn check(&self, origin: &Origin) -> Result<(), Status> {
+        let here = self.is_for_here(origin).and_then(|()| self.runs.check(origin.from_store, &origin.run));
+        here.map_err(|why| self.refused(why))
+    }
+
+    fn refused(&self, why: String) -> Status {
+        let (now, mut told) = (self.handle.clock().now(), self.told.lock().expect("no holder panics"));
+        if told.is_none_or(|told| now.since(told) >= TELL) {
+            *told = Some(now);
             tracing::warn!("refused messages: {why}");
         }
-        Err(Status::failed_precondition(why))
+        Status::failed_precondition(why)
     }
 
     /// Whether a snapshot may come in: its message, and what receives it.
     async fn accept(&self, head: SnapshotHead) -> Result<(Sender, PeerMessage, Receiving), Status> {
-        let SnapshotHead { cluster_id, from_store, to_store, message, election_ns, incarnation } = head;
-        let incarnation = incarnation.unwrap_or_default();
-        self.check(&Origin { cluster: cluster_id, from_store, to_store, incarnation })?;
+        let SnapshotHead { cluster_id, from_store, to_store, message, election_ns, incarnation, earlier } = head;
+        let run = incarnation.unwrap_or_default();
+        self.begin(&Origin { cluster: cluster_id, from_store, to_store, run }, earlier).await?;
         let message = message.ok_or_else(|| Status::invalid_argument("a snapshot without its message"))?;
         let message = decode(message, 0)?;
         let store = self.local.store;
@@ -121,33 +133,6 @@ impl Inbox {
         let next = self.handle.clock().timeout(SNAPSHOT_STILL_MAX, stream.next()).await;
         let still = |_| Status::deadline_exceeded("the stream of a snapshot stands still");
         next.map_err(still)?.transpose()
-    }
-
-    /// Whether no newer run of that store was heard.
-    fn newest(&self, from_store: u64, heard: &Incarnation) -> Result<(), String> {
-        let mut known = self.known.lock().expect("no holder panics");
-        let before = known.incarnations.get(&from_store).copied();
-        let newest = before.filter(|known| known.boot >= heard.boot).unwrap_or(*heard);
-        known.incarnations.insert(from_store, newest);
-        if *heard == newest || crate::mutant!("replica.incarnations-not-checked") {
-            if before != Some(*heard) {
-                let (store, Incarnation { boot, nonce }) = (self.local.store, *heard);
-                let data = || Bytes::copy_from_slice(&nonce.to_be_bytes());
-                probe::emit(|| Probe::Note { store, what: "run-heard", a: from_store, b: boot, data: data() });
-            }
-            return Ok(());
-        }
-        crate::reach!("transport.older-run-refused");
-        let what = if heard.boot == newest.boot {
-            "two processes run with copies of its data directory: stop one of them, for good"
-        } else {
-            "it runs with an older copy of its data directory, which lacks what it has acknowledged since: bring the newer one back, \
-             or start with an empty data directory as a new store"
-        };
-        Err(format!(
-            "store {from_store} was heard as start {} of its data directory, now as start {}: {what}",
-            newest.boot, heard.boot
-        ))
     }
 }
 
@@ -178,12 +163,18 @@ fn decode(message: GroupMessage, frame_bytes: usize) -> Result<PeerMessage, Stat
 impl Transport for Inbox {
     async fn messages(&self, request: Request<Streaming<RaftBatch>>) -> Result<Response<Done>, Status> {
         let mut stream = request.into_inner();
+        let mut begun = false;
         while let Some(batch) = stream.next().await {
-            let RaftBatch { cluster_id, from_store, to_store, messages, election_ns, incarnation } = batch?;
+            let RaftBatch { cluster_id, from_store, to_store, messages, election_ns, incarnation, earlier } = batch?;
             // What waits for a lane that is held up was heard when it came, not when the lane gets to it.
             let arrived = self.handle.clock().now();
-            let incarnation = incarnation.unwrap_or_default();
-            self.check(&Origin { cluster: cluster_id, from_store, to_store, incarnation })?;
+            let origin = Origin { cluster: cluster_id, from_store, to_store, run: incarnation.unwrap_or_default() };
+            if begun {
+                self.check(&origin)?;
+            } else {
+                self.begin(&origin, earlier).await?;
+                begun = true;
+            }
             if crate::buggify!("transport.inbox-full") {
                 continue;
             }

@@ -76,6 +76,7 @@ impl Link {
     }
 
     async fn feed(&self, waiting: &mut mpsc::Receiver<Queued>, batches: mpsc::Sender<RaftBatch>) -> Fed {
+        let mut earlier = self.local.history.earlier.clone();
         while let Some((first, _)) = waiting.recv().await {
             let mut bytes = first.message.len();
             let mut messages = vec![first];
@@ -90,7 +91,8 @@ impl Link {
                 to_store: self.to_store,
                 messages,
                 election_ns: self.local.election_ns,
-                incarnation: Some(self.local.incarnation),
+                incarnation: Some(self.local.history.run),
+                earlier: std::mem::take(&mut earlier),
             };
             // A stream that takes nothing for long is as good as broken, whatever the connection says.
             match self.handle.clock().timeout(STUCK, batches.send(batch)).await {

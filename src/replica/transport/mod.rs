@@ -5,15 +5,19 @@
 mod inbox;
 mod link;
 mod outbox;
+mod runs;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use armilla_arch::sync::Share;
 
-use crate::proto::armilla::raft::{GroupMessage, Incarnation};
+use crate::proto::armilla::raft::GroupMessage;
+use crate::types::run::History;
 
 pub use inbox::Inbox;
+pub(super) use runs::Runs;
 pub(super) use outbox::{Outbox, Sending, SnapshotOut};
 
 /// A message that waits for a store, and its place in the budget.
@@ -26,7 +30,7 @@ pub type Addresses = BTreeMap<u64, String>;
 const TELL: Duration = Duration::from_secs(10);
 
 /// Who sends from here.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Local {
     /// The cluster.
     pub cluster: u64,
@@ -34,6 +38,6 @@ pub struct Local {
     pub store: u64,
     /// The election timeout that its leaders go by, ns.
     pub election_ns: u64,
-    /// The run of its process.
-    pub incarnation: Incarnation,
+    /// The run of its process, and those before.
+    pub history: Arc<History>,
 }

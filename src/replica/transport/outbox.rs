@@ -106,7 +106,7 @@ impl Outbox {
             let (queue, waiting) = mpsc::channel(QUEUE_MAX);
             let link = Link {
                 to_store,
-                local: self.local,
+                local: self.local.clone(),
                 net: self.net.clone(),
                 addresses: self.addresses.clone(),
                 handle: self.handle.clone(),
@@ -133,7 +133,8 @@ impl Outbox {
             to_store,
             message: group_message(group, epoch, &message),
             election_ns: self.local.election_ns,
-            incarnation: Some(self.local.incarnation),
+            incarnation: Some(self.local.history.run),
+            earlier: self.local.history.earlier.clone(),
         };
         let Sending { chunk_bytes, traffic, retries } = &self.sending;
         let place = traffic.place();
