@@ -64,15 +64,15 @@ pub struct Run {
 /// One peer of one raft group: steps in, outputs out.
 pub struct Group {
     id: GroupId,
-    peer: u64,
-    node: RawNode<LogView>,
+    pub(super) peer: u64,
+    pub(super) node: RawNode<LogView>,
     options: Options,
     lease: Lease,
-    promise: Promise,
-    reads: Reads,
+    pub(super) promise: Promise,
+    pub(super) reads: Reads,
     /// (index, when) of proposals of the current leadership that are not committed yet.
     proposed: VecDeque<(u64, u64)>,
-    transfers: Transfers,
+    pub(super) transfers: Transfers,
 }
 
 impl std::fmt::Debug for Group {
@@ -148,7 +148,7 @@ impl Group {
             election_tick: options.election_ticks,
             // Half a timeout of randomness keeps rivals apart at these tick counts and ends a leaderless time sooner.
             max_election_tick: options.election_ticks + (options.election_ticks / 2).max(2),
-            // Heartbeats go by the store's beat (`heartbeat`), so that those of all groups leave together.
+            // Heartbeats go by the store's beat (`beats`), so that those of all groups leave together.
             heartbeat_tick: options.election_ticks - 1,
             applied: view.applied().0,
             max_size_per_msg: options.append_bytes_max,
@@ -255,6 +255,9 @@ impl Group {
         // A tick less is a clock that is slow.
         if (self.leads() || !held) && !crate::buggify!("raft.skip-tick") {
             self.node.tick();
+            if self.node.raft.heartbeat_elapsed() == 0 && self.leads() {
+                self.drop_own_heartbeats();
+            }
         }
         self.settle_transfer(now_ns);
         let old = self.options.tick_ns * 2 * self.options.heartbeat_ticks as u64;
@@ -263,10 +266,10 @@ impl Group {
         }
     }
 
-    /// Sends followers a heartbeat, if this peer leads. Called for all groups of a store at once, every
-    /// [`Options::heartbeat_ticks`] ticks: what goes to one store then goes as one message.
-    pub fn heartbeat(&mut self) {
-        self.node.ping();
+    /// raft-rs sends heartbeats by its own count, too, at most as far apart as it allows: [`Group::beats`] has them already.
+    fn drop_own_heartbeats(&mut self) {
+        let asks = |message: &Message| !message.context.is_empty();
+        self.node.raft.msgs.retain(|message| message.get_msg_type() != MessageType::MsgHeartbeat || asks(message));
     }
 
     /// Whether [`Group::take`] would have something.
@@ -419,7 +422,7 @@ impl Group {
     }
 
     /// Goes on as the leader when a transfer has taken too long.
-    fn settle_transfer(&mut self, now_ns: u64) {
+    pub(super) fn settle_transfer(&mut self, now_ns: u64) {
         let leader = if self.leads() { self.peer } else { self.leader() };
         if self.transfers.settle(self.peer, leader, now_ns) {
             self.node.raft.abort_leader_transfer();

@@ -22,6 +22,7 @@
 //! **Never**: a vote, term or entry acknowledged that is not durable; a lease that outlives another leader's election; an
 //! await, a clock or a file (`now` is the node's monotonic clock in nanoseconds, given by the caller).
 
+mod beat;
 pub mod frame;
 pub mod group;
 pub mod lease;
@@ -33,6 +34,7 @@ pub mod read;
 mod transfer;
 
 pub use ::raft::eraftpb;
+pub use beat::Beat;
 pub use group::{Group, Options, Run};
 pub use log_view::LogView;
 pub use output::{Fetch, Output};
@@ -51,6 +53,9 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ),
     ("raft.commit-not-carried", "a record of a group does not carry the commit index that moved since the last one"),
     ("raft.campaign-while-installing", "a peer campaigns while its engine does not hold its snapshot yet"),
+    ("raft.beat-hides-a-commit", "a follower answers a heartbeat in numbers without looking at the commit index that it tells"),
+    ("raft.beat-hides-a-lag", "a leader takes the answer of a follower that lags for one that says nothing"),
+    ("raft.beat-unheard", "a leader does not count answers in numbers as signs of life"),
     ("raft.lost-entries-ignored", "a peer whose log lost what it had acknowledged goes on voting"),
     ("raft.vote-after-restart", "a restarted voter forgets that it promised not to vote for an election timeout"),
     ("raft.campaign-within-promise", "a voter campaigns while its own promise binds it"),

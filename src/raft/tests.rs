@@ -149,7 +149,7 @@ fn tick(world: &mut World, args: &Args<'_>) {
         world.tick(&ids);
         if args.number_or("beat", 0) == 1 && tick.is_multiple_of(2) {
             for id in &ids {
-                world.group(*id).heartbeat();
+                world.beat(*id);
                 world.work(*id);
             }
         }
@@ -178,7 +178,7 @@ fn order(world: &mut World, command: &str, args: &Args<'_>) {
             None
         }
         "beat" => {
-            group.heartbeat();
+            world.beat(id);
             None
         }
         "transfer" => group.transfer_leader(args.number(1), now_ns).err(),

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use raft::GetEntriesContext;
 use raft::eraftpb::{Entry, Message as RaftMessage};
 
+use crate::raft::Beat;
 use crate::raft::frame::Command;
 use crate::rt::clock::Instant;
 use crate::rt::sync::oneshot;
@@ -66,6 +67,8 @@ pub enum Message {
         sender: Sender,
         /// The messages.
         messages: Vec<PeerMessage>,
+        /// Heartbeats, and answers to such.
+        beats: Beats,
         /// Their place among what waits here.
         share: Share,
     },
@@ -139,6 +142,44 @@ impl Message {
             Message::FromPeers { share, .. } => share.amount(),
             _ => 0,
         }
+    }
+}
+
+/// A heartbeat, or an answer, of a group.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GroupBeat {
+    /// The group.
+    pub group: GroupId,
+    /// Its epoch as the sender has applied it.
+    pub epoch: RegionEpoch,
+    /// What is said.
+    pub beat: Beat,
+}
+
+/// Heartbeats of many groups, and answers to such, between two stores.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Beats {
+    /// Of leaders.
+    pub heartbeats: Vec<GroupBeat>,
+    /// Of their followers.
+    pub answers: Vec<GroupBeat>,
+}
+
+impl Beats {
+    /// Whether nothing is said.
+    pub fn is_empty(&self) -> bool {
+        self.heartbeats.is_empty() && self.answers.is_empty()
+    }
+
+    /// Bytes that they take in memory.
+    pub fn bytes(&self) -> usize {
+        (self.heartbeats.len() + self.answers.len()) * size_of::<GroupBeat>()
+    }
+
+    /// Puts `more` behind these.
+    pub fn join(&mut self, more: Beats) {
+        self.heartbeats.extend(more.heartbeats);
+        self.answers.extend(more.answers);
     }
 }
 

@@ -37,7 +37,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::effects::{Effects, StoreEffect};
 use super::group_state::{self, GroupState};
-use super::message::{PeerMessage, Waiting};
+use super::message::Waiting;
 use super::peer::{Install, Packed, Peer, Proposal, Queued};
 use super::view::PeerView;
 use crate::engine::{Cf, KvEngine, SimEngine, SimHome, WriteBatch};
@@ -209,11 +209,9 @@ impl World {
 
     fn meant(&self, args: &Args<'_>) -> String {
         let (from, to) = args.word(1).split_once("->").expect("A->B");
-        let mut message = crate::raft::eraftpb::Message::default();
-        (message.from, message.to) = (from.parse().unwrap(), to.parse().unwrap());
+        let (from, to) = (from.parse().unwrap(), to.parse().unwrap());
         let epoch = RegionEpoch { conf_ver: args.number_or("conf_ver", 1), version: 1 };
-        let message = PeerMessage { group: GroupId(7), epoch, message };
-        (if self.peer.is_meant(args.number(0), &message) { "yes" } else { "no" }).to_owned()
+        (if self.peer.is_meant(args.number(0), epoch, from, to) { "yes" } else { "no" }).to_owned()
     }
 
     fn engine(&mut self, verb: &str, args: &Args<'_>) {

@@ -10,7 +10,7 @@ use super::text;
 use crate::proto::metapb::PeerRole;
 use crate::raft::log_view::{LogView, Start};
 use crate::raft::output::{Fetch, Output};
-use crate::raft::{Group, Options, Run, membership};
+use crate::raft::{Beat, Group, Options, Run, membership};
 use crate::types::region::Peer as Member;
 use crate::types::{GroupId, Region};
 
@@ -378,6 +378,12 @@ impl World {
             self.say(text::message(&message));
             self.wire.push(message);
         }
+    }
+
+    /// A peer's heartbeats, as the messages that they stand for.
+    pub fn beat(&mut self, id: u64) {
+        let beats = self.group(id).beats();
+        self.send(beats.iter().map(Beat::heartbeat).collect());
     }
 
     /// Puts a message on the wire that no peer has sent.

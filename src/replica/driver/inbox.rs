@@ -5,8 +5,8 @@ use raft::eraftpb::MessageType;
 use crate::types::{Error, GroupId, Result, region};
 
 use super::Driver;
-use crate::replica::message::{Message, PeerMessage, Sender};
-use crate::replica::peer::Queued;
+use crate::replica::message::{Beats, GroupBeat, Message, PeerMessage, Sender};
+use crate::replica::peer::{Peer, Queued};
 
 impl Driver {
     pub(super) async fn receive(&mut self, message: Message) -> Result<()> {
@@ -36,11 +36,12 @@ impl Driver {
                 Err(error @ Error::Invalid(_)) => drop(reply.send(Err(error))),
                 created => drop(reply.send(created)),
             },
-            Message::FromPeers { sender, messages, share: _share } => {
+            Message::FromPeers { sender, messages, beats, share: _share } => {
                 self.promise.raise(sender.election_ns).await?;
                 for message in messages {
                     self.step(sender, message)?;
                 }
+                self.hear(sender, beats)?;
             }
             Message::Snapshot { sender, message, arrived } => {
                 self.promise.raise(sender.election_ns).await?;
@@ -93,7 +94,7 @@ impl Driver {
             return Ok(());
         }
         let Some(peer) = self.peers.get_mut(&group) else { return Ok(()) };
-        if !peer.is_meant(sender.store, &message) {
+        if !peer.is_meant(sender.store, message.epoch, message.message.from, message.message.to) {
             tracing::debug!(store = self.store, %group, from = sender.store, "dropped a message of another life of the group");
             return Ok(());
         }
@@ -101,6 +102,30 @@ impl Driver {
         // that died meanwhile must not count as heard.
         peer.group.step(message.message, sender.election_ns, sender.arrived.0)?;
         self.touch(group);
+        Ok(())
+    }
+
+    /// Heartbeats and answers of groups in which nothing else happens.
+    fn hear(&mut self, sender: Sender, beats: Beats) -> Result<()> {
+        let mut answers = Vec::new();
+        for GroupBeat { group, epoch, beat } in beats.heartbeats {
+            let meant = |peer: &&mut Peer| peer.is_meant(sender.store, epoch, beat.from, beat.to);
+            let Some(peer) = self.peers.get_mut(&group).filter(meant) else { continue };
+            match peer.group.hear(&beat, sender.election_ns, sender.arrived.0) {
+                Some(answer) => {
+                    answers.push(GroupBeat { group, epoch: region::epoch(peer.region()), beat: answer });
+                }
+                None => self.step(sender, PeerMessage { group, epoch, message: beat.heartbeat() })?,
+            }
+        }
+        for GroupBeat { group, epoch, beat } in beats.answers {
+            let meant = |peer: &&mut Peer| peer.is_meant(sender.store, epoch, beat.from, beat.to);
+            let Some(peer) = self.peers.get_mut(&group).filter(meant) else { continue };
+            if !peer.group.hear_answer(&beat, sender.arrived.0) {
+                self.step(sender, PeerMessage { group, epoch, message: beat.answer() })?;
+            }
+        }
+        self.outbox.send_beats(sender.store, Beats { heartbeats: Vec::new(), answers });
         Ok(())
     }
 

@@ -46,7 +46,7 @@ impl Driver {
             return Ok(());
         };
         // One at a time: raft keeps the newest only, whose data would be another's.
-        if !peer.is_meant(sender.store, &message)
+        if !peer.is_meant(sender.store, message.epoch, message.message.from, message.message.to)
             || !peer.install.is_idle()
             || crate::buggify!("driver.discard-snapshot")
         {

@@ -2,11 +2,14 @@
 //!
 //! A group without work costs a tick of raft's counters and nothing more: only those that have something to do are taken up.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
+use crate::replica::message::{Beats, GroupBeat};
 use crate::rt::probe::{self, Event as Probe};
 use crate::types::limits::{STALL_HAND_OVER, STALL_REFUSE, STORE_CACHE_BYTES_MAX, UNAPPLIED_BYTES_MAX};
-use crate::types::{Error, GroupId, Result};
+use crate::types::{Error, GroupId, Result, region};
 
 use super::Driver;
 
@@ -25,10 +28,15 @@ impl Driver {
         let beat = self.ticks.is_multiple_of(self.options.raft.heartbeat_ticks as u64)
             && !crate::buggify!("driver.skip-heartbeat");
         let mut busy: Vec<GroupId> = Vec::new();
+        let mut beats: BTreeMap<u64, Beats> = BTreeMap::new();
         for (group, peer) in &mut self.peers {
             peer.group.tick(now_ns);
-            if beat {
-                peer.group.heartbeat();
+            for said in if beat { peer.group.beats() } else { Vec::new() } {
+                let (epoch, to) = (region::epoch(peer.region()), region::peer_by_id(peer.region(), said.to));
+                if let Some(to) = to {
+                    let heartbeats = &mut beats.entry(to.store_id).or_default().heartbeats;
+                    heartbeats.push(GroupBeat { group: *group, epoch, beat: said });
+                }
             }
             let leads = peer.group.leads();
             let lost = || Error::Unknown("leadership was lost while it was under way".into());
@@ -36,6 +44,9 @@ impl Driver {
             if peer.has_work() {
                 busy.push(*group);
             }
+        }
+        for (store, beats) in beats {
+            self.outbox.send_beats(store, beats);
         }
         busy.into_iter().for_each(|group| self.touch(group));
         self.look_at_stall(now_ns);

@@ -15,9 +15,9 @@ use crate::raft::output::Output;
 use crate::rt::clock::Instant;
 use crate::rt::probe::{self, Event as Probe};
 use crate::rt::sync::oneshot;
+use crate::types::region::RegionEpoch;
 use crate::types::{Error, Region, Result, region};
 
-use super::message::PeerMessage;
 use super::view::{Leadership, PeerView};
 
 pub(super) use install::Install;
@@ -117,14 +117,13 @@ impl Peer {
 
     /// Whether a message from a store is meant for this peer, and from a peer that is a member as far as is known here: a replica
     /// that left and came back, here or there, is another peer, and what was said to or by the old one is not for the new one.
-    pub fn is_meant(&self, from_store: u64, message: &PeerMessage) -> bool {
+    pub fn is_meant(&self, from_store: u64, epoch: RegionEpoch, from: u64, to: u64) -> bool {
         if crate::mutant!("replica.peers-not-checked") {
             return true;
         }
-        let PeerMessage { epoch, message, .. } = message;
-        let sender = region::peer_by_id(self.region(), message.from);
+        let sender = region::peer_by_id(self.region(), from);
         let newer = epoch.conf_ver > region::epoch(self.region()).conf_ver;
-        message.to == self.group.peer() && sender.map_or(newer, |peer| peer.store_id == from_store)
+        to == self.group.peer() && sender.map_or(newer, |peer| peer.store_id == from_store)
     }
 
     /// Shows request tasks what they may see, now.

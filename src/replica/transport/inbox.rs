@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::proto::armilla::raft::transport_server::Transport;
 use crate::proto::armilla::raft::{Done, GroupMessage, Incarnation, RaftBatch, SnapshotChunk, SnapshotHead};
 use crate::replica::handle::{Handle, Room};
-use crate::replica::message::{Message, PeerMessage, Sender};
+use crate::replica::message::{Beats, Message, PeerMessage, Sender};
 use crate::replica::snapshot::{Receiving, Traffic};
 use crate::rt::clock::Instant;
 use crate::rt::{cpu, task};
@@ -21,7 +21,7 @@ use crate::types::limits::{SNAPSHOT_STILL_MAX, SNAPSHOTS_IN_MAX};
 use crate::types::run::History;
 use crate::types::{Error, GroupId};
 
-use super::{Local, Runs, TELL};
+use super::{Local, Runs, TELL, beats};
 
 /// Bytes of raft messages from other stores that may wait for the driver; more are dropped.
 const INBOX_BYTES_MAX: usize = 256 << 20;
@@ -37,6 +37,14 @@ pub struct Inbox {
     runs: Runs,
     /// When a refused sender was last told of in the log.
     told: Arc<Mutex<Option<Instant>>>,
+}
+
+/// What a batch has for one lane.
+#[derive(Default)]
+struct ForLane {
+    messages: Vec<PeerMessage>,
+    beats: Beats,
+    bytes: usize,
 }
 
 /// Who a stream says it comes from.
@@ -98,6 +106,30 @@ impl Inbox {
             tracing::warn!("refused messages: {why}");
         }
         Status::failed_precondition(why)
+    }
+
+    /// What a batch has for each lane.
+    #[allow(clippy::result_large_err)] // tonic's own type
+    fn by_lane(&self, batch: RaftBatch) -> Result<BTreeMap<usize, ForLane>, Status> {
+        let mut lanes: BTreeMap<usize, ForLane> = BTreeMap::new();
+        let frame_bytes: usize = batch.messages.iter().map(|message| message.message.len()).sum();
+        for message in batch.messages {
+            let lane = lanes.entry(self.handle.lane_of(GroupId(message.group_id))).or_default();
+            lane.bytes += message.message.len();
+            let message = decode(message, frame_bytes)?;
+            // A snapshot comes with its data, by its own call.
+            if message.message.get_msg_type() != MessageType::MsgSnapshot {
+                lane.messages.push(message);
+            }
+        }
+        for beat in beats::decode(&batch.heartbeats).map_err(Status::invalid_argument)? {
+            lanes.entry(self.handle.lane_of(beat.group)).or_default().beats.heartbeats.push(beat);
+        }
+        for beat in beats::decode(&batch.answers).map_err(Status::invalid_argument)? {
+            lanes.entry(self.handle.lane_of(beat.group)).or_default().beats.answers.push(beat);
+        }
+        lanes.values_mut().for_each(|lane| lane.bytes += lane.beats.bytes());
+        Ok(lanes)
     }
 
     /// Whether a snapshot may come in: its message, and what receives it.
@@ -165,14 +197,19 @@ impl Transport for Inbox {
         let mut stream = request.into_inner();
         let mut begun = false;
         while let Some(batch) = stream.next().await {
-            let RaftBatch { cluster_id, from_store, to_store, messages, election_ns, incarnation, earlier } = batch?;
+            let mut batch = batch?;
             // What waits for a lane that is held up was heard when it came, not when the lane gets to it.
             let arrived = self.handle.clock().now();
-            let origin = Origin { cluster: cluster_id, from_store, to_store, run: incarnation.unwrap_or_default() };
+            let origin = Origin {
+                cluster: batch.cluster_id,
+                from_store: batch.from_store,
+                to_store: batch.to_store,
+                run: batch.incarnation.unwrap_or_default(),
+            };
             if begun {
                 self.check(&origin)?;
             } else {
-                self.begin(&origin, earlier).await?;
+                self.begin(&origin, std::mem::take(&mut batch.earlier)).await?;
                 begun = true;
             }
             if crate::buggify!("transport.inbox-full") {
@@ -181,25 +218,12 @@ impl Transport for Inbox {
             if crate::buggify!("transport.slow-inbox") {
                 task::yield_now().await;
             }
-            let frame_bytes: usize = messages.iter().map(|m| m.message.len()).sum();
-            let sender = Sender { store: from_store, election_ns, arrived };
-            let mut by_lane: BTreeMap<usize, Vec<GroupMessage>> = BTreeMap::new();
-            for message in messages {
-                by_lane.entry(self.handle.lane_of(GroupId(message.group_id))).or_default().push(message);
-            }
-            for (lane, messages) in by_lane {
+            let sender = Sender { store: origin.from_store, election_ns: batch.election_ns, arrived };
+            for (lane, for_lane) in self.by_lane(batch)? {
                 // Given back when the lane has taken them. Raft sends again what is dropped here.
-                let bytes = messages.iter().map(|m| m.message.len()).sum();
-                let Ok(share) = self.waiting_bytes.take(bytes) else { continue };
-                let mut decoded = Vec::with_capacity(messages.len());
-                for message in messages {
-                    let message = decode(message, frame_bytes)?;
-                    // A snapshot comes with its data, by its own call.
-                    if message.message.get_msg_type() != MessageType::MsgSnapshot {
-                        decoded.push(message);
-                    }
-                }
-                if !self.handle.send_to(lane, Message::FromPeers { sender, messages: decoded, share }) {
+                let Ok(share) = self.waiting_bytes.take(for_lane.bytes) else { continue };
+                let ForLane { messages, beats, .. } = for_lane;
+                if !self.handle.send_to(lane, Message::FromPeers { sender, messages, beats, share }) {
                     return Err(Status::unavailable("the store has stopped"));
                 }
             }

@@ -5,12 +5,12 @@ use std::time::Duration;
 use crate::proto::armilla::raft::RaftBatch;
 use crate::proto::armilla::raft::transport_client::TransportClient;
 use crate::replica::handle::Handle;
-use crate::replica::message::Message;
+use crate::replica::message::{Beats, Message};
 use crate::rt::net::Net;
 use crate::rt::sync::{mpsc, watch};
 use crate::types::limits::MESSAGE_BYTES_MAX;
 
-use super::{Addresses, Local, Queued, TELL};
+use super::{Addresses, Letter, Local, Queued, TELL, beats};
 
 /// Bytes of messages in one batch of a stream.
 const BATCH_BYTES: usize = 1 << 20;
@@ -77,13 +77,21 @@ impl Link {
 
     async fn feed(&self, waiting: &mut mpsc::Receiver<Queued>, batches: mpsc::Sender<RaftBatch>) -> Fed {
         let mut earlier = self.local.history.earlier.clone();
-        while let Some((first, _)) = waiting.recv().await {
-            let mut bytes = first.message.len();
-            let mut messages = vec![first];
-            while bytes < BATCH_BYTES {
-                let Ok((next, _)) = waiting.try_recv() else { break };
-                bytes += next.message.len();
-                messages.push(next);
+        while let Some(first) = waiting.recv().await {
+            let (mut messages, mut beats, mut bytes) = (Vec::new(), Beats::default(), 0);
+            let mut next = Some(first);
+            while let Some((letter, _)) = next {
+                match letter {
+                    Letter::Message(message) => {
+                        bytes += message.message.len();
+                        messages.push(message);
+                    }
+                    Letter::Beats(more) => {
+                        bytes += more.bytes();
+                        beats.join(more);
+                    }
+                }
+                next = if bytes < BATCH_BYTES { waiting.try_recv().ok() } else { None };
             }
             let batch = RaftBatch {
                 cluster_id: self.local.cluster,
@@ -93,6 +101,8 @@ impl Link {
                 election_ns: self.local.election_ns,
                 incarnation: Some(self.local.history.run),
                 earlier: std::mem::take(&mut earlier),
+                heartbeats: beats::encode(&beats.heartbeats),
+                answers: beats::encode(&beats.answers),
             };
             // A stream that takes nothing for long is as good as broken, whatever the connection says.
             match self.handle.clock().timeout(STUCK, batches.send(batch)).await {

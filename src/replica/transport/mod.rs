@@ -2,6 +2,7 @@
 //!
 //! Messages may be lost, never altered: raft sends again. A store that cannot be reached costs a bounded queue, nothing more.
 
+mod beats;
 mod inbox;
 mod link;
 mod outbox;
@@ -16,12 +17,20 @@ use armilla_arch::sync::Share;
 use crate::proto::armilla::raft::GroupMessage;
 use crate::types::run::History;
 
+use super::message::Beats;
+
 pub use inbox::Inbox;
 pub(super) use runs::Runs;
 pub(super) use outbox::{Outbox, Sending, SnapshotOut};
 
-/// A message that waits for a store, and its place in the budget.
-type Queued = (GroupMessage, Share);
+/// What waits for a store, and its place in the budget.
+type Queued = (Letter, Share);
+
+/// What is sent to a store.
+enum Letter {
+    Message(GroupMessage),
+    Beats(Beats),
+}
 
 /// Addresses of stores, by id.
 pub type Addresses = BTreeMap<u64, String>;

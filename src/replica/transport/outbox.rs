@@ -11,7 +11,7 @@ use crate::engine::{Engine, KvEngine};
 use crate::proto::armilla::raft::{GroupMessage, SnapshotHead};
 use crate::raft::machine::CfRange;
 use crate::replica::handle::Handle;
-use crate::replica::message::Message;
+use crate::replica::message::{Beats, Message};
 use crate::replica::snapshot::{Outgoing, Retries, Traffic};
 use crate::rt::net::Net;
 use crate::rt::sync::{mpsc, watch};
@@ -20,7 +20,7 @@ use crate::types::region::RegionEpoch;
 use crate::types::{Error, GroupId};
 
 use super::link::Link;
-use super::{Addresses, Local, Queued};
+use super::{Addresses, Letter, Local, Queued};
 
 /// Messages that wait for a store; more are dropped.
 const QUEUE_MAX: usize = 4096;
@@ -101,6 +101,21 @@ impl Outbox {
     /// Queues a message; drops it when the store's queue is full.
     pub fn send(&self, group: GroupId, epoch: RegionEpoch, to_store: u64, message: RaftMessage) {
         let Some(message) = group_message(group, epoch, &message) else { return };
+        if !crate::buggify!("transport.outbox-full") {
+            let bytes = message.message.len();
+            self.queue(to_store, Letter::Message(message), bytes);
+        }
+    }
+
+    /// Queues heartbeats and answers; drops them when the store's queue is full.
+    pub fn send_beats(&self, to_store: u64, beats: Beats) {
+        if !beats.is_empty() && !crate::buggify!("transport.outbox-full") {
+            let bytes = beats.bytes();
+            self.queue(to_store, Letter::Beats(beats), bytes);
+        }
+    }
+
+    fn queue(&self, to_store: u64, letter: Letter, bytes: usize) {
         let mut lines = self.lines.lock().expect("no holder panics");
         let line = lines.entry(to_store).or_insert_with(|| {
             let (queue, waiting) = mpsc::channel(QUEUE_MAX);
@@ -113,10 +128,8 @@ impl Outbox {
             };
             Line { queue, waiting_bytes: Budget::new(QUEUE_BYTES_MAX), task: task::spawn(link.run(waiting)) }
         });
-        if let Ok(share) = line.waiting_bytes.take(message.message.len())
-            && !crate::buggify!("transport.outbox-full")
-        {
-            let _ = line.queue.try_send((message, share));
+        if let Ok(share) = line.waiting_bytes.take(bytes) {
+            let _ = line.queue.try_send((letter, share));
         }
     }
 
