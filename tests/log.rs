@@ -317,6 +317,38 @@ async fn starts_that_get_nowhere_make_no_files() {
     }
 }
 
+/// An ended segment's file ends where its records do, however the segment ended: what the log holds is what its files take.
+#[tokio::test]
+async fn files_of_ended_segments_end_with_their_records() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = async |log: &mut RaftLog, index: u64, bytes: usize| {
+        let mut batch = LogBatch::new();
+        batch.append(GroupId(7), &entries(index, 1, &["x".repeat(bytes).as_str()]));
+        log.write(&batch, true).await.unwrap();
+    };
+    // By a start, by a record that does not fit, and by a start that died before it cut.
+    let mut log = open(dir.path()).await.unwrap();
+    write(&mut log, 1, 10).await;
+    drop(log);
+    let mut log = open(dir.path()).await.unwrap();
+    write(&mut log, 2, 20 << 10).await;
+    write(&mut log, 3, options(dir.path()).segment_bytes as usize - (20 << 10)).await;
+    drop(log);
+    let lengths = || segments(dir.path()).iter().map(|path| fs::metadata(path).unwrap().len()).collect::<Vec<_>>();
+    let expected = |log: &RaftLog| {
+        let stats = log.stats();
+        (stats.live_bytes + stats.dead_bytes, stats.segments)
+    };
+    let long = fs::OpenOptions::new().write(true).open(&segments(dir.path())[0]).unwrap();
+    long.set_len(options(dir.path()).segment_bytes).unwrap();
+    let log = open(dir.path()).await.unwrap();
+    let (held, count) = expected(&log);
+    let active_end = 4096;
+    let ended: u64 = lengths()[..count - 1].iter().sum();
+    assert_eq!(ended, held - active_end, "{:?}", lengths());
+    assert!(count >= 4, "{count}");
+}
+
 /// Another node's log is refused before anything in it is changed.
 #[tokio::test]
 async fn a_log_of_another_node_is_refused() {

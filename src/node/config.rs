@@ -35,7 +35,9 @@ const KIB_MAX: u64 = 1 << 40;
 const MIB_MAX: u64 = 1 << 30;
 const MS_MAX: u64 = 366 * 24 * 3600 * 1000;
 /// Regions that a cluster may begin with.
-const REGIONS_MAX: usize = 1024;
+const REGIONS_MAX: usize = 16 << 10;
+/// Bytes of all keys at which they are divided: they are one command of the placement driver's, several times over.
+const SPLIT_KEYS_BYTES_MAX: usize = ENTRY_BYTES_MAX / 8;
 
 /// A configuration that cannot be, in words that say what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

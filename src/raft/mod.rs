@@ -53,7 +53,10 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ),
     ("raft.commit-not-carried", "a record of a group does not carry the commit index that moved since the last one"),
     ("raft.campaign-while-installing", "a peer campaigns while its engine does not hold its snapshot yet"),
-    ("raft.beat-hides-a-commit", "a follower answers a heartbeat in numbers without looking at the commit index that it tells"),
+    (
+        "raft.beat-hides-a-commit",
+        "a follower answers a heartbeat in numbers without looking at the commit index that it tells",
+    ),
     ("raft.beat-hides-a-lag", "a leader takes the answer of a follower that lags for one that says nothing"),
     ("raft.beat-unheard", "a leader does not count answers in numbers as signs of life"),
     ("raft.lost-entries-ignored", "a peer whose log lost what it had acknowledged goes on voting"),

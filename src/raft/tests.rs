@@ -13,6 +13,8 @@
 //!   tick P,Q|all N [beat=1]      N times: 100 ms pass and those peers tick; every second time they send heartbeats
 //!   late P N                     N ticks at this one moment, as if they had been held up
 //!   beat P                       P sends heartbeats, if it leads
+//!   hear A->B [term=N] [commit=N]     B hears a heartbeat of A in numbers; it stays one, or becomes a message on the wire
+//!   hear-answer A->B [term=N] [commit=N]   the same of an answer
 //!   wait MS                      time passes without ticks
 //!
 //!   deliver [A->B] [KIND] [first=N]   messages that are on the wire now; what they set off goes on the wire
@@ -49,6 +51,7 @@ use std::collections::BTreeMap;
 use ::raft::eraftpb::{HardState, Message, MessageType};
 use bytes::Bytes;
 
+use super::Beat;
 use super::log_view::{LogView, Start};
 use super::read::Reads;
 use crate::golden::{self, Args};
@@ -198,6 +201,26 @@ fn order(world: &mut World, command: &str, args: &Args<'_>) {
     world.work(id);
 }
 
+/// A heartbeat in numbers, or an answer: what is made of it.
+fn hear(world: &mut World, command: &str, args: &Args<'_>) {
+    let Filter { from, to, .. } = filter(args, 0);
+    let (from, to) = (from.expect("a sender"), to.expect("a receiver"));
+    let beat = Beat { from, to, term: args.number_or("term", 6), commit: args.number_or("commit", 0) };
+    let (now_ns, election_ns) = (world.now_ns(), 10 * TICK_MS * 1_000_000);
+    let group = world.group(to);
+    let said = if command == "hear" {
+        let answer = group.hear(&beat, election_ns, now_ns);
+        answer.map(|Beat { from, to, term, commit }| format!("{from} answers {to}: term {term} commit {commit}"))
+    } else {
+        group.hear_answer(&beat, now_ns).then(|| format!("{to} has heard {from}"))
+    };
+    match said {
+        Some(said) => world.say(said),
+        None if command == "hear" => world.forge(beat.heartbeat()),
+        None => world.forge(beat.answer()),
+    }
+}
+
 fn run(world: &mut World, line: &str) {
     let (command, args) = Args::parse(line);
     match command {
@@ -215,6 +238,7 @@ fn run(world: &mut World, line: &str) {
         "drop" => world.discard(&filter(&args, 0)),
         "wire" => world.show_wire(),
         "forge" => world.forge(forged(&args)),
+        "hear" | "hear-answer" => hear(world, command, &args),
         "slow" | "fast" => world.slow(args.number(0), args.word(1), command == "slow"),
         "compact" => world.compact(args.number(0), args.number(1)),
         "lose" => world.lose(args.number(0), args.number(1)),

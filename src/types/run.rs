@@ -41,8 +41,7 @@ pub fn not_later(store: u64, known: &Incarnation, new: &History) -> Option<Strin
         return Some(why);
     }
     // What is further back than a run can tell of is taken on trust.
-    let forgotten =
-        earlier.len() >= EARLIER_RUNS_MAX && earlier.last().is_some_and(|oldest| known.boot < oldest.boot);
+    let forgotten = earlier.len() >= EARLIER_RUNS_MAX && earlier.last().is_some_and(|oldest| known.boot < oldest.boot);
     if run == known || forgotten || earlier.contains(known) {
         return None;
     }

@@ -1,6 +1,6 @@
 //! What a configuration must not be.
 
-use super::{Config, ConfigError, MIB_MAX, REGIONS_MAX};
+use super::{Config, ConfigError, MIB_MAX, REGIONS_MAX, SPLIT_KEYS_BYTES_MAX};
 
 fn refuse<T>(text: impl Into<String>) -> Result<T, ConfigError> {
     Err(ConfigError(text.into()))
@@ -196,6 +196,12 @@ fn cluster(config: &Config) -> Result<(), ConfigError> {
         return refuse(format!(
             "{} split_keys: a cluster begins with at most {REGIONS_MAX} regions",
             config.split_keys.len()
+        ));
+    }
+    let bytes: usize = config.split_keys.iter().map(String::len).sum();
+    if bytes > SPLIT_KEYS_BYTES_MAX {
+        return refuse(format!(
+            "split_keys have {bytes} bytes together: at most {SPLIT_KEYS_BYTES_MAX}, give fewer or shorter ones"
         ));
     }
     if config.initial_regions > 1 && !config.split_keys.is_empty() {

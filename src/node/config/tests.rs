@@ -123,6 +123,7 @@ fn numbers_that_do_not_fit_together() {
         })
         .contains("give one of them")
     );
+    assert!(refused(|c| c.split_keys = (0..200).map(|n| format!("{n:06000}")).collect()).contains("bytes together"));
     assert!(refused(|c| c.pd.store_alive_ms = 1500).contains("two heartbeats"));
 }
 

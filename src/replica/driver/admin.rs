@@ -86,7 +86,7 @@ impl Driver {
         shown.set_applied(applied);
         let (store, term, vote, commit) = (self.store, raft.term(), raft.vote(), raft.committed());
         probe::emit(|| Probe::Start { store, group: group.0, peer: id, term, vote, commit, last_index });
-        self.peers.insert(group, peer::Peer::new(raft, shown, machine, applied));
+        self.peers.insert(group, Box::new(peer::Peer::new(raft, shown, machine, applied)));
         self.effects.tell(StoreEffect::Replaced(group));
         self.touch(group);
         Ok(())

@@ -109,7 +109,7 @@ impl Driver {
     fn hear(&mut self, sender: Sender, beats: Beats) -> Result<()> {
         let mut answers = Vec::new();
         for GroupBeat { group, epoch, beat } in beats.heartbeats {
-            let meant = |peer: &&mut Peer| peer.is_meant(sender.store, epoch, beat.from, beat.to);
+            let meant = |peer: &&mut Box<Peer>| peer.is_meant(sender.store, epoch, beat.from, beat.to);
             let Some(peer) = self.peers.get_mut(&group).filter(meant) else { continue };
             match peer.group.hear(&beat, sender.election_ns, sender.arrived.0) {
                 Some(answer) => {
@@ -119,7 +119,7 @@ impl Driver {
             }
         }
         for GroupBeat { group, epoch, beat } in beats.answers {
-            let meant = |peer: &&mut Peer| peer.is_meant(sender.store, epoch, beat.from, beat.to);
+            let meant = |peer: &&mut Box<Peer>| peer.is_meant(sender.store, epoch, beat.from, beat.to);
             let Some(peer) = self.peers.get_mut(&group).filter(meant) else { continue };
             if !peer.group.hear_answer(&beat, sender.arrived.0) {
                 self.step(sender, PeerMessage { group, epoch, message: beat.answer() })?;

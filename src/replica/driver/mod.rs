@@ -94,7 +94,8 @@ pub(super) struct Driver {
     engine: Engine,
     log: Log,
     unwritten: Unwritten,
-    peers: BTreeMap<GroupId, Peer>,
+    /// Boxed: a look-up goes through small nodes.
+    peers: BTreeMap<GroupId, Box<Peer>>,
     handle: Handle,
     machines: Machines,
     outbox: Outbox,

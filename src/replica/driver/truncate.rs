@@ -10,11 +10,12 @@ use crate::types::{GroupId, Result};
 
 use super::{Driver, Job, Log};
 use crate::replica::keeper::{Done, Standing};
+use crate::replica::peer::Peer;
 
 impl Driver {
     /// Cuts every group's log below what is durable in the engine, leaving something for followers that lag a little.
     pub(super) fn truncate(&mut self) {
-        let standing = |(group, peer): (&GroupId, &crate::replica::peer::Peer)| Standing {
+        let standing = |(group, peer): (&GroupId, &Box<Peer>)| Standing {
             group: *group,
             applied: peer.group.log().applied().0,
             durable: peer.durable(),

@@ -20,8 +20,8 @@ use crate::types::run::History;
 use super::message::Beats;
 
 pub use inbox::Inbox;
-pub(super) use runs::Runs;
 pub(super) use outbox::{Outbox, Sending, SnapshotOut};
+pub(super) use runs::Runs;
 
 /// What waits for a store, and its place in the budget.
 type Queued = (Letter, Share);

@@ -88,6 +88,7 @@ impl Runs {
 }
 
 fn refused(store: u64, newest: &Incarnation, run: &Incarnation) -> String {
-    let ended = || format!("a stream of start {} of store {store} goes on, but start {} was heard", run.boot, newest.boot);
+    let ended =
+        || format!("a stream of start {} of store {store} goes on, but start {} was heard", run.boot, newest.boot);
     older(store, newest, run).unwrap_or_else(ended)
 }
