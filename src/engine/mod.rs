@@ -274,19 +274,28 @@ pub trait Read {
     /// [`Error::Corruption`] or [`Error::Io`].
     fn get_cached(&self, cf: Cf, key: &[u8]) -> Result<Cached>;
 
-    /// Visits the pairs of `[start, end)` upwards (an empty `end` is plus infinity) until the visitor stops.
+    /// A cursor over the pairs of `[start, end)` (an empty `end` is plus infinity), before the first of them. It sees the column family
+    /// as it stood when it was made.
+    ///
+    /// # Errors
+    /// [`Error::Io`] of an engine that was closed.
+    fn cursor(&self, cf: Cf, start: &[u8], end: &[u8], usage: Usage) -> Result<Box<dyn Cursor + '_>>;
+
+    /// Visits the pairs of `[start, end)` upwards (an empty `end` is plus infinity) until the visitor stops. The visitor may write, and
+    /// does not see what it writes.
     ///
     /// # Errors
     /// [`Error::Corruption`] or [`Error::Io`].
-    fn scan(&self, cf: Cf, start: &[u8], end: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit) -> Result<()>;
+    fn scan(&self, cf: Cf, start: &[u8], end: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit) -> Result<()> {
+        upwards(self.cursor(cf, start, end, Usage::Again)?, start, visit)
+    }
 
-    /// As [`Read::scan`], for a reader of much that will not come again: what it reads does not take the place of what others read
-    /// often.
+    /// As [`Read::scan`], for a reader of much that will not come again: see [`Usage::Once`].
     ///
     /// # Errors
     /// As [`Read::scan`].
     fn scan_once(&self, cf: Cf, start: &[u8], end: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit) -> Result<()> {
-        self.scan(cf, start, end, visit)
+        upwards(self.cursor(cf, start, end, Usage::Once)?, start, visit)
     }
 
     /// Visits the pairs of `[start, end)` downwards, from the largest, until the visitor stops.
@@ -299,7 +308,93 @@ pub trait Read {
         start: &[u8],
         end: &[u8],
         visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit,
-    ) -> Result<()>;
+    ) -> Result<()> {
+        let mut cursor = self.cursor(cf, start, end, Usage::Again)?;
+        let mut found = cursor.seek_last()?;
+        while let Some((key, value)) = cursor.pair().filter(|_| found) {
+            if visit(key, value) == Visit::Stop {
+                break;
+            }
+            found = cursor.back()?;
+        }
+        Ok(())
+    }
+}
+
+fn upwards(mut cursor: Box<dyn Cursor + '_>, start: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit) -> Result<()> {
+    let mut found = cursor.seek(start)?;
+    while let Some((key, value)) = cursor.pair().filter(|_| found) {
+        if visit(key, value) == Visit::Stop {
+            break;
+        }
+        found = cursor.next()?;
+    }
+    Ok(())
+}
+
+/// `[start, end)`; an empty end is plus infinity.
+#[derive(Clone, Debug)]
+struct Bounds {
+    start: Bytes,
+    end: Bytes,
+}
+
+impl Bounds {
+    /// Whether no key lies within.
+    fn is_empty(&self) -> bool {
+        !self.end.is_empty() && self.start >= self.end
+    }
+
+    /// Whether all keys within are smaller than `key`.
+    fn are_below(&self, key: &[u8]) -> bool {
+        !self.end.is_empty() && self.end <= key
+    }
+}
+
+/// What a reader tells the engine of what it reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Usage {
+    /// It is like what others read: it is kept in memory.
+    Again,
+    /// It is much and will not be read again: it does not take the place of what others read often, and is read ahead.
+    Once,
+}
+
+/// A place among the pairs of a column family, within bounds that it cannot leave. Each move says whether there is a pair; a move that
+/// finds none leaves the cursor nowhere, from where only a `seek` leads back.
+pub trait Cursor {
+    /// To the first pair whose key is `key` or larger.
+    ///
+    /// # Errors
+    /// [`Error::Corruption`] or [`Error::Io`].
+    fn seek(&mut self, key: &[u8]) -> Result<bool>;
+
+    /// To the last pair whose key is smaller than `key`.
+    ///
+    /// # Errors
+    /// As [`Cursor::seek`].
+    fn seek_before(&mut self, key: &[u8]) -> Result<bool>;
+
+    /// To the last pair.
+    ///
+    /// # Errors
+    /// As [`Cursor::seek`].
+    fn seek_last(&mut self) -> Result<bool>;
+
+    /// To the next larger key.
+    ///
+    /// # Errors
+    /// As [`Cursor::seek`].
+    fn next(&mut self) -> Result<bool>;
+
+    /// To the next smaller key.
+    ///
+    /// # Errors
+    /// As [`Cursor::seek`].
+    fn back(&mut self) -> Result<bool>;
+
+    /// Key and value where it is; nothing if it is nowhere.
+    fn pair(&self) -> Option<(&[u8], &[u8])>;
 }
 
 /// Writes sorted pairs into files beside the engine, for [`KvEngine::ingest`]. Holds at most 16 MiB in memory, one pair's length

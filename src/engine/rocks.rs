@@ -36,7 +36,7 @@ use rocksdb::{
     WriteOptions,
 };
 
-use super::{Cached, Cf, CfRange, KvEngine, Op, Read, Visit, WriteBatch};
+use super::{Bounds, Cached, Cf, CfRange, Cursor, KvEngine, Op, Read, Usage, WriteBatch};
 use crate::types::{Error, Result};
 
 pub use stage::{RocksStaged, RocksStager};
@@ -275,31 +275,60 @@ fn cf_options(options: &RocksOptions, cache: &Cache) -> Options {
     cf
 }
 
-/// Visits what an iterator finds from `start` on, upwards.
-fn scan(iterator: Option<DBRawIterator<'_>>, start: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit) -> Result<()> {
-    let Some(mut iterator) = iterator else { return Ok(()) };
-    iterator.seek(start);
-    while let Some((key, value)) = iterator.item() {
-        if visit(key, value) == Visit::Stop {
-            return Ok(());
-        }
-        iterator.next();
-    }
-    iterator.status().map_err(|error| convert(&error))
+/// See [`Cursor`].
+struct RocksCursor<'a> {
+    /// None between bounds that hold nothing.
+    iterator: Option<DBRawIterator<'a>>,
+    bounds: Bounds,
 }
 
-/// Visits what an iterator finds from its upper bound on, downwards.
-fn scan_reverse(iterator: Option<DBRawIterator<'_>>, visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit) -> Result<()> {
-    let Some(mut iterator) = iterator else { return Ok(()) };
-    // The upper bound makes this the last key of the range.
-    iterator.seek_to_last();
-    while let Some((key, value)) = iterator.item() {
-        if visit(key, value) == Visit::Stop {
-            return Ok(());
+impl<'a> RocksCursor<'a> {
+    fn go(&mut self, to: impl FnOnce(&mut DBRawIterator<'a>, &Bounds)) -> Result<bool> {
+        let Some(iterator) = &mut self.iterator else { return Ok(false) };
+        to(iterator, &self.bounds);
+        match iterator.valid() {
+            true => Ok(true),
+            false => iterator.status().map(|()| false).map_err(|error| convert(&error)),
         }
-        iterator.prev();
     }
-    iterator.status().map_err(|error| convert(&error))
+
+    fn is_somewhere(&self) -> bool {
+        self.iterator.as_ref().is_some_and(DBRawIterator::valid)
+    }
+}
+
+impl Cursor for RocksCursor<'_> {
+    fn seek(&mut self, key: &[u8]) -> Result<bool> {
+        self.go(|iterator, bounds| iterator.seek(key.max(&bounds.start)))
+    }
+
+    fn seek_before(&mut self, key: &[u8]) -> Result<bool> {
+        if self.bounds.are_below(key) {
+            return self.seek_last();
+        }
+        self.go(|iterator, _| {
+            iterator.seek_for_prev(key);
+            if iterator.key() == Some(key) {
+                iterator.prev();
+            }
+        })
+    }
+
+    fn seek_last(&mut self) -> Result<bool> {
+        self.go(|iterator, _| iterator.seek_to_last())
+    }
+
+    fn next(&mut self) -> Result<bool> {
+        if self.is_somewhere() { self.go(|iterator, _| iterator.next()) } else { Ok(false) }
+    }
+
+    fn back(&mut self) -> Result<bool> {
+        if self.is_somewhere() { self.go(|iterator, _| iterator.prev()) } else { Ok(false) }
+    }
+
+    fn pair(&self) -> Option<(&[u8], &[u8])> {
+        self.iterator.as_ref().and_then(DBRawIterator::item)
+    }
 }
 
 /// Whether a batch removes a range without an end.
@@ -417,18 +446,22 @@ impl Inner {
         self.db.write_opt(self.translate(batch)?, &self.write_options).map_err(|error| convert(&error))
     }
 
-    /// An iterator that cannot leave `[start, end)`, or `None` if that is empty.
-    fn iterator(&self, cf: Cf, start: &[u8], end: &[u8], mut options: ReadOptions) -> Option<DBRawIterator<'_>> {
+    /// A cursor that cannot leave `[start, end)`.
+    fn cursor(&self, cf: Cf, start: &[u8], end: &[u8], usage: Usage, mut options: ReadOptions) -> Box<dyn Cursor + '_> {
+        let bounds = Bounds { start: Bytes::copy_from_slice(start), end: Bytes::copy_from_slice(end) };
+        if usage == Usage::Once {
+            options.fill_cache(false);
+            options.set_readahead_size(READ_AHEAD_BYTES);
+        }
         if !end.is_empty() {
-            if start >= end {
-                return None;
-            }
             options.set_iterate_upper_bound(end);
         }
         if !start.is_empty() {
             options.set_iterate_lower_bound(start);
         }
-        Some(self.db.raw_iterator_cf_opt(self.cf(cf), options))
+        // RocksDB does not define what bounds mean that exclude each other.
+        let iterator = (!bounds.is_empty()).then(|| self.db.raw_iterator_cf_opt(self.cf(cf), options));
+        Box::new(RocksCursor { iterator, bounds })
     }
 
     /// RocksDB's flush of all column families.
@@ -524,26 +557,10 @@ impl Read for RocksEngine {
         inner.now(|before| inner.get_cached(cf, key, before.map_or(&inner.cached_options, Frozen::cached_options)))
     }
 
-    fn scan(&self, cf: Cf, start: &[u8], end: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit) -> Result<()> {
-        // The iterator has its view from here on; the visitor may write.
-        scan(self.iterator(cf, start, end), start, visit)
-    }
-
-    fn scan_reverse(
-        &self,
-        cf: Cf,
-        start: &[u8],
-        end: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit,
-    ) -> Result<()> {
-        scan_reverse(self.iterator(cf, start, end), visit)
-    }
-}
-
-impl RocksEngine {
-    fn iterator(&self, cf: Cf, start: &[u8], end: &[u8]) -> Option<DBRawIterator<'_>> {
+    fn cursor(&self, cf: Cf, start: &[u8], end: &[u8], usage: Usage) -> Result<Box<dyn Cursor + '_>> {
+        // The cursor has its view from here on.
         let options = |before: Option<&Frozen>| before.map_or_else(ReadOptions::default, Frozen::scan_options);
-        self.inner.now(|before| self.inner.iterator(cf, start, end, options(before)))
+        self.inner.now(|before| Ok(self.inner.cursor(cf, start, end, usage, options(before))))
     }
 }
 
@@ -717,24 +734,7 @@ impl Read for RocksSnapshot {
         self.inner.get_cached(cf, key, self.frozen.cached_options())
     }
 
-    fn scan(&self, cf: Cf, start: &[u8], end: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit) -> Result<()> {
-        scan(self.inner.iterator(cf, start, end, self.frozen.scan_options()), start, visit)
-    }
-
-    fn scan_once(&self, cf: Cf, start: &[u8], end: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit) -> Result<()> {
-        let mut options = self.frozen.scan_options();
-        options.fill_cache(false);
-        options.set_readahead_size(READ_AHEAD_BYTES);
-        scan(self.inner.iterator(cf, start, end, options), start, visit)
-    }
-
-    fn scan_reverse(
-        &self,
-        cf: Cf,
-        start: &[u8],
-        end: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit,
-    ) -> Result<()> {
-        scan_reverse(self.inner.iterator(cf, start, end, self.frozen.scan_options()), visit)
+    fn cursor(&self, cf: Cf, start: &[u8], end: &[u8], usage: Usage) -> Result<Box<dyn Cursor + '_>> {
+        Ok(self.inner.cursor(cf, start, end, usage, self.frozen.scan_options()))
     }
 }

@@ -22,7 +22,7 @@ use bytes::Bytes;
 
 pub use super::tree::Summary;
 use super::tree::{Tree, mix};
-use super::{Cached, Cf, CfRange, KvEngine, Op, Read, Stager, Visit, WriteBatch};
+use super::{Bounds, Cached, Cf, CfRange, Cursor, KvEngine, Op, Read, Stager, Usage, Visit, WriteBatch};
 use crate::types::{Error, Result};
 
 /// Bytes of unflushed batches above which the older half is made durable, as RocksDB does when its memtables are full.
@@ -299,22 +299,15 @@ impl Read for SimEngine {
         if is_cold(key) { Ok(Cached::OnDisk) } else { self.get(cf, key).map(Cached::Known) }
     }
 
+    fn cursor(&self, cf: Cf, start: &[u8], end: &[u8], _: Usage) -> Result<Box<dyn Cursor + '_>> {
+        Ok(Box::new(SimCursor::new(self.state()?.current.tree(cf).clone(), start, end)))
+    }
+
+    // Faster than a look-up for each pair.
     fn scan(&self, cf: Cf, start: &[u8], end: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit) -> Result<()> {
         // A view of its own: the visitor may write, and must not see what it writes.
         let tree = self.state()?.current.tree(cf).clone();
         tree.scan(start, end, visit);
-        Ok(())
-    }
-
-    fn scan_reverse(
-        &self,
-        cf: Cf,
-        start: &[u8],
-        end: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit,
-    ) -> Result<()> {
-        let tree = self.state()?.current.tree(cf).clone();
-        tree.scan_reverse(start, end, visit);
         Ok(())
     }
 }
@@ -496,19 +489,89 @@ impl Read for SimSnapshot {
         if is_cold(key) { Ok(Cached::OnDisk) } else { self.get(cf, key).map(Cached::Known) }
     }
 
+    fn cursor(&self, cf: Cf, start: &[u8], end: &[u8], _: Usage) -> Result<Box<dyn Cursor + '_>> {
+        Ok(Box::new(SimCursor::new(self.tree(cf)?.clone(), start, end)))
+    }
+
     fn scan(&self, cf: Cf, start: &[u8], end: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit) -> Result<()> {
         self.tree(cf)?.scan(start, end, visit);
         Ok(())
     }
+}
 
-    fn scan_reverse(
-        &self,
-        cf: Cf,
-        start: &[u8],
-        end: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit,
-    ) -> Result<()> {
-        self.tree(cf)?.scan_reverse(start, end, visit);
-        Ok(())
+/// See [`Cursor`]. Each move looks the place up in a tree of its own.
+struct SimCursor {
+    tree: Tree,
+    bounds: Bounds,
+    at: Option<(Bytes, Bytes)>,
+}
+
+impl SimCursor {
+    fn new(tree: Tree, start: &[u8], end: &[u8]) -> SimCursor {
+        let bounds = Bounds { start: Bytes::copy_from_slice(start), end: Bytes::copy_from_slice(end) };
+        SimCursor { tree, bounds, at: None }
+    }
+
+    /// To the first pair from `start` on.
+    fn first(&mut self, start: &[u8]) -> Result<bool> {
+        let mut found = None;
+        if !self.bounds.is_empty() {
+            self.tree.scan(start.max(&self.bounds.start), &self.bounds.end, &mut |key, value| {
+                found = Some((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
+                Visit::Stop
+            });
+        }
+        self.at = found;
+        Ok(self.at.is_some())
+    }
+
+    /// To the last pair before `end`; an empty one is plus infinity.
+    fn last(&mut self, end: &[u8]) -> Result<bool> {
+        let mut found = None;
+        if !self.bounds.is_empty() {
+            self.tree.scan_reverse(&self.bounds.start, end, &mut |key, value| {
+                found = Some((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
+                Visit::Stop
+            });
+        }
+        self.at = found;
+        Ok(self.at.is_some())
+    }
+}
+
+impl Cursor for SimCursor {
+    fn seek(&mut self, key: &[u8]) -> Result<bool> {
+        self.first(key)
+    }
+
+    fn seek_before(&mut self, key: &[u8]) -> Result<bool> {
+        if self.bounds.are_below(key) {
+            return self.seek_last();
+        }
+        if key <= &self.bounds.start[..] {
+            self.at = None;
+            return Ok(false);
+        }
+        self.last(key)
+    }
+
+    fn seek_last(&mut self) -> Result<bool> {
+        let end = self.bounds.end.clone();
+        self.last(&end)
+    }
+
+    fn next(&mut self) -> Result<bool> {
+        let Some((key, _)) = self.at.take() else { return Ok(false) };
+        self.first(&[&key[..], &[0]].concat())
+    }
+
+    fn back(&mut self) -> Result<bool> {
+        let Some((key, _)) = self.at.take() else { return Ok(false) };
+        // Before the first key there is nothing, and an empty end would be plus infinity.
+        if key.is_empty() { Ok(false) } else { self.last(&key) }
+    }
+
+    fn pair(&self) -> Option<(&[u8], &[u8])> {
+        self.at.as_ref().map(|(key, value)| (&key[..], &value[..]))
     }
 }

@@ -62,6 +62,7 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("replica.incarnations-not-checked", "messages of an older copy of a store's data directory are taken"),
     ("replica.runs-forgotten", "a restart forgets which runs of other stores were heard"),
     ("replica.older-log-taken", "a log that an earlier start left is opened although a later one wrote to it"),
+    ("replica.earlier-snapshot-told-late", "raft hears of a snapshot after a later one was taken"),
     ("replica.writer-tells-early", "the log's writer calls what lanes gave it durable before it is written"),
     ("replica.waits-for-the-engine", "a lane waits when the engine makes writers wait"),
     ("replica.flush-marks-late-applies", "a flush is taken to cover what was applied while it ran"),

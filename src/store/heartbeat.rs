@@ -108,8 +108,15 @@ impl Heartbeat {
         let mut refused = Vec::new();
         let mut round = 0u64;
         loop {
-            if round.is_multiple_of(10) || crate::buggify!("store.sizes-anew") {
-                sizes = self.sizes().await;
+            let again = round.is_multiple_of(10) || crate::buggify!("store.sizes-anew");
+            if round == 0 || (again && !crate::mutant!("store.sizes-never-again")) {
+                sizes = self.sizes(&Sizes::default()).await;
+            } else if self.leaders().iter().any(|view| !sizes.regions.contains_key(&view.group))
+                && !crate::mutant!("store.sizes-never-again")
+            {
+                // It came to be led here, and would be told as empty until the next look.
+                let more = self.sizes(&sizes).await;
+                sizes.regions.extend(more.regions);
             }
             round += 1;
             let urgent = self.urgent();
@@ -155,10 +162,12 @@ impl Heartbeat {
         views
     }
 
-    /// The engine may have to read the indexes of its files.
-    async fn sizes(&self) -> Sizes {
+    /// How large the regions are that are led here and not among `known`. The engine may have to read the indexes of its files.
+    async fn sizes(&self, known: &Sizes) -> Sizes {
         let engine = self.handle.engine().clone();
-        let regions: Vec<_> = self.leaders().iter().map(|view| (view.group, view.region())).collect();
+        let leaders = self.leaders();
+        let unknown = leaders.iter().filter(|view| !known.regions.contains_key(&view.group));
+        let regions: Vec<_> = unknown.map(|view| (view.group, view.region())).collect();
         let log = self.handle.log_figures();
         let log_bytes: u64 = ["live_bytes", "dead_bytes"].iter().filter_map(|name| log.get(name)).sum();
         cpu::run(move || Sizes {

@@ -36,5 +36,6 @@ pub const MUTANTS: &[(&str, &str)] = &[
         "expired values are removed by the clock of whoever leads, however far ahead it is",
     ),
     ("store.disk-fills-up", "a store takes writes until its disk is full"),
+    ("store.sizes-never-again", "the sizes of regions are looked at once"),
     ("store.epoch-not-checked", "a request's epoch is not compared with the region's"),
 ];

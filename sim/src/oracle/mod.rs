@@ -18,6 +18,7 @@
 //! | `scan` | one region shows one moment | [`scan`] | the clients' history |
 //! | `ttl` | values expire when they must, not before | [`ttl`] | the clients' history and the wall clocks |
 //! | `bounds` | the log's files stay bounded, nothing is held at rest | [`bounds`] | the disks, the stores' figures |
+//! | `sizes` | the placement driver learns how large regions are | [`sizes`] | the nodes' images, PD's answers, in every eighth seed |
 //! | `liveness` | all is well again after healing | [`liveness`] | the clients' history, the scenario |
 //! | `query`, `families`, `bad-requests` | answers over JSON are right, families do not mix, wrong requests are refused | `crate::workload` | the asking client |
 //! | `start`, `stop`, `health`, `routing`, `panic` | nodes start, do not stop without a reason, tell their health, name leaders | `crate::cluster`, `crate::scenario` | the nodes |
@@ -38,6 +39,7 @@ pub mod region;
 pub mod room;
 pub mod runs;
 pub mod scan;
+pub mod sizes;
 pub mod state;
 pub mod strays;
 pub mod tso;

@@ -43,12 +43,53 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Every kind of move of a cursor, and where each led.
+fn walk(
+    read: &dyn Read,
+    cf: Cf,
+    (start, end): (&[u8], &[u8]),
+    (key, to): (&[u8], &[u8]),
+) -> Vec<Option<(Bytes, Bytes)>> {
+    type Move = fn(&mut dyn Cursor, &[u8], &[u8]) -> Result<bool>;
+    let moves: [Move; 14] = [
+        |cursor, _, _| cursor.next(),
+        |cursor, key, _| cursor.seek(key),
+        |cursor, _, _| cursor.next(),
+        |cursor, _, _| cursor.next(),
+        |cursor, _, _| cursor.back(),
+        |cursor, _, to| cursor.seek_before(to),
+        |cursor, _, _| cursor.back(),
+        |cursor, _, _| cursor.back(),
+        |cursor, _, _| cursor.next(),
+        |cursor, _, _| cursor.seek_last(),
+        |cursor, _, _| cursor.next(),
+        |cursor, _, _| cursor.back(),
+        |cursor, _, to| cursor.seek(to),
+        |cursor, _, _| cursor.back(),
+    ];
+    let usage = if key.len() % 2 == 0 { Usage::Again } else { Usage::Once };
+    let mut cursor = read.cursor(cf, start, end, usage).unwrap();
+    let mut step = |go: &Move| {
+        let found = go(&mut *cursor, key, to).unwrap();
+        let pair = cursor.pair().map(|(key, value)| (Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
+        assert_eq!(found, pair.is_some());
+        pair
+    };
+    moves.iter().map(&mut step).collect()
+}
+
 fn assert_alike(ours: &dyn Read, rocks: &dyn Read, bounds: &[(Bytes, Bytes)]) {
     for cf in Cf::ALL {
         for (start, end) in bounds {
             assert_eq!(ours.get(cf, start).unwrap(), rocks.get(cf, start).unwrap(), "{cf:?} {start:?}");
             let (ours, rocks) = (pairs(ours, cf, start, end).unwrap(), pairs(rocks, cf, start, end).unwrap());
             assert_eq!(ours, rocks, "{cf:?} {start:?}..{end:?}");
+        }
+        for (start, end) in bounds {
+            for (key, to) in bounds {
+                let walks = [walk(ours, cf, (start, end), (key, to)), walk(rocks, cf, (start, end), (key, to))];
+                assert_eq!(walks[0], walks[1], "{cf:?} {start:?}..{end:?} from {key:?} to {to:?}");
+            }
         }
     }
 }

@@ -165,7 +165,11 @@ impl Driver {
             }
             let Some(peer) = self.peers.get_mut(&group) else { continue };
             peer.group.persisted(number);
-            if let Some((index, term)) = installed {
+            // A later snapshot may have been taken while the log was written: then raft hears of that one.
+            let newest = installed.filter(|(index, _)| {
+                *index >= peer.group.log().applied().0 || crate::mutant!("replica.earlier-snapshot-told-late")
+            });
+            if let Some((index, term)) = newest {
                 peer.group.applied(index, term);
             }
             self.touch(group);

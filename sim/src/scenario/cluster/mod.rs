@@ -34,7 +34,7 @@ use crate::fault::context::Context;
 use crate::fault::force::Machines;
 use crate::fault::nemesis::Nemesis;
 use crate::fault::repeat;
-use crate::oracle::{Violation, bounds, liveness, pause, region, state, ttl};
+use crate::oracle::{Violation, bounds, liveness, pause, region, sizes, state, ttl};
 use crate::plan::{Plan, nodes};
 use crate::scenario::report::{Failure, Options, Outcome};
 use crate::workload::client::{Client, Ledger, OTHERS};
@@ -205,6 +205,7 @@ impl Run {
         self.every_kind(&admin).await?;
         let finally = self.read_all(&admin).await?;
         self.converge(&admin).await?;
+        self.sizes(&admin).await?;
         self.rest().await?;
         let exhausted = verdict::judge(&self.plan, &self.ledger, &finally, self.now())?;
         self.stats.insert("linear_exhausted".into(), exhausted);
@@ -537,6 +538,30 @@ impl Run {
         };
         let pd: Vec<_> = infos.into_iter().map(|info| info.region).collect();
         self.regions.compare(&pd, self.now())
+    }
+
+    /// The placement driver learns how large the regions are. It takes ten heartbeats: not in every run.
+    async fn sizes(&mut self, admin: &Client) -> Verdict {
+        if !self.plan.schedule_seed.is_multiple_of(8) {
+            return Ok(());
+        }
+        let heartbeat_ns = self.plan.knobs.settings().pd.store_heartbeat_ms * 1_000_000;
+        let until = self.now() + liveness::bound_ns(&self.plan) + 11 * heartbeat_ns;
+        let pd = admin.pd().with_deadline(std::time::Duration::from_secs(10));
+        loop {
+            let held =
+                self.cluster.ids().into_iter().map(|id| self.cluster.with(id, |machine| sizes::held(&machine.home)));
+            let held: BTreeMap<u64, u64> = held.flatten().collect();
+            let wrong = match pd.overview().await {
+                Ok(overview) => sizes::wrong(&held, &overview.regions),
+                Err(error) => Some(error.to_string()),
+            };
+            let Some(wrong) = wrong else { return Ok(()) };
+            if self.now() >= until {
+                return Err(Violation::new("sizes", self.now(), 0, wrong));
+            }
+            self.guard(self.now() + SECOND / 2).await?;
+        }
     }
 
     /// Every store comes to rest: it holds nothing that nobody waits for, and its log is as small as it should be.
