@@ -27,7 +27,7 @@ use librocksdb_sys as ffi;
 use rocksdb::{AsColumnFamilyRef as _, AsRawPtr as _};
 
 use super::{Frozen, Inner, RocksStaged, said, stage};
-use crate::engine::{Cf, CfRange, Op, WriteBatch};
+use crate::engine::{Cf, CfRange, Op, Usage, WriteBatch};
 use crate::types::{Error, Result};
 
 /// The intent's key in [`Cf::Meta`], behind every other one: that byte is the engine's own.
@@ -183,13 +183,7 @@ impl Inner {
     }
 
     fn has_keys(&self, cf: Cf, start: &[u8], end: &[u8]) -> Result<bool> {
-        let Some(mut iterator) = self.iterator(cf, start, end, rocksdb::ReadOptions::default()) else {
-            return Ok(false);
-        };
-        iterator.seek(start);
-        let found = iterator.valid();
-        iterator.status().map_err(|error| super::convert(&error))?;
-        Ok(found)
+        self.cursor(cf, start, end, Usage::Once, rocksdb::ReadOptions::default()).seek(start)
     }
 
     fn take_files(&self, cf: Cf, intent: &Intent) -> Result<()> {

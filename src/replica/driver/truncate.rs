@@ -15,14 +15,14 @@ use crate::replica::peer::Peer;
 impl Driver {
     /// Cuts every group's log below what is durable in the engine, leaving something for followers that lag a little.
     pub(super) fn truncate(&mut self) {
-        let standing = |(group, peer): (&GroupId, &Box<Peer>)| Standing {
-            group: *group,
+        let standing = |group: GroupId, peer: &Peer| Standing {
+            group,
             applied: peer.group.log().applied().0,
             durable: peer.durable(),
             slowest: peer.group.slowest_follower(),
             truncated: peer.group.log().truncated().0,
         };
-        let standings: Vec<Standing> = self.peers.iter().map(standing).collect();
+        let standings: Vec<Standing> = self.peers.iter().map(|(group, peer)| standing(*group, peer)).collect();
         match &self.log {
             Log::InLine(keeper) => {
                 let cuts = keeper.cuts(&standings);
