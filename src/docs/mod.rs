@@ -59,3 +59,6 @@ pub mod requests_in_line {}
 
 #[doc = include_str!("an-older-log-is-known-by-its-start.md")]
 pub mod an_older_log_is_known_by_its_start {}
+
+#[doc = include_str!("heartbeats-in-numbers.md")]
+pub mod heartbeats_in_numbers {}
