@@ -72,6 +72,7 @@ impl Group {
         raft.election_elapsed = 0;
         let commit = raft.raft_log.committed;
         self.promise.heard(election_ns, now_ns);
+        self.lost_leader.found();
         Some(Beat { from: self.peer, to: beat.from, term: beat.term, commit })
     }
 

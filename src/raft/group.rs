@@ -11,6 +11,7 @@ use crate::types::{Error, GroupId, Result};
 
 use super::lease::{Lease, Promise};
 use super::log_view::LogView;
+use super::lost::LostLeader;
 use super::output::Output;
 use super::read::Reads;
 use super::transfer::{Candidate, Transfers};
@@ -73,6 +74,7 @@ pub struct Group {
     /// (index, when) of proposals of the current leadership that are not committed yet.
     proposed: VecDeque<(u64, u64)>,
     pub(super) transfers: Transfers,
+    pub(super) lost_leader: LostLeader,
 }
 
 impl std::fmt::Debug for Group {
@@ -176,6 +178,7 @@ impl Group {
             reads: Reads::new(peer, run.nonce),
             proposed: VecDeque::new(),
             transfers: Transfers::default(),
+            lost_leader: LostLeader::default(),
         })
     }
 
@@ -259,10 +262,32 @@ impl Group {
                 self.drop_own_heartbeats();
             }
         }
+        self.campaign_for_the_lost(now_ns);
         self.settle_transfer(now_ns);
         let old = self.options.tick_ns * 2 * self.options.heartbeat_ticks as u64;
         if self.reads.oldest_unconfirmed_ns().is_some_and(|sent| now_ns >= sent + old) {
             self.reads.again();
+        }
+    }
+
+    /// The store of a peer cannot be reached: if it leads, its followers need not wait for long.
+    pub fn lost(&mut self, peer: u64) {
+        if !self.leads() && self.leader() == peer {
+            self.lost_leader.lost();
+        }
+    }
+
+    fn campaign_for_the_lost(&mut self, now_ns: u64) {
+        let follows = self.node.raft.state == StateRole::Follower && self.leader() != 0;
+        let voters = &self.log().conf_state().voters;
+        if !follows || !voters.contains(&self.peer) {
+            self.lost_leader.found();
+            return;
+        }
+        let rank = voters.iter().filter(|peer| **peer < self.peer && **peer != self.leader()).count();
+        if self.lost_leader.tick(self.promise.binds(now_ns), rank) {
+            crate::reach!("raft.campaigns-for-a-lost-leader");
+            self.campaign();
         }
     }
 
@@ -321,6 +346,7 @@ impl Group {
         let _ = self.node.step(message);
         if is_from_leader(kind) && term == self.term() && self.leader() == from {
             self.promise.heard(election_ns, now_ns);
+            self.lost_leader.found();
         }
         if self.leads() {
             self.transfers.heard(from, now_ns);

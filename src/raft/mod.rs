@@ -27,6 +27,7 @@ pub mod frame;
 pub mod group;
 pub mod lease;
 pub mod log_view;
+mod lost;
 pub mod machine;
 pub mod membership;
 pub mod output;

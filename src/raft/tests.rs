@@ -191,6 +191,7 @@ fn order(world: &mut World, command: &str, args: &Args<'_>) {
         }
         "lost" => {
             group.unreachable(args.number(1));
+            group.lost(args.number(1));
             None
         }
         other => panic!("unknown command {other}"),

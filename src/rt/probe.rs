@@ -8,8 +8,9 @@ use bytes::Bytes;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)] // the variants' docs say what the fields are
 pub enum Event {
-    /// A group's peer was created or restored on `store` from its log: its hard state as recovered.
-    Start { store: u64, group: u64, peer: u64, term: u64, vote: u64, commit: u64, last_index: u64 },
+    /// A group's peer was created or restored on `store` from its log: its hard state as recovered, and the entries that the log
+    /// holds, behind `base`.
+    Start { store: u64, group: u64, peer: u64, term: u64, vote: u64, commit: u64, base: u64, last_index: u64 },
     /// A hard state became durable.
     HardState { store: u64, group: u64, peer: u64, term: u64, vote: u64, commit: u64 },
     /// A record with entries of this peer from `first` up to `index` is made, which is still to be written.

@@ -255,7 +255,8 @@ mod tests {
         let bounds = Bounds { election_ns: 1000 * MS, silence_ns: 300 * MS, late_ns: 2000 * MS, slack_ns: 50 * MS };
         pauses.begin(bounds);
         for node in 1..=3 {
-            let event = Event::Start { store: node, group: 7, peer: node, term: 0, vote: 0, commit: 0, last_index: 0 };
+            let event =
+                Event::Start { store: node, group: 7, peer: node, term: 0, vote: 0, commit: 0, base: 0, last_index: 0 };
             pauses.observe(0, node, &event, &BTreeMap::new()).unwrap();
         }
         pauses.regime(0, Some(BTreeSet::new()));

@@ -84,7 +84,7 @@ mod tests {
         assert!(runs.observe(0, 1, &note("run-heard", 1, 1)).is_ok());
         assert!(runs.observe(0, 1, &note("run-heard", 2, 2)).is_ok());
         assert!(runs.observe(0, 1, &note("run-heard", 2, 3)).is_err());
-        let start = Event::Start { store: 1, group: 1, peer: 1, term: 0, vote: 0, commit: 0, last_index: 0 };
+        let start = Event::Start { store: 1, group: 1, peer: 1, term: 0, vote: 0, commit: 0, base: 0, last_index: 0 };
         assert!(runs.observe(0, 1, &start).is_ok());
         assert!(runs.observe(0, 1, &note("run-heard", 1, 1)).is_err(), "a restart forgets nothing");
     }

@@ -80,12 +80,12 @@ impl Driver {
         let mut machine = (self.machines)(region);
         machine.reload(region, &self.engine)?;
         let applied = view.applied().0;
-        let last_index = view.last();
+        let (base, last_index) = (view.truncated().0, view.last());
         let raft = Group::new(group, id, self.options.raft.clone(), view, self.process())?;
         let shown: Arc<PeerView> = self.handle.add(self.store, id, region.clone());
         shown.set_applied(applied);
         let (store, term, vote, commit) = (self.store, raft.term(), raft.vote(), raft.committed());
-        probe::emit(|| Probe::Start { store, group: group.0, peer: id, term, vote, commit, last_index });
+        probe::emit(|| Probe::Start { store, group: group.0, peer: id, term, vote, commit, base, last_index });
         self.peers.insert(group, Box::new(peer::Peer::new(raft, shown, machine, applied)));
         self.effects.tell(StoreEffect::Replaced(group));
         self.touch(group);

@@ -132,10 +132,13 @@ impl Driver {
     fn unreachable(&mut self, store: u64) {
         let groups: Vec<GroupId> = self.peers.keys().copied().collect();
         for group in groups {
-            let Some(peer) = self.peers.get_mut(&group).filter(|peer| peer.group.leads()) else { continue };
-            if let Some(other) = region::peer_on(peer.region(), store).map(|other| other.id) {
+            let Some(peer) = self.peers.get_mut(&group) else { continue };
+            let Some(other) = region::peer_on(peer.region(), store).map(|other| other.id) else { continue };
+            if peer.group.leads() {
                 peer.group.unreachable(other);
                 self.touch(group);
+            } else {
+                peer.group.lost(other);
             }
         }
     }

@@ -103,8 +103,8 @@ impl Raft {
         }
         let id = |store: u64, group: u64, peer: u64| PeerId { group, store, peer };
         match *event {
-            Event::Start { store, group, peer, term, vote, commit, last_index } => {
-                self.start(id(store, group, peer), (term, vote, commit), last_index)
+            Event::Start { store, group, peer, term, vote, commit, base, last_index } => {
+                self.start(id(store, group, peer), (term, vote, commit), (base, last_index))
             }
             Event::HardState { store, group, peer, term, vote, commit } => {
                 self.hard_state(id(store, group, peer), (term, vote, commit))
@@ -144,8 +144,20 @@ impl Raft {
     }
 
     /// A peer came up with what its disk holds.
-    fn start(&mut self, id: PeerId, (term, vote, commit): (u64, u64, u64), last_index: u64) -> Result<(), Broken> {
+    fn start(
+        &mut self,
+        id: PeerId,
+        (term, vote, commit): (u64, u64, u64),
+        (base, last_index): (u64, u64),
+    ) -> Result<(), Broken> {
         let (_, peer) = self.parts(id);
+        // A log is cut below what is applied. One that begins behind that was begun anew by a snapshot, which the peer had no time to
+        // tell of.
+        if base > peer.applied.max(peer.commit) {
+            peer.log.clear();
+            peer.made.clear();
+            peer.base.0 = base;
+        }
         persistence::check_start(peer, id, (term, vote, commit), last_index)?;
         // What was written but not reported durable may be there or not, in the place of what was there before: later appends will
         // tell.
@@ -278,7 +290,7 @@ mod tests {
         Event::LeaseRead { store, group: G, peer: store, term }
     }
     fn start(store: u64, term: u64, vote: u64, last_index: u64) -> Event {
-        Event::Start { store, group: G, peer: store, term, vote, commit: 0, last_index }
+        Event::Start { store, group: G, peer: store, term, vote, commit: 0, base: 0, last_index }
     }
     /// The oracle that fired, if one did, and at which fact.
     fn judge(story: &[Event]) -> Option<(usize, &'static str)> {
@@ -359,12 +371,25 @@ mod tests {
     }
 
     #[test]
+    fn a_log_may_begin_anew_at_a_snapshot_that_nobody_was_told_of() {
+        let end = |base: u64| {
+            let mut story = legal();
+            story.extend((3..=7).map(|index| append(3, index, 2, index * 10)));
+            story.push(Event::Start { store: 3, group: G, peer: 3, term: 2, vote: 0, commit: 5, base, last_index: 5 });
+            judge(&story).map(|(_, name)| name)
+        };
+        assert_eq!(end(5), None);
+        assert_eq!(end(0), Some(persistence::NAME), "it holds the entries from 1 on, and lost 6 and 7");
+    }
+
+    #[test]
     fn a_record_carries_what_was_committed_before_it_was_made() {
         // Fact 17 of the legal story: peer 1 applies entry 2.
         let judge_with = |at: usize| {
             let mut story = legal();
             story.insert(at, record(1, 3));
-            let start = Event::Start { store: 1, group: G, peer: 1, term: 2, vote: 0, commit: 1, last_index: 3 };
+            let start =
+                Event::Start { store: 1, group: G, peer: 1, term: 2, vote: 0, commit: 1, base: 0, last_index: 3 };
             story.extend([append(1, 3, 2, 30), start]);
             judge(&story)
         };
