@@ -272,20 +272,26 @@ impl Group {
 
     /// The store of a peer cannot be reached: if it leads, its followers need not wait for long.
     pub fn lost(&mut self, peer: u64) {
-        if !self.leads() && self.leader() == peer {
-            self.lost_leader.lost();
+        let voters = &self.log().conf_state().voters;
+        if self.leads() || self.leader() != peer || !voters.contains(&self.peer) {
+            return;
         }
+        let rank = voters.iter().filter(|other| **other < self.peer && **other != peer).count();
+        self.lost_leader.lost(rank);
     }
 
     fn campaign_for_the_lost(&mut self, now_ns: u64) {
-        let follows = self.node.raft.state == StateRole::Follower && self.leader() != 0;
-        let voters = &self.log().conf_state().voters;
-        if !follows || !voters.contains(&self.peer) {
+        // A follower of the lost leader, or one that nobody has answered yet.
+        let alone = match self.node.raft.state {
+            StateRole::Follower => self.leader() != 0,
+            StateRole::PreCandidate => true,
+            StateRole::Candidate | StateRole::Leader => false,
+        };
+        // Chance may have let it campaign in this very tick.
+        let just_campaigned = self.node.raft.election_elapsed == 0;
+        if !alone {
             self.lost_leader.found();
-            return;
-        }
-        let rank = voters.iter().filter(|peer| **peer < self.peer && **peer != self.leader()).count();
-        if self.lost_leader.tick(self.promise.binds(now_ns), rank) {
+        } else if !just_campaigned && self.lost_leader.tick(self.promise.binds(now_ns)) {
             crate::reach!("raft.campaigns-for-a-lost-leader");
             self.campaign();
         }

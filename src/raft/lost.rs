@@ -2,7 +2,7 @@
 //!
 //! A follower campaigns after a random number of ticks, so that followers do not all campaign at once, and must not before its promise
 //! to the leader has ended. Where the connection to the leader's store broke and nothing came from the leader since, chance is not
-//! needed: the follower with the lowest id goes first, one tick after its promise, the next one two ticks later. **In** comes
+//! needed: the follower with the lowest id goes first, soon after its promise, the next one two ticks later, and again if that fails. **In** comes
 //! the word that a store cannot be reached; **out** goes whether it is time to campaign. **Never**: a campaign that the promise forbids, or
 //! one against a leader that was heard meanwhile.
 
@@ -10,33 +10,44 @@
 const FIRST_TICKS: usize = 1;
 /// Ticks from one follower's campaign to the next one's: an election takes less, on a network that works.
 const NEXT_TICKS: usize = 2;
+/// Ticks from a campaign that failed to the next: somebody's promise had not ended, or somebody's log holds more.
+const AGAIN_TICKS: usize = 4;
+/// Campaigns; then chance decides, as ever.
+const CAMPAIGNS: usize = 3;
 
 /// What a follower knows of its leader's loss.
 #[derive(Debug, Default)]
 pub struct LostLeader {
-    /// Ticks since the promise to it ended; nothing if it is not lost.
-    ticks: Option<usize>,
+    lost: Option<Lost>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Lost {
+    /// How many other followers go first.
+    rank: usize,
+    /// Ticks since the promise to the leader ended.
+    ticks: usize,
 }
 
 impl LostLeader {
-    /// The leader's store cannot be reached.
-    pub fn lost(&mut self) {
-        self.ticks.get_or_insert(0);
+    /// The leader's store cannot be reached; so many followers campaign before this one.
+    pub fn lost(&mut self, rank: usize) {
+        self.lost.get_or_insert(Lost { rank, ticks: 0 });
     }
 
-    /// The leader was heard, or there is another, or none.
+    /// The leader was heard, or there is another.
     pub fn found(&mut self) {
-        self.ticks = None;
+        self.lost = None;
     }
 
-    /// One tick has passed. Whether the follower that `rank` others go before is to campaign now.
-    pub fn tick(&mut self, promise_binds: bool, rank: usize) -> bool {
-        let Some(ticks) = self.ticks.as_mut().filter(|_| !promise_binds) else { return false };
-        *ticks += 1;
-        let due = *ticks > FIRST_TICKS + NEXT_TICKS * rank;
-        if due {
-            // If this one fails, chance decides, as ever.
-            self.ticks = None;
+    /// One tick has passed. Whether the follower is to campaign now.
+    pub fn tick(&mut self, promise_binds: bool) -> bool {
+        let Some(lost) = self.lost.as_mut().filter(|_| !promise_binds) else { return false };
+        lost.ticks += 1;
+        let first = FIRST_TICKS + NEXT_TICKS * lost.rank + 1;
+        let due = lost.ticks >= first && (lost.ticks - first).is_multiple_of(AGAIN_TICKS);
+        if lost.ticks >= first + AGAIN_TICKS * (CAMPAIGNS - 1) {
+            self.lost = None;
         }
         due
     }
@@ -49,18 +60,18 @@ mod tests {
 
     #[test]
     fn followers_campaign_one_after_the_other() {
-        for (rank, expected) in [(0, 2), (1, 4), (3, 8)] {
+        for (rank, expected) in [(0, [2, 6, 10]), (1, [4, 8, 12]), (3, [8, 12, 16])] {
             let mut leader = LostLeader::default();
-            assert!((0..9).all(|_| !leader.tick(false, rank)), "not lost");
-            leader.lost();
-            assert!((0..9).all(|_| !leader.tick(true, rank)), "promised");
-            leader.lost();
-            let campaigns: Vec<usize> = (1..20).filter(|_| leader.tick(false, rank)).collect();
-            assert_eq!(campaigns, [expected], "once");
-            leader.lost();
-            leader.tick(false, rank);
+            assert!((0..9).all(|_| !leader.tick(false)), "not lost");
+            leader.lost(rank);
+            assert!((0..9).all(|_| !leader.tick(true)), "promised");
+            leader.lost(rank);
+            let campaigns: Vec<usize> = (1..30).filter(|_| leader.tick(false)).collect();
+            assert_eq!(campaigns, expected);
+            leader.lost(rank);
+            leader.tick(false);
             leader.found();
-            assert!((0..9).all(|_| !leader.tick(false, rank)), "heard");
+            assert!((0..9).all(|_| !leader.tick(false)), "heard");
         }
     }
 }
