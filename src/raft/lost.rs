@@ -2,9 +2,9 @@
 //!
 //! A follower campaigns after a random number of ticks, so that followers do not all campaign at once, and must not before its promise
 //! to the leader has ended. Where the connection to the leader's store broke and nothing came from the leader since, chance is not
-//! needed: the follower with the lowest id goes first, soon after its promise, the next one two ticks later, and again if that fails. **In** comes
-//! the word that a store cannot be reached; **out** goes whether it is time to campaign. **Never**: a campaign that the promise forbids, or
-//! one against a leader that was heard meanwhile.
+//! needed: the follower with the lowest id goes first, soon after its promise, the next one two ticks later, and again if that fails.
+//! **In** comes the word that a store cannot be reached; **out** goes whether it is time to campaign. **Never**: a campaign that the
+//! promise forbids, or one against a leader that was heard meanwhile.
 
 /// Ticks from the end of the promise to the first follower's campaign: the others' promises end about then, too.
 const FIRST_TICKS: usize = 1;
@@ -42,7 +42,8 @@ impl LostLeader {
 
     /// One tick has passed. Whether the follower is to campaign now.
     pub fn tick(&mut self, promise_binds: bool) -> bool {
-        let Some(lost) = self.lost.as_mut().filter(|_| !promise_binds) else { return false };
+        let waits = promise_binds && !crate::mutant!("raft.lost-leader-frees-of-promises");
+        let Some(lost) = self.lost.as_mut().filter(|_| !waits) else { return false };
         lost.ticks += 1;
         let first = FIRST_TICKS + NEXT_TICKS * lost.rank + 1;
         let due = lost.ticks >= first && (lost.ticks - first).is_multiple_of(AGAIN_TICKS);

@@ -55,6 +55,10 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("raft.commit-not-carried", "a record of a group does not carry the commit index that moved since the last one"),
     ("raft.campaign-while-installing", "a peer campaigns while its engine does not hold its snapshot yet"),
     (
+        "raft.lost-leader-frees-of-promises",
+        "a voter whose leader's store cannot be reached campaigns within its promise",
+    ),
+    (
         "raft.beat-hides-a-commit",
         "a follower answers a heartbeat in numbers without looking at the commit index that it tells",
     ),

@@ -183,7 +183,7 @@ impl Inner {
     }
 
     fn has_keys(&self, cf: Cf, start: &[u8], end: &[u8]) -> Result<bool> {
-        self.cursor(cf, start, end, Usage::Once, rocksdb::ReadOptions::default()).seek(start)
+        self.cursor(cf, start, end, Usage::Again, rocksdb::ReadOptions::default()).seek(start)
     }
 
     fn take_files(&self, cf: Cf, intent: &Intent) -> Result<()> {

@@ -79,6 +79,18 @@ impl Found {
         }
     }
 
+    /// Whether the log is the one that is to be opened.
+    fn check_id(&self, last: &SegmentHeader, id: &Id) -> Result<()> {
+        match id {
+            Id::Only(id) if *id != last.log => Err(Error::Invalid(format!(
+                "the raft log in {} was begun by another node or data directory: each node needs the log that it wrote itself. Put \
+                 the right one there, or start with an empty data directory as a new store",
+                self.options.dir.display()
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether the last segment is of the start that last wrote to the log, or a later one.
     fn check_start(&self, last: &SegmentHeader) -> Result<()> {
         let LogOptions { dir, boot_min, .. } = &self.options;
@@ -181,15 +193,7 @@ pub(super) async fn open(disk: Disk, options: LogOptions, id: Id) -> Result<Raft
     // The process before this one may have died, or failed, before the last segment's name was durable.
     disk.sync_dir(&dir).await.map_err(say)?;
     let last_header = found.header(last).await?;
-    if let Id::Only(id) = id
-        && id != last_header.log
-    {
-        return Err(Error::Invalid(format!(
-            "the raft log in {} was begun by another node or data directory: each node needs the log that it wrote itself. Put \
-             the right one there, or start with an empty data directory as a new store",
-            dir.display()
-        )));
-    }
+    found.check_id(&last_header, &id)?;
     found.check_start(&last_header)?;
     let tail = found.tail(last, &last_header).await?;
     let mut log = blank(disk, options, last_header.log);

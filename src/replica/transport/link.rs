@@ -10,7 +10,7 @@ use crate::rt::net::Net;
 use crate::rt::sync::{mpsc, watch};
 use crate::types::limits::MESSAGE_BYTES_MAX;
 
-use super::{Addresses, Letter, Local, Queued, TELL, beats};
+use super::{Addresses, Local, Outbound, Queued, TELL, beats};
 
 /// Bytes of messages in one batch of a stream.
 const BATCH_BYTES: usize = 1 << 20;
@@ -80,13 +80,13 @@ impl Link {
         while let Some(first) = waiting.recv().await {
             let (mut messages, mut beats, mut bytes) = (Vec::new(), Beats::default(), 0);
             let mut next = Some(first);
-            while let Some((letter, _)) = next {
-                match letter {
-                    Letter::Message(message) => {
+            while let Some((outbound, _)) = next {
+                match outbound {
+                    Outbound::Message(message) => {
                         bytes += message.message.len();
                         messages.push(message);
                     }
-                    Letter::Beats(more) => {
+                    Outbound::Beats(more) => {
                         bytes += more.bytes();
                         beats.join(more);
                     }

@@ -24,10 +24,10 @@ pub(super) use outbox::{Outbox, Sending, SnapshotOut};
 pub(super) use runs::Runs;
 
 /// What waits for a store, and its place in the budget.
-type Queued = (Letter, Share);
+type Queued = (Outbound, Share);
 
 /// What is sent to a store.
-enum Letter {
+enum Outbound {
     Message(GroupMessage),
     Beats(Beats),
 }

@@ -20,7 +20,7 @@ use crate::types::region::RegionEpoch;
 use crate::types::{Error, GroupId};
 
 use super::link::Link;
-use super::{Addresses, Letter, Local, Queued};
+use super::{Addresses, Local, Outbound, Queued};
 
 /// Messages that wait for a store; more are dropped.
 const QUEUE_MAX: usize = 4096;
@@ -103,7 +103,7 @@ impl Outbox {
         let Some(message) = group_message(group, epoch, &message) else { return };
         if !crate::buggify!("transport.outbox-full") {
             let bytes = message.message.len();
-            self.queue(to_store, Letter::Message(message), bytes);
+            self.queue(to_store, Outbound::Message(message), bytes);
         }
     }
 
@@ -111,11 +111,11 @@ impl Outbox {
     pub fn send_beats(&self, to_store: u64, beats: Beats) {
         if !beats.is_empty() && !crate::buggify!("transport.outbox-full") {
             let bytes = beats.bytes();
-            self.queue(to_store, Letter::Beats(beats), bytes);
+            self.queue(to_store, Outbound::Beats(beats), bytes);
         }
     }
 
-    fn queue(&self, to_store: u64, letter: Letter, bytes: usize) {
+    fn queue(&self, to_store: u64, outbound: Outbound, bytes: usize) {
         let mut lines = self.lines.lock().expect("no holder panics");
         let line = lines.entry(to_store).or_insert_with(|| {
             let (queue, waiting) = mpsc::channel(QUEUE_MAX);
@@ -129,7 +129,7 @@ impl Outbox {
             Line { queue, waiting_bytes: Budget::new(QUEUE_BYTES_MAX), task: task::spawn(link.run(waiting)) }
         });
         if let Ok(share) = line.waiting_bytes.take(bytes) {
-            let _ = line.queue.try_send((letter, share));
+            let _ = line.queue.try_send((outbound, share));
         }
     }
 
