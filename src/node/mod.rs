@@ -60,6 +60,7 @@ use metrics::NodeMetrics;
 
 /// Planted bugs of this room, and what each breaks.
 pub const MUTANTS: &[(&str, &str)] = &[
+    ("node.lost-engine-not-noticed", "a store whose engine is gone goes on with what its raft log holds"),
     ("node.stops-without-hand-over", "a node that is told to stop leaves its regions to an election"),
     ("node.wiped-is-healthy", "a node that began with an empty disk in another one's place says that it is healthy"),
 ];

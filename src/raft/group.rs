@@ -1,6 +1,6 @@
 //! One raft group's peer.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use ::raft::eraftpb::{Entry, HardState, Message, MessageType};
 use ::raft::{Config, GetEntriesContext, ProgressState, RawNode, SnapshotStatus, StateRole};
@@ -75,6 +75,8 @@ pub struct Group {
     proposed: VecDeque<(u64, u64)>,
     pub(super) transfers: Transfers,
     pub(super) lost_leader: LostLeader,
+    /// By peer: the index of a snapshot that was delivered and not answered yet.
+    delivered: BTreeMap<u64, u64>,
 }
 
 impl std::fmt::Debug for Group {
@@ -100,7 +102,7 @@ fn continuous(message: &Message) -> bool {
 /// round into one.
 fn split(mut message: Message, bytes_max: u64) -> Vec<Message> {
     let bytes: u64 = message.entries.iter().map(|entry| entry.data.len() as u64).sum();
-    if message.get_msg_type() != MessageType::MsgAppend || bytes <= bytes_max {
+    if message.get_msg_type() != MessageType::MsgAppend || bytes <= bytes_max || crate::mutant!("raft.append-not-cut") {
         return vec![message];
     }
     let entries = message.take_entries();
@@ -175,10 +177,11 @@ impl Group {
             lease: Lease::new(election_ns, CLOCK_DRIFT_PERMILLE),
             promise: Promise::new(election_ns, run.longest_promise_ns, run.now_ns, fresh),
             options,
-            reads: Reads::new(peer, run.nonce),
+            reads: Reads::new(peer, if crate::mutant!("raft.reads-of-any-run") { 0 } else { run.nonce }),
             proposed: VecDeque::new(),
             transfers: Transfers::default(),
             lost_leader: LostLeader::default(),
+            delivered: BTreeMap::new(),
         })
     }
 
@@ -234,6 +237,19 @@ impl Group {
             return last;
         }
         self.node.raft.prs().iter().map(|(_, progress)| progress.matched).min().unwrap_or(last)
+    }
+
+    /// From where on followers go on once they have the snapshots that are on their way to them; the largest index if there are none.
+    pub fn snapshots_under_way(&mut self) -> u64 {
+        if !self.leads() {
+            self.delivered.clear();
+            return u64::MAX;
+        }
+        let progress = self.node.raft.prs();
+        self.delivered.retain(|peer, index| progress.get(*peer).is_some_and(|peer| peer.matched < *index));
+        let sent = progress.iter().filter(|(_, peer)| peer.state == ProgressState::Snapshot);
+        let sent = sent.map(|(_, peer)| peer.pending_snapshot);
+        sent.chain(self.delivered.values().copied()).min().unwrap_or(u64::MAX)
     }
 
     /// Whether a snapshot was taken whose state the engine does not hold yet. raft-rs looks for the entries that are not applied when
@@ -586,11 +602,23 @@ impl Group {
 
     /// The snapshot of `index` was delivered to a peer, or not. One that the peer does not wait for any more says nothing.
     pub fn snapshot_sent(&mut self, to_peer: u64, index: u64, delivered: bool) {
-        if self.node.raft.prs().get(to_peer).is_none_or(|progress| progress.pending_snapshot != index) {
+        let progress = self.node.raft.prs().get(to_peer);
+        let waits = |index| progress.is_some_and(|progress| progress.pending_snapshot == index);
+        if !waits(index) && !crate::mutant!("raft.snapshot-end-of-another") {
             return;
         }
         let status = if delivered { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
         self.node.report_snapshot(to_peer, status);
+        if delivered {
+            self.delivered.insert(to_peer, index);
+        } else {
+            self.delivered.remove(&to_peer);
+        }
+    }
+
+    /// An append to a peer was dropped before it left.
+    pub fn dropped(&mut self, peer: u64) {
+        self.node.report_unreachable(peer);
     }
 
     /// Messages to a peer are being lost.

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, RwLock};
 use std::time::Duration;
 
-use armilla_arch::sync::Budget;
 use bytes::Bytes;
 
 use crate::engine::Engine;
@@ -14,12 +13,12 @@ use crate::rt::clock::Clock;
 use crate::rt::probe::{self, Event as Probe};
 use crate::rt::sync::{mpsc, oneshot};
 use crate::rt::task;
-use crate::types::limits::{ENTRY_BYTES_MAX, STORE_PROPOSAL_BYTES_MAX};
+use crate::types::limits::ENTRY_BYTES_MAX;
 use crate::types::{Error, GroupId, Region, Result};
 
 use super::message::{Message, Waiting};
 use super::snapshot::Counts;
-use super::view::PeerView;
+use super::view::{PeerView, StoreBudgets};
 
 /// Between two looks at what is still to be handed over.
 const HAND_OVER_LOOK: Duration = Duration::from_millis(10);
@@ -46,7 +45,7 @@ pub struct Handle {
     poisoned: Arc<Poison>,
     log_figures: Arc<RwLock<BTreeMap<&'static str, u64>>>,
     /// Bytes of proposals under way in all groups.
-    proposal_bytes: Budget,
+    budgets: StoreBudgets,
     room: Arc<AtomicU8>,
     snapshots: Arc<Counts>,
 }
@@ -91,7 +90,7 @@ impl Handle {
             engine,
             poisoned: Arc::default(),
             log_figures: Arc::default(),
-            proposal_bytes: Budget::new(STORE_PROPOSAL_BYTES_MAX),
+            budgets: StoreBudgets::default(),
             room: Arc::default(),
             snapshots: Arc::default(),
         };
@@ -132,7 +131,7 @@ impl Handle {
 
     /// Shows a group that is here from now on.
     pub(super) fn add(&self, store: u64, peer: u64, region: Region) -> Arc<PeerView> {
-        let view = Arc::new(PeerView::new(store, peer, region, self.proposal_bytes.clone()));
+        let view = Arc::new(PeerView::new(store, peer, region, &self.budgets));
         self.views.write().expect("no writer panics").insert(view.group, view.clone());
         view
     }
@@ -307,8 +306,7 @@ impl Handle {
         if !view.leads() {
             return Err(view.not_leader());
         }
-        let place = view.pending_reads.take(1);
-        let place = place.map_err(|reads| Error::Busy(format!("group {}: {reads} reads wait", view.group)))?;
+        let place = view.place_read()?;
         view.count_index_read();
         let (reply, answer) = oneshot::channel();
         self.deliver(view.group, Message::Read { group: view.group, reply, place })?;

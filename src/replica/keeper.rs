@@ -51,6 +51,8 @@ pub(super) struct Standing {
     pub durable: u64,
     /// Up to here the slowest follower has its log.
     pub slowest: u64,
+    /// Followers go on from here when the snapshots under way have arrived; the largest index if there are none.
+    pub snapshots: u64,
     /// Up to here its log is cut.
     pub truncated: u64,
 }
@@ -101,7 +103,7 @@ impl LogKeeper {
         let over = self.log.live_bytes().saturating_sub(store_bytes_max);
         let largest = if over > 0 { self.largest(over) } else { Vec::new() };
         let cut = |at: &Standing| {
-            let Standing { group, applied, durable, slowest, truncated } = *at;
+            let Standing { group, applied, durable, slowest, snapshots, truncated } = *at;
             let durable = if crate::mutant!("replica.truncate-before-flush") { applied } else { durable };
             let by_bytes = match group_bytes_max {
                 max if self.log.bytes_of(group) > max => self.log.first_within(group, max).saturating_sub(1),
@@ -110,7 +112,9 @@ impl LogKeeper {
             let index = if largest.contains(&group) {
                 durable
             } else {
-                let by_entries = applied.saturating_sub(lag_entries_max);
+                // What a snapshot under way needs next is bounded in bytes only: without it the follower needs another one at once.
+                let snapshots = if crate::mutant!("replica.cut-behind-a-snapshot") { u64::MAX } else { snapshots };
+                let by_entries = applied.saturating_sub(lag_entries_max).min(snapshots);
                 let keep = slowest.max(by_entries).max(by_bytes).min(applied);
                 durable.min(keep.saturating_sub(keep_entries).max(by_bytes))
             };

@@ -15,7 +15,7 @@ use crate::types::region::RegionEpoch;
 use crate::types::{Error, GroupId, Region, Result};
 
 use super::snapshot::Arrived;
-use super::view::PeerView;
+use super::view::{PeerView, ReadPlace};
 
 /// One message to the driver.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ pub enum Message {
         /// Completed when the engine may be read.
         reply: oneshot::Sender<Result<()>>,
         /// Its place among the reads that wait, until it is answered.
-        place: Share,
+        place: ReadPlace,
     },
     /// Hand leadership over.
     TransferLeader {
@@ -261,15 +261,14 @@ impl Ticket {
 mod tests {
     //! Goal: a proposal keeps its place for as long as its command is in memory. Method: by hand.
 
-    use armilla_arch::sync::Budget;
-
     use super::*;
+    use crate::replica::view::StoreBudgets;
     use crate::types::limits::{PROPOSAL_BYTES_PENDING_MAX, STORE_PROPOSAL_BYTES_MAX};
 
     #[test]
     fn a_place_is_taken_until_the_proposal_is_settled() {
-        let store = Budget::new(STORE_PROPOSAL_BYTES_MAX);
-        let view = Arc::new(PeerView::new(1, 8, Region { id: 7, ..Region::default() }, store.clone()));
+        let store = StoreBudgets::default();
+        let view = Arc::new(PeerView::new(1, 8, Region { id: 7, ..Region::default() }, &store));
         let propose = || Waiting::new(&view, PROPOSAL_BYTES_PENDING_MAX / 2);
         let (first, caller) = propose().unwrap();
         drop(caller);
@@ -278,13 +277,13 @@ mod tests {
         assert!(matches!(propose(), Err(Error::Busy(_))), "no more places, whoever has gone away");
         first.settle(Ok(Bytes::new()));
         drop(second);
-        assert_eq!((view.pending(), store.taken()), ((0, 0), 0));
+        assert_eq!((view.pending(), store.proposal_bytes.taken()), ((0, 0), 0));
     }
 
     #[test]
     fn the_groups_of_a_store_share_its_bytes() {
-        let store = Budget::new(STORE_PROPOSAL_BYTES_MAX);
-        let view = |id| Arc::new(PeerView::new(1, 8, Region { id, ..Region::default() }, store.clone()));
+        let store = StoreBudgets::default();
+        let view = |id| Arc::new(PeerView::new(1, 8, Region { id, ..Region::default() }, &store));
         let groups = (STORE_PROPOSAL_BYTES_MAX / PROPOSAL_BYTES_PENDING_MAX) as u64;
         let kept: Vec<_> =
             (0..groups).map(|id| Waiting::new(&view(7 + id), PROPOSAL_BYTES_PENDING_MAX).unwrap()).collect();

@@ -25,7 +25,8 @@ impl LongestPromise {
     /// # Errors
     /// When the engine cannot be read, or holds something else there.
     pub fn load(engine: &Engine) -> Result<LongestPromise> {
-        let ns = sync::Mutex::new(group_state::longest_promise_ns(engine)?);
+        let forgotten = crate::mutant!("replica.longest-promise-forgotten");
+        let ns = sync::Mutex::new(if forgotten { 0 } else { group_state::longest_promise_ns(engine)? });
         Ok(LongestPromise { engine: engine.clone(), ns, raising: Mutex::new(()) })
     }
 

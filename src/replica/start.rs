@@ -139,7 +139,7 @@ pub async fn start(env: &Env, start: Start, machines: Machines) -> Result<(Repli
         store_bytes_max: options.log_store_bytes_max,
     };
     let keeper = LogKeeper { log, retention, handle: handle.clone() };
-    let inbox = Inbox::new(local, handle.clone(), receiving, runs);
+    let inbox = Inbox::new(local, handle.clone(), receiving, runs, promise);
     let (logs, writer) = if lanes == 1 {
         (vec![Log::InLine(Box::new(keeper))], None)
     } else {

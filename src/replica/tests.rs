@@ -32,14 +32,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use armilla_arch::sync::{Budget, Share};
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::effects::{Effects, StoreEffect};
 use super::group_state::{self, GroupState};
 use super::message::Waiting;
 use super::peer::{Install, Packed, Peer, Proposal, Queued};
-use super::view::PeerView;
+use super::view::{PeerView, StoreBudgets};
 use crate::engine::{Cf, KvEngine, SimEngine, SimHome, WriteBatch};
 use crate::golden::{self, Args};
 use crate::raft::frame::{Command, Kind};
@@ -49,7 +48,6 @@ use crate::raft::output::Output;
 use crate::raft::{Group, Options, Run, membership};
 use crate::region::RegionMachine;
 use crate::rt::sync::{mpsc, oneshot};
-use crate::types::limits::STORE_PROPOSAL_BYTES_MAX;
 use crate::types::region::{Peer as Member, RegionEpoch};
 use crate::types::{Error, GroupId, Region, Result};
 
@@ -65,7 +63,6 @@ struct World {
     callers: BTreeMap<String, Caller>,
     /// The next entry's.
     index: u64,
-    reads: Budget,
     engine: SimEngine,
     /// What arrives is a number of pairs.
     install: Install<u64>,
@@ -104,7 +101,7 @@ fn peer_of(region: &Region) -> Peer {
     });
     let run = Run { nonce: 5, longest_promise_ns: 0, now_ns: 1 };
     let group = Group::new(GroupId(7), 8, options, view, run).unwrap();
-    let view = PeerView::new(1, 8, region.clone(), Budget::new(STORE_PROPOSAL_BYTES_MAX));
+    let view = PeerView::new(1, 8, region.clone(), &StoreBudgets::default());
     Peer::new(group, Arc::new(view), Box::new(RegionMachine::new(region.clone())), membership::FIRST.0)
 }
 
@@ -139,7 +136,6 @@ impl World {
             peer: peer_of(&region_of(&["8@1", "9@2", "10@3"], 1)),
             callers: BTreeMap::new(),
             index: membership::FIRST.0 + 1,
-            reads: Budget::new(100),
             engine: SimEngine::open(&SimHome::new()).unwrap(),
             install: Install::default(),
             effects,
@@ -180,8 +176,8 @@ impl World {
 
     fn read(&mut self, id: &str) {
         let (reply, answer) = oneshot::channel();
-        let share: Share = self.reads.take(1).unwrap();
-        self.peer.read(reply, share);
+        let place = self.peer.view.place_read().unwrap();
+        self.peer.read(reply, place);
         self.callers.insert(id.to_owned(), Caller::Read(answer));
     }
 

@@ -3,13 +3,16 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
-use armilla_arch::sync::{Budget, Lease};
+use armilla_arch::sync::{Budget, Lease, Share};
 
 use crate::rt::clock::Instant;
 use crate::rt::sync::watch;
-use crate::types::limits::{PROPOSAL_BYTES_PENDING_MAX, PROPOSALS_PENDING_MAX, READS_PENDING_MAX};
+use crate::types::limits::{
+    PROPOSAL_BYTES_PENDING_MAX, PROPOSALS_PENDING_MAX, READS_PENDING_MAX, STORE_PROPOSAL_BYTES_MAX,
+    STORE_READS_PENDING_MAX,
+};
 use crate::types::region::{self, Peer};
-use crate::types::{Error, GroupId, Region};
+use crate::types::{Error, GroupId, Region, Result};
 
 /// Who leads a group, as this store knows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,6 +23,31 @@ pub struct Leadership {
     pub leader: u64,
     /// Whether this store's peer leads AND has applied an entry of its own term, so that its state is complete.
     pub ready: bool,
+}
+
+/// What all groups of a store share.
+#[derive(Clone, Debug)]
+pub struct StoreBudgets {
+    /// Bytes of proposals that wait for their commit.
+    pub proposal_bytes: Budget,
+    /// Reads that wait for a quorum.
+    pub reads: Budget,
+}
+
+impl Default for StoreBudgets {
+    fn default() -> StoreBudgets {
+        StoreBudgets {
+            proposal_bytes: Budget::new(STORE_PROPOSAL_BYTES_MAX),
+            reads: Budget::new(STORE_READS_PENDING_MAX),
+        }
+    }
+}
+
+/// The place of a read among those that wait for a quorum; given back when dropped.
+#[derive(Debug)]
+pub(super) struct ReadPlace {
+    _group: Share,
+    _store: Share,
 }
 
 /// What this store's peer of a group shows.
@@ -43,8 +71,9 @@ pub struct PeerView {
     pending: Budget,
     pending_bytes: Budget,
     store_bytes: Budget,
-    /// Reads that wait for a quorum.
-    pub(super) pending_reads: Budget,
+    /// Reads that wait for a quorum; those of all groups of the store.
+    pending_reads: Budget,
+    store_reads: Budget,
     /// Reads that went through this peer under its lease, and after asking a quorum; writes.
     lease_reads: AtomicU64,
     index_reads: AtomicU64,
@@ -54,7 +83,7 @@ pub struct PeerView {
 }
 
 impl PeerView {
-    pub(super) fn new(store: u64, peer: u64, region: Region, store_bytes: Budget) -> PeerView {
+    pub(super) fn new(store: u64, peer: u64, region: Region, budgets: &StoreBudgets) -> PeerView {
         PeerView {
             group: GroupId(region.id),
             peer,
@@ -65,8 +94,9 @@ impl PeerView {
             applied: Mutex::new(0),
             pending: Budget::new(PROPOSALS_PENDING_MAX),
             pending_bytes: Budget::new(PROPOSAL_BYTES_PENDING_MAX),
-            store_bytes,
+            store_bytes: budgets.proposal_bytes.clone(),
             pending_reads: Budget::new(READS_PENDING_MAX),
+            store_reads: budgets.reads.clone(),
             lease_reads: AtomicU64::new(0),
             index_reads: AtomicU64::new(0),
             writes: AtomicU64::new(0),
@@ -126,6 +156,13 @@ impl PeerView {
     pub(super) fn budgets(&self) -> (&Budget, &Budget, &Budget) {
         (&self.pending, &self.pending_bytes, &self.store_bytes)
     }
+    /// A place for a read that waits for a quorum.
+    pub(super) fn place_read(&self) -> Result<ReadPlace> {
+        let busy = |whose: String, reads: usize| Error::Busy(format!("{whose}: {reads} reads wait for a quorum"));
+        let group = self.pending_reads.take(1).map_err(|reads| busy(format!("group {}", self.group), reads))?;
+        let store = self.store_reads.take(1).map_err(|reads| busy("this store".into(), reads))?;
+        Ok(ReadPlace { _group: group, _store: store })
+    }
     /// New leaders, or new terms of the old one, that this peer has heard of since the start.
     pub fn leader_changes(&self) -> u64 {
         self.leader_changes.load(Ordering::Relaxed)
@@ -171,12 +208,26 @@ mod tests {
 
     #[test]
     fn leader_changes_are_counted_once() {
-        let view = PeerView::new(1, 8, Region { id: 7, ..Region::default() }, Budget::new(1));
+        let view = PeerView::new(1, 8, Region { id: 7, ..Region::default() }, &StoreBudgets::default());
         for (term, leader, ready) in
             [(1, 8, false), (1, 8, true), (2, 0, false), (2, 9, false), (3, 9, false), (3, 9, false)]
         {
             view.set_leadership(Leadership { term, leader, ready });
         }
         assert_eq!(view.leader_changes(), 3);
+    }
+
+    #[test]
+    fn the_groups_of_a_store_share_its_reads() {
+        let budgets = StoreBudgets { reads: Budget::new(3), ..StoreBudgets::default() };
+        let view = |id| PeerView::new(1, 8, Region { id, ..Region::default() }, &budgets);
+        let (one, other) = (view(7), view(9));
+        let places: Vec<ReadPlace> = [&one, &other, &one].iter().map(|view| view.place_read().unwrap()).collect();
+        assert_eq!(
+            other.place_read().unwrap_err().to_string(),
+            Error::Busy("this store: 3 reads wait for a quorum".into()).to_string()
+        );
+        drop(places);
+        assert!(other.place_read().is_ok());
     }
 }

@@ -73,10 +73,10 @@ pub struct Space {
 impl Space {
     /// Runs until it is dropped.
     pub async fn run(self) {
-        let mut reserved = false;
         if self.reserve == Some(0) {
             return std::future::pending().await;
         }
+        let mut kept = Reserve::find(&self.disk, &self.data_dir).await;
         loop {
             if let Ok((capacity, available)) = self.disk.space(&self.data_dir).await {
                 let reserve = reserve_bytes(self.reserve, capacity);
@@ -86,31 +86,52 @@ impl Space {
                 if now != before {
                     tracing::warn!(available, reserve, "room on the disk: {now:?}, was {before:?}");
                     self.handle.show_room(now);
-                    if now != Room::Enough {
-                        crate::reach!("store.little-room");
-                        // Others may have room: they take what this store refuses.
-                        self.handle.hand_over(Duration::ZERO, HAND_OVER_MAX).await;
-                    }
                 }
-                match now {
-                    Room::Critical if reserved => {
-                        crate::reach!("store.reserve-freed");
-                        reserved = !self.free().await;
-                    }
-                    Room::Enough if !reserved && available > 4 * reserve => reserved = self.set_aside(reserve).await,
-                    _ => {}
+                // Others may have room: they take what this store refuses. With hardly any it keeps away from leading, too, and
+                // whoever elects it is asked again.
+                if now == Room::Critical || (now != before && now != Room::Enough) {
+                    crate::reach!("store.little-room");
+                    self.handle.hand_over(Duration::ZERO, HAND_OVER_MAX).await;
                 }
+                kept.follow(now, available, reserve).await;
             }
             self.clock.sleep(LOOK).await;
         }
     }
+}
 
-    /// Makes the reserve; whether it is there.
-    async fn set_aside(&self, bytes: u64) -> bool {
-        let path = self.data_dir.join(NAME);
-        let file = match self.disk.open(&path).await {
+/// The file that keeps some of the disk's room back.
+struct Reserve {
+    disk: Disk,
+    path: PathBuf,
+    is_there: bool,
+}
+
+impl Reserve {
+    /// The reserve of a data directory. One that an earlier run made is as good as a new one.
+    async fn find(disk: &Disk, data_dir: &Path) -> Reserve {
+        let path = data_dir.join(NAME);
+        let is_there = disk.open(&path).await.is_ok();
+        Reserve { disk: disk.clone(), path, is_there }
+    }
+
+    /// Gives its bytes back when there is hardly any room, and makes it again when there is plenty.
+    async fn follow(&mut self, room: Room, available: u64, bytes: u64) {
+        match room {
+            Room::Critical if self.is_there => {
+                crate::reach!("store.reserve-freed");
+                self.is_there = self.disk.remove(&self.path).await.is_err();
+            }
+            Room::Enough if !self.is_there && available > 4 * bytes => self.is_there = self.make(bytes).await,
+            _ => {}
+        }
+    }
+
+    /// Makes the file; whether it is there.
+    async fn make(&self, bytes: u64) -> bool {
+        let file = match self.disk.open(&self.path).await {
             Ok(file) => Ok(file),
-            Err(_) => self.disk.create(&path).await,
+            Err(_) => self.disk.create(&self.path).await,
         };
         let allocated = match file {
             Ok(file) => file.allocate(bytes).await,
@@ -124,16 +145,12 @@ impl Space {
             }
         }
     }
-
-    /// Gives the reserve back; whether it is gone.
-    async fn free(&self) -> bool {
-        self.disk.remove(&self.data_dir.join(NAME)).await.is_ok()
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    //! Goal: what a store takes follows the room that is left, without changing its mind with every look. Method: by hand.
+    //! Goal: what a store takes follows the room that is left, without changing its mind with every look; the reserve is given back by
+    //! whichever run finds the disk full. Method: by hand.
     use super::*;
 
     #[test]
@@ -149,5 +166,22 @@ mod tests {
         assert_eq!(of(300, Room::Critical), Room::Low);
         assert_eq!(of(350, Room::Critical), Room::Enough);
         assert_eq!((reserve_bytes(None, 1 << 40), reserve_bytes(None, 100 << 20)), (5 << 30, 5 << 20));
+    }
+
+    #[cfg(not(madsim))]
+    #[tokio::test]
+    async fn a_reserve_of_an_earlier_run_is_given_back() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (disk, file) = (Disk::real(), dir.path().join(NAME));
+        let mut first = Reserve::find(&disk, dir.path()).await;
+        first.follow(Room::Enough, 3 << 20, 1 << 20).await;
+        assert!(!file.exists(), "too little room to set any aside");
+        first.follow(Room::Enough, 5 << 20, 1 << 20).await;
+        assert_eq!(file.metadata().expect("it is made").len(), 1 << 20);
+        let mut second = Reserve::find(&disk, dir.path()).await;
+        second.follow(Room::Low, 3 << 19, 1 << 20).await;
+        assert!(file.exists());
+        second.follow(Room::Critical, 1 << 19, 1 << 20).await;
+        assert!(!file.exists());
     }
 }

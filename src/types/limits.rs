@@ -45,10 +45,14 @@ pub const PROPOSAL_BYTES_PENDING_MAX: usize = 64 << 20;
 pub const STORE_PROPOSAL_BYTES_MAX: usize = 1 << 30;
 /// Reads of one group that wait for a quorum; more are refused with `server_is_busy`.
 pub const READS_PENDING_MAX: usize = 16 << 10;
-/// Bytes of messages that a lane takes in before it writes its log; the message that passes it is the last.
+/// Reads of all groups of a store that wait for a quorum.
+pub const STORE_READS_PENDING_MAX: usize = 256 << 10;
+/// Bytes of messages that a lane takes in, and of entries that it gathers, before it writes its log; what passes it is the last.
 pub const ROUND_BYTES_MAX: usize = 8 << 20;
 /// Passes of a lane over the groups that have work, before it looks for messages again.
 pub const ROUND_PASSES_MAX: usize = 16;
+/// How long a lane works before it writes its log, and before it looks for messages again.
+pub const ROUND_TIME_MAX: Duration = Duration::from_millis(10);
 /// Bytes of committed entries that wait for the engine; beyond them proposals are refused with `server_is_busy`, and followers take no
 /// entries.
 pub const UNAPPLIED_BYTES_MAX: usize = 256 << 20;
@@ -113,8 +117,9 @@ const _: () = {
     assert!(ENTRY_BYTES_MAX < REQUEST_BYTES_MAX, "a request holds an entry and what surrounds it");
     assert!(PROPOSAL_BYTES_PENDING_MAX >= ENTRY_BYTES_MAX, "an idle group takes any write");
     assert!(STORE_PROPOSAL_BYTES_MAX >= PROPOSAL_BYTES_PENDING_MAX, "one group cannot exhaust the store");
+    assert!(STORE_READS_PENDING_MAX >= READS_PENDING_MAX, "one group cannot exhaust the store's reads");
     assert!(
-        LOG_JOINED_BYTES_MAX + LANES_MAX * (ROUND_BYTES_MAX + MESSAGE_BYTES_MAX) < LOG_BATCH_BYTES_MAX,
+        LOG_JOINED_BYTES_MAX + LANES_MAX * (2 * ROUND_BYTES_MAX + MESSAGE_BYTES_MAX) < LOG_BATCH_BYTES_MAX,
         "what lanes write fits a record"
     );
     assert!(REPLY_BYTES_MAX < MESSAGE_BYTES_MAX, "an answer fits a message with what surrounds it");

@@ -8,8 +8,10 @@ use armilla::rt::sim::World;
 use armilla::rt::sim::probe::{ProbeRecord, What};
 use armilla::rt::sync::Notify;
 
+use crate::oracle::appends::Appends;
 use crate::oracle::collection::Collection;
 use crate::oracle::lanes::Lanes;
+use crate::oracle::leaders::Leaders;
 use crate::oracle::lease::Leases;
 use crate::oracle::pause::Pauses;
 use crate::oracle::raft::Raft;
@@ -32,6 +34,10 @@ pub struct Observed {
     pub issued: Issued,
     /// Lanes of stores whose engine stalls.
     pub lanes: Lanes,
+    /// Leaders of stores that are well.
+    pub moved: Leaders,
+    /// The sizes of messages.
+    pub appends: Appends,
     /// Runs of stores that others listen to.
     pub runs: Runs,
     /// Stores with little room.
@@ -123,6 +129,8 @@ impl Monitor {
         let judged = judged.and_then(|()| observed.pauses.observe(record.at_ns, record.node, event, &observed.node_of));
         let (at_ns, node) = (record.at_ns, record.node);
         let judged = judged.and_then(|()| observed.lanes.observe(at_ns, node, event));
+        let judged = judged.and_then(|()| observed.moved.observe(at_ns, node, event));
+        let judged = judged.and_then(|()| observed.appends.observe(at_ns, node, event));
         let judged = judged.and_then(|()| observed.runs.observe(at_ns, node, event));
         let judged = judged.and_then(|()| observed.collection.observe(at_ns, node, event));
         let judged = judged.and_then(|()| strays::observe(at_ns, node, event));

@@ -136,6 +136,26 @@ impl Force {
             || self.slow_cpu.contains_key(&node)
     }
 
+    /// The nodes whose engine or disk is slow, if nothing else is wrong.
+    pub fn only_slow(&self, link: &LinkConfig) -> Option<BTreeSet<u64>> {
+        let rest = Force {
+            slow_disk: BTreeMap::new(),
+            long_work_ms: BTreeMap::new(),
+            hung: BTreeSet::new(),
+            stalled: BTreeSet::new(),
+            plain: true,
+            ..self.clone()
+        };
+        let slow = self.slow_disk.keys().chain(self.long_work_ms.keys()).chain(&self.hung).chain(&self.stalled);
+        (rest == Force::none(link.clone())).then(|| slow.copied().collect())
+    }
+
+    /// Whether nothing is wrong but slow engines, disks and links.
+    pub fn is_only_slow(&self, link: &LinkConfig) -> bool {
+        let links = Force { links: BTreeMap::new(), ..self.clone() };
+        links.only_slow(link).is_some()
+    }
+
     /// Nodes whose engine stalls while their processor and disk are well.
     pub fn only_stalled(&self) -> BTreeSet<u64> {
         self.stalled.iter().copied().filter(|node| !self.is_ill(*node)).collect()

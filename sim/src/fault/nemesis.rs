@@ -138,7 +138,9 @@ impl Nemesis {
         // A process that is not up, or comes up, handles no ticks.
         let cluster = &self.context.cluster;
         let stalled = force.only_stalled().into_iter();
-        let stalled = stalled.filter(|node| cluster.with(*node, |machine| machine.replicas().is_some())).collect();
+        let stalled = stalled.filter(|node| cluster.with(*node, |machine| machine.replicas().is_some()));
+        let calls_end = |node: u64| self.context.world.get(node).map_or(0, |node| node.disk().calls_end_ns());
+        let stalled = stalled.map(|node| (node, calls_end(node))).collect();
         if let Err(violation) = self.context.monitor.with(|observed| observed.lanes.judge(now_ns, &stalled)) {
             self.context.monitor.report(violation);
         }
@@ -157,11 +159,15 @@ impl Nemesis {
         let armed = armed || hurt.is_some();
         let dead = self.force.dead.iter().chain(wiped.iter().filter(|_| hurt.is_none())).copied().collect();
         let (now_ns, settings_differ) = (world.now_ns(), self.context.settings_differ);
+        let calm = !armed && !settings_differ && !self.context.is_unsettled();
+        let slow = self.force.only_slow(&self.context.link).filter(|_| calm);
+        let loses_nothing = self.force.plain || self.force.is_only_slow(&self.context.link);
+        let plain = self.force.plain && !armed && !settings_differ && !self.context.is_unsettled();
         monitor.with(|observed| {
-            observed.pauses.regime(
-                now_ns,
-                (self.force.plain && !armed && !settings_differ && !self.context.is_unsettled()).then_some(dead),
-            )
+            observed.pauses.regime(now_ns, plain.then_some(dead));
+            // A log that is bounded in a few bytes may lack what follows a snapshot.
+            observed.raft.judge_snapshots_while(calm && loses_nothing && self.context.keeps_log);
+            observed.moved.judge(now_ns, slow);
         });
     }
 

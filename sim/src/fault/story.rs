@@ -34,6 +34,7 @@ pub const STORIES: &[Story] = &[
     Story { name: "campaign-at-install", per_minute: (1.0, 4.0), tell: campaign_at_install },
     Story { name: "late-messages", per_minute: (1.0, 4.0), tell: late_messages },
     Story { name: "forgetful-voter", per_minute: (1.0, 6.0), tell: forgetful_voter },
+    Story { name: "slow-install", per_minute: (1.0, 3.0), tell: slow_install },
 ];
 
 /// A node is gone for long, while the others are well: what it led is led elsewhere, and nobody hands it anything.
@@ -100,6 +101,13 @@ fn applies_during_flush(d: &mut Draw<'_>) -> Vec<Part> {
     let after_ms = 2 * by_ms + d.rng.below(2 * by_ms);
     let slow = at(0, node, after_ms + 100, process::Kind::SlowWork { by_ms: by_ms as u32 });
     vec![slow, at(after_ms, node, d.rng.between(50, 500), process::Kind::Crash {})]
+}
+
+/// A node was away for so long that it gets a snapshot, which takes its time to be written; meanwhile clients go on.
+fn slow_install(d: &mut Draw<'_>) -> Vec<Part> {
+    let (node, away_ms) = (Target::Node(d.node()), d.rng.between(3_000, 10_000));
+    let slow = process::Kind::SlowWork { by_ms: d.rng.between(1_000, 6_000) as u32 };
+    vec![at(0, node, away_ms, process::Kind::Crash {}), at(away_ms, node, d.rng.between(15_000, 30_000), slow)]
 }
 
 /// A node was away for so long that it gets a snapshot, which its engine does not take in for a while; meanwhile leaders are lost.

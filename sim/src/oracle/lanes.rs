@@ -4,7 +4,7 @@
 //!
 //! Judged while the engine of a node stalls and nothing else is wrong with the node's processor and disk.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use armilla::rt::probe::Event;
 
@@ -25,12 +25,12 @@ impl Lanes {
         self.bound_ns = 1_000_000_000 + 10 * tick_ns;
     }
 
-    /// From now on these nodes are judged.
-    pub fn judge(&mut self, now_ns: u64, nodes: &BTreeSet<u64>) -> Result<(), Violation> {
+    /// From now on these nodes are judged, each from when the calls of its disk have returned that were made while that was slow.
+    pub fn judge(&mut self, now_ns: u64, nodes: &BTreeMap<u64, u64>) -> Result<(), Violation> {
         let judged = self.last.iter().try_for_each(|(node, last_ns)| self.check(now_ns, *node, *last_ns));
-        self.last.retain(|node, _| nodes.contains(node));
-        for node in nodes {
-            self.last.entry(*node).or_insert(now_ns);
+        self.last.retain(|node, _| nodes.contains_key(node));
+        for (node, calls_end_ns) in nodes {
+            self.last.entry(*node).or_insert(now_ns.max(*calls_end_ns));
         }
         judged
     }
@@ -56,7 +56,7 @@ impl Lanes {
             _ => return Ok(()),
         }
         let Some(last_ns) = self.last.get(&node).copied() else { return Ok(()) };
-        self.last.insert(node, now_ns);
+        self.last.insert(node, last_ns.max(now_ns));
         self.check(now_ns, node, last_ns)
     }
 }
@@ -74,11 +74,13 @@ mod tests {
         let second = 1_000_000_000;
         assert!(lanes.observe(0, 1, &tick).is_ok());
         assert!(lanes.observe(90 * second, 1, &tick).is_ok(), "not judged");
-        lanes.judge(100 * second, &[1].into()).unwrap();
+        lanes.judge(100 * second, &[(1, 0)].into()).unwrap();
         assert!(lanes.observe(102 * second, 1, &tick).is_ok());
         assert!(lanes.observe(105 * second, 1, &tick).is_err());
         assert!(lanes.observe(106 * second, 1, &tick).is_ok());
         assert!(lanes.judge(109 * second, &[].into()).is_err(), "nor when the stall ends without a tick");
         assert!(lanes.observe(200 * second, 1, &tick).is_ok());
+        lanes.judge(300 * second, &[(1, 305 * second)].into()).unwrap();
+        assert!(lanes.observe(306 * second, 1, &tick).is_ok(), "its disk was slow before");
     }
 }

@@ -7,6 +7,8 @@
 //! | `timestamps` | unique, increasing, in real time | [`tso`] | probe events, then what clients were given |
 //! | `pause` | regions take writes soon after a loss | [`pause`] | probe events and the faults |
 //! | `lanes` | a lane goes on while its engine stalls | [`lanes`] | probe events and the faults |
+//! | `leaders` | a slow store costs no other its leaders | [`leaders`] | probe events and the faults |
+//! | `appends` | a message of entries is bounded in bytes | [`appends`] | probe events |
 //! | `runs` | a copy of a data directory is not listened to | [`runs`] | probe events |
 //! | `strays` | nor a peer that is no member | [`strays`] | probe events |
 //! | `room` | what adds data is refused while there is little room | [`room`] | probe events, the faults and the disks |
@@ -26,10 +28,12 @@
 //! **In** come facts with true times (the simulator's own clock, which no node can read); **out** goes at most one
 //! [`Violation`]. **Never**: an oracle that looks at the store's own opinion of what is correct.
 
+pub mod appends;
 pub mod bounds;
 pub mod collection;
 pub mod durability;
 pub mod lanes;
+pub mod leaders;
 pub mod lease;
 pub mod liveness;
 pub mod pause;

@@ -74,6 +74,8 @@ fn knobs(rng: &mut Rng) -> Knobs {
         "pack_kib_max": rng.pick(&[1, 16, 256]),
         "letters_max": rng.pick(&[1, 16, 4096]),
         "appends_inflight_max": rng.pick(&[2, 16, 256]),
+        "append_kib_max": bounds.pick(&[1024, 1024, 16, 1]),
+        "cache_kib_max": bounds.pick(&[4096, 4096, 64, 4]),
     });
     let store_heartbeat_ms = *rng.pick(&[500, 1000, 3000]);
     // Some clusters begin with nodes that are held at the first version of the protocol; faults let them go on.

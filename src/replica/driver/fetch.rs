@@ -2,10 +2,11 @@
 //!
 //! **Never**: a read of the log in the lane; more old entries on their way to a store than its queue takes.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
+
+use armilla_arch::sync::Share;
 
 use crate::raft::output::Fetch;
-use crate::types::limits::FETCH_QUEUE_BYTES_MAX;
 use crate::types::{GroupId, region};
 
 use super::{Driver, Job, Log};
@@ -17,7 +18,8 @@ const WANTED_MAX: usize = 8;
 #[derive(Debug, Default)]
 pub(super) struct Fetches {
     wanted: BTreeMap<GroupId, VecDeque<Fetch>>,
-    under_way: BTreeSet<GroupId>,
+    /// With what they may bring to each follower's queue.
+    under_way: BTreeMap<GroupId, Vec<Share>>,
 }
 
 impl Fetches {
@@ -39,7 +41,7 @@ impl Fetches {
         }
     }
 
-    /// A read has ended.
+    /// A read has ended. Its room in the queues is given back: the entries are put there before the next read begins.
     pub(super) fn end(&mut self, group: GroupId) {
         self.under_way.remove(&group);
     }
@@ -51,19 +53,21 @@ impl Driver {
     pub(super) fn start_fetches(&mut self) {
         let mut waiting = std::mem::take(&mut self.fetches.wanted);
         waiting.retain(|group, fetches| {
-            while !self.fetches.under_way.contains(group)
+            while !self.fetches.under_way.contains_key(group)
                 && let Some(fetch) = fetches.front()
             {
                 let Some(peer) = self.peers.get(group) else { return false };
-                let busy = peer.group.waits_for(fetch.low).iter().any(|to| {
-                    let store = region::peer_by_id(peer.region(), *to).map(|to| to.store_id);
-                    store.is_some_and(|store| self.outbox.waiting_bytes(store) >= FETCH_QUEUE_BYTES_MAX)
-                });
-                if busy {
+                let bytes = usize::try_from(fetch.max_bytes).unwrap_or(usize::MAX);
+                let followers = peer.group.waits_for(fetch.low);
+                let stores = followers.iter().filter_map(|to| region::peer_by_id(peer.region(), *to));
+                let room: Option<Vec<Share>> =
+                    stores.map(|to| self.outbox.room_for_a_fetch(to.store_id, bytes)).collect();
+                let Some(room) = room else {
+                    crate::reach!("driver.fetch-waits-for-the-queue");
                     break;
-                }
+                };
                 if let Some(fetch) = fetches.pop_front() {
-                    self.start_fetch(*group, fetch);
+                    self.start_fetch(*group, fetch, room);
                 }
             }
             !fetches.is_empty()
@@ -71,8 +75,8 @@ impl Driver {
         self.fetches.wanted = waiting;
     }
 
-    fn start_fetch(&mut self, group: GroupId, fetch: Fetch) {
-        self.fetches.under_way.insert(group);
+    fn start_fetch(&mut self, group: GroupId, fetch: Fetch, room: Vec<Share>) {
+        self.fetches.under_way.insert(group, room);
         match &self.log {
             Log::InLine(keeper) => keeper.fetch(group, fetch),
             log => log.ask(Job::Fetch(group, fetch)),

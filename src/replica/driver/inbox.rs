@@ -1,7 +1,9 @@
 //! Messages: what each sets in motion.
 
+use bytes::Bytes;
 use raft::eraftpb::MessageType;
 
+use crate::rt::probe::{self, Event as Probe};
 use crate::types::{Error, GroupId, Result, region};
 
 use super::Driver;
@@ -37,14 +39,14 @@ impl Driver {
                 created => drop(reply.send(created)),
             },
             Message::FromPeers { sender, messages, beats, share: _share } => {
-                self.promise.raise(sender.election_ns).await?;
+                self.may_promise(sender).await?;
                 for message in messages {
                     self.step(sender, message)?;
                 }
                 self.hear(sender, beats)?;
             }
             Message::Snapshot { sender, message, arrived } => {
-                self.promise.raise(sender.election_ns).await?;
+                self.may_promise(sender).await?;
                 self.receive_snapshot(sender, *message, arrived)?;
             }
             Message::SnapshotSent { group, to_peer, index, delivered } => {
@@ -86,12 +88,27 @@ impl Driver {
         Ok(())
     }
 
+    /// The receiving side has seen to it that a promise to a sender is remembered.
+    async fn may_promise(&mut self, sender: Sender) -> Result<()> {
+        if crate::mutant!("replica.promise-waits-in-the-lane") {
+            self.promise.raise(sender.election_ns).await?;
+        }
+        assert!(sender.election_ns <= self.promise.ns(), "no voter promises more than a restart remembers");
+        Ok(())
+    }
+
     fn step(&mut self, sender: Sender, message: PeerMessage) -> Result<()> {
         let group = message.group;
         // Followers whose engine or log waits keep what they have; leaders send again.
         let appends = message.message.get_msg_type() == MessageType::MsgAppend && !message.message.entries.is_empty();
         if appends && self.is_full() {
             return Ok(());
+        }
+        let store = self.store;
+        if appends {
+            let bytes = message.message.entries.iter().map(|entry| entry.data.len() as u64);
+            let last = message.message.entries.last().map_or(0, |entry| entry.data.len() as u64);
+            probe::emit(|| Probe::Note { store, what: "append", a: bytes.sum(), b: last, data: Bytes::new() });
         }
         let Some(peer) = self.peers.get_mut(&group) else { return Ok(()) };
         if !peer.is_meant(sender.store, message.epoch, message.message.from, message.message.to) {

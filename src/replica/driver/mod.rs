@@ -30,7 +30,7 @@ use crate::raft::output::Output;
 use crate::rt::clock::Clock;
 use crate::rt::probe::{self, Event as Probe};
 use crate::rt::sync::mpsc;
-use crate::types::limits::{ROUND_BYTES_MAX, ROUND_PASSES_MAX};
+use crate::types::limits::{ROUND_BYTES_MAX, ROUND_PASSES_MAX, ROUND_TIME_MAX};
 use crate::types::{Error, GroupId, Region, Result};
 
 use super::effects::Effects;
@@ -241,11 +241,15 @@ impl Driver {
 
     /// Does the work of the groups that have some, until none has or others should be heard.
     async fn round(&mut self) -> Result<()> {
+        let until = self.clock.now().plus(ROUND_TIME_MAX);
         for _ in 0..ROUND_PASSES_MAX {
             if self.dirty.is_empty() {
                 break;
             }
             self.pass().await?;
+            if self.clock.now() >= until {
+                break;
+            }
         }
         self.start_fetches();
         Ok(())
@@ -269,16 +273,22 @@ impl Driver {
         }
     }
 
-    /// One look at every group that has work: propose, send, install, apply, write the log, send what had to wait for it.
+    /// One look at the groups that have work, as many as the bounds of time and bytes let in: propose, send, install, apply, write the
+    /// log, send what had to wait for it.
     async fn pass(&mut self) -> Result<()> {
         let mut committed = Vec::new();
         let mut after_log = Vec::new();
         for (group, output) in std::mem::take(&mut self.installed) {
             self.owe(group, output, &mut committed, &mut after_log);
         }
+        let until_ns = self.clock.now().plus(ROUND_TIME_MAX).0;
         for _ in 0..self.dirty.len() {
-            let Some(group) = self.dirty.pop_front() else { break };
             let now_ns = self.clock.now().0;
+            if self.batch.bytes() >= ROUND_BYTES_MAX || now_ns >= until_ns || crate::buggify!("driver.short-pass") {
+                crate::reach!("driver.pass-cut-short");
+                break;
+            }
+            let Some(group) = self.dirty.pop_front() else { break };
             let Some(peer) = self.peers.get_mut(&group) else { continue };
             if peer.waits_for_install() {
                 continue;

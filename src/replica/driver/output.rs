@@ -94,7 +94,12 @@ impl Driver {
         };
         let epoch = region::epoch(peer.region());
         if !snapshot {
-            self.outbox.send(group, epoch, to_store, message);
+            let (to_peer, append) = (message.to, message.get_msg_type() == MessageType::MsgAppend);
+            if !self.outbox.send(group, epoch, to_store, message) && append {
+                crate::reach!("driver.queue-full");
+                // Raft goes on from what the peer has, instead of counting on what was dropped.
+                peer.group.dropped(to_peer);
+            }
             return;
         }
         let index = message.get_snapshot().get_metadata().index;

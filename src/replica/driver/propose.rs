@@ -4,13 +4,14 @@ use bytes::Bytes;
 
 use crate::raft::frame;
 use crate::types::GroupId;
-use crate::types::limits::ENTRY_BYTES_MAX;
+use crate::types::limits::{ENTRY_BYTES_MAX, ROUND_BYTES_MAX};
 
 use super::Driver;
 use crate::replica::peer::{Packed, Proposal};
 
 impl Driver {
-    /// Packs what waits into entries. During a transfer it goes on waiting: when the transfer is over, the new leader is known.
+    /// Packs what waits into entries, as many as go into the log at a time. During a transfer it goes on waiting: when the transfer is
+    /// over, the new leader is known.
     pub(super) fn propose(&mut self, group: GroupId) {
         let now_ns = self.clock.now().0;
         let pack_bytes_max = if crate::buggify!("driver.tiny-pack") { 1 } else { self.options.pack_bytes_max };
@@ -20,8 +21,12 @@ impl Driver {
             return;
         }
         let term = peer.group.term();
-        while let Some(Packed { commands, replies }) = peer.proposals.pack(term, pack_bytes_max) {
+        let mut bytes = 0;
+        while bytes < ROUND_BYTES_MAX
+            && let Some(Packed { commands, replies }) = peer.proposals.pack(term, pack_bytes_max)
+        {
             let payload = frame::encode(commands.iter());
+            bytes += payload.len();
             assert!(
                 payload.len() <= ENTRY_BYTES_MAX + pack_bytes_max + frame::HEADER_BYTES * commands.len(),
                 "an entry is bounded by its first command and the packing"

@@ -28,7 +28,13 @@ impl Driver {
             )));
         }
         // A group is in the log before it is in the engine, and never leaves it.
-        let stored = log.group(group).cloned().ok_or_else(|| {
+        let stored = log.group(group).cloned();
+        let (stored, installed) = if stored.is_none() && crate::mutant!("replica.lost-log-not-noticed") {
+            (Some(GroupLog::default()), applied.0)
+        } else {
+            (stored, installed)
+        };
+        let stored = stored.ok_or_else(|| {
             Error::Corruption(format!(
                 "group {group}: the engine holds it but the raft log in {} does not: the log was lost, emptied or another one is \
                  mounted there. What this store promised and acknowledged is gone with it: bring the log back, or start with \
@@ -113,7 +119,8 @@ pub(in crate::replica) fn nothing_missing(log: &RaftLog, is_here: impl Fn(GroupI
     let used =
         |group: &GroupLog| group.last_index > index || group.hard_state.term > term || group.hard_state.vote != 0;
     for group in log.groups() {
-        if !is_here(group) && log.group(group).is_some_and(used) {
+        let noticed = !crate::mutant!("node.lost-engine-not-noticed");
+        if !is_here(group) && log.group(group).is_some_and(used) && noticed {
             return Err(Error::Corruption(format!(
                 "group {group}: the raft log in {} has its history but the engine does not hold it: the engine's data was \
                  lost. Bring it back, or start with an empty data directory as a new store",

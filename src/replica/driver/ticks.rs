@@ -41,6 +41,7 @@ impl Driver {
             let leads = peer.group.leads();
             let lost = || Error::Unknown("leadership was lost while it was under way".into());
             peer.proposals.fail_lost(leads, now_ns, limit_ns, lost);
+            peer.forget_given_up_reads();
             if peer.has_work() {
                 busy.push(*group);
             }

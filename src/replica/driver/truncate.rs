@@ -1,6 +1,7 @@
 //! What the log lets go of.
 //!
-//! A group's log keeps what its followers lack, up to a bound in entries and one in bytes; what lags further gets a snapshot. When
+//! A group's log keeps what its followers lack, up to a bound in entries and one in bytes; what lags further gets a snapshot, and
+//! what a follower needs when its snapshot has arrived is bounded in bytes only. When
 //! the logs of all groups together are over the store's bound, the largest are cut to what is durable, whoever lags. The log's
 //! keeper, which knows sizes, says how far; the lane, which knows the group, does it.
 //!
@@ -15,14 +16,15 @@ use crate::replica::peer::Peer;
 impl Driver {
     /// Cuts every group's log below what is durable in the engine, leaving something for followers that lag a little.
     pub(super) fn truncate(&mut self) {
-        let standing = |group: GroupId, peer: &Peer| Standing {
+        let standing = |group: GroupId, peer: &mut Peer| Standing {
             group,
             applied: peer.group.log().applied().0,
             durable: peer.durable(),
             slowest: peer.group.slowest_follower(),
+            snapshots: peer.group.snapshots_under_way(),
             truncated: peer.group.log().truncated().0,
         };
-        let standings: Vec<Standing> = self.peers.iter().map(|(group, peer)| standing(*group, peer)).collect();
+        let standings: Vec<Standing> = self.peers.iter_mut().map(|(group, peer)| standing(*group, peer)).collect();
         match &self.log {
             Log::InLine(keeper) => {
                 let cuts = keeper.cuts(&standings);

@@ -6,7 +6,6 @@ mod proposals;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use armilla_arch::sync::Share;
 use bytes::Bytes;
 
 use crate::raft::Group;
@@ -18,7 +17,7 @@ use crate::rt::sync::oneshot;
 use crate::types::region::RegionEpoch;
 use crate::types::{Error, Region, Result, region};
 
-use super::view::{Leadership, PeerView};
+use super::view::{Leadership, PeerView, ReadPlace};
 
 pub(super) use install::Install;
 pub(super) use proposals::{Packed, Proposal, Proposals, Queued};
@@ -42,7 +41,7 @@ pub(super) struct Peer {
 #[derive(Debug, Default)]
 struct Reads {
     next: u64,
-    waiting: BTreeMap<u64, (oneshot::Sender<Result<()>>, Share)>,
+    waiting: BTreeMap<u64, (oneshot::Sender<Result<()>>, ReadPlace)>,
 }
 
 /// What was last shown or reported, so that it is shown only when it changes.
@@ -169,10 +168,15 @@ impl Peer {
     }
 
     /// Asks a quorum on behalf of a read.
-    pub fn read(&mut self, reply: oneshot::Sender<Result<()>>, place: Share) {
+    pub fn read(&mut self, reply: oneshot::Sender<Result<()>>, place: ReadPlace) {
         self.reads.next += 1;
         self.reads.waiting.insert(self.reads.next, (reply, place));
         self.group.read(self.reads.next);
+    }
+
+    /// Forgets reads whose callers have given up: their places are others'.
+    pub fn forget_given_up_reads(&mut self) {
+        self.reads.waiting.retain(|_, (reply, _)| !reply.is_closed());
     }
 
     /// Answers reads: those that may be served now, and those that cannot be served here.

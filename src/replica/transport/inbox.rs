@@ -14,6 +14,7 @@ use crate::proto::armilla::raft::transport_server::Transport;
 use crate::proto::armilla::raft::{Done, GroupMessage, Incarnation, RaftBatch, SnapshotChunk, SnapshotHead};
 use crate::replica::handle::{Handle, Room};
 use crate::replica::message::{Beats, Message, PeerMessage, Sender};
+use crate::replica::promise::LongestPromise;
 use crate::replica::snapshot::{Receiving, Traffic};
 use crate::rt::clock::Instant;
 use crate::rt::{cpu, task};
@@ -35,6 +36,8 @@ pub struct Inbox {
     /// Snapshots on their way in.
     snapshots: Traffic,
     runs: Runs,
+    /// What voters here may promise whom they hear.
+    promise: Arc<LongestPromise>,
     /// When a refused sender was last told of in the log.
     told: Arc<Mutex<Option<Instant>>>,
 }
@@ -57,9 +60,15 @@ struct Origin {
 
 impl Inbox {
     /// Receives for `local`, snapshots as `snapshots` allows.
-    pub(in crate::replica) fn new(local: Local, handle: Handle, snapshots: Traffic, runs: Runs) -> Inbox {
+    pub(in crate::replica) fn new(
+        local: Local,
+        handle: Handle,
+        snapshots: Traffic,
+        runs: Runs,
+        promise: Arc<LongestPromise>,
+    ) -> Inbox {
         let waiting_bytes = Budget::new(INBOX_BYTES_MAX);
-        Inbox { local, handle, waiting_bytes, snapshots, runs, told: Arc::default() }
+        Inbox { local, handle, waiting_bytes, snapshots, runs, promise, told: Arc::default() }
     }
 
     /// Whether messages from there are for this store.
@@ -84,12 +93,22 @@ impl Inbox {
     async fn begin(&self, origin: &Origin, earlier: Vec<Incarnation>) -> Result<(), Status> {
         self.is_for_here(origin).map_err(|why| self.refused(why))?;
         let history = History { run: origin.run, earlier };
-        let heard = self.runs.hear(self.local.store, origin.from_store, &history).await.map_err(|error| {
-            // An engine that cannot keep this can keep nothing.
-            self.handle.stop_serving(error.to_string());
-            refusal(error)
-        })?;
-        heard.map_err(|why| self.refused(why))
+        let heard = self.runs.hear(self.local.store, origin.from_store, &history).await;
+        heard.map_err(|error| self.kept_nothing(error))?.map_err(|why| self.refused(why))
+    }
+
+    /// An engine that cannot keep what was heard can keep nothing.
+    fn kept_nothing(&self, error: Error) -> Status {
+        self.handle.stop_serving(error.to_string());
+        refusal(error)
+    }
+
+    /// Makes sure that promises to a sender are remembered before any voter here hears of it. The lanes do not wait meanwhile.
+    async fn may_promise(&self, election_ns: u64) -> Result<(), Status> {
+        if crate::mutant!("replica.promise-waits-in-the-lane") {
+            return Ok(());
+        }
+        self.promise.raise(election_ns).await.map_err(|error| self.kept_nothing(error))
     }
 
     /// Whether a stream may go on: no newer run of its store was heard since.
@@ -154,6 +173,7 @@ impl Inbox {
             let why = format!("store {store} is taking in {SNAPSHOTS_IN_MAX} snapshots");
             return Err(Status::resource_exhausted(why));
         };
+        self.may_promise(election_ns).await?;
         let engine = self.handle.engine().clone();
         let receiving = cpu::run(move || Receiving::new(&engine, place)).await.map_err(refusal)?;
         let arrived = self.handle.clock().now();
@@ -212,6 +232,7 @@ impl Transport for Inbox {
                 self.begin(&origin, std::mem::take(&mut batch.earlier)).await?;
                 begun = true;
             }
+            self.may_promise(batch.election_ns).await?;
             if crate::buggify!("transport.inbox-full") {
                 continue;
             }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use armilla_arch::sync::Budget;
+use armilla_arch::sync::{Budget, Share};
 use protobuf::Message as _;
 use raft::eraftpb::Message as RaftMessage;
 
@@ -16,6 +16,7 @@ use crate::replica::snapshot::{Outgoing, Retries, Traffic};
 use crate::rt::net::Net;
 use crate::rt::sync::{mpsc, watch};
 use crate::rt::task::{self, JoinHandle};
+use crate::types::limits::FETCH_QUEUE_BYTES_MAX;
 use crate::types::region::RegionEpoch;
 use crate::types::{Error, GroupId};
 
@@ -52,6 +53,8 @@ pub struct Sending {
 struct Line {
     queue: mpsc::Sender<Queued>,
     waiting_bytes: Budget,
+    /// What reads of old entries that are under way may bring.
+    fetches: Budget,
     task: JoinHandle<()>,
 }
 
@@ -93,18 +96,22 @@ impl Outbox {
         Outbox { local, net, addresses, lines: Arc::default(), handle, sending }
     }
 
-    /// Bytes that wait for a store.
-    pub fn waiting_bytes(&self, store: u64) -> usize {
-        self.lines.lock().expect("no holder panics").get(&store).map_or(0, |line| line.waiting_bytes.taken())
+    /// Room for old entries on their way to a store, held until they are in its queue; none if as much waits for it as may.
+    pub fn room_for_a_fetch(&self, store: u64, bytes: usize) -> Option<Share> {
+        let mut lines = self.lines.lock().expect("no holder panics");
+        let line = self.line(&mut lines, store);
+        let full = line.waiting_bytes.taken() + line.fetches.taken() >= FETCH_QUEUE_BYTES_MAX;
+        if full || crate::buggify!("transport.no-room-for-a-fetch") {
+            return None;
+        }
+        line.fetches.take(bytes).ok()
     }
 
-    /// Queues a message; drops it when the store's queue is full.
-    pub fn send(&self, group: GroupId, epoch: RegionEpoch, to_store: u64, message: RaftMessage) {
-        let Some(message) = group_message(group, epoch, &message) else { return };
-        if !crate::buggify!("transport.outbox-full") {
-            let bytes = message.message.len();
-            self.queue(to_store, Outbound::Message(message), bytes);
-        }
+    /// Queues a message; false, and it is dropped, when the store's queue is full.
+    pub fn send(&self, group: GroupId, epoch: RegionEpoch, to_store: u64, message: RaftMessage) -> bool {
+        let Some(message) = group_message(group, epoch, &message) else { return false };
+        let bytes = message.message.len();
+        !crate::buggify!("transport.outbox-full") && self.queue(to_store, Outbound::Message(message), bytes)
     }
 
     /// Queues heartbeats and answers; drops them when the store's queue is full.
@@ -115,9 +122,14 @@ impl Outbox {
         }
     }
 
-    fn queue(&self, to_store: u64, outbound: Outbound, bytes: usize) {
+    fn queue(&self, to_store: u64, outbound: Outbound, bytes: usize) -> bool {
         let mut lines = self.lines.lock().expect("no holder panics");
-        let line = lines.entry(to_store).or_insert_with(|| {
+        let line = self.line(&mut lines, to_store);
+        line.waiting_bytes.take(bytes).is_ok_and(|share| line.queue.try_send((outbound, share)).is_ok())
+    }
+
+    fn line<'a>(&self, lines: &'a mut BTreeMap<u64, Line>, to_store: u64) -> &'a mut Line {
+        lines.entry(to_store).or_insert_with(|| {
             let (queue, waiting) = mpsc::channel(QUEUE_MAX);
             let link = Link {
                 to_store,
@@ -126,11 +138,13 @@ impl Outbox {
                 addresses: self.addresses.clone(),
                 handle: self.handle.clone(),
             };
-            Line { queue, waiting_bytes: Budget::new(QUEUE_BYTES_MAX), task: task::spawn(link.run(waiting)) }
-        });
-        if let Ok(share) = line.waiting_bytes.take(bytes) {
-            let _ = line.queue.try_send((outbound, share));
-        }
+            Line {
+                queue,
+                waiting_bytes: Budget::new(QUEUE_BYTES_MAX),
+                fetches: Budget::new(FETCH_QUEUE_BYTES_MAX),
+                task: task::spawn(link.run(waiting)),
+            }
+        })
     }
 
     /// Streams a snapshot of the ranges as the engine stands now; the driver hears of the end by message. One that finds no place, or

@@ -9,7 +9,7 @@
 //! | a committed entry is never overwritten | [`commit_permanence`] | writes or cuts its log |
 //! | term, vote, commit and durable log never go back | [`persistence`] | writes its state, starts |
 //! | an entry is durable on a quorum before anyone applies it | [`quorum_durability`] | applies |
-//! | a peer goes on with entries after a snapshot | here | installs a snapshot, once all is well |
+//! | a peer goes on with entries after a snapshot | here | installs a snapshot, while nothing but the death of others is wrong |
 //! | a read under a lease is the newest leader's | [`lease_reads`] | serves one |
 //!
 //! A store whose disk was replaced never comes back: its machine joins as another store. What it had made durable still counts
@@ -49,8 +49,8 @@ pub struct Raft {
     rolled_back: BTreeSet<u64>,
     /// By peer: snapshots installed since the last entry was appended.
     in_a_row: BTreeMap<PeerId, u64>,
-    /// More than two in a row are too many.
-    judges_snapshots: bool,
+    /// More than two in a row are too many: always, at present.
+    judges_snapshots: (bool, bool),
     /// Leader changes seen.
     pub elections: u64,
     /// Snapshots installed.
@@ -77,7 +77,13 @@ impl Raft {
     /// From now on nothing is wrong that would make a peer need one snapshot after the other.
     pub fn judge_snapshots(&mut self) {
         self.in_a_row.clear();
-        self.judges_snapshots = true;
+        self.judges_snapshots = (true, true);
+    }
+
+    /// The faults have changed; these (`calm`) make no peer that is up lose what it is sent. Counting begins anew.
+    pub fn judge_snapshots_while(&mut self, calm: bool) {
+        self.in_a_row.clear();
+        self.judges_snapshots.1 = self.judges_snapshots.0 || calm;
     }
 
     /// The most snapshots in a row that any peer installed lately.
@@ -210,6 +216,7 @@ impl Raft {
     /// A peer won an election.
     fn leader(&mut self, id: PeerId, term: u64) -> Result<(), Broken> {
         self.elections += 1;
+        self.in_a_row.retain(|other, _| other.group != id.group);
         let (group, peer) = self.parts(id);
         election_safety::check(group, id, term)?;
         leader_completeness::check(group, peer, id, term)?;
@@ -246,7 +253,7 @@ impl Raft {
         self.snapshots += 1;
         let in_a_row = self.in_a_row.entry(id).or_default();
         *in_a_row += 1;
-        if self.judges_snapshots && *in_a_row > SNAPSHOTS_IN_A_ROW_MAX {
+        if self.judges_snapshots.1 && *in_a_row > SNAPSHOTS_IN_A_ROW_MAX {
             let what = format!("group {}: {in_a_row} snapshots in a row without an entry between them", id.group);
             return Err((SNAPSHOTS_IN_A_ROW, id.store, what));
         }

@@ -269,6 +269,10 @@ impl Run {
             wiped: None,
             held: BTreeMap::new(),
             settings_differ: self.plan.knobs.buggify != 0,
+            keeps_log: {
+                let raft = self.plan.knobs.settings().raft;
+                raft.log_group_kib_max >= 1 << 10 && (raft.log_store_kib_max == 0 || raft.log_store_kib_max >= 1 << 10)
+            },
             unsettled: BTreeMap::new(),
         }
     }
@@ -339,6 +343,8 @@ impl Run {
             self.monitor.with(|observed| {
                 observed.pauses.begin(bounds);
                 observed.lanes.begin(tick_ns);
+                observed.moved.begin(tick_ns * raft.election_ticks as u64);
+                observed.appends.bytes_max = raft.append_kib_max << 10;
                 observed.rooms.reserve_bytes = reserve_bytes;
                 observed.pauses.regime(now_ns, usual.then(Default::default));
             });

@@ -140,6 +140,8 @@ struct State {
     /// Bytes that others have taken.
     taken: u64,
     slow: f64,
+    /// When the last of the calls that were made will have returned, true ns.
+    calls_end_ns: u64,
     stalled_until_ns: u64,
     busy_until_ns: u64,
     draws: u64,
@@ -159,6 +161,7 @@ impl State {
             full: false,
             taken: 0,
             slow: 1.0,
+            calls_end_ns: 0,
             stalled_until_ns: 0,
             busy_until_ns: 0,
             draws: 0,
@@ -300,6 +303,11 @@ impl SimDisk {
     /// Whether anything that needs more space fails with `StorageFull`.
     pub fn set_full(&self, full: bool) {
         self.cell.lock().full = full;
+    }
+
+    /// When all calls made so far will have returned (true ns), however slow the disk was when they were made.
+    pub fn calls_end_ns(&self) -> u64 {
+        self.cell.lock().calls_end_ns
     }
 
     /// Multiplies the time of every operation.
@@ -507,7 +515,9 @@ impl Disk {
             let transfer = (u128::from(bytes) * 1_000_000_000 / u128::from(state.config.bandwidth)) as f64;
             let start = world.now_ns().max(state.busy_until_ns).max(state.stalled_until_ns);
             state.busy_until_ns = start + (transfer * state.slow) as u64;
-            state.busy_until_ns + (latency * state.slow) as u64
+            let end = state.busy_until_ns + (latency * state.slow) as u64;
+            state.calls_end_ns = state.calls_end_ns.max(end);
+            end
         };
         loop {
             let until = until.max(self.live()?.stalled_until_ns);
