@@ -29,6 +29,7 @@ impl Trio {
             append_bytes_max: 1 << 20,
             appends_inflight_max: 256,
             apply_bytes_max: 4 << 20,
+            lease_reads: true,
         };
         let mut voters = ConfState::default();
         voters.voters = vec![1, 2, 3];

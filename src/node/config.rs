@@ -94,6 +94,9 @@ options! {
         /// Ticks without a leader after which a follower campaigns (randomly up to half as many more). The leader's lease is this
         /// long, less the drift of clocks.
         election_ticks: usize = 20, 1..=1_000_000;
+        /// Whether leaders serve reads alone while their followers' promises last. Switch it off where machines are suspended or
+        /// migrated while they run and their clocks do not go on meanwhile: then each read asks a quorum.
+        lease_reads: bool = true;
         /// KiB of entries in one append message.
         // This makes messages between nodes; the rest of what one may hold is for what surrounds it.
         append_kib_max: u64 = 1024, 1..=(MESSAGE_BYTES_MAX as u64 >> 10) / 2;

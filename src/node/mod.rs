@@ -579,6 +579,7 @@ fn replica_options(config: &Config, log_store_bytes_max: u64) -> replica::Option
             tick_ns: raft.tick().as_nanos() as u64,
             election_ticks: raft.election_ticks,
             heartbeat_ticks: raft.heartbeat_ticks,
+            lease_reads: raft.lease_reads,
             append_bytes_max: raft.append_kib_max << 10,
             appends_inflight_max: raft.appends_inflight_max,
             apply_bytes_max: raft.apply_kib_max << 10,

@@ -26,6 +26,8 @@ pub struct Options {
     pub election_ticks: usize,
     /// Ticks between a leader's heartbeats.
     pub heartbeat_ticks: usize,
+    /// Whether a leader reads alone while its lease lasts.
+    pub lease_reads: bool,
     /// Bytes of entries in one append message (at least one entry).
     pub append_bytes_max: u64,
     /// Append messages under way to one follower.
@@ -177,7 +179,7 @@ impl Group {
             lease: Lease::new(election_ns, CLOCK_DRIFT_PERMILLE),
             promise: Promise::new(election_ns, run.longest_promise_ns, run.now_ns, fresh),
             options,
-            reads: Reads::new(peer, if crate::mutant!("raft.reads-of-any-run") { 0 } else { run.nonce }),
+            reads: Reads::new(peer, run.nonce),
             proposed: VecDeque::new(),
             transfers: Transfers::default(),
             lost_leader: LostLeader::default(),
@@ -215,7 +217,8 @@ impl Group {
     }
     /// Until when (exclusive, node clock) this peer may serve reads alone; 0 when it may not.
     pub fn lease_until(&self) -> u64 {
-        if self.ready() { self.lease.until(self.term()) } else { 0 }
+        let allowed = self.options.lease_reads || crate::mutant!("raft.lease-reads-all-the-same");
+        if self.ready() && allowed { self.lease.until(self.term()) } else { 0 }
     }
     /// The commit index.
     pub fn committed(&self) -> u64 {
@@ -604,7 +607,7 @@ impl Group {
     pub fn snapshot_sent(&mut self, to_peer: u64, index: u64, delivered: bool) {
         let progress = self.node.raft.prs().get(to_peer);
         let waits = |index| progress.is_some_and(|progress| progress.pending_snapshot == index);
-        if !waits(index) && !crate::mutant!("raft.snapshot-end-of-another") {
+        if !waits(index) {
             return;
         }
         let status = if delivered { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
@@ -619,6 +622,11 @@ impl Group {
     /// An append to a peer was dropped before it left.
     pub fn dropped(&mut self, peer: u64) {
         self.node.report_unreachable(peer);
+    }
+
+    /// The node's clock stood still for a while: what it measured from before `now_ns` counts no more.
+    pub fn clock_stood_still(&mut self, now_ns: u64) {
+        self.lease.begin_again(now_ns);
     }
 
     /// Messages to a peer are being lost.

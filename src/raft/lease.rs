@@ -7,6 +7,11 @@
 //! else can be elected before *s* + the leader's election timeout, up to the drift between the clocks: the leader reads alone
 //! until *s* + election timeout × (1 - drift).
 //!
+//! A machine that is suspended together with its clock (as a virtual one may be) loses time beyond any drift: its leases last longer
+//! than its followers' promises. It can tell only by the clocks of others, with the first message that it hears afterwards
+//! (`replica::transport::clocks`), and gives its leases up then; until then it may read what is old. Where machines are suspended
+//! while they run, leases have to be switched off (`raft.lease_reads`).
+//!
 //! A leadership transfer makes a vote without asking the promise, at a time that the old leader cannot know (the order to
 //! campaign may travel for long): a leader that has begun a transfer takes no lease again in its term.
 
@@ -17,6 +22,8 @@ pub struct Lease {
     term: u64,
     until: u64,
     forfeited: bool,
+    /// What was sent before this is not to be counted from.
+    not_before: u64,
 }
 
 impl Lease {
@@ -30,9 +37,9 @@ impl Lease {
     /// A quorum has answered what was sent at `sent_ns` in `term`.
     pub fn renew(&mut self, term: u64, sent_ns: u64) {
         if self.term != term {
-            *self = Lease { length_ns: self.length_ns, term, until: 0, forfeited: false };
+            *self = Lease { term, until: 0, forfeited: false, ..*self };
         }
-        if !self.forfeited && !crate::buggify!("raft.lease-not-renewed") {
+        if !self.forfeited && sent_ns >= self.not_before && !crate::buggify!("raft.lease-not-renewed") {
             self.until = self.until.max(sent_ns + self.length_ns);
         }
     }
@@ -40,8 +47,13 @@ impl Lease {
     /// A transfer begins: no lease any more in this term.
     pub fn forfeit(&mut self, term: u64) {
         if !crate::mutant!("raft.lease-kept-in-transfer") {
-            *self = Lease { length_ns: self.length_ns, term, until: 0, forfeited: true };
+            *self = Lease { term, until: 0, forfeited: true, ..*self };
         }
+    }
+
+    /// The clock lost time before `now_ns`: only what is sent from now on makes a lease.
+    pub fn begin_again(&mut self, now_ns: u64) {
+        (self.until, self.not_before) = (0, now_ns);
     }
 
     /// Until when the lease of `term` runs (exclusive); 0 when there is none.
@@ -108,6 +120,17 @@ mod tests {
         assert_eq!(lease.until(7), 0);
         lease.renew(8, 3);
         assert_eq!(lease.until(8), 803);
+    }
+
+    #[test]
+    fn a_clock_that_stood_still_ends_it() {
+        let mut lease = Lease::new(1000, 200);
+        lease.renew(7, 10);
+        lease.begin_again(20);
+        lease.renew(7, 19);
+        assert_eq!(lease.until(7), 0, "an answer to what was sent before");
+        lease.renew(7, 20);
+        assert_eq!(lease.until(7), 820);
     }
 
     #[test]

@@ -52,9 +52,8 @@ pub const MUTANTS: &[(&str, &str)] = &[
         "raft.promise-by-own-timeout",
         "a voter's promise is as long as its own election timeout, whatever its leader's is",
     ),
+    ("raft.lease-reads-all-the-same", "a leader reads alone although it is configured not to"),
     ("raft.append-not-cut", "what is proposed in one round goes into one message, however much it is"),
-    ("raft.snapshot-end-of-another", "the end of a snapshot counts for whichever is under way to that peer"),
-    ("raft.reads-of-any-run", "a read may be confirmed by an answer to a read of an earlier run"),
     ("raft.commit-not-carried", "a record of a group does not carry the commit index that moved since the last one"),
     ("raft.campaign-while-installing", "a peer campaigns while its engine does not hold its snapshot yet"),
     (

@@ -48,7 +48,7 @@ impl RegionMachine {
             crate::reach!("region.stale-epoch-refused");
             return Err(Refusal::EpochNotMatch);
         }
-        if header.term != 0 && header.term != term && !crate::mutant!("region.decided-in-another-term") {
+        if header.term != 0 && header.term != term {
             return Err(Refusal::Stale);
         }
         Ok(())

@@ -26,7 +26,6 @@ pub use machine::RegionMachine;
 /// The planted bugs of this room and what each breaks.
 pub const MUTANTS: &[(&str, &str)] = &[
     ("region.cas-ignores-expected", "compare-and-swap writes whatever the old value is"),
-    ("region.decided-in-another-term", "a command that was decided in one term is applied in another"),
     ("region.stale-epoch-accepted", "a command of an older epoch is applied"),
     ("region.delete-range-off-by-one", "a range's end is deleted too"),
     ("region.batch-drops-last", "a batch of puts loses its last pair"),

@@ -46,6 +46,8 @@ pub struct Handle {
     log_figures: Arc<RwLock<BTreeMap<&'static str, u64>>>,
     /// Bytes of proposals under way in all groups.
     budgets: StoreBudgets,
+    /// How often this node's clock stood still.
+    clock_losses: Arc<AtomicU64>,
     room: Arc<AtomicU8>,
     snapshots: Arc<Counts>,
 }
@@ -91,6 +93,7 @@ impl Handle {
             poisoned: Arc::default(),
             log_figures: Arc::default(),
             budgets: StoreBudgets::default(),
+            clock_losses: Arc::default(),
             room: Arc::default(),
             snapshots: Arc::default(),
         };
@@ -208,10 +211,18 @@ impl Handle {
             ("reads_by_quorum", sum(&|view| view.reads().1)),
             ("mailbox_letters", self.lanes.iter().map(|lane| lane.waiting.load(Ordering::Relaxed)).sum()),
             ("lanes", self.lanes.len() as u64),
+            ("clock_losses", self.clock_losses.load(Ordering::Relaxed)),
         ]
         .into_iter()
         .chain(self.snapshots.figures())
         .collect()
+    }
+
+    /// The node's clock lost time: leases that were measured by it end, and only what is sent from now on makes others.
+    pub(super) fn clock_stood_still(&self) {
+        self.clock_losses.fetch_add(1, Ordering::Relaxed);
+        self.views().iter().for_each(|view| view.drop_lease());
+        self.send_all(|| Message::ClockStoodStill);
     }
 
     /// Why the store stopped serving, if it has.

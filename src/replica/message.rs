@@ -101,6 +101,8 @@ pub enum Message {
         /// The entries; none if they are gone.
         entries: Result<Vec<Entry>>,
     },
+    /// The node's clock stood still for a while.
+    ClockStoodStill,
     /// Messages to a store are being lost.
     Unreachable {
         /// The store.

@@ -87,6 +87,7 @@ fn peer_of(region: &Region) -> Peer {
         append_bytes_max: 1 << 20,
         appends_inflight_max: 64,
         apply_bytes_max: 1 << 20,
+        lease_reads: true,
     };
     let view = LogView::new(log_view::Start {
         hard_state: membership::first_hard_state(),

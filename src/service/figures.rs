@@ -34,6 +34,7 @@ pub const FIGURES: &[Figure] = &[
     counter("raft", "reads_by_quorum", "Reads for which the leader asked a majority whether it still leads"),
     gauge("raft", "mailbox_letters", "Messages and requests that wait for the lanes"),
     gauge("raft", "lanes", "Lanes that drive the store's groups"),
+    counter("raft", "clock_losses", "How often this machine stood still together with its clock"),
     counter("raft", "snapshots_sent", "Snapshots of groups that were delivered to other stores"),
     counter("raft", "snapshots_received", "Snapshots of groups that arrived here whole"),
     counter("raft", "snapshots_refused", "Snapshots that were sent away because this store was taking in two already"),

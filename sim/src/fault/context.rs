@@ -43,6 +43,8 @@ pub struct Context {
     pub held: BTreeMap<u64, Vec<Vec<RaftBatch>>>,
     /// Some nodes have other timeouts than the plan's: nobody can say how long a pause may be.
     pub settings_differ: bool,
+    /// Whether leaders read alone, so that no leader's clock may stand still.
+    pub lease_reads: bool,
     /// Whether logs may keep what a follower needs after a snapshot: their bounds in bytes are not small ones.
     pub keeps_log: bool,
     /// By node: until when (true ns) connections to it may hang or lag though it is up.

@@ -164,7 +164,7 @@ impl Behavior for Kind {
             Kind::Freeze {} => {
                 let leads =
                     context.monitor.with(|observed| observed.leaders.values().any(|(_, node)| *node == hit.node));
-                return !leads && context.cluster.is_up(hit.node);
+                return (!leads || !context.lease_reads) && context.cluster.is_up(hit.node);
             }
             Kind::Pause {} | Kind::SlowWork { .. } | Kind::SlowCpu { .. } => {}
         }

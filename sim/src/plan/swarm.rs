@@ -76,6 +76,7 @@ fn knobs(rng: &mut Rng) -> Knobs {
         "appends_inflight_max": rng.pick(&[2, 16, 256]),
         "append_kib_max": bounds.pick(&[1024, 1024, 16, 1]),
         "cache_kib_max": bounds.pick(&[4096, 4096, 64, 4]),
+        "lease_reads": bounds.chance(0.75),
     });
     let store_heartbeat_ms = *rng.pick(&[500, 1000, 3000]);
     // Some clusters begin with nodes that are held at the first version of the protocol; faults let them go on.

@@ -119,6 +119,7 @@ impl World {
                 append_bytes_max: world.settings.append_bytes_max,
                 appends_inflight_max: 64,
                 apply_bytes_max: 1 << 20,
+                lease_reads: true,
             };
             let hard_state = membership::first_hard_state();
             let log = Log { hard_state, entries: BTreeMap::new(), truncated: membership::FIRST };

@@ -64,6 +64,7 @@ impl Driver {
                 }
             }
             Message::Unreachable { store } => self.unreachable(store),
+            Message::ClockStoodStill => self.clock_stood_still(),
             Message::Flushed { applied, result } => {
                 result?;
                 self.flushed(&applied);
@@ -144,6 +145,17 @@ impl Driver {
         }
         self.outbox.send_beats(sender.store, Beats { heartbeats: Vec::new(), answers });
         Ok(())
+    }
+
+    fn clock_stood_still(&mut self) {
+        let now_ns = self.clock.now().0;
+        let groups: Vec<GroupId> = self.peers.keys().copied().collect();
+        for group in groups {
+            if let Some(peer) = self.peers.get_mut(&group) {
+                peer.group.clock_stood_still(now_ns);
+            }
+            self.touch(group);
+        }
     }
 
     fn unreachable(&mut self, store: u64) {

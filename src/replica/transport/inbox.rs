@@ -22,6 +22,7 @@ use crate::types::limits::{SNAPSHOT_STILL_MAX, SNAPSHOTS_IN_MAX};
 use crate::types::run::History;
 use crate::types::{Error, GroupId};
 
+use super::clocks::Clocks;
 use super::{Local, Runs, TELL, beats};
 
 /// Bytes of raft messages from other stores that may wait for the driver; more are dropped.
@@ -38,6 +39,8 @@ pub struct Inbox {
     runs: Runs,
     /// What voters here may promise whom they hear.
     promise: Arc<LongestPromise>,
+    /// What the clocks of others say of this node's.
+    clocks: Arc<Mutex<Clocks>>,
     /// When a refused sender was last told of in the log.
     told: Arc<Mutex<Option<Instant>>>,
 }
@@ -68,7 +71,7 @@ impl Inbox {
         promise: Arc<LongestPromise>,
     ) -> Inbox {
         let waiting_bytes = Budget::new(INBOX_BYTES_MAX);
-        Inbox { local, handle, waiting_bytes, snapshots, runs, promise, told: Arc::default() }
+        Inbox { local, handle, waiting_bytes, snapshots, runs, promise, clocks: Arc::default(), told: Arc::default() }
     }
 
     /// Whether messages from there are for this store.
@@ -95,6 +98,25 @@ impl Inbox {
         let history = History { run: origin.run, earlier };
         let heard = self.runs.hear(self.local.store, origin.from_store, &history).await;
         heard.map_err(|error| self.kept_nothing(error))?.map_err(|why| self.refused(why))
+    }
+
+    /// Has leases given up if this node's clock stood still while others' went on.
+    fn compare_clocks(&self, origin: &Origin, sent_ns: u64, arrived: Instant) {
+        if sent_ns == 0 {
+            return;
+        }
+        let mut clocks = self.clocks.lock().expect("no holder panics");
+        if let Some(lost) = clocks.hear(origin.from_store, origin.run.nonce, sent_ns, arrived) {
+            crate::reach!("transport.clock-stood-still");
+            let (store, lost_ms) = (origin.from_store, lost.as_millis() as u64);
+            tracing::warn!(
+                lost_ms,
+                by_the_clock_of_store = store,
+                "this machine's clock stood still, as when a virtual machine is suspended: leases are given up. Where that happens while \
+                 clients read, set raft.lease_reads = false"
+            );
+            self.handle.clock_stood_still();
+        }
     }
 
     /// An engine that cannot keep what was heard can keep nothing.
@@ -232,6 +254,7 @@ impl Transport for Inbox {
                 self.begin(&origin, std::mem::take(&mut batch.earlier)).await?;
                 begun = true;
             }
+            self.compare_clocks(&origin, batch.sent_ns, arrived);
             self.may_promise(batch.election_ns).await?;
             if crate::buggify!("transport.inbox-full") {
                 continue;

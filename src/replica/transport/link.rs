@@ -103,6 +103,7 @@ impl Link {
                 earlier: std::mem::take(&mut earlier),
                 heartbeats: beats::encode(&beats.heartbeats),
                 answers: beats::encode(&beats.answers),
+                sent_ns: self.handle.clock().now().0,
             };
             // A stream that takes nothing for long is as good as broken, whatever the connection says.
             match self.handle.clock().timeout(STUCK, batches.send(batch)).await {

@@ -3,6 +3,7 @@
 //! Messages may be lost, never altered: raft sends again. A store that cannot be reached costs a bounded queue, nothing more.
 
 mod beats;
+mod clocks;
 mod inbox;
 mod link;
 mod outbox;

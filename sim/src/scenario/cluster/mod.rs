@@ -269,6 +269,7 @@ impl Run {
             wiped: None,
             held: BTreeMap::new(),
             settings_differ: self.plan.knobs.buggify != 0,
+            lease_reads: self.plan.knobs.settings().raft.lease_reads,
             keeps_log: {
                 let raft = self.plan.knobs.settings().raft;
                 raft.log_group_kib_max >= 1 << 10 && (raft.log_store_kib_max == 0 || raft.log_store_kib_max >= 1 << 10)
