@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock, RwLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use std::time::Duration;
 
 use crate::client::pd::PdClient;
@@ -11,14 +12,42 @@ use crate::engine::{self, Engine};
 use crate::replica::Handle;
 use crate::rt::clock::{Clock, Instant};
 use crate::rt::sync::watch;
+use crate::rt::{cpu, task};
 use crate::service::status::{Figures, NodeStatus, PeerStatus, StatusSource};
 
 use super::config::Config;
 use super::ident::Ident;
 use super::metrics::NodeMetrics;
 
+/// How long whoever asks waits for the engine's figures.
+const ENGINE_PATIENCE: Duration = Duration::from_millis(300);
 /// How long the status page waits for PD.
 const PATIENCE: Duration = Duration::from_millis(800);
+
+/// The engine's figures as they were found last. Finding them takes the engine's locks, which an engine whose disk stands still may
+/// hold for long: whoever asks waits for a moment at most, and never on a thread that others need.
+#[derive(Clone, Default)]
+struct EngineFigures {
+    found: Arc<Mutex<Figures>>,
+    looking: Arc<AtomicBool>,
+}
+
+impl EngineFigures {
+    async fn now(&self, engine: &Engine, clock: &Clock) -> Figures {
+        if !self.looking.swap(true, Ordering::AcqRel) {
+            let (own, engine) = (self.clone(), engine.clone());
+            let look = async move {
+                let figures = cpu::run(move || engine::figures(&engine)).await;
+                *own.found.lock().expect("no holder panics") = figures;
+                own.looking.store(false, Ordering::Release);
+            };
+            let look = task::spawn(look);
+            // It goes on if it lasts longer, and whoever comes meanwhile is given what was found before.
+            let _ = clock.timeout(ENGINE_PATIENCE, look).await;
+        }
+        self.found.lock().expect("no holder panics").clone()
+    }
+}
 
 /// Answers for the status page; knows more once the store runs.
 pub(super) struct Source {
@@ -32,6 +61,7 @@ pub(super) struct Source {
     healthy: watch::Receiver<bool>,
     lost_replicas: OnceLock<watch::Receiver<Option<u64>>>,
     running: OnceLock<Running>,
+    engine_figures: EngineFigures,
 }
 
 /// What a node says that took the place of one whose disk was lost.
@@ -68,6 +98,7 @@ impl Source {
             healthy,
             lost_replicas: OnceLock::new(),
             running: OnceLock::new(),
+            engine_figures: EngineFigures::default(),
         }
     }
 
@@ -88,10 +119,10 @@ impl Source {
     }
 
     /// The figures of the rooms below, which `/status` and `/metrics` show alike.
-    fn figures(&self) -> BTreeMap<&'static str, Figures> {
+    async fn figures(&self) -> BTreeMap<&'static str, Figures> {
         let Some(running) = self.running.get() else { return BTreeMap::new() };
         let mut log = running.handle.log_figures();
-        let mut engine = engine::figures(&running.engine);
+        let mut engine = self.engine_figures.now(&running.engine, &self.clock).await;
         engine.extend(log.remove("engine_flushes").map(|count| ("flushes", count)));
         [("raft", running.handle.raft_figures()), ("log", log), ("engine", engine)].into()
     }
@@ -129,19 +160,22 @@ impl StatusSource for Source {
                 poisoned: running.and_then(|running| running.handle.poisoned()),
                 overview,
                 peers,
-                figures: self.figures(),
+                figures: self.figures().await,
             }
         })
     }
 
-    fn measure(&self) {
-        self.numbers.stands(self.serving().is_ok(), self.running.get().is_some_and(|r| r.handle.poisoned().is_some()));
-        for (room, figures) in self.figures() {
-            self.numbers.show(room, &figures);
-        }
-        if let Some(usage) = crate::rt::process::usage() {
-            self.numbers.show_process(&usage);
-        }
+    fn measure(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(async move {
+            let poisoned = self.running.get().is_some_and(|running| running.handle.poisoned().is_some());
+            self.numbers.stands(self.serving().is_ok(), poisoned);
+            for (room, figures) in self.figures().await {
+                self.numbers.show(room, &figures);
+            }
+            if let Some(usage) = crate::rt::process::usage() {
+                self.numbers.show_process(&usage);
+            }
+        })
     }
 
     fn config(&self) -> String {

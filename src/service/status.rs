@@ -81,8 +81,8 @@ pub trait StatusSource: Send + Sync + 'static {
     /// The node, now. Must answer within a second or so: a person waits.
     fn status(&self) -> Pin<Box<dyn Future<Output = NodeStatus> + Send + '_>>;
 
-    /// Brings the metrics that [`handler`] is about to print up to date.
-    fn measure(&self);
+    /// Brings the metrics that [`handler`] is about to print up to date. Must answer within a second or so.
+    fn measure(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 
     /// The configuration in effect: one JSON object.
     fn config(&self) -> String;
@@ -135,7 +135,7 @@ async fn get(path: &str, source: &dyn StatusSource, registry: &Registry, metrics
     match path {
         "/status" => ok("application/json", document(&source.status().await, metrics).to_string()),
         "/metrics" => {
-            source.measure();
+            source.measure().await;
             match TextEncoder::new().encode_to_string(&registry.gather()) {
                 Ok(text) => ok("text/plain; version=0.0.4; charset=utf-8", text),
                 Err(error) => problem(500, &error.to_string()),
@@ -298,7 +298,9 @@ mod tests {
         fn status(&self) -> Pin<Box<dyn Future<Output = NodeStatus> + Send + '_>> {
             Box::pin(std::future::ready(self.0.clone()))
         }
-        fn measure(&self) {}
+        fn measure(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+            Box::pin(std::future::ready(()))
+        }
         fn serving(&self) -> Result<(), String> {
             match &self.0.poisoned {
                 Some(why) => Err(why.clone()),
