@@ -8,7 +8,7 @@
 //!
 //! **In** comes a [`SimHome`] (what a crashed process leaves on its disk; the simulated node owns it), **out** goes a
 //! [`SimEngine`]. The faults it makes: a crash keeps any prefix at or after the last flush or ingest ([`SimHome::crash`]) and
-//! loses staged files, a flush or an ingest fails and the engine stops ([`SimHome::fail_next_flush`]), the disk is replaced by
+//! loses staged files, a staged file cannot be written or is damaged ([`SimHome::set_staging_fault`]), a flush or an ingest fails and the engine stops ([`SimHome::fail_next_flush`]), the disk is replaced by
 //! an empty one ([`SimHome::wipe`]). It
 //! has no bit rot and no torn files: RocksDB's checksums turn those into [`Error::Corruption`] or a refusal to open, which
 //! [`SimHome::fail_next_open`] stands for. RocksDB may flush on its own at any moment; the free choice of the prefix covers
@@ -48,6 +48,15 @@ impl Image {
     }
 }
 
+/// What happens to staged files, once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StagingFault {
+    /// So many calls from now on, one fails.
+    Fails(u32),
+    /// The next files that are finished are damaged: the engine finds out when it takes them in.
+    Damages,
+}
+
 #[derive(Default)]
 struct State {
     /// Counts crashes and wipes: a handle belongs to one of them.
@@ -60,6 +69,8 @@ struct State {
     unflushed_bytes: usize,
     /// Stagers and what they left, as long as they live.
     staged: usize,
+    /// What is going to happen to staged files.
+    staging: Option<StagingFault>,
     fail_next_open: Option<Error>,
     fail_next_flush: bool,
     ignore_flushes: bool,
@@ -99,9 +110,24 @@ impl State {
         Err(Error::Io(why))
     }
 
+    fn fail_staging(&mut self) -> Result<()> {
+        match &mut self.staging {
+            Some(StagingFault::Fails(0)) => {
+                self.staging = None;
+                Err(Error::Io("a staged file: Input/output error, injected".into()))
+            }
+            Some(StagingFault::Fails(left)) => {
+                *left -= 1;
+                Ok(())
+            }
+            Some(StagingFault::Damages) | None => Ok(()),
+        }
+    }
+
     fn restart(&mut self) {
         self.epoch += 1;
         self.staged = 0;
+        self.staging = None;
         self.lock = Weak::new();
         self.unflushed.clear();
         self.unflushed_bytes = 0;
@@ -172,6 +198,16 @@ impl SimHome {
     /// Stagers that are at work and staged files that nobody has dropped.
     pub fn staged(&self) -> usize {
         self.state().staged
+    }
+
+    /// Something happens to staged files, once, or (`None`) does not any more. A crash forgets it.
+    pub fn set_staging_fault(&self, fault: Option<StagingFault>) {
+        self.state().staging = fault;
+    }
+
+    /// Whether what should happen to staged files has not happened yet.
+    pub fn has_staging_fault(&self) -> bool {
+        self.state().staging.is_some()
     }
 
     /// The next [`KvEngine::flush`] or [`KvEngine::ingest`] fails, and the engine takes no more writes until it is opened again after a crash.
@@ -357,7 +393,7 @@ impl KvEngine for SimEngine {
         let mut state = self.writable()?;
         state.staged += 1;
         drop(state);
-        let files = SimStaged { home: self.home.clone(), epoch: self.epoch, pairs: WriteBatch::new() };
+        let files = SimStaged { home: self.home.clone(), epoch: self.epoch, pairs: WriteBatch::new(), damaged: false };
         Ok(SimStager { files, last: Default::default() })
     }
 
@@ -368,6 +404,10 @@ impl KvEngine for SimEngine {
         }
         if state.stalled || crate::buggify!("engine.ingest-must-wait") {
             return Ok(false);
+        }
+        if files.damaged {
+            crate::reach!("engine.damaged-file-found");
+            return Err(Error::Corruption("a staged file does not have its checksum: injected".into()));
         }
         state.fail_flush("ingest")?;
         let mut batch = WriteBatch::new();
@@ -409,13 +449,19 @@ impl Stager for SimStager {
 
     fn put(&mut self, cf: Cf, key: &[u8], value: &[u8]) -> Result<()> {
         super::in_order(cf, self.last[cf as usize].as_deref(), key)?;
+        self.files.home.state().fail_staging()?;
         let key = Bytes::copy_from_slice(key);
         self.last[cf as usize] = Some(key.clone());
         self.files.pairs.put(cf, key, Bytes::copy_from_slice(value));
         Ok(())
     }
 
-    fn finish(self) -> Result<SimStaged> {
+    fn finish(mut self) -> Result<SimStaged> {
+        let mut state = self.files.home.state();
+        state.fail_staging()?;
+        let damages = state.staging.take_if(|fault| *fault == StagingFault::Damages).is_some();
+        drop(state);
+        self.files.damaged = damages;
         Ok(self.files)
     }
 }
@@ -425,6 +471,7 @@ pub struct SimStaged {
     home: SimHome,
     epoch: u64,
     pairs: WriteBatch,
+    damaged: bool,
 }
 
 impl fmt::Debug for SimStaged {

@@ -141,7 +141,9 @@ impl LogView {
     pub(super) fn set_applied(&mut self, index: u64, term: u64) {
         assert!(index >= self.applied.0, "applied entries cannot be taken back");
         self.applied = (index, term);
-        self.shrink_cache(self.cache_bytes_max);
+        if !crate::mutant!("raft.cache-grows") {
+            self.shrink_cache(self.cache_bytes_max);
+        }
     }
 
     /// Index and term of the last applied entry.

@@ -53,6 +53,7 @@ pub const MUTANTS: &[(&str, &str)] = &[
         "a voter's promise is as long as its own election timeout, whatever its leader's is",
     ),
     ("raft.lease-reads-all-the-same", "a leader reads alone although it is configured not to"),
+    ("raft.cache-grows", "applied entries stay in memory until the log is cut"),
     ("raft.append-not-cut", "what is proposed in one round goes into one message, however much it is"),
     ("raft.commit-not-carried", "a record of a group does not carry the commit index that moved since the last one"),
     ("raft.campaign-while-installing", "a peer campaigns while its engine does not hold its snapshot yet"),

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, RwLock};
 use std::time::Duration;
 
+use armilla_arch::sync::Budget;
 use bytes::Bytes;
 
 use crate::engine::Engine;
@@ -13,7 +14,7 @@ use crate::rt::clock::Clock;
 use crate::rt::probe::{self, Event as Probe};
 use crate::rt::sync::{mpsc, oneshot};
 use crate::rt::task;
-use crate::types::limits::ENTRY_BYTES_MAX;
+use crate::types::limits::{ENTRY_BYTES_MAX, INBOX_BYTES_MAX};
 use crate::types::{Error, GroupId, Region, Result};
 
 use super::message::{Message, Waiting};
@@ -46,6 +47,7 @@ pub struct Handle {
     log_figures: Arc<RwLock<BTreeMap<&'static str, u64>>>,
     /// Bytes of proposals under way in all groups.
     budgets: StoreBudgets,
+    inbox: Budget,
     /// How often this node's clock stood still.
     clock_losses: Arc<AtomicU64>,
     room: Arc<AtomicU8>,
@@ -60,6 +62,9 @@ struct Lane {
     waiting: AtomicU64,
     /// Its engine or its log makes writes wait for too long.
     stalled: AtomicBool,
+    /// Bytes of entries in memory, and of those that wait for the engine or the log, as of the last look.
+    cached_bytes: AtomicU64,
+    unapplied_bytes: AtomicU64,
 }
 
 /// Why the store stopped serving, once it has: the first reason stays.
@@ -82,7 +87,9 @@ impl Handle {
     pub(super) fn new(clock: Clock, engine: Engine, lanes: usize) -> (Handle, Vec<mpsc::UnboundedReceiver<Message>>) {
         let lane = |_| {
             let (messages, arriving) = mpsc::unbounded_channel();
-            (Lane { messages, waiting: AtomicU64::new(0), stalled: AtomicBool::new(false) }, arriving)
+            let (waiting, stalled) = (AtomicU64::new(0), AtomicBool::new(false));
+            let (cached_bytes, unapplied_bytes) = (AtomicU64::new(0), AtomicU64::new(0));
+            (Lane { messages, waiting, stalled, cached_bytes, unapplied_bytes }, arriving)
         };
         let (lanes, messages): (Vec<_>, Vec<_>) = (0..lanes).map(lane).unzip();
         let handle = Handle {
@@ -93,6 +100,7 @@ impl Handle {
             poisoned: Arc::default(),
             log_figures: Arc::default(),
             budgets: StoreBudgets::default(),
+            inbox: Budget::new(INBOX_BYTES_MAX),
             clock_losses: Arc::default(),
             room: Arc::default(),
             snapshots: Arc::default(),
@@ -171,6 +179,16 @@ impl Handle {
         self.room.store(room as u8, Ordering::Relaxed);
     }
 
+    pub(super) fn show_memory(&self, lane: usize, cached_bytes: usize, unapplied_bytes: usize) {
+        self.lanes[lane].cached_bytes.store(cached_bytes as u64, Ordering::Relaxed);
+        self.lanes[lane].unapplied_bytes.store(unapplied_bytes as u64, Ordering::Relaxed);
+    }
+
+    /// What messages of other stores that wait for the lanes take shares of, bytes.
+    pub(super) fn inbox(&self) -> &Budget {
+        &self.inbox
+    }
+
     pub(super) fn show_waiting(&self, lane: usize, messages: usize) {
         self.lanes[lane].waiting.store(messages as u64, Ordering::Relaxed);
     }
@@ -199,6 +217,8 @@ impl Handle {
     pub fn raft_figures(&self) -> BTreeMap<&'static str, u64> {
         let views = self.views();
         let sum = |of: &dyn Fn(&PeerView) -> u64| views.iter().map(|view| of(view)).sum::<u64>();
+        let lanes =
+            |of: &dyn Fn(&Lane) -> &AtomicU64| self.lanes.iter().map(|lane| of(lane).load(Ordering::Relaxed)).sum();
         [
             ("groups", views.len() as u64),
             ("leaders", sum(&|view| u64::from(view.leads()))),
@@ -209,7 +229,10 @@ impl Handle {
             ("proposal_bytes_pending", sum(&|view| view.pending().1 as u64)),
             ("reads_by_lease", sum(&|view| view.reads().0)),
             ("reads_by_quorum", sum(&|view| view.reads().1)),
-            ("mailbox_letters", self.lanes.iter().map(|lane| lane.waiting.load(Ordering::Relaxed)).sum()),
+            ("mailbox_letters", lanes(&|lane| &lane.waiting)),
+            ("inbox_bytes", self.inbox.taken() as u64),
+            ("entries_cached_bytes", lanes(&|lane| &lane.cached_bytes)),
+            ("entries_unapplied_bytes", lanes(&|lane| &lane.unapplied_bytes)),
             ("lanes", self.lanes.len() as u64),
             ("clock_losses", self.clock_losses.load(Ordering::Relaxed)),
         ]

@@ -52,6 +52,7 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("replica.ack-before-fsync", "append answers and votes leave before the log write is durable"),
     ("replica.vote-not-persisted", "term and vote are not written to the log"),
     ("replica.ack-before-commit", "a write is answered when it is proposed"),
+    ("replica.snapshot-with-a-hole", "a pair of a snapshot that cannot be written is left out"),
     ("replica.promise-waits-in-the-lane", "a lane waits until the engine remembers how long its promises are"),
     ("replica.longest-promise-forgotten", "a voter that starts again does not remember how long its promises were"),
     ("replica.lost-log-not-noticed", "a store whose raft log is gone goes on with what its engine holds"),

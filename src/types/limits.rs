@@ -47,6 +47,8 @@ pub const STORE_PROPOSAL_BYTES_MAX: usize = 1 << 30;
 pub const READS_PENDING_MAX: usize = 16 << 10;
 /// Reads of all groups of a store that wait for a quorum.
 pub const STORE_READS_PENDING_MAX: usize = 256 << 10;
+/// Bytes of raft messages from other stores that may wait for the lanes; more are dropped.
+pub const INBOX_BYTES_MAX: usize = 256 << 20;
 /// Bytes of messages that a lane takes in, and of entries that it gathers, before it writes its log; what passes it is the last.
 pub const ROUND_BYTES_MAX: usize = 8 << 20;
 /// Passes of a lane over the groups that have work, before it looks for messages again.

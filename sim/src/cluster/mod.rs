@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use armilla::engine::SimHome;
+use armilla::engine::{SimHome, StagingFault};
 use armilla::node::{Config, Node, NodeEnv};
 use armilla::replica::Handle;
 use armilla::rt::disk::Disk;
@@ -494,6 +494,27 @@ impl Cluster {
     pub fn fail_next_flush(&self, id: u64) {
         self.with(id, |machine| machine.home.fail_next_flush());
         self.arm(id, Armed::Engine);
+    }
+
+    /// Something happens to the next files that this machine stages. One that cannot be written is refused, and the store goes on; a
+    /// damaged one may stop it.
+    pub fn set_staging_fault(&self, id: u64, fault: StagingFault) {
+        self.with(id, |machine| machine.home.set_staging_fault(Some(fault)));
+        if fault == StagingFault::Damages {
+            self.arm(id, Armed::Engine);
+        }
+    }
+
+    /// Nothing happens to staged files any more, if it has not yet.
+    pub fn end_staging_fault(&self, id: u64) {
+        self.with(id, |machine| {
+            if machine.home.has_staging_fault() {
+                machine.home.set_staging_fault(None);
+                if machine.armed == Armed::Engine {
+                    machine.armed = Armed::No;
+                }
+            }
+        });
     }
 
     /// Makes the next start of a dead machine's engine fail.

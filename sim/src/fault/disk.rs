@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use armilla::engine::StagingFault;
 use armilla::rt::sim::DiskCall;
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +46,13 @@ pub enum Kind {
     /// Bits of the raft log flip, or sectors of it become unreadable; at the end the machine loses its power. The store must bear it,
     /// or say so and stop or not start.
     Rot {},
+    /// A staged file of a snapshot cannot be written, or (`damage`) is damaged when the engine takes it in; once, if one comes in time.
+    BadStaging {
+        /// So many calls come until one fails.
+        nth: u32,
+        /// Damaged, instead of not written.
+        damage: bool,
+    },
     /// The engine makes writers wait, as one does that has too much to compact.
     StallEngine {},
     /// The process dies, and at its next start the engine does not open, once.
@@ -132,6 +140,7 @@ pub const NAMES: &[&str] = &[
     "full-disk",
     "low-disk",
     "rot",
+    "bad-staging",
     "stall-engine",
     "fail-open",
     "lose-engine",
@@ -175,6 +184,15 @@ pub const CLASSES: &[Class<Kind>] = &[
         },
     },
     Class {
+        name: "bad-staging",
+        per_minute: (2.0, 12.0),
+        make: |d| {
+            let (target, damage) = (d.target(), d.rng.chance(0.3));
+            let nth = if damage { 0 } else { d.log(1, 40) as u32 - 1 };
+            Draft::at(target, d.log(3000, 20_000), Kind::BadStaging { nth, damage })
+        },
+    },
+    Class {
         name: "low-disk",
         per_minute: (0.6, 6.0),
         make: |d| {
@@ -207,6 +225,15 @@ impl Behavior for Kind {
                     return false;
                 }
                 cluster.fail_call(hit.node, (call.of_disk(), *nth), error.number());
+            }
+            Kind::BadStaging { nth, damage } => {
+                if !cluster.is_up(hit.node) || cluster.with(hit.node, |machine| machine.is_armed()) {
+                    return false;
+                }
+                cluster.set_staging_fault(
+                    hit.node,
+                    if *damage { StagingFault::Damages } else { StagingFault::Fails(*nth) },
+                );
             }
             Kind::LowDisk { .. } => return context.machines.reserve_kib > 0,
             Kind::Rot {} => {
@@ -256,7 +283,7 @@ impl Behavior for Kind {
             Kind::StallEngine {} => drop(force.stalled.insert(node)),
             // The disk itself knows how long it is stalled.
             Kind::StallDisk {} => drop(force.hung.insert(node)),
-            Kind::Rot {} | Kind::FailSync {} | Kind::FailCall { .. } => {}
+            Kind::Rot {} | Kind::FailSync {} | Kind::FailCall { .. } | Kind::BadStaging { .. } => {}
         }
         force.plain = false;
     }
@@ -281,6 +308,10 @@ impl Behavior for Kind {
             | Kind::LowDisk { .. }
             | Kind::FailSync {}
             | Kind::FailCall { .. } => Vec::new(),
+            Kind::BadStaging { .. } => {
+                context.cluster.end_staging_fault(node);
+                Vec::new()
+            }
         }
     }
 

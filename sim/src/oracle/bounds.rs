@@ -5,6 +5,8 @@
 //! The bytes of the log's files are counted on the simulated disk. They are judged once all is well: until then a follower that was
 //! away, an engine that does not flush or a start that copies may keep more.
 
+use std::collections::BTreeMap;
+
 use armilla::node::Config;
 
 /// Smaller segments are not judged: giving one back takes two ticks and writes two pages, which is half of it.
@@ -27,11 +29,17 @@ pub fn log_bytes_max(config: &Config, groups: u64, longest_file: u64) -> Option<
     Some((held_kib << 10) + files * longest_file.max(raft.log_segment_kib << 10))
 }
 
-/// What is still held although nobody waits for anything, in words.
-pub fn left_over(figures: &std::collections::BTreeMap<&'static str, u64>, staged: usize) -> Option<String> {
+/// What is still held although nobody waits for anything, or more than may be, in words.
+pub fn left_over(figures: &BTreeMap<&'static str, u64>, staged: usize, config: &Config, groups: u64) -> Option<String> {
     let held = |name: &str| figures.get(name).copied().filter(|held| *held > 0).map(|held| format!("{name} = {held}"));
-    let pending = ["proposals_pending", "proposal_bytes_pending"].into_iter().find_map(held);
-    pending.or((staged > 0).then(|| format!("{staged} staged files of snapshots")))
+    let pending = ["proposals_pending", "proposal_bytes_pending", "entries_unapplied_bytes", "inbox_bytes"]
+        .into_iter()
+        .find_map(held);
+    // All is applied: what is in memory is kept for followers.
+    let cache_bytes_max = groups * (config.raft.cache_kib_max as u64) << 10;
+    let cached = figures.get("entries_cached_bytes").copied().filter(|bytes| *bytes > cache_bytes_max);
+    let cached = cached.map(|bytes| format!("{bytes} bytes of entries in memory, {cache_bytes_max} may be"));
+    pending.or(cached).or((staged > 0).then(|| format!("{staged} staged files of snapshots")))
 }
 
 #[cfg(test)]
@@ -52,8 +60,12 @@ mod tests {
         config.raft.log_store_kib_max = 0;
         config.raft.log_group_kib_max = 1;
         assert_eq!(log_bytes_max(&config, 3, 128 << 10), Some((64 + 3 * 128) << 10));
-        assert!(left_over(&[("proposals_pending", 0)].into(), 0).is_none());
-        assert!(left_over(&[("proposals_pending", 2)].into(), 0).is_some());
-        assert!(left_over(&[].into(), 1).is_some());
+        config.raft.cache_kib_max = 1;
+        let left_over = |name, value, staged| left_over(&[(name, value)].into(), staged, &config, 3);
+        assert!(left_over("proposals_pending", 0, 0).is_none());
+        assert!(left_over("proposals_pending", 2, 0).is_some());
+        assert!(left_over("proposals_pending", 0, 1).is_some());
+        assert!(left_over("entries_cached_bytes", 3 << 10, 0).is_none());
+        assert!(left_over("entries_cached_bytes", (3 << 10) + 1, 0).is_some());
     }
 }

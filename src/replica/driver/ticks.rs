@@ -62,6 +62,7 @@ impl Driver {
     /// All groups together keep at most so many bytes of applied entries in memory.
     fn shrink_caches(&mut self) {
         let cached: usize = self.peers.values().map(|peer| peer.group.log().cached_bytes()).sum();
+        self.handle.show_memory(self.lane, cached, self.stall.bytes() + self.unwritten.bytes());
         let share = STORE_CACHE_BYTES_MAX / self.handle.lanes();
         let tiny = crate::buggify!("driver.tiny-cache");
         if cached > share || tiny {

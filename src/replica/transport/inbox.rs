@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use armilla_arch::sync::Budget;
 use bytes::Bytes;
 use futures::StreamExt;
 use protobuf::Message as _;
@@ -25,15 +24,11 @@ use crate::types::{Error, GroupId};
 use super::clocks::Clocks;
 use super::{Local, Runs, TELL, beats};
 
-/// Bytes of raft messages from other stores that may wait for the driver; more are dropped.
-const INBOX_BYTES_MAX: usize = 256 << 20;
-
 /// Receives for one store. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Inbox {
     local: Local,
     handle: Handle,
-    waiting_bytes: Budget,
     /// Snapshots on their way in.
     snapshots: Traffic,
     runs: Runs,
@@ -70,8 +65,7 @@ impl Inbox {
         runs: Runs,
         promise: Arc<LongestPromise>,
     ) -> Inbox {
-        let waiting_bytes = Budget::new(INBOX_BYTES_MAX);
-        Inbox { local, handle, waiting_bytes, snapshots, runs, promise, clocks: Arc::default(), told: Arc::default() }
+        Inbox { local, handle, snapshots, runs, promise, clocks: Arc::default(), told: Arc::default() }
     }
 
     /// Whether messages from there are for this store.
@@ -265,7 +259,7 @@ impl Transport for Inbox {
             let sender = Sender { store: origin.from_store, election_ns: batch.election_ns, arrived };
             for (lane, for_lane) in self.by_lane(batch)? {
                 // Given back when the lane has taken them. Raft sends again what is dropped here.
-                let Ok(share) = self.waiting_bytes.take(for_lane.bytes) else { continue };
+                let Ok(share) = self.handle.inbox().take(for_lane.bytes) else { continue };
                 let ForLane { messages, beats, .. } = for_lane;
                 if !self.handle.send_to(lane, Message::FromPeers { sender, messages, beats, share }) {
                     return Err(Status::unavailable("the store has stopped"));
