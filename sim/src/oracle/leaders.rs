@@ -22,7 +22,7 @@ pub struct Leaders {
     election_ns: u64,
     /// Slow nodes, and since when (true ns) nothing else is wrong.
     slow: Option<(u64, BTreeSet<u64>)>,
-    /// By group: the node that leads, and when an order to hand it over was last given.
+    /// By group: the node whose peer takes proposals, and when an order to hand it over was last given.
     led_by: BTreeMap<u64, u64>,
     ordered: BTreeMap<u64, u64>,
 }
@@ -56,9 +56,14 @@ impl Leaders {
                     *since_ns = now_ns;
                 }
             }
-            Event::Leader { group, .. } => {
-                let Some(before) = self.led_by.insert(group, node) else { return Ok(()) };
-                return self.check(now_ns, before, group, "lost its leader");
+            Event::Accepts { group, accepts: true, .. } => {
+                let before = self.led_by.insert(group, node).filter(|before| *before != node);
+                return before
+                    .map_or(Ok(()), |before| self.check(now_ns, before, group, "has another leader than the one"));
+            }
+            Event::Accepts { group, accepts: false, .. } if self.led_by.get(&group) == Some(&node) => {
+                self.led_by.remove(&group);
+                return self.check(now_ns, node, group, "lost its leader");
             }
             Event::Transfer { group, .. } => return self.check(now_ns, node, group, "is handed over"),
             _ => {}
@@ -87,7 +92,8 @@ mod tests {
 
     #[test]
     fn whose_leaders_may_move() {
-        let leader = Event::Leader { store: 1, group: 7, peer: 1, term: 1 };
+        let leader = Event::Accepts { store: 1, group: 7, peer: 1, term: 1, accepts: true };
+        let ends = Event::Accepts { store: 1, group: 7, peer: 1, term: 1, accepts: false };
         let second = 1_000_000_000;
         let mut leaders = Leaders::default();
         leaders.begin(second);
@@ -101,5 +107,8 @@ mod tests {
         assert!(leaders.observe(31 * second, 2, &leader).is_ok(), "it was ordered");
         leaders.judge(40 * second, None);
         assert!(leaders.observe(60 * second, 1, &leader).is_ok());
+        leaders.judge(70 * second, Some([2].into()));
+        assert!(leaders.observe(90 * second, 1, &ends).is_err(), "nobody need follow");
+        assert!(leaders.observe(91 * second, 3, &leader).is_ok(), "it was lost already");
     }
 }
