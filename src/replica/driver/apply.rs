@@ -26,6 +26,7 @@ use crate::replica::effects::StoreEffect;
 use crate::replica::group_state;
 use crate::replica::message::Message;
 use crate::replica::peer::Peer;
+use crate::types::limits::APPLY_BATCH_BYTES_FULL;
 
 /// A number that two entries share only if they are the same.
 pub(super) fn entry_hash(entry: &Entry) -> u64 {
@@ -46,9 +47,6 @@ struct Pending {
     /// Facts to report then.
     probes: Vec<Probe>,
 }
-
-/// Bytes that a batch gathers before it is written all the same.
-const BATCH_BYTES_MAX: usize = 4 << 20;
 
 /// The engine makes writers wait: what waits.
 #[derive(Default)]
@@ -120,7 +118,8 @@ impl Driver {
         while let Some((group, entry)) = self.stall.backlog.pop_front() {
             let alone = (frame::stands_alone(&entry.data) || crate::buggify!("driver.small-batch"))
                 && !pending.applied.is_empty();
-            if (alone || pending.batch.bytes() > BATCH_BYTES_MAX) && self.write_applied(&mut pending)? == Written::Waits
+            if (alone || pending.batch.bytes() > APPLY_BATCH_BYTES_FULL)
+                && self.write_applied(&mut pending)? == Written::Waits
             {
                 self.stall.backlog.push_front((group, entry));
                 return Ok(());

@@ -7,12 +7,10 @@ use std::collections::{BTreeMap, VecDeque};
 use armilla_arch::sync::Share;
 
 use crate::raft::output::Fetch;
+use crate::types::limits::FETCHES_WAITING_MAX;
 use crate::types::{GroupId, region};
 
 use super::{Driver, Job, Log};
-
-/// Reads that wait for one group, at most.
-const WANTED_MAX: usize = 8;
 
 /// What is to be read, and for which groups a read is under way.
 #[derive(Debug, Default)]
@@ -35,7 +33,7 @@ impl Fetches {
         };
         let wanted = self.wanted.entry(group).or_default();
         for fetch in fetches {
-            if wanted.len() < WANTED_MAX && !wanted.iter().any(|other| same(other, &fetch)) {
+            if wanted.len() < FETCHES_WAITING_MAX && !wanted.iter().any(|other| same(other, &fetch)) {
                 wanted.push_back(fetch);
             }
         }

@@ -18,15 +18,12 @@ use crate::replica::promise::LongestPromise;
 use crate::replica::snapshot::{Receiving, Traffic};
 use crate::rt::clock::Instant;
 use crate::rt::{cpu, task};
-use crate::types::limits::{SNAPSHOT_STILL_MAX, SNAPSHOTS_IN_MAX};
+use crate::types::limits::{INBOX_BYTES_MAX, SNAPSHOT_STILL_MAX, SNAPSHOTS_IN_MAX};
 use crate::types::run::History;
 use crate::types::{Error, GroupId};
 
 use super::clocks::Clocks;
 use super::{Local, Runs, TELL, beats};
-
-/// Bytes of raft messages from other stores that may wait for the driver; more are dropped.
-const INBOX_BYTES_MAX: usize = 256 << 20;
 
 /// Receives for one store. Clones share it.
 #[derive(Clone, Debug)]
