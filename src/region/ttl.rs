@@ -76,6 +76,8 @@ pub fn page(read: &dyn Read, cf: Cf, start: &[u8], end: &[u8], now_s: u64) -> Re
         }
         Visit::More
     })?;
+    assert!(page.expired.len() <= COLLECT_KEYS_MAX, "what a look found fits a command");
+    assert!(page.next.as_ref().is_none_or(|next| next[..] > *start), "the next look begins behind this one");
     Ok(page)
 }
 

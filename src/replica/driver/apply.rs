@@ -124,9 +124,12 @@ impl Driver {
                 self.stall.backlog.push_front((group, entry));
                 return Ok(());
             }
-            self.stall.bytes -= weight(&entry);
+            let bytes = weight(&entry);
+            assert!(bytes <= self.stall.bytes, "the bytes that wait are those of the entries that wait");
+            self.stall.bytes -= bytes;
             self.apply_entry(group, entry, &mut pending)?;
         }
+        assert_eq!(self.stall.bytes, 0, "where no entry waits, no bytes do");
         self.write_applied(&mut pending).map(|_| ())
     }
 
@@ -134,6 +137,8 @@ impl Driver {
         let (index, term) = (entry.index, entry.term);
         let hash = if probe::LISTENING { entry_hash(&entry) } else { 0 };
         let Some(peer) = self.peers.get_mut(&group) else { return Ok(()) };
+        let (before, _) = pending.applied.get(&group).copied().unwrap_or(peer.group.log().applied());
+        assert_eq!(index, before + 1, "group {group}: entries are applied one after the other");
         let replies = apply_payload(peer, &self.engine, entry, pending)?;
         pending.applied.insert(group, (index, term));
         pending.replies.push((group, index, term, replies));
@@ -160,6 +165,7 @@ impl Driver {
         crate::reach!("driver.engine-makes-writes-wait");
         let waits = std::mem::take(pending);
         let batch = waits.batch.clone();
+        assert!(self.stall.since_ns.is_none(), "one batch at a time waits for the engine");
         self.stall.since_ns = Some(self.clock.now().0);
         self.stall.written = Some(waits);
         let (handle, engine, clock) = (self.handle.clone(), self.engine.clone(), self.clock.clone());
@@ -178,6 +184,7 @@ impl Driver {
         if waited_ms >= 100 {
             tracing::warn!(store = self.store, waited_ms, "the engine made writes wait");
         }
+        assert!(self.stall.since_ns.is_some(), "a batch that is written late has waited");
         self.stall.since_ns = None;
         if let Some(written) = self.stall.written.take() {
             self.note_applied(written);

@@ -41,7 +41,8 @@ impl Fetches {
 
     /// A read has ended. Its room in the queues is given back: the entries are put there before the next read begins.
     pub(super) fn end(&mut self, group: GroupId) {
-        self.under_way.remove(&group);
+        let ended = self.under_way.remove(&group);
+        assert!(ended.is_some(), "group {group}: a read of old entries ends once");
     }
 }
 
@@ -74,7 +75,8 @@ impl Driver {
     }
 
     fn start_fetch(&mut self, group: GroupId, fetch: Fetch, room: Vec<Share>) {
-        self.fetches.under_way.insert(group, room);
+        let other = self.fetches.under_way.insert(group, room);
+        assert!(other.is_none(), "group {group}: one read of old entries at a time");
         match &self.log {
             Log::InLine(keeper) => keeper.fetch(group, fetch),
             log => log.ask(Job::Fetch(group, fetch)),

@@ -411,6 +411,8 @@ impl RaftLog {
 
     /// Writes a record at the tail of the active segment: one write, without sync.
     async fn put_record(&mut self, payload: &[u8], first_live: u64) -> Result<()> {
+        assert!(self.durable <= self.tail, "what is durable was written");
+        assert!(first_live >= self.first_live, "a segment that was given back is never needed again");
         let header = RecordHeader {
             log: self.id,
             segment: self.active,

@@ -84,6 +84,8 @@ impl Peer {
 
     /// A flush has made everything up to `index` durable.
     pub fn note_durable(&mut self, index: u64) {
+        let (group, applied) = (self.view.group, self.group.log().applied().0);
+        assert!(index <= applied, "group {group}: only what is applied is flushed: {index} of {applied}");
         self.durable = self.durable.max(index);
     }
 
@@ -144,6 +146,7 @@ impl Peer {
         if std::mem::replace(&mut self.shown.accepts, accepts) != accepts {
             probe::emit(|| Probe::Accepts { store, group, peer, term, accepts });
         }
+        assert!(term >= self.shown.leadership.term, "group {}: a peer's term never goes back", self.view.group);
         let leadership = Leadership { term, leader: self.group.leader(), ready: self.group.ready() };
         if self.shown.leadership != leadership {
             self.shown.leadership = leadership.clone();
