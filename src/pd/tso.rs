@@ -39,6 +39,7 @@ impl Tso {
     }
 
     /// The bound as saved (ms, exclusive).
+    #[cfg(test)]
     pub fn bound_ms(&self) -> u64 {
         self.bound_ms
     }

@@ -24,11 +24,11 @@ pub(super) use proposals::{Packed, Proposal, Proposals, Queued};
 
 /// One group on this store.
 pub(super) struct Peer {
-    pub group: Group,
-    pub machine: Box<dyn StateMachine>,
-    pub view: Arc<PeerView>,
-    pub proposals: Proposals,
-    pub install: Install,
+    pub(in crate::replica) group: Group,
+    pub(in crate::replica) machine: Box<dyn StateMachine>,
+    pub(in crate::replica) view: Arc<PeerView>,
+    pub(in crate::replica) proposals: Proposals,
+    pub(in crate::replica) install: Install,
     reads: Reads,
     shown: Shown,
     /// Applied index that a flush has made durable.
