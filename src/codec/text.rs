@@ -14,6 +14,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::bytes::{decode, encode_into};
+use crate::types::limits::TEXT_DEPTH_MAX;
 
 /// Why a text is not the escaped form of anything.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,9 +29,6 @@ pub enum EscapeError {
     #[error("`{0}` has no closing brace: write \\mem{{TEXT}}, and a brace in TEXT as \\x7d")]
     Open(String),
 }
-
-/// How deep `\mem{…}` may stand within each other.
-const DEPTH_MAX: usize = 4;
 
 /// Whether `c` is shown as it is.
 fn is_shown(c: char) -> bool {
@@ -116,7 +114,7 @@ fn unescape_into(out: &mut BytesMut, text: &str, depth: usize) -> Result<(), Esc
             let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
             out.put_u8(byte.ok_or_else(|| EscapeError::Byte(shown(3)))?);
             rest = &after[3..];
-        } else if let Some(inner) = after.strip_prefix("mem{").filter(|_| depth < DEPTH_MAX) {
+        } else if let Some(inner) = after.strip_prefix("mem{").filter(|_| depth < TEXT_DEPTH_MAX) {
             let end = closing(inner).ok_or_else(|| EscapeError::Open(shown(12)))?;
             let mut plain = BytesMut::new();
             unescape_into(&mut plain, &inner[..end], depth + 1)?;

@@ -37,6 +37,7 @@ use rocksdb::{
 };
 
 use super::{Bounds, Cached, Cf, CfRange, Cursor, KvEngine, Op, Read, Usage, WriteBatch};
+use crate::types::limits::MEMTABLE_RANGE_DELETIONS_MAX;
 use crate::types::{Error, Result};
 
 pub use stage::{RocksStaged, RocksStager};
@@ -73,8 +74,6 @@ impl Default for RocksOptions {
     }
 }
 
-/// Range deletions in a memtable at which RocksDB flushes it.
-const RANGE_DELETIONS_MAX: u32 = 1000;
 /// Bytes that a reader of much asks the disk for at once.
 const READ_AHEAD_BYTES: usize = 1 << 20;
 /// Bytes of pairs in a block of a table file.
@@ -271,7 +270,7 @@ fn cf_options(options: &RocksOptions, cache: &Cache) -> Options {
     cf.set_memtable_whole_key_filtering(true);
     // Each range deletion in a memtable makes the next reader sort all of them anew: a flush before they are many.
     // SAFETY: the options live, and the call sets one number in them.
-    unsafe { ffi::rocksdb_options_set_memtable_max_range_deletions(cf.as_raw_ptr(), RANGE_DELETIONS_MAX) };
+    unsafe { ffi::rocksdb_options_set_memtable_max_range_deletions(cf.as_raw_ptr(), MEMTABLE_RANGE_DELETIONS_MAX) };
     cf
 }
 

@@ -23,7 +23,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::types::limits::{ENTRY_BYTES_MAX, LANES_MAX, MESSAGE_BYTES_MAX, SNAPSHOT_CHUNK_BYTES_MAX};
+use crate::types::limits::{
+    ENTRY_BYTES_MAX, FIRST_REGIONS_MAX, LANES_MAX, MESSAGE_BYTES_MAX, SNAPSHOT_CHUNK_BYTES_MAX,
+};
 use crate::types::version;
 
 pub use check::nearest;
@@ -34,10 +36,6 @@ use declare::options;
 const KIB_MAX: u64 = 1 << 40;
 const MIB_MAX: u64 = 1 << 30;
 const MS_MAX: u64 = 366 * 24 * 3600 * 1000;
-/// Regions that a cluster may begin with.
-const REGIONS_MAX: usize = 16 << 10;
-/// Bytes of all keys at which they are divided: they are one command of the placement driver's, several times over.
-const SPLIT_KEYS_BYTES_MAX: usize = ENTRY_BYTES_MAX / 8;
 
 /// A configuration that cannot be, in words that say what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -65,7 +63,7 @@ options! {
         /// Copies of each region, where there are as many stores, at the cluster's first start.
         replicas: usize = 3, 1..=7;
         /// Regions that a new cluster begins with (a small one at the very end comes on top).
-        initial_regions: usize = 1, 1..=REGIONS_MAX as u64;
+        initial_regions: usize = 1, 1..=FIRST_REGIONS_MAX as u64;
         /// Where the first regions of a new cluster begin, as clients write the keys; instead of `initial_regions`.
         split_keys: Vec<String> = Vec::new();
         /// MiB of disk to keep in reserve: with less than twice as much left, writes that add data are refused. A twentieth of the

@@ -49,7 +49,7 @@ use crate::service::health::HealthService;
 use crate::service::pd::{Members, PdFront, Seat};
 use crate::service::{Deadlines, Gate, Gates, Metrics, Observer, Redact, routes};
 use crate::store::{self, Collector, Heartbeat, PdLink, PdTime, RegionStore, Space, TtlUse};
-use crate::types::limits::{LANES_MAX, MESSAGE_BYTES_MAX};
+use crate::types::limits::{LANES_MAX, LOG_SOFT_BYTES_MAX, LOG_SOFT_BYTES_MIN, MESSAGE_BYTES_MAX};
 use crate::types::run::History;
 use crate::types::{Error, GroupId, Region, Result};
 
@@ -79,10 +79,6 @@ pub struct NodeEnv {
 const AFTER_HAND_OVER: Duration = Duration::from_millis(200);
 /// How often a node whose disk was lost says so.
 const TELL_OF_LOSS: Duration = Duration::from_secs(30);
-
-/// Bytes of entries that a store's logs keep when the configuration does not say: a tenth of the disk, within these.
-const LOG_BYTES_MIN: u64 = 64 << 20;
-const LOG_BYTES_MAX: u64 = 16 << 30;
 
 /// How long a request may wait for a quorum.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -392,7 +388,7 @@ impl Starting {
             return Ok(configured << 10);
         }
         let (capacity, _) = self.env.disk.space(&self.config.data_dir).await?;
-        Ok((capacity / 10).clamp(LOG_BYTES_MIN, LOG_BYTES_MAX))
+        Ok((capacity / 10).clamp(LOG_SOFT_BYTES_MIN, LOG_SOFT_BYTES_MAX))
     }
 
     fn hello(&self) -> crate::service::cluster::Hello {

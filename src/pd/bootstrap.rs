@@ -14,9 +14,6 @@ use crate::types::{GroupId, Region, version};
 /// bounded raw scan never ends in a region without an end key (some clients start over from the beginning then).
 pub const SENTINEL: [u8; 18] = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0xf7];
 
-/// Replicas of a region, where there are as many stores.
-pub const REPLICAS: usize = 3;
-
 /// Whether `border` is the memcomparable encoding of some key, whole and nothing else.
 fn is_encoding(border: &[u8]) -> bool {
     memcomparable::decode_into(&mut BytesMut::new(), border) == Ok(border.len())

@@ -363,7 +363,10 @@ impl Cluster {
     }
 
     fn order(&mut self, region_id: u64, from_store: u64, to_store: u64, now_ms: u64) {
-        self.orders.insert(region_id, Order { from_store, to_store, issued_ms: now_ms, sent: 0, ended: false });
+        assert_ne!(from_store, to_store, "region {region_id}: a leader is ordered to where it is");
+        let order = Order { from_store, to_store, issued_ms: now_ms, sent: 0, ended: false };
+        let before = self.orders.insert(region_id, order);
+        assert!(before.is_none_or(|before| before.ended), "region {region_id}: one order at a time is open");
     }
 
     /// The orders for a store: those under way, and, if `balance`, new ones that spread the leaders evenly.

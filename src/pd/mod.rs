@@ -20,28 +20,27 @@
 //! ```
 //!
 //! **In** come calls of clients and stores, and committed commands; **out** go answers, and leader orders in the replies to
-//! heartbeats. [`state`], [`machine`], [`tso`], [`cluster`], [`schedule`], [`batch`] and [`bootstrap`] are pure; [`server`] is the loop.
+//! heartbeats. `state`, `machine`, `tso`, `cluster`, `schedule`, `batch` and `bootstrap` are pure; `server` is the loop.
 //!
 //! **Never**: a timestamp that is not larger than every one whose call ended before this one began, whoever leads and
 //! whatever the clocks say; an id given twice; two stores at one address; an answer of a leader that may have been deposed.
 
-pub mod batch;
-pub mod bootstrap;
-pub mod cluster;
+pub(crate) mod batch;
+pub(crate) mod bootstrap;
+pub(crate) mod cluster;
 mod lookup;
-pub mod machine;
-pub mod schedule;
-pub mod server;
-pub mod state;
-pub mod tso;
+mod machine;
+mod schedule;
+pub(crate) mod server;
+mod state;
+mod tso;
 
 #[cfg(test)]
 mod tests;
 
-pub use cluster::RegionInfo;
-pub use machine::{PdMachine, SharedState};
-pub use server::{PdError, PdServer};
-pub use state::PdState;
+pub(crate) use cluster::RegionInfo;
+pub(crate) use machine::{PdMachine, SharedState};
+pub(crate) use server::{PdError, PdServer};
 
 /// Planted bugs of this room, and what each breaks.
 pub const MUTANTS: &[(&str, &str)] = &[

@@ -365,6 +365,7 @@ impl PdState {
     fn take_ids(&mut self, count: u64) -> Result<u64, String> {
         let first = self.next_id;
         self.next_id = first.checked_add(count).ok_or("ids have run out")?;
+        assert!(first < self.next_id, "an id is given once");
         Ok(first)
     }
 

@@ -39,6 +39,7 @@ impl Tso {
     }
 
     /// The bound as saved (ms, exclusive).
+    #[cfg(test)]
     pub fn bound_ms(&self) -> u64 {
         self.bound_ms
     }
@@ -86,6 +87,8 @@ impl Tso {
             return Err(window(physical_ms));
         }
         assert!(physical_ms <= PHYSICAL_MS_MAX, "the physical part has run out of bits");
+        assert!(physical_ms >= self.physical_ms, "the physical part never goes back");
+        assert!(first + count <= LOGICAL_COUNT, "the logical part has run out of bits");
         (self.physical_ms, self.logical) = (physical_ms, first + count);
         Ok(Timestamp::new(physical_ms, self.logical - 1))
     }

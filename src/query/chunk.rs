@@ -3,6 +3,7 @@
 use simd_json::{Node, StaticNode};
 
 use crate::arch::column::{Bitmap, BytesColumn};
+use crate::types::limits::QUERY_COLUMN_KEPT_BYTES_MAX;
 
 use super::json::{behind, number};
 use super::path::{Path, Step};
@@ -10,8 +11,6 @@ use super::scalar::Number;
 
 /// Rows of one chunk.
 pub(super) const ROWS: usize = 1024;
-/// Bytes of texts for which a column keeps its memory from chunk to chunk.
-const KEPT_BYTES: usize = 64 << 10;
 /// Bytes of a column without its texts.
 const COLUMN_BYTES: usize = ROWS * (size_of::<i64>() + size_of::<f64>() + size_of::<u32>()) + 7 * ROWS / 8;
 
@@ -77,7 +76,7 @@ impl Cells {
         }
         self.begun = 0;
         self.texts.clear();
-        self.texts.shrink_to(KEPT_BYTES);
+        self.texts.shrink_to(QUERY_COLUMN_KEPT_BYTES_MAX);
     }
 
     fn set(&mut self, row: usize, node: Node<'_>) {

@@ -7,13 +7,11 @@
 //! it is compared as an `f64`). What stands under a `not` gives no filter.
 
 use crate::arch::column::{Cmp, Needle};
+use crate::types::limits::QUERY_NEEDLES_MAX;
 
 use super::parse::{Expr, List, Literal};
 use super::path::{Path, Step};
 use super::scalar::Number;
-
-/// Texts that are looked for in one value, at most.
-const NEEDLES_MAX: usize = 16;
 
 /// Conditions that all must hold; each, that any of its tests does.
 #[derive(Clone, Debug)]
@@ -44,7 +42,7 @@ impl ByteFilter {
         // The quickest to rule a value out come first.
         all.sort_by_key(|clause| clause.kind);
         let mut known: Vec<Vec<Look>> = Vec::new();
-        let mut left = NEEDLES_MAX;
+        let mut left = QUERY_NEEDLES_MAX;
         for Clause { any, .. } in all {
             if any.len() <= left && !known.contains(&any) {
                 left -= any.len();
@@ -143,7 +141,7 @@ fn clauses(expr: &Expr<Path>) -> Vec<Clause> {
             let List { null, no, yes, numbers, texts: members, .. } = list;
             let only_texts = !(*null || *no || *yes) && numbers.is_empty();
             let any: Option<Vec<Look>> = members.iter().map(|text| needle(text, true).map(Look::bytes)).collect();
-            let any = any.filter(|any| only_texts && any.len() <= NEEDLES_MAX).map(texts);
+            let any = any.filter(|any| only_texts && any.len() <= QUERY_NEEDLES_MAX).map(texts);
             any.or_else(|| name(path)).into_iter().collect()
         }
         Expr::Compare(path, cmp, Literal::Number(number)) if matches!(path.steps.last(), Some(Step::Field(_))) => {

@@ -4,13 +4,11 @@ use std::io::Write as _;
 
 use simd_json::{Buffers, INPUT_PADDING, Node, StaticNode, Tape};
 
-use crate::types::limits::{QUERY_JSON_DEPTH_MAX, QUERY_VALUE_BYTES_MAX};
+use crate::types::limits::{QUERY_JSON_DEPTH_MAX, QUERY_PARSER_KEPT_BYTES_MAX, QUERY_VALUE_BYTES_MAX};
 
 use super::path::{Path, Step};
 use super::scalar::Number;
 
-/// Memory that a parser keeps from one value to the next, in bytes; what a larger value took is given back at once.
-const KEPT_BYTES: usize = 1 << 20;
 /// What a parser with nothing in it takes, about.
 const EMPTY_BYTES: usize = 8 << 10;
 
@@ -65,7 +63,7 @@ impl Parser {
         self.tape = Some(tape.reset());
         self.longest = self.longest.max(value.len());
         self.structures = self.structures.max(self.buffers.structural_indexes().len());
-        if self.bytes() > KEPT_BYTES {
+        if self.bytes() > QUERY_PARSER_KEPT_BYTES_MAX {
             *self = Parser::new();
         }
         seen

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::types::limits::{QUERY_FRAME_BYTES, QUERY_PAGE_BYTES_MAX, QUERY_PAGE_SCAN_BYTES_MAX, QUERY_PATHS_MAX};
+use crate::types::limits::{
+    QUERY_CHUNK_BYTES_FULL, QUERY_FRAME_BYTES, QUERY_PAGE_BYTES_MAX, QUERY_PAGE_SCAN_BYTES_MAX, QUERY_PATHS_MAX,
+};
 
 use super::aggregate::{Partial, Whole};
 use super::chunk::{Chunk, ROWS};
@@ -14,8 +16,6 @@ use super::groups::Groups;
 use super::json::{self, Parser, Unparsed};
 use super::request::{Plan, hex};
 
-/// Bytes of rows that wait for the end of their chunk, or of the texts in its columns, at which it ends early.
-const CHUNK_BYTES: usize = 1 << 20;
 /// Bytes of rows in one page, at most.
 const ROWS_BYTES_MAX: usize = QUERY_PAGE_BYTES_MAX - QUERY_FRAME_BYTES;
 
@@ -190,7 +190,7 @@ impl Page {
         }
         let bytes = (key.len() + value.len()) as u64;
         self.waiting.push(Waiting { key: at, value: begin, end: self.memory.len(), before, bytes });
-        if self.chunk.rows == ROWS || self.memory.len().max(self.chunk.text_bytes()) >= CHUNK_BYTES {
+        if self.chunk.rows == ROWS || self.memory.len().max(self.chunk.text_bytes()) >= QUERY_CHUNK_BYTES_FULL {
             self.flush()?;
         }
         Ok(())
@@ -235,7 +235,7 @@ impl Page {
             (self.memory, self.waiting) = (memory, waiting);
         }
         self.memory.clear();
-        self.memory.shrink_to(2 * CHUNK_BYTES);
+        self.memory.shrink_to(2 * QUERY_CHUNK_BYTES_FULL);
         self.waiting.clear();
         self.chunk.clear();
         Ok(())

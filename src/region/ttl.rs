@@ -10,15 +10,7 @@ use bytes::Bytes;
 use crate::codec::raw;
 use crate::engine::{Cf, Read, Visit, WriteBatch};
 use crate::types::Result;
-
-/// Keys in one command at most.
-pub const KEYS_MAX: usize = 256;
-/// Bytes of keys after which a command gets no more of them. One key more may be in it.
-pub const KEY_BYTES_FULL: usize = 256 << 10;
-/// Pairs that one page looks at.
-const LOOKS_MAX: usize = 1024;
-/// Bytes of pairs after which a page ends.
-const LOOK_BYTES_FULL: usize = 1 << 20;
+use crate::types::limits::{COLLECT_KEY_BYTES_FULL, COLLECT_KEYS_MAX, COLLECT_LOOK_BYTES_FULL, COLLECT_LOOKS_MAX};
 
 /// Whether a stored value has an expiry.
 pub fn is_timed(stored: &[u8]) -> bool {
@@ -68,9 +60,10 @@ pub struct Page {
 pub fn page(read: &dyn Read, cf: Cf, start: &[u8], end: &[u8], now_s: u64) -> Result<Page> {
     let (mut page, mut looks, mut bytes, mut key_bytes) = (Page::default(), 0, 0, 0);
     read.scan_once(cf, start, end, &mut |key, stored| {
-        let full =
-            looks >= LOOKS_MAX || bytes >= LOOK_BYTES_FULL || (looks > 0 && crate::buggify!("region.short-look"));
-        if full || page.expired.len() >= KEYS_MAX || key_bytes >= KEY_BYTES_FULL {
+        let full = looks >= COLLECT_LOOKS_MAX
+            || bytes >= COLLECT_LOOK_BYTES_FULL
+            || (looks > 0 && crate::buggify!("region.short-look"));
+        if full || page.expired.len() >= COLLECT_KEYS_MAX || key_bytes >= COLLECT_KEY_BYTES_FULL {
             page.next = Some(Bytes::copy_from_slice(key));
             return Visit::Stop;
         }
@@ -83,6 +76,8 @@ pub fn page(read: &dyn Read, cf: Cf, start: &[u8], end: &[u8], now_s: u64) -> Re
         }
         Visit::More
     })?;
+    assert!(page.expired.len() <= COLLECT_KEYS_MAX, "what a look found fits a command");
+    assert!(page.next.as_ref().is_none_or(|next| next[..] > *start), "the next look begins behind this one");
     Ok(page)
 }
 
@@ -123,7 +118,7 @@ mod tests {
         let (mut found, mut from, mut pages) = (Vec::new(), Bytes::new(), 0);
         loop {
             let page = page(&engine, Cf::RawDefault, &from, b"", 100).unwrap();
-            assert!(page.expired.len() <= KEYS_MAX);
+            assert!(page.expired.len() <= COLLECT_KEYS_MAX);
             found.extend(page.expired);
             pages += 1;
             match page.next {

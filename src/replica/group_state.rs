@@ -16,7 +16,7 @@ use prost::Message as _;
 
 use crate::engine::{Cf, Read, Visit, WriteBatch};
 use crate::proto::armilla::raft::{Incarnation, PeerState};
-use crate::types::{Error, GroupId, Region, Result};
+use crate::types::{Error, GroupId, Region, Result, region};
 
 const APPLIED: u8 = b'a';
 const STATE: u8 = b'g';
@@ -40,6 +40,9 @@ impl GroupState {
     /// Puts the whole state into a batch.
     pub(super) fn put(&self, batch: &mut WriteBatch) {
         let group = GroupId(self.region.id);
+        let here = region::peer_by_id(&self.region, self.peer);
+        assert!(here.is_some(), "group {group}: its state names peer {}, which is none of its members", self.peer);
+        assert!(self.installed <= self.applied.0, "group {group}: a snapshot that is installed is applied");
         let state =
             PeerState { region: Some(self.region.clone()), peer_id: self.peer, installed_index: self.installed };
         batch.put(Cf::Meta, key(STATE, group.0), state.encode_to_vec());
@@ -152,7 +155,11 @@ mod tests {
         let engine = SimEngine::open(&SimHome::new()).unwrap();
         assert_eq!((stored(&engine), longest_promise_ns(&engine)), (Ok(vec![]), Ok(0)));
         let state = |id| GroupState {
-            region: Region { id, ..Region::default() },
+            region: Region {
+                id,
+                peers: vec![region::Peer { id: id * 10, store_id: 1, ..Default::default() }],
+                ..Region::default()
+            },
             peer: id * 10,
             installed: 3,
             applied: (8, 6),

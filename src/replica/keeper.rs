@@ -15,17 +15,12 @@
 use crate::raft::output::Fetch;
 use crate::rt::sync::{mpsc, oneshot};
 use crate::rt::task;
-use crate::types::limits::LOG_JOINED_BYTES_MAX;
+use crate::types::limits::{LOG_JOINED_BYTES_MAX, LOG_UPKEEP_BYTES_MIN, LOG_UPKEEP_STEPS_MAX};
 use crate::types::{Error, GroupId, Result};
 
 use super::handle::Handle;
 use super::log::{LogBatch, RaftLog};
 use super::message::Message;
-
-/// Steps of the log's upkeep in one tick, each at most 1 MiB of entries moved.
-const UPKEEP_STEPS_MAX: usize = 16;
-/// Bytes that a step must have moved for another one to follow in the same tick.
-const UPKEEP_BYTES_MIN: u64 = 512 << 10;
 
 /// How much of the log is kept.
 #[derive(Clone, Copy, Debug)]
@@ -167,13 +162,13 @@ impl LogKeeper {
     /// # Errors
     /// As [`RaftLog::maintain`].
     pub async fn keep(&mut self, engine_flushes: u64) -> Result<()> {
-        for _ in 0..UPKEEP_STEPS_MAX {
+        for _ in 0..LOG_UPKEEP_STEPS_MAX {
             if crate::buggify!("driver.upkeep-later") {
                 break;
             }
             let before = self.log.stats().rewritten_bytes;
             // A step that moved little can wait: many of them would move the same entries again and again.
-            if !self.log.maintain().await? || self.log.stats().rewritten_bytes - before < UPKEEP_BYTES_MIN {
+            if !self.log.maintain().await? || self.log.stats().rewritten_bytes - before < LOG_UPKEEP_BYTES_MIN {
                 break;
             }
         }

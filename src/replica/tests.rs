@@ -216,7 +216,11 @@ impl World {
         match verb {
             "put" => {
                 let state = GroupState {
-                    region: Region { id: args.number(0), ..Region::default() },
+                    region: Region {
+                        id: args.number(0),
+                        peers: vec![Member { id: args.number(1), store_id: 1, ..Member::default() }],
+                        ..Region::default()
+                    },
                     peer: args.number(1),
                     installed: args.number_or("installed", 0),
                     applied: place(args.text_or("applied", "5@5")),

@@ -111,6 +111,7 @@ impl PeerView {
     /// Shows another descriptor. Before the engine holds what came with it: a read takes its view of the engine first and looks at
     /// the descriptor afterwards.
     pub(super) fn set_region(&self, region: Region) {
+        assert_eq!(region.id, self.group.0, "a group shows its own descriptor");
         *self.region.write().expect("no writer panics") = Arc::new(region);
     }
     /// Who leads, now.
@@ -181,7 +182,9 @@ impl PeerView {
         *self.applied.lock().expect("no holder panics")
     }
     pub(super) fn set_applied(&self, index: u64) {
-        *self.applied.lock().expect("no holder panics") = index;
+        let mut applied = self.applied.lock().expect("no holder panics");
+        assert!(index >= *applied, "group {}: the applied index went back from {} to {index}", self.group, *applied);
+        *applied = index;
     }
     pub(super) fn set_lease(&self, term: u64, until: Instant) {
         self.lease.set(term, until.0);

@@ -5,7 +5,7 @@
 //! waits for nothing. No timer.
 //!
 //! ```text
-//!   message in -> waiting (the rest of one message) -> running (at most COMMANDS_RUNNING_MAX) -> ready -> message out
+//!   message in -> waiting (the rest of one message) -> running (at most STREAM_COMMANDS_RUNNING_MAX) -> ready -> message out
 //!        ^ not read while one waits: the connection's flow control holds the client back
 //! ```
 //! Answers come in the order in which they are ready, each with the id of its command. A command that this version does not
@@ -23,15 +23,9 @@ use tonic::Status;
 use crate::proto::tikvpb::{
     BatchCommandsRequest, BatchCommandsResponse, batch_commands_request, batch_commands_response,
 };
+use crate::types::limits::{STREAM_ANSWER_BYTES_FULL, STREAM_ANSWERS_MAX, STREAM_COMMANDS_RUNNING_MAX};
 
 use super::layer::metrics::Metrics;
-
-/// Commands of one stream that run at the same time.
-const COMMANDS_RUNNING_MAX: usize = 1024;
-/// Answers in one message.
-const ANSWERS_MAX: usize = 512;
-/// No more answers are added to a message of this many bytes.
-const MESSAGE_BYTES_FULL: usize = 1 << 20;
 
 type Command = batch_commands_request::Request;
 type Reply = batch_commands_response::Response;
@@ -66,7 +60,7 @@ where
     }
 
     fn take_in(&mut self, cx: &mut Context<'_>) {
-        while self.running.len() < COMMANDS_RUNNING_MAX {
+        while self.running.len() < STREAM_COMMANDS_RUNNING_MAX {
             if !self.running.is_empty() && crate::buggify!("service.few-commands") {
                 break;
             }
@@ -106,7 +100,7 @@ where
     fn give_out(&mut self, cx: &mut Context<'_>) -> BatchCommandsResponse {
         let mut out = BatchCommandsResponse::default();
         let mut bytes = 0;
-        while out.responses.len() < ANSWERS_MAX && bytes < MESSAGE_BYTES_FULL {
+        while out.responses.len() < STREAM_ANSWERS_MAX && bytes < STREAM_ANSWER_BYTES_FULL {
             let Poll::Ready(Some((id, reply))) = self.running.poll_next_unpin(cx) else { break };
             bytes += reply.encoded_len();
             out.request_ids.push(id);
@@ -230,27 +224,27 @@ mod tests {
     fn reads_no_more_than_it_may_run() {
         let waiting = Waiting::default();
         let (send, mut stream) = stream(&waiting);
-        let max = COMMANDS_RUNNING_MAX as u64;
+        let max = STREAM_COMMANDS_RUNNING_MAX as u64;
         for i in 0..4 * max {
             send.unbounded_send(message(i..i + 1)).unwrap();
         }
         assert_eq!(next(&mut stream), None);
-        assert_eq!(waiting.borrow().len(), COMMANDS_RUNNING_MAX);
+        assert_eq!(waiting.borrow().len(), STREAM_COMMANDS_RUNNING_MAX);
         waiting.borrow_mut().remove(&0).unwrap().send(()).unwrap();
         assert_eq!(next(&mut stream), Some(vec![0]));
         assert_eq!(next(&mut stream), None);
-        assert_eq!(waiting.borrow().len(), COMMANDS_RUNNING_MAX, "one more was started");
+        assert_eq!(waiting.borrow().len(), STREAM_COMMANDS_RUNNING_MAX, "one more was started");
     }
 
     #[test]
     fn the_rest_of_a_large_message_waits() {
         let waiting = Waiting::default();
         let (send, mut stream) = stream(&waiting);
-        let max = COMMANDS_RUNNING_MAX as u64;
+        let max = STREAM_COMMANDS_RUNNING_MAX as u64;
         send.unbounded_send(message(0..max + 2)).unwrap();
         send.unbounded_send(message(max + 2..max + 3)).unwrap();
         assert_eq!(next(&mut stream), None);
-        assert_eq!(waiting.borrow().len(), COMMANDS_RUNNING_MAX);
+        assert_eq!(waiting.borrow().len(), STREAM_COMMANDS_RUNNING_MAX);
         for id in 0..3 {
             waiting.borrow_mut().remove(&id).unwrap().send(()).unwrap();
             assert_eq!(next(&mut stream), Some(vec![id]));

@@ -25,7 +25,7 @@
 //! In a `BatchCommands` stream there is no status for one command: there a status becomes a region error with nothing but its
 //! message, which clients retry a few times and then show.
 
-use tonic::{Code, Status};
+use tonic::Status;
 
 use crate::proto::errorpb;
 use crate::proto::kvrpcpb::{KeyError, KvPair};
@@ -198,24 +198,6 @@ pub fn region_error(error: Error, region: u64) -> errorpb::Error {
 /// How long an overloaded store asks clients to wait, in milliseconds.
 const BUSY_BACKOFF_MS: u64 = 20;
 
-/// `error` as a gRPC status: for services without region errors (PD, cluster).
-pub fn status(error: &Error) -> Status {
-    let code = match error {
-        // PD's clients look for this text.
-        Error::NotLeader { .. } => return Status::unavailable("not leader"),
-        Error::RegionNotFound(_) | Error::Stopped(_) | Error::StaleCommand | Error::Timeout(_) => Code::Unavailable,
-        Error::EpochNotMatch(_) | Error::StoreNotMatch { .. } | Error::PeerNotMatch { .. } => Code::FailedPrecondition,
-        Error::Deadline(_) => Code::DeadlineExceeded,
-        Error::KeyNotInRegion { .. } => Code::OutOfRange,
-        Error::EntryTooLarge { .. } | Error::Busy(_) | Error::DiskFull { .. } => Code::ResourceExhausted,
-        Error::Unknown(_) => Code::Unknown,
-        Error::Invalid(_) => Code::InvalidArgument,
-        Error::Corruption(_) => Code::DataLoss,
-        Error::Io(_) => Code::Internal,
-    };
-    Status::new(code, error.to_string())
-}
-
 #[cfg(test)]
 mod tests {
     //! Goal: every error shows up in exactly the place that clients act on. Method: one table, all errors by all kinds of reply.
@@ -360,34 +342,5 @@ mod tests {
         let reply: RawScanResponse = streamed(Err(Status::invalid_argument("limit")));
         let error = reply.region_error.unwrap();
         assert_eq!((fields(&error).as_str(), error.message.as_str()), ("", "InvalidArgument: limit"));
-    }
-
-    #[test]
-    fn placement_clients_look_for_another_leader() {
-        let codes: Vec<Code> = every().iter().map(|error| status(error).code()).collect();
-        use Code::*;
-        assert_eq!(
-            codes,
-            [
-                Unavailable,
-                Unavailable,
-                Unavailable,
-                FailedPrecondition,
-                OutOfRange,
-                FailedPrecondition,
-                FailedPrecondition,
-                Unavailable,
-                ResourceExhausted,
-                ResourceExhausted,
-                Unknown,
-                Unavailable,
-                DeadlineExceeded,
-                InvalidArgument,
-                Unavailable,
-                DataLoss,
-                Internal,
-            ]
-        );
-        assert_eq!(status(&every()[0]).message(), "not leader");
     }
 }

@@ -14,6 +14,7 @@ use crate::region::{command, ttl};
 use crate::replica::{Handle, PeerView};
 use crate::rt::cpu;
 use crate::rt::probe::{self, Event as Probe};
+use crate::types::limits::COLLECT_KEYS_MAX;
 use crate::types::{Error, GroupId, Result, region};
 
 use super::effects::TtlUse;
@@ -100,7 +101,7 @@ impl Collector {
                 let page = cpu::run_long(move || ttl::page(&engine, cf, &from, &end, now_s)).await?;
                 timed |= page.timed;
                 // Where there is much to collect, it is collected faster than it can be written.
-                let pause = if page.expired.len() < ttl::KEYS_MAX { PAUSE } else { PAUSE_OF_BACKLOG };
+                let pause = if page.expired.len() < COLLECT_KEYS_MAX { PAUSE } else { PAUSE_OF_BACKLOG };
                 if !page.expired.is_empty() {
                     let collect = Collect { cf: cf as u32, keys: page.expired, now_s };
                     // Decided in this term, from this leader's data: in another one it would be another page.

@@ -11,22 +11,22 @@
 //! **In** come requests with the region they believe in; **out** go linearizable views and replicated writes, or the error
 //! that tells the client what to refresh. **Never**: an answer for a region, epoch or leader other than the request's.
 
-pub mod collect;
+mod collect;
 mod effects;
-pub mod heartbeat;
+mod heartbeat;
 pub mod kv;
 mod pd_time;
-pub mod region_store;
+mod region_store;
 mod space;
 
-pub use crate::region::command;
-pub use collect::Collector;
-pub use effects::{TtlUse, listen};
-pub use heartbeat::{Heartbeat, PdLink};
+pub(crate) use crate::region::command;
+pub(crate) use collect::Collector;
+pub(crate) use effects::{TtlUse, listen};
+pub(crate) use heartbeat::{Heartbeat, PdLink};
 pub use kv::{Access, Fence, Kv, RegionRead, Route, check_key};
-pub use pd_time::PdTime;
-pub use region_store::RegionStore;
-pub use space::{Space, make_room_for_a_start};
+pub(crate) use pd_time::PdTime;
+pub(crate) use region_store::RegionStore;
+pub(crate) use space::{Space, make_room_for_a_start};
 
 /// The planted bugs of this room and what each breaks.
 pub const MUTANTS: &[(&str, &str)] = &[

@@ -153,6 +153,7 @@ impl Route for RegionRoute {
         probe::emit(|| Probe::ReadServed { store, group, read, applied: self.view.applied() });
         // The region may have changed while the quorum was asked: what the view shows must be of the epoch asked for.
         let region = self.view.region();
+        assert_eq!(region.id, self.region.id, "a request reads the region that it was routed to");
         check_version(self.version, &region)?;
         let fence = Fence { term, version: region::epoch(&region).version };
         Ok(RegionRead { region, snapshot, now_s: self.store.now_s(), fence })

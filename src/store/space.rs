@@ -14,17 +14,16 @@ use std::time::Duration;
 use crate::replica::{Handle, Room};
 use crate::rt::clock::Clock;
 use crate::rt::disk::Disk;
+use crate::types::limits::RESERVE_BYTES_MAX;
 
 /// The reserve file's name in the data directory.
 const NAME: &str = "RESERVE";
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(200);
-/// The reserve: a twentieth of the disk, at most this.
-const BYTES_MAX: u64 = 5 << 30;
 
 /// How large the reserve of a disk is, bytes; 0: there is none.
 fn reserve_bytes(configured: Option<u64>, capacity: u64) -> u64 {
-    configured.unwrap_or((capacity / 20).min(BYTES_MAX))
+    configured.unwrap_or((capacity / 20).min(RESERVE_BYTES_MAX))
 }
 
 /// How long handing leaders over may take.

@@ -30,13 +30,13 @@ pub fn log_bytes_max(config: &Config, groups: u64, longest_file: u64) -> Option<
 }
 
 /// What is still held although nobody waits for anything, or more than may be, in words.
-pub fn left_over(figures: &BTreeMap<&'static str, u64>, staged: usize, config: &Config, groups: u64) -> Option<String> {
+pub fn left_over(figures: &BTreeMap<&'static str, u64>, staged: usize, config: &Config) -> Option<String> {
     let held = |name: &str| figures.get(name).copied().filter(|held| *held > 0).map(|held| format!("{name} = {held}"));
     let pending = ["proposals_pending", "proposal_bytes_pending", "entries_unapplied_bytes", "inbox_bytes"]
         .into_iter()
         .find_map(held);
     // All is applied: what is in memory is kept for followers.
-    let cache_bytes_max = groups * (config.raft.cache_kib_max as u64) << 10;
+    let cache_bytes_max = figures.get("groups").copied().unwrap_or(0) * (config.raft.cache_kib_max as u64) << 10;
     let cached = figures.get("entries_cached_bytes").copied().filter(|bytes| *bytes > cache_bytes_max);
     let cached = cached.map(|bytes| format!("{bytes} bytes of entries in memory, {cache_bytes_max} may be"));
     pending.or(cached).or((staged > 0).then(|| format!("{staged} staged files of snapshots")))
@@ -61,7 +61,7 @@ mod tests {
         config.raft.log_group_kib_max = 1;
         assert_eq!(log_bytes_max(&config, 3, 128 << 10), Some((64 + 3 * 128) << 10));
         config.raft.cache_kib_max = 1;
-        let left_over = |name, value, staged| left_over(&[(name, value)].into(), staged, &config, 3);
+        let left_over = |name, value, staged| left_over(&[("groups", 3), (name, value)].into(), staged, &config);
         assert!(left_over("proposals_pending", 0, 0).is_none());
         assert!(left_over("proposals_pending", 2, 0).is_some());
         assert!(left_over("proposals_pending", 0, 1).is_some());

@@ -19,10 +19,10 @@ use crate::proto::kvrpcpb::Context;
 use crate::proto::metapb::Region;
 use crate::proto::tikvpb::tikv_client::TikvClient;
 use crate::rt::clock::Instant;
-use crate::types::limits::MESSAGE_BYTES_MAX;
+use crate::types::limits::{CLIENT_BATCH_BYTES_MAX, CLIENT_BATCH_KEYS_MAX, MESSAGE_BYTES_MAX};
 
 use super::reply::Reply;
-use super::{BATCH_BYTES, BATCH_KEYS, PeerChoice, RawClient};
+use super::{PeerChoice, RawClient};
 use crate::client::backoff::Backoff;
 use crate::client::channels::Limited;
 use crate::client::error::{Error, Failure, Result, failure};
@@ -262,8 +262,8 @@ impl RawClient {
                 let size = item.0.len() + bytes(&item.1);
                 if let Some((located, group, total)) = groups.last_mut()
                     && crate::types::region::holds(&located.region, &item.0)
-                    && group.len() < BATCH_KEYS
-                    && *total + size <= BATCH_BYTES
+                    && group.len() < CLIENT_BATCH_KEYS_MAX
+                    && *total + size <= CLIENT_BATCH_BYTES_MAX
                 {
                     group.push(item);
                     *total += size;

@@ -16,7 +16,7 @@ use crate::proto::kvrpcpb::{
 use crate::rt::clock::Clock;
 use crate::rt::net::Net;
 use crate::rt::rng::Rng;
-use crate::types::limits::KEY_BYTES_MAX;
+use crate::types::limits::{CLIENT_SCAN_PAIRS_MAX, KEY_BYTES_MAX};
 
 use super::channels::{Addresses, Channels};
 use super::error::Result;
@@ -24,13 +24,6 @@ use super::pd::PdClient;
 use super::region_cache::RegionCache;
 
 pub(crate) use attempt::Repeat;
-
-/// Pairs that one scan request asks for at most; longer scans are several requests.
-const SCAN_PAGE: u32 = 10_240;
-/// Bytes of keys and values in one batch request, about; a raft entry holds more.
-const BATCH_BYTES: usize = 1 << 20;
-/// Keys in one batch request.
-const BATCH_KEYS: usize = 4096;
 
 /// Which peer of a region is asked first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -299,8 +292,10 @@ impl RawClient {
     pub async fn scan(&self, start: Bytes, end: Bytes, limit: usize, key_only: bool) -> Result<Vec<(Bytes, Bytes)>> {
         let end = if end.is_empty() { beyond_all_keys() } else { end };
         let found = Mutex::new(Vec::new());
-        let page =
-            || limit.saturating_sub(found.lock().expect("no holder panics").len()).min(SCAN_PAGE as usize) as u32;
+        let page = || {
+            limit.saturating_sub(found.lock().expect("no holder panics").len()).min(CLIENT_SCAN_PAIRS_MAX as usize)
+                as u32
+        };
         if limit > 0 {
             self.upwards(
                 start,
@@ -352,7 +347,7 @@ impl RawClient {
         let mut upper = if end.is_empty() { beyond_all_keys() } else { end };
         let mut found: Vec<(Bytes, Bytes)> = Vec::new();
         while found.len() < limit && upper > start {
-            let page = (limit - found.len()).min(SCAN_PAGE as usize) as u32;
+            let page = (limit - found.len()).min(CLIENT_SCAN_PAIRS_MAX as usize) as u32;
             // On the wire a reverse scan begins below its start key and ends at its end key.
             let (reply, region) = self
                 .below(&upper, |mut stub, context, region| {

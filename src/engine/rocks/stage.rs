@@ -17,16 +17,11 @@ use rocksdb::{Options, SstFileWriter};
 
 use super::{BLOCK_BYTES, Inner, convert, failed};
 use crate::engine::{Cf, Stager, in_order};
+use crate::types::limits::{STAGED_FILE_BYTES_MAX, STAGED_FILE_INDEX_BYTES_MAX, STAGED_FILE_KEYS_MAX};
 use crate::types::{Error, Result};
 
 /// The folder in the data directory.
 const FOLDER: &str = "staging";
-/// Bytes of pairs above which the next file is begun.
-const FILE_BYTES_MAX: usize = 128 << 20;
-/// Pairs above which the next file is begun: 6 MiB for the filter.
-const FILE_KEYS_MAX: usize = 768 << 10;
-/// Bytes of keys in the index above which the next file is begun.
-const INDEX_BYTES_MAX: usize = 4 << 20;
 
 /// Writes files for [`crate::engine::KvEngine::ingest`].
 pub struct RocksStager {
@@ -63,7 +58,9 @@ impl Open {
     }
 
     fn has_room(&self) -> bool {
-        self.bytes < FILE_BYTES_MAX && self.keys < FILE_KEYS_MAX && self.index < INDEX_BYTES_MAX
+        self.bytes < STAGED_FILE_BYTES_MAX
+            && self.keys < STAGED_FILE_KEYS_MAX
+            && self.index < STAGED_FILE_INDEX_BYTES_MAX
     }
 }
 

@@ -1,6 +1,8 @@
 //! What a configuration must not be.
 
-use super::{Config, ConfigError, MIB_MAX, REGIONS_MAX, SPLIT_KEYS_BYTES_MAX};
+use crate::types::limits::{FIRST_REGIONS_MAX, SPLIT_KEYS_BYTES_MAX};
+
+use super::{Config, ConfigError, MIB_MAX};
 
 fn refuse<T>(text: impl Into<String>) -> Result<T, ConfigError> {
     Err(ConfigError(text.into()))
@@ -192,9 +194,9 @@ fn cluster(config: &Config) -> Result<(), ConfigError> {
     if !matches!(config.pd_members, 1 | 3 | 5 | 7) {
         return refuse(format!("pd_members = {}: must be 1, 3, 5 or 7", config.pd_members));
     }
-    if config.split_keys.len() >= REGIONS_MAX {
+    if config.split_keys.len() >= FIRST_REGIONS_MAX {
         return refuse(format!(
-            "{} split_keys: a cluster begins with at most {REGIONS_MAX} regions",
+            "{} split_keys: a cluster begins with at most {FIRST_REGIONS_MAX} regions",
             config.split_keys.len()
         ));
     }

@@ -48,6 +48,7 @@ pub fn propose(from: u64, stores: &[u64], seats: &[Seat], max: usize) -> Vec<Lea
             break;
         }
         let seat = movable.remove(at);
+        assert!(seat.leader == from && to != from, "region {}: a leader moves away from where it is", seat.region);
         *leaders.get_mut(&from).expect("it was just read") -= 1;
         *leaders.get_mut(&to).expect("it was just read") += 1;
         orders.push(LeaderOrder { region_id: seat.region, to_store: to });

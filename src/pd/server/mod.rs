@@ -18,7 +18,7 @@ use super::machine::SharedState;
 use super::state::PdState;
 use super::tso::Tso;
 use crate::proto::armilla::pd::pd_command::Op;
-use crate::proto::armilla::pd::{AllocIds, Bootstrap, OverviewReply, PdCommand, PdReply};
+use crate::proto::armilla::pd::{Bootstrap, OverviewReply, PdCommand, PdReply};
 use crate::proto::pdpb::Member;
 use crate::raft::frame::Command;
 use crate::replica::{Handle, PeerView};
@@ -448,14 +448,6 @@ impl PdServer {
                 return Err(self.not_leader());
             }
         }
-    }
-
-    /// Takes `count` ids for regions, peers or stores; gives the first.
-    ///
-    /// # Errors
-    /// [`PdError::Invalid`] when `count` is 0.
-    pub async fn alloc_ids(&self, count: u32) -> PdResult<u64> {
-        self.command(Op::AllocIds(AllocIds { count })).await
     }
 
     /// The safe point of garbage collection: a timestamp.

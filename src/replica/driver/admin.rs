@@ -76,6 +76,7 @@ impl Driver {
     /// Takes up a group whose state is in the engine and the log.
     pub(super) fn adopt(&mut self, region: &Region, view: LogView) -> Result<()> {
         let group = GroupId(region.id);
+        assert_eq!(self.handle.lane_of(group), self.lane, "group {group}: a lane drives only groups of its own");
         let id = self.peer_here(region).map_err(Error::Corruption)?;
         let mut machine = (self.machines)(region);
         machine.reload(region, &self.engine)?;

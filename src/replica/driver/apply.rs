@@ -26,6 +26,7 @@ use crate::replica::effects::StoreEffect;
 use crate::replica::group_state;
 use crate::replica::message::Message;
 use crate::replica::peer::Peer;
+use crate::types::limits::APPLY_BATCH_BYTES_FULL;
 
 /// A number that two entries share only if they are the same.
 pub(super) fn entry_hash(entry: &Entry) -> u64 {
@@ -46,9 +47,6 @@ struct Pending {
     /// Facts to report then.
     probes: Vec<Probe>,
 }
-
-/// Bytes that a batch gathers before it is written all the same.
-const BATCH_BYTES_MAX: usize = 4 << 20;
 
 /// The engine makes writers wait: what waits.
 #[derive(Default)]
@@ -120,14 +118,18 @@ impl Driver {
         while let Some((group, entry)) = self.stall.backlog.pop_front() {
             let alone = (frame::stands_alone(&entry.data) || crate::buggify!("driver.small-batch"))
                 && !pending.applied.is_empty();
-            if (alone || pending.batch.bytes() > BATCH_BYTES_MAX) && self.write_applied(&mut pending)? == Written::Waits
+            if (alone || pending.batch.bytes() > APPLY_BATCH_BYTES_FULL)
+                && self.write_applied(&mut pending)? == Written::Waits
             {
                 self.stall.backlog.push_front((group, entry));
                 return Ok(());
             }
-            self.stall.bytes -= weight(&entry);
+            let bytes = weight(&entry);
+            assert!(bytes <= self.stall.bytes, "the bytes that wait are those of the entries that wait");
+            self.stall.bytes -= bytes;
             self.apply_entry(group, entry, &mut pending)?;
         }
+        assert_eq!(self.stall.bytes, 0, "where no entry waits, no bytes do");
         self.write_applied(&mut pending).map(|_| ())
     }
 
@@ -135,6 +137,8 @@ impl Driver {
         let (index, term) = (entry.index, entry.term);
         let hash = if probe::LISTENING { entry_hash(&entry) } else { 0 };
         let Some(peer) = self.peers.get_mut(&group) else { return Ok(()) };
+        let (before, _) = pending.applied.get(&group).copied().unwrap_or(peer.group.log().applied());
+        assert_eq!(index, before + 1, "group {group}: entries are applied one after the other");
         let replies = apply_payload(peer, &self.engine, entry, pending)?;
         pending.applied.insert(group, (index, term));
         pending.replies.push((group, index, term, replies));
@@ -161,6 +165,7 @@ impl Driver {
         crate::reach!("driver.engine-makes-writes-wait");
         let waits = std::mem::take(pending);
         let batch = waits.batch.clone();
+        assert!(self.stall.since_ns.is_none(), "one batch at a time waits for the engine");
         self.stall.since_ns = Some(self.clock.now().0);
         self.stall.written = Some(waits);
         let (handle, engine, clock) = (self.handle.clone(), self.engine.clone(), self.clock.clone());
@@ -179,6 +184,7 @@ impl Driver {
         if waited_ms >= 100 {
             tracing::warn!(store = self.store, waited_ms, "the engine made writes wait");
         }
+        assert!(self.stall.since_ns.is_some(), "a batch that is written late has waited");
         self.stall.since_ns = None;
         if let Some(written) = self.stall.written.take() {
             self.note_applied(written);

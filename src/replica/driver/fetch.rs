@@ -7,12 +7,10 @@ use std::collections::{BTreeMap, VecDeque};
 use armilla_arch::sync::Share;
 
 use crate::raft::output::Fetch;
+use crate::types::limits::FETCHES_WAITING_MAX;
 use crate::types::{GroupId, region};
 
 use super::{Driver, Job, Log};
-
-/// Reads that wait for one group, at most.
-const WANTED_MAX: usize = 8;
 
 /// What is to be read, and for which groups a read is under way.
 #[derive(Debug, Default)]
@@ -35,7 +33,7 @@ impl Fetches {
         };
         let wanted = self.wanted.entry(group).or_default();
         for fetch in fetches {
-            if wanted.len() < WANTED_MAX && !wanted.iter().any(|other| same(other, &fetch)) {
+            if wanted.len() < FETCHES_WAITING_MAX && !wanted.iter().any(|other| same(other, &fetch)) {
                 wanted.push_back(fetch);
             }
         }
@@ -43,7 +41,8 @@ impl Fetches {
 
     /// A read has ended. Its room in the queues is given back: the entries are put there before the next read begins.
     pub(super) fn end(&mut self, group: GroupId) {
-        self.under_way.remove(&group);
+        let ended = self.under_way.remove(&group);
+        assert!(ended.is_some(), "group {group}: a read of old entries ends once");
     }
 }
 
@@ -76,7 +75,8 @@ impl Driver {
     }
 
     fn start_fetch(&mut self, group: GroupId, fetch: Fetch, room: Vec<Share>) {
-        self.fetches.under_way.insert(group, room);
+        let other = self.fetches.under_way.insert(group, room);
+        assert!(other.is_none(), "group {group}: one read of old entries at a time");
         match &self.log {
             Log::InLine(keeper) => keeper.fetch(group, fetch),
             log => log.ask(Job::Fetch(group, fetch)),

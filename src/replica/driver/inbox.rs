@@ -100,6 +100,7 @@ impl Driver {
 
     fn step(&mut self, sender: Sender, message: PeerMessage) -> Result<()> {
         let group = message.group;
+        assert_eq!(self.handle.lane_of(group), self.lane, "group {group}: messages come to the lane that drives it");
         // Followers whose engine or log waits keep what they have; leaders send again.
         let appends = message.message.get_msg_type() == MessageType::MsgAppend && !message.message.entries.is_empty();
         if appends && self.is_full() {

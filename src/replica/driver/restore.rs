@@ -10,6 +10,7 @@ use super::Driver;
 use super::install::encode_state;
 use crate::replica::group_state::GroupState;
 use crate::replica::log::{GroupLog, LogBatch, RaftLog};
+use crate::types::limits::RESTORE_READ_BYTES_MAX;
 
 impl Driver {
     /// Takes up a group where the engine and the log left it.
@@ -52,7 +53,7 @@ impl Driver {
         let mut unapplied = Vec::new();
         while applied.0 + 1 + (unapplied.len() as u64) <= stored.last_index {
             let low = applied.0 + 1 + unapplied.len() as u64;
-            unapplied.extend(log.read(group, low, stored.last_index + 1, 8 << 20).await?);
+            unapplied.extend(log.read(group, low, stored.last_index + 1, RESTORE_READ_BYTES_MAX).await?);
         }
         let mut runs: Vec<(u64, u64)> = Vec::new();
         for index in stored.first_index..=stored.last_index {

@@ -52,6 +52,7 @@ impl Unwritten {
     /// The oldest is durable.
     pub(super) fn pop(&mut self) -> Option<OnItsWay> {
         let oldest = self.batches.pop_front()?;
+        assert!(oldest.bytes <= self.bytes, "the bytes on their way are those of the batches on their way");
         self.bytes -= oldest.bytes;
         Some(oldest)
     }

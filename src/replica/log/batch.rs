@@ -1,7 +1,7 @@
 //! What one write carries: a sequence of items, for any number of groups, in the order of the calls.
 //!
 //! ```text
-//! entries   tag crc32c group first_index term count len | entry…       one term, at most RUN_BYTES of entries
+//! entries   tag crc32c group first_index term count len | entry…       one term, at most LOG_RUN_BYTES_FULL of entries
 //! entry     type context_len data_len context data
 //! others    tag group a b …
 //! ```
@@ -11,11 +11,8 @@ use bytes::Bytes;
 use raft::eraftpb::{Entry, EntryType, HardState};
 
 use crate::types::GroupId;
+use crate::types::limits::{LOG_RUN_BYTES_FULL, LOG_RUN_ENTRIES_MAX};
 
-/// A run of entries is cut when it has this many bytes, so that a read from its middle does not read too much.
-const RUN_BYTES: usize = 64 << 10;
-/// Entries in one run.
-const RUN_ENTRIES_MAX: usize = 4096;
 /// The head of an entries item, in bytes.
 pub(super) const RUN_HEADER: usize = 37;
 /// The head of an entry, in bytes.
@@ -151,7 +148,10 @@ impl LogBatch {
             let body = self.payload.len();
             let mut count = 0;
             for entry in entries {
-                if entry.term != head.term || self.payload.len() - body >= RUN_BYTES || count == RUN_ENTRIES_MAX {
+                if entry.term != head.term
+                    || self.payload.len() - body >= LOG_RUN_BYTES_FULL
+                    || count == LOG_RUN_ENTRIES_MAX
+                {
                     break;
                 }
                 assert_eq!(entry.index, head.index + count as u64, "group {group}: entries have a gap");
@@ -300,7 +300,7 @@ pub(super) fn decode_run(run: &Bytes, group: GroupId) -> Option<Vec<Entry>> {
     if of != group.0 {
         return None;
     }
-    let mut entries = Vec::with_capacity(count.min(RUN_ENTRIES_MAX as u32) as usize);
+    let mut entries = Vec::with_capacity(count.min(LOG_RUN_ENTRIES_MAX as u32) as usize);
     for i in 0..u64::from(count) {
         let kind = match c.u8()? {
             0 => EntryType::EntryNormal,

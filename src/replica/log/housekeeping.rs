@@ -2,10 +2,8 @@
 
 use super::read::{entries_of, read_span};
 use super::{LogBatch, RaftLog};
+use crate::types::limits::LOG_MOVE_BYTES_MAX;
 use crate::types::{GroupId, Result};
-
-/// Entries that one step moves, in bytes of their runs.
-const MOVE_BYTES: u64 = 1 << 20;
 
 impl RaftLog {
     /// One bounded step of housekeeping: frees segments that no group has entries in, or moves at most 1 MiB of entries
@@ -78,7 +76,7 @@ impl RaftLog {
         let mut bytes = 0;
         'groups: for (id, group) in &self.index.groups {
             for run in group.runs.iter().filter(|run| run.segment == oldest) {
-                if bytes > 0 && bytes + u64::from(run.bytes) > MOVE_BYTES {
+                if bytes > 0 && bytes + u64::from(run.bytes) > LOG_MOVE_BYTES_MAX {
                     break 'groups;
                 }
                 bytes += u64::from(run.bytes);

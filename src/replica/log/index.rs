@@ -95,6 +95,7 @@ impl Live {
     }
     fn sub(&mut self, run: &Run) {
         let bytes = self.0.get_mut(&run.segment).expect("a run's segment has live bytes");
+        assert!(*bytes >= u64::from(run.bytes), "segment {}: more bytes die than are alive", run.segment);
         *bytes -= u64::from(run.bytes);
         if *bytes == 0 {
             self.0.remove(&run.segment);

@@ -57,7 +57,7 @@ pub use index::GroupLog;
 pub use read::LogRead;
 
 use crate::rt::disk::{Disk, File};
-use crate::types::limits::LOG_BATCH_BYTES_MAX;
+use crate::types::limits::{LOG_BATCH_BYTES_MAX, LOG_READ_BYTES_MAX, LOG_READ_GAP_BYTES_MAX};
 use crate::types::{Error, GroupId, Result};
 use batch::Items;
 use format::{DATA_START, PAGE, RECORD_HEADER, RecordHeader, SegmentHeader, pages};
@@ -81,10 +81,6 @@ pub const MUTANTS: &[(&str, &str)] = &[
 
 /// Zeroes to fill files with.
 static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
-/// How much of a segment one read takes at most, in bytes; one run may be larger.
-const READ_SPAN_MAX: u64 = 1 << 20;
-/// Bytes that are not wanted between two runs, up to which one read fetches both.
-const READ_GAP_MAX: u64 = 16 << 10;
 
 /// How a log is laid out.
 #[derive(Clone, Debug)]
@@ -295,8 +291,10 @@ impl RaftLog {
         for run in state.runs.range(from..).take_while(|run| run.first < high) {
             // One read for as many runs as lie close together.
             let joins = spans.last().is_some_and(|span| {
-                let near = u64::from(run.offset) >= span.end && u64::from(run.offset) - span.end <= READ_GAP_MAX;
-                let short = run_end(run) - span.start <= READ_SPAN_MAX.min((max_bytes as u64).saturating_add(PAGE));
+                let near =
+                    u64::from(run.offset) >= span.end && u64::from(run.offset) - span.end <= LOG_READ_GAP_BYTES_MAX;
+                let short =
+                    run_end(run) - span.start <= LOG_READ_BYTES_MAX.min((max_bytes as u64).saturating_add(PAGE));
                 span.segment == u64::from(run.segment) && near && short
             });
             if !joins {
@@ -413,6 +411,8 @@ impl RaftLog {
 
     /// Writes a record at the tail of the active segment: one write, without sync.
     async fn put_record(&mut self, payload: &[u8], first_live: u64) -> Result<()> {
+        assert!(self.durable <= self.tail, "what is durable was written");
+        assert!(first_live >= self.first_live, "a segment that was given back is never needed again");
         let header = RecordHeader {
             log: self.id,
             segment: self.active,

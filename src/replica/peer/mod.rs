@@ -24,11 +24,11 @@ pub(super) use proposals::{Packed, Proposal, Proposals, Queued};
 
 /// One group on this store.
 pub(super) struct Peer {
-    pub group: Group,
-    pub machine: Box<dyn StateMachine>,
-    pub view: Arc<PeerView>,
-    pub proposals: Proposals,
-    pub install: Install,
+    pub(in crate::replica) group: Group,
+    pub(in crate::replica) machine: Box<dyn StateMachine>,
+    pub(in crate::replica) view: Arc<PeerView>,
+    pub(in crate::replica) proposals: Proposals,
+    pub(in crate::replica) install: Install,
     reads: Reads,
     shown: Shown,
     /// Applied index that a flush has made durable.
@@ -84,6 +84,8 @@ impl Peer {
 
     /// A flush has made everything up to `index` durable.
     pub fn note_durable(&mut self, index: u64) {
+        let (group, applied) = (self.view.group, self.group.log().applied().0);
+        assert!(index <= applied, "group {group}: only what is applied is flushed: {index} of {applied}");
         self.durable = self.durable.max(index);
     }
 
@@ -144,6 +146,7 @@ impl Peer {
         if std::mem::replace(&mut self.shown.accepts, accepts) != accepts {
             probe::emit(|| Probe::Accepts { store, group, peer, term, accepts });
         }
+        assert!(term >= self.shown.leadership.term, "group {}: a peer's term never goes back", self.view.group);
         let leadership = Leadership { term, leader: self.group.leader(), ready: self.group.ready() };
         if self.shown.leadership != leadership {
             self.shown.leadership = leadership.clone();

@@ -113,6 +113,16 @@ impl Proposals {
         {
             fail(overwritten, || Error::Unknown("leadership was lost while it was under way".into()));
         }
+        if let Some(last) = self.under_way.back() {
+            assert!(
+                last.index < proposal.index && last.term <= proposal.term,
+                "a proposal comes behind those before it: entry {} of term {} after entry {} of term {}",
+                proposal.index,
+                proposal.term,
+                last.index,
+                last.term
+            );
+        }
         self.under_way.push_back(proposal);
     }
 

@@ -8,16 +8,12 @@ use crate::replica::handle::Handle;
 use crate::replica::message::{Beats, Message};
 use crate::rt::net::Net;
 use crate::rt::sync::{mpsc, watch};
-use crate::types::limits::MESSAGE_BYTES_MAX;
+use crate::types::limits::{LINK_BATCH_BYTES_FULL, LINK_BATCHES_MAX, LINK_STILL_MAX, MESSAGE_BYTES_MAX};
 
 use super::{Addresses, Local, Outbound, Queued, TELL, beats};
 
-/// Bytes of messages in one batch of a stream.
-const BATCH_BYTES: usize = 1 << 20;
 /// Between two tries to reach a store.
 const RETRY: Duration = Duration::from_millis(100);
-/// A stream that takes no batch for this long is given up.
-const STUCK: Duration = Duration::from_secs(5);
 
 /// How the feeding of a stream ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +40,7 @@ impl Link {
         loop {
             let address = self.addresses.borrow().get(&self.to_store).cloned();
             if let Some(Ok(channel)) = address.map(|a| self.net.channel(&a)) {
-                let (batches, stream) = mpsc::channel(4);
+                let (batches, stream) = mpsc::channel(LINK_BATCHES_MAX);
                 let stream =
                     futures::stream::unfold(stream, |mut stream| async move { Some((stream.recv().await?, stream)) });
                 let mut client = TransportClient::new(channel)
@@ -91,7 +87,7 @@ impl Link {
                         beats.join(more);
                     }
                 }
-                next = if bytes < BATCH_BYTES { waiting.try_recv().ok() } else { None };
+                next = if bytes < LINK_BATCH_BYTES_FULL { waiting.try_recv().ok() } else { None };
             }
             let batch = RaftBatch {
                 cluster_id: self.local.cluster,
@@ -106,7 +102,7 @@ impl Link {
                 sent_ns: self.handle.clock().now().0,
             };
             // A stream that takes nothing for long is as good as broken, whatever the connection says.
-            match self.handle.clock().timeout(STUCK, batches.send(batch)).await {
+            match self.handle.clock().timeout(LINK_STILL_MAX, batches.send(batch)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) | Err(_) => return Fed::Broken,
             }

@@ -16,17 +16,12 @@ use crate::replica::snapshot::{Outgoing, Retries, Traffic};
 use crate::rt::net::Net;
 use crate::rt::sync::{mpsc, watch};
 use crate::rt::task::{self, JoinHandle};
-use crate::types::limits::FETCH_QUEUE_BYTES_MAX;
+use crate::types::limits::{FETCH_QUEUE_BYTES_MAX, OUTBOX_BYTES_MAX, OUTBOX_MESSAGES_MAX};
 use crate::types::region::RegionEpoch;
 use crate::types::{Error, GroupId};
 
 use super::link::Link;
 use super::{Addresses, Local, Outbound, Queued};
-
-/// Messages that wait for a store; more are dropped.
-const QUEUE_MAX: usize = 4096;
-/// Bytes of messages that wait for a store; more are dropped.
-const QUEUE_BYTES_MAX: usize = 64 << 20;
 
 /// Sends to other stores. Clones, one for each lane, share the streams.
 #[derive(Clone)]
@@ -130,7 +125,7 @@ impl Outbox {
 
     fn line<'a>(&self, lines: &'a mut BTreeMap<u64, Line>, to_store: u64) -> &'a mut Line {
         lines.entry(to_store).or_insert_with(|| {
-            let (queue, waiting) = mpsc::channel(QUEUE_MAX);
+            let (queue, waiting) = mpsc::channel(OUTBOX_MESSAGES_MAX);
             let link = Link {
                 to_store,
                 local: self.local.clone(),
@@ -140,7 +135,7 @@ impl Outbox {
             };
             Line {
                 queue,
-                waiting_bytes: Budget::new(QUEUE_BYTES_MAX),
+                waiting_bytes: Budget::new(OUTBOX_BYTES_MAX),
                 fetches: Budget::new(FETCH_QUEUE_BYTES_MAX),
                 task: task::spawn(link.run(waiting)),
             }

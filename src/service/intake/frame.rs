@@ -1,11 +1,10 @@
 //! What of gRPC's frames and of protobuf's encoding is read before a message is decoded.
 
+use crate::types::limits::REFUSED_PREFIX_BYTES_MAX;
 use bytes::{BufMut as _, Bytes, BytesMut};
 
 /// gRPC's frame header: a flag and a length.
 pub(super) const HEADER: usize = 5;
-/// What is kept of a request that is not taken, to tell whose it is.
-const PREFIX: usize = 512;
 
 /// A gRPC frame's header.
 pub(super) fn header(len: usize) -> Bytes {
@@ -39,6 +38,6 @@ pub(super) fn region_of(mut request: &[u8]) -> u64 {
 
 /// Adds `data` to what is kept of a request, as far as it is of use.
 pub(super) fn keep_prefix(prefix: &mut BytesMut, data: &[u8]) {
-    let room = PREFIX.saturating_sub(prefix.len());
+    let room = REFUSED_PREFIX_BYTES_MAX.saturating_sub(prefix.len());
     prefix.extend_from_slice(&data[..data.len().min(room)]);
 }

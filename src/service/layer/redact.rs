@@ -1,5 +1,6 @@
 //! Keys and values in logs: their lengths, unless the operator asked to see them.
 
+use crate::types::limits::LOGGED_BYTES_MAX;
 use std::fmt;
 
 /// Whether logs may show clients' data.
@@ -11,9 +12,6 @@ pub enum Redact {
     /// The bytes, escaped.
     Show,
 }
-
-/// Bytes longer than this are cut in logs even when they are shown.
-const SHOWN_BYTES_MAX: usize = 64;
 
 impl Redact {
     /// `key` as it may be printed.
@@ -33,8 +31,8 @@ impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.redact {
             Redact::Hide => write!(f, "?({} B)", self.bytes.len()),
-            Redact::Show if self.bytes.len() > SHOWN_BYTES_MAX => {
-                write!(f, "\"{}\"…({} B)", self.bytes[..SHOWN_BYTES_MAX].escape_ascii(), self.bytes.len())
+            Redact::Show if self.bytes.len() > LOGGED_BYTES_MAX => {
+                write!(f, "\"{}\"…({} B)", self.bytes[..LOGGED_BYTES_MAX].escape_ascii(), self.bytes.len())
             }
             Redact::Show => write!(f, "\"{}\"", self.bytes.escape_ascii()),
         }

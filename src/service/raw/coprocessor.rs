@@ -20,11 +20,7 @@ use super::RawService;
 use super::scan::clip;
 use crate::service::calls::Handler;
 use crate::service::layer::quota::Reservation;
-
-/// Pairs read in one slice of work.
-const SLICE_PAIRS: u64 = 16 << 10;
-/// Bytes read in one slice of work; the pair that passes it is the last.
-const SLICE_BYTES: usize = 8 << 20;
+use crate::types::limits::{QUERY_SLICE_BYTES_FULL, QUERY_SLICE_PAIRS_MAX};
 
 /// A page of the rows of JSON values in many ranges that a predicate selects, or aggregates over them.
 impl<K: Kv> Handler<RawCoprocessorRequest> for RawService<K> {
@@ -141,7 +137,9 @@ impl<S: Read> Work<S> {
                 };
                 match room {
                     Ok(Room::More)
-                        if pairs < SLICE_PAIRS && bytes < SLICE_BYTES && !crate::buggify!("query.short-slice") =>
+                        if pairs < QUERY_SLICE_PAIRS_MAX
+                            && bytes < QUERY_SLICE_BYTES_FULL
+                            && !crate::buggify!("query.short-slice") =>
                     {
                         return Visit::More;
                     }
@@ -261,7 +259,7 @@ mod tests {
 
     #[test]
     fn a_long_page_is_made_in_slices() {
-        let keys: Vec<String> = (0..2 * SLICE_PAIRS + 5).map(|n| format!("c{n:06}")).collect();
+        let keys: Vec<String> = (0..2 * QUERY_SLICE_PAIRS_MAX + 5).map(|n| format!("c{n:06}")).collect();
         let pairs: Vec<_> = keys.iter().map(|key| (key.as_str(), "{\"n\":1}", None)).collect();
         let service = service("", "", &pairs);
         let (page, slices) = page(&service, &[("", "c000010"), ("c000010", "")], SUM);

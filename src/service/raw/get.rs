@@ -10,12 +10,12 @@ use crate::proto::kvrpcpb::{
 };
 use crate::rt::cpu;
 use crate::store::{Kv, RegionRead};
-use crate::types::limits::REPLY_BYTES_MAX;
+use crate::types::limits::{READ_INLINE_KEYS_MAX, REPLY_BYTES_MAX};
 use crate::types::{Error, Result};
 
 use super::column::column;
 use super::scan::{PAIR_BYTES, PAIR_MEMORY};
-use super::{INLINE_KEYS_MAX, RawService, check_read_key};
+use super::{RawService, check_read_key};
 use crate::service::calls::Handler;
 use crate::service::error::failed_pair;
 use crate::service::layer::quota::{Reservation, counts};
@@ -80,7 +80,7 @@ impl<K: Kv> Handler<RawBatchGetRequest> for RawService<K> {
         let read = self.read(context).await?;
         let cf = column(&request.cf)?;
         let keys = request.keys;
-        let few = keys.len() <= INLINE_KEYS_MAX;
+        let few = keys.len() <= READ_INLINE_KEYS_MAX;
         let here = if few { gather(&read, cf, &keys, self.answers.begin(), Read::get_cached)? } else { None };
         let pairs = match here {
             Some(pairs) => Some(pairs),

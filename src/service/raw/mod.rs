@@ -13,7 +13,7 @@ mod tests;
 use crate::proto::kvrpcpb::Context;
 use crate::rt::cpu;
 use crate::store::{Access, Kv, RegionRead, Route};
-use crate::types::limits::{ENTRY_BYTES_MAX, KEY_BYTES_MAX};
+use crate::types::limits::{ENTRY_BYTES_MAX, KEY_BYTES_MAX, READ_INLINE_KEYS_MAX};
 use crate::types::{Error, GroupId, Region, Result, region};
 
 use super::layer::quota::MemoryQuota;
@@ -26,9 +26,6 @@ pub struct RawService<K> {
     answers: MemoryQuota,
     queries: Queries,
 }
-
-/// Keys, or pairs asked for, up to which a read is served on the request's own task; longer ones go to the pool.
-const INLINE_KEYS_MAX: usize = 64;
 
 impl<K: Kv> RawService<K> {
     /// Raw requests over `kv`; large answers reserve memory of `answers`, queries over JSON take slots of `queries`.
@@ -54,7 +51,7 @@ where
     T: Send + 'static,
     F: FnOnce() -> T + Send + 'static,
 {
-    if size <= INLINE_KEYS_MAX { read() } else { cpu::run(read).await }
+    if size <= READ_INLINE_KEYS_MAX { read() } else { cpu::run(read).await }
 }
 
 /// Checks the length of a key that is to be written. One that is only looked for may be longer: it is not found.

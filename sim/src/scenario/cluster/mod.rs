@@ -579,8 +579,7 @@ impl Run {
             loop {
                 let (replicas, staged, (log_bytes, longest)) =
                     self.cluster.with(id, |machine| (machine.replicas(), machine.home.staged(), machine.log_bytes()));
-                let held = replicas
-                    .and_then(|replicas| bounds::left_over(&replicas.raft_figures(), staged, &settings, groups));
+                let held = replicas.and_then(|replicas| bounds::left_over(&replicas.raft_figures(), staged, &settings));
                 let large = bounds::log_bytes_max(&settings, groups, longest).filter(|max| log_bytes > *max);
                 let large = large.map(|max| format!("{} KiB of log files, {} may be", log_bytes >> 10, max >> 10));
                 let Some(what) = held.or(large) else { break };
