@@ -305,7 +305,7 @@ impl World {
             "end" => self.peer.end(|| Error::Unknown("the store stopped".into())),
             "pending" => {
                 let (count, bytes) = self.peer.view.pending();
-                out = format!("{count} writes, {bytes} bytes; {} reads", self.reads.taken());
+                out = format!("{count} writes, {bytes} bytes; {} reads", self.peer.view.reads_waiting());
             }
             "read" => self.read(args.word(0)),
             "reads" => {

@@ -157,6 +157,11 @@ impl PeerView {
     pub(super) fn budgets(&self) -> (&Budget, &Budget, &Budget) {
         (&self.pending, &self.pending_bytes, &self.store_bytes)
     }
+    /// Reads that wait for a quorum.
+    #[cfg(test)]
+    pub(super) fn reads_waiting(&self) -> usize {
+        self.pending_reads.taken()
+    }
     /// A place for a read that waits for a quorum.
     pub(super) fn place_read(&self) -> Result<ReadPlace> {
         let busy = |whose: String, reads: usize| Error::Busy(format!("{whose}: {reads} reads wait for a quorum"));
