@@ -5,10 +5,10 @@
 
 use std::mem::MaybeUninit;
 
-use crate::column::{BytesColumn, BytesSet, Cmp, Needle};
 use crate::dispatch::{self, Kind, Tier};
 use crate::few;
 use crate::format::Invalid;
+use crate::operands::{BytesColumn, BytesSet, Cmp, Needle};
 
 /// A kernel as it runs on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -28,6 +28,7 @@ pub mod index;
 mod kernels;
 pub mod key;
 pub mod memcomparable;
+mod operands;
 mod portable;
 pub mod scalar;
 mod short;

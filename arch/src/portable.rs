@@ -5,10 +5,10 @@
 
 use std::mem::MaybeUninit;
 
-use crate::column::{BytesColumn, BytesSet, Cmp, Needle};
 use crate::format::{GROUP, Invalid, MARKER};
 use crate::generic::column::{One, existing, pack, rows_of};
 use crate::generic::{self, Bytes, Group};
+use crate::operands::{BytesColumn, BytesSet, Cmp, FEW_MEMBERS, Needle, head, head_of};
 
 impl Bytes for u64 {
     const LEN: usize = 8;
@@ -115,31 +115,10 @@ one! {
     max_f64(values: &[f64], rows: &[u64]) -> Option<f64>;
 }
 
-/// The first 8 bytes of the string that begins at `start` in `data`, first byte highest; behind a shorter string's end is what
-/// follows it in `data`, or zeros.
-#[inline(always)]
-fn head(data: &[u8], start: usize) -> u64 {
-    match data[start..].first_chunk::<8>() {
-        Some(eight) => u64::from_be_bytes(*eight),
-        None => {
-            let rest = &data[start..];
-            let mut eight = [0; 8];
-            eight[..rest.len()].copy_from_slice(rest);
-            u64::from_be_bytes(eight)
-        }
-    }
-}
-
 /// The bits of a [`head`] that a string of `len` bytes fills.
 #[inline(always)]
 fn filled(len: usize) -> u64 {
     (!0u64).unbounded_shl(64 - 8 * len.min(8) as u32)
-}
-
-/// The [`head`] of a string on its own, zeros behind its end.
-#[inline(always)]
-pub(crate) fn head_of(string: &[u8]) -> u64 {
-    head(string, 0)
 }
 
 /// Rows whose length is right, without branches; then those by their bytes.
@@ -182,7 +161,7 @@ pub fn starts_with(column: BytesColumn<'_>, valid: &[u64], prefix: &[u8], out: &
 /// Rows whose length some member has, without branches; then, in a small set, those whose first 8 bytes are a member's.
 pub fn in_set(column: BytesColumn<'_>, valid: &[u64], set: &BytesSet, out: &mut [u64]) {
     let heads = set.heads();
-    if heads.len() > crate::column::FEW_MEMBERS {
+    if heads.len() > FEW_MEMBERS {
         return by_length(column, valid, out, |len| set.holds_length(len), |string, _| set.holds(string));
     }
     let long = heads.last().is_some_and(|(len, _)| *len > 8);

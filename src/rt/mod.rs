@@ -26,6 +26,7 @@ pub mod buggify;
 pub mod mutant;
 #[macro_use]
 pub mod reach;
+mod event;
 mod http1;
 pub mod probe;
 pub mod rng;

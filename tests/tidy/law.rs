@@ -86,7 +86,4 @@ pub const LINES_MAX: usize = 800;
 pub const LONG: &[(&str, &str)] = &[];
 
 /// Circles of files that may be: all of their files lie in the folder, or are the one named; and why.
-pub const CIRCLES: &[(&str, &str)] = &[
-    ("src/rt/sim/", "the simulated world is a hub: what happens in it is an event of the world's own queue"),
-    ("arch/src/", "the facade `column` holds the types that kernels take, and the functions that call them"),
-];
+pub const CIRCLES: &[(&str, &str)] = &[];

@@ -3,12 +3,12 @@
 use std::arch::aarch64::*;
 use std::mem::MaybeUninit;
 
-use crate::column::Cmp;
 use crate::dispatch::Kind;
 use crate::format::Invalid;
 use crate::generic::column::Test;
 use crate::generic::memcomparable::ByPairs;
 use crate::generic::{self, Bytes, Lanes, Pair};
+use crate::operands::Cmp;
 use crate::portable;
 use crate::short::CHAIN_BELOW;
 

@@ -1,43 +1,8 @@
 //! Numbers against a constant.
 
-use std::cmp::Ordering;
-
 use super::Bitmap;
+use crate::operands::Cmp;
 use crate::{dispatch, kernels::run};
-
-/// A comparison: the value stands left, the constant right.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cmp {
-    /// Equal.
-    Eq,
-    /// Not equal.
-    Ne,
-    /// Less.
-    Lt,
-    /// Less or equal.
-    Le,
-    /// Greater.
-    Gt,
-    /// Greater or equal.
-    Ge,
-}
-
-impl Cmp {
-    /// All of them.
-    pub const ALL: [Cmp; 6] = [Cmp::Eq, Cmp::Ne, Cmp::Lt, Cmp::Le, Cmp::Gt, Cmp::Ge];
-
-    /// Whether the comparison holds for values in this order; `None` is what IEEE 754 calls unordered.
-    pub fn holds(self, order: Option<Ordering>) -> bool {
-        match self {
-            Cmp::Eq => order == Some(Ordering::Equal),
-            Cmp::Ne => order != Some(Ordering::Equal),
-            Cmp::Lt => order == Some(Ordering::Less),
-            Cmp::Le => matches!(order, Some(Ordering::Less | Ordering::Equal)),
-            Cmp::Gt => order == Some(Ordering::Greater),
-            Cmp::Ge => matches!(order, Some(Ordering::Greater | Ordering::Equal)),
-        }
-    }
-}
 
 /// The rows of `valid` whose value stands in `cmp` to `rhs`. `out` is overwritten.
 ///

@@ -18,6 +18,7 @@ mod compare;
 
 pub use aggregate::{SumF64, count, max_f64, max_i64, min_f64, min_i64, sum_f64, sum_i64};
 pub use bitmap::{Bitmap, Rows};
-pub(crate) use bytes::FEW_MEMBERS;
-pub use bytes::{BytesColumn, BytesSet, Needle, compare_bytes, in_set, starts_with};
-pub use compare::{Cmp, compare_f64, compare_i64};
+pub use bytes::{compare_bytes, in_set, starts_with};
+pub use compare::{compare_f64, compare_i64};
+
+pub use crate::operands::{BytesColumn, BytesSet, Cmp, Needle};

@@ -1,7 +1,7 @@
 //! Columns of numbers, 64 rows (one word of a set of rows) at a time.
 
 use super::Lanes;
-use crate::column::Cmp;
+use crate::operands::Cmp;
 
 /// One comparison with a constant.
 pub(crate) trait Test {

@@ -1,6 +1,6 @@
 //! Columns, a row at a time.
 
-use crate::column::{BytesColumn, BytesSet, Cmp, Needle};
+use crate::operands::{BytesColumn, BytesSet, Cmp, Needle};
 
 /// Whether row `at` is in the set.
 fn bit(words: &[u64], at: usize) -> bool {

@@ -2,10 +2,10 @@
 
 use std::arch::x86_64::*;
 
-use crate::column::Cmp;
 use crate::dispatch::Kind;
 use crate::generic::column::Test;
 use crate::generic::{self, Bytes, Lanes};
+use crate::operands::Cmp;
 
 pub(crate) const TIER: Kind = Kind::Avx2;
 

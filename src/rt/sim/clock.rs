@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use madsim::time::TimeHandle;
 
-use super::world::{Inner, Node};
+use super::queue::{EventQueue, Timer};
 use crate::rt::clock::{Elapsed, Instant};
 
 /// Simulated time zero as an exact wall clock shows it, in milliseconds since 1970 (2026-01-01T00:00:00Z).
@@ -144,43 +144,44 @@ impl SimClock {
 /// A node's clock: a monotonic one for durations and leases, a wall clock for timestamps.
 #[derive(Clone)]
 pub struct Clock {
-    world: Arc<Inner>,
-    node: Arc<Node>,
+    queue: Arc<EventQueue>,
+    node: u64,
+    clock: Arc<SimClock>,
     /// Local time when the node's process started, so that instants of two lives of a node differ.
     start_ns: u64,
 }
 
 impl std::fmt::Debug for Clock {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Clock(node {})", self.node.id)
+        write!(f, "Clock(node {})", self.node)
     }
 }
 
 impl Clock {
-    pub(super) fn new(world: Arc<Inner>, node: Arc<Node>) -> Clock {
-        let start_ns = node.clock.local_now();
-        Clock { world, node, start_ns }
+    pub(super) fn new(queue: Arc<EventQueue>, node: u64, clock: Arc<SimClock>) -> Clock {
+        let start_ns = clock.local_now();
+        Clock { queue, node, clock, start_ns }
     }
 
     /// The monotonic clock. It keeps running while the process is paused, and drifts.
     pub fn now(&self) -> Instant {
         // One second is added so that no instant is zero, which callers may use for "never".
-        Instant(self.node.clock.local_now() - self.start_ns + 1_000_000_000)
+        Instant(self.clock.local_now() - self.start_ns + 1_000_000_000)
     }
 
     /// Milliseconds since 1970. May jump either way.
     pub fn wall_ms(&self) -> u64 {
-        self.node.clock.wall_ms()
+        self.clock.wall_ms()
     }
 
     /// Completes after `duration` on this clock.
     pub async fn sleep(&self, duration: Duration) {
-        let clock = &self.node.clock;
+        let clock = &self.clock;
         let until = clock.local_now().saturating_add(duration.as_nanos().min(u128::from(u64::MAX / 4)) as u64);
         let until = until.div_ceil(TICK_NS) * TICK_NS;
         // The rate may change under a sleeper: look again when the timer fires.
         loop {
-            self.world.timer(clock.real_when(until)).await;
+            Timer::new(self.queue.clone(), clock.real_when(until)).await;
             if clock.local_now() >= until {
                 return;
             }

@@ -13,9 +13,9 @@ where
     F: FnOnce() -> T + Send + 'static,
 {
     if let Some((world, node)) = world::current_node() {
-        let nanos = node.charge_cpu_ns(world.seed);
-        let until = world.now_ns() + nanos;
-        world.timer(until).await;
+        let nanos = node.charge_cpu_ns(world.context.seed);
+        let until = world.context.now_ns() + nanos;
+        world.context.timer(until).await;
     }
     work()
 }
@@ -37,8 +37,8 @@ where
 {
     let Some((world, node)) = world::current_node() else { return work() };
     let wait = || {
-        let until = world.now_ns() + LONG * node.charge_cpu_ns(world.seed) + node.long_ns();
-        world.timer(until)
+        let until = world.context.now_ns() + LONG * node.charge_cpu_ns(world.context.seed) + node.long_ns();
+        world.context.timer(until)
     };
     wait().await;
     let value = work();

@@ -12,10 +12,22 @@
 //! ```
 //!
 //! **In** come the store's calls, through the same names as in the real world, and the simulator's orders. **Out** go completions, later:
-//! one queue ([`wheel`]) holds everything that is going to happen, in order. Every fact of the protocol, delivery, disk
+//! one queue ([`queue`]) holds everything that is going to happen, in order. Every fact of the protocol, delivery, disk
 //! operation and fault goes into the [`probe`]'s running digest. Every draw is a function of the seed and of what it is for
 //! ([`draw`]), so that leaving one event out does not shift the others; only the order in which ready tasks run, and raft-rs' own
 //! election timeouts, come from madsim's one stream.
+//!
+//! What a file knows of the others, from the bottom up; nothing names a file above its own:
+//!
+//! ```text
+//!   cpu        blocking work of the node whose task is running
+//!   world      the simulator's handles: makes, kills and pauses nodes; knows the world of this thread
+//!   net        the network: knows the nodes, puts its events into the queue
+//!   node       one machine: its clock, its disk, its present life
+//!   clock  disk
+//!   context    the seed, the queue, the record of what happens
+//!   queue  probe  draw  task
+//! ```
 //!
 //! ## Which faults it makes, and why a cluster must survive them
 //!
@@ -41,22 +53,24 @@
 //! What it does not make: memory corruption, a byzantine peer, a disk that lies about fsync without ever reporting an error.
 
 pub mod clock;
+mod context;
 pub mod cpu;
 pub mod disk;
 mod draw;
 pub mod lane;
 pub mod net;
+mod node;
 pub mod probe;
 pub mod process;
+mod queue;
 pub mod shim;
 pub mod task;
-mod wheel;
 mod world;
 
 pub use self::clock::SimClock;
 pub use self::disk::{CrashMode, DiskCall, DiskConfig, SimDisk};
 pub use self::net::{LinkConfig, SimNet};
-pub use self::world::{NodeHandle, World};
+pub use self::world::{NodeHandle, World, emit};
 
 #[cfg(test)]
 mod tests;

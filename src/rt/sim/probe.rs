@@ -6,8 +6,7 @@ use std::hash::{Hash, Hasher};
 use std::io::Write as _;
 use std::sync::Mutex;
 
-use super::world::{self, Inner};
-use crate::rt::probe::Event;
+use crate::rt::event::Event;
 use crate::rt::rng::mix;
 
 /// One thing that happened.
@@ -99,14 +98,6 @@ impl std::fmt::Debug for Probe {
     }
 }
 
-/// Reports a fact of the protocol, from any task of the world; without a world it is lost.
-pub fn emit(event: Event) {
-    if let Some(world) = world::current() {
-        let node = world.current_id();
-        world.probe.record(&world, node, What::Event(&event));
-    }
-}
-
 impl Probe {
     pub(super) fn new() -> Probe {
         Probe { state: Mutex::new(State::default()) }
@@ -145,12 +136,7 @@ impl Probe {
         }
     }
 
-    pub(super) fn fault(&self, world: &Inner, node: u64, what: &str) {
-        self.record(world, node, What::Fault(what));
-    }
-
-    pub(super) fn record(&self, world: &Inner, node: u64, what: What<'_>) {
-        let at_ns = world.now_ns();
+    pub(super) fn record(&self, at_ns: u64, node: u64, what: What<'_>) {
         let mut state = self.state.lock().unwrap();
         state.ordinal += 1;
         let mut hash = Mixer(at_ns ^ node.rotate_left(48));

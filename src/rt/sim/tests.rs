@@ -640,7 +640,7 @@ fn ended_tasks_and_timers_leave_nothing_behind() {
         for _ in 0..2_000 {
             stub.check(ask("")).await.unwrap();
         }
-        let before = world.inner.wheel.pending();
+        let before = world.inner.context.queue.pending();
         assert!(before < 20, "{before} things are still to come");
     });
 }

@@ -1,31 +1,29 @@
 //! The simulated world: its nodes, and the simulator's handles on them.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex};
 
 use madsim::runtime::Handle;
-use madsim::task::NodeId;
 
 use super::clock::{Clock, SimClock};
+use super::context::Context;
 use super::disk::SimDisk;
-use super::net::{Net, NetState, SimNet};
-use super::probe::Probe;
+use super::net::{self, Net, Network, SimNet};
+use super::node::{Life, Node, Nodes};
+use super::probe::{Probe, What};
+use super::queue::{EventQueue, Pump};
+use super::shim;
 use super::task::JoinHandle;
-use super::wheel::{Pump, Timer, Wheel};
-use super::{draw, shim};
 use crate::rt::Env;
+use crate::rt::event::Event;
 use crate::rt::rng;
 
-/// What all parts of a world share.
+/// The parts of a world.
 pub(super) struct Inner {
-    pub(super) seed: u64,
-    pub(super) wheel: Wheel,
-    pub(super) nodes: Mutex<BTreeMap<u64, Arc<Node>>>,
-    by_task: Mutex<BTreeMap<NodeId, u64>>,
-    pub(super) net: Mutex<NetState>,
-    pub(super) probe: Probe,
+    pub(super) context: Arc<Context>,
+    nodes: Arc<Nodes>,
+    network: Arc<Network>,
     handle: Handle,
 }
 
@@ -34,100 +32,21 @@ thread_local! {
 }
 
 /// The world of this thread, if there is one.
-pub(super) fn current() -> Option<Arc<Inner>> {
+fn current() -> Option<Arc<Inner>> {
     CURRENT.with(|current| current.borrow().clone())
 }
 
 /// The node whose task is running.
 pub(super) fn current_node() -> Option<(Arc<Inner>, Arc<Node>)> {
     let world = current()?;
-    let id = world.current_id();
-    let node = world.nodes.lock().unwrap().get(&id).cloned()?;
+    let node = world.nodes.get(world.nodes.current_id())?;
     Some((world, node))
 }
 
-impl Inner {
-    pub(super) fn now_ns(&self) -> u64 {
-        self.wheel.now_ns()
-    }
-
-    /// Completes at a real (ghost) instant.
-    pub(super) fn timer(self: &Arc<Self>, at_ns: u64) -> Timer {
-        Timer::new(self.clone(), at_ns)
-    }
-
-    /// The number of the node whose task is running; 0 for the simulator itself.
-    pub(super) fn current_id(&self) -> u64 {
-        let task = madsim::plugin::node();
-        self.by_task.lock().unwrap().get(&task).copied().unwrap_or(0)
-    }
-
-    pub(super) fn node(&self, id: u64) -> Option<Arc<Node>> {
-        self.nodes.lock().unwrap().get(&id).cloned()
-    }
-}
-
-/// One simulated machine.
-pub(super) struct Node {
-    pub(super) id: u64,
-    pub(super) name: String,
-    pub(super) addr: String,
-    seed: u64,
-    task_id: NodeId,
-    pub(super) clock: SimClock,
-    pub(super) disk: SimDisk,
-    life: Mutex<Life>,
-}
-
-/// What changes when a node is killed, paused or started.
-struct Life {
-    /// Which life of the node this is, from 1.
-    epoch: u64,
-    alive: bool,
-    /// Since when all its tasks stand still (ghost nanoseconds).
-    paused_since: Option<u64>,
-    tasks: madsim::runtime::NodeHandle,
-    cpu_factor: f64,
-    cpu_draws: u64,
-    /// What is added to either side of long work, ns.
-    long_ns: u64,
-}
-
-impl Node {
-    pub(super) fn is_alive(&self) -> bool {
-        self.life.lock().unwrap().alive
-    }
-
-    pub(super) fn paused_since(&self) -> Option<u64> {
-        self.life.lock().unwrap().paused_since
-    }
-
-    pub(super) fn epoch(&self) -> u64 {
-        self.life.lock().unwrap().epoch
-    }
-
-    /// What is added to either side of long work here, ns.
-    pub(super) fn long_ns(&self) -> u64 {
-        self.life.lock().unwrap().long_ns
-    }
-
-    /// Starts a task of this node's present life, from anywhere.
-    pub(super) fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
-    where
-        F: Future + Send + 'static,
-        F::Output: Send + 'static,
-    {
-        let tasks = self.life.lock().unwrap().tasks.clone();
-        JoinHandle::wrap(tasks.spawn(future))
-    }
-
-    /// The time that a piece of blocking work takes here.
-    pub(super) fn charge_cpu_ns(&self, seed: u64) -> u64 {
-        let mut life = self.life.lock().unwrap();
-        life.cpu_draws += 1;
-        let bits = draw::at(seed, "cpu", self.id, 0, life.cpu_draws);
-        let nanos = 2_000 + draw::long_tail(bits, 6_000);
-        (nanos as f64 * life.cpu_factor) as u64
+/// Reports a fact of the protocol, from any task of the world; without a world it is lost.
+pub fn emit(event: Event) {
+    if let Some(world) = current() {
+        world.context.record(world.nodes.current_id(), What::Event(&event));
     }
 }
 
@@ -140,7 +59,7 @@ pub struct World {
 
 impl std::fmt::Debug for World {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "World(seed {})", self.inner.seed)
+        write!(f, "World(seed {})", self.inner.context.seed)
     }
 }
 
@@ -155,36 +74,34 @@ impl World {
     pub fn new(seed: u64) -> World {
         shim::install();
         let time = madsim::time::TimeHandle::current();
-        let inner = Arc::new(Inner {
-            seed,
-            wheel: Wheel::new(time),
-            nodes: Mutex::new(BTreeMap::new()),
-            by_task: Mutex::new(BTreeMap::new()),
-            net: Mutex::new(NetState::new()),
-            probe: Probe::new(),
-            handle: Handle::current(),
-        });
+        let context = Arc::new(Context { seed, queue: Arc::new(EventQueue::new(time)), probe: Probe::new() });
+        let nodes = Arc::new(Nodes::default());
+        let network = Arc::new(Network::new(context.clone(), nodes.clone()));
+        let inner = Arc::new(Inner { context, nodes, network, handle: Handle::current() });
         CURRENT.with(|current| *current.borrow_mut() = Some(inner.clone()));
-        madsim::task::spawn(Pump(inner.clone()));
+        // A world is never dropped: the destructors of what its nodes left behind would run outside their runtime, or be heard
+        // by the next world of this thread.
+        std::mem::forget(inner.clone());
+        madsim::task::spawn(Pump(inner.context.queue.clone()));
         let pruner = inner.clone();
         madsim::task::spawn(async move {
             loop {
-                let next = pruner.now_ns() + PRUNE_EVERY_NS;
-                pruner.timer(next).await;
+                let next = pruner.context.now_ns() + PRUNE_EVERY_NS;
+                pruner.context.timer(next).await;
                 pruner.handle.metrics().num_tasks();
             }
         });
-        World { net: SimNet::new(inner.clone()), inner }
+        World { net: SimNet::new(inner.network.clone()), inner }
     }
 
     /// The world of this thread.
     pub fn current() -> Option<World> {
-        current().map(|inner| World { net: SimNet::new(inner.clone()), inner })
+        current().map(|inner| World { net: SimNet::new(inner.network.clone()), inner })
     }
 
     /// The seed.
     pub fn seed(&self) -> u64 {
-        self.inner.seed
+        self.inner.context.seed
     }
 
     /// Creates a node, which is alive but runs nothing yet. `addr` (`host:port`) is where it will listen; its host part is the node's own.
@@ -194,45 +111,35 @@ impl World {
     pub fn node(&self, id: u64, name: &str, addr: &str) -> NodeHandle {
         assert!(id != 0, "node 0 is the simulator");
         let tasks = self.inner.handle.create_node().name(name).build();
-        let seed = rng::hash_label(self.inner.seed ^ rng::mix(id), "node");
+        let seed = rng::hash_label(self.inner.context.seed ^ rng::mix(id), "node");
         let node = Arc::new(Node {
             id,
             name: name.to_owned(),
             addr: addr.to_owned(),
             seed,
             task_id: tasks.id(),
-            clock: SimClock::new(madsim::time::TimeHandle::current()),
-            disk: SimDisk::of_node(&self.inner, id),
-            life: Mutex::new(Life {
-                epoch: 1,
-                alive: true,
-                paused_since: None,
-                tasks,
-                cpu_factor: 1.0,
-                cpu_draws: 0,
-                long_ns: 0,
-            }),
+            clock: Arc::new(SimClock::new(madsim::time::TimeHandle::current())),
+            disk: SimDisk::of_node(&self.inner.context, id),
+            life: Mutex::new(Life::first(tasks)),
         });
-        self.inner.by_task.lock().unwrap().insert(node.task_id, id);
-        let before = self.inner.nodes.lock().unwrap().insert(id, node.clone());
-        assert!(before.is_none(), "node {id} exists");
-        self.inner.net.lock().unwrap().add_host(addr, id);
+        self.inner.nodes.add(node.clone());
+        self.inner.network.add_host(addr, id);
         NodeHandle { world: self.inner.clone(), node }
     }
 
     /// A node that was created before.
     pub fn get(&self, id: u64) -> Option<NodeHandle> {
-        self.inner.node(id).map(|node| NodeHandle { world: self.inner.clone(), node })
+        self.inner.nodes.get(id).map(|node| NodeHandle { world: self.inner.clone(), node })
     }
 
     /// Simulated nanoseconds since the world began: the ghost clock, which no node can see.
     pub fn now_ns(&self) -> u64 {
-        self.inner.now_ns()
+        self.inner.context.now_ns()
     }
 
     /// Completes at a ghost instant; for the simulator's own tasks.
     pub async fn sleep_until(&self, at_ns: u64) {
-        self.inner.timer(at_ns).await;
+        self.inner.context.timer(at_ns).await;
     }
 
     /// Completes after so many nanoseconds of ghost time.
@@ -247,7 +154,7 @@ impl World {
 
     /// The running digest, the sinks and the trace.
     pub fn probe(&self) -> &Probe {
-        &self.inner.probe
+        &self.inner.context.probe
     }
 }
 
@@ -288,8 +195,8 @@ impl NodeHandle {
             life.epoch
         };
         Env {
-            clock: Clock::new(self.world.clone(), self.node.clone()),
-            net: Net::new(self.world.clone(), self.node.clone(), epoch),
+            clock: Clock::new(self.world.context.queue.clone(), self.node.id, self.node.clock.clone()),
+            net: Net::new(self.world.network.clone(), self.node.clone(), epoch),
             disk: self.node.disk.disk(),
             seed: rng::mix(self.node.seed ^ epoch),
         }
@@ -336,14 +243,14 @@ impl NodeHandle {
         };
         drop(stale);
         self.node.disk.next_epoch();
-        super::net::node_down(&self.world, &self.node);
-        self.world.probe.fault(&self.world, self.node.id, "kill");
+        net::node_down(&self.world.network, &self.node);
+        self.world.context.fault(self.node.id, "kill");
     }
 
     /// The machine loses its power: as [`NodeHandle::kill`] and [`NodeHandle::crash_disk`], but nobody says farewell to the peers: calls and
     /// streams to and from the node hang until keepalive gives them up. New connections are refused at once, or answered by the next life.
     pub fn power_off(&self, rng: &mut rng::Rng) {
-        super::net::vanish(&self.world, self.node.id);
+        net::vanish(&self.world.network, self.node.id);
         self.kill();
         self.crash_disk(rng);
     }
@@ -351,12 +258,12 @@ impl NodeHandle {
     /// Decides what the power loss left of unsynced data; see [`SimDisk::crash`].
     pub fn crash_disk(&self, rng: &mut rng::Rng) {
         self.node.disk.crash(rng);
-        self.world.probe.fault(&self.world, self.node.id, "crash_disk");
+        self.world.context.fault(self.node.id, "crash_disk");
     }
 
     /// Stops all tasks of the node where they are (a stopped process, a virtual machine that is being moved). Its clocks run on.
     pub fn pause(&self) {
-        let now = self.world.now_ns();
+        let now = self.world.context.now_ns();
         {
             let mut life = self.node.life.lock().unwrap();
             if life.paused_since.is_some() || !life.alive {
@@ -365,8 +272,8 @@ impl NodeHandle {
             life.paused_since = Some(now);
             self.world.handle.pause(self.node.task_id);
         }
-        super::net::suspect_node(&self.world, self.node.id);
-        self.world.probe.fault(&self.world, self.node.id, "pause");
+        net::suspect_node(&self.world.network, self.node.id);
+        self.world.context.fault(self.node.id, "pause");
     }
 
     /// Lets a paused node run again.
@@ -378,7 +285,7 @@ impl NodeHandle {
             }
             self.world.handle.resume(self.node.task_id);
         }
-        self.world.probe.fault(&self.world, self.node.id, "resume");
+        self.world.context.fault(self.node.id, "resume");
     }
 
     /// The node's clocks.

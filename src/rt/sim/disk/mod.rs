@@ -18,9 +18,9 @@ use bytes::Bytes;
 
 pub use self::image::CrashMode;
 use self::image::Image;
+use super::context::Context;
 use super::draw;
 use super::probe::{What, hash_bytes};
-use super::world::Inner;
 use crate::rt::rng::{Rng, hash_label};
 
 /// A file and whoever has it open.
@@ -220,8 +220,8 @@ impl State {
 }
 
 struct Cell {
-    /// The world that charges time and listens; a copy for inspection has none.
-    world: Option<Arc<Inner>>,
+    /// Where time is charged and operations are recorded; a copy for inspection has none.
+    context: Option<Arc<Context>>,
     node: u64,
     state: Mutex<State>,
 }
@@ -232,8 +232,8 @@ impl Cell {
     }
 
     fn record(&self, op: &'static str, file: u64, offset: u64, len: u64, hash: u64) {
-        if let Some(world) = &self.world {
-            world.probe.record(world, self.node, What::Disk { op, file, offset, len, hash });
+        if let Some(context) = &self.context {
+            context.record(self.node, What::Disk { op, file, offset, len, hash });
         }
     }
 }
@@ -251,8 +251,8 @@ impl std::fmt::Debug for SimDisk {
 }
 
 impl SimDisk {
-    pub(super) fn of_node(world: &Arc<Inner>, node: u64) -> SimDisk {
-        SimDisk { cell: Arc::new(Cell { world: Some(world.clone()), node, state: Mutex::new(State::new()) }) }
+    pub(super) fn of_node(context: &Arc<Context>, node: u64) -> SimDisk {
+        SimDisk { cell: Arc::new(Cell { context: Some(context.clone()), node, state: Mutex::new(State::new()) }) }
     }
 
     /// A handle of the node's present life on the disk.
@@ -321,7 +321,7 @@ impl SimDisk {
 
     /// Nothing that reaches the device completes for so long.
     pub fn stall(&self, duration: Duration) {
-        let now = self.cell.world.as_ref().map_or(0, |world| world.now_ns());
+        let now = self.cell.context.as_ref().map_or(0, |context| context.now_ns());
         let mut state = self.cell.lock();
         state.stalled_until_ns = state.stalled_until_ns.max(now + duration.as_nanos() as u64);
     }
@@ -396,7 +396,7 @@ impl SimDisk {
             copy.names.files.insert(path.clone(), Arc::new(Mutex::new(image)));
         }
         copy.durable = copy.names.clone();
-        SimDisk { cell: Arc::new(Cell { world: None, node: self.cell.node, state: Mutex::new(copy) }) }
+        SimDisk { cell: Arc::new(Cell { context: None, node: self.cell.node, state: Mutex::new(copy) }) }
     }
 
     /// All files and their lengths, as a reader sees them now.
@@ -492,28 +492,28 @@ impl Disk {
 
     /// Waits as long as a call takes that touches only memory.
     async fn cached(&self) -> io::Result<()> {
-        let Some(world) = &self.cell.world else { return self.live().map(drop) };
+        let Some(context) = &self.cell.context else { return self.live().map(drop) };
         let until = {
             let mut state = self.live()?;
             state.draws += 1;
-            let bits = draw::at(world.seed, "disk", self.cell.node, 0, state.draws);
+            let bits = draw::at(context.seed, "disk", self.cell.node, 0, state.draws);
             let nanos = draw::long_tail(bits, state.config.cached_ns) as f64 * state.slow;
-            world.now_ns() + nanos as u64
+            context.now_ns() + nanos as u64
         };
-        world.timer(until).await;
+        context.timer(until).await;
         self.live().map(drop)
     }
 
     /// Waits as long as a call takes that sends `bytes` to the device.
     async fn device(&self, bytes: u64) -> io::Result<()> {
-        let Some(world) = &self.cell.world else { return self.live().map(drop) };
+        let Some(context) = &self.cell.context else { return self.live().map(drop) };
         let until = {
             let mut state = self.live()?;
             state.draws += 1;
-            let bits = draw::at(world.seed, "disk", self.cell.node, 1, state.draws);
+            let bits = draw::at(context.seed, "disk", self.cell.node, 1, state.draws);
             let latency = (state.config.sync_ns / 3 + draw::long_tail(bits, state.config.sync_ns * 2 / 3)) as f64;
             let transfer = (u128::from(bytes) * 1_000_000_000 / u128::from(state.config.bandwidth)) as f64;
-            let start = world.now_ns().max(state.busy_until_ns).max(state.stalled_until_ns);
+            let start = context.now_ns().max(state.busy_until_ns).max(state.stalled_until_ns);
             state.busy_until_ns = start + (transfer * state.slow) as u64;
             let end = state.busy_until_ns + (latency * state.slow) as u64;
             state.calls_end_ns = state.calls_end_ns.max(end);
@@ -521,8 +521,8 @@ impl Disk {
         };
         loop {
             let until = until.max(self.live()?.stalled_until_ns);
-            world.timer(until).await;
-            if self.live()?.stalled_until_ns <= world.now_ns() {
+            context.timer(until).await;
+            if self.live()?.stalled_until_ns <= context.now_ns() {
                 return Ok(());
             }
         }

@@ -14,12 +14,11 @@ use tower::Service;
 
 use super::super::clock::Clock;
 use super::super::draw;
-use super::super::wheel::Fire;
-use super::super::world::{Inner, Node};
+use super::super::node::Node;
 use super::server::{Incoming, pump};
 use super::{
-    CONNECT_TIMEOUT_NS, Cancel, Conn, NetEvent, OVERHEAD, Parcel, Piece, Pipe, SYN_RETRY_NS, Side, Stream, arrival,
-    hang_up, host, wonder,
+    CONNECT_TIMEOUT_NS, Cancel, Conn, NetEvent, Network, OVERHEAD, Parcel, Piece, Pipe, SYN_RETRY_NS, Side, Stream,
+    arrival, hang_up, host, wonder,
 };
 
 /// A gRPC connection to one address; dials at the first call and again after a loss. Clones share it.
@@ -29,7 +28,7 @@ pub struct Channel {
 }
 
 struct Shared {
-    world: Arc<Inner>,
+    network: Arc<Network>,
     node: Arc<Node>,
     clock: Clock,
     epoch: u64,
@@ -44,7 +43,7 @@ enum Dial {
 }
 
 /// A connection being made.
-pub(in super::super) struct Attempt {
+pub(super) struct Attempt {
     client: u64,
     epoch: u64,
     addr: String,
@@ -71,15 +70,15 @@ impl Drop for Shared {
             Dial::Idle => None,
         };
         if let Some(conn) = conn {
-            hang_up(&self.world, conn, Side::Client, "connection closed by the client");
+            hang_up(&self.network, conn, Side::Client, "connection closed by the client");
         }
     }
 }
 
 impl Channel {
-    pub(super) fn new(world: Arc<Inner>, node: Arc<Node>, epoch: u64, addr: &str) -> Channel {
-        let clock = Clock::new(world.clone(), node.clone());
-        let shared = Shared { world, node, clock, epoch, addr: addr.to_owned(), dial: Mutex::new(Dial::Idle) };
+    pub(super) fn new(network: Arc<Network>, node: Arc<Node>, epoch: u64, addr: &str) -> Channel {
+        let clock = Clock::new(network.context.queue.clone(), node.id, node.clock.clone());
+        let shared = Shared { network, node, clock, epoch, addr: addr.to_owned(), dial: Mutex::new(Dial::Idle) };
         Channel { shared: Arc::new(shared) }
     }
 }
@@ -88,7 +87,7 @@ impl Shared {
     /// A connection that takes new streams, or the attempt to make one.
     fn dial(&self) -> Result<u64, Arc<Attempt>> {
         let mut dial = self.dial.lock().unwrap();
-        let mut state = self.world.net.lock().unwrap();
+        let mut state = self.network.state.lock().unwrap();
         let usable = |id: &u64, state: &super::NetState| {
             state.conns.get(id).is_some_and(|conn| conn.client_open && !conn.going_away)
         };
@@ -116,13 +115,13 @@ impl Shared {
             done: Mutex::new(Done::default()),
         });
         *dial = Dial::Dialing(attempt.clone());
-        let bits = draw::at(self.world.seed, "dial", self.node.id, number, 0);
+        let bits = draw::at(self.network.context.seed, "dial", self.node.id, number, 0);
         let target = host(&self.addr).and_then(|host| state.hosts.get(host).copied()).unwrap_or(0);
-        let now_ns = self.world.now_ns();
+        let now_ns = self.network.now_ns();
         // One way there and one back.
         let there_ns = state.link(self.node.id, target).arrival_ns(now_ns, bits, OVERHEAD) - now_ns;
         let event = NetEvent::Connect { attempt: attempt.clone(), began_ns: now_ns };
-        self.world.wheel.push(now_ns + 2 * there_ns, Fire::Net(event));
+        self.network.schedule(now_ns + 2 * there_ns, event);
         Err(attempt)
     }
 
@@ -169,13 +168,13 @@ impl Shared {
         if ended {
             parcel.push(Piece::End);
         }
-        let at_ns = arrival(&self.world, &mut self.world.net.lock().unwrap(), &stream, Side::Server, parcel.len);
+        let at_ns = arrival(&self.network, &mut self.network.state.lock().unwrap(), &stream, Side::Server, parcel.len);
         stream.up.lock().unwrap().unread += parcel.len;
         let event = NetEvent::Open { stream: stream.clone(), head: Box::new(head), parcel };
-        self.world.wheel.push(at_ns, Fire::Net(event));
+        self.network.schedule(at_ns, event);
         if !ended {
-            let (world, stream) = (self.world.clone(), stream.clone());
-            self.node.spawn(async move { pump(&world, &stream, Side::Server, body, Parcel::new()).await });
+            let (network, stream) = (self.network.clone(), stream.clone());
+            self.node.spawn(async move { pump(&network, &stream, Side::Server, body, Parcel::new()).await });
         }
 
         let head = std::future::poll_fn(|cx| {
@@ -209,7 +208,7 @@ impl Shared {
 
     /// A new stream on a connection, if that is still open.
     fn open(&self, id: u64, path: &str) -> Option<Arc<Stream>> {
-        let mut state = self.world.net.lock().unwrap();
+        let mut state = self.network.state.lock().unwrap();
         let number = state.next_stream;
         let recorded = state.record.as_deref() == Some(path);
         let conn = state.conns.get_mut(&id)?;
@@ -252,9 +251,9 @@ impl Drop for Call {
         if self.over {
             return;
         }
-        let world = &self.shared.world;
-        let at_ns = arrival(world, &mut world.net.lock().unwrap(), &self.stream, Side::Server, 0);
-        world.wheel.push(at_ns, Fire::Net(NetEvent::Cancel { stream: self.stream.clone() }));
+        let network = &self.shared.network;
+        let at_ns = arrival(network, &mut network.state.lock().unwrap(), &self.stream, Side::Server, 0);
+        network.schedule(at_ns, NetEvent::Cancel { stream: self.stream.clone() });
     }
 }
 
@@ -278,11 +277,11 @@ impl http_body::Body for Answer {
 }
 
 /// A connection attempt's packet came back, or did not.
-pub(super) fn connect(world: &Arc<Inner>, attempt: Arc<Attempt>, began_ns: u64, at_ns: u64) {
+pub(super) fn connect(network: &Arc<Network>, attempt: Arc<Attempt>, began_ns: u64, at_ns: u64) {
     let result = {
-        let mut state = world.net.lock().unwrap();
+        let mut state = network.state.lock().unwrap();
         let client_lives =
-            world.node(attempt.client).is_some_and(|node| node.is_alive() && node.epoch() == attempt.epoch);
+            network.nodes.get(attempt.client).is_some_and(|node| node.is_alive() && node.epoch() == attempt.epoch);
         let target = host(&attempt.addr).and_then(|host| state.hosts.get(host).copied());
         match target {
             _ if !client_lives => Err("the node was killed"),
@@ -291,7 +290,7 @@ pub(super) fn connect(world: &Arc<Inner>, attempt: Arc<Attempt>, began_ns: u64, 
                 let deadline_ns = began_ns + CONNECT_TIMEOUT_NS;
                 if at_ns < deadline_ns {
                     let again_ns = (at_ns + SYN_RETRY_NS).min(deadline_ns);
-                    world.wheel.push(again_ns, Fire::Net(NetEvent::Connect { attempt, began_ns }));
+                    network.schedule(again_ns, NetEvent::Connect { attempt, began_ns });
                     return;
                 }
                 Err("tcp connect error: timed out")
@@ -320,11 +319,11 @@ pub(super) fn connect(world: &Arc<Inner>, attempt: Arc<Attempt>, began_ns: u64, 
     if let Ok(id) = result {
         // The kernel of a paused process still shakes hands; its keepalive does not answer.
         let paused = host(&attempt.addr)
-            .and_then(|host| world.net.lock().unwrap().hosts.get(host).copied())
-            .and_then(|target| world.node(target))
+            .and_then(|host| network.state.lock().unwrap().hosts.get(host).copied())
+            .and_then(|target| network.nodes.get(target))
             .is_some_and(|node| node.paused_since().is_some());
         if paused {
-            wonder(world, id, Side::Client);
+            wonder(network, id, Side::Client);
         }
     }
     let waiters = {

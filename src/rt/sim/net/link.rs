@@ -6,9 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::super::draw;
-use super::super::wheel::Fire;
-use super::super::world::Inner;
-use super::{NetEvent, Side, hang_up, suspect};
+use super::{NetEvent, Network, Side, hang_up, suspect};
 
 /// How a directed link behaves.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,7 +64,7 @@ impl Link {
 /// The simulator's hands on the network. Clones share it.
 #[derive(Clone)]
 pub struct SimNet {
-    world: Arc<Inner>,
+    network: Arc<Network>,
 }
 
 impl std::fmt::Debug for SimNet {
@@ -76,12 +74,12 @@ impl std::fmt::Debug for SimNet {
 }
 
 impl SimNet {
-    pub(in super::super) fn new(world: Arc<Inner>) -> SimNet {
-        SimNet { world }
+    pub(in super::super) fn new(network: Arc<Network>) -> SimNet {
+        SimNet { network }
     }
 
     fn fault(&self, what: &str) {
-        self.world.probe.fault(&self.world, 0, what);
+        self.network.context.fault(0, what);
     }
 
     /// Nothing gets through between two nodes, either way, until healed. What is sent meanwhile waits (TCP sends it again), unless
@@ -89,14 +87,14 @@ impl SimNet {
     pub fn partition(&self, a: u64, b: u64) {
         self.cut(a, b);
         self.cut(b, a);
-        suspect(&self.world, |conn| (conn.client, conn.server) == (a, b) || (conn.client, conn.server) == (b, a));
+        suspect(&self.network, |conn| (conn.client, conn.server) == (a, b) || (conn.client, conn.server) == (b, a));
         self.fault(&format!("partition {a} {b}"));
     }
 
     /// Nothing gets from one node to the other; the way back works.
     pub fn partition_one_way(&self, from: u64, to: u64) {
         self.cut(from, to);
-        suspect(&self.world, |conn| {
+        suspect(&self.network, |conn| {
             (conn.client, conn.server) == (from, to) || (conn.client, conn.server) == (to, from)
         });
         self.fault(&format!("partition_one_way {from} {to}"));
@@ -104,16 +102,15 @@ impl SimNet {
 
     /// Cuts a node off from all others.
     pub fn isolate(&self, node: u64) {
-        let others: Vec<u64> =
-            self.world.nodes.lock().unwrap().keys().copied().filter(|other| *other != node).collect();
+        let others: Vec<u64> = self.network.nodes.ids().into_iter().filter(|other| *other != node).collect();
         for other in others {
             self.partition(node, other);
         }
     }
 
     fn cut(&self, from: u64, to: u64) {
-        let now_ns = self.world.now_ns();
-        let mut state = self.world.net.lock().unwrap();
+        let now_ns = self.network.now_ns();
+        let mut state = self.network.state.lock().unwrap();
         let link = state.link(from, to);
         link.cut_since.get_or_insert(now_ns);
     }
@@ -128,7 +125,7 @@ impl SimNet {
     /// Ends all partitions.
     pub fn heal_all(&self) {
         let cut: Vec<(u64, u64)> = {
-            let state = self.world.net.lock().unwrap();
+            let state = self.network.state.lock().unwrap();
             state.links.iter().filter(|(_, link)| link.cut_since.is_some()).map(|(ends, _)| *ends).collect()
         };
         for (from, to) in cut {
@@ -138,33 +135,33 @@ impl SimNet {
     }
 
     fn mend(&self, from: u64, to: u64) {
-        let now_ns = self.world.now_ns();
-        let mut state = self.world.net.lock().unwrap();
+        let now_ns = self.network.now_ns();
+        let mut state = self.network.state.lock().unwrap();
         let link = state.link(from, to);
         let Some(since) = link.cut_since.take() else { return };
         // The sender's retransmission timer has backed off meanwhile.
         let outage = (now_ns - since).min(4_000_000_000);
-        let bits = draw::at(self.world.seed, "mend", from << 32 | to, since, 0);
+        let bits = draw::at(self.network.context.seed, "mend", from << 32 | to, since, 0);
         let first_ns = now_ns + 1_000_000 + (bits >> 32) * (outage / 2 + 1) / (1 << 32);
         for (at_ns, event) in (first_ns..).zip(std::mem::take(&mut link.held)) {
             if let NetEvent::Parcel { stream, to, .. } = &event {
                 let mut pipe = stream.inbox(*to).lock().unwrap();
                 pipe.last_at_ns = pipe.last_at_ns.max(at_ns);
             }
-            self.world.wheel.push(at_ns, Fire::Net(event));
+            self.network.schedule(at_ns, event);
         }
     }
 
     /// Sets how a directed link behaves.
     pub fn set_latency(&self, from: u64, to: u64, config: LinkConfig) {
-        self.world.net.lock().unwrap().link(from, to).config = config;
+        self.network.state.lock().unwrap().link(from, to).config = config;
         self.fault(&format!("set_latency {from} {to}"));
     }
 
     /// Sets how all links behave, those too that were set for themselves.
     pub fn set_all(&self, config: LinkConfig) {
         {
-            let mut state = self.world.net.lock().unwrap();
+            let mut state = self.network.state.lock().unwrap();
             state.default_link = config.clone();
             for link in state.links.values_mut() {
                 link.config = config.clone();
@@ -177,55 +174,55 @@ impl SimNet {
     pub fn reset_connections(&self, a: u64, b: u64) {
         self.fault(&format!("reset_connections {a} {b}"));
         for id in self.between(a, b) {
-            hang_up(&self.world, id, Side::Server, "connection reset by peer");
+            hang_up(&self.network, id, Side::Server, "connection reset by peer");
         }
     }
 
     /// Makes all present connections between two nodes half open: what is sent over them is lost without a trace, until
     /// keepalive gives them up. New connections work.
     pub fn black_hole(&self, a: u64, b: u64) {
-        let now_ns = self.world.now_ns();
+        let now_ns = self.network.now_ns();
         {
-            let mut state = self.world.net.lock().unwrap();
+            let mut state = self.network.state.lock().unwrap();
             for conn in state.conns.values_mut() {
                 if (conn.client, conn.server) == (a, b) || (conn.client, conn.server) == (b, a) {
                     conn.black_hole_since.get_or_insert(now_ns);
                 }
             }
         }
-        suspect(&self.world, |conn| conn.black_hole_since == Some(now_ns));
+        suspect(&self.network, |conn| conn.black_hole_since == Some(now_ns));
         self.fault(&format!("black_hole {a} {b}"));
     }
 
     fn between(&self, a: u64, b: u64) -> Vec<u64> {
-        let state = self.world.net.lock().unwrap();
+        let state = self.network.state.lock().unwrap();
         let ours = |client: u64, server: u64| (client, server) == (a, b) || (client, server) == (b, a);
         state.conns.iter().filter(|(_, conn)| ours(conn.client, conn.server)).map(|(id, _)| *id).collect()
     }
 
     /// Keeps from now on what the calls of this path send, as far as memory allows.
     pub fn record_calls(&self, path: &str) {
-        self.world.net.lock().unwrap().record = Some(path.to_owned());
+        self.network.state.lock().unwrap().record = Some(path.to_owned());
     }
 
     /// The last data that one node sent to another by the calls that are kept, oldest first, whether or not it arrived.
     pub fn recorded(&self, from: u64, to: u64) -> Vec<Bytes> {
-        let state = self.world.net.lock().unwrap();
+        let state = self.network.state.lock().unwrap();
         state.records.get(&(from, to)).map(|kept| kept.iter().cloned().collect()).unwrap_or_default()
     }
 
     /// Whether nothing gets from one node to the other.
     pub fn is_cut(&self, from: u64, to: u64) -> bool {
-        self.world.net.lock().unwrap().is_cut(from, to)
+        self.network.state.lock().unwrap().is_cut(from, to)
     }
 
     /// Parcels delivered so far.
     pub fn delivered(&self) -> u64 {
-        self.world.net.lock().unwrap().delivered
+        self.network.state.lock().unwrap().delivered
     }
 
     /// Connections that at least one end believes in.
     pub fn connections(&self) -> usize {
-        self.world.net.lock().unwrap().conns.len()
+        self.network.state.lock().unwrap().conns.len()
     }
 }

@@ -24,10 +24,10 @@ pub use self::channel::Channel;
 use self::link::Link;
 pub use self::link::{LinkConfig, SimNet};
 pub use self::server::Listener;
+use super::context::Context;
 use super::draw;
+use super::node::{Node, Nodes};
 use super::probe::{Mixer, What};
-use super::wheel::Fire;
-use super::world::{Inner, Node};
 use crate::rt::http1::HttpHandler;
 
 const MS: u64 = 1_000_000;
@@ -45,7 +45,7 @@ const OVERHEAD: usize = 64;
 /// The node's network.
 #[derive(Clone)]
 pub struct Net {
-    world: Arc<Inner>,
+    network: Arc<Network>,
     node: Arc<Node>,
     epoch: u64,
 }
@@ -57,8 +57,8 @@ impl std::fmt::Debug for Net {
 }
 
 impl Net {
-    pub(super) fn new(world: Arc<Inner>, node: Arc<Node>, epoch: u64) -> Net {
-        Net { world, node, epoch }
+    pub(super) fn new(network: Arc<Network>, node: Arc<Node>, epoch: u64) -> Net {
+        Net { network, node, epoch }
     }
 
     /// A connection to `addr` (`host:port`). Nothing is dialed before the first call.
@@ -69,7 +69,7 @@ impl Net {
         if host(addr).is_none() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("`{addr}` is not host:port")));
         }
-        Ok(Channel::new(self.world.clone(), self.node.clone(), self.epoch, addr))
+        Ok(Channel::new(self.network.clone(), self.node.clone(), self.epoch, addr))
     }
 
     /// Serves gRPC on `addr` until the listener is dropped. Nobody calls `_http` in the simulation.
@@ -77,7 +77,7 @@ impl Net {
     /// # Errors
     /// `AddrInUse`; `AddrNotAvailable` if the host is not this node's.
     pub async fn serve(&self, addr: &str, routes: Routes, _http: HttpHandler) -> io::Result<Listener> {
-        Listener::bind(&self.world, &self.node, self.epoch, addr, routes)
+        Listener::bind(&self.network, &self.node, self.epoch, addr, routes)
     }
 }
 
@@ -88,7 +88,7 @@ fn host(addr: &str) -> Option<&str> {
 }
 
 /// What travels in one piece.
-pub(super) enum Piece {
+enum Piece {
     /// The response's headers.
     Head(Box<http::response::Parts>),
     /// Data or trailers.
@@ -98,7 +98,7 @@ pub(super) enum Piece {
 }
 
 /// Pieces that were ready together.
-pub(super) struct Parcel {
+struct Parcel {
     pieces: Vec<Piece>,
     len: usize,
 }
@@ -137,7 +137,7 @@ impl Parcel {
 
 /// Which end of a connection or stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Side {
+enum Side {
     Client,
     Server,
 }
@@ -171,7 +171,7 @@ struct Pipe {
 }
 
 /// A call: its two pipes, and whether each end still has it.
-pub(super) struct Stream {
+struct Stream {
     id: u64,
     conn: u64,
     client: u64,
@@ -243,7 +243,7 @@ impl Stream {
 }
 
 /// A connection, while at least one end believes in it.
-pub(super) struct Conn {
+struct Conn {
     client: u64,
     server: u64,
     listener: Arc<server::Socket>,
@@ -272,8 +272,38 @@ impl Conn {
     }
 }
 
-/// All of the network's state.
-pub(super) struct NetState {
+/// The network of a world: what it knows of the world, and its state.
+pub(super) struct Network {
+    context: Arc<Context>,
+    nodes: Arc<Nodes>,
+    state: Mutex<NetState>,
+}
+
+impl Network {
+    pub(super) fn new(context: Arc<Context>, nodes: Arc<Nodes>) -> Network {
+        Network { context, nodes, state: Mutex::new(NetState::new()) }
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.context.now_ns()
+    }
+
+    /// Lets `event` happen at `at_ns`, after everything that was already due then.
+    fn schedule(self: &Arc<Self>, at_ns: u64, event: NetEvent) {
+        let network = self.clone();
+        self.context.queue.push(at_ns, move |at_ns| fire(&network, at_ns, event));
+    }
+
+    /// Gives a host name to a node.
+    pub(super) fn add_host(&self, addr: &str, node: u64) {
+        let host = host(addr).unwrap_or_else(|| panic!("`{addr}` is not host:port"));
+        let before = self.state.lock().unwrap().hosts.insert(host.to_owned(), node);
+        assert!(before.is_none(), "host {host} exists");
+    }
+}
+
+/// What changes on the network.
+struct NetState {
     hosts: BTreeMap<String, u64>,
     listeners: BTreeMap<String, Arc<server::Socket>>,
     links: BTreeMap<(u64, u64), Link>,
@@ -290,7 +320,7 @@ pub(super) struct NetState {
 }
 
 impl NetState {
-    pub(super) fn new() -> NetState {
+    fn new() -> NetState {
         NetState {
             hosts: BTreeMap::new(),
             listeners: BTreeMap::new(),
@@ -304,13 +334,6 @@ impl NetState {
             record: None,
             records: BTreeMap::new(),
         }
-    }
-
-    /// Gives a host name to a node.
-    pub(super) fn add_host(&mut self, addr: &str, node: u64) {
-        let host = host(addr).unwrap_or_else(|| panic!("`{addr}` is not host:port"));
-        let before = self.hosts.insert(host.to_owned(), node);
-        assert!(before.is_none(), "host {host} exists");
     }
 
     fn link(&mut self, from: u64, to: u64) -> &mut Link {
@@ -353,7 +376,7 @@ fn keep(state: &mut NetState, stream: &Stream, parcel: &Parcel) {
 }
 
 /// Something that happens on the network.
-pub(super) enum NetEvent {
+enum NetEvent {
     /// A parcel reaches the other end of its stream.
     Parcel { stream: Arc<Stream>, to: Side, parcel: Parcel },
     /// A new stream reaches the server.
@@ -402,39 +425,44 @@ impl NetEvent {
 }
 
 /// Sends a parcel to the `to` end of a stream.
-fn send(world: &Arc<Inner>, stream: &Arc<Stream>, to: Side, parcel: Parcel) {
+fn send(network: &Arc<Network>, stream: &Arc<Stream>, to: Side, parcel: Parcel) {
     let at_ns = {
-        let mut state = world.net.lock().unwrap();
-        arrival(world, &mut state, stream, to, parcel.len)
+        let mut state = network.state.lock().unwrap();
+        arrival(network, &mut state, stream, to, parcel.len)
     };
     stream.inbox(to).lock().unwrap().unread += parcel.len;
-    world.wheel.push(at_ns, Fire::Net(NetEvent::Parcel { stream: stream.clone(), to, parcel }));
+    network.schedule(at_ns, NetEvent::Parcel { stream: stream.clone(), to, parcel });
 }
 
 /// When something sent now reaches the `to` end of a stream. May decide that it breaks the connection instead.
-fn arrival(world: &Arc<Inner>, state: &mut NetState, stream: &Stream, to: Side, len: usize) -> u64 {
-    let now_ns = world.now_ns();
+fn arrival(network: &Arc<Network>, state: &mut NetState, stream: &Stream, to: Side, len: usize) -> u64 {
+    let now_ns = network.now_ns();
     let (from, target) = (stream.node(to.other()), stream.node(to));
     let mut pipe = stream.inbox(to).lock().unwrap();
     pipe.parcels += 1;
-    let bits =
-        draw::at(world.seed, "net", from << 32 | target, stream.id, pipe.parcels << 1 | u64::from(to == Side::Client));
+    let bits = draw::at(
+        network.context.seed,
+        "net",
+        from << 32 | target,
+        stream.id,
+        pipe.parcels << 1 | u64::from(to == Side::Client),
+    );
     let link = state.link(from, target);
     let at_ns = link.arrival_ns(now_ns, bits, len + OVERHEAD).max(pipe.last_at_ns + 1);
     pipe.last_at_ns = at_ns;
     if draw::hits(bits.rotate_left(17), link.config.reset) {
         for side in [Side::Client, Side::Server] {
             let event = NetEvent::Broken { conn: stream.conn, side, why: "connection reset by peer" };
-            world.wheel.push(at_ns, Fire::Net(event));
+            network.schedule(at_ns, event);
         }
     }
     at_ns
 }
 
 /// Lets a network event happen.
-pub(super) fn fire(world: &Arc<Inner>, at_ns: u64, event: NetEvent) {
+fn fire(network: &Arc<Network>, at_ns: u64, event: NetEvent) {
     let event = {
-        let mut state = world.net.lock().unwrap();
+        let mut state = network.state.lock().unwrap();
         match &event {
             NetEvent::Parcel { stream, to: Side::Server, parcel } | NetEvent::Open { stream, parcel, .. } => {
                 keep(&mut state, stream, parcel);
@@ -457,27 +485,27 @@ pub(super) fn fire(world: &Arc<Inner>, at_ns: u64, event: NetEvent) {
         event
     };
     match event {
-        NetEvent::Parcel { stream, to, parcel } => deliver(world, &stream, to, parcel),
-        NetEvent::Open { stream, head, parcel } => server::open(world, stream, head, parcel),
+        NetEvent::Parcel { stream, to, parcel } => deliver(network, &stream, to, parcel),
+        NetEvent::Open { stream, head, parcel } => server::open(network, stream, head, parcel),
         NetEvent::Cancel { stream } => {
-            forget(world, &stream);
+            forget(network, &stream);
             stream.break_side(Side::Server, &Status::cancelled("the client gave the call up"));
         }
-        NetEvent::Connect { attempt, began_ns } => channel::connect(world, attempt, began_ns, at_ns),
-        NetEvent::Broken { conn, side, why } => break_side(world, conn, side, why),
-        NetEvent::Keepalive { conn, side } => keepalive(world, conn, side, at_ns),
-        NetEvent::CloseListener { socket } => server::close(world, &socket),
+        NetEvent::Connect { attempt, began_ns } => channel::connect(network, attempt, began_ns, at_ns),
+        NetEvent::Broken { conn, side, why } => break_side(network, conn, side, why),
+        NetEvent::Keepalive { conn, side } => keepalive(network, conn, side, at_ns),
+        NetEvent::CloseListener { socket } => server::close(network, &socket),
         NetEvent::GoAway { conn } => {
-            if let Some(conn) = world.net.lock().unwrap().conns.get_mut(&conn) {
+            if let Some(conn) = network.state.lock().unwrap().conns.get_mut(&conn) {
                 conn.going_away = true;
             }
         }
     }
 }
 
-fn deliver(world: &Arc<Inner>, stream: &Arc<Stream>, to: Side, parcel: Parcel) {
+fn deliver(network: &Arc<Network>, stream: &Arc<Stream>, to: Side, parcel: Parcel) {
     {
-        let mut state = world.net.lock().unwrap();
+        let mut state = network.state.lock().unwrap();
         let open = state.conns.get(&stream.conn).is_some_and(|conn| conn.is_open(to));
         if !open {
             drop(state);
@@ -487,7 +515,7 @@ fn deliver(world: &Arc<Inner>, stream: &Arc<Stream>, to: Side, parcel: Parcel) {
         state.delivered += 1;
     }
     let what = What::Deliver { from: stream.node(to.other()), stream: stream.id, len: parcel.len, hash: parcel.hash() };
-    world.probe.record(world, stream.node(to), what);
+    network.context.record(stream.node(to), what);
     let waker = {
         let mut pipe = stream.inbox(to).lock().unwrap();
         pipe.queue.extend(parcel.pieces);
@@ -499,18 +527,18 @@ fn deliver(world: &Arc<Inner>, stream: &Arc<Stream>, to: Side, parcel: Parcel) {
 }
 
 /// A stream has ended: its connection need not know it any more.
-fn forget(world: &Arc<Inner>, stream: &Stream) {
+fn forget(network: &Arc<Network>, stream: &Stream) {
     let gone = {
-        let mut state = world.net.lock().unwrap();
+        let mut state = network.state.lock().unwrap();
         state.conns.get_mut(&stream.conn).and_then(|conn| conn.streams.remove(&stream.id))
     };
     drop(gone);
 }
 
 /// One end of a connection gives it up: its streams break there, now.
-fn break_side(world: &Arc<Inner>, id: u64, side: Side, why: &'static str) {
+fn break_side(network: &Arc<Network>, id: u64, side: Side, why: &'static str) {
     let (streams, gone) = {
-        let mut state = world.net.lock().unwrap();
+        let mut state = network.state.lock().unwrap();
         let Some(conn) = state.conns.get_mut(&id) else { return };
         if !conn.is_open(side) {
             return;
@@ -531,26 +559,26 @@ fn break_side(world: &Arc<Inner>, id: u64, side: Side, why: &'static str) {
 }
 
 /// One end of a connection gives it up and tells the other, if that can be told.
-fn hang_up(world: &Arc<Inner>, id: u64, side: Side, why: &'static str) {
+fn hang_up(network: &Arc<Network>, id: u64, side: Side, why: &'static str) {
     let at_ns = {
-        let mut state = world.net.lock().unwrap();
+        let mut state = network.state.lock().unwrap();
         let Some(conn) = state.conns.get(&id) else { return };
         let (from, to) = (conn.node(side), conn.node(side.other()));
         // After everything that is already on its way.
         let inboxes = conn.streams.values().map(|stream| stream.inbox(side.other()).lock().unwrap().last_at_ns);
         let last_ns = inboxes.max().unwrap_or(0);
-        let bits = draw::at(world.seed, "hang-up", from << 32 | to, id, 0);
-        let now_ns = world.now_ns();
+        let bits = draw::at(network.context.seed, "hang-up", from << 32 | to, id, 0);
+        let now_ns = network.now_ns();
         state.link(from, to).arrival_ns(now_ns, bits, OVERHEAD).max(last_ns + 1)
     };
-    world.wheel.push(at_ns, Fire::Net(NetEvent::Broken { conn: id, side: side.other(), why }));
-    break_side(world, id, side, why);
+    network.schedule(at_ns, NetEvent::Broken { conn: id, side: side.other(), why });
+    break_side(network, id, side, why);
 }
 
 /// A node's process died: its listeners close and its connections break, on its own side at once, on the peers' when they hear of it.
-pub(super) fn node_down(world: &Arc<Inner>, node: &Node) {
+pub(super) fn node_down(network: &Arc<Network>, node: &Node) {
     let (sockets, ends) = {
-        let mut state = world.net.lock().unwrap();
+        let mut state = network.state.lock().unwrap();
         let addrs: Vec<String> =
             state.listeners.iter().filter(|(_, socket)| socket.node == node.id).map(|(addr, _)| addr.clone()).collect();
         let sockets: Vec<_> = addrs.iter().filter_map(|addr| state.listeners.remove(addr)).collect();
@@ -566,61 +594,61 @@ pub(super) fn node_down(world: &Arc<Inner>, node: &Node) {
     };
     drop(sockets);
     for (id, side) in ends {
-        hang_up(world, id, side, "connection reset by peer");
+        hang_up(network, id, side, "connection reset by peer");
     }
 }
 
 /// Something may have cut connections off: lets both ends look at the times when their keepalive would notice.
-fn suspect(world: &Arc<Inner>, mut which: impl FnMut(&Conn) -> bool) {
+fn suspect(network: &Arc<Network>, mut which: impl FnMut(&Conn) -> bool) {
     let ids: Vec<u64> = {
-        let state = world.net.lock().unwrap();
+        let state = network.state.lock().unwrap();
         state.conns.iter().filter(|(_, conn)| which(conn)).map(|(id, _)| *id).collect()
     };
     for id in ids {
         for side in [Side::Client, Side::Server] {
-            wonder(world, id, side);
+            wonder(network, id, side);
         }
     }
 }
 
 /// Lets one end of a connection look, when its next ping would have gone unanswered, whether the other is still there.
-fn wonder(world: &Arc<Inner>, id: u64, side: Side) {
-    let now_ns = world.now_ns();
+fn wonder(network: &Arc<Network>, id: u64, side: Side) {
+    let now_ns = network.now_ns();
     let (least, most) = match side {
         Side::Client => CLIENT_KEEPALIVE_NS,
         Side::Server => SERVER_KEEPALIVE_NS,
     };
-    let bits = draw::at(world.seed, "keepalive", id, now_ns, u64::from(side == Side::Server));
+    let bits = draw::at(network.context.seed, "keepalive", id, now_ns, u64::from(side == Side::Server));
     let at_ns = now_ns + least + bits % (most - least);
-    world.wheel.push(at_ns, Fire::Net(NetEvent::Keepalive { conn: id, side }));
+    network.schedule(at_ns, NetEvent::Keepalive { conn: id, side });
 }
 
 /// A machine lost its power: nobody sends a farewell for it, so its peers find out by keepalive only.
-pub(super) fn vanish(world: &Arc<Inner>, node: u64) {
-    let now_ns = world.now_ns();
+pub(super) fn vanish(network: &Arc<Network>, node: u64) {
+    let now_ns = network.now_ns();
     {
-        let mut state = world.net.lock().unwrap();
+        let mut state = network.state.lock().unwrap();
         for conn in state.conns.values_mut().filter(|conn| conn.client == node || conn.server == node) {
             conn.black_hole_since.get_or_insert(now_ns);
         }
     }
-    suspect_node(world, node);
+    suspect_node(network, node);
 }
 
 /// A node was paused: whoever talks to it may notice.
-pub(super) fn suspect_node(world: &Arc<Inner>, node: u64) {
-    suspect(world, |conn| conn.client == node || conn.server == node);
+pub(super) fn suspect_node(network: &Arc<Network>, node: u64) {
+    suspect(network, |conn| conn.client == node || conn.server == node);
 }
 
-fn keepalive(world: &Arc<Inner>, id: u64, side: Side, at_ns: u64) {
+fn keepalive(network: &Arc<Network>, id: u64, side: Side, at_ns: u64) {
     let silent = {
-        let state = world.net.lock().unwrap();
+        let state = network.state.lock().unwrap();
         let Some(conn) = state.conns.get(&id) else { return };
         if !conn.is_open(side) {
             return;
         }
-        let peer_paused = world.node(conn.node(side.other())).and_then(|node| node.paused_since());
-        let self_paused = world.node(conn.node(side)).is_some_and(|node| node.paused_since().is_some());
+        let peer_paused = network.nodes.get(conn.node(side.other())).and_then(|node| node.paused_since());
+        let self_paused = network.nodes.get(conn.node(side)).is_some_and(|node| node.paused_since().is_some());
         let patience = match side {
             Side::Client => CLIENT_KEEPALIVE_NS.0,
             Side::Server => SERVER_KEEPALIVE_NS.0,
@@ -630,12 +658,12 @@ fn keepalive(world: &Arc<Inner>, id: u64, side: Side, at_ns: u64) {
         if cause.is_some() && self_paused {
             // It cannot look now; when it runs again it will.
             drop(state);
-            wonder(world, id, side);
+            wonder(network, id, side);
             return;
         }
         cause.is_some_and(|since| since + patience <= at_ns)
     };
     if silent {
-        hang_up(world, id, side, "keep-alive timed out");
+        hang_up(network, id, side, "keep-alive timed out");
     }
 }

@@ -14,15 +14,16 @@ use tonic::service::Routes;
 use tower::Service;
 
 use super::super::draw;
-use super::super::wheel::Fire;
-use super::super::world::{Inner, Node};
-use super::{MS, NetEvent, OVERHEAD, Parcel, Piece, Side, Stream, WINDOW, deliver, forget, hang_up, host, send};
+use super::super::node::Node;
+use super::{
+    MS, NetEvent, Network, OVERHEAD, Parcel, Piece, Side, Stream, WINDOW, deliver, forget, hang_up, host, send,
+};
 
 /// Calls in flight get this long to end when their listener stops.
 const GRACE_NS: u64 = 500 * MS;
 
 /// A bound address.
-pub(in super::super) struct Socket {
+pub(super) struct Socket {
     pub(super) node: u64,
     pub(super) epoch: u64,
     addr: String,
@@ -31,7 +32,7 @@ pub(in super::super) struct Socket {
 
 /// A served port. Dropping it stops accepting and closes its connections.
 pub struct Listener {
-    world: Arc<Inner>,
+    network: Arc<Network>,
     socket: Arc<Socket>,
 }
 
@@ -43,7 +44,7 @@ impl std::fmt::Debug for Listener {
 
 impl Listener {
     pub(super) fn bind(
-        world: &Arc<Inner>,
+        network: &Arc<Network>,
         node: &Arc<Node>,
         epoch: u64,
         addr: &str,
@@ -59,7 +60,7 @@ impl Listener {
             let why = format!("{wanted} is not an address of {}", node.name);
             return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, why));
         }
-        let mut state = world.net.lock().unwrap();
+        let mut state = network.state.lock().unwrap();
         let mut port: u16 = addr.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).ok_or_else(bad)?;
         while port == 0 || (addr.ends_with(":0") && state.listeners.contains_key(&format!("{own}:{port}"))) {
             state.next_port += 1;
@@ -72,7 +73,7 @@ impl Listener {
         let socket = Arc::new(Socket { node: node.id, epoch, addr: addr.clone(), routes: routes.prepare() });
         state.listeners.insert(addr, socket.clone());
         drop(state);
-        Ok(Listener { world: world.clone(), socket })
+        Ok(Listener { network: network.clone(), socket })
     }
 
     /// The address that is served, `host:port`, with the port that was chosen where 0 was asked for.
@@ -83,7 +84,7 @@ impl Listener {
     /// Stops accepting; calls in flight get a moment to end.
     pub fn stop(&self) {
         let (gone, conns) = {
-            let mut state = self.world.net.lock().unwrap();
+            let mut state = self.network.state.lock().unwrap();
             let ours = state.listeners.get(&self.socket.addr).is_some_and(|socket| Arc::ptr_eq(socket, &self.socket));
             if !ours {
                 return;
@@ -92,17 +93,17 @@ impl Listener {
             (gone, of_socket(&state, &self.socket))
         };
         drop(gone);
-        let now_ns = self.world.now_ns();
+        let now_ns = self.network.now_ns();
         for (id, client) in conns {
-            let bits = draw::at(self.world.seed, "go-away", id, 0, 0);
+            let bits = draw::at(self.network.context.seed, "go-away", id, 0, 0);
             let at_ns = {
-                let mut state = self.world.net.lock().unwrap();
+                let mut state = self.network.state.lock().unwrap();
                 state.link(self.socket.node, client).arrival_ns(now_ns, bits, OVERHEAD)
             };
-            self.world.wheel.push(at_ns, Fire::Net(NetEvent::GoAway { conn: id }));
+            self.network.schedule(at_ns, NetEvent::GoAway { conn: id });
         }
         let event = NetEvent::CloseListener { socket: self.socket.clone() };
-        self.world.wheel.push(now_ns + GRACE_NS, Fire::Net(event));
+        self.network.schedule(now_ns + GRACE_NS, event);
     }
 }
 
@@ -119,35 +120,35 @@ fn of_socket(state: &super::NetState, socket: &Arc<Socket>) -> Vec<(u64, u64)> {
 }
 
 /// Ends what a stopped listener still has open.
-pub(super) fn close(world: &Arc<Inner>, socket: &Arc<Socket>) {
-    let conns = of_socket(&world.net.lock().unwrap(), socket);
+pub(super) fn close(network: &Arc<Network>, socket: &Arc<Socket>) {
+    let conns = of_socket(&network.state.lock().unwrap(), socket);
     for (id, _) in conns {
-        hang_up(world, id, Side::Server, "connection closed by the server");
+        hang_up(network, id, Side::Server, "connection closed by the server");
     }
 }
 
 /// A new stream reaches its server: starts the handler there.
-pub(super) fn open(world: &Arc<Inner>, stream: Arc<Stream>, head: Box<http::request::Parts>, parcel: Parcel) {
+pub(super) fn open(network: &Arc<Network>, stream: Arc<Stream>, head: Box<http::request::Parts>, parcel: Parcel) {
     let socket = {
-        let state = world.net.lock().unwrap();
+        let state = network.state.lock().unwrap();
         let Some(conn) = state.conns.get(&stream.conn) else { return };
         if !conn.server_open || !conn.streams.contains_key(&stream.id) {
             return;
         }
         conn.listener.clone()
     };
-    let Some(node) = world.node(stream.server) else { return };
+    let Some(node) = network.nodes.get(stream.server) else { return };
     if !node.is_alive() || node.epoch() != socket.epoch {
         return;
     }
-    deliver(world, &stream, Side::Server, parcel);
-    let handler = handle(world.clone(), stream.clone(), socket.routes.clone(), head);
-    node.spawn(Cancellable { stream, world: world.clone(), inner: Some(Box::pin(handler)) });
+    deliver(network, &stream, Side::Server, parcel);
+    let handler = handle(network.clone(), stream.clone(), socket.routes.clone(), head);
+    node.spawn(Cancellable { stream, network: network.clone(), inner: Some(Box::pin(handler)) });
 }
 
 /// A handler that ends when its stream is cancelled.
 struct Cancellable {
-    world: Arc<Inner>,
+    network: Arc<Network>,
     stream: Arc<Stream>,
     inner: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
@@ -182,7 +183,7 @@ impl Future for Cancellable {
                     writer.wake();
                 }
                 self.stream.cancelled.lock().unwrap().handler = None;
-                forget(&self.world, &self.stream);
+                forget(&self.network, &self.stream);
                 Poll::Ready(())
             }
         }
@@ -190,7 +191,7 @@ impl Future for Cancellable {
 }
 
 /// Serves one stream: calls the service and sends what it answers, as it comes.
-async fn handle(world: Arc<Inner>, stream: Arc<Stream>, mut routes: Routes, head: Box<http::request::Parts>) {
+async fn handle(network: Arc<Network>, stream: Arc<Stream>, mut routes: Routes, head: Box<http::request::Parts>) {
     let request = http::Request::from_parts(
         *head,
         Body::new(Incoming { stream: stream.clone(), side: Side::Server, ended: false }),
@@ -202,11 +203,11 @@ async fn handle(world: Arc<Inner>, stream: Arc<Stream>, mut routes: Routes, head
     let (head, body) = response.into_parts();
     let mut parcel = Parcel::new();
     parcel.push(Piece::Head(Box::new(head)));
-    pump(&world, &stream, Side::Client, body, parcel).await;
+    pump(&network, &stream, Side::Client, body, parcel).await;
 }
 
 /// Sends a body to the `to` end of a stream: what is ready together goes in one parcel. Ends with the body, or when nobody wants it.
-pub(super) async fn pump(world: &Arc<Inner>, stream: &Arc<Stream>, to: Side, body: Body, first: Parcel) {
+pub(super) async fn pump(network: &Arc<Network>, stream: &Arc<Stream>, to: Side, body: Body, first: Parcel) {
     let mut body = std::pin::pin!(body);
     let mut parcel = first;
     std::future::poll_fn(|cx| {
@@ -227,20 +228,20 @@ pub(super) async fn pump(world: &Arc<Inner>, stream: &Arc<Stream>, to: Side, bod
             match body.as_mut().poll_frame(cx) {
                 Poll::Pending => {
                     if !parcel.pieces.is_empty() {
-                        send(world, stream, to, std::mem::replace(&mut parcel, Parcel::new()));
+                        send(network, stream, to, std::mem::replace(&mut parcel, Parcel::new()));
                     }
                     return Poll::Pending;
                 }
                 Poll::Ready(Some(Ok(frame))) => {
                     parcel.push(Piece::Frame(frame));
                     if parcel.len >= WINDOW / 4 {
-                        send(world, stream, to, std::mem::replace(&mut parcel, Parcel::new()));
+                        send(network, stream, to, std::mem::replace(&mut parcel, Parcel::new()));
                     }
                 }
                 // A request body that fails ends; a response body turns its errors into trailers and never fails.
                 Poll::Ready(Some(Err(_)) | None) => {
                     parcel.push(Piece::End);
-                    send(world, stream, to, std::mem::replace(&mut parcel, Parcel::new()));
+                    send(network, stream, to, std::mem::replace(&mut parcel, Parcel::new()));
                     return Poll::Ready(());
                 }
             }

@@ -1,5 +1,5 @@
-//! What will happen and when: one queue for every timer, delivery and connection event of the world, in the order of simulated
-//! time, driven by one task. madsim's own timers cannot be taken back and its tasks leave a weak pointer behind for
+//! What will happen and when: one queue for every timer and every other event of the world, in the order of simulated time,
+//! driven by one task. It knows an event only as a function to call. madsim's own timers cannot be taken back and its tasks leave a weak pointer behind for
 //! ever, so a world that armed one of either per message would grow without end.
 
 use std::cmp::Reverse;
@@ -11,15 +11,15 @@ use std::task::{Context, Poll, Waker};
 
 use madsim::time::TimeHandle;
 
-use super::net::NetEvent;
-use super::world::Inner;
+/// What happens when an event's time has come; it is told the instant, ns.
+type Action = Box<dyn FnOnce(u64) + Send>;
 
 /// What a queue entry does when its time has come.
-pub(super) enum Fire {
+enum Fire {
     /// Wakes a timer, if it is still there.
     Timer { slot: usize, generation: u64 },
-    /// Something of the network.
-    Net(NetEvent),
+    /// Calls a function.
+    Call(Action),
 }
 
 struct Entry {
@@ -62,14 +62,14 @@ struct State {
 }
 
 /// The queue.
-pub(super) struct Wheel {
+pub(super) struct EventQueue {
     time: TimeHandle,
     state: Mutex<State>,
 }
 
-impl Wheel {
-    pub(super) fn new(time: TimeHandle) -> Wheel {
-        Wheel { time, state: Mutex::new(State::default()) }
+impl EventQueue {
+    pub(super) fn new(time: TimeHandle) -> EventQueue {
+        EventQueue { time, state: Mutex::new(State::default()) }
     }
 
     pub(super) fn now_ns(&self) -> u64 {
@@ -82,8 +82,9 @@ impl Wheel {
         self.state.lock().unwrap().queue.len()
     }
 
-    /// Lets `fire` happen at `at_ns`, after everything that was already due then.
-    pub(super) fn push(&self, at_ns: u64, fire: Fire) {
+    /// Calls `action` at `at_ns`, after everything that was already due then.
+    pub(super) fn push(&self, at_ns: u64, action: impl FnOnce(u64) + Send + 'static) {
+        let fire = Fire::Call(Box::new(action));
         let mut state = self.state.lock().unwrap();
         self.push_locked(&mut state, at_ns, fire);
     }
@@ -132,7 +133,7 @@ impl Wheel {
             }
             let Reverse(entry) = state.queue.pop().expect("it was just seen");
             match entry.fire {
-                Fire::Net(event) => return Some((at_ns, Due::Net(event))),
+                Fire::Call(action) => return Some((at_ns, Due::Call(action))),
                 Fire::Timer { slot, generation } => {
                     let place = &mut state.slots[slot];
                     if place.generation == generation
@@ -181,20 +182,19 @@ impl Wheel {
 
 enum Due {
     Wake(Waker),
-    Net(NetEvent),
+    Call(Action),
 }
 
 /// Drives the queue; the world's only task.
-pub(super) struct Pump(pub(super) Arc<Inner>);
+pub(super) struct Pump(pub(super) Arc<EventQueue>);
 
 impl Future for Pump {
     type Output = ();
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let world = &self.0;
-        while let Some((at_ns, due)) = world.wheel.next_due(cx.waker()) {
+        while let Some((at_ns, due)) = self.0.next_due(cx.waker()) {
             match due {
                 Due::Wake(waker) => waker.wake(),
-                Due::Net(event) => super::net::fire(world, at_ns, event),
+                Due::Call(action) => action(at_ns),
             }
         }
         Poll::Pending
@@ -203,28 +203,27 @@ impl Future for Pump {
 
 /// Completes at a real (ghost) instant. Dropping it takes it back.
 pub(super) struct Timer {
-    world: Arc<Inner>,
+    queue: Arc<EventQueue>,
     at_ns: u64,
     slot: Option<(usize, u64)>,
 }
 
 impl Timer {
-    pub(super) fn new(world: Arc<Inner>, at_ns: u64) -> Timer {
-        Timer { world, at_ns, slot: None }
+    pub(super) fn new(queue: Arc<EventQueue>, at_ns: u64) -> Timer {
+        Timer { queue, at_ns, slot: None }
     }
 }
 
 impl Future for Timer {
     type Output = ();
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let wheel = &self.world.wheel;
-        if wheel.now_ns() >= self.at_ns {
+        if self.queue.now_ns() >= self.at_ns {
             return Poll::Ready(());
         }
         match self.slot {
-            Some((slot, _)) => wheel.update_timer(slot, cx.waker()),
+            Some((slot, _)) => self.queue.update_timer(slot, cx.waker()),
             None => {
-                let slot = wheel.add_timer(self.at_ns, cx.waker());
+                let slot = self.queue.add_timer(self.at_ns, cx.waker());
                 self.slot = Some(slot);
             }
         }
@@ -235,7 +234,7 @@ impl Future for Timer {
 impl Drop for Timer {
     fn drop(&mut self) {
         if let Some((slot, _)) = self.slot {
-            self.world.wheel.free_timer(slot);
+            self.queue.free_timer(slot);
         }
     }
 }
