@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, RwLock};
 use std::time::Duration;
 
 use crate::client::pd::PdClient;
@@ -27,25 +26,33 @@ const PATIENCE: Duration = Duration::from_millis(800);
 /// The engine's figures as they were found last. Finding them takes the engine's locks, which an engine whose disk stands still may
 /// hold for long: whoever asks waits for a moment at most, and never on a thread that others need.
 #[derive(Clone, Default)]
-struct EngineFigures {
-    found: Arc<Mutex<Figures>>,
-    looking: Arc<AtomicBool>,
+struct EngineFigures(Arc<Mutex<Found>>);
+
+#[derive(Default)]
+struct Found {
+    figures: Figures,
+    /// Somebody looks for newer ones.
+    looking: bool,
 }
 
 impl EngineFigures {
     async fn now(&self, engine: &Engine, clock: &Clock) -> Figures {
-        if !self.looking.swap(true, Ordering::AcqRel) {
+        let looking = std::mem::replace(&mut self.found().looking, true);
+        if !looking {
             let (own, engine) = (self.clone(), engine.clone());
             let look = async move {
                 let figures = cpu::run(move || engine::figures(&engine)).await;
-                *own.found.lock().expect("no holder panics") = figures;
-                own.looking.store(false, Ordering::Release);
+                *own.found() = Found { figures, looking: false };
             };
             let look = task::spawn(look);
             // It goes on if it lasts longer, and whoever comes meanwhile is given what was found before.
             let _ = clock.timeout(ENGINE_PATIENCE, look).await;
         }
-        self.found.lock().expect("no holder panics").clone()
+        self.found().figures.clone()
+    }
+
+    fn found(&self) -> MutexGuard<'_, Found> {
+        self.0.lock().expect("no holder panics")
     }
 }
 
