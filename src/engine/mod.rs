@@ -287,7 +287,7 @@ pub trait Read {
     /// # Errors
     /// [`Error::Corruption`] or [`Error::Io`].
     fn scan(&self, cf: Cf, start: &[u8], end: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit) -> Result<()> {
-        upwards(self.cursor(cf, start, end, Usage::Again)?, start, visit)
+        upwards(&mut *self.cursor(cf, start, end, Usage::Again)?, start, visit)
     }
 
     /// As [`Read::scan`], for a reader of much that will not come again: see [`Usage::Once`].
@@ -295,7 +295,28 @@ pub trait Read {
     /// # Errors
     /// As [`Read::scan`].
     fn scan_once(&self, cf: Cf, start: &[u8], end: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit) -> Result<()> {
-        upwards(self.cursor(cf, start, end, Usage::Once)?, start, visit)
+        upwards(&mut *self.cursor(cf, start, end, Usage::Once)?, start, visit)
+    }
+
+    /// As [`Read::scan`], or [`Read::scan_reverse`], without ever waiting for the disk: false if that is not possible. Pairs that were
+    /// visited until then are to be forgotten.
+    ///
+    /// # Errors
+    /// As [`Read::scan`].
+    fn scan_in_memory(
+        &self,
+        cf: Cf,
+        (start, end): (&[u8], &[u8]),
+        reverse: bool,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit,
+    ) -> Result<bool> {
+        let mut cursor = self.cursor(cf, start, end, Usage::InMemory)?;
+        if reverse {
+            downwards(&mut *cursor, visit)?;
+        } else {
+            upwards(&mut *cursor, start, visit)?;
+        }
+        Ok(!cursor.needs_disk())
     }
 
     /// Visits the pairs of `[start, end)` downwards, from the largest, until the visitor stops.
@@ -309,19 +330,22 @@ pub trait Read {
         end: &[u8],
         visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit,
     ) -> Result<()> {
-        let mut cursor = self.cursor(cf, start, end, Usage::Again)?;
-        let mut found = cursor.seek_last()?;
-        while let Some((key, value)) = cursor.pair().filter(|_| found) {
-            if visit(key, value) == Visit::Stop {
-                break;
-            }
-            found = cursor.back()?;
-        }
-        Ok(())
+        downwards(&mut *self.cursor(cf, start, end, Usage::Again)?, visit)
     }
 }
 
-fn upwards(mut cursor: Box<dyn Cursor + '_>, start: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit) -> Result<()> {
+fn downwards(cursor: &mut dyn Cursor, visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit) -> Result<()> {
+    let mut found = cursor.seek_last()?;
+    while let Some((key, value)) = cursor.pair().filter(|_| found) {
+        if visit(key, value) == Visit::Stop {
+            break;
+        }
+        found = cursor.back()?;
+    }
+    Ok(())
+}
+
+fn upwards(cursor: &mut dyn Cursor, start: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit) -> Result<()> {
     let mut found = cursor.seek(start)?;
     while let Some((key, value)) = cursor.pair().filter(|_| found) {
         if visit(key, value) == Visit::Stop {
@@ -358,6 +382,8 @@ pub enum Usage {
     Again,
     /// It is much and will not be read again: it does not take the place of what others read often, and is read ahead.
     Once,
+    /// Nothing may wait for the disk: the cursor goes nowhere where it would have to ([`Cursor::needs_disk`]).
+    InMemory,
 }
 
 /// A place among the pairs of a column family, within bounds that it cannot leave. Each move says whether there is a pair; a move that
@@ -395,6 +421,11 @@ pub trait Cursor {
 
     /// Key and value where it is; nothing if it is nowhere.
     fn pair(&self) -> Option<(&[u8], &[u8])>;
+
+    /// Whether the last move found nothing because it would have had to wait for the disk; only with [`Usage::InMemory`].
+    fn needs_disk(&self) -> bool {
+        false
+    }
 }
 
 /// Writes sorted pairs into files beside the engine, for [`KvEngine::ingest`]. Holds at most 16 MiB in memory, one pair's length

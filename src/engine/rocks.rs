@@ -279,16 +279,24 @@ struct RocksCursor<'a> {
     /// None between bounds that hold nothing.
     iterator: Option<DBRawIterator<'a>>,
     bounds: Bounds,
+    /// The last move would have had to wait.
+    needs_disk: bool,
 }
 
 impl<'a> RocksCursor<'a> {
     fn go(&mut self, to: impl FnOnce(&mut DBRawIterator<'a>, &Bounds)) -> Result<bool> {
         let Some(iterator) = &mut self.iterator else { return Ok(false) };
+        self.needs_disk = false;
         to(iterator, &self.bounds);
-        match iterator.valid() {
-            true => Ok(true),
-            false => iterator.status().map(|()| false).map_err(|error| convert(&error)),
+        if iterator.valid() {
+            return Ok(true);
         }
+        match iterator.status() {
+            Err(error) if error.kind() == ErrorKind::Incomplete => self.needs_disk = true,
+            Err(error) => return Err(convert(&error)),
+            Ok(()) => {}
+        }
+        Ok(false)
     }
 
     fn is_somewhere(&self) -> bool {
@@ -327,6 +335,10 @@ impl Cursor for RocksCursor<'_> {
 
     fn pair(&self) -> Option<(&[u8], &[u8])> {
         self.iterator.as_ref().and_then(DBRawIterator::item)
+    }
+
+    fn needs_disk(&self) -> bool {
+        self.needs_disk
     }
 }
 
@@ -448,9 +460,13 @@ impl Inner {
     /// A cursor that cannot leave `[start, end)`.
     fn cursor(&self, cf: Cf, start: &[u8], end: &[u8], usage: Usage, mut options: ReadOptions) -> Box<dyn Cursor + '_> {
         let bounds = Bounds { start: Bytes::copy_from_slice(start), end: Bytes::copy_from_slice(end) };
-        if usage == Usage::Once {
-            options.fill_cache(false);
-            options.set_readahead_size(READ_AHEAD_BYTES);
+        match usage {
+            Usage::Again => {}
+            Usage::Once => {
+                options.fill_cache(false);
+                options.set_readahead_size(READ_AHEAD_BYTES);
+            }
+            Usage::InMemory => options = cached(options),
         }
         if !end.is_empty() {
             options.set_iterate_upper_bound(end);
@@ -460,7 +476,7 @@ impl Inner {
         }
         // RocksDB does not define what bounds mean that exclude each other.
         let iterator = (!bounds.is_empty()).then(|| self.db.raw_iterator_cf_opt(self.cf(cf), options));
-        Box::new(RocksCursor { iterator, bounds })
+        Box::new(RocksCursor { iterator, bounds, needs_disk: false })
     }
 
     /// RocksDB's flush of all column families.

@@ -335,8 +335,8 @@ impl Read for SimEngine {
         if is_cold(key) { Ok(Cached::OnDisk) } else { self.get(cf, key).map(Cached::Known) }
     }
 
-    fn cursor(&self, cf: Cf, start: &[u8], end: &[u8], _: Usage) -> Result<Box<dyn Cursor + '_>> {
-        Ok(Box::new(SimCursor::new(self.state()?.current.tree(cf).clone(), start, end)))
+    fn cursor(&self, cf: Cf, start: &[u8], end: &[u8], usage: Usage) -> Result<Box<dyn Cursor + '_>> {
+        Ok(Box::new(SimCursor::new(self.state()?.current.tree(cf).clone(), start, end, usage)))
     }
 
     // Faster than a look-up for each pair.
@@ -536,8 +536,8 @@ impl Read for SimSnapshot {
         if is_cold(key) { Ok(Cached::OnDisk) } else { self.get(cf, key).map(Cached::Known) }
     }
 
-    fn cursor(&self, cf: Cf, start: &[u8], end: &[u8], _: Usage) -> Result<Box<dyn Cursor + '_>> {
-        Ok(Box::new(SimCursor::new(self.tree(cf)?.clone(), start, end)))
+    fn cursor(&self, cf: Cf, start: &[u8], end: &[u8], usage: Usage) -> Result<Box<dyn Cursor + '_>> {
+        Ok(Box::new(SimCursor::new(self.tree(cf)?.clone(), start, end, usage)))
     }
 
     fn scan(&self, cf: Cf, start: &[u8], end: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit) -> Result<()> {
@@ -551,12 +551,21 @@ struct SimCursor {
     tree: Tree,
     bounds: Bounds,
     at: Option<(Bytes, Bytes)>,
+    usage: Usage,
+    needs_disk: bool,
 }
 
 impl SimCursor {
-    fn new(tree: Tree, start: &[u8], end: &[u8]) -> SimCursor {
+    fn new(tree: Tree, start: &[u8], end: &[u8], usage: Usage) -> SimCursor {
         let bounds = Bounds { start: Bytes::copy_from_slice(start), end: Bytes::copy_from_slice(end) };
-        SimCursor { tree, bounds, at: None }
+        SimCursor { tree, bounds, at: None, usage, needs_disk: false }
+    }
+
+    /// It goes to what was found, if that needs no disk.
+    fn go(&mut self, found: Option<(Bytes, Bytes)>) -> Result<bool> {
+        self.needs_disk = self.usage == Usage::InMemory && found.as_ref().is_some_and(|(key, _)| is_cold(key));
+        self.at = found.filter(|_| !self.needs_disk);
+        Ok(self.at.is_some())
     }
 
     /// To the first pair from `start` on.
@@ -568,8 +577,7 @@ impl SimCursor {
                 Visit::Stop
             });
         }
-        self.at = found;
-        Ok(self.at.is_some())
+        self.go(found)
     }
 
     /// To the last pair before `end`; an empty one is plus infinity.
@@ -581,8 +589,7 @@ impl SimCursor {
                 Visit::Stop
             });
         }
-        self.at = found;
-        Ok(self.at.is_some())
+        self.go(found)
     }
 }
 
@@ -620,5 +627,9 @@ impl Cursor for SimCursor {
 
     fn pair(&self) -> Option<(&[u8], &[u8])> {
         self.at.as_ref().map(|(key, value)| (&key[..], &value[..]))
+    }
+
+    fn needs_disk(&self) -> bool {
+        self.needs_disk
     }
 }

@@ -65,6 +65,16 @@ fn what_is_on_disk_alone_is_not_waited_for() {
     let engine = home.open().unwrap();
     let snapshot = engine.snapshot();
     assert_eq!(snapshot.get_cached(Cf::RawDefault, &there).unwrap(), Cached::OnDisk, "never read since the start");
+    let whole = |reverse| {
+        let mut pairs = 0;
+        let mut visit = |_: &[u8], _: &[u8]| {
+            pairs += 1;
+            Visit::More
+        };
+        let ended = snapshot.scan_in_memory(Cf::RawDefault, (&[], &[]), reverse, &mut visit).unwrap();
+        (ended, pairs)
+    };
+    assert_eq!((whole(false), whole(true)), ((false, 0), (false, 0)), "nor scanned");
     assert_eq!(snapshot.get(Cf::RawDefault, &there).unwrap(), value);
     assert_eq!(
         snapshot.get_cached(Cf::RawDefault, &there).unwrap(),
@@ -73,6 +83,9 @@ fn what_is_on_disk_alone_is_not_waited_for() {
     );
     assert_eq!(engine.get_cached(Cf::RawDefault, &there).unwrap(), Cached::Known(value));
     assert_eq!(engine.get_cached(Cf::RawDefault, &absent).unwrap(), Cached::Known(None), "the filter is in memory");
+    assert!(!whole(false).0 && whole(false).1 > 0, "one block of several");
+    snapshot.scan(Cf::RawDefault, &[], &[], &mut |_, _| Visit::More).unwrap();
+    assert_eq!((whole(false), whole(true)), ((true, 1000), (true, 1000)));
 }
 
 #[test]

@@ -11,9 +11,8 @@ mod scan;
 mod tests;
 
 use crate::proto::kvrpcpb::Context;
-use crate::rt::cpu;
 use crate::store::{Access, Kv, RegionRead, Route};
-use crate::types::limits::{ENTRY_BYTES_MAX, KEY_BYTES_MAX, READ_INLINE_KEYS_MAX};
+use crate::types::limits::{ENTRY_BYTES_MAX, KEY_BYTES_MAX};
 use crate::types::{Error, GroupId, Region, Result, region};
 
 use super::layer::quota::MemoryQuota;
@@ -43,15 +42,6 @@ impl<K: Kv> RawService<K> {
     async fn read(&self, context: &Context) -> Result<RegionRead<<K::Route as Route>::Snapshot>> {
         self.kv.route(context, Access::Read)?.read().await
     }
-}
-
-/// Runs a read of `size` keys or pairs: here if it is short, in the pool otherwise.
-async fn sized<T, F>(size: usize, read: F) -> T
-where
-    T: Send + 'static,
-    F: FnOnce() -> T + Send + 'static,
-{
-    if size <= READ_INLINE_KEYS_MAX { read() } else { cpu::run(read).await }
 }
 
 /// Checks the length of a key that is to be written. One that is only looked for may be longer: it is not found.

@@ -10,12 +10,13 @@ use crate::engine::{Cf, Read, Visit};
 use crate::proto::kvrpcpb::{
     Context, KeyRange, KvPair, RawBatchScanRequest, RawBatchScanResponse, RawScanRequest, RawScanResponse,
 };
-use crate::store::Kv;
-use crate::types::limits::REPLY_BYTES_MAX;
+use crate::rt::cpu;
+use crate::store::{Kv, RegionRead};
+use crate::types::limits::{READ_INLINE_KEYS_MAX, REPLY_BYTES_MAX};
 use crate::types::{Error, Region, Result};
 
+use super::RawService;
 use super::column::column;
-use super::{RawService, sized};
 use crate::service::calls::Handler;
 use crate::service::layer::quota::Reservation;
 
@@ -47,12 +48,8 @@ impl<K: Kv> Handler<RawScanRequest> for RawService<K> {
         check_seek(&read.region, &request.start_key)?;
         let window = window(&read.region, request.start_key, request.end_key, request.reverse);
         let Some(window) = window else { return Ok(RawScanResponse::default()) };
-        let mut page = Page::new(read.now_s, request.key_only, self.answers.begin());
-        let kvs = sized(limit, move || {
-            page.fill(&read.snapshot, cf, &window, request.reverse, limit)?;
-            Ok::<_, Error>(page.into_pairs())
-        })
-        .await?;
+        let scan = Scan { cf, windows: vec![window], reverse: request.reverse, limit, key_only: request.key_only };
+        let kvs = self.scan(read, scan).await?;
         Ok(RawScanResponse { kvs, ..RawScanResponse::default() })
     }
 }
@@ -73,15 +70,46 @@ impl<K: Kv> Handler<RawBatchScanRequest> for RawService<K> {
             .into_iter()
             .filter_map(|range| window(&read.region, range.start_key, range.end_key, reverse))
             .collect();
-        let mut page = Page::new(read.now_s, request.key_only, self.answers.begin());
-        let kvs = sized(each.saturating_mul(windows.len()), move || {
-            for window in &windows {
-                page.fill(&read.snapshot, cf, window, reverse, each)?;
-            }
-            Ok::<_, Error>(page.into_pairs())
-        })
-        .await?;
+        let kvs = self.scan(read, Scan { cf, windows, reverse, limit: each, key_only: request.key_only }).await?;
         Ok(RawBatchScanResponse { kvs, ..RawBatchScanResponse::default() })
+    }
+}
+
+/// What is to be scanned.
+struct Scan {
+    cf: Cf,
+    windows: Vec<(Bytes, Bytes)>,
+    reverse: bool,
+    /// Pairs of each window, at most.
+    limit: usize,
+    key_only: bool,
+}
+
+/// Where pairs may come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    /// Memory alone.
+    Memory,
+    /// Memory or disk.
+    Anywhere,
+}
+
+impl<K: Kv> RawService<K> {
+    /// Scans: a short scan of what is in memory here, everything else in a thread that may wait for the disk.
+    async fn scan<R: Read + Send + 'static>(&self, read: RegionRead<R>, scan: Scan) -> Result<Vec<KvPair>> {
+        let RegionRead { snapshot, now_s, .. } = read;
+        if scan.limit.saturating_mul(scan.windows.len()) <= READ_INLINE_KEYS_MAX {
+            let mut page = Page::new(now_s, scan.key_only, self.answers.begin());
+            if page.fill_all(&snapshot, &scan, Source::Memory)? {
+                return Ok(page.into_pairs());
+            }
+        }
+        let mut page = Page::new(now_s, scan.key_only, self.answers.begin());
+        cpu::run(move || {
+            page.fill_all(&snapshot, &scan, Source::Anywhere)?;
+            Ok(page.into_pairs())
+        })
+        .await
     }
 }
 
@@ -137,10 +165,21 @@ impl Page {
         Page { now_s, key_only, data: Vec::new(), lengths: Vec::new(), held }
     }
 
-    /// Adds up to `limit` live pairs of `window`.
-    fn fill(&mut self, read: &impl Read, cf: Cf, window: &(Bytes, Bytes), reverse: bool, limit: usize) -> Result<()> {
+    /// Adds the pairs of all windows; false if memory alone does not have them.
+    fn fill_all(&mut self, read: &impl Read, scan: &Scan, from: Source) -> Result<bool> {
+        for window in &scan.windows {
+            if !self.fill(read, scan, window, from)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Adds the live pairs of one window, as many as its limit allows.
+    fn fill(&mut self, read: &impl Read, scan: &Scan, window: &(Bytes, Bytes), from: Source) -> Result<bool> {
+        let &Scan { cf, reverse, limit, .. } = scan;
         if limit == 0 {
-            return Ok(());
+            return Ok(true);
         }
         let full = self.lengths.len() + limit;
         let mut failed = None;
@@ -153,12 +192,12 @@ impl Page {
             }
         };
         let (start, end) = window;
-        if reverse {
-            read.scan_reverse(cf, start, end, &mut visit)?;
-        } else {
-            read.scan(cf, start, end, &mut visit)?;
-        }
-        failed.map_or(Ok(()), Err)
+        let whole = match from {
+            Source::Memory => read.scan_in_memory(cf, (start, end), reverse, &mut visit)?,
+            Source::Anywhere if reverse => read.scan_reverse(cf, start, end, &mut visit).map(|()| true)?,
+            Source::Anywhere => read.scan(cf, start, end, &mut visit).map(|()| true)?,
+        };
+        failed.map_or(Ok(whole), Err)
     }
 
     fn add(&mut self, key: &[u8], stored: &[u8]) -> Result<()> {
