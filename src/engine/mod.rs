@@ -90,7 +90,7 @@ pub fn figures(engine: &Engine) -> std::collections::BTreeMap<&'static str, u64>
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Cf {
-    /// Group states (descriptor, applied index), store identity.
+    /// Group states (descriptor, applied index), promises, and which runs of other stores were heard.
     Meta = 0,
     /// The placement driver's state.
     Pd = 1,

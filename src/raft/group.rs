@@ -597,7 +597,7 @@ impl Group {
         if crate::mutant!("raft.commit-not-carried") { None } else { self.log_mut().take_unsaved() }
     }
 
-    /// Log entries that a [`super::Fetch`] asked for; `None` if they are gone meanwhile.
+    /// Log entries that a [`super::Fetch`] asked for; none if they are gone meanwhile.
     pub fn fetched(&mut self, context: GetEntriesContext, entries: Vec<Entry>) {
         self.log_mut().set_fetched(entries);
         self.node.on_entries_fetched(context);

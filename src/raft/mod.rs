@@ -12,12 +12,12 @@
 //!                         └────────────────────────────────┘       log reads wanted
 //! ```
 //!
-//! What the caller (the `replica` room's driver) must do, in order, for every [`Output`]:
+//! What the caller (the `replica` room's driver) must do for every [`Output`], in order but for the last step, which needs only the second:
 //! 1. send [`Output::messages`] at any time, before the log write too;
 //! 2. install [`Output::snapshot`], if there is one, durably, before anything else of this output;
 //! 3. write [`Output::entries`] and [`Output::hard_state`] to the log, durably;
 //! 4. only then send [`Output::messages_after_persist`] and call [`Group::persisted`] with [`Output::number`];
-//! 5. apply [`Output::committed`] in order, then call [`Group::applied`].
+//! 5. apply [`Output::committed`], which a quorum has durably, in order, then call [`Group::applied`].
 //!
 //! **Never**: a vote, term or entry acknowledged that is not durable; a lease that outlives another leader's election; an
 //! await, a clock or a file (`now` is the node's monotonic clock in nanoseconds, given by the caller).

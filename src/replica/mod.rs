@@ -57,6 +57,7 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("replica.longest-promise-forgotten", "a voter that starts again does not remember how long its promises were"),
     ("replica.lost-log-not-noticed", "a store whose raft log is gone goes on with what its engine holds"),
     ("replica.cut-behind-a-snapshot", "the log that a follower needs after a snapshot under way is bounded in entries"),
+    ("replica.log-over-its-bound", "a log is cut for its bound in bytes only where a cut for entries is worth it"),
     ("replica.truncate-before-flush", "the log is truncated to what is applied, not to what a flush made durable"),
     ("replica.snapshot-missing-tail", "a snapshot lacks its last pair"),
     ("replica.snapshot-not-flushed", "an installed snapshot is not made durable before the log starts over"),

@@ -1,8 +1,9 @@
 //! Every maximum, in one place: bytes, entries, messages, requests and waits that bound what a client, a store or a
 //! node may take up.
 //!
-//! `..._MAX` is never passed, unless its docs say so; `..._FULL` is passed by at most one element, the last. Only the
-//! maxima of sockets are elsewhere (`rt::real::net`): `rt` imports nothing.
+//! `..._MAX` is never passed, unless its docs say so; `..._FULL` is passed by at most one element, the last. The maxima
+//! of sockets are elsewhere (`rt::real::net`): `rt` imports nothing. Times after which something is looked at or tried again stand
+//! where that is done.
 
 use std::time::Duration;
 

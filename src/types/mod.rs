@@ -1,8 +1,8 @@
 //! # types: the words every room shares
 //!
 //! Ids, keys, region descriptors, timestamps, limits, and errors sorted by what the caller should do. Pure data: **in** come
-//! protocol messages, **out** go questions answered about them. **Never**: a clock, a file, a socket, or a limit that is
-//! written anywhere but in [`limits`].
+//! protocol messages, **out** go questions answered about them. **Never**: a clock, a file, a socket, or a maximum of
+//! what may be taken up that is written anywhere but in [`limits`].
 
 pub mod error;
 pub mod limits;

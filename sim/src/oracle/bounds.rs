@@ -36,7 +36,7 @@ pub fn left_over(figures: &BTreeMap<&'static str, u64>, staged: usize, config: &
         .into_iter()
         .find_map(held);
     // All is applied: what is in memory is kept for followers.
-    let cache_bytes_max = figures.get("groups").copied().unwrap_or(0) * (config.raft.cache_kib_max as u64) << 10;
+    let cache_bytes_max = (figures.get("groups").copied().unwrap_or(0) * config.raft.cache_kib_max as u64) << 10;
     let cached = figures.get("entries_cached_bytes").copied().filter(|bytes| *bytes > cache_bytes_max);
     let cached = cached.map(|bytes| format!("{bytes} bytes of entries in memory, {cache_bytes_max} may be"));
     pending.or(cached).or((staged > 0).then(|| format!("{staged} staged files of snapshots")))
