@@ -1,7 +1,7 @@
 //! Kernels against their scalar references and against the best crate that does the same, interleaved in one run.
 //!
 //! ```text
-//! cargo bench -p armilla-arch --features versus -- table     the table of ratios in README, "Figures"
+//! cargo bench -p armilla-arch --features versus -- table     the table of ratios in docs/performance.md, "Kernels"
 //! cargo bench -p armilla-arch --features versus              the same kernels under criterion, bytes a second
 //! ```
 //! Each line of the table is a contest: the contestants take turns, 41 rounds of about 100 us each, and a ratio is the median

@@ -1,8 +1,8 @@
 //! The commands as people type them: `up`, `ctl`, `bench`, `start --join`, against real processes.
 //!
-//! **Goal**: what the README shows works: a cluster in one process that finds its data again, tables and JSON that say the same, a
-//! fourth node that joins, a machine that gives few file descriptors. **Method**: the binary itself; its output is read, its exit
-//! code is looked at, nothing depends on how fast the machine is.
+//! **Goal**: what `README.md` and `docs/commands.md` show works: a cluster in one process that finds its data again, tables and
+//! JSON that say the same, a fourth node that joins, a machine that gives few file descriptors. **Method**: the binary itself;
+//! its output is read, its exit code is looked at, nothing depends on how fast the machine is.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests of the real world")]
 
 mod common;

@@ -1,8 +1,8 @@
 //! The law of the house, read from the sources.
 //!
 //! **Goal**: what a reviewer would have to remember is a test: who may import whom, what a pure room must not name, where the
-//! simulation cfg may stand, how long a file may be, how a room introduces itself, and that the README names every dependency
-//! and every command.
+//! simulation cfg may stand, how long a file may be, how a room introduces itself, and that the documents name every
+//! dependency and every command.
 //!
 //! **Method**: each rule is a function from (path, text) to findings. It looks at a *code view* of the file: comments, strings
 //! and `#[cfg(test)]` items blanked out, lines kept. Each rule is first shown a planted offence (`plants`) that it has to

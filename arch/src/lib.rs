@@ -13,8 +13,8 @@
 //!                         +--- generic: each algorithm once, over a register of unknown width
 //! ```
 //! A kernel is here because the store calls it, and has a form for an instruction set because that form wins: on x86-64 as
-//! measured (`benches/arch.rs`), on ARM as predicted (`benches/mca.py`); README, "Figures", has both tables. A kernel that a
-//! well-kept crate already does as fast is that crate behind a function here.
+//! measured (`benches/arch.rs`), on ARM as predicted (`benches/mca.py`); `docs/performance.md`, "Kernels", has both tables.
+//! A kernel that a well-kept crate already does as fast is that crate behind a function here.
 //!
 //! In [`sync`] are the store's few atomic protocols, whose faults depend on the machine as well.
 

@@ -1,8 +1,13 @@
-//! What the README must name: every dependency with its reason, every command.
+//! What the documents must name: every dependency with its reason, every command.
 
 use super::code::words;
 use super::report::{Findings, report};
 use super::source::root;
+
+/// The document with the table of dependencies.
+const DEPENDENCIES: &str = "docs/dependencies.md";
+/// The documents that name the commands: each is in one of them at least.
+const COMMANDS: [&str; 2] = ["README.md", "docs/commands.md"];
 
 /// Names below the headings `[…dependencies]` of a Cargo.toml.
 fn dependencies(cargo: &str) -> Vec<String> {
@@ -21,18 +26,18 @@ fn dependencies(cargo: &str) -> Vec<String> {
     names
 }
 
-/// The README's table has a row for every dependency.
-fn dependencies_named(cargo: &str, readme: &str) -> Findings {
+/// A table of `document` has a row for every dependency.
+fn dependencies_named(cargo: &str, document: &str) -> Findings {
     dependencies(cargo)
         .into_iter()
         .filter(|name| !name.starts_with("armilla"))
-        .filter(|name| !readme.lines().any(|line| line.starts_with('|') && line.contains(&format!("`{name}`"))))
-        .map(|name| format!("README.md: no row of a table names the dependency `{name}` and its reason"))
+        .filter(|name| !document.lines().any(|line| line.starts_with('|') && line.contains(&format!("`{name}`"))))
+        .map(|name| format!("{DEPENDENCIES}: no row of a table names the dependency `{name}` and its reason"))
         .collect()
 }
 
-/// The README's table has every alias.
-fn aliases_named(config: &str, readme: &str) -> Findings {
+/// `documents` name every alias.
+fn aliases_named(config: &str, documents: &str) -> Findings {
     let mut inside = false;
     let mut findings = Vec::new();
     for line in config.lines() {
@@ -41,9 +46,9 @@ fn aliases_named(config: &str, readme: &str) -> Findings {
         } else if inside && let Some((name, _)) = line.split_once('=') {
             let name = name.trim();
             let word = format!("cargo {name}");
-            let named = words(readme, &word).iter().any(|(_, rest)| !rest.starts_with('-'));
+            let named = words(documents, &word).iter().any(|(_, rest)| !rest.starts_with('-'));
             if !line.starts_with('#') && !named {
-                findings.push(format!("README.md: does not name `{word}`"));
+                findings.push(format!("{}: none of them names `{word}`", COMMANDS.join(", ")));
             }
         }
     }
@@ -51,7 +56,7 @@ fn aliases_named(config: &str, readme: &str) -> Findings {
 }
 
 #[test]
-fn the_readme_names_every_dependency_and_command() {
+fn the_documents_name_every_dependency_and_command() {
     let cargo = "[workspace.dependencies]\nhttp = \"1\"\n[dependencies]\nbytes.workspace = true\n[dev-dependencies]\ntempfile = \"3\"\n";
     assert_eq!(dependencies(cargo), ["bytes", "tempfile"]);
     assert_eq!(
@@ -65,6 +70,7 @@ fn the_readme_names_every_dependency_and_command() {
 
     let read =
         |name: &str| std::fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
-    report("dependencies", dependencies_named(&read("Cargo.toml"), &read("README.md")));
-    report("aliases", aliases_named(&read(".cargo/config.toml"), &read("README.md")));
+    report("dependencies", dependencies_named(&read("Cargo.toml"), &read(DEPENDENCIES)));
+    let documents = COMMANDS.map(read).join("\n");
+    report("aliases", aliases_named(&read(".cargo/config.toml"), &documents));
 }
