@@ -62,7 +62,8 @@ fn the_service_and_the_container_start_what_there_is() {
     // What the comment shows as the configuration is one.
     let example: Vec<&str> =
         unit.lines().filter_map(|line| line.strip_prefix("#   ")).filter(|line| line.contains(" = ")).collect();
-    armilla::node::Config::from_toml(&example.join("\n")).expect("the unit's example is a configuration");
+    armilla::node::Config::from_toml(&example.join("\n"), "armilla.service")
+        .expect("the unit's example is a configuration");
 
     let image = include_str!("../../../Containerfile");
     let words = |name: &str| -> Vec<String> {
