@@ -6,10 +6,12 @@
 //! | `/status` | the node, its peers, and the cluster as the placement driver's leader sees it: JSON |
 //! | `/metrics` | Prometheus' text |
 //! | `/config` | the configuration in effect: JSON with the keys of the file |
-//! | `/ready`, `/healthz` | 200 while the node takes requests; otherwise 503 with the reason: starting, stopping, stopped for good |
-//! | `/health` | 200 unless the node has stopped for good and must be started again: 503 with the reason |
+//! | `/readyz`, `/ready`, `/healthz` | 200 while the node takes requests; otherwise 503 with the reason: starting, stopping, stopped for good |
+//! | `/livez` | 200 unless the node has stopped for good and must be started again: 503 with the reason |
+//! | `/health` | the same, in etcd's JSON |
 //!
-//! TiKV has `/status`, `/metrics`, `/config` and `/ready`, PD and etcd have `/health`: probes and scrapers that are set up for them work.
+//! TiKV has `/status`, `/metrics`, `/config` and `/ready`, PD and etcd have `/health`,
+//! Kubernetes' own servers `/livez` and `/readyz`: probes and scrapers that are set up for them work.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -142,12 +144,13 @@ async fn get(path: &str, source: &dyn StatusSource, registry: &Registry, metrics
             }
         }
         "/config" => ok("application/json", source.config()),
-        "/ready" | "/healthz" => match source.serving() {
-            Ok(()) => ok("text/plain; charset=utf-8", "ok\n"),
-            Err(why) => problem(503, &why),
-        },
+        "/readyz" | "/ready" | "/healthz" => probe(source.serving()),
+        "/livez" => probe(source.alive()),
         "/health" => health(source.alive()),
-        _ => problem(404, "no such page: there are /, /status, /metrics, /config, /ready, /health and /healthz"),
+        _ => problem(
+            404,
+            "no such page: there are /, /status, /metrics, /config, /livez, /readyz, /ready, /health and /healthz",
+        ),
     }
 }
 
@@ -157,6 +160,14 @@ fn ok(content_type: &'static str, body: impl Into<Bytes>) -> HttpResponse {
 
 fn problem(status: u16, why: &str) -> HttpResponse {
     HttpResponse { status, content_type: "application/json", body: json!({ "error": why }).to_string().into() }
+}
+
+/// The answer to a probe: it asks for the code alone.
+fn probe(state: Result<(), String>) -> HttpResponse {
+    match state {
+        Ok(()) => ok("text/plain; charset=utf-8", "ok\n"),
+        Err(why) => problem(503, &why),
+    }
 }
 
 /// The answer of `/health`, in the form that etcd gives it.
@@ -405,12 +416,15 @@ mod tests {
         };
         let starting = NodeStatus { serving: false, ..node() };
         let stopped = NodeStatus { serving: false, poisoned: Some("fsync failed".into()), ..node() };
-        for path in ["/ready", "/healthz"] {
+        for path in ["/readyz", "/ready", "/healthz"] {
             assert_eq!(probe(node(), path), (200, "ok\n".into()));
             assert_eq!(probe(starting.clone(), path), (503, r#"{"error":"the node is starting"}"#.into()));
             assert_eq!(probe(stopped.clone(), path), (503, r#"{"error":"fsync failed"}"#.into()));
         }
         assert_eq!(probe(node(), "/health"), (200, r#"{"health":"true","reason":""}"#.into()));
+        assert_eq!(probe(node(), "/livez"), (200, "ok\n".into()));
+        assert_eq!(probe(starting.clone(), "/livez").0, 200, "it is alive");
+        assert_eq!(probe(stopped.clone(), "/livez"), (503, r#"{"error":"fsync failed"}"#.into()));
         assert_eq!(probe(starting, "/health").0, 200);
         assert_eq!(probe(stopped, "/health"), (503, r#"{"health":"false","reason":"fsync failed"}"#.into()));
     }

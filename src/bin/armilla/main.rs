@@ -1,4 +1,5 @@
-//! The program: a cluster in one process (`up`), one node (`start`), a look inside (`ctl`), load (`bench`).
+//! The program: a cluster in one process (`up`), one node (`start`), a look inside (`ctl`), load (`bench`),
+//! completions for shells (`completions`).
 //!
 //! The only place that builds a runtime, reads flags, sets the logger and talks to a terminal.
 //!
@@ -16,7 +17,7 @@ mod process;
 mod start;
 mod up;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use armilla::arch;
 use failure::Failure;
@@ -48,6 +49,11 @@ enum Command {
     Start(start::Args),
     /// Look into a cluster, read and write raw keys.
     Ctl(ctl::Args),
+    /// Print a script that completes commands and flags in a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
     /// Load a cluster (this one or another that speaks TiKV's protocol) and measure it.
     Bench(bench::Args),
 }
@@ -67,7 +73,12 @@ fn main() -> std::process::ExitCode {
         Some(Command::Start(args)) => start::run(args),
         Some(Command::Ctl(args)) => ctl::run(args),
         Some(Command::Bench(args)) => bench::run(args),
-        None => Err(Failure::usage("name a command: up, start, ctl or bench (see --help)")),
+        Some(Command::Completions { shell }) => {
+            process::only_prints();
+            clap_complete::generate(shell, &mut Cli::command(), "armilla", &mut std::io::stdout());
+            Ok(())
+        }
+        None => Err(Failure::usage("name a command: up, start, ctl, bench or completions (see --help)")),
     };
     match result {
         Ok(()) => std::process::ExitCode::SUCCESS,

@@ -1,7 +1,5 @@
 //! **Goal**: the flags that the documents name exist, and wrong ones name the nearest. **Method**: the parser alone.
 
-use clap::CommandFactory as _;
-
 use super::*;
 
 fn parse(line: &str) -> Result<Cli, String> {
@@ -46,10 +44,46 @@ fn documented_command_lines_parse() {
         "armilla ctl tso --count 10",
         "armilla bench --pd h:1 --workload mixed --clients 4 --value-size 10 --keys 100 --distribution zipfian --duration 10s --json",
         "armilla bench --workload put --batch --connections 2 --duration 500ms",
+        "armilla completions bash",
         "armilla --version",
         "armilla --version --verbose",
     ] {
         assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
+    }
+}
+
+#[test]
+fn the_service_and_the_container_start_what_there_is() {
+    let unit = include_str!("../../../armilla.service");
+    let line = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).expect("the unit starts something");
+    assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
+    let keys = unit.lines().filter(|line| !line.starts_with(['#', '[']) && !line.is_empty());
+    assert!(keys.into_iter().all(|line| line.contains('=')), "every line of the unit sets something");
+    // What the comment shows as the configuration is one.
+    let example: Vec<&str> =
+        unit.lines().filter_map(|line| line.strip_prefix("#   ")).filter(|line| line.contains(" = ")).collect();
+    armilla::node::Config::from_toml(&example.join("\n"), "armilla.service")
+        .expect("the unit's example is a configuration");
+
+    let image = include_str!("../../../Containerfile");
+    let words = |name: &str| -> Vec<String> {
+        let line = image.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("no {name}"));
+        serde_json::from_str(line).unwrap_or_else(|error| panic!("{name}{line}: {error}"))
+    };
+    let line = [words("ENTRYPOINT "), words("CMD ")].concat().join(" ");
+    assert!(parse(&line).is_ok(), "{line}: {}", parse(&line).unwrap_err());
+    assert!(image.contains("useradd") && image.contains("\nUSER armilla\n"), "the image runs as nobody special");
+}
+
+#[test]
+fn shells_are_told_every_command() {
+    for shell in [clap_complete::Shell::Bash, clap_complete::Shell::Zsh, clap_complete::Shell::Fish] {
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Cli::command(), "armilla", &mut script);
+        let script = String::from_utf8(script).expect("a script is text");
+        for word in ["transfer-leader", "initial-cluster", "completions"] {
+            assert!(script.contains(word), "{shell}: {word}");
+        }
     }
 }
 
