@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use super::processes::{Surroundings, child, pool, workers};
 use crate::plan::Plan;
-use crate::plan::shrink::{Budget, shrink};
+use crate::plan::shrink::{Budget, settings_of, shrink};
 use crate::scenario::report::{Options, Report, Scenario};
 
 /// Arguments of `shrink`.
@@ -104,6 +104,9 @@ pub fn shrink_seed(args: ShrinkArgs) -> ExitCode {
         small.workload.clients,
         small.topology.stores
     );
+    let settings: Vec<String> = settings_of(&small).iter().map(|(table, key)| format!("{table}.{key}")).collect();
+    let settings = if settings.is_empty() { "none".to_owned() } else { settings.join(", ") };
+    println!("  settings that the failure needs: {settings}");
     println!("  replay: cargo sim replay {} --plan {}", small.schedule_seed, path.display());
     ExitCode::SUCCESS
 }

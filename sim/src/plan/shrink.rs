@@ -1,5 +1,5 @@
 //! Cutting a failing plan down to what the failure needs: delta debugging (Zeller's ddmin) over faults and operations, then
-//! clients, stores, regions, kinds of operations and durations.
+//! clients, stores, regions, kinds of operations, durations, and settings that differ from the defaults.
 //!
 //! A smaller plan runs another schedule, so each candidate is tried under its own schedule seed and a few others; the one that
 //! fails is kept in the plan. Only a failure of the same oracle counts: shrinking must not wander to another bug.
@@ -30,6 +30,7 @@ pub fn shrink(plan: Plan, budget: Budget, fails: &mut dyn FnMut(&Plan) -> bool) 
         work.ops();
         work.numbers();
         work.strengths();
+        work.settings();
         if work.best == before || work.runs >= budget.runs {
             return work.best;
         }
@@ -180,6 +181,36 @@ impl Work<'_> {
         }
     }
 
+    /// Gives settings their default values, one after the other: those that stay are what the failure needs.
+    fn settings(&mut self) {
+        for (table, key) in settings_of(&self.best) {
+            let mut candidate = self.best.clone();
+            let empty = match candidate.knobs.config.get_mut(&table) {
+                Some(toml::Value::Table(inner)) if !key.is_empty() => {
+                    inner.remove(&key);
+                    inner.is_empty()
+                }
+                _ => true,
+            };
+            if empty {
+                candidate.knobs.config.remove(&table);
+            }
+            self.try_plan(candidate);
+        }
+        let plainer: [fn(&mut Plan); 5] = [
+            |plan| plan.knobs.last_crash = false,
+            |plan| plan.knobs.disk_mib = 0,
+            |plan| plan.workload.bad_request_ms = 0,
+            |plan| plan.workload.tso_many_permille = 0,
+            |plan| plan.workload.value_bytes = 8,
+        ];
+        for make in plainer {
+            let mut candidate = self.best.clone();
+            make(&mut candidate);
+            self.try_plan(candidate);
+        }
+    }
+
     /// Makes each fault shorter, then milder.
     fn strengths(&mut self) {
         for n in 0..self.best.faults.len() {
@@ -194,6 +225,15 @@ impl Work<'_> {
             }
         }
     }
+}
+
+/// Every setting of a plan that may differ from the default: table and key; no key where it is in no table.
+pub fn settings_of(plan: &Plan) -> Vec<(String, String)> {
+    let keys = |(name, value): (&String, &toml::Value)| match value {
+        toml::Value::Table(table) => table.keys().map(|key| (name.clone(), key.clone())).collect(),
+        _ => vec![(name.clone(), String::new())],
+    };
+    plan.knobs.config.iter().flat_map(keys).collect()
 }
 
 #[cfg(test)]
@@ -216,11 +256,14 @@ mod tests {
             needed.iter().all(|fault| at(fault.at_ms))
                 && candidate.op_numbers().any(|n| n == op)
                 && candidate.workload.clients >= 2
+                && candidate.knobs.config.get("raft").is_some_and(|raft| raft.get("tick_ms").is_some())
         };
         let small = shrink(plan.clone(), Budget { runs: 2000, schedules: 1 }, &mut fails);
         assert_eq!(small.faults.len(), 2);
         assert_eq!(small.workload.clients, 2);
         assert_eq!(small.op_count(), 2, "{:?}", small.workload.ops);
-        assert!(runs < 500, "{runs}");
+        assert_eq!(settings_of(&small), [("raft".to_owned(), "tick_ms".to_owned())]);
+        assert!(!small.knobs.last_crash && small.knobs.disk_mib == 0);
+        assert!(runs < 600, "{runs}");
     }
 }
