@@ -326,7 +326,7 @@ fn a_node_that_stops_hands_over() {
     for _ in 0..3 {
         let addr = runtime.block_on(Wire::new(cluster.addrs()).leader_addr(b"any")).expect("a leader");
         let node = cluster.node_at(&addr).expect("one of ours");
-        let lines = |cluster: &Cluster| cluster.log(node).matches("handed all leaders over").count();
+        let lines = |cluster: &Cluster| cluster.log(node).matches("handed over all leaders").count();
         let before = lines(&cluster);
         assert_eq!(cluster.terminate(node), Some(0), "it does not stop cleanly:\n{}", cluster.log(node));
         assert_eq!(lines(&cluster), before + 1, "it did not hand over:\n{}", cluster.log(node));
@@ -558,7 +558,7 @@ fn a_full_disk_stops_nobody_else() {
     assert!(grown.is_ok_and(|status| status.success()), "remount");
     // What it was writing when there was no room ends it; it may be on its way out, and still say that it is ready.
     std::thread::sleep(Duration::from_secs(2));
-    if cluster.log(2).contains("the store stops serving") {
+    if cluster.log(2).contains("the store stopped serving") {
         let began = Instant::now();
         while !cluster.has_stopped(2) {
             assert!(began.elapsed() < STUCK, "a store that serves no more keeps its process");

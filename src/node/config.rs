@@ -108,8 +108,8 @@ options! {
         /// Threads that drive the store's regions; 0: one for every four cores. The only one writes the raft log itself; several
         /// have a thread that writes it for all of them.
         lanes: usize = 0, 0..=LANES_MAX as u64;
-        /// Letters that a lane handles before it writes the log.
-        letters_max: usize = 4096, 1..=1 << 30;
+        /// Messages that a lane handles before it writes the raft log.
+        batch_messages_max: usize = 4096, 1..=1 << 30;
         /// KiB of applied entries that a group keeps in memory.
         cache_kib_max: usize = 8 << 10, 0..=KIB_MAX;
         /// KiB of a log segment; preallocated and recycled.

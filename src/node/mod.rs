@@ -254,7 +254,7 @@ impl Node {
         }
         let kept = handle.hand_over(AFTER_HAND_OVER, self.hand_over_max).await;
         if kept.is_empty() {
-            tracing::info!("handed all leaders over");
+            tracing::info!("handed over all leaders");
         } else {
             let kept = kept.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
             tracing::warn!(groups = kept, "no other node could take these leaders over: they have to elect new ones");
@@ -465,7 +465,7 @@ impl Starting {
             return;
         }
         gates.open_store(kv, ident.cluster_id);
-        tracing::info!(store = ident.store_id, "serves");
+        tracing::info!(store = ident.store_id, "ready to serve");
         let watched =
             watch_health(self.env.clone(), handle.clone(), health, stopping.clone(), lost_replicas.subscribe());
         let stops = handle.clone();
@@ -581,7 +581,7 @@ fn replica_options(config: &Config, log_store_bytes_max: u64) -> replica::Option
             apply_bytes_max: raft.apply_kib_max << 10,
         },
         pack_bytes_max: raft.pack_kib_max << 10,
-        letters_max: raft.letters_max,
+        batch_messages_max: raft.batch_messages_max,
         cache_bytes_max: raft.cache_kib_max << 10,
         log_keep_entries: raft.log_keep_entries,
         log_lag_entries_max: raft.log_lag_entries_max,

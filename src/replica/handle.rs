@@ -229,7 +229,7 @@ impl Handle {
             ("proposal_bytes_pending", sum(&|view| view.pending().1 as u64)),
             ("reads_by_lease", sum(&|view| view.reads().0)),
             ("reads_by_quorum", sum(&|view| view.reads().1)),
-            ("mailbox_letters", lanes(&|lane| &lane.waiting)),
+            ("queued_messages", lanes(&|lane| &lane.waiting)),
             ("inbox_bytes", self.inbox.taken() as u64),
             ("entries_cached_bytes", lanes(&|lane| &lane.cached_bytes)),
             ("entries_unapplied_bytes", lanes(&|lane| &lane.unapplied_bytes)),

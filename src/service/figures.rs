@@ -35,7 +35,7 @@ pub const FIGURES: &[Figure] = &[
     gauge("raft", "inbox_bytes", "Bytes of other nodes' messages that wait for the lanes"),
     gauge("raft", "entries_cached_bytes", "Bytes of raft entries in memory, applied or not"),
     gauge("raft", "entries_unapplied_bytes", "Bytes of raft entries that wait for the engine or for the log"),
-    gauge("raft", "mailbox_letters", "Messages and requests that wait for the lanes"),
+    gauge("raft", "queued_messages", "Messages and requests that wait for the lanes"),
     gauge("raft", "lanes", "Lanes that drive the store's groups"),
     counter("raft", "clock_losses", "How often this machine stood still together with its clock"),
     counter("raft", "snapshots_sent", "Snapshots of groups that were delivered to other stores"),

@@ -67,19 +67,19 @@ fn loom_lease_of_a_new_term_with_the_end_of_an_old_one() {
     }
 }
 
-/// A letter is under way. A sender has news and raises, while the handler begins: either a second letter is sent, or this very
-/// handling sees the news. A channel orders what comes with a letter; a reason that found one under way has nothing else.
+/// A message is under way. A sender has news and raises, while the handler begins: either a second message is sent, or this very
+/// handling sees the news. A channel orders what comes with a message; a reason that found one under way has nothing else.
 fn pending<O: Orders + Send + Sync + 'static>() {
     let pending = Arc::new(Pending::<O>::new());
     let news = Arc::new(AtomicU64::new(0));
-    assert!(pending.raise(), "the first letter");
+    assert!(pending.raise(), "the first message");
     let sender = {
         let (pending, news) = (pending.clone(), news.clone());
         thread::spawn(move || {
             news.store(1, Ordering::Relaxed);
             let sent = pending.raise();
             // While one is under way, no more reasons send another.
-            assert!(!sent || !pending.raise(), "two letters at one time");
+            assert!(!sent || !pending.raise(), "two messages at one time");
             sent
         })
     };

@@ -1,11 +1,11 @@
-//! Many reasons, one letter.
+//! Many reasons, one message.
 
 use std::marker::PhantomData;
 
 use super::atomic::AtomicBool;
 use super::{Orders, Sound};
 
-/// Whether a letter is under way that nobody has begun to handle. **Promise**: at most one is, and every reason to send one is
+/// Whether a message is under way that nobody has begun to handle. **Promise**: at most one is, and every reason to send one is
 /// followed by a handling that begins later and sees what was written before.
 #[derive(Debug)]
 pub struct Pending<O = Sound> {
@@ -19,14 +19,14 @@ impl<O: Orders> Pending<O> {
         Pending { under_way: AtomicBool::new(false), orders: PhantomData }
     }
 
-    /// There is a reason: whether the caller has to send the letter.
+    /// There is a reason: whether the caller has to send the message.
     pub fn raise(&self) -> bool {
         !self.under_way.swap(true, O::BOTH)
     }
 
-    /// The letter is going to be handled; to be called first.
+    /// The message is going to be handled; to be called first.
     pub fn begin(&self) {
-        // Not a plain store: that would not see what came with a reason which found the letter under way.
+        // Not a plain store: that would not see what came with a reason which found the message under way.
         self.under_way.swap(false, O::BOTH);
     }
 }
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_letter_at_a_time() {
+    fn one_message_at_a_time() {
         let pending: Pending = Pending::new();
         assert!(pending.raise());
         assert!(!pending.raise());

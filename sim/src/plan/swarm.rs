@@ -72,7 +72,7 @@ fn knobs(rng: &mut Rng) -> Knobs {
         "flush_kib": rng.pick(&[4, 64, 1024]),
         "snapshot_chunk_kib": rng.between(1, 4),
         "pack_kib_max": rng.pick(&[1, 16, 256]),
-        "letters_max": rng.pick(&[1, 16, 4096]),
+        "batch_messages_max": rng.pick(&[1, 16, 4096]),
         "appends_inflight_max": rng.pick(&[2, 16, 256]),
         "append_kib_max": bounds.pick(&[1024, 1024, 16, 1]),
         "cache_kib_max": bounds.pick(&[4096, 4096, 64, 4]),

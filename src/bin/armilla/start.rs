@@ -174,7 +174,7 @@ async fn serve(config: Config, open_files: u32) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
     let name = config.name.clone();
     let env = NodeEnv { rt: armilla::rt::Env::real(), engine: process::engine_home(&config, open_files) };
-    tracing::info!(name, addr = config.addr, data = %config.data_dir.display(), "starts");
+    tracing::info!(name, addr = config.addr, data = %config.data_dir.display(), "starting");
     let node = armilla::rt_select! {
         node = Node::start(env, config) => node.map_err(|error| Failure::of_node(&name, &error))?,
         () = signals.next() => {
@@ -182,13 +182,19 @@ async fn serve(config: Config, open_files: u32) -> Result<(), Failure> {
             return Err(Failure::silent(130));
         }
     };
-    tracing::info!(name, addr = node.addr(), cluster = node.cluster_id(), store = node.store_id(), "takes part");
+    tracing::info!(
+        name,
+        addr = node.addr(),
+        cluster = node.cluster_id(),
+        store = node.store_id(),
+        "joined the cluster"
+    );
     let poisoned = watch(&node, &mut signals).await;
-    tracing::info!(name, "stops");
+    tracing::info!(name, "shutting down");
     if poisoned.is_none() {
         armilla::rt_select! {
             () = node.drain() => {}
-            () = signals.next() => tracing::warn!(name, "stops without handing leaders over"),
+            () = signals.next() => tracing::warn!(name, "shutting down without handing over leaders"),
         }
     }
     stop(vec![node], &mut signals).await?;

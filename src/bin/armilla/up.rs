@@ -274,7 +274,7 @@ fn print_welcome(nodes: &[Node], took: Duration) {
     let all: Vec<String> = nodes.iter().map(|node| format!("\"{}\"", node.addr())).collect();
     let mut out = std::io::stdout().lock();
     let text = format!(
-        "serves since {:.1} s, cluster {}\n\n\
+        "ready after {:.1} s, cluster {}\n\n\
          {}\n\
          \x20 status page   http://{first}/\n\
          \x20 status        http://{first}/status\n\

@@ -135,7 +135,7 @@ impl Driver {
         peer.view.set_applied(index);
         let id = peer.group.peer();
         crate::reach!("driver.snapshot-installed");
-        tracing::info!(store, %group, index, "a snapshot is installed");
+        tracing::info!(store, %group, index, "installed a snapshot");
         probe::emit(|| Probe::Snapshot { store, group: group.0, peer: id, index, term });
         self.effects.tell(StoreEffect::Replaced(group));
         self.installed.push((group, output));

@@ -64,7 +64,7 @@ pub struct Options {
     /// Bytes of commands packed into one entry, beyond its first command.
     pub pack_bytes_max: usize,
     /// Messages handled before the log is written.
-    pub letters_max: usize,
+    pub batch_messages_max: usize,
     /// Bytes of applied entries that a group keeps in memory.
     pub cache_bytes_max: usize,
     /// Entries behind the applied index that are kept for followers.
@@ -185,7 +185,7 @@ impl Driver {
         if self.handle.poison(why.clone())
             && let Err(error) = &result
         {
-            tracing::error!(store = self.store, %error, "the store stops serving");
+            tracing::error!(store = self.store, %error, "the store stopped serving");
             let (store, why) = (self.store, why.clone());
             probe::emit(|| Probe::Poisoned { store, why });
         }
@@ -220,7 +220,7 @@ impl Driver {
                 bytes += message.bytes();
                 self.receive(message).await?;
                 handled += 1;
-                let full = handled >= self.options.letters_max || bytes >= ROUND_BYTES_MAX;
+                let full = handled >= self.options.batch_messages_max || bytes >= ROUND_BYTES_MAX;
                 if !full && !crate::buggify!("driver.short-round") {
                     next = messages.try_recv().ok();
                 }

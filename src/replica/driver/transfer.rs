@@ -17,7 +17,7 @@ impl Driver {
         if peer.group.transfers() {
             let (store, from, to_store) = (self.store, peer.group.peer(), region::peer_by_id(peer.region(), to_peer));
             let to_store = to_store.map_or(0, |to| to.store_id);
-            tracing::info!(store, %group, to_peer, to_store, "hands leadership over");
+            tracing::info!(store, %group, to_peer, to_store, "handing over leadership");
             probe::emit(|| Probe::Transfer { store, group: group.0, peer: from, to_store });
         }
         self.touch(group);

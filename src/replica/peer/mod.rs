@@ -162,10 +162,10 @@ impl Peer {
         }
         let (store, group, id, (term, leader)) = (self.view.store, self.view.group, self.view.peer, after);
         if leader == id {
-            tracing::info!(store, %group, term, "leads");
+            tracing::info!(store, %group, term, "became leader");
             probe::emit(|| Probe::Leader { store, group: group.0, peer: id, term });
         } else {
-            tracing::debug!(store, %group, term, leader, "follows");
+            tracing::debug!(store, %group, term, leader, "became follower");
             probe::emit(|| Probe::Follow { store, group: group.0, peer: id, term, leader });
         }
     }
