@@ -1,4 +1,4 @@
-//! Stored forms: the raw value's tail and the memcomparable encoding of region borders, in bytes a second.
+//! Stored forms: the raw value's tail and the memcomparable encoding of region boundaries, in bytes a second.
 //! `cargo bench --bench codec`
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "benches of the real world")]
 

@@ -26,7 +26,7 @@ mod real {
     use std::time::{Duration, Instant};
 
     use armilla::engine::{
-        Cf, CfRange, KvEngine, Read, RocksEngine, RocksOptions, SimEngine, SimHome, Stager, Visit, WriteBatch,
+        Cf, CfRange, KvEngine, Read, RocksEngine, RocksOptions, SimEngine, SimStorage, Stager, Visit, WriteBatch,
     };
     use criterion::measurement::WallTime;
     use criterion::{BenchmarkGroup, Criterion, Throughput};
@@ -249,7 +249,7 @@ mod real {
         bare_benches(&mut group, &db);
         drop(db);
 
-        let engine = SimEngine::open(&SimHome::new()).expect("an engine");
+        let engine = SimEngine::open(&SimStorage::new()).expect("an engine");
         fill(&engine);
         engine_benches(&mut group, "sim", &engine);
         group.finish();

@@ -117,7 +117,7 @@ fn our_client_works_against_tikv() {
         let status: Value = serde_json::from_slice(&status.out).unwrap_or_default();
         status["well"] == true && status["stores"] == 3
     });
-    // A border, so that ranges cross one, beside the four that PD makes by itself. It splits only what has all its replicas, which
+    // A boundary, so that ranges cross one, beside the four that PD makes by itself. It splits only what has all its replicas, which
     // takes up to a minute; a split while load runs would be an error of a request.
     let began = Instant::now();
     while !(tikv.has_border("m") && tikv.regions() >= 6) {

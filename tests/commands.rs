@@ -370,13 +370,13 @@ fn ctl_lists_counts_and_removes_ranges() {
     let next = ctl_json(pd, &["scan", "m", "m118", "--reverse", "--limit", "1"]);
     assert_eq!((&next["pairs"][0]["key"], &next["next_end"]), (&"m117".into(), &"m117".into()));
 
-    // Regions: their borders are read and taken back.
+    // Regions: their boundaries are read and taken back.
     let table = ctl(pd, &["regions"]);
     assert!(table.contains(r"\mem{g}") && table.contains(r"\mem{m5}") && table.contains('∞'), "{table}");
     for region in ctl_json(pd, &["regions"])["regions"].as_array().expect("a list") {
         let id = &region["id"];
         let line = table.lines().find(|line| line.split_whitespace().next() == Some(&id.to_string())).expect("a row");
-        let from = line.split_whitespace().nth(1).expect("a border");
+        let from = line.split_whitespace().nth(1).expect("a boundary");
         let from = if from == "-∞" { "" } else { from };
         assert_eq!(&ctl_json(pd, &["leader", from])["region"], id, "{line}");
         assert_eq!(ctl_json(pd, &["regions", from, "--limit", "1"])["regions"][0]["id"], *id, "{line}");

@@ -2,7 +2,7 @@
 //!
 //! **Goal**: what a reviewer would have to remember is a test: who may import whom, what a pure room must not name, where the
 //! simulation cfg may stand, how long a file may be, how a room introduces itself, and that the documents name every
-//! dependency and every command.
+//! dependency and every command, in words that the field uses.
 //!
 //! **Method**: each rule is a function from (path, text) to findings. It looks at a *code view* of the file: comments, strings
 //! and `#[cfg(test)]` items blanked out, lines kept. Each rule is first shown a planted offence (`plants`) that it has to
@@ -23,3 +23,5 @@ mod report;
 mod rules;
 #[path = "tidy/source.rs"]
 mod source;
+#[path = "tidy/wording.rs"]
+mod wording;

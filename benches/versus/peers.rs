@@ -28,7 +28,7 @@ const CONNECTIONS: usize = 8;
 /// Connections of the clients that send commands in streams.
 const STREAMS: usize = 2;
 /// For a cluster's first answer.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 // etcd's messages, as far as a put and a get need them: numbers are facts of its protocol.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -265,7 +265,7 @@ impl Theirs {
             if let Some(found) = found {
                 break found;
             }
-            assert!(began.elapsed() < PATIENCE, "etcd did not start: see {}", dir.display());
+            assert!(began.elapsed() < TIMEOUT, "etcd did not start: see {}", dir.display());
             std::thread::sleep(Duration::from_millis(100));
         };
         let _entered = runtime.enter();
@@ -341,7 +341,7 @@ impl Ours {
                     return Ours { nodes, targets, streams, leader, stores, region };
                 }
             }
-            assert!(began.elapsed() < PATIENCE, "armilla did not start: see {}", dir.display());
+            assert!(began.elapsed() < TIMEOUT, "armilla did not start: see {}", dir.display());
             std::thread::sleep(Duration::from_millis(100));
         }
     }

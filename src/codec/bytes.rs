@@ -101,7 +101,7 @@ mod tests {
         assert_eq!(decode_prefix(b"abc\0\0\0\0\0\xfax"), Ok((Bytes::from_static(b"abc"), &b"x"[..])));
     }
 
-    /// Strings whose bytes and lengths crowd around the borders of the format.
+    /// Strings whose bytes and lengths crowd around the boundaries of the format.
     fn strings() -> impl Strategy<Value = Vec<u8>> {
         let byte = prop_oneof![Just(0u8), Just(1), Just(0xf7), Just(0xfe), Just(0xff), any::<u8>()];
         proptest::collection::vec(byte, 0..27)

@@ -16,7 +16,7 @@ const EXPIRES: u8 = 1;
 /// Bytes that the stored form adds at most.
 pub const TAIL_BYTES_MAX: usize = 9;
 
-/// The stored form of `value`, which ends to exist at `expires_at_s` (unix seconds) if given.
+/// The stored form of `value`, which expires at `expires_at_s` (unix seconds) if given.
 pub fn encode(value: &[u8], expires_at_s: Option<u64>) -> Bytes {
     let mut out = BytesMut::with_capacity(value.len() + TAIL_BYTES_MAX);
     out.put_slice(value);

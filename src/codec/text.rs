@@ -6,7 +6,7 @@
 //! ```text
 //!   \n \r \t \\     a line feed, a carriage return, a tab, a backslash
 //!   \xNN            the byte of two hexadecimal digits
-//!   \mem{TEXT}      the memcomparable encoding of TEXT: how region borders lie in the key space
+//!   \mem{TEXT}      the memcomparable encoding of TEXT: how region boundaries lie in the key space
 //! ```
 //!
 //! **Never**: bytes whose text does not read back as the same bytes, or a backslash that is taken for itself.
@@ -74,16 +74,16 @@ fn push_byte(out: &mut String, byte: u8) {
     out.push(char::from(DIGITS[usize::from(byte & 15)]));
 }
 
-/// Returns a region's border as text: as `\mem{TEXT}` if it is the memcomparable encoding of TEXT, as [`escape`] shows it
+/// Returns a region's boundary as text: as `\mem{TEXT}` if it is the memcomparable encoding of TEXT, as [`escape`] shows it
 /// otherwise. [`unescape`] takes both back.
-pub fn border(key: &[u8]) -> String {
+pub fn boundary(key: &[u8]) -> String {
     match decode(key) {
         Ok(plain) => format!("\\mem{{{}}}", escape(&plain).replace('}', "\\x7d")),
         Err(_) => escape(key),
     }
 }
 
-/// Returns the bytes of a text that [`escape`] or [`border`] made, or a person typed.
+/// Returns the bytes of a text that [`escape`] or [`boundary`] made, or a person typed.
 ///
 /// # Errors
 /// [`EscapeError`] with the part that is no escape.
@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn borders_are_shown_decoded_and_taken_back() {
-        for (border_key, text) in [
+        for (boundary_key, text) in [
             (Bytes::new(), "".to_owned()),
             (encode(b"user:7"), "\\mem{user:7}".to_owned()),
             (encode(b"a}\\"), "\\mem{a\\x7d\\\\}".to_owned()),
@@ -190,8 +190,8 @@ mod tests {
             (encode(&encode(b"twice")), "\\mem{twice\\x00\\x00\\x00\\xfc}".to_owned()),
             (Bytes::from_static(b"plain"), "plain".to_owned()),
         ] {
-            assert_eq!(border(&border_key), text);
-            assert_eq!(unescape(&text).unwrap(), border_key);
+            assert_eq!(boundary(&boundary_key), text);
+            assert_eq!(unescape(&text).unwrap(), boundary_key);
         }
         assert_eq!(unescape("\\mem{\\mem{a}}\\x00").unwrap(), [&encode(&encode(b"a"))[..], &[0]].concat());
     }
@@ -244,12 +244,12 @@ mod tests {
             let text = escape(&bytes);
             prop_assert_eq!(&unescape(&text).unwrap()[..], &bytes[..]);
             prop_assert!(text.chars().all(|c| is_shown(c) || c == '\\'));
-            prop_assert_eq!(&unescape(&border(&bytes)).unwrap()[..], &bytes[..]);
+            prop_assert_eq!(&unescape(&boundary(&bytes)).unwrap()[..], &bytes[..]);
             let encoded = encode(&bytes);
             // The macro takes a brace in its condition for a format's.
             let opens = "\\mem{";
-            prop_assert!(border(&encoded).starts_with(opens));
-            prop_assert_eq!(unescape(&border(&encoded)).unwrap(), encoded);
+            prop_assert!(boundary(&encoded).starts_with(opens));
+            prop_assert_eq!(unescape(&boundary(&encoded)).unwrap(), encoded);
         }
     }
 }

@@ -43,7 +43,7 @@ use crate::types::{Error, Result};
 
 #[cfg(not(madsim))]
 pub use rocks::{RocksEngine, RocksOptions, RocksSnapshot, RocksStaged, RocksStager};
-pub use sim::{Crash, SimEngine, SimHome, SimSnapshot, SimStaged, SimStager, StagingFault, Summary};
+pub use sim::{Crash, SimEngine, SimSnapshot, SimStaged, SimStager, SimStorage, StagingFault, Summary};
 
 /// The planted bugs of this room and what each breaks.
 pub const MUTANTS: &[(&str, &str)] =
@@ -58,17 +58,17 @@ pub type Engine = SimEngine;
 
 /// Where the engine of this world keeps its data: what survives a crash of the process.
 #[cfg(not(madsim))]
-pub type EngineHome = RocksOptions;
+pub type EngineStorage = RocksOptions;
 /// Where the engine of this world keeps its data: what survives a crash of the process.
 #[cfg(madsim)]
-pub type EngineHome = SimHome;
+pub type EngineStorage = SimStorage;
 
 /// Opens the engine of this world.
 ///
 /// # Errors
 /// [`Error::Io`] if it cannot be read or another process uses it, [`Error::Corruption`] if it is
 /// damaged, [`Error::Invalid`] if a newer version wrote it.
-pub fn open(home: &EngineHome) -> Result<Engine> {
+pub fn open(home: &EngineStorage) -> Result<Engine> {
     #[cfg(not(madsim))]
     return RocksEngine::open(home.clone());
     #[cfg(madsim)]
@@ -109,7 +109,7 @@ enum Owner {
     Store,
     /// The placement driver's group.
     Pd,
-    /// The region that holds the key: snapshots, sizes, hashes and borders are of all of these together.
+    /// The region that holds the key: snapshots, sizes, hashes and boundaries are of all of these together.
     Regions,
 }
 

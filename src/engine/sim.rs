@@ -6,12 +6,12 @@
 //!   crash:  durable + the first n of the unflushed batches, n drawn from 0..=all; everything else is forgotten
 //! ```
 //!
-//! **In** comes a [`SimHome`] (what a crashed process leaves on its disk; the simulated node owns it), **out** goes a
-//! [`SimEngine`]. The faults it makes: a crash keeps any prefix at or after the last flush or ingest ([`SimHome::crash`]) and
-//! loses staged files, a staged file cannot be written or is damaged ([`SimHome::set_staging_fault`]), a flush or an ingest fails and the engine stops ([`SimHome::fail_next_flush`]), the disk is replaced by
-//! an empty one ([`SimHome::wipe`]). It
+//! **In** comes a [`SimStorage`] (what a crashed process leaves on its disk; the simulated node owns it), **out** goes a
+//! [`SimEngine`]. The faults it makes: a crash keeps any prefix at or after the last flush or ingest ([`SimStorage::crash`]) and
+//! loses staged files, a staged file cannot be written or is damaged ([`SimStorage::set_staging_fault`]), a flush or an ingest fails and the engine stops ([`SimStorage::fail_next_flush`]), the disk is replaced by
+//! an empty one ([`SimStorage::wipe`]). It
 //! has no bit rot and no torn files: RocksDB's checksums turn those into [`Error::Corruption`] or a refusal to open, which
-//! [`SimHome::fail_next_open`] stands for. RocksDB may flush on its own at any moment; the free choice of the prefix covers
+//! [`SimStorage::fail_next_open`] stands for. RocksDB may flush on its own at any moment; the free choice of the prefix covers
 //! that. **Never**: a handle from before a crash changes the home, or sees what came after.
 
 use std::collections::VecDeque;
@@ -140,7 +140,7 @@ impl State {
 
 /// What survives a crash of a simulated process: the content of its data directory. Clones are the same directory.
 #[derive(Clone, Default)]
-pub struct SimHome {
+pub struct SimStorage {
     state: Arc<Mutex<State>>,
 }
 
@@ -153,10 +153,10 @@ pub struct Crash {
     pub kept: usize,
 }
 
-impl SimHome {
+impl SimStorage {
     /// An empty data directory.
-    pub fn new() -> SimHome {
-        SimHome::default()
+    pub fn new() -> SimStorage {
+        SimStorage::default()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -244,10 +244,10 @@ impl SimHome {
     }
 
     /// Another directory, with what is certainly durable now.
-    pub fn durable_copy(&self) -> SimHome {
+    pub fn durable_copy(&self) -> SimStorage {
         let durable = self.state().durable.clone();
         let state = State { current: durable.clone(), durable, ..State::default() };
-        SimHome { state: Arc::new(Mutex::new(state)) }
+        SimStorage { state: Arc::new(Mutex::new(state)) }
     }
 
     /// A hash of the pairs in these ranges now (an empty end is plus infinity), flushed or not: equal content gives equal
@@ -257,11 +257,11 @@ impl SimHome {
     }
 }
 
-impl fmt::Debug for SimHome {
+impl fmt::Debug for SimStorage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.state();
         let pairs: u64 = state.current.0.iter().map(|tree| tree.summary(&[], &[]).pairs).sum();
-        f.debug_struct("SimHome")
+        f.debug_struct("SimStorage")
             .field("epoch", &state.epoch)
             .field("pairs", &pairs)
             .field("unflushed", &state.unflushed.len())
@@ -269,11 +269,11 @@ impl fmt::Debug for SimHome {
     }
 }
 
-/// An open [`SimHome`]. Clones share it; while one of them or a snapshot lives, and no crash happens, the home cannot be
+/// An open [`SimStorage`]. Clones share it; while one of them or a snapshot lives, and no crash happens, the home cannot be
 /// opened again.
 #[derive(Clone)]
 pub struct SimEngine {
-    home: SimHome,
+    home: SimStorage,
     epoch: u64,
     lock: Arc<()>,
 }
@@ -282,8 +282,8 @@ impl SimEngine {
     /// Opens the home.
     ///
     /// # Errors
-    /// [`Error::Io`] if it is open already, or what [`SimHome::fail_next_open`] was told.
-    pub fn open(home: &SimHome) -> Result<SimEngine> {
+    /// [`Error::Io`] if it is open already, or what [`SimStorage::fail_next_open`] was told.
+    pub fn open(home: &SimStorage) -> Result<SimEngine> {
         let mut state = home.state();
         if let Some(error) = state.fail_next_open.take() {
             return Err(error);
@@ -468,7 +468,7 @@ impl Stager for SimStager {
 
 /// What a [`SimStager`] was given. A crash loses it.
 pub struct SimStaged {
-    home: SimHome,
+    home: SimStorage,
     epoch: u64,
     pairs: WriteBatch,
     damaged: bool,
@@ -489,7 +489,7 @@ impl Drop for SimStaged {
     }
 }
 
-/// A frozen view of a [`SimEngine`] or [`SimHome`]. It outlives a crash; one taken from a dead handle fails at every read.
+/// A frozen view of a [`SimEngine`] or [`SimStorage`]. It outlives a crash; one taken from a dead handle fails at every read.
 #[derive(Clone)]
 pub struct SimSnapshot {
     image: Result<Image>,
@@ -509,7 +509,7 @@ impl SimSnapshot {
         Ok(self.tree(cf)?.summary(start, end))
     }
 
-    /// A hash of the pairs in these ranges; see [`SimHome::content_hash`].
+    /// A hash of the pairs in these ranges; see [`SimStorage::content_hash`].
     ///
     /// # Panics
     /// If the snapshot was taken from a dead handle.

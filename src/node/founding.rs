@@ -23,7 +23,7 @@ use super::ident::{Ident, Member};
 /// Between two rounds of asking.
 const RETRY: Duration = Duration::from_millis(200);
 /// One question.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The cluster's id: follows from the founders' uuids and how many of them carry the placement driver, so that nodes which do
 /// not agree on either are of different clusters; never 0, and fits in 63 bits.
@@ -40,7 +40,7 @@ pub fn cluster_id(founders: &[Member], pd_members: u32) -> u64 {
 pub async fn hello(env: &Env, addr: &str, ident: &Ident) -> Result<HelloReply> {
     let mut client = ClusterClient::new(env.net.channel(addr)?);
     let request = HelloRequest { name: ident.name.clone(), cluster_id: ident.cluster_id };
-    let reply = env.clock.timeout(PATIENCE, client.hello(request)).await;
+    let reply = env.clock.timeout(TIMEOUT, client.hello(request)).await;
     let reply = reply.map_err(|_| Error::Timeout(format!("{addr} does not answer")))?;
     reply.map(tonic::Response::into_inner).map_err(|status| Error::Io(format!("{addr}: {}", status.message())))
 }

@@ -26,7 +26,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 
 use crate::client::pd::PdClient;
-use crate::engine::{self, EngineHome};
+use crate::engine::{self, EngineStorage};
 use crate::pd::bootstrap::Founding;
 use crate::pd::cluster::ClusterOptions;
 use crate::pd::server::{Identity, PdOptions};
@@ -46,7 +46,7 @@ use crate::rt::sync::{mpsc, watch};
 use crate::rt::task::{self, JoinHandle};
 use crate::rt::{Env, cpu};
 use crate::service::health::HealthService;
-use crate::service::pd::{Members, PdFront, Seat};
+use crate::service::pd::{Members, PdProxy, Seat};
 use crate::service::{Deadlines, Gate, Gates, Metrics, Observer, Redact, routes};
 use crate::store::{self, Collector, Heartbeat, PdLink, PdTime, RegionStore, Space, TtlUse};
 use crate::types::limits::{LANES_MAX, LOG_SOFT_BYTES_MAX, LOG_SOFT_BYTES_MIN, MESSAGE_BYTES_MAX};
@@ -71,7 +71,7 @@ pub struct NodeEnv {
     /// Tasks, clock, network, disk, randomness.
     pub rt: Env,
     /// The engine's home: options of RocksDB in the real world, what survives a crash in the simulated one.
-    pub engine: EngineHome,
+    pub engine: EngineStorage,
 }
 
 /// After a node has handed its leaders over, it goes on answering for so long: clients that still come are told the new leader,
@@ -430,7 +430,7 @@ impl Starting {
         }
         let state = state.lock().expect("no holder panics").clone().expect("the group was created or restored");
         let bootstrap = founding
-            .command(self.config.replicas, &borders(&self.config))
+            .command(self.config.replicas, &boundaries(&self.config))
             .map_err(|why| Error::Invalid(format!("the first regions cannot be: {why}")))?;
         let options = PdOptions {
             bootstrap: Some(bootstrap),
@@ -537,7 +537,7 @@ async fn watch_health(
 }
 
 /// Where the first regions of a new cluster begin, encoded.
-fn borders(config: &Config) -> Vec<bytes::Bytes> {
+fn boundaries(config: &Config) -> Vec<bytes::Bytes> {
     if !config.split_keys.is_empty() {
         return config.split_keys.iter().map(|key| crate::codec::bytes::encode(key.as_bytes())).collect();
     }
@@ -603,7 +603,7 @@ impl PdLink for Front {
     }
 }
 
-impl PdFront for Front {
+impl PdProxy for Front {
     fn members(&self) -> BoxFuture<'_, Result<Members>> {
         Box::pin(async move {
             let (members, leader) = self.0.members().await.map_err(|error| Error::Io(error.to_string()))?;

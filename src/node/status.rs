@@ -19,9 +19,9 @@ use super::ident::Ident;
 use super::metrics::NodeMetrics;
 
 /// How long whoever asks waits for the engine's figures.
-const ENGINE_PATIENCE: Duration = Duration::from_millis(300);
+const ENGINE_TIMEOUT: Duration = Duration::from_millis(300);
 /// How long the status page waits for PD.
-const PATIENCE: Duration = Duration::from_millis(800);
+const TIMEOUT: Duration = Duration::from_millis(800);
 
 /// The engine's figures as they were found last. Finding them takes the engine's locks, which an engine whose disk stands still may
 /// hold for long: whoever asks waits for a moment at most, and never on a thread that others need.
@@ -46,7 +46,7 @@ impl EngineFigures {
             };
             let look = task::spawn(look);
             // It goes on if it lasts longer, and whoever comes meanwhile is given what was found before.
-            let _ = clock.timeout(ENGINE_PATIENCE, look).await;
+            let _ = clock.timeout(ENGINE_TIMEOUT, look).await;
         }
         self.found().figures.clone()
     }
@@ -116,7 +116,7 @@ impl Source {
 
     /// The store runs from now on.
     pub fn attach(&self, handle: Handle, engine: Engine, pd: PdClient) {
-        let _ = self.running.set(Running { handle, engine, pd: pd.with_deadline(PATIENCE) });
+        let _ = self.running.set(Running { handle, engine, pd: pd.with_deadline(TIMEOUT) });
     }
 }
 

@@ -1,5 +1,5 @@
 //! What a cluster is born with: stores, the placement driver's own group, and the first regions. All of it follows from the
-//! birth certificate (the founders, sorted by name) and the borders, so that every founder works out the same.
+//! birth certificate (the founders, sorted by name) and the boundaries, so that every founder works out the same.
 
 use armilla_arch::memcomparable;
 use bytes::{Bytes, BytesMut};
@@ -14,53 +14,53 @@ use crate::types::{GroupId, Region, version};
 /// bounded raw scan never ends in a region without an end key (some clients start over from the beginning then).
 pub const SENTINEL: [u8; 18] = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0xf7];
 
-/// Whether `border` is the memcomparable encoding of some key, whole and nothing else.
-fn is_encoding(border: &[u8]) -> bool {
-    memcomparable::decode_into(&mut BytesMut::new(), border) == Ok(border.len())
+/// Whether `boundary` is the memcomparable encoding of some key, whole and nothing else.
+fn is_encoding(boundary: &[u8]) -> bool {
+    memcomparable::decode_into(&mut BytesMut::new(), boundary) == Ok(boundary.len())
 }
 
-/// The first regions: one more than `borders` and the sentinel together.
+/// The first regions: one more than `boundaries` and the sentinel together.
 ///
-/// `borders` are memcomparable encodings, in any order; those given twice count once. Each region gets
+/// `boundaries` are memcomparable encodings, in any order; those given twice count once. Each region gets
 /// `min(replicas, stores)` peers, round robin over the stores; the first peer of its list is the intended first leader. Ids
 /// (a region's, then its peers') are taken from `first_id` on; the second value is the next free one.
 ///
 /// # Errors
-/// A sentence, when there are no stores or a border cannot be one.
+/// A sentence, when there are no stores or a boundary cannot be one.
 pub fn first_regions(
     stores: &[u64],
     replicas: usize,
-    borders: &[Bytes],
+    boundaries: &[Bytes],
     first_id: u64,
 ) -> Result<(Vec<Region>, u64), String> {
     if stores.is_empty() || replicas == 0 {
         return Err("regions need at least one store and one replica".into());
     }
-    let mut borders = borders.to_vec();
-    borders.push(Bytes::from_static(&SENTINEL));
-    borders.sort();
-    borders.dedup();
-    for border in &borders {
-        if !is_encoding(border) {
-            return Err(format!("the border {border:?} is not a memcomparable encoding"));
+    let mut boundaries = boundaries.to_vec();
+    boundaries.push(Bytes::from_static(&SENTINEL));
+    boundaries.sort();
+    boundaries.dedup();
+    for boundary in &boundaries {
+        if !is_encoding(boundary) {
+            return Err(format!("the boundary {boundary:?} is not a memcomparable encoding"));
         }
     }
-    if borders.last().is_some_and(|last| last[..] != SENTINEL) {
-        return Err("a border lies beyond eight 0xff bytes, where the last region begins".into());
+    if boundaries.last().is_some_and(|last| last[..] != SENTINEL) {
+        return Err("a boundary lies beyond eight 0xff bytes, where the last region begins".into());
     }
     let mut next_id = first_id;
     let mut take = || {
         next_id += 1;
         next_id - 1
     };
-    let mut regions = Vec::with_capacity(borders.len() + 1);
-    for at in 0..=borders.len() {
+    let mut regions = Vec::with_capacity(boundaries.len() + 1);
+    for at in 0..=boundaries.len() {
         let id = take();
         let on = (0..replicas.min(stores.len())).map(|replica| stores[(at + replica) % stores.len()]);
         regions.push(Region {
             id,
-            start_key: if at == 0 { Bytes::new() } else { borders[at - 1].clone() },
-            end_key: borders.get(at).cloned().unwrap_or_default(),
+            start_key: if at == 0 { Bytes::new() } else { boundaries[at - 1].clone() },
+            end_key: boundaries.get(at).cloned().unwrap_or_default(),
             region_epoch: Some(RegionEpoch { conf_ver: 1, version: 1 }),
             peers: on.map(|store_id| Peer { id: take(), store_id, ..Peer::default() }).collect(),
             ..Region::default()
@@ -109,13 +109,13 @@ impl Founding {
         Ok(Founding { founders: founders.to_vec(), stores, pd, members, next_id })
     }
 
-    /// The command that makes it so, with regions of `replicas` peers split at `borders` (memcomparable encodings).
+    /// The command that makes it so, with regions of `replicas` peers split at `boundaries` (memcomparable encodings).
     ///
     /// # Errors
     /// As [`first_regions`].
-    pub fn command(&self, replicas: usize, borders: &[Bytes]) -> Result<Bootstrap, String> {
+    pub fn command(&self, replicas: usize, boundaries: &[Bytes]) -> Result<Bootstrap, String> {
         let ids: Vec<u64> = self.stores.iter().map(|store| store.id).collect();
-        let (regions, next_id) = first_regions(&ids, replicas, borders, self.next_id)?;
+        let (regions, next_id) = first_regions(&ids, replicas, boundaries, self.next_id)?;
         Ok(Bootstrap {
             stores: self.stores.clone(),
             uuids: self.founders.iter().map(|founder| founder.uuid.clone()).collect(),

@@ -65,10 +65,10 @@ mod tests {
     use super::*;
     use crate::types::region::{Peer, RegionEpoch};
 
-    fn state(borders: &[u32], version: u64) -> PdState {
-        let key = |border: u32| Bytes::copy_from_slice(&border.to_be_bytes());
+    fn state(boundaries: &[u32], version: u64) -> PdState {
+        let key = |boundary: u32| Bytes::copy_from_slice(&boundary.to_be_bytes());
         let mut starts = vec![Bytes::new()];
-        starts.extend(borders.iter().map(|border| key(*border)));
+        starts.extend(boundaries.iter().map(|boundary| key(*boundary)));
         let regions = starts.iter().enumerate().map(|(at, start)| Region {
             id: 100 + at as u64,
             start_key: start.clone(),
@@ -80,15 +80,15 @@ mod tests {
         crate::pd::state::restore(10_000, regions.collect()).expect("regions that fit together")
     }
 
-    /// Goal: the hint never changes an answer, fresh or stale. Method: regions whose borders move under it, every key around
-    /// every border, against the state's own map; and it does answer by itself once it is built.
+    /// Goal: the hint never changes an answer, fresh or stale. Method: regions whose boundaries move under it, every key around
+    /// every boundary, against the state's own map; and it does answer by itself once it is built.
     #[test]
     fn answers_as_the_map_does() {
         let mut lookup = Lookup::default();
         let shapes: [Vec<u32>; 5] =
             [vec![], vec![7], (1..200).map(|n| n * 5).collect(), (1..200).map(|n| n * 7).collect(), vec![500]];
-        for (version, borders) in shapes.iter().enumerate() {
-            let state = state(borders, version as u64 + 1);
+        for (version, boundaries) in shapes.iter().enumerate() {
+            let state = state(boundaries, version as u64 + 1);
             for round in 0..3 {
                 for key in (0..1500u32).map(u32::to_be_bytes).map(|key| key.to_vec()).chain([vec![], vec![0xff; 9]]) {
                     assert_eq!(lookup.region_of(&state, &key), state.region_of(&key), "{key:?} in round {round}");

@@ -13,10 +13,10 @@ use crate::pd::bootstrap::{Founding, SENTINEL};
 use crate::proto::armilla::pd::{Bootstrap, Founder};
 use crate::types::Region;
 
-/// `n1=a1 n2=a2 ... members=2 replicas=3 borders=g,p`: what a cluster of those founders begins with. A founder's uuid is
+/// `n1=a1 n2=a2 ... members=2 replicas=3 boundaries=g,p`: what a cluster of those founders begins with. A founder's uuid is
 /// its name behind a `u-`.
 fn founding(args: &Args<'_>) -> Result<(Founding, Bootstrap), String> {
-    let named = |key: &&&str| !["members", "replicas", "borders"].contains(*key);
+    let named = |key: &&&str| !["members", "replicas", "boundaries"].contains(*key);
     let founders: Vec<Founder> = args
         .named
         .iter()
@@ -24,13 +24,13 @@ fn founding(args: &Args<'_>) -> Result<(Founding, Bootstrap), String> {
         .map(|(name, addr)| Founder { name: (*name).into(), uuid: format!("u-{name}"), addr: (*addr).into() })
         .collect();
     let founding = Founding::new(&founders, args.number_or("members", 3.min(founders.len() as u64)) as usize)?;
-    let borders: Vec<Bytes> = args
-        .text_or("borders", "")
+    let boundaries: Vec<Bytes> = args
+        .text_or("boundaries", "")
         .split(',')
         .filter(|key| !key.is_empty())
         .map(|key| codec::bytes::encode(key.as_bytes()))
         .collect();
-    let command = founding.command(args.number_or("replicas", 3) as usize, &borders)?;
+    let command = founding.command(args.number_or("replicas", 3) as usize, &boundaries)?;
     Ok((founding, command))
 }
 

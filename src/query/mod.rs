@@ -47,14 +47,14 @@
 //! - *Groups*: null, false, true, numbers, texts, in this order. Arrays and objects are no keys; their rows are in the group of
 //!   null.
 //! - *Texts longer than [`QUERY_TEXT_BYTES_MAX`](crate::types::limits::QUERY_TEXT_BYTES_MAX)* are an error as a group's key, and in
-//!   every selected row of which `min` or `max` is asked, whatever decides: no border of a page decides about an error.
+//!   every selected row of which `min` or `max` is asked, whatever decides: no boundary of a page decides about an error.
 //! - *Expired pairs* are no rows and not in `scanned`, but bring the page nearer to its end ([`Page::pass`]).
 //!
 //! ## What a sum is
 //! Integers are added exactly, whatever their number (128 bits). Of `f64`s, those of one page are added in one order (without
 //! groups the eight lanes of [`SumF64`](crate::arch::column::SumF64), chunks of 1024 rows that passed the byte filter, or less where they are long; in
-//! groups row after row), and pages in the order of their keys. So the same data between the same borders of pages and regions
-//! gives the same bits, on every architecture; another border may change the last ones. An integer sum beyond 64 bits is shown as the nearest
+//! groups row after row), and pages in the order of their keys. So the same data between the same boundaries of pages and regions
+//! gives the same bits, on every architecture; another boundary may change the last ones. An integer sum beyond 64 bits is shown as the nearest
 //! `f64` (a page carries it whole); a sum beyond `f64` is null.
 //!
 //! ## How a page is made

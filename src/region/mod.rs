@@ -8,7 +8,7 @@
 //! ```
 //!
 //! **In** come commands that the leader has checked against the region as it knew it; **out** go changes and a reply. What may
-//! have changed between proposal and apply (the epoch, hence the borders) is checked again here. Compare-and-swap is decided
+//! have changed between proposal and apply (the epoch, hence the boundaries) is checked again here. Compare-and-swap is decided
 //! here too: apply is one after the other, so no latch is needed and every write of the region is ordered with it.
 //!
 //! What has expired is deleted ([`ttl`]), decided here as well.

@@ -27,7 +27,7 @@ use prost::Message as _;
 
 use super::{RegionMachine, command, ttl};
 use crate::codec::raw;
-use crate::engine::{Cf, KvEngine, Op as Put, Read, SimEngine, SimHome, Visit, WriteBatch};
+use crate::engine::{Cf, KvEngine, Op as Put, Read, SimEngine, SimStorage, Visit, WriteBatch};
 use crate::golden::{self, Args};
 use crate::proto::armilla::raft::region_command::Op;
 use crate::proto::armilla::raft::{Change, Collect, CommandHeader, CompareAndSwap};
@@ -120,7 +120,7 @@ fn reply_text(reply: Bytes) -> String {
 impl World {
     fn new() -> World {
         let region = region_of(&Args::parse("region a m").1);
-        let replica = || (RegionMachine::new(region.clone()), SimEngine::open(&SimHome::new()).unwrap());
+        let replica = || (RegionMachine::new(region.clone()), SimEngine::open(&SimStorage::new()).unwrap());
         let header = CommandHeader { version: 1, ..CommandHeader::default() };
         World { replicas: [replica(), replica()], header, term: 6, index: 10, cf: Cf::RawDefault as u32 }
     }

@@ -85,10 +85,10 @@ pub fn page(read: &dyn Read, cf: Cf, start: &[u8], end: &[u8], now_s: u64) -> Re
 mod tests {
     //! Goal: what is collected has expired, at apply too, and looks are bounded.
     use super::*;
-    use crate::engine::{KvEngine, SimEngine, SimHome};
+    use crate::engine::{KvEngine, SimEngine, SimStorage};
 
     fn engine(pairs: impl IntoIterator<Item = (String, Option<u64>)>) -> SimEngine {
-        let engine = SimEngine::open(&SimHome::new()).unwrap();
+        let engine = SimEngine::open(&SimStorage::new()).unwrap();
         let mut batch = WriteBatch::new();
         for (key, expires_at_s) in pairs {
             batch.put(Cf::RawDefault, key, raw::encode(b"value", expires_at_s));

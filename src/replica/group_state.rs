@@ -148,11 +148,11 @@ mod tests {
     //! Goal: what is stored is read back, and half of it is corruption. Method: the simulated engine, by hand.
 
     use super::*;
-    use crate::engine::{KvEngine, SimEngine, SimHome};
+    use crate::engine::{KvEngine, SimEngine, SimStorage};
 
     #[test]
     fn states_come_back_whole_or_not_at_all() {
-        let engine = SimEngine::open(&SimHome::new()).unwrap();
+        let engine = SimEngine::open(&SimStorage::new()).unwrap();
         assert_eq!((stored(&engine), longest_promise_ns(&engine)), (Ok(vec![]), Ok(0)));
         let state = |id| GroupState {
             region: Region {

@@ -39,7 +39,7 @@ use super::group_state::{self, GroupState};
 use super::message::Waiting;
 use super::peer::{Install, Packed, Peer, Proposal, Queued};
 use super::view::{PeerView, StoreBudgets};
-use crate::engine::{Cf, KvEngine, SimEngine, SimHome, WriteBatch};
+use crate::engine::{Cf, KvEngine, SimEngine, SimStorage, WriteBatch};
 use crate::golden::{self, Args};
 use crate::raft::frame::{Command, Kind};
 use crate::raft::log_view::{self, LogView};
@@ -137,7 +137,7 @@ impl World {
             peer: peer_of(&region_of(&["8@1", "9@2", "10@3"], 1)),
             callers: BTreeMap::new(),
             index: membership::FIRST.0 + 1,
-            engine: SimEngine::open(&SimHome::new()).unwrap(),
+            engine: SimEngine::open(&SimStorage::new()).unwrap(),
             install: Install::default(),
             effects,
             told,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::engine::{KvEngine, SimEngine, SimHome, WriteBatch};
+use crate::engine::{KvEngine, SimEngine, SimStorage, WriteBatch};
 use crate::proto::armilla::raft::{CasReply, CommandHeader, region_command};
 use crate::proto::kvrpcpb::Context;
 use crate::proto::metapb::RegionEpoch;
@@ -45,7 +45,7 @@ impl OneRegion {
             ..Region::default()
         };
         OneRegion(Arc::new(Inner {
-            engine: SimEngine::open(&SimHome::new()).unwrap(),
+            engine: SimEngine::open(&SimStorage::new()).unwrap(),
             machine: Mutex::new((RegionMachine::new(region.clone()), 0)),
             region: Arc::new(region),
             now_s: AtomicU64::new(1000),

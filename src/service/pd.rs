@@ -2,7 +2,7 @@
 //!
 //! Members of the placement driver answer from their [`PdServer`]; on a member that does not lead, calls for the leader end with
 //! UNAVAILABLE "not leader", after which clients ask GetMembers and go where it says. A node without a member answers GetMembers
-//! too, through its [`PdFront`], so that any node's address is an endpoint that a client may be given.
+//! too, through its [`PdProxy`], so that any node's address is an endpoint that a client may be given.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -44,7 +44,7 @@ pub struct Members {
 }
 
 /// How a node without a member of the placement driver learns about it: by asking.
-pub trait PdFront: Send + Sync + 'static {
+pub trait PdProxy: Send + Sync + 'static {
     /// The members, and the leader if one of them knows.
     fn members(&self) -> BoxFuture<'_, StoreResult<Members>>;
     /// The cluster as the leader sees it.
@@ -61,7 +61,7 @@ pub enum Seat {
         /// The cluster; never 0.
         cluster_id: u64,
         /// The way to the members.
-        front: Arc<dyn PdFront>,
+        front: Arc<dyn PdProxy>,
     },
 }
 

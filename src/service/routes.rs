@@ -232,12 +232,12 @@ mod tests {
     use crate::service::layer::metrics::Metrics;
     use crate::service::layer::redact::Redact;
     use crate::service::one_region::{OneRegion, REGION, STORE};
-    use crate::service::pd::{Members, PdFront};
+    use crate::service::pd::{Members, PdProxy};
     use crate::types::Result;
 
     struct Elsewhere;
 
-    impl PdFront for Elsewhere {
+    impl PdProxy for Elsewhere {
         fn members(&self) -> futures::future::BoxFuture<'_, Result<Members>> {
             let leader = Member { name: "n1".into(), member_id: 3, ..Member::default() };
             let members = Members { members: vec![leader.clone()], leader: Some(leader) };
@@ -389,7 +389,7 @@ mod tests {
     #[test]
     fn a_node_without_a_member_asks_nobody_for_a_node() {
         struct Loop;
-        impl PdFront for Loop {
+        impl PdProxy for Loop {
             fn members(&self) -> futures::future::BoxFuture<'_, Result<Members>> {
                 std::future::ready(Err(crate::types::Error::Io("no leader at the moment".into()))).boxed()
             }

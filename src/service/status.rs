@@ -278,8 +278,8 @@ fn descriptor(region: &Region) -> Value {
     json!({
         "id": region.id,
         // As `armilla ctl` shows and takes them.
-        "start": text::border(&region.start_key),
-        "end": text::border(&region.end_key),
+        "start": text::boundary(&region.start_key),
+        "end": text::boundary(&region.end_key),
         "epoch": { "conf_ver": epoch.conf_ver, "version": epoch.version },
         "peers": region.peers.iter().map(|Peer { id, store_id, .. }| json!({ "id": id, "store": store_id })).collect::<Vec<_>>(),
     })

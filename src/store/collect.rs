@@ -25,7 +25,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// The same, after a page that was full of expired values.
 const PAUSE_OF_BACKLOG: Duration = Duration::from_millis(1);
 /// A proposal that takes longer ends the region's part of the round.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the collecting loop works with.
 #[derive(Debug)]
@@ -123,7 +123,7 @@ impl Collector {
 
     async fn propose(&self, view: &Arc<PeerView>, header: CommandHeader, op: Op) -> Result<()> {
         let proposal = self.handle.propose_to(view, header.term, command::encode(header, op));
-        let reply = self.handle.clock().timeout(PATIENCE, proposal).await;
+        let reply = self.handle.clock().timeout(TIMEOUT, proposal).await;
         let reply = reply.map_err(|_| Error::Timeout("a collection was not applied in time".into()))??;
         command::outcome(reply).map(|_| ())
     }

@@ -272,11 +272,11 @@ impl Heartbeat {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::{SimEngine, SimHome, WriteBatch};
+    use crate::engine::{SimEngine, SimStorage, WriteBatch};
 
     #[test]
     fn a_regions_size_is_of_its_keys_in_all_raw_families() {
-        let engine = SimEngine::open(&SimHome::new()).unwrap();
+        let engine = SimEngine::open(&SimStorage::new()).unwrap();
         let mut batch = WriteBatch::new();
         for (cf, key) in [(Cf::RawDefault, "a"), (Cf::RawDefault, "b"), (Cf::RawLock, "b"), (Cf::RawDefault, "c")] {
             batch.put(cf, key, "12345");

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::wire::Wire;
 
 /// How long a machine under load may take for anything that should take a second.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The program under test.
 pub fn binary() -> &'static str {
@@ -118,7 +118,7 @@ pub fn run_with_input(mut command: Command, input: &[u8]) -> Written {
 pub fn http(addr: &str, method: &str, path: &str, body: &str) -> Option<(String, String)> {
     use std::io::{Read as _, Write as _};
     let mut stream = std::net::TcpStream::connect(addr).ok()?;
-    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    stream.set_read_timeout(Some(TIMEOUT)).ok()?;
     let length = body.len();
     write!(
         stream,
@@ -135,7 +135,7 @@ pub fn http(addr: &str, method: &str, path: &str, body: &str) -> Option<(String,
 pub fn wait_until(what: &str, mut ready: impl FnMut() -> bool) {
     let began = Instant::now();
     while !ready() {
-        assert!(began.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain: {what}");
+        assert!(began.elapsed() < TIMEOUT, "waited {TIMEOUT:?} in vain: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -311,9 +311,9 @@ impl Cluster {
             if matches!(ready, Ok(true)) {
                 return;
             }
-            if began.elapsed() > PATIENCE {
+            if began.elapsed() > TIMEOUT {
                 let logs: Vec<String> = (0..self.len()).map(|n| format!("--- n{}\n{}", n + 1, self.log(n))).collect();
-                panic!("the cluster was not ready within {PATIENCE:?}\n{}", logs.join("\n"));
+                panic!("the cluster was not ready within {TIMEOUT:?}\n{}", logs.join("\n"));
             }
             std::thread::sleep(Duration::from_millis(50));
         }

@@ -52,7 +52,7 @@ pub fn max_f64(values: &[f64], rows: &Bitmap) -> Option<f64> {
 ///
 /// Eight lanes start at 0.0. Row `i` of a chunk is added to lane `i % 8`, in ascending order of `i`; chunks follow each other.
 /// The total is ((l0 + l4) + (l2 + l6)) + ((l1 + l5) + (l3 + l7)). So the bits of the result follow from the values, the rows
-/// and the borders of the chunks alone.
+/// and the boundaries of the chunks alone.
 #[derive(Clone, Debug, Default)]
 pub struct SumF64 {
     lanes: [f64; 8],

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use armilla::engine::{SimHome, StagingFault};
+use armilla::engine::{SimStorage, StagingFault};
 use armilla::node::{Config, Node, NodeEnv};
 use armilla::replica::Handle;
 use armilla::rt::disk::Disk;
@@ -103,7 +103,7 @@ pub struct Machine {
     /// The simulator's handle.
     pub handle: NodeHandle,
     /// What its engine keeps.
-    pub home: SimHome,
+    pub home: SimStorage,
     config: Config,
     process: Process,
     /// What is going to fail, and has not yet.
@@ -113,7 +113,7 @@ pub struct Machine {
     /// What its identity's file must hold at the next start, if it is not to be that of the disk.
     identity: Option<Vec<u8>>,
     /// A copy of its disk and of its engine's data.
-    copy: Option<(SimDisk, SimHome)>,
+    copy: Option<(SimDisk, SimStorage)>,
     /// Its disk is full.
     full: bool,
     /// Its store's data was replaced by nothing.
@@ -222,7 +222,7 @@ impl Cluster {
             config.validate().unwrap_or_else(|e| panic!("the plan's knobs do not make a node: {e}"));
             let machine = Machine {
                 handle,
-                home: SimHome::new(),
+                home: SimStorage::new(),
                 config,
                 process: Process::Down,
                 armed: Armed::No,

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::Violation;
 use crate::workload::history::{Call, Ended, History, Record, show};
 
-/// Checks every scan. `splits` are the borders between regions, ascending.
+/// Checks every scan. `splits` are the boundaries between regions, ascending.
 pub fn check(history: &History, splits: &[Bytes]) -> Result<(), Violation> {
     let spans = Spans::new(history);
     for record in &history.records {

@@ -4,13 +4,13 @@
 
 use std::collections::BTreeMap;
 
-use armilla::engine::{Cf, SimHome};
+use armilla::engine::{Cf, SimStorage};
 use armilla::proto::armilla::pd::RegionHeartbeat;
 use armilla::replica::group_state;
 use armilla::types::GroupId;
 
 /// Bytes of each region's pairs in a node's engine, as it is in memory now; nothing of one that does not read.
-pub fn held(home: &SimHome) -> BTreeMap<u64, u64> {
+pub fn held(home: &SimStorage) -> BTreeMap<u64, u64> {
     let view = home.view();
     let regions = group_state::stored(&view).unwrap_or_default().into_iter().map(|state| state.region);
     let bytes = |start: &[u8], end: &[u8]| {

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use armilla::engine::{Cf, SimHome};
+use armilla::engine::{Cf, SimStorage};
 use armilla::replica::group_state::{self, GroupState};
 use armilla::types::GroupId;
 
@@ -27,7 +27,7 @@ impl Image {
     ///
     /// # Errors
     /// When a group's state does not decode.
-    pub fn read(node: u64, home: &SimHome, at: u64) -> Result<Image, Violation> {
+    pub fn read(node: u64, home: &SimStorage, at: u64) -> Result<Image, Violation> {
         let view = home.view();
         let states = group_state::stored(&view).map_err(|e| {
             Violation::new("replica-agreement", at, node, format!("the groups' states do not read: {e}"))

@@ -207,7 +207,7 @@ impl Plan {
     }
 
     /// Borders between regions as the stores know them: the keys, memcomparable.
-    pub fn borders(&self) -> Vec<bytes::Bytes> {
+    pub fn boundaries(&self) -> Vec<bytes::Bytes> {
         self.topology.splits.iter().map(|&split| armilla::codec::bytes::encode(&key(split))).collect()
     }
 

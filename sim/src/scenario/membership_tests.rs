@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use armilla::client::{PdClient, RawClient, RawOptions};
-use armilla::engine::SimHome;
+use armilla::engine::SimStorage;
 use armilla::node::{Config, Node, NodeEnv};
 use armilla::replica::Handle;
 use armilla::rt::rng::Rng;
@@ -30,7 +30,7 @@ enum Start {
 /// A machine, and the configuration of its next start.
 struct Machine {
     handle: NodeHandle,
-    home: SimHome,
+    home: SimStorage,
     config: Config,
     last: Arc<Mutex<Start>>,
 }
@@ -145,7 +145,7 @@ impl TestCluster {
                 config.raft.flush_interval_ms = 500;
                 Machine {
                     handle: self.world.node(first_id + n, &name(n), &addr),
-                    home: SimHome::new(),
+                    home: SimStorage::new(),
                     config,
                     last: Arc::new(Mutex::new(Start::Pending)),
                 }
@@ -280,9 +280,9 @@ fn founders_with_new_disks_do_not_call_each_other_without_end() {
         let error = asked.members().await.expect_err("nobody leads").to_string();
         assert!(error.contains("not served"), "{error}");
         cluster.seconds(10).await;
-        let parcels = cluster.world.net().delivered() - before;
+        let packets = cluster.world.net().delivered() - before;
         // Five nodes that look for a leader twice a second, and raft's pre-votes.
-        assert!(parcels < 20_000, "{parcels} parcels in twelve seconds");
+        assert!(packets < 20_000, "{packets} packets in twelve seconds");
         for node in &nodes[..2] {
             assert_eq!((node.refusal(), node.poisoned()), (None, None), "they wait");
         }

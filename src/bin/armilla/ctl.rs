@@ -43,7 +43,7 @@ use values::ValueArgs;
 /// How keys and values are written; below the help of every command that has them.
 const BYTES: &str = "\
 Keys: what scan and regions print can be given back. A backslash begins an escape: \\n, \\r, \\t, \\\\ (a backslash),
-\\xNN (a byte), \\mem{TEXT} (the memcomparable encoding of TEXT: how region borders look). In a shell, put quotes around them.
+\\xNN (a byte), \\mem{TEXT} (the memcomparable encoding of TEXT: how region boundaries look). In a shell, put quotes around them.
 Values: go in as they are, a backslash is a backslash; come out of `get` as they are, byte for byte, without a line break
 at the end. On a terminal there is one, and a value that is no plain text is shown with escapes.
 JSON: \"key\" and \"value\" are the text itself; where it is not UTF-8, \"key_hex\" and \"value_hex\" stand instead.";
@@ -128,7 +128,7 @@ enum Command {
         key: String,
         #[command(flatten)]
         value: ValueArgs,
-        /// Seconds until it ends to exist; 0: never.
+        /// Time to live in seconds (0: no expiry).
         #[arg(long, value_name = "SECONDS", default_value_t = 0)]
         ttl: u64,
     },
@@ -169,7 +169,7 @@ enum Command {
         /// The value that it must have [default: none: the key must not exist]
         #[arg(long, allow_negative_numbers = true)]
         previous: Option<String>,
-        /// Seconds until it ends to exist; 0: never.
+        /// Time to live in seconds (0: no expiry).
         #[arg(long, value_name = "SECONDS", default_value_t = 0)]
         ttl: u64,
     },

@@ -114,7 +114,7 @@ impl Signals {
 }
 
 /// Where a node's engine lives, and how.
-pub fn engine_home(config: &armilla::node::Config, open_files_max: u32) -> armilla::engine::EngineHome {
+pub fn engine_home(config: &armilla::node::Config, open_files_max: u32) -> armilla::engine::EngineStorage {
     let engine = &config.engine;
     let asked = if engine.max_open_files == 0 { open_files_max } else { engine.max_open_files.min(open_files_max) };
     armilla::engine::RocksOptions {

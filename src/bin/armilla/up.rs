@@ -18,7 +18,7 @@ use crate::process::{self, Signals};
 use crate::start;
 
 /// How long a cluster may take until it serves.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 /// What `up` remembers of a data directory.
 const REMEMBERED: &str = "up.toml";
 
@@ -250,7 +250,7 @@ async fn ready(endpoints: Vec<String>) -> Result<(), Failure> {
     let raw = RawClient::new(pd.clone(), env.net, env.clock, Rng::new(env.seed), options);
     let began = Instant::now();
     let mut why = "it did not answer".to_owned();
-    while began.elapsed() < PATIENCE {
+    while began.elapsed() < TIMEOUT {
         match pd.scan_regions(&[], &[], i32::from(u16::MAX)).await {
             Err(error) => why = error.to_string(),
             Ok(regions) if regions.is_empty() => why = "it has no regions yet".into(),
@@ -265,7 +265,7 @@ async fn ready(endpoints: Vec<String>) -> Result<(), Failure> {
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    Err(Failure::new(format!("the cluster does not serve after {PATIENCE:?}: {why}"))
+    Err(Failure::new(format!("the cluster does not serve after {TIMEOUT:?}: {why}"))
         .hint("start it with --log-level info to see what the nodes say"))
 }
 

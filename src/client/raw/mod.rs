@@ -195,7 +195,7 @@ impl RawClient {
         Ok(pairs)
     }
 
-    /// Sets a key; it ends to exist after `ttl_s` seconds, if not zero.
+    /// Sets a key; it expires after `ttl_s` seconds, if that is not zero.
     ///
     /// # Errors
     /// All of [`super::Error`].

@@ -33,7 +33,7 @@ proptest! {
         steps in proptest::collection::vec(prop_oneof![6 => Just(None), 1 => Just(Some(true)), 1 => Just(Some(false))], 1..60),
         seed: u64,
     ) {
-        let home = SimHome::new();
+        let home = SimStorage::new();
         let mut engine = SimEngine::open(&home).unwrap();
         let mut states = vec![content(&engine)];
         let (mut flushed, mut number, mut state) = (0, 0, seed);
@@ -83,7 +83,7 @@ fn a_crash_draws_every_prefix_and_the_ends_most() {
     let mut kept = BTreeMap::<usize, u32>::new();
     let mut state = 1u64;
     for _ in 0..4000 {
-        let home = SimHome::new();
+        let home = SimStorage::new();
         let engine = SimEngine::open(&home).unwrap();
         (0..10).for_each(|number| engine.write(&numbered(number)).unwrap());
         let crash = home.crash(&mut |bound| {
@@ -99,7 +99,7 @@ fn a_crash_draws_every_prefix_and_the_ends_most() {
 /// Goal: one handle at a time, as with RocksDB's LOCK file, until a crash. Method: hold clones and snapshots, try to open.
 #[test]
 fn a_home_that_is_open_cannot_be_opened_again() {
-    let home = SimHome::new();
+    let home = SimStorage::new();
     let engine = SimEngine::open(&home).unwrap();
     let (clone, snapshot) = (engine.clone(), engine.snapshot());
     drop(engine);
@@ -122,7 +122,7 @@ fn a_home_that_is_open_cannot_be_opened_again() {
 /// Goal: the list of unflushed batches does not grow for ever. Method: write 200 MiB without a flush, then crash.
 #[test]
 fn many_unflushed_bytes_become_durable_by_themselves() {
-    let home = SimHome::new();
+    let home = SimStorage::new();
     let engine = SimEngine::open(&home).unwrap();
     for number in 0u64..200 {
         let mut batch = numbered(number);
@@ -143,7 +143,7 @@ fn many_unflushed_bytes_become_durable_by_themselves() {
 fn content_hash_tells_contents_apart() {
     let ranges: [(Cf, &[u8], &[u8]); 2] = [(Cf::Meta, b"b", b"y"), (Cf::RawLock, b"", b"")];
     let hash = |changes: &[(Cf, &str, &str)]| {
-        let home = SimHome::new();
+        let home = SimStorage::new();
         let engine = SimEngine::open(&home).unwrap();
         let mut batch = WriteBatch::new();
         changes.iter().for_each(|(cf, key, value)| batch.put(*cf, key.to_string(), value.to_string()));

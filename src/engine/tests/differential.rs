@@ -102,7 +102,7 @@ proptest! {
         mut bounds in proptest::collection::vec((key(), key()), 4),
     ) {
         bounds.push((Bytes::new(), Bytes::new()));
-        let (mut home, mut rocks_home) = (SimHome::new(), RocksHome::new());
+        let (mut home, mut rocks_home) = (SimStorage::new(), RocksHome::new());
         let (mut ours, mut rocks) = (home.open().unwrap(), rocks_home.open().unwrap());
         let mut snapshots = Vec::new();
         for step in steps {

@@ -22,7 +22,7 @@ pub(in crate::engine) trait Home {
     fn staged(&self) -> bool;
 }
 
-impl Home for SimHome {
+impl Home for SimStorage {
     type Engine = SimEngine;
 
     fn open(&mut self) -> Result<SimEngine> {
@@ -34,7 +34,7 @@ impl Home for SimHome {
     }
 
     fn staged(&self) -> bool {
-        SimHome::staged(self) > 0
+        SimStorage::staged(self) > 0
     }
 }
 

@@ -224,7 +224,7 @@ fn check<H: Home>(folder: &str, rewrite: bool, home: fn() -> H, special: Special
 
 #[test]
 fn scripts_for_every_engine_hold_for_the_simulators() {
-    check("", true, SimHome::new, |_, _| None);
+    check("", true, SimStorage::new, |_, _| None);
 }
 
 #[cfg(not(madsim))]
@@ -235,7 +235,7 @@ fn scripts_for_every_engine_hold_for_rocksdb() {
 
 #[test]
 fn scripts_for_the_simulators_engine_hold() {
-    check("sim", true, SimHome::new, |home, words| {
+    check("sim", true, SimStorage::new, |home, words| {
         match words {
             ["crash-keeping", kept] => {
                 // What is kept becomes durable; the crash that every engine knows then keeps exactly that.

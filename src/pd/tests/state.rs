@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use prost::Message as _;
 
 use super::{Args, founding, golden, key_of, key_text, region_text};
-use crate::engine::{KvEngine, SimEngine, SimHome, WriteBatch};
+use crate::engine::{KvEngine, SimEngine, SimStorage, WriteBatch};
 use crate::pd::PdMachine;
 use crate::pd::bootstrap::{SENTINEL, first_regions};
 use crate::pd::state::{self, PdState};
@@ -36,7 +36,7 @@ struct World {
 impl World {
     fn new() -> World {
         let mut machine = PdMachine::default();
-        let engine = SimEngine::open(&SimHome::new()).expect("an empty home opens");
+        let engine = SimEngine::open(&SimStorage::new()).expect("an empty home opens");
         let group = Region { id: GroupId::PD.0, ..Region::default() };
         machine.reload(&group, &engine).expect("an empty engine loads");
         World { machine, engine, index: 0, group }
@@ -255,7 +255,7 @@ fn unknown_commands_are_refused_and_a_damaged_engine_is_an_error() {
         assert_eq!(world.read(PdState::clone), before);
     }
     for (key, value) in [(&b"\x02"[..], &b"short"[..]), (b"\x7f", b""), (b"\x10\0\0\0\0\0\0\0\x01", b"\xff")] {
-        let engine = SimEngine::open(&SimHome::new()).unwrap();
+        let engine = SimEngine::open(&SimStorage::new()).unwrap();
         let mut batch = WriteBatch::new();
         batch.put(crate::engine::Cf::Pd, key.to_vec(), value.to_vec());
         engine.write(&batch).unwrap();
@@ -270,8 +270,8 @@ fn first_regions_cover() {
     for stores in 1..=5u64 {
         for count in 0..=4u8 {
             let ids: Vec<u64> = (1..=stores).collect();
-            let borders: Vec<_> = (0..count).rev().map(|at| crate::codec::bytes::encode(&[b'a' + at])).collect();
-            let (regions, next_id) = first_regions(&ids, 3, &borders, 100).unwrap();
+            let boundaries: Vec<_> = (0..count).rev().map(|at| crate::codec::bytes::encode(&[b'a' + at])).collect();
+            let (regions, next_id) = first_regions(&ids, 3, &boundaries, 100).unwrap();
             assert_eq!(regions.len(), usize::from(count) + 2);
             assert_eq!(regions.last().unwrap().start_key[..], SENTINEL);
             assert_eq!(next_id, 100 + regions.iter().map(|region| 1 + region.peers.len() as u64).sum::<u64>());

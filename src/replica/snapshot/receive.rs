@@ -84,18 +84,18 @@ mod tests {
     use armilla_arch::sync::Budget;
 
     use super::*;
-    use crate::engine::{Read as _, SimEngine, SimHome, WriteBatch};
+    use crate::engine::{Read as _, SimEngine, SimStorage, WriteBatch};
     use crate::proto::armilla::raft::CfPair;
 
     struct Scene {
-        home: SimHome,
+        home: SimStorage,
         engine: SimEngine,
         places: Budget,
     }
 
     impl Scene {
         fn new() -> Scene {
-            let home = SimHome::new();
+            let home = SimStorage::new();
             let engine = SimEngine::open(&home).unwrap();
             Scene { home, engine, places: Budget::new(1) }
         }

@@ -27,7 +27,7 @@ pub struct ProbeRecord<'a> {
 pub enum What<'a> {
     /// A fact of the protocol.
     Event(&'a Event),
-    /// A parcel of a stream arrived at the record's node.
+    /// A packet of a stream arrived at the record's node.
     Deliver {
         /// The node that sent it.
         from: u64,

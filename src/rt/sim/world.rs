@@ -142,7 +142,7 @@ impl World {
         self.inner.context.timer(at_ns).await;
     }
 
-    /// Completes after so many nanoseconds of ghost time.
+    /// Completes after so many nanoseconds of true time.
     pub async fn sleep_ns(&self, nanos: u64) {
         self.sleep_until(self.now_ns() + nanos).await;
     }

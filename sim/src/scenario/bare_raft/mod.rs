@@ -94,7 +94,7 @@ pub async fn run(seed: u64, seconds: Option<u64>) -> Outcome {
         ("calls", truth.calls),
         ("failed_calls", truth.failed_calls),
         ("streamed", truth.streamed),
-        ("parcels", world.net().delivered()),
+        ("packets", world.net().delivered()),
         ("lives", nodes.iter().map(NodeHandle::epoch).sum()),
     ] {
         outcome.stats.insert(name.to_owned(), value);

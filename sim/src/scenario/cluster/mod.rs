@@ -417,7 +417,7 @@ impl Run {
     async fn recover(&mut self, admin: &Client, after: &str) -> Verdict {
         let began = self.now();
         let until = began + liveness::bound_ns(&self.plan);
-        let mut starts = self.plan.borders();
+        let mut starts = self.plan.boundaries();
         starts.insert(0, Bytes::from_static(b"a"));
         for (n, start) in starts.into_iter().enumerate() {
             let key = Bytes::from([&start[..], b"~fresh"].concat());

@@ -31,7 +31,7 @@ pub fn judge(plan: &Plan, ledger: &Ledger, finally: &BTreeMap<Bytes, Bytes>, at:
         let own: BTreeMap<Bytes, Bytes> =
             finally.iter().filter(|(key, _)| !key.contains(&b'~')).map(|(k, v)| (k.clone(), v.clone())).collect();
         durability::check(history, &keys, &own, at)?;
-        scan::check(history, &plan.borders())?;
+        scan::check(history, &plan.boundaries())?;
         ttl::check(history, &ledger.wall_clocks, collected_s)?;
         linearizable(history, &keys, at)
     })

@@ -22,7 +22,7 @@ use super::wire::{self, Answer, Batch, BatchCodec, Call};
 use super::{Shared, Tally, Verb};
 
 /// Silence for so long on all streams counts as their loss.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A way to send to each store, and one stream of all replies.
 struct Links {
@@ -89,8 +89,8 @@ impl Links {
         let mut waiting = slots.len();
         let mut broken = None;
         loop {
-            let reply = tokio::time::timeout(PATIENCE, self.replies.next()).await;
-            let reply = reply.map_err(|_| format!("no reply within {PATIENCE:?}"))?;
+            let reply = tokio::time::timeout(TIMEOUT, self.replies.next()).await;
+            let reply = reply.map_err(|_| format!("no reply within {TIMEOUT:?}"))?;
             let reply = reply.ok_or("all streams ended")?.map_err(|status| status.to_string())?;
             let now = Instant::now();
             let over = shared.is_over();

@@ -13,7 +13,7 @@ use super::wire::{Answer, Call, CallCodec};
 use super::{Shared, Tally, Verb};
 
 /// A request without an answer for so long counts as an error.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Runs until the time is over.
 pub async fn run(shared: Arc<Shared>, client: u32) -> Tally {
@@ -22,7 +22,7 @@ pub async fn run(shared: Arc<Shared>, client: u32) -> Tally {
     let mut routes = shared.routing.get();
     let mut stubs = stubs(&routes, client);
     // One timer for all requests: set anew only when it has run out.
-    let mut alarm = Box::pin(tokio::time::sleep(PATIENCE));
+    let mut alarm = Box::pin(tokio::time::sleep(TIMEOUT));
     while !shared.is_over() {
         let generation = routes.generation;
         shared.routing.update(&mut routes);
@@ -40,9 +40,9 @@ pub async fn run(shared: Arc<Shared>, client: u32) -> Tally {
             armilla::rt_select! {
                 answer = &mut exchange => break answer,
                 () = alarm.as_mut() => {
-                    let left = PATIENCE.saturating_sub(sent.elapsed());
+                    let left = TIMEOUT.saturating_sub(sent.elapsed());
                     if left.is_zero() {
-                        break Err(Status::deadline_exceeded(format!("no answer within {PATIENCE:?}")));
+                        break Err(Status::deadline_exceeded(format!("no answer within {TIMEOUT:?}")));
                     }
                     alarm.as_mut().reset(tokio::time::Instant::now() + left);
                 }

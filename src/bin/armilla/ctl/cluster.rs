@@ -224,13 +224,14 @@ impl Ctl {
         for info in regions {
             let r = &info.region;
             let epoch = r.region_epoch.unwrap_or_default();
-            let border = |key: &[u8], open: &str| if key.is_empty() { open.to_owned() } else { self.form.border(key) };
+            let boundary =
+                |key: &[u8], open: &str| if key.is_empty() { open.to_owned() } else { self.form.boundary(key) };
             let stores: Vec<String> = r.peers.iter().map(|p| p.store_id.to_string()).collect();
             let leader = info.leader.as_ref().map_or("none".into(), |p| format!("store {}", p.store_id));
             table.row(vec![
                 r.id.to_string(),
-                border(&r.start_key, "-∞"),
-                border(&r.end_key, "∞"),
+                boundary(&r.start_key, "-∞"),
+                boundary(&r.end_key, "∞"),
                 format!("{}/{}", epoch.conf_ver, epoch.version),
                 stores.join(" "),
                 leader,

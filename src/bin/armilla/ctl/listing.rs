@@ -184,7 +184,7 @@ impl Printer {
         Ok(())
     }
 
-    /// Ends the listing; `next`: the border from which it goes on, if there is more.
+    /// Ends the listing; `next`: the boundary from which it goes on, if there is more.
     fn end(&mut self, next: Option<(&str, Bytes)>) -> Result<(), Failure> {
         if !self.form.json {
             if self.count == 0 {

@@ -46,9 +46,9 @@ impl Form {
         if self.hex { hex(bytes) } else { text::escape(bytes) }
     }
 
-    /// A region's border in a table or sentence; [`Form::key`] takes it back.
-    pub fn border(self, key: &[u8]) -> String {
-        if self.hex { hex(key) } else { text::border(key) }
+    /// A region's boundary in a table or sentence; [`Form::key`] takes it back.
+    pub fn boundary(self, key: &[u8]) -> String {
+        if self.hex { hex(key) } else { text::boundary(key) }
     }
 
     /// A key for a shell's command line, in quotes where it needs them.
@@ -70,7 +70,7 @@ impl Form {
         };
     }
 
-    /// Adds a region's border to a JSON object, also as `NAME_decoded` where it is a memcomparable encoding.
+    /// Adds a region's boundary to a JSON object, also as `NAME_decoded` where it is a memcomparable encoding.
     pub fn insert_border(self, object: &mut Map<String, Value>, name: &str, key: &[u8]) {
         self.insert(object, name, key);
         if let Ok(plain) = codec::bytes::decode(key) {
@@ -218,9 +218,9 @@ mod tests {
         };
         assert_eq!(object(PLAIN, b"a\"\n"), serde_json::json!({ "start": "a\"\n" }));
         assert_eq!(object(PLAIN, b"\xff"), serde_json::json!({ "start_hex": "ff" }));
-        let border = codec::bytes::encode(b"m");
+        let boundary = codec::bytes::encode(b"m");
         assert_eq!(
-            object(PLAIN, &border),
+            object(PLAIN, &boundary),
             serde_json::json!({ "start_hex": "6d00000000000000f8", "start_decoded": "m" })
         );
         assert_eq!(object(Form { hex: true, ..PLAIN }, b"a"), serde_json::json!({ "start": "61" }));

@@ -17,7 +17,7 @@ use super::super::draw;
 use super::super::node::Node;
 use super::server::{Incoming, pump};
 use super::{
-    CONNECT_TIMEOUT_NS, Cancel, Conn, NetEvent, Network, OVERHEAD, Parcel, Piece, Pipe, SYN_RETRY_NS, Side, Stream,
+    CONNECT_TIMEOUT_NS, Cancel, Conn, NetEvent, Network, OVERHEAD, Packet, Piece, Pipe, SYN_RETRY_NS, Side, Stream,
     arrival, hang_up, host, wonder,
 };
 
@@ -153,11 +153,11 @@ impl Shared {
         let mut call = Call { shared: self.clone(), stream: stream.clone(), over: false };
 
         // What of the body is ready goes along with the headers; the rest needs a task of its own, as in HTTP/2.
-        let mut parcel = Parcel::new();
+        let mut packet = Packet::new();
         let ended = std::future::poll_fn(|cx| {
             loop {
                 match Pin::new(&mut body).poll_frame(cx) {
-                    Poll::Ready(Some(Ok(frame))) => parcel.push(Piece::Frame(frame)),
+                    Poll::Ready(Some(Ok(frame))) => packet.push(Piece::Frame(frame)),
                     Poll::Ready(Some(Err(why))) => return Poll::Ready(Err(why)),
                     Poll::Ready(None) => return Poll::Ready(Ok(true)),
                     Poll::Pending => return Poll::Ready(Ok(false)),
@@ -166,15 +166,15 @@ impl Shared {
         })
         .await?;
         if ended {
-            parcel.push(Piece::End);
+            packet.push(Piece::End);
         }
-        let at_ns = arrival(&self.network, &mut self.network.state.lock().unwrap(), &stream, Side::Server, parcel.len);
-        stream.up.lock().unwrap().unread += parcel.len;
-        let event = NetEvent::Open { stream: stream.clone(), head: Box::new(head), parcel };
+        let at_ns = arrival(&self.network, &mut self.network.state.lock().unwrap(), &stream, Side::Server, packet.len);
+        stream.up.lock().unwrap().unread += packet.len;
+        let event = NetEvent::Open { stream: stream.clone(), head: Box::new(head), packet };
         self.network.schedule(at_ns, event);
         if !ended {
             let (network, stream) = (self.network.clone(), stream.clone());
-            self.node.spawn(async move { pump(&network, &stream, Side::Server, body, Parcel::new()).await });
+            self.node.spawn(async move { pump(&network, &stream, Side::Server, body, Packet::new()).await });
         }
 
         let head = std::future::poll_fn(|cx| {

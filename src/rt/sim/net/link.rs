@@ -11,15 +11,15 @@ use super::{NetEvent, Network, Side, hang_up, suspect};
 /// How a directed link behaves.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LinkConfig {
-    /// Every parcel takes at least this long, in microseconds.
+    /// Every packet takes at least this long, in microseconds.
     pub latency_us_min: u64,
     /// The mean of what is added to that, in microseconds; it has a long tail.
     pub latency_us_mean: u64,
     /// Bytes a second.
     pub bandwidth: u64,
-    /// The probability that a parcel is lost once and comes 200 ms (or 400, …) later.
+    /// The probability that a packet is lost once and comes 200 ms (or 400, …) later.
     pub loss: f64,
-    /// The probability that a parcel breaks its connection.
+    /// The probability that a packet breaks its connection.
     pub reset: f64,
 }
 
@@ -144,7 +144,7 @@ impl SimNet {
         let bits = draw::at(self.network.context.seed, "mend", from << 32 | to, since, 0);
         let first_ns = now_ns + 1_000_000 + (bits >> 32) * (outage / 2 + 1) / (1 << 32);
         for (at_ns, event) in (first_ns..).zip(std::mem::take(&mut link.held)) {
-            if let NetEvent::Parcel { stream, to, .. } = &event {
+            if let NetEvent::Packet { stream, to, .. } = &event {
                 let mut pipe = stream.inbox(*to).lock().unwrap();
                 pipe.last_at_ns = pipe.last_at_ns.max(at_ns);
             }
@@ -216,7 +216,7 @@ impl SimNet {
         self.network.state.lock().unwrap().is_cut(from, to)
     }
 
-    /// Parcels delivered so far.
+    /// Packets delivered so far.
     pub fn delivered(&self) -> u64 {
         self.network.state.lock().unwrap().delivered
     }

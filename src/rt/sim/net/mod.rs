@@ -1,8 +1,8 @@
-//! The simulated network: gRPC calls as parcels of encoded body frames between nodes.
+//! The simulated network: gRPC calls as packets of encoded body frames between nodes.
 //!
 //! A [`Channel`] holds one connection to one address, as tonic's does; a connection carries streams; a stream is two pipes of
-//! parcels (headers, data frames, trailers), each in order, while streams overtake each other freely. What two nodes have between
-//! them is a pair of directed links: a parcel takes its link's latency (and a share of its bandwidth), waits while the link is cut, and
+//! packets (headers, data frames, trailers), each in order, while streams overtake each other freely. What two nodes have between
+//! them is a pair of directed links: a packet takes its link's latency (and a share of its bandwidth), waits while the link is cut, and
 //! goes nowhere when its connection is a black hole. Connections end by a reset, by the death of a process, or by keepalive when
 //! nothing has come through for 10-15 s (client) or 20-30 s (server).
 
@@ -39,7 +39,7 @@ const CLIENT_KEEPALIVE_NS: (u64, u64) = (10_000 * MS, 15_000 * MS);
 const SERVER_KEEPALIVE_NS: (u64, u64) = (20_000 * MS, 30_000 * MS);
 /// Bytes of a stream that may be on their way or unread.
 const WINDOW: usize = 4 << 20;
-/// Bytes that headers and framing add to a parcel.
+/// Bytes that headers and framing add to a packet.
 const OVERHEAD: usize = 64;
 
 /// The node's network.
@@ -98,14 +98,14 @@ enum Piece {
 }
 
 /// Pieces that were ready together.
-struct Parcel {
+struct Packet {
     pieces: Vec<Piece>,
     len: usize,
 }
 
-impl Parcel {
-    fn new() -> Parcel {
-        Parcel { pieces: Vec::new(), len: 0 }
+impl Packet {
+    fn new() -> Packet {
+        Packet { pieces: Vec::new(), len: 0 }
     }
 
     fn push(&mut self, piece: Piece) {
@@ -157,9 +157,9 @@ struct Pipe {
     queue: VecDeque<Piece>,
     /// Bytes sent and not yet read.
     unread: usize,
-    /// When the last parcel arrives: none may overtake it.
+    /// When the last packet arrives: none may overtake it.
     last_at_ns: u64,
-    parcels: u64,
+    packets: u64,
     reader: Option<Waker>,
     writer: Option<Waker>,
     /// The writer waits until some of it is read.
@@ -358,12 +358,12 @@ impl NetState {
 const RECORDS_MAX: usize = 64;
 
 /// Keeps what a call's client sent, if the simulator wants it.
-fn keep(state: &mut NetState, stream: &Stream, parcel: &Parcel) {
+fn keep(state: &mut NetState, stream: &Stream, packet: &Packet) {
     if !stream.recorded {
         return;
     }
     let kept = state.records.entry((stream.client, stream.server)).or_default();
-    for piece in &parcel.pieces {
+    for piece in &packet.pieces {
         if let Piece::Frame(frame) = piece
             && let Some(data) = frame.data_ref()
         {
@@ -377,10 +377,10 @@ fn keep(state: &mut NetState, stream: &Stream, parcel: &Parcel) {
 
 /// Something that happens on the network.
 enum NetEvent {
-    /// A parcel reaches the other end of its stream.
-    Parcel { stream: Arc<Stream>, to: Side, parcel: Parcel },
+    /// A packet reaches the other end of its stream.
+    Packet { stream: Arc<Stream>, to: Side, packet: Packet },
     /// A new stream reaches the server.
-    Open { stream: Arc<Stream>, head: Box<http::request::Parts>, parcel: Parcel },
+    Open { stream: Arc<Stream>, head: Box<http::request::Parts>, packet: Packet },
     /// The client gave a call up.
     Cancel { stream: Arc<Stream> },
     /// A connection attempt arrives, or is tried again.
@@ -399,7 +399,7 @@ impl NetEvent {
     /// The link that it travels on, if it travels.
     fn link(&self, state: &NetState) -> Option<(u64, u64)> {
         match self {
-            NetEvent::Parcel { stream, to, .. } => Some((stream.node(to.other()), stream.node(*to))),
+            NetEvent::Packet { stream, to, .. } => Some((stream.node(to.other()), stream.node(*to))),
             NetEvent::Open { stream, .. } | NetEvent::Cancel { stream } => Some((stream.client, stream.server)),
             NetEvent::Broken { conn, side, .. } => {
                 let conn = state.conns.get(conn)?;
@@ -415,7 +415,7 @@ impl NetEvent {
 
     fn conn(&self) -> Option<u64> {
         match self {
-            NetEvent::Parcel { stream, .. } | NetEvent::Open { stream, .. } | NetEvent::Cancel { stream } => {
+            NetEvent::Packet { stream, .. } | NetEvent::Open { stream, .. } | NetEvent::Cancel { stream } => {
                 Some(stream.conn)
             }
             NetEvent::Broken { conn, .. } | NetEvent::GoAway { conn } => Some(*conn),
@@ -424,14 +424,14 @@ impl NetEvent {
     }
 }
 
-/// Sends a parcel to the `to` end of a stream.
-fn send(network: &Arc<Network>, stream: &Arc<Stream>, to: Side, parcel: Parcel) {
+/// Sends a packet to the `to` end of a stream.
+fn send(network: &Arc<Network>, stream: &Arc<Stream>, to: Side, packet: Packet) {
     let at_ns = {
         let mut state = network.state.lock().unwrap();
-        arrival(network, &mut state, stream, to, parcel.len)
+        arrival(network, &mut state, stream, to, packet.len)
     };
-    stream.inbox(to).lock().unwrap().unread += parcel.len;
-    network.schedule(at_ns, NetEvent::Parcel { stream: stream.clone(), to, parcel });
+    stream.inbox(to).lock().unwrap().unread += packet.len;
+    network.schedule(at_ns, NetEvent::Packet { stream: stream.clone(), to, packet });
 }
 
 /// When something sent now reaches the `to` end of a stream. May decide that it breaks the connection instead.
@@ -439,13 +439,13 @@ fn arrival(network: &Arc<Network>, state: &mut NetState, stream: &Stream, to: Si
     let now_ns = network.now_ns();
     let (from, target) = (stream.node(to.other()), stream.node(to));
     let mut pipe = stream.inbox(to).lock().unwrap();
-    pipe.parcels += 1;
+    pipe.packets += 1;
     let bits = draw::at(
         network.context.seed,
         "net",
         from << 32 | target,
         stream.id,
-        pipe.parcels << 1 | u64::from(to == Side::Client),
+        pipe.packets << 1 | u64::from(to == Side::Client),
     );
     let link = state.link(from, target);
     let at_ns = link.arrival_ns(now_ns, bits, len + OVERHEAD).max(pipe.last_at_ns + 1);
@@ -464,8 +464,8 @@ fn fire(network: &Arc<Network>, at_ns: u64, event: NetEvent) {
     let event = {
         let mut state = network.state.lock().unwrap();
         match &event {
-            NetEvent::Parcel { stream, to: Side::Server, parcel } | NetEvent::Open { stream, parcel, .. } => {
-                keep(&mut state, stream, parcel);
+            NetEvent::Packet { stream, to: Side::Server, packet } | NetEvent::Open { stream, packet, .. } => {
+                keep(&mut state, stream, packet);
             }
             _ => {}
         }
@@ -485,8 +485,8 @@ fn fire(network: &Arc<Network>, at_ns: u64, event: NetEvent) {
         event
     };
     match event {
-        NetEvent::Parcel { stream, to, parcel } => deliver(network, &stream, to, parcel),
-        NetEvent::Open { stream, head, parcel } => server::open(network, stream, head, parcel),
+        NetEvent::Packet { stream, to, packet } => deliver(network, &stream, to, packet),
+        NetEvent::Open { stream, head, packet } => server::open(network, stream, head, packet),
         NetEvent::Cancel { stream } => {
             forget(network, &stream);
             stream.break_side(Side::Server, &Status::cancelled("the client gave the call up"));
@@ -503,22 +503,22 @@ fn fire(network: &Arc<Network>, at_ns: u64, event: NetEvent) {
     }
 }
 
-fn deliver(network: &Arc<Network>, stream: &Arc<Stream>, to: Side, parcel: Parcel) {
+fn deliver(network: &Arc<Network>, stream: &Arc<Stream>, to: Side, packet: Packet) {
     {
         let mut state = network.state.lock().unwrap();
         let open = state.conns.get(&stream.conn).is_some_and(|conn| conn.is_open(to));
         if !open {
             drop(state);
-            drop(parcel);
+            drop(packet);
             return;
         }
         state.delivered += 1;
     }
-    let what = What::Deliver { from: stream.node(to.other()), stream: stream.id, len: parcel.len, hash: parcel.hash() };
+    let what = What::Deliver { from: stream.node(to.other()), stream: stream.id, len: packet.len, hash: packet.hash() };
     network.context.record(stream.node(to), what);
     let waker = {
         let mut pipe = stream.inbox(to).lock().unwrap();
-        pipe.queue.extend(parcel.pieces);
+        pipe.queue.extend(packet.pieces);
         pipe.reader.take()
     };
     if let Some(waker) = waker {

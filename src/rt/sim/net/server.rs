@@ -16,7 +16,7 @@ use tower::Service;
 use super::super::draw;
 use super::super::node::Node;
 use super::{
-    MS, NetEvent, Network, OVERHEAD, Parcel, Piece, Side, Stream, WINDOW, deliver, forget, hang_up, host, send,
+    MS, NetEvent, Network, OVERHEAD, Packet, Piece, Side, Stream, WINDOW, deliver, forget, hang_up, host, send,
 };
 
 /// Calls in flight get this long to end when their listener stops.
@@ -128,7 +128,7 @@ pub(super) fn close(network: &Arc<Network>, socket: &Arc<Socket>) {
 }
 
 /// A new stream reaches its server: starts the handler there.
-pub(super) fn open(network: &Arc<Network>, stream: Arc<Stream>, head: Box<http::request::Parts>, parcel: Parcel) {
+pub(super) fn open(network: &Arc<Network>, stream: Arc<Stream>, head: Box<http::request::Parts>, packet: Packet) {
     let socket = {
         let state = network.state.lock().unwrap();
         let Some(conn) = state.conns.get(&stream.conn) else { return };
@@ -141,7 +141,7 @@ pub(super) fn open(network: &Arc<Network>, stream: Arc<Stream>, head: Box<http::
     if !node.is_alive() || node.epoch() != socket.epoch {
         return;
     }
-    deliver(network, &stream, Side::Server, parcel);
+    deliver(network, &stream, Side::Server, packet);
     let handler = handle(network.clone(), stream.clone(), socket.routes.clone(), head);
     node.spawn(Cancellable { stream, network: network.clone(), inner: Some(Box::pin(handler)) });
 }
@@ -201,15 +201,15 @@ async fn handle(network: Arc<Network>, stream: Arc<Stream>, mut routes: Routes, 
         Err(never) => match never {},
     };
     let (head, body) = response.into_parts();
-    let mut parcel = Parcel::new();
-    parcel.push(Piece::Head(Box::new(head)));
-    pump(&network, &stream, Side::Client, body, parcel).await;
+    let mut packet = Packet::new();
+    packet.push(Piece::Head(Box::new(head)));
+    pump(&network, &stream, Side::Client, body, packet).await;
 }
 
-/// Sends a body to the `to` end of a stream: what is ready together goes in one parcel. Ends with the body, or when nobody wants it.
-pub(super) async fn pump(network: &Arc<Network>, stream: &Arc<Stream>, to: Side, body: Body, first: Parcel) {
+/// Sends a body to the `to` end of a stream: what is ready together goes in one packet. Ends with the body, or when nobody wants it.
+pub(super) async fn pump(network: &Arc<Network>, stream: &Arc<Stream>, to: Side, body: Body, first: Packet) {
     let mut body = std::pin::pin!(body);
-    let mut parcel = first;
+    let mut packet = first;
     std::future::poll_fn(|cx| {
         loop {
             {
@@ -220,28 +220,28 @@ pub(super) async fn pump(network: &Arc<Network>, stream: &Arc<Stream>, to: Side,
                 if !pipe.writer.as_ref().is_some_and(|writer| writer.will_wake(cx.waker())) {
                     pipe.writer = Some(cx.waker().clone());
                 }
-                pipe.full = pipe.unread + parcel.len > WINDOW && pipe.unread > 0;
+                pipe.full = pipe.unread + packet.len > WINDOW && pipe.unread > 0;
                 if pipe.full {
                     return Poll::Pending;
                 }
             }
             match body.as_mut().poll_frame(cx) {
                 Poll::Pending => {
-                    if !parcel.pieces.is_empty() {
-                        send(network, stream, to, std::mem::replace(&mut parcel, Parcel::new()));
+                    if !packet.pieces.is_empty() {
+                        send(network, stream, to, std::mem::replace(&mut packet, Packet::new()));
                     }
                     return Poll::Pending;
                 }
                 Poll::Ready(Some(Ok(frame))) => {
-                    parcel.push(Piece::Frame(frame));
-                    if parcel.len >= WINDOW / 4 {
-                        send(network, stream, to, std::mem::replace(&mut parcel, Parcel::new()));
+                    packet.push(Piece::Frame(frame));
+                    if packet.len >= WINDOW / 4 {
+                        send(network, stream, to, std::mem::replace(&mut packet, Packet::new()));
                     }
                 }
                 // A request body that fails ends; a response body turns its errors into trailers and never fails.
                 Poll::Ready(Some(Err(_)) | None) => {
-                    parcel.push(Piece::End);
-                    send(network, stream, to, std::mem::replace(&mut parcel, Parcel::new()));
+                    packet.push(Piece::End);
+                    send(network, stream, to, std::mem::replace(&mut packet, Packet::new()));
                     return Poll::Ready(());
                 }
             }
