@@ -38,34 +38,34 @@ use routes::Routing;
 /// What the clients do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Workload {
-    /// Put a random key.
+    /// Puts of random keys.
     Put,
-    /// Get a random key.
+    /// Gets of random keys.
     Get,
     /// Both; see --read-ratio.
     Mixed,
-    /// Scan from a random key upwards; see --scan-limit.
+    /// Scans upwards from random keys; see --scan-limit.
     Scan,
-    /// Measure nothing: remove the keys that earlier runs with the same --keys (or fewer) left behind.
+    /// No measurement: delete the keys that earlier runs with the same --keys (or fewer) left behind.
     Clean,
 }
 
 /// Which keys they choose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Distribution {
-    /// Each as often as any other.
+    /// Every key equally often.
     Uniform,
-    /// A few very often (theta 0.99).
+    /// A few keys very often (theta 0.99).
     Zipfian,
 }
 
-/// Closed loop: each client sends its next request when it has the answer to the last. Ends with code 1 when requests failed.
+/// Closed loop: each client sends its next request once the last is answered. Exits with code 1 if requests failed.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
-    /// Any node of the cluster; several with commas.
+    /// Address of any node of the cluster; separate several with commas.
     #[arg(long, value_name = "HOST:PORT", value_delimiter = ',', default_value = "127.0.0.1:2379", env = "ARMILLA_PD")]
     pd: Vec<String>,
-    /// What to do.
+    /// Which requests to send.
     #[arg(long, value_enum, default_value = "put")]
     workload: Workload,
     /// Requests in flight.
@@ -74,13 +74,13 @@ pub struct Args {
     /// Connections to each store.
     #[arg(long, value_name = "C", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1024))]
     connections: u32,
-    /// Send the requests as BatchCommands streams, one a connection, instead of unary calls.
+    /// Send requests on BatchCommands streams, one for each connection, instead of as unary calls.
     #[arg(long)]
     batch: bool,
-    /// Bytes of a value.
+    /// Size of a value in bytes.
     #[arg(long, value_name = "B", default_value_t = 256, value_parser = clap::value_parser!(u32).range(0..=4 << 20))]
     value_size: u32,
-    /// How many different keys.
+    /// Number of distinct keys.
     #[arg(long, value_name = "K", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=1 << 32))]
     keys: u64,
     /// How keys are chosen.
@@ -95,16 +95,16 @@ pub struct Args {
     /// Share of gets in the mixed workload.
     #[arg(long, value_name = "SHARE", default_value_t = 0.5, value_parser = parse_share)]
     read_ratio: f64,
-    /// Pairs of a scan.
+    /// Pairs to read in each scan.
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_240))]
     scan_limit: u32,
-    /// Do not write the keys before reading them.
+    /// Skip writing the keys before reading them.
     #[arg(long)]
     no_preload: bool,
-    /// Remove the keys of the run (all --keys of them, no others) when it is over, also after Ctrl-C.
+    /// Delete the run's keys (all --keys of them, no others) at the end, also after Ctrl-C.
     #[arg(long)]
     clean: bool,
-    /// Seed of the choice of keys.
+    /// Random seed for choosing keys.
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Print JSON.

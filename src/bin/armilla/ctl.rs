@@ -52,7 +52,7 @@ JSON: \"key\" and \"value\" are the text itself; where it is not UTF-8, \"key_he
 #[derive(clap::Args, Debug)]
 #[command(after_help = BYTES)]
 pub struct Args {
-    /// Any node of the cluster; several with commas.
+    /// Address of any node of the cluster; separate several with commas.
     #[arg(
         long,
         global = true,
@@ -65,16 +65,16 @@ pub struct Args {
     /// Print JSON.
     #[arg(long, global = true)]
     json: bool,
-    /// Keys and values are hexadecimal, on the way in and out.
+    /// Read and print keys and values in hexadecimal.
     #[arg(long, global = true)]
     hex: bool,
-    /// Values have escapes, as keys do, on the way in and out of get, put and cas.
+    /// Read and print the values of get, put and cas with escapes, as keys are.
     #[arg(long, global = true, conflicts_with = "hex")]
     escape: bool,
-    /// Column family of raw commands.
+    /// Column family that raw commands use.
     #[arg(long, global = true, value_name = "CF", value_enum, default_value_t = Cf::Default)]
     cf: Cf,
-    /// Seconds that a command may take; scan and count: that each page of it may take.
+    /// Timeout in seconds; of scan and count, for each page.
     #[arg(long, global = true, value_name = "SECONDS", default_value_t = 10.0)]
     timeout: f64,
     #[command(subcommand)]
@@ -90,32 +90,32 @@ enum Cf {
 
 #[derive(Subcommand, Debug)]
 enum Command {
-    /// Members of the placement driver, and who leads.
+    /// List the placement driver's members and its leader.
     Members,
-    /// Stores: addresses, load, space.
+    /// List stores with their addresses, load and space.
     Stores,
-    /// Regions from the one that holds START (the first without it) to END: ranges, peers, leaders.
+    /// List regions with their ranges, peers and leaders, from the one that holds START up to END.
     #[command(after_help = BYTES)]
     Regions {
-        /// A key of the first region to show; '' or nothing: the least there is.
+        /// A key in the first region to list [default: the smallest key]
         #[arg(default_value = "", hide_default_value = true)]
         start: String,
-        /// The key before which to stop; '' or nothing: behind the last.
+        /// The key to stop before [default: after the last region]
         #[arg(default_value = "", hide_default_value = true)]
         end: String,
-        /// Show at most so many.
+        /// Maximum number of regions to list.
         #[arg(long, default_value_t = 1000)]
         limit: usize,
     },
-    /// The region of a key and its leader.
+    /// Show the region that holds a key, and its leader.
     #[command(after_help = BYTES)]
     Leader {
         /// The key.
         key: String,
     },
-    /// The cluster in a few lines; ends with code 1 when something is wrong.
+    /// Summarize the cluster in a few lines; exits with code 1 if something is wrong.
     Status,
-    /// The value of a key, byte for byte; ends with code 1 when it does not exist.
+    /// Print a key's value, byte for byte; exits with code 1 if the key does not exist.
     #[command(after_help = BYTES)]
     Get {
         /// The key.
@@ -132,55 +132,55 @@ enum Command {
         #[arg(long, value_name = "SECONDS", default_value_t = 0)]
         ttl: u64,
     },
-    /// Remove a key.
+    /// Delete a key.
     #[command(after_help = BYTES)]
     Delete {
         /// The key.
         key: String,
     },
-    /// Remove all keys from START (inclusive) to END (exclusive), or with a prefix.
+    /// Delete all keys from START (inclusive) to END (exclusive), or with a prefix.
     #[command(after_help = BYTES)]
     DeleteRange {
         #[command(flatten)]
         range: RangeArgs,
-        /// All keys of the column family.
+        /// Delete all keys of the column family.
         #[arg(long, conflicts_with_all = ["start", "end", "prefix"])]
         everything: bool,
     },
-    /// Pairs from START (inclusive) to END (exclusive), or with a prefix; says so when there are more than --limit.
+    /// List pairs from START (inclusive) to END (exclusive), or with a prefix; says so if there are more than --limit.
     #[command(after_help = BYTES)]
     Scan(ScanArgs),
-    /// How many keys there are from START (inclusive) to END (exclusive), or with a prefix. Reads every key, but no values.
+    /// Count the keys from START (inclusive) to END (exclusive), or with a prefix. Reads every key, but no values.
     #[command(after_help = BYTES)]
     Count(RangeArgs),
-    /// Seconds that a key has left.
+    /// Print a key's remaining time to live in seconds.
     #[command(after_help = BYTES)]
     Ttl {
         /// The key.
         key: String,
     },
-    /// Set KEY to VALUE if its value is PREVIOUS (without --previous: if it does not exist); ends with code 1 when it is another.
+    /// Set KEY to VALUE if its value is PREVIOUS (without --previous: if it does not exist); exits with code 1 otherwise.
     #[command(after_help = BYTES)]
     Cas {
         /// The key.
         key: String,
         #[command(flatten)]
         value: ValueArgs,
-        /// The value that it must have [default: none: the key must not exist]
+        /// The expected value [default: none: the key must not exist]
         #[arg(long, allow_negative_numbers = true)]
         previous: Option<String>,
         /// Time to live in seconds (0: no expiry).
         #[arg(long, value_name = "SECONDS", default_value_t = 0)]
         ttl: u64,
     },
-    /// Checksum, number and bytes of the pairs from START to END, or with a prefix.
+    /// Print the checksum, number and bytes of the pairs from START to END, or with a prefix.
     #[command(after_help = BYTES)]
     Checksum(RangeArgs),
-    /// Filter and aggregate JSON values at the data: rows of a predicate, or count, sum, avg, min and max.
+    /// Filter and aggregate JSON values where they are stored: rows, or count, sum, avg, min and max.
     Query(query::QueryArgs),
-    /// Timestamps from the placement driver.
+    /// Get timestamps from the placement driver.
     Tso {
-        /// How many.
+        /// How many timestamps.
         #[arg(long, value_name = "N", default_value_t = 1)]
         count: u32,
     },
