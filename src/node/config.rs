@@ -43,31 +43,31 @@ const MS_MAX: u64 = 366 * 24 * 3600 * 1000;
 pub struct ConfigError(pub String);
 
 options! {
-    /// All that a node can be told.
+    /// Configuration of a node.
     Config in "" {
         /// The node's name, unique in its cluster.
         name: String = "n1".into();
-        /// Data directory: everything that must survive lies there.
+        /// Data directory, which holds everything that must survive a restart.
         data_dir: PathBuf = "armilla-data".into();
         /// Where to listen, `host:port`: PD, TiKV, raft, health, metrics and status, all on this one port.
         addr: String = "127.0.0.1:2379".into();
-        /// Where others reach this node, `host:port`, if that is not `addr`.
+        /// Address that others reach this node at, `host:port`, if that is not `addr`.
         advertise_addr: Option<String> = None;
-        /// Members of the cluster's first start, this node among them: name and address. In a file `["n1=host:port", …]`.
+        /// Members at the cluster's first start, this node included: name and address. In a file `["n1=host:port", …]`.
         #[serde(with = "members")]
         initial_cluster: Vec<(String, String)> = Vec::new();
         /// Any node of the cluster to join instead.
         join: Option<String> = None;
         /// How many of the first members (sorted by name) carry the placement driver: 1, 3, 5 or 7.
         pd_members: usize = 3;
-        /// Copies of each region, where there are as many stores, at the cluster's first start.
+        /// Replicas of each region at the cluster's first start, if there are that many stores.
         replicas: usize = 3, 1..=7;
-        /// Regions that a new cluster begins with (a small one at the very end comes on top).
+        /// Number of regions of a new cluster (plus a small one at the very end).
         initial_regions: usize = 1, 1..=FIRST_REGIONS_MAX as u64;
-        /// Where the first regions of a new cluster begin, as clients write the keys; instead of `initial_regions`.
+        /// Keys at which a new cluster is split into regions, as clients write them; instead of `initial_regions`.
         split_keys: Vec<String> = Vec::new();
-        /// MiB of disk to keep in reserve: with less than twice as much left, writes that add data are refused. A twentieth of the
-        /// disk, at most 5120, if it is not given; 0: none, and the disk is not watched.
+        /// MiB of disk to keep in reserve: while less than twice this is free, writes that add data are refused. Not given: a
+        /// twentieth of the disk, at most 5120. 0: no reserve, and the disk is not watched.
         disk_reserve_mib: Option<u64> = None;
         /// Consensus and its log.
         raft: RaftConfig = RaftConfig::default();
@@ -92,15 +92,15 @@ options! {
         /// Ticks without a leader after which a follower campaigns (randomly up to half as many more). The leader's lease is this
         /// long, less the drift of clocks.
         election_ticks: usize = 20, 1..=1_000_000;
-        /// Whether leaders serve reads alone while their followers' promises last. Switch it off where machines are suspended or
-        /// migrated while they run and their clocks do not go on meanwhile: then each read asks a quorum.
+        /// Whether leaders serve reads alone while they hold a lease. Disable it where machines may be suspended or migrated while
+        /// they run and their clocks stop meanwhile: each read then asks a quorum.
         lease_reads: bool = true;
         /// KiB of entries in one append message.
         // This makes messages between nodes; the rest of what one may hold is for what surrounds it.
         append_kib_max: u64 = 1024, 1..=(MESSAGE_BYTES_MAX as u64 >> 10) / 2;
         /// Append messages under way to one follower.
         appends_inflight_max: usize = 256, 1..=1 << 20;
-        /// KiB of committed entries handed out at once.
+        /// KiB of committed entries to apply at once.
         apply_kib_max: u64 = 4096, 1..=KIB_MAX;
         /// KiB of commands packed into one entry.
         // An entry of packed commands must fit in a message, too.
@@ -162,9 +162,9 @@ options! {
         protocol_max: u32 = 0;
         /// Whether leaders are spread evenly over the stores.
         balance_leaders: bool = true;
-        /// Milliseconds between a store's reports.
+        /// Milliseconds between a store's heartbeats to the placement driver.
         store_heartbeat_ms: u64 = 1000, 1..=MS_MAX;
-        /// Milliseconds after which a silent store is no longer taken for alive.
+        /// Milliseconds without a heartbeat after which a store counts as down.
         store_alive_ms: u64 = 5000, 0..=MS_MAX;
     }
 }
@@ -172,10 +172,10 @@ options! {
 options! {
     /// Values with a time to live.
     TtlConfig in "ttl." {
-        /// Milliseconds between two rounds of collecting what has expired; 0: never. A round looks through every led region that has
-        /// such values.
+        /// Milliseconds between two rounds of collecting expired values; 0: never. A round scans every region led here that has values
+        /// with a time to live.
         collect_interval_ms: u64 = 600_000;
-        /// Milliseconds that a value must have been expired before it is collected: more than the clocks of the nodes differ.
+        /// Milliseconds that a value must have been expired before it is collected; choose more than the nodes' clocks may differ.
         collect_grace_ms: u64 = 60_000;
     }
 }
