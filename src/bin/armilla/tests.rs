@@ -52,6 +52,76 @@ fn documented_command_lines_parse() {
     }
 }
 
+/// The words of a line as a shell takes them: quotes and comments, nothing else.
+fn shell_words(line: &str) -> Vec<String> {
+    let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None::<char>);
+    for c in line.chars() {
+        match (quote, c) {
+            (Some(open), c) if c == open => quote = None,
+            (None, '\'' | '"') => {
+                quote = Some(c);
+                word.get_or_insert_default();
+            }
+            (None, '#') if word.is_none() => break,
+            (None, ' ') => words.extend(word.take()),
+            (_, c) => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    words
+}
+
+/// Command lines of the program in a document: those in fenced blocks, and code within lines. What stands for something else (`…`,
+/// alternatives) is none.
+fn command_lines(text: &str) -> Vec<String> {
+    let joined = text.replace("\\\n", " ");
+    let mut lines = Vec::new();
+    let mut fenced = false;
+    for line in joined.lines() {
+        if line.starts_with("```") {
+            fenced = !fenced;
+        } else if fenced {
+            lines.push(line.trim().to_owned());
+        } else {
+            lines.extend(line.split('`').skip(1).step_by(2).map(str::to_owned));
+        }
+    }
+    let command = |line: String| {
+        let line = line.strip_prefix("cargo armilla ").map(|rest| format!("armilla {rest}")).unwrap_or(line);
+        let is_one = ["armilla up", "armilla start ", "armilla ctl ", "armilla bench", "armilla completions "];
+        let open =
+            ["…", "[", "|", "<"].iter().any(|mark| line.replace("$.a.b[0]", "").replace("[\"", "").contains(mark));
+        (is_one.iter().any(|start| line.starts_with(start)) && !open).then_some(line)
+    };
+    lines.into_iter().filter_map(command).collect()
+}
+
+#[test]
+fn command_lines_of_documents_parse() {
+    assert_eq!(shell_words("a 'b c' \"d\" '' # e"), ["a", "b c", "d", ""]);
+    assert_eq!(
+        command_lines("`armilla up --data D` x `armilla ctl …`\n```\ncargo armilla ctl get k\n```"),
+        ["armilla up --data D", "armilla ctl get k"]
+    );
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = 0;
+    for folder in ["", "docs"] {
+        for file in std::fs::read_dir(root.join(folder)).expect("a folder of the sources") {
+            let path = file.expect("a readable folder").path();
+            if path.extension().is_none_or(|extension| extension != "md") || path.ends_with("CHANGELOG.md") {
+                continue;
+            }
+            for line in command_lines(&std::fs::read_to_string(&path).expect("a readable document")) {
+                let wrong = Cli::try_parse_from(shell_words(&line)).err();
+                let wrong = wrong.filter(|error| error.kind() != clap::error::ErrorKind::DisplayHelp);
+                assert!(wrong.is_none(), "{}: {line}: {}", path.display(), wrong.expect("just seen"));
+                found += 1;
+            }
+        }
+    }
+    assert!(found >= 10, "the documents name {found} commands");
+}
+
 #[test]
 fn the_service_and_the_container_start_what_there_is() {
     let unit = include_str!("../../../armilla.service");
