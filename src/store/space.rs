@@ -86,13 +86,14 @@ impl Space {
                     tracing::warn!(available, reserve, "room on the disk: {now:?}, was {before:?}");
                     self.handle.show_room(now);
                 }
+                // First: handing over may take its time.
+                kept.follow(now, available, reserve).await;
                 // Others may have room: they take what this store refuses. With hardly any it keeps away from leading, too, and
                 // whoever elects it is asked again.
                 if now == Room::Critical || (now != before && now != Room::Enough) {
                     crate::reach!("store.little-room");
                     self.handle.hand_over(Duration::ZERO, HAND_OVER_MAX).await;
                 }
-                kept.follow(now, available, reserve).await;
             }
             self.clock.sleep(LOOK).await;
         }

@@ -162,7 +162,7 @@ impl Nemesis {
         let calm = !armed && !settings_differ && !self.context.is_unsettled();
         let slow = self.force.only_slow(&self.context.link).filter(|_| calm);
         let loses_nothing = self.force.plain || self.force.is_only_slow(&self.context.link);
-        let plain = self.force.plain && !armed && !settings_differ && !self.context.is_unsettled();
+        let plain = self.force.plain && calm;
         monitor.with(|observed| {
             observed.pauses.regime(now_ns, plain.then_some(dead));
             // A log that is bounded in a few bytes may lack what follows a snapshot.

@@ -9,7 +9,7 @@
 //! | a committed entry is never overwritten | [`commit_permanence`] | writes or cuts its log |
 //! | term, vote, commit and durable log never go back | [`persistence`] | writes its state, starts |
 //! | an entry is durable on a quorum before anyone applies it | [`quorum_durability`] | applies |
-//! | a peer goes on with entries after a snapshot | here | installs a snapshot, while nothing but the death of others is wrong |
+//! | a peer goes on with entries after a snapshot | here | installs a snapshot, while nothing loses what it is sent |
 //! | a read under a lease is the newest leader's | [`lease_reads`] | serves one |
 //!
 //! A store whose disk was replaced never comes back: its machine joins as another store. What it had made durable still counts
