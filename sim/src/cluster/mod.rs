@@ -1,10 +1,10 @@
 //! # cluster: the nodes of a run
 //!
-//! Built by the same `Node::start` as the binary's; killed and started again by faults and by a supervisor. [`monitor`] hears what
-//! they report.
+//! The nodes are built by the same `Node::start` as the binary's. Faults and a supervisor kill them and start them
+//! again; [`monitor`] receives the events that they report.
 //!
-//! **In** come configurations and orders (start, stop, crash); **out** go handles of machines and the images of their engines.
-//! **Never**: a store that stops without a fault that excuses it, unnoticed.
+//! **In** come configurations and commands (start, stop, crash); **out** go the machines' handles and the images of
+//! their engines. **Never**: a store that stops, unnoticed, without a fault that excuses it.
 
 pub mod monitor;
 
@@ -25,18 +25,18 @@ use crate::oracle::Violation;
 use crate::oracle::state::Image;
 use monitor::Monitor;
 
-/// Client machines have the numbers from here on.
+/// Client machines are numbered from here.
 pub const CLIENT_BASE: u64 = 100;
 
 /// How a machine's process dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Death {
-    /// Only what the process had in memory is lost; its peers hear of it at once.
+    /// Only the contents of the process's memory are lost; its peers notice at once.
     Killed,
-    /// The machine loses its power: unsynced data is kept, lost or torn. Its peers hear of it at once all the same, as when a
-    /// switch answers for it.
+    /// The machine loses its power: unsynced data is kept, lost or torn. Its peers notice at once all the same, as when
+    /// a switch answers on the machine's behalf.
     PowerLoss,
-    /// The same, and nobody tells its peers: their connections hang until keepalive gives them up.
+    /// The machine loses its power and its peers are not notified: their connections hang until keepalive closes them.
     PowerOff,
 }
 
@@ -47,14 +47,14 @@ pub enum Part {
     Engine,
     /// The raft log.
     Log,
-    /// What was written since a copy was made.
+    /// Everything written since a copy was made.
     Newest,
-    /// Some bits or sectors of the raft log.
+    /// A few bits or sectors of the raft log.
     Bits,
 }
 
 impl Part {
-    /// What a store says that lost this part and refuses to start.
+    /// Text of the error with which a store that lost this part refuses to start.
     fn refusal(self) -> &'static str {
         match self {
             Part::Engine => "the engine's data was lost",
@@ -65,36 +65,36 @@ impl Part {
     }
 }
 
-/// A failure that is going to strike, once.
+/// An injected failure that has not struck yet. It strikes once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Armed {
     No,
-    /// A sync of the disk. Stays so over restarts.
+    /// A sync of the disk fails. Survives restarts.
     Disk,
-    /// A flush of the engine, or its opening. A crash forgets it.
+    /// A flush of the engine fails, or its opening. A crash disarms it.
     Engine,
 }
 
 /// A machine's process.
 enum Process {
-    /// It does not run.
+    /// The process does not run.
     Down,
-    /// It runs, or is coming up.
-    Up(Life),
+    /// The process runs or is starting.
+    Up(Incarnation),
 }
 
-/// A process from its start to its end.
+/// One incarnation of a process, from its start to its end.
 #[derive(Default)]
-struct Life {
-    /// A fault has struck that lets the store stop (a failed fsync, a full disk, an order to stop).
+struct Incarnation {
+    /// A fault has struck that permits the store to stop: a failed fsync, a full disk or a request to stop.
     excused: bool,
-    /// It stands still.
+    /// The process is suspended.
     paused: bool,
-    /// The handle of its replicas, once it has come up.
+    /// Handle of the node's replicas, once it has started.
     handle: Option<Handle>,
-    /// Why it ended by itself while it was coming up.
+    /// Why the process ended by itself while it was starting.
     failed: Option<String>,
-    /// Told when it is to hand over and end.
+    /// Notified when the process should hand over its leaders and end.
     stop: Arc<Notify>,
 }
 
@@ -102,38 +102,38 @@ struct Life {
 pub struct Machine {
     /// The simulator's handle.
     pub handle: NodeHandle,
-    /// What its engine keeps.
+    /// The engine's storage, which outlives the process.
     pub home: SimStorage,
     config: Config,
     process: Process,
-    /// What is going to fail, and has not yet.
+    /// The injected failure that has not struck yet.
     armed: Armed,
-    /// What its store has lost: it must refuse to start, or stop as soon as it is told.
+    /// The part of its data that the store has lost: it must refuse to start, or stop as soon as PD tells it.
     lost: Option<Part>,
-    /// What its identity's file must hold at the next start, if it is not to be that of the disk.
+    /// Contents to write to the identity file before the next start; `None` keeps the file on the disk.
     identity: Option<Vec<u8>>,
-    /// A copy of its disk and of its engine's data.
+    /// A copy of the disk and of the engine's data.
     copy: Option<(SimDisk, SimStorage)>,
-    /// Its disk is full.
+    /// The disk is full.
     full: bool,
-    /// Its store's data was replaced by nothing.
+    /// The store's data was replaced by an empty disk.
     pub wiped: bool,
-    /// How often it was started.
+    /// How many times the process was started.
     pub starts: u64,
 }
 
 impl Machine {
-    /// Whether a sync or flush of this machine is going to fail.
+    /// Returns whether an injected failure has not struck yet.
     pub fn is_armed(&self) -> bool {
         self.armed != Armed::No
     }
 
-    /// The handle of its replicas, if its process has come up.
+    /// Returns the handle of the node's replicas, if the process has started.
     pub fn replicas(&self) -> Option<Handle> {
-        self.life().and_then(|life| life.handle.clone())
+        self.incarnation().and_then(|incarnation| incarnation.handle.clone())
     }
 
-    /// Bytes of its raft log's files: all together, and of the longest.
+    /// Returns the sizes of the raft log's files in bytes: their sum, and the longest.
     pub fn log_bytes(&self) -> (u64, u64) {
         let directory = self.config.data_dir.join("raft");
         let files = self.handle.disk().files();
@@ -141,41 +141,41 @@ impl Machine {
         (lengths.clone().sum(), lengths.max().unwrap_or(0))
     }
 
-    fn life(&self) -> Option<&Life> {
+    fn incarnation(&self) -> Option<&Incarnation> {
         match &self.process {
             Process::Down => None,
-            Process::Up(life) => Some(life),
+            Process::Up(incarnation) => Some(incarnation),
         }
     }
 
-    fn life_mut(&mut self) -> Option<&mut Life> {
+    fn incarnation_mut(&mut self) -> Option<&mut Incarnation> {
         match &mut self.process {
             Process::Down => None,
-            Process::Up(life) => Some(life),
+            Process::Up(incarnation) => Some(incarnation),
         }
     }
 
-    /// Whether it has lost a part of its data and this is what it must say of it.
+    /// Returns whether the store has lost a part of its data and `why` is the error that it must report for it.
     fn must_say(&self, why: &str) -> bool {
         let says = |part: Part| why.contains(part.refusal()) || (part == Part::Newest && why.contains("an older copy"));
         self.lost.is_some_and(says)
     }
 
-    /// Whether its process runs and has an excuse to stop.
+    /// Returns whether the process runs and is permitted to stop.
     fn is_excused(&self) -> bool {
-        self.life().is_some_and(|life| life.excused)
+        self.incarnation().is_some_and(|incarnation| incarnation.excused)
     }
 }
 
-/// What the machines are made from.
+/// The configuration from which the machines are made.
 pub struct Setup {
-    /// A node's configuration each.
+    /// The configuration of each node.
     pub configs: Vec<Config>,
     /// Mean duration of an fsync, microseconds.
     pub fsync_us: u64,
-    /// How large each disk is, MiB; 0: too large to be filled.
+    /// Size of each disk, MiB; 0: too large to be filled.
     pub disk_mib: u64,
-    /// How links are when nothing is wrong.
+    /// The links without faults.
     pub link: LinkConfig,
 }
 
@@ -188,10 +188,10 @@ pub struct Cluster {
     addresses: Arc<Vec<String>>,
 }
 
-/// The name of a node's identity in its data directory.
+/// File name of a node's identity in its data directory.
 const IDENTITY: &str = "IDENT";
 
-/// Replaces a file, for good.
+/// Replaces a file's contents and syncs it.
 async fn write_file(disk: &Disk, path: &Path, content: Vec<u8>) -> std::io::Result<()> {
     let file = disk.open(path).await?;
     file.set_len(content.len() as u64).await?;
@@ -199,7 +199,7 @@ async fn write_file(disk: &Disk, path: &Path, content: Vec<u8>) -> std::io::Resu
     file.sync().await
 }
 
-/// Removes all files of a directory, for good.
+/// Removes all files of a directory and syncs it.
 async fn remove_files(disk: &Disk, directory: &Path) -> std::io::Result<()> {
     for name in disk.list(directory).await? {
         disk.remove(&directory.join(name)).await?;
@@ -208,7 +208,7 @@ async fn remove_files(disk: &Disk, directory: &Path) -> std::io::Result<()> {
 }
 
 impl Cluster {
-    /// Makes the machines, numbered from 1. Nothing runs yet.
+    /// Creates the machines, numbered from 1. No process runs yet.
     pub fn new(world: &World, monitor: &Monitor, setup: Setup) -> Cluster {
         let addresses = setup.configs.iter().map(|config| config.addr.clone()).collect();
         let mut machines = BTreeMap::new();
@@ -244,12 +244,12 @@ impl Cluster {
         }
     }
 
-    /// Where the nodes listen.
+    /// Returns the addresses on which the nodes listen.
     pub fn addresses(&self) -> Vec<String> {
         self.addresses.to_vec()
     }
 
-    /// The nodes' numbers.
+    /// Returns the nodes' numbers.
     pub fn ids(&self) -> Vec<u64> {
         self.lock().keys().copied().collect()
     }
@@ -258,32 +258,32 @@ impl Cluster {
         self.machines.lock().expect("nothing panics while holding it")
     }
 
-    /// Looks at, or does something to, one machine.
+    /// Calls `act` with one machine.
     pub fn with<T>(&self, id: u64, act: impl FnOnce(&mut Machine) -> T) -> T {
         act(self.lock().get_mut(&id).expect("machines are never taken away"))
     }
 
-    /// Does something to a machine's process, if it runs.
-    fn with_life(&self, id: u64, act: impl FnOnce(&mut Life)) {
+    /// Calls `act` with a machine's current incarnation, if its process runs.
+    fn with_incarnation(&self, id: u64, act: impl FnOnce(&mut Incarnation)) {
         self.with(id, |machine| {
-            if let Some(life) = machine.life_mut() {
-                act(life);
+            if let Some(incarnation) = machine.incarnation_mut() {
+                act(incarnation);
             }
         });
     }
 
-    /// Starts a machine's process, unless it runs.
+    /// Starts a machine's process if it does not run.
     pub fn start(&self, id: u64) {
         let (handle, home, config, stop) = {
             let mut machines = self.lock();
             let machine = machines.get_mut(&id).expect("machines are never taken away");
-            if machine.life().is_some() {
+            if machine.incarnation().is_some() {
                 return;
             }
             let excused = machine.is_armed() || machine.full;
-            let life = Life { excused, ..Life::default() };
-            let stop = life.stop.clone();
-            machine.process = Process::Up(life);
+            let incarnation = Incarnation { excused, ..Incarnation::default() };
+            let stop = incarnation.stop.clone();
+            machine.process = Process::Up(incarnation);
             machine.handle.clock().set_frozen(false);
             machine.starts += 1;
             (machine.handle.clone(), machine.home.clone(), machine.config.clone(), stop)
@@ -307,10 +307,10 @@ impl Cluster {
             };
             match started {
                 Ok(node) => {
-                    cluster.with_life(id, |life| life.handle = Some(node.handle().clone()));
+                    cluster.with_incarnation(id, |incarnation| incarnation.handle = Some(node.handle().clone()));
                     let lost = cluster.with(id, |machine| machine.lost);
                     if let Some(part) = lost.filter(|part| !matches!(part, Part::Newest | Part::Bits)) {
-                        let what = format!("the node starts without its {part:?}: what it had promised is forgotten");
+                        let what = format!("the node started although its {part:?} was lost");
                         cluster.monitor.report(Violation::new("start", world.now_ns(), id, what));
                     }
                     // The node lives as long as this task.
@@ -321,7 +321,7 @@ impl Cluster {
                 }
                 Err(error) => {
                     let why = error.to_string();
-                    cluster.with_life(id, |life| life.failed = Some(why.clone()));
+                    cluster.with_incarnation(id, |incarnation| incarnation.failed = Some(why.clone()));
                     if !cluster.with(id, |machine| machine.is_excused() || machine.must_say(&why)) {
                         let what = format!("the node does not start: {error}");
                         cluster.monitor.report(Violation::new("start", world.now_ns(), id, what));
@@ -331,18 +331,19 @@ impl Cluster {
         });
     }
 
-    /// Tells a machine's process to end, as SIGTERM does. Its node hands over and stops; [`Cluster::crash`] clears the rest away.
+    /// Asks a machine's process to end, as SIGTERM does. Its node hands over its leaders and stops; [`Cluster::crash`]
+    /// removes the rest.
     pub fn stop(&self, id: u64) {
-        self.with_life(id, |life| {
-            // A node that stops is no store that stopped without a reason.
-            life.excused = true;
-            life.stop.notify_one();
+        self.with_incarnation(id, |incarnation| {
+            // The store is about to stop because it was asked to.
+            incarnation.excused = true;
+            incarnation.stop.notify_one();
         });
         let now_ns = self.world.now_ns();
         self.monitor.with(|observed| observed.pauses.stop(now_ns));
     }
 
-    /// A machine's process has ended.
+    /// Records that a machine's process has ended.
     fn ended(&self, id: u64) {
         let now_ns = self.world.now_ns();
         if let Err(violation) = self.monitor.with(|observed| observed.pauses.ended(now_ns, id)) {
@@ -350,7 +351,7 @@ impl Cluster {
         }
     }
 
-    /// Ends a machine's process.
+    /// Kills a machine's process.
     pub fn crash(&self, id: u64, death: Death, rng: &mut Rng) {
         let (handle, home) = self.with(id, |machine| {
             machine.process = Process::Down;
@@ -371,7 +372,7 @@ impl Cluster {
         home.crash(&mut |bound| rng.below(bound));
     }
 
-    /// Replaces a dead machine's disk by an empty one.
+    /// Replaces a dead machine's disk with an empty one.
     pub fn wipe(&self, id: u64) {
         self.with(id, |machine| {
             machine.handle.disk().wipe();
@@ -381,11 +382,11 @@ impl Cluster {
         });
     }
 
-    /// Takes a part of a dead machine's data away. Its store must refuse to start; the supervisor then replaces the rest by an
-    /// empty disk, as an operator would.
+    /// Removes a part of a dead machine's data. Its store must refuse to start; the supervisor then replaces the rest
+    /// with an empty disk, as an operator would.
     pub fn lose(&self, id: u64, part: Part) {
         self.with(id, |machine| {
-            // The log's files are removed right before the next start, because the disk lets nothing be removed at once.
+            // The log's files are removed right before the next start, because removing them takes simulated time.
             if part == Part::Engine {
                 machine.home.wipe();
             }
@@ -393,10 +394,10 @@ impl Cluster {
         });
     }
 
-    /// Changes a dead machine's settings, as an operator edits its file.
+    /// Changes a dead machine's settings, as an operator edits its configuration file.
     ///
     /// # Panics
-    /// If they do not fit.
+    /// Panics if the settings are not valid.
     pub fn reconfigure(&self, id: u64, changes: &toml::Table) {
         self.with(id, |machine| {
             let changed = machine.config.overlaid(changes, "the settings of a fault");
@@ -411,7 +412,7 @@ impl Cluster {
         });
     }
 
-    /// Puts the copy in the place of a dead machine's disk, with the old identity or with the present one.
+    /// Replaces a dead machine's disk with the copy, which keeps its old identity (`identity`) or gets the present one.
     pub fn bring_copy_back(&self, id: u64, identity: bool) {
         self.with(id, |machine| {
             let Some((disk, home)) = machine.copy.take() else { return };
@@ -424,7 +425,7 @@ impl Cluster {
         });
     }
 
-    /// Makes writes that need more space fail, or lets them through again.
+    /// Makes writes that need more space fail, or succeed again.
     pub fn set_full(&self, id: u64, full: bool) {
         self.with(id, |machine| {
             machine.handle.disk().set_full(full);
@@ -432,11 +433,11 @@ impl Cluster {
         });
     }
 
-    /// Stops a machine's process where it is, if it is up, or lets it go on.
+    /// Suspends or resumes a machine's process, if it is up.
     pub fn set_paused(&self, id: u64, paused: bool) {
         let change = self.with(id, |machine| {
-            let life = machine.life_mut().filter(|life| life.paused != paused)?;
-            life.paused = paused;
+            let incarnation = machine.incarnation_mut().filter(|incarnation| incarnation.paused != paused)?;
+            incarnation.paused = paused;
             Some(machine.handle.clone())
         });
         match change {
@@ -446,9 +447,9 @@ impl Cluster {
         }
     }
 
-    /// A fault that lets this machine's store stop has struck.
+    /// Records that a fault has struck which permits this machine's store to stop.
     pub fn excuse(&self, id: u64) {
-        self.with_life(id, |life| life.excused = true);
+        self.with_incarnation(id, |incarnation| incarnation.excused = true);
     }
 
     /// Makes the next sync of this machine's disk fail.
@@ -457,21 +458,22 @@ impl Cluster {
         self.arm(id, Armed::Disk);
     }
 
-    /// Makes a call of this machine's file system fail.
+    /// Makes the `nth` file system call of this kind on this machine fail with `error`.
     pub fn fail_call(&self, id: u64, (call, nth): (DiskCall, u32), error: i32) {
         self.with(id, |machine| machine.handle.disk().fail_call(call, nth, error));
         self.arm(id, Armed::Disk);
     }
 
-    /// Damages a machine's raft log where it was written some time ago: flips bits, or makes sectors unreadable. What surely is durable
-    /// behind it vouches for it. False if the log is too short for that.
+    /// Damages a machine's raft log in its older files: flips bits or makes sectors unreadable. Durable records behind
+    /// the damage prove that the store once had these. Returns false if the log is too short.
     pub fn damage_log(&self, id: u64, rng: &mut Rng) -> bool {
         self.with(id, |machine| {
             let directory = machine.config.data_dir.join("raft");
             let disk = machine.handle.disk().clone();
             let mut files = disk.files();
             files.retain(|(path, _)| path.parent() == Some(&directory) && path.extension() == Some("log".as_ref()));
-            // The names count up. The last file's end, and what a start copies of it, may be all that is known of some records.
+            // The file names count up. Only the last file's end, and the part of it that a start copies, may prove that
+            // some records existed.
             let old = files.len().saturating_sub(2);
             if old == 0 {
                 return false;
@@ -496,8 +498,8 @@ impl Cluster {
         self.arm(id, Armed::Engine);
     }
 
-    /// Something happens to the next files that this machine stages. One that cannot be written is refused, and the store goes on; a
-    /// damaged one may stop it.
+    /// Makes the next files that this machine stages fail as `fault` says. A file that cannot be written is refused and
+    /// the store continues; a damaged file may stop it.
     pub fn set_staging_fault(&self, id: u64, fault: StagingFault) {
         self.with(id, |machine| machine.home.set_staging_fault(Some(fault)));
         if fault == StagingFault::Damages {
@@ -505,7 +507,7 @@ impl Cluster {
         }
     }
 
-    /// Nothing happens to staged files any more, if it has not yet.
+    /// Clears the staging fault if it has not struck yet.
     pub fn end_staging_fault(&self, id: u64) {
         self.with(id, |machine| {
             if machine.home.has_staging_fault() {
@@ -517,7 +519,7 @@ impl Cluster {
         });
     }
 
-    /// Makes the next start of a dead machine's engine fail.
+    /// Makes the next opening of a dead machine's engine fail.
     pub fn fail_next_open(&self, id: u64) {
         let error = Error::Io("the engine does not open: injected".to_owned());
         self.with(id, |machine| machine.home.fail_next_open(error));
@@ -527,18 +529,20 @@ impl Cluster {
     fn arm(&self, id: u64, armed: Armed) {
         self.with(id, |machine| {
             machine.armed = armed;
-            if let Some(life) = machine.life_mut() {
-                life.excused = true;
+            if let Some(incarnation) = machine.incarnation_mut() {
+                incarnation.excused = true;
             }
         });
     }
 
-    /// Starts again what stopped with an excuse, as an operator's supervisor would. Its unsynced data is lost.
+    /// Restarts each process that stopped with an excuse, as an operator's supervisor would. Its unsynced data is lost.
     pub fn supervise(&self, rng: &mut Rng) {
         for id in self.ids() {
             let poisoned = self.monitor.with(|observed| observed.poisoned.get(&id).cloned());
             let replace = self.with(id, |machine| {
-                let stopped = machine.life().and_then(|life| poisoned.clone().or_else(|| life.failed.clone()));
+                let stopped = machine
+                    .incarnation()
+                    .and_then(|incarnation| poisoned.clone().or_else(|| incarnation.failed.clone()));
                 stopped.is_some_and(|why| machine.must_say(&why)) && !machine.full
             });
             if replace {
@@ -548,11 +552,11 @@ impl Cluster {
                 continue;
             }
             let again = self.with(id, |machine| {
-                let life = machine.life().filter(|life| life.excused);
-                let why = life.and_then(|life| poisoned.or_else(|| life.failed.clone()));
+                let incarnation = machine.incarnation().filter(|incarnation| incarnation.excused);
+                let why = incarnation.and_then(|incarnation| poisoned.or_else(|| incarnation.failed.clone()));
                 let again = why.is_some() && !machine.full;
-                // The injected failure has struck if it is what the store stopped for; it strikes once. Until the machine is
-                // started again it counts as armed, so that no second one is injected into a store that has stopped.
+                // The injected failure has struck if it is the reason why the store stopped. It counts as armed until
+                // the machine is started again, so that no second one is injected into a store that has stopped.
                 let says = ["Input/output error", "Too many open files", "o space left", "injected"];
                 let struck = |why: &String| says.iter().any(|word| why.contains(word));
                 if again && why.as_ref().is_some_and(struck) {
@@ -561,8 +565,8 @@ impl Cluster {
                 again
             });
             self.with(id, |machine| {
-                // It has struck, and the store bore it.
-                let running = machine.life().is_some_and(|life| life.handle.is_some());
+                // The failure has struck and the store survived it.
+                let running = machine.incarnation().is_some_and(|incarnation| incarnation.handle.is_some());
                 if machine.armed == Armed::Disk && running && !again && !machine.handle.disk().is_failing() {
                     machine.armed = Armed::No;
                 }
@@ -574,35 +578,35 @@ impl Cluster {
         }
     }
 
-    /// Whether the machine's process is up.
+    /// Returns whether the machine's process is up.
     pub fn is_up(&self, id: u64) -> bool {
-        self.with(id, |machine| machine.life().is_some())
+        self.with(id, |machine| machine.incarnation().is_some())
     }
 
-    /// The first node whose store stopped serving without a reason.
+    /// Returns the first node whose store stopped serving without an excuse, and why it stopped.
     pub fn stopped_without_reason(&self) -> Option<(u64, String)> {
         let poisoned = self.monitor.with(|observed| observed.poisoned.clone());
         let excused = |machine: &Machine, why: &str| machine.is_excused() || machine.must_say(why);
         let unexpected =
-            |id: u64, why: &str| self.with(id, |machine| machine.life().is_some() && !excused(machine, why));
+            |id: u64, why: &str| self.with(id, |machine| machine.incarnation().is_some() && !excused(machine, why));
         poisoned.into_iter().find(|(id, why)| unexpected(*id, why))
     }
 
-    /// What the nodes' engines hold now.
+    /// Reads the current contents of the nodes' engines.
     ///
     /// # Errors
-    /// When one does not decode.
+    /// Fails if an engine's contents do not decode.
     pub fn images(&self) -> Result<Vec<Image>, Violation> {
         let at = self.world.now_ns();
         self.lock().iter().map(|(&id, machine)| Image::read(id, &machine.home, at)).collect()
     }
 
-    /// How often processes were started.
+    /// Returns how many times processes were started.
     pub fn starts(&self) -> u64 {
         self.lock().values().map(|machine| machine.starts).sum()
     }
 
-    /// A client's machine.
+    /// Returns the machine of client `number`, which is created at the first call.
     pub fn client_machine(&self, number: u32) -> NodeHandle {
         let id = CLIENT_BASE + u64::from(number);
         self.world.node(id, &format!("c{number}"), &format!("c{number}:1"))

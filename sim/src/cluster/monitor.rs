@@ -21,53 +21,53 @@ use crate::oracle::runs::Runs;
 use crate::oracle::tso::Issued;
 use crate::oracle::{Violation, strays};
 
-/// What has been observed.
+/// The state of the online oracles, and the facts that the scenario needs.
 #[derive(Debug, Default)]
 pub struct Observed {
-    /// What raft promises.
+    /// Raft's safety properties.
     pub raft: Raft,
-    /// Leases.
+    /// Leases, as they are taken.
     pub leases: Leases,
-    /// Reads as they happen.
+    /// Reads, as they are served.
     pub reads: Reads,
-    /// Timestamps as they are issued.
+    /// Timestamps, as they are issued.
     pub issued: Issued,
     /// Lanes of stores whose engine stalls.
     pub lanes: Lanes,
-    /// Leaders of stores that are well.
+    /// Leaders of healthy stores, which must not move without a reason.
     pub moved: Leaders,
-    /// The sizes of messages.
+    /// The sizes of append messages.
     pub appends: Appends,
-    /// Runs of stores that others listen to.
+    /// Runs of stores, as their peers know them.
     pub runs: Runs,
-    /// Stores with little room.
+    /// Stores with little disk space.
     pub rooms: Rooms,
-    /// What expired values are collected by.
+    /// Collection of expired values.
     pub collection: Collection,
-    /// Regions that take no writes.
+    /// Intervals in which a region takes no writes.
     pub pauses: Pauses,
     /// The first violation.
     pub violation: Option<Violation>,
     /// By group: the highest term that has a leader, and the leader's node.
     pub leaders: BTreeMap<u64, (u64, u64)>,
-    /// By group: when (true ns) that leader began.
+    /// By group: when (true time, ns) that leader was elected.
     pub led_since: BTreeMap<u64, u64>,
-    /// By store: its node.
+    /// By store: the node that runs it.
     pub node_of: BTreeMap<u64, u64>,
-    /// Nodes whose store stopped serving in their present life, and why.
+    /// Nodes whose store stopped serving in their present incarnation, and why.
     pub poisoned: BTreeMap<u64, String>,
 }
 
-/// Shared by the sink and the scenario.
+/// The observations, shared by the probe's sink and the scenario.
 #[derive(Clone, Default)]
 pub struct Monitor {
     observed: Arc<Mutex<Observed>>,
-    /// Told when something happens that the scenario must look at: a violation, a store that stopped.
+    /// Notified of everything that the scenario must react to: a violation or a store that stopped.
     pub news: Arc<Notify>,
 }
 
 impl Monitor {
-    /// Listens to a world from now on.
+    /// Starts to observe a world.
     pub fn listen(world: &World) -> Monitor {
         let monitor = Monitor::default();
         let (own, clocks) = (monitor.clone(), world.clone());
@@ -75,18 +75,18 @@ impl Monitor {
         monitor
     }
 
-    /// Looks at what has been observed.
+    /// Calls `look` with the observations.
     pub fn with<T>(&self, look: impl FnOnce(&mut Observed) -> T) -> T {
         look(&mut self.observed.lock().expect("no oracle panics"))
     }
 
-    /// Reports a violation that was found elsewhere. The first one counts.
+    /// Reports a violation that was found elsewhere. Only the first one is kept.
     pub fn report(&self, violation: Violation) {
         self.with(|observed| observed.violation.get_or_insert(violation).clone());
         self.news.notify_waiters();
     }
 
-    /// The first violation.
+    /// Returns the first violation.
     pub fn violation(&self) -> Option<Violation> {
         self.with(|observed| observed.violation.clone())
     }

@@ -1,13 +1,13 @@
-//! How nodes are configured: an overlay on the simulator's configuration, with the keys of a node's configuration file.
+//! The nodes' configuration: an overlay on the simulator's defaults, with the keys of a node's configuration file.
 
 use armilla::node::Config;
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
-/// Keys that follow from the plan's topology.
+/// Keys that are derived from the plan's topology.
 const OF_TOPOLOGY: [&str; 7] = ["name", "data_dir", "addr", "advertise_addr", "initial_cluster", "join", "split_keys"];
 
-/// How the nodes are configured, and what they run on.
+/// The nodes' configuration, and the hardware that they run on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Knobs {
@@ -15,24 +15,25 @@ pub struct Knobs {
     pub link_us: u64,
     /// Mean duration of an fsync, microseconds.
     pub fsync_us: u64,
-    /// How large each node's disk is, MiB; 0: too large to be filled.
+    /// Size of each node's disk, MiB; 0: too large to be filled.
     #[serde(default)]
     pub disk_mib: u64,
-    /// Seeds which places of the store do something unusual; 0: none does.
+    /// Seeds the choice of buggify sites that are active; 0: none is.
     #[serde(default)]
     pub buggify: u64,
-    /// Before the end every process dies once more, with everything that was not synced.
+    /// Before the end of the run every process is killed once more and loses all unsynced data.
     pub last_crash: bool,
-    /// What differs from the default configuration, as in a node's file.
+    /// The settings that differ from the defaults, as in a node's configuration file.
     #[serde(default)]
     pub config: Table,
 }
 
 impl Knobs {
-    /// Lays the overlay over a configuration.
+    /// Applies the overlay to a configuration.
     ///
     /// # Errors
-    /// A key that a node's file does not have, or that follows from the topology; a value that does not fit.
+    /// Fails if a node's configuration file does not have a key, if a key is derived from the topology, or if a value is
+    /// not valid.
     pub fn node_config(&self, base: Config) -> Result<Config, String> {
         if let Some(key) = OF_TOPOLOGY.iter().find(|key| self.config.contains_key(**key)) {
             return Err(format!("knobs.config: `{key}` follows from the plan's topology"));
@@ -40,10 +41,10 @@ impl Knobs {
         base.overlaid(&self.config, "knobs.config").map_err(|error| error.to_string())
     }
 
-    /// The settings that all nodes have.
+    /// Returns the settings that all nodes share.
     ///
     /// # Panics
-    /// If the overlay does not fit: a plan that was read or drawn has one that does.
+    /// Panics if the overlay is not valid. Plans are validated when they are read or drawn.
     pub fn settings(&self) -> Config {
         self.node_config(Config::default()).unwrap_or_else(|why| panic!("{why}"))
     }
@@ -51,7 +52,7 @@ impl Knobs {
 
 #[cfg(test)]
 mod tests {
-    //! Goal: the overlay changes what it names, and a misspelled name is refused.
+    //! Goal: the overlay changes the settings that it names, and a misspelled name is refused.
     use super::*;
 
     fn knobs(config: &str) -> Knobs {

@@ -1,4 +1,4 @@
-//! What a plan says of the nodes: their configurations and the links between them.
+//! The nodes' configurations and the links between them, as a plan defines them.
 
 use std::path::PathBuf;
 
@@ -15,15 +15,15 @@ fn address(id: u64) -> String {
     format!("n{id}:20160")
 }
 
-/// How links are when nothing is wrong.
+/// Returns the configuration of a link without faults.
 pub fn link(knobs: &Knobs) -> LinkConfig {
     LinkConfig { latency_us_min: knobs.link_us / 2, latency_us_mean: knobs.link_us / 2, ..LinkConfig::default() }
 }
 
-/// The configuration of a node.
+/// Returns the configuration of a node.
 ///
 /// # Panics
-/// If the plan's knobs do not fit.
+/// Panics if the plan's knobs are not valid.
 pub fn config(plan: &Plan, id: u64) -> Config {
     let stores = u64::from(plan.topology.stores);
     let split_key = |&split: &u32| String::from_utf8_lossy(&key(split)).into_owned();

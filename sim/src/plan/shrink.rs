@@ -1,8 +1,10 @@
-//! Cutting a failing plan down to what the failure needs: delta debugging (Zeller's ddmin) over faults and operations, then
-//! clients, stores, regions, kinds of operations, durations, and settings that differ from the defaults.
+//! Reduces a failing plan to the parts that the failure needs: delta debugging (Zeller's ddmin) over faults and
+//! operations, then over clients, stores, regions, kinds of operations, durations, and settings that differ from the
+//! defaults.
 //!
-//! A smaller plan runs another schedule, so each candidate is tried under its own schedule seed and a few others; the one that
-//! fails is kept in the plan. Only a failure of the same oracle counts: shrinking must not wander to another bug.
+//! A smaller plan runs under a different schedule, so each candidate is tried with its own schedule seed and a few
+//! others; the seed that fails is kept in the plan. Only a failure of the same oracle counts, so that shrinking does
+//! not drift to another bug.
 
 use std::collections::BTreeMap;
 
@@ -11,16 +13,16 @@ use armilla::rt::rng::Rng;
 use crate::fault::Fault;
 use crate::plan::Plan;
 
-/// How much work shrinking may do.
+/// Limits of the work that shrinking may do.
 #[derive(Clone, Copy, Debug)]
 pub struct Budget {
-    /// Runs in all.
+    /// Number of runs in all.
     pub runs: u32,
-    /// Schedule seeds tried for one candidate.
+    /// Number of schedule seeds to try for one candidate.
     pub schedules: u32,
 }
 
-/// Shrinks; `fails` runs a plan and says whether it fails in the same way.
+/// Shrinks a plan. `fails` runs a candidate and returns whether it fails in the same way.
 pub fn shrink(plan: Plan, budget: Budget, fails: &mut dyn FnMut(&Plan) -> bool) -> Plan {
     let mut work = Work { best: plan, budget, runs: 0, fails, rng: Rng::new(1) };
     loop {
@@ -46,7 +48,7 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Whether a candidate fails under one of a few schedules; if so it becomes the best.
+    /// Returns whether a candidate fails under one of a few schedules. If it does, it becomes the best plan.
     fn try_plan(&mut self, mut candidate: Plan) -> bool {
         if candidate == self.best || candidate.validate().is_err() {
             return false;
@@ -67,7 +69,7 @@ impl Work<'_> {
         false
     }
 
-    /// ddmin: `make(best, kept)` gives the plan with only these of `count` items.
+    /// Runs ddmin: `make(best, kept)` returns the plan with only these of `count` items.
     fn minimize(&mut self, count: usize, make: &dyn Fn(&Plan, &[usize]) -> Plan) {
         let base = self.best.clone();
         let mut kept: Vec<usize> = (0..count).collect();
@@ -121,7 +123,7 @@ impl Work<'_> {
 
     fn ops(&mut self) {
         let numbers: Vec<u32> = self.best.op_numbers().collect();
-        // In blocks: single operations are rarely worth a run each.
+        // Operations are removed in blocks: a single one is rarely worth a run.
         let block = numbers.len().div_ceil(64).max(1);
         let blocks: Vec<&[u32]> = numbers.chunks(block).collect();
         self.minimize(blocks.len(), &|plan, kept| {
@@ -168,7 +170,7 @@ impl Work<'_> {
         let mut candidate = self.best.clone();
         candidate.knobs.buggify = 0;
         self.try_plan(candidate);
-        // Kinds of operations, each on its own.
+        // Removes each kind of operation on its own.
         let mix = toml::Table::try_from(self.best.workload.mix).expect("a table of numbers");
         let kinds: BTreeMap<String, i64> =
             mix.into_iter().filter_map(|(k, v)| v.as_integer().map(|v| (k, v))).collect();
@@ -181,7 +183,7 @@ impl Work<'_> {
         }
     }
 
-    /// Gives settings their default values, one after the other: those that stay are what the failure needs.
+    /// Resets settings to their defaults, one after the other: those that remain are needed for the failure.
     fn settings(&mut self) {
         for (table, key) in settings_of(&self.best) {
             let mut candidate = self.best.clone();
@@ -227,7 +229,7 @@ impl Work<'_> {
     }
 }
 
-/// Every setting of a plan that may differ from the default: table and key; no key where it is in no table.
+/// Returns every setting of a plan that may differ from the default, as table and key; the key is empty outside tables.
 pub fn settings_of(plan: &Plan) -> Vec<(String, String)> {
     let keys = |(name, value): (&String, &toml::Value)| match value {
         toml::Value::Table(table) => table.keys().map(|key| (name.clone(), key.clone())).collect(),
@@ -238,7 +240,8 @@ pub fn settings_of(plan: &Plan) -> Vec<(String, String)> {
 
 #[cfg(test)]
 mod tests {
-    //! Goal: what the failure needs stays, the rest goes. Method: failures made of known parts of a plan.
+    //! Goal: shrinking keeps the parts that the failure needs and removes the rest. Method: failures made of known
+    //! parts of a plan.
     use super::*;
 
     #[test]

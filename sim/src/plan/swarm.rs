@@ -1,5 +1,6 @@
-//! From a seed to a plan. Swarm testing: each class of faults is in or out for itself, so that runs differ in kind and not only
-//! in detail; intensities are log-uniform, so that rare and dense are equally likely.
+//! Expands a seed to a plan by swarm testing: each class of faults is enabled or disabled independently, so that runs
+//! differ in kind and not only in detail. Intensities are log-uniform, so that rare and dense faults are equally
+//! likely.
 
 use armilla::rt::rng::Rng;
 use serde_json::json;
@@ -10,31 +11,32 @@ use crate::fault::story::STORIES;
 use crate::fault::{self, Fault, Target, disk, process};
 use crate::plan::{Knobs, Mix, Plan, Topology, Workload};
 
-/// The longest planned part of a run, ms; healing comes on top.
+/// The longest planned part of a run, ms; healing comes afterwards.
 const FAULTS_MS_MAX: u64 = 90_000;
-/// Runs without any fault, and with one class only.
+/// Probabilities of a run without any fault, and of one with a single class.
 const P_NO_FAULTS: f64 = 0.05;
 const P_ONE_CLASS: f64 = 0.15;
-/// In the other runs: each class and each story for itself. Many at once would drown a story's parts.
+/// Probabilities in the other runs: each class and each story is drawn independently. Many at once would hide the parts
+/// of a story.
 const P_CLASS: f64 = 0.25;
 const P_STORY: f64 = 0.25;
-/// A store loses its data, or a part of it.
+/// Probability that a store loses its data or a part of it.
 const P_LOSS: f64 = 0.3;
 
-/// Runs that ask queries, and those among them that ask many in small pages.
+/// Probabilities of a run with queries, and of one of these with many queries in small pages.
 const P_QUERIES: f64 = 0.3;
 const P_MANY_QUERIES: f64 = 0.1;
-/// The fewest rows of a page in the others.
+/// The smallest page size, in rows, of the other runs with queries.
 const QUERY_PAGE_ROWS: u64 = 8;
 
-/// The plan of a seed.
+/// Returns the plan of a seed.
 pub fn plan(seed: u64) -> Plan {
     let topology_rng = &mut Rng::fork(seed, "topology");
     let stores = if topology_rng.chance(0.75) { 3 } else { 5 };
     let keys = *topology_rng.pick(&[4, 12, 30, 80]);
     let regions = topology_rng.between(1, 8).min(u64::from(keys)) as u32;
     let splits = (1..regions).map(|n| n * keys / regions).collect();
-    // Regions of five replicas cost more than they show; some clusters have them all the same.
+    // Regions with five replicas cost more than they reveal, so most clusters of five stores have three.
     let replicas = if stores == 3 || topology_rng.chance(0.25) { stores } else { 3 };
     let topology = Topology { stores, replicas, splits };
     let workload = workload(&mut Rng::fork(seed, "workload"), keys);
@@ -44,7 +46,7 @@ pub fn plan(seed: u64) -> Plan {
     let scene = (stores, regions, raft.tick_ms * raft.election_ticks as u64);
     let faults = faults(&mut Rng::fork(seed, "faults"), scene, length_ms);
     if faults.iter().any(|fault| fault.kind == process::Kind::OldCopy { identity: true }.into()) {
-        // The first version of the protocol does not remember runs: no older copy is told to stop.
+        // The first version of the protocol does not remember runs: an older copy is never told to stop.
         knobs.config["pd"]["protocol_max"] = Value::Integer(0);
     }
     Plan { schedule_seed: seed, bug: None, expect: None, topology, knobs, workload, faults }
@@ -56,7 +58,7 @@ fn knobs(rng: &mut Rng) -> Knobs {
     let tick_ms = *rng.pick(&[50, 100, 100, 200]);
     let election_ticks = heartbeat_ticks * rng.between(5, 10);
     let log_segment_kib = *rng.pick(&[16, 64, 256, 1024]);
-    // A stream of its own, so that what else is drawn stays as it was.
+    // A separate stream, so that the other draws stay the same.
     let bounds = &mut Rng::fork(rng.clone().next_u64(), "bounds");
     let mut raft = json!({
         "tick_ms": tick_ms,
@@ -79,13 +81,13 @@ fn knobs(rng: &mut Rng) -> Knobs {
         "lease_reads": bounds.chance(0.75),
     });
     let store_heartbeat_ms = *rng.pick(&[500, 1000, 3000]);
-    // Some clusters begin with nodes that are held at the first version of the protocol; faults let them go on.
+    // Some clusters begin with nodes that are held at the first version of the protocol; faults release them.
     let protocol_max = if rng.chance(0.2) { 1 } else { 0 };
     let pd = json!({ "protocol_max": protocol_max, "store_heartbeat_ms": store_heartbeat_ms, "store_alive_ms": 5 * store_heartbeat_ms });
     let link_us = log_uniform(rng, 50.0, 3000.0) as u64;
     let fsync_us = log_uniform(rng, 100.0, 5000.0) as u64;
     let last_crash = rng.chance(0.6);
-    // Streams of their own, so that what else is drawn stays as it was.
+    // Separate streams, so that the other draws stay the same.
     let disks = &mut Rng::fork(rng.clone().next_u64(), "disks");
     let is_small = disks.chance(0.25);
     let disk_mib = if is_small { disks.between(32, 64) } else { 0 };
@@ -115,10 +117,10 @@ fn workload(rng: &mut Rng, keys: u32) -> Workload {
     let total = log_uniform(rng, 400.0, 1600.0) as u32;
     let each = total / clients;
     let length_ms = rng.between(FAULTS_MS_MAX / 2, FAULTS_MS_MAX);
-    // A stream of its own, so that what else is drawn stays as it was.
+    // A separate stream, so that the other draws stay the same.
     let mut queries = Rng::fork(rng.clone().next_u64(), "queries");
     let query_ms = if queries.chance(P_QUERIES) { queries.between(1, 20) * 20 } else { 0 };
-    // A query over many small pages costs as much as a hundred puts: most runs have few, and pages of some length.
+    // A query over many small pages costs as much as a hundred puts, so most runs have few queries and larger pages.
     let (query_ms, query_page_rows_min) =
         if queries.chance(P_MANY_QUERIES) { (query_ms, 1) } else { (query_ms * 5, QUERY_PAGE_ROWS) };
     let mut families = Rng::fork(rng.clone().next_u64(), "families");
@@ -161,7 +163,8 @@ fn faults(rng: &mut Rng, (stores, regions, election_ms): (u32, u32, u64), length
     let classes = fault::classes();
     let only = rng.below((classes.len() + STORIES.len()) as u64) as usize;
     let mut faults = Vec::new();
-    // How often this kind comes in the run, and its own stream, so that adding a kind does not change what the others do.
+    // Returns how many faults of this kind the run has, and the kind's own stream, so that adding a kind does not
+    // change the others.
     let drawn = |n: usize, name: &str, per_minute: (f64, f64), p: f64| {
         let mut own = Rng::fork(rng.clone().next_u64(), name);
         let active = if kind < P_NO_FAULTS {
@@ -190,7 +193,7 @@ fn faults(rng: &mut Rng, (stores, regions, election_ms): (u32, u32, u64), length
             faults.extend(parts.into_iter().map(|(after_ms, draft)| Fault::new(begin_ms + after_ms, draft)));
         }
     }
-    // At most one store loses all of its data or a part of it, and rarely.
+    // At most one store loses all or a part of its data, in a minority of the runs.
     let mut own = Rng::fork(rng.next_u64(), "loss");
     if kind >= P_NO_FAULTS + P_ONE_CLASS && own.chance(P_LOSS) {
         let node = Target::Node(own.below(u64::from(stores)) as u32 + 1);
@@ -199,12 +202,12 @@ fn faults(rng: &mut Rng, (stores, regions, election_ms): (u32, u32, u64), length
             0 => disk::Kind::LoseEngine {}.into(),
             1 => disk::Kind::LoseLog {}.into(),
             2..=4 => {
-                // Others must have heard of the run that is lost, which nothing else may keep from them.
+                // The peers must have learned of the run that is lost, so no other fault may prevent it.
                 faults.clear();
                 let identity = own.chance(0.5);
                 let away_ms = own.between(5000, 20_000);
                 faults.push(Fault::new(at_ms, Draft::at(node, away_ms, process::Kind::OldCopy { identity }.into())));
-                // Nor may memory be what knows of it.
+                // In half of these runs all nodes crash, so that what the peers keep in memory does not suffice either.
                 if own.chance(0.5) {
                     let after_ms = at_ms + away_ms + own.below(3000);
                     faults.push(Fault::new(after_ms, Draft::everywhere(1000, process::Kind::CrashAll {}.into())));
@@ -222,7 +225,7 @@ fn faults(rng: &mut Rng, (stores, regions, election_ms): (u32, u32, u64), length
 
 #[cfg(test)]
 mod tests {
-    //! Goal: a plan survives its file, and seeds give plans that fit.
+    //! Goal: a plan survives the round trip through its file, and every seed gives a valid plan.
     use super::*;
 
     #[test]
