@@ -1,7 +1,7 @@
-//! The leak zoo: ways in which the outer world gets into a run and makes it differ from its replay. Each is planted in the scenario
-//! of bare raft groups; `cargo meta --leaks` must see every one, or the simulator must refuse it.
+//! The leak zoo: ways in which the outside world enters a run and makes it differ from its replay. Each leak is planted
+//! in the scenario of bare raft groups; `cargo meta --leaks` must detect it, or the simulator must refuse it.
 
-// Leaking is this file's purpose: it does what the store may not.
+// This file leaks on purpose and therefore uses what the store must not.
 #![allow(clippy::disallowed_types, clippy::disallowed_methods)]
 
 use std::collections::{HashMap, HashSet};
@@ -26,16 +26,16 @@ pub enum Leak {
     Clock,
     /// A thread of the operating system.
     Thread,
-    /// The order of addresses.
+    /// The order of memory addresses.
     Pointer,
-    /// A counter in a static, which an earlier run of the process has moved.
+    /// A counter in a static, which an earlier run in the process has advanced.
     Counter,
     /// A file of the machine.
     File,
 }
 
 impl Leak {
-    /// All of them.
+    /// All classes.
     pub const ALL: [Leak; 8] = [
         Leak::HashOrder,
         Leak::Rand,
@@ -47,7 +47,7 @@ impl Leak {
         Leak::File,
     ];
 
-    /// Its name on the command line.
+    /// Returns the class's name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Leak::HashOrder => "hash-order",
@@ -65,7 +65,7 @@ impl Leak {
 static KEYS: OnceLock<RandomState> = OnceLock::new();
 static COUNTER: AtomicU64 = AtomicU64::new(0);
 
-/// What of a leak must be laid outside the simulation.
+/// Prepares the part of a leak that must exist outside the simulation.
 pub fn prepare(leak: Option<Leak>) {
     match leak {
         Some(Leak::HashOrder) => {
@@ -76,7 +76,7 @@ pub fn prepare(leak: Option<Leak>) {
     }
 }
 
-/// Lets a task of the simulation look through the hole twice a simulated second.
+/// Spawns a simulated task that reads through the leak twice per simulated second.
 pub fn plant(leak: Option<Leak>, world: &World) {
     let Some(leak) = leak else { return };
     let world = world.clone();

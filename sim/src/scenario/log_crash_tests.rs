@@ -1,8 +1,9 @@
-//! The raft log against power losses: one node writes random batches to a log on the simulated disk, dies at random moments, and is opened again.
+//! Tests the raft log against power losses: one node writes random batches to a log on the simulated disk, dies at
+//! random moments and is opened again.
 //!
-//! The judge keeps, besides the last acknowledged state, every state since that the log may legally come back with. After each start the
-//! log must be exactly one of them: nothing acknowledged is lost, nothing is half there. A refusal to open is a failure too.
-//! Each planted bug of the room is hunted in a process of its own and must be found.
+//! The judge keeps the last acknowledged state and every later state with which the log may legally come back. After
+//! each start the log must be exactly one of them: no acknowledged batch is lost and no batch is half applied. A
+//! refusal to open is a failure. Each planted bug of the module is hunted in a separate process and must be found.
 
 use std::sync::{Arc, Mutex};
 
@@ -19,7 +20,7 @@ use model::{State, contents, difference, draw};
 
 #[derive(Default)]
 struct Judge {
-    /// The states that the log may come back with: the last acknowledged one, then one for each batch since.
+    /// The states that the log may have after a restart: the last acknowledged one, then one for each later batch.
     legal: Vec<State>,
     violation: Option<String>,
     opened: u32,
@@ -28,7 +29,8 @@ struct Judge {
     recycled: u64,
 }
 
-/// One life of the node: opens the log, is judged, writes until it is killed or the disk fails.
+/// Runs one incarnation of the node: opens the log, has its contents judged, and writes until the node is killed or the
+/// disk fails.
 async fn life(env: Env, judge: Arc<Mutex<Judge>>, mut rng: Rng) {
     let options = LogOptions {
         dir: "/node/log".into(),
@@ -70,7 +72,7 @@ async fn life(env: Env, judge: Arc<Mutex<Judge>>, mut rng: Rng) {
         match log.write(&batch, sync).await {
             Ok(()) => {}
             Err(Error::Stopped(_)) => {
-                // Poisoned: nothing more may succeed.
+                // A poisoned log must reject every further write.
                 assert!(matches!(log.write(&batch, true).await, Err(Error::Stopped(_))));
                 return;
             }
@@ -104,7 +106,8 @@ async fn life(env: Env, judge: Arc<Mutex<Judge>>, mut rng: Rng) {
     }
 }
 
-/// Runs one seed; says what went wrong, or how much was tried.
+/// Runs one seed. Returns the number of starts, acknowledged batches, recycled segments and moved bytes, or the
+/// violation.
 fn run(seed: u64) -> Result<(u32, u32, u64, u64), String> {
     let runtime = madsim::runtime::Runtime::with_seed_and_config(seed, madsim::Config::default());
     runtime.block_on(async move {
@@ -114,7 +117,7 @@ fn run(seed: u64) -> Result<(u32, u32, u64, u64), String> {
         let judge = Arc::new(Mutex::new(Judge { legal: vec![State::new()], ..Judge::default() }));
         for round in 0..12 {
             let task = node.spawn(life(node.env(), judge.clone(), Rng::fork(seed, &format!("life-{round}"))));
-            // From the middle of the opening to some hundred batches.
+            // The kill comes between the middle of the opening and a few hundred batches later.
             let micros = 100 << rng.below(12);
             world.sleep_ns(rng.between(1, micros) * 1000).await;
             if rng.chance(0.2) {
@@ -147,11 +150,11 @@ fn power_losses_take_nothing_acknowledged() {
         sum = (sum.0 + opened, sum.1 + acknowledged, sum.2 + recycled, sum.3 + moved);
     }
     println!("{} starts, {} acknowledged batches, {} recycled segments, {} bytes moved", sum.0, sum.1, sum.2, sum.3);
-    // The test tested something.
+    // The runs must have exercised restarts, writes, recycling and rewriting.
     assert!(sum.0 as u64 > 4 * seeds() && sum.1 as u64 > 50 * seeds() && sum.2 > seeds() && sum.3 > seeds());
 }
 
-/// The hunt for one planted bug, in a process of its own; see the next test.
+/// Hunts one planted bug in a separate process; see the next test.
 #[test]
 #[ignore = "started by planted_bugs_are_found"]
 fn hunt() {

@@ -1,8 +1,9 @@
-//! Where nodes are and to which cluster they belong, beyond what the swarm varies: addresses that change, disks that are new,
-//! configurations that do not fit together.
+//! Tests of node addresses and cluster membership beyond what the swarm varies: addresses that change, new disks, and
+//! configurations that contradict each other.
 //!
-//! **Goal**: a quorum that is up finds itself, wherever its nodes are; nodes that cannot belong together say so and do no harm.
-//! **Method**: the real `Node::start` on simulated machines, killed and started again with other configurations.
+//! **Goal**: a quorum that is up finds its members at whatever addresses they have; nodes that cannot form one cluster
+//! report it and do no harm. **Method**: the real `Node::start` on simulated machines, which are killed and started
+//! again with other configurations.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -16,14 +17,14 @@ use armilla::rt::rng::Rng;
 use armilla::rt::sim::{NodeHandle, World};
 
 const SECOND: u64 = 1_000_000_000;
-/// Where a machine has its raft log.
+/// Directory of a machine's raft log.
 const LOG: &str = "/data/raft";
 
-/// What became of a start.
+/// State of a node's last start.
 #[derive(Clone)]
 enum Start {
     Pending,
-    Runs { cluster: u64, front: Handle },
+    Runs { cluster: u64, replicas: Handle },
     Refused(String),
 }
 
@@ -43,8 +44,8 @@ impl Machine {
         self.handle.spawn(async move {
             match Node::start(NodeEnv { rt: env, engine }, config).await {
                 Ok(node) => {
-                    let (cluster, front) = (node.cluster_id(), node.handle().clone());
-                    *last.lock().unwrap() = Start::Runs { cluster, front };
+                    let (cluster, replicas) = (node.cluster_id(), node.handle().clone());
+                    *last.lock().unwrap() = Start::Runs { cluster, replicas };
                     std::future::pending::<()>().await;
                     drop(node);
                 }
@@ -53,7 +54,7 @@ impl Machine {
         });
     }
 
-    /// Ends the process; what the engine and the disk were told is kept.
+    /// Kills the process. Everything written to the engine and the disk is kept.
     fn kill(&self) {
         self.handle.kill();
         self.home.crash(&mut |bound| bound - 1);
@@ -64,7 +65,7 @@ impl Machine {
         self.home.wipe();
     }
 
-    /// The raft log's files, by name.
+    /// Returns the raft log's files, by name.
     async fn log_files(&self) -> Vec<(String, Vec<u8>)> {
         let disk = self.handle.disk();
         let names = disk.disk().list(LOG.as_ref()).await.unwrap();
@@ -72,7 +73,7 @@ impl Machine {
         names.iter().map(|name| (name.clone(), content(name))).collect()
     }
 
-    /// Puts these files in the place of the raft log's.
+    /// Replaces the raft log's files with these.
     async fn replace_log(&self, files: &[(String, Vec<u8>)]) {
         let disk = self.handle.disk().disk();
         for name in disk.list(LOG.as_ref()).await.unwrap() {
@@ -100,12 +101,12 @@ impl Machine {
 
     fn poisoned(&self) -> Option<String> {
         match &*self.last.lock().unwrap() {
-            Start::Runs { front, .. } => front.poisoned(),
+            Start::Runs { replicas, .. } => replicas.poisoned(),
             _ => None,
         }
     }
 
-    /// Listens at another port from the next start on, and tells only its own configuration.
+    /// Listens on another port from the next start on. Only the node's own configuration contains the new address.
     fn move_to(&mut self, port: u16) {
         let addr = format!("{}:{port}", self.handle.name());
         self.config.addr.clone_from(&addr);
@@ -127,7 +128,7 @@ impl TestCluster {
         TestCluster { world, client }
     }
 
-    /// `count` machines of one list, `a1:1`, `a2:1`, … for the letter `a`.
+    /// Creates `count` machines with one list of members: `a1:1`, `a2:1`, … for the letter `a`.
     fn machines(&self, letter: char, first_id: u64, count: u64) -> Vec<Machine> {
         let name = |n: u64| format!("{letter}{n}");
         let list: Vec<(String, String)> = (1..=count).map(|n| (name(n), format!("{}:1", name(n)))).collect();
@@ -163,7 +164,7 @@ impl TestCluster {
         PdClient::new(env.net.clone(), env.clock.clone(), endpoints).with_deadline(Duration::from_secs(2))
     }
 
-    /// Whether a put succeeds within a minute, at those addresses alone.
+    /// Returns whether a put through these addresses alone succeeds within a minute.
     async fn serves(&self, machines: &[&Machine]) -> Result<(), String> {
         let env = self.client.env();
         let options = RawOptions { deadline: Duration::from_secs(5), ..RawOptions::default() };
@@ -183,7 +184,7 @@ impl TestCluster {
         self.serves(&machines.iter().collect::<Vec<_>>()).await.expect("a new cluster serves");
     }
 
-    /// Waits until every start has come to an end.
+    /// Waits until every start has succeeded or failed.
     async fn settle(&self, machines: &[&Machine]) {
         for _ in 0..60 {
             if machines.iter().all(|machine| !matches!(*machine.last.lock().unwrap(), Start::Pending)) {
@@ -209,8 +210,8 @@ fn a_quorum_finds_itself_after_one_of_it_has_moved() {
         nodes[1].start();
         cluster.seconds(10).await;
         let stores = cluster.pd(&[&nodes[0], &nodes[2]]).get_all_stores().await.expect("PD leads");
-        assert_eq!(stores[1].address, "n2:2", "PD heard of the move");
-        // Its list is the old one, and nobody is up who could tell it but the one that moved.
+        assert_eq!(stores[1].address, "n2:2", "PD learned the new address");
+        // Its list is the old one, and only the node that moved is up to correct it.
         nodes[2].kill();
         nodes[0].kill();
         nodes[0].start();
@@ -255,7 +256,7 @@ fn a_cluster_moves_at_once_when_the_lists_say_so() {
             }
             cluster.seconds(1).await;
         }
-        panic!("PD should have heard of all: {known:?}");
+        panic!("PD should know all new addresses: {known:?}");
     });
 }
 
@@ -272,26 +273,26 @@ fn founders_with_new_disks_do_not_call_each_other_without_end() {
             cluster.settle(&[node]).await;
             assert_eq!(node.cluster(), nodes[4].cluster(), "it joined as a new store");
         }
-        // Three of five members of the placement driver are left; now two, and nobody leads.
+        // Three of the placement driver's five members are left; with this one gone there are two, and no leader.
         nodes[4].kill();
         cluster.seconds(10).await;
         let before = cluster.world.net().delivered();
         let asked = cluster.pd(&[&nodes[0], &nodes[1]]);
-        let error = asked.members().await.expect_err("nobody leads").to_string();
+        let error = asked.members().await.expect_err("there is no leader").to_string();
         assert!(error.contains("not served"), "{error}");
         cluster.seconds(10).await;
         let packets = cluster.world.net().delivered() - before;
-        // Five nodes that look for a leader twice a second, and raft's pre-votes.
-        assert!(packets < 20_000, "{packets} packets in twelve seconds");
+        // Five nodes look for a leader twice a second, and raft sends pre-votes.
+        assert!(packets < 20_000, "{packets} packets in twenty seconds");
         for node in &nodes[..2] {
             assert_eq!((node.refusal(), node.poisoned()), (None, None), "they wait");
         }
     });
 }
 
-/// Goal: a store that lost a part of what it has promised does not serve as if it had not. Method: each part is lost in turn, on
-/// a store with a member of the placement driver and on one without; the rest of the cluster goes on, and so does the store once
-/// it has back what it lost.
+/// Goal: a store that lost a part of the data behind its promises does not serve. Method: each part is lost in turn, on
+/// a store with a member of the placement driver and on one without. The other stores keep serving, and so does this
+/// store once its data is restored.
 #[test]
 fn a_store_that_lost_a_part_of_its_data_does_not_start() {
     run(|cluster| async move {
@@ -300,7 +301,7 @@ fn a_store_that_lost_a_part_of_its_data_does_not_start() {
         cluster.found(&nodes).await;
         let with_region = cluster.pd(&[&nodes[0]]).get_region(b"k").await.expect("PD leads").expect("one").region.peers;
         let holds = |at: usize| with_region.iter().any(|peer| peer.store_id == at as u64 + 1);
-        // One with a member of the placement driver, one that has a region alone, if there is one.
+        // One store with a member of the placement driver, and one without that holds the region, if there is one.
         let stores: Vec<usize> = [1].into_iter().chain((3..5).find(|at| holds(*at))).collect();
         for at in stores {
             let node = &nodes[at];
@@ -333,20 +334,20 @@ fn a_store_that_lost_a_part_of_its_data_does_not_start() {
             node.home.wipe();
             node.start();
             cluster.settle(&[node]).await;
-            let refusal = node.refusal().expect("the engine is lost");
+            let refusal = node.refusal().expect("a store without its engine refuses to start");
             assert!(refusal.contains("the engine's data was lost"), "{at}: {refusal}");
             node.kill();
             node.replace_log(&[]).await;
             node.start();
             cluster.settle(&[node]).await;
-            let refusal = node.refusal().expect("engine and log are lost");
+            let refusal = node.refusal().expect("a store without engine and log refuses to start");
             let says = if at < 3 {
                 "carries a member of the placement driver"
             } else {
                 "was given 1 regions, of which it holds 0"
             };
             assert!(refusal.contains(says), "{at}: {refusal}");
-            // Refusals made no files that a later start would trip over.
+            // The refused starts created no files that a later start would trip over.
             assert!(node.log_files().await.len() <= 1);
             node.kill();
             node.wipe();
@@ -365,19 +366,20 @@ fn founders_that_do_not_agree_found_nothing() {
         nodes[1].config.pd_members = 1;
         nodes.iter().for_each(Machine::start);
         cluster.seconds(5).await;
-        let said = nodes[1].refusal().expect("it is alone with its number");
+        let said = nodes[1].refusal().expect("no other node has this number of members");
         assert!(said.contains("pd_members") && said.contains("is 1 ") && said.contains("but 3 "), "{said}");
         assert!(nodes.iter().all(|node| node.cluster().is_none()));
-        // Mended, all of them are one cluster.
+        // With the mistake corrected, all of them form one cluster.
         nodes[1].config.pd_members = 3;
         nodes.iter().for_each(Machine::kill);
         cluster.found(&nodes).await;
 
-        // One list has two addresses swapped.
+        // In one list two addresses are swapped.
         let mut nodes = cluster.machines('m', 10, 3);
         nodes[2].config.initial_cluster[0].1 = "m2:1".into();
         nodes[2].config.initial_cluster[1].1 = "m1:1".into();
-        // Not all three: if the others have founded a cluster before it asks, their certificate decides and its list does not matter.
+        // Only two of the three are started: if the others founded a cluster before this one asks, their certificate
+        // would decide and its list would not matter.
         nodes[1..].iter().for_each(Machine::start);
         cluster.seconds(5).await;
         let said = nodes[2].refusal().expect("its list is wrong");
@@ -405,7 +407,7 @@ fn a_node_that_joins_gets_a_place_or_a_reason() {
     run(|cluster| async move {
         let mut nodes = cluster.machines('n', 0, 3);
         cluster.found(&nodes).await;
-        // The first has moved: its address at the founding is nobody's.
+        // The first node has moved, so no node listens on the address that it had at the founding.
         nodes[0].kill();
         nodes[0].move_to(2);
         nodes[0].start();
@@ -416,7 +418,7 @@ fn a_node_that_joins_gets_a_place_or_a_reason() {
         joining[0].start();
         cluster.settle(&[&joining[0]]).await;
         assert_eq!(joining[0].cluster(), nodes[0].cluster());
-        // It takes part in no quorum, but it remembers where the others are.
+        // It is a member of no quorum, but it remembers the addresses of the other nodes.
         joining[0].kill();
         nodes[1].kill();
         joining[0].start();
@@ -435,7 +437,7 @@ fn another_clusters_directory_is_found_out_when_somebody_answers() {
         for node in ours.iter().chain(&others) {
             node.kill();
         }
-        // The second of the others takes the first one's list for the list of our cluster, and starts while nobody is up.
+        // The second of the others is configured with our cluster's first node and starts while no other node is up.
         let mut lost = others.into_iter().nth(1).unwrap();
         lost.config.initial_cluster[0] = ("a1".into(), "a1:1".into());
         lost.start();
@@ -448,11 +450,11 @@ fn another_clusters_directory_is_found_out_when_somebody_answers() {
         cluster.seconds(20).await;
         assert_eq!(lost.poisoned(), None);
         ours.iter().for_each(Machine::start);
-        cluster.serves(&[&ours[0], &ours[1]]).await.expect("ours is not disturbed");
+        cluster.serves(&[&ours[0], &ours[1]]).await.expect("our cluster is not disturbed");
         cluster.seconds(10).await;
         let said = lost.poisoned().expect("it has stopped");
         assert!(ids.iter().all(|id| said.contains(id)), "{said}");
-        // From now on it does not even start.
+        // From now on it refuses to start.
         lost.kill();
         lost.start();
         cluster.settle(&[&lost]).await;

@@ -1,4 +1,4 @@
-//! What a run is asked for and what it answers: shared by the child that runs one seed and the parents that start children.
+//! The options of a run and its report, shared by the child that runs one seed and the parents that start children.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -6,17 +6,17 @@ use std::path::PathBuf;
 use armilla::rt::sim::World;
 use serde::{Deserialize, Serialize};
 
-/// What the simulator runs.
+/// The scenario to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Scenario {
-    /// The whole store: plans, clients, faults, oracles.
+    /// The whole store with plans, clients, faults and oracles.
     Cluster,
-    /// Bare raft groups over the simulated network and disk: what everything else stands on.
+    /// Bare raft groups over the simulated network and disk, on which everything else rests.
     BareRaft,
 }
 
 impl Scenario {
-    /// Its name on the command line.
+    /// Returns the scenario's name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Scenario::Cluster => "cluster",
@@ -25,28 +25,28 @@ impl Scenario {
     }
 }
 
-/// How a run is done, beside its seed.
+/// The options of a run besides its seed.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// What is run.
+    /// The scenario to run.
     #[arg(long, value_enum, default_value = "cluster")]
     pub scenario: Scenario,
-    /// A planted bug to switch on.
+    /// Plant this bug in the store.
     #[arg(long)]
     pub mutant: Option<String>,
     /// Run this plan instead of the one that the seed expands to.
     #[arg(long)]
     pub plan: Option<PathBuf>,
-    /// A leak of the outer world to plant in the scenario of bare raft groups.
+    /// Plant this leak of the outside world in the scenario of bare raft groups.
     #[arg(long, value_enum)]
     pub leak: Option<crate::scenario::leak::Leak>,
-    /// On aarch64, emulated: seeds run there, and `meta` compares here with there.
+    /// Run the seeds on emulated aarch64; `meta` compares native runs with emulated ones.
     #[arg(long)]
     pub arm: bool,
 }
 
 impl Options {
-    /// The arguments that make a child run with these options.
+    /// Returns the arguments that make a child run with these options.
     pub fn args(&self) -> Vec<String> {
         let mut args = vec!["--scenario".to_owned(), self.scenario.name().to_owned()];
         if let Some(mutant) = &self.mutant {
@@ -61,7 +61,7 @@ impl Options {
         args
     }
 
-    /// What a person types to run this seed again.
+    /// Returns the command with which a person runs this seed again.
     pub fn replay_command(&self, seed: u64) -> String {
         let mut command = format!("cargo sim replay {seed}");
         if self.scenario != Scenario::Cluster {
@@ -80,30 +80,30 @@ impl Options {
     }
 }
 
-/// Why a run was not correct.
+/// Why a run failed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Failure {
-    /// The oracle that fired, such as `election-safety`, or `panic`.
+    /// Name of the oracle that fired, such as `election-safety`, or `panic`.
     pub oracle: String,
-    /// What it saw.
+    /// A description of the violation.
     pub what: String,
-    /// When, in simulated nanoseconds.
+    /// When the oracle fired, in simulated nanoseconds.
     pub at_ns: u64,
-    /// On which node; 0 for the whole.
+    /// The node concerned; 0 for the whole cluster.
     pub node: u64,
 }
 
-/// What a scenario answers.
+/// The result of a scenario.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
     /// The first failure.
     pub failure: Option<Failure>,
-    /// Figures worth showing, by name.
+    /// Statistics worth showing, by name.
     pub stats: BTreeMap<String, u64>,
 }
 
 impl Outcome {
-    /// A run that failed.
+    /// Returns the outcome of a failed run.
     #[allow(dead_code)]
     pub fn failed(oracle: &str, what: impl Into<String>, world: &World) -> Outcome {
         let failure = Failure { oracle: oracle.to_owned(), what: what.into(), at_ns: world.now_ns(), node: 0 };
@@ -111,7 +111,7 @@ impl Outcome {
     }
 }
 
-/// The line that a child prints.
+/// The report that a child prints as one line.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Report {
     /// The seed.
@@ -120,24 +120,24 @@ pub struct Report {
     pub failure: Option<Failure>,
     /// The running digest at the end.
     pub digest: String,
-    /// How many records went into it.
+    /// The number of records that the digest covers.
     pub records: u64,
-    /// Simulated seconds.
+    /// The run's length in simulated seconds.
     pub sim_s: f64,
-    /// CPU seconds of the child.
+    /// CPU time of the child in seconds.
     pub cpu_s: f64,
-    /// The scenario's figures.
+    /// The scenario's statistics.
     pub stats: BTreeMap<String, u64>,
-    /// The sites that it reached, by name.
+    /// The names of the sites that the run reached.
     #[serde(default)]
     pub reached: Vec<String>,
-    /// The digest's checkpoints (ordinal, half a digest), when they were asked for.
+    /// The digest's checkpoints (ordinal, half a digest), if they were requested.
     #[serde(default)]
     pub checkpoints: Vec<(u64, String)>,
 }
 
 impl Report {
-    /// The verdict, in one line.
+    /// Returns the verdict in one line.
     pub fn verdict(&self) -> String {
         match &self.failure {
             None => format!("PASS seed {} in {:.1} simulated seconds, digest {}", self.seed, self.sim_s, self.digest),

@@ -1,11 +1,12 @@
 //! # bare_raft: raft-rs groups over the simulated network and disk
 //!
-//! Calls of all three kinds that tonic has, clients, and every fault that the world can make. No line of the store is in it, so
-//! that a digest that differs here is the simulator's own fault. Three nodes carry a replica of each group; two clients propose
-//! numbered entries through a unary call and remember which were acknowledged.
+//! The scenario uses all three kinds of calls that tonic has, clients, and every fault that the world can inject. It
+//! contains no line of the store, so that a digest that differs here is the simulator's own fault. Three nodes hold a
+//! replica of each group; two clients propose numbered entries through a unary call and remember which ones were
+//! acknowledged.
 //!
-//! **In** comes a seed; **out** goes the verdict: the same entry at the same index everywhere, no acknowledged entry lost, and
-//! after the faults have stopped every group commits again. **Never**: anything of the store.
+//! **In** comes a seed; **out** goes the verdict: the same entry at the same index everywhere, no acknowledged entry
+//! lost, and every group commits again after the faults have stopped. **Never**: any code of the store.
 
 mod replica;
 mod truth;
@@ -28,11 +29,11 @@ use truth::{GROUPS, NODES, Shared, addr};
 
 const CLIENTS: u64 = 2;
 const CLIENT_NODE: u64 = 100;
-/// Seconds of faults, and of the calm after them.
+/// Durations of the faults and of the calm after them, in seconds.
 const STORM_S: u64 = 60;
 const CALM_S: u64 = 40;
 
-/// Runs the scenario in the world that exists; `seconds` of faults instead of the usual minute.
+/// Runs the scenario in the current world, with faults for `seconds` instead of the usual minute.
 pub async fn run(seed: u64, seconds: Option<u64>) -> Outcome {
     let world = World::current().expect("the child makes the world");
     let truth = Shared::default();
@@ -49,7 +50,7 @@ pub async fn run(seed: u64, seconds: Option<u64>) -> Outcome {
 
     storm(&world, &nodes, seed, seconds.unwrap_or(STORM_S), &truth).await;
 
-    // Calm: everything is whole again, and every group must commit something new.
+    // Calm: all faults are healed, and every group must commit something new.
     world.net().set_all(LinkConfig::default());
     world.net().heal_all();
     for node in &nodes {
@@ -112,7 +113,7 @@ fn heights(truth: &Shared) -> BTreeMap<u64, u64> {
     heights
 }
 
-/// Begins a life of a node.
+/// Starts an incarnation of a node.
 fn start(node: &NodeHandle, truth: &Shared) {
     let (env, truth, id) = (node.env(), truth.clone(), node.id());
     node.spawn(async move {
@@ -122,7 +123,7 @@ fn start(node: &NodeHandle, truth: &Shared) {
     });
 }
 
-/// Faults, one after another, some overlapping.
+/// Injects faults one after another, some of them overlapping.
 async fn storm(world: &World, nodes: &[NodeHandle], seed: u64, seconds: u64, truth: &Shared) {
     let mut rng = Rng::fork(seed, "storm");
     let end_ns = world.now_ns() + seconds * 1_000_000_000;
@@ -197,7 +198,7 @@ async fn storm(world: &World, nodes: &[NodeHandle], seed: u64, seconds: u64, tru
     }
 }
 
-/// A client: proposes numbered entries, one at a time, to whichever node takes them.
+/// Runs a client that proposes numbered entries, one at a time, to whichever node accepts them.
 async fn propose(env: Env, id: u64, truth: Shared) {
     let mut rng = Rng::new(env.seed ^ id);
     let mut clients: Vec<_> =
@@ -228,7 +229,7 @@ async fn propose(env: Env, id: u64, truth: Shared) {
     }
 }
 
-/// A client that listens to a stream of each node in turn.
+/// Runs a client that reads a stream of each node in turn.
 async fn watch(env: Env, truth: Shared) {
     for n in 0u64.. {
         let channel = env.net.channel(&addr(1 + n % NODES)).expect("it is an address");

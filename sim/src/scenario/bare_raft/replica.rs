@@ -1,4 +1,4 @@
-//! A node: its raft groups, their log on the simulated disk, and what it serves.
+//! A node: its raft groups, their logs on the simulated disk, and its services.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -30,7 +30,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::truth::{GROUPS, NODES, Shared, TICK, addr};
 
-/// What comes to a node's loop.
+/// An input of a node's event loop.
 enum Mail {
     Raft(u64, Message),
     Propose { group: u64, number: u64, data: Vec<u8>, done: oneshot::Sender<bool> },
@@ -180,7 +180,7 @@ impl Replica {
         }
     }
 
-    /// Writes, sends and applies what a group has ready.
+    /// Writes, sends and applies everything that a group has ready.
     async fn ready(&mut self, id: u64) -> std::io::Result<()> {
         let group = self.groups.get_mut(&id).expect("all groups exist");
         if !group.raft.has_ready() {
@@ -210,7 +210,7 @@ impl Replica {
             let len = buffer.len() as u64;
             group.log.write_at(group.log_len, buffer.freeze()).await?;
             group.log_len += len;
-            // A bug planted here shows that this scenario can fail.
+            // The planted bug shows that this scenario can fail.
             if ready.must_sync() && !armilla::mutant!("bare-raft.no-sync") {
                 group.log.sync().await?;
             }
@@ -272,7 +272,7 @@ fn apply(
     }
 }
 
-/// Carries messages to one peer; opens a stream, and another when that breaks.
+/// Sends messages to one peer over a stream, and opens a new stream when it breaks.
 async fn line(env: Env, from: u64, to: u64, mut queued: mpsc::UnboundedReceiver<GroupMessage>) {
     let channel = env.net.channel(&addr(to)).expect("it is an address");
     while let Some(first) = queued.recv().await {
@@ -301,7 +301,7 @@ async fn line(env: Env, from: u64, to: u64, mut queued: mpsc::UnboundedReceiver<
             _ = call => {}
             () = feed => {}
         }
-        // What waited meanwhile is old news.
+        // Messages that were queued meanwhile are outdated.
         while queued.try_recv().is_ok() {}
         env.clock.sleep(Duration::from_millis(100)).await;
     }
@@ -317,7 +317,7 @@ fn record(out: &mut BytesMut, kind: u8, bytes: &[u8]) {
 }
 
 impl Group {
-    /// Opens a group's log, or creates it; what follows the last whole record is cut off.
+    /// Opens or creates a group's log, and truncates it after the last complete record.
     async fn open(disk: &Disk, dir: &std::path::Path, id: u64, group: u64) -> std::io::Result<Group> {
         let path = dir.join(format!("group-{group}.log"));
         let log = match disk.open(&path).await {

@@ -1,13 +1,13 @@
 //! # cluster: the whole store under a plan
 //!
-//! Start, safety phase with faults, healing, liveness phase, durability scan, judgement.
+//! A run has these phases, and ends with a judgement of the clients' history:
 //!
 //! ```text
-//!   founding | clients and faults ........ | heal | fresh writes | all crash, start | read all | replicas agree | judge history
-//!            | watched by the online oracles and, every second, by those of the durable images            |
+//!   founding | clients and faults .... | heal | new writes | all crash, start | read all keys | replicas agree
+//!            | watched by the online oracles and, every second, by the oracles of the durable images |
 //! ```
-//! **In** comes a plan, **out** goes the first violation or none. **Never**: a judgement that rests on what the store says of
-//! itself, but for its health, which is judged.
+//! **In** comes a plan, **out** goes the first violation or none. **Never**: a judgement that relies on the store's own
+//! statements, except for its health, which is itself judged.
 
 mod verdict;
 
@@ -43,10 +43,10 @@ use crate::workload::insider::Insider;
 use crate::workload::{bad_requests, families, query, raw};
 
 const SECOND: u64 = 1_000_000_000;
-/// A new cluster must serve within this time, ns.
+/// Time within which a new cluster must serve, ns.
 const FOUNDING: u64 = 60 * SECOND;
 
-/// Runs one seed, or the plan that the options name under that seed's schedule, inside the world that the child has made.
+/// Runs one seed inside the world that the child has made, or the plan that the options name with that seed's schedule.
 pub async fn run(seed: u64, options: &Options) -> Outcome {
     let world = World::current().expect("the child makes the world");
     let plan = match &options.plan {
@@ -75,14 +75,14 @@ struct Run {
 
 type Verdict = Result<(), Violation>;
 
-/// The first region that has another leader than the placement driver says, if there is one.
+/// Describes the first region whose leader is not the one that the placement driver reports, if there is one.
 fn wrong_leader(observed: &mut Observed, infos: &[RegionInfo]) -> Option<String> {
     infos.iter().find_map(|info| {
         let said = info.leader.as_ref().and_then(|leader| observed.node_of.get(&leader.store_id).copied());
         let leads = observed.leaders.get(&info.region.id).map(|(_, node)| *node);
         (said != leads).then(|| {
             let (region, said, leads) = (info.region.id, said.unwrap_or(0), leads.unwrap_or(0));
-            format!("the placement driver says that node {said} leads region {region}; node {leads} does")
+            format!("the placement driver reports node {said} as leader of region {region}, but node {leads} leads it")
         })
     })
 }
@@ -172,9 +172,10 @@ impl Run {
         self.stats.insert("faults".into(), nemesis.struck);
 
         nemesis.heal();
-        // From here on the store does what it usually does: bounds of time are for that.
+        // From here on the store behaves as usual, as the time limits require.
         armilla::rt::buggify::arm(0);
-        // What lags by now may still get a snapshot, and another one that was under way; no more without an entry.
+        // A replica that lags by now may still get a snapshot, and another one if that was in flight; further ones only
+        // after a new entry.
         self.monitor.with(|observed| observed.raft.judge_snapshots());
         self.recover(&admin, "healing").await?;
         if self.plan.knobs.last_crash {
@@ -193,7 +194,7 @@ impl Run {
         }
         if let Some((task, machine)) = asked {
             let rest = self.wait(task, self.now() + bound, "the client that asks").await?;
-            // All is well again: what is asked now is answered.
+            // The cluster is healthy again, so every query must be answered.
             let until = self.now() + bound;
             let last = machine.spawn(rest.run(until));
             let ended = self.wait(last, until + bound, "the last query").await?;
@@ -212,7 +213,7 @@ impl Run {
         Ok(())
     }
 
-    /// What a client on that machine needs that looks behind the scenes.
+    /// Returns the context of a client on that machine that knows more than addresses.
     fn insider(&self, machine: &NodeHandle, regions: &[Region]) -> Insider {
         Insider {
             env: machine.env(),
@@ -224,7 +225,7 @@ impl Run {
         }
     }
 
-    /// Starts the clients of the workload and those that ask for timestamps.
+    /// Starts the clients of the workload and those that request timestamps.
     fn spawn_clients(&self, begin_ns: u64, end_ns: u64) -> Vec<JoinHandle<()>> {
         let mut tasks = Vec::new();
         for number in 1..=self.plan.workload.clients {
@@ -243,12 +244,12 @@ impl Run {
         tasks
     }
 
-    /// The reserve on each store's disk.
+    /// Returns the size of the reserve on each store's disk, KiB.
     fn reserve_kib(&self) -> u64 {
         self.plan.knobs.settings().disk_reserve_mib.unwrap_or(0) << 10
     }
 
-    /// What faults act on.
+    /// Returns the context that faults act on.
     fn context(&self, groups: Vec<u64>, pd: PdClient, admin: NodeHandle) -> Context {
         let clients = u64::from(self.plan.workload.clients + OTHERS);
         Context {
@@ -289,7 +290,8 @@ impl Run {
         )
     }
 
-    /// Waits until the new cluster knows its regions and serves each; gives them in order of their keys.
+    /// Waits until the new cluster knows its regions and serves each of them. Returns the regions in order of their
+    /// keys.
     async fn found(&mut self, admin: &Client) -> Result<Vec<Region>, Violation> {
         let until = self.now() + FOUNDING;
         let mut why = "the placement driver knows no regions".to_owned();
@@ -317,7 +319,7 @@ impl Run {
                 } else {
                     info.region.start_key.clone()
                 };
-                // A key of its own: right behind the region's first.
+                // A separate key, right behind the region's first.
                 let key = Bytes::from([&key[..], b"~founding"].concat());
                 admin.put_until(key, &format!("founding.{n}"), until).await.map_err(|why| {
                     Violation::new(
@@ -372,14 +374,14 @@ impl Run {
         }
     }
 
-    /// Looks at the nodes' images.
+    /// Reads the nodes' images and checks them.
     fn check_images(&mut self) -> Verdict {
         let images = self.cluster.images()?;
         state::check(&images, self.now())?;
         self.regions.observe(&images, self.founded, self.now())
     }
 
-    /// Lets time pass until `until_ns`, looking for violations.
+    /// Waits until `until_ns` and checks for violations meanwhile.
     async fn guard(&mut self, until_ns: u64) -> Verdict {
         loop {
             let now = self.now();
@@ -398,7 +400,7 @@ impl Run {
         }
     }
 
-    /// Waits for a task, looking for violations.
+    /// Waits for a task and checks for violations meanwhile.
     async fn wait<T>(&mut self, mut task: JoinHandle<T>, until_ns: u64, who: &str) -> Result<T, Violation> {
         loop {
             let next = (self.now() + SECOND).min(until_ns);
@@ -413,7 +415,7 @@ impl Run {
         }
     }
 
-    /// Every region takes a fresh write within the bound.
+    /// Checks that every region accepts a new write within the time limit.
     async fn recover(&mut self, admin: &Client, after: &str) -> Verdict {
         let began = self.now();
         let until = began + liveness::bound_ns(&self.plan);
@@ -437,8 +439,8 @@ impl Run {
         Ok(())
     }
 
-    /// Every node says that it is healthy, but one that began with an empty disk in another store's place, if regions count on what
-    /// was on the old one.
+    /// Checks that every node reports itself healthy, except one that replaced a store with an empty disk while regions
+    /// still rely on the old store's data.
     async fn healths(&mut self, admin: &NodeHandle) -> Verdict {
         let until = self.now() + liveness::bound_ns(&self.plan);
         let images = self.cluster.images()?;
@@ -457,13 +459,13 @@ impl Run {
                     let reply = client.check(HealthCheckRequest::default()).await.ok()?;
                     Some(reply.into_inner().status())
                 });
-                let said = self.wait(said, self.now() + liveness::bound_ns(&self.plan), "a question of health").await?;
-                // A wiped node is not healthy before it has asked, either.
+                let said = self.wait(said, self.now() + liveness::bound_ns(&self.plan), "a health check").await?;
+                // A wiped node also reports itself unhealthy until it has asked PD.
                 if said == Some(wanted) {
                     break;
                 }
                 if self.now() >= until || (said == Some(ServingStatus::Serving) && wiped) {
-                    let what = format!("the node says that it is {said:?} where it should be {wanted:?}");
+                    let what = format!("the node reports {said:?}, expected {wanted:?}");
                     return Err(Violation::new("health", self.now(), node, what));
                 }
                 self.guard(self.now() + SECOND).await?;
@@ -472,7 +474,7 @@ impl Run {
         Ok(())
     }
 
-    /// Every kind of operation succeeds now.
+    /// Checks that every kind of operation succeeds.
     async fn every_kind(&mut self, admin: &Client) -> Verdict {
         let until = self.now() + liveness::bound_ns(&self.plan);
         for call in raw::every_kind() {
@@ -481,7 +483,7 @@ impl Run {
                 self.check_violation()?;
                 let (Ended::Failed(why) | Ended::Unknown(why)) = ended else { break };
                 if self.now() >= until {
-                    let what = format!("{} does not succeed although all is well: {why}", liveness::describe(&call));
+                    let what = format!("{} fails although the cluster is healthy: {why}", liveness::describe(&call));
                     return Err(Violation::new("liveness", self.now(), 0, what));
                 }
                 self.guard(self.now() + SECOND / 5).await?;
@@ -514,7 +516,7 @@ impl Run {
         }
     }
 
-    /// All replicas reach the same applied index with the same data, and PD sees what the stores see.
+    /// Waits until all replicas have the same applied index and data, and PD agrees with the stores about the regions.
     async fn converge(&mut self, admin: &Client) -> Verdict {
         let until = self.now() + liveness::bound_ns(&self.plan);
         loop {
@@ -547,7 +549,8 @@ impl Run {
         self.regions.compare(&pd, self.now())
     }
 
-    /// The placement driver learns how large the regions are. It takes ten heartbeats: not in every run.
+    /// Checks that the placement driver learns the sizes of the regions. This takes ten heartbeats, so only some runs
+    /// do it.
     async fn sizes(&mut self, admin: &Client) -> Verdict {
         if !self.plan.schedule_seed.is_multiple_of(8) {
             return Ok(());
@@ -571,7 +574,8 @@ impl Run {
         }
     }
 
-    /// Every store comes to rest: it holds nothing that nobody waits for, and its log is as small as it should be.
+    /// Waits until every store is at rest: it holds nothing that no request waits for, and its log is as small as it
+    /// should be.
     async fn rest(&mut self) -> Verdict {
         let until = self.now() + liveness::bound_ns(&self.plan);
         let (settings, groups) = (self.plan.knobs.settings(), self.plan.topology.splits.len() as u64 + 2);
@@ -581,7 +585,8 @@ impl Run {
                     self.cluster.with(id, |machine| (machine.replicas(), machine.home.staged(), machine.log_bytes()));
                 let held = replicas.and_then(|replicas| bounds::left_over(&replicas.raft_figures(), staged, &settings));
                 let large = bounds::log_bytes_max(&settings, groups, longest).filter(|max| log_bytes > *max);
-                let large = large.map(|max| format!("{} KiB of log files, {} may be", log_bytes >> 10, max >> 10));
+                let large =
+                    large.map(|max| format!("{} KiB of log files, at most {} are allowed", log_bytes >> 10, max >> 10));
                 let Some(what) = held.or(large) else { break };
                 if self.now() >= until {
                     let what = format!("the store does not come to rest: {what}");
@@ -594,7 +599,7 @@ impl Run {
     }
 
     fn outcome(mut self, violation: Option<Violation>) -> Outcome {
-        // For people who look into a failure: the whole history, one call a line.
+        // For people who investigate a failure: the whole history, one call per line.
         if let Some(path) = std::env::var_os("ARMILLA_HISTORY") {
             let text: String = self.ledger.with(|history| history.records.iter().map(|record| record.line()).collect());
             let _ = std::fs::write(path, text);

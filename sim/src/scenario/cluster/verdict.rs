@@ -1,4 +1,4 @@
-//! The last judgement of a run: the oracles that look at the whole history.
+//! The final judgement of a run, by the oracles that examine the whole history.
 
 use std::collections::BTreeMap;
 
@@ -10,18 +10,18 @@ use crate::plan::Plan;
 use crate::workload::client::Ledger;
 use crate::workload::history::{self, History};
 
-/// Steps that the search for an order of one key's operations may take.
+/// Maximum number of steps of the search for an order of one key's operations.
 const SEARCH_STEPS_MAX: u64 = 2_000_000;
 
-/// Judges everything that clients saw; `finally` is what the keys hold at the end. Returns for how many keys the search for an
-/// order was given up.
+/// Judges everything that clients saw; `finally` is the content of the keys at the end. Returns the number of keys for
+/// which the search for an order was given up.
 pub fn judge(plan: &Plan, ledger: &Ledger, finally: &BTreeMap<Bytes, Bytes>, at: u64) -> Result<u64, Violation> {
     let keys = plan.all_keys();
     let grants = ledger.grants.lock().expect("nothing panics while holding it").clone();
     tso::check(&grants)?;
     let leaderless = ledger.leaderless.lock().expect("nothing panics while holding it").first().copied();
     if let Some((at, region)) = leaderless {
-        let what = format!("the placement driver answered that region {region} has no leader, which clients keep");
+        let what = format!("the placement driver returned region {region} without a leader, which clients cache");
         return Err(Violation::new("routing", at, 0, what));
     }
     let expiry = plan.knobs.settings().ttl;
@@ -37,7 +37,7 @@ pub fn judge(plan: &Plan, ledger: &Ledger, finally: &BTreeMap<Bytes, Bytes>, at:
     })
 }
 
-/// Searches for an order of each key's operations.
+/// Searches for an order of each key's operations. Returns the number of keys for which the search was given up.
 fn linearizable(history: &History, keys: &[Bytes], at: u64) -> Result<u64, Violation> {
     let mut exhausted = 0;
     let (by_key, values) = history.by_key(keys);
