@@ -1,10 +1,10 @@
-//! Waiting between attempts: exponential, with jitter, bounded by the deadline. Pure.
+//! Waits between attempts: exponential, with jitter, bounded by the deadline. Pure.
 
 use std::time::Duration;
 
 use crate::rt::rng::Rng;
 
-/// The waits of one request.
+/// The waits between the attempts of one request.
 #[derive(Clone, Debug)]
 pub struct Backoff {
     base: Duration,
@@ -13,22 +13,23 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Waits that begin around `base`, double each time and stay below `max`.
+    /// Creates waits that begin around `base`, double each time and stay below `max`.
     ///
     /// # Panics
-    /// If `base` is zero or above `max`.
+    /// Panics if `base` is zero or above `max`.
     pub fn new(base: Duration, max: Duration) -> Backoff {
-        assert!(!base.is_zero() && base <= max, "a wait of at least something and at most the maximum");
+        assert!(!base.is_zero() && base <= max, "the first wait must be above zero and at most the maximum");
         Backoff { base, max, attempt: 0 }
     }
 
-    /// How many waits were handed out.
+    /// Returns how many waits [`Backoff::next`] has returned.
     #[cfg(test)]
     pub fn attempts(&self) -> u32 {
         self.attempt
     }
 
-    /// The next wait: between half and all of the exponential step, never beyond `remaining`; nothing when no time remains.
+    /// Returns the next wait: between half and all of the exponential step, at most `remaining`. Returns `None` if no
+    /// time remains.
     pub fn next(&mut self, rng: &mut Rng, remaining: Duration) -> Option<Duration> {
         if remaining.is_zero() {
             return None;

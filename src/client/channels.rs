@@ -12,7 +12,7 @@ use tower::Service;
 use crate::rt::clock::Instant;
 use crate::rt::net::{Channel, Net};
 
-/// One connection an address, dialed at the first call. Clones share it.
+/// One connection for each address, dialed at the first call. Clones share the connections.
 #[derive(Clone, Debug)]
 pub struct Channels {
     net: Net,
@@ -20,15 +20,15 @@ pub struct Channels {
 }
 
 impl Channels {
-    /// No connections yet.
+    /// Creates an empty set of connections.
     pub fn new(net: Net) -> Channels {
         Channels { net, open: Arc::default() }
     }
 
-    /// The connection to `addr` (`host:port`).
+    /// Returns the connection to `addr` (`host:port`).
     ///
     /// # Errors
-    /// When `addr` is not an address.
+    /// Fails if `addr` is not a valid address.
     pub fn get(&self, addr: &str) -> std::io::Result<Channel> {
         let mut open = self.open.lock().expect("no holder panics");
         if let Some(channel) = open.get(addr) {
@@ -39,61 +39,61 @@ impl Channels {
         Ok(channel)
     }
 
-    /// Drops the connection to `addr`: the next call dials anew. For calls that got no answer, since a connection may be dead
-    /// without knowing.
+    /// Drops the connection to `addr`, so that the next call dials again. For use after a call without an answer,
+    /// because a broken connection may not have been noticed.
     pub fn forget(&self, addr: &str) {
         self.open.lock().expect("no holder panics").remove(addr);
     }
 }
 
-/// How long an address that PD gave is believed although calls to it fail: stores seldom move, and often restart.
+/// How long an address that PD gave is used although calls to it fail. Stores seldom move, but often restart.
 const BELIEVED: Duration = Duration::from_secs(1);
 
-/// Where a store listens.
+/// The address at which a store listens.
 #[derive(Debug)]
 struct Address {
     addr: String,
-    /// When PD said so.
+    /// When PD gave the address.
     learned: Instant,
-    /// A call to it has failed since.
+    /// Whether a call to the address has failed since.
     doubted: bool,
 }
 
-/// Which store listens where, as PD said. Clones share it.
+/// The addresses of stores, as PD gave them. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Addresses {
     known: Arc<Mutex<BTreeMap<u64, Address>>>,
 }
 
 impl Addresses {
-    /// The address of a store; nothing if PD must be asked.
+    /// Returns the address of a store, or `None` if PD must be asked.
     pub fn get(&self, store: u64, now: Instant) -> Option<String> {
         let known = self.known.lock().expect("no holder panics");
         let found = known.get(&store).filter(|found| !found.doubted || now.since(found.learned) < BELIEVED);
         found.map(|found| found.addr.clone())
     }
 
-    /// Learns an address from PD.
+    /// Stores an address that PD gave.
     pub fn set(&self, store: u64, addr: String, now: Instant) {
         let address = Address { addr, learned: now, doubted: false };
         self.known.lock().expect("no holder panics").insert(store, address);
     }
 
-    /// Takes note that a call to a store failed: PD is asked again, but not at every call.
+    /// Notes that a call to a store failed: PD is asked again, but not at every call.
     pub fn doubt(&self, store: u64) {
         if let Some(known) = self.known.lock().expect("no holder panics").get_mut(&store) {
             known.doubted = true;
         }
     }
 
-    /// Forgets an address that is another store's now.
+    /// Forgets an address that now belongs to another store.
     pub fn forget(&self, store: u64) {
         self.known.lock().expect("no holder panics").remove(&store);
     }
 }
 
-/// A connection whose calls tell the server how long their client will wait (`grpc-timeout`), so that it stops when nobody
-/// listens any more.
+/// A connection whose calls tell the server how long the client will wait (`grpc-timeout`), so that the server stops
+/// working on a request when the client has given up.
 #[derive(Clone, Debug)]
 pub struct Limited {
     channel: Channel,
@@ -101,7 +101,8 @@ pub struct Limited {
 }
 
 impl Limited {
-    /// Calls over `channel` that are waited for at most `limit`. One millisecond is added: who waits is the first to say so.
+    /// Wraps `channel` for calls that the client waits for at most `limit`. The server is told one millisecond more, so
+    /// that the client's timeout comes first.
     pub fn new(channel: Channel, limit: Duration) -> Limited {
         // gRPC allows eight digits: 27 hours in milliseconds.
         let ms = (limit.as_millis() + 1).min(99_999_999);
@@ -109,7 +110,7 @@ impl Limited {
         Limited { channel, timeout: Some(timeout) }
     }
 
-    /// Calls over `channel` that last as long as they last: streams.
+    /// Wraps `channel` for calls without a time limit, such as streams.
     pub fn endless(channel: Channel) -> Limited {
         Limited { channel, timeout: None }
     }

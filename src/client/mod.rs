@@ -1,7 +1,7 @@
-//! # client: how one party of the cluster speaks to another
+//! # client: how nodes and tools speak to a cluster
 //!
-//! Nodes ask the placement driver, the command line asks both, the simulator's workload uses the very same [`RawClient`].
-//! It runs in both worlds, over [`crate::rt::net::Channel`].
+//! Nodes ask the placement driver, the command line asks the placement driver and the stores, and the simulator's
+//! workload uses the same [`RawClient`]. The client runs in both worlds, over [`crate::rt::net::Channel`].
 //!
 //! ```text
 //!    get, put, cas, scan …                      tso, get_region, heartbeat …
@@ -12,15 +12,16 @@
 //!   +-----------+   Backoff (pure)         +--------------------------+
 //!         |  store -> address                            |
 //!   +-----v----------------------------------------------v-----+
-//!   | Channels: one connection an address                      |
+//!   | Channels: one connection for each address              |
 //!   +----------------------------------------------------------+
 //! ```
 //!
-//! **In** come keys, values and deadlines; **out** go answers, or an [`Error`] that says whether the request may have had an
-//! effect. Every random draw comes from a generator that the caller seeds, every moment from the caller's clock.
+//! Keys, values and deadlines come **in**. Answers go **out**, or an [`Error`] that says whether the request may have
+//! had an effect. All random numbers come from a generator that the caller seeds, and all times from the caller's
+//! clock.
 //!
-//! **Never**: a definite error for a write that may have happened ([`Error::Unknown`] is for that), a second attempt at a
-//! compare-and-swap whose first may have happened, a call without a deadline, an answer of another cluster.
+//! **Never**: a definite error for a write that may have happened ([`Error::Unknown`] is for that), a second attempt at
+//! a compare-and-swap whose first attempt may have happened, a call without a deadline, an answer from another cluster.
 
 pub mod backoff;
 pub mod channels;

@@ -1,7 +1,8 @@
-//! What a client believes about regions: where each begins and ends, its epoch, who leads it. Pure.
+//! What a client knows about regions: the range, epoch and leader of each. Pure.
 //!
-//! Beliefs are corrected by answers: a region error says what is wrong, [`RegionCache::on_region_error`] draws the conclusion
-//! and says how to go on. A newer epoch replaces whatever it overlaps; an older one never replaces a newer one.
+//! Responses correct this knowledge: a region error says what is wrong, and [`RegionCache::on_region_error`] updates
+//! the cache and says how to proceed. A region with a newer epoch replaces everything that it overlaps; one with an
+//! older epoch never replaces a newer one.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,29 +12,29 @@ use bytes::Bytes;
 use crate::proto::errorpb;
 use crate::types::region::{self, Peer, Region};
 
-/// A region and who leads it, as believed.
+/// A region and the peer to ask, as far as known.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Located {
     /// The region.
     pub region: Region,
-    /// The peer to ask: the leader as far as known, otherwise any.
+    /// The peer to ask: the leader if known, otherwise any peer.
     pub peer: Peer,
 }
 
-/// How to go on after a region error.
+/// How to proceed after a region error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Nothing happened: try again at once.
     Again,
-    /// Nothing happened: try again after a wait, of at least this.
+    /// Nothing happened: try again after waiting at least this long.
     Later(Duration),
-    /// It is the request that is wrong.
+    /// The request itself is wrong.
     Refused,
-    /// It may have happened.
+    /// The request may have been carried out.
     Unknown,
 }
 
-/// Regions by their first key.
+/// Regions by their start keys.
 #[derive(Clone, Debug, Default)]
 pub struct RegionCache {
     by_start: BTreeMap<Bytes, Entry>,
@@ -54,24 +55,24 @@ impl Entry {
 }
 
 impl RegionCache {
-    /// Believes nothing.
+    /// Creates an empty cache.
     pub fn new() -> RegionCache {
         RegionCache::default()
     }
 
-    /// How many regions are known.
+    /// Returns how many regions are cached.
     #[cfg(test)]
     pub fn len(&self) -> usize {
         self.by_start.len()
     }
 
-    /// Whether none is known.
+    /// Returns whether no region is cached.
     #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.by_start.is_empty()
     }
 
-    /// The region that holds `key`.
+    /// Returns the cached region that holds `key`.
     pub fn locate(&self, key: &[u8]) -> Option<Located> {
         if crate::buggify!("client.cache-miss") {
             return None;
@@ -81,7 +82,7 @@ impl RegionCache {
         region::holds(&entry.region, key).then(|| entry.located())
     }
 
-    /// The region that holds the keys right below `upper`.
+    /// Returns the cached region that holds the keys right below `upper`.
     pub fn locate_before(&self, upper: &[u8]) -> Option<Located> {
         let (_, entry) = self
             .by_start
@@ -91,8 +92,8 @@ impl RegionCache {
         (end.is_empty() || upper <= &end[..]).then(|| entry.located())
     }
 
-    /// Learns a region; `leader` when known. Refused (false) when a newer description of an overlapping region is known, or
-    /// the region has no peers.
+    /// Caches a region, with its `leader` if known. Returns false and changes nothing if a newer description of an
+    /// overlapping region is cached, or if the region has no peers.
     pub fn insert(&mut self, region: Region, leader: Option<&Peer>) -> bool {
         if region.peers.is_empty() {
             return false;
@@ -104,7 +105,7 @@ impl RegionCache {
         for start in overlapping {
             self.remove(&start);
         }
-        // The same region may be known under another start.
+        // The same region may be cached under another start key.
         self.forget(region.id);
         let known = leader.and_then(|leader| region.peers.iter().position(|peer| peer.id == leader.id));
         self.start_of.insert(region.id, region.start_key.clone());
@@ -112,14 +113,14 @@ impl RegionCache {
         true
     }
 
-    /// Forgets a region.
+    /// Removes a region from the cache.
     pub fn forget(&mut self, region: u64) {
         if let Some(start) = self.start_of.get(&region).cloned() {
             self.remove(&start);
         }
     }
 
-    /// Asks the next peer from now on, if `failed` is still the one that is asked.
+    /// Makes the next peer the one to ask, if `failed` is still the one to ask.
     pub fn rotate(&mut self, region: u64, failed: &Peer) {
         if let Some(entry) = self.entry(region)
             && entry.region.peers[entry.peer].id == failed.id
@@ -128,7 +129,7 @@ impl RegionCache {
         }
     }
 
-    /// Draws the conclusions of a region error to a request that was sent to `asked`.
+    /// Updates the cache after a region error to a request that was sent to `asked`, and says how to proceed.
     pub fn on_region_error(&mut self, asked: &Located, error: &errorpb::Error) -> Verdict {
         let id = asked.region.id;
         if error.undetermined_result.is_some() {
@@ -149,7 +150,8 @@ impl RegionCache {
         if error.stale_command.is_some() || error.read_index_not_ready.is_some() || error.data_is_not_ready.is_some() {
             return Verdict::Later(Duration::ZERO);
         }
-        // region_not_found, store_not_match, key_not_in_region, mismatch_peer_id, region_not_initialized and what is new.
+        // region_not_found, store_not_match, key_not_in_region, mismatch_peer_id, region_not_initialized, and unknown
+        // errors.
         self.forget(id);
         Verdict::Later(Duration::ZERO)
     }
@@ -159,7 +161,7 @@ impl RegionCache {
             Some(leader) => {
                 let Some(entry) = self.entry(asked.region.id) else { return Verdict::Later(Duration::ZERO) };
                 match entry.region.peers.iter().position(|peer| peer.id == leader.id) {
-                    // A hint that names the one that was asked is no progress.
+                    // A hint that names the peer that was asked makes no progress.
                     Some(at) if leader.id != asked.peer.id => {
                         entry.peer = at;
                         Verdict::Again
@@ -184,7 +186,7 @@ impl RegionCache {
     fn on_epoch_not_match(&mut self, asked: &Located, current: &[Region]) -> Verdict {
         let behind = current.iter().find(|region| region.id == asked.region.id);
         if behind.is_some_and(|theirs| region::older(theirs, &asked.region)) {
-            // The store has not caught up with what is known here.
+            // The store's region is older than the cached one.
             self.rotate(asked.region.id, &asked.peer);
             return Verdict::Later(Duration::ZERO);
         }
@@ -208,7 +210,7 @@ impl RegionCache {
         }
     }
 
-    /// The starts of the known regions that share keys with `[start, end)`.
+    /// Returns the start keys of the cached regions that overlap `[start, end)`.
     fn overlapping(&self, start: &[u8], end: &[u8]) -> Vec<Bytes> {
         let below = self
             .by_start

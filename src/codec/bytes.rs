@@ -1,4 +1,4 @@
-//! Memcomparable byte strings: encodings that compare as the plain strings do, and that no other encoding is a prefix of.
+//! Memcomparable byte strings: encodings that compare as the plain strings do. No encoding is a prefix of another.
 //!
 //! Groups of 8 bytes, each followed by a marker: 0xFF minus the number of zero bytes that pad the group. A string whose
 //! length is a multiple of 8 ends with a group of padding alone (marker 0xF7).
@@ -7,20 +7,20 @@ use bytes::{Bytes, BytesMut};
 
 use crate::arch::memcomparable::{self, Fault, Invalid};
 
-/// Why bytes are not the encoding of anything.
+/// Why bytes are not a valid encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// The bytes end within a group, or before the last one.
-    #[error("a memcomparable encoding that ends too early, after {0} bytes")]
+    /// The bytes end within a group, or before the last group.
+    #[error("memcomparable encoding ends too early, after {0} bytes")]
     Short(usize),
-    /// A marker below 0xF7.
-    #[error("a memcomparable encoding with a marker that cannot be one, at byte {0}")]
+    /// A marker is below 0xF7.
+    #[error("memcomparable encoding has an invalid marker at byte {0}")]
     Marker(usize),
-    /// Padding that is not zero.
-    #[error("a memcomparable encoding with padding that is not zero, at byte {0}")]
+    /// The padding is not zero.
+    #[error("memcomparable encoding has padding that is not zero at byte {0}")]
     Padding(usize),
-    /// The encoding is followed by more.
-    #[error("a memcomparable encoding that ends before the bytes do, after {0} of them")]
+    /// More bytes follow the encoding.
+    #[error("memcomparable encoding ends after {0} bytes, but more bytes follow")]
     Long(usize),
 }
 
@@ -34,37 +34,37 @@ impl From<Invalid> for DecodeError {
     }
 }
 
-/// The length of the encoding of `len` bytes.
+/// Returns the length of the encoding of `len` bytes.
 pub fn encoded_len(len: usize) -> usize {
     memcomparable::encoded_len(len)
 }
 
-/// Encodes a string.
+/// Encodes `plain`.
 pub fn encode(plain: &[u8]) -> Bytes {
     let mut out = BytesMut::with_capacity(encoded_len(plain.len()));
     encode_into(&mut out, plain);
     out.freeze()
 }
 
-/// Encodes a string at the end of `out`.
+/// Appends the encoding of `plain` to `out`.
 pub fn encode_into(out: &mut BytesMut, plain: &[u8]) {
     memcomparable::encode_into(out, plain);
 }
 
-/// Decodes the encoding at the head of `bytes`; gives the string and what follows it.
+/// Decodes the encoding at the beginning of `bytes`. Returns the plain string and the bytes that follow the encoding.
 ///
 /// # Errors
-/// [`DecodeError`] when there is no valid encoding.
+/// Returns a [`DecodeError`] if `bytes` does not begin with a valid encoding.
 pub fn decode_prefix(bytes: &[u8]) -> Result<(Bytes, &[u8]), DecodeError> {
     let mut out = BytesMut::new();
     let took = memcomparable::decode_into(&mut out, bytes)?;
     Ok((out.freeze(), &bytes[took..]))
 }
 
-/// Decodes an encoding that fills `bytes`.
+/// Decodes `bytes`, which must be exactly one encoding.
 ///
 /// # Errors
-/// [`DecodeError`]; bytes after the end are [`DecodeError::Long`].
+/// Returns a [`DecodeError`]; [`DecodeError::Long`] if bytes follow the encoding.
 pub fn decode(bytes: &[u8]) -> Result<Bytes, DecodeError> {
     match decode_prefix(bytes)? {
         (plain, []) => Ok(plain),
@@ -78,7 +78,7 @@ mod tests {
 
     use super::*;
 
-    /// Goal: the encodings that the protocol fixes. Method: worked out by hand from WIRE.md 4.1.
+    /// Goal: the encodings that the protocol defines. Method: examples worked out by hand from WIRE.md 4.1.
     #[test]
     fn known_encodings() {
         assert_eq!(encode(b"")[..], [0, 0, 0, 0, 0, 0, 0, 0, 0xf7]);
@@ -89,7 +89,7 @@ mod tests {
         assert_eq!(encode(&[0xff; 8]), sentinel);
     }
 
-    /// Goal: nothing but an encoding decodes. Method: one example of each fault.
+    /// Goal: only valid encodings decode. Method: one example of each fault.
     #[test]
     fn refusals() {
         assert_eq!(decode(b""), Err(DecodeError::Short(0)));
@@ -101,14 +101,15 @@ mod tests {
         assert_eq!(decode_prefix(b"abc\0\0\0\0\0\xfax"), Ok((Bytes::from_static(b"abc"), &b"x"[..])));
     }
 
-    /// Strings whose bytes and lengths crowd around the boundaries of the format.
+    /// Strings whose bytes and lengths are close to the boundaries of the format.
     fn strings() -> impl Strategy<Value = Vec<u8>> {
         let byte = prop_oneof![Just(0u8), Just(1), Just(0xf7), Just(0xfe), Just(0xff), any::<u8>()];
         proptest::collection::vec(byte, 0..27)
     }
 
     proptest! {
-        /// Goal: order and content survive. Method: pairs of strings, encoded and compared, decoded and compared.
+        /// Goal: encoding preserves order and content. Method: pairs of strings, encoded and compared, decoded and
+        /// compared.
         #[test]
         fn order_and_content(left in strings(), right in strings()) {
             let (a, b) = (encode(&left), encode(&right));
@@ -120,7 +121,8 @@ mod tests {
             prop_assert_eq!(decode_prefix(&both), Ok((Bytes::from(left), &b[..])));
         }
 
-        /// Goal: a decode never accepts what an encode would not write. Method: arbitrary bytes near valid ones.
+        /// Goal: decoding never accepts bytes that encoding would not produce. Method: valid encodings with one byte
+        /// changed.
         #[test]
         fn decode_accepts_only_encodings(plain in strings(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
             let mut bytes = encode(&plain).to_vec();

@@ -1,7 +1,7 @@
-//! # codec: bytes on disk
+//! # codec: stored formats
 //!
-//! **In** come values, **out** go bytes and back. Formats are big endian, the same on every machine. **Never**: a decode that
-//! trusts its input, or a format that changes without a version.
+//! Values come **in**, bytes go **out**, and the reverse. All formats are big endian, so they are the same on every
+//! machine. **Never**: a decoder that trusts its input, or a format that changes without a version.
 
 pub mod bytes;
 pub mod raw;

@@ -4,7 +4,7 @@
 //!   value bytes | 0x00                          no expiry
 //!   value bytes | expiry, u64 big endian | 0x01 expires at that unix second
 //! ```
-//! The tail comes last so that a read returns a slice of what the engine gave, without a copy.
+//! The tail comes last so that a read returns a slice of the engine's buffer without a copy.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -13,10 +13,10 @@ use crate::types::{Error, Result};
 const PLAIN: u8 = 0;
 const EXPIRES: u8 = 1;
 
-/// Bytes that the stored form adds at most.
+/// How many bytes the stored form adds at most.
 pub const TAIL_BYTES_MAX: usize = 9;
 
-/// The stored form of `value`, which expires at `expires_at_s` (unix seconds) if given.
+/// Returns the stored form of `value`, which expires at `expires_at_s` (Unix seconds) if given.
 pub fn encode(value: &[u8], expires_at_s: Option<u64>) -> Bytes {
     let mut out = BytesMut::with_capacity(value.len() + TAIL_BYTES_MAX);
     out.put_slice(value);
@@ -30,10 +30,10 @@ pub fn encode(value: &[u8], expires_at_s: Option<u64>) -> Bytes {
     out.freeze()
 }
 
-/// The length of the value in a stored form and its expiry (unix seconds).
+/// Returns the length of the value in a stored form, and its expiry (Unix seconds).
 ///
 /// # Errors
-/// [`Error::Corruption`] if the tail is not one.
+/// Returns [`Error::Corruption`] if the tail is invalid.
 pub fn decode(stored: &[u8]) -> Result<(usize, Option<u64>)> {
     match stored.split_last() {
         Some((&PLAIN, value)) => Ok((value.len(), None)),
@@ -46,10 +46,11 @@ pub fn decode(stored: &[u8]) -> Result<(usize, Option<u64>)> {
     }
 }
 
-/// The live value in a stored form at `now_s`, and the seconds it has left (0: for ever); nothing if it has expired.
+/// Returns the value in a stored form and the seconds until it expires (0: never). Returns `None` if it has expired at
+/// `now_s` (Unix seconds).
 ///
 /// # Errors
-/// [`Error::Corruption`] if the tail is not one.
+/// Returns [`Error::Corruption`] if the tail is invalid.
 pub fn live(stored: &Bytes, now_s: u64) -> Result<Option<(Bytes, u64)>> {
     let (len, expires) = decode(stored)?;
     Ok(match expires {

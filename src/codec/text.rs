@@ -1,49 +1,49 @@
-//! Keys and values as text that a person reads, types and pastes: one escape that goes both ways.
+//! Keys and values as text that people read, type and paste: one escape format that converts both ways.
 //!
-//! UTF-8 text stands for itself, except for what a terminal or a reader would not show: control and formatting characters,
-//! blanks at either end. Those, a backslash and bytes that are no UTF-8 become escapes:
+//! UTF-8 text is written as it is, except for characters that a terminal or a reader would not show: control and
+//! formatting characters, and blanks at either end. Those, backslashes, and bytes that are not UTF-8 are escaped:
 //!
 //! ```text
 //!   \n \r \t \\     a line feed, a carriage return, a tab, a backslash
 //!   \xNN            the byte of two hexadecimal digits
-//!   \mem{TEXT}      the memcomparable encoding of TEXT: how region boundaries lie in the key space
+//!   \mem{TEXT}      the memcomparable encoding of TEXT: the form of region boundaries in the key space
 //! ```
 //!
-//! **Never**: bytes whose text does not read back as the same bytes, or a backslash that is taken for itself.
+//! **Never**: bytes whose text does not convert back to the same bytes, or a backslash that stands for itself.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::bytes::{decode, encode_into};
 use crate::types::limits::TEXT_DEPTH_MAX;
 
-/// Why a text is not the escaped form of anything.
+/// Why a text is not a valid escaped form.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EscapeError {
-    /// A backslash that begins none of the escapes.
-    #[error("`{0}` is no escape: a backslash itself is written \\\\, a byte \\xNN")]
+    /// A backslash that does not begin an escape sequence.
+    #[error("`{0}` is not an escape sequence: write \\\\ for a backslash, \\xNN for a byte")]
     Unknown(String),
     /// `\x` without two hexadecimal digits.
-    #[error("`{0}` is no byte: \\x is followed by two hexadecimal digits")]
+    #[error("`{0}` is not a byte: write two hexadecimal digits after \\x")]
     Byte(String),
-    /// `\mem{` without its end.
+    /// `\mem{` without its closing brace.
     #[error("`{0}` has no closing brace: write \\mem{{TEXT}}, and a brace in TEXT as \\x7d")]
     Open(String),
 }
 
-/// Whether `c` is shown as it is.
+/// Returns whether `c` is visible and needs no escape.
 fn is_shown(c: char) -> bool {
-    // Soft hyphen, zero widths and marks of direction, separators, invisible operators, byte order mark, annotations, tags.
+    // Soft hyphen, zero-width and direction marks, separators, invisible operators, byte order mark, annotations, tags.
     let invisible = matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
         | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}');
     !c.is_control() && !invisible && c != '\\' && (c == ' ' || !c.is_whitespace())
 }
 
-/// Whether `bytes` are text that a terminal shows as it is, over several lines at most.
+/// Returns whether `bytes` are text that a terminal can show unescaped, possibly on several lines.
 pub fn is_plain(bytes: &[u8]) -> bool {
     std::str::from_utf8(bytes).is_ok_and(|text| text.chars().all(|c| matches!(c, '\n' | '\t' | '\\') || is_shown(c)))
 }
 
-/// Returns `bytes` as text; [`unescape`] takes it back.
+/// Returns `bytes` as escaped text; [`unescape`] converts it back.
 pub fn escape(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());
     let mut at = 0;
@@ -74,8 +74,8 @@ fn push_byte(out: &mut String, byte: u8) {
     out.push(char::from(DIGITS[usize::from(byte & 15)]));
 }
 
-/// Returns a region's boundary as text: as `\mem{TEXT}` if it is the memcomparable encoding of TEXT, as [`escape`] shows it
-/// otherwise. [`unescape`] takes both back.
+/// Returns a region's boundary as text: `\mem{TEXT}` if it is the memcomparable encoding of TEXT, otherwise the result
+/// of [`escape`]. [`unescape`] converts both back.
 pub fn boundary(key: &[u8]) -> String {
     match decode(key) {
         Ok(plain) => format!("\\mem{{{}}}", escape(&plain).replace('}', "\\x7d")),
@@ -83,10 +83,10 @@ pub fn boundary(key: &[u8]) -> String {
     }
 }
 
-/// Returns the bytes of a text that [`escape`] or [`boundary`] made, or a person typed.
+/// Converts text that [`escape`] or [`boundary`] made, or that a person typed, to bytes.
 ///
 /// # Errors
-/// [`EscapeError`] with the part that is no escape.
+/// Returns an [`EscapeError`] with the part that is not a valid escape sequence.
 pub fn unescape(text: &str) -> Result<Bytes, EscapeError> {
     let mut out = BytesMut::with_capacity(text.len());
     unescape_into(&mut out, text, 0)?;
@@ -128,7 +128,7 @@ fn unescape_into(out: &mut BytesMut, text: &str, depth: usize) -> Result<(), Esc
     Ok(())
 }
 
-/// Where the brace is that closes a `\mem{` whose text begins `inner`.
+/// Returns the position of the brace that closes a `\mem{` whose text begins with `inner`.
 fn closing(inner: &str) -> Option<usize> {
     let bytes = inner.as_bytes();
     let (mut open, mut at) = (0, 0);
@@ -141,7 +141,7 @@ fn closing(inner: &str) -> Option<usize> {
         match bytes[at] {
             b'}' if open == 0 => return Some(at),
             b'}' => open -= 1,
-            // What is escaped closes nothing.
+            // An escaped character does not close anything.
             b'\\' => at += 1,
             _ => {}
         }
@@ -152,8 +152,8 @@ fn closing(inner: &str) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    //! Goal: text that reads back as the same bytes, and errors that say what to write instead. Method: examples, then random
-    //! bytes that crowd around what is escaped.
+    //! Goal: text converts back to the same bytes, and errors say what to write instead. Method: examples, then random
+    //! bytes chosen mostly from those that are escaped.
 
     use proptest::prelude::*;
 
@@ -246,7 +246,7 @@ mod tests {
             prop_assert!(text.chars().all(|c| is_shown(c) || c == '\\'));
             prop_assert_eq!(&unescape(&boundary(&bytes)).unwrap()[..], &bytes[..]);
             let encoded = encode(&bytes);
-            // The macro takes a brace in its condition for a format's.
+            // A brace in the condition itself would be taken for a placeholder of the macro's format string.
             let opens = "\\mem{";
             prop_assert!(boundary(&encoded).starts_with(opens));
             prop_assert_eq!(unescape(&boundary(&encoded)).unwrap(), encoded);

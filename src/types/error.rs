@@ -1,25 +1,25 @@
-//! Errors by what the caller should do about them.
+//! Errors, grouped by what the caller should do about them.
 
 use super::region::{GroupId, Peer, Region};
 
-/// What went wrong, sorted by what to do.
+/// What went wrong, grouped by what the caller should do.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Error {
-    /// Ask that peer instead, or the placement driver if it is absent.
+    /// Ask the named leader instead, or the placement driver if none is named.
     #[error("group {group}: not the leader")]
     NotLeader {
-        /// The group asked.
+        /// The group that was asked.
         group: GroupId,
-        /// The leader, as far as known.
+        /// The leader, if known.
         leader: Option<Peer>,
     },
-    /// This store has no such region: ask the placement driver.
+    /// This store does not have the region: ask the placement driver where it is.
     #[error("group {0}: not on this store")]
     RegionNotFound(GroupId),
     /// The region has changed: refresh it and try again.
     #[error("the region's epoch has changed")]
     EpochNotMatch(Vec<Region>),
-    /// The key does not belong to the region: refresh it and try again.
+    /// The key is outside the region: refresh the region and try again.
     #[error("key is outside region {}", region.id)]
     KeyNotInRegion {
         /// The key.
@@ -27,7 +27,7 @@ pub enum Error {
         /// The region that was asked.
         region: Box<Region>,
     },
-    /// The request was meant for another store: ask the placement driver for the address again.
+    /// The request names another store: ask the placement driver for the store's address again.
     #[error("request for store {asked}, this is store {actual}")]
     StoreNotMatch {
         /// The store in the request.
@@ -35,52 +35,52 @@ pub enum Error {
         /// This store.
         actual: u64,
     },
-    /// The request was meant for another peer of the region: ask the placement driver for the region again.
+    /// The request names another peer of the region: ask the placement driver for the region again.
     #[error("request for peer {asked}, this is peer {actual}")]
     PeerNotMatch {
-        /// The peer in the request; 0 if it names none.
+        /// The peer that the request names; 0 if it names none.
         asked: u64,
         /// This store's peer.
         actual: u64,
     },
-    /// The request carries an old term: try again.
+    /// The request carries an outdated term: try again.
     #[error("stale command")]
     StaleCommand,
-    /// The write is larger than a raft entry may be: make it smaller.
+    /// The write is larger than a raft entry may be: split it.
     #[error("group {group}: a raft entry of {bytes} bytes is over the limit of {max} bytes", max = super::limits::ENTRY_BYTES_MAX)]
     EntryTooLarge {
         /// The group.
         group: GroupId,
-        /// The entry's length.
+        /// The length of the entry in bytes.
         bytes: u64,
     },
     /// A queue is full: back off and try again.
     #[error("server is busy: {0}")]
     Busy(String),
-    /// The store's disk is nearly full: delete something, or give it more room.
+    /// The store's disk is nearly full: delete data or enlarge the disk.
     #[error("store {store}: {reason}")]
     DiskFull {
         /// The store.
         store: u64,
-        /// How full it is.
+        /// How full the disk is, in words.
         reason: String,
     },
-    /// The write may or may not happen: the leader changed or stopped while it was under way.
+    /// The write may or may not take effect: the leader changed or stopped while the write was in progress.
     #[error("outcome unknown: {0}")]
     Unknown(String),
-    /// The time given to the request ran out before it had any effect.
+    /// The request waited too long inside the store. It had no effect.
     #[error("timed out: {0}")]
     Timeout(String),
-    /// The time that the request gave itself ran out before it had any effect.
+    /// The deadline that the client gave the request passed. The request had no effect.
     #[error("deadline is exceeded: {0}")]
     Deadline(String),
     /// The request itself is wrong: correct it.
     #[error("{0}")]
     Invalid(String),
-    /// This node no longer serves (a failed fsync, a full disk, shutdown): use another.
-    #[error("this node does not serve: {0}")]
+    /// This node no longer serves requests (a failed fsync, a full disk, shutdown): use another node.
+    #[error("this node no longer serves requests: {0}")]
     Stopped(String),
-    /// Data on disk is not what was written. Never retried, never hidden.
+    /// The data on disk is not what was written. Never retried and never hidden.
     #[error("corruption: {0}")]
     Corruption(String),
     /// The disk or the network failed.
@@ -88,7 +88,7 @@ pub enum Error {
     Io(String),
 }
 
-/// A result of the store.
+/// The result of an operation of the store.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl From<std::io::Error> for Error {

@@ -1,308 +1,325 @@
-//! Every maximum, in one place: bytes, entries, messages, requests and waits that bound what a client, a store or a
-//! node may take up.
+//! Every maximum, in one place: the bytes, entries, messages, requests and waits that a client, a store or a node may
+//! use.
 //!
-//! `..._MAX` is never passed, unless its docs say so; `..._FULL` is passed by at most one element, the last. The maxima
-//! of sockets are elsewhere (`rt::real::net`): `rt` imports nothing. Times after which something is looked at or tried again stand
-//! where that is done.
+//! A limit whose name ends in `_MAX` is never exceeded, unless its documentation says so. A limit whose name ends in
+//! `_FULL` is exceeded by at most one element, the last one. The limits of sockets are in `rt::real::net`, because `rt`
+//! imports nothing. Intervals of polls and retries are declared where they are used.
 
 use std::time::Duration;
 
 // Keys, entries and messages.
 
-/// A key's length in bytes, as the client writes it.
+/// The length of a key in bytes, as the client writes it.
 pub const KEY_BYTES_MAX: usize = 8 << 10;
-/// How deep `\mem{…}` may stand within each other in a key that people write.
+/// How deeply `\mem{…}` may be nested in a key that a person types.
 pub const TEXT_DEPTH_MAX: usize = 4;
-/// One raft entry's length in bytes; a larger write is refused with `raft_entry_too_large`.
+/// The length of one raft entry in bytes. A larger write is refused with `raft_entry_too_large`.
 pub const ENTRY_BYTES_MAX: usize = 8 << 20;
-/// A gRPC message that a server or a client of ours takes, in bytes.
+/// The length in bytes of a gRPC message that our servers and clients accept.
 pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
 
-// Requests and answers of a node.
+// Requests to a node, and its responses.
 
-/// One request of the key-value service, in bytes, alone or in a stream: an entry and what surrounds it. A longer one is not kept
-/// while it arrives, and is answered as a write that is too large.
+/// The length in bytes of one request of the key-value service, alone or in a stream: a raft entry and its framing. A
+/// longer request is not stored while it arrives. Its response is that of a write that is too large.
 pub const REQUEST_BYTES_MAX: usize = 16 << 20;
-/// Bytes that are kept of a request that is not taken, to tell which region it is for.
+/// How many bytes of a refused request are kept, to find out which region it was for.
 pub const REFUSED_PREFIX_BYTES_MAX: usize = 512;
-/// Requests of a node that are arriving or being answered, in bytes; more are refused with `server_is_busy`.
+/// Total bytes of the requests that are arriving at a node or in progress there. Further requests are refused with
+/// `server_is_busy`.
 pub const REQUESTS_BYTES_MAX: u64 = 512 << 20;
-/// Keys and values in one answer, in bytes: what a message may be, less room for what surrounds them.
+/// Bytes of keys and values in one response: a message's maximum, less room for the framing.
 pub const REPLY_BYTES_MAX: usize = 60 << 20;
-/// Answers of a node that are being read or that clients have not taken yet, in bytes; more are refused with `server_is_busy`.
+/// Total bytes of the responses that a node is preparing or that clients have not received yet. Further requests are
+/// refused with `server_is_busy`.
 pub const ANSWER_BYTES_MAX: u64 = 512 << 20;
-/// Keys, or pairs asked for, up to which a read is served on the request's own task; longer ones go to the pool.
+/// How many keys (or requested pairs) a read may have to run on the request's own task. Longer reads run on the CPU
+/// pool.
 pub const READ_INLINE_KEYS_MAX: usize = 64;
-/// What a compressed message of a stream of commands may have in it, in bytes; a longer one ends the stream.
+/// The decompressed length in bytes of one message of a command stream. A longer message ends the stream.
 pub const STREAM_BYTES_MAX: usize = 128 << 20;
-/// Commands of one stream that run at the same time; the others wait.
+/// How many commands of one stream run at the same time; the others wait.
 pub const STREAM_COMMANDS_RUNNING_MAX: usize = 1024;
-/// Answers in one message of a stream of commands.
+/// How many responses one message of a command stream holds.
 pub const STREAM_ANSWERS_MAX: usize = 512;
-/// Bytes of a message of answers to which no more answers are added.
+/// A message of responses that has this many bytes takes no further response.
 pub const STREAM_ANSWER_BYTES_FULL: usize = 1 << 20;
-/// Bytes of a key or value that a line of the log shows, where they are shown at all; longer ones are cut.
+/// How many bytes of a key or value a log line shows, where it shows any; the rest is cut off.
 pub const LOGGED_BYTES_MAX: usize = 64;
 
 // Our client.
 
-/// Pairs that one scan request of our client asks for; a longer scan is several requests.
+/// How many pairs one scan request of our client asks for. A longer scan is several requests.
 pub const CLIENT_SCAN_PAIRS_MAX: u32 = 10_240;
-/// Bytes of keys and values in one batch request of our client, about.
+/// Approximate bytes of keys and values in one batch request of our client.
 pub const CLIENT_BATCH_BYTES_MAX: usize = 1 << 20;
-/// Keys in one batch request of our client.
+/// How many keys one batch request of our client has.
 pub const CLIENT_BATCH_KEYS_MAX: usize = 4096;
 
-// What a cluster and a store begin with.
+// Initial regions, and settings of a store.
 
-/// Regions that a cluster may begin with.
+/// How many regions a cluster may begin with.
 pub const FIRST_REGIONS_MAX: usize = 16 << 10;
-/// Bytes of all keys at which the first regions are divided: the placement driver's command has them several times
-/// over.
+/// Total bytes of the keys at which the initial regions are split. The placement driver's command contains each key
+/// several times.
 pub const SPLIT_KEYS_BYTES_MAX: usize = ENTRY_BYTES_MAX / 8;
-/// Lanes of a store.
+/// How many lanes (threads that drive raft groups) a store has.
 pub const LANES_MAX: usize = 8;
-/// Earlier runs of its data directory that a store tells of.
+/// How many earlier runs of its data directory a store reports.
 pub const EARLIER_RUNS_MAX: usize = 16;
-/// Bytes of the disk that a store sets aside when the configuration does not say: a twentieth of the disk, at most
-/// this.
+/// Upper bound of the disk space in bytes that a store reserves by default, which is a twentieth of the disk.
 pub const RESERVE_BYTES_MAX: u64 = 5 << 30;
 
-// What waits in a group and a store.
+// Work that waits in a group or a store.
 
-/// Proposals of one group that wait for their commit; more are refused with `server_is_busy`.
+/// How many proposals of one group may wait to be committed. Further ones are refused with `server_is_busy`.
 pub const PROPOSALS_PENDING_MAX: usize = 4096;
-/// Bytes of proposals of one group that wait for their commit.
+/// Total bytes of the proposals of one group that wait to be committed.
 pub const PROPOSAL_BYTES_PENDING_MAX: usize = 64 << 20;
-/// Bytes of proposals of all groups of a store that wait for their commit.
+/// Total bytes of the proposals of all groups of a store that wait to be committed.
 pub const STORE_PROPOSAL_BYTES_MAX: usize = 1 << 30;
-/// Reads of one group that wait for a quorum; more are refused with `server_is_busy`.
+/// How many reads of one group may wait for a quorum. Further ones are refused with `server_is_busy`.
 pub const READS_PENDING_MAX: usize = 16 << 10;
-/// Reads of all groups of a store that wait for a quorum.
+/// How many reads of all groups of a store may wait for a quorum.
 pub const STORE_READS_PENDING_MAX: usize = 256 << 10;
-/// Bytes of committed entries that wait for the engine; beyond them proposals are refused with `server_is_busy`, and followers take no
-/// entries.
+/// Bytes of committed entries that wait for the engine. Beyond this, leaders refuse proposals with `server_is_busy`,
+/// and followers accept no entries.
 pub const UNAPPLIED_BYTES_MAX: usize = 256 << 20;
-/// Bytes of entries that all groups of a store keep in memory, beside those that are not applied yet.
+/// Bytes of entries that all groups of a store keep in memory, not counting those that are not yet applied.
 pub const STORE_CACHE_BYTES_MAX: usize = 512 << 20;
-/// What applying told the store and the store has not taken yet; what is more is told in one word ("anything may have happened").
+/// How many effects of applied entries may wait for the store to take them. Further effects are merged into one, which
+/// says that any effect may have been missed.
 pub const EFFECTS_PENDING_MAX: usize = 1024;
-/// How long the engine may make writes wait before proposals are refused, and before leaders are handed over.
+/// How long the engine may delay writes before proposals are refused.
 pub const STALL_REFUSE: Duration = Duration::from_secs(1);
-/// See [`STALL_REFUSE`].
+/// How long the engine may delay writes before the store hands its leaders over; see [`STALL_REFUSE`].
 pub const STALL_HAND_OVER: Duration = Duration::from_secs(2);
 
-// A lane at work.
+// One round of a lane.
 
-/// Bytes of messages that a lane takes in, and of entries that it gathers, before it writes its log; what passes it is the last.
+/// Bytes of messages that a lane receives, and of entries that it gathers, before it writes its log. The last message
+/// or entry may exceed the limit.
 pub const ROUND_BYTES_MAX: usize = 8 << 20;
-/// Passes of a lane over the groups that have work, before it looks for messages again.
+/// How many passes a lane makes over the groups that have work before it checks for messages again.
 pub const ROUND_PASSES_MAX: usize = 16;
-/// How long a lane works before it writes its log, and before it looks for messages again.
+/// How long a lane works before it writes its log, and before it checks for messages again.
 pub const ROUND_TIME_MAX: Duration = Duration::from_millis(10);
-/// Bytes of a batch of applied entries above which it is written before more is added.
+/// A batch of applied entries that exceeds this many bytes is written before more is added.
 pub const APPLY_BATCH_BYTES_FULL: usize = 4 << 20;
-/// Bytes of entries that one read takes from the raft log while a group is restored at the start; one entry may be
+/// Bytes of entries that one read takes from the raft log while a group is restored at startup. A single entry may be
 /// larger.
 pub const RESTORE_READ_BYTES_MAX: usize = 8 << 20;
 
 // The raft log.
 
-/// Bytes in one record of the raft log.
+/// The length in bytes of one record of the raft log.
 pub const LOG_BATCH_BYTES_MAX: usize = 1 << 30;
-/// Bytes of the batches of a store's lanes that one write of the log joins; the batch that passes it is the last.
+/// Bytes of the lanes' batches that one write of the log combines. The last batch may exceed the limit.
 pub const LOG_JOINED_BYTES_MAX: usize = 16 << 20;
-/// Bytes of a run of entries in the raft log at which it ends, so that a read from its middle does not read too much.
+/// A run of entries in the raft log ends when it has this many bytes, so that reading from its middle does not read too
+/// much.
 pub const LOG_RUN_BYTES_FULL: usize = 64 << 10;
-/// Entries in one run.
+/// How many entries one run has.
 pub const LOG_RUN_ENTRIES_MAX: usize = 4096;
-/// Bytes of a segment of the raft log that one read takes; one run may be larger.
+/// Bytes that one read takes from a segment of the raft log. A single run may be larger.
 pub const LOG_READ_BYTES_MAX: u64 = 1 << 20;
-/// Bytes that are not wanted between two runs, up to which one read takes both.
+/// How many unwanted bytes between two runs one read may include in order to get both.
 pub const LOG_READ_GAP_BYTES_MAX: u64 = 16 << 10;
-/// Bytes of runs that one step of the raft log's upkeep moves; one run may be larger.
+/// Bytes of runs that one step of the raft log's maintenance moves. A single run may be larger.
 pub const LOG_MOVE_BYTES_MAX: u64 = 1 << 20;
-/// Steps of the raft log's upkeep in one tick.
+/// How many steps of the raft log's maintenance one tick takes.
 pub const LOG_UPKEEP_STEPS_MAX: usize = 16;
-/// Bytes that a step of the upkeep must have moved for another one to follow in the same tick.
+/// How many bytes a maintenance step must have moved for another one to follow in the same tick.
 pub const LOG_UPKEEP_BYTES_MIN: u64 = 512 << 10;
-/// Bytes of entries that a store's logs keep when the configuration does not say: a tenth of the disk, at least this.
+/// Lower bound of the bytes of entries that a store's logs keep by default, which is a tenth of the disk.
 pub const LOG_SOFT_BYTES_MIN: u64 = 64 << 20;
-/// See [`LOG_SOFT_BYTES_MIN`]: at most this.
+/// Upper bound; see [`LOG_SOFT_BYTES_MIN`].
 pub const LOG_SOFT_BYTES_MAX: u64 = 16 << 30;
 
 // Messages between stores.
 
-/// Messages that wait for another store; more are dropped.
+/// How many messages may wait to be sent to another store. Further ones are dropped.
 pub const OUTBOX_MESSAGES_MAX: usize = 4096;
-/// Bytes of messages that wait for another store; the message that passes it is the last, and more are dropped.
-pub const OUTBOX_BYTES_MAX: usize = 64 << 20;
-/// Reads of old entries that wait for one group; more are left out, and raft asks again.
-pub const FETCHES_WAITING_MAX: usize = 8;
-/// Bytes that may wait for a store while old entries are still read for its peers.
-pub const FETCH_QUEUE_BYTES_MAX: usize = 16 << 20;
-/// Bytes of a batch of messages to another store to which no more messages are added.
-pub const LINK_BATCH_BYTES_FULL: usize = 1 << 20;
-/// Batches that wait to be taken by the stream to another store.
-pub const LINK_BATCHES_MAX: usize = 4;
-/// How long a stream to another store may take no batch before it is given up.
-pub const LINK_STILL_MAX: Duration = Duration::from_secs(5);
-/// Bytes of raft messages from other stores that wait for a store's lanes; what passes it is the last, and more are
+/// Bytes of messages that may wait to be sent to another store. The last message may exceed the limit; further ones are
 /// dropped.
+pub const OUTBOX_BYTES_MAX: usize = 64 << 20;
+/// How many reads of old entries may wait for one group. Further ones are dropped, and raft asks again.
+pub const FETCHES_WAITING_MAX: usize = 8;
+/// Bytes of messages that may be queued for a store while old entries are still read for its peers.
+pub const FETCH_QUEUE_BYTES_MAX: usize = 16 << 20;
+/// A batch of messages to another store that has this many bytes takes no further message.
+pub const LINK_BATCH_BYTES_FULL: usize = 1 << 20;
+/// How many batches may wait for the stream to another store to take them.
+pub const LINK_BATCHES_MAX: usize = 4;
+/// How long a stream to another store may take no batch before it is closed.
+pub const LINK_STILL_MAX: Duration = Duration::from_secs(5);
+/// Bytes of raft messages from other stores that may wait for a store's lanes. The last message may exceed the limit;
+/// further ones are dropped.
 pub const INBOX_BYTES_MAX: usize = 256 << 20;
 
 // Snapshots.
 
-/// Snapshots that a store sends at a time, and that it takes in; one more is refused and tried again later.
+/// How many snapshots a store sends at the same time. Further ones are refused and retried later.
 pub const SNAPSHOTS_OUT_MAX: usize = 2;
-/// See [`SNAPSHOTS_OUT_MAX`].
+/// How many snapshots a store receives at the same time; see [`SNAPSHOTS_OUT_MAX`].
 pub const SNAPSHOTS_IN_MAX: usize = 2;
-/// Bytes of keys and values in one chunk of a snapshot, as its receiver takes it: what is configured and one value more.
+/// Bytes of keys and values in one chunk of a snapshot that a receiver accepts: the configured length and one more
+/// value.
 pub const SNAPSHOT_CHUNK_BYTES_MAX: usize = 16 << 20;
-/// How long the stream of a snapshot may stand still before it is given up.
+/// How long the stream of a snapshot may make no progress before it is closed.
 pub const SNAPSHOT_STILL_MAX: Duration = Duration::from_secs(30);
-/// How long to wait, at least and at most, before a snapshot that was not delivered is tried again.
+/// The shortest wait before a snapshot that was not delivered is sent again.
 pub const SNAPSHOT_RETRY_MIN: Duration = Duration::from_secs(1);
-/// See [`SNAPSHOT_RETRY_MIN`].
+/// The longest wait; see [`SNAPSHOT_RETRY_MIN`].
 pub const SNAPSHOT_RETRY_MAX: Duration = Duration::from_secs(10);
-/// How long a snapshot that found no place waits at least before it looks again; many wait longer, each for itself.
+/// The shortest wait before a snapshot that found no free slot checks again. With many snapshots waiting, each waits
+/// longer.
 pub const SNAPSHOT_PLACE_LOOK: Duration = Duration::from_millis(50);
-/// Bytes of pairs in a file of a snapshot that was received, above which the next file is begun.
+/// A file of a received snapshot that exceeds this many bytes of pairs is completed, and the next file begins.
 pub const STAGED_FILE_BYTES_MAX: usize = 128 << 20;
-/// Pairs in such a file above which the next file is begun: 6 MiB for the filter.
+/// The same limit in pairs: it keeps the file's filter within 6 MiB.
 pub const STAGED_FILE_KEYS_MAX: usize = 768 << 10;
-/// Bytes of keys in such a file's index above which the next file is begun.
+/// The same limit in bytes of keys in the file's index.
 pub const STAGED_FILE_INDEX_BYTES_MAX: usize = 4 << 20;
 
 // The engine.
 
-/// Range deletions in a memtable at which RocksDB flushes it.
+/// How many range deletions a memtable holds before RocksDB flushes it.
 pub const MEMTABLE_RANGE_DELETIONS_MAX: u32 = 1000;
 
 // Expired values.
 
-/// Keys in one command that collects expired values.
+/// How many keys one command that removes expired values has.
 pub const COLLECT_KEYS_MAX: usize = 256;
-/// Bytes of keys in such a command to which no more keys are added.
+/// A command that removes expired values takes no further key when its keys have this many bytes.
 pub const COLLECT_KEY_BYTES_FULL: usize = 256 << 10;
-/// Pairs that one look for expired values reads.
+/// How many pairs one search for expired values reads.
 pub const COLLECT_LOOKS_MAX: usize = 1024;
-/// Bytes of pairs at which such a look ends.
+/// A search for expired values ends when it has read this many bytes of pairs.
 pub const COLLECT_LOOK_BYTES_FULL: usize = 1 << 20;
 
 // Time.
 
-/// How far two nodes' monotonic clocks may drift apart, in parts of a thousand. The leader lease is shorter by this.
+/// How far the monotonic clocks of two nodes may drift apart, in parts per thousand. The leader lease is shortened by
+/// this.
 pub const CLOCK_DRIFT_PERMILLE: u64 = 200;
-/// Timestamps in one TSO request.
+/// How many timestamps one TSO request may ask for.
 pub const TSO_COUNT_MAX: u32 = 1 << 16;
-/// How far ahead of the clock PD saves its timestamp bound.
+/// How far ahead of the clock PD persists its timestamp bound.
 pub const TSO_WINDOW: Duration = Duration::from_secs(3);
 
 // Queries.
 
-/// A JSON query's length in bytes.
+/// The length of a JSON query in bytes.
 pub const QUERY_REQUEST_BYTES_MAX: usize = 64 << 10;
-/// Different paths that one query may name.
+/// How many different paths one query may name.
 pub const QUERY_PATHS_MAX: usize = 32;
-/// Fields and indexes of one path.
+/// How many fields and indexes one path has.
 pub const QUERY_PATH_STEPS_MAX: usize = 32;
-/// Parentheses and `not`s of a predicate, within each other.
+/// How deeply parentheses and `not`s of a predicate may be nested.
 pub const QUERY_DEPTH_MAX: usize = 32;
-/// Comparisons in one predicate.
+/// How many comparisons one predicate has.
 pub const QUERY_TERMS_MAX: usize = 256;
-/// Literals of one `in [...]`.
+/// How many literals one `in [...]` has.
 pub const QUERY_LIST_MAX: usize = 1024;
-/// Aggregates in one query.
+/// How many aggregates one query has.
 pub const QUERY_AGGREGATES_MAX: usize = 32;
-/// Arrays and objects of a JSON value within each other; a value that is deeper counts as no JSON. A page adds four, and readers of
-/// JSON (serde_json) give up at 128.
+/// How deeply arrays and objects of a JSON value may be nested; a deeper value is treated as invalid JSON. A page adds
+/// four levels, and readers of JSON (serde_json) give up at 128.
 pub const QUERY_JSON_DEPTH_MAX: usize = 120;
-/// A value that a query parses, in bytes; a longer one is no row and is counted. A tape takes up to 24 times as much memory while the
-/// value is looked at.
+/// The length in bytes of a value that a query parses. A longer value is counted and is not a row. While a value is
+/// evaluated, its tape takes up to 24 times the memory of the value.
 pub const QUERY_VALUE_BYTES_MAX: usize = 1 << 20;
-/// Texts that a query looks for in one value before it parses it.
+/// How many strings a query searches for in a value before parsing it.
 pub const QUERY_NEEDLES_MAX: usize = 16;
-/// Bytes of memory that a parser keeps from one value to the next; what a larger value took is given back at once.
+/// Bytes of memory that a parser keeps from one value to the next. Memory beyond that is freed at once.
 pub const QUERY_PARSER_KEPT_BYTES_MAX: usize = 1 << 20;
-/// Bytes of rows that wait for the end of their chunk, or of the texts in its columns, at which it ends early.
+/// A chunk ends early when its rows, or the strings in its columns, have this many bytes.
 pub const QUERY_CHUNK_BYTES_FULL: usize = 1 << 20;
-/// Bytes of texts for which a column keeps its memory from chunk to chunk.
+/// Bytes of strings for which a column keeps its memory from chunk to chunk.
 pub const QUERY_COLUMN_KEPT_BYTES_MAX: usize = 64 << 10;
-/// A text that is the key of a group, or the minimum or maximum of a path, in bytes.
+/// The length in bytes of a string that is the key of a group, or the minimum or maximum of a path.
 pub const QUERY_TEXT_BYTES_MAX: usize = 16 << 10;
-/// Groups of one query, over all of its pages, where they are put together.
+/// How many groups one query may have over all of its pages, where they are merged.
 pub const QUERY_GROUPS_MAX: usize = 1 << 20;
-/// One page of a query's answer, in bytes: below the 4 MiB that TiKV's Rust client decodes.
+/// The length in bytes of one page of a query's result: below the 4 MiB that TiKV's Rust client decodes.
 pub const QUERY_PAGE_BYTES_MAX: usize = 7 << 19;
-/// Room in a page for what surrounds the rows or groups, bytes.
+/// Bytes in a page that are reserved for everything but the rows or groups.
 pub const QUERY_FRAME_BYTES: usize = (16 << 10) + 512;
-/// Rows that are read for one page of a query's answer, expired ones too.
+/// How many rows are read for one page of a query's result, including expired ones.
 pub const QUERY_PAGE_ROWS_MAX: u64 = 128 << 10;
-/// Bytes of keys and values that are read for one page of a query's answer, expired ones too; the row that passes it is the last.
+/// Bytes of keys and values that are read for one page of a query's result, including expired ones. The last row may
+/// exceed the limit.
 pub const QUERY_PAGE_SCAN_BYTES_MAX: u64 = 32 << 20;
-/// Pairs that one slice of the work for a page reads.
+/// How many pairs one slice of the work for a page reads.
 pub const QUERY_SLICE_PAIRS_MAX: u64 = 16 << 10;
-/// Bytes that such a slice reads; the pair that passes it is the last.
+/// Bytes that one slice of the work for a page reads. The last pair may exceed the limit.
 pub const QUERY_SLICE_BYTES_FULL: usize = 8 << 20;
-/// Queries of a node that are under way, with those that wait for a core; more are refused with `server_is_busy`.
+/// How many queries a node may have in progress, including those that wait for a core. Further ones are refused with
+/// `server_is_busy`.
 pub const QUERIES_MAX: usize = 1024;
 
-// What belongs together.
+// How the limits relate to each other.
 const _: () = {
-    assert!(KEY_BYTES_MAX < ENTRY_BYTES_MAX, "an entry holds a key of any length");
-    assert!(ENTRY_BYTES_MAX < MESSAGE_BYTES_MAX / 2, "an entry and its frame fit a message");
-    assert!(ENTRY_BYTES_MAX < REQUEST_BYTES_MAX, "a request holds an entry and what surrounds it");
-    assert!(REFUSED_PREFIX_BYTES_MAX < REQUEST_BYTES_MAX, "only what is refused is kept in part");
-    assert!(REQUEST_BYTES_MAX < MESSAGE_BYTES_MAX, "a long request is refused here and not by gRPC");
-    assert!(REQUEST_BYTES_MAX as u64 <= REQUESTS_BYTES_MAX, "an idle node takes any request");
-    assert!(STREAM_BYTES_MAX as u64 <= REQUESTS_BYTES_MAX, "one stream's message fits the node's bound");
-    assert!(REPLY_BYTES_MAX < MESSAGE_BYTES_MAX, "an answer fits a message with what surrounds it");
-    assert!(REPLY_BYTES_MAX as u64 <= ANSWER_BYTES_MAX, "an idle node gives any answer");
+    assert!(KEY_BYTES_MAX < ENTRY_BYTES_MAX, "an entry can hold the longest key");
+    assert!(ENTRY_BYTES_MAX < MESSAGE_BYTES_MAX / 2, "an entry and its framing fit in a message");
+    assert!(ENTRY_BYTES_MAX < REQUEST_BYTES_MAX, "a request can hold an entry and its framing");
+    assert!(REFUSED_PREFIX_BYTES_MAX < REQUEST_BYTES_MAX, "a prefix is shorter than an accepted request");
+    assert!(REQUEST_BYTES_MAX < MESSAGE_BYTES_MAX, "gRPC passes long requests on, so that the service refuses them");
+    assert!(REQUEST_BYTES_MAX as u64 <= REQUESTS_BYTES_MAX, "an idle node accepts the longest request");
+    assert!(STREAM_BYTES_MAX as u64 <= REQUESTS_BYTES_MAX, "one message of a stream fits in the node's quota");
+    assert!(REPLY_BYTES_MAX < MESSAGE_BYTES_MAX, "a response and its framing fit in a message");
+    assert!(REPLY_BYTES_MAX as u64 <= ANSWER_BYTES_MAX, "an idle node can give the longest response");
     assert!(
         STREAM_ANSWER_BYTES_FULL + REPLY_BYTES_MAX < MESSAGE_BYTES_MAX,
-        "the last answer of a message fits it, too"
+        "the last response added to a message still fits"
     );
-    assert!(CLIENT_BATCH_BYTES_MAX < ENTRY_BYTES_MAX, "a client's batch is an entry");
-    assert!(SPLIT_KEYS_BYTES_MAX < ENTRY_BYTES_MAX, "the first regions are an entry");
+    assert!(CLIENT_BATCH_BYTES_MAX < ENTRY_BYTES_MAX, "a client's batch fits in an entry");
+    assert!(SPLIT_KEYS_BYTES_MAX < ENTRY_BYTES_MAX, "the command of the initial regions fits in an entry");
 };
 const _: () = {
-    assert!(PROPOSAL_BYTES_PENDING_MAX >= ENTRY_BYTES_MAX, "an idle group takes any write");
+    assert!(PROPOSAL_BYTES_PENDING_MAX >= ENTRY_BYTES_MAX, "an idle group accepts the largest write");
     assert!(STORE_PROPOSAL_BYTES_MAX >= PROPOSAL_BYTES_PENDING_MAX, "one group cannot exhaust the store");
     assert!(STORE_READS_PENDING_MAX >= READS_PENDING_MAX, "one group cannot exhaust the store's reads");
     assert!(STALL_REFUSE.as_nanos() <= STALL_HAND_OVER.as_nanos(), "a store refuses before it hands its leaders over");
     assert!(
         APPLY_BATCH_BYTES_FULL + ENTRY_BYTES_MAX < UNAPPLIED_BYTES_MAX,
-        "one batch that waits does not stop followers"
+        "one waiting batch does not stop followers"
     );
     assert!(
         LOG_JOINED_BYTES_MAX + LANES_MAX * (2 * ROUND_BYTES_MAX + MESSAGE_BYTES_MAX) < LOG_BATCH_BYTES_MAX,
-        "what lanes write fits a record"
+        "one write of all lanes fits in a record"
     );
     assert!(LOG_RUN_ENTRIES_MAX <= u16::MAX as usize, "the index counts a run's entries in 16 bits");
-    assert!(LOG_RUN_BYTES_FULL as u64 <= LOG_READ_BYTES_MAX, "a read takes a run of small entries");
-    assert!(LOG_READ_GAP_BYTES_MAX < LOG_READ_BYTES_MAX, "a read is not all gap");
-    assert!(LOG_UPKEEP_BYTES_MIN <= LOG_MOVE_BYTES_MAX, "a step of the upkeep may be followed by another");
+    assert!(LOG_RUN_BYTES_FULL as u64 <= LOG_READ_BYTES_MAX, "one read takes a whole run of small entries");
+    assert!(LOG_READ_GAP_BYTES_MAX < LOG_READ_BYTES_MAX, "a read is longer than the gaps in it");
+    assert!(LOG_UPKEEP_BYTES_MIN <= LOG_MOVE_BYTES_MAX, "one maintenance step can move enough for another to follow");
     assert!(LOG_SOFT_BYTES_MIN <= LOG_SOFT_BYTES_MAX, "the bounds of the log's size are in order");
 };
 const _: () = {
-    assert!(OUTBOX_BYTES_MAX >= ENTRY_BYTES_MAX, "an idle store is sent any entry");
-    assert!(FETCH_QUEUE_BYTES_MAX + ENTRY_BYTES_MAX <= OUTBOX_BYTES_MAX, "old entries that were read fit the queue");
+    assert!(OUTBOX_BYTES_MAX >= ENTRY_BYTES_MAX, "the largest entry can be queued for an idle store");
+    assert!(FETCH_QUEUE_BYTES_MAX + ENTRY_BYTES_MAX <= OUTBOX_BYTES_MAX, "the entries that were read fit in the queue");
     assert!(
         LINK_BATCH_BYTES_FULL + 2 * ENTRY_BYTES_MAX < MESSAGE_BYTES_MAX,
-        "a batch and one entry more fit a message"
+        "a batch and one more entry fit in a message"
     );
-    assert!(INBOX_BYTES_MAX >= MESSAGE_BYTES_MAX, "an idle store takes any message");
-    assert!(SNAPSHOT_CHUNK_BYTES_MAX + ENTRY_BYTES_MAX < MESSAGE_BYTES_MAX, "a chunk and one value more fit a message");
+    assert!(INBOX_BYTES_MAX >= MESSAGE_BYTES_MAX, "an idle store accepts the longest message");
+    assert!(
+        SNAPSHOT_CHUNK_BYTES_MAX + ENTRY_BYTES_MAX < MESSAGE_BYTES_MAX,
+        "a chunk and one more value fit in a message"
+    );
     assert!(SNAPSHOT_PLACE_LOOK.as_nanos() <= SNAPSHOT_RETRY_MIN.as_nanos(), "the waits before a retry are in order");
     assert!(SNAPSHOT_RETRY_MIN.as_nanos() <= SNAPSHOT_RETRY_MAX.as_nanos(), "the waits before a retry are in order");
-    assert!(COLLECT_KEY_BYTES_FULL + KEY_BYTES_MAX < ENTRY_BYTES_MAX / 2, "a command that collects is an entry");
-    assert!(COLLECT_KEYS_MAX <= COLLECT_LOOKS_MAX, "a look may fill a command");
+    assert!(
+        COLLECT_KEY_BYTES_FULL + KEY_BYTES_MAX < ENTRY_BYTES_MAX / 2,
+        "a command that removes values fits in an entry"
+    );
+    assert!(COLLECT_KEYS_MAX <= COLLECT_LOOKS_MAX, "one search can fill a command");
 };
 const _: () = {
-    assert!(QUERY_PAGE_BYTES_MAX < 4 << 20, "TiKV's Rust client decodes a page");
-    assert!(QUERY_FRAME_BYTES < QUERY_PAGE_BYTES_MAX, "a page has room beside its frame");
-    assert!(QUERY_CHUNK_BYTES_FULL < QUERY_PAGE_BYTES_MAX, "a page is at least a chunk");
-    assert!(QUERY_SLICE_PAIRS_MAX <= QUERY_PAGE_ROWS_MAX, "a page is at least a slice of work");
-    assert!(QUERY_SLICE_BYTES_FULL as u64 <= QUERY_PAGE_SCAN_BYTES_MAX, "a page is at least a slice of work");
+    assert!(QUERY_PAGE_BYTES_MAX < 4 << 20, "TiKV's Rust client can decode a page");
+    assert!(QUERY_FRAME_BYTES < QUERY_PAGE_BYTES_MAX, "a page has room for rows beside its framing");
+    assert!(QUERY_CHUNK_BYTES_FULL < QUERY_PAGE_BYTES_MAX, "a page holds at least one chunk");
+    assert!(QUERY_SLICE_PAIRS_MAX <= QUERY_PAGE_ROWS_MAX, "a page takes at least one slice of work");
+    assert!(QUERY_SLICE_BYTES_FULL as u64 <= QUERY_PAGE_SCAN_BYTES_MAX, "a page takes at least one slice of work");
 };

@@ -1,8 +1,8 @@
-//! # types: the words every room shares
+//! # types: the vocabulary that all modules share
 //!
-//! Ids, keys, region descriptors, timestamps, limits, and errors sorted by what the caller should do. Pure data: **in** come
-//! protocol messages, **out** go questions answered about them. **Never**: a clock, a file, a socket, or a maximum of
-//! what may be taken up that is written anywhere but in [`limits`].
+//! Ids, keys, region descriptors, timestamps, limits, and errors grouped by what the caller should do. Pure data:
+//! protocol messages come **in**, answers to questions about them go **out**. **Never**: a clock, a file, a socket, or
+//! a limit on resources that is declared anywhere but in [`limits`].
 
 pub mod error;
 pub mod limits;
@@ -15,8 +15,9 @@ pub use error::{Error, Result};
 pub use region::{GroupId, Region};
 pub use timestamp::Timestamp;
 
-/// How a node names itself in the header of its own requests to the placement driver (`caller_component`). A node without a
-/// member asks others on behalf of its callers, but never for another node: two such nodes would ask each other without end.
+/// The name by which a node identifies itself in the header of its own requests to the placement driver
+/// (`caller_component`). A node without a placement driver member forwards its callers' questions to other nodes, but
+/// not another node's: two such nodes would ask each other forever.
 pub const NODE_CALLER: &str = "armilla-node";
 
 /// A key as clients write it.

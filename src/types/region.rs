@@ -1,4 +1,4 @@
-//! Region descriptors and the questions asked of them.
+//! Region descriptors, and questions about them.
 
 use std::fmt;
 
@@ -6,12 +6,12 @@ use crate::proto::metapb;
 
 pub use metapb::{Peer, Region, RegionEpoch};
 
-/// One raft group: a data region (the group's id is the region's), or the placement driver's ([`GroupId::PD`]).
+/// The id of a raft group: a data region's (equal to the region's id), or the placement driver's ([`GroupId::PD`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GroupId(pub u64);
 
 impl GroupId {
-    /// The placement driver's own group. Ids of regions, peers and stores come from PD's allocator and begin above it.
+    /// The placement driver's own group. PD allocates the ids of regions, peers and stores above it.
     pub const PD: GroupId = GroupId(1);
 }
 
@@ -21,38 +21,38 @@ impl fmt::Display for GroupId {
     }
 }
 
-/// Whether `key` lies in `[start, end)`; an empty `end` is plus infinity.
+/// Returns whether `key` lies in `[start, end)`; an empty `end` is plus infinity.
 pub fn contains(start: &[u8], end: &[u8], key: &[u8]) -> bool {
     key >= start && (end.is_empty() || key < end)
 }
 
-/// Whether `region` holds `key`.
+/// Returns whether `key` lies in `region`.
 pub fn holds(region: &Region, key: &[u8]) -> bool {
     contains(&region.start_key, &region.end_key, key)
 }
 
-/// Whether a range that ends at `end` (exclusive; empty: plus infinity) ends within `region`.
+/// Returns whether a range that ends at `end` (exclusive; empty is plus infinity) ends within `region`.
 pub fn ends_by(region: &Region, end: &[u8]) -> bool {
     region.end_key.is_empty() || (!end.is_empty() && end <= &region.end_key[..])
 }
 
-/// The region's epoch; zeroes when the descriptor lacks one.
+/// Returns the region's epoch, or zeroes if the descriptor has none.
 pub fn epoch(region: &Region) -> RegionEpoch {
     region.region_epoch.unwrap_or_default()
 }
 
-/// Whether `left`'s epoch is behind `right`'s in either part.
+/// Returns whether `left`'s epoch is behind `right`'s in the version or in the configuration version.
 pub fn older(left: &Region, right: &Region) -> bool {
     let (left, right) = (epoch(left), epoch(right));
     left.version < right.version || left.conf_ver < right.conf_ver
 }
 
-/// The region's peer on a store.
+/// Returns the region's peer on `store`.
 pub fn peer_on(region: &Region, store: u64) -> Option<&Peer> {
     region.peers.iter().find(|peer| peer.store_id == store)
 }
 
-/// The region's peer of that id.
+/// Returns the region's peer with the id `peer`.
 pub fn peer_by_id(region: &Region, peer: u64) -> Option<&Peer> {
     region.peers.iter().find(|p| p.id == peer)
 }

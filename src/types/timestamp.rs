@@ -2,27 +2,27 @@
 
 use std::fmt;
 
-/// Bits of the logical counter.
+/// The number of bits of the logical counter.
 pub const LOGICAL_BITS: u32 = 18;
 
-/// A timestamp of the oracle: milliseconds since 1970, shifted left by [`LOGICAL_BITS`], plus a counter.
+/// A timestamp of the timestamp oracle: milliseconds since 1970, shifted left by [`LOGICAL_BITS`], plus a counter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub u64);
 
 impl Timestamp {
-    /// Puts the parts together.
+    /// Combines the two parts.
     ///
     /// # Panics
-    /// If `logical` does not fit its bits.
+    /// Panics if `logical` does not fit in [`LOGICAL_BITS`] bits.
     pub fn new(physical_ms: u64, logical: u64) -> Timestamp {
-        assert!(logical < 1 << LOGICAL_BITS, "the logical part must not run into the physical one");
+        assert!(logical < 1 << LOGICAL_BITS, "the logical part must not overflow into the physical one");
         Timestamp(physical_ms << LOGICAL_BITS | logical)
     }
-    /// Milliseconds since 1970.
+    /// Returns the physical part: milliseconds since 1970.
     pub fn physical_ms(self) -> u64 {
         self.0 >> LOGICAL_BITS
     }
-    /// The counter within the millisecond.
+    /// Returns the logical part: the counter within the millisecond.
     pub fn logical(self) -> u64 {
         self.0 & ((1 << LOGICAL_BITS) - 1)
     }

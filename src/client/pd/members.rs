@@ -1,8 +1,8 @@
-//! PD's members: which of them leads, and how one of them is asked.
+//! The members of PD: which of them is the leader, and how they are asked.
 //!
-//! All clones of a client share one discovery at a time. It asks one member, and the others only when that one does not help
-//! or stays silent for a moment. Until a leader has served a call, one discovery begins later after the other, so that a
-//! cluster whose placement driver has no leader is not flooded with questions by everyone who waits for it.
+//! All clones of a client share one discovery at a time. A discovery asks one member, and asks the others only if the
+//! first does not help or does not answer within a moment. Until a leader has served a call, the pauses between
+//! discoveries grow, so that the waiting clients do not flood a cluster whose placement driver has no leader.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -26,18 +26,18 @@ use crate::types::limits::MESSAGE_BYTES_MAX;
 
 /// How long one call to one member may take.
 pub(super) const ATTEMPT: Duration = Duration::from_secs(2);
-/// How long the members have to say who leads.
+/// How long a member may take to answer a discovery.
 const DISCOVERY: Duration = Duration::from_millis(800);
-/// How long the member that is asked first has before the others are asked, too.
+/// How long the first member may take before the others are asked as well.
 const HEDGE: Duration = Duration::from_millis(30);
-/// From one discovery's end to the next one's begin, as long as no leader serves.
+/// The pause between two discoveries, as long as no leader serves.
 const PAUSE_MIN: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 type Found = Result<pdpb::GetMembersResponse, String>;
 type Discovery = BoxFuture<'static, Found>;
 
-/// What all clones of a client share.
+/// State that all clones of a client share.
 #[derive(Debug)]
 pub(super) struct Members {
     pub(super) clock: Clock,
@@ -53,11 +53,11 @@ struct Known {
     cluster_id: u64,
     members: Vec<pdpb::Member>,
     leader: Option<String>,
-    /// Who last failed to act as the leader.
+    /// The member that last failed to act as the leader.
     failed: Option<String>,
-    /// A node asks for itself: see [`NODE_CALLER`].
+    /// Whether the client belongs to a node: see [`NODE_CALLER`].
     by_node: bool,
-    /// Which of the members is asked first, counted in order of their addresses; grows when that one did not help.
+    /// Index, in the order of addresses, of the member that is asked first. Increases when that member did not help.
     first: usize,
 }
 
@@ -66,7 +66,7 @@ struct Known {
 struct Search {
     under_way: Option<WeakShared<Discovery>>,
     backoff: Backoff,
-    /// The next discovery does not begin before.
+    /// The next discovery does not begin earlier.
     not_before: Instant,
 }
 
@@ -76,16 +76,16 @@ impl Search {
     }
 }
 
-/// Whom a discovery asks, and what it knows before it begins.
+/// The members that a discovery asks, and what is known before it begins.
 struct Round {
-    /// The member that is asked first, then the others; without the one that failed.
+    /// The members in the order in which they are asked, without the one that failed.
     addrs: Vec<String>,
     failed: Option<String>,
     cluster_id: u64,
     header: pdpb::RequestHeader,
 }
 
-/// What the answers of a discovery come to.
+/// The answers of a discovery.
 #[derive(Default)]
 struct Answers {
     whys: Vec<String>,
@@ -94,7 +94,7 @@ struct Answers {
 }
 
 impl Answers {
-    /// Takes one member's answer; returns it if it settles who leads.
+    /// Takes one member's answer. Returns it if it settles who the leader is.
     fn take(
         &mut self,
         round: &Round,
@@ -109,11 +109,11 @@ impl Answers {
         };
         let id = answer.header.as_ref().map_or(0, |header| header.cluster_id);
         if id == 0 || (round.cluster_id != 0 && id != round.cluster_id) {
-            self.whys.push(format!("an answer of cluster {id}, not of {}", round.cluster_id));
+            self.whys.push(format!("the answer is from cluster {id}, not from {}", round.cluster_id));
             return None;
         }
         match answer.leader.as_ref().and_then(member_address) {
-            None => self.whys.push("no leader of the placement driver at the moment".into()),
+            None => self.whys.push("the placement driver has no leader at the moment".into()),
             Some(leader) if round.failed.as_ref() == Some(&leader) => self.second_best = Some(answer),
             Some(_) => return Some(answer),
         }
@@ -122,7 +122,7 @@ impl Answers {
 }
 
 impl Members {
-    /// Of the cluster that any of `endpoints` belongs to. Nothing is dialed yet.
+    /// Creates the members of the cluster to which `endpoints` belong. Dials nothing yet.
     pub(super) fn new(net: Net, clock: Clock, endpoints: &[String]) -> Members {
         let endpoints: Vec<String> = endpoints.iter().map(|endpoint| address(endpoint)).collect();
         let rng = Mutex::new(Rng::fork(0, &endpoints.join(",")));
@@ -132,12 +132,12 @@ impl Members {
 
     /// Replaces the generator of jitter.
     pub(super) fn seed(&self, mut rng: Rng) {
-        // Clients begin with different members.
+        // Different clients begin with different members.
         self.known.lock().expect("no holder panics").first = rng.below(1 << 16) as usize;
         *self.rng.lock().expect("no holder panics") = rng;
     }
 
-    /// The client belongs to a node of that cluster.
+    /// Marks the client as that of a node of the cluster.
     pub(super) fn of_node(&self, cluster_id: u64) {
         let mut known = self.known.lock().expect("no holder panics");
         known.cluster_id = cluster_id;
@@ -148,17 +148,17 @@ impl Members {
         self.known.lock().expect("no holder panics").by_node
     }
 
-    /// The cluster's id; 0 while it is not known.
+    /// Returns the cluster's id; 0 while it is not known.
     pub(super) fn cluster_id(&self) -> u64 {
         self.known.lock().expect("no holder panics").cluster_id
     }
 
-    /// Time until `until`.
+    /// Returns the time left until `until`.
     pub(super) fn left(&self, until: Instant) -> Duration {
         until.since(self.clock.now())
     }
 
-    /// Waits before the next attempt; an error when the deadline has come.
+    /// Waits before the next attempt. Fails if the deadline has passed.
     pub(super) async fn wait(&self, backoff: &mut Backoff, until: Instant, at_least: Duration) -> Result<(), ()> {
         let left = self.left(until);
         let wait = backoff.next(&mut self.rng.lock().expect("no holder panics"), left).ok_or(())?;
@@ -166,7 +166,7 @@ impl Members {
         if self.left(until).is_zero() { Err(()) } else { Ok(()) }
     }
 
-    /// One call, at most `limit` long. A connection that gave no answer is dropped.
+    /// Makes one call, which may take at most `limit`. Drops the connection if there was no answer.
     pub(super) async fn attempt<A>(
         &self,
         addr: &str,
@@ -187,23 +187,23 @@ impl Members {
         self.channels.get(addr).map_err(|error| Status::invalid_argument(error.to_string()))
     }
 
-    /// For calls that are waited for at most `limit`.
+    /// Returns a stub for calls that may take at most `limit`.
     pub(super) fn stub(&self, addr: &str, limit: Duration) -> Result<Stub<Limited>, Status> {
         let channel = Limited::new(self.channel(addr)?, limit);
         Ok(Stub::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX))
     }
 
-    /// For streams.
+    /// Returns a stub for streams.
     pub(super) fn streams(&self, addr: &str) -> Result<Stub<Limited>, Status> {
         Ok(Stub::new(Limited::endless(self.channel(addr)?)).max_decoding_message_size(MESSAGE_BYTES_MAX))
     }
 
-    /// For calls that only Armilla's placement driver has.
+    /// Returns a stub for calls that only Armilla's placement driver has.
     pub(super) fn cluster_stub(&self, addr: &str) -> Result<ClusterClient<Limited>, Status> {
         Ok(ClusterClient::new(Limited::new(self.channel(addr)?, ATTEMPT)).max_decoding_message_size(MESSAGE_BYTES_MAX))
     }
 
-    /// The leader's address and the cluster's id; asks the members when not known.
+    /// Returns the leader's address and the cluster's id. Asks the members if they are not known.
     pub(super) async fn leader(self: &Arc<Self>) -> Result<(String, u64), String> {
         {
             let known = self.known.lock().expect("no holder panics");
@@ -212,11 +212,12 @@ impl Members {
             }
         }
         let answer = self.discover().await?;
-        let leader = answer.leader.as_ref().and_then(member_address).ok_or("the leader has no address")?;
+        let leader =
+            answer.leader.as_ref().and_then(member_address).ok_or("the placement driver's leader has no address")?;
         Ok((leader, answer.header.map_or(0, |header| header.cluster_id)))
     }
 
-    /// Takes note that `addr` did not act as the leader.
+    /// Notes that `addr` did not act as the leader.
     pub(super) fn lost_leader(&self, addr: &str) {
         let mut known = self.known.lock().expect("no holder panics");
         if known.leader.as_deref() == Some(addr) {
@@ -225,7 +226,7 @@ impl Members {
         }
     }
 
-    /// Takes note that the leader served a call: the next discovery, should one be needed, begins at once.
+    /// Notes that the leader served a call: the next discovery, if one is needed, begins at once.
     pub(super) fn served(&self) {
         let mut search = self.search.lock().expect("no holder panics");
         if search.not_before != Instant::default() {
@@ -234,7 +235,7 @@ impl Members {
         }
     }
 
-    /// Finds out who leads. Joins the discovery that is under way, if there is one.
+    /// Finds the leader. Joins the discovery that is in progress, if there is one.
     pub(super) async fn discover(self: &Arc<Self>) -> Found {
         let discovery: Shared<Discovery> = {
             let mut search = self.search.lock().expect("no holder panics");
@@ -248,7 +249,7 @@ impl Members {
         discovery.await
     }
 
-    /// One discovery, from its pause to its end.
+    /// Runs one discovery, including the pause before it.
     async fn search(self: Arc<Self>) -> Found {
         let pause = self.left(self.search.lock().expect("no holder panics").not_before);
         if !pause.is_zero() {
@@ -256,15 +257,15 @@ impl Members {
         }
         let found = self.ask().await;
         let mut search = self.search.lock().expect("no holder panics");
-        // Who asks from here on has newer news than this discovery.
+        // From here on, callers start a new discovery: this one's result may already be outdated.
         search.under_way = None;
         let pause = search.backoff.next(&mut self.rng.lock().expect("no holder panics"), PAUSE_MAX);
         search.not_before = self.clock.now().plus(pause.unwrap_or(PAUSE_MAX));
         found
     }
 
-    /// Asks one member, then the others. The first answer counts, unless it names the one that just failed: then another is
-    /// waited for, since a member that is cut off remembers an old leader.
+    /// Asks one member, then the others. The first answer counts, unless it names the leader that just failed: a member
+    /// that is cut off remembers an old leader, so the other answers are awaited.
     async fn ask(&self) -> Found {
         let round = self.round();
         let mut answers = Answers::default();
@@ -279,7 +280,7 @@ impl Members {
             if let Some(found) = answer.and_then(|answer| answers.take(&round, answer)) {
                 return Ok(self.learn(found));
             }
-            // Whoever asks next begins with another one.
+            // The next discovery begins with another member.
             let mut known = self.known.lock().expect("no holder panics");
             known.first = known.first.wrapping_add(1);
         }
@@ -289,7 +290,7 @@ impl Members {
                 return Ok(self.learn(found));
             }
         }
-        // Who failed as the leader is asked itself only when nobody else can tell.
+        // The failed leader itself is asked only if no other member knows a leader.
         if let (Some(failed), None) = (&round.failed, &answers.second_best)
             && let Some(found) = answers.take(&round, self.ask_one(failed, &round).await)
         {
@@ -297,12 +298,12 @@ impl Members {
         }
         match answers.second_best {
             Some(answer) => Ok(self.learn(answer)),
-            None if answers.whys.is_empty() => Err("no endpoint of the placement driver is given".into()),
+            None if answers.whys.is_empty() => Err("no placement driver endpoint is configured".into()),
             None => Err(answers.whys.join("; ")),
         }
     }
 
-    /// Whom to ask now, and in which order.
+    /// Returns the members to ask now, in order.
     fn round(&self) -> Round {
         let known = self.known.lock().expect("no holder panics");
         let members = known.members.iter().filter_map(member_address);
@@ -320,7 +321,7 @@ impl Members {
         Round { addrs, failed: known.failed.clone(), cluster_id: known.cluster_id, header }
     }
 
-    /// One member's answer to who leads.
+    /// Asks one member who the leader is.
     async fn ask_one(&self, addr: &str, round: &Round) -> Result<pdpb::GetMembersResponse, Status> {
         let mut stub = self.stub(addr, DISCOVERY)?;
         let request = pdpb::GetMembersRequest { header: Some(round.header.clone()) };
@@ -338,18 +339,18 @@ impl Members {
     }
 }
 
-/// `host:port` of a URL.
+/// Returns the `host:port` of a URL.
 fn address(url: &str) -> String {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     rest.trim_end_matches('/').to_owned()
 }
 
-/// A member's address for clients.
+/// Returns a member's address for clients.
 pub(super) fn member_address(member: &pdpb::Member) -> Option<String> {
     member.client_urls.first().map(|url| address(url)).filter(|addr| !addr.is_empty())
 }
 
-/// A status in words.
+/// Returns a status, and the causes behind it, as text.
 pub(crate) fn describe(status: &Status) -> String {
     let mut text =
         if status.message().is_empty() { format!("{:?}", status.code()) } else { status.message().to_owned() };
@@ -366,7 +367,7 @@ pub(crate) fn describe(status: &Status) -> String {
 
 #[cfg(test)]
 mod tests {
-    //! Goal: members are asked in an order that helps, and the answer that counts is the one that should.
+    //! Goal: members are asked in a useful order, and the right answer counts.
     use super::*;
 
     #[test]
@@ -398,7 +399,11 @@ mod tests {
         assert!(answers.take(&round, Err(Status::unavailable("b:1: refused"))).is_none());
         assert_eq!(
             answers.whys,
-            ["no leader of the placement driver at the moment", "an answer of cluster 8, not of 7", "b:1: refused"]
+            [
+                "the placement driver has no leader at the moment",
+                "the answer is from cluster 8, not from 7",
+                "b:1: refused"
+            ]
         );
         assert!(answers.take(&round, answer(7, "b:1")).is_some());
     }

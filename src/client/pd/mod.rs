@@ -1,4 +1,4 @@
-//! The placement driver's client: finds the leader, follows it, asks it.
+//! The placement driver's client: finds the leader, follows it and calls it.
 
 mod members;
 mod tso;
@@ -26,23 +26,23 @@ use super::error::{Error, Failure, Result, failure};
 pub(super) use members::describe;
 use members::{ATTEMPT, Members, member_address};
 
-/// How long a request may take in all, unless [`PdClient::with_deadline`] says otherwise.
+/// How long a request may take in total, unless [`PdClient::with_deadline`] changes it.
 const DEADLINE: Duration = Duration::from_secs(5);
-/// What is said of a discovery that took longer than its caller had time.
-const NOT_TOLD: &str = "no member of the placement driver said who leads before the deadline";
+/// The error of a discovery that did not end before the deadline.
+const NOT_TOLD: &str = "no placement driver member named a leader before the deadline";
 const WAIT_MIN: Duration = Duration::from_millis(10);
 const WAIT_MAX: Duration = Duration::from_millis(500);
 
-/// Asks the placement driver. Clones share connections and knowledge.
+/// A client of the placement driver. Clones share connections and what is known about the members.
 #[derive(Clone, Debug)]
 pub struct PdClient {
     members: Arc<Members>,
-    /// The way to the task that keeps the timestamp stream; started at the first timestamp.
+    /// Sends requests to the task of the timestamp stream, which starts with the first of them.
     tso: Arc<OnceLock<mpsc::UnboundedSender<tso::Ask>>>,
     deadline: Duration,
 }
 
-/// A region and what PD knows of it.
+/// A region and what PD knows about it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RegionInfo {
     /// The region.
@@ -52,7 +52,8 @@ pub struct RegionInfo {
 }
 
 impl PdClient {
-    /// A client of the cluster that any of `endpoints` (`host:port`, a scheme is skipped) belongs to. Nothing is dialed yet.
+    /// Creates a client of the cluster to which `endpoints` (`host:port`; a scheme is ignored) belong. Dials nothing
+    /// yet.
     pub fn new(net: Net, clock: Clock, endpoints: Vec<String>) -> PdClient {
         PdClient { members: Arc::new(Members::new(net, clock, &endpoints)), tso: Arc::default(), deadline: DEADLINE }
     }
@@ -64,24 +65,24 @@ impl PdClient {
         self
     }
 
-    /// The client of a node of that cluster: answers of other clusters are ignored from the first on, and nodes without a member
-    /// of the placement driver, this one among them, do not ask others on its behalf.
+    /// Makes this the client of a node of the cluster `cluster_id`. It ignores answers from other clusters from the
+    /// start. Nodes without a placement driver member, this node included, do not forward its questions.
     #[must_use]
     pub fn of_node(self, cluster_id: u64) -> PdClient {
         self.members.of_node(cluster_id);
         self
     }
 
-    /// A clone whose requests may take `deadline` each, retries included.
+    /// Returns a clone whose requests may take `deadline` each, including retries.
     #[must_use]
     pub fn with_deadline(&self, deadline: Duration) -> PdClient {
         PdClient { deadline, ..self.clone() }
     }
 
-    /// The cluster's id.
+    /// Returns the cluster's id.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when no member knows a leader before the deadline.
+    /// Returns [`Error::Unavailable`] if no member knows a leader before the deadline.
     pub async fn cluster_id(&self) -> Result<u64> {
         let known = self.members.cluster_id();
         if known != 0 {
@@ -91,14 +92,14 @@ impl PdClient {
         Ok(self.members.cluster_id())
     }
 
-    /// PD's members and the leader among them, asked afresh.
+    /// Asks for PD's members and the leader among them. Does not use cached members.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when no member knows a leader before the deadline.
+    /// Returns [`Error::Unavailable`] if no member knows a leader before the deadline.
     pub async fn members(&self) -> Result<(Vec<pdpb::Member>, pdpb::Member)> {
         let until = self.until();
         let mut backoff = Backoff::new(WAIT_MIN, WAIT_MAX);
-        // What was last wrong: more than that the time is over.
+        // The last error, which says more than that the deadline has passed.
         let mut said = None;
         loop {
             let found = self.members.clock.timeout(self.members.left(until), self.members.discover()).await;
@@ -111,13 +112,16 @@ impl PdClient {
         }
     }
 
-    /// `count` timestamps: the largest is returned, the others are the `count - 1` numbers below it.
+    /// Gets `count` timestamps. Returns the largest one; the others are the `count - 1` numbers below it.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] after the deadline; [`Error::Refused`] for a count of zero or above the limit.
+    /// Returns [`Error::Unavailable`] after the deadline, [`Error::Refused`] if `count` is zero or above the limit.
     pub async fn tso(&self, count: u32) -> Result<crate::types::Timestamp> {
         if count == 0 || count > crate::types::limits::TSO_COUNT_MAX {
-            return Err(Error::Refused(format!("{count} timestamps in one request")));
+            return Err(Error::Refused(format!(
+                "requested {count} timestamps; a request may ask for 1 to {}",
+                crate::types::limits::TSO_COUNT_MAX
+            )));
         }
         let until = self.until();
         let mut backoff = Backoff::new(WAIT_MIN, WAIT_MAX);
@@ -138,10 +142,10 @@ impl PdClient {
         }
     }
 
-    /// The region that holds `key`; nothing when PD knows none.
+    /// Returns the region that holds `key`, or `None` if PD knows none.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] after the deadline.
+    /// Returns [`Error::Unavailable`] after the deadline.
     pub async fn get_region(&self, key: &[u8]) -> Result<Option<RegionInfo>> {
         let key = Bytes::copy_from_slice(key);
         let reply = self.ask("GetRegion", |mut stub, header| {
@@ -151,10 +155,10 @@ impl PdClient {
         Ok(reply.await?.and_then(region_info))
     }
 
-    /// The region right before the one that holds `key`; nothing when there is none.
+    /// Returns the region before the one that holds `key`, or `None` if there is none.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] after the deadline.
+    /// Returns [`Error::Unavailable`] after the deadline.
     pub async fn get_prev_region(&self, key: &[u8]) -> Result<Option<RegionInfo>> {
         let key = Bytes::copy_from_slice(key);
         let reply = self.ask("GetPrevRegion", |mut stub, header| {
@@ -164,10 +168,10 @@ impl PdClient {
         Ok(reply.await?.and_then(region_info))
     }
 
-    /// The region of that id; nothing when there is none.
+    /// Returns the region with the id `region_id`, or `None` if there is none.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] after the deadline.
+    /// Returns [`Error::Unavailable`] after the deadline.
     pub async fn get_region_by_id(&self, region_id: u64) -> Result<Option<RegionInfo>> {
         let reply = self.ask("GetRegionByID", |mut stub, header| {
             let request = pdpb::GetRegionByIdRequest { header, region_id, need_buckets: false };
@@ -176,10 +180,10 @@ impl PdClient {
         Ok(reply.await?.and_then(region_info))
     }
 
-    /// At most `limit` regions that share keys with `[start, end)` (an empty `end` is plus infinity), in order.
+    /// Returns the first `limit` regions that overlap `[start, end)`, in key order. An empty `end` is plus infinity.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] after the deadline.
+    /// Returns [`Error::Unavailable`] after the deadline.
     pub async fn scan_regions(&self, start: &[u8], end: &[u8], limit: i32) -> Result<Vec<RegionInfo>> {
         let (start, end) = (Bytes::copy_from_slice(start), Bytes::copy_from_slice(end));
         let reply = self.ask("ScanRegions", |mut stub, header| {
@@ -194,7 +198,7 @@ impl PdClient {
             });
             return Ok(infos.collect());
         }
-        // The older form of the answer: two lists side by side.
+        // The older form of the response: two parallel lists.
         let mut leaders = reply.leaders.into_iter();
         let infos = reply
             .region_metas
@@ -203,10 +207,10 @@ impl PdClient {
         Ok(infos.collect())
     }
 
-    /// A store; nothing when PD does not know it, or it is gone for good.
+    /// Returns a store, or `None` if PD does not know it or it was removed for good.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] after the deadline.
+    /// Returns [`Error::Unavailable`] after the deadline.
     pub async fn get_store(&self, store_id: u64) -> Result<Option<Store>> {
         let reply = self.ask("GetStore", |mut stub, header| {
             let request = pdpb::GetStoreRequest { header, store_id };
@@ -215,10 +219,10 @@ impl PdClient {
         Ok(reply.await?.and_then(|reply| reply.store).filter(|store| store.state() != StoreState::Tombstone))
     }
 
-    /// All stores, in order of their ids.
+    /// Returns all stores, in the order of their ids.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] after the deadline.
+    /// Returns [`Error::Unavailable`] after the deadline.
     pub async fn get_all_stores(&self) -> Result<Vec<Store>> {
         let reply = self.ask("GetAllStores", |mut stub, header| {
             let request = pdpb::GetAllStoresRequest { header, exclude_tombstone_stores: false };
@@ -229,10 +233,10 @@ impl PdClient {
         Ok(stores)
     }
 
-    /// Gets a store its id. Idempotent by the store's uuid.
+    /// Registers a store and gets its id. Idempotent by the store's UUID.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] after the deadline; [`Error::Refused`] as PD says.
+    /// Returns [`Error::Unavailable`] after the deadline, [`Error::Refused`] if PD refuses the store.
     pub async fn register_store(&self, request: cluster::RegisterStoreRequest) -> Result<cluster::RegisterStoreReply> {
         self.lead("RegisterStore", |addr, _| {
             let (request, stub) = (request.clone(), self.members.cluster_stub(&addr));
@@ -241,10 +245,10 @@ impl PdClient {
         .await
     }
 
-    /// Tells PD how a store and the regions it leads are, and gets PD's wishes.
+    /// Reports the state of a store and of the regions that it leads to PD. Returns PD's instructions.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] after the deadline; [`Error::Refused`] as PD says.
+    /// Returns [`Error::Unavailable`] after the deadline, [`Error::Refused`] if PD refuses the heartbeat.
     pub async fn store_heartbeat(
         &self,
         request: cluster::StoreHeartbeatRequest,
@@ -256,17 +260,17 @@ impl PdClient {
         .await
     }
 
-    /// Everything that PD knows, for people.
+    /// Returns everything that PD knows, for display to people.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] after the deadline; [`Error::Refused`] by a cluster that is not Armilla's.
+    /// Returns [`Error::Unavailable`] after the deadline, [`Error::Refused`] by a cluster that is not Armilla's.
     pub async fn overview(&self) -> Result<cluster::OverviewReply> {
         let by_node = self.members.is_of_node();
         self.lead("Overview", |addr, _| {
             let stub = self.members.cluster_stub(&addr);
             async move {
                 let reply = stub?.overview(cluster::OverviewRequest { by_node }).await?;
-                // Members that follow answer too, with the half that is replicated.
+                // Followers answer as well, but with the replicated part only.
                 match reply.get_ref().leader.as_ref().and_then(member_address) {
                     Some(leader) if leader == addr => Ok(reply),
                     _ => Err(Status::unavailable("not leader")),
@@ -276,10 +280,10 @@ impl PdClient {
         .await
     }
 
-    /// Asks that a region be led from a store. Best effort: PD passes it on.
+    /// Asks PD to move a region's leadership to a store. Best effort: PD passes the request on.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] after the deadline; [`Error::Refused`] as PD says.
+    /// Returns [`Error::Unavailable`] after the deadline, [`Error::Refused`] if PD refuses.
     pub async fn transfer_leader(&self, region_id: u64, to_store: u64) -> Result<()> {
         self.lead("TransferLeader", |addr, _| {
             let stub = self.members.cluster_stub(&addr);
@@ -293,7 +297,8 @@ impl PdClient {
         self.members.clock.now().plus(self.deadline)
     }
 
-    /// A call of `pdpb.PD` to the leader; nothing when the answer is that there is no such thing.
+    /// Makes a call of `pdpb.PD` to the leader. Returns `None` if the response says that the thing asked for does not
+    /// exist.
     async fn ask<A, F, Fut>(&self, what: &'static str, call: F) -> Result<Option<A>>
     where
         A: HasHeader,
@@ -313,11 +318,11 @@ impl PdClient {
                     pdpb::ErrorType::RegionNotFound
                     | pdpb::ErrorType::EntryNotFound
                     | pdpb::ErrorType::StoreTombstone => Ok(Response::new(None)),
-                    // How GetStore says it.
+                    // GetStore reports an unknown store with this message.
                     pdpb::ErrorType::Unknown if error.message.starts_with("invalid store ID") => {
                         Ok(Response::new(None))
                     }
-                    // Not yet bootstrapped, no longer the leader, …: the leader may know better soon.
+                    // The cluster is not bootstrapped yet, the member is no longer the leader, or similar: try again.
                     _ => Err(Status::unavailable(error.message.clone())),
                 }
             }
@@ -325,7 +330,7 @@ impl PdClient {
         .await
     }
 
-    /// A call to the leader, repeated until the deadline, at whoever leads then.
+    /// Makes a call to the leader. Repeats it until the deadline, each time to the leader at that moment.
     async fn lead<A, F, Fut>(&self, what: &'static str, call: F) -> Result<A>
     where
         F: Fn(String, u64) -> Fut,
@@ -333,7 +338,7 @@ impl PdClient {
     {
         let until = self.until();
         let mut backoff = Backoff::new(WAIT_MIN, WAIT_MAX);
-        // What was last wrong: more than that the time is over.
+        // The last error, which says more than that the deadline has passed.
         let mut said = None;
         loop {
             let found = self.members.clock.timeout(self.members.left(until), self.members.leader()).await;
@@ -341,7 +346,8 @@ impl PdClient {
                 Err(why) => why,
                 Ok((addr, cluster_id)) => {
                     let limit = ATTEMPT.min(self.members.left(until));
-                    // One that was found late has too little time to be blamed: the next call begins with it.
+                    // A leader that was found late has too little time to answer, so it is not blamed: the next call
+                    // goes to it again.
                     let fair = limit >= ATTEMPT.min(self.deadline) / 4;
                     match self.members.attempt(&addr, limit, call(addr.clone(), cluster_id)).await {
                         Ok(reply) => {
@@ -377,7 +383,7 @@ fn region_info(reply: pdpb::GetRegionResponse) -> Option<RegionInfo> {
     reply.region.map(|region| RegionInfo { region, leader })
 }
 
-/// Answers of PD carry a header.
+/// A response of PD, which carries a header.
 trait HasHeader {
     fn header(&self) -> Option<&pdpb::ResponseHeader>;
 }

@@ -1,5 +1,5 @@
-//! The timestamp stream: one task, one stream to the leader; everything that was asked while an answer was on its way goes
-//! into the next request.
+//! The timestamp stream: one task with one stream to the leader. All requests that arrive while a response is on its
+//! way are combined into the next request.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::types::timestamp::LOGICAL_BITS;
 
 use super::members::{ATTEMPT, Members, describe};
 
-/// A wish for timestamps.
+/// A request for timestamps.
 #[derive(Debug)]
 pub(crate) struct Ask {
     pub(crate) count: u32,
@@ -29,7 +29,7 @@ struct Stream {
     replies: tonic::Streaming<pdpb::TsoResponse>,
 }
 
-/// Starts the task; it ends when the last sender is gone.
+/// Starts the task. It ends when the last sender is dropped.
 pub(super) fn start(members: Arc<Members>) -> mpsc::UnboundedSender<Ask> {
     let (sender, receiver) = mpsc::unbounded_channel();
     task::spawn(run(members, receiver));
@@ -53,7 +53,8 @@ async fn run(members: Arc<Members>, mut asks: mpsc::UnboundedReceiver<Ask>) {
     }
 }
 
-/// Gets `count` timestamps and deals them out; after a failure every asker is told, and the stream is opened anew.
+/// Gets `count` timestamps and distributes them over `batch`. After a failure every requester gets the error, and the
+/// next request opens a new stream.
 async fn serve(members: &Arc<Members>, stream: &mut Option<Stream>, batch: Vec<Ask>, count: u32) {
     match fetch(members, stream, count).await {
         Ok(last) => {
@@ -75,7 +76,7 @@ async fn serve(members: &Arc<Members>, stream: &mut Option<Stream>, batch: Vec<A
     }
 }
 
-/// The largest of `count` new timestamps.
+/// Returns the largest of `count` new timestamps.
 async fn fetch(members: &Arc<Members>, stream: &mut Option<Stream>, count: u32) -> Result<Timestamp, String> {
     if stream.is_none() {
         let (addr, cluster_id) = members.leader().await?;
@@ -102,7 +103,7 @@ async fn fetch(members: &Arc<Members>, stream: &mut Option<Stream>, count: u32) 
     if let Some(error) = reply.header.as_ref().and_then(|header| header.error.as_ref()) {
         return Err(format!("Tso at {addr}: {}", error.message));
     }
-    let timestamp = reply.timestamp.ok_or_else(|| format!("Tso at {addr}: an answer without timestamp"))?;
+    let timestamp = reply.timestamp.ok_or_else(|| format!("Tso at {addr}: the response has no timestamp"))?;
     let logical = u64::try_from(timestamp.logical).unwrap_or(u64::MAX);
     if reply.count != count || logical >> LOGICAL_BITS != 0 || timestamp.physical <= 0 {
         return Err(format!("Tso at {addr}: asked for {count}, got {reply:?}"));
@@ -110,7 +111,7 @@ async fn fetch(members: &Arc<Members>, stream: &mut Option<Stream>, count: u32) 
     Ok(Timestamp::new(timestamp.physical as u64, logical))
 }
 
-/// Opens a stream whose first request, for `count` timestamps, is already on it.
+/// Opens a stream and sends its first request, for `count` timestamps.
 async fn open(members: &Arc<Members>, addr: &str, cluster_id: u64, count: u32) -> Result<Stream, String> {
     let mut stub = members.streams(addr).map_err(|status| status.message().to_owned())?;
     let (requests, outgoing) = mpsc::unbounded_channel();

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //!   key -> locate (cache, else PD) -> address (known, else PD) -> call -> sort the outcome:
-//!     Done      an answer
-//!     Again     nothing happened, another attempt may do better
-//!     Maybe     no answer: a write may have happened
+//!     Done      the response
+//!     Again     nothing happened, another attempt may succeed
+//!     Maybe     no response: a write may have happened
 //!     Fail      the request is wrong
 //! ```
 
@@ -29,12 +29,12 @@ use crate::client::error::{Error, Failure, Result, failure};
 use crate::client::pd::{RegionInfo, describe};
 use crate::client::region_cache::{Located, Verdict};
 
-/// What sending a request again would do.
+/// Whether a request may be sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Repeat {
-    /// It reads.
+    /// It only reads.
     Read,
-    /// It writes, and writing the same again leaves the same.
+    /// It writes, and writing the same again has the same result.
     Same,
     /// It must not be sent again once it may have had an effect.
     Never,
@@ -42,15 +42,15 @@ pub(crate) enum Repeat {
 
 type Stub = TikvClient<Limited>;
 
-/// A region, what is asked of it, and how many bytes that is.
+/// A region, the items for it, and their bytes.
 type Group<T> = (Located, Vec<(Bytes, T)>, usize);
 
 /// How one attempt ended.
 enum Outcome<A> {
     Done(A),
-    /// Nothing happened; wait at least this long (zero: as usual, nothing: not at all).
+    /// Nothing happened. Wait at least this long before the next attempt (zero: the usual backoff; `None`: no wait).
     Again(String, Option<Duration>),
-    /// It may have happened.
+    /// The request may have been carried out.
     Maybe(String),
     Fail(Error),
 }
@@ -63,7 +63,7 @@ struct Attempts<'a> {
     backoff: Backoff,
     /// Whether an earlier attempt may have had an effect.
     tainted: bool,
-    /// Retries without a wait, in a row.
+    /// How many retries in a row were made without a wait.
     hurried: u32,
 }
 
@@ -78,7 +78,7 @@ impl<'a> Attempts<'a> {
         self.until.since(self.client.shared.clock.now())
     }
 
-    /// An error, in the light of earlier attempts.
+    /// Turns a definite error into [`Error::Unknown`] if an earlier attempt may have had an effect.
     fn error(&self, error: Error) -> Error {
         match error {
             Error::Refused(why) | Error::Unavailable(why) if self.tainted => Error::Unknown(why),
@@ -86,7 +86,7 @@ impl<'a> Attempts<'a> {
         }
     }
 
-    /// Takes note of a failed attempt and waits for the next.
+    /// Records a failed attempt and waits before the next one.
     async fn after(&mut self, why: String, wait: Option<Duration>, maybe: bool) -> Result<()> {
         let options = &self.client.options;
         if maybe && self.repeat != Repeat::Read {
@@ -104,7 +104,7 @@ impl<'a> Attempts<'a> {
         if !options.retries {
             return Err(self.error(Error::Unavailable(why)));
         }
-        // Hints may send a client in circles.
+        // Limits the retries without a wait: leader hints may send a client in circles.
         self.hurried = if wait.is_none() { self.hurried + 1 } else { 0 };
         if wait.is_none() && self.hurried <= 3 && !self.left().is_zero() && !crate::buggify!("client.never-hurry") {
             return Ok(());
@@ -122,7 +122,7 @@ impl<'a> Attempts<'a> {
 }
 
 impl RawClient {
-    /// A request for one key.
+    /// Sends a request for one key.
     pub(super) async fn one<A, F, Fut>(&self, key: &[u8], repeat: Repeat, call: F) -> Result<A>
     where
         A: Reply,
@@ -142,7 +142,7 @@ impl RawClient {
         }
     }
 
-    /// A read of the region that holds `key`; also gives the region.
+    /// Sends a read to the region that holds `key`. Also returns the region.
     pub(super) async fn above<A, F, Fut>(&self, key: &[u8], call: F) -> Result<(A, Region)>
     where
         A: Reply,
@@ -166,7 +166,7 @@ impl RawClient {
         }
     }
 
-    /// A request for the part of a region right below `upper`; also gives the region.
+    /// Sends a read to the region that holds the keys right below `upper`. Also returns the region.
     pub(super) async fn below<A, F, Fut>(&self, upper: &[u8], call: F) -> Result<(A, Region)>
     where
         A: Reply,
@@ -190,8 +190,8 @@ impl RawClient {
         }
     }
 
-    /// Requests for the parts of `[start, end)`, region after region. `next` may say where to go on (it is given the end of
-    /// the whole range); otherwise at the region's end.
+    /// Sends requests for the parts of `[start, end)`, region by region. `next` gets a response and the end of the
+    /// whole range, and may return the key to continue at; otherwise the next request begins at the region's end.
     pub(super) async fn upwards<A, F, Fut, N>(
         &self,
         start: Bytes,
@@ -224,14 +224,15 @@ impl RawClient {
             if let Some(mut answer) = self.settle(&mut attempts, outcome).await? {
                 from = next(&mut answer, &end).unwrap_or(to);
                 answers.push(answer);
-                // From here on the range is done in part.
+                // From here on the request has been carried out in part.
                 attempts.tainted |= repeat != Repeat::Read;
             }
         }
         Ok(answers)
     }
 
-    /// Requests for many keys with something each, grouped by region, the regions at the same time.
+    /// Sends requests for many keys, each with some data. Groups them by region and sends to all regions at the same
+    /// time.
     pub(super) async fn many<T, A, F, Fut>(
         &self,
         items: Vec<(Bytes, T)>,
@@ -247,10 +248,10 @@ impl RawClient {
         let mut attempts = Attempts::new(self, repeat);
         let mut answers = Vec::new();
         let mut items = items;
-        // Stable: of two puts of one key the later one wins.
+        // A stable sort: of two puts of one key, the later one wins.
         items.sort_by(|a, b| a.0.cmp(&b.0));
         while !items.is_empty() {
-            // Until the deadline, find every key's region; keys are sorted, so a region's keys are neighbours.
+            // Find every key's region until the deadline. The keys are sorted, so the keys of a region are adjacent.
             let mut groups: Vec<Group<T>> = Vec::new();
             let mut homeless = None;
             let mut rest = Vec::new();
@@ -306,7 +307,7 @@ impl RawClient {
         Ok(answers)
     }
 
-    /// Gives the answer, or nothing when another attempt is due.
+    /// Returns the response, or `None` if another attempt is due.
     async fn settle<A>(&self, attempts: &mut Attempts<'_>, outcome: Outcome<A>) -> Result<Option<A>> {
         match outcome {
             Outcome::Done(answer) => return Ok(Some(answer)),
@@ -317,7 +318,7 @@ impl RawClient {
         Ok(None)
     }
 
-    /// One call to one peer.
+    /// Makes one call to one peer.
     async fn attempt<A, F, Fut>(&self, located: &Located, repeat: Repeat, left: Duration, call: &F) -> Outcome<A>
     where
         A: Reply,
@@ -329,7 +330,8 @@ impl RawClient {
             located.peer = *self.shared.rng.lock().expect("no holder panics").pick(&located.region.peers);
         }
         let region = located.region.id;
-        // A store that is gone for good has no address: another peer may do, before all patience is spent on this one.
+        // A store that was removed for good has no address. Bound the wait, so that there is time left to try another
+        // peer.
         let addr = match self.address(located.peer.store_id, self.options.attempt.min(left)).await {
             Ok(addr) => addr,
             Err(outcome) => {
@@ -368,7 +370,7 @@ impl RawClient {
         }
     }
 
-    /// Looks at a reply.
+    /// Classifies a reply.
     fn judge<A: Reply>(&self, located: &Located, repeat: Repeat, mut reply: A) -> Outcome<A> {
         let Some(error) = reply.region_error() else {
             return match reply.error() {
@@ -395,7 +397,7 @@ impl RawClient {
         }
     }
 
-    /// The region of a key.
+    /// Returns the region of a key.
     async fn locate<A>(&self, key: &[u8], left: Duration) -> Result<Located, Outcome<A>> {
         let known = self.shared.cache.lock().expect("no holder panics").locate(key);
         if let Some(located) = known {
@@ -405,11 +407,11 @@ impl RawClient {
         self.learn(info);
         let known = self.shared.cache.lock().expect("no holder panics").locate(key);
         known.ok_or_else(|| {
-            Outcome::Again("the placement driver knows no region of the key".into(), Some(Duration::ZERO))
+            Outcome::Again("the placement driver knows no region that holds the key".into(), Some(Duration::ZERO))
         })
     }
 
-    /// The region of the keys right below `upper`.
+    /// Returns the region of the keys right below `upper`.
     async fn locate_before<A>(&self, upper: &[u8], left: Duration) -> Result<Located, Outcome<A>> {
         let cached = || self.shared.cache.lock().expect("no holder panics").locate_before(upper);
         if let Some(located) = cached() {
@@ -432,7 +434,7 @@ impl RawClient {
         }
     }
 
-    /// The address of a store.
+    /// Returns the address of a store.
     async fn address<A>(&self, store: u64, left: Duration) -> Result<String, Outcome<A>> {
         if let Some(addr) = self.shared.addresses.get(store, self.shared.clock.now()) {
             return Ok(addr);
@@ -448,7 +450,7 @@ impl RawClient {
     }
 }
 
-/// PD did not answer: nothing was sent to any store.
+/// Classifies an error of PD: nothing was sent to any store.
 fn not_told<A>(error: Error) -> Outcome<A> {
     match error {
         Error::Refused(_) => Outcome::Fail(error),
@@ -456,7 +458,7 @@ fn not_told<A>(error: Error) -> Outcome<A> {
     }
 }
 
-/// The outcome that decides how a batch goes on: a refusal before a doubt before a plain failure.
+/// Returns the outcome that decides how a batch continues: a refusal before a doubt before a plain failure.
 fn worse<A>(one: Option<Outcome<A>>, other: Outcome<A>) -> Outcome<A> {
     fn rank<A>(outcome: &Outcome<A>) -> u8 {
         match outcome {

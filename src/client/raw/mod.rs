@@ -1,4 +1,5 @@
-//! Raw keys and values: finds the region of each key, asks its leader, tries again where that is safe.
+//! The raw key-value client: finds the region of each key, sends requests to its leader, and retries where that is
+//! safe.
 
 mod attempt;
 mod reply;
@@ -28,27 +29,27 @@ pub(crate) use attempt::Repeat;
 /// Which peer of a region is asked first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PeerChoice {
-    /// The leader, as far as known.
+    /// The leader, if known.
     #[default]
     Leader,
-    /// Any: shows whether followers refuse what they must refuse.
+    /// Any peer. This shows whether followers refuse the requests that they must refuse.
     Random,
 }
 
-/// How a [`RawClient`] goes about its requests.
+/// Settings of a [`RawClient`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RawOptions {
-    /// How long a request may take, retries included.
+    /// How long a request may take, including retries.
     pub deadline: Duration,
     /// How long one attempt may take.
     pub attempt: Duration,
-    /// Whether failed attempts are repeated at all.
+    /// Whether failed attempts are retried at all.
     pub retries: bool,
-    /// Whether a put or delete whose attempt may have had an effect is sent again. The first may still arrive after the
-    /// second was acknowledged, over a later write of somebody else: what TiKV's clients accept, and what a checker of
-    /// linearizability must not. A compare-and-swap is never sent again then.
+    /// Whether a put or delete is sent again after an attempt that may have had an effect. The first attempt may still
+    /// take effect after the second was acknowledged, and overwrite a later write of another client. TiKV's clients
+    /// accept this; a linearizability checker must not. A compare-and-swap is never sent again in this case.
     pub retry_unknown: bool,
-    /// Whom to ask.
+    /// Which peer of a region is asked first.
     pub peers: PeerChoice,
     /// The column family: "" (the default one), "default", "lock" or "write".
     pub cf: String,
@@ -57,7 +58,7 @@ pub struct RawOptions {
 }
 
 impl Default for RawOptions {
-    /// For people: patient, repeats puts and deletes.
+    /// Returns settings for interactive use: generous timeouts, puts and deletes are repeated.
     fn default() -> RawOptions {
         RawOptions {
             deadline: Duration::from_secs(10),
@@ -72,18 +73,18 @@ impl Default for RawOptions {
 }
 
 impl RawOptions {
-    /// For checkers: what may have happened is reported as unknown, at once.
+    /// Returns settings for checkers: an attempt that may have had an effect is reported as unknown at once.
     pub fn strict() -> RawOptions {
         RawOptions { retry_unknown: false, ..RawOptions::default() }
     }
 }
 
-/// A compare-and-swap's answer.
+/// The response to a compare-and-swap.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cas {
     /// Whether the value was replaced.
     pub swapped: bool,
-    /// The value found; nothing if the key did not exist.
+    /// The value that was found; `None` if the key did not exist.
     pub previous: Option<Bytes>,
 }
 
@@ -92,24 +93,24 @@ pub struct Cas {
 pub struct Checksum {
     /// CRC64 of every pair, combined by exclusive or.
     pub crc64_xor: u64,
-    /// Pairs.
+    /// Number of pairs.
     pub pairs: u64,
-    /// Bytes of keys and values.
+    /// Total bytes of keys and values.
     pub bytes: u64,
 }
 
-/// Where a coprocessor's caller wants to go on.
+/// Where a coprocessor request continues.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GoOn {
-    /// At this key.
+    /// Continue at this key.
     From(Bytes),
-    /// Where the region ends.
+    /// Continue at the end of the region.
     Beyond,
-    /// Nowhere.
+    /// Stop: the result is complete.
     Enough,
 }
 
-/// A client of raw keys. Clones share connections and beliefs.
+/// A raw key-value client. Clones share connections and cached routes.
 #[derive(Clone, Debug)]
 pub struct RawClient {
     shared: Arc<Shared>,
@@ -126,13 +127,13 @@ struct Shared {
     rng: Mutex<Rng>,
 }
 
-/// Every legal key is smaller.
+/// Returns a key that is larger than every valid key.
 fn beyond_all_keys() -> Bytes {
     Bytes::from(vec![0xff; KEY_BYTES_MAX + 1])
 }
 
 impl RawClient {
-    /// A client that asks `pd` for regions, and draws from `rng` alone.
+    /// Creates a client that asks `pd` for regions and draws all random numbers from `rng`.
     pub fn new(pd: PdClient, net: Net, clock: Clock, rng: Rng, options: RawOptions) -> RawClient {
         let shared = Shared {
             pd,
@@ -145,26 +146,26 @@ impl RawClient {
         RawClient { shared: Arc::new(shared), options: Arc::new(options) }
     }
 
-    /// A clone with other options.
+    /// Returns a clone with other options.
     #[must_use]
     pub fn with_options(&self, options: RawOptions) -> RawClient {
         RawClient { shared: self.shared.clone(), options: Arc::new(options) }
     }
 
-    /// The options.
+    /// Returns the options.
     pub fn options(&self) -> &RawOptions {
         &self.options
     }
 
-    /// The placement driver's client.
+    /// Returns the placement driver's client.
     pub fn pd(&self) -> &PdClient {
         &self.shared.pd
     }
 
-    /// The value of a key.
+    /// Returns the value of a key, or `None` if the key does not exist.
     ///
     /// # Errors
-    /// [`super::Error::Refused`], [`super::Error::Unavailable`].
+    /// Returns [`super::Error::Refused`] or [`super::Error::Unavailable`].
     pub async fn get(&self, key: Bytes) -> Result<Option<Bytes>> {
         let reply = self.one(&key, Repeat::Read, |mut stub, context| {
             let request = RawGetRequest { context, key: key.clone(), cf: self.cf() };
@@ -174,10 +175,10 @@ impl RawClient {
         Ok((!reply.not_found).then_some(reply.value))
     }
 
-    /// The pairs of those keys that exist, in order of the keys. Not one moment: each region is read at its own.
+    /// Returns the pairs of those `keys` that exist, in key order. Each region is read at a moment of its own.
     ///
     /// # Errors
-    /// [`super::Error::Refused`], [`super::Error::Unavailable`].
+    /// Returns [`super::Error::Refused`] or [`super::Error::Unavailable`].
     pub async fn batch_get(&self, keys: Vec<Bytes>) -> Result<Vec<(Bytes, Bytes)>> {
         let keys: Vec<(Bytes, ())> = keys.into_iter().map(|key| (key, ())).collect();
         let replies = self.many(
@@ -195,10 +196,10 @@ impl RawClient {
         Ok(pairs)
     }
 
-    /// Sets a key; it expires after `ttl_s` seconds, if that is not zero.
+    /// Sets a key. It expires after `ttl_s` seconds, unless that is zero.
     ///
     /// # Errors
-    /// All of [`super::Error`].
+    /// Returns any [`super::Error`].
     pub async fn put(&self, key: Bytes, value: Bytes, ttl_s: u64) -> Result<()> {
         self.one(&key, Repeat::Same, |mut stub, context| {
             let (key, value, for_cas) = (key.clone(), value.clone(), self.options.for_cas);
@@ -209,10 +210,11 @@ impl RawClient {
         .map(|_| ())
     }
 
-    /// Sets keys. Each request's part is atomic, the whole is not: after an error some may be set ([`super::Error::Unknown`]).
+    /// Sets keys. The part in each request is atomic, the whole is not: after an error some of the keys may be set
+    /// ([`super::Error::Unknown`]).
     ///
     /// # Errors
-    /// All of [`super::Error`].
+    /// Returns any [`super::Error`].
     pub async fn batch_put(&self, pairs: Vec<(Bytes, Bytes)>, ttl_s: u64) -> Result<()> {
         self.many(pairs, Repeat::Same, Bytes::len, |mut stub, context, pairs| {
             let pair =
@@ -231,10 +233,10 @@ impl RawClient {
         .map(|_| ())
     }
 
-    /// Removes a key.
+    /// Deletes a key.
     ///
     /// # Errors
-    /// All of [`super::Error`].
+    /// Returns any [`super::Error`].
     pub async fn delete(&self, key: Bytes) -> Result<()> {
         self.one(&key, Repeat::Same, |mut stub, context| {
             let request = RawDeleteRequest { context, key: key.clone(), cf: self.cf(), for_cas: self.options.for_cas };
@@ -244,10 +246,10 @@ impl RawClient {
         .map(|_| ())
     }
 
-    /// Removes keys, as [`RawClient::batch_put`] sets them.
+    /// Deletes keys, with the same atomicity as [`RawClient::batch_put`].
     ///
     /// # Errors
-    /// All of [`super::Error`].
+    /// Returns any [`super::Error`].
     pub async fn batch_delete(&self, keys: Vec<Bytes>) -> Result<()> {
         let keys: Vec<(Bytes, ())> = keys.into_iter().map(|key| (key, ())).collect();
         self.many(
@@ -264,10 +266,10 @@ impl RawClient {
         .map(|_| ())
     }
 
-    /// Removes the keys in `[start, end)`, region after region; an empty `end` is plus infinity.
+    /// Deletes the keys in `[start, end)`, region by region. An empty `end` is plus infinity.
     ///
     /// # Errors
-    /// All of [`super::Error`]; [`super::Error::Unknown`] when a part of the range may be gone.
+    /// Returns any [`super::Error`]; [`super::Error::Unknown`] if part of the range may have been deleted.
     pub async fn delete_range(&self, start: Bytes, end: Bytes) -> Result<()> {
         let end = if end.is_empty() { beyond_all_keys() } else { end };
         self.upwards(
@@ -284,11 +286,11 @@ impl RawClient {
         .map(|_| ())
     }
 
-    /// The first `limit` pairs of `[start, end)` (an empty `end` is plus infinity), upwards; without values if `key_only`.
-    /// Each region is read at a moment of its own.
+    /// Returns the first `limit` pairs of `[start, end)` in ascending order; without values if `key_only`. An empty
+    /// `end` is plus infinity. Each region is read at a moment of its own.
     ///
     /// # Errors
-    /// [`super::Error::Refused`], [`super::Error::Unavailable`].
+    /// Returns [`super::Error::Refused`] or [`super::Error::Unavailable`].
     pub async fn scan(&self, start: Bytes, end: Bytes, limit: usize, key_only: bool) -> Result<Vec<(Bytes, Bytes)>> {
         let end = if end.is_empty() { beyond_all_keys() } else { end };
         let found = Mutex::new(Vec::new());
@@ -321,7 +323,7 @@ impl RawClient {
                     if found.len() >= limit {
                         return Some(end.clone());
                     }
-                    // A full page may have more behind it in the same region.
+                    // After a full page, the same region may have more pairs.
                     let last = found.last().filter(|_| full)?;
                     Some(Bytes::from([&last.0[..], &[0]].concat()))
                 },
@@ -333,10 +335,11 @@ impl RawClient {
         Ok(found)
     }
 
-    /// The last `limit` pairs of `[start, end)`, downwards. An empty `end` is plus infinity.
+    /// Returns the last `limit` pairs of `[start, end)` in descending order; without values if `key_only`. An empty
+    /// `end` is plus infinity.
     ///
     /// # Errors
-    /// [`super::Error::Refused`], [`super::Error::Unavailable`].
+    /// Returns [`super::Error::Refused`] or [`super::Error::Unavailable`].
     pub async fn scan_reverse(
         &self,
         start: Bytes,
@@ -348,7 +351,7 @@ impl RawClient {
         let mut found: Vec<(Bytes, Bytes)> = Vec::new();
         while found.len() < limit && upper > start {
             let page = (limit - found.len()).min(CLIENT_SCAN_PAIRS_MAX as usize) as u32;
-            // On the wire a reverse scan begins below its start key and ends at its end key.
+            // On the wire, a reverse scan begins below its start key and ends at its end key.
             let (reply, region) = self
                 .below(&upper, |mut stub, context, region| {
                     let end_key = start.clone().max(region.start_key.clone());
@@ -376,11 +379,11 @@ impl RawClient {
         Ok(found)
     }
 
-    /// Sets `key` to `value` if its value is `previous` (nothing: if it does not exist). Never sent twice when the first may
-    /// have had an effect.
+    /// Sets `key` to `value` if its present value is `previous` (`None`: if the key does not exist). The request is not
+    /// sent again once an attempt may have had an effect.
     ///
     /// # Errors
-    /// All of [`super::Error`].
+    /// Returns any [`super::Error`].
     pub async fn cas(&self, key: Bytes, previous: Option<Bytes>, value: Bytes, ttl_s: u64) -> Result<Cas> {
         let reply = self.one(&key, Repeat::Never, |mut stub, context| {
             let request = RawCasRequest {
@@ -399,10 +402,10 @@ impl RawClient {
         Ok(Cas { swapped: reply.succeed, previous: (!reply.previous_not_exist).then_some(reply.previous_value) })
     }
 
-    /// Seconds that a key has left (0: for ever); nothing if it does not exist.
+    /// Returns the seconds until a key expires (0: never), or `None` if the key does not exist.
     ///
     /// # Errors
-    /// [`super::Error::Refused`], [`super::Error::Unavailable`].
+    /// Returns [`super::Error::Refused`] or [`super::Error::Unavailable`].
     pub async fn get_ttl(&self, key: Bytes) -> Result<Option<u64>> {
         let reply = self.one(&key, Repeat::Read, |mut stub, context| {
             let request = RawGetKeyTtlRequest { context, key: key.clone(), cf: self.cf() };
@@ -412,10 +415,10 @@ impl RawClient {
         Ok((!reply.not_found).then_some(reply.ttl))
     }
 
-    /// The checksum of the pairs in `[start, end)`; an empty `end` is plus infinity.
+    /// Returns the checksum of the pairs in `[start, end)`. An empty `end` is plus infinity.
     ///
     /// # Errors
-    /// [`super::Error::Refused`], [`super::Error::Unavailable`].
+    /// Returns [`super::Error::Refused`] or [`super::Error::Unavailable`].
     pub async fn checksum(&self, start: Bytes, end: Bytes) -> Result<Checksum> {
         let end = if end.is_empty() { beyond_all_keys() } else { end };
         let replies = self.upwards(
@@ -438,12 +441,12 @@ impl RawClient {
         Ok(sum)
     }
 
-    /// Asks the coprocessor `name` (a version that `version_req` takes) about `[start, end)`, region after region; an empty
-    /// `end` is plus infinity. `request` makes the data of the next call, `take` takes each answer's data and says where to
-    /// go on. Each call reads its region at a moment of its own.
+    /// Calls the coprocessor `name`, in a version that matches `version_req`, for `[start, end)`, region by region. An
+    /// empty `end` is plus infinity. `request` makes the data of the next call. `take` receives the data of each
+    /// response and says where to continue. Each call reads its region at a moment of its own.
     ///
     /// # Errors
-    /// [`super::Error::Refused`], also with what `take` refuses; [`super::Error::Unavailable`].
+    /// Returns [`super::Error::Refused`], also with the error that `take` returns, or [`super::Error::Unavailable`].
     pub async fn coprocessor(
         &self,
         name: &str,
@@ -473,7 +476,7 @@ impl RawClient {
                 .await?;
             from = match take(reply.data).map_err(super::Error::Refused)? {
                 GoOn::From(key) if key > from => key,
-                GoOn::From(_) => return Err(super::Error::Refused("a page that does not lead on".into())),
+                GoOn::From(_) => return Err(super::Error::Refused("the coprocessor's page does not advance".into())),
                 GoOn::Beyond if region.end_key.is_empty() => return Ok(()),
                 GoOn::Beyond => region.end_key,
                 GoOn::Enough => return Ok(()),

@@ -1,4 +1,4 @@
-//! Where replies of the key-value service carry their failures.
+//! Where responses of the key-value service carry their errors.
 
 use crate::proto::errorpb;
 use crate::proto::kvrpcpb::{
@@ -7,13 +7,13 @@ use crate::proto::kvrpcpb::{
     RawPutResponse, RawScanResponse,
 };
 
-/// A reply that may carry a failure.
+/// A response that may carry an error.
 pub(super) trait Reply {
-    /// The request went to the wrong place, or at the wrong time.
+    /// Takes the region error: the request went to the wrong place, or came at the wrong time.
     fn region_error(&mut self) -> Option<errorpb::Error>;
-    /// What went wrong with the request itself; empty when nothing did.
+    /// Returns what is wrong with the request itself; empty if nothing is.
     fn error(&self) -> &str;
-    /// Whether the write that [`Reply::error`] is about may have happened.
+    /// Returns whether the write to which [`Reply::error`] refers may have happened.
     fn in_doubt(&self) -> bool {
         false
     }
@@ -46,7 +46,7 @@ macro_rules! replies {
             }
             fn error(&self) -> &str {
                 self.$pairs.iter().find_map(|pair| pair.error.as_ref()).map_or("", |error| match error.abort.as_str() {
-                    "" => "a key of the answer has an error",
+                    "" => "a key in the response has an error",
                     why => why,
                 })
             }

@@ -1,4 +1,5 @@
-//! **Goal**: a client's beliefs converge on what servers say, and never go back. **Method**: regions by hand, one error each.
+//! **Goal**: a client's cache converges on what servers say, and never goes back. **Method**: handmade regions, one
+//! error each.
 
 use super::*;
 use crate::proto::errorpb::{EpochNotMatch, Error, NotLeader, RegionNotFound, ServerIsBusy, UndeterminedResult};
@@ -8,7 +9,7 @@ fn peer(id: u64) -> Peer {
     Peer { id, store_id: id % 10, ..Default::default() }
 }
 
-/// Region `id` over `[start, end)` with peers id*10+1..=id*10+3 on stores 1..=3.
+/// Returns the region `id` over `[start, end)` with the peers id*10+1..=id*10+3 on the stores 1..=3.
 fn region(id: u64, start: &str, end: &str, version: u64) -> Region {
     Region {
         id,
@@ -60,9 +61,9 @@ fn a_newer_epoch_replaces_what_it_overlaps_and_an_older_one_does_not() {
     assert!(cache.insert(region(2, "g", "k", 2), None));
     assert!(cache.insert(region(4, "k", "p", 2), None));
     assert_eq!([id_at(&cache, "h"), id_at(&cache, "m")], [2, 4].map(Some));
-    assert!(!cache.insert(region(2, "g", "p", 1), None), "the time before the split must not come back");
+    assert!(!cache.insert(region(2, "g", "p", 1), None), "the region before the split must not come back");
     assert_eq!(cache.len(), 4);
-    // A merge: one region over three.
+    // A merge: one region replaces three.
     assert!(cache.insert(region(4, "g", "", 3), None));
     assert_eq!([id_at(&cache, "h"), id_at(&cache, "z")], [4, 4].map(Some));
     assert_eq!(cache.len(), 2);
@@ -75,14 +76,14 @@ fn a_hint_moves_the_leader_at_once() {
     let hint = |leader| Error { not_leader: Some(NotLeader { region_id: 1, leader }), ..Default::default() };
     assert_eq!(cache.on_region_error(&asked, &hint(Some(peer(13)))), Verdict::Again);
     assert_eq!(cache.locate(b"a").unwrap().peer, peer(13));
-    // Without a hint the next peer is asked, after a wait.
+    // Without a hint, the next peer is asked after a wait.
     let asked = cache.locate(b"a").unwrap();
     assert_eq!(cache.on_region_error(&asked, &hint(None)), Verdict::Later(Duration::ZERO));
     assert_eq!(cache.locate(b"a").unwrap().peer, peer(11));
-    // A hint to the peer that refused must not spin.
+    // A hint to the peer that refused must not cause a tight loop.
     let asked = cache.locate(b"a").unwrap();
     assert_eq!(cache.on_region_error(&asked, &hint(Some(peer(11)))), Verdict::Later(Duration::ZERO));
-    // A hint to a peer that is not in the region as known: ask PD.
+    // A hint to a peer that the cached region does not have: ask PD.
     let asked = cache.locate(b"a").unwrap();
     assert_eq!(cache.on_region_error(&asked, &hint(Some(peer(99)))), Verdict::Later(Duration::ZERO));
     assert_eq!(id_at(&cache, "a"), None);
@@ -105,7 +106,11 @@ fn a_split_is_learnt_from_the_error() {
     let error = Error { epoch_not_match: Some(EpochNotMatch { current_regions }), ..Default::default() };
     assert_eq!(cache.on_region_error(&asked, &error), Verdict::Again);
     assert_eq!([id_at(&cache, "h"), id_at(&cache, "m")], [2, 4].map(Some));
-    assert_eq!(cache.locate(b"m").unwrap().peer.store_id, asked.peer.store_id, "who answered leads, as far as known");
+    assert_eq!(
+        cache.locate(b"m").unwrap().peer.store_id,
+        asked.peer.store_id,
+        "the peer that answered is taken for the leader"
+    );
 }
 
 #[test]
@@ -117,7 +122,7 @@ fn a_store_that_is_behind_is_waited_for() {
     let error = Error { epoch_not_match: Some(EpochNotMatch { current_regions }), ..Default::default() };
     assert_eq!(cache.on_region_error(&asked, &error), Verdict::Later(Duration::ZERO));
     assert_eq!(region::epoch(&cache.locate(b"h").unwrap().region).version, 5);
-    // And with no region in the answer, PD is asked.
+    // Without a region in the error, PD is asked.
     let error = Error { epoch_not_match: Some(EpochNotMatch::default()), ..Default::default() };
     let asked = cache.locate(b"h").unwrap();
     assert_eq!(cache.on_region_error(&asked, &error), Verdict::Later(Duration::ZERO));
@@ -135,7 +140,7 @@ fn the_rest_of_the_errors() {
     assert_eq!(cache.on_region_error(&asked, &unknown), Verdict::Unknown);
     let large = Error { raft_entry_too_large: Some(Default::default()), ..Default::default() };
     assert_eq!(cache.on_region_error(&asked, &large), Verdict::Refused);
-    assert_eq!(id_at(&cache, "a"), Some(1), "none of these says that the region is elsewhere");
+    assert_eq!(id_at(&cache, "a"), Some(1), "none of these errors says that the region has moved");
     let gone = Error { region_not_found: Some(RegionNotFound { region_id: 1 }), ..Default::default() };
     assert_eq!(cache.on_region_error(&asked, &gone), Verdict::Later(Duration::ZERO));
     assert_eq!(id_at(&cache, "a"), None);

@@ -245,7 +245,7 @@ impl Ctl {
 
     pub(super) async fn leader(&self, key: &str) -> Result<(), Failure> {
         let info = self.pd.get_region(&self.form.key(key)?).await?;
-        let info = info.ok_or_else(|| Failure::new("the placement driver knows no region of the key"))?;
+        let info = info.ok_or_else(|| Failure::new("the placement driver knows no region that holds the key"))?;
         let Some(leader) = info.leader else {
             self.region_table(&[info], &Sizes::new(), None)?;
             return Err(Failure::new("the region has no leader at the moment"));
