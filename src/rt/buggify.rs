@@ -1,10 +1,10 @@
-//! Sites where the store may legally do something unusual. `buggify!("driver.flush-early")` is `false` in the real world, always. In the
-//! simulated one each site is armed in a quarter of the seeds that have any armed, and an armed site says yes to a quarter of its
-//! questions.
+//! Sites where the store may do something unusual that the protocol allows. In the real world
+//! `buggify!("driver.flush-early")` is always `false`. In the simulator, in the seeds that arm sites at all, each site
+//! is armed with a probability of one quarter, and an armed site returns `true` for a quarter of its calls.
 //!
-//! **Never**: a site whose unusual answer the protocol does not allow.
+//! **Never**: a site whose unusual behaviour the protocol does not allow.
 
-/// Whether the site `name` does something unusual this time.
+/// Returns whether the site `name` does something unusual this time.
 #[cfg(not(madsim))]
 #[inline(always)]
 pub fn strikes(_name: &'static str) -> bool {
@@ -16,17 +16,17 @@ use std::collections::BTreeMap;
 #[cfg(madsim)]
 use std::sync::Mutex;
 
-/// The seed of this process's draws (0: nothing is armed), and how often each site was asked.
+/// The seed of this process's draws (0 if nothing is armed), and how many times each site was called.
 #[cfg(madsim)]
 static SITES: Mutex<(u64, BTreeMap<&'static str, u64>)> = Mutex::new((0, BTreeMap::new()));
 
-/// Arms sites for the rest of the process, as `seed` says; 0: none.
+/// Arms sites for the rest of the process, chosen by `seed`; 0 disarms all of them.
 #[cfg(madsim)]
 pub fn arm(seed: u64) {
     *SITES.lock().expect("no holder panics") = (seed, BTreeMap::new());
 }
 
-/// Whether the site `name` does something unusual this time.
+/// Returns whether the site `name` does something unusual this time.
 #[cfg(madsim)]
 pub fn strikes(name: &'static str) -> bool {
     let mut sites = SITES.lock().expect("no holder panics");
@@ -43,7 +43,7 @@ pub fn strikes(name: &'static str) -> bool {
     super::rng::mix(site ^ super::rng::mix(*count)).is_multiple_of(4)
 }
 
-/// Whether something unusual but legal is done here this time; constant `false` outside the simulator.
+/// Returns whether something unusual but legal is done here this time; constant `false` outside the simulator.
 #[macro_export]
 macro_rules! buggify {
     ($name:literal) => {

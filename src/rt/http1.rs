@@ -1,4 +1,5 @@
-//! Plain HTTP answers (metrics, status, the status page): functions from a request to a response, served by the binary only.
+//! Plain HTTP responses (metrics, status, the status page): functions from a request to a response. Only the binary
+//! serves them.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -6,10 +7,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-/// A plain HTTP request: what handlers need of it.
+/// A plain HTTP request: the parts that handlers need.
 #[derive(Clone, Debug)]
 pub struct HttpRequest {
-    /// `GET`, `HEAD`, …
+    /// The method: `GET`, `HEAD`, …
     pub method: String,
     /// The path, without the query.
     pub path: String,
@@ -18,13 +19,13 @@ pub struct HttpRequest {
 /// A plain HTTP response.
 #[derive(Clone, Debug)]
 pub struct HttpResponse {
-    /// Status code, e.g. 200.
+    /// The status code, e.g. 200.
     pub status: u16,
-    /// `Content-Type`.
+    /// The value of `Content-Type`.
     pub content_type: &'static str,
     /// The body.
     pub body: Bytes,
 }
 
-/// Answers every HTTP/1 request of a port.
+/// Handles every HTTP/1 request of a port.
 pub type HttpHandler = Arc<dyn Fn(HttpRequest) -> Pin<Box<dyn Future<Output = HttpResponse> + Send>> + Send + Sync>;

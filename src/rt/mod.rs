@@ -1,10 +1,10 @@
-//! # rt: the seam between the store and its world
+//! # rt: the boundary between the store and the outside world
 //!
-//! The only room that names tokio's runtime or madsim. Everything that can differ between two runs of the same code comes
-//! through here: tasks, time, randomness, clocks, sockets, files, blocking work, threads.
+//! The only module that names tokio's runtime or madsim. Everything that can differ between two runs of the same code
+//! passes through here: tasks, time, randomness, clocks, sockets, files, blocking work and threads.
 //!
 //! ```text
-//!                 the store (every other room)
+//!                 the store (every other module)
 //!        task  clock  rng  net  disk  cpu  lane  process  probe  mutant!  buggify!  reach!
 //!   -----------+--------------------------------+------------------
 //!    real      | tokio, tonic's HTTP/2, files   | `cfg(not(madsim))`
@@ -12,13 +12,15 @@
 //!              | and our disk, one seed         |
 //! ```
 //!
-//! **In** come calls of the store; **out** go futures that complete when the world, real or simulated, has done it.
+//! **In** come the store's calls. **Out** go futures, which complete once the outside world, real or simulated, has
+//! done what was asked.
 //!
-//! **Never**: a task, timer, socket, file or random number that the simulator does not own; a name that exists in one world
-//! only and is visible outside this room (the simulator's own handles in `sim` excepted).
+//! **Never**: a task, timer, socket, file or random number that the simulator does not control; a name that exists in
+//! only one of the two worlds and is visible outside this module (the simulator's own handles in `sim` are the
+//! exception).
 //!
-//! A node is given an [`Env`] and nothing else. Channels and locks are tokio's `sync` in both worlds ([`sync`]): they wake
-//! tasks without knowing the executor. `select!` is always biased ([`crate::rt_select`]).
+//! A node receives an [`Env`] and nothing else. Channels and locks are tokio's `sync` in both worlds ([`sync`]): they
+//! wake tasks without knowing the executor. `select!` is always biased ([`crate::rt_select`]).
 
 #[macro_use]
 pub mod buggify;
@@ -43,79 +45,80 @@ pub mod sim;
 #[cfg(madsim)]
 use sim as world;
 
-/// Tasks of the node that spawns them; a node that is killed takes its tasks along.
+/// Tasks of the node that spawns them. Killing a node kills its tasks.
 pub mod task {
     pub use super::world::task::{JoinHandle, spawn, yield_now};
 }
 
-/// The node's clocks and the waiting on them.
+/// The node's clocks and timers.
 pub mod clock {
     pub use super::world::clock::Clock;
 
-    /// A point on a node's monotonic clock, in nanoseconds since some epoch of that node's process.
+    /// A point on a node's monotonic clock, in nanoseconds since an epoch that each process of the node chooses for
+    /// itself.
     ///
     /// Two nodes' instants must never be compared: the clocks drift.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
     pub struct Instant(pub u64);
 
     impl Instant {
-        /// Time from `earlier` to this instant; zero if `earlier` is later.
+        /// Returns the time from `earlier` to this instant, or zero if `earlier` is later.
         pub fn since(self, earlier: Instant) -> std::time::Duration {
             std::time::Duration::from_nanos(self.0.saturating_sub(earlier.0))
         }
-        /// This instant moved forward.
+        /// Returns the instant that is `by` later than this one.
         pub fn plus(self, by: std::time::Duration) -> Instant {
             Instant(self.0.saturating_add(by.as_nanos() as u64))
         }
     }
 
-    /// The time given to [`Clock::timeout`] ran out.
+    /// The duration given to [`Clock::timeout`] has passed.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
     #[error("deadline passed")]
     pub struct Elapsed;
 }
 
-/// Files, with the durability that [`disk::File::sync`] and [`disk::Disk::sync_dir`] give and no more.
+/// Files. Data is durable only after [`disk::File::sync`], names only after [`disk::Disk::sync_dir`].
 pub mod disk {
     pub use super::world::disk::{Disk, File};
 }
 
-/// Listening and dialing. Generated tonic services and clients run over it in both worlds.
+/// Listening and dialing. The generated tonic services and clients run on it in both worlds.
 pub mod net {
     pub use super::world::net::{Channel, Listener, Net};
 }
 
-/// Work that keeps a core busy or blocks on the engine: off the event loops in the real world, charged to simulated time
-/// in the other.
+/// Work that keeps a core busy or blocks on the engine. The real world runs it off the event loops; the simulator
+/// charges simulated time for it.
 pub mod cpu {
     pub use super::world::cpu::{cores, run, run_long};
 }
 
-/// What this process takes of its machine.
+/// Resource usage of this process.
 pub mod process {
     pub use super::world::process::usage;
 
-    /// A process in figures.
+    /// A process's resource usage.
     #[derive(Clone, Copy, Debug, PartialEq)]
     pub struct Usage {
-        /// Seconds of CPU since its start, in user and kernel mode.
+        /// Seconds of CPU time since the process started, user and kernel mode together.
         pub cpu_seconds: f64,
         /// Open file descriptors.
         pub open_fds: u64,
-        /// How many it may open; `u64::MAX` without a limit.
+        /// Maximum number of file descriptors it may open; `u64::MAX` if unlimited.
         pub max_fds: u64,
-        /// Bytes of address space.
+        /// Bytes of virtual memory.
         pub virtual_bytes: u64,
-        /// Bytes of memory.
+        /// Bytes of resident memory.
         pub resident_bytes: u64,
-        /// When it started, seconds since 1970 by the machine's clock.
+        /// When the process started: seconds since 1970 by the machine's clock.
         pub started_at_s: f64,
-        /// Threads.
+        /// Number of threads.
         pub threads: u64,
     }
 }
 
-/// A dedicated thread that drives one future (in the real world); an ordinary task in the simulated one.
+/// A dedicated thread that drives one future in the real world; an ordinary task in the simulator.
 pub mod lane {
     pub use super::world::lane::spawn;
 }
@@ -125,7 +128,7 @@ pub mod sync {
     pub use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, RwLock, Semaphore, broadcast, mpsc, oneshot, watch};
 }
 
-/// All that a node is given of its world.
+/// Everything that a node receives from the outside world.
 #[derive(Clone, Debug)]
 pub struct Env {
     /// The node's clock.
@@ -134,19 +137,20 @@ pub struct Env {
     pub net: net::Net,
     /// The node's disk.
     pub disk: disk::Disk,
-    /// Where the node's random streams begin; see [`rng::Rng::fork`].
+    /// The seed of the node's random streams; see [`rng::Rng::fork`].
     pub seed: u64,
 }
 
 #[cfg(not(madsim))]
 impl Env {
-    /// The real world of this process: its clocks, its sockets, the machine's files, a seed from the operating system.
+    /// Returns the real world of this process: its clocks, its sockets, the machine's files, and a seed from the
+    /// operating system.
     pub fn real() -> Env {
         Env { clock: clock::Clock::real(), net: net::Net::real(), disk: disk::Disk::real(), seed: real::entropy() }
     }
 }
 
-/// The folder of the program that runs, for people to read; empty where the system does not say.
+/// Returns the directory of the running program, for display; empty if the operating system does not provide it.
 pub fn program_dir() -> String {
     #[cfg(not(madsim))]
     return real::program_dir();
@@ -154,7 +158,7 @@ pub fn program_dir() -> String {
     return String::new();
 }
 
-/// `tokio::select!`, always biased: the first ready branch from the top wins, so that no hidden draw decides.
+/// `tokio::select!`, always biased: the first ready branch from the top wins, so that no hidden random draw decides.
 #[macro_export]
 macro_rules! rt_select {
     ($($tokens:tt)*) => {

@@ -1,14 +1,14 @@
-//! Planted bugs. `mutant!("log.ack-before-fsync")` is `false` in the real world, always; in the simulated one it is true when
-//! the run was started with that id. The zoo (`cargo zoo`) shows that the oracles find each of them.
+//! Planted bugs. In the real world `mutant!("log.ack-before-fsync")` is always `false`; in the simulator it is `true`
+//! when the run was started with that name. The zoo (`cargo zoo`) shows that the oracles find each planted bug.
 
-/// Whether the planted bug `id` is switched on in this run.
+/// Returns whether the planted bug `id` is enabled in this run.
 #[cfg(not(madsim))]
 #[inline(always)]
 pub fn on(_id: &str) -> bool {
     false
 }
 
-/// Whether the planted bug `id` is switched on in this run.
+/// Returns whether the planted bug `id` is enabled in this run.
 #[cfg(madsim)]
 pub fn on(id: &str) -> bool {
     ACTIVE.get().is_some_and(|active| active == id)
@@ -17,13 +17,13 @@ pub fn on(id: &str) -> bool {
 #[cfg(madsim)]
 static ACTIVE: std::sync::OnceLock<String> = std::sync::OnceLock::new();
 
-/// Switches one planted bug on, for the rest of the process (one process runs one seed).
+/// Enables one planted bug for the rest of the process (a process runs a single seed).
 #[cfg(madsim)]
 pub fn plant(id: &str) {
     ACTIVE.set(id.to_owned()).expect("one planted bug a process");
 }
 
-/// True when the planted bug of this name is switched on; constant `false` outside the simulator.
+/// Returns whether the planted bug of this name is enabled; constant `false` outside the simulator.
 #[macro_export]
 macro_rules! mutant {
     ($id:literal) => {

@@ -1,10 +1,11 @@
-//! What the store tells its simulator: protocol facts, as they happen. Nothing listens in the real world and the calls vanish.
+//! Facts of the protocol that the store reports to the simulator as they happen. In the real world nothing receives
+//! them and the calls compile to nothing.
 //!
-//! The events feed the running digest (two runs of a seed must agree on every one) and the online oracles.
+//! The events go into the running digest (two runs of a seed must agree on every event) and to the online oracles.
 
 pub use super::event::Event;
 
-/// Whether anybody listens: false in the real world, where callers may skip the work of collecting facts.
+/// Whether events are received: `false` in the real world, where callers can skip collecting facts.
 pub const LISTENING: bool = cfg!(madsim);
 
 /// Reports a fact.

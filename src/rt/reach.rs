@@ -1,7 +1,8 @@
-//! Sites that a run should reach. `reach!("snapshot.installed")` is nothing in the real world; in the simulated one it notes that the
-//! run came by. The simulator shows in how many seeds each site was reached: one that never is tests nothing.
+//! Sites that runs should reach. In the real world `reach!("snapshot.installed")` does nothing; in the simulator it
+//! records that the run reached the site. The simulator shows in how many seeds each site was reached: a site that no
+//! seed reaches tests nothing.
 
-/// Notes that this run reached the site `name`.
+/// Records that this run reached the site `name`.
 #[cfg(not(madsim))]
 #[inline(always)]
 pub fn note(_name: &'static str) {}
@@ -10,19 +11,19 @@ pub fn note(_name: &'static str) {}
 static REACHED: std::sync::Mutex<std::collections::BTreeSet<&'static str>> =
     std::sync::Mutex::new(std::collections::BTreeSet::new());
 
-/// Notes that this run reached the site `name`.
+/// Records that this run reached the site `name`.
 #[cfg(madsim)]
 pub fn note(name: &'static str) {
     REACHED.lock().expect("no holder panics").insert(name);
 }
 
-/// The sites that this process has reached (one process runs one seed).
+/// Returns the sites that this process has reached (a process runs a single seed).
 #[cfg(madsim)]
 pub fn reached() -> Vec<&'static str> {
     REACHED.lock().expect("no holder panics").iter().copied().collect()
 }
 
-/// Notes that this run came by here; nothing outside the simulator.
+/// Records that this run reached this site; does nothing outside the simulator.
 #[macro_export]
 macro_rules! reach {
     ($name:literal) => {

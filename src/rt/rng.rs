@@ -1,6 +1,7 @@
-//! Seeded random numbers: one generator, the same in both worlds, forked by label so that streams do not disturb each other.
+//! Seeded random numbers: one generator, the same in both worlds, forked by label so that streams do not affect each
+//! other.
 
-/// A small fast generator (SplitMix64). Not for secrets.
+/// A small, fast generator (SplitMix64). Not for secrets.
 #[derive(Clone, Debug)]
 pub struct Rng {
     state: u64,
@@ -24,23 +25,23 @@ pub fn hash_label(seed: u64, label: &str) -> u64 {
 }
 
 impl Rng {
-    /// A generator whose whole stream follows from `seed`.
+    /// Creates a generator whose whole stream follows from `seed`.
     pub fn new(seed: u64) -> Rng {
         Rng { state: mix(seed ^ 0x9e37_79b9_7f4a_7c15) }
     }
 
-    /// A generator for one purpose: independent of how much other purposes draw.
+    /// Creates a generator for one purpose, independent of how much other purposes draw.
     pub fn fork(seed: u64, label: &str) -> Rng {
         Rng::new(hash_label(seed, label))
     }
 
-    /// The next 64 random bits.
+    /// Returns the next 64 random bits.
     pub fn next_u64(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         mix(self.state)
     }
 
-    /// Uniform in `0..bound`.
+    /// Returns a uniform number in `0..bound`.
     ///
     /// # Panics
     /// If `bound` is zero.
@@ -49,28 +50,28 @@ impl Rng {
         ((u128::from(self.next_u64()) * u128::from(bound)) >> 64) as u64
     }
 
-    /// Uniform in `low..=high`.
+    /// Returns a uniform number in `low..=high`.
     pub fn between(&mut self, low: u64, high: u64) -> u64 {
         assert!(low <= high);
         low + self.below(high - low + 1)
     }
 
-    /// True with probability `p` (decided on 53 bits).
+    /// Returns `true` with probability `p` (decided on 53 bits).
     pub fn chance(&mut self, p: f64) -> bool {
         self.unit() < p
     }
 
-    /// Uniform in `[0, 1)`.
+    /// Returns a uniform number in `[0, 1)`.
     pub fn unit(&mut self) -> f64 {
         (self.next_u64() >> 11) as f64 / (1u64 << 53) as f64
     }
 
-    /// A random element.
+    /// Returns a random element.
     pub fn pick<'a, T>(&mut self, items: &'a [T]) -> &'a T {
         &items[self.below(items.len() as u64) as usize]
     }
 
-    /// Fisher-Yates.
+    /// Shuffles the items (Fisher-Yates).
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for i in (1..items.len()).rev() {
             items.swap(i, self.below(i as u64 + 1) as usize);

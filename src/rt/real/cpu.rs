@@ -1,14 +1,14 @@
 //! Blocking work on tokio's blocking pool.
 
-/// Work that takes long needs nothing else here: see [`run`].
+/// Long work needs no special treatment here: see [`run`].
 pub use run as run_long;
 
-/// Cores that this process may use; one if the system does not tell.
+/// Returns the number of cores that this process may use, or one if the system does not tell.
 pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-/// Runs `work` off the event loops and gives its value.
+/// Runs `work` off the event loops and returns its value.
 ///
 /// # Panics
 /// If `work` panics.

@@ -22,7 +22,7 @@ pub struct File {
     file: Arc<fs::File>,
 }
 
-/// Runs a file call: in place on a lane, on the blocking pool elsewhere.
+/// Runs a file operation: in place on a lane, on the blocking pool elsewhere.
 async fn blocking<T, F>(work: F) -> io::Result<T>
 where
     T: Send + 'static,
@@ -35,7 +35,7 @@ where
 }
 
 impl Disk {
-    /// All files of this machine.
+    /// Returns the file systems of this machine.
     pub fn real() -> Disk {
         Disk { _private: () }
     }
@@ -43,7 +43,7 @@ impl Disk {
     /// Opens an existing file for reading and writing.
     ///
     /// # Errors
-    /// As the operating system says; `NotFound` if there is none.
+    /// Those of the operating system; `NotFound` if the file does not exist.
     pub async fn open(&self, path: &Path) -> io::Result<File> {
         let path = path.to_owned();
         blocking(move || {
@@ -53,10 +53,10 @@ impl Disk {
         .await
     }
 
-    /// Creates a file that must not exist. Its name is durable only after [`Disk::sync_dir`] of its directory.
+    /// Creates a file, which must not exist yet. Its name is durable only after [`Disk::sync_dir`] of its directory.
     ///
     /// # Errors
-    /// As the operating system says; `AlreadyExists` if it is there.
+    /// Those of the operating system; `AlreadyExists` if the file exists.
     pub async fn create(&self, path: &Path) -> io::Result<File> {
         let path = path.to_owned();
         blocking(move || {
@@ -66,19 +66,19 @@ impl Disk {
         .await
     }
 
-    /// Creates a directory and its parents, where they are missing.
+    /// Creates a directory and any missing parents.
     ///
     /// # Errors
-    /// As the operating system says.
+    /// Those of the operating system.
     pub async fn create_dir_all(&self, path: &Path) -> io::Result<()> {
         let path = path.to_owned();
         blocking(move || fs::create_dir_all(path)).await
     }
 
-    /// The names in a directory, sorted.
+    /// Returns the names in a directory, sorted.
     ///
     /// # Errors
-    /// As the operating system says; `NotFound` if there is no such directory.
+    /// Those of the operating system; `NotFound` if there is no such directory.
     pub async fn list(&self, path: &Path) -> io::Result<Vec<String>> {
         let path: PathBuf = path.to_owned();
         blocking(move || {
@@ -92,10 +92,10 @@ impl Disk {
         .await
     }
 
-    /// Renames a file, replacing what has the new name. Durable only after [`Disk::sync_dir`].
+    /// Renames a file, replacing any file at the new name. Durable only after [`Disk::sync_dir`].
     ///
     /// # Errors
-    /// As the operating system says.
+    /// Those of the operating system.
     pub async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let (from, to) = (from.to_owned(), to.to_owned());
         blocking(move || fs::rename(from, to)).await
@@ -104,7 +104,7 @@ impl Disk {
     /// Removes a file. Durable only after [`Disk::sync_dir`].
     ///
     /// # Errors
-    /// As the operating system says.
+    /// Those of the operating system.
     pub async fn remove(&self, path: &Path) -> io::Result<()> {
         let path = path.to_owned();
         blocking(move || fs::remove_file(path)).await
@@ -113,23 +113,23 @@ impl Disk {
     /// Makes the names in a directory durable.
     ///
     /// # Errors
-    /// As the operating system says. After an error the names' durability is unknown: do not try again, stop.
+    /// Those of the operating system. After an error the names' durability is unknown: do not retry, stop.
     pub async fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let path = path.to_owned();
         blocking(move || fs::File::open(path)?.sync_all()).await
     }
 
-    /// Bytes of the file system under `path`: (capacity, available).
+    /// Returns the capacity and the available space of the file system that holds `path`, in bytes.
     ///
     /// # Errors
-    /// As the operating system says.
+    /// Those of the operating system.
     pub async fn space(&self, path: &Path) -> io::Result<(u64, u64)> {
         let path = path.to_owned();
         blocking(move || {
             let name = std::ffi::CString::new(path.as_os_str().as_encoded_bytes())?;
             // SAFETY: statvfs is plain data, for which zeroes are a valid value.
             let mut stat: libc::statvfs = unsafe { std::mem::zeroed() };
-            // SAFETY: `name` is a NUL-terminated string and `stat` a valid place for the answer, both alive in the call.
+            // SAFETY: `name` is NUL-terminated and `stat` is valid for writing the result; both outlive the call.
             if unsafe { libc::statvfs(name.as_ptr(), &mut stat) } != 0 {
                 return Err(io::Error::last_os_error());
             }
@@ -140,10 +140,10 @@ impl Disk {
 }
 
 impl File {
-    /// Reads `len` bytes at `offset`; fewer if the file ends before.
+    /// Reads `len` bytes at `offset`; fewer if the file ends first.
     ///
     /// # Errors
-    /// As the operating system says.
+    /// Those of the operating system.
     pub async fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
         let file = self.file.clone();
         blocking(move || {
@@ -163,47 +163,47 @@ impl File {
         .await
     }
 
-    /// Writes all of `data` at `offset`, growing the file where it must. Not durable before [`File::sync`].
+    /// Writes all of `data` at `offset`, growing the file if necessary. Not durable before [`File::sync`].
     ///
     /// # Errors
-    /// As the operating system says (`StorageFull`, …). What was written before the error is unknown.
+    /// Those of the operating system (`StorageFull`, …). It is unknown how much was written before the error.
     pub async fn write_at(&self, offset: u64, data: Bytes) -> io::Result<()> {
         let file = self.file.clone();
         blocking(move || file.write_all_at(&data, offset)).await
     }
 
-    /// Makes everything written before durable, the file's length too (fdatasync).
+    /// Makes everything written before the call durable, including the file's length (fdatasync).
     ///
     /// # Errors
-    /// As the operating system says. After an error nothing written since the last success may be taken as durable, now or
-    /// after another call: stop.
+    /// Those of the operating system. After an error, nothing written since the last success may be assumed to be
+    /// durable, now or after a later call: stop.
     pub async fn sync(&self) -> io::Result<()> {
         let file = self.file.clone();
         blocking(move || file.sync_data()).await
     }
 
-    /// The file's length in bytes.
+    /// Returns the file's length in bytes.
     ///
     /// # Errors
-    /// As the operating system says.
+    /// Those of the operating system.
     pub async fn len(&self) -> io::Result<u64> {
         let file = self.file.clone();
         blocking(move || Ok(file.metadata()?.len())).await
     }
 
-    /// Cuts the file or extends it with zeroes.
+    /// Truncates the file, or extends it with zeros.
     ///
     /// # Errors
-    /// As the operating system says.
+    /// Those of the operating system.
     pub async fn set_len(&self, len: u64) -> io::Result<()> {
         let file = self.file.clone();
         blocking(move || file.set_len(len)).await
     }
 
-    /// Makes the file at least this long, with room on the disk for all of it.
+    /// Makes the file at least `len` bytes long, with disk space allocated for all of it.
     ///
     /// # Errors
-    /// As the operating system says (`StorageFull`).
+    /// Those of the operating system (`StorageFull`).
     pub async fn allocate(&self, len: u64) -> io::Result<()> {
         let file = self.file.clone();
         blocking(move || {

@@ -1,13 +1,14 @@
-//! Requests of a connection, tried in the connection's own task before they get tasks of their own.
+//! Polls the requests of a connection once in the connection's own task, before they get tasks of their own.
 //!
-//! Most requests can be answered at once (a read under a lease, a refusal). A task for each of them costs a wake-up and, since the
-//! connection's task then learns of the answers one by one, a write to the socket for each. Here a connection reads all that has
-//! come, its requests are polled once, and their answers leave with one write.
+//! Most requests can be answered at once (a read under a lease, a rejection). A task for each of them costs a wake-up
+//! and, because the connection's task then learns of the responses one by one, a socket write for each response. Here a
+//! connection reads everything that has arrived, its requests are polled once, and their responses leave in one write.
 //!
-//! **In** come the futures that the HTTP/2 library would spawn; **out** they are either done or tasks of the runtime.
+//! **In** come the futures that the HTTP/2 library would spawn. **Out**, they are either complete or tasks of the
+//! runtime.
 //!
-//! **Never**: a request that is lost because its connection ended; a connection that ends because a request panics; a connection whose requests keep others from a thread for longer
-//! than [`TURN`] and one request.
+//! **Never**: a request that is lost because its connection ended; a connection that ends because a request panics; a
+//! connection whose requests occupy a thread for longer than [`TURN`] plus one request.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -17,12 +18,12 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-/// How long the requests of a connection may take before its answers are sent and others have their turn.
+/// How long the requests of a connection may run before its responses are sent and other connections get their turn.
 const TURN: Duration = Duration::from_micros(500);
 
 type Request = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// The executor of one connection: keeps what is new until the connection has read everything.
+/// The executor of one connection: collects new requests until the connection has read everything.
 #[derive(Clone, Default)]
 pub(super) struct InLine {
     new: Arc<Mutex<Vec<Request>>>,
@@ -41,24 +42,25 @@ where
 pub(super) struct Served<C> {
     connection: C,
     requests: InLine,
-    /// Not polled yet.
+    /// Requests that have not been polled yet.
     waiting: VecDeque<Request>,
 }
 
 impl<C> Served<C> {
-    /// `connection` spawns into `requests`.
+    /// Wraps `connection`, which spawns its requests into `requests`.
     pub(super) fn new(connection: C, requests: InLine) -> Served<C> {
         Served { connection, requests, waiting: VecDeque::new() }
     }
 
-    /// Polls new requests once, for a turn; those that wait for something become tasks. Says whether there were any.
+    /// Polls new requests once, for at most [`TURN`]; those that are not ready become tasks. Returns whether there were
+    /// any.
     fn serve(&mut self) -> bool {
         self.waiting.extend(self.requests.new.lock().expect("no holder panics").drain(..));
         let some = !self.waiting.is_empty();
         let mut until = None;
         while let Some(mut request) = self.waiting.pop_front() {
-            // Whoever would wake it finds it a task by then, which is polled at its start in any case. One that panics ends alone, as
-            // a task would; the panic's message is out.
+            // The waker does nothing: a request that is still pending becomes a task, and a new task is polled at least
+            // once. A request that panics ends alone, as a task would; the panic's message has been printed.
             let polled = catch_unwind(AssertUnwindSafe(|| {
                 request.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending()
             }));
@@ -76,7 +78,7 @@ impl<C> Served<C> {
 
 impl<C> Drop for Served<C> {
     fn drop(&mut self) {
-        // The library believes that they run.
+        // The HTTP/2 library believes that these are running.
         self.waiting.extend(self.requests.new.lock().expect("no holder panics").drain(..));
         for request in self.waiting.drain(..) {
             tokio::spawn(request);
@@ -90,7 +92,7 @@ impl<C: Future + Unpin> Future for Served<C> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<C::Output> {
         loop {
             let ended = Pin::new(&mut self.connection).poll(cx);
-            // What they answer leaves with the next look.
+            // Responses to the requests polled below leave with the next poll of the connection.
             if ended.is_ready() || !self.serve() {
                 return ended;
             }
@@ -105,8 +107,8 @@ impl<C: Future + Unpin> Future for Served<C> {
 
 #[cfg(test)]
 mod tests {
-    //! Goal: requests that can be answered are, in the connection's task; those that wait become tasks; none is lost. Method: a
-    //! connection of our own that asks for what a script says.
+    //! Goal: requests that can be answered at once are answered in the connection's task; the others become tasks; none
+    //! is lost. Method: a fake connection that spawns the requests of a script.
 
     use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -114,11 +116,11 @@ mod tests {
 
     use super::*;
 
-    /// Asks for so many requests at each look.
+    /// A fake connection that spawns the next list of requests at each poll.
     struct Asks {
         looks: VecDeque<Vec<Request>>,
         requests: InLine,
-        /// Requests that were done before each look.
+        /// How many requests were complete before each poll.
         seen: Arc<Mutex<Vec<usize>>>,
         done: Arc<AtomicUsize>,
     }
@@ -162,7 +164,7 @@ mod tests {
         let first = vec![at_once(&done, Duration::ZERO), later(&done), at_once(&done, Duration::ZERO)];
         let (served, seen) = served(vec![first], &done);
         served.await;
-        assert_eq!(*seen.lock().unwrap(), [0, 2], "two answers with one look");
+        assert_eq!(*seen.lock().unwrap(), [0, 2], "two responses after one poll");
         while done.load(Ordering::SeqCst) < 3 {
             tokio::task::yield_now().await;
         }
@@ -183,7 +185,7 @@ mod tests {
         let first = (0..4).map(|_| at_once(&done, TURN)).collect();
         let (served, seen) = served(vec![first, vec![later(&done)], vec![later(&done)]], &done);
         served.await;
-        assert!(seen.lock().unwrap().len() >= 3, "the connection was looked at between");
+        assert!(seen.lock().unwrap().len() >= 3, "the connection was polled in between");
         while done.load(Ordering::SeqCst) < 6 {
             tokio::task::yield_now().await;
         }

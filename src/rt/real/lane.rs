@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use super::{task, thread};
 use crate::rt::task::JoinHandle;
 
-/// Ends the process when a lane unwinds; the panic's message is out by then.
+/// Aborts the process when a lane's thread unwinds; the panic's message has been printed by then.
 struct AbortOnPanic;
 
 impl Drop for AbortOnPanic {
@@ -19,13 +19,14 @@ impl Drop for AbortOnPanic {
     }
 }
 
-/// Drives `future` on a thread of its own called `name`. Dropping the handle leaves it running; when `future` must end,
-/// tell it so through a channel.
+/// Drives `future` on a thread of its own called `name`. Dropping the handle leaves it running; to end `future`, signal
+/// it through a channel.
 ///
-/// A lane that panics ends the process: what it owned (a store's groups) would be gone while the port still answers.
+/// A lane that panics ends the process: what it owned (a store's groups) would be gone while the port still accepts
+/// requests.
 ///
 /// # Panics
-/// If the operating system gives no thread.
+/// If the operating system cannot create a thread.
 pub fn spawn<F>(name: &str, future: F) -> JoinHandle<F::Output>
 where
     F: Future + Send + 'static,
@@ -41,10 +42,10 @@ where
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_time()
                 .build()
-                .expect("a current-thread runtime needs nothing that can run out");
+                .expect("a current-thread runtime can be built");
             let value = runtime.block_on(future);
             let _ = done.send(value);
         })
-        .expect("the operating system gives a thread");
+        .expect("the operating system creates a thread");
     task::spawn(async move { ended.await.expect("the lane did not panic") })
 }

@@ -15,13 +15,13 @@ pub mod process;
 pub mod task;
 mod thread;
 
-/// The folder of this process' program; empty where the operating system does not say.
+/// Returns the directory of this process's program; empty if the operating system does not provide it.
 pub fn program_dir() -> String {
     let program = std::env::current_exe().ok();
     program.and_then(|path| Some(path.parent()?.to_string_lossy().into_owned())).unwrap_or_default()
 }
 
-/// A seed from the operating system.
+/// Returns a seed from the operating system.
 pub fn entropy() -> u64 {
     rand::random()
 }

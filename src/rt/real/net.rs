@@ -1,4 +1,4 @@
-//! TCP, HTTP/2 for gRPC and HTTP/1 for people, on one port.
+//! TCP, with HTTP/2 for gRPC and HTTP/1 for browsers and scrapers, on one port.
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,7 +20,7 @@ use tonic::transport::Endpoint;
 use super::in_line::{InLine, Served};
 use crate::rt::http1::{HttpHandler, HttpRequest};
 
-/// A gRPC connection to one address; dials at the first call and again after a loss. Clones share it.
+/// A gRPC connection to one address. Dials at the first call, and again after the connection was lost. Clones share it.
 pub type Channel = tonic::transport::Channel;
 
 /// The machine's network.
@@ -29,7 +29,7 @@ pub struct Net {
     _private: (),
 }
 
-/// A served port. Dropping it stops accepting and, a moment later, closes its connections.
+/// A served port. Dropping it stops accepting connections and, a moment later, closes the open ones.
 #[derive(Debug)]
 pub struct Listener {
     addr: String,
@@ -37,47 +37,49 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// The address that is served, `host:port`, with the real port where 0 was asked for.
+    /// Returns the served address, `host:port`, with the actual port if 0 was requested.
     pub fn addr(&self) -> &str {
         &self.addr
     }
 
-    /// Stops accepting; calls in flight get a moment to end.
+    /// Stops accepting connections. Calls in flight get a moment to end.
     pub fn stop(&self) {
         let _ = self.stop.send(true);
     }
 }
 
-/// Flow-control windows: large, because a store's links are few and fat.
+/// Flow-control windows. They are large because a store has few links, and fast ones.
 const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 32 << 20;
-/// Streams that one connection may have open.
+/// Maximum number of open streams per connection.
 const CONCURRENT_STREAMS: u32 = 4096;
-/// Streams that a client has reset before they were looked at. Clients give up hundreds of calls at once (a task that is cancelled, a
-/// deadline of a few milliseconds), and the HTTP/2 library's 20 would end their connection, with every other call on it. A stream that waits so
-/// costs a few hundred bytes, so this many for each connection are bounded; a flood of resets still ends its connection.
+/// Maximum number of streams per connection that a client has reset before they were processed. Clients give up
+/// hundreds of calls at once (a cancelled task, a deadline of a few milliseconds), and with the HTTP/2 library's
+/// default of 20 this would close their connection and every other call on it. Such a stream costs a few hundred bytes,
+/// so memory stays bounded; a flood of resets still closes its connection.
 const RESET_STREAMS_PENDING: usize = 2 * CONCURRENT_STREAMS as usize;
-/// Streams that this side has reset because of what their client did; beyond, the client is taken for an attacker.
+/// Maximum number of streams per connection that this side has reset because of the client's errors; beyond this, the
+/// client is treated as an attacker.
 const RESET_STREAMS_LOCAL: usize = 1024;
-/// Connections that a port serves; more are closed as they come.
+/// Maximum number of connections of a port; further ones are closed as soon as they are accepted.
 const CONNECTIONS_MAX: usize = 4096;
-/// How long a new connection may take to say which protocol it speaks.
+/// How long a new connection may take to show which protocol it speaks.
 const OPENING: Duration = Duration::from_secs(10);
-/// How long calls in flight have to end when a port stops.
+/// How long calls in flight may take to end after a port has stopped.
 const ENDING: Duration = Duration::from_millis(500);
-/// Bytes that tell HTTP/2 from HTTP/1.
+/// Bytes needed to tell HTTP/2 from HTTP/1.
 const PREFACE_BYTES: usize = 24;
 
 impl Net {
-    /// The machine's network.
+    /// Returns the machine's network.
     pub fn real() -> Net {
         Net { _private: () }
     }
 
-    /// A connection to `addr` (`host:port`). Nothing is dialed before the first call.
+    /// Creates a connection to `addr` (`host:port`). Nothing is dialed before the first call.
     ///
     /// # Errors
-    /// When `addr` is not an address.
+    /// If `addr` is not an address.
     pub fn channel(&self, addr: &str) -> io::Result<Channel> {
         let endpoint = Endpoint::from_shared(format!("http://{addr}"))
             .map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, format!("`{addr}` is not host:port: {e}")))?
@@ -97,7 +99,7 @@ impl Net {
     /// Serves gRPC (HTTP/2) and plain HTTP/1 on `addr` until the listener is dropped.
     ///
     /// # Errors
-    /// When the address cannot be bound.
+    /// If the address cannot be bound.
     pub async fn serve(&self, addr: &str, routes: Routes, http: HttpHandler) -> io::Result<Listener> {
         let socket = TcpListener::bind(addr).await?;
         let local = socket.local_addr()?;
@@ -111,7 +113,7 @@ impl Net {
     }
 }
 
-/// What is not a known gRPC method: a person's browser, a scraper, or a client of another version.
+/// Handles everything that is not a known gRPC method: a browser, a scraper, or a client of another version.
 async fn fallback(http: HttpHandler, request: axum::extract::Request) -> axum::response::Response {
     let grpc = request
         .headers()
@@ -133,7 +135,7 @@ async fn fallback(http: HttpHandler, request: axum::extract::Request) -> axum::r
 async fn accept(socket: TcpListener, router: axum::Router, mut stopped: watch::Receiver<bool>) {
     let graceful = hyper_util::server::graceful::GracefulShutdown::new();
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    // Dropped at the end: what has not ended by then is closed.
+    // Dropped when this function returns, which closes every connection that is still open.
     let (_open, closed) = watch::channel(());
     let mut full = false;
     loop {
@@ -143,7 +145,8 @@ async fn accept(socket: TcpListener, router: axum::Router, mut stopped: watch::R
             accepted = socket.accept() => match accepted {
                 Ok(pair) => pair,
                 Err(error) => {
-                    // Out of file descriptors, or a connection that died in the queue: neither may end the server.
+                    // Out of file descriptors, or a connection that died in the accept queue: neither may end the
+                    // server.
                     tracing::warn!(%error, "accept failed");
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     continue;
@@ -152,7 +155,7 @@ async fn accept(socket: TcpListener, router: axum::Router, mut stopped: watch::R
         };
         let Ok(place) = places.clone().try_acquire_owned() else {
             if !std::mem::replace(&mut full, true) {
-                tracing::warn!(max = CONNECTIONS_MAX, "too many connections: new ones are closed until others end");
+                tracing::warn!(max = CONNECTIONS_MAX, "too many connections: closing new ones until others end");
             }
             continue;
         };
@@ -182,7 +185,7 @@ async fn accept(socket: TcpListener, router: axum::Router, mut stopped: watch::R
             tokio::select! {
                 biased;
                 _ = connection => {}
-                // Only ever an error: the other end is gone.
+                // The channel only ever reports that its sender was dropped.
                 _ = closed.changed() => {}
             }
         });
@@ -191,10 +194,11 @@ async fn accept(socket: TcpListener, router: axum::Router, mut stopped: watch::R
     let _ = tokio::time::timeout(ENDING, graceful.shutdown()).await;
 }
 
-/// A connection that must say something soon: one that never does would be kept for ever, since the protocol is not known before.
+/// A connection that must send its first bytes within a time limit. Until then its protocol is unknown and no keepalive
+/// applies, so a silent connection would be kept for ever.
 struct Opening {
     inner: TcpStream,
-    /// Bytes read so far, and until when there must be enough of them.
+    /// Bytes read so far, and the deadline by which the first [`PREFACE_BYTES`] must have arrived.
     read: usize,
     until: Option<Pin<Box<tokio::time::Sleep>>>,
 }
@@ -215,7 +219,7 @@ impl AsyncRead for Opening {
         if this.read >= PREFACE_BYTES {
             this.until = None;
         } else if result.is_pending() && until.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the connection says nothing")));
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "no request within the time limit")));
         }
         result
     }
@@ -245,8 +249,8 @@ impl AsyncWrite for Opening {
 
 #[cfg(test)]
 mod tests {
-    //! Goal: a connection that says nothing ends, one that speaks is left alone. Method: sockets of our own and
-    //! a patience that is over at once.
+    //! Goal: a connection that sends nothing is closed, one that sends data is left alone. Method: local sockets and a
+    //! timeout that expires at once.
 
     use super::*;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -266,6 +270,6 @@ mod tests {
         heard.read_exact(&mut bytes).await.unwrap();
         let error = served.read_u8().await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        assert!(futures::FutureExt::now_or_never(heard.read_u8()).is_none(), "it may be silent from then on");
+        assert!(futures::FutureExt::now_or_never(heard.read_u8()).is_none(), "it may be silent afterwards");
     }
 }

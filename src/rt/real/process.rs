@@ -1,10 +1,10 @@
-//! What Linux says of this process, in `/proc/self`.
+//! This process's resource usage, from `/proc/self` on Linux.
 
 use std::fs;
 
 use crate::rt::process::Usage;
 
-/// The process as the kernel sees it now; nothing where `/proc` is not, or not as Linux has it.
+/// Returns the process's usage as the kernel reports it, or `None` if `/proc` is missing or not in Linux's format.
 pub fn usage() -> Option<Usage> {
     let read = |name: &str| fs::read_to_string(format!("/proc/self/{name}")).ok();
     let units = Units { ticks_per_s: sysconf(libc::_SC_CLK_TCK)?, page_bytes: sysconf(libc::_SC_PAGESIZE)? };
@@ -12,7 +12,7 @@ pub fn usage() -> Option<Usage> {
     usage_of(&read("stat")?, &read("limits")?, boot_s, open_fds()?, units)
 }
 
-/// What the kernel counts in.
+/// The kernel's units.
 #[derive(Clone, Copy, Debug)]
 struct Units {
     ticks_per_s: u64,
@@ -20,11 +20,12 @@ struct Units {
 }
 
 fn sysconf(name: libc::c_int) -> Option<u64> {
-    // SAFETY: sysconf takes any name and touches no memory of ours.
+    // SAFETY: sysconf takes any name and touches no memory of this program.
     u64::try_from(unsafe { libc::sysconf(name) }).ok().filter(|value| *value > 0)
 }
 
-/// Descriptors of this process. Since Linux 6.2 the folder's size is their number; to list them takes long where there are many.
+/// Returns how many descriptors this process has open. Since Linux 6.2 the directory's size is their number; listing
+/// many of them is slow.
 fn open_fds() -> Option<u64> {
     match fs::metadata("/proc/self/fd").ok()?.len() {
         0 => fs::read_dir("/proc/self/fd").ok().map(|entries| entries.count() as u64),
@@ -36,9 +37,9 @@ fn boot_time_s(stat: &str) -> Option<u64> {
     stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()
 }
 
-/// Reads the texts of `/proc/self/stat` and `limits`.
+/// Parses the texts of `/proc/self/stat` and `limits`.
 fn usage_of(stat: &str, limits: &str, boot_s: u64, open_fds: u64, units: Units) -> Option<Usage> {
-    // The program's name is in parentheses and may hold any character, more parentheses too. After it comes field 3.
+    // The program's name is in parentheses and may contain any character, including parentheses. Field 3 follows it.
     let (_, after_name) = stat.rsplit_once(')')?;
     let fields: Vec<&str> = after_name.split_whitespace().collect();
     let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
@@ -47,7 +48,7 @@ fn usage_of(stat: &str, limits: &str, boot_s: u64, open_fds: u64, units: Units) 
     Some(Usage {
         cpu_seconds: seconds(field(14)? + field(15)?),
         open_fds,
-        // "unlimited" is no number.
+        // "unlimited" is not a number.
         max_fds: limit.split_whitespace().next()?.parse().unwrap_or(u64::MAX),
         virtual_bytes: field(23)?,
         resident_bytes: field(24)? * units.page_bytes,
@@ -58,7 +59,8 @@ fn usage_of(stat: &str, limits: &str, boot_s: u64, open_fds: u64, units: Units) 
 
 #[cfg(test)]
 mod tests {
-    //! Goal: the right fields of the kernel's texts. Method: texts written by hand after proc(5), then this very process.
+    //! Goal: the right fields of the kernel's texts are used. Method: texts written by hand after proc(5), then this
+    //! very process.
 
     use super::*;
 

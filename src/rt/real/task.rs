@@ -4,16 +4,16 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-/// A spawned task; awaiting it gives the task's value, or nothing if it was aborted or panicked.
+/// A spawned task. Awaiting it returns the task's value, or `None` if it was aborted or panicked.
 #[derive(Debug)]
 pub struct JoinHandle<T>(tokio::task::JoinHandle<T>);
 
 impl<T> JoinHandle<T> {
-    /// Stops the task at its next await.
+    /// Stops the task at its next await point.
     pub fn abort(&self) {
         self.0.abort();
     }
-    /// Whether it has ended.
+    /// Returns whether the task has ended.
     pub fn is_finished(&self) -> bool {
         self.0.is_finished()
     }

@@ -1,5 +1,5 @@
-//! What every part of the simulated world is given: the seed, the time with its queue, and the record of what happens. It knows
-//! neither the nodes nor the network nor the disks, which all build on it.
+//! The context that all parts of the simulated world share: the seed, the time with its event queue, and the record of
+//! events. It does not know the nodes, the network or the disks, which all build on it.
 
 use std::sync::Arc;
 
@@ -14,22 +14,22 @@ pub(super) struct Context {
 }
 
 impl Context {
-    /// The real (ghost) time, ns since the world began.
+    /// Returns the true time, in nanoseconds since the world was created.
     pub(super) fn now_ns(&self) -> u64 {
         self.queue.now_ns()
     }
 
-    /// Completes at a real (ghost) instant.
+    /// Returns a timer that completes at `at_ns` of true time.
     pub(super) fn timer(&self, at_ns: u64) -> Timer {
         Timer::new(self.queue.clone(), at_ns)
     }
 
-    /// Records what happens on a node now.
+    /// Records that something happens on a node now.
     pub(super) fn record(&self, node: u64, what: What<'_>) {
         self.probe.record(self.now_ns(), node, what);
     }
 
-    /// Records that the simulator does something to a node now; 0 for the network.
+    /// Records that the simulator injects a fault on a node now; node 0 stands for the network.
     pub(super) fn fault(&self, node: u64, what: &str) {
         self.record(node, What::Fault(what));
     }

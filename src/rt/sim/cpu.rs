@@ -1,12 +1,12 @@
-//! Blocking work: done at once, after the simulated time that it would have taken.
+//! Blocking work: runs inline, after the simulated time that it would have taken.
 
 use super::world;
 
-/// Charges simulated time to the calling node (a few microseconds, with a long tail, times the node's CPU factor), then runs
-/// `work` inline and gives its value.
+/// Charges simulated time to the calling node (a few microseconds, with a long tail, times the node's CPU factor), then
+/// runs `work` inline and returns its value.
 ///
 /// # Panics
-/// If `work` panics: then the whole run ends, because a panic is a finding.
+/// If `work` panics. This ends the whole run, because a panic is a finding.
 pub async fn run<T, F>(work: F) -> T
 where
     T: Send + 'static,
@@ -20,16 +20,17 @@ where
     work()
 }
 
-/// Cores that a node has: as few as take turns, whatever machine simulates it.
+/// Returns the number of cores of a node: the smallest number that allows concurrency, whatever machine runs the
+/// simulation.
 pub fn cores() -> usize {
     2
 }
 
-/// How many times longer [`run_long`] takes than [`run`], on either side of its work.
+/// How many times longer than [`run`] each of the two waits of [`run_long`] takes.
 const LONG: u64 = 200;
 
-/// As [`run`], for work that takes long in the real world: its effect comes some time after the call, and its end some time after its
-/// effect (milliseconds, with a long tail, times the node's CPU factor), and other tasks run meanwhile.
+/// Like [`run`], for work that takes long in the real world: its effect comes some time after the call, and it returns
+/// some time after its effect (milliseconds, with a long tail, times the node's CPU factor). Other tasks run meanwhile.
 pub async fn run_long<T, F>(work: F) -> T
 where
     T: Send + 'static,

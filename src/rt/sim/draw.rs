@@ -1,9 +1,9 @@
-//! Counter-based random draws: each is a pure function of the seed and of what it is for, so that taking one event out of a run does not
-//! shift the draws of the others. Integers only: a run must be the same on every processor.
+//! Counter-based random draws: each is a pure function of the seed and of its purpose, so that removing one event from
+//! a run does not shift the draws of the others. Integers only: a run must be the same on every processor.
 
 use crate::rt::rng;
 
-/// The draw number `n` of `site` on `node` in `stream`.
+/// Returns draw number `n` of `site` on `node` in `stream`.
 pub(super) fn at(seed: u64, stream: &str, node: u64, site: u64, n: u64) -> u64 {
     let mut h = rng::hash_label(seed, stream);
     for word in [node, site, n] {
@@ -12,10 +12,10 @@ pub(super) fn at(seed: u64, stream: &str, node: u64, site: u64, n: u64) -> u64 {
     rng::mix(h)
 }
 
-/// A positive number with mean near `mean` and a long tail: exponential in its body, one draw in 128 ten times, one in 4096 fifty times as
-/// long.
+/// Returns a positive number with a mean near `mean` and a long tail: mostly exponential, but one draw in 128 is ten
+/// times and one in 4096 fifty times as long.
 pub(super) fn long_tail(bits: u64, mean: u64) -> u64 {
-    // -log2 of a uniform number: its leading zeroes, and the bits that follow for the fraction (linear between powers).
+    // -log2 of a uniform number: its leading zeros, and the following bits for the fraction (linear between powers).
     let zeroes = u64::from(bits.leading_zeros().min(40));
     let mantissa = (bits << (zeroes + 1).min(63)) >> 56;
     let log2_256ths = (zeroes << 8) + (255 - mantissa);
@@ -29,7 +29,7 @@ pub(super) fn long_tail(bits: u64, mean: u64) -> u64 {
     }
 }
 
-/// Whether a draw hits, with probability `p`.
+/// Returns whether a draw succeeds, with probability `p`.
 pub(super) fn hits(bits: u64, p: f64) -> bool {
     p > 0.0 && ((bits >> 11) as f64) / ((1u64 << 53) as f64) < p
 }

@@ -1,10 +1,10 @@
-//! A lane is an ordinary task here: there is one thread, and the simulator owns it.
+//! Here a lane is an ordinary task: there is one thread, and the simulator owns it.
 
 use std::future::Future;
 
 use super::task::{self, JoinHandle};
 
-/// Drives `future` as a task of this node; `_name` is for the real world's threads.
+/// Drives `future` as a task of this node; `_name` names the thread in the real world.
 pub fn spawn<F>(_name: &str, future: F) -> JoinHandle<F::Output>
 where
     F: Future + Send + 'static,

@@ -1,4 +1,4 @@
-//! The simulated machines: what belongs to each, and what its present life is.
+//! The simulated machines: their parts, and the state of their current incarnation.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -23,22 +23,22 @@ pub(super) struct Node {
     pub(super) life: Mutex<Life>,
 }
 
-/// What changes when a node is killed, paused or started.
+/// The state that changes when a node is killed, paused or started.
 pub(super) struct Life {
-    /// Which life of the node this is, from 1.
+    /// The number of the current incarnation, from 1.
     pub(super) epoch: u64,
     pub(super) alive: bool,
-    /// Since when all its tasks stand still (ghost nanoseconds).
+    /// Since when all its tasks are paused (ns of true time).
     pub(super) paused_since: Option<u64>,
     pub(super) tasks: madsim::runtime::NodeHandle,
     pub(super) cpu_factor: f64,
     cpu_draws: u64,
-    /// What is added to either side of long work, ns.
+    /// Nanoseconds added before and after the effect of long work.
     pub(super) long_ns: u64,
 }
 
 impl Life {
-    /// The first life of a node, whose tasks run under `tasks`.
+    /// Returns the state of a node's first incarnation, whose tasks run under `tasks`.
     pub(super) fn first(tasks: madsim::runtime::NodeHandle) -> Life {
         Life { epoch: 1, alive: true, paused_since: None, tasks, cpu_factor: 1.0, cpu_draws: 0, long_ns: 0 }
     }
@@ -57,12 +57,12 @@ impl Node {
         self.life.lock().unwrap().epoch
     }
 
-    /// What is added to either side of long work here, ns.
+    /// Returns the nanoseconds added before and after the effect of long work on this node.
     pub(super) fn long_ns(&self) -> u64 {
         self.life.lock().unwrap().long_ns
     }
 
-    /// Starts a task of this node's present life, from anywhere.
+    /// Starts a task of this node's current incarnation, from anywhere.
     pub(super) fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
     where
         F: Future + Send + 'static,
@@ -72,7 +72,7 @@ impl Node {
         JoinHandle::wrap(tasks.spawn(future))
     }
 
-    /// The time that a piece of blocking work takes here.
+    /// Draws how long one unit of blocking work takes on this node, in nanoseconds.
     pub(super) fn charge_cpu_ns(&self, seed: u64) -> u64 {
         let mut life = self.life.lock().unwrap();
         life.cpu_draws += 1;
@@ -105,12 +105,12 @@ impl Nodes {
         self.by_id.lock().unwrap().get(&id).cloned()
     }
 
-    /// All numbers, ascending.
+    /// Returns all node numbers, ascending.
     pub(super) fn ids(&self) -> Vec<u64> {
         self.by_id.lock().unwrap().keys().copied().collect()
     }
 
-    /// The number of the node whose task is running; 0 for the simulator itself.
+    /// Returns the number of the node whose task is running; 0 for the simulator itself.
     pub(super) fn current_id(&self) -> u64 {
         let task = madsim::plugin::node();
         self.by_task.lock().unwrap().get(&task).copied().unwrap_or(0)

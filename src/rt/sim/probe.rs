@@ -1,5 +1,6 @@
-//! What happened, in order: every protocol fact, every delivery of the network, every operation of a disk, every fault. All of it goes
-//! into one running digest, by which two runs of a seed are compared, to the online oracles (sinks) and, if asked for, into a trace.
+//! The record of everything that happened, in order: every fact of the protocol, every delivery of the network, every
+//! operation of a disk, every fault. All of it goes into one running digest, by which two runs of a seed are compared,
+//! to the online oracles (sinks) and, if requested, into a trace.
 
 use std::fmt::Write as _;
 use std::hash::{Hash, Hasher};
@@ -9,20 +10,20 @@ use std::sync::Mutex;
 use crate::rt::event::Event;
 use crate::rt::rng::mix;
 
-/// One thing that happened.
+/// One record.
 #[derive(Debug)]
 pub struct ProbeRecord<'a> {
-    /// Its place in the run, from 1.
+    /// The record's number in the run, from 1.
     pub ordinal: u64,
-    /// Simulated (ghost) nanoseconds.
+    /// Nanoseconds of true (simulated) time.
     pub at_ns: u64,
     /// The node on which it happened; 0 for the simulator.
     pub node: u64,
-    /// What it was.
+    /// What happened.
     pub what: What<'a>,
 }
 
-/// What happened.
+/// The content of a record.
 #[derive(Debug)]
 pub enum What<'a> {
     /// A fact of the protocol.
@@ -35,30 +36,30 @@ pub enum What<'a> {
         stream: u64,
         /// Bytes, as they would be on the wire.
         len: usize,
-        /// Of the contents.
+        /// Hash of the contents.
         hash: u64,
     },
-    /// An operation of the record's node's disk.
+    /// An operation on the disk of the record's node.
     Disk {
-        /// Its name.
+        /// The operation's name.
         op: &'static str,
         /// The file's number, or a hash of the name.
         file: u64,
-        /// Where in the file.
+        /// Offset in the file.
         offset: u64,
         /// Bytes.
         len: u64,
-        /// Of the contents.
+        /// Hash of the contents.
         hash: u64,
     },
     /// The simulator did something to a node, a link or a disk.
     Fault(&'a str),
 }
 
-/// The digest after some record: where two runs can be compared.
+/// The digest after a certain record, where two runs can be compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// The record's place in the run.
+    /// The record's number in the run.
     pub ordinal: u64,
     /// Simulated nanoseconds.
     pub at_ns: u64,
@@ -66,10 +67,10 @@ pub struct Checkpoint {
     pub digest: u64,
 }
 
-/// An online oracle, or whatever else wants to see every record.
+/// An online oracle, or any other consumer of records.
 pub type Sink = Box<dyn FnMut(&ProbeRecord<'_>) + Send>;
 
-/// A checkpoint is kept every so many records.
+/// Number of records between two checkpoints.
 pub const CHECKPOINT_EVERY: u64 = 512;
 
 #[derive(Default)]
@@ -87,7 +88,7 @@ struct Trace {
     to: u64,
 }
 
-/// The world's ear.
+/// Receives the records of a world.
 pub struct Probe {
     state: Mutex<State>,
 }
@@ -103,23 +104,23 @@ impl Probe {
         Probe { state: Mutex::new(State::default()) }
     }
 
-    /// The running digest: 128 bits over all records so far, as 32 hexadecimal digits.
+    /// Returns the running digest: 128 bits over all records so far, as 32 hexadecimal digits.
     pub fn digest(&self) -> String {
         let state = self.state.lock().unwrap();
         format!("{:016x}{:016x}", state.digest.0, state.digest.1)
     }
 
-    /// How many records there were.
+    /// Returns the number of records so far.
     pub fn ordinal(&self) -> u64 {
         self.state.lock().unwrap().ordinal
     }
 
-    /// The digest at every [`CHECKPOINT_EVERY`]th record.
+    /// Returns the digest at every [`CHECKPOINT_EVERY`]th record.
     pub fn checkpoints(&self) -> Vec<Checkpoint> {
         self.state.lock().unwrap().checkpoints.clone()
     }
 
-    /// Lets `sink` see every record from now on. It must not report anything itself, and it must not await.
+    /// Adds a `sink` that receives every record from now on. It must not report events itself, and it must not await.
     pub fn add_sink(&self, sink: impl FnMut(&ProbeRecord<'_>) + Send + 'static) {
         self.state.lock().unwrap().sinks.push(Box::new(sink));
     }
@@ -129,7 +130,7 @@ impl Probe {
         self.state.lock().unwrap().trace = Some(Trace { out, from, to });
     }
 
-    /// Writes out what the trace has buffered.
+    /// Flushes the trace's buffer.
     pub fn flush(&self) {
         if let Some(trace) = &mut self.state.lock().unwrap().trace {
             let _ = trace.out.flush();
@@ -193,14 +194,14 @@ impl Probe {
                 sink(&record);
             }
             let mut state = self.state.lock().unwrap();
-            // Those that were added meanwhile come after.
+            // Sinks that were added meanwhile go to the end.
             let added = std::mem::replace(&mut state.sinks, sinks);
             state.sinks.extend(added);
         }
     }
 }
 
-/// A hasher that is the same on every platform and in every process: eight bytes a step.
+/// A hasher that gives the same result on every platform and in every process; hashes eight bytes per step.
 pub(super) struct Mixer(pub(super) u64);
 
 impl Hasher for Mixer {

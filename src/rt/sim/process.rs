@@ -1,8 +1,8 @@
-//! A simulated node is no process of its own: its figures are the same on every machine.
+//! A simulated node is not a process of its own: its resource usage is the same on every machine.
 
 use crate::rt::process::Usage;
 
-/// Fixed figures.
+/// Returns fixed values.
 pub fn usage() -> Option<Usage> {
     Some(Usage {
         cpu_seconds: 1.0,

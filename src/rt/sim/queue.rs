@@ -1,6 +1,6 @@
-//! What will happen and when: one queue for every timer and every other event of the world, in the order of simulated time,
-//! driven by one task. It knows an event only as a function to call. madsim's own timers cannot be taken back and its tasks leave a weak pointer behind for
-//! ever, so a world that armed one of either per message would grow without end.
+//! The event queue: every timer and every other event of the world, in the order of simulated time, driven by one task.
+//! An event is only a function to call. madsim's own timers cannot be cancelled and its tasks leave a weak pointer
+//! behind for ever, so a world that created one of either per message would grow without bound.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -11,12 +11,12 @@ use std::task::{Context, Poll, Waker};
 
 use madsim::time::TimeHandle;
 
-/// What happens when an event's time has come; it is told the instant, ns.
+/// The function of an event; its argument is the time at which the event was due, in nanoseconds.
 type Action = Box<dyn FnOnce(u64) + Send>;
 
-/// What a queue entry does when its time has come.
+/// What happens when a queue entry is due.
 enum Fire {
-    /// Wakes a timer, if it is still there.
+    /// Wakes a timer, if it still exists.
     Timer { slot: usize, generation: u64 },
     /// Calls a function.
     Call(Action),
@@ -61,7 +61,7 @@ struct State {
     pump: Option<Waker>,
 }
 
-/// The queue.
+/// The event queue.
 pub(super) struct EventQueue {
     time: TimeHandle,
     state: Mutex<State>,
@@ -76,7 +76,7 @@ impl EventQueue {
         self.time.elapsed().as_nanos() as u64
     }
 
-    /// How much is still to come, timers that were taken back included.
+    /// Returns how many entries are queued, including cancelled timers.
     #[cfg(test)]
     pub(super) fn pending(&self) -> usize {
         self.state.lock().unwrap().queue.len()
@@ -96,7 +96,7 @@ impl EventQueue {
         self.arm(state, at_ns);
     }
 
-    /// Makes sure that the pump runs at `at_ns` or before.
+    /// Makes sure that the pump runs at `at_ns` or earlier.
     fn arm(&self, state: &mut State, at_ns: u64) {
         if state.armed_ns.is_some_and(|armed| armed <= at_ns) {
             return;
@@ -115,7 +115,7 @@ impl EventQueue {
         }
     }
 
-    /// Takes the next entry that is due, or arms the pump for the first that is not.
+    /// Returns the next entry that is due, or arms the pump for the first one that is not.
     fn next_due(&self, waker: &Waker) -> Option<(u64, Due)> {
         let mut state = self.state.lock().unwrap();
         if state.pump.is_none() {
@@ -185,7 +185,7 @@ enum Due {
     Call(Action),
 }
 
-/// Drives the queue; the world's only task.
+/// Drives the queue; the only task that the queue needs.
 pub(super) struct Pump(pub(super) Arc<EventQueue>);
 
 impl Future for Pump {
@@ -201,7 +201,7 @@ impl Future for Pump {
     }
 }
 
-/// Completes at a real (ghost) instant. Dropping it takes it back.
+/// Completes at a point in true time. Dropping it cancels it.
 pub(super) struct Timer {
     queue: Arc<EventQueue>,
     at_ns: u64,

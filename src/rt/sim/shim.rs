@@ -1,17 +1,20 @@
-//! The hole in madsim's floor: `rand` 0.8 (through getrandom 0.2) draws its entropy with `syscall(SYS_getrandom)`, which madsim does not
-//! interpose, and raft-rs draws its election timeouts from there. This binary's own `syscall` closes it.
+//! Closes a gap in madsim's determinism: `rand` 0.8 (through getrandom 0.2) draws its entropy with
+//! `syscall(SYS_getrandom)`, which madsim does not interpose, and raft-rs draws its election timeouts from there. This
+//! binary therefore defines `syscall` itself.
 //!
-//! getrandom 0.3 and 0.4 look `getrandom` up with `dlsym`; `sim/build.rs` exports madsim's symbol from the binary so that they
-//! find that one. The standard library's hash keys come through `getrandom` too, which madsim interposes itself.
+//! getrandom 0.3 and 0.4 look up `getrandom` with `dlsym`; `sim/build.rs` exports madsim's symbol from the binary so
+//! that they find that one. The standard library's hash keys also come from `getrandom`, which madsim interposes
+//! itself.
 
 use std::ffi::{c_int, c_long};
 
 unsafe extern "C" {
-    /// madsim's deterministic one inside a simulation, the C library's outside.
+    /// Inside a simulation, madsim's deterministic function; outside, the C library's.
     fn getrandom(buf: *mut u8, len: usize, flags: u32) -> isize;
 }
 
-/// The C library's `syscall`, for this binary: entropy comes from the simulation, everything else goes to the kernel.
+/// Replaces the C library's `syscall` in this binary: entropy comes from the simulation, everything else goes to the
+/// kernel.
 ///
 /// # Safety
 /// As for `syscall(2)`: the arguments must be valid for the call that `number` names.
@@ -33,7 +36,7 @@ pub unsafe extern "C" fn syscall(
     // SAFETY: passed on unchanged; the caller vouches for the arguments.
     let result = unsafe { kernel(number, [a1, a2, a3, a4, a5, a6]) };
     if (-4095..0).contains(&result) {
-        // SAFETY: the C library's errno of this thread is always a valid place.
+        // SAFETY: the C library's errno of this thread is always valid for writing.
         unsafe { *libc::__errno_location() = (-result) as c_int };
         return -1;
     }
@@ -84,7 +87,7 @@ unsafe fn kernel(number: c_long, args: [c_long; 6]) -> c_long {
 
 static SHIM_OFF: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
 
-/// Opens the hole again: only the leak zoo does so, to show that `cargo meta` sees it.
+/// Reopens the gap. Only the leak zoo does this, to show that `cargo meta` detects it.
 pub fn disable_for_leak_test() {
     SHIM_OFF.store(true, std::sync::atomic::Ordering::Relaxed);
 }

@@ -4,16 +4,16 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-/// A spawned task; awaiting it gives the task's value, or nothing if it was aborted or its node was killed.
+/// A spawned task. Awaiting it returns the task's value, or `None` if it was aborted or its node was killed.
 #[derive(Debug)]
 pub struct JoinHandle<T>(madsim::task::JoinHandle<T>);
 
 impl<T> JoinHandle<T> {
-    /// Stops the task at its next await.
+    /// Stops the task at its next await point.
     pub fn abort(&self) {
         self.0.abort();
     }
-    /// Whether it has ended.
+    /// Returns whether the task has ended.
     pub fn is_finished(&self) -> bool {
         self.0.is_finished()
     }
@@ -29,7 +29,7 @@ impl<T> Future for JoinHandle<T> {
     }
 }
 
-/// Starts a task of this node: of the node whose task calls.
+/// Starts a task on the node whose task calls this function.
 pub fn spawn<F>(future: F) -> JoinHandle<F::Output>
 where
     F: Future + Send + 'static,

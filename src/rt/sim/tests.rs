@@ -1,4 +1,4 @@
-//! What the simulated world promises, each promise by itself.
+//! Tests of the guarantees of the simulated world, each by itself.
 
 use std::future::Future;
 use std::path::Path;
@@ -30,11 +30,12 @@ async fn wait_ms(world: &World, ms: u64) {
     world.sleep_ns(ms * 1_000_000).await;
 }
 
-/// Answers `check` at once (after `service` milliseconds, if that is a number) and streams numbered answers, one each 10 ms.
+/// Answers `check` at once (or after `service` milliseconds, if that is a number) and streams numbered answers, one
+/// every millisecond.
 #[derive(Clone)]
 struct Echo {
     env: Env,
-    /// Handlers that ended before they had answered.
+    /// How many handlers ended before they had answered.
     dropped: Arc<Mutex<u32>>,
 }
 
@@ -99,7 +100,7 @@ impl Pair {
         pair
     }
 
-    /// Serves, in the server's present life.
+    /// Serves in the server's current incarnation.
     async fn serve(&self) {
         let (env, dropped) = (self.server.env(), self.dropped.clone());
         let (bound, waits) = tokio::sync::oneshot::channel();
@@ -194,7 +195,7 @@ fn nobody_listening_is_unavailable_and_so_is_a_node_that_is_down() {
         stub.check(ask("")).await.unwrap();
         pair.server.kill();
         assert_eq!(stub.check(ask("")).await.unwrap_err().code(), Code::Unavailable);
-        // A new life answers on the same channel.
+        // The next incarnation answers on the same channel.
         pair.serve().await;
         stub.check(ask("")).await.unwrap();
     });
@@ -214,7 +215,7 @@ fn a_kill_breaks_calls_and_streams_soon() {
         let error = loop {
             match stream.message().await {
                 Ok(Some(_)) => {}
-                Ok(None) => panic!("a killed server ends no stream in order"),
+                Ok(None) => panic!("a killed server must not end a stream cleanly"),
                 Err(error) => break error,
             }
         };
@@ -348,7 +349,7 @@ fn a_stopped_listener_lets_calls_end_and_takes_no_new_ones() {
         let client = world.node(2, "client", "10.0.0.2:20160");
         let listener = listen(&server.env(), Arc::default()).await;
         assert!(server.env().net.serve(ADDR, Routes::default(), nothing()).await.is_err(), "the address is in use");
-        assert!(client.env().net.serve(ADDR, Routes::default(), nothing()).await.is_err(), "the address is another's");
+        assert!(client.env().net.serve(ADDR, Routes::default(), nothing()).await.is_err(), "not this node's address");
         let stub = HealthClient::new(client.env().net.channel(ADDR).unwrap());
         let call =
             |mut stub: HealthClient<_>, text: &'static str| task::spawn(async move { stub.check(ask(text)).await });
@@ -380,7 +381,7 @@ fn a_paused_node_answers_when_it_resumes() {
 
 const LOG: &str = "/data/log";
 
-/// A file whose name is durable, with `synced` written and synced.
+/// Creates a file whose name is durable, with the synced contents `synced`.
 async fn file(node: &NodeHandle, synced: &[u8]) -> disk::File {
     let disk = node.env().disk;
     disk.create_dir_all(Path::new("/data")).await.unwrap();
@@ -398,7 +399,7 @@ fn a_crash_keeps_what_was_synced_and_may_lose_the_rest() {
         for round in 0..300 {
             let node = world.node(10 + round, &format!("n{round}"), &format!("10.1.{}.{}:1", round / 200, round % 200));
             let file = file(&node, &[1; 700]).await;
-            // Begins in the middle of a sector that holds synced bytes, and fills two of its own.
+            // Starts in the middle of a sector that holds synced bytes, and fills two more sectors.
             file.write_at(700, Bytes::from(vec![2; 1_336])).await.unwrap();
             node.kill();
             node.crash_disk(&mut Rng::new(round));
@@ -484,7 +485,7 @@ fn names_are_durable_with_their_directory_only() {
         file(&node, b"first").await;
         let disk = node.env().disk;
         let (dir, old, new) = (Path::new("/data"), Path::new(LOG), Path::new("/data/log.new"));
-        // Replaced by rename, the classical way, without a sync of the directory at the end.
+        // The classic replacement by rename, without a sync of the directory at the end.
         let next = disk.create(new).await.unwrap();
         next.write_at(0, Bytes::from_static(b"second")).await.unwrap();
         next.sync().await.unwrap();
@@ -496,7 +497,7 @@ fn names_are_durable_with_their_directory_only() {
         node.disk().crash_with(&mut Rng::new(1), CrashMode::LoseAll);
         assert_eq!(node.disk().contents(old).unwrap(), b"first");
 
-        // And with it.
+        // The same with a sync of the directory.
         let disk = node.env().disk;
         let next = disk.create(new).await.unwrap();
         next.write_at(0, Bytes::from_static(b"third")).await.unwrap();
@@ -508,7 +509,7 @@ fn names_are_durable_with_their_directory_only() {
         assert_eq!(node.disk().files(), [(old.to_owned(), 5)]);
         assert_eq!(node.disk().contents(old).unwrap(), b"third");
 
-        // A removal without it may come back.
+        // A removal without a sync of the directory may be undone.
         let disk = node.env().disk;
         disk.remove(old).await.unwrap();
         assert!(disk.open(old).await.is_err());
@@ -543,7 +544,7 @@ fn media_fail_and_disks_fill() {
         assert_eq!(file.read_at(0, 512).await.unwrap().len(), 512);
         assert_eq!(file.read_at(500, 20).await.unwrap_err().raw_os_error(), Some(libc::EIO));
         file.write_at(512, Bytes::from(vec![1; 512])).await.unwrap();
-        assert_eq!(file.read_at(500, 20).await.unwrap().len(), 20, "a written sector can be read again");
+        assert_eq!(file.read_at(500, 20).await.unwrap().len(), 20, "a rewritten sector can be read again");
         assert!(node.disk().flip_bit(Path::new(LOG), 3, 2));
         assert_eq!(file.read_at(3, 1).await.unwrap()[..], [4]);
         node.disk().set_full(true);
@@ -607,7 +608,7 @@ fn a_killed_node_runs_no_line_more() {
         assert!(run.is_finished());
         assert_eq!(Arc::strong_count(&count), 1, "its futures were dropped");
         let next = node.spawn(async { 5 });
-        assert_eq!(next.await, Some(5), "a new life begins at once");
+        assert_eq!(next.await, Some(5), "a new incarnation begins at once");
     });
 }
 
@@ -641,6 +642,6 @@ fn ended_tasks_and_timers_leave_nothing_behind() {
             stub.check(ask("")).await.unwrap();
         }
         let before = world.inner.context.queue.pending();
-        assert!(before < 20, "{before} things are still to come");
+        assert!(before < 20, "{before} events are still queued");
     });
 }

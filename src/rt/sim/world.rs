@@ -31,26 +31,26 @@ thread_local! {
     static CURRENT: RefCell<Option<Arc<Inner>>> = const { RefCell::new(None) };
 }
 
-/// The world of this thread, if there is one.
+/// Returns the world of this thread, if there is one.
 fn current() -> Option<Arc<Inner>> {
     CURRENT.with(|current| current.borrow().clone())
 }
 
-/// The node whose task is running.
+/// Returns the node whose task is running, and its world.
 pub(super) fn current_node() -> Option<(Arc<Inner>, Arc<Node>)> {
     let world = current()?;
     let node = world.nodes.get(world.nodes.current_id())?;
     Some((world, node))
 }
 
-/// Reports a fact of the protocol, from any task of the world; without a world it is lost.
+/// Reports a fact of the protocol, from any task of the world; without a world the event is dropped.
 pub fn emit(event: Event) {
     if let Some(world) = current() {
         world.context.record(world.nodes.current_id(), What::Event(&event));
     }
 }
 
-/// The simulated world of this process: make one inside madsim's runtime, then its nodes. Clones share it.
+/// The simulated world of this process. Create one inside madsim's runtime, then its nodes. Clones share it.
 #[derive(Clone)]
 pub struct World {
     pub(super) inner: Arc<Inner>,
@@ -63,14 +63,14 @@ impl std::fmt::Debug for World {
     }
 }
 
-/// How often the tasks that ended are forgotten (madsim keeps a weak pointer of each until it is asked to count them).
+/// How often ended tasks are purged (madsim keeps a weak pointer to each until it is asked to count them).
 const PRUNE_EVERY_NS: u64 = 5_000_000_000;
 
 impl World {
-    /// A world whose every draw follows from `seed`.
+    /// Creates a world whose every draw follows from `seed`.
     ///
     /// # Panics
-    /// Outside madsim's runtime.
+    /// If called outside madsim's runtime.
     pub fn new(seed: u64) -> World {
         shim::install();
         let time = madsim::time::TimeHandle::current();
@@ -79,8 +79,8 @@ impl World {
         let network = Arc::new(Network::new(context.clone(), nodes.clone()));
         let inner = Arc::new(Inner { context, nodes, network, handle: Handle::current() });
         CURRENT.with(|current| *current.borrow_mut() = Some(inner.clone()));
-        // A world is never dropped: the destructors of what its nodes left behind would run outside their runtime, or be heard
-        // by the next world of this thread.
+        // A world is never dropped: the destructors of what its nodes left behind would run outside their runtime, or
+        // their events would be recorded by the next world of this thread.
         std::mem::forget(inner.clone());
         madsim::task::spawn(Pump(inner.context.queue.clone()));
         let pruner = inner.clone();
@@ -94,20 +94,21 @@ impl World {
         World { net: SimNet::new(inner.network.clone()), inner }
     }
 
-    /// The world of this thread.
+    /// Returns the world of this thread.
     pub fn current() -> Option<World> {
         current().map(|inner| World { net: SimNet::new(inner.network.clone()), inner })
     }
 
-    /// The seed.
+    /// Returns the seed.
     pub fn seed(&self) -> u64 {
         self.inner.context.seed
     }
 
-    /// Creates a node, which is alive but runs nothing yet. `addr` (`host:port`) is where it will listen; its host part is the node's own.
+    /// Creates a node, which is alive but does not run anything yet. It will listen on `addr` (`host:port`), whose host
+    /// part is the node's own.
     ///
     /// # Panics
-    /// If the number or the host is taken, or the number is zero (that is the simulator).
+    /// If the number or the host is taken, or the number is zero (which stands for the simulator).
     pub fn node(&self, id: u64, name: &str, addr: &str) -> NodeHandle {
         assert!(id != 0, "node 0 is the simulator");
         let tasks = self.inner.handle.create_node().name(name).build();
@@ -127,38 +128,38 @@ impl World {
         NodeHandle { world: self.inner.clone(), node }
     }
 
-    /// A node that was created before.
+    /// Returns a node that was created before.
     pub fn get(&self, id: u64) -> Option<NodeHandle> {
         self.inner.nodes.get(id).map(|node| NodeHandle { world: self.inner.clone(), node })
     }
 
-    /// Simulated nanoseconds since the world began: the ghost clock, which no node can see.
+    /// Returns the true time: simulated nanoseconds since the world was created, which no node can observe.
     pub fn now_ns(&self) -> u64 {
         self.inner.context.now_ns()
     }
 
-    /// Completes at a ghost instant; for the simulator's own tasks.
+    /// Completes at `at_ns` of true time; for the simulator's own tasks.
     pub async fn sleep_until(&self, at_ns: u64) {
         self.inner.context.timer(at_ns).await;
     }
 
-    /// Completes after so many nanoseconds of true time.
+    /// Completes after `nanos` nanoseconds of true time.
     pub async fn sleep_ns(&self, nanos: u64) {
         self.sleep_until(self.now_ns() + nanos).await;
     }
 
-    /// The network.
+    /// Returns the simulator's control over the network.
     pub fn net(&self) -> &SimNet {
         &self.net
     }
 
-    /// The running digest, the sinks and the trace.
+    /// Returns the probe: the running digest, the sinks and the trace.
     pub fn probe(&self) -> &Probe {
         &self.inner.context.probe
     }
 }
 
-/// The simulator's handle on one node.
+/// The simulator's handle to one node.
 #[derive(Clone)]
 pub struct NodeHandle {
     world: Arc<Inner>,
@@ -172,22 +173,23 @@ impl std::fmt::Debug for NodeHandle {
 }
 
 impl NodeHandle {
-    /// The node's number.
+    /// Returns the node's number.
     pub fn id(&self) -> u64 {
         self.node.id
     }
 
-    /// The node's name.
+    /// Returns the node's name.
     pub fn name(&self) -> &str {
         &self.node.name
     }
 
-    /// Where the node listens.
+    /// Returns the address on which the node listens.
     pub fn addr(&self) -> &str {
         &self.node.addr
     }
 
-    /// What the node's process is given: a new clock epoch and handles of its present life. Begins a new life if the node was killed.
+    /// Returns the environment for the node's process: a new clock epoch, and handles that belong to the current
+    /// incarnation. Starts a new incarnation if the node was killed.
     pub fn env(&self) -> Env {
         let epoch = {
             let mut life = self.node.life.lock().unwrap();
@@ -211,28 +213,28 @@ impl NodeHandle {
         self.node.spawn(future)
     }
 
-    /// Whether the node has a life: created or given an [`Env`] since the last kill.
+    /// Returns whether the node is alive: created, or given an [`Env`], since the last kill.
     pub fn is_alive(&self) -> bool {
         self.node.is_alive()
     }
 
-    /// How many lives the node has begun.
+    /// Returns the number of the node's current incarnation, from 1.
     pub fn epoch(&self) -> u64 {
         self.node.epoch()
     }
 
-    /// Kills the node's process: its tasks are dropped and never run again, its listeners close, its handles of this life fail, its
-    /// peers' connections break a moment later. What the disk keeps of unsynced data is not decided here: a process that
-    /// dies loses none of it; for a power loss call [`NodeHandle::crash_disk`] next.
+    /// Kills the node's process: its tasks are dropped and never run again, its listeners close, the handles of this
+    /// incarnation fail, and its peers' connections break a moment later. This does not decide what the disk keeps of
+    /// unsynced data: a process that dies loses none of it. For a power loss, call [`NodeHandle::crash_disk`] next.
     pub fn kill(&self) {
-        // No lock of ours is held while madsim works: it drops futures, and their destructors come back here. Paused tasks are let
-        // loose first, because madsim would drop them in place, under its own lock.
+        // No lock of this module is held while madsim works: madsim drops futures, whose destructors call back into
+        // this module. Paused tasks are resumed first, because madsim would drop them in place, under its own lock.
         let task_id = self.node.task_id;
         if self.node.life.lock().unwrap().paused_since.take().is_some() {
             self.world.handle.resume(task_id);
         }
         self.world.handle.kill(task_id);
-        // A fresh set of tasks at once, so that the next life can begin whenever the simulator wants.
+        // Creates a fresh set of tasks at once, so that the next incarnation can start whenever the simulator wants.
         self.world.handle.restart(task_id);
         let fresh = self.world.handle.get_node(task_id).expect("the node exists");
         let stale = {
@@ -247,8 +249,9 @@ impl NodeHandle {
         self.world.context.fault(self.node.id, "kill");
     }
 
-    /// The machine loses its power: as [`NodeHandle::kill`] and [`NodeHandle::crash_disk`], but nobody says farewell to the peers: calls and
-    /// streams to and from the node hang until keepalive gives them up. New connections are refused at once, or answered by the next life.
+    /// Cuts the machine's power: like [`NodeHandle::kill`] and [`NodeHandle::crash_disk`], but connections are not
+    /// closed: calls and streams to and from the node hang until keepalive closes them. New connections are refused at
+    /// once, or answered by the next incarnation.
     pub fn power_off(&self, rng: &mut rng::Rng) {
         net::vanish(&self.world.network, self.node.id);
         self.kill();
@@ -261,7 +264,8 @@ impl NodeHandle {
         self.world.context.fault(self.node.id, "crash_disk");
     }
 
-    /// Stops all tasks of the node where they are (a stopped process, a virtual machine that is being moved). Its clocks run on.
+    /// Pauses all tasks of the node (a stopped process, a virtual machine that is being moved). Its clocks keep
+    /// running.
     pub fn pause(&self) {
         let now = self.world.context.now_ns();
         {
@@ -276,7 +280,7 @@ impl NodeHandle {
         self.world.context.fault(self.node.id, "pause");
     }
 
-    /// Lets a paused node run again.
+    /// Resumes a paused node.
     pub fn resume(&self) {
         {
             let mut life = self.node.life.lock().unwrap();
@@ -288,17 +292,18 @@ impl NodeHandle {
         self.world.context.fault(self.node.id, "resume");
     }
 
-    /// The node's clocks.
+    /// Returns the node's clocks.
     pub fn clock(&self) -> &SimClock {
         &self.node.clock
     }
 
-    /// The node's disk.
+    /// Returns the node's disk.
     pub fn disk(&self) -> &SimDisk {
         &self.node.disk
     }
 
-    /// Makes long blocking work on this node (a flush, the install of a snapshot) take so much longer, before its effect and after it.
+    /// Adds `nanos` before and after the effect of long blocking work on this node (a flush, the installation of a
+    /// snapshot).
     pub fn set_long_work_ns(&self, nanos: u64) {
         self.node.life.lock().unwrap().long_ns = nanos;
     }

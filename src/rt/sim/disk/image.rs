@@ -1,16 +1,16 @@
-//! One file: what a reader sees now, and what of it would survive.
+//! One file: the contents that readers see now, and which of them would survive a power loss.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::rt::rng::Rng;
 
-/// What the device writes whole or not at all.
+/// Bytes of a sector, the unit that the device writes completely or not at all.
 pub(super) const SECTOR: u64 = 512;
 const PAGE: u64 = 4096;
 
 type Sector = [u8; SECTOR as usize];
 
-/// Sparse bytes; what was never written is zero.
+/// Sparse bytes; bytes that were never written are zero.
 #[derive(Clone, Default)]
 struct Pages {
     map: BTreeMap<u64, Box<[u8; PAGE as usize]>>,
@@ -32,7 +32,7 @@ impl Pages {
         }
     }
 
-    /// Writes without growing.
+    /// Writes without changing the length.
     fn write(&mut self, offset: u64, data: &[u8]) {
         let mut at = 0;
         while at < data.len() {
@@ -51,7 +51,7 @@ impl Pages {
         out
     }
 
-    /// Cuts or extends; what lies beyond the end is zero.
+    /// Truncates or extends; bytes beyond the end are zero.
     fn set_len(&mut self, len: u64) {
         if len < self.len {
             let first_gone = len.div_ceil(PAGE);
@@ -68,22 +68,23 @@ impl Pages {
 
 /// A sector that was written since it was last durable.
 struct Dirty {
-    /// What the device holds; nothing: zeroes, the file did not reach here.
+    /// The durable contents; `None` means zeros, because the file did not extend to this sector.
     durable: Option<Box<Sector>>,
-    /// Former contents, with the write that made them, oldest first; the present one is in the pages.
+    /// Earlier contents, each with the number of the write that made them, oldest first; the current contents are in
+    /// the pages.
     history: Vec<(u64, Box<Sector>)>,
-    /// The write that made the present contents.
+    /// The number of the write that made the current contents.
     last_write: u64,
 }
 
 /// What a power loss does to unsynced data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CrashMode {
-    /// Each unsynced sector for itself: kept, lost, an earlier version, torn, garbage.
+    /// Each unsynced sector is decided independently: kept, lost, an earlier version, torn, or garbage.
     Random,
     /// Everything unsynced is lost.
     LoseAll,
-    /// Everything happened to be written already.
+    /// Everything unsynced happens to have been written already.
     KeepAll,
 }
 
@@ -92,12 +93,14 @@ pub(super) struct Image {
     pub(super) id: u64,
     pages: Pages,
     durable_len: u64,
-    /// Lengths that the file had since, with the write that made them, oldest first.
+    /// Lengths that the file had since it was last durable, each with the number of the write that made it, oldest
+    /// first.
     lens: Vec<(u64, u64)>,
     dirty: BTreeMap<u64, Dirty>,
-    /// Sectors whose write-back failed: readers see the new contents, the device holds these, and nobody will write them again.
+    /// Sectors whose write-back failed: readers see the new contents, the device holds these, and they will not be
+    /// written again.
     dropped: BTreeMap<u64, Option<Box<Sector>>>,
-    /// Counts writes.
+    /// The number of writes so far.
     writes: u64,
     /// Sectors that cannot be read.
     bad: BTreeSet<u64>,
@@ -121,12 +124,12 @@ impl Image {
         self.pages.len
     }
 
-    /// Bytes that a sync would have to write.
+    /// Returns how many bytes a sync would have to write.
     pub(super) fn dirty_bytes(&self) -> u64 {
         self.dirty.len() as u64 * SECTOR
     }
 
-    /// Reads up to the end; nothing if a sector on the way is bad.
+    /// Reads up to the file's end; `None` if the range includes a bad sector.
     pub(super) fn read(&self, offset: u64, len: usize) -> Option<Vec<u8>> {
         let end = self.pages.len.min(offset.saturating_add(len as u64));
         let mut out = vec![0; end.saturating_sub(offset) as usize];
@@ -137,7 +140,7 @@ impl Image {
         Some(out)
     }
 
-    /// Remembers what a sector held before the present write.
+    /// Records a sector's contents before the current write.
     fn touch(&mut self, sector: u64) {
         let write = self.writes;
         match self.dirty.get_mut(&sector) {
@@ -177,7 +180,7 @@ impl Image {
     pub(super) fn set_len(&mut self, len: u64) {
         self.writes += 1;
         if len < self.pages.len {
-            // What is cut off becomes zero, and is as unsure as any write until it is synced.
+            // The part that is cut off becomes zero; like any write, this is uncertain until it is synced.
             let written: Vec<u64> = self
                 .pages
                 .map
@@ -193,12 +196,12 @@ impl Image {
         self.lens.push((self.writes, len));
     }
 
-    /// What a sync that starts now will make durable: everything up to this write.
+    /// Returns the number of the last write that a sync starting now will make durable.
     pub(super) fn sync_point(&self) -> u64 {
         self.writes
     }
 
-    /// A sync that started at `point` is done.
+    /// Marks everything up to `point`, where the completed sync started, as durable.
     pub(super) fn synced(&mut self, point: u64) {
         self.dirty.retain(|_, dirty| {
             if dirty.last_write <= point {
@@ -217,14 +220,14 @@ impl Image {
         self.lens.retain(|(write, _)| *write > point);
     }
 
-    /// A sync failed: what it should have written is forgotten, and the next one will claim success without it.
+    /// A sync failed: what it should have written is dropped, and the next sync will report success without it.
     pub(super) fn sync_failed(&mut self) {
         for (sector, dirty) in std::mem::take(&mut self.dirty) {
             self.dropped.insert(sector, dirty.durable);
         }
     }
 
-    /// The power failed: decides what the device holds now; that is what everyone sees from here on.
+    /// Simulates a power loss: decides what the device holds now, which is what readers see from then on.
     pub(super) fn crash(&mut self, rng: &mut Rng, mode: CrashMode) {
         let old_len = self.durable_len;
         let len = match mode {
@@ -235,7 +238,8 @@ impl Image {
                 if choice == 0 { self.durable_len } else { self.lens[choice - 1].1 }
             }
         };
-        // A device that is in a mood to keep, to lose, or neither: independent coin flips alone would hardly ever lose everything.
+        // The device keeps most, about half, or few of its sectors: independent coin flips alone would hardly ever lose
+        // everything.
         let keep = [0.1, 0.5, 0.9][rng.below(3) as usize];
         for (sector, dirty) in std::mem::take(&mut self.dirty) {
             let old = dirty.durable.as_deref().copied().unwrap_or([0; SECTOR as usize]);
@@ -244,7 +248,8 @@ impl Image {
                 CrashMode::LoseAll => old,
                 CrashMode::Random if rng.chance(keep) => continue,
                 CrashMode::Random if !dirty.history.is_empty() && rng.chance(0.5) => *rng.pick(&dirty.history).1,
-                // Sectors are written whole: one that held synced bytes shows the old or a newer version, never a mixture.
+                // Sectors are written whole: one that held synced bytes shows the old or a newer version, never a
+                // mixture.
                 CrashMode::Random if sector * SECTOR < old_len || rng.chance(0.7) => old,
                 CrashMode::Random => {
                     let mut torn = self.pages.sector(sector);
@@ -274,7 +279,7 @@ impl Image {
         self.pages.write(sector * SECTOR, contents);
     }
 
-    /// What the device holds now if nothing unsynced is ever written.
+    /// Returns a copy that holds what the device holds now, without anything unsynced.
     pub(super) fn durable(&self) -> Image {
         let mut copy = Image::new(self.id);
         copy.pages = self.pages.clone();
@@ -293,7 +298,7 @@ impl Image {
         copy
     }
 
-    /// Flips one bit, in what readers see and in what is durable. False if the file is shorter.
+    /// Flips one bit, both in what readers see and in what is durable. Returns `false` if the file is shorter.
     pub(super) fn flip_bit(&mut self, offset: u64, bit: u8) -> bool {
         if offset >= self.pages.len {
             return false;

@@ -1,10 +1,10 @@
 //! The simulated disk: files that remember what was synced.
 //!
-//! Sectors of 512 bytes are written whole. A write is seen by readers at once and is durable only after [`File::sync`]; a name that is
-//! created, renamed or removed is durable only after [`Disk::sync_dir`] of its directory (a directory itself also when a file
-//! in it is: journalling file systems keep a directory that they keep the contents of). A killed process loses nothing; a power loss
-//! ([`SimDisk::crash`]) decides for each unsynced sector whether it was kept, lost, left at an earlier version or, beyond the old end of the
-//! file, torn or filled with garbage; the length may have grown without the data.
+//! Sectors of 512 bytes are written whole. Readers see a write at once, but it is durable only after [`File::sync`]. A
+//! name that is created, renamed or removed is durable only after [`Disk::sync_dir`] of its directory (a directory's
+//! own name is also made durable when a file in it is, as journalling file systems do). A killed process loses nothing;
+//! a power loss ([`SimDisk::crash`]) decides for each unsynced sector whether it was kept, lost, left at an earlier
+//! version or, beyond the old end of the file, torn or filled with garbage; the length may have grown without the data.
 
 mod image;
 
@@ -23,7 +23,7 @@ use super::draw;
 use super::probe::{What, hash_bytes};
 use crate::rt::rng::{Rng, hash_label};
 
-/// A file and whoever has it open.
+/// A file, shared by its names and its open handles.
 type Inode = Arc<Mutex<Image>>;
 
 /// A change of names that is not durable yet.
@@ -36,7 +36,7 @@ enum NameOp {
 }
 
 impl NameOp {
-    /// The directory whose sync makes it durable.
+    /// Returns the directory whose sync makes the change durable.
     fn directory(&self) -> &Path {
         let path = match self {
             NameOp::Create { path, .. } | NameOp::Remove { path } | NameOp::Dir { path } => path,
@@ -84,16 +84,16 @@ impl Names {
     }
 }
 
-/// What the simulator does to the disk, and how fast it is.
+/// Capacity and speed of a simulated disk.
 #[derive(Clone, Debug)]
 pub struct DiskConfig {
-    /// Bytes that fit.
+    /// Capacity in bytes.
     pub capacity_bytes: u64,
     /// Mean time of a call that only touches the page cache, in nanoseconds.
     pub cached_ns: u64,
-    /// Mean time of a sync, in nanoseconds, besides the transfer.
+    /// Mean time of a sync, in nanoseconds, without the transfer.
     pub sync_ns: u64,
-    /// Bytes a second that a sync writes.
+    /// Bytes per second that a sync writes.
     pub bandwidth: u64,
 }
 
@@ -118,10 +118,10 @@ pub enum DiskCall {
     SetLen,
 }
 
-/// A call that is going to fail.
+/// A call that will fail.
 struct FailingCall {
     call: DiskCall,
-    /// How many calls of its kind come until then.
+    /// How many more calls of its kind until it fails, the failing one included.
     left: u32,
     error: i32,
 }
@@ -134,13 +134,13 @@ struct State {
     durable: Names,
     pending: Vec<NameOp>,
     failing_syncs: u32,
-    /// A call that is going to fail.
+    /// The call that will fail, if any.
     failing_call: Option<FailingCall>,
     full: bool,
-    /// Bytes that others have taken.
+    /// Bytes taken by others (see [`SimDisk::leave`]).
     taken: u64,
     slow: f64,
-    /// When the last of the calls that were made will have returned, true ns.
+    /// When the last of the calls made so far will have returned, ns of true time.
     calls_end_ns: u64,
     stalled_until_ns: u64,
     busy_until_ns: u64,
@@ -172,7 +172,7 @@ impl State {
         self.names.files.values().map(|inode| inode.lock().unwrap().len()).sum()
     }
 
-    /// Bytes by which files may still grow. Disks that no run can fill are not counted.
+    /// Returns how many bytes files may still grow by. Disks too large for a run to fill are not counted.
     fn room(&self) -> u64 {
         let capacity = self.config.capacity_bytes;
         if self.full {
@@ -184,7 +184,7 @@ impl State {
         }
     }
 
-    /// Counts a call; fails it if it is the one that the simulator chose.
+    /// Counts a call, and returns an error if it is the one that the simulator chose.
     fn call(&mut self, call: DiskCall) -> io::Result<()> {
         let Some(failing) = self.failing_call.as_mut().filter(|failing| failing.call == call) else { return Ok(()) };
         failing.left -= 1;
@@ -201,7 +201,7 @@ impl State {
         self.pending.push(op);
     }
 
-    /// Makes the pending changes that `choose` takes durable, in their order.
+    /// Makes those pending changes durable for which `choose` returns `true`, in their order.
     fn settle(&mut self, mut choose: impl FnMut(&NameOp) -> bool) {
         let pending = std::mem::take(&mut self.pending);
         for op in pending {
@@ -213,14 +213,14 @@ impl State {
         }
     }
 
-    /// Makes a directory and those above it durable.
+    /// Makes a directory and its ancestors durable.
     fn settle_dirs(&mut self, path: &Path) {
         self.settle(|op| matches!(op, NameOp::Dir { path: made } if path.starts_with(made)));
     }
 }
 
 struct Cell {
-    /// Where time is charged and operations are recorded; a copy for inspection has none.
+    /// Where time is charged and operations are recorded; `None` for a copy made for inspection.
     context: Option<Arc<Context>>,
     node: u64,
     state: Mutex<State>,
@@ -238,7 +238,7 @@ impl Cell {
     }
 }
 
-/// The simulator's hands on one node's disk. Clones share it.
+/// The simulator's control over one node's disk. Clones share it.
 #[derive(Clone)]
 pub struct SimDisk {
     cell: Arc<Cell>,
@@ -255,62 +255,64 @@ impl SimDisk {
         SimDisk { cell: Arc::new(Cell { context: Some(context.clone()), node, state: Mutex::new(State::new()) }) }
     }
 
-    /// A handle of the node's present life on the disk.
+    /// Returns a handle to the disk for the node's current incarnation.
     pub fn disk(&self) -> Disk {
         Disk { cell: self.cell.clone(), epoch: self.cell.lock().epoch }
     }
 
-    /// The node was killed: handles that were opened before fail from now on.
+    /// Makes handles that were opened before fail from now on, because the node was killed.
     pub(super) fn next_epoch(&self) {
         self.cell.lock().epoch += 1;
     }
 
-    /// How big and how fast it is.
+    /// Sets the disk's capacity and speed.
     pub fn set_config(&self, config: DiskConfig) {
         self.cell.lock().config = config;
     }
 
-    /// The next sync fails with EIO, and what it should have written is silently forgotten: a later sync succeeds without it, as on Linux.
+    /// Makes the next sync fail with EIO and silently drops what it should have written: a later sync succeeds without
+    /// it, as on Linux.
     pub fn fail_next_sync(&self) {
         self.cell.lock().failing_syncs += 1;
     }
 
-    /// The `nth` call (from 1) of this kind fails with an error of the operating system, and does nothing.
+    /// Makes the `nth` call (from 1) of this kind fail with an error of the operating system, without any effect.
     pub fn fail_call(&self, call: DiskCall, nth: u32, error: i32) {
         self.cell.lock().failing_call = Some(FailingCall { call, left: nth.max(1), error });
     }
 
-    /// Whether a sync or another call is going to fail.
+    /// Returns whether a sync or another call is going to fail.
     pub fn is_failing(&self) -> bool {
         let state = self.cell.lock();
         state.failing_syncs > 0 || state.failing_call.is_some()
     }
 
-    /// Others take so much of the disk that only so many bytes are left now; nothing: they give it back. Of effect on disks that can
-    /// be filled, see [`DiskConfig::capacity_bytes`].
+    /// Simulates other users of the disk who take so much space that only `bytes` are left now; `None` frees that space
+    /// again. Only affects disks small enough to be filled, see [`DiskConfig::capacity_bytes`].
     pub fn leave(&self, bytes: Option<u64>) {
         let mut state = self.cell.lock();
         let free = state.config.capacity_bytes.saturating_sub(state.used());
         state.taken = bytes.map_or(0, |bytes| free.saturating_sub(bytes));
     }
 
-    /// Bytes that are left.
+    /// Returns the available bytes.
     pub fn available(&self) -> u64 {
         let state = self.cell.lock();
         if state.full { 0 } else { state.config.capacity_bytes.saturating_sub(state.used() + state.taken) }
     }
 
-    /// Whether anything that needs more space fails with `StorageFull`.
+    /// Sets whether everything that needs more space fails with `StorageFull`.
     pub fn set_full(&self, full: bool) {
         self.cell.lock().full = full;
     }
 
-    /// When all calls made so far will have returned (true ns), however slow the disk was when they were made.
+    /// Returns when all calls made so far will have returned (ns of true time), however slow the disk was when they
+    /// were made.
     pub fn calls_end_ns(&self) -> u64 {
         self.cell.lock().calls_end_ns
     }
 
-    /// Multiplies the time of every operation.
+    /// Multiplies the time of every operation by `factor`.
     ///
     /// # Panics
     /// If `factor` is not positive.
@@ -319,7 +321,7 @@ impl SimDisk {
         self.cell.lock().slow = factor;
     }
 
-    /// Nothing that reaches the device completes for so long.
+    /// Delays every operation that reaches the device until `duration` has passed.
     pub fn stall(&self, duration: Duration) {
         let now = self.cell.context.as_ref().map_or(0, |context| context.now_ns());
         let mut state = self.cell.lock();
@@ -348,12 +350,12 @@ impl SimDisk {
         b.epoch += 1;
     }
 
-    /// The power failed: decides what is left of unsynced data and names. See [`CrashMode::Random`].
+    /// Simulates a power loss: decides what is left of unsynced data and names. See [`CrashMode::Random`].
     pub fn crash(&self, rng: &mut Rng) {
         self.crash_with(rng, CrashMode::Random);
     }
 
-    /// The power failed, and unsynced data fared as `mode` says.
+    /// Simulates a power loss after which `mode` decides about unsynced data.
     pub fn crash_with(&self, rng: &mut Rng, mode: CrashMode) {
         let mut state = self.cell.lock();
         let state = &mut *state;
@@ -361,7 +363,7 @@ impl SimDisk {
         match mode {
             CrashMode::LoseAll => {}
             CrashMode::KeepAll => state.settle(|_| true),
-            // A journal keeps a beginning of what was done; other file systems keep what they like.
+            // A journalling file system keeps a prefix of the changes; others keep any subset.
             CrashMode::Random if rng.chance(0.5) => {
                 let mut left = rng.below(state.pending.len() as u64 + 1);
                 state.settle(|_| {
@@ -373,7 +375,7 @@ impl SimDisk {
             CrashMode::Random => state.settle(|_| rng.chance(0.5)),
         }
         state.pending.clear();
-        // What lies in a directory that was lost is lost with it.
+        // Files in a lost directory are lost with it.
         let dirs = state.durable.dirs.clone();
         let reachable = |path: &Path| {
             path.ancestors().skip(1).all(|up| Names { files: BTreeMap::new(), dirs: dirs.clone() }.has_dir(up))
@@ -385,7 +387,8 @@ impl SimDisk {
         }
     }
 
-    /// A copy of what would be left if the power failed now and nothing unsynced had been written: for looking at, without time passing.
+    /// Returns a copy of what would be left if the power failed now and nothing unsynced had been written, for
+    /// inspection without simulated time passing.
     pub fn durable_copy(&self) -> SimDisk {
         let state = self.cell.lock();
         let mut copy = State::new();
@@ -399,26 +402,27 @@ impl SimDisk {
         SimDisk { cell: Arc::new(Cell { context: None, node: self.cell.node, state: Mutex::new(copy) }) }
     }
 
-    /// All files and their lengths, as a reader sees them now.
+    /// Returns all files and their lengths, as a reader sees them now.
     pub fn files(&self) -> Vec<(PathBuf, u64)> {
         let state = self.cell.lock();
         state.names.files.iter().map(|(path, inode)| (path.clone(), inode.lock().unwrap().len())).collect()
     }
 
-    /// A file's contents as a reader sees them now.
+    /// Returns a file's contents as a reader sees them now.
     pub fn contents(&self, path: &Path) -> Option<Vec<u8>> {
         let state = self.cell.lock();
         let image = state.names.files.get(path)?.lock().unwrap();
         image.read(0, image.len() as usize)
     }
 
-    /// Flips one bit at rest. False if there is no such byte.
+    /// Flips one bit at rest. Returns `false` if there is no such byte.
     pub fn flip_bit(&self, path: &Path, offset: u64, bit: u8) -> bool {
         let state = self.cell.lock();
         state.names.files.get(path).is_some_and(|inode| inode.lock().unwrap().flip_bit(offset, bit))
     }
 
-    /// Makes the sector around `offset` unreadable (EIO) until it is written again. False if there is no such file.
+    /// Makes the sector at `offset` unreadable (EIO) until it is written again. Returns `false` if there is no such
+    /// file.
     pub fn break_sector(&self, path: &Path, offset: u64) -> bool {
         let state = self.cell.lock();
         let Some(inode) = state.names.files.get(path) else { return false };
@@ -426,7 +430,7 @@ impl SimDisk {
         true
     }
 
-    /// Bytes written and not synced.
+    /// Returns how many bytes are written but not synced.
     pub fn unsynced_bytes(&self) -> u64 {
         let state = self.cell.lock();
         state.names.files.values().map(|inode| inode.lock().unwrap().dirty_bytes()).sum()
@@ -469,7 +473,7 @@ fn not_found(path: &Path) -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, format!("{}: no such file or directory", path.display()))
 }
 
-/// Disks larger than this are never full by what is written to them.
+/// Larger disks never become full through writes: their usage is not counted.
 const COUNTED_BYTES_MAX: u64 = 1 << 30;
 
 fn full() -> io::Error {
@@ -481,16 +485,16 @@ fn path_hash(path: &Path) -> u64 {
 }
 
 impl Disk {
-    /// The state, if this handle's life of the node is the present one.
+    /// Returns the state if this handle belongs to the node's current incarnation.
     fn live(&self) -> io::Result<MutexGuard<'_, State>> {
         let state = self.cell.lock();
         if state.epoch != self.epoch {
-            return Err(io::Error::other("the node was killed; this handle is of an earlier life"));
+            return Err(io::Error::other("the node was killed; this handle is of an earlier incarnation"));
         }
         Ok(state)
     }
 
-    /// Waits as long as a call takes that touches only memory.
+    /// Waits for the duration of a call that only touches memory.
     async fn cached(&self) -> io::Result<()> {
         let Some(context) = &self.cell.context else { return self.live().map(drop) };
         let until = {
@@ -504,7 +508,7 @@ impl Disk {
         self.live().map(drop)
     }
 
-    /// Waits as long as a call takes that sends `bytes` to the device.
+    /// Waits for the duration of a call that sends `bytes` to the device.
     async fn device(&self, bytes: u64) -> io::Result<()> {
         let Some(context) = &self.cell.context else { return self.live().map(drop) };
         let until = {
@@ -531,7 +535,7 @@ impl Disk {
     /// Opens an existing file for reading and writing.
     ///
     /// # Errors
-    /// `NotFound` if there is none.
+    /// `NotFound` if the file does not exist.
     pub async fn open(&self, path: &Path) -> io::Result<File> {
         self.cached().await?;
         let mut state = self.live()?;
@@ -541,10 +545,10 @@ impl Disk {
         Ok(File { disk: self.clone(), inode, id })
     }
 
-    /// Creates a file that must not exist. Its name is durable only after [`Disk::sync_dir`] of its directory.
+    /// Creates a file, which must not exist yet. Its name is durable only after [`Disk::sync_dir`] of its directory.
     ///
     /// # Errors
-    /// `AlreadyExists` if it is there, `NotFound` without the directory, `StorageFull`.
+    /// `AlreadyExists` if the file exists, `NotFound` if its directory does not, `StorageFull`.
     pub async fn create(&self, path: &Path) -> io::Result<File> {
         self.cached().await?;
         let (inode, id) = {
@@ -569,10 +573,10 @@ impl Disk {
         Ok(File { disk: self.clone(), inode, id })
     }
 
-    /// Creates a directory and its parents, where they are missing.
+    /// Creates a directory and any missing parents.
     ///
     /// # Errors
-    /// `AlreadyExists` if a file has the name.
+    /// `AlreadyExists` if a file has that name.
     pub async fn create_dir_all(&self, path: &Path) -> io::Result<()> {
         self.cached().await?;
         let mut state = self.live()?;
@@ -587,7 +591,7 @@ impl Disk {
         Ok(())
     }
 
-    /// The names in a directory, sorted.
+    /// Returns the names in a directory, sorted.
     ///
     /// # Errors
     /// `NotFound` if there is no such directory.
@@ -605,10 +609,10 @@ impl Disk {
         Ok(names)
     }
 
-    /// Renames a file, replacing what has the new name. Durable only after [`Disk::sync_dir`].
+    /// Renames a file, replacing any file at the new name. Durable only after [`Disk::sync_dir`].
     ///
     /// # Errors
-    /// `NotFound` if there is none.
+    /// `NotFound` if the file, or the new name's directory, does not exist.
     pub async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.cached().await?;
         {
@@ -627,7 +631,7 @@ impl Disk {
     /// Removes a file. Durable only after [`Disk::sync_dir`].
     ///
     /// # Errors
-    /// `NotFound` if there is none.
+    /// `NotFound` if the file does not exist.
     pub async fn remove(&self, path: &Path) -> io::Result<()> {
         self.cached().await?;
         {
@@ -645,7 +649,7 @@ impl Disk {
     /// Makes the names in a directory durable.
     ///
     /// # Errors
-    /// EIO when the simulator says so; the names are as unsure as before then.
+    /// EIO when the simulator injects it; the names are then as uncertain as before.
     pub async fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let pending = {
             let mut state = self.live()?;
@@ -667,10 +671,10 @@ impl Disk {
         Ok(())
     }
 
-    /// Bytes of the file system under `path`: (capacity, available).
+    /// Returns the capacity and the available space of the file system that holds `path`, in bytes.
     ///
     /// # Errors
-    /// None but that of a killed node.
+    /// Only if the node was killed.
     pub async fn space(&self, _path: &Path) -> io::Result<(u64, u64)> {
         self.cached().await?;
         let state = self.live()?;
@@ -681,7 +685,7 @@ impl Disk {
 }
 
 impl File {
-    /// Reads `len` bytes at `offset`; fewer if the file ends before.
+    /// Reads `len` bytes at `offset`; fewer if the file ends first.
     ///
     /// # Errors
     /// EIO on a broken sector.
@@ -692,7 +696,7 @@ impl File {
         Ok(Bytes::from(data))
     }
 
-    /// Writes all of `data` at `offset`, growing the file where it must. Not durable before [`File::sync`].
+    /// Writes all of `data` at `offset`, growing the file if necessary. Not durable before [`File::sync`].
     ///
     /// # Errors
     /// `StorageFull`.
@@ -712,10 +716,11 @@ impl File {
         self.disk.cached().await
     }
 
-    /// Makes everything written before durable, the file's length too.
+    /// Makes everything written before the call durable, including the file's length.
     ///
     /// # Errors
-    /// EIO when the simulator says so: what was written since the last success is lost at the next power loss, whatever later syncs say.
+    /// EIO when the simulator injects it: data written since the last success is lost at the next power loss, whatever
+    /// later syncs report.
     pub async fn sync(&self) -> io::Result<()> {
         let (point, bytes) = {
             let _live = self.disk.live()?;
@@ -735,16 +740,16 @@ impl File {
         Ok(())
     }
 
-    /// The file's length in bytes.
+    /// Returns the file's length in bytes.
     ///
     /// # Errors
-    /// None but that of a killed node.
+    /// Only if the node was killed.
     pub async fn len(&self) -> io::Result<u64> {
         let _live = self.disk.live()?;
         Ok(self.inode.lock().unwrap().len())
     }
 
-    /// Cuts the file or extends it with zeroes.
+    /// Truncates the file, or extends it with zeros.
     ///
     /// # Errors
     /// `StorageFull`.
@@ -764,7 +769,7 @@ impl File {
         self.disk.cached().await
     }
 
-    /// Makes the file at least this long, with room on the disk for all of it.
+    /// Makes the file at least `len` bytes long, with disk space allocated for all of it.
     ///
     /// # Errors
     /// `StorageFull`.

@@ -1,4 +1,4 @@
-//! The calling end: connections that dial when they are needed, and the calls over them.
+//! The client end: connections, which are dialed on demand, and the calls over them.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -21,7 +21,7 @@ use super::{
     arrival, hang_up, host, wonder,
 };
 
-/// A gRPC connection to one address; dials at the first call and again after a loss. Clones share it.
+/// A gRPC connection to one address. Dials at the first call, and again after the connection was lost. Clones share it.
 #[derive(Clone)]
 pub struct Channel {
     shared: Arc<Shared>,
@@ -42,7 +42,7 @@ enum Dial {
     Open(u64),
 }
 
-/// A connection being made.
+/// A connection attempt in progress.
 pub(super) struct Attempt {
     client: u64,
     epoch: u64,
@@ -84,7 +84,7 @@ impl Channel {
 }
 
 impl Shared {
-    /// A connection that takes new streams, or the attempt to make one.
+    /// Returns a connection that accepts new streams, or the attempt to make one.
     fn dial(&self) -> Result<u64, Arc<Attempt>> {
         let mut dial = self.dial.lock().unwrap();
         let mut state = self.network.state.lock().unwrap();
@@ -118,7 +118,7 @@ impl Shared {
         let bits = draw::at(self.network.context.seed, "dial", self.node.id, number, 0);
         let target = host(&self.addr).and_then(|host| state.hosts.get(host).copied()).unwrap_or(0);
         let now_ns = self.network.now_ns();
-        // One way there and one back.
+        // The handshake's round trip.
         let there_ns = state.link(self.node.id, target).arrival_ns(now_ns, bits, OVERHEAD) - now_ns;
         let event = NetEvent::Connect { attempt: attempt.clone(), began_ns: now_ns };
         self.network.schedule(now_ns + 2 * there_ns, event);
@@ -145,14 +145,14 @@ impl Shared {
         }
     }
 
-    /// One call, up to the response's headers.
+    /// Makes one call, up to the response's headers.
     async fn exchange(self: Arc<Self>, request: http::Request<Body>) -> Result<http::Response<Body>, Status> {
         let conn = self.connect().await?;
         let (head, mut body) = request.into_parts();
         let stream = self.open(conn, head.uri.path()).ok_or_else(|| Status::unavailable("connection reset by peer"))?;
         let mut call = Call { shared: self.clone(), stream: stream.clone(), over: false };
 
-        // What of the body is ready goes along with the headers; the rest needs a task of its own, as in HTTP/2.
+        // The part of the body that is ready is sent with the headers; the rest needs a task of its own, as in HTTP/2.
         let mut packet = Packet::new();
         let ended = std::future::poll_fn(|cx| {
             loop {
@@ -206,7 +206,7 @@ impl Shared {
         Ok(http::Response::from_parts(*head, Body::new(Answer { incoming, call })))
     }
 
-    /// A new stream on a connection, if that is still open.
+    /// Opens a new stream on a connection, if the connection is still open.
     fn open(&self, id: u64, path: &str) -> Option<Arc<Stream>> {
         let mut state = self.network.state.lock().unwrap();
         let number = state.next_stream;
@@ -231,7 +231,7 @@ impl Shared {
     }
 }
 
-/// A call that the client still wants; dropping it tells the server.
+/// A call whose result the client still wants; dropping it cancels the call at the server.
 struct Call {
     shared: Arc<Shared>,
     stream: Arc<Stream>,
@@ -257,7 +257,7 @@ impl Drop for Call {
     }
 }
 
-/// A response's body, at the client.
+/// A response's body at the client.
 struct Answer {
     incoming: Incoming,
     call: Call,
@@ -276,7 +276,7 @@ impl http_body::Body for Answer {
     }
 }
 
-/// A connection attempt's packet came back, or did not.
+/// Completes a connection attempt: opens the connection, or fails; while the link is cut, tries again until the timeout.
 pub(super) fn connect(network: &Arc<Network>, attempt: Arc<Attempt>, began_ns: u64, at_ns: u64) {
     let result = {
         let mut state = network.state.lock().unwrap();
@@ -317,7 +317,8 @@ pub(super) fn connect(network: &Arc<Network>, attempt: Arc<Attempt>, began_ns: u
         }
     };
     if let Ok(id) = result {
-        // The kernel of a paused process still shakes hands; its keepalive does not answer.
+        // The kernel of a paused process still completes the handshake, but the process does not answer keepalive
+        // pings.
         let paused = host(&attempt.addr)
             .and_then(|host| network.state.lock().unwrap().hosts.get(host).copied())
             .and_then(|target| network.nodes.get(target))
@@ -336,7 +337,7 @@ pub(super) fn connect(network: &Arc<Network>, attempt: Arc<Attempt>, began_ns: u
     }
 }
 
-/// A call under way.
+/// A call in progress.
 pub struct ResponseFuture {
     inner: Pin<Box<dyn Future<Output = Result<http::Response<Body>, Status>> + Send>>,
 }
@@ -367,7 +368,7 @@ impl Service<http::Request<Body>> for Channel {
         let shared = self.shared.clone();
         let inner = Box::pin(async move {
             if shared.node.epoch() != shared.epoch {
-                return Err(Status::unavailable("the node was killed; this channel is of an earlier life"));
+                return Err(Status::unavailable("the node was killed; this channel is of an earlier incarnation"));
             }
             match timeout_of(request.headers()) {
                 None => shared.exchange(request).await,
@@ -375,7 +376,7 @@ impl Service<http::Request<Body>> for Channel {
                     let clock = shared.clock.clone();
                     match clock.timeout(limit, shared.exchange(request)).await {
                         Ok(answer) => answer,
-                        // tonic's transport says it so, with this code.
+                        // tonic's transport reports a timeout with this code and text.
                         Err(_) => Err(Status::cancelled("Timeout expired")),
                     }
                 }
@@ -385,7 +386,7 @@ impl Service<http::Request<Body>> for Channel {
     }
 }
 
-/// The time that a call gives itself: at most eight digits and a unit.
+/// Returns the timeout that a call's headers request: at most eight digits and a unit.
 fn timeout_of(headers: &http::HeaderMap) -> Option<Duration> {
     let text = headers.get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;

@@ -1,4 +1,4 @@
-//! Links between nodes, and the simulator's hands on them.
+//! Links between nodes, and the simulator's control over them.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,15 +11,16 @@ use super::{NetEvent, Network, Side, hang_up, suspect};
 /// How a directed link behaves.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LinkConfig {
-    /// Every packet takes at least this long, in microseconds.
+    /// The minimum latency of a packet, in microseconds.
     pub latency_us_min: u64,
-    /// The mean of what is added to that, in microseconds; it has a long tail.
+    /// The mean of the additional latency, in microseconds; it has a long tail.
     pub latency_us_mean: u64,
-    /// Bytes a second.
+    /// Bytes per second.
     pub bandwidth: u64,
-    /// The probability that a packet is lost once and comes 200 ms (or 400, …) later.
+    /// The probability that a transmission of a packet is lost. The packet is sent again after 200 ms, then after 400 ms
+    /// and so on, at most five times.
     pub loss: f64,
-    /// The probability that a packet breaks its connection.
+    /// The probability that a packet resets its connection.
     pub reset: f64,
 }
 
@@ -33,7 +34,7 @@ impl Default for LinkConfig {
 pub(super) struct Link {
     pub(super) config: LinkConfig,
     pub(super) cut_since: Option<u64>,
-    /// What arrived while it was cut, in order.
+    /// Events that arrived while the link was cut, in order.
     pub(super) held: VecDeque<NetEvent>,
     busy_until_ns: u64,
 }
@@ -43,7 +44,7 @@ impl Link {
         Link { config, cut_since: None, held: VecDeque::new(), busy_until_ns: 0 }
     }
 
-    /// When something of `len` bytes that is sent now arrives.
+    /// Returns when a packet of `len` bytes that is sent now arrives.
     pub(super) fn arrival_ns(&mut self, now_ns: u64, bits: u64, len: usize) -> u64 {
         let config = &self.config;
         let transfer = (len as u128 * 1_000_000_000 / u128::from(config.bandwidth.max(1))) as u64;
@@ -61,7 +62,7 @@ impl Link {
     }
 }
 
-/// The simulator's hands on the network. Clones share it.
+/// The simulator's control over the network. Clones share it.
 #[derive(Clone)]
 pub struct SimNet {
     network: Arc<Network>,
@@ -82,8 +83,8 @@ impl SimNet {
         self.network.context.fault(0, what);
     }
 
-    /// Nothing gets through between two nodes, either way, until healed. What is sent meanwhile waits (TCP sends it again), unless
-    /// keepalive breaks the connection first.
+    /// Cuts two nodes off from each other, in both directions, until healed. Data sent meanwhile waits (TCP retransmits
+    /// it), unless keepalive breaks the connection first.
     pub fn partition(&self, a: u64, b: u64) {
         self.cut(a, b);
         self.cut(b, a);
@@ -91,7 +92,7 @@ impl SimNet {
         self.fault(&format!("partition {a} {b}"));
     }
 
-    /// Nothing gets from one node to the other; the way back works.
+    /// Cuts the link from one node to the other; the opposite direction works.
     pub fn partition_one_way(&self, from: u64, to: u64) {
         self.cut(from, to);
         suspect(&self.network, |conn| {
@@ -115,7 +116,8 @@ impl SimNet {
         link.cut_since.get_or_insert(now_ns);
     }
 
-    /// Ends the partition between two nodes, both ways; what waited arrives, a while later for as long as it had to wait.
+    /// Ends the partition between two nodes, in both directions. Data that waited arrives after a delay that grows with
+    /// the length of the partition.
     pub fn heal(&self, a: u64, b: u64) {
         self.mend(a, b);
         self.mend(b, a);
@@ -139,7 +141,7 @@ impl SimNet {
         let mut state = self.network.state.lock().unwrap();
         let link = state.link(from, to);
         let Some(since) = link.cut_since.take() else { return };
-        // The sender's retransmission timer has backed off meanwhile.
+        // The sender's retransmission timer has backed off in the meantime.
         let outage = (now_ns - since).min(4_000_000_000);
         let bits = draw::at(self.network.context.seed, "mend", from << 32 | to, since, 0);
         let first_ns = now_ns + 1_000_000 + (bits >> 32) * (outage / 2 + 1) / (1 << 32);
@@ -158,7 +160,7 @@ impl SimNet {
         self.fault(&format!("set_latency {from} {to}"));
     }
 
-    /// Sets how all links behave, those too that were set for themselves.
+    /// Sets how all links behave, including those that were configured individually.
     pub fn set_all(&self, config: LinkConfig) {
         {
             let mut state = self.network.state.lock().unwrap();
@@ -170,7 +172,7 @@ impl SimNet {
         self.fault("set_all");
     }
 
-    /// Breaks all connections between two nodes; both ends hear of it.
+    /// Resets all connections between two nodes; both ends are notified.
     pub fn reset_connections(&self, a: u64, b: u64) {
         self.fault(&format!("reset_connections {a} {b}"));
         for id in self.between(a, b) {
@@ -178,8 +180,8 @@ impl SimNet {
         }
     }
 
-    /// Makes all present connections between two nodes half open: what is sent over them is lost without a trace, until
-    /// keepalive gives them up. New connections work.
+    /// Makes all current connections between two nodes half open: data sent over them is lost silently, until keepalive
+    /// closes them. New connections work.
     pub fn black_hole(&self, a: u64, b: u64) {
         let now_ns = self.network.now_ns();
         {
@@ -200,28 +202,29 @@ impl SimNet {
         state.conns.iter().filter(|(_, conn)| ours(conn.client, conn.server)).map(|(id, _)| *id).collect()
     }
 
-    /// Keeps from now on what the calls of this path send, as far as memory allows.
+    /// Records the requests of all calls to `path` from now on, up to a fixed number for each pair of nodes.
     pub fn record_calls(&self, path: &str) {
         self.network.state.lock().unwrap().record = Some(path.to_owned());
     }
 
-    /// The last data that one node sent to another by the calls that are kept, oldest first, whether or not it arrived.
+    /// Returns the last data that one node sent to another in the recorded calls, oldest first, whether or not it
+    /// arrived.
     pub fn recorded(&self, from: u64, to: u64) -> Vec<Bytes> {
         let state = self.network.state.lock().unwrap();
         state.records.get(&(from, to)).map(|kept| kept.iter().cloned().collect()).unwrap_or_default()
     }
 
-    /// Whether nothing gets from one node to the other.
+    /// Returns whether the link from one node to the other is cut.
     pub fn is_cut(&self, from: u64, to: u64) -> bool {
         self.network.state.lock().unwrap().is_cut(from, to)
     }
 
-    /// Packets delivered so far.
+    /// Returns how many packets have been delivered so far.
     pub fn delivered(&self) -> u64 {
         self.network.state.lock().unwrap().delivered
     }
 
-    /// Connections that at least one end believes in.
+    /// Returns how many connections at least one end considers open.
     pub fn connections(&self) -> usize {
         self.network.state.lock().unwrap().conns.len()
     }

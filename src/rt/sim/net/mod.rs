@@ -1,10 +1,10 @@
 //! The simulated network: gRPC calls as packets of encoded body frames between nodes.
 //!
-//! A [`Channel`] holds one connection to one address, as tonic's does; a connection carries streams; a stream is two pipes of
-//! packets (headers, data frames, trailers), each in order, while streams overtake each other freely. What two nodes have between
-//! them is a pair of directed links: a packet takes its link's latency (and a share of its bandwidth), waits while the link is cut, and
-//! goes nowhere when its connection is a black hole. Connections end by a reset, by the death of a process, or by keepalive when
-//! nothing has come through for 10-15 s (client) or 20-30 s (server).
+//! A [`Channel`] holds one connection to one address, as tonic's does. A connection carries streams; a stream is two
+//! pipes of packets (headers, data frames, trailers), each in order, while streams may overtake each other. Between two
+//! nodes there is a pair of directed links: a packet takes its link's latency (and a share of its bandwidth), waits
+//! while the link is cut, and is lost when its connection is a black hole. Connections end by a reset, by the death of
+//! a process, or by keepalive after 10-15 s (client) or 20-30 s (server) without any data from the other end.
 
 mod channel;
 mod link;
@@ -31,13 +31,14 @@ use super::probe::{Mixer, What};
 use crate::rt::http1::HttpHandler;
 
 const MS: u64 = 1_000_000;
-/// How long a connection attempt waits, and after which time a lost SYN is sent again.
+/// How long a connection attempt may take, and how long after a lost SYN it is sent again.
 const CONNECT_TIMEOUT_NS: u64 = 2_000 * MS;
 const SYN_RETRY_NS: u64 = 1_000 * MS;
-/// Keepalive of the two ends: an interval and a patience, as the real world sets them.
+/// Keepalive of the two ends: earliest and latest time after which a silent connection is checked, as with the settings
+/// of the real world.
 const CLIENT_KEEPALIVE_NS: (u64, u64) = (10_000 * MS, 15_000 * MS);
 const SERVER_KEEPALIVE_NS: (u64, u64) = (20_000 * MS, 30_000 * MS);
-/// Bytes of a stream that may be on their way or unread.
+/// Bytes of a stream that may be in flight or unread.
 const WINDOW: usize = 4 << 20;
 /// Bytes that headers and framing add to a packet.
 const OVERHEAD: usize = 64;
@@ -61,10 +62,10 @@ impl Net {
         Net { network, node, epoch }
     }
 
-    /// A connection to `addr` (`host:port`). Nothing is dialed before the first call.
+    /// Creates a connection to `addr` (`host:port`). Nothing is dialed before the first call.
     ///
     /// # Errors
-    /// When `addr` is not an address.
+    /// If `addr` is not an address.
     pub fn channel(&self, addr: &str) -> io::Result<Channel> {
         if host(addr).is_none() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("`{addr}` is not host:port")));
@@ -72,7 +73,7 @@ impl Net {
         Ok(Channel::new(self.network.clone(), self.node.clone(), self.epoch, addr))
     }
 
-    /// Serves gRPC on `addr` until the listener is dropped. Nobody calls `_http` in the simulation.
+    /// Serves gRPC on `addr` until the listener is dropped. `_http` is never called in the simulator.
     ///
     /// # Errors
     /// `AddrInUse`; `AddrNotAvailable` if the host is not this node's.
@@ -81,23 +82,23 @@ impl Net {
     }
 }
 
-/// The host of `host:port`.
+/// Returns the host of `host:port`.
 fn host(addr: &str) -> Option<&str> {
     let (host, port) = addr.rsplit_once(':')?;
     (!host.is_empty() && port.parse::<u16>().is_ok()).then_some(host)
 }
 
-/// What travels in one piece.
+/// One item of a stream.
 enum Piece {
     /// The response's headers.
     Head(Box<http::response::Parts>),
     /// Data or trailers.
     Frame(Frame<Bytes>),
-    /// Nothing more comes.
+    /// The end of the stream.
     End,
 }
 
-/// Pieces that were ready together.
+/// Items of a stream that were ready together and travel together.
 struct Packet {
     pieces: Vec<Piece>,
     len: usize,
@@ -117,7 +118,7 @@ impl Packet {
         self.pieces.push(piece);
     }
 
-    /// A hash of what it carries.
+    /// Returns a hash of the packet's contents.
     fn hash(&self) -> u64 {
         use std::hash::Hasher;
         let mut mixer = Mixer(self.pieces.len() as u64);
@@ -135,7 +136,7 @@ impl Packet {
     }
 }
 
-/// Which end of a connection or stream.
+/// One end of a connection or stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Side {
     Client,
@@ -151,26 +152,26 @@ impl Side {
     }
 }
 
-/// One direction of a stream, as its reader has it.
+/// One direction of a stream, from its reader's view.
 #[derive(Default)]
 struct Pipe {
     queue: VecDeque<Piece>,
     /// Bytes sent and not yet read.
     unread: usize,
-    /// When the last packet arrives: none may overtake it.
+    /// When the last packet arrives; no packet may overtake it.
     last_at_ns: u64,
     packets: u64,
     reader: Option<Waker>,
     writer: Option<Waker>,
-    /// The writer waits until some of it is read.
+    /// The writer waits until the reader has read some of the data.
     full: bool,
-    /// Why nothing more will come.
+    /// Why no more data will arrive.
     broken: Option<Status>,
-    /// The reader wants no more.
+    /// The reader does not want more data.
     unwanted: bool,
 }
 
-/// A call: its two pipes, and whether each end still has it.
+/// A call: its two pipes, and the state of its cancellation.
 struct Stream {
     id: u64,
     conn: u64,
@@ -180,9 +181,9 @@ struct Stream {
     up: Mutex<Pipe>,
     /// Server to client.
     down: Mutex<Pipe>,
-    /// The server's end was cancelled: its handler must end.
+    /// Whether the server's end was cancelled, so that its handler must end.
     cancelled: Mutex<Cancel>,
-    /// What its client sends is kept for the simulator.
+    /// Whether the client's requests are recorded for the simulator.
     recorded: bool,
 }
 
@@ -193,7 +194,7 @@ struct Cancel {
 }
 
 impl Stream {
-    /// The pipe that `side` reads.
+    /// Returns the pipe that `side` reads.
     fn inbox(&self, side: Side) -> &Mutex<Pipe> {
         match side {
             Side::Client => &self.down,
@@ -220,7 +221,7 @@ impl Stream {
         }
     }
 
-    /// Nothing more will come to `side`, nor is anything that it sends wanted.
+    /// Ends both directions at `side`: no more data arrives there, and data that it sends is not wanted.
     fn break_side(&self, side: Side, why: &Status) {
         let (reader, writer) = {
             let mut inbox = self.inbox(side).lock().unwrap();
@@ -242,16 +243,16 @@ impl Stream {
     }
 }
 
-/// A connection, while at least one end believes in it.
+/// A connection that at least one end considers open.
 struct Conn {
     client: u64,
     server: u64,
     listener: Arc<server::Socket>,
     client_open: bool,
     server_open: bool,
-    /// The server takes no new streams.
+    /// Whether the server accepts no new streams.
     going_away: bool,
-    /// Since when everything sent over it is lost without a trace.
+    /// Since when everything sent over the connection is lost silently.
     black_hole_since: Option<u64>,
     streams: BTreeMap<u64, Arc<Stream>>,
 }
@@ -272,7 +273,7 @@ impl Conn {
     }
 }
 
-/// The network of a world: what it knows of the world, and its state.
+/// The network of a world: the parts of the world that it uses, and its state.
 pub(super) struct Network {
     context: Arc<Context>,
     nodes: Arc<Nodes>,
@@ -288,13 +289,13 @@ impl Network {
         self.context.now_ns()
     }
 
-    /// Lets `event` happen at `at_ns`, after everything that was already due then.
+    /// Schedules `event` at `at_ns`, after everything that is already due then.
     fn schedule(self: &Arc<Self>, at_ns: u64, event: NetEvent) {
         let network = self.clone();
         self.context.queue.push(at_ns, move |at_ns| fire(&network, at_ns, event));
     }
 
-    /// Gives a host name to a node.
+    /// Assigns a host name to a node.
     pub(super) fn add_host(&self, addr: &str, node: u64) {
         let host = host(addr).unwrap_or_else(|| panic!("`{addr}` is not host:port"));
         let before = self.state.lock().unwrap().hosts.insert(host.to_owned(), node);
@@ -302,7 +303,7 @@ impl Network {
     }
 }
 
-/// What changes on the network.
+/// The changing state of the network.
 struct NetState {
     hosts: BTreeMap<String, u64>,
     listeners: BTreeMap<String, Arc<server::Socket>>,
@@ -313,9 +314,9 @@ struct NetState {
     next_stream: u64,
     next_port: u16,
     delivered: u64,
-    /// The path of the calls whose requests are kept.
+    /// The path of the calls whose requests are recorded.
     record: Option<String>,
-    /// By (from, to): the last data that was sent by such calls, whether or not it arrived.
+    /// The last data sent by such calls, by (from, to), whether or not it arrived.
     records: BTreeMap<(u64, u64), VecDeque<Bytes>>,
 }
 
@@ -341,12 +342,12 @@ impl NetState {
         self.links.entry((from, to)).or_insert_with(|| Link::new(config.clone()))
     }
 
-    /// Whether a link is cut.
+    /// Returns whether a link is cut.
     fn is_cut(&self, from: u64, to: u64) -> bool {
         self.links.get(&(from, to)).is_some_and(|link| link.cut_since.is_some())
     }
 
-    /// Since when nothing can get through between two nodes in at least one direction.
+    /// Returns since when nothing gets through between two nodes in at least one direction.
     fn cut_since(&self, a: u64, b: u64) -> Option<u64> {
         let one = self.links.get(&(a, b)).and_then(|link| link.cut_since);
         let two = self.links.get(&(b, a)).and_then(|link| link.cut_since);
@@ -354,10 +355,10 @@ impl NetState {
     }
 }
 
-/// How many pieces of data are kept of what one node sends to another.
+/// How many data frames are recorded for each pair of nodes.
 const RECORDS_MAX: usize = 64;
 
-/// Keeps what a call's client sent, if the simulator wants it.
+/// Records the data that a call's client sent, if the simulator asked for it.
 fn keep(state: &mut NetState, stream: &Stream, packet: &Packet) {
     if !stream.recorded {
         return;
@@ -375,28 +376,28 @@ fn keep(state: &mut NetState, stream: &Stream, packet: &Packet) {
     }
 }
 
-/// Something that happens on the network.
+/// An event on the network.
 enum NetEvent {
     /// A packet reaches the other end of its stream.
     Packet { stream: Arc<Stream>, to: Side, packet: Packet },
     /// A new stream reaches the server.
     Open { stream: Arc<Stream>, head: Box<http::request::Parts>, packet: Packet },
-    /// The client gave a call up.
+    /// The client dropped a call.
     Cancel { stream: Arc<Stream> },
-    /// A connection attempt arrives, or is tried again.
+    /// A connection attempt arrives, or is retried.
     Connect { attempt: Arc<channel::Attempt>, began_ns: u64 },
     /// One end learns that its connection is gone.
     Broken { conn: u64, side: Side, why: &'static str },
-    /// One end wonders whether the other is still there.
+    /// One end checks whether the other is still there.
     Keepalive { conn: u64, side: Side },
-    /// A listener's time to finish is over.
+    /// The grace period of a stopped listener has passed.
     CloseListener { socket: Arc<server::Socket> },
-    /// The server asks for no new streams on a connection.
+    /// The server announces that a connection accepts no new streams.
     GoAway { conn: u64 },
 }
 
 impl NetEvent {
-    /// The link that it travels on, if it travels.
+    /// Returns the link that the event travels on, if it travels.
     fn link(&self, state: &NetState) -> Option<(u64, u64)> {
         match self {
             NetEvent::Packet { stream, to, .. } => Some((stream.node(to.other()), stream.node(*to))),
@@ -434,7 +435,7 @@ fn send(network: &Arc<Network>, stream: &Arc<Stream>, to: Side, packet: Packet) 
     network.schedule(at_ns, NetEvent::Packet { stream: stream.clone(), to, packet });
 }
 
-/// When something sent now reaches the `to` end of a stream. May decide that it breaks the connection instead.
+/// Returns when data sent now reaches the `to` end of a stream. May schedule a reset of the connection for that time.
 fn arrival(network: &Arc<Network>, state: &mut NetState, stream: &Stream, to: Side, len: usize) -> u64 {
     let now_ns = network.now_ns();
     let (from, target) = (stream.node(to.other()), stream.node(to));
@@ -459,7 +460,7 @@ fn arrival(network: &Arc<Network>, state: &mut NetState, stream: &Stream, to: Si
     at_ns
 }
 
-/// Lets a network event happen.
+/// Executes a network event, unless its connection is a black hole or its link is cut.
 fn fire(network: &Arc<Network>, at_ns: u64, event: NetEvent) {
     let event = {
         let mut state = network.state.lock().unwrap();
@@ -489,7 +490,7 @@ fn fire(network: &Arc<Network>, at_ns: u64, event: NetEvent) {
         NetEvent::Open { stream, head, packet } => server::open(network, stream, head, packet),
         NetEvent::Cancel { stream } => {
             forget(network, &stream);
-            stream.break_side(Side::Server, &Status::cancelled("the client gave the call up"));
+            stream.break_side(Side::Server, &Status::cancelled("the client cancelled the call"));
         }
         NetEvent::Connect { attempt, began_ns } => channel::connect(network, attempt, began_ns, at_ns),
         NetEvent::Broken { conn, side, why } => break_side(network, conn, side, why),
@@ -526,7 +527,7 @@ fn deliver(network: &Arc<Network>, stream: &Arc<Stream>, to: Side, packet: Packe
     }
 }
 
-/// A stream has ended: its connection need not know it any more.
+/// Removes a stream that has ended from its connection.
 fn forget(network: &Arc<Network>, stream: &Stream) {
     let gone = {
         let mut state = network.state.lock().unwrap();
@@ -535,7 +536,7 @@ fn forget(network: &Arc<Network>, stream: &Stream) {
     drop(gone);
 }
 
-/// One end of a connection gives it up: its streams break there, now.
+/// Closes one end of a connection: its streams break there, now.
 fn break_side(network: &Arc<Network>, id: u64, side: Side, why: &'static str) {
     let (streams, gone) = {
         let mut state = network.state.lock().unwrap();
@@ -558,13 +559,13 @@ fn break_side(network: &Arc<Network>, id: u64, side: Side, why: &'static str) {
     }
 }
 
-/// One end of a connection gives it up and tells the other, if that can be told.
+/// Closes one end of a connection and notifies the other end, if the link allows.
 fn hang_up(network: &Arc<Network>, id: u64, side: Side, why: &'static str) {
     let at_ns = {
         let mut state = network.state.lock().unwrap();
         let Some(conn) = state.conns.get(&id) else { return };
         let (from, to) = (conn.node(side), conn.node(side.other()));
-        // After everything that is already on its way.
+        // After everything that is already in flight.
         let inboxes = conn.streams.values().map(|stream| stream.inbox(side.other()).lock().unwrap().last_at_ns);
         let last_ns = inboxes.max().unwrap_or(0);
         let bits = draw::at(network.context.seed, "hang-up", from << 32 | to, id, 0);
@@ -575,7 +576,8 @@ fn hang_up(network: &Arc<Network>, id: u64, side: Side, why: &'static str) {
     break_side(network, id, side, why);
 }
 
-/// A node's process died: its listeners close and its connections break, on its own side at once, on the peers' when they hear of it.
+/// Closes a dead process's listeners and breaks its connections: at its own end at once, at the peers' ends when the
+/// notification arrives.
 pub(super) fn node_down(network: &Arc<Network>, node: &Node) {
     let (sockets, ends) = {
         let mut state = network.state.lock().unwrap();
@@ -598,7 +600,7 @@ pub(super) fn node_down(network: &Arc<Network>, node: &Node) {
     }
 }
 
-/// Something may have cut connections off: lets both ends look at the times when their keepalive would notice.
+/// Schedules a keepalive check at both ends of connections that something may have cut off.
 fn suspect(network: &Arc<Network>, mut which: impl FnMut(&Conn) -> bool) {
     let ids: Vec<u64> = {
         let state = network.state.lock().unwrap();
@@ -611,7 +613,7 @@ fn suspect(network: &Arc<Network>, mut which: impl FnMut(&Conn) -> bool) {
     }
 }
 
-/// Lets one end of a connection look, when its next ping would have gone unanswered, whether the other is still there.
+/// Schedules a keepalive check at one end of a connection, at the time when its next ping would have gone unanswered.
 fn wonder(network: &Arc<Network>, id: u64, side: Side) {
     let now_ns = network.now_ns();
     let (least, most) = match side {
@@ -623,7 +625,7 @@ fn wonder(network: &Arc<Network>, id: u64, side: Side) {
     network.schedule(at_ns, NetEvent::Keepalive { conn: id, side });
 }
 
-/// A machine lost its power: nobody sends a farewell for it, so its peers find out by keepalive only.
+/// A machine lost its power: its connections are not closed, so its peers notice only by keepalive.
 pub(super) fn vanish(network: &Arc<Network>, node: u64) {
     let now_ns = network.now_ns();
     {
@@ -635,7 +637,7 @@ pub(super) fn vanish(network: &Arc<Network>, node: u64) {
     suspect_node(network, node);
 }
 
-/// A node was paused: whoever talks to it may notice.
+/// A node was paused: schedules keepalive checks on its connections, so that its peers may notice.
 pub(super) fn suspect_node(network: &Arc<Network>, node: u64) {
     suspect(network, |conn| conn.client == node || conn.server == node);
 }
@@ -656,7 +658,7 @@ fn keepalive(network: &Arc<Network>, id: u64, side: Side, at_ns: u64) {
         let causes = [state.cut_since(conn.client, conn.server), conn.black_hole_since, peer_paused];
         let cause = causes.into_iter().flatten().min();
         if cause.is_some() && self_paused {
-            // It cannot look now; when it runs again it will.
+            // A paused node cannot check now; check again later.
             drop(state);
             wonder(network, id, side);
             return;

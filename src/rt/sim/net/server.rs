@@ -1,4 +1,4 @@
-//! The serving end: listeners, and the handler of each stream.
+//! The server end: listeners, and the handler of each stream.
 
 use std::future::Future;
 use std::io;
@@ -19,7 +19,7 @@ use super::{
     MS, NetEvent, Network, OVERHEAD, Packet, Piece, Side, Stream, WINDOW, deliver, forget, hang_up, host, send,
 };
 
-/// Calls in flight get this long to end when their listener stops.
+/// How long calls in flight may take to end after their listener has stopped.
 const GRACE_NS: u64 = 500 * MS;
 
 /// A bound address.
@@ -54,7 +54,7 @@ impl Listener {
         let wanted = host(addr).ok_or_else(bad)?;
         let own = host(&node.addr).expect("it was checked when the node was made");
         if node.epoch() != epoch {
-            return Err(io::Error::other("the node was killed; this handle is of an earlier life"));
+            return Err(io::Error::other("the node was killed; this handle is of an earlier incarnation"));
         }
         if wanted != own && wanted != "0.0.0.0" && wanted != "[::]" {
             let why = format!("{wanted} is not an address of {}", node.name);
@@ -76,12 +76,12 @@ impl Listener {
         Ok(Listener { network: network.clone(), socket })
     }
 
-    /// The address that is served, `host:port`, with the port that was chosen where 0 was asked for.
+    /// Returns the served address, `host:port`, with the actual port if 0 was requested.
     pub fn addr(&self) -> &str {
         &self.socket.addr
     }
 
-    /// Stops accepting; calls in flight get a moment to end.
+    /// Stops accepting connections. Calls in flight get a moment to end.
     pub fn stop(&self) {
         let (gone, conns) = {
             let mut state = self.network.state.lock().unwrap();
@@ -113,13 +113,13 @@ impl Drop for Listener {
     }
 }
 
-/// The connections (and their clients) that came in through a listener.
+/// Returns the connections that a listener accepted, with their clients.
 fn of_socket(state: &super::NetState, socket: &Arc<Socket>) -> Vec<(u64, u64)> {
     let ours = state.conns.iter().filter(|(_, conn)| Arc::ptr_eq(&conn.listener, socket));
     ours.map(|(id, conn)| (*id, conn.client)).collect()
 }
 
-/// Ends what a stopped listener still has open.
+/// Closes the connections that a stopped listener still has open.
 pub(super) fn close(network: &Arc<Network>, socket: &Arc<Socket>) {
     let conns = of_socket(&network.state.lock().unwrap(), socket);
     for (id, _) in conns {
@@ -127,7 +127,7 @@ pub(super) fn close(network: &Arc<Network>, socket: &Arc<Socket>) {
     }
 }
 
-/// A new stream reaches its server: starts the handler there.
+/// A new stream reaches its server: starts its handler there.
 pub(super) fn open(network: &Arc<Network>, stream: Arc<Stream>, head: Box<http::request::Parts>, packet: Packet) {
     let socket = {
         let state = network.state.lock().unwrap();
@@ -173,7 +173,7 @@ impl Future for Cancellable {
             Poll::Pending => Poll::Pending,
             Poll::Ready(()) => {
                 self.inner = None;
-                // Nothing that the client still sends is read.
+                // Data that the client still sends is not read any more.
                 let writer = {
                     let mut up = self.stream.up.lock().unwrap();
                     up.unwanted = true;
@@ -190,7 +190,7 @@ impl Future for Cancellable {
     }
 }
 
-/// Serves one stream: calls the service and sends what it answers, as it comes.
+/// Serves one stream: calls the service and sends its response as it is produced.
 async fn handle(network: Arc<Network>, stream: Arc<Stream>, mut routes: Routes, head: Box<http::request::Parts>) {
     let request = http::Request::from_parts(
         *head,
@@ -206,7 +206,8 @@ async fn handle(network: Arc<Network>, stream: Arc<Stream>, mut routes: Routes, 
     pump(&network, &stream, Side::Client, body, packet).await;
 }
 
-/// Sends a body to the `to` end of a stream: what is ready together goes in one packet. Ends with the body, or when nobody wants it.
+/// Sends a body to the `to` end of a stream; frames that are ready together go in one packet. Returns when the body
+/// ends or the reader no longer wants it.
 pub(super) async fn pump(network: &Arc<Network>, stream: &Arc<Stream>, to: Side, body: Body, first: Packet) {
     let mut body = std::pin::pin!(body);
     let mut packet = first;
@@ -238,7 +239,8 @@ pub(super) async fn pump(network: &Arc<Network>, stream: &Arc<Stream>, to: Side,
                         send(network, stream, to, std::mem::replace(&mut packet, Packet::new()));
                     }
                 }
-                // A request body that fails ends; a response body turns its errors into trailers and never fails.
+                // A request body that fails simply ends; a response body turns its errors into trailers and never
+                // fails.
                 Poll::Ready(Some(Err(_)) | None) => {
                     packet.push(Piece::End);
                     send(network, stream, to, std::mem::replace(&mut packet, Packet::new()));
@@ -270,7 +272,7 @@ impl http_body::Body for Incoming {
             match pipe.queue.pop_front() {
                 Some(Piece::Frame(frame)) => {
                     pipe.unread -= frame.data_ref().map_or(OVERHEAD, Bytes::len).min(pipe.unread);
-                    // A writer that does not wait for this need not look.
+                    // A writer that is not waiting for window space need not be woken.
                     let waits = std::mem::take(&mut pipe.full);
                     (Some(Ok(frame)), if waits { pipe.writer.take() } else { None })
                 }
