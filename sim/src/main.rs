@@ -1,7 +1,7 @@
 //! # Armilla's simulator
 //!
-//! Runs the whole store from a number: `cargo sim run`, `cargo sim replay SEED`, `cargo meta`, `cargo zoo`. Each seed is run by a process of
-//! its own ([`cli::child`]); the commands start such processes and compare what they say.
+//! Runs the whole store from a number: `cargo sim run`, `cargo sim replay SEED`, `cargo meta`, `cargo zoo`. Each seed
+//! is run by a separate process ([`cli::child`]); the commands start such processes and compare their reports.
 //!
 //! ```text
 //!   cli ──> scenario ──> plan ──> fault     what is run, and what goes wrong
@@ -43,15 +43,15 @@ static MEMORY: memory::Memory = memory::Memory;
 #[derive(Debug, Parser)]
 #[command(name = "sim", version)]
 enum Command {
-    /// Runs many seeds, each in a process of its own; stops at the first failure.
+    /// Runs many seeds, each in a separate process; stops at the first failure.
     Run(run::RunArgs),
     /// Runs one seed again, with a trace.
     Replay(replay::ReplayArgs),
     /// Runs each seed twice in different surroundings and compares the digests.
     Meta(meta::MetaArgs),
-    /// Plants each bug in turn and shows how soon the oracles find it.
+    /// Plants each bug in turn and prints how soon the oracles find it.
     Zoo(zoo::ZooArgs),
-    /// Cuts a failing seed's plan down and keeps it in sim/corpus.
+    /// Shrinks a failing seed's plan and adds it to sim/corpus.
     Shrink(corpus::ShrinkArgs),
     /// Replays all plans of sim/corpus.
     Corpus(corpus::CorpusArgs),

@@ -1,11 +1,11 @@
-//! The simulator's allocator: a run makes some ten thousand small, short-lived objects a simulated second, all on one thread,
-//! and ends with its process.
+//! The simulator's allocator. A run allocates about ten thousand small, short-lived objects per simulated second, all
+//! on one thread, and ends with its process.
 //!
-//! Sizes fall into classes; each thread keeps a list of free blocks for each class and cuts new ones from its chunk. A freed
-//! block joins the list of the thread that frees it. Chunks are never given back. What is larger than [`LARGEST`], or aligned
-//! to more than [`STEP`] bytes, is the system's.
+//! Sizes fall into classes. Each thread keeps a list of free blocks for each class and cuts new ones from its chunk. A
+//! freed block joins the list of the thread that frees it. Chunks are never returned to the system. Blocks larger than
+//! [`LARGEST`], or aligned to more than [`STEP`] bytes, come from the system allocator.
 //!
-//! **In** come layouts, **out** go blocks of at least that size. **Never**: an outcome of a run that depends on an address.
+//! **In** come layouts, **out** go blocks of at least that size. **Never**: a run whose outcome depends on an address.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -13,32 +13,32 @@ use std::ptr;
 
 /// Classes up to [`FINE`] bytes are multiples of this; every block is aligned to it.
 const STEP: usize = 16;
-/// Up to here classes are `STEP` apart; above, four to each power of two.
+/// Up to this size classes are `STEP` apart; above it there are four for each power of two.
 const FINE: usize = 1024;
-/// The largest class.
+/// The size of the largest class.
 const LARGEST: usize = 64 << 10;
-/// Classes: 64 fine ones, then four for each of the six powers of two up to 64 KiB.
+/// The number of classes: 64 fine ones, then four for each of the six powers of two up to 64 KiB.
 const CLASSES: usize = FINE / STEP + 4 * 6;
-/// Bytes that are taken from the system at a time.
+/// Number of bytes to take from the system at a time.
 const CHUNK: usize = 1 << 20;
 
-/// The class of a size, and the class's size.
+/// Returns the class of a size, and the class's size.
 fn class(size: usize) -> (usize, usize) {
     if size <= FINE {
         let steps = size.div_ceil(STEP).max(1);
         return (steps - 1, steps * STEP);
     }
-    // 1024 < size: the power of two at or below size - 1, in quarters.
+    // For sizes above 1024: the power of two at or below size - 1, in quarters.
     let power = (size - 1).ilog2();
     let quarter = (size - 1) >> (power - 2) & 3;
     let class = FINE / STEP + (power as usize - FINE.ilog2() as usize) * 4 + quarter;
     (class, (quarter + 5) << (power - 2))
 }
 
-/// A free block holds the address of the next one.
+/// A thread's free lists. A free block holds the address of the next one.
 struct Lists {
     free: [Cell<*mut u8>; CLASSES],
-    /// The rest of the chunk.
+    /// The unused part of the chunk.
     next: Cell<*mut u8>,
     left: Cell<usize>,
 }
@@ -55,7 +55,8 @@ impl Lists {
         if first.is_null() {
             return self.cut(size);
         }
-        // SAFETY: a block on a list was put there by `give`, which wrote the next one's address into it; nobody else has it.
+        // SAFETY: `give` put the block on the list and wrote the next one's address into it; no other list or user has
+        // it.
         self.free[class].set(unsafe { first.cast::<*mut u8>().read() });
         first
     }
@@ -66,7 +67,7 @@ impl Lists {
         self.free[class].set(block);
     }
 
-    /// A new block from the chunk.
+    /// Cuts a new block from the chunk.
     #[cold]
     fn cut(&self, size: usize) -> *mut u8 {
         if self.left.get() < size {
@@ -87,17 +88,17 @@ impl Lists {
     }
 }
 
-/// See the head of this file.
+/// The allocator; see the documentation of this module.
 pub struct Memory;
 
-/// The class and its size, if a layout has one.
+/// Returns the class and its size, if the layout has one.
 fn classed(layout: Layout) -> Option<(usize, usize)> {
     (layout.size() <= LARGEST && layout.align() <= STEP).then(|| class(layout.size()))
 }
 
-// SAFETY: blocks of a class are disjoint parts of chunks that are never given back, at least as large as the layout and aligned
-// to `STEP`; a block is on at most one list, and off all lists while it is used. Everything else is the system allocator's, and
-// which of the two it is follows from the layout alone.
+// SAFETY: blocks of a class are disjoint parts of chunks that are never given back, at least as large as the layout and
+// aligned to `STEP`; a block is on at most one list, and on none while it is used. All other blocks belong to the
+// system allocator. The layout alone determines which of the two it is.
 unsafe impl GlobalAlloc for Memory {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         match classed(layout) {
@@ -110,7 +111,7 @@ unsafe impl GlobalAlloc for Memory {
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         match classed(layout) {
             Some((class, _)) => LISTS.with(|lists| lists.give(class, block)),
-            // SAFETY: as the caller promises; the system gave it.
+            // SAFETY: as the caller promises; the system allocated the block.
             None => unsafe { System.dealloc(block, layout) },
         }
     }
@@ -120,7 +121,7 @@ unsafe impl GlobalAlloc for Memory {
         let wanted = unsafe { Layout::from_size_align_unchecked(size, layout.align()) };
         match (classed(layout), classed(wanted)) {
             (Some(old), Some(new)) if old == new => block,
-            // SAFETY: as the caller promises; the system gave it and keeps it.
+            // SAFETY: as the caller promises; the system allocated the block and keeps it.
             (None, None) => unsafe { System.realloc(block, layout, size) },
             _ => {
                 // SAFETY: both blocks hold as many bytes as are copied, and they are not the same.
@@ -139,7 +140,8 @@ unsafe impl GlobalAlloc for Memory {
 
 #[cfg(test)]
 mod tests {
-    //! Goal: classes hold what they are for, without gaps; blocks of one class do not overlap. Method: all sizes; a thousand blocks.
+    //! Goal: classes hold their sizes, without gaps; blocks of one class do not overlap. Method: all sizes; a thousand
+    //! blocks.
     use super::*;
 
     #[test]

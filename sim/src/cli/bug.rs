@@ -1,7 +1,8 @@
-//! Bug files: a failing seed as a file that says all that it takes to run it again, and on which build it failed.
+//! Bug files. A bug file of a failing seed contains everything needed to run it again, and the build on which it
+//! failed.
 //!
-//! A seed's meaning changes with the swarm, a plan's with the store and the schedule: on another build the file replays what is left
-//! of the failure, and says so.
+//! The meaning of a seed changes with the swarm; that of a plan changes with the store and the schedule. On another
+//! build a replay may therefore pass, and its output says so.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,12 +12,12 @@ use serde::{Deserialize, Serialize};
 use crate::plan::Plan;
 use crate::scenario::report::{Options, Report, Scenario};
 
-/// What a run depends on beside its plan.
+/// The inputs of a run besides its plan.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Build {
-    /// The sources' commit, with `-dirty` when they differ from it; empty outside of a clone.
+    /// The sources' commit, with `-dirty` if they differ from it; empty outside a clone.
     pub commit: String,
-    /// A hash of what differs from the commit.
+    /// A hash of the difference from the commit.
     pub difference: String,
     /// The compiler.
     pub toolchain: String,
@@ -26,20 +27,20 @@ pub struct Build {
     pub arch: String,
 }
 
-/// The file.
+/// The contents of a bug file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Bug {
     /// The seed whose schedule failed.
     pub seed: u64,
     /// The oracle that fired.
     pub oracle: String,
-    /// What it saw.
+    /// A description of the violation.
     pub what: String,
     /// The run's digest.
     pub digest: String,
-    /// Where it failed.
+    /// The build on which it failed.
     pub build: Build,
-    /// What was run.
+    /// The plan of the run.
     pub plan: Plan,
 }
 
@@ -59,7 +60,7 @@ fn output(program: &str, arguments: &[&str]) -> Vec<u8> {
 }
 
 impl Build {
-    /// The sources and tools of this build, as far as they can be found now.
+    /// Returns the sources and tools of this build, as far as they can be determined now.
     pub fn present() -> Build {
         let text = |program, arguments: &[&str]| String::from_utf8_lossy(&output(program, arguments)).trim().to_owned();
         let difference = output("git", &["diff", "HEAD", "--", ".."]);
@@ -74,7 +75,7 @@ impl Build {
         }
     }
 
-    /// What differs from another build, in words.
+    /// Describes the differences from another build.
     fn differences(&self, other: &Build) -> Vec<String> {
         let fields = |build: &Build| {
             [
@@ -82,7 +83,7 @@ impl Build {
                 ("difference from the commit", build.difference.clone()),
                 ("toolchain", build.toolchain.clone()),
                 ("Cargo.lock", build.lock.clone()),
-                // Both architectures give the same digests, or `cargo meta --arm` fails.
+                // Both architectures produce the same digests; `cargo meta --arm` checks it.
                 ("architecture", build.arch.clone()),
             ]
         };
@@ -93,7 +94,7 @@ impl Build {
 }
 
 impl Bug {
-    /// Writes a failed run's file; gives its path. Runs of the bare raft groups have no plan, and no file.
+    /// Writes the file of a failed run and returns its path. Runs of bare raft groups have no plan and get no file.
     pub fn write(report: &Report, options: &Options, directory: &Path) -> Option<PathBuf> {
         let failure = report.failure.as_ref().filter(|_| options.scenario == Scenario::Cluster)?;
         let plan = match &options.plan {
@@ -114,10 +115,10 @@ impl Bug {
         Some(path)
     }
 
-    /// Reads a file.
+    /// Reads a bug file.
     ///
     /// # Errors
-    /// When it cannot be read or is no bug file.
+    /// Fails if the file cannot be read or is not a bug file.
     pub fn read(path: &Path) -> Result<Bug, String> {
         let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
         let bug: Bug = toml::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
@@ -125,7 +126,7 @@ impl Bug {
         Ok(bug)
     }
 
-    /// What is to be said of this build before the file is replayed.
+    /// Returns the text to print before the file is replayed: the failure and the differences between the builds.
     pub fn preface(&self) -> String {
         let differences = self.build.differences(&Build::present());
         let found = format!("found by seed {}: {} {}", self.seed, self.oracle, self.what);
@@ -135,7 +136,7 @@ impl Bug {
         }
     }
 
-    /// What is to be said after the file was replayed.
+    /// Returns the text to print after the file was replayed: whether it was the same run.
     pub fn epilogue(&self, report: &Report) -> String {
         match report.digest == self.digest {
             true => "the digest is the file's: this was the same run".to_owned(),
@@ -146,7 +147,7 @@ impl Bug {
 
 #[cfg(test)]
 mod tests {
-    //! Goal: a file survives, and another build is noticed.
+    //! Goal: a bug survives the round trip through its file, and another build is noticed.
     use super::*;
 
     #[test]

@@ -1,7 +1,7 @@
-//! One seed in one process. Statics, thread locals and hash keys begin anew with each run, and a run that hangs or crashes takes nothing
-//! with it.
+//! Runs one seed in one process. Statics, thread locals and hash keys are new in each run, and a run that hangs or
+//! crashes affects no other.
 
-// Outside the simulation, the simulator's own process has real files.
+// The simulator's own process uses real files outside the simulation.
 #![allow(clippy::disallowed_methods)]
 
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use armilla::rt::sim::World;
 use crate::scenario::report::{Failure, Options, Outcome, Report, Scenario};
 use crate::scenario::{bare_raft, cluster, leak};
 
-/// What a child is asked for beside the options of the run.
+/// The arguments of a child, besides the options of the run.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ChildArgs {
     /// The seed.
@@ -22,18 +22,18 @@ pub struct ChildArgs {
     /// Write a line for every record.
     #[arg(long)]
     pub trace: Option<PathBuf>,
-    /// Print the digest's checkpoints, too.
+    /// Also print the digest's checkpoints.
     #[arg(long)]
     pub checkpoints: bool,
-    /// Run another seed in this process first, as a process would that runs many: statics are warm then.
+    /// Run another seed in this process first, as a process that runs many seeds would, so that statics are warm.
     #[arg(long)]
     pub warm: bool,
-    /// Seconds of real time after which the process ends itself; no simulated clock sees a livelock.
+    /// Seconds of real time after which the process ends itself, because no simulated clock can detect a livelock.
     #[arg(long, default_value_t = 300)]
     pub watchdog_s: u32,
 }
 
-/// The message and place of the last panic.
+/// The message and location of the last panic.
 static PANIC: OnceLock<Mutex<Option<String>>> = OnceLock::new();
 
 /// Runs one seed, prints its report as one line of JSON and ends the process.
@@ -46,13 +46,13 @@ pub fn run(args: ChildArgs) -> ! {
     leak::prepare(args.options.leak);
     std::panic::set_hook(Box::new(|info| {
         let place = info.location().map_or_else(String::new, |place| format!(" at {}:{}", place.file(), place.line()));
-        let text = format!("{}{place}", info.payload_as_str().unwrap_or("a panic without words"));
+        let text = format!("{}{place}", info.payload_as_str().unwrap_or("a panic without a message"));
         eprintln!("panic: {text}");
         if std::env::var_os("RUST_BACKTRACE").is_some() {
             eprintln!("{}", std::backtrace::Backtrace::force_capture());
         }
         let last = PANIC.get_or_init(|| Mutex::new(None));
-        last.lock().expect("nobody panics while holding it").get_or_insert(text);
+        last.lock().expect("nothing panics while holding it").get_or_insert(text);
     }));
     if args.warm {
         let options = Options { scenario: Scenario::BareRaft, plan: None, ..args.options.clone() };
@@ -61,12 +61,12 @@ pub fn run(args: ChildArgs) -> ! {
     }
     let report = fresh_thread(move || simulate(&args, None));
     println!("{}", serde_json::to_string(&report).expect("a report is plain data"));
-    // The tasks of the run are not dropped: their destructors have no runtime any more.
+    // The tasks of the run are not dropped: their destructors would have no runtime.
     // SAFETY: ends the process at once; everything was printed.
     unsafe { libc::_exit(i32::from(report.failure.is_some())) }
 }
 
-/// A thread of its own: hash keys and random generators of a thread are seeded once, and must be by madsim.
+/// Runs `work` on a new thread: a thread seeds its hash keys and random generators once, which madsim must do.
 fn fresh_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     std::thread::Builder::new()
         .name("simulation".to_owned())
@@ -85,7 +85,7 @@ fn simulate(args: &ChildArgs, seconds: Option<u64>) -> Report {
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         runtime.block_on(async move {
             let world = World::new(seed);
-            *shared.lock().expect("nobody panics while holding it") = Some(world.clone());
+            *shared.lock().expect("nothing panics while holding it") = Some(world.clone());
             if let Some(path) = trace {
                 let file =
                     std::fs::File::create(&path).unwrap_or_else(|e| panic!("cannot write {}: {e}", path.display()));
@@ -98,7 +98,7 @@ fn simulate(args: &ChildArgs, seconds: Option<u64>) -> Report {
             }
         })
     }));
-    let world = seen.lock().expect("nobody panics while holding it").clone();
+    let world = seen.lock().expect("nothing panics while holding it").clone();
     let world = world.expect("the world is made first");
     let outcome = result.unwrap_or_else(|_| {
         let text = PANIC.get().and_then(|last| last.lock().ok()?.take()).unwrap_or_default();
@@ -120,7 +120,7 @@ fn simulate(args: &ChildArgs, seconds: Option<u64>) -> Report {
     }
 }
 
-/// CPU seconds that this process has used.
+/// Returns the CPU time that this process has used, in seconds.
 fn cpu_seconds() -> f64 {
     // SAFETY: rusage is plain data, for which zeroes are a valid value.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };

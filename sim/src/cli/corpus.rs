@@ -1,6 +1,8 @@
-//! Failures made small and kept: `sim shrink SEED` writes a plan into `sim/corpus`, `sim corpus` replays all that is there.
+//! The corpus of shrunk failures: `sim shrink SEED` writes a plan into `sim/corpus`, `sim corpus` replays all plans
+//! there.
 //!
-//! A plan with a planted bug must fail under the oracle that it names; one without shows a bug that was fixed, and must pass.
+//! A plan with a planted bug must fail under the oracle that it names. A plan without one shows a bug that was fixed
+//! and must pass.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -18,10 +20,10 @@ pub struct ShrinkArgs {
     /// The file's name in the corpus, without extension.
     #[arg(long)]
     name: Option<String>,
-    /// Runs to spend.
+    /// Maximum number of runs.
     #[arg(long, default_value_t = 400)]
     runs: u32,
-    /// Schedules to try for each candidate.
+    /// Number of schedules to try for each candidate.
     #[arg(long, default_value_t = 3)]
     schedules: u32,
     #[command(flatten)]
@@ -31,10 +33,10 @@ pub struct ShrinkArgs {
 /// Arguments of `corpus`.
 #[derive(Debug, clap::Args)]
 pub struct CorpusArgs {
-    /// Where the plans are.
+    /// Directory of the plans.
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/corpus"))]
     directory: PathBuf,
-    /// Processes at a time.
+    /// Number of processes at a time.
     #[arg(short)]
     j: Option<usize>,
 }
@@ -43,13 +45,13 @@ fn options(plan: &Path) -> Options {
     Options { scenario: Scenario::Cluster, mutant: None, plan: Some(plan.to_owned()), leak: None, arm: false }
 }
 
-/// Runs a plan in a process of its own.
+/// Runs a plan in a separate process.
 fn run_plan(plan: &Plan, scratch: &Path) -> Report {
     std::fs::write(scratch, plan.to_toml()).unwrap_or_else(|e| panic!("cannot write {}: {e}", scratch.display()));
     child(plan.schedule_seed, &options(scratch), &Surroundings::default())
 }
 
-/// Cuts a failing seed's plan down and keeps it.
+/// Shrinks a failing seed's plan and adds it to the corpus.
 pub fn shrink_seed(args: ShrinkArgs) -> ExitCode {
     let mut plan = match &args.options.plan {
         None => crate::plan::swarm::plan(args.seed),

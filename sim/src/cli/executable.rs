@@ -1,15 +1,16 @@
-//! The simulator as a program to start: this one, or the same sources built for aarch64.
+//! The simulator as a program to start: this program, or the same sources built for aarch64.
 
 use std::path::Path;
 use std::process::{Command, Stdio, exit};
 use std::sync::OnceLock;
 
-/// Words (separated by spaces) that run another build of the simulator, instead of the one that `cargo arm` makes.
+/// Command (words separated by spaces) that runs another build of the simulator, instead of the one that `cargo arm`
+/// makes.
 const OTHER: &str = "ARMILLA_SIM_OTHER";
-/// Words that run a program of this one's architecture, set by `cargo arm` where the kernel cannot.
+/// Command that runs a program of this architecture; `cargo arm` sets it where the kernel cannot run one.
 const EMULATOR: &str = "ARMILLA_EMULATOR";
 
-/// This program.
+/// Returns the command that runs this program.
 pub fn own() -> Command {
     let program = std::env::current_exe().expect("a running program has a path");
     let emulator = std::env::var(EMULATOR).unwrap_or_default();
@@ -24,7 +25,8 @@ pub fn own() -> Command {
     }
 }
 
-/// The build for aarch64 and what runs it here. Built at the first call; ends this process with a message if that fails.
+/// Returns the command that runs the build for aarch64 here. The first call builds it, and exits the process with an
+/// error message if that fails.
 pub fn aarch64() -> Command {
     static WORDS: OnceLock<Vec<String>> = OnceLock::new();
     let words = WORDS.get_or_init(|| match build() {
@@ -50,7 +52,8 @@ fn build() -> Result<Vec<String>, String> {
              or compare its digests with those of another machine (`cargo meta --write FILE`, `--against FILE`)"
         ));
     }
-    // Cargo names the crate of this clone; what was compiled in may name another clone, whose build this one takes over.
+    // Cargo names the crate of this clone. The path that was compiled in may be that of another clone whose build is
+    // reused here.
     let manifest = std::env::var("CARGO_MANIFEST_DIR").unwrap_or_else(|_| env!("CARGO_MANIFEST_DIR").to_owned());
     let root = Path::new(&manifest).join("..");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());

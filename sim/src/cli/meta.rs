@@ -1,7 +1,7 @@
-//! Is a seed a bug report? Runs each seed twice, in two processes that differ in everything that must not matter (environment, working
-//! directory, addresses, allocator, statics already warm, trace on or off), and compares the running digests. A difference
-//! is followed down to the first record that differs. With `--arm` the second process runs on another instruction set, too. Digests
-//! can also be written to a file and compared on another machine.
+//! Checks that a seed is a complete bug report. Runs each seed twice, in two processes that differ in everything that
+//! must not matter (environment, working directory, addresses, allocator, warm statics, trace on or off), and compares
+//! the running digests. A difference is traced to the first record that differs. With `--arm` the second process also
+//! runs on another instruction set. Digests can be written to a file and compared on another machine.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -21,29 +21,30 @@ use crate::scenario::report::{Options, Report, Scenario};
 /// Arguments of `meta`.
 #[derive(Debug, clap::Args)]
 pub struct MetaArgs {
-    /// How many seeds.
+    /// Number of seeds.
     #[arg(long, default_value_t = 20)]
     seeds: u64,
     /// The first seed.
     #[arg(long, default_value_t = 1)]
     start: u64,
-    /// Pairs of processes at a time.
+    /// Number of pairs of processes at a time.
     #[arg(short)]
     j: Option<usize>,
-    /// Plants each class of leaks instead, and shows that it is seen.
+    /// Plant each class of leaks instead, and check that it is detected.
     #[arg(long)]
     leaks: bool,
-    /// Writes each seed's digest to this file, too.
+    /// Also write each seed's digest to this file.
     #[arg(long)]
     write: Option<PathBuf>,
-    /// Compares with the digests that another machine wrote, too.
+    /// Also compare with the digests that another machine wrote.
     #[arg(long)]
     against: Option<PathBuf>,
     #[command(flatten)]
     options: Options,
 }
 
-/// Two surroundings that have nothing in common but the seed. The second is emulated, if `arm`: it gets what costs less.
+/// Returns two surroundings that have nothing in common but the seed. With `arm` the second one is emulated and gets
+/// the cheaper settings.
 fn surroundings(scratch: &Path, seed: u64, arm: bool) -> [Surroundings; 2] {
     let variable = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     let bare = Surroundings {
@@ -63,7 +64,8 @@ fn surroundings(scratch: &Path, seed: u64, arm: bool) -> [Surroundings; 2] {
             variable("GLIBC_TUNABLES", "glibc.malloc.perturb=165:glibc.malloc.tcache_count=0"),
             variable("TZ", "Asia/Kolkata"),
             variable("LANG", "tr_TR.UTF-8"),
-            // Every other pair: no digest may depend on the tier of the kernels. Empty is the best one.
+            // No digest may depend on the kernels' tier, so every other pair changes it. An empty value selects the
+            // best tier.
             variable(TIER_VARIABLE, if seed.is_multiple_of(2) { "scalar" } else { "" }),
         ],
         bare: false,
@@ -75,7 +77,7 @@ fn surroundings(scratch: &Path, seed: u64, arm: bool) -> [Surroundings; 2] {
 
 /// Runs many seeds twice.
 pub fn run(mut args: MetaArgs) -> ExitCode {
-    // The two of a pair stand in different folders.
+    // The two processes of a pair have different working directories.
     if let Some(plan) = &mut args.options.plan {
         match std::path::absolute(&plan) {
             Ok(path) => *plan = path,
@@ -120,7 +122,7 @@ fn compare(args: &MetaArgs, scratch: &Path) -> ExitCode {
     let bar = bar(args.seeds);
     let differing = Mutex::new(Vec::new());
     let totals = Mutex::new((0u64, 0u64));
-    // Both of a pair run one after the other: two workers keep two cores busy.
+    // The processes of a pair run one after the other, so that two workers keep two cores busy.
     pool(args.seeds, workers(args.j), |number| {
         let reports = twice(args.start + number, &args.options, scratch);
         let mut totals = totals.lock().expect("no worker panics while holding it");
@@ -160,20 +162,20 @@ fn compare(args: &MetaArgs, scratch: &Path) -> ExitCode {
         return ExitCode::from(2);
     }
     let agree = elsewhere.is_none_or(|elsewhere| digests.compare(&elsewhere));
-    // Without a planted bug nothing may fail, even if it fails twice alike.
+    // Without a planted bug no seed may fail, even if it fails in the same way twice.
     let planned =
         args.options.plan.as_deref().is_some_and(|plan| Plan::read(plan).is_ok_and(|plan| plan.bug.is_some()));
     let clean = failed == 0 || args.options.mutant.is_some() || planned;
     ExitCode::from(u8::from(!(agree && clean && differing.is_empty())))
 }
 
-/// What one run comes down to, in one word.
+/// Returns the digest, the number of records and the verdict of a run.
 fn fingerprint(report: &Report) -> String {
     let verdict = report.failure.as_ref().map_or("pass", |failure| &failure.oracle);
     format!("{} {} {verdict}", if report.digest.is_empty() { "-" } else { &report.digest }, report.records)
 }
 
-/// The digests of many seeds, as a file carries them between machines: a line a seed, and who wrote it.
+/// The digests of many seeds. Their file has one line per seed, and a first line with the architecture that wrote it.
 #[derive(Default)]
 struct Digests(BTreeMap<u64, String>);
 
@@ -199,7 +201,7 @@ impl Digests {
         Ok(digests)
     }
 
-    /// Compares; whether the other has all of these seeds, and the same digests.
+    /// Compares the digests. Returns whether the other machine has all of these seeds with the same digests.
     fn compare(&self, elsewhere: &Digests) -> bool {
         let both = self.0.iter().filter_map(|(seed, here)| Some((seed, here, elsewhere.0.get(seed)?)));
         let (mut compared, mut differing) = (0u64, 0u64);
@@ -228,7 +230,7 @@ fn describe(report: &Report) -> String {
     }
 }
 
-/// Shows the first record that differs: by the checkpoints roughly, then by two traces.
+/// Prints the first record that differs: first roughly, by the checkpoints, then exactly, by two traces.
 fn explain(reports: &[Report; 2], options: &Options, scratch: &Path) {
     let [a, b] = reports;
     let agreed = a.checkpoints.iter().zip(&b.checkpoints).take_while(|(a, b)| a == b).last().map_or(0, |(a, _)| a.0);
@@ -245,7 +247,7 @@ fn explain(reports: &[Report; 2], options: &Options, scratch: &Path) {
     }
 }
 
-/// Runs a seed twice with traces: the last records that agree and the two that do not.
+/// Runs a seed twice with traces. Returns the last records that agree and the two that differ.
 fn first_difference(seed: u64, options: &Options, scratch: &Path) -> Option<(Vec<String>, String, String)> {
     let mut paths = Vec::new();
     let both = [Options { arm: false, ..options.clone() }, options.clone()];
@@ -253,7 +255,7 @@ fn first_difference(seed: u64, options: &Options, scratch: &Path) -> Option<(Vec
         ["a", "b"].into_iter().zip(&both).zip(surroundings(scratch, seed, options.arm))
     {
         let path = scratch.join(format!("explain-{seed}-{name}.trace"));
-        // A second `--trace` would be refused.
+        // A second `--trace` would be rejected.
         if let Some(at) = surroundings.args.iter().position(|arg| arg == "--trace") {
             surroundings.args.drain(at..at + 2);
         }
@@ -284,7 +286,7 @@ fn first_difference(seed: u64, options: &Options, scratch: &Path) -> Option<(Vec
     }
 }
 
-/// Plants each class of leaks and shows that it is seen.
+/// Plants each class of leaks and prints whether it is detected.
 fn leaks(args: &MetaArgs, scratch: &Path) -> ExitCode {
     let mut table = Table::new();
     table.load_preset(comfy_table::presets::UTF8_FULL_CONDENSED);
@@ -306,7 +308,7 @@ fn leaks(args: &MetaArgs, scratch: &Path) -> ExitCode {
         let how = if seen { how } else { "NOT SEEN: both runs have the same digest".to_owned() };
         table.add_row([leak.name(), if seen { "yes" } else { "NO" }, &how]);
     }
-    // The control: without a leak nothing may be seen.
+    // The control: without a leak no difference may be detected.
     let options = Options { scenario: Scenario::BareRaft, leak: None, ..args.options.clone() };
     let clean = same(&twice(args.start, &options, scratch));
     table.add_row(["(none)", if clean { "no" } else { "YES" }, "the control: equal digests"]);

@@ -10,24 +10,24 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::executable;
 use crate::scenario::report::{Failure, Options, Report};
 
-/// How a child is started, beside the options of the run.
+/// How a child is started, besides the options of the run.
 #[derive(Clone, Debug, Default)]
 pub struct Surroundings {
-    /// More arguments.
+    /// Additional arguments.
     pub args: Vec<String>,
-    /// Where it stands; here if nothing is said.
+    /// Working directory; `None`: the parent's.
     pub directory: Option<PathBuf>,
-    /// Environment variables on top of (or, with `bare`, instead of) ours.
+    /// Environment variables in addition to the parent's (or, with `bare`, instead of them).
     pub env: Vec<(String, String)>,
-    /// Nothing of our environment is passed on.
+    /// Does not pass on the parent's environment.
     pub bare: bool,
-    /// Addresses are not randomized.
+    /// Disables address space randomization.
     pub fixed_addresses: bool,
-    /// What it says on standard error is shown.
+    /// Shows the child's standard error.
     pub loud: bool,
 }
 
-/// Runs one seed in a process of its own. A child that dies without a word gives a report that says how.
+/// Runs one seed in a separate process. If the child dies without a report, returns one that says how it died.
 pub fn child(seed: u64, options: &Options, surroundings: &Surroundings) -> Report {
     let mut command = if options.arm { executable::aarch64() } else { executable::own() };
     command.arg("one").arg(seed.to_string()).args(options.args()).args(&surroundings.args);
@@ -35,7 +35,7 @@ pub fn child(seed: u64, options: &Options, surroundings: &Surroundings) -> Repor
         command.env_clear();
     }
     if options.arm {
-        // It names a tier of this machine.
+        // The variable names a tier of this machine.
         command.env_remove(TIER_VARIABLE);
     }
     command.envs(surroundings.env.iter().cloned());
@@ -82,12 +82,12 @@ pub fn child(seed: u64, options: &Options, surroundings: &Surroundings) -> Repor
     }
 }
 
-/// As many as there are cores, unless said otherwise.
+/// Returns the number of workers: `j`, or as many as there are cores.
 pub fn workers(j: Option<usize>) -> usize {
     j.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1)
 }
 
-/// Calls `work` with each of `count` numbers on a pool of threads, until it answers false.
+/// Calls `work` with each of `count` numbers on a pool of threads, until it returns false.
 pub fn pool(count: u64, workers: usize, work: impl Fn(u64) -> bool + Sync) {
     let (next, stop) = (AtomicU64::new(0), AtomicBool::new(false));
     std::thread::scope(|scope| {
@@ -107,7 +107,7 @@ pub fn pool(count: u64, workers: usize, work: impl Fn(u64) -> bool + Sync) {
     });
 }
 
-/// A bar that shows speed as its message.
+/// Returns a progress bar with a message.
 pub fn bar(count: u64) -> ProgressBar {
     let style = ProgressStyle::with_template("{elapsed_precise} [{wide_bar}] {pos}/{len} {msg}")
         .expect("the template is right");

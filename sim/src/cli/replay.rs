@@ -12,14 +12,14 @@ use crate::scenario::report::Options;
 pub struct ReplayArgs {
     /// The seed, or the path of a bug file, which `run` writes for every failure.
     seed: String,
-    /// Where the trace goes; `target/sim/trace-SEED.txt` by default.
+    /// File for the trace; `target/sim/trace-SEED.txt` by default.
     #[arg(long)]
     trace: Option<PathBuf>,
     #[command(flatten)]
     options: Options,
 }
 
-/// Runs one seed or bug file again, with a trace.
+/// Runs one seed or bug file again with a trace.
 pub fn replay(args: ReplayArgs) -> ExitCode {
     let mut options = args.options;
     let (seed, bug) = match args.seed.parse() {

@@ -15,25 +15,25 @@ use crate::scenario::report::{Options, Report, Scenario};
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
 pub struct RunArgs {
-    /// How many seeds.
+    /// Number of seeds.
     #[arg(long, default_value_t = 100)]
     seeds: u64,
     /// The first seed.
     #[arg(long, default_value_t = 1)]
     start: u64,
-    /// Processes at a time; as many as there are cores by default.
+    /// Number of processes at a time; the number of cores by default.
     #[arg(short)]
     j: Option<usize>,
-    /// Go on after a failure.
+    /// Continue after a failure.
     #[arg(long)]
     keep_going: bool,
     /// Show how many seeds reached each of the store's sites.
     #[arg(long)]
     sites: bool,
-    /// Where the file of each failure goes.
+    /// Directory for the file of each failure.
     #[arg(long, default_value = "target/sim")]
     bugs: PathBuf,
-    /// Seconds of real time that one seed may take.
+    /// Maximum real time for one seed, in seconds.
     #[arg(long, default_value_t = 300)]
     watchdog_s: u32,
     #[command(flatten)]
@@ -46,19 +46,19 @@ struct Sum {
     sim_s: f64,
     cpu_s: f64,
     ratios: Vec<f64>,
-    /// Operations of clients that an oracle judged, and faults that struck.
+    /// Number of clients' operations that an oracle judged, and number of faults that struck.
     judged: u64,
     struck: u64,
     failures: Vec<Report>,
-    /// By site: how many seeds reached it.
+    /// By site: the number of seeds that reached it.
     reached: BTreeMap<String, u64>,
 }
 
-/// So many seeds should reach every site.
+/// Number of seeds after which every site should have been reached.
 const SEEDS_REACH: u64 = 200;
 
 impl Sum {
-    /// Shows which sites were reached. False if one should have been and was not.
+    /// Prints which sites were reached. Returns false if one was not, although it should have been.
     fn show_sites(&self, all: bool) -> bool {
         let sites = names("reach");
         let count = |site: &String| self.reached.get(site).copied().unwrap_or(0);

@@ -1,9 +1,9 @@
-//! What the store's sources say of themselves: the names that a macro of `rt` is called with.
+//! Searches the store's sources for the names that a macro of `rt` is called with.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// The names that the store's sources give to `mac!("...")`.
+/// Returns the names that the store's sources pass to `mac!("...")`.
 pub fn names(mac: &str) -> BTreeSet<String> {
     let call = format!("{mac}!(\"");
     let mut names = BTreeSet::new();
@@ -15,7 +15,7 @@ pub fn names(mac: &str) -> BTreeSet<String> {
                 directories.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let text = std::fs::read_to_string(&path).unwrap_or_default();
-                // The macro's own room only explains it.
+                // The macro's own module only documents it.
                 let lines = text.lines().filter(|line| !line.trim_start().starts_with("//"));
                 for part in lines.flat_map(|line| line.split(&call).skip(1)) {
                     names.extend(part.split_once('"').map(|(name, _)| name.to_owned()));

@@ -13,19 +13,19 @@ use crate::scenario::report::Options;
 /// Arguments of `zoo`.
 #[derive(Debug, clap::Args)]
 pub struct ZooArgs {
-    /// Seeds to spend on one hunt.
+    /// Maximum number of seeds for one hunt.
     #[arg(long, default_value_t = 100)]
     budget: u64,
-    /// Hunts for each bug, over disjoint seeds.
+    /// Number of hunts for each bug, over disjoint seeds.
     #[arg(long, default_value_t = 1)]
     trials: u64,
     /// The first seed of the first hunt.
     #[arg(long, default_value_t = 1)]
     start: u64,
-    /// Only bugs whose id contains this.
+    /// Hunt only bugs whose id contains this.
     #[arg(long, default_value = "")]
     filter: String,
-    /// Processes at a time.
+    /// Number of processes at a time.
     #[arg(short)]
     j: Option<usize>,
     #[command(flatten)]
@@ -50,7 +50,7 @@ pub fn zoo(args: ZooArgs) -> ExitCode {
                 let report = child(start + number, &options, &Surroundings::default());
                 let Some(failure) = report.failure else { return true };
                 let mut found = found.lock().expect("no worker panics while holding it");
-                // Workers run ahead of each other: the lowest seed counts.
+                // Workers run ahead of each other; the lowest seed is reported.
                 if found.as_ref().is_none_or(|(seed, _)| *seed > report.seed) {
                     *found = Some((report.seed, failure.oracle));
                 }

@@ -7,7 +7,8 @@
 //! | `membership_tests` | unit tests: nodes that move, get a new disk or are members of another cluster |
 //! | `log_crash_tests` | unit tests: the raft log alone under power losses |
 //!
-//! **In** come a seed and [`report::Options`]; **out** goes a [`report::Outcome`]. **Never**: two runs of one seed that differ.
+//! **In** come a seed and [`report::Options`]; **out** goes a [`report::Outcome`]. **Never**: two runs of one seed that
+//! differ.
 
 pub mod bare_raft;
 pub mod cluster;

@@ -1,9 +1,10 @@
-//! The client that asks wrongly: for a region of another epoch, at the wrong store or peer, with a key from elsewhere. Its
-//! requests must be refused, with the error of the first check that they fail, and never served. Members are no part of what is
-//! checked: a request that knows others than the region has is served.
+//! The client that sends bad requests: with a different epoch, to the wrong store or peer, or with a key of another
+//! region. They must be refused with the error of the first check that they fail, and never served. Members are not
+//! checked: a request whose descriptor has other members than the region is served.
 //!
-//! It also hands commands of another epoch straight to a leader's replica, as a request would whose region changed between
-//! its check and its place in the log: those must be refused when they are applied. (Regions do not change at run time yet.)
+//! The client also proposes commands with a different epoch directly to a leader's replica, like a request whose region
+//! changed between its check and its place in the log. They must be refused when they are applied. (Regions do not
+//! change at run time yet.)
 
 use armilla::codec::raw;
 use armilla::engine::Cf;
@@ -27,10 +28,10 @@ use crate::workload::insider::Insider;
 
 const TIMEOUT_NS: u64 = 2_000_000_000;
 
-/// What is wrong with a request. The order is that in which stores check; of a write the region comes before the store.
+/// The defect of a request, in the order in which stores check; for a write, the region is checked before the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Defect {
-    /// Nothing of the below.
+    /// None of the defects below.
     Other,
     Store,
     Region,
@@ -40,20 +41,20 @@ enum Defect {
     Key,
 }
 
-/// Whether a request of which only `wrong` is wrong got further than it should have when it was refused `by` a check.
+/// Returns whether a request whose only defect is `wrong` passed that check, given that the check `by` refused it.
 fn got_past(wrong: Defect, by: Defect, write: bool) -> bool {
     let swapped = write && (wrong, by) == (Defect::Store, Defect::Region);
     by > wrong && !swapped
 }
 
-/// Which check refused.
+/// Returns the check that refused the request.
 fn refused_by(error: &errorpb::Error) -> Defect {
     if error.store_not_match.is_some() {
         Defect::Store
     } else if error.region_not_found.is_some() {
         Defect::Region
     } else if error.not_leader.as_ref().is_some_and(|hint| hint.leader.is_some()) {
-        // Without a hint it is how a store that has stopped sends everybody away, before all checks.
+        // Without a hint it is the error with which a stopped store refuses every request, before all checks.
         Defect::Leader
     } else if error.mismatch_peer_id.is_some() {
         Defect::Peer
@@ -66,7 +67,7 @@ fn refused_by(error: &errorpb::Error) -> Defect {
     }
 }
 
-/// What is asked for.
+/// The kind of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Get,
@@ -80,7 +81,7 @@ enum Kind {
     BatchScan,
 }
 
-/// All kinds; those that look for a key first.
+/// All kinds; those that name single keys come first.
 const KINDS: [Kind; 9] = [
     Kind::Get,
     Kind::Put,
@@ -92,7 +93,7 @@ const KINDS: [Kind; 9] = [
     Kind::Scan,
     Kind::BatchScan,
 ];
-/// How many of them ask for a key: a scan may begin at the region's end.
+/// The number of kinds that name single keys. A scan may begin at the region's end.
 const SEEKS: usize = 7;
 
 impl Kind {
@@ -103,7 +104,7 @@ impl Kind {
 
 type Stub = TikvClient<armilla::rt::net::Channel>;
 
-/// Asks; gives the refusal, and the error of what was not refused.
+/// Sends a request. Returns the region error, and the other error of a request without a region error.
 async fn request(
     stub: &mut Stub,
     kind: Kind,
@@ -123,7 +124,7 @@ async fn request(
         Kind::Get => ask!(raw_get, RawGetRequest { key: key }, reply => reply.error.clone()),
         Kind::Put => ask!(raw_put, RawPutRequest { key: key, value: value }, reply => reply.error.clone()),
         Kind::BatchGet => ask!(raw_batch_get, RawBatchGetRequest { keys: vec![key] }, reply => {
-            // A key of another region gets an error of its own.
+            // A key of another region gets a separate error.
             reply.pairs.iter().find_map(|pair| pair.error.as_ref()).map(|error| error.abort.clone()).unwrap_or_default()
         }),
         Kind::BatchPut => {
@@ -149,11 +150,11 @@ async fn request(
     }
 }
 
-/// Sends wrong requests.
+/// Sends bad requests.
 pub struct BadRequests(pub Insider);
 
 impl BadRequests {
-    /// Asks until `until_ns` (true time).
+    /// Sends requests until `until_ns` (true time).
     pub async fn run(self, until_ns: u64) {
         let mut rng = Rng::fork(self.0.plan.workload.seed, "wrong");
         loop {
@@ -213,7 +214,7 @@ impl BadRequests {
             answer = answer => answer,
             () = self.0.world.sleep_ns(TIMEOUT_NS) => return,
         };
-        // No answer is no service.
+        // A request without a response was not served.
         let Ok((refusal, error)) = answer else { return };
         let kind = format!("{kind:?}").to_lowercase();
         match refusal {
@@ -231,7 +232,7 @@ impl BadRequests {
         }
     }
 
-    /// Reads with a descriptor of other members.
+    /// Reads with a region descriptor that has other members.
     async fn ask_of_others(&self, node: u64, store: u64, region: &Region, rng: &mut Rng) {
         let Some(peer) = region::peer_on(region, store).cloned() else { return };
         let mut region_epoch = region.region_epoch;

@@ -1,4 +1,4 @@
-//! The clients: each on a machine of its own, one operation at a time, everything written down with true times.
+//! The clients: each runs on its own machine, performs one operation at a time and records all calls with true times.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,25 +16,25 @@ use crate::oracle::ttl::WallClocks;
 use crate::plan::{Plan, key};
 use crate::workload::history::{Call, Ended, History};
 
-/// Machines of clients beside those of the workload, with the numbers behind theirs: two that ask for timestamps, the one that
-/// asks wrongly and beside that for regions, the one that asks queries, the one that uses all families, the administrator's.
+/// Number of client machines besides those of the workload; their numbers follow. Two request timestamps, one sends bad
+/// requests and looks up regions, one sends queries, one uses all column families, and one is the administrator's.
 pub const OTHERS: u32 = 6;
 
-/// What all clients write down.
+/// The records of all clients.
 #[derive(Clone, Default)]
 pub struct Ledger {
     /// Operations.
     pub history: Arc<Mutex<History>>,
-    /// What the stores' clocks show.
+    /// The wall clocks of the stores.
     pub wall_clocks: WallClocks,
     /// Timestamps.
     pub grants: Arc<Mutex<Vec<Grant>>>,
-    /// Answers to "where is the region of this key" that named no leader: when (true ns), and the region.
+    /// Region lookups that returned no leader: true time (ns) and region.
     pub leaderless: Arc<Mutex<Vec<(u64, u64)>>>,
 }
 
 impl Ledger {
-    /// Looks at the history.
+    /// Calls `look` with the history.
     pub fn with<T>(&self, look: impl FnOnce(&mut History) -> T) -> T {
         look(&mut self.history.lock().expect("nothing panics while holding it"))
     }
@@ -50,7 +50,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client on `machine`, which knows the nodes' addresses and nothing else.
+    /// Creates a client on `machine` that knows only the nodes' addresses.
     pub fn new(
         number: u32,
         machine: &NodeHandle,
@@ -68,17 +68,17 @@ impl Client {
         Client { number, raw, world: world.clone(), ledger: ledger.clone() }
     }
 
-    /// The placement driver's client.
+    /// Returns the placement driver's client.
     pub fn pd(&self) -> &PdClient {
         self.raw.pd()
     }
 
-    /// How it asks.
+    /// Returns the client of raw keys.
     pub fn raw(&self) -> &RawClient {
         &self.raw
     }
 
-    /// Does one operation and writes it down.
+    /// Performs one operation and records it.
     pub async fn perform(&self, call: Call) -> Ended {
         self.ledger.wall_clocks.look(&self.world);
         let number = self.ledger.with(|history| history.begin(self.number, call.clone(), self.world.now_ns()));
@@ -117,7 +117,7 @@ impl Client {
         })
     }
 
-    /// Runs the plan's operations; none begins after `until_ns`.
+    /// Runs the plan's operations. None starts after `until_ns`.
     pub async fn run(self, plan: Arc<Plan>, begin_ns: u64, until_ns: u64) {
         let mut memory = Memory::default();
         for n in plan.op_numbers() {
@@ -134,7 +134,7 @@ impl Client {
         }
     }
 
-    /// Asks for timestamps until `until_ns`.
+    /// Requests timestamps until `until_ns`.
     pub async fn timestamps(self, plan: Arc<Plan>, until_ns: u64) {
         let mut rng = Rng::fork(plan.workload.seed ^ u64::from(self.number), "timestamps");
         while self.world.now_ns() < until_ns {
@@ -160,7 +160,7 @@ impl Client {
         }
     }
 
-    /// Asks where regions are until `until_ns`: what clients are told they keep, so a leader must be in it.
+    /// Looks up regions until `until_ns`. Clients cache the results, so each must contain a leader.
     pub async fn lookups(self, plan: Arc<Plan>, until_ns: u64) {
         let mut rng = Rng::fork(plan.workload.seed ^ u64::from(self.number), "lookups");
         while self.world.now_ns() < until_ns {
@@ -173,14 +173,14 @@ impl Client {
         }
     }
 
-    /// Puts `value` until it is acknowledged or `until_ns` has come; gives the last refusal then.
+    /// Puts `value` until the put is acknowledged or `until_ns` is reached.
     ///
     /// # Errors
-    /// What the last attempt said.
+    /// Returns the error of the last attempt.
     pub async fn put_until(&self, key: Bytes, value: &str, until_ns: u64) -> Result<(), String> {
         let mut attempt = 0;
         loop {
-            // Every attempt writes another value: values are unique.
+            // Every attempt writes a different value, because values are unique.
             let value = Bytes::from(format!("{value}.{attempt}"));
             attempt += 1;
             let why = match self.perform(Call::Put(key.clone(), value)).await {

@@ -1,5 +1,5 @@
-//! The client that uses all column families: the same keys in each, with values that say where they belong. What is read must be
-//! something that was written to that key in that family.
+//! The client that uses all column families: the same keys in each, with values that name their family. A read must
+//! return a value that was written to that key in that family.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,18 +13,18 @@ use bytes::Bytes;
 use crate::oracle::Violation;
 use crate::workload::insider::Insider;
 
-/// The families, as clients name them.
+/// The column families, as clients name them.
 const FAMILIES: [&str; 3] = ["default", "lock", "write"];
-/// Keys of each family.
+/// Number of keys in each family.
 const KEYS: u64 = 4;
 const TIMEOUT_NS: u64 = 2_000_000_000;
 
-/// What a key of a family may hold: nobody else writes it.
+/// The possible contents of a key of a family, which only this client writes.
 #[derive(Debug, Default)]
 struct Known {
-    /// What the last acknowledged write left.
+    /// The content after the last acknowledged write.
     last: Option<Bytes>,
-    /// What writes of unknown outcome left, or may leave yet.
+    /// The contents that writes of unknown outcome may have left or may still leave.
     maybe: BTreeSet<Option<Bytes>>,
 }
 
@@ -34,7 +34,7 @@ impl Known {
     }
 }
 
-/// What a write of `value` (nothing: a delete) came to.
+/// The outcome of a write.
 enum Ended {
     Done,
     Unknown,
@@ -45,7 +45,7 @@ enum Ended {
 pub struct Families(pub Insider);
 
 impl Families {
-    /// Asks until `until_ns` (true time).
+    /// Reads and writes until `until_ns` (true time).
     pub async fn run(self, until_ns: u64) {
         let mut rng = Rng::fork(self.0.plan.workload.seed, "families");
         let mut known: BTreeMap<(&str, u32), Known> = BTreeMap::new();
@@ -83,7 +83,7 @@ impl Families {
         }
     }
 
-    /// The node that leads a key's region, and the context for it.
+    /// Returns the node that leads a key's region, and the context of requests to it.
     fn leader(&self, number: u32) -> Option<(u64, Option<Context>)> {
         let region = self.0.regions.iter().find(|region| region::holds(region, &own_key(number)))?;
         let (node, store) = self.0.leader(region.id)?;
@@ -92,7 +92,7 @@ impl Families {
         Some((node, Some(Context { region_id, region_epoch, peer: Some(peer), ..Context::default() })))
     }
 
-    /// What the key holds, if somebody says so.
+    /// Returns the key's content, or `None` if the read was not served.
     async fn get(
         &self,
         mut stub: TikvClient<armilla::rt::net::Channel>,
@@ -145,7 +145,7 @@ impl Families {
     }
 }
 
-/// A key before or behind all those of the other clients, whose ranges must not meet it.
+/// Returns a key before or behind all keys of the other clients, whose ranges must not include it.
 fn own_key(number: u32) -> Bytes {
     let side = if number.is_multiple_of(2) { "e" } else { "m" };
     format!("{side}~family.{number}").into()
@@ -153,7 +153,7 @@ fn own_key(number: u32) -> Bytes {
 
 #[cfg(test)]
 mod tests {
-    //! Goal: what nobody wrote there is found, what may be there is not.
+    //! Goal: a value that was never written is detected, and a possible one is accepted.
     use super::*;
 
     #[test]

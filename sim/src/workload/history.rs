@@ -1,4 +1,4 @@
-//! What the clients did and saw, with the true time's times of call and return.
+//! The clients' calls and their results, with the true times of call and return.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use armilla_check::{ABSENT, Action, KeyOp, Val};
 
-/// What a client asked for. Keys and values are as on the wire.
+/// A client's request. Keys and values are as on the wire.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Call {
     /// Reads one key.
@@ -29,47 +29,47 @@ pub enum Call {
         start: Bytes,
         /// Upper bound, excluded.
         end: Bytes,
-        /// At most so many pairs.
+        /// The maximum number of pairs.
         limit: u32,
-        /// From the upper bound downwards.
+        /// Reads from the upper bound downwards.
         reverse: bool,
-        /// Without values.
+        /// Returns no values.
         key_only: bool,
     },
     /// Compares with `expected` (absent: no such key) and, if equal, sets `new`.
     Cas {
         /// The key.
         key: Bytes,
-        /// What must be there.
+        /// The value that must be there.
         expected: Option<Bytes>,
-        /// What shall be there.
+        /// The value to set.
         new: Bytes,
-        /// For so many seconds; 0: for ever.
+        /// Time to live in seconds; 0: no expiry.
         ttl_s: u64,
     },
-    /// Sets a key for some seconds.
+    /// Sets a key with a time to live in seconds.
     PutTtl(Bytes, Bytes, u64),
 }
 
 /// How a call ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// A write was acknowledged.
+    /// The write was acknowledged.
     Done,
-    /// A get's value.
+    /// The value that a get returned.
     Value(Option<Bytes>),
     /// The pairs of a batch get or a scan.
     Pairs(Vec<(Bytes, Bytes)>),
-    /// A compare-and-swap's result, with the value before.
+    /// The result of a compare-and-swap.
     Swapped {
-        /// Whether it was equal and is now the new value.
+        /// Whether the value was equal and was replaced.
         succeed: bool,
         /// The value before.
         previous: Option<Bytes>,
     },
-    /// It certainly had no effect.
+    /// The call certainly had no effect.
     Failed(String),
-    /// It may have taken effect, may still do so, or never.
+    /// The call may have taken effect, may still do so, or never.
     Unknown(String),
 }
 
@@ -78,25 +78,25 @@ pub enum Ended {
 pub struct Record {
     /// The client's number.
     pub client: u32,
-    /// What was asked.
+    /// The request.
     pub call: Call,
     /// True time of the call, ns.
     pub called: u64,
-    /// True time of the return, ns; `u64::MAX` while it is under way.
+    /// True time of the return, ns; `u64::MAX` while the call is in flight.
     pub returned: u64,
-    /// How it ended.
+    /// The result.
     pub ended: Ended,
 }
 
 impl Record {
-    /// One line for people: times in seconds, client, call, end.
+    /// Returns one line for people: times in seconds, client, call, result.
     pub fn line(&self) -> String {
         let (called, returned) = (self.called as f64 / 1e9, self.returned as f64 / 1e9);
         format!("{called:.6} {returned:.6} c{} {:?} => {:?}\n", self.client, self.call, self.ended)
     }
 }
 
-/// All calls, in order of their beginning.
+/// All calls, in order of their start.
 #[derive(Clone, Debug, Default)]
 pub struct History {
     /// The calls.
@@ -104,29 +104,29 @@ pub struct History {
 }
 
 impl History {
-    /// A call begins. The number is given to [`History::end`].
+    /// Records the start of a call. Returns its number for [`History::end`].
     pub fn begin(&mut self, client: u32, call: Call, now: u64) -> usize {
         let ended = Ended::Unknown("under way".into());
         self.records.push(Record { client, call, called: now, returned: u64::MAX, ended });
         self.records.len() - 1
     }
 
-    /// A call ends.
+    /// Records the result of a call.
     pub fn end(&mut self, number: usize, ended: Ended, now: u64) {
         let record = &mut self.records[number];
         record.returned = now;
         record.ended = ended;
     }
 
-    /// How many calls have an unknown outcome.
+    /// Returns the number of calls whose outcome is unknown.
     pub fn unknown(&self) -> usize {
         self.records.iter().filter(|r| matches!(r.ended, Ended::Unknown(_))).count()
     }
 
-    /// The history of each key, as the register that [`crate::oracle::linear`] judges.
+    /// Returns the history of each key, as a register that [`armilla_check`] judges, and the values' numbers.
     ///
-    /// A batch is one operation on each of its keys. A scan is a read of every key that it must have seen: of `keys` (all that
-    /// the clients ever wrote), those in the part of the range that its answer covers.
+    /// A batch is one operation on each of its keys. A scan is a read of every key that it must have seen: of `keys`
+    /// (all keys that the clients ever wrote), those in the part of the range that its result covers.
     pub fn by_key(&self, keys: &[Bytes]) -> (BTreeMap<Bytes, Vec<KeyOp>>, Values) {
         let mut split = Split { values: Values::default(), keys: BTreeMap::new() };
         for (number, record) in self.records.iter().enumerate() {
@@ -136,7 +136,7 @@ impl History {
     }
 }
 
-/// Numbers for values.
+/// Assigns numbers to values.
 #[derive(Debug, Default)]
 pub struct Values {
     numbers: BTreeMap<Bytes, Val>,
@@ -144,7 +144,7 @@ pub struct Values {
 }
 
 impl Values {
-    /// The number of a value.
+    /// Returns the number of a value; a new value gets the next number.
     pub fn number(&mut self, value: &Bytes) -> Val {
         if let Some(&number) = self.numbers.get(value) {
             return number;
@@ -157,7 +157,7 @@ impl Values {
     fn of(&mut self, value: &Option<Bytes>) -> Val {
         value.as_ref().map_or(ABSENT, |v| self.number(v))
     }
-    /// The value of a number, for people.
+    /// Returns the value with this number, for people.
     pub fn show(&self, number: Val) -> String {
         match number {
             ABSENT => "absent".into(),
@@ -166,7 +166,7 @@ impl Values {
     }
 }
 
-/// Bytes for people: text where it is text, and not more than the beginning of it.
+/// Returns bytes as people read them: escaped, and at most the first 24 bytes.
 pub fn show(bytes: &[u8]) -> String {
     let head = &bytes[..bytes.len().min(24)];
     let text: String = head.escape_ascii().map(char::from).collect();

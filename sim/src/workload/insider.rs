@@ -1,4 +1,5 @@
-//! What a client knows that looks behind the scenes: it judges answers at once, by what the simulator knows.
+//! The surroundings of a client that knows more than addresses: it judges answers at once, with the simulator's
+//! knowledge.
 
 use std::sync::Arc;
 
@@ -10,14 +11,14 @@ use crate::cluster::Cluster;
 use crate::cluster::monitor::Monitor;
 use crate::plan::Plan;
 
-/// Everything that such a client needs.
+/// The surroundings of such a client.
 #[derive(Clone)]
 pub struct Insider {
-    /// Its machine's surroundings.
+    /// The environment of its machine.
     pub env: Env,
     /// The simulated world.
     pub world: World,
-    /// Who leads what.
+    /// The observations, which contain each region's leader.
     pub monitor: Monitor,
     /// The stores.
     pub cluster: Cluster,
@@ -28,7 +29,8 @@ pub struct Insider {
 }
 
 impl Insider {
-    /// The node that leads a region, as the simulator knows it, and its store: anybody else refuses for that reason alone.
+    /// Returns the node that leads a region, as the simulator knows it, and its store. All other stores refuse requests
+    /// because they do not lead the region.
     pub fn leader(&self, region: u64) -> Option<(u64, u64)> {
         self.monitor.with(|observed| {
             let (_, node) = *observed.leaders.get(&region)?;

@@ -1,11 +1,12 @@
-//! # workload: what clients do to the store, and what they see
+//! # workload: the clients of the store and their observations
 //!
 //! ```text
 //!   raw ──── calls ────> client ──> the store        query, bad_requests ──> the store
-//!                          └──> history ──> oracles       └──> judge their answers at once
+//!                          └──> history ──> oracles       └──> judge the responses at once
 //! ```
-//! **In** come the plan's workload and the machines; **out** go the history of calls with their true times, and violations that
-//! only the asking client can know. **Never**: a client that knows more of the store than an address.
+//! **In** come the plan's workload and the machines; **out** go the history of calls with their true times, and
+//! violations that only the client concerned can detect. **Never**: a workload client that knows more of the store than
+//! an address.
 
 pub mod bad_requests;
 pub mod client;

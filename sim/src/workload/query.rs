@@ -1,11 +1,12 @@
-//! The client that asks queries over JSON, and the oracle that judges the answers.
+//! The client that sends queries over JSON, and the oracle that judges the results.
 //!
-//! Its keys are its own, below and above all others, so that the range of a query spans every region and what it must find is
-//! known: of each key the last write that was acknowledged, or one whose outcome is unknown. An answer must follow from one
-//! choice a key; each key is read once. What other clients wrote in between is no JSON of this owner, and must not count.
+//! Only this client writes its keys, which lie below and above all others. The range of a query therefore spans every
+//! region, and the expected result is known: each key holds its last acknowledged write, or a write whose outcome is
+//! unknown. A result must be consistent with one choice per key; each key is read once. The values that other clients
+//! write in between are not JSON of this owner and must not count.
 //!
-//! Every query is a valid one: a refusal is a violation, whatever it says. What a cluster in trouble may do is not to answer in time.
-//! Once it is healed, queries of every kind must be answered.
+//! Every query is valid, so a refusal is a violation, whatever its reason. A cluster with faults may fail to respond in
+//! time. Once it has healed, it must answer queries of every kind.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -22,12 +23,12 @@ use crate::cluster::monitor::Monitor;
 use crate::oracle::Violation;
 use crate::plan::Plan;
 
-/// Keys below all others, and as many above.
+/// Number of keys below all others, and number of keys above them.
 const KEYS: u64 = 14;
-/// Keys whose state is doubtful, at most: the judge tries every combination.
+/// The maximum number of keys whose state is uncertain: the judge tries every combination.
 const DOUBTS_MAX: usize = 8;
 
-/// What a key holds.
+/// The document that a key holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Doc {
     group: u64,
@@ -40,20 +41,20 @@ impl Doc {
     }
 }
 
-/// What a key may hold: the first for certain if there is nothing else.
+/// The possible contents of a key; a single one is certain.
 type May = Vec<Option<Doc>>;
 
-/// Everything that the client needs to know.
+/// The client and its surroundings.
 pub struct QueryClient {
-    /// How it asks.
+    /// The client of raw keys.
     pub raw: RawClient,
     /// The simulated world.
     pub world: World,
-    /// Whom it tells.
+    /// The monitor that receives violations.
     pub monitor: Monitor,
     /// The plan.
     pub plan: Arc<Plan>,
-    /// Queries that were answered.
+    /// Number of queries that were answered.
     pub answered: Arc<AtomicU64>,
 }
 
@@ -91,17 +92,17 @@ impl Ask {
     }
 }
 
-/// The client when its load is over: what it asks once all is well again.
+/// The client after its load has ended, with the queries to send once the cluster is healthy again.
 pub struct Rest {
     asker: QueryClient,
     state: BTreeMap<Bytes, May>,
 }
 
 impl Rest {
-    /// Asks each kind of query until it is answered, or `until_ns` (true time).
+    /// Sends each kind of query until it is answered or `until_ns` (true time) is reached.
     ///
     /// # Errors
-    /// What was not answered, and why. A wrong answer or a refusal is told to the monitor.
+    /// Returns the query that was not answered, and why. A wrong result or a refusal is reported to the monitor.
     pub async fn run(self, until_ns: u64) -> Result<(), String> {
         let Rest { asker, state } = self;
         for ask in [Ask::Rows { least: 0 }, Ask::Groups { least: 0 }, Ask::Whole] {
@@ -116,8 +117,8 @@ impl Rest {
     }
 }
 
-/// What is wrong with how a query ended: whatever answer it got is judged, a valid query is not refused. What was not answered at all
-/// says why.
+/// Judges how a query ended. Returns a description of a wrong result or of a refusal, because every query is valid, and
+/// an error if there was no answer.
 fn verdict(ask: Ask, ended: Result<Answer, Error>, state: &BTreeMap<Bytes, May>) -> Result<Option<String>, String> {
     match ended {
         Ok(answer) => Ok(judge(ask, &answer, state).err()),
@@ -127,7 +128,7 @@ fn verdict(ask: Ask, ended: Result<Answer, Error>, state: &BTreeMap<Bytes, May>)
 }
 
 impl QueryClient {
-    /// Writes and asks until `until_ns` (true time).
+    /// Writes and sends queries until `until_ns` (true time).
     pub async fn run(self, until_ns: u64) -> Rest {
         let mut rng = Rng::fork(self.plan.workload.seed, "queries");
         let mut state: BTreeMap<Bytes, May> = (0..KEYS)
@@ -151,10 +152,10 @@ impl QueryClient {
         }
     }
 
-    /// Asks once and tells the monitor what is wrong with the answer.
+    /// Sends one query and reports a wrong result to the monitor.
     ///
     /// # Errors
-    /// Why there was no answer.
+    /// Returns why there was no answer.
     async fn try_once(&self, ask: Ask, page_rows: u64, state: &BTreeMap<Bytes, May>) -> Result<(), String> {
         let ended = self.ask(ask.query(page_rows)).await;
         self.answered.fetch_add(u64::from(ended.is_ok()), Ordering::Relaxed);
@@ -200,14 +201,14 @@ impl QueryClient {
     }
 }
 
-/// Whether the answer follows from what the keys may hold.
+/// Checks that the result is consistent with the possible contents of the keys.
 fn judge(ask: Ask, answer: &Answer, state: &BTreeMap<Bytes, May>) -> Result<(), String> {
     if let Ask::Rows { .. } = ask {
         return judge_rows(ask, answer, state);
     }
     let certain: Vec<Doc> = state.values().filter(|may| may.len() == 1).filter_map(|may| may[0]).collect();
     let doubtful: Vec<&May> = state.values().filter(|may| may.len() > 1).collect();
-    // Every state, as a number in the mixed base of the choices.
+    // Each combination is a number in the mixed base of the choices.
     let worlds: usize = doubtful.iter().map(|may| may.len()).product();
     let mut wanted = BTreeSet::new();
     for world in 0..worlds {
@@ -267,7 +268,8 @@ fn judge_rows(ask: Ask, answer: &Answer, state: &BTreeMap<Bytes, May>) -> Result
 
 #[cfg(test)]
 mod tests {
-    //! Goal: the judge lets through what may be, and nothing else. Method: answers by hand around one doubtful key.
+    //! Goal: the judge accepts every possible result and no other. Method: hand-written results around one uncertain
+    //! key.
 
     use super::*;
     use armilla::query::Found;

@@ -1,5 +1,5 @@
-//! What the clients ask for. Operation `n` of a client follows from the workload's seed and those two numbers; only the value that
-//! a compare-and-swap expects depends on what the client saw before.
+//! The operations of the clients. Operation `n` of a client is a function of the workload's seed, the client and `n`;
+//! only the value that a compare-and-swap expects depends on what the client saw before.
 
 use std::collections::BTreeMap;
 
@@ -9,22 +9,23 @@ use bytes::Bytes;
 use crate::plan::{Mix, Workload, key, op_rng};
 use crate::workload::history::{Call, Ended};
 
-/// Keys that are written with a time to live; they are outside of the key space that the oracles of order judge.
+/// Number of keys that are written with a time to live. They are outside the key space that linearizability is checked
+/// for.
 pub const TTL_KEYS: u32 = 4;
 
-/// The TTL key of a number.
+/// Returns the TTL key with this number.
 pub fn ttl_key(number: u32) -> Bytes {
     format!("t{number}").into()
 }
 
-/// One client's memory: what it last saw of each key.
+/// One client's memory: the value of each key that it saw last.
 #[derive(Debug, Default)]
 pub struct Memory {
     seen: BTreeMap<Bytes, Option<Bytes>>,
 }
 
 impl Memory {
-    /// Remembers what a call showed.
+    /// Remembers the values that a call revealed.
     pub fn note(&mut self, call: &Call, ended: &Ended) {
         match (call, ended) {
             (Call::Get(key), Ended::Value(value)) => drop(self.seen.insert(key.clone(), value.clone())),
@@ -89,14 +90,14 @@ fn kind(mix: &Mix, rng: &mut Rng) -> Kind {
     Kind::Get
 }
 
-/// When operation `n` of a client is planned to begin, ms after the workload's begin.
+/// Returns when operation `n` of a client is planned to start, ms after the workload's start.
 pub fn planned_ms(workload: &Workload, client: u32, n: u32) -> u64 {
     let jitter =
         Rng::fork(workload.seed ^ u64::from(client) << 32 ^ u64::from(n), "pace").below(workload.pace_ms.max(1));
     u64::from(n) * workload.pace_ms + jitter
 }
 
-/// One operation of every kind, on keys that nobody else uses.
+/// Returns one operation of every kind, on keys that no other client uses.
 pub fn every_kind() -> Vec<Call> {
     let key = |n: u32| Bytes::from(format!("b~every.{n}"));
     let value = |n: u32| Bytes::from(format!("every.{n}"));
@@ -117,7 +118,7 @@ pub fn every_kind() -> Vec<Call> {
     ]
 }
 
-/// Operation `n` of a client.
+/// Returns operation `n` of a client.
 pub fn call(workload: &Workload, client: u32, n: u32, memory: &Memory) -> Call {
     let rng = &mut op_rng(workload.seed, client, n);
     let kind = kind(&workload.mix, rng);
@@ -167,19 +168,20 @@ pub fn call(workload: &Workload, client: u32, n: u32, memory: &Memory) -> Call {
     }
 }
 
-/// Seconds that a value lives: mostly few, so that values expire, are collected and are written again while others look.
+/// Draws a time to live in seconds. Most are short, so that values expire, are collected and are written again while
+/// others read them.
 fn lifetime_s(rng: &mut Rng) -> u64 {
     if rng.chance(0.6) { rng.between(1, 3) } else { rng.between(4, 20) }
 }
 
-/// Half of the draws go to a few hot keys, where operations meet.
+/// Draws a key. Half of the draws go to a few hot keys, so that operations conflict.
 fn draw_key(workload: &Workload, rng: &mut Rng) -> Bytes {
     let keys = u64::from(workload.keys);
     let hot = (keys / 8).max(1);
     key(if rng.chance(0.5) { rng.below(hot) * (keys / hot) } else { rng.below(keys) } as u32)
 }
 
-/// A range of at most `widest` keys.
+/// Draws a range of at most `widest` keys.
 fn range(workload: &Workload, rng: &mut Rng, widest: u64) -> (Bytes, Bytes) {
     let start = rng.below(u64::from(workload.keys)) as u32;
     let end = (start + rng.between(1, widest) as u32).min(workload.keys);
