@@ -150,7 +150,7 @@ fn ctl_shows_the_cluster_and_reads_and_writes() {
     assert_eq!(members.iter().filter(|member| member["leader"] == true).count(), 1, "{members:?}");
     assert!(members.iter().all(|member| member["id"].is_string() && member["urls"][0].is_string()), "{members:?}");
     let table = ctl(pd, &["members"]);
-    assert!(table.lines().next().is_some_and(|head| head.contains("NAME") && head.contains("LEADS")), "{table}");
+    assert!(table.lines().next().is_some_and(|head| head.contains("NAME") && head.contains("LEADER")), "{table}");
     assert_eq!(table.lines().filter(|line| line.ends_with("yes")).count(), 1, "{table}");
 
     let stores = ctl_json(pd, &["stores"]);
@@ -413,7 +413,7 @@ fn ctl_lists_counts_and_removes_ranges() {
     let scan = ctl_with(pd, &["scan"], b"");
     let rows = String::from_utf8_lossy(&scan.out).into_owned();
     assert!(
-        scan.code == Some(0) && rows.lines().count() == 14 && rows.contains("5242880 in all"),
+        scan.code == Some(0) && rows.lines().count() == 14 && rows.contains("5242880 characters"),
         "{rows} {}",
         scan.err
     );

@@ -1,8 +1,10 @@
-//! Collecting what has expired: looks through the regions that this store leads, and proposes to delete what it finds.
+//! Removal of expired values: searches the regions that this store leads, and proposes to delete the expired values
+//! that it finds.
 //!
-//! A round goes through all of them, page by page with a pause after each, and then rests for the interval. A region in which two
-//! rounds in a row found no value with an expiry, and to which none was written since, is not looked through again. What a round
-//! could not propose (leadership was lost, the region changed, too much is under way) is found again by the next.
+//! A round reads all led regions, page by page with a pause after each page, and then waits for the interval. A region
+//! is skipped if two consecutive rounds found no value with an expiry in it and none was written since. Values whose
+//! removal could not be proposed (leadership was lost, the region changed, too many proposals are waiting) are found
+//! again by the next round.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,34 +22,35 @@ use crate::types::{Error, GroupId, Result, region};
 use super::effects::TtlUse;
 use super::pd_time::PdTime;
 
-/// Between two pages, so that a round takes little of the disk and of a core.
+/// The pause between two pages, so that a round takes only a little of the disk and of a core.
 const PAUSE: Duration = Duration::from_millis(10);
-/// The same, after a page that was full of expired values.
+/// The pause after a page that was full of expired values.
 const PAUSE_OF_BACKLOG: Duration = Duration::from_millis(1);
 /// A proposal that takes longer ends the region's part of the round.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What the collecting loop works with.
+/// The loop that removes expired values.
 #[derive(Debug)]
 pub struct Collector {
-    /// The driver's front.
+    /// The handle of the store's replicas.
     pub handle: Handle,
-    /// Where new values with an expiry are counted.
+    /// Counts new values with an expiry.
     pub uses: TtlUse,
-    /// What time it is, at least.
+    /// Gives a lower bound of the present time.
     pub pd_time: PdTime,
-    /// From the end of a round to the begin of the next. Zero: never.
+    /// From the end of one round to the beginning of the next. Zero: never.
     pub interval: Duration,
-    /// Only what expired at least so long ago is collected, so that clocks which differ by less agree that it has expired.
+    /// How long a value must have been expired before it is removed, so that clocks that differ by less agree that it
+    /// has expired.
     pub grace: Duration,
 }
 
-/// What is known of a region's use of expiries.
+/// What is known about values with an expiry in a region.
 #[derive(Clone, Copy, Debug, Default)]
 struct Known {
-    /// The count at the begin of the last round.
+    /// The count at the beginning of the last round.
     count: u64,
-    /// Rounds in a row that found none.
+    /// How many rounds in a row found no value with an expiry.
     clean: u32,
 }
 
@@ -66,7 +69,8 @@ impl Collector {
                 }
                 let count = self.uses.count(view.group);
                 let before = known.get(&view.group).copied().unwrap_or_default();
-                // Two rounds: a value that was counted but not yet written while the first one looked is seen by the second.
+                // Two rounds: the second one sees a value that was counted, but not yet written, while the first one
+                // read.
                 if before.clean >= 2 && before.count == count && !crate::buggify!("store.collect-anew") {
                     continue;
                 }
@@ -76,14 +80,14 @@ impl Collector {
                         known.insert(view.group, Known { count, clean });
                     }
                     Err(error) => {
-                        tracing::debug!(group = %view.group, %error, "expired values are left for the next round")
+                        tracing::debug!(group = %view.group, %error, "expired values are left to the next round")
                     }
                 }
             }
         }
     }
 
-    /// Goes through one region; whether any value had an expiry.
+    /// Removes the expired values of one region. Returns whether any value had an expiry.
     async fn region(&self, view: &Arc<PeerView>) -> Result<bool> {
         let mut timed = false;
         for cf in Cf::RAW {
@@ -92,19 +96,19 @@ impl Collector {
                 let region = view.region();
                 let engine = self.handle.engine().clone();
                 let now_ms = self.pd_time.earliest_ms(self.handle.clock());
-                let now_ms =
-                    now_ms.ok_or_else(|| Error::Timeout("the placement driver has not said what time it is".into()))?;
+                let now_ms = now_ms
+                    .ok_or_else(|| Error::Timeout("the placement driver has not reported its time recently".into()))?;
                 let store = view.store;
                 probe::emit(|| Probe::Note { store, what: "collects-by", a: now_ms, b: 0, data: Default::default() });
                 let now_s = (now_ms / 1000).saturating_sub(self.grace.as_secs());
                 let end = region.end_key.clone();
                 let page = cpu::run_long(move || ttl::page(&engine, cf, &from, &end, now_s)).await?;
                 timed |= page.timed;
-                // Where there is much to collect, it is collected faster than it can be written.
+                // With a backlog, values are removed faster than they can be written.
                 let pause = if page.expired.len() < COLLECT_KEYS_MAX { PAUSE } else { PAUSE_OF_BACKLOG };
                 if !page.expired.is_empty() {
                     let collect = Collect { cf: cf as u32, keys: page.expired, now_s };
-                    // Decided in this term, from this leader's data: in another one it would be another page.
+                    // The page was made from this leader's data, so it is valid in this term only.
                     let (version, term) = (region::epoch(&region).version, view.leadership().term);
                     let header = CommandHeader { version, term, ..CommandHeader::default() };
                     crate::reach!("store.values-collected");
@@ -124,7 +128,8 @@ impl Collector {
     async fn propose(&self, view: &Arc<PeerView>, header: CommandHeader, op: Op) -> Result<()> {
         let proposal = self.handle.propose_to(view, header.term, command::encode(header, op));
         let reply = self.handle.clock().timeout(TIMEOUT, proposal).await;
-        let reply = reply.map_err(|_| Error::Timeout("a collection was not applied in time".into()))??;
+        let reply =
+            reply.map_err(|_| Error::Timeout("the removal of expired values was not applied in time".into()))??;
         command::outcome(reply).map(|_| ())
     }
 }

@@ -1,4 +1,4 @@
-//! What this store's groups tell it, taken from the replicas' one channel and given to whom it concerns.
+//! Effects of applied entries on this store: receives them from the replicas' channel and passes them on.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -8,19 +8,20 @@ use crate::replica::StoreEffect;
 use crate::rt::sync::mpsc;
 use crate::types::GroupId;
 
-/// How often values with an expiry may have come to each region of a store since it started. Clones share it.
+/// For each region of a store, counts how often values with an expiry may have been added since the store started.
+/// Clones share the counts.
 #[derive(Clone, Debug, Default)]
 pub struct TtlUse(Arc<Mutex<Counts>>);
 
 #[derive(Debug, Default)]
 struct Counts {
     of: BTreeMap<GroupId, u64>,
-    /// Counts for every region.
+    /// Added to the count of every region.
     all: u64,
 }
 
 impl TtlUse {
-    /// The present count.
+    /// Returns the current count of `group`.
     pub fn count(&self, group: GroupId) -> u64 {
         let counts = self.0.lock().expect("no holder panics");
         counts.all + counts.of.get(&group).copied().unwrap_or(0)
@@ -37,7 +38,7 @@ impl TtlUse {
     }
 }
 
-/// Takes effects until the replicas are gone.
+/// Receives effects until the replicas are gone.
 pub async fn listen(mut effects: mpsc::Receiver<StoreEffect>, uses: TtlUse) {
     while let Some(effect) = effects.recv().await {
         uses.note(effect);
@@ -46,7 +47,7 @@ pub async fn listen(mut effects: mpsc::Receiver<StoreEffect>, uses: TtlUse) {
 
 #[cfg(test)]
 mod tests {
-    //! Goal: whatever may have written a value with an expiry is counted. Method: by hand.
+    //! Goal: every effect that may have added a value with an expiry is counted. Method: by hand.
     use super::*;
 
     #[test]

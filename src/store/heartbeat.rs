@@ -1,4 +1,4 @@
-//! Telling PD what this store has, and doing what it answers.
+//! Heartbeats: reports to PD what this store has, and carries out what PD answers.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -22,46 +22,47 @@ use crate::types::{Error, GroupId, Region, Result, region};
 
 use super::pd_time::PdTime;
 
-/// The way to PD: a call to its leader, wherever that is.
+/// The connection to PD: calls its leader, wherever that is.
 pub trait PdLink: Send + Sync + 'static {
     /// Delivers a heartbeat.
     fn store_heartbeat(&self, request: StoreHeartbeatRequest) -> BoxFuture<'_, Result<StoreHeartbeatReply>>;
 }
 
-/// What the heartbeat loop works with.
+/// The loop that sends heartbeats.
 pub struct Heartbeat {
-    /// The cluster.
+    /// The cluster's id.
     pub cluster: u64,
-    /// This store.
+    /// This store's id.
     pub store: u64,
-    /// The driver's front.
+    /// The handle of the store's replicas.
     pub handle: Handle,
     /// The node's clock.
     pub clock: Clock,
-    /// For the space that is left.
+    /// Reports the free space.
     pub disk: Disk,
-    /// Where the data lies.
+    /// The data directory.
     pub data_dir: PathBuf,
-    /// To PD.
+    /// The connection to PD.
     pub pd: Arc<dyn PdLink>,
-    /// Told the stores' addresses as PD knows them.
+    /// Receives the stores' addresses, as PD knows them.
     pub addresses: watch::Sender<Addresses>,
-    /// Between two heartbeats; a change of leadership here, another leader of the placement driver, or the store's stopping sends
-    /// one sooner, within a tenth of a second.
+    /// The time between two heartbeats. A heartbeat is sent sooner, within a tenth of a second, when leadership changes
+    /// here, when the placement driver has another leader, or when the store begins to stop.
     pub interval: Duration,
-    /// The newest version of the cluster's protocol that this node knows.
+    /// The newest version of the cluster's protocol that this node supports.
     pub protocol: u32,
     /// This run of the process.
     pub incarnation: Incarnation,
-    /// Told what time it is at the placement driver.
+    /// Receives the placement driver's time.
     pub pd_time: PdTime,
-    /// Whether the store hands its leaders over and ends.
+    /// Whether the store is handing over its leaders in order to stop.
     pub stopping: watch::Receiver<bool>,
-    /// Told how many regions count on a replica that was lost with the disk that this store replaces, once PD has said it.
+    /// Receives, once PD has reported it, how many regions have a replica that was lost with the disk that this store
+    /// replaces.
     pub lost_replicas: watch::Sender<Option<u64>>,
 }
 
-/// About how much a region holds.
+/// The approximate size of a region.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Size {
     bytes: u64,
@@ -69,7 +70,7 @@ struct Size {
 }
 
 impl Size {
-    /// Of a region's raw data. What the engine cannot estimate counts as nothing.
+    /// Returns the size of a region's raw data. What the engine cannot estimate counts as zero.
     fn of(engine: &impl KvEngine, region: &Region) -> Size {
         let (start, end) = (&region.start_key, &region.end_key);
         Cf::all_of_regions().fold(Size::default(), |sum, cf| Size {
@@ -79,25 +80,26 @@ impl Size {
     }
 }
 
-/// What the last look at the sizes found.
+/// The sizes that were measured last.
 #[derive(Clone, Debug, Default)]
 struct Sizes {
-    /// Of the regions led here.
+    /// Sizes of the regions that are led here.
     regions: BTreeMap<GroupId, Size>,
-    /// What the store's data takes on its disk: the engine, of all groups and whoever leads them, and the raft log.
+    /// Bytes that the store's data takes on its disk: the engine (all groups, including those led elsewhere) and the
+    /// raft log.
     used_bytes: u64,
 }
 
-/// Of everything in the engine. What it cannot estimate counts as nothing.
+/// Returns the approximate bytes of everything in the engine. What the engine cannot estimate counts as zero.
 fn engine_bytes(engine: &impl KvEngine) -> u64 {
     Cf::ALL.into_iter().map(|cf| engine.approximate_bytes(cf, b"", b"").unwrap_or(0)).sum()
 }
 
-/// Between two looks at what sends a heartbeat sooner, and until a heartbeat that failed is sent again.
+/// How often the conditions for an early heartbeat are checked, and how soon a failed heartbeat is sent again.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// What sends a heartbeat at once when it changes: the groups led here with their terms, the leader of the placement driver (where
-/// it has a member here) with its term, and whether the store stops.
+/// State whose change sends a heartbeat at once: the groups led here with their terms, the leader of the placement
+/// driver (if this node has a member) with its term, and whether the store is stopping.
 type Urgent = (Vec<(GroupId, u64)>, Option<(u64, u64)>, bool);
 
 impl Heartbeat {
@@ -114,7 +116,8 @@ impl Heartbeat {
             } else if self.leaders().iter().any(|view| !sizes.regions.contains_key(&view.group))
                 && !crate::mutant!("store.sizes-never-again")
             {
-                // It came to be led here, and would be told as empty until the next look.
+                // This store now leads a region that was not measured: it would be reported as empty until the next
+                // measurement.
                 let more = self.sizes(&sizes).await;
                 sizes.regions.extend(more.regions);
             }
@@ -127,7 +130,7 @@ impl Heartbeat {
                     self.interval
                 }
                 Ok(Err(error)) => {
-                    tracing::debug!(store = self.store, %error, "PD did not take the heartbeat");
+                    tracing::debug!(store = self.store, %error, "PD refused the heartbeat");
                     LOOK.min(self.interval)
                 }
                 Err(_) => {
@@ -151,7 +154,7 @@ impl Heartbeat {
         (self.led(), pd.map(|pd| (pd.term, pd.leader)), *self.stopping.borrow())
     }
 
-    /// The groups led here, with their terms.
+    /// Returns the groups led here, with their terms.
     fn led(&self) -> Vec<(GroupId, u64)> {
         self.leaders().iter().map(|view| (view.group, view.leadership().term)).collect()
     }
@@ -162,7 +165,8 @@ impl Heartbeat {
         views
     }
 
-    /// How large the regions are that are led here and not among `known`. The engine may have to read the indexes of its files.
+    /// Measures the regions that are led here and are not in `known`. The engine may have to read the indexes of its
+    /// files.
     async fn sizes(&self, known: &Sizes) -> Sizes {
         let engine = self.handle.engine().clone();
         let leaders = self.leaders();
@@ -185,7 +189,7 @@ impl Heartbeat {
     ) -> StoreHeartbeatRequest {
         let (capacity, available) = self.disk.space(&self.data_dir).await.unwrap_or_default();
         let (mut reads, mut writes) = (0, 0);
-        // The placement driver's own group is no client's load.
+        // The placement driver's own group is not load from clients.
         for view in self.handle.views().iter().filter(|view| view.group != GroupId::PD) {
             let (by_lease, by_quorum) = view.reads();
             reads += by_lease + by_quorum;
@@ -220,7 +224,7 @@ impl Heartbeat {
             reads_per_s,
             writes_per_s,
             regions,
-            // A store with little room, or an engine that makes writes wait, is given no leaders.
+            // A store whose disk is nearly full, or whose engine delays writes, must not get more leaders.
             stopping: *self.stopping.borrow() || self.handle.room() != Room::Enough || self.handle.is_stalled(),
             refused_orders: refused.to_vec(),
             protocol: self.protocol,
@@ -228,7 +232,7 @@ impl Heartbeat {
         }
     }
 
-    /// Does what PD answers; gives the orders that could not be carried out.
+    /// Carries out what PD answers. Returns the orders that could not be carried out.
     async fn obey(&self, reply: StoreHeartbeatReply) -> Vec<RefusedOrder> {
         if !reply.must_stop.is_empty() {
             self.handle.stop_serving(reply.must_stop);
@@ -290,7 +294,7 @@ mod tests {
         };
         assert_eq!(Size::of(&engine, &region("b", "c")), Size { bytes: 12, keys: 2 });
         assert_eq!(Size::of(&engine, &region("", "")), Size { bytes: 24, keys: 4 });
-        assert_eq!(engine_bytes(&engine), 24 + 9, "the node's own data takes room, too");
+        assert_eq!(engine_bytes(&engine), 24 + 9, "the node's own data counts as well");
         assert_eq!(Size::of(&engine, &region("x", "")), Size::default());
     }
 }

@@ -1,4 +1,4 @@
-//! All that services and transactions see of replication.
+//! The interface through which the services use replication.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -11,32 +11,33 @@ use crate::types::{Region, Result};
 
 /// A linearizable view of one region.
 pub struct RegionRead<S> {
-    /// The region as it was when the view was taken; its version equals the request's.
+    /// The region as it was when the view was taken. Its version equals the request's.
     pub region: Arc<Region>,
-    /// The engine's view. Read only keys inside `region`.
+    /// The engine's snapshot. Read only keys inside `region`.
     pub snapshot: S,
-    /// The leader's clock at that moment, unix seconds: decides what has expired.
+    /// The leader's clock when the view was taken, in Unix seconds. Decides which values have expired.
     pub now_s: u64,
-    /// What a write that is decided from this view carries.
+    /// The fence of a write that is decided from this view.
     pub fence: Fence,
 }
 
-/// What a decision rests on. A write with a fence is refused at apply, on every replica alike, unless the region is of the same version
-/// and the entry of the same term: then nobody else can have written since, but through this leader.
+/// The state on which a decision rests. A write with a fence is refused at apply, on every replica alike, unless the
+/// region has the same version and the entry the same term. Then only this leader can have written to the region since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fence {
-    /// The term that the leader was in when the view was taken.
+    /// The leader's term when the view was taken.
     pub term: u64,
     /// The region's version.
     pub version: u64,
 }
 
-/// What a request does, which decides the order in which its route is checked: clients act on the first thing that is wrong.
+/// What a request does. Decides the order in which its route is checked, because clients act on the first error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// It looks at data (compare-and-swap and writes beside it do, too): store, region, peer, term, leader, epoch.
+    /// Reads data, or compares and swaps, or writes with `for_cas`. Order: store, region, peer, term,
+    /// leader, epoch.
     Read,
-    /// It only writes: region, store, peer, leader, term, epoch.
+    /// Only writes. Order: region, store, peer, leader, term, epoch.
     Write,
 }
 
@@ -45,19 +46,20 @@ pub trait Kv: Clone + Send + Sync + 'static {
     /// A region that a request is for.
     type Route: Route;
 
-    /// The region that `context` names, after all checks of a request's route, in TiKV's order (see [`Access`]). Of the epoch only
-    /// the version is compared: it changes with the region's range, the other half with its members, which no request for data
-    /// depends on. Keys are checked by the service, which knows which keys a request has (see [`check_key`]).
+    /// Returns the route to the region that `context` names, after all checks in TiKV's order (see [`Access`]).
+    /// Compares only the version of the epoch: it changes with the region's range. The other part changes with the
+    /// region's members, which no request for data depends on. The service checks the keys, because it knows which keys
+    /// a request has (see [`check_key`]).
     ///
     /// # Errors
-    /// Those of routing ([`crate::types::Error::NotLeader`], `RegionNotFound`, `EpochNotMatch`, `StoreNotMatch`,
-    /// `PeerNotMatch`, `StaleCommand`), `Stopped`.
+    /// Returns a routing error ([`crate::types::Error::NotLeader`], `RegionNotFound`, `EpochNotMatch`, `StoreNotMatch`,
+    /// `PeerNotMatch`, `StaleCommand`) or `Stopped`.
     fn route(&self, context: &Context, access: Access) -> Result<Self::Route>;
 
-    /// This store's clock, unix seconds.
+    /// Returns this store's clock, in Unix seconds.
     fn now_s(&self) -> u64;
 
-    /// This store's id.
+    /// Returns this store's id.
     fn store(&self) -> u64;
 
     /// Completes after `duration`.
@@ -66,24 +68,25 @@ pub trait Kv: Clone + Send + Sync + 'static {
 
 /// A region of this store whose leader, term and epoch were checked for one request.
 pub trait Route: Send + Sync {
-    /// What reads see of the engine.
+    /// A snapshot of the engine, for reads.
     type Snapshot: Read + Clone + Send + Sync + 'static;
 
-    /// The region, as it was when the request was routed.
+    /// Returns the region, as it was when the request was routed.
     fn region(&self) -> &Arc<Region>;
 
-    /// A linearizable view of the region.
+    /// Returns a linearizable view of the region.
     ///
     /// # Errors
-    /// `NotLeader`, `EpochNotMatch` (it changed meanwhile), `Busy`, `Stopped`, `Timeout`, `Deadline`.
+    /// Returns `NotLeader`, `EpochNotMatch` (the region changed after routing), `Busy`, `Stopped`, `Timeout` or
+    /// `Deadline`.
     fn read(&self) -> impl Future<Output = Result<RegionRead<Self::Snapshot>>> + Send;
 
-    /// Replicates one operation; returns when it is applied at the leader, with the outcome if it is a compare-and-swap. With a
-    /// `fence` only if what it was decided from still holds.
+    /// Replicates one operation. Returns when the leader has applied it, with the outcome if it is a compare-and-swap.
+    /// With a `fence`, the operation is applied only if the state on which it was decided still holds.
     ///
     /// # Errors
-    /// `NotLeader`, `EpochNotMatch`, `KeyNotInRegion`, `StaleCommand` (the fence), `EntryTooLarge`, `Busy`, `Stopped`: nothing
-    /// happened. `Unknown`: it may still happen.
+    /// Returns `NotLeader`, `EpochNotMatch`, `KeyNotInRegion`, `StaleCommand` (because of the fence), `EntryTooLarge`,
+    /// `Busy` or `Stopped` if nothing happened, and `Unknown` if the write may still happen.
     fn write(
         &self,
         op: region_command::Op,
@@ -91,10 +94,10 @@ pub trait Route: Send + Sync {
     ) -> impl Future<Output = Result<Option<CasReply>>> + Send;
 }
 
-/// Checks that `region` holds `key`.
+/// Checks that `key` lies in `region`.
 ///
 /// # Errors
-/// [`crate::types::Error::KeyNotInRegion`].
+/// Returns [`crate::types::Error::KeyNotInRegion`].
 pub fn check_key(region: &Arc<Region>, key: &[u8]) -> Result<()> {
     if crate::types::region::holds(region, key) {
         return Ok(());

@@ -3,13 +3,13 @@
 //! ```text
 //!   service ──Context──▶ Kv::route: store? region? peer? term? leader? epoch?
 //!                         └─▶ Route: read, write(fence)  ──▶ replica::Handle (confirm, propose)
-//!   collect ──▶ replica::Handle: "delete what of these has expired", region after region, now and then
-//!   effects ◀── replica: what applying meant for this store
-//!   heartbeat ──▶ PD: stores' space, leaders, sizes;  PD ──▶ addresses, leader transfers
+//!   collect ──▶ replica::Handle: "delete the expired ones of these keys", region by region, periodically
+//!   effects ◀── replica: what applied entries mean for this store
+//!   heartbeat ──▶ PD: space, leaders, sizes;  PD ──▶ addresses, leader transfers
 //! ```
 //!
-//! **In** come requests with the region they believe in; **out** go linearizable views and replicated writes, or the error
-//! that tells the client what to refresh. **Never**: an answer for a region, epoch or leader other than the request's.
+//! Requests that name a region come **in**. Linearizable views and replicated writes go **out**, or the error that
+//! tells the client what to refresh. **Never**: a response from a region, epoch or leader other than the request's.
 
 mod collect;
 mod effects;
@@ -28,14 +28,11 @@ pub(crate) use pd_time::PdTime;
 pub(crate) use region_store::RegionStore;
 pub(crate) use space::{Space, make_room_for_a_start};
 
-/// The planted bugs of this room and what each breaks.
+/// The planted bugs of this module and what each breaks.
 pub const MUTANTS: &[(&str, &str)] = &[
-    ("store.read-without-barrier", "a read is served by a replica that does not ask whether it still leads"),
-    (
-        "store.collects-by-own-clock",
-        "expired values are removed by the clock of whoever leads, however far ahead it is",
-    ),
-    ("store.disk-fills-up", "a store takes writes until its disk is full"),
-    ("store.sizes-never-again", "the sizes of regions are looked at once"),
+    ("store.read-without-barrier", "a replica serves a read without confirming that it is still the leader"),
+    ("store.collects-by-own-clock", "expired values are removed by the clock of the leader, however far ahead it is"),
+    ("store.disk-fills-up", "a store accepts writes until its disk is full"),
+    ("store.sizes-never-again", "the sizes of regions are measured only once"),
     ("store.epoch-not-checked", "a request's epoch is not compared with the region's"),
 ];

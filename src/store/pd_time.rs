@@ -1,28 +1,28 @@
-//! The placement driver's time, as far as this store has heard of it.
+//! The placement driver's time, as last reported to this store.
 //!
-//! What has expired is removed from all replicas for good, so it must not go by the clock of one node alone: a clock that is ahead
-//! would remove what others still show.
+//! Expired values are removed permanently from all replicas, so the clock of a single node must not decide: a clock
+//! that is ahead would remove values that other nodes still return.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::rt::clock::{Clock, Instant};
 
-/// A word of the placement driver that is older says nothing any more: clocks drift.
+/// A report of the placement driver's time that is older is not used, because clocks drift.
 const OLD: Duration = Duration::from_secs(60);
 
-/// What was heard last. Clones share it.
+/// The time that was reported last. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct PdTime(Arc<Mutex<Option<(u64, Instant)>>>);
 
 impl PdTime {
-    /// The placement driver said at some moment before `now` that it is `wall_ms` (unix time).
+    /// Records that the placement driver's clock was `wall_ms` (Unix milliseconds) at some moment before `now`.
     pub fn heard(&self, wall_ms: u64, now: Instant) {
         *self.0.lock().expect("no holder panics") = Some((wall_ms, now));
     }
 
-    /// A time (unix, ms) that neither the placement driver's clock nor this node's is behind; nothing if the placement driver was
-    /// not heard lately.
+    /// Returns a time (Unix milliseconds) that is not ahead of the placement driver's clock or of this node's. Returns
+    /// `None` if the placement driver has not reported its time recently.
     pub fn earliest_ms(&self, clock: &Clock) -> Option<u64> {
         let (wall_ms, at) = (*self.0.lock().expect("no holder panics"))?;
         let since = clock.now().since(at);

@@ -17,7 +17,7 @@ use crate::types::{Error, GroupId, Region, Result, region};
 
 use super::kv::{Access, Fence, Kv, RegionRead, Route};
 
-/// The regions of one store. Clones share it.
+/// The regions of one store. Clones share them.
 #[derive(Clone, Debug)]
 pub struct RegionStore(Arc<Store>);
 
@@ -27,23 +27,23 @@ struct Store {
     handle: Handle,
     clock: Clock,
     timeout: Duration,
-    /// Numbers reads for the simulator's oracles.
+    /// Numbers the reads, for the simulator's oracles.
     reads: AtomicU64,
 }
 
 impl RegionStore {
-    /// The regions that `handle` drives, as `store`; a read or write that takes longer than `timeout` is given up.
+    /// Creates the regions of `store`, which `handle` drives. A read or write that takes longer than `timeout` fails.
     pub fn new(store: u64, handle: Handle, timeout: Duration) -> RegionStore {
         let clock = handle.clock().clone();
         RegionStore(Arc::new(Store { id: store, handle, clock, timeout, reads: AtomicU64::new(0) }))
     }
 
-    /// The handle of the store's replicas.
+    /// Returns the handle of the store's replicas.
     pub fn handle(&self) -> &Handle {
         &self.0.handle
     }
 
-    /// The checks of a request, in the protocol's order.
+    /// Checks a request in the protocol's order.
     fn check(&self, context: &Context, access: Access) -> Result<(Arc<PeerView>, Arc<Region>)> {
         if let Some(why) = self.0.handle.poisoned() {
             return Err(Error::Stopped(why));
@@ -71,7 +71,7 @@ impl RegionStore {
         Ok((view, region))
     }
 
-    /// A request without a peer is for no store.
+    /// Checks the request's store. A request without a peer matches no store.
     fn check_store(&self, context: &Context) -> Result<()> {
         let asked = context.peer.as_ref().map_or(0, |peer| peer.store_id);
         if asked == self.0.id { Ok(()) } else { Err(Error::StoreNotMatch { asked, actual: self.0.id }) }
@@ -82,7 +82,7 @@ impl RegionStore {
         self.0.handle.view(group).filter(|_| group != GroupId::PD).ok_or(Error::RegionNotFound(group))
     }
 
-    /// How long a request may take: until this store gives up, or its client does.
+    /// Returns how long a request may take: until this store's timeout or the client's, whichever comes first.
     fn limit(&self, context: &Context) -> Duration {
         match context.max_execution_duration_ms {
             0 => self.0.timeout,
@@ -91,13 +91,13 @@ impl RegionStore {
     }
 }
 
-/// A peer of another incarnation of the region: the client's descriptor is old.
+/// Checks the request's peer. If another peer is here, the client's descriptor of the region is outdated.
 fn check_peer(context: &Context, view: &PeerView) -> Result<()> {
     let asked = context.peer.as_ref().map_or(0, |peer| peer.id);
     if asked == view.peer { Ok(()) } else { Err(Error::PeerNotMatch { asked, actual: view.peer }) }
 }
 
-/// One term behind is taken, as by TiKV: a leader that was elected again.
+/// Checks the request's term. As in TiKV, it may be one behind, because the same leader may have been elected again.
 fn check_term(context: &Context, view: &PeerView) -> Result<()> {
     let asked = context.term;
     if asked == 0 || view.leadership().term <= asked.saturating_add(1) { Ok(()) } else { Err(Error::StaleCommand) }
@@ -107,7 +107,7 @@ fn check_leader(view: &PeerView) -> Result<()> {
     if view.leads() { Ok(()) } else { Err(view.not_leader()) }
 }
 
-/// Only the version counts: the members of a region are none of a reader's or writer's business.
+/// Checks the request's version. The membership does not matter to a read or write.
 fn check_version(asked: u64, region: &Arc<Region>) -> Result<()> {
     if asked != region::epoch(region).version && !crate::mutant!("store.epoch-not-checked") {
         return Err(Error::EpochNotMatch(vec![Region::clone(region)]));
@@ -115,13 +115,13 @@ fn check_version(asked: u64, region: &Arc<Region>) -> Result<()> {
     Ok(())
 }
 
-/// A request's way to a region: found once, used for what the request does.
+/// A request's route to a region: found once, then used for everything that the request does.
 #[derive(Debug)]
 pub struct RegionRoute {
     store: RegionStore,
     view: Arc<PeerView>,
     region: Arc<Region>,
-    /// The version that the request knows.
+    /// The version of the region that the request knows.
     version: u64,
     limit: Duration,
 }
@@ -151,9 +151,10 @@ impl Route for RegionRoute {
         }
         let snapshot = handle.engine().snapshot();
         probe::emit(|| Probe::ReadServed { store, group, read, applied: self.view.applied() });
-        // The region may have changed while the quorum was asked: what the view shows must be of the epoch asked for.
+        // The region may have changed while the quorum was asked. The view must be of the epoch that the request asked
+        // for.
         let region = self.view.region();
-        assert_eq!(region.id, self.region.id, "a request reads the region that it was routed to");
+        assert_eq!(region.id, self.region.id, "a request must read the region that it was routed to");
         check_version(self.version, &region)?;
         let fence = Fence { term, version: region::epoch(&region).version };
         Ok(RegionRead { region, snapshot, now_s: self.store.now_s(), fence })
@@ -164,11 +165,11 @@ impl Route for RegionRoute {
         let header = CommandHeader { version, term, ..CommandHeader::default() };
         let bytes = command::encoded_len(header, &op);
         if bytes > ENTRY_BYTES_MAX {
-            // Before it is copied once more.
+            // Check before the command is copied once more.
             return Err(Error::EntryTooLarge { group: self.view.group, bytes: bytes as u64 });
         }
         if self.store.0.handle.room() != Room::Enough && command::adds_data(&op) {
-            let reason = "its disk is nearly full: only deletes are taken until there is room again".to_owned();
+            let reason = "its disk is nearly full: only deletes are accepted until there is more free space".to_owned();
             crate::reach!("store.write-refused-for-room");
             return Err(Error::DiskFull { store: self.store.0.id, reason });
         }
@@ -177,7 +178,11 @@ impl Route for RegionRoute {
             probe::emit(|| Probe::Note { store, what: "adds-data", a: group, b: 0, data: Default::default() });
         }
         let encoded = command::encode(header, op);
-        assert!(encoded.bytes.len() <= bytes, "region {}: a command is longer than was checked", self.region.id);
+        assert!(
+            encoded.bytes.len() <= bytes,
+            "region {}: the encoded command is longer than the length that was checked",
+            self.region.id
+        );
         let proposal = self.store.0.handle.propose_to(&self.view, term, encoded);
         let reply = self.store.0.clock.timeout(self.limit, proposal).await;
         command::outcome(reply.map_err(|_| Error::Unknown("no quorum answered in time".into()))??)

@@ -1,12 +1,12 @@
-//! Room on the disk: what a store still takes when there is little left.
+//! Free space on the disk: which requests a store still accepts when little is left.
 //!
-//! | room left, beside the reserve file | what the store does |
+//! | free space, not counting the reserve file | what the store does |
 //! |---|---|
-//! | two reserves or more | everything |
-//! | less than two | hands its leaders over, refuses writes that add data; deletes go on |
-//! | less than one | frees the reserve file, hands its leaders over, is not healthy |
+//! | two reserves or more | accepts everything |
+//! | less than two | hands its leaders over, refuses writes that add data, accepts deletes |
+//! | less than one | frees the reserve file, hands its leaders over, reports itself as not healthy |
 //!
-//! A store whose disk is full all the same stops; the reserve is what lets it start again, to be cleaned.
+//! A store whose disk becomes full nevertheless stops. The reserve lets it start again, so that data can be deleted.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,12 +16,12 @@ use crate::rt::clock::Clock;
 use crate::rt::disk::Disk;
 use crate::types::limits::RESERVE_BYTES_MAX;
 
-/// The reserve file's name in the data directory.
+/// The name of the reserve file in the data directory.
 const NAME: &str = "RESERVE";
-/// Between two looks.
+/// How often the free space is checked.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// How large the reserve of a disk is, bytes; 0: there is none.
+/// Returns the length of a disk's reserve in bytes; 0 if there is none.
 fn reserve_bytes(configured: Option<u64>, capacity: u64) -> u64 {
     configured.unwrap_or((capacity / 20).min(RESERVE_BYTES_MAX))
 }
@@ -29,9 +29,9 @@ fn reserve_bytes(configured: Option<u64>, capacity: u64) -> u64 {
 /// How long handing leaders over may take.
 const HAND_OVER_MAX: Duration = Duration::from_secs(2);
 
-/// What a store takes with that much room left.
+/// Returns the state of a store that has `available` bytes left and was in the state `before`.
 fn room(available: u64, reserve: u64, before: Room) -> Room {
-    // What was freed, and what is written meanwhile, must not make a store change its mind with every look.
+    // Hysteresis: freeing the reserve, and concurrent writes, must not change the state with every check.
     let (low, critical) = match before {
         Room::Enough => (2 * reserve, reserve),
         Room::Low => (2 * reserve + reserve / 2, reserve),
@@ -46,24 +46,24 @@ fn room(available: u64, reserve: u64, before: Room) -> Room {
     }
 }
 
-/// Frees the reserve if the disk has hardly any room left: a start needs some.
+/// Frees the reserve if the disk is nearly full, because starting needs some space.
 pub async fn make_room_for_a_start(disk: &Disk, data_dir: &Path, reserve: Option<u64>) {
     let Ok((capacity, available)) = disk.space(data_dir).await else { return };
     if available < reserve_bytes(reserve, capacity) && disk.remove(&data_dir.join(NAME)).await.is_ok() {
-        tracing::warn!(available, "the disk is nearly full: freed the reserve to start with");
+        tracing::warn!(available, "the disk is nearly full: freed the reserve in order to start");
     }
 }
 
-/// Watches the room of one store's disk.
+/// Watches the free space of one store's disk.
 #[derive(Debug)]
 pub struct Space {
     /// The disk.
     pub disk: Disk,
-    /// Where the data lies.
+    /// The data directory.
     pub data_dir: PathBuf,
-    /// The reserve, bytes, if it is configured.
+    /// The configured length of the reserve in bytes, if any.
     pub reserve: Option<u64>,
-    /// The store's replicas, which are told.
+    /// The store's replicas, which are told the state.
     pub handle: Handle,
     /// The node's clock.
     pub clock: Clock,
@@ -86,10 +86,10 @@ impl Space {
                     tracing::warn!(available, reserve, "room on the disk: {now:?}, was {before:?}");
                     self.handle.show_room(now);
                 }
-                // First: handing over may take its time.
+                // The reserve comes first, because handing over may take time.
                 kept.follow(now, available, reserve).await;
-                // Others may have room: they take what this store refuses. With hardly any it keeps away from leading, too, and
-                // whoever elects it is asked again.
+                // Other stores may have room for what this store refuses. With hardly any room left, the store hands
+                // over again and again: a peer may elect it anew.
                 if now == Room::Critical || (now != before && now != Room::Enough) {
                     crate::reach!("store.little-room");
                     self.handle.hand_over(Duration::ZERO, HAND_OVER_MAX).await;
@@ -100,7 +100,7 @@ impl Space {
     }
 }
 
-/// The file that keeps some of the disk's room back.
+/// The file that reserves some of the disk's space.
 struct Reserve {
     disk: Disk,
     path: PathBuf,
@@ -108,14 +108,14 @@ struct Reserve {
 }
 
 impl Reserve {
-    /// The reserve of a data directory. One that an earlier run made is as good as a new one.
+    /// Finds the reserve of a data directory. A reserve from an earlier run is as good as a new one.
     async fn find(disk: &Disk, data_dir: &Path) -> Reserve {
         let path = data_dir.join(NAME);
         let is_there = disk.open(&path).await.is_ok();
         Reserve { disk: disk.clone(), path, is_there }
     }
 
-    /// Gives its bytes back when there is hardly any room, and makes it again when there is plenty.
+    /// Frees the reserve when hardly any space is left, and creates it again when there is plenty.
     async fn follow(&mut self, room: Room, available: u64, bytes: u64) {
         match room {
             Room::Critical if self.is_there => {
@@ -127,7 +127,7 @@ impl Reserve {
         }
     }
 
-    /// Makes the file; whether it is there.
+    /// Creates the file. Returns whether it exists.
     async fn make(&self, bytes: u64) -> bool {
         let file = match self.disk.open(&self.path).await {
             Ok(file) => Ok(file),
@@ -140,7 +140,7 @@ impl Reserve {
         match allocated {
             Ok(()) => true,
             Err(error) => {
-                tracing::debug!(%error, "no reserve on the disk");
+                tracing::debug!(%error, "could not reserve disk space");
                 false
             }
         }
@@ -149,8 +149,8 @@ impl Reserve {
 
 #[cfg(test)]
 mod tests {
-    //! Goal: what a store takes follows the room that is left, without changing its mind with every look; the reserve is given back by
-    //! whichever run finds the disk full. Method: by hand.
+    //! Goal: what a store accepts follows the free space without changing at every check, and any run that finds the
+    //! disk full frees the reserve. Method: by hand.
     use super::*;
 
     #[test]
@@ -161,7 +161,7 @@ mod tests {
         assert_eq!(of(249, Room::Low), Room::Low);
         assert_eq!(of(250, Room::Low), Room::Enough);
         assert_eq!(of(99, Room::Low), Room::Critical);
-        // The reserve that was freed is no room.
+        // The space of the freed reserve does not count as free space.
         assert_eq!(of(299, Room::Critical), Room::Critical);
         assert_eq!(of(300, Room::Critical), Room::Low);
         assert_eq!(of(350, Room::Critical), Room::Enough);
@@ -175,9 +175,9 @@ mod tests {
         let (disk, file) = (Disk::real(), dir.path().join(NAME));
         let mut first = Reserve::find(&disk, dir.path()).await;
         first.follow(Room::Enough, 3 << 20, 1 << 20).await;
-        assert!(!file.exists(), "too little room to set any aside");
+        assert!(!file.exists(), "too little free space for a reserve");
         first.follow(Room::Enough, 5 << 20, 1 << 20).await;
-        assert_eq!(file.metadata().expect("it is made").len(), 1 << 20);
+        assert_eq!(file.metadata().expect("the reserve was created").len(), 1 << 20);
         let mut second = Reserve::find(&disk, dir.path()).await;
         second.follow(Room::Low, 3 << 19, 1 << 20).await;
         assert!(file.exists());

@@ -2,10 +2,9 @@
 //!
 //! ```text
 //!   keys (uniform, zipfian) -> request, encoded by hand -> the leader's connection -> reply -> histogram
-//!        routes: one look-up in a sorted list, refreshed from PD only after an error
-//! ```
-//! The load generator shares the machine with what it measures, so its own work per request is kept small: one thread, no
-//! retries, no allocation for routing, requests written straight into the frame.
+//!        routes: one lookup in a sorted list, refreshed from PD only after an error
+//! ``` The load generator shares the machine with the server that it measures, so its own work per request is kept
+//! small: one thread, no retries, no allocation for routing, requests written directly into the frame.
 
 mod keys;
 mod report;
@@ -38,19 +37,19 @@ use routes::Routing;
 /// What the clients do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Workload {
-    /// Puts of random keys.
+    /// Put random keys.
     Put,
-    /// Gets of random keys.
+    /// Get random keys.
     Get,
-    /// Both; see --read-ratio.
+    /// Put and get; see --read-ratio.
     Mixed,
-    /// Scans upwards from random keys; see --scan-limit.
+    /// Scan upwards from random keys; see --scan-limit.
     Scan,
-    /// No measurement: delete the keys that earlier runs with the same --keys (or fewer) left behind.
+    /// Measure nothing; delete the keys that earlier runs with the same --keys (or fewer) left behind.
     Clean,
 }
 
-/// Which keys they choose.
+/// How the clients choose keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Distribution {
     /// Every key equally often.
@@ -115,39 +114,43 @@ pub struct Args {
 fn parse_duration(text: &str) -> Result<Duration, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
-    let number: f64 = number.parse().map_err(|_| format!("`{text}` is not a time such as 10s, 500ms or 2m"))?;
+    let number: f64 = number.parse().map_err(|_| format!("`{text}` is not a duration such as 10s, 500ms or 2m"))?;
     let seconds = match unit {
         "ms" => number / 1000.0,
         "" | "s" => number,
         "m" => number * 60.0,
-        _ => return Err(format!("`{unit}`: the units are ms, s and m")),
+        _ => return Err(format!("`{unit}` is not a unit: use ms, s or m")),
     };
-    if (0.0..=86_400.0).contains(&seconds) { Ok(Duration::from_secs_f64(seconds)) } else { Err("at most a day".into()) }
+    if (0.0..=86_400.0).contains(&seconds) {
+        Ok(Duration::from_secs_f64(seconds))
+    } else {
+        Err("must be at most a day".into())
+    }
 }
 
 fn parse_share(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
-        _ => Err("a number between 0 and 1".into()),
+        _ => Err("must be a number between 0 and 1".into()),
     }
 }
 
-/// What all clients of a run share.
+/// State that all clients of a run share.
 pub(crate) struct Shared {
     pub(crate) args: Args,
     pub(crate) keys: Keys,
     pub(crate) value: Bytes,
-    /// For what is not measured.
+    /// The client for everything that is not measured.
     raw: RawClient,
     pub(crate) routing: Routing,
-    /// Set when measuring begins, and when it is over.
+    /// Set while measuring.
     pub(crate) measuring: AtomicBool,
     pub(crate) over: AtomicBool,
-    /// Requests answered while measuring; for the bar.
+    /// How many requests were answered while measuring, for the progress bar.
     pub(crate) done: AtomicU64,
 }
 
-/// What one client, or stream, has seen while measuring.
+/// What one client or stream has measured.
 pub(crate) struct Tally {
     pub(crate) latencies_ns: Histogram<u64>,
     pub(crate) errors: u64,
@@ -161,7 +164,7 @@ impl Tally {
         Tally { latencies_ns, errors: 0, pairs: 0, first_error: None }
     }
 
-    /// An answer to what was sent at `sent`.
+    /// Records the response to a request that was sent at `sent`.
     #[inline]
     pub(crate) fn answered(&mut self, shared: &Shared, sent: Instant, now: Instant, pairs: u64) {
         if shared.measuring.load(Ordering::Relaxed) {
@@ -188,7 +191,7 @@ impl Tally {
     }
 }
 
-/// A request: where its key lies, and what to do there.
+/// The kind of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verb {
     Put,
@@ -197,7 +200,7 @@ pub(crate) enum Verb {
 }
 
 impl Shared {
-    /// What a client does next, and its key.
+    /// Returns the kind and the key of a client's next request.
     #[inline]
     pub(crate) fn next(&self, rng: &mut Rng) -> (Verb, [u8; keys::KEY_BYTES]) {
         let verb = match self.args.workload {
@@ -219,10 +222,10 @@ impl Shared {
 /// How long the last requests of a run may take.
 const LAST_REQUESTS: Duration = Duration::from_secs(5);
 
-/// Runs the load and prints what it measured.
+/// Runs the load and prints the measurements.
 pub fn run(args: Args) -> Result<(), Failure> {
     if args.duration.is_zero() {
-        return Err(Failure::usage("--duration: longer than nothing"));
+        return Err(Failure::usage("--duration: must be longer than zero"));
     }
     process::descriptors(1);
     process::client_runtime()?.block_on(load(args))
@@ -235,7 +238,7 @@ async fn load(args: Args) -> Result<(), Failure> {
     let value = value(args.value_size as usize, args.seed);
     let raw =
         RawClient::new(pd.clone(), env.net.clone(), env.clock.clone(), Rng::new(args.seed), RawOptions::default());
-    // First of all: whether there is a cluster.
+    // First find out whether there is a cluster.
     let routing = Routing::new(pd, env.net.clone(), args.connections).await?;
     match args.workload {
         Workload::Clean => {
@@ -247,7 +250,7 @@ async fn load(args: Args) -> Result<(), Failure> {
                 if args.json {
                     json!({ "removed_keys": args.keys }).to_string()
                 } else {
-                    format!("removed the {count} keys, those that were there")
+                    format!("removed the {count} keys, as far as they existed")
                 }
             );
             return Ok(());
@@ -282,7 +285,7 @@ async fn load(args: Args) -> Result<(), Failure> {
     let (took, cpu) = (began.elapsed(), process::cpu_seconds() - cpu_began);
     shared.over.store(true, Ordering::Relaxed);
     let mut tally = Tally::new();
-    // Clients that hang in their last request must not hold up the report.
+    // A client whose last request hangs must not delay the report.
     let until = tokio::time::Instant::now() + LAST_REQUESTS;
     for mut client in running {
         match tokio::time::timeout_at(until, &mut client).await {
@@ -319,7 +322,7 @@ async fn load(args: Args) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Waits until the time is over, or Ctrl-C (true); moves the bar.
+/// Waits until the measuring time is over, or until Ctrl-C (then returns true). Updates the progress bar.
 async fn watch(shared: &Shared, began: Instant) -> bool {
     let total = shared.args.duration;
     let bar = bar(shared.args.json, total.as_millis() as u64, "{bar:30} {elapsed}/{msg}");
@@ -352,22 +355,22 @@ async fn watch(shared: &Shared, began: Instant) -> bool {
 /// Writes every key once.
 async fn preload(raw: &RawClient, args: &Args, keys: &Keys, value: &Bytes) -> Result<(), Failure> {
     let per = ((512 << 10) / (u64::from(args.value_size) + 32)).clamp(1, 2048);
-    in_chunks(args, "loads keys", per, |numbers| {
+    in_chunks(args, "loading keys", per, |numbers| {
         let pairs = numbers.map(|n| (Bytes::copy_from_slice(&keys.key(n)), value.clone())).collect();
         raw.batch_put(pairs, 0)
     })
     .await
 }
 
-/// Removes every key, and no other.
+/// Deletes the keys of the run, and no others.
 async fn clean(raw: &RawClient, args: &Args, keys: &Keys) -> Result<(), Failure> {
-    in_chunks(args, "removes keys", 2048, |numbers| {
+    in_chunks(args, "removing keys", 2048, |numbers| {
         raw.batch_delete(numbers.map(|n| Bytes::copy_from_slice(&keys.key(n))).collect())
     })
     .await
 }
 
-/// Does something with the numbers of all keys, `per` at once, and shows how far it is.
+/// Calls `work` with the numbers of all keys, `per` at a time, and shows the progress.
 async fn in_chunks<F: Future<Output = armilla::client::Result<()>>>(
     args: &Args,
     what: &str,
@@ -390,7 +393,7 @@ async fn in_chunks<F: Future<Output = armilla::client::Result<()>>>(
     Ok(())
 }
 
-/// A bar on standard error; hidden where nobody looks.
+/// Creates a progress bar on standard error, or a hidden one.
 fn bar(hidden: bool, len: u64, template: &str) -> ProgressBar {
     let target = if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
     let bar = ProgressBar::with_draw_target(Some(len), target);
@@ -398,7 +401,7 @@ fn bar(hidden: bool, len: u64, template: &str) -> ProgressBar {
     bar
 }
 
-/// A value that does not compress to nothing.
+/// Returns a value that does not compress.
 fn value(bytes: usize, seed: u64) -> Bytes {
     let mut rng = Rng::fork(seed, "value");
     (0..bytes).map(|_| rng.next_u64() as u8).collect()

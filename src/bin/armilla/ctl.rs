@@ -1,10 +1,10 @@
-//! `armilla ctl`: a look into a cluster, and raw keys by hand.
+//! `armilla ctl`: inspects a cluster, and reads and writes raw keys.
 //!
-//! **In** come keys as text with escapes ([`armilla::codec::text`]) and values as they are; **out** go values as they are, tables
-//! whose keys can be given back, or JSON. **Never**: a value that comes out other than it went in, a listing that ends at its limit
-//! without saying so.
+//! Keys come **in** as text with escapes ([`armilla::codec::text`]), values as they are. Values go **out** as they are,
+//! tables with keys that can be typed back in, or JSON. **Never**: a value that is printed differently from how it was
+//! put, or a listing that ends at its limit without saying so.
 
-/// A line of the answer; nothing but printing is left to do.
+/// Prints a line of the result. Printing must be the last thing that a command does.
 macro_rules! say {
     ($($text:tt)*) => {{
         crate::process::only_prints();
@@ -12,7 +12,7 @@ macro_rules! say {
     }};
 }
 
-/// A part of a line of the answer.
+/// Prints a part of a line of the result.
 macro_rules! say_part {
     ($($text:tt)*) => {{
         crate::process::only_prints();
@@ -40,15 +40,15 @@ use listing::{RangeArgs, ScanArgs};
 use show::{Form, print_json};
 use values::ValueArgs;
 
-/// How keys and values are written; below the help of every command that has them.
+/// How keys and values are written. Printed below the help of every command that takes them.
 const BYTES: &str = "\
-Keys: what scan and regions print can be given back. A backslash begins an escape: \\n, \\r, \\t, \\\\ (a backslash),
-\\xNN (a byte), \\mem{TEXT} (the memcomparable encoding of TEXT: how region boundaries look). In a shell, put quotes around them.
-Values: go in as they are, a backslash is a backslash; come out of `get` as they are, byte for byte, without a line break
-at the end. On a terminal there is one, and a value that is no plain text is shown with escapes.
-JSON: \"key\" and \"value\" are the text itself; where it is not UTF-8, \"key_hex\" and \"value_hex\" stand instead.";
+Keys: type them as scan and regions print them. A backslash begins an escape: \\n, \\r, \\t, \\\\ (a backslash),
+\\xNN (a byte), \\mem{TEXT} (the memcomparable encoding of TEXT, as in region boundaries). In a shell, quote them.
+Values: read as they are, without escapes; printed by `get` as they are, byte for byte, without a line break at the
+end. On a terminal, a line break is added, and a value that is not plain text is shown with escapes.
+JSON: \"key\" and \"value\" are the text itself; if it is not UTF-8, \"key_hex\" and \"value_hex\" are used instead.";
 
-/// Tables for people, `--json` for programs.
+/// Prints tables for people, and JSON for programs (`--json`).
 #[derive(clap::Args, Debug)]
 #[command(after_help = BYTES)]
 pub struct Args {
@@ -74,7 +74,7 @@ pub struct Args {
     /// Column family that raw commands use.
     #[arg(long, global = true, value_name = "CF", value_enum, default_value_t = Cf::Default)]
     cf: Cf,
-    /// Timeout in seconds; of scan and count, for each page.
+    /// Timeout in seconds; for scan and count, of each page.
     #[arg(long, global = true, value_name = "SECONDS", default_value_t = 10.0)]
     timeout: f64,
     #[command(subcommand)]
@@ -203,7 +203,7 @@ struct Ctl {
 /// Runs the command.
 pub fn run(args: Args) -> Result<(), Failure> {
     if !(args.timeout > 0.0 && args.timeout < 86_400.0) {
-        return Err(Failure::usage("--timeout: more than 0 seconds, less than a day"));
+        return Err(Failure::usage("--timeout: must be more than 0 seconds and less than a day"));
     }
     process::client_runtime()?.block_on(async {
         let env = Env::real();
@@ -214,10 +214,11 @@ pub fn run(args: Args) -> Result<(), Failure> {
             Cf::Lock => "lock",
             Cf::Write => "write",
         };
-        // One look at a whole region takes as long as it takes: retries would begin it anew.
+        // A request for a whole region takes long, and a retry would start from the beginning: give one attempt all the
+        // time.
         let whole = matches!(args.command, Command::Checksum { .. } | Command::DeleteRange { .. });
         if matches!(args.command, Command::Checksum { .. }) && args.cf != Cf::Default {
-            return Err(Failure::usage("checksum: there is one of the default column family only (--cf default)"));
+            return Err(Failure::usage("checksum: only the default column family has checksums (--cf default)"));
         }
         let patient = RawOptions { deadline, cf: cf.to_owned(), ..RawOptions::default() };
         let options = if whole { RawOptions { attempt: deadline, ..patient } } else { patient };

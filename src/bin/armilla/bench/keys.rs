@@ -1,16 +1,16 @@
-//! Keys: spread evenly over the key space, so that regions that split it evenly have the same load.
+//! Keys that are spread evenly over the key space, so that evenly split regions have the same load.
 
 use armilla::rt::rng::{Rng, mix};
 
 use super::Distribution;
 
-/// Bytes of a key.
+/// The length of a key in bytes.
 pub const KEY_BYTES: usize = 16;
 
 /// How skewed the zipfian choice is.
 const THETA: f64 = 0.99;
 
-/// The keys of a run and the choice among them.
+/// The keys of a run, and how they are chosen.
 #[derive(Debug)]
 pub struct Keys {
     count: u64,
@@ -18,12 +18,12 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// `count` keys.
+    /// Creates `count` keys.
     pub fn new(count: u64, distribution: Distribution) -> Keys {
         Keys { count, zipf: (distribution == Distribution::Zipfian).then(|| Zipf::new(count)) }
     }
 
-    /// The `n`th key: eight bytes that look random, then its number.
+    /// Returns the `n`th key: eight pseudorandom bytes, then the number.
     #[inline]
     pub fn key(&self, n: u64) -> [u8; KEY_BYTES] {
         let mut key = [0; KEY_BYTES];
@@ -33,7 +33,7 @@ impl Keys {
         key
     }
 
-    /// A random key.
+    /// Returns a random key.
     #[inline]
     pub fn draw(&self, rng: &mut Rng) -> [u8; KEY_BYTES] {
         match &self.zipf {
@@ -43,7 +43,8 @@ impl Keys {
     }
 }
 
-/// Zipf's law over `0..count`, by the approximation of Gray et al., "Quickly generating billion-record synthetic databases".
+/// Zipf's law over `0..count`, by the approximation of Gray et al., "Quickly generating billion-record synthetic
+/// databases".
 #[derive(Debug)]
 struct Zipf {
     count: u64,
@@ -74,7 +75,7 @@ impl Zipf {
     }
 }
 
-/// Terms that are summed one by one; beyond them the sum is taken as an integral.
+/// How many terms are summed exactly; the rest of the sum is approximated by an integral.
 const EXACT: u64 = 1 << 20;
 
 fn zeta_sum(count: u64) -> f64 {

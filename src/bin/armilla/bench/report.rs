@@ -1,4 +1,4 @@
-//! What a run measured, for people and for programs.
+//! The results of a run, for people and for programs.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{Args, Tally};
 
-/// The figures of a run.
+/// The results of a run.
 pub struct Report {
     what: String,
     value: serde_json::Value,
@@ -15,7 +15,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Figures of `tally`, measured for `took`, with `cpu` seconds of this process.
+    /// Creates the report of `tally`, which was measured for `took` and took `cpu` seconds of this process.
     pub fn new(args: &Args, tally: &Tally, took: Duration, cpu: f64) -> Report {
         let h = &tally.latencies_ns;
         let us = |q: f64| (h.value_at_quantile(q) as f64 / 100.0).round() / 10.0;
@@ -49,7 +49,7 @@ impl Report {
         });
         let how = if args.batch { "streams" } else { "unary" };
         let what = format!(
-            "{workload}, {} clients, {how} on {} connections a store, {} keys {distribution}, {} B values",
+            "{workload}, {} clients, {how} on {} connections per store, {} keys {distribution}, {} B values",
             args.clients,
             args.connections,
             grouped(args.keys),
@@ -58,14 +58,14 @@ impl Report {
         Report { what, value, first_error: tally.first_error.clone() }
     }
 
-    /// One JSON object.
+    /// Returns the report as one JSON object.
     pub fn json(&self) -> String {
         let mut value = self.value.clone();
         value["first_error"] = self.first_error.clone().into();
         value.to_string()
     }
 
-    /// Lines for people.
+    /// Returns the report as text.
     pub fn text(&self) -> String {
         let number = |key: &str| self.value[key].as_f64().unwrap_or(0.0);
         let ms = |key: &str| format!("{:.3} ms", number(key) / 1000.0);
@@ -77,7 +77,7 @@ impl Report {
             number("seconds")
         );
         if self.value["workload"] == "scan" {
-            text += &format!("  pairs       {} a second\n", grouped(number("pairs_per_s") as u64));
+            text += &format!("  pairs       {} per second\n", grouped(number("pairs_per_s") as u64));
         }
         text += &format!(
             "  latency     p50 {}, p99 {}, p99.9 {}, max {}\n",
@@ -86,7 +86,7 @@ impl Report {
             ms("p999_us"),
             ms("max_us")
         );
-        text += &format!("  this client {:.1} us CPU a request\n", number("client_cpu_us_per_op"));
+        text += &format!("  this client {:.1} us CPU per request\n", number("client_cpu_us_per_op"));
         if number("errors") > 0.0 {
             text += &format!("  errors      {}\n", grouped(number("errors") as u64));
         }
@@ -97,7 +97,7 @@ impl Report {
     }
 }
 
-/// 1234567 as 1,234,567.
+/// Formats 1234567 as 1,234,567.
 pub fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::new();

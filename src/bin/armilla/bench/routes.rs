@@ -1,4 +1,4 @@
-//! Where each key is served: a sorted list, replaced as a whole after an error.
+//! The store that serves each key: a sorted list, replaced as a whole after an error.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
@@ -13,23 +13,23 @@ use prost::Message as _;
 
 use crate::failure::Failure;
 
-/// How long a run waits for a cluster that does not answer, or whose regions have no leader.
+/// How long a run waits for a cluster that does not respond, or whose regions have no leader.
 const CONNECT: Duration = Duration::from_secs(8);
 
 /// One region.
 #[derive(Clone, Debug)]
 pub struct Route {
     start: Bytes,
-    /// The encoded context of its requests.
+    /// The encoded context of requests to the region.
     pub context: Bytes,
     /// Index of the leader's store in [`Routes::stores`].
     pub store: usize,
 }
 
-/// All regions at one time.
+/// All regions at one moment.
 #[derive(Debug)]
 pub struct Routes {
-    /// Counts up with every replacement.
+    /// Increases with every replacement.
     pub generation: u64,
     regions: Vec<Route>,
     /// The connections to each store.
@@ -37,7 +37,7 @@ pub struct Routes {
 }
 
 impl Routes {
-    /// The region of a key.
+    /// Returns the region of a key.
     #[inline]
     pub fn find(&self, key: &[u8]) -> &Route {
         let at = self.regions.partition_point(|route| route.start[..] <= *key);
@@ -45,7 +45,7 @@ impl Routes {
     }
 }
 
-/// The current routes and how to get new ones.
+/// The current routes, and how to refresh them.
 pub struct Routing {
     pd: PdClient,
     net: Net,
@@ -56,12 +56,12 @@ pub struct Routing {
 }
 
 impl Routing {
-    /// Routes of the cluster; waits until every region has a leader, at most [`CONNECT`].
+    /// Gets the routes of the cluster. Waits until every region has a leader, at most [`CONNECT`].
     pub async fn new(pd: PdClient, net: Net, connections: u32) -> Result<Routing, Failure> {
         let mut why = None;
         let first = async {
             loop {
-                // Each attempt gives up early enough to say why.
+                // Each attempt ends early enough to report an error.
                 match fetch(&pd.with_deadline(CONNECT / 4), &net, connections, 1).await {
                     Ok(routes) => return routes,
                     Err(failure) => why = Some(failure),
@@ -70,7 +70,7 @@ impl Routing {
             }
         };
         let Ok(first) = tokio::time::timeout(CONNECT, first).await else {
-            return Err(why.unwrap_or_else(|| Failure::new(format!("no answer of the cluster within {CONNECT:?}"))));
+            return Err(why.unwrap_or_else(|| Failure::new(format!("no response from the cluster within {CONNECT:?}"))));
         };
         Ok(Routing {
             pd,
@@ -82,7 +82,7 @@ impl Routing {
         })
     }
 
-    /// Makes `routes` the newest; cheap when it is.
+    /// Replaces `routes` by the newest ones. Cheap if they already are the newest.
     #[inline]
     pub fn update(&self, routes: &mut Arc<Routes>) {
         if self.generation.load(Ordering::Acquire) != routes.generation {
@@ -90,13 +90,13 @@ impl Routing {
         }
     }
 
-    /// The newest routes.
+    /// Returns the newest routes.
     pub fn get(&self) -> Arc<Routes> {
         self.current.read().expect("no writer panics").clone()
     }
 
-    /// Replaces the routes, unless somebody has done so since `generation`. Waits a little, so that errors do not become a
-    /// storm.
+    /// Refreshes the routes, unless that has happened since `generation`. Waits a little, so that errors do not cause a
+    /// storm of requests.
     pub async fn refresh(&self, generation: u64) {
         let _one = self.refreshing.lock().await;
         if self.generation.load(Ordering::Acquire) != generation {

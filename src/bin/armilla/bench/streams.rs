@@ -1,8 +1,8 @@
-//! Many clients behind a few `BatchCommands` streams: one task keeps one stream to each store and a slot a client. Every
-//! reply frees slots; their next requests leave together.
+//! Many clients behind a few `BatchCommands` streams: each task keeps one stream to each store and one slot for each
+//! client. Every response frees slots, whose next requests are then sent together.
 //!
-//! A stream's requests do not wait for its call to be answered: a server may send the headers of its answer with the first
-//! reply, as TiKV does.
+//! The requests of a stream do not wait for the response of the call itself: a server may send the headers together
+//! with the first responses, as TiKV does.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,10 +21,10 @@ use super::routes::Routes;
 use super::wire::{self, Answer, Batch, BatchCodec, Call};
 use super::{Shared, Tally, Verb};
 
-/// Silence for so long on all streams counts as their loss.
+/// If all streams are silent for this long, they are taken for lost.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A way to send to each store, and one stream of all replies.
+/// A sender to each store, and one stream of all responses.
 struct Links {
     routes: Arc<Routes>,
     senders: Vec<mpsc::UnboundedSender<bytes::Bytes>>,
@@ -32,14 +32,15 @@ struct Links {
     replies: SelectAll<Replies>,
 }
 
-/// What comes back on one stream, errors of its call among it.
+/// The responses of one stream, including errors of the call.
 type Replies = BoxStream<'static, Result<BatchCommandsResponse, Status>>;
 
 /// One client.
 #[derive(Clone, Copy)]
 struct Slot {
     sent: Instant,
-    /// Which request of the slot is under way; answers to earlier ones (from before a reconnection) are not counted.
+    /// Number of the slot's request in progress. Responses to earlier requests (from before a reconnection) are not
+    /// counted.
     turn: u32,
 }
 
@@ -74,7 +75,7 @@ impl Links {
         links
     }
 
-    /// Sends and receives until the time is over (fine) or a stream or region fails (why).
+    /// Sends and receives until the time is over. Returns the reason if a stream or a region fails.
     async fn pump(
         &mut self,
         shared: &Shared,
@@ -101,7 +102,7 @@ impl Links {
                     Some(Cmd::RawPut(reply)) => wire::judge_put(reply),
                     Some(Cmd::RawGet(reply)) => wire::judge_get(reply),
                     Some(Cmd::RawScan(reply)) => wire::judge_scan(reply),
-                    other => Answer::Bad(format!("an answer of another kind: {other:?}")),
+                    other => Answer::Bad(format!("a response of an unexpected kind: {other:?}")),
                 };
                 match answer {
                     Answer::Fine(pairs) => tally.answered(shared, slot.sent, now, pairs),
@@ -118,7 +119,7 @@ impl Links {
             }
             if over || (broken.is_some() && waiting == 0) {
                 return match broken {
-                    // Counted already: look for new routes and go on.
+                    // The error is already counted: get new routes and continue.
                     Some(_) if !over => {
                         shared.routing.refresh(self.routes.generation).await;
                         Ok(())
@@ -130,7 +131,7 @@ impl Links {
         }
     }
 
-    /// The slot's next request, into the batch for its store.
+    /// Adds the slot's next request to the batch for its store.
     fn issue(&mut self, shared: &Shared, slots: &mut [Slot], at: usize, rng: &mut Rng) {
         let (verb, key) = shared.next(rng);
         let route = self.routes.find(&key);
@@ -152,7 +153,7 @@ impl Links {
     }
 }
 
-/// Calls `BatchCommands` with what comes out of `outgoing`; the call begins when the replies are first asked for.
+/// Calls `BatchCommands` with the messages of `outgoing`. The call begins when the responses are first polled.
 fn replies(channel: Channel, outgoing: mpsc::UnboundedReceiver<bytes::Bytes>) -> Replies {
     let outgoing = futures::stream::unfold(outgoing, |mut outgoing| async move {
         outgoing.recv().await.map(|message| (message, outgoing))

@@ -1,4 +1,4 @@
-//! One client of unary calls.
+//! One client that makes unary calls.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use super::routes::Routes;
 use super::wire::{Answer, Call, CallCodec};
 use super::{Shared, Tally, Verb};
 
-/// A request without an answer for so long counts as an error.
+/// A request without a response for this long counts as an error.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Runs until the time is over.
@@ -21,7 +21,7 @@ pub async fn run(shared: Arc<Shared>, client: u32) -> Tally {
     let mut rng = Rng::fork(shared.args.seed, &format!("client {client}"));
     let mut routes = shared.routing.get();
     let mut stubs = stubs(&routes, client);
-    // One timer for all requests: set anew only when it has run out.
+    // One timer for all requests: it is reset only when it has run out.
     let mut alarm = Box::pin(tokio::time::sleep(TIMEOUT));
     while !shared.is_over() {
         let generation = routes.generation;
@@ -63,7 +63,7 @@ pub async fn run(shared: Arc<Shared>, client: u32) -> Tally {
     tally
 }
 
-/// This client's connection to each store.
+/// Returns this client's connection to each store.
 fn stubs(routes: &Routes, client: u32) -> Vec<Grpc<Channel>> {
     let stub = |channels: &Vec<Channel>| {
         Grpc::new(channels[client as usize % channels.len()].clone()).max_decoding_message_size(64 << 20)

@@ -1,4 +1,4 @@
-//! Requests written by hand, straight into their frame; replies read as far as needed.
+//! Requests, encoded by hand directly into the frame; responses, decoded as far as needed.
 
 use armilla::proto::errorpb;
 use armilla::proto::kvrpcpb::{RawGetResponse, RawPutResponse, RawScanResponse};
@@ -18,9 +18,9 @@ pub struct Call {
     /// The encoded context.
     pub context: Bytes,
     pub key: [u8; KEY_BYTES],
-    /// Of a put.
+    /// The value of a put.
     pub value: Bytes,
-    /// Of a scan.
+    /// The limit of a scan.
     pub limit: u32,
 }
 
@@ -35,7 +35,7 @@ fn put_field(out: &mut impl BufMut, tag: u8, bytes: &[u8]) {
 }
 
 impl Call {
-    /// The method's path.
+    /// Returns the path of the gRPC method.
     pub fn path(verb: Verb) -> http::uri::PathAndQuery {
         http::uri::PathAndQuery::from_static(match verb {
             Verb::Put => "/tikvpb.Tikv/RawPut",
@@ -44,7 +44,7 @@ impl Call {
         })
     }
 
-    /// Bytes of the encoded request.
+    /// Returns the length of the encoded request in bytes.
     pub fn len(&self) -> usize {
         let common = field_len(self.context.len()) + field_len(KEY_BYTES);
         match self.verb {
@@ -54,8 +54,8 @@ impl Call {
         }
     }
 
-    /// Writes the request. In all three the context is field 1 and the key field 2; a put's value and a scan's limit are
-    /// field 3.
+    /// Encodes the request. In all three messages, the context is field 1 and the key field 2. A put's value and a
+    /// scan's limit are field 3.
     pub fn put_to(&self, out: &mut impl BufMut) {
         put_field(out, 1, &self.context);
         put_field(out, 2, &self.key);
@@ -69,7 +69,7 @@ impl Call {
         }
     }
 
-    /// Field number of the request in `BatchCommandsRequest.Request`.
+    /// Returns the field number of the request in `BatchCommandsRequest.Request`.
     fn batch_tag(&self) -> u32 {
         match self.verb {
             Verb::Get => 13,
@@ -79,7 +79,7 @@ impl Call {
     }
 }
 
-/// A `BatchCommandsRequest` in the making.
+/// A `BatchCommandsRequest` that is being built.
 #[derive(Debug, Default)]
 pub struct Batch {
     requests: Vec<u8>,
@@ -100,12 +100,12 @@ impl Batch {
         self.ids.push(id);
     }
 
-    /// Whether it has no request.
+    /// Returns whether the batch has no request.
     pub fn is_empty(&self) -> bool {
         self.ids.is_empty()
     }
 
-    /// The encoded message; the batch is empty afterwards.
+    /// Returns the encoded message and empties the batch.
     pub fn take(&mut self) -> Bytes {
         let ids: usize = self.ids.iter().map(|id| encoded_len_varint(*id)).sum();
         let mut out = std::mem::take(&mut self.requests);
@@ -119,12 +119,12 @@ impl Batch {
     }
 }
 
-/// What a reply says.
+/// The result that a response reports.
 #[derive(Debug, PartialEq)]
 pub enum Answer {
-    /// Fine; how many pairs it carries.
+    /// Success, with the number of pairs in the response.
     Fine(u64),
-    /// Why not.
+    /// Failure, with the reason.
     Bad(String),
 }
 
@@ -136,23 +136,23 @@ fn judge(region_error: Option<errorpb::Error>, error: &str, pairs: u64) -> Answe
     }
 }
 
-/// Looks at a put's reply.
+/// Classifies the response to a put.
 pub fn judge_put(reply: RawPutResponse) -> Answer {
     judge(reply.region_error, &reply.error, 1)
 }
 
-/// Looks at a get's reply.
+/// Classifies the response to a get.
 pub fn judge_get(reply: RawGetResponse) -> Answer {
     judge(reply.region_error, &reply.error, u64::from(!reply.not_found))
 }
 
-/// Looks at a scan's reply.
+/// Classifies the response to a scan.
 pub fn judge_scan(reply: RawScanResponse) -> Answer {
     let error = reply.kvs.first().and_then(|pair| pair.error.as_ref()).map_or("", |error| error.abort.as_str());
     judge(reply.region_error, error, reply.kvs.len() as u64)
 }
 
-/// Encodes a [`Call`], decodes an [`Answer`].
+/// Encodes a [`Call`] and decodes an [`Answer`].
 #[derive(Clone, Copy, Debug)]
 pub struct CallCodec(pub Verb);
 
@@ -192,7 +192,7 @@ impl Decoder for CallCodec {
     }
 }
 
-/// Sends encoded `BatchCommandsRequest`s, decodes the replies.
+/// Sends encoded `BatchCommandsRequest`s and decodes the responses.
 #[derive(Clone, Copy, Debug)]
 pub struct BatchCodec;
 

@@ -1,6 +1,7 @@
-//! `armilla ctl members`, `stores`, `regions`, `leader`, `status`, `tso`, `transfer-leader`: what the placement driver knows.
+//! `armilla ctl members`, `stores`, `regions`, `leader`, `status`, `tso`, `transfer-leader`: what the placement driver
+//! knows.
 //!
-//! TiKV's placement driver answers the same calls, but for what [`Ctl::overview`] asks: then there are no figures.
+//! TiKV's placement driver answers the same calls, except the one of [`Ctl::overview`]. Statistics are missing then.
 
 use std::collections::BTreeMap;
 
@@ -16,30 +17,30 @@ use super::Ctl;
 use super::show::{self, Table, print_json};
 use crate::failure::Failure;
 
-/// About how many bytes and keys regions hold, by their ids.
+/// Approximate bytes and keys of regions, by region id.
 type Sizes = BTreeMap<u64, (u64, u64)>;
 
-/// Regions asked for in one call.
+/// How many regions one call asks for.
 const PAGE: usize = 1024;
 
-/// A cluster in a few figures.
+/// A summary of a cluster.
 #[derive(Debug, Default)]
 struct Summary {
     cluster_id: u64,
     pd_leader: String,
     pd_members: usize,
     stores: usize,
-    /// Stores that PD has not heard of for too long, as far as it says.
+    /// Stores whose last heartbeat is too old, as far as PD reports it.
     silent: Vec<u64>,
     regions: usize,
     leaderless: usize,
-    /// Reads and writes per second, where the cluster counts them.
+    /// Reads and writes per second, if the cluster counts them.
     load: Option<(u64, u64)>,
 }
 
 impl Summary {
     fn of_overview(overview: &OverviewReply) -> Summary {
-        // Clusters of older versions do not say how long a store may be silent.
+        // Older versions do not report how old a heartbeat may be.
         let patience_ms = if overview.store_alive_ms == 0 { 10_000 } else { overview.store_alive_ms };
         let silent = overview.stores.iter().filter(|store| store.heartbeat_age_ms > patience_ms);
         let sum = |of: fn(&StoreOverview) -> u64| overview.stores.iter().map(of).sum::<u64>();
@@ -60,13 +61,13 @@ impl Summary {
     }
 
     fn is_well(&self) -> bool {
-        // Before the first stores and regions are decided there are none, and nothing is served.
+        // Before the initial stores and regions are decided there are none, and nothing is served.
         self.regions > 0 && self.leaderless == 0 && self.silent.is_empty()
     }
 }
 
 impl Ctl {
-    /// Everything that PD's leader knows; nothing when the cluster is not Armilla's and has no such call.
+    /// Returns everything that PD's leader knows, or `None` if the cluster is not Armilla's and does not have the call.
     pub(super) async fn overview(&self) -> Result<Option<OverviewReply>, Failure> {
         match self.pd.overview().await {
             Ok(overview) => Ok(Some(overview)),
@@ -75,10 +76,10 @@ impl Ctl {
         }
     }
 
-    /// A failure of a call that only Armilla has: says so if it was refused and the cluster is another's.
+    /// Describes the failure of a call that only Armilla has. If another system's cluster refused it, says so.
     pub(super) async fn of_own(&self, what: &str, instead: &str, error: Error) -> Failure {
         if matches!(error, Error::Refused(_)) && matches!(self.overview().await, Ok(None)) {
-            let text = format!("{what} is a call of Armilla's own, which this cluster (TiKV?) does not have: {error}");
+            let text = format!("{what} is a call that only Armilla has, and this cluster (TiKV?) does not: {error}");
             return Failure::new(text).hint(instead);
         }
         error.into()
@@ -93,7 +94,7 @@ impl Ctl {
             };
             return print_json(&json!({ "members": members.iter().map(member).collect::<Vec<_>>() }));
         }
-        let mut table = Table::new(&["name", "id", "address", "leads"]);
+        let mut table = Table::new(&["name", "id", "address", "leader"]);
         for m in &members {
             let leads = if m.member_id == leader.member_id { "yes" } else { "" };
             table.row(vec![m.name.clone(), m.member_id.to_string(), m.client_urls.join(" "), leads.into()]);
@@ -104,7 +105,7 @@ impl Ctl {
 
     pub(super) async fn stores(&self) -> Result<(), Failure> {
         let stores = self.pd.get_all_stores().await?;
-        // More is known of our own clusters than TiKV's protocol can say.
+        // Armilla's own clusters report more than TiKV's protocol can express.
         let overview = self.pd.overview().await.ok();
         let more = |id: u64| {
             let stores = overview.as_ref().map(|o| o.stores.as_slice()).unwrap_or_default();
@@ -130,7 +131,16 @@ impl Ctl {
             return print_json(&json!({ "stores": stores.iter().map(store).collect::<Vec<_>>() }));
         }
         let mut table = Table::new(&[
-            "store", "address", "state", "leaders", "regions", "reads/s", "writes/s", "used", "free", "heard",
+            "store",
+            "address",
+            "state",
+            "leaders",
+            "regions",
+            "reads/s",
+            "writes/s",
+            "used",
+            "free",
+            "last heartbeat",
         ]);
         for s in &stores {
             let mut row = vec![s.id.to_string(), s.address.clone(), s.state().as_str_name().to_lowercase()];
@@ -161,7 +171,7 @@ impl Ctl {
         let mut found: Vec<RegionInfo> = Vec::new();
         let mut next = None;
         loop {
-            // One more than is shown tells whether there are more.
+            // Ask for one more than is shown, to find out whether there are more.
             let page =
                 self.pd.scan_regions(&from, &end, (limit - found.len()).saturating_add(1).min(PAGE) as i32).await?;
             let Some(last) = page.last() else { break };
@@ -186,14 +196,15 @@ impl Ctl {
         if let Some(next) = next.filter(|_| !self.form.json) {
             let end = if end.is_empty() { String::new() } else { format!(" {}", self.form.argument(&end)) };
             eprintln!(
-                "--limit {limit} is reached, there are more: go on with `regions {}{end}`",
+                "reached --limit {limit}, there are more: continue with `regions {}{end}`",
                 self.form.argument(&next)
             );
         }
         Ok(())
     }
 
-    /// `sizes`: of the regions that PD has heard of; `next`: where the regions begin that are not shown.
+    /// Prints regions. `sizes`: of the regions that PD knows; `next`: the start key of the first region that is not
+    /// shown.
     fn region_table(&self, regions: &[RegionInfo], sizes: &Sizes, next: Option<&Bytes>) -> Result<(), Failure> {
         if self.form.json {
             let region = |info: &RegionInfo| {
@@ -260,7 +271,7 @@ impl Ctl {
         Ok(())
     }
 
-    /// What can be said of a cluster that is not Armilla's.
+    /// Returns what is known of a cluster that is not Armilla's.
     async fn summary_by_pd(&self) -> Result<Summary, Failure> {
         let (members, leader) = self.pd.members().await?;
         let stores = self.pd.get_all_stores().await?;
@@ -291,17 +302,18 @@ impl Ctl {
         let well = summary.is_well();
         if self.form.json {
             print_json(&json!({
-                // Numbers of most readers end at 2^53.
+                // Most JSON readers are exact only up to 2^53.
                 "cluster_id": summary.cluster_id.to_string(), "well": well, "pd_leader": summary.pd_leader,
                 "pd_members": summary.pd_members, "stores": summary.stores, "silent_stores": summary.silent,
                 "regions": summary.regions, "regions_without_leader": summary.leaderless,
                 "reads_per_s": summary.load.map(|load| load.0), "writes_per_s": summary.load.map(|load| load.1),
             }))?;
         } else {
-            say!("cluster   {}: {}", summary.cluster_id, if well { "well" } else { "NOT WELL" });
-            say!("pd        {} member(s), led by {}", summary.pd_members, summary.pd_leader);
+            say!("cluster   {}: {}", summary.cluster_id, if well { "healthy" } else { "UNHEALTHY" });
+            say!("pd        {} member(s), leader {}", summary.pd_members, summary.pd_leader);
             let silent: Vec<String> = summary.silent.iter().map(u64::to_string).collect();
-            let silent = if silent.is_empty() { String::new() } else { format!("; SILENT: {}", silent.join(" ")) };
+            let silent =
+                if silent.is_empty() { String::new() } else { format!("; NO HEARTBEAT FROM {}", silent.join(" ")) };
             say!("stores    {}{silent}", summary.stores);
             let led = match summary.leaderless {
                 0 => String::new(),
@@ -310,7 +322,7 @@ impl Ctl {
             say!("regions   {}{led}", summary.regions);
             match summary.load {
                 Some((reads, writes)) => say!("load      {reads} reads/s, {writes} writes/s"),
-                None => say!("load      not known: the cluster is not Armilla's, its placement driver does not tell"),
+                None => say!("load      unknown: only Armilla's placement driver reports it"),
             }
         }
         if well { Ok(()) } else { Err(Failure::silent(1)) }
@@ -321,7 +333,7 @@ impl Ctl {
         if self.form.json {
             let first = last.0 - u64::from(count) + 1;
             return print_json(&json!({
-                // Numbers of most readers end at 2^53.
+                // Most JSON readers are exact only up to 2^53.
                 "first": first.to_string(), "last": last.0.to_string(), "count": count,
                 "physical_ms": last.physical_ms(), "logical": last.logical(),
             }));

@@ -1,5 +1,5 @@
-//! `armilla ctl scan`, `count`, `delete-range`: ranges of keys, page after page, so that memory stays bounded whatever the range
-//! holds.
+//! `armilla ctl scan`, `count`, `delete-range`: ranges of keys, read page by page, so that memory stays bounded however
+//! large the range is.
 
 use std::io::IsTerminal as _;
 
@@ -13,21 +13,21 @@ use super::show::{self, Table};
 use super::{Ctl, Form};
 use crate::failure::Failure;
 
-/// Bytes of keys and values in one page, about.
+/// Approximate bytes of keys and values in one page.
 const PAGE_BYTES: usize = 4 << 20;
-/// Pairs in one page, at most: a key has up to 8 KiB.
+/// Maximum number of pairs in one page: a key has up to 8 KiB.
 const PAGE_PAIRS: usize = 4096;
-/// Pairs in the first page, of whose values nothing is known.
+/// How many pairs the first page asks for, when the size of the values is not known yet.
 const FIRST_PAGE_PAIRS: usize = 64;
 
 type Pairs = Vec<(Bytes, Bytes)>;
 
-/// Which keys.
+/// A range of keys.
 #[derive(clap::Args, Debug)]
 pub struct RangeArgs {
-    /// The first key; '' or nothing: the least there is.
+    /// The first key [default: the smallest key]
     start: Option<String>,
-    /// The key before which to stop; '' or nothing: behind the last.
+    /// The key to stop before [default: after the last key]
     end: Option<String>,
     /// All keys that begin with PREFIX, instead of START and END [default: none]
     #[arg(long, value_name = "PREFIX", conflicts_with_all = ["start", "end"])]
@@ -35,7 +35,7 @@ pub struct RangeArgs {
 }
 
 impl RangeArgs {
-    /// The range, its end exclusive; an empty end is plus infinity.
+    /// Returns the range. Its end is exclusive; an empty end is plus infinity.
     pub fn range(&self, form: Form) -> Result<(Bytes, Bytes), Failure> {
         match &self.prefix {
             Some(prefix) => Ok(range_of_prefix(&form.key(prefix)?)),
@@ -46,15 +46,15 @@ impl RangeArgs {
         }
     }
 
-    /// Whether both ends, or a prefix, were given.
+    /// Returns whether both ends, or a prefix, were given.
     fn is_explicit(&self) -> bool {
         self.prefix.is_some() || (self.start.is_some() && self.end.is_some())
     }
 }
 
-/// The keys that begin with `prefix`.
+/// Returns the range of the keys that begin with `prefix`.
 fn range_of_prefix(prefix: &[u8]) -> (Bytes, Bytes) {
-    // The least key behind them: 0xff cannot be counted up, so it goes.
+    // The smallest key behind the range: 0xff cannot be incremented, so it is removed.
     let mut end = prefix.to_vec();
     while end.last() == Some(&0xff) {
         end.pop();
@@ -65,30 +65,30 @@ fn range_of_prefix(prefix: &[u8]) -> (Bytes, Bytes) {
     (Bytes::copy_from_slice(prefix), end.into())
 }
 
-/// What of the range is to be read, and how.
+/// The range to read, and how to read it.
 #[derive(clap::Args, Debug)]
 pub struct ScanArgs {
     #[command(flatten)]
     range: RangeArgs,
-    /// At most so many pairs.
+    /// Maximum number of pairs to list.
     #[arg(long, default_value_t = 100)]
     limit: usize,
-    /// From the largest key down.
+    /// List in descending order, beginning with the largest key.
     #[arg(long)]
     reverse: bool,
-    /// Without values.
+    /// List keys without values.
     #[arg(long)]
     keys_only: bool,
 }
 
-/// A range that is read page after page.
+/// A range that is read page by page.
 struct Pages<'a> {
     raw: &'a RawClient,
     start: Bytes,
     end: Bytes,
     reverse: bool,
     keys_only: bool,
-    /// Pairs of the next page.
+    /// How many pairs the next page asks for.
     page: usize,
     over: bool,
 }
@@ -99,14 +99,14 @@ impl<'a> Pages<'a> {
         Pages { raw, start, end, reverse, keys_only, page, over: false }
     }
 
-    /// The next page, of at most `max` pairs; empty at the end of the range.
+    /// Returns the next page, which has at most `max` pairs; empty at the end of the range.
     async fn next(&mut self, max: usize) -> Result<Pairs, Failure> {
         if self.over || max == 0 || (!self.end.is_empty() && self.start >= self.end) {
             return Ok(Pairs::new());
         }
         let asked = self.page.min(max);
         let pairs = match self.read(asked).await {
-            // Values may be so large that a page of them is no message.
+            // Values may be so large that a page of them does not fit in a message.
             Err(Error::Refused(_)) if asked > 1 => {
                 self.page = 1;
                 self.read(1).await
@@ -139,11 +139,11 @@ impl<'a> Pages<'a> {
     }
 }
 
-/// Where pairs are printed: a table, or a list in JSON that is written while it is read.
+/// Prints pairs: as a table, or as a JSON list that is written while it is read.
 struct Printer {
     form: Form,
     keys_only: bool,
-    /// Pairs so far.
+    /// How many pairs were printed.
     count: usize,
     /// Width of the first page's keys.
     width: u16,
@@ -166,7 +166,7 @@ impl Printer {
         }
         let mut table = Table::new(if self.keys_only { &["key"][..] } else { &["key", "value"] });
         for (key, value) in pairs {
-            // Keys are whole, so that they can be given back.
+            // Keys are not cut, so that they can be typed back in.
             let mut row = vec![self.form.text(key)];
             if !self.keys_only {
                 row.push(show::cut(self.form.text(value)));
@@ -184,7 +184,7 @@ impl Printer {
         Ok(())
     }
 
-    /// Ends the listing; `next`: the boundary from which it goes on, if there is more.
+    /// Ends the listing. `next`: the name and the value of the boundary at which it continues, if there is more.
     fn end(&mut self, next: Option<(&str, Bytes)>) -> Result<(), Failure> {
         if !self.form.json {
             if self.count == 0 {
@@ -213,7 +213,7 @@ impl Ctl {
         let mut last = None;
         let mut next = None;
         loop {
-            // One more than is shown tells whether there are more.
+            // Ask for one more than is shown, to find out whether there are more.
             let left = args.limit - printer.count;
             let mut pairs = pages.next(left.saturating_add(1)).await?;
             if pairs.is_empty() {
@@ -241,7 +241,7 @@ impl Ctl {
         }
         command += if args.reverse { " --reverse" } else { "" };
         command += if args.keys_only { " --keys-only" } else { "" };
-        eprintln!("--limit {} is reached, there are more: go on with `{command}`", args.limit);
+        eprintln!("reached --limit {}, there are more: continue with `{command}`", args.limit);
         Ok(())
     }
 
@@ -272,12 +272,12 @@ impl Ctl {
         let (start, end) = range.range(self.form)?;
         let all = start.is_empty() && end.is_empty();
         if everything != all || !(everything || range.is_explicit()) {
-            return Err(Failure::usage("delete-range: give START and END, or --prefix, or --everything alone"));
+            return Err(Failure::usage("delete-range: give START and END, or --prefix, or only --everything"));
         }
         if !end.is_empty() && start >= end {
-            return Err(Failure::usage("delete-range: START is not before END: nothing lies between them"));
+            return Err(Failure::usage("delete-range: START must be before END"));
         }
-        // TiKV refuses an end that is empty or longer than a key may be: the greatest key is removed by itself.
+        // TiKV refuses an end that is empty or longer than a key may be, so the largest key is deleted separately.
         let greatest = Bytes::from(vec![0xff; KEY_BYTES_MAX]);
         let open = end.is_empty() && start <= greatest;
         let until = if open { greatest.clone() } else { end };
@@ -288,7 +288,7 @@ impl Ctl {
         match removed {
             Ok(()) => self.done(json!({ "ok": true })),
             Err(error @ Error::Unknown(_)) => {
-                Err(Failure::new(error).hint("a part of the range may be gone: run it again, with a longer --timeout"))
+                Err(Failure::new(error).hint("part of the range may be deleted: run it again with a longer --timeout"))
             }
             Err(error) => Err(error.into()),
         }

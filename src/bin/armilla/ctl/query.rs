@@ -1,4 +1,4 @@
-//! `armilla ctl query`: rows and aggregates of JSON values, page after page.
+//! `armilla ctl query`: rows and aggregates of JSON values, read page by page.
 
 use std::sync::Mutex;
 
@@ -12,33 +12,35 @@ use super::Ctl;
 use super::show::{self, Form, Table, print_json};
 use crate::failure::Failure;
 
-/// What to ask.
+/// The query.
 #[derive(clap::Args, Debug)]
 pub struct QueryArgs {
-    /// Rows that count, such as '$.a.b[0] >= 3 and $.tag in ["x","y"]' [default: all]
+    /// Rows to match, such as '$.a.b[0] >= 3 and $.tag in ["x","y"]' [default: all]
     #[arg(long = "where", value_name = "PREDICATE")]
     filter: Option<String>,
-    /// Paths to show, with commas between ('$.a,$.b.c') [default: the whole value]
+    /// Paths to show, separated by commas ('$.a,$.b.c') [default: the whole value]
     #[arg(long, value_name = "PATHS")]
     select: Option<String>,
-    /// What to compute instead, with commas between: count, sum, avg, min and max, such as 'count(*),avg($.n)' [default: none]
+    /// Aggregates to compute instead, separated by commas: count, sum, avg, min and max, such as 'count(*),avg($.n)'
+    /// [default: none]
     #[arg(long, value_name = "FUNCTIONS", conflicts_with = "select")]
     aggregate: Option<String>,
-    /// Compute it for each value of this path [default: once for all rows]
+    /// Compute the aggregates for each value of this path [default: once for all rows]
     #[arg(long, value_name = "PATH", requires = "aggregate")]
     group_by: Option<String>,
-    /// The first key; '' or nothing: the least there is.
+    /// The first key [default: the smallest key]
     #[arg(long, value_name = "KEY", default_value = "", hide_default_value = true)]
     start: String,
-    /// The key before which to stop; '' or nothing: behind the last.
+    /// The key to stop before [default: after the last key]
     #[arg(long, value_name = "KEY", default_value = "", hide_default_value = true)]
     end: String,
-    /// At most so many rows; aggregates take all.
+    /// Maximum number of rows to show; aggregates use all rows.
     #[arg(long, conflicts_with = "aggregate", default_value_t = 100)]
     limit: u64,
 }
 
-/// The parts of a list with commas, those in brackets, parentheses and quotes left alone. In quotes a backslash escapes what follows.
+/// Splits a list at its commas, except those in brackets, parentheses and quotes. In quotes, a backslash escapes the
+/// next character.
 fn parts(text: &str) -> Vec<&str> {
     let (mut depth, mut quote, mut escaped, mut begin) = (0i32, None, false, 0);
     let mut out = Vec::new();
@@ -61,10 +63,10 @@ fn parts(text: &str) -> Vec<&str> {
     out
 }
 
-/// `count(*)`, `avg($.n)`.
+/// Parses an aggregate such as `count(*)` or `avg($.n)`.
 fn function(text: &str) -> Result<Aggregate<String>, Failure> {
     let wrong = || {
-        Failure::usage(format!("--aggregate: `{text}` is not count(*), or count, sum, avg, min or max of a ($.path)"))
+        Failure::usage(format!("--aggregate: `{text}` is not count(*), or count, sum, avg, min or max of one ($.path)"))
     };
     let (name, rest) = text.split_once('(').ok_or_else(wrong)?;
     let path = rest.strip_suffix(')').ok_or_else(wrong)?.trim().to_owned();
@@ -79,7 +81,7 @@ fn function(text: &str) -> Result<Aggregate<String>, Failure> {
 }
 
 impl QueryArgs {
-    /// The query.
+    /// Returns the query.
     pub fn query(&self) -> Result<Query, Failure> {
         let all = |text: &String| parts(text).into_iter().map(str::to_owned).collect();
         let functions = |text: &String| parts(text).into_iter().map(function).collect::<Result<Vec<_>, _>>();
@@ -87,7 +89,7 @@ impl QueryArgs {
         Ok(Query {
             filter: self.filter.clone(),
             select: self.select.as_ref().map(all),
-            // One more than is shown tells whether there are more.
+            // Ask for one more than is shown, to find out whether there are more.
             limit: if aggregate.is_some() { None } else { Some(self.limit.saturating_add(1)) },
             aggregate,
             group_by: self.group_by.clone(),
@@ -96,14 +98,14 @@ impl QueryArgs {
     }
 }
 
-/// Asks and prints.
+/// Runs the query and prints the result.
 pub async fn run(ctl: &Ctl, args: &QueryArgs) -> Result<(), Failure> {
     let form = ctl.form;
     let range = (form.key(&args.start)?, form.key(&args.end)?);
     let end = range.1.clone();
     let merge = Mutex::new(Merge::new(args.query()?).map_err(Failure::usage)?);
     if let Err(error) = ask(&ctl.raw, &merge, range).await {
-        return Err(ctl.of_own("query", "read the values with `scan` and filter them at the client", error).await);
+        return Err(ctl.of_own("query", "read the values with `scan` and filter them in the client", error).await);
     }
     let mut answer = merge.into_inner().expect("nothing panics while holding it").finish();
     let shown = usize::try_from(args.limit).unwrap_or(usize::MAX);
@@ -116,12 +118,12 @@ pub async fn run(ctl: &Ctl, args: &QueryArgs) -> Result<(), Failure> {
     if let Some(next) = next.filter(|_| !form.json) {
         let end = if end.is_empty() { String::new() } else { format!(" --end {}", form.argument(&end)) };
         let start = form.argument(&next);
-        eprintln!("--limit {shown} is reached, there are more: go on with the same query and --start {start}{end}");
+        eprintln!("reached --limit {shown}, there are more: continue with the same query and --start {start}{end}");
     }
     Ok(())
 }
 
-/// Asks, until all is there.
+/// Asks for pages until the result is complete.
 async fn ask(raw: &RawClient, merge: &Mutex<Merge>, range: (Bytes, Bytes)) -> armilla::client::Result<()> {
     let with = || merge.lock().expect("nothing panics while holding it");
     let take = |page: Bytes| {
@@ -137,7 +139,7 @@ async fn ask(raw: &RawClient, merge: &Mutex<Merge>, range: (Bytes, Bytes)) -> ar
     raw.coprocessor(query::NAME, &format!("^{}", query::VERSION), range, || with().request(), take).await
 }
 
-/// Prints an answer: a table, or JSON; `next` is the key of the first row that is not shown.
+/// Prints the result as a table or as JSON. `next` is the key of the first row that is not shown.
 fn print(answer: &Answer, form: Form, next: Option<&Bytes>) -> Result<(), Failure> {
     let heads = &answer.heads;
     let scanned = &answer.scanned;
@@ -169,7 +171,7 @@ fn print(answer: &Answer, form: Form, next: Option<&Bytes>) -> Result<(), Failur
         }
         return print_json(&shown);
     }
-    // A text is shown without its quotes in a table.
+    // Strings are shown without quotes in a table.
     let cell = |value: &Value| {
         show::cut(value.as_str().map_or_else(|| value.to_string(), |text| text::escape(text.as_bytes())))
     };
@@ -182,7 +184,7 @@ fn print(answer: &Answer, form: Form, next: Option<&Bytes>) -> Result<(), Failur
     }
     table.print();
     let told = |n: u64, what: &str| if n == 0 { String::new() } else { format!(", {n} {what}") };
-    let bad = told(scanned.not_json, "not JSON") + &told(scanned.too_long, "too long to look into");
+    let bad = told(scanned.not_json, "not JSON") + &told(scanned.too_long, "too long to parse");
     eprintln!("{} of {} rows, {} read{bad}", answer.matched, scanned.rows, show::bytes(scanned.bytes));
     Ok(())
 }

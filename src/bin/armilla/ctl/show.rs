@@ -12,21 +12,21 @@ use crate::failure::Failure;
 /// How keys and values are read and printed.
 #[derive(Clone, Copy, Debug)]
 pub struct Form {
-    /// JSON, not tables.
+    /// Print JSON instead of tables.
     pub json: bool,
-    /// Hexadecimal digits, in and out.
+    /// Read and print hexadecimal digits.
     pub hex: bool,
-    /// Values with escapes, in and out, as keys always are.
+    /// Read and print values with escapes, as keys always are.
     pub escape: bool,
 }
 
 impl Form {
-    /// The bytes of a key from the command line.
+    /// Returns the bytes of a key from the command line.
     pub fn key(self, text: &str) -> Result<Bytes, Failure> {
         if self.hex { self.digits(text) } else { unescape(text) }
     }
 
-    /// The bytes of a value from the command line, a file or standard input.
+    /// Returns the bytes of a value from the command line, a file or standard input.
     pub fn value(self, given: Bytes) -> Result<Bytes, Failure> {
         if !self.hex && !self.escape {
             return Ok(given);
@@ -41,17 +41,17 @@ impl Form {
         unhex(text).ok_or_else(|| Failure::usage(format!("`{}` is not hexadecimal (--hex)", cut(text.to_owned()))))
     }
 
-    /// A key or value in a table or sentence; [`Form::key`] takes it back.
+    /// Formats a key or value for a table or sentence; [`Form::key`] converts it back.
     pub fn text(self, bytes: &[u8]) -> String {
         if self.hex { hex(bytes) } else { text::escape(bytes) }
     }
 
-    /// A region's boundary in a table or sentence; [`Form::key`] takes it back.
+    /// Formats a region's boundary for a table or sentence; [`Form::key`] converts it back.
     pub fn boundary(self, key: &[u8]) -> String {
         if self.hex { hex(key) } else { text::boundary(key) }
     }
 
-    /// A key for a shell's command line, in quotes where it needs them.
+    /// Formats a key for a shell's command line, in quotes if necessary.
     pub fn argument(self, key: &[u8]) -> String {
         let text = self.text(key);
         let bare = |c: char| c.is_ascii_alphanumeric() || "_./:,@%+=-".contains(c);
@@ -61,7 +61,7 @@ impl Form {
         format!("'{}'", text.replace('\'', "'\\''"))
     }
 
-    /// Adds bytes to a JSON object: as the text that they are, as `NAME_hex` where they are no UTF-8.
+    /// Adds bytes to a JSON object: as text, or as `NAME_hex` if they are not UTF-8.
     pub fn insert(self, object: &mut Map<String, Value>, name: &str, bytes: &[u8]) {
         match std::str::from_utf8(bytes) {
             _ if self.hex => object.insert(name.to_owned(), hex(bytes).into()),
@@ -70,7 +70,7 @@ impl Form {
         };
     }
 
-    /// Adds a region's boundary to a JSON object, also as `NAME_decoded` where it is a memcomparable encoding.
+    /// Adds a region's boundary to a JSON object, and its `NAME_decoded` form if it is a memcomparable encoding.
     pub fn insert_border(self, object: &mut Map<String, Value>, name: &str, key: &[u8]) {
         self.insert(object, name, key);
         if let Ok(plain) = codec::bytes::decode(key) {
@@ -81,20 +81,20 @@ impl Form {
 
 fn unescape(text: &str) -> Result<Bytes, Failure> {
     text::unescape(text)
-        .map_err(|error| Failure::usage(error).hint("--hex takes and prints hexadecimal digits instead"))
+        .map_err(|error| Failure::usage(error).hint("use --hex to read and print hexadecimal digits instead"))
 }
 
-/// A table with a head.
+/// A table with a header.
 pub struct Table(comfy_table::Table);
 
 impl Table {
-    /// Only the head.
+    /// Creates a table with a header in capital letters.
     pub fn new(head: &[&str]) -> Table {
         let titles: Vec<String> = head.iter().map(|title| title.to_uppercase()).collect();
         Table::with_names(&titles.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
-    /// Only the head, its names as they are.
+    /// Creates a table whose header has the names as they are.
     pub fn with_names(head: &[&str]) -> Table {
         let mut table = comfy_table::Table::new();
         table.load_preset(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
@@ -102,30 +102,30 @@ impl Table {
         Table(table)
     }
 
-    /// One more row.
+    /// Adds a row.
     pub fn row(&mut self, cells: Vec<String>) {
         self.0.add_row(cells);
     }
 
-    /// Makes the first column at least so wide.
+    /// Makes the first column at least `chars` wide.
     pub fn widen(&mut self, chars: u16) {
         if let Some(column) = self.0.column_mut(0) {
             column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(chars)));
         }
     }
 
-    /// How wide the first column is, its padding included.
+    /// Returns the width of the first column, including its padding.
     pub fn width(&self) -> u16 {
         const PADDING: u16 = 2;
         self.0.column_max_content_widths().first().map_or(0, |content| content.saturating_add(PADDING))
     }
 
-    /// To standard output.
+    /// Prints the table to standard output.
     pub fn print(&self) {
         self.lines(0);
     }
 
-    /// Its rows alone, to standard output.
+    /// Prints the rows, without the header, to standard output.
     pub fn print_rows(&self) {
         self.lines(1);
     }
@@ -138,37 +138,37 @@ impl Table {
     }
 }
 
-/// To standard output.
+/// Prints JSON to standard output.
 pub fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
     crate::process::only_prints();
     println!("{}", serde_json::to_string_pretty(value).map_err(|error| Failure::new(format!("JSON: {error}")))?);
     Ok(())
 }
 
-/// Characters of a value in a table; `get` and JSON have it whole.
+/// How many characters of a value a table shows. `get` and JSON print all of it.
 const CELL_CHARS_MAX: usize = 80;
 
-/// `text`, cut where a table would get too wide.
+/// Returns `text`, cut off if it would make a table too wide.
 pub fn cut(text: String) -> String {
     match text.char_indices().nth(CELL_CHARS_MAX) {
         None => text,
-        Some((at, _)) => format!("{}… ({} in all)", &text[..at], text.chars().count()),
+        Some((at, _)) => format!("{}… ({} characters)", &text[..at], text.chars().count()),
     }
 }
 
-/// Two digits a byte.
+/// Returns two hexadecimal digits for each byte.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The bytes of an even number of hexadecimal digits.
+/// Returns the bytes of an even number of hexadecimal digits.
 pub fn unhex(text: &str) -> Option<Bytes> {
     let digits: Option<Vec<u8>> = text.chars().map(|c| c.to_digit(16).map(|digit| digit as u8)).collect();
     let digits = digits.filter(|digits| digits.len() % 2 == 0)?;
     Some(digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect())
 }
 
-/// A size in the largest unit that leaves a number of at least one.
+/// Formats a size in the largest unit that leaves a number of at least one.
 pub fn bytes(n: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut unit = 0;
@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn keys_have_escapes_and_values_only_when_asked() {
         assert_eq!(PLAIN.key("a\\x00").unwrap(), &b"a\0"[..]);
-        assert!(PLAIN.key("C:\\dir").is_err(), "a backslash never stands for itself");
+        assert!(PLAIN.key("C:\\dir").is_err(), "a backslash must be escaped");
         let value = Bytes::from_static(b"C:\\dir\n");
         assert_eq!(PLAIN.value(value.clone()).unwrap(), value);
         assert!(Form { escape: true, ..PLAIN }.value(value).is_err());
@@ -234,7 +234,7 @@ mod tests {
     #[test]
     fn long_cells_are_cut_between_characters() {
         assert_eq!(cut("ü".repeat(80)), "ü".repeat(80));
-        assert_eq!(cut("ü".repeat(81)), format!("{}… (81 in all)", "ü".repeat(80)));
+        assert_eq!(cut("ü".repeat(81)), format!("{}… (81 characters)", "ü".repeat(80)));
     }
 
     #[test]
