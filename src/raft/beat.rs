@@ -1,36 +1,37 @@
-//! Heartbeats that say nothing new, and their answers, without the ceremony of messages.
+//! Heartbeats without news, and the responses to them, as plain numbers instead of raft messages.
 //!
-//! Most of what a store with many groups sends are heartbeats of groups in which nothing happens. They are the same heartbeats as
-//! raft's, in numbers instead of messages: those of all groups to one store travel together. **In** come the numbers; where they
-//! change nothing but who was heard, that is noted here, and the answer goes **out** at once. Whatever else they say (another term,
-//! a commit that the follower does not know, a follower that lags) they say as the messages that they stand for. **Never**: a word of
-//! a heartbeat that is lost because it came in numbers.
+//! Most of the traffic of a store with many groups is heartbeats of idle groups. A beat is the same heartbeat as
+//! raft's, in numbers instead of a message; the beats of all groups to one store travel together. **In** come beats. A
+//! beat that tells only that its sender is alive is recorded here, and the response goes **out** at once. A beat that
+//! tells more (another term, a commit index that the follower does not know, a follower that lags) is handled as the
+//! message that it stands for. **Never**: information of a heartbeat that is lost because it came as numbers.
 
 use ::raft::eraftpb::{Message, MessageType};
 use ::raft::{ProgressState, StateRole};
 
 use super::Group;
 
-/// A heartbeat of a leader to one peer, or a peer's answer.
+/// A leader's heartbeat to one peer, or a peer's response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Beat {
-    /// The peer that sends it.
+    /// The sending peer.
     pub from: u64,
-    /// The peer that it is for.
+    /// The receiving peer.
     pub to: u64,
     /// The sender's term.
     pub term: u64,
-    /// Of a leader: up to where what the peer holds is committed. Of an answer: the peer's commit index.
+    /// In a heartbeat: the commit index, limited to what the peer is known to hold. In a response: the peer's commit
+    /// index.
     pub commit: u64,
 }
 
 impl Beat {
-    /// The heartbeat, as the message that it stands for.
+    /// Returns the raft message that this heartbeat stands for.
     pub fn heartbeat(&self) -> Message {
         self.message(MessageType::MsgHeartbeat)
     }
 
-    /// The answer, as the message that it stands for.
+    /// Returns the raft message that this response stands for.
     pub fn answer(&self) -> Message {
         self.message(MessageType::MsgHeartbeatResponse)
     }
@@ -45,8 +46,9 @@ impl Beat {
 }
 
 impl Group {
-    /// The heartbeats that are due, if this peer leads. Called for all groups of a store at once, every
-    /// [`super::Options::heartbeat_ticks`] ticks. While reads wait for a quorum they leave as messages, for they carry what is asked.
+    /// Returns the heartbeats that are due, if this peer is leader. Called for all groups of a store at once, every
+    /// [`super::Options::heartbeat_ticks`] ticks. While reads wait for a quorum, heartbeats are sent as messages
+    /// instead, because those carry the reads' context.
     pub fn beats(&mut self) -> Vec<Beat> {
         if !self.leads() {
             return Vec::new();
@@ -60,8 +62,9 @@ impl Group {
         others.map(|(to, progress)| Beat { from, to: *to, term, commit: progress.matched.min(committed) }).collect()
     }
 
-    /// Hears a heartbeat. The answer, if it says nothing but that the leader is there; otherwise nothing is done, and
-    /// [`Beat::heartbeat`] is to be stepped. `election_ns` is the timeout that the leader's store goes by.
+    /// Handles a heartbeat. Returns the response if the heartbeat tells only that the leader is alive. Otherwise
+    /// returns `None` without any effect, and the caller must step [`Beat::heartbeat`]. `election_ns` is the election
+    /// timeout of the leader's store.
     pub fn hear(&mut self, beat: &Beat, election_ns: u64, now_ns: u64) -> Option<Beat> {
         let raft = &mut self.node.raft;
         let follows = raft.state == StateRole::Follower && raft.term == beat.term && raft.leader_id == beat.from;
@@ -76,8 +79,8 @@ impl Group {
         Some(Beat { from: self.peer, to: beat.from, term: beat.term, commit })
     }
 
-    /// Hears the answer of a peer. True if it says nothing but that the peer is there; otherwise nothing is done, and
-    /// [`Beat::answer`] is to be stepped.
+    /// Handles a peer's response. Returns `true` if it tells only that the peer is alive. Otherwise returns `false`
+    /// without any effect, and the caller must step [`Beat::answer`].
     pub fn hear_answer(&mut self, beat: &Beat, now_ns: u64) -> bool {
         let (leads, term) = (self.leads(), self.term());
         let last = self.node.raft.raft_log.last_index();

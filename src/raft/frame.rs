@@ -1,31 +1,32 @@
-//! The payload of an entry: one or more commands, so that everything that is waiting shares one entry.
+//! The payload of an entry: one or more commands, so that waiting commands can share one entry.
 //!
 //! ```text
 //!   kind (1 byte) | length (u32 big endian) | command | kind | length | command | …
 //! ```
 //!
-//! The kind is all that consensus and the driver know of a command: commands that only write may share an entry, all others stand
-//! alone in theirs. A kind that this version does not know is skipped alike on every replica (see [`next`]).
+//! The kind is the only part of a command that consensus and the driver interpret: commands that only write may share
+//! an entry; every other command has an entry to itself. A kind that this version does not know is skipped in the same
+//! way on every replica (see [`next`]).
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-/// Bytes that a frame adds to each command.
+/// Bytes that framing adds to each command.
 pub const HEADER_BYTES: usize = 5;
 
-/// What applying a command needs.
+/// What a command needs to be applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Kind {
-    /// It only writes.
+    /// The command only writes.
     Plain = 1,
-    /// It reads what was applied before it.
+    /// The command reads the result of earlier commands.
     Reads = 2,
-    /// It changes the group itself: its range, its members, its life.
+    /// The command changes the group itself: its range, its members, its existence.
     Admin = 3,
 }
 
 impl Kind {
-    /// Whether the command must be the only one of its entry.
+    /// Returns whether the command must be the only one of its entry.
     pub fn stands_alone(self) -> bool {
         self != Kind::Plain
     }
@@ -38,14 +39,14 @@ impl Kind {
 /// An encoded command for a group's state machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Command {
-    /// What applying it needs.
+    /// What the command needs to be applied.
     pub kind: Kind,
-    /// What the state machine gets.
+    /// The encoded command, as the state machine receives it.
     pub bytes: Bytes,
 }
 
 impl Command {
-    /// A command that only writes.
+    /// Creates a command that only writes.
     pub fn plain(bytes: impl Into<Bytes>) -> Command {
         Command { kind: Kind::Plain, bytes: bytes.into() }
     }
@@ -54,7 +55,7 @@ impl Command {
 /// Packs commands into one payload.
 ///
 /// # Panics
-/// If a command has 4 GiB or more: an entry's limit is far below.
+/// If a command has 4 GiB or more: the limit of an entry is far below that.
 pub fn encode<'a>(commands: impl Iterator<Item = &'a Command> + Clone) -> Bytes {
     let bytes = commands.clone().map(|command| HEADER_BYTES + command.bytes.len()).sum();
     let mut out = BytesMut::with_capacity(bytes);
@@ -66,16 +67,16 @@ pub fn encode<'a>(commands: impl Iterator<Item = &'a Command> + Clone) -> Bytes 
     out.freeze()
 }
 
-/// Whether a payload's first command must be the only one of its entry.
+/// Returns whether a payload's first command must be the only one of its entry.
 pub fn stands_alone(payload: &[u8]) -> bool {
     payload.first().and_then(|byte| Kind::from_byte(*byte)).is_some_and(Kind::stands_alone)
 }
 
-/// Cuts the next command off the front of a payload; nothing at the end.
+/// Removes the next command from the front of a payload and returns it, or `None` at the end.
 ///
 /// # Errors
-/// Why the rest of the payload cannot be understood. Every replica finds the same, since all have the same bytes: the rest is
-/// skipped, and its proposer is told.
+/// If the rest of the payload cannot be decoded, with the reason. Every replica has the same bytes and finds the same
+/// error: the rest is skipped, and the proposer gets an error.
 pub fn next(payload: &mut Bytes) -> Result<Option<Command>, String> {
     if payload.is_empty() {
         return Ok(None);
@@ -94,7 +95,7 @@ pub fn next(payload: &mut Bytes) -> Result<Option<Command>, String> {
 
 #[cfg(test)]
 mod tests {
-    //! Goal: what was packed comes back; what was not is told from it. Method: by hand.
+    //! Goal: encoded commands are decoded unchanged, and truncated or unknown frames are detected. Method: by hand.
     use super::*;
 
     fn commands() -> Vec<Command> {

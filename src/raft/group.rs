@@ -16,55 +16,57 @@ use super::output::Output;
 use super::read::Reads;
 use super::transfer::{Candidate, Transfers};
 
-/// How groups of a store behave. Stores may differ, which happens while a cluster is being reconfigured: leases stay safe (see
-/// [`super::lease`]).
+/// Options of a store's groups. They may differ between stores, as they do while a cluster is being reconfigured:
+/// leases stay safe (see [`super::lease`]).
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Nanoseconds of a tick.
+    /// Duration of a tick in nanoseconds.
     pub tick_ns: u64,
-    /// Ticks without a leader after which a follower campaigns (randomly up to half as many more).
+    /// Ticks without a leader after which a follower campaigns (plus a random delay of up to half as many ticks).
     pub election_ticks: usize,
     /// Ticks between a leader's heartbeats.
     pub heartbeat_ticks: usize,
-    /// Whether a leader reads alone while its lease lasts.
+    /// Whether a leader serves reads by itself while its lease lasts.
     pub lease_reads: bool,
-    /// Bytes of entries in one append message (at least one entry).
+    /// Maximum bytes of entries in one append message (but at least one entry).
     pub append_bytes_max: u64,
-    /// Append messages under way to one follower.
+    /// Maximum number of append messages in flight to one follower.
     pub appends_inflight_max: usize,
-    /// Bytes of committed entries handed out at once.
+    /// Maximum bytes of committed entries returned at once.
     pub apply_bytes_max: u64,
 }
 
 impl Options {
-    /// The election timeout in nanoseconds, which leases and promises go by.
+    /// Returns the election timeout in nanoseconds, on which leases and promises are based.
     pub fn election_ns(&self) -> u64 {
         self.tick_ns * self.election_ticks as u64
     }
 
-    /// How long a peer may be silent and still be handed leadership, in nanoseconds: two rounds of heartbeats and a tick.
+    /// Returns how long a peer may be silent and still receive leadership, in nanoseconds: two rounds of heartbeats and
+    /// a tick.
     pub fn silence_ns(&self) -> u64 {
         self.tick_ns * (2 * self.heartbeat_ticks as u64 + 1)
     }
 
-    /// How long a transfer may stop proposals, in nanoseconds: three rounds of heartbeats, at most half an election timeout.
+    /// Returns how long a transfer may block proposals, in nanoseconds: three rounds of heartbeats, at most half an
+    /// election timeout.
     pub fn transfer_ns(&self) -> u64 {
         (self.tick_ns * 3 * self.heartbeat_ticks as u64).min(self.election_ns() / 2)
     }
 }
 
-/// The run of the process that a peer belongs to.
+/// The process run that a peer belongs to.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Run {
-    /// Drawn at the process's start: no other run has it.
+    /// Drawn when the process starts, and different in every run.
     pub nonce: u64,
-    /// The longest promise that the store ever gave, ns; 0: none.
+    /// The longest promise that the store ever made, in nanoseconds; 0 if none.
     pub longest_promise_ns: u64,
-    /// The node's clock, ns.
+    /// The time of the node's clock in nanoseconds.
     pub now_ns: u64,
 }
 
-/// One peer of one raft group: steps in, outputs out.
+/// One peer of one raft group. Inputs go in through its methods; [`Group::take`] returns outputs.
 pub struct Group {
     id: GroupId,
     pub(super) peer: u64,
@@ -73,11 +75,11 @@ pub struct Group {
     lease: Lease,
     pub(super) promise: Promise,
     pub(super) reads: Reads,
-    /// (index, when) of proposals of the current leadership that are not committed yet.
+    /// Index and time of each proposal of the current leadership that is not committed yet.
     proposed: VecDeque<(u64, u64)>,
     pub(super) transfers: Transfers,
     pub(super) lost_leader: LostLeader,
-    /// By peer: the index of a snapshot that was delivered and not answered yet.
+    /// By peer: the index of a snapshot that was delivered and not acknowledged yet.
     delivered: BTreeMap<u64, u64>,
 }
 
@@ -92,16 +94,17 @@ fn is_vote_request(kind: MessageType) -> bool {
     matches!(kind, MessageType::MsgRequestVote | MessageType::MsgRequestPreVote)
 }
 
-/// Whether an append's entries follow the index that it names. raft-rs (0.7, `batch_append`) puts entries into an append of the
-/// same round that has none yet without comparing: after a rejection in between, they may begin before its index, and the
-/// follower would take them for a conflict with what is committed. Such a message is dropped, as a network may.
+/// Returns whether an append's entries directly follow the index that it names. raft-rs (0.7, `batch_append`) adds
+/// entries to an append of the same round that has none yet, without comparing indexes: after a rejection in between,
+/// they may begin before the append's index, and the follower would treat them as a conflict with committed entries.
+/// Such a message is dropped, as a network may do.
 fn continuous(message: &Message) -> bool {
     message.get_msg_type() != MessageType::MsgAppend
         || message.entries.first().is_none_or(|entry| entry.index == message.index + 1)
 }
 
-/// Cuts an append into messages of at most `bytes_max` of entries (and one entry more): raft-rs puts all that is proposed in one
-/// round into one.
+/// Splits an append into messages of at most `bytes_max` bytes of entries (plus one entry): raft-rs puts all entries
+/// proposed in one round into one message.
 fn split(mut message: Message, bytes_max: u64) -> Vec<Message> {
     let bytes: u64 = message.entries.iter().map(|entry| entry.data.len() as u64).sum();
     if message.get_msg_type() != MessageType::MsgAppend || bytes <= bytes_max || crate::mutant!("raft.append-not-cut") {
@@ -124,8 +127,9 @@ fn split(mut message: Message, bytes_max: u64) -> Vec<Message> {
     parts
 }
 
-/// What peers send each other. raft-rs takes more (orders to itself, forwarded proposals and reads), which from outside would do
-/// harm: a transfer that never gave up its lease, a read's answer that nobody asked for.
+/// Returns whether peers send messages of this kind to each other. raft-rs accepts more kinds (orders to itself,
+/// forwarded proposals and reads), which would do harm from outside: a transfer that never gave up its lease, or the
+/// answer to a read that was never requested.
 fn is_between_peers(kind: MessageType) -> bool {
     is_vote_request(kind)
         || is_from_leader(kind)
@@ -144,17 +148,18 @@ fn is_from_leader(kind: MessageType) -> bool {
 }
 
 impl Group {
-    /// A peer that goes on from `view`.
+    /// Creates a peer that continues from `view`.
     ///
     /// # Errors
-    /// When the options or the view do not make a raft peer.
+    /// If the options or the view are not valid for a raft peer.
     pub fn new(id: GroupId, peer: u64, options: Options, view: LogView, run: Run) -> Result<Group> {
         let config = Config {
             id: peer,
             election_tick: options.election_ticks,
-            // Half a timeout of randomness keeps rivals apart at these tick counts and ends a leaderless time sooner.
+            // Half a timeout of randomness keeps candidates apart at these tick counts and shortens the time without a
+            // leader.
             max_election_tick: options.election_ticks + (options.election_ticks / 2).max(2),
-            // Heartbeats go by the store's beat (`beats`), so that those of all groups leave together.
+            // Heartbeats are sent by `beats`, so that those of all groups leave together.
             heartbeat_tick: options.election_ticks - 1,
             applied: view.applied().0,
             max_size_per_msg: options.append_bytes_max,
@@ -162,7 +167,7 @@ impl Group {
             check_quorum: true,
             pre_vote: true,
             batch_append: true,
-            // Followers learn of commits with the next append or heartbeat: nobody reads from them yet.
+            // Followers learn of commits with the next append or heartbeat: they serve no reads yet.
             skip_bcast_commit: true,
             max_committed_size_per_ready: options.apply_bytes_max,
             ..Config::default()
@@ -187,53 +192,53 @@ impl Group {
         })
     }
 
-    /// The group.
+    /// Returns the group's ID.
     pub fn id(&self) -> GroupId {
         self.id
     }
-    /// This peer's id.
+    /// Returns this peer's ID.
     pub fn peer(&self) -> u64 {
         self.peer
     }
-    /// The current term.
+    /// Returns the current term.
     pub fn term(&self) -> u64 {
         self.node.raft.term
     }
-    /// Whom this peer voted for in its term; 0: nobody.
+    /// Returns the peer that this peer voted for in its term; 0 if none.
     pub fn vote(&self) -> u64 {
         self.node.raft.vote
     }
-    /// The leader's peer id; 0 when unknown.
+    /// Returns the leader's peer ID; 0 if unknown.
     pub fn leader(&self) -> u64 {
         self.node.raft.leader_id
     }
-    /// Whether this peer leads.
+    /// Returns whether this peer is leader.
     pub fn leads(&self) -> bool {
         self.node.raft.state == StateRole::Leader
     }
-    /// Whether this peer leads and has applied an entry of its own term.
+    /// Returns whether this peer is leader and has applied an entry of its own term.
     pub fn ready(&self) -> bool {
         self.leads() && self.log().applied().1 == self.term()
     }
-    /// Until when (exclusive, node clock) this peer may serve reads alone; 0 when it may not.
+    /// Returns until when (exclusive, node clock) this peer may serve reads by itself; 0 if it may not.
     pub fn lease_until(&self) -> u64 {
         let allowed = self.options.lease_reads || crate::mutant!("raft.lease-reads-all-the-same");
         if self.ready() && allowed { self.lease.until(self.term()) } else { 0 }
     }
-    /// The commit index.
+    /// Returns the commit index.
     pub fn committed(&self) -> u64 {
         self.node.raft.raft_log.committed
     }
-    /// The log as raft sees it.
+    /// Returns raft's view of the log.
     pub fn log(&self) -> &LogView {
         self.node.store()
     }
-    /// The log as raft sees it.
+    /// Returns raft's view of the log, mutably.
     pub fn log_mut(&mut self) -> &mut LogView {
         self.node.mut_store()
     }
 
-    /// The lowest index that some follower (as the leader knows) still needs; the last index when nobody lags.
+    /// Returns the index up to which every peer is known to hold the log, or the last index if this peer is not leader.
     pub fn slowest_follower(&self) -> u64 {
         let last = self.log().last();
         if !self.leads() {
@@ -242,7 +247,8 @@ impl Group {
         self.node.raft.prs().iter().map(|(_, progress)| progress.matched).min().unwrap_or(last)
     }
 
-    /// From where on followers go on once they have the snapshots that are on their way to them; the largest index if there are none.
+    /// Returns the lowest index of a snapshot that is on its way to a follower, from which the follower will continue;
+    /// `u64::MAX` if there is none.
     pub fn snapshots_under_way(&mut self) -> u64 {
         if !self.leads() {
             self.delivered.clear();
@@ -255,26 +261,27 @@ impl Group {
         sent.chain(self.delivered.values().copied()).min().unwrap_or(u64::MAX)
     }
 
-    /// Whether a snapshot was taken whose state the engine does not hold yet. raft-rs looks for the entries that are not applied when
-    /// it campaigns, and the log does not have them: until then this peer must not.
+    /// Returns whether a snapshot was accepted whose state the engine does not hold yet. When it campaigns, raft-rs
+    /// looks for the entries that are not applied, which the log does not have: until the snapshot is installed this
+    /// peer must not campaign.
     fn is_installing(&self) -> bool {
         self.log().applied().0 > self.node.raft.raft_log.applied
     }
 
-    /// One tick of the clock has passed.
+    /// Counts one tick of the clock.
     pub fn tick(&mut self, now_ns: u64) {
         if self.is_installing() && !crate::mutant!("raft.campaign-while-installing") {
             crate::reach!("raft.tick-while-installing");
             return;
         }
-        // The promise binds its own candidacy, too. Ticks do not tell: the first comes at any time after the leader was heard, and
-        // ticks that were held up come close together.
+        // The promise also binds this peer's own candidacy. Counting ticks is not enough: the first one comes at any
+        // time after the leader was heard, and delayed ticks come close together.
         let campaigns = self.node.raft.election_elapsed + 1 >= self.node.raft.randomized_election_timeout();
         let held = campaigns && self.promise.binds(now_ns) && !crate::mutant!("raft.campaign-within-promise");
         if held {
             crate::reach!("raft.promise-holds-a-campaign");
         }
-        // A tick less is a clock that is slow.
+        // A skipped tick simulates a slow clock.
         if (self.leads() || !held) && !crate::buggify!("raft.skip-tick") {
             self.node.tick();
             if self.node.raft.heartbeat_elapsed() == 0 && self.leads() {
@@ -289,7 +296,8 @@ impl Group {
         }
     }
 
-    /// The store of a peer cannot be reached: if it leads, its followers need not wait for long.
+    /// A peer's store is unreachable: if that peer is leader, its followers need not wait for the whole election
+    /// timeout.
     pub fn lost(&mut self, peer: u64) {
         let voters = &self.log().conf_state().voters;
         if self.leads() || self.leader() != peer || !voters.contains(&self.peer) {
@@ -300,13 +308,13 @@ impl Group {
     }
 
     fn campaign_for_the_lost(&mut self, now_ns: u64) {
-        // A follower of the lost leader, or one that nobody has answered yet.
+        // A follower of the lost leader, or a pre-candidate that has received no answer yet.
         let alone = match self.node.raft.state {
             StateRole::Follower => self.leader() != 0,
             StateRole::PreCandidate => true,
             StateRole::Candidate | StateRole::Leader => false,
         };
-        // Chance may have let it campaign in this very tick.
+        // The randomized timeout may have made it campaign in this very tick.
         let just_campaigned = self.node.raft.election_elapsed == 0;
         if !alone {
             self.lost_leader.found();
@@ -316,23 +324,24 @@ impl Group {
         }
     }
 
-    /// raft-rs sends heartbeats by its own count, too, at most as far apart as it allows: [`Group::beats`] has them already.
+    /// Drops raft-rs's own heartbeats, which it sends by its own count, at the longest interval that it allows:
+    /// [`Group::beats`] already sends them.
     fn drop_own_heartbeats(&mut self) {
         let asks = |message: &Message| !message.context.is_empty();
         self.node.raft.msgs.retain(|message| message.get_msg_type() != MessageType::MsgHeartbeat || asks(message));
     }
 
-    /// Whether [`Group::take`] would have something.
+    /// Returns whether [`Group::take`] may return an output.
     pub fn has_work(&self) -> bool {
         self.node.has_ready() || !self.reads.is_empty() || self.log().wants()
     }
 
-    /// A message of another peer, whose store goes by the election timeout `election_ns`. Those that a voter's promise forbids to
-    /// answer are dropped, and those that no peer sends.
+    /// Handles a message of another peer, whose store has the election timeout `election_ns`. Drops messages that a
+    /// voter's promise forbids to answer, and messages that peers never send.
     ///
     /// # Errors
-    /// [`Error::Corruption`] when the leader proves that this peer's log has lost entries which it had acknowledged: whatever it
-    /// votes or acknowledges from then on could lose writes.
+    /// [`Error::Corruption`] if the leader proves that this peer's log has lost entries which it had acknowledged: any
+    /// vote or acknowledgement from then on could lose writes.
     pub fn step(&mut self, message: Message, election_ns: u64, now_ns: u64) -> Result<()> {
         let kind = message.get_msg_type();
         if !is_between_peers(kind) {
@@ -343,10 +352,10 @@ impl Group {
             if crate::mutant!("raft.lost-entries-ignored") {
                 return Ok(());
             }
-            // A leader tells in a heartbeat at most what it knows this peer to hold.
+            // A leader's heartbeat never names a higher commit index than it knows this peer to hold.
             return Err(Error::Corruption(format!(
-                "group {}: peer {}'s log ends at {last}, but its leader has its word for entries up to {}: the log lost what it \
-                 had acknowledged, or an older copy of the data directory was put in its place. Bring the newer one back, or start \
+                "group {}: peer {}'s log ends at {last}, but its leader knows that it acknowledged entries up to {}: the log \
+                 lost what it had acknowledged, or an older copy of the data directory was restored. Restore the newer copy, or start \
                  with an empty data directory as a new store",
                 self.id, self.peer, message.commit
             )));
@@ -362,12 +371,13 @@ impl Group {
         if kind == MessageType::MsgTimeoutNow && self.is_installing() {
             return Ok(());
         }
-        // A heartbeat of an earlier leader may tell of more than this peer was left with.
+        // An earlier leader's heartbeat may name more than this peer's log still holds.
         if kind == MessageType::MsgHeartbeat && message.commit > last {
             return Ok(());
         }
         let (from, term) = (message.from, message.term);
-        // An error says that the message was not meant for us (an unknown peer, a local message): dropping it is right.
+        // An error means that the message was not meant for this peer (an unknown peer, a local message), so it is
+        // dropped.
         let _ = self.node.step(message);
         if is_from_leader(kind) && term == self.term() && self.leader() == from {
             self.promise.heard(election_ns, now_ns);
@@ -380,20 +390,20 @@ impl Group {
         Ok(())
     }
 
-    /// Whether a snapshot that was stepped waits for the next output.
+    /// Returns whether a snapshot that was stepped waits for the next output.
     pub fn has_snapshot(&self) -> bool {
         self.node.raft.raft_log.unstable.snapshot.is_some()
     }
 
-    /// The peers that lack the entries from `low` on.
+    /// Returns the peers to which the entry at `low` must be sent next.
     pub fn waits_for(&self, low: u64) -> Vec<u64> {
         self.node.raft.prs().iter().filter(|(_, progress)| progress.next_idx == low).map(|(peer, _)| *peer).collect()
     }
 
-    /// Proposes an entry; gives its index and term.
+    /// Proposes an entry and returns its index and term.
     ///
     /// # Errors
-    /// [`Error::NotLeader`] (nothing happened).
+    /// [`Error::NotLeader`], without any effect.
     pub fn propose(&mut self, payload: Bytes, now_ns: u64) -> Result<(u64, u64)> {
         let refused = Error::NotLeader { group: self.id, leader: None };
         if !self.leads() || self.transfers() || self.node.raft.lead_transferee.is_some() {
@@ -411,26 +421,29 @@ impl Group {
         Ok((index, self.term()))
     }
 
-    /// Asks for a linearizable read; its `id` comes back in [`Output::reads`] or [`Output::reads_lost`].
+    /// Requests a linearizable read. Its `id` is returned in [`Output::reads`] or [`Output::reads_lost`].
     pub fn read(&mut self, id: u64) {
         self.reads.push(id);
     }
 
-    /// Whether proposals are taken: this peer leads, its state is complete, and it is not handing over.
+    /// Returns whether proposals are accepted: this peer is leader, its state is complete, and no transfer is in
+    /// progress.
     pub fn accepts(&self) -> bool {
         self.ready() && !self.transfers.is_under_way()
     }
 
-    /// Whether a transfer from here is under way. What is proposed meanwhile should wait: it ends within
-    /// [`Options::transfer_ns`].
+    /// Returns whether a transfer of leadership from this peer is in progress. Proposals should wait meanwhile: it ends
+    /// within [`Options::transfer_ns`].
     pub fn transfers(&self) -> bool {
         self.transfers.is_under_way()
     }
 
-    /// Begins to hand leadership to `to_peer`. The lease ends at once, and no proposals are taken until the transfer is over.
+    /// Starts to transfer leadership to `to_peer`. The lease ends at once, and proposals are rejected until the
+    /// transfer is over.
     ///
     /// # Errors
-    /// [`Error::NotLeader`]; [`Error::Invalid`] with the reason when that peer would not take over at once. Nothing happened.
+    /// [`Error::NotLeader`], or [`Error::Invalid`] with the reason if that peer would not take over at once. Neither
+    /// has any effect.
     pub fn transfer_leader(&mut self, to_peer: u64, now_ns: u64) -> Result<()> {
         if !self.leads() {
             return Err(Error::NotLeader { group: self.id, leader: None });
@@ -449,7 +462,7 @@ impl Group {
         Ok(())
     }
 
-    /// The peers that would take over leadership at once, the one that lacks least first.
+    /// Returns the peers that would take over leadership at once, the most up-to-date peer first.
     pub fn successors(&self, now_ns: u64) -> Vec<u64> {
         if !self.leads() {
             return Vec::new();
@@ -472,7 +485,7 @@ impl Group {
         }
     }
 
-    /// Goes on as the leader when a transfer has taken too long.
+    /// Ends a transfer that is over, and continues as leader if it has taken too long.
     pub(super) fn settle_transfer(&mut self, now_ns: u64) {
         let leader = if self.leads() { self.peer } else { self.leader() };
         if self.transfers.settle(self.peer, leader, now_ns) {
@@ -488,7 +501,7 @@ impl Group {
         let _ = self.node.campaign();
     }
 
-    /// The next round of work, if there is any.
+    /// Returns the next round of work, if there is any.
     pub fn take(&mut self, now_ns: u64) -> Option<Output> {
         let mut output = Output::default();
         self.pump_reads(now_ns, &mut output);
@@ -510,7 +523,8 @@ impl Group {
             }
             return;
         }
-        // A new leader holds what its predecessors committed, but knows and has applied it only with an entry of its own term.
+        // A new leader holds everything that its predecessors committed, but it knows the commit index only once an
+        // entry of its own term is committed.
         let knows = self.node.raft.commit_to_current_term();
         let too_early = crate::mutant!("raft.read-before-applied") && !knows;
         if self.reads.has_waiting() && (knows || too_early) {
@@ -556,8 +570,9 @@ impl Group {
         if let Some(state) = ready.hs() {
             self.log_mut().set_hard_state(state);
         }
-        // A record of the group carries its commit index if that moved, so that a restart knows of everything that was committed
-        // when its last entry was written: a membership that is older than the log's would elect by itself.
+        // A record of the group carries its commit index if that advanced, so that after a restart this peer knows
+        // everything that was committed when its last entry was written: with an older membership than the log's, it
+        // might otherwise win an election that it should not.
         let record = ready.must_sync() || !output.entries.is_empty() || output.snapshot.is_some();
         if record && (ready.hs().is_some() || !crate::mutant!("raft.commit-not-carried")) {
             output.hard_state = self.log_mut().take_unsaved();
@@ -581,29 +596,31 @@ impl Group {
         }
     }
 
-    /// Everything up to output `number` is durable.
+    /// Records that everything up to output `number` is durable.
     pub fn persisted(&mut self, number: u64) {
         self.node.on_persist_ready(number);
     }
 
-    /// Everything up to `index` is applied.
+    /// Records that everything up to `index` is applied.
     pub fn applied(&mut self, index: u64, term: u64) {
         self.log_mut().set_applied(index, term);
         self.node.advance_apply_to(index);
     }
 
-    /// The hard state, if the log does not have it: for a record that carries anything else of this group.
+    /// Returns the hard state if the log does not have it yet, to be written with a record that carries other data of
+    /// this group.
     pub fn take_unsaved(&mut self) -> Option<HardState> {
         if crate::mutant!("raft.commit-not-carried") { None } else { self.log_mut().take_unsaved() }
     }
 
-    /// Log entries that a [`super::Fetch`] asked for; none if they are gone meanwhile.
+    /// Passes on the log entries that a [`super::Fetch`] requested; `entries` is empty if they no longer exist.
     pub fn fetched(&mut self, context: GetEntriesContext, entries: Vec<Entry>) {
         self.log_mut().set_fetched(entries);
         self.node.on_entries_fetched(context);
     }
 
-    /// The snapshot of `index` was delivered to a peer, or not. One that the peer does not wait for any more says nothing.
+    /// Records whether the snapshot of `index` was delivered to a peer. Ignored if the peer no longer waits for that
+    /// snapshot.
     pub fn snapshot_sent(&mut self, to_peer: u64, index: u64, delivered: bool) {
         let progress = self.node.raft.prs().get(to_peer);
         let waits = |index| progress.is_some_and(|progress| progress.pending_snapshot == index);
@@ -619,17 +636,17 @@ impl Group {
         }
     }
 
-    /// An append to a peer was dropped before it left.
+    /// Records that an append to a peer was dropped before it was sent.
     pub fn dropped(&mut self, peer: u64) {
         self.node.report_unreachable(peer);
     }
 
-    /// The node's clock stood still for a while: what it measured from before `now_ns` counts no more.
+    /// The node's clock stopped for a while: times measured before `now_ns` no longer count.
     pub fn clock_stood_still(&mut self, now_ns: u64) {
         self.lease.begin_again(now_ns);
     }
 
-    /// Messages to a peer are being lost.
+    /// Records that messages to a peer are being lost.
     pub fn unreachable(&mut self, peer: u64) {
         self.transfers.lost(peer);
         self.node.report_unreachable(peer);
@@ -655,7 +672,7 @@ mod tests {
             message
         };
         assert!(continuous(&append(7, &[])) && continuous(&append(7, &[8, 9])));
-        assert!(!continuous(&append(7, &[3, 4])), "batched after a rejection");
+        assert!(!continuous(&append(7, &[3, 4])), "entries batched after a rejection");
         assert!(!continuous(&append(7, &[9])));
         let mut other = append(7, &[3]);
         other.set_msg_type(MessageType::MsgSnapshot);

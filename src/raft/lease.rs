@@ -1,40 +1,42 @@
-//! Leases: the leader's right to read alone, and the voter's promise that makes it safe.
+//! Leases: the leader's right to serve reads without asking a quorum, and the voters' promises that make this safe.
 //!
-//! A follower that heard from its leader at time *h* (on its own clock) votes for nobody before *h* + election timeout: the
-//! leader's timeout, which comes with its messages, or its own if that is longer. Nodes may be configured differently, and are
-//! while a cluster is being reconfigured. A restarted voter promises the longest that its store ever gave, from its start, for it
-//! has forgotten whom it heard. So when a quorum has answered something that the leader sent at *s* (on the leader's clock), nobody
-//! else can be elected before *s* + the leader's election timeout, up to the drift between the clocks: the leader reads alone
-//! until *s* + election timeout × (1 - drift).
+//! A follower that heard from its leader at time *h* (on its own clock) votes for nobody before *h* + election timeout.
+//! This is the leader's timeout, which its messages carry, or the follower's own if that is longer: nodes may be
+//! configured differently, as they are while a cluster is being reconfigured. A restarted voter no longer knows which
+//! leader it heard, so from its start it keeps the longest promise that its store ever made. So when a quorum has
+//! answered a message that the leader sent at *s* (on the leader's clock), no other leader can be elected before *s* +
+//! the leader's election timeout, up to the drift between the clocks: the leader serves reads by itself until *s* +
+//! election timeout × (1 - drift).
 //!
-//! A machine that is suspended together with its clock (as a virtual one may be) loses time beyond any drift: its leases last longer
-//! than its followers' promises. It can tell only by the clocks of others, with the first message that it hears afterwards
-//! (`replica::transport::clocks`), and gives its leases up then; until then it may read what is old. Where machines are suspended
-//! while they run, leases have to be switched off (`raft.lease_reads`).
+//! A machine that is suspended together with its clock (as a virtual one may be) loses more time than any drift: its
+//! leases last longer than its followers' promises. It can detect this only by other machines' clocks, with the first
+//! message that it receives afterwards (`replica::transport::clocks`), and revokes its leases then; until then it may
+//! serve stale reads. Where machines are suspended while they run, leases must be switched off (`raft.lease_reads`).
 //!
-//! A leadership transfer makes a vote without asking the promise, at a time that the old leader cannot know (the order to
-//! campaign may travel for long): a leader that has begun a transfer takes no lease again in its term.
+//! A leadership transfer causes a vote that ignores promises, at a time that the old leader cannot know (the order to
+//! campaign may be in flight for long). A leader that has started a transfer therefore takes no lease for the rest of
+//! its term.
 
-/// The leader's side.
+/// The leader's lease.
 #[derive(Debug, Default)]
 pub struct Lease {
     length_ns: u64,
     term: u64,
     until: u64,
     forfeited: bool,
-    /// What was sent before this is not to be counted from.
+    /// Messages sent before this time do not renew the lease.
     not_before: u64,
 }
 
 impl Lease {
-    /// Leases for followers that wait `election_ns` before they vote, with clocks that drift apart by at most
-    /// `drift_permille`.
+    /// Creates the lease for a group whose followers wait `election_ns` before they vote, with clocks that drift apart
+    /// by at most `drift_permille`.
     pub fn new(election_ns: u64, drift_permille: u64) -> Lease {
         let kept = if crate::mutant!("raft.lease-ignores-drift") { 1000 } else { 1000 - drift_permille };
         Lease { length_ns: election_ns / 1000 * kept, ..Lease::default() }
     }
 
-    /// A quorum has answered what was sent at `sent_ns` in `term`.
+    /// Renews the lease: a quorum has answered a message sent at `sent_ns` in `term`.
     pub fn renew(&mut self, term: u64, sent_ns: u64) {
         if self.term != term {
             *self = Lease { term, until: 0, forfeited: false, ..*self };
@@ -44,55 +46,56 @@ impl Lease {
         }
     }
 
-    /// A transfer begins: no lease any more in this term.
+    /// Gives the lease up for the rest of `term`, because a transfer starts.
     pub fn forfeit(&mut self, term: u64) {
         if !crate::mutant!("raft.lease-kept-in-transfer") {
             *self = Lease { term, until: 0, forfeited: true, ..*self };
         }
     }
 
-    /// The clock lost time before `now_ns`: only what is sent from now on makes a lease.
+    /// Drops the lease because the clock lost time before `now_ns`: only messages sent from now on renew it.
     pub fn begin_again(&mut self, now_ns: u64) {
         (self.until, self.not_before) = (0, now_ns);
     }
 
-    /// Until when the lease of `term` runs (exclusive); 0 when there is none.
+    /// Returns when the lease of `term` ends (exclusive), or 0 if there is none.
     pub fn until(&self, term: u64) -> u64 {
         if self.term == term { self.until } else { 0 }
     }
 }
 
-/// The voter's side: what it promised to the leader that it heard last.
+/// The voter's promise to the leader that it last heard.
 #[derive(Debug)]
 pub struct Promise {
-    /// The own election timeout: the shortest promise.
+    /// The voter's own election timeout, which is the shortest promise.
     election_ns: u64,
-    /// Until when it binds (exclusive); 0: nothing binds.
+    /// When the promise ends (exclusive); 0 if there is none.
     until_ns: u64,
 }
 
 impl Promise {
-    /// A promise as of `start_ns`. `longest_ns` is the longest that this store ever gave: a restarted voter does not know which
-    /// leader it heard last. `fresh`: the peer has never voted nor heard of a leader, so that nothing binds it.
+    /// Creates the promise of a voter that starts at `start_ns`. `longest_ns` is the longest promise that this store
+    /// ever made: a restarted voter does not know which leader it last heard. With `fresh`, the peer has never voted
+    /// nor heard a leader, and nothing binds it.
     pub fn new(election_ns: u64, longest_ns: u64, start_ns: u64, fresh: bool) -> Promise {
         let free = fresh || crate::mutant!("raft.vote-after-restart");
         let length_ns = promised(election_ns, longest_ns);
         Promise { election_ns, until_ns: if free { 0 } else { start_ns + length_ns } }
     }
 
-    /// A leader was heard that goes by `leader_election_ns`: its lease is as long as its own configuration says, not as this
-    /// voter's does.
+    /// Extends the promise: a leader with the election timeout `leader_election_ns` was heard. The leader's lease
+    /// depends on its own configuration, not on this voter's.
     pub fn heard(&mut self, leader_election_ns: u64, now_ns: u64) {
         self.until_ns = self.until_ns.max(now_ns + promised(self.election_ns, leader_election_ns));
     }
 
-    /// Whether it still binds.
+    /// Returns whether the promise still binds.
     pub fn binds(&self, now_ns: u64) -> bool {
         now_ns < self.until_ns
     }
 }
 
-/// The length of a promise to a leader that goes by `theirs_ns`.
+/// Returns the length of a promise to a leader whose election timeout is `theirs_ns`.
 fn promised(own_ns: u64, theirs_ns: u64) -> u64 {
     if crate::mutant!("raft.promise-by-own-timeout") { own_ns } else { own_ns.max(theirs_ns) }
 }
@@ -107,7 +110,7 @@ mod tests {
         lease.renew(7, 5_000_000_000);
         assert_eq!(lease.until(7), 5_800_000_000);
         lease.renew(7, 4_000_000_000);
-        assert_eq!(lease.until(7), 5_800_000_000, "an older answer never shortens it");
+        assert_eq!(lease.until(7), 5_800_000_000, "an older response never shortens the lease");
         assert_eq!(lease.until(8), 0);
     }
 
@@ -128,7 +131,7 @@ mod tests {
         lease.renew(7, 10);
         lease.begin_again(20);
         lease.renew(7, 19);
-        assert_eq!(lease.until(7), 0, "an answer to what was sent before");
+        assert_eq!(lease.until(7), 0, "a response to an earlier message");
         lease.renew(7, 20);
         assert_eq!(lease.until(7), 820);
     }
@@ -150,6 +153,6 @@ mod tests {
         promise.heard(100, 900);
         assert!(promise.binds(1199) && !promise.binds(1200));
         promise.heard(100, 901);
-        assert!(promise.binds(1200), "a shorter one never ends what was promised");
+        assert!(promise.binds(1200), "a shorter timeout never shortens the promise");
     }
 }

@@ -1,4 +1,4 @@
-//! What raft-rs sees of the log: terms and recent entries in memory, older entries on request.
+//! raft-rs's view of the log: terms and recent entries in memory, older entries on request.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -9,43 +9,45 @@ use bytes::Bytes;
 
 use super::output::Fetch;
 
-/// What is known of a group's log, snapshot point and durable state. Kept in step with the log on disk by the driver.
+/// A group's log, snapshot position and durable state, as known in memory. The driver keeps it in step with the log on
+/// disk.
 #[derive(Debug)]
 pub struct LogView {
     hard_state: HardState,
     conf_state: ConfState,
-    /// Entries up to here are gone; the term is that of the entry at this index.
+    /// Index and term of the last truncated entry.
     truncated: (u64, u64),
-    /// (first index, term) of every run of equal terms behind `truncated`, in order.
+    /// (first index, term) of every run of equal terms after `truncated`, in order.
     runs: VecDeque<(u64, u64)>,
     last_index: u64,
-    /// The newest entries, without a gap up to `last_index`; everything above the applied index is here.
+    /// The newest entries, without a gap up to `last_index`; contains every entry above the applied index.
     cache: VecDeque<Entry>,
     cache_bytes: usize,
     cache_bytes_max: usize,
     applied: (u64, u64),
-    /// What a snapshot's message carries beside its place: the group's encoded state as of `applied`.
+    /// The data of a snapshot message: the group's encoded state as of `applied`.
     state: Bytes,
-    /// The hard state has moved since the log was last given it. Only the commit index may lag, and only until the next record.
+    /// Whether the hard state has changed since it was last written to the log. Only the commit index may lag, and only
+    /// until the next record.
     unsaved: bool,
     /// Older entries that the driver has read from disk: (first index, entries).
     fetched: RefCell<Option<(u64, Vec<Entry>)>>,
-    /// Reads of older entries that raft-rs waits for.
+    /// Older entries that raft-rs waits for.
     wanted: RefCell<Vec<Fetch>>,
 }
 
-/// How a view begins.
+/// The initial state of a view.
 #[derive(Debug)]
 pub struct Start {
-    /// As recovered from the log, or of a new group.
+    /// As recovered from the log, or that of a new group.
     pub hard_state: HardState,
     /// As recovered from the engine.
     pub conf_state: ConfState,
-    /// Index and term of the last entry that is gone.
+    /// Index and term of the last truncated entry.
     pub truncated: (u64, u64),
-    /// The entries' terms behind `truncated`: (first index, term) of each run.
+    /// The terms of the entries after `truncated`: (first index, term) of each run.
     pub runs: Vec<(u64, u64)>,
-    /// The last entry's index.
+    /// The index of the last entry.
     pub last_index: u64,
     /// The entries above the applied index.
     pub unapplied: Vec<Entry>,
@@ -53,7 +55,7 @@ pub struct Start {
     pub applied: (u64, u64),
     /// The group's encoded state as of `applied`, for snapshots.
     pub state: Bytes,
-    /// Bytes of entries to keep in memory beyond those not yet applied.
+    /// Maximum bytes of applied entries to keep in memory.
     pub cache_bytes_max: usize,
 }
 
@@ -62,18 +64,18 @@ fn weight(entry: &Entry) -> usize {
 }
 
 impl LogView {
-    /// A view of a log as it was recovered.
+    /// Creates the view of a recovered log.
     ///
     /// # Panics
     /// If the parts contradict each other (a gap between applied and cached entries).
     pub fn new(start: Start) -> LogView {
-        assert!(start.last_index >= start.applied.0, "the log ends before what is applied");
+        assert!(start.last_index >= start.applied.0, "the log ends before the applied index");
         if let Some(first) = start.unapplied.first() {
-            assert_eq!(first.index, start.applied.0 + 1, "the entries above the applied index are not all here");
+            assert_eq!(first.index, start.applied.0 + 1, "entries above the applied index are missing");
         }
         assert_eq!(start.applied.0 + start.unapplied.len() as u64, start.last_index);
         let mut hard_state = start.hard_state;
-        // The commit index is not synced at every change; what is applied was committed.
+        // The commit index is not synced at every change; applied entries were committed.
         hard_state.commit = hard_state.commit.max(start.applied.0);
         let cache_bytes = start.unapplied.iter().map(weight).sum();
         LogView {
@@ -93,11 +95,11 @@ impl LogView {
         }
     }
 
-    /// Takes entries in, overwriting from the first one's index on.
+    /// Appends entries, overwriting from the first one's index on.
     pub(super) fn append(&mut self, entries: &[Entry]) {
         let Some(first) = entries.first() else { return };
         assert!(first.index > self.truncated.0 && first.index <= self.last_index + 1, "a gap in the log");
-        assert!(first.index > self.applied.0, "an applied entry may never be overwritten");
+        assert!(first.index > self.applied.0, "an applied entry must never be overwritten");
         while self.cache.back().is_some_and(|e| e.index >= first.index) {
             let entry = self.cache.pop_back().expect("just seen");
             self.cache_bytes -= weight(&entry);
@@ -120,53 +122,53 @@ impl LogView {
         self.unsaved = true;
     }
 
-    /// The hard state, if the log does not have it yet. Whoever takes it writes it with the group's next record.
+    /// Returns the hard state if the log does not have it yet. The caller must write it with the group's next record.
     pub(super) fn take_unsaved(&mut self) -> Option<HardState> {
         std::mem::take(&mut self.unsaved).then(|| self.hard_state.clone())
     }
 
-    /// Whether nothing ever happened here: no entry, no vote, no leader (a leader's term would be durable).
+    /// Returns whether the group has no history: no entry, no vote, no leader (a leader's term would be durable).
     pub(super) fn is_untouched(&self) -> bool {
         let state = &self.hard_state;
         let (index, term) = super::membership::FIRST;
         self.last_index == index && state.term == term && state.vote == 0
     }
 
-    /// The membership as applied.
+    /// Returns the applied membership.
     pub fn conf_state(&self) -> &ConfState {
         &self.conf_state
     }
 
-    /// Notes that the engine now holds everything up to `index`, and lets go of applied entries beyond the cache's budget.
+    /// Records that the engine now holds everything up to `index`, and evicts applied entries beyond the cache's limit.
     pub(super) fn set_applied(&mut self, index: u64, term: u64) {
-        assert!(index >= self.applied.0, "applied entries cannot be taken back");
+        assert!(index >= self.applied.0, "the applied index must not go back");
         self.applied = (index, term);
         if !crate::mutant!("raft.cache-grows") {
             self.shrink_cache(self.cache_bytes_max);
         }
     }
 
-    /// Index and term of the last applied entry.
+    /// Returns the index and term of the last applied entry.
     pub fn applied(&self) -> (u64, u64) {
         self.applied
     }
 
-    /// Index and term of the last entry that is gone.
+    /// Returns the index and term of the last truncated entry.
     pub fn truncated(&self) -> (u64, u64) {
         self.truncated
     }
 
-    /// The last entry's index.
+    /// Returns the index of the last entry.
     pub fn last(&self) -> u64 {
         self.last_index
     }
 
-    /// Bytes of entries in memory.
+    /// Returns the bytes of entries in memory.
     pub fn cached_bytes(&self) -> usize {
         self.cache_bytes
     }
 
-    /// Lets go of applied entries in memory beyond `bytes`.
+    /// Evicts applied entries from memory until at most `bytes` are left.
     pub fn shrink_cache(&mut self, bytes: usize) {
         while self.cache_bytes > bytes && self.cache.front().is_some_and(|entry| entry.index <= self.applied.0) {
             if let Some(entry) = self.cache.pop_front() {
@@ -175,12 +177,12 @@ impl LogView {
         }
     }
 
-    /// Forgets entries up to `index`, whose term is returned. The driver truncates the log on disk alike.
+    /// Drops entries up to `index` and returns that entry's term. The driver truncates the log on disk in the same way.
     ///
     /// # Panics
     /// If `index` is not applied yet.
     pub fn truncate_to(&mut self, index: u64) -> u64 {
-        assert!(index <= self.applied.0, "only what is applied may be forgotten");
+        assert!(index <= self.applied.0, "only applied entries may be truncated");
         let term = self.term_of(index).expect("the index is in the log");
         if index <= self.truncated.0 {
             return term;
@@ -201,7 +203,7 @@ impl LogView {
         term
     }
 
-    /// Starts over behind an installed snapshot.
+    /// Restarts the log after an installed snapshot.
     pub(super) fn restore(&mut self, index: u64, term: u64, conf_state: ConfState, state: Bytes) {
         self.truncated = (index, term);
         self.applied = (index, term);
@@ -216,7 +218,7 @@ impl LogView {
         self.fetched.replace(None);
     }
 
-    /// The term of the entry at `index`, if the log (or its cut end) has it.
+    /// Returns the term of the entry at `index`, if that entry is in the log or is the last truncated one.
     pub fn term_of(&self, index: u64) -> Option<u64> {
         if index == self.truncated.0 {
             return Some(self.truncated.1);
@@ -242,7 +244,7 @@ impl LogView {
     }
 }
 
-/// Cuts a run of entries to a byte budget; at least one stays.
+/// Takes entries up to a byte limit, but at least one.
 fn within(entries: impl Iterator<Item = Entry>, max_bytes: Option<u64>) -> Vec<Entry> {
     let mut bytes = 0u64;
     let mut out = Vec::new();
@@ -274,7 +276,7 @@ impl Storage for LogView {
         }
         assert!(
             high <= self.last_index + 1,
-            "raft-rs asks for entries up to {high}, the log ends at {}",
+            "raft-rs requested entries up to {high}, but the log ends at {}",
             self.last_index
         );
         let cached_from = self.last_index + 1 - self.cache.len() as u64;
@@ -291,7 +293,7 @@ impl Storage for LogView {
         }
         assert!(
             context.can_async(),
-            "entries from {low} are needed at once but are not in memory (from {cached_from})"
+            "entries from {low} are needed at once, but memory holds only those from {cached_from}"
         );
         let fetch = Fetch { low, high: high.min(cached_from), max_bytes: max_size.unwrap_or(u64::MAX), context };
         self.wanted.borrow_mut().push(fetch);
@@ -314,8 +316,8 @@ impl Storage for LogView {
         Ok(self.last_index)
     }
 
-    /// The snapshot's message: where it stands and the group's state. The data itself is read from the engine when the
-    /// driver sends the message, before it applies anything more, so that both are of the same index.
+    /// Returns the snapshot message: its position and the group's state. The driver reads the data from the engine when
+    /// it sends the message, before it applies any further entries, so that both have the same index.
     fn snapshot(&self, request_index: u64, _to: u64) -> ::raft::Result<Snapshot> {
         if request_index > self.applied.0 {
             return Err(::raft::Error::Store(StorageError::SnapshotTemporarilyUnavailable));
@@ -389,7 +391,7 @@ mod tests {
         assert_eq!((wanted[0].low, wanted[0].high), (2, 11));
         view.set_fetched(entries(2..5, 2));
         assert_eq!(view.entries(2, 12, None, GetEntriesContext::empty(true)).unwrap().len(), 3);
-        // Everything that is not applied stays, whatever the budget.
+        // Entries that are not applied stay in memory, whatever the limit.
         assert_eq!(view.entries(11, 12, None, GetEntriesContext::empty(false)).unwrap().len(), 1);
     }
 }

@@ -1,21 +1,24 @@
-//! A leader whose store cannot be reached: its followers need not wait out their election timeout by ticks.
+//! Faster elections when the leader's store is unreachable: followers need not wait out their randomized election
+//! timeout.
 //!
-//! A follower campaigns after a random number of ticks, so that followers do not all campaign at once, and must not before its promise
-//! to the leader has ended. Where the connection to the leader's store broke and nothing came from the leader since, chance is not
-//! needed: the follower with the lowest id goes first, soon after its promise, the next one two ticks later, and again if that fails.
-//! **In** comes the word that a store cannot be reached; **out** goes whether it is time to campaign. **Never**: a campaign that the
-//! promise forbids, or one against a leader that was heard meanwhile.
+//! Normally a follower campaigns after a random number of ticks, so that followers do not all campaign at once, and not
+//! before its promise to the leader has ended. If the connection to the leader's store broke and nothing has arrived
+//! from the leader since, no randomness is needed: the follower with the lowest ID campaigns first, soon after its
+//! promise has ended, the next one two ticks later, and each tries again if that fails. **In** comes the report that a
+//! store is unreachable. **Out** goes whether it is time to campaign. **Never**: a campaign within the promise, or
+//! against a leader that was heard in the meantime.
 
-/// Ticks from the end of the promise to the first follower's campaign: the others' promises end about then, too.
+/// Ticks from the end of the promise to the first follower's campaign; the other followers' promises end at about the
+/// same time.
 const FIRST_TICKS: usize = 1;
-/// Ticks from one follower's campaign to the next one's: an election takes less, on a network that works.
+/// Ticks between the campaigns of two followers: longer than an election takes on a working network.
 const NEXT_TICKS: usize = 2;
-/// Ticks from a campaign that failed to the next: somebody's promise had not ended, or somebody's log holds more.
+/// Ticks from a failed campaign to the next: another voter's promise had not ended, or another voter's log is longer.
 const AGAIN_TICKS: usize = 4;
-/// Campaigns; then chance decides, as ever.
+/// Number of campaigns before the randomized timeout takes over again.
 const CAMPAIGNS: usize = 3;
 
-/// What a follower knows of its leader's loss.
+/// A follower's record of its leader's loss.
 #[derive(Debug, Default)]
 pub struct LostLeader {
     lost: Option<Lost>,
@@ -23,24 +26,24 @@ pub struct LostLeader {
 
 #[derive(Clone, Copy, Debug)]
 struct Lost {
-    /// How many other followers go first.
+    /// How many other followers campaign earlier.
     rank: usize,
     /// Ticks since the promise to the leader ended.
     ticks: usize,
 }
 
 impl LostLeader {
-    /// The leader's store cannot be reached; so many followers campaign before this one.
+    /// Records that the leader's store is unreachable; `rank` followers campaign before this one.
     pub fn lost(&mut self, rank: usize) {
         self.lost.get_or_insert(Lost { rank, ticks: 0 });
     }
 
-    /// The leader was heard, or there is another.
+    /// Cancels the campaigns: the leader was heard, or there is another leader.
     pub fn found(&mut self) {
         self.lost = None;
     }
 
-    /// One tick has passed. Whether the follower is to campaign now.
+    /// Counts one tick. Returns whether the follower should campaign now.
     pub fn tick(&mut self, promise_binds: bool) -> bool {
         let waits = promise_binds && !crate::mutant!("raft.lost-leader-frees-of-promises");
         let Some(lost) = self.lost.as_mut().filter(|_| !waits) else { return false };
@@ -56,7 +59,7 @@ impl LostLeader {
 
 #[cfg(test)]
 mod tests {
-    //! Goal: one campaign at its time, none when the leader is back. Method: by hand.
+    //! Goal: campaigns happen at the right ticks, and not at all when the leader is back. Method: by hand.
     use super::*;
 
     #[test]

@@ -1,4 +1,4 @@
-//! What a raft group replicates: the state machine behind the log.
+//! The interface of the state machine that a raft group replicates.
 
 use bytes::Bytes;
 
@@ -9,7 +9,7 @@ use super::frame::Command;
 
 pub use crate::engine::CfRange;
 
-/// Where a command stands when it is applied.
+/// The log position of a command that is being applied.
 #[derive(Clone, Copy, Debug)]
 pub struct ApplyContext {
     /// The entry's index.
@@ -18,25 +18,25 @@ pub struct ApplyContext {
     pub term: u64,
 }
 
-/// What applying a command means beyond the engine's content and the reply. Told to the store through one bounded channel, once
-/// the engine holds what was applied.
+/// An effect of applying a command other than the engine's new content and the reply. Reported to the store through a
+/// bounded channel once the engine holds the applied entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Values with an expiry may have come into the group.
+    /// The group may now contain values with an expiry.
     WroteExpiring,
 }
 
-/// What applying a command gave.
+/// The result of applying a command.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
-    /// For the proposer.
+    /// The reply to the proposer.
     pub reply: Bytes,
-    /// For this store.
+    /// The effect on this store, if any.
     pub effect: Option<Effect>,
 }
 
 impl Applied {
-    /// A reply, and nothing else to tell.
+    /// Creates a result with only a reply.
     pub fn reply(reply: impl Into<Bytes>) -> Applied {
         Applied { reply: reply.into(), effect: None }
     }
@@ -44,22 +44,23 @@ impl Applied {
 
 /// The replicated state machine of one group: a data region or the placement driver. It owns the group's descriptor.
 ///
-/// The driver calls [`StateMachine::apply`] for every committed command in log order, exactly once for each state of the
-/// engine (the applied index is in the same batch), and hands the reply to whoever proposed it on this node.
+/// The driver calls [`StateMachine::apply`] for every committed command in log order, exactly once for each state of
+/// the engine (the applied index is in the same batch), and passes the reply to the proposer if that is on this node.
 ///
-/// **Never**: a clock, a random number, or a different answer for the same state and command.
+/// **Never**: the use of a clock or a random number, or two different results for the same state and command.
 pub trait StateMachine: Send + 'static {
-    /// The group's descriptor, as of the last command applied.
+    /// Returns the group's descriptor, as of the last applied command.
     fn region(&self) -> &Region;
 
-    /// Applies one command: changes go to `batch`. For commands of kind [`Reads`](super::frame::Kind::Reads) and
-    /// [`Admin`](super::frame::Kind::Admin) everything applied before is in `read`; for others `read` may be behind.
+    /// Applies one command by adding its changes to `batch`. For commands of kind [`Reads`](super::frame::Kind::Reads)
+    /// and [`Admin`](super::frame::Kind::Admin), `read` contains everything applied before; for other commands it may
+    /// lag behind.
     ///
-    /// A command that this version does not know, or that does not decode, is refused in the reply: every replica has the same
-    /// bytes and must go on.
+    /// A command that this version does not know, or that cannot be decoded, is rejected in the reply: every replica
+    /// has the same bytes and must continue.
     ///
     /// # Errors
-    /// Only what makes this node unable to go on (the engine fails): the store stops.
+    /// Only if this node cannot continue (the engine fails): the store stops.
     fn apply(
         &mut self,
         context: ApplyContext,
@@ -68,17 +69,17 @@ pub trait StateMachine: Send + 'static {
         batch: &mut WriteBatch,
     ) -> Result<Applied>;
 
-    /// The reply for a proposer whose entry could not be understood, although this node wrote it.
+    /// Returns the reply for a proposer on this node whose entry could not be decoded.
     fn refusal(&self, why: &str) -> Bytes;
 
-    /// The ranges of the engine that make up the state of a group with this descriptor; a snapshot carries and replaces exactly
-    /// these.
+    /// Returns the engine's ranges that make up the state of a group with this descriptor. A snapshot contains and
+    /// replaces exactly these.
     fn ranges(&self, region: &Region) -> Vec<CfRange>;
 
-    /// Takes over a descriptor, forgets what is kept in memory and reads it again: called after a start and after a snapshot was
-    /// installed.
+    /// Takes over a descriptor, drops the state kept in memory and reads it again. Called after a start and after a
+    /// snapshot was installed.
     ///
     /// # Errors
-    /// When the engine's content does not decode.
+    /// If the engine's content cannot be decoded.
     fn reload(&mut self, region: &Region, read: &dyn Read) -> Result<()>;
 }

@@ -1,4 +1,4 @@
-//! Who votes: the conf state of a descriptor, and the first state of a group.
+//! Membership: the conf state of a descriptor, and the first state of a group.
 
 use ::raft::eraftpb::{ConfState, HardState};
 
@@ -6,11 +6,12 @@ use crate::proto::metapb::PeerRole;
 use crate::types::Region;
 use crate::types::region::Peer;
 
-/// Index and term of the entry that every group is said to begin behind: raft-rs wants an initialized log to be non-empty.
+/// Index and term of the entry after which every group's log starts: raft-rs requires the log of an initialized group
+/// to be non-empty.
 pub const FIRST: (u64, u64) = (5, 5);
 
-/// The membership that a descriptor's peers make up. While a peer is on its way in or out the membership is joint: decisions need
-/// a quorum of the voters to be and one of the voters that were.
+/// Returns the membership that a descriptor's peers make up. While a voter is being added or demoted the membership is
+/// joint: decisions need a quorum of the new voters and a quorum of the old ones.
 pub fn conf_state(region: &Region) -> ConfState {
     let mut state = ConfState::default();
     let moves = |peer: &Peer| matches!(peer.role(), PeerRole::IncomingVoter | PeerRole::DemotingVoter);
@@ -32,7 +33,7 @@ pub fn conf_state(region: &Region) -> ConfState {
     state
 }
 
-/// The hard state of a group that never ran.
+/// Returns the hard state of a group that never ran.
 pub fn first_hard_state() -> HardState {
     let mut state = HardState::default();
     state.term = FIRST.1;
@@ -42,7 +43,7 @@ pub fn first_hard_state() -> HardState {
 
 #[cfg(test)]
 mod tests {
-    //! Goal: roles become the membership that they mean. Method: by hand.
+    //! Goal: roles are translated into the right membership. Method: by hand.
     use super::*;
 
     fn region(roles: &[PeerRole]) -> Region {

@@ -1,26 +1,28 @@
 //! # raft: one group's consensus, as data
 //!
-//! raft-rs' `RawNode` behind a plain interface. **In** come ticks, messages, proposals and reads; **out** go [`Output`]s; nothing
-//! waits.
+//! A plain interface around raft-rs's `RawNode`. **In** come ticks, messages, proposals and reads; **out** go
+//! [`Output`]s; nothing waits.
 //!
 //! ```text
 //!    step(Input, now) ──▶ ┌────────────────────────────────┐
 //!    propose, read        │ Group                          │ ──▶ take() -> Output:
 //!    persisted(number) ──▶│  RawNode over LogView (memory) │       messages to send at once
-//!    applied(index)    ──▶│  Lease (leader's and voter's)  │       what to write to the log, then messages after it
-//!    fetched, snapshot ──▶│  reads waiting for a quorum    │       committed entries, confirmed reads, snapshot to install
+//!    applied(index)    ──▶│  Lease (leader's and voter's)  │       log writes, then messages after them
+//!    fetched, snapshot ──▶│  reads waiting for a quorum    │       committed entries, confirmed reads, a snapshot
 //!                         └────────────────────────────────┘       log reads wanted
 //! ```
 //!
-//! What the caller (the `replica` room's driver) must do for every [`Output`], in order but for the last step, which needs only the second:
-//! 1. send [`Output::messages`] at any time, before the log write too;
+//! What the caller (the driver in the `replica` module) must do for every [`Output`], in order, except that the last
+//! step only depends on the second:
+//! 1. send [`Output::messages`] at any time, even before the log write;
 //! 2. install [`Output::snapshot`], if there is one, durably, before anything else of this output;
 //! 3. write [`Output::entries`] and [`Output::hard_state`] to the log, durably;
 //! 4. only then send [`Output::messages_after_persist`] and call [`Group::persisted`] with [`Output::number`];
-//! 5. apply [`Output::committed`], which a quorum has durably, in order, then call [`Group::applied`].
+//! 5. apply [`Output::committed`], which is durable on a quorum, in order, then call [`Group::applied`].
 //!
-//! **Never**: a vote, term or entry acknowledged that is not durable; a lease that outlives another leader's election; an
-//! await, a clock or a file (`now` is the node's monotonic clock in nanoseconds, given by the caller).
+//! **Never**: a vote, term or entry that is acknowledged before it is durable; a lease that outlives another leader's
+//! election; an await, a clock or a file (`now` is the time of the node's monotonic clock in nanoseconds, passed in by
+//! the caller).
 
 mod beat;
 pub mod frame;
@@ -40,7 +42,7 @@ pub use group::{Group, Options, Run};
 pub use log_view::LogView;
 pub use output::{Fetch, Output};
 
-/// The planted bugs of this room and what each breaks.
+/// The planted bugs of this module, and what each of them breaks.
 pub const MUTANTS: &[(&str, &str)] = &[
     (
         "raft.lease-ignores-drift",
@@ -52,27 +54,27 @@ pub const MUTANTS: &[(&str, &str)] = &[
         "raft.promise-by-own-timeout",
         "a voter's promise is as long as its own election timeout, whatever its leader's is",
     ),
-    ("raft.lease-reads-all-the-same", "a leader reads alone although it is configured not to"),
-    ("raft.cache-grows", "applied entries stay in memory until the log is cut"),
-    ("raft.append-not-cut", "what is proposed in one round goes into one message, however much it is"),
-    ("raft.commit-not-carried", "a record of a group does not carry the commit index that moved since the last one"),
-    ("raft.campaign-while-installing", "a peer campaigns while its engine does not hold its snapshot yet"),
+    ("raft.lease-reads-all-the-same", "a leader serves lease reads although they are configured off"),
+    ("raft.cache-grows", "applied entries stay in memory until the log is truncated"),
+    ("raft.append-not-cut", "all entries proposed in one round go into one message, whatever their size"),
+    ("raft.commit-not-carried", "a group's record does not carry the commit index that advanced since the last record"),
+    ("raft.campaign-while-installing", "a peer campaigns before its engine holds its snapshot"),
     (
         "raft.lost-leader-frees-of-promises",
-        "a voter whose leader's store cannot be reached campaigns within its promise",
+        "a voter whose leader's store is unreachable campaigns within its promise",
     ),
     (
         "raft.beat-hides-a-commit",
-        "a follower answers a heartbeat in numbers without looking at the commit index that it tells",
+        "a follower answers a heartbeat sent as numbers without looking at its commit index",
     ),
-    ("raft.beat-hides-a-lag", "a leader takes the answer of a follower that lags for one that says nothing"),
-    ("raft.beat-unheard", "a leader does not count answers in numbers as signs of life"),
-    ("raft.lost-entries-ignored", "a peer whose log lost what it had acknowledged goes on voting"),
+    ("raft.beat-hides-a-lag", "a leader ignores that the response to a heartbeat comes from a lagging follower"),
+    ("raft.beat-unheard", "a leader does not count responses sent as numbers as signs of life"),
+    ("raft.lost-entries-ignored", "a peer whose log lost acknowledged entries continues to vote"),
     ("raft.vote-after-restart", "a restarted voter forgets that it promised not to vote for an election timeout"),
     ("raft.campaign-within-promise", "a voter campaigns while its own promise binds it"),
     ("raft.read-index-without-quorum", "a read is served without asking a quorum"),
     ("raft.read-before-applied", "a confirmed read does not wait until the confirmed index is applied"),
-    ("raft.transfer-to-silent-peer", "a leader hands over to a peer that it has not heard from"),
+    ("raft.transfer-to-silent-peer", "a leader transfers leadership to a peer that it has not heard from"),
 ];
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! Reads that wait for a quorum's word that the leader still leads.
+//! Reads that wait until a quorum confirms that the leader is still leader.
 
 use std::collections::VecDeque;
 
-/// A round of ReadIndex: everything that was waiting when it was sent.
+/// A round of ReadIndex: all reads that were waiting when it was sent.
 #[derive(Debug)]
 struct Round {
     context: u64,
@@ -15,17 +15,17 @@ struct Round {
 /// The reads of one group's leader, in rounds.
 #[derive(Debug, Default)]
 pub struct Reads {
-    /// Not yet in a round.
+    /// Reads that are not yet part of a round.
     waiting: Vec<u64>,
     rounds: VecDeque<Round>,
     next_context: u64,
-    /// The first bytes of every context: the peer, and a number that no other run of this process has.
+    /// The first bytes of every context: the peer, and a number that is unique to this run of the process.
     whose: [u8; 16],
 }
 
 impl Reads {
-    /// The reads of a peer in the run of the process that drew `nonce`. A message of an earlier run may still be on its way: what
-    /// it confirms must be no round of this one.
+    /// Creates the reads of a peer in the run of the process that drew `nonce`. A message of an earlier run may still
+    /// be in flight and must not confirm a round of this run.
     pub fn new(peer: u64, nonce: u64) -> Reads {
         let mut whose = [0; 16];
         whose[..8].copy_from_slice(&peer.to_be_bytes());
@@ -33,12 +33,12 @@ impl Reads {
         Reads { whose, ..Reads::default() }
     }
 
-    /// A round's context as messages carry it.
+    /// Returns a round's context as messages carry it.
     pub fn encode(&self, context: u64) -> Vec<u8> {
         [&self.whose[..], &context.to_be_bytes()].concat()
     }
 
-    /// The round of a context; nothing if it is none of this run's.
+    /// Returns the round of a context, or `None` if the context is not from this run.
     pub fn decode(&self, context: &[u8]) -> Option<u64> {
         let number = context.strip_prefix(&self.whose[..])?;
         Some(u64::from_be_bytes(number.try_into().ok()?))
@@ -49,17 +49,17 @@ impl Reads {
         self.waiting.push(id);
     }
 
-    /// Whether any read waits for a round to begin.
+    /// Returns whether any read waits for a round to start.
     pub fn has_waiting(&self) -> bool {
         !self.waiting.is_empty()
     }
 
-    /// Whether nothing waits at all.
+    /// Returns whether no read waits at all.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.rounds.is_empty()
     }
 
-    /// Begins a round of everything that waits; the result is the round's context.
+    /// Starts a round with all waiting reads and returns the round's context.
     pub fn begin(&mut self, now_ns: u64) -> u64 {
         self.next_context += 1;
         let reads = std::mem::take(&mut self.waiting);
@@ -67,12 +67,12 @@ impl Reads {
         self.next_context
     }
 
-    /// The oldest unconfirmed round's age, to send it again when it gets old.
+    /// Returns when the oldest unconfirmed round was sent, so that an old one can be sent again.
     pub fn oldest_unconfirmed_ns(&self) -> Option<u64> {
         self.rounds.iter().find(|round| round.index.is_none()).map(|round| round.sent_ns)
     }
 
-    /// Puts all unconfirmed rounds back to the waiting ones: their messages may be lost.
+    /// Moves the reads of all unconfirmed rounds back to the waiting ones: their messages may be lost.
     pub fn again(&mut self) {
         let mut kept = VecDeque::new();
         for round in self.rounds.drain(..) {
@@ -85,7 +85,7 @@ impl Reads {
         self.rounds = kept;
     }
 
-    /// A quorum confirmed the round (and with it all before): the time it was sent.
+    /// Marks the round and all rounds before it as confirmed by a quorum. Returns the time at which it was sent.
     pub fn confirm(&mut self, context: u64, index: u64) -> Option<u64> {
         let at = self.rounds.iter().position(|round| round.context == context)?;
         for round in self.rounds.iter_mut().take(at + 1) {
@@ -94,7 +94,7 @@ impl Reads {
         Some(self.rounds[at].sent_ns)
     }
 
-    /// The reads whose index is applied.
+    /// Removes and returns the reads whose index is applied.
     pub fn take_served(&mut self, applied: u64) -> Vec<u64> {
         let mut served = Vec::new();
         while let Some(round) = self.rounds.front() {
@@ -108,7 +108,7 @@ impl Reads {
         served
     }
 
-    /// All reads: leadership is lost.
+    /// Removes and returns all reads, because leadership was lost.
     pub fn take_all(&mut self) -> Vec<u64> {
         let mut all = std::mem::take(&mut self.waiting);
         for round in self.rounds.drain(..) {
@@ -120,7 +120,7 @@ impl Reads {
 
 #[cfg(test)]
 mod tests {
-    //! Goal: a confirmation of another run of the process confirms nothing. Method: by hand.
+    //! Goal: a confirmation from another run of the process has no effect. Method: by hand.
     use super::*;
 
     #[test]

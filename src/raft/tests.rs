@@ -1,47 +1,50 @@
-//! Goal: a group elects, commits, reads, transfers and catches up by snapshot, with nothing but inputs and outputs.
-//! Method: golden scripts (`scripts/*.txt`) over peers in memory. A script sees every message, log record and applied
-//! entry.
+//! Goal: a group elects, commits, reads, transfers leadership and catches up by snapshot, driven only by inputs and
+//! outputs. Method: golden scripts (`scripts/*.txt`) over peers in memory. A script sees every message, log record and
+//! applied entry.
 //!
 //! ```text
-//!   peers 3 [election.2=20] [append_bytes=N] [cache_bytes=N] [roles=voter,incoming,demoting,learner]
-//!                                begins: so many peers that never ran, at 1000 ms; 10 ticks of 100 ms are an election
-//!                                timeout, 2 ticks a heartbeat; all are voters if no roles are given
-//!   campaign P                   peer P tries to become the leader now
-//!   propose P TEXT... [bytes=N]  entries, all in one round; N bytes long where TEXT is shorter
-//!   read P ID...                 linearizable reads, all in one round
-//!   transfer P Q                 P hands leadership to Q
-//!   tick P,Q|all N [beat=1]      N times: 100 ms pass and those peers tick; every second time they send heartbeats
-//!   late P N                     N ticks at this one moment, as if they had been held up
-//!   beat P                       P sends heartbeats, if it leads
-//!   hear A->B [term=N] [commit=N]     B hears a heartbeat of A in numbers; it stays one, or becomes a message on the wire
-//!   hear-answer A->B [term=N] [commit=N]   the same of an answer
+//!   peers N [election.2=20] [append_bytes=N] [cache_bytes=N] [roles=voter,incoming,demoting,learner]
+//!                                starts N peers that never ran, at 1000 ms; 10 ticks of 100 ms are an election
+//!                                timeout, 2 ticks a heartbeat interval; without roles, all peers are voters
+//!   campaign P                   peer P tries to become leader now
+//!   propose P TEXT... [bytes=N]  proposes entries, all in one round; pads shorter ones to N bytes
+//!   read P ID...                 requests linearizable reads, all in one round
+//!   transfer P Q                 P transfers leadership to Q
+//!   tick P,Q|all N [beat=1]      N times: 100 ms pass and these peers tick; with beat=1
+//!                                they send heartbeats every second time
+//!   late P N                     N ticks at the same moment, as if they had been delayed
+//!   beat P                       P sends heartbeats, if it is leader
+//!   hear A->B [term=N] [commit=N]     B receives a heartbeat of A as numbers, and answers it
+//!                                or turns it into a message on the wire
+//!   hear-answer A->B [term=N] [commit=N]   the same for a response
 //!   wait MS                      time passes without ticks
 //!
-//!   deliver [A->B] [KIND] [first=N]   messages that are on the wire now; what they set off goes on the wire
-//!   settle                       delivers until nothing is on the wire but what is held
-//!   hold [A->B] [KIND]           such messages stay on the wire until they are named
-//!   release                      nothing is held any more
-//!   drop [A->B] [KIND] [first=N] loses messages that are on the wire now
-//!   wire                         what is on the wire
+//!   deliver [A->B] [KIND] [first=N]   delivers the messages that are on the wire now; messages
+//!                                sent in response go on the wire
+//!   settle                       delivers until only held messages are on the wire
+//!   hold [A->B] [KIND]           keeps such messages on the wire until a command names them
+//!   release                      ends all holds
+//!   drop [A->B] [KIND] [first=N] drops messages that are on the wire now
+//!   wire                         shows the messages on the wire
 //!   forge KIND A->B term=N [index=N] [log_term=N] [commit=N] [round=N nonce=N]
-//!                                a message that no peer has sent; a read's round is of B in its run with that nonce
+//!                                a message that no peer has sent; a read's round belongs to B's run with that nonce
 //!
-//!   slow P log|engine|fetch      log writes, applying, or reads of older entries wait from now on
-//!   fast P log|engine|fetch      ... and are done
+//!   slow P log|engine|fetch      log writes, applying, or reads of older entries are delayed from now on
+//!   fast P log|engine|fetch      ... and are completed
 //!   sent P Q INDEX yes|no        P learns whether its snapshot was delivered to Q
 //!   lost P Q                     P learns that messages to Q are being lost
-//!   compact P INDEX              P's log forgets entries up to INDEX
+//!   compact P INDEX              P's log truncates entries up to INDEX
 //!   lose P INDEX                 P's disk loses the log's entries from INDEX on
 //!   restart P [nonce=N] [promise=MS] [applied=INDEX]
-//!                                with what is durable; the engine may be back at an earlier index
+//!                                from its durable state; the engine may be back at an earlier index
 //!
 //!   state [P]                    role, term, commit, applied, last, lease
-//!   successors P                 to whom P would hand over
-//!   quietly COMMAND              without a word on what happens
+//!   successors P                 the peers to which P could transfer leadership
+//!   quietly COMMAND              runs a command without showing its effects
 //! ```
 //!
-//! `*` stands for any peer in `A->B`. Timeouts are random: a script lets a peer campaign by command. A voter that has
-//! campaigned itself believes in no leader any more, and only its promise keeps it from voting.
+//! `*` stands for any peer in `A->B`. Timeouts are random, so a script makes a peer campaign by command. A voter that
+//! has campaigned itself no longer has a leader, and only its promise keeps it from voting.
 
 mod text;
 mod world;
@@ -58,7 +61,7 @@ use crate::golden::{self, Args};
 use crate::proto::metapb::PeerRole;
 use world::{Filter, Settings, TICK_MS, World};
 
-/// `A->B`, a kind and `first=N`, in any order, from the plain word `at` on.
+/// Parses `A->B`, a kind and `first=N`, in any order, from the plain word `at` on.
 fn filter(args: &Args<'_>, at: usize) -> Filter {
     let mut filter = Filter { from: None, to: None, kind: None, first: args.number_or("first", u64::MAX) };
     for word in &args.plain[at..] {
@@ -120,7 +123,7 @@ fn forged(args: &Args<'_>) -> Message {
     message
 }
 
-/// What a peer is, in one line.
+/// Describes a peer's state in one line.
 fn state(world: &mut World, id: u64) -> String {
     if !world.runs(id) {
         return format!("{id} is stopped");
@@ -140,7 +143,7 @@ fn state(world: &mut World, id: u64) -> String {
     format!("{id} {role} term {term} commit {commit} applied {applied} last {last} lease {lease}{taking}")
 }
 
-/// Passes ticks.
+/// Runs a `tick` command.
 fn tick(world: &mut World, args: &Args<'_>) {
     let ids = match args.word(0) {
         "all" => world.ids(),
@@ -159,7 +162,7 @@ fn tick(world: &mut World, args: &Args<'_>) {
     }
 }
 
-/// Commands that a peer's group is given directly.
+/// Runs a command that goes directly to a peer's group.
 fn order(world: &mut World, command: &str, args: &Args<'_>) {
     let (id, now_ns) = (args.number(0), world.now_ns());
     let group = world.group(id);
@@ -202,7 +205,7 @@ fn order(world: &mut World, command: &str, args: &Args<'_>) {
     world.work(id);
 }
 
-/// A heartbeat in numbers, or an answer: what is made of it.
+/// Runs a `hear` or `hear-answer` command: shows the effect of a heartbeat or response sent as numbers.
 fn hear(world: &mut World, command: &str, args: &Args<'_>) {
     let Filter { from, to, .. } = filter(args, 0);
     let (from, to) = (from.expect("a sender"), to.expect("a receiver"));

@@ -1,64 +1,64 @@
-//! Leadership transfers: to whom a leader hands over, and for how long it lets a transfer stop proposals.
+//! Leadership transfers: which peers a leader may transfer to, and for how long a transfer may block proposals.
 //!
-//! A leader takes no proposals while it hands over, so a transfer to a peer that is dead or far behind is a pause of the region.
-//! **In** come the times at which peers were heard, and their progress; **out** go refusals with a reason, and the moment at
-//! which a transfer is given up. **Never**: a transfer to a peer that has been silent for longer than
-//! [`Options::silence_ns`](super::group::Options::silence_ns), or one that stops proposals for longer than
+//! A leader accepts no proposals during a transfer, so a transfer to a peer that is dead or far behind pauses the
+//! region's writes. **In** come the times at which peers were heard, and their progress. **Out** go rejections with a
+//! reason, and the moment at which a transfer is abandoned. **Never**: a transfer to a peer that has been silent for
+//! longer than [`Options::silence_ns`](super::group::Options::silence_ns), or one that blocks proposals for longer than
 //! [`Options::transfer_ns`](super::group::Options::transfer_ns).
 
 use std::collections::BTreeMap;
 
-/// Entries that a peer may lack and still be handed leadership: the transfer waits until it has them.
+/// How many entries a peer may lack and still receive leadership: the transfer waits until the peer has them.
 const LAG_ENTRIES_MAX: u64 = 256;
 
-/// What a leader knows of a peer that it may hand over to.
+/// A leader's view of a peer to which it may transfer leadership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Candidate {
-    /// The peer.
+    /// The peer's ID.
     pub peer: u64,
-    /// Whether it votes.
+    /// Whether the peer is a voter.
     pub voter: bool,
-    /// Whether it takes entries as they come: it neither waits for a snapshot nor is its log being probed.
+    /// Whether the peer accepts entries as they come: it does not wait for a snapshot, and its log is not being probed.
     pub replicates: bool,
-    /// Entries of the leader's log that it is not known to hold.
+    /// How many entries of the leader's log the peer is not known to hold.
     pub lag_entries: u64,
 }
 
-/// A transfer that has begun.
+/// A transfer in progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct UnderWay {
     to: u64,
     until_ns: u64,
 }
 
-/// One group's side of transfers. Times are nanoseconds of the node's clock.
+/// The transfers of one group. Times are nanoseconds of the node's clock.
 #[derive(Debug, Default)]
 pub struct Transfers {
-    /// When each peer last answered the present leadership.
+    /// When each peer last responded to the current leadership.
     heard: BTreeMap<u64, u64>,
     under_way: Option<UnderWay>,
 }
 
 impl Transfers {
-    /// A peer's message arrived while this peer leads.
+    /// Records that a peer's message arrived while this peer is leader.
     pub fn heard(&mut self, peer: u64, now_ns: u64) {
         self.heard.insert(peer, now_ns);
     }
 
-    /// Messages to a peer are being lost: it counts as silent until it is heard again.
+    /// Records that messages to a peer are being lost: the peer counts as silent until it is heard again.
     pub fn lost(&mut self, peer: u64) {
         self.heard.remove(&peer);
     }
 
-    /// This peer does not lead (any more): whom it heard as a leader says nothing about the next time.
+    /// Forgets when peers were heard, because this peer is not leader: those times do not count for a later leadership.
     pub fn deposed(&mut self) {
         self.heard.clear();
     }
 
-    /// Whether a transfer can begin.
+    /// Checks whether a transfer can start.
     ///
     /// # Errors
-    /// Why not, as a sentence.
+    /// The reason why not, as a sentence.
     pub fn check(&self, candidate: &Candidate, silence_ns: u64, now_ns: u64) -> Result<(), String> {
         let peer = candidate.peer;
         if let Some(other) = self.under_way {
@@ -78,7 +78,7 @@ impl Transfers {
             }
             Some(_) => {}
         }
-        // A peer that was lost for a while is probed until the next entry, though it lacks none.
+        // A peer that was unreachable for a while is probed until the next entry, even if it lacks none.
         let catches_up = candidate.replicates && candidate.lag_entries <= LAG_ENTRIES_MAX;
         if candidate.lag_entries > 0 && !catches_up {
             return Err(format!("peer {peer} is {} entries behind", candidate.lag_entries));
@@ -86,18 +86,18 @@ impl Transfers {
         Ok(())
     }
 
-    /// A transfer begins.
+    /// Starts a transfer.
     pub fn begin(&mut self, to: u64, until_ns: u64) {
         self.under_way = Some(UnderWay { to, until_ns });
     }
 
-    /// Whether a transfer is under way.
+    /// Returns whether a transfer is in progress.
     pub fn is_under_way(&self) -> bool {
         self.under_way.is_some()
     }
 
-    /// Ends the transfer under way if it is over (`leader` is somebody else now) or has taken too long. True: this peer is to go
-    /// on as the leader.
+    /// Ends the transfer in progress if it is over (`leader` is another peer now) or has taken too long. Returns
+    /// whether this peer should continue as leader.
     pub fn settle(&mut self, own: u64, leader: u64, now_ns: u64) -> bool {
         let Some(UnderWay { until_ns, .. }) = self.under_way else { return false };
         let over = leader != own && leader != 0;
@@ -111,7 +111,7 @@ impl Transfers {
 
 #[cfg(test)]
 mod tests {
-    //! Goal: nobody is handed leadership who would not take it at once; no transfer lasts. Method: by hand.
+    //! Goal: leadership goes only to peers that would take it at once, and no transfer lasts long. Method: by hand.
 
     use super::*;
 
@@ -137,7 +137,7 @@ mod tests {
             why(&transfers, Candidate { replicates: false, ..candidate(1) }, 1000 * MS).contains("1 entries behind")
         );
         let probed = Candidate { replicates: false, ..candidate(0) };
-        assert_eq!(transfers.check(&probed, 200 * MS, 1000 * MS), Ok(()), "it lacks nothing");
+        assert_eq!(transfers.check(&probed, 200 * MS, 1000 * MS), Ok(()), "the peer lacks no entries");
         transfers.lost(2);
         assert!(why(&transfers, candidate(0), 1000 * MS).contains("lost"));
         transfers.heard(2, 1000 * MS);
@@ -150,11 +150,11 @@ mod tests {
         let mut transfers = Transfers::default();
         transfers.begin(2, 1300 * MS);
         assert!(!transfers.settle(1, 1, 1299 * MS) && transfers.is_under_way());
-        assert!(!transfers.settle(1, 0, 1299 * MS) && transfers.is_under_way(), "a vote is under way");
-        assert!(transfers.settle(1, 1, 1300 * MS) && !transfers.is_under_way(), "given up");
+        assert!(!transfers.settle(1, 0, 1299 * MS) && transfers.is_under_way(), "an election is in progress");
+        assert!(transfers.settle(1, 1, 1300 * MS) && !transfers.is_under_way(), "abandoned");
         transfers.begin(2, 1300 * MS);
-        assert!(!transfers.settle(1, 2, 1250 * MS) && !transfers.is_under_way(), "carried out");
+        assert!(!transfers.settle(1, 2, 1250 * MS) && !transfers.is_under_way(), "completed");
         transfers.begin(2, 1300 * MS);
-        assert!(!transfers.settle(1, 0, 1300 * MS) && !transfers.is_under_way(), "no leader to go on");
+        assert!(!transfers.settle(1, 0, 1300 * MS) && !transfers.is_under_way(), "this peer is no longer leader");
     }
 }

@@ -1,13 +1,13 @@
-//! Messages, entries and records as scripts show them.
+//! Messages, entries and records in the format of the scripts.
 
 use ::raft::eraftpb::{Entry, HardState, Message, MessageType};
 
-/// A run of indexes, both ends included.
+/// Formats a range of indexes, both ends included.
 pub fn span(first: u64, last: u64) -> String {
     if first == last { first.to_string() } else { format!("{first}..{last}") }
 }
 
-/// An entry's index and payload.
+/// Formats an entry's index and payload.
 pub fn entry(entry: &Entry) -> String {
     let data = match entry.data.len() {
         0 => "nothing".to_owned(),
@@ -24,14 +24,14 @@ fn entries(entries: &[Entry]) -> String {
     }
 }
 
-/// What one output puts into the log; nothing if it puts nothing.
+/// Formats the log record of one output; `None` if the output writes nothing.
 pub fn record(hard_state: Option<&HardState>, appended: &[Entry]) -> Option<String> {
     let state = hard_state.map(|state| format!(" term {} vote {} commit {}", state.term, state.vote, state.commit));
     let record = state.unwrap_or_default() + &entries(appended);
     (!record.is_empty()).then(|| record[1..].to_owned())
 }
 
-/// A message as an arrow.
+/// Formats a message as an arrow.
 pub fn message(message: &Message) -> String {
     use MessageType::*;
     let kind = message.get_msg_type();
@@ -54,7 +54,7 @@ pub fn message(message: &Message) -> String {
     if kind == MsgRequestVote && !message.context.is_empty() {
         out += " in a transfer";
     }
-    // The last bytes of a read's context are the number of its round.
+    // The last byte of a read's context is the number of its round.
     if matches!(kind, MsgHeartbeat | MsgHeartbeatResponse)
         && let Some(round) = message.context.last()
     {

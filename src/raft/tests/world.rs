@@ -1,5 +1,5 @@
-//! Peers of one group in memory: each with a log, an engine that says only how far it is applied, and a network between
-//! them whose messages lie in a list until they are delivered or dropped.
+//! Peers of one group in memory. Each has a log and an engine that consists only of an applied index; the network
+//! between them is a list of messages that stay until they are delivered or dropped.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -14,11 +14,11 @@ use crate::raft::{Beat, Group, Options, Run, membership};
 use crate::types::region::Peer as Member;
 use crate::types::{GroupId, Region};
 
-/// A tick of the script's clock.
+/// Duration of a tick of the script's clock.
 pub const TICK_MS: u64 = 100;
 const MS: u64 = 1_000_000;
 
-/// What a peer's log holds durably.
+/// The durable contents of a peer's log.
 struct Log {
     hard_state: HardState,
     entries: BTreeMap<u64, Entry>,
@@ -39,28 +39,28 @@ impl Log {
     }
 }
 
-/// One peer and what its store holds.
+/// One peer and the contents of its store.
 pub struct Peer {
-    /// Nothing: it is stopped.
+    /// `None` if the peer is stopped.
     group: Option<Group>,
     options: Options,
     log: Log,
     applied: (u64, u64),
-    /// Outputs whose log write is not done yet, in order.
+    /// Outputs whose log write is not complete yet, in order.
     unwritten: VecDeque<Output>,
     log_waits: bool,
     /// Committed entries that the engine does not hold yet.
     unapplied: VecDeque<Entry>,
     engine_waits: bool,
-    /// An output with a snapshot that the engine does not hold yet: nothing is taken from the group until it does.
+    /// An output with a snapshot that the engine does not hold yet; until it does, no output is taken from the group.
     installing: Option<Output>,
     fetches: Vec<Fetch>,
     fetch_waits: bool,
-    /// Leader and term that were last told.
+    /// Leader and term that were last shown.
     told: (u64, u64),
 }
 
-/// Which messages a command means.
+/// Selects messages on the wire.
 #[derive(Debug)]
 pub struct Filter {
     /// From this peer.
@@ -69,7 +69,7 @@ pub struct Filter {
     pub to: Option<u64>,
     /// Of this kind.
     pub kind: Option<String>,
-    /// The first so many.
+    /// The maximum number of messages to select.
     pub first: u64,
 }
 
@@ -82,17 +82,17 @@ impl Filter {
     }
 }
 
-/// How a world begins.
+/// The initial settings of a world.
 pub struct Settings {
-    /// Peers; their ids count from 1.
+    /// Number of peers; their IDs count from 1.
     pub peers: u64,
-    /// Their roles; those beyond vote.
+    /// The peers' roles; peers without one are voters.
     pub roles: Vec<PeerRole>,
-    /// Election timeouts in ticks of those that differ from 10.
+    /// Election timeouts in ticks, for peers whose timeout is not 10.
     pub election_ticks: BTreeMap<u64, usize>,
-    /// Bytes of an append.
+    /// Maximum bytes of entries in an append.
     pub append_bytes_max: u64,
-    /// Bytes of applied entries kept in memory.
+    /// Maximum bytes of applied entries kept in memory.
     pub cache_bytes_max: usize,
 }
 
@@ -107,7 +107,7 @@ pub struct World {
 }
 
 impl World {
-    /// Peers that never ran, at 1000 ms.
+    /// Creates a world of peers that never ran, at 1000 ms.
     pub fn new(settings: Settings) -> World {
         let mut world =
             World { peers: BTreeMap::new(), now_ms: 1000, wire: vec![], held: vec![], lines: vec![], settings };
@@ -143,7 +143,7 @@ impl World {
         world
     }
 
-    /// What happened since the last call.
+    /// Returns the lines written since the last call.
     pub fn take_lines(&mut self) -> Vec<String> {
         std::mem::take(&mut self.lines)
     }
@@ -160,7 +160,7 @@ impl World {
         self.peers.keys().copied().collect()
     }
 
-    /// A running peer's group.
+    /// Returns a running peer's group.
     pub fn group(&mut self, id: u64) -> &mut Group {
         self.peer(id).group.as_mut().unwrap_or_else(|| panic!("peer {id} is stopped"))
     }
@@ -169,7 +169,7 @@ impl World {
         self.peers.get_mut(&id).unwrap_or_else(|| panic!("there is no peer {id}"))
     }
 
-    /// Starts a peer from what its log and engine hold.
+    /// Starts a peer from its log and engine.
     fn start(&mut self, id: u64, run: Run) {
         let member = |id: u64| {
             let role = self.settings.roles.get(id as usize - 1).copied().unwrap_or(PeerRole::Voter);
@@ -199,7 +199,7 @@ impl World {
         peer.group = Some(Group::new(GroupId(7), id, peer.options.clone(), view, run).unwrap());
     }
 
-    /// Starts a peer again: what was not durable is gone, and its engine may be back at an earlier index.
+    /// Restarts a peer: everything that was not durable is lost, and its engine may be back at an earlier index.
     pub fn restart(&mut self, id: u64, nonce: u64, longest_promise_ms: u64, applied: Option<u64>) {
         let now_ns = self.now_ns();
         let peer = self.peer(id);
@@ -214,14 +214,14 @@ impl World {
         self.start(id, Run { nonce, longest_promise_ns: longest_promise_ms * MS, now_ns });
     }
 
-    /// The log of a peer loses entries and all that came after them.
+    /// Removes entries from `from` on from a peer's log, as if its disk had lost them.
     pub fn lose(&mut self, id: u64, from: u64) {
         let lost = self.peer(id).log.entries.split_off(&from);
         let last = lost.last_key_value().map_or(from, |(index, _)| *index);
         self.say(format!("{id} loses entries {}", text::span(from, last)));
     }
 
-    /// A peer forgets entries up to an index, in its log and in memory.
+    /// Truncates a peer's log up to an index, on disk and in memory.
     pub fn compact(&mut self, id: u64, index: u64) {
         let term = self.group(id).log_mut().truncate_to(index);
         let log = &mut self.peer(id).log;
@@ -229,12 +229,12 @@ impl World {
         log.truncated = (index, term);
     }
 
-    /// Time passes without ticks.
+    /// Advances time without ticks.
     pub fn wait(&mut self, ms: u64) {
         self.now_ms += ms;
     }
 
-    /// Ticks of some peers at this moment.
+    /// Ticks some peers at the current time.
     pub fn tick(&mut self, ids: &[u64]) {
         let now_ns = self.now_ns();
         for id in ids {
@@ -245,19 +245,19 @@ impl World {
         }
     }
 
-    /// From now on log writes, the engine or reads of old entries of a peer wait, or go on.
+    /// Delays a peer's log writes, engine or reads of old entries from now on, or completes them.
     pub fn slow(&mut self, id: u64, what: &str, waits: bool) {
         let peer = self.peer(id);
         match what {
             "log" => peer.log_waits = waits,
             "engine" => peer.engine_waits = waits,
             "fetch" => peer.fetch_waits = waits,
-            other => panic!("'{other}' does not wait"),
+            other => panic!("'{other}' cannot be delayed"),
         }
         self.work(id);
     }
 
-    /// Does what a peer's group wants done, as far as its log and engine let it.
+    /// Does the work that a peer's group requests, as far as its log and engine allow.
     pub fn work(&mut self, id: u64) {
         let now_ns = self.now_ns();
         loop {
@@ -298,7 +298,7 @@ impl World {
         }
     }
 
-    /// Gathers what an output wants written, applied and answered.
+    /// Queues an output's writes and committed entries, and shows its reads.
     fn owe(&mut self, id: u64, mut output: Output) {
         if let Some(snapshot) = &output.snapshot {
             let metadata = snapshot.get_metadata();
@@ -322,7 +322,7 @@ impl World {
         }
     }
 
-    /// Applies, writes and fetches what may be.
+    /// Applies, writes and fetches whatever is not delayed.
     fn finish(&mut self, id: u64) {
         while !self.peer(id).engine_waits
             && let Some(entry) = self.peer(id).unapplied.pop_front()
@@ -344,7 +344,7 @@ impl World {
         }
     }
 
-    /// Makes an output durable, then does what had to wait for it.
+    /// Makes an output durable, then sends the messages that waited for it.
     fn write(&mut self, id: u64, output: Output) {
         let log = &mut self.peer(id).log;
         let snapshot = output.snapshot.as_ref().map(|snapshot| {
@@ -381,7 +381,7 @@ impl World {
         }
     }
 
-    /// A peer's heartbeats, as the messages that they stand for.
+    /// Sends a peer's heartbeats, as the messages that they stand for.
     pub fn beat(&mut self, id: u64) {
         let beats = self.group(id).beats();
         self.send(beats.iter().map(Beat::heartbeat).collect());
@@ -392,12 +392,12 @@ impl World {
         self.send(vec![message]);
     }
 
-    /// Messages that match stay on the wire unless a command names them.
+    /// Keeps matching messages on the wire until a command names them.
     pub fn hold(&mut self, filter: Filter) {
         self.held.push(filter);
     }
 
-    /// Nothing is held any more.
+    /// Ends all holds.
     pub fn release(&mut self) {
         self.held.clear();
     }
@@ -414,14 +414,14 @@ impl World {
         self.wire.extract_if(.., take).collect()
     }
 
-    /// Drops what matches.
+    /// Drops matching messages.
     pub fn discard(&mut self, filter: &Filter) {
         for message in self.take_from_wire(filter, true) {
             self.say(format!("dropped: {}", text::message(&message)));
         }
     }
 
-    /// Delivers what matches and is on the wire now; whether there was any.
+    /// Delivers matching messages that are on the wire now; returns whether there were any.
     pub fn deliver(&mut self, filter: &Filter, also_held: bool) -> bool {
         let messages = self.take_from_wire(filter, also_held);
         let any = !messages.is_empty();
@@ -438,12 +438,12 @@ impl World {
         any
     }
 
-    /// Whether a peer runs.
+    /// Returns whether a peer is running.
     pub fn runs(&self, id: u64) -> bool {
         self.peers[&id].group.is_some()
     }
 
-    /// What is on the wire.
+    /// Shows the messages on the wire.
     pub fn show_wire(&mut self) {
         let lines: Vec<String> = self.wire.iter().map(text::message).collect();
         self.lines.extend(lines);
