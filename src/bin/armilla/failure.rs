@@ -1,4 +1,4 @@
-//! How a command fails: a sentence, what to do about it, an exit code.
+//! How a command fails: a sentence, what to do about it, and an exit code.
 
 use std::fmt::Display;
 use std::process::ExitCode;
@@ -12,29 +12,29 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// It did not work.
+    /// Creates the failure of a command that could not do its work.
     pub fn new(text: impl Display) -> Failure {
         Failure { code: 1, text: text.to_string(), hint: None }
     }
 
-    /// The flags or the configuration are wrong.
+    /// Creates the failure of a command with wrong flags or a wrong configuration.
     pub fn usage(text: impl Display) -> Failure {
         Failure { code: 2, text: text.to_string(), hint: None }
     }
 
-    /// Ends with that code and says nothing more: everything was printed already.
+    /// Creates a failure that only sets the exit code, because everything was printed already.
     pub fn silent(code: u8) -> Failure {
         Failure { code, text: String::new(), hint: None }
     }
 
-    /// Adds what to do about it.
+    /// Adds what to do about the failure.
     #[must_use]
     pub fn hint(mut self, hint: impl Display) -> Failure {
         self.hint = Some(hint.to_string());
         self
     }
 
-    /// Prints it.
+    /// Prints the failure and returns its exit code.
     pub fn report(self) -> ExitCode {
         if !self.text.is_empty() {
             eprintln!("armilla: {}", self.text);
@@ -45,20 +45,20 @@ impl Failure {
         ExitCode::from(self.code)
     }
 
-    /// A node that did not start, with what to do about the usual causes.
+    /// Creates the failure of a node that did not start, with what to do about the usual causes.
     pub fn of_node(name: &str, error: &armilla::types::Error) -> Failure {
         let text = error.to_string();
         let lower = text.to_lowercase();
         let hint = if lower.contains("address already in use") {
-            Some("another program listens there: stop it, or choose another port (--addr, or --base-port of `up`)")
+            Some("another program uses this port: stop it, or choose another port (--addr, or --base-port of `up`)")
         } else if lower.contains("cannot assign requested address") {
-            Some("the address is not this machine's: --addr is where to listen, --advertise-addr what others dial")
+            Some("not an address of this machine: --addr is where to listen, --advertise-addr what others dial")
         } else if lower.contains("read-only file system") || lower.contains("permission denied") {
-            Some("the directory cannot be written: choose another (--data), or give this user the right to write there")
+            Some("the directory is not writable: choose another one (--data), or give this user write permission")
         } else if lower.contains("another process uses") {
-            Some("a node runs there already: stop it first, or choose another directory (--data)")
+            Some("another node is running on this directory: stop it first, or choose another directory (--data)")
         } else if lower.contains("too many open files") {
-            Some("raise the limit of file descriptors (`ulimit -n 65536`)")
+            Some("raise the limit on file descriptors (`ulimit -n 65536`)")
         } else if lower.contains("no space left") {
             Some("the disk is full: free some space, then start again")
         } else {
@@ -80,7 +80,7 @@ impl From<armilla::client::Error> for Failure {
         let failure = Failure::new(&error);
         match error {
             armilla::client::Error::Unavailable(_) => {
-                failure.hint("is the cluster up, and is --pd the address of one of its nodes?")
+                failure.hint("check that the cluster is running and that --pd is the address of one of its nodes")
             }
             armilla::client::Error::Unknown(_) => failure.hint("read the key to see what happened"),
             armilla::client::Error::Refused(_) => failure,

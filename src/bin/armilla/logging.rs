@@ -1,4 +1,4 @@
-//! Logs go to standard error, for people or as JSON.
+//! Logging to standard error, as text or as JSON.
 
 use std::io::IsTerminal as _;
 
@@ -7,11 +7,11 @@ use tracing_subscriber::EnvFilter;
 
 use crate::failure::Failure;
 
-/// Starts logging, at levels that [`armilla::node::Config::validate`] has looked at; once in a process.
+/// Starts logging, with levels that [`armilla::node::Config::validate`] has checked. Must be called once per process.
 pub fn init(config: &LogConfig) -> Result<(), Failure> {
     let filter = EnvFilter::try_new(&config.level).map_err(|error| {
         Failure::usage(format!("log.level `{}`: {error}", config.level))
-            .hint("error, warn, info, debug or trace, or directives such as info,armilla::replica=debug")
+            .hint("use error, warn, info, debug or trace, or directives such as info,armilla::replica=debug")
     })?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let result = match config.format {

@@ -1,12 +1,12 @@
-//! The program: a cluster in one process (`up`), one node (`start`), a look inside (`ctl`), load (`bench`),
-//! completions for shells (`completions`).
+//! The program: a cluster in one process (`up`), one node (`start`), inspection and raw keys (`ctl`), load (`bench`),
+//! shell completions (`completions`).
 //!
-//! The only place that builds a runtime, reads flags, sets the logger and talks to a terminal.
+//! This is the only place that builds a runtime, reads flags, sets up logging and uses the terminal.
 //!
-//! Exit codes: 0 fine; 1 it failed (a request of `bench` too), or what was asked for is not there; 2 the flags or the
-//! configuration are wrong; 130 interrupted before it was done.
+//! Exit codes: 0 success; 1 failure (also of a request of `bench`), or the thing asked for does not exist; 2 wrong
+//! flags or configuration; 130 interrupted before the command was done.
 
-// The program is the real world: no simulator ever runs it.
+// The program runs only in the real world, never in the simulator.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod bench;
@@ -36,31 +36,31 @@ struct Cli {
     /// Print the version.
     #[arg(long, short = 'V')]
     version: bool,
-    /// With --version: also what this build has.
+    /// With --version: also print the properties of this build.
     #[arg(long, requires = "version")]
     verbose: bool,
 }
 
 #[derive(Subcommand, Debug)]
 enum Command {
-    /// Run a cluster of several nodes in this process, on this machine, with PD inside.
+    /// Run a cluster of several nodes in this process, on this machine, including the placement driver.
     Up(up::Args),
     /// Run one node of a cluster.
     Start(start::Args),
-    /// Look into a cluster, read and write raw keys.
+    /// Inspect a cluster; read and write raw keys.
     Ctl(ctl::Args),
     /// Print a script that completes commands and flags in a shell.
     Completions {
         /// The shell.
         shell: clap_complete::Shell,
     },
-    /// Load a cluster (this one or another that speaks TiKV's protocol) and measure it.
+    /// Put load on a cluster (Armilla's, or another one that speaks TiKV's protocol) and measure it.
     Bench(bench::Args),
 }
 
 fn main() -> std::process::ExitCode {
     let cli = Cli::parse();
-    // The tier of the kernels: a mistake in the variable is reported before anything else happens.
+    // Select the tier of the kernels first: a mistake in the variable is reported before anything else happens.
     if let Err(error) = arch::dispatch::init() {
         return Failure::usage(error).report();
     }
@@ -78,7 +78,7 @@ fn main() -> std::process::ExitCode {
             clap_complete::generate(shell, &mut Cli::command(), "armilla", &mut std::io::stdout());
             Ok(())
         }
-        None => Err(Failure::usage("name a command: up, start, ctl, bench or completions (see --help)")),
+        None => Err(Failure::usage("give a command: up, start, ctl, bench or completions (see --help)")),
     };
     match result {
         Ok(()) => std::process::ExitCode::SUCCESS,

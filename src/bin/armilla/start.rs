@@ -1,4 +1,4 @@
-//! `armilla start`: one node.
+//! `armilla start`: runs one node.
 
 use std::fmt::Display;
 use std::path::PathBuf;
@@ -13,17 +13,17 @@ use crate::failure::Failure;
 use crate::logging;
 use crate::process::{self, Signals};
 
-/// How logs look.
+/// The format of logs.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Format {
-    /// Lines for people.
+    /// Lines of text.
     Human,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
 impl Format {
-    /// What the flag calls a format.
+    /// Returns the name of a format as the flag spells it.
     fn name(format: LogFormat) -> &'static str {
         match format {
             LogFormat::Human => "human",
@@ -41,17 +41,17 @@ impl From<Format> for LogFormat {
     }
 }
 
-/// The help of the flag for an option, with what holds where neither the flag nor the file says anything.
+/// Returns the help of the flag for an option, with the value that applies if neither the flag nor the file sets it.
 ///
 /// # Panics
-/// If the configuration has no such option.
+/// Panics if the configuration has no such option.
 fn help(key: &str, default: impl Display) -> String {
     let declared = Config::options().find(|declared| declared.key == key);
-    let declared = declared.unwrap_or_else(|| panic!("no option is called {key}"));
+    let declared = declared.unwrap_or_else(|| panic!("the configuration has no option {key}"));
     format!("{} [default: {default}]", declared.summary())
 }
 
-/// What holds where nothing is said.
+/// The default configuration.
 static DEFAULT: LazyLock<Config> = LazyLock::new(Config::default);
 
 /// Flags override the configuration file.
@@ -99,19 +99,19 @@ pub struct Args {
     /// Show clients' keys in logs.
     #[arg(long)]
     pub log_keys: bool,
-    /// Print the configuration that results, and end.
+    /// Print the resulting configuration and exit.
     #[arg(long)]
     pub print_config: bool,
 }
 
-/// The configuration from file and flags.
+/// Returns the configuration that the file and the flags result in.
 pub fn configuration(args: &Args) -> Result<Config, Failure> {
     let mut config = match &args.config {
         None => Config::default(),
         Some(path) => {
             let source = path.display().to_string();
             let text = std::fs::read_to_string(path)
-                .map_err(|error| Failure::usage(format!("{source}: {error}")).hint("--config names a TOML file"))?;
+                .map_err(|error| Failure::usage(format!("{source}: {error}")).hint("--config must name a TOML file"))?;
             Config::from_toml(&text, &source).map_err(Failure::usage)?
         }
     };
@@ -157,7 +157,7 @@ pub fn configuration(args: &Args) -> Result<Config, Failure> {
     Ok(config)
 }
 
-/// Runs the node until it is told to stop.
+/// Runs the node until a signal stops it.
 pub fn run(args: Args) -> Result<(), Failure> {
     let config = configuration(&args)?;
     if args.print_config {
@@ -178,7 +178,7 @@ async fn serve(config: Config, open_files: u32) -> Result<(), Failure> {
     let node = armilla::rt_select! {
         node = Node::start(env, config) => node.map_err(|error| Failure::of_node(&name, &error))?,
         () = signals.next() => {
-            eprintln!("armilla: interrupted before the node took part in a cluster");
+            eprintln!("armilla: interrupted before the node joined a cluster");
             return Err(Failure::silent(130));
         }
     };
@@ -205,12 +205,12 @@ async fn serve(config: Config, open_files: u32) -> Result<(), Failure> {
             if ["belongs to cluster", "placement driver refuses"].iter().any(|reason| why.contains(reason)) {
                 return Err(failure);
             }
-            Err(failure.hint("see what the disk says (dmesg), then start again: the other replicas have the data"))
+            Err(failure.hint("check the disk (dmesg), then start the node again: the other replicas have the data"))
         }
     }
 }
 
-/// Waits for a signal (nothing) or for the node to stop serving by itself (why).
+/// Waits for a signal (returns `None`) or until the node has stopped serving (returns the reason).
 async fn watch(node: &Node, signals: &mut Signals) -> Option<String> {
     loop {
         armilla::rt_select! {
@@ -224,11 +224,11 @@ async fn watch(node: &Node, signals: &mut Signals) -> Option<String> {
     }
 }
 
-/// Stops nodes; a second signal ends the process at once.
+/// Stops nodes. A second signal ends the process at once.
 pub async fn stop(nodes: Vec<Node>, signals: &mut Signals) -> Result<(), Failure> {
     armilla::rt_select! {
         () = signals.next() => {
-            eprintln!("armilla: stopped hard");
+            eprintln!("armilla: stopped without a clean shutdown");
             Err(Failure::silent(130))
         }
         _ = futures::future::join_all(nodes.into_iter().map(Node::stop)) => Ok(()),

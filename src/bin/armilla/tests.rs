@@ -1,4 +1,5 @@
-//! **Goal**: the flags that the documents name exist, and wrong ones name the nearest. **Method**: the parser alone.
+//! **Goal**: the flags in the documents exist, and an error about a wrong flag suggests the nearest one. **Method**:
+//! the parser alone.
 
 use super::*;
 
@@ -52,7 +53,7 @@ fn documented_command_lines_parse() {
     }
 }
 
-/// The words of a line as a shell takes them: quotes and comments, nothing else.
+/// Splits a line into words as a shell would. Knows quotes and comments, nothing else.
 fn shell_words(line: &str) -> Vec<String> {
     let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None::<char>);
     for c in line.chars() {
@@ -71,8 +72,8 @@ fn shell_words(line: &str) -> Vec<String> {
     words
 }
 
-/// Command lines of the program in a document: those in fenced blocks, and code within lines. What stands for something else (`…`,
-/// alternatives) is none.
+/// Returns the program's command lines in a document: those in fenced blocks, and inline code. Skips lines with
+/// placeholders (`…`, alternatives).
 fn command_lines(text: &str) -> Vec<String> {
     let joined = text.replace("\\\n", " ");
     let mut lines = Vec::new();
@@ -128,8 +129,8 @@ fn the_service_and_the_container_start_what_there_is() {
     let line = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).expect("the unit starts something");
     assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
     let keys = unit.lines().filter(|line| !line.starts_with(['#', '[']) && !line.is_empty());
-    assert!(keys.into_iter().all(|line| line.contains('=')), "every line of the unit sets something");
-    // What the comment shows as the configuration is one.
+    assert!(keys.into_iter().all(|line| line.contains('=')), "every line of the unit sets a key");
+    // The configuration in the unit's comment must be valid.
     let example: Vec<&str> =
         unit.lines().filter_map(|line| line.strip_prefix("#   ")).filter(|line| line.contains(" = ")).collect();
     armilla::node::Config::from_toml(&example.join("\n"), "armilla.service")
@@ -142,7 +143,7 @@ fn the_service_and_the_container_start_what_there_is() {
     };
     let line = [words("ENTRYPOINT "), words("CMD ")].concat().join(" ");
     assert!(parse(&line).is_ok(), "{line}: {}", parse(&line).unwrap_err());
-    assert!(image.contains("useradd") && image.contains("\nUSER armilla\n"), "the image runs as nobody special");
+    assert!(image.contains("useradd") && image.contains("\nUSER armilla\n"), "the image runs as an unprivileged user");
 }
 
 #[test]
@@ -186,7 +187,7 @@ fn command_lines_that_contradict_themselves_are_refused() {
     }
 }
 
-/// Every flag that takes a value says what holds without it: by a default that the parser has, or in its help.
+/// Every flag that takes a value states its default: in the parser, or in its help.
 #[test]
 fn every_flag_tells_its_default() {
     fn look(command: &clap::Command, looked_at: &mut usize) {

@@ -1,4 +1,4 @@
-//! `armilla up`: a cluster in one process.
+//! `armilla up`: runs a cluster in one process.
 
 use std::fmt::Display;
 use std::io::Write as _;
@@ -17,29 +17,29 @@ use crate::logging;
 use crate::process::{self, Signals};
 use crate::start;
 
-/// How long a cluster may take until it serves.
+/// How long a cluster may take until it is ready to serve.
 const TIMEOUT: Duration = Duration::from_secs(60);
-/// What `up` remembers of a data directory.
+/// The file in which `up` stores the shape of the cluster in a data directory.
 const REMEMBERED: &str = "up.toml";
 
-/// What a new data directory gets where nothing is said.
+/// Defaults for a new data directory.
 const NODES: u16 = 3;
 const HOST: &str = "127.0.0.1";
 const BASE_PORT: u16 = 2379;
 
-/// A flag's help, with what holds where nothing is said.
+/// Returns a flag's help, with the value that applies without the flag.
 fn help(text: &str, default: impl Display) -> String {
-    format!("{text} [default: {default}, or as the data directory has it]")
+    format!("{text} [default: {default}, or the value stored in the data directory]")
 }
 
-/// Everything has a default.
+/// Every flag has a default.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     #[arg(
         long,
         value_name = "N",
         value_parser = clap::value_parser!(u16).range(1..=9),
-        help = help("How many nodes, up to 9", NODES)
+        help = help("Number of nodes, at most 9", NODES)
     )]
     nodes: Option<u16>,
     /// Data directory; node i uses DIR/ni.
@@ -48,16 +48,16 @@ pub struct Args {
     #[arg(
         long,
         value_name = "PORT",
-        help = help("Port of node 1; node i listens on the (i-1)th after it", BASE_PORT)
+        help = help("Port of node 1; the other nodes use the ports that follow", BASE_PORT)
     )]
     base_port: Option<u16>,
     #[arg(
         long,
         value_name = "HOST",
-        help = help("This machine's address, where nodes listen and are reached", HOST)
+        help = help("Address of this machine on which the nodes listen and are reached", HOST)
     )]
     host: Option<String>,
-    /// Regions that a new cluster begins with.
+    /// Number of regions of a new cluster.
     #[arg(long, value_name = "N", default_value_t = Config::default().initial_regions)]
     initial_regions: usize,
     /// Log level: off, error, warn, info, debug, trace, or directives.
@@ -65,7 +65,7 @@ pub struct Args {
     log_level: String,
 }
 
-/// How a data directory was last used.
+/// The shape of the cluster that a data directory holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Remembered {
     nodes: u16,
@@ -73,7 +73,7 @@ struct Remembered {
     base_port: u16,
 }
 
-/// The shape of the cluster: as remembered, and as asked where nothing speaks against it.
+/// Returns the shape of the cluster: the stored one, changed by the flags where that is possible.
 fn shape(args: &Args, old: Option<&Remembered>) -> Result<Remembered, Failure> {
     let Some(old) = old else {
         return Ok(Remembered {
@@ -92,7 +92,7 @@ fn shape(args: &Args, old: Option<&Remembered>) -> Result<Remembered, Failure> {
     let host = args.host.as_ref().unwrap_or(&old.host);
     if port != old.base_port || *host != old.host {
         return Err(Failure::usage(format!(
-            "the nodes in {data} know each other at {}:{} and following, not at {host}:{port}",
+            "the nodes in {data} use the addresses from {}:{} on, not from {host}:{port} on",
             old.host, old.base_port
         ))
         .hint(format!("start it with --host {} --base-port {}, or use another --data", old.host, old.base_port)));
@@ -112,12 +112,12 @@ fn load(data: &Path) -> Result<Option<Remembered>, Failure> {
     }
 }
 
-/// Writes it down, whole or not at all: a directory whose file is half written could not be used any more.
+/// Stores the shape atomically: a directory with a partly written file could not be used any more.
 fn save(data: &Path, remembered: &Remembered) -> Result<(), Failure> {
     let text = toml::to_string(remembered).expect("plain fields");
     let failed = |error: std::io::Error| {
         Failure::new(format!("data directory {}: {error}", data.display()))
-            .hint("choose another (--data), or give this user the right to write there")
+            .hint("choose another directory (--data), or give this user write permission")
     };
     std::fs::create_dir_all(data).map_err(failed)?;
     let new = data.join(format!("{REMEMBERED}.new"));
@@ -142,7 +142,7 @@ fn configurations(args: &Args, shape: &Remembered) -> Vec<Config> {
             addr: addr.clone(),
             initial_cluster: members.clone(),
             initial_regions: args.initial_regions,
-            // Several nodes on one disk, for a while.
+            // Several nodes share one disk, and only for a short time.
             disk_reserve_mib: Some(0),
             log: LogConfig { level: args.log_level.clone(), ..LogConfig::default() },
             ..Config::default()
@@ -150,21 +150,29 @@ fn configurations(args: &Args, shape: &Remembered) -> Vec<Config> {
         .collect()
 }
 
-/// Runs the cluster until it is told to stop.
+/// Runs the cluster until a signal stops it.
 pub fn run(args: Args) -> Result<(), Failure> {
     let old = load(&args.data)?;
     let shape = shape(&args, old.as_ref())?;
     if u32::from(shape.base_port) + u32::from(shape.nodes) > 65536 || shape.base_port == 0 {
-        return Err(Failure::usage(format!("--base-port {}: {} ports from there", shape.base_port, shape.nodes)));
+        return Err(Failure::usage(format!(
+            "--base-port {}: needs {} valid ports from there on",
+            shape.base_port, shape.nodes
+        )));
     }
     if ["0.0.0.0", "[::]"].contains(&&*shape.host) {
-        return Err(Failure::usage(format!("--host {}: the nodes could not reach each other there", shape.host))
-            .hint("name an address of this machine; to listen everywhere use `armilla start` with --advertise-addr"));
+        return Err(Failure::usage(format!(
+            "--host {}: the nodes cannot reach each other at this address",
+            shape.host
+        ))
+        .hint(
+            "give an address of this machine; to listen on all addresses, use `armilla start` with --advertise-addr",
+        ));
     }
     let configs = configurations(&args, &shape);
     for config in &configs {
         config.validate().map_err(Failure::usage)?;
-        // Before anything is written: a port that is taken. Each node binds for itself later.
+        // Find out before anything is written whether a port is in use. Each node binds its own port later.
         if let Err(error) = std::net::TcpListener::bind(&config.addr) {
             let error = armilla::types::Error::Io(format!("cannot listen on {}: {error}", config.addr));
             return Err(Failure::of_node(&config.name, &error));
@@ -212,7 +220,7 @@ async fn serve(configs: Vec<Config>, new: bool, open_files: u32) -> Result<(), F
     }
     print_welcome(&nodes, began.elapsed());
     let poisoned = watch(&nodes, &mut signals).await;
-    process::say("\nstops (Ctrl-C again: at once)");
+    process::say("\nshutting down (press Ctrl-C again to stop at once)");
     start::stop(nodes, &mut signals).await?;
     process::say(&format!("stopped; the data is in {}", data.display()));
     match poisoned {
@@ -221,7 +229,7 @@ async fn serve(configs: Vec<Config>, new: bool, open_files: u32) -> Result<(), F
     }
 }
 
-/// Waits for a signal, or for all nodes to stop serving by themselves.
+/// Waits for a signal, or until all nodes have stopped serving.
 async fn watch(nodes: &[Node], signals: &mut Signals) -> Option<String> {
     let mut told = vec![false; nodes.len()];
     loop {
@@ -235,21 +243,21 @@ async fn watch(nodes: &[Node], signals: &mut Signals) -> Option<String> {
                     }
                 }
                 if told.iter().all(|told| *told) {
-                    return Some("no node serves any more".into());
+                    return Some("all nodes have stopped serving".into());
                 }
             }
         }
     }
 }
 
-/// Returns when every region can be read.
+/// Waits until every region can be read.
 async fn ready(endpoints: Vec<String>) -> Result<(), Failure> {
     let env = Env::real();
     let pd = PdClient::new(env.net.clone(), env.clock.clone(), endpoints);
     let options = RawOptions { deadline: Duration::from_secs(2), ..RawOptions::default() };
     let raw = RawClient::new(pd.clone(), env.net, env.clock, Rng::new(env.seed), options);
     let began = Instant::now();
-    let mut why = "it did not answer".to_owned();
+    let mut why = "it did not respond".to_owned();
     while began.elapsed() < TIMEOUT {
         match pd.scan_regions(&[], &[], i32::from(u16::MAX)).await {
             Err(error) => why = error.to_string(),
@@ -265,8 +273,8 @@ async fn ready(endpoints: Vec<String>) -> Result<(), Failure> {
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    Err(Failure::new(format!("the cluster does not serve after {TIMEOUT:?}: {why}"))
-        .hint("start it with --log-level info to see what the nodes say"))
+    Err(Failure::new(format!("the cluster is not ready to serve after {TIMEOUT:?}: {why}"))
+        .hint("start it with --log-level info to see the nodes' logs"))
 }
 
 fn print_welcome(nodes: &[Node], took: Duration) {
@@ -325,9 +333,9 @@ mod tests {
         assert_eq!(shape(&args(None, None), Some(&old)).unwrap(), old);
         assert_eq!(shape(&args(Some(5), None), Some(&old)).unwrap().nodes, 5, "more nodes join");
         assert!(shape(&args(Some(1), None), Some(&old)).is_err(), "fewer have no quorum");
-        assert!(shape(&args(None, Some(6000)), Some(&old)).is_err(), "the nodes know each other by the old ports");
+        assert!(shape(&args(None, Some(6000)), Some(&old)).is_err(), "the nodes use the old ports");
         let elsewhere = Remembered { host: "localhost".into(), ..old };
-        assert_eq!(shape(&args(None, None), Some(&elsewhere)).unwrap(), elsewhere, "the host is remembered, too");
+        assert_eq!(shape(&args(None, None), Some(&elsewhere)).unwrap(), elsewhere, "the host is stored as well");
         let other = Args { host: Some("127.0.0.1".into()), ..args(None, None) };
         assert!(shape(&other, Some(&elsewhere)).is_err());
     }
@@ -339,7 +347,7 @@ mod tests {
         assert_eq!(load(dir.path()).unwrap(), None);
         save(dir.path(), &shape).unwrap();
         assert_eq!(load(dir.path()).unwrap(), Some(shape.clone()));
-        // A process that died in the middle left a part of the next one behind.
+        // A process that died while writing left a part of the next file behind.
         std::fs::write(dir.path().join("up.toml.new"), "nod").unwrap();
         assert_eq!(load(dir.path()).unwrap(), Some(shape.clone()));
         let wider = Remembered { nodes: 5, ..shape };

@@ -1,4 +1,4 @@
-//! `armilla ctl get`, `put`, `cas`, `ttl`, `checksum`: one key, and values byte for byte.
+//! `armilla ctl get`, `put`, `cas`, `ttl`, `checksum`: single keys, and values byte for byte.
 
 use std::io::{IsTerminal as _, Read, Write as _};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use super::show::{Form, print_json};
 use crate::failure::Failure;
 use crate::process;
 
-/// A value, or where to read it.
+/// A value, or where to read it from.
 #[derive(clap::Args, Debug)]
 pub struct ValueArgs {
     /// The value; `-` reads it from standard input, to its end.
@@ -26,7 +26,7 @@ pub struct ValueArgs {
 }
 
 impl ValueArgs {
-    /// The value's bytes.
+    /// Returns the value's bytes.
     pub fn read(&self, form: Form) -> Result<Bytes, Failure> {
         let given = match (&self.value, &self.file) {
             (_, Some(file)) => read_file(file)?,
@@ -43,14 +43,14 @@ fn read_file(path: &Path) -> Result<Bytes, Failure> {
     read_all(file, &path.display().to_string())
 }
 
-/// Reads to the end, as much as a message may hold.
+/// Reads to the end, but not more than fits in a message.
 fn read_all(from: impl Read, name: &str) -> Result<Bytes, Failure> {
     let mut bytes = Vec::new();
     let read = from.take(MESSAGE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes);
     read.map_err(|error| Failure::new(format!("{name}: {error}")))?;
     if bytes.len() > MESSAGE_BYTES_MAX {
         return Err(Failure::usage(format!(
-            "{name}: longer than {} MiB, more than a value can be",
+            "{name}: longer than {} MiB, which is too long for a value",
             MESSAGE_BYTES_MAX >> 20
         )));
     }
@@ -83,7 +83,7 @@ impl Ctl {
                 if text::is_plain(&value) {
                     say!("{}", String::from_utf8_lossy(&value));
                 } else {
-                    // Control characters would be orders to the terminal.
+                    // The terminal would interpret control characters.
                     say!("{}", text::escape(&value));
                     eprintln!("(not plain text: shown with escapes; a file or pipe gets the bytes)");
                 }
@@ -103,7 +103,7 @@ impl Ctl {
             None => self.absent(key),
             Some(ttl) if self.form.json => print_json(&json!({ "found": true, "ttl_s": ttl })),
             Some(0) => {
-                say!("for ever");
+                say!("no expiry");
                 Ok(())
             }
             Some(ttl) => {
@@ -132,7 +132,7 @@ impl Ctl {
         } else {
             let found = answer
                 .previous
-                .map_or("it did not exist".into(), |value| format!("its value was {}", self.form.text(&value)));
+                .map_or("the key did not exist".into(), |value| format!("the value was {}", self.form.text(&value)));
             say!("{}: {found}", if answer.swapped { "swapped" } else { "not swapped" });
         }
         if answer.swapped { Ok(()) } else { Err(Failure::silent(1)) }
