@@ -1,22 +1,23 @@
 //! # checksum: CRC-32C and CRC-64
 //!
-//! **In** come bytes, **out** go the checksums that the stored formats and the protocol are defined by.
+//! **In** come bytes, **out** go the checksums on which the stored formats and the protocol are based.
 
 use crate::{dispatch, kernels::run};
 
-/// The checksum of log records, snapshots and identity files: CRC-32C (Castagnoli, as in iSCSI).
+/// Returns the checksum of log records, snapshots and identity files: CRC-32C (Castagnoli, as in iSCSI).
 #[inline]
 pub fn crc32c(data: &[u8]) -> u32 {
     crc32c_append(0, data)
 }
 
-/// CRC-32C continued: the checksum of what `crc` covers followed by `data`. It costs what [`crc32c`] of `data` costs.
+/// Continues a CRC-32C: returns the checksum of the data that `crc` covers followed by `data`. Costs as much as
+/// [`crc32c`] of `data`.
 #[inline]
 pub fn crc32c_append(crc: u32, data: &[u8]) -> u32 {
     run::crc32c(dispatch::active(), crc, data)
 }
 
-/// CRC-64/XZ, which the raw checksum request is defined by, of the parts one after the other.
+/// Returns the CRC-64/XZ of the concatenated parts. The raw checksum request is defined by it.
 #[inline]
 pub fn crc64(parts: &[&[u8]]) -> u64 {
     parts.iter().fold(0, |crc, part| run::crc64(dispatch::active(), crc, part))
@@ -24,7 +25,7 @@ pub fn crc64(parts: &[&[u8]]) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    /// Goal: the checksums that others know by these names. Method: the published check values.
+    /// Goal: the checksums match the standard ones of these names. Method: the published check values.
     #[test]
     fn published_check_values() {
         assert_eq!(super::crc32c(b"123456789"), 0xe306_9283);

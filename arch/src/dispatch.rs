@@ -1,8 +1,8 @@
-//! # dispatch: which instructions run, decided once
+//! # dispatch: the choice of instructions, made once
 //!
-//! **In** come the processor's features and the environment variable `ARMILLA_ARCH_TIER`; **out** goes a [`Tier`], the same
-//! from the first call to the last. **Never**: a tier that the machine does not have. A `Tier` cannot be made from a name
-//! alone, only found ([`tiers`]), so holding one proves that its instructions are there.
+//! **In** come the processor's features and the environment variable `ARMILLA_ARCH_TIER`; **out** goes a [`Tier`], the
+//! same from the first call to the last. **Never**: a tier that the machine does not have. A `Tier` cannot be made from
+//! a name alone, only found ([`tiers`]), so holding one proves that its instructions are there.
 //!
 //! ```text
 //! scalar      the reference: a byte or a row at a time
@@ -11,8 +11,8 @@
 //! avx2        x86-64 with AVX2, BMI1 and BMI2 (2013)
 //! neon        aarch64 with NEON and CRC32 (ARMv8.1, 2014)
 //! ```
-//! A tier that has no form of a kernel of its own uses the next one up in this list. There is no AVX-512 and no SVE2 form:
-//! `src/docs/kernels-and-tiers.md` says why.
+//! A tier without its own form of a kernel uses the form of the next tier above it in this list. There are no forms for
+//! AVX-512 and SVE2; `src/docs/kernels-and-tiers.md` explains why.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -20,11 +20,11 @@ use std::sync::atomic::{AtomicU8, Ordering};
 /// The environment variable that forces a tier.
 pub const TIER_VARIABLE: &str = "ARMILLA_ARCH_TIER";
 
-/// A set of instructions that this machine has.
+/// A set of instructions that this machine supports.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Tier(Kind);
 
-/// The tiers that exist, whether this machine has them or not; later ones contain the earlier ones of their architecture.
+/// All tiers, whether this machine supports them or not. A later tier contains the earlier ones of its architecture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(crate) enum Kind {
@@ -71,10 +71,10 @@ impl Kind {
 }
 
 impl Tier {
-    /// The reference, which every machine has.
+    /// The reference, which every machine supports.
     pub const SCALAR: Tier = Tier(Kind::Scalar);
 
-    /// The name, as in `ARMILLA_ARCH_TIER`.
+    /// Returns the tier's name, as in `ARMILLA_ARCH_TIER`.
     pub fn name(self) -> &'static str {
         self.0.name()
     }
@@ -96,7 +96,7 @@ impl fmt::Debug for Tier {
     }
 }
 
-/// `ARMILLA_ARCH_TIER` names no tier of this machine.
+/// The error of an `ARMILLA_ARCH_TIER` that names no tier of this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnknownTier {
     given: String,
@@ -118,15 +118,15 @@ impl fmt::Display for UnknownTier {
 
 impl std::error::Error for UnknownTier {}
 
-/// The tiers of this machine, slowest first.
+/// Returns the tiers of this machine, slowest first.
 pub fn tiers() -> Vec<Tier> {
     Kind::ALL.into_iter().filter(|kind| kind.is_here()).map(Tier).collect()
 }
 
-/// The tier of this name; the best one when no name (or an empty one) is given.
+/// Returns the tier with this name, or the best one if the name is missing or empty.
 ///
 /// # Errors
-/// [`UnknownTier`] when this machine has no tier of this name.
+/// Returns [`UnknownTier`] if this machine has no tier of this name.
 pub fn choose(name: Option<&str>) -> Result<Tier, UnknownTier> {
     let tiers = tiers();
     match name.filter(|name| !name.is_empty()) {
@@ -140,23 +140,23 @@ pub fn choose(name: Option<&str>) -> Result<Tier, UnknownTier> {
 /// The tier in use; 0 before the first call.
 static ACTIVE: AtomicU8 = AtomicU8::new(0);
 
-/// Reads the environment and detects the machine, once. A program calls this first, to report a mistake in the variable
-/// before anything else happens; kernels that run before it do the same by themselves.
+/// Reads the environment and detects the machine's features, once. A program calls this first, to report a wrong
+/// variable before anything else happens. Kernels that run earlier call it themselves.
 ///
 /// # Errors
-/// [`UnknownTier`] when `ARMILLA_ARCH_TIER` names no tier of this machine.
+/// Returns [`UnknownTier`] if `ARMILLA_ARCH_TIER` names no tier of this machine.
 pub fn init() -> Result<Tier, UnknownTier> {
     let given = std::env::var_os(TIER_VARIABLE).map(|value| value.to_string_lossy().into_owned());
     let tier = choose(given.as_deref())?;
-    // Two threads that come here at once store the same.
+    // Two threads that arrive at once store the same value.
     ACTIVE.store(tier.0 as u8, Ordering::Relaxed);
     Ok(tier)
 }
 
-/// The tier that the kernels use.
+/// Returns the tier that the kernels use.
 ///
 /// # Panics
-/// When `ARMILLA_ARCH_TIER` names no tier of this machine, and [`init`] was not called to say so.
+/// Panics if `ARMILLA_ARCH_TIER` names no tier of this machine and [`init`] was not called to report it.
 #[inline]
 pub fn active() -> Tier {
     match ACTIVE.load(Ordering::Relaxed) {
@@ -174,7 +174,7 @@ fn first() -> Tier {
     init().unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// The features of this processor that matter to a kernel here or in a crate that is used for one, by name.
+/// Returns the names of this processor's features that a kernel here, or a crate used for one, depends on.
 pub fn features() -> Vec<&'static str> {
     let mut found = Vec::new();
     macro_rules! look {
@@ -195,8 +195,8 @@ pub fn features() -> Vec<&'static str> {
 mod tests {
     use super::*;
 
-    /// Goal: a mistake in the variable is said, with what would be right. Method: the names of this machine, one of another
-    /// machine, one of none.
+    /// Goal: a wrong variable is reported with the valid names. Method: the names of this machine, a name of another
+    /// machine, and an unknown one.
     #[test]
     fn names() {
         for tier in tiers() {
@@ -214,7 +214,7 @@ mod tests {
         assert!(error.contains("this machine lacks it; this machine has scalar, portable"), "{error}");
     }
 
-    /// Goal: what is used is what was asked for. Method: the active tier against the variable this test was started with.
+    /// Goal: the requested tier is used. Method: compares the active tier with the variable of this test process.
     #[test]
     fn the_variable_decides() {
         let given = std::env::var(TIER_VARIABLE).ok();

@@ -1,16 +1,16 @@
 //! # few: columns of a few rows
 //!
-//! On every tier but the reference: up to [`ROWS`] numbers are done before a form could be called, and a register of four of
-//! them would be half empty. Strings of so few rows are the reference's.
+//! Used by every tier but the reference. Up to [`ROWS`] numbers take less time than the call of a form would, and a
+//! register of four of them would be half empty. Columns of few strings use the reference.
 
 pub(crate) use crate::scalar::{compare_bytes, in_set, starts_with};
 
-/// The most numbers.
+/// The maximum number of numbers.
 pub(crate) const ROWS: usize = 8;
-/// The most strings.
+/// The maximum number of strings.
 pub(crate) const STRINGS: usize = 5;
 
-/// The values of the rows in the set, in ascending order of rows.
+/// Calls `one` with each row in the set and its value, in ascending order of rows.
 #[inline(always)]
 fn each<T: Copy>(values: &[T], rows: &[u64], mut one: impl FnMut(usize, T)) {
     assert!(rows.len() == values.len().div_ceil(64), "a bit a row");
@@ -18,7 +18,7 @@ fn each<T: Copy>(values: &[T], rows: &[u64], mut one: impl FnMut(usize, T)) {
     let all = !0 >> (64 - values.len());
     let mut left = rows & all;
     if left == all {
-        // The compiler may unroll this.
+        // The compiler can unroll this loop.
         return values.iter().enumerate().for_each(|(at, value)| one(at, *value));
     }
     while left != 0 {
@@ -54,7 +54,7 @@ pub(crate) fn max_i64(values: &[i64], rows: &[u64]) -> Option<i64> {
     any.then_some(most)
 }
 
-/// The bits of a number as an integer in IEEE 754's total order, and back.
+/// Converts the bits of a number to an integer in IEEE 754's total order, and back.
 #[inline(always)]
 fn ordered(bits: i64) -> i64 {
     bits ^ ((bits >> 63) as u64 >> 1) as i64

@@ -1,31 +1,31 @@
-//! The format of memcomparable strings: groups, markers, and what is wrong with bytes that are none.
+//! The format of memcomparable strings: groups, markers, and the errors of bytes that are not an encoding.
 
-/// Bytes of a group, without its marker.
+/// Number of bytes in a group, without its marker.
 pub const GROUP: usize = 8;
 /// The marker of a full group.
 pub const MARKER: u8 = 0xff;
 
-/// The length of the encoding of `len` bytes.
+/// Returns the length of the encoding of `len` bytes.
 pub const fn encoded_len(len: usize) -> usize {
     (len / GROUP + 1) * (GROUP + 1)
 }
 
-/// Why bytes are not the encoding of anything, and where that shows.
+/// Why bytes are not a valid encoding, and at which offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Invalid {
-    /// What is wrong.
+    /// The kind of error.
     pub fault: Fault,
-    /// The offset of the first byte that is wrong; of [`Fault::Short`], the length.
+    /// The offset of the first wrong byte; for [`Fault::Short`], the length.
     pub at: usize,
 }
 
-/// What is wrong with bytes that are not an encoding.
+/// A kind of invalid encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// They end within a group, or before the last one.
+    /// The bytes end within a group, or before the last one.
     Short,
     /// A marker below 0xF7.
     Marker,
-    /// Padding that is not zero.
+    /// Padding with a byte other than zero.
     Padding,
 }

@@ -1,38 +1,39 @@
-//! # index: which of many ranges holds a key
+//! # index: lookup of the range that holds a key
 //!
-//! **In** come the sorted first keys of the ranges (1 to 100,000 and more), and keys to look up; **out** goes the number of the
-//! last first key that is not above. The index is built anew when the ranges change: it is for maps that are read far more
-//! often than written. **Never**: an answer other than a binary search over the keys would give.
+//! **In** come the sorted first keys of the ranges (1 to 100,000 and more), and keys to look up; **out** goes the
+//! position of the last first key that is not greater. The index is rebuilt when the ranges change: it is meant for
+//! maps that are read far more often than written. **Never**: a result that differs from that of a binary search over
+//! the keys.
 //!
 //! ```text
-//! first keys          what all share     8 bytes, big endian        lines of 8 words, above each level every 8th word of it
+//! first keys          shared prefix      8 bytes, big endian        lines of 8 words, every 8th of them in the level above
 //! t…\x05_r0001…   ->  t…\x05_r       ->  0001…                  ->        [0001…            3999… ]
 //! t…\x05_r0002…                          0002…                            [0001… 0002… …][3999… …]
 //! ```
-//! So a lookup compares what is shared once, then one cache line of words a level without a branch that depends on the key.
-//! Only where several keys agree in a word the search goes on behind it, in a node of their own.
+//! A lookup compares the shared prefix once, then one cache line of words per level, without a branch that depends on
+//! the key. Only where several keys have the same word does the search continue behind it, in a separate node.
 
-/// Sorted keys to look up the last one that is not above a given key.
+/// Sorted keys, prepared for lookups of the last key that is not greater than a given one.
 #[derive(Clone, Debug, Default)]
 pub struct KeyIndex {
-    /// The keys, one behind the other.
+    /// The concatenated keys.
     bytes: Vec<u8>,
-    /// Where each ends.
+    /// The end of each key in `bytes`.
     ends: Vec<usize>,
-    /// The first is the root.
+    /// The nodes; the first one is the root.
     nodes: Vec<Node>,
 }
 
-/// The keys given were not in ascending order, or one came twice.
+/// The error of keys that are not in ascending order, or not distinct.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotAscending {
-    /// The number of the key that is not above the one before it.
+    /// The position of the key that is not greater than its predecessor.
     pub at: usize,
 }
 
 impl std::fmt::Display for NotAscending {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "key {} is not above the one before it", self.at)
+        write!(f, "key {} is not greater than the one before it", self.at)
     }
 }
 
@@ -42,18 +43,18 @@ impl std::error::Error for NotAscending {}
 #[derive(Clone, Debug)]
 struct Node {
     skip: usize,
-    /// The first of its keys, and the one behind its last.
+    /// The first of the node's keys, and the one behind its last.
     first: usize,
     end: usize,
     words: Words,
-    /// The first key of each distinct word, and `end`; empty when every key has a word of its own.
+    /// The first key of each distinct word, and `end`; empty if every key has a distinct word.
     starts: Vec<u32>,
-    /// The node of the long keys of a word, by its place among the words; ascending.
+    /// For words with long keys: the word's position and the node of these keys, ascending.
     children: Vec<(u32, u32)>,
 }
 
 impl Node {
-    /// The first of the keys of word `at`, and the one behind the last.
+    /// Returns the first key of word `at`, and the one behind its last.
     #[inline(always)]
     fn keys_of(&self, at: usize) -> (usize, usize) {
         match self.starts.get(at + 1) {
@@ -63,17 +64,17 @@ impl Node {
     }
 }
 
-/// So few keys are compared one after the other.
+/// Up to this many keys are compared one by one.
 const FEW_KEYS: usize = 2;
 
-/// Words that are searched key by key rather than in a node of their own.
+/// Up to this many keys with the same word are searched one by one instead of in a separate node.
 const FEW: usize = 8;
 
 impl KeyIndex {
     /// Builds the index of these keys.
     ///
     /// # Errors
-    /// [`NotAscending`] when a key is not above the one before it.
+    /// Returns [`NotAscending`] if a key is not greater than its predecessor.
     pub fn new<K: AsRef<[u8]>>(keys: impl IntoIterator<Item = K>) -> Result<KeyIndex, NotAscending> {
         let mut index = KeyIndex::default();
         for (at, key) in keys.into_iter().enumerate() {
@@ -91,40 +92,40 @@ impl KeyIndex {
         Ok(index)
     }
 
-    /// How many keys there are.
+    /// Returns the number of keys.
     pub fn len(&self) -> usize {
         self.ends.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no keys.
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
 
-    /// Key number `at`.
+    /// Returns key number `at`.
     ///
     /// # Panics
-    /// When there is no such key.
+    /// Panics if there is no such key.
     #[inline]
     pub fn key(&self, at: usize) -> &[u8] {
         let start = if at == 0 { 0 } else { self.ends[at - 1] };
         &self.bytes[start..self.ends[at]]
     }
 
-    /// The number of the last key that is not above `key`; `None` when all are.
+    /// Returns the position of the last key that is not greater than `key`; `None` if all keys are greater.
     #[inline]
     pub fn find(&self, key: &[u8]) -> Option<usize> {
         self.upto(key).checked_sub(1)
     }
 
-    /// The number of the last key below `upper`; `None` when there is none.
+    /// Returns the position of the last key below `upper`; `None` if there is none.
     #[inline]
     pub fn find_below(&self, upper: &[u8]) -> Option<usize> {
         let last = self.find(upper)?;
         if self.key(last) == upper { last.checked_sub(1) } else { Some(last) }
     }
 
-    /// How many keys are not above `key`.
+    /// Returns how many keys are not greater than `key`.
     #[inline]
     fn upto(&self, key: &[u8]) -> usize {
         if self.ends.len() <= FEW_KEYS {
@@ -133,7 +134,7 @@ impl KeyIndex {
         let Some(mut node) = self.nodes.first() else { return 0 };
         let mut checked = 0;
         loop {
-            // What all keys of the node share, as far as it has not been compared.
+            // The part of the node's shared prefix that has not been compared yet.
             let shared = &self.key(node.first)[checked..node.skip];
             let Some(head) = key.get(checked..node.skip) else {
                 return if key[checked..] < *shared { node.first } else { node.end };
@@ -150,11 +151,11 @@ impl KeyIndex {
             if end - start == 1 {
                 return start + usize::from(self.key(start) <= key);
             }
-            // Here `key` and the keys from `start` to `end` agree in 8 bytes, zeros after the end of a key counted.
+            // Here `key` and the keys from `start` to `end` agree in 8 bytes, including the zeros after a key's end.
             let child = node.children.binary_search_by_key(&(at as u32), |(at, _)| *at);
             match child {
                 Ok(child) if key.len() >= node.skip + 8 => {
-                    // The shorter ones are prefixes of `key`; the node has the others.
+                    // The shorter keys are prefixes of `key`; the node has the others.
                     checked = node.skip + 8;
                     node = &self.nodes[node.children[child].1 as usize];
                 }
@@ -163,7 +164,8 @@ impl KeyIndex {
         }
     }
 
-    /// How many keys are not above `key`, given that those before `start` are not and those from `end` are.
+    /// Returns how many keys are not greater than `key`, given that those before `start` are not and those from `end`
+    /// on are.
     #[inline]
     fn search(&self, mut start: usize, mut end: usize, key: &[u8]) -> usize {
         while start < end {
@@ -173,7 +175,7 @@ impl KeyIndex {
         start
     }
 
-    /// Adds the node of the keys from `first` to `end`, and those below it; gives its number.
+    /// Adds the node of the keys from `first` to `end` and its children. Returns the node's position.
     fn add_node(&mut self, first: usize, end: usize) -> u32 {
         let skip = crate::key::common_prefix(self.key(first), self.key(end - 1));
         let (mut words, mut starts) = (Vec::new(), Vec::new());
@@ -194,7 +196,7 @@ impl KeyIndex {
         let mut children = Vec::new();
         for at in 0..words.len() {
             let (start, end) = self.nodes[number as usize].keys_of(at);
-            // Keys that end within the word come before those that go on.
+            // Keys that end within the word come before the longer ones.
             let long = (start..end).find(|at| self.key(*at).len() >= skip + 8).unwrap_or(end);
             if end - long > FEW {
                 children.push((at as u32, self.add_node(long, end)));
@@ -205,7 +207,7 @@ impl KeyIndex {
     }
 }
 
-/// The 8 bytes of `key` from `skip` on, first byte highest, zeros after its end.
+/// Returns the 8 bytes of `key` from `skip` on, first byte highest, with zeros after the key's end.
 #[inline(always)]
 fn word(key: &[u8], skip: usize) -> u64 {
     match key[skip..].first_chunk::<8>() {
@@ -224,11 +226,11 @@ fn word(key: &[u8], skip: usize) -> u64 {
 #[repr(align(64))]
 struct Line([u64; 8]);
 
-/// Ascending words in levels: the lowest has them all, each other one every eighth of the level below.
+/// Ascending words in levels: the lowest level has all words, each other one has every eighth word of the level below.
 #[derive(Clone, Debug)]
 struct Words {
     lines: Vec<Line>,
-    /// The first line of each level and its number of words, highest first.
+    /// The first line and the number of words of each level, highest level first.
     levels: Vec<(u32, u32)>,
 }
 
@@ -250,20 +252,20 @@ impl Words {
         all
     }
 
-    /// The last word that is not above `word`.
+    /// Returns the position of the last word that is not greater than `word`.
     #[inline]
     fn find(&self, word: u64) -> Option<usize> {
         let mut at = 0;
         for (first, len) in &self.levels {
             let line = &self.lines[*first as usize + at].0;
             let below: usize = line.iter().map(|other| usize::from(*other <= word)).sum();
-            // The padding of the last line is not above the largest word.
+            // The padding of the last line is not greater than the largest word.
             at = (at * 8 + below).min(*len as usize).checked_sub(1)?;
         }
         Some(at)
     }
 
-    /// Word `at`.
+    /// Returns word `at`.
     #[inline]
     fn get(&self, at: usize) -> u64 {
         let first = self.levels.last().map_or(0, |(first, _)| *first as usize);
@@ -277,7 +279,7 @@ mod tests {
 
     use super::*;
 
-    /// Looks every key, its neighbours and others up, and compares with a search over the keys.
+    /// Looks up every key, its neighbours and other keys, and compares the results with a search over the keys.
     fn check(keys: &BTreeSet<Vec<u8>>) {
         let index = KeyIndex::new(keys).expect("a set is sorted");
         let sorted: Vec<&Vec<u8>> = keys.iter().collect();
@@ -304,8 +306,8 @@ mod tests {
         }
     }
 
-    /// Goal: every shape of keys is looked up right. Method: keys that share much, that end within a word, that differ only in
-    /// zeros behind their end, that fill words with 0xFF; from none to some thousand.
+    /// Goal: lookups are right for every shape of keys. Method: keys with long shared prefixes, keys that end within a
+    /// word, keys that differ only in zeros at their end, and words of 0xFF; from none to a few thousand.
     #[test]
     fn lookups() {
         check(&BTreeSet::new());
@@ -316,17 +318,18 @@ mod tests {
         for count in [1u64, 2, 3, 7, 8, 9, 63, 64, 65, 72, 73, 511, 513, 3000] {
             check(&(0..count).map(|n| (n * 0x0123_4567_89ab_cdef).to_be_bytes().to_vec()).collect());
             check(&(0..count).map(|n| format!("user{n:020}").into_bytes()).collect());
-            // Tables of rows: what differs lies in several places.
+            // Rows of tables: the keys differ in several places.
             let row = |n: u64| [&b"t"[..], &(n / 100).to_be_bytes(), b"_r", &(n * 7).to_be_bytes()].concat();
             check(&(0..count).map(row).collect());
             check(&(0..count).map(|n| row(n)[..(n as usize % 19)].to_vec()).chain([vec![]]).collect());
-            // Few letters, all lengths.
+            // A small alphabet, all lengths.
             let few = |n: u64| (0..n % 23).map(|at| [0, 1, 0xff][((n * 31) >> at) as usize % 3]).collect();
             check(&(0..count).map(few).collect());
         }
     }
 
-    /// Goal: the size that clusters have. Method: 100,000 rows of ten tables, and words that are all the same.
+    /// Goal: the index works at the size of real clusters. Method: 100,000 rows of ten tables, and words that are all
+    /// the same.
     #[test]
     fn many() {
         let row = |n: u64| [&b"t"[..], &(n % 10).to_be_bytes(), b"_r", &(n * 7).to_be_bytes()].concat();
@@ -335,7 +338,7 @@ mod tests {
         check(&(0..9_000).map(deep).collect());
     }
 
-    /// Goal: what is not sorted is refused. Method: one pair that is out of order, one that is the same.
+    /// Goal: unsorted keys are refused. Method: a pair in the wrong order, and a pair of equal keys.
     #[test]
     fn refusals() {
         assert_eq!(KeyIndex::new(["a", "c", "b"]).err(), Some(NotAscending { at: 2 }));

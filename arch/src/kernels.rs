@@ -1,7 +1,8 @@
-//! # kernels: who does what on which tier
+//! # kernels: the table of kernels and tiers
 //!
-//! One table names every kernel, its arguments and the tiers that have a form of their own. From it come the functions that
-//! choose ([`run`]), the list that `/status` prints ([`kernels`](fn@kernels)), and the check that the tests leave no kernel out.
+//! One table lists every kernel, its arguments and the tiers with their own form of it. It generates the functions that
+//! choose a form ([`run`]), the list that `/status` prints ([`kernels`](fn@kernels)), and the check that the tests
+//! cover every kernel.
 
 use std::mem::MaybeUninit;
 
@@ -10,16 +11,16 @@ use crate::few;
 use crate::format::Invalid;
 use crate::operands::{BytesColumn, BytesSet, Cmp, Needle};
 
-/// A kernel as it runs on this machine.
+/// A kernel and the form of it that runs on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kernel {
-    /// What it does, by the name of its function.
+    /// The name of the kernel's function.
     pub name: &'static str,
-    /// The tier whose form is used, or the crate and what it has chosen.
+    /// The tier whose form is used, or the crate and its own choice.
     pub tier: String,
 }
 
-/// Returns from the form of the first tier that is there.
+/// Returns the result of the form of the first tier that is available.
 macro_rules! forms {
     ($arch:ident $kind:ident [$($tier:ident)*] $name:ident $args:tt) => { $(
         if $kind >= crate::$arch::$tier::TIER {
@@ -29,7 +30,7 @@ macro_rules! forms {
     )* };
 }
 
-/// Returns from the form for few rows, where there are few.
+/// Returns the result of the form for few rows, if there are few.
 macro_rules! few {
     ([] $($rest:tt)*) => {};
     ([$few:expr] $kind:ident $name:ident $args:tt) => {
@@ -44,7 +45,8 @@ macro_rules! kernels {
         $(#[$attr:meta])*
         fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $out:ty)?; $(few: $few:expr;)? $(x86_64: $($x86:ident)+;)? $(aarch64: $($arm:ident)+;)?
     )*) => {
-        /// Each kernel on a tier of the caller's choice: for tests and benches; the store uses the functions that choose.
+        /// Each kernel on a tier of the caller's choice, for tests and benchmarks. The store uses the functions that
+        /// choose.
         pub mod run {
             use super::*;
             $(
@@ -63,7 +65,7 @@ macro_rules! kernels {
             )*
         }
 
-        /// Every kernel with the tiers that have a form of it, fastest first.
+        /// All kernels with the tiers that have their own form, fastest first.
         pub(crate) const KERNELS: &[(&str, &[Kind])] = &[$(
             (stringify!($name), &[
                 $($( #[cfg(target_arch = "x86_64")] crate::x86_64::$x86::TIER, )+)?
@@ -76,56 +78,56 @@ macro_rules! kernels {
 }
 
 kernels! {
-    /// CRC-32C of what `crc` covers followed by `data`.
+    /// Returns the CRC-32C of the data that `crc` covers followed by `data`.
     fn crc32c(crc: u32, data: &[u8]) -> u32; x86_64: sse42; aarch64: neon;
-    /// CRC-64/XZ of what `crc` covers followed by `data`.
+    /// Returns the CRC-64/XZ of the data that `crc` covers followed by `data`.
     fn crc64(crc: u64, data: &[u8]) -> u64;
-    /// Memcomparable encoding of `plain` into `out`, which has just the room.
+    /// Encodes `plain` as memcomparable into `out`, which must have exactly the encoding's length.
     ///
     /// # Panics
-    /// When `out` has another length than [`encoded_len`](crate::format::encoded_len) says.
+    /// Panics if the length of `out` is not [`encoded_len`](crate::format::encoded_len).
     fn encode(plain: &[u8], out: &mut [MaybeUninit<u8>]); x86_64: sse42;
-    /// Decodes the memcomparable encoding at the head of `bytes` into `out`: how many bytes it took, how many it gave (these
-    /// are initialized).
+    /// Decodes the memcomparable encoding at the start of `bytes` into `out`. Returns the number of bytes read and the
+    /// number of bytes written (these are initialized).
     ///
     /// # Errors
-    /// [`Invalid`]: what is wrong, and where.
+    /// Returns [`Invalid`], which names the error and its offset.
     ///
     /// # Panics
-    /// When `out` has less than 8 bytes for each 9 of `bytes`.
+    /// Panics if `out` has less than 8 bytes for each 9 of `bytes`.
     fn decode(bytes: &[u8], out: &mut [MaybeUninit<u8>]) -> Result<(usize, usize), Invalid>; x86_64: sse42; aarch64: neon;
-    /// The length of the longest common prefix.
+    /// Returns the length of the longest common prefix.
     fn common_prefix(a: &[u8], b: &[u8]) -> usize; x86_64: avx2; aarch64: neon;
-    /// The set bits.
+    /// Returns the number of set bits.
     fn count(words: &[u64]) -> usize; x86_64: avx2;
-    /// Rows of `valid` whose value stands in `cmp` to `rhs`; every word of `out` is overwritten.
+    /// Sets the bit of every row of `valid` for which `value cmp rhs` holds. Overwrites every word of `out`.
     fn compare_i64(values: &[i64], valid: &[u64], cmp: Cmp, rhs: i64, out: &mut [u64]); x86_64: avx2; aarch64: neon;
-    /// As [`compare_i64`], in IEEE 754's order.
+    /// Like [`compare_i64`], in IEEE 754's order.
     fn compare_f64(values: &[f64], valid: &[u64], cmp: Cmp, rhs: f64, out: &mut [u64]); x86_64: avx2; aarch64: neon;
-    /// The sum over `rows`.
+    /// Returns the sum over `rows`.
     fn sum_i64(values: &[i64], rows: &[u64]) -> i128; few: values.len() <= few::ROWS; x86_64: avx2; aarch64: neon;
     /// Adds the values of `rows`, row `i` to lane `i % 8`.
     fn sum_f64(lanes: &mut [f64; 8], values: &[f64], rows: &[u64]); few: values.len() <= few::ROWS; x86_64: avx2;
-    /// The minimum over `rows`.
+    /// Returns the minimum over `rows`.
     fn min_i64(values: &[i64], rows: &[u64]) -> Option<i64>; few: values.len() <= few::ROWS; x86_64: avx2; aarch64: neon;
-    /// The maximum over `rows`.
+    /// Returns the maximum over `rows`.
     fn max_i64(values: &[i64], rows: &[u64]) -> Option<i64>; few: values.len() <= few::ROWS; x86_64: avx2; aarch64: neon;
-    /// The minimum over `rows` in IEEE 754's total order, NaNs left out.
+    /// Returns the minimum over `rows` in IEEE 754's total order, ignoring NaNs.
     fn min_f64(values: &[f64], rows: &[u64]) -> Option<f64>; few: values.len() <= few::ROWS; x86_64: avx2; aarch64: neon;
-    /// The maximum over `rows` in IEEE 754's total order, NaNs left out.
+    /// Returns the maximum over `rows` in IEEE 754's total order, ignoring NaNs.
     fn max_f64(values: &[f64], rows: &[u64]) -> Option<f64>; few: values.len() <= few::ROWS; x86_64: avx2; aarch64: neon;
-    /// Rows of `valid` whose string stands in `cmp` to `rhs`; every word of `out` is overwritten.
+    /// Sets the bit of every row of `valid` for which `string cmp rhs` holds. Overwrites every word of `out`.
     fn compare_bytes(column: BytesColumn<'_>, valid: &[u64], cmp: Cmp, rhs: &[u8], out: &mut [u64]); few: column.len() <= few::STRINGS;
-    /// Rows of `valid` whose string begins with `prefix`; every word of `out` is overwritten.
+    /// Sets the bit of every row of `valid` whose string begins with `prefix`. Overwrites every word of `out`.
     fn starts_with(column: BytesColumn<'_>, valid: &[u64], prefix: &[u8], out: &mut [u64]); few: column.len() <= few::STRINGS;
-    /// Rows of `valid` whose string is in `set`; every word of `out` is overwritten.
+    /// Sets the bit of every row of `valid` whose string is in `set`. Overwrites every word of `out`.
     fn in_set(column: BytesColumn<'_>, valid: &[u64], set: &BytesSet, out: &mut [u64]); few: column.len() <= few::STRINGS;
-    /// Where `needle` first stands in `haystack`.
+    /// Returns the position of the first `needle` in `haystack`.
     fn find(haystack: &[u8], needle: &Needle) -> Option<usize>;
 }
 
-/// The kernels of this machine and the tier that each runs on, under the tier in use. A few rows of a column are done without
-/// any form, except on the tier `scalar`.
+/// Returns the kernels of this machine and the tier that each of them runs on, given the tier in use. Columns with few
+/// rows use no form, except on the tier `scalar`.
 pub fn kernels() -> Vec<Kernel> {
     let active = dispatch::active().kind();
     KERNELS

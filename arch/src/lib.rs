@@ -1,7 +1,8 @@
 //! # arch: kernels
 //!
-//! **In** come byte slices and columns, **out** go numbers, encodings and sets of rows; no dependency on the rest of Armilla.
-//! **Never**: a result that depends on the machine, the tier or the alignment; an access outside the slices given.
+//! **In** come byte slices and columns, **out** go numbers, encodings and sets of rows; no dependency on the rest of
+//! Armilla. **Never**: a result that depends on the machine, the tier or the alignment; an access outside the slices
+//! given.
 //!
 //! ```text
 //!   checksum  memcomparable  key  index  column       what the store calls: safe functions, one tier for the process
@@ -12,11 +13,11 @@
 //!    the reference       \                |                 /
 //!                         +--- generic: each algorithm once, over a register of unknown width
 //! ```
-//! A kernel is here because the store calls it, and has a form for an instruction set because that form wins: on x86-64 as
-//! measured (`benches/arch.rs`), on ARM as predicted (`benches/mca.py`); `docs/performance.md`, "Kernels", has both tables.
-//! A kernel that a well-kept crate already does as fast is that crate behind a function here.
+//! A kernel is here because the store calls it. It has a form for an instruction set only if that form is faster: on
+//! x86-64 as measured (`benches/arch.rs`), on ARM as predicted (`benches/mca.py`); `docs/performance.md`, "Kernels",
+//! has both tables. Where a well-maintained crate is as fast, a function here calls that crate.
 //!
-//! In [`sync`] are the store's few atomic protocols, whose faults depend on the machine as well.
+//! [`sync`] has the store's few atomic protocols, whose faults depend on the machine as well.
 
 pub mod checksum;
 pub mod column;

@@ -1,8 +1,8 @@
-//! # memcomparable: byte strings that compare as the plain ones do
+//! # memcomparable: an encoding of byte strings that keeps their order
 //!
-//! **In** come plain byte strings, **out** go groups of 8 bytes, each followed by a marker: 0xFF minus the number of zero bytes
-//! that pad the group. A string whose length is a multiple of 8 ends with a group of padding alone (marker 0xF7). **Never**: a
-//! decode that accepts what an encode would not write.
+//! **In** come plain byte strings, **out** go groups of 8 bytes, each followed by a marker: 0xFF minus the number of
+//! zero bytes that pad the group. A string whose length is a multiple of 8 ends with a group of padding alone (marker
+//! 0xF7). **Never**: a decoder that accepts bytes that the encoder would not write.
 
 use std::mem::MaybeUninit;
 
@@ -12,7 +12,7 @@ use crate::{dispatch, kernels::run};
 
 pub use crate::format::{Fault, GROUP, Invalid, MARKER, encoded_len};
 
-/// Encodes `plain` at the end of `out`.
+/// Appends the encoding of `plain` to `out`.
 #[inline]
 pub fn encode_into(out: &mut BytesMut, plain: &[u8]) {
     let len = encoded_len(plain.len());
@@ -22,10 +22,10 @@ pub fn encode_into(out: &mut BytesMut, plain: &[u8]) {
     unsafe { out.advance_mut(len) };
 }
 
-/// Decodes the encoding at the head of `bytes` to the end of `out`; gives the number of bytes it took.
+/// Decodes the encoding at the start of `bytes` and appends the string to `out`. Returns the number of bytes read.
 ///
 /// # Errors
-/// [`Invalid`] when there is no valid encoding; `out` is as it was.
+/// Returns [`Invalid`] if there is no valid encoding, and leaves `out` unchanged.
 #[inline]
 pub fn decode_into(out: &mut BytesMut, bytes: &[u8]) -> Result<usize, Invalid> {
     let room = bytes.len() / (GROUP + 1) * GROUP;

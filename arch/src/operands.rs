@@ -1,32 +1,32 @@
-//! # operands: what kernels on columns take besides slices
+//! # operands: arguments of the kernels on columns
 //!
-//! A comparison, a column of byte strings, a set of them, a string to search for: plain data, which calls no kernel.
-//! [`column`](crate::column) has the functions that do.
+//! A comparison, a column of byte strings, a set of them, and a string to search for. These types are plain data and
+//! call no kernel; [`column`](crate::column) has the functions that do.
 
 use std::cmp::Ordering;
 
-/// A comparison: the value stands left, the constant right.
+/// A comparison with the value on the left and the constant on the right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cmp {
-    /// Equal.
+    /// The value is equal.
     Eq,
-    /// Not equal.
+    /// The value is not equal.
     Ne,
-    /// Less.
+    /// The value is less.
     Lt,
-    /// Less or equal.
+    /// The value is less or equal.
     Le,
-    /// Greater.
+    /// The value is greater.
     Gt,
-    /// Greater or equal.
+    /// The value is greater or equal.
     Ge,
 }
 
 impl Cmp {
-    /// All of them.
+    /// All comparisons.
     pub const ALL: [Cmp; 6] = [Cmp::Eq, Cmp::Ne, Cmp::Lt, Cmp::Le, Cmp::Gt, Cmp::Ge];
 
-    /// Whether the comparison holds for values in this order; `None` is what IEEE 754 calls unordered.
+    /// Returns whether the comparison holds for values in this order; `None` is IEEE 754's "unordered".
     pub fn holds(self, order: Option<Ordering>) -> bool {
         match self {
             Cmp::Eq => order == Some(Ordering::Equal),
@@ -47,64 +47,64 @@ pub struct BytesColumn<'a> {
 }
 
 impl<'a> BytesColumn<'a> {
-    /// A column of `offsets.len() - 1` strings (none when there are no offsets).
+    /// Creates a column of `offsets.len() - 1` strings (none if there are no offsets).
     ///
     /// # Panics
-    /// When an offset is smaller than the one before it, or points beyond `data`.
+    /// Panics if an offset is smaller than the one before it, or points beyond `data`.
     pub fn new(offsets: &'a [u32], data: &'a [u8]) -> BytesColumn<'a> {
         let ascending = offsets.windows(2).fold(true, |all, pair| all & (pair[0] <= pair[1]));
-        assert!(ascending, "offsets of a column that do not ascend");
+        assert!(ascending, "the offsets of a column must ascend");
         let end = offsets.last().copied().unwrap_or(0) as usize;
         assert!(end <= data.len(), "an offset of {end} in {} bytes", data.len());
         BytesColumn { offsets, data }
     }
 
-    /// How many strings there are.
+    /// Returns the number of strings.
     pub fn len(&self) -> usize {
         self.offsets.len().saturating_sub(1)
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no strings.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// String `row`.
+    /// Returns string `row`.
     ///
     /// # Panics
-    /// When there is no such row.
+    /// Panics if there is no such row.
     pub fn get(&self, row: usize) -> &'a [u8] {
         &self.data[self.offsets[row] as usize..self.offsets[row + 1] as usize]
     }
 
-    /// The offsets and the bytes.
+    /// Returns the offsets and the bytes.
     pub(crate) fn parts(&self) -> (&'a [u32], &'a [u8]) {
         (self.offsets, self.data)
     }
 
-    /// The strings in order.
+    /// Returns the strings in order.
     pub fn iter(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let data = self.data;
         self.offsets.windows(2).map(move |pair| &data[pair[0] as usize..pair[1] as usize])
     }
 }
 
-/// A set of byte strings to look rows up in.
+/// A set of byte strings that rows are looked up in.
 #[derive(Clone, Debug, Default)]
 pub struct BytesSet {
-    /// Ascending by length and then by bytes, each once.
+    /// The distinct strings, ascending by length and then by bytes.
     strings: Vec<Vec<u8>>,
-    /// Bit `n`: some member has `n` bytes; bit 63: or more.
+    /// Bit `n` is set if a member has `n` bytes; bit 63, if a member has 63 bytes or more.
     lengths: u64,
-    /// Length and first 8 bytes of each member, as the portable kernels compare them.
+    /// The length and first 8 bytes of each member, as the portable kernels compare them.
     heads: Vec<(usize, u64)>,
 }
 
-/// A set of so few members is compared with each of them.
+/// Up to this many members are compared one by one.
 pub(crate) const FEW_MEMBERS: usize = 8;
 
 impl BytesSet {
-    /// The set of these strings, in any order, with or without repetition.
+    /// Creates the set of these strings, which may be in any order and may repeat.
     pub fn new<S: AsRef<[u8]>>(strings: impl IntoIterator<Item = S>) -> BytesSet {
         let mut strings: Vec<Vec<u8>> = strings.into_iter().map(|string| string.as_ref().to_vec()).collect();
         strings.sort_unstable_by(|a, b| order(a, b));
@@ -114,22 +114,22 @@ impl BytesSet {
         BytesSet { strings, lengths, heads }
     }
 
-    /// Whether the set has this string.
+    /// Returns whether the set contains this string.
     pub fn holds(&self, string: &[u8]) -> bool {
         self.strings.binary_search_by(|member| order(member, string)).is_ok()
     }
 
-    /// How many strings it has.
+    /// Returns the number of strings.
     pub fn len(&self) -> usize {
         self.strings.len()
     }
 
-    /// Whether it has none.
+    /// Returns whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.strings.is_empty()
     }
 
-    /// Whether a string of `len` bytes may be in the set.
+    /// Returns whether a string of `len` bytes may be in the set.
     #[inline(always)]
     pub(crate) fn holds_length(&self, len: usize) -> bool {
         self.lengths >> len.min(63) & 1 == 1
@@ -144,24 +144,24 @@ impl BytesSet {
     }
 }
 
-/// The order in which a set keeps its members: cheap to decide for strings of different lengths.
+/// Compares two members in the order in which a set keeps them, which is cheap for strings of different lengths.
 fn order(a: &[u8], b: &[u8]) -> std::cmp::Ordering {
     a.len().cmp(&b.len()).then_with(|| a.cmp(b))
 }
 
-/// A byte string to search for, prepared once.
+/// A byte string to search for, prepared once for many searches.
 #[derive(Clone, Debug)]
 pub struct Needle {
     finder: memchr::memmem::Finder<'static>,
 }
 
 impl Needle {
-    /// Prepares the search for `bytes`; the empty string is in every string.
+    /// Prepares the search for `bytes`. The empty string is found in every string.
     pub fn new(bytes: &[u8]) -> Needle {
         Needle { finder: memchr::memmem::Finder::new(bytes).into_owned() }
     }
 
-    /// What is searched for.
+    /// Returns the string to search for.
     pub fn bytes(&self) -> &[u8] {
         self.finder.needle()
     }
@@ -171,8 +171,8 @@ impl Needle {
     }
 }
 
-/// The first 8 bytes of the string that begins at `start` in `data`, first byte highest; behind a shorter string's end is what
-/// follows it in `data`, or zeros.
+/// Returns the first 8 bytes of the string that begins at `start` in `data`, first byte highest. Behind the end of a
+/// shorter string they contain the bytes that follow it in `data`, or zeros.
 #[inline(always)]
 pub(crate) fn head(data: &[u8], start: usize) -> u64 {
     match data[start..].first_chunk::<8>() {
@@ -186,7 +186,7 @@ pub(crate) fn head(data: &[u8], start: usize) -> u64 {
     }
 }
 
-/// The [`head`] of a string on its own, zeros behind its end.
+/// Returns the [`head`] of a separate string, with zeros behind its end.
 #[inline(always)]
 pub(crate) fn head_of(string: &[u8]) -> u64 {
     head(string, 0)

@@ -1,7 +1,7 @@
 //! # portable: words of 8 bytes
 //!
-//! The algorithms of [`generic`](crate::generic) over plain integers, and the crates that are faster than anything here. On
-//! aarch64 the compiler makes NEON of much of it.
+//! The algorithms of [`generic`](crate::generic) over plain integers, and calls of the crates that are faster than
+//! those. On aarch64 the compiler generates NEON instructions for much of it.
 
 use std::mem::MaybeUninit;
 
@@ -45,11 +45,11 @@ impl Group for u64 {
     }
 }
 
-/// CRC-32C by the crate crc-fast.
+/// Computes CRC-32C with the crate crc-fast.
 #[inline]
 pub fn crc32c(crc: u32, data: &[u8]) -> u32 {
     if crc == 0 {
-        // Without the copy of the polynomial's constants that a digest begins with.
+        // This avoids the copy of the polynomial's constants with which a digest begins.
         return crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, data) as u32;
     }
     let mut digest = crc_fast::Digest::new_with_init_state(crc_fast::CrcAlgorithm::Crc32Iscsi, u64::from(!crc));
@@ -57,7 +57,7 @@ pub fn crc32c(crc: u32, data: &[u8]) -> u32 {
     digest.finalize() as u32
 }
 
-/// CRC-64/XZ: short strings by tables, longer ones by the crate crc-fast.
+/// Computes CRC-64/XZ: of short strings with tables, of longer ones with the crate crc-fast.
 #[inline]
 pub fn crc64(crc: u64, data: &[u8]) -> u64 {
     if data.len() < crate::short::TABLES_BELOW {
@@ -71,32 +71,32 @@ pub fn crc64(crc: u64, data: &[u8]) -> u64 {
     digest.finalize()
 }
 
-/// Word by word.
+/// Encodes word by word.
 pub fn encode(plain: &[u8], out: &mut [MaybeUninit<u8>]) {
     // SAFETY: a word needs no special instructions.
     unsafe { generic::memcomparable::encode::<u64>(plain, out) }
 }
 
-/// Eight words at once while groups are full.
+/// Decodes eight words at once as long as groups are full.
 pub fn decode(bytes: &[u8], out: &mut [MaybeUninit<u8>]) -> Result<(usize, usize), Invalid> {
     // SAFETY: a word needs no special instructions.
     unsafe { generic::memcomparable::decode::<generic::memcomparable::ByWords>(bytes, out) }
 }
 
-/// Word by word.
+/// Compares word by word.
 pub fn common_prefix(a: &[u8], b: &[u8]) -> usize {
     // SAFETY: a word needs no special instructions.
     unsafe { generic::key::common_prefix::<u64>(a, b) }
 }
 
-/// Word by word.
+/// Counts word by word.
 pub fn count(words: &[u64]) -> usize {
     words.iter().map(|word| word.count_ones() as usize).sum()
 }
 
 macro_rules! one {
     ($($name:ident($($arg:ident: $ty:ty),*) $(-> $out:ty)?;)*) => { $(
-        /// A number at a time, without branches.
+        /// Processes one number at a time, without branches.
         pub fn $name($($arg: $ty),*) $(-> $out)? {
             // SAFETY: a register of one number needs no special instructions.
             unsafe { generic::column::$name::<One>($($arg),*) }
@@ -115,18 +115,18 @@ one! {
     max_f64(values: &[f64], rows: &[u64]) -> Option<f64>;
 }
 
-/// The bits of a [`head`] that a string of `len` bytes fills.
+/// Returns a mask of the bits of a [`head`] that a string of `len` bytes fills.
 #[inline(always)]
 fn filled(len: usize) -> u64 {
     (!0u64).unbounded_shl(64 - 8 * len.min(8) as u32)
 }
 
-/// Rows whose length is right, without branches; then those by their bytes.
+/// Selects rows by their length, without branches, and compares the bytes of those.
 fn equal_bytes(column: BytesColumn<'_>, valid: &[u64], rhs: &[u8], out: &mut [u64]) {
     by_length(column, valid, out, |len| len == rhs.len(), |string, _| string == rhs);
 }
 
-/// Rows by their first 8 bytes, without branches; then those whose first 8 bytes are the same, by all of them.
+/// Compares the first 8 bytes of each row, without branches, and all bytes of the rows whose first 8 bytes are equal.
 pub fn compare_bytes(column: BytesColumn<'_>, valid: &[u64], cmp: Cmp, rhs: &[u8], out: &mut [u64]) {
     let below = matches!(cmp, Cmp::Lt | Cmp::Le);
     match cmp {
@@ -139,7 +139,7 @@ pub fn compare_bytes(column: BytesColumn<'_>, valid: &[u64], cmp: Cmp, rhs: &[u8
         }
         _ => {
             let word = head_of(rhs);
-            // Bit 0: the same; bit 1: decided, and as asked.
+            // Bit 0: the first 8 bytes are equal; bit 1: they differ and the comparison holds.
             let test = |row_len: usize, row_word: u64| {
                 let row_word = row_word & filled(row_len);
                 let holds = if below { row_word < word } else { row_word > word };
@@ -151,14 +151,15 @@ pub fn compare_bytes(column: BytesColumn<'_>, valid: &[u64], cmp: Cmp, rhs: &[u8
     }
 }
 
-/// As [`compare_bytes`].
+/// Like [`compare_bytes`].
 pub fn starts_with(column: BytesColumn<'_>, valid: &[u64], prefix: &[u8], out: &mut [u64]) {
     let (len, word, bits) = (prefix.len(), head_of(prefix), filled(prefix.len()));
     let test = |row_len: usize, row_word: u64| u8::from((row_len >= len) & (row_word & bits == word));
     select(column, valid, out, test, (len > 8).then_some(|string: &[u8]| string.starts_with(prefix)));
 }
 
-/// Rows whose length some member has, without branches; then, in a small set, those whose first 8 bytes are a member's.
+/// Selects rows whose length some member has, without branches; then, for a small set, those whose first 8 bytes are a
+/// member's.
 pub fn in_set(column: BytesColumn<'_>, valid: &[u64], set: &BytesSet, out: &mut [u64]) {
     let heads = set.heads();
     if heads.len() > FEW_MEMBERS {
@@ -174,14 +175,14 @@ pub fn in_set(column: BytesColumn<'_>, valid: &[u64], set: &BytesSet, out: &mut 
     by_length(column, valid, out, |len| set.holds_length(len), holds);
 }
 
-/// By the crate memchr.
+/// Searches with the crate memchr.
 #[inline]
 pub fn find(haystack: &[u8], needle: &Needle) -> Option<usize> {
     needle.finder().find(haystack)
 }
 
-/// Rows of `valid`: `test` sees the length and the [`head`] of each and gives two bits. The upper one says that it holds; of
-/// those with the lower one `full` decides, or all hold if there is none.
+/// Selects rows of `valid`: `test` gets the length and the [`head`] of each row and returns two bits. The upper bit
+/// says that the row is selected. If only the lower bit is set, `full` decides; without `full` the row is selected.
 #[inline(always)]
 fn select(
     column: BytesColumn<'_>,
@@ -202,7 +203,7 @@ fn select(
     });
 }
 
-/// Rows of `valid` by their length and then by their bytes; `holds` sees the [`head`] of the string, too.
+/// Selects rows of `valid` by their length and then by their bytes; `holds` also gets the [`head`] of the string.
 #[inline(always)]
 fn by_length(
     column: BytesColumn<'_>,
@@ -220,7 +221,8 @@ fn by_length(
     });
 }
 
-/// The column 64 rows at a time: `rows` sees their offsets, all bytes and the rows that count, and says which hold.
+/// Processes the column 64 rows at a time: `rows` gets their offsets, all bytes and the valid rows, and returns those
+/// selected.
 #[inline(always)]
 fn by_words(column: BytesColumn<'_>, valid: &[u64], out: &mut [u64], rows: impl Fn(&[u32], &[u8], u64) -> u64) {
     let len = column.len();
@@ -232,7 +234,7 @@ fn by_words(column: BytesColumn<'_>, valid: &[u64], out: &mut [u64], rows: impl 
     }
 }
 
-/// Those of `rows` whose string `holds` accepts; it sees where the string begins, too.
+/// Returns those of `rows` whose string `holds` accepts; `holds` also gets the string's offset.
 #[inline(always)]
 fn each(offsets: &[u32], data: &[u8], mut rows: u64, holds: impl Fn(&[u8], usize) -> bool) -> u64 {
     let mut bits = 0;

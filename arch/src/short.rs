@@ -1,13 +1,13 @@
-//! Checksums of short data, where folding does not pay yet.
+//! Checksums of short data, for which folding is not worth its start-up cost.
 
-/// Below this many bytes one chain of CRC instructions is ready before crc-fast has begun to fold.
+/// Below this many bytes, one chain of CRC instructions finishes before crc-fast has begun to fold.
 #[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(dead_code, reason = "for their forms"))]
 pub(crate) const CHAIN_BELOW: usize = 256;
 
-/// Below this many bytes eight tables give a CRC-64 before crc-fast has begun to fold.
+/// Below this many bytes, eight tables compute a CRC-64 before crc-fast has begun to fold.
 pub(crate) const TABLES_BELOW: usize = 32;
 
-/// Table `n` has the CRC-64 of each byte followed by `n` zeros.
+/// Table `n` contains the CRC-64 of each byte followed by `n` zeros.
 static TABLES: [[u64; 256]; 8] = tables();
 
 const fn tables() -> [[u64; 256]; 8] {
@@ -25,7 +25,7 @@ const fn tables() -> [[u64; 256]; 8] {
     tables
 }
 
-/// CRC-64/XZ of what `crc` covers followed by `data`, eight bytes at a time.
+/// Computes CRC-64/XZ of the data that `crc` covers followed by `data`, eight bytes at a time.
 #[inline]
 pub(crate) fn crc64_by_tables(crc: u64, data: &[u8]) -> u64 {
     let (words, rest) = data.as_chunks::<8>();

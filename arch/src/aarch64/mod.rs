@@ -1,3 +1,3 @@
-//! # aarch64: what NEON and the CRC instructions do better
+//! # aarch64: the forms for NEON and the CRC instructions
 
 pub(crate) mod neon;

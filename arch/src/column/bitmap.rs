@@ -1,6 +1,6 @@
-//! A set of rows of one chunk: a bit a row, in words of 64.
+//! A set of rows of one chunk, with one bit per row in words of 64.
 
-/// A set of rows: row `i` is bit `i % 64` of word `i / 64`. The bits after the last row are zero, always.
+/// A set of rows: row `i` is bit `i % 64` of word `i / 64`. The bits after the last row are always zero.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bitmap {
     words: Vec<u64>,
@@ -8,30 +8,30 @@ pub struct Bitmap {
 }
 
 impl Bitmap {
-    /// No rows.
+    /// Creates a set without rows.
     pub fn new() -> Bitmap {
         Bitmap::default()
     }
 
-    /// `len` rows, none of them in the set.
+    /// Creates a set of `len` rows that contains none of them.
     pub fn zeros(len: usize) -> Bitmap {
         Bitmap { words: vec![0; len.div_ceil(64)], len }
     }
 
-    /// `len` rows, all of them in the set.
+    /// Creates a set of `len` rows that contains all of them.
     pub fn ones(len: usize) -> Bitmap {
         let mut bitmap = Bitmap { words: vec![!0; len.div_ceil(64)], len };
         bitmap.trim();
         bitmap
     }
 
-    /// Forgets all rows; keeps the memory.
+    /// Removes all rows and keeps the memory.
     pub fn clear(&mut self) {
         self.words.clear();
         self.len = 0;
     }
 
-    /// `len` rows from now on, all of them in the set or none; keeps the memory.
+    /// Replaces the rows with `len` new ones, all of them in the set or none; keeps the memory.
     pub fn fill(&mut self, len: usize, value: bool) {
         self.words.clear();
         self.words.resize(len.div_ceil(64), if value { !0 } else { 0 });
@@ -39,7 +39,7 @@ impl Bitmap {
         self.trim();
     }
 
-    /// One row more.
+    /// Appends a row, in the set or not.
     pub fn push(&mut self, value: bool) {
         if self.len.is_multiple_of(64) {
             self.words.push(0);
@@ -51,59 +51,59 @@ impl Bitmap {
         }
     }
 
-    /// How many rows there are, in the set or not.
+    /// Returns the number of rows, in the set or not.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there are no rows at all; see [`Bitmap::any`] for whether any is in the set.
+    /// Returns whether there are no rows at all. [`Bitmap::any`] returns whether any row is in the set.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Whether `row` is in the set.
+    /// Returns whether `row` is in the set.
     ///
     /// # Panics
-    /// When there is no such row.
+    /// Panics if there is no such row.
     pub fn get(&self, row: usize) -> bool {
         assert!(row < self.len, "row {row} of {}", self.len);
         self.words[row / 64] >> (row % 64) & 1 == 1
     }
 
-    /// Puts `row` into the set or takes it out.
+    /// Adds `row` to the set or removes it.
     ///
     /// # Panics
-    /// When there is no such row.
+    /// Panics if there is no such row.
     pub fn set(&mut self, row: usize, value: bool) {
         assert!(row < self.len, "row {row} of {}", self.len);
         let bit = 1 << (row % 64);
         if value { self.words[row / 64] |= bit } else { self.words[row / 64] &= !bit }
     }
 
-    /// The words, first row in the lowest bit of the first.
+    /// Returns the words; the first row is the lowest bit of the first word.
     pub fn words(&self) -> &[u64] {
         &self.words
     }
 
-    /// How many rows are in the set.
+    /// Returns the number of rows in the set.
     pub fn count(&self) -> usize {
         super::count(self)
     }
 
-    /// Whether any row is in the set.
+    /// Returns whether any row is in the set.
     pub fn any(&self) -> bool {
         self.words.iter().any(|word| *word != 0)
     }
 
-    /// Whether every row is in the set.
+    /// Returns whether every row is in the set.
     pub fn all(&self) -> bool {
         self.count() == self.len
     }
 
-    /// Keeps the rows that are in `other` too.
+    /// Keeps only the rows that are also in `other`.
     ///
     /// # Panics
-    /// When the numbers of rows differ; so do the other operations of two sets.
+    /// This and the other operations on two sets panic if their numbers of rows differ.
     pub fn and(&mut self, other: &Bitmap) {
         self.zip(other, |a, b| a & b);
     }
@@ -113,12 +113,12 @@ impl Bitmap {
         self.zip(other, |a, b| a | b);
     }
 
-    /// Takes out the rows of `other`.
+    /// Removes the rows of `other`.
     pub fn and_not(&mut self, other: &Bitmap) {
         self.zip(other, |a, b| a & !b);
     }
 
-    /// The other rows.
+    /// Inverts the set.
     pub fn not(&mut self) {
         for word in &mut self.words {
             *word = !*word;
@@ -126,12 +126,12 @@ impl Bitmap {
         self.trim();
     }
 
-    /// The rows in the set, ascending.
+    /// Returns the rows in the set, ascending.
     pub fn iter(&self) -> Rows<'_> {
         Rows { words: &self.words, next: 0, word: 0 }
     }
 
-    /// The words, to be overwritten for `len` rows. The writer keeps the bits after the last row zero.
+    /// Returns zeroed words for `len` rows, to be overwritten. The writer must keep the bits after the last row zero.
     pub(crate) fn reset(&mut self, len: usize) -> &mut [u64] {
         self.words.clear();
         self.words.resize(len.div_ceil(64), 0);
@@ -168,7 +168,7 @@ impl<'a> IntoIterator for &'a Bitmap {
 #[derive(Clone, Debug)]
 pub struct Rows<'a> {
     words: &'a [u64],
-    /// Words taken from `words` so far.
+    /// Number of words taken from `words` so far.
     next: usize,
     word: u64,
 }
@@ -191,7 +191,7 @@ impl Iterator for Rows<'_> {
 mod tests {
     use super::Bitmap;
 
-    /// Goal: a set of rows is a set of rows. Method: every length up to 130, against `Vec<bool>`.
+    /// Goal: a bitmap behaves as a set of rows. Method: every length up to 130, compared with `Vec<bool>`.
     #[test]
     fn against_booleans() {
         for len in 0..=130usize {

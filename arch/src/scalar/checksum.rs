@@ -1,4 +1,4 @@
-//! Checksums, a byte at a time through one table.
+//! Checksums, computed a byte at a time with one table.
 
 const fn table32() -> [u32; 256] {
     let mut table = [0; 256];
@@ -15,7 +15,7 @@ const fn table32() -> [u32; 256] {
     table
 }
 
-/// The CRC-64 of each byte.
+/// Returns the CRC-64 of each byte.
 pub(crate) const fn table64() -> [u64; 256] {
     let mut table = [0; 256];
     let mut at = 0;
@@ -34,12 +34,12 @@ pub(crate) const fn table64() -> [u64; 256] {
 static CASTAGNOLI: [u32; 256] = table32();
 static XZ: [u64; 256] = table64();
 
-/// CRC-32C of what `crc` covers followed by `data`.
+/// Returns the CRC-32C of the data that `crc` covers followed by `data`.
 pub fn crc32c(crc: u32, data: &[u8]) -> u32 {
     !data.iter().fold(!crc, |crc, byte| (crc >> 8) ^ CASTAGNOLI[usize::from(crc as u8 ^ byte)])
 }
 
-/// CRC-64/XZ of what `crc` covers followed by `data`.
+/// Returns the CRC-64/XZ of the data that `crc` covers followed by `data`.
 pub fn crc64(crc: u64, data: &[u8]) -> u64 {
     !data.iter().fold(!crc, |crc, byte| (crc >> 8) ^ XZ[usize::from(crc as u8 ^ byte)])
 }

@@ -1,15 +1,15 @@
-//! Keys, a byte at a time.
+//! Kernels on keys, a byte at a time.
 
 use std::mem::MaybeUninit;
 
 use crate::format::{Fault, GROUP, Invalid, MARKER, encoded_len};
 
-/// The length of the longest common prefix.
+/// Returns the length of the longest common prefix.
 pub fn common_prefix(a: &[u8], b: &[u8]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
-/// Encodes `plain` into `out`, which has just the room.
+/// Encodes `plain` into `out`, which must have exactly the encoding's length.
 pub fn encode(plain: &[u8], out: &mut [MaybeUninit<u8>]) {
     assert_eq!(out.len(), encoded_len(plain.len()), "the room that the encoding takes");
     let (mut at, mut within) = (0, 0);
@@ -30,7 +30,8 @@ pub fn encode(plain: &[u8], out: &mut [MaybeUninit<u8>]) {
     put(MARKER - padding as u8);
 }
 
-/// Decodes the encoding at the head of `bytes` into `out`: how many bytes it took, how many it gave.
+/// Decodes the encoding at the start of `bytes` into `out`. Returns the number of bytes read and the number of bytes
+/// written.
 pub fn decode(bytes: &[u8], out: &mut [MaybeUninit<u8>]) -> Result<(usize, usize), Invalid> {
     assert!(out.len() >= bytes.len() / (GROUP + 1) * GROUP, "8 bytes for each 9");
     let mut gave = 0;

@@ -1,7 +1,7 @@
 //! # scalar: the reference
 //!
-//! Each kernel once more, as plainly as it can be said: a byte or a row at a time, no tricks, always compiled. The tests
-//! compare every tier with these, the benches measure against these, and the tier `scalar` runs nothing else.
+//! Each kernel in its plainest form: a byte or a row at a time, without tricks, always compiled. The tests compare
+//! every tier with these, the benchmarks measure against these, and the tier `scalar` runs nothing else.
 
 mod checksum;
 mod column;

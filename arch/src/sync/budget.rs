@@ -1,12 +1,12 @@
-//! A bound on what is under way.
+//! A bound on the work in progress.
 
 use super::Arc;
 use super::atomic::{AtomicUsize, Ordering};
 
-/// An amount that may be under way at one time. **Promise**: a share is given only while less than the maximum is taken, so never
-/// more than the maximum and one share are; what is given back is free at once.
+/// A bound on an amount that is in use at one time. **Promise**: a share is granted only while less than the maximum is
+/// in use, so that the amount in use never exceeds the maximum plus one share. A returned share is free at once.
 ///
-/// The counter carries no other data: its own order is all that counts. Clones share it.
+/// The counter guards no other data, so only its own modification order matters. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Budget(Arc<Inner>);
 
@@ -17,24 +17,25 @@ struct Inner {
 }
 
 impl Budget {
-    /// Nothing taken of `max`.
+    /// Creates a budget of `max` with nothing in use.
     pub fn new(max: usize) -> Budget {
         Budget(Arc::new(Inner { taken: AtomicUsize::new(0), max }))
     }
 
-    /// How much is taken.
+    /// Returns the amount in use.
     pub fn taken(&self) -> usize {
         self.0.taken.load(Ordering::Relaxed)
     }
 
-    /// Takes `amount`, given back when the share is dropped.
+    /// Takes `amount`, which is returned when the share is dropped.
     ///
     /// # Errors
-    /// What was taken already, when that is the maximum or more.
+    /// Returns the amount in use if that is the maximum or more.
     pub fn take(&self, amount: usize) -> Result<Share, usize> {
         let mut taken = self.0.taken.load(Ordering::Relaxed);
         loop {
-            // Seen and added in one step: with an addition first, one that is refused could make others refused.
+            // The amount is checked and added in one step. If it were added first, a refused request could make others
+            // be refused.
             if taken >= self.0.max {
                 return Err(taken);
             }
@@ -46,7 +47,7 @@ impl Budget {
         }
     }
 
-    /// Looks first and adds later, as one would write it in a hurry: for the models, which have to catch it.
+    /// Checks first and adds later, as hasty code would. The models must detect this race.
     #[cfg(all(test, loom))]
     pub(super) fn take_hastily(&self, amount: usize) -> Result<Share, usize> {
         let taken = self.0.taken.load(Ordering::SeqCst);
@@ -58,7 +59,7 @@ impl Budget {
     }
 }
 
-/// A part of a budget; given back when dropped.
+/// A part of a budget, which is returned when dropped.
 #[derive(Debug)]
 pub struct Share {
     budget: Budget,
@@ -66,7 +67,7 @@ pub struct Share {
 }
 
 impl Share {
-    /// How much it is.
+    /// Returns the size of the share.
     pub fn amount(&self) -> usize {
         self.amount
     }

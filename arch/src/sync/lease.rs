@@ -1,33 +1,34 @@
-//! A leader's lease: one writer, many readers, no lock on the path of a read.
+//! A leader's lease: one writer and many readers; reads take no lock.
 
 use std::marker::PhantomData;
 
 use super::atomic::{AtomicU64, Ordering};
 use super::{Orders, Sound};
 
-/// The term of a lease and when it ends. **Promise**: a reader that is told a term was told it by the end of that very term's
-/// lease, never by another's, however the writer moves on meanwhile.
+/// The term of a lease and its end. **Promise**: a reader that gets a term got it before the end of that term's own
+/// lease, never by another term's end, whatever the writer does meanwhile.
 ///
-/// Terms only grow. The writer takes the end back before it changes the term, and the reader reads the term, the end and the term
-/// again: an end that it saw too early or too late goes with a term that it saw change.
+/// Terms only grow. The writer clears the end before it changes the term, and the reader reads the term, the end, and
+/// the term again: if the end belongs to another term, the reader sees the term change.
 #[derive(Debug)]
 pub struct Lease<O = Sound> {
-    /// Until when (exclusive, in the clock's nanoseconds); 0: not at all.
+    /// The exclusive end of the lease, in the clock's nanoseconds; 0: no lease.
     until: AtomicU64,
-    /// The term that it belongs to.
+    /// The term of the lease.
     term: AtomicU64,
     orders: PhantomData<O>,
 }
 
 impl<O: Orders> Lease<O> {
-    /// No lease.
+    /// Creates an invalid lease.
     pub fn none() -> Lease<O> {
         Lease { until: AtomicU64::new(0), term: AtomicU64::new(0), orders: PhantomData }
     }
 
-    /// The lease of `term` (not lower than any before) runs until `until_ns`, exclusive. For the one writer.
+    /// Sets the lease of `term`, which must not be lower than any before, to end at `until_ns` (exclusive). Only for
+    /// the one writer.
     pub fn set(&self, term: u64, until_ns: u64) {
-        // Nobody else writes: the own value is seen in any order.
+        // No other thread writes, so the own value is visible with any ordering.
         let before = self.term.load(Ordering::Relaxed);
         if before != term {
             assert!(before < term, "the lease of term {term} after that of term {before}");
@@ -37,12 +38,12 @@ impl<O: Orders> Lease<O> {
         self.until.store(until_ns, O::PUBLISH);
     }
 
-    /// No lease any more. For the one writer.
+    /// Revokes the lease. Only for the one writer.
     pub fn revoke(&self) {
         self.until.store(0, O::PUBLISH);
     }
 
-    /// The term of a lease that is valid at `now_ns`, if there is one. The clock must have been read before this is called.
+    /// Returns the term of the lease if it is valid at `now_ns`. The clock must have been read before the call.
     #[inline]
     pub fn valid(&self, now_ns: u64) -> Option<u64> {
         let term = self.term.load(O::OBSERVE);

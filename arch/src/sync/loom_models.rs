@@ -1,5 +1,6 @@
-//! The models: `cargo loom`. Each runs a protocol through every interleaving and every value that a weak machine may show, first as
-//! the store has it, then with a fault planted, which has to be caught.
+//! The models of `cargo loom`. Each runs a protocol through every interleaving and every value that a weakly ordered
+//! machine may observe: first the protocol as the store uses it, then with a planted fault, which the model must
+//! detect.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -9,7 +10,7 @@ use loom::thread;
 
 use super::{Budget, Lease, Orders, Pending, Sound};
 
-/// No order at all.
+/// Orderings that guarantee nothing.
 struct Planted;
 
 impl Orders for Planted {
@@ -18,15 +19,15 @@ impl Orders for Planted {
     const BOTH: Ordering = Ordering::Relaxed;
 }
 
-/// The model holds with the sound protocol and fails with the planted one.
+/// Checks that the model passes with the sound protocol and fails with the planted fault.
 fn holds_and_can_fail(sound: impl Fn() + Send + Sync + 'static, planted: impl Fn() + Send + Sync + 'static) {
     loom::model(sound);
     let caught = catch_unwind(AssertUnwindSafe(|| loom::model(planted)));
-    assert!(caught.is_err(), "the model does not see the planted fault");
+    assert!(caught.is_err(), "the model does not detect the planted fault");
 }
 
-/// The lease of term 1 ends at the first of `ends`, that of term 2 at the second, and a reader looks at `now` while the writer moves
-/// on: what the reader is told must be true.
+/// The lease of term 1 ends at the first of `ends` and that of term 2 at the second. A reader looks at `now` while the
+/// writer moves from one to the other; the result must be true.
 fn lease<O: Orders + Send + Sync + 'static>(ends: [u64; 2], now: u64, revoked: bool) {
     let lease = Arc::new(Lease::<O>::none());
     lease.set(1, ends[0]);
@@ -35,7 +36,7 @@ fn lease<O: Orders + Send + Sync + 'static>(ends: [u64; 2], now: u64, revoked: b
         thread::spawn(move || {
             if let Some(term) = lease.valid(now) {
                 let end = ends[term as usize - 1];
-                assert!(now < end, "at {now} a reader was told of term {term}, whose lease ended at {end}");
+                assert!(now < end, "at {now} a reader got term {term}, whose lease ended at {end}");
             }
         })
     };
@@ -67,8 +68,9 @@ fn loom_lease_of_a_new_term_with_the_end_of_an_old_one() {
     }
 }
 
-/// A message is under way. A sender has news and raises, while the handler begins: either a second message is sent, or this very
-/// handling sees the news. A channel orders what comes with a message; a reason that found one under way has nothing else.
+/// A message is in flight. A sender writes news and raises while the handler begins: either a second message is sent,
+/// or this handling sees the news. A channel orders the data that comes with a message; a reason that finds one in
+/// flight has nothing else.
 fn pending<O: Orders + Send + Sync + 'static>() {
     let pending = Arc::new(Pending::<O>::new());
     let news = Arc::new(AtomicU64::new(0));
@@ -78,7 +80,7 @@ fn pending<O: Orders + Send + Sync + 'static>() {
         thread::spawn(move || {
             news.store(1, Ordering::Relaxed);
             let sent = pending.raise();
-            // While one is under way, no more reasons send another.
+            // While one is in flight, further reasons must not send another.
             assert!(!sent || !pending.raise(), "two messages at one time");
             sent
         })
@@ -86,7 +88,7 @@ fn pending<O: Orders + Send + Sync + 'static>() {
     pending.begin();
     let seen = news.load(Ordering::Relaxed);
     let sent = sender.join().unwrap();
-    assert!(sent || seen == 1, "a reason was raised that no handling saw");
+    assert!(sent || seen == 1, "no handling saw the reason that was raised");
 }
 
 #[test]
@@ -94,7 +96,7 @@ fn loom_pending() {
     holds_and_can_fail(pending::<Sound>, pending::<Planted>);
 }
 
-/// Two takers of a budget for one: both at a time must not be.
+/// Two threads take from a budget of one. They must never hold it at the same time.
 fn budget(take: impl Fn(&Budget) -> Option<super::Share> + Send + Sync + Copy + 'static) {
     let budget = Budget::new(1);
     let holders = Arc::new(AtomicUsize::new(0));

@@ -1,11 +1,12 @@
 //! # sync: every atomic protocol of the store
 //!
-//! **In** comes what one task has to tell another without a lock, **out** goes what the other may rely on. **Never**: an order that
-//! only a strong machine gives. x86-64 hides a missing release or acquire, and so does aarch64 emulated on it, so each protocol
-//! here is one small type that is checked by a model over every order that the memory model allows (`cargo loom`). Each model is
-//! also shown the same protocol with the order taken out (or the race put in) and has to catch it.
+//! **In** comes a fact that one task must tell another without a lock, **out** goes the guarantee that the other may
+//! rely on. **Never**: a guarantee that only strongly ordered machines give. x86-64 hides a missing release or acquire,
+//! and so does aarch64 emulated on it. Each protocol here is therefore one small type that a model checks over every
+//! ordering that the memory model allows (`cargo loom`). Each model also runs the same protocol with the ordering
+//! removed (or a race added) and must detect it.
 //!
-//! The rest of the store uses locks and channels, and atomics only as plain figures, which carry no other data.
+//! The rest of the store uses locks and channels, and atomics only as plain statistics, which guard no other data.
 
 mod budget;
 mod lease;
@@ -24,17 +25,17 @@ pub(crate) use loom::sync::{Arc, atomic};
 #[cfg(not(loom))]
 pub(crate) use std::sync::{Arc, atomic};
 
-/// The orders that a protocol is built with. The store uses [`Sound`]; the models also plant a wrong one.
+/// The memory orderings of a protocol. The store uses [`Sound`]; the models also plant wrong ones.
 pub trait Orders {
-    /// Of a store that others act on.
+    /// Ordering of a store that other threads act on.
     const PUBLISH: Ordering;
-    /// Of the load that acts on it.
+    /// Ordering of a load whose result is acted on.
     const OBSERVE: Ordering;
-    /// Of an exchange that does both.
+    /// Ordering of an exchange that does both.
     const BOTH: Ordering;
 }
 
-/// Release, acquire, and both.
+/// The orderings release, acquire, and both.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sound;
 

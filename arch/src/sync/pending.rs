@@ -1,12 +1,12 @@
-//! Many reasons, one message.
+//! A flag that merges many reasons into one message.
 
 use std::marker::PhantomData;
 
 use super::atomic::AtomicBool;
 use super::{Orders, Sound};
 
-/// Whether a message is under way that nobody has begun to handle. **Promise**: at most one is, and every reason to send one is
-/// followed by a handling that begins later and sees what was written before.
+/// Whether a message is in flight that is not being handled yet. **Promise**: there is at most one, and every reason to
+/// send one is followed by a handling that begins later and sees everything written before.
 #[derive(Debug)]
 pub struct Pending<O = Sound> {
     under_way: AtomicBool,
@@ -14,19 +14,19 @@ pub struct Pending<O = Sound> {
 }
 
 impl<O: Orders> Pending<O> {
-    /// None is under way.
+    /// Creates a flag with no message in flight.
     pub fn new() -> Pending<O> {
         Pending { under_way: AtomicBool::new(false), orders: PhantomData }
     }
 
-    /// There is a reason: whether the caller has to send the message.
+    /// Adds a reason. Returns whether the caller has to send the message.
     pub fn raise(&self) -> bool {
         !self.under_way.swap(true, O::BOTH)
     }
 
-    /// The message is going to be handled; to be called first.
+    /// Marks the start of the message's handling. The handler must call this first.
     pub fn begin(&self) {
-        // Not a plain store: that would not see what came with a reason which found the message under way.
+        // A plain store would not see the data of a reason that found the message in flight.
         self.under_way.swap(false, O::BOTH);
     }
 }

@@ -32,8 +32,8 @@ impl Knobs {
     /// Applies the overlay to a configuration.
     ///
     /// # Errors
-    /// Fails if a node's configuration file does not have a key, if a key is derived from the topology, or if a value is
-    /// not valid.
+    /// Fails if a node's configuration file does not have a key, if a key is derived from the topology, or if a value
+    /// is not valid.
     pub fn node_config(&self, base: Config) -> Result<Config, String> {
         if let Some(key) = OF_TOPOLOGY.iter().find(|key| self.config.contains_key(**key)) {
             return Err(format!("knobs.config: `{key}` follows from the plan's topology"));
