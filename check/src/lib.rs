@@ -1,16 +1,17 @@
 //! # check: is there an order that explains what clients saw?
 //!
-//! **In** comes the history of one key: operations with the times of their calls and returns, and what they saw or wrote. **Out**
-//! goes a [`Judgement`]: linearizable, or the operation that fits nowhere. **Never**: a clock, a random number or anything of the
-//! store; simulated and real histories are judged by the same code.
+//! **In** comes the history of one key: operations with the times of their calls and returns, and the values that they
+//! read or wrote. **Out** goes a [`Judgement`]: linearizable, or the operation that fits nowhere. **Never**: a clock, a
+//! random number or any part of the store; simulated and real histories are judged by the same code.
 //!
-//! The property is linearizability (Herlihy and Wing, "Linearizability: a correctness condition for concurrent objects", TOPLAS
-//! 1990). The search is that of Wing and Gong ("Testing and verifying concurrent objects", JPDC 1993) with the memory of visited
-//! configurations of Lowe ("Testing for linearizability", 2017): walks the events in order of time, tries to let each operation
-//! that has begun take effect now, and undoes that when an operation would end before it took effect. Three facts keep it small:
+//! The property is linearizability (Herlihy and Wing, "Linearizability: a correctness condition for concurrent
+//! objects", TOPLAS 1990). The search is that of Wing and Gong ("Testing and verifying concurrent objects", JPDC 1993)
+//! with Lowe's memory of visited configurations ("Testing for linearizability", 2017). It walks the events in order of
+//! time, tries to let each operation that has begun take effect now, and backtracks when an operation would end before
+//! it took effect. Three facts keep it small:
 //! - keys are independent (linearizability is local), so each key is searched alone;
-//! - a read that fits the present state may take effect at once, there is nothing to try instead;
-//! - operations of unknown outcome never have to take effect, and of several with the same effect the first called is tried
+//! - a read that matches the present state can take effect at once, without any alternative to try;
+//! - operations of unknown outcome need not take effect, and of several with the same effect the earliest call is tried
 //!   first, because they are interchangeable.
 
 #![allow(clippy::disallowed_types, reason = "membership of a set whose hash has fixed keys, never its order")]
@@ -18,22 +19,23 @@
 use std::collections::HashSet;
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// A value by number; 0 is "absent".
+/// The number of a value; 0 is "absent".
 pub type Val = u32;
 
 /// The number that means "the key does not exist".
 pub const ABSENT: Val = 0;
 
-/// What one operation did to one key.
+/// The effect of one operation on one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Action {
-    /// Saw this value.
+    /// Read this value.
     Read(Val),
-    /// Saw that there is a value, but not which.
+    /// Read that there is a value, but not which.
     ReadPresent,
     /// Set this value ([`ABSENT`]: deleted the key).
     Write(Val),
-    /// Compared and swapped: the state was `expected` and became `new`. With an unknown outcome: if it was, then it became.
+    /// Compared and swapped: the state was `expected` and became `new`. With an unknown outcome, the swap took effect
+    /// only if the state was `expected`.
     Swap {
         /// The state before.
         expected: Val,
@@ -47,29 +49,30 @@ pub enum Action {
 pub struct KeyOp {
     /// The operation's number in the history, for the report.
     pub op: usize,
-    /// When it was called (ns).
+    /// The time of the call, ns.
     pub call: u64,
-    /// When it returned (ns); absent when its outcome is unknown: it may take effect at any later time or never.
+    /// The time of the return, ns; absent if the outcome is unknown: the operation may take effect at any later time or
+    /// never.
     pub ret: Option<u64>,
-    /// What it did.
+    /// The operation's effect.
     pub action: Action,
 }
 
-/// What the search found.
+/// The result of the search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Judgement {
-    /// There is an order that explains everything.
+    /// An order explains all operations.
     Linearizable,
-    /// There is none; `op` is the history's number of the operation that could not be placed in the longest attempt.
+    /// There is no such order. `op` is the operation that could not be placed in the longest attempt.
     Violation {
-        /// The number of that operation in the history.
+        /// The operation's number in the history.
         op: usize,
     },
-    /// The search was given up after its budget of steps.
+    /// The search was given up because its budget of steps was used up.
     Exhausted,
 }
 
-/// The state after `action` in `state`, if it is possible there.
+/// Returns the state after `action`, or `None` if the action is impossible in `state`.
 fn step(state: Val, action: Action) -> Option<Val> {
     match action {
         Action::Read(seen) => (seen == state).then_some(state),
@@ -79,7 +82,7 @@ fn step(state: Val, action: Action) -> Option<Val> {
     }
 }
 
-/// A hasher with fixed keys: the same order of work in every process.
+/// A hasher with fixed keys, so that every process works in the same order.
 #[derive(Default)]
 struct Fixed(u64);
 
@@ -108,29 +111,29 @@ impl Hasher for Fixed {
 
 type Visited = HashSet<(Vec<u64>, Val), BuildHasherDefault<Fixed>>;
 
-/// End of the list of events.
+/// Marks the end of the list of events.
 const NONE: usize = usize::MAX;
 
-/// One event of the doubly linked list.
+/// An event of the doubly linked list.
 #[derive(Clone, Copy, Debug)]
 struct Node {
     /// Index of the operation.
     op: usize,
     is_return: bool,
-    /// The operation's other event; [`NONE`] for an unknown outcome's call.
+    /// The index of the operation's other event; [`NONE`] for the call of an operation with unknown outcome.
     mate: usize,
     prev: usize,
     next: usize,
 }
 
-/// The list of events still to be explained. Node 0 is the head.
+/// The list of events that are still to be explained. Node 0 is the head.
 struct Events {
     nodes: Vec<Node>,
 }
 
 impl Events {
     fn new(ops: &[KeyOp]) -> Events {
-        // A call at the moment of another's return comes first: the two overlap.
+        // A call at the time of another operation's return comes first, because the two overlap.
         let mut order: Vec<(u64, bool, usize)> = Vec::with_capacity(ops.len() * 2);
         for (index, op) in ops.iter().enumerate() {
             order.push((op.call, false, index));
@@ -182,7 +185,8 @@ impl Events {
     }
 }
 
-/// Leaves out operations that cannot matter: reads without an outcome, and writes without an outcome whose value nobody saw.
+/// Removes operations that cannot matter: reads of unknown outcome, and writes of unknown outcome whose value was never
+/// read.
 fn relevant(ops: &[KeyOp]) -> Vec<KeyOp> {
     let mut seen: Vec<Val> = Vec::new();
     let mut present_seen = false;
@@ -206,7 +210,7 @@ fn relevant(ops: &[KeyOp]) -> Vec<KeyOp> {
     ops.iter().filter(matters).copied().collect()
 }
 
-/// Searches for an order of `ops`, all on one key that begins as `initial`, within `budget` steps.
+/// Searches within `budget` steps for an order of `ops`, all on one key whose state is `initial` at first.
 pub fn check(initial: Val, ops: &[KeyOp], budget: u64) -> Judgement {
     let ops = relevant(ops);
     let mut events = Events::new(&ops);
@@ -214,13 +218,13 @@ pub fn check(initial: Val, ops: &[KeyOp], budget: u64) -> Judgement {
     let mut done = vec![0u64; words];
     let mut visited = Visited::default();
     let mut state = initial;
-    // Calls that took effect, the state before each, and whether there was anything else to try.
+    // The calls that took effect, the state before each, and whether it had no alternative.
     let mut stack: Vec<(usize, Val, bool)> = Vec::with_capacity(ops.len());
     let mut open = ops.iter().filter(|op| op.ret.is_some()).count();
     let mut blocked = (0, 0);
     let mut steps = 0u64;
 
-    // Of unknown operations with one effect, the next earlier called.
+    // Links operations of unknown outcome and equal effect: `twin` is the next earlier call.
     let mut by_call: Vec<usize> = (0..ops.len()).filter(|&i| ops[i].ret.is_none()).collect();
     by_call.sort_by_key(|&i| (ops[i].action, ops[i].call, i));
     let mut twin = vec![NONE; ops.len()];

@@ -1,8 +1,8 @@
-//! Goal: the search accepts exactly what some order explains. Method: known histories, then tiny random histories against
-//! a search that tries all orders.
+//! Goal: the search accepts exactly the histories that some order explains. Method: known histories, then tiny random
+//! histories that are compared with a search of all orders.
 use super::*;
 
-/// A generator of its own, so that this crate depends on nothing (xorshift64*).
+/// A separate generator, so that this crate has no dependencies (xorshift64*).
 struct Rng(u64);
 
 impl Rng {
@@ -54,7 +54,7 @@ fn overlapping_operations_may_go_either_way() {
     assert!(ok(&[op(0, 10, Write(1)), op(1, 9, Write(2)), op(11, 12, Read(1))]));
     assert!(ok(&[op(0, 10, Write(1)), op(1, 9, Write(2)), op(11, 12, Read(2))]));
     assert!(ok(&[op(0, 10, Write(1)), op(2, 3, Read(1)), op(4, 5, Read(1))]));
-    assert!(!ok(&[op(0, 10, Write(1)), op(2, 3, Read(1)), op(4, 5, Read(0))]), "seen, then unseen");
+    assert!(!ok(&[op(0, 10, Write(1)), op(2, 3, Read(1)), op(4, 5, Read(0))]), "read, then absent again");
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn names_the_operation_that_does_not_fit() {
     assert_eq!(check(ABSENT, &ops, 1000), Judgement::Violation { op: 6 });
 }
 
-/// Tries every order: the definition itself.
+/// Tries every order, as the definition says.
 fn brute(state: Val, left: &mut Vec<KeyOp>) -> bool {
     let Some(horizon) = left.iter().filter_map(|op| op.ret).min() else { return true };
     for i in 0..left.len() {

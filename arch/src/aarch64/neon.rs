@@ -1,4 +1,4 @@
-//! NEON: 16 bytes to compare, 2 numbers to test and add; the CRC-32C instruction.
+//! NEON: 16 bytes to compare, 2 numbers to test and add, and the CRC-32C instruction.
 
 use std::arch::aarch64::*;
 use std::mem::MaybeUninit;
@@ -33,7 +33,7 @@ pub(crate) fn crc32c(crc: u32, data: &[u8]) -> u32 {
     !chain
 }
 
-/// 16 bytes.
+/// A register of 16 bytes.
 #[derive(Clone, Copy)]
 struct Sixteen(uint8x16_t);
 
@@ -50,7 +50,7 @@ impl Bytes for Sixteen {
     unsafe fn first_difference(self, other: Sixteen) -> Option<usize> {
         // SAFETY: as above.
         let equal = unsafe {
-            // Four bits a byte.
+            // Four bits per byte.
             let bytes = vreinterpretq_u16_u8(vceqq_u8(self.0, other.0));
             vget_lane_u64::<0>(vreinterpret_u64_u8(vshrn_n_u16::<4>(bytes)))
         };
@@ -102,11 +102,11 @@ pub(crate) fn decode(bytes: &[u8], out: &mut [MaybeUninit<u8>]) -> Result<(usize
     unsafe { generic::memcomparable::decode::<ByPairs<Sixteen>>(bytes, out) }
 }
 
-/// Two numbers.
+/// A register of two numbers.
 #[derive(Clone, Copy)]
 struct Two(uint64x2_t);
 
-/// The register as it is, seen as signed numbers or `f64`s.
+/// Reinterprets the register as signed numbers or `f64`s.
 macro_rules! signed {
     ($two:expr) => {
         vreinterpretq_s64_u64($two.0)
@@ -229,17 +229,17 @@ impl Lanes for Two {
         unsafe {
             let (a, b) = (test16::<T>(from, rhs), test16::<T>(from.add(16), rhs));
             let (c, d) = (test16::<T>(from.add(32), rhs), test16::<T>(from.add(48), rhs));
-            // Three sums of neighbours make one byte of eight.
+            // Three pairwise additions merge eight bytes into one.
             let quarters = vpaddq_u8(vpaddq_u8(a, b), vpaddq_u8(c, d));
             vgetq_lane_u64::<0>(vreinterpretq_u64_u8(vpaddq_u8(quarters, quarters)))
         }
     }
 }
 
-/// 16 numbers: a byte each, of which the bit of its place among eight is set where the test holds.
+/// Tests 16 numbers: one byte each, in which the bit of its position among eight is set if the test holds.
 ///
 /// # Safety
-/// `from` has 16 readable numbers; NEON is there.
+/// `from` must have 16 readable numbers; the machine must support NEON.
 #[inline(always)]
 unsafe fn test16<T: Test>(from: *const u64, rhs: Two) -> uint8x16_t {
     // SAFETY: the caller's promise.
@@ -250,10 +250,10 @@ unsafe fn test16<T: Test>(from: *const u64, rhs: Two) -> uint8x16_t {
     }
 }
 
-/// 8 numbers: four masks, narrowed to 16 bits a number.
+/// Tests 8 numbers: four masks, narrowed to 16 bits per number.
 ///
 /// # Safety
-/// `from` has 8 readable numbers; NEON is there.
+/// `from` must have 8 readable numbers; the machine must support NEON.
 #[inline(always)]
 unsafe fn test8<T: Test>(from: *const u64, rhs: Two) -> uint16x8_t {
     // SAFETY: the caller's promise.
@@ -263,10 +263,10 @@ unsafe fn test8<T: Test>(from: *const u64, rhs: Two) -> uint16x8_t {
     }
 }
 
-/// 4 numbers: two masks, narrowed to 32 bits a number.
+/// Tests 4 numbers: two masks, narrowed to 32 bits per number.
 ///
 /// # Safety
-/// `from` has 4 readable numbers; NEON is there.
+/// `from` must have 4 readable numbers; the machine must support NEON.
 #[inline(always)]
 unsafe fn test4<T: Test>(from: *const u64, rhs: Two) -> uint32x4_t {
     // SAFETY: the caller's promise.

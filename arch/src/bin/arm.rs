@@ -1,10 +1,10 @@
-//! `cargo arm COMMAND …`: cargo for aarch64. On an aarch64 machine it is cargo itself; on x86-64 it cross-compiles and runs what it
-//! built under emulation (qemu-user), and first calls `.ci/arm64-setup` when a tool is missing. A cargo alias can only run
-//! cargo, hence this program; it has no dependency, so that it is built in a moment.
+//! `cargo arm COMMAND …`: cargo for aarch64. On an aarch64 machine it is cargo itself. On x86-64 it cross-compiles,
+//! runs the results under emulation (qemu-user), and first calls `.ci/arm64-setup` if a tool is missing. A cargo alias
+//! can only run cargo, hence this program; it has no dependencies, so that it builds in a moment.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
-    reason = "a developer's tool: real files and processes, and nothing of the store"
+    reason = "a developer's tool, which uses real files and processes and nothing of the store"
 )]
 
 use std::ffi::OsString;
@@ -15,14 +15,14 @@ use std::process::{Command, ExitCode, Stdio};
 const TARGET: &str = "aarch64-unknown-linux-gnu";
 /// Debian's C library for aarch64.
 const SYSROOT: &str = "/usr/aarch64-linux-gnu";
-/// What has no C++ in it: the leaf crates, and the store with its simulator in the simulated world.
+/// Flags of builds without C++: the leaf crates, and the store with its simulator in the simulated world.
 const SIMULATED: &[&str] = &["--profile", "sim", "--config=target.'cfg(all())'.rustflags=['--cfg','madsim']"];
 const PACKAGES: &[&str] =
     &["-p", "armilla-arch", "-p", "armilla-proto", "-p", "armilla", "-p", "armilla-sim", "--lib", "--bin", "sim"];
-/// Rounds of killing in the cluster test, where emulation makes everything several times slower.
+/// Number of kills in the cluster test. Emulation makes it several times slower.
 const KILL_ROUNDS: &str = "5";
 
-/// Commands of cargo that mean something for another target.
+/// Commands of cargo that make sense for another target.
 const CARGO: &[&str] = &["bench", "build", "check", "clippy", "doc", "run", "rustc", "test", "tree"];
 
 const USAGE: &str = "\
@@ -75,7 +75,7 @@ fn run(command: &str, args: &[String]) -> Result<ExitCode, String> {
     }
     let setup = match command {
         "setup" => Some(args.to_vec()),
-        // Their clients link it.
+        // The cluster test's clients link OpenSSL.
         "cluster-test" => Some(vec!["--openssl".to_owned()]),
         _ => None,
     };
@@ -89,7 +89,7 @@ fn run(command: &str, args: &[String]) -> Result<ExitCode, String> {
     }
 }
 
-/// Whether the arguments of cargo choose packages or targets by themselves.
+/// Returns whether cargo's arguments select packages or targets.
 fn selects(args: &[String]) -> bool {
     const CHOOSING: &[&str] = &[
         "--package",
@@ -112,20 +112,21 @@ fn selects(args: &[String]) -> bool {
         .any(|name| CHOOSING.contains(&name) || name.starts_with("-p") && !name.starts_with("--"))
 }
 
-/// Where everything is.
+/// The locations of the tools.
 struct Tools {
-    /// The clone.
+    /// The clone of the repository.
     root: PathBuf,
-    /// This machine is aarch64 itself.
+    /// Whether this machine is aarch64.
     native: bool,
-    /// The cross tools.
+    /// The directory of the cross tools.
     prefix: PathBuf,
-    /// Builds with RocksDB, which outlive the clone. Cargo keys them by the crates' versions and the flags.
+    /// The directory of builds with RocksDB, which outlive the clone. Cargo keys them by the crates' versions and the
+    /// flags.
     cache: PathBuf,
 }
 
 impl Tools {
-    /// Finds the tools, or has them brought: always, with the arguments of `setup`.
+    /// Finds the tools, or installs the missing ones. With the arguments of `setup`, always runs the installation.
     fn find(setup: Option<&[String]>) -> Result<Tools, String> {
         let manifest = std::env::var_os("CARGO_MANIFEST_DIR").ok_or("start it as `cargo arm`")?;
         let root = Path::new(&manifest).parent().ok_or("the crate `arch` has no folder around it")?.to_owned();
@@ -138,7 +139,7 @@ impl Tools {
                 Some(place) => PathBuf::from(place),
                 None => caches.as_ref().map(|caches| caches.join("armilla").join(name)).ok_or("HOME is not set")?,
             };
-            // Programs that are started from here stand elsewhere.
+            // The programs that are started from here have other working directories.
             std::path::absolute(&place).map_err(|error| format!("{variable}: {}: {error}", place.display()))
         };
         let tools = Tools {
@@ -170,7 +171,8 @@ impl Tools {
             && compiler("aarch64-linux-gnu-g++")
     }
 
-    /// Whether the compiler still has the standard library of aarch64: one that rustup keeps may have lost it.
+    /// Returns whether the compiler has the standard library for aarch64. A toolchain that rustup updates may have lost
+    /// it.
     fn knows_target(&self) -> bool {
         let asked = Command::new(self.prefix.join("bin/rustc"))
             .args(["--print", "target-libdir", "--target", TARGET])
@@ -188,7 +190,7 @@ impl Tools {
         std::env::var("ARMILLA_ARM_CPU").unwrap_or_else(|_| "max".to_owned())
     }
 
-    /// The words before an aarch64 program that make it run here.
+    /// Returns the command prefix that runs an aarch64 program here.
     fn emulator(&self) -> Vec<String> {
         if self.native {
             return Vec::new();
@@ -197,13 +199,14 @@ impl Tools {
         [&qemu, "-cpu", &self.cpu(), "-L", SYSROOT].map(str::to_owned).to_vec()
     }
 
-    /// Cargo's output for what has no C++: a folder of its own below the usual one, since another compiler builds it.
+    /// Returns cargo's output directory for builds without C++: below the usual one, because another compiler builds
+    /// it.
     fn target_dir(&self) -> PathBuf {
         let usual = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| self.root.join("target"), PathBuf::from);
         if self.native { usual } else { usual.join("aarch64") }
     }
 
-    /// Cargo, or on its behalf clippy of the cross compiler's own version.
+    /// Returns cargo, or clippy of the cross compiler's own version in its place.
     fn cargo(&self, command: &str, target_dir: &Path) -> Command {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
         let clippy = self.prefix.join("bin/cargo-clippy");
@@ -213,14 +216,15 @@ impl Tools {
             Command::new(cargo)
         };
         cargo.arg(command).current_dir(&self.root).env("CARGO_TARGET_DIR", target_dir);
-        // What cargo told this program about its own crate.
+        // Removes the variables that cargo set for this program's own crate.
         for (name, _) in std::env::vars_os() {
             let name = name.to_string_lossy().into_owned();
             if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
                 cargo.env_remove(name);
             }
         }
-        // These would replace the flags of `.cargo/config.toml`, and with them the simulated world and RocksDB's checksums.
+        // These would replace the flags of `.cargo/config.toml`, and with them the simulated world and RocksDB's
+        // checksums.
         cargo.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
         if self.native {
             return cargo;
@@ -242,18 +246,18 @@ impl Tools {
             .env("AARCH64_UNKNOWN_LINUX_GNU_OPENSSL_INCLUDE_DIR", self.prefix.join("openssl/usr/include"))
             .env("AARCH64_UNKNOWN_LINUX_GNU_OPENSSL_STATIC", "1")
             .env("BINDGEN_EXTRA_CLANG_ARGS_aarch64_unknown_linux_gnu", format!("-isystem {SYSROOT}/include"))
-            // For tests that start their own program again: the kernel would not know how.
+            // For tests that start their own program again: the kernel could not.
             .env("ARMILLA_EMULATOR", &emulator);
         cargo
     }
 
-    /// A command of cargo over everything that has no C++.
+    /// Runs a command of cargo on everything that has no C++.
     fn simulated(&self, command: &str, args: &[String]) -> Result<ExitCode, String> {
         let mut cargo = self.cargo(command, &self.target_dir());
         finish(cargo.args(SIMULATED).args(PACKAGES).args(args))
     }
 
-    /// A command of cargo that may need RocksDB.
+    /// Runs a command of cargo that may need RocksDB.
     fn rocks(&self, command: &str, args: &[String]) -> Result<ExitCode, String> {
         let target_dir = if self.native { self.target_dir() } else { self.cache.clone() };
         let code = finish(self.cargo(command, &target_dir).args(args))?;
@@ -263,10 +267,10 @@ impl Tools {
         Ok(code)
     }
 
-    /// Builds the simulator and prints the words that run it, one a line.
+    /// Builds the simulator and prints the command that runs it, one word per line.
     fn program(&self) -> Result<ExitCode, String> {
         let target_dir = self.target_dir();
-        // The same packages as in the tests, so that they share what is built.
+        // The same packages as in the tests, so that both share the build.
         let mut cargo = self.cargo("build", &target_dir);
         cargo.args(SIMULATED).args(PACKAGES).stdout(Stdio::null());
         let code = finish(&mut cargo)?;
@@ -283,9 +287,9 @@ impl Tools {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// The tests of the real world that are worth emulating: the engine, and real processes. Emulated, these processes start
-    /// each other, so the kernel has to know what to do with a program for aarch64: binfmt_misc, registered in a user
-    /// namespace that ends with the tests.
+    /// Runs the tests with real files and processes that are worth emulating: the engine and the cluster. The emulated
+    /// processes start each other, so the kernel must be able to run a program for aarch64: it is registered with
+    /// binfmt_misc in a user namespace that ends with the tests.
     fn cluster_test(&self) -> Result<ExitCode, String> {
         if !self.native {
             let mut namespace = Command::new("unshare");
@@ -318,9 +322,9 @@ impl Tools {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// The same command in a user namespace where the kernel starts aarch64 programs through the emulator.
+    /// Returns the command in a user namespace in which the kernel starts aarch64 programs through the emulator.
     fn with_binfmt(&self, inner: &Command) -> Command {
-        // binfmt_misc takes the name, the head of an ELF file for aarch64 and which of its bits count, and the program.
+        // binfmt_misc takes the name, the first bytes of an aarch64 ELF file with a mask, and the program.
         const REGISTER: &str = r#"
             mount -t binfmt_misc none /proc/sys/fs/binfmt_misc || {
                 echo "this kernel has no binfmt_misc for user namespaces (Linux 6.7 and later have)" >&2; exit 1; }
@@ -349,11 +353,11 @@ impl Tools {
     }
 }
 
-/// Runs a command to its end; its exit code is ours.
+/// Runs a command to its end and returns its exit code.
 fn finish(command: &mut Command) -> Result<ExitCode, String> {
     let program = command.get_program().to_owned();
     let status = command.status().map_err(|error| format!("{} does not start: {error}", program.display()))?;
-    // A command that a signal ended has no code.
+    // A command that was ended by a signal has no code.
     Ok(status.code().map_or(ExitCode::FAILURE, |code| ExitCode::from(code.clamp(0, 255) as u8)))
 }
 

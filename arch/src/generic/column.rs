@@ -1,15 +1,15 @@
-//! Columns of numbers, 64 rows (one word of a set of rows) at a time.
+//! Kernels on columns of numbers, 64 rows (one word of a set of rows) at a time.
 
 use super::Lanes;
 use crate::operands::Cmp;
 
-/// One comparison with a constant.
+/// A comparison with a constant.
 pub(crate) trait Test {
-    /// Whether the result has to be turned round.
+    /// Whether the result has to be inverted.
     const NOT: bool;
 
     /// # Safety
-    /// The instructions of `V` are there.
+    /// The machine must support the instructions of `V`.
     unsafe fn test<V: Lanes>(value: V, rhs: V) -> V;
 }
 
@@ -42,25 +42,25 @@ tests! {
     GeF false |value, rhs| rhs.le_f64(value);
 }
 
-/// The rows of a word that exist: `rows` of 64.
+/// Returns how many of the 64 rows of a word exist.
 #[inline(always)]
 pub(crate) fn rows_of(len: usize, word: usize) -> usize {
     (len - word * 64).min(64)
 }
 
-/// The bits of a word of which only the lowest `rows` (1 to 64) stand for rows.
+/// Clears the bits of a word above the lowest `rows` (1 to 64), which stand for no rows.
 #[inline(always)]
 pub(crate) fn existing(bits: u64, rows: usize) -> u64 {
     bits & (!0 >> (64 - rows))
 }
 
 /// # Safety
-/// The instructions of `V` are there; `values` has `len` numbers.
+/// The machine must support the instructions of `V`; `values` must have `len` numbers.
 #[inline(always)]
 unsafe fn select<V: Lanes, T: Test>(values: *const u64, len: usize, valid: &[u64], rhs: u64, out: &mut [u64]) {
     assert!(valid.len() == len.div_ceil(64) && out.len() == valid.len(), "a bit a row");
     let whole = len / 64;
-    // SAFETY: rows of word `word` begin at 64 * `word`; a whole word has 64, the last one `rows`.
+    // SAFETY: the rows of word `word` begin at 64 * `word`; a whole word has 64 rows, the last one `rows`.
     unsafe {
         let rhs_lanes = V::splat(rhs);
         for (word, (out, valid)) in out.iter_mut().zip(valid).take(whole).enumerate() {
@@ -84,7 +84,7 @@ unsafe fn select<V: Lanes, T: Test>(values: *const u64, len: usize, valid: &[u64
 }
 
 /// # Safety
-/// The instructions of `V` are there.
+/// The machine must support the instructions of `V`.
 #[inline(always)]
 pub(crate) unsafe fn compare_i64<V: Lanes>(values: &[i64], valid: &[u64], cmp: Cmp, rhs: i64, out: &mut [u64]) {
     let (from, len, rhs) = (values.as_ptr().cast::<u64>(), values.len(), rhs as u64);
@@ -102,7 +102,7 @@ pub(crate) unsafe fn compare_i64<V: Lanes>(values: &[i64], valid: &[u64], cmp: C
 }
 
 /// # Safety
-/// The instructions of `V` are there.
+/// The machine must support the instructions of `V`.
 #[inline(always)]
 pub(crate) unsafe fn compare_f64<V: Lanes>(values: &[f64], valid: &[u64], cmp: Cmp, rhs: f64, out: &mut [u64]) {
     let (from, len, rhs) = (values.as_ptr().cast::<u64>(), values.len(), rhs.to_bits());
@@ -119,16 +119,16 @@ pub(crate) unsafe fn compare_f64<V: Lanes>(values: &[f64], valid: &[u64], cmp: C
     }
 }
 
-/// Words of so few rows of the set are taken row by row.
+/// Up to this many rows of a word are processed one by one.
 const FEW: usize = 6;
 
-/// Columns of so few rows are left to the reference: a register would be filled once or twice.
+/// Columns of up to this many rows are left to the reference: they would fill a register only once or twice.
 const SHORT: usize = 8;
 
 /// The highest bit.
 const SIGN: u64 = 1 << 63;
 
-/// Shows `one` the rows in the set, ascending, that `bits` has from `from` on.
+/// Calls `one` with the rows in the set `bits` from row `from` on, in ascending order.
 #[inline(always)]
 fn each_from(bits: u64, from: usize, mut one: impl FnMut(usize)) {
     let mut bits = if from < 64 { bits & (!0 << from) } else { 0 };
@@ -138,19 +138,19 @@ fn each_from(bits: u64, from: usize, mut one: impl FnMut(usize)) {
     }
 }
 
-/// The rows of one word that a kernel works on.
+/// The rows of one word that a kernel processes.
 #[derive(Clone, Copy)]
 struct Rows {
-    /// Those in the set; all of them exist.
+    /// The rows in the set; all of them exist.
     bits: u64,
-    /// How many rows fill whole registers.
+    /// The number of rows that fill whole registers.
     filled: usize,
-    /// All of the filled rows are in the set.
+    /// Whether all of these rows are in the set.
     all: bool,
 }
 
 impl Rows {
-    /// Of a word with `exist` rows, taken `step` at a time.
+    /// Creates the rows of a word with `exist` rows, which are processed `step` at a time.
     #[inline(always)]
     fn new(bits: u64, exist: usize, step: usize) -> Rows {
         let bits = existing(bits, exist);
@@ -159,14 +159,15 @@ impl Rows {
         Rows { bits, filled, all }
     }
 
-    /// None of them fills a register when few are in the set: these are quicker one by one.
+    /// Disables the use of registers if few rows are in the set: these are faster one by one.
     #[inline(always)]
     fn unless_few(self) -> Rows {
         if self.bits.count_ones() as usize <= FEW { Rows { filled: 0, all: false, ..self } } else { self }
     }
 }
 
-/// Gives the constants `64` and `true` to the compiler where they hold, so that the loop of a whole word has no branches.
+/// Passes the constants `64` and `true` to the compiler where they apply, so that the loop over a whole word has no
+/// branches.
 macro_rules! specialize {
     ($rows:expr, |$filled:ident, $all:ident| $body:expr) => {
         match ($rows.filled, $rows.all) {
@@ -183,17 +184,18 @@ macro_rules! specialize {
     };
 }
 
-/// The sum over `rows`. A number is added as its distance from `i64::MIN`, low and high half apart, so that nothing wraps.
+/// Returns the sum over `rows`. A number is added as its distance from `i64::MIN`, with separate low and high halves,
+/// so that nothing wraps.
 ///
 /// # Safety
-/// The instructions of `V` are there.
+/// The machine must support the instructions of `V`.
 #[inline(always)]
 pub(crate) unsafe fn sum_i64<V: Lanes>(values: &[i64], rows: &[u64]) -> i128 {
     assert_eq!(rows.len(), values.len().div_ceil(64), "a bit a row");
     if values.len() <= SHORT {
         return crate::scalar::sum_i64(values, rows);
     }
-    // Sums of halves: 2^20 words of 64 rows stay below 2^58 a register and below 2^61 in all.
+    // The sums of halves over 2^20 words of 64 rows stay below 2^58 per register and below 2^61 in total.
     const WORDS: usize = 1 << 20;
     let mut total = 0i128;
     for (values, rows) in values.chunks(64 * WORDS).zip(rows.chunks(WORDS)) {
@@ -227,10 +229,10 @@ pub(crate) unsafe fn sum_i64<V: Lanes>(values: &[i64], rows: &[u64]) -> i128 {
     total
 }
 
-/// The sum of the lanes.
+/// Returns the sum of the lanes.
 ///
 /// # Safety
-/// The instructions of `V` are there.
+/// The machine must support the instructions of `V`.
 #[inline(always)]
 unsafe fn total_of<V: Lanes>(lanes: V) -> u64 {
     let mut numbers = [0u64; 8];
@@ -239,10 +241,10 @@ unsafe fn total_of<V: Lanes>(lanes: V) -> u64 {
     numbers[..V::LANES].iter().sum()
 }
 
-/// Adds the values of `rows`, row `i` to lane `i % 8`. Adding 0.0 changes no lane: none is ever -0.0.
+/// Adds the values of `rows`, row `i` to lane `i % 8`. Adding 0.0 changes no lane, because none is ever -0.0.
 ///
 /// # Safety
-/// The instructions of `V` are there.
+/// The machine must support the instructions of `V`.
 #[inline(always)]
 pub(crate) unsafe fn sum_f64<V: Lanes>(lanes: &mut [f64; 8], values: &[f64], rows: &[u64]) {
     assert_eq!(rows.len(), values.len().div_ceil(64), "a bit a row");
@@ -251,7 +253,8 @@ pub(crate) unsafe fn sum_f64<V: Lanes>(lanes: &mut [f64; 8], values: &[f64], row
     }
     let from = values.as_ptr().cast::<u64>();
     let eights = values.len() - values.len() % 8;
-    // SAFETY: eight rows are read only where they exist; a row that is in the set exists. `sums` has 8 / LANES registers in use.
+    // SAFETY: eight rows are read only where they exist; a row that is in the set exists. The first 8 / LANES registers
+    // of `sums` are used.
     unsafe {
         if eights > 0 {
             let held = lanes.as_mut_ptr().cast::<u64>();
@@ -290,7 +293,8 @@ pub(crate) unsafe fn sum_f64<V: Lanes>(lanes: &mut [f64; 8], values: &[f64], row
     }
 }
 
-/// A number's place in the order of signed integers: of an `f64`, the total order of IEEE 754; turned round for a maximum.
+/// Maps a number to a signed integer with the same order (for an `f64`, IEEE 754's total order), inverted for a
+/// maximum.
 #[inline(always)]
 fn place<const FLOAT: bool, const MAX: bool>(bits: u64) -> i64 {
     let mut key = bits as i64;
@@ -300,13 +304,13 @@ fn place<const FLOAT: bool, const MAX: bool>(bits: u64) -> i64 {
     if MAX { !key } else { key }
 }
 
-/// Registers that hold the best so far, so that one comparison need not wait for the last.
+/// Number of registers for the best values so far, so that a comparison need not wait for the previous one.
 const BEST: usize = 4;
 
-/// The bits of the extreme number of `rows`.
+/// Returns the bits of the extreme number of `rows`.
 ///
 /// # Safety
-/// The instructions of `V` are there; `values` has `len` numbers.
+/// The machine must support the instructions of `V`; `values` must have `len` numbers.
 #[inline(always)]
 unsafe fn extreme<V: Lanes, const FLOAT: bool, const MAX: bool>(
     values: *const u64,
@@ -314,7 +318,8 @@ unsafe fn extreme<V: Lanes, const FLOAT: bool, const MAX: bool>(
     rows: &[u64],
 ) -> Option<u64> {
     assert_eq!(rows.len(), len.div_ceil(64), "a bit a row");
-    // The largest integer: the place of no f64 but a NaN, and of an i64 that is as good as none in the end.
+    // The largest integer. No `f64` but a NaN maps to it; for an `i64` that maps to it, the result is the same as
+    // without one.
     let mut least = i64::MAX;
     let mut any = 0;
     let mut one = |number: u64| {
@@ -340,7 +345,8 @@ unsafe fn extreme<V: Lanes, const FLOAT: bool, const MAX: bool>(
                     if MAX {
                         key = key.xor(ones);
                     }
-                    // What does not count is put last before the comparison, which is what the next one waits for.
+                    // Ignored values are replaced before the comparison, which is the step that the next iteration
+                    // waits for.
                     if FLOAT {
                         key = number.eq_f64(number).choose(key, worst);
                     }
@@ -367,7 +373,7 @@ unsafe fn extreme<V: Lanes, const FLOAT: bool, const MAX: bool>(
 macro_rules! extremes {
     ($($name:ident $ty:ty, $float:literal, $max:literal, $from_bits:expr;)*) => { $(
         /// # Safety
-        /// The instructions of `V` are there.
+        /// The machine must support the instructions of `V`.
         #[inline(always)]
         pub(crate) unsafe fn $name<V: Lanes>(values: &[$ty], rows: &[u64]) -> Option<$ty> {
             if values.len() <= SHORT {
@@ -386,7 +392,7 @@ extremes! {
     max_f64 f64, true, true, f64::from_bits;
 }
 
-/// A register of one number: for the rows that fill no register, and for machines without any.
+/// A register of one number, for rows that fill no larger register and for machines without one.
 #[derive(Clone, Copy)]
 pub(crate) struct One(pub(crate) u64);
 
@@ -503,12 +509,12 @@ impl Lanes for One {
     }
 }
 
-/// 64 bytes of 0 or 1 as bits, first byte lowest.
+/// Packs 64 bytes of 0 or 1 into bits, first byte lowest.
 #[inline(always)]
 pub(crate) fn pack(bytes: &[u8; 64]) -> u64 {
     let mut bits = 0;
     for (at, eight) in bytes.as_chunks::<8>().0.iter().enumerate() {
-        // The product's highest byte gathers one bit of each.
+        // The product's highest byte collects one bit of each byte.
         let gathered = u64::from_le_bytes(*eight).wrapping_mul(0x0102_0408_1020_4080) >> 56;
         bits |= gathered << (8 * at);
     }

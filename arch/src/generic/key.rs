@@ -1,11 +1,11 @@
-//! Keys: where two of them part.
+//! Kernels on keys: the common prefix.
 
 use super::Bytes;
 
-/// The length of the longest common prefix.
+/// Returns the length of the longest common prefix.
 ///
 /// # Safety
-/// The instructions of `V` are there.
+/// The machine must support the instructions of `V`.
 #[inline(always)]
 pub(crate) unsafe fn common_prefix<V: Bytes>(a: &[u8], b: &[u8]) -> usize {
     let len = a.len().min(b.len());
@@ -23,7 +23,7 @@ pub(crate) unsafe fn common_prefix<V: Bytes>(a: &[u8], b: &[u8]) -> usize {
             return len;
         }
         if len >= V::LEN {
-            // The rest once more with what comes before it, which is equal.
+            // The last register overlaps bytes that are known to be equal.
             at = len - V::LEN;
             return V::load(a.add(at)).first_difference(V::load(b.add(at))).map_or(len, |differ| at + differ);
         }
@@ -31,10 +31,10 @@ pub(crate) unsafe fn common_prefix<V: Bytes>(a: &[u8], b: &[u8]) -> usize {
     }
 }
 
-/// As [`common_prefix`] of `len` bytes, for slices of less than a register.
+/// Like [`common_prefix`], for `len` bytes that are less than a register.
 ///
 /// # Safety
-/// `a` and `b` have `len` readable bytes.
+/// `a` and `b` must have `len` readable bytes.
 #[inline(always)]
 unsafe fn short(a: *const u8, b: *const u8, len: usize) -> usize {
     let mut at = 0;
@@ -59,10 +59,10 @@ unsafe fn short(a: *const u8, b: *const u8, len: usize) -> usize {
     }
 }
 
-/// Up to 7 bytes as a number, first byte lowest, zeros behind.
+/// Returns up to 7 bytes as a number, first byte lowest, with zeros above.
 ///
 /// # Safety
-/// `from` has `len` readable bytes, `len` is less than 8.
+/// `from` must have `len` readable bytes, and `len` must be less than 8.
 #[inline(always)]
 pub(crate) unsafe fn word(from: *const u8, len: usize) -> u64 {
     // SAFETY: within `len` bytes.
@@ -70,7 +70,7 @@ pub(crate) unsafe fn word(from: *const u8, len: usize) -> u64 {
         if len >= 4 {
             let low = u32::from_le(from.cast::<u32>().read_unaligned());
             let high = u32::from_le(from.add(len - 4).cast::<u32>().read_unaligned());
-            // Where the two overlap they agree.
+            // The two loads agree where they overlap.
             u64::from(low) | u64::from(high) << (8 * (len - 4))
         } else if len > 0 {
             let (first, middle, last) = (*from, *from.add(len / 2), *from.add(len - 1));

@@ -8,7 +8,7 @@ use crate::format::{Fault, GROUP, Invalid, MARKER, encoded_len};
 /// Encodes `plain` into `out`.
 ///
 /// # Safety
-/// The instructions of `V` are there.
+/// The machine must support the instructions of `V`.
 #[inline(always)]
 pub(crate) unsafe fn encode<V: Group>(plain: &[u8], out: &mut [MaybeUninit<u8>]) {
     assert_eq!(out.len(), encoded_len(plain.len()), "the room that the encoding takes");
@@ -16,8 +16,8 @@ pub(crate) unsafe fn encode<V: Group>(plain: &[u8], out: &mut [MaybeUninit<u8>])
     let rest = plain.len() % GROUP;
     let (from, to) = (plain.as_ptr(), out.as_mut_ptr().cast::<u8>());
     let mut at = 0;
-    // SAFETY: group `at` is read at 8 * `at` and written at 9 * `at`; loads end at the end of `plain`; a store of `LEN` bytes
-    // (at most 16) ends before the end of `out`, since the last group is never written by it.
+    // SAFETY: group `at` is read at 8 * `at` and written at 9 * `at`; loads end at the end of `plain`; a store of `LEN`
+    // bytes (at most 16) ends before the end of `out`, since the last group is never written by it.
     unsafe {
         while at + V::LEN / GROUP <= groups {
             V::load(from.add(at * GROUP)).store_full(to.add(at * (GROUP + 1)));
@@ -30,7 +30,7 @@ pub(crate) unsafe fn encode<V: Group>(plain: &[u8], out: &mut [MaybeUninit<u8>])
         let last = if rest == 0 {
             0
         } else if groups > 0 {
-            // The last 8 bytes, less those that are in a group before.
+            // The last 8 bytes, without those that belong to an earlier group.
             u64::from_le(from.add(plain.len() - GROUP).cast::<u64>().read_unaligned()) >> (8 * (GROUP - rest))
         } else {
             key::word(from, rest)
@@ -41,19 +41,19 @@ pub(crate) unsafe fn encode<V: Group>(plain: &[u8], out: &mut [MaybeUninit<u8>])
     }
 }
 
-/// How many groups are taken at once while nothing but full ones comes.
+/// The number of groups to decode at once while all of them are full.
 const BLOCK: usize = 8;
 
 /// Decodes blocks of full groups.
 pub(crate) trait Block {
-    /// Writes the 64 bytes of [`BLOCK`] groups; whether all their markers are those of full groups.
+    /// Writes the 64 bytes of [`BLOCK`] groups. Returns whether all their markers are those of full groups.
     ///
     /// # Safety
-    /// `from` has 72 readable bytes, `to` 64 writable ones; the instructions are there.
+    /// `from` must have 72 readable bytes and `to` 64 writable ones; the machine must support the instructions.
     unsafe fn decode(from: *const u8, to: *mut u8) -> bool;
 }
 
-/// A word a group.
+/// Decodes each group as one word.
 pub(crate) struct ByWords;
 
 impl Block for ByWords {
@@ -61,7 +61,7 @@ impl Block for ByWords {
     unsafe fn decode(from: *const u8, to: *mut u8) -> bool {
         let mut markers = MARKER;
         for group in 0..BLOCK {
-            // SAFETY: group `group` has 9 bytes from 9 * `group` on, and gives 8.
+            // SAFETY: group `group` has 9 bytes from 9 * `group` on and decodes to 8.
             unsafe {
                 let from = from.add(group * (GROUP + 1));
                 let data = from.cast::<u64>().read_unaligned();
@@ -73,13 +73,14 @@ impl Block for ByWords {
     }
 }
 
-/// A register for two groups: they are loaded from their first byte on and from their third, which ends with them.
+/// Decodes two groups with two loads of a register: one from their first byte on, and one from their third, which ends
+/// with them.
 pub(crate) struct ByPairs<V>(std::marker::PhantomData<V>);
 
 impl<V: Pair> Block for ByPairs<V> {
     #[inline(always)]
     unsafe fn decode(from: *const u8, to: *mut u8) -> bool {
-        // SAFETY: two groups have 18 bytes, of which those from 0 to 15 and from 2 to 17 are read; they give 16.
+        // SAFETY: two groups have 18 bytes, of which bytes 0 to 15 and 2 to 17 are read; they decode to 16.
         unsafe {
             let one = |pair: usize| {
                 let from = from.add(pair * 2 * (GROUP + 1));
@@ -93,10 +94,11 @@ impl<V: Pair> Block for ByPairs<V> {
     }
 }
 
-/// Decodes the encoding at the head of `bytes` into `out`: how many bytes it took, how many it gave.
+/// Decodes the encoding at the start of `bytes` into `out`. Returns the number of bytes read and the number of bytes
+/// written.
 ///
 /// # Safety
-/// The instructions of `B` are there.
+/// The machine must support the instructions of `B`.
 #[inline(always)]
 pub(crate) unsafe fn decode<B: Block>(bytes: &[u8], out: &mut [MaybeUninit<u8>]) -> Result<(usize, usize), Invalid> {
     let groups = bytes.len() / (GROUP + 1);
@@ -122,7 +124,7 @@ pub(crate) unsafe fn decode<B: Block>(bytes: &[u8], out: &mut [MaybeUninit<u8>])
     Err(Invalid { fault: Fault::Short, at: bytes.len() })
 }
 
-/// Judges the last group, which is number `group`.
+/// Checks the last group, which is number `group`.
 #[inline(always)]
 fn last(group: usize, data: u64, marker: u8) -> Result<(usize, usize), Invalid> {
     let start = group * (GROUP + 1);
@@ -130,7 +132,7 @@ fn last(group: usize, data: u64, marker: u8) -> Result<(usize, usize), Invalid> 
     if padding > GROUP {
         return Err(Invalid { fault: Fault::Marker, at: start + GROUP });
     }
-    // First byte highest: the padding, which is at least one byte, moves to the high end.
+    // First byte highest: shifts the padding, which is at least one byte, to the high end.
     let zeros = u64::from_be(data) << (8 * (GROUP - padding));
     if zeros != 0 {
         let first = (zeros.leading_zeros() / 8) as usize;

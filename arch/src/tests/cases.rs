@@ -1,21 +1,21 @@
-//! The table of inputs, and the memory that they lie in.
+//! The table of inputs, and the memory that holds them.
 
 use std::cell::RefCell;
 use std::fmt;
 use std::mem::MaybeUninit;
 
-/// One input. Every kernel takes of it what it needs.
+/// One input. Every kernel uses the parts that it needs.
 pub(super) struct Case<'a> {
     /// Bytes, often a memcomparable encoding or nearly one.
     pub bytes: &'a [u8],
-    /// The same bytes, or all but one of them the same.
+    /// The same bytes, possibly with one of them changed.
     pub twin: &'a [u8],
-    /// As many numbers as bytes.
+    /// One number per byte.
     pub ints: &'a [i64],
     pub floats: &'a [f64],
-    /// A set of as many rows; bits after the last row may be set.
+    /// A set of the same number of rows; bits after the last row may be set.
     pub rows: &'a [u64],
-    /// Cuts the bytes into as many strings.
+    /// Divides the bytes into the same number of strings.
     pub offsets: &'a [u32],
     pub random: u64,
     output: &'a RefCell<Guarded>,
@@ -30,33 +30,33 @@ impl fmt::Debug for Case<'_> {
 }
 
 impl Case<'_> {
-    /// Some number of a column.
+    /// Returns one number of a column.
     pub fn pick<T: Copy>(&self, column: &[T]) -> Option<T> {
         (!column.is_empty()).then(|| column[self.random as usize % column.len()])
     }
 
-    /// A set of rows that `write` has written, right before a page without rights.
+    /// Returns a set of rows that `write` has written directly before an inaccessible page.
     pub fn words(&self, write: impl FnOnce(&mut [u64])) -> Vec<u64> {
         let mut guarded = self.output.borrow_mut();
         let out = guarded.place::<u64>(self.rows.len(), None);
-        // Not zero: a kernel writes every word.
+        // Not zero: a kernel must write every word.
         out.fill(0x5a5a);
         write(out);
         out.to_vec()
     }
 
-    /// `len` bytes that `write` has written, right before a page without rights.
+    /// Returns `len` bytes that `write` has written directly before an inaccessible page.
     pub fn output(&self, len: usize, write: impl FnOnce(&mut [MaybeUninit<u8>])) -> Vec<u8> {
         let mut guarded = self.output.borrow_mut();
         let out = guarded.at_end(len);
         out.fill(0x5a);
-        // SAFETY: `u8` and `MaybeUninit<u8>` lie alike, and a kernel writes nothing but bytes.
+        // SAFETY: `u8` and `MaybeUninit<u8>` have the same layout, and a kernel writes only initialized bytes.
         write(unsafe { &mut *(&raw mut *out as *mut [MaybeUninit<u8>]) });
         out.to_vec()
     }
 }
 
-/// Memory between two pages without rights.
+/// Memory between two inaccessible pages.
 pub(super) struct Guarded {
     base: *mut u8,
     page: usize,
@@ -65,10 +65,10 @@ pub(super) struct Guarded {
 
 impl Guarded {
     fn new(len: usize) -> Guarded {
-        // SAFETY: a question without arguments that point anywhere.
+        // SAFETY: a query without pointer arguments.
         let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
         let len = len.next_multiple_of(page);
-        // SAFETY: new anonymous memory, of which the first and the last page are then closed.
+        // SAFETY: new anonymous memory, of which all but the first and the last page are then made accessible.
         unsafe {
             let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
             let base = libc::mmap(std::ptr::null_mut(), len + 2 * page, libc::PROT_NONE, flags, -1, 0);
@@ -79,31 +79,31 @@ impl Guarded {
         }
     }
 
-    /// The last `len` bytes.
+    /// Returns the last `len` bytes.
     fn at_end(&mut self, len: usize) -> &mut [u8] {
         assert!(len <= self.len);
         // SAFETY: within the memory, which only this value points to.
         unsafe { std::slice::from_raw_parts_mut(self.base.add(self.len - len), len) }
     }
 
-    /// `len` numbers of `T`, at the end or `align` bytes after the beginning (as far as `T` allows).
+    /// Returns `len` numbers of `T`, at the end or `align` bytes after the beginning (as far as `T` allows).
     fn place<T: Copy>(&mut self, len: usize, align: Option<usize>) -> &mut [T] {
         let bytes = len * size_of::<T>();
         let at = align.map_or(self.len - bytes, |align| align / align_of::<T>() * align_of::<T>());
         assert!(at + bytes <= self.len && at.is_multiple_of(align_of::<T>()));
-        // SAFETY: within the memory, aligned; any bits are a `T` here.
+        // SAFETY: within the memory and aligned; any bits are a valid `T` here.
         unsafe { std::slice::from_raw_parts_mut(self.base.add(at).cast::<T>(), len) }
     }
 }
 
 impl Drop for Guarded {
     fn drop(&mut self) {
-        // SAFETY: what `new` has mapped.
+        // SAFETY: the memory that `new` has mapped.
         unsafe { libc::munmap(self.base.sub(self.page).cast(), self.len + 2 * self.page) };
     }
 }
 
-/// A generator of numbers, always the same (splitmix64).
+/// A generator of a fixed sequence of numbers (splitmix64).
 struct Random(u64);
 
 impl Random {
@@ -122,7 +122,7 @@ impl Random {
 
 const CONTENTS: usize = 6;
 
-/// Shows `check` every input of the table.
+/// Calls `check` with every input of the table.
 pub(super) fn cases(mut check: impl FnMut(&Case<'_>)) {
     let mut memory = Memory::new();
     for len in 0..=130 {
@@ -133,7 +133,7 @@ pub(super) fn cases(mut check: impl FnMut(&Case<'_>)) {
             memory.case(len, None, contents, &mut check);
         }
     }
-    // Long enough for the folding of checksums and for many words of rows, with an odd rest.
+    // Long enough for the folding of checksums and for many words of rows, with an odd remainder.
     for len in [4097, 8191] {
         for contents in 0..CONTENTS {
             memory.case(len, None, contents, &mut check);
@@ -191,12 +191,12 @@ impl Memory {
             _ => random.next() as i64 % 3,
         });
         let floats = self.floats.place::<f64>(len, align);
-        let borders = [0.0, -0.0, f64::NAN, -f64::NAN, f64::INFINITY, f64::NEG_INFINITY, f64::MIN_POSITIVE, 5e-324];
+        let edges = [0.0, -0.0, f64::NAN, -f64::NAN, f64::INFINITY, f64::NEG_INFINITY, f64::MIN_POSITIVE, 5e-324];
         floats.fill_with(|| match contents {
             0 => -0.0,
             1 => f64::NAN,
             2 => f64::from_bits(random.next()),
-            3 => random.of(&borders),
+            3 => random.of(&edges),
             _ => (random.next() as i64 >> 20) as f64 / 1000.0,
         });
         let rows = self.rows.place::<u64>(len.div_ceil(64), align);
@@ -233,7 +233,8 @@ fn fill_bytes(bytes: &mut [u8], contents: usize, random: &mut Random) {
         2 => bytes.fill_with(|| random.next() as u8),
         3 => bytes.fill_with(|| random.of(&[0, 1, 0xf7, 0xfe, 0xff, b'a'])),
         _ => {
-            // An encoding that ends anywhere, written by its definition; the last contents have one wrong byte.
+            // An encoding that ends anywhere, written according to its definition; the last kind of contents has one
+            // wrong byte.
             let last = random.next() as usize % (bytes.len() / 9 + 1);
             let padding = random.next() as usize % 8 + 1;
             for (at, byte) in bytes.iter_mut().enumerate() {

@@ -1,4 +1,4 @@
-//! What the formats are, whatever computes them: fixed bytes, big endian where a number has an order.
+//! The formats themselves, whichever kernel computes them: fixed bytes, big endian where a number has an order.
 
 use bytes::BytesMut;
 
@@ -14,7 +14,8 @@ fn encode_on(tier: Tier, plain: &[u8]) -> Vec<u8> {
     out.iter().map(|byte| unsafe { byte.assume_init() }).collect()
 }
 
-/// Goal: the bytes that the protocol fixes, on every tier and architecture. Method: worked out by hand.
+/// Goal: the encoding is the one that the protocol defines, on every tier and architecture. Method: examples worked out
+/// by hand.
 #[test]
 fn memcomparable_bytes() {
     let examples: [(&[u8], &[u8]); 5] = [
@@ -40,8 +41,9 @@ fn memcomparable_bytes() {
     assert_eq!(&back[..], b"xabc");
 }
 
-/// Goal: every marker is judged, wherever it stands. Method: all 256 values as the marker of each of 20 groups, with padding
-/// that is zero and padding that is not in each of its places; the verdict is worked out from the definition.
+/// Goal: every marker is checked, wherever it is. Method: all 256 values as the marker of each of 20 groups, with
+/// padding of zeros and with a nonzero byte at each position of the padding; the expected result is derived from the
+/// definition.
 #[test]
 fn every_marker() {
     const GROUPS: usize = 20;
@@ -73,8 +75,8 @@ fn every_marker() {
     }
 }
 
-/// Goal: an encoding compares as its string does. Method: every pair of strings of up to four bytes out of three, beside a
-/// group that both have before them.
+/// Goal: encodings have the order of their strings. Method: every pair of strings of up to four bytes out of three,
+/// also behind a common first group.
 #[test]
 fn order_is_kept() {
     let mut strings = vec![Vec::new()];
@@ -93,8 +95,8 @@ fn order_is_kept() {
     }
 }
 
-/// Goal: a sum of `f64` has one order of additions. Method: values of which every other order gives another sum; the expected
-/// bits are worked out from the definition, without a kernel.
+/// Goal: a sum of `f64` has one order of additions. Method: values whose sum differs in every other order; the expected
+/// bits are derived from the definition, without a kernel.
 #[test]
 fn sums_of_f64_have_one_order() {
     use crate::column::{Bitmap, sum_f64};
@@ -109,12 +111,12 @@ fn sums_of_f64_have_one_order() {
     assert_eq!(sum_f64(&values, &rows).to_bits(), expected.to_bits());
     assert_eq!(sum_f64(&values, &rows).to_bits(), 4_840_783_820_168_542_208, "the same on every machine");
     let plain: f64 = rows.iter().map(|row| values[row]).sum();
-    assert_ne!(plain.to_bits(), expected.to_bits(), "the values do not tell orders apart");
+    assert_ne!(plain.to_bits(), expected.to_bits(), "the values do not distinguish orders");
     assert_eq!(sum_f64(&[-0.0], &Bitmap::ones(1)).to_bits(), 0);
     assert_eq!(sum_f64(&[f64::INFINITY, f64::NEG_INFINITY], &Bitmap::ones(2)).to_bits(), 0x7ff8 << 48);
 }
 
-/// Goal: sums of `i64` do not wrap. Method: more extremes than an `i64` can hold the sum of.
+/// Goal: sums of `i64` do not wrap. Method: more extreme values than an `i64` can hold the sum of.
 #[test]
 fn sums_of_i64_do_not_wrap() {
     use crate::column::{Bitmap, sum_i64};

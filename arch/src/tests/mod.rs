@@ -1,9 +1,10 @@
-//! Every kernel on every tier against the reference.
+//! Tests of every kernel on every tier against the reference.
 //!
-//! **Goal**: no tier gives another result than `scalar`, and none touches a byte that it was not given. **Method**: one table
-//! of inputs ([`cases`]): lengths 0 to 130, alignments 0 to 63, contents that crowd around the borders of the formats, longer
-//! ones from a fixed generator; each input ends or begins at a page without rights in its turn. One macro makes the test of
-//! each kernel, and a list that is compared with the table of kernels, so that none is left out.
+//! **Goal**: every tier returns the same results as `scalar`, and none accesses a byte outside its operands.
+//! **Method**: one table of inputs ([`cases`]): lengths 0 to 130, alignments 0 to 63, contents close to the limits of
+//! the formats, and longer inputs from a fixed generator; in turn each input ends or begins at an inaccessible page.
+//! One macro generates the test of each kernel, and a list that is compared with the table of kernels, so that none is
+//! left out.
 
 mod cases;
 mod formats;
@@ -57,7 +58,7 @@ property! {
     decode |tier, case| decoded(tier, case);
     common_prefix |tier, case| {
         let shorter = case.random as usize % (case.twin.len() + 1);
-        // Both ends of the twin lie at a page without rights in their turn.
+        // In turn, either end of the twin lies at an inaccessible page.
         let (head, tail) = (&case.twin[..shorter], &case.twin[case.twin.len() - shorter..]);
         [(case.bytes, case.twin), (case.bytes, head), (head, case.bytes), (tail, case.bytes), (case.bytes, tail)]
             .map(|(a, b)| run::common_prefix(tier, a, b))
@@ -100,19 +101,19 @@ property! {
     };
 }
 
-/// The encoding of the case's bytes, in memory that ends at a page without rights.
+/// Returns the encoding of the case's bytes, in memory that ends at an inaccessible page.
 fn encoded(tier: Tier, case: &Case<'_>) -> Vec<u8> {
     case.output(encoded_len(case.bytes.len()), |out| run::encode(tier, case.bytes, out))
 }
 
-/// What the decoding gives and takes, in memory that ends at a page without rights.
+/// Returns the number of decoded bytes and the string, in memory that ends at an inaccessible page.
 fn decoded(tier: Tier, case: &Case<'_>) -> Result<(usize, Vec<u8>), Invalid> {
     let mut taken = Err(Invalid { fault: crate::memcomparable::Fault::Short, at: 0 });
     let out = case.output(case.bytes.len() / 9 * 8, |out| taken = run::decode(tier, case.bytes, out));
     taken.map(|(took, gave)| (took, out[..gave].to_vec()))
 }
 
-/// The same of any bytes.
+/// Does the same for any bytes.
 fn decoded_bytes(tier: Tier, bytes: &[u8]) -> Result<(usize, Vec<u8>), Invalid> {
     let mut out = vec![MaybeUninit::new(0x5a); bytes.len() / 9 * 8];
     let (took, gave) = run::decode(tier, bytes, &mut out)?;
@@ -120,13 +121,13 @@ fn decoded_bytes(tier: Tier, bytes: &[u8]) -> Result<(usize, Vec<u8>), Invalid> 
     Ok((took, out[..gave].iter().map(|byte| unsafe { byte.assume_init() }).collect()))
 }
 
-/// The sets of rows that all comparisons give.
+/// Returns the sets of rows that all comparisons select.
 fn rows(case: &Case<'_>, mut compare: impl FnMut(Cmp, &mut [u64])) -> Vec<Vec<u64>> {
     let mut one = |cmp| case.words(|out| compare(cmp, out));
     Cmp::ALL.into_iter().map(&mut one).collect()
 }
 
-/// The set of rows of a column of strings, compared with one of them.
+/// Compares a column of strings with one of them and returns the set of rows.
 fn strings(case: &Case<'_>, compare: impl FnOnce(BytesColumn<'_>, &[u8], &mut [u64])) -> Vec<u64> {
     let column = BytesColumn::new(case.offsets, case.bytes);
     let rhs = if column.is_empty() { &b"abc"[..] } else { column.get(case.random as usize % column.len()) };

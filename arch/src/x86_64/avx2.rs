@@ -9,7 +9,7 @@ use crate::operands::Cmp;
 
 pub(crate) const TIER: Kind = Kind::Avx2;
 
-/// 32 bytes.
+/// A register of 32 bytes.
 #[derive(Clone, Copy)]
 struct ThirtyTwo(__m256i);
 
@@ -41,11 +41,11 @@ pub(crate) fn count(words: &[u64]) -> usize {
     words.iter().map(|word| word.count_ones() as usize).sum()
 }
 
-/// Four numbers.
+/// A register of four numbers.
 #[derive(Clone, Copy)]
 struct Four(__m256i);
 
-/// The register as it is, seen as `f64`s.
+/// Reinterprets the register as `f64`s.
 macro_rules! float {
     ($four:expr) => {
         _mm256_castsi256_pd($four.0)
@@ -167,10 +167,10 @@ impl Lanes for Four {
     }
 }
 
-/// 32 numbers: eight masks, narrowed to bytes.
+/// Tests 32 numbers: eight masks, narrowed to bytes.
 ///
 /// # Safety
-/// `from` has 32 readable numbers; AVX2 is there.
+/// `from` must have 32 readable numbers; the machine must support AVX2.
 #[inline(always)]
 unsafe fn test32<T: Test>(from: *const u64, rhs: Four) -> u64 {
     // SAFETY: the caller's promise.
@@ -179,18 +179,18 @@ unsafe fn test32<T: Test>(from: *const u64, rhs: Four) -> u64 {
             _mm256_packs_epi32(test8::<T>(from, rhs), test8::<T>(from.add(8), rhs)),
             _mm256_packs_epi32(test8::<T>(from.add(16), rhs), test8::<T>(from.add(24), rhs)),
         );
-        // Narrowing keeps to the halves of a register: the lower half has the first two numbers of every four, the upper half
-        // the others. The quarters change places, then the bytes of each half are interleaved two by two.
+        // Narrowing works within the halves of a register: the lower half has the first two numbers of every four, the
+        // upper half the others. The quarters are swapped, then the bytes of the halves are interleaved two by two.
         let bytes = _mm256_permute4x64_epi64::<0b11_01_10_00>(bytes);
         let order = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15));
         u64::from(_mm256_movemask_epi8(_mm256_shuffle_epi8(bytes, order)) as u32)
     }
 }
 
-/// 8 numbers: two masks, narrowed to 32 bits a number.
+/// Tests 8 numbers: two masks, narrowed to 32 bits per number.
 ///
 /// # Safety
-/// `from` has 8 readable numbers; AVX2 is there.
+/// `from` must have 8 readable numbers; the machine must support AVX2.
 #[inline(always)]
 unsafe fn test8<T: Test>(from: *const u64, rhs: Four) -> __m256i {
     // SAFETY: the caller's promise.

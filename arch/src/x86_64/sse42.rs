@@ -1,4 +1,4 @@
-//! SSE 4.2: the CRC-32C instruction; registers of 16 bytes to move groups with.
+//! SSE 4.2: the CRC-32C instruction, and registers of 16 bytes to move groups.
 
 use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
@@ -32,7 +32,7 @@ pub(crate) fn crc32c(crc: u32, data: &[u8]) -> u32 {
     !chain
 }
 
-/// 16 bytes: a group, and 8 bytes that the next store overwrites.
+/// A register of 16 bytes: a group, and 8 bytes that the next store overwrites.
 #[derive(Clone, Copy)]
 struct Sixteen(__m128i);
 
