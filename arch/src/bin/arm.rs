@@ -28,18 +28,18 @@ const CARGO: &[&str] = &["bench", "build", "check", "clippy", "doc", "run", "rus
 const USAGE: &str = "\
 cargo arm: cargo for aarch64-unknown-linux-gnu, emulated on an x86-64 machine, native on an aarch64 machine
 
-  cargo arm setup [--mca]      brings the cross compiler and the emulator (.ci/arm64-setup); the others do so by themselves.
-                               With --mca llvm-mca too, for benches/mca.py
-  cargo arm test [FILTER …]    tests of arch, proto, codec and the store in the simulated world: nothing with C++, minutes
+  cargo arm setup [--mca]      installs the cross compiler and the emulator (.ci/arm64-setup), as the other commands do
+                               when they are missing; with --mca also llvm-mca, for benches/mca.py
+  cargo arm test [FILTER …]    tests arch, proto, codec and the store in the simulated world, without C++: minutes
   cargo arm clippy, check      lints or checks the same sources for aarch64
-  cargo arm build --release    the server, with RocksDB: the first time half an hour or more, then cached beside the clone
-  cargo arm cluster-test       engine scripts, kill -9 of the engine and of three processes, all with RocksDB, emulated
-  cargo arm COMMAND -p PACKAGE …   any other cargo command for aarch64
-  cargo sim run --arm, cargo meta --arm   seeds on emulated aarch64
+  cargo arm build --release    builds the server with RocksDB: half an hour or more at first, then cached outside the clone
+  cargo arm cluster-test       runs the engine scripts and the kill -9 tests of the engine and the cluster, with RocksDB
+  cargo arm COMMAND -p PACKAGE …   runs any other cargo command for aarch64
+  cargo sim run --arm, cargo meta --arm   run seeds on emulated aarch64
 
-  ARMILLA_ARM_CPU=neoverse-n1  another emulated CPU (qemu's -cpu; max if nothing is said)
-  ARMILLA_ARM64_PREFIX=DIR     where the tools are (~/.cache/armilla/arm64)
-  ARMILLA_ARM64_CACHE=DIR      where builds with RocksDB go (~/.cache/armilla/aarch64)";
+  ARMILLA_ARM_CPU=neoverse-n1  the CPU to emulate (qemu's -cpu; default: max)
+  ARMILLA_ARM64_PREFIX=DIR     directory of the tools (~/.cache/armilla/arm64)
+  ARMILLA_ARM64_CACHE=DIR      directory of builds with RocksDB (~/.cache/armilla/aarch64)";
 
 fn main() -> ExitCode {
     let mut args: Vec<String> = std::env::args().skip(1).collect();
@@ -62,12 +62,12 @@ fn run(command: &str, args: &[String]) -> Result<ExitCode, String> {
         ("setup", []) => (),
         ("setup", [flag]) if flag == "--mca" => (),
         ("program", [name]) if name == "sim" => (),
-        ("setup", _) => return Err("it takes --mca, or nothing".to_owned()),
+        ("setup", _) => return Err("the only argument is --mca".to_owned()),
         ("program", _) => return Err("the only program is `sim`".to_owned()),
         ("cluster-test", [_, ..]) => return Err("it takes no arguments".to_owned()),
         _ if !CARGO.contains(&command) && command != "cluster-test" => {
             return Err(format!(
-                "no such command; `cargo arm help` lists what there is, besides cargo's {}",
+                "no such command; see `cargo arm help`, or use one of cargo's {}",
                 CARGO.join(", ")
             ));
         }
