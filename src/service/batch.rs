@@ -1,15 +1,15 @@
-//! Many commands in one stream, each way.
+//! Streams of commands: many commands in one stream, and many responses in one stream back.
 //!
-//! The stream is one task, without a task a command: commands run as futures inside it and each answer leaves with all others
-//! that are ready when the connection asks for the next message. Under load the messages grow by themselves; a lone command
-//! waits for nothing. No timer.
+//! A stream is one task, and its commands have no tasks of their own: they run as futures inside it. When the
+//! connection asks for the next message, all responses that are ready leave together. Under load the messages grow by
+//! themselves; a single command does not wait for others. There is no timer.
 //!
 //! ```text
-//!   message in -> waiting (the rest of one message) -> running (at most STREAM_COMMANDS_RUNNING_MAX) -> ready -> message out
-//!        ^ not read while one waits: the connection's flow control holds the client back
+//!   message in -> waiting -> running (at most STREAM_COMMANDS_RUNNING_MAX) -> ready -> message out
+//!        ^ not read while commands of one wait: the connection's flow control holds the client back
 //! ```
-//! Answers come in the order in which they are ready, each with the id of its command. A command that this version does not
-//! know gets an empty answer, which clients report to the one caller that sent it; the stream goes on.
+//! Responses leave in the order in which they become ready, each with the id of its command. A command that this version
+//! does not know gets an empty response, which the client reports to the one caller that sent it; the stream continues.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -30,20 +30,20 @@ use super::layer::metrics::Metrics;
 type Command = batch_commands_request::Request;
 type Reply = batch_commands_response::Response;
 
-/// The stream of answers; `make` starts a command.
+/// The stream of responses. `make` starts a command.
 pub(super) struct Commands<In, Make, Fut> {
     inbound: In,
-    /// No more commands will come: the client has closed its side, or `broken` says why.
+    /// Whether no more commands will come: the client has closed its side, or the stream failed with `broken`.
     ended: bool,
     broken: Option<Status>,
     make: Make,
-    /// Commands of the last message that have not begun.
+    /// Commands of the last message that have not been started.
     waiting: VecDeque<(u64, Command)>,
     running: FuturesUnordered<Fut>,
     metrics: Metrics,
 }
 
-// Nothing in it is ever pinned in place: the running commands have boxes of their own.
+// No field is pinned: the running commands are boxed.
 impl<In, Make, Fut> Unpin for Commands<In, Make, Fut> {}
 
 impl<In, Make, Fut> Commands<In, Make, Fut>
@@ -52,7 +52,7 @@ where
     Make: Fn(u64, Command) -> Fut,
     Fut: Future<Output = (u64, Reply)>,
 {
-    /// The answers to the commands of `inbound`.
+    /// Creates the stream of responses to the commands of `inbound`.
     pub(super) fn new(inbound: In, metrics: Metrics, make: Make) -> Self {
         metrics.streams.inc();
         let (waiting, running) = (VecDeque::new(), FuturesUnordered::new());
@@ -90,7 +90,7 @@ where
         self.metrics.commands_in.observe(requests.len() as f64);
         let count = requests.len();
         if count != request_ids.len() {
-            // Whose answers they are cannot be said.
+            // The responses could not be matched to callers.
             let why = format!("{count} commands with {} ids in one message", request_ids.len());
             return self.end(Some(Status::invalid_argument(why)));
         }
@@ -144,8 +144,8 @@ impl<In, Make, Fut> Drop for Commands<In, Make, Fut> {
 
 #[cfg(test)]
 mod tests {
-    //! Goal: every command gets exactly its own answer, in groups, bounded, whatever order they complete in. Method: commands that
-    //! complete when the test says so, polled by hand.
+    //! Goal: every command gets exactly its own response, in groups of bounded size, in whatever order the commands
+    //! complete. Method: commands that complete when the test says so, polled by hand.
 
     use std::cell::RefCell;
     use std::collections::BTreeMap;
@@ -193,9 +193,9 @@ mod tests {
         (send, commands)
     }
 
-    /// The ids of the next message, if one is ready.
+    /// Returns the ids of the next message, if one is ready.
     fn next(stream: &mut (impl Stream<Item = Result<BatchCommandsResponse, Status>> + Unpin)) -> Option<Vec<u64>> {
-        let message = stream.next().now_or_never()?.expect("the stream goes on").expect("no status");
+        let message = stream.next().now_or_never()?.expect("the stream continues").expect("no status");
         assert_eq!(message.responses.len(), message.request_ids.len());
         Some(message.request_ids)
     }
@@ -217,7 +217,7 @@ mod tests {
             done.send(()).unwrap();
         }
         assert_eq!(next(&mut stream), Some(vec![1, 3, 4]));
-        assert!(stream.next().now_or_never().unwrap().is_none(), "ends after the last answer");
+        assert!(stream.next().now_or_never().unwrap().is_none(), "the stream ends after the last response");
     }
 
     #[test]
@@ -250,8 +250,12 @@ mod tests {
             assert_eq!(next(&mut stream), Some(vec![id]));
         }
         assert_eq!(next(&mut stream), None);
-        assert_eq!(waiting.borrow().keys().next_back(), Some(&(max + 2)), "in order, message after message");
-        // However many there are in a message.
+        assert_eq!(
+            waiting.borrow().keys().next_back(),
+            Some(&(max + 2)),
+            "commands start in the order of their messages"
+        );
+        // The same for a message with very many commands.
         send.unbounded_send(message(10_000..30_000)).unwrap();
         let (mut answered, all) = (3, max + 3 + 20_000);
         while answered < all {

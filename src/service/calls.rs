@@ -1,26 +1,26 @@
-//! Every call that a node answers, in one table.
+//! The table of all calls that a node answers.
 //!
 //! ```text
 //!   tikv_calls! --> Method      names in metrics and logs
-//!               --> Call        what the layers around a handler know of a request
-//!               --> Reply       where a failure stands in a reply                (its forms: error.rs)
+//!               --> Call        what the layers around a handler know about a request
+//!               --> Reply       where a reply carries an error                   (its forms: error.rs)
 //!               --> Tikv        the unary methods of tonic's trait               (tikv.rs)
 //!               --> commands    the cases of a BatchCommands stream              (tikv.rs)
-//!               --> refusals    replies to requests that were not taken in       (used by intake)
+//!               --> refusals    replies to requests that were refused on arrival (used by intake)
 //! ```
 //!
 //! To add a unary call of TiKV's protocol:
 //!
 //! 1. Copy its `rpc`, its messages and its case of `BatchCommands` into `proto/proto/`.
-//! 2. Add a row to `tikv_calls!`, and strike its name from `UNBUILT`.
-//! 3. Write `impl<K: Kv> Handler<XRequest> for RawService<K>` in a file of `raw/`. A handler is given requests of this
+//! 2. Add a row to `tikv_calls!`, and remove its name from `UNBUILT`.
+//! 3. Write `impl<K: Kv> Handler<XRequest> for RawService<K>` in a file of `raw/`. A handler receives requests of this
 //!    cluster and of the API version that it serves; an error that it returns becomes a reply in [`super::error`].
 //!
-//! All else follows, and the tests below cover the call. Two things may come on top: a reply whose failure stands where
-//! that of no other reply does needs a form of its own in `error::reply!`, and another kind of handlers (transactions)
-//! is a section of the table and a field of [`TikvService`](super::tikv::TikvService) of the same name.
+//! Everything else follows, and the tests below cover the call. Two additions may be necessary. A reply that carries
+//! its error in a place of its own needs a form of its own in `error::reply!`. Another kind of handlers (transactions)
+//! is a new section of the table and a field of [`TikvService`](super::tikv::TikvService) with the same name.
 //!
-//! Calls of the other services differ too much to share more than their names: see `methods!` below.
+//! Calls of the other services have little more than their names in common: see `methods!` below.
 
 use std::future::Future;
 
@@ -35,16 +35,17 @@ use super::error::{Repeat, Reply, reply};
 use super::intake::refusal::Refusal;
 use super::layer::quota::counts;
 
-/// Calls `$with!` with the unary calls of `tikvpb.Tikv`, by the field of `TikvService` that handles them. A row has:
+/// Calls `$with!` with the unary calls of `tikvpb.Tikv`, grouped by the field of `TikvService` that handles them. A row
+/// has:
 ///
 /// | column | meaning |
 /// |---|---|
 /// | `RawGet: raw_get(RawGetRequest) -> RawGetResponse` | the method, tonic's function, the messages in `kvrpcpb` |
-/// | `[13 RawGet]` | its number and its case in a `BatchCommands` stream; `[]`: it is not in streams |
-/// | `Read` | what repeating it would do ([`Repeat`]); a `Read` is given up when its `max_execution_duration_ms` is over |
+/// | `[13 RawGet]` | its number and its case in a `BatchCommands` stream; `[]`: it does not occur in streams |
+/// | `Read` | the effect of repeating it ([`Repeat`]); a `Read` ends when its `max_execution_duration_ms` is over |
 /// | `(key)`, `(keys[])`, `(pairs[].key)` | the key that logs show, the first if there are many |
-/// | `text`, `write`, `(pairs in kvs)` | where its reply tells of a failure (`error::reply!`) |
-/// | `small`, `large`, `(value)` | whether its reply is charged to the quota of answers; a field: by that field's length |
+/// | `text`, `write`, `(pairs in kvs)` | where its reply carries an error (`error::reply!`) |
+/// | `small`, `large`, `(value)` | whether its reply is charged to the response quota (a field: if it is large) |
 macro_rules! tikv_calls {
     ($with:ident) => {
         $with! { raw {
@@ -79,7 +80,7 @@ macro_rules! tikv_calls {
 }
 pub(super) use tikv_calls;
 
-/// Calls of `tikvpb.Tikv` that are not built, and what a client that needs one should do.
+/// Calls of `tikvpb.Tikv` that are not implemented, and what a client that needs one should do.
 pub(super) const UNBUILT: &[(&str, Instead)] = {
     use Instead::{Protocol, RawKeys};
     &[
@@ -128,49 +129,50 @@ pub(super) const UNBUILT: &[(&str, Instead)] = {
     ]
 };
 
-/// What the client of a call that is not built should do.
+/// What the client of a call that is not implemented should do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Instead {
     /// Use a client for raw keys: the call belongs to transactions.
     RawKeys,
-    /// Do without it, or look into docs/protocol.md.
+    /// Do without the call; docs/protocol.md says more.
     Protocol,
 }
 
-/// A request of the key-value service, as far as the layers around its handler know it. Implemented by the table.
+/// A request of the key-value service, as the layers around its handler know it. The table implements this.
 pub(super) trait Call: Send + Sized + 'static {
-    /// What it is answered with.
+    /// The reply to the request.
     type Reply: Reply;
-    /// Its method.
+    /// The method of the request.
     const METHOD: Method;
-    /// What repeating it would do.
+    /// The effect of repeating the request.
     const REPEAT: Repeat;
 
-    /// Takes its context, which the handler is given beside it; the default if there is none.
+    /// Takes the context out of the request; the default if there is none. The handler receives it separately.
     fn take_context(&mut self) -> Context;
-    /// Its key, or the first of its keys; may be empty.
+    /// Returns the request's key, or the first of its keys; may be empty.
     fn key(&self) -> Bytes;
-    /// Whether `reply` is charged to the quota of answers.
+    /// Returns whether `reply` is charged to the response quota.
     fn is_large(reply: &Self::Reply) -> bool;
 }
 
-/// Handles one call of the key-value service.
+/// The handler of one call of the key-value service.
 pub(super) trait Handler<C: Call>: Sync {
-    /// Does what the request says. The cluster and the API version of `context` were checked; the rest is for the store.
+    /// Carries out a request. The cluster and the API version of `context` are already checked; the store checks the
+    /// rest.
     fn handle(&self, context: &Context, request: C) -> impl Future<Output = Result<C::Reply>> + Send;
 }
 
 macro_rules! enumerate {
     ($($name:ident,)+) => {
-        /// A method that is counted.
+        /// A method that is counted in metrics.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[allow(missing_docs)] // named as in the protocol
         pub enum Method { $($name),+ }
 
         impl Method {
-            /// All of them.
+            /// All methods.
             pub const ALL: &'static [Method] = &[$(Method::$name),+];
-            /// The name in the protocol.
+            /// Returns the name of the method in the protocol.
             pub fn name(self) -> &'static str {
                 match self { $(Method::$name => stringify!($name)),+ }
             }
@@ -178,7 +180,7 @@ macro_rules! enumerate {
     };
 }
 
-/// [`Method`]: the calls of the table, and those of the other services.
+/// Defines [`Method`]: the calls of the table and those of the other services.
 macro_rules! methods {
     ($($service:ident { $($name:ident: $function:ident($Request:ident) -> $Reply:ident,
         [$($number:literal $cmd:ident)?] $repeat:ident $key:tt $failure:tt $large:tt;)+ })+) => {
@@ -235,7 +237,7 @@ macro_rules! calls {
                 fn key(&self) -> Bytes {
                     first_key!(self $key)
                 }
-                #[allow(unused_variables, reason = "most replies are as large as they are, whatever is in them")]
+                #[allow(unused_variables, reason = "for most replies the content does not matter")]
                 fn is_large(reply: &Self::Reply) -> bool {
                     is_large!(reply $large)
                 }
@@ -249,7 +251,7 @@ tikv_calls!(calls);
 macro_rules! refusals {
     ($($service:ident { $($name:ident: $function:ident($Request:ident) -> $Reply:ident,
         [$($number:literal $cmd:ident)?] $repeat:ident $key:tt $failure:tt $large:tt;)+ })+) => {
-        /// The encoded reply of `method` that says `refusal`; nothing if it has none that could.
+        /// Returns the encoded reply of `method` that reports `refusal`; `None` if no reply of the method can.
         pub(super) fn refused(method: &str, refusal: Refusal) -> Option<Vec<u8>> {
             match method {
                 $($(stringify!($name) => {
@@ -259,7 +261,8 @@ macro_rules! refusals {
             }
         }
 
-        /// The answer to the command of that number in a stream that says `refusal`; nothing for one that is not known.
+        /// Returns the response to the command with this number in a stream that reports `refusal`; `None` if the
+        /// command is unknown.
         pub(super) fn refused_command(number: u32, refusal: Refusal) -> Option<Cmd> {
             match number {
                 $($($($number => Some(Cmd::$cmd(refusal.reply::<kvrpcpb::$Reply>(Repeat::$repeat))),)?)+)+
@@ -272,8 +275,8 @@ tikv_calls!(refusals);
 
 #[cfg(test)]
 mod tests {
-    //! Goal: a call that the protocol has is in the table and works, and one that it has not is not. Method: the table
-    //! against the `.proto` files, and every row through the whole of tonic, alone and in a stream.
+    //! Goal: every call of the protocol is in the table and works, and no other call is. Method: the table against the
+    //! `.proto` files, and every row through the whole of tonic, as a unary call and in a stream.
 
     use std::collections::{BTreeMap, BTreeSet};
     use std::sync::Arc;
@@ -301,16 +304,17 @@ mod tests {
     const PD: &str = include_str!("../../proto/proto/pdpb.proto");
     const CLUSTER: &str = include_str!("../../proto/proto/armilla_pd.proto");
 
-    /// Methods that are built without a row, each by hand in `tikv.rs`: they are not about a region, and are not counted.
+    /// Methods that are implemented without a row, by hand in `tikv.rs`: they are not about a region, and are not
+    /// counted.
     const BY_HAND: &[&str] = &["GetStoreSafeTS", "GetHealthFeedback", "BatchCommands"];
 
-    /// What follows `rpc ` in a `.proto` file, up to the bracket.
+    /// Returns the names that follow `rpc ` in a `.proto` file.
     fn rpcs(proto: &str) -> BTreeSet<&str> {
         let names = proto.lines().filter_map(|line| line.trim().strip_prefix("rpc ")?.split_once('('));
         names.map(|(name, _)| name.trim()).collect()
     }
 
-    /// The number and the message of every command that a stream may have, by its name.
+    /// Returns the number and the message of every command that a stream may have, by the command's name.
     fn commands(message: &str) -> BTreeMap<String, (u32, String)> {
         let start = TIKV.find(&format!("message {message} {{")).expect("it is in the protocol");
         let fields = TIKV[start..].lines().skip_while(|line| !line.contains("oneof cmd")).skip(1);
@@ -322,7 +326,7 @@ mod tests {
         fields.collect()
     }
 
-    /// A name without its package, and without what tells the ways of writing it apart.
+    /// Returns a name without its package, and without the differences between naming conventions.
     fn plain(name: &str) -> String {
         name.rsplit('.').next().unwrap_or(name).replace('_', "").to_lowercase()
     }
@@ -345,7 +349,8 @@ mod tests {
                 command: [$(Some(($number, stringify!($cmd))),)? None][0],
             },)+)+];
 
-            /// Calls every method of the table alone, and in a stream if it may be there; how often each was called.
+            /// Calls every method of the table as a unary call, and in a stream if it may occur there. Returns how
+            /// often each was called.
             fn call_all(routes: &Routes) -> BTreeMap<&'static str, u64> {
                 let mut called = BTreeMap::new();
                 $($(
@@ -357,7 +362,7 @@ mod tests {
                     $(
                         let command = Command::$cmd(request.into());
                         let Some(Answer::$cmd(streamed)) = in_stream(routes, command) else { panic!(stringify!($cmd)) };
-                        assert_eq!(streamed, alone, "alone and in a stream it means the same");
+                        assert_eq!(streamed, alone, "the reply is the same in a stream as to a unary call");
                         let note = NotTaken { command: $number, region_id: REGION, bytes: 1 << 30 };
                         let Some(Answer::$cmd(refused)) = in_stream(routes, Command::NotTaken(note.into())) else {
                             panic!(stringify!($cmd))
@@ -376,10 +381,11 @@ mod tests {
     tikv_calls!(rows);
 
     fn now<T>(answer: impl Future<Output = T>) -> T {
-        answer.now_or_never().expect("nothing to wait for")
+        answer.now_or_never().expect("nothing waits")
     }
 
-    /// A context of a version that is not served: every call is refused in the place that its reply has for that.
+    /// Returns a context of an API version that is not served: every call is refused in the place that its reply has
+    /// for that.
     fn context() -> Option<Context> {
         Some(Context { region_id: REGION, api_version: ApiVersion::V2 as i32, ..Context::default() })
     }
@@ -401,7 +407,7 @@ mod tests {
         let built: Vec<&str> = ROWS.iter().map(|row| row.method).chain(BY_HAND.iter().copied()).collect();
         let unbuilt: Vec<&str> = UNBUILT.iter().map(|(name, _)| *name).collect();
         let all: BTreeSet<&str> = built.iter().chain(&unbuilt).copied().collect();
-        assert_eq!(all.len(), built.len() + unbuilt.len(), "each is named once");
+        assert_eq!(all.len(), built.len() + unbuilt.len(), "each method is named once");
         for method in rpcs(TIKV) {
             assert!(built.contains(&method), "{method} is in tikvpb.proto: add a row to the table and a handler");
         }
@@ -411,7 +417,7 @@ mod tests {
         let counted = |method: &str| Method::ALL.iter().any(|known| known.name() == method);
         assert!(ROWS.iter().all(|row| counted(row.method)));
         for method in rpcs(PD).into_iter().chain(rpcs(CLUSTER)) {
-            // These two say what is known at the start, to whoever asks.
+            // These two report what is known at startup, to every caller.
             assert!(counted(method) || ["GetClusterInfo", "Hello"].contains(&method), "{method} is not counted");
         }
     }
@@ -444,7 +450,7 @@ mod tests {
         let called = call_all(&routes);
         assert_eq!(called.len(), ROWS.len());
         for (name, times) in called {
-            let method = Method::ALL.iter().find(|method| method.name() == name).expect("it is counted");
+            let method = Method::ALL.iter().find(|method| method.name() == name).expect("the method is counted");
             assert_eq!(metrics.count(*method), times, "{name}");
         }
     }

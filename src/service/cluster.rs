@@ -1,7 +1,7 @@
 //! The service between nodes and the placement driver.
 //!
-//! `Hello` is answered from a node's first moment on: it is how a cluster is founded. All else needs the node's [`Seat`], which
-//! is there once the node belongs to a cluster.
+//! `Hello` is answered as soon as a node runs, because founding a cluster needs it. All other calls need the node's
+//! [`Seat`], which is set once the node belongs to a cluster.
 
 use std::fmt;
 use std::future::Future;
@@ -20,10 +20,10 @@ use super::calls::Method;
 use super::layer::observe::Observer;
 use super::pd::{Seat, outside, status};
 
-/// Who this node is, now.
+/// Returns what this node knows about itself at the moment.
 pub type Hello = Arc<dyn Fn(HelloRequest) -> HelloReply + Send + Sync>;
 
-/// `armilla.pd.Cluster` of a node. Clones share it.
+/// The service `armilla.pd.Cluster` of a node. Clones share its state.
 #[derive(Clone)]
 pub struct ClusterService {
     hello: Hello,
@@ -38,7 +38,7 @@ impl fmt::Debug for ClusterService {
 }
 
 impl ClusterService {
-    /// Says `hello` at once; answers the rest when `seat` is set.
+    /// Creates the service. It answers `hello` at once, and the other calls once `seat` is set.
     pub fn new(hello: Hello, seat: Arc<OnceLock<Seat>>, observer: Observer) -> ClusterService {
         ClusterService { hello, seat, observer }
     }
@@ -47,7 +47,7 @@ impl ClusterService {
         self.seat.get().ok_or_else(|| Status::unavailable("this node does not belong to a cluster yet"))
     }
 
-    /// Answers a call for the leader.
+    /// Answers a call that only the leader can answer.
     async fn lead<'a, R, F>(&'a self, method: Method, ask: impl FnOnce(&'a PdServer) -> F) -> Answer<R>
     where
         F: Future<Output = Result<R, PdError>>,
@@ -73,7 +73,7 @@ impl Cluster for ClusterService {
         self.lead(Method::StoreHeartbeat, |pd| pd.store_heartbeat(request.into_inner())).await
     }
 
-    /// On a member what it knows (all of it, if it leads); elsewhere what the leader says.
+    /// Answers with what this member knows (everything, if it is the leader); on other nodes with the leader's answer.
     async fn overview(&self, request: Request<OverviewRequest>) -> Answer<OverviewReply> {
         let work = async {
             match self.seat()? {

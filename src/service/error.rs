@@ -1,29 +1,30 @@
-//! What each failure looks like on the wire. Pure.
+//! The wire form of each error. Pure.
 //!
-//! A reply has up to three places for a failure, and clients act on each in their own way:
+//! A reply has up to three places for an error, and clients act differently on each:
 //!
 //! | our error | in the reply | why |
 //! |---|---|---|
-//! | `NotLeader` | `not_leader` with the leader if known | with a hint clients go there at once, so the hint must be fresh |
-//! | `RegionNotFound`, `EpochNotMatch`, `KeyNotInRegion`, `StoreNotMatch`, `PeerNotMatch`, `StaleCommand` | the field of that name (`mismatch_peer_id`) | clients refresh what they cached and try again |
-//! | `EntryTooLarge` | `raft_entry_too_large` | clients give up and tell their caller |
-//! | `DiskFull` | `disk_full` | clients give up and tell their caller; deletes are still taken |
+//! | `NotLeader` | `not_leader` with the leader if known | clients follow the hint at once, so it must be fresh |
+//! | `RegionNotFound`, `EpochNotMatch`, `KeyNotInRegion`, `StoreNotMatch`, `PeerNotMatch`, `StaleCommand` | the field of that name (`mismatch_peer_id`) | clients refresh their cache and try again |
+//! | `EntryTooLarge` | `raft_entry_too_large` | clients give up and report it to their caller |
+//! | `DiskFull` | `disk_full` | clients give up and report it to their caller; deletes are still accepted |
 //! | `Busy` | `server_is_busy` | client-rust does not retry it: real overload only |
 //! | `Deadline` | `server_is_busy`, its reason "deadline is exceeded" | nothing happened; TiKV's clients know the reason as a timeout |
-//! | `Timeout`, `Stopped` | `not_leader` without a leader | nothing happened; every client asks PD and tries again, compare-and-swap too |
+//! | `Timeout`, `Stopped` | `not_leader` without a leader | nothing happened; every client asks PD and tries again, even a compare-and-swap |
 //! | `Unknown`, of a put or delete | `stale_command` and `undetermined_result` together | see below |
-//! | `Unknown`, of a compare-and-swap | the `error` string | the only answer that no client retries |
+//! | `Unknown`, of a compare-and-swap | the `error` string | the only form that no client retries |
 //! | `Invalid` | the `error` string; a reply of pairs has a pair with `error.abort` instead | shown to the caller, not retried |
 //! | `Corruption`, `Io` | the same | the same |
 //!
-//! **A write whose outcome is unknown.** Clients of TiKV repeat puts and deletes whenever a connection breaks, so to them a put
-//! may happen twice; `stale_command` makes them do the same here, after asking PD. Whoever needs to know better (our own client,
-//! the linearizability oracle) looks at `undetermined_result` first, and must not repeat the write under the same name. A
-//! compare-and-swap must never be repeated blindly: the second run would report a failure that its own first run caused. Beside an
-//! `error` string our own field `outcome_unknown` says the same; other clients skip it.
+//! **A write whose outcome is unknown.** Clients of TiKV repeat puts and deletes whenever a connection breaks, so they
+//! accept that a put may happen twice. `stale_command` makes them repeat here as well, after asking PD. A client that
+//! needs to know more (our own client, the linearizability oracle) checks `undetermined_result` first, and must not
+//! repeat the write under the same name. A compare-and-swap must never be repeated blindly: the second attempt could
+//! report a failure that the first attempt caused. Next to an `error` string, our own field `outcome_unknown` has the
+//! same meaning; other clients ignore it.
 //!
-//! In a `BatchCommands` stream there is no status for one command: there a status becomes a region error with nothing but its
-//! message, which clients retry a few times and then show.
+//! In a `BatchCommands` stream a single command has no status. A status becomes a region error that has only a message,
+//! which clients retry a few times and then show.
 
 use tonic::Status;
 
@@ -33,23 +34,23 @@ use crate::types::Error;
 
 /// A reply that can carry a region error.
 pub trait Reply: Default + Send + 'static {
-    /// Sets the region error; nothing else is set then.
+    /// Returns a reply with the region error and nothing else.
     fn with_region_error(error: errorpb::Error) -> Self;
-    /// Sets the `error` string; a reply of pairs gets one pair, which has nothing but an error.
+    /// Returns a reply with the `error` string; a reply of pairs gets one pair that has only an error.
     fn with_text(text: String) -> Self;
-    /// Marks the write of this reply as one that may have happened; nothing for a read.
+    /// Marks the write of this reply as one that may have happened. Does nothing to the reply of a read.
     fn with_doubt(self) -> Self;
-    /// The failure in this reply, if there is one.
+    /// Returns the error in this reply, if there is one.
     fn failure(&self) -> Option<&str>;
 }
 
-/// Implements [`Reply`] for a message, by where it tells of a failure other than a region error:
+/// Implements [`Reply`] for a message, by the place of an error that is not a region error:
 ///
 /// | form | where |
 /// |---|---|
 /// | `text` | the string `error` |
 /// | `write` | the string `error`, and `outcome_unknown` beside it |
-/// | `(pairs in kvs)` | `kvs` has one pair, which has nothing but `error.abort` |
+/// | `(pairs in kvs)` | `kvs` has one pair, which has only `error.abort` |
 macro_rules! reply {
     ($Reply:ty, text) => {
         reply!(@text $Reply, |_reply| {});
@@ -102,35 +103,35 @@ macro_rules! reply {
 }
 pub(super) use reply;
 
-/// A pair with nothing but an error.
+/// Returns a pair that has only an error.
 pub(super) fn failed_pair(text: String) -> KvPair {
     let error = Some(Box::new(KeyError { abort: text, ..KeyError::default() }));
     KvPair { error, ..KvPair::default() }
 }
 
-/// What repeating a request would do.
+/// The effect of repeating a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Repeat {
     /// It only reads.
     Read,
-    /// It writes, and writing the same again leaves the same.
+    /// It writes, and writing the same again has the same result.
     Same,
-    /// Its answer would change: compare-and-swap.
+    /// Its reply could change: compare-and-swap.
     Differs,
 }
 
-/// The reply that tells a client about `error`.
+/// Returns the reply that reports `error` to a client.
 pub fn refuse<R: Reply>(error: Error, region: u64, repeat: Repeat) -> R {
     match error {
         Error::Unknown(_) if repeat == Repeat::Differs => R::with_text(error.to_string()).with_doubt(),
         Error::Invalid(_) => R::with_text(error.to_string()),
-        // Of a write, how far it came is not known.
+        // It is not known how much of a write was done.
         Error::Corruption(_) | Error::Io(_) => R::with_text(error.to_string()).with_doubt(),
         error => R::with_region_error(region_error(error, region)),
     }
 }
 
-/// The reply of a command in a stream, where a status has no place.
+/// Returns the reply to a command in a stream, where a status has no place.
 pub fn streamed<R: Reply>(result: Result<R, Status>) -> R {
     result.unwrap_or_else(|status| {
         R::with_region_error(errorpb::Error {
@@ -140,7 +141,7 @@ pub fn streamed<R: Reply>(result: Result<R, Status>) -> R {
     })
 }
 
-/// `error` as a region error about `region`.
+/// Returns `error` as a region error about `region`.
 pub fn region_error(error: Error, region: u64) -> errorpb::Error {
     let mut out = errorpb::Error { message: error.to_string(), ..errorpb::Error::default() };
     match error {
@@ -179,7 +180,7 @@ pub fn region_error(error: Error, region: u64) -> errorpb::Error {
             out.disk_full = Some(errorpb::DiskFull { store_id: vec![store], reason });
         }
         Error::Deadline(_) => {
-            // TiKV's clients compare the reason.
+            // TiKV's clients compare this string.
             let reason = "deadline is exceeded".to_owned();
             out.server_is_busy = Some(errorpb::ServerIsBusy { reason, ..errorpb::ServerIsBusy::default() });
         }
@@ -200,7 +201,8 @@ const BUSY_BACKOFF_MS: u64 = 20;
 
 #[cfg(test)]
 mod tests {
-    //! Goal: every error shows up in exactly the place that clients act on. Method: one table, all errors by all kinds of reply.
+    //! Goal: every error appears in exactly the place that clients act on. Method: one table, all errors by all kinds
+    //! of reply.
 
     use super::*;
     use crate::proto::kvrpcpb::{RawBatchGetResponse, RawCasResponse, RawPutResponse, RawScanResponse};
@@ -230,7 +232,7 @@ mod tests {
         ]
     }
 
-    /// The fields of a region error that are set, with what is in them.
+    /// Formats the fields of a region error that are set.
     fn fields(error: &errorpb::Error) -> String {
         let mut set = Vec::new();
         if let Some(e) = &error.not_leader {
@@ -270,7 +272,7 @@ mod tests {
         set.join(" + ")
     }
 
-    /// What a reply has of a region error, a text, and a doubt.
+    /// The places of a reply: region error, text, doubt.
     type Places<'a> = (Option<&'a errorpb::Error>, &'a str, bool);
 
     fn shown<R: Reply>(error: Error, repeat: Repeat, places: impl Fn(&R) -> Places<'_>) -> String {
@@ -279,7 +281,7 @@ mod tests {
         match places(&reply) {
             (Some(error), "", false) => fields(error),
             (None, text, doubt) if !text.is_empty() => format!("text{}: {text}", if doubt { " + doubt" } else { "" }),
-            other => panic!("both or neither: {other:?}"),
+            other => panic!("expected either a region error or a text: {other:?}"),
         }
     }
 

@@ -1,9 +1,9 @@
 //! The part of etcd's service that TiKV's clients use on PD's port.
 //!
-//! PD carries an etcd, so its port is etcd's, too. Clients ask it who the members are, and read the safe point of garbage collection
-//! under the key where TiDB keeps it. There is no etcd here: **in** come those two questions, **out** go answers from the placement
-//! driver's own state, shown as an etcd would show it that holds that one key, and only once there is a safe point. **Never** a key
-//! that is not there for its readers to act on, nor a write.
+//! PD embeds an etcd, so PD's port is also etcd's. Clients ask it for the members, and read the safe point of garbage
+//! collection under the key where TiDB stores it. There is no etcd here: those two questions come **in**, and answers
+//! from the placement driver's own state go **out**, in the form of an etcd that holds that one key, once there is a
+//! safe point. **Never**: a missing key that readers would act on, or a write.
 
 use bytes::Bytes;
 use tonic::{Request, Response, Status};
@@ -18,13 +18,14 @@ use super::calls::Method;
 use super::layer::observe::Observer;
 use super::pd::{Members, Seat, outside, status};
 
-/// The revision of an etcd that was never written to. Nothing here is: what changes, changes without a revision of its own.
+/// The revision of an etcd that was never written to. It is constant here: the safe point changes without a new
+/// revision.
 pub(super) const REVISION: i64 = 1;
 
-/// Where TiDB keeps the safe point of garbage collection, as a decimal number.
+/// The key under which TiDB stores the safe point of garbage collection, as a decimal number.
 const SAVED_SAFE_POINT: &[u8] = b"/tidb/store/gcworker/saved_safe_point";
 
-/// The services of a node. Clones share them.
+/// The etcd services of a node. Clones share their state.
 #[derive(Clone, Debug)]
 pub struct EtcdService {
     seat: Seat,
@@ -32,7 +33,7 @@ pub struct EtcdService {
 }
 
 impl EtcdService {
-    /// The services of a node that stands so to the placement driver.
+    /// Creates the services of a node with this seat.
     pub fn new(seat: Seat, observer: Observer) -> EtcdService {
         EtcdService { seat, observer }
     }
@@ -46,7 +47,7 @@ impl EtcdService {
     }
 }
 
-/// Whether `key` is in the range that a request names.
+/// Returns whether `key` is in the range that a request names.
 fn holds(request: &RangeRequest, key: &[u8]) -> bool {
     match &request.range_end[..] {
         b"" => request.key == key,
@@ -55,7 +56,7 @@ fn holds(request: &RangeRequest, key: &[u8]) -> bool {
     }
 }
 
-/// What an etcd answers that holds the safe point, if there is one, and nothing else.
+/// Returns the answer of an etcd that holds the safe point, if there is one, and nothing else.
 fn range(header: ResponseHeader, request: &RangeRequest, safe_point: u64) -> RangeResponse {
     let count = i64::from(safe_point > 0 && holds(request, SAVED_SAFE_POINT));
     let kvs = if count == 0 || request.count_only {
@@ -70,7 +71,8 @@ fn range(header: ResponseHeader, request: &RangeRequest, safe_point: u64) -> Ran
 
 #[tonic::async_trait]
 impl Kv for EtcdService {
-    /// Only the leader's answer is sure to be true. Elsewhere the call is UNAVAILABLE: etcd's clients try the next member.
+    /// Only the leader's answer is certain to be current. On other nodes the call is UNAVAILABLE: etcd's clients try
+    /// the next member.
     async fn range(&self, request: Request<RangeRequest>) -> Result<Response<RangeResponse>, Status> {
         let work = async {
             let safe_point = self.seat.server()?.gc_safe_point().await.map_err(status)?;
@@ -82,7 +84,8 @@ impl Kv for EtcdService {
 
 #[tonic::async_trait]
 impl Cluster for EtcdService {
-    /// Members are those of the certificate: any node that belongs to the cluster knows them, so `linearizable` adds nothing.
+    /// The members are those of the founding certificate, which every node of the cluster knows: `linearizable` makes
+    /// no difference.
     async fn member_list(&self, _: Request<MemberListRequest>) -> Result<Response<MemberListResponse>, Status> {
         let work = async {
             let Members { members, .. } = match &self.seat {

@@ -1,15 +1,15 @@
-//! What the figures of `/status` mean: the help of `/metrics` and the tooltips of the page.
+//! The meaning of the statistics in `/status`: the help of `/metrics` and the tooltips of the status page.
 
-/// A figure of a room.
+/// A statistic of a module.
 #[derive(Clone, Copy, Debug)]
 pub struct Figure {
     /// `raft`, `log` or `engine`.
     pub room: &'static str,
-    /// Its name in `/status`; `armilla_ROOM_NAME` in `/metrics`.
+    /// The name in `/status`; in `/metrics` it is `armilla_ROOM_NAME`.
     pub name: &'static str,
-    /// Whether it only counts up, from 0 at the process's start.
+    /// Whether the value is a counter, which only increases, from 0 at the start of the process.
     pub counts: bool,
-    /// What it says, with its unit.
+    /// What the value means, with its unit.
     pub help: &'static str,
 }
 
@@ -21,73 +21,73 @@ const fn counter(room: &'static str, name: &'static str, help: &'static str) -> 
     Figure { room, name, counts: true, help }
 }
 
-/// All figures that have an explanation.
+/// All statistics that have an explanation.
 pub const FIGURES: &[Figure] = &[
-    gauge("raft", "groups", "Raft groups with a peer on this node: regions, and the placement driver's group"),
+    gauge("raft", "groups", "Raft groups with a peer on this node: regions and the placement driver's group"),
     gauge("raft", "leaders", "Groups whose leader is on this node"),
-    gauge("raft", "groups_without_leader", "Groups here that know no leader: they take no requests"),
-    counter("raft", "leader_changes", "How often a group here learned of another leader"),
-    counter("raft", "proposals", "Writes that were proposed to groups led here"),
-    gauge("raft", "proposals_pending", "Proposals that wait for their commit"),
-    gauge("raft", "proposal_bytes_pending", "Bytes of proposals that wait for their commit"),
-    counter("raft", "reads_by_lease", "Reads that the leader's lease allowed without asking others"),
-    counter("raft", "reads_by_quorum", "Reads for which the leader asked a majority whether it still leads"),
-    gauge("raft", "inbox_bytes", "Bytes of other nodes' messages that wait for the lanes"),
-    gauge("raft", "entries_cached_bytes", "Bytes of raft entries in memory, applied or not"),
-    gauge("raft", "entries_unapplied_bytes", "Bytes of raft entries that wait for the engine or for the log"),
-    gauge("raft", "queued_messages", "Messages and requests that wait for the lanes"),
-    gauge("raft", "lanes", "Lanes that drive the store's groups"),
-    counter("raft", "clock_losses", "How often this machine stood still together with its clock"),
-    counter("raft", "snapshots_sent", "Snapshots of groups that were delivered to other stores"),
-    counter("raft", "snapshots_received", "Snapshots of groups that arrived here whole"),
-    counter("raft", "snapshots_refused", "Snapshots that were sent away because this store was taking in two already"),
+    gauge("raft", "groups_without_leader", "Groups with a peer on this node that know no leader and serve no requests"),
+    counter("raft", "leader_changes", "How often the known leader of a group on this node changed"),
+    counter("raft", "proposals", "Writes proposed to groups whose leader is on this node"),
+    gauge("raft", "proposals_pending", "Proposals waiting to be committed"),
+    gauge("raft", "proposal_bytes_pending", "Bytes of proposals waiting to be committed"),
+    counter("raft", "reads_by_lease", "Reads served under the leader's lease without asking other nodes"),
+    counter("raft", "reads_by_quorum", "Reads for which the leader confirmed its leadership with a quorum"),
+    gauge("raft", "inbox_bytes", "Bytes of messages from other nodes waiting for the lanes"),
+    gauge("raft", "entries_cached_bytes", "Bytes of raft entries kept in memory, applied or not"),
+    gauge("raft", "entries_unapplied_bytes", "Bytes of raft entries waiting for the engine or for the log"),
+    gauge("raft", "queued_messages", "Messages and requests waiting for the lanes"),
+    gauge("raft", "lanes", "Lanes (threads) that drive the store's groups"),
+    counter("raft", "clock_losses", "How often this machine was suspended together with its clock"),
+    counter("raft", "snapshots_sent", "Snapshots of groups delivered to other stores"),
+    counter("raft", "snapshots_received", "Snapshots of groups received completely"),
+    counter("raft", "snapshots_refused", "Snapshots refused because this store was already receiving two"),
     counter("raft", "snapshot_bytes", "Bytes of keys and values in snapshots, sent and received"),
     gauge("log", "segments", "Files of the raft log that hold entries"),
-    gauge("log", "spare_segments", "Files of the raft log that wait to be used again"),
+    gauge("log", "spare_segments", "Files of the raft log waiting to be reused"),
     gauge("log", "live_bytes", "Bytes of the raft log that are still needed"),
-    gauge("log", "dead_bytes", "Bytes in the raft log's files that nothing needs any more"),
+    gauge("log", "dead_bytes", "Bytes of the raft log that are no longer needed"),
     counter("log", "syncs", "How often the raft log was made durable (fdatasync)"),
     counter("log", "bytes_written", "Bytes written to the raft log"),
     counter("log", "records", "Records written to the raft log"),
-    counter("log", "recycled", "Log files that were used again"),
-    counter("log", "created", "Log files that were made"),
-    counter("log", "rewritten_bytes", "Bytes of old entries that were written anew to free old log files"),
+    counter("log", "recycled", "Log files that were reused"),
+    counter("log", "created", "Log files that were created"),
+    counter("log", "rewritten_bytes", "Bytes of old entries rewritten to free old log files"),
     counter(
         "engine",
         "flushes",
-        "How often the engine's memory was written to table files, after which the log before it is not needed",
+        "Flushes of the engine's memory to table files, after which older log entries are not needed",
     ),
     gauge("engine", "memtable_bytes", "Bytes of writes in memory, not yet in table files"),
-    gauge("engine", "immutable_memtables", "Tables in memory that are full and wait for their flush"),
+    gauge("engine", "immutable_memtables", "Full tables in memory waiting to be flushed"),
     gauge("engine", "sst_bytes", "Bytes of all table files"),
-    gauge("engine", "live_data_bytes", "Bytes of data that are not overwritten or deleted, as the engine estimates"),
-    gauge("engine", "keys_estimated", "Keys, as the engine estimates"),
-    gauge("engine", "compaction_pending_bytes", "Bytes that compaction has yet to rewrite, as the engine estimates"),
+    gauge("engine", "live_data_bytes", "Estimated bytes of data that is not overwritten or deleted"),
+    gauge("engine", "keys_estimated", "Estimated number of keys"),
+    gauge("engine", "compaction_pending_bytes", "Estimated bytes that compaction still has to rewrite"),
     gauge(
         "engine",
         "level0_files",
-        "Table files that are not yet merged into levels; many of them slow reads and then writes down",
+        "Table files not yet merged into levels; many of them slow down reads and then writes",
     ),
-    gauge("engine", "table_reader_bytes", "Bytes of memory for indexes and filters outside the block cache"),
+    gauge("engine", "table_reader_bytes", "Bytes of indexes and filters in memory outside the block cache"),
     gauge("engine", "block_cache_bytes", "Bytes in the block cache"),
-    gauge("engine", "block_cache_pinned_bytes", "Bytes in the block cache that are in use at the moment"),
-    gauge("engine", "compactions_running", "Compactions that run"),
-    gauge("engine", "flushes_running", "Flushes that run"),
+    gauge("engine", "block_cache_pinned_bytes", "Bytes in the block cache that are currently in use"),
+    gauge("engine", "compactions_running", "Running compactions"),
+    gauge("engine", "flushes_running", "Running flushes"),
     counter(
         "engine",
         "background_errors",
-        "Errors of flushes and compactions; any is worth a look at the log and the disk",
+        "Errors of flushes and compactions; if there are any, check the log and the disk",
     ),
-    gauge("engine", "snapshots", "Moments of the data that readers hold"),
-    gauge("engine", "write_stopped", "1 while the engine takes no writes until compaction catches up, else 0"),
+    gauge("engine", "snapshots", "Snapshots of the data that readers hold"),
+    gauge("engine", "write_stopped", "1 while the engine accepts no writes until compaction catches up, else 0"),
     gauge(
         "engine",
         "write_delayed_rate_bytes_per_second",
-        "To how many bytes a second writes are slowed down; 0: not at all",
+        "Bytes per second to which writes are slowed down; 0 if they are not",
     ),
 ];
 
-/// The figure of that room and name.
+/// Returns the statistic with this room and name.
 pub fn find(room: &str, name: &str) -> Option<&'static Figure> {
     FIGURES.iter().find(|figure| figure.room == room && figure.name == name)
 }

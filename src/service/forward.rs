@@ -1,9 +1,10 @@
-//! Calls that a client wants passed on to another node.
+//! Calls that a client wants forwarded to another node.
 //!
-//! TiKV's clients may send a call for a node that they cannot reach to one that they can, and name the first in the call's
-//! metadata: `pd-forwarded-host` for members of the placement driver, `tikv-forwarded-host` for stores. Nodes here do not pass calls
-//! on: such a call ends with a status, so that the client looks for another way at once. **Never** is it answered as if it had been
-//! meant for this node: a client would take this node for a working way to the other one.
+//! TiKV's clients may send a call for a node that they cannot reach to one that they can reach. The call's metadata
+//! names the intended node: `pd-forwarded-host` for members of the placement driver, `tikv-forwarded-host` for stores.
+//! Nodes here do not forward calls: such a call ends with a status, so that the client looks for another way at once.
+//! **Never**: an answer as if the call had been meant for this node. The client would take this node for a working way
+//! to the other one.
 
 use http::Request;
 use tonic::Status;
@@ -14,11 +15,11 @@ const PD_HOST: &str = "pd-forwarded-host";
 /// The metadata that names a store, as `host:port`.
 const STORE_HOST: &str = "tikv-forwarded-host";
 
-/// Whether a call for the placement driver is meant for this node, which is reached at `own` (`host:port`). Clients name the
-/// leader that they call in some calls even when they reach it themselves.
+/// Checks whether a call for the placement driver is meant for this node, whose address is `own` (`host:port`). In some
+/// calls clients name the leader that they call even when they reach it directly.
 ///
 /// # Errors
-/// UNAVAILABLE "not leader …", after which clients ask for the members again.
+/// Returns UNAVAILABLE "not leader …" if not. Clients then ask for the members again.
 pub(super) fn meant_for(own: &str, metadata: &MetadataMap) -> Result<(), Status> {
     let Some(host) = metadata.get(PD_HOST) else { return Ok(()) };
     let host = host.to_str().unwrap_or_default();
@@ -26,13 +27,13 @@ pub(super) fn meant_for(own: &str, metadata: &MetadataMap) -> Result<(), Status>
     if addr.is_empty() || addr == own {
         return Ok(());
     }
-    Err(Status::unavailable(format!("not leader: this member does not forward calls, ask {host} itself")))
+    Err(Status::unavailable(format!("not leader: this member does not forward calls, send them to {host}")))
 }
 
-/// Whether a call for a store is meant for this one, which the client reached by the request's authority.
+/// Checks whether a call for a store is meant for this one, which the client reached by the request's authority.
 ///
 /// # Errors
-/// FAILED_PRECONDITION, after which clients try another way.
+/// Returns FAILED_PRECONDITION if not. Clients then try another way.
 pub(super) fn meant_for_store<B>(request: &Request<B>) -> Result<(), Status> {
     let Some(host) = request.headers().get(STORE_HOST) else { return Ok(()) };
     let here = request.uri().authority().map_or("", |authority| authority.as_str());
@@ -40,7 +41,7 @@ pub(super) fn meant_for_store<B>(request: &Request<B>) -> Result<(), Status> {
         return Ok(());
     }
     let host = String::from_utf8_lossy(host.as_bytes()).into_owned();
-    let why = format!("this store does not forward requests, here for the store at {host:?}: send them there");
+    let why = format!("this store does not forward requests: send them to the store at {host:?}");
     Err(Status::failed_precondition(why))
 }
 

@@ -1,4 +1,4 @@
-//! `grpc.health.v1`: whether this node serves.
+//! `grpc.health.v1`: whether this node is ready to serve.
 
 use std::pin::Pin;
 
@@ -10,17 +10,17 @@ use crate::proto::health::health_check_response::ServingStatus;
 use crate::proto::health::{HealthCheckRequest, HealthCheckResponse, health_server::Health};
 use crate::rt::sync::watch;
 
-/// The services that may be asked about; the empty name is the whole node.
+/// The services that clients may ask about; the empty name is the whole node.
 const SERVICES: [&str; 4] = ["", "tikvpb.Tikv", "pdpb.PD", "armilla.pd.Cluster"];
 
-/// The health service of a node. Clones share it.
+/// The health service of a node. Clones share its state.
 #[derive(Clone, Debug)]
 pub struct HealthService {
     serving: watch::Receiver<bool>,
 }
 
 impl HealthService {
-    /// Answers with what `serving` says.
+    /// Creates the service, which answers with the value of `serving`.
     pub fn new(serving: watch::Receiver<bool>) -> HealthService {
         HealthService { serving }
     }
@@ -50,7 +50,7 @@ impl Health for HealthService {
         let stream: Self::WatchStream = if SERVICES.contains(&request.get_ref().service.as_str()) {
             Box::pin(WatchStream::new(self.serving.clone()).map(|serving| Ok(of(serving))))
         } else {
-            // The protocol: say so, and stay open in case the service appears.
+            // The protocol requires this answer, and that the stream stays open in case the service appears.
             Box::pin(stream::iter([Ok(reply(ServingStatus::ServiceUnknown))]).chain(stream::pending()))
         };
         Ok(Response::new(stream))

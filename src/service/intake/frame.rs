@@ -1,12 +1,12 @@
-//! What of gRPC's frames and of protobuf's encoding is read before a message is decoded.
+//! gRPC's framing and protobuf's encoding, as far as they are read before a message is decoded.
 
 use crate::types::limits::REFUSED_PREFIX_BYTES_MAX;
 use bytes::{BufMut as _, Bytes, BytesMut};
 
-/// gRPC's frame header: a flag and a length.
+/// The length of a gRPC frame header in bytes: a flag and a length.
 pub(super) const HEADER: usize = 5;
 
-/// A gRPC frame's header.
+/// Returns the header of a gRPC frame with `len` bytes.
 pub(super) fn header(len: usize) -> Bytes {
     let mut frame = BytesMut::with_capacity(HEADER);
     frame.put_u8(0);
@@ -14,7 +14,7 @@ pub(super) fn header(len: usize) -> Bytes {
     frame.freeze()
 }
 
-/// A variable-length number at the beginning of `bytes`, which are moved past it.
+/// Reads a variable-length number from the beginning of `bytes`, and advances `bytes` past it.
 pub(super) fn varint(bytes: &mut &[u8]) -> Option<u64> {
     let end = bytes.iter().position(|byte| byte & 0x80 == 0)?;
     let value = bytes[..=end].iter().rev().try_fold(0_u64, |value, byte| {
@@ -25,7 +25,8 @@ pub(super) fn varint(bytes: &mut &[u8]) -> Option<u64> {
     Some(value)
 }
 
-/// The region that a request is for, from its first bytes: its first field is the context, whose first field it is.
+/// Returns the region of a request from its first bytes: the request's first field is the context, whose first field is
+/// the region's id. Returns 0 if there is none.
 pub(super) fn region_of(mut request: &[u8]) -> u64 {
     const CONTEXT: u64 = 1 << 3 | 2;
     const REGION: u64 = 1 << 3;
@@ -36,7 +37,7 @@ pub(super) fn region_of(mut request: &[u8]) -> u64 {
     varint(bytes).unwrap_or(0)
 }
 
-/// Adds `data` to what is kept of a request, as far as it is of use.
+/// Appends `data` to the prefix that is kept of a request, up to its maximum length.
 pub(super) fn keep_prefix(prefix: &mut BytesMut, data: &[u8]) {
     let room = REFUSED_PREFIX_BYTES_MAX.saturating_sub(prefix.len());
     prefix.extend_from_slice(&data[..data.len().min(room)]);

@@ -1,4 +1,5 @@
-//! The body of a stream of commands: looked through when a message is long, so that one command does not end the stream.
+//! The body of a command stream. Long messages are parsed while they arrive, so that one command does not end the
+//! stream.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -17,64 +18,64 @@ use crate::types::limits::{MESSAGE_BYTES_MAX, REQUEST_BYTES_MAX};
 use super::frame::{HEADER, header, keep_prefix, region_of, varint};
 use super::quota::{COUNTED, Intake, Share};
 
-/// The body of a stream of commands, bounded.
+/// Returns the body of a command stream with bounded memory.
 pub(crate) fn bounded(intake: &Intake, body: Body) -> Body {
     let share = intake.begin();
     let (input, head, output) = (Bytes::new(), BytesMut::new(), VecDeque::new());
     Body::new(StreamBody { inner: body, share, input, head, part: Part::Head, output })
 }
 
-/// The body of a stream of commands.
+/// The body of a command stream.
 struct StreamBody {
     inner: Body,
     share: Arc<Share>,
-    /// What has arrived and was not looked at.
+    /// Bytes that have arrived and were not parsed yet.
     input: Bytes,
-    /// A header, or a number, that is not complete.
+    /// An incomplete header or number.
     head: BytesMut,
     part: Part,
-    /// What is to be passed on.
+    /// Data to pass on.
     output: VecDeque<Bytes>,
 }
 
-/// Where a stream's body stands.
+/// The state of the parser in a stream's body.
 enum Part {
-    /// In a frame's header.
+    /// In a frame header.
     Head,
-    /// In a message that is passed on as it is; so many bytes are left, counted or not.
+    /// In a message that is passed on unchanged. `left`: its remaining bytes; `counted`: whether they are counted.
     Pass { left: usize, counted: bool },
-    /// In a message that is looked through.
+    /// In a long message, which is parsed.
     Long(Long),
-    /// In one that makes no sense: the rest of the stream is dropped.
+    /// In an invalid message: the rest of the stream is dropped.
     Broken,
 }
 
-/// A message that is looked through.
+/// A long message while it is parsed.
 struct Long {
-    /// Bytes of it that have not been looked at.
+    /// Bytes of the message that were not parsed yet.
     left: usize,
     field: Field,
     kept: VecDeque<Bytes>,
     kept_bytes: usize,
 }
 
-/// Where a message stands that is looked through. Its fields are commands (number 1), their ids, and what is new.
+/// The state of the parser in a long message. Its fields are commands (number 1), their ids, and unknown ones.
 enum Field {
-    /// In a field's tag.
+    /// In the tag of a field.
     Tag,
-    /// In the length of a field of that tag; the tag is still in `head`.
+    /// In the length of a field with that tag; the tag is still in `head`.
     Length { tag: u64, tag_bytes: usize },
     /// In a number that is kept.
     Number,
     /// In bytes that are kept.
     Keep { left: usize },
-    /// In a command that is not; `bytes` is what its note says.
+    /// In a command that is dropped; `bytes` is the length that its note reports.
     Skip { left: usize, bytes: u64, prefix: BytesMut },
 }
 
-/// A field that holds bytes, by its tag.
+/// The wire type of a field that holds bytes.
 const BYTES: u64 = 2;
-/// A command's tag.
+/// The tag of a command.
 const COMMAND: u64 = 1 << 3 | BYTES;
 
 impl Long {
@@ -83,7 +84,7 @@ impl Long {
         self.kept.push_back(bytes);
     }
 
-    /// Puts a note in the place of a command.
+    /// Puts a note in place of a command.
     fn note(&mut self, bytes: u64, prefix: &[u8]) {
         let rest = &mut &prefix[..];
         let command = varint(rest).map_or(0, |tag| (tag >> 3) as u32);
@@ -97,7 +98,7 @@ impl Long {
     }
 }
 
-/// The numbers that fields other than bytes have, by the last three bits of their tags.
+/// Returns the length of a field with a fixed-size number, by the wire type in its tag's last three bits.
 fn fixed_bytes(tag: u64) -> Option<usize> {
     match tag & 7 {
         1 => Some(8),
@@ -107,7 +108,7 @@ fn fixed_bytes(tag: u64) -> Option<usize> {
 }
 
 impl StreamBody {
-    /// Looks at what has arrived.
+    /// Parses the bytes that have arrived.
     fn step(&mut self) {
         match &mut self.part {
             Part::Head => {
@@ -119,7 +120,7 @@ impl StreamBody {
                 let data = self.input.split_to(self.input.len().min(*left));
                 *left -= data.len();
                 if *counted {
-                    // One message of a stream is passed on in any case.
+                    // Single messages of a stream are passed on in any case.
                     self.share.take(data.len());
                 }
                 let ended = *left == 0;
@@ -138,7 +139,7 @@ impl StreamBody {
         }
     }
 
-    /// The next `bytes` bytes, when they are there.
+    /// Returns the next `bytes` bytes once all of them have arrived.
     fn gather(&mut self, bytes: usize) -> Option<Bytes> {
         if self.head.is_empty() && self.input.len() >= bytes {
             return Some(self.input.split_to(bytes));
@@ -165,12 +166,12 @@ impl StreamBody {
         }
     }
 
-    /// Looks further through a long message; nothing if it makes no sense.
+    /// Continues to parse a long message. Returns `None` if it is invalid.
     fn look(&mut self) -> Option<()> {
         let Part::Long(long) = &mut self.part else { return Some(()) };
         match &mut long.field {
             Field::Tag | Field::Length { .. } | Field::Number => {
-                // Numbers come byte by byte: they are few beside what they stand for.
+                // Read numbers byte by byte: they are few compared to the data.
                 if long.left == 0 {
                     return None;
                 }
@@ -246,7 +247,7 @@ impl StreamBody {
         self.finish()
     }
 
-    /// Passes a long message on when all of it was looked at; nothing if it ends in the middle of a field.
+    /// Passes a long message on once it is parsed completely. Returns `None` if it ends in the middle of a field.
     fn finish(&mut self) -> Option<()> {
         let Part::Long(long) = &mut self.part else { return Some(()) };
         if long.left > 0 {
@@ -262,7 +263,7 @@ impl StreamBody {
         Some(())
     }
 
-    /// Ends the stream by a message that does not decode.
+    /// Ends the stream with a message that does not decode.
     fn break_off(&mut self) {
         self.share.clear();
         self.part = Part::Broken;
