@@ -1,4 +1,4 @@
-//! Lookups of many regions at once: how their answers are put together.
+//! Lookups of many regions in one call: how their results are combined.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,19 +6,19 @@ use bytes::Bytes;
 
 use super::cluster::RegionInfo;
 
-/// Regions by keys, by the keys after them, and by ids.
+/// Regions looked up by key, by following key, and by ID.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Queried {
-    /// The region's id for each key, in order; 0 where there is none.
+    /// For each key, in order, the ID of its region; 0 if there is none.
     pub of_keys: Vec<u64>,
-    /// The id of the region before the key's, in order; 0 where there is none.
+    /// For each key, in order, the ID of the region before the key's region; 0 if there is none.
     pub of_prev_keys: Vec<u64>,
-    /// All regions found, each once.
+    /// All regions found, each once, by ID.
     pub regions: BTreeMap<u64, RegionInfo>,
 }
 
 impl Queried {
-    /// Keeps a region, if there is one; gives its id, else 0.
+    /// Adds a region, if there is one. Returns its ID, or 0.
     pub fn keep(&mut self, found: Option<RegionInfo>) -> u64 {
         let Some(info) = found else { return 0 };
         let id = info.region.id;
@@ -27,7 +27,7 @@ impl Queried {
     }
 }
 
-/// Regions of several ranges, in order, each once, at most so many.
+/// Regions of several ranges, in order and without duplicates, up to a limit.
 #[derive(Debug)]
 pub struct Ranges {
     limit: usize,
@@ -36,14 +36,14 @@ pub struct Ranges {
 }
 
 impl Ranges {
-    /// Nothing yet. `limit` of 0 or below: no limit.
+    /// Creates an empty list. A `limit` of 0 or below means no limit.
     pub fn new(limit: i32) -> Ranges {
         let limit = usize::try_from(limit).ok().filter(|limit| *limit > 0).unwrap_or(usize::MAX);
         Ranges { limit, seen: BTreeSet::new(), found: Vec::new() }
     }
 
-    /// How many regions to ask for in the next range; one more than there is room for, since the first may be known already.
-    /// 0 when there are enough.
+    /// Returns how many regions to request for the next range: one more than are still missing, because the first may
+    /// be known already; 0 if there are enough.
     pub fn next_limit(&self) -> i32 {
         match self.limit - self.found.len() {
             0 => 0,
@@ -51,7 +51,7 @@ impl Ranges {
         }
     }
 
-    /// Takes the regions of a range, asked for with [`Ranges::next_limit`].
+    /// Adds the regions of a range, which were requested with [`Ranges::next_limit`].
     pub fn take(&mut self, regions: Vec<RegionInfo>) {
         for info in regions {
             if self.found.len() < self.limit && self.seen.insert(info.region.id) {
@@ -60,14 +60,14 @@ impl Ranges {
         }
     }
 
-    /// All regions.
+    /// Returns all regions.
     pub fn into_found(self) -> Vec<RegionInfo> {
         self.found
     }
 }
 
-/// The first part of `[start, end)` (an empty `end` is plus infinity) that `regions`, which are in order, do not cover. Nothing
-/// when they cover it whole, or up to a limit that cut them off (`cut`).
+/// Returns the first part of `[start, end)` (an empty `end` means infinity) that `regions`, which are in order, do not
+/// cover. Returns `None` if they cover the whole range, or up to the point where a limit cut them off (`cut`).
 pub fn hole(start: &Bytes, end: &Bytes, regions: &[RegionInfo], cut: bool) -> Option<(Bytes, Bytes)> {
     let mut covered_to = start.clone();
     for info in regions {
@@ -133,7 +133,7 @@ mod tests {
         assert_eq!(hole(b"a", b"d", &whole[..2], false), None);
         assert_eq!(hole(b"a", b"e", &whole[..2], false), Some((key(b"d"), key(b"e"))));
         assert_eq!(hole(b"a", b"", &whole[..2], false), Some((key(b"d"), key(b""))));
-        assert_eq!(hole(b"a", b"e", &whole[..2], true), None, "a limit is no hole");
+        assert_eq!(hole(b"a", b"e", &whole[..2], true), None, "a limit does not count as a hole");
         assert_eq!(hole(b"a", b"c", &[second], false), Some((key(b"a"), key(b"b"))));
         assert_eq!(hole(b"", b"", &[first, third], true), Some((key(b"b"), key(b"d"))));
         assert_eq!(hole(b"a", b"b", &[], false), Some((key(b"a"), key(b"b"))));

@@ -1,5 +1,6 @@
-//! What a cluster is born with: stores, the placement driver's own group, and the first regions. All of it follows from the
-//! birth certificate (the founders, sorted by name) and the boundaries, so that every founder works out the same.
+//! The initial content of a cluster: stores, the placement driver's own group, and the first regions. All of it follows
+//! from the founding certificate (the founders, sorted by name) and the boundaries, so that every founder computes the
+//! same.
 
 use armilla_arch::memcomparable;
 use bytes::{Bytes, BytesMut};
@@ -10,23 +11,24 @@ use crate::proto::pdpb::Member;
 use crate::types::region::Peer;
 use crate::types::{GroupId, Region, version};
 
-/// Where the last region starts: the memcomparable encoding of eight 0xFF bytes. It is always there, so that a client's
-/// bounded raw scan never ends in a region without an end key (some clients start over from the beginning then).
+/// Start key of the last region: the memcomparable encoding of eight 0xFF bytes. This region always exists, so that a
+/// client's bounded raw scan never ends in a region without an end key (some clients would then start over from the
+/// beginning).
 pub const SENTINEL: [u8; 18] = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0xf7];
 
-/// Whether `boundary` is the memcomparable encoding of some key, whole and nothing else.
+/// Returns whether the whole of `boundary` is the memcomparable encoding of a key.
 fn is_encoding(boundary: &[u8]) -> bool {
     memcomparable::decode_into(&mut BytesMut::new(), boundary) == Ok(boundary.len())
 }
 
-/// The first regions: one more than `boundaries` and the sentinel together.
+/// Returns the first regions: one more than the number of boundaries, including the sentinel.
 ///
-/// `boundaries` are memcomparable encodings, in any order; those given twice count once. Each region gets
-/// `min(replicas, stores)` peers, round robin over the stores; the first peer of its list is the intended first leader. Ids
-/// (a region's, then its peers') are taken from `first_id` on; the second value is the next free one.
+/// `boundaries` are memcomparable encodings in any order; duplicates count once. Each region gets `min(replicas,
+/// stores)` peers, distributed round robin over the stores; the first peer of its list is the intended first leader.
+/// IDs (a region's, then its peers') are taken from `first_id` on; the second returned value is the next free ID.
 ///
 /// # Errors
-/// A sentence, when there are no stores or a boundary cannot be one.
+/// A sentence, if there are no stores or if a boundary is not valid.
 pub fn first_regions(
     stores: &[u64],
     replicas: usize,
@@ -46,7 +48,7 @@ pub fn first_regions(
         }
     }
     if boundaries.last().is_some_and(|last| last[..] != SENTINEL) {
-        return Err("a boundary lies beyond eight 0xff bytes, where the last region begins".into());
+        return Err("a boundary lies after eight 0xff bytes, where the last region begins".into());
     }
     let mut next_id = first_id;
     let mut take = || {
@@ -69,27 +71,27 @@ pub fn first_regions(
     Ok((regions, next_id))
 }
 
-/// What follows from the founders alone: ids of stores and of the placement driver's peers.
+/// Everything that follows from the founders alone: the IDs of stores and of the placement driver's peers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Founding {
-    /// The founders in the order of the certificate; `stores[i]` is the store of `founders[i]`.
+    /// The founders in the order of the certificate.
     pub founders: Vec<Founder>,
-    /// Their stores.
+    /// The founders' stores, in the same order.
     pub stores: Vec<Store>,
     /// The placement driver's group, with peers on the first stores. Its first peer is the intended first leader.
     pub pd: Region,
-    /// The placement driver's members; `member_id` is the peer's id.
+    /// The placement driver's members; `member_id` is the ID of the peer.
     pub members: Vec<Member>,
-    /// The next free id.
+    /// The next free ID.
     pub next_id: u64,
 }
 
 impl Founding {
-    /// Works out what the certificate means: store ids count from 1 in its order, and so do the ids of PD's peers (unique in
-    /// their group, as raft needs them) on the first `pd_members`. All other ids come after those.
+    /// Computes IDs from the certificate: store IDs count from 1 in its order, and so do the IDs of PD's peers (unique
+    /// in their group, as raft requires) on the first `pd_members` stores. All other IDs follow.
     ///
     /// # Errors
-    /// A sentence, when there are no founders or no members among them.
+    /// A sentence, if there are no founders or no members among them.
     pub fn new(founders: &[Founder], pd_members: usize) -> Result<Founding, String> {
         if pd_members == 0 || pd_members > founders.len() {
             return Err(format!("{pd_members} members of the placement driver among {} founders", founders.len()));
@@ -109,10 +111,10 @@ impl Founding {
         Ok(Founding { founders: founders.to_vec(), stores, pd, members, next_id })
     }
 
-    /// The command that makes it so, with regions of `replicas` peers split at `boundaries` (memcomparable encodings).
+    /// Returns the bootstrap command, with regions of `replicas` peers split at `boundaries` (memcomparable encodings).
     ///
     /// # Errors
-    /// As [`first_regions`].
+    /// Those of [`first_regions`].
     pub fn command(&self, replicas: usize, boundaries: &[Bytes]) -> Result<Bootstrap, String> {
         let ids: Vec<u64> = self.stores.iter().map(|store| store.id).collect();
         let (regions, next_id) = first_regions(&ids, replicas, boundaries, self.next_id)?;
@@ -126,7 +128,7 @@ impl Founding {
     }
 }
 
-/// A store that is in service at `addr` (host:port).
+/// Returns a store that is in service at `addr` (host:port).
 fn store_of(id: u64, addr: &str) -> Store {
     Store {
         id,
@@ -137,7 +139,7 @@ fn store_of(id: u64, addr: &str) -> Store {
     }
 }
 
-/// A member of the placement driver whose node answers at `addr` (host:port).
+/// Returns a member of the placement driver whose node listens at `addr` (host:port).
 pub fn member_of(id: u64, name: &str, addr: &str) -> Member {
     let url = format!("http://{addr}");
     Member {

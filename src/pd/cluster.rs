@@ -1,12 +1,13 @@
-//! What the leading placement driver has heard: who leads each region, how large it is, which stores are alive.
+//! The PD leader's view of the cluster from heartbeats: each region's leader and size, and which stores are alive.
 //!
-//! Only the leader keeps it and it is never replicated: a new leader starts with nothing and hears everything within one
-//! round of heartbeats. Until then it knows no region's leader, and [`super::server`] lets lookups wait. Times are milliseconds
-//! of the leader's monotonic clock.
+//! Only the leader keeps this view, and it is never replicated: a new leader starts with an empty view and fills it
+//! within one round of heartbeats. Until then it knows no region's leader, and [`super::server`] makes lookups wait.
+//! Times are milliseconds of the leader's monotonic clock.
 //!
-//! **Orders.** A leader moves by an order that its store gets with a heartbeat's reply. An order ends, with its reason, when it
-//! is carried out, when the leader refuses it or has moved elsewhere, when its target's heartbeat is late or says that the store
-//! is stopping, or when it was sent in vain. **Never**: an order to a store whose heartbeat is late.
+//! **Orders.** A leader moves by an order that its store gets in a heartbeat's reply. An order ends, with a reason,
+//! when it was carried out, when the leader refused it or has moved elsewhere, when the target store's heartbeat is
+//! late or says that the store is stopping, or when it was sent without effect. **Never**: an order to move a leader to
+//! a store whose heartbeat is late.
 
 use std::collections::BTreeMap;
 
@@ -20,22 +21,24 @@ use crate::proto::pdpb;
 use crate::types::Region;
 use crate::types::region::{self, Peer};
 
-/// How patient the view is. All in milliseconds but the last.
+/// Timeouts and limits of the view. All are in milliseconds except the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClusterOptions {
-    /// A store that was heard of within this is alive; a leadership that is older has heard every living store.
+    /// A store whose last heartbeat is at most this old is alive. A leadership that is at least this old has received a
+    /// heartbeat of every store that is alive.
     pub alive_ms: u64,
-    /// A store whose last heartbeat is older than this gets no leaders: two intervals between heartbeats.
+    /// A store whose last heartbeat is older than this gets no leaders: two heartbeat intervals.
     pub late_ms: u64,
-    /// Leaders move to a store only when it has been alive for this long, and only after PD's leader has listened as long.
+    /// Leaders move to a store only after it has been alive for this long, and only after PD's leader has been leader
+    /// for this long.
     pub settle_ms: u64,
-    /// A peer whose store was not heard of for this long counts as down.
+    /// A peer counts as down if its store has sent no heartbeat for this long.
     pub down_ms: u64,
-    /// An order that is not carried out within this is forgotten.
+    /// An order that is not carried out within this time is dropped.
     pub order_ms: u64,
-    /// After an order, the scheduler leaves its region alone for this long.
+    /// After an order, the scheduler ignores the order's region for this long.
     pub cooldown_ms: u64,
-    /// Orders of the scheduler under way for one store.
+    /// Maximum number of the scheduler's open orders per store.
     pub orders_max: usize,
 }
 
@@ -53,24 +56,24 @@ impl Default for ClusterOptions {
     }
 }
 
-/// A region as lookups give it.
+/// A region as lookups return it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RegionInfo {
     /// The replicated descriptor.
     pub region: Region,
-    /// The leader's peer, one of the descriptor's; absent: not heard of.
+    /// The leader's peer, one of the descriptor's; `None` if it is not known.
     pub leader: Option<Peer>,
-    /// Peers on stores that were not heard of for a while, with the seconds.
+    /// Peers on stores that have sent no heartbeat for a while, with the duration in seconds.
     pub down: Vec<pdpb::PeerStats>,
 }
 
 impl RegionInfo {
-    /// As `ScanRegions` carries it.
+    /// Converts to the message that `ScanRegions` returns.
     pub fn into_pdpb(self) -> pdpb::Region {
         pdpb::Region { region: Some(self.region), leader: self.leader, down_peers: self.down, pending_peers: vec![] }
     }
 
-    /// As `GetRegion` and its like carry it.
+    /// Converts to the message that `GetRegion` and similar calls return.
     pub fn into_response(self, header: pdpb::ResponseHeader) -> pdpb::GetRegionResponse {
         pdpb::GetRegionResponse {
             header: Some(header),
@@ -82,52 +85,52 @@ impl RegionInfo {
     }
 }
 
-/// What was heard of a region.
+/// The last report about a region.
 #[derive(Clone, Debug)]
 struct HeardRegion {
     last: RegionHeartbeat,
     leader: Peer,
 }
 
-/// What was heard of a store.
+/// The last heartbeat of a store.
 #[derive(Clone, Debug)]
 struct HeardStore {
-    /// Without its regions.
+    /// The heartbeat without its regions.
     last: StoreHeartbeatRequest,
-    /// The first of an unbroken row of heartbeats.
+    /// When the current unbroken series of heartbeats started.
     alive_since_ms: u64,
     heard_ms: u64,
 }
 
-/// How often an order is sent. Its answer may be lost; a leader that stays where it is although it got the order three times
-/// has a reason to.
+/// How many times an order is sent. A reply may be lost, but a leader that has not moved after three orders has a
+/// reason.
 const ORDER_SENT_MAX: u32 = 3;
 
-/// A leader on its way.
+/// An order to move a leader.
 #[derive(Clone, Copy, Debug)]
 struct Order {
     from_store: u64,
     to_store: u64,
     issued_ms: u64,
     sent: u32,
-    /// Over; kept for the cool-down.
+    /// Whether the order is over; it is kept until the cool-down ends.
     ended: bool,
 }
 
-/// An order that is over.
+/// An order that has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndedOrder {
-    /// The region.
+    /// The region's ID.
     pub region_id: u64,
-    /// The store that was to lead it.
+    /// The store that was to become leader.
     pub to_store: u64,
-    /// Whether it does.
+    /// Whether that store became leader.
     pub carried_out: bool,
-    /// Why the order is over, as a sentence.
+    /// Why the order ended, as a sentence.
     pub why: String,
 }
 
-/// The view of one leadership.
+/// The view of one leadership of PD.
 #[derive(Clone, Debug)]
 pub struct Cluster {
     options: ClusterOptions,
@@ -140,7 +143,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Nothing heard yet; this leadership began at `now_ms`.
+    /// Creates an empty view for a leadership that began at `now_ms`.
     pub fn new(options: ClusterOptions, now_ms: u64) -> Cluster {
         Cluster {
             options,
@@ -153,8 +156,8 @@ impl Cluster {
         }
     }
 
-    /// Takes a heartbeat in. Reports about a region that are behind in term or epoch change nothing. Gives the descriptors
-    /// that are newer than the replicated ones, for the caller to replicate.
+    /// Processes a heartbeat. Region reports with an outdated term or epoch are ignored. Returns the descriptors that
+    /// are newer than the replicated ones, for the caller to replicate.
     pub fn heartbeat(&mut self, mut request: StoreHeartbeatRequest, state: &PdState, now_ms: u64) -> Vec<Region> {
         let reports = std::mem::take(&mut request.regions);
         let refusals = std::mem::take(&mut request.refused_orders);
@@ -177,7 +180,7 @@ impl Cluster {
         newer
     }
 
-    /// Ends the orders that are over by what is known now, and forgets those whose cool-down is over, too.
+    /// Ends the orders that are over according to the current view, and removes ended orders whose cool-down is over.
     fn end_orders(&mut self, now_ms: u64) {
         let mut over = Vec::new();
         for (id, order) in self.orders.iter().filter(|(_, order)| !order.ended) {
@@ -202,7 +205,7 @@ impl Cluster {
         self.orders.retain(|_, order| !order.ended || now_ms.saturating_sub(order.issued_ms) < cooldown_ms);
     }
 
-    /// Ends a region's order, if it is open (and to `to_store`, where that is said).
+    /// Ends a region's order, if it is open (and, with `to_store`, if it has that target).
     fn end_order(&mut self, region_id: u64, to_store: Option<u64>, carried_out: bool, why: String) {
         let Some(order) = self.orders.get_mut(&region_id).filter(|order| !order.ended) else { return };
         if to_store.is_none_or(|to| to == order.to_store) {
@@ -211,27 +214,28 @@ impl Cluster {
         }
     }
 
-    /// The newest version of the protocol that every store knows which may come back; nothing while one of them has not been heard.
+    /// Returns the newest protocol version that all stores in service know, or `None` while one of them has sent no
+    /// heartbeat.
     pub fn known_to_all(&self, state: &PdState) -> Option<u32> {
         let up = state.stores().filter(|record| state::is_up(record)).map(state::store_id);
         let known = up.map(|store| self.stores.get(&store).map(|heard| heard.last.protocol));
         known.collect::<Option<Vec<u32>>>()?.into_iter().min()
     }
 
-    /// The run of a store's process that is heard, while it is alive.
+    /// Returns the incarnation of a store's process that sends heartbeats, if the store is alive.
     pub fn living_run(&self, store: u64, now_ms: u64) -> Option<Incarnation> {
         self.stores.get(&store).filter(|_| self.alive(store, now_ms)).and_then(|heard| heard.last.incarnation)
     }
 
-    /// The orders that ended since the last call.
+    /// Returns the orders that ended since the last call.
     pub fn take_ended(&mut self) -> Vec<EndedOrder> {
         std::mem::take(&mut self.ended)
     }
 
-    /// Why a store must not be given leaders now, as a sentence.
+    /// Returns why a store must not receive leaders now, as a sentence, or `None` if it may.
     fn unfit(&self, store: u64, now_ms: u64) -> Option<String> {
         let Some(heard) = self.stores.get(&store) else {
-            return Some(format!("store {store} has not been heard of since this placement driver leads"));
+            return Some(format!("store {store} has sent no heartbeat since this placement driver became leader"));
         };
         let age_ms = now_ms.saturating_sub(heard.heard_ms);
         if heard.last.stopping {
@@ -239,10 +243,10 @@ impl Cluster {
         }
         let guards = !crate::mutant!("pd.orders-to-late-stores") && !crate::mutant!("pd.dead-store-gets-leaders");
         (age_ms > self.options.late_ms && guards)
-            .then(|| format!("store {store} was last heard of {age_ms} ms ago: its heartbeat is late"))
+            .then(|| format!("store {store}'s heartbeat is late: the last one came {age_ms} ms ago"))
     }
 
-    /// One region's report; gives the descriptor if it is newer than the replicated one.
+    /// Processes one region's report. Returns the descriptor if it is newer than the replicated one.
     fn report(&mut self, store: u64, report: RegionHeartbeat, state: &PdState) -> Option<Region> {
         let (region, leader) = (report.region.as_ref()?, report.leader?);
         let peer = region::peer_by_id(region, leader.id)?;
@@ -265,43 +269,43 @@ impl Cluster {
         newer
     }
 
-    /// Forgets regions that the replicated state no longer has.
+    /// Removes regions that the replicated state no longer has.
     pub fn retain(&mut self, state: &PdState) {
         self.regions.retain(|id, _| state.region(*id).is_some());
         self.orders.retain(|id, _| state.region(*id).is_some());
     }
 
-    /// Milliseconds since the store was heard of in this leadership.
+    /// Returns the milliseconds since the store's last heartbeat in this leadership.
     pub fn heartbeat_age_ms(&self, store: u64, now_ms: u64) -> Option<u64> {
         self.stores.get(&store).map(|heard| now_ms.saturating_sub(heard.heard_ms))
     }
 
-    /// Whether the store was heard of lately.
+    /// Returns whether the store has sent a heartbeat recently.
     pub fn alive(&self, store: u64, now_ms: u64) -> bool {
         self.heartbeat_age_ms(store, now_ms).is_some_and(|age| age <= self.options.alive_ms)
     }
 
-    /// A replicated region with what is known of it.
+    /// Returns a replicated region with its known leader and down peers.
     pub fn info(&self, region: &Region, now_ms: u64) -> RegionInfo {
         RegionInfo { region: region.clone(), leader: self.leader_of(region), down: self.down(region, now_ms) }
     }
 
-    /// The region that holds `key`.
+    /// Returns the region that holds `key`.
     pub fn by_key(&mut self, state: &PdState, key: &[u8], now_ms: u64) -> Option<RegionInfo> {
         self.lookup.region_of(state, key).map(|region| self.info(region, now_ms))
     }
 
-    /// The region before the one that holds `key`.
+    /// Returns the region before the one that holds `key`.
     pub fn before(&mut self, state: &PdState, key: &[u8], now_ms: u64) -> Option<RegionInfo> {
         self.lookup.region_before(state, key).map(|region| self.info(region, now_ms))
     }
 
-    /// The region of that id.
+    /// Returns the region with this ID.
     pub fn by_id(&self, state: &PdState, id: u64, now_ms: u64) -> Option<RegionInfo> {
         state.region(id).map(|region| self.info(region, now_ms))
     }
 
-    /// The regions that meet `[start, end)`, at most `limit`.
+    /// Returns the regions that overlap `[start, end)`, at most `limit`.
     pub fn scan(&self, state: &PdState, start: &[u8], end: &[u8], limit: usize, now_ms: u64) -> Vec<RegionInfo> {
         state.scan(start, end, limit).into_iter().map(|region| self.info(region, now_ms)).collect()
     }
@@ -311,11 +315,11 @@ impl Cluster {
         region::peer_by_id(region, heard.leader.id).cloned()
     }
 
-    /// Whether lookups may answer about these regions: each has a leader that was heard of, or every store that lives has had the
-    /// time to say that it leads none of them. With `strictly`, only the former will do.
+    /// Checks whether lookups may return these regions: either each has a known leader, or every living store has had
+    /// enough time to report that it leads none of them. With `strictly`, only the former counts.
     ///
     /// # Errors
-    /// The first region whose leader is not known.
+    /// The ID of the first region whose leader is not known.
     pub fn known(&self, found: &[RegionInfo], strictly: bool, now_ms: u64) -> Result<(), u64> {
         if crate::mutant!("pd.answers-before-heartbeats") {
             return Ok(());
@@ -339,10 +343,10 @@ impl Cluster {
         down
     }
 
-    /// Asks for a region's leadership to move, on an operator's behalf: replaces any order under way for it.
+    /// Orders a transfer of a region's leadership on an operator's behalf, replacing any open order for the region.
     ///
     /// # Errors
-    /// A sentence, when it cannot be done.
+    /// A sentence, if the transfer is not possible.
     pub fn transfer(&mut self, state: &PdState, region_id: u64, to_store: u64, now_ms: u64) -> Result<(), String> {
         let region = state.region(region_id).ok_or_else(|| format!("there is no region {region_id}"))?;
         let peer = region::peer_on(region, to_store)
@@ -357,19 +361,19 @@ impl Cluster {
         if let Some(why) = self.unfit(to_store, now_ms) {
             return Err(why);
         }
-        self.end_order(region_id, None, false, "an operator ordered otherwise".into());
+        self.end_order(region_id, None, false, "replaced by an operator's order".into());
         self.order(region_id, leader.store_id, to_store, now_ms);
         Ok(())
     }
 
     fn order(&mut self, region_id: u64, from_store: u64, to_store: u64, now_ms: u64) {
-        assert_ne!(from_store, to_store, "region {region_id}: a leader is ordered to where it is");
+        assert_ne!(from_store, to_store, "region {region_id}: a leader is ordered to its own store");
         let order = Order { from_store, to_store, issued_ms: now_ms, sent: 0, ended: false };
         let before = self.orders.insert(region_id, order);
-        assert!(before.is_none_or(|before| before.ended), "region {region_id}: one order at a time is open");
+        assert!(before.is_none_or(|before| before.ended), "region {region_id}: only one order may be open");
     }
 
-    /// The orders for a store: those under way, and, if `balance`, new ones that spread the leaders evenly.
+    /// Returns the orders for a store: the open ones and, if `balance`, new ones that spread leaders evenly.
     pub fn orders_for(&mut self, state: &PdState, store: u64, balance: bool, now_ms: u64) -> Vec<LeaderOrder> {
         self.end_orders(now_ms);
         if balance && now_ms.saturating_sub(self.since_ms) >= self.options.settle_ms {
@@ -426,8 +430,8 @@ impl Cluster {
         leader::propose(from, &stores, &seats, self.options.orders_max.saturating_sub(open))
     }
 
-    /// What a store last told of itself; zeros if it was not heard of in this leadership. Its peers are counted from the
-    /// replicated regions.
+    /// Returns a store's last reported statistics; zeros if it has sent no heartbeat in this leadership. Its peers are
+    /// counted from the replicated regions.
     pub fn stats(&self, state: &PdState, store: u64) -> pdpb::StoreStats {
         let heard = self.stores.get(&store).map(|heard| heard.last.clone()).unwrap_or_default();
         let here = |region: &&Region| region::peer_on(region, store).is_some();
@@ -444,7 +448,7 @@ impl Cluster {
         }
     }
 
-    /// What `armilla ctl` and the status page show.
+    /// Returns the overview that `armilla ctl` and the status page show.
     pub fn overview(&self, state: &PdState, now_ms: u64) -> OverviewReply {
         let mut leaders: BTreeMap<u64, u64> = BTreeMap::new();
         let mut peers: BTreeMap<u64, u64> = BTreeMap::new();

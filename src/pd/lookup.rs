@@ -1,8 +1,9 @@
-//! Which region holds a key, for a placement driver that is asked far more often than regions change.
+//! Finds the region that holds a key, for a placement driver that serves far more lookups than regions change.
 //!
-//! The index is a hint, built from the replicated state and never kept up to date: an answer counts only when the region that it
-//! names still holds the key, and the state's own map answers otherwise. So a stale index costs time and never a wrong answer.
-//! It is built anew once a quarter as many lookups have missed as there are regions; building it costs about that much.
+//! The index is a hint, built from the replicated state and never updated: its result counts only if the region that it
+//! names still holds the key; otherwise the state's own map is used. A stale index therefore costs time but never gives
+//! a wrong result. The index is rebuilt when the number of missed lookups reaches a quarter of the number of regions;
+//! rebuilding costs about as much as those misses.
 
 use armilla_arch::KeyIndex;
 
@@ -13,13 +14,13 @@ use crate::types::{Region, region};
 #[derive(Clone, Debug, Default)]
 pub struct Lookup {
     starts: KeyIndex,
-    /// The region of each start.
+    /// The region ID of each start key.
     ids: Vec<u64>,
     missed: usize,
 }
 
 impl Lookup {
-    /// The region that holds `key`.
+    /// Returns the region that holds `key`.
     pub fn region_of<'s>(&mut self, state: &'s PdState, key: &[u8]) -> Option<&'s Region> {
         let hint = self.starts.find(key).and_then(|at| state.region(self.ids[at]));
         match hint.filter(|region| region::holds(region, key)) {
@@ -31,7 +32,7 @@ impl Lookup {
         }
     }
 
-    /// The region before the one that holds `key`.
+    /// Returns the region before the one that holds `key`.
     pub fn region_before<'s>(&mut self, state: &'s PdState, key: &[u8]) -> Option<&'s Region> {
         let here = &self.region_of(state, key)?.start_key;
         if here.is_empty() {
@@ -52,7 +53,7 @@ impl Lookup {
         if self.missed * 4 >= state.region_count() {
             self.missed = 0;
             self.ids = state.regions().map(|region| region.id).collect();
-            // Starts are the keys of an ordered map; were they not, there would be no hint.
+            // The start keys are those of an ordered map; if they were not in order, there would be no hint.
             self.starts = KeyIndex::new(state.regions().map(|region| &region.start_key)).unwrap_or_default();
         }
     }
@@ -77,11 +78,11 @@ mod tests {
             peers: vec![Peer { id: 1, store_id: 1, ..Default::default() }],
             ..Default::default()
         });
-        crate::pd::state::restore(10_000, regions.collect()).expect("regions that fit together")
+        crate::pd::state::restore(10_000, regions.collect()).expect("consistent regions")
     }
 
-    /// Goal: the hint never changes an answer, fresh or stale. Method: regions whose boundaries move under it, every key around
-    /// every boundary, against the state's own map; and it does answer by itself once it is built.
+    /// Goal: the hint never changes a result, whether fresh or stale, and it is used once it is built. Method: regions
+    /// whose boundaries move under it; every key around every boundary is compared with the state's own map.
     #[test]
     fn answers_as_the_map_does() {
         let mut lookup = Lookup::default();
@@ -99,10 +100,10 @@ mod tests {
                     );
                 }
             }
-            assert_eq!(lookup.ids.len(), state.region_count(), "built for these regions");
+            assert_eq!(lookup.ids.len(), state.region_count(), "the index was built for these regions");
             let missed = lookup.missed;
             assert!(lookup.region_of(&state, &[0, 0, 0, 3]).is_some());
-            assert_eq!(lookup.missed, missed, "answered by the index");
+            assert_eq!(lookup.missed, missed, "the index was used");
         }
     }
 }

@@ -1,11 +1,12 @@
-//! The placement driver's state machine: [`PdState`] behind the raft log, each object under its own key of [`Cf::Pd`].
+//! The placement driver's state machine: applies raft entries to [`PdState`] and stores each object under its own key
+//! of [`Cf::Pd`].
 //!
 //! | key | value |
 //! |---|---|
 //! | `01` | one byte: bootstrapped |
 //! | `02` | next free id, 8 bytes big endian |
 //! | `03` | timestamp bound in ms, 8 bytes big endian |
-//! | `04` | garbage collection's safe point, 8 bytes big endian |
+//! | `04` | safe point of garbage collection, 8 bytes big endian |
 //! | `05` | the version of the cluster's protocol, 8 bytes big endian |
 //! | `10` id (8 bytes big endian) | `StoreRecord`, protobuf |
 //! | `11` id (8 bytes big endian) | `metapb.Region`, protobuf |
@@ -34,7 +35,7 @@ const KEY_STORE: u8 = 0x10;
 const KEY_REGION: u8 = 0x11;
 const KEY_RUN: u8 = 0x12;
 
-/// The state as this node has applied it. Readers hold the lock for one lookup, never across an await.
+/// The state that this node has applied. Readers hold the lock for one lookup, never across an await.
 pub type SharedState = Arc<RwLock<PdState>>;
 
 /// The replicated state machine of the placement driver's group.
@@ -53,14 +54,14 @@ impl Default for PdMachine {
 }
 
 impl PdMachine {
-    /// With nothing in memory: the driver calls [`StateMachine::reload`] before anything else. Commands that are newer than
-    /// `protocol` are unknown.
+    /// Creates a machine without any state: the driver calls [`StateMachine::reload`] before anything else. Commands
+    /// that are newer than `protocol` are rejected as unknown.
     pub fn new(protocol: u32) -> PdMachine {
         PdMachine { region: Region::default(), state: Arc::new(RwLock::new(PdState::new())), protocol }
     }
 
-    /// The state, for readers on this node. It is what this node has applied, which may be behind: the leader is up to date
-    /// once it is ready, and only while it leads.
+    /// Returns the state, for readers on this node. It is the state that this node has applied, which may lag: a
+    /// leader's is up to date once the leader is ready, and only while it stays leader.
     pub fn shared(&self) -> SharedState {
         self.state.clone()
     }
@@ -113,7 +114,7 @@ fn number(value: u64) -> Bytes {
     Bytes::copy_from_slice(&value.to_be_bytes())
 }
 
-/// Writes the changed objects as they stand now.
+/// Writes the current value of the changed objects.
 fn save(state: &PdState, changed: &[Changed], batch: &mut WriteBatch) {
     for object in changed {
         match *object {
@@ -172,7 +173,7 @@ fn load(read: &dyn Read) -> Result<PdState> {
                 runs.insert(id, Incarnation::decode(value).map_err(|e| e.to_string())?);
                 Ok(())
             }),
-            _ => Err("a key that this version does not know".to_owned()),
+            _ => Err("unknown to this version".to_owned()),
         };
         match parsed {
             Ok(()) => Visit::More,

@@ -1,4 +1,5 @@
-//! What the placement driver replicates, and the commands that change it. A function of (state, command), nothing else.
+//! The placement driver's replicated state and the commands that change it. The new state is a function of the old
+//! state and the command, and of nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -13,10 +14,10 @@ use crate::types::region;
 use crate::types::run::{self, History};
 use crate::types::{GroupId, Region};
 
-/// The label that a store without an address carries: the id of the store that took its address.
+/// The label of a store without an address: the ID of the store that took over its address.
 pub const LABEL_REPLACED_BY: &str = "replaced-by";
 
-/// The replicated state: stores, regions, and the numbers that only grow.
+/// The replicated state: stores, regions, and numbers that only increase.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PdState {
     bootstrapped: bool,
@@ -26,45 +27,45 @@ pub struct PdState {
     cluster_version: u32,
     stores: BTreeMap<u64, StoreRecord>,
     regions: BTreeMap<u64, Region>,
-    /// The newest run of each store's process.
+    /// The newest incarnation of each store's process.
     runs: BTreeMap<u64, Incarnation>,
-    /// Derived: uuid to store id.
+    /// Derived: store IDs by UUID.
     by_uuid: BTreeMap<String, u64>,
-    /// Derived: start key to region id.
+    /// Derived: region IDs by start key.
     by_start: BTreeMap<Bytes, u64>,
 }
 
-/// An object that a command changed; each lies under its own key in the engine.
+/// An object that a command changed. Each object has its own key in the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Changed {
     /// The bootstrapped flag.
     Bootstrapped,
-    /// The next free id.
+    /// The next free ID.
     NextId,
     /// The timestamp bound.
     TsoBound,
     /// The safe point.
     GcSafePoint,
-    /// The cluster's version.
+    /// The cluster's protocol version.
     ClusterVersion,
-    /// That store's newest run.
+    /// The newest incarnation of that store.
     Run(u64),
-    /// That store's record.
+    /// The record of that store.
     Store(u64),
-    /// That region's descriptor, or its absence.
+    /// The descriptor of that region, or its removal.
     Region(u64),
 }
 
 impl PdState {
-    /// Nothing yet: no stores, no regions.
+    /// Creates a state without stores and regions.
     pub fn new() -> PdState {
         PdState { next_id: GroupId::PD.0 + 1, cluster_version: 1, ..PdState::default() }
     }
 
-    /// Puts together what lay in the engine. Derived maps are built here.
+    /// Restores the state from the engine's content, and builds the derived maps.
     ///
     /// # Errors
-    /// A sentence, when the parts cannot all be true.
+    /// A sentence, if the parts contradict each other.
     pub fn restore(
         numbers: Numbers,
         stores: Vec<StoreRecord>,
@@ -86,70 +87,71 @@ impl PdState {
         Ok(state)
     }
 
-    /// Whether the cluster's first stores and regions are decided.
+    /// Returns whether the cluster's first stores and regions exist.
     pub fn bootstrapped(&self) -> bool {
         self.bootstrapped
     }
-    /// The next id that the allocator gives.
+    /// Returns the ID that the allocator returns next.
     pub fn next_id(&self) -> u64 {
         self.next_id
     }
-    /// Timestamps handed out so far have a physical part (ms) below this.
+    /// Returns the bound (ms) below which the physical parts of all timestamps handed out so far are.
     pub fn tso_bound_ms(&self) -> u64 {
         self.tso_bound_ms
     }
-    /// Versions below this timestamp may be collected.
+    /// Returns the timestamp below which versions may be collected.
     pub fn gc_safe_point(&self) -> u64 {
         self.gc_safe_point
     }
-    /// The version of the cluster's protocol: what every node knows (see [`crate::types::version::PROTOCOL`]).
+    /// Returns the cluster's protocol version, which every node supports (see [`crate::types::version::PROTOCOL`]).
     pub fn cluster_version(&self) -> u32 {
         self.cluster_version
     }
-    /// The newest run of a store's process, if one was told.
+    /// Returns the newest known incarnation of a store's process.
     pub fn run(&self, store: u64) -> Option<Incarnation> {
         self.runs.get(&store).copied()
     }
-    /// All stores in order of their ids, also those that are gone.
+    /// Returns all stores in the order of their IDs, including those that are gone.
     pub fn stores(&self) -> impl Iterator<Item = &StoreRecord> {
         self.stores.values()
     }
-    /// The store of that id.
+    /// Returns the store with this ID.
     pub fn store(&self, id: u64) -> Option<&StoreRecord> {
         self.stores.get(&id)
     }
-    /// The store of that uuid.
+    /// Returns the store with this UUID.
     pub fn store_by_uuid(&self, uuid: &str) -> Option<&StoreRecord> {
         self.by_uuid.get(uuid).and_then(|id| self.stores.get(id))
     }
-    /// The store that has that address now.
+    /// Returns the store that has this address now.
     pub fn store_by_addr(&self, addr: &str) -> Option<&StoreRecord> {
         self.stores.values().find(|record| address(record) == addr && !addr.is_empty())
     }
-    /// The region of that id.
+    /// Returns the region with this ID.
     pub fn region(&self, id: u64) -> Option<&Region> {
         self.regions.get(&id)
     }
-    /// The region that holds `key`. There is always one once the cluster is bootstrapped.
+    /// Returns the region that holds `key`. There is always one once the cluster is bootstrapped.
     pub fn region_of(&self, key: &[u8]) -> Option<&Region> {
         let upto = (Bound::Unbounded, Bound::Included(key));
         let (_, id) = self.by_start.range::<[u8], _>(upto).next_back()?;
         self.regions.get(id).filter(|found| region::holds(found, key))
     }
-    /// The region right before the one that holds `key`: it ends where that one starts.
+    /// Returns the region directly before the one that holds `key`: it ends where that one starts.
     pub fn region_before(&self, key: &[u8]) -> Option<&Region> {
         let here = self.region_of(key)?;
         let below = (Bound::Unbounded, Bound::Excluded(&here.start_key[..]));
         let (_, id) = self.by_start.range::<[u8], _>(below).next_back()?;
         self.regions.get(id).filter(|before| before.end_key == here.start_key)
     }
-    /// Regions with a replica on a store whose address `store` took over: those replicas were lost with a disk.
+    /// Returns how many regions have a replica on a store whose address `store` took over: those replicas were lost
+    /// with a disk.
     pub fn lost_replicas(&self, store: u64) -> u64 {
         let replaced_by = |record: &StoreRecord| {
             let labels = &record.store.as_ref()?.labels;
             labels.iter().find(|label| label.key == LABEL_REPLACED_BY)?.value.parse::<u64>().ok()
         };
-        // A store that was replaced may have replaced another one before.
+        // A replaced store may have replaced another one before.
         let mut lost = BTreeSet::new();
         let mut gone = vec![store];
         while let Some(by) = gone.pop() {
@@ -162,7 +164,7 @@ impl PdState {
         let counts = |region: &&Region| region.peers.iter().any(|peer| lost.contains(&peer.store_id));
         self.regions.values().filter(counts).count() as u64
     }
-    /// The regions that meet `[start, end)` (an empty `end` is plus infinity), in order of their keys, at most `limit`.
+    /// Returns the regions that overlap `[start, end)` (an empty `end` means infinity), in key order, at most `limit`.
     pub fn scan(&self, start: &[u8], end: &[u8], limit: usize) -> Vec<&Region> {
         let first = self.region_of(start).map_or(start, |region| &region.start_key[..]);
         self.by_start
@@ -172,20 +174,20 @@ impl PdState {
             .filter_map(|(_, id)| self.regions.get(id))
             .collect()
     }
-    /// How many regions there are.
+    /// Returns the number of regions.
     pub fn region_count(&self) -> usize {
         self.regions.len()
     }
-    /// All regions in order of their keys.
+    /// Returns all regions in key order.
     pub fn regions(&self) -> impl Iterator<Item = &Region> {
         self.by_start.values().filter_map(|id| self.regions.get(id))
     }
 
-    /// Applies one command: the reply for its proposer, and the objects it changed. One that carries nothing that this version knows
-    /// is refused: every member has the same bytes.
+    /// Applies one command. Returns the reply for its proposer, and the objects that it changed. A command that this
+    /// version does not know is rejected, on every member alike, because all have the same bytes.
     ///
     /// # Panics
-    /// If a number went back or the indexes no longer fit what they lead to: the state would be of no use on any member.
+    /// If a number decreased or the derived maps are inconsistent: the state would be unusable on every member.
     pub fn apply(&mut self, command: PdCommand) -> (PdReply, Vec<Changed>) {
         let before = self.counters();
         let outcome = match command.op {
@@ -210,7 +212,7 @@ impl PdState {
             Some(Op::PutRegion(put)) => self.put_region(put.region.unwrap_or_default()),
         };
         let grown = self.counters().iter().zip(before).all(|(now, before)| *now >= before);
-        assert!(grown, "an id, timestamp, safe point or version went back: {:?} after {before:?}", self.counters());
+        assert!(grown, "an id, timestamp, safe point or version decreased: {:?} after {before:?}", self.counters());
         assert_eq!(self.by_start.len(), self.regions.len(), "two regions start at the same key");
         assert_eq!(self.by_uuid.len(), self.stores.len(), "two stores have the same uuid");
         match outcome {
@@ -219,7 +221,7 @@ impl PdState {
         }
     }
 
-    /// What never goes back.
+    /// Returns the numbers that must never decrease.
     fn counters(&self) -> [u64; 4] {
         [self.next_id, self.tso_bound_ms, self.gc_safe_point, u64::from(self.cluster_version)]
     }
@@ -244,8 +246,9 @@ impl PdState {
         Ok((0, changed))
     }
 
-    /// A known uuid keeps its id; a new one gets a fresh id, whatever its address: an empty disk is a new store. The store that
-    /// had the address before loses it, since two stores cannot both answer there; it gets one again when it registers anew.
+    /// Registers a store. A known UUID keeps its ID; a new one gets a fresh ID whatever its address, because an empty
+    /// disk is a new store. A store that had the address before loses it, since two stores cannot both listen there; it
+    /// gets an address again when it registers again.
     fn put_store(&mut self, put: PutStore) -> Outcome {
         self.must_be_bootstrapped()?;
         if put.uuid.is_empty() || put.addr.is_empty() {
@@ -302,7 +305,8 @@ impl PdState {
         Ok((id, changed))
     }
 
-    /// A run that is not of the history of the one known is that of a copied data directory.
+    /// Records a store's start. An incarnation whose history does not contain the recorded one belongs to a copied data
+    /// directory and is rejected.
     fn store_started(&mut self, StoreStarted { store_id, incarnation, earlier }: StoreStarted) -> Outcome {
         self.must_be_bootstrapped()?;
         if !self.stores.contains_key(&store_id) {
@@ -323,12 +327,13 @@ impl PdState {
     fn alloc_ids(&mut self, count: u32) -> Outcome {
         self.must_be_bootstrapped()?;
         if count == 0 {
-            return Err("no ids asked for".into());
+            return Err("the request asks for no ids".into());
         }
         Ok((self.take_ids(u64::from(count))?, vec![Changed::NextId]))
     }
 
-    /// A newer descriptor replaces the older ones that it meets; an older one is refused.
+    /// Stores a region's descriptor. A newer descriptor replaces the older ones that it overlaps; an older one is
+    /// rejected.
     fn put_region(&mut self, new: Region) -> Outcome {
         self.must_be_bootstrapped()?;
         check_region(&new, |store| self.stores.contains_key(&store))?;
@@ -365,7 +370,7 @@ impl PdState {
     fn take_ids(&mut self, count: u64) -> Result<u64, String> {
         let first = self.next_id;
         self.next_id = first.checked_add(count).ok_or("ids have run out")?;
-        assert!(first < self.next_id, "an id is given once");
+        assert!(first < self.next_id, "an id must be allocated only once");
         Ok(first)
     }
 
@@ -380,29 +385,29 @@ impl PdState {
     }
 }
 
-/// The single numbers of the state.
+/// The single values of the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Numbers {
-    /// Whether the first stores and regions are decided.
+    /// Whether the first stores and regions exist.
     pub bootstrapped: bool,
-    /// The next free id.
+    /// The next free ID.
     pub next_id: u64,
     /// Timestamps below this (physical ms) may have been handed out.
     pub tso_bound_ms: u64,
     /// Versions below this timestamp may be collected.
     pub gc_safe_point: u64,
-    /// The version of the cluster's protocol.
+    /// The cluster's protocol version.
     pub cluster_version: u32,
 }
 
-/// A bootstrapped state of these regions, without stores, for tests.
+/// Creates a bootstrapped state with these regions and without stores, for tests.
 #[cfg(test)]
 pub fn restore(next_id: u64, regions: Vec<Region>) -> Result<PdState, String> {
     let numbers = Numbers { bootstrapped: true, next_id, tso_bound_ms: 0, gc_safe_point: 0, cluster_version: 1 };
     PdState::restore(numbers, vec![], regions, BTreeMap::new())
 }
 
-/// The version of the protocol that brought an operation.
+/// Returns the protocol version that introduced an operation.
 pub fn since(op: &Op) -> u32 {
     match op {
         Op::StoreStarted(_) => 2,
@@ -416,7 +421,7 @@ pub fn since(op: &Op) -> u32 {
     }
 }
 
-/// A value for the proposer and what changed, or why nothing did.
+/// The value for the proposer and the changed objects, or the reason for rejecting the command.
 type Outcome = Result<(u64, Vec<Changed>), String>;
 
 fn raise(value: &mut u64, to: u64) -> bool {
@@ -427,7 +432,7 @@ fn raise(value: &mut u64, to: u64) -> bool {
     grows
 }
 
-/// Whether a store's record says what `info` says.
+/// Returns whether a store's record already contains `info`.
 pub fn says(record: &StoreRecord, info: Option<&StoreInfo>) -> bool {
     let Some(info) = info else { return true };
     record.store.as_ref().is_some_and(|store| {
@@ -438,17 +443,17 @@ pub fn says(record: &StoreRecord, info: Option<&StoreInfo>) -> bool {
     })
 }
 
-/// The id in a store's record.
+/// Returns the ID in a store's record.
 pub fn store_id(record: &StoreRecord) -> u64 {
     record.store.as_ref().map_or(0, |store| store.id)
 }
 
-/// The address in a store's record; empty when the store has none any more.
+/// Returns the address in a store's record; empty if the store no longer has one.
 pub fn address(record: &StoreRecord) -> &str {
     record.store.as_ref().map_or("", |store| &store.address)
 }
 
-/// Whether a store's record says that it is in service.
+/// Returns whether a store's record says that it is in service.
 pub fn is_up(record: &StoreRecord) -> bool {
     record.store.as_ref().is_some_and(|store| store.state() == StoreState::Up && !store.address.is_empty())
 }
@@ -480,7 +485,7 @@ fn check_region(region: &Region, store_known: impl Fn(u64) -> bool) -> Result<()
     let mut on = BTreeSet::new();
     for peer in &region.peers {
         if !store_known(peer.store_id) {
-            return Err(format!("region {id} has a peer on store {}, which nobody knows", peer.store_id));
+            return Err(format!("region {id} has a peer on the unknown store {}", peer.store_id));
         }
         if peer.id == 0 || !on.insert(peer.store_id) {
             return Err(format!("region {id} has two peers on store {}, or one without an id", peer.store_id));
@@ -521,7 +526,7 @@ fn check_bootstrap(command: &Bootstrap) -> Result<(), String> {
     check_cover(&command.regions)
 }
 
-/// Whether the regions, in any order, cover all keys without a hole or an overlap.
+/// Checks whether the regions, in any order, cover all keys without a hole or an overlap.
 fn check_cover(regions: &[Region]) -> Result<(), String> {
     let mut sorted: Vec<&Region> = regions.iter().collect();
     sorted.sort_by(|left, right| left.start_key.cmp(&right.start_key));

@@ -13,8 +13,8 @@ use crate::pd::bootstrap::{Founding, SENTINEL};
 use crate::proto::armilla::pd::{Bootstrap, Founder};
 use crate::types::Region;
 
-/// `n1=a1 n2=a2 ... members=2 replicas=3 boundaries=g,p`: what a cluster of those founders begins with. A founder's uuid is
-/// its name behind a `u-`.
+/// Parses `n1=a1 n2=a2 ... members=2 replicas=3 boundaries=g,p`: the initial content of a cluster with these founders.
+/// A founder's UUID is its name after `u-`.
 fn founding(args: &Args<'_>) -> Result<(Founding, Bootstrap), String> {
     let named = |key: &&&str| !["members", "replicas", "boundaries"].contains(*key);
     let founders: Vec<Founder> = args
@@ -34,7 +34,7 @@ fn founding(args: &Args<'_>) -> Result<(Founding, Bootstrap), String> {
     Ok((founding, command))
 }
 
-/// A key as scripts write it: decoded if it is an encoding, `-` if empty.
+/// Formats a key for scripts: decoded if it is an encoding, `-` if empty.
 fn key_text(key: &[u8]) -> String {
     if key.is_empty() {
         return "-".into();
@@ -46,7 +46,7 @@ fn key_text(key: &[u8]) -> String {
         .map_or_else(|_| format!("{key:02x?}"), |plain| String::from_utf8_lossy(&plain).into_owned())
 }
 
-/// The key that a script means.
+/// Parses a script's key.
 fn key_of(text: &str) -> Bytes {
     match text {
         "-" => Bytes::new(),

@@ -1,4 +1,4 @@
-//! The timestamp oracle's allocator: strictly growing numbers below a bound that was saved through raft beforehand.
+//! The timestamp oracle's allocator: strictly increasing numbers below a bound that was saved through raft beforehand.
 //!
 //! Pure: the clock comes in as `now_ms`. (`mutant!`, `buggify!` and `reach!` are constant outside the simulator.)
 
@@ -6,70 +6,73 @@ use crate::types::Timestamp;
 use crate::types::limits::TSO_WINDOW;
 use crate::types::timestamp::LOGICAL_BITS;
 
-/// How many timestamps share one millisecond.
+/// Number of timestamps in one millisecond.
 const LOGICAL_COUNT: u64 = 1 << LOGICAL_BITS;
-/// Physical parts have so many bits: until the year 4199.
+/// The largest physical part that fits its bits: in the year 4199.
 const PHYSICAL_MS_MAX: u64 = (1 << (64 - LOGICAL_BITS)) - 1;
 
-/// The allocator needs a higher saved bound before it can go on.
+/// The allocator needs a higher saved bound before it can continue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NeedWindow {
-    /// The bound (ms, exclusive) to save through raft; then call [`Tso::extend`].
+    /// The bound (ms, exclusive) to save through raft and then to pass to [`Tso::extend`].
     pub to_ms: u64,
 }
 
-/// Hands out timestamps of one leadership.
+/// Allocates the timestamps of one leadership.
 ///
-/// Its caller must, in this order: make it with the bound that the replicated state holds when the leader is ready, save a
-/// higher one through raft, [`Tso::extend`] it, and only then [`Tso::take`]; and at each `take` be sure that it still leads.
+/// The caller must, in this order: create it with the bound that the replicated state holds when the leader is ready;
+/// save a higher bound through raft; call [`Tso::extend`]; and only then call [`Tso::take`]. At each `take` it must be
+/// sure that it is still leader.
 #[derive(Clone, Debug)]
 pub struct Tso {
     /// The physical part of the next timestamp (ms), unless the clock is ahead of it.
     physical_ms: u64,
     /// The logical part of the next timestamp; at most [`LOGICAL_COUNT`].
     logical: u64,
-    /// Physical parts stay below this (ms).
+    /// Exclusive upper bound of physical parts (ms).
     bound_ms: u64,
 }
 
 impl Tso {
-    /// Begins above every timestamp that an earlier leader can have handed out: their physical parts are below `bound_ms`.
+    /// Creates an allocator that starts above every timestamp of earlier leaders: their physical parts are below
+    /// `bound_ms`.
     pub fn new(bound_ms: u64) -> Tso {
         Tso { physical_ms: bound_ms, logical: 0, bound_ms }
     }
 
-    /// The bound as saved (ms, exclusive).
+    /// Returns the saved bound (ms, exclusive).
     #[cfg(test)]
     pub fn bound_ms(&self) -> u64 {
         self.bound_ms
     }
 
-    /// A bound was saved through raft. A lower one than before changes nothing.
+    /// Records that a bound was saved through raft. A lower bound than before has no effect.
     pub fn extend(&mut self, bound_ms: u64) {
         self.bound_ms = self.bound_ms.max(bound_ms);
     }
 
-    /// The bound to save so that a whole window is open at `now_ms`.
+    /// Returns the bound to save so that a whole window is available at `now_ms`.
     pub fn window(&self, now_ms: u64) -> NeedWindow {
         window(self.physical_ms.max(now_ms))
     }
 
-    /// Whether less than half of the window is left at `now_ms`: time to save a higher bound, before anybody waits for it.
+    /// Returns whether less than half of the window is left at `now_ms`, so that a higher bound should be saved before
+    /// a caller has to wait for it.
     pub fn runs_low(&self, now_ms: u64) -> bool {
         let left_ms = self.bound_ms.saturating_sub(self.physical_ms.max(now_ms));
         u128::from(left_ms) * 2 < TSO_WINDOW.as_millis() || crate::buggify!("tso.save-early")
     }
 
-    /// Takes `count` timestamps that share their physical part; gives the largest.
+    /// Takes `count` timestamps that share their physical part, and returns the largest.
     ///
     /// # Errors
-    /// [`NeedWindow`] when the next timestamp would not be below the saved bound; nothing is taken then.
+    /// [`NeedWindow`] if the next timestamp would not be below the saved bound; then no timestamp is taken.
     ///
     /// # Panics
-    /// If `count` is zero or does not fit one millisecond.
+    /// If `count` is zero or larger than the number of timestamps in one millisecond.
     pub fn take(&mut self, count: u32, now_ms: u64) -> Result<Timestamp, NeedWindow> {
         let count = u64::from(count);
-        assert!(count > 0 && count <= LOGICAL_COUNT, "a batch fits one millisecond: {count}");
+        assert!(count > 0 && count <= LOGICAL_COUNT, "a batch must fit into one millisecond: {count}");
         let (mut physical_ms, mut first) = (self.physical_ms, self.logical);
         if now_ms > physical_ms {
             (physical_ms, first) = (now_ms, 0);

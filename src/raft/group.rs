@@ -354,9 +354,9 @@ impl Group {
             }
             // A leader's heartbeat never names a higher commit index than it knows this peer to hold.
             return Err(Error::Corruption(format!(
-                "group {}: peer {}'s log ends at {last}, but its leader knows that it acknowledged entries up to {}: the log \
-                 lost what it had acknowledged, or an older copy of the data directory was restored. Restore the newer copy, or start \
-                 with an empty data directory as a new store",
+                "group {}: peer {}'s log ends at {last}, but its leader knows that it acknowledged entries up to {}: \
+                 the log lost what it had acknowledged, or an older copy of the data directory was restored. Restore \
+                 the newer copy, or start with an empty data directory as a new store",
                 self.id, self.peer, message.commit
             )));
         }

@@ -1,32 +1,32 @@
 //! Spreads leaders evenly over the stores that are alive.
 //!
-//! A leader moves only if the store it leaves has at least [`GAP_MIN`] leaders more than the one it goes to, so that a move
-//! always makes the cluster more even and none is ever undone by the next. Leaders on their way count where they go.
+//! A leader moves only if its store has at least [`GAP_MIN`] more leaders than the target store, so that every move
+//! makes the cluster more even and no move is undone by the next. Leaders that are moving count at their target.
 
 use std::collections::BTreeMap;
 
 use crate::proto::armilla::pd::LeaderOrder;
 
-/// The smallest difference in leaders between two stores that is worth a move.
+/// The smallest difference in leader counts between two stores that justifies a move.
 pub const GAP_MIN: u64 = 2;
 
-/// A region's leadership.
+/// The placement of a region's leader.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seat {
-    /// The region.
+    /// The region's ID.
     pub region: u64,
-    /// The store that leads it.
+    /// The store of the region's leader.
     pub leader: u64,
-    /// The stores that could.
+    /// The stores of its voters.
     pub voters: Vec<u64>,
-    /// The store it is moving to.
+    /// The store that leadership is moving to, if any.
     pub moving_to: Option<u64>,
-    /// It moves, or moved lately: leave it alone.
+    /// Whether the leader is moving or moved recently and must stay where it is.
     pub rests: bool,
 }
 
-/// At most `max` moves away from store `from`, the most useful first; among equals the smallest ids, so that the same input
-/// gives the same answer everywhere. `stores` are those that may lead.
+/// Returns at most `max` moves of leaders away from store `from`, the most useful first; ties are broken by the
+/// smallest IDs, so that the same input gives the same result everywhere. `stores` are the stores that may lead.
 pub fn propose(from: u64, stores: &[u64], seats: &[Seat], max: usize) -> Vec<LeaderOrder> {
     let mut leaders: BTreeMap<u64, u64> = stores.iter().map(|store| (*store, 0)).collect();
     for seat in seats {
@@ -48,7 +48,7 @@ pub fn propose(from: u64, stores: &[u64], seats: &[Seat], max: usize) -> Vec<Lea
             break;
         }
         let seat = movable.remove(at);
-        assert!(seat.leader == from && to != from, "region {}: a leader moves away from where it is", seat.region);
+        assert!(seat.leader == from && to != from, "region {}: a leader moves away from its own store", seat.region);
         *leaders.get_mut(&from).expect("it was just read") -= 1;
         *leaders.get_mut(&to).expect("it was just read") += 1;
         orders.push(LeaderOrder { region_id: seat.region, to_store: to });

@@ -1,3 +1,3 @@
-//! Plans: pure functions from what is known of the cluster to orders for its stores.
+//! Scheduling: pure functions from the known state of the cluster to orders for its stores.
 
 pub mod leader;

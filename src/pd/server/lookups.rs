@@ -1,6 +1,6 @@
-//! Lookups: which region holds a key, and who leads it.
+//! Lookups: which region holds a key, and which store leads the region.
 //!
-//! Clients keep what they are told, so a region whose leader is not known makes them wait a little instead.
+//! Clients cache the answers, so a lookup of a region whose leader is not known waits a little instead.
 
 use std::time::Duration;
 
@@ -13,41 +13,42 @@ use crate::pd::state::PdState;
 use crate::rt::task;
 use crate::types::GroupId;
 
-/// How long a lookup waits for a leader to be heard of. Less than the deadlines of clients' calls (2 s and more), so that they
-/// get an answer that says what is wrong.
+/// How long a lookup waits until the leader is known. Less than the timeouts of clients' calls (2 s and more), so that
+/// clients receive a meaningful error.
 const LOOKUP_WAIT: Duration = Duration::from_millis(1500);
 
 impl PdServer {
-    /// The region that holds `key`, with its leader.
+    /// Returns the region that holds `key`, with its leader.
     ///
     /// # Errors
-    /// [`PdError::NotBootstrapped`]; [`PdError::Unavailable`] while the leader is not known.
+    /// [`PdError::NotBootstrapped`]; [`PdError::Unavailable`] if the leader is not known in time.
     pub async fn get_region(&self, key: &[u8]) -> PdResult<Option<RegionInfo>> {
         self.look_up_one(|cluster, state, now_ms| cluster.by_key(state, key, now_ms)).await
     }
 
-    /// The region before the one that holds `key`, with its leader; none before the first.
+    /// Returns the region before the one that holds `key`, with its leader; `None` if there is none.
     ///
     /// # Errors
-    /// As [`PdServer::get_region`].
+    /// Those of [`PdServer::get_region`].
     pub async fn get_prev_region(&self, key: &[u8]) -> PdResult<Option<RegionInfo>> {
         self.look_up_one(|cluster, state, now_ms| cluster.before(state, key, now_ms)).await
     }
 
-    /// The region of that id, with its leader.
+    /// Returns the region with this ID, with its leader.
     ///
     /// # Errors
-    /// As [`PdServer::get_region`].
+    /// Those of [`PdServer::get_region`].
     pub async fn get_region_by_id(&self, id: u64) -> PdResult<Option<RegionInfo>> {
         self.look_up_one(|cluster, state, now_ms| cluster.by_id(state, id, now_ms)).await
     }
 
-    /// The regions that meet `[start, end)`, in order. `limit` of 0 or below: all of them. A region has no
-    /// leader here only if every living store had the time to report it and none did: one region without a quorum must not hide
-    /// the others.
+    /// Returns the regions that overlap `[start, end)`, in order, at most `limit` (0 or below: all of them). A region
+    /// is returned without a leader only if every living store has had enough time to report that it leads it and none
+    /// did: one region without a quorum must not hide the others.
     ///
     /// # Errors
-    /// [`PdError::NotBootstrapped`]; [`PdError::Unavailable`] while leaders are not known since this leadership is too young.
+    /// [`PdError::NotBootstrapped`]; [`PdError::Unavailable`] while leaders are not known because this leadership is
+    /// too young.
     pub async fn scan_regions(&self, start: &[u8], end: &[u8], limit: i32) -> PdResult<Vec<RegionInfo>> {
         let limit = usize::try_from(limit).ok().filter(|limit| *limit > 0).unwrap_or(usize::MAX);
         self.look_up(false, |cluster, state, now_ms| cluster.scan(state, start, end, limit, now_ms)).await
@@ -62,8 +63,8 @@ impl PdServer {
         Ok(found.into_iter().next())
     }
 
-    /// Looks until the leaders of all regions found are known (see [`Cluster::known`]), for [`LOOKUP_WAIT`] at most. Clients keep
-    /// what they are told: a region without its leader would stay so for them.
+    /// Repeats a lookup until the leaders of all regions found are known (see [`Cluster::known`]), for at most
+    /// [`LOOKUP_WAIT`]. Clients cache the answer: a region without its leader would stay so for them.
     async fn look_up(
         &self,
         strictly: bool,
@@ -92,9 +93,10 @@ impl PdServer {
         }
     }
 
-    /// The regions that hold `keys`, those before the regions that hold `prev_keys`, and those of `ids`, with their leaders. All
-    /// of them wait together, as [`PdServer::get_region`] does; a region whose leader is not known then is left out, which makes
-    /// clients ask for it again: one region without a leader must not cost them the others.
+    /// Returns the regions that hold `keys`, those before the regions that hold `prev_keys`, and those with the given
+    /// `ids`, with their leaders. All of them wait together, as in [`PdServer::get_region`]. A region whose leader is
+    /// still not known is left out, so that clients ask for it again: one region without a leader must not hide the
+    /// others.
     ///
     /// # Errors
     /// [`PdError::NotBootstrapped`].
@@ -112,7 +114,7 @@ impl PdServer {
         }
     }
 
-    /// One look at many regions, and whether the leaders of all of them are known.
+    /// Looks up many regions once. Also returns whether the leaders of all of them are known.
     async fn query_now(&self, serving: &Serving, keys: &[Bytes], prev_keys: &[Bytes], ids: &[u64]) -> (Queried, bool) {
         let (mut queried, mut known) = (Queried::default(), true);
         let mut keep = |queried: &mut Queried, look: &dyn Fn(&mut Cluster, &PdState, u64) -> Option<RegionInfo>| {
@@ -146,11 +148,12 @@ impl PdServer {
         (queried, known)
     }
 
-    /// The regions that meet the ranges `[start, end)`, in order, each once, at most `limit` (0 or below: no limit). With `whole`,
-    /// the first part of a range that no region covers is an error: the outer result is the call's, the inner one names that part.
+    /// Returns the regions that overlap the ranges `[start, end)`, in order and without duplicates, at most `limit` (0
+    /// or below: no limit). With `whole`, the first part of a range that no region covers is an error: the outer result
+    /// is that of the call, the inner one names that part.
     ///
     /// # Errors
-    /// [`PdError::NotBootstrapped`]; as [`PdServer::scan_regions`].
+    /// [`PdError::NotBootstrapped`]; those of [`PdServer::scan_regions`].
     pub async fn batch_scan_regions(
         &self,
         ranges: &[(Bytes, Bytes)],
@@ -176,7 +179,7 @@ impl PdServer {
     }
 }
 
-/// Lets other tasks run, now and then, in a long row of lookups that need not wait.
+/// Yields to other tasks from time to time, in a long series of lookups that need not wait.
 async fn breathe(at: usize) {
     if at % 256 == 255 {
         task::yield_now().await;

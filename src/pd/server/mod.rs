@@ -1,8 +1,9 @@
-//! The placement driver's loop and the calls it answers.
+//! The placement driver's loop and its calls.
 //!
-//! One task follows who leads the group. While this node does, and its state is complete, a `Serving` of that term exists;
-//! a call first finds it, then makes sure that this node *still* leads that term (lease, or a quorum's word), then answers
-//! from memory or proposes a command. The timestamp window is extended by one proposal at a time, ahead of need.
+//! One task follows the group's leadership. While this node is leader and its state is complete, a `Serving` of that
+//! term exists. A call first finds it, then makes sure that this node is *still* leader of that term (by its lease, or
+//! by a quorum's confirmation), and then answers from memory or proposes a command. The timestamp window is extended by
+//! one proposal at a time, ahead of need.
 
 mod lookups;
 mod stores;
@@ -29,60 +30,62 @@ use crate::rt::task;
 use crate::types::limits::TSO_COUNT_MAX;
 use crate::types::{Error, GroupId, Timestamp, region};
 
-/// How long to wait before a failed proposal of the server's own is tried again.
+/// How long to wait before the server's own failed proposal is retried.
 const RETRY: Duration = Duration::from_millis(50);
-/// How long a question for the members waits for a leader.
+/// How long a call for the members waits for a leader.
 const LEADER_WAIT: Duration = Duration::from_secs(1);
-/// How often to look whether this store has its peer of the group, at the start, and whether somebody leads it.
+/// Poll interval while waiting for this store's peer of the group at the start, or for a leader.
 const POLL: Duration = Duration::from_millis(20);
 
-/// What a call of the placement driver ends with, sorted by what the caller should do.
+/// Errors of the placement driver's calls, by what the caller should do.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum PdError {
-    /// Ask that member instead; if it is absent, ask again a little later. (gRPC: UNAVAILABLE.)
+    /// Ask the given member instead; if there is none, retry a little later. (gRPC: UNAVAILABLE.)
     #[error("not leader{}", .0.as_ref().map(|leader| format!(", {} leads", leader.name)).unwrap_or_default())]
     NotLeader(Option<Member>),
     /// The caller belongs to another cluster. (gRPC: FAILED_PRECONDITION.)
     #[error("mismatch cluster id, need {actual} but got {asked}")]
     ClusterMismatch {
-        /// The id in the request.
+        /// The cluster ID in the request.
         asked: u64,
-        /// This cluster's.
+        /// The ID of this cluster.
         actual: u64,
     },
-    /// The first stores and regions are not decided yet: ask again. (pdpb: NOT_BOOTSTRAPPED.)
+    /// The first stores and regions do not exist yet: retry. (pdpb: NOT_BOOTSTRAPPED.)
     #[error("the cluster is not bootstrapped yet")]
     NotBootstrapped,
-    /// The request itself is wrong. (gRPC: INVALID_ARGUMENT.)
+    /// The request itself is invalid. (gRPC: INVALID_ARGUMENT.)
     #[error("{0}")]
     Invalid(String),
-    /// Not now: try again. What a write asked for may or may not happen. (gRPC: UNAVAILABLE.)
+    /// Not possible now: retry. A requested write may or may not take effect. (gRPC: UNAVAILABLE.)
     #[error("{0}")]
     Unavailable(String),
 }
 
-/// A result of the placement driver.
+/// The result of a placement driver call.
 pub type PdResult<T> = Result<T, PdError>;
 
-/// Which cluster this is and who its placement driver's members are.
+/// The identity of the cluster and of its placement driver's members.
 #[derive(Clone, Debug)]
 pub struct Identity {
-    /// Never 0.
+    /// The cluster's ID, which is never 0.
     pub cluster_id: u64,
-    /// In the order of the certificate; `member_id` is the peer's id in the group.
+    /// The members in the order of the certificate; `member_id` is the ID of the peer in the group.
     pub members: Vec<Member>,
-    /// Where this node is reached (host:port), whatever is registered: it moved, and nobody can hear of it elsewhere.
+    /// This node's address (host:port). It takes precedence over the registered one, which may be out of date after a
+    /// move.
     pub addr: String,
 }
 
-/// How the server behaves.
+/// Options of the server.
 #[derive(Clone, Debug)]
 pub struct PdOptions {
-    /// Proposed by whoever leads first, while the cluster is not bootstrapped. See [`super::bootstrap::Founding::command`].
+    /// The bootstrap command, which the first leader proposes if the cluster is not bootstrapped. See
+    /// [`super::bootstrap::Founding::command`].
     pub bootstrap: Option<Bootstrap>,
-    /// Whether to spread leaders evenly.
+    /// Whether to spread leaders evenly over the stores.
     pub balance_leaders: bool,
-    /// How patient the view of the cluster is.
+    /// Timeouts and limits of the view of the cluster.
     pub cluster: ClusterOptions,
 }
 
@@ -114,19 +117,19 @@ struct Inner {
 struct Serving {
     term: u64,
     tso: Mutex<Tso>,
-    /// Counts extended windows; nothing any more when the leadership has ended.
+    /// The number of window extensions so far; `None` once the leadership has ended.
     windows: watch::Sender<Option<u64>>,
-    /// The window runs low.
+    /// Notified when the window runs low.
     need: Notify,
-    /// Counts heartbeats, for lookups that wait for one.
+    /// The number of heartbeats so far, for lookups that wait for one.
     heartbeats: watch::Sender<u64>,
     cluster: Mutex<Cluster>,
 }
 
 impl PdServer {
-    /// Starts following the group's leadership. Calls are answered as soon as this node leads.
+    /// Starts following the group's leadership. Calls succeed as soon as this node is leader.
     ///
-    /// `state` is [`super::PdMachine::shared`] of the machine that the driver behind `handle` applies to.
+    /// `state` is [`super::PdMachine::shared`] of the machine to which the driver behind `handle` applies commands.
     pub fn start(clock: Clock, handle: Handle, state: SharedState, identity: Identity, options: PdOptions) -> PdServer {
         assert!(identity.cluster_id != 0, "a cluster's id is never 0");
         let inner =
@@ -137,7 +140,7 @@ impl PdServer {
         server
     }
 
-    /// Stops following; calls are refused from now on.
+    /// Stops following the leadership; calls are rejected from now on.
     pub fn stop(&self) {
         if let Some(run) = self.inner.task.lock().expect("no holder panics").take() {
             run.abort();
@@ -165,7 +168,7 @@ impl PdServer {
             }
             let term = now.term;
             let serving = self.start_serving(term);
-            tracing::info!(term, bound_ms = self.read(PdState::tso_bound_ms), "this node leads the placement driver");
+            tracing::info!(term, bound_ms = self.read(PdState::tso_bound_ms), "became leader of the placement driver");
             let lost = async {
                 let still = |now: &crate::replica::Leadership| now.term == term && now.leader == view.peer && now.ready;
                 let _ = leadership.wait_for(|now| !still(now)).await;
@@ -174,7 +177,7 @@ impl PdServer {
                 () = lost => {}
                 () = self.lead(&serving, &view) => {}
             }
-            tracing::info!(term, "this node no longer leads the placement driver");
+            tracing::info!(term, "no longer leader of the placement driver");
             if crate::mutant!("tso.old-leader-serves") {
                 continue;
             }
@@ -182,7 +185,7 @@ impl PdServer {
         }
     }
 
-    /// The state is complete: the leader has applied an entry of its own term.
+    /// Starts to serve calls in `term`. The state is complete: the leader has applied an entry of its own term.
     fn start_serving(&self, term: u64) -> Arc<Serving> {
         let bound_ms = self.read(PdState::tso_bound_ms);
         let mut tso = Tso::new(bound_ms);
@@ -208,11 +211,12 @@ impl PdServer {
         }
     }
 
-    /// What a leader does of its own accord; ends never.
+    /// Background work of the leader: bootstraps the cluster, then keeps the timestamp window ahead of demand. Never
+    /// returns.
     async fn lead(&self, serving: &Serving, view: &PeerView) {
         if let Some(bootstrap) = &self.inner.options.bootstrap {
             while let Err(error) = self.bootstrap(bootstrap.clone()).await {
-                tracing::warn!(%error, "the cluster's bootstrap has to wait");
+                tracing::warn!(%error, "could not bootstrap the cluster, will retry");
                 self.inner.clock.sleep(RETRY).await;
             }
         }
@@ -229,12 +233,13 @@ impl PdServer {
             if !crate::mutant!("tso.window-not-persisted")
                 && let Err(error) = self.propose(Op::TsoBoundMs(window.to_ms)).await
             {
-                tracing::debug!(%error, to_ms = window.to_ms, "the timestamp window was not saved");
+                tracing::debug!(%error, to_ms = window.to_ms, "could not save the timestamp window, will retry");
                 self.inner.clock.sleep(RETRY).await;
                 continue;
             }
-            // Saved within this term, so every later leader starts above it. Had this node lost the leadership and won it
-            // again meanwhile, another leader might have used the window: it is left alone then, and this loop is at its end.
+            // The bound was saved within this term, so every later leader starts above it. If this node had lost the
+            // leadership and won it again meanwhile, another leader might have used the window: it is then not used,
+            // and this loop is about to be cancelled.
             if self.leads_term(view, serving.term) {
                 serving.tso.lock().expect("no holder panics").extend(window.to_ms);
                 serving.windows.send_modify(|windows| *windows = windows.map(|count| count + 1));
@@ -244,13 +249,13 @@ impl PdServer {
         }
     }
 
-    // ---- what calls are made of ----
+    // ---- helpers of the calls ----
 
     fn read<T>(&self, look: impl FnOnce(&PdState) -> T) -> T {
         look(&self.inner.state.read().expect("no writer panics"))
     }
 
-    /// Milliseconds of the monotonic clock.
+    /// Returns the milliseconds of the monotonic clock.
     fn now_ms(&self) -> u64 {
         self.inner.clock.now().0 / 1_000_000
     }
@@ -271,12 +276,12 @@ impl PdServer {
     fn serving(&self) -> PdResult<Arc<Serving>> {
         let serving = self.inner.serving.read().expect("no holder panics").clone();
         if crate::buggify!("pd.not-now") {
-            return Err(PdError::Unavailable("asked too early".to_owned()));
+            return Err(PdError::Unavailable("not ready for calls yet".to_owned()));
         }
         serving.ok_or_else(|| self.not_leader())
     }
 
-    /// Completes when this node leads the term of `serving` for sure, at some moment after the call.
+    /// Completes once it is certain that this node was leader in the term of `serving` at some moment after the call.
     async fn confirm(&self, serving: &Serving) -> PdResult<()> {
         let view = self.inner.handle.view(GroupId::PD).ok_or_else(|| self.not_leader())?;
         let lease = view.lease(self.inner.clock.now()).filter(|_| !crate::buggify!("pd.confirm-without-lease"));
@@ -289,14 +294,14 @@ impl PdServer {
         if self.leads_term(&view, serving.term) { Ok(()) } else { Err(self.not_leader()) }
     }
 
-    /// The leadership that this call may answer from.
+    /// Returns the leadership that this call may use, after confirming it.
     async fn confirmed(&self) -> PdResult<Arc<Serving>> {
         let serving = self.serving()?;
         self.confirm(&serving).await?;
         Ok(serving)
     }
 
-    /// As [`PdServer::confirmed`], and the cluster is bootstrapped.
+    /// As [`PdServer::confirmed`], but fails if the cluster is not bootstrapped.
     async fn confirmed_cluster(&self) -> PdResult<Arc<Serving>> {
         let serving = self.confirmed().await?;
         if self.read(PdState::bootstrapped) { Ok(serving) } else { Err(PdError::NotBootstrapped) }
@@ -304,7 +309,7 @@ impl PdServer {
 
     fn look<T>(&self, serving: &Serving, look: impl FnOnce(&mut Cluster, &PdState, u64) -> T) -> T {
         let now_ms = self.now_ms();
-        // Always in this order: state, then cluster.
+        // Always lock in this order: the state, then the cluster.
         let state = self.inner.state.read().expect("no writer panics");
         let mut cluster = serving.cluster.lock().expect("no holder panics");
         look(&mut cluster, &state, now_ms)
@@ -321,23 +326,23 @@ impl PdServer {
     async fn propose(&self, op: Op) -> PdResult<PdReply> {
         let command = Command::plain(PdCommand { op: Some(op) }.encode_to_vec());
         let reply = self.inner.handle.propose(GroupId::PD, 0, command).await.map_err(|error| self.refusal(error))?;
-        PdReply::decode(reply).map_err(|error| PdError::Unavailable(format!("a reply that does not decode: {error}")))
+        PdReply::decode(reply).map_err(|error| PdError::Unavailable(format!("cannot decode the reply: {error}")))
     }
 
-    /// Proposes a command whose refusal is the caller's fault.
+    /// Proposes a command that is rejected only because of the caller's mistake.
     async fn command(&self, op: Op) -> PdResult<u64> {
         let reply = self.propose(op).await?;
         if reply.refused.is_empty() { Ok(reply.value) } else { Err(PdError::Invalid(reply.refused)) }
     }
 
-    // ---- calls that any member answers ----
+    // ---- calls that every member serves ----
 
-    /// The cluster's id.
+    /// Returns the cluster's ID.
     pub fn cluster_id(&self) -> u64 {
         self.inner.identity.cluster_id
     }
 
-    /// Whether a request of a cluster of that id is meant for this one.
+    /// Checks whether a request for the cluster with the ID `asked` is meant for this one.
     ///
     /// # Errors
     /// [`PdError::ClusterMismatch`].
@@ -346,7 +351,7 @@ impl PdServer {
         if asked == actual { Ok(()) } else { Err(PdError::ClusterMismatch { asked, actual }) }
     }
 
-    /// The placement driver's members, at the addresses where their stores are now.
+    /// Returns the placement driver's members, with the current addresses of their stores.
     pub fn members(&self) -> Vec<Member> {
         let Some(view) = self.inner.handle.view(GroupId::PD) else {
             return self.inner.identity.members.clone();
@@ -371,16 +376,16 @@ impl PdServer {
         self.inner.identity.members.iter().map(|member| moved(member).unwrap_or_else(|| member.clone())).collect()
     }
 
-    /// The leader, as far as this node knows.
+    /// Returns the leader, as far as this node knows.
     pub fn leader(&self) -> Option<Member> {
         let id = self.inner.handle.view(GroupId::PD)?.leader_peer()?.id;
         self.members().into_iter().find(|member| member.member_id == id)
     }
 
-    /// The members and the leader; waits for one for a second, since clients go where they are told and keep it.
+    /// Returns the members and the leader. Waits up to a second for a leader, because clients cache the answer.
     ///
     /// # Errors
-    /// [`PdError::Unavailable`] while nobody leads.
+    /// [`PdError::Unavailable`] while there is no leader.
     pub async fn led_members(&self) -> PdResult<(Vec<Member>, Member)> {
         let until = self.inner.clock.now().plus(LEADER_WAIT);
         loop {
@@ -394,7 +399,8 @@ impl PdServer {
         }
     }
 
-    /// What `armilla ctl` and the status page show: everything on the leader, the replicated part elsewhere.
+    /// Returns the overview that `armilla ctl` and the status page show: everything on the leader, the replicated part
+    /// elsewhere.
     pub fn overview(&self) -> OverviewReply {
         let overview = match self.serving() {
             Ok(serving) => self.look(&serving, |cluster, state, now_ms| cluster.overview(state, now_ms)),
@@ -413,15 +419,16 @@ impl PdServer {
         }
     }
 
-    // ---- calls that only the leader answers; all may end with NotLeader or Unavailable ----
+    // ---- calls that only the leader serves; each may fail with NotLeader or Unavailable ----
 
-    /// Takes `count` timestamps; gives the largest, the others are the `count - 1` numbers below it.
+    /// Takes `count` timestamps and returns the largest; the others are the `count - 1` numbers below it.
     ///
     /// # Errors
-    /// [`PdError::Invalid`] when `count` is 0 or over [`TSO_COUNT_MAX`].
+    /// [`PdError::Invalid`] if `count` is 0 or larger than [`TSO_COUNT_MAX`].
     pub async fn tso(&self, count: u32) -> PdResult<Timestamp> {
         if count == 0 || count > TSO_COUNT_MAX {
-            return Err(PdError::Invalid(format!("{count} timestamps asked for: from 1 to {TSO_COUNT_MAX} may be")));
+            let why = format!("requested {count} timestamps; a request may ask for 1 to {TSO_COUNT_MAX}");
+            return Err(PdError::Invalid(why));
         }
         let serving = self.serving()?;
         let mut windows = serving.windows.subscribe();
@@ -430,7 +437,8 @@ impl PdServer {
             if !crate::mutant!("tso.old-leader-serves") {
                 self.confirm(&serving).await?;
             }
-            // No await between the confirmation and this: the lease is checked when the timestamp is assigned.
+            // There is no await between the confirmation and this point: the lease is checked when the timestamp is
+            // assigned.
             let wall_ms = self.inner.clock.wall_ms();
             let (taken, low) = {
                 let mut tso = serving.tso.lock().expect("no holder panics");
@@ -450,28 +458,29 @@ impl PdServer {
         }
     }
 
-    /// The safe point of garbage collection: a timestamp.
+    /// Returns the safe point of garbage collection, a timestamp.
     ///
     /// # Errors
-    /// None of its own.
+    /// None beyond those of every call.
     pub async fn gc_safe_point(&self) -> PdResult<u64> {
         self.confirmed().await?;
         Ok(self.read(PdState::gc_safe_point))
     }
 
-    /// Raises the safe point; gives what it is now, which is `to` or higher.
+    /// Raises the safe point and returns its current value, which is at least `to`.
     ///
     /// # Errors
-    /// None of its own.
+    /// None beyond those of every call.
     pub async fn update_gc_safe_point(&self, to: u64) -> PdResult<u64> {
         self.command(Op::GcSafePoint(to)).await
     }
 
-    /// Orders a region's leadership to a store, with the leader's next heartbeat; the placement driver's own group at once.
+    /// Orders a transfer of a region's leadership to a store, with the leader's next heartbeat; transfers the placement
+    /// driver's own group at once.
     ///
     /// # Errors
-    /// [`PdError::Invalid`] when the region has no voter there, its leader is not known, or the store cannot take it: its
-    /// heartbeat is late, or its peer of the placement driver is silent.
+    /// [`PdError::Invalid`] if the region has no voter there, its leader is not known, or the store cannot accept it:
+    /// its heartbeat is late, or its peer of the placement driver is silent.
     pub async fn transfer_leader(&self, region_id: u64, to_store: u64) -> PdResult<()> {
         let serving = self.confirmed_cluster().await?;
         if region_id == GroupId::PD.0 {
@@ -485,10 +494,10 @@ impl PdServer {
             .map_err(PdError::Invalid)
     }
 
-    /// Decides the cluster's first stores and regions, unless that was done before; says whether it was done now.
+    /// Creates the cluster's first stores and regions, unless they exist. Returns whether this call created them.
     ///
     /// # Errors
-    /// [`PdError::Invalid`] when they cannot be.
+    /// [`PdError::Invalid`] if the command is not valid.
     pub async fn bootstrap(&self, bootstrap: Bootstrap) -> PdResult<bool> {
         self.confirmed().await?;
         if self.read(PdState::bootstrapped) {
@@ -497,7 +506,7 @@ impl PdServer {
         let (stores, regions) = (bootstrap.stores.len(), bootstrap.regions.len());
         match self.command(Op::Bootstrap(bootstrap)).await {
             Ok(_) => {
-                tracing::info!(stores, regions, "the cluster is bootstrapped");
+                tracing::info!(stores, regions, "bootstrapped the cluster");
                 Ok(true)
             }
             Err(PdError::Invalid(_)) if self.read(PdState::bootstrapped) => Ok(false),
@@ -505,20 +514,20 @@ impl PdServer {
         }
     }
 
-    /// Where this node is reached, `host:port`.
+    /// Returns this node's address, `host:port`.
     pub fn addr(&self) -> &str {
         &self.inner.identity.addr
     }
 
-    /// This node's member, as an id of the group; 0 while it has none.
+    /// Returns this node's member ID, which is its peer's ID in the group; 0 if it has none.
     pub fn member_id(&self) -> u64 {
         self.inner.handle.view(GroupId::PD).map_or(0, |view| view.peer)
     }
 
-    /// Completes when this node leads the placement driver for sure, at some moment after the call.
+    /// Completes once it is certain that this node was leader of the placement driver at some moment after the call.
     ///
     /// # Errors
-    /// None of its own.
+    /// None beyond those of every call.
     pub async fn confirm_leader(&self) -> PdResult<()> {
         self.confirmed().await.map(|_| ())
     }

@@ -1,4 +1,4 @@
-//! Stores: what they are registered as, what they report, and what they are told.
+//! Stores: registration, heartbeats, and the orders and notices that they receive.
 
 use super::{PdError, PdResult, PdServer, Serving};
 use crate::pd::cluster::{Cluster, EndedOrder};
@@ -16,7 +16,7 @@ use crate::types::run::{self, History};
 use crate::types::{GroupId, Region, region, version};
 
 impl PdServer {
-    /// The store of that id, also one that is gone, and what it last told of itself.
+    /// Returns the store with this ID, even if it is gone, and its last reported statistics.
     ///
     /// # Errors
     /// [`PdError::NotBootstrapped`].
@@ -27,8 +27,8 @@ impl PdServer {
         Ok(found.map(|store| (store, self.look(&serving, stats))))
     }
 
-    /// The stores that have an address. One whose address went to another store is not listed, since clients dial what they
-    /// are given; [`PdServer::get_store`] and [`PdServer::overview`] show it.
+    /// Returns the stores that have an address. A store whose address was taken over by another is not included,
+    /// because clients dial every store returned; [`PdServer::get_store`] and [`PdServer::overview`] show it.
     ///
     /// # Errors
     /// [`PdError::NotBootstrapped`].
@@ -59,11 +59,12 @@ impl PdServer {
         })
     }
 
-    /// Gives a store its id, by its uuid, and the first regions that it must create.
+    /// Assigns a store its ID, by its UUID, and returns the first regions that it must create.
     ///
     /// # Errors
-    /// [`PdError::ClusterMismatch`]; [`PdError::Invalid`] without uuid or address; [`PdError::Unavailable`] while a store that
-    /// is alive has the address: ask again, it counts as gone when its heartbeats stay away.
+    /// [`PdError::ClusterMismatch`]; [`PdError::Invalid`] if the UUID or the address is missing;
+    /// [`PdError::Unavailable`] while a living store has the address: retry, since that store counts as gone when its
+    /// heartbeats stop.
     pub async fn register_store(&self, request: RegisterStoreRequest) -> PdResult<RegisterStoreReply> {
         self.check_cluster(request.cluster_id)?;
         let serving = self.confirmed().await?;
@@ -97,7 +98,7 @@ impl PdServer {
                 id
             }
         };
-        // Only as they were born: once a region has changed, a peer that it lacks comes by snapshot.
+        // Only unchanged regions: a peer missing from a region that has changed is created by a snapshot.
         let born = Some(RegionEpoch { conf_ver: 1, version: 1 });
         let first_regions = self.read(|state| {
             let here = |region: &&Region| region.region_epoch == born && region::peer_on(region, id).is_some();
@@ -119,10 +120,10 @@ impl PdServer {
         Ok(RegisterStoreReply { store_id: id, first_regions, bootstrapped: true, must_stop })
     }
 
-    /// Takes a store's heartbeat; the reply has the stores with an address, and orders.
+    /// Processes a store's heartbeat. The reply contains the stores with an address, and orders.
     ///
     /// # Errors
-    /// [`PdError::ClusterMismatch`]; [`PdError::NotBootstrapped`]; [`PdError::Invalid`] when no such store is registered.
+    /// [`PdError::ClusterMismatch`]; [`PdError::NotBootstrapped`]; [`PdError::Invalid`] if no such store is registered.
     pub async fn store_heartbeat(&self, request: StoreHeartbeatRequest) -> PdResult<StoreHeartbeatReply> {
         self.check_cluster(request.cluster_id)?;
         let serving = self.confirmed_cluster().await?;
@@ -141,7 +142,7 @@ impl PdServer {
             for region in newer {
                 let reply = self.propose(Op::PutRegion(PutRegion { region: Some(region) })).await?;
                 if !reply.refused.is_empty() {
-                    tracing::debug!(why = reply.refused, "a region's report came too late");
+                    tracing::debug!(why = reply.refused, "ignored an outdated region report");
                 }
             }
             self.look(&serving, |cluster, state, _| cluster.retain(state));
@@ -171,7 +172,7 @@ impl PdServer {
         Ok(reply)
     }
 
-    /// Why that run cannot be the store's living one, if it cannot be.
+    /// Returns why that incarnation cannot be the store's living one, or `None` if it can.
     fn copied(&self, serving: &Serving, store: u64, run: Incarnation) -> Option<String> {
         self.look(serving, |cluster, state, now_ms| {
             let known = [state.run(store), cluster.living_run(store, now_ms)];
@@ -179,7 +180,7 @@ impl PdServer {
         })
     }
 
-    /// A store's process has started: remembers it, or says why the store must stop.
+    /// Records that a store's process has started, or returns why the store must stop.
     async fn take_run(&self, serving: &Serving, store: u64, history: History) -> PdResult<String> {
         if crate::mutant!("pd.copies-not-checked") {
             return Ok(String::new());
@@ -196,7 +197,8 @@ impl PdServer {
         Ok(self.propose(op).await?.refused)
     }
 
-    /// Tells of a run that is remembered from now on, or asks to be: below the version that knows how, nothing is remembered.
+    /// Reports to the simulator an incarnation that is recorded or about to be. Protocol versions that do not support
+    /// this record none.
     fn tell_of_run(&self, what: &'static str, store: u64, run: Incarnation) {
         let op = Op::StoreStarted(StoreStarted::default());
         if probe::LISTENING && self.read(|state| state.cluster_version() >= state::since(&op)) {
@@ -206,7 +208,7 @@ impl PdServer {
         }
     }
 
-    /// Raises the version of the cluster's protocol to what every store knows that may come back.
+    /// Raises the cluster's protocol version to the newest one that all stores in service know.
     async fn raise_version(&self, serving: &Serving) -> PdResult<()> {
         let known = self.look(serving, |cluster, state, _| {
             cluster.known_to_all(state).filter(|known| *known > state.cluster_version())
@@ -216,7 +218,7 @@ impl PdServer {
             crate::reach!("pd.version-raised");
             tracing::info!(
                 version,
-                "every node knows a newer version of the cluster's protocol, which is used from now on"
+                "every node supports a newer version of the cluster's protocol, using it from now on"
             );
         }
         Ok(())
@@ -226,10 +228,10 @@ impl PdServer {
         for EndedOrder { region_id, to_store, carried_out, why } in ended {
             if *carried_out {
                 crate::reach!("pd.order-carried-out");
-                tracing::info!(region_id, to_store, "a leader moved by order");
+                tracing::info!(region_id, to_store, "leadership transferred by order");
             } else {
                 crate::reach!("pd.order-without-effect");
-                tracing::warn!(region_id, to_store, why, "an order to move a leader ended without effect");
+                tracing::warn!(region_id, to_store, why, "an order to transfer leadership had no effect");
             }
         }
         let store = self.inner.handle.view(GroupId::PD).map_or(0, |view| view.store);
@@ -240,7 +242,7 @@ impl PdServer {
     }
 }
 
-/// Why a node cannot be part of the cluster, as a sentence.
+/// Returns why a node cannot join the cluster, as a sentence.
 fn too_old(cluster: u32, node: u32) -> String {
     format!(
         "the cluster uses version {cluster} of its protocol, this node knows versions up to {node}: start it with a newer version of \

@@ -1,4 +1,4 @@
-//! What the leader hears, and what it makes of it.
+//! The leader's view of the cluster, and the orders that follow from it.
 
 use std::fmt::Write as _;
 
@@ -20,7 +20,7 @@ fn info_text(info: Option<RegionInfo>) -> String {
     format!("{} leader {leader}{}\n", region_text(&info.region), down.collect::<String>())
 }
 
-/// One report: `REGION@TERM`, then `v=N` parts of an epoch, from the store that leads.
+/// Parses one report, `REGION@TERM`; the region's epoch gets `version`, and its leader is the peer on `store`.
 fn report(state: &PdState, store: u64, word: &str, version: u64, bytes: u64) -> RegionHeartbeat {
     let (id, term) = word.split_once('@').expect("region@term");
     let mut region = state.region(id.parse().unwrap()).expect("a region of the script").clone();
@@ -35,8 +35,8 @@ fn report(state: &PdState, store: u64, word: &str, version: u64, bytes: u64) -> 
     }
 }
 
-/// Goal: stale reports are ignored, lookups fall back to the replicated descriptor, orders come and end. Method: golden
-/// script; the first argument of every command is the time in ms.
+/// Goal: outdated reports are ignored, lookups fall back to the replicated descriptor, orders start and end. Method:
+/// golden script; the first argument of every command is the time in ms.
 #[test]
 fn cluster() {
     let options = ClusterOptions::default();
@@ -109,7 +109,7 @@ fn cluster() {
                 });
                 given.chain(ended.collect::<Vec<_>>()).collect()
             }
-            // Whether lookups may answer about a region: known NOW REGION [strictly=1]
+            // Whether lookups may return a region: known NOW REGION [strictly=1]
             "known" => {
                 let found: Vec<RegionInfo> = cluster.by_id(&state, args.number(1), now_ms).into_iter().collect();
                 match cluster.known(&found, args.number_or("strictly", 0) == 1, now_ms) {

@@ -1,4 +1,4 @@
-//! Orders that spread leaders evenly.
+//! Scheduling orders that spread leaders evenly.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::{Args, golden};
 use crate::pd::schedule::leader::{GAP_MIN, Seat, propose};
 
-/// Goal: which moves are proposed and which are not. Method: golden script.
+/// Goal: the right moves are proposed, and no others. Method: golden script.
 #[test]
 fn schedule() {
     let (mut stores, mut seats) = (Vec::new(), Vec::new());
@@ -43,8 +43,8 @@ fn schedule() {
 }
 
 proptest! {
-    /// Goal: the moves end, and end evenly, when every store has a peer of every region. Method: carry out every proposal,
-    /// store by store, until there are none.
+    /// Goal: moves stop, and leaders are spread evenly, if every store has a peer of every region. Method: carry out
+    /// every proposal, store by store, until there are none.
     #[test]
     fn ends_evenly(stores in 2u64..6, leaders in proptest::collection::vec(0u64..5, 1..40)) {
         let ids: Vec<u64> = (1..=stores).collect();
@@ -63,7 +63,7 @@ proptest! {
                     moves += 1;
                 }
             }
-            prop_assert!(moves <= leaders.len() * 2, "no leader goes around in circles");
+            prop_assert!(moves <= leaders.len() * 2, "leaders must not move in circles");
             if moves == before {
                 break;
             }

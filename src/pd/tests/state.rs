@@ -1,4 +1,4 @@
-//! The replicated state, through the machine and an engine: after every command, what lies in the engine must load to
+//! The replicated state, through the machine and an engine: after every command, loading the engine's content must give
 //! exactly the state in memory.
 
 use std::fmt::Write as _;
@@ -20,7 +20,7 @@ use crate::raft::frame::Command;
 use crate::raft::machine::{ApplyContext, StateMachine};
 use crate::types::{GroupId, Region, region};
 
-/// `boot.nonce`
+/// Parses `boot.nonce`.
 fn earlier(run: &str) -> Incarnation {
     let (boot, nonce) = run.split_once('.').expect("boot.nonce");
     Incarnation { boot: boot.parse().unwrap(), nonce: nonce.parse().unwrap() }
@@ -36,7 +36,7 @@ struct World {
 impl World {
     fn new() -> World {
         let mut machine = PdMachine::default();
-        let engine = SimEngine::open(&SimStorage::new()).expect("an empty home opens");
+        let engine = SimEngine::open(&SimStorage::new()).expect("an empty storage opens");
         let group = Region { id: GroupId::PD.0, ..Region::default() };
         machine.reload(&group, &engine).expect("an empty engine loads");
         World { machine, engine, index: 0, group }
@@ -54,15 +54,15 @@ impl World {
         let mut batch = WriteBatch::new();
         let reply = self.machine.apply(context, command, &self.engine, &mut batch).expect("a command of this version");
         let reply = PdReply::decode(reply.reply).expect("a reply");
-        self.engine.write(&batch).expect("the engine takes it");
+        self.engine.write(&batch).expect("the engine writes the batch");
         let after = self.read(PdState::clone);
         let mut other = PdMachine::default();
-        other.reload(&self.group, &self.engine).expect("what was written loads");
-        assert_eq!(*other.shared().read().unwrap(), after, "the engine holds what memory holds");
+        other.reload(&self.group, &self.engine).expect("the written state loads");
+        assert_eq!(*other.shared().read().unwrap(), after, "the engine and memory hold the same state");
         if reply.refused.is_empty() {
             format!("{} ({} writes)", reply.value, batch.len())
         } else {
-            assert!(batch.is_empty() && before == after, "a refused command changes nothing");
+            assert!(batch.is_empty() && before == after, "a rejected command must not change anything");
             format!("refused: {}", reply.refused)
         }
     }
@@ -153,7 +153,7 @@ impl World {
     }
 }
 
-/// Makes a good bootstrap a bad one.
+/// Plants a fault in a valid bootstrap command.
 fn spoil(fault: &str, bootstrap: &mut Bootstrap) {
     let regions = &mut bootstrap.regions;
     match fault {
@@ -179,14 +179,16 @@ fn spoil(fault: &str, bootstrap: &mut Bootstrap) {
     }
 }
 
-/// Goal: every rule of the replicated state. Method: golden script; each command is also checked against the engine.
+/// Goal: every rule of the replicated state holds. Method: golden script; each command is also checked against the
+/// engine.
 #[test]
 fn state() {
     let mut world = World::new();
     golden::check("tests/scripts/pd/state.txt", |line| world.run(line));
 }
 
-/// Goal: what a store says of itself is kept, and a command of a version that said nothing does not wipe it. Method: both, in turn.
+/// Goal: a store's reported information is kept, and a command of a version without that information does not erase it.
+/// Method: both commands in turn.
 #[test]
 fn what_runs_a_store_is_kept() {
     let (_, args) = Args::parse("bootstrap n1=a1 n2=a2 n3=a3");
@@ -206,10 +208,10 @@ fn what_runs_a_store_is_kept() {
     assert_eq!(state::address(&moved), "a9");
     assert!(state::says(&moved, Some(&said)), "{moved:?}");
     assert!(!state::says(&moved, Some(&StoreInfo { start_timestamp_s: 8, ..said })));
-    assert!(state::says(&moved, None), "nothing said is no news");
+    assert!(state::says(&moved, None), "a command without information changes nothing");
 }
 
-/// Goal: the region before a key's is the one that ends there. Method: regions with a hole between them.
+/// Goal: the region before a key's region must end where that one starts. Method: regions with a hole between them.
 #[test]
 fn a_region_before_a_hole_is_not_the_one_before() {
     let region = |id, start: &str, end: &str| Region {
@@ -225,7 +227,8 @@ fn a_region_before_a_hole_is_not_the_one_before() {
     assert_eq!((before("c"), before("g"), before("e"), before("a")), (Some(4), None, None, None));
 }
 
-/// Goal: a tombstone never comes back, and its address is free. Method: set the state as a later version's command would.
+/// Goal: a tombstone never comes back, and its address is free. Method: set the state as a later version's command
+/// would.
 #[test]
 fn tombstones_stay() {
     let (_, args) = Args::parse("bootstrap n1=a1 n2=a2 n3=a3");
@@ -239,13 +242,13 @@ fn tombstones_stay() {
     assert!(world.read(|state| state.store_by_addr("a9").is_none() && !state::is_up(state.store(1).unwrap())));
 }
 
-/// Goal: a command of a newer version is refused and changes nothing, so that a member which does not know it goes on; garbage in
-/// the engine stops the node. Method: one of each.
+/// Goal: a command of a newer version is rejected without any effect, so that a member which does not know it
+/// continues; invalid data in the engine stops the node. Method: one of each.
 #[test]
 fn unknown_commands_are_refused_and_a_damaged_engine_is_an_error() {
     let mut world = World::new();
     let context = ApplyContext { index: 7, term: 1 };
-    // No protobuf, nothing, and field 99.
+    // Invalid protobuf, an empty command, and a command with field 99.
     for (bad, why) in [(&b"\xff\xff\xff"[..], "decode"), (b"", "does not know"), (b"\x9a\x06\x00", "does not know")] {
         let before = world.read(PdState::clone);
         let mut batch = WriteBatch::new();
@@ -264,7 +267,7 @@ fn unknown_commands_are_refused_and_a_damaged_engine_is_an_error() {
     }
 }
 
-/// Goal: first regions cover all keys, on as many stores as there are, leaders rotating. Method: all small sizes.
+/// Goal: the first regions cover all keys, on all available stores, with rotating leaders. Method: all small sizes.
 #[test]
 fn first_regions_cover() {
     for stores in 1..=5u64 {

@@ -1,11 +1,11 @@
-//! The allocator of timestamps.
+//! The timestamp allocator.
 
 use proptest::prelude::*;
 
 use super::{Args, golden};
 use crate::pd::tso::{NeedWindow, Tso};
 
-/// Goal: windows, overflow of the logical part, clocks that jump either way. Method: golden script.
+/// Goal: windows, overflow of the logical part, and clocks that jump forward or back. Method: golden script.
 #[test]
 fn tso() {
     let mut tso = Tso::new(0);
@@ -33,13 +33,13 @@ fn tso() {
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// The leader is asked; its clock moved by so much (ms).
+    /// The leader takes timestamps after its clock moved by `by_ms`.
     Take { count: u32, by_ms: i64 },
-    /// The leader saves the window that it needs, if the clock says so.
+    /// The leader saves the window that it needs.
     Save,
-    /// The leader is deposed: a new one with a clock that is off by so much; the old one does not notice.
+    /// The leader is deposed. The new leader's clock differs by `skew_ms`; the old leader does not notice.
     Failover { skew_ms: i64 },
-    /// The deposed one is asked.
+    /// The deposed leader takes timestamps.
     TakeOld { count: u32 },
 }
 
@@ -57,7 +57,7 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
 
-    /// Goal: strictly monotone, never at or above the saved bound, and never the same number from two leaders, under any
+    /// Goal: timestamps strictly increase, stay below the saved bound, and never repeat between two leaders, under any
     /// clocks and failovers. Method: random steps against one saved bound, as raft would keep it.
     #[test]
     fn monotone_under_any_clock(steps in proptest::collection::vec(step(), 1..200)) {

@@ -276,7 +276,7 @@ impl http_body::Body for Answer {
     }
 }
 
-/// Completes a connection attempt: opens the connection, or fails; while the link is cut, tries again until the timeout.
+/// Completes a connection attempt: opens the connection or fails; while the link is cut, tries again until the timeout.
 pub(super) fn connect(network: &Arc<Network>, attempt: Arc<Attempt>, began_ns: u64, at_ns: u64) {
     let result = {
         let mut state = network.state.lock().unwrap();

@@ -17,8 +17,8 @@ pub struct LinkConfig {
     pub latency_us_mean: u64,
     /// Bytes per second.
     pub bandwidth: u64,
-    /// The probability that a transmission of a packet is lost. The packet is sent again after 200 ms, then after 400 ms
-    /// and so on, at most five times.
+    /// The probability that a transmission of a packet is lost. The packet is sent again after 200 ms, then after
+    /// 400 ms and so on, at most five times.
     pub loss: f64,
     /// The probability that a packet resets its connection.
     pub reset: f64,
