@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 
 use super::lookup::Lookup;
-use super::schedule::leader::{self, Seat};
+use super::schedule::leader::{self, LeaderPlacement};
 use super::state::{self, PdState};
 use crate::proto::armilla::pd::{LeaderOrder, OverviewReply, RegionHeartbeat, StoreHeartbeatRequest, StoreOverview};
 use crate::proto::armilla::raft::Incarnation;
@@ -411,23 +411,23 @@ impl Cluster {
             .map(state::store_id)
             .filter(|id| settled(*id))
             .collect();
-        let (mut seats, mut open) = (Vec::new(), 0);
+        let (mut placements, mut open) = (Vec::new(), 0);
         for region in state.regions() {
             let Some(leader) = self.leader_of(region) else { continue };
             let order = self.orders.get(&region.id);
             let moving_to = order.filter(|order| !order.ended).map(|order| order.to_store);
             open += usize::from(moving_to.is_some() && leader.store_id == from);
             let voters = region.peers.iter().filter(|peer| peer.role() == PeerRole::Voter).map(|peer| peer.store_id);
-            let seat = Seat {
+            let placement = LeaderPlacement {
                 region: region.id,
                 leader: leader.store_id,
                 voters: voters.collect(),
                 moving_to,
                 rests: order.is_some(),
             };
-            seats.push(seat);
+            placements.push(placement);
         }
-        leader::propose(from, &stores, &seats, self.options.orders_max.saturating_sub(open))
+        leader::propose(from, &stores, &placements, self.options.orders_max.saturating_sub(open))
     }
 
     /// Returns a store's last reported statistics; zeros if it has sent no heartbeat in this leadership. Its peers are

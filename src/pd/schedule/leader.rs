@@ -12,7 +12,7 @@ pub const GAP_MIN: u64 = 2;
 
 /// The placement of a region's leader.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seat {
+pub struct LeaderPlacement {
     /// The region's ID.
     pub region: u64,
     /// The store of the region's leader.
@@ -27,31 +27,36 @@ pub struct Seat {
 
 /// Returns at most `max` moves of leaders away from store `from`, the most useful first; ties are broken by the
 /// smallest IDs, so that the same input gives the same result everywhere. `stores` are the stores that may lead.
-pub fn propose(from: u64, stores: &[u64], seats: &[Seat], max: usize) -> Vec<LeaderOrder> {
+pub fn propose(from: u64, stores: &[u64], placements: &[LeaderPlacement], max: usize) -> Vec<LeaderOrder> {
     let mut leaders: BTreeMap<u64, u64> = stores.iter().map(|store| (*store, 0)).collect();
-    for seat in seats {
-        if let Some(count) = leaders.get_mut(&seat.moving_to.unwrap_or(seat.leader)) {
+    for placement in placements {
+        if let Some(count) = leaders.get_mut(&placement.moving_to.unwrap_or(placement.leader)) {
             *count += 1;
         }
     }
-    let mut movable: Vec<&Seat> = seats.iter().filter(|seat| seat.leader == from && !seat.rests).collect();
-    movable.sort_by_key(|seat| seat.region);
+    let mut movable: Vec<&LeaderPlacement> =
+        placements.iter().filter(|placement| placement.leader == from && !placement.rests).collect();
+    movable.sort_by_key(|placement| placement.region);
     let mut orders = Vec::new();
     while orders.len() < max {
         let Some(here) = leaders.get(&from).copied() else { break };
-        let moves = movable.iter().enumerate().flat_map(|(at, seat)| {
-            let targets = seat.voters.iter().filter(|to| **to != from);
+        let moves = movable.iter().enumerate().flat_map(|(at, placement)| {
+            let targets = placement.voters.iter().filter(|to| **to != from);
             targets.filter_map(|to| leaders.get(to).map(|count| (*count, *to, at))).collect::<Vec<_>>()
         });
         let Some((there, to, at)) = moves.min() else { break };
         if here < there + GAP_MIN {
             break;
         }
-        let seat = movable.remove(at);
-        assert!(seat.leader == from && to != from, "region {}: a leader moves away from its own store", seat.region);
+        let placement = movable.remove(at);
+        assert!(
+            placement.leader == from && to != from,
+            "region {}: a leader moves away from its own store",
+            placement.region
+        );
         *leaders.get_mut(&from).expect("it was just read") -= 1;
         *leaders.get_mut(&to).expect("it was just read") += 1;
-        orders.push(LeaderOrder { region_id: seat.region, to_store: to });
+        orders.push(LeaderOrder { region_id: placement.region, to_store: to });
     }
     orders
 }
