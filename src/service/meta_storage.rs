@@ -1,8 +1,8 @@
 //! `meta_storagepb.MetaStorage`: the keys that PD keeps for others in its etcd. There are none here.
 //!
-//! Clients look for servers that answer in PD's stead (`/ms/<cluster>/…/registry/`) and for settings of resource control; that
-//! there are none is the truth, and the answer of a plain PD. **Out** goes an empty answer of the leader, at the revision of an etcd
-//! that was never written to. **Never** is a write taken: nothing would be kept.
+//! Clients look for servers that replace parts of PD (`/ms/<cluster>/…/registry/`) and for settings of resource
+//! control. There are none, and a plain PD gives the same answer. An empty response of the leader, at the revision of
+//! an etcd that was never written to, goes **out**. **Never**: an accepted write, because it would not be stored.
 
 use std::pin::Pin;
 
@@ -21,7 +21,7 @@ use super::forward;
 use super::layer::observe::Observer;
 use super::pd::{Seat, status};
 
-/// The service of a node. Clones share it.
+/// The service of a node. Clones share its state.
 #[derive(Clone, Debug)]
 pub struct MetaStorageService {
     seat: Seat,
@@ -29,7 +29,7 @@ pub struct MetaStorageService {
 }
 
 impl MetaStorageService {
-    /// The service of a node that stands so to the placement driver.
+    /// Creates the service of a node with this seat.
     pub fn new(seat: Seat, observer: Observer) -> MetaStorageService {
         MetaStorageService { seat, observer }
     }
@@ -38,7 +38,8 @@ impl MetaStorageService {
         ResponseHeader { cluster_id: self.seat.cluster_id(), error: None, revision: REVISION }
     }
 
-    /// As PD: only the leader answers, and it does not look at the request's cluster.
+    /// Checks that this node is the leader. As in PD, only the leader answers, and it does not check the request's
+    /// cluster.
     async fn lead<T>(&self, request: &Request<T>) -> Result<(), Status> {
         let server = self.seat.server()?;
         forward::meant_for(server.addr(), request.metadata())?;
@@ -47,9 +48,7 @@ impl MetaStorageService {
 }
 
 fn unsupported(method: &str) -> Status {
-    Status::unimplemented(format!(
-        "MetaStorage/{method}: this placement driver keeps no keys for others, so it takes none"
-    ))
+    Status::unimplemented(format!("MetaStorage/{method}: this placement driver does not store keys for clients"))
 }
 
 #[tonic::async_trait]
@@ -64,7 +63,7 @@ impl MetaStorage for MetaStorageService {
 
     type WatchStream = Pin<Box<dyn Stream<Item = Result<WatchResponse, Status>> + Send>>;
 
-    /// Open and silent: nothing ever changes.
+    /// The stream stays open and silent, because nothing ever changes.
     async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         self.lead(&request).await?;
         Ok(Response::new(stream::pending().boxed()))

@@ -1,4 +1,4 @@
-//! # service: what clients and people see of a node
+//! # service: the interface of a node to clients and people
 //!
 //! ```text
 //!   HTTP/2: tikvpb.Tikv      pdpb.PD   armilla.pd.Cluster   grpc.health.v1      HTTP/1: / /status /metrics
@@ -12,15 +12,19 @@
 //!     trait Kv
 //! ```
 //!
-//! **In** come decoded protocol messages; **out** go replies. `calls` lists what can be called and ties each call to its handler;
-//! `raw` holds the meaning of every raw request, once, for the unary calls and for the streamed ones; `error` decides what each
-//! failure looks like to clients that exist; `routes` puts the services together, for a socket or for the simulator;
-//! `meta_storage` and `etcd` are what clients ask PD's etcd for; `intake` bounds what arrives; `layer` has what stands around
-//! every call: deadlines, metrics, quotas, the log.
+//! Decoded protocol messages come **in**, replies go **out**. The parts:
 //!
-//! **Never**: a region error in a gRPC status (clients would drop the connection); an error and a region error in one reply; a
-//! scan that is silently shorter than asked; an answer to a compare-and-swap that makes a client run it twice; a key in a log
-//! unless the operator asked for keys.
+//! - `calls` lists all calls and connects each to its handler.
+//! - `raw` implements every raw request, once for both the unary calls and the streams.
+//! - `error` decides in which form existing clients see each error.
+//! - `routes` combines the services, for a socket or for the simulator.
+//! - `meta_storage` and `etcd` answer what clients ask PD's etcd.
+//! - `intake` bounds the memory of arriving requests.
+//! - `layer` has what surrounds every call: deadlines, metrics, quotas, logs.
+//!
+//! **Never**: a region error in a gRPC status (clients would drop the connection); an error and a region error in one
+//! reply; a scan that is silently shorter than requested; a response to a compare-and-swap that makes a client run it
+//! twice; a key in a log, unless the operator asked for keys.
 
 mod batch;
 mod calls;

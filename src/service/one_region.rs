@@ -1,5 +1,5 @@
-//! For tests: one region over the real state machine and the simulator's engine, without replication, so that everything completes
-//! at once.
+//! For tests: one region with the real state machine and the simulator's engine, without replication, so that
+//! everything completes at once.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -22,7 +22,7 @@ pub(super) const STORE: u64 = 3;
 /// The region's id.
 pub(super) const REGION: u64 = 4;
 
-/// One region, not replicated: commands are applied as they come.
+/// One region without replication: commands are applied at once.
 #[derive(Clone)]
 pub(super) struct OneRegion(pub(super) Arc<Inner>);
 
@@ -31,7 +31,7 @@ pub(super) struct Inner {
     region: Arc<Region>,
     machine: Mutex<(RegionMachine, u64)>,
     pub(super) now_s: AtomicU64,
-    /// What the next read or write fails with.
+    /// The error of the next read or write.
     pub(super) next: Mutex<Option<Error>>,
 }
 
@@ -104,6 +104,6 @@ impl Kv for OneRegion {
         STORE
     }
 
-    /// Time is over as soon as anything waits.
+    /// Completes at once.
     async fn sleep(&self, _duration: Duration) {}
 }

@@ -1,8 +1,8 @@
-//! The placement driver's service, as TiKV's clients know it.
+//! The placement driver's service, in the form that TiKV's clients know.
 //!
-//! Members of the placement driver answer from their [`PdServer`]; on a member that does not lead, calls for the leader end with
-//! UNAVAILABLE "not leader", after which clients ask GetMembers and go where it says. A node without a member answers GetMembers
-//! too, through its [`PdProxy`], so that any node's address is an endpoint that a client may be given.
+//! Members of the placement driver answer with their [`PdServer`]. On a follower, calls for the leader end with
+//! UNAVAILABLE "not leader". Clients then ask GetMembers for the leader and go there. A node without a member also
+//! answers GetMembers, through its [`PdProxy`], so that the address of any node is a valid endpoint for clients.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -34,33 +34,33 @@ use super::layer::observe::Observer;
 use super::query_region;
 use super::tso;
 
-/// Who the placement driver's members are, and who leads as far as known.
+/// The placement driver's members, and the leader if known.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Members {
-    /// All of them.
+    /// All members.
     pub members: Vec<Member>,
     /// The leader.
     pub leader: Option<Member>,
 }
 
-/// How a node without a member of the placement driver learns about it: by asking.
+/// How a node without a placement driver member gets information about it: it asks the members.
 pub trait PdProxy: Send + Sync + 'static {
-    /// The members, and the leader if one of them knows.
+    /// Returns the members, and the leader if one of them knows it.
     fn members(&self) -> BoxFuture<'_, StoreResult<Members>>;
-    /// The cluster as the leader sees it.
+    /// Returns the cluster as the leader sees it.
     fn overview(&self) -> BoxFuture<'_, StoreResult<OverviewReply>>;
 }
 
-/// Where this node stands to the placement driver. Clones share it.
+/// The role of this node with regard to the placement driver. Clones share it.
 #[derive(Clone)]
 pub enum Seat {
-    /// It carries a member.
+    /// The node has a member.
     Member(PdServer),
-    /// It does not.
+    /// The node has no member.
     Outside {
-        /// The cluster; never 0.
+        /// The cluster's id; never 0.
         cluster_id: u64,
-        /// The way to the members.
+        /// Asks the members.
         front: Arc<dyn PdProxy>,
     },
 }
@@ -75,7 +75,7 @@ impl std::fmt::Debug for Seat {
 }
 
 impl Seat {
-    /// The cluster's id.
+    /// Returns the cluster's id.
     pub fn cluster_id(&self) -> u64 {
         match self {
             Seat::Member(server) => server.cluster_id(),
@@ -83,7 +83,7 @@ impl Seat {
         }
     }
 
-    /// This node's member.
+    /// Returns this node's member. Returns UNAVAILABLE "not leader" if it has none.
     pub(super) fn server(&self) -> Result<&PdServer, Status> {
         match self {
             Seat::Member(server) => Ok(server),
@@ -94,8 +94,8 @@ impl Seat {
     }
 }
 
-/// The status that tells a client about `error`. All that may be better a moment later is UNAVAILABLE, which every client
-/// answers by looking for the leader again.
+/// Returns the status that reports `error` to a client. Temporary errors are UNAVAILABLE: every client then looks for
+/// the leader again.
 pub(super) fn status(error: PdError) -> Status {
     let text = error.to_string();
     match error {
@@ -105,7 +105,7 @@ pub(super) fn status(error: PdError) -> Status {
     }
 }
 
-/// As [`status`], in the words of PD's timestamp stream: some clients look for them.
+/// Same as [`status`], but in the wording of PD's timestamp stream, which some clients look for.
 fn no_timestamp(error: PdError) -> Status {
     match error {
         PdError::NotLeader(_) => Status::unavailable("not leader: requested pd is not leader of cluster"),
@@ -113,21 +113,21 @@ fn no_timestamp(error: PdError) -> Status {
     }
 }
 
-/// `pdpb.PD` of a node. Clones share it.
+/// The service `pdpb.PD` of a node. Clones share its state.
 #[derive(Clone, Debug)]
 pub struct PdService {
     seat: Seat,
     observer: Observer,
 }
 
-/// Refuses a request whose header does not name this cluster. Only GetMembers and GetClusterInfo are answered without this:
+/// Refuses a request whose header does not name this cluster. Only GetMembers and GetClusterInfo do not need the check:
 /// clients learn the id from them.
 fn check(cluster_id: u64, header: Option<&RequestHeader>) -> Result<(), Status> {
     let asked = header.map_or(0, |header| header.cluster_id);
     if asked == cluster_id { Ok(()) } else { Err(status(PdError::ClusterMismatch { asked, actual: cluster_id })) }
 }
 
-/// Requests carry a header.
+/// A request that carries a header.
 trait HasHeader {
     fn header(&self) -> Option<&RequestHeader>;
 }
@@ -154,18 +154,18 @@ has_header!(
     GetGcStateRequest,
 );
 
-/// The header that says that there are no stores and regions yet.
+/// Returns the header which says that there are no stores and regions yet.
 fn not_bootstrapped(cluster_id: u64) -> ResponseHeader {
     refusal(cluster_id, ErrorType::NotBootstrapped, "cluster is not bootstrapped".into())
 }
 
-/// A header that refuses what was asked.
+/// Returns a header that refuses the request.
 fn refusal(cluster_id: u64, kind: ErrorType, message: String) -> ResponseHeader {
     ResponseHeader { cluster_id, error: Some(pdpb::Error { r#type: kind as i32, message }) }
 }
 
 impl PdService {
-    /// The service of a node that stands so to the placement driver.
+    /// Creates the service of a node with this seat.
     pub fn new(seat: Seat, observer: Observer) -> PdService {
         PdService { seat, observer }
     }
@@ -178,7 +178,8 @@ impl PdService {
         Some(refusal(self.seat.cluster_id(), kind, message))
     }
 
-    /// Answers a request for the leader: checks whom it is meant for, then runs `ask` over this node's member.
+    /// Answers a request for the leader: checks that it is meant for this node, then runs `ask` with this node's
+    /// member.
     async fn lead<'a, Q, T, R, F>(
         &'a self,
         method: Method,
@@ -206,7 +207,7 @@ impl PdService {
         self.observer.call(method, work).await
     }
 
-    /// One request of the stream of lookups.
+    /// Answers one request of the stream of lookups.
     async fn query(&self, request: &QueryRegionRequest) -> Result<QueryRegionResponse, Status> {
         check(self.seat.cluster_id(), request.header.as_ref())?;
         match self.seat.server()?.query_regions(&request.keys, &request.prev_keys, &request.ids).await {
@@ -220,8 +221,8 @@ impl PdService {
     }
 }
 
-/// What a node without a member answers: what it is told, unless it is a node that asks. That one asks the members itself; two
-/// nodes without a member (founders whose disks are new) would ask each other without end.
+/// Answers on a node without a member: passes the question on, unless a node asked it. That node asks the members
+/// itself. Two nodes without a member (founding members whose disks are new) would ask each other forever.
 pub(super) async fn outside<'a, T>(
     by_node: bool,
     ask: impl FnOnce() -> BoxFuture<'a, StoreResult<T>>,
@@ -232,7 +233,7 @@ pub(super) async fn outside<'a, T>(
     ask().await.map_err(|error| Status::unavailable(error.to_string()))
 }
 
-/// What GetRegion and its like answer.
+/// Returns the response to GetRegion and similar calls.
 fn region(header: Option<ResponseHeader>, found: Option<RegionInfo>) -> GetRegionResponse {
     match (header, found) {
         (Some(header), Some(info)) => info.into_response(header),
@@ -240,18 +241,18 @@ fn region(header: Option<ResponseHeader>, found: Option<RegionInfo>) -> GetRegio
     }
 }
 
-/// One of a scan's regions; the leader's place is never empty, since old clients read it without looking.
+/// Returns one region of a scan. The leader field is always set, because old clients read it without a check.
 fn scanned(info: RegionInfo) -> pdpb::Region {
     let leader = Some(info.leader.unwrap_or_default());
     pdpb::Region { leader, ..info.into_pdpb() }
 }
 
-/// What a scan of several ranges found.
+/// The result of a scan of several ranges.
 enum Scanned {
     Regions(Vec<RegionInfo>),
-    /// The first part of a range that no region covers.
+    /// The first gap in the ranges that no region covers.
     Hole((Bytes, Bytes)),
-    /// The ranges cannot be.
+    /// The ranges are invalid.
     Wrong(String),
 }
 
@@ -261,7 +262,7 @@ impl Default for Scanned {
     }
 }
 
-/// Why these ranges are none that can be scanned, if so.
+/// Returns why the ranges are invalid, or `None` if they are valid.
 fn wrong_ranges(ranges: &[KeyRange]) -> Option<String> {
     let inverted = |range: &KeyRange| !range.end_key.is_empty() && range.start_key > range.end_key;
     if ranges.iter().any(inverted) {
@@ -271,18 +272,18 @@ fn wrong_ranges(ranges: &[KeyRange]) -> Option<String> {
     ranges.windows(2).any(overlap).then(|| "invalid key range, ranges overlapped".into())
 }
 
-/// The keyspace that all keys outside of keyspaces belong to.
+/// The keyspace of all keys outside of keyspaces.
 const NULL_KEYSPACE: u32 = u32::MAX;
-/// The keyspace that every cluster has; it has no garbage collection of its own.
+/// The keyspace that every cluster has. It has no garbage collection of its own.
 const DEFAULT_KEYSPACE: u32 = 0;
-/// Ids from here on are of no keyspace.
+/// Ids from here on are not keyspaces.
 const FIRST_NO_KEYSPACE: u32 = 1 << 24;
 
 fn scope_id(scope: &KeyspaceScope) -> u32 {
     scope.keyspace.as_ref().map_or(DEFAULT_KEYSPACE, |keyspace_scope::Keyspace::KeyspaceId(id)| *id)
 }
 
-/// How far garbage collection is: there is one safe point, for reads and for versions, and nothing that holds it back.
+/// Returns the state of garbage collection: one safe point, for both reads and versions, and no barriers.
 fn gc_state(safe_point: u64) -> GcState {
     GcState {
         keyspace_scope: Some(KeyspaceScope { keyspace: Some(keyspace_scope::Keyspace::KeyspaceId(NULL_KEYSPACE)) }),
@@ -302,7 +303,7 @@ impl Pd for PdService {
             let header = request.get_ref().header.as_ref();
             let by_node = header.is_some_and(|header| header.caller_component == NODE_CALLER);
             let Members { members, leader } = match &self.seat {
-                // Nodes ask all members in turn; a client goes where it is told and keeps it.
+                // Nodes ask all members in turn. A client goes to the leader that it is given, and keeps it.
                 Seat::Member(server) if by_node => Members { members: server.members(), leader: server.leader() },
                 Seat::Member(server) => {
                     let (members, leader) = server.led_members().await.map_err(status)?;
@@ -362,7 +363,7 @@ impl Pd for PdService {
         let ask = |pd| PdServer::scan_regions(pd, &r.start_key, &r.end_key, r.limit);
         self.lead(Method::ScanRegions, &request, ask, |header, found| ScanRegionsResponse {
             header,
-            // Old clients read these two, new ones `regions`.
+            // Old clients read these two fields, new ones read `regions`.
             region_metas: found.iter().map(|info| info.region.clone()).collect(),
             leaders: found.iter().map(|info| info.leader.unwrap_or_default()).collect(),
             regions: found.into_iter().map(scanned).collect(),
@@ -426,7 +427,7 @@ impl Pd for PdService {
                 |header, found| match found {
                     // client-rust panics on a reply with neither store nor error.
                     None if header.as_ref().is_none_or(|header| header.error.is_none()) => {
-                        // client-go looks for both halves of this text: without them it asks again without end.
+                        // client-go looks for both halves of this text: without them it asks again forever.
                         let header = self.refusal(ErrorType::Unknown, format!("invalid store ID {id}, not found"));
                         GetStoreResponse { header, ..Default::default() }
                     }
@@ -437,7 +438,7 @@ impl Pd for PdService {
             .await?;
         let nowhere = |store: &Store| store.address.is_empty() && store.state() != StoreState::Tombstone;
         if answer.get_ref().store.as_ref().is_some_and(nowhere) {
-            // Another store took its address; its regions get other leaders in a moment.
+            // Another store took over its address; its regions will have other leaders soon.
             return Err(Status::unavailable(format!("store {id} has no address")));
         }
         Ok(answer)
@@ -486,7 +487,7 @@ impl Pd for PdService {
         .await
     }
 
-    /// One service for everything: there are no separate timestamp servers.
+    /// There is one service for everything, without separate timestamp servers.
     async fn get_cluster_info(&self, _request: Request<GetClusterInfoRequest>) -> Answer<GetClusterInfoResponse> {
         Ok(Response::new(GetClusterInfoResponse {
             header: Some(self.header()),

@@ -1,7 +1,7 @@
-//! The stream of region lookups: one answer a request, in order.
+//! The stream of region lookups: one response for each request, in order.
 //!
-//! The newest clients look up regions by this stream alone and have one request under way, so a request that is never answered, or
-//! an answer that is out of order, blocks every later lookup of that client.
+//! The newest clients look up regions only by this stream, and have one request in progress at a time. A missing or
+//! misplaced response would block every later lookup of that client.
 
 use std::future::Future;
 
@@ -12,7 +12,7 @@ use crate::pd::RegionInfo;
 use crate::pd::batch::Queried;
 use crate::proto::pdpb::{QueryRegionResponse, RegionResponse, ResponseHeader};
 
-/// The answers to `requests`, each by `ask`. The stream ends with the first error, of either side, after the answers before it.
+/// Returns the responses to `requests`, each by `ask`. The stream ends after the first error of either side.
 pub(super) fn answers<Q, In, Ask, Fut>(
     requests: In,
     ask: Ask,
@@ -34,7 +34,7 @@ where
     })
 }
 
-/// What was found, as clients read it: one entry a key, and each region once.
+/// Returns the response in the form that clients read: one entry for each key, and each region once.
 pub(super) fn response(header: ResponseHeader, found: Queried) -> QueryRegionResponse {
     let region = |info: RegionInfo| RegionResponse {
         region: Some(info.region),
@@ -52,7 +52,8 @@ pub(super) fn response(header: ResponseHeader, found: Queried) -> QueryRegionRes
 
 #[cfg(test)]
 mod tests {
-    //! Goal: a client is never left waiting, nor given an answer twice. Method: streams whose requests are all there already.
+    //! Goal: a client never waits forever, and gets no response twice. Method: streams whose requests are all there
+    //! already.
 
     use std::future::ready;
 
@@ -70,7 +71,7 @@ mod tests {
                 Ok(response(header, Queried::default()))
             })
         };
-        let all = answers(stream::iter(requests), ask).collect::<Vec<_>>().now_or_never().expect("nothing to wait for");
+        let all = answers(stream::iter(requests), ask).collect::<Vec<_>>().now_or_never().expect("nothing waits");
         all.into_iter().map(|answer| answer.map(|answer| answer.header.unwrap().cluster_id)).collect()
     }
 

@@ -1,5 +1,5 @@
-//! Goal: what is short passes as it came, what is long leaves a note and costs no memory, however it is cut into pieces. Method: bodies of
-//! our own, in pieces of every size.
+//! Goal: short messages pass unchanged; long ones leave a note and cost no memory, in whatever pieces they arrive.
+//! Method: handmade bodies, in pieces of many sizes.
 
 use bytes::{Buf as _, Bytes};
 use futures::FutureExt as _;
@@ -48,7 +48,7 @@ fn a_long_call_is_read_and_dropped() {
     let intake = intake();
     let bytes = frame(&put(300, REQUEST_BYTES_MAX).encode_to_vec());
     for size in [1 << 20, 3, 7] {
-        // A short one passes as it came.
+        // A short message passes unchanged.
         let short = frame(&put(300, 100).encode_to_vec());
         let (body, call) = unary::bounded(&intake, pieces(&short, size));
         assert_eq!((collect(body), call.refusal.get()), (short.into(), None), "{size}");
@@ -91,7 +91,7 @@ fn command(cmd: Cmd) -> request::Request {
     request::Request { cmd: Some(cmd) }
 }
 
-/// The messages of a body of whole frames.
+/// Returns the messages in a body of complete frames.
 fn messages(mut bytes: Bytes) -> Vec<BatchCommandsRequest> {
     let mut messages = Vec::new();
     while !bytes.is_empty() {
@@ -125,7 +125,7 @@ fn of_a_long_command_in_a_stream_only_a_note_is_left() {
     }
     assert_eq!(intake.0.get(), 0);
     let reply = refused_command(15, Refusal::of(&NotTaken { command: 15, region_id: 77, bytes })).unwrap();
-    let response::response::Cmd::RawPut(reply) = reply else { panic!("another kind: {reply:?}") };
+    let response::response::Cmd::RawPut(reply) = reply else { panic!("a reply of another kind: {reply:?}") };
     assert_eq!(reply.region_error.unwrap().raft_entry_too_large.unwrap().entry_size, bytes);
     assert_eq!(refused_command(3, Refusal::of(&NotTaken { command: 3, region_id: 77, bytes })), None);
 }
@@ -147,7 +147,7 @@ fn a_stream_is_looked_through_byte_by_byte_when_there_is_no_room() {
         let note = |region_id| command(Cmd::NotTaken(NotTaken { command: 15, region_id, bytes: 0 }.into()));
         assert_eq!(got, BatchCommandsRequest { requests: vec![note(5), note(6)], ..message.clone() });
     }
-    // What makes no sense does not pass for something that does.
+    // Invalid data must not turn into a valid message.
     let mut broken = frame(&vec![0xff; 2 * COUNTED]);
     broken.extend(&bytes);
     let got = collect(stream::bounded(&intake, pieces(&broken, 1000)));

@@ -17,17 +17,17 @@ use super::frame::{HEADER, header, keep_prefix, region_of};
 use super::quota::{COUNTED, Intake, Share};
 use super::refusal::Refusal;
 
-/// The body of a unary call, bounded, and what will know how that went.
+/// Returns the body of a unary call with bounded memory, and the share that will know whether the call was refused.
 pub(crate) fn bounded(intake: &Intake, body: Body) -> (Body, Arc<Share>) {
     let share = intake.begin();
     let unary = UnaryBody { inner: body, share: share.clone(), head: BytesMut::new(), state: State::Head };
     (Body::new(unary), share)
 }
 
-/// The response to the call: the protocol's error if the request was not taken.
+/// Returns the response to the call: an error of the key-value protocol if the request was refused.
 pub(crate) fn answer(share: &Share, method: &str, response: Response<Body>) -> Response<Body> {
     let refusal = share.refusal.get().copied().or_else(|| {
-        // Compressed, a message shows its length only here.
+        // The length of a compressed message is known only now.
         let status = Status::from_header_map(response.headers())?;
         let long = status.code() == tonic::Code::ResourceExhausted && status.message().contains("decompressing");
         long.then_some(Refusal::TooLarge { region: 0, bytes: REQUEST_BYTES_MAX as u64 + 1 })
@@ -43,15 +43,15 @@ pub(crate) fn answer(share: &Share, method: &str, response: Response<Body>) -> R
     response
 }
 
-/// Where a unary call's body stands.
+/// The state of a unary call's body.
 enum State {
-    /// Its frame header is not complete.
+    /// The frame header is not complete.
     Head,
-    /// It is passed on; large ones are counted.
+    /// The body is passed on. `counted`: whether its bytes are counted, as those of large bodies are.
     Pass { counted: bool },
-    /// It is read and dropped, because it has so many bytes; its first are in `head`.
+    /// The body is read and dropped, because it has this many bytes. The first ones are in `head`.
     TooLarge(u64),
-    /// It is read and dropped, because the node has no room.
+    /// The body is read and dropped, because the node has no room.
     NoRoom,
 }
 
@@ -64,7 +64,7 @@ struct UnaryBody {
 }
 
 impl UnaryBody {
-    /// Takes a piece of the body; what is passed on of it.
+    /// Takes a piece of the body. Returns the data to pass on.
     fn push(&mut self, mut data: Bytes) -> Option<Bytes> {
         if let State::Head = self.state {
             if data.len() < HEADER || !self.head.is_empty() {
@@ -97,14 +97,14 @@ impl UnaryBody {
         }
     }
 
-    /// The body has ended.
+    /// Notes at the end of the body why it was refused, if it was.
     fn end(&mut self) {
         let refusal = match self.state {
             State::Head | State::Pass { .. } => return,
             State::TooLarge(bytes) => Refusal::TooLarge { region: region_of(&self.head), bytes },
             State::NoRoom => Refusal::Busy { region: 0 },
         };
-        // Whoever asks again after the end changes nothing.
+        // Polling again after the end changes nothing.
         let _ = self.share.refusal.set(refusal);
     }
 }

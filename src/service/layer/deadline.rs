@@ -1,14 +1,14 @@
 //! Deadlines that clients send: `grpc-timeout`.
 //!
-//! A client that gave up reads no answer, so the server stops as well: when the time runs out, the handler (or the stream of
-//! answers) is dropped where it waits, and the call ends with DEADLINE_EXCEEDED. The time counts from the arrival of the request's
-//! headers and bounds the whole call, as gRPC has it: of a stream, too, until its last message.
+//! A client that has given up does not read the response, so the server stops as well: when the time runs out, the
+//! handler (or the stream of responses) is dropped where it waits, and the call ends with DEADLINE_EXCEEDED. The time
+//! starts when the request's headers arrive. As gRPC defines it, it bounds the whole call, including a stream until its
+//! last message.
 //!
-//! **A write that was proposed is not taken back.** It is in the log, or on its way there, and may be applied later: to its client
-//! the outcome is unknown, as it is when a connection breaks.
+//! **A write that was proposed cannot be revoked.** It is in the log, or on its way there, and may be applied later.
+//! Its client does not know the outcome, as after a broken connection.
 //!
-//! A call without the header pays for one look-up in its headers. One with it pays for a timer only if it has to wait: what is
-//! answered at once starts none.
+//! A call without the header costs one lookup in its headers. A call with it starts a timer only if it has to wait.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -29,12 +29,12 @@ use tower::Service;
 
 use crate::rt::clock::{Clock, Instant};
 
-/// The header.
+/// The name of the header.
 const HEADER: &str = "grpc-timeout";
-/// Digits that a timeout may have.
+/// How many digits a timeout may have.
 const DIGITS_MAX: usize = 8;
 
-/// Keeps the time of calls. Clones share it.
+/// Enforces the deadlines of calls. Clones share the state.
 #[derive(Clone)]
 pub struct Deadlines {
     now: Arc<dyn Fn() -> Instant + Send + Sync>,
@@ -49,7 +49,7 @@ impl std::fmt::Debug for Deadlines {
 }
 
 impl Deadlines {
-    /// Deadlines by the node's clock; `exceeded` counts the calls that ran out of time.
+    /// Creates deadlines by the node's clock. `exceeded` counts the calls that ran out of time.
     pub fn new(clock: Clock, exceeded: IntCounter) -> Deadlines {
         let sleeper = clock.clone();
         let sleep = move |duration| -> BoxFuture<'static, ()> {
@@ -59,7 +59,7 @@ impl Deadlines {
         Deadlines::by(move || clock.now(), sleep, exceeded)
     }
 
-    /// Deadlines by whatever `now` and `sleep` say.
+    /// Creates deadlines by `now` and `sleep`.
     pub(crate) fn by(
         now: impl Fn() -> Instant + Send + Sync + 'static,
         sleep: impl Fn(Duration) -> BoxFuture<'static, ()> + Send + Sync + 'static,
@@ -68,16 +68,16 @@ impl Deadlines {
         Deadlines { now: Arc::new(now), sleep: Arc::new(sleep), exceeded }
     }
 
-    /// `service`, whose calls end when their time does.
+    /// Wraps `service` so that its calls end at their deadlines.
     pub fn bound<S>(&self, service: S) -> Deadline<S> {
         Deadline { inner: service, deadlines: self.clone() }
     }
 }
 
-/// The time that a call gives itself; nothing if it gives none.
+/// Returns the timeout that a call carries, or `None` if it carries none.
 ///
 /// # Errors
-/// INVALID_ARGUMENT, naming the header, for anything but one to eight digits and one of the units `H M S m u n`.
+/// Returns INVALID_ARGUMENT, naming the header, unless it is one to eight digits and a unit (`H M S m u n`).
 fn timeout_of(headers: &HeaderMap) -> Result<Option<Duration>, Status> {
     let Some(value) = headers.get(HEADER) else { return Ok(None) };
     let parse = || {
@@ -98,11 +98,13 @@ fn timeout_of(headers: &HeaderMap) -> Result<Option<Duration>, Status> {
     };
     parse().map(Some).ok_or_else(|| {
         let got = String::from_utf8_lossy(value.as_bytes()).into_owned();
-        Status::invalid_argument(format!("{HEADER} is {got:?}: at most {DIGITS_MAX} digits and one of H M S m u n"))
+        Status::invalid_argument(format!(
+            "{HEADER} is {got:?}: give at most {DIGITS_MAX} digits and a unit (H M S m u n)"
+        ))
     })
 }
 
-/// A call's time: nothing of it costs a timer before [`Watch::expired`] is asked.
+/// The deadline of a call. It starts no timer before [`Watch::expired`] is called.
 struct Watch {
     deadlines: Deadlines,
     limit: Duration,
@@ -111,7 +113,7 @@ struct Watch {
 }
 
 impl Watch {
-    /// Whether the time has run out; if not, the task is woken when it does.
+    /// Returns whether the time has run out. If not, the task is woken when it does.
     fn expired(&mut self, cx: &mut Context<'_>) -> bool {
         let deadlines = &self.deadlines;
         let until = self.until;
@@ -125,11 +127,11 @@ impl Watch {
 
     fn status(&self) -> Status {
         let limit = self.limit;
-        Status::deadline_exceeded(format!("the call's {HEADER} of {limit:?} ran out; a write may still happen"))
+        Status::deadline_exceeded(format!("the call's {HEADER} of {limit:?} ran out; a write may still take effect"))
     }
 }
 
-/// A service whose calls end when their time does. See the head of this file.
+/// A service whose calls end at their deadlines. See the head of this file.
 #[derive(Clone, Debug)]
 pub struct Deadline<S> {
     inner: S,
@@ -167,14 +169,14 @@ where
     }
 }
 
-/// A call under way.
+/// A call in progress.
 pub enum Bounded<F> {
-    /// It takes as long as it takes.
+    /// A call without a deadline.
     Free(F),
-    /// It has so much time. Empty once it is over.
-    #[allow(private_interfaces)] // opaque: nobody else makes or opens one
+    /// A call with a deadline. `None` once it has ended.
+    #[allow(private_interfaces)] // opaque: only this file creates or reads it
     Timed(Option<(F, Watch)>),
-    /// Its header makes no sense.
+    /// A call with an invalid header.
     Refused(Option<Status>),
 }
 
@@ -209,7 +211,7 @@ where
             return Poll::Ready(answer.map(|answer| answer.map(|body| timed_body(body, watch))));
         }
         if watch.expired(cx) {
-            // Dropping the handler is what stops it.
+            // Dropping the handler stops it.
             let (_, watch) = timed.take().expect("just seen");
             return Poll::Ready(Ok(watch.status().into_http()));
         }
@@ -223,7 +225,7 @@ fn timed_body(body: Body, watch: Watch) -> Body {
 
 /// A body that ends with DEADLINE_EXCEEDED when the call's time runs out while there is nothing to send.
 struct TimedBody {
-    /// Gone when the time ran out.
+    /// `None` once the time has run out.
     inner: Option<Body>,
     watch: Watch,
 }
@@ -235,7 +237,7 @@ impl http_body::Body for TimedBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = &mut *self;
         let Some(inner) = &mut this.inner else { return Poll::Ready(None) };
-        // A stream that always has something to say must not outlive its time.
+        // A stream that always has something to send must not outlive its deadline.
         let overdue = this.watch.timer.is_some() && this.watch.expired(cx);
         if !overdue {
             if let Poll::Ready(frame) = Pin::new(inner).poll_frame(cx) {
@@ -262,8 +264,8 @@ impl http_body::Body for TimedBody {
 
 #[cfg(test)]
 mod tests {
-    //! Goal: a call ends with its time, and not before; what does not wait starts no timer. Method: services that are pending
-    //! until told otherwise, under a clock that the test turns.
+    //! Goal: a call ends at its deadline, and not before; a call that does not wait starts no timer. Method: services
+    //! that stay pending as long as the test wants, under a clock that the test controls.
 
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicU64, Ordering};
@@ -276,7 +278,7 @@ mod tests {
 
     use super::*;
 
-    /// A clock that a test turns, and what was asked of it.
+    /// A clock that a test controls, and how many timers it started.
     #[derive(Clone)]
     struct Turned {
         ms: channel::Sender<u64>,
@@ -301,7 +303,7 @@ mod tests {
         }
     }
 
-    /// Holds the flag up as long as it lives.
+    /// Clears the flag when dropped.
     struct Alive(Arc<Mutex<bool>>);
     impl Drop for Alive {
         fn drop(&mut self) {
@@ -363,7 +365,7 @@ mod tests {
         clock.ms.send_modify(|ms| *ms += 39);
         assert!((&mut call).now_or_never().is_none() && *alive.lock().unwrap());
         clock.ms.send_modify(|ms| *ms += 1);
-        let answer = (&mut call).now_or_never().expect("it is over").unwrap();
+        let answer = (&mut call).now_or_never().expect("the time has run out").unwrap();
         assert_eq!(code(&answer), Some(Code::DeadlineExceeded));
         assert!(!*alive.lock().unwrap(), "the handler still runs");
         assert_eq!((deadlines.exceeded.get(), clock.timers.load(Ordering::Relaxed)), (1, 1));
@@ -385,7 +387,7 @@ mod tests {
         let body = answer.into_body().collect().now_or_never().unwrap().unwrap();
         assert_eq!(body.to_bytes(), "v");
         assert_eq!(clock.timers.load(Ordering::Relaxed), 0);
-        // No time at all is over as soon as anything waits.
+        // A timeout of zero ends as soon as anything waits.
         let mut stuck =
             deadlines.bound(tower::service_fn(|_: Request<Body>| -> Answering { Box::pin(std::future::pending()) }));
         let answer = stuck.call(request(Some("0m"))).now_or_never().unwrap().unwrap();
@@ -422,7 +424,7 @@ mod tests {
             assert_eq!(body.frame().now_or_never().unwrap().unwrap().unwrap().into_data().unwrap(), "x");
             assert!(body.frame().now_or_never().is_none());
             clock.ms.send_modify(|ms| *ms += 6);
-            let last = body.frame().now_or_never().expect("it is over").unwrap().unwrap();
+            let last = body.frame().now_or_never().expect("the time has run out").unwrap().unwrap();
             let trailers = last.into_trailers().expect("trailers");
             assert_eq!(Status::from_header_map(&trailers).unwrap().code(), Code::DeadlineExceeded, "{endless}");
             assert!(body.frame().now_or_never().unwrap().is_none());
@@ -430,7 +432,7 @@ mod tests {
         }
     }
 
-    /// `chain` twice.
+    /// Chains three streams.
     trait ChainAll: futures::Stream + Sized {
         fn chain_all<A, B>(self, second: A, third: B) -> impl futures::Stream<Item = Self::Item>
         where

@@ -1,7 +1,7 @@
 //! Services that are in the router before they can answer.
 //!
-//! A node opens its port first: nodes that found a cluster ask each other who they are. What needs the cluster is behind a gate
-//! until then and is UNAVAILABLE, which clients retry.
+//! A node opens its port first, because nodes that found a cluster ask each other who they are. Services that need the
+//! cluster are behind a gate until then: their calls are UNAVAILABLE, which clients retry.
 
 use std::convert::Infallible;
 use std::sync::{Arc, OnceLock};
@@ -14,7 +14,7 @@ use tonic::body::Body;
 use tonic::server::NamedService;
 use tower::Service;
 
-/// A service that may come later. Clones share it.
+/// A service that may be set later. Clones share it.
 #[derive(Debug)]
 pub struct Gate<S> {
     inner: Arc<OnceLock<S>>,
@@ -33,12 +33,12 @@ impl<S> Default for Gate<S> {
 }
 
 impl<S> Gate<S> {
-    /// Lets requests through to `service`, from now on.
+    /// Passes requests to `service` from now on.
     ///
     /// # Panics
-    /// If it is open already.
+    /// Panics if the gate is open already.
     pub fn open(&self, service: S) {
-        assert!(self.inner.set(service).is_ok(), "a gate opens once");
+        assert!(self.inner.set(service).is_ok(), "a gate opens only once");
     }
 }
 

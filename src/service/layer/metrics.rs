@@ -1,4 +1,4 @@
-//! What is counted of requests. Every handle is made at the start: a request pays for a few atomic additions.
+//! Metrics of requests. All handles are created at startup, so a request costs only a few atomic additions.
 
 use std::sync::Arc;
 
@@ -21,27 +21,27 @@ pub(super) struct MethodMetrics {
 #[derive(Clone, Debug)]
 pub struct Metrics {
     methods: Arc<[MethodMetrics]>,
-    /// Commands in one message of a `BatchCommands` stream, as received.
+    /// How many commands one message of a `BatchCommands` stream has, as received.
     pub(crate) commands_in: Histogram,
-    /// Commands in one message of a `BatchCommands` stream, as answered.
+    /// How many responses one message of a `BatchCommands` stream has, as sent.
     pub(crate) commands_out: Histogram,
-    /// `BatchCommands` streams that are open.
+    /// Open `BatchCommands` streams.
     pub(crate) streams: IntGauge,
-    /// Memory of large answers.
+    /// Bytes of large responses.
     pub(crate) answer_bytes: IntGauge,
-    /// Memory of large requests.
+    /// Bytes of large requests.
     pub(crate) request_bytes: IntGauge,
-    /// Queries over JSON under way.
+    /// JSON queries in progress.
     pub(crate) queries: IntGauge,
     /// Calls whose `grpc-timeout` ran out.
     pub(crate) deadlines_exceeded: IntCounter,
 }
 
 impl Metrics {
-    /// Makes the metrics and puts them into `registry`.
+    /// Creates the metrics and registers them in `registry`.
     ///
     /// # Errors
-    /// When the registry already has them.
+    /// Fails if the registry already has them.
     pub fn new(registry: &Registry) -> prometheus::Result<Metrics> {
         let gauge = |name, help| register(registry, IntGauge::new(name, help)?);
         let commands =
@@ -50,7 +50,7 @@ impl Metrics {
         let commands = register(registry, HistogramVec::new(commands, &["direction"])?)?;
         let deadlines_exceeded = IntCounter::new(
             "armilla_deadlines_exceeded_total",
-            "Calls that were given up because the time that their client gave them ran out",
+            "Calls that ended because their client's timeout (grpc-timeout) ran out",
         )?;
         Ok(Metrics {
             methods: methods(registry)?,
@@ -59,51 +59,48 @@ impl Metrics {
             streams: gauge("armilla_batch_streams", "Open BatchCommands streams")?,
             answer_bytes: gauge(
                 "armilla_answer_bytes",
-                "Bytes of large answers that are being read or that clients have not taken yet",
+                "Bytes of large responses being prepared or not yet received by clients",
             )?,
-            request_bytes: gauge(
-                "armilla_request_bytes",
-                "Bytes of large requests for keys that are arriving or being answered",
-            )?,
-            queries: gauge("armilla_queries", "Queries over JSON that are under way, with those that wait for a core")?,
+            request_bytes: gauge("armilla_request_bytes", "Bytes of large key-value requests arriving or in progress")?,
+            queries: gauge("armilla_queries", "JSON queries in progress, including those waiting for a core")?,
             deadlines_exceeded: register(registry, deadlines_exceeded)?,
         })
     }
 
-    /// What is counted of a method.
+    /// Returns the metrics of a method.
     pub(super) fn of(&self, method: Method) -> &MethodMetrics {
         &self.methods[method as usize]
     }
 
-    /// Requests of a method so far.
+    /// Returns how many requests of a method there were.
     pub fn count(&self, method: Method) -> u64 {
         self.of(method).seconds.get_sample_count()
     }
 
-    /// Requests of a method that did not get what they asked for.
+    /// Returns how many requests of a method were refused, failed or were cancelled.
     pub fn errors(&self, method: Method) -> u64 {
         let m = self.of(method);
         m.refused.get() + m.failed.get() + m.cancelled.get()
     }
 }
 
-/// Puts `metric` into `registry` and returns it.
+/// Registers `metric` in `registry` and returns it.
 fn register<C: Collector + Clone + 'static>(registry: &Registry, metric: C) -> prometheus::Result<C> {
     registry.register(Box::new(metric.clone()))?;
     Ok(metric)
 }
 
-/// Times and errors, by method.
+/// Creates the durations and errors of all methods.
 fn methods(registry: &Registry) -> prometheus::Result<Arc<[MethodMetrics]>> {
     // 10 us to 10.5 s, in steps of two.
     let seconds =
-        HistogramOpts::new("armilla_request_seconds", "Time from a request's decoding to its reply, in seconds")
+        HistogramOpts::new("armilla_request_seconds", "Time from decoding a request to its response, in seconds")
             .buckets(exponential_buckets(10e-6, 2.0, 21)?);
     let seconds = register(registry, HistogramVec::new(seconds, &["method"])?)?;
     let errors = Opts::new(
         "armilla_request_errors_total",
-        "Requests that were refused in their reply (region error, error text), failed with a gRPC status, or were \
-         cancelled by their client before the answer",
+        "Requests that were refused in their response (region error, error text), failed with a gRPC status, or were \
+         cancelled by their client before the response",
     );
     let errors = register(registry, IntCounterVec::new(errors, &["method", "how"])?)?;
     let of = |method: &Method| MethodMetrics {

@@ -1,11 +1,11 @@
-//! What stands around every service: it bounds, measures and refuses calls without knowing what they mean.
+//! Layers around every service: they bound, measure and refuse calls without knowing what the calls mean.
 //!
 //! ```text
 //!   a call -> [deadline] -> [unbuilt] -> [gate] -> a service -> [observe] -> its handler
 //!                                                                   |
 //!                                               [metrics]  [redact]
 //! ```
-//! [`quota`] bounds the memory of answers, [`slots`] the cores that queries over JSON take.
+//! [`quota`] bounds the memory of responses, [`slots`] the cores that JSON queries use.
 
 pub mod deadline;
 pub mod gate;

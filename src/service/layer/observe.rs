@@ -1,4 +1,4 @@
-//! What is seen of a request while it is answered: its time, its failure, its span, and a line in the log if it is slow.
+//! Observation of requests: duration, errors, span, and a log line if a request is slow.
 
 use std::fmt;
 use std::future::Future;
@@ -17,10 +17,10 @@ use crate::service::error::Reply;
 use super::metrics::{MethodMetrics, Metrics};
 use super::redact::Redact;
 
-/// A request that takes longer than this is logged as slow.
+/// Requests that take longer than this are logged as slow.
 const SLOW: Duration = Duration::from_secs(1);
 
-/// A request that is being answered; one that is dropped before its answer was cancelled by its client, or ran out of time.
+/// A request in progress. If it is dropped before its response, it was cancelled by its client or ran out of time.
 struct InFlight<'a> {
     metrics: &'a MethodMetrics,
     now: &'a (dyn Fn() -> Instant + Send + Sync),
@@ -29,7 +29,7 @@ struct InFlight<'a> {
 }
 
 impl InFlight<'_> {
-    /// It is answered; how long that took.
+    /// Marks the request as answered. Returns how long it took.
     fn answered(mut self) -> Duration {
         self.answered = true;
         (self.now)().since(self.started)
@@ -45,21 +45,21 @@ impl Drop for InFlight<'_> {
     }
 }
 
-/// What is known of a request before it is run.
+/// The properties of a request that are known before it runs.
 pub(crate) struct Subject {
     pub(crate) region: u64,
-    /// Its key, or the first of its keys; may be empty.
+    /// The request's key, or the first of its keys; may be empty.
     pub(crate) key: Bytes,
 }
 
-/// Measures requests, and logs those that fail or are slow. Clones share it.
+/// Measures requests, and logs those that fail or are slow. Clones share the state.
 #[derive(Clone)]
 pub struct Observer {
     pub(crate) metrics: Metrics,
     now: Arc<dyn Fn() -> Instant + Send + Sync>,
     redact: Redact,
     ids: Arc<AtomicU64>,
-    /// When (node clock, ns) the last slow request was logged.
+    /// When the last slow request was logged (node clock, in nanoseconds).
     warned_ns: Arc<AtomicU64>,
 }
 
@@ -70,17 +70,17 @@ impl fmt::Debug for Observer {
 }
 
 impl Observer {
-    /// Measures into `metrics` by the node's clock.
+    /// Creates an observer that records into `metrics` by the node's clock.
     pub fn new(metrics: Metrics, clock: Clock, redact: Redact) -> Observer {
         Observer::by(metrics, move || clock.now(), redact)
     }
 
-    /// Measures into `metrics` by whatever `now` says.
+    /// Creates an observer that records into `metrics` by `now`.
     pub(crate) fn by(metrics: Metrics, now: impl Fn() -> Instant + Send + Sync + 'static, redact: Redact) -> Observer {
         Observer { metrics, now: Arc::new(now), redact, ids: Arc::new(AtomicU64::new(1)), warned_ns: Arc::default() }
     }
 
-    /// Whether another slow request may be logged: one a second, so that a stall does not fill the log with its victims.
+    /// Returns whether another slow request may be logged: one per second, so that a stall does not flood the log.
     fn may_warn(&self) -> bool {
         let now_ns = (self.now)().0;
         let last_ns = self.warned_ns.load(Ordering::Relaxed);
@@ -88,7 +88,7 @@ impl Observer {
         due && self.warned_ns.compare_exchange(last_ns, now_ns, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
-    /// Runs `work`, the answer to a request about `subject`.
+    /// Runs `work`, which answers a request about `subject`.
     pub(crate) async fn watch<R: Reply>(
         &self,
         method: Method,
@@ -102,7 +102,7 @@ impl Observer {
         .await
     }
 
-    /// Runs `work`, the answer to a request of a service without region errors.
+    /// Runs `work`, which answers a request of a service without region errors.
     pub(crate) async fn call<R>(
         &self,
         method: Method,
@@ -150,7 +150,7 @@ impl Observer {
 
 #[cfg(test)]
 mod tests {
-    //! Goal: every request is counted once, also one that nobody waits for any more. Method: futures dropped by hand.
+    //! Goal: every request is counted once, even one whose caller is gone. Method: futures dropped by hand.
 
     use futures::FutureExt as _;
     use prometheus::Registry;

@@ -1,10 +1,10 @@
-//! Memory of answers, of the whole node: what is read for them, and what clients have not taken yet.
+//! The memory quota of the whole node's responses: those being prepared, and those not yet received by clients.
 //!
 //! ```text
-//!   a page grows -> Reservation (refused when the quota is used up) -> encoded -> frames, counted until the connection has sent them
+//!   a page grows -> Reservation (refused when the quota is used up) -> encoded -> frames, counted until they are sent
 //! ```
-//! One client may ask for thousands of answers of the largest size and read none. Short answers are not counted: they are as many
-//! as there are requests, which are bounded elsewhere.
+//! One client may ask for thousands of responses of the largest size and read none. Short responses are not counted:
+//! there are as many of them as requests, which are bounded elsewhere.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -18,41 +18,41 @@ use tonic::body::Body;
 use crate::types::limits::ANSWER_BYTES_MAX;
 use crate::types::{Error, Result};
 
-/// Answers of at least this size are charged to the quota; reservations grow in steps of this size.
+/// Responses of at least this size are charged to the quota; reservations grow in steps of this size.
 const STEP: usize = 64 << 10;
 
-/// What answers may take of the node's memory. Clones share it.
+/// The memory quota of responses. Clones share it.
 #[derive(Clone, Debug)]
 pub struct MemoryQuota(IntGauge);
 
-/// Marks a reply whose frames are counted.
+/// Marks a response whose frames are counted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Large;
 
 impl MemoryQuota {
-    /// Counts in `gauge`, which nobody else changes.
+    /// Creates the quota. It counts in `gauge`, which must not be changed elsewhere.
     pub fn new(gauge: IntGauge) -> MemoryQuota {
         MemoryQuota(gauge)
     }
 
-    /// Bytes that are reserved.
+    /// Returns how many bytes are reserved.
     #[cfg(test)]
     pub(crate) fn reserved(&self) -> i64 {
         self.0.get()
     }
 
-    /// Nothing yet, of an answer in the making.
+    /// Returns an empty reservation, for a response that is being prepared.
     pub(crate) fn begin(&self) -> Reservation {
         Reservation { quota: self.0.clone(), bytes: 0 }
     }
 }
 
-/// Whether an answer of `bytes` is counted.
+/// Returns whether a response of `bytes` bytes is counted.
 pub(crate) fn counts(bytes: usize) -> bool {
     bytes >= STEP
 }
 
-/// A part of the quota; given back when dropped.
+/// A part of the quota. Returned when dropped.
 #[derive(Debug)]
 pub(crate) struct Reservation {
     quota: IntGauge,
@@ -60,21 +60,21 @@ pub(crate) struct Reservation {
 }
 
 impl Reservation {
-    /// Reserves memory for an answer of `bytes` in all.
+    /// Grows the reservation to a response of `bytes` bytes in total.
     ///
     /// # Errors
-    /// [`Error::Busy`] when the node has no room for it.
+    /// Returns [`Error::Busy`] if the quota is used up.
     pub(crate) fn grow_to(&mut self, bytes: usize) -> Result<()> {
         if !counts(bytes) || bytes <= self.bytes {
             return Ok(());
         }
-        // In steps that grow with it, so that a large answer is not a thousand reservations.
+        // Grow in proportion to the size, so that a large response does not need a thousand steps.
         let more = (bytes - self.bytes).max(STEP).max(self.bytes / 4);
         self.add(more);
         let total = self.quota.get().max(0) as u64;
         if total > ANSWER_BYTES_MAX {
             return Err(Error::Busy(format!(
-                "answers on their way hold {total} bytes of memory, over the limit of {ANSWER_BYTES_MAX}"
+                "responses in progress use {total} bytes of memory, over the limit of {ANSWER_BYTES_MAX}"
             )));
         }
         Ok(())
@@ -85,10 +85,10 @@ impl Reservation {
         self.bytes += bytes;
     }
 
-    /// Gives back what making the answer took beyond its final `bytes`.
+    /// Returns what the response needed beyond its final `bytes` while it was prepared.
     ///
     /// # Errors
-    /// As [`Reservation::grow_to`].
+    /// Same as [`Reservation::grow_to`].
     pub(crate) fn shrink_to(&mut self, bytes: usize) -> Result<()> {
         let kept = if counts(bytes) { bytes } else { 0 };
         if let Some(more) = self.bytes.checked_sub(kept) {
@@ -98,7 +98,7 @@ impl Reservation {
         self.grow_to(bytes)
     }
 
-    /// Returns `bytes`, which hold the reservation for as long as any part of them lives.
+    /// Returns `bytes` with the reservation attached: it is held until the last part of them is dropped.
     pub(crate) fn attach(self, bytes: impl AsRef<[u8]> + Send + 'static) -> Bytes {
         Bytes::from_owner(Owner { bytes, _reservation: self })
     }
@@ -122,7 +122,7 @@ impl<B: AsRef<[u8]>> AsRef<[u8]> for Owner<B> {
     }
 }
 
-/// The response with its large frames counted, if it is marked (or `always`).
+/// Counts the large frames of the response if it is marked with [`Large`], or if `always`.
 pub(crate) fn counted(quota: &MemoryQuota, always: bool, response: Response<Body>) -> Response<Body> {
     if !always && response.extensions().get::<Large>().is_none() {
         return response;
@@ -169,7 +169,7 @@ impl http_body::Body for Counted {
 
 #[cfg(test)]
 mod tests {
-    //! Goal: what is reserved is what is held, and no more than there is room for. Method: by hand.
+    //! Goal: the reserved bytes are those in use, and stay within the quota. Method: by hand.
 
     use super::*;
     use futures::FutureExt as _;
@@ -184,7 +184,7 @@ mod tests {
         let quota = quota();
         let mut reservation = quota.begin();
         reservation.grow_to(STEP - 1).unwrap();
-        assert_eq!(quota.0.get(), 0, "short answers are not counted");
+        assert_eq!(quota.0.get(), 0, "short responses are not counted");
         reservation.grow_to(3 * STEP).unwrap();
         reservation.grow_to(2 * STEP).unwrap();
         assert_eq!(quota.0.get(), 3 * STEP as i64);
@@ -206,7 +206,7 @@ mod tests {
         reservation.shrink_to(4 * STEP).unwrap();
         assert_eq!(quota.0.get(), 4 * STEP as i64);
         reservation.shrink_to(10).unwrap();
-        assert_eq!(quota.0.get(), 0, "short answers are not counted");
+        assert_eq!(quota.0.get(), 0, "short responses are not counted");
     }
 
     #[test]
@@ -215,7 +215,7 @@ mod tests {
         let mut first = quota.begin();
         first.grow_to(ANSWER_BYTES_MAX as usize).unwrap();
         let mut second = quota.begin();
-        second.grow_to(STEP - 1).expect("short ones always have room");
+        second.grow_to(STEP - 1).expect("short responses always have room");
         assert!(matches!(second.grow_to(STEP), Err(Error::Busy(_))));
         drop(second);
         drop(first);

@@ -1,4 +1,4 @@
-//! Keys and values in logs: their lengths, unless the operator asked to see them.
+//! Keys and values in logs: only their lengths, unless the operator asked to see them.
 
 use crate::types::limits::LOGGED_BYTES_MAX;
 use std::fmt;
@@ -6,15 +6,15 @@ use std::fmt;
 /// Whether logs may show clients' data.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Redact {
-    /// Lengths only.
+    /// Show only lengths.
     #[default]
     Hide,
-    /// The bytes, escaped.
+    /// Show the bytes, escaped.
     Show,
 }
 
 impl Redact {
-    /// `key` as it may be printed.
+    /// Returns `key` in the form in which it may be printed.
     pub fn key(self, key: &[u8]) -> Shown<'_> {
         Shown { redact: self, bytes: key }
     }

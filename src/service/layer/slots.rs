@@ -1,11 +1,12 @@
-//! Slots and permits: how much of a node queries over JSON may take.
+//! Slots and permits: they bound how much of a node JSON queries may use.
 //!
 //! ```text
-//!   a request -> QueryGuard (refused when there are QUERIES_MAX) -> a permit for each slice of work, first come first served
+//!   a request -> QueryGuard (refused if there are QUERIES_MAX) -> a permit for each slice of work, in order of arrival
 //! ```
-//! Parsing is the dearest work that a client can ask for: a short request keeps a core busy for a second. Half of the cores take it at
-//! a time, at least one, so that reads and writes go on beside it. Who waits does so in its task: a request that is given up gives
-//! up its slot at once, and a slice that has begun keeps its permit until it ends.
+//! Parsing is the most expensive work that a client can ask for: a short request keeps a core busy for a second. At
+//! most half of the cores, but at least one, do it at the same time, so that reads and writes can proceed. A query
+//! waits in its own task. A cancelled request frees its slot at once, and a slice that has begun keeps its permit until
+//! it ends.
 
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use crate::rt::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::types::limits::QUERIES_MAX;
 use crate::types::{Error, Result};
 
-/// Slots for queries under way, and permits to use a core. Clones share them.
+/// Slots for queries in progress, and permits to use a core. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Queries {
     slots: Arc<Semaphore>,
@@ -25,7 +26,8 @@ pub struct Queries {
 }
 
 impl Queries {
-    /// Permits for half of the machine's cores; `gauge`, which nobody else changes, counts the queries under way.
+    /// Creates permits for half of the machine's cores. `gauge`, which must not be changed elsewhere, counts the
+    /// queries in progress.
     pub fn new(gauge: IntGauge) -> Queries {
         Queries::on((cpu::cores() / 2).max(1), QUERIES_MAX, gauge)
     }
@@ -34,21 +36,21 @@ impl Queries {
         Queries { slots: Arc::new(Semaphore::new(slots)), cores: Arc::new(Semaphore::new(cores)), gauge }
     }
 
-    /// One more query.
+    /// Takes a slot for a query.
     ///
     /// # Errors
-    /// [`Error::Busy`] when there are [`QUERIES_MAX`] already.
+    /// Returns [`Error::Busy`] if [`QUERIES_MAX`] queries are in progress.
     pub(crate) fn begin(&self) -> Result<QueryGuard> {
         let Ok(slot) = self.slots.clone().try_acquire_owned() else {
             let waiting = self.gauge.get();
-            return Err(Error::Busy(format!("{waiting} queries are under way, the limit is {QUERIES_MAX}")));
+            return Err(Error::Busy(format!("{waiting} queries are in progress, the limit is {QUERIES_MAX}")));
         };
         self.gauge.inc();
         Ok(QueryGuard { cores: self.cores.clone(), gauge: self.gauge.clone(), _slot: slot })
     }
 }
 
-/// A query under way; its slot is free again when this is dropped.
+/// A query in progress. Frees its slot when dropped.
 #[derive(Debug)]
 pub(crate) struct QueryGuard {
     cores: Arc<Semaphore>,
@@ -57,9 +59,9 @@ pub(crate) struct QueryGuard {
 }
 
 impl QueryGuard {
-    /// Waits for a core, which is free again when this is dropped: give it to the work, which nobody can take back.
+    /// Waits for a core. Dropping the permit frees it: pass the permit to the work, which cannot be cancelled.
     pub(crate) async fn permit(&self) -> OwnedSemaphorePermit {
-        self.cores.clone().acquire_owned().await.expect("nobody closes it")
+        self.cores.clone().acquire_owned().await.expect("the semaphore is never closed")
     }
 }
 
@@ -71,8 +73,8 @@ impl Drop for QueryGuard {
 
 #[cfg(test)]
 mod tests {
-    //! Goal: no more work at a time than there are cores, no more queries than slots, nothing lost when one is given up. Method: futures
-    //! polled by hand.
+    //! Goal: at most as much work at a time as there are cores, at most as many queries as slots, and nothing is lost
+    //! when one is cancelled. Method: futures polled by hand.
 
     use futures::FutureExt as _;
 
@@ -93,7 +95,7 @@ mod tests {
         drop(permit);
         assert!(third.as_mut().now_or_never().is_none(), "the second came first");
         drop(second);
-        assert!(third.as_mut().now_or_never().is_some(), "who gives up is not waited for");
+        assert!(third.as_mut().now_or_never().is_some(), "a cancelled query is not waited for");
     }
 
     #[test]

@@ -1,7 +1,7 @@
-//! Methods of a known service that are not built: UNIMPLEMENTED, with a sentence.
+//! Methods of a known service that are not implemented: UNIMPLEMENTED, with an explanation.
 //!
-//! gRPC's generated servers answer a method that they do not know without a word, and clients show just that, after they have tried
-//! a few times. Here the status says which method it is and what to do.
+//! gRPC's generated servers refuse an unknown method without a message, and clients show just that, after a few
+//! retries. Here the status names the method and says what to do.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -17,7 +17,7 @@ use tower::Service;
 
 use crate::service::calls::{Instead, UNBUILT};
 
-/// A service that says which of its methods are not built.
+/// A service that explains which of its methods are not implemented.
 #[derive(Clone, Debug)]
 pub struct Spoken<S>(pub S);
 
@@ -44,7 +44,7 @@ where
     }
 }
 
-/// A call under way.
+/// A call in progress.
 #[derive(Debug)]
 pub struct Speaking<F> {
     inner: F,
@@ -69,22 +69,23 @@ where
     }
 }
 
-/// What is said of a method that is not built.
+/// Returns the explanation for a method that is not implemented.
 fn sentence(path: &str) -> String {
     let (service, method) = path.trim_start_matches('/').split_once('/').unwrap_or((path, ""));
-    let what = format!("{method} of {service} is not built in this version of Armilla");
+    let what = format!("{method} of {service} is not implemented in this version of Armilla");
     let known = UNBUILT.iter().find(|(name, _)| service == "tikvpb.Tikv" && *name == method);
     match known.map_or(Instead::Protocol, |(_, instead)| *instead) {
         Instead::RawKeys => {
             format!("{what}, which has no transactions yet: use a client for raw keys (RawGet, RawPut and the like)")
         }
-        Instead::Protocol => format!("{what}: do without it, or see docs/protocol.md for the methods that there are"),
+        Instead::Protocol => format!("{what}: do without it, or see docs/protocol.md for the implemented methods"),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    //! Goal: a silent UNIMPLEMENTED gets its sentence, everything else is left alone. Method: services that answer at once.
+    //! Goal: an UNIMPLEMENTED without a message gets one, and every other response is unchanged. Method: services that
+    //! answer at once.
 
     use futures::FutureExt as _;
 

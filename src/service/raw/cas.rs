@@ -1,4 +1,4 @@
-//! Compare and swap: decided where the command is applied, so that it is in one order with every other write.
+//! Compare-and-swap: decided when the command is applied, in order with all other writes.
 
 use crate::codec::raw;
 use crate::proto::armilla::raft::{CompareAndSwap, region_command::Op};
@@ -10,7 +10,7 @@ use super::column::column;
 use super::{RawService, check_entry, check_length, check_read_key};
 use crate::service::calls::Handler;
 
-/// Sets or removes a key if its value is as expected.
+/// Sets or deletes a key if its value is as expected.
 impl<K: Kv> Handler<RawCasRequest> for RawService<K> {
     async fn handle(&self, context: &Context, request: RawCasRequest) -> Result<RawCasResponse> {
         let cf = column(&request.cf)?;
@@ -27,7 +27,7 @@ impl<K: Kv> Handler<RawCasRequest> for RawService<K> {
             now_s: self.kv.now_s(),
         });
         let cas = route.write(op, None).await?;
-        // It was applied, yet what it did is not in the reply: the caller must look, not try again.
+        // The command was applied, but its outcome is missing: the caller must read the key, not try again.
         let cas =
             cas.ok_or_else(|| Error::Unknown("the region's reply has no outcome of the compare-and-swap".into()))?;
         Ok(RawCasResponse {

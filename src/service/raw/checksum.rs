@@ -17,14 +17,11 @@ use super::RawService;
 use super::scan::{check_seek, clip};
 use crate::service::calls::Handler;
 
-/// A checksum over the pairs of many ranges, as far as they are in the region.
+/// Computes a checksum over the pairs of many ranges, as far as they are in the region.
 impl<K: Kv> Handler<RawChecksumRequest> for RawService<K> {
     async fn handle(&self, context: &Context, request: RawChecksumRequest) -> Result<RawChecksumResponse> {
         if request.algorithm != ChecksumAlgorithm::Crc64Xor as i32 {
-            return Err(Error::Invalid(format!(
-                "unknown checksum algorithm {}: there is Crc64_Xor (0)",
-                request.algorithm
-            )));
+            return Err(Error::Invalid(format!("unknown checksum algorithm {}: use Crc64_Xor (0)", request.algorithm)));
         }
         let read = self.read(context).await?;
         request.ranges.iter().try_for_each(|range| check_seek(&read.region, &range.start_key))?;
@@ -36,7 +33,7 @@ impl<K: Kv> Handler<RawChecksumRequest> for RawService<K> {
     }
 }
 
-/// Says when it is dropped: nobody waits for the sum any more.
+/// Sets the flag when dropped, because the caller no longer waits for the result.
 #[derive(Default)]
 struct Caller(Arc<AtomicBool>);
 
@@ -46,7 +43,8 @@ impl Drop for Caller {
     }
 }
 
-/// The checksum over the pairs of `windows` that are alive at `now_s`. Ends early once the caller is `gone`.
+/// Computes the checksum over the pairs of `windows` that are not expired at `now_s`. Ends early once the caller is
+/// `gone`.
 pub(super) fn fingerprint(
     snapshot: &impl Read,
     now_s: u64,

@@ -1,12 +1,12 @@
-//! The `cf` argument.
+//! The `cf` argument of requests.
 
 use crate::engine::Cf;
 use crate::types::{Error, Result};
 
-/// The column family that a request's `cf` names.
+/// Returns the column family that a request's `cf` names.
 ///
 /// # Errors
-/// [`Error::Invalid`] for a name that raw clients cannot use.
+/// Returns [`Error::Invalid`] for a name that raw clients cannot use.
 pub(super) fn column(name: &str) -> Result<Cf> {
     match name {
         "" | "default" => Ok(Cf::RawDefault),
@@ -14,7 +14,7 @@ pub(super) fn column(name: &str) -> Result<Cf> {
         "write" => Ok(Cf::RawWrite),
         other => {
             let shown: String = other.chars().take(32).collect();
-            Err(Error::Invalid(format!("unknown column family {shown:?}: there are default, lock and write")))
+            Err(Error::Invalid(format!("unknown column family {shown:?}: use default, lock or write")))
         }
     }
 }

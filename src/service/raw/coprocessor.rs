@@ -1,8 +1,9 @@
-//! The coprocessor request: a page of a query over JSON values ([`crate::query`]).
+//! The coprocessor request: one page of a query over JSON values ([`crate::query`]).
 //!
-//! Linearizable as every read. The ranges are read in order of their keys, what they have in common once. Work goes to the pool in
-//! slices, each with a permit ([`crate::service::layer::slots`]), so that queries share the cores and a request whose caller has gone away ends
-//! soon. Memory is reserved from the first byte of a page until the last of it is sent.
+//! Linearizable like every read. The ranges are read in key order, and overlapping parts only once. The work goes to
+//! the CPU pool in slices, each with a permit ([`crate::service::layer::slots`]), so that queries share the cores and a
+//! request whose caller is gone ends soon. Memory is reserved from the first byte of a page until its last byte is
+//! sent.
 
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ use crate::service::calls::Handler;
 use crate::service::layer::quota::Reservation;
 use crate::types::limits::{QUERY_SLICE_BYTES_FULL, QUERY_SLICE_PAIRS_MAX};
 
-/// A page of the rows of JSON values in many ranges that a predicate selects, or aggregates over them.
+/// Returns a page of the rows of JSON values in many ranges that match a predicate, or aggregates over them.
 impl<K: Kv> Handler<RawCoprocessorRequest> for RawService<K> {
     async fn handle(&self, context: &Context, request: RawCoprocessorRequest) -> Result<RawCoprocessorResponse> {
         let guard = self.queries.begin()?;
@@ -43,7 +44,7 @@ impl<K: Kv> Handler<RawCoprocessorRequest> for RawService<K> {
 }
 
 impl<K: Kv> RawService<K> {
-    /// Checks the request and takes the view that its page is made from.
+    /// Checks the request and takes the view from which its page is made.
     async fn prepare(
         &self,
         context: &Context,
@@ -59,7 +60,7 @@ impl<K: Kv> RawService<K> {
     }
 }
 
-/// The parts of `ranges` in the region, in order and without overlap, from `from` on.
+/// Returns the parts of `ranges` that are in the region and not below `from`, in order and without overlap.
 fn windows(region: &Arc<Region>, ranges: Vec<KeyRange>, from: &Bytes) -> Result<Vec<(Bytes, Bytes)>> {
     let mut parts = Vec::with_capacity(ranges.len());
     for KeyRange { start_key, end_key } in ranges {
@@ -88,31 +89,31 @@ fn windows(region: &Arc<Region>, ranges: Vec<KeyRange>, from: &Bytes) -> Result<
 /// A page that is being filled from a view of the region.
 struct Work<S> {
     page: Page,
-    /// The page's part of the node's room for answers.
+    /// The page's reservation of memory.
     held: Reservation,
     snapshot: S,
     now_s: u64,
     windows: Vec<(Bytes, Bytes)>,
-    /// Windows that are read to their end.
+    /// How many windows are read completely.
     done: usize,
 }
 
-/// What a slice of work came to.
+/// The result of a slice of work.
 enum Step<S> {
     /// There is more to read.
     More(Box<Work<S>>),
-    /// The page as it is sent, with its reservation.
+    /// The encoded page, with its reservation.
     Done(Bytes),
 }
 
 impl<S: Read> Work<S> {
-    /// Reads on for a while, and makes the page when all is read.
+    /// Runs one slice of work. Encodes the page when everything is read.
     fn step(self) -> Result<Step<S>> {
         let (work, more) = self.slice()?;
         if more { Ok(Step::More(Box::new(work))) } else { work.finish().map(Step::Done) }
     }
 
-    /// The page as it is sent; it is reserved until the last part of it is gone.
+    /// Returns the encoded page, whose memory stays reserved until its last part is dropped.
     fn finish(self) -> Result<Bytes> {
         let Work { page, mut held, .. } = self;
         let data = page.finish().map_err(Error::Invalid)?;
@@ -120,7 +121,7 @@ impl<S: Read> Work<S> {
         Ok(held.attach(data))
     }
 
-    /// Reads on for a while; true if there is more to read for this page.
+    /// Runs one slice of work. Returns true if there is more to read for this page.
     fn slice(mut self) -> Result<(Work<S>, bool)> {
         let (mut pairs, mut bytes) = (0, 0);
         while self.page.room() == Room::More
@@ -167,8 +168,8 @@ impl<S: Read> Work<S> {
 
 #[cfg(test)]
 mod tests {
-    //! Goal: a page sees what a read of its ranges would see, once, and a wrong request is told why. Method: the service over one
-    //! simulated engine; work is done here, slice by slice, instead of in the pool.
+    //! Goal: a page sees exactly what a read of its ranges would see, and an invalid request gets an explanation.
+    //! Method: the service on a simulated engine. The work runs here, slice by slice, instead of in the pool.
 
     use futures::FutureExt;
 
@@ -205,13 +206,13 @@ mod tests {
         TikvService::for_test(raw.kv.clone(), 1, raw)
     }
 
-    /// Calls alone, as a client does.
+    /// Makes a unary call, as a client does.
     async fn ask(raw: &RawService<OneRegion>, request: RawCoprocessorRequest) -> RawCoprocessorResponse {
         let service = tikv(raw.clone());
         service.answer(&service.raw, request).await.unwrap()
     }
 
-    /// The page's text, and how many slices it took.
+    /// Returns the text of the page, and how many slices it took.
     fn page(service: &RawService<OneRegion>, ranges: &[(&str, &str)], data: &str) -> (String, usize) {
         let request = request(ranges, data);
         let context = request.context.clone().unwrap();
@@ -247,7 +248,7 @@ mod tests {
     fn ranges_are_read_in_order_and_once() {
         let service = service("b", "g", &DATA);
         let of = |ranges: &[(&str, &str)]| sum(&service, ranges, SUM);
-        // The clock stands at 1000: c is gone, d is not. g is beyond the region.
+        // The clock is at 1000: c has expired, d has not. g is outside the region.
         assert_eq!(of(&[("b", "")]), "\"13\" of 4, next null");
         assert_eq!(of(&[("b", "z")]), "\"13\" of 4, next null");
         assert_eq!(of(&[("e", "g"), ("b", "d"), ("c", "f"), ("d", "d"), ("f", "b")]), "\"13\" of 4, next null");
@@ -297,11 +298,11 @@ mod tests {
         assert_eq!(held(), page.len() as i64);
         let part = page.split_to(10);
         drop(page);
-        assert!(held() > 0, "a part of it lives");
+        assert!(held() > 0, "a part is still in use");
         drop(part);
         assert_eq!(held(), 0);
         let short = ask(r#"{"select":["$.a"]}"#);
-        assert_eq!((short.len() < 1000, held()), (true, 0), "what reading took is given back");
+        assert_eq!((short.len() < 1000, held()), (true, 0), "the memory used for reading is returned");
     }
 
     #[test]
@@ -310,7 +311,7 @@ mod tests {
         use crate::service::layer::quota::Large;
 
         let service = tikv(service("", "", &DATA));
-        // Any reply is marked; this one is there at once.
+        // Every reply is marked; this one is ready at once.
         let reply = Tikv::raw_coprocessor(&service, tonic::Request::new(request(&[("", "")], "wrong")));
         assert!(reply.now_or_never().unwrap().unwrap().extensions().get::<Large>().is_some());
     }
@@ -324,13 +325,13 @@ mod tests {
         let permits: Vec<_> = std::iter::from_fn(|| first.permit().now_or_never()).collect();
         assert!(!permits.is_empty());
         let mut waits = Box::pin(ask(&service, request(&[("", "")], "{}")));
-        assert!(waits.as_mut().now_or_never().is_none(), "every core is taken");
-        // As many as may wait.
+        assert!(waits.as_mut().now_or_never().is_none(), "every core is in use");
+        // Take all remaining slots.
         let others: Vec<_> = std::iter::from_fn(|| service.queries.begin().ok()).collect();
         assert_eq!(others.len(), QUERIES_MAX - 2);
         let busy = ask(&service, request(&[("", "")], "{}")).now_or_never().unwrap();
         assert!(busy.region_error.unwrap().server_is_busy.unwrap().reason.contains("1024 queries"));
-        // Who gives up leaves its place.
+        // A cancelled request frees its slot.
         drop(waits);
         assert!(service.queries.begin().is_ok());
     }
@@ -341,7 +342,7 @@ mod tests {
         let ask = |change: &dyn Fn(&mut RawCoprocessorRequest)| {
             let mut request = request(&[("b", "")], SUM);
             change(&mut request);
-            ask(&service, request).now_or_never().expect("nothing to wait for")
+            ask(&service, request).now_or_never().expect("nothing waits")
         };
         let says = |change: &dyn Fn(&mut RawCoprocessorRequest), want: &str| {
             let reply = ask(change);

@@ -1,4 +1,4 @@
-//! Point reads. They run on the request's own task: under a lease nothing is waited for, unless the disk is needed.
+//! Point reads. They run on the request's own task: with a lease they do not wait, unless they need the disk.
 
 use bytes::Bytes;
 
@@ -20,10 +20,10 @@ use crate::service::calls::Handler;
 use crate::service::error::failed_pair;
 use crate::service::layer::quota::{Reservation, counts};
 
-/// What a pair with an error takes, about, in bytes.
+/// Approximate bytes of a pair with an error.
 const ERROR_BYTES: usize = 768;
 
-/// The value of a key.
+/// Returns the value of a key.
 impl<K: Kv> Handler<RawGetRequest> for RawService<K> {
     async fn handle(&self, context: &Context, request: RawGetRequest) -> Result<RawGetResponse> {
         let found = self.look_up(context, &request.cf, &request.key).await?;
@@ -34,7 +34,7 @@ impl<K: Kv> Handler<RawGetRequest> for RawService<K> {
     }
 }
 
-/// The seconds that a key has left; 0: for ever.
+/// Returns the seconds until a key expires; 0 if it does not.
 impl<K: Kv> Handler<RawGetKeyTtlRequest> for RawService<K> {
     async fn handle(&self, context: &Context, request: RawGetKeyTtlRequest) -> Result<RawGetKeyTtlResponse> {
         let found = self.look_up(context, &request.cf, &request.key).await?;
@@ -46,7 +46,7 @@ impl<K: Kv> Handler<RawGetKeyTtlRequest> for RawService<K> {
 }
 
 impl<K: Kv> RawService<K> {
-    /// The value of a key and the seconds it has left (0: for ever).
+    /// Returns the value of a key and the seconds until it expires (0: never).
     async fn look_up(&self, context: &Context, cf: &str, key: &Bytes) -> Result<Option<(Bytes, u64)>> {
         let read = self.read(context).await?;
         let cf = column(cf)?;
@@ -63,7 +63,7 @@ impl<K: Kv> RawService<K> {
     }
 }
 
-/// The value of a key: at once if it is in memory, by a thread that may wait for the disk otherwise.
+/// Returns the stored value of a key: at once if it is in memory, otherwise by a thread that may wait for the disk.
 async fn get<S: Read + Clone + Send + 'static>(read: &S, cf: Cf, key: &Bytes) -> Result<Option<Bytes>> {
     match read.get_cached(cf, key)? {
         Cached::Known(found) => Ok(found),
@@ -74,7 +74,7 @@ async fn get<S: Read + Clone + Send + 'static>(read: &S, cf: Cf, key: &Bytes) ->
     }
 }
 
-/// The values of many keys, in the order asked; keys that do not exist are left out.
+/// Returns the values of many keys, in the order of the request. Keys that do not exist are left out.
 impl<K: Kv> Handler<RawBatchGetRequest> for RawService<K> {
     async fn handle(&self, context: &Context, request: RawBatchGetRequest) -> Result<RawBatchGetResponse> {
         let read = self.read(context).await?;
@@ -94,7 +94,7 @@ impl<K: Kv> Handler<RawBatchGetRequest> for RawService<K> {
     }
 }
 
-/// The pairs of `keys`, as `get` reads them; nothing if it does not know one.
+/// Returns the pairs of `keys`, read by `get`. Returns `None` if `get` would need the disk for one of them.
 fn gather<S: Read>(
     read: &RegionRead<S>,
     cf: Cf,
@@ -106,7 +106,7 @@ fn gather<S: Read>(
     let mut bytes = 0;
     for key in keys {
         if let Err(error) = check_read_key(&read.region, key) {
-            // One of another region does not keep the others from their values.
+            // A key of another region does not prevent reading the others.
             bytes += ERROR_BYTES;
             held.grow_to(bytes + (pairs.len() + 1) * PAIR_MEMORY)?;
             pairs.push(failed_pair(error.to_string()));
@@ -121,7 +121,7 @@ fn gather<S: Read>(
         bytes += key.len() + value.len() + PAIR_BYTES;
         if bytes > REPLY_BYTES_MAX {
             return Err(Error::Invalid(format!(
-                "the answer would be over the limit of {REPLY_BYTES_MAX} bytes: ask for fewer keys at once"
+                "the response would be over the limit of {REPLY_BYTES_MAX} bytes: ask for fewer keys at a time"
             )));
         }
         held.grow_to(bytes + (pairs.len() + 1) * PAIR_MEMORY)?;

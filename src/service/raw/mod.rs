@@ -1,4 +1,4 @@
-//! Raw key-value requests, API V1: what each means. Each has a `Handler` ([`super::calls`]).
+//! Handlers of raw key-value requests, API V1. Each request has a `Handler` ([`super::calls`]).
 
 mod cas;
 mod checksum;
@@ -18,7 +18,7 @@ use crate::types::{Error, GroupId, Region, Result, region};
 use super::layer::quota::MemoryQuota;
 use super::layer::slots::Queries;
 
-/// Raw requests of one store. Clones share it.
+/// Raw requests of one store. Clones share the state.
 #[derive(Clone, Debug)]
 pub struct RawService<K> {
     kv: K,
@@ -27,24 +27,25 @@ pub struct RawService<K> {
 }
 
 impl<K: Kv> RawService<K> {
-    /// Raw requests over `kv`; large answers reserve memory of `answers`, queries over JSON take slots of `queries`.
+    /// Creates the handlers over `kv`. Large responses reserve memory of `answers`, JSON queries take slots of
+    /// `queries`.
     pub fn new(kv: K, answers: MemoryQuota, queries: Queries) -> RawService<K> {
         RawService { kv, answers, queries }
     }
 
-    /// The way to the region that a write is for; `for_cas` marks a write beside compare-and-swaps, which TiKV routes as it does
-    /// those.
+    /// Returns the route to the region of a write. `for_cas` marks a write next to compare-and-swaps, which TiKV routes
+    /// as it routes those.
     fn write_route(&self, context: &Context, for_cas: bool) -> Result<K::Route> {
         self.kv.route(context, if for_cas { Access::Read } else { Access::Write })
     }
 
-    /// A linearizable view of the region that a request names.
+    /// Returns a linearizable view of the region that a request names.
     async fn read(&self, context: &Context) -> Result<RegionRead<<K::Route as Route>::Snapshot>> {
         self.kv.route(context, Access::Read)?.read().await
     }
 }
 
-/// Checks the length of a key that is to be written. One that is only looked for may be longer: it is not found.
+/// Checks the length of a key that is written. A key that is only read may be longer: it is not found.
 fn check_length(key: &[u8]) -> Result<()> {
     if key.len() > KEY_BYTES_MAX {
         return Err(Error::Invalid(format!("a key of {} bytes is over the limit of {KEY_BYTES_MAX} bytes", key.len())));
@@ -60,14 +61,14 @@ fn check_entry(context: &Context, bytes: usize) -> Result<()> {
     Ok(())
 }
 
-/// Checks that `region` holds a key that is read. As in TiKV that is the request's own fault, shown and not repeated: a region of
-/// the version that the client knows has the range that the client knows.
+/// Checks that `region` holds a key that is read. As in TiKV, a key outside is an error of the request, which clients
+/// show and do not retry: a region of the version that the client knows has the range that the client knows.
 fn check_read_key(region: &Region, key: &[u8]) -> Result<()> {
     if region::holds(region, key) {
         return Ok(());
     }
     Err(Error::Invalid(format!(
-        "the key is outside region {}, which the request names: look its region up again",
+        "the key is outside region {}, which the request names: look up the key's region again",
         region.id
     )))
 }

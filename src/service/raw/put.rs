@@ -1,4 +1,4 @@
-//! Puts and deletes: validated here, replicated as one command, applied at the leader before the answer.
+//! Puts and deletes: validated here, replicated as one command, applied by the leader before the response.
 
 use bytes::Bytes;
 
@@ -16,13 +16,13 @@ use super::{RawService, check_entry, check_length};
 use crate::service::calls::Handler;
 
 impl<K: Kv> RawService<K> {
-    /// The expiry (unix seconds) of what is written now with `ttl_s`; 0 is for ever.
+    /// Returns the expiry (Unix seconds) of a value that is written now with `ttl_s`; `None` if that is 0.
     pub(super) fn expiry(&self, ttl_s: u64) -> Option<u64> {
         (ttl_s > 0).then(|| self.kv.now_s().saturating_add(ttl_s))
     }
 }
 
-/// Sets a key. Without a ttl it lives for ever, whatever it had before.
+/// Sets a key. Without a TTL it does not expire, even if it did before.
 impl<K: Kv> Handler<RawPutRequest> for RawService<K> {
     async fn handle(&self, context: &Context, request: RawPutRequest) -> Result<RawPutResponse> {
         let cf = column(&request.cf)?;
@@ -37,17 +37,17 @@ impl<K: Kv> Handler<RawPutRequest> for RawService<K> {
     }
 }
 
-/// Sets many keys of one region, together or not at all.
+/// Sets many keys of one region atomically.
 impl<K: Kv> Handler<RawBatchPutRequest> for RawService<K> {
     async fn handle(&self, context: &Context, request: RawBatchPutRequest) -> Result<RawBatchPutResponse> {
         let cf = column(&request.cf)?;
         let pairs = request.pairs;
         pairs.iter().try_for_each(|pair| check_length(&pair.key))?;
-        // `ttl` is how old clients say one ttl for all.
+        // Old clients use `ttl` for one TTL of all pairs.
         let ttls = if request.ttls.is_empty() { vec![request.ttl] } else { request.ttls };
         if ttls.len() != 1 && ttls.len() != pairs.len() {
             return Err(Error::Invalid(format!(
-                "{} ttls for {} pairs: give none, one for all, or one a pair",
+                "{} ttls for {} pairs: give none, one for all, or one for each pair",
                 ttls.len(),
                 pairs.len()
             )));
@@ -71,7 +71,7 @@ impl<K: Kv> Handler<RawBatchPutRequest> for RawService<K> {
     }
 }
 
-/// Removes a key.
+/// Deletes a key.
 impl<K: Kv> Handler<RawDeleteRequest> for RawService<K> {
     async fn handle(&self, context: &Context, request: RawDeleteRequest) -> Result<RawDeleteResponse> {
         self.remove(context, &request.cf, vec![request.key], request.for_cas).await?;
@@ -79,7 +79,7 @@ impl<K: Kv> Handler<RawDeleteRequest> for RawService<K> {
     }
 }
 
-/// Removes many keys of one region, together or not at all.
+/// Deletes many keys of one region atomically.
 impl<K: Kv> Handler<RawBatchDeleteRequest> for RawService<K> {
     async fn handle(&self, context: &Context, request: RawBatchDeleteRequest) -> Result<RawBatchDeleteResponse> {
         self.remove(context, &request.cf, request.keys, request.for_cas).await?;
@@ -103,16 +103,16 @@ impl<K: Kv> RawService<K> {
     }
 }
 
-/// Removes the keys of a range that are in the region.
+/// Deletes the keys of a range, which must be in the region.
 impl<K: Kv> Handler<RawDeleteRangeRequest> for RawService<K> {
     async fn handle(&self, context: &Context, request: RawDeleteRangeRequest) -> Result<RawDeleteRangeResponse> {
         let cf = column(&request.cf)?;
         let (start, end) = (request.start_key, request.end_key);
         let route = self.write_route(context, false)?;
         if !end.is_empty() && start >= end {
-            return Err(Error::Invalid("the range to delete is empty: its start is not below its end".into()));
+            return Err(Error::Invalid("the range to delete is empty: its start must be below its end".into()));
         }
-        // Never clipped: a client that means more than one region must know that only a part was removed.
+        // Never clipped: a client that means more than one region must know that only a part would be deleted.
         check_key(route.region(), &start)?;
         if !region::ends_by(route.region(), &end) {
             return Err(Error::KeyNotInRegion { key: end, region: Box::new(Region::clone(route.region())) });
@@ -122,7 +122,7 @@ impl<K: Kv> Handler<RawDeleteRangeRequest> for RawService<K> {
     }
 }
 
-/// A batch without keys.
+/// Returns the error of a batch without keys.
 fn empty() -> Error {
     Error::Invalid("the batch is empty: give at least one key".into())
 }

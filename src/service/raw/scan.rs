@@ -1,7 +1,7 @@
 //! Scans, forward and in reverse, of one range or of many.
 //!
-//! A page is never silently shorter than asked: clients do not continue inside a region. What does not fit in a message is an
-//! error that says so.
+//! A page is never silently shorter than requested, because clients do not continue inside a region. If the result does
+//! not fit in a message, the response is an error that says so.
 
 use bytes::Bytes;
 
@@ -20,12 +20,13 @@ use super::column::column;
 use crate::service::calls::Handler;
 use crate::service::layer::quota::Reservation;
 
-/// What a pair adds to a message beside its key and value, at most, in bytes.
+/// How many bytes a pair adds to a message at most, besides its key and value.
 pub(super) const PAIR_BYTES: usize = 16;
-/// What a pair takes in memory beside its key and value, in bytes.
+/// How many bytes a pair takes in memory, besides its key and value.
 pub(super) const PAIR_MEMORY: usize = std::mem::size_of::<KvPair>();
 
-/// The part of `[lower, upper)` that is in the region; nothing if that is empty. An empty `upper` is plus infinity.
+/// Returns the part of `[lower, upper)` that is in the region, or `None` if it is empty. An empty `upper` is plus
+/// infinity.
 pub(super) fn clip(region: &Region, lower: Bytes, upper: Bytes) -> Option<(Bytes, Bytes)> {
     let lower = if lower < region.start_key { region.start_key.clone() } else { lower };
     let upper = match (upper.is_empty(), region.end_key.is_empty()) {
@@ -36,7 +37,7 @@ pub(super) fn clip(region: &Region, lower: Bytes, upper: Bytes) -> Option<(Bytes
     (upper.is_empty() || lower < upper).then_some((lower, upper))
 }
 
-/// The pairs of a range that are in the region, up or down.
+/// Returns the pairs of a range that are in the region, in ascending or descending order.
 impl<K: Kv> Handler<RawScanRequest> for RawService<K> {
     async fn handle(&self, context: &Context, request: RawScanRequest) -> Result<RawScanResponse> {
         let read = self.read(context).await?;
@@ -54,7 +55,7 @@ impl<K: Kv> Handler<RawScanRequest> for RawService<K> {
     }
 }
 
-/// The pairs of many ranges, as far as they are in the region.
+/// Returns the pairs of many ranges, as far as they are in the region.
 impl<K: Kv> Handler<RawBatchScanRequest> for RawService<K> {
     async fn handle(&self, context: &Context, request: RawBatchScanRequest) -> Result<RawBatchScanResponse> {
         let read = self.read(context).await?;
@@ -75,27 +76,27 @@ impl<K: Kv> Handler<RawBatchScanRequest> for RawService<K> {
     }
 }
 
-/// What is to be scanned.
+/// The parameters of a scan.
 struct Scan {
     cf: Cf,
     windows: Vec<(Bytes, Bytes)>,
     reverse: bool,
-    /// Pairs of each window, at most.
+    /// Maximum number of pairs from each window.
     limit: usize,
     key_only: bool,
 }
 
-/// Where pairs may come from.
+/// Where a scan may read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
-    /// Memory alone.
+    /// In memory only.
     Memory,
-    /// Memory or disk.
+    /// In memory and on disk.
     Anywhere,
 }
 
 impl<K: Kv> RawService<K> {
-    /// Scans: a short scan of what is in memory here, everything else in a thread that may wait for the disk.
+    /// Scans. A short scan of data in memory runs here, any other in a thread that may wait for the disk.
     async fn scan<R: Read + Send + 'static>(&self, read: RegionRead<R>, scan: Scan) -> Result<Vec<KvPair>> {
         let RegionRead { snapshot, now_s, .. } = read;
         if scan.limit.saturating_mul(scan.windows.len()) <= READ_INLINE_KEYS_MAX {
@@ -113,8 +114,8 @@ impl<K: Kv> RawService<K> {
     }
 }
 
-/// The window of a request. In reverse its start is the exclusive upper bound, its end the inclusive lower one; an empty start gives
-/// nothing, as in TiKV.
+/// Returns the window of a request. In reverse, `start` is the exclusive upper bound and `end` the inclusive lower one;
+/// an empty start selects nothing, as in TiKV.
 fn window(region: &Region, start: Bytes, end: Bytes, reverse: bool) -> Option<(Bytes, Bytes)> {
     match reverse {
         false => clip(region, start, end),
@@ -131,7 +132,8 @@ pub(super) fn check_seek(region: &Region, start: &Bytes) -> Result<()> {
     Err(Error::KeyNotInRegion { key: start.clone(), region: Box::new(region.clone()) })
 }
 
-/// The ranges of a batch, as TiKV reads them: one without an end ends where the next begins, and none may be empty.
+/// Completes the ranges of a batch as TiKV does: a range without an end ends where the next one begins. No range may be
+/// empty.
 fn closed(mut ranges: Vec<KeyRange>, reverse: bool) -> Result<Vec<KeyRange>> {
     for i in 0..ranges.len() {
         if ranges[i].end_key.is_empty()
@@ -143,7 +145,7 @@ fn closed(mut ranges: Vec<KeyRange>, reverse: bool) -> Result<Vec<KeyRange>> {
         let empty = if reverse { start_key <= end_key } else { start_key >= end_key };
         if !end_key.is_empty() && empty {
             return Err(Error::Invalid(format!(
-                "range {i} of the batch is empty: its start is not {} its end (one without an end ends where the next begins)",
+                "range {i} of the batch is empty: its start must be {} its end (by default the next start)",
                 if reverse { "above" } else { "below" }
             )));
         }
@@ -151,7 +153,7 @@ fn closed(mut ranges: Vec<KeyRange>, reverse: bool) -> Result<Vec<KeyRange>> {
     Ok(ranges)
 }
 
-/// Pairs on their way into a reply, their bytes in one piece of memory.
+/// Pairs for a reply, with their bytes in one buffer.
 struct Page {
     now_s: u64,
     key_only: bool,
@@ -165,7 +167,7 @@ impl Page {
         Page { now_s, key_only, data: Vec::new(), lengths: Vec::new(), held }
     }
 
-    /// Adds the pairs of all windows; false if memory alone does not have them.
+    /// Adds the pairs of all windows. Returns false if not all of them are in memory.
     fn fill_all(&mut self, read: &impl Read, scan: &Scan, from: Source) -> Result<bool> {
         for window in &scan.windows {
             if !self.fill(read, scan, window, from)? {
@@ -175,7 +177,7 @@ impl Page {
         Ok(true)
     }
 
-    /// Adds the live pairs of one window, as many as its limit allows.
+    /// Adds the pairs of one window that are not expired, up to the limit.
     fn fill(&mut self, read: &impl Read, scan: &Scan, window: &(Bytes, Bytes), from: Source) -> Result<bool> {
         let &Scan { cf, reverse, limit, .. } = scan;
         if limit == 0 {
@@ -209,7 +211,7 @@ impl Page {
         let total = self.data.len() + key.len() + value.len() + (self.lengths.len() + 1) * PAIR_BYTES;
         if total > REPLY_BYTES_MAX {
             return Err(Error::Invalid(format!(
-                "the answer would be over the limit of {REPLY_BYTES_MAX} bytes: scan with a smaller limit or for keys only"
+                "the response would be over the limit of {REPLY_BYTES_MAX} bytes: use a smaller limit or scan keys only"
             )));
         }
         self.held.grow_to(total + (self.lengths.len() + 1) * PAIR_MEMORY)?;
