@@ -52,14 +52,14 @@ macro_rules! sized {
     };
 }
 
-/// As `sized!`, for services whose requests are short.
+/// Same as `sized!`, for services with short requests.
 macro_rules! asked {
     ($server:expr) => {
         sized!($server).max_decoding_message_size(REQUEST_BYTES_MAX)
     };
 }
 
-/// What is opened when the node belongs to a cluster and its store runs.
+/// The gates that open when the node belongs to a cluster and its store runs.
 #[derive(Clone, Debug)]
 pub struct Gates<K: Kv> {
     tikv: Gate<BoundedTikv<K>>,
@@ -72,12 +72,13 @@ pub struct Gates<K: Kv> {
 }
 
 impl<K: Kv> Gates<K> {
-    /// Opens the placement driver's services. May be before [`Gates::open_store`]: stores register with it.
+    /// Opens the placement driver's services. May be called before [`Gates::open_store`], because stores register with
+    /// them.
     ///
     /// # Panics
-    /// If they are open already.
+    /// Panics if they are open already.
     pub fn open_pd(&self, seat: Seat) {
-        assert!(self.seat.set(seat.clone()).is_ok(), "a gate opens once");
+        assert!(self.seat.set(seat.clone()).is_ok(), "a gate opens only once");
         let observer = || self.observer.clone();
         self.meta.open(asked!(MetaStorageServer::new(MetaStorageService::new(seat.clone(), observer()))));
         let etcd = EtcdService::new(seat.clone(), observer());
@@ -89,7 +90,7 @@ impl<K: Kv> Gates<K> {
     /// Opens the key-value service.
     ///
     /// # Panics
-    /// If it is open already.
+    /// Panics if it is open already.
     pub fn open_store(&self, kv: K, cluster_id: u64) {
         let metrics = &self.observer.metrics;
         let answers = MemoryQuota::new(metrics.answer_bytes.clone());
@@ -102,7 +103,8 @@ impl<K: Kv> Gates<K> {
     }
 }
 
-/// The key-value service with its bounds of memory: what comes in is bounded while it arrives, what clients do not take is counted.
+/// The key-value service with bounded memory: requests are bounded while they arrive, and responses that clients have
+/// not received are counted.
 #[derive(Clone, Debug)]
 struct BoundedTikv<K: Kv> {
     unary: TikvServer<TikvService<K>>,
@@ -143,11 +145,11 @@ impl<K: Kv> Service<Request<Body>> for BoundedTikv<K> {
     }
 }
 
-/// The answer of [`BoundedTikv`].
+/// The response of [`BoundedTikv`].
 struct Counting {
     inner: BoxFuture<Response<Body>, Infallible>,
     answers: MemoryQuota,
-    /// Of a unary call: what came in, and its method's path.
+    /// For a unary call: the share of the request, and the path of its method.
     unary: Option<(Arc<Share>, Option<PathAndQuery>)>,
 }
 
@@ -164,12 +166,13 @@ impl Future for Counting {
     }
 }
 
-/// The router of all services, and the gates of those that come later. `hello` and `health` answer at once.
+/// Creates the router of all services, and the gates of those that open later. `hello` and `health` answer at once.
 ///
-/// Requests may be compressed (gzip, deflate). Replies are not: their content rarely shrinks, and a core is dearer than the network.
-/// A method that is not here is answered with UNIMPLEMENTED and a sentence; a call whose `grpc-timeout` runs out ends by `deadlines`;
-/// a message that does not decode, or is over [`MESSAGE_BYTES_MAX`], costs its call and not the connection. A request of the
-/// key-value service that is over [`REQUEST_BYTES_MAX`] has a reply that says so ([`super::intake`]).
+/// Requests may be compressed (gzip, deflate). Replies are not: their content rarely compresses well, and CPU time
+/// costs more than network bandwidth. An unknown method gets UNIMPLEMENTED with an explanation. A call whose
+/// `grpc-timeout` runs out is ended by `deadlines`. A message that does not decode, or is over [`MESSAGE_BYTES_MAX`],
+/// fails its call but not the connection. A request of the key-value service that is over [`REQUEST_BYTES_MAX`] gets a
+/// reply that says so ([`super::intake`]).
 pub fn routes<K: Kv>(
     hello: Hello,
     health: HealthService,
@@ -199,8 +202,8 @@ pub fn routes<K: Kv>(
 
 #[cfg(test)]
 mod tests {
-    //! Goal: what clients send that is unknown, malformed or too early gets its status, and the services behave through the whole
-    //! of tonic. Method: generated clients over the router itself; nothing waits, so no runtime is needed.
+    //! Goal: unknown, malformed and early requests get the right status, and the services behave through all of tonic.
+    //! Method: generated clients on the router itself; nothing waits, so no runtime is needed.
 
     use bytes::{BufMut, Bytes, BytesMut};
     use futures::{FutureExt, StreamExt, stream};
@@ -268,14 +271,14 @@ mod tests {
     }
 
     fn now<T>(answer: impl Future<Output = T>) -> T {
-        answer.now_or_never().expect("nothing to wait for")
+        answer.now_or_never().expect("nothing waits")
     }
 
     fn context() -> Option<Context> {
         Some(Context { region_id: REGION, ..Context::default() })
     }
 
-    /// Calls a method with a body as it is; the status's number.
+    /// Calls a method with a body as it is. Returns the number of the status.
     fn raw_call(routes: &Routes, path: &str, message: &[u8], claimed: usize) -> String {
         let mut frame = BytesMut::new();
         frame.put_u8(0);
@@ -351,7 +354,7 @@ mod tests {
         assert_eq!((list.members[0].name.as_str(), list.members[0].id, list.members[0].is_learner), ("n1", 3, false));
         let range = RangeRequest { key: "k".into(), ..Default::default() };
         let range = now(EtcdKvClient::new(routes.clone()).range(range)).unwrap_err();
-        assert_eq!(range.code(), Code::Unavailable, "only the leader knows: etcd's clients try the next member");
+        assert_eq!(range.code(), Code::Unavailable, "only the leader answers: etcd's clients try the next member");
         let (starting, _gates, _) = node();
         let list = now(EtcdClusterClient::new(starting).member_list(MemberListRequest::default()));
         assert_eq!(list.unwrap_err().code(), Code::Unavailable);
@@ -371,7 +374,7 @@ mod tests {
             now(meta.delete(DeleteRequest::default())).map(|_| ()).unwrap_err(),
         ] {
             assert_eq!(refused.code(), Code::Unimplemented);
-            assert!(refused.message().contains("keeps no keys"), "{refused}");
+            assert!(refused.message().contains("does not store keys"), "{refused}");
         }
     }
 
@@ -394,7 +397,7 @@ mod tests {
                 std::future::ready(Err(crate::types::Error::Io("no leader at the moment".into()))).boxed()
             }
             fn overview(&self) -> futures::future::BoxFuture<'_, Result<OverviewReply>> {
-                panic!("it asks in turn")
+                panic!("the question was forwarded")
             }
         }
         let (routes, gates, _) = node();
@@ -442,7 +445,7 @@ mod tests {
         use response::response::Cmd as Out;
         assert_eq!(got.keys().copied().collect::<Vec<_>>(), [11, 12, 13, 21, 22]);
         assert!(matches!(&got[&11], Some(Out::RawPut(r)) if r.error.is_empty() && r.region_error.is_none()));
-        assert_eq!(got[&12], None, "an unknown command gets an empty answer");
+        assert_eq!(got[&12], None, "an unknown command gets an empty response");
         assert!(matches!(&got[&13], Some(Out::RawScan(r)) if r.kvs[0].error.as_ref().unwrap().abort.contains("none")));
         assert!(matches!(&got[&21], Some(Out::RawGet(r)) if r.value == "v"));
         assert!(matches!(&got[&22], Some(Out::Empty(r)) if r.test_id == 99));
@@ -512,7 +515,7 @@ mod tests {
         assert_eq!(raw_call(&routes, "/tikvpb.Tikv/RawGet", b"\xff\xff\xff", 3), (Code::Internal as i32).to_string());
         let too_long = |path, bytes| raw_call(&routes, path, b"", bytes);
         assert_eq!(too_long("/pdpb.PD/GetRegion", MESSAGE_BYTES_MAX + 1), (Code::OutOfRange as i32).to_string());
-        // Clients of the key-value service are told in its own words.
+        // Clients of the key-value service get an error of its own protocol.
         assert_eq!(too_long("/tikvpb.Tikv/RawGet", REQUEST_BYTES_MAX + 1), (Code::Ok as i32).to_string());
         let lost = RawGetRequest { key: Bytes::from_static(b"k"), context: context(), ..Default::default() };
         assert!(now(TikvClient::new(routes).raw_get(lost)).unwrap().get_ref().not_found);

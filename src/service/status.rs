@@ -1,17 +1,17 @@
 //! Plain HTTP for people, scrapers and probes.
 //!
-//! | path | answer |
+//! | path | response |
 //! |---|---|
-//! | `/` | a page that shows `/status` and renews itself |
+//! | `/` | a page that shows `/status` and refreshes itself |
 //! | `/status` | the node, its peers, and the cluster as the placement driver's leader sees it: JSON |
-//! | `/metrics` | Prometheus' text |
+//! | `/metrics` | Prometheus' text format |
 //! | `/config` | the configuration in effect: JSON with the keys of the file |
-//! | `/readyz`, `/ready`, `/healthz` | 200 while the node takes requests; otherwise 503 with the reason: starting, stopping, stopped for good |
-//! | `/livez` | 200 unless the node has stopped for good and must be started again: 503 with the reason |
-//! | `/health` | the same, in etcd's JSON |
+//! | `/readyz`, `/ready`, `/healthz` | 200 while the node is ready to serve; otherwise 503 with the reason (starting, shutting down, failed) |
+//! | `/livez` | 200 unless the node has failed and must be restarted: then 503 with the reason |
+//! | `/health` | the same as `/livez`, in etcd's JSON |
 //!
-//! TiKV has `/status`, `/metrics`, `/config` and `/ready`, PD and etcd have `/health`,
-//! Kubernetes' own servers `/livez` and `/readyz`: probes and scrapers that are set up for them work.
+//! TiKV has `/status`, `/metrics`, `/config` and `/ready`, PD and etcd have `/health`, and Kubernetes' own servers have
+//! `/livez` and `/readyz`, so probes and scrapers that are set up for them work.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -35,78 +35,78 @@ use super::calls::Method;
 use super::figures::FIGURES;
 use super::layer::metrics::Metrics;
 
-/// What a node says about itself.
+/// What a node reports about itself.
 #[derive(Clone, Debug)]
 pub struct NodeStatus {
     /// The node's name.
     pub name: String,
-    /// `host:port`.
+    /// The node's address, `host:port`.
     pub address: String,
-    /// The cluster; 0 before there is one.
+    /// The cluster's id; 0 before there is a cluster.
     pub cluster_id: u64,
-    /// The store on this node; 0 before it has its id.
+    /// The id of the node's store; 0 before it has one.
     pub store_id: u64,
-    /// Time since the node's start.
+    /// Time since the node started.
     pub uptime: Duration,
-    /// Whether it takes requests.
+    /// Whether the node is ready to serve.
     pub serving: bool,
-    /// Why it stopped serving, if it has.
+    /// Why the node has stopped serving, if it has.
     pub poisoned: Option<String>,
     /// The cluster as PD's leader sees it, or why that is not known.
     pub overview: Result<OverviewReply, String>,
     /// This store's peers.
     pub peers: Vec<PeerStatus>,
-    /// Figures of the rooms below (`raft`, `log`, `engine`); empty before the store runs.
+    /// Statistics of the modules `raft`, `log` and `engine`; empty before the store runs.
     pub figures: BTreeMap<&'static str, Figures>,
 }
 
-/// Figures of a room, by name.
+/// Statistics of a module, by name.
 pub type Figures = BTreeMap<&'static str, u64>;
 
 /// One peer of this store.
 #[derive(Clone, Debug)]
 pub struct PeerStatus {
-    /// Its group, as applied here.
+    /// The peer's region, as applied here.
     pub region: Region,
-    /// Its id.
+    /// The peer's id.
     pub peer: u64,
-    /// The leader's peer id; 0 when unknown.
+    /// The leader's peer id; 0 if unknown.
     pub leader: u64,
-    /// The term.
+    /// The current term.
     pub term: u64,
     /// The applied index.
     pub applied: u64,
 }
 
-/// Where [`handler`] learns about its node.
+/// The source of a node's information for [`handler`].
 pub trait StatusSource: Send + Sync + 'static {
-    /// The node, now. Must answer within a second or so: a person waits.
+    /// Returns the node's status. Must answer within about a second, because a person is waiting.
     fn status(&self) -> Pin<Box<dyn Future<Output = NodeStatus> + Send + '_>>;
 
-    /// Brings the metrics that [`handler`] is about to print up to date. Must answer within a second or so.
+    /// Updates the metrics that [`handler`] is about to print. Must answer within about a second.
     fn measure(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 
-    /// The configuration in effect: one JSON object.
+    /// Returns the configuration in effect, as one JSON object.
     fn config(&self) -> String;
 
-    /// Whether the node takes requests; if not, why.
+    /// Returns whether the node is ready to serve.
     ///
     /// # Errors
-    /// The reason, for a person.
+    /// Returns the reason why not, for people.
     fn serving(&self) -> Result<(), String>;
 
-    /// Whether the node may yet take requests without being started again; if not, why.
+    /// Returns whether the node may become ready without a restart.
     ///
     /// # Errors
-    /// The reason, for a person.
+    /// Returns the reason why not, for people.
     fn alive(&self) -> Result<(), String>;
 }
 
 const PAGE: &str = include_str!("page.html");
-/// Where the page has the meaning of the figures.
+/// The place in the page for the meaning of the statistics.
 const PAGE_HELP: &str = "{/*figures*/}";
 
-/// The page, with what its figures mean.
+/// Returns the page, with the meaning of its statistics.
 fn page() -> Bytes {
     let mut help: BTreeMap<&str, BTreeMap<&str, &str>> = BTreeMap::new();
     for figure in FIGURES {
@@ -115,16 +115,16 @@ fn page() -> Bytes {
     PAGE.replace(PAGE_HELP, &json!(help).to_string()).into()
 }
 
-/// Answers every plain HTTP request of a node's port.
+/// Creates the handler of all plain HTTP requests to a node's port.
 pub fn handler(source: Arc<dyn StatusSource>, registry: Registry, metrics: Metrics) -> HttpHandler {
     let page = page();
     Arc::new(move |request: HttpRequest| {
         let (source, registry, metrics, page) = (source.clone(), registry.clone(), metrics.clone(), page.clone());
         Box::pin(async move {
             if !matches!(request.method.as_str(), "GET" | "HEAD") {
-                return problem(405, "only GET and HEAD");
+                return problem(405, "use GET or HEAD");
             }
-            // The server leaves the body of an answer to HEAD out, and keeps its length.
+            // The server drops the body of a response to HEAD, and keeps its length.
             match request.path.as_str() {
                 "/" => ok("text/html; charset=utf-8", page),
                 path => get(path, &*source, &registry, &metrics).await,
@@ -149,7 +149,7 @@ async fn get(path: &str, source: &dyn StatusSource, registry: &Registry, metrics
         "/health" => health(source.alive()),
         _ => problem(
             404,
-            "no such page: there are /, /status, /metrics, /config, /livez, /readyz, /ready, /health and /healthz",
+            "no such page: the pages are /, /status, /metrics, /config, /livez, /readyz, /ready, /health and /healthz",
         ),
     }
 }
@@ -162,7 +162,7 @@ fn problem(status: u16, why: &str) -> HttpResponse {
     HttpResponse { status, content_type: "application/json", body: json!({ "error": why }).to_string().into() }
 }
 
-/// The answer to a probe: it asks for the code alone.
+/// Returns the response to a probe, which looks only at the status code.
 fn probe(state: Result<(), String>) -> HttpResponse {
     match state {
         Ok(()) => ok("text/plain; charset=utf-8", "ok\n"),
@@ -170,14 +170,14 @@ fn probe(state: Result<(), String>) -> HttpResponse {
     }
 }
 
-/// The answer of `/health`, in the form that etcd gives it.
+/// Returns the response of `/health`, in etcd's form.
 fn health(alive: Result<(), String>) -> HttpResponse {
     let status = if alive.is_ok() { 200 } else { 503 };
     let body = json!({ "health": alive.is_ok().to_string(), "reason": alive.err().unwrap_or_default() });
     HttpResponse { status, content_type: "application/json", body: body.to_string().into() }
 }
 
-/// The document at `/status`.
+/// Returns the document at `/status`.
 fn document(status: &NodeStatus, metrics: &Metrics) -> Value {
     let requests: BTreeMap<&str, u64> = Method::ALL
         .iter()
@@ -194,7 +194,7 @@ fn document(status: &NodeStatus, metrics: &Metrics) -> Value {
         "version": env!("CARGO_PKG_VERSION"),
         "name": status.name,
         "address": status.address,
-        // Ids are strings: JSON numbers of most readers end at 2^53.
+        // Ids are strings, because most JSON readers are exact only up to 2^53.
         "cluster_id": status.cluster_id.to_string(),
         "store_id": status.store_id,
         "uptime_s": status.uptime.as_secs_f64(),
@@ -211,7 +211,7 @@ fn document(status: &NodeStatus, metrics: &Metrics) -> Value {
     match &status.overview {
         Ok(overview) => {
             let leader = overview.leader.as_ref().map_or(0, |member| member.member_id);
-            // Older: not heard of for too long.
+            // A store with an older heartbeat is not alive.
             out["store_alive_ms"] = overview.store_alive_ms.into();
             out["members"] = overview.members.iter().map(|m| member(m, leader)).collect();
             out["stores"] = overview.stores.iter().map(store).collect();
@@ -245,7 +245,7 @@ fn store(overview: &StoreOverview) -> Value {
         "writes_per_s": overview.writes_per_s,
         "leaders": overview.leaders,
         "regions": overview.regions,
-        // Absent: PD has not heard of it since its leader changed.
+        // Absent if PD has had no heartbeat from the store since its leader changed.
         "heartbeat_age_ms": (overview.heartbeat_age_ms != u64::MAX).then_some(overview.heartbeat_age_ms),
     })
 }
@@ -277,7 +277,7 @@ fn descriptor(region: &Region) -> Value {
     let epoch = region::epoch(region);
     json!({
         "id": region.id,
-        // As `armilla ctl` shows and takes them.
+        // The form that `armilla ctl` prints and accepts.
         "start": text::boundary(&region.start_key),
         "end": text::boundary(&region.end_key),
         "epoch": { "conf_ver": epoch.conf_ver, "version": epoch.version },
@@ -285,7 +285,7 @@ fn descriptor(region: &Region) -> Value {
     })
 }
 
-/// This machine's instructions, and what each kernel of [`crate::arch`] makes of them.
+/// The instruction sets of this machine, and the tier that each kernel of [`crate::arch`] uses.
 fn cpu() -> Value {
     let kernels: BTreeMap<&str, String> =
         arch::kernels().into_iter().map(|kernel| (kernel.name, kernel.tier)).collect();
@@ -399,7 +399,7 @@ mod tests {
         let page = ask(node(), "GET", "/").body;
         assert!(page.starts_with(b"<!doctype html>"));
         let page = std::str::from_utf8(&page).unwrap();
-        assert!(page.contains(r#""syncs":"How often"#) && !page.contains(PAGE_HELP), "the figures are explained");
+        assert!(page.contains(r#""syncs":"How often"#) && !page.contains(PAGE_HELP), "the statistics are explained");
         let head = ask(node(), "HEAD", "/status");
         assert_eq!((head.status, head.body), (200, ask(node(), "GET", "/status").body));
         assert!(ask(node(), "GET", "/metrics").body.windows(22).any(|w| w == b"armilla_batch_streams "));
@@ -423,7 +423,7 @@ mod tests {
         }
         assert_eq!(probe(node(), "/health"), (200, r#"{"health":"true","reason":""}"#.into()));
         assert_eq!(probe(node(), "/livez"), (200, "ok\n".into()));
-        assert_eq!(probe(starting.clone(), "/livez").0, 200, "it is alive");
+        assert_eq!(probe(starting.clone(), "/livez").0, 200, "a starting node is alive");
         assert_eq!(probe(stopped.clone(), "/livez"), (503, r#"{"error":"fsync failed"}"#.into()));
         assert_eq!(probe(starting, "/health").0, 200);
         assert_eq!(probe(stopped, "/health"), (503, r#"{"health":"false","reason":"fsync failed"}"#.into()));
@@ -439,7 +439,7 @@ mod tests {
         assert!(json.get("regions").is_none());
     }
 
-    /// Relative luminance and contrast as WCAG 2.2 defines them.
+    /// Returns the contrast of two colors by their relative luminance, as WCAG 2.2 defines them.
     fn contrast(one: &str, other: &str) -> f64 {
         let luminance = |color: &str| {
             let digits: Vec<u32> = color.chars().skip(1).map(|c| c.to_digit(16).unwrap()).collect();

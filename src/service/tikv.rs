@@ -1,4 +1,4 @@
-//! The key-value service: what is done for every request before and after its handler, alone and in a stream.
+//! The key-value service: the work before and after the handler of every request, in unary calls and in streams.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -32,7 +32,7 @@ use super::layer::observe::{Observer, Subject};
 use super::layer::quota::Large;
 use super::raw::RawService;
 
-/// `tikvpb.Tikv` over a store. Clones share it.
+/// The service `tikvpb.Tikv` on a store. Clones share its state.
 #[derive(Clone, Debug)]
 pub struct TikvService<K> {
     kv: K,
@@ -43,19 +43,19 @@ pub struct TikvService<K> {
     feedback: Arc<AtomicU64>,
 }
 
-/// The best of scores (1 to 100; slow from 80 on): nothing here measures how slow a store is, so none is called slow.
+/// The best slow score (scores are 1 to 100, slow from 80 on). The store does not measure how slow it is.
 const HEALTHY: i32 = 1;
 
 impl<K: Kv> TikvService<K> {
-    /// The service of the cluster `cluster_id` over `kv`, whose raw requests `raw` handles.
+    /// Creates the service of the cluster `cluster_id` on `kv`, with `raw` as the handler of raw requests.
     pub fn new(kv: K, cluster_id: u64, raw: RawService<K>, observer: Observer) -> TikvService<K> {
         TikvService { kv, cluster_id, raw, observer, feedback: Arc::default() }
     }
 
-    /// Answers a request by its handler, measured.
+    /// Answers a request by its handler, and measures it.
     ///
     /// # Errors
-    /// INVALID_ARGUMENT for a request of another cluster.
+    /// Returns INVALID_ARGUMENT for a request of another cluster.
     pub(super) async fn answer<C: Call>(&self, handler: &impl Handler<C>, mut request: C) -> Result<C::Reply, Status> {
         let context = request.take_context();
         let subject = Subject { region: context.region_id, key: request.key() };
@@ -81,8 +81,9 @@ impl<K: Kv> TikvService<K> {
         Ok(())
     }
 
-    /// Runs `work`, whose request may give itself a time (`max_execution_duration_ms`). A read is given up when that is over, from
-    /// whatever it waits for; a write's time is kept by the store, which knows whether it may still happen.
+    /// Runs `work`, whose request may carry a time limit (`max_execution_duration_ms`). A read ends when the limit has
+    /// passed, whatever it waits for. The store enforces the limit of a write, because it knows whether the write may
+    /// still take effect.
     async fn in_time<T>(
         &self,
         context: &Context,
@@ -94,7 +95,7 @@ impl<K: Kv> TikvService<K> {
             return work.await;
         }
         let mut work = pin!(work);
-        // What is answered at once starts no timer.
+        // A request that is answered at once starts no timer.
         if let Poll::Ready(result) = poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await {
             return result;
         }
@@ -105,7 +106,7 @@ impl<K: Kv> TikvService<K> {
         }
     }
 
-    /// Answers a call that came alone.
+    /// Answers a unary call.
     async fn answer_alone<C: Call>(
         &self,
         handler: &impl Handler<C>,
@@ -120,7 +121,7 @@ impl<K: Kv> TikvService<K> {
         Ok(response)
     }
 
-    /// Answers an empty command, after the time that it asks for.
+    /// Answers an empty command, after the delay that it asks for.
     async fn empty(&self, request: BatchCommandsEmptyRequest) -> BatchCommandsEmptyResponse {
         if request.delay_time > 0 {
             self.kv.sleep(Duration::from_millis(request.delay_time)).await;
@@ -128,7 +129,7 @@ impl<K: Kv> TikvService<K> {
         BatchCommandsEmptyResponse { test_id: request.test_id }
     }
 
-    /// The store's health, with a number that rises from answer to answer, from start to start too.
+    /// Returns the store's health feedback. Its number increases with every response, even over restarts.
     fn health_feedback(&self) -> GetHealthFeedbackResponse {
         let now_ms = self.kv.now_s() * 1000;
         let next = |last: u64| Some(now_ms.max(last + 1));
@@ -139,15 +140,15 @@ impl<K: Kv> TikvService<K> {
     }
 }
 
-/// Checks that the request speaks of the keys that this cluster has: with API V2 the same name is another key.
+/// Checks the API version of a request: with API V2 the same name means another key.
 fn check_version(context: &Context) -> StoreResult<()> {
     match ApiVersion::try_from(context.api_version) {
         Ok(ApiVersion::V1) => Ok(()),
         Ok(ApiVersion::V1ttl) => Err(Error::Invalid(
-            "the request is of API version V1TTL, this cluster serves V1, in which keys may expire too: use a client of V1".into(),
+            "the request has API version V1TTL, this cluster serves V1 (with expiry as well): use a V1 client".into(),
         )),
         _ => Err(Error::Invalid(format!(
-            "the request is of API version {}, this cluster serves version 1: use a client without a keyspace",
+            "the request has API version {}, this cluster serves version 1: use a client without a keyspace",
             context.api_version
         ))),
     }
@@ -157,7 +158,7 @@ macro_rules! commands {
     ($($service:ident { $($name:ident: $function:ident($Request:ident) -> $Reply:ident,
         [$($number:literal $cmd:ident)?] $repeat:ident $key:tt $failure:tt $large:tt;)+ })+) => {
         impl<K: Kv> TikvService<K> {
-            /// Answers a command of a stream; nothing for one that is not known.
+            /// Answers a command of a stream. Returns `None` if the command is unknown.
             async fn answer_command(&self, command: Command) -> Option<Reply> {
                 Some(match command {
                     $($($(Command::$cmd(request) => Reply::$cmd(streamed(self.answer(&self.$service, *request).await)),)?)+)+
@@ -184,7 +185,7 @@ macro_rules! service {
                 }
             )+)+
 
-            /// No timestamp is safe to read at on a follower: stale reads are not served.
+            /// Stale reads on followers are not supported, so no timestamp is safe.
             async fn get_store_safe_ts(&self, _request: Request<StoreSafeTsRequest>) -> Answer<StoreSafeTsResponse> {
                 Ok(Response::new(StoreSafeTsResponse { safe_ts: 0 }))
             }
@@ -210,7 +211,7 @@ macro_rules! service {
 tikv_calls!(service);
 
 impl<K: Kv> TikvService<K> {
-    /// The answers to a stream of commands.
+    /// Returns the responses to a stream of commands.
     fn stream(
         &self,
         inbound: Streaming<BatchCommandsRequest>,
@@ -231,7 +232,7 @@ impl<K: Kv> TikvService<K> {
 
 #[cfg(test)]
 impl<K: Kv> TikvService<K> {
-    /// A service of the cluster `cluster_id` that keeps its metrics to itself.
+    /// Creates a service of the cluster `cluster_id` with metrics of its own.
     pub(super) fn for_test(kv: K, cluster_id: u64, raw: RawService<K>) -> TikvService<K> {
         use super::layer::{metrics::Metrics, redact::Redact};
         let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
@@ -242,7 +243,8 @@ impl<K: Kv> TikvService<K> {
 
 #[cfg(test)]
 mod tests {
-    //! Goal: what every request is checked for, whoever handles it. Method: the service over one region; nothing waits.
+    //! Goal: the checks that every request passes, whichever handler it has. Method: the service on one region; nothing
+    //! waits.
 
     use futures::FutureExt;
     use prometheus::IntGauge;
@@ -264,7 +266,7 @@ mod tests {
     }
 
     fn now<T>(answer: impl Future<Output = T>) -> T {
-        answer.now_or_never().expect("nothing to wait for")
+        answer.now_or_never().expect("nothing waits")
     }
 
     fn context() -> Context {
@@ -315,9 +317,9 @@ mod tests {
         let service = service();
         assert_eq!(put(&service, context(), "v"), "");
         let timed = Context { max_execution_duration_ms: 40, ..context() };
-        // What is answered at once needs no time.
+        // A request that is answered at once needs no time.
         assert_eq!(get(&service, Some(timed.clone())).unwrap().value, "v");
-        // The test's clock is over as soon as anything waits.
+        // The test's clock ends as soon as anything waits.
         let waits = futures::future::pending::<StoreResult<()>>();
         let late = now(service.in_time(&timed, Repeat::Read, waits)).unwrap_err();
         let reply: RawGetResponse = refuse(late, REGION, Repeat::Read);

@@ -11,10 +11,12 @@ use crate::proto::pdpb::{Timestamp as Wire, TsoRequest, TsoResponse};
 use crate::types::Timestamp;
 use crate::types::limits::TSO_COUNT_MAX;
 
-/// The largest of the `counts.iter().sum()` timestamps granted is `last`: the largest of each request's share, in order.
+/// Splits a grant of `counts.iter().sum()` timestamps, the largest of which is `last`. Returns the largest timestamp of
+/// each request's share, in order.
 fn shares(last: Timestamp, counts: &[u32]) -> impl Iterator<Item = Timestamp> {
     let total: u64 = counts.iter().map(|count| u64::from(*count)).sum();
-    // Shares are cut from one millisecond's counter: a grant that runs into the next would be handed out twice.
+    // All shares come from the counter of one millisecond. A grant that overlaps the previous millisecond would repeat
+    // timestamps.
     assert!(total <= last.logical() + 1, "a grant of {total} timestamps ends at counter {}", last.logical());
     let before_first = last.0.wrapping_sub(total);
     counts.iter().scan(before_first, |at, count| {
@@ -23,7 +25,7 @@ fn shares(last: Timestamp, counts: &[u32]) -> impl Iterator<Item = Timestamp> {
     })
 }
 
-/// `timestamp` as clients read it.
+/// Returns `timestamp` in the form that clients read.
 fn wire(timestamp: Timestamp) -> Wire {
     Wire { physical: timestamp.physical_ms() as i64, logical: timestamp.logical() as i64, suffix_bits: 0 }
 }
@@ -34,12 +36,13 @@ struct State<In, Check, Grant> {
     grant: Grant,
     /// A request that was read and did not fit into the last grant.
     held: Option<TsoRequest>,
-    /// Answers and, at the very end, why there are no more.
+    /// Responses to send and, at the very end, the error that ends the stream.
     out: VecDeque<Result<TsoResponse, Status>>,
     ended: bool,
 }
 
-/// The answers to a stream of timestamp requests. `check` looks at a request; `grant` gives the largest of so many timestamps.
+/// Returns the responses to a stream of timestamp requests. `check` validates a request; `grant` returns the largest of
+/// the given number of timestamps.
 pub(super) fn answer<In, Check, Grant, Fut>(
     inbound: In,
     header: crate::proto::pdpb::ResponseHeader,
@@ -82,7 +85,8 @@ where
     })
 }
 
-/// The counts of the next request and of those that wait behind it, and why the stream cannot go on after them.
+/// Returns the counts of the next request and of those that wait behind it, and the error that ends the stream after
+/// them.
 async fn gather<In, Check, Grant>(state: &mut State<In, Check, Grant>) -> (Vec<u32>, Option<Status>)
 where
     In: Stream<Item = Result<TsoRequest, Status>> + Unpin,
@@ -107,11 +111,11 @@ where
             return (counts, Some(status));
         }
         if request.count == 0 {
-            // As PD says it.
+            // PD's own message.
             return (counts, Some(Status::unknown("generate timestamp failed, tso count should be positive")));
         }
         if request.count > TSO_COUNT_MAX {
-            let why = format!("a request for {} timestamps: ask for 1 to {TSO_COUNT_MAX}", request.count);
+            let why = format!("requested {} timestamps; a request may ask for 1 to {TSO_COUNT_MAX}", request.count);
             return (counts, Some(Status::invalid_argument(why)));
         }
         if total + request.count > TSO_COUNT_MAX {
@@ -148,7 +152,8 @@ mod tests {
         let _ = shares(Timestamp::new(7, 2), &[4]).count();
     }
 
-    /// Requests of these counts, all waiting; what is granted, and what is answered as (count, logical).
+    /// Runs requests with these counts, all waiting. Returns the grants, the responses as (count, logical), and the
+    /// error.
     fn run(counts: &[u32]) -> (Vec<u32>, Vec<(u32, i64)>, Option<Status>) {
         let requests: Vec<_> = counts.iter().map(|&count| Ok(TsoRequest { count, ..TsoRequest::default() })).collect();
         let grants = Arc::new(Mutex::new(Vec::new()));
@@ -164,7 +169,7 @@ mod tests {
                 async move { Ok(Timestamp::new(1, u64::from(last - 1))) }
             },
         );
-        let all: Vec<_> = answers.collect().now_or_never().expect("nothing to wait for");
+        let all: Vec<_> = answers.collect().now_or_never().expect("nothing waits");
         let failed = all.last().and_then(|last| last.as_ref().err().cloned());
         let got = all.into_iter().flatten().map(|answer| (answer.count, answer.timestamp.unwrap().logical)).collect();
         (grants.lock().unwrap().clone(), got, failed)

@@ -1,5 +1,6 @@
-//! Goal: every raw request does what the protocol's users rely on, at its edges too. Method: the service over one simulated engine
-//! and the real region machine, so that everything completes at once and nothing is a double; a table of cases a request.
+//! Goal: every raw request does what the protocol's users rely on, including edge cases. Method: the service on a
+//! simulated engine and the real region machine, so that everything completes at once and nothing is mocked; a table of
+//! cases for each request.
 
 use std::sync::atomic::Ordering;
 
@@ -22,7 +23,7 @@ use crate::service::tikv::TikvService;
 
 const CLUSTER: u64 = 77;
 
-/// A service over one region, and short ways to ask it.
+/// A service over one region, with helpers to call it.
 struct Bench {
     kv: OneRegion,
     service: TikvService<OneRegion>,
@@ -37,7 +38,7 @@ fn bytes(text: &str) -> Bytes {
 }
 
 fn now<T>(answer: impl Future<Output = T>) -> T {
-    answer.now_or_never().expect("nothing to wait for")
+    answer.now_or_never().expect("nothing waits")
 }
 
 impl Bench {
@@ -63,7 +64,7 @@ impl Bench {
         self.kv.0.now_s.fetch_add(seconds, Ordering::Relaxed);
     }
 
-    /// Calls alone, as a client does.
+    /// Makes a unary call, as a client does.
     async fn ask<C: Call>(&self, request: C) -> Result<C::Reply, Status>
     where
         RawService<OneRegion>: Handler<C>,
@@ -77,7 +78,7 @@ impl Bench {
         assert_eq!(now(self.ask(request)).unwrap(), RawPutResponse::default());
     }
 
-    /// The value, unless the key does not exist.
+    /// Returns the value, or `None` if the key does not exist.
     fn get(&self, key: &str) -> Option<String> {
         let reply = now(self.ask(get(key))).unwrap();
         assert_eq!((&reply.region_error, reply.error.as_str()), (&None, ""));
@@ -96,7 +97,7 @@ impl Bench {
         joined(now(self.ask(scan(start, end, limit, reverse))).unwrap().kvs)
     }
 
-    /// Swaps `from` to `to` (an absent `to` deletes); what was there, and whether it happened.
+    /// Swaps `from` for `to` (`None` deletes). Returns whether that happened, and the previous value.
     fn cas(&self, key: &str, from: Option<&str>, to: Option<&str>, ttl: u64) -> (bool, Option<String>) {
         let request = RawCasRequest {
             context: context(),
@@ -130,7 +131,7 @@ fn scan(start: &str, end: &str, limit: u32, reverse: bool) -> RawScanRequest {
     }
 }
 
-/// `key=value` of each pair, with spaces between.
+/// Formats pairs as `key=value`, separated by spaces.
 fn joined(pairs: Vec<KvPair>) -> String {
     let shown = |pair: KvPair| {
         assert_eq!(pair.error, None);
@@ -139,7 +140,7 @@ fn joined(pairs: Vec<KvPair>) -> String {
     pairs.into_iter().map(shown).collect::<Vec<_>>().join(" ")
 }
 
-/// The error of a reply of pairs: the only pair has it, and nothing else.
+/// Returns the error of a reply of pairs: the only pair has it, and nothing else.
 fn abort(pairs: &[KvPair]) -> &str {
     let [KvPair { error: Some(error), key, value, .. }] = pairs else { panic!("one pair with an error: {pairs:?}") };
     assert!(key.is_empty() && value.is_empty() && error.locked.is_none());
@@ -195,12 +196,12 @@ fn a_key_is_gone_the_second_its_ttl_ends() {
     assert_eq!((bench.ttl("k"), bench.get("k")), (None, None));
     assert_eq!(bench.scan("", "", 10, false), "for ever=x");
     assert_eq!(bench.scan("z", "", 10, true), "for ever=x");
-    // A put without a ttl clears it.
+    // A put without a TTL clears it.
     bench.put("k", "v", 10);
     bench.put("k", "w", 0);
     bench.pass(1_000_000);
     assert_eq!((bench.ttl("k"), bench.get("k").as_deref()), (Some(0), Some("w")));
-    // The longest ttl does not wrap around.
+    // The longest TTL does not overflow.
     bench.put("k", "v", u64::MAX);
     assert_eq!(bench.get("k").as_deref(), Some("v"));
 }
@@ -282,7 +283,7 @@ fn scans_go_both_ways() {
         ("", "", 0, false, ""),
         ("c", "b", 9, false, ""),
         ("b", "b", 9, false, ""),
-        // Reverse: the start is the exclusive upper bound, the end the inclusive lower one.
+        // In reverse, the start is the exclusive upper bound and the end the inclusive lower one.
         ("d", "b", 9, true, "c=3 b=2"),
         ("d\0", "", 9, true, "d=4 c=3 b=2 a=1"),
         ("z", "", 2, true, "d=4 c=3"),
@@ -305,7 +306,7 @@ fn scans_stay_in_their_region() {
     assert_eq!(bench.scan("b", "", 9, false), "b=2 c=3");
     assert_eq!(bench.scan("d", "a", 9, true), "c=3 b=2");
     let outside = |error: Option<errorpb::Error>| {
-        let error = error.expect("the start is elsewhere").key_not_in_region.unwrap();
+        let error = error.expect("the start is in another region").key_not_in_region.unwrap();
         assert_eq!((error.region_id, &error.start_key[..], &error.end_key[..]), (REGION, &b"b"[..], &b"d"[..]));
         String::from_utf8(error.key.to_vec()).unwrap()
     };
@@ -313,10 +314,10 @@ fn scans_stay_in_their_region() {
         for start in ["", "a", "d\0", "e"] {
             let reply = now(bench.ask(scan(start, "", 9, reverse))).unwrap();
             assert_eq!(outside(reply.region_error), start);
-            assert_eq!(bench.scan(start, "", 0, reverse), "", "who asks for nothing gets nothing");
+            assert_eq!(bench.scan(start, "", 0, reverse), "", "a limit of 0 gives an empty result");
         }
     }
-    // The region's end may be where a scan begins, up or down.
+    // A scan may begin at the region's end, in both directions.
     assert_eq!((bench.scan("d", "", 9, false).as_str(), bench.scan("d", "", 9, true).as_str()), ("", "c=3 b=2"));
     let range = |start, end| KeyRange { start_key: bytes(start), end_key: bytes(end) };
     let ask = |ranges: &[(&'static str, &'static str)], reverse, each_limit| {
@@ -326,13 +327,13 @@ fn scans_stay_in_their_region() {
         now(bench.ask(request)).unwrap()
     };
     let joined = |reply: RawBatchScanResponse| joined(reply.kvs);
-    // The ends are clipped; a range without an end ends where the next begins.
+    // The ends are clipped; a range without an end ends where the next one begins.
     assert_eq!(joined(ask(&[("c", ""), ("d", "z"), ("b", "c")], false, 1)), "c=3 b=2");
     assert_eq!(joined(ask(&[("b", ""), ("c", "")], false, 9)), "b=2 c=3");
     assert_eq!(joined(ask(&[("d", "a"), ("c", "b")], true, 1)), "c=3 b=2");
     assert_eq!(joined(ask(&[("d", ""), ("c", "")], true, 9)), "c=3 b=2");
     assert_eq!(joined(ask(&[], false, 9)) + &joined(ask(&[("x", "y")], false, 0)), "");
-    // No range may be empty, nor begin elsewhere.
+    // No range may be empty or begin in another region.
     for (ranges, reverse) in [
         (&[("b", "c"), ("c", "c")][..], false),
         (&[("c", "b")], false),
@@ -345,7 +346,7 @@ fn scans_stay_in_their_region() {
     assert_eq!(outside(ask(&[("b", "c"), ("x", "y")], false, 9).region_error), "x");
     let request = RawChecksumRequest { context: context(), ranges: vec![range("a", "c")], ..Default::default() };
     assert_eq!(outside(now(bench.ask(request)).unwrap().region_error), "a");
-    // What is deleted is never clipped.
+    // A range to delete is never clipped.
     for (start, end, key) in [("a", "c", "a"), ("d", "e", "d"), ("c", "e", "e"), ("c", "", "")] {
         let request = RawDeleteRangeRequest {
             context: context(),
@@ -362,7 +363,7 @@ fn scans_stay_in_their_region() {
 fn keys_of_other_regions_are_refused() {
     let bench = Bench::over("b", "d");
     bench.put("b", "2", 0);
-    // Where it is a write, that is the region's error, and nothing of it is done.
+    // For a write it is a region error, and nothing is done.
     let refused = |error: Option<errorpb::Error>| error.unwrap().key_not_in_region.unwrap().key;
     let put = RawPutRequest { context: context(), key: bytes("a"), ..RawPutRequest::default() };
     assert_eq!(refused(now(bench.ask(put)).unwrap().region_error), "a");
@@ -373,7 +374,7 @@ fn keys_of_other_regions_are_refused() {
     let request = RawBatchPutRequest { context: context(), pairs, ..RawBatchPutRequest::default() };
     assert_eq!(refused(now(bench.ask(request)).unwrap().region_error), "d");
     assert_eq!(bench.scan("b", "", 9, false), "b=2");
-    // Where it is read, that is the request's own error.
+    // For a read it is an error of the request.
     let reply = now(bench.ask(get("d"))).unwrap();
     assert!(reply.region_error.is_none() && reply.error.contains("outside region"), "{reply:?}");
     let request = RawGetKeyTtlRequest { context: context(), key: bytes("a"), ..RawGetKeyTtlRequest::default() };
@@ -446,7 +447,7 @@ fn a_reads_route_comes_before_its_arguments_a_writes_after_them() {
 fn compare_and_swap_tells_what_was_there() {
     let bench = Bench::new();
     let some = |text: &str| Some(text.to_owned());
-    assert_eq!(bench.cas("k", Some(""), Some("1"), 0), (false, None), "no value is not an empty one");
+    assert_eq!(bench.cas("k", Some(""), Some("1"), 0), (false, None), "an absent value differs from an empty one");
     assert_eq!(bench.cas("k", None, Some("1"), 0), (true, None));
     assert_eq!(bench.cas("k", None, Some("2"), 0), (false, some("1")));
     assert_eq!(bench.cas("k", Some("1"), Some(""), 0), (true, some("1")));
@@ -470,7 +471,7 @@ fn checksum_is_of_live_pairs_in_any_order() {
         let (snapshot, now_s) = (bench.kv.0.engine.snapshot(), bench.kv.now_s());
         let reply = super::checksum::fingerprint(&snapshot, now_s, &windows, &false.into()).unwrap();
         let stopped = super::checksum::fingerprint(&snapshot, now_s, &windows, &true.into());
-        assert_eq!(stopped.is_err(), reply.total_kvs > 0, "no pair is looked at for a caller that has gone");
+        assert_eq!(stopped.is_err(), reply.total_kvs > 0, "no pair is read for a caller that is gone");
         (reply.checksum, reply.total_kvs, reply.total_bytes)
     };
     let one = |pair: &str| crate::arch::crc64(&[pair.as_bytes()]);
@@ -497,7 +498,7 @@ fn limits_are_refused_with_a_reason() {
     let at_limit = long.slice(1..);
     let put = RawPutRequest { context: context(), key: at_limit, ..RawPutRequest::default() };
     assert_eq!(now(bench.ask(put)).unwrap().error, "");
-    // Who only looks for a key that cannot be there does not find it.
+    // A read of a key that is too long to exist does not find it.
     assert!(now(bench.ask(RawGetRequest { key: long.clone(), ..get("") })).unwrap().not_found);
     let request = RawGetKeyTtlRequest { context: context(), key: long.clone(), ..RawGetKeyTtlRequest::default() };
     assert!(now(bench.ask(request)).unwrap().not_found);
@@ -515,7 +516,7 @@ fn only_bytes_bound_a_request() {
     let pairs = keys.iter().map(|key| KvPair { key: key.clone(), value: bytes("v"), ..KvPair::default() }).collect();
     let request = RawBatchPutRequest { context: context(), pairs, ..RawBatchPutRequest::default() };
     assert_eq!(now(bench.ask(request)).unwrap(), RawBatchPutResponse::default());
-    // Longer reads go to the pool, which tests have not.
+    // Longer reads run on the CPU pool, which is not available in these tests.
     let snapshot = bench.kv.0.engine.snapshot();
     let mut found = 0;
     crate::engine::Read::scan(&snapshot, crate::engine::Cf::RawDefault, b"", b"", &mut |_, _| {
@@ -526,7 +527,7 @@ fn only_bytes_bound_a_request() {
     assert_eq!(found, 20_000);
     let request = RawBatchDeleteRequest { context: context(), keys, ..RawBatchDeleteRequest::default() };
     assert_eq!(now(bench.ask(request)).unwrap(), RawBatchDeleteResponse::default());
-    // A write is as large as an entry may be.
+    // A write may be as large as an entry.
     let value = Bytes::from(vec![7; ENTRY_BYTES_MAX + 1]);
     let too_large = |error: Option<errorpb::Error>| error.unwrap().raft_entry_too_large.unwrap().entry_size;
     let put = RawPutRequest { context: context(), key: bytes("k"), value: value.clone(), ..RawPutRequest::default() };
