@@ -1,4 +1,4 @@
-//! Aggregates: what a page knows of a group, how two pages' knowledge becomes one, and what comes out.
+//! Aggregates: the partial result of a group in a page, how two partial results are merged, and the final result.
 
 use std::io::Write as _;
 
@@ -12,29 +12,29 @@ use super::json;
 use super::request::{Aggregate, Column};
 use super::scalar::{Number, Scalar};
 
-/// What is known of one aggregate over some of a group's rows.
+/// The partial result of one aggregate over some of a group's rows.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Partial {
-    /// Rows.
+    /// The number of rows.
     Count(u64),
-    /// For `sum` and `avg`.
+    /// Of `sum` and `avg`.
     Sum(Sum),
-    /// The least so far.
+    /// The smallest so far.
     Min(Option<Scalar>),
     /// The largest so far.
     Max(Option<Scalar>),
 }
 
-/// Numbers added up, integers apart from the rest.
+/// A sum of numbers, with integers separate from other numbers.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Sum {
-    /// Numbers in all.
+    /// How many numbers there are.
     count: u64,
-    /// The exact sum of those that are integers: 2^64 of them fit.
+    /// The exact sum of the integers: 2^64 of them fit.
     ints: i128,
-    /// How many are not.
+    /// How many numbers are not integers.
     floats: u64,
-    /// The sum of those.
+    /// The sum of the numbers that are not integers.
     float: f64,
 }
 
@@ -56,7 +56,7 @@ impl Sum {
 }
 
 impl<P> Aggregate<P> {
-    /// What is known of no rows.
+    /// Returns the partial result of no rows.
     pub(super) fn nothing(&self) -> Partial {
         match self {
             Aggregate::Count(_) => Partial::Count(0),
@@ -66,7 +66,7 @@ impl<P> Aggregate<P> {
         }
     }
 
-    /// What comes out.
+    /// Returns the final result.
     pub(super) fn result(&self, partial: &Partial) -> Value {
         match (self, partial) {
             (_, Partial::Count(count)) => (*count).into(),
@@ -102,24 +102,24 @@ impl Scalar {
     }
 }
 
-/// Refuses a text of `bytes` that a page could not carry along.
+/// Refuses a string of `bytes` bytes that is too long for a page.
 pub(super) fn check_text(bytes: usize, what: &str) -> Result<(), String> {
     if bytes > QUERY_TEXT_BYTES_MAX {
-        return Err(format!("{what} is a text of {bytes} bytes, over the limit of {QUERY_TEXT_BYTES_MAX} bytes"));
+        return Err(format!("{what} is a string of {bytes} bytes, over the limit of {QUERY_TEXT_BYTES_MAX} bytes"));
     }
     Ok(())
 }
 
-/// What the texts of `min` and `max` are called in errors.
-const EXTREME: &str = "a value of which the minimum or maximum is asked";
+/// The name of a string of `min` or `max` in errors.
+const EXTREME: &str = "a value of a minimum or maximum";
 
 impl Partial {
-    /// Puts what is known of later rows to this.
+    /// Merges the partial result of later rows into this one.
     ///
     /// # Errors
-    /// It is of another aggregate, or its numbers are none that rows can give.
+    /// Fails if `later` is of another aggregate, or has numbers that rows cannot give.
     pub(super) fn merge(&mut self, later: Partial) -> Result<(), String> {
-        let odd = || "the page is of another query: its numbers are too large".to_owned();
+        let odd = || "the page belongs to another query: its numbers are too large".to_owned();
         match (&mut *self, later) {
             (Partial::Count(count), Partial::Count(more)) => *count = count.checked_add(more).ok_or_else(odd)?,
             (Partial::Sum(sum), Partial::Sum(more)) => {
@@ -138,12 +138,12 @@ impl Partial {
                     *most = other;
                 }
             }
-            _ => return Err("the page has other aggregates than were asked for".into()),
+            _ => return Err("the page has other aggregates than the query".into()),
         }
         Ok(())
     }
 
-    /// Whether this scalar would be the new minimum or maximum.
+    /// Returns whether this scalar would be the new minimum or maximum.
     fn improves(&self, number: Option<Number>, text: Option<&str>) -> bool {
         let better = |best: &Option<Scalar>, wanted: std::cmp::Ordering| match (best, number, text) {
             (None, None, None) => false,
@@ -161,10 +161,11 @@ impl Partial {
         }
     }
 
-    /// Bytes of text that this holds, and that it would hold after a row.
+    /// Returns the bytes of strings that this holds now, and that it would hold after a row.
     ///
     /// # Errors
-    /// The row has a text that is too long, whether it would be held or not: an answer must not depend on the order of rows.
+    /// Fails if the row has a string that is too long, even if it would not be held: the result must not depend on the
+    /// order of rows.
     pub(super) fn texts(&self, cells: Option<&Cells>, row: usize) -> Result<(usize, usize), String> {
         let (Partial::Min(best) | Partial::Max(best), Some(cells)) = (self, cells) else { return Ok((0, 0)) };
         let held = if let Some(Scalar::Text(text)) = best { text.len() } else { 0 };
@@ -199,7 +200,7 @@ impl Partial {
         }
     }
 
-    /// Writes it as a page carries it.
+    /// Writes the partial result in the form of a page.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         match self {
             Partial::Count(count) => write!(out, "{{\"count\":{count}}}").expect("memory takes it"),
@@ -220,7 +221,7 @@ impl Partial {
         }
     }
 
-    /// Reads what a page carries for `aggregate`.
+    /// Reads the partial result of `aggregate` from a page.
     pub(super) fn read<P>(aggregate: &Aggregate<P>, value: &Value) -> Option<Partial> {
         let text = |name: &str| value.get(name).and_then(Value::as_str);
         let number = |name: &str| value.get(name).and_then(Value::as_u64);
@@ -238,7 +239,7 @@ impl Partial {
     }
 }
 
-/// Aggregates without groups: whole columns at a time.
+/// Aggregates without groups, computed on whole columns.
 #[derive(Debug)]
 pub(super) struct Whole {
     partials: Vec<Partial>,
@@ -300,10 +301,10 @@ fn both(a: &Bitmap, b: &Bitmap) -> Bitmap {
     out
 }
 
-/// The least or largest scalar among `rows`.
+/// Returns the smallest or largest scalar among `rows`.
 ///
 /// # Errors
-/// Any of them is too long a text, also one that is neither.
+/// Fails if any string is too long, even one that is neither.
 fn best(least: bool, cells: &Cells, rows: &Bitmap) -> Result<Option<Scalar>, String> {
     check_text(cells.longest(rows, QUERY_TEXT_BYTES_MAX), EXTREME)?;
     let (int, float) = (both(&cells.int, rows), both(&cells.float, rows));
@@ -314,7 +315,7 @@ fn best(least: bool, cells: &Cells, rows: &Bitmap) -> Result<Option<Scalar>, Str
     };
     let numbers = ints.map(Number::Int).into_iter().chain(floats.map(Number::Float));
     let number = if least { numbers.min() } else { numbers.max() };
-    // Every number is below every text.
+    // Every number is smaller than every string.
     if least && number.is_some() {
         return Ok(number.map(Scalar::Number));
     }

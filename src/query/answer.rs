@@ -1,4 +1,4 @@
-//! Pages put together: the side that asked.
+//! Merging of pages, on the side of the client.
 
 use std::collections::BTreeMap;
 
@@ -13,44 +13,44 @@ use super::page::Scanned;
 use super::request::{Aggregate, Plan, Query, unhex};
 use super::scalar::GroupKey;
 
-/// A row of an answer.
+/// A row of a result.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Found {
-    /// Its key.
+    /// The row's key.
     pub key: Bytes,
-    /// What was selected of its value, in the order asked; null where a path is missing.
+    /// The selected parts of the row's value, in the order of the query; null if a path is missing.
     pub values: Vec<Value>,
 }
 
-/// An answer.
+/// The result of a query.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Answer {
-    /// The heads of a table: of the values of [`Answer::rows`], or of [`Answer::groups`].
+    /// The column headers of [`Answer::rows`] or [`Answer::groups`].
     pub heads: Vec<String>,
-    /// What was selected, in the order of keys.
+    /// The selected rows, in key order.
     pub rows: Vec<Found>,
-    /// The group's key (if there is `group_by`), then its aggregates; in the order of groups.
+    /// For each group, its key (with `group_by`) and its aggregates, in the order of groups.
     pub groups: Vec<Vec<Value>>,
-    /// Whether aggregates were asked for: then there are no rows, and maybe no groups.
+    /// Whether the query has aggregates. Then there are no rows, and possibly no groups.
     pub aggregated: bool,
-    /// What was read.
+    /// Counts of what was read.
     pub scanned: Scanned,
-    /// Rows that the predicate held for.
+    /// How many rows match the predicate.
     pub matched: u64,
 }
 
 /// Where to ask for the next page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// Of the same range, from this key on.
+    /// In the same range, from this key on.
     From(Bytes),
-    /// Nothing is left of this range: where it ends.
+    /// After this range, of which nothing is left.
     Beyond,
-    /// Nowhere: as many rows as were wanted are there.
+    /// Nowhere: there are as many rows as the query wants.
     Enough,
 }
 
-/// A query under way. Pages come in the order of their keys.
+/// A query in progress. Pages must come in key order.
 #[derive(Debug)]
 pub struct Merge {
     plan: Plan,
@@ -62,10 +62,10 @@ pub struct Merge {
 }
 
 impl Merge {
-    /// Nothing yet.
+    /// Creates a query without pages.
     ///
     /// # Errors
-    /// What is wrong with the query.
+    /// Returns what is wrong with the query.
     pub fn new(query: Query) -> Result<Merge, String> {
         let plan = Plan::new(query)?;
         let mut groups = BTreeMap::new();
@@ -82,28 +82,30 @@ impl Merge {
         self
     }
 
-    /// What to send for the next page.
+    /// Returns the request for the next page.
     pub fn request(&self) -> Bytes {
         let mut query = self.plan.query.clone();
         query.limit = query.limit.map(|limit| limit.saturating_sub(self.rows.len() as u64));
         serde_json::to_vec(&query).expect("texts and numbers are JSON").into()
     }
 
-    /// Whether there are as many rows as wanted.
+    /// Returns whether there are as many rows as the query wants.
     pub fn enough(&self) -> bool {
         self.plan.select.is_some() && self.rows.len() as u64 >= self.plan.limit
     }
 
-    /// Adds a page. Rows beyond the limit are dropped: whoever asks several regions at once gets as many of each.
+    /// Adds a page. Rows beyond the limit are dropped, because a client that asks several regions at once gets that
+    /// many from each.
     ///
     /// # Errors
-    /// A page that is none, or is of another query; too many groups. The query is over then.
+    /// Fails if the page is invalid or belongs to another query, or if there are too many groups. The query cannot
+    /// continue then.
     pub fn take(&mut self, page: &[u8]) -> Result<Next, String> {
         let mut bytes = page.to_vec();
         let tape = simd_json::to_tape(&mut bytes).map_err(|error| format!("the page is not JSON: {error}"))?;
         let page = json::value(&tape.0, 0);
         let number = |value: &Value, name: &str| value.get(name).and_then(Value::as_u64);
-        let odd = || "the page is of another query".to_owned();
+        let odd = || "the page belongs to another query".to_owned();
         let scanned = page.get("scanned").ok_or_else(odd)?;
         let add = |sum: &mut u64, number: Option<u64>| {
             *sum = number.and_then(|number| sum.checked_add(number)).ok_or_else(odd)?;
@@ -134,7 +136,7 @@ impl Merge {
         }
         match page.get("next") {
             _ if self.enough() => Ok(Next::Enough),
-            // Fewer rows than were asked for.
+            // The page has fewer rows than requested.
             _ if page.get("enough") != Some(&Value::Bool(false)) => Err(odd()),
             Some(Value::Null) => Ok(Next::Beyond),
             Some(Value::String(key)) => Ok(Next::From(unhex(key).ok_or_else(odd)?.into())),
@@ -146,7 +148,7 @@ impl Merge {
         let read = |(aggregate, value)| Partial::read(aggregate, value);
         let partials: Option<Vec<Partial>> = self.plan.aggregates.iter().zip(values).map(read).collect();
         let partials = partials.filter(|partials| partials.len() == self.plan.aggregates.len());
-        let partials = partials.ok_or("the page has other aggregates than were asked for")?;
+        let partials = partials.ok_or("the page has other aggregates than the query")?;
         match self.groups.get_mut(&key) {
             Some(known) if !crate::mutant!("query.group-merge-loses") => {
                 known.iter_mut().zip(partials).try_for_each(|(known, partial)| known.merge(partial))
@@ -161,7 +163,7 @@ impl Merge {
         }
     }
 
-    /// The answer.
+    /// Returns the result.
     pub fn finish(self) -> Answer {
         let shown = |(key, partials): (GroupKey, Vec<Partial>)| {
             let key = self.plan.group.map(|_| key.to_json());

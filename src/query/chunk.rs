@@ -1,4 +1,4 @@
-//! Up to 1024 rows, column by column, and how a value's parts get there.
+//! A chunk: up to 1024 rows, stored by column, and the extraction of a value's parts into it.
 
 use simd_json::{Node, StaticNode};
 
@@ -9,37 +9,37 @@ use super::json::{behind, number};
 use super::path::{Path, Step};
 use super::scalar::Number;
 
-/// Rows of one chunk.
+/// How many rows one chunk has.
 pub(super) const ROWS: usize = 1024;
-/// Bytes of a column without its texts.
+/// Bytes of a column without its strings.
 const COLUMN_BYTES: usize = ROWS * (size_of::<i64>() + size_of::<f64>() + size_of::<u32>()) + 7 * ROWS / 8;
 
-/// The values of one path. A row has at most one of these; what has none is missing.
+/// The values of one path. At most one of the bitmaps from `null` to `text` is set for a row.
 #[derive(Debug)]
 pub(super) struct Cells {
-    /// Rows where the path is there, whatever it leads to.
+    /// Rows in which the path exists, whatever its value is.
     pub(super) present: Bitmap,
-    /// Null.
+    /// Rows with null.
     pub(super) null: Bitmap,
-    /// false.
+    /// Rows with false.
     pub(super) no: Bitmap,
-    /// true.
+    /// Rows with true.
     pub(super) yes: Bitmap,
     /// Rows with an integer.
     pub(super) int: Bitmap,
     /// Rows with another number.
     pub(super) float: Bitmap,
-    /// Rows with a text.
+    /// Rows with a string.
     pub(super) text: Bitmap,
-    /// Integers; whatever was there before in other rows.
+    /// The integers. Other rows have stale values.
     pub(super) ints: Vec<i64>,
-    /// Other numbers.
+    /// The other numbers. Other rows have stale values.
     pub(super) floats: Vec<f64>,
-    /// Where each text begins.
+    /// Where each row's string begins.
     offsets: Vec<u32>,
-    /// Rows whose offset is set.
+    /// How many rows have an offset.
     begun: usize,
-    /// Texts, one after the other.
+    /// The strings, concatenated.
     texts: Vec<u8>,
 }
 
@@ -105,25 +105,25 @@ impl Cells {
         }
     }
 
-    /// Gives the first `rows` rows their offset: what is not set yet begins here.
+    /// Sets the offsets of the first `rows` rows: those without one begin here.
     fn begin(&mut self, rows: usize) {
         let here = self.texts.len() as u32;
         self.offsets[self.begun..rows].fill(here);
         self.begun = self.begun.max(rows);
     }
 
-    /// The texts, all rows begun by [`Chunk::close`].
+    /// Returns the strings. [`Chunk::close`] must have set all offsets.
     pub(super) fn strings(&self) -> BytesColumn<'_> {
         BytesColumn::new(&self.offsets, &self.texts)
     }
 
-    /// The text of one row.
+    /// Returns the string of one row.
     pub(super) fn string(&self, row: usize) -> &str {
         let bytes = &self.texts[self.offsets[row] as usize..self.offsets[row + 1] as usize];
-        std::str::from_utf8(bytes).expect("texts are copied whole")
+        std::str::from_utf8(bytes).expect("strings are copied whole")
     }
 
-    /// Bytes of the longest text among `rows`, or of none if all are short: at most `short`.
+    /// Returns the bytes of the longest string among `rows`, or 0 if all strings together have at most `short` bytes.
     pub(super) fn longest(&self, rows: &Bitmap, short: usize) -> usize {
         if self.texts.len() <= short {
             return 0;
@@ -132,7 +132,7 @@ impl Cells {
         rows.iter().filter(|row| self.text.get(*row)).map(len).max().unwrap_or(0)
     }
 
-    /// The number of one row.
+    /// Returns the number of one row.
     pub(super) fn number(&self, row: usize) -> Option<Number> {
         if self.int.get(row) {
             Some(Number::Int(self.ints[row]))
@@ -144,12 +144,12 @@ impl Cells {
     }
 }
 
-/// Rows on their way through the predicate.
+/// Rows to which the predicate will be applied.
 #[derive(Debug)]
 pub(super) struct Chunk {
-    /// A column a path.
+    /// One column for each path.
     pub(super) columns: Vec<Cells>,
-    /// Rows so far.
+    /// How many rows there are so far.
     pub(super) rows: usize,
 }
 
@@ -169,22 +169,22 @@ impl Chunk {
         self.rows += 1;
     }
 
-    /// Bytes of the texts in all columns.
+    /// Returns the bytes of the strings in all columns.
     pub(super) fn text_bytes(&self) -> usize {
         self.columns.iter().map(|column| column.texts.len()).sum()
     }
 
-    /// Bytes of memory that it takes.
+    /// Returns the bytes of memory that the chunk uses.
     pub(super) fn bytes(&self) -> usize {
         self.columns.iter().map(|column| COLUMN_BYTES + column.texts.capacity()).sum()
     }
 
-    /// No more rows: every row of every column gets its place.
+    /// Closes the chunk: no rows follow, and every row of every column gets its offset.
     pub(super) fn close(&mut self) {
         self.columns.iter_mut().for_each(|column| column.begin(ROWS + 1));
     }
 
-    /// The rows there are.
+    /// Returns a bitmap of the rows that exist.
     pub(super) fn all(&self) -> Bitmap {
         let mut rows = Bitmap::ones(self.rows);
         while rows.len() < ROWS {
@@ -194,7 +194,7 @@ impl Chunk {
     }
 }
 
-/// Paths by their common beginnings, so that one walk finds them all.
+/// Paths, merged by their common prefixes, so that one walk finds all of them.
 #[derive(Clone, Debug)]
 pub(super) struct Trie {
     nodes: Vec<Branch>,
@@ -207,11 +207,11 @@ struct Branch {
     indexes: Vec<(usize, usize)>,
 }
 
-/// Fields that are looked for in one object at once.
+/// How many fields can be searched for in one object at a time.
 const FIELDS_MAX: usize = crate::types::limits::QUERY_PATHS_MAX;
 
 impl Trie {
-    /// Path `n` fills column `n`.
+    /// Creates a trie in which path `n` fills column `n`.
     pub(super) fn new(paths: &[Path]) -> Trie {
         let mut trie = Trie { nodes: vec![Branch::default()] };
         for (column, path) in paths.iter().enumerate() {
@@ -251,7 +251,7 @@ impl Trie {
         }
         match nodes[at] {
             Node::Object { len, .. } if !branch.fields.is_empty() => {
-                // The last field of one name counts.
+                // If a name occurs more than once, its last field counts.
                 let mut found = [0usize; FIELDS_MAX];
                 let found = &mut found[..branch.fields.len()];
                 let mut key = at + 1;

@@ -1,4 +1,4 @@
-//! The predicate over one chunk: which of its rows it holds for.
+//! Evaluation of the predicate on one chunk: which rows match.
 
 use crate::arch::column::{Bitmap, Cmp, compare_bytes, compare_f64, compare_i64, in_set, starts_with};
 
@@ -7,7 +7,7 @@ use super::parse::{Expr, List, Literal};
 use super::request::Column;
 use super::scalar::Number;
 
-/// The rows of a closed chunk for which `expr` holds.
+/// Returns the rows of a closed chunk that match `expr`.
 pub(super) fn rows(expr: &Expr<Column>, chunk: &Chunk) -> Bitmap {
     match expr {
         Expr::And(parts) => {
@@ -79,7 +79,7 @@ fn among(cells: &Cells, list: &List) -> Bitmap {
     out
 }
 
-/// A comparison in one type.
+/// A comparison within one type.
 #[derive(Debug, PartialEq)]
 enum Bound<T> {
     Never,
@@ -87,13 +87,13 @@ enum Bound<T> {
     Against(Cmp, T),
 }
 
-/// What `integer cmp number` is for integers alone.
+/// Returns the comparison of integers that is equivalent to `integer cmp number`.
 fn int_bound(cmp: Cmp, number: Number) -> Bound<i64> {
     let float = match number {
         Number::Int(int) => return Bound::Against(cmp, int),
         Number::Float(float) => float,
     };
-    // No integer is equal; those up to `floor` are less.
+    // No integer is equal to the number; the integers up to its `floor` are less.
     let below = if float >= i64::MAX as f64 {
         Bound::Always
     } else if float < i64::MIN as f64 {
@@ -113,13 +113,13 @@ fn int_bound(cmp: Cmp, number: Number) -> Bound<i64> {
     }
 }
 
-/// What `float cmp number` is for numbers that are no `i64`.
+/// Returns the comparison of floats that is equivalent to `float cmp number`, for floats that are not an `i64`.
 fn float_bound(cmp: Cmp, number: Number) -> Bound<f64> {
     let int = match number {
         Number::Float(float) => return Bound::Against(cmp, float),
         Number::Int(int) => int,
     };
-    // The nearest `f64` may be 2^63, which is above the integer and is a value of the column.
+    // The nearest `f64` may be 2^63, which is above the integer and can be a value in the column.
     let nearest = int as f64;
     let above = i128::from(int) < nearest as i128;
     match cmp {
@@ -156,7 +156,8 @@ fn floats(cells: &Cells, bound: Bound<f64>) -> Bitmap {
 
 #[cfg(test)]
 mod tests {
-    //! Goal: a bound in one type says what the comparison of values says. Method: all operators over numbers around every edge.
+    //! Goal: a bound in one type gives the same result as comparing values. Method: all operators on numbers around
+    //! every edge.
 
     use super::*;
 

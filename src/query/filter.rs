@@ -1,10 +1,11 @@
-//! The byte filter: what must be among a value's bytes, or the predicate cannot hold.
+//! The byte filter: bytes that must occur in a value, or the predicate cannot match.
 //!
-//! A text of JSON that is equal to a literal without quotes, backslashes and control characters is spelled in one way if it has
-//! no escape, and an escape has a backslash. So a value without a backslash and without `"literal"` has no such text. The same is
-//! true of the names of fields: whatever is asked of `$.a.rare[0]`, `"rare"` must be there. Numbers have many spellings, so of
-//! `$.a.n > 3` the numbers behind every `"n":` are read, wherever it stands, and one of them must be that large (or nearly, since
-//! it is compared as an `f64`). What stands under a `not` gives no filter.
+//! A literal without quotes, backslashes and control characters has only one spelling as a JSON string without escapes,
+//! and every escape has a backslash. So a value without a backslash and without `"literal"` does not contain that
+//! string. The same is true of field names: whatever the predicate requires of `$.a.rare[0]`, `"rare"` must occur.
+//! Numbers have many spellings. For `$.a.n > 3`, the filter reads the number after every `"n":`, at any depth, and one
+//! of them must be greater than 3, or nearly, because the comparison uses `f64`. Terms under a `not` contribute nothing
+//! to the filter.
 
 use crate::arch::column::{Cmp, Needle};
 use crate::types::limits::QUERY_NEEDLES_MAX;
@@ -13,7 +14,7 @@ use super::parse::{Expr, List, Literal};
 use super::path::{Path, Step};
 use super::scalar::Number;
 
-/// Conditions that all must hold; each, that any of its tests does.
+/// Conditions that all must hold. A condition holds if any of its tests does.
 #[derive(Clone, Debug)]
 pub(super) struct ByteFilter {
     all: Vec<Vec<Test>>,
@@ -26,20 +27,20 @@ impl Default for ByteFilter {
     }
 }
 
-/// What bytes are looked at for.
+/// A test of a value's bytes.
 #[derive(Clone, Debug)]
 enum Test {
-    /// These are there.
+    /// These bytes occur.
     Bytes(Needle),
-    /// They are the name of a field whose value is a number that stands so to the other, or nearly.
+    /// These bytes occur as the name of a field whose value is a number that compares to the other as given, or nearly.
     Number(Needle, Cmp, f64),
 }
 
 impl ByteFilter {
-    /// The filter of a predicate; it takes everything where the predicate gives none.
+    /// Creates the filter of a predicate. It accepts everything if the predicate requires no particular bytes.
     pub(super) fn of(expr: &Expr<Path>) -> ByteFilter {
         let mut all = clauses(expr);
-        // The quickest to rule a value out come first.
+        // Begin with the conditions that rule values out fastest.
         all.sort_by_key(|clause| clause.kind);
         let mut known: Vec<Vec<Look>> = Vec::new();
         let mut left = QUERY_NEEDLES_MAX;
@@ -59,7 +60,7 @@ impl ByteFilter {
         ByteFilter { all: known.into_iter().map(prepare).collect(), ..ByteFilter::default() }
     }
 
-    /// Whether the predicate may hold for this value.
+    /// Returns whether the predicate may match this value.
     pub(super) fn takes(&self, value: &[u8]) -> bool {
         self.all.iter().all(|any| any.iter().any(|test| test.holds(value))) || self.backslash.is_in(value)
     }
@@ -73,7 +74,8 @@ impl Test {
         };
         let mut at = 0;
         while let Some(found) = name.find(&value[at..]) {
-            // The last quote may be the first of the next: what stands between two texts can spell a name, too.
+            // The last quote may be the first one of the next match: the bytes between two strings can also spell a
+            // name.
             at += found + name.bytes().len() - 1;
             let behind = value[at + 1..].trim_ascii_start();
             if let Some(behind) = behind.strip_prefix(b":")
@@ -86,22 +88,22 @@ impl Test {
     }
 }
 
-/// Whether a number begins here that stands so to the other, or nearly.
+/// Returns whether a number begins here that compares to `other` by `cmp`, or nearly.
 fn may_stand(bytes: &[u8], cmp: Cmp, other: f64) -> bool {
     let len = bytes.iter().take_while(|b| b.is_ascii_digit() || matches!(b, b'-' | b'+' | b'.' | b'e' | b'E')).count();
     if len == 0 {
         return false;
     }
     let Some(number) = std::str::from_utf8(&bytes[..len]).ok().and_then(|text| text.parse::<f64>().ok()) else {
-        // No number that Rust knows: let the parser judge it.
+        // Rust does not accept the number: let the parser decide.
         return true;
     };
-    // Far wider than what rounding to an `f64` can move either of them.
+    // This tolerance is far wider than the error of rounding to an `f64`.
     let near = (number - other).abs() <= 1e-12 * number.abs().max(other.abs());
     near || cmp.holds(number.partial_cmp(&other))
 }
 
-/// What a test looks for, before it is prepared.
+/// A test before its search is prepared.
 #[derive(Clone, Debug, PartialEq)]
 struct Look {
     bytes: Vec<u8>,
@@ -114,13 +116,13 @@ impl Look {
     }
 }
 
-/// A condition: that any of these holds.
+/// A condition: any of these tests holds.
 struct Clause {
     any: Vec<Look>,
     kind: Kind,
 }
 
-/// How a condition rules values out; texts are in fewer values than numbers, and names are in most.
+/// How a condition rules values out. Strings occur in fewer values than numbers, and field names occur in most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
     Texts,
@@ -128,7 +130,7 @@ enum Kind {
     Names,
 }
 
-/// The conditions of a predicate.
+/// Returns the conditions of a predicate.
 fn clauses(expr: &Expr<Path>) -> Vec<Clause> {
     let texts = |any| Clause { any, kind: Kind::Texts };
     let one = |text: Option<Vec<u8>>| text.map(|text| texts(vec![Look::bytes(text)]));
@@ -155,11 +157,11 @@ fn clauses(expr: &Expr<Path>) -> Vec<Clause> {
             });
             clause.into_iter().collect()
         }
-        // Whatever is asked of it, the path must be there.
+        // The path must exist, whatever the predicate requires of it.
         Expr::Exists(path) | Expr::Compare(path, ..) => name(path).into_iter().collect(),
         Expr::And(parts) => parts.iter().flat_map(clauses).collect(),
         Expr::Or(parts) => {
-            // Each part must have a condition; any one of them holds then.
+            // Each part must have a condition. Then at least one of these conditions holds.
             let best = |part| clauses(part).into_iter().min_by_key(|clause| (clause.kind, clause.any.len()));
             let each: Option<Vec<Clause>> = parts.iter().map(best).collect();
             let all = |each: Vec<Clause>| Clause {
@@ -172,7 +174,7 @@ fn clauses(expr: &Expr<Path>) -> Vec<Clause> {
     }
 }
 
-/// That the last name of a path is there; nothing if it has none that is spelled in one way only.
+/// Returns the condition that the last field name of a path occurs, or `None` if it has no name with a single spelling.
 fn name(path: &Path) -> Option<Clause> {
     let last = path.steps.iter().rev().find_map(|step| match step {
         Step::Field(name) => Some(name),
@@ -181,7 +183,7 @@ fn name(path: &Path) -> Option<Clause> {
     last.and_then(|name| needle(name, true)).map(|text| Clause { any: vec![Look::bytes(text)], kind: Kind::Names })
 }
 
-/// The only bytes that spell a text without an escape.
+/// Returns the only bytes that spell a string without an escape.
 fn needle(text: &str, whole: bool) -> Option<Vec<u8>> {
     if text.bytes().any(|b| b < b' ' || b == b'"' || b == b'\\') {
         return None;
@@ -192,7 +194,8 @@ fn needle(text: &str, whole: bool) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    //! Goal: a value is ruled out only if the predicate cannot hold. Method: spellings by hand; `differential` has the rest.
+    //! Goal: a value is ruled out only if the predicate cannot match. Method: spellings by hand; `differential` has the
+    //! rest.
 
     use super::*;
 
@@ -223,7 +226,7 @@ mod tests {
         }
         assert!(filter(Cmp::Eq).takes(b"{\"n\":3e0}") && !filter(Cmp::Eq).takes(b"{\"n\":4}"));
         assert!(filter(Cmp::Ne).takes(b"{\"n\":4}") && filter(Cmp::Le).takes(b"{\"n\":2}"));
-        // A name between two texts.
+        // A name that is spelled by the bytes between two strings.
         let comma =
             ByteFilter { all: vec![vec![Test::Number(Needle::new(b"\",\""), Cmp::Eq, 1.0)]], ..ByteFilter::default() };
         assert!(comma.takes(br#"{"a":["x",",",""],",":1}"#));

@@ -1,4 +1,4 @@
-//! Groups of one page: found by the key's value, each with its aggregates.
+//! The groups of one page, found by their key's value, each with its aggregates.
 
 use std::collections::BTreeMap;
 
@@ -12,14 +12,14 @@ use super::json;
 use super::request::{Aggregate, Column};
 use super::scalar::{GroupKey, Number, Scalar};
 
-/// What an aggregate takes in a page at most, beside a text.
+/// How many bytes an aggregate takes in a page at most, not counting a string.
 const PARTIAL_BYTES: usize = 160;
-/// What a group takes in a page beside its key and aggregates.
+/// How many bytes a group takes in a page, not counting its key and aggregates.
 const GROUP_BYTES: usize = 64;
-/// What a byte of text takes in a page at most.
+/// How many bytes a byte of a string takes in a page at most.
 const ESCAPED: usize = 6;
 
-/// The groups seen so far.
+/// The groups found so far.
 #[derive(Debug, Default)]
 pub(super) struct Groups {
     null: Option<usize>,
@@ -27,7 +27,7 @@ pub(super) struct Groups {
     numbers: BTreeMap<Number, usize>,
     texts: BTreeMap<Box<str>, usize>,
     list: Vec<(GroupKey, Vec<Partial>)>,
-    /// What they take in a page, at most.
+    /// How many bytes the groups take in a page at most.
     bytes: usize,
 }
 
@@ -64,7 +64,7 @@ impl Groups {
         number
     }
 
-    /// Adds a row of a closed chunk to its group. False, and nothing is added, when the page would get too large.
+    /// Adds a row of a closed chunk to its group. Returns false and adds nothing if the page would become too large.
     pub(super) fn add(
         &mut self,
         aggregates: &[Aggregate<Option<Column>>],
@@ -81,7 +81,7 @@ impl Groups {
         let (mut more, mut less) = (0, 0);
         if found.is_none() {
             if !self.list.is_empty() && crate::mutant!("query.second-group-refused") {
-                return Err("groups take no more memory".into());
+                return Err("no memory is left for groups".into());
             }
             let text = if cells.text.get(row) { cells.string(row) } else { "" };
             check_text(text.len(), "the key of a group")?;
@@ -105,12 +105,12 @@ impl Groups {
         Ok(true)
     }
 
-    /// What they take in a page, at most.
+    /// Returns how many bytes the groups take in a page at most.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// The groups in order.
+    /// Returns the groups in order.
     pub(super) fn sorted(mut self) -> Vec<(GroupKey, Vec<Partial>)> {
         self.list.sort_by(|(a, _), (b, _)| a.cmp(b));
         self.list
