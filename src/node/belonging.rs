@@ -1,9 +1,11 @@
-//! Which cluster this node belongs to and what its place there is: asked at the start, and asked on while nobody answers.
+//! Finds out which cluster this node belongs to: asks the configured nodes at the start, and later on if none of them
+//! answered.
 //!
-//! A node starts alone when the others are down: its data directory says where it belongs. That the directory is that of the
-//! configured cluster is checked with the first configured nodes that answer, at the start or later. Of two nodes that name each
-//! other and belong to different clusters neither can know which is in the wrong place: the one that starts refuses to, and the one
-//! that runs stops, unless a third is of its cluster. Neither could have served, having no quorum.
+//! A node can start alone while the others are down: its data directory says which cluster it belongs to. Whether that
+//! is the configured cluster is checked with the first configured nodes that answer, at the start or later. If two
+//! nodes name each other in their configurations but belong to different clusters, neither can know which of them is in
+//! the wrong place: the one that starts refuses to, and the running one stops, unless a third node belongs to its
+//! cluster. Neither could have served requests, because it has no quorum.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -21,19 +23,20 @@ use crate::types::{Error, Result, version};
 use super::ident::Ident;
 use super::{Starting, founding};
 
-/// Between two tries to register with PD, at first and at most.
+/// Interval between attempts to register with PD, at first and at most.
 const REGISTER_RETRY: Duration = Duration::from_millis(100);
 const REGISTER_RETRY_MAX: Duration = Duration::from_secs(5);
-/// Between two rounds of asking the configured nodes which cluster this is.
+/// Interval between rounds of asking the configured nodes which cluster this is.
 const ASK_ON: Duration = Duration::from_secs(1);
-/// Rounds in which only nodes of another cluster answered: so many end a start (the own cluster's nodes may be starting, too), so
-/// many a store that runs (less, so that it makes way for one that starts).
+/// How many rounds in a row may be answered only by nodes of another cluster. `OTHERS_AT_START`: abort the start (nodes
+/// of the own cluster may still be starting). `OTHERS_LATER`, which is smaller: stop the running store, so that it
+/// yields to one that is starting.
 const OTHERS_AT_START: u32 = 5;
 const OTHERS_LATER: u32 = 3;
-/// How often somebody who waits is told why.
+/// Minimum interval between log messages about the same wait.
 const TELL: Duration = Duration::from_secs(5);
 
-/// Tells of askers that belong to another cluster.
+/// Logs requests of nodes that belong to another cluster.
 pub(super) struct Stranger {
     clock: Clock,
     told: Mutex<Option<Instant>>,
@@ -44,7 +47,7 @@ impl Stranger {
         Stranger { clock: clock.clone(), told: Mutex::new(None) }
     }
 
-    /// Somebody asks who this node is.
+    /// Checks a node's request for this node's identity.
     pub(super) fn asks(&self, ident: &Ident, request: &HelloRequest) {
         if request.cluster_id == 0 || ident.cluster_id == 0 || request.cluster_id == ident.cluster_id {
             return;
@@ -54,8 +57,8 @@ impl Stranger {
         if told.is_none_or(|told| now.since(told) >= TELL) {
             *told = Some(now);
             tracing::warn!(
-                "a node `{}` of cluster {} has this node, which belongs to cluster {}, in its configuration: one of the two \
-                 has the data directory of another cluster, or the wrong addresses",
+                "node `{}` of cluster {} has this node, which belongs to cluster {}, in its configuration: one of the \
+                 two uses another cluster's data directory or wrong addresses",
                 request.name,
                 request.cluster_id,
                 ident.cluster_id
@@ -64,7 +67,7 @@ impl Stranger {
     }
 }
 
-/// Is true every [`TELL`], first after that time.
+/// Limits log messages: due once every [`TELL`], first after that time.
 struct Teller {
     clock: Clock,
     told: Instant,
@@ -84,14 +87,14 @@ impl Teller {
     }
 }
 
-/// What the configured nodes say of this node's cluster.
+/// The configured nodes' answers about this node's cluster.
 #[derive(Debug, PartialEq)]
 enum Word {
-    /// One of them belongs to it.
+    /// At least one of them belongs to the same cluster.
     Same,
-    /// Nobody who belongs to a cluster answered.
+    /// No node that belongs to a cluster answered.
     None,
-    /// Those who belong to one belong to another; in words.
+    /// The nodes that belong to a cluster belong to another one; the text explains this.
     Other(String),
 }
 
@@ -100,8 +103,8 @@ fn word(ident: &Ident, data_dir: &Path, replies: &[HelloReply]) -> Word {
     let (same, other): (Vec<_>, Vec<_>) = others.partition(|reply| reply.cluster_id == ident.cluster_id);
     let Some(other) = other.first() else { return if same.is_empty() { Word::None } else { Word::Same } };
     let text = format!(
-        "the data directory {} belongs to cluster {}, but node `{}` of the configuration to cluster {}: use the directory \
-         with its own cluster, or an empty one",
+        "the data directory {} belongs to cluster {}, but the configured node `{}` belongs to cluster {}: use the \
+         directory with its own cluster, or an empty one",
         data_dir.display(),
         ident.cluster_id,
         other.name,
@@ -110,11 +113,11 @@ fn word(ident: &Ident, data_dir: &Path, replies: &[HelloReply]) -> Word {
     if same.is_empty() {
         return Word::Other(text);
     }
-    tracing::warn!("{text} (other nodes of the configuration belong to the same cluster: this node goes on)");
+    tracing::warn!("{text} (other configured nodes belong to the same cluster: this node continues)");
     Word::Same
 }
 
-/// PD's refusal ends the waiting, anything else does not.
+/// A refusal by PD ends the wait; for any other error, returns the reason for the wait.
 fn waits(error: ClientError) -> Result<String> {
     match error {
         ClientError::Refused(why) => Err(Error::Invalid(format!("the placement driver refuses this store: {why}"))),
@@ -123,7 +126,8 @@ fn waits(error: ClientError) -> Result<String> {
 }
 
 impl Starting {
-    /// Finds out which cluster this is, or asks whether it still is the configured one. False when nobody could say.
+    /// Finds out which cluster this node belongs to, or confirms that it is the configured one. Returns `false` if no
+    /// node could confirm it.
     pub(super) async fn belong(&self) -> Result<bool> {
         let mut ident = self.ident();
         if ident.cluster_id != 0 {
@@ -146,15 +150,15 @@ impl Starting {
             return Ok(word == Word::Same);
         }
         founding::found_or_join(&self.env, &mut ident, &self.config).await?;
-        // The list may be older than what a member said: it is no news.
+        // The list may be older than a member's answer, so it does not count as a change.
         ident.configured.clone_from(&self.config.initial_cluster);
         ident.take_addresses(&self.config.initial_cluster);
-        tracing::info!(cluster = ident.cluster_id, founder = ident.founder_index().is_some(), "belongs to a cluster");
+        tracing::info!(cluster = ident.cluster_id, founder = ident.founder_index().is_some(), "joined the cluster");
         self.save(ident).await?;
         Ok(true)
     }
 
-    /// Asks the configured nodes once: a data directory of another cluster must not be served as this one's.
+    /// Asks the configured nodes once: another cluster's data directory must not be served as this cluster's.
     async fn ask(&self, ident: &Ident) -> Word {
         let config = &self.config;
         let others = config.initial_cluster.iter().filter(|(name, _)| *name != ident.name).map(|(_, addr)| addr);
@@ -163,7 +167,7 @@ impl Starting {
         word(ident, &config.data_dir, &replies)
     }
 
-    /// Asks on until somebody says which cluster this is, and stops the store if it is another.
+    /// Keeps asking until a node knows which cluster this is, and stops the store if it is another one.
     pub(super) async fn ask_on(self: Arc<Self>, handle: Handle) {
         if self.config.join.is_none() && self.config.initial_cluster.len() < 2 {
             return;
@@ -184,7 +188,7 @@ impl Starting {
         }
     }
 
-    /// Where the placement driver's members are, as far as known, and the node to join.
+    /// Returns the known addresses of the placement driver's members, and the node to join.
     pub(super) fn pd_endpoints(&self) -> Vec<String> {
         let ident = self.ident();
         let own = ident.founder_index();
@@ -196,14 +200,14 @@ impl Starting {
         members.chain(self.config.join.clone()).collect()
     }
 
-    /// Makes sure that this store has its id: founders know theirs, others ask PD.
+    /// Makes sure that this store has its ID: founders compute theirs, other stores get it from PD.
     pub(super) async fn store_id(&self, founding: &Founding, pd: &PdClient) -> Result<()> {
         let mut ident = self.ident();
         if ident.store_id != 0 {
             return Ok(());
         }
         if ident.founder_index().is_none() {
-            // PD remembers the run that it is told of.
+            // Saved first, because PD records the incarnation in the request.
             ident = ident.told(self.history.run);
             self.save(ident.clone()).await?;
         }
@@ -217,7 +221,7 @@ impl Starting {
                     Err(error) => waits(error)?,
                 };
                 if teller.due() {
-                    tracing::warn!(why, "waits for the placement driver to register this store");
+                    tracing::warn!(why, "waiting for the placement driver to register this store");
                 }
                 self.env.clock.sleep(REGISTER_RETRY).await;
             },
@@ -243,13 +247,13 @@ impl Starting {
         }
     }
 
-    /// Creates what PD gave this store at bootstrap, once; says whether the store can serve.
+    /// Creates the regions that this store got at the bootstrap, once. Returns whether the store can serve.
     pub(super) async fn first_regions(&self, pd: &PdClient, handle: &Handle) -> bool {
         let mut teller = Teller::new(&self.env.clock);
         loop {
             match self.take_first_regions(pd, handle).await {
                 Ok(None) => return true,
-                Ok(Some(why)) if teller.due() => tracing::warn!(why, "waits for the first regions"),
+                Ok(Some(why)) if teller.due() => tracing::warn!(why, "waiting for the first regions"),
                 Ok(Some(_)) => {}
                 Err(error) => handle.stop_serving(error.to_string()),
             }
@@ -260,7 +264,7 @@ impl Starting {
         }
     }
 
-    /// Nothing when it is done, otherwise why it is not done yet.
+    /// Returns `None` when the regions exist, otherwise the reason why they do not exist yet.
     async fn take_first_regions(&self, pd: &PdClient, handle: &Handle) -> Result<Option<String>> {
         let mut ident = self.ident();
         if ident.regions_created {
@@ -281,7 +285,7 @@ impl Starting {
         Ok(None)
     }
 
-    /// Tells PD where this store is, until PD has heard it.
+    /// Registers this store's address with PD, and retries until PD has accepted it.
     pub(super) async fn register_again(&self, pd: &PdClient, handle: &Handle) {
         let ident = self.ident();
         let mut teller = Teller::new(&self.env.clock);
@@ -291,26 +295,26 @@ impl Starting {
                 Ok(reply) if !reply.must_stop.is_empty() => return handle.stop_serving(reply.must_stop),
                 Ok(reply) if reply.store_id == ident.store_id => return,
                 Ok(reply) if reply.bootstrapped => {
-                    tracing::error!(store = ident.store_id, "PD knows this store as {}", reply.store_id);
+                    tracing::error!(store = ident.store_id, "PD has registered this store with ID {}", reply.store_id);
                     return;
                 }
                 Ok(_) => "the cluster is not bootstrapped yet".to_owned(),
                 Err(ClientError::Refused(why)) => {
-                    tracing::error!(store = ident.store_id, why, "PD refuses to register this store at its address");
+                    tracing::error!(store = ident.store_id, why, "PD refused to register this store's address");
                     return;
                 }
                 Err(error) => error.to_string(),
             };
             if teller.due() {
-                tracing::warn!(why, "PD does not know yet that this store is at {}", self.config.advertised());
+                tracing::warn!(why, "could not register this store's address {} with PD yet", self.config.advertised());
             }
             self.env.clock.sleep(wait).await;
             wait = (wait * 2).min(REGISTER_RETRY_MAX);
         }
     }
 
-    /// Writes down where the other stores are whenever PD tells something new; ends never. The next start needs it: a quorum of
-    /// stores that moved one after the other finds itself only if each remembers where the others went.
+    /// Saves the other stores' addresses whenever PD reports a change. Never returns. The next start needs them: stores
+    /// that moved one after the other form a quorum again only if each remembers the new addresses of the others.
     pub(super) async fn keep_addresses(&self, mut learned: watch::Receiver<Addresses>) {
         while learned.changed().await.is_ok() {
             let addresses = learned.borrow_and_update().clone();
@@ -319,7 +323,7 @@ impl Starting {
                 continue;
             }
             if let Err(error) = self.save(Ident { addresses, ..ident }).await {
-                tracing::error!(%error, "the stores' addresses cannot be written down");
+                tracing::error!(%error, "could not save the stores' addresses");
             }
         }
         std::future::pending().await
@@ -336,7 +340,7 @@ mod tests {
         let reply = |name: &str, cluster_id| HelloReply { name: name.into(), cluster_id, ..HelloReply::default() };
         let word = |replies: &[HelloReply]| word(&ident, Path::new("/data"), replies);
         assert_eq!(word(&[]), Word::None);
-        assert_eq!(word(&[reply("n2", 0)]), Word::None, "a node that starts knows nothing");
+        assert_eq!(word(&[reply("n2", 0)]), Word::None, "a starting node belongs to no cluster yet");
         assert_eq!(word(&[reply("n2", 0), reply("n3", 7)]), Word::Same);
         assert_eq!(word(&[reply("n2", 8), reply("n3", 7)]), Word::Same);
         match word(&[reply("n2", 8), reply("n3", 0)]) {

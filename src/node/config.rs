@@ -1,9 +1,10 @@
-//! A node's configuration: what may be set, what it means when nothing is said, and what cannot be. Pure.
+//! A node's configuration: the options, their defaults and their limits. Pure.
 //!
-//! Each option is declared once, with its type, default, bounds and help; file, flags and the simulator's plans follow from that.
+//! Each option is declared once, with its type, default, bounds and help; the file format, the flags and the
+//! simulator's plans follow from that.
 //!
-//! A file (`node.toml`) has the names below, flags override it. Every key has a default; a key that is not known is refused
-//! with the nearest that is, so that a typing error never passes for a setting.
+//! A file (`node.toml`) uses the names below; flags override it. Every key has a default. An unknown key is rejected,
+//! and the error suggests the closest known key, so that a typing error is never ignored.
 //!
 //! ```toml
 //! name = "n1"
@@ -32,12 +33,12 @@ pub use check::nearest;
 pub use declare::Declared;
 use declare::options;
 
-/// Sizes in KiB and MiB up to 1 PiB; times up to a year.
+/// Upper limits: sizes in KiB and MiB up to 1 PiB; times up to a year.
 const KIB_MAX: u64 = 1 << 40;
 const MIB_MAX: u64 = 1 << 30;
 const MS_MAX: u64 = 366 * 24 * 3600 * 1000;
 
-/// A configuration that cannot be, in words that say what to do.
+/// An invalid configuration. The text says what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ConfigError(pub String);
@@ -47,33 +48,35 @@ options! {
     Config in "" {
         /// The node's name, unique in its cluster.
         name: String = "n1".into();
-        /// Data directory, which holds everything that must survive a restart.
+        /// Data directory for everything that must survive a restart.
         data_dir: PathBuf = "armilla-data".into();
-        /// Where to listen, `host:port`: PD, TiKV, raft, health, metrics and status, all on this one port.
+        /// Address to listen on, `host:port`: PD, TiKV, raft, health, metrics and status all use this one port.
         addr: String = "127.0.0.1:2379".into();
-        /// Address that others reach this node at, `host:port`, if that is not `addr`.
+        /// Address at which other nodes reach this node, `host:port`, if it differs from `addr`.
         advertise_addr: Option<String> = None;
-        /// Members at the cluster's first start, this node included: name and address. In a file `["n1=host:port", …]`.
+        /// Members at the cluster's first start, including this node: name and address. In a file
+        /// `["n1=host:port", …]`.
         #[serde(with = "members")]
         initial_cluster: Vec<(String, String)> = Vec::new();
-        /// Any node of the cluster to join instead.
+        /// Any node of an existing cluster to join instead.
         join: Option<String> = None;
-        /// How many of the first members (sorted by name) carry the placement driver: 1, 3, 5 or 7.
+        /// How many of the first members (sorted by name) run the placement driver: 1, 3, 5 or 7.
         pd_members: usize = 3;
-        /// Replicas of each region at the cluster's first start, if there are that many stores.
+        /// Replicas of each region at the cluster's first start, at most the number of stores.
         replicas: usize = 3, 1..=7;
-        /// Number of regions of a new cluster (plus a small one at the very end).
+        /// Number of regions of a new cluster (in addition to a small one at the very end).
         initial_regions: usize = 1, 1..=FIRST_REGIONS_MAX as u64;
-        /// Keys at which a new cluster is split into regions, as clients write them; instead of `initial_regions`.
+        /// Keys at which a new cluster is split into regions, as clients write them; an alternative to
+        /// `initial_regions`.
         split_keys: Vec<String> = Vec::new();
-        /// MiB of disk to keep in reserve: while less than twice this is free, writes that add data are refused. Not given: a
-        /// twentieth of the disk, at most 5120. 0: no reserve, and the disk is not watched.
+        /// MiB of disk space to keep in reserve: while less than twice this is free, writes that add data are rejected.
+        /// Default: a twentieth of the disk, at most 5120. 0: no reserve, and free space is not checked.
         disk_reserve_mib: Option<u64> = None;
         /// Consensus and its log.
         raft: RaftConfig = RaftConfig::default();
         /// The key-value engine.
         engine: EngineConfig = EngineConfig::default();
-        /// The placement driver and what is reported to it.
+        /// The placement driver and the heartbeats to it.
         pd: PdConfig = PdConfig::default();
         /// Values with a time to live.
         ttl: TtlConfig = TtlConfig::default();
@@ -85,57 +88,58 @@ options! {
 options! {
     /// Consensus and its log.
     RaftConfig in "raft." {
-        /// Milliseconds of a tick, the unit of the two below.
+        /// Duration of a tick in milliseconds, the unit of the next two options.
         tick_ms: u64 = 50, 1..=600_000;
         /// Ticks between a leader's heartbeats.
         heartbeat_ticks: usize = 2, 1..=1_000_000;
-        /// Ticks without a leader after which a follower campaigns (randomly up to half as many more). The leader's lease is this
-        /// long, less the drift of clocks.
+        /// Ticks without a leader after which a follower campaigns (plus a random delay of up to half as many). The
+        /// leader's lease lasts as long, minus the clock drift.
         election_ticks: usize = 20, 1..=1_000_000;
-        /// Whether leaders serve reads alone while they hold a lease. Disable it where machines may be suspended or migrated while
-        /// they run and their clocks stop meanwhile: each read then asks a quorum.
+        /// Whether leaders serve reads by themselves while they hold a lease. Disable it where machines may be
+        /// suspended or migrated while running, if their clocks stop meanwhile: each read then asks a quorum.
         lease_reads: bool = true;
-        /// KiB of entries in one append message.
-        // This makes messages between nodes; the rest of what one may hold is for what surrounds it.
+        /// Maximum KiB of entries in one append message.
+        // An append is a message between nodes; the other half of the limit is for the rest of the message.
         append_kib_max: u64 = 1024, 1..=(MESSAGE_BYTES_MAX as u64 >> 10) / 2;
-        /// Append messages under way to one follower.
+        /// Maximum number of append messages in flight to one follower.
         appends_inflight_max: usize = 256, 1..=1 << 20;
-        /// KiB of committed entries to apply at once.
+        /// Maximum KiB of committed entries to apply at once.
         apply_kib_max: u64 = 4096, 1..=KIB_MAX;
-        /// KiB of commands packed into one entry.
-        // An entry of packed commands must fit in a message, too.
+        /// Maximum KiB of commands packed into one entry.
+        // An entry of packed commands must also fit into a message.
         pack_kib_max: usize = 256, 1..=ENTRY_BYTES_MAX as u64 >> 10;
-        /// Threads that drive the store's regions; 0: one for every four cores. The only one writes the raft log itself; several
-        /// have a thread that writes it for all of them.
+        /// Threads that drive the store's regions; 0: one for every four cores. A single one writes the raft log
+        /// itself; several share another thread that writes it.
         lanes: usize = 0, 0..=LANES_MAX as u64;
-        /// Messages that a lane handles before it writes the raft log.
+        /// Maximum number of messages that a lane handles before it writes the raft log.
         batch_messages_max: usize = 4096, 1..=1 << 30;
-        /// KiB of applied entries that a group keeps in memory.
+        /// Maximum KiB of applied entries that a group keeps in memory.
         cache_kib_max: usize = 8 << 10, 0..=KIB_MAX;
-        /// KiB of a log segment; preallocated and recycled.
+        /// Size of a log segment in KiB. Segments are preallocated and recycled.
         // Offsets in a segment are numbers of 31 bits.
         log_segment_kib: u64 = 64 << 10, 16..=(1 << 21) - 1;
-        /// Freed segments that are kept for recycling.
+        /// Maximum number of freed segments that are kept for recycling.
         log_spare_segments_max: usize = 4;
-        /// KiB of log beyond which stragglers are rewritten so that old segments can be freed.
+        /// KiB of log above which old entries that are still needed are rewritten, so that old segments can be freed.
         log_soft_max_kib: u64 = 1 << 20, 0..=KIB_MAX;
-        /// KiB of entries that one region's log keeps for replicas that lag; one that lacks more gets a snapshot.
+        /// Maximum KiB of entries that one region's log keeps for lagging replicas; a replica that lacks more gets a
+        /// snapshot.
         log_group_kib_max: u64 = 64 << 10, 0..=KIB_MAX;
-        /// KiB of entries that the logs of all regions keep together; beyond them the longest are cut, whoever lags. 0: 16 GiB, or a
-        /// tenth of the disk if that is less.
+        /// Maximum KiB of entries that the logs of all regions keep together; above it the longest logs are truncated,
+        /// even if replicas lag. 0: 16 GiB, or a tenth of the disk if that is less.
         log_store_kib_max: u64 = 0, 0..=KIB_MAX;
-        /// Entries behind the applied index that are kept for followers.
+        /// Number of entries before the applied index that are kept for followers.
         log_keep_entries: u64 = 1024, 1..=u64::MAX;
-        /// Entries that are kept for a follower that lags; beyond them it gets a snapshot.
+        /// Maximum number of entries that are kept for a lagging follower; one that lacks more gets a snapshot.
         log_lag_entries_max: u64 = 100_000;
-        /// KiB of log since the last flush of the engine that start the next one.
+        /// KiB written to the log since the last flush of the engine that trigger the next flush.
         flush_kib: u64 = 64 << 10, 1..=KIB_MAX;
-        /// A flush of the engine happens at the latest after this many milliseconds, if anything was written.
+        /// Maximum milliseconds between flushes of the engine, if anything was written.
         flush_interval_ms: u64 = 30_000, 1..=MS_MAX;
-        /// KiB of pairs in one chunk of a snapshot.
-        // A receiver takes a chunk and one value more.
+        /// KiB of key-value pairs in one chunk of a snapshot.
+        // A receiver accepts one chunk plus one value.
         snapshot_chunk_kib: usize = 1024, 1..=(SNAPSHOT_CHUNK_BYTES_MAX as u64 >> 10) / 4;
-        /// MiB a second of all snapshots that the store sends, and of all that it receives.
+        /// MiB per second for all snapshots that the store sends, and for all that it receives.
         snapshot_mib_per_s: u64 = 100, 1..=MIB_MAX;
     }
 }
@@ -143,24 +147,24 @@ options! {
 options! {
     /// The key-value engine.
     EngineConfig in "engine." {
-        /// MiB of uncompressed blocks, index and filters in memory.
+        /// MiB of memory for uncompressed blocks, indexes and filters.
         block_cache_mib: usize = 256, 0..=MIB_MAX;
-        /// MiB of writes in memory before the engine flushes on its own.
+        /// MiB of memory for writes before the engine flushes them on its own.
         write_buffer_mib: usize = 128, 1..=MIB_MAX;
-        /// Table files kept open; 0: as many as the process's limit of file descriptors allows.
+        /// Maximum number of open table files; 0: as many as the process's limit of file descriptors allows.
         max_open_files: u32 = 0;
-        /// Threads that flush (one) and compact (the others, at least one).
+        /// Number of threads that flush (one) and compact (the others, at least one).
         background_jobs: u32 = 2, 1..=u32::MAX as u64;
     }
 }
 
 options! {
-    /// The placement driver and what is reported to it.
+    /// The placement driver and the heartbeats to it.
     PdConfig in "pd." {
-        /// The newest version of the cluster's protocol that this node uses; 0: all that it knows. A node that is held back keeps the
-        /// whole cluster back, so that it can return to an older version of Armilla.
+        /// The newest version of the cluster's protocol that this node uses; 0: the newest one that it supports. A
+        /// limit on one node applies to the whole cluster, so that the node can return to an older version of Armilla.
         protocol_max: u32 = 0;
-        /// Whether leaders are spread evenly over the stores.
+        /// Whether to spread leaders evenly over the stores.
         balance_leaders: bool = true;
         /// Milliseconds between a store's heartbeats to the placement driver.
         store_heartbeat_ms: u64 = 1000, 1..=MS_MAX;
@@ -172,53 +176,54 @@ options! {
 options! {
     /// Values with a time to live.
     TtlConfig in "ttl." {
-        /// Milliseconds between two rounds of collecting expired values; 0: never. A round scans every region led here that has values
-        /// with a time to live.
+        /// Milliseconds between two rounds of collecting expired values; 0: never. A round scans every region that is
+        /// led by this store and has values with a time to live.
         collect_interval_ms: u64 = 600_000;
-        /// Milliseconds that a value must have been expired before it is collected; choose more than the nodes' clocks may differ.
+        /// Milliseconds after the expiry of a value before it is collected; choose more than the nodes' clocks may
+        /// differ.
         collect_grace_ms: u64 = 60_000;
     }
 }
 
-/// How logs look.
+/// The format of log messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// Lines for people.
+    /// Lines of text for people.
     Human,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
 options! {
-    /// Logging, to standard error.
+    /// Logging to standard error.
     LogConfig in "log." {
         /// Log level: off, error, warn, info, debug, trace, or directives such as `info,armilla::replica=debug`.
         level: String = "info".into();
         /// Log format: human or json.
         format: LogFormat = LogFormat::Human;
-        /// Whether clients' keys and values are shown as lengths only.
+        /// Whether to log only the lengths of clients' keys and values.
         redact_keys: bool = true;
     }
 }
 
 impl RaftConfig {
-    /// A tick.
+    /// Returns the duration of a tick.
     pub fn tick(&self) -> Duration {
         Duration::from_millis(self.tick_ms)
     }
-    /// The shortest time without a leader after which a follower campaigns.
+    /// Returns the shortest time without a leader after which a follower campaigns.
     pub fn election(&self) -> Duration {
         self.tick() * self.election_ticks as u32
     }
 }
 
 impl Config {
-    /// Reads a configuration file's text. `source` (its path) is named in errors. Not yet [`Config::validate`]d: flags may
-    /// still override.
+    /// Parses the text of a configuration file. `source` (its path) is named in errors. The result is not
+    /// [`Config::validate`]d yet, because flags may still override it.
     ///
     /// # Errors
-    /// [`ConfigError`]: not TOML, an unknown key (with the nearest known one), a value of another type.
+    /// [`ConfigError`]: invalid TOML, an unknown key (with the closest known one), or a value of the wrong type.
     pub fn from_toml(text: &str, source: &str) -> Result<Config, ConfigError> {
         let at = |error: &dyn std::fmt::Display| ConfigError(format!("{source}: {error}"));
         let value: toml::Table = toml::from_str(text).map_err(|error| at(&error.to_string().trim_end()))?;
@@ -226,7 +231,7 @@ impl Config {
         toml::from_str(text).map_err(|error| at(&error.to_string().trim_end()))
     }
 
-    /// Every option, as it was declared, in the order of a file.
+    /// Returns every declared option, in the order of a file.
     pub fn options() -> impl Iterator<Item = &'static Declared> {
         let sections = [
             Config::OPTIONS,
@@ -239,28 +244,28 @@ impl Config {
         sections.into_iter().flatten()
     }
 
-    /// This configuration with some values replaced: `over` has the keys of a file, `source` is named in errors. Not yet
-    /// [`Config::validate`]d.
+    /// Returns this configuration with some values replaced. `over` has the keys of a file; `source` is named in
+    /// errors. The result is not [`Config::validate`]d yet.
     ///
     /// # Errors
-    /// As [`Config::from_toml`].
+    /// Those of [`Config::from_toml`].
     pub fn overlaid(&self, over: &toml::Table, source: &str) -> Result<Config, ConfigError> {
         let mut table = toml::Table::try_from(self).expect("every field has a TOML form");
         lay_over(&mut table, over);
         Config::from_toml(&table.to_string(), source)
     }
 
-    /// This configuration as a file's text.
+    /// Returns this configuration as the text of a file.
     pub fn to_toml(&self) -> String {
         toml::to_string_pretty(self).expect("every field has a TOML form")
     }
 
-    /// This configuration as one JSON object, with the keys of the file.
+    /// Returns this configuration as one JSON object, with the keys of the file.
     pub fn to_json(&self) -> String {
         serde_json::to_string_pretty(self).expect("every field has a JSON form")
     }
 
-    /// The newest version of the cluster's protocol that this node uses.
+    /// Returns the newest version of the cluster's protocol that this node uses.
     pub fn protocol(&self) -> u32 {
         match self.pd.protocol_max {
             0 => version::PROTOCOL,
@@ -268,21 +273,21 @@ impl Config {
         }
     }
 
-    /// The address that others use.
+    /// Returns the address that other nodes use.
     pub fn advertised(&self) -> &str {
         self.advertise_addr.as_deref().unwrap_or(&self.addr)
     }
 
-    /// Whether everything fits together.
+    /// Checks that all options are valid and consistent.
     ///
     /// # Errors
-    /// [`ConfigError`] with the first thing that does not.
+    /// [`ConfigError`] with the first problem.
     pub fn validate(&self) -> Result<(), ConfigError> {
         check::validate(self)
     }
 }
 
-/// Replaces values of `table` by those of `over`, section by section.
+/// Replaces values of `table` by those of `over`, recursively in sections.
 fn lay_over(table: &mut toml::Table, over: &toml::Table) {
     for (key, value) in over {
         match (table.get_mut(key), value) {
@@ -292,10 +297,10 @@ fn lay_over(table: &mut toml::Table, over: &toml::Table) {
     }
 }
 
-/// Reads `n1=host:port,n2=host:port`.
+/// Parses `n1=host:port,n2=host:port`.
 ///
 /// # Errors
-/// [`ConfigError`] with the part that is not `name=host:port`.
+/// [`ConfigError`] with the first part that is not `name=host:port`.
 pub fn parse_members(text: &str) -> Result<Vec<(String, String)>, ConfigError> {
     text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(parse_member).collect()
 }
@@ -312,7 +317,7 @@ fn parse_member(part: &str) -> Result<(String, String), ConfigError> {
     Ok((name.to_owned(), addr.to_owned()))
 }
 
-/// Members in a file: a list of `name=host:port`.
+/// Serializes members in a file as a list of `name=host:port`.
 mod members {
     use serde::de::Error as _;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};

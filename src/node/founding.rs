@@ -1,13 +1,14 @@
-//! How a cluster begins, and how a node finds out whether it belongs to the beginning.
+//! The founding of a cluster, and how a node finds out whether it is a founder.
 //!
-//! At a first start every node of `initial-cluster` asks all the others who they are:
-//! - somebody already belongs to a cluster and its founders' list has **my uuid**: I am that founder and was interrupted;
-//! - somebody does and the list does **not** have my uuid (my disk is new): I join as a new store;
-//! - **all** the others answered and none belongs to a cluster: those who answered, with me, are the founders. Everybody
-//!   computes the same list (sorted by name) and from it the same cluster id.
+//! At its first start, every node of `initial-cluster` asks all the others for their identity:
+//! - if a node already belongs to a cluster and its founders' list **contains my UUID**, I am that founder and was
+//!   interrupted;
+//! - if a node does and its list does **not** contain my UUID (my disk is new), I join as a new store;
+//! - if **all** the others answered and none belongs to a cluster, they and I are the founders. Every founder computes
+//!   the same list (sorted by name) and from it the same cluster ID.
 //!
-//! A node whose disk was lost can therefore never take its old place: that needs all others to be new, too. The price is
-//! that the first start of a cluster needs every founder up.
+//! A node whose disk was lost can therefore never take its old place: that would need all others to be new as well. The
+//! price is that the first start of a cluster needs every founder to be up.
 
 use std::time::Duration;
 
@@ -20,23 +21,23 @@ use crate::types::{Error, Result};
 use super::config::Config;
 use super::ident::{Ident, Member};
 
-/// Between two rounds of asking.
+/// Interval between two rounds of asking.
 const RETRY: Duration = Duration::from_millis(200);
-/// One question.
+/// Timeout of one request.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The cluster's id: follows from the founders' uuids and how many of them carry the placement driver, so that nodes which do
-/// not agree on either are of different clusters; never 0, and fits in 63 bits.
+/// Returns the cluster's ID. It follows from the founders' UUIDs and from the number of those that run the placement
+/// driver, so that nodes which disagree on either belong to different clusters. It is never 0 and fits into 63 bits.
 pub fn cluster_id(founders: &[Member], pd_members: u32) -> u64 {
     let id = founders.iter().fold(0x61_726d_696c_6c61, |id, member| hash_label(id, &member.uuid));
     let id = hash_label(id, &format!("pd members {pd_members}"));
     (id >> 1).max(1)
 }
 
-/// Asks one node who it is.
+/// Asks one node for its identity.
 ///
 /// # Errors
-/// When it does not answer.
+/// If the node does not answer.
 pub async fn hello(env: &Env, addr: &str, ident: &Ident) -> Result<HelloReply> {
     let mut client = ClusterClient::new(env.net.channel(addr)?);
     let request = HelloRequest { name: ident.name.clone(), cluster_id: ident.cluster_id };
@@ -45,7 +46,7 @@ pub async fn hello(env: &Env, addr: &str, ident: &Ident) -> Result<HelloReply> {
     reply.map(tonic::Response::into_inner).map_err(|status| Error::Io(format!("{addr}: {}", status.message())))
 }
 
-/// Takes over what a member of an existing cluster says.
+/// Adopts the identity of an existing cluster from a member's reply.
 fn join(ident: &mut Ident, reply: &HelloReply) {
     ident.cluster_id = reply.cluster_id;
     ident.pd_members = reply.pd_members;
@@ -56,7 +57,7 @@ fn join(ident: &mut Ident, reply: &HelloReply) {
         .collect();
 }
 
-/// Whether a node that belongs to no cluster can be the one that the list names, and a founder beside this one.
+/// Checks that a node which belongs to no cluster is the listed one and can found a cluster with this node.
 fn fits(ident: &Ident, pd_members: u32, (name, addr): &(String, String), reply: &HelloReply) -> Result<()> {
     if reply.name != *name {
         return Err(Error::Invalid(format!(
@@ -73,24 +74,24 @@ fn fits(ident: &Ident, pd_members: u32, (name, addr): &(String, String), reply: 
     }
     if reply.pd_members != pd_members {
         return Err(Error::Invalid(format!(
-            "pd_members is {pd_members} at node `{}`, but {} at node `{name}` ({addr}): the nodes of a first start must \
-             have the same",
+            "pd_members is {pd_members} at node `{}`, but {} at node `{name}` ({addr}): all nodes of a first start \
+             must use the same value",
             ident.name, reply.pd_members
         )));
     }
     Ok(())
 }
 
-/// How many of the founders carry the placement driver.
+/// Returns how many of the founders run the placement driver.
 pub fn pd_members_of(config: &Config) -> u32 {
     config.pd_members.min(config.initial_cluster.len()) as u32
 }
 
-/// Finds out which cluster this node belongs to; asks until it knows.
+/// Finds out which cluster this node belongs to, and keeps asking until it knows.
 ///
 /// # Errors
-/// [`Error::Invalid`] when the nodes asked belong to different clusters, or when founders do not agree on who is where or how
-/// many carry the placement driver.
+/// [`Error::Invalid`] if the nodes asked belong to different clusters, or if founders disagree on names, addresses or
+/// the number of nodes that run the placement driver.
 pub async fn found_or_join(env: &Env, ident: &mut Ident, config: &Config) -> Result<()> {
     let pd_members = pd_members_of(config);
     let others: Vec<(String, String)> = match &config.join {
@@ -149,13 +150,13 @@ pub async fn found_or_join(env: &Env, ident: &mut Ident, config: &Config) -> Res
     }
 }
 
-/// Says why there is no cluster yet.
+/// Logs why there is no cluster yet.
 fn tell_whom_it_waits_for(config: &Config, others: &[(String, String)], replies: &[Result<HelloReply>]) {
     if let Some(addr) = &config.join {
         match &replies[0] {
-            Err(error) => tracing::warn!(%error, "waits for the node to join at {addr}"),
+            Err(error) => tracing::warn!(%error, "waiting for the node to join at {addr}"),
             Ok(reply) => {
-                tracing::warn!(node = reply.name, "the node to join at {addr} does not belong to a cluster itself yet");
+                tracing::warn!(node = reply.name, "the node to join at {addr} does not belong to a cluster yet");
             }
         }
         return;
@@ -167,7 +168,7 @@ fn tell_whom_it_waits_for(config: &Config, others: &[(String, String)], replies:
 
 #[cfg(test)]
 mod tests {
-    //! **Goal**: nodes that do not agree found nothing. **Method**: one disagreement at a time.
+    //! **Goal**: nodes that disagree do not found a cluster. **Method**: one disagreement at a time.
 
     use super::*;
 

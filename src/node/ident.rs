@@ -1,7 +1,7 @@
-//! Who this node is: a small file in its data directory, written before anything depends on it.
+//! The identity of a node: a small file in its data directory, written before anything depends on it.
 //!
-//! The uuid is made at the directory's first start and never again: a node with an empty disk is a new store. The founders'
-//! list (the cluster's birth certificate) and the cluster's id follow from the handshake in [`super::founding`].
+//! The UUID is created at the directory's first start and never changes: a node with an empty disk is a new store. The
+//! founders' list (the founding certificate) and the cluster's ID come from the handshake in [`super::founding`].
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::rt::disk::Disk;
 use crate::types::limits::EARLIER_RUNS_MAX;
 use crate::types::{Error, GroupId, Result};
 
-/// The layout of the data directory that this version writes; it reads this one and no newer.
+/// The layout of the data directory that this version writes. It reads this layout and older ones, but no newer ones.
 pub const FORMAT: u32 = 1;
 
 const NAME: &str = "IDENT";
@@ -26,56 +26,58 @@ const NEW_NAME: &str = "IDENT.new";
 pub struct Member {
     /// The node's name.
     pub name: String,
-    /// Its data directory's uuid.
+    /// The UUID of its data directory.
     pub uuid: String,
-    /// Where it is reached, `host:port`.
+    /// The node's address, `host:port`.
     pub addr: String,
 }
 
 /// The identity of a data directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ident {
-    /// See [`FORMAT`].
+    /// The layout's version, see [`FORMAT`].
     pub format: u32,
-    /// Random, made at the first start.
+    /// A random UUID, created at the first start.
     pub uuid: String,
     /// The node's name at the first start.
     pub name: String,
-    /// How often the directory was started.
+    /// How many times the directory was started.
     #[serde(default)]
     pub boot: u64,
-    /// The last start that opened the raft log.
+    /// The number of the last start that opened the raft log.
     #[serde(default)]
     pub log_boot: u64,
-    /// The runs that others were told of, number and nonce, the newest first, at most [`EARLIER_RUNS_MAX`].
+    /// The incarnations that were reported to other nodes, as number and nonce, newest first, at most
+    /// [`EARLIER_RUNS_MAX`].
     #[serde(default)]
     pub runs: Vec<(u64, u64)>,
-    /// 0 until the node belongs to a cluster.
+    /// The cluster's ID; 0 until the node belongs to a cluster.
     pub cluster_id: u64,
-    /// 0 until the node has its store id.
+    /// The store's ID; 0 until the node has one.
     pub store_id: u64,
-    /// How many of the founders, from the first, carry PD.
+    /// How many of the founders, counted from the first, run PD.
     pub pd_members: u32,
-    /// The first regions of this store were created (or it never had any).
+    /// Whether the first regions of this store were created (or it never had any).
     pub regions_created: bool,
-    /// The peer of the PD group was created here. It never leaves.
+    /// Whether the peer of the PD group was created here. It is never removed.
     #[serde(default)]
     pub pd_created: bool,
-    /// How many first regions were created here. They never leave.
+    /// How many of the first regions were created here. They are never removed.
     #[serde(default)]
     pub first_regions: u64,
-    /// The members of the first start, sorted by name, at the addresses that they had then.
+    /// The members of the first start, sorted by name, with their addresses at that time.
     pub founders: Vec<Member>,
-    /// Where each store was last known to be, by its id. Empty until the node belongs to a cluster.
+    /// The last known address of each store, by ID. Empty until the node belongs to a cluster.
     #[serde(default)]
     pub addresses: BTreeMap<u64, String>,
-    /// `initial_cluster` as of the last start, name and address: what differs from it is news of the operator's.
+    /// `initial_cluster` at the last start, name and address. An entry that differs from it was changed by the
+    /// operator.
     #[serde(default)]
     pub configured: Vec<(String, String)>,
 }
 
 impl Ident {
-    /// The identity of a new directory.
+    /// Creates the identity of a new directory.
     pub fn new(uuid: String, name: String) -> Ident {
         Ident {
             format: FORMAT,
@@ -96,7 +98,7 @@ impl Ident {
         }
     }
 
-    /// With this run among those that others are told of.
+    /// Adds this incarnation to those that are reported to other nodes.
     #[must_use]
     pub fn told(mut self, run: Incarnation) -> Ident {
         let own = (run.boot, run.nonce);
@@ -107,11 +109,11 @@ impl Ident {
         self
     }
 
-    /// Whether this store still holds what it was given.
+    /// Checks that this store still holds all groups that it was given.
     ///
     /// # Errors
-    /// [`Error::Corruption`] when a group is missing: the engine and the raft log were lost together, and with them promises
-    /// and votes that others count on.
+    /// [`Error::Corruption`] if a group is missing: the engine and the raft log were lost together, and with them
+    /// promises and votes that other nodes rely on.
     pub fn given_groups_are_here(&self, held: &[GroupId], data_dir: &Path) -> Result<()> {
         let pd = held.contains(&GroupId::PD);
         let regions = held.iter().filter(|group| **group != GroupId::PD).count() as u64;
@@ -125,13 +127,13 @@ impl Ident {
             return Ok(());
         };
         Err(Error::Corruption(format!(
-            "the store in {} {lost}: its engine and raft log were lost, or are not mounted. Bring them back, or start with an empty \
-             data directory as a new store",
+            "the store in {} {lost}: its engine and raft log were lost, or are not mounted. Restore them, or start \
+             with an empty data directory as a new store",
             data_dir.display()
         )))
     }
 
-    /// The founders as the wire has them, where they are now as far as known.
+    /// Returns the founders as protocol messages, with their current addresses as far as known.
     pub fn founders_now(&self) -> Vec<Founder> {
         let mut founders = self.founders_on_wire();
         for (id, founder) in (1..).zip(&mut founders) {
@@ -142,8 +144,8 @@ impl Ident {
         founders
     }
 
-    /// Takes note of the addresses in a configuration, at a start. What the node knew stays, since lists are rarely kept up to
-    /// date; only an entry that was changed since the last start is newer than what the node knew.
+    /// Updates addresses from a configuration at the start. Known addresses take precedence, because lists are rarely
+    /// kept up to date; only an entry that was changed since the last start is newer than the known address.
     pub fn take_addresses(&mut self, initial_cluster: &[(String, String)]) {
         if self.addresses.is_empty() {
             self.addresses = (1..).zip(&self.founders).map(|(id, founder)| (id, founder.addr.clone())).collect();
@@ -152,7 +154,7 @@ impl Ident {
             let founder = (1..).zip(&self.founders).find(|(_, founder)| founder.name == *name);
             let Some((id, founder)) = founder else { continue };
             let last = self.configured.iter().find(|(known, _)| known == name).map_or(&founder.addr, |(_, addr)| addr);
-            // A store that is not in the map lost its place to another, which has an id that the name does not tell.
+            // A store that is missing in the map was replaced by another one, whose ID does not follow from the name.
             if addr != last
                 && let Some(known) = self.addresses.get_mut(&id)
             {
@@ -164,32 +166,32 @@ impl Ident {
         }
     }
 
-    /// The founders as the wire has them, at their first addresses.
+    /// Returns the founders as protocol messages, with their first addresses.
     pub fn founders_on_wire(&self) -> Vec<Founder> {
         let on_wire = |m: &Member| Founder { name: m.name.clone(), uuid: m.uuid.clone(), addr: m.addr.clone() };
         self.founders.iter().map(on_wire).collect()
     }
 
-    /// This node's place among the founders, if it is one.
+    /// Returns this node's index among the founders, if it is one.
     pub fn founder_index(&self) -> Option<usize> {
         self.founders.iter().position(|member| member.uuid == self.uuid)
     }
 
-    /// Whether this node carries a peer of the PD group.
+    /// Returns whether this node has a peer of the PD group.
     pub fn carries_pd(&self) -> bool {
         self.founder_index().is_some_and(|index| index < self.pd_members as usize)
     }
 
-    /// The founders that carry PD; their peer ids count from 1 in this order, and so do their store ids.
+    /// Returns the founders that run PD. Both their peer IDs and their store IDs count from 1 in this order.
     pub fn pd_founders(&self) -> &[Member] {
         &self.founders[..self.founders.len().min(self.pd_members as usize)]
     }
 }
 
-/// Reads the identity of a data directory; nothing if it has none.
+/// Reads the identity of a data directory; `None` if it has none.
 ///
 /// # Errors
-/// [`Error::Invalid`] for a newer format, [`Error::Corruption`] for a file that is not one.
+/// [`Error::Invalid`] for a newer format, [`Error::Corruption`] for a damaged file.
 pub async fn load(disk: &Disk, dir: &Path) -> Result<Option<Ident>> {
     let path = dir.join(NAME);
     let file = match disk.open(&path).await {
@@ -211,8 +213,8 @@ fn decode(path: &Path, bytes: &[u8]) -> Result<Ident> {
     let format = ident.get("format").and_then(serde_json::Value::as_u64).unwrap_or(0);
     if format > u64::from(FORMAT) {
         return Err(Error::Invalid(format!(
-            "{}: the data directory has format {format}, this version reads formats up to {FORMAT}: start it with the \
-             version that wrote it, or a newer one",
+            "{}: the data directory has format {format}, but this version reads formats up to {FORMAT}: start it with \
+             the version that wrote it, or a newer one",
             path.display()
         )));
     }
@@ -222,10 +224,10 @@ fn decode(path: &Path, bytes: &[u8]) -> Result<Ident> {
     serde_json::from_value(ident).map_err(|e| bad(format!("does not decode: {e}")))
 }
 
-/// Makes `ident` the directory's identity, durably.
+/// Replaces the directory's identity by `ident`, durably.
 ///
 /// # Errors
-/// [`Error::Io`] when the disk fails.
+/// [`Error::Io`] if the disk fails.
 pub async fn save(disk: &Disk, dir: &Path, ident: &Ident) -> Result<()> {
     let body = serde_json::to_vec_pretty(ident).map_err(|e| Error::Io(e.to_string()))?;
     let mut bytes = format!("armilla ident crc32c {:08x}\n", crate::arch::crc32c(&body)).into_bytes();
@@ -246,8 +248,8 @@ pub async fn save(disk: &Disk, dir: &Path, ident: &Ident) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    //! **Goal**: an address that a node learned survives its restart, and an operator's change is heard. **Method**: a founder
-    //! that starts again and again.
+    //! **Goal**: an address that a node learned survives its restart, and an operator's change takes effect.
+    //! **Method**: a founder that restarts repeatedly.
 
     use super::*;
 
@@ -273,20 +275,20 @@ mod tests {
         let list = [pair("n1", "n1:1"), pair("n2", "n2:1"), pair("n3", "n3:1")];
         ident.take_addresses(&list);
         assert_eq!(ident.addresses[&2], "n2:1");
-        // PD told of a move; the list was not touched.
+        // PD reported a move; the list was not changed.
         ident.addresses.insert(2, "n2:9".into());
         ident.take_addresses(&list);
         assert_eq!(ident.addresses[&2], "n2:9");
         assert_eq!(ident.founders_now()[1].addr, "n2:9");
-        assert_eq!(ident.founders_on_wire()[1].addr, "n2:1", "the certificate stays as it is");
+        assert_eq!(ident.founders_on_wire()[1].addr, "n2:1", "the certificate does not change");
         // The operator changes an entry.
         let changed = [pair("n1", "n1:1"), pair("n2", "n2:1"), pair("n3", "n3:5")];
         ident.take_addresses(&changed);
         assert_eq!((&*ident.addresses[&2], &*ident.addresses[&3]), ("n2:9", "n3:5"));
-        // And back: that is a change, too.
+        // Changing it back also counts as a change.
         ident.take_addresses(&list);
         assert_eq!((&*ident.addresses[&2], &*ident.addresses[&3]), ("n2:9", "n3:1"));
-        // No list, or a store whose place another took: nothing changes.
+        // Without a list, or for a store that was replaced by another, nothing changes.
         ident.take_addresses(&[]);
         ident.addresses.remove(&3);
         ident.take_addresses(&changed);

@@ -1,4 +1,4 @@
-//! A node's own metrics registry: no globals, so that nodes in one process do not mix.
+//! A node's own metrics registry. It is not global, so that nodes in one process do not mix their metrics.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -9,7 +9,7 @@ use prometheus::{Counter, Gauge, IntCounter, IntGauge, Opts, Registry};
 use crate::rt::process::Usage;
 use crate::service::figures;
 
-/// The registry of one node and the gauges that say what it is.
+/// The registry of one node, with the gauges of the node itself.
 #[derive(Clone, Debug)]
 pub struct NodeMetrics {
     registry: Registry,
@@ -20,8 +20,8 @@ pub struct NodeMetrics {
     figures: Arc<Mutex<BTreeMap<String, Figure>>>,
 }
 
-/// The process, under the names that Prometheus' own client libraries give it: dashboards and alerts know them. Nodes that share a
-/// process show the same figures.
+/// The metrics of the process, under the names of Prometheus's own client libraries, which dashboards and alerts
+/// expect. Nodes that share a process show the same values.
 #[derive(Clone, Debug)]
 struct Process {
     cpu_seconds: Counter,
@@ -40,17 +40,17 @@ impl Process {
             registry.register(Box::new(gauge.clone())).expect("registered once");
             gauge
         };
-        let cpu_seconds = Counter::new("process_cpu_seconds_total", "Seconds of CPU in user and kernel mode.");
+        let cpu_seconds = Counter::new("process_cpu_seconds_total", "Seconds of CPU time in user and kernel mode.");
         let cpu_seconds = cpu_seconds.expect("a valid name");
         registry.register(Box::new(cpu_seconds.clone())).expect("registered once");
         Process {
             cpu_seconds,
-            open_fds: gauge("process_open_fds", "Open file descriptors."),
-            max_fds: gauge("process_max_fds", "File descriptors that may be open."),
-            virtual_bytes: gauge("process_virtual_memory_bytes", "Address space in bytes."),
-            resident_bytes: gauge("process_resident_memory_bytes", "Memory in bytes."),
+            open_fds: gauge("process_open_fds", "Number of open file descriptors."),
+            max_fds: gauge("process_max_fds", "Maximum number of open file descriptors."),
+            virtual_bytes: gauge("process_virtual_memory_bytes", "Virtual memory in bytes."),
+            resident_bytes: gauge("process_resident_memory_bytes", "Resident memory in bytes."),
             started_at_s: gauge("process_start_time_seconds", "When the process started, seconds since 1970."),
-            threads: gauge("process_threads", "Threads of the process."),
+            threads: gauge("process_threads", "Number of threads of the process."),
         }
     }
 
@@ -65,7 +65,7 @@ impl Process {
     }
 }
 
-/// A figure as Prometheus sees it.
+/// A statistic as a Prometheus metric.
 #[derive(Debug)]
 enum Figure {
     Counter(IntCounter),
@@ -99,10 +99,10 @@ impl Figure {
 }
 
 impl NodeMetrics {
-    /// A registry that knows the node's name and version.
+    /// Creates a registry with the node's name and version.
     ///
     /// # Panics
-    /// Never: the names are valid and registered once.
+    /// Never: all names are valid and registered once.
     pub fn new(node: &str) -> NodeMetrics {
         let registry = Registry::new();
         let info = Opts::new("armilla_build_info", "Always 1; the labels say which version runs.")
@@ -114,7 +114,7 @@ impl NodeMetrics {
         let started =
             Opts::new("armilla_start_time_seconds", "When the node started, seconds since 1970 by its own clock.");
         let started_at_s = IntGauge::with_opts(started).expect("a valid name");
-        let serving = Opts::new("armilla_serving", "1 while the node takes requests, else 0.");
+        let serving = Opts::new("armilla_serving", "1 while the node accepts requests, else 0.");
         let serving = IntGauge::with_opts(serving).expect("a valid name");
         let poisoned =
             Opts::new("armilla_poisoned", "1 once the store has stopped for good (a failed write or sync), else 0.");
@@ -126,21 +126,22 @@ impl NodeMetrics {
         NodeMetrics { registry, started_at_s, serving, poisoned, process, figures: Arc::default() }
     }
 
-    /// Brings the metrics of the process up to date.
+    /// Updates the metrics of the process.
     pub fn show_process(&self, usage: &Usage) {
         self.process.show(usage);
     }
 
-    /// Whether the node takes requests, and whether it has stopped for good.
+    /// Sets whether the node accepts requests, and whether it has stopped for good.
     pub fn stands(&self, serving: bool, poisoned: bool) {
         self.serving.set(serving.into());
         self.poisoned.set(poisoned.into());
     }
 
-    /// Brings the metrics of a room (`raft`, `log`, `engine`) up to date with its figures; each is `armilla_ROOM_NAME`.
+    /// Updates the metrics of a module (`raft`, `log`, `engine`) from its statistics; each is named
+    /// `armilla_MODULE_NAME`.
     ///
     /// # Panics
-    /// When a name is not one of Prometheus' names.
+    /// If a name is not a valid Prometheus name.
     pub fn show(&self, room: &str, figures: &BTreeMap<&'static str, u64>) {
         let mut shown = self.figures.lock().expect("no holder panics");
         for (name, value) in figures {
@@ -150,12 +151,12 @@ impl NodeMetrics {
         }
     }
 
-    /// Where the other rooms register theirs.
+    /// Returns the registry in which other modules register their metrics.
     pub fn registry(&self) -> &Registry {
         &self.registry
     }
 
-    /// The node started at `now_s` (unix seconds).
+    /// Records that the node started at `now_s` (unix seconds).
     pub fn started(&self, now_s: u64) {
         self.started_at_s.set(now_s as i64);
     }

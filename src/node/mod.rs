@@ -1,4 +1,4 @@
-//! # node: one process, wired
+//! # node: assembles one process
 //!
 //! ```text
 //!   Config + NodeEnv ──▶ Node::start
@@ -10,8 +10,9 @@
 //!     6 store: register, create the first regions, open the gate, heartbeat   store
 //! ```
 //!
-//! **In** come a configuration and a world; **out** comes a running node. The binary and the simulator call the same
-//! constructor. **Never**: logic of its own beyond the order above, a global, a second of waiting that the world does not own.
+//! **In** come a configuration and an environment. **Out** comes a running node. The binary and the simulator call the
+//! same constructor. **Never**: logic beyond the order above, a global, or a wait that does not go through the
+//! environment's clock.
 
 mod belonging;
 pub mod config;
@@ -58,26 +59,26 @@ pub use config::Config;
 use ident::Ident;
 use metrics::NodeMetrics;
 
-/// Planted bugs of this room, and what each breaks.
+/// The planted bugs of this module, and what each of them breaks.
 pub const MUTANTS: &[(&str, &str)] = &[
-    ("node.lost-engine-not-noticed", "a store whose engine is gone goes on with what its raft log holds"),
-    ("node.stops-without-hand-over", "a node that is told to stop leaves its regions to an election"),
-    ("node.wiped-is-healthy", "a node that began with an empty disk in another one's place says that it is healthy"),
+    ("node.lost-engine-not-noticed", "a store whose engine was lost continues with the content of its raft log"),
+    ("node.stops-without-hand-over", "a node that shuts down leaves its regions to elect new leaders"),
+    ("node.wiped-is-healthy", "a node that replaced another one with an empty disk reports that it is healthy"),
 ];
 
-/// What a node is given of its world: the seam's part, and where its engine keeps its data.
+/// The environment of a node: the outside world, and the storage of its engine.
 #[derive(Clone, Debug)]
 pub struct NodeEnv {
     /// Tasks, clock, network, disk, randomness.
     pub rt: Env,
-    /// The engine's home: options of RocksDB in the real world, what survives a crash in the simulated one.
+    /// The engine's storage: the options of RocksDB in the real world, the data that survives a crash in the simulator.
     pub engine: EngineStorage,
 }
 
-/// After a node has handed its leaders over, it goes on answering for so long: clients that still come are told the new leader,
-/// and a leader that was on its way here is handed on.
+/// How long a node continues to answer after it has transferred its leaders: late requests get the new leader's
+/// address, and leaders that were on their way to this node are transferred again.
 const AFTER_HAND_OVER: Duration = Duration::from_millis(200);
-/// How often a node whose disk was lost says so.
+/// Interval between log messages of a node whose disk was lost.
 const TELL_OF_LOSS: Duration = Duration::from_secs(30);
 
 /// How long a request may wait for a quorum.
@@ -95,11 +96,11 @@ pub struct Node {
     tasks: Vec<JoinHandle<()>>,
     health: watch::Sender<bool>,
     stopping: watch::Sender<bool>,
-    /// How long handing over may take.
+    /// The maximum duration of the leaders' transfer.
     hand_over_max: Duration,
 }
 
-/// What all parts of a node's start share.
+/// The state that all parts of a node's start share.
 #[derive(Clone)]
 struct Starting {
     env: Env,
@@ -107,17 +108,17 @@ struct Starting {
     ident: Arc<RwLock<Ident>>,
     /// When the node started, unix seconds.
     started_s: u64,
-    /// This run of the process and those before it, as other nodes are told of them.
+    /// The incarnation of this process and the earlier ones, as reported to other nodes.
     history: Arc<History>,
 }
 
 impl Node {
-    /// Starts a node; returns when it belongs to a cluster and takes part in its groups (its regions may need a moment more).
-    /// The first start of a cluster completes when all nodes of `initial_cluster` are up.
+    /// Starts a node. Returns once it belongs to a cluster and takes part in its groups (its regions may need a little
+    /// longer). The first start of a cluster completes when all nodes of `initial_cluster` are up.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a configuration, a data directory or a cluster that do not fit; [`Error::Io`] for a port that is
-    /// taken or a directory that cannot be written; [`Error::Corruption`] for damaged data.
+    /// [`Error::Invalid`] if the configuration, the data directory or the cluster do not match; [`Error::Io`] if the
+    /// port is in use or the directory cannot be written; [`Error::Corruption`] for damaged data.
     pub async fn start(env: NodeEnv, config: Config) -> Result<Node> {
         config.validate().map_err(|error| Error::Invalid(error.to_string()))?;
         let NodeEnv { rt: env, engine: home } = env;
@@ -214,34 +215,34 @@ impl Node {
         })
     }
 
-    /// The address that is served, `host:port`.
+    /// Returns the address on which the node listens, `host:port`.
     pub fn addr(&self) -> &str {
         &self.addr
     }
 
-    /// The cluster that the node belongs to.
+    /// Returns the ID of the node's cluster.
     pub fn cluster_id(&self) -> u64 {
         self.cluster
     }
 
-    /// The node's store.
+    /// Returns the ID of the node's store.
     pub fn store_id(&self) -> u64 {
         self.store
     }
 
-    /// The front of the node's replicas.
+    /// Returns the handle of the node's replicas.
     pub fn handle(&self) -> &Handle {
         &self.replicas.handle
     }
 
-    /// Why the node no longer serves, if so.
+    /// Returns why the node no longer serves, if it has stopped for good.
     pub fn poisoned(&self) -> Option<String> {
         self.replicas.handle.poisoned()
     }
 
-    /// Hands what this node leads over to other nodes, so that stopping it pauses no region for an election timeout: first the
-    /// regions, then the placement driver. The placement driver gives it no leaders meanwhile. What nobody can take over stays;
-    /// after two election timeouts all of it does.
+    /// Transfers leadership of this node's groups to other nodes, so that stopping it does not pause a region for an
+    /// election timeout: first the regions, then the placement driver. Meanwhile the placement driver gives it no new
+    /// leaders. Gives up on groups without a suitable successor, and on all of them after two election timeouts.
     pub async fn drain(&self) {
         let _ = self.health.send(false);
         let _ = self.stopping.send(true);
@@ -257,11 +258,12 @@ impl Node {
             tracing::info!("handed over all leaders");
         } else {
             let kept = kept.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            tracing::warn!(groups = kept, "no other node could take these leaders over: they have to elect new ones");
+            tracing::warn!(groups = kept, "no other node could take over these leaders: they will be elected anew");
         }
     }
 
-    /// Stops: no new calls, what is under way ends, a last flush. [`Node::drain`] first spares the others elections.
+    /// Stops the node: accepts no new calls, finishes those in progress, and flushes a last time. Call [`Node::drain`]
+    /// first to avoid elections.
     pub async fn stop(self) {
         let _ = self.health.send(false);
         for running in &self.tasks {
@@ -275,7 +277,7 @@ impl Node {
     }
 }
 
-/// Starts what a store does beside serving: listening to its groups, collecting what has expired, watching its disk.
+/// Starts a store's background tasks: handling the effects of its groups, collecting expired values, watching its disk.
 fn store_tasks(
     env: &Env,
     config: &Config,
@@ -301,19 +303,20 @@ fn store_tasks(
     vec![task::spawn(store::listen(effects, uses)), task::spawn(collector.run()), task::spawn(space.run())]
 }
 
-/// The data directory's identity, a new one if it has none, and this run of it, durably counted.
+/// Returns the data directory's identity, which is created if there is none, and the incarnation of this start, which
+/// is saved durably.
 async fn open_directory(env: &Env, config: &Config) -> Result<(Ident, Arc<History>)> {
     let dir = &config.data_dir;
     let named = |error: std::io::Error| Error::Io(format!("data directory {}: {error}", dir.display()));
     env.disk.create_dir_all(dir).await.map_err(named)?;
-    // The clocks are in it so that a new directory on the same machine never gets the old uuid, nor a run the nonce of another,
-    // whatever the seed.
+    // The clocks are part of the label so that a new directory on the same machine never gets the old UUID, and an
+    // incarnation never gets the nonce of another one, whatever the seed.
     let mut rng = Rng::fork(env.seed, &format!("start {} {}", env.clock.wall_ms(), env.clock.now().0));
     if let Some(found) = ident::load(&env.disk, dir).await? {
         if found.name != config.name {
             return Err(Error::Invalid(format!(
-                "the data directory {} is that of node `{}`, this node is called `{}`: give each node its own directory, \
-                 and the name that it began with",
+                "the data directory {} is that of node `{}`, but this node is called `{}`: give each node its own \
+                 directory, and keep the name of its first start",
                 dir.display(),
                 found.name,
                 config.name
@@ -327,13 +330,13 @@ async fn open_directory(env: &Env, config: &Config) -> Result<(Ident, Arc<Histor
     }
     let uuid = format!("{:016x}{:016x}", rng.next_u64(), rng.next_u64());
     let new = Ident { boot: 1, ..Ident::new(uuid, config.name.clone()) };
-    // Durable before anybody is told of it.
+    // The identity must be durable before any other node learns of it.
     ident::save(&env.disk, dir, &new).await?;
     let run = Incarnation { boot: 1, nonce: rng.next_u64() };
     Ok((new, Arc::new(History { run, earlier: Vec::new() })))
 }
 
-/// The state machine of each group. The PD group's state is shared with its server.
+/// Returns the function that creates each group's state machine. The PD group's state is shared with its server.
 fn machines(protocol: u32) -> (Machines, Arc<Mutex<Option<SharedState>>>) {
     let shared: Arc<Mutex<Option<SharedState>>> = Arc::default();
     let slot = shared.clone();
@@ -354,7 +357,7 @@ impl Starting {
         self.ident.read().expect("no writer panics").clone()
     }
 
-    /// Makes a changed identity durable, then everybody's.
+    /// Saves a changed identity durably, then makes it visible to all tasks.
     async fn save(&self, changed: Ident) -> Result<()> {
         ident::save(&self.env.disk, &self.config.data_dir, &changed).await?;
         *self.ident.write().expect("no writer panics") = changed;
@@ -367,9 +370,9 @@ impl Starting {
         RaftLog::open_with_id(self.env.disk.clone(), log_options(&self.config, &ident), id).await
     }
 
-    /// Before any group runs: all that this store was given must be here, and then this start is remembered as one that wrote to the
-    /// log. An older copy of the log is known by that. A start that is refused leaves no trace, so that what was lost can be
-    /// brought back.
+    /// Returns the check that runs before any group: all groups that this store was given must be present; then this
+    /// start is recorded as one that wrote to the log, by which an older copy of the log is recognized. A start that is
+    /// refused leaves no trace, so that the lost data can still be restored.
     fn before_groups_run(&self) -> replica::start::Before {
         let starting = self.clone();
         Box::new(move |held| {
@@ -381,7 +384,7 @@ impl Starting {
         })
     }
 
-    /// Bytes of entries that the logs of all groups may keep.
+    /// Returns how many bytes of entries the logs of all groups may keep.
     async fn log_bytes_max(&self) -> Result<u64> {
         let configured = self.config.raft.log_store_kib_max;
         if configured > 0 {
@@ -413,7 +416,7 @@ impl Starting {
         Founding::new(&ident.founders_on_wire(), ident.pd_members as usize).map_err(Error::Corruption)
     }
 
-    /// Starts the placement driver where this node carries a member.
+    /// Starts the placement driver if this node has a member of it.
     async fn place_driver(
         &self,
         founding: &Founding,
@@ -431,7 +434,7 @@ impl Starting {
         let state = state.lock().expect("no holder panics").clone().expect("the group was created or restored");
         let bootstrap = founding
             .command(self.config.replicas, &boundaries(&self.config))
-            .map_err(|why| Error::Invalid(format!("the first regions cannot be: {why}")))?;
+            .map_err(|why| Error::Invalid(format!("cannot create the first regions: {why}")))?;
         let options = PdOptions {
             bootstrap: Some(bootstrap),
             balance_leaders: self.config.pd.balance_leaders,
@@ -449,7 +452,7 @@ impl Starting {
         Ok(Some(PdServer::start(self.env.clock.clone(), handle.clone(), state, identity, options)))
     }
 
-    /// Registers the store, creates its first regions, opens the gate, and reports from then on.
+    /// Registers the store, creates its first regions, opens the gate, and then sends heartbeats.
     async fn serve(
         self: Arc<Self>,
         kv: RegionStore,
@@ -486,7 +489,7 @@ impl Starting {
             lost_replicas,
         };
         let registered = async {
-            // PD learns a changed address when it answers; serving does not wait for it.
+            // PD learns a changed address as soon as it is reachable; serving does not wait for that.
             if known {
                 self.register_again(&pd, &stops).await;
             }
@@ -495,7 +498,7 @@ impl Starting {
     }
 }
 
-/// What the serving task tells, and is told.
+/// The channels between the serving task and the rest of the node.
 struct Reports {
     addresses: watch::Sender<Addresses>,
     health: watch::Sender<bool>,
@@ -504,8 +507,9 @@ struct Reports {
     pd_time: PdTime,
 }
 
-/// Turns health on when the store serves and off when it stops serving. A store that began with an empty disk where another one
-/// was is not healthy while regions count on what was on that disk; one without any region asks the placement driver first.
+/// Sets the health to serving while the store serves, and to not serving when it stops. A store that replaced another
+/// one with an empty disk is not healthy while regions rely on the lost replicas; a store without regions asks the
+/// placement driver first.
 async fn watch_health(
     env: Env,
     handle: Handle,
@@ -531,18 +535,18 @@ async fn watch_health(
         if handle.poisoned().is_some() {
             return;
         }
-        // In time for the next change, at the latest after a second, when the store may have stopped serving.
+        // Wakes up at the next change, and at the latest after a second, because the store may have stopped serving.
         let _ = env.clock.timeout(Duration::from_secs(1), lost_replicas.changed()).await;
     }
 }
 
-/// Where the first regions of a new cluster begin, encoded.
+/// Returns the encoded keys at which the first regions of a new cluster start.
 fn boundaries(config: &Config) -> Vec<bytes::Bytes> {
     if !config.split_keys.is_empty() {
         return config.split_keys.iter().map(|key| crate::codec::bytes::encode(key.as_bytes())).collect();
     }
     let regions = config.initial_regions.max(1);
-    // Spread over the first two bytes, which is all that is known of keys to come.
+    // Spread over the first two bytes, because nothing is known about future keys.
     (1..regions)
         .map(|i| {
             let at = (i * 65536 / regions) as u16;
@@ -562,7 +566,7 @@ fn log_options(config: &Config, ident: &Ident) -> LogOptions {
     }
 }
 
-/// How many lanes a store has: as configured, or one for every four cores.
+/// Returns the number of lanes of a store: the configured number, or one for every four cores.
 fn lanes(configured: usize) -> usize {
     let lanes = if configured == 0 { cpu::cores() / 4 } else { configured };
     lanes.clamp(1, LANES_MAX)
@@ -594,7 +598,7 @@ fn replica_options(config: &Config, log_store_bytes_max: u64) -> replica::Option
     }
 }
 
-/// The way to PD for the store and for the services of nodes that carry no member.
+/// PD access for the store, and for the services of nodes without a PD member.
 struct Front(PdClient);
 
 impl PdLink for Front {

@@ -1,4 +1,4 @@
-//! What the status page is told about a node.
+//! The data of the status page.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -18,20 +18,20 @@ use super::config::Config;
 use super::ident::Ident;
 use super::metrics::NodeMetrics;
 
-/// How long whoever asks waits for the engine's figures.
+/// How long a request waits for the engine's statistics.
 const ENGINE_TIMEOUT: Duration = Duration::from_millis(300);
 /// How long the status page waits for PD.
 const TIMEOUT: Duration = Duration::from_millis(800);
 
-/// The engine's figures as they were found last. Finding them takes the engine's locks, which an engine whose disk stands still may
-/// hold for long: whoever asks waits for a moment at most, and never on a thread that others need.
+/// The engine's last known statistics. Reading them takes the engine's locks, which the engine may hold for long if its
+/// disk hangs: a request waits only for a moment, and never on a thread that others need.
 #[derive(Clone, Default)]
 struct EngineFigures(Arc<Mutex<Found>>);
 
 #[derive(Default)]
 struct Found {
     figures: Figures,
-    /// Somebody looks for newer ones.
+    /// Whether a task is reading newer ones.
     looking: bool,
 }
 
@@ -45,7 +45,7 @@ impl EngineFigures {
                 *own.found() = Found { figures, looking: false };
             };
             let look = task::spawn(look);
-            // It goes on if it lasts longer, and whoever comes meanwhile is given what was found before.
+            // The task continues after the timeout; meanwhile requests get the previous statistics.
             let _ = clock.timeout(ENGINE_TIMEOUT, look).await;
         }
         self.found().figures.clone()
@@ -56,7 +56,7 @@ impl EngineFigures {
     }
 }
 
-/// Answers for the status page; knows more once the store runs.
+/// The source of the status page's data; it has more data once the store runs.
 pub(super) struct Source {
     clock: Clock,
     started: Instant,
@@ -71,11 +71,12 @@ pub(super) struct Source {
     engine_figures: EngineFigures,
 }
 
-/// What a node says that took the place of one whose disk was lost.
+/// Returns the message of a node that replaced a store whose disk was lost.
 pub(super) fn loss(regions: u64) -> String {
     format!(
-        "this node began with an empty disk in the place of another store: {regions} regions count on replicas that were lost with \
-         the old disk and must be rebuilt; losing one more node may stop them (`armilla ctl stores` names the store)"
+        "this node began with an empty disk in the place of another store: {regions} regions rely on replicas that \
+         were lost with the old disk and must be rebuilt; losing one more node may stop them (`armilla ctl \
+         stores` names the store)"
     )
 }
 
@@ -86,7 +87,7 @@ struct Running {
 }
 
 impl Source {
-    /// `healthy` is what the health service says.
+    /// Creates the source. `healthy` is the state of the health service.
     pub fn new(
         clock: &Clock,
         config: &Config,
@@ -109,12 +110,13 @@ impl Source {
         }
     }
 
-    /// `lost` says how many regions count on a replica that was on the disk which this node's replaces.
+    /// Sets the channel that reports how many regions rely on a replica that was lost with the disk replaced by this
+    /// node's.
     pub fn told_of_loss_by(&self, lost: watch::Receiver<Option<u64>>) {
         let _ = self.lost_replicas.set(lost);
     }
 
-    /// The store runs from now on.
+    /// Attaches the running store.
     pub fn attach(&self, handle: Handle, engine: Engine, pd: PdClient) {
         let _ = self.running.set(Running { handle, engine, pd: pd.with_deadline(TIMEOUT) });
     }
@@ -125,7 +127,7 @@ impl Source {
         self.lost_replicas.get().and_then(|lost| *lost.borrow()).unwrap_or(0)
     }
 
-    /// The figures of the rooms below, which `/status` and `/metrics` show alike.
+    /// Returns the statistics of the modules below, which `/status` and `/metrics` both show.
     async fn figures(&self) -> BTreeMap<&'static str, Figures> {
         let Some(running) = self.running.get() else { return BTreeMap::new() };
         let mut log = running.handle.log_figures();
@@ -199,7 +201,7 @@ impl StatusSource for Source {
             Some(why) => Err(why),
             None if self.lost() > 0 => Err(loss(self.lost())),
             None if *self.healthy.borrow() => Ok(()),
-            None => Err("the node takes no requests: it is starting or stopping".into()),
+            None => Err("the node accepts no requests: it is starting or shutting down".into()),
         }
     }
 }

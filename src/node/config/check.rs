@@ -1,4 +1,4 @@
-//! What a configuration must not be.
+//! Checks of a configuration.
 
 use crate::types::limits::{FIRST_REGIONS_MAX, SPLIT_KEYS_BYTES_MAX};
 
@@ -8,16 +8,16 @@ fn refuse<T>(text: impl Into<String>) -> Result<T, ConfigError> {
     Err(ConfigError(text.into()))
 }
 
-/// The candidate that `word` most probably means, if any is near.
+/// Returns the candidate closest to `word`, if any is similar.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let similarity = |candidate: &str| strsim::jaro_winkler(&word.to_lowercase(), candidate);
     let scored = candidates.into_iter().map(|candidate| (similarity(candidate), candidate));
     scored.filter(|(score, _)| *score > 0.7).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, candidate)| candidate)
 }
 
-/// Refuses keys that no configuration has.
+/// Rejects unknown keys.
 pub(super) fn known_keys(table: &toml::Table, source: &str) -> Result<(), ConfigError> {
-    // Every key, the optional ones too.
+    // An example with every key, including the optional ones.
     let example = Config {
         advertise_addr: Some(String::new()),
         join: Some(String::new()),
@@ -56,7 +56,7 @@ fn known_in(
                     text += &format!(": did you mean `{section}{near}`?");
                 } else {
                     let names: Vec<&str> = example.keys().map(String::as_str).collect();
-                    text += &format!(": known here are {}", names.join(", "));
+                    text += &format!(": known keys here are {}", names.join(", "));
                 }
                 return refuse(text);
             }
@@ -65,7 +65,7 @@ fn known_in(
     Ok(())
 }
 
-/// Refuses what is not `host:port`.
+/// Rejects text that is not `host:port`.
 pub(super) fn address(what: &str, addr: &str) -> Result<(), ConfigError> {
     let fine = addr.rsplit_once(':').is_some_and(|(host, port)| {
         let bare_v6 = host.contains(':') && !(host.starts_with('[') && host.ends_with(']'));
@@ -92,25 +92,25 @@ pub(super) fn validate(config: &Config) -> Result<(), ConfigError> {
     let interval_ms = config.ttl.collect_interval_ms;
     if (1..100).contains(&interval_ms) {
         return refuse(format!(
-            "ttl.collect_interval_ms = {interval_ms}: rounds of collecting need at least 100 ms between them; 0 means never"
+            "ttl.collect_interval_ms = {interval_ms}: must be at least 100, or 0 for never"
         ));
     }
     if config.pd.store_alive_ms < 2 * config.pd.store_heartbeat_ms {
         return refuse(format!(
-            "pd.store_alive_ms = {} is less than two heartbeats (pd.store_heartbeat_ms = {}): one late report would make a \
-             store look dead",
+            "pd.store_alive_ms = {} is less than two heartbeats (pd.store_heartbeat_ms = {}): one late heartbeat would \
+             make a store look dead",
             config.pd.store_alive_ms, config.pd.store_heartbeat_ms
         ));
     }
     Ok(())
 }
 
-/// Levels of the log, from silence to everything.
+/// The log levels, from no messages to all.
 const LOG_LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
-/// Refuses directives whose level is none: a logger would take a mistyped level for the name of a module.
+/// Rejects directives with an unknown level: the logger would treat a mistyped level as the name of a module.
 fn log_level(directives: &str) -> Result<(), ConfigError> {
-    // Commas between braces belong to the fields of a span.
+    // Commas inside braces belong to the fields of a span.
     let mut depth = 0i32;
     let is_comma = |c: char| {
         depth += i32::from(c == '{') - i32::from(c == '}');
@@ -123,7 +123,7 @@ fn log_level(directives: &str) -> Result<(), ConfigError> {
         }
         let meant = nearest(level, LOG_LEVELS).map_or(String::new(), |near| format!("did you mean `{near}`? "));
         return refuse(format!(
-            "log.level `{directives}`: `{level}` is no level: {meant}levels are {}; or give directives such as \
+            "log.level `{directives}`: `{level}` is not a level: {meant}levels are {}; or give directives such as \
              info,armilla::replica=debug",
             LOG_LEVELS.join(", ")
         ));
@@ -133,10 +133,10 @@ fn log_level(directives: &str) -> Result<(), ConfigError> {
 
 fn identity(config: &Config) -> Result<(), ConfigError> {
     if config.name.is_empty() || config.name.contains([',', '=']) || config.name.chars().any(char::is_whitespace) {
-        return refuse(format!("name `{}`: a name is not empty and has no comma, equals sign or blank", config.name));
+        return refuse(format!("name `{}`: must not be empty or contain a comma, equals sign or space", config.name));
     }
     if config.data_dir.as_os_str().is_empty() {
-        return refuse("data_dir is empty: name a directory");
+        return refuse("data_dir is empty: give a directory");
     }
     address("addr", &config.addr)?;
     let advertised = config.advertised();
@@ -154,14 +154,14 @@ fn cluster(config: &Config) -> Result<(), ConfigError> {
     if let Some(join) = &config.join {
         address("join", join)?;
         if join == config.advertised() {
-            return refuse(format!("join {join} is this node's own address: name another node of the cluster"));
+            return refuse(format!("join {join} is this node's own address: give another node of the cluster"));
         }
         if !config.initial_cluster.is_empty() {
-            return refuse("both initial_cluster and join are given: a node either begins a cluster or joins one");
+            return refuse("both initial_cluster and join are given: a node either starts a new cluster or joins one");
         }
     } else if config.initial_cluster.is_empty() {
         return refuse(
-            "neither initial_cluster nor join is given: name the members of the first start \
+            "neither initial_cluster nor join is given: give the members of the first start \
              (--initial-cluster n1=host:port,…) or any node of the cluster to join (--join host:port)",
         );
     } else {
@@ -169,14 +169,14 @@ fn cluster(config: &Config) -> Result<(), ConfigError> {
         for (at, (name, addr)) in members.iter().enumerate() {
             address("a member's address", addr)?;
             if let Some((other, _)) = members[..at].iter().find(|(n, a)| n == name || a == addr) {
-                return refuse(format!("initial_cluster: {name}={addr} shares its name or address with {other}"));
+                return refuse(format!("initial_cluster: {name}={addr} has the same name or address as {other}"));
             }
         }
         match members.iter().find(|(name, _)| *name == config.name) {
             None => {
                 let names: Vec<&str> = members.iter().map(|(name, _)| name.as_str()).collect();
                 return refuse(format!(
-                    "initial_cluster ({}) does not have this node's name `{}`",
+                    "initial_cluster ({}) does not contain this node's name `{}`",
                     names.join(", "),
                     config.name
                 ));
@@ -196,14 +196,14 @@ fn cluster(config: &Config) -> Result<(), ConfigError> {
     }
     if config.split_keys.len() >= FIRST_REGIONS_MAX {
         return refuse(format!(
-            "{} split_keys: a cluster begins with at most {FIRST_REGIONS_MAX} regions",
+            "{} split_keys: a new cluster may have at most {FIRST_REGIONS_MAX} regions",
             config.split_keys.len()
         ));
     }
     let bytes: usize = config.split_keys.iter().map(String::len).sum();
     if bytes > SPLIT_KEYS_BYTES_MAX {
         return refuse(format!(
-            "split_keys have {bytes} bytes together: at most {SPLIT_KEYS_BYTES_MAX}, give fewer or shorter ones"
+            "split_keys have {bytes} bytes in total: at most {SPLIT_KEYS_BYTES_MAX}, give fewer or shorter ones"
         ));
     }
     if config.initial_regions > 1 && !config.split_keys.is_empty() {
@@ -213,15 +213,15 @@ fn cluster(config: &Config) -> Result<(), ConfigError> {
         return refuse(format!("disk_reserve_mib = {reserve}: must be at most {MIB_MAX}"));
     }
     if config.split_keys.iter().any(String::is_empty) {
-        return refuse("split_keys has an empty key: the first region begins there anyway");
+        return refuse("split_keys has an empty key: the first region starts there anyway");
     }
     Ok(())
 }
 
 fn raft(config: &Config) -> Result<(), ConfigError> {
     let raft = &config.raft;
-    // Two heartbeats may be lost before followers campaign, and the lease (the election timeout less the drift of clocks)
-    // must outlive the time between heartbeats, or reads would never find one.
+    // Two heartbeats may be lost before followers campaign. The lease (the election timeout minus the clock drift) must
+    // last longer than the interval between heartbeats, or reads would never find a valid one.
     if raft.election_ticks < 3 * raft.heartbeat_ticks {
         return refuse(format!(
             "raft.election_ticks = {} must be at least three times raft.heartbeat_ticks = {}: otherwise a lost heartbeat \
@@ -231,7 +231,7 @@ fn raft(config: &Config) -> Result<(), ConfigError> {
     }
     if raft.election() > std::time::Duration::from_secs(600) {
         return refuse(format!(
-            "an election timeout of {:?} (tick_ms x election_ticks): keep it under 10 minutes",
+            "the election timeout is {:?} (tick_ms x election_ticks): must be at most 10 minutes",
             raft.election()
         ));
     }

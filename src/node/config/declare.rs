@@ -1,33 +1,33 @@
-//! How an option is declared: its name, type, default, bounds and help in one place. Pure.
+//! The declaration of options: name, type, default, bounds and help in one place. Pure.
 //!
 //! ```text
-//!     /// Milliseconds of a tick, the unit of the two below.
+//!     /// Duration of a tick in milliseconds, the unit of the next two options.
 //!     tick_ms: u64 = 50, 1..=600_000;
 //! ```
-//! From a section's declarations follow its struct, what holds where nothing is said, the refusal of numbers that are too small
-//! or too large, and the list that flags take their help from.
+//! The declarations of a section generate its struct, the defaults, the check of numbers that are too small or too
+//! large, and the list from which flags take their help.
 
 use super::ConfigError;
 
-/// An option, as it was declared.
+/// A declared option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Declared {
-    /// Its key in a file, with its section: `raft.tick_ms`.
+    /// The key in a file, with its section: `raft.tick_ms`.
     pub key: &'static str,
-    /// What it is for, in sentences.
+    /// The help text, in sentences.
     pub help: &'static str,
-    /// The least and the greatest number that it may be, if it is one that has bounds.
+    /// The smallest and the largest allowed number, for options with bounds.
     pub bounds: Option<(u64, u64)>,
 }
 
 impl Declared {
-    /// The first sentence of the help, without its full stop.
+    /// Returns the first sentence of the help, without its full stop.
     pub fn summary(&self) -> &'static str {
         let help = self.help.trim();
         help.split_once(". ").map_or(help, |(first, _)| first).trim_end_matches('.')
     }
 
-    /// Refuses a number outside of the bounds.
+    /// Rejects a number outside the bounds.
     pub(super) fn check<T: TryInto<u64>>(&self, value: T) -> Result<(), ConfigError> {
         let Some((least, most)) = self.bounds else { return Ok(()) };
         let value = value.try_into().unwrap_or(u64::MAX);
@@ -41,8 +41,8 @@ impl Declared {
     }
 }
 
-/// Declares the options of a section (see the head of this file): a struct with public fields, `Default`, the list `OPTIONS`, and
-/// `check_bounds`.
+/// Declares the options of a section (see the head of this file): generates a struct with public fields, `Default`, the
+/// list `OPTIONS`, and `check_bounds`.
 macro_rules! options {
     (
         $(#[doc = $about:literal])+
@@ -72,7 +72,7 @@ macro_rules! options {
         }
 
         impl $section {
-            /// The section's options, as they were declared.
+            /// The section's declared options.
             pub const OPTIONS: &[Declared] = &[
                 $(Declared {
                     key: concat!($prefix, stringify!($option)),
@@ -81,7 +81,7 @@ macro_rules! options {
                 },)+
             ];
 
-            /// Refuses the first number that is too small or too large.
+            /// Rejects the first number that is too small or too large.
             fn check_bounds(&self) -> Result<(), ConfigError> {
                 let mut declared = $section::OPTIONS.iter();
                 $(options!(@check self, $option, declared.next() $(, $least)?);)+

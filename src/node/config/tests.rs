@@ -1,4 +1,5 @@
-//! **Goal**: a wrong setting is told in a sentence with the way out, a right one survives. **Method**: one wrong thing at a time.
+//! **Goal**: an invalid setting is rejected with a sentence that says what to do; a valid one is accepted unchanged.
+//! **Method**: one invalid setting at a time.
 
 use super::*;
 
@@ -52,7 +53,7 @@ fn unknown_keys_name_the_nearest() {
         assert!(error.contains(&format!("did you mean {meant}?")), "{text}: {error}");
     }
     let error = Config::from_toml("[log]\nzzzzqqq = 1", "node.toml").unwrap_err().0;
-    assert!(error.contains("known here are"), "{error}");
+    assert!(error.contains("known keys here are"), "{error}");
 }
 
 #[test]
@@ -70,7 +71,7 @@ fn addresses_and_names() {
     assert!(refused(|c| c.addr = "h:99999".into()).contains("host:port"));
     assert!(refused(|c| c.addr = "0.0.0.0:2379".into()).contains("--advertise-addr"));
     assert!(refused(|c| c.name = "a,b".into()).contains("comma"));
-    assert!(refused(|c| c.name = "zoe".into()).contains("does not have this node's name `zoe`"));
+    assert!(refused(|c| c.name = "zoe".into()).contains("does not contain this node's name `zoe`"));
     assert!(refused(|c| c.addr = "127.0.0.1:1".into()).contains("make them equal"));
 }
 
@@ -95,8 +96,8 @@ fn unknown_log_levels_name_the_levels() {
 fn either_a_first_start_or_a_join() {
     assert!(refused(|c| c.initial_cluster.clear()).contains("--join"));
     assert!(refused(|c| c.join = Some("h:1".into())).contains("either"));
-    assert!(refused(|c| c.initial_cluster.push(("n1".into(), "h:2".into()))).contains("shares its name"));
-    assert!(refused(|c| c.initial_cluster.push(("n2".into(), "127.0.0.1:2379".into()))).contains("shares its name"));
+    assert!(refused(|c| c.initial_cluster.push(("n1".into(), "h:2".into()))).contains("the same name"));
+    assert!(refused(|c| c.initial_cluster.push(("n2".into(), "127.0.0.1:2379".into()))).contains("the same name"));
     let itself = |c: &mut Config| {
         c.initial_cluster.clear();
         c.join = Some(c.addr.clone());
@@ -123,7 +124,7 @@ fn numbers_that_do_not_fit_together() {
         })
         .contains("give one of them")
     );
-    assert!(refused(|c| c.split_keys = (0..200).map(|n| format!("{n:06000}")).collect()).contains("bytes together"));
+    assert!(refused(|c| c.split_keys = (0..200).map(|n| format!("{n:06000}")).collect()).contains("bytes in total"));
     assert!(refused(|c| c.pd.store_alive_ms = 1500).contains("two heartbeats"));
 }
 
