@@ -98,7 +98,7 @@ pub async fn found_or_join(env: &Env, ident: &mut Ident, config: &Config) -> Res
         Some(addr) => vec![(String::new(), addr.clone())],
         None => config.initial_cluster.iter().filter(|(name, _)| *name != ident.name).cloned().collect(),
     };
-    let mut told = 0;
+    let mut rounds = 0;
     loop {
         let asked = others.iter().map(|(_, addr)| hello(env, addr, ident));
         let replies = futures::future::join_all(asked).await;
@@ -142,16 +142,16 @@ pub async fn found_or_join(env: &Env, ident: &mut Ident, config: &Config) -> Res
             ident.founders = founders;
             return Ok(());
         }
-        told += 1;
-        if told % 25 == 5 {
-            tell_whom_it_waits_for(config, &others, &replies);
+        rounds += 1;
+        if rounds % 25 == 5 {
+            log_missing_nodes(config, &others, &replies);
         }
         env.clock.sleep(RETRY).await;
     }
 }
 
 /// Logs why there is no cluster yet.
-fn tell_whom_it_waits_for(config: &Config, others: &[(String, String)], replies: &[Result<HelloReply>]) {
+fn log_missing_nodes(config: &Config, others: &[(String, String)], replies: &[Result<HelloReply>]) {
     if let Some(addr) = &config.join {
         match &replies[0] {
             Err(error) => tracing::warn!(%error, "waiting for the node to join at {addr}"),

@@ -100,7 +100,7 @@ impl Ident {
 
     /// Adds this incarnation to those that are reported to other nodes.
     #[must_use]
-    pub fn told(mut self, run: Incarnation) -> Ident {
+    pub fn with_run(mut self, run: Incarnation) -> Ident {
         let own = (run.boot, run.nonce);
         if self.runs.first() != Some(&own) {
             self.runs.insert(0, own);

@@ -132,7 +132,7 @@ impl NodeMetrics {
     }
 
     /// Sets whether the node accepts requests, and whether it has stopped for good.
-    pub fn stands(&self, serving: bool, poisoned: bool) {
+    pub fn set_state(&self, serving: bool, poisoned: bool) {
         self.serving.set(serving.into());
         self.poisoned.set(poisoned.into());
     }
@@ -222,7 +222,7 @@ mod tests {
             text().contains("# TYPE armilla_log_syncs_total counter")
                 && text().contains("# TYPE armilla_log_segments gauge")
         );
-        metrics.stands(true, false);
+        metrics.set_state(true, false);
         assert!(text().contains("\narmilla_serving 1\n") && text().contains("\narmilla_poisoned 0\n"));
     }
 }

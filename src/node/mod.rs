@@ -14,10 +14,10 @@
 //! same constructor. **Never**: logic beyond the order above, a global, or a wait that does not go through the
 //! environment's clock.
 
-mod belonging;
 pub mod config;
 pub mod founding;
 pub mod ident;
+mod joining;
 pub mod metrics;
 mod status;
 
@@ -54,9 +54,9 @@ use crate::types::limits::{LANES_MAX, LOG_SOFT_BYTES_MAX, LOG_SOFT_BYTES_MIN, ME
 use crate::types::run::History;
 use crate::types::{Error, GroupId, Region, Result};
 
-use belonging::Stranger;
 pub use config::Config;
 use ident::Ident;
+use joining::ForeignNodes;
 use metrics::NodeMetrics;
 
 /// The planted bugs of this module, and what each of them breaks.
@@ -79,7 +79,7 @@ pub struct NodeEnv {
 /// address, and leaders that were on their way to this node are transferred again.
 const AFTER_HAND_OVER: Duration = Duration::from_millis(200);
 /// Interval between log messages of a node whose disk was lost.
-const TELL_OF_LOSS: Duration = Duration::from_secs(30);
+const LOSS_LOG_INTERVAL: Duration = Duration::from_secs(30);
 
 /// How long a request may wait for a quorum.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -144,7 +144,7 @@ impl Node {
             Arc::new(status::Source::new(&env.clock, &config, starting.ident.clone(), &numbers, health.subscribe()));
         let (stopping, stops) = watch::channel(false);
         let (lost_replicas, _) = watch::channel(None);
-        source.told_of_loss_by(lost_replicas.subscribe());
+        source.set_lost_replicas(lost_replicas.subscribe());
         let http = crate::service::status::handler(source.clone(), numbers.registry().clone(), metrics);
         let listener = env
             .net
@@ -152,7 +152,7 @@ impl Node {
             .await
             .map_err(|error| Error::Io(format!("cannot listen on {}: {error}", config.addr)))?;
 
-        let confirmed = starting.belong().await?;
+        let confirmed = starting.resolve_cluster().await?;
         let engine = cpu::run(move || engine::open(&home)).await?;
         let founding = starting.founding()?;
         let pd_client = PdClient::new(env.net.clone(), env.clock.clone(), starting.pd_endpoints())
@@ -185,7 +185,7 @@ impl Node {
         );
         let handle = replicas.handle.clone();
         source.attach(handle.clone(), engine, pd_client.clone());
-        let pd = starting.place_driver(&founding, &handle, &pd_state).await?;
+        let pd = starting.start_pd(&founding, &handle, &pd_state).await?;
         gates.open_pd(match &pd {
             Some(server) => Seat::Member(server.clone()),
             None => Seat::Outside { cluster_id: cluster, front: Arc::new(Front(pd_client.clone())) },
@@ -199,7 +199,7 @@ impl Node {
         let serve = starting.clone().serve(kv, gates, pd_client, reports);
         tasks.push(task::spawn(serve));
         if !confirmed {
-            tasks.push(task::spawn(starting.ask_on(handle)));
+            tasks.push(task::spawn(starting.keep_asking(handle)));
         }
         Ok(Node {
             addr: listener.addr().to_owned(),
@@ -379,7 +379,7 @@ impl Starting {
             Box::pin(async move {
                 let ident = starting.ident();
                 ident.given_groups_are_here(&held, &starting.config.data_dir)?;
-                starting.save(Ident { log_boot: ident.boot, ..ident }.told(starting.history.run)).await
+                starting.save(Ident { log_boot: ident.boot, ..ident }.with_run(starting.history.run)).await
             })
         })
     }
@@ -397,10 +397,10 @@ impl Starting {
     fn hello(&self) -> crate::service::cluster::Hello {
         let ident = self.ident.clone();
         let configured = founding::pd_members_of(&self.config);
-        let stranger = Stranger::new(&self.env.clock);
+        let foreign_nodes = ForeignNodes::new(&self.env.clock);
         Arc::new(move |request| {
             let ident = ident.read().expect("no writer panics");
-            stranger.asks(&ident, &request);
+            foreign_nodes.check(&ident, &request);
             HelloReply {
                 name: ident.name.clone(),
                 uuid: ident.uuid.clone(),
@@ -417,7 +417,7 @@ impl Starting {
     }
 
     /// Starts the placement driver if this node has a member of it.
-    async fn place_driver(
+    async fn start_pd(
         &self,
         founding: &Founding,
         handle: &Handle,
@@ -517,7 +517,7 @@ async fn watch_health(
     stopping: watch::Receiver<bool>,
     mut lost_replicas: watch::Receiver<Option<u64>>,
 ) {
-    let mut told = None;
+    let mut logged = None;
     loop {
         let lost = *lost_replicas.borrow_and_update();
         let empty = || handle.views().iter().all(|view| view.group == GroupId::PD);
@@ -527,10 +527,10 @@ async fn watch_health(
         health.send_if_modified(|old| std::mem::replace(old, serves) != serves);
         let now = env.clock.now();
         if let Some(regions) = lost.filter(|lost| *lost > 0)
-            && told.is_none_or(|at| now.since(at) >= TELL_OF_LOSS)
+            && logged.is_none_or(|at| now.since(at) >= LOSS_LOG_INTERVAL)
         {
             tracing::error!("{}", status::loss(regions));
-            told = Some(now);
+            logged = Some(now);
         }
         if handle.poisoned().is_some() {
             return;

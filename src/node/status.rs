@@ -112,7 +112,7 @@ impl Source {
 
     /// Sets the channel that reports how many regions rely on a replica that was lost with the disk replaced by this
     /// node's.
-    pub fn told_of_loss_by(&self, lost: watch::Receiver<Option<u64>>) {
+    pub fn set_lost_replicas(&self, lost: watch::Receiver<Option<u64>>) {
         let _ = self.lost_replicas.set(lost);
     }
 
@@ -177,7 +177,7 @@ impl StatusSource for Source {
     fn measure(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(async move {
             let poisoned = self.running.get().is_some_and(|running| running.handle.poisoned().is_some());
-            self.numbers.stands(self.serving().is_ok(), poisoned);
+            self.numbers.set_state(self.serving().is_ok(), poisoned);
             for (room, figures) in self.figures().await {
                 self.numbers.show(room, &figures);
             }

@@ -27,35 +27,35 @@ use super::{Starting, founding};
 const REGISTER_RETRY: Duration = Duration::from_millis(100);
 const REGISTER_RETRY_MAX: Duration = Duration::from_secs(5);
 /// Interval between rounds of asking the configured nodes which cluster this is.
-const ASK_ON: Duration = Duration::from_secs(1);
+const ASK_INTERVAL: Duration = Duration::from_secs(1);
 /// How many rounds in a row may be answered only by nodes of another cluster. `OTHERS_AT_START`: abort the start (nodes
 /// of the own cluster may still be starting). `OTHERS_LATER`, which is smaller: stop the running store, so that it
 /// yields to one that is starting.
 const OTHERS_AT_START: u32 = 5;
 const OTHERS_LATER: u32 = 3;
 /// Minimum interval between log messages about the same wait.
-const TELL: Duration = Duration::from_secs(5);
+const LOG_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Logs requests of nodes that belong to another cluster.
-pub(super) struct Stranger {
+pub(super) struct ForeignNodes {
     clock: Clock,
-    told: Mutex<Option<Instant>>,
+    last: Mutex<Option<Instant>>,
 }
 
-impl Stranger {
-    pub(super) fn new(clock: &Clock) -> Stranger {
-        Stranger { clock: clock.clone(), told: Mutex::new(None) }
+impl ForeignNodes {
+    pub(super) fn new(clock: &Clock) -> ForeignNodes {
+        ForeignNodes { clock: clock.clone(), last: Mutex::new(None) }
     }
 
     /// Checks a node's request for this node's identity.
-    pub(super) fn asks(&self, ident: &Ident, request: &HelloRequest) {
+    pub(super) fn check(&self, ident: &Ident, request: &HelloRequest) {
         if request.cluster_id == 0 || ident.cluster_id == 0 || request.cluster_id == ident.cluster_id {
             return;
         }
         let now = self.clock.now();
-        let mut told = self.told.lock().expect("no holder panics");
-        if told.is_none_or(|told| now.since(told) >= TELL) {
-            *told = Some(now);
+        let mut last = self.last.lock().expect("no holder panics");
+        if last.is_none_or(|last| now.since(last) >= LOG_INTERVAL) {
+            *last = Some(now);
             tracing::warn!(
                 "node `{}` of cluster {} has this node, which belongs to cluster {}, in its configuration: one of the \
                  two uses another cluster's data directory or wrong addresses",
@@ -67,21 +67,21 @@ impl Stranger {
     }
 }
 
-/// Limits log messages: due once every [`TELL`], first after that time.
-struct Teller {
+/// Limits log messages: due once every [`LOG_INTERVAL`], first after that time.
+struct LogLimit {
     clock: Clock,
-    told: Instant,
+    last: Instant,
 }
 
-impl Teller {
-    fn new(clock: &Clock) -> Teller {
-        Teller { clock: clock.clone(), told: clock.now() }
+impl LogLimit {
+    fn new(clock: &Clock) -> LogLimit {
+        LogLimit { clock: clock.clone(), last: clock.now() }
     }
 
     fn due(&mut self) -> bool {
-        let due = self.clock.now().since(self.told) >= TELL;
+        let due = self.clock.now().since(self.last) >= LOG_INTERVAL;
         if due {
-            self.told = self.clock.now();
+            self.last = self.clock.now();
         }
         due
     }
@@ -89,7 +89,7 @@ impl Teller {
 
 /// The configured nodes' answers about this node's cluster.
 #[derive(Debug, PartialEq)]
-enum Word {
+enum ClusterCheck {
     /// At least one of them belongs to the same cluster.
     Same,
     /// No node that belongs to a cluster answered.
@@ -98,10 +98,12 @@ enum Word {
     Other(String),
 }
 
-fn word(ident: &Ident, data_dir: &Path, replies: &[HelloReply]) -> Word {
+fn cluster_check(ident: &Ident, data_dir: &Path, replies: &[HelloReply]) -> ClusterCheck {
     let others = replies.iter().filter(|reply| reply.cluster_id != 0);
     let (same, other): (Vec<_>, Vec<_>) = others.partition(|reply| reply.cluster_id == ident.cluster_id);
-    let Some(other) = other.first() else { return if same.is_empty() { Word::None } else { Word::Same } };
+    let Some(other) = other.first() else {
+        return if same.is_empty() { ClusterCheck::None } else { ClusterCheck::Same };
+    };
     let text = format!(
         "the data directory {} belongs to cluster {}, but the configured node `{}` belongs to cluster {}: use the \
          directory with its own cluster, or an empty one",
@@ -111,10 +113,10 @@ fn word(ident: &Ident, data_dir: &Path, replies: &[HelloReply]) -> Word {
         other.cluster_id
     );
     if same.is_empty() {
-        return Word::Other(text);
+        return ClusterCheck::Other(text);
     }
     tracing::warn!("{text} (other configured nodes belong to the same cluster: this node continues)");
-    Word::Same
+    ClusterCheck::Same
 }
 
 /// A refusal by PD ends the wait; for any other error, returns the reason for the wait.
@@ -128,26 +130,26 @@ fn waits(error: ClientError) -> Result<String> {
 impl Starting {
     /// Finds out which cluster this node belongs to, or confirms that it is the configured one. Returns `false` if no
     /// node could confirm it.
-    pub(super) async fn belong(&self) -> Result<bool> {
+    pub(super) async fn resolve_cluster(&self) -> Result<bool> {
         let mut ident = self.ident();
         if ident.cluster_id != 0 {
             let mut others = 0;
-            let word = loop {
+            let check = loop {
                 match self.ask(&ident).await {
-                    Word::Other(text) if others == OTHERS_AT_START => return Err(Error::Invalid(text)),
-                    Word::Other(text) if others == 0 => tracing::warn!("{text}"),
-                    Word::Other(_) => {}
-                    word => break word,
+                    ClusterCheck::Other(text) if others == OTHERS_AT_START => return Err(Error::Invalid(text)),
+                    ClusterCheck::Other(text) if others == 0 => tracing::warn!("{text}"),
+                    ClusterCheck::Other(_) => {}
+                    check => break check,
                 }
                 others += 1;
-                self.env.clock.sleep(ASK_ON).await;
+                self.env.clock.sleep(ASK_INTERVAL).await;
             };
             let old = ident.clone();
             ident.take_addresses(&self.config.initial_cluster);
             if ident != old {
                 self.save(ident).await?;
             }
-            return Ok(word == Word::Same);
+            return Ok(check == ClusterCheck::Same);
         }
         founding::found_or_join(&self.env, &mut ident, &self.config).await?;
         // The list may be older than a member's answer, so it does not count as a change.
@@ -159,26 +161,26 @@ impl Starting {
     }
 
     /// Asks the configured nodes once: another cluster's data directory must not be served as this cluster's.
-    async fn ask(&self, ident: &Ident) -> Word {
+    async fn ask(&self, ident: &Ident) -> ClusterCheck {
         let config = &self.config;
         let others = config.initial_cluster.iter().filter(|(name, _)| *name != ident.name).map(|(_, addr)| addr);
         let asked = others.chain(config.join.as_ref()).map(|addr| founding::hello(&self.env, addr, ident));
         let replies: Vec<HelloReply> = futures::future::join_all(asked).await.into_iter().flatten().collect();
-        word(ident, &config.data_dir, &replies)
+        cluster_check(ident, &config.data_dir, &replies)
     }
 
     /// Keeps asking until a node knows which cluster this is, and stops the store if it is another one.
-    pub(super) async fn ask_on(self: Arc<Self>, handle: Handle) {
+    pub(super) async fn keep_asking(self: Arc<Self>, handle: Handle) {
         if self.config.join.is_none() && self.config.initial_cluster.len() < 2 {
             return;
         }
         let mut others = 0;
         loop {
-            self.env.clock.sleep(ASK_ON).await;
+            self.env.clock.sleep(ASK_INTERVAL).await;
             match self.ask(&self.ident()).await {
-                Word::None => {}
-                Word::Same => return,
-                Word::Other(text) => {
+                ClusterCheck::None => {}
+                ClusterCheck::Same => return,
+                ClusterCheck::Other(text) => {
                     others += 1;
                     if others == OTHERS_LATER {
                         return handle.stop_serving(text);
@@ -208,10 +210,10 @@ impl Starting {
         }
         if ident.founder_index().is_none() {
             // Saved first, because PD records the incarnation in the request.
-            ident = ident.told(self.history.run);
+            ident = ident.with_run(self.history.run);
             self.save(ident.clone()).await?;
         }
-        let mut teller = Teller::new(&self.env.clock);
+        let mut log_limit = LogLimit::new(&self.env.clock);
         ident.store_id = match ident.founder_index() {
             Some(index) => founding.stores[index].id,
             None => loop {
@@ -220,7 +222,7 @@ impl Starting {
                     Ok(_) => "the cluster is not bootstrapped yet".to_owned(),
                     Err(error) => waits(error)?,
                 };
-                if teller.due() {
+                if log_limit.due() {
                     tracing::warn!(why, "waiting for the placement driver to register this store");
                 }
                 self.env.clock.sleep(REGISTER_RETRY).await;
@@ -249,11 +251,11 @@ impl Starting {
 
     /// Creates the regions that this store got at the bootstrap, once. Returns whether the store can serve.
     pub(super) async fn first_regions(&self, pd: &PdClient, handle: &Handle) -> bool {
-        let mut teller = Teller::new(&self.env.clock);
+        let mut log_limit = LogLimit::new(&self.env.clock);
         loop {
             match self.take_first_regions(pd, handle).await {
                 Ok(None) => return true,
-                Ok(Some(why)) if teller.due() => tracing::warn!(why, "waiting for the first regions"),
+                Ok(Some(why)) if log_limit.due() => tracing::warn!(why, "waiting for the first regions"),
                 Ok(Some(_)) => {}
                 Err(error) => handle.stop_serving(error.to_string()),
             }
@@ -288,7 +290,7 @@ impl Starting {
     /// Registers this store's address with PD, and retries until PD has accepted it.
     pub(super) async fn register_again(&self, pd: &PdClient, handle: &Handle) {
         let ident = self.ident();
-        let mut teller = Teller::new(&self.env.clock);
+        let mut log_limit = LogLimit::new(&self.env.clock);
         let mut wait = REGISTER_RETRY;
         loop {
             let why = match pd.register_store(self.registration(&ident)).await {
@@ -305,7 +307,7 @@ impl Starting {
                 }
                 Err(error) => error.to_string(),
             };
-            if teller.due() {
+            if log_limit.due() {
                 tracing::warn!(why, "could not register this store's address {} with PD yet", self.config.advertised());
             }
             self.env.clock.sleep(wait).await;
@@ -335,16 +337,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_word_of_the_own_cluster_counts() {
+    fn an_answer_of_the_own_cluster_counts() {
         let ident = Ident { cluster_id: 7, ..Ident::new("u".into(), "n1".into()) };
         let reply = |name: &str, cluster_id| HelloReply { name: name.into(), cluster_id, ..HelloReply::default() };
-        let word = |replies: &[HelloReply]| word(&ident, Path::new("/data"), replies);
-        assert_eq!(word(&[]), Word::None);
-        assert_eq!(word(&[reply("n2", 0)]), Word::None, "a starting node belongs to no cluster yet");
-        assert_eq!(word(&[reply("n2", 0), reply("n3", 7)]), Word::Same);
-        assert_eq!(word(&[reply("n2", 8), reply("n3", 7)]), Word::Same);
-        match word(&[reply("n2", 8), reply("n3", 0)]) {
-            Word::Other(text) => {
+        let check = |replies: &[HelloReply]| cluster_check(&ident, Path::new("/data"), replies);
+        assert_eq!(check(&[]), ClusterCheck::None);
+        assert_eq!(check(&[reply("n2", 0)]), ClusterCheck::None, "a starting node belongs to no cluster yet");
+        assert_eq!(check(&[reply("n2", 0), reply("n3", 7)]), ClusterCheck::Same);
+        assert_eq!(check(&[reply("n2", 8), reply("n3", 7)]), ClusterCheck::Same);
+        match check(&[reply("n2", 8), reply("n3", 0)]) {
+            ClusterCheck::Other(text) => {
                 assert!(["/data", "cluster 7", "cluster 8", "`n2`"].iter().all(|w| text.contains(w)), "{text}")
             }
             other => panic!("{other:?}"),
