@@ -394,7 +394,7 @@ fn crates_io_tikv_client_asks_the_coprocessor() {
         runtime.block_on(reply).expect_err("a refusal").to_string()
     };
     for (error, want) in [
-        (refused("jsonb", "1", "{}"), "no coprocessor"),
+        (refused("jsonb", "1", "{}"), "unknown coprocessor"),
         (refused("json", "2", "{}"), "version 1.0.0"),
         (refused("json", "1", "{\"where\": \"$.n >\"}"), "line 1, column 6"),
     ] {

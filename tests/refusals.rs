@@ -293,7 +293,7 @@ fn bad_requests_get_the_protocols_error_and_leave_the_connection_usable() {
             data: Bytes::copy_from_slice(data.as_bytes()),
         };
         for (request, want) in [
-            (ask("xml", "1", "{}", 1), "no coprocessor \"xml\": there is \"json\""),
+            (ask("xml", "1", "{}", 1), "unknown coprocessor \"xml\": use \"json\""),
             (ask("json", "^2", "{}", 1), "version 1.0.0"),
             (ask("json", "1", r#"{"where": "$.a >> 1"}"#, 1), "where, line 1, column 6"),
             (ask("json", "1", r#"{"page_rows": 0}"#, 1), "the request, line 1, column 15: `page_rows` is 0"),

@@ -1,4 +1,4 @@
-//! Values: from bytes to a tape, and from a tape to text.
+//! Values: from bytes to a tape, and from a tape to JSON text.
 
 use std::io::Write as _;
 
@@ -9,27 +9,27 @@ use crate::types::limits::{QUERY_JSON_DEPTH_MAX, QUERY_PARSER_KEPT_BYTES_MAX, QU
 use super::path::{Path, Step};
 use super::scalar::Number;
 
-/// What a parser with nothing in it takes, about.
+/// Approximate bytes of memory of a parser without data.
 const EMPTY_BYTES: usize = 8 << 10;
 
-/// A parser that keeps its memory, unless a value was large.
+/// A parser that keeps its memory from value to value, unless a value was large.
 pub(super) struct Parser {
     /// The value, which parsing overwrites, and padding.
     scratch: Vec<u8>,
     buffers: Buffers,
     tape: Option<Tape<'static>>,
-    /// The most bytes of a value since the buffers were made.
+    /// The most bytes that a value had since the buffers were created.
     longest: usize,
-    /// The most structural characters of one since then.
+    /// The most structural characters that a value had since then.
     structures: usize,
 }
 
-/// Why a value has no nodes.
+/// Why a value could not be parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unparsed {
-    /// It is no JSON, or too deep.
+    /// The value is not valid JSON, or is nested too deeply.
     NotJson,
-    /// It has more than [`QUERY_VALUE_BYTES_MAX`] bytes.
+    /// The value has more than [`QUERY_VALUE_BYTES_MAX`] bytes.
     TooLong,
 }
 
@@ -39,17 +39,18 @@ impl Parser {
         Parser { scratch: Vec::new(), buffers, tape: None, longest: 0, structures: 0 }
     }
 
-    /// Bytes of memory that it holds between two values, about.
+    /// Returns the approximate bytes of memory that the parser holds between two values.
     pub(super) fn bytes(&self) -> usize {
-        // The value itself and the room for its texts; the places of its structural characters (4 bytes each), and the tape.
+        // The value, the space for its strings, the positions of its structural characters (4 bytes each), and the
+        // tape.
         let tape = self.tape.as_ref().map_or(0, |tape| tape.0.capacity() * size_of::<Node<'_>>());
         EMPTY_BYTES + 2 * self.longest + 4 * self.structures + tape
     }
 
-    /// Gives the nodes of a value to `look`.
+    /// Parses a value and passes its nodes to `look`.
     ///
     /// # Errors
-    /// Why there are none.
+    /// Returns why the value could not be parsed.
     pub(super) fn parse<T>(&mut self, value: &[u8], look: impl FnOnce(&[Node<'_>]) -> T) -> Result<T, Unparsed> {
         if value.len() > QUERY_VALUE_BYTES_MAX {
             return Err(Unparsed::TooLong);
@@ -70,7 +71,7 @@ impl Parser {
     }
 }
 
-/// The node behind the value at `at`.
+/// Returns the index of the node behind the value at `at`.
 pub(super) fn behind(nodes: &[Node<'_>], at: usize) -> usize {
     match nodes[at] {
         Node::Object { count, .. } | Node::Array { count, .. } => at + 1 + count,
@@ -78,7 +79,7 @@ pub(super) fn behind(nodes: &[Node<'_>], at: usize) -> usize {
     }
 }
 
-/// The number at a node, if it is one.
+/// Returns the number at a node, or `None` if it is not a number.
 pub(super) fn number(node: StaticNode) -> Option<Number> {
     match node {
         StaticNode::I64(value) => Some(Number::Int(value)),
@@ -88,7 +89,7 @@ pub(super) fn number(node: StaticNode) -> Option<Number> {
     }
 }
 
-/// Where `path` leads from the value at the root; nothing if it is missing.
+/// Returns the node that `path` leads to from the value at the root, or `None` if it is missing.
 pub(super) fn locate(nodes: &[Node<'_>], path: &Path) -> Option<usize> {
     let mut at = 0;
     for step in &path.steps {
@@ -96,7 +97,7 @@ pub(super) fn locate(nodes: &[Node<'_>], path: &Path) -> Option<usize> {
             (Step::Field(name), Node::Object { len, .. }) => {
                 let (mut key, mut found) = (at + 1, None);
                 for _ in 0..len {
-                    // The last of one name counts.
+                    // If a name occurs more than once, its last field counts.
                     if matches!(nodes[key], Node::String(here) if *here == **name) {
                         found = Some(key + 1);
                     }
@@ -113,11 +114,11 @@ pub(super) fn locate(nodes: &[Node<'_>], path: &Path) -> Option<usize> {
     Some(at)
 }
 
-/// Writes the value at `at` as JSON; gives the node behind it. Nothing, and `out` has a part of it, when `out` would get longer than
-/// `max` bytes.
+/// Writes the value at `at` as JSON. Returns the index of the node behind it. Returns `None`, with part of the value in
+/// `out`, if `out` would get longer than `max` bytes.
 pub(super) fn write(nodes: &[Node<'_>], at: usize, out: &mut Vec<u8>, max: usize) -> Option<usize> {
     match nodes[at] {
-        // With its escapes it may be six times as long, and is looked at again below.
+        // Escapes can make the string six times as long; the length is checked again below.
         Node::String(text) if out.len() + text.len() > max => return None,
         Node::String(text) => string(text, out),
         Node::Static(node) => fixed(node, out),
@@ -156,17 +157,17 @@ fn fixed(node: StaticNode, out: &mut Vec<u8>) {
     }
 }
 
-/// The shortest text that gives the same `f64`; null if it is not finite.
+/// Writes the shortest number that gives the same `f64`; null if it is not finite.
 pub(super) fn float(value: f64, out: &mut Vec<u8>) {
     serde_json::to_writer(out, &value).expect("memory takes it");
 }
 
-/// A text in quotes.
+/// Writes a string in quotes.
 pub(super) fn string(text: &str, out: &mut Vec<u8>) {
     serde_json::to_writer(out, text).expect("memory takes it");
 }
 
-/// A value as serde_json has it, its numbers exact.
+/// Returns a value in serde_json's form, with exact numbers.
 pub(super) fn value(nodes: &[Node<'_>], at: usize) -> serde_json::Value {
     use serde_json::Value;
     match nodes[at] {

@@ -1,13 +1,13 @@
-//! Reading a text from left to right: where one is, what comes next, and what is wrong there.
+//! A cursor that reads a text from left to right, and errors with the position at which they occurred.
 
 use super::malformed;
 
-/// Whether a name may stand after a dot without quotes.
+/// Returns whether a character may occur in a name after a dot without quotes.
 pub(super) fn plain_name(c: char) -> bool {
     c.is_alphanumeric() || c == '_' || c == '-'
 }
 
-/// What is wrong at a byte offset.
+/// An error at a byte offset.
 #[derive(Debug)]
 pub(super) struct Failed {
     at: usize,
@@ -24,7 +24,7 @@ impl Failed {
     }
 }
 
-/// A place in a text.
+/// A position in a text.
 pub(super) struct Cursor<'a> {
     all: &'a str,
     pub(super) at: usize,
@@ -47,14 +47,14 @@ impl<'a> Cursor<'a> {
         self.at = self.all.len() - self.rest().trim_start().len();
     }
 
-    /// Goes on behind `token` if it stands here.
+    /// Skips `token` if it follows. Returns whether it did.
     pub(super) fn take(&mut self, token: &str) -> bool {
         let here = self.rest().starts_with(token);
         self.at += if here { token.len() } else { 0 };
         here
     }
 
-    /// The characters from here that are `of` this kind.
+    /// Reads the following characters for which `of` holds.
     pub(super) fn word(&mut self, of: impl Fn(char) -> bool) -> &'a str {
         let rest = self.rest();
         let word = &rest[..rest.find(|c| !of(c)).unwrap_or(rest.len())];
@@ -62,7 +62,7 @@ impl<'a> Cursor<'a> {
         word
     }
 
-    /// Goes on behind the keyword if it stands here, in any case.
+    /// Skips the keyword if it follows, in upper or lower case. Returns whether it did.
     pub(super) fn keyword(&mut self, keyword: &str) -> bool {
         self.space();
         let begin = self.at;
@@ -92,29 +92,29 @@ impl<'a> Cursor<'a> {
         if self.rest().is_empty() { Ok(()) } else { Err(self.expected("the end")) }
     }
 
-    /// A text in quotes, with JSON's escapes.
+    /// Reads a string in quotes, with JSON's escapes.
     pub(super) fn text(&mut self) -> Result<String, Failed> {
         let begin = self.at;
-        let Some(quote @ ('"' | '\'')) = self.peek() else { return Err(self.expected("a text in quotes")) };
+        let Some(quote @ ('"' | '\'')) = self.peek() else { return Err(self.expected("a string in quotes")) };
         self.at += 1;
         let mut out = String::new();
         loop {
             let at = self.at;
-            let Some(c) = self.peek() else { return Err(Failed::new(begin, "this text has no closing quote")) };
+            let Some(c) = self.peek() else { return Err(Failed::new(begin, "this string has no closing quote")) };
             self.at += c.len_utf8();
             match c {
                 _ if c == quote => return Ok(out),
                 '\\' => out.push(self.escape(at)?),
-                c if c < ' ' => return Err(Failed::new(at, "a control character in a text must be escaped")),
+                c if c < ' ' => return Err(Failed::new(at, "a control character in a string must be escaped")),
                 c => out.push(c),
             }
         }
     }
 
-    /// What stands behind the backslash at `at`.
+    /// Reads the escape after the backslash at `at`.
     pub(super) fn escape(&mut self, at: usize) -> Result<char, Failed> {
         let bad = |what: &str| Failed::new(at, what);
-        let Some(c) = self.peek() else { return Err(bad("nothing is escaped here")) };
+        let Some(c) = self.peek() else { return Err(bad("nothing follows the backslash")) };
         self.at += c.len_utf8();
         Ok(match c {
             '"' | '\'' | '\\' | '/' => c,
@@ -124,7 +124,7 @@ impl<'a> Cursor<'a> {
             'r' => '\r',
             't' => '\t',
             'u' => {
-                let high = self.unit().ok_or_else(|| bad("`\\u` wants four hexadecimal digits"))?;
+                let high = self.unit().ok_or_else(|| bad("`\\u` must be followed by four hexadecimal digits"))?;
                 let pair = |low: u32| 0x10000 + ((high - 0xd800) << 10) + (low - 0xdc00);
                 let code = match high {
                     0xd800..0xdc00 => {
@@ -136,7 +136,7 @@ impl<'a> Cursor<'a> {
                 };
                 char::from_u32(code).ok_or_else(|| bad("half of a surrogate pair"))?
             }
-            _ => return Err(bad("no such escape")),
+            _ => return Err(bad("unknown escape sequence")),
         })
     }
 

@@ -1,9 +1,10 @@
-//! What is wrong with a request, and where.
+//! Errors about a request that show where they occurred.
 
-/// Characters of a line that are shown on each side of the place.
+/// How many characters of a line are shown on each side of the position.
 const SHOWN: usize = 60;
 
-/// `why`, with the place in `text` (a byte offset) pointed at. `what` names the text: `where`, `select[1]`, `the request`.
+/// Formats `why` with a pointer to the position in `text` (a byte offset). `what` names the text: `where`, `select[1]`,
+/// `the request`.
 pub(super) fn at(what: &str, text: &str, offset: usize, why: &str) -> String {
     if text.trim().is_empty() {
         return format!("{what}, line 1, column 1: {why}");
@@ -27,10 +28,10 @@ pub(super) fn at(what: &str, text: &str, offset: usize, why: &str) -> String {
     )
 }
 
-/// Characters of a client's text that an error repeats.
+/// How many characters of a client's text an error repeats.
 pub(super) const ECHOED: usize = 64;
 
-/// The first [`ECHOED`] characters.
+/// Returns the first [`ECHOED`] characters.
 pub(super) fn short(text: &str) -> String {
     match text.char_indices().nth(ECHOED) {
         None => text.to_owned(),
@@ -38,7 +39,8 @@ pub(super) fn short(text: &str) -> String {
     }
 }
 
-/// What serde says, the client's text in it cut: ``unknown field `…`, expected …``, `invalid type: string "…", expected …`.
+/// Returns serde's error with the client's text in it cut off: ``unknown field `…`, expected …``, `invalid type: string
+/// "…", expected …`.
 pub(super) fn cut(why: &str) -> String {
     let (said, expected) = match why.rsplit_once(", expected ") {
         Some((said, expected)) => (said, format!(", expected {expected}")),
@@ -54,7 +56,8 @@ pub(super) fn cut(why: &str) -> String {
     }
 }
 
-/// Where the value of the field `name` of the object that `text` spells begins; nothing if it is not there.
+/// Returns the offset of the value of the field `name` in the object that `text` spells, or `None` if it has no such
+/// field.
 pub(super) fn field(text: &str, name: &str) -> Option<usize> {
     let (mut depth, mut open, mut escaped) = (0, None, false);
     let mut found = false;
@@ -63,7 +66,7 @@ pub(super) fn field(text: &str, name: &str) -> Option<usize> {
             (Some(_), _) if escaped => escaped = false,
             (Some(_), '\\') => escaped = true,
             (Some(begin), '"') => {
-                // A text before a colon, in the outermost object.
+                // A string before a colon, in the outermost object.
                 open = None;
                 found = depth == 1 && text[begin + 1..at] == *name && text[at + 1..].trim_start().starts_with(':');
             }
@@ -81,7 +84,8 @@ pub(super) fn field(text: &str, name: &str) -> Option<usize> {
     None
 }
 
-/// The byte offset of a line and column, both from 1, the column in bytes, as serde_json counts.
+/// Returns the byte offset of a line and a column, both counted from 1, and the column in bytes as serde_json counts
+/// it.
 pub(super) fn offset(text: &str, line: usize, column: usize) -> usize {
     let start = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum::<usize>();
     (start + column.saturating_sub(1)).min(text.len())

@@ -1,4 +1,4 @@
-//! One page: pairs in, in order of their keys; rows or partial aggregates out.
+//! One page: takes pairs in key order, gives rows or partial aggregates.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -16,42 +16,43 @@ use super::groups::Groups;
 use super::json::{self, Parser, Unparsed};
 use super::request::{Plan, hex};
 
-/// Bytes of rows in one page, at most.
+/// Maximum bytes of rows in one page.
 const ROWS_BYTES_MAX: usize = QUERY_PAGE_BYTES_MAX - QUERY_FRAME_BYTES;
 
 /// Whether a page takes more rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Room {
-    /// The next pair.
+    /// The page takes the next pair.
     More,
-    /// No more: the page says where the next begins, or that all that was wanted is there.
+    /// The page takes no more pairs. It says where the next page begins, or that the query has enough rows.
     Full,
 }
 
-/// What was read for a page, or for an answer.
+/// Counts of what was read for a page or a result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Scanned {
     /// Pairs that have not expired.
     pub rows: u64,
-    /// Bytes of their keys and values.
+    /// Bytes of the keys and values of these pairs.
     pub bytes: u64,
     /// Values that were parsed and are not JSON.
     pub not_json: u64,
-    /// Values that would have been parsed but are longer than [`QUERY_VALUE_BYTES_MAX`](crate::types::limits::QUERY_VALUE_BYTES_MAX).
+    /// Values that would have been parsed, but are longer than
+    /// [`QUERY_VALUE_BYTES_MAX`](crate::types::limits::QUERY_VALUE_BYTES_MAX).
     pub too_long: u64,
 }
 
 /// A row that waits for the end of its chunk.
 #[derive(Debug)]
 struct Waiting {
-    /// Where its key begins in the memory of the chunk.
+    /// Where the row's key begins in the memory of the chunk.
     key: usize,
-    /// Where its value begins, and ends.
+    /// Where the row's value begins and ends.
     value: usize,
     end: usize,
-    /// What had been read before it.
+    /// The counts before this row was read.
     before: Scanned,
-    /// Bytes of its key and value.
+    /// Bytes of the row's key and value.
     bytes: u64,
 }
 
@@ -67,7 +68,7 @@ enum Outcome {
 enum End {
     /// The next page begins at this key.
     Next(Vec<u8>),
-    /// There are as many rows as were wanted.
+    /// The query has enough rows.
     Enough,
 }
 
@@ -77,20 +78,20 @@ pub struct Page {
     parser: Parser,
     chunk: Chunk,
     waiting: Vec<Waiting>,
-    /// Keys and values of the rows that wait.
+    /// Keys and values of the waiting rows.
     memory: Vec<u8>,
     result: Outcome,
-    /// Rows as they are sent, with commas between.
+    /// Rows in the form in which they are sent, separated by commas.
     out: Vec<u8>,
     scanned: Scanned,
-    /// Pairs and bytes that were read, with the expired.
+    /// How many pairs and bytes were read, including expired pairs.
     read: (u64, u64),
     matched: u64,
     end: Option<End>,
 }
 
 impl Page {
-    /// An empty page.
+    /// Creates an empty page.
     pub fn new(plan: Arc<Plan>) -> Page {
         let result = match (&plan.select, plan.group) {
             (Some(_), _) => Outcome::Rows,
@@ -112,28 +113,28 @@ impl Page {
         }
     }
 
-    /// Whether it takes a pair.
+    /// Returns whether the page takes another pair.
     pub fn room(&self) -> Room {
         if self.end.is_some() { Room::Full } else { Room::More }
     }
 
-    /// Bytes of memory that it takes, about: rows or groups, the columns, and what the parser keeps. While a value is parsed there
-    /// are up to 30 times its bytes more.
+    /// Returns the approximate bytes of memory that the page uses: rows or groups, the columns, and the parser's
+    /// buffers. While a value is parsed, it takes up to 30 times its length in addition.
     pub fn bytes(&self) -> usize {
         let groups = if let Outcome::Groups(groups) = &self.result { groups.bytes() } else { 0 };
         self.out.capacity() + self.memory.capacity() + groups + self.chunk.bytes() + self.parser.bytes()
     }
 
-    /// Counts a pair towards the page's end; whether it is the last.
+    /// Counts a pair towards the page's end. Returns whether it is the last one.
     fn count(&mut self, bytes: u64) -> bool {
         self.read.0 += 1;
         self.read.1 += bytes;
         self.read.0 >= self.plan.page_rows || self.read.1 >= QUERY_PAGE_SCAN_BYTES_MAX
     }
 
-    /// Passes over a pair of `bytes` bytes with the next larger key, which has expired: it is no row, but took the time to read.
+    /// Skips an expired pair of `bytes` bytes with the next larger key. It is not a row, but it took time to read.
     pub fn pass(&mut self, key: &[u8], bytes: usize) -> Room {
-        assert!(self.end.is_none(), "a full page takes no pair");
+        assert!(self.end.is_none(), "a full page takes no more pairs");
         if self.count(bytes as u64) {
             self.end = Some(End::Next(after(key)));
         }
@@ -143,9 +144,9 @@ impl Page {
     /// Adds a pair with the next larger key.
     ///
     /// # Errors
-    /// A row or a text that no page can carry.
+    /// Fails if a row or a string does not fit in any page.
     pub fn push(&mut self, key: &[u8], value: &[u8]) -> Result<Room, String> {
-        assert!(self.end.is_none(), "a full page takes no pair");
+        assert!(self.end.is_none(), "a full page takes no more pairs");
         let before = self.scanned;
         let bytes = (key.len() + value.len()) as u64;
         self.scanned.rows += 1;
@@ -165,7 +166,7 @@ impl Page {
         Ok(self.room())
     }
 
-    /// Counts a value that has no nodes.
+    /// Counts a value that could not be parsed.
     fn unparsed(&mut self, why: Unparsed) {
         match why {
             Unparsed::NotJson => self.scanned.not_json += 1,
@@ -173,7 +174,7 @@ impl Page {
         }
     }
 
-    /// Parses a row's columns, for the predicate and the aggregates at the end of the chunk.
+    /// Parses the columns of a row. The predicate and the aggregates are evaluated at the end of the chunk.
     fn wait(&mut self, key: &[u8], value: &[u8], before: Scanned) -> Result<(), String> {
         let (chunk, plan) = (&mut self.chunk, &self.plan);
         if let Err(why) = self.parser.parse(value, |nodes| chunk.push(&plan.trie, nodes)) {
@@ -241,7 +242,8 @@ impl Page {
         Ok(())
     }
 
-    /// Adds a row that is selected; `before` is what was read before it. What was read is right when it is the last one.
+    /// Adds a selected row. `before` has the counts before it was read; `self.scanned` must be right if the row is the
+    /// last one.
     fn show(&mut self, key: &[u8], value: &[u8], before: Scanned) -> Result<(), String> {
         let begin = self.out.len();
         let (out, plan) = (&mut self.out, &self.plan);
@@ -251,12 +253,12 @@ impl Page {
         hex(key, out);
         out.extend_from_slice(b"\",\"values\":[");
         let shown = self.parser.parse(value, |nodes| {
-            // Where the value of each path stands.
+            // Where the value of each path was written.
             let mut places = [(0, 0); QUERY_PATHS_MAX];
             for (n, path) in select.iter().enumerate() {
                 out.extend_from_slice(if n == 0 { b"" } else { b"," });
                 let place = out.len();
-                // A path that was asked for before is looked up and written once, and copied.
+                // A path that occurred before is copied instead of looked up and written again.
                 let (from, to) = if plan.same[n] < n { places[plan.same[n]] } else { (0, 0) };
                 if place + (to - from) > ROWS_BYTES_MAX {
                     return false;
@@ -288,7 +290,7 @@ impl Page {
             if begin == 0 {
                 let key = key[..key.len().min(32)].escape_ascii();
                 return Err(format!(
-                    "what is selected of the value at key {key} takes more than the {ROWS_BYTES_MAX} bytes of a page: select less of it"
+                    "the selected parts of the value at key {key} need more than the {ROWS_BYTES_MAX} bytes of a page: select less"
                 ));
             }
             self.scanned = before;
@@ -304,10 +306,11 @@ impl Page {
         Ok(())
     }
 
-    /// The page as it is sent. Without [`Room::Full`] it is the last one of its range; with a limit that is reached, too.
+    /// Returns the page as it is sent. It is the last one of its range if [`Room::Full`] was never returned, or if the
+    /// limit was reached.
     ///
     /// # Errors
-    /// As [`Page::push`].
+    /// Same as [`Page::push`].
     pub fn finish(mut self) -> Result<Bytes, String> {
         self.flush_rest()?;
         let mut out = Vec::with_capacity(self.out.len() + QUERY_FRAME_BYTES);
@@ -357,7 +360,7 @@ impl Page {
         if self.waiting.is_empty() {
             return Ok(());
         }
-        // Rows that end the page before its own end win over it.
+        // If rows end the page before its own end, they decide where it ends.
         let end = self.end.take();
         self.flush()?;
         if self.end.is_none() {
@@ -375,7 +378,7 @@ fn partials(partials: &[Partial], out: &mut Vec<u8>) {
     out.push(b']');
 }
 
-/// The smallest key above `key`.
+/// Returns the smallest key above `key`.
 fn after(key: &[u8]) -> Vec<u8> {
     if crate::mutant!("query.cursor-repeats") { key.to_vec() } else { [key, &[0]].concat() }
 }

@@ -1,4 +1,4 @@
-//! The predicate's grammar: text to [`Expr`].
+//! The grammar of predicates: parses text to an [`Expr`].
 
 use crate::arch::column::{BytesSet, Cmp};
 use crate::types::limits::{QUERY_DEPTH_MAX, QUERY_LIST_MAX, QUERY_TERMS_MAX};
@@ -7,33 +7,33 @@ use super::lexer::{Cursor, Failed};
 use super::path::Path;
 use super::scalar::Number;
 
-/// A value in a predicate.
+/// A literal in a predicate.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Literal {
     /// null.
     Null,
-    /// true, false.
+    /// true or false.
     Bool(bool),
     /// A number.
     Number(Number),
-    /// A text.
+    /// A string.
     Text(Box<str>),
 }
 
-/// The literals of an `in`, ready to look values up.
+/// The literals of an `in`, prepared for lookups.
 #[derive(Clone, Debug, Default)]
 pub(super) struct List {
-    /// null is among them.
+    /// Whether null is among them.
     pub(super) null: bool,
-    /// false is.
+    /// Whether false is among them.
     pub(super) no: bool,
-    /// true is.
+    /// Whether true is among them.
     pub(super) yes: bool,
-    /// The numbers, ascending, each once.
+    /// The numbers, in ascending order, without duplicates.
     pub(super) numbers: Vec<Number>,
-    /// The texts as they were written.
+    /// The strings as they were written.
     pub(super) texts: Vec<Box<str>>,
-    /// The same to look up.
+    /// The strings, prepared for lookups.
     pub(super) set: BytesSet,
 }
 
@@ -56,27 +56,27 @@ impl List {
     }
 }
 
-/// A predicate over paths of type `P`: [`Path`] as parsed, the number of a column in a plan.
+/// A predicate over paths of type `P`: [`Path`] after parsing, the number of a column in a plan.
 #[derive(Clone, Debug)]
 pub(super) enum Expr<P> {
-    /// All of them.
+    /// All of these hold.
     And(Vec<Expr<P>>),
-    /// Any of them.
+    /// Any of these holds.
     Or(Vec<Expr<P>>),
-    /// Not.
+    /// This does not hold.
     Not(Box<Expr<P>>),
-    /// The path is there.
+    /// The path exists.
     Exists(P),
-    /// A comparison; numbers and texts with every operator, booleans with two, null with one.
+    /// A comparison. Numbers and strings have all operators, booleans two, null one.
     Compare(P, Cmp, Literal),
     /// Equal to one of these.
     In(P, List),
-    /// A text that begins so.
+    /// A string with this prefix.
     Prefix(P, Box<str>),
 }
 
 impl<P> Expr<P> {
-    /// The same over other paths.
+    /// Returns the same predicate over other paths.
     pub(super) fn map<Q>(self, path: &mut impl FnMut(P) -> Q) -> Expr<Q> {
         match self {
             Expr::And(all) => Expr::And(all.into_iter().map(|part| part.map(path)).collect()),
@@ -90,10 +90,10 @@ impl<P> Expr<P> {
     }
 }
 
-/// The predicate that `text` spells.
+/// Parses a predicate.
 ///
 /// # Errors
-/// What is wrong, with the place.
+/// Returns what is wrong, with its position.
 pub(super) fn predicate(text: &str) -> Result<Expr<Path>, String> {
     let mut parser = Parser { cursor: Cursor::new(text), depth: 0, terms: 0 };
     let expr = parser.or().and_then(|expr| parser.cursor.end().map(|()| expr));
@@ -128,7 +128,7 @@ impl Parser<'_> {
         let begin = self.cursor.at;
         self.depth += 1;
         if self.depth > QUERY_DEPTH_MAX {
-            let why = format!("`not`s and parentheses are more than {QUERY_DEPTH_MAX} deep");
+            let why = format!("`not`s and parentheses are nested more than {QUERY_DEPTH_MAX} deep");
             return Err(Failed::new(begin, why));
         }
         let expr = if self.cursor.keyword("not") {
@@ -175,7 +175,7 @@ impl Parser<'_> {
         }
         self.cursor.space();
         let at = self.cursor.at;
-        // The longer operators first.
+        // Longer operators come first.
         let operators = [
             ("<=", Cmp::Le),
             (">=", Cmp::Ge),
@@ -238,7 +238,7 @@ impl Parser<'_> {
             }
         }
         self.cursor.at = begin;
-        Err(self.cursor.expected("a number, a text in quotes, true, false or null"))
+        Err(self.cursor.expected("a number, a string in quotes, true, false or null"))
     }
 
     fn number(&mut self) -> Result<Number, Failed> {
@@ -247,14 +247,14 @@ impl Parser<'_> {
         let spelled = number_is_json(word.as_bytes());
         let why = match spelled.then(|| Number::parse(word)) {
             Some(Some(number)) => return Ok(number),
-            Some(None) => "a number beyond what an f64 holds",
-            None => "not a number as JSON writes them",
+            Some(None) => "the number does not fit in an f64",
+            None => "not a JSON number",
         };
         Err(Failed::new(begin, why))
     }
 }
 
-/// JSON's grammar of numbers.
+/// Returns whether `text` is a number in JSON's grammar.
 fn number_is_json(text: &[u8]) -> bool {
     let digits = |text: &[u8]| text.iter().take_while(|b| b.is_ascii_digit()).count();
     let rest = text.strip_prefix(b"-").unwrap_or(text);

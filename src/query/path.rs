@@ -6,12 +6,12 @@ use crate::types::limits::QUERY_PATH_STEPS_MAX;
 
 use super::lexer::{Cursor, Failed, plain_name};
 
-/// A step down.
+/// A step of a path.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Step {
-    /// Into an object's field of that name.
+    /// Into the field of an object with this name.
     Field(Box<str>),
-    /// Into an array's element, from 0.
+    /// Into an element of an array, counted from 0.
     Index(usize),
 }
 
@@ -22,10 +22,10 @@ pub struct Path {
 }
 
 impl Path {
-    /// The path that `text` spells; `what` names the text in errors.
+    /// Parses a path. `what` names the text in errors.
     ///
     /// # Errors
-    /// What is wrong, with the place.
+    /// Returns what is wrong, with its position.
     pub fn parse(what: &str, text: &str) -> Result<Path, String> {
         let mut cursor = Cursor::new(text);
         let path = Path::read(&mut cursor).and_then(|path| cursor.end().map(|()| path));
@@ -56,7 +56,7 @@ impl Path {
                     if digits.is_empty() {
                         return Err(cursor.expected("an index from 0, or a name in quotes"));
                     }
-                    let index = digits.parse().map_err(|_| Failed::new(at, "an index beyond every array"))?;
+                    let index = digits.parse().map_err(|_| Failed::new(at, "the index is too large"))?;
                     steps.push(Step::Index(index));
                 }
                 cursor.space();

@@ -1,4 +1,4 @@
-//! From a request's bytes to a [`Plan`], with every limit checked.
+//! Parses a request to a [`Plan`], and checks all limits.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use super::malformed;
 use super::parse::{Expr, predicate};
 use super::path::Path;
 
-/// A request as it is written; see the room's page for what the fields mean.
+/// A request as it is written. The page of this module explains the fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Query {
@@ -21,41 +21,41 @@ pub struct Query {
     /// Paths to show.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub select: Option<Vec<String>>,
-    /// Rows that are wanted, at most.
+    /// Maximum number of rows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<u64>,
-    /// What to compute instead of showing rows.
+    /// What to compute instead of selecting rows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub aggregate: Option<Vec<Aggregate<String>>>,
-    /// The path whose values make groups.
+    /// The path whose values form the groups.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group_by: Option<String>,
-    /// The least key, hexadecimal.
+    /// The smallest key to read, in hexadecimal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
-    /// Rows read for one page, at most.
+    /// Maximum number of rows read for one page.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub page_rows: Option<u64>,
 }
 
-/// A function over the rows of a group: of a path, as text in a request.
+/// A function over the rows of a group. Its argument is a path, which is text in a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Aggregate<P> {
-    /// Rows (`*`), or those where the path is there and not null.
+    /// The number of rows (`*`), or of rows in which the path exists and is not null.
     Count(P),
-    /// The sum of its numbers.
+    /// The sum of the numbers.
     Sum(P),
-    /// Their mean.
+    /// The mean of the numbers.
     Avg(P),
-    /// The least number or text.
+    /// The smallest number or string.
     Min(P),
-    /// The largest number or text.
+    /// The largest number or string.
     Max(P),
 }
 
 impl<P> Aggregate<P> {
-    /// The same of another path.
+    /// Returns the same function of another path.
     fn map<Q, E>(&self, of: impl FnOnce(&P) -> Result<Q, E>) -> Result<Aggregate<Q>, E> {
         Ok(match self {
             Aggregate::Count(path) => Aggregate::Count(of(path)?),
@@ -66,14 +66,14 @@ impl<P> Aggregate<P> {
         })
     }
 
-    /// The path.
+    /// Returns the path.
     pub(super) fn path(&self) -> &P {
         match self {
             Aggregate::Count(p) | Aggregate::Sum(p) | Aggregate::Avg(p) | Aggregate::Min(p) | Aggregate::Max(p) => p,
         }
     }
 
-    /// The function's name.
+    /// Returns the function's name.
     pub fn name(&self) -> &'static str {
         match self {
             Aggregate::Count(_) => "count",
@@ -85,39 +85,39 @@ impl<P> Aggregate<P> {
     }
 }
 
-/// The number of a column; nothing for `*`.
+/// The number of a column. `Option<Column>` is `None` for `*`.
 pub(super) type Column = usize;
 
-/// A query that can be run.
+/// A query that is ready to run.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// As it was asked.
+    /// The query as it was asked.
     pub(super) query: Query,
     /// The predicate over columns.
     pub(super) filter: Option<Expr<Column>>,
-    /// What bytes a value must have.
+    /// The bytes that a value must have.
     pub(super) bytes: ByteFilter,
-    /// How columns are found in a value.
+    /// Finds the columns in a value.
     pub(super) trie: Trie,
-    /// Columns in all.
+    /// The total number of columns.
     pub(super) columns: usize,
-    /// Paths to show; nothing when aggregates are asked for.
+    /// The paths to select; `None` if the query has aggregates.
     pub(super) select: Option<Vec<Path>>,
-    /// The first of the paths to show that is the same, for each.
+    /// For each path to select, the index of the first path that is the same.
     pub(super) same: Vec<usize>,
-    /// Aggregates over columns.
+    /// The aggregates over columns.
     pub(super) aggregates: Vec<Aggregate<Option<Column>>>,
-    /// The column of groups.
+    /// The column of the groups.
     pub(super) group: Option<Column>,
-    /// Rows wanted.
+    /// Maximum number of rows.
     pub(super) limit: u64,
-    /// The least key.
+    /// The smallest key to read.
     pub(super) from: Bytes,
-    /// Rows read for one page.
+    /// Maximum number of rows read for one page.
     pub(super) page_rows: u64,
 }
 
-/// Paths, each once, by the number of its column.
+/// Distinct paths; the index of a path is the number of its column.
 #[derive(Default)]
 struct Columns(Vec<Path>);
 
@@ -133,9 +133,9 @@ impl Columns {
 
 /// What is wrong with a query.
 enum Wrong {
-    /// A sentence with its place.
+    /// A complete message with a position.
     Placed(String),
-    /// A field by its name, and why.
+    /// The name of the field, and what is wrong with it.
     Field(&'static str, String),
 }
 
@@ -146,10 +146,10 @@ impl From<String> for Wrong {
 }
 
 impl Plan {
-    /// The plan of a request.
+    /// Parses a request and plans it.
     ///
     /// # Errors
-    /// What is wrong, with the place in the request or in the text of its field.
+    /// Returns what is wrong, with its position in the request or in the text of a field.
     pub fn decode(data: &[u8]) -> Result<Plan, String> {
         if data.len() > QUERY_REQUEST_BYTES_MAX {
             return Err(format!(
@@ -176,10 +176,10 @@ impl Plan {
         })
     }
 
-    /// The plan of a query.
+    /// Plans a query.
     ///
     /// # Errors
-    /// As [`Plan::decode`], without a place where there is none but the request's.
+    /// Same as [`Plan::decode`], but without a position in the request.
     pub fn new(query: Query) -> Result<Plan, String> {
         Plan::build(query).map_err(|wrong| match wrong {
             Wrong::Placed(why) | Wrong::Field(_, why) => why,
@@ -193,14 +193,14 @@ impl Plan {
         let bytes = parsed.as_ref().map(ByteFilter::of).unwrap_or_default();
         let filter = parsed.map(|expr| expr.map(&mut |path| columns.of(path)));
         if query.aggregate.is_some() && (query.select.is_some() || query.limit.is_some()) {
-            return wrong("aggregate", "`aggregate` stands for itself: without `select` and `limit`".into());
+            return wrong("aggregate", "`aggregate` cannot be combined with `select` or `limit`".into());
         }
         if query.group_by.is_some() && query.aggregate.is_none() {
-            return wrong("group_by", "`group_by` wants `aggregate`: what to compute for each group".into());
+            return wrong("group_by", "`group_by` needs `aggregate`: what to compute for each group".into());
         }
         let asked = query.aggregate.as_deref().unwrap_or_default();
         if query.aggregate.is_some() && asked.is_empty() {
-            let why = "`aggregate` is empty: count, sum, avg, min or max of a path, or count of `*`";
+            let why = "`aggregate` is empty: give count, sum, avg, min or max of a path, or count of `*`";
             return wrong("aggregate", why.into());
         }
         if asked.len() > QUERY_AGGREGATES_MAX {
@@ -228,7 +228,7 @@ impl Plan {
         };
         let paths = columns.0.len() + select.as_ref().map_or(0, Vec::len);
         if paths > QUERY_PATHS_MAX {
-            // Where most of them are.
+            // The field with most of the paths.
             let field = match (&query.select, &query.aggregate) {
                 (Some(select), _) if select.len() >= columns.0.len() => "select",
                 (_, Some(_)) => "aggregate",
@@ -239,12 +239,15 @@ impl Plan {
         let from = query.from.as_deref().unwrap_or_default();
         let Some(from) = unhex(from) else {
             let bad = from.find(|c: char| !c.is_ascii_hexdigit()).unwrap_or(from.len());
-            let why = "not hexadecimal: two digits a byte of the key";
+            let why = "not hexadecimal: give two digits for each byte of the key";
             return Err(malformed::at("from", from, bad, why).into());
         };
         let page_rows = query.page_rows.unwrap_or(QUERY_PAGE_ROWS_MAX);
         if page_rows == 0 || page_rows > QUERY_PAGE_ROWS_MAX {
-            return wrong("page_rows", format!("`page_rows` is {page_rows}: from 1 to {QUERY_PAGE_ROWS_MAX}"));
+            return wrong(
+                "page_rows",
+                format!("`page_rows` is {page_rows}, but must be from 1 to {QUERY_PAGE_ROWS_MAX}"),
+            );
         }
         let shown = select.as_deref().unwrap_or_default();
         let same = shown.iter().map(|path| shown.iter().position(|other| other == path).unwrap_or_default()).collect();
@@ -264,12 +267,12 @@ impl Plan {
         })
     }
 
-    /// Keys below this one are left out.
+    /// Returns the smallest key to read.
     pub fn from(&self) -> &Bytes {
         &self.from
     }
 
-    /// The heads of a table of the answer: the group's path, then what is shown or computed.
+    /// Returns the column headers of the result: the group's path, then what is selected or computed.
     pub fn heads(&self) -> Vec<String> {
         let aggregate = |aggregate: &Aggregate<String>| format!("{}({})", aggregate.name(), aggregate.path());
         match (&self.select, &self.query.aggregate) {
@@ -282,13 +285,13 @@ impl Plan {
     }
 }
 
-/// Two digits a byte.
+/// Appends two hexadecimal digits for each byte.
 pub(super) fn hex(bytes: &[u8], out: &mut Vec<u8>) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     out.extend(bytes.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]));
 }
 
-/// The bytes of an even number of hexadecimal digits.
+/// Returns the bytes of an even number of hexadecimal digits.
 pub(super) fn unhex(text: &str) -> Option<Vec<u8>> {
     let digits: Option<Vec<u8>> = text.chars().map(|c| c.to_digit(16).map(|digit| digit as u8)).collect();
     let digits = digits.filter(|digits| digits.len().is_multiple_of(2))?;

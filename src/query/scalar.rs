@@ -1,21 +1,21 @@
-//! Numbers by value, and what can be compared at all.
+//! Numbers, compared by value, and the types that can be compared.
 
 use std::cmp::Ordering;
 
-/// 2^63, the first `f64` above every `i64`.
+/// 2^63, the smallest `f64` that is larger than every `i64`.
 const ABOVE: f64 = 9_223_372_036_854_775_808.0;
 
-/// A number of JSON by its value: an integer if it is one and fits, however it was spelled.
+/// A JSON number by its value: an integer if it is one and fits, however it is written.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Number {
     /// An integer.
     Int(i64),
-    /// Not an integer, or one outside `i64`. Finite.
+    /// A number that is not an integer, or is outside `i64`. Finite.
     Float(f64),
 }
 
 impl Number {
-    /// The number of a finite `f64`.
+    /// Returns the number of a finite `f64`.
     pub(super) fn of(value: f64) -> Number {
         if value.trunc() == value && (-ABOVE..ABOVE).contains(&value) {
             Number::Int(value as i64)
@@ -24,7 +24,7 @@ impl Number {
         }
     }
 
-    /// The number that a JSON text spells; nothing if it is beyond `f64`. The text is known to be a number.
+    /// Parses a text that is known to be a JSON number. Returns `None` if it is beyond `f64`.
     pub(super) fn parse(text: &str) -> Option<Number> {
         if let Ok(int) = text.parse::<i64>() {
             return Some(Number::Int(int));
@@ -58,7 +58,8 @@ impl Ord for Number {
     }
 }
 
-/// An `f64` of a [`Number`] is never equal to an `i64`: it lies outside of all, or between two.
+/// Compares an `i64` to the `f64` of a [`Number`]. They are never equal: the `f64` is outside the range or between two
+/// integers.
 fn int_to_float(int: i64, float: f64) -> Ordering {
     if float >= ABOVE {
         Ordering::Less
@@ -71,24 +72,24 @@ fn int_to_float(int: i64, float: f64) -> Ordering {
     }
 }
 
-/// What minimum and maximum are taken of: every number is below every text.
+/// A value for minimum and maximum. Every number is smaller than every string.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Scalar {
     /// A number.
     Number(Number),
-    /// A text.
+    /// A string.
     Text(Box<str>),
 }
 
-/// What rows are grouped by, in the order in which groups are shown.
+/// The key of a group, in the order in which groups are shown.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum GroupKey {
-    /// Null, missing, or nothing that can be a key.
+    /// Null, missing, or a value that cannot be a key.
     Null,
-    /// false, true.
+    /// false or true.
     Bool(bool),
     /// A number.
     Number(Number),
-    /// A text.
+    /// A string.
     Text(Box<str>),
 }

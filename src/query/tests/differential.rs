@@ -1,4 +1,5 @@
-//! The same queries by a plain evaluator over serde_json's values, one row at a time, without columns, tapes, filters or pages.
+//! The same queries by a plain evaluator over serde_json's values: one row at a time, without columns, tapes, filters
+//! or pages.
 
 use std::cmp::Ordering;
 
@@ -7,7 +8,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::rt::rng::Rng;
 
-/// A predicate of the plain evaluator; it is drawn as this and given to the room as text.
+/// A predicate of the plain evaluator. It is drawn in this form, and given to the module as text.
 enum Test {
     And(Vec<Test>),
     Or(Vec<Test>),
@@ -18,7 +19,7 @@ enum Test {
     Prefix(Vec<Value>, String),
 }
 
-/// Names, some of which need quotes.
+/// Field names, some of which need quotes.
 const NAMES: [&str; 6] = ["a", "b", "tag", "d e", "n", "ü"];
 const TEXTS: [&str; 11] = ["x", "xy", "y", "", "q\"uote", "back\\slash", "ünï", "line\nbreak", "x/y", "n", "tag"];
 
@@ -50,7 +51,7 @@ fn row(rng: &mut Rng) -> Value {
     Value::Object(names.into_iter().map(|name| (name.to_owned(), value(rng, 2))).collect())
 }
 
-/// A text of JSON, sometimes with needless escapes.
+/// Writes a JSON string, sometimes with needless escapes.
 fn spell_text(text: &str, rng: &mut Rng, out: &mut String) {
     let odd = rng.chance(0.2);
     out.push('"');
@@ -69,7 +70,8 @@ fn spell_text(text: &str, rng: &mut Rng, out: &mut String) {
     out.push('"');
 }
 
-/// The value as JSON, with the freedoms that JSON leaves: white space, escapes, an earlier field of the same name.
+/// Writes the value as JSON, with the freedom that JSON allows: white space, escapes, an earlier field of the same
+/// name.
 fn spell(value: &Value, rng: &mut Rng, out: &mut String) {
     let space = |rng: &mut Rng, out: &mut String| out.push_str(if rng.chance(0.2) { " " } else { "" });
     match value {
@@ -192,7 +194,7 @@ fn find<'a>(row: &'a Value, path: &[Value]) -> Option<&'a Value> {
     })
 }
 
-/// A number by its value: whole part and what is behind it, exactly.
+/// Returns a number by its value: the whole part and the fraction, exactly.
 fn number(value: &Value) -> Option<(i128, f64)> {
     match (value.as_i64(), value.as_f64()) {
         (Some(int), _) if value.is_number() => Some((i128::from(int), 0.0)),
@@ -201,7 +203,7 @@ fn number(value: &Value) -> Option<(i128, f64)> {
     }
 }
 
-/// How two values of one type compare; nothing if their types differ.
+/// Compares two values of the same type. Returns `None` if their types differ.
 fn order(a: &Value, b: &Value) -> Option<Ordering> {
     match (a, b) {
         (Value::Null, Value::Null) => Some(Ordering::Equal),
@@ -217,7 +219,7 @@ fn is_int(value: &Value) -> Option<i64> {
     (rest == 0.0).then(|| i64::try_from(whole).ok()).flatten()
 }
 
-/// The number as the room shows it.
+/// Returns the number in the form in which the module shows it.
 fn canonical(value: &Value) -> Value {
     match value {
         Value::Number(_) => is_int(value).map_or_else(|| value.as_f64().unwrap().into(), Value::from),
@@ -225,7 +227,7 @@ fn canonical(value: &Value) -> Value {
     }
 }
 
-/// One aggregate over values (missing ones left out).
+/// Computes one aggregate over values, without the missing ones.
 fn compute(function: usize, rows: u64, values: Option<Vec<&Value>>) -> Value {
     let Some(values) = values else { return rows.into() };
     let numbers: Vec<&Value> = values.iter().copied().filter(|value| value.is_number()).collect();
@@ -233,7 +235,7 @@ fn compute(function: usize, rows: u64, values: Option<Vec<&Value>>) -> Value {
     let floats: Vec<f64> =
         numbers.iter().filter(|value| is_int(value).is_none()).map(|value| value.as_f64().unwrap()).collect();
     let float: f64 = floats.iter().fold(0.0, |sum, value| sum + value);
-    // Numbers below texts.
+    // Numbers are smaller than strings.
     let rank = |value: &Value| u8::from(value.is_string());
     let mut scalars: Vec<&Value> =
         values.iter().copied().filter(|value| value.is_number() || value.is_string()).collect();
@@ -250,7 +252,7 @@ fn compute(function: usize, rows: u64, values: Option<Vec<&Value>>) -> Value {
     }
 }
 
-/// Groups in the room's order, each with its rows.
+/// Returns the groups in the module's order, each with its rows.
 fn grouped<'a>(rows: Vec<&'a Value>, by: &[Value]) -> Vec<(Value, Vec<&'a Value>)> {
     let mut groups: Vec<(Value, Vec<&Value>)> = Vec::new();
     for row in rows {
@@ -321,7 +323,7 @@ fn case(seed: u64, rows: u64) {
     assert_eq!(answer.matched, want.len() as u64, "seed {seed}: {text}");
     if limit.is_none() {
         assert_eq!(answer.scanned.rows, rows, "seed {seed}: {text}");
-        // What the byte filter takes out is never looked at.
+        // Values that the byte filter rules out are not parsed.
         assert!(answer.scanned.not_json <= broken, "seed {seed}: {text}");
     }
 
@@ -392,7 +394,7 @@ fn a_sum_has_the_same_bits_in_the_same_pages() {
         let groups = ask(&data, query).unwrap().0.groups;
         groups.iter().map(|group| group.last().unwrap().as_f64().unwrap().to_bits()).collect::<Vec<_>>()
     };
-    // The order that the room's page promises, written out; what is an integer is added apart.
+    // The order that the module's page promises, written out. Integers are added separately.
     let apart = |n: u64| if number(n).fract() == 0.0 { (number(n), 0.0) } else { (0.0, number(n)) };
     let ints = |numbers: &mut dyn Iterator<Item = u64>| numbers.map(|n| apart(n).0 as i64).sum::<i64>() as f64;
     let mut l = [0f64; 8];

@@ -1,4 +1,4 @@
-//! Every limit, with the error that names it.
+//! Every limit, with the error that reports it.
 
 use super::*;
 use crate::types::limits::{
@@ -86,7 +86,7 @@ fn readers_of_json_read_the_deepest_value() {
 
 #[test]
 fn a_value_that_is_too_long_is_counted_and_given_back() {
-    // The most nodes that a value of its length can have.
+    // The largest number of nodes that a value of this length can have.
     let dense = |bytes: usize| Bytes::from(format!("[{}1]{}", "1,".repeat(bytes / 2 - 2), " ".repeat(bytes % 2 + 1)));
     let fits = dense(QUERY_VALUE_BYTES_MAX);
     assert_eq!(fits.len(), QUERY_VALUE_BYTES_MAX);
@@ -104,7 +104,7 @@ fn a_value_that_is_too_long_is_counted_and_given_back() {
 
     let mut page = Page::new(Arc::new(Plan::new(first).unwrap()));
     page.push(b"a", &fits).unwrap();
-    assert!(page.bytes() < 100_000, "{} bytes are kept", page.bytes());
+    assert!(page.bytes() < 100_000, "the page keeps {} bytes", page.bytes());
 }
 
 #[test]
@@ -114,17 +114,17 @@ fn columns_are_memory_of_a_page() {
         let query = Query { aggregate: Some(sums(n)), ..Query::default() };
         Page::new(Arc::new(Plan::new(query).unwrap())).bytes()
     };
-    // 20 bytes a row and column, at least.
+    // At least 20 bytes per row and column.
     assert!(bytes(QUERY_AGGREGATES_MAX) - bytes(1) > 31 * 20 * 1024);
     let mut page = Page::new(Arc::new(Plan::new(filter("$.a != 'x'".into())).unwrap()));
     let empty = page.bytes();
     page.push(b"k", format!("{{\"a\":\"{}\"}}", "y".repeat(500_000)).as_bytes()).unwrap();
-    assert!(page.bytes() > empty + 1_000_000, "the row waits, and its text is in a column");
+    assert!(page.bytes() > empty + 1_000_000, "the row waits, and its string is in a column");
 }
 
 #[test]
 fn a_row_that_no_page_holds_is_named() {
-    // Written out, each number takes 19 bytes instead of 5.
+    // Each number takes 19 bytes when written out, instead of 5.
     let value = |n: usize| Bytes::from(format!("{{\"a\":[{}0],\"b\":1}}", "1e15,".repeat(n)));
     let data: Data = [("k1".into(), value(10)), ("k2".into(), value(200_000))].into();
     let select = |paths: &[&str]| {
@@ -232,7 +232,7 @@ fn expired_pairs_end_pages() {
     assert!(sent.contains("\"rows\":1,\"bytes\":2,") && sent.ends_with("\"next\":\"6300\"}"), "{sent}");
     let mut page = Page::new(Arc::new(Plan::new(plan(QUERY_PAGE_ROWS_MAX)).unwrap()));
     let passed = (0..).take_while(|n: &u32| page.pass(&n.to_be_bytes(), 1 << 20) == Room::More).count();
-    assert_eq!(passed, 31, "32 MiB a page");
+    assert_eq!(passed, 31, "32 MiB per page");
 }
 
 #[test]
@@ -248,7 +248,7 @@ fn a_limit_that_is_reached_leads_nowhere() {
             assert_eq!(page["next"], serde_json::Value::Null);
         }
     }
-    // As many rows of each region, asked at once.
+    // The same number of rows of each region, which are asked at once.
     let query = Query { limit: Some(5), ..Query::default() };
     let mut merge = Merge::new(query).unwrap();
     let of_region = page(&data, &merge.request(), &Bytes::new()).unwrap();
@@ -261,7 +261,7 @@ fn a_limit_that_is_reached_leads_nowhere() {
 
 #[test]
 fn groups_fill_pages_and_are_bounded_in_all() {
-    // Keys whose every byte takes six in a page.
+    // Every byte of these keys takes six bytes in a page.
     let group = |n: usize| Bytes::from(format!("{{\"g\":\"{}{n}\",\"m\":{n}}}", "\\u0001".repeat(8000)));
     let data: Data = (0..200).map(|n| (Bytes::from(format!("k{n:03}")), group(n % 150))).collect();
     let (answer, pages) = ask(&data, counting("$.g")).unwrap();
@@ -298,10 +298,10 @@ fn versions_are_matched() {
         assert_eq!(check_version("json", requirement), Ok(()), "{requirement}");
     }
     for (name, requirement, want) in [
-        ("jso", "1", "no coprocessor \"jso\": there is \"json\", version 1.0.0"),
-        ("json", "2", "version 1.0.0, which ^2 does not take"),
-        ("json", "", "no version requirement"),
-        ("json", "one", "no version requirement"),
+        ("jso", "1", "unknown coprocessor \"jso\": use \"json\", version 1.0.0"),
+        ("json", "2", "version 1.0.0, which does not match ^2"),
+        ("json", "", "not a version requirement"),
+        ("json", "one", "not a version requirement"),
     ] {
         let error = check_version(name, requirement).unwrap_err();
         assert!(error.contains(want), "{error}");
@@ -407,5 +407,5 @@ fn numbers_that_no_page_has_are_refused() {
     }
     let mut merge = Merge::new(Query { limit: Some(3), ..Query::default() }).unwrap();
     let early = format!("{{\"rows\":[],{},\"matched\":0,\"enough\":true,\"next\":null}}", scanned(1));
-    assert!(merge.take(early.as_bytes()).unwrap_err().contains("another query"), "three rows were asked for");
+    assert!(merge.take(early.as_bytes()).unwrap_err().contains("another query"), "the query asks for three rows");
 }

@@ -1,6 +1,6 @@
-//! Goal: a query means what the room's page says, wherever pages end. Method: golden scripts (`tests/scripts/query/*.txt`,
-//! rewritten by `ARMILLA_REWRITE=1`), a differential test against a plain evaluator over serde_json's values, and every limit
-//! with its error.
+//! Goal: a query means what the module's page says, wherever pages end. Method: golden scripts
+//! (`tests/scripts/query/*.txt`, rewritten by `ARMILLA_REWRITE=1`), a differential test against a plain evaluator over
+//! serde_json's values, and every limit with its error.
 
 mod differential;
 mod limits;
@@ -16,7 +16,7 @@ use super::*;
 /// Pairs by key.
 type Data = BTreeMap<Bytes, Bytes>;
 
-/// One page over the pairs from `from` on.
+/// Returns one page over the pairs from `from` on.
 fn page(data: &Data, request: &[u8], from: &Bytes) -> Result<Bytes, String> {
     let plan = Arc::new(Plan::decode(request)?);
     let mut page = Page::new(plan);
@@ -28,7 +28,7 @@ fn page(data: &Data, request: &[u8], from: &Bytes) -> Result<Bytes, String> {
     page.finish()
 }
 
-/// The whole answer, and how many pages it took.
+/// Returns the whole result, and how many pages it took.
 fn ask(data: &Data, query: Query) -> Result<(Answer, usize), String> {
     let mut merge = Merge::new(query)?;
     let (mut from, mut pages) = (Bytes::new(), 0);
@@ -38,7 +38,7 @@ fn ask(data: &Data, query: Query) -> Result<(Answer, usize), String> {
         assert!(page.len() <= crate::types::limits::QUERY_PAGE_BYTES_MAX);
         match merge.take(&page)? {
             Next::From(key) => {
-                assert!(key > from, "a page leads on");
+                assert!(key > from, "every page advances");
                 from = key;
             }
             Next::Beyond | Next::Enough => return Ok((merge.finish(), pages)),

@@ -1,8 +1,8 @@
-//! Golden scripts. A line `> command` is a command, the lines below it up to a blank one its output.
+//! Golden scripts. A line `> command` is a command; the lines below it, up to a blank one, are its output.
 //!
 //! ```text
 //!   put KEY VALUE            the rest of the line is the value
-//!   query REQUEST            all pages, put together
+//!   query REQUEST            the merged result of all pages
 //!   page REQUEST             one page as it is sent
 //!   plan REQUEST             what is wrong with a request
 //! ```

@@ -348,9 +348,9 @@ mod tests {
             let reply = ask(change);
             assert!(reply.error.contains(want) && reply.region_error.is_none(), "{reply:?}");
         };
-        says(&|r| r.copr_name = "example".into(), "no coprocessor \"example\"");
-        says(&|r| r.copr_version_req = "^2".into(), "version 1.0.0, which ^2 does not take");
-        says(&|r| r.copr_version_req = "newest".into(), "no version requirement");
+        says(&|r| r.copr_name = "example".into(), "unknown coprocessor \"example\"");
+        says(&|r| r.copr_version_req = "^2".into(), "version 1.0.0, which does not match ^2");
+        says(&|r| r.copr_version_req = "newest".into(), "not a version requirement");
         says(&|r| r.data = Bytes::new(), "the request, line 1, column 1");
         says(&|r| r.data = r#"{"where":"$.a >> 1"}"#.into(), "  $.a >> 1\n       ^");
         let reply = ask(&|r| r.ranges[0].start_key = "a".into());
