@@ -8,8 +8,9 @@
 //!   message in -> waiting -> running (at most STREAM_COMMANDS_RUNNING_MAX) -> ready -> message out
 //!        ^ not read while commands of one wait: the connection's flow control holds the client back
 //! ```
-//! Responses leave in the order in which they become ready, each with the id of its command. A command that this version
-//! does not know gets an empty response, which the client reports to the one caller that sent it; the stream continues.
+//! Responses leave in the order in which they become ready, each with the id of its command. A command that this
+//! version does not know gets an empty response, which the client reports to the one caller that sent it; the stream
+//! continues.
 
 use std::collections::VecDeque;
 use std::future::Future;

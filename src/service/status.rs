@@ -6,7 +6,7 @@
 //! | `/status` | the node, its peers, and the cluster as the placement driver's leader sees it: JSON |
 //! | `/metrics` | Prometheus' text format |
 //! | `/config` | the configuration in effect: JSON with the keys of the file |
-//! | `/readyz`, `/ready`, `/healthz` | 200 while the node is ready to serve; otherwise 503 with the reason (starting, shutting down, failed) |
+//! | `/readyz`, `/ready`, `/healthz` | 200 while the node is ready to serve, else 503 with the reason |
 //! | `/livez` | 200 unless the node has failed and must be restarted: then 503 with the reason |
 //! | `/health` | the same as `/livez`, in etcd's JSON |
 //!

@@ -3,8 +3,9 @@
 //! ```text
 //!   keys (uniform, zipfian) -> request, encoded by hand -> the leader's connection -> reply -> histogram
 //!        routes: one lookup in a sorted list, refreshed from PD only after an error
-//! ``` The load generator shares the machine with the server that it measures, so its own work per request is kept
-//! small: one thread, no retries, no allocation for routing, requests written directly into the frame.
+//! ```
+//! The load generator shares the machine with the server that it measures, so its own work per request is kept small:
+//! one thread, no retries, no allocation for routing, requests written directly into the frame.
 
 mod keys;
 mod report;

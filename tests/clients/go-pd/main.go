@@ -314,7 +314,7 @@ func keysOfOthers(client pd.Client) {
 	same("there are none", len(answer.Kvs), 0)
 	same("at a revision", answer.Header.Revision >= 1, true)
 	checks++
-	if _, err := client.Put(ctx, []byte("k"), []byte("v")); err == nil || !strings.Contains(err.Error(), "keeps no keys") {
+	if _, err := client.Put(ctx, []byte("k"), []byte("v")); err == nil || !strings.Contains(err.Error(), "does not store keys") {
 		fail("a key of another was taken: %v", err)
 	}
 	events, err := client.Watch(ctx, []byte("resource_group/"), opt.WithPrefix())
