@@ -159,7 +159,8 @@ enum Command {
         /// The key.
         key: String,
     },
-    /// Set KEY to VALUE if its value is PREVIOUS (without --previous: if it does not exist); exits with code 1 otherwise.
+    /// Set KEY to VALUE if its value is PREVIOUS (without --previous: if it does not exist); exits with code 1
+    /// otherwise.
     #[command(after_help = BYTES)]
     Cas {
         /// The key.
