@@ -126,7 +126,7 @@ impl Heartbeat {
             let request = self.request(&mut last_counts, &sizes, &refused).await;
             let wait = match self.clock.timeout(self.interval * 2, self.pd.store_heartbeat(request)).await {
                 Ok(Ok(reply)) => {
-                    refused = self.obey(reply).await;
+                    refused = self.handle_reply(reply).await;
                     self.interval
                 }
                 Ok(Err(error)) => {
@@ -233,7 +233,7 @@ impl Heartbeat {
     }
 
     /// Carries out what PD answers. Returns the orders that could not be carried out.
-    async fn obey(&self, reply: StoreHeartbeatReply) -> Vec<RefusedOrder> {
+    async fn handle_reply(&self, reply: StoreHeartbeatReply) -> Vec<RefusedOrder> {
         if !reply.must_stop.is_empty() {
             self.handle.stop_serving(reply.must_stop);
             return Vec::new();
