@@ -213,8 +213,8 @@ impl Ctl {
                 let peer = |p: &armilla::proto::metapb::Peer| json!({ "id": p.id, "store": p.store_id });
                 let mut object = Map::new();
                 object.insert("id".into(), r.id.into());
-                self.form.insert_border(&mut object, "start", &r.start_key);
-                self.form.insert_border(&mut object, "end", &r.end_key);
+                self.form.insert_boundary(&mut object, "start", &r.start_key);
+                self.form.insert_boundary(&mut object, "end", &r.end_key);
                 object.insert("conf_ver".into(), epoch.conf_ver.into());
                 object.insert("version".into(), epoch.version.into());
                 object.insert("peers".into(), r.peers.iter().map(peer).collect());

@@ -71,7 +71,7 @@ impl Form {
     }
 
     /// Adds a region's boundary to a JSON object, and its `NAME_decoded` form if it is a memcomparable encoding.
-    pub fn insert_border(self, object: &mut Map<String, Value>, name: &str, key: &[u8]) {
+    pub fn insert_boundary(self, object: &mut Map<String, Value>, name: &str, key: &[u8]) {
         self.insert(object, name, key);
         if let Ok(plain) = codec::bytes::decode(key) {
             self.insert(object, &format!("{name}_decoded"), &plain);
@@ -213,7 +213,7 @@ mod tests {
     fn json_has_the_text_or_says_that_it_is_none() {
         let object = |form: Form, bytes: &[u8]| {
             let mut object = Map::new();
-            form.insert_border(&mut object, "start", bytes);
+            form.insert_boundary(&mut object, "start", bytes);
             Value::from(object)
         };
         assert_eq!(object(PLAIN, b"a\"\n"), serde_json::json!({ "start": "a\"\n" }));
