@@ -114,7 +114,7 @@ impl Signals {
 }
 
 /// Returns the settings of a node's engine.
-pub fn engine_home(config: &armilla::node::Config, open_files_max: u32) -> armilla::engine::EngineStorage {
+pub fn engine_storage(config: &armilla::node::Config, open_files_max: u32) -> armilla::engine::EngineStorage {
     let engine = &config.engine;
     let asked = if engine.max_open_files == 0 { open_files_max } else { engine.max_open_files.min(open_files_max) };
     armilla::engine::RocksOptions {

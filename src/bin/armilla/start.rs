@@ -173,7 +173,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
 async fn serve(config: Config, open_files: u32) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
     let name = config.name.clone();
-    let env = NodeEnv { rt: armilla::rt::Env::real(), engine: process::engine_home(&config, open_files) };
+    let env = NodeEnv { rt: armilla::rt::Env::real(), engine: process::engine_storage(&config, open_files) };
     tracing::info!(name, addr = config.addr, data = %config.data_dir.display(), "starting");
     let node = armilla::rt_select! {
         node = Node::start(env, config) => node.map_err(|error| Failure::of_node(&name, &error))?,

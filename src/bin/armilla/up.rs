@@ -198,7 +198,7 @@ async fn serve(configs: Vec<Config>, new: bool, open_files: u32) -> Result<(), F
         data.display()
     ));
     let starting = configs.iter().cloned().map(|config| {
-        let env = NodeEnv { rt: Env::real(), engine: process::engine_home(&config, open_files) };
+        let env = NodeEnv { rt: Env::real(), engine: process::engine_storage(&config, open_files) };
         async move {
             let name = config.name.clone();
             Node::start(env, config).await.map_err(|error| Failure::of_node(&name, &error))
