@@ -253,10 +253,10 @@ impl RawClient {
         while !items.is_empty() {
             // Find every key's region until the deadline. The keys are sorted, so the keys of a region are adjacent.
             let mut groups: Vec<Group<T>> = Vec::new();
-            let mut homeless = None;
+            let mut unlocated = None;
             let mut rest = Vec::new();
             for item in std::mem::take(&mut items) {
-                if homeless.is_some() {
+                if unlocated.is_some() {
                     rest.push(item);
                     continue;
                 }
@@ -273,7 +273,7 @@ impl RawClient {
                 match self.locate(&item.0, attempts.left()).await {
                     Ok(located) => groups.push((located, vec![item], size)),
                     Err(outcome) => {
-                        homeless = Some(outcome);
+                        unlocated = Some(outcome);
                         rest.push(item);
                     }
                 }
@@ -285,7 +285,7 @@ impl RawClient {
                 async move { self.attempt(located, repeat, left, &call).await }
             }));
             let outcomes = outcomes.await;
-            let mut failed = homeless;
+            let mut failed = unlocated;
             for (outcome, (_, group, _)) in outcomes.into_iter().zip(groups) {
                 match outcome {
                     Outcome::Done(answer) => {
@@ -403,7 +403,7 @@ impl RawClient {
         if let Some(located) = known {
             return Ok(located);
         }
-        let info = self.shared.pd.with_deadline(left).get_region(key).await.map_err(not_told)?;
+        let info = self.shared.pd.with_deadline(left).get_region(key).await.map_err(pd_failed)?;
         self.learn(info);
         let known = self.shared.cache.lock().expect("no holder panics").locate(key);
         known.ok_or_else(|| {
@@ -418,9 +418,9 @@ impl RawClient {
             return Ok(located);
         }
         let pd = self.shared.pd.with_deadline(left);
-        let mut info = pd.get_region(upper).await.map_err(not_told)?;
+        let mut info = pd.get_region(upper).await.map_err(pd_failed)?;
         if info.as_ref().is_some_and(|info| info.region.start_key[..] == *upper) {
-            info = pd.get_prev_region(upper).await.map_err(not_told)?;
+            info = pd.get_prev_region(upper).await.map_err(pd_failed)?;
         }
         self.learn(info);
         cached().ok_or_else(|| {
@@ -439,7 +439,7 @@ impl RawClient {
         if let Some(addr) = self.shared.addresses.get(store, self.shared.clock.now()) {
             return Ok(addr);
         }
-        match self.shared.pd.with_deadline(left).get_store(store).await.map_err(not_told)? {
+        match self.shared.pd.with_deadline(left).get_store(store).await.map_err(pd_failed)? {
             Some(found) if !found.address.is_empty() => {
                 let addr = found.address.trim_start_matches("http://").to_owned();
                 self.shared.addresses.set(store, addr.clone(), self.shared.clock.now());
@@ -451,7 +451,7 @@ impl RawClient {
 }
 
 /// Classifies an error of PD: nothing was sent to any store.
-fn not_told<A>(error: Error) -> Outcome<A> {
+fn pd_failed<A>(error: Error) -> Outcome<A> {
     match error {
         Error::Refused(_) => Outcome::Fail(error),
         Error::Unavailable(why) | Error::Unknown(why) => Outcome::Again(why, Some(Duration::ZERO)),
