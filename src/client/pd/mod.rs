@@ -29,7 +29,7 @@ use members::{ATTEMPT, Members, member_address};
 /// How long a request may take in total, unless [`PdClient::with_deadline`] changes it.
 const DEADLINE: Duration = Duration::from_secs(5);
 /// The error of a discovery that did not end before the deadline.
-const NOT_TOLD: &str = "no placement driver member named a leader before the deadline";
+const NO_LEADER_IN_TIME: &str = "no placement driver member named a leader before the deadline";
 const WAIT_MIN: Duration = Duration::from_millis(10);
 const WAIT_MAX: Duration = Duration::from_millis(500);
 
@@ -103,7 +103,7 @@ impl PdClient {
         let mut said = None;
         loop {
             let found = self.members.clock.timeout(self.members.left(until), self.members.discover()).await;
-            let why = match found.unwrap_or_else(|_| Err(said.take().unwrap_or_else(|| NOT_TOLD.to_owned()))) {
+            let why = match found.unwrap_or_else(|_| Err(said.take().unwrap_or_else(|| NO_LEADER_IN_TIME.to_owned()))) {
                 Ok(answer) => return Ok((answer.members, answer.leader.unwrap_or_default())),
                 Err(why) => why,
             };
@@ -342,7 +342,7 @@ impl PdClient {
         let mut said = None;
         loop {
             let found = self.members.clock.timeout(self.members.left(until), self.members.leader()).await;
-            let why = match found.unwrap_or_else(|_| Err(said.take().unwrap_or_else(|| NOT_TOLD.to_owned()))) {
+            let why = match found.unwrap_or_else(|_| Err(said.take().unwrap_or_else(|| NO_LEADER_IN_TIME.to_owned()))) {
                 Err(why) => why,
                 Ok((addr, cluster_id)) => {
                     let limit = ATTEMPT.min(self.members.left(until));
