@@ -280,14 +280,14 @@ mod tests {
 
     /// A clock that a test controls, and how many timers it started.
     #[derive(Clone)]
-    struct Turned {
+    struct ManualClock {
         ms: channel::Sender<u64>,
         timers: Arc<AtomicU64>,
     }
 
-    impl Turned {
-        fn new() -> (Turned, Deadlines) {
-            let turned = Turned { ms: channel::channel(1).0, timers: Arc::default() };
+    impl ManualClock {
+        fn new() -> (ManualClock, Deadlines) {
+            let turned = ManualClock { ms: channel::channel(1).0, timers: Arc::default() };
             let (now, sleeper, timers) = (turned.ms.clone(), turned.ms.clone(), turned.timers.clone());
             let sleep = move |duration: Duration| -> BoxFuture<'static, ()> {
                 timers.fetch_add(1, Ordering::Relaxed);
@@ -350,7 +350,7 @@ mod tests {
 
     #[test]
     fn a_handler_that_waits_is_dropped_when_its_time_is_over() {
-        let (clock, deadlines) = Turned::new();
+        let (clock, deadlines) = ManualClock::new();
         let alive = Arc::new(Mutex::new(true));
         let seen = alive.clone();
         let mut service = deadlines.bound(tower::service_fn(move |_: Request<Body>| -> Answering {
@@ -379,7 +379,7 @@ mod tests {
 
     #[test]
     fn what_is_answered_at_once_starts_no_timer() {
-        let (clock, deadlines) = Turned::new();
+        let (clock, deadlines) = ManualClock::new();
         let mut service = deadlines.bound(tower::service_fn(|_: Request<Body>| -> Answering {
             Box::pin(async { Ok(Response::new(Body::new(http_body_util::Full::new(Bytes::from_static(b"v"))))) })
         }));
@@ -397,7 +397,7 @@ mod tests {
     #[test]
     fn a_stream_ends_with_its_time_even_if_it_never_waits() {
         for endless in [false, true] {
-            let (clock, deadlines) = Turned::new();
+            let (clock, deadlines) = ManualClock::new();
             let mut service = deadlines.bound(tower::service_fn(move |_: Request<Body>| -> Answering {
                 let first = futures::stream::iter([Ok::<_, Status>(Frame::data(Bytes::from_static(b"x")))]);
                 let wait = futures::stream::once(async {
