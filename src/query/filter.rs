@@ -42,7 +42,7 @@ impl ByteFilter {
         let mut all = clauses(expr);
         // Begin with the conditions that rule values out fastest.
         all.sort_by_key(|clause| clause.kind);
-        let mut known: Vec<Vec<Look>> = Vec::new();
+        let mut known: Vec<Vec<Pattern>> = Vec::new();
         let mut left = QUERY_NEEDLES_MAX;
         for Clause { any, .. } in all {
             if any.len() <= left && !known.contains(&any) {
@@ -50,10 +50,10 @@ impl ByteFilter {
                 known.push(any);
             }
         }
-        let prepare = |any: Vec<Look>| {
-            let test = |look: &Look| match look {
-                Look { bytes, number: None } => Test::Bytes(Needle::new(bytes)),
-                Look { bytes, number: Some((cmp, number)) } => Test::Number(Needle::new(bytes), *cmp, *number),
+        let prepare = |any: Vec<Pattern>| {
+            let test = |look: &Pattern| match look {
+                Pattern { bytes, number: None } => Test::Bytes(Needle::new(bytes)),
+                Pattern { bytes, number: Some((cmp, number)) } => Test::Number(Needle::new(bytes), *cmp, *number),
             };
             any.iter().map(test).collect()
         };
@@ -105,20 +105,20 @@ fn may_stand(bytes: &[u8], cmp: Cmp, other: f64) -> bool {
 
 /// A test before its search is prepared.
 #[derive(Clone, Debug, PartialEq)]
-struct Look {
+struct Pattern {
     bytes: Vec<u8>,
     number: Option<(Cmp, f64)>,
 }
 
-impl Look {
-    fn bytes(bytes: Vec<u8>) -> Look {
-        Look { bytes, number: None }
+impl Pattern {
+    fn bytes(bytes: Vec<u8>) -> Pattern {
+        Pattern { bytes, number: None }
     }
 }
 
 /// A condition: any of these tests holds.
 struct Clause {
-    any: Vec<Look>,
+    any: Vec<Pattern>,
     kind: Kind,
 }
 
@@ -133,7 +133,7 @@ enum Kind {
 /// Returns the conditions of a predicate.
 fn clauses(expr: &Expr<Path>) -> Vec<Clause> {
     let texts = |any| Clause { any, kind: Kind::Texts };
-    let one = |text: Option<Vec<u8>>| text.map(|text| texts(vec![Look::bytes(text)]));
+    let one = |text: Option<Vec<u8>>| text.map(|text| texts(vec![Pattern::bytes(text)]));
     match expr {
         Expr::Compare(path, Cmp::Eq, Literal::Text(text)) => {
             one(needle(text, true)).or_else(|| name(path)).into_iter().collect()
@@ -142,7 +142,7 @@ fn clauses(expr: &Expr<Path>) -> Vec<Clause> {
         Expr::In(path, list) => {
             let List { null, no, yes, numbers, texts: members, .. } = list;
             let only_texts = !(*null || *no || *yes) && numbers.is_empty();
-            let any: Option<Vec<Look>> = members.iter().map(|text| needle(text, true).map(Look::bytes)).collect();
+            let any: Option<Vec<Pattern>> = members.iter().map(|text| needle(text, true).map(Pattern::bytes)).collect();
             let any = any.filter(|any| only_texts && any.len() <= QUERY_NEEDLES_MAX).map(texts);
             any.or_else(|| name(path)).into_iter().collect()
         }
@@ -152,7 +152,7 @@ fn clauses(expr: &Expr<Path>) -> Vec<Clause> {
                 Number::Float(float) => *float,
             };
             let clause = name(path).map(|Clause { any, .. }| {
-                let look = |look: Look| Look { number: Some((*cmp, other)), ..look };
+                let look = |look: Pattern| Pattern { number: Some((*cmp, other)), ..look };
                 Clause { any: any.into_iter().map(look).collect(), kind: Kind::Numbers }
             });
             clause.into_iter().collect()
@@ -180,7 +180,7 @@ fn name(path: &Path) -> Option<Clause> {
         Step::Field(name) => Some(name),
         Step::Index(_) => None,
     });
-    last.and_then(|name| needle(name, true)).map(|text| Clause { any: vec![Look::bytes(text)], kind: Kind::Names })
+    last.and_then(|name| needle(name, true)).map(|text| Clause { any: vec![Pattern::bytes(text)], kind: Kind::Names })
 }
 
 /// Returns the only bytes that spell a string without an escape.
