@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn borders_are_shown_decoded_and_taken_back() {
+    fn boundaries_are_shown_decoded_and_converted_back() {
         for (boundary_key, text) in [
             (Bytes::new(), "".to_owned()),
             (encode(b"user:7"), "\\mem{user:7}".to_owned()),
