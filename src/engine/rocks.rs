@@ -1,22 +1,25 @@
 //! The engine of the real world: RocksDB without its write-ahead log.
 //!
-//! How it keeps the contract at the head of this room:
-//! - One [`WriteBatch`] is one RocksDB batch, so it is atomic and has one place in the write sequence. The write-ahead log is
-//!   off: a batch lives in the memtables until a flush.
-//! - `atomic_flush` is on: a flush, asked for or RocksDB's own, takes the memtables of *all* column families at one sequence
-//!   number and records their new files as one group in the manifest. What a crash leaves is therefore one prefix.
-//! - [`KvEngine::flush`] waits, also where RocksDB's own wait ends too early (`src/docs/rocksdb-ends-an-atomic-flush-early.md`),
-//!   and then looks: if nobody wrote meanwhile, every memtable must be empty.
-//! - One thread flushes. Two would let a flush of some column families end before an older one of others: no prefix any more.
-//! - After a failed write or flush the engine takes no more writes until it is opened anew, whatever RocksDB does on its own
-//!   (it goes on by itself when a full disk has space again): what the disk holds is unknown.
-//! - A flush does not wait for compactions: who asks for one must not stand still until the disk has caught up.
-//! - An ingest is several steps of RocksDB's, which an intent makes one: see `rocks/ingest.rs`.
+//! How it implements the contract at the head of this module:
+//! - One [`WriteBatch`] is one RocksDB batch, so it is atomic and has one position in the write sequence. The
+//!   write-ahead log is off: a batch lives in the memtables until a flush.
+//! - `atomic_flush` is on: every flush, whether requested or RocksDB's own, takes the memtables of *all* column
+//!   families at one sequence number and records their new files as one group in the manifest. A crash therefore leaves
+//!   one prefix.
+//! - [`KvEngine::flush`] waits, even where RocksDB's own wait ends too early
+//!   (`src/docs/rocksdb-ends-an-atomic-flush-early.md`), and then checks: if nothing was written meanwhile, every
+//!   memtable must be empty.
+//! - A single thread flushes. With two, a flush of some column families could end before an older one of others, and
+//!   the result would no longer be a prefix.
+//! - After a failed write or flush the engine accepts no more writes until it is opened again, whatever RocksDB does
+//!   (it continues by itself when a full disk has space again): the content of the disk is unknown.
+//! - A flush does not wait for compactions: its caller must not be blocked until the disk has caught up.
+//! - An ingest consists of several RocksDB calls, which an intent makes atomic: see `rocks/ingest.rs`.
 //!
-//! RocksDB's pipelined and unordered writes are off: the first cannot be had with `atomic_flush`, the second gives up that a
-//! snapshot is frozen.
+//! RocksDB's pipelined and unordered writes are off: the first cannot be combined with `atomic_flush`, and with the
+//! second a snapshot would not be frozen.
 //!
-//! RocksDB creates the data directory, but the entry of that directory in its parent is the caller's to make durable.
+//! RocksDB creates the data directory, but the caller must make that directory's entry in its parent durable.
 
 mod ingest;
 mod stage;
@@ -42,26 +45,29 @@ use crate::types::{Error, Result};
 
 pub use stage::{RocksStaged, RocksStager};
 
-/// Where and how a [`RocksEngine`] keeps its data.
+/// Options of a [`RocksEngine`]: where and how it stores its data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RocksOptions {
-    /// The data directory. One engine at a time may use it.
+    /// The data directory. Only one engine at a time may use it.
     pub path: PathBuf,
-    /// Bytes of uncompressed blocks, index and filters kept in memory.
+    /// Bytes of memory for uncompressed blocks, indexes and filters.
     pub block_cache_bytes: usize,
-    /// Bytes of writes kept in memory, all column families together, above which RocksDB flushes on its own. What is being
-    /// flushed comes on top: up to six times half of it in one column family, when the disk is much slower than the writers.
+    /// Bytes of memory for writes in all column families, above which RocksDB flushes on its own. Writes that are being
+    /// flushed are not included: up to six times half of this value in one column family, if the disk is much slower
+    /// than the writers.
     pub write_buffer_bytes: usize,
-    /// Table files kept open; 0 lets the process's file-descriptor limit decide, which also bounds any other number.
+    /// Maximum number of open table files. 0 derives it from the process's file-descriptor limit, which also caps any
+    /// other value.
     pub max_open_files: u32,
-    /// Threads that flush (one) and compact (all others, at least one).
+    /// Number of threads that flush (one) and compact (the others, at least one).
     pub background_jobs: u32,
-    /// Whether an engine is made where there is none.
+    /// Whether to create the engine if it does not exist.
     pub create: bool,
 }
 
 impl Default for RocksOptions {
-    /// A store of moderate size: 256 MiB of cache, 128 MiB of writes, two background threads, in `armilla-data`.
+    /// Returns the options of a store of moderate size: 256 MiB of cache, 128 MiB of writes, two background threads, in
+    /// `armilla-data`.
     fn default() -> RocksOptions {
         RocksOptions {
             path: PathBuf::from("armilla-data"),
@@ -74,51 +80,51 @@ impl Default for RocksOptions {
     }
 }
 
-/// Bytes that a reader of much asks the disk for at once.
+/// Read-ahead of long scans, in bytes.
 const READ_AHEAD_BYTES: usize = 1 << 20;
-/// Bytes of pairs in a block of a table file.
+/// Bytes of pairs in one block of a table file.
 const BLOCK_BYTES: usize = 8 << 10;
-/// Microseconds between two looks at a flush that RocksDB has reported too early.
+/// Microseconds between two checks of a flush that RocksDB has reported as done too early.
 const FLUSH_LOOK_US: u64 = 10_000;
-/// Looks after which writers wait until the flush is done.
+/// Number of checks after which writers are blocked until the flush is done.
 const FLUSH_LOOKS: u32 = 200;
 
-/// RocksDB; see the head of this file. Clones share it; the last one to go closes it.
+/// RocksDB; see the head of this file. Clones share it; dropping the last one closes it.
 #[derive(Clone)]
 pub struct RocksEngine {
     inner: Arc<Inner>,
 }
 
 struct Inner {
-    /// While an ingest runs: the engine as it was before, which is what readers see. In front of the database it belongs to,
-    /// because fields are dropped in order.
+    /// While an ingest runs: the engine as it was before, which is what readers see. Declared before the database that
+    /// it refers to, because fields are dropped in order.
     before: RwLock<Option<Arc<Frozen>>>,
     db: DB,
     cache: Cache,
     write_options: WriteOptions,
-    /// Of writes that are refused when they would have to wait.
+    /// Options of writes that fail if they would have to wait.
     impatient_options: WriteOptions,
     read_options: ReadOptions,
-    /// Of reads that must not wait for the disk.
+    /// Options of reads that must not wait for the disk.
     cached_options: ReadOptions,
-    /// Held shared by every write, alone by a write that must know the last key, and by the look after a flush.
+    /// Held shared by every write; exclusively by a write that needs the last key, and by the check after a flush.
     writers: RwLock<()>,
-    /// Held by who flushes: each waits for RocksDB to be at rest.
+    /// Held by every flush: each waits until RocksDB is at rest.
     flushes: Mutex<()>,
-    /// Why no more writes are taken.
+    /// Why no more writes are accepted.
     stopped: OnceLock<String>,
-    /// Of the files that stagers write.
+    /// Options of the files that stagers write.
     table_options: Options,
-    /// How many stagers there were.
+    /// The number of stagers created so far.
     stagers: AtomicU64,
 }
 
 impl RocksEngine {
-    /// Opens the engine, or makes it if the options say so.
+    /// Opens the engine, or creates it if the options allow it.
     ///
     /// # Errors
-    /// [`Error::Io`] if there is none, if the disk fails or another process uses it; [`Error::Corruption`] if it is damaged;
-    /// [`Error::Invalid`] if a newer version wrote it.
+    /// [`Error::Io`] if there is no engine, if the disk fails or if another process uses it; [`Error::Corruption`] if
+    /// it is damaged; [`Error::Invalid`] if a newer version wrote it.
     pub fn open(options: RocksOptions) -> Result<RocksEngine> {
         let path = &options.path;
         if path.join("CURRENT").exists() {
@@ -126,7 +132,7 @@ impl RocksEngine {
             if let Some(name) = names.iter().find(|name| Cf::ALL.iter().all(|cf| cf.name() != *name)) {
                 let path = path.display();
                 return Err(Error::Invalid(format!(
-                    "{path} holds a column family {name:?} that this version does not know: a newer version wrote it"
+                    "{path} holds a column family {name:?} that is unknown to this version: a newer version wrote it"
                 )));
             }
         } else if !options.create {
@@ -164,14 +170,14 @@ impl RocksEngine {
         Ok(RocksEngine { inner })
     }
 
-    /// Figures for metrics, all column families together. Names end in their unit.
+    /// Returns statistics for metrics, summed over all column families. Names end with their unit.
     pub fn stats(&self) -> Vec<(&'static str, u64)> {
         let inner = &self.inner;
         let sum = |name: &property::PropName| {
             let of = |cf| inner.db.property_int_value_cf(inner.cf(cf), name).ok().flatten().unwrap_or(0);
             Cf::ALL.into_iter().map(of).sum()
         };
-        // These two are the whole database's, whichever column family is asked.
+        // These are properties of the whole database, whichever column family is asked.
         let one = |name: &property::PropName| inner.db.property_int_value(name).ok().flatten().unwrap_or(0);
         vec![
             ("memtable_bytes", sum(property::CUR_SIZE_ALL_MEM_TABLES)),
@@ -200,14 +206,15 @@ impl fmt::Debug for RocksEngine {
     }
 }
 
-/// How many table files may be open: what was asked for, but at most three quarters of the file descriptors that the process
-/// may have, so that sockets and the log keep the rest. A lowered limit must cost speed, never a crash.
+/// Returns how many table files may be open: the requested number, but at most three quarters of the process's limit of
+/// file descriptors, so that enough remain for sockets and the log. A lowered limit must cost speed, never cause a
+/// crash.
 fn open_files(asked: u32) -> i32 {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the pointer is to a live, writable rlimit for the length of the call.
+    // SAFETY: the pointer is to a live, writable rlimit for the duration of the call.
     let known = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } == 0;
     let descriptors = if known { limit.rlim_cur.min(1 << 20) as i32 } else { 1024 };
-    // RocksDB takes no fewer than 20 for itself.
+    // RocksDB uses at least 20.
     let most = (descriptors / 4 * 3).max(20);
     if asked == 0 { most } else { most.min(i32::try_from(asked).unwrap_or(most)) }
 }
@@ -228,11 +235,11 @@ fn db_options(options: &RocksOptions) -> Options {
         db.set_max_background_compactions(jobs - 1);
     }
     db.set_max_subcompactions((options.background_jobs / 2).clamp(1, 4));
-    // Spread the work of the disk over time, so that a large file's sync does not stall the raft log's.
+    // Spread disk writes over time, so that syncing a large file does not stall the raft log's syncs.
     db.set_bytes_per_sync(1 << 20);
     db.set_avoid_unnecessary_blocking_io(true);
     db.set_max_manifest_file_size(64 << 20);
-    // At most four text logs of 8 MiB, without the periodic dump of statistics (metrics have those).
+    // At most four text logs of 8 MiB, without the periodic dump of statistics (metrics contain those).
     db.set_keep_log_file_num(4);
     db.set_max_log_file_size(8 << 20);
     db.set_stats_dump_period_sec(0);
@@ -251,35 +258,36 @@ fn cf_options(options: &RocksOptions, cache: &Cache) -> Options {
     table.set_pin_l0_filter_and_index_blocks_in_cache(true);
     let mut cf = Options::default();
     cf.set_block_based_table_factory(&table);
-    // Level 0 and the level below it are written often and are small; the rest holds nearly all of the data.
+    // Level 0 and the level below it are rewritten often and are small; the other levels hold nearly all of the data.
     use DBCompressionType::{Lz4, None};
     cf.set_compression_per_level(&[None, None, Lz4, Lz4, Lz4, Lz4, Lz4]);
     cf.set_level_compaction_dynamic_level_bytes(true);
-    // Half of the total each: the total decides, except when one column family has nearly all the writes; then it may fill
+    // Half of the total each: the total decides, except when one column family gets nearly all writes; it may then fill
     // one memtable while another is being flushed.
     cf.set_write_buffer_size((options.write_buffer_bytes / 2).max(64 << 10));
     cf.set_max_write_buffer_number(6);
     cf.set_target_file_size_base(32 << 20);
     cf.set_max_bytes_for_level_base(256 << 20);
-    // Flushes come often (each lets the raft log shrink), so level 0 may hold more small files before writes are slowed.
+    // Flushes are frequent (each lets the raft log shrink), so level 0 may hold more small files before writes are
+    // slowed down.
     cf.set_level_zero_file_num_compaction_trigger(4);
     cf.set_level_zero_slowdown_writes_trigger(32);
     cf.set_level_zero_stop_writes_trigger(64);
-    // A filter over the memtable makes misses cheap there too.
+    // A filter over the memtable makes lookups of missing keys cheap there too.
     cf.set_memtable_prefix_bloom_ratio(0.02);
     cf.set_memtable_whole_key_filtering(true);
-    // Each range deletion in a memtable makes the next reader sort all of them anew: a flush before they are many.
-    // SAFETY: the options live, and the call sets one number in them.
+    // Every range deletion in a memtable makes the next reader sort all of them again: flush before there are many.
+    // SAFETY: the options are live, and the call sets one number in them.
     unsafe { ffi::rocksdb_options_set_memtable_max_range_deletions(cf.as_raw_ptr(), MEMTABLE_RANGE_DELETIONS_MAX) };
     cf
 }
 
-/// See [`Cursor`].
+/// The cursor of RocksDB; see [`Cursor`].
 struct RocksCursor<'a> {
-    /// None between bounds that hold nothing.
+    /// `None` if the bounds are empty.
     iterator: Option<DBRawIterator<'a>>,
     bounds: Bounds,
-    /// The last move would have had to wait.
+    /// Whether the last move would have had to read from the disk.
     needs_disk: bool,
 }
 
@@ -342,12 +350,12 @@ impl Cursor for RocksCursor<'_> {
     }
 }
 
-/// Whether a batch removes a range without an end.
+/// Returns whether a batch deletes a range without an end.
 fn is_unbounded(batch: &WriteBatch) -> bool {
     batch.ops().iter().any(|op| matches!(op, Op::DeleteRange(_, _, end) if end.is_empty()))
 }
 
-/// Our error for one of RocksDB's.
+/// Converts an error of RocksDB.
 fn convert(error: &rocksdb::Error) -> Error {
     let text = error.to_string();
     match error.kind() {
@@ -356,19 +364,19 @@ fn convert(error: &rocksdb::Error) -> Error {
     }
 }
 
-/// The error in a string that RocksDB gave; null is none.
+/// Converts an error string of RocksDB, which is null if there is no error, and frees it.
 fn said(error: *mut std::ffi::c_char) -> Result<()> {
     if error.is_null() {
         return Ok(());
     }
-    // SAFETY: RocksDB gave a string that ends in a zero byte.
+    // SAFETY: the string comes from RocksDB and ends in a zero byte.
     let text = unsafe { std::ffi::CStr::from_ptr(error) }.to_string_lossy().into_owned();
-    // SAFETY: the string is ours, and this is how RocksDB's are freed.
+    // SAFETY: the string belongs to this function, and RocksDB's strings are freed with this call.
     unsafe { ffi::rocksdb_free(error.cast()) };
     Err(if text.starts_with("Corruption") { Error::Corruption(text) } else { failed(text) })
 }
 
-/// Our error for what the disk did.
+/// Converts an error text of the disk.
 fn failed(text: String) -> Error {
     let full = text.contains("No space left");
     Error::Io(if full { format!("no space left on the disk: {text}") } else { text })
@@ -383,14 +391,14 @@ impl Inner {
         self.stopped.get().map_or(Ok(()), |why| Err(Error::Stopped(why.clone())))
     }
 
-    /// Takes no more writes from here on.
+    /// Stops accepting writes, because of `error`, which is returned.
     fn stop(&self, what: &str, error: Error) -> Error {
         let _ = self.stopped.set(format!("the engine's {what} failed: {error}"));
         error
     }
 
-    /// The first key beyond all there are: of the engine's and of those that the batch puts before its change number `at`.
-    /// `None` if there is no key.
+    /// Returns the first key after all existing keys: those of the engine, and those that the batch puts before its
+    /// operation number `at`. `None` if there is no key.
     fn beyond_last(&self, cf: Cf, batch: &WriteBatch, at: usize) -> Result<Option<Vec<u8>>> {
         let mut iterator = self.db.raw_iterator_cf(self.cf(cf));
         iterator.seek_to_last();
@@ -421,7 +429,7 @@ impl Inner {
                     }
                 }
                 Op::DeleteRange(_, start, end) if start < end => out.delete_range_cf(handle, start, end),
-                // RocksDB refuses a range whose end lies before its start.
+                // RocksDB rejects a range whose end lies before its start.
                 Op::DeleteRange(..) => {}
             }
         }
@@ -433,7 +441,7 @@ impl Inner {
         Ok(pinned.map(|value| Bytes::copy_from_slice(&value)))
     }
 
-    /// As [`Inner::get`], with options that forbid to read from the disk.
+    /// Like [`Inner::get`], with options that forbid reading from the disk.
     fn get_cached(&self, cf: Cf, key: &[u8], options: &ReadOptions) -> Result<Cached> {
         match self.db.get_pinned_cf_opt(self.cf(cf), key, options) {
             Ok(found) => Ok(Cached::Known(found.map(|value| Bytes::copy_from_slice(&value)))),
@@ -442,14 +450,15 @@ impl Inner {
         }
     }
 
-    /// Calls `read` with what an unfrozen read has to look at: the engine as it stands, or as it was before the ingest that runs.
+    /// Calls `read` with the view for reads without a snapshot: `None` for the current state, or the state before the
+    /// running ingest.
     fn now<T>(&self, read: impl FnOnce(Option<&Frozen>) -> T) -> T {
-        // Held until the read has its view, so that no ingest begins between.
+        // Held until the read has its view, so that no ingest starts in between.
         let before = self.before.read().unwrap_or_else(PoisonError::into_inner);
         read(before.as_deref())
     }
 
-    /// Writes a batch. Nobody else may write meanwhile.
+    /// Writes a batch. Nothing else may write meanwhile.
     fn write_now(&self, batch: &WriteBatch) -> Result<()> {
         if batch.is_empty() {
             return Ok(());
@@ -457,7 +466,7 @@ impl Inner {
         self.db.write_opt(self.translate(batch)?, &self.write_options).map_err(|error| convert(&error))
     }
 
-    /// A cursor that cannot leave `[start, end)`.
+    /// Returns a cursor that is confined to `[start, end)`.
     fn cursor(&self, cf: Cf, start: &[u8], end: &[u8], usage: Usage, mut options: ReadOptions) -> Box<dyn Cursor + '_> {
         let bounds = Bounds { start: Bytes::copy_from_slice(start), end: Bytes::copy_from_slice(end) };
         match usage {
@@ -474,21 +483,21 @@ impl Inner {
         if !start.is_empty() {
             options.set_iterate_lower_bound(start);
         }
-        // RocksDB does not define what bounds mean that exclude each other.
+        // RocksDB does not define the behaviour of bounds that exclude each other.
         let iterator = (!bounds.is_empty()).then(|| self.db.raw_iterator_cf_opt(self.cf(cf), options));
         Box::new(RocksCursor { iterator, bounds, needs_disk: false })
     }
 
-    /// RocksDB's flush of all column families.
+    /// Calls RocksDB's flush of all column families.
     fn flush_all(&self) -> Result<()> {
         let mut cfs = Cf::ALL.map(|cf| self.cf(cf).inner());
         let mut error = ptr::null_mut();
-        // SAFETY: the options are made, used and destroyed here; the database and the handles live as long as `self`; the call
-        // reads the handles, and sets `error` to null or to a string that is ours to free.
+        // SAFETY: the options are created, used and destroyed here; the database and the handles live as long as
+        // `self`; the call reads the handles, and sets `error` to null or to a string that this function must free.
         unsafe {
             let options = ffi::rocksdb_flushoptions_create();
             ffi::rocksdb_flushoptions_set_wait(options, 1);
-            // Otherwise it waits, without end, while one file more in level 0 would slow writers down.
+            // Without this, the flush waits without limit while one more file in level 0 would slow writers down.
             ffi::rocksdb_flushoptions_set_allow_write_stall(options, 1);
             ffi::rocksdb_flush_cfs(self.db.as_raw_ptr(), options, cfs.as_mut_ptr(), cfs.len() as i32, &mut error);
             ffi::rocksdb_flushoptions_destroy(options);
@@ -496,7 +505,7 @@ impl Inner {
         said(error)
     }
 
-    /// Makes everything that was written before durable. One caller at a time.
+    /// Makes everything written before the call durable. Only one caller at a time.
     fn flush_now(&self) -> Result<()> {
         let sequence = self.db.latest_sequence_number();
         self.flush_all()?;
@@ -504,19 +513,19 @@ impl Inner {
         self.check_flushed(sequence)
     }
 
-    /// Waits until every memtable that was full at the call is in a file that the manifest names. `held`: the caller keeps
-    /// writers out.
+    /// Waits until every memtable that was full at the call is in a file listed in the manifest. With `held`, the
+    /// caller already blocks writers.
     ///
     /// # Errors
-    /// What stopped RocksDB's background work; [`Error::Io`] if it has stopped with a memtable left.
+    /// The error that stopped RocksDB's background work; [`Error::Io`] if that work has ended with a memtable left.
     fn await_flushed(&self, held: bool) -> Result<()> {
         let mut waits = WaitForCompactOptions::default();
         waits.set_timeout(FLUSH_LOOK_US);
         let (mut looks, mut alone) = (0, None);
         for cf in Cf::ALL {
-            // Memtables leave in the order in which they came: once none is left, those from before the call are gone.
+            // Memtables are flushed in order: once none is left, those from before the call are flushed.
             while self.property(cf, property::NUM_IMMUTABLE_MEM_TABLE)? != 0 {
-                // With writers about, new ones may keep coming.
+                // While writers are active, new memtables may keep coming.
                 if looks == FLUSH_LOOKS && !held {
                     alone = Some(self.writers.write().unwrap_or_else(PoisonError::into_inner));
                 }
@@ -536,7 +545,8 @@ impl Inner {
         Ok(())
     }
 
-    /// After a flush: if nobody writes now and nobody has since `sequence`, the memtables must be empty.
+    /// Checks a flush: if nothing is being written now and nothing was written since `sequence`, the memtables must be
+    /// empty.
     fn check_flushed(&self, sequence: u64) -> Result<()> {
         let Ok(_alone) = self.writers.try_write() else { return Ok(()) };
         if self.db.latest_sequence_number() != sequence {
@@ -554,10 +564,10 @@ impl Inner {
         Ok(())
     }
 
-    /// A number that RocksDB keeps about a column family.
+    /// Returns a numeric property of a column family.
     fn property(&self, cf: Cf, name: &property::PropName) -> Result<u64> {
         let value = self.db.property_int_value_cf(self.cf(cf), name).map_err(|error| convert(&error))?;
-        value.ok_or_else(|| Error::Io(format!("RocksDB does not say {name:?} of {}", cf.name())))
+        value.ok_or_else(|| Error::Io(format!("RocksDB does not provide {name:?} of {}", cf.name())))
     }
 }
 
@@ -573,7 +583,7 @@ impl Read for RocksEngine {
     }
 
     fn cursor(&self, cf: Cf, start: &[u8], end: &[u8], usage: Usage) -> Result<Box<dyn Cursor + '_>> {
-        // The cursor has its view from here on.
+        // The cursor's view is fixed from here on.
         let options = |before: Option<&Frozen>| before.map_or_else(ReadOptions::default, Frozen::scan_options);
         self.inner.now(|before| Ok(self.inner.cursor(cf, start, end, usage, options(before))))
     }
@@ -587,7 +597,8 @@ impl KvEngine for RocksEngine {
     fn write(&self, batch: &WriteBatch) -> Result<()> {
         let inner = &*self.inner;
         inner.writable()?;
-        // RocksDB has no range without an end. To name one, no other write may add a key beyond it meanwhile.
+        // RocksDB has no range deletion without an end. While the last key is determined, no other write may add a key
+        // after it.
         let (_alone, _shared);
         if is_unbounded(batch) {
             _alone = inner.writers.write().unwrap_or_else(PoisonError::into_inner);
@@ -607,7 +618,7 @@ impl KvEngine for RocksEngine {
             let Ok(alone) = inner.writers.try_write() else { return Ok(false) };
             _alone = alone;
         } else {
-            // A flush that waits for its turn to be alone would make this writer wait for the whole flush.
+            // If a flush is waiting for exclusive access, this writer would have to wait for the whole flush.
             let Ok(shared) = inner.writers.try_read() else { return Ok(false) };
             _shared = shared;
         }
@@ -645,7 +656,7 @@ impl KvEngine for RocksEngine {
     }
 
     fn approximate_bytes(&self, cf: Cf, start: &[u8], end: &[u8]) -> Result<u64> {
-        // Keys that begin with 64 bytes of 0xff may be missed by an estimate.
+        // Keys that start with 64 bytes of 0xff may be missed by an estimate.
         let end = if end.is_empty() { &[0xff; 64] } else { end };
         if start >= end {
             return Ok(0);
@@ -654,8 +665,8 @@ impl KvEngine for RocksEngine {
             | ffi::rocksdb_size_approximation_flags_include_files;
         let mut bytes = 0;
         let mut error = ptr::null_mut();
-        // SAFETY: the database and the handle live as long as `inner`; the call reads one range, writes one size, and sets
-        // `error` to null or to a string that is ours to free.
+        // SAFETY: the database and the handle live as long as `inner`; the call reads one range, writes one size, and
+        // sets `error` to null or to a string that this function must free.
         unsafe {
             ffi::rocksdb_approximate_sizes_cf_with_flags(
                 self.inner.db.as_raw_ptr(),
@@ -673,7 +684,7 @@ impl KvEngine for RocksEngine {
         said(error).map(|()| bytes)
     }
 
-    /// RocksDB counts the keys of a column family, not of a range: the range gets the share that its bytes have.
+    /// RocksDB estimates the keys of a column family, not of a range: the range gets a share proportional to its bytes.
     fn approximate_keys(&self, cf: Cf, start: &[u8], end: &[u8]) -> Result<u64> {
         let inner = &*self.inner;
         let count = inner.db.property_int_value_cf(inner.cf(cf), property::ESTIMATE_NUM_KEYS);
@@ -683,20 +694,20 @@ impl KvEngine for RocksEngine {
         }
         let all = self.approximate_bytes(cf, b"", b"")?;
         let here = self.approximate_bytes(cf, start, end)?.min(all);
-        // u128: a product of two sizes.
+        // The product of two u64 sizes needs a u128.
         Ok(if all == 0 { 0 } else { (u128::from(keys) * u128::from(here) / u128::from(all)) as u64 })
     }
 }
 
-/// Options of reads that must not wait for the disk.
+/// Returns options of reads that must not wait for the disk.
 fn cached(mut options: ReadOptions) -> ReadOptions {
     options.set_read_tier(ReadTier::BlockCache);
     options
 }
 
-/// The database at one point of the write sequence. Whoever holds one drops it before the database.
+/// The database at one position of the write sequence. Its holder must drop it before the database.
 struct Frozen {
-    // In this order, because fields are dropped in order. Options are made when they are wanted: most views serve one read.
+    // Fields are dropped in this order. Options are created on demand, because most views serve a single read.
     options: OnceLock<ReadOptions>,
     cached_options: OnceLock<ReadOptions>,
     snapshot: Snapshot<'static>,
@@ -704,8 +715,8 @@ struct Frozen {
 
 impl Frozen {
     fn new(db: &DB) -> Frozen {
-        // SAFETY: the database lies behind an Arc, so it does not move, and both holders, `RocksSnapshot` and `Inner`, drop this
-        // before it. The longer lifetime never leaves this file.
+        // SAFETY: the database is behind an Arc, so it does not move, and both holders, `RocksSnapshot` and `Inner`,
+        // drop this view before it. The extended lifetime never leaves this file.
         let db: &'static DB = unsafe { &*ptr::from_ref(db) };
         Frozen { options: OnceLock::new(), cached_options: OnceLock::new(), snapshot: db.snapshot() }
     }
@@ -728,7 +739,7 @@ impl Frozen {
 /// A frozen view of a [`RocksEngine`], which it keeps open.
 #[derive(Clone)]
 pub struct RocksSnapshot {
-    // In this order, because fields are dropped in order: the view before the database it belongs to.
+    // Fields are dropped in this order: the view before the database that it refers to.
     frozen: Arc<Frozen>,
     inner: Arc<Inner>,
 }

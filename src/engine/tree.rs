@@ -1,8 +1,9 @@
-//! An ordered map whose copies cost nothing: a B+ tree of shared nodes, copied on write.
+//! An ordered map with cheap copies: a B+ tree of shared nodes, copied on write.
 //!
-//! A clone shares every node. A change copies only the nodes on its path that someone else still holds, so one writer
-//! without snapshots changes its nodes in place. Every branch keeps the count, the bytes and a hash of the pairs below each
-//! child, so that [`Tree::summary`] of any range costs a walk down two edges of the tree, not a scan.
+//! A clone shares every node. A change copies only those nodes on its path that are shared with a clone, so that a
+//! single writer without snapshots changes its nodes in place. Every branch stores the count, the bytes and a hash of
+//! the pairs below each child, so that [`Tree::summary`] of a range costs a walk down two edges of the tree instead of
+//! a scan.
 
 use std::sync::Arc;
 
@@ -10,13 +11,13 @@ use bytes::Bytes;
 
 use super::Visit;
 
-/// Pairs in a leaf and children in a branch, at most.
+/// Maximum number of pairs in a leaf and of children in a branch.
 const FANOUT: usize = 32;
 
-/// What a range holds, without naming the pairs.
+/// A summary of the pairs in a range.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// How many pairs.
+    /// Number of pairs.
     pub pairs: u64,
     /// Bytes of their keys and values.
     pub bytes: u64,
@@ -51,7 +52,8 @@ impl Pair {
     }
 }
 
-/// A subtree as its parent sees it. `first` is a lower bound of its keys, except in a first child, where it means nothing.
+/// A subtree, as stored in its parent. `first` is a lower bound of its keys, except in the first child, where it is
+/// meaningless.
 #[derive(Clone)]
 struct Child {
     first: Bytes,
@@ -88,7 +90,7 @@ impl Default for Tree {
 }
 
 impl Tree {
-    /// The value of a key.
+    /// Returns the value of a key.
     pub fn get(&self, key: &[u8]) -> Option<&Bytes> {
         let mut node = &*self.root;
         loop {
@@ -102,7 +104,7 @@ impl Tree {
         }
     }
 
-    /// Sets a key. Copies both, so that a small pair does not keep a large buffer alive.
+    /// Sets a key. Copies the key and the value, so that a small pair does not keep a large buffer alive.
     pub fn put(&mut self, key: &[u8], value: &[u8]) {
         let pair = Pair {
             hash: hash_pair(key, value),
@@ -123,9 +125,9 @@ impl Tree {
         }
     }
 
-    /// Removes a key, if it is there.
+    /// Removes a key, if it exists.
     pub fn delete(&mut self, key: &[u8]) {
-        // A look first: a key that is not there must not cost a copy of its path.
+        // Look the key up first: a missing key must not cause a copy of its path.
         if self.get(key).is_some() {
             let removed = delete(&mut self.root, key);
             self.summary.subtract(removed);
@@ -133,7 +135,7 @@ impl Tree {
         }
     }
 
-    /// Removes the keys in `[start, end)`; an empty `end` is plus infinity.
+    /// Removes the keys in `[start, end)`; an empty `end` means infinity.
     pub fn delete_range(&mut self, start: &[u8], end: &[u8]) {
         if self.summary(start, end).pairs > 0 {
             let removed = delete_range(&mut self.root, Range { start, end }, Some(&[]), None);
@@ -152,7 +154,7 @@ impl Tree {
         }
     }
 
-    /// Count, bytes and hash of the pairs in `[start, end)`; an empty `end` is plus infinity.
+    /// Returns count, bytes and hash of the pairs in `[start, end)`; an empty `end` means infinity.
     pub fn summary(&self, start: &[u8], end: &[u8]) -> Summary {
         if start.is_empty() && end.is_empty() {
             return self.summary;
@@ -162,18 +164,18 @@ impl Tree {
         total
     }
 
-    /// Visits the pairs of `[start, end)` upwards until the visitor stops.
+    /// Visits the pairs of `[start, end)` in ascending order until the visitor stops.
     pub fn scan(&self, start: &[u8], end: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit) {
         scan(&self.root, Range { start, end }, visit);
     }
 
-    /// Visits the pairs of `[start, end)` downwards until the visitor stops.
+    /// Visits the pairs of `[start, end)` in descending order until the visitor stops.
     pub fn scan_reverse(&self, start: &[u8], end: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit) {
         scan_reverse(&self.root, Range { start, end }, visit);
     }
 }
 
-/// `[start, end)`, an empty end is plus infinity.
+/// The range `[start, end)`; an empty end means infinity.
 #[derive(Clone, Copy)]
 struct Range<'a> {
     start: &'a [u8],
@@ -185,14 +187,14 @@ impl Range<'_> {
         !self.end.is_empty() && self.end <= key
     }
 
-    /// Whether everything in `[low, high)` lies in the range; `None` is an infinite bound.
+    /// Returns whether the range contains all of `[low, high)`; `None` is an infinite bound.
     fn covers(self, low: Option<&[u8]>, high: Option<&[u8]>) -> bool {
         let low_in = low.is_some_and(|low| self.start <= low);
         let high_in = self.end.is_empty() || high.is_some_and(|high| high <= self.end);
         low_in && high_in
     }
 
-    /// Whether anything in `[low, high)` may lie in the range.
+    /// Returns whether the range may contain any part of `[low, high)`.
     fn touches(self, low: Option<&[u8]>, high: Option<&[u8]>) -> bool {
         high.is_none_or(|high| self.start < high) && low.is_none_or(|low| !self.is_below(low))
     }
@@ -202,7 +204,7 @@ fn child_of(children: &[Child], key: &[u8]) -> usize {
     children[1..].partition_point(|child| child.first.as_ref() <= key)
 }
 
-/// The key bounds of a child, given its parent's.
+/// Returns the key bounds of a child, given its parent's bounds.
 fn bounds<'a>(
     children: &'a [Child],
     at: usize,
@@ -229,7 +231,7 @@ fn put(node: &mut Arc<Node>, pair: Pair, replaced: &mut Summary) -> Option<Child
             if pairs.len() <= FANOUT {
                 return None;
             }
-            // Keys that arrive in order leave full leaves behind.
+            // When keys arrive in order, the left leaf stays full.
             let middle = if at == FANOUT { FANOUT } else { FANOUT / 2 };
             let right = pairs.split_off(middle);
             let mut summary = Summary::default();
@@ -279,7 +281,7 @@ fn delete(node: &mut Arc<Node>, key: &[u8]) -> Summary {
     }
 }
 
-/// Moves what the child after `at` holds into the child at `at`.
+/// Moves the content of the child after `at` into the child at `at`.
 fn merge(children: &mut Vec<Child>, at: usize) {
     let right = children.remove(at + 1);
     let left = &mut children[at];
@@ -289,10 +291,10 @@ fn merge(children: &mut Vec<Child>, at: usize) {
         (Node::Branch(left), Node::Branch(grandchildren)) => {
             let joint = left.len();
             left.extend_from_slice(grandchildren);
-            // It was a first child, whose bound means nothing; now it needs the one that its parent kept.
+            // This was a first child, whose bound is meaningless; now it needs the bound that the parent stored.
             left[joint].first = right.first;
         }
-        _ => unreachable!("all leaves lie at one depth"),
+        _ => unreachable!("all leaves are at the same depth"),
     }
 }
 
@@ -317,7 +319,7 @@ fn delete_range(node: &mut Arc<Node>, range: Range<'_>, low: Option<&[u8]>, high
                 let mut child = children[at].clone();
                 if range.touches(low, high) {
                     let (low, high) = (low.map(Bytes::copy_from_slice), high.map(Bytes::copy_from_slice));
-                    // Let go of the parent's hold on the child, so that the child need not be copied.
+                    // Drop the parent's reference to the child, so that the child need not be copied.
                     children[at].node = Arc::new(Node::Leaf(Vec::new()));
                     let gone = delete_range(&mut child.node, range, low.as_deref(), high.as_deref());
                     child.summary.subtract(gone);
@@ -428,7 +430,7 @@ mod tests {
 
     use super::*;
 
-    /// Every bound, depth and summary in the tree, recomputed.
+    /// Checks every bound, depth and summary in the tree by computing it again.
     fn check(node: &Node, low: &[u8], high: Option<&[u8]>, depth: usize, depths: &mut Vec<usize>) -> Summary {
         let mut total = Summary::default();
         match node {
@@ -477,8 +479,8 @@ mod tests {
         assert!(pairs.iter().map(|(k, v)| (k, v)).eq(model.iter().rev()));
     }
 
-    /// Goal: the tree is an ordered map, and a clone never changes. Method: thousands of random changes against a
-    /// `BTreeMap`, deep enough for three levels, clones kept beside the maps they must still equal.
+    /// Goal: the tree is an ordered map, and a clone never changes. Method: thousands of random changes, compared with
+    /// a `BTreeMap`; deep enough for three levels; clones are kept with the maps that they must still equal.
     #[test]
     fn equals_an_ordered_map_and_its_clones_stay_as_they_were() {
         let mut state = 7u64;

@@ -1,21 +1,22 @@
-//! Taking staged files in: RocksDB's C interface ingests the files of one column family a call, so an intent makes it
-//! one.
+//! Ingests staged files atomically. RocksDB's C interface ingests the files of one column family per call; an intent
+//! makes several calls atomic.
 //!
 //! ```text
-//!   1 flush, while writers go on                       little is left for the next flush
-//!   2 keep writers out; readers get a view from now on
-//!   3 write the intent and the removals; flush         durable: what was before, and what is going to happen
-//!   4 ingest each column family's files (links)        each call is durable by itself
-//!   5 write the batch, and the intent's end in it      readers and writers go on
-//!   6 flush; the staged files go
+//!   1 flush, while writers continue                    so that little is left for the next flush
+//!   2 block writers; readers get a view from now on
+//!   3 write the intent and the removals; flush         durable: the state before, and what is going to happen
+//!   4 ingest each column family's files (as links)     each call is durable by itself
+//!   5 write the batch, which also deletes the intent   readers and writers continue
+//!   6 flush; then remove the staged files
 //! ```
 //!
-//! A crash up to 3 leaves the engine before it. From then on, [`Inner::resume`] finds the intent at open and carries
-//! it out again from the removals on: nothing else was written since, and the batch that ends it is in the same write
-//! as its end. The staged files stay until that is durable.
+//! After a crash during steps 1 to 3, before the intent is durable, the engine is as it was before the ingest. After a
+//! later crash, [`Inner::resume`] finds the intent when the engine is opened and carries it out again, starting with
+//! the removals: nothing else was written since, and the intent is deleted in the same write as the batch. The staged
+//! files stay until that is durable.
 //!
-//! Where a range has no key there is nothing to remove, and its files go into the lowest level; above old keys they
-//! go into level 0.
+//! In a range without keys there is nothing to remove, and its files go into the lowest level; files above old keys go
+//! into level 0.
 
 use std::ffi::{CString, c_char};
 use std::os::unix::ffi::OsStrExt as _;
@@ -30,12 +31,12 @@ use super::{Frozen, Inner, RocksStaged, said, stage};
 use crate::engine::{Cf, CfRange, Op, Usage, WriteBatch};
 use crate::types::{Error, Result};
 
-/// The intent's key in [`Cf::Meta`], behind every other one: that byte is the engine's own.
+/// The key of the intent in [`Cf::Meta`], after every other key: this first byte is reserved for the engine.
 const INTENT: &[u8] = b"\xffingest";
-/// The first byte of an intent.
+/// The first byte of an encoded intent.
 const FORMAT: u8 = 1;
 
-/// An ingest that is to happen.
+/// An ingest to be carried out.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Intent {
     ranges: Vec<CfRange>,
@@ -114,7 +115,7 @@ impl Intent {
 }
 
 impl Inner {
-    /// Removes ranges, takes files in and applies a batch: see the head of this file.
+    /// Removes ranges, ingests files and applies a batch: see the head of this file.
     pub(super) fn ingest(&self, ranges: &[CfRange], staged: &RocksStaged, meta: &WriteBatch) -> Result<()> {
         if !ptr::eq(self, &*staged.inner) {
             return Err(Error::Invalid("the staged files are those of another engine".into()));
@@ -133,19 +134,19 @@ impl Inner {
         Ok(())
     }
 
-    /// At open, before anybody else reads or writes: carries out an ingest that a crash interrupted, and removes
-    /// staged files.
+    /// Carries out an ingest that a crash interrupted, and removes staged files. Called when the engine is opened,
+    /// before anything else reads or writes.
     pub(super) fn resume(&self) -> Result<()> {
         if let Some(intent) = self.get(Cf::Meta, INTENT, &self.read_options)? {
             let intent = Intent::decode(intent)
-                .ok_or_else(|| Error::Corruption("the intent of an ingest does not decode".into()))?;
+                .ok_or_else(|| Error::Corruption("cannot decode the intent of an ingest".into()))?;
             self.carry_out(&intent, false)?;
             self.flush_now()?;
         }
         stage::clear(self.db.path())
     }
 
-    /// All steps between the first flush and the last. Nobody else writes or flushes.
+    /// Carries out all steps between the first flush and the last. Nothing else may write or flush meanwhile.
     fn carry_out(&self, intent: &Intent, announce: bool) -> Result<()> {
         self.begin(intent, announce)?;
         for cf in Cf::ALL {
@@ -154,7 +155,7 @@ impl Inner {
         self.end(intent)
     }
 
-    /// Gives readers a view, announces the intent and removes its ranges, durably.
+    /// Gives readers a view, writes the intent (if `announce`) and removes its ranges, durably.
     fn begin(&self, intent: &Intent, announce: bool) -> Result<()> {
         let view = Frozen::new(&self.db);
         *self.before.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(view));
@@ -172,8 +173,8 @@ impl Inner {
         self.await_flushed(true)
     }
 
-    /// Applies the batch and lets readers see all of it. After a failure before it they keep their view: the engine
-    /// has stopped.
+    /// Applies the batch and makes all of it visible to readers. If an earlier step failed, readers keep their view,
+    /// because the engine has stopped.
     fn end(&self, intent: &Intent) -> Result<()> {
         let mut batch = intent.meta.clone();
         batch.delete(Cf::Meta, INTENT);
@@ -192,18 +193,18 @@ impl Inner {
         let paths: Vec<CString> = files
             .map(|(_, name)| CString::new(directory.join(name).as_os_str().as_bytes()))
             .collect::<std::result::Result<_, _>>()
-            .map_err(|_| Error::Invalid("the data directory's name has a zero byte".into()))?;
+            .map_err(|_| Error::Invalid("the data directory's name contains a zero byte".into()))?;
         if paths.is_empty() {
             return Ok(());
         }
         let pointers: Vec<*const c_char> = paths.iter().map(|path| path.as_ptr()).collect();
         let mut error = ptr::null_mut();
-        // SAFETY: the options are made, used and destroyed here; the database and the handle live as long as `self`;
-        // the call reads as many names as it is told, each ending in a zero byte, and sets `error` to null or to a
-        // string that is ours to free.
+        // SAFETY: the options are created, used and destroyed here; the database and the handle live as long as `self`;
+        // the call reads the given number of names, each ending in a zero byte, and sets `error` to null or to a string
+        // that this function must free.
         unsafe {
             let options = ffi::rocksdb_ingestexternalfileoptions_create();
-            // A crash may still need the files where they are.
+            // The files must stay in place, because they are needed again after a crash.
             ffi::rocksdb_ingestexternalfileoptions_set_link_files(options, 1);
             ffi::rocksdb_ingestexternalfileoptions_set_fill_cache(options, 0);
             ffi::rocksdb_ingest_external_file_cf(
@@ -222,8 +223,8 @@ impl Inner {
 
 #[cfg(test)]
 mod tests {
-    //! Goal: an ingest that was interrupted at any point is there as a whole after a start, and says all that it
-    //! said. Method: its steps one by one, a crash after each.
+    //! Goal: an ingest that was interrupted at any point is complete after a restart, and includes its batch. Method:
+    //! its steps one by one, with a crash after each.
 
     use super::*;
     use crate::engine::tests::{Home as _, RocksHome, pairs};
@@ -244,8 +245,8 @@ mod tests {
         }
     }
 
-    /// An engine with old pairs in two column families, files for three, and the ingest that replaces the ranges of
-    /// all three.
+    /// Creates an engine's old pairs in two column families, files for three, and the ingest that replaces the ranges
+    /// of all three.
     fn scene(engine: &RocksEngine) -> (RocksStaged, Intent) {
         let mut batch = WriteBatch::new();
         for (cf, key) in [(Cf::RawDefault, "b"), (Cf::RawDefault, "c"), (Cf::RawLock, "c"), (Cf::RawLock, "z")] {
@@ -286,7 +287,7 @@ mod tests {
         ]
         .map(|(cf, key, value)| (cf, key.to_owned(), value.to_owned()))
         .into();
-        // How many column families had their files, and whether the batch was written (but not flushed).
+        // How many column families have ingested their files, and whether the batch was written (but not flushed).
         for (families, ended) in [(0, false), (3, false), (4, false), (5, false), (5, true)] {
             let mut home = RocksHome::new();
             let engine = home.open().unwrap();
@@ -305,11 +306,11 @@ mod tests {
                 assert_eq!(content(&engine), after, "readers see all of it");
             }
             home.crash();
-            assert_eq!(content(&seen), before, "a snapshot stays what it was");
+            assert_eq!(content(&seen), before, "a snapshot does not change");
             let again = home.open().unwrap();
             assert_eq!(content(&again), after, "{families} families, {ended}");
             assert!(again.get(Cf::Meta, INTENT).unwrap().is_none() && !home.staged(), "nothing is left");
-            // It is durable by now: a second crash changes nothing, nor does a later write come undone.
+            // The result is durable: a second crash changes nothing, and a later write is not undone.
             let mut batch = WriteBatch::new();
             batch.put(Cf::RawWrite, "d", "newer");
             again.write(&batch).unwrap();

@@ -1,9 +1,10 @@
-//! Files that are written beside RocksDB, to be taken in whole: `staging/` in the data directory.
+//! Table files written outside RocksDB, to be ingested as a whole: `staging/` in the data directory.
 //!
-//! Each is one table of one column family, with RocksDB's checksums. What its writer holds in memory grows with the
-//! file: 8 bytes a key for the filter, a key for each block in the index. Files end early enough for that, and are as
-//! large as that allows, because those that come above old keys count as files of level 0. Their names are unique in
-//! a run of the process; the directory is emptied at open, when no intent needs its files any more.
+//! Each file is one table of one column family, with RocksDB's checksums. The memory of a file's writer grows with the
+//! file: 8 bytes per key for the filter, and one key per block for the index. Files are ended early enough to limit
+//! this, but are otherwise as large as possible, because files above old keys count as files of level 0. File names are
+//! unique within a run of the process; the directory is emptied when the engine is opened, once no intent needs its
+//! files.
 #![allow(clippy::disallowed_methods, reason = "the files of RocksDB, which the simulator does not have")]
 
 use std::fmt;
@@ -20,12 +21,12 @@ use crate::engine::{Cf, Stager, in_order};
 use crate::types::limits::{STAGED_FILE_BYTES_MAX, STAGED_FILE_INDEX_BYTES_MAX, STAGED_FILE_KEYS_MAX};
 use crate::types::{Error, Result};
 
-/// The folder in the data directory.
+/// The name of the directory inside the data directory.
 const FOLDER: &str = "staging";
 
 /// Writes files for [`crate::engine::KvEngine::ingest`].
 pub struct RocksStager {
-    // In this order, because fields are dropped in order: the writer before its file is removed, the engine last.
+    // Fields are dropped in this order: the writer before its file is removed, the engine last.
     open: Option<Open>,
     files: Files,
     last: [Option<Vec<u8>>; Cf::ALL.len()],
@@ -33,13 +34,13 @@ pub struct RocksStager {
     inner: Arc<Inner>,
 }
 
-/// The file that is being written: the last one of the list.
+/// The file that is being written, which is the last one of the list.
 struct Open {
     cf: Cf,
     writer: SstFileWriter<'static>,
     keys: usize,
     bytes: usize,
-    /// Bytes of pairs in the block that is being filled, and of keys in the index, about.
+    /// Approximate bytes of pairs in the current block, and of keys in the index.
     block: usize,
     index: usize,
 }
@@ -70,7 +71,7 @@ pub struct RocksStaged {
     pub(super) inner: Arc<Inner>,
 }
 
-/// Files in the staging directory, removed when this is dropped, unless an intent may need them.
+/// Files in the staging directory. They are removed when this is dropped, unless an intent may need them.
 pub(super) struct Files {
     directory: PathBuf,
     pub names: Vec<(Cf, String)>,
@@ -78,7 +79,7 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Says whether an intent may name the files: then they stay.
+    /// Sets whether an intent may name the files, in which case they are not removed.
     pub fn need(&self, needed: bool) {
         self.needed.store(needed, Ordering::Relaxed);
     }
@@ -90,13 +91,13 @@ impl Drop for Files {
             return;
         }
         for (_, name) in &self.names {
-            // What is left is removed at the next open.
+            // Files that could not be removed are removed at the next open.
             let _ = fs::remove_file(self.directory.join(name));
         }
     }
 }
 
-/// Where files are staged.
+/// Returns the staging directory.
 pub(super) fn directory(data: &Path) -> PathBuf {
     data.join(FOLDER)
 }
@@ -109,7 +110,7 @@ fn sync_directory(path: &Path) -> Result<()> {
     fs::File::open(path).and_then(|directory| directory.sync_all()).map_err(|error| io("sync", path, &error))
 }
 
-/// Removes what an earlier process left.
+/// Removes the files that an earlier process left.
 pub(super) fn clear(data: &Path) -> Result<()> {
     let directory = directory(data);
     let entries = match fs::read_dir(&directory) {
@@ -138,8 +139,8 @@ impl RocksStager {
     }
 
     fn begin(&mut self, cf: Cf) -> Result<()> {
-        // SAFETY: the options lie behind the Arc, so they do not move, and they are dropped after the writer, because
-        // this struct holds both, in that order. The longer lifetime never leaves this struct.
+        // SAFETY: the options are behind the Arc, so they do not move, and they are dropped after the writer, because
+        // this struct holds both in that order. The extended lifetime never leaves this struct.
         let options: &'static Options = unsafe { &*ptr::from_ref(&self.inner.table_options) };
         let name = format!("{}-{}-{}.sst", self.number, cf.name(), self.files.names.len());
         let path = self.files.directory.join(&name);
@@ -150,7 +151,7 @@ impl RocksStager {
         Ok(())
     }
 
-    /// Ends the file that is being written, durably.
+    /// Finishes the file that is being written, durably.
     fn end(&mut self) -> Result<()> {
         match self.open.take() {
             Some(mut open) => open.writer.finish().map_err(|error| convert(&error)),

@@ -1,5 +1,6 @@
-//! The simulator's crashes against a model. Goal: after any crash the content is that of one prefix of the writes, at or
-//! after the last flush, in all column families. Method: random writes and flushes; every state along the way is kept.
+//! The simulator's crashes, compared with a model. Goal: after any crash the content is that of one prefix of the
+//! writes, at or after the last flush, in all column families. Method: random writes and flushes; every intermediate
+//! state is kept.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +14,7 @@ fn content(read: &dyn Read) -> Model {
     Cf::ALL.map(|cf| pairs(read, cf, &[], &[]).expect("a live engine").into_iter().collect())
 }
 
-/// A batch that touches every column family, and from which its number can be told.
+/// Creates a batch that changes every column family and from which its number can be recognized.
 fn numbered(number: u64) -> WriteBatch {
     let mut batch = WriteBatch::new();
     for cf in Cf::ALL {
@@ -58,7 +59,8 @@ proptest! {
                         (state >> 33) % bound
                     });
                     prop_assert_eq!(crash.unflushed, states.len() - 1 - flushed);
-                    // The dead process' handle: no writes, no flushes, no reads of what comes after; its snapshots stand.
+                    // The dead process's handle can no longer write, flush or read; its earlier snapshots remain
+                    // readable.
                     let stopped = |result: Result<()>| matches!(result, Err(crate::types::Error::Stopped(_)));
                     prop_assert!(stopped(engine.write(&numbered(u64::MAX))));
                     prop_assert!(stopped(engine.flush()));
@@ -77,7 +79,8 @@ proptest! {
     }
 }
 
-/// Goal: every prefix comes up, the two ends often. Method: count what many crashes of ten unflushed batches keep.
+/// Goal: every prefix occurs, and the two ends often. Method: count the batches kept by many crashes with ten unflushed
+/// batches.
 #[test]
 fn a_crash_draws_every_prefix_and_the_ends_most() {
     let mut kept = BTreeMap::<usize, u32>::new();
@@ -96,7 +99,8 @@ fn a_crash_draws_every_prefix_and_the_ends_most() {
     assert!(kept[&0] > 800 && kept[&10] > 800 && (1..10).all(|n| (100..400).contains(&kept[&n])), "{kept:?}");
 }
 
-/// Goal: one handle at a time, as with RocksDB's LOCK file, until a crash. Method: hold clones and snapshots, try to open.
+/// Goal: only one handle at a time, as with RocksDB's LOCK file, until a crash. Method: hold clones and snapshots, and
+/// try to open.
 #[test]
 fn a_home_that_is_open_cannot_be_opened_again() {
     let home = SimStorage::new();
@@ -119,7 +123,7 @@ fn a_home_that_is_open_cannot_be_opened_again() {
     assert!(SimEngine::open(&home).is_ok());
 }
 
-/// Goal: the list of unflushed batches does not grow for ever. Method: write 200 MiB without a flush, then crash.
+/// Goal: the list of unflushed batches does not grow without bound. Method: write 200 MiB without a flush, then crash.
 #[test]
 fn many_unflushed_bytes_become_durable_by_themselves() {
     let home = SimStorage::new();
@@ -138,7 +142,8 @@ fn many_unflushed_bytes_become_durable_by_themselves() {
     }
 }
 
-/// Goal: equal content hashes equal, whatever way it came about, and a change of one byte or column family shows.
+/// Goal: equal contents have equal hashes, however they were written, and a change of one byte or column family changes
+/// the hash.
 #[test]
 fn content_hash_tells_contents_apart() {
     let ranges: [(Cf, &[u8], &[u8]); 2] = [(Cf::Meta, b"b", b"y"), (Cf::RawLock, b"", b"")];

@@ -1,6 +1,6 @@
-//! RocksDB and the simulator's engine side by side. Goal: no read tells them apart. Method: random batches, flushes,
-//! snapshots, restarts and crashes on both; after each step both answer the same reads, from the engine and from every
-//! snapshot.
+//! RocksDB and the simulator's engine side by side. Goal: no read can tell them apart. Method: random batches, flushes,
+//! snapshots, restarts and crashes on both; after each step both must return the same for the same reads, from the
+//! engine and from every snapshot.
 
 use proptest::prelude::*;
 
@@ -16,7 +16,7 @@ enum Step {
     Crash,
 }
 
-/// Keys from a small alphabet with the awkward bytes, so that they meet.
+/// Generates keys from a small alphabet with awkward bytes, so that keys often coincide.
 fn key() -> impl Strategy<Value = Bytes> {
     let byte = prop_oneof![Just(0), Just(b'a'), Just(b'b'), Just(0xff)];
     proptest::collection::vec(byte, 0..4).prop_map(Bytes::from)
@@ -43,7 +43,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Every kind of move of a cursor, and where each led.
+/// Makes every kind of cursor move, and returns where each of them led.
 fn walk(
     read: &dyn Read,
     cf: Cf,
@@ -128,7 +128,7 @@ proptest! {
                 Step::Release => drop(snapshots.remove(0)),
                 Step::Reopen => {
                     snapshots.clear();
-                    // At an orderly end RocksDB flushes; the simulator's engine does not, as the contract allows.
+                    // RocksDB flushes at an orderly shutdown; the simulator's engine does not, as the contract allows.
                     ours.flush().unwrap();
                     drop((ours, rocks));
                     (ours, rocks) = (home.open().unwrap(), rocks_home.open().unwrap());
@@ -136,7 +136,7 @@ proptest! {
                 Step::Crash => {
                     Home::crash(&mut home);
                     rocks_home.crash();
-                    // The snapshots of the dead processes still stand, here and there.
+                    // The snapshots of the dead processes remain readable in both engines.
                     (ours, rocks) = (home.open().unwrap(), rocks_home.open().unwrap());
                 }
             }

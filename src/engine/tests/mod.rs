@@ -1,4 +1,5 @@
-//! Tests of the engines: golden scripts that every engine must pass, a differential test between them, crashes against a model.
+//! Tests of the engines: golden scripts that every engine must pass, a differential test between them, and crashes
+//! compared with a model.
 // Tests read scripts and copy data directories.
 #![allow(clippy::disallowed_methods)]
 
@@ -11,14 +12,14 @@ mod scripts;
 
 use super::*;
 
-/// Something that keeps an engine's data across restarts and crashes.
+/// A storage that keeps an engine's data across restarts and crashes.
 pub(in crate::engine) trait Home {
     type Engine: KvEngine;
-    /// Opens the engine; the one before is closed.
+    /// Opens the engine; the previous one is closed.
     fn open(&mut self) -> Result<Self::Engine>;
-    /// The process dies with nothing but the flushed data on disk. The engine before may still be open.
+    /// Kills the process so that only flushed data is on disk. The previous engine may still be open.
     fn crash(&mut self);
-    /// Whether files lie beside the engine.
+    /// Returns whether there are staged files.
     fn staged(&self) -> bool;
 }
 
@@ -38,8 +39,9 @@ impl Home for SimStorage {
     }
 }
 
-/// A data directory of RocksDB. A crash is a copy of the directory while the engine is open: what a killed process leaves.
-/// (Scripts write too little for RocksDB to flush on its own, so this is the state of the last flush.)
+/// A data directory of RocksDB. A crash is a copy of the directory taken while the engine is open, which is what a
+/// killed process leaves. (Scripts write too little for RocksDB to flush on its own, so this is the state of the last
+/// flush.)
 #[cfg(not(madsim))]
 pub(in crate::engine) struct RocksHome {
     directory: tempfile::TempDir,
@@ -66,7 +68,7 @@ impl Home for RocksHome {
     }
 
     fn crash(&mut self) {
-        // RocksDB removes files that it no longer needs in the background: copy until nothing changed meanwhile.
+        // RocksDB removes unneeded files in the background: repeat the copy until nothing changed during it.
         loop {
             let before = listing(self.directory.path());
             let copy = tempfile::tempdir().expect("a temporary directory");
@@ -87,7 +89,7 @@ impl Home for RocksHome {
     }
 }
 
-/// Names, from the directory on, and lengths of the files in it and in its folders.
+/// Returns the relative names and the lengths of the files in a directory and its subdirectories.
 #[cfg(not(madsim))]
 fn listing(directory: &std::path::Path) -> std::collections::BTreeMap<std::path::PathBuf, Option<u64>> {
     let mut found = std::collections::BTreeMap::new();
@@ -103,7 +105,8 @@ fn listing(directory: &std::path::Path) -> std::collections::BTreeMap<std::path:
     found
 }
 
-/// All pairs of a column family in a range, upwards; downwards must give the same, turned.
+/// Returns all pairs of a column family in a range, in ascending order, and checks that a reverse scan returns the
+/// same.
 pub(in crate::engine) fn pairs(read: &dyn Read, cf: Cf, start: &[u8], end: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
     let (mut up, mut down) = (Vec::new(), Vec::new());
     read.scan(cf, start, end, &mut |key, value| {

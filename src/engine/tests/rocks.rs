@@ -1,4 +1,4 @@
-//! What only RocksDB has: a directory with files that can be locked, damaged, too new or missing.
+//! Tests that apply only to RocksDB: a directory with files that can be locked, damaged, too new or missing.
 
 use super::*;
 use crate::types::Error;
@@ -20,7 +20,7 @@ fn a_second_process_is_refused() {
     let first = home.open().unwrap();
     let error = home.open().unwrap_err();
     assert!(matches!(&error, Error::Io(text) if text.contains("another process uses this data directory")), "{error}");
-    // A snapshot keeps the directory, the last of all closes it.
+    // A snapshot keeps the directory open; dropping the last handle closes it.
     let snapshot = first.snapshot();
     drop(first);
     assert!(home.open().is_err());
@@ -98,7 +98,7 @@ fn an_engine_is_made_only_when_asked_for() {
     RocksEngine::open(options).unwrap();
 }
 
-/// Goal: a flipped byte is reported, never answered with. Method: damage each table file in its middle, read everything.
+/// Goal: a flipped byte is reported, never returned. Method: damage each table file in its middle and read everything.
 #[test]
 fn damage_is_corruption() {
     let mut home = RocksHome::new();
@@ -131,7 +131,7 @@ fn approximate_sizes_see_memory_and_disk() {
     let near = |bytes: u64, expected: u64| (expected / 2..expected * 2).contains(&bytes);
     for round in 0..3 {
         if round == 2 {
-            // What was in the files before is known after a start, too.
+            // The size of earlier files is also known after a restart.
             drop(engine);
             engine = home.open().unwrap();
         }
@@ -153,9 +153,10 @@ fn approximate_sizes_see_memory_and_disk() {
     assert!(stats["sst_bytes"] > 1_000_000 && stats["background_errors"] == 0, "{stats:?}");
 }
 
-/// Goal: an endless range deletion takes exactly what was written before it, though others write at the same time. Method:
-/// one thread writes numbers in order, every other one under an ever larger key, while the test deletes all. What is left at
-/// any time must be a run of numbers without a hole: a large key missed by a deletion that took the small one after it is a hole.
+/// Goal: a range deletion without an end deletes exactly what was written before it, although others write at the same
+/// time. Method: one thread writes numbers in order, every other one under an ever larger key, while the test deletes
+/// everything. The remaining numbers must always be consecutive: if a deletion missed a large key but deleted the small
+/// one after it, a number would be missing.
 #[test]
 fn an_endless_range_deletion_is_one_point_among_other_writes() {
     let mut home = RocksHome::new();
@@ -189,9 +190,10 @@ fn an_endless_range_deletion_is_one_point_among_other_writes() {
     });
 }
 
-/// Goal: a flush that has returned has flushed, also when RocksDB began one of its own just before. Method: fill the write
-/// buffer, so that the next write makes RocksDB flush both column families; that write goes to one of them only, which has a
-/// memtable more from then on; flush, crash and look for it. RocksDB's own wait ends with its first flush (see `src/docs`).
+/// Goal: when a flush returns, everything is flushed, even if RocksDB started one of its own just before. Method: fill
+/// the write buffer, so that the next write makes RocksDB flush both column families; that write goes to only one of
+/// them, which then has one more memtable; flush, crash and look for the write. RocksDB's own wait ends with its first
+/// flush (see `src/docs`).
 #[test]
 fn a_flush_behind_one_of_rocksdbs_own_has_flushed_when_it_returns() {
     let mut home = RocksHome::new();
@@ -209,5 +211,5 @@ fn a_flush_behind_one_of_rocksdbs_own_has_flushed_when_it_returns() {
         let engine = home.open().unwrap();
         assert!(engine.get(Cf::RawDefault, &(99 + round).to_be_bytes()).unwrap().is_some(), "lost in round {round}");
     }
-    assert!(behind > 0, "no flush of RocksDB's own was ever under way");
+    assert!(behind > 0, "no flush of RocksDB's own was ever in progress");
 }

@@ -1,9 +1,9 @@
-//! Golden scripts: `tests/scripts/engine/*.txt` run against every engine, `tests/scripts/engine/sim/*.txt` against the
-//! simulator's, whose crashes can be told what to keep.
+//! Golden scripts: `tests/scripts/engine/*.txt` run against every engine, `tests/scripts/engine/sim/*.txt` only against
+//! the simulator's, where a script can choose what a crash keeps.
 //!
-//! A line `> command` is a command; the lines below it, up to a blank line, a comment (`#`) or the next command, are its
-//! output. `ARMILLA_REWRITE=1` writes what the first engine answers into the files. Words of a command: `-` is the empty string,
-//! `\xNN` a byte. Commands:
+//! A line `> command` is a command; the lines below it, up to a blank line, a comment (`#`) or the next command, are
+//! its output. With `ARMILLA_REWRITE=1` the first engine's output is written into the files. In the words of a command,
+//! `-` is the empty string and `\xNN` is a byte. Commands:
 //!
 //! ```text
 //!   put CF KEY VALUE, delete CF KEY, delete-range CF START END     several in one batch: joined by " ; "
@@ -11,8 +11,8 @@
 //!   snapshot NAME, release NAME
 //!   stage NAME [CF KEY VALUE ; CF KEY VALUE …]      writes files beside the engine
 //!   begin NAME CF KEY VALUE, abandon NAME           files that are never finished
-//!   ingest NAME [CHANGE ; CHANGE …]                 "remove CF START END" is a range, any other change is one of the batch
-//!   discard NAME, staged                            drops files; whether any lie there
+//!   ingest NAME [CHANGE ; CHANGE …]                 "remove CF START END" is a range, all else is the batch
+//!   discard NAME, staged                            drops files; shows whether there are any
 //!   flush, reopen (an orderly end and a start), crash (only flushed data survives)
 //!   crash-keeping N, fail-flush, old COMMAND (on the handle before the crash), wipe, unflushed      simulator only
 //! ```
@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 
 use super::*;
 
-/// Commands beyond those of every engine.
+/// Additional commands that not every engine has.
 type Special<H> = fn(&mut H, &[&str]) -> Option<String>;
 
 struct Runner<H: Home> {
@@ -149,7 +149,7 @@ fn read(from: &dyn Read, words: &[&str], limit: Option<&str>) -> Result<String> 
         let (cf, key) = (cf(words[1]), bytes(words[2]));
         let found = from.get(cf, &key)?;
         match from.get_cached(cf, &key)? {
-            Cached::Known(cached) => assert_eq!(cached, found, "what memory says is what is so"),
+            Cached::Known(cached) => assert_eq!(cached, found, "a read from memory must return the current value"),
             Cached::OnDisk => {}
         }
         return Ok(found.map_or("(none)".into(), |value| show(&value)));
@@ -169,7 +169,7 @@ fn read(from: &dyn Read, words: &[&str], limit: Option<&str>) -> Result<String> 
     Ok(if lines.is_empty() { "(empty)".into() } else { lines.join("\n") })
 }
 
-/// The script with the outputs of this engine.
+/// Plays a script and returns it with the outputs of this engine.
 fn play<H: Home>(home: H, special: Special<H>, script: &str) -> String {
     let mut runner = Runner {
         home,
@@ -210,7 +210,7 @@ fn scripts(folder: &str) -> Vec<(PathBuf, String)> {
     paths.into_iter().map(|path| (path.clone(), std::fs::read_to_string(path).expect("a script"))).collect()
 }
 
-/// Plays the scripts of a folder; with ARMILLA_REWRITE, writes what came out.
+/// Plays the scripts of a folder and compares their output; with ARMILLA_REWRITE, writes it to the files.
 fn check<H: Home>(folder: &str, rewrite: bool, home: fn() -> H, special: Special<H>) {
     for (path, script) in scripts(folder) {
         let played = play(home(), special, &script);
@@ -238,7 +238,7 @@ fn scripts_for_the_simulators_engine_hold() {
     check("sim", true, SimStorage::new, |home, words| {
         match words {
             ["crash-keeping", kept] => {
-                // What is kept becomes durable; the crash that every engine knows then keeps exactly that.
+                // The kept batches become durable; the crash command of every engine then keeps exactly those.
                 home.crash_keeping(kept.parse().expect("a number"));
                 return None;
             }
