@@ -20,11 +20,11 @@ pub(super) struct Node {
     pub(super) task_id: NodeId,
     pub(super) clock: Arc<SimClock>,
     pub(super) disk: SimDisk,
-    pub(super) life: Mutex<Life>,
+    pub(super) incarnation: Mutex<Incarnation>,
 }
 
 /// The state that changes when a node is killed, paused or started.
-pub(super) struct Life {
+pub(super) struct Incarnation {
     /// The number of the current incarnation, from 1.
     pub(super) epoch: u64,
     pub(super) alive: bool,
@@ -37,29 +37,29 @@ pub(super) struct Life {
     pub(super) long_ns: u64,
 }
 
-impl Life {
+impl Incarnation {
     /// Returns the state of a node's first incarnation, whose tasks run under `tasks`.
-    pub(super) fn first(tasks: madsim::runtime::NodeHandle) -> Life {
-        Life { epoch: 1, alive: true, paused_since: None, tasks, cpu_factor: 1.0, cpu_draws: 0, long_ns: 0 }
+    pub(super) fn first(tasks: madsim::runtime::NodeHandle) -> Incarnation {
+        Incarnation { epoch: 1, alive: true, paused_since: None, tasks, cpu_factor: 1.0, cpu_draws: 0, long_ns: 0 }
     }
 }
 
 impl Node {
     pub(super) fn is_alive(&self) -> bool {
-        self.life.lock().unwrap().alive
+        self.incarnation.lock().unwrap().alive
     }
 
     pub(super) fn paused_since(&self) -> Option<u64> {
-        self.life.lock().unwrap().paused_since
+        self.incarnation.lock().unwrap().paused_since
     }
 
     pub(super) fn epoch(&self) -> u64 {
-        self.life.lock().unwrap().epoch
+        self.incarnation.lock().unwrap().epoch
     }
 
     /// Returns the nanoseconds added before and after the effect of long work on this node.
     pub(super) fn long_ns(&self) -> u64 {
-        self.life.lock().unwrap().long_ns
+        self.incarnation.lock().unwrap().long_ns
     }
 
     /// Starts a task of this node's current incarnation, from anywhere.
@@ -68,17 +68,17 @@ impl Node {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        let tasks = self.life.lock().unwrap().tasks.clone();
+        let tasks = self.incarnation.lock().unwrap().tasks.clone();
         JoinHandle::wrap(tasks.spawn(future))
     }
 
     /// Draws how long one unit of blocking work takes on this node, in nanoseconds.
     pub(super) fn charge_cpu_ns(&self, seed: u64) -> u64 {
-        let mut life = self.life.lock().unwrap();
-        life.cpu_draws += 1;
-        let bits = draw::at(seed, "cpu", self.id, 0, life.cpu_draws);
+        let mut incarnation = self.incarnation.lock().unwrap();
+        incarnation.cpu_draws += 1;
+        let bits = draw::at(seed, "cpu", self.id, 0, incarnation.cpu_draws);
         let nanos = 2_000 + draw::long_tail(bits, 6_000);
-        (nanos as f64 * life.cpu_factor) as u64
+        (nanos as f64 * incarnation.cpu_factor) as u64
     }
 }
 

@@ -562,12 +562,12 @@ fn clocks_drift_and_step_but_never_run_backwards() {
         let node = world.node(1, "n", ADDR);
         let clock = node.env().clock;
         assert!(clock.now().0 > 0);
-        let (local, wall, ghost) = (clock.now(), clock.wall_ms(), world.now_ns());
+        let (local, wall, started) = (clock.now(), clock.wall_ms(), world.now_ns());
         node.clock().set_drift_ppm(100_000);
         wait_ms(&world, 10_000).await;
         let passed_ms = clock.now().since(local).as_millis() as u64;
-        let ghost_ms = (world.now_ns() - ghost) / 1_000_000;
-        assert_eq!(passed_ms, ghost_ms + ghost_ms / 10);
+        let true_ms = (world.now_ns() - started) / 1_000_000;
+        assert_eq!(passed_ms, true_ms + true_ms / 10);
         assert_eq!((clock.wall_ms() - wall) / 10, passed_ms / 10);
 
         let before = clock.now();
@@ -577,9 +577,9 @@ fn clocks_drift_and_step_but_never_run_backwards() {
         assert!(clock.wall_ms() < wall);
 
         // Half speed: a sleep of one second takes two.
-        let ghost = world.now_ns();
+        let started = world.now_ns();
         clock.sleep(Duration::from_secs(1)).await;
-        assert_eq!((world.now_ns() - ghost) / 10_000_000, 200);
+        assert_eq!((world.now_ns() - started) / 10_000_000, 200);
         assert!(clock.timeout(Duration::from_millis(10), std::future::pending::<()>()).await.is_err());
         assert_eq!(clock.timeout(Duration::from_millis(10), async { 5 }).await, Ok(5));
     });

@@ -10,7 +10,7 @@ use super::clock::{Clock, SimClock};
 use super::context::Context;
 use super::disk::SimDisk;
 use super::net::{self, Net, Network, SimNet};
-use super::node::{Life, Node, Nodes};
+use super::node::{Incarnation, Node, Nodes};
 use super::probe::{Probe, What};
 use super::queue::{EventQueue, Pump};
 use super::shim;
@@ -121,7 +121,7 @@ impl World {
             task_id: tasks.id(),
             clock: Arc::new(SimClock::new(madsim::time::TimeHandle::current())),
             disk: SimDisk::of_node(&self.inner.context, id),
-            life: Mutex::new(Life::first(tasks)),
+            incarnation: Mutex::new(Incarnation::first(tasks)),
         });
         self.inner.nodes.add(node.clone());
         self.inner.network.add_host(addr, id);
@@ -192,9 +192,9 @@ impl NodeHandle {
     /// incarnation. Starts a new incarnation if the node was killed.
     pub fn env(&self) -> Env {
         let epoch = {
-            let mut life = self.node.life.lock().unwrap();
-            life.alive = true;
-            life.epoch
+            let mut incarnation = self.node.incarnation.lock().unwrap();
+            incarnation.alive = true;
+            incarnation.epoch
         };
         Env {
             clock: Clock::new(self.world.context.queue.clone(), self.node.id, self.node.clock.clone()),
@@ -230,7 +230,7 @@ impl NodeHandle {
         // No lock of this module is held while madsim works: madsim drops futures, whose destructors call back into
         // this module. Paused tasks are resumed first, because madsim would drop them in place, under its own lock.
         let task_id = self.node.task_id;
-        if self.node.life.lock().unwrap().paused_since.take().is_some() {
+        if self.node.incarnation.lock().unwrap().paused_since.take().is_some() {
             self.world.handle.resume(task_id);
         }
         self.world.handle.kill(task_id);
@@ -238,10 +238,10 @@ impl NodeHandle {
         self.world.handle.restart(task_id);
         let fresh = self.world.handle.get_node(task_id).expect("the node exists");
         let stale = {
-            let mut life = self.node.life.lock().unwrap();
-            life.alive = false;
-            life.epoch += 1;
-            std::mem::replace(&mut life.tasks, fresh)
+            let mut incarnation = self.node.incarnation.lock().unwrap();
+            incarnation.alive = false;
+            incarnation.epoch += 1;
+            std::mem::replace(&mut incarnation.tasks, fresh)
         };
         drop(stale);
         self.node.disk.next_epoch();
@@ -269,11 +269,11 @@ impl NodeHandle {
     pub fn pause(&self) {
         let now = self.world.context.now_ns();
         {
-            let mut life = self.node.life.lock().unwrap();
-            if life.paused_since.is_some() || !life.alive {
+            let mut incarnation = self.node.incarnation.lock().unwrap();
+            if incarnation.paused_since.is_some() || !incarnation.alive {
                 return;
             }
-            life.paused_since = Some(now);
+            incarnation.paused_since = Some(now);
             self.world.handle.pause(self.node.task_id);
         }
         net::suspect_node(&self.world.network, self.node.id);
@@ -283,8 +283,8 @@ impl NodeHandle {
     /// Resumes a paused node.
     pub fn resume(&self) {
         {
-            let mut life = self.node.life.lock().unwrap();
-            if life.paused_since.take().is_none() {
+            let mut incarnation = self.node.incarnation.lock().unwrap();
+            if incarnation.paused_since.take().is_none() {
                 return;
             }
             self.world.handle.resume(self.node.task_id);
@@ -305,7 +305,7 @@ impl NodeHandle {
     /// Adds `nanos` before and after the effect of long blocking work on this node (a flush, the installation of a
     /// snapshot).
     pub fn set_long_work_ns(&self, nanos: u64) {
-        self.node.life.lock().unwrap().long_ns = nanos;
+        self.node.incarnation.lock().unwrap().long_ns = nanos;
     }
 
     /// Makes blocking work on this node take `factor` times as long.
@@ -314,6 +314,6 @@ impl NodeHandle {
     /// If `factor` is not positive.
     pub fn set_cpu_factor(&self, factor: f64) {
         assert!(factor > 0.0, "work takes time");
-        self.node.life.lock().unwrap().cpu_factor = factor;
+        self.node.incarnation.lock().unwrap().cpu_factor = factor;
     }
 }

@@ -17,8 +17,8 @@ use super::super::draw;
 use super::super::node::Node;
 use super::server::{Incoming, pump};
 use super::{
-    CONNECT_TIMEOUT_NS, Cancel, Conn, NetEvent, Network, OVERHEAD, Packet, Piece, Pipe, SYN_RETRY_NS, Side, Stream,
-    arrival, hang_up, host, wonder,
+    CONNECT_TIMEOUT_NS, Cancel, Conn, Item, NetEvent, Network, OVERHEAD, Packet, Pipe, SYN_RETRY_NS, Side, Stream,
+    arrival, check_later, hang_up, host,
 };
 
 /// A gRPC connection to one address. Dials at the first call, and again after the connection was lost. Clones share it.
@@ -157,7 +157,7 @@ impl Shared {
         let ended = std::future::poll_fn(|cx| {
             loop {
                 match Pin::new(&mut body).poll_frame(cx) {
-                    Poll::Ready(Some(Ok(frame))) => packet.push(Piece::Frame(frame)),
+                    Poll::Ready(Some(Ok(frame))) => packet.push(Item::Frame(frame)),
                     Poll::Ready(Some(Err(why))) => return Poll::Ready(Err(why)),
                     Poll::Ready(None) => return Poll::Ready(Ok(true)),
                     Poll::Pending => return Poll::Ready(Ok(false)),
@@ -166,7 +166,7 @@ impl Shared {
         })
         .await?;
         if ended {
-            packet.push(Piece::End);
+            packet.push(Item::End);
         }
         let at_ns = arrival(&self.network, &mut self.network.state.lock().unwrap(), &stream, Side::Server, packet.len);
         stream.up.lock().unwrap().unread += packet.len;
@@ -180,7 +180,7 @@ impl Shared {
         let head = std::future::poll_fn(|cx| {
             let mut pipe = stream.down.lock().unwrap();
             match pipe.queue.pop_front() {
-                Some(Piece::Head(head)) => {
+                Some(Item::Head(head)) => {
                     pipe.unread -= OVERHEAD.min(pipe.unread);
                     Poll::Ready(Ok(head))
                 }
@@ -324,7 +324,7 @@ pub(super) fn connect(network: &Arc<Network>, attempt: Arc<Attempt>, began_ns: u
             .and_then(|target| network.nodes.get(target))
             .is_some_and(|node| node.paused_since().is_some());
         if paused {
-            wonder(network, id, Side::Client);
+            check_later(network, id, Side::Client);
         }
     }
     let waiters = {

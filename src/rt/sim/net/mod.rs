@@ -89,7 +89,7 @@ fn host(addr: &str) -> Option<&str> {
 }
 
 /// One item of a stream.
-enum Piece {
+enum Item {
     /// The response's headers.
     Head(Box<http::response::Parts>),
     /// Data or trailers.
@@ -100,36 +100,36 @@ enum Piece {
 
 /// Items of a stream that were ready together and travel together.
 struct Packet {
-    pieces: Vec<Piece>,
+    items: Vec<Item>,
     len: usize,
 }
 
 impl Packet {
     fn new() -> Packet {
-        Packet { pieces: Vec::new(), len: 0 }
+        Packet { items: Vec::new(), len: 0 }
     }
 
-    fn push(&mut self, piece: Piece) {
-        self.len += match &piece {
-            Piece::Head(_) => OVERHEAD,
-            Piece::Frame(frame) => frame.data_ref().map_or(OVERHEAD, Bytes::len),
-            Piece::End => 0,
+    fn push(&mut self, item: Item) {
+        self.len += match &item {
+            Item::Head(_) => OVERHEAD,
+            Item::Frame(frame) => frame.data_ref().map_or(OVERHEAD, Bytes::len),
+            Item::End => 0,
         };
-        self.pieces.push(piece);
+        self.items.push(item);
     }
 
     /// Returns a hash of the packet's contents.
     fn hash(&self) -> u64 {
         use std::hash::Hasher;
-        let mut mixer = Mixer(self.pieces.len() as u64);
-        for piece in &self.pieces {
-            match piece {
-                Piece::Head(head) => mixer.write_u64(u64::from(head.status.as_u16())),
-                Piece::Frame(frame) => match frame.data_ref() {
+        let mut mixer = Mixer(self.items.len() as u64);
+        for item in &self.items {
+            match item {
+                Item::Head(head) => mixer.write_u64(u64::from(head.status.as_u16())),
+                Item::Frame(frame) => match frame.data_ref() {
                     Some(data) => mixer.write(data),
                     None => mixer.write_u64(0x7472),
                 },
-                Piece::End => mixer.write_u64(0x656e),
+                Item::End => mixer.write_u64(0x656e),
             }
         }
         mixer.finish()
@@ -155,7 +155,7 @@ impl Side {
 /// One direction of a stream, from its reader's view.
 #[derive(Default)]
 struct Pipe {
-    queue: VecDeque<Piece>,
+    queue: VecDeque<Item>,
     /// Bytes sent and not yet read.
     unread: usize,
     /// When the last packet arrives; no packet may overtake it.
@@ -364,8 +364,8 @@ fn keep(state: &mut NetState, stream: &Stream, packet: &Packet) {
         return;
     }
     let kept = state.records.entry((stream.client, stream.server)).or_default();
-    for piece in &packet.pieces {
-        if let Piece::Frame(frame) = piece
+    for item in &packet.items {
+        if let Item::Frame(frame) = item
             && let Some(data) = frame.data_ref()
         {
             kept.push_back(data.clone());
@@ -519,7 +519,7 @@ fn deliver(network: &Arc<Network>, stream: &Arc<Stream>, to: Side, packet: Packe
     network.context.record(stream.node(to), what);
     let waker = {
         let mut pipe = stream.inbox(to).lock().unwrap();
-        pipe.queue.extend(packet.pieces);
+        pipe.queue.extend(packet.items);
         pipe.reader.take()
     };
     if let Some(waker) = waker {
@@ -608,13 +608,13 @@ fn suspect(network: &Arc<Network>, mut which: impl FnMut(&Conn) -> bool) {
     };
     for id in ids {
         for side in [Side::Client, Side::Server] {
-            wonder(network, id, side);
+            check_later(network, id, side);
         }
     }
 }
 
 /// Schedules a keepalive check at one end of a connection, at the time when its next ping would have gone unanswered.
-fn wonder(network: &Arc<Network>, id: u64, side: Side) {
+fn check_later(network: &Arc<Network>, id: u64, side: Side) {
     let now_ns = network.now_ns();
     let (least, most) = match side {
         Side::Client => CLIENT_KEEPALIVE_NS,
@@ -660,7 +660,7 @@ fn keepalive(network: &Arc<Network>, id: u64, side: Side, at_ns: u64) {
         if cause.is_some() && self_paused {
             // A paused node cannot check now; check again later.
             drop(state);
-            wonder(network, id, side);
+            check_later(network, id, side);
             return;
         }
         cause.is_some_and(|since| since + patience <= at_ns)

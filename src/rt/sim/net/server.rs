@@ -16,7 +16,7 @@ use tower::Service;
 use super::super::draw;
 use super::super::node::Node;
 use super::{
-    MS, NetEvent, Network, OVERHEAD, Packet, Piece, Side, Stream, WINDOW, deliver, forget, hang_up, host, send,
+    Item, MS, NetEvent, Network, OVERHEAD, Packet, Side, Stream, WINDOW, deliver, forget, hang_up, host, send,
 };
 
 /// How long calls in flight may take to end after their listener has stopped.
@@ -202,7 +202,7 @@ async fn handle(network: Arc<Network>, stream: Arc<Stream>, mut routes: Routes, 
     };
     let (head, body) = response.into_parts();
     let mut packet = Packet::new();
-    packet.push(Piece::Head(Box::new(head)));
+    packet.push(Item::Head(Box::new(head)));
     pump(&network, &stream, Side::Client, body, packet).await;
 }
 
@@ -228,13 +228,13 @@ pub(super) async fn pump(network: &Arc<Network>, stream: &Arc<Stream>, to: Side,
             }
             match body.as_mut().poll_frame(cx) {
                 Poll::Pending => {
-                    if !packet.pieces.is_empty() {
+                    if !packet.items.is_empty() {
                         send(network, stream, to, std::mem::replace(&mut packet, Packet::new()));
                     }
                     return Poll::Pending;
                 }
                 Poll::Ready(Some(Ok(frame))) => {
-                    packet.push(Piece::Frame(frame));
+                    packet.push(Item::Frame(frame));
                     if packet.len >= WINDOW / 4 {
                         send(network, stream, to, std::mem::replace(&mut packet, Packet::new()));
                     }
@@ -242,7 +242,7 @@ pub(super) async fn pump(network: &Arc<Network>, stream: &Arc<Stream>, to: Side,
                 // A request body that fails simply ends; a response body turns its errors into trailers and never
                 // fails.
                 Poll::Ready(Some(Err(_)) | None) => {
-                    packet.push(Piece::End);
+                    packet.push(Item::End);
                     send(network, stream, to, std::mem::replace(&mut packet, Packet::new()));
                     return Poll::Ready(());
                 }
@@ -270,14 +270,14 @@ impl http_body::Body for Incoming {
         let (answer, writer) = {
             let mut pipe = self.stream.inbox(self.side).lock().unwrap();
             match pipe.queue.pop_front() {
-                Some(Piece::Frame(frame)) => {
+                Some(Item::Frame(frame)) => {
                     pipe.unread -= frame.data_ref().map_or(OVERHEAD, Bytes::len).min(pipe.unread);
                     // A writer that is not waiting for window space need not be woken.
                     let waits = std::mem::take(&mut pipe.full);
                     (Some(Ok(frame)), if waits { pipe.writer.take() } else { None })
                 }
-                Some(Piece::Head(_)) => unreachable!("headers come first and are taken by the call"),
-                Some(Piece::End) => (None, None),
+                Some(Item::Head(_)) => unreachable!("headers come first and are taken by the call"),
+                Some(Item::End) => (None, None),
                 None => match pipe.broken.clone() {
                     Some(why) => (Some(Err(why)), None),
                     None => {
