@@ -285,7 +285,7 @@ fn descriptor(region: &Region) -> Value {
     })
 }
 
-/// The instruction sets of this machine, and the tier that each kernel of [`crate::arch`] uses.
+/// Returns the instruction sets of this machine, and the tier that each kernel of [`crate::arch`] uses.
 fn cpu() -> Value {
     let kernels: BTreeMap<&str, String> =
         arch::kernels().into_iter().map(|kernel| (kernel.name, kernel.tier)).collect();
