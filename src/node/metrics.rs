@@ -73,11 +73,11 @@ enum Figure {
 }
 
 impl Figure {
-    fn new(registry: &Registry, room: &str, name: &str) -> Figure {
-        let known = figures::find(room, name);
+    fn new(registry: &Registry, module: &str, name: &str) -> Figure {
+        let known = figures::find(module, name);
         let counts = known.is_some_and(|known| known.counts);
-        let help = known.map_or_else(|| format!("`{room}.{name}` of /status."), |known| format!("{}.", known.help));
-        let full = format!("armilla_{room}_{name}{}", if counts { "_total" } else { "" });
+        let help = known.map_or_else(|| format!("`{module}.{name}` of /status."), |known| format!("{}.", known.help));
+        let full = format!("armilla_{module}_{name}{}", if counts { "_total" } else { "" });
         let register = |one: Box<dyn Collector>| registry.register(one).expect("registered once");
         if counts {
             let counter = IntCounter::new(full, help).expect("a valid name");
@@ -142,11 +142,11 @@ impl NodeMetrics {
     ///
     /// # Panics
     /// If a name is not a valid Prometheus name.
-    pub fn show(&self, room: &str, figures: &BTreeMap<&'static str, u64>) {
+    pub fn show(&self, module: &str, figures: &BTreeMap<&'static str, u64>) {
         let mut shown = self.figures.lock().expect("no holder panics");
         for (name, value) in figures {
             let figure =
-                shown.entry(format!("{room}.{name}")).or_insert_with(|| Figure::new(&self.registry, room, name));
+                shown.entry(format!("{module}.{name}")).or_insert_with(|| Figure::new(&self.registry, module, name));
             figure.set(*value);
         }
     }

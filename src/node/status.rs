@@ -178,8 +178,8 @@ impl StatusSource for Source {
         Box::pin(async move {
             let poisoned = self.running.get().is_some_and(|running| running.handle.poisoned().is_some());
             self.numbers.set_state(self.serving().is_ok(), poisoned);
-            for (room, figures) in self.figures().await {
-                self.numbers.show(room, &figures);
+            for (module, figures) in self.figures().await {
+                self.numbers.show(module, &figures);
             }
             if let Some(usage) = crate::rt::process::usage() {
                 self.numbers.show_process(&usage);

@@ -1,6 +1,6 @@
 //! Leases: the leader's right to serve reads without asking a quorum, and the voters' promises that make this safe.
 //!
-//! A follower that heard from its leader at time *h* (on its own clock) votes for nobody before *h* + election timeout.
+//! A follower that heard from its leader at time *h* (on its own clock) does not vote before *h* + election timeout.
 //! This is the leader's timeout, which its messages carry, or the follower's own if that is longer: nodes may be
 //! configured differently, as they are while a cluster is being reconfigured. A restarted voter no longer knows which
 //! leader it heard, so from its start it keeps the longest promise that its store ever made. So when a quorum has
