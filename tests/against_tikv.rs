@@ -1,8 +1,8 @@
-//! Armilla's own client against real TiKV: `ctl` and `bench` speak the protocol, not just to our own servers.
+//! Tests of Armilla's own client against real TiKV: `ctl` and `bench` speak the protocol, not only to our own servers.
 //!
-//! **Goal**: what works against Armilla works against TiKV; what only Armilla has fails there with a sentence that says so.
-//! **Method**: a cluster of three real TiKV stores with several regions and a real PD, by `../shared/peers/run-tikv` (or ARMILLA_PEERS);
-//! skipped with a line where it is not.
+//! **Goal**: commands that work against Armilla work against TiKV; commands that need Armilla fail there with an error
+//! that says so. **Method**: a cluster of three real TiKV stores with several regions and a real PD, started by
+//! `../shared/peers/run-tikv` (or in ARMILLA_PEERS); skipped with a message where it is missing.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests of the real world")]
 
 mod common;
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use common::{Written, binary, free_port, http, run_with_input, wait_until};
 use serde_json::{Value, json};
 
-/// Where the script that runs TiKV is, with its programs; why not, otherwise.
+/// Returns the path of the script that runs TiKV, or why it cannot run.
 fn peers() -> Result<PathBuf, String> {
     let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/peers");
     let peers = std::env::var_os("ARMILLA_PEERS").map_or_else(beside, PathBuf::from);
@@ -30,7 +30,7 @@ fn peers() -> Result<PathBuf, String> {
     Ok(script)
 }
 
-/// Real TiKV with a real PD, gone when the test ends.
+/// Real TiKV with a real PD; ended when dropped.
 struct Tikv {
     child: Child,
     pd: String,
@@ -59,7 +59,7 @@ impl Tikv {
         run_with_input(command, input)
     }
 
-    /// What `armilla ctl` writes to standard output; it must succeed.
+    /// Runs `armilla ctl`, which must succeed, and returns its standard output.
     fn ctl(&self, args: &[&str]) -> String {
         let written = self.run(&[&["ctl"], args].concat(), b"");
         assert_eq!(written.code, Some(0), "ctl {args:?}: {written:?}");
@@ -71,7 +71,7 @@ impl Tikv {
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("ctl --json {args:?}: {error}: {text}"))
     }
 
-    /// What `armilla ctl` that must fail writes to standard error.
+    /// Runs `armilla ctl`, which must fail, and returns its standard error.
     fn refused(&self, args: &[&str]) -> String {
         let written = self.run(&[&["ctl"], args].concat(), b"");
         assert_eq!(written.code, Some(1), "ctl {args:?}: {written:?}");
@@ -82,8 +82,8 @@ impl Tikv {
         self.json(&["regions"])["regions"].as_array().map_or(0, Vec::len)
     }
 
-    /// Whether a region begins at `key`.
-    fn has_border(&self, key: &str) -> bool {
+    /// Returns whether a region begins at `key`.
+    fn has_boundary(&self, key: &str) -> bool {
         let regions = self.json(&["regions"]);
         regions["regions"].as_array().is_some_and(|regions| regions.iter().any(|region| region["start"] == key))
     }
@@ -117,10 +117,10 @@ fn our_client_works_against_tikv() {
         let status: Value = serde_json::from_slice(&status.out).unwrap_or_default();
         status["well"] == true && status["stores"] == 3
     });
-    // A boundary, so that ranges cross one, beside the four that PD makes by itself. It splits only what has all its replicas, which
-    // takes up to a minute; a split while load runs would be an error of a request.
+    // A region boundary for ranges to cross, in addition to the four that PD makes by itself. PD splits only regions
+    // that have all their replicas, which takes up to a minute; a split under load would be an error of a request.
     let began = Instant::now();
-    while !(tikv.has_border("m") && tikv.regions() >= 6) {
+    while !(tikv.has_boundary("m") && tikv.regions() >= 6) {
         assert!(began.elapsed() < Duration::from_secs(180), "the regions are not split");
         http(&tikv.pd, "POST", "/pd/api/v1/regions/split", r#"{"split_keys":["6D"],"retry_limit":2}"#);
         std::thread::sleep(Duration::from_secs(1));
@@ -211,5 +211,5 @@ fn load(tikv: &Tikv) {
         assert!(finished.code == Some(0) && report["errors"] == 0, "{extra:?}: {finished:?}");
         assert!(report["ops"].as_u64().is_some_and(|ops| ops > 10), "{extra:?}: {report}");
     }
-    assert_eq!(tikv.ctl(&["count"]).trim(), "0", "the last run has removed the keys of all");
+    assert_eq!(tikv.ctl(&["count"]).trim(), "0", "the last run has removed the keys of all runs");
 }

@@ -1,10 +1,11 @@
-//! TiKV's clients of other languages as programs, unchanged, against three real processes; and the placement driver's answers that
-//! they rely on, call by call.
+//! Tests of TiKV's clients in other languages, as unmodified programs, against three real processes; and of the
+//! placement driver's replies that they rely on, call by call.
 //!
-//! **Goal**: every raw call that each client offers works over several regions, goes on after the leader's process is killed, and
-//! no client complains of this server in its log. **Method**: the programs of `tests/clients` compare every answer with a model and
-//! ask this test for the faults (`tests/common/program.rs`); what they and the clients print is read here. Each is built from its
-//! registry. Where a toolchain is missing or a registry is out of reach, a line says so and the test is skipped.
+//! **Goal**: every raw call that each client offers works over several regions and after the leader's process is
+//! killed, and no client logs a complaint about this server. **Method**: the programs of `tests/clients` compare every
+//! result with a model and request faults from this test (`tests/common/program.rs`), which reads their output and the
+//! clients'. Each is built from its registry. A test is skipped with a message where a toolchain is missing or a
+//! registry is out of reach.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests of the real world")]
 
 mod common;
@@ -26,7 +27,7 @@ use futures::{StreamExt as _, stream};
 use tonic::Code;
 use tonic::transport::Channel;
 
-/// Three nodes a test: one test at a time is enough for two cores.
+/// Each test starts three nodes, which is enough load for two cores.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 fn turn() -> MutexGuard<'static, ()> {
@@ -37,10 +38,10 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
 }
 
-/// A start that takes longer waited for something that was never answered: PD's clients do so for 5 s.
+/// A longer start means that a request was never answered: PD's clients wait 5 s for that.
 const START_MS_MAX: u64 = 4500;
 
-/// How long a build may take, downloads included.
+/// Time limit of a build, downloads included.
 const BUILD: Duration = Duration::from_secs(580);
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -54,7 +55,7 @@ fn output(name: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("clients").join(name)
 }
 
-/// Words of build tools that cannot reach their registry, or are told that it does not serve a version.
+/// Messages of build tools that cannot reach their registry, or whose registry does not serve a version.
 const OUT_OF_REACH: &[&str] = &[
     "dial tcp",
     "no such host",
@@ -66,7 +67,7 @@ const OUT_OF_REACH: &[&str] = &[
     "module lookup disabled",
 ];
 
-/// Runs a step of a build; says why it has to be skipped, if so.
+/// Runs a step of a build. Returns why the build has to be skipped, if its registry is out of reach.
 fn step(mut command: Command) -> Result<(), String> {
     command.env("GOTOOLCHAIN", "local");
     let shown = format!("{command:?}");
@@ -79,7 +80,7 @@ fn step(mut command: Command) -> Result<(), String> {
     Err(format!("the registry is out of reach ({})", word.unwrap_or(&"")))
 }
 
-/// Whether `go` is there in that version or a newer one.
+/// Checks that `go` is installed in this version or a newer one.
 fn has_go(minor: u32) -> Result<(), String> {
     let wanted = format!("go 1.{minor} or newer is not installed");
     let mut command = Command::new("go");
@@ -91,7 +92,7 @@ fn has_go(minor: u32) -> Result<(), String> {
     if found >= minor { Ok(()) } else { Err(wanted) }
 }
 
-/// Builds a Go program, with another module file if one is given.
+/// Builds a Go program, with a different module file if one is given.
 fn build_go(of: &str, modfile: Option<&Path>, name: &str) -> Result<PathBuf, String> {
     let go = |verb: &[&str]| {
         let mut command = Command::new("go");
@@ -112,17 +113,18 @@ fn build_go(of: &str, modfile: Option<&Path>, name: &str) -> Result<PathBuf, Str
 // ---------------------------------------------------------------------------------------------------------------------
 // Running
 
-/// A line of a client's log that complains, and why it is no fault of this server.
+/// A complaint in a client's log that is not a fault of this server, and the reason.
 struct Excused {
-    /// What the complaint contains.
+    /// A part of the complaint's text.
     word: &'static str,
     why: &'static str,
 }
 
-/// Complaints in what a program printed before it asked for a fault: from then on a node is dead, and clients say so.
+/// Returns the complaints that a program printed before it requested a fault. After that a node is dead, and clients
+/// complain.
 fn complaints(lines: &[String], excused: &[Excused]) -> Vec<String> {
     let healthy = lines.iter().take_while(|line| !line.starts_with("@kill"));
-    // A record begins with its level, and has its stack trace in the lines behind it.
+    // A record begins with its level; the lines that follow contain its stack trace.
     let begins = |line: &str| line.starts_with('[') || line.starts_with('@');
     let mut records: Vec<String> = Vec::new();
     for line in healthy {
@@ -147,26 +149,26 @@ fn complaints(lines: &[String], excused: &[Excused]) -> Vec<String> {
     records
 }
 
-/// Runs a program against a cluster of its own.
+/// Runs a program against a separate cluster.
 fn program(name: &str, command: Command, excused: &[Excused]) {
     let runtime = runtime();
     let mut cluster = Cluster::start(3, &["--initial-regions", "4"]);
-    // Both streams in one, so that their order is known.
+    // Both streams are merged, so that their order is known.
     let mut merged = Command::new("sh");
     merged.args(["-c", "exec \"$@\" 2>&1", "sh"]).arg(command.get_program()).args(command.get_args());
     let said = converse(name, merged, &runtime, &mut cluster);
-    let started_ms = said.started_ms.expect("the program says when it had its first answer");
-    assert!(started_ms < START_MS_MAX, "{name}: {started_ms} ms to the first answer");
+    let started_ms = said.started_ms.expect("the program reports when it got its first reply");
+    assert!(started_ms < START_MS_MAX, "{name}: {started_ms} ms to the first reply");
     let complaints = complaints(&said.lines, excused);
     assert!(complaints.is_empty(), "{name} complains:\n{}", complaints.join("\n"));
 }
 
-/// Runs what `build` makes, or says why not.
+/// Builds a program with `build` and runs it, or prints why it is skipped.
 fn built(name: &str, build: impl FnOnce() -> Result<PathBuf, String>) {
     built_with(name, &[], build);
 }
 
-/// The same, with variables of its environment.
+/// Does the same with additional environment variables.
 fn built_with(name: &str, variables: &[(&str, &str)], build: impl FnOnce() -> Result<PathBuf, String>) {
     let _turn = turn();
     match build() {
@@ -187,8 +189,8 @@ fn go_client_2_0_7() {
     });
 }
 
-/// That version waits for a lost connection to come back by itself, which its gRPC does not do (client-go 2.0.7 asks it to): it
-/// never talks again to a store that it lost. Its program ends before the killed node comes back.
+/// This version waits for a lost connection to come back by itself, which its gRPC does not do (client-go 2.0.7
+/// requests it): it never reconnects to a lost store. Its program ends before the killed node comes back.
 #[test]
 fn go_client_2_0_4() {
     built_with("client-go 2.0.4", &[("CLIENT_LOSES_STORES", "1")], || {
@@ -197,7 +199,8 @@ fn go_client_2_0_4() {
     });
 }
 
-/// The registry does not serve the client of August 2026 (commit b75f6efa); `ARMILLA_CLIENT_GO` names a folder with its sources.
+/// The registry does not serve the client of August 2026 (commit b75f6efa). `ARMILLA_CLIENT_GO` is the directory of its
+/// sources.
 #[test]
 fn go_client_newest() {
     built("client-go newest", || {
@@ -219,7 +222,7 @@ fn go_client_newest() {
     });
 }
 
-/// PD's client of August 2026, which client-go of that month uses: the registry serves it.
+/// PD's client of August 2026, which client-go of that month uses. The registry serves it.
 #[test]
 fn go_pd_client() {
     built("pd client", || {
@@ -344,7 +347,7 @@ async fn lookups(at: &mut Place, starts: &[Vec<u8>]) {
     ];
     let answers = at.leader.query_region(stream::iter(requests)).await.unwrap().into_inner();
     let answers: Vec<_> = answers.map(Result::unwrap).collect().await;
-    assert_eq!(answers.len(), 2, "one answer a request, also for an empty one");
+    assert_eq!(answers.len(), 2, "one response per request, also for an empty one");
     assert!(answers.iter().all(|answer| answer.header.as_ref().unwrap().cluster_id != 0));
     let found = &answers[1];
     assert_eq!((found.key_id_map.len(), found.prev_key_id_map.len()), (4, 2));
@@ -370,7 +373,7 @@ async fn lookups(at: &mut Place, starts: &[Vec<u8>]) {
     let prev =
         pdpb::GetRegionRequest { header: header.clone(), region_key: starts[0].clone().into(), need_buckets: true };
     let prev = at.leader.get_prev_region(prev).await.unwrap().into_inner();
-    assert!(prev.header.unwrap().error.is_none() && prev.region.is_none(), "nothing found is no error");
+    assert!(prev.header.unwrap().error.is_none() && prev.region.is_none(), "no result is not an error");
 }
 
 async fn ranges(at: &mut Place, starts: &[Vec<u8>]) {
@@ -407,7 +410,7 @@ async fn stores(at: &mut Place) {
     let all = pdpb::GetAllStoresRequest { header: header.clone(), exclude_tombstone_stores: false };
     let all = at.leader.get_all_stores(all).await.unwrap().into_inner().stores;
     assert_eq!(all.len(), 3);
-    // Sizes are told with heartbeats.
+    // Sizes are reported with heartbeats.
     tokio::time::sleep(Duration::from_secs(1)).await;
     for store in &all {
         let request = pdpb::GetStoreRequest { header: header.clone(), store_id: store.id };
@@ -432,7 +435,7 @@ async fn stores(at: &mut Place) {
 }
 
 async fn refusals(at: &mut Place) {
-    // Whoever does not name the cluster is refused, but for the two calls that tell its id.
+    // Calls without the cluster's id are refused, except the two that return it.
     for header in [None, Some(RequestHeader { cluster_id: 1, ..RequestHeader::default() })] {
         let members = pdpb::GetMembersRequest { header: header.clone() };
         assert!(at.leader.get_members(members).await.is_ok());
@@ -453,7 +456,7 @@ async fn refusals(at: &mut Place) {
     assert_eq!(refused.code(), Code::Unavailable);
     assert!(refused.message().ends_with("requested pd is not leader of cluster"), "{refused}");
 
-    // A call for another member is not answered; one for this member is, whatever its scheme.
+    // A call for another member is refused; one for this member is served, whatever its scheme.
     let region = |host: &str| {
         let request = pdpb::GetRegionRequest { header: at.header.clone(), ..Default::default() };
         let mut request = tonic::Request::new(request);

@@ -1,11 +1,13 @@
 //! Three real processes under load, killed with SIGKILL at random times.
 //!
-//! **Goal**: what the simulator leaves out (RocksDB's files, sockets, the kernel's page cache, a process that is simply gone) keeps
-//! the promise too: nothing acknowledged is lost, every key behaves like one register, and clients go on.
+//! **Goal**: the parts that the simulator leaves out (RocksDB's files, sockets, the kernel's page cache, processes that
+//! are killed) keep the same promise: no acknowledged write is lost, every key behaves like one register, and clients
+//! continue.
 //!
-//! **Method**: clients with one attempt an operation record a history; random nodes are killed and come back, twenty rounds; the
-//! history goes to the same linearizability search as the simulator's. Which nodes and when comes from a seed that is printed
-//! (`ARMILLA_SEED=N` repeats the choices, though not the machine's timing). No assertion depends on how fast the machine is.
+//! **Method**: clients with one attempt per operation record a history; random nodes are killed and restarted in twenty
+//! rounds; the history is checked by the same linearizability search as the simulator's. A seed, which is printed,
+//! determines which nodes are killed and when (`ARMILLA_SEED=N` repeats the choices, though not the machine's timing).
+//! No assertion depends on the machine's speed.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests of the real world")]
 
 mod common;
@@ -23,18 +25,18 @@ use armilla_check::{ABSENT, Action, Judgement, KeyOp, Val};
 use bytes::Bytes;
 use common::{Cluster, Outcome, Wire, wait_until};
 
-/// Rounds of killing, unless `ARMILLA_KILL_ROUNDS` says otherwise (fewer where an emulator runs the nodes).
+/// Number of rounds, unless `ARMILLA_KILL_ROUNDS` is set (to fewer where an emulator runs the nodes).
 const ROUNDS: usize = 20;
-/// Clients that read and write the same few keys.
+/// Number of clients that read and write the same few keys.
 const CLIENTS: usize = 6;
-/// Keys that they share in each region.
+/// Number of keys that they share in each region.
 const KEYS_A_REGION: usize = 4;
-/// How long a client may go without one success after a kill before the cluster counts as stuck.
+/// Time without a success after a kill after which the cluster counts as stuck.
 const STUCK: Duration = Duration::from_secs(40);
-/// Steps of the search for one key.
+/// Maximum number of steps of the search for one key.
 const BUDGET: u64 = 50_000_000;
 
-/// What the clients did, by key.
+/// The clients' operations, by key.
 #[derive(Default)]
 struct History {
     ops: Mutex<BTreeMap<Vec<u8>, Vec<KeyOp>>>,
@@ -53,15 +55,15 @@ impl History {
     }
 }
 
-/// Shared by the clients and the one who kills.
+/// The state shared by the clients and the thread that kills nodes.
 struct Stage {
     wire: Wire,
     began: Instant,
     history: History,
     stop: AtomicBool,
-    /// Numbers for values: each is written once.
+    /// The next number for a value; each value is written once.
     values: AtomicU64,
-    /// Successes of any client.
+    /// Number of successes of all clients.
     successes: AtomicU64,
     /// Keys that were written once and acknowledged.
     kept: Mutex<Vec<(Vec<u8>, Vec<u8>)>>,
@@ -87,7 +89,7 @@ fn decode(bytes: &[u8]) -> Val {
     digits.parse().expect("a number")
 }
 
-/// One client: one operation after the other on random keys.
+/// Runs one client: one operation after the other on random keys.
 async fn client(stage: Arc<Stage>, keys: Arc<Vec<Vec<u8>>>, mut rng: Rng, id: usize) {
     let mut own = 0u64;
     while !stage.stop.load(Ordering::Relaxed) {
@@ -100,7 +102,7 @@ async fn client(stage: Arc<Stage>, keys: Arc<Vec<Vec<u8>>>, mut rng: Rng, id: us
                     (Outcome::Done(()), Action::Read(seen))
                 }
                 Outcome::Refused(why) => (Outcome::Refused(why), Action::Read(ABSENT)),
-                // A read without an answer changed nothing.
+                // A read without a reply changed nothing.
                 Outcome::Unknown(why) => (Outcome::Refused(why), Action::Read(ABSENT)),
             },
             4..=6 => {
@@ -109,7 +111,7 @@ async fn client(stage: Arc<Stage>, keys: Arc<Vec<Vec<u8>>>, mut rng: Rng, id: us
             }
             7 => (stage.wire.delete(key).await, Action::Write(ABSENT)),
             8 => {
-                // Swap what is there, as far as a read can tell.
+                // Swaps the present value, as far as a read can tell.
                 let before = match stage.wire.get(key).await {
                     Outcome::Done(seen) => seen,
                     _ => continue,
@@ -131,7 +133,7 @@ async fn client(stage: Arc<Stage>, keys: Arc<Vec<Vec<u8>>>, mut rng: Rng, id: us
                 continue;
             }
             _ => {
-                // A key of its own, written once: it must be there at the end if it was acknowledged.
+                // A separate key, written once: it must exist at the end if it was acknowledged.
                 own += 1;
                 let base = &keys[rng.below(keys.len() as u64) as usize];
                 let key = [base.as_slice(), format!("/own/{id}/{own:08}").as_bytes()].concat();
@@ -155,7 +157,7 @@ async fn client(stage: Arc<Stage>, keys: Arc<Vec<Vec<u8>>>, mut rng: Rng, id: us
     }
 }
 
-/// Some keys in every region.
+/// Returns a few keys in every region.
 fn spread(regions: &[Bytes]) -> Vec<Vec<u8>> {
     let name = |start: &[u8], n| [start, format!("k{n}").as_bytes()].concat();
     regions.iter().flat_map(|start| (0..KEYS_A_REGION).map(move |n| name(start, n))).collect()
@@ -198,7 +200,7 @@ fn random_nodes_die_under_load_and_nothing_acknowledged_is_lost() {
         std::thread::sleep(Duration::from_millis(rng.between(100, 900)));
         let victim = rng.below(3) as usize;
         cluster.kill(victim);
-        // One time in four a second node goes too: no quorum, so the clients must wait for a restart.
+        // One time in four a second node is killed as well: without a quorum the clients must wait for a restart.
         let second = rng.chance(0.25).then(|| (victim + 1 + rng.below(2) as usize) % 3);
         if let Some(second) = second {
             std::thread::sleep(Duration::from_millis(rng.between(0, 300)));
@@ -206,7 +208,7 @@ fn random_nodes_die_under_load_and_nothing_acknowledged_is_lost() {
             std::thread::sleep(Duration::from_millis(rng.between(0, 500)));
             cluster.restart(second);
         }
-        // Two of three are up (again): clients must go on.
+        // Two of three nodes are up (again), so clients must continue.
         let killed = Instant::now();
         let before = stage.successes.load(Ordering::Relaxed);
         while stage.successes.load(Ordering::Relaxed) < before + CLIENTS as u64 * 4 {
@@ -228,7 +230,7 @@ fn random_nodes_die_under_load_and_nothing_acknowledged_is_lost() {
     }
     cluster.wait_ready();
 
-    // The last word on every key, and on everything that was written once.
+    // A final read of every key, and of all keys that were written once.
     let steadily = async |key: &[u8]| {
         let began = Instant::now();
         loop {
@@ -317,8 +319,8 @@ fn a_cluster_stops_cleanly_and_finds_its_data_again() {
     assert_eq!(runtime.block_on(wire.get(b"before")), Outcome::Done(Some(Bytes::from_static(b"value"))));
 }
 
-/// **Goal**: a node that is told to stop leaves no region to an election. **Method**: SIGTERM to whoever leads something; it says that
-/// it handed everything over, and the store that each region names as its leader at that moment is another one.
+/// **Goal**: a node that is stopped leaves no region to an election. **Method**: SIGTERM to each node that leads a
+/// region. The node logs that it handed over all leaders, and at that moment each region's leader is on another store.
 #[test]
 fn a_node_that_stops_hands_over() {
     let mut cluster = Cluster::start(3, &["--initial-regions", "4"]);
@@ -335,8 +337,8 @@ fn a_node_that_stops_hands_over() {
     }
 }
 
-/// **Goal**: a node whose disk was lost does not pass for a healthy one. **Method**: its data directory is removed; it serves as a new
-/// store, says on every way that is asked for health what is wrong, and the others stay healthy.
+/// **Goal**: a node whose disk was lost is not considered healthy. **Method**: its data directory is removed. It serves
+/// as a new store, every health endpoint reports the problem, and the other nodes stay healthy.
 #[test]
 fn a_node_with_a_lost_disk_is_not_healthy() {
     let mut cluster = Cluster::start(3, &["--initial-regions", "2"]);
@@ -360,7 +362,7 @@ fn a_node_with_a_lost_disk_is_not_healthy() {
 
 #[test]
 fn a_node_that_was_away_for_long_catches_up() {
-    // A log that keeps next to nothing for those who are away: they need a snapshot.
+    // A log that keeps very little for nodes that are down, so that they need a snapshot.
     let dir = tempfile::tempdir().expect("a temporary folder");
     let config = dir.path().join("node.toml");
     let short = "[raft]\nlog_keep_entries = 4\nlog_lag_entries_max = 8\nflush_kib = 1024\nflush_interval_ms = 500\n";
@@ -369,7 +371,7 @@ fn a_node_that_was_away_for_long_catches_up() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     cluster.kill(2);
     let wire = Wire::new(cluster.addrs());
-    // 24 MiB, written many times over: more than the log keeps.
+    // 24 MiB, overwritten many times: more than the log keeps.
     let value = vec![b'v'; 256 << 10];
     runtime.block_on(async {
         for n in 0..96u32 {
@@ -384,7 +386,7 @@ fn a_node_that_was_away_for_long_catches_up() {
     });
     cluster.restart(2);
     cluster.wait_ready();
-    // The one that was away must now be able to form a quorum with either other, so it has everything.
+    // The node that was down must now be able to form a quorum with either of the others, so it has all data.
     for gone in [0, 1] {
         cluster.kill(gone);
         let began = Instant::now();
@@ -404,7 +406,7 @@ fn a_node_that_was_away_for_long_catches_up() {
     }
 }
 
-/// Writes a key until it is done.
+/// Writes a key, and retries until it succeeds.
 async fn put(wire: &Wire, key: &str, value: &[u8]) {
     let began = Instant::now();
     while wire.put(key.as_bytes(), value).await != Outcome::Done(()) {
@@ -413,7 +415,7 @@ async fn put(wire: &Wire, key: &str, value: &[u8]) {
     }
 }
 
-/// Reads a key through whoever serves it, within `limit`.
+/// Reads a key within `limit` from any node that serves it.
 async fn get(cluster: &Cluster, key: &str, limit: Duration) -> Option<Bytes> {
     let began = Instant::now();
     loop {
@@ -431,15 +433,15 @@ fn files_bytes(dir: &std::path::Path) -> u64 {
     entries.filter_map(|entry| entry.metadata().ok()).filter(|meta| meta.is_file()).map(|meta| meta.len()).sum()
 }
 
-/// A configuration file in `dir`.
+/// Writes a configuration file into `dir`.
 fn configured(dir: &tempfile::TempDir, text: &str) -> String {
     let path = dir.path().join("node.toml");
     std::fs::write(&path, text).expect("writable");
     path.to_str().expect("text").to_owned()
 }
 
-/// **Goal**: a node that is dead for long does not fill the disks of the others, and comes back. **Method**: forty times as many bytes
-/// are written as the log may keep for it.
+/// **Goal**: a node that is down for long does not fill the disks of the others, and comes back. **Method**: forty
+/// times as many bytes are written as the log may keep for it.
 #[test]
 fn the_log_is_bounded_while_a_node_is_dead() {
     let dir = tempfile::tempdir().expect("a temporary folder");
@@ -471,8 +473,8 @@ fn the_log_is_bounded_while_a_node_is_dead() {
     cluster.assert_alive();
 }
 
-/// **Goal**: a process that stands still for half a minute does no harm, and goes on. **Method**: SIGSTOP, writes meanwhile, SIGCONT; what
-/// was written is read through every node.
+/// **Goal**: a process that is suspended for half a minute does no harm and continues. **Method**: SIGSTOP, writes
+/// meanwhile, SIGCONT; the writes are then read through every node.
 #[test]
 fn a_node_that_stands_still_goes_on() {
     let mut cluster = Cluster::start(3, &["--initial-regions", "4"]);
@@ -481,7 +483,7 @@ fn a_node_that_stands_still_goes_on() {
         runtime.block_on(put(&Wire::new(cluster.addrs()), "still", b"before"));
         cluster.signal(node, "STOP");
         let began = Instant::now();
-        // Long for one of them: the others take turns.
+        // A long pause for one of the nodes, short ones for the others.
         let still = if node == 0 { Duration::from_secs(30) } else { Duration::from_secs(5) };
         let mut last = 0u32;
         while began.elapsed() < still {
@@ -497,7 +499,7 @@ fn a_node_that_stands_still_goes_on() {
     cluster.assert_alive();
 }
 
-/// A file system of its own for a folder; unmounted when dropped.
+/// A separate file system for a directory; unmounted when dropped.
 struct SmallDisk(std::path::PathBuf);
 
 impl SmallDisk {
@@ -510,13 +512,13 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Lazily: the node on it may still be on its way out.
+        // Unmounted lazily, because the node on it may still be exiting.
         std::process::Command::new("umount").arg("-l").arg(&self.0).status().ok();
     }
 }
 
-/// **Goal**: one full disk stops nobody else, and its node comes back when there is room. **Method**: one node's data lies on a small file
-/// system, and more is written than fits; then the file system grows.
+/// **Goal**: a full disk stops no other node, and its node comes back when there is space. **Method**: one node's data
+/// is on a small file system, and more data is written than fits; then the file system grows.
 #[test]
 fn a_full_disk_stops_nobody_else() {
     let dir = tempfile::tempdir().expect("a temporary folder");
@@ -526,7 +528,7 @@ fn a_full_disk_stops_nobody_else() {
     );
     let mut cluster = Cluster::start(3, &["--config", &config, "--disk-reserve-mib", "48"]);
     cluster.kill(2);
-    // What the node has so far moves to the small disk.
+    // The node's present data moves to the small disk.
     let (data, kept) = (cluster.data(2).to_owned(), cluster.data(2).with_extension("kept"));
     std::fs::rename(&data, &kept).expect("the data moves");
     std::fs::create_dir(&data).expect("a folder");
@@ -541,7 +543,7 @@ fn a_full_disk_stops_nobody_else() {
     cluster.wait_ready();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let wire = Wire::new(cluster.addrs());
-    // Bytes that no compression makes smaller.
+    // Incompressible bytes.
     let mut rng = Rng::new(7);
     let mut value = vec![0; 256 << 10];
     runtime.block_on(async {
@@ -553,10 +555,10 @@ fn a_full_disk_stops_nobody_else() {
     });
     let log = cluster.log(2);
     assert!(log.contains("room on the disk"), "it did not notice:\n{log}");
-    // Room again: it starts, if it had to stop, and has everything.
+    // There is space again: the node starts, if it had to stop, and has all data.
     let grown = std::process::Command::new("mount").args(["-o", "remount,size=2g"]).arg(&data).status();
     assert!(grown.is_ok_and(|status| status.success()), "remount");
-    // What it was writing when there was no room ends it; it may be on its way out, and still say that it is ready.
+    // The write that ran out of space stops the store. The node may be exiting and still report that it is ready.
     std::thread::sleep(Duration::from_secs(2));
     if cluster.log(2).contains("the store stopped serving") {
         let began = Instant::now();

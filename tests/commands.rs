@@ -1,8 +1,8 @@
-//! The commands as people type them: `up`, `ctl`, `bench`, `start --join`, against real processes.
+//! Tests of the commands as people type them: `up`, `ctl`, `bench`, `start --join`, against real processes.
 //!
-//! **Goal**: what `README.md` and `docs/commands.md` show works: a cluster in one process that finds its data again, tables and
-//! JSON that say the same, a fourth node that joins, a machine that gives few file descriptors. **Method**: the binary itself;
-//! its output is read, its exit code is looked at, nothing depends on how fast the machine is.
+//! **Goal**: the examples of `README.md` and `docs/commands.md` work: a cluster in one process that finds its data
+//! again, tables and JSON with the same contents, a fourth node that joins, a machine with few file descriptors.
+//! **Method**: runs the binary and checks its output and exit code. Nothing depends on the machine's speed.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests of the real world")]
 
 mod common;
@@ -18,7 +18,7 @@ use serde_json::Value;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// A program in the background, gone when the test ends.
+/// A program in the background; killed when the test ends.
 struct Running {
     child: Child,
     log: PathBuf,
@@ -31,12 +31,12 @@ impl Running {
         Running { child: child.unwrap_or_else(|error| panic!("{command:?}: {error}")), log: log.to_owned() }
     }
 
-    /// What it has printed.
+    /// Returns everything that the program has printed.
     fn text(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// Waits until it has printed `what`.
+    /// Waits until the program has printed `what`.
     fn wait_for(&mut self, what: &str) {
         let log = self.log.clone();
         wait_until(&format!("it prints `{what}`"), || {
@@ -47,7 +47,7 @@ impl Running {
         });
     }
 
-    /// Sends a signal and waits for the end; the exit code.
+    /// Sends a signal, waits until the program ends, and returns its exit code.
     fn end_by(&mut self, signal: &str) -> Option<i32> {
         let sent = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
         assert!(sent.is_ok_and(|status| status.success()), "kill {signal}");
@@ -79,30 +79,30 @@ fn armilla(args: &[&str]) -> Finished {
     run(command, LIMIT)
 }
 
-/// `armilla ctl` that must succeed; what it prints.
+/// Runs `armilla ctl`, which must succeed, and returns its output.
 fn ctl(pd: &str, args: &[&str]) -> String {
     let finished = armilla(&[&["ctl", "--pd", pd], args].concat());
     assert_eq!(finished.code, Some(0), "ctl {args:?}: {finished:?}");
     finished.text
 }
 
-/// The same with `--json`.
+/// Does the same with `--json`.
 fn ctl_json(pd: &str, args: &[&str]) -> Value {
     let text = ctl(pd, &[&["--json"], args].concat());
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("ctl --json {args:?}: {error}: {text}"))
 }
 
-/// The head and body of a page.
+/// Returns the head and body of a page.
 fn http_get(addr: &str, path: &str) -> Option<(String, String)> {
     http(addr, "GET", path, "")
 }
 
-/// The value of a metric without labels.
+/// Returns the value of a metric without labels.
 fn metric(page: &str, name: &str) -> Option<f64> {
     page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
 }
 
-/// The first of three ports in a row that nobody listens on at the moment.
+/// Returns the first of three consecutive free ports.
 fn three_ports() -> u16 {
     let free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
     (0..100)
@@ -128,7 +128,7 @@ fn up_serves_stops_at_ctrl_c_and_finds_its_data_again() {
     assert_eq!(up.end_by("-INT"), Some(0), "{}", up.text());
     assert!(up.text().contains("stopped; the data is in"), "{}", up.text());
 
-    // The ports are in the directory.
+    // The ports are stored in the directory.
     let mut command = Command::new(binary());
     command.arg("up").arg("--data").arg(&data);
     let mut up = Running::start(command, &dir.path().join("second.log"));
@@ -200,12 +200,12 @@ fn ctl_shows_the_cluster_and_reads_and_writes() {
 
     ctl_asks_queries(pd);
 
-    // Numbers over 2^53 are text.
+    // Numbers above 2^53 are strings.
     let tso = ctl_json(pd, &["tso", "--count", "3"]);
     let number = |name: &str| tso[name].as_str().and_then(|text| text.parse::<u64>().ok()).expect("a number in text");
     assert_eq!(number("last") - number("first"), 2);
     let mut status = Value::Null;
-    // A cluster that has just begun may need a heartbeat or two until PD knows everything.
+    // A new cluster may need a heartbeat or two until PD knows everything.
     wait_until("the cluster is well", || {
         let finished = armilla(&["ctl", "--pd", pd, "--json", "status"]);
         status = serde_json::from_str(&finished.text).unwrap_or_default();
@@ -216,7 +216,7 @@ fn ctl_shows_the_cluster_and_reads_and_writes() {
     assert!(nobody.code == Some(1) && nobody.text.contains("--pd"), "{nobody:?}");
 }
 
-/// `armilla ctl query`, over keys of its own.
+/// Tests `armilla ctl query` on separate keys.
 fn ctl_asks_queries(pd: &str) {
     let docs = [
         ("json/a", r#"{"n":1,"tag":"x"}"#),
@@ -270,14 +270,14 @@ fn ctl_asks_queries(pd: &str) {
     }
 }
 
-/// `armilla ctl` with something on standard input.
+/// Runs `armilla ctl` with this standard input.
 fn ctl_with(pd: &str, args: &[&str], input: &[u8]) -> Written {
     let mut command = Command::new(binary());
     command.args(["ctl", "--pd", pd]).args(args);
     run_with_input(command, input)
 }
 
-/// What `armilla ctl` that must succeed writes to standard output.
+/// Runs `armilla ctl`, which must succeed, and returns its standard output.
 fn ctl_bytes(pd: &str, args: &[&str], input: &[u8]) -> Vec<u8> {
     let written = ctl_with(pd, args, input);
     assert_eq!(written.code, Some(0), "ctl {args:?}: {written:?}");
@@ -289,7 +289,7 @@ fn ctl_gives_bytes_back_as_they_went_in() {
     let cluster = Cluster::start(1, &["--split-keys", "g,m5"]);
     let pd = cluster.addr(0);
 
-    // Values: nothing is added, nothing is escaped.
+    // Values: nothing is added and nothing is escaped.
     let value = r#"{"text":"a \"b\"\n","путь":"C:\\dir"}"#;
     ctl(pd, &["put", "j", value]);
     assert_eq!(ctl_bytes(pd, &["get", "j"], b""), value.as_bytes());
@@ -313,7 +313,7 @@ fn ctl_gives_bytes_back_as_they_went_in() {
     assert_eq!(ctl_bytes(pd, &["get", "empty"], b""), b"");
     assert_eq!(ctl_json(pd, &["get", "empty"])["value"], "");
 
-    // Keys: what is printed is taken back.
+    // Keys: printed keys are accepted as arguments.
     ctl(pd, &["--hex", "put", "00ff5c20", "01"]);
     let table = ctl(pd, &["scan", "--limit", "1"]);
     let key = table.lines().nth(1).and_then(|line| line.split_whitespace().next()).expect("a row");
@@ -347,7 +347,7 @@ fn ctl_lists_counts_and_removes_ranges() {
         ctl(pd, &["put", key, "v"]);
     }
 
-    // A listing that ends at its limit says so, and how to go on.
+    // A listing that ends at its limit reports it, and how to continue.
     let table = ctl_with(pd, &["scan", "m", "n"], b"");
     assert_eq!(String::from_utf8_lossy(&table.out).lines().count(), 101);
     assert!(table.err.contains("there are more") && table.err.contains("`scan m100 n`"), "{table:?}");
@@ -370,7 +370,7 @@ fn ctl_lists_counts_and_removes_ranges() {
     let next = ctl_json(pd, &["scan", "m", "m118", "--reverse", "--limit", "1"]);
     assert_eq!((&next["pairs"][0]["key"], &next["next_end"]), (&"m117".into(), &"m117".into()));
 
-    // Regions: their boundaries are read and taken back.
+    // Regions: their boundaries are decoded, and accepted as arguments.
     let table = ctl(pd, &["regions"]);
     assert!(table.contains(r"\mem{g}") && table.contains(r"\mem{m5}") && table.contains('∞'), "{table}");
     for region in ctl_json(pd, &["regions"])["regions"].as_array().expect("a list") {
@@ -386,7 +386,7 @@ fn ctl_lists_counts_and_removes_ranges() {
     assert_eq!(ctl_json(pd, &["regions", "--limit", "1"])["more"], true);
     assert_eq!(ctl_json(pd, &["regions", "", "a"])["regions"].as_array().map(Vec::len), Some(1));
 
-    // Counting and removing.
+    // Counting and deleting.
     let count = |args: &[&str]| ctl(pd, &[&["count"], args].concat()).trim().parse::<u64>().expect("a number");
     assert_eq!((count(&[]), count(&["--prefix", "m"]), count(&["m0", "m1"]), count(&["z", "a"])), (124, 120, 100, 0));
     assert_eq!(ctl_json(pd, &["count", "--prefix", "m11"])["keys"], 10);
@@ -403,7 +403,7 @@ fn ctl_lists_counts_and_removes_ranges() {
     assert_eq!(ctl(pd, &["delete-range", "--everything"]).trim(), "ok");
     assert_eq!(count(&[]), 0);
 
-    // Together the values are larger than a message may be.
+    // Together the values are larger than the maximum size of a message.
     let dir = tempfile::tempdir().expect("a temporary folder");
     let file = dir.path().join("value");
     std::fs::write(&file, vec![b'v'; 5 << 20]).expect("a file");
@@ -478,7 +478,7 @@ fn probes_and_scrapers_find_what_they_look_for() {
         let (head, body) = http_get(addr, path)?;
         Some((head.split_whitespace().nth(1)?.parse::<u16>().ok()?, body))
     };
-    // One of three founders alone: alive, not ready.
+    // One of three founders alone is alive but not ready.
     let dir = tempfile::tempdir().expect("a temporary folder");
     let addr = format!("127.0.0.1:{}", free_port());
     let members = format!("n1={addr},n2=127.0.0.1:{},n3=127.0.0.1:{}", free_port(), free_port());
@@ -537,7 +537,7 @@ fn bench_measures_and_metrics_follow() {
         assert_eq!(report["batch"], extra.contains(&"--batch"));
     }
 
-    // What was measured shows where operators look.
+    // The measured load appears in the metrics.
     let pages: Vec<String> =
         cluster.addrs().iter().map(|addr| http_get(addr, "/metrics").expect("an answer").1).collect();
     for page in &pages {
@@ -559,7 +559,7 @@ fn bench_measures_and_metrics_follow() {
     assert!(total("armilla_raft_proposals_total") > 0.0 && total("armilla_raft_leaders") > 1.0);
     assert!(total("armilla_raft_reads_by_lease_total") + total("armilla_raft_reads_by_quorum_total") > 0.0);
 
-    // Interrupted: the figures so far, and the exit code that says so.
+    // An interrupted run prints the statistics so far and exits with the code for it.
     let dir = tempfile::tempdir().expect("a temporary folder");
     let mut command = Command::new(binary());
     command.args([
@@ -613,12 +613,12 @@ fn a_fourth_node_joins() {
     wait_until("the fourth node is healthy", healthy);
     let (count, store) = listed();
     assert_eq!(count, 4);
-    // Any node tells where the placement driver is, also one without a member of it.
+    // Any node returns the placement driver's members, also one without a member.
     assert_eq!(ctl_json(&addr, &["members"])["members"].as_array().map(Vec::len), Some(3));
     assert_eq!(ctl(&addr, &["put", "k", "v"]).trim(), "ok");
     assert_eq!(node.end_by("-TERM"), Some(0), "{}", node.text());
 
-    // It is the same store when it comes back.
+    // After a restart it is the same store.
     let mut node = Running::start(start(), &dir.path().join("second.log"));
     wait_until("the fourth node is healthy again", healthy);
     let (count, again) = listed();
@@ -633,11 +633,11 @@ fn clients_that_hang_up_do_not_end_a_node() {
         let mut stream = TcpStream::connect(cluster.addr(0)).expect("the node listens");
         let request = format!("GET /metrics HTTP/1.1\r\nHost: {}\r\n\r\n", cluster.addr(0));
         stream.write_all(request.repeat(20).as_bytes()).expect("sent");
-        // Sometimes in the middle of the first answer, sometimes of a later one.
+        // In the middle of the first response, or of a later one.
         std::thread::sleep(Duration::from_micros(turn % 30 * 100));
         stream.shutdown(std::net::Shutdown::Write).expect("the connection is there");
         std::thread::sleep(Duration::from_micros(turn % 7 * 200));
-        // Closed with answers unread: what the node writes from here on is refused.
+        // Closed with unread responses: the node's further writes fail.
         drop(stream);
     }
     cluster.assert_alive();
@@ -656,7 +656,7 @@ fn few_file_descriptors_cost_a_warning_and_not_the_service() {
     assert!(node.text().contains("ulimit -n"), "{}", node.text());
     wait_until("it serves", || armilla(&["ctl", "--pd", &addr, "--timeout", "2", "put", "k", "v"]).code == Some(0));
     assert_eq!(ctl(&addr, &["get", "k"]).trim(), "v");
-    // More connections than it has descriptors: those that it cannot take wait, the node goes on.
+    // More connections than it has descriptors: further ones wait, and the node keeps serving.
     let crowd: Vec<TcpStream> = (0..300).filter_map(|_| TcpStream::connect(&addr).ok()).collect();
     assert!(crowd.len() > 100, "{}", crowd.len());
     drop(crowd);

@@ -1,8 +1,8 @@
-//! TiKV clients that we did not write, unchanged, against three real processes.
+//! Tests of unmodified third-party TiKV clients against three real processes.
 //!
-//! **Goal**: every raw call that each of them offers works over several regions, and goes on after the leader's process is
-//! killed. **Method**: PyPI's `tikv-client` and `tikv-python` run scripts (`tests/compat/*.py`) that compare every answer with a
-//! model and ask this test for the faults; crates.io's `tikv-client` is called from here, call by call.
+//! **Goal**: every raw call that each of them offers works over several regions, and after the leader's process is
+//! killed. **Method**: PyPI's `tikv-client` and `tikv-python` run scripts (`tests/compat/*.py`) that compare every
+//! result with a model and request faults from this test; crates.io's `tikv-client` is called from here, call by call.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests of the real world")]
 
 mod common;
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use common::{Cluster, converse, kill_leader, run, starts};
 use tikv_client::{BoundRange, ColumnFamily, Key, KvPair, RawClient};
 
-/// Three nodes a test: one test at a time is enough for two cores.
+/// Each test starts three nodes, which is enough load for two cores.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 fn turn() -> MutexGuard<'static, ()> {
@@ -31,7 +31,7 @@ fn runtime() -> tokio::runtime::Runtime {
 // ---------------------------------------------------------------------------------------------------------------------
 // Python
 
-/// The Python with both clients, made when it is not there yet (registry: PyPI).
+/// Returns the Python with both clients, which is installed if it is missing (registry: PyPI).
 fn python() -> PathBuf {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the target folder");
     let venv = target.join("compat-venv");
@@ -61,7 +61,7 @@ fn python() -> PathBuf {
     python
 }
 
-/// Runs one script to its end, carrying out the faults that it asks for.
+/// Runs one script to its end and carries out the faults that it requests.
 fn script(name: &str) {
     let _turn = turn();
     let python = python();
@@ -86,7 +86,7 @@ fn pypi_tikv_python() {
 // ---------------------------------------------------------------------------------------------------------------------
 // Rust
 
-/// The crate gives up after about 1.5 s of retries; a caller tries again.
+/// The crate gives up after about 1.5 s of retries, so the test retries.
 async fn steadfast<T, F>(what: &str, mut call: impl FnMut() -> F) -> T
 where
     F: Future<Output = tikv_client::Result<T>>,
@@ -103,7 +103,7 @@ where
     }
 }
 
-/// Every raw call of the crate against a model, `tag` keeping two runs apart.
+/// Compares every raw call of the crate with a model. `tag` keeps two runs apart.
 async fn every_raw_call(client: &RawClient, regions: &[Vec<u8>], tag: &str) {
     let key = |start: &[u8], name: &str| [start, format!("crate/{tag}/{name}").as_bytes()].concat();
     let keys =
@@ -124,7 +124,7 @@ async fn every_raw_call(client: &RawClient, regions: &[Vec<u8>], tag: &str) {
         assert_eq!(client.get(k.clone()).await.unwrap(), None);
     }
 
-    // Column families do not see each other.
+    // Column families are separate.
     let k = key(&regions[0], "cf");
     let families = [ColumnFamily::Default, ColumnFamily::Lock, ColumnFamily::Write];
     for (n, family) in families.iter().enumerate() {
@@ -192,7 +192,7 @@ async fn every_raw_call(client: &RawClient, regions: &[Vec<u8>], tag: &str) {
         let seen: Vec<Vec<u8>> =
             client.scan_keys(low.clone()..high.clone(), 1000).await.unwrap().into_iter().map(Vec::from).collect();
         assert_eq!(seen, inside_keys);
-        // Downwards the crate is right inside one region only (it walks the regions upwards).
+        // In reverse the crate is correct inside one region only (it walks the regions upwards).
         let down: Vec<_> = inside.iter().rev().cloned().collect();
         assert_eq!(plain(client.scan_reverse(low.clone()..high.clone(), 1000).await.unwrap()), down);
         assert_eq!(plain(client.scan_reverse(low.clone()..high.clone(), 5).await.unwrap()), down[..5]);
@@ -239,11 +239,11 @@ async fn every_raw_call(client: &RawClient, regions: &[Vec<u8>], tag: &str) {
         assert_eq!(swap(None, "5").await, (None, true));
     }
 
-    // A plugin that is not there is an error, and nothing more.
+    // A coprocessor that does not exist is an error, and nothing else.
     let ranges = vec![key(&regions[0], "a")..key(&regions[0], "b")];
     assert!(client.coprocessor("none", "0.1.0", ranges, |_, _| Vec::new()).await.is_err());
 
-    // Ranges go, across regions.
+    // Ranges are deleted across regions.
     let (low, high) = (all[4].0.clone(), all[all.len() - 4].0.clone());
     client.delete_range(low.clone()..high.clone()).await.unwrap();
     model.retain(|k, _| !(low <= *k && *k < high));
@@ -259,12 +259,12 @@ fn crate_tikv_client() {
     let runtime = runtime();
     let mut cluster = Cluster::start(3, &["--initial-regions", "4"]);
     let mut regions = starts(&runtime, &cluster);
-    // The last is the sentinel: clients' keys live before it.
+    // The last region is the sentinel; clients' keys are before it.
     regions.pop();
     let client = runtime.block_on(steadfast("connect", || RawClient::new(cluster.addrs())));
     runtime.block_on(every_raw_call(&client, &regions, "whole"));
 
-    // The leader dies while eight writers write, and everything that was acknowledged is there.
+    // The leader dies while eight writers write, and every acknowledged write must survive.
     let keys: Vec<Vec<u8>> = regions
         .iter()
         .flat_map(|start| {
@@ -297,12 +297,12 @@ fn crate_tikv_client() {
     cluster.restart(killed);
     cluster.wait_ready();
     assert_eq!(runtime.block_on(read()), expected, "with the node back");
-    // Every call again; a leader may just have moved back, so let the client find it first.
+    // Every call again. A leader may just have moved back, so the client first finds it.
     runtime.block_on(steadfast("get", || client.get(keys[0].clone())));
     runtime.block_on(every_raw_call(&client, &regions, "again"));
 }
 
-/// JSON at the data through the crate's `coprocessor()`: pages of every region, put together as a user would.
+/// Queries JSON through the crate's `coprocessor()` and merges the pages of every region, as a user would.
 #[test]
 fn crates_io_tikv_client_asks_the_coprocessor() {
     use armilla::query::{Aggregate, Merge, Next, Query};
@@ -312,7 +312,7 @@ fn crates_io_tikv_client_asks_the_coprocessor() {
     let cluster = Cluster::start(3, &["--initial-regions", "4"]);
     let regions = starts(&runtime, &cluster);
     let client = runtime.block_on(steadfast("connect", || RawClient::new(cluster.addrs())));
-    // In every region 50 values of one shape, and one that is no JSON.
+    // Every region has 50 values of one shape, and one that is not JSON.
     let key = |start: &Vec<u8>, n: u64| [start.as_slice(), format!("copr/{n:03}").as_bytes()].concat();
     let doc = |region: usize, n: u64| format!("{{\"n\":{n},\"region\":{region},\"tag\":\"t{}\"}}", n % 3).into_bytes();
     let mut pairs = Vec::new();
@@ -322,7 +322,7 @@ fn crates_io_tikv_client_asks_the_coprocessor() {
     }
     runtime.block_on(steadfast("batch_put", || client.batch_put(pairs.clone())));
 
-    // One range a region; each is asked again from where its page ends.
+    // One range per region; each is queried again from where its page ends.
     let ask = async |query: Query| {
         let mut merge = Merge::new(query).expect("a query");
         let mut calls = 0;
@@ -375,7 +375,7 @@ fn crates_io_tikv_client_asks_the_coprocessor() {
     assert_eq!(shown, (0..many).collect::<Vec<_>>());
     assert_eq!(answer.scanned.not_json, 0, "a value without the name is not parsed");
 
-    // All regions in one call, each page with the ranges that it is about.
+    // All regions in one call; each page comes with the ranges that it covers.
     let all = runtime.block_on(steadfast("coprocessor", || {
         let count = br#"{"aggregate":[{"count":"$.n"}]}"#.to_vec();
         client.coprocessor("json", "*", [BoundRange::from(..)], move |_, _| count.clone())
@@ -387,7 +387,7 @@ fn crates_io_tikv_client_asks_the_coprocessor() {
     };
     assert_eq!(all.iter().map(|(_, page)| count(page)).sum::<u64>(), 50 * many);
 
-    // What is wrong is told, once, and not tried again for ever.
+    // A wrong request gets an error once, and is not retried forever.
     let refused = |name: &'static str, version: &'static str, data: &'static str| {
         let range = BoundRange::from(key(&regions[0], 0)..key(&regions[0], 9));
         let reply = client.coprocessor(name, version, [range], move |_, _| data.as_bytes().to_vec());

@@ -1,15 +1,15 @@
-//! RocksDB in a process that dies: `kill -9` at random moments, a full disk, few file descriptors.
+//! Tests of RocksDB in a process that dies: `kill -9` at random moments, a full disk, few file descriptors.
 //!
-//! The test starts its own program again as a child. The child writes numbered batches over all column families, flushes now
-//! and then, and says on its standard output which number the last completed flush covers. After the kill, the parent opens the
-//! directory and checks the contract of the engine room: the content is that of the batches `1..=n` for one `n`, in every column
-//! family, and `n` is at or after the last flush that the child spoke of. Now and then a batch goes in as an ingest of files, which
-//! is as durable as a flush when it returns.
+//! The test starts its own program again as a child. The child writes numbered batches over all column families,
+//! flushes from time to time, and prints the number that the last completed flush covers. After the kill, the parent
+//! opens the directory and checks the engine's contract: the content is that of the batches `1..=n` for one `n`, in
+//! every column family, and `n` is at or after the last reported flush. Some batches are ingested as files, which is as
+//! durable as a flush when it returns.
 //!
-//! What this shows: that RocksDB without its write-ahead log recovers one prefix, that its own flushes are atomic over the
-//! column families, and that a flush that returned had handed its data to the operating system. What it does not show: that
-//! the data reached the disk. A killed process leaves its page cache behind, so a missing fsync goes unseen here; that would
-//! take a power cut.
+//! The test shows that RocksDB without its write-ahead log recovers one prefix, that its own flushes are atomic over
+//! the column families, and that a flush that returned had handed its data to the operating system. It does not show
+//! that the data reached the disk: a killed process leaves its page cache behind, so a missing fsync is not detected
+//! here. That would take a power failure.
 #![cfg(not(madsim))]
 // Real processes take real time.
 #![allow(clippy::disallowed_methods)]
@@ -24,13 +24,14 @@ use armilla::engine::{Cf, CfRange, KvEngine, Read, RocksEngine, RocksOptions, St
 use armilla::types::Error;
 
 const ROUNDS: u64 = 10;
-/// Keys in use: batch `n` writes key `n % KEYS` and deletes one further on, so that the content tells `n` in many ways.
+/// Number of keys: batch `n` writes key `n % KEYS` and deletes a later one, so that the content determines `n` in many
+/// ways.
 const KEYS: u64 = 500;
-/// One batch in so many is an ingest.
+/// One batch out of this many is an ingest.
 const INGEST_EVERY: u64 = 53;
 
 fn options(path: &Path) -> RocksOptions {
-    // Small, so that RocksDB flushes on its own too, several times in each round.
+    // Small, so that RocksDB also flushes by itself several times in each round.
     let write_buffer_bytes = 1 << 20;
     RocksOptions { path: path.to_owned(), write_buffer_bytes, block_cache_bytes: 1 << 20, ..RocksOptions::default() }
 }
@@ -39,7 +40,7 @@ fn key(number: u64) -> Vec<u8> {
     (number % KEYS).to_be_bytes().to_vec()
 }
 
-/// Not compressible, and different for each column family and number.
+/// Returns an incompressible value that differs for each column family and number.
 fn value(cf: Cf, number: u64) -> Vec<u8> {
     let mut state = number << 8 | cf as u64;
     let mut word = || {
@@ -63,7 +64,7 @@ fn batch(number: u64) -> WriteBatch {
     batch
 }
 
-/// Does what [`batch`] says, by an ingest: the pairs of all column families but one in files.
+/// Applies [`batch`] as an ingest: the pairs of all column families but one in files.
 fn ingest(engine: &RocksEngine, number: u64) {
     let (mut stager, mut meta, mut ranges) = (engine.stager().unwrap(), WriteBatch::new(), Vec::new());
     for cf in Cf::ALL {
@@ -86,10 +87,10 @@ fn ingest(engine: &RocksEngine, number: u64) {
     assert!(engine.ingest(&ranges, &stager.finish().unwrap(), &meta).unwrap());
 }
 
-/// What a column family holds after the batches `1..=number`.
+/// Returns the content of a column family after the batches `1..=number`.
 fn expected(cf: Cf, number: u64) -> BTreeMap<Vec<u8>, Vec<u8>> {
     let mut content = BTreeMap::new();
-    // Whatever is older has been overwritten: every key is put once in KEYS batches, or deleted by a younger one.
+    // Older writes have been overwritten: within KEYS batches every key is put once, or deleted by a later batch.
     for n in number.saturating_sub(2 * KEYS).max(1)..=number {
         content.insert(key(n), value(cf, n));
         match n % 10 {
@@ -112,7 +113,7 @@ fn last_number(engine: &RocksEngine) -> u64 {
     number.map_or(0, |number| u64::from_be_bytes(number[..].try_into().unwrap()))
 }
 
-/// Panics unless the content is that of the batches `1..=n`; gives `n`.
+/// Checks that the content is that of the batches `1..=n` and returns `n`.
 fn check(engine: &RocksEngine) -> u64 {
     let number = last_number(engine);
     for cf in Cf::ALL {
@@ -128,7 +129,7 @@ fn check(engine: &RocksEngine) -> u64 {
     number
 }
 
-/// The child: only when the parent's variable is set; otherwise a test that has nothing to do.
+/// The child process. Without the parent's variable this test does nothing.
 #[test]
 fn child() {
     let Some(path) = std::env::var_os("ARMILLA_ENGINE_KILL_PATH") else { return };
@@ -171,7 +172,7 @@ fn child() {
                 break;
             }
         }
-        // Some time with flushes, some time without, in which RocksDB flushes on its own.
+        // Alternates between periods with flushes and periods in which only RocksDB flushes by itself.
         if number.is_multiple_of(97) && (mode == "full" || number / 97 % 50 < 25) {
             match engine.flush() {
                 Ok(()) => println!("flushed {number}"),
@@ -186,12 +187,12 @@ fn child() {
         }
     }
     assert_eq!(mode, "full", "only a full disk stops the child");
-    // The engine stays stopped, and reads go on.
+    // The engine stays stopped, and reads continue.
     assert!(matches!(engine.write(&batch(number + 1)), Err(Error::Stopped(_))));
     assert!(matches!(engine.flush(), Err(Error::Stopped(_))));
     engine.get(Cf::Meta, b"number").unwrap();
     println!("stopped {number}");
-    // The end of a process that must not write any more.
+    // Ends the process, which must not write any more.
     std::process::abort();
 }
 
@@ -211,9 +212,9 @@ fn start(path: &Path, mode: &str) -> Child {
         .unwrap()
 }
 
-/// The last number after `word` in what the child said.
+/// Returns the last number after `word` in the child's output.
 fn last_said(lines: &[String], word: &str) -> Option<u64> {
-    // The harness may have begun the line with words of its own.
+    // The test harness may have begun the line with its own words.
     lines.iter().rev().find_map(|line| line.split(word).nth(1)?.trim().parse().ok())
 }
 
@@ -241,7 +242,7 @@ fn after_kill_9_the_content_is_a_prefix_at_or_after_the_last_flush() {
                 BufReader::new(stdout).lines().map_while(Result::ok).inspect(heard).collect::<Vec<_>>()
             })
         };
-        // A machine that is slow, or emulated, takes its time before it writes anything.
+        // A slow or emulated machine may take long before it writes anything.
         is_open.recv_timeout(Duration::from_secs(60)).expect("the child opens the engine");
         std::thread::sleep(Duration::from_micros(50_000 + (state >> 33) % 250_000));
         child.kill().unwrap();

@@ -1,7 +1,8 @@
 //! The raft log over real files: golden scripts, a model with random batches, and damage.
 //!
-//! Goal: what was written is what is read, before and after a start; damage is named with file and offset or, where it can only be a write
-//! that was under way, forgotten. Power losses and planted bugs are the simulator's part (`sim/src/scenario/log_crash_tests.rs`).
+//! Goal: reads return what was written, before and after a restart. Damage is reported with file and offset, or
+//! discarded where it can only be a write that was in progress. Power losses and planted bugs are tested in the
+//! simulator (`sim/src/scenario/log_crash_tests.rs`).
 
 #![allow(clippy::disallowed_methods, reason = "a test over real files")]
 
@@ -44,14 +45,14 @@ fn entries(first: u64, term: u64, data: &[&str]) -> Vec<Entry> {
     data.iter().enumerate().map(entry).collect()
 }
 
-/// Segment files, ascending.
+/// Returns the segment files, ascending.
 fn segments(dir: &Path) -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> = fs::read_dir(dir.join("log")).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     paths
 }
 
-/// One command of a script; its output.
+/// Runs one command of a script and returns its output.
 async fn command(dir: &Path, log: &mut RaftLog, batch: &mut LogBatch, line: &str) -> String {
     let words: Vec<&str> = line.split_whitespace().collect();
     let number = |i: usize| words[i].parse::<u64>().unwrap_or_else(|_| panic!("a number: {line}"));
@@ -74,7 +75,7 @@ async fn command(dir: &Path, log: &mut RaftLog, batch: &mut LogBatch, line: &str
             batch.clear();
         }
         "fill" => {
-            // Batches of one 3,000 byte entry for a group of their own, until so many more segments are begun.
+            // Writes batches of one 3,000-byte entry for a separate group until this many more segments are begun.
             let until = log.stats().created + log.stats().recycled + number(2);
             let data = "x".repeat(3000);
             while log.stats().created + log.stats().recycled < until {
@@ -133,14 +134,14 @@ async fn command(dir: &Path, log: &mut RaftLog, batch: &mut LogBatch, line: &str
     out
 }
 
-/// Runs every script in `tests/scripts/log`: blocks of commands, `----`, what they print, an empty line.
+/// Runs every script in `tests/scripts/log`: blocks of commands, `----`, the expected output, an empty line.
 #[tokio::test]
 async fn scripts() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts/log");
     let rewrite = std::env::var_os("ARMILLA_REWRITE").is_some();
     let mut paths: Vec<PathBuf> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
-    assert!(paths.len() >= 5, "the scripts are there");
+    assert!(paths.len() >= 5, "scripts are missing");
     for path in paths {
         let dir = tempfile::tempdir().unwrap();
         let mut log = open(dir.path()).await.unwrap();
@@ -166,7 +167,7 @@ async fn scripts() {
     }
 }
 
-/// Random batches, housekeeping and starts: the log is the model at every step.
+/// Runs random batches, housekeeping and restarts, and compares the log with the model at every step.
 #[tokio::test]
 async fn follows_the_model() {
     for seed in 0..12 {
@@ -195,7 +196,7 @@ async fn follows_the_model() {
     }
 }
 
-/// Three records in segment 1, the last of them at the returned offsets.
+/// Writes three records to segment 1 and returns the offsets of the last one.
 async fn three_records(dir: &Path) -> Vec<u64> {
     let mut log = open(dir).await.unwrap();
     for i in 1..=3 {
@@ -213,7 +214,8 @@ fn flip(path: &Path, offset: u64) {
     file.write_all_at(&[byte[0] ^ 0x10], offset).unwrap();
 }
 
-/// A flipped byte in a record that later records call durable, or in any segment with a successor, is refused by file and offset.
+/// A flipped byte in a record that later records prove durable, or in any segment with a successor, is reported by file
+/// and offset.
 #[tokio::test]
 async fn damage_in_the_middle_is_refused() {
     for at in [0, 70, 100] {
@@ -226,7 +228,8 @@ async fn damage_in_the_middle_is_refused() {
         assert!(matches!(error, Error::Corruption(_)), "{text}");
         assert!(text.contains("0000000000000001.log at offset 8192"), "{text}");
     }
-    // After one more start the last record is not there any more, but its copy, in the next segment; the second still is.
+    // After one more start the last record is gone, but its copy is in the next segment. The second record is still
+    // there.
     let dir = tempfile::tempdir().unwrap();
     let offsets = three_records(dir.path()).await;
     drop(open(dir.path()).await.unwrap());
@@ -238,7 +241,7 @@ async fn damage_in_the_middle_is_refused() {
     assert!(text.contains("0000000000000001.log at offset 8192"), "{text}");
 }
 
-/// A tail that is cut or torn ends the log there, and the next records go on from it.
+/// A cut or torn tail ends the log there, and the next records continue from it.
 #[tokio::test]
 async fn a_torn_tail_is_forgotten() {
     for cut in [false, true] {
@@ -258,14 +261,14 @@ async fn a_torn_tail_is_forgotten() {
             batch.append(GroupId(7), &entries(last + 1, 2, &["again"]));
             log.write(&batch, true).await.unwrap();
         }
-        // Even if the half record came back whole, it stays dead.
+        // Even if the half record came back whole, it stays invalid.
         fs::write(&path, &whole).unwrap();
         let log = open(dir.path()).await.unwrap();
         assert_eq!(log.term(GroupId(7), 3), Some(2));
     }
 }
 
-/// A missing segment, a damaged header, a newer format: each is refused and said.
+/// A missing segment, a damaged header and a newer format are refused with an error.
 #[tokio::test]
 async fn missing_and_foreign_files_are_refused() {
     let dir = tempfile::tempdir().unwrap();
@@ -296,7 +299,7 @@ async fn missing_and_foreign_files_are_refused() {
     assert!(matches!(&error, Error::Invalid(text) if text.contains("has format 9, this build reads 1")), "{error}");
 }
 
-/// A start that is followed by nothing makes nothing: a supervisor may try for days.
+/// A start without any writes creates no files, since a supervisor may retry for days.
 #[tokio::test]
 async fn starts_that_get_nowhere_make_no_files() {
     let dir = tempfile::tempdir().unwrap();
@@ -316,7 +319,8 @@ async fn starts_that_get_nowhere_make_no_files() {
     }
 }
 
-/// An ended segment's file ends where its records do, however the segment ended: what the log holds is what its files take.
+/// An ended segment's file ends with its records, however the segment ended, so that the files are as large as the
+/// log's contents.
 #[tokio::test]
 async fn files_of_ended_segments_end_with_their_records() {
     let dir = tempfile::tempdir().unwrap();
@@ -325,7 +329,7 @@ async fn files_of_ended_segments_end_with_their_records() {
         batch.append(GroupId(7), &entries(index, 1, &["x".repeat(bytes).as_str()]));
         log.write(&batch, true).await.unwrap();
     };
-    // By a start, by a record that does not fit, and by a start that died before it cut.
+    // Ended by a start, by a record that does not fit, and by a start that died before it cut.
     let mut log = open(dir.path()).await.unwrap();
     write(&mut log, 1, 10).await;
     drop(log);
@@ -337,7 +341,8 @@ async fn files_of_ended_segments_end_with_their_records() {
     long.set_len(options(dir.path()).segment_bytes).unwrap();
     drop(open(dir.path()).await.unwrap());
     let lengths: Vec<u64> = segments(dir.path()).iter().map(|path| fs::metadata(path).unwrap().len()).collect();
-    // Headers, and what nothing vouches for went into the next one. The active one is prepared for more.
+    // The files hold headers; records that nothing proves durable went into the next segment. The active one has
+    // preallocated space.
     assert_eq!(lengths, [4096, 32 << 10, 4096, 64 << 10]);
 }
 
@@ -354,14 +359,15 @@ async fn a_log_of_another_node_is_refused() {
     drop(open(5).await.unwrap());
 }
 
-/// An older copy of the log is refused, also one that holds no record; a log that a start left before it could say so is not.
+/// An older copy of the log is refused, also one without any record. A log that a start left before it was recorded is
+/// accepted.
 #[tokio::test]
 async fn an_older_copy_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let open =
         |boot, boot_min| RaftLog::open_with_id(Disk::real(), LogOptions { boot, boot_min, ..options(dir.path()) }, 5);
     for boot in 1..=3 {
-        // The identity remembers the start before: this one has not told it yet.
+        // The identity records the previous start; this one has not been recorded yet.
         drop(open(boot, boot - 1).await.unwrap());
         drop(open(boot, boot).await.unwrap());
     }
@@ -376,8 +382,9 @@ async fn an_older_copy_is_refused() {
     assert!(open(6, 6).await.is_err());
 }
 
-/// Goal: what a start has copied forward and died, no later start finds, if the record that it copied was forgotten in between.
-/// Method: a start's copy is put into the spare that it took, the record itself is damaged, and the log is opened twice.
+/// Goal: a record that a start copied forward before it died is not found by a later start if the record was forgotten
+/// in between. Method: the copy is put into the spare that the start used, the record itself is damaged, and the log is
+/// opened twice.
 #[tokio::test]
 async fn a_copy_of_an_earlier_start_is_not_found() {
     let dir = tempfile::tempdir().unwrap();
@@ -411,7 +418,7 @@ async fn a_copy_of_an_earlier_start_is_not_found() {
     let after = segments(dir.path());
     let copy = fs::read(after.last().unwrap()).unwrap()[4096..8192].to_vec();
     let taken = before.iter().find(|(path, _)| !after.contains(path)).expect("a spare was taken").0.clone();
-    // As it was before that start, but for the copy, and for the record, which is torn.
+    // The state before that start, except for the copy, and for the record, which is torn.
     fs::remove_file(after.last().unwrap()).unwrap();
     for (path, content) in &before {
         fs::write(path, content).unwrap();
@@ -427,7 +434,7 @@ async fn a_copy_of_an_earlier_start_is_not_found() {
     }
 }
 
-/// Damage under entries that are read later is found by the read.
+/// Damage below entries that are read later is detected by the read.
 #[tokio::test]
 async fn a_read_verifies() {
     let dir = tempfile::tempdir().unwrap();
@@ -439,7 +446,7 @@ async fn a_read_verifies() {
     assert_eq!(log.read(GroupId(7), 2, 4, 1000).await.unwrap().len(), 2);
 }
 
-/// A batch larger than a segment gets a segment for itself.
+/// A batch larger than a segment gets a separate segment.
 #[tokio::test]
 async fn a_batch_may_be_larger_than_a_segment() {
     let dir = tempfile::tempdir().unwrap();
@@ -460,7 +467,7 @@ async fn a_batch_may_be_larger_than_a_segment() {
     assert_eq!(log.stats().segments, 1);
 }
 
-/// A batch that does not continue the log is refused, and the log with it.
+/// A batch that does not continue the log is refused, and poisons the log.
 #[tokio::test]
 async fn a_gap_poisons() {
     let dir = tempfile::tempdir().unwrap();

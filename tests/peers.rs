@@ -1,9 +1,11 @@
-//! The same requests to Armilla and to real TiKV: every answer is the same, but for those that docs/protocol.md explains.
+//! Sends the same requests to Armilla and to real TiKV. All responses must be the same, except those that
+//! docs/protocol.md explains.
 //!
-//! **Goal**: what clients see of a store is what they see of TiKV's. **Method**: real TiKV beside one of our own clusters, and
-//! `diff.py`, which sends both the same seeded requests and compares. TiKV is test equipment that few machines have: where it is
-//! not, this says so and passes. `ARMILLA_PEERS` names the folder with `run-tikv` and `diff.py` (else `../shared/peers` beside
-//! the repository); `ARMILLA_PYTHON` the Python with `grpcio-tools` (else `python3`); `ARMILLA_PEERS_SEEDS` how many seeds (else 40).
+//! **Goal**: clients cannot distinguish our store from TiKV. **Method**: real TiKV beside one of our own clusters, and
+//! `diff.py`, which sends the same seeded requests to both and compares. Few machines have TiKV installed; elsewhere
+//! the test prints a message and passes. `ARMILLA_PEERS` is the directory of `run-tikv` and `diff.py` (default:
+//! `../shared/peers` beside the repository), `ARMILLA_PYTHON` the Python with `grpcio-tools` (default: `python3`),
+//! `ARMILLA_PEERS_SEEDS` the number of seeds (default: 40).
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests of the real world")]
 
 mod common;
@@ -15,9 +17,10 @@ use std::time::Duration;
 
 use common::{Cluster, free_port, run, wait_until};
 
-/// Requests whose answers differ for a reason that docs/protocol.md has: those whose printed form has one of these texts.
+/// Requests with different responses for a reason given in docs/protocol.md: those whose printed form contains one of
+/// these texts.
 const EXPLAINED: &[&str] = &[
-    // One more than no version is the version of a region that never split.
+    // One more than a missing version is the version of a region that never split.
     "'_wrong': ['no epoch', 'newer epoch']",
 ];
 
@@ -28,7 +31,7 @@ struct Peers {
 }
 
 impl Peers {
-    /// The peers of this machine, or why there are none.
+    /// Returns the tools of this machine, or why they are missing.
     fn find() -> Result<Peers, String> {
         let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
         let tools = std::env::var_os("ARMILLA_PEERS").map_or_else(|| manifest.join("../shared/peers"), PathBuf::from);
@@ -53,7 +56,7 @@ impl Peers {
     }
 }
 
-/// Real TiKV, one store that lets keys expire; ended when dropped.
+/// A real TiKV store that lets keys expire; ended when dropped.
 struct Tikv {
     process: Child,
     pd: String,
@@ -63,7 +66,7 @@ struct Tikv {
 impl Tikv {
     fn start(peers: &Peers) -> Tikv {
         let data = tempfile::tempdir().expect("a temporary folder");
-        // PD's two ports, and the store's two.
+        // Two ports for PD, and two for the store.
         let free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
         let port = (0..100)
             .map(|_| free_port())
@@ -104,7 +107,7 @@ fn answers_are_those_of_tikv() {
         Ok(peers) => peers,
         Err(why) => return println!("skipped: real TiKV is not here ({why})"),
     };
-    // Its port is taken when TiKV's are looked for.
+    // Its port is in use before TiKV's ports are chosen.
     let mut cluster = Cluster::start(1, &[]);
     let tikv = Tikv::start(&peers);
     wait_until("TiKV serves", || diff(&peers, &tikv, cluster.addr(0), "1", &["raw", "--steps", "1"]).code == Some(0));

@@ -1,7 +1,8 @@
-//! What goes in wrong comes out as a sentence: bad flags, bad folders, bad requests, against real processes.
+//! Tests that wrong flags, directories and requests are refused with clear errors, against real processes.
 //!
-//! **Goal**: a person who mistypes is told what was meant; a data directory is never used by the wrong cluster; a bad request
-//! gets the protocol's error and costs its sender nothing else. **Method**: the binary itself, and the wire.
+//! **Goal**: the error for a mistyped name suggests the right one; a data directory is never used by the wrong cluster;
+//! a bad request gets the protocol's error and has no other cost for its sender. **Method**: the binary itself, and the
+//! wire.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests of the real world")]
 
 mod common;
@@ -28,7 +29,7 @@ fn armilla(args: &[&str]) -> common::Finished {
     run(command, LIMIT)
 }
 
-/// A node that should refuse to start: its words.
+/// Starts a node that should refuse to start, and returns its output.
 fn refused_start(data: &std::path::Path, addr: &str) -> String {
     let finished = run(node_command("n1", data, addr, &format!("n1={addr}")), LIMIT);
     assert!(matches!(finished.code, Some(code) if code != 0), "it should refuse to start: {finished:?}");
@@ -76,7 +77,7 @@ fn a_taken_port_says_so() {
 
 #[test]
 fn a_read_only_directory_says_so() {
-    // A folder below /proc refuses everybody, root included.
+    // Nobody can write below /proc, not even root.
     let text = refused_start(std::path::Path::new("/proc/armilla-test/n1"), &format!("127.0.0.1:{}", free_port()));
     assert!(text.contains("/proc/armilla-test"), "it should name the folder: {text}");
 }
@@ -95,7 +96,7 @@ fn the_data_of_another_cluster_is_refused_with_both_ids() {
     };
     let (one_id, other_id) = (id(&one), id(&other));
     assert!(one_id != 0 && other_id != 0 && one_id != other_id, "{one_id} {other_id}");
-    // The second cluster's data, at the first cluster's third place.
+    // The second cluster's data, used as the first cluster's third node.
     one.kill(2);
     other.kill(2);
     let finished = run(node_command("n3", other.data(2), one.addr(2), one.initial_cluster()), LIMIT);
@@ -103,7 +104,7 @@ fn the_data_of_another_cluster_is_refused_with_both_ids() {
     for id in [one_id, other_id] {
         assert!(finished.text.contains(&id.to_string()), "it should name cluster {id}: {}", finished.text);
     }
-    // And it did no harm.
+    // The first cluster is unharmed.
     one.restart(2);
     one.wait_ready();
 }
@@ -113,7 +114,7 @@ fn what_a_node_waits_for_is_said_and_health_says_when_it_serves() {
     let mut cluster = Cluster::start(1, &[]);
     let (head, _) = http_get(cluster.addr(0), "/healthz");
     assert!(head.starts_with("HTTP/1.1 200"), "{head}");
-    // A node that joins a node that is not there.
+    // A node that joins through an address without a node.
     let dir = tempfile::tempdir().expect("a temporary folder");
     let (nobody, addr) = (format!("127.0.0.1:{}", free_port()), format!("127.0.0.1:{}", free_port()));
     let joining = |join: &str| {
@@ -127,7 +128,7 @@ fn what_a_node_waits_for_is_said_and_health_says_when_it_serves() {
     assert!(finished.text.contains("to join") && finished.text.contains(&nobody), "{}", finished.text);
     let finished = run(joining(&addr), LIMIT);
     assert!(finished.code == Some(2) && finished.text.contains("own address"), "{finished:?}");
-    // The name and the directory of a node belong together.
+    // A node's name must match its directory.
     assert_eq!(cluster.terminate(0), Some(0), "{}", cluster.log(0));
     let addr = cluster.addr(0);
     let finished = run(node_command("n2", cluster.data(0), addr, &format!("n2={addr}")), LIMIT);
@@ -151,7 +152,7 @@ fn a_newer_format_is_refused() {
     let mut cluster = Cluster::start(1, &[]);
     let data = cluster.data(0).to_owned();
     assert_eq!(cluster.terminate(0), Some(0), "{}", cluster.log(0));
-    // The identity file says which format the folder has; a later version would write a larger number.
+    // The identity file contains the directory's format; a later version would write a larger number.
     let identity = find_identity(&data);
     let text = std::fs::read_to_string(&identity).expect("the identity is text");
     let newer: String = text
@@ -164,7 +165,7 @@ fn a_newer_format_is_refused() {
     assert!(said.contains("999"), "it should name the format it found: {said}");
 }
 
-/// The file in a data directory that names its cluster and format.
+/// Returns the file in a data directory that contains its cluster and format.
 fn find_identity(data: &std::path::Path) -> std::path::PathBuf {
     let mut files: Vec<_> =
         std::fs::read_dir(data).expect("a folder").map(|entry| entry.expect("an entry").path()).collect();
@@ -184,7 +185,7 @@ fn bad_requests_get_the_protocols_error_and_leave_the_connection_usable() {
         let mut client = TikvClient::new(wire.channel(&addr));
         let context = Some(context);
 
-        // A key of the largest length is taken, one byte more is not.
+        // A key of the maximum length is accepted; one more byte is not.
         let put = |key: Vec<u8>, value: Vec<u8>| RawPutRequest {
             context: context.clone(),
             key: Bytes::from(key),
@@ -198,7 +199,7 @@ fn bad_requests_get_the_protocols_error_and_leave_the_connection_usable() {
             client.raw_put(put(vec![b'k'; limits::KEY_BYTES_MAX + 1], vec![1])).await.expect("a reply").into_inner();
         assert!(reply.error.contains("key"), "{reply:?}");
 
-        // A value larger than a raft entry.
+        // A value larger than the maximum raft entry.
         let reply = client
             .raw_put(put(b"k".to_vec(), vec![7; limits::ENTRY_BYTES_MAX + 1]))
             .await
@@ -217,7 +218,7 @@ fn bad_requests_get_the_protocols_error_and_leave_the_connection_usable() {
         let reply = client.raw_batch_put(request).await.expect("a reply").into_inner();
         assert!(reply.error.contains("empty"), "{reply:?}");
 
-        // As many ttls as pairs, or one, or none.
+        // There must be as many ttls as pairs, or one, or none.
         let request = RawBatchPutRequest {
             context: context.clone(),
             pairs: (0..3).map(pair).collect(),
@@ -227,7 +228,7 @@ fn bad_requests_get_the_protocols_error_and_leave_the_connection_usable() {
         let reply = client.raw_batch_put(request).await.expect("a reply").into_inner();
         assert!(!reply.error.is_empty(), "{reply:?}");
 
-        // A column family that is none.
+        // A column family that does not exist.
         let request = RawGetRequest { context: context.clone(), key: Bytes::from_static(b"k"), cf: "attic".into() };
         let reply = client.raw_get(request).await.expect("a reply").into_inner();
         assert!(reply.error.contains("attic"), "{reply:?}");
@@ -266,7 +267,7 @@ fn bad_requests_get_the_protocols_error_and_leave_the_connection_usable() {
         peerless.context.as_mut().expect("a context").peer = None;
         let error = client.raw_put(peerless).await.expect("a reply").into_inner().region_error.expect("a region error");
         assert!(error.store_not_match.is_some(), "{error:?}");
-        // Other members are nobody's business.
+        // Different members are not checked.
         let mut members = put(b"k".to_vec(), b"v".to_vec());
         if let Some(epoch) = members.context.as_mut().and_then(|context| context.region_epoch.as_mut()) {
             epoch.conf_ver += 7;
@@ -274,7 +275,7 @@ fn bad_requests_get_the_protocols_error_and_leave_the_connection_usable() {
         let reply = client.raw_put(members).await.expect("a reply").into_inner();
         assert!(reply.error.is_empty() && reply.region_error.is_none(), "{reply:?}");
 
-        // A scan of nothing. RawScan's reply has no error of its own: it is in the only pair.
+        // A scan of an unknown column family. RawScan's reply has no error field: the error is in the only pair.
         let scan =
             |limit, cf: &str| RawScanRequest { context: context.clone(), limit, cf: cf.into(), ..Default::default() };
         let reply = client.raw_scan(scan(0, "")).await.expect("a reply").into_inner();
@@ -284,7 +285,7 @@ fn bad_requests_get_the_protocols_error_and_leave_the_connection_usable() {
         let error = pair.error.as_ref().expect("an error");
         assert!(error.abort.contains("attic") && pair.key.is_empty() && reply.region_error.is_none(), "{reply:?}");
 
-        // Queries over JSON that are wrong: another coprocessor, another version, a predicate with the place.
+        // Wrong JSON queries: another coprocessor, another version, a predicate with the position of the error.
         let ask = |name: &str, version: &str, data: &str, ranges: usize| RawCoprocessorRequest {
             context: context.clone(),
             copr_name: name.to_owned(),
@@ -303,7 +304,7 @@ fn bad_requests_get_the_protocols_error_and_leave_the_connection_usable() {
             assert!(reply.data.is_empty(), "{reply:?}");
         }
 
-        // The other API version, whose keys would be other keys.
+        // The other API version, which encodes keys differently.
         let mut other = put(b"k".to_vec(), b"v".to_vec());
         other.context.as_mut().expect("a context").api_version = 2;
         let reply = client.raw_put(other).await.expect("a reply").into_inner();
@@ -317,7 +318,7 @@ fn bad_requests_get_the_protocols_error_and_leave_the_connection_usable() {
     cluster.assert_alive();
 }
 
-/// Sends a body as it is to a gRPC method; the status that comes back.
+/// Sends these bytes as the body of a gRPC call and returns the status.
 async fn send_bytes(channel: tonic::transport::Channel, path: &'static str, body: &'static [u8]) -> tonic::Status {
     #[derive(Default)]
     struct Plain;
@@ -363,7 +364,7 @@ fn malformed_messages_and_unknown_methods_have_their_status() {
     let addr = cluster.addr(0).to_owned();
     runtime().block_on(async {
         let channel = wire.channel(&addr);
-        // Field 1 says 127 bytes follow; none do.
+        // Field 1 announces 127 bytes, but none follow.
         let status = send_bytes(channel.clone(), "/tikvpb.Tikv/RawGet", b"\x0a\x7f").await;
         assert!(matches!(status.code(), Code::Internal | Code::InvalidArgument), "{status:?}");
         for path in ["/tikvpb.Tikv/NoSuchCall", "/tikvpb.Tikv/KvFlashbackToVersion", "/no.such.Service/Call"] {
@@ -376,7 +377,7 @@ fn malformed_messages_and_unknown_methods_have_their_status() {
     cluster.assert_alive();
 }
 
-/// One HTTP/1.1 request by hand: the status line and headers, and the body.
+/// Sends an HTTP/1.1 request without a library. Returns the status line with the headers, and the body.
 fn http_get(addr: &str, path: &str) -> (String, String) {
     let mut stream = std::net::TcpStream::connect(addr).expect("a connection");
     stream.set_read_timeout(Some(LIMIT)).expect("a socket");

@@ -1,8 +1,9 @@
-//! Requests as real clients send them, over the real transport: many keys, large values, compressed, given up by the hundred.
+//! Tests of requests as real clients send them, over the real transport: many keys, large values, compressed, cancelled
+//! by the hundred.
 //!
-//! **Goal**: what TiKV takes is taken, and what is too large is told in the protocol's own words, whichever layer meets it first; no
-//! request costs its connection, or a stream's other commands. **Method**: one real process, and the wire by hand. Each test
-//! was a client's report before.
+//! **Goal**: requests that TiKV accepts are accepted, and requests that are too large get the protocol's own error,
+//! whichever layer detects them first; no request costs its connection or a stream's other commands. **Method**: one
+//! real process, and the wire without a client. Each test was reported by a client.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests of the real world")]
 
 mod common;
@@ -28,14 +29,14 @@ use response::response::Cmd as Out;
 use tonic::codec::CompressionEncoding;
 use tonic::transport::Channel;
 
-/// Requests and replies of any size.
+/// Size limit of requests and replies in these tests, in bytes.
 const ANY: usize = 1 << 30;
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
 }
 
-/// A client of the store that leads the region of `k…`, and the context of its requests.
+/// Returns a client of the store that leads the region of `k…`, and the context of its requests.
 async fn place(cluster: &Cluster) -> (TikvClient<Channel>, Option<Context>) {
     let wire = Wire::new(cluster.addrs());
     let (context, addr) = wire.context_for(b"k").await.expect("a place");
@@ -43,7 +44,7 @@ async fn place(cluster: &Cluster) -> (TikvClient<Channel>, Option<Context>) {
     (client, Some(context))
 }
 
-/// A value that a compressor cannot make much smaller.
+/// Returns a value that compresses badly.
 fn noise(bytes: usize) -> Bytes {
     let mut state = 0x9e37_79b9_u32;
     let mut next = || {
@@ -105,7 +106,7 @@ fn what_is_too_large_is_told_in_the_protocols_words() {
             let reply = client.raw_compare_and_swap(swap).await.expect("a reply").into_inner();
             assert!(reply.region_error.expect("refused").raft_entry_too_large.is_some() && !reply.outcome_unknown);
 
-            // In a stream only the command itself is refused: not those beside it, nor the stream.
+            // In a stream only the command itself is refused, not the others or the stream.
             let command = |cmd| request::Request { cmd: Some(cmd) };
             let long = || command(In::RawPut(put(value.clone()).into()));
             let small = || command(In::RawPut(put(Bytes::from_static(b"small")).into()));
@@ -136,7 +137,7 @@ fn what_is_too_large_is_told_in_the_protocols_words() {
             assert!(matches!(&got[&4].cmd, Some(Out::RawGet(_))), "{:?}", got[&4]);
         }
         assert_eq!(client.raw_get(get()).await.expect("a reply").into_inner().value, "small");
-        // A read that is too long has no entry: its own error says so.
+        // A read that is too long creates no entry, so the reply's own error reports it.
         let keys = vec![Bytes::from(vec![b'k'; MIB]); 17];
         let request = RawBatchGetRequest { context: context.clone(), keys, ..Default::default() };
         let pairs = client.raw_batch_get(request).await.expect("a reply").into_inner().pairs;
@@ -161,7 +162,7 @@ fn requests_may_be_compressed() {
                 let get = RawGetRequest { context: context.clone(), key: "k".into(), ..Default::default() };
                 assert_eq!(client.raw_get(get).await.expect("a reply").into_inner().value, value);
             }
-            // A small message may hold a large one.
+            // A small message may decompress to a large one.
             for size in [20 << 20, 64 << 20] {
                 let reply = client.raw_put(put(Bytes::from(vec![0; size]))).await.expect("a reply").into_inner();
                 let error = reply.region_error.unwrap_or_else(|| panic!("{size}: {}", reply.error));

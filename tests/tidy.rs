@@ -1,12 +1,12 @@
-//! The law of the house, read from the sources.
+//! The rules of the repository, checked on the sources.
 //!
-//! **Goal**: what a reviewer would have to remember is a test: who may import whom, what a pure room must not name, where the
-//! simulation cfg may stand, how long a file may be, how a room introduces itself, and that the documents name every
-//! dependency and every command, in words that the field uses.
+//! **Goal**: rules that a reviewer would have to remember are tests: the imports between modules, the names that a pure
+//! module must not use, the places where the simulation cfg may be, the length of files, the essay of each module, and
+//! that the documents name every dependency and every command, in the field's terms.
 //!
-//! **Method**: each rule is a function from (path, text) to findings. It looks at a *code view* of the file: comments, strings
-//! and `#[cfg(test)]` items blanked out, lines kept. Each rule is first shown a planted offence (`plants`) that it has to
-//! catch; a rule that catches nothing fails before the real sources are read.
+//! **Method**: each rule is a function from (path, text) to findings. It works on a *code view* of the file: comments,
+//! strings and `#[cfg(test)]` items blanked out, lines kept. Each rule is first shown a planted violation (`plants`)
+//! that it has to detect; a rule that detects nothing fails before the real sources are read.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests of the real world")]
 
 #[path = "tidy/circles.rs"]

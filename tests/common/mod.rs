@@ -1,6 +1,6 @@
-//! What the tests of real processes share: [`Cluster`] starts, kills and restarts `armilla start` on free loopback ports in a
-//! temporary folder; [`converse`] runs a client that is a program of its own; [`Wire`] is a client that tries every operation once
-//! and says what is known of its outcome.
+//! Helpers for tests of real processes: [`Cluster`] starts, kills and restarts `armilla start` on free loopback ports
+//! in a temporary directory; [`converse`] runs a client that is a separate program; [`Wire`] is a client that tries
+//! every operation once and returns what is known of its outcome.
 #![allow(dead_code, unused_imports, reason = "each test binary uses its part")]
 
 mod processes;

@@ -1,4 +1,4 @@
-//! Real nodes: one process each, loopback only, gone when the test ends.
+//! Real nodes: one process each, on loopback only, killed when the test ends.
 
 use std::io::Read as _;
 use std::net::{Ipv4Addr, TcpListener};
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::wire::Wire;
 
-/// How long a machine under load may take for anything that should take a second.
+/// Time that a loaded machine may take for anything that should take a second.
 pub const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The program under test.
@@ -19,12 +19,12 @@ pub fn binary() -> &'static str {
     env!("CARGO_BIN_EXE_armilla")
 }
 
-/// A port that nobody listens on at the moment. It lies below the range from which the kernel takes ports for outgoing connections: a
-/// node that was killed finds its port free when it comes back, whatever connected to whom meanwhile.
+/// Returns a free port. It is below the range from which the kernel takes ports for outgoing connections, so that a
+/// killed node finds its port free when it comes back, whatever connections were made meanwhile.
 pub fn free_port() -> u16 {
     const RANGE: std::ops::Range<u32> = 10_000..32_000;
     static TAKEN: AtomicU32 = AtomicU32::new(0);
-    // Test processes that run at the same time begin at different places.
+    // Test processes that run at the same time begin at different ports.
     let first = std::process::id().wrapping_mul(7919);
     loop {
         let n = first.wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));
@@ -35,11 +35,11 @@ pub fn free_port() -> u16 {
     }
 }
 
-/// `armilla start` for one node, not yet spawned.
+/// Returns the command `armilla start` for one node, not spawned yet.
 pub fn node_command(name: &str, data: &Path, addr: &str, initial_cluster: &str) -> Command {
     let mut command = Command::new(binary());
     command.arg("start").args(["--name", name, "--addr", addr, "--initial-cluster", initial_cluster]);
-    // Many nodes on one disk, which may be nearly full: `--disk-reserve-mib` says otherwise.
+    // The nodes share a disk that may be nearly full; `--disk-reserve-mib` overrides this.
     command.arg("--data").arg(data).env("ARMILLA_DISK_RESERVE_MIB", "0").stdin(Stdio::null());
     command
 }
@@ -47,7 +47,7 @@ pub fn node_command(name: &str, data: &Path, addr: &str, initial_cluster: &str) 
 /// A program that ran to its end.
 #[derive(Debug)]
 pub struct Finished {
-    /// Exit code; `None` after a signal or when it had to be killed.
+    /// Exit code; `None` after a signal, or if the program had to be killed.
     pub code: Option<i32>,
     /// Standard output, then standard error.
     pub text: String,
@@ -61,7 +61,7 @@ pub fn run(mut command: Command, limit: Duration) -> Finished {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    // Read beside the waiting, so that a full pipe cannot stop the program.
+    // Output is read while waiting, so that a full pipe cannot block the program.
     let mut readers = Vec::new();
     let streams: [Box<dyn std::io::Read + Send>; 2] =
         [Box::new(child.stdout.take().expect("piped")), Box::new(child.stderr.take().expect("piped"))];
@@ -88,7 +88,7 @@ pub fn run(mut command: Command, limit: Duration) -> Finished {
     Finished { code, text }
 }
 
-/// What a program wrote, byte for byte.
+/// The output of a program, byte for byte.
 #[derive(Debug)]
 pub struct Written {
     /// Exit code; `None` after a signal.
@@ -99,7 +99,7 @@ pub struct Written {
     pub err: String,
 }
 
-/// Runs `command` to its end with `input` on standard input, which must not be longer than a pipe takes at once (64 KiB).
+/// Runs `command` to its end with `input` on standard input, which must fit into a pipe's buffer (64 KiB).
 pub fn run_with_input(mut command: Command, input: &[u8]) -> Written {
     use std::io::Write as _;
     let mut child = command
@@ -114,7 +114,7 @@ pub fn run_with_input(mut command: Command, input: &[u8]) -> Written {
     Written { code: output.status.code(), out: output.stdout, err }
 }
 
-/// The head and body of an answer, by HTTP/1.1.
+/// Sends a request by HTTP/1.1 and returns the response's head and body.
 pub fn http(addr: &str, method: &str, path: &str, body: &str) -> Option<(String, String)> {
     use std::io::{Read as _, Write as _};
     let mut stream = std::net::TcpStream::connect(addr).ok()?;
@@ -131,16 +131,16 @@ pub fn http(addr: &str, method: &str, path: &str, body: &str) -> Option<(String,
     text.split_once("\r\n\r\n").map(|(head, body)| (head.to_owned(), body.to_owned()))
 }
 
-/// Waits until `ready`, for as long as a slow machine may need.
+/// Waits until `ready` returns true, for as long as a slow machine may need.
 pub fn wait_until(what: &str, mut ready: impl FnMut() -> bool) {
     let began = Instant::now();
     while !ready() {
-        assert!(began.elapsed() < TIMEOUT, "waited {TIMEOUT:?} in vain: {what}");
+        assert!(began.elapsed() < TIMEOUT, "not within {TIMEOUT:?}: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
 
-/// One node's process and home.
+/// One node's process, address and files.
 struct Member {
     name: String,
     addr: String,
@@ -149,17 +149,17 @@ struct Member {
     child: Option<Child>,
 }
 
-/// Some nodes of one cluster, each a process of its own.
+/// The nodes of one cluster, each in a separate process.
 pub struct Cluster {
     members: Vec<Member>,
     initial_cluster: String,
     extra: Vec<String>,
-    // Last, so that the processes are gone before their files.
+    // Last, so that the processes end before their files are removed.
     _dir: TempDir,
 }
 
 impl Cluster {
-    /// Starts `nodes` nodes; `extra` goes to every `armilla start`. Returns when every region has a leader.
+    /// Starts `nodes` nodes with the additional arguments `extra`. Returns when every region has a leader.
     pub fn start(nodes: usize, extra: &[&str]) -> Cluster {
         let dir = tempfile::Builder::new().prefix("armilla-test-").tempdir().expect("a temporary folder");
         let members: Vec<Member> = (1..=nodes)
@@ -181,47 +181,47 @@ impl Cluster {
         cluster
     }
 
-    /// How many nodes there are, dead or alive.
+    /// Returns the number of nodes, dead or alive.
     pub fn len(&self) -> usize {
         self.members.len()
     }
 
-    /// All addresses, `HOST:PORT`.
+    /// Returns all addresses, `HOST:PORT`.
     pub fn addrs(&self) -> Vec<String> {
         self.members.iter().map(|m| m.addr.clone()).collect()
     }
 
-    /// One node's address.
+    /// Returns one node's address.
     pub fn addr(&self, node: usize) -> &str {
         &self.members[node].addr
     }
 
-    /// One node's data directory.
+    /// Returns one node's data directory.
     pub fn data(&self, node: usize) -> &Path {
         &self.members[node].data
     }
 
-    /// The list of founders, as every node was given it.
+    /// Returns the list of founders that every node was started with.
     pub fn initial_cluster(&self) -> &str {
         &self.initial_cluster
     }
 
-    /// The node of this address.
+    /// Returns the node with this address.
     pub fn node_at(&self, addr: &str) -> Option<usize> {
         self.members.iter().position(|m| m.addr == addr)
     }
 
-    /// Whether the process runs.
+    /// Returns whether the process runs.
     pub fn is_up(&self, node: usize) -> bool {
         self.members[node].child.is_some()
     }
 
-    /// The process id of a running node.
+    /// Returns the process id of a running node.
     pub fn pid(&self, node: usize) -> u32 {
         self.members[node].child.as_ref().expect("the node runs").id()
     }
 
-    /// SIGKILL, and the process is gone when this returns.
+    /// Kills a node with SIGKILL. The process is gone when this returns.
     pub fn kill(&mut self, node: usize) {
         if let Some(mut child) = self.members[node].child.take() {
             if let Some(status) = child.try_wait().expect("a child can be waited for") {
@@ -238,7 +238,7 @@ impl Cluster {
         assert!(sent.is_ok_and(|status| status.success()), "kill -{name}");
     }
 
-    /// Whether a node has stopped by itself; it can be started again then.
+    /// Returns whether a node has stopped by itself, so that it can be started again.
     pub fn has_stopped(&mut self, node: usize) -> bool {
         let stopped = match &mut self.members[node].child {
             Some(child) => child.try_wait().expect("a child can be waited for").is_some(),
@@ -250,7 +250,7 @@ impl Cluster {
         stopped
     }
 
-    /// SIGTERM, then the exit code.
+    /// Stops a node with SIGTERM and returns its exit code.
     pub fn terminate(&mut self, node: usize) -> Option<i32> {
         let mut child = self.members[node].child.take().expect("the node runs");
         let ended = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
@@ -272,7 +272,7 @@ impl Cluster {
         let member = &self.members[node];
         let log = std::fs::OpenOptions::new().create(true).append(true).open(&member.log).expect("a log file");
         let mut command = node_command(&member.name, &member.data, &member.addr, &self.initial_cluster);
-        // A panic's message is what a test wants to show of it.
+        // Without a backtrace, the message of a panic stays among the last lines, which a failing test shows.
         command
             .args(&self.extra)
             .env("RUST_BACKTRACE", "0")
@@ -281,14 +281,14 @@ impl Cluster {
         self.members[node].child = Some(command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")));
     }
 
-    /// What a node has printed, its last 60 lines.
+    /// Returns the last 60 lines of a node's output.
     pub fn log(&self, node: usize) -> String {
         let text = std::fs::read_to_string(&self.members[node].log).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(60)..].join("\n")
     }
 
-    /// Panics, with its log, if a node has stopped by itself or goes on behind a panic.
+    /// Panics with the node's log if a node has stopped by itself or has panicked.
     pub fn assert_alive(&mut self) {
         for node in 0..self.members.len() {
             let log = self.log(node);
@@ -300,7 +300,7 @@ impl Cluster {
         }
     }
 
-    /// Waits until a client could work: PD leads and every region has a leader.
+    /// Waits until clients can work: PD has a leader and so has every region.
     pub fn wait_ready(&mut self) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let began = Instant::now();

@@ -1,14 +1,14 @@
-//! Clients that are programs of their own: they work through their calls and ask the test for faults.
+//! Clients in separate programs, which make their calls and request faults from the test.
 //!
-//! A program is given the addresses of all nodes and the first keys of all regions in hex, both separated by commas. It writes
-//! orders on its standard output, and waits on its standard input for the line `ok` after each:
+//! A program gets the addresses of all nodes and the first keys of all regions in hex, both separated by commas. It
+//! writes commands to its standard output, and after each waits for the line `ok` on its standard input:
 //!
-//! | order | what the test does |
+//! | command | what the test does |
 //! |---|---|
 //! | `@kill HEXKEY` | kills the node that leads the region of the key |
-//! | `@restart` | starts the killed node again, and waits until the cluster is whole |
-//! | `@started N ms` | takes note: the time from nothing to the first answer |
-//! | `@done N checks` | takes note: the last line of a program that ended well |
+//! | `@restart` | restarts the killed node, and waits until the cluster is complete |
+//! | `@started N ms` | records the time from the program's start to the first reply |
+//! | `@done N checks` | records the last line of a program that ended successfully |
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Command, Stdio};
@@ -16,19 +16,19 @@ use std::time::Duration;
 
 use super::{Cluster, Wire};
 
-/// How long a program may take in all.
+/// Time limit of a program.
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// What a program said.
+/// The output of a program.
 #[derive(Debug, Default)]
 pub struct Conversation {
-    /// Its output, line by line.
+    /// The output, line by line.
     pub lines: Vec<String>,
-    /// Milliseconds to its first answer, where it says so.
+    /// Milliseconds until the first reply, if the program reported it.
     pub started_ms: Option<u64>,
 }
 
-/// The first keys of all regions.
+/// Returns the first keys of all regions.
 pub fn starts(runtime: &tokio::runtime::Runtime, cluster: &Cluster) -> Vec<Vec<u8>> {
     let regions = runtime.block_on(Wire::new(cluster.addrs()).regions()).expect("regions");
     let starts: Vec<Vec<u8>> = regions.iter().map(|(region, _)| region.start_key.to_vec()).collect();
@@ -36,7 +36,7 @@ pub fn starts(runtime: &tokio::runtime::Runtime, cluster: &Cluster) -> Vec<Vec<u
     starts
 }
 
-/// Kills the node that leads the region of `key`; gives its number.
+/// Kills the node that leads the region of `key` and returns its number.
 pub fn kill_leader(runtime: &tokio::runtime::Runtime, cluster: &mut Cluster, key: &[u8]) -> usize {
     let addr = runtime.block_on(Wire::new(cluster.addrs()).leader_addr(key)).expect("a leader");
     let node = cluster.node_at(&addr).expect("the leader is one of ours");
@@ -44,7 +44,7 @@ pub fn kill_leader(runtime: &tokio::runtime::Runtime, cluster: &mut Cluster, key
     node
 }
 
-/// Runs a program to its end against `cluster`, carrying out the faults that it asks for. Panics unless it ends well.
+/// Runs a program to its end against `cluster` and carries out the faults that it requests. Panics unless it succeeds.
 pub fn converse(
     name: &str,
     mut command: Command,
@@ -87,7 +87,7 @@ pub fn converse(
             ["@done", checks, "checks"] => done = checks.parse::<u32>().ok(),
             _ => {}
         }
-        // Clients log much, and long lines.
+        // Clients log many long lines.
         println!("{name}: {:.400}", line);
         said.lines.push(line);
     }

@@ -1,5 +1,5 @@
-//! A client over the generated stubs that tries every operation ONCE: a history needs to know what happened, and a client
-//! that repeats a write whose answer was lost makes two writes of it.
+//! A client over the generated stubs that tries every operation ONCE: a history must record what happened, and a client
+//! that repeats a write whose reply was lost turns it into two writes.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -14,21 +14,21 @@ use armilla::types::region::holds;
 use bytes::Bytes;
 use tonic::transport::{Channel, Endpoint};
 
-/// How long one call may take before its outcome is unknown.
+/// Time limit of one call, after which its outcome is unknown.
 const CALL: Duration = Duration::from_secs(3);
 
-/// What is known of an operation.
+/// The outcome of an operation, as far as it is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome<T> {
-    /// It happened.
+    /// It took effect.
     Done(T),
-    /// It did not happen and never will.
+    /// It did not take effect and never will.
     Refused(String),
-    /// It may have happened, or may still.
+    /// It may have taken effect, or may still.
     Unknown(String),
 }
 
-/// Where a key lives.
+/// The region of a key, its leader and the leader's address.
 #[derive(Clone, Debug)]
 struct Place {
     region: Region,
@@ -36,14 +36,14 @@ struct Place {
     addr: String,
 }
 
-/// A client of one cluster. Clones nothing, shares by reference.
+/// A client of one cluster, to be shared by reference.
 pub struct Wire {
     pds: Vec<String>,
     channels: Mutex<BTreeMap<String, Channel>>,
     places: Mutex<Vec<Place>>,
 }
 
-/// A raw request or reply's common parts.
+/// The common parts of raw requests and replies.
 macro_rules! call {
     ($wire:expr, $key:expr, $method:ident, $request:expr) => {{
         let place = match $wire.locate($key).await {
@@ -67,7 +67,7 @@ macro_rules! call {
                 if let Some(error) = &reply.region_error {
                     $wire.forget(&place);
                     let text = format!("{error:?}");
-                    // Two kinds do not say that nothing happened.
+                    // Two kinds of errors do not exclude that the write took effect.
                     let open = error.undetermined_result.is_some() || error.stale_command.is_some();
                     return if open { Outcome::Unknown(text) } else { Outcome::Refused(text) };
                 }
@@ -78,12 +78,12 @@ macro_rules! call {
 }
 
 impl Wire {
-    /// A client that finds the cluster through any of `pds` (`HOST:PORT`).
+    /// Creates a client that finds the cluster through any of `pds` (`HOST:PORT`).
     pub fn new(pds: Vec<String>) -> Wire {
         Wire { pds, channels: Mutex::default(), places: Mutex::default() }
     }
 
-    /// A connection, shared; it is made when first used.
+    /// Returns a shared connection, which is made at the first use.
     pub fn channel(&self, addr: &str) -> Channel {
         let mut channels = self.channels.lock().expect("no holder panics");
         let connect = || {
@@ -110,7 +110,7 @@ impl Wire {
         }
     }
 
-    /// Asks the placement driver's leader, whichever node that is.
+    /// Sends a request to the placement driver's leader, whichever node that is.
     pub async fn ask_pd<T, F>(
         &self,
         mut ask: impl FnMut(PdClient<Channel>, pdpb::RequestHeader) -> F,
@@ -147,7 +147,7 @@ impl Wire {
         Err(last)
     }
 
-    /// Every region with its leader, in order of keys.
+    /// Returns every region with its leader, in order of keys.
     pub async fn regions(&self) -> Result<Vec<(Region, Option<Peer>)>, String> {
         let reply = self
             .ask_pd(|mut client, header| async move {
@@ -162,7 +162,7 @@ impl Wire {
             .collect())
     }
 
-    /// All stores' addresses, by id.
+    /// Returns all stores' addresses, by id.
     pub async fn stores(&self) -> Result<BTreeMap<u64, String>, String> {
         let reply = self
             .ask_pd(|mut client, header| async move {
@@ -172,7 +172,7 @@ impl Wire {
         Ok(reply.stores.into_iter().map(|store| (store.id, store.address)).collect())
     }
 
-    /// The address of the node that leads the placement driver.
+    /// Returns the address of the node that leads the placement driver.
     pub async fn pd_leader_addr(&self) -> Result<String, String> {
         let reply = self
             .ask_pd(|mut client, _| async move { client.get_members(pdpb::GetMembersRequest::default()).await })
@@ -182,7 +182,7 @@ impl Wire {
         Ok(url.trim_start_matches("http://").to_owned())
     }
 
-    /// Whether every region has a leader that serves a read.
+    /// Returns whether every region has a leader that serves a read.
     pub async fn all_led(&self) -> bool {
         let Ok(regions) = self.regions().await else { return false };
         if regions.is_empty() {
@@ -196,7 +196,7 @@ impl Wire {
         true
     }
 
-    /// The address of the node that leads the region of `key`, as the placement driver knows it.
+    /// Returns the address of the node that leads the region of `key`, according to the placement driver.
     pub async fn leader_addr(&self, key: &[u8]) -> Result<String, String> {
         self.places.lock().expect("no holder panics").clear();
         Ok(self.locate(key).await?.addr)
@@ -231,7 +231,7 @@ impl Wire {
         Ok(place)
     }
 
-    /// The value of a key.
+    /// Reads a key.
     pub async fn get(&self, key: &[u8]) -> Outcome<Option<Bytes>> {
         let request = kvrpcpb::RawGetRequest { key: Bytes::copy_from_slice(key), ..Default::default() };
         let reply = call!(self, key, raw_get, request);
@@ -258,7 +258,7 @@ impl Wire {
         done(reply.error, reply.outcome_unknown, ())
     }
 
-    /// Compares and swaps: whether it did, and the value before.
+    /// Compares and swaps. Returns whether the value was swapped, and the previous value.
     pub async fn swap(&self, key: &[u8], expected: Option<&[u8]>, new: &[u8]) -> Outcome<(bool, Option<Bytes>)> {
         let request = kvrpcpb::RawCasRequest {
             key: Bytes::copy_from_slice(key),
@@ -272,7 +272,7 @@ impl Wire {
         done(reply.error, reply.outcome_unknown, (reply.succeed, previous))
     }
 
-    /// The raw region error of one request sent as it is to one node, for tests of what servers refuse.
+    /// Sends one unmodified request to one node and returns the region error, for tests of refusals.
     pub async fn raw_put_to(
         &self,
         addr: &str,
@@ -281,14 +281,14 @@ impl Wire {
         Ok(TikvClient::new(self.channel(addr)).raw_put(request).await?.into_inner())
     }
 
-    /// The context that a request for `key` must carry, and the node to send it to.
+    /// Returns the context that a request for `key` needs, and the node to send it to.
     pub async fn context_for(&self, key: &[u8]) -> Result<(Context, String), String> {
         let place = self.locate(key).await?;
         Ok((Wire::context(&place), place.addr))
     }
 }
 
-/// What a write's reply says.
+/// Returns the outcome that a write's reply reports.
 fn done<T>(error: String, in_doubt: bool, answer: T) -> Outcome<T> {
     match (error.is_empty(), in_doubt) {
         (true, _) => Outcome::Done(answer),
@@ -297,7 +297,7 @@ fn done<T>(error: String, in_doubt: bool, answer: T) -> Outcome<T> {
     }
 }
 
-/// A region error's name, for reports.
+/// Returns the name of a region error, for reports.
 pub fn region_error_name(error: &errorpb::Error) -> String {
     format!("{error:?}")
 }

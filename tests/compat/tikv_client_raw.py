@@ -56,7 +56,7 @@ for key in gone:
     del model[key]
 same("batch_delete", dict(pairs(client.batch_get(sorted(model) + gone))), model)
 
-# Scans: within each region, and across borders.
+# Scans: within each region, and across boundaries.
 for start in REGIONS:
     low, high = start + b"compat/batch/", start + b"compat/batch0"
     inside = sorted((key, value) for key, value in model.items() if low <= key < high)
@@ -70,7 +70,7 @@ for start in REGIONS:
 everything = sorted(model.items())
 same("scan over all regions", [p for p in pairs(client.scan(everything[0][0], everything[-1][0] + b"\0", 10000)) if p[0] in model], everything)
 
-# Delete a range that crosses borders.
+# Delete a range that crosses boundaries.
 low, high = everything[5][0], everything[-5][0]
 client.delete_range(low, high)
 model = {key: value for key, value in model.items() if not low <= key < high}

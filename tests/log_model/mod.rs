@@ -1,5 +1,5 @@
-//! What a raft log must hold, in the simplest form; random batches; reading a log back. Used by `tests/log.rs` over real files and by the
-//! simulator's crash test.
+//! The expected contents of a raft log in the simplest form, random batches, and a function that reads a log back. Used
+//! by `tests/log.rs` over real files and by the simulator's crash test.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use raft::eraftpb::{Entry, HardState};
 pub struct Group {
     pub hard_state: (u64, u64, u64),
     pub truncated: (u64, u64),
-    /// Term and data, from the truncated index on.
+    /// Term and data of each entry after the truncated index.
     pub entries: Vec<(u64, Vec<u8>)>,
 }
 
@@ -30,10 +30,10 @@ impl Group {
     }
 }
 
-/// Groups by id.
+/// The groups, by id.
 pub type State = BTreeMap<u64, Group>;
 
-/// The groups in which two states differ, entries as index, term and length.
+/// Describes the groups in which two states differ, with entries as index, term and length.
 pub fn difference(found: &State, wanted: &State) -> String {
     let brief = |group: Option<&Group>| match group {
         None => "no group".to_owned(),
@@ -48,11 +48,11 @@ pub fn difference(found: &State, wanted: &State) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Draws a batch, and what the state is after it.
+/// Draws a batch. Returns it with the state after it.
 pub fn draw(rng: &mut Rng, state: &State) -> (LogBatch, State) {
     let (mut batch, mut next) = (LogBatch::new(), state.clone());
     for _ in 0..rng.between(1, 4) {
-        // Group 1 is busy, the highest are nearly asleep.
+        // Group 1 is busy, the highest groups are nearly idle.
         let id = 1 + rng.below(6).min(rng.below(6)).min(rng.below(6));
         let group = next.entry(id).or_default();
         let gid = GroupId(id);
@@ -105,7 +105,7 @@ pub fn draw(rng: &mut Rng, state: &State) -> (LogBatch, State) {
     (batch, next)
 }
 
-/// What the log holds, read back entry by entry.
+/// Reads the log's contents back, entry by entry.
 pub async fn contents(log: &RaftLog, rng: &mut Rng) -> Result<State, Error> {
     let mut state = State::new();
     for id in log.groups() {

@@ -1,4 +1,4 @@
-//! Files that import each other in a circle.
+//! Detects files that import each other in a cycle.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use super::law::CIRCLES;
 use super::report::report;
 use super::source::{Source, sources};
 
-/// The module that a file is, by its path below the crate's root: `a/b.rs` and `a/b/mod.rs` are `a::b`.
+/// Returns the module of a file, given by its path below the crate's root: `a/b.rs` and `a/b/mod.rs` are `a::b`.
 fn module(path: &str, root: &str) -> Vec<String> {
     let inner = path.trim_start_matches(root).trim_start_matches('/').trim_end_matches(".rs");
     let mut parts: Vec<String> = inner.split('/').map(str::to_owned).collect();
@@ -17,7 +17,7 @@ fn module(path: &str, root: &str) -> Vec<String> {
     parts
 }
 
-/// The modules that a file names, as paths from the crate's root.
+/// Returns the modules that a file names, as paths from the crate's root.
 fn named_modules(source: &Source, own: &[String]) -> Vec<Vec<String>> {
     let mut found = Vec::new();
     // A path may begin with a child: `mod b; use b::B;`.
@@ -55,8 +55,8 @@ fn named_modules(source: &Source, own: &[String]) -> Vec<Vec<String>> {
     found
 }
 
-/// The files of one crate that import each other in a circle. A parent that its children look up to is none: a facade with its
-/// forms, or a type with its phases.
+/// Returns the files of one crate that import each other in a cycle. A parent that its children import is allowed: a
+/// facade with its forms, or a type with its phases.
 fn circles(all: &[Source], root: &str) -> Vec<Vec<String>> {
     let modules: BTreeMap<Vec<String>, &Source> =
         all.iter().filter(|source| !source.is_bin()).map(|source| (module(&source.path, root), source)).collect();
@@ -134,5 +134,5 @@ fn files_import_each_other_in_no_circle() {
             }
         }
     }
-    report("circles of files", findings);
+    report("cycles of files", findings);
 }

@@ -58,7 +58,7 @@ pub fn without_comments(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// The number of hashes if a raw string opens here.
+/// Returns the number of hashes if a raw string begins here.
 fn raw_string(bytes: &[u8], at: usize) -> Option<usize> {
     let word_before =
         at > 0 && (bytes[at - 1].is_ascii_alphanumeric() || bytes[at - 1] == b'_') && bytes[at - 1] != b'b';
@@ -69,7 +69,7 @@ fn raw_string(bytes: &[u8], at: usize) -> Option<usize> {
     (bytes.get(at + 1 + hashes) == Some(&b'"')).then_some(hashes)
 }
 
-/// The length of the character literal that starts here; 0 for a lifetime.
+/// Returns the length of the character literal that begins here; 0 for a lifetime.
 fn char_literal(rest: &[u8]) -> usize {
     match rest {
         [b'\'', b'\\', ..] => rest[2..].iter().skip(1).position(|&b| b == b'\'').map_or(0, |n| n + 4),
@@ -112,7 +112,7 @@ pub fn without_tests(code: &str) -> String {
     out
 }
 
-/// Every place where `word` stands as a path of its own, as (line, rest of the text after it).
+/// Returns every place where `word` is a separate path, as (line, rest of the text after it).
 pub fn words<'a>(code: &'a str, word: &str) -> Vec<(usize, &'a str)> {
     let mut found = Vec::new();
     let ident = |c: char| c.is_alphanumeric() || c == '_';
@@ -128,7 +128,8 @@ pub fn words<'a>(code: &'a str, word: &str) -> Vec<(usize, &'a str)> {
     found
 }
 
-/// The paths that a file names below `root` (`crate::`), groups expanded: `crate::{a::{b, c}, d}` gives `a::b`, `a::c`, `d`.
+/// Returns the paths that a file names below `root` (`crate::`), with groups expanded: `crate::{a::{b, c}, d}` gives
+/// `a::b`, `a::c`, `d`.
 pub fn paths(code: &str, root: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     for (line, rest) in words(code, root) {
@@ -164,7 +165,7 @@ impl<'a> Tokens<'a> {
     }
 }
 
-/// One path or group after `root::`; every leaf goes to `out`.
+/// Parses one path or group after `root::` and adds every leaf to `out`.
 pub fn expand(tokens: &mut Tokens<'_>, prefix: String, out: &mut Vec<String>) {
     if tokens.peek() == "{" {
         tokens.next();

@@ -1,6 +1,6 @@
-//! The law: who may import whom, what is pure, what is forbidden and where, how long a file may be.
+//! The rules' tables: imports, purity, forbidden names and their exceptions, and the length of files.
 
-/// Who may import whom: a room names only these. What is not listed may import nothing.
+/// The modules that each module may import. A module that is not listed may import nothing.
 pub const IMPORTS: &[(&str, &[&str])] = &[
     ("rt", &[]),
     ("types", &["proto"]),
@@ -10,7 +10,7 @@ pub const IMPORTS: &[(&str, &[&str])] = &[
     // The state machine behind a group writes to a `WriteBatch`: src/docs/state-machine-imports-engine.md.
     ("raft", &["types", "proto", "engine"]),
     ("region", &["types", "codec", "engine", "raft", "proto"]),
-    // JSON queries, which the store and whoever asks it share: src/docs/queries-at-the-data.md.
+    // JSON queries, shared by the store and its clients: src/docs/queries-at-the-data.md.
     ("query", &["types", "arch"]),
     ("client", &["rt", "types", "proto", "codec"]),
     ("replica", &["rt", "types", "proto", "engine", "raft", "arch"]),
@@ -27,11 +27,11 @@ pub const IMPORTS: &[(&str, &[&str])] = &[
     ("docs", &[]),
 ];
 
-/// Words of `rt` that every room may use: plain data and hooks, no effect. Time comes in as an `Instant`, randomness as a
-/// `&mut Rng`; probes and planted bugs do nothing in the real world.
+/// Names of `rt` that every module may use: plain data and hooks without effects. Time is passed in as an `Instant`,
+/// randomness as `&mut Rng`; probes and planted bugs do nothing in the real world.
 pub const RT_WORDS: &[&str] = &["rt::clock::Instant", "rt::rng", "rt::probe", "rt::mutant", "rt::buggify", "rt::reach"];
 
-/// Rooms (or files) without `async`, clock, randomness, files, sockets or threads.
+/// Modules (or files) without `async`, clock, randomness, files, sockets or threads.
 pub const PURE: &[&str] = &[
     "src/types/",
     "src/codec/",
@@ -45,10 +45,10 @@ pub const PURE: &[&str] = &[
     "src/node/config",
 ];
 
-/// The IO files of rooms whose rest is pure.
+/// The IO files of modules that are otherwise pure.
 pub const IO_FILES: &[&str] = &["src/pd/server/"];
 
-/// What only `rt` may name, and what to use instead.
+/// Names that only `rt` may use, and the replacements.
 pub const FORBIDDEN: &[(&str, &str)] = &[
     ("tokio::spawn", "rt::task::spawn"),
     ("tokio::task", "rt::task"),
@@ -73,17 +73,17 @@ pub const FORBIDDEN: &[(&str, &str)] = &[
     ("RandomState", "a fixed hasher"),
 ];
 
-/// Lines that may break [`FORBIDDEN`]: (file, word, why).
+/// Lines that may break [`FORBIDDEN`]: (file, name, reason).
 pub const ALLOWED: &[(&str, &str, &str)] =
     &[("src/engine/rocks/stage.rs", "std::fs", "files beside RocksDB's own, which the simulator does not have either")];
 
-/// Code lines at which a file is listed, and at which it fails.
+/// The numbers of code lines at which a file is listed, and at which it fails.
 pub const LINES_LISTED: usize = 500;
 
 pub const LINES_MAX: usize = 800;
 
-/// Files that may be longer: (file, why).
+/// Files that may be longer: (file, reason).
 pub const LONG: &[(&str, &str)] = &[];
 
-/// Circles of files that may be: all of their files lie in the folder, or are the one named; and why.
+/// Cycles of files that are allowed: (path, reason). All files of the cycle are in this folder, or are this one file.
 pub const CIRCLES: &[(&str, &str)] = &[];

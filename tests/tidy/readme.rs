@@ -1,4 +1,4 @@
-//! What the documents must name: every dependency with its reason, every command.
+//! Checks that the documents name every dependency with its reason, and every command.
 
 use super::code::words;
 use super::report::{Findings, report};
@@ -6,10 +6,10 @@ use super::source::root;
 
 /// The document with the table of dependencies.
 const DEPENDENCIES: &str = "docs/dependencies.md";
-/// The documents that name the commands: each is in one of them at least.
+/// The documents that name the commands. Each command must be in at least one of them.
 const COMMANDS: [&str; 2] = ["README.md", "docs/commands.md"];
 
-/// Names below the headings `[…dependencies]` of a Cargo.toml.
+/// Returns the names below the headings `[…dependencies]` of a Cargo.toml.
 fn dependencies(cargo: &str) -> Vec<String> {
     let mut inside = false;
     let mut names = Vec::new();
@@ -26,7 +26,7 @@ fn dependencies(cargo: &str) -> Vec<String> {
     names
 }
 
-/// A table of `document` has a row for every dependency.
+/// Checks that a table of `document` has a row for every dependency.
 fn dependencies_named(cargo: &str, document: &str) -> Findings {
     dependencies(cargo)
         .into_iter()
@@ -36,7 +36,7 @@ fn dependencies_named(cargo: &str, document: &str) -> Findings {
         .collect()
 }
 
-/// `documents` name every alias.
+/// Checks that `documents` name every alias.
 fn aliases_named(config: &str, documents: &str) -> Findings {
     let mut inside = false;
     let mut findings = Vec::new();
@@ -62,7 +62,7 @@ fn the_documents_name_every_dependency_and_command() {
     assert_eq!(
         dependencies_named(cargo, "| `bytes` | slices |\n`tempfile`").len(),
         1,
-        "a name outside a table is no row"
+        "a name outside a table is not a row"
     );
     let config = "[alias]\n# cargo old = 1\nsim = []\nsim-check = []\n[build]\njobs = 2\n";
     assert_eq!(aliases_named(config, "`cargo sim-check`").len(), 1, "`sim` is not `sim-check`");

@@ -1,10 +1,10 @@
-//! Findings, and what holds a rule to its plants before it reads the sources.
+//! Findings, and the check of each rule against its plants before it reads the sources.
 
 use std::fmt::Write as _;
 
 use super::source::{Source, sources};
 
-/// What a rule has found, a line each.
+/// The findings of a rule, one line each.
 pub type Findings = Vec<String>;
 
 pub fn report(rule: &str, findings: Findings) {
@@ -15,7 +15,7 @@ pub fn report(rule: &str, findings: Findings) {
     assert!(findings.is_empty(), "{rule}: {} finding(s)\n{text}", findings.len());
 }
 
-/// The rule catches every plant, passes every decent file, and then passes the sources.
+/// Checks that the rule detects every plant and passes every decent file, and then that the sources pass.
 pub fn hold(
     rule: fn(&Source) -> Findings,
     name: &str,
@@ -24,7 +24,7 @@ pub fn hold(
     dirs: &[&str],
 ) {
     for (path, text) in plants {
-        assert!(!rule(&Source::new(path, text)).is_empty(), "{name} does not catch its plant in {path}:\n{text}");
+        assert!(!rule(&Source::new(path, text)).is_empty(), "{name} does not detect its plant in {path}:\n{text}");
     }
     for (path, text) in decent {
         report(&format!("{name}, on a decent file"), rule(&Source::new(path, text)));

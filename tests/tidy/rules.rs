@@ -7,11 +7,11 @@ use super::law::{ALLOWED, FORBIDDEN, IMPORTS, IO_FILES, LINES_LISTED, LINES_MAX,
 use super::report::{Findings, hold};
 use super::source::{Source, sources};
 
-/// A room imports only what the table allows.
+/// Checks that a module imports only what the table allows.
 pub fn imports(source: &Source) -> Findings {
     let Some(room) = source.room().filter(|_| !source.is_bin()) else { return Vec::new() };
     let Some((_, allowed)) = IMPORTS.iter().find(|(name, _)| *name == room) else {
-        return vec![format!("{}: room `{room}` is not in the import table of tests/tidy/law.rs", source.path)];
+        return vec![format!("{}: module `{room}` is not in the import table of tests/tidy/law.rs", source.path)];
     };
     let mut named = paths(&source.code, "crate::");
     for (crate_name, room) in [("armilla_proto", "proto"), ("armilla_arch", "arch")] {
@@ -26,13 +26,13 @@ pub fn imports(source: &Source) -> Findings {
         };
         let plain_word = RT_WORDS.iter().any(|word| path == *word || path.starts_with(&format!("{word}::")));
         if target != room && !allowed.contains(&target) && !plain_word {
-            findings.push(format!("{}:{line}: room `{room}` must not import `{path}`", source.path));
+            findings.push(format!("{}:{line}: module `{room}` must not import `{path}`", source.path));
         }
     }
     findings
 }
 
-/// A pure file has no effect.
+/// Checks that a pure file has no effect.
 pub fn purity(source: &Source) -> Findings {
     if !PURE.iter().any(|room| source.path.starts_with(room)) || IO_FILES.iter().any(|io| source.path.starts_with(io)) {
         return Vec::new();
@@ -42,19 +42,19 @@ pub fn purity(source: &Source) -> Findings {
         ["async", ".await", "tokio::", "tokio_stream::", "std::fs", "std::net", "std::thread", "std::time::Instant"]
     {
         for (line, _) in words(&source.code, word) {
-            findings.push(format!("{}:{line}: a pure room must not name `{word}`", source.path));
+            findings.push(format!("{}:{line}: a pure module must not name `{word}`", source.path));
         }
     }
     for (line, path) in paths(&source.code, "crate::") {
         let effect = path.starts_with("rt::") && !RT_WORDS.iter().any(|word| path.starts_with(word));
         if effect || path == "rt" {
-            findings.push(format!("{}:{line}: a pure room must not name `{path}`", source.path));
+            findings.push(format!("{}:{line}: a pure module must not name `{path}`", source.path));
         }
     }
     findings
 }
 
-/// The simulation cfg and the simulator's runtime stay in `rt`, `engine` and `sim`.
+/// Checks that the simulation cfg and the simulator's runtime stay in `rt`, `engine` and `sim`.
 pub fn simulation_cfg(source: &Source) -> Findings {
     if ["src/rt/", "src/engine/", "sim/"].iter().any(|home| source.path.starts_with(home)) {
         return Vec::new();
@@ -65,7 +65,8 @@ pub fn simulation_cfg(source: &Source) -> Findings {
         .collect()
 }
 
-/// Memory orders and hand-made `Send` and `Sync` only where a model checks them: atomics elsewhere are plain figures.
+/// Checks that memory orders and hand-made `Send` and `Sync` are only where a model checks them. Atomics elsewhere are
+/// plain statistics.
 pub fn orders(source: &Source) -> Findings {
     if source.path.starts_with("arch/src/sync/") || source.is_bin() {
         return Vec::new();
@@ -74,7 +75,7 @@ pub fn orders(source: &Source) -> Findings {
     for word in ["Ordering::Acquire", "Ordering::Release", "Ordering::AcqRel", "Ordering::SeqCst", "unsafe impl"] {
         for (line, _) in words(&source.code, word) {
             findings.push(format!(
-                "{}:{line}: `{word}` only in arch/src/sync, where `cargo loom` checks it: use a type of there, a lock or a channel",
+                "{}:{line}: `{word}` only in arch/src/sync, where `cargo loom` checks it: use a type from there, a lock or a channel",
                 source.path
             ));
         }
@@ -82,7 +83,7 @@ pub fn orders(source: &Source) -> Findings {
     findings
 }
 
-/// Names that would escape the simulator.
+/// Finds names that would escape the simulator.
 pub fn forbidden(source: &Source) -> Findings {
     let outside = source.room().is_none() || source.is_bin() || source.path.starts_with("src/rt/");
     if outside {
@@ -100,30 +101,30 @@ pub fn forbidden(source: &Source) -> Findings {
     findings
 }
 
-/// Lines that are neither blank, comment nor test.
+/// Counts the lines that are neither blank, comment nor test.
 pub fn code_lines(source: &Source) -> usize {
     source.code.lines().filter(|line| !line.trim().is_empty()).count()
 }
 
-/// No giant files.
+/// Limits the length of files.
 pub fn size(source: &Source) -> Findings {
     let lines = code_lines(source);
     if lines <= LINES_MAX || LONG.iter().any(|(file, _)| *file == source.path) {
         return Vec::new();
     }
-    vec![format!("{}: {lines} lines of code, at most {LINES_MAX}: split it by noun", source.path)]
+    vec![format!("{}: {lines} lines of code, at most {LINES_MAX}: split it", source.path)]
 }
 
-/// The `//!` lines at the head of a file.
+/// Returns the `//!` lines at the head of a file.
 fn head(text: &str) -> String {
     text.lines().take_while(|line| line.starts_with("//!")).map(|line| &line[3..]).collect::<Vec<_>>().join("\n")
 }
 
-/// Every file says what it is; every room's `mod.rs` opens with an essay.
+/// Checks that every file says what it is, and that every module's `mod.rs` opens with an essay.
 pub fn essay(source: &Source) -> Findings {
     let head = head(&source.text);
     if head.trim().is_empty() {
-        return vec![format!("{}: opens without a word (`//!`) on what it is", source.path)];
+        return vec![format!("{}: has no documentation (`//!`) at its head", source.path)];
     }
     let is_room = source.room().is_some_and(|room| source.path == format!("src/{room}/mod.rs"));
     if !is_room || source.path == "src/docs/mod.rs" {
@@ -159,7 +160,7 @@ fn a_room_imports_only_what_the_table_allows() {
             ("src/types/mod.rs", "fn f() { crate::rt_select! {} }"),
             ("src/client/raw.rs", "fn f() { let x = crate::replica::Handle::new(); }"),
             ("src/codec/raw.rs", "use armilla_proto::metapb;"),
-            ("src/attic/mod.rs", "//! A room that the table does not know."),
+            ("src/attic/mod.rs", "//! A module that the table does not know."),
         ],
         &[
             ("src/raft/group.rs", "use crate::{engine::WriteBatch, types::{Error, Region}};\nuse crate::rt::rng::Rng;"),
@@ -295,7 +296,7 @@ fn every_exception_is_still_needed() {
         assert!(!words(&source.code, word).is_empty(), "{file} no longer names {word}: strike it from the list");
     }
     for (file, why) in LONG {
-        assert!(why.len() > 10, "{file} may be long without a reason");
+        assert!(why.len() > 10, "{file} is allowed to be long without a reason");
         let source = all.iter().find(|source| source.path == *file).unwrap_or_else(|| panic!("{file} is gone"));
         assert!(code_lines(source) > LINES_MAX, "{file} is short again: strike it from the list");
     }

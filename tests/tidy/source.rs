@@ -1,4 +1,4 @@
-//! The sources: which files there are, and what a rule sees of one.
+//! The sources: the list of files, and the parts of a file that rules use.
 
 use std::path::{Path, PathBuf};
 
@@ -7,10 +7,10 @@ use super::code::{Tokens, without_comments, without_tests, words};
 /// One source file.
 #[derive(Clone)]
 pub struct Source {
-    /// Relative to the workspace's root.
+    /// Path relative to the workspace's root.
     pub path: String,
     pub text: String,
-    /// Without comments, strings and test items; same lines.
+    /// The text without comments, strings and test items, with the same lines.
     pub code: String,
 }
 
@@ -20,7 +20,7 @@ impl Source {
         Source { path: path.to_owned(), text: text.to_owned(), code }
     }
 
-    /// The room: the first folder below `src`.
+    /// Returns the file's module: the first directory below `src`.
     pub fn room(&self) -> Option<&str> {
         let rest = self.path.strip_prefix("src/")?;
         rest.split_once('/').map(|(room, _)| room)

@@ -1,10 +1,10 @@
-//! Words that nobody but us would use: what the field calls the same thing stands beside each.
+//! Invented words, each with the field's standard term.
 
 use super::code::words;
 use super::report::{Findings, report};
 use super::source::{root, sources};
 
-/// The word, and what to write instead. In sources (comments, names and texts alike) and in documents.
+/// The words, and what to write instead, in sources (comments, names and texts) and documents.
 const WORDS: &[(&str, &str)] = &[
     ("letters_max", "batch_messages_max"),
     ("mailbox", "message queue"),
@@ -23,7 +23,7 @@ const WORDS: &[(&str, &str)] = &[
     ("ends to exist", "expires"),
 ];
 
-/// Files in which a word means what everybody means by it.
+/// Files in which a word has its usual meaning.
 const MEANT: &[(&str, &str)] = &[("tests/tidy/wording.rs", "the list itself")];
 
 fn invented(path: &str, text: &str) -> Findings {
@@ -50,7 +50,7 @@ fn words_are_those_of_the_field() {
     let folders = ["", "docs", "src/docs"];
     let files = folders.iter().flat_map(|folder| std::fs::read_dir(root().join(folder)).expect("a readable folder"));
     for file in files.map(|file| file.expect("a readable folder").path()) {
-        // The change log tells of names as they were.
+        // The change log uses names of its time.
         let is_text = file.extension().is_some_and(|extension| extension == "md") && !file.ends_with("CHANGELOG.md");
         if is_text {
             let path = file.strip_prefix(root()).expect("below the root").to_string_lossy().into_owned();
