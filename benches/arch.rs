@@ -1,11 +1,12 @@
-//! Kernels against their scalar references and against the best crate that does the same, interleaved in one run.
+//! Measures the kernels against their scalar references and against the best crate for the same task, interleaved in
+//! one run.
 //!
 //! ```text
 //! cargo bench -p armilla-arch --features versus -- table     the table of ratios in docs/performance.md, "Kernels"
 //! cargo bench -p armilla-arch --features versus              the same kernels under criterion, bytes a second
 //! ```
-//! Each line of the table is a contest: the contestants take turns, 41 rounds of about 100 us each, and a ratio is the median
-//! over the rounds of (their time / our time). So a machine that is busy with something else slows all of them alike.
+//! Each line of the table is a contest: the candidates take turns in 41 rounds of about 100 us each, and a ratio is the
+//! median over the rounds of (their time / our time). Other load on the machine therefore slows all of them equally.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "benches of the real world")]
 
 use std::alloc::Layout;
@@ -24,13 +25,13 @@ use serde::Serializer as _;
 
 const SIZES: [usize; 5] = [16, 64, 256, 4 << 10, 64 << 10];
 
-/// What one contestant does in one call.
+/// The work of one candidate in one call.
 type Call = Box<dyn FnMut()>;
 
-/// One kernel on one input: who does it how. Ours comes first, the scalar reference second.
+/// One kernel on one input, with its candidates. Ours comes first, the scalar reference second.
 struct Contest {
     kernel: &'static str,
-    /// Bytes, or keys of an index.
+    /// Number of bytes, or of keys of an index.
     size: usize,
     contestants: Vec<(&'static str, Call)>,
 }
@@ -61,7 +62,8 @@ fn bytes(len: usize) -> Vec<u8> {
     (0..len).map(|_| numbers.next() as u8).collect()
 }
 
-/// A copy at the start of a cache line, the same for all contestants: where their input lies is no part of the contest.
+/// Returns a copy at the start of a cache line, the same for all candidates, so that alignment does not affect the
+/// contest.
 fn placed<T: Copy>(values: &[T]) -> &'static [T] {
     let copy = place(values.len(), 0);
     for (to, from) in copy.iter_mut().zip(values) {
@@ -71,7 +73,7 @@ fn placed<T: Copy>(values: &[T]) -> &'static [T] {
     unsafe { copy.assume_init_ref() }
 }
 
-/// Room for `len` results, at the same place in its page for every contestant.
+/// Returns space for `len` results, at the same position in its page for every candidate.
 fn room<T: Copy>(len: usize, zero: T) -> &'static mut [T] {
     let room = place(len, 17 * 64);
     for to in room.iter_mut() {
@@ -81,10 +83,11 @@ fn room<T: Copy>(len: usize, zero: T) -> &'static mut [T] {
     unsafe { room.assume_init_mut() }
 }
 
-/// Memory for `len` values, `offset` bytes behind the start of a page; never freed.
+/// Returns memory for `len` values, `offset` bytes behind the start of a page; it is never freed.
 fn place<T: Copy>(len: usize, offset: usize) -> &'static mut [MaybeUninit<T>] {
     let layout = Layout::from_size_align(offset + size_of::<T>() * len.max(1), 4096).expect("a size");
-    // SAFETY: the layout is not empty; the memory has room for `len` values behind `offset`, a multiple of their alignment.
+    // SAFETY: the layout is not empty; the memory has space for `len` values behind `offset`, a multiple of their
+    // alignment.
     unsafe {
         let memory = std::alloc::alloc(layout);
         assert!(!memory.is_null(), "no memory");
@@ -151,12 +154,12 @@ fn strings(contests: &mut Vec<Contest>) {
                 let mut out: Vec<u8> = to_c.take().expect("given back");
                 out.clear();
                 let mut serializer = ::memcomparable::Serializer::new(out);
-                serializer.serialize_bytes(black_box(plain)).expect("a vector takes all");
+                serializer.serialize_bytes(black_box(plain)).expect("a vector accepts all bytes");
                 to_c = Some(serializer.into_inner());
             };
         );
         let mut serializer = ::memcomparable::Serializer::new(Vec::new());
-        serializer.serialize_bytes(plain).expect("a vector takes all");
+        serializer.serialize_bytes(plain).expect("a vector accepts all bytes");
         let theirs = placed(&serializer.into_inner());
         let (to_a, to_b) = (room(), room());
         contest!(contests, "decode", size;
@@ -220,7 +223,7 @@ fn index(contests: &mut Vec<Contest>) {
     }
 }
 
-/// Half of the rows, as they come.
+/// Returns a random half of the rows.
 fn some_rows(len: usize) -> Bitmap {
     let mut numbers = Numbers(5);
     let mut rows = Bitmap::new();
@@ -321,7 +324,7 @@ fn columns(contests: &mut Vec<Contest>) {
 
 fn string_columns(contests: &mut Vec<Contest>) {
     for size in SIZES {
-        // Words of 4 to 19 bytes, of which some are the one that is looked for.
+        // Words of 4 to 19 bytes, some of which are the one that is searched for.
         let mut numbers = Numbers(11);
         let (mut offsets, mut data) = (vec![0u32], Vec::new());
         while data.len() < size {
@@ -388,7 +391,7 @@ fn string_columns(contests: &mut Vec<Contest>) {
     }
 }
 
-/// Nanoseconds a call of each contestant, and the median of each one's ratio to the first.
+/// Returns the nanoseconds per call of each candidate, and the median of each one's ratio to the first.
 fn hold(contest: &mut Contest) -> Vec<(f64, f64)> {
     const ROUNDS: usize = 41;
     let calls: Vec<u32> = contest
@@ -430,7 +433,8 @@ fn hold(contest: &mut Contest) -> Vec<(f64, f64)> {
         .collect()
 }
 
-/// One line a kernel, one column a size: our GB/s (of an index, ns), and how many times as fast as each of the others.
+/// Prints one line per kernel and one column per size: our GB/s (for an index, ns), and the ratio to each of the
+/// others.
 fn table(contests: &mut [Contest]) {
     println!("tier {}, features {}", dispatch::active(), armilla_arch::features().join(" "));
     let mut lines: Vec<(String, Vec<String>)> = Vec::new();

@@ -1,5 +1,5 @@
-//! Stored forms: the raw value's tail and the memcomparable encoding of region boundaries, in bytes a second.
-//! `cargo bench --bench codec`
+//! Measures the stored forms in bytes per second: the raw value's tail and the memcomparable encoding of region
+//! boundaries. `cargo bench --bench codec`
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "benches of the real world")]
 
 use std::hint::black_box;

@@ -1,9 +1,9 @@
-//! The engine against the bare `rocksdb` crate on the same options that matter (no write-ahead log, lz4, bloom filters), and the
-//! simulator's engine beside them: write batches of 1, 32 and 256 puts of 256 bytes, point gets that hit and miss, scans of
-//! 1,000 pairs. `cargo bench --bench engine`. What counts is the ratio within one run.
+//! Measures the engine against the bare `rocksdb` crate with the same relevant options (no write-ahead log, lz4, bloom
+//! filters), and the simulator's engine beside them: write batches of 1, 32 and 256 puts of 256 bytes, point gets that
+//! hit and miss, scans of 1,000 pairs. `cargo bench --bench engine`. Only the ratios within one run are comparable.
 //!
-//! `cargo bench --bench engine -- ingest [GIB]`: staging and ingesting pairs of 272 bytes with sparse keys, against copying the same files with
-//! a sync, each once: into an empty engine, then over the old keys.
+//! `cargo bench --bench engine -- ingest [GIB]` stages and ingests pairs of 272 bytes with sparse keys, and copies the
+//! same files with a sync for comparison, each once: into an empty engine, then over the old keys.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "benches of the real world")]
 
 #[cfg(madsim)]
@@ -35,7 +35,7 @@ mod real {
     const VALUE_BYTES: usize = 256;
     const CF: Cf = Cf::RawDefault;
 
-    /// Numbers in an order that jumps about, each once in `PAIRS` (the step and `PAIRS` have no common factor).
+    /// Numbers in a scattered order, each once in `PAIRS` (the step and `PAIRS` have no common factor).
     struct Keys(u64);
 
     impl Keys {
@@ -45,7 +45,7 @@ mod real {
         }
     }
 
-    /// The last byte tells keys that are there (0) from those that are not.
+    /// Returns a key whose last byte distinguishes existing keys (0) from missing ones.
     fn key(number: u64, last: u8) -> [u8; 16] {
         let mut key = *b"key-00000000000\0";
         key[4..12].copy_from_slice(&number.to_be_bytes());
@@ -163,7 +163,7 @@ mod real {
         });
     }
 
-    /// Stages and ingests so many GiB of pairs, twice; copies the staged files with a sync between.
+    /// Stages and ingests this many GiB of pairs, twice, and copies the staged files with a sync in between.
     pub(super) fn ingest(gib: f64) {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let data = directory.path().join("data");
@@ -205,7 +205,7 @@ mod real {
         println!("files in level 0: {}", figures["level0_files"]);
     }
 
-    /// Copies the files of a folder one by one, each with a sync.
+    /// Copies the files of a directory one by one, each with a sync.
     fn copy(from: &std::path::Path, to: &std::path::Path) -> Duration {
         let begun = Instant::now();
         for entry in std::fs::read_dir(from).expect("a folder") {
@@ -232,7 +232,7 @@ mod real {
         engine_benches(&mut group, "rocks", &engine);
         drop(engine);
 
-        // A directory that our engine filled, opened with options of the bare crate's own.
+        // A directory that our engine filled, opened with separate options of the bare crate.
         let bare = tempfile::tempdir().expect("a temporary directory");
         let engine = RocksEngine::open(RocksOptions { path: bare.path().to_owned(), ..RocksOptions::default() });
         let engine = engine.expect("an engine");

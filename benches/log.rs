@@ -1,11 +1,12 @@
-//! The raft log alone, against what it must beat: `cargo bench --bench log`.
+//! Measures the raft log alone, against the candidates that it must beat: `cargo bench --bench log`.
 //!
-//! Synced writes of 272 bytes by 1, 4 and 16 writers: ours through a small group-commit loop, crate raft-engine, RocksDB's synced WAL; and for
-//! one writer a bare write and fdatasync of a page in a prefilled file. Everything in one run, interleaved, five rounds, medians; ratios are
-//! what counts, absolute figures follow the machine's mood. `ARMILLA_BENCH_SECONDS` (1.5) is the time of one sample.
+//! Synced writes of 272 bytes by 1, 4 and 16 writers: ours through a small group-commit loop, the crate raft-engine,
+//! and RocksDB's synced WAL; for one writer also a bare write and fdatasync of a page in a prefilled file. All of them
+//! run interleaved in one run of five rounds; the results are medians. Compare the ratios: absolute numbers vary with
+//! the machine. `ARMILLA_BENCH_SECONDS` (1.5) is the time of one sample.
 //!
-//! Writers of ours come in two kinds: futures on the log's own lane (as raft groups in the driver are), and threads that wait for a reply
-//! (as the peers' writers are).
+//! Our writers come in two kinds: futures on the log's own lane (like raft groups in the driver), and threads that wait
+//! for a reply (like the other candidates' writers).
 
 #![allow(clippy::disallowed_methods, reason = "a bench measures the real world")]
 
@@ -27,7 +28,7 @@ use raft::eraftpb::{Entry, HardState};
 const BYTES: usize = 272;
 const WRITERS: [u64; 3] = [1, 4, 16];
 
-/// How long one sample takes.
+/// Returns the duration of one sample.
 fn sample() -> Duration {
     let seconds = std::env::var("ARMILLA_BENCH_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(1.5);
     Duration::from_secs_f64(seconds)
@@ -39,10 +40,10 @@ fn entry(index: u64) -> Entry {
     entry
 }
 
-/// A write that waits: the group it is for, and who waits.
+/// A write that waits: its group, and the channel for the reply.
 type Request = (GroupId, oneshot::Sender<()>);
 
-/// Takes what has come, writes it with one sync, answers, again.
+/// Writes all waiting requests with one sync, replies, and repeats.
 struct Committer {
     log: RaftLog,
     batch: LogBatch,
@@ -52,7 +53,7 @@ struct Committer {
 }
 
 impl Committer {
-    /// A log in its steady state: its next segments are recycled ones.
+    /// Creates a log in its steady state, in which new segments are recycled ones.
     async fn open(dir: &Path) -> Committer {
         let options = LogOptions {
             dir: dir.to_owned(),
@@ -76,7 +77,7 @@ impl Committer {
         batch.remove(GroupId(99));
         log.write(&batch, true).await.unwrap();
         while log.maintain().await.unwrap() {}
-        // On to the first recycled one.
+        // Writes until the first segment is recycled.
         while log.stats().recycled == 0 {
             batch.clear();
             big.index = 1;
@@ -128,7 +129,7 @@ impl Committer {
     }
 }
 
-/// Writes a second of ours, writers being futures on the lane; one writer writes by itself.
+/// Returns our writes per second with futures on the lane as writers. A single writer writes directly.
 async fn ours(committer: Committer, writers: u64) -> (Committer, f64) {
     lane::spawn("bench-log", async move {
         let (start, time) = (Instant::now(), sample());
@@ -166,7 +167,7 @@ async fn ours(committer: Committer, writers: u64) -> (Committer, f64) {
     .expect("the lane runs")
 }
 
-/// The same, writers being threads.
+/// Returns our writes per second with threads as writers.
 async fn ours_threads(committer: Committer, writers: u64) -> (Committer, f64) {
     let (sender, receiver) = mpsc::unbounded_channel::<Request>();
     let looping = lane::spawn("bench-log", committer.run(receiver));
@@ -179,7 +180,7 @@ async fn ours_threads(committer: Committer, writers: u64) -> (Committer, f64) {
     (looping.await.expect("the lane runs"), rate)
 }
 
-/// Calls `write` from so many threads for a sample's time; calls a second.
+/// Calls `write` from this many threads for a sample's time. Returns the calls per second.
 async fn threads(writers: u64, write: impl Fn(u64) + Send + Sync + 'static) -> f64 {
     tokio::task::spawn_blocking(move || {
         let (stop, done) = (AtomicBool::new(false), AtomicU64::new(0));
@@ -253,7 +254,7 @@ fn median(samples: &[f64]) -> f64 {
 }
 
 fn main() {
-    // `cargo test --benches` only asks whether this builds.
+    // `cargo test --benches` only checks that this builds.
     if std::env::args().any(|argument| argument == "--test") {
         return;
     }

@@ -1,12 +1,14 @@
-//! How long regions take no writes when a node dies or is told to stop: three processes, five regions, loopback only, bounded.
+//! Measures how long regions accept no writes when a node dies or is stopped: three processes, five regions, loopback
+//! only, in bounded time.
 //!
 //! ```text
 //!   cargo bench --bench pauses -- [--rounds 5]
 //! ```
-//! On every region a probe puts a key every 25 ms: it asks the store that answered last, follows the hint of a store that does not
-//! lead, and tries the others when one does not answer. A pause is the longest time between two acknowledged puts of a region in the
-//! seconds after the event. Each round kills a node that does not lead the placement driver and starts it again, then ends each node in
-//! turn by SIGTERM and starts it again. Before each event the leaders are spread evenly and have rested.
+//! On every region a probe puts a key every 25 ms: it sends to the store that responded last, follows the hint of a
+//! store that does not lead, and tries the others when one does not respond. A pause is the longest time between two
+//! acknowledged puts of a region in the seconds after the event. Each round kills a node that does not lead the
+//! placement driver and restarts it, then ends each node in turn by SIGTERM and restarts it. Before each event the
+//! leaders have been spread evenly and stable for a while.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "benches of the real world")]
 
 #[path = "../tests/common/mod.rs"]
@@ -23,15 +25,15 @@ use common::{Cluster, Wire};
 use tonic::transport::Channel;
 
 const EVERY: Duration = Duration::from_millis(25);
-/// One attempt at one store.
+/// Timeout of one attempt at one store.
 const ATTEMPT: Duration = Duration::from_millis(400);
-/// How long an event is watched.
+/// Observation time after an event.
 const WATCHED: Duration = Duration::from_secs(8);
 
-/// When each region's puts were acknowledged.
+/// The times at which each region's puts were acknowledged.
 type Heard = Arc<Mutex<BTreeMap<u64, Vec<Instant>>>>;
 
-/// Puts a key of `region` again and again, at whichever store takes it.
+/// Puts a key of `region` again and again, to whichever store accepts it.
 async fn probe(region: Region, stores: BTreeMap<u64, Channel>, heard: Heard) {
     let mut order: Vec<Peer> = region.peers.clone();
     let key = [&region.start_key[..], b"~probe"].concat();
@@ -64,7 +66,7 @@ async fn probe(region: Region, stores: BTreeMap<u64, Channel>, heard: Heard) {
                 }
             }
             at += 1;
-            // The leader that a store names is asked next.
+            // The leader that a store names is tried next.
             if let Some(next) = hint.and_then(|hint| order[at..].iter().position(|peer| peer.id == hint.id)) {
                 order.swap(at, at + next);
             }
@@ -73,7 +75,7 @@ async fn probe(region: Region, stores: BTreeMap<u64, Channel>, heard: Heard) {
     }
 }
 
-/// The longest pause (ms) of each region that began after `from` or was under way then.
+/// Returns the longest pause (ms) of each region that began after `from` or was in progress then.
 fn pauses(heard: &Heard, from: Instant) -> BTreeMap<u64, u64> {
     let now = Instant::now();
     let heard = heard.lock().expect("no holder panics");
@@ -95,7 +97,7 @@ fn median_and_most(mut values: Vec<u64>) -> String {
     }
 }
 
-/// The store that leads each region, by address.
+/// Returns the address of the store that leads each region.
 async fn leaders(wire: &Wire) -> BTreeMap<u64, u64> {
     let regions = wire.regions().await.expect("the placement driver answers");
     regions.into_iter().map(|(region, leader)| (region.id, leader.map_or(0, |peer| peer.store_id))).collect()
@@ -110,7 +112,7 @@ fn main() {
     };
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-    // Channels belong to it, wherever they are made.
+    // Channels belong to the runtime, wherever they are created.
     let _entered = runtime.enter();
     let mut cluster = Cluster::start(3, &["--initial-regions", "5", "--log-level", "warn"]);
     let addrs = cluster.addrs();
@@ -138,11 +140,11 @@ fn main() {
         cluster.restart(victim);
         cluster.wait_ready();
         for node in 0..3 {
-            // The balancer gives a store leaders when it has been alive for ten seconds.
+            // The balancer gives leaders only to stores that have been alive for ten seconds.
             std::thread::sleep(Duration::from_secs(12));
             let from = Instant::now();
             let code = cluster.terminate(node);
-            assert_eq!(code, Some(0), "a node ends well");
+            assert_eq!(code, Some(0), "a node exits cleanly");
             std::thread::sleep(Duration::from_secs(3));
             stopped.extend(pauses(&heard, from).into_values());
             cluster.restart(node);

@@ -1,9 +1,10 @@
-//! JSON at the data: what a core scans, and what a client saves.
-//! `cargo bench --bench query` (core), `cargo bench --bench query -- cluster` (over three nodes in one process)
+//! Measures queries over JSON: the scan speed of a core, and the time that a client saves. `cargo bench --bench query`
+//! (core), `cargo bench --bench query -- cluster` (over three nodes in one process)
 //!
-//! **Core**: the same stored values, the same predicates, in the same loop: a page of the room `query` against serde_json's values and a
-//! predicate written by hand, taking turns; medians of [`ROUNDS`] rounds. **Cluster**: a query at 1 % against fetching the range with
-//! scans and filtering in the client, over serde_json's values as an application would and with this very room; over `armilla up`.
+//! **Core**: the same stored values and the same predicates in the same loop: a page of the module `query` against
+//! serde_json's values and a hand-written predicate, taking turns; medians of [`ROUNDS`] rounds. **Cluster**: a query
+//! that selects 1 % against fetching the range with scans and filtering in the client, with serde_json's values as an
+//! application would do and with the module `query`; over `armilla up`.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "benches of the real world")]
 
 use std::hint::black_box;
@@ -21,7 +22,7 @@ use bytes::Bytes;
 const ROUNDS: usize = 9;
 const ROWS: usize = 100_000;
 
-/// A document of about 340 bytes, as an application might store it; `hot` in one of a hundred.
+/// Returns a document of about 340 bytes, as an application might store it; one in a hundred is `hot`.
 fn doc(n: usize, rng: &mut Rng) -> String {
     let tag = if n.is_multiple_of(100) { "hot" } else { rng.pick(&["cold", "warm", "mild", "cool"]) };
     format!(
@@ -54,7 +55,7 @@ fn data() -> Vec<(Bytes, Bytes)> {
     (0..ROWS).map(|n| (Bytes::from(format!("bench/{n:08}")), Bytes::from(doc(n, &mut rng)))).collect()
 }
 
-/// Rows that match, by pages.
+/// Returns the number of rows that match, page by page.
 fn ours(data: &[(Bytes, Bytes)], query: &Query) -> u64 {
     let mut merge = Merge::new(query.clone()).expect("a query");
     let mut at = 0;
@@ -71,7 +72,7 @@ fn ours(data: &[(Bytes, Bytes)], query: &Query) -> u64 {
     black_box(merge.finish()).matched
 }
 
-/// A case: its name, the query, the same by hand over serde_json's value.
+/// A case: its name, the query, and the same as code over serde_json's value.
 struct Case {
     name: &'static str,
     query: Query,
@@ -161,7 +162,7 @@ fn core() {
     }
 }
 
-/// `armilla up` as a child; killed at the end.
+/// `armilla up` as a child process; killed at the end.
 struct Up(Child, #[allow(dead_code, reason = "removed when it is dropped")] tempfile::TempDir);
 
 impl Drop for Up {
@@ -220,7 +221,7 @@ async fn cluster() {
     let range = || (Bytes::from_static(b"bench/"), Bytes::from_static(b"bench0"));
     println!("{ROWS} values over three nodes in one process, medians of {ROUNDS} taking turns");
     println!(
-        "| query | at the data | fetched, filtered over serde_json's values | ratio | fetched, filtered by this room | ratio |"
+        "| query | at the data | fetched, filtered over serde_json's values | ratio | fetched, filtered by our evaluator | ratio |"
     );
     println!("|---|---|---|---|---|---|");
     for case in cases() {

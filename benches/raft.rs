@@ -1,5 +1,5 @@
-//! The pure raft room: what a proposal costs three peers of one group, with no network, no disk and no engine.
-//! `cargo bench --bench raft`
+//! Measures the pure module `raft`: the cost of a proposal for three peers of one group, without network, disk and
+//! engine. `cargo bench --bench raft`
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "benches of the real world")]
 
 use std::collections::VecDeque;
@@ -12,7 +12,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 
 const TICK_NS: u64 = 50_000_000;
 
-/// Three peers in one room; messages are handed over, every write is durable at once.
+/// Three peers of one group. Messages are delivered directly, and every write is durable at once.
 struct Trio {
     peers: Vec<Group>,
     mail: VecDeque<Message>,
@@ -55,7 +55,7 @@ impl Trio {
         trio
     }
 
-    /// Until nobody has anything to do.
+    /// Runs until no peer has anything to do.
     fn settle(&mut self) {
         loop {
             let mut quiet = true;
@@ -68,7 +68,7 @@ impl Trio {
                     if let Some(last) = output.committed.last() {
                         let (index, term) = (last.index, last.term);
                         self.peers[at].applied(index, term);
-                        // As the driver does when the engine has flushed.
+                        // As the driver does after the engine has flushed.
                         self.peers[at].log_mut().truncate_to(index);
                         if at == 0 {
                             self.applied = index;

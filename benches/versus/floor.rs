@@ -1,5 +1,6 @@
-//! The quorum floor: three replicas over raw TCP, each write into a prewritten file with an fdatasync, answered when two of
-//! three have it. No raft, no gRPC, no engine: what a replicated put with one client cannot beat on this machine.
+//! Measures the quorum floor: three replicas over raw TCP, which write into a prewritten file with an fdatasync; a
+//! write is acknowledged when two of three have it. Without raft, gRPC and engine, this is the limit for a replicated
+//! put with one client on this machine.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -9,12 +10,12 @@ use std::path::Path;
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
-/// A 256 byte value, a key and a little more.
+/// Size of a record, bytes: a 256 byte value, a key and a little more.
 const RECORD: usize = 272;
-/// Each replica's file.
+/// Size of each replica's file.
 const FILE_BYTES: usize = 16 << 20;
 
-/// A file whose blocks are all written, so that a sync has no metadata to write.
+/// Creates a file whose blocks are all written, so that a sync has no metadata to write.
 fn prewritten(dir: &Path, replica: usize) -> File {
     let path = dir.join(format!("replica{replica}"));
     std::fs::write(&path, vec![0u8; FILE_BYTES]).expect("a file");
@@ -32,7 +33,7 @@ fn append(file: &File, offset: &mut usize, record: &[u8]) {
     *offset += record.len();
 }
 
-/// A follower behind a socket: a record comes in, a byte goes back once it is synced.
+/// Runs a follower behind a socket: it reads a record and sends a byte back once the record is synced.
 fn follower(dir: &Path, replica: usize, acks: Sender<usize>) -> TcpStream {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let stream = TcpStream::connect(listener.local_addr().expect("bound")).expect("connected");
@@ -57,13 +58,13 @@ fn follower(dir: &Path, replica: usize, acks: Sender<usize>) -> TcpStream {
     stream
 }
 
-/// The middle one.
+/// Returns the median.
 fn second(mut counts: [u64; 3]) -> u64 {
     counts.sort_unstable();
     counts[1]
 }
 
-/// The leader: serves one client until it hangs up.
+/// Runs the leader, which serves one client until it disconnects.
 fn leader(mut client: TcpStream, dir: &Path) {
     let (acks, acked) = channel();
     let mut followers = [follower(dir, 1, acks.clone()), follower(dir, 2, acks.clone())];
@@ -86,7 +87,7 @@ fn leader(mut client: TcpStream, dir: &Path) {
         }
         own.send(record.clone()).expect("the writer lives");
         sent += 1;
-        // Each replica acknowledges in order: two of three have the record when the second of the counts reaches it.
+        // Each replica acknowledges in order, so two of three have the record when the second-highest count reaches it.
         while second(synced) < sent {
             synced[acked.recv().expect("the replicas live")] += 1;
         }
@@ -96,7 +97,7 @@ fn leader(mut client: TcpStream, dir: &Path) {
     }
 }
 
-/// The median latency in ms of one client over `secs`.
+/// Returns the median latency in ms of one client over `secs` seconds.
 pub fn p50_ms(dir: &Path, time: Duration) -> f64 {
     std::fs::create_dir_all(dir).expect("a folder");
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -118,7 +119,7 @@ pub fn p50_ms(dir: &Path, time: Duration) -> f64 {
     drop(client);
     serving.join().expect("the leader does not panic");
     std::fs::remove_dir_all(dir).ok();
-    // The first tenth warms up.
+    // The first tenth is warm-up.
     let warm = latencies.len() / 10;
     super::median(latencies.split_off(warm))
 }

@@ -1,18 +1,18 @@
-//! What the load reads and writes.
+//! The keys and values of the load.
 
 use bytes::Bytes;
 
-/// Keys that the load draws from.
+/// Number of keys that the load draws from.
 pub const KEYS: u64 = 100_000;
-/// Bytes of a value.
+/// Size of a value, bytes.
 const VALUE_BYTES: usize = 256;
 
-/// The key of that number.
+/// Returns the key with this number.
 pub fn key(number: u64) -> Bytes {
     Bytes::from(format!("k{number:015}"))
 }
 
-/// A value.
+/// Returns a value.
 pub fn value() -> Bytes {
     Bytes::from(vec![b'v'; VALUE_BYTES])
 }

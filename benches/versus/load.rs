@@ -1,4 +1,4 @@
-//! Closed-loop load: each client sends one operation, waits for the answer, sends the next.
+//! Closed-loop load: each client sends one operation, waits for the response, and sends the next.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,37 +10,37 @@ use hdrhistogram::Histogram;
 use super::keys::{KEYS, key, value};
 use super::peers::Target;
 
-/// Before the window begins.
+/// Warm-up before the window begins.
 const WARM: Duration = Duration::from_millis(500);
 
-/// What the clients do.
+/// The operation of the clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
-    /// Set a random key.
+    /// Sets a random key.
     Put,
-    /// Read a random key, linearizably.
+    /// Reads a random key, linearizably.
     Get,
 }
 
 /// One window of load.
 pub struct Load {
-    /// How many clients.
+    /// Number of clients.
     pub clients: usize,
-    /// What they do.
+    /// The clients' operation.
     pub op: Op,
-    /// For how long, after the warm-up.
+    /// Duration after the warm-up.
     pub secs: u64,
 }
 
-/// What was measured in one window.
+/// The measurements of one window.
 pub struct Window {
-    /// Operations a second.
+    /// Operations per second.
     pub per_s: f64,
-    /// Median latency.
+    /// Median latency, ms.
     pub p50_ms: f64,
-    /// 99th percentile.
+    /// 99th percentile of the latency, ms.
     pub p99_ms: f64,
-    /// Server CPU of all processes an operation.
+    /// CPU time of all server processes per operation, us.
     pub cpu_us: f64,
     ops: u64,
     warm_ops: u64,
@@ -79,7 +79,7 @@ pub async fn fill(targets: &[Arc<Target>]) {
 }
 
 impl Load {
-    /// Runs it over `targets`, clients dealt out in turn.
+    /// Runs the load over `targets`, to which the clients are assigned in turn.
     pub async fn run(&self, targets: &[Arc<Target>]) -> Window {
         let from = Instant::now() + WARM;
         let end = from + Duration::from_secs(self.secs);

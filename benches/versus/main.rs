@@ -1,13 +1,13 @@
-//! Armilla against etcd, side by side on this machine: three processes each, loopback only, bounded, interleaved.
+//! Measures Armilla against etcd on one machine: three processes each, loopback only, bounded, interleaved.
 //!
 //! ```text
 //!   cargo bench --bench versus -- [--etcd PATH] [--reps 5] [--secs 3] [--only put,get,streams,single,failover]
 //! ```
-//! `benches/versus-etcd.sh` fetches a recent etcd and calls this. One load generator drives both through the same gRPC stack:
-//! 8 connections, 256 byte values, 100,000 keys, one operation after the other a client. Every figure is the median of the
-//! repetitions, peer and ours taking turns; the ratio is the median of the turns' ratios. Server CPU is what /proc says the
-//! three processes used during the window. The quorum floor is what three replicas could do with an fdatasync each and
-//! nothing else: no raft, no gRPC, no engine.
+//! `benches/versus-etcd.sh` fetches a recent etcd and runs this. One load generator drives both through the same gRPC
+//! stack: 8 connections, 256 byte values, 100,000 keys, one operation after the other per client. Every number is the
+//! median of the repetitions, in which both take turns; the ratio is the median of the turns' ratios. Server CPU is the
+//! time that /proc reports for the three processes during the window. The quorum floor is the speed of three replicas
+//! with one fdatasync each and nothing else: no raft, no gRPC, no engine.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "benches of the real world")]
 
 mod floor;
@@ -35,7 +35,7 @@ fn options() -> Options {
     while let Some(arg) = args.next() {
         let mut value = || args.next().unwrap_or_else(|| panic!("{arg} needs a value"));
         match arg.as_str() {
-            // Cargo says this to every bench.
+            // Cargo passes this to every bench.
             "--bench" => {}
             "--etcd" => options.etcd = value(),
             "--reps" => options.reps = value().parse::<usize>().expect("a number").clamp(1, 20),
@@ -60,7 +60,7 @@ fn of<T>(items: &[T], value: impl Fn(&T) -> f64) -> f64 {
     median(items.iter().map(value).collect())
 }
 
-/// One row of the table.
+/// Prints one row of the table.
 fn row(goal: &str, what: &str, ours: String, theirs: String, ratio: f64, gate: &str) {
     println!("| {goal} | {what} | {ours} | {theirs} | {ratio:.2} | {gate} |");
 }
@@ -103,7 +103,7 @@ fn main() {
     };
     println!("| goal | what | ours | etcd | ratio | gate |\n|---|---|---|---|---|---|");
 
-    // Something to read, on both sides.
+    // Existing keys for the reads, on both sides.
     runtime.block_on(load::fill(theirs.targets()));
     runtime.block_on(load::fill(ours.targets()));
 
@@ -203,7 +203,7 @@ fn main() {
     }
 }
 
-/// Milliseconds from SIGKILL of the leader to the next put that a survivor acknowledges.
+/// Returns the milliseconds from SIGKILL of the leader to the next put that a survivor acknowledges.
 fn failover(runtime: &tokio::runtime::Runtime, peer: &mut dyn Peer) -> f64 {
     // Some traffic first, so that every lease and connection is warm.
     runtime.block_on(Load { clients: 4, op: Op::Put, secs: 1 }.run(peer.targets()));
@@ -220,7 +220,7 @@ fn failover(runtime: &tokio::runtime::Runtime, peer: &mut dyn Peer) -> f64 {
             if matches!(put.await, Ok(true)) {
                 break;
             }
-            assert!(began.elapsed() < Duration::from_secs(60), "no survivor takes a put");
+            assert!(began.elapsed() < Duration::from_secs(60), "no survivor accepts a put");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     });

@@ -1,4 +1,4 @@
-//! The two sides: three processes of etcd, three of Armilla, on free loopback ports, gone when dropped.
+//! The two sides: three processes of etcd and three of Armilla, on free loopback ports, killed when dropped.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -23,14 +23,14 @@ use armilla::proto::tikvpb::batch_commands_response::response::Cmd as Answer;
 
 use super::stream::Stream;
 
-/// Connections that the clients share.
+/// Number of connections that the clients share.
 const CONNECTIONS: usize = 8;
-/// Connections of the clients that send commands in streams.
+/// Number of connections of the clients that send commands in streams.
 const STREAMS: usize = 2;
-/// For a cluster's first answer.
+/// Time limit for a cluster's first response.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-// etcd's messages, as far as a put and a get need them: numbers are facts of its protocol.
+// etcd's messages, as far as a put and a get need them. The field numbers are those of its protocol.
 #[derive(Clone, PartialEq, prost::Message)]
 struct PutRequest {
     #[prost(bytes = "bytes", tag = "1")]
@@ -70,28 +70,28 @@ fn connect(addr: &str) -> Channel {
         .connect_lazy()
 }
 
-/// A region of ours, where it is led, and a connection to that node.
+/// One of our regions, its leader, and a connection to that node.
 struct Place {
     region: Region,
     context: Context,
     channel: Channel,
-    /// Commands go this way instead of as calls.
+    /// The stream for commands, if they are not sent as calls.
     stream: Option<Stream>,
 }
 
-/// What one client talks to.
+/// The target of one client.
 pub enum Target {
     /// etcd's leader.
     Etcd(Channel),
-    /// Our nodes: each region at its leader.
+    /// Our nodes, with a connection to each region's leader.
     Armilla(Places),
 }
 
-/// Our regions in order.
+/// Our regions, in order of keys.
 pub struct Places(Vec<Place>);
 
 impl Places {
-    /// As clients see them that send commands in streams, one for each region. Called within a runtime.
+    /// Returns targets that send commands in streams, one for each region. Must be called within a runtime.
     fn in_streams(mut self) -> Arc<Target> {
         for place in &mut self.0 {
             place.stream = Some(Stream::open(place.channel.clone()));
@@ -101,7 +101,7 @@ impl Places {
 }
 
 impl Target {
-    /// Sets a key; whether it was acknowledged.
+    /// Sets a key. Returns whether the put was acknowledged.
     pub async fn put(&self, key: Bytes, value: Bytes) -> bool {
         match self {
             Target::Etcd(channel) => {
@@ -121,7 +121,7 @@ impl Target {
         }
     }
 
-    /// Reads a key linearizably; whether it was answered.
+    /// Reads a key linearizably. Returns whether the read succeeded.
     pub async fn get(&self, key: Bytes) -> bool {
         match self {
             Target::Etcd(channel) => {
@@ -153,17 +153,17 @@ where
     grpc.unary(tonic::Request::new(request), path, codec).await.ok().map(tonic::Response::into_inner)
 }
 
-/// Either side.
+/// One of the two sides.
 pub trait Peer {
-    /// One for each connection.
+    /// Returns one target for each connection.
     fn targets(&self) -> &[Arc<Target>];
-    /// Those of clients that send commands in streams, where the protocol has them.
+    /// Returns the targets of clients that send commands in streams, if the protocol has them.
     fn streams(&self) -> &[Arc<Target>];
-    /// CPU seconds that the processes have used.
+    /// Returns the CPU seconds that the processes have used.
     fn cpu_s(&self) -> f64;
-    /// SIGKILL for the node that leads.
+    /// Kills the leading node with SIGKILL.
     fn kill_leader(&mut self);
-    /// Where to send a put now: each node that is left.
+    /// Returns the targets for a put now: each node that is left.
     fn survivors(&self) -> Vec<Target>;
 }
 
@@ -177,7 +177,7 @@ impl Nodes {
     fn cpu_s(&self) -> f64 {
         let ticks = |child: &Child| -> f64 {
             let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap_or_default();
-            // The name in parentheses may hold spaces; user and system time are the 12th and 13th field behind it.
+            // The name in parentheses may contain spaces; user and system time are the 12th and 13th field after it.
             let fields: Vec<f64> = stat
                 .rsplit(')')
                 .next()
@@ -217,7 +217,7 @@ fn spawn(command: &mut Command, log: &Path) -> Option<Child> {
     Some(command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")))
 }
 
-/// etcd.
+/// Three processes of etcd.
 pub struct Theirs {
     nodes: Nodes,
     targets: Vec<Arc<Target>>,
@@ -226,7 +226,7 @@ pub struct Theirs {
 }
 
 impl Theirs {
-    /// Three members with fsync on, as etcd runs by default.
+    /// Starts three members with fsync on, which is etcd's default.
     pub fn start(runtime: &Runtime, etcd: &str, dir: &Path, heartbeat_ms: u32, election_ms: u32) -> Theirs {
         std::fs::create_dir_all(dir).expect("a folder");
         let addrs = ports(6);
@@ -273,7 +273,7 @@ impl Theirs {
         Theirs { nodes, targets, leader, version }
     }
 
-    /// What it says it is.
+    /// Returns the version that it reports.
     pub fn version(&self) -> String {
         format!("etcd {}", self.version)
     }
@@ -298,7 +298,7 @@ impl Peer for Theirs {
     }
 }
 
-/// Armilla.
+/// Three processes of Armilla.
 pub struct Ours {
     nodes: Nodes,
     targets: Vec<Arc<Target>>,
@@ -310,7 +310,7 @@ pub struct Ours {
 }
 
 impl Ours {
-    /// Three nodes as `armilla start` runs them by default.
+    /// Starts three nodes with the defaults of `armilla start`.
     pub fn start(runtime: &Runtime, dir: &Path) -> Ours {
         std::fs::create_dir_all(dir).expect("a folder");
         let addrs = ports(3);
@@ -346,7 +346,7 @@ impl Ours {
         }
     }
 
-    /// What it says it is.
+    /// Returns the version that it reports.
     pub fn version(&self) -> String {
         format!("armilla {}", env!("CARGO_PKG_VERSION"))
     }
@@ -354,8 +354,8 @@ impl Ours {
 
 type Found = (Vec<Places>, Vec<(String, u64)>, Region, String);
 
-/// All regions at their leaders, over several sets of connections; all stores; the region of the load's keys, and the
-/// address of its leader.
+/// Returns all regions with their leaders, over several sets of connections; all stores; the region of the load's keys,
+/// and the address of its leader.
 async fn places(addrs: &[String]) -> Option<Found> {
     let mut members =
         PdClient::new(connect(&addrs[0])).get_members(GetMembersRequest::default()).await.ok()?.into_inner();

@@ -1,4 +1,5 @@
-//! Commands in a stream (`BatchCommands`), as TiKV's clients send them: what clients ask for meanwhile goes as one message.
+//! Commands in a stream (`BatchCommands`), as TiKV's clients send them: requests that arrive meanwhile are sent as one
+//! message.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -10,24 +11,24 @@ use armilla::proto::tikvpb::{BatchCommandsRequest, BatchCommandsResponse};
 use tokio::sync::{mpsc, oneshot};
 use tonic::transport::Channel;
 
-/// Commands in one message.
+/// Maximum number of commands in one message.
 const COMMANDS_MAX: usize = 128;
 
 type Waiting = Arc<Mutex<BTreeMap<u64, oneshot::Sender<Answer>>>>;
 
-/// One stream.
+/// A stream of commands.
 #[derive(Clone)]
 pub struct Stream(mpsc::UnboundedSender<(Cmd, oneshot::Sender<Answer>)>);
 
 impl Stream {
-    /// A stream over a connection. Called within a runtime.
+    /// Opens a stream over a connection. Must be called within a runtime.
     pub fn open(channel: Channel) -> Stream {
         let (ask, asked) = mpsc::unbounded_channel();
         tokio::spawn(serve(channel, asked));
         Stream(ask)
     }
 
-    /// Asks; the answer, or nothing if the stream broke.
+    /// Sends a command. Returns the reply, or `None` if the stream broke.
     pub async fn ask(&self, command: Cmd) -> Option<Answer> {
         let (answer, answered) = oneshot::channel();
         self.0.send((command, answer)).ok()?;

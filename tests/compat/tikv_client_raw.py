@@ -1,4 +1,4 @@
-"""PyPI tikv-client (the Rust client behind Python): every raw call it offers, sync and async, against a dict as the model."""
+"""PyPI tikv-client (the Rust client behind Python): compares every raw call, sync and async, with a dict as the model."""
 
 import asyncio
 
@@ -22,7 +22,7 @@ def pairs(result):
     return [(bytes(key), bytes(value)) for key, value in result]
 
 
-# One key, every column family: they do not see each other.
+# One key in every column family: the column families are separate.
 for start in REGIONS:
     key = start + b"compat/one"
     for cf in ("default", "lock", "write"):

@@ -1,4 +1,4 @@
-"""PyPI tikv-python (pure Python over the C gRPC stack, an independent implementation): every raw call it offers."""
+"""PyPI tikv-python (pure Python over the C gRPC stack, an independent implementation): tests every raw call."""
 
 import asyncio
 import threading
