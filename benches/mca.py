@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
-"""Predicted cycles a byte of every ARM kernel and of its scalar reference, by llvm-mca. Nothing runs.
+"""Predicts the cycles per byte of every ARM kernel and of its scalar reference with llvm-mca. No kernel runs.
 
     cargo arm setup --mca && python3 benches/mca.py [--loops] [CPU ...]          (neoverse-n1 neoverse-v2 neoverse-v3)
 
-The crate `arch` is compiled once for aarch64, as the server is: no -Ctarget-cpu, kernels with their own target features. Of
-each function the innermost loops are cut out of the finished assembly (markers in the source would let instructions float
-out), and llvm-mca predicts 1000 iterations of each on each processor. The line printed is the loop that reads most bytes an
+The crate `arch` is compiled once for aarch64, as for the server: no -Ctarget-cpu, and kernels with their own target features.
+The innermost loops of each function are cut out of the finished assembly (markers in the source would let instructions move
+out), and llvm-mca predicts 1000 iterations of each on each processor. The printed line is the loop that reads the most bytes per
 iteration, which is the one that long inputs run; --loops prints all of them. A loop that loads nothing by itself is skipped.
 
-Rows without a form of their own are what the tier falls back to: neon's `crc32c` shows crc-fast's loop.
+A row without its own form shows the form that the tier falls back to: neon's `crc32c` shows crc-fast's loop.
 
-What the tool does not know: caches, branch predictors, how long the loop really runs, and how good its model of a processor is.
-Take absolute figures as within a factor of two; ratios of two loops on one processor are better. Reads the tools of
+The tool does not model caches, branch predictors, or the real number of iterations, and its model of a processor may be inexact.
+Absolute numbers are within a factor of two at best; ratios of two loops on one processor are better. Uses the tools of
 `cargo arm setup --mca` (~/.cache/armilla/arm64, or ARMILLA_ARM64_PREFIX).
 """
 import os

@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Armilla against etcd in one run on this machine: fetches etcd from Debian into the cache (unpacked, never installed), builds the
-# bench, starts three processes of each on loopback, prints the table, leaves nothing behind. About three minutes after the build.
-#   benches/versus-etcd.sh [--reps 5] [--secs 3] [--only put,get,streams,single,failover]      ETCD=/path/to/etcd takes that one instead
+# Measures Armilla against etcd in one run on this machine: fetches etcd from Debian into the cache (unpacked, not installed), builds
+# the bench, starts three processes of each on loopback, prints the table and cleans up. Takes about three minutes after the build.
+#   benches/versus-etcd.sh [--reps 5] [--secs 3] [--only put,get,streams,single,failover]      ETCD=/path/to/etcd uses that one instead
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cache=${ARMILLA_CACHE:-$HOME/.cache/armilla}/etcd
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}
 codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
 
-fetch() { # SUITE: that release's etcd-server, through an apt state of its own
+fetch() { # SUITE: fetches that release's etcd-server with a separate apt state
   local suite=$1 state=$cache/apt-$1 mirror
-  # The mirror that this machine takes its own release from.
+  # The mirror that this machine uses for its own release.
   mirror=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list 2>/dev/null | grep -E "^deb .* $codename main" |
     sed 's/^deb \(\[[^]]*\] \)\?\([^ ]*\) .*/\2/' | head -n 1)
   [ -n "$mirror" ] || mirror=$(cat /etc/apt/sources.list.d/*.sources 2>/dev/null |
