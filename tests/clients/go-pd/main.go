@@ -1,7 +1,7 @@
-// What the newest Go client of PD asks, on its own and for client-go: regions by the stream of lookups, ranges, stores, timestamps,
-// the state of garbage collection, keys of others.
+// The calls of the newest Go client of PD, its own and those for client-go: regions by the stream of lookups, ranges, stores,
+// timestamps, the state of garbage collection, other services' keys.
 //
-// The test (tests/clients.rs) starts the program as its neighbour in ../go, with the same arguments and the same orders.
+// The test (tests/clients.rs) starts the program like the one in ../go, with the same arguments and the same commands.
 package main
 
 import (
@@ -22,11 +22,11 @@ import (
 	"github.com/tikv/pd/client/pkg/caller"
 )
 
-// nullKeyspace is where all keys are that belong to no keyspace.
+// nullKeyspace holds all keys that belong to no keyspace.
 const nullKeyspace = 0xffffffff
 
 var (
-	// The client gives each call 3 s of its own.
+	// The client limits each call to 3 s.
 	ctx    = context.Background()
 	orders = bufio.NewReader(os.Stdin)
 	starts [][]byte
@@ -84,7 +84,7 @@ func main() {
 	fmt.Printf("@started %d ms\n", time.Since(began).Milliseconds())
 
 	regions(client)
-	// The same answers by single calls, as older clients ask.
+	// The same results from single calls, which older clients use.
 	single := newClient(addrs, opt.WithEnableRouterClient(false))
 	regions(single)
 	stores(client)
@@ -93,7 +93,7 @@ func main() {
 	keysOfOthers(client)
 
 	ask("@kill " + hex.EncodeToString(starts[1]))
-	// Timestamps and regions come back by themselves, whatever the killed node did for them.
+	// Timestamps and regions recover by themselves, whatever the killed node served.
 	until := time.Now().Add(time.Minute)
 	for _, start := range starts {
 		for {
@@ -165,7 +165,7 @@ func regions(client pd.Client) {
 	ok("no such region", err)
 	same("no such region", region == nil, true)
 
-	// Many at once: the client puts them into few requests.
+	// Many at once: the client batches them into few requests.
 	var group sync.WaitGroup
 	wrong := make(chan string, 1)
 	for worker := 0; worker < 16; worker++ {
@@ -257,7 +257,7 @@ func stores(client pd.Client) {
 	}
 }
 
-// timestamps takes many at once; each worker's rise.
+// timestamps requests many at once; each worker's timestamps must increase.
 func timestamps(client pd.Client, count int) {
 	var group sync.WaitGroup
 	wrong := make(chan string, 1)

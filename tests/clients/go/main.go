@@ -1,7 +1,7 @@
-// Every raw call of TiKV's Go client, over several regions, each answer compared with a model.
+// Compares every raw call of TiKV's Go client, over several regions, with a model.
 //
 // The test (tests/clients.rs) starts the program with two arguments: the addresses of all nodes, and the first keys of all regions
-// in hex, both separated by commas. The program asks for faults on its standard output ("@kill HEXKEY", "@restart") and waits
+// in hex, both separated by commas. The program requests faults on its standard output ("@kill HEXKEY", "@restart") and waits
 // for a line on its standard input; it ends with "@done N checks". CLIENT_LOSES_STORES: see the end of failover.
 package main
 
@@ -53,7 +53,7 @@ func fail(format string, args ...any) {
 	os.Exit(1)
 }
 
-// ok ends the program when a call failed.
+// ok ends the program if a call failed.
 func ok(what string, err error) {
 	checks++
 	if err != nil {
@@ -61,7 +61,7 @@ func ok(what string, err error) {
 	}
 }
 
-// same compares one answer with the model.
+// same compares one result with the model.
 func same(what string, seen, expected any) {
 	checks++
 	s, e := fmt.Sprintf("%q", seen), fmt.Sprintf("%q", expected)
@@ -70,7 +70,7 @@ func same(what string, seen, expected any) {
 	}
 }
 
-// ask sends one order to the test and waits until it is carried out.
+// ask sends one command to the test and waits until it is carried out.
 func ask(order string) {
 	fmt.Println(order)
 	answer, err := orders.ReadString('\n')
@@ -79,7 +79,7 @@ func ask(order string) {
 	}
 }
 
-// steadfast calls until it succeeds, as a person would.
+// steadfast retries a call until it succeeds, as an application would.
 func steadfast(what string, call func() error) {
 	began := time.Now()
 	for {
@@ -95,7 +95,7 @@ func steadfast(what string, call func() error) {
 	}
 }
 
-// key is a key in the region that begins at start; the byte keeps those of the first region below the second one's start.
+// key returns a key in the region that begins at start; the byte keeps keys of the first region below the second one's start.
 func key(start []byte, name string) []byte {
 	return append(append([]byte{}, start...), "\x01go/"+name...)
 }
@@ -144,7 +144,7 @@ func main() {
 		ok("a region's first key", err)
 		regions = append(regions, start)
 	}
-	// The last region is a sentinel at the very end; clients' keys live before it.
+	// The last region is a sentinel at the very end; clients' keys are before it.
 	if len(regions) > 1 {
 		regions = regions[:len(regions)-1]
 	}
@@ -385,7 +385,7 @@ func tooLarge(client *rawkv.Client) {
 	}
 }
 
-// failover goes on while the leader of a region is killed.
+// failover runs calls while the leader of a region is killed.
 func failover(client, atomic *rawkv.Client) {
 	keys := spread(40, "failover")
 	m := model{}
@@ -393,7 +393,7 @@ func failover(client, atomic *rawkv.Client) {
 		ok("put", client.Put(ctx, k, []byte("before")))
 		m[string(k)] = "before"
 	}
-	// Writers and a reader that are at work while it happens.
+	// Writers and a reader that run meanwhile.
 	stop, failed := make(chan struct{}), make(chan error, len(regions))
 	var group sync.WaitGroup
 	for _, start := range regions {
@@ -413,7 +413,7 @@ func failover(client, atomic *rawkv.Client) {
 						return
 					}
 				}
-				// One writer a key: what it wrote last is there.
+				// One writer per key: its last write must be there.
 				for began := time.Now(); ; {
 					seen, err := client.Get(ctx, k)
 					if err == nil && !bytes.Equal(seen, value) {
@@ -479,7 +479,7 @@ func failover(client, atomic *rawkv.Client) {
 	steadfast("swap after the leader died", func() error {
 		_, swapped, err := atomic.CompareAndSwap(ctx, k, nil, []byte("1"))
 		if err == nil && !swapped {
-			// A try whose answer was lost may have done it.
+			// An attempt whose reply was lost may have taken effect.
 			value, err := atomic.Get(ctx, k)
 			ok("get", err)
 			same("swap after the leader died", value, []byte("1"))

@@ -21,10 +21,10 @@ import org.tikv.raw.RawKVClient;
 import org.tikv.shade.com.google.protobuf.ByteString;
 
 /**
- * Every raw call of TiKV's Java client, over several regions, each answer compared with a model.
+ * Compares every raw call of TiKV's Java client, over several regions, with a model.
  *
  * <p>The test (tests/clients.rs) starts the program with two arguments: the addresses of all nodes, and the first keys of all
- * regions in hex, both separated by commas. The program asks for faults on its standard output ("@kill HEXKEY", "@restart") and
+ * regions in hex, both separated by commas. The program requests faults on its standard output ("@kill HEXKEY", "@restart") and
  * waits for a line on its standard input; it ends with "@done N checks".
  */
 public final class Raw {
@@ -60,7 +60,7 @@ public final class Raw {
     }
   }
 
-  /** Calls until it succeeds, as a person would. */
+  /** Retries a call until it succeeds, as an application would. */
   private static <T> T steadfast(String what, Callable<T> call) throws Exception {
     long began = System.nanoTime();
     while (true) {
@@ -81,7 +81,7 @@ public final class Raw {
     return ByteString.copyFromUtf8(text);
   }
 
-  /** A key in the region that begins at start; the byte keeps those of the first region below the second one's start. */
+  /** Returns a key in the region that begins at start; the byte keeps keys of the first region below the second's start. */
   private static ByteString key(ByteString start, String name) {
     return start.concat(text("\001java/" + name));
   }
@@ -113,7 +113,7 @@ public final class Raw {
     return keys;
   }
 
-  /** The pairs of an answer, in its order. */
+  /** Returns the pairs of a result, in its order. */
   private static String pairs(List<KvPair> pairs) {
     StringBuilder out = new StringBuilder();
     for (KvPair pair : pairs) {
@@ -147,7 +147,7 @@ public final class Raw {
       REGIONS.add(hex(start));
     }
     if (REGIONS.size() > 1) {
-      // The last region is a sentinel at the very end; clients' keys live before it.
+      // The last region is a sentinel at the very end; clients' keys are before it.
       REGIONS.remove(REGIONS.size() - 1);
     }
     long began = System.nanoTime();
@@ -174,7 +174,7 @@ public final class Raw {
     plainSession.close();
     atomicSession.close();
     System.out.printf("@done %d checks%n", checks);
-    // The client leaves threads behind that are no daemons.
+    // The client leaves threads behind that are not daemons.
     System.exit(0);
   }
 
@@ -288,7 +288,7 @@ public final class Raw {
     same("nothing is left", pairs(client.scan(ByteString.EMPTY, last)), "");
   }
 
-  /** Swaps; the value found instead, if it was another one. */
+  /** Swaps. Returns the value found instead, if it was a different one. */
   private static String swap(RawKVClient atomic, ByteString key, String before, String after) {
     try {
       atomic.compareAndSet(key, Optional.ofNullable(before).map(Raw::text), text(after));
@@ -347,7 +347,7 @@ public final class Raw {
   }
 
   private static void tooLarge(RawKVClient client) {
-    // The client gives a call 200 ms.
+    // The client limits a call to 200 ms.
     byte[] large = new byte[256 << 10];
     Arrays.fill(large, (byte) 'v');
     ByteString k = key(REGIONS.get(0), "large");
@@ -356,7 +356,7 @@ public final class Raw {
     client.delete(k);
   }
 
-  /** Goes on while the leader of a region is killed. */
+  /** Runs calls while the leader of a region is killed. */
   private static void failover(RawKVClient client, RawKVClient atomic) throws Exception {
     List<ByteString> keys = spread(40, "failover");
     Model model = new Model();
@@ -364,7 +364,7 @@ public final class Raw {
       client.put(k, text("before"));
       model.put(k, "before");
     }
-    // Writers that are at work while it happens; what each wrote last is there.
+    // Writers that run meanwhile; the last write of each must be there.
     AtomicBoolean stop = new AtomicBoolean();
     ConcurrentLinkedQueue<String> wrong = new ConcurrentLinkedQueue<>();
     List<Thread> writers = new ArrayList<>();
@@ -414,7 +414,7 @@ public final class Raw {
           return true;
         });
     String swapped = steadfast("swap after the leader died", () -> swap(atomic, k, null, "1"));
-    // A try whose answer was lost may have done it.
+    // An attempt whose reply was lost may have taken effect.
     same("swap after the leader died", swapped.equals("done") || swapped.equals("found 1"), true);
     ask("@restart");
     check(client, keys, model, "after the restart");
