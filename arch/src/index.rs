@@ -6,7 +6,7 @@
 //! the keys.
 //!
 //! ```text
-//! first keys          shared prefix      8 bytes, big endian        lines of 8 words, every 8th of them in the level above
+//! first keys          shared prefix      8 bytes, big endian        lines of 8 words, every 8th one a level up
 //! t…\x05_r0001…   ->  t…\x05_r       ->  0001…                  ->        [0001…            3999… ]
 //! t…\x05_r0002…                          0002…                            [0001… 0002… …][3999… …]
 //! ```

@@ -283,7 +283,7 @@ fn founders_with_new_disks_do_not_call_each_other_without_end() {
         cluster.seconds(10).await;
         let packets = cluster.world.net().delivered() - before;
         // Five nodes look for a leader twice a second, and raft sends pre-votes.
-        assert!(packets < 20_000, "{packets} packets in twenty seconds");
+        assert!(packets < 20_000, "{packets} packets in twelve seconds");
         for node in &nodes[..2] {
             assert_eq!((node.refusal(), node.poisoned()), (None, None), "they wait");
         }

@@ -31,14 +31,14 @@ use tonic::{Request, Response, Status, Streaming};
 use super::truth::{GROUPS, NODES, Shared, TICK, addr};
 
 /// An input of a node's event loop.
-enum Mail {
+enum Input {
     Raft(u64, Message),
     Propose { group: u64, number: u64, data: Vec<u8>, done: oneshot::Sender<bool> },
 }
 
 #[derive(Clone)]
 struct Service {
-    mail: mpsc::UnboundedSender<Mail>,
+    input: mpsc::UnboundedSender<Input>,
     clock: Clock,
 }
 
@@ -50,7 +50,7 @@ impl Transport for Service {
             for message in batch.messages {
                 let mut parsed = Message::default();
                 parsed.merge_from_bytes(&message.message).map_err(|e| Status::invalid_argument(e.to_string()))?;
-                let _ = self.mail.send(Mail::Raft(message.group_id, parsed));
+                let _ = self.input.send(Input::Raft(message.group_id, parsed));
             }
         }
         Ok(Response::new(Done {}))
@@ -72,7 +72,7 @@ impl Health for Service {
         let mut data = number.to_le_bytes().to_vec();
         data.extend_from_slice(text.as_bytes());
         let (done, decided) = oneshot::channel();
-        let _ = self.mail.send(Mail::Propose { group, number, data, done });
+        let _ = self.input.send(Input::Propose { group, number, data, done });
         match decided.await {
             Ok(true) => Ok(Response::new(HealthCheckResponse { status: ServingStatus::Serving as i32 })),
             Ok(false) => Err(Status::failed_precondition("not the leader")),
@@ -123,14 +123,14 @@ impl Replica {
         for group in 1..=GROUPS {
             groups.insert(group, Group::open(&env.disk, &dir, id, group).await?);
         }
-        let (mail, mut inbox) = mpsc::unbounded_channel();
+        let (input, mut inbox) = mpsc::unbounded_channel();
         let mut peers = BTreeMap::new();
         for peer in (1..=NODES).filter(|peer| *peer != id) {
             let (queue, queued) = mpsc::unbounded_channel();
             peers.insert(peer, queue);
-            task::spawn(line(env.clone(), id, peer, queued));
+            task::spawn(send_to_peer(env.clone(), id, peer, queued));
         }
-        let service = Service { mail, clock: env.clock.clone() };
+        let service = Service { input, clock: env.clock.clone() };
         let routes = Routes::new(TransportServer::new(service.clone())).add_service(HealthServer::new(service));
         let nothing = Arc::new(|_| -> std::pin::Pin<Box<dyn Future<Output = HttpResponse> + Send>> {
             Box::pin(std::future::ready(HttpResponse { status: 404, content_type: "text/plain", body: Bytes::new() }))
@@ -141,13 +141,13 @@ impl Replica {
         loop {
             let wait = tick.since(env.clock.now());
             let first = rt_select! {
-                mail = inbox.recv() => mail,
+                input = inbox.recv() => input,
                 () = env.clock.sleep(wait) => None,
             };
-            if let Some(mail) = first {
-                replica.take(mail);
-                while let Ok(mail) = inbox.try_recv() {
-                    replica.take(mail);
+            if let Some(input) = first {
+                replica.take(input);
+                while let Ok(input) = inbox.try_recv() {
+                    replica.take(input);
                 }
             }
             if env.clock.now() >= tick {
@@ -162,14 +162,14 @@ impl Replica {
         }
     }
 
-    fn take(&mut self, mail: Mail) {
-        match mail {
-            Mail::Raft(group, message) => {
+    fn take(&mut self, input: Input) {
+        match input {
+            Input::Raft(group, message) => {
                 if let Some(group) = self.groups.get_mut(&group) {
                     let _ = group.raft.step(message);
                 }
             }
-            Mail::Propose { group, number, data, done } => {
+            Input::Propose { group, number, data, done } => {
                 let Some(group) = self.groups.get_mut(&group) else { return };
                 if group.raft.raft.state == StateRole::Leader && group.raft.propose(Vec::new(), data).is_ok() {
                     group.waiting.insert(number, done);
@@ -273,7 +273,7 @@ fn apply(
 }
 
 /// Sends messages to one peer over a stream, and opens a new stream when it breaks.
-async fn line(env: Env, from: u64, to: u64, mut queued: mpsc::UnboundedReceiver<GroupMessage>) {
+async fn send_to_peer(env: Env, from: u64, to: u64, mut queued: mpsc::UnboundedReceiver<GroupMessage>) {
     let channel = env.net.channel(&addr(to)).expect("it is an address");
     while let Some(first) = queued.recv().await {
         let (batches, stream) = mpsc::channel::<RaftBatch>(16);
