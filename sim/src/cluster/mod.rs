@@ -108,7 +108,7 @@ pub struct Machine {
     process: Process,
     /// The injected failure that has not struck yet.
     armed: Armed,
-    /// The part of its data that the store has lost: it must refuse to start, or stop as soon as PD tells it.
+    /// The part of its data that the store has lost: it must refuse to start, or stop as soon as it learns of it.
     lost: Option<Part>,
     /// Contents to write to the identity file before the next start; `None` keeps the file on the disk.
     identity: Option<Vec<u8>>,
