@@ -59,14 +59,8 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("raft.append-not-cut", "all entries proposed in one round go into one message, whatever their size"),
     ("raft.commit-not-carried", "a group's record does not carry the commit index that advanced since the last record"),
     ("raft.campaign-while-installing", "a peer campaigns before its engine holds its snapshot"),
-    (
-        "raft.lost-leader-frees-of-promises",
-        "a voter whose leader's store is unreachable campaigns within its promise",
-    ),
-    (
-        "raft.beat-hides-a-commit",
-        "a follower answers a heartbeat sent as numbers without looking at its commit index",
-    ),
+    ("raft.lost-leader-frees-of-promises", "a voter whose leader's store is unreachable campaigns within its promise"),
+    ("raft.beat-hides-a-commit", "a follower answers a heartbeat sent as numbers without looking at its commit index"),
     ("raft.beat-hides-a-lag", "a leader ignores that the response to a heartbeat comes from a lagging follower"),
     ("raft.beat-unheard", "a leader does not count responses sent as numbers as signs of life"),
     ("raft.lost-entries-ignored", "a peer whose log lost acknowledged entries continues to vote"),

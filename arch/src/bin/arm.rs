@@ -66,10 +66,7 @@ fn run(command: &str, args: &[String]) -> Result<ExitCode, String> {
         ("program", _) => return Err("the only program is `sim`".to_owned()),
         ("cluster-test", [_, ..]) => return Err("it takes no arguments".to_owned()),
         _ if !CARGO.contains(&command) && command != "cluster-test" => {
-            return Err(format!(
-                "no such command; see `cargo arm help`, or use one of cargo's {}",
-                CARGO.join(", ")
-            ));
+            return Err(format!("no such command; see `cargo arm help`, or use one of cargo's {}", CARGO.join(", ")));
         }
         _ => (),
     }

@@ -91,9 +91,7 @@ pub(super) fn validate(config: &Config) -> Result<(), ConfigError> {
     log_level(&config.log.level)?;
     let interval_ms = config.ttl.collect_interval_ms;
     if (1..100).contains(&interval_ms) {
-        return refuse(format!(
-            "ttl.collect_interval_ms = {interval_ms}: must be at least 100, or 0 for never"
-        ));
+        return refuse(format!("ttl.collect_interval_ms = {interval_ms}: must be at least 100, or 0 for never"));
     }
     if config.pd.store_alive_ms < 2 * config.pd.store_heartbeat_ms {
         return refuse(format!(
