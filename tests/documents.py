@@ -282,6 +282,84 @@ def query_answer(_world, text):
     return "compared the names"
 
 
+class Tutorial:
+    """The cluster of three processes that the tutorial starts, and its program."""
+
+    def __init__(self):
+        self.base, self.commands, self.nodes, self.where = 0, [], [], None
+
+    def here(self, text):
+        for at in range(3):
+            text = text.replace(f"127.0.0.1:{2379 + at}", f"127.0.0.1:{self.base + at}")
+        return text
+
+    def launch(self, node):
+        log = open(self.where / f"{node}.log", "a")
+        return subprocess.Popen(self.commands[node], stdout=log, stderr=subprocess.STDOUT, cwd=self.where)
+
+    def ctl(self, *words):
+        return run([ARMILLA, "ctl", "--pd", f"127.0.0.1:{self.base + 1},127.0.0.1:{self.base + 2}", *words], timeout=60)
+
+    def start(self, world, text):
+        # Not earlier: the ports must be free of the other clusters.
+        self.base = free_ports(3)
+        self.where = world.where / "tutorial"
+        self.where.mkdir()
+        cluster = ""
+        for line in text.splitlines():
+            if line.startswith("export CLUSTER="):
+                cluster = line.removeprefix("export CLUSTER=")
+                continue
+            words = shlex.split(self.here(line.replace("$CLUSTER", cluster)).split(" 2>")[0])
+            assert words[0] == "target/release/armilla", line
+            self.commands.append([ARMILLA, *words[1:]])
+        self.nodes = [self.launch(node) for node in range(len(self.commands))]
+        wait(lambda: self.ctl("status")[0] == 0, "the cluster is healthy", lambda: self.ctl("status")[1])
+        return "started the nodes"
+
+    def save(self, _world, text):
+        (self.where / "count.py").write_text(self.here(text))
+        return "saved the program, which runs below"
+
+    def kill(self, _world, text):
+        assert [line.split()[0].split("/")[-1] for line in text.splitlines()] == ["python", "armilla", "kill"]
+        interpreter = TARGET / "compat-venv" / "bin" / "python"
+        program = subprocess.Popen([interpreter, self.where / "count.py"], stdout=subprocess.PIPE, text=True)
+        try:
+            wait(lambda: self.ctl("get", "count")[0] == 0, "the program writes")
+            time.sleep(1)
+            code, printed = self.ctl("leader", "count")
+            leader = [at for at in range(3) if f"127.0.0.1:{self.base + at}" in printed]
+            assert code == 0 and len(leader) == 1, printed
+            self.nodes[leader[0]].kill()
+            printed, _ = program.communicate(timeout=120)
+            assert program.returncode == 0 and "b'199'" in printed, printed
+            assert re.search(r"write \d+ took \d+", printed), f"no write noticed the dead node: {printed}"
+            self.nodes[leader[0]].wait()
+            self.nodes[leader[0]] = self.launch(leader[0])
+            wait(lambda: self.ctl("status")[0] == 0, "the cluster is healthy again", lambda: self.ctl("status")[1])
+        finally:
+            program.kill()
+            for node in self.nodes:
+                node.terminate()
+            for node in self.nodes:
+                node.wait(60)
+        return f"the program survived: {printed.splitlines()}"
+
+
+def trace(world, text):
+    """A replay, and the lines of its trace about the group and the entry that the oracle names."""
+    replay, search = text.splitlines()
+    cargo("FAIL seed 1 ")(world, replay)
+    failure = re.search(r"group (\d+) entry (\d+) ", world.failing_run)
+    words = shlex.split(search)
+    words[1] = f"group: {failure[1]}, .*index: {failure[2]}"
+    code, printed = run(words)
+    assert code == 0 and "Append" in printed and "Apply" in printed, printed
+    return "ran, with the group and the entry that this build's failure names"
+
+
+TUTORIAL = Tutorial()
 SETUP_AND_CI = not_run("the first line is run above as `armilla up`, the second is the run that this is part of")
 BLOCKS = [
     ("README.md", ".ci/setup && cargo sim", cargo(r"20 seeds, 0 failed")),
@@ -306,6 +384,13 @@ BLOCKS = [
     ("docs/clients.md", "package main", go),
     ("docs/clients.md", "<dependency>", same_dependencies),
     ("docs/clients.md", "import org.tikv", not_run("tests/clients/java makes the same calls with that client")),
+    ("docs/tutorial.md", ".ci/setup && cargo build", not_run("the steps build and compat do")),
+    ("docs/tutorial.md", "export CLUSTER=", TUTORIAL.start),
+    ("docs/tutorial.md", "import os", TUTORIAL.save),
+    ("docs/tutorial.md", "venv/bin/python count.py", TUTORIAL.kill),
+    ("docs/tutorial.md", ".ci/setup && cargo sim run", not_run("the same as in README.md")),
+    ("docs/tutorial.md", "cargo sim run --seeds 20 --mutant", cargo(r"FAIL seed 1 ")),
+    ("docs/tutorial.md", "cargo sim replay 1", trace),
     ("docs/json-queries.md", "armilla ctl query", ctl),
     ("docs/json-queries.md", "let mut ranges", not_run("tests/compat.rs pages through queries with that crate")),
     ("docs/json-queries.md", '{"rows"', query_answer),
