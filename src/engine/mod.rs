@@ -43,7 +43,7 @@ use crate::types::{Error, Result};
 
 #[cfg(not(madsim))]
 pub use rocks::{RocksEngine, RocksOptions, RocksSnapshot, RocksStaged, RocksStager};
-pub use sim::{Crash, SimEngine, SimSnapshot, SimStaged, SimStager, SimStorage, StagingFault, Summary};
+pub use sim::{ColdReads, Crash, SimEngine, SimSnapshot, SimStaged, SimStager, SimStorage, StagingFault, Summary};
 
 /// The planted bugs of this room and what each breaks.
 pub const MUTANTS: &[(&str, &str)] =

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::engine::{Read, WriteBatch};
+use crate::engine::{Cf, Read, WriteBatch};
 use crate::types::{Region, Result};
 
 use super::frame::Command;
@@ -51,6 +51,10 @@ impl Applied {
 pub trait StateMachine: Send + 'static {
     /// The group's descriptor, as of the last command applied.
     fn region(&self) -> &Region;
+
+    /// The keys that applying a command reads; some more do no harm. The driver has them read into memory before, so that no lane waits
+    /// for the disk; what a command does never depends on that.
+    fn reads(&self, command: &Command) -> Vec<(Cf, Bytes)>;
 
     /// Applies one command: changes go to `batch`. For commands of kind [`Reads`](super::frame::Kind::Reads) and
     /// [`Admin`](super::frame::Kind::Admin) everything applied before is in `read`; for others `read` may be behind.

@@ -85,6 +85,10 @@ pub const STORE_READS_PENDING_MAX: usize = 256 << 10;
 pub const UNAPPLIED_BYTES_MAX: usize = 256 << 20;
 /// Bytes of entries that all groups of a store keep in memory, beside those that are not applied yet.
 pub const STORE_CACHE_BYTES_MAX: usize = 512 << 20;
+/// Groups of a lane whose keys are read from the disk at a time, before their entries are applied.
+pub const WARM_UPS_MAX: usize = 16;
+/// Keys of a group that one such read has, to which no more are added.
+pub const WARM_UP_KEYS_FULL: usize = 1024;
 /// What applying told the store and the store has not taken yet; what is more is told in one word ("anything may have happened").
 pub const EFFECTS_PENDING_MAX: usize = 1024;
 /// How long the engine may make writes wait before proposals are refused, and before leaders are handed over.

@@ -32,7 +32,7 @@ pub struct Observed {
     pub reads: Reads,
     /// Timestamps as they are issued.
     pub issued: Issued,
-    /// Lanes of stores whose engine stalls.
+    /// Lanes of stores whose engine is slow.
     pub lanes: Lanes,
     /// Leaders of stores that are well.
     pub moved: Leaders,

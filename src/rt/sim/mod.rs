@@ -20,7 +20,7 @@
 //! What a file knows of the others, from the bottom up; nothing names a file above its own:
 //!
 //! ```text
-//!   cpu        blocking work of the node whose task is running
+//!   cpu  lane  blocking work, and lanes, of the node whose task is running
 //!   world      the simulator's handles: makes, kills and pauses nodes; knows the world of this thread
 //!   net        the network: knows the nodes, puts its events into the queue
 //!   node       one machine: its clock, its disk, its present life
@@ -48,6 +48,7 @@
 //! | any call of the file system fails, once | [`SimDisk::fail_call`] | too many open files, a worn cable, a quota |
 //! | what was sent on a stream comes again, later | [`SimNet::recorded`] | a sender that repeats after a reconnect, a switch that buffers |
 //! | clock offset, steps, drift; clocks that stand still | [`SimClock`] | time servers are wrong, too; machines are saved and restored |
+//! | slow reads of the engine: lanes that make one stand still | [`NodeHandle::set_read_ns`] | a disk that is busy or worn |
 //! | slow CPU | [`NodeHandle::set_cpu_factor`] | neighbours, throttling |
 //!
 //! What it does not make: memory corruption, a byzantine peer, a disk that lies about fsync without ever reporting an error.

@@ -35,12 +35,26 @@ pub(super) struct Life {
     cpu_draws: u64,
     /// What is added to either side of long work, ns.
     pub(super) long_ns: u64,
+    /// What a blocking read from the disk takes, ns.
+    pub(super) read_ns: u64,
+    /// How long the task that runs has blocked its thread, ns.
+    blocked_ns: u64,
 }
 
 impl Life {
     /// The first life of a node, whose tasks run under `tasks`.
     pub(super) fn first(tasks: madsim::runtime::NodeHandle) -> Life {
-        Life { epoch: 1, alive: true, paused_since: None, tasks, cpu_factor: 1.0, cpu_draws: 0, long_ns: 0 }
+        Life {
+            epoch: 1,
+            alive: true,
+            paused_since: None,
+            tasks,
+            cpu_factor: 1.0,
+            cpu_draws: 0,
+            long_ns: 0,
+            read_ns: 0,
+            blocked_ns: 0,
+        }
     }
 }
 
@@ -60,6 +74,17 @@ impl Node {
     /// What is added to either side of long work here, ns.
     pub(super) fn long_ns(&self) -> u64 {
         self.life.lock().unwrap().long_ns
+    }
+
+    /// The task that runs reads from the disk and blocks its thread for as long as that takes.
+    pub(super) fn block_for_read(&self) {
+        let mut life = self.life.lock().unwrap();
+        life.blocked_ns += life.read_ns;
+    }
+
+    /// How long the task that runs has blocked its thread since the last call, ns.
+    pub(super) fn take_blocked_ns(&self) -> u64 {
+        std::mem::take(&mut self.life.lock().unwrap().blocked_ns)
     }
 
     /// Starts a task of this node's present life, from anywhere.
