@@ -64,8 +64,10 @@ pub trait Kv: Clone + Send + Sync + 'static {
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + Send;
 }
 
-/// A region of this store whose leader, term and epoch were checked for one request.
-pub trait Route: Send + Sync {
+/// A region of this store whose leader, term and epoch were checked for one request. It borrows nothing and clones share it, so that a
+/// task may keep one for longer than the request lasts: each read and write sees again to what may have changed since, and the
+/// request's time counts anew from its begin.
+pub trait Route: Clone + Send + Sync + 'static {
     /// What reads see of the engine.
     type Snapshot: Read + Clone + Send + Sync + 'static;
 

@@ -116,7 +116,7 @@ fn check_version(asked: u64, region: &Arc<Region>) -> Result<()> {
 }
 
 /// A request's way to a region: found once, used for what the request does.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct RegionRoute {
     store: RegionStore,
     view: Arc<PeerView>,
