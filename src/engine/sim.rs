@@ -22,7 +22,7 @@ use bytes::Bytes;
 
 pub use super::tree::Summary;
 use super::tree::{Tree, mix};
-use super::{Bounds, Cached, Cf, CfRange, Cursor, KvEngine, Op, Read, Stager, Usage, Visit, WriteBatch};
+use super::{Bounds, Cached, Cf, CfRange, Cursor, CursorOptions, KvEngine, Op, Read, Stager, Visit, WriteBatch};
 use crate::types::{Error, Result};
 
 /// Bytes of unflushed batches above which the older half is made durable, as RocksDB does when its memtables are full.
@@ -385,8 +385,8 @@ impl Read for SimEngine {
         Ok(Cached::Known(state.current.tree(cf).get(key).cloned()))
     }
 
-    fn cursor(&self, cf: Cf, start: &[u8], end: &[u8], usage: Usage) -> Result<Box<dyn Cursor + '_>> {
-        Ok(Box::new(SimCursor::new(self.state()?.current.tree(cf).clone(), start, end, usage)))
+    fn cursor(&self, cf: Cf, start: &[u8], end: &[u8], options: CursorOptions) -> Result<Box<dyn Cursor + '_>> {
+        Ok(Box::new(SimCursor::new(self.state()?.current.tree(cf).clone(), start, end, options)))
     }
 
     // Faster than a look-up for each pair.
@@ -586,8 +586,8 @@ impl Read for SimSnapshot {
         if is_cold(key) { Ok(Cached::OnDisk) } else { self.get(cf, key).map(Cached::Known) }
     }
 
-    fn cursor(&self, cf: Cf, start: &[u8], end: &[u8], usage: Usage) -> Result<Box<dyn Cursor + '_>> {
-        Ok(Box::new(SimCursor::new(self.tree(cf)?.clone(), start, end, usage)))
+    fn cursor(&self, cf: Cf, start: &[u8], end: &[u8], options: CursorOptions) -> Result<Box<dyn Cursor + '_>> {
+        Ok(Box::new(SimCursor::new(self.tree(cf)?.clone(), start, end, options)))
     }
 
     fn scan(&self, cf: Cf, start: &[u8], end: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit) -> Result<()> {
@@ -601,19 +601,19 @@ struct SimCursor {
     tree: Tree,
     bounds: Bounds,
     at: Option<(Bytes, Bytes)>,
-    usage: Usage,
+    may_wait: bool,
     needs_disk: bool,
 }
 
 impl SimCursor {
-    fn new(tree: Tree, start: &[u8], end: &[u8], usage: Usage) -> SimCursor {
+    fn new(tree: Tree, start: &[u8], end: &[u8], options: CursorOptions) -> SimCursor {
         let bounds = Bounds { start: Bytes::copy_from_slice(start), end: Bytes::copy_from_slice(end) };
-        SimCursor { tree, bounds, at: None, usage, needs_disk: false }
+        SimCursor { tree, bounds, at: None, may_wait: options.may_wait, needs_disk: false }
     }
 
     /// It goes to what was found, if that needs no disk.
     fn go(&mut self, found: Option<(Bytes, Bytes)>) -> Result<bool> {
-        self.needs_disk = self.usage == Usage::InMemory && found.as_ref().is_some_and(|(key, _)| is_cold(key));
+        self.needs_disk = !self.may_wait && found.as_ref().is_some_and(|(key, _)| is_cold(key));
         self.at = found.filter(|_| !self.needs_disk);
         Ok(self.at.is_some())
     }

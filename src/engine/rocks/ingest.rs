@@ -27,7 +27,7 @@ use librocksdb_sys as ffi;
 use rocksdb::{AsColumnFamilyRef as _, AsRawPtr as _};
 
 use super::{Frozen, Inner, RocksStaged, said, stage};
-use crate::engine::{Cf, CfRange, Op, Usage, WriteBatch};
+use crate::engine::{Cf, CfRange, CursorOptions, Op, WriteBatch};
 use crate::types::{Error, Result};
 
 /// The intent's key in [`Cf::Meta`], behind every other one: that byte is the engine's own.
@@ -183,7 +183,7 @@ impl Inner {
     }
 
     fn has_keys(&self, cf: Cf, start: &[u8], end: &[u8]) -> Result<bool> {
-        self.cursor(cf, start, end, Usage::Again, rocksdb::ReadOptions::default()).seek(start)
+        self.cursor(cf, (start, end), CursorOptions::default(), rocksdb::ReadOptions::default()).seek(start)
     }
 
     fn take_files(&self, cf: Cf, intent: &Intent) -> Result<()> {
