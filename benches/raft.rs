@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 
+use armilla::node::config::RaftConfig;
 use armilla::raft::eraftpb::{ConfState, Message};
 use armilla::raft::{Group, LogView, Options, log_view, membership};
 use armilla::types::GroupId;
@@ -22,15 +23,7 @@ struct Trio {
 
 impl Trio {
     fn new() -> Trio {
-        let options = Options {
-            tick_ns: TICK_NS,
-            election_ticks: 20,
-            heartbeat_ticks: 2,
-            append_bytes_max: 1 << 20,
-            appends_inflight_max: 256,
-            apply_bytes_max: 4 << 20,
-            lease_reads: true,
-        };
+        let options = Options { tick_ns: TICK_NS, ..RaftConfig::default().groups() };
         let mut voters = ConfState::default();
         voters.voters = vec![1, 2, 3];
         let view = || {

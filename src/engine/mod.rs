@@ -43,7 +43,7 @@ use crate::types::{Error, Result};
 
 #[cfg(not(madsim))]
 pub use rocks::{RocksEngine, RocksOptions, RocksSnapshot, RocksStaged, RocksStager};
-pub use sim::{Crash, SimEngine, SimSnapshot, SimStaged, SimStager, SimStorage, StagingFault, Summary};
+pub use sim::{ColdReads, Crash, SimEngine, SimSnapshot, SimStaged, SimStager, SimStorage, StagingFault, Summary};
 
 /// The planted bugs of this room and what each breaks.
 pub const MUTANTS: &[(&str, &str)] =
@@ -113,14 +113,15 @@ enum Owner {
     Regions,
 }
 
-/// Every column family: its name in the engine's files, and whose data it holds. RocksDB always has a column family "default": ours
-/// with the least traffic.
-const FAMILIES: [(Cf, &str, Owner); 5] = [
-    (Cf::Meta, "default", Owner::Store),
-    (Cf::Pd, "pd", Owner::Pd),
-    (Cf::RawDefault, "raw_default", Owner::Regions),
-    (Cf::RawLock, "raw_lock", Owner::Regions),
-    (Cf::RawWrite, "raw_write", Owner::Regions),
+/// Every column family: its name in the engine's files, whose data it holds, and how many bytes a reader of much of it asks the disk for
+/// at once. RocksDB always has a column family "default": ours with the least traffic.
+const FAMILIES: [(Cf, &str, Owner, usize); 5] = [
+    (Cf::Meta, "default", Owner::Store, 64 << 10),
+    (Cf::Pd, "pd", Owner::Pd, 64 << 10),
+    (Cf::RawDefault, "raw_default", Owner::Regions, 1 << 20),
+    // Few pairs as a rule: what is read ahead would be other regions'.
+    (Cf::RawLock, "raw_lock", Owner::Regions, 64 << 10),
+    (Cf::RawWrite, "raw_write", Owner::Regions, 1 << 20),
 ];
 
 impl Cf {
@@ -146,6 +147,11 @@ impl Cf {
     /// Whether regions' data is in it.
     pub fn of_regions(self) -> bool {
         FAMILIES[self as usize].2 == Owner::Regions
+    }
+
+    /// Bytes that a reader of much asks the disk for at once.
+    fn read_ahead_bytes(self) -> usize {
+        FAMILIES[self as usize].3
     }
 
     /// Those with regions' data, in order of their numbers.
@@ -279,7 +285,15 @@ pub trait Read {
     ///
     /// # Errors
     /// [`Error::Io`] of an engine that was closed.
-    fn cursor(&self, cf: Cf, start: &[u8], end: &[u8], usage: Usage) -> Result<Box<dyn Cursor + '_>>;
+    fn cursor(&self, cf: Cf, start: &[u8], end: &[u8], options: CursorOptions) -> Result<Box<dyn Cursor + '_>>;
+
+    /// As [`Read::cursor`], over the pairs whose keys begin with `prefix`.
+    ///
+    /// # Errors
+    /// As [`Read::cursor`].
+    fn prefix_cursor(&self, cf: Cf, prefix: &[u8], options: CursorOptions) -> Result<Box<dyn Cursor + '_>> {
+        self.cursor(cf, prefix, &behind_prefix(prefix), options)
+    }
 
     /// Visits the pairs of `[start, end)` upwards (an empty `end` is plus infinity) until the visitor stops. The visitor may write, and
     /// does not see what it writes.
@@ -287,15 +301,15 @@ pub trait Read {
     /// # Errors
     /// [`Error::Corruption`] or [`Error::Io`].
     fn scan(&self, cf: Cf, start: &[u8], end: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit) -> Result<()> {
-        upwards(&mut *self.cursor(cf, start, end, Usage::Again)?, start, visit)
+        upwards(&mut *self.cursor(cf, start, end, CursorOptions::default())?, start, visit)
     }
 
-    /// As [`Read::scan`], for a reader of much that will not come again: see [`Usage::Once`].
+    /// As [`Read::scan`], for a reader of much that will not come again: see [`CursorOptions::once`].
     ///
     /// # Errors
     /// As [`Read::scan`].
     fn scan_once(&self, cf: Cf, start: &[u8], end: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit) -> Result<()> {
-        upwards(&mut *self.cursor(cf, start, end, Usage::Once)?, start, visit)
+        upwards(&mut *self.cursor(cf, start, end, CursorOptions::once(cf))?, start, visit)
     }
 
     /// As [`Read::scan`], or [`Read::scan_reverse`], without ever waiting for the disk: false if that is not possible. Pairs that were
@@ -310,7 +324,7 @@ pub trait Read {
         reverse: bool,
         visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit,
     ) -> Result<bool> {
-        let mut cursor = self.cursor(cf, start, end, Usage::InMemory)?;
+        let mut cursor = self.cursor(cf, start, end, CursorOptions::in_memory())?;
         if reverse {
             downwards(&mut *cursor, visit)?;
         } else {
@@ -330,7 +344,7 @@ pub trait Read {
         end: &[u8],
         visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit,
     ) -> Result<()> {
-        downwards(&mut *self.cursor(cf, start, end, Usage::Again)?, visit)
+        downwards(&mut *self.cursor(cf, start, end, CursorOptions::default())?, visit)
     }
 }
 
@@ -375,15 +389,44 @@ impl Bounds {
     }
 }
 
-/// What a reader tells the engine of what it reads.
+/// How a cursor reads; the default is like what others read: it is kept in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Usage {
-    /// It is like what others read: it is kept in memory.
-    Again,
-    /// It is much and will not be read again: it does not take the place of what others read often, and is read ahead.
-    Once,
-    /// Nothing may wait for the disk: the cursor goes nowhere where it would have to ([`Cursor::needs_disk`]).
-    InMemory,
+pub struct CursorOptions {
+    /// Whether what it reads from the disk is kept in memory, where it takes the place of what others read.
+    pub fill_cache: bool,
+    /// Bytes that it asks the disk for at once; 0: as the engine sees fit.
+    pub read_ahead_bytes: usize,
+    /// Whether it may wait for the disk; if not, it goes nowhere where it would have to ([`Cursor::needs_disk`]).
+    pub may_wait: bool,
+}
+
+impl Default for CursorOptions {
+    fn default() -> CursorOptions {
+        CursorOptions { fill_cache: true, read_ahead_bytes: 0, may_wait: true }
+    }
+}
+
+impl CursorOptions {
+    /// What it reads of a family is much and will not be read again: it does not take the place of what others read often, and is read
+    /// ahead.
+    pub fn once(cf: Cf) -> CursorOptions {
+        CursorOptions { fill_cache: false, read_ahead_bytes: cf.read_ahead_bytes(), may_wait: true }
+    }
+
+    /// It never waits for the disk.
+    pub fn in_memory() -> CursorOptions {
+        CursorOptions { may_wait: false, ..CursorOptions::default() }
+    }
+}
+
+/// The first key behind all that begin with `prefix`; empty, which is plus infinity, if there is none.
+fn behind_prefix(prefix: &[u8]) -> Vec<u8> {
+    let kept = prefix.iter().rposition(|byte| *byte != u8::MAX).map_or(0, |last| last + 1);
+    let mut behind = prefix[..kept].to_vec();
+    if let Some(last) = behind.last_mut() {
+        *last += 1;
+    }
+    behind
 }
 
 /// A place among the pairs of a column family, within bounds that it cannot leave. Each move says whether there is a pair; a move that
@@ -422,7 +465,8 @@ pub trait Cursor {
     /// Key and value where it is; nothing if it is nowhere.
     fn pair(&self) -> Option<(&[u8], &[u8])>;
 
-    /// Whether the last move found nothing because it would have had to wait for the disk; only with [`Usage::InMemory`].
+    /// Whether the last move found nothing because it would have had to wait for the disk; only of one that does not wait
+    /// ([`CursorOptions::in_memory`]).
     fn needs_disk(&self) -> bool {
         false
     }

@@ -39,7 +39,7 @@ use rocksdb::{
     WriteOptions,
 };
 
-use super::{Bounds, Cached, Cf, CfRange, Cursor, KvEngine, Op, Read, Usage, WriteBatch};
+use super::{Bounds, Cached, Cf, CfRange, Cursor, CursorOptions, KvEngine, Op, Read, WriteBatch};
 use crate::types::limits::MEMTABLE_RANGE_DELETIONS_MAX;
 use crate::types::{Error, Result};
 
@@ -467,15 +467,20 @@ impl Inner {
     }
 
     /// Returns a cursor that is confined to `[start, end)`.
-    fn cursor(&self, cf: Cf, start: &[u8], end: &[u8], usage: Usage, mut options: ReadOptions) -> Box<dyn Cursor + '_> {
+    fn cursor(
+        &self,
+        cf: Cf,
+        (start, end): (&[u8], &[u8]),
+        how: CursorOptions,
+        mut options: ReadOptions,
+    ) -> Box<dyn Cursor + '_> {
         let bounds = Bounds { start: Bytes::copy_from_slice(start), end: Bytes::copy_from_slice(end) };
-        match usage {
-            Usage::Again => {}
-            Usage::Once => {
-                options.fill_cache(false);
-                options.set_readahead_size(READ_AHEAD_BYTES);
-            }
-            Usage::InMemory => options = cached(options),
+        options.fill_cache(how.fill_cache);
+        if how.read_ahead_bytes > 0 {
+            options.set_readahead_size(how.read_ahead_bytes);
+        }
+        if !how.may_wait {
+            options = cached(options);
         }
         if !end.is_empty() {
             options.set_iterate_upper_bound(end);
@@ -582,10 +587,10 @@ impl Read for RocksEngine {
         inner.now(|before| inner.get_cached(cf, key, before.map_or(&inner.cached_options, Frozen::cached_options)))
     }
 
-    fn cursor(&self, cf: Cf, start: &[u8], end: &[u8], usage: Usage) -> Result<Box<dyn Cursor + '_>> {
+    fn cursor(&self, cf: Cf, start: &[u8], end: &[u8], how: CursorOptions) -> Result<Box<dyn Cursor + '_>> {
         // The cursor's view is fixed from here on.
         let options = |before: Option<&Frozen>| before.map_or_else(ReadOptions::default, Frozen::scan_options);
-        self.inner.now(|before| Ok(self.inner.cursor(cf, start, end, usage, options(before))))
+        self.inner.now(|before| Ok(self.inner.cursor(cf, (start, end), how, options(before))))
     }
 }
 
@@ -760,7 +765,7 @@ impl Read for RocksSnapshot {
         self.inner.get_cached(cf, key, self.frozen.cached_options())
     }
 
-    fn cursor(&self, cf: Cf, start: &[u8], end: &[u8], usage: Usage) -> Result<Box<dyn Cursor + '_>> {
-        Ok(self.inner.cursor(cf, start, end, usage, self.frozen.scan_options()))
+    fn cursor(&self, cf: Cf, start: &[u8], end: &[u8], how: CursorOptions) -> Result<Box<dyn Cursor + '_>> {
+        Ok(self.inner.cursor(cf, (start, end), how, self.frozen.scan_options()))
     }
 }

@@ -9,12 +9,12 @@
 //! **In** comes a [`SimStorage`] (what a crashed process leaves on its disk; the simulated node owns it), **out** goes a
 //! [`SimEngine`]. The faults it makes: a crash keeps any prefix at or after the last flush or ingest ([`SimStorage::crash`]) and
 //! loses staged files, a staged file cannot be written or is damaged ([`SimStorage::set_staging_fault`]), a flush or an ingest fails and the engine stops ([`SimStorage::fail_next_flush`]), the disk is replaced by
-//! an empty one ([`SimStorage::wipe`]). It
+//! an empty one ([`SimStorage::wipe`]), a key is not in memory and a reader waits for the disk ([`SimStorage::set_cold_reads`]). It
 //! has no bit rot and no torn files: RocksDB's checksums turn those into [`Error::Corruption`] or a refusal to open, which
 //! [`SimStorage::fail_next_open`] stands for. RocksDB may flush on its own at any moment; the free choice of the prefix covers
 //! that. **Never**: a handle from before a crash changes the home, or sees what came after.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
@@ -22,11 +22,23 @@ use bytes::Bytes;
 
 pub use super::tree::Summary;
 use super::tree::{Tree, mix};
-use super::{Bounds, Cached, Cf, CfRange, Cursor, KvEngine, Op, Read, Stager, Usage, Visit, WriteBatch};
+use super::{Bounds, Cached, Cf, CfRange, Cursor, CursorOptions, KvEngine, Op, Read, Stager, Visit, WriteBatch};
 use crate::types::{Error, Result};
 
 /// Bytes of unflushed batches above which the older half is made durable, as RocksDB does when its memtables are full.
 const UNFLUSHED_BYTES_MAX: usize = 64 << 20;
+
+/// How long a key stays in memory after it was read from the disk, ns: longer than anything that the simulator does to a node between a
+/// read that fetches it and the next one.
+const WARM_NS: u64 = 30_000_000_000;
+
+/// The machine on which reads go to the disk.
+pub trait ColdReads: Send + Sync {
+    /// The time, ns.
+    fn now_ns(&self) -> u64;
+    /// Whoever calls reads from the disk: it waits for as long as that takes.
+    fn wait(&self);
+}
 
 /// One map for each column family, at one point of the write sequence.
 #[derive(Clone, Default)]
@@ -78,6 +90,10 @@ struct State {
     stalled: bool,
     /// Why the open engine takes no more writes.
     stopped: Option<String>,
+    /// The machine, if reads from its disk take time.
+    cold_reads: Option<Arc<dyn ColdReads>>,
+    /// Keys that are in memory although they are cold ones, and until when (ns).
+    warm: BTreeMap<(Cf, Bytes), u64>,
 }
 
 impl State {
@@ -98,6 +114,16 @@ impl State {
         self.current.apply(batch);
         self.unflushed.push_back(batch.clone());
         self.unflushed_bytes += batch.bytes();
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.cold_reads.as_ref().map_or(0, |machine| machine.now_ns())
+    }
+
+    /// Whether a read of the key has to go to the disk.
+    fn is_on_disk(&self, cf: Cf, key: &[u8]) -> bool {
+        is_cold(key)
+            && !self.warm.get(&(cf, Bytes::copy_from_slice(key))).is_some_and(|until_ns| self.now_ns() <= *until_ns)
     }
 
     /// Whether what has to be durable now is to fail; then the engine takes no more writes.
@@ -135,6 +161,7 @@ impl State {
         self.fail_next_flush = false;
         self.stalled = false;
         self.stopped = None;
+        self.warm.clear();
     }
 }
 
@@ -225,6 +252,11 @@ impl SimStorage {
         self.state().stalled = stalled;
     }
 
+    /// Reads of keys that are not in memory wait on this machine from now on.
+    pub fn set_cold_reads(&self, machine: Arc<dyn ColdReads>) {
+        self.state().cold_reads = Some(machine);
+    }
+
     /// A planted bug for the zoo: flushes report success and make nothing durable.
     pub fn ignore_flushes(&self, ignore: bool) {
         self.state().ignore_flushes = ignore;
@@ -245,8 +277,11 @@ impl SimStorage {
 
     /// Another directory, with what is certainly durable now.
     pub fn durable_copy(&self) -> SimStorage {
-        let durable = self.state().durable.clone();
-        let state = State { current: durable.clone(), durable, ..State::default() };
+        let (durable, cold_reads) = {
+            let state = self.state();
+            (state.durable.clone(), state.cold_reads.clone())
+        };
+        let state = State { current: durable.clone(), durable, cold_reads, ..State::default() };
         SimStorage { state: Arc::new(Mutex::new(state)) }
     }
 
@@ -321,22 +356,37 @@ impl fmt::Debug for SimEngine {
     }
 }
 
-/// Every fourth key or so is never in memory, where the simulator looks on.
+/// Every fourth key or so is not in memory until it is read, where the simulator looks on.
 fn is_cold(key: &[u8]) -> bool {
     crate::rt::probe::LISTENING && key.iter().fold(0, |hash, byte| mix(hash ^ u64::from(*byte))).is_multiple_of(4)
 }
 
 impl Read for SimEngine {
     fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Bytes>> {
-        Ok(self.state()?.current.tree(cf).get(key).cloned())
+        let mut state = self.state()?;
+        let found = state.current.tree(cf).get(key).cloned();
+        if state.is_on_disk(cf, key) {
+            let until_ns = state.now_ns() + WARM_NS;
+            state.warm.insert((cf, Bytes::copy_from_slice(key)), until_ns);
+            let machine = state.cold_reads.clone();
+            drop(state);
+            if let Some(machine) = machine {
+                machine.wait();
+            }
+        }
+        Ok(found)
     }
 
     fn get_cached(&self, cf: Cf, key: &[u8]) -> Result<Cached> {
-        if is_cold(key) { Ok(Cached::OnDisk) } else { self.get(cf, key).map(Cached::Known) }
+        let state = self.state()?;
+        if state.is_on_disk(cf, key) {
+            return Ok(Cached::OnDisk);
+        }
+        Ok(Cached::Known(state.current.tree(cf).get(key).cloned()))
     }
 
-    fn cursor(&self, cf: Cf, start: &[u8], end: &[u8], usage: Usage) -> Result<Box<dyn Cursor + '_>> {
-        Ok(Box::new(SimCursor::new(self.state()?.current.tree(cf).clone(), start, end, usage)))
+    fn cursor(&self, cf: Cf, start: &[u8], end: &[u8], options: CursorOptions) -> Result<Box<dyn Cursor + '_>> {
+        Ok(Box::new(SimCursor::new(self.state()?.current.tree(cf).clone(), start, end, options)))
     }
 
     // Faster than a look-up for each pair.
@@ -536,8 +586,8 @@ impl Read for SimSnapshot {
         if is_cold(key) { Ok(Cached::OnDisk) } else { self.get(cf, key).map(Cached::Known) }
     }
 
-    fn cursor(&self, cf: Cf, start: &[u8], end: &[u8], usage: Usage) -> Result<Box<dyn Cursor + '_>> {
-        Ok(Box::new(SimCursor::new(self.tree(cf)?.clone(), start, end, usage)))
+    fn cursor(&self, cf: Cf, start: &[u8], end: &[u8], options: CursorOptions) -> Result<Box<dyn Cursor + '_>> {
+        Ok(Box::new(SimCursor::new(self.tree(cf)?.clone(), start, end, options)))
     }
 
     fn scan(&self, cf: Cf, start: &[u8], end: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit) -> Result<()> {
@@ -551,19 +601,19 @@ struct SimCursor {
     tree: Tree,
     bounds: Bounds,
     at: Option<(Bytes, Bytes)>,
-    usage: Usage,
+    may_wait: bool,
     needs_disk: bool,
 }
 
 impl SimCursor {
-    fn new(tree: Tree, start: &[u8], end: &[u8], usage: Usage) -> SimCursor {
+    fn new(tree: Tree, start: &[u8], end: &[u8], options: CursorOptions) -> SimCursor {
         let bounds = Bounds { start: Bytes::copy_from_slice(start), end: Bytes::copy_from_slice(end) };
-        SimCursor { tree, bounds, at: None, usage, needs_disk: false }
+        SimCursor { tree, bounds, at: None, may_wait: options.may_wait, needs_disk: false }
     }
 
     /// It goes to what was found, if that needs no disk.
     fn go(&mut self, found: Option<(Bytes, Bytes)>) -> Result<bool> {
-        self.needs_disk = self.usage == Usage::InMemory && found.as_ref().is_some_and(|(key, _)| is_cold(key));
+        self.needs_disk = !self.may_wait && found.as_ref().is_some_and(|(key, _)| is_cold(key));
         self.at = found.filter(|_| !self.needs_disk);
         Ok(self.at.is_some())
     }

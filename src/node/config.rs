@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::raft;
 use crate::types::limits::{
     ENTRY_BYTES_MAX, FIRST_REGIONS_MAX, LANES_MAX, MESSAGE_BYTES_MAX, SNAPSHOT_CHUNK_BYTES_MAX,
 };
@@ -215,6 +216,19 @@ impl RaftConfig {
     /// Returns the shortest time without a leader after which a follower campaigns.
     pub fn election(&self) -> Duration {
         self.tick() * self.election_ticks as u32
+    }
+
+    /// What each raft group is told. The one place that translates options of the file for it.
+    pub fn groups(&self) -> raft::Options {
+        raft::Options {
+            tick_ns: self.tick().as_nanos() as u64,
+            election_ticks: self.election_ticks,
+            heartbeat_ticks: self.heartbeat_ticks,
+            lease_reads: self.lease_reads,
+            append_bytes_max: self.append_kib_max << 10,
+            appends_inflight_max: self.appends_inflight_max,
+            apply_bytes_max: self.apply_kib_max << 10,
+        }
     }
 }
 

@@ -575,15 +575,7 @@ fn lanes(configured: usize) -> usize {
 fn replica_options(config: &Config, log_store_bytes_max: u64) -> replica::Options {
     let raft = &config.raft;
     replica::Options {
-        raft: crate::raft::Options {
-            tick_ns: raft.tick().as_nanos() as u64,
-            election_ticks: raft.election_ticks,
-            heartbeat_ticks: raft.heartbeat_ticks,
-            lease_reads: raft.lease_reads,
-            append_bytes_max: raft.append_kib_max << 10,
-            appends_inflight_max: raft.appends_inflight_max,
-            apply_bytes_max: raft.apply_kib_max << 10,
-        },
+        raft: raft.groups(),
         pack_bytes_max: raft.pack_kib_max << 10,
         batch_messages_max: raft.batch_messages_max,
         cache_bytes_max: raft.cache_kib_max << 10,

@@ -72,6 +72,11 @@ impl StateMachine for PdMachine {
         &self.region
     }
 
+    /// None: the state is in memory.
+    fn reads(&self, _: &Command) -> Vec<(Cf, Bytes)> {
+        Vec::new()
+    }
+
     fn apply(&mut self, _: ApplyContext, command: Command, _: &dyn Read, batch: &mut WriteBatch) -> Result<Applied> {
         let command = match PdCommand::decode(command.bytes) {
             Ok(PdCommand { op: Some(op) }) if since(&op) > self.protocol => PdCommand { op: None },

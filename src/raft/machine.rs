@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::engine::{Read, WriteBatch};
+use crate::engine::{Cf, Read, WriteBatch};
 use crate::types::{Region, Result};
 
 use super::frame::Command;
@@ -51,6 +51,10 @@ impl Applied {
 pub trait StateMachine: Send + 'static {
     /// Returns the group's descriptor, as of the last applied command.
     fn region(&self) -> &Region;
+
+    /// Returns the keys that applying a command reads; additional keys do no harm. The driver reads them into memory
+    /// beforehand, so that no lane waits for the disk. The outcome of a command never depends on that.
+    fn reads(&self, command: &Command) -> Vec<(Cf, Bytes)>;
 
     /// Applies one command by adding its changes to `batch`. For commands of kind [`Reads`](super::frame::Kind::Reads)
     /// and [`Admin`](super::frame::Kind::Admin), `read` contains everything applied before; for other commands it may

@@ -10,7 +10,7 @@ use crate::proto::armilla::raft::region_reply::Outcome;
 use crate::proto::armilla::raft::{
     CasReply, Change, CommandHeader, CompareAndSwap, OutsideRegion, RegionCommand, RegionReply,
 };
-use crate::raft::frame::Command;
+use crate::raft::frame::{Command, Kind};
 use crate::raft::machine::{Applied, ApplyContext, CfRange, Effect, StateMachine};
 use crate::types::{Region, Result, region};
 
@@ -152,6 +152,21 @@ fn region_cf(number: u32) -> Result<Cf, Refusal> {
 impl StateMachine for RegionMachine {
     fn region(&self) -> &Region {
         &self.region
+    }
+
+    fn reads(&self, command: &Command) -> Vec<(Cf, Bytes)> {
+        if command.kind == Kind::Plain {
+            return Vec::new();
+        }
+        // Commands and column families that are unknown are refused without a look at the engine.
+        let op = RegionCommand::decode(command.bytes.clone()).ok().and_then(|command| command.op);
+        let (cf, keys) = match op {
+            Some(Op::Cas(cas)) => (cas.cf, vec![cas.key]),
+            Some(Op::Collect(collect)) => (collect.cf, collect.keys),
+            Some(Op::Write(_)) | None => return Vec::new(),
+        };
+        let Ok(cf) = region_cf(cf) else { return Vec::new() };
+        keys.into_iter().filter(|key| region::holds(&self.region, key)).map(|key| (cf, key)).collect()
     }
 
     fn apply(

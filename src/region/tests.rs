@@ -10,6 +10,7 @@
 //!   write CHANGE, CHANGE, ...    put KEY VALUE [expires=S] | delete KEY | range START END
 //!   swap KEY OLD NEW [now=S] [expires=S]         compare-and-swap; `none` is no value
 //!   collect KEY ... now=S        deletes those that have expired
+//!   reads COMMAND                the keys that a `swap` or `collect`, or any other command, reads; it is not applied
 //!   unknown                      a command with an operation of a later version
 //!   bytes HEX                    a command of these bytes
 //!
@@ -43,6 +44,8 @@ struct World {
     term: u64,
     index: u64,
     cf: u32,
+    /// The next command is not applied.
+    only_reads: bool,
 }
 
 fn key_of(word: &str) -> Bytes {
@@ -122,7 +125,14 @@ impl World {
         let region = region_of(&Args::parse("region a m").1);
         let replica = || (RegionMachine::new(region.clone()), SimEngine::open(&SimStorage::new()).unwrap());
         let header = CommandHeader { version: 1, ..CommandHeader::default() };
-        World { replicas: [replica(), replica()], header, term: 6, index: 10, cf: Cf::RawDefault as u32 }
+        World {
+            replicas: [replica(), replica()],
+            header,
+            term: 6,
+            index: 10,
+            cf: Cf::RawDefault as u32,
+            only_reads: false,
+        }
     }
 
     fn engine(&self) -> &SimEngine {
@@ -137,8 +147,13 @@ impl World {
         }
     }
 
-    /// Applies a command on both replicas.
+    /// Applies a command on both replicas, or only shows what it reads.
     fn apply(&mut self, command: &Command) -> String {
+        if self.only_reads {
+            let keys = self.replicas[0].0.reads(command).into_iter();
+            let text: String = keys.map(|(cf, key)| format!("{} {}\n", cf.name(), key_text(&key))).collect();
+            return if text.is_empty() { "nothing".into() } else { text };
+        }
         self.index += 1;
         let context = ApplyContext { index: self.index, term: self.term };
         let mut outcomes = Vec::new();
@@ -251,6 +266,12 @@ impl World {
             "damaged" => {
                 self.store(key_of(args.word(0)), hex(args.word(1)).into());
                 String::new()
+            }
+            "reads" => {
+                self.only_reads = true;
+                let shown = self.run(line.strip_prefix("reads ").expect("a command"));
+                self.only_reads = false;
+                shown
             }
             "scan" => self.scan(),
             "page" => self.page(&args),

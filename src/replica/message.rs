@@ -121,6 +121,15 @@ pub enum Message {
     Cut(Vec<(GroupId, u64)>),
     /// The batch that waited for the engine is written, or failed.
     Applied(Result<()>),
+    /// Keys that a group's next entries read are in memory, or could not be read.
+    Warmed {
+        /// The group.
+        group: GroupId,
+        /// Which of its warm-ups it was.
+        number: u64,
+        /// How it ended.
+        result: Result<()>,
+    },
     /// The engine holds a group's snapshot, durably, or failed.
     Installed {
         /// The group.

@@ -15,6 +15,8 @@
 //!        | Outbox: a stream a store pair      | RaftLog          | Engine, Cf::Meta: group_state
 //! ```
 //!
+//! A group whose committed entries read keys that are not in memory waits until a task has read them; the others of its lane go on.
+//!
 //! The only lane of a store writes the log itself. Several have it written (`keeper`): they go on meanwhile, and what several
 //! write at a time becomes one write and one fdatasync. A group stays with its lane, so that its messages stay in order.
 //!
@@ -71,6 +73,10 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("replica.earlier-snapshot-told-late", "raft hears of a snapshot after a later one was taken"),
     ("replica.writer-tells-early", "the log's writer calls what lanes gave it durable before it is written"),
     ("replica.waits-for-the-engine", "a lane waits when the engine makes writers wait"),
+    (
+        "replica.swap-reads-in-the-lane",
+        "a command that reads keys when it is applied reads them from the disk in the lane",
+    ),
     ("replica.flush-marks-late-applies", "a flush is taken to cover what was applied while it ran"),
 ];
 

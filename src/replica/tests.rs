@@ -25,15 +25,26 @@
 //!
 //!   install begin|run|end|idle [pairs=N]     a snapshot's way
 //!
+//!   commit GROUP FIRST LAST [reads=N,...]    entries are committed; those with these indexes read a key `kN` that is on the disk
+//!   apply                        applies what may be applied; who waits from which entry on
+//!   warm                         begins the warm-ups that may begin
+//!   warmed GROUP NUMBER          one has ended
+//!   stalled                      the engine made writers wait meanwhile
+//!   put-back GROUP INDEX         the entry is not applied after all
+//!   forget GROUP                 the group's whole state is replaced
+//!   unapplied                    how many bytes wait
+//!
 //!   tell GROUP wrote|replaced [times=N]      an effect
 //!   hear [times=N]               what the store takes from the channel; equal ones in a row are counted
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use raft::eraftpb::Entry;
 
+use super::driver::backlog::{Backlog, WarmUp};
 use super::effects::{Effects, StoreEffect};
 use super::group_state::{self, GroupState};
 use super::message::Waiting;
@@ -66,6 +77,9 @@ struct World {
     engine: SimEngine,
     /// What arrives is a number of pairs.
     install: Install<u64>,
+    backlog: Backlog,
+    /// Entries that read a key: group and index.
+    reading: BTreeSet<(u64, u64)>,
     effects: Effects,
     told: mpsc::Receiver<StoreEffect>,
 }
@@ -115,6 +129,11 @@ fn numbers(list: &str) -> Vec<u64> {
     list.split(',').filter(|word| !word.is_empty()).map(|word| word.parse().expect("a number")).collect()
 }
 
+/// An entry of 36 bytes.
+fn entry(index: u64) -> Entry {
+    Entry { index, data: Bytes::from_static(&[b'.'; 36]), ..Entry::default() }
+}
+
 /// A key of [`Cf::Meta`] as scripts write it: its first letter, and the group if there is one.
 fn meta_key(word: &str) -> Bytes {
     let (kind, group) = word.split_at(1);
@@ -139,6 +158,8 @@ impl World {
             index: membership::FIRST.0 + 1,
             engine: SimEngine::open(&SimStorage::new()).unwrap(),
             install: Install::default(),
+            backlog: Backlog::default(),
+            reading: BTreeSet::new(),
             effects,
             told,
         }
@@ -271,6 +292,41 @@ impl World {
         }
     }
 
+    fn commit(&mut self, args: &Args<'_>) {
+        let group = args.number(0);
+        self.reading.extend(numbers(args.text_or("reads", "")).into_iter().map(|index| (group, index)));
+        for index in args.number(1)..=args.number(2) {
+            self.backlog.push(GroupId(group), entry(index));
+        }
+    }
+
+    fn apply(&mut self) -> String {
+        let mut out = String::new();
+        while let Some((group, entry)) = self.backlog.pop() {
+            if self.reading.contains(&(group.0, entry.index)) && !self.backlog.is_warm(group, entry.index) {
+                out += &format!("group {group} waits at {}\n", entry.index);
+                self.backlog.hold(group, entry, 0);
+            } else {
+                out += &format!("group {group} applies {}\n", entry.index);
+            }
+        }
+        out
+    }
+
+    fn warm(&mut self) -> String {
+        let mut out = String::new();
+        let reading = &self.reading;
+        let reads = |group: GroupId, entry: &Entry| {
+            let reads = reading.contains(&(group.0, entry.index));
+            reads.then(|| (Cf::RawDefault, format!("k{}", entry.index).into())).into_iter().collect()
+        };
+        while let Some(WarmUp { group, number, keys }) = self.backlog.begin(reads) {
+            let keys: Vec<String> = keys.iter().map(|(_, key)| key.escape_ascii().to_string()).collect();
+            out += &format!("group {group} reads {} (number {number})\n", keys.join(" "));
+        }
+        out
+    }
+
     fn hear(&mut self, times: u64) -> String {
         let mut heard: Vec<(StoreEffect, u64)> = Vec::new();
         for _ in 0..times {
@@ -325,6 +381,17 @@ impl World {
                 };
                 (0..args.number_or("times", 1)).for_each(|_| self.effects.tell(effect));
             }
+            "commit" => self.commit(&args),
+            "apply" => out = self.apply(),
+            "warm" => out = self.warm(),
+            "warmed" => {
+                let waited = self.backlog.end(GroupId(args.number(0)), args.number(1));
+                out = (if waited { "the group goes on\n" } else { "nobody waits for it\n" }).to_owned();
+            }
+            "stalled" => self.backlog.cool_down(),
+            "put-back" => self.backlog.put_back(GroupId(args.number(0)), entry(args.number(1))),
+            "forget" => self.backlog.forget(GroupId(args.number(0))),
+            "unapplied" => out = format!("{} bytes", self.backlog.bytes()),
             "hear" => out = self.hear(args.number_or("times", 1)),
             other => panic!("unknown command {other}"),
         }

@@ -116,7 +116,7 @@ fn check_version(asked: u64, region: &Arc<Region>) -> Result<()> {
 }
 
 /// A request's route to a region: found once, then used for everything that the request does.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct RegionRoute {
     store: RegionStore,
     view: Arc<PeerView>,

@@ -87,6 +87,10 @@ pub const STORE_READS_PENDING_MAX: usize = 256 << 10;
 pub const UNAPPLIED_BYTES_MAX: usize = 256 << 20;
 /// Bytes of entries that all groups of a store keep in memory, not counting those that are not yet applied.
 pub const STORE_CACHE_BYTES_MAX: usize = 512 << 20;
+/// For how many groups of a lane keys are read from the disk at a time, before their entries are applied.
+pub const WARM_UPS_MAX: usize = 16;
+/// How many keys of a group fill one such read; no more are added then.
+pub const WARM_UP_KEYS_FULL: usize = 1024;
 /// How many effects of applied entries may wait for the store to take them. Further effects are merged into one, which
 /// says that any effect may have been missed.
 pub const EFFECTS_PENDING_MAX: usize = 1024;

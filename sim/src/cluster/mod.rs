@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use armilla::engine::{SimStorage, StagingFault};
+use armilla::engine::{ColdReads, SimStorage, StagingFault};
 use armilla::node::{Config, Node, NodeEnv};
 use armilla::replica::Handle;
 use armilla::rt::disk::Disk;
@@ -207,6 +207,19 @@ async fn remove_files(disk: &Disk, directory: &Path) -> std::io::Result<()> {
     disk.sync_dir(directory).await
 }
 
+/// The machine as its engine knows it.
+struct Reads(NodeHandle);
+
+impl ColdReads for Reads {
+    fn now_ns(&self) -> u64 {
+        self.0.now_ns()
+    }
+
+    fn wait(&self) {
+        self.0.block_for_read();
+    }
+}
+
 impl Cluster {
     /// Creates the machines, numbered from 1. No process runs yet.
     pub fn new(world: &World, monitor: &Monitor, setup: Setup) -> Cluster {
@@ -220,9 +233,11 @@ impl Cluster {
             }
             handle.disk().set_config(disk);
             config.validate().unwrap_or_else(|e| panic!("the plan's knobs do not make a node: {e}"));
+            let home = SimStorage::new();
+            home.set_cold_reads(Arc::new(Reads(handle.clone())));
             let machine = Machine {
                 handle,
-                home: SimStorage::new(),
+                home,
                 config,
                 process: Process::Down,
                 armed: Armed::No,

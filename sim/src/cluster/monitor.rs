@@ -32,7 +32,7 @@ pub struct Observed {
     pub reads: Reads,
     /// Timestamps, as they are issued.
     pub issued: Issued,
-    /// Lanes of stores whose engine stalls.
+    /// Lanes of stores whose engine is slow.
     pub lanes: Lanes,
     /// Leaders of healthy stores, which must not move without a reason.
     pub moved: Leaders,

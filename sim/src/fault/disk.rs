@@ -1,4 +1,4 @@
-//! Faults of disks: slow, stalled, full, an fsync that fails, an engine that does not open, a part of the data that is lost.
+//! Faults of disks: slow to write or to read, stalled, full, an fsync that fails, an engine that does not open, a part of the data that is lost.
 //!
 //! A store that cannot write must stop rather than go on without what it promised; the supervisor starts it again.
 
@@ -55,6 +55,11 @@ pub enum Kind {
     },
     /// The engine makes writers wait, as one does that has too much to compact.
     StallEngine {},
+    /// The engine's reads from the disk take long.
+    SlowReads {
+        /// Each of them, ms.
+        read_ms: u32,
+    },
     /// The process dies, and at its next start the engine does not open, once.
     FailOpen {},
     /// The machine loses its power and the engine's data; the log is still there. The store must refuse to start.
@@ -142,6 +147,7 @@ pub const NAMES: &[&str] = &[
     "rot",
     "bad-staging",
     "stall-engine",
+    "slow-reads",
     "fail-open",
     "lose-engine",
     "lose-log",
@@ -164,6 +170,14 @@ pub const CLASSES: &[Class<Kind>] = &[
         name: "stall-engine",
         per_minute: (0.6, 6.0),
         make: |d| Draft::at(d.target(), d.log(200, 15_000), Kind::StallEngine {}),
+    },
+    Class {
+        name: "slow-reads",
+        per_minute: (1.0, 8.0),
+        make: |d| {
+            let (target, read_ms) = (d.target(), d.log(50, 6_000) as u32);
+            Draft::at(target, d.log(3000, 20_000), Kind::SlowReads { read_ms })
+        },
     },
     Class {
         name: "bad-disk",
@@ -261,7 +275,7 @@ impl Behavior for Kind {
                 let for_ms = Duration::from_millis(hit.for_ms);
                 cluster.with(hit.node, |machine| machine.handle.disk().stall(for_ms));
             }
-            Kind::SlowDisk { .. } | Kind::StallEngine {} => {}
+            Kind::SlowDisk { .. } | Kind::StallEngine {} | Kind::SlowReads { .. } => {}
         }
         true
     }
@@ -281,6 +295,7 @@ impl Behavior for Kind {
             Kind::SlowDisk { factor } => Force::raise(&mut force.slow_disk, node, *factor),
             Kind::FullDisk {} => drop(force.full.insert(node)),
             Kind::StallEngine {} => drop(force.stalled.insert(node)),
+            Kind::SlowReads { read_ms } => Force::raise(&mut force.read_ms, node, *read_ms),
             // The disk itself knows how long it is stalled.
             Kind::StallDisk {} => drop(force.hung.insert(node)),
             Kind::Rot {} | Kind::FailSync {} | Kind::FailCall { .. } | Kind::BadStaging { .. } => {}
@@ -305,6 +320,7 @@ impl Behavior for Kind {
             Kind::SlowDisk { .. }
             | Kind::StallDisk {}
             | Kind::StallEngine {}
+            | Kind::SlowReads { .. }
             | Kind::LowDisk { .. }
             | Kind::FailSync {}
             | Kind::FailCall { .. } => Vec::new(),
@@ -318,6 +334,9 @@ impl Behavior for Kind {
     fn milder(&self) -> Option<Kind> {
         match self {
             Kind::SlowDisk { factor } => half(u64::from(*factor), 2).map(|half| Kind::SlowDisk { factor: half as u32 }),
+            Kind::SlowReads { read_ms } => {
+                half(u64::from(*read_ms), 50).map(|half| Kind::SlowReads { read_ms: half as u32 })
+            }
             _ => None,
         }
     }

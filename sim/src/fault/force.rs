@@ -69,6 +69,8 @@ pub struct Force {
     pub hung: BTreeSet<u64>,
     /// Nodes whose engine makes writers wait.
     pub stalled: BTreeSet<u64>,
+    /// By node: what a read of its engine from the disk takes, ms.
+    pub read_ms: BTreeMap<u64, u32>,
     /// Nodes that stand still.
     pub paused: BTreeSet<u64>,
     /// Nodes whose clocks stand still.
@@ -95,6 +97,7 @@ impl Force {
             full: BTreeSet::new(),
             hung: BTreeSet::new(),
             stalled: BTreeSet::new(),
+            read_ms: BTreeMap::new(),
             paused: BTreeSet::new(),
             frozen: BTreeSet::new(),
             down: BTreeSet::new(),
@@ -143,10 +146,12 @@ impl Force {
             long_work_ms: BTreeMap::new(),
             hung: BTreeSet::new(),
             stalled: BTreeSet::new(),
+            read_ms: BTreeMap::new(),
             plain: true,
             ..self.clone()
         };
-        let slow = self.slow_disk.keys().chain(self.long_work_ms.keys()).chain(&self.hung).chain(&self.stalled);
+        let slow = self.slow_disk.keys().chain(self.long_work_ms.keys()).chain(self.read_ms.keys());
+        let slow = slow.chain(&self.hung).chain(&self.stalled);
         (rest == Force::none(link.clone())).then(|| slow.copied().collect())
     }
 
@@ -156,9 +161,9 @@ impl Force {
         links.only_slow(link).is_some()
     }
 
-    /// Nodes whose engine stalls while their processor and disk are well.
-    pub fn only_stalled(&self) -> BTreeSet<u64> {
-        self.stalled.iter().copied().filter(|node| !self.is_ill(*node)).collect()
+    /// Nodes whose engine makes writers or readers wait while their processor and log are well.
+    pub fn only_slow_engines(&self) -> BTreeSet<u64> {
+        self.stalled.iter().chain(self.read_ms.keys()).copied().filter(|node| !self.is_ill(*node)).collect()
     }
 
     /// Nodes with less than so much room (KiB) while their processor and disk are well.
@@ -195,7 +200,9 @@ impl Force {
             cluster.with(id, |machine| machine.home.stall(self.stalled.contains(&id)));
             cluster.set_full(id, self.full.contains(&id));
             handle.set_cpu_factor(factor(&self.slow_cpu, id));
-            handle.set_long_work_ns(u64::from(self.long_work_ms.get(&id).copied().unwrap_or(0)) * 1_000_000);
+            let ms = |times: &BTreeMap<u64, u32>| u64::from(times.get(&id).copied().unwrap_or(0)) * 1_000_000;
+            handle.set_long_work_ns(ms(&self.long_work_ms));
+            handle.set_read_ns(ms(&self.read_ms));
             if self.left_kib.get(&id) != before.left_kib.get(&id) {
                 handle.disk().leave(self.left_kib.get(&id).map(|left_kib| left_kib << 10));
             }

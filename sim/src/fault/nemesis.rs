@@ -137,11 +137,11 @@ impl Nemesis {
         force.apply(&self.force, &self.context.world, &self.context.cluster);
         // A process that is not up, or comes up, handles no ticks.
         let cluster = &self.context.cluster;
-        let stalled = force.only_stalled().into_iter();
-        let stalled = stalled.filter(|node| cluster.with(*node, |machine| machine.replicas().is_some()));
+        let slow = force.only_slow_engines().into_iter();
+        let slow = slow.filter(|node| cluster.with(*node, |machine| machine.replicas().is_some()));
         let calls_end = |node: u64| self.context.world.get(node).map_or(0, |node| node.disk().calls_end_ns());
-        let stalled = stalled.map(|node| (node, calls_end(node))).collect();
-        if let Err(violation) = self.context.monitor.with(|observed| observed.lanes.judge(now_ns, &stalled)) {
+        let slow = slow.map(|node| (node, calls_end(node))).collect();
+        if let Err(violation) = self.context.monitor.with(|observed| observed.lanes.judge(now_ns, &slow)) {
             self.context.monitor.report(violation);
         }
         let low = force.only_low(2 * self.context.machines.reserve_kib);

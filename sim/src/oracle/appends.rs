@@ -17,7 +17,8 @@ impl Appends {
     /// Judges one event of a node.
     pub fn observe(&self, now_ns: u64, node: u64, event: &Event) -> Result<(), Violation> {
         let Event::Note { store, what: "append", a: bytes, b: last_bytes, .. } = *event else { return Ok(()) };
-        if self.bytes_max == 0 || bytes - last_bytes < self.bytes_max.max(1) {
+        // What fits is never cut, an entry without bytes behind the bound included.
+        if self.bytes_max == 0 || bytes <= self.bytes_max || bytes - last_bytes < self.bytes_max {
             return Ok(());
         }
         let what = format!(
@@ -39,5 +40,7 @@ mod tests {
         let append = |a, b| Event::Note { store: 1, what: "append", a, b, data: Default::default() };
         assert!(appends.observe(0, 1, &append(1099, 1000)).is_ok());
         assert!(appends.observe(0, 1, &append(200, 100)).is_err());
+        assert!(appends.observe(0, 1, &append(100, 0)).is_ok(), "it fits, whatever the last entry is");
+        assert!(appends.observe(0, 1, &append(101, 0)).is_err());
     }
 }

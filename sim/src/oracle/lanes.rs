@@ -1,10 +1,11 @@
-//! A store whose engine makes writers wait goes on with everything else: its lane handles ticks.
+//! A store whose engine makes writers or readers wait goes on with everything else: each of its lanes handles ticks.
 //!
 //! Source: none in the literature; a lane that waits costs every group that it drives its leader.
 //!
-//! Judged while the engine of a node stalls and nothing else is wrong with the node's processor and disk.
+//! Judged while the engine of a node stalls, or its reads from the disk are slow, and nothing else is wrong with the node's processor
+//! and log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use armilla::rt::probe::Event;
 
@@ -13,10 +14,12 @@ use super::Violation;
 /// The oracle.
 #[derive(Debug, Default)]
 pub struct Lanes {
-    /// The longest time between two ticks, ns (true time).
+    /// The longest time between two ticks of a lane, ns (true time).
     bound_ns: u64,
-    /// Nodes that are judged: when the last tick was handled, or the judging began.
-    last: BTreeMap<u64, u64>,
+    /// By node: the lanes that have ticked since its start.
+    lanes: BTreeMap<u64, BTreeSet<u64>>,
+    /// By node that is judged, and lane: when the last tick was handled, or the judging began.
+    last: BTreeMap<(u64, u64), u64>,
 }
 
 impl Lanes {
@@ -27,37 +30,41 @@ impl Lanes {
 
     /// From now on these nodes are judged, each from when the calls of its disk have returned that were made while that was slow.
     pub fn judge(&mut self, now_ns: u64, nodes: &BTreeMap<u64, u64>) -> Result<(), Violation> {
-        let judged = self.last.iter().try_for_each(|(node, last_ns)| self.check(now_ns, *node, *last_ns));
-        self.last.retain(|node, _| nodes.contains_key(node));
+        let judged = self.last.iter().try_for_each(|(at, last_ns)| self.check(now_ns, *at, *last_ns));
+        self.last.retain(|(node, _), _| nodes.contains_key(node));
         for (node, calls_end_ns) in nodes {
-            self.last.entry(*node).or_insert(now_ns.max(*calls_end_ns));
+            for lane in self.lanes.get(node).into_iter().flatten() {
+                self.last.entry((*node, *lane)).or_insert(now_ns.max(*calls_end_ns));
+            }
         }
         judged
     }
 
-    fn check(&self, now_ns: u64, node: u64, last_ns: u64) -> Result<(), Violation> {
+    fn check(&self, now_ns: u64, (node, lane): (u64, u64), last_ns: u64) -> Result<(), Violation> {
         let gap_ns = now_ns.saturating_sub(last_ns);
         if gap_ns <= self.bound_ns {
             return Ok(());
         }
-        let what = format!("the lane handled no tick for {} ms while its engine made writes wait", gap_ns / 1_000_000);
+        let what = format!("lane {lane} handled no tick for {} ms while its engine was slow", gap_ns / 1_000_000);
         Err(Violation::new("lanes", now_ns, node, what))
     }
 
     /// Judges one event of a node.
     pub fn observe(&mut self, now_ns: u64, node: u64, event: &Event) -> Result<(), Violation> {
-        match event {
-            Event::Note { what: "tick", .. } => {}
+        let lane = match event {
+            Event::Note { what: "tick", b, .. } => *b,
             // It stops, or comes up: it is judged again when the faults change.
             Event::Poisoned { .. } | Event::Start { .. } => {
-                self.last.remove(&node);
+                self.lanes.remove(&node);
+                self.last.retain(|(of, _), _| *of != node);
                 return Ok(());
             }
             _ => return Ok(()),
-        }
-        let Some(last_ns) = self.last.get(&node).copied() else { return Ok(()) };
-        self.last.insert(node, last_ns.max(now_ns));
-        self.check(now_ns, node, last_ns)
+        };
+        self.lanes.entry(node).or_default().insert(lane);
+        let Some(last_ns) = self.last.get(&(node, lane)).copied() else { return Ok(()) };
+        self.last.insert((node, lane), last_ns.max(now_ns));
+        self.check(now_ns, (node, lane), last_ns)
     }
 }
 
@@ -82,5 +89,17 @@ mod tests {
         assert!(lanes.observe(200 * second, 1, &tick).is_ok());
         lanes.judge(300 * second, &[(1, 305 * second)].into()).unwrap();
         assert!(lanes.observe(306 * second, 1, &tick).is_ok(), "its disk was slow before");
+    }
+
+    #[test]
+    fn one_lane_does_not_tick_for_another() {
+        let tick = |lane| Event::Note { store: 1, what: "tick", a: 0, b: lane, data: Default::default() };
+        let (mut lanes, second) = (Lanes::default(), 1_000_000_000);
+        lanes.begin(100_000_000);
+        assert!([0, 1].iter().all(|lane| lanes.observe(0, 1, &tick(*lane)).is_ok()));
+        lanes.judge(second, &[(1, 0)].into()).unwrap();
+        assert!((1..=4).all(|at| lanes.observe(at * second, 1, &tick(0)).is_ok()));
+        let found = lanes.observe(5 * second, 1, &tick(1)).unwrap_err();
+        assert!(found.what.contains("lane 1"), "{}", found.what);
     }
 }

@@ -6,7 +6,7 @@
 //! | `lease` | one peer of a group serves without a quorum | [`lease`] | probe events and the nodes' clocks |
 //! | `timestamps` | unique, increasing, in real time | [`tso`] | probe events, then what clients were given |
 //! | `pause` | regions take writes soon after a loss | [`pause`] | probe events and the faults |
-//! | `lanes` | a lane goes on while its engine stalls | [`lanes`] | probe events and the faults |
+//! | `lanes` | a lane goes on while its engine makes writers or readers wait | [`lanes`] | probe events and the faults |
 //! | `leaders` | a slow store costs no other its leaders | [`leaders`] | probe events and the faults |
 //! | `appends` | a message of entries is bounded in bytes | [`appends`] | probe events |
 //! | `runs` | a copy of a data directory is not listened to | [`runs`] | probe events |

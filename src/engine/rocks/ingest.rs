@@ -28,7 +28,7 @@ use librocksdb_sys as ffi;
 use rocksdb::{AsColumnFamilyRef as _, AsRawPtr as _};
 
 use super::{Frozen, Inner, RocksStaged, said, stage};
-use crate::engine::{Cf, CfRange, Op, Usage, WriteBatch};
+use crate::engine::{Cf, CfRange, CursorOptions, Op, WriteBatch};
 use crate::types::{Error, Result};
 
 /// The key of the intent in [`Cf::Meta`], after every other key: this first byte is reserved for the engine.
@@ -184,7 +184,7 @@ impl Inner {
     }
 
     fn has_keys(&self, cf: Cf, start: &[u8], end: &[u8]) -> Result<bool> {
-        self.cursor(cf, start, end, Usage::Again, rocksdb::ReadOptions::default()).seek(start)
+        self.cursor(cf, (start, end), CursorOptions::default(), rocksdb::ReadOptions::default()).seek(start)
     }
 
     fn take_files(&self, cf: Cf, intent: &Intent) -> Result<()> {

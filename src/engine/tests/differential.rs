@@ -67,8 +67,8 @@ fn walk(
         |cursor, _, to| cursor.seek(to),
         |cursor, _, _| cursor.back(),
     ];
-    let usage = if key.len() % 2 == 0 { Usage::Again } else { Usage::Once };
-    let mut cursor = read.cursor(cf, start, end, usage).unwrap();
+    let options = if key.len() % 2 == 0 { CursorOptions::default() } else { CursorOptions::once(cf) };
+    let mut cursor = read.cursor(cf, start, end, options).unwrap();
     let mut step = |go: &Move| {
         let found = go(&mut *cursor, key, to).unwrap();
         let pair = cursor.pair().map(|(key, value)| (Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));

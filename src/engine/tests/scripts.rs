@@ -8,6 +8,9 @@
 //! ```text
 //!   put CF KEY VALUE, delete CF KEY, delete-range CF START END     several in one batch: joined by " ; "
 //!   get CF KEY, scan CF START END, scan-reverse CF START END       then "limit=N" and "at=SNAPSHOT"
+//!   prefix CF PREFIX                                the pairs whose keys begin so, upwards, then downwards; "at=SNAPSHOT"
+//!   walk CF START END MOVE …                        a cursor within bounds, where each move leads: first=KEY, before=KEY, last, next,
+//!                                                   back; "at=SNAPSHOT", "once" (it reads ahead and fills no cache)
 //!   snapshot NAME, release NAME
 //!   stage NAME [CF KEY VALUE ; CF KEY VALUE …]      writes files beside the engine
 //!   begin NAME CF KEY VALUE, abandon NAME           files that are never finished
@@ -98,7 +101,7 @@ impl<H: Home> Runner<H> {
             }
             "discard" => drop(self.staged.remove(words[1]).expect("staged files")),
             "staged" => return Ok(if self.home.staged() { "yes" } else { "no" }.into()),
-            "get" | "scan" | "scan-reverse" => {
+            "get" | "scan" | "scan-reverse" | "prefix" | "walk" => {
                 let option = |name: &str| words.iter().find_map(|word| word.strip_prefix(name));
                 return match option("at=") {
                     Some(name) => read(&self.snapshots[name], &words, option("limit=")),
@@ -144,7 +147,56 @@ fn change(batch: &mut WriteBatch, words: &[&str]) {
     }
 }
 
+/// Where a cursor is.
+fn place(cursor: &dyn Cursor) -> String {
+    cursor.pair().map_or("(none)".into(), |(key, value)| format!("{} = {}", show(key), show(value)))
+}
+
+fn walk(from: &dyn Read, words: &[&str]) -> Result<String> {
+    let of = cf(words[1]);
+    let options = if words.contains(&"once") { CursorOptions::once(of) } else { CursorOptions::default() };
+    let mut cursor = from.cursor(of, &bytes(words[2]), &bytes(words[3]), options)?;
+    let mut lines = vec![place(&*cursor)];
+    for word in words[4..].iter().filter(|word| **word != "once" && !word.starts_with("at=")) {
+        let found = match word.split_once('=') {
+            Some(("first", key)) => cursor.seek(&bytes(key))?,
+            Some(("before", key)) => cursor.seek_before(&bytes(key))?,
+            None if *word == "last" => cursor.seek_last()?,
+            None if *word == "next" => cursor.next()?,
+            None if *word == "back" => cursor.back()?,
+            _ => panic!("not a move: {word}"),
+        };
+        assert_eq!(found, cursor.pair().is_some(), "a move says whether there is a pair");
+        lines.push(place(&*cursor));
+    }
+    Ok(lines.join("\n"))
+}
+
+fn prefix(from: &dyn Read, words: &[&str]) -> Result<String> {
+    let (of, prefix) = (cf(words[1]), bytes(words[2]));
+    let mut cursor = from.prefix_cursor(of, &prefix, CursorOptions::default())?;
+    let (mut up, mut down) = (Vec::new(), Vec::new());
+    let mut found = cursor.seek(b"")?;
+    while found {
+        up.push(place(&*cursor));
+        found = cursor.next()?;
+    }
+    let mut found = cursor.seek_last()?;
+    while found {
+        down.push(place(&*cursor));
+        found = cursor.back()?;
+    }
+    down.reverse();
+    assert_eq!(up, down, "both directions find the same");
+    Ok(if up.is_empty() { "(empty)".into() } else { up.join("\n") })
+}
+
 fn read(from: &dyn Read, words: &[&str], limit: Option<&str>) -> Result<String> {
+    match words[0] {
+        "walk" => return walk(from, words),
+        "prefix" => return prefix(from, words),
+        _ => {}
+    }
     if words[0] == "get" {
         let (cf, key) = (cf(words[1]), bytes(words[2]));
         let found = from.get(cf, &key)?;

@@ -108,6 +108,17 @@ fn either_a_first_start_or_a_join() {
 }
 
 #[test]
+fn groups_are_told_what_the_file_says() {
+    let text = "[raft]\ntick_ms = 10\nheartbeat_ticks = 3\nelection_ticks = 30\nappend_kib_max = 2\napply_kib_max = 3\n\
+                appends_inflight_max = 4\nlease_reads = false";
+    let groups = Config::from_toml(text, "node.toml").unwrap().raft.groups();
+    assert_eq!((groups.tick_ns, groups.heartbeat_ticks, groups.election_ticks), (10_000_000, 3, 30));
+    assert_eq!((groups.append_bytes_max, groups.apply_bytes_max), (2 << 10, 3 << 10));
+    assert_eq!((groups.appends_inflight_max, groups.lease_reads), (4, false));
+    assert_eq!(groups.election_ns(), 300_000_000);
+}
+
+#[test]
 fn numbers_that_do_not_fit_together() {
     assert!(refused(|c| c.raft.election_ticks = 5).contains("lease"));
     assert!(refused(|c| c.raft.tick_ms = 0).contains("raft.tick_ms"));

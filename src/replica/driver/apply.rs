@@ -1,12 +1,12 @@
 //! Applying committed entries: many groups and entries, one write batch.
 //!
 //! An engine that makes writers wait (it has too much to compact, or its disk is slow) must not make the lane wait, which would
-//! cost every group its leader. The batch is handed to a thread that may wait; what is committed meanwhile queues, while
+//! cost every group its leader; nor must a command that reads keys that are on the disk (`warm`). The batch is handed to a thread that may wait; what is committed meanwhile queues, while
 //! heartbeats, votes and appends go on. A store whose engine waits for long hands its leaders over and refuses proposals.
 //!
 //! **Never**: two batches in the wrong order; a reply before its batch is in the engine.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -55,9 +55,6 @@ pub(super) struct Stall {
     since_ns: Option<u64>,
     /// What that batch is.
     written: Option<Pending>,
-    /// Committed entries behind it, in order.
-    backlog: VecDeque<(GroupId, Entry)>,
-    bytes: usize,
     /// Snapshots that the engine takes in after it.
     installs: Vec<(GroupId, Ingest)>,
 }
@@ -68,9 +65,9 @@ impl Stall {
         self.since_ns.map_or(0, |since_ns| now_ns.saturating_sub(since_ns))
     }
 
-    /// Bytes of committed entries that wait.
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes
+    /// Whether a batch waits for the engine: nothing is applied meanwhile.
+    pub(super) fn waits(&self) -> bool {
+        self.since_ns.is_some()
     }
 
     /// Keeps a snapshot until the batch that waits is written; gives it back if none waits.
@@ -81,16 +78,6 @@ impl Stall {
         self.installs.push((group, ingest));
         None
     }
-
-    /// A group's whole state is replaced: what waited for it is part of that.
-    pub(super) fn forget(&mut self, group: GroupId) {
-        self.backlog.retain(|(other, _)| *other != group);
-        self.bytes = self.backlog.iter().map(|(_, entry)| weight(entry)).sum();
-    }
-}
-
-fn weight(entry: &Entry) -> usize {
-    entry.data.len() + 64
 }
 
 /// Whether a batch went into the engine.
@@ -104,32 +91,31 @@ enum Written {
 impl Driver {
     /// Applies entries of several groups and answers those who wait for them. While the engine makes writers wait, they queue.
     pub(super) fn apply(&mut self, committed: Vec<(GroupId, Vec<Entry>)>) -> Result<()> {
-        let entries =
-            committed.into_iter().flat_map(|(group, entries)| entries.into_iter().map(move |one| (group, one)));
-        for (group, entry) in entries {
-            self.stall.bytes += weight(&entry);
-            self.stall.backlog.push_back((group, entry));
+        for (group, entries) in committed {
+            entries.into_iter().for_each(|entry| self.backlog.push(group, entry));
         }
-        if self.stall.since_ns.is_some() { Ok(()) } else { self.apply_backlog() }
+        if self.stall.waits() { Ok(()) } else { self.apply_backlog() }
     }
 
-    fn apply_backlog(&mut self) -> Result<()> {
+    pub(super) fn apply_backlog(&mut self) -> Result<()> {
         let mut pending = Pending::default();
-        while let Some((group, entry)) = self.stall.backlog.pop_front() {
-            let alone = (frame::stands_alone(&entry.data) || crate::buggify!("driver.small-batch"))
-                && !pending.applied.is_empty();
+        while let Some((group, entry)) = self.backlog.pop() {
+            let stands_alone = frame::stands_alone(&entry.data);
+            let alone = (stands_alone || crate::buggify!("driver.small-batch")) && !pending.applied.is_empty();
             if (alone || pending.batch.bytes() > APPLY_BATCH_BYTES_FULL)
                 && self.write_applied(&mut pending)? == Written::Waits
             {
-                self.stall.backlog.push_front((group, entry));
+                self.backlog.put_back(group, entry);
+                self.start_warm_ups();
                 return Ok(());
             }
-            let bytes = weight(&entry);
-            assert!(bytes <= self.stall.bytes, "the bytes that wait are those of the entries that wait");
-            self.stall.bytes -= bytes;
+            if stands_alone && self.must_wait_for_keys(group, &entry)? {
+                self.backlog.hold(group, entry, self.clock.now().0);
+                continue;
+            }
             self.apply_entry(group, entry, &mut pending)?;
         }
-        assert_eq!(self.stall.bytes, 0, "where no entry waits, no bytes do");
+        self.start_warm_ups();
         self.write_applied(&mut pending).map(|_| ())
     }
 
@@ -186,6 +172,7 @@ impl Driver {
         }
         assert!(self.stall.since_ns.is_some(), "a batch that is written late has waited");
         self.stall.since_ns = None;
+        self.backlog.cool_down();
         if let Some(written) = self.stall.written.take() {
             self.note_applied(written);
         }

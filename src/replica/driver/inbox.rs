@@ -32,7 +32,7 @@ impl Driver {
                 // Nobody may be there to hear it.
                 let _ = reply.send(self.transfer_leader(group, to_peer));
             }
-            Message::HandOver { pd } => self.hand_over(pd),
+            Message::HandOver { pd } => self.hand_over(|group| (group == GroupId::PD) == pd),
             Message::Create { regions, reply } => match self.create(regions).await {
                 // Nothing was done: the descriptor is at fault, not the store.
                 Err(error @ Error::Invalid(_)) => drop(reply.send(Err(error))),
@@ -78,6 +78,7 @@ impl Driver {
                 result?;
                 self.stall_ended()?;
             }
+            Message::Warmed { group, number, result } => self.warmed(group, number, result)?,
             Message::Installed { group, result } => {
                 result?;
                 self.installed(group)?;

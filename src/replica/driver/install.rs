@@ -87,8 +87,8 @@ impl Driver {
         let mut meta = WriteBatch::new();
         GroupState { region: region.clone(), peer: id, installed: index, applied: (index, term) }.put(&mut meta);
         peer.view.set_region(region);
-        // What was committed before it and waits for the engine is part of it.
-        self.stall.forget(group);
+        // What was committed before it and is not applied yet is part of it.
+        self.backlog.forget(group);
         // A batch that waits for the engine may have entries of the group: it goes first.
         if let Some(ingest) = self.stall.hold(group, Ingest { ranges, arrived, meta }) {
             self.start_install(group, ingest);

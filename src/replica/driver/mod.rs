@@ -5,6 +5,7 @@
 
 mod admin;
 mod apply;
+pub(super) mod backlog;
 mod fetch;
 mod flush;
 mod inbox;
@@ -16,6 +17,7 @@ mod ticks;
 mod transfer;
 mod truncate;
 mod unwritten;
+mod warm;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -43,6 +45,7 @@ use super::promise::LongestPromise;
 use super::transport::Outbox;
 
 use apply::Stall;
+use backlog::Backlog;
 use fetch::Fetches;
 use output::AfterLog;
 use unwritten::Unwritten;
@@ -106,6 +109,7 @@ pub(super) struct Driver {
     batch: LogBatch,
     fetches: Fetches,
     flushes: Arc<Mutex<Flushes>>,
+    backlog: Backlog,
     stall: Stall,
     /// Outputs whose snapshot is in the engine by now.
     installed: Vec<(GroupId, Output)>,
@@ -159,6 +163,7 @@ impl Driver {
             batch: LogBatch::default(),
             fetches: Fetches::default(),
             flushes,
+            backlog: Backlog::default(),
             stall: Stall::default(),
             installed: Vec::new(),
             probes: Vec::new(),

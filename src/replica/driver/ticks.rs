@@ -62,7 +62,7 @@ impl Driver {
     /// All groups together keep at most so many bytes of applied entries in memory.
     fn shrink_caches(&mut self) {
         let cached: usize = self.peers.values().map(|peer| peer.group.log().cached_bytes()).sum();
-        self.handle.show_memory(self.lane, cached, self.stall.bytes() + self.unwritten.bytes());
+        self.handle.show_memory(self.lane, cached, self.backlog.bytes() + self.unwritten.bytes());
         let share = STORE_CACHE_BYTES_MAX / self.handle.lanes();
         let tiny = crate::buggify!("driver.tiny-cache");
         if cached > share || tiny {
@@ -73,7 +73,7 @@ impl Driver {
 
     /// Whether as much waits for the engine and the log as may wait.
     pub(super) fn is_full(&self) -> bool {
-        self.stall.bytes().max(self.unwritten.bytes()) > UNAPPLIED_BYTES_MAX
+        self.backlog.bytes().max(self.unwritten.bytes()) > UNAPPLIED_BYTES_MAX
     }
 
     /// A store whose engine or log makes writes wait refuses new ones, and hands its leaders to stores that go on.
@@ -83,8 +83,10 @@ impl Driver {
         let over = self.is_full();
         self.handle.show_stall(self.lane, over || age_ns >= STALL_REFUSE.as_nanos() as u64);
         if age_ns >= STALL_HAND_OVER.as_nanos() as u64 {
-            self.hand_over(false);
-            self.hand_over(true);
+            self.hand_over(|group| group != GroupId::PD);
+            self.hand_over(|group| group == GroupId::PD);
+        } else {
+            self.hand_over_cold_groups(now_ns);
         }
     }
 }

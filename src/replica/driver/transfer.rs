@@ -24,9 +24,9 @@ impl Driver {
         Ok(())
     }
 
-    /// Begins to hand over the groups led here (only the placement driver's, or only the others), spread over the stores that
-    /// would take over at once. Groups without such a store stay; the caller asks again.
-    pub(super) fn hand_over(&mut self, pd: bool) {
+    /// Begins to hand over those groups led here that are `meant`, spread over the stores that would take over at once. Groups
+    /// without such a store stay; the caller asks again.
+    pub(super) fn hand_over(&mut self, meant: impl Fn(GroupId) -> bool) {
         let now_ns = self.clock.now().0;
         // How many groups each store leads, as far as known here, with what it is given now.
         let mut leaders: BTreeMap<u64, usize> = BTreeMap::new();
@@ -37,7 +37,7 @@ impl Driver {
         }
         let mut given = Vec::new();
         for (group, peer) in &self.peers {
-            if (*group == GroupId::PD) != pd || !peer.group.leads() || peer.group.transfers() {
+            if !meant(*group) || !peer.group.leads() || peer.group.transfers() {
                 continue;
             }
             let fit = peer.group.successors(now_ns);

@@ -17,7 +17,20 @@ where
         let until = world.context.now_ns() + nanos;
         world.context.timer(until).await;
     }
-    work()
+    block_for(work).await
+}
+
+/// Does the work; ends when its blocking calls have returned.
+async fn block_for<T>(work: impl FnOnce() -> T) -> T {
+    let Some((world, node)) = world::current_node() else { return work() };
+    // What another task left is not this one's.
+    node.take_blocked_ns();
+    let value = work();
+    let blocked_ns = node.take_blocked_ns();
+    if blocked_ns > 0 {
+        world.context.timer(world.context.now_ns() + blocked_ns).await;
+    }
+    value
 }
 
 /// Returns the number of cores of a node: the smallest number that allows concurrency, whatever machine runs the
@@ -42,7 +55,7 @@ where
         world.context.timer(until)
     };
     wait().await;
-    let value = work();
+    let value = block_for(work).await;
     wait().await;
     value
 }

@@ -20,7 +20,7 @@
 //! The layers, from the bottom up; no file names a file above its own:
 //!
 //! ```text
-//!   cpu        blocking work of the node whose task is running
+//!   cpu  lane  blocking work, and lanes, of the node whose task is running
 //!   world      the simulator's handles: makes, kills and pauses nodes; knows the world of this thread
 //!   net        the network: knows the nodes, puts its events into the queue
 //!   node       one machine: its clock, its disk, its current incarnation
@@ -48,6 +48,7 @@
 //! | any call of the file system fails, once | [`SimDisk::fail_call`] | too many open files, a worn cable, a quota |
 //! | data that was sent on a stream arrives again, later | [`SimNet::recorded`] | a sender that retries after a reconnect, a switch that buffers |
 //! | clock offset, steps, drift; frozen clocks | [`SimClock`] | time servers can be wrong; machines are saved and restored |
+//! | slow reads of the engine, which block the lanes that make them | [`NodeHandle::set_read_ns`] | a busy or worn disk |
 //! | slow CPU | [`NodeHandle::set_cpu_factor`] | neighbours, throttling |
 //!
 //! Faults that it does not inject: memory corruption, a byzantine peer, a disk that lies about fsync without ever

@@ -35,12 +35,26 @@ pub(super) struct Incarnation {
     cpu_draws: u64,
     /// Nanoseconds added before and after the effect of long work.
     pub(super) long_ns: u64,
+    /// What a blocking read from the disk takes, ns.
+    pub(super) read_ns: u64,
+    /// How long the task that runs has blocked its thread, ns.
+    blocked_ns: u64,
 }
 
 impl Incarnation {
     /// Returns the state of a node's first incarnation, whose tasks run under `tasks`.
     pub(super) fn first(tasks: madsim::runtime::NodeHandle) -> Incarnation {
-        Incarnation { epoch: 1, alive: true, paused_since: None, tasks, cpu_factor: 1.0, cpu_draws: 0, long_ns: 0 }
+        Incarnation {
+            epoch: 1,
+            alive: true,
+            paused_since: None,
+            tasks,
+            cpu_factor: 1.0,
+            cpu_draws: 0,
+            long_ns: 0,
+            read_ns: 0,
+            blocked_ns: 0,
+        }
     }
 }
 
@@ -60,6 +74,17 @@ impl Node {
     /// Returns the nanoseconds added before and after the effect of long work on this node.
     pub(super) fn long_ns(&self) -> u64 {
         self.incarnation.lock().unwrap().long_ns
+    }
+
+    /// Records that the running task reads from the disk, which blocks its thread for the node's read time.
+    pub(super) fn block_for_read(&self) {
+        let mut incarnation = self.incarnation.lock().unwrap();
+        incarnation.blocked_ns += incarnation.read_ns;
+    }
+
+    /// Returns for how long the running task has blocked its thread since the last call, in nanoseconds.
+    pub(super) fn take_blocked_ns(&self) -> u64 {
+        std::mem::take(&mut self.incarnation.lock().unwrap().blocked_ns)
     }
 
     /// Starts a task of this node's current incarnation, from anywhere.

@@ -308,6 +308,22 @@ impl NodeHandle {
         self.node.incarnation.lock().unwrap().long_ns = nanos;
     }
 
+    /// Makes blocking reads from the disk take so long on this node, ns.
+    pub fn set_read_ns(&self, nanos: u64) {
+        self.node.incarnation.lock().unwrap().read_ns = nanos;
+    }
+
+    /// The task that runs makes a blocking read from this node's disk: a lane does nothing else for as long as that takes
+    /// ([`NodeHandle::set_read_ns`]), and blocking work takes so much longer.
+    pub fn block_for_read(&self) {
+        self.node.block_for_read();
+    }
+
+    /// The real (ghost) time, ns since the world began.
+    pub fn now_ns(&self) -> u64 {
+        self.world.context.now_ns()
+    }
+
     /// Makes blocking work on this node take `factor` times as long.
     ///
     /// # Panics

@@ -9,7 +9,8 @@ use futures::FutureExt;
 use tonic::Status;
 
 use super::*;
-use crate::engine::KvEngine;
+use crate::codec::raw;
+use crate::engine::{Cf, KvEngine, Read};
 use crate::proto::errorpb;
 use crate::proto::kvrpcpb::{
     KeyRange, KvPair, RawBatchDeleteRequest, RawBatchDeleteResponse, RawBatchGetRequest, RawBatchGetResponse,
@@ -20,6 +21,7 @@ use crate::proto::kvrpcpb::{
 use crate::service::calls::{Call, Handler};
 use crate::service::one_region::{OneRegion, REGION};
 use crate::service::tikv::TikvService;
+use crate::store::command;
 
 const CLUSTER: u64 = 77;
 
@@ -577,4 +579,24 @@ fn an_unknown_outcome_never_makes_a_client_swap_twice() {
     let reply = now(bench.ask(cas)).unwrap();
     assert_eq!(reply.region_error, None);
     assert!(reply.outcome_unknown && reply.error.contains("outcome unknown"), "{}", reply.error);
+}
+
+/// What a task does with a route of its own.
+fn put_and_read<R: Route>(route: R, key: Bytes, value: Bytes) -> impl Future<Output = Option<Bytes>> + Send + 'static {
+    async move {
+        let again = route.clone();
+        let stored = raw::encode(&value, None);
+        again.write(command::write(vec![command::put(Cf::RawDefault, key.clone(), stored)]), None).await.unwrap();
+        let read = route.read().await.unwrap();
+        read.snapshot.get(Cf::RawDefault, &key).unwrap()
+    }
+}
+
+#[test]
+fn a_route_outlives_its_request() {
+    let task = {
+        let (bench, context) = (Bench::new(), context().unwrap());
+        put_and_read(bench.kv.route(&context, Access::Write).unwrap(), bytes("k"), bytes("v"))
+    };
+    assert_eq!(now(task), Some(raw::encode(b"v", None)), "whoever asked has gone");
 }
