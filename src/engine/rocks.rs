@@ -80,8 +80,6 @@ impl Default for RocksOptions {
     }
 }
 
-/// Read-ahead of long scans, in bytes.
-const READ_AHEAD_BYTES: usize = 1 << 20;
 /// Bytes of pairs in one block of a table file.
 const BLOCK_BYTES: usize = 8 << 10;
 /// Microseconds between two checks of a flush that RocksDB has reported as done too early.
