@@ -75,6 +75,8 @@ flaws! {
         "I4: the log of a destroyed peer is removed before the tombstone is flushed";
     ResetBeforeIngest "log-reset-before-ingest" [] 2 "start refused: the log lacks what the engine has not applied (I4)" =
         "I4: a snapshot starts the log over before its ingest is durable";
+    SnapshotUnmarked "snapshot-unmarked" [] 2 "start refused: the log is behind the engine (I4)" =
+        "the engine does not tell a state that came by a snapshot from one whose log fell behind";
     SnapshotOverNeighbour "snapshot-over-neighbour" [] 1 "P overlaps another living peer (I1)" =
         "I1: a snapshot for a new peer is taken although a living peer owns some of its range";
     TombstoneIgnored "tombstone-ignored" [] 11 "start refused: the log lacks what the engine has not applied (I4)" =
@@ -226,7 +228,8 @@ impl Birth {
         }
         for group in 0..self.groups {
             let Place::Living { applied, ingested } = store.engine[group] else { continue };
-            if ingested && store.logs[group].is_none_or(|log| log.last < applied) {
+            let marked = ingested && !self.has(Flaw::SnapshotUnmarked);
+            if marked && store.logs[group].is_none_or(|log| log.last < applied) {
                 self.start_log_over(store, group);
             }
             let Some(log) = store.logs[group] else {

@@ -9,10 +9,11 @@
 //! `cargo models` runs them (docs/models.md).
 
 pub mod birth;
+pub mod newborn;
 pub mod protocol;
 pub mod search;
 
 use protocol::Protocol;
 
 /// Every model, in reading order.
-pub const PROTOCOLS: &[&Protocol] = &[&birth::PROTOCOL];
+pub const PROTOCOLS: &[&Protocol] = &[&birth::PROTOCOL, &newborn::PROTOCOL];
