@@ -9,6 +9,7 @@
 //! `cargo models` runs them (docs/models.md).
 
 pub mod birth;
+pub mod merge;
 pub mod newborn;
 pub mod protocol;
 pub mod search;
@@ -16,4 +17,4 @@ pub mod search;
 use protocol::Protocol;
 
 /// Every model, in reading order.
-pub const PROTOCOLS: &[&Protocol] = &[&birth::PROTOCOL, &newborn::PROTOCOL];
+pub const PROTOCOLS: &[&Protocol] = &[&birth::PROTOCOL, &newborn::PROTOCOL, &merge::PROTOCOL];

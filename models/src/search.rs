@@ -62,6 +62,19 @@ impl<S> Steps<S> {
         Steps { list: Vec::new(), labelled }
     }
 
+    /// None yet, for steps that are to be worked on before they are added to `other`.
+    pub fn like(other: &Steps<S>) -> Steps<S> {
+        Steps::new(other.labelled)
+    }
+
+    /// Adds the steps of `other`, each state worked on by `change`.
+    pub fn extend(&mut self, other: Steps<S>, mut change: impl FnMut(&mut S)) {
+        self.list.extend(other.list.into_iter().map(|mut step| {
+            change(&mut step.next);
+            step
+        }));
+    }
+
     /// Adds a step of the protocol.
     pub fn step(&mut self, next: S, label: fmt::Arguments<'_>) {
         self.add(next, false, label);
@@ -325,6 +338,7 @@ struct Mixer {
 }
 
 impl Mixer {
+    #[inline]
     fn mix(&mut self, word: u64) {
         // Each step can be undone, so that no two words are confused by one step.
         self.state = (self.state ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
@@ -333,6 +347,7 @@ impl Mixer {
 }
 
 impl Hasher for Mixer {
+    #[inline]
     fn write(&mut self, bytes: &[u8]) {
         for chunk in bytes.chunks(8) {
             let mut word = [0; 8];
@@ -341,18 +356,22 @@ impl Hasher for Mixer {
         }
     }
 
+    #[inline]
     fn write_u8(&mut self, value: u8) {
         self.mix(u64::from(value));
     }
 
+    #[inline]
     fn write_u32(&mut self, value: u32) {
         self.mix(u64::from(value));
     }
 
+    #[inline]
     fn write_u64(&mut self, value: u64) {
         self.mix(value);
     }
 
+    #[inline]
     fn write_usize(&mut self, value: usize) {
         self.mix(value as u64);
     }
