@@ -9,6 +9,8 @@
 //! `cargo models` runs them (docs/models.md).
 
 pub mod birth;
+pub mod list;
+pub mod membership;
 pub mod merge;
 pub mod newborn;
 pub mod protocol;
@@ -17,4 +19,4 @@ pub mod search;
 use protocol::Protocol;
 
 /// Every model, in reading order.
-pub const PROTOCOLS: &[&Protocol] = &[&birth::PROTOCOL, &newborn::PROTOCOL, &merge::PROTOCOL];
+pub const PROTOCOLS: &[&Protocol] = &[&birth::PROTOCOL, &newborn::PROTOCOL, &merge::PROTOCOL, &membership::PROTOCOL];

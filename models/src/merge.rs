@@ -730,13 +730,14 @@ impl Model for Merge {
     fn settled(&self, world: &World) -> bool {
         let settled = |source: usize| {
             let log_len = world.logs[source].len();
-            let normal = self.whole(world, source).merging.is_none();
-            let whole = (0..self.stores).all(|store| world.applied(store, source) == Some(log_len));
+            let view = self.whole(world, source);
+            let mut members = (0..self.stores).filter(|store| self.is_member(&view, *store));
+            let whole = members.all(|store| world.applied(store, source) == Some(log_len));
             let gone = (0..self.stores).all(|store| !world.is_here(store, source));
             let listed = self.groups().any(|heir| {
                 (0..self.stores).any(|store| self.here(world, store, heir).is_some_and(|view| view.absorbed[source]))
             });
-            normal && whole || gone && !listed
+            view.merging.is_none() && whole || gone && !listed
         };
         (0..3).filter(|group| self.is_source(*group)).all(settled)
     }
