@@ -9,6 +9,7 @@
 //! `cargo models` runs them (docs/models.md).
 
 pub mod birth;
+pub mod lease;
 pub mod list;
 pub mod membership;
 pub mod merge;
@@ -19,4 +20,5 @@ pub mod search;
 use protocol::Protocol;
 
 /// Every model, in reading order.
-pub const PROTOCOLS: &[&Protocol] = &[&birth::PROTOCOL, &newborn::PROTOCOL, &merge::PROTOCOL, &membership::PROTOCOL];
+pub const PROTOCOLS: &[&Protocol] =
+    &[&birth::PROTOCOL, &newborn::PROTOCOL, &merge::PROTOCOL, &membership::PROTOCOL, &lease::PROTOCOL];
