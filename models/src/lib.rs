@@ -15,10 +15,17 @@ pub mod membership;
 pub mod merge;
 pub mod newborn;
 pub mod protocol;
+pub mod reads;
 pub mod search;
 
 use protocol::Protocol;
 
 /// Every model, in reading order.
-pub const PROTOCOLS: &[&Protocol] =
-    &[&birth::PROTOCOL, &newborn::PROTOCOL, &merge::PROTOCOL, &membership::PROTOCOL, &lease::PROTOCOL];
+pub const PROTOCOLS: &[&Protocol] = &[
+    &birth::PROTOCOL,
+    &newborn::PROTOCOL,
+    &merge::PROTOCOL,
+    &membership::PROTOCOL,
+    &lease::PROTOCOL,
+    &reads::PROTOCOL,
+];
