@@ -17,6 +17,7 @@ pub mod newborn;
 pub mod protocol;
 pub mod reads;
 pub mod search;
+pub mod sleep;
 
 use protocol::Protocol;
 
@@ -27,5 +28,6 @@ pub const PROTOCOLS: &[&Protocol] = &[
     &merge::PROTOCOL,
     &membership::PROTOCOL,
     &lease::PROTOCOL,
+    &sleep::PROTOCOL,
     &reads::PROTOCOL,
 ];
