@@ -1,24 +1,26 @@
 //! # Birth: one store through splits, crashes, snapshots and destroyed peers
 //!
-//! **What is modelled.** The peers of three groups on one store: P, whose log holds the split that makes N, whose log holds the
-//! split that makes M. The raft log is durable with each record. The engine is not: a crash takes it back to an earlier write,
-//! in order, as RocksDB without a log of its own does. So a store may come back with the newborn's log but without the newborn.
+//! **What is modelled.** The peers of three groups on one store: P, whose log holds the split that makes N, whose
+//! log holds the split that makes M. The raft log is durable with each record. The engine is not: a crash takes it
+//! back to an earlier write, in order, as RocksDB without a log of its own does. So a store may come back with the
+//! newborn's log but without the newborn.
 //!
 //! ```text
-//!   P's log: [1: split, makes N] [2: data]        engine, in order:  P at 0 | P at 1, N at FIRST | N at 1, M at FIRST | ...
-//!   N's log: [1: split, makes M] [2: data]        after a crash:     any prefix since the last flush
-//!   M's log: [1: data]                            log:               all of it
+//!   P's log: [1: split, makes N] [2: data]    engine, in order:  P at 0 | P at 1, N at FIRST | N at 1, M at FIRST
+//!   N's log: [1: split, makes M] [2: data]    after a crash:     any prefix since the last flush
+//!   M's log: [1: data]                        log:               all of it
 //! ```
 //!
-//! **Bounds.** `groups` (2: without M), `crashes`, `entries`, `snapshots`, `rejoin` (1: P may be destroyed and come back by a snapshot of before the
-//! split). The other stores are any that raft allows: entries, commits and votes come when the search wants.
+//! **Bounds.** `groups` (2: without M), `crashes`, `entries`, `snapshots`, `rejoin` (1: P may be destroyed and come
+//! back by a snapshot of before the split). The other stores are any that raft allows: entries, commits and votes
+//! come when the search wants.
 //!
-//! **Invariants.** I1: ranges of living peers never overlap. I4: the log has what the engine lacks. A start never refuses. A
-//! vote or entry that was acknowledged is never lost. A destroyed peer is never born again (I2).
+//! **Invariants.** I1: ranges of living peers never overlap. I4: the log has what the engine lacks. A start never
+//! refuses. A vote or entry that was acknowledged is never lost. A destroyed peer is never born again (I2).
 //!
-//! **Found.** The design holds (REGIONS, section 2, 6 and I4, I6). Said here and not there: a peer that is born of a snapshot
-//! is marked so in the engine until the log has started over at its index, since only that tells it from a log that fell behind;
-//! and a group whose old peer's log is not yet removed takes no new peer.
+//! **Found.** The design holds (its sections 2 and 6, I4 and I6). Said here and not there: a peer that is born of a
+//! snapshot is marked so in the engine until the log has started over at its index, since only that tells it from a
+//! log that fell behind; and a group whose old peer's log is not yet removed takes no new peer.
 
 use crate::flaws;
 use crate::protocol::{Bound, Bounds, Protocol};
@@ -27,7 +29,7 @@ use crate::search::{Model, Outcome, Steps, search};
 /// The model, for the command line and the tests.
 pub const PROTOCOL: Protocol = Protocol {
     name: "birth",
-    about: "one store through splits, crashes, snapshots and destroyed peers: the log must bring back what the engine lost",
+    about: "one store through splits, crashes, snapshots, destroyed peers: the log brings back what the engine lost",
     bounds: &[
         Bound { name: "groups", about: "P and N, or P, N and M", quick: 2, large: 3, max: 3 },
         Bound {
@@ -69,11 +71,13 @@ flaws! {
         "a start takes messages before it has applied what the logs know as committed";
     VotesUnborn "votes-unborn" [] 2 "start refused: a log without state or tombstone" =
         "a store votes for a group that it lacks";
-    TruncatedBeforeFlush "truncated-before-flush" [] 5 "start refused: the log lacks what the engine has not applied (I4)" =
+    TruncatedBeforeFlush "truncated-before-flush" []
+        5 "start refused: the log lacks what the engine has not applied (I4)" =
         "I4: a log is truncated up to what the engine has applied, not up to what it has flushed";
     RemovedBeforeFlush "log-removed-before-flush" [] 3 "start refused: a state without its log" =
         "I4: the log of a destroyed peer is removed before the tombstone is flushed";
-    ResetBeforeIngest "log-reset-before-ingest" [] 2 "start refused: the log lacks what the engine has not applied (I4)" =
+    ResetBeforeIngest "log-reset-before-ingest" []
+        2 "start refused: the log lacks what the engine has not applied (I4)" =
         "I4: a snapshot starts the log over before its ingest is durable";
     SnapshotUnmarked "snapshot-unmarked" [] 2 "start refused: the log is behind the engine (I4)" =
         "the engine does not tell a state that came by a snapshot from one whose log fell behind";
@@ -413,7 +417,7 @@ impl Model for Birth {
     }
 
     fn steps(&self, store: &Store, steps: &mut Steps<Store>) {
-        for group in 0..self.groups {
+        for (group, name) in NAMES.iter().enumerate().take(self.groups) {
             self.raft_steps(store, group, steps);
             self.early_votes(store, group, steps);
             if self.snapshots {
@@ -424,7 +428,7 @@ impl Model for Birth {
             if newborn {
                 let mut next = store.clone();
                 self.first_record(&mut next, group);
-                steps.step(next, format_args!("{}'s first record is written", NAMES[group]));
+                steps.step(next, format_args!("{name}'s first record is written"));
             }
         }
         if store.flushed != store.engine {
@@ -450,17 +454,17 @@ impl Model for Birth {
         if let Some(wrong) = store.wrong {
             return Some(wrong.to_owned());
         }
-        for group in 0..self.groups {
+        for (group, name) in NAMES.iter().enumerate().take(self.groups) {
             if store.applied(group).is_some_and(|applied| store.overlaps(group, applied)) {
-                return Some(format!("{} overlaps another living peer (I1)", NAMES[group]));
+                return Some(format!("{name} overlaps another living peer (I1)"));
             }
             let Some((_, log)) = store.runs(group) else { continue };
             let acknowledged = store.acknowledged[group];
             if acknowledged.vote && !log.voted {
-                return Some(format!("{} has forgotten its vote", NAMES[group]));
+                return Some(format!("{name} has forgotten its vote"));
             }
             if acknowledged.last > log.last {
-                return Some(format!("{} has lost an entry that it had acknowledged", NAMES[group]));
+                return Some(format!("{name} has lost an entry that it had acknowledged"));
             }
         }
         None

@@ -1,10 +1,11 @@
 //! # Lease: a leader reads alone, over restarts, transfers, splits and merges
 //!
-//! **What is modelled.** One group P on three stores, each with a clock that runs at 4 or 5 units a tick. A leader that heard a quorum
-//! answer what it sent at *s* reads alone until *s* + 8 on its clock; who heard a leader votes for nobody for 10 units of its own. A
-//! restart forgets the promise and makes the longest one anew. A transfer makes a vote without asking promises, at any later time.
-//! P's log may take a split (or a Prepare: any entry that gives keys away): whoever applies it first may elect a leader of the newborn N
-//! at once, which takes writes for keys that P's leader may still believe its own.
+//! **What is modelled.** One group P on three stores, each with a clock that runs at 4 or 5 units a tick. A leader
+//! that heard a quorum answer what it sent at *s* reads alone until *s* + 8 on its clock; who heard a leader votes
+//! for nobody for 10 units of its own. A restart forgets the promise and makes the longest one anew. A transfer
+//! makes a vote without asking promises, at any later time. P's log may take a split (or a Prepare: any entry that
+//! gives keys away): whoever applies it first may elect a leader of the newborn N at once, which takes writes for
+//! keys that P's leader may still believe its own.
 //!
 //! ```text
 //!   leader, slow clock:   sends at s ........ 4 ........ 8 lease over
@@ -13,12 +14,12 @@
 //!
 //! **Bounds.** `terms`, `restarts`, `transfers`, `split` (1: P's log may take one).
 //!
-//! **Invariant.** While a leader reads alone nobody of a higher term leads P; and N has no leader while the leader that reads alone has not
-//! applied the split.
+//! **Invariant.** While a leader reads alone nobody of a higher term leads P; and N has no leader while the leader
+//! that reads alone has not applied the split.
 //!
-//! **Found.** The design holds (I9, and src/docs/leases-and-promises.md). No lease "from the proposal of Prepare on" is the same rule as
-//! I9's second half: Prepare is a change of the descriptor that the leader proposed. Not covered: promises of learners and of peers
-//! born of a snapshot, machines that are suspended with their clocks.
+//! **Found.** The design holds (I9, and src/docs/leases-and-promises.md). No lease "from the proposal of Prepare on"
+//! is the same rule as I9's second half: Prepare is a change of the descriptor that the leader proposed. Not
+//! covered: promises of learners and of peers born of a snapshot, machines that are suspended with their clocks.
 
 use crate::flaws;
 use crate::protocol::{Bound, Bounds, Protocol};
@@ -27,7 +28,7 @@ use crate::search::{Model, Outcome, Steps, search};
 /// The model, for the command line and the tests.
 pub const PROTOCOL: Protocol = Protocol {
     name: "lease",
-    about: "a leader reads alone under a lease: over drifting clocks, restarts, transfers and splits, never beside another",
+    about: "a leader reads alone under a lease, over clock drift, restarts, transfers, splits: never beside another",
     bounds: &[
         Bound { name: "terms", about: "terms, the first leader's is 1", quick: 2, large: 3, max: 3 },
         Bound { name: "restarts", about: "restarts of a store", quick: 1, large: 1, max: 3 },
@@ -61,9 +62,11 @@ flaws! {
         "the lease survives the start of a transfer";
     TakenAfterTransfer "lease-taken-after-transfer" [] 7 "1 reads alone although 2 leads in a higher term" =
         "a leader takes a lease again in a term in which it began a transfer";
-    TermFenceSkipped "fence-skipped-at-election" [("restarts", 0), ("transfers", 0), ("split", 1)] 14 "2 reads keys alone that N, split off, writes already" =
+    TermFenceSkipped "fence-skipped-at-election" [("restarts", 0), ("transfers", 0), ("split", 1)]
+        14 "2 reads keys alone that N, split off, writes already" =
         "I9: a new leader reads alone before it has applied its term's first entry";
-    SplitFenceSkipped "fence-skipped-at-split" [("restarts", 0), ("transfers", 0), ("split", 1)] 8 "1 reads keys alone that N, split off, writes already" =
+    SplitFenceSkipped "fence-skipped-at-split" [("restarts", 0), ("transfers", 0), ("split", 1)]
+        8 "1 reads keys alone that N, split off, writes already" =
         "I9: a leader reads alone although it has not applied the split that it proposed";
 }
 

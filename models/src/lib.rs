@@ -1,12 +1,16 @@
 //! # models: what the protocols of regions may never do, searched exhaustively
 //!
-//! One file a protocol, in plain Rust: its state, its steps, its invariants, and a list of flaws, each of which leaves one rule
-//! of the design out. **In** come bounds (stores, crashes, terms); **out** goes a [`search::Outcome`]: every state within the
-//! bounds was seen and every property held, or a shortest way to a state that breaks one. **Never**: a clock, a random number or
-//! anything of the store. The models say what the store has to do; the simulator shows that it does it.
+//! One file a protocol, in plain Rust: its state, its steps, its invariants, and a list of flaws, each of which
+//! leaves one rule of the design out. **In** come bounds (stores, crashes, terms); **out** goes a
+//! [`search::Outcome`]: every state within the bounds was seen and every property held, or a shortest way to a state
+//! that breaks one. **Never**: a clock, a random number or anything of the store. The models say what the store has
+//! to do; the simulator shows that it does it.
 //!
-//! Each design must hold, and must fail without any one of its rules: a rule that nothing needs is struck or explained.
-//! `cargo models` runs them (docs/models.md).
+//! The design is that of issue 12 (`REGIONS.md`); sections and the invariants I1 to I10 are quoted by its numbers.
+//! docs/models.md repeats the invariants.
+//!
+//! Each design must hold, and must fail without any one of its rules: a rule that nothing needs is struck or
+//! explained. `cargo models` runs them (docs/models.md).
 
 pub mod birth;
 pub mod lease;

@@ -15,7 +15,7 @@ usage: cargo models list [MODEL]
        cargo models check [MODEL]
   list    shows the models, or the bounds and flaws of one
   run     searches one model; with --flaw, with that rule left out
-  check   searches one model or all within their quick bounds, and each of their flaws; prints the tables of docs/models.md";
+  check   searches one model or all within their quick bounds, and their flaws; prints docs/models.md's tables";
 
 /// States that `run` visits at most unless it is told otherwise: 3 GB, more or less.
 const STATES_MAX: usize = 60_000_000;

@@ -1,23 +1,26 @@
 //! # Membership: joint consensus, applied late, with a commit index that crashes must not lose
 //!
-//! **What is modelled.** One group of raft on stores 1 to 4. Voters are 1, 2 and 3; 4 is a learner. The leader swaps 3 for 4: `Joint`
-//! (voters {1, 2, 3} and {1, 2, 4}, a majority of both), then `Leave` (voters {1, 2, 4}, 3 a learner). A peer's membership is what it
-//! has *applied*, as in raft-rs, and it applies what it knows as committed. A crash takes it back to the commit index in its log:
-//! to the oldest membership, if no record carried a newer one. Appends of any length that a leader ever sent, with any commit
-//! index of then, may arrive at any time; so may votes.
+//! **What is modelled.** One group of raft on stores 1 to 4. Voters are 1, 2 and 3; 4 is a learner. The leader swaps
+//! 3 for 4: `Joint` (voters {1, 2, 3} and {1, 2, 4}, a majority of both), then `Leave` (voters {1, 2, 4}, 3 a
+//! learner). A peer's membership is what it has *applied*, as in raft-rs, and it applies what it knows as committed.
+//! A crash takes it back to the commit index in its log: to the oldest membership, if no record carried a newer one.
+//! Appends of any length that a leader ever sent, with any commit index of then, may arrive at any time; so may
+//! votes.
 //!
 //! ```text
 //!   3 applied Joint, logs Leave | crash: its log holds Joint, Leave, but knows no commit: 3 believes in {1, 2, 3}
 //!   1 and 4 apply Leave         | 3 campaigns and wins with 2, while 4 wins with 1: two leaders      (camunda#57389)
 //! ```
 //!
-//! **Bounds.** `terms` (the first leader has term 1), `crashes`, `data` (entries of data beside the empty one of each new leader), `late`
-//! (whether appends of before arrive).
+//! **Bounds.** `terms` (the first leader has term 1), `crashes`, `data` (entries of data beside the empty one of
+//! each new leader), `late` (whether appends of before arrive).
 //!
-//! **Invariants.** At most one leader a term. A new leader has every entry that was committed. Two leaders never commit different
-//! entries at one index.
+//! **Invariants.** At most one leader a term. A new leader has every entry that was committed. Two leaders never
+//! commit different entries at one index.
 //!
-//! **Found.** The design holds (REGIONS, section 3 and I5).
+//! **Found.** The design holds (its section 3, I5). What I5 rests on, and what the design does not say: an append
+//! that carries `Leave` carries the commit index of `Joint`, as raft-rs' appends do, for `Leave` is proposed after
+//! `Joint` is applied (flaw `commit-not-sent`).
 
 use crate::flaws;
 use crate::list::List;
@@ -113,7 +116,8 @@ struct Peer {
 struct Sent {
     leader: usize,
     log: Log,
-    /// The leader's commit index when each entry could first be sent: an append with that entry carries as much at least.
+    /// The leader's commit index when each entry could first be sent: an append with that entry carries as much at
+    /// least.
     floors: List<u8, 8>,
     commit: usize,
     /// How much of its log each peer has acknowledged.

@@ -1,9 +1,10 @@
 //! # Merge: the source agrees in its own log, the target decides in its own
 //!
-//! **What is modelled.** S merges into T (and, with `chain`, T into U). Each group's log is atomic: an entry that is appended is
-//! committed. Each store applies it when it wants. A peer's log may lag behind its group's (that is what Seal waits for), it may
-//! be taken ahead by a snapshot, old ones too, and its engine may fall back in a crash. Orders that were once justified may arrive
-//! at any time later: a Commit of an earlier Prepare, a Rollback that was proposed before Seal, a Refuse.
+//! **What is modelled.** S merges into T (and, with `chain`, T into U). Each group's log is atomic: an entry that is
+//! appended is committed. Each store applies it when it wants. A peer's log may lag behind its group's (that is what
+//! Seal waits for), it may be taken ahead by a snapshot, old ones too, and its engine may fall back in a crash.
+//! Orders that were once justified may arrive at any time later: a Commit of an earlier Prepare, a Rollback that was
+//! proposed before Seal, a Refuse.
 //!
 //! ```text
 //!   S's log:  Prepare{T's epoch} at p | Seal{p}: all of S's logs hold p | Proved{p}: T decided against it
@@ -12,20 +13,20 @@
 //!   store k:  T applies the Commit: applies S to p, takes its range, destroys it
 //! ```
 //!
-//! **Bounds.** `stores`, `prepares` (of S), `writes` (to S), `splits` (of T), `moves` (T's peer on the last store removed, then added again),
-//! `crashes`, `chain` (1: T may merge into U).
+//! **Bounds.** `stores`, `prepares` (of S), `writes` (to S), `splits` (of T), `moves` (T's peer on the last store
+//! removed, then added again), `crashes`, `chain` (1: T may merge into U).
 //!
-//! **Invariants.** No key has two owners: what T took at p, S never serves again. No write of S that was applied is missing in T.
-//! T's peer applies the merge only with S's data beside it. No two living peers of a store overlap (I1). The version of what
-//! T becomes is above both (I3). A merging region changes nothing after p.
-//! **Progress.** From every state S can get on: back to normal on all its stores, or taken over, destroyed everywhere and
-//! forgotten.
+//! **Invariants.** No key has two owners: what T took at p, S never serves again. No write of S that was applied is
+//! missing in T. T's peer applies the merge only with S's data beside it. No two living peers of a store overlap
+//! (I1). The version of what T becomes is above both (I3). A merging region changes nothing after p.
+//! **Progress.** From every state S can get on: back to normal on all its stores, or taken over, destroyed
+//! everywhere and forgotten.
 //!
-//! **Found.** The design of REGIONS, section 4, holds. Said here and not there: a snapshot for a *new* peer of T may destroy the local
-//! peers that its `absorbed` names, as one for an existing peer does; that it is refused instead is no rule of the merge (nothing
-//! breaks without it, up to 2 removals), only of births (`birth`, flaw `snapshot-over-neighbour`). And with a local T,
-//! an epoch above the expected one would be proof enough, for T's apply of the merge would have destroyed S: that T's
-//! `absorbed` must lack S is needed where S asks a T elsewhere.
+//! **Found.** The design holds (its section 4). Said here and not there: a snapshot for a *new* peer of T may
+//! destroy the local peers that its `absorbed` names, as one for an existing peer does; that it is refused instead
+//! is no rule of the merge (nothing breaks without it, up to 2 removals), only of births (`birth`, flaw
+//! `snapshot-over-neighbour`). And with a local T, an epoch above the expected one would be proof enough, for T's
+//! apply of the merge would have destroyed S: that T's `absorbed` must lack S is needed where S asks a T elsewhere.
 
 use std::cell::{Ref, RefCell};
 use std::fmt;
@@ -78,37 +79,48 @@ pub const PROTOCOL: Protocol = Protocol {
 };
 
 flaws! {
-    SealWithoutAll "seal-without-all" [("stores", 3), ("prepares", 1), ("writes", 0), ("splits", 0)] 6 "a target applies the merge without its source's data beside it" =
+    SealWithoutAll "seal-without-all" [("stores", 3), ("prepares", 1), ("writes", 0), ("splits", 0)]
+        6 "without its source's data" =
         "S's leader seals although not every peer's log holds p";
-    RollbackAfterSeal "rollback-after-seal" [] 6 "S serves again what T took over at 1: two owners" =
+    RollbackAfterSeal "rollback-after-seal" [] 6 "two owners" =
         "one command rolls back before and after Seal";
-    RollbackUnproved "rollback-unproved" [] 6 "S serves again what T took over at 1: two owners" =
+    RollbackUnproved "rollback-unproved" [] 6 "two owners" =
         "a sealed S rolls back without proof that T decided against it";
-    ProofByEpochAlone "proof-by-epoch-alone" [("stores", 3), ("moves", 1), ("prepares", 1), ("writes", 0), ("splits", 0)] 11 "S serves again what T took over at 1: two owners" =
+    ProofByEpochAlone "proof-by-epoch-alone"
+        [("stores", 3), ("moves", 1), ("prepares", 1), ("writes", 0), ("splits", 0)]
+        11 "two owners" =
         "an epoch of T above the expected one is taken for proof, whatever T has absorbed";
-    ProofByRange "proof-by-range" [("stores", 3), ("moves", 1), ("prepares", 1), ("writes", 0)] 13 "S serves again what T took over at 1: two owners" =
+    ProofByRange "proof-by-range" [("stores", 3), ("moves", 1), ("prepares", 1), ("writes", 0)] 13 "two owners" =
         "proof is sought in the region beside S, which may be a piece split off T";
-    CommitAnyEpoch "commit-any-epoch" [] 8 "S serves again what T took over at 1: two owners" =
+    CommitAnyEpoch "commit-any-epoch" [] 8 "two owners" =
         "T's apply takes a Commit at any epoch";
     MergingApplies "merging-applies" [] 6 "S changed after 1, at which T took it over" =
         "a merging region applies data";
     MergeVersionLow "merge-version-low" [] 5 "T's version is not above that of S, which it took over (I3)" =
         "T's version rises by 1, not above both";
-    SourceKeptByNone "source-not-kept" [("moves", 1), ("prepares", 1), ("writes", 0), ("splits", 0)] 8 "a target applies the merge without its source's data beside it" =
+    SourceKeptByNone "source-not-kept" [("moves", 1), ("prepares", 1), ("writes", 0), ("splits", 0)]
+        8 "without its source's data" =
         "\"S merged\" destroys S's peer although T's peer beside it is below the merge";
-    CommitWithoutAll "commit-without-all-of-t" [("moves", 1), ("prepares", 1), ("writes", 0), ("splits", 0)] 14 "a target applies the merge without its source's data beside it" =
+    CommitWithoutAll "commit-without-all-of-t" [("moves", 1), ("prepares", 1), ("writes", 0), ("splits", 0)]
+        14 "without its source's data" =
         "T's leader proposes a Commit while a new peer of T has nothing yet";
     SnapshotLeavesSource "snapshot-leaves-source" [] 7 "S and T overlap on store 2 (I1)" =
         "a snapshot of T for an existing peer leaves the local S, which it covers";
-    ForgottenEarly "forget-without-stores" [("stores", 3), ("moves", 1), ("prepares", 1), ("writes", 0), ("splits", 0)] 14 "every source is normal on all its stores, or taken over, destroyed and forgotten" =
+    ForgottenEarly "forget-without-stores" [("stores", 3), ("moves", 1), ("prepares", 1), ("writes", 0), ("splits", 0)]
+        14 "every source is normal" =
         "T forgets S once S is gone on T's own stores";
-    CollectedEarly "source-collected-early" [("crashes", 1), ("prepares", 1), ("writes", 0), ("splits", 0)] 7 "start refused: a state without its log" =
+    CollectedEarly "source-collected-early" [("crashes", 1), ("prepares", 1), ("writes", 0), ("splits", 0)]
+        7 "start refused: a state without its log" =
         "I4: S's log is removed before the merge is flushed";
-    MergingTakesCommit "merging-takes-commit" [("chain", 1), ("prepares", 1), ("writes", 0), ("splits", 0)] 8 "S serves again what T took over at 1: two owners" =
+    MergingTakesCommit "merging-takes-commit" [("chain", 1), ("prepares", 1), ("writes", 0), ("splits", 0)]
+        8 "two owners" =
         "a merging T takes a Commit of S";
-    ListNotInherited "list-not-inherited" [("stores", 3), ("moves", 1), ("chain", 1), ("prepares", 1), ("writes", 0), ("splits", 0)] 17 "S serves again what T took over at 1: two owners" =
+    ListNotInherited "list-not-inherited"
+        [("stores", 3), ("moves", 1), ("chain", 1), ("prepares", 1), ("writes", 0), ("splits", 0)]
+        17 "two owners" =
         "U does not take over what T had absorbed";
-    HeirsForgotten "heir-not-asked" [("chain", 1), ("prepares", 1), ("writes", 0), ("splits", 0)] 10 "every source is normal on all its stores, or taken over, destroyed and forgotten" =
+    HeirsForgotten "heir-not-asked" [("chain", 1), ("prepares", 1), ("writes", 0), ("splits", 0)]
+        10 "every source is normal" =
         "S looks for proof in T only, although T was merged into U";
 }
 
@@ -348,8 +360,8 @@ impl Merge {
         store + 1 < self.stores || view.last_member
     }
 
-    /// Appends `entry` as the leader on `store`, if a quorum of peers can take it. An entry without effect is left out: since the
-    /// log is atomic, what comes before the entry is known.
+    /// Appends `entry` as the leader on `store`, if a quorum of peers can take it. An entry without effect is left
+    /// out: since the log is atomic, what comes before the entry is known.
     fn append(&self, world: &World, group: usize, store: usize, entry: Entry) -> Option<World> {
         let mut view = self.whole(world, group);
         let before = view;

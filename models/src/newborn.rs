@@ -1,10 +1,10 @@
 //! # Newborn: a split must leave every newborn group a quorum
 //!
-//! **What is modelled.** P has its peers on stores 1, 2 and 3; store 4 is a spare. P's log takes the split that makes N (on 1, 2
-//! and 3), then a swap of one peer for one on store 4; or P is merged into T, which swaps a peer then. An entry is committed when
-//! two of three have it in their logs; everybody applies when it wants. A store that lacks N does not vote for N. A snapshot
-//! of P, a removal of P's peer and a merge of P can each take a store past the split without its having applied it: there N is
-//! not born.
+//! **What is modelled.** P has its peers on stores 1, 2 and 3; store 4 is a spare. P's log takes the split that
+//! makes N (on 1, 2 and 3), then a swap of one peer for one on store 4; or P is merged into T, which swaps a peer
+//! then. An entry is committed when two of three have it in their logs; everybody applies when it wants. A store
+//! that lacks N does not vote for N. A snapshot of P, a removal of P's peer and a merge of P can each take a store
+//! past the split without its having applied it: there N is not born.
 //!
 //! ```text
 //!   store 1:  P applied the split, N born          store 1 dies
@@ -12,21 +12,22 @@
 //!   store 3:  P came by a snapshot, N not born     N is stuck, with two of three stores alive
 //! ```
 //!
-//! **Bounds.** `deaths` (stores that die for good), `swap` (1: P's log may take a swap), `merge` (1: P may merge into T, and T
-//! may swap a peer then).
+//! **Bounds.** `deaths` (stores that die for good), `swap` (1: P's log may take a swap), `merge` (1: P may merge
+//! into T, and T may swap a peer then).
 //!
-//! **Properties.** From every state N can still get a quorum of living peers, and P's leader can still get leave to change its
-//! members.
+//! **Properties.** From every state N can still get a quorum of living peers, and P's leader can still get leave to
+//! change its members.
 //!
-//! **Found: REGIONS I10 is not enough.** It strikes N from P's list once the local N has applied beyond FIRST. A snapshot of P
-//! taken then carries no N ("still as born" is over), so a store that it takes past the split waits for a snapshot from N's leader.
-//! If that leader's store dies first, N's other peer cannot win without the vote of a store that lacks N: stuck for ever (flaw
-//! `only-leaders-answer`; the same after a removal or a merge).
+//! **Found: I10, as the design has it, is not enough.** It strikes N from P's list once the local N has applied
+//! beyond FIRST. A snapshot of P taken then carries no N ("still as born" is over), so a store that it takes past
+//! the split waits for a snapshot from N's leader. If that leader's store dies first, N's other peer cannot win
+//! without the vote of a store that lacks N: stuck for ever (flaw `only-leaders-answer`; the same after a removal or
+//! a merge).
 //!
-//! **Mended.** I10 stays, and: *a store that lacks N and gets a vote request whose descriptor names it says so, and the
-//! candidate sends it a snapshot of its applied state, as a leader would.* That is safe: what is applied is committed, and
-//! a peer that was never born has promised nothing. And a store that N's descriptor does not name does not list N: else a leader
-//! of P on the spare would wait for ever (flaw `spare-lists-newborn`).
+//! **Mended.** I10 stays, and: *a store that lacks N and gets a vote request whose descriptor names it says so, and
+//! the candidate sends it a snapshot of its applied state, as a leader would.* That is safe: what is applied is
+//! committed, and a peer that was never born has promised nothing. And a store that N's descriptor does not name
+//! does not list N: else a leader of P on the spare would wait for ever (flaw `spare-lists-newborn`).
 
 use std::fmt;
 

@@ -1,4 +1,5 @@
-//! What the command line, the tests and the documents know of a model: its name, its bounds, its rules, and how to search it.
+//! What the command line, the tests and the documents know of a model: its name, its bounds, its rules, and how to
+//! search it.
 
 use crate::search::{Outcome, Verdict};
 

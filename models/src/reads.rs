@@ -1,28 +1,31 @@
 //! # Reads: followers ask, leaders answer, nobody goes back in time
 //!
-//! **What is modelled.** One group on three stores. Store 1 leads term 1 under a lease; when that is over, 2 or 3 may lead term 2.
-//! Values are the number of entries applied, so that a read may never see less than what was acknowledged, or seen by any read, before it
-//! was called. A leader reads alone what it has applied. A follower asks the leader for its commit index, waits until it has applied
-//! that, and reads. Every store applies at its own pace: a follower may be ahead of its leader.
+//! **What is modelled.** One group on three stores. Store 1 leads term 1 under a lease; when that is over, 2 or 3
+//! may lead term 2. Values are the number of entries applied, so that a read may never see less than what was
+//! acknowledged, or seen by any read, before it was called. A leader reads alone what it has applied. A follower
+//! asks the leader for its commit index, waits until it has applied that, and reads. Every store applies at its own
+//! pace: a follower may be ahead of its leader.
 //!
 //! ```text
 //!   leader:    commit 2, applied 1   (its engine is slow)      a read here, alone, sees 1 ...
 //!   follower:  asks, hears 2, applies 2, a client reads 2      ... after somebody has seen 2
 //! ```
 //!
-//! **Bounds.** `writes`, `reads` (called at followers; leaders read at any time), `askers` (followers that ask), `terms`.
+//! **Bounds.** `writes`, `reads` (called at followers; leaders read at any time), `askers` (followers that ask),
+//! `terms`.
 //!
-//! **Invariant.** Linearizability of a register that counts: a read sees at least what was acknowledged or seen before its call.
+//! **Invariant.** Linearizability of a register that counts: a read sees at least what was acknowledged or seen
+//! before its call.
 //!
-//! **Found: REGIONS section 7 has a hole.** The mark ("once asked, a leader reads alone only while applied = committed") binds the leader that
-//! was asked. A follower that was answered by the leader of term 1 and then follows the leader of term 2 may apply more than
-//! that one has, and read it; the leader of term 2 was never asked and reads less, alone (flaw `answer-outlives-term`, with one
-//! follower, one write and no crash).
+//! **Found: section 7 of the design has a hole.** The mark ("once asked, a leader reads alone only while applied =
+//! committed") binds the leader that was asked. A follower that was answered by the leader of term 1 and then
+//! follows the leader of term 2 may apply more than that one has, and read it; the leader of term 2 was never asked
+//! and reads less, alone (flaw `answer-outlives-term`, with one follower, one write and no crash).
 //!
-//! **Mended.** *An answer counts only while the follower is in the term of the leader that gave it*; when the term changes, it asks again.
-//! In its old term a follower applies nothing that a new leader past the fence has not. With that the design holds (section 7, I9), with
-//! two asking followers too. That a former leader acknowledges its own writes late, when it applies them, is harmless: by I9 a new leader
-//! that answers has applied them.
+//! **Mended.** *An answer counts only while the follower is in the term of the leader that gave it*; when the term
+//! changes, it asks again. In its old term a follower applies nothing that a new leader past the fence has not. With
+//! that the design holds (section 7, I9), with two asking followers too. That a former leader acknowledges its own
+//! writes late, when it applies them, is harmless: by I9 a new leader that answers has applied them.
 
 use crate::flaws;
 use crate::protocol::{Bound, Bounds, Protocol};
@@ -53,23 +56,23 @@ pub const PROTOCOL: Protocol = Protocol {
 };
 
 flaws! {
-    Unasked "replica-read-unasked" [] 5 "a read saw less than what was seen or acknowledged before it was called" =
+    Unasked "replica-read-unasked" [] 5 "a read saw less" =
         "a follower reads what it has applied without asking";
-    JoinsAsk "read-joins-ask" [] 9 "a read saw less than what was seen or acknowledged before it was called" =
+    JoinsAsk "read-joins-ask" [] 9 "a read saw less" =
         "a read joins an ask that is under way";
-    NotAwaited "read-before-applied" [] 8 "a read saw less than what was seen or acknowledged before it was called" =
+    NotAwaited "read-before-applied" [] 8 "a read saw less" =
         "a follower reads before it has applied what the leader told it";
-    AnswersApplied "answers-applied" [("askers", 2), ("terms", 1)] 13 "a read saw less than what was seen or acknowledged before it was called" =
+    AnswersApplied "answers-applied" [("askers", 2), ("terms", 1)] 13 "a read saw less" =
         "a leader answers what it has applied instead of what is committed";
-    AnswerOutlives "answer-outlives-term" [] 15 "a read saw less than what was seen or acknowledged before it was called" =
-        "a follower uses the answer of an older term's leader, as REGIONS section 7 allowed";
-    Unmarked "lease-behind-commit" [] 10 "a read saw less than what was seen or acknowledged before it was called" =
+    AnswerOutlives "answer-outlives-term" [] 15 "a read saw less" =
+        "a follower uses the answer of an older term's leader, as section 7 of the design allowed";
+    Unmarked "lease-behind-commit" [] 10 "a read saw less" =
         "a leader that was asked reads alone although it has not applied all that is committed";
-    MarkTaken "mark-taken-back" [] 10 "a read saw less than what was seen or acknowledged before it was called" =
+    MarkTaken "mark-taken-back" [] 10 "a read saw less" =
         "the mark of a leader that was asked ends when it has applied all that is committed";
-    FenceSkipped "fence-skipped" [] 7 "a read saw less than what was seen or acknowledged before it was called" =
+    FenceSkipped "fence-skipped" [] 7 "a read saw less" =
         "I9: a new leader answers before it has applied its term's first entry";
-    LeaseOutlives "reads-past-lease" [] 6 "a read saw less than what was seen or acknowledged before it was called" =
+    LeaseOutlives "reads-past-lease" [] 6 "a read saw less" =
         "a leader whose lease is over reads alone";
 }
 

@@ -1,16 +1,17 @@
-//! The search: every state that a model can reach, breadth first, so that the first counterexample found is a shortest one.
+//! The search: every state that a model can reach, breadth first, so that the first counterexample found is a
+//! shortest one.
 //!
-//! A model is a set of initial states and a function from a state to its successors. The search keeps, for each state that it
-//! has seen, a fingerprint of 64 bits and the number of the state it was first reached from; whole states live only in the level
-//! that is being expanded and in the next. A counterexample is rebuilt by walking back to an initial state and taking the same
-//! steps again, this time with their labels. Two states with one fingerprint would be taken for one: with ten million states
-//! the odds of any such pair are about 3 in a million.
+//! A model is a set of initial states and a function from a state to its successors. The search keeps, for each
+//! state that it has seen, a fingerprint of 64 bits and the number of the state it was first reached from; whole
+//! states live only in the level that is being expanded and in the next. A counterexample is rebuilt by walking back
+//! to an initial state and taking the same steps again, this time with their labels. Two states with one fingerprint
+//! would be taken for one: with ten million states the odds of any such pair are about 3 in a million.
 //!
 //! Two kinds of properties:
 //! - *safety*: [`Model::check`] holds in every state that is reached;
-//! - *progress*: from every state that is reached, a state in which [`Model::settled`] holds can be reached by steps that are no
-//!   faults. So a state from which the protocol cannot get on, whatever happens, is found; that it does get on under a fair
-//!   schedule is for the simulator to show.
+//! - *progress*: from every state that is reached, a state in which [`Model::settled`] holds can be reached by steps
+//! that are no faults. So a state from which the protocol cannot get on, whatever happens, is found; that it does
+//! get on under a fair schedule is for the simulator to show.
 
 use std::fmt;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
@@ -274,7 +275,8 @@ impl<M: Model> Search<'_, M> {
 /// Marks the initial states among the parents.
 const NO_PARENT: u32 = u32::MAX;
 
-/// The states seen: fingerprints by number, the states they were reached from, and a table from fingerprints to numbers.
+/// The states seen: fingerprints by number, the states they were reached from, and a table from fingerprints to
+/// numbers.
 struct Seen {
     fingerprints: Vec<u64>,
     parents: Vec<u32>,

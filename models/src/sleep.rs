@@ -1,26 +1,28 @@
 //! # Sleep: a beat a store stands for the heartbeats of every sleeping group
 //!
-//! **What is modelled.** One group on three stores with drifting clocks (4 or 5 units a tick), awake or asleep. Each store beats the
-//! others with its boot id; for a peer that sleeps, a beat of its leader's store in the boot that it fell asleep under renews the
-//! promise. It renews no lease: that takes a round that a quorum answers. Beats may be late, stores restart (with a new boot id), stall
-//! (their lanes hang) or die. A restart is the worst one: its peers come back asleep, knowing no leader, for ten thousand
-//! groups must not all campaign because of it.
+//! **What is modelled.** One group on three stores with drifting clocks (4 or 5 units a tick), awake or asleep. Each
+//! store beats the others with its boot id; for a peer that sleeps, a beat of its leader's store in the boot that it
+//! fell asleep under renews the promise. It renews no lease: that takes a round that a quorum answers. Beats may be
+//! late, stores restart (with a new boot id), stall (their lanes hang) or die. A restart is the worst one: its peers
+//! come back asleep, knowing no leader, for ten thousand groups must not all campaign because of it.
 //!
 //! ```text
-//!   awake, quiet --Sleep agreed by every peer on a live store--> asleep --a message, a read, silence, a new boot id--> awake
+//!   awake, quiet --Sleep: every peer on a live store agrees--> asleep --message, read, silence, new boot id--> awake
 //!   leader's store: beats {boot 7} ...... restarts, beats {boot 8}: forget the leader, keep the promise
 //! ```
 //!
-//! **Bounds.** `terms`, `clocks`, `restarts`, `failures` (stores that stall or die), `writes` (that wake the group and may leave a follower behind).
+//! **Bounds.** `terms`, `clocks`, `restarts`, `failures` (stores that stall or die), `writes` (that wake the group
+//! and may leave a follower behind).
 //!
 //! **Invariant.** While a leader reads alone nobody of a higher term leads.
-//! **Progress.** From every state, if no more goes wrong (every live store beats each interval, messages arrive), there is a leader
-//! on a live store, and every live peer follows it and has all of its log.
+//! **Progress.** From every state, if no more goes wrong (every live store beats each interval, messages arrive),
+//! there is a leader on a live store, and every live peer follows it and has all of its log.
 //!
-//! **Found.** The design holds (REGIONS, section 8). Said more plainly here: a restarted peer comes back asleep and without a leader, and is woken
-//! by the leader, which hears its store's new boot id whether the peer lags or not; and a peer that wakes without a leader wakes the
-//! others before it campaigns, for one of them may still lead (else a leader asleep and a follower awake go on side by side until
-//! the follower's next term). Not covered: wake-ups by the self-check every 10 minutes.
+//! **Found.** The design holds (its section 8). Said more plainly here: a restarted peer comes back asleep and
+//! without a leader, and is woken by the leader, which hears its store's new boot id whether the peer lags or not;
+//! and a peer that wakes without a leader wakes the others before it campaigns, for one of them may still lead (else
+//! a leader asleep and a follower awake go on side by side until the follower's next term). Not covered: wake-ups by
+//! the self-check every 10 minutes.
 
 use crate::flaws;
 use crate::protocol::{Bound, Bounds, Protocol};
@@ -37,6 +39,7 @@ pub const PROTOCOL: Protocol = Protocol {
         Bound { name: "failures", about: "stores that stall or die", quick: 0, large: 0, max: 1 },
         Bound { name: "writes", about: "writes", quick: 0, large: 0, max: 2 },
     ],
+    cases: &[&[], &[("terms", 3), ("restarts", 0), ("failures", 1)], &[("writes", 1)]],
     flaws: FLAWS,
     search: |bounds: &Bounds, flaw: Option<&str>, states_max: usize| -> Outcome {
         let model = Sleep {
@@ -62,15 +65,15 @@ flaws! {
         "a new boot id of the leader's store ends the promise to it";
     BeatsRenewLeases "beats-renew-leases" [] 6 "1 reads alone although 2 leads in a higher term" =
         "a sleeping leader takes its beats for answered rounds";
-    BootMissed "boot-missed" [] 2 "a live store leads, and every live store follows it with its whole log" =
+    BootMissed "boot-missed" [] 2 "a live store leads" =
         "a beat with a new boot id counts as one of the leader that is gone";
-    SilenceMissed "dead-store-missed" [("restarts", 0), ("failures", 1)] 2 "a live store leads, and every live store follows it with its whole log" =
+    SilenceMissed "dead-store-missed" [("restarts", 0), ("failures", 1)] 2 "a live store leads" =
         "a sleeping peer does not notice that its leader's store is silent";
-    BeatsStalled "beats-while-stalled" [("restarts", 0), ("failures", 1)] 2 "a live store leads, and every live store follows it with its whole log" =
+    BeatsStalled "beats-while-stalled" [("restarts", 0), ("failures", 1)] 2 "a live store leads" =
         "a store beats although its lanes hang";
-    SleepsWithLaggard "sleep-with-laggard" [("restarts", 0), ("writes", 1)] 2 "a live store leads, and every live store follows it with its whole log" =
+    SleepsWithLaggard "sleep-with-laggard" [("restarts", 0), ("writes", 1)] 2 "a live store leads" =
         "a leader sleeps although a live follower lags";
-    ReturnMissed "returned-laggard-missed" [("writes", 1)] 2 "a live store leads, and every live store follows it with its whole log" =
+    ReturnMissed "returned-laggard-missed" [("writes", 1)] 2 "a live store leads" =
         "nobody wakes when a store that was away comes back";
 }
 
