@@ -42,7 +42,7 @@ fn words_are_those_of_the_field() {
     assert_eq!(invented("a.md", "recorded_parcel and borderline\n").len(), 0, "parts of other words");
 
     let mut findings = Findings::new();
-    for source in sources(&["src", "sim/src", "arch/src", "check/src", "tests", "benches"]) {
+    for source in sources(&["src", "sim/src", "arch/src", "check/src", "models/src", "tests", "benches"]) {
         if !MEANT.iter().any(|(file, _)| *file == source.path) {
             findings.extend(invented(&source.path, &source.text));
         }
