@@ -359,6 +359,29 @@ def trace(world, text):
     return "ran, with the group and the entry that this build's failure names"
 
 
+def models(world, text):
+    """Commands of the models; those with larger bounds take minutes and are left out."""
+    commands = [line.split(" #")[0].strip() for line in text.splitlines()]
+    commands = [command for command in commands if "--large" not in command]
+    world.failing_run = ""
+    for command in commands:
+        words = shlex.split(command)
+        assert words[:2] == ["cargo", "models"], command
+        code, printed = run(words)
+        assert code == 0 or "--flaw" in words, f"{command}\n{printed}"
+    return f"ran {len(commands)} command(s)"
+
+
+def counterexample(_world, text):
+    """A command behind `$`, and the beginning of each step that it prints."""
+    lines = text.splitlines()
+    _, printed = run(shlex.split(lines[0].removeprefix("$ ")))
+    for line in lines[1:]:
+        begins = line.split("…")[0].strip()
+        assert not begins or begins in printed, f"not printed: {line!r}, but:\n{printed}"
+    return "compared with what the command prints"
+
+
 TUTORIAL = Tutorial()
 SETUP_AND_CI = not_run("the first line is run above as `armilla up`, the second is the run that this is part of")
 BLOCKS = [
@@ -391,6 +414,8 @@ BLOCKS = [
     ("docs/tutorial.md", ".ci/setup && cargo sim run", not_run("the same as in README.md")),
     ("docs/tutorial.md", "cargo sim run --seeds 20 --mutant", cargo(r"FAIL seed 1 ")),
     ("docs/tutorial.md", "cargo sim replay 1", trace),
+    ("docs/models.md", "cargo models list", models),
+    ("docs/models.md", "$ cargo models run lease", counterexample),
     ("docs/json-queries.md", "armilla ctl query", ctl),
     ("docs/json-queries.md", "let mut ranges", not_run("tests/compat.rs pages through queries with that crate")),
     ("docs/json-queries.md", '{"rows"', query_answer),
