@@ -3,8 +3,9 @@
 //! Source: TiKV collects expired raw values below a safe point from the placement driver; no store's clock decides
 //! alone.
 //!
-//! What a store was told, and how long ago by the true clock, bounds what time it may take it to be: its clock may run
-//! too fast by what drift allows. Answers may be late or overtake each other, so every answer to the store counts.
+//! The time that the placement driver sent to a store, and how long ago by the true clock, bounds the time that the
+//! store may assume: its clock may run too fast by at most the allowed drift. Responses may be late or overtake each
+//! other, so every response to the store counts.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! Liveness, once nothing is wrong any more: everything under way ends, every region takes writes, all replicas catch
-//! up, within a bound that follows from the plan's timeouts.
+//! Liveness after all faults have ended: within a bound that follows from the plan's timeouts, every pending operation
+//! ends, every region accepts writes, and all replicas catch up.
 //!
 //! Source: availability of Raft while a majority can communicate and timing holds (Ongaro and Ousterhout, section 5.6).
 
