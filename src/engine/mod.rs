@@ -70,11 +70,11 @@ pub type EngineStorage = SimStorage;
 /// # Errors
 /// [`Error::Io`] if its files cannot be read or another process uses them, [`Error::Corruption`] if they are damaged,
 /// [`Error::Invalid`] if a newer version wrote them.
-pub fn open(home: &EngineStorage) -> Result<Engine> {
+pub fn open(storage: &EngineStorage) -> Result<Engine> {
     #[cfg(not(madsim))]
-    return RocksEngine::open(home.clone());
+    return RocksEngine::open(storage.clone());
     #[cfg(madsim)]
-    return SimEngine::open(home);
+    return SimEngine::open(storage);
 }
 
 /// Returns the engine's statistics by name. The simulated engine has none.

@@ -316,7 +316,7 @@ impl fmt::Debug for SimStorage {
 /// cannot be opened again.
 #[derive(Clone)]
 pub struct SimEngine {
-    home: SimStorage,
+    storage: SimStorage,
     epoch: u64,
     lock: Arc<()>,
 }
@@ -326,8 +326,8 @@ impl SimEngine {
     ///
     /// # Errors
     /// [`Error::Io`] if it is already open, or the error set by [`SimStorage::fail_next_open`].
-    pub fn open(home: &SimStorage) -> Result<SimEngine> {
-        let mut state = home.state();
+    pub fn open(storage: &SimStorage) -> Result<SimEngine> {
+        let mut state = storage.state();
         if let Some(error) = state.fail_next_open.take() {
             return Err(error);
         }
@@ -337,12 +337,12 @@ impl SimEngine {
         let lock = Arc::new(());
         state.lock = Arc::downgrade(&lock);
         state.stopped = None;
-        Ok(SimEngine { home: home.clone(), epoch: state.epoch, lock })
+        Ok(SimEngine { storage: storage.clone(), epoch: state.epoch, lock })
     }
 
     /// Returns the storage's state, if no crash has ended this handle's process.
     fn state(&self) -> Result<MutexGuard<'_, State>> {
-        let state = self.home.state();
+        let state = self.storage.state();
         if state.epoch != self.epoch {
             return Err(Error::Stopped("the process of this engine has crashed".into()));
         }
@@ -360,7 +360,7 @@ impl SimEngine {
 
 impl fmt::Debug for SimEngine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SimEngine").field("epoch", &self.epoch).field("home", &self.home).finish()
+        f.debug_struct("SimEngine").field("epoch", &self.epoch).field("storage", &self.storage).finish()
     }
 }
 
@@ -451,13 +451,14 @@ impl KvEngine for SimEngine {
         let mut state = self.writable()?;
         state.staged += 1;
         drop(state);
-        let files = SimStaged { home: self.home.clone(), epoch: self.epoch, pairs: WriteBatch::new(), damaged: false };
+        let files =
+            SimStaged { storage: self.storage.clone(), epoch: self.epoch, pairs: WriteBatch::new(), damaged: false };
         Ok(SimStager { files, last: Default::default() })
     }
 
     fn ingest(&self, ranges: &[CfRange], files: &SimStaged, meta: &WriteBatch) -> Result<bool> {
         let mut state = self.writable()?;
-        if files.epoch != state.epoch || !Arc::ptr_eq(&files.home.state, &self.home.state) {
+        if files.epoch != state.epoch || !Arc::ptr_eq(&files.storage.state, &self.storage.state) {
             return Err(Error::Invalid("the staged files are those of another engine".into()));
         }
         if state.stalled || crate::buggify!("engine.ingest-must-wait") {
@@ -507,7 +508,7 @@ impl Stager for SimStager {
 
     fn put(&mut self, cf: Cf, key: &[u8], value: &[u8]) -> Result<()> {
         super::in_order(cf, self.last[cf as usize].as_deref(), key)?;
-        self.files.home.state().fail_staging()?;
+        self.files.storage.state().fail_staging()?;
         let key = Bytes::copy_from_slice(key);
         self.last[cf as usize] = Some(key.clone());
         self.files.pairs.put(cf, key, Bytes::copy_from_slice(value));
@@ -515,7 +516,7 @@ impl Stager for SimStager {
     }
 
     fn finish(mut self) -> Result<SimStaged> {
-        let mut state = self.files.home.state();
+        let mut state = self.files.storage.state();
         state.fail_staging()?;
         let damages = state.staging.take_if(|fault| *fault == StagingFault::Damages).is_some();
         drop(state);
@@ -526,7 +527,7 @@ impl Stager for SimStager {
 
 /// The pairs that a [`SimStager`] collected. A crash loses them.
 pub struct SimStaged {
-    home: SimStorage,
+    storage: SimStorage,
     epoch: u64,
     pairs: WriteBatch,
     damaged: bool,
@@ -540,7 +541,7 @@ impl fmt::Debug for SimStaged {
 
 impl Drop for SimStaged {
     fn drop(&mut self) {
-        let mut state = self.home.state();
+        let mut state = self.storage.state();
         if state.epoch == self.epoch {
             state.staged -= 1;
         }
