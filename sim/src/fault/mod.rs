@@ -103,7 +103,7 @@ macro_rules! family {
                 return Ok(Kind::$variant(kind));
             })*
             let names = [$($module::NAMES),*].concat();
-            Err(format!("`{name}` is no kind of fault: {}", names.join(", ")))
+            Err(format!("unknown kind of fault `{name}`; known are {}", names.join(", ")))
         }
 
         /// Returns the classes of all families, in a fixed order.
@@ -163,7 +163,7 @@ impl TryFrom<Table> for Fault {
         let target = match table.remove("target") {
             None => None,
             Some(Value::String(text)) => Some(Target::try_from(text)?),
-            Some(other) => return Err(format!("a fault's `target` is {other}, not a text")),
+            Some(other) => return Err(format!("a fault's `target` is {other}, not a string")),
         };
         Ok(Fault { at_ms, for_ms, target, kind: parse(table)? })
     }
@@ -264,7 +264,7 @@ mod tests {
         for (text, says) in [
             ("at_ms = 1\nkind = \"crash\"\nfor_ms = 9\ntarget = \"node-1\"\nnode = 2\n", "unknown field `node`"),
             ("at_ms = 1\nkind = \"ring\"\nfor_ms = 9\ndeaf = true\n", "unknown field `deaf`"),
-            ("at_ms = 1\nkind = \"crush\"\n", "`crush` is no kind of fault"),
+            ("at_ms = 1\nkind = \"crush\"\n", "unknown kind of fault `crush`"),
             ("at_ms = 1\nkind = \"crash\"\ntarget = \"node-1\"\n", "has no `for_ms`"),
             ("at_ms = 1\nkind = \"crash\"\nfor_ms = 9\n", "has no `target`"),
             ("at_ms = 1\nkind = \"reset\"\nfor_ms = 9\ntarget = \"node-1\"\n", "must not have `for_ms`"),
