@@ -1,4 +1,4 @@
-//! # engine: ordered key-value pairs that survive, up to the last flush
+//! # engine: ordered key-value pairs, durable up to the last flush
 //!
 //! ```text
 //!   apply (one WriteBatch for many regions and entries)      reads
@@ -7,26 +7,28 @@
 //!   +----------------------------------------------------------------+
 //!   |  KvEngine: RocksDB (real world)  |  SimEngine (simulator)       |
 //!   +----------------------------------------------------------------+
-//!        | flush: everything written before it is durable, all column families at one point
-//!        | stager, ingest: whole ranges are replaced by files that were written beside the engine
+//!        | flush: makes everything written before it durable, all column families at the same point
+//!        | stager, ingest: replaces whole ranges by files that were written separately
 //! ```
 //!
-//! **In** come write batches and sorted files over a few column families; **out** go snapshots, point reads and ordered iteration.
+//! **In** come write batches and sorted files over a few column families; **out** go snapshots, point reads and ordered
+//! iteration.
 //!
-//! **The durability contract.** Writes form one sequence. After a crash the engine holds the effect of a *prefix* of that
-//! sequence, all column families at the same point, and the prefix includes every write that completed before the last
-//! successful [`KvEngine::flush`] began. Nothing more: what was written after may be there up to any point, or not. The raft
-//! log is the write-ahead log; the applied index of each group lies in [`Cf::Meta`] in the same batches, so that the log can
-//! be replayed from wherever the engine stands.
+//! **The durability contract.** Writes form one sequence. After a crash the engine holds the effect of a *prefix* of
+//! that sequence, all column families at the same point, and the prefix includes every write that completed before the
+//! last successful [`KvEngine::flush`] began. Nothing more is guaranteed: any number of the later writes may have
+//! survived. The raft log is the write-ahead log; each batch also writes the applied index of its groups to
+//! [`Cf::Meta`], so the log can be replayed from whatever point the engine has reached.
 //!
-//! **Ingests.** A [`Stager`] writes sorted pairs into files beside the engine. [`KvEngine::ingest`] removes ranges, takes the
-//! files in and applies a batch: one element of the sequence of writes, and durable with everything before it when the call
-//! returns. A crash during the call leaves the engine before it or after it. Reads and snapshots taken during the call see
-//! the engine as it was before, in all column families, until they see all of it; writes wait meanwhile. Files that were
-//! never ingested are removed when they are dropped, and at the next open after a crash.
+//! **Ingests.** A [`Stager`] writes sorted pairs into files beside the engine. [`KvEngine::ingest`] removes ranges,
+//! adds the files' pairs and applies a batch. All of this is one element of the sequence of writes, and it is durable,
+//! with everything before it, when the call returns. After a crash during the call, all of the ingest has happened or
+//! none of it. Reads and snapshots taken during the call see either none of the ingest or all of it, in all column
+//! families; writes wait until it is done. Files that are never ingested are removed when they are dropped or, after a
+//! crash, when the engine is opened again.
 //!
-//! **Never**: a batch or an ingest half there, two column families at different points, a later write without an earlier one, a
-//! flush or an ingest that reports success for data that is not durable.
+//! **Never**: a partial batch or ingest, two column families at different points, a later write without an earlier one,
+//! a flush or an ingest that reports success for data that is not durable.
 
 #[cfg(not(madsim))]
 mod rocks;
@@ -45,37 +47,37 @@ use crate::types::{Error, Result};
 pub use rocks::{RocksEngine, RocksOptions, RocksSnapshot, RocksStaged, RocksStager};
 pub use sim::{ColdReads, Crash, SimEngine, SimSnapshot, SimStaged, SimStager, SimStorage, StagingFault, Summary};
 
-/// The planted bugs of this room and what each breaks.
+/// The planted bugs of this module and what each breaks.
 pub const MUTANTS: &[(&str, &str)] =
     &[("engine.ingest-without-meta", "an ingest makes its files durable apart from the batch that belongs to them")];
 
-/// The engine of this world.
+/// The engine of this build: RocksDB.
 #[cfg(not(madsim))]
 pub type Engine = RocksEngine;
-/// The engine of this world.
+/// The engine of this build: the simulated one.
 #[cfg(madsim)]
 pub type Engine = SimEngine;
 
-/// Where the engine of this world keeps its data: what survives a crash of the process.
+/// Where the engine of this build keeps its data, which survives a crash of the process.
 #[cfg(not(madsim))]
 pub type EngineStorage = RocksOptions;
-/// Where the engine of this world keeps its data: what survives a crash of the process.
+/// Where the engine of this build keeps its data, which survives a crash of the process.
 #[cfg(madsim)]
 pub type EngineStorage = SimStorage;
 
-/// Opens the engine of this world.
+/// Opens the engine of this build.
 ///
 /// # Errors
-/// [`Error::Io`] if it cannot be read or another process uses it, [`Error::Corruption`] if it is
-/// damaged, [`Error::Invalid`] if a newer version wrote it.
-pub fn open(home: &EngineStorage) -> Result<Engine> {
+/// [`Error::Io`] if its files cannot be read or another process uses them, [`Error::Corruption`] if they are damaged,
+/// [`Error::Invalid`] if a newer version wrote them.
+pub fn open(storage: &EngineStorage) -> Result<Engine> {
     #[cfg(not(madsim))]
-    return RocksEngine::open(home.clone());
+    return RocksEngine::open(storage.clone());
     #[cfg(madsim)]
-    return SimEngine::open(home);
+    return SimEngine::open(storage);
 }
 
-/// Figures of the engine, by name; the simulated one has none.
+/// Returns the engine's statistics by name. The simulated engine has none.
 pub fn figures(engine: &Engine) -> std::collections::BTreeMap<&'static str, u64> {
     #[cfg(not(madsim))]
     return engine.stats().into_iter().collect();
@@ -90,42 +92,44 @@ pub fn figures(engine: &Engine) -> std::collections::BTreeMap<&'static str, u64>
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Cf {
-    /// Group states (descriptor, applied index), promises, and which runs of other stores were heard.
+    /// Group states (descriptor, applied index), promises, and the newest known run of each other store.
     Meta = 0,
     /// The placement driver's state.
     Pd = 1,
-    /// Raw data, the request's `cf` absent or "default".
+    /// Raw data of requests whose `cf` is absent or "default".
     RawDefault = 2,
-    /// Raw data, the request's `cf` "lock".
+    /// Raw data of requests whose `cf` is "lock".
     RawLock = 3,
-    /// Raw data, the request's `cf` "write".
+    /// Raw data of requests whose `cf` is "write".
     RawWrite = 4,
 }
 
-/// Whose data a column family holds.
+/// The owner of the data in a column family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Owner {
     /// The store itself.
     Store,
     /// The placement driver's group.
     Pd,
-    /// The region that holds the key: snapshots, sizes, hashes and boundaries are of all of these together.
+    /// The region that contains the key. A region's snapshots, sizes, hashes and split keys cover all of these
+    /// families.
     Regions,
 }
 
-/// Every column family: its name in the engine's files, whose data it holds, and how many bytes a reader of much of it asks the disk for
-/// at once. RocksDB always has a column family "default": ours with the least traffic.
+/// Every column family: its name in the engine's files, the owner of its data, and how many bytes a long scan of it
+/// reads from the disk at once. RocksDB always has a column family "default", so the one with the least traffic is
+/// called that.
 const FAMILIES: [(Cf, &str, Owner, usize); 5] = [
     (Cf::Meta, "default", Owner::Store, 64 << 10),
     (Cf::Pd, "pd", Owner::Pd, 64 << 10),
     (Cf::RawDefault, "raw_default", Owner::Regions, 1 << 20),
-    // Few pairs as a rule: what is read ahead would be other regions'.
+    // It usually holds few pairs, so a longer read-ahead would mostly fetch other regions' data.
     (Cf::RawLock, "raw_lock", Owner::Regions, 64 << 10),
     (Cf::RawWrite, "raw_write", Owner::Regions, 1 << 20),
 ];
 
 impl Cf {
-    /// All of them, in order of their numbers.
+    /// All column families, in the order of their numbers.
     pub const ALL: [Cf; FAMILIES.len()] = {
         let mut all = [Cf::Meta; FAMILIES.len()];
         let mut at = 0;
@@ -136,47 +140,47 @@ impl Cf {
         }
         all
     };
-    /// Those that hold clients' raw data.
+    /// The column families that hold clients' raw data.
     pub const RAW: [Cf; 3] = [Cf::RawDefault, Cf::RawLock, Cf::RawWrite];
 
-    /// The name in the engine's files.
+    /// Returns the name in the engine's files.
     pub fn name(self) -> &'static str {
         FAMILIES[self as usize].1
     }
 
-    /// Whether regions' data is in it.
+    /// Returns whether the column family holds regions' data.
     pub fn of_regions(self) -> bool {
         FAMILIES[self as usize].2 == Owner::Regions
     }
 
-    /// Bytes that a reader of much asks the disk for at once.
+    /// Returns how many bytes a long scan reads from the disk at once.
     fn read_ahead_bytes(self) -> usize {
         FAMILIES[self as usize].3
     }
 
-    /// Those with regions' data, in order of their numbers.
+    /// Returns the column families that hold regions' data, in the order of their numbers.
     pub fn all_of_regions() -> impl Iterator<Item = Cf> {
         Cf::ALL.into_iter().filter(|cf| cf.of_regions())
     }
 
-    /// The column family of that number.
+    /// Returns the column family with this number.
     pub fn from_number(number: u32) -> Option<Cf> {
         Cf::ALL.into_iter().find(|cf| *cf as u32 == number)
     }
 }
 
-/// A range of a column family: `[start, end)`, an empty end is plus infinity.
+/// A range of a column family, `[start, end)`; an empty end is plus infinity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CfRange {
     /// The column family.
     pub cf: Cf,
-    /// First key.
+    /// The first key.
     pub start: Bytes,
-    /// First key beyond.
+    /// The end (exclusive).
     pub end: Bytes,
 }
 
-/// One change.
+/// One change of a [`WriteBatch`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
     /// Sets a key.
@@ -187,7 +191,7 @@ pub enum Op {
     DeleteRange(Cf, Bytes, Bytes),
 }
 
-/// Changes that happen together or not at all, in order.
+/// Changes that are applied atomically, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WriteBatch {
     ops: Vec<Op>,
@@ -195,7 +199,7 @@ pub struct WriteBatch {
 }
 
 impl WriteBatch {
-    /// No changes.
+    /// Creates an empty batch.
     pub fn new() -> WriteBatch {
         WriteBatch::default()
     }
@@ -225,69 +229,69 @@ impl WriteBatch {
             Op::DeleteRange(cf, start, end) => self.delete_range(cf, start, end),
         }
     }
-    /// The changes, in order.
+    /// Returns the changes, in order.
     pub fn ops(&self) -> &[Op] {
         &self.ops
     }
-    /// Bytes of keys and values.
+    /// Returns the length of all keys and values, in bytes.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
-    /// How many changes.
+    /// Returns the number of changes.
     pub fn len(&self) -> usize {
         self.ops.len()
     }
-    /// Whether there are none.
+    /// Returns whether the batch has no changes.
     pub fn is_empty(&self) -> bool {
         self.ops.is_empty()
     }
-    /// Forgets the changes, keeps the memory.
+    /// Removes all changes but keeps the allocated memory.
     pub fn clear(&mut self) {
         self.ops.clear();
         self.bytes = 0;
     }
 }
 
-/// What a visitor of a scan wants next.
+/// Whether a scan continues after a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Visit {
-    /// The next pair.
+    /// Continue with the next pair.
     More,
-    /// No more.
+    /// End the scan.
     Stop,
 }
 
-/// What can be said of a key without the disk.
+/// The result of looking a key up in memory only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cached {
-    /// Its value, or that it has none.
+    /// The key's value, or `None` if it has none.
     Known(Option<Bytes>),
-    /// Nothing: [`Read::get`] has to be asked, by a thread that may wait for the disk.
+    /// The value is not in memory: call [`Read::get`], from a thread that may wait for the disk.
     OnDisk,
 }
 
-/// Reads: of a snapshot, or of the engine as it stands.
+/// Reads from a snapshot or from the engine's current state.
 pub trait Read {
-    /// The value of a key.
+    /// Returns the value of a key.
     ///
     /// # Errors
     /// [`Error::Corruption`] or [`Error::Io`].
     fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Bytes>>;
 
-    /// The value of a key, if that is known in memory. Never waits for the disk.
+    /// Returns the value of a key if it is in memory. Never waits for the disk.
     ///
     /// # Errors
     /// [`Error::Corruption`] or [`Error::Io`].
     fn get_cached(&self, cf: Cf, key: &[u8]) -> Result<Cached>;
 
-    /// A cursor over the pairs of `[start, end)` (an empty `end` is plus infinity), before the first of them. It sees the column family
-    /// as it stood when it was made.
+    /// Returns a cursor over the pairs in `[start, end)` (an empty `end` is plus infinity), positioned before the first
+    /// one. It sees the column family as it was when the cursor was created.
     ///
     /// # Errors
-    /// [`Error::Io`] of an engine that was closed.
+    /// [`Error::Io`] if the engine was closed.
     fn cursor(&self, cf: Cf, start: &[u8], end: &[u8], options: CursorOptions) -> Result<Box<dyn Cursor + '_>>;
 
-    /// As [`Read::cursor`], over the pairs whose keys begin with `prefix`.
+    /// Like [`Read::cursor`], over the pairs whose keys start with `prefix`.
     ///
     /// # Errors
     /// As [`Read::cursor`].
@@ -295,8 +299,8 @@ pub trait Read {
         self.cursor(cf, prefix, &behind_prefix(prefix), options)
     }
 
-    /// Visits the pairs of `[start, end)` upwards (an empty `end` is plus infinity) until the visitor stops. The visitor may write, and
-    /// does not see what it writes.
+    /// Visits the pairs in `[start, end)` (an empty `end` is plus infinity) in ascending order until the visitor stops.
+    /// The visitor may write; the scan does not see its writes.
     ///
     /// # Errors
     /// [`Error::Corruption`] or [`Error::Io`].
@@ -304,7 +308,7 @@ pub trait Read {
         upwards(&mut *self.cursor(cf, start, end, CursorOptions::default())?, start, visit)
     }
 
-    /// As [`Read::scan`], for a reader of much that will not come again: see [`CursorOptions::once`].
+    /// Like [`Read::scan`], for a long scan of data that will not be read again soon: see [`CursorOptions::once`].
     ///
     /// # Errors
     /// As [`Read::scan`].
@@ -312,8 +316,8 @@ pub trait Read {
         upwards(&mut *self.cursor(cf, start, end, CursorOptions::once(cf))?, start, visit)
     }
 
-    /// As [`Read::scan`], or [`Read::scan_reverse`], without ever waiting for the disk: false if that is not possible. Pairs that were
-    /// visited until then are to be forgotten.
+    /// Like [`Read::scan`] or, with `reverse`, [`Read::scan_reverse`], but never waits for the disk. Returns false if
+    /// the disk is needed; the caller must then discard the pairs that were visited.
     ///
     /// # Errors
     /// As [`Read::scan`].
@@ -333,7 +337,7 @@ pub trait Read {
         Ok(!cursor.needs_disk())
     }
 
-    /// Visits the pairs of `[start, end)` downwards, from the largest, until the visitor stops.
+    /// Visits the pairs in `[start, end)` in descending order until the visitor stops.
     ///
     /// # Errors
     /// [`Error::Corruption`] or [`Error::Io`].
@@ -370,7 +374,7 @@ fn upwards(cursor: &mut dyn Cursor, start: &[u8], visit: &mut dyn FnMut(&[u8], &
     Ok(())
 }
 
-/// `[start, end)`; an empty end is plus infinity.
+/// A range of keys, `[start, end)`; an empty end is plus infinity.
 #[derive(Clone, Debug)]
 struct Bounds {
     start: Bytes,
@@ -378,25 +382,25 @@ struct Bounds {
 }
 
 impl Bounds {
-    /// Whether no key lies within.
+    /// Returns whether no key is within the bounds.
     fn is_empty(&self) -> bool {
         !self.end.is_empty() && self.start >= self.end
     }
 
-    /// Whether all keys within are smaller than `key`.
+    /// Returns whether all keys within the bounds are smaller than `key`.
     fn are_below(&self, key: &[u8]) -> bool {
         !self.end.is_empty() && self.end <= key
     }
 }
 
-/// How a cursor reads; the default is like what others read: it is kept in memory.
+/// How a cursor reads. By default the engine caches the data that it reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CursorOptions {
-    /// Whether what it reads from the disk is kept in memory, where it takes the place of what others read.
+    /// Whether data read from the disk is cached, which may evict data that others read.
     pub fill_cache: bool,
-    /// Bytes that it asks the disk for at once; 0: as the engine sees fit.
+    /// How many bytes to read from the disk at once; 0 lets the engine choose.
     pub read_ahead_bytes: usize,
-    /// Whether it may wait for the disk; if not, it goes nowhere where it would have to ([`Cursor::needs_disk`]).
+    /// Whether the cursor may wait for the disk. If not, a move that would have to wait fails ([`Cursor::needs_disk`]).
     pub may_wait: bool,
 }
 
@@ -407,19 +411,19 @@ impl Default for CursorOptions {
 }
 
 impl CursorOptions {
-    /// What it reads of a family is much and will not be read again: it does not take the place of what others read often, and is read
-    /// ahead.
+    /// Returns the options for a long scan of data that will not be read again soon: it is read ahead, and it does not
+    /// evict data that is read often.
     pub fn once(cf: Cf) -> CursorOptions {
         CursorOptions { fill_cache: false, read_ahead_bytes: cf.read_ahead_bytes(), may_wait: true }
     }
 
-    /// It never waits for the disk.
+    /// Returns the options for a cursor that never waits for the disk.
     pub fn in_memory() -> CursorOptions {
         CursorOptions { may_wait: false, ..CursorOptions::default() }
     }
 }
 
-/// The first key behind all that begin with `prefix`; empty, which is plus infinity, if there is none.
+/// Returns the first key after all keys that start with `prefix`, or an empty key (plus infinity) if there is none.
 fn behind_prefix(prefix: &[u8]) -> Vec<u8> {
     let kept = prefix.iter().rposition(|byte| *byte != u8::MAX).map_or(0, |last| last + 1);
     let mut behind = prefix[..kept].to_vec();
@@ -429,59 +433,59 @@ fn behind_prefix(prefix: &[u8]) -> Vec<u8> {
     behind
 }
 
-/// A place among the pairs of a column family, within bounds that it cannot leave. Each move says whether there is a pair; a move that
-/// finds none leaves the cursor nowhere, from where only a `seek` leads back.
+/// A position among the pairs of a column family, within fixed bounds. Each move returns whether it found a pair. After
+/// a move that found none the cursor has no position, and only a `seek` gives it one again.
 pub trait Cursor {
-    /// To the first pair whose key is `key` or larger.
+    /// Moves to the first pair whose key is `key` or larger.
     ///
     /// # Errors
     /// [`Error::Corruption`] or [`Error::Io`].
     fn seek(&mut self, key: &[u8]) -> Result<bool>;
 
-    /// To the last pair whose key is smaller than `key`.
+    /// Moves to the last pair whose key is smaller than `key`.
     ///
     /// # Errors
     /// As [`Cursor::seek`].
     fn seek_before(&mut self, key: &[u8]) -> Result<bool>;
 
-    /// To the last pair.
+    /// Moves to the last pair.
     ///
     /// # Errors
     /// As [`Cursor::seek`].
     fn seek_last(&mut self) -> Result<bool>;
 
-    /// To the next larger key.
+    /// Moves to the next larger key.
     ///
     /// # Errors
     /// As [`Cursor::seek`].
     fn next(&mut self) -> Result<bool>;
 
-    /// To the next smaller key.
+    /// Moves to the next smaller key.
     ///
     /// # Errors
     /// As [`Cursor::seek`].
     fn back(&mut self) -> Result<bool>;
 
-    /// Key and value where it is; nothing if it is nowhere.
+    /// Returns the key and the value at the position, or `None` if there is no position.
     fn pair(&self) -> Option<(&[u8], &[u8])>;
 
-    /// Whether the last move found nothing because it would have had to wait for the disk; only of one that does not wait
-    /// ([`CursorOptions::in_memory`]).
+    /// Returns whether the last move failed because it would have had to wait for the disk. Only a cursor that must not
+    /// wait ([`CursorOptions::in_memory`]) returns true.
     fn needs_disk(&self) -> bool {
         false
     }
 }
 
-/// Writes sorted pairs into files beside the engine, for [`KvEngine::ingest`]. Holds at most 16 MiB in memory, one pair's length
-/// aside, however much is written. Dropped before it is finished, it removes its files.
+/// Writes sorted pairs into files beside the engine, for [`KvEngine::ingest`]. Holds at most 16 MiB in memory plus the
+/// length of one pair, however much is written. If it is dropped before it is finished, it removes its files.
 pub trait Stager: Send + 'static {
-    /// The files.
+    /// The finished files.
     type Staged;
 
-    /// Adds a pair. Its key must lie behind those that the column family was given before. Blocks.
+    /// Adds a pair, whose key must be larger than all keys added to the column family before. Blocks.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the key does not; [`Error::Io`]. The stager is of no more use.
+    /// [`Error::Invalid`] if the key is not larger; [`Error::Io`]. The stager cannot be used after an error.
     fn put(&mut self, cf: Cf, key: &[u8], value: &[u8]) -> Result<()>;
 
     /// Makes the files durable. Blocks.
@@ -491,7 +495,7 @@ pub trait Stager: Send + 'static {
     fn finish(self) -> Result<Self::Staged>;
 }
 
-/// Whether a key lies behind the last one that a column family's files were given.
+/// Checks that a key is larger than the last one added to the column family's files.
 fn in_order(cf: Cf, last: Option<&[u8]>, key: &[u8]) -> Result<()> {
     match last {
         Some(last) if last >= key => Err(Error::Invalid(format!(
@@ -504,67 +508,67 @@ fn in_order(cf: Cf, last: Option<&[u8]>, key: &[u8]) -> Result<()> {
     }
 }
 
-/// A store of ordered pairs, with the durability contract at the head of this room. Clones share it.
+/// A store of ordered pairs with the durability contract described in the module's documentation. Clones share it.
 pub trait KvEngine: Read + Clone + Debug + Send + Sync + 'static {
     /// A frozen view.
     type Snapshot: Read + Clone + Send + Sync + 'static;
-    /// Files that a stager has finished. Dropped, they are removed (what was ingested stays).
+    /// Files that a stager has finished. Dropping them removes the files; pairs that were ingested stay.
     type Staged: Debug + Send + 'static;
-    /// Writes such files.
+    /// The writer of such files.
     type Stager: Stager<Staged = Self::Staged>;
 
     /// Applies a batch: atomic, visible to every later read, not durable.
     ///
     /// # Errors
-    /// [`Error::Io`]; the batch may or may not be there, and the store must stop.
+    /// [`Error::Io`]: the batch may or may not have been applied, and the store must stop.
     fn write(&self, batch: &WriteBatch) -> Result<()>;
 
-    /// As [`KvEngine::write`], but only if that does not have to wait for the engine's background work. False: it would have to, and
-    /// nothing was written.
+    /// Like [`KvEngine::write`], but never waits for the engine's background work. Returns false if it would have to
+    /// wait; nothing was written then.
     ///
     /// # Errors
     /// As [`KvEngine::write`].
     fn try_write(&self, batch: &WriteBatch) -> Result<bool>;
 
-    /// As [`KvEngine::write`], by a thread that may wait. False: the engine does not block threads and cannot write yet, ask again
-    /// (the simulated one).
+    /// Like [`KvEngine::write`], for a thread that may wait. The simulated engine does not block threads: it returns
+    /// false while it cannot write, and the caller tries again.
     ///
     /// # Errors
     /// As [`KvEngine::write`].
     fn write_waiting(&self, batch: &WriteBatch) -> Result<bool>;
 
-    /// A view that no later write changes.
+    /// Returns a view that no later write changes.
     fn snapshot(&self) -> Self::Snapshot;
 
-    /// Makes everything written before this call durable, all column families at one point. Blocks.
+    /// Makes everything written before this call durable, all column families at the same point. Blocks.
     ///
     /// # Errors
-    /// [`Error::Io`]; durability is as it was before, and the store must stop.
+    /// [`Error::Io`]: nothing more than before is known to be durable, and the store must stop.
     fn flush(&self) -> Result<()>;
 
-    /// Begins to write files beside the engine. Blocks.
+    /// Starts to write files beside the engine. Blocks.
     ///
     /// # Errors
     /// [`Error::Io`].
     fn stager(&self) -> Result<Self::Stager>;
 
-    /// Removes `ranges`, takes in the pairs of `files` and applies `meta`: atomic, in this order, and durable together with
-    /// everything written before. Blocks; see the head of this room for what others see and may do meanwhile. False: the engine
-    /// does not block threads and cannot write yet, ask again (the simulated one).
+    /// Removes `ranges`, adds the pairs of `files` and applies `meta`, atomically and in this order, and makes this and
+    /// everything written before durable. Blocks; the module's documentation describes concurrent reads and writes. The
+    /// simulated engine does not block threads: it returns false while it cannot write, and the caller tries again.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the files are another engine's: nothing happened. [`Error::Io`]: it may or
-    /// may not have happened, and the store must stop.
+    /// [`Error::Invalid`] if the files are another engine's; nothing has changed. [`Error::Io`]: the ingest may or may
+    /// not have happened, and the store must stop.
     fn ingest(&self, ranges: &[CfRange], files: &Self::Staged, meta: &WriteBatch) -> Result<bool>;
 
-    /// Estimated bytes that `[start, end)` takes on disk and in memory.
+    /// Estimates how many bytes `[start, end)` takes on disk and in memory.
     ///
     /// # Errors
     /// [`Error::Io`].
     fn approximate_bytes(&self, cf: Cf, start: &[u8], end: &[u8]) -> Result<u64>;
 
-    /// Estimated number of keys in `[start, end)`. No scan: from what the engine keeps count of, so that versions and deletions
-    /// that compaction has not dropped yet may be in it.
+    /// Estimates the number of keys in `[start, end)` from the engine's own counters, without a scan. The estimate may
+    /// include old versions and deletions that compaction has not dropped yet.
     ///
     /// # Errors
     /// [`Error::Io`].

@@ -1,18 +1,24 @@
-//! The engine of the simulator: an ordered map in memory with the *weakest* behaviour that the contract allows.
+//! The simulator's engine: an ordered map in memory with the *weakest* behaviour that the contract allows.
 //!
 //! ```text
 //!   durable: the map at the last flush  --+--  unflushed: the batches since, in order  -->  current: the map now
 //!                                         |
-//!   crash:  durable + the first n of the unflushed batches, n drawn from 0..=all; everything else is forgotten
+//!   crash:  durable + the first n of the unflushed batches, n drawn from 0..=all; the rest is lost
 //! ```
 //!
-//! **In** comes a [`SimStorage`] (what a crashed process leaves on its disk; the simulated node owns it), **out** goes a
-//! [`SimEngine`]. The faults it makes: a crash keeps any prefix at or after the last flush or ingest ([`SimStorage::crash`]) and
-//! loses staged files, a staged file cannot be written or is damaged ([`SimStorage::set_staging_fault`]), a flush or an ingest fails and the engine stops ([`SimStorage::fail_next_flush`]), the disk is replaced by
-//! an empty one ([`SimStorage::wipe`]), a key is not in memory and a reader waits for the disk ([`SimStorage::set_cold_reads`]). It
-//! has no bit rot and no torn files: RocksDB's checksums turn those into [`Error::Corruption`] or a refusal to open, which
-//! [`SimStorage::fail_next_open`] stands for. RocksDB may flush on its own at any moment; the free choice of the prefix covers
-//! that. **Never**: a handle from before a crash changes the home, or sees what came after.
+//! **In** comes a [`SimStorage`] (the disk that survives a crash of the process; the simulated node owns it), **out**
+//! goes a [`SimEngine`]. It simulates these faults:
+//! - a crash keeps any prefix at or after the last flush or ingest, and loses staged files ([`SimStorage::crash`]);
+//! - a staged file cannot be written or is damaged ([`SimStorage::set_staging_fault`]);
+//! - a flush or an ingest fails and the engine stops ([`SimStorage::fail_next_flush`]);
+//! - the disk is replaced by an empty one ([`SimStorage::wipe`]);
+//! - a key is not in memory and its reader waits for the disk ([`SimStorage::set_cold_reads`]).
+//!
+//! It simulates neither bit rot nor torn files: RocksDB's checksums turn those into [`Error::Corruption`] or a refusal
+//! to open, which [`SimStorage::fail_next_open`] simulates. RocksDB may also flush on its own at any moment; the free
+//! choice of the prefix covers that.
+//!
+//! **Never**: a handle from before a crash that changes the storage or sees later writes.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -25,18 +31,19 @@ use super::tree::{Tree, mix};
 use super::{Bounds, Cached, Cf, CfRange, Cursor, CursorOptions, KvEngine, Op, Read, Stager, Visit, WriteBatch};
 use crate::types::{Error, Result};
 
-/// Bytes of unflushed batches above which the older half is made durable, as RocksDB does when its memtables are full.
+/// When the unflushed batches exceed this many bytes, their older half becomes durable, as in RocksDB when its
+/// memtables are full.
 const UNFLUSHED_BYTES_MAX: usize = 64 << 20;
 
-/// How long a key stays in memory after it was read from the disk, ns: longer than anything that the simulator does to a node between a
-/// read that fetches it and the next one.
+/// How long a key stays in memory after it was read from the disk, ns. Longer than any fault that the simulator can
+/// place between the read that fetches a key and the next one.
 const WARM_NS: u64 = 30_000_000_000;
 
-/// The machine on which reads go to the disk.
+/// The machine whose disk serves reads of keys that are not in memory.
 pub trait ColdReads: Send + Sync {
-    /// The time, ns.
+    /// Returns the time, ns.
     fn now_ns(&self) -> u64;
-    /// Whoever calls reads from the disk: it waits for as long as that takes.
+    /// Waits for as long as a read from the disk takes.
     fn wait(&self);
 }
 
@@ -60,39 +67,39 @@ impl Image {
     }
 }
 
-/// What happens to staged files, once.
+/// A fault of staged files, which happens once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StagingFault {
-    /// So many calls from now on, one fails.
+    /// A call fails after this many calls have succeeded.
     Fails(u32),
-    /// The next files that are finished are damaged: the engine finds out when it takes them in.
+    /// The next finished files are damaged, which the engine detects when it ingests them.
     Damages,
 }
 
 #[derive(Default)]
 struct State {
-    /// Counts crashes and wipes: a handle belongs to one of them.
+    /// Counts crashes and wipes. A handle is valid only in the epoch in which it was opened.
     epoch: u64,
-    /// The handle that is open, if one is: the LOCK file of the real engine.
+    /// Stands for the LOCK file of the real engine: alive while the engine is open.
     lock: Weak<()>,
     current: Image,
     durable: Image,
     unflushed: VecDeque<WriteBatch>,
     unflushed_bytes: usize,
-    /// Stagers and what they left, as long as they live.
+    /// The number of stagers and staged files that have not been dropped.
     staged: usize,
-    /// What is going to happen to staged files.
+    /// The pending fault of staged files.
     staging: Option<StagingFault>,
     fail_next_open: Option<Error>,
     fail_next_flush: bool,
     ignore_flushes: bool,
-    /// Writes would have to wait.
+    /// Whether writes would have to wait.
     stalled: bool,
-    /// Why the open engine takes no more writes.
+    /// Why the open engine refuses writes.
     stopped: Option<String>,
-    /// The machine, if reads from its disk take time.
+    /// The machine on which reads from the disk take time, if there is one.
     cold_reads: Option<Arc<dyn ColdReads>>,
-    /// Keys that are in memory although they are cold ones, and until when (ns).
+    /// Cold keys that are in memory, and until when (ns).
     warm: BTreeMap<(Cf, Bytes), u64>,
 }
 
@@ -120,13 +127,13 @@ impl State {
         self.cold_reads.as_ref().map_or(0, |machine| machine.now_ns())
     }
 
-    /// Whether a read of the key has to go to the disk.
+    /// Returns whether reading the key needs the disk.
     fn is_on_disk(&self, cf: Cf, key: &[u8]) -> bool {
         is_cold(key)
             && !self.warm.get(&(cf, Bytes::copy_from_slice(key))).is_some_and(|until_ns| self.now_ns() <= *until_ns)
     }
 
-    /// Whether what has to be durable now is to fail; then the engine takes no more writes.
+    /// Fails if a failing flush was requested; the engine then refuses further writes.
     fn fail_flush(&mut self, what: &str) -> Result<()> {
         if !std::mem::take(&mut self.fail_next_flush) {
             return Ok(());
@@ -165,34 +172,34 @@ impl State {
     }
 }
 
-/// What survives a crash of a simulated process: the content of its data directory. Clones are the same directory.
+/// The data directory of a simulated process, which survives its crashes. Clones share the directory.
 #[derive(Clone, Default)]
 pub struct SimStorage {
     state: Arc<Mutex<State>>,
 }
 
-/// What a crash did to the unflushed batches.
+/// The effect of a crash on the unflushed batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Crash {
-    /// Batches that no flush had made durable.
+    /// The number of batches that no flush had made durable.
     pub unflushed: usize,
-    /// How many of them, from the oldest, are there all the same.
+    /// How many of them survived, counted from the oldest.
     pub kept: usize,
 }
 
 impl SimStorage {
-    /// An empty data directory.
+    /// Creates an empty data directory.
     pub fn new() -> SimStorage {
         SimStorage::default()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("no code panics while it holds the home")
+        self.state.lock().expect("no code panics while it holds the lock")
     }
 
-    /// The process dies: the content becomes that of a prefix of the write sequence, at or after the last flush. One crash
-    /// in four keeps nothing unflushed, one in four everything, the others a prefix drawn uniformly. `draw(n)` gives a
-    /// number below `n`. Handles opened before can no longer change anything.
+    /// Crashes the process: a prefix of the write sequence survives, which ends at or after the last flush. One crash
+    /// in four keeps no unflushed batch, one in four keeps all of them, the others keep a uniformly drawn number.
+    /// `draw(n)` returns a number below `n`. Handles opened before the crash can no longer change anything.
     pub fn crash(&self, draw: &mut dyn FnMut(u64) -> u64) -> Crash {
         let unflushed = self.unflushed();
         let kept = match draw(4) {
@@ -203,7 +210,7 @@ impl SimStorage {
         self.crash_keeping(kept)
     }
 
-    /// The process dies, and the first `kept` unflushed batches are there afterwards.
+    /// Crashes the process; the first `kept` unflushed batches survive.
     ///
     /// # Panics
     /// If there are fewer unflushed batches.
@@ -217,52 +224,53 @@ impl SimStorage {
         Crash { unflushed, kept }
     }
 
-    /// How many batches no flush has made durable.
+    /// Returns how many batches no flush has made durable.
     pub fn unflushed(&self) -> usize {
         self.state().unflushed.len()
     }
 
-    /// Stagers that are at work and staged files that nobody has dropped.
+    /// Returns the number of stagers and staged files that have not been dropped.
     pub fn staged(&self) -> usize {
         self.state().staged
     }
 
-    /// Something happens to staged files, once, or (`None`) does not any more. A crash forgets it.
+    /// Sets the fault of staged files, which happens once, or clears it (`None`). A crash clears it as well.
     pub fn set_staging_fault(&self, fault: Option<StagingFault>) {
         self.state().staging = fault;
     }
 
-    /// Whether what should happen to staged files has not happened yet.
+    /// Returns whether a fault of staged files is still pending.
     pub fn has_staging_fault(&self) -> bool {
         self.state().staging.is_some()
     }
 
-    /// The next [`KvEngine::flush`] or [`KvEngine::ingest`] fails, and the engine takes no more writes until it is opened again after a crash.
+    /// Makes the next [`KvEngine::flush`] or [`KvEngine::ingest`] fail. The engine then refuses writes until it is
+    /// opened again after a crash.
     pub fn fail_next_flush(&self) {
         self.state().fail_next_flush = true;
     }
 
-    /// The next [`SimEngine::open`] fails with this error (damaged files, for example). A crash forgets it.
+    /// Makes the next [`SimEngine::open`] fail with this error (damaged files, for example). A crash clears it.
     pub fn fail_next_open(&self, error: Error) {
         self.state().fail_next_open = Some(error);
     }
 
-    /// Whether writes would have to wait for background work from now on. A crash forgets it.
+    /// Sets whether writes would have to wait for background work from now on. A crash clears it.
     pub fn stall(&self, stalled: bool) {
         self.state().stalled = stalled;
     }
 
-    /// Reads of keys that are not in memory wait on this machine from now on.
+    /// From now on, reads of keys that are not in memory wait for this machine's disk.
     pub fn set_cold_reads(&self, machine: Arc<dyn ColdReads>) {
         self.state().cold_reads = Some(machine);
     }
 
-    /// A planted bug for the zoo: flushes report success and make nothing durable.
+    /// Sets whether flushes report success without making anything durable: a planted bug for the zoo.
     pub fn ignore_flushes(&self, ignore: bool) {
         self.state().ignore_flushes = ignore;
     }
 
-    /// The disk is replaced by an empty one. Handles opened before can no longer change anything.
+    /// Replaces the disk by an empty one. Handles opened before can no longer change anything.
     pub fn wipe(&self) {
         let mut state = self.state();
         state.current = Image::default();
@@ -270,12 +278,12 @@ impl SimStorage {
         state.restart();
     }
 
-    /// The content now, flushed or not, for oracles.
+    /// Returns the present content, flushed or not, for oracles.
     pub fn view(&self) -> SimSnapshot {
         SimSnapshot { image: Ok(self.state().current.clone()), _lock: None }
     }
 
-    /// Another directory, with what is certainly durable now.
+    /// Returns a copy of the directory that contains only what is certainly durable.
     pub fn durable_copy(&self) -> SimStorage {
         let (durable, cold_reads) = {
             let state = self.state();
@@ -285,8 +293,8 @@ impl SimStorage {
         SimStorage { state: Arc::new(Mutex::new(state)) }
     }
 
-    /// A hash of the pairs in these ranges now (an empty end is plus infinity), flushed or not: equal content gives equal
-    /// hashes on every platform. Costs no scan.
+    /// Returns a hash of the present pairs in these ranges (an empty end is plus infinity), flushed or not. Equal
+    /// content has equal hashes on every platform. Needs no scan.
     pub fn content_hash(&self, ranges: &[(Cf, &[u8], &[u8])]) -> u64 {
         self.view().content_hash(ranges)
     }
@@ -304,22 +312,22 @@ impl fmt::Debug for SimStorage {
     }
 }
 
-/// An open [`SimStorage`]. Clones share it; while one of them or a snapshot lives, and no crash happens, the home cannot be
-/// opened again.
+/// An open [`SimStorage`]. Clones share it. While a clone or a snapshot exists and no crash has happened, the storage
+/// cannot be opened again.
 #[derive(Clone)]
 pub struct SimEngine {
-    home: SimStorage,
+    storage: SimStorage,
     epoch: u64,
     lock: Arc<()>,
 }
 
 impl SimEngine {
-    /// Opens the home.
+    /// Opens the storage.
     ///
     /// # Errors
-    /// [`Error::Io`] if it is open already, or what [`SimStorage::fail_next_open`] was told.
-    pub fn open(home: &SimStorage) -> Result<SimEngine> {
-        let mut state = home.state();
+    /// [`Error::Io`] if it is already open, or the error set by [`SimStorage::fail_next_open`].
+    pub fn open(storage: &SimStorage) -> Result<SimEngine> {
+        let mut state = storage.state();
         if let Some(error) = state.fail_next_open.take() {
             return Err(error);
         }
@@ -329,12 +337,12 @@ impl SimEngine {
         let lock = Arc::new(());
         state.lock = Arc::downgrade(&lock);
         state.stopped = None;
-        Ok(SimEngine { home: home.clone(), epoch: state.epoch, lock })
+        Ok(SimEngine { storage: storage.clone(), epoch: state.epoch, lock })
     }
 
-    /// The home's state, if no crash has ended this handle's process.
+    /// Returns the storage's state, if no crash has ended this handle's process.
     fn state(&self) -> Result<MutexGuard<'_, State>> {
-        let state = self.home.state();
+        let state = self.storage.state();
         if state.epoch != self.epoch {
             return Err(Error::Stopped("the process of this engine has crashed".into()));
         }
@@ -352,11 +360,11 @@ impl SimEngine {
 
 impl fmt::Debug for SimEngine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SimEngine").field("epoch", &self.epoch).field("home", &self.home).finish()
+        f.debug_struct("SimEngine").field("epoch", &self.epoch).field("storage", &self.storage).finish()
     }
 }
 
-/// Every fourth key or so is not in memory until it is read, where the simulator looks on.
+/// Returns whether a key is not in memory until it is read: in the simulator, about every fourth key.
 fn is_cold(key: &[u8]) -> bool {
     crate::rt::probe::LISTENING && key.iter().fold(0, |hash, byte| mix(hash ^ u64::from(*byte))).is_multiple_of(4)
 }
@@ -389,9 +397,9 @@ impl Read for SimEngine {
         Ok(Box::new(SimCursor::new(self.state()?.current.tree(cf).clone(), start, end, options)))
     }
 
-    // Faster than a look-up for each pair.
+    // Faster than a lookup for each pair.
     fn scan(&self, cf: Cf, start: &[u8], end: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit) -> Result<()> {
-        // A view of its own: the visitor may write, and must not see what it writes.
+        // The scan needs its own view: the visitor may write, and the scan must not see its writes.
         let tree = self.state()?.current.tree(cf).clone();
         tree.scan(start, end, visit);
         Ok(())
@@ -443,13 +451,14 @@ impl KvEngine for SimEngine {
         let mut state = self.writable()?;
         state.staged += 1;
         drop(state);
-        let files = SimStaged { home: self.home.clone(), epoch: self.epoch, pairs: WriteBatch::new(), damaged: false };
+        let files =
+            SimStaged { storage: self.storage.clone(), epoch: self.epoch, pairs: WriteBatch::new(), damaged: false };
         Ok(SimStager { files, last: Default::default() })
     }
 
     fn ingest(&self, ranges: &[CfRange], files: &SimStaged, meta: &WriteBatch) -> Result<bool> {
         let mut state = self.writable()?;
-        if files.epoch != state.epoch || !Arc::ptr_eq(&files.home.state, &self.home.state) {
+        if files.epoch != state.epoch || !Arc::ptr_eq(&files.storage.state, &self.storage.state) {
             return Err(Error::Invalid("the staged files are those of another engine".into()));
         }
         if state.stalled || crate::buggify!("engine.ingest-must-wait") {
@@ -481,13 +490,13 @@ impl KvEngine for SimEngine {
         Ok(self.state()?.current.tree(cf).summary(start, end).bytes)
     }
 
-    /// Exact here.
+    /// Exact in this engine.
     fn approximate_keys(&self, cf: Cf, start: &[u8], end: &[u8]) -> Result<u64> {
         Ok(self.state()?.current.tree(cf).summary(start, end).pairs)
     }
 }
 
-/// Pairs on their way into a [`SimEngine`].
+/// Collects pairs for an ingest into a [`SimEngine`].
 #[derive(Debug)]
 pub struct SimStager {
     files: SimStaged,
@@ -499,7 +508,7 @@ impl Stager for SimStager {
 
     fn put(&mut self, cf: Cf, key: &[u8], value: &[u8]) -> Result<()> {
         super::in_order(cf, self.last[cf as usize].as_deref(), key)?;
-        self.files.home.state().fail_staging()?;
+        self.files.storage.state().fail_staging()?;
         let key = Bytes::copy_from_slice(key);
         self.last[cf as usize] = Some(key.clone());
         self.files.pairs.put(cf, key, Bytes::copy_from_slice(value));
@@ -507,7 +516,7 @@ impl Stager for SimStager {
     }
 
     fn finish(mut self) -> Result<SimStaged> {
-        let mut state = self.files.home.state();
+        let mut state = self.files.storage.state();
         state.fail_staging()?;
         let damages = state.staging.take_if(|fault| *fault == StagingFault::Damages).is_some();
         drop(state);
@@ -516,9 +525,9 @@ impl Stager for SimStager {
     }
 }
 
-/// What a [`SimStager`] was given. A crash loses it.
+/// The pairs that a [`SimStager`] collected. A crash loses them.
 pub struct SimStaged {
-    home: SimStorage,
+    storage: SimStorage,
     epoch: u64,
     pairs: WriteBatch,
     damaged: bool,
@@ -532,14 +541,15 @@ impl fmt::Debug for SimStaged {
 
 impl Drop for SimStaged {
     fn drop(&mut self) {
-        let mut state = self.home.state();
+        let mut state = self.storage.state();
         if state.epoch == self.epoch {
             state.staged -= 1;
         }
     }
 }
 
-/// A frozen view of a [`SimEngine`] or [`SimStorage`]. It outlives a crash; one taken from a dead handle fails at every read.
+/// A frozen view of a [`SimEngine`] or [`SimStorage`]. It outlives a crash. Every read fails if it was taken from the
+/// handle of a crashed process.
 #[derive(Clone)]
 pub struct SimSnapshot {
     image: Result<Image>,
@@ -551,18 +561,19 @@ impl SimSnapshot {
         self.image.as_ref().map(|image| image.tree(cf)).map_err(Clone::clone)
     }
 
-    /// Count, bytes and hash of the pairs in `[start, end)`; an empty `end` is plus infinity. Costs no scan.
+    /// Returns the count, bytes and hash of the pairs in `[start, end)`; an empty `end` is plus infinity. Needs no
+    /// scan.
     ///
     /// # Errors
-    /// [`Error::Stopped`] if the snapshot was taken from a dead handle.
+    /// [`Error::Stopped`] if the snapshot was taken from the handle of a crashed process.
     pub fn summary(&self, cf: Cf, start: &[u8], end: &[u8]) -> Result<Summary> {
         Ok(self.tree(cf)?.summary(start, end))
     }
 
-    /// A hash of the pairs in these ranges; see [`SimStorage::content_hash`].
+    /// Returns a hash of the pairs in these ranges; see [`SimStorage::content_hash`].
     ///
     /// # Panics
-    /// If the snapshot was taken from a dead handle.
+    /// If the snapshot was taken from the handle of a crashed process.
     pub fn content_hash(&self, ranges: &[(Cf, &[u8], &[u8])]) -> u64 {
         ranges.iter().fold(0, |hash, (cf, start, end)| {
             let summary = self.summary(*cf, start, end).expect("a snapshot of a live engine");
@@ -596,7 +607,7 @@ impl Read for SimSnapshot {
     }
 }
 
-/// See [`Cursor`]. Each move looks the place up in a tree of its own.
+/// The simulated [`Cursor`]. Each move looks its position up in the cursor's own copy of the tree.
 struct SimCursor {
     tree: Tree,
     bounds: Bounds,
@@ -611,14 +622,14 @@ impl SimCursor {
         SimCursor { tree, bounds, at: None, may_wait: options.may_wait, needs_disk: false }
     }
 
-    /// It goes to what was found, if that needs no disk.
+    /// Moves to the pair that was found, unless that needs the disk and the cursor must not wait.
     fn go(&mut self, found: Option<(Bytes, Bytes)>) -> Result<bool> {
         self.needs_disk = !self.may_wait && found.as_ref().is_some_and(|(key, _)| is_cold(key));
         self.at = found.filter(|_| !self.needs_disk);
         Ok(self.at.is_some())
     }
 
-    /// To the first pair from `start` on.
+    /// Moves to the first pair at or after `start`.
     fn first(&mut self, start: &[u8]) -> Result<bool> {
         let mut found = None;
         if !self.bounds.is_empty() {
@@ -630,7 +641,7 @@ impl SimCursor {
         self.go(found)
     }
 
-    /// To the last pair before `end`; an empty one is plus infinity.
+    /// Moves to the last pair before `end`; an empty `end` is plus infinity.
     fn last(&mut self, end: &[u8]) -> Result<bool> {
         let mut found = None;
         if !self.bounds.is_empty() {
@@ -671,7 +682,7 @@ impl Cursor for SimCursor {
 
     fn back(&mut self) -> Result<bool> {
         let Some((key, _)) = self.at.take() else { return Ok(false) };
-        // Before the first key there is nothing, and an empty end would be plus infinity.
+        // Nothing precedes the empty key, and an empty end would be plus infinity.
         if key.is_empty() { Ok(false) } else { self.last(&key) }
     }
 

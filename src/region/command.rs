@@ -1,6 +1,6 @@
-//! Commands of a data region: how a proposer makes them, and what the reply means.
+//! Commands of a data region: building and encoding them, and decoding their replies.
 //!
-//! This is the one place that translates a [`RegionReply`] into a result.
+//! Nothing else translates a [`RegionReply`] into a result.
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -12,27 +12,27 @@ use crate::proto::armilla::raft::{CasReply, Change, CommandHeader, RegionCommand
 use crate::raft::frame::{Command, Kind};
 use crate::types::{Error, Result};
 
-/// Sets a key to a stored form.
+/// Returns the change that sets a key to an encoded value.
 pub fn put(cf: Cf, key: Bytes, stored: Bytes) -> Change {
     Change { cf: cf as u32, key, value: Some(stored), range_end: None }
 }
 
-/// Removes a key.
+/// Returns the change that removes a key.
 pub fn delete(cf: Cf, key: Bytes) -> Change {
     Change { cf: cf as u32, key, value: None, range_end: None }
 }
 
-/// Removes the keys in `[start, end)`; an empty `end` is plus infinity.
+/// Returns the change that removes the keys in `[start, end)`; an empty `end` is plus infinity.
 pub fn delete_range(cf: Cf, start: Bytes, end: Bytes) -> Change {
     Change { cf: cf as u32, key: start, value: None, range_end: Some(end) }
 }
 
-/// Changes that happen together, in order.
+/// Returns the operation that applies changes atomically, in order.
 pub fn write(changes: Vec<Change>) -> Op {
     Op::Write(Write { changes })
 }
 
-/// The encoded command.
+/// Encodes a command.
 pub fn encode(header: CommandHeader, op: Op) -> Command {
     let kind = match op {
         Op::Write(_) => Kind::Plain,
@@ -42,7 +42,7 @@ pub fn encode(header: CommandHeader, op: Op) -> Command {
     Command { kind, bytes: command.encode_to_vec().into() }
 }
 
-/// Whether an operation may make the store's data more.
+/// Returns whether an operation may increase the amount of stored data.
 pub fn adds_data(op: &Op) -> bool {
     match op {
         Op::Write(write) => write.changes.iter().any(|change| change.value.is_some()),
@@ -51,9 +51,9 @@ pub fn adds_data(op: &Op) -> bool {
     }
 }
 
-/// The length of the encoded command, bytes.
+/// Returns the length of the encoded command in bytes, or slightly more.
 pub fn encoded_len(header: CommandHeader, op: &Op) -> usize {
-    // Two bytes of tags, one of the header's length and at most four of the operation's.
+    // Two bytes for tags, one for the header's length and at most four for the operation's length.
     let body = match op {
         Op::Write(write) => write.encoded_len(),
         Op::Cas(cas) => cas.encoded_len(),
@@ -62,11 +62,11 @@ pub fn encoded_len(header: CommandHeader, op: &Op) -> usize {
     7 + header.encoded_len() + body
 }
 
-/// What a command's reply says: the compare-and-swap's result, nothing for other commands.
+/// Decodes a command's reply: the result of a compare-and-swap, `None` for other commands.
 ///
 /// # Errors
-/// [`Error::EpochNotMatch`], [`Error::KeyNotInRegion`], [`Error::StaleCommand`], [`Error::Invalid`]: the command did nothing.
-/// [`Error::Corruption`] if the reply does not decode.
+/// [`Error::EpochNotMatch`], [`Error::KeyNotInRegion`], [`Error::StaleCommand`] or [`Error::Invalid`] if the command
+/// was refused and changed nothing. [`Error::Corruption`] if the reply cannot be decoded.
 pub fn outcome(reply: Bytes) -> Result<Option<CasReply>> {
     let reply = RegionReply::decode(reply)
         .map_err(|e| Error::Corruption(format!("the state machine's reply does not decode: {e}")))?;

@@ -1,4 +1,4 @@
-//! Applying commands.
+//! Applies commands to a region.
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -16,31 +16,31 @@ use crate::types::{Region, Result, region};
 
 use super::ttl;
 
-/// The state machine of a data region. Beside the descriptor it keeps nothing in memory: the engine is its state.
+/// The state machine of a data region. Except for the descriptor, all of its state is in the engine.
 #[derive(Debug, Default)]
 pub struct RegionMachine {
     region: Region,
 }
 
-/// Why a command did nothing.
+/// Why a command was refused.
 enum Refusal {
-    /// The region is another than the proposer saw.
+    /// The region's epoch is not the one that the proposer saw.
     EpochNotMatch,
-    /// A key does not belong here.
+    /// A key is outside the region.
     Outside(Bytes),
-    /// It was decided in another term.
+    /// The command was decided in another term.
     Stale,
-    /// It, or a stored value, cannot be understood.
+    /// The command, or a stored value, cannot be decoded or is not supported.
     Refused(String),
 }
 
 impl RegionMachine {
-    /// A machine of the region with this descriptor.
+    /// Creates the state machine of the region with this descriptor.
     pub fn new(region: Region) -> RegionMachine {
         RegionMachine { region }
     }
 
-    /// Whether the command may still be applied, by what its decision rested on.
+    /// Checks that the epoch and term on which the proposer's decision was based still hold.
     fn check_header(&self, header: &CommandHeader, term: u64) -> Result<(), Refusal> {
         let epoch = region::epoch(&self.region);
         let moved = header.version != epoch.version || (header.conf_ver != 0 && header.conf_ver != epoch.conf_ver);
@@ -68,7 +68,7 @@ impl RegionMachine {
         region_cf(change.cf)
     }
 
-    /// Writes all changes or none.
+    /// Writes all of the changes or, if one is refused, none.
     fn write(&self, mut changes: Vec<Change>, batch: &mut WriteBatch) -> Result<Option<Effect>, Refusal> {
         for change in &changes {
             self.check_change(change)?;
@@ -98,7 +98,7 @@ impl RegionMachine {
         Ok(effect)
     }
 
-    /// The outcome of one command, and what it means for this store.
+    /// Runs one command. Returns its reply and its effect on this store.
     fn run(
         &self,
         term: u64,
@@ -142,7 +142,7 @@ impl RegionMachine {
     }
 }
 
-/// The column family of that number, which must be one of the regions'.
+/// Returns the column family with this number, which must be one that holds regions' data.
 fn region_cf(number: u32) -> Result<Cf, Refusal> {
     Cf::from_number(number)
         .filter(|cf| cf.of_regions())
@@ -158,7 +158,7 @@ impl StateMachine for RegionMachine {
         if command.kind == Kind::Plain {
             return Vec::new();
         }
-        // Commands and column families that are unknown are refused without a look at the engine.
+        // Unknown commands and column families are refused without reading the engine.
         let op = RegionCommand::decode(command.bytes.clone()).ok().and_then(|command| command.op);
         let (cf, keys) = match op {
             Some(Op::Cas(cas)) => (cas.cf, vec![cas.key]),
@@ -217,7 +217,7 @@ fn compare_and_swap(cas: CompareAndSwap, read: &dyn Read, batch: &mut WriteBatch
     let now_s = if crate::mutant!("region.cas-reads-stale") { 0 } else { cas.now_s };
     let previous = match read.get(cf, &cas.key)?.map(|stored| raw::live(&stored, now_s)).transpose() {
         Ok(live) => live.flatten().map(|(value, _)| value),
-        // Every replica has the same bytes there, and refuses alike.
+        // Every replica holds the same bytes, so every replica refuses.
         Err(error) => return Ok(Err(Refusal::Refused(format!("the key's stored value: {error}")))),
     };
     let succeed = previous == cas.expected || crate::mutant!("region.cas-ignores-expected");

@@ -4,18 +4,19 @@
 //!   RegionCommand (header: epoch, term; write | compare-and-swap | collect)
 //!        | apply, in log order, on every replica alike
 //!        v
-//!   changes of the regions' column families + RegionReply (what the proposer answers with) + Effect (what this store is told)
+//!   changes to the region's column families + RegionReply (for the proposer's response) + Effect (for this store)
 //! ```
 //!
-//! **In** come commands that the leader has checked against the region as it knew it; **out** go changes and a reply. What may
-//! have changed between proposal and apply (the epoch, hence the boundaries) is checked again here. Compare-and-swap is decided
-//! here too: apply is one after the other, so no latch is needed and every write of the region is ordered with it.
+//! **In** come commands that the leader has checked against the region as it knew it; **out** go changes and a reply.
+//! The epoch, and with it the region's boundaries, may change between proposal and apply, so it is checked again here.
+//! Compare-and-swap is decided at apply: commands are applied one after the other, so it needs no latch and is ordered
+//! with every other write to the region.
 //!
-//! What has expired is deleted ([`ttl`]), decided here as well.
+//! Expired values are deleted ([`ttl`]); which of them is decided at apply as well.
 //!
-//! **Never**: a clock (the proposer's is in the command), a key outside the region, an answer that depends on the replica, an
-//! error for a command that cannot be understood (it is refused, on every replica alike, or a newer version's leader would stop
-//! this node for good).
+//! **Never**: reading a clock (the command carries the proposer's time), a key outside the region, a reply that depends
+//! on the replica, an error for an unknown command (every replica refuses it in the same way; otherwise a leader of a
+//! newer version could stop this node for good).
 
 pub mod command;
 pub mod machine;
@@ -23,7 +24,7 @@ pub mod ttl;
 
 pub use machine::RegionMachine;
 
-/// The planted bugs of this room and what each breaks.
+/// The planted bugs of this module and what each breaks.
 pub const MUTANTS: &[(&str, &str)] = &[
     ("region.cas-ignores-expected", "compare-and-swap writes whatever the old value is"),
     ("region.stale-epoch-accepted", "a command of an older epoch is applied"),

@@ -1,27 +1,27 @@
-//! Goal: every command of a region does what it says or says why not, alike on every replica.
+//! Goal: every command of a region takes effect or reports why it was refused, in the same way on every replica.
 //! Method: golden scripts (`scripts/*.txt`) over two replicas on simulated engines, which must agree on every step.
 //!
 //! ```text
-//!   region START END [version=N] [conf_ver=N]    the descriptor becomes this (at first: region 7, [a, m), 1 and 1)
-//!   header [version=N] [conf_ver=N] [term=N]     what the next commands were decided by (at first: 1, 0 and 0: any)
-//!   term N                                       the term in which they are applied (at first: 6)
-//!   cf N                                         the number of their column family (at first: 2, raw data's default)
+//!   region START END [version=N] [conf_ver=N]    replaces the descriptor (initially: region 7, [a, m), 1 and 1)
+//!   header [version=N] [conf_ver=N] [term=N]     sets the next commands' header (initially: 1, 0 and 0; 0: any)
+//!   term N                                       sets the term in which they are applied (initially: 6)
+//!   cf N                                         sets their column family's number (initially: 2, raw_default)
 //!
 //!   write CHANGE, CHANGE, ...    put KEY VALUE [expires=S] | delete KEY | range START END
 //!   swap KEY OLD NEW [now=S] [expires=S]         compare-and-swap; `none` is no value
-//!   collect KEY ... now=S        deletes those that have expired
-//!   reads COMMAND                the keys that a `swap` or `collect`, or any other command, reads; it is not applied
-//!   unknown                      a command with an operation of a later version
-//!   bytes HEX                    a command of these bytes
+//!   collect KEY ... now=S        deletes the keys whose values have expired
+//!   reads COMMAND                shows the keys that a command reads, without applying it
+//!   unknown                      applies a command with an operation of a later version
+//!   bytes HEX                    applies a command with these bytes
 //!
-//!   stored KEY VALUE [expires=S] puts a value into the engines, past the machine
-//!   damaged KEY HEX              puts bytes into the engines that are no stored value
-//!   scan                         what the engines hold
-//!   page START END now=S         what a look for expired values finds
-//!   ranges                       what a snapshot of the region carries
+//!   stored KEY VALUE [expires=S] writes a value into the engines, bypassing the state machine
+//!   damaged KEY HEX              writes bytes that are not an encoded value into the engines
+//!   scan                         shows the engines' contents
+//!   page START END now=S         shows what a look for expired values finds
+//!   ranges                       shows the ranges that a snapshot of the region contains
 //! ```
 //!
-//! `-` is the empty key, and no bytes. A command answers with its changes, its reply, and what it means for the store.
+//! `-` is the empty key, or no bytes. A command prints its changes, its reply, and its effect on the store.
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -37,14 +37,14 @@ use crate::raft::machine::{ApplyContext, StateMachine};
 use crate::types::region::{self, RegionEpoch};
 use crate::types::{Error, Region};
 
-/// Two replicas of a region, and what the next commands are decided by.
+/// Two replicas of a region, and the header of the next commands.
 struct World {
     replicas: [(RegionMachine, SimEngine); 2],
     header: CommandHeader,
     term: u64,
     index: u64,
     cf: u32,
-    /// The next command is not applied.
+    /// Show what the next command reads instead of applying it.
     only_reads: bool,
 }
 
@@ -106,7 +106,7 @@ fn descriptor(region: &Region) -> String {
     format!("region {} [{start}, {end}) version {} conf_ver {}", region.id, epoch.version, epoch.conf_ver)
 }
 
-/// A command's reply, as its proposer understands it.
+/// Returns a command's reply as the proposer decodes it.
 fn reply_text(reply: Bytes) -> String {
     match command::outcome(reply) {
         Ok(None) => "ok".into(),
@@ -147,7 +147,7 @@ impl World {
         }
     }
 
-    /// Applies a command on both replicas, or only shows what it reads.
+    /// Applies a command on both replicas, or only shows the keys that it reads.
     fn apply(&mut self, command: &Command) -> String {
         if self.only_reads {
             let keys = self.replicas[0].0.reads(command).into_iter();
@@ -248,7 +248,7 @@ impl World {
                 self.apply(&command::encode(self.header, op))
             }
             "unknown" => {
-                // The header, then field 99: a message without bytes.
+                // The header, then field 99: an empty message.
                 let header = self.header.encode_to_vec();
                 let mut bytes = vec![0x0a, header.len() as u8];
                 bytes.extend(header);

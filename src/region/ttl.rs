@@ -1,9 +1,10 @@
-//! Collecting expired raw values.
+//! Collects expired raw values.
 //!
-//! An expired value is hidden from the second on in which it expires; its bytes stay until they are overwritten or collected. The
-//! region's leader looks for them now and then ([`page`]) and proposes to delete the keys that it found
-//! ([`Collect`](crate::proto::armilla::raft::Collect)). What is deleted is decided at apply, from the value that is there then and
-//! from the second in the command, so every replica deletes the same and a key written meanwhile survives.
+//! A value is hidden from the second in which it expires; its bytes stay until they are overwritten or collected. The
+//! region's leader periodically looks for expired values ([`page`]) and proposes to delete the keys that it found
+//! ([`Collect`](crate::proto::armilla::raft::Collect)). Which keys are deleted is decided at apply, from the value
+//! stored at that point and the second in the command, so every replica deletes the same keys, and a key that was
+//! written in the meantime survives.
 
 use bytes::Bytes;
 
@@ -12,15 +13,15 @@ use crate::engine::{Cf, Read, Visit, WriteBatch};
 use crate::types::Result;
 use crate::types::limits::{COLLECT_KEY_BYTES_FULL, COLLECT_KEYS_MAX, COLLECT_LOOK_BYTES_FULL, COLLECT_LOOKS_MAX};
 
-/// Whether a stored value has an expiry.
+/// Returns whether a stored value has an expiry.
 pub fn is_timed(stored: &[u8]) -> bool {
     matches!(raw::decode(stored), Ok((_, Some(_))))
 }
 
-/// Whether a stored value has expired at `now_s`.
+/// Returns whether a stored value has expired at `now_s` (Unix seconds).
 ///
 /// # Errors
-/// [`crate::types::Error::Corruption`] if it is not a stored value.
+/// [`crate::types::Error::Corruption`] if the bytes are not an encoded value.
 pub fn expired(stored: &[u8], now_s: u64) -> Result<bool> {
     let (_, expires_at_s) = raw::decode(stored)?;
     Ok(expires_at_s.is_some_and(|at| at <= now_s || crate::mutant!("region.ttl-collects-live")))
@@ -29,11 +30,11 @@ pub fn expired(stored: &[u8], now_s: u64) -> Result<bool> {
 /// Deletes those of `keys` whose values have expired at `now_s`.
 ///
 /// # Errors
-/// Those of the engine.
+/// The engine's errors.
 pub(super) fn collect(cf: Cf, keys: Vec<Bytes>, now_s: u64, read: &dyn Read, batch: &mut WriteBatch) -> Result<()> {
     for key in keys {
         let Some(stored) = read.get(cf, &key)? else { continue };
-        // A value that does not decode is left for whoever reads it, on every replica alike.
+        // Every replica leaves a value that cannot be decoded in place, so that reading it reports the damage.
         let gone = expired(&stored, now_s).unwrap_or(false);
         if gone || crate::mutant!("region.ttl-collects-overwritten") {
             batch.delete(cf, key);
@@ -42,21 +43,22 @@ pub(super) fn collect(cf: Cf, keys: Vec<Bytes>, now_s: u64, read: &dyn Read, bat
     Ok(())
 }
 
-/// What a look at a part of a region found.
+/// The result of a look at a part of a region.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Page {
     /// Keys whose values have expired.
     pub expired: Vec<Bytes>,
-    /// Whether any value had an expiry.
+    /// Whether any value has an expiry.
     pub timed: bool,
-    /// Where the next look begins; nothing: the end was reached.
+    /// Where the next look begins; `None` if the end was reached.
     pub next: Option<Bytes>,
 }
 
-/// Looks at the pairs from `start` on, below `end`, as far as one command reaches.
+/// Looks for expired values in `[start, end)`, until the end or until a command's limits are reached. Values that
+/// cannot be decoded are skipped.
 ///
 /// # Errors
-/// Those of the engine. A value that does not decode is left for whoever reads it.
+/// The engine's errors.
 pub fn page(read: &dyn Read, cf: Cf, start: &[u8], end: &[u8], now_s: u64) -> Result<Page> {
     let (mut page, mut looks, mut bytes, mut key_bytes) = (Page::default(), 0, 0, 0);
     read.scan_once(cf, start, end, &mut |key, stored| {
@@ -76,14 +78,14 @@ pub fn page(read: &dyn Read, cf: Cf, start: &[u8], end: &[u8], now_s: u64) -> Re
         }
         Visit::More
     })?;
-    assert!(page.expired.len() <= COLLECT_KEYS_MAX, "what a look found fits a command");
-    assert!(page.next.as_ref().is_none_or(|next| next[..] > *start), "the next look begins behind this one");
+    assert!(page.expired.len() <= COLLECT_KEYS_MAX, "a page fits into one command");
+    assert!(page.next.as_ref().is_none_or(|next| next[..] > *start), "the next page starts after this one");
     Ok(page)
 }
 
 #[cfg(test)]
 mod tests {
-    //! Goal: what is collected has expired, at apply too, and looks are bounded.
+    //! Goal: only values that have expired, also at apply, are collected, and looks are bounded.
     use super::*;
     use crate::engine::{KvEngine, SimEngine, SimStorage};
 

@@ -1,16 +1,16 @@
-//! What a kind of fault says about itself.
+//! The behavior of a kind of fault.
 
 use armilla::rt::rng::Rng;
 
 use super::context::Context;
 use super::force::{Force, Machines};
 
-/// Which fields a fault of some kind has.
+/// The fields that a fault of some kind has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
-    /// It strikes one node, which `target` names.
+    /// Whether it strikes one node, named by `target`.
     pub target: bool,
-    /// It lasts for `for_ms`; otherwise it happens at one moment.
+    /// Whether it lasts for `for_ms`; otherwise it is instantaneous.
     pub lasts: bool,
 }
 
@@ -20,7 +20,7 @@ pub struct Hit {
     pub node: u64,
     /// How long it lasts, ms.
     pub for_ms: u64,
-    /// A stream of its own.
+    /// The fault's own stream of random numbers.
     pub rng: Rng,
 }
 
@@ -35,55 +35,57 @@ pub struct Active {
 
 /// A kind of fault with its parameters.
 ///
-/// A fault begins with [`Behavior::strike`]. While it is active, [`Behavior::impose`] adds its part whenever what is in force is
-/// worked out anew. Once it is not active any more, [`Behavior::end`] is called.
+/// A fault begins with [`Behavior::strike`]. While it is active, [`Behavior::impose`] adds its effects whenever the
+/// combined effects are recomputed. Once it is no longer active, [`Behavior::end`] is called.
 pub trait Behavior: Sized {
-    /// Says which fields such a fault has.
+    /// Returns the fields that such a fault has.
     fn shape(&self) -> Shape;
 
-    /// Does what happens once, at the begin. Returns false if the fault cannot strike now; it is not active then.
+    /// Carries out what happens once, at the begin. Returns false if the fault cannot strike now; it does not become
+    /// active then.
     fn strike(&self, _hit: &mut Hit, _context: &mut Context) -> bool {
         true
     }
 
-    /// Adds what it does while it is active.
+    /// Adds the effects that the fault has while it is active to `force`.
     fn impose(&self, _active: Active, _machines: &Machines, _force: &mut Force) {}
 
-    /// When what it does changes by itself, if it does: ms after its begin, beyond `elapsed_ms`.
+    /// Returns when the effects change by themselves next, if they do: ms after the fault's begin, later than
+    /// `elapsed_ms`.
     fn changes_at_ms(&self, _elapsed_ms: u64) -> Option<u64> {
         None
     }
 
-    /// Does what happens once, at the end. Returns the nodes to start, unless another fault keeps them down.
+    /// Carries out what happens once, at the end. Returns the nodes to start unless another fault keeps them down.
     fn end(&self, _node: u64, _context: &mut Context) -> Vec<u64> {
         Vec::new()
     }
 
-    /// Whether its parameters make sense.
+    /// Checks the parameters.
     ///
     /// # Errors
-    /// Which one does not.
+    /// The parameter that is invalid.
     fn check(&self) -> Result<(), String> {
         Ok(())
     }
 
-    /// Whether the oracle of pauses begins its sums anew when it strikes.
+    /// Returns whether the oracle of pauses starts its sums again when the fault strikes.
     fn disturbs(&self) -> bool {
         true
     }
 
-    /// The same kind with half of its strength, or nothing if it is weak already.
+    /// Returns the same kind with half of its strength, or `None` if it is already weak.
     fn milder(&self) -> Option<Self> {
         None
     }
 
-    /// Whether a parameter names a node with a number above `highest`.
+    /// Returns whether a parameter names a node with a number above `highest`.
     fn names_node_above(&self, _highest: u32) -> bool {
         false
     }
 }
 
-/// Half of a number, unless that is below `least`.
+/// Returns half of a number, or `None` if that is below `least`.
 pub fn half(number: u64, least: u64) -> Option<u64> {
     Some(number / 2).filter(|half| *half >= least)
 }

@@ -1,5 +1,5 @@
-//! Faults of clocks: steps of the wall clock, and clocks that run too fast or too slow. They happen at one moment; a drift stays
-//! until the next one, or the end of the faults.
+//! Faults of clocks: steps of the wall clock, and clocks that run too fast or too slow. They are instantaneous; a drift
+//! stays until the next drift of the clock or until all faults end.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,39 +7,41 @@ use super::behavior::{Behavior, Hit, Shape};
 use super::context::Context;
 use super::draw::{Class, Draft};
 
-/// How far each clock may be off, parts of a million.
+/// The maximum drift of each clock, parts per million.
 ///
-/// A lease is 0.8 election timeouts of the leader's clock, a promise 1.0 of the voter's; with a leader that is slow by `d` and
-/// voters that are fast by `d` the lease ends in time while 0.8 / (1 - d) <= 1 / (1 + d), so up to d = 0.2 / 1.8 = 0.1111: the
-/// slower clock then runs at 0.8 of the faster, which is what `CLOCK_DRIFT_PERMILLE` promises.
+/// A lease lasts 0.8 election timeouts by the leader's clock, a promise 1.0 by the voter's clock. With a leader that is
+/// slow by `d` and voters that are fast by `d`, the lease ends in time while 0.8 / (1 - d) <= 1 / (1 + d), so up to
+/// d = 0.2 / 1.8 = 0.1111. The slower clock then runs at 0.8 of the faster one's speed, the limit that
+/// `CLOCK_DRIFT_PERMILLE` sets.
 pub const DRIFT_PPM_MAX: i64 = 111_000;
 
-/// What happens to a clock.
+/// A fault of a clock.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 #[allow(clippy::enum_variant_names, reason = "the names stand alone in a plan's file")]
 pub enum Kind {
     /// The wall clock jumps.
     ClockStep {
-        /// Milliseconds, forth or back.
+        /// Milliseconds, forward or (negative) back.
         by_ms: i64,
     },
     /// The clock runs too fast or too slow.
     ClockDrift {
-        /// Parts of a million, at most [`DRIFT_PPM_MAX`] each way.
+        /// Parts per million, at most [`DRIFT_PPM_MAX`] in either direction.
         ppm: i64,
     },
-    /// The node's clock runs too slow (negative: too fast) and every other's too fast: the worst case for a lease of that node.
+    /// The node's clock runs too slow (negative: too fast) and every other clock too fast, the worst case for a lease
+    /// of that node.
     ClockApart {
-        /// Parts of a million, at most [`DRIFT_PPM_MAX`] each way.
+        /// Parts per million, at most [`DRIFT_PPM_MAX`] in either direction.
         ppm: i64,
     },
 }
 
-/// The words for `kind`.
+/// The values of `kind`.
 pub const NAMES: &[&str] = &["clock-step", "clock-drift", "clock-apart"];
 
-/// What the swarm draws.
+/// The classes from which the swarm draws.
 pub const CLASSES: &[Class<Kind>] = &[Class {
     name: "clock",
     per_minute: (1.0, 8.0),

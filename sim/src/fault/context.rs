@@ -1,4 +1,4 @@
-//! What faults act on.
+//! The world that faults act on.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,52 +15,53 @@ use crate::cluster::monitor::Monitor;
 use crate::cluster::{Cluster, Death};
 use crate::oracle::ttl::WallClocks;
 
-/// Everything that a fault may strike, and what it must tell.
+/// Everything that a fault may act on or must report to.
 pub struct Context {
     /// The simulated world.
     pub world: World,
-    /// Knows who leads what.
+    /// The monitor, which knows each group's leader.
     pub monitor: Monitor,
     /// The stores.
     pub cluster: Cluster,
     /// The numbers of all machines.
     pub machines: Machines,
-    /// How links are when nothing is wrong.
+    /// The configuration of links without faults.
     pub link: LinkConfig,
-    /// Region groups in order of their keys, without the last one, which has no keys of the workload.
+    /// The regions' groups in the order of their keys, without the last one, which has no keys of the workload.
     pub groups: Vec<u64>,
-    /// Asks for transfers of leadership.
+    /// The client that requests leadership transfers.
     pub pd: PdClient,
-    /// The machine that asks.
+    /// The machine on which that client runs.
     pub admin: NodeHandle,
-    /// Is told before and after a clock is stepped.
+    /// Records the wall clocks before and after a step.
     pub wall_clocks: WallClocks,
-    /// The run's stream; what strikes has one of its own.
+    /// The run's stream of random numbers; each fault has its own one.
     pub rng: Rng,
-    /// The node whose disk was replaced by an empty one: its replicas are gone for good.
+    /// The node whose disk was lost, damaged or replaced: its replicas may be permanently lost, and a new store then
+    /// replaces its store.
     pub wiped: Option<u64>,
-    /// By node: messages that others sent to it, which come again, oldest first.
+    /// By node: messages sent to it that will be delivered again, the oldest first.
     pub held: BTreeMap<u64, Vec<Vec<RaftBatch>>>,
-    /// Some nodes have other timeouts than the plan's: nobody can say how long a pause may be.
+    /// Whether some nodes have other timeouts than the plan's, so that the length of a pause has no known bound.
     pub settings_differ: bool,
-    /// Whether leaders read alone, so that no leader's clock may stand still.
+    /// Whether leaders serve reads under leases, so that no leader's clock may stand still.
     pub lease_reads: bool,
-    /// Whether logs may keep what a follower needs after a snapshot: their bounds in bytes are not small ones.
+    /// Whether logs are large enough to keep the entries that a follower needs after a snapshot.
     pub keeps_log: bool,
-    /// By node: until when (true ns) connections to it may hang or lag though it is up.
+    /// By node: until when (true ns) connections to it may hang or lag although it is up.
     pub unsettled: BTreeMap<u64, u64>,
 }
 
-/// Keepalive gives up a connection after this time at the latest, on the side that called.
+/// The longest time after which keepalive closes a broken connection on the calling side.
 const KEEPALIVE_NS: u64 = 16_000_000_000;
 
 impl Context {
-    /// A new stream of random numbers.
+    /// Creates a new stream of random numbers.
     pub fn fork(&mut self, label: &str) -> Rng {
         Rng::fork(self.rng.next_u64(), label)
     }
 
-    /// The node that a target means now.
+    /// Returns the node that a target names now.
     pub fn resolve(&self, target: Target) -> u64 {
         let ids = &self.machines.stores;
         let leader = |group: u64| {
@@ -77,7 +78,7 @@ impl Context {
         }
     }
 
-    /// The group of the region of that number.
+    /// Returns the group of the region with this number.
     pub fn group(&self, region: u32) -> Option<u64> {
         self.groups.get(region as usize % self.groups.len().max(1)).copied()
     }
@@ -92,18 +93,18 @@ impl Context {
         }
     }
 
-    /// A machine loses its power; in half of the cases its peers do not hear of it.
+    /// Cuts the power of a machine. In half of the cases its peers' connections are not closed.
     pub fn cut_power(&mut self, node: u64, rng: &mut Rng) {
         let death = if rng.chance(0.5) { Death::PowerOff } else { Death::PowerLoss };
         self.kill(node, death, rng);
     }
 
-    /// Connections to a node may hang or lag from now on, until keepalive gives them up.
+    /// Records that connections to a node may hang or lag from now on, until keepalive closes them.
     pub fn unsettle(&mut self, node: u64) {
         self.unsettled.insert(node, self.world.now_ns() + KEEPALIVE_NS);
     }
 
-    /// Whether connections to a node that is up may hang or lag.
+    /// Returns whether connections to a node that is up may hang or lag.
     pub fn is_unsettled(&self) -> bool {
         let now_ns = self.world.now_ns();
         self.unsettled.iter().any(|(node, until_ns)| *until_ns > now_ns && self.cluster.is_up(*node))
@@ -117,7 +118,7 @@ impl Context {
         let Some(store) = store else { return };
         let pd = self.pd.with_deadline(Duration::from_secs(2));
         self.admin.spawn(async move {
-            // A refusal (the leader just moved) is as good as a transfer.
+            // A refusal (the leader just moved) is ignored.
             let _ = pd.transfer_leader(group, store).await;
         });
     }

@@ -1,6 +1,7 @@
-//! Faults of disks: slow to write or to read, stalled, full, an fsync that fails, an engine that does not open, a part of the data that is lost.
+//! Faults of disks: slow writes or reads, stalled or full disks, a failing fsync, an engine that does not open, lost
+//! data.
 //!
-//! A store that cannot write must stop rather than go on without what it promised; the supervisor starts it again.
+//! A store that cannot write must stop rather than break its promises; the supervisor starts it again.
 
 use std::time::Duration;
 
@@ -14,61 +15,62 @@ use super::draw::{Class, Draft};
 use super::force::{Force, Machines};
 use crate::cluster::{Death, Part};
 
-/// What happens to a disk.
+/// A fault of a disk.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Kind {
     /// Operations take `factor` times as long.
     SlowDisk {
-        /// From 2.
+        /// At least 2.
         factor: u32,
     },
-    /// Operations do not return.
+    /// Operations do not return while the fault lasts.
     StallDisk {},
-    /// The next fsync (or flush of the engine) fails, once; the store must stop, and is started again.
+    /// The next fsync (or flush of the engine) fails, once. The store must stop, and is started again.
     FailSync {},
-    /// Writes that grow a file fail; the process starts again at the end.
+    /// Writes that grow a file fail. The process is restarted at the end.
     FullDisk {},
-    /// A call of the file system fails, once, and does nothing.
+    /// A file system call fails, once, and has no effect.
     FailCall {
-        /// Which one.
+        /// The kind of call.
         call: Call,
-        /// So many of its kind come until it fails, from 1.
+        /// The number of the call of this kind that fails, from 1.
         nth: u32,
-        /// What the system says.
+        /// The error that the operating system returns.
         error: CallError,
     },
-    /// Others fill the disk up to a part of the store's reserve; of no effect without a reserve.
+    /// Other data fills the disk until `left_permille` of the store's reserve is left. Has no effect without a reserve.
     LowDisk {
-        /// What is left, in thousandths of the reserve.
+        /// The free space that is left, in thousandths of the reserve.
         left_permille: u64,
     },
-    /// Bits of the raft log flip, or sectors of it become unreadable; at the end the machine loses its power. The store must bear it,
-    /// or say so and stop or not start.
+    /// Bits of the raft log flip, or sectors of it become unreadable; at the end the machine loses power. The store
+    /// must tolerate the damage, or report it and stop or refuse to start.
     Rot {},
-    /// A staged file of a snapshot cannot be written, or (`damage`) is damaged when the engine takes it in; once, if one comes in time.
+    /// A staged snapshot file cannot be written or, with `damage`, is damaged when the engine ingests it. Happens once,
+    /// if a file is staged while the fault lasts.
     BadStaging {
-        /// So many calls come until one fails.
+        /// The number of calls that succeed before one fails.
         nth: u32,
-        /// Damaged, instead of not written.
+        /// The file is damaged instead of not being written.
         damage: bool,
     },
-    /// The engine makes writers wait, as one does that has too much to compact.
+    /// The engine makes writers wait, like an engine with too much to compact.
     StallEngine {},
-    /// The engine's reads from the disk take long.
+    /// The engine's reads from the disk are slow.
     SlowReads {
-        /// Each of them, ms.
+        /// How long each read takes, ms.
         read_ms: u32,
     },
-    /// The process dies, and at its next start the engine does not open, once.
+    /// The process dies, and its engine fails to open at the next start, once.
     FailOpen {},
-    /// The machine loses its power and the engine's data; the log is still there. The store must refuse to start.
+    /// The machine loses power and the engine's data; the raft log survives. The store must refuse to start.
     LoseEngine {},
-    /// The machine loses its power and the raft log; the engine's data is still there. The store must refuse to start.
+    /// The machine loses power and the raft log; the engine's data survives. The store must refuse to start.
     LoseLog {},
 }
 
-/// A call of the file system.
+/// A kind of file system call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[allow(missing_docs)] // each names a call
@@ -85,7 +87,7 @@ pub enum Call {
 }
 
 impl Call {
-    /// All of them.
+    /// All kinds of calls.
     const ALL: [Call; 9] = [
         Call::Open,
         Call::Create,
@@ -98,7 +100,7 @@ impl Call {
         Call::SetLen,
     ];
 
-    /// As the simulated disk names it.
+    /// Returns the simulated disk's name for the call.
     fn of_disk(self) -> DiskCall {
         match self {
             Call::Open => DiskCall::Open,
@@ -114,7 +116,7 @@ impl Call {
     }
 }
 
-/// What the operating system says of a call that failed.
+/// The error of a failed file system call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CallError {
@@ -136,7 +138,7 @@ impl CallError {
     }
 }
 
-/// The words for `kind`.
+/// The values of `kind`.
 pub const NAMES: &[&str] = &[
     "slow-disk",
     "stall-disk",
@@ -153,7 +155,8 @@ pub const NAMES: &[&str] = &[
     "lose-log",
 ];
 
-/// What the swarm draws. The loss of a part is drawn by the swarm itself, once a run at most.
+/// The classes from which the swarm draws. The swarm itself draws the loss of the engine or the log, at most once per
+/// run.
 pub const CLASSES: &[Class<Kind>] = &[
     Class {
         name: "slow-disk",
@@ -254,7 +257,7 @@ impl Behavior for Kind {
                 if !cluster.damage_log(hit.node, &mut hit.rng) {
                     return false;
                 }
-                // If it says so, it is replaced by a new store.
+                // If the store reports the damage, it is replaced by a new one.
                 context.wiped = Some(hit.node);
             }
             Kind::FailOpen {} => {
@@ -267,7 +270,7 @@ impl Behavior for Kind {
             Kind::LoseEngine {} | Kind::LoseLog {} => {
                 context.cut_power(hit.node, &mut hit.rng);
                 cluster.lose(hit.node, if *self == (Kind::LoseEngine {}) { Part::Engine } else { Part::Log });
-                // Its replicas are gone for good: once it has refused, it is replaced by a new store.
+                // The store's replicas are permanently lost: once it has refused to start, it is replaced by a new one.
                 context.wiped = Some(hit.node);
             }
             Kind::FullDisk {} => cluster.excuse(hit.node),
@@ -296,7 +299,7 @@ impl Behavior for Kind {
             Kind::FullDisk {} => drop(force.full.insert(node)),
             Kind::StallEngine {} => drop(force.stalled.insert(node)),
             Kind::SlowReads { read_ms } => Force::raise(&mut force.read_ms, node, *read_ms),
-            // The disk itself knows how long it is stalled.
+            // The disk itself ends its stall.
             Kind::StallDisk {} => drop(force.hung.insert(node)),
             Kind::Rot {} | Kind::FailSync {} | Kind::FailCall { .. } | Kind::BadStaging { .. } => {}
         }
@@ -311,7 +314,7 @@ impl Behavior for Kind {
                 vec![node]
             }
             Kind::FullDisk {} => {
-                // Whether or not the store noticed: its process starts again, and trusts nothing that was not synced.
+                // Whether or not the store detected it: its process is restarted, without any data that was not synced.
                 let mut rng = context.fork("end");
                 context.kill(node, Death::PowerLoss, &mut rng);
                 vec![node]

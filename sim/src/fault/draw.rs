@@ -1,61 +1,61 @@
-//! What the swarm draws faults from.
+//! How the swarm draws faults.
 
 use armilla::rt::rng::Rng;
 
 use super::target::Target;
 
-/// A class of faults, which is in or out of a run as a whole.
+/// A class of faults. A run includes it or not.
 pub struct Class<K> {
-    /// Seeds the class's own stream of random numbers.
+    /// The name, which also seeds the class's own stream of random numbers.
     pub name: &'static str,
-    /// How many faults a minute at the least and at the most.
+    /// The minimum and the maximum number of faults per minute.
     pub per_minute: (f64, f64),
     /// Draws one fault.
     pub make: fn(&mut Draw<'_>) -> Draft<K>,
 }
 
-/// A fault that has no time yet.
+/// A fault that is not scheduled yet.
 #[derive(Clone, Debug)]
 pub struct Draft<K> {
     /// How long it lasts, ms.
     pub for_ms: u64,
-    /// Which node it strikes.
+    /// The node that it strikes, if it strikes a single one.
     pub target: Option<Target>,
-    /// What it does.
+    /// The kind of fault.
     pub kind: K,
 }
 
 impl<K> Draft<K> {
-    /// Strikes one node for a while.
+    /// Creates a fault that strikes one node.
     pub fn at(target: Target, for_ms: u64, kind: K) -> Draft<K> {
         Draft { for_ms, target: Some(target), kind }
     }
 
-    /// Strikes no node in particular, or several.
+    /// Creates a fault that strikes several nodes or no particular one.
     pub fn everywhere(for_ms: u64, kind: K) -> Draft<K> {
         Draft { for_ms, target: None, kind }
     }
 
-    /// The same fault as a kind of another type.
+    /// Converts the kind to another type.
     pub fn into<T: From<K>>(self) -> Draft<T> {
         Draft { for_ms: self.for_ms, target: self.target, kind: self.kind.into() }
     }
 }
 
-/// A stream of random numbers, and what of the plan faults depend on.
+/// A stream of random numbers, and the parameters of the plan on which faults depend.
 pub struct Draw<'a> {
     /// The stream.
     pub rng: &'a mut Rng,
-    /// How many stores the cluster has.
+    /// The number of stores.
     pub stores: u32,
-    /// How many regions it begins with.
+    /// The initial number of regions.
     pub regions: u32,
     /// The election timeout, ms.
     pub election_ms: u64,
 }
 
 impl Draw<'_> {
-    /// Any node.
+    /// Draws any node.
     pub fn target(&mut self) -> Target {
         match self.rng.below(10) {
             0..=2 => Target::Leader(self.region()),
@@ -64,35 +64,36 @@ impl Draw<'_> {
         }
     }
 
-    /// A node that leads something.
+    /// Draws a node that is a leader of some group.
     pub fn leader(&mut self) -> Target {
         if self.rng.chance(0.3) { Target::PdLeader } else { Target::Leader(self.region()) }
     }
 
-    /// A region's number, from 0.
+    /// Draws the number of a region, from 0.
     pub fn region(&mut self) -> u32 {
         self.rng.below(u64::from(self.regions)) as u32
     }
 
-    /// A node's number, from 1.
+    /// Draws the number of a node, from 1.
     pub fn node(&mut self) -> u32 {
         self.rng.below(u64::from(self.stores)) as u32 + 1
     }
 
-    /// Between `low` and `high` percent of an election timeout, ms.
+    /// Draws a time between `low` and `high` percent of an election timeout, ms.
     pub fn election(&mut self, low: u64, high: u64) -> u64 {
         (self.election_ms * self.rng.between(low, high) / 100).max(1)
     }
 
-    /// A number between `low` and `high`, small ones as likely as large ones.
+    /// Draws a number between `low` and `high` whose logarithm is about evenly distributed.
     pub fn log(&mut self, low: u64, high: u64) -> u64 {
         log_uniform(self.rng, low as f64, high as f64) as u64
     }
 }
 
-/// Draws a number whose logarithm is evenly distributed.
+/// Draws a number whose logarithm is about evenly distributed.
 pub fn log_uniform(rng: &mut Rng, low: f64, high: f64) -> f64 {
-    // exp and ln differ in the last bit between libraries, which a plan must not: powers of two by halves, then a linear rest.
+    // The results of exp and ln differ in the last bit between libraries, but plans must not. So this draws a power of
+    // two by halving, and then the rest linearly.
     let (mut low, mut high) = (low, high);
     while high / low > 2.0 {
         let mut doublings = 0u64;

@@ -1,5 +1,5 @@
-//! What is in force at one moment: the union of all active faults. It is worked out anew whenever a fault begins or ends, so that
-//! the end of one partition does not heal another.
+//! The combined effects of all active faults. They are recomputed whenever a fault begins or ends, so that the end of
+//! one partition does not heal another.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,21 +10,21 @@ use crate::cluster::Cluster;
 /// The numbers of all machines.
 #[derive(Clone, Debug)]
 pub struct Machines {
-    /// The stores'.
+    /// The stores' numbers.
     pub stores: Vec<u64>,
-    /// The clients'.
+    /// The clients' numbers.
     pub clients: Vec<u64>,
-    /// The reserve on each store's disk, KiB; 0: there is none.
+    /// The reserve on each store's disk, KiB; 0 if there is none.
     pub reserve_kib: u64,
 }
 
 impl Machines {
-    /// All of them.
+    /// Returns all machines.
     pub fn all(&self) -> Vec<u64> {
         self.stores.iter().chain(&self.clients).copied().collect()
     }
 
-    /// The stores without this one.
+    /// Returns all stores except this one.
     pub fn others(&self, node: u64) -> impl Iterator<Item = u64> + '_ {
         self.stores.iter().copied().filter(move |other| *other != node)
     }
@@ -33,35 +33,35 @@ impl Machines {
 /// How a link differs from the others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LinkChange {
-    /// What is added to its latency, ms.
+    /// The latency added, ms.
     pub delay_ms: u64,
-    /// Bytes a second, if fewer pass than elsewhere.
+    /// The bandwidth in bytes per second, if it is lower than that of the other links.
     pub bandwidth: Option<u64>,
 }
 
 impl LinkChange {
-    /// Lets at most so many bytes a second pass.
+    /// Limits the bandwidth to at most this many bytes per second.
     pub fn narrow(&mut self, bandwidth: u64) {
         self.bandwidth = Some(self.bandwidth.map_or(bandwidth, |own| own.min(bandwidth)));
     }
 }
 
-/// What is in force.
+/// The combined effects of all active faults.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Force {
-    /// Directed pairs between which nothing passes.
+    /// Directed pairs of machines between which nothing is delivered.
     pub cuts: BTreeSet<(u64, u64)>,
-    /// How all links are.
+    /// The configuration of all links.
     pub link: LinkConfig,
-    /// How some directed links differ.
+    /// The differences of some directed links.
     pub links: BTreeMap<(u64, u64), LinkChange>,
-    /// By node: its disk's factor.
+    /// By node: the factor by which its disk is slower.
     pub slow_disk: BTreeMap<u64, u32>,
-    /// By node: what is added to its long work on either side, ms.
+    /// By node: the time added before and after the effect of long operations, ms.
     pub long_work_ms: BTreeMap<u64, u32>,
-    /// By node: what others leave of its disk, KiB.
+    /// By node: the free space that other data leaves on its disk, KiB.
     pub left_kib: BTreeMap<u64, u64>,
-    /// By node: its processor's factor.
+    /// By node: the factor by which its processor is slower.
     pub slow_cpu: BTreeMap<u64, u32>,
     /// Nodes whose disk is full.
     pub full: BTreeSet<u64>,
@@ -69,22 +69,22 @@ pub struct Force {
     pub hung: BTreeSet<u64>,
     /// Nodes whose engine makes writers wait.
     pub stalled: BTreeSet<u64>,
-    /// By node: what a read of its engine from the disk takes, ms.
+    /// By node: how long a read of its engine from the disk takes, ms.
     pub read_ms: BTreeMap<u64, u32>,
-    /// Nodes that stand still.
+    /// Nodes whose process is suspended.
     pub paused: BTreeSet<u64>,
     /// Nodes whose clocks stand still.
     pub frozen: BTreeSet<u64>,
     /// Nodes that must not be started.
     pub down: BTreeSet<u64>,
-    /// Nodes that are dead, paused or cut off, as the oracle of pauses is told.
+    /// Nodes that are dead, paused or cut off, as reported to the oracle of pauses.
     pub dead: BTreeSet<u64>,
-    /// Nothing else is wrong, so that the oracle of pauses can judge.
+    /// Whether nothing else is wrong, so that the oracle of pauses can judge.
     pub plain: bool,
 }
 
 impl Force {
-    /// Nothing is wrong.
+    /// Returns the state without any fault.
     pub fn none(link: LinkConfig) -> Force {
         Force {
             cuts: BTreeSet::new(),
@@ -106,7 +106,7 @@ impl Force {
         }
     }
 
-    /// Cuts what goes from one machine to another.
+    /// Cuts the direction from one machine to another.
     pub fn cut_one_way(&mut self, from: u64, to: u64) {
         if from != to {
             self.cuts.insert((from, to));
@@ -119,19 +119,19 @@ impl Force {
         self.cut_one_way(b, a);
     }
 
-    /// Cuts all machines for which `inside` holds off from all others.
+    /// Cuts the machines for which `inside` returns true off from all others.
     pub fn cut_between(&mut self, machines: &[u64], inside: impl Fn(u64) -> bool) {
         let (within, without): (Vec<u64>, Vec<u64>) = machines.iter().partition(|id| inside(**id));
         within.iter().for_each(|&a| without.iter().for_each(|&b| self.cut(a, b)));
     }
 
-    /// Raises a node's factor to at least this.
+    /// Raises a node's factor to at least `factor`.
     pub fn raise(factors: &mut BTreeMap<u64, u32>, node: u64, factor: u32) {
         let worst = factors.entry(node).or_default();
         *worst = factor.max(*worst);
     }
 
-    /// Whether a node's processor or disk is not well.
+    /// Returns whether a fault affects a node's process, processor or disk.
     fn is_ill(&self, node: u64) -> bool {
         let sets = [&self.full, &self.paused, &self.down, &self.hung];
         sets.iter().any(|set| set.contains(&node))
@@ -139,7 +139,7 @@ impl Force {
             || self.slow_cpu.contains_key(&node)
     }
 
-    /// The nodes whose engine or disk is slow, if nothing else is wrong.
+    /// Returns the nodes whose engine or disk is slow, if nothing else is wrong.
     pub fn only_slow(&self, link: &LinkConfig) -> Option<BTreeSet<u64>> {
         let rest = Force {
             slow_disk: BTreeMap::new(),
@@ -155,28 +155,30 @@ impl Force {
         (rest == Force::none(link.clone())).then(|| slow.copied().collect())
     }
 
-    /// Whether nothing is wrong but slow engines, disks and links.
+    /// Returns whether nothing but slow engines, disks and links is wrong.
     pub fn is_only_slow(&self, link: &LinkConfig) -> bool {
         let links = Force { links: BTreeMap::new(), ..self.clone() };
         links.only_slow(link).is_some()
     }
 
-    /// Nodes whose engine makes writers or readers wait while their processor and log are well.
+    /// Returns the nodes whose engine makes writers or readers wait while nothing is wrong with their processor and
+    /// disk.
     pub fn only_slow_engines(&self) -> BTreeSet<u64> {
         self.stalled.iter().chain(self.read_ms.keys()).copied().filter(|node| !self.is_ill(*node)).collect()
     }
 
-    /// Nodes with less than so much room (KiB) while their processor and disk are well.
+    /// Returns the nodes with less free space than this (KiB) while nothing else is wrong with their processor and
+    /// disk.
     pub fn only_low(&self, below_kib: u64) -> BTreeSet<u64> {
         let low = self.left_kib.iter().filter(|(_, left_kib)| **left_kib < below_kib);
         low.map(|(node, _)| *node).filter(|node| !self.is_ill(*node)).collect()
     }
 
-    /// Makes the world so, where it was made as `before` says.
+    /// Applies the effects to a world to which `before` was applied earlier.
     pub fn apply(&self, before: &Force, world: &World, cluster: &Cluster) {
         let net = world.net();
         let order = |&(a, b): &(u64, u64)| if a < b { (a, b) } else { (b, a) };
-        // Healing is for both directions; a direction that stays cut is cut again below.
+        // Healing affects both directions; a direction that stays cut is cut again below.
         let healed: BTreeSet<(u64, u64)> = before.cuts.difference(&self.cuts).map(order).collect();
         for &(a, b) in &healed {
             net.heal(a, b);

@@ -1,4 +1,5 @@
-//! Orders to hand leadership over, as an operator or a balancer gives them. They are no faults, but what they start must bear them.
+//! Requests to transfer leadership, as an operator or a balancer makes them. They are not faults, but the store must
+//! handle them at any time.
 
 use armilla::types::GroupId;
 use serde::{Deserialize, Serialize};
@@ -7,28 +8,28 @@ use super::behavior::{Behavior, Hit, Shape};
 use super::context::Context;
 use super::draw::{Class, Draft};
 
-/// What is ordered.
+/// A requested transfer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Kind {
-    /// The region's leader is asked to hand over.
+    /// The region's leader is asked to hand over its leadership.
     Transfer {
         /// The region's number, from 0.
         region: u32,
         /// The node that is to lead, from 1.
         to: u32,
     },
-    /// The placement driver's leader is asked to hand over.
+    /// The placement driver's leader is asked to hand over its leadership.
     TransferPd {
         /// The node that is to lead, from 1.
         to: u32,
     },
 }
 
-/// The words for `kind`.
+/// The values of `kind`.
 pub const NAMES: &[&str] = &["transfer", "transfer-pd"];
 
-/// What the swarm draws.
+/// The classes from which the swarm draws.
 pub const CLASSES: &[Class<Kind>] = &[Class {
     name: "transfer",
     per_minute: (1.0, 20.0),
@@ -57,7 +58,7 @@ impl Behavior for Kind {
     }
 
     fn disturbs(&self) -> bool {
-        // A transfer pauses nothing for long, and is judged.
+        // A transfer causes no long pause, so the sums continue and are judged.
         false
     }
 

@@ -1,17 +1,17 @@
-//! # fault: what goes wrong in a run
+//! # fault: the faults of a run
 //!
 //! ```text
 //!   swarm ── Draw ──> Fault { at_ms, for_ms, target, kind } ── a line of the plan's file
 //!                        │ at_ms
-//!   nemesis ── strike ──>│<── impose, whenever a fault begins or ends: the union of the active ones is in force
+//!   nemesis ── strike ──>│<── impose, whenever a fault begins or ends: the union of all active faults is in force
 //!                        │ at_ms + for_ms
 //!             end ──────>│
 //! ```
-//! A family of faults is a file: its kinds with their parameters, how the swarm draws them, how they strike, what is in force
-//! meanwhile, how they end, how shrinking makes them milder ([`behavior::Behavior`]).
+//! Each family of faults has a file with its kinds and their parameters, how the swarm draws them, how they strike,
+//! what they impose while they are active, how they end, and how shrinking makes them milder ([`behavior::Behavior`]).
 //!
-//! **In** come the time, the target and the kind; **out** go changes of the simulated world, and what the oracle of pauses must
-//! know of them. **Never**: a fault that undoes another's, or one that the store could not survive if it did all that it promises.
+//! **In** come the time, the target and the kind; **out** go changes of the simulated world, and reports to the oracle
+//! of pauses. **Never**: a fault that undoes another one, or one that a correct store could not survive.
 
 pub mod behavior;
 pub mod clock;
@@ -36,19 +36,19 @@ use draw::{Class, Draft, Draw};
 use force::{Force, Machines};
 pub use target::Target;
 
-/// One thing that goes wrong.
+/// One fault of a plan.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Table")]
 pub struct Fault {
-    /// When it begins, ms after the workload's begin.
+    /// When it begins, ms after the start of the workload.
     pub at_ms: u64,
-    /// How long it lasts, ms; absent if it happens at one moment.
+    /// How long it lasts, ms; absent if the fault is instantaneous.
     #[serde(skip_serializing_if = "is_zero")]
     pub for_ms: u64,
-    /// Which node it strikes, if it strikes one.
+    /// The node that it strikes, if it strikes a single one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,
-    /// What it does, and the kind's own parameters.
+    /// The kind and its parameters.
     #[serde(flatten)]
     pub kind: Kind,
 }
@@ -57,10 +57,10 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-/// What goes wrong, by family.
+/// The kind of a fault, by family.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
-#[allow(missing_docs)] // each is documented by its file
+#[allow(missing_docs)] // each is documented in its file
 pub enum Kind {
     Process(process::Kind),
     Disk(disk::Kind),
@@ -70,7 +70,7 @@ pub enum Kind {
     Repeat(repeat::Kind),
 }
 
-/// Does the same to a kind of any family.
+/// Evaluates the same expression for a kind of any family.
 macro_rules! of_family {
     ($value:expr, $kind:ident => $body:expr) => {
         match $value {
@@ -92,7 +92,7 @@ macro_rules! family {
             }
         })*
 
-        /// Reads `kind` and its parameters, which are all that is left of a fault's table.
+        /// Reads `kind` and its parameters, which are all that remains in the fault's table.
         fn parse(table: Table) -> Result<Kind, String> {
             let name = match table.get("kind") {
                 Some(Value::String(name)) => name.clone(),
@@ -103,10 +103,10 @@ macro_rules! family {
                 return Ok(Kind::$variant(kind));
             })*
             let names = [$($module::NAMES),*].concat();
-            Err(format!("`{name}` is no kind of fault: {}", names.join(", ")))
+            Err(format!("unknown kind of fault `{name}`; known are {}", names.join(", ")))
         }
 
-        /// All classes, in a fixed order.
+        /// Returns the classes of all families, in a fixed order.
         fn all_classes() -> Vec<AnyClass> {
             let mut all = Vec::new();
             $(all.extend($module::CLASSES.iter().map(AnyClass::new));)*
@@ -117,11 +117,11 @@ macro_rules! family {
 
 family!(Process: process, Disk: disk, Net: net, Clock: clock, Leadership: leadership, Repeat: repeat);
 
-/// A class of any family.
+/// A class of faults of any family.
 pub struct AnyClass {
-    /// Seeds the class's own stream of random numbers.
+    /// The name, which also seeds the class's own stream of random numbers.
     pub name: &'static str,
-    /// How many faults a minute at the least and at the most.
+    /// The minimum and the maximum number of faults per minute.
     pub per_minute: (f64, f64),
     make: Make,
 }
@@ -142,7 +142,7 @@ impl AnyClass {
     }
 }
 
-/// What the swarm draws from.
+/// Returns the classes from which the swarm draws.
 pub fn classes() -> Vec<AnyClass> {
     all_classes()
 }
@@ -163,27 +163,27 @@ impl TryFrom<Table> for Fault {
         let target = match table.remove("target") {
             None => None,
             Some(Value::String(text)) => Some(Target::try_from(text)?),
-            Some(other) => return Err(format!("a fault's `target` is {other}, not a text")),
+            Some(other) => return Err(format!("a fault's `target` is {other}, not a string")),
         };
         Ok(Fault { at_ms, for_ms, target, kind: parse(table)? })
     }
 }
 
 impl Fault {
-    /// A drafted fault at a time.
+    /// Creates a fault from a draft, at a time.
     pub fn new(at_ms: u64, draft: Draft<Kind>) -> Fault {
         Fault { at_ms, for_ms: draft.for_ms, target: draft.target, kind: draft.kind }
     }
 
-    /// When it ends, ms after the workload's begin.
+    /// Returns when the fault ends, ms after the start of the workload.
     pub fn end_ms(&self) -> u64 {
         self.at_ms + self.for_ms
     }
 
-    /// Whether the fields are those that the kind has.
+    /// Checks that the fault has exactly the fields that its kind needs, and valid parameters.
     ///
     /// # Errors
-    /// Which one is missing or too many.
+    /// The field that is missing or not allowed, or the parameter that is invalid.
     pub fn validate(&self) -> Result<(), String> {
         let Shape { target, lasts } = of_family!(&self.kind, kind => kind.shape());
         let needs = |has: bool, needed: bool, name: &str| match (has, needed) {
@@ -196,43 +196,43 @@ impl Fault {
         of_family!(&self.kind, kind => kind.check()).map_err(|why| format!("the fault at {} ms: {why}", self.at_ms))
     }
 
-    /// Strikes `node`, which its target was resolved to. Returns false if it cannot now.
+    /// Strikes the node to which the target was resolved. Returns false if the fault cannot strike now.
     pub fn strike(&self, hit: &mut Hit, context: &mut Context) -> bool {
         of_family!(&self.kind, kind => kind.strike(hit, context))
     }
 
-    /// Adds what it does while it is active.
+    /// Adds the effects that the fault has while it is active to `force`.
     pub fn impose(&self, active: Active, machines: &Machines, force: &mut Force) {
         of_family!(&self.kind, kind => kind.impose(active, machines, force));
     }
 
-    /// When what it does changes by itself next, ms after its begin.
+    /// Returns when the fault's effects change by themselves next, ms after its begin, if they do.
     pub fn changes_at_ms(&self, elapsed_ms: u64) -> Option<u64> {
         of_family!(&self.kind, kind => kind.changes_at_ms(elapsed_ms))
     }
 
-    /// Ends it; returns the nodes to start, unless another fault keeps them down.
+    /// Ends the fault. Returns the nodes to start unless another fault keeps them down.
     pub fn end(&self, node: u64, context: &mut Context) -> Vec<u64> {
         of_family!(&self.kind, kind => kind.end(node, context))
     }
 
-    /// Whether the oracle of pauses begins its sums anew when it strikes.
+    /// Returns whether the oracle of pauses starts its sums again when the fault strikes.
     pub fn disturbs(&self) -> bool {
         of_family!(&self.kind, kind => kind.disturbs())
     }
 
-    /// The same with half of its strength, or nothing if it is weak already.
+    /// Returns the same fault with half of its strength, or `None` if it is already weak.
     pub fn milder(&self) -> Option<Fault> {
         let kind = of_family!(&self.kind, kind => kind.milder().map(Kind::from))?;
         Some(Fault { kind, ..self.clone() })
     }
 
-    /// The same for half as long, or nothing if it is short already.
+    /// Returns the same fault for half of its duration, or `None` if it is already short.
     pub fn shorter(&self) -> Option<Fault> {
         (self.for_ms >= 100).then(|| Fault { for_ms: self.for_ms / 2, ..self.clone() })
     }
 
-    /// Whether it names a node with a number above `highest`.
+    /// Returns whether the fault names a node with a number above `highest`.
     pub fn names_node_above(&self, highest: u32) -> bool {
         matches!(self.target, Some(Target::Node(node)) if node > highest)
             || of_family!(&self.kind, kind => kind.names_node_above(highest))
@@ -241,7 +241,7 @@ impl Fault {
 
 #[cfg(test)]
 mod tests {
-    //! Goal: a plan's file says exactly what a fault is, and nothing in it is overlooked.
+    //! Goal: a plan's file defines a fault exactly, and no field of it is ignored.
     use super::*;
 
     fn read(text: &str) -> Result<Fault, String> {
@@ -264,7 +264,7 @@ mod tests {
         for (text, says) in [
             ("at_ms = 1\nkind = \"crash\"\nfor_ms = 9\ntarget = \"node-1\"\nnode = 2\n", "unknown field `node`"),
             ("at_ms = 1\nkind = \"ring\"\nfor_ms = 9\ndeaf = true\n", "unknown field `deaf`"),
-            ("at_ms = 1\nkind = \"crush\"\n", "`crush` is no kind of fault"),
+            ("at_ms = 1\nkind = \"crush\"\n", "unknown kind of fault `crush`"),
             ("at_ms = 1\nkind = \"crash\"\ntarget = \"node-1\"\n", "has no `for_ms`"),
             ("at_ms = 1\nkind = \"crash\"\nfor_ms = 9\n", "has no `target`"),
             ("at_ms = 1\nkind = \"reset\"\nfor_ms = 9\ntarget = \"node-1\"\n", "must not have `for_ms`"),
@@ -281,7 +281,7 @@ mod tests {
         let names = [process::NAMES, disk::NAMES, net::NAMES, clock::NAMES, leadership::NAMES, repeat::NAMES].concat();
         for name in names {
             let table = Table::from_iter([("kind".to_owned(), Value::from(name))]);
-            // With or without parameters: the family knows the word.
+            // Parameters may be missing, but the family must know the name.
             if let Err(error) = parse(table) {
                 assert!(error.contains("missing field"), "{name}: {error}");
             }

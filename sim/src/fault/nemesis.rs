@@ -1,4 +1,4 @@
-//! The nemesis: carries out a plan's faults at their times.
+//! The nemesis, which executes a plan's faults at their times.
 
 use std::collections::BTreeMap;
 
@@ -11,35 +11,35 @@ use crate::fault::force::Force;
 use crate::plan::Plan;
 
 const MS: u64 = 1_000_000;
-/// Places in the order of what happens at one moment that each fault has: its begin, its end, a change.
+/// The number of order keys that each fault has for steps at the same time: its begin, its end, and a change.
 const STEPS: usize = 3;
 
 /// A schedule of faults.
 pub struct Nemesis {
-    /// What they act on.
+    /// The world that the faults act on.
     pub context: Context,
     schedule_seed: u64,
     faults: Vec<Fault>,
-    /// The active faults, by their place in the plan, the node that each one's target was resolved to, and when it
+    /// The active faults by their index in the plan: the node to which the target was resolved, and when the fault
     /// began (true ns).
     active: BTreeMap<usize, (u64, u64)>,
-    /// What is in force.
+    /// The effects that are in force.
     force: Force,
-    /// How many faults struck.
+    /// The number of faults that began.
     pub struck: u64,
 }
 
 enum Step {
     Begin(usize),
     End(usize),
-    /// What an active fault does changes by itself.
+    /// The effects of an active fault change by themselves.
     Change(usize),
-    /// Connections that hung are given up: the oracle of pauses judges again.
+    /// Hanging connections have been closed by now: the oracle of pauses may judge again.
     Settle,
 }
 
 impl Nemesis {
-    /// A nemesis for `plan`.
+    /// Creates the nemesis for `plan`.
     pub fn new(plan: &Plan, context: Context) -> Nemesis {
         let force = Force::none(context.link.clone());
         Nemesis {
@@ -52,7 +52,7 @@ impl Nemesis {
         }
     }
 
-    /// Carries out everything, from `begin_ns` (true time) on. Returns when the last fault has ended.
+    /// Executes all faults, starting at `begin_ns` (true time). Returns when the last fault has ended.
     pub async fn run(&mut self, begin_ns: u64) {
         let mut steps: BTreeMap<(u64, usize), Step> = BTreeMap::new();
         for (n, fault) in self.faults.iter().enumerate() {
@@ -95,7 +95,7 @@ impl Nemesis {
         }
     }
 
-    /// Begins a fault; returns whether it has an end.
+    /// Begins a fault. Returns whether it has an end to be scheduled.
     fn begin(&mut self, n: usize) -> bool {
         let fault = self.faults[n].clone();
         let node = fault.target.map_or(0, |target| self.context.resolve(target));
@@ -126,7 +126,7 @@ impl Nemesis {
         self.tell_pauses();
     }
 
-    /// Works out anew what is in force, and makes the world so.
+    /// Recomputes the effects of the active faults and applies them to the world.
     fn enforce(&mut self) {
         let mut force = Force::none(self.context.link.clone());
         let now_ns = self.context.world.now_ns();
@@ -135,7 +135,7 @@ impl Nemesis {
             self.faults[*n].impose(active, &self.context.machines, &mut force);
         }
         force.apply(&self.force, &self.context.world, &self.context.cluster);
-        // A process that is not up, or comes up, handles no ticks.
+        // A process that is down or starting handles no ticks.
         let cluster = &self.context.cluster;
         let slow = force.only_slow_engines().into_iter();
         let slow = slow.filter(|node| cluster.with(*node, |machine| machine.replicas().is_some()));
@@ -149,12 +149,12 @@ impl Nemesis {
         self.force = force;
     }
 
-    /// Tells the oracle of pauses what is wrong now.
+    /// Reports the present faults to the oracle of pauses and to related oracles.
     fn tell_pauses(&self) {
         let Context { cluster, world, monitor, wiped, .. } = &self.context;
-        // A sync that is going to fail ends a store at any time.
+        // A pending failure of a sync may end a store at any time.
         let armed = cluster.ids().into_iter().any(|id| cluster.with(id, |machine| machine.is_armed()));
-        // One whose disk was hurt may say so at any time, or never; until it does, its replicas go on.
+        // A store with a damaged disk may detect this at any time or never; until then its replicas continue.
         let hurt = wiped.filter(|node| !cluster.with(*node, |machine| machine.wiped));
         let armed = armed || hurt.is_some();
         let dead = self.force.dead.iter().chain(wiped.iter().filter(|_| hurt.is_none())).copied().collect();
@@ -165,13 +165,13 @@ impl Nemesis {
         let plain = self.force.plain && calm;
         monitor.with(|observed| {
             observed.pauses.regime(now_ns, plain.then_some(dead));
-            // A log that is bounded in a few bytes may lack what follows a snapshot.
+            // A log with a small limit in bytes may lack the entries after a snapshot.
             observed.raft.judge_snapshots_while(calm && loses_nothing && self.context.keeps_log);
             observed.moved.judge(now_ns, slow);
         });
     }
 
-    /// Ends every fault; clocks run right again, every process is up.
+    /// Ends every fault, makes clocks run at their normal speed, and starts every process.
     pub fn heal(&mut self) {
         self.active.clear();
         self.enforce();
@@ -184,7 +184,7 @@ impl Nemesis {
         self.tell_pauses();
     }
 
-    /// Every machine loses its power at once, and starts again.
+    /// Cuts the power of all machines at once and starts them again.
     pub fn last_crash(&mut self) {
         let mut rng = self.context.fork("last crash");
         let cluster = self.context.cluster.clone();

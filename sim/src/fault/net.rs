@@ -1,6 +1,8 @@
-//! Faults of the network: partitions of many forms, connections that break or hang, links that are slow, thin, or lose packets.
+//! Faults of the network: several forms of partitions, connections that break or hang, and links that are slow, have a
+//! low bandwidth, or lose packets.
 //!
-//! What is sent over a cut link waits, as TCP sends it again, unless keepalive breaks the connection first.
+//! Packets sent over a cut link are delivered later, as TCP retransmits them, unless keepalive closes the connection
+//! first.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,67 +11,68 @@ use super::context::Context;
 use super::draw::{Class, Draft, Draw};
 use super::force::{Force, Machines};
 
-/// What happens to the network.
+/// A fault of the network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Kind {
-    /// Nothing passes between the node and all other stores.
+    /// The node is cut off from all other stores.
     Isolate {},
-    /// The node hears other stores but is not observed (`deaf` false), or is observed but does not hear.
+    /// One direction between the node and all other stores is cut.
     OneWay {
-        /// It does not hear.
+        /// Whether the direction to the node is cut; otherwise the direction from it.
         deaf: bool,
     },
-    /// Nothing passes between the two sides.
+    /// Two sides are cut off from each other.
     Split {
         /// The nodes of one side; all other stores are on the other.
         side: Vec<u32>,
     },
-    /// Two sides that only meet in one node.
+    /// Two sides are connected only through the node.
     Bridge {},
-    /// Each node reaches its two neighbors only.
+    /// Each node reaches only its two neighbors.
     Ring {},
-    /// A rack is cut off: the node and every second client are on one side, all others on the other.
+    /// A rack is cut off: the node and every second client are on one side, all other machines on the other.
     Rack {},
-    /// Nothing passes between the clients and the node.
+    /// The node is cut off from all clients.
     CutClients {},
-    /// Links lose packets and connections and take longer, everywhere.
+    /// All links lose packets and connections and have a higher latency.
     LossyLinks {
-        /// Packets lost, in parts of a thousand.
+        /// The fraction of lost packets, thousandths.
         loss_permille: u32,
-        /// What is added to the latency, ms.
+        /// The mean latency added, ms.
         delay_ms: u64,
     },
-    /// What comes to the node from other stores (`inbound`), or goes from it to them, takes longer.
+    /// One direction between the node and the other stores has a higher latency.
     SlowLink {
-        /// The way to the node, not the way from it.
+        /// Whether it is the direction to the node; otherwise the direction from it.
         inbound: bool,
-        /// What is added to the latency, ms.
+        /// The latency added, ms.
         delay_ms: u64,
     },
-    /// Little passes between the node and other stores in a second.
+    /// The links between the node and the other stores have a low bandwidth.
     ThinLink {
-        /// KiB a second, each way.
+        /// KiB per second in each direction.
         kib_per_s: u64,
     },
-    /// The links between the node and other stores fail and come back, over and over.
+    /// The links between the node and the other stores repeatedly fail and recover.
     Flapping {
-        /// How long they work, ms.
+        /// How long they work each time, ms.
         up_ms: u64,
-        /// How long they do not, ms.
+        /// How long they fail each time, ms.
         down_ms: u64,
     },
-    /// Connections between the node and everyone break, once.
+    /// The existing connections between the node and all other machines break.
     Reset {},
-    /// Connections between the node and everyone become half open, once: what is sent over them is lost without a trace, until
-    /// keepalive gives them up. New ones work.
+    /// The existing connections between the node and all other machines become half open: everything sent over them is
+    /// silently lost until keepalive closes them. New connections work.
     BlackHole {},
 }
 
-/// How long after the end of a partition what was held arrives at the latest: half of an outage of four seconds or more.
+/// How long after the end of a partition retransmitted packets may still arrive: half of the outage, which counts for
+/// at most four seconds, with some reserve.
 const RETRANSMISSION_NS: u64 = 2_100_000_000;
 
-/// The words for `kind`.
+/// The values of `kind`.
 pub const NAMES: &[&str] = &[
     "isolate",
     "one-way",
@@ -86,7 +89,7 @@ pub const NAMES: &[&str] = &[
     "black-hole",
 ];
 
-/// What the swarm draws.
+/// The classes from which the swarm draws.
 pub const CLASSES: &[Class<Kind>] = &[
     Class { name: "partition", per_minute: (1.0, 10.0), make: partition },
     Class {
@@ -182,9 +185,9 @@ impl Behavior for Kind {
 
     fn end(&self, node: u64, context: &mut Context) -> Vec<u64> {
         match self {
-            // What has piled up is still on its way.
+            // Queued packets are still in flight.
             Kind::ThinLink { .. } => context.unsettle(node),
-            // What it sent meanwhile is sent again.
+            // Packets that the node sent during the fault are retransmitted.
             Kind::Isolate {} | Kind::Rack {} => {
                 let until_ns = context.world.now_ns() + RETRANSMISSION_NS;
                 context.monitor.with(|observed| observed.pauses.may_arrive(node, until_ns));
@@ -205,11 +208,11 @@ impl Behavior for Kind {
                 force.cut_between(&machines.all(), inside);
                 force.dead.insert(node);
             }
-            // The stores among themselves are well.
+            // The links between stores are not affected.
             Kind::CutClients {} => machines.clients.iter().for_each(|&client| force.cut(node, client)),
             Kind::Flapping { up_ms, down_ms } => {
                 force.plain = false;
-                // They fail first.
+                // Each round begins with the failure.
                 if elapsed_ms % (up_ms + down_ms) < *down_ms {
                     machines.others(node).for_each(|other| force.cut(node, other));
                 }
@@ -254,7 +257,7 @@ impl Behavior for Kind {
 }
 
 impl Kind {
-    /// Adds what is no plain loss of a node.
+    /// Adds the effects of faults that are not plain.
     fn impose_unjudged(&self, node: u64, machines: &Machines, force: &mut Force) {
         let stores = &machines.stores;
         match self {

@@ -1,7 +1,8 @@
-//! Faults of processes and machines: they die, stand still, are told to end, come back with an empty disk, or are slow.
+//! Faults of processes and machines: they crash, are paused, are told to stop, come back with an empty or an old disk,
+//! or are slow.
 //!
-//! All but the slow processor are *plain*: who is dead or paused is known, so the oracle of pauses judges how soon the others
-//! take over.
+//! Most of them are *plain*: the nemesis knows which nodes are dead or paused, so the oracle of pauses judges how soon
+//! the others take over.
 
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -12,52 +13,54 @@ use super::draw::{Class, Draft};
 use super::force::{Force, Machines};
 use crate::cluster::Death;
 
-/// What happens to a process. Durations are how long it stays so.
+/// A fault of a process or machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Kind {
-    /// The process dies; in three of four cases the machine loses its power, and unsynced writes are lost, kept or torn. Half of
-    /// the power losses are silent: peers' connections hang until keepalive gives them up.
+    /// The process dies. In three of four cases the machine loses power, and unsynced writes are lost, kept or torn.
+    /// Half of the power losses are silent: peers' connections hang until keepalive closes them.
     Crash {},
-    /// All machines lose their power at once.
+    /// All machines lose power at once.
     CrashAll {},
-    /// The process is stopped and goes on later, knowing nothing of it.
+    /// The process is suspended and resumed later, without being notified.
     Pause {},
-    /// The process is told to end, as by SIGTERM: it hands over, stops, and starts again at the end.
+    /// The process is told to stop, as by SIGTERM: it hands over its leaders, stops, and is started again at the end.
     Stop {},
-    /// The machine loses its power and its disk is replaced by an empty one. A run has at most one of these.
+    /// The machine loses power and its disk is replaced by an empty one. Happens at most once per run.
     Wipe {},
-    /// The process dies, and starts again with other settings, which it keeps.
+    /// The process dies and starts again with other settings, which it keeps.
     Reconfigure {
-        /// What changes, as in a node's configuration file.
+        /// The changed settings, as in a node's configuration file.
         config: Table,
     },
-    /// The machine loses its power and goes on; at the end it loses it again, and comes back with the disk that it had at the
-    /// beginning, as from a backup. The store must stop: it lacks what it has acknowledged since.
+    /// The machine loses power and restarts. At the end it loses power again and comes back with the disk contents from
+    /// the begin of the fault, as if restored from a backup. The store must stop: it lacks everything that it has
+    /// acknowledged since.
     OldCopy {
-        /// Whether its identity is as old, too; otherwise only the engine and the log are.
+        /// Whether the store's identity file is restored as well, not only the engine and the log.
         identity: bool,
     },
-    /// The machine is saved and restored later: process and clocks stand still, and go on as if no time had passed. Only of a node
-    /// that leads nothing: a leader's lease counts on its clock.
+    /// The machine is saved and restored later: its process and clocks stand still and then continue as if no time had
+    /// passed. While leases are in use, only a node without leaders is frozen: a leader's lease relies on its clock.
     Freeze {},
-    /// Long work (a flush of the engine, the install of a snapshot) takes longer, before its effect and after it.
+    /// Long operations (a flush of the engine, the install of a snapshot) take longer, both before and after their
+    /// effect.
     SlowWork {
-        /// What is added on either side, ms.
+        /// The time added before the effect and again after it, ms.
         by_ms: u32,
     },
-    /// Work takes `factor` times as long.
+    /// Computation takes `factor` times as long.
     SlowCpu {
-        /// From 2.
+        /// At least 2.
         factor: u32,
     },
 }
 
-/// The words for `kind`.
+/// The values of `kind`.
 pub const NAMES: &[&str] =
     &["crash", "crash-all", "pause", "stop", "wipe", "reconfigure", "old-copy", "freeze", "slow-work", "slow-cpu"];
 
-/// What the swarm draws. A wipe is drawn by the swarm itself, once a run at most.
+/// The classes from which the swarm draws. The swarm itself draws a wipe, at most once per run.
 pub const CLASSES: &[Class<Kind>] = &[
     Class {
         name: "crash",
@@ -195,7 +198,7 @@ impl Behavior for Kind {
                 Force::raise(&mut force.long_work_ms, node, *by_ms);
                 force.plain = false;
             }
-            // Its process may be up still, and hands over: it is not dead.
+            // The process may still be running and hand over its leaders, so it does not count as dead.
             Kind::Stop {} => drop(force.down.insert(node)),
             Kind::SlowCpu { factor } => {
                 Force::raise(&mut force.slow_cpu, node, *factor);
@@ -215,19 +218,19 @@ impl Behavior for Kind {
                     let stores = observed.node_of.iter().filter(|(_, on)| **on == node).map(|(store, _)| *store);
                     stores.collect::<Vec<_>>().into_iter().for_each(|store| observed.raft.roll_back(store));
                 });
-                // Its replicas are gone for good: once it has stopped, it is replaced by a new store.
+                // The store's replicas are permanently lost: once it has stopped, it is replaced by a new one.
                 context.wiped = Some(node);
                 vec![node]
             }
             Kind::CrashAll {} => context.cluster.ids(),
             Kind::Stop {} => {
-                // What is left of the process once its node has stopped, or of a node that could not stop.
+                // Kills the process, whether or not its node has stopped by then.
                 let mut rng = context.fork("end");
                 context.kill(node, Death::Killed, &mut rng);
                 vec![node]
             }
             Kind::Freeze {} => {
-                // Its promise, by its own clock, lasts longer than others know.
+                // By its own clock, the node's promise lasts longer than others can know.
                 context.unsettle(node);
                 Vec::new()
             }
@@ -236,7 +239,7 @@ impl Behavior for Kind {
     }
 
     fn disturbs(&self) -> bool {
-        // The oracle is told of a stop by the cluster.
+        // The cluster reports a stop to the oracle.
         !matches!(self, Kind::Stop {})
     }
 

@@ -1,8 +1,8 @@
-//! Messages that come again: what stores sent each other is delivered once more, later, perhaps to another process; or comes from a
-//! peer that is no member.
+//! Repeated and stray messages: messages between stores are delivered once more, later and perhaps to another process,
+//! or come from a peer that is not a member.
 //!
-//! A sender repeats what it cannot know to have arrived, and a network may hold what it has for long; connections and streams order
-//! only what goes over one of them.
+//! A sender repeats messages that may not have arrived, and a network may hold messages for long; a connection or
+//! stream orders only its own messages.
 
 use armilla::proto::armilla::raft::RaftBatch;
 use armilla::proto::armilla::raft::transport_client::TransportClient;
@@ -19,29 +19,29 @@ use super::draw::{Class, Draft};
 use super::force::{Force, Machines};
 use crate::oracle::strays::STRAY_TERM;
 
-/// The call whose messages are kept, as the network names it.
+/// The path of the call whose messages the network records.
 pub const PATH: &str = "/armilla.raft.Transport/Messages";
 
-/// What comes again.
+/// A fault of message delivery.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Kind {
-    /// What other stores sent to the node last comes again at the end.
+    /// The last messages that other stores sent to the node before the fault are delivered again at its end.
     Repeat {
-        /// In another order than it was sent.
+        /// Whether they are delivered in another order.
         shuffled: bool,
     },
-    /// A message comes to the node from a peer that is no member of the group (`to` false), or is meant for another peer.
+    /// The node receives a message from a peer that is not a member of the group, or for a peer that is not.
     Stray {
-        /// The receiver is wrong, not the sender.
+        /// Whether the receiver is wrong instead of the sender.
         to: bool,
     },
 }
 
-/// The words for `kind`.
+/// The values of `kind`.
 pub const NAMES: &[&str] = &["repeat", "stray"];
 
-/// What the swarm draws.
+/// The classes from which the swarm draws.
 pub const CLASSES: &[Class<Kind>] = &[
     Class {
         name: "repeat",
@@ -61,7 +61,7 @@ pub const CLASSES: &[Class<Kind>] = &[
     },
 ];
 
-/// The messages in what was sent: each with a byte that says that it is not compressed, and its length.
+/// Decodes the messages in sent data. Each is preceded by a zero byte (not compressed) and its length.
 fn decode(mut data: Bytes) -> Vec<RaftBatch> {
     let mut batches = Vec::new();
     while data.len() > 5 {
@@ -75,26 +75,26 @@ fn decode(mut data: Bytes) -> Vec<RaftBatch> {
     batches
 }
 
-/// What each other store sent to the node last.
+/// Returns the last messages that each other store sent to the node.
 fn sent(node: u64, context: &Context) -> Vec<Vec<RaftBatch>> {
     let others = context.machines.others(node);
     let by_sender = others.map(|from| context.world.net().recorded(from, node));
     by_sender.map(|sent| sent.into_iter().flat_map(decode).collect()).collect()
 }
 
-/// Sends batches to a node, those of each sender by a call of their own.
+/// Sends batches to a node, with one call per sender.
 fn send(node: u64, by_sender: Vec<Vec<RaftBatch>>, context: &Context) {
     let Some(address) = context.cluster.addresses().get(node as usize - 1).cloned() else { return };
     for batches in by_sender.into_iter().filter(|batches| !batches.is_empty()) {
         let Ok(channel) = context.admin.env().net.channel(&address) else { return };
         context.admin.spawn(async move {
-            // A refusal (the sender or the receiver is another process by now) is as good as an answer.
+            // A refusal (the sender or the receiver has been restarted) is ignored.
             let _ = TransportClient::new(channel).messages(stream::iter(batches)).await;
         });
     }
 }
 
-/// The batch with messages of a peer that is no member, or for another peer.
+/// Turns a batch into messages from a peer that is not a member or, with `to`, for such a peer.
 fn stray(mut batch: RaftBatch, to: bool, hit: &mut Hit) -> RaftBatch {
     batch.messages.retain_mut(|message| {
         let Ok(mut raft) = Message::parse_from_bytes(&message.message) else { return false };
@@ -110,11 +110,11 @@ fn stray(mut batch: RaftBatch, to: bool, hit: &mut Hit) -> RaftBatch {
             *hit.rng.pick(&[MessageType::MsgHeartbeat, MessageType::MsgRequestVote, MessageType::MsgAppendResponse]);
         raft.set_msg_type(kind);
         if kind == MessageType::MsgRequestVote {
-            // As by order of a leader, which no promise holds off.
+            // As in a leadership transfer, which ignores promises.
             raft.context = Bytes::from_static(raft::CAMPAIGN_TRANSFER);
         }
         if let Some(epoch) = &mut message.epoch {
-            // From before the members that are known now.
+            // An epoch from before the present members.
             epoch.conf_ver = 0;
         }
         message.message = raft.write_to_bytes().unwrap_or_default().into();
@@ -152,7 +152,7 @@ impl Behavior for Kind {
     }
 
     fn impose(&self, _active: Active, _machines: &Machines, force: &mut Force) {
-        // What a leader said long ago binds voters anew.
+        // Repeated messages of an old leader renew voters' promises.
         force.plain = false;
     }
 
@@ -170,7 +170,7 @@ impl Behavior for Kind {
 
 #[cfg(test)]
 mod tests {
-    //! Goal: what tonic sends is taken apart again.
+    //! Goal: the data that tonic sends is decoded.
     use super::*;
 
     #[test]
@@ -185,6 +185,6 @@ mod tests {
         }
         assert_eq!(decode(data.clone().into()), [batch(3), batch(4)]);
         data.pop();
-        assert_eq!(decode(data.into()), [batch(3)], "a part of a message is none");
+        assert_eq!(decode(data.into()), [batch(3)], "a partial message is ignored");
     }
 }

@@ -1,22 +1,22 @@
-//! Stories: faults that only together are dangerous. One part fails while another is in a certain state, as happens when a rack, a
-//! switch or a host is in trouble.
+//! Stories: sequences of faults that are dangerous only in combination. One part fails while another one is in a
+//! certain state, as happens when a rack, a switch or a host fails.
 
 use super::clock::{self, DRIFT_PPM_MAX};
 use super::draw::{Draft, Draw};
 use super::target::Target;
 use super::{Kind, disk, leadership, net, process, repeat};
 
-/// A story, which is in or out of a run as a whole.
+/// A story. A run includes it or not.
 pub struct Story {
-    /// Seeds the story's own stream of random numbers.
+    /// The name, which also seeds the story's own stream of random numbers.
     pub name: &'static str,
-    /// How often a minute at the least and at the most.
+    /// The minimum and the maximum number of times per minute.
     pub per_minute: (f64, f64),
-    /// Draws its faults, each with its time after the story's begin, ms.
+    /// Draws the story's faults.
     pub tell: fn(&mut Draw<'_>) -> Vec<Part>,
 }
 
-/// A fault of a story and when it begins, ms after the story's begin.
+/// A fault of a story, and when it begins, ms after the start of the story.
 pub type Part = (u64, Draft<Kind>);
 
 fn at(after_ms: u64, target: Target, for_ms: u64, kind: impl Into<Kind>) -> Part {
@@ -37,7 +37,8 @@ pub const STORIES: &[Story] = &[
     Story { name: "slow-install", per_minute: (1.0, 3.0), tell: slow_install },
 ];
 
-/// A node is gone for long, while the others are well: what it led is led elsewhere, and nobody hands it anything.
+/// A node is away for long while the others run normally: its groups get other leaders, and no leader is transferred to
+/// it.
 fn dead_store(d: &mut Draw<'_>) -> Vec<Part> {
     let (node, for_ms) = (Target::Leader(d.region()), d.rng.between(8_000, 15_000));
     vec![match d.rng.below(3) {
@@ -46,14 +47,14 @@ fn dead_store(d: &mut Draw<'_>) -> Vec<Part> {
     }]
 }
 
-/// Nodes are stopped and started one after the other, as an upgrade does.
+/// Nodes are stopped and started one after the other, as during an upgrade.
 fn rolling_restart(d: &mut Draw<'_>) -> Vec<Part> {
     let first = d.node();
     let node = |n: u32| Target::Node((first + n - 1) % d.stores + 1);
     (0..d.stores.min(3)).map(|n| at(16_000 * u64::from(n), node(n), 4_000, process::Kind::Stop {})).collect()
 }
 
-/// A leader loses its followers, not its clients; perhaps its clock is slow and theirs are fast.
+/// A leader loses its followers but perhaps not its clients; its clock may be slow and theirs fast.
 fn cut_off_leader(d: &mut Draw<'_>) -> Vec<Part> {
     let (node, mut story) = (d.leader(), Vec::new());
     if d.rng.chance(0.5) {
@@ -67,7 +68,7 @@ fn cut_off_leader(d: &mut Draw<'_>) -> Vec<Part> {
     story
 }
 
-/// What a leader hears is old, and then it is not observed any more.
+/// A leader receives acknowledgements late, and then its own messages do not arrive.
 fn late_acknowledgements(d: &mut Draw<'_>) -> Vec<Part> {
     let node = d.leader();
     let delay_ms = d.election(30, 130);
@@ -77,7 +78,7 @@ fn late_acknowledgements(d: &mut Draw<'_>) -> Vec<Part> {
     vec![slow, at(after_ms, node, silent_ms, net::Kind::OneWay { deaf: false })]
 }
 
-/// Leadership is handed over while the old leader does not hear, or hears late.
+/// Leadership is transferred while the old leader receives nothing, or receives messages late.
 fn deaf_transfer(d: &mut Draw<'_>) -> Vec<Part> {
     let at_ms = d.election(0, 60);
     if d.rng.chance(0.5) {
@@ -94,7 +95,8 @@ fn deaf_transfer(d: &mut Draw<'_>) -> Vec<Part> {
     story
 }
 
-/// Flushes take long on a node, which applies on; then it loses its power, and what no flush has made durable.
+/// A node continues to apply during long flushes; then it crashes and may lose everything that no flush has made
+/// durable.
 fn applies_during_flush(d: &mut Draw<'_>) -> Vec<Part> {
     let node = Target::Node(d.node());
     let by_ms = d.rng.between(2000, 6000);
@@ -103,14 +105,15 @@ fn applies_during_flush(d: &mut Draw<'_>) -> Vec<Part> {
     vec![slow, at(after_ms, node, d.rng.between(50, 500), process::Kind::Crash {})]
 }
 
-/// A node was away for so long that it gets a snapshot, which takes its time to be written; meanwhile clients go on.
+/// A node is away for so long that it gets a snapshot, which it installs slowly while clients continue to write.
 fn slow_install(d: &mut Draw<'_>) -> Vec<Part> {
     let (node, away_ms) = (Target::Node(d.node()), d.rng.between(3_000, 10_000));
     let slow = process::Kind::SlowWork { by_ms: d.rng.between(1_000, 6_000) as u32 };
     vec![at(0, node, away_ms, process::Kind::Crash {}), at(away_ms, node, d.rng.between(15_000, 30_000), slow)]
 }
 
-/// A node was away for so long that it gets a snapshot, which its engine does not take in for a while; meanwhile leaders are lost.
+/// A node is away for so long that it gets a snapshot. Its engine cannot ingest the snapshot for a while, during which
+/// a leader is lost.
 fn campaign_at_install(d: &mut Draw<'_>) -> Vec<Part> {
     let away = d.node();
     let (node, away_ms) = (Target::Node(away), d.rng.between(3_000, 12_000));
@@ -118,7 +121,7 @@ fn campaign_at_install(d: &mut Draw<'_>) -> Vec<Part> {
         0 => at(0, node, away_ms, net::Kind::Isolate {}),
         _ => at(0, node, away_ms, process::Kind::Crash {}),
     }];
-    // From before its return until some time after.
+    // From shortly before the node's return until some time after it.
     let stall_ms = d.election(400, 1000);
     story.push(at(away_ms - 100, node, 100 + stall_ms, disk::Kind::StallEngine {}));
     let lost = Target::Leader(d.region());
@@ -126,7 +129,7 @@ fn campaign_at_install(d: &mut Draw<'_>) -> Vec<Part> {
     story
 }
 
-/// What is sent to a node is lost with its connections, and comes after all, to it or to the process after it.
+/// Messages to a node are lost with its connections and delivered later after all, to it or to a restarted process.
 fn late_messages(d: &mut Draw<'_>) -> Vec<Part> {
     let node = d.target();
     let held_ms = d.log(1000, 60_000);
@@ -140,7 +143,7 @@ fn late_messages(d: &mut Draw<'_>) -> Vec<Part> {
     story
 }
 
-/// A leader and a voter see each other only through a third; that one may be restarted, and the leader is cut off.
+/// A leader and a voter are connected only through a third node, which may be restarted; then the leader is cut off.
 fn forgetful_voter(d: &mut Draw<'_>) -> Vec<Part> {
     let region = d.region();
     let (leader, follower) = (Target::Leader(region), Target::Follower(region));

@@ -1,18 +1,19 @@
-//! Which node a fault strikes.
+//! The node that a fault strikes.
 
 use serde::{Deserialize, Serialize};
 
-/// One node by number, or one by what it is when the fault begins. In a file: `node-3`, `leader-0`, `follower-0`, `pd-leader`.
+/// A node by its number, or by its role when the fault begins. In a file: `node-3`, `leader-0`, `follower-0`,
+/// `pd-leader`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Target {
-    /// The node of that number (from 1).
+    /// The node with this number (from 1).
     Node(u32),
-    /// The node that leads the region of that number (from 0).
+    /// The leader of the region with this number (from 0).
     Leader(u32),
-    /// The node after that one in number: a follower.
+    /// The node after that leader by number: a follower.
     Follower(u32),
-    /// The node that leads the placement driver's group.
+    /// The leader of the placement driver's group.
     PdLeader,
 }
 

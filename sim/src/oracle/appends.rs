@@ -1,6 +1,7 @@
-//! A message with entries has at most `raft.append_kib_max` of them, and one entry more.
+//! A message contains at most `raft.append_kib_max` of entries, plus one entry.
 //!
-//! Source: raft-rs merges what is proposed in one round into one message, of any size; a receiver must be able to bound its memory.
+//! Source: raft-rs merges all proposals of a round into one message of any size; a receiver must be able to bound its
+//! memory.
 
 use armilla::rt::probe::Event;
 
@@ -9,7 +10,7 @@ use super::Violation;
 /// The oracle.
 #[derive(Debug, Default)]
 pub struct Appends {
-    /// What is configured, bytes; 0: not known yet.
+    /// The configured maximum, bytes; 0 if it is not known yet.
     pub bytes_max: u64,
 }
 
@@ -17,12 +18,12 @@ impl Appends {
     /// Judges one event of a node.
     pub fn observe(&self, now_ns: u64, node: u64, event: &Event) -> Result<(), Violation> {
         let Event::Note { store, what: "append", a: bytes, b: last_bytes, .. } = *event else { return Ok(()) };
-        // What fits is never cut, an entry without bytes behind the bound included.
+        // A message within the maximum is never cut, even if an entry without bytes follows one that reaches it.
         if self.bytes_max == 0 || bytes <= self.bytes_max || bytes - last_bytes < self.bytes_max {
             return Ok(());
         }
         let what = format!(
-            "store {store} was sent {bytes} bytes of entries in one message, the last of {last_bytes}; {} are allowed before it",
+            "store {store} was sent {bytes} bytes of entries in one message, of which the last entry has {last_bytes}; at most {} bytes may precede it",
             self.bytes_max
         );
         Err(Violation::new("appends", now_ns, node, what))
@@ -31,7 +32,7 @@ impl Appends {
 
 #[cfg(test)]
 mod tests {
-    //! Goal: the entry that passes the bound is the last.
+    //! Goal: an entry that exceeds the maximum must be the last one.
     use super::*;
 
     #[test]

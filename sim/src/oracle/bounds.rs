@@ -1,19 +1,20 @@
-//! What a store holds is bounded: its log by what is configured, and at rest nothing is left of what was under way.
+//! A store's resources are bounded: its log by the configuration, and an idle store holds nothing that was in progress.
 //!
-//! Source: a system with limits on everything stays up under load (TigerBeetle's static allocation is the strictest form).
+//! Source: a system with limits on everything stays up under load (TigerBeetle's static allocation is the strictest
+//! form).
 //!
-//! The bytes of the log's files are counted on the simulated disk. They are judged once all is well: until then a follower that was
-//! away, an engine that does not flush or a start that copies may keep more.
+//! The bytes of the log's files are counted on the simulated disk. They are judged once the cluster has recovered:
+//! until then a follower that was away, an engine that does not flush, or a start that copies may keep more.
 
 use std::collections::BTreeMap;
 
 use armilla::node::Config;
 
-/// Smaller segments are not judged: giving one back takes two ticks and writes two pages, which is half of it.
+/// Smaller segments are not judged: releasing a segment takes two ticks and writes two pages, half of a small segment.
 const SEGMENT_KIB_MIN: u64 = 64;
 
-/// Bytes that a store's log may take at rest, if the configuration bounds it. A record is not cut: a file with a large one is longer
-/// than a segment, and stays so when it is used again.
+/// Returns how many bytes an idle store's log may take, if the configuration bounds it. A record is not split: a file
+/// with a large record is longer than a segment, and keeps its length when it is reused.
 pub fn log_bytes_max(config: &Config, groups: u64, longest_file: u64) -> Option<u64> {
     let raft = &config.raft;
     if raft.log_segment_kib < SEGMENT_KIB_MIN {
@@ -22,29 +23,30 @@ pub fn log_bytes_max(config: &Config, groups: u64, longest_file: u64) -> Option<
     let by_store = Some(raft.log_store_kib_max).filter(|kib| *kib > 0);
     let by_group = Some(groups * raft.log_group_kib_max);
     let live_kib = by_store.into_iter().chain(by_group).min()?;
-    // What no flush has made durable is kept in any case, and a run of entries is not divided.
+    // Entries that no flush has made durable are always kept, and a run of entries is not divided.
     let held_kib = raft.log_soft_max_kib.max(2 * (live_kib + raft.flush_kib));
-    // An ended segment's file ends where its records do. The active one and the spares are as long as they ever were.
+    // The file of a finished segment ends with its last record. The active one and the spares keep their greatest
+    // length.
     let files = raft.log_spare_segments_max as u64 + 2;
     Some((held_kib << 10) + files * longest_file.max(raft.log_segment_kib << 10))
 }
 
-/// What is still held although nobody waits for anything, or more than may be, in words.
+/// Describes what an idle store still holds, or holds beyond its limit, if there is anything.
 pub fn left_over(figures: &BTreeMap<&'static str, u64>, staged: usize, config: &Config) -> Option<String> {
     let held = |name: &str| figures.get(name).copied().filter(|held| *held > 0).map(|held| format!("{name} = {held}"));
     let pending = ["proposals_pending", "proposal_bytes_pending", "entries_unapplied_bytes", "inbox_bytes"]
         .into_iter()
         .find_map(held);
-    // All is applied: what is in memory is kept for followers.
+    // Everything is applied: entries in memory are kept for followers.
     let cache_bytes_max = (figures.get("groups").copied().unwrap_or(0) * config.raft.cache_kib_max as u64) << 10;
     let cached = figures.get("entries_cached_bytes").copied().filter(|bytes| *bytes > cache_bytes_max);
-    let cached = cached.map(|bytes| format!("{bytes} bytes of entries in memory, {cache_bytes_max} may be"));
-    pending.or(cached).or((staged > 0).then(|| format!("{staged} staged files of snapshots")))
+    let cached = cached.map(|bytes| format!("{bytes} bytes of entries in memory, {cache_bytes_max} allowed"));
+    pending.or(cached).or((staged > 0).then(|| format!("{staged} staged snapshot files")))
 }
 
 #[cfg(test)]
 mod tests {
-    //! Goal: the bound follows the configuration, and what is left over is named.
+    //! Goal: the bound follows from the configuration, and leftovers are named.
     use super::*;
 
     #[test]

@@ -1,9 +1,11 @@
 //! Values are collected by the placement driver's time, never ahead of it.
 //!
-//! Source: TiKV collects expired raw values below a safe point that the placement driver gave; no store's clock decides alone.
+//! Source: TiKV collects expired raw values below a safe point from the placement driver; no store's clock decides
+//! alone.
 //!
-//! What a store was told, and how long ago by the true clock, bounds what time it may take it to be: its clock may run too fast by
-//! what drift allows. Answers may be late or overtake each other, so every answer to the store counts.
+//! The time that the placement driver sent to a store, and how long ago by the true clock, bounds the time that the
+//! store may assume: its clock may run too fast by at most the allowed drift. Responses may be late or overtake each
+//! other, so every response to the store counts.
 
 use std::collections::BTreeMap;
 
@@ -11,17 +13,17 @@ use armilla::rt::probe::Event;
 
 use super::Violation;
 
-/// How much too fast a clock may run, parts of a million: somewhat more than faults make it.
+/// How much too fast a clock may run, parts per million: slightly more than the faults allow.
 const DRIFT_PPM: u64 = 112_000;
 
 /// The oracle.
 #[derive(Debug, Default)]
 pub struct Collection {
-    /// By store: the answer that allows most, as the time told (ms) and when (true ns).
+    /// By store: the response that allows the latest time, as that time (ms) and when it was sent (true ns).
     told: BTreeMap<u64, (u64, u64)>,
 }
 
-/// What time a store may take it to be at most, ms.
+/// Returns the latest time that a store may assume, ms.
 fn bound_ms((wall_ms, told_ns): (u64, u64), now_ns: u64) -> u64 {
     let elapsed_ns = now_ns.saturating_sub(told_ns);
     // A millisecond for rounding.
@@ -55,7 +57,7 @@ impl Collection {
 
 #[cfg(test)]
 mod tests {
-    //! Goal: a store that goes by its own clock is found, one whose clock drifts is not. Method: by hand.
+    //! Goal: a store that uses its own clock is found, one whose clock only drifts is not. Method: handmade events.
     use super::*;
 
     #[test]
@@ -63,14 +65,14 @@ mod tests {
         let mut collection = Collection::default();
         let note = |what, a, b| Event::Note { store: 3, what, a, b, data: Default::default() };
         let second = 1_000_000_000;
-        assert!(collection.observe(0, 1, &note("collects-by", 1, 0)).is_err(), "it was told nothing");
+        assert!(collection.observe(0, 1, &note("collects-by", 1, 0)).is_err(), "it was told no time");
         collection.observe(second, 1, &note("time-told", 3, 50_000)).unwrap();
         assert!(collection.observe(11 * second, 1, &note("collects-by", 61_120, 0)).is_ok());
         assert!(collection.observe(11 * second, 1, &note("collects-by", 61_200, 0)).is_err());
         collection.observe(12 * second, 1, &note("time-told", 3, 20_000)).unwrap();
         assert!(
             collection.observe(12 * second, 1, &note("collects-by", 61_000, 0)).is_ok(),
-            "the older answer may be late"
+            "the older response may be late"
         );
     }
 }

@@ -1,9 +1,10 @@
-//! What was acknowledged is readable at the end.
+//! Acknowledged writes are readable at the end.
 //!
-//! Source: the D of ACID (Haerder and Reuter 1983), for every write that was acknowledged.
+//! Source: the D of ACID (Haerder and Reuter 1983), for every acknowledged write.
 //!
-//! After healing (and, in many runs, after every process has died once more with all that was not synced) each key is read. The
-//! value found must not be older than an acknowledged write: linearizability asks for it too, but here it has its own name.
+//! After healing (and, in many runs, after every process has crashed once more and lost everything that was not
+//! synced), each key is read. The value must not be older than an acknowledged write. Linearizability implies this, but
+//! a separate oracle reports lost writes by name.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +13,7 @@ use bytes::Bytes;
 use super::Violation;
 use crate::workload::history::{Call, Ended, History, show};
 
-/// One write of a key: when it can have taken effect, and what it left.
+/// One write of a key: when it can have taken effect, and the value that it left.
 struct Write<'a> {
     called: u64,
     returned: u64,
@@ -46,18 +47,18 @@ fn writes<'a>(history: &'a History, keys: &'a [Bytes]) -> BTreeMap<&'a Bytes, Ve
     all
 }
 
-/// Judges what the keys hold at the end.
+/// Judges the keys' final values.
 pub fn check(history: &History, keys: &[Bytes], finally: &BTreeMap<Bytes, Bytes>, at: u64) -> Result<(), Violation> {
     let writes = writes(history, keys);
     let none = Vec::new();
     for key in keys {
         let writes = writes.get(key).unwrap_or(&none);
         let found = finally.get(key);
-        // When the value found can have been written at the latest: absent is there from the beginning.
+        // The latest time at which the value can have been written. Every key is absent at first.
         let origin = writes.iter().filter(|write| write.value == found).map(|write| write.returned).max();
         let origin = if found.is_none() { Some(origin.unwrap_or(0)) } else { origin };
         let Some(origin) = origin else {
-            let what = format!("key {} holds {}, which nobody wrote", show(key), show(found.expect("present")));
+            let what = format!("key {} holds {}, which no client wrote", show(key), show(found.expect("present")));
             return Err(Violation::new("durability", at, 0, what));
         };
         let lost = writes
@@ -81,7 +82,7 @@ pub fn check(history: &History, keys: &[Bytes], finally: &BTreeMap<Bytes, Bytes>
 
 #[cfg(test)]
 mod tests {
-    //! Goal: a lost write is found whatever replaced it; an unknown outcome is not held against anyone.
+    //! Goal: a lost write is found, whatever replaced it; a write with an unknown outcome may be there or not.
     use super::*;
 
     fn b(s: &str) -> Bytes {

@@ -1,9 +1,9 @@
-//! A store whose engine makes writers or readers wait goes on with everything else: each of its lanes handles ticks.
+//! A store whose engine makes writers or readers wait continues with everything else: each of its lanes handles ticks.
 //!
 //! Source: none in the literature; a lane that waits costs every group that it drives its leader.
 //!
-//! Judged while the engine of a node stalls, or its reads from the disk are slow, and nothing else is wrong with the node's processor
-//! and log.
+//! Judged while the engine of a node stalls or reads slowly from the disk, and nothing else is wrong with the node's
+//! processor and log.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,19 +16,20 @@ use super::Violation;
 pub struct Lanes {
     /// The longest time between two ticks of a lane, ns (true time).
     bound_ns: u64,
-    /// By node: the lanes that have ticked since its start.
+    /// By node: the lanes that have ticked since the node's start.
     lanes: BTreeMap<u64, BTreeSet<u64>>,
-    /// By node that is judged, and lane: when the last tick was handled, or the judging began.
+    /// By judged node and lane: when (true ns) the last tick was handled, or judging began.
     last: BTreeMap<(u64, u64), u64>,
 }
 
 impl Lanes {
-    /// Judges by the plan's tick, ns.
+    /// Sets the plan's tick, ns.
     pub fn begin(&mut self, tick_ns: u64) {
         self.bound_ns = 1_000_000_000 + 10 * tick_ns;
     }
 
-    /// From now on these nodes are judged, each from when the calls of its disk have returned that were made while that was slow.
+    /// Judges these nodes from now on. The value is when the calls that a node made while its disk was slow have
+    /// returned (true ns); the node is not judged before.
     pub fn judge(&mut self, now_ns: u64, nodes: &BTreeMap<u64, u64>) -> Result<(), Violation> {
         let judged = self.last.iter().try_for_each(|(at, last_ns)| self.check(now_ns, *at, *last_ns));
         self.last.retain(|(node, _), _| nodes.contains_key(node));
@@ -53,7 +54,7 @@ impl Lanes {
     pub fn observe(&mut self, now_ns: u64, node: u64, event: &Event) -> Result<(), Violation> {
         let lane = match event {
             Event::Note { what: "tick", b, .. } => *b,
-            // It stops, or comes up: it is judged again when the faults change.
+            // The store stops or starts: it is judged again when the faults change.
             Event::Poisoned { .. } | Event::Start { .. } => {
                 self.lanes.remove(&node);
                 self.last.retain(|(of, _), _| *of != node);
@@ -70,7 +71,7 @@ impl Lanes {
 
 #[cfg(test)]
 mod tests {
-    //! Goal: a lane that waits is found, one that ticks is not. Method: by hand.
+    //! Goal: a lane that waits is found, one that ticks is not. Method: handmade events.
     use super::*;
 
     #[test]
@@ -85,7 +86,7 @@ mod tests {
         assert!(lanes.observe(102 * second, 1, &tick).is_ok());
         assert!(lanes.observe(105 * second, 1, &tick).is_err());
         assert!(lanes.observe(106 * second, 1, &tick).is_ok());
-        assert!(lanes.judge(109 * second, &[].into()).is_err(), "nor when the stall ends without a tick");
+        assert!(lanes.judge(109 * second, &[].into()).is_err(), "the stall ends without a tick");
         assert!(lanes.observe(200 * second, 1, &tick).is_ok());
         lanes.judge(300 * second, &[(1, 305 * second)].into()).unwrap();
         assert!(lanes.observe(306 * second, 1, &tick).is_ok(), "its disk was slow before");

@@ -1,9 +1,9 @@
-//! A slow engine or disk costs its own store its leaders at most: groups that others lead go on under them.
+//! A slow engine or disk may cost only its own store its leaders: all other groups keep their leaders.
 //!
-//! Source: none in the literature; one slow store that moves leaders elsewhere makes a whole cluster slow.
+//! Source: none in the literature; a slow store that makes leaders of other stores move slows down a whole cluster.
 //!
-//! Judged while nothing is wrong but slow engines and disks, and was not for some election timeouts. A leader may always be handed
-//! over by an order of the placement driver.
+//! Judged while, for at least some election timeouts, nothing but slow engines and disks has been wrong. The placement
+//! driver may always order a leader to hand over.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,32 +11,33 @@ use armilla::rt::probe::Event;
 
 use super::Violation;
 
-/// Election timeouts after which what was wrong before has no effect any more.
+/// How many election timeouts earlier faults may still have an effect.
 const SETTLE_ELECTIONS: u64 = 10;
-/// What starting processes adds to that, ns.
+/// Added to that for the start of processes, ns.
 const SETTLE_NS: u64 = 5_000_000_000;
 
 /// The oracle.
 #[derive(Debug, Default)]
 pub struct Leaders {
     election_ns: u64,
-    /// Slow nodes, and since when (true ns) nothing else is wrong.
+    /// Since when (true ns) nothing else is wrong, and the slow nodes.
     slow: Option<(u64, BTreeSet<u64>)>,
-    /// By group: the node whose peer takes proposals, and when an order to hand it over was last given.
+    /// By group: the node whose peer accepts proposals.
     led_by: BTreeMap<u64, u64>,
+    /// By group: when (true ns) an order to hand it over was last given.
     ordered: BTreeMap<u64, u64>,
 }
 
 impl Leaders {
-    /// Judges by the plan's election timeout, ns.
+    /// Sets the plan's election timeout, ns.
     pub fn begin(&mut self, election_ns: u64) {
         self.election_ns = election_ns;
     }
 
-    /// From now on nothing is wrong but that these nodes are slow; or something else is.
+    /// Reports a change of the faults: the slow nodes if nothing else is wrong, or `None` if something else is.
     pub fn judge(&mut self, now_ns: u64, slow: Option<BTreeSet<u64>>) {
         self.slow = slow.map(|nodes| match self.slow.take() {
-            // One that was slow a moment ago may still hand over.
+            // A node that was slow a moment ago may still hand over, so removing one starts the wait again.
             Some((since_ns, before)) if nodes.is_superset(&before) => (since_ns, nodes),
             _ => (now_ns, nodes),
         });
@@ -50,7 +51,7 @@ impl Leaders {
     pub fn observe(&mut self, now_ns: u64, node: u64, event: &Event) -> Result<(), Violation> {
         match *event {
             Event::Order { region, .. } => drop(self.ordered.insert(region, now_ns)),
-            // A process came up, or ended: what was before counts no more.
+            // A process started or ended: the wait starts again.
             Event::Start { .. } | Event::Poisoned { .. } => {
                 if let Some((since_ns, _)) = &mut self.slow {
                     *since_ns = now_ns;
@@ -59,13 +60,13 @@ impl Leaders {
             Event::Accepts { group, accepts: true, .. } => {
                 let before = self.led_by.insert(group, node).filter(|before| *before != node);
                 return before
-                    .map_or(Ok(()), |before| self.check(now_ns, before, group, "has another leader than the one"));
+                    .map_or(Ok(()), |before| self.check(now_ns, before, group, "has a new leader instead of the one"));
             }
             Event::Accepts { group, accepts: false, .. } if self.led_by.get(&group) == Some(&node) => {
                 self.led_by.remove(&group);
                 return self.check(now_ns, node, group, "lost its leader");
             }
-            Event::Transfer { group, .. } => return self.check(now_ns, node, group, "is handed over"),
+            Event::Transfer { group, .. } => return self.check(now_ns, node, group, "is transferred from its leader"),
             _ => {}
         }
         Ok(())
@@ -87,7 +88,8 @@ impl Leaders {
 
 #[cfg(test)]
 mod tests {
-    //! Goal: a leader that moves is found, if it is another's than the slow node's and nobody ordered it. Method: by hand.
+    //! Goal: a leader that moves is found if its node is not slow and the move was not ordered. Method: handmade
+    //! events.
     use super::*;
 
     #[test]
@@ -108,7 +110,7 @@ mod tests {
         leaders.judge(40 * second, None);
         assert!(leaders.observe(60 * second, 1, &leader).is_ok());
         leaders.judge(70 * second, Some([2].into()));
-        assert!(leaders.observe(90 * second, 1, &ends).is_err(), "nobody need follow");
+        assert!(leaders.observe(90 * second, 1, &ends).is_err(), "even without a new leader");
         assert!(leaders.observe(91 * second, 3, &leader).is_ok(), "it was lost already");
     }
 }

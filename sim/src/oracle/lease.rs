@@ -1,24 +1,24 @@
-//! Leases: at every instant at most one peer of a group may serve without asking a quorum.
+//! Leases: at any moment, at most one peer of a group may serve reads without asking a quorum.
 //!
 //! Source: Gray and Cheriton, "Leases" (SOSP 1989); Ongaro's dissertation, section 6.4.1.
 //!
-//! A lease is judged when it is given and whenever somebody becomes leader, not only when a read happens to use it. Its end
-//! is an instant of its node's clock, however fast that runs: the simulator looks at the clock itself.
+//! A lease is judged when it is taken and whenever a peer becomes leader, not only when a read happens to use it. Its
+//! end is a time of its node's clock, however fast that clock runs: the simulator reads the clock itself.
 
 use std::collections::BTreeMap;
 
 use armilla::rt::probe::Event;
 
-/// What the simulator knows of a node's clock: the life it is in (none while it is dead) and what its monotonic clock shows.
+/// Returns a node's incarnation and what its monotonic clock shows (ns), or `None` while the node is dead.
 pub type Clocks<'a> = &'a dyn Fn(u64) -> Option<(u64, u64)>;
 
 #[derive(Clone, Copy, Debug)]
 struct Lease {
     term: u64,
     node: u64,
-    /// The life of the node in which it was taken; a restarted process knows of no lease.
+    /// The node's incarnation in which the lease was taken; a restarted process holds no lease.
     life: u64,
-    /// On its node's clock, exclusive.
+    /// When it ends on its node's clock (exclusive).
     until_ns: u64,
 }
 
@@ -27,14 +27,14 @@ struct Lease {
 pub struct Leases {
     /// By (group, store).
     held: BTreeMap<(u64, u64), Lease>,
-    /// By group: the newest term that has a leader, and the leader's store.
+    /// By group: the highest term that has a leader, and the leader's store.
     newest: BTreeMap<u64, (u64, u64)>,
-    /// How many leases were given.
+    /// The number of leases taken.
     pub given: u64,
 }
 
 impl Leases {
-    /// Judges one fact of `node`.
+    /// Judges one event of `node`.
     pub fn observe(&mut self, event: &Event, node: u64, clocks: Clocks<'_>) -> Result<(), (&'static str, u64, String)> {
         match *event {
             Event::Lease { store, group, left_ns: 0, .. } => drop(self.held.remove(&(group, store))),
@@ -65,7 +65,7 @@ impl Leases {
                     }
                 }
             }
-            // What a store that stopped shows is taken back.
+            // A store that stopped holds no lease.
             Event::Poisoned { store, .. } => self.held.retain(|(_, holder), _| *holder != store),
             _ => {}
         }
@@ -75,7 +75,7 @@ impl Leases {
 
 #[cfg(test)]
 mod tests {
-    //! Goal: two holders are found whichever comes first, by the holder's own clock; the dead hold nothing.
+    //! Goal: two holders are found in either order, by the holder's own clock; dead nodes hold no lease.
     use super::*;
 
     fn lease(store: u64, term: u64, left_ns: u64) -> Event {
@@ -84,7 +84,7 @@ mod tests {
     fn leader(store: u64, term: u64) -> Event {
         Event::Leader { store, group: 2, peer: store, term }
     }
-    /// A story of (life and clock of node 1, fact); node numbers are store numbers.
+    /// Judges a sequence of (incarnation and clock of node 1, event); node numbers are store numbers.
     fn judge(story: &[((u64, u64), Event)]) -> Option<usize> {
         let mut leases = Leases::default();
         story.iter().enumerate().find_map(|(n, (first, event))| {
@@ -110,7 +110,7 @@ mod tests {
         let story = [taken[0].clone(), taken[1].clone(), ((1, 110), stopped), ((1, 120), leader(2, 6))];
         assert_eq!(judge(&story), None);
         let story = [taken[0].clone(), taken[1].clone(), ((1, 110), lease(1, 5, 0)), ((1, 120), leader(2, 6))];
-        assert_eq!(judge(&story), None, "it was taken back");
+        assert_eq!(judge(&story), None, "it was given up");
         assert_eq!(judge(&[((1, 0), leader(2, 6)), ((1, 0), lease(1, 5, 1))]), Some(1), "taken too late");
     }
 }

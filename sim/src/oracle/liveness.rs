@@ -1,5 +1,5 @@
-//! Liveness, once nothing is wrong any more: everything under way ends, every region takes writes, all replicas catch up, within
-//! a bound that follows from the plan's timeouts.
+//! Liveness after all faults have ended: within a bound that follows from the plan's timeouts, every pending operation
+//! ends, every region accepts writes, and all replicas catch up.
 //!
 //! Source: availability of Raft while a majority can communicate and timing holds (Ongaro and Ousterhout, section 5.6).
 
@@ -8,17 +8,18 @@ use crate::workload::history::{Ended, History, show};
 
 use super::Violation;
 
-/// How long after healing everything must be well again, ns.
+/// Returns how long after healing the cluster must have recovered, ns.
 ///
-/// Elections double at most once per failed round, lost connections are noticed within keepalive's 15 s, clients back off up to
-/// their deadline: a minute is generous for all of it, plus what slow raft clocks and long deadlines add.
+/// Election timeouts at most double with each failed round, lost connections are detected within keepalive's 15 s, and
+/// clients back off for at most their deadline. A minute is generous for all of this; slow raft clocks and long
+/// deadlines are added.
 pub fn bound_ns(plan: &Plan) -> u64 {
     let raft = plan.knobs.settings().raft;
     let election_ms = raft.tick_ms * raft.election_ticks as u64;
     (60_000 + 10 * election_ms + 2 * plan.workload.deadline_ms) * 1_000_000
 }
 
-/// Judges that no operation is still under way.
+/// Judges whether all operations have ended.
 pub fn all_ended(history: &History, at: u64) -> Result<(), Violation> {
     match history.records.iter().find(|record| record.returned == u64::MAX) {
         None => Ok(()),
@@ -34,7 +35,7 @@ pub fn all_ended(history: &History, at: u64) -> Result<(), Violation> {
     }
 }
 
-/// An operation in words.
+/// Describes an operation.
 pub fn describe(call: &crate::workload::history::Call) -> String {
     use crate::workload::history::Call;
     match call {
@@ -49,14 +50,14 @@ pub fn describe(call: &crate::workload::history::Call) -> String {
     }
 }
 
-/// How many operations were served at all, for the figures.
+/// Returns how many operations were served, for the report.
 pub fn served(history: &History) -> usize {
     history.records.iter().filter(|record| !matches!(record.ended, Ended::Failed(_) | Ended::Unknown(_))).count()
 }
 
 #[cfg(test)]
 mod tests {
-    //! Goal: what is still under way is found.
+    //! Goal: an operation that has not ended is found.
     use super::*;
     use crate::workload::history::Call;
     use bytes::Bytes;

@@ -2,31 +2,31 @@
 //!
 //! | name | property | file | looks at |
 //! |---|---|---|---|
-//! | `election-safety`, `log-matching`, `leader-completeness`, `state-machine-safety`, `commit-permanence`, `persistence`, `quorum-durability`, `lease-reads`, `snapshots-in-a-row` | what raft promises | [`raft`] | probe events, as they happen |
-//! | `lease` | one peer of a group serves without a quorum | [`lease`] | probe events and the nodes' clocks |
-//! | `timestamps` | unique, increasing, in real time | [`tso`] | probe events, then what clients were given |
-//! | `pause` | regions take writes soon after a loss | [`pause`] | probe events and the faults |
-//! | `lanes` | a lane goes on while its engine makes writers or readers wait | [`lanes`] | probe events and the faults |
-//! | `leaders` | a slow store costs no other its leaders | [`leaders`] | probe events and the faults |
-//! | `appends` | a message of entries is bounded in bytes | [`appends`] | probe events |
-//! | `runs` | a copy of a data directory is not listened to | [`runs`] | probe events |
-//! | `strays` | nor a peer that is no member | [`strays`] | probe events |
-//! | `room` | what adds data is refused while there is little room | [`room`] | probe events, the faults and the disks |
+//! | `election-safety`, `log-matching`, `leader-completeness`, `state-machine-safety`, `commit-permanence`, `persistence`, `quorum-durability`, `lease-reads`, `snapshots-in-a-row` | raft's safety properties | [`raft`] | probe events, as they happen |
+//! | `lease` | at most one peer of a group serves without a quorum | [`lease`] | probe events and the nodes' clocks |
+//! | `timestamps` | timestamps are unique, increase, and respect real time | [`tso`] | probe events, then the clients' timestamps |
+//! | `pause` | regions accept writes soon after a loss | [`pause`] | probe events and the faults |
+//! | `lanes` | a lane keeps running while its engine blocks writers or readers | [`lanes`] | probe events and the faults |
+//! | `leaders` | a slow store does not move other stores' leaders | [`leaders`] | probe events and the faults |
+//! | `appends` | a message with entries is bounded in bytes | [`appends`] | probe events |
+//! | `runs` | a process on a copy of a data directory is ignored | [`runs`] | probe events |
+//! | `strays` | messages from or to non-members are ignored | [`strays`] | probe events |
+//! | `room` | writes that add data are refused while little disk space is left | [`room`] | probe events, the faults and the disks |
 //! | `collection` | values are collected by the placement driver's time | [`collection`] | probe events |
-//! | `regions` | every key is in one region, epochs grow | [`region`] | the nodes' durable images, PD's answers |
+//! | `regions` | every key is in one region, epochs grow | [`region`] | the nodes' durable images, PD's responses |
 //! | `replica-agreement` | replicas hold the same data | [`state`] | the nodes' durable images |
 //! | `linearizability` | every key is a register | [`reads`], `armilla_check` | probe events, then the clients' history |
-//! | `durability` | what was acknowledged is there | [`durability`] | the clients' history and a last read of all keys |
-//! | `scan` | one region shows one moment | [`scan`] | the clients' history |
-//! | `ttl` | values expire when they must, not before | [`ttl`] | the clients' history and the wall clocks |
-//! | `bounds` | the log's files stay bounded, nothing is held at rest | [`bounds`] | the disks, the stores' figures |
-//! | `sizes` | the placement driver learns how large regions are | [`sizes`] | the nodes' images, PD's answers, in every eighth seed |
-//! | `liveness` | all is well again after healing | [`liveness`] | the clients' history, the scenario |
-//! | `query`, `families`, `bad-requests` | answers over JSON are right, families do not mix, wrong requests are refused | `crate::workload` | the asking client |
-//! | `start`, `stop`, `health`, `routing`, `panic` | nodes start, do not stop without a reason, tell their health, name leaders | `crate::cluster`, `crate::scenario` | the nodes |
+//! | `durability` | acknowledged writes survive | [`durability`] | the clients' history and a final read of all keys |
+//! | `scan` | a scan shows each region at one moment | [`scan`] | the clients' history |
+//! | `ttl` | values expire on time and not earlier | [`ttl`] | the clients' history and the wall clocks |
+//! | `bounds` | the log's files stay bounded, and an idle store holds nothing pending | [`bounds`] | the disks, the stores' statistics |
+//! | `sizes` | the placement driver learns the regions' sizes | [`sizes`] | the nodes' images, PD's responses, in every eighth seed |
+//! | `liveness` | the cluster recovers after healing | [`liveness`] | the clients' history, the scenario |
+//! | `query`, `families`, `bad-requests` | JSON queries are answered correctly, column families do not mix, invalid requests are refused | `crate::workload` | the requesting client |
+//! | `start`, `stop`, `health`, `routing`, `panic` | nodes start, do not stop without a reason, report their health, name leaders | `crate::cluster`, `crate::scenario` | the nodes |
 //!
 //! **In** come facts with true times (the simulator's own clock, which no node can read); **out** goes at most one
-//! [`Violation`]. **Never**: an oracle that looks at the store's own opinion of what is correct.
+//! [`Violation`]. **Never**: an oracle that relies on the store's own opinion of what is correct.
 
 pub mod appends;
 pub mod bounds;
@@ -51,21 +51,21 @@ pub mod ttl;
 
 use std::fmt;
 
-/// Something happened that must never happen.
+/// A property that a run has violated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// The property that does not hold, see the table above.
+    /// The oracle's name, from the table in the module's documentation.
     pub oracle: &'static str,
     /// What happened, in one line.
     pub what: String,
-    /// When (true time, ns).
+    /// When it happened (true time, ns).
     pub at: u64,
-    /// On which node (0: on none in particular).
+    /// The node on which it happened; 0 if it concerns no particular node.
     pub node: u64,
 }
 
 impl Violation {
-    /// A violation.
+    /// Creates a violation.
     pub fn new(oracle: &'static str, at: u64, node: u64, what: impl Into<String>) -> Violation {
         Violation { oracle, what: what.into(), at, node }
     }

@@ -1,19 +1,21 @@
-//! How long regions take no writes while nothing excuses it.
+//! Regions do not refuse writes for longer than the faults excuse.
 //!
 //! Source: Raft's election timeout (Ongaro's dissertation, chapter 9) and leadership transfer (section 3.10).
 //!
-//! A peer says when it takes proposals and when no more. Of each group the time is summed up during which no peer does, as long as
-//! the faults are *plain*: nodes are dead, paused or cut off, most of the group's are not, and nothing else is wrong. The sum starts
-//! anew when a plain fault begins or ends ([`Pauses::regime`]); it is not kept while others are at work (slow links and disks, lost
-//! packets, partial partitions), of which nobody can say how long they excuse.
+//! A peer reports when it begins and when it ceases to accept proposals. For each group, the oracle sums up the time
+//! during which no peer accepts proposals, as long as the faults are *plain*: nodes are dead, paused or cut off, but
+//! most nodes of the group are not, and nothing else is wrong. The sum starts again when a plain fault begins or ends
+//! ([`Pauses::regime`]). There is no sum during other faults (slow links and disks, lost packets, partial partitions),
+//! for which no bound can be given.
 //!
-//! What is judged, by the group's sum since the last change:
-//! - it stays below some election timeouts ([`Bounds::election_ns`] each): whoever was lost, others take over once;
-//! - below one election timeout, when nothing happened but that a node was told to stop: it hands over;
-//! - nobody begins to hand over to a node that has been dead for long, and no order names one; whoever was away itself (paused, cut
-//!   off) knows only since its return.
+//! These rules are judged, by the group's sum since the last change:
+//! - after a fault it stays below some election timeouts ([`Bounds::election_ns`] each): the other nodes elect a leader
+//!   once;
+//! - it stays below one election timeout if the only event was that a node was told to stop: the node hands over;
+//! - no leader is transferred to a node that has been dead for long, and no order names such a node; a node that was
+//!   away itself (paused, cut off) can know this only after its return.
 //!
-//! **Never** judged by what the store knows: who is dead comes from the nemesis.
+//! **Never**: judging by what the store knows. The nemesis reports which nodes are dead.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,23 +23,23 @@ use armilla::rt::probe::Event;
 
 use super::Violation;
 
-/// Election rounds that a loss may take. A round fails when two peers campaign at once, or one that lacks entries does.
+/// How many election rounds a loss may take. A round fails if two peers campaign at once, or a peer that lacks entries.
 const ROUNDS_MAX: u64 = 4;
-/// What starting a process and recovering its data may add, ns.
+/// How much the start of a process and the recovery of its data may add, ns.
 const START_NS: u64 = 1_000_000_000;
-/// Clocks drift apart by at most this many thousandths, each way.
+/// The maximum drift of a clock in either direction, thousandths.
 const DRIFT_PERMILLE: u64 = 115;
 
-/// What a plan's knobs allow, ns.
+/// The times that a plan's knobs allow, ns.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Bounds {
     /// The election timeout.
     pub election_ns: u64,
-    /// How long a peer may be silent and still be handed leadership.
+    /// How long a peer may have been silent when leadership is transferred to it.
     pub silence_ns: u64,
-    /// How long a store's heartbeat may be missing and the store still be ordered to lead.
+    /// How long a store's heartbeats may have been missing when leadership is ordered to move to it.
     pub late_ns: u64,
-    /// A round trip and a sync of the disk, and something to spare.
+    /// A round trip and an fsync, with some reserve.
     pub slack_ns: u64,
 }
 
@@ -47,7 +49,7 @@ impl Bounds {
     }
 
     fn pause(&self, why: Since) -> u64 {
-        // A campaign begins up to half a timeout late.
+        // A campaign begins up to half an election timeout late.
         let round = Bounds::drifted(self.election_ns * 3 / 2) + self.slack_ns;
         match why {
             Since::Fault => ROUNDS_MAX * round + START_NS,
@@ -56,16 +58,16 @@ impl Bounds {
     }
 }
 
-/// What began the present sums.
+/// The event that started the present sums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Since {
     /// A fault began or ended.
     Fault,
-    /// All was well for a while, and a node was told to stop.
+    /// A node was told to stop after a time without faults.
     Stop,
 }
 
-/// The present faults, all plain.
+/// The present faults, all of them plain.
 #[derive(Clone, Debug)]
 struct Regime {
     since_ns: u64,
@@ -80,27 +82,29 @@ pub struct Pauses {
     /// By group: the nodes that have a peer of it.
     members: BTreeMap<u64, BTreeSet<u64>>,
     regime: Option<Regime>,
-    /// Nodes whose process has ended and not started again.
+    /// Nodes whose process has ended and has not started again.
     gone: BTreeSet<u64>,
-    /// By node that is dead now: since when.
+    /// By node that is dead, paused or cut off now: since when (true ns).
     dead: BTreeMap<u64, u64>,
-    /// By node that was paused, cut off or dead: when it came back. What others sent it before they died may reach it only then.
+    /// By node that was dead, paused or cut off: when (true ns) it came back. Messages that other nodes sent before
+    /// they died may reach it only then.
     back: BTreeMap<u64, u64>,
-    /// Which peers take proposals: (group, node).
+    /// The peers that accept proposals, as (group, node).
     accepting: BTreeSet<(u64, u64)>,
-    /// By group: the sum, and up to when it is complete.
+    /// By group: the sum (ns), and up to when (true ns) it is complete.
     paused: BTreeMap<u64, (u64, u64)>,
-    /// The largest sum, in thousandths of an election timeout: after a fault, and after a node was told to stop.
+    /// The largest sums after a fault and after a node was told to stop, in thousandths of an election timeout.
     pub worst_permille: (u64, u64),
 }
 
 impl Pauses {
-    /// Judges by these bounds.
+    /// Sets the bounds.
     pub fn begin(&mut self, bounds: Bounds) {
         self.bounds = bounds;
     }
 
-    /// The faults have changed: these nodes are dead, paused or cut off, or (`None`) the faults are no longer plain.
+    /// Reports a change of the faults: the nodes that are dead, paused or cut off, or `None` if the faults are not
+    /// plain.
     pub fn regime(&mut self, now_ns: u64, dead: Option<BTreeSet<u64>>) {
         let now_dead = dead.clone().unwrap_or_default();
         let back = self.dead.keys().filter(|node| !now_dead.contains(*node)).map(|node| (*node, now_ns));
@@ -113,15 +117,15 @@ impl Pauses {
         self.restart(now_ns);
     }
 
-    /// What a node sent while it was cut off may arrive until then (true ns): if it is dead for another reason by now, others can
-    /// only know since.
+    /// Reports that messages which a node sent while it was cut off may arrive until `until_ns` (true time). If the
+    /// node is dead for another reason by then, other nodes can know this only afterwards.
     pub fn may_arrive(&mut self, node: u64, until_ns: u64) {
         if let Some(since_ns) = self.dead.get_mut(&node) {
             *since_ns = until_ns.max(*since_ns);
         }
     }
 
-    /// A node is told to stop.
+    /// Reports that a node is told to stop.
     pub fn stop(&mut self, now_ns: u64) {
         let rest_ns = 4 * Bounds::drifted(self.bounds.election_ns) + 3 * START_NS;
         let rested = |regime: &Regime| regime.dead.is_empty() && now_ns >= regime.since_ns + rest_ns;
@@ -133,7 +137,7 @@ impl Pauses {
         }
     }
 
-    /// A node's process has ended: none of its peers takes proposals.
+    /// Reports that a node's process has ended: none of its peers accepts proposals.
     pub fn ended(&mut self, now_ns: u64, node: u64) -> Result<(), Violation> {
         let judged = self.look(now_ns);
         self.accepting.retain(|(_, at)| *at != node);
@@ -145,7 +149,7 @@ impl Pauses {
         self.paused.values_mut().for_each(|sum| *sum = (0, now_ns));
     }
 
-    /// A fact of the protocol.
+    /// Judges one event of a node.
     pub fn observe(
         &mut self,
         now_ns: u64,
@@ -185,7 +189,7 @@ impl Pauses {
     }
 
     fn must_live(&self, now_ns: u64, by: u64, to: u64, allowed_ns: u64, what: &str) -> Result<(), Violation> {
-        // A node that is cut off still hears itself; what it does is no news to anybody.
+        // A node always reaches itself, and what a node does while it is dead or cut off affects no other node.
         if self.regime.is_none() || by == to || self.dead.contains_key(&by) {
             return Ok(());
         }
@@ -205,7 +209,7 @@ impl Pauses {
         }
     }
 
-    /// Adds the time since the last look, and judges the sums.
+    /// Adds the time since the last call to the sums and judges them.
     pub fn look(&mut self, now_ns: u64) -> Result<(), Violation> {
         let Some(regime) = &self.regime else {
             self.restart(now_ns);
@@ -229,7 +233,7 @@ impl Pauses {
             *worst = (*worst).max(*sum * 1000 / election_ns);
             if *sum > allowed_ns {
                 let what = format!(
-                    "group {group} took no writes for {} ms of the {} ms since {}, while most nodes were well: {} ms may be",
+                    "group {group} accepted no writes for {} ms of the {} ms since {}, while most nodes were up; at most {} ms are allowed",
                     *sum / 1_000_000,
                     (now_ns - regime.since_ns) / 1_000_000,
                     if regime.why == Since::Stop { "a node was told to stop" } else { "the last fault" },
@@ -244,8 +248,8 @@ impl Pauses {
 
 #[cfg(test)]
 mod tests {
-    //! Goal: a pause that nothing excuses is found, one that an election explains is not. Method: by hand; an election timeout
-    //! of one second.
+    //! Goal: a pause that nothing excuses is found, one that an election explains is not. Method: handmade events, with
+    //! an election timeout of one second.
     use super::*;
 
     const MS: u64 = 1_000_000;
@@ -275,7 +279,7 @@ mod tests {
         pauses.regime(1000 * MS, Some([1].into()));
         pauses.ended(1000 * MS, 1).unwrap();
         assert!(accepts(&mut pauses, 2500, 2, true), "an election");
-        // The leader that lives stops again and again: no single pause is long.
+        // The new leader stops accepting proposals again and again; no single pause is long.
         let mut at = 3000;
         let found = std::iter::repeat_with(|| {
             at += 1000;
@@ -304,21 +308,21 @@ mod tests {
         let order = Event::Order { store: 11, region: 7, to_store: 12 };
         assert!(pauses.observe(MS, 1, &transfer, &node_of).is_ok());
         pauses.regime(1000 * MS, Some([2].into()));
-        assert!(pauses.observe(1300 * MS, 1, &transfer, &node_of).is_ok(), "it could not know");
+        assert!(pauses.observe(1300 * MS, 1, &transfer, &node_of).is_ok(), "it could not know yet");
         assert!(pauses.observe(1500 * MS, 1, &transfer, &node_of).is_err());
         assert!(pauses.observe(1500 * MS, 1, &order, &node_of).is_ok());
         assert!(pauses.observe(3400 * MS, 1, &order, &node_of).is_err());
-        // Who was away itself hears only now what was sent before.
+        // A node that was away itself receives earlier messages only now.
         pauses.regime(3500 * MS, Some([1, 2].into()));
         pauses.regime(4500 * MS, Some([2].into()));
         assert!(pauses.observe(4700 * MS, 1, &order, &node_of).is_ok());
         assert!(pauses.observe(6900 * MS, 1, &order, &node_of).is_err());
-        // What a node sent before it was paused arrives when the partition before that is healed.
+        // Messages that a node sent before it was paused arrive once the earlier partition is healed.
         pauses.may_arrive(2, 8000 * MS);
         assert!(pauses.observe(9900 * MS, 1, &order, &node_of).is_ok());
         assert!(pauses.observe(10_400 * MS, 1, &order, &node_of).is_err());
         pauses.regime(7000 * MS, None);
-        assert!(pauses.observe(9000 * MS, 1, &order, &node_of).is_ok(), "who is dead is not known");
+        assert!(pauses.observe(9000 * MS, 1, &order, &node_of).is_ok(), "the faults are not plain");
     }
 
     #[test]

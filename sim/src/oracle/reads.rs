@@ -1,9 +1,12 @@
-//! Linearizability of reads, as it happens: a read shows every write that was acknowledged before the read was asked for.
+//! Linearizability of reads, judged during the run: a read sees every write that was acknowledged before the read was
+//! requested.
 //!
-//! Source: Ongaro's dissertation, section 6.4 (ReadIndex): a read waits until everything committed when it arrived is applied.
+//! Source: Ongaro's dissertation, section 6.4 (ReadIndex): a read waits until everything committed when it arrived is
+//! applied.
 //!
-//! Writes are acknowledged by the leader that proposed them, once it has applied them. So the highest index that such a leader
-//! has applied when a request arrives, anywhere, is the least that the request's view of the engine must stand at.
+//! A write is acknowledged by the leader that proposed it, once that leader has applied it. So when a read request
+//! arrives on any store, its view of the engine must include at least the highest index that such a leader has applied
+//! by then.
 
 use std::collections::BTreeMap;
 
@@ -12,13 +15,14 @@ use armilla::rt::probe::Event;
 /// Follows all reads.
 #[derive(Debug, Default)]
 pub struct Reads {
-    /// (group, term) to the leader's store.
+    /// By (group, term): the leader's store.
     leaders: BTreeMap<(u64, u64), u64>,
     /// By group: the highest index that the leader of its entry's term has applied.
     acknowledged: BTreeMap<u64, u64>,
-    /// (store, read) to the index that it must show. A restarted store counts from the beginning again.
+    /// By (store, read): the index that the read must include. A restarted store numbers its reads from the start
+    /// again.
     asked: BTreeMap<(u64, u64), u64>,
-    /// How many reads were judged.
+    /// The number of judged reads.
     pub served: u64,
 }
 
@@ -40,7 +44,7 @@ impl Reads {
                 let least = self.asked.remove(&(store, read)).unwrap_or_default();
                 if applied < least {
                     let what = format!(
-                        "group {group}: a read on store {store} shows what was applied up to {applied}, but {least} was acknowledged before it was asked for"
+                        "group {group}: a read on store {store} sees entries up to {applied}, but {least} was acknowledged before the read was requested"
                     );
                     return Err(("linearizability", store, what));
                 }
@@ -53,7 +57,8 @@ impl Reads {
 
 #[cfg(test)]
 mod tests {
-    //! Goal: a stale view is found; what was acknowledged during the read, or applied by followers only, is not asked of it.
+    //! Goal: a stale view is found; a read need not see writes that were acknowledged after it was requested, or that
+    //! only followers have applied.
     use super::*;
 
     fn apply(store: u64, index: u64) -> Event {

@@ -1,4 +1,4 @@
-//! Regions cover all keys exactly once, epochs never go back, and PD sees what the stores see.
+//! Regions cover all keys exactly once, epochs never go back, and PD's regions agree with the stores'.
 //!
 //! Source: the contract of TiKV's region epochs (`metapb.RegionEpoch`), which clients route by.
 
@@ -24,7 +24,8 @@ fn order(region: &Region) -> (u64, u64) {
 }
 
 impl Regions {
-    /// Judges what the stores say now. While the first regions are being made (`complete` false) they need not cover all keys.
+    /// Judges the regions that the stores hold now. While the first regions are being created (`complete` is false),
+    /// they need not cover all keys.
     pub fn observe(&mut self, images: &[Image], complete: bool, at: u64) -> Result<(), Violation> {
         for image in images {
             for (&group, (state, _)) in image.groups.iter().filter(|(group, _)| **group != GroupId::PD.0) {
@@ -53,7 +54,7 @@ impl Regions {
         Ok(())
     }
 
-    /// Compares with what the placement driver says, once everything is at rest.
+    /// Compares the stores' regions with the placement driver's, once the cluster is idle.
     pub fn compare(&self, pd: &[Region], at: u64) -> Result<(), Violation> {
         covers(pd.iter(), at)?;
         for region in pd {
@@ -71,7 +72,7 @@ impl Regions {
     }
 }
 
-/// Whether these cover everything from minus to plus infinity once. No region at all is fine: there is no cluster yet.
+/// Judges whether the regions cover all keys exactly once. No region at all is allowed: there is no cluster yet.
 fn covers<'a>(regions: impl Iterator<Item = &'a Region>, at: u64) -> Result<(), Violation> {
     let mut sorted: Vec<&Region> = regions.collect();
     sorted.sort_by(|a, b| a.start_key.cmp(&b.start_key));

@@ -1,8 +1,8 @@
-//! A store with little room on its disk takes no write that adds data.
+//! A store with little free disk space accepts no write that adds data.
 //!
-//! Source: TiKV's `reserve-space`: what is left is for the log of others' writes and for cleaning up.
+//! Source: TiKV's `reserve-space`: the remaining space is for the log of other stores' writes and for cleaning up.
 //!
-//! Judged while the nemesis leaves less than two reserves and nothing else keeps the store from looking at its disk.
+//! Judged while the nemesis leaves less than twice the reserve and nothing else keeps the store from checking its disk.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use armilla::rt::probe::Event;
 
 use super::Violation;
 
-/// How long a store may take to notice, ns (true time).
+/// How long a store may take to detect that little space is left, ns (true time).
 const NOTICE_NS: u64 = 2_000_000_000;
 
 /// The oracle.
@@ -18,12 +18,12 @@ const NOTICE_NS: u64 = 2_000_000_000;
 pub struct Rooms {
     /// The reserve of each disk, bytes.
     pub reserve_bytes: u64,
-    /// Nodes with little room: since when they are judged.
+    /// By node with little space: since when (true ns) it is judged.
     since: BTreeMap<u64, u64>,
 }
 
 impl Rooms {
-    /// From now on these nodes are judged.
+    /// Judges these nodes from now on.
     pub fn judge(&mut self, now_ns: u64, nodes: &BTreeSet<u64>) {
         self.since.retain(|node, _| nodes.contains(node));
         for node in nodes {
@@ -31,7 +31,7 @@ impl Rooms {
         }
     }
 
-    /// Judges one event of a node, of whose disk so many bytes are left.
+    /// Judges one event of a node, on whose disk `available()` bytes are left.
     pub fn observe(
         &mut self,
         now_ns: u64,
@@ -40,7 +40,7 @@ impl Rooms {
         available: impl Fn() -> u64,
     ) -> Result<(), Violation> {
         match event {
-            // It looks at its disk some time after its start.
+            // A store first checks its disk some time after its start.
             Event::Start { .. } => {
                 if let Some(since_ns) = self.since.get_mut(&node) {
                     *since_ns = now_ns;
@@ -53,7 +53,7 @@ impl Rooms {
                     return Ok(());
                 }
                 let what = format!(
-                    "store {store} takes a write of group {group} with {} KiB left of a reserve of {} KiB",
+                    "store {store} accepts a write of group {group} with {} KiB left of a reserve of {} KiB",
                     available() >> 10,
                     self.reserve_bytes >> 10
                 );
@@ -66,7 +66,8 @@ impl Rooms {
 
 #[cfg(test)]
 mod tests {
-    //! Goal: a write into the reserve is found, one before the store can know is not. Method: by hand.
+    //! Goal: a write into the reserve is found, but not before the store can know its free space. Method: handmade
+    //! events.
     use super::*;
 
     #[test]

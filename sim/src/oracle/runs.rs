@@ -1,10 +1,10 @@
-//! Whoever has heard of a run of a store never listens to an older one, which runs with a copy of the data directory.
+//! A process that knows a run of a store never accepts an older run, which uses a copy of the data directory.
 //!
-//! Source: none in the literature; a copy lacks what the store has acknowledged since it was made (a lost log, as in Ongaro's
-//! dissertation, section 11.7.3).
+//! Source: none in the literature; a copy lacks everything that the store has acknowledged since the copy was made (a
+//! lost log, as in Ongaro's dissertation, section 11.7.3).
 //!
-//! Stores judge by what they heard, also before they were restarted, the placement driver by what it remembers, which is
-//! replicated: a registration that is asked for after a newer run was accepted, by whatever member, must be refused.
+//! A store compares with the runs that it heard, also before its own restarts. The placement driver compares with its
+//! replicated state: a registration that is requested after any member has accepted a newer run must be refused.
 
 use std::collections::BTreeMap;
 
@@ -13,17 +13,18 @@ use bytes::Bytes;
 
 use super::Violation;
 
-/// A run of a process: the number of the data directory's start, and what tells two of one number apart.
+/// A run of a process: the number of starts of its data directory, and a nonce that distinguishes runs of the same
+/// number.
 type Run = (u64, Bytes);
 
 /// The oracle.
 #[derive(Debug, Default)]
 pub struct Runs {
-    /// By store that hears and store that is heard: the newest run.
+    /// By receiving store and sending store: the newest run of the sender.
     heard: BTreeMap<(u64, u64), Run>,
     /// By store: the newest run that the placement driver accepted.
     accepted: BTreeMap<u64, Run>,
-    /// By member of the placement driver, store and run: what had been accepted when it was asked for.
+    /// By member of the placement driver, store and run: the newest accepted run when the registration was requested.
     asked: BTreeMap<(u64, u64, Run), Option<Run>>,
 }
 
@@ -52,7 +53,7 @@ impl Runs {
                     }
                     before
                 }
-                // The cluster learned only meanwhile to remember runs.
+                // The request came before the cluster's protocol recorded runs.
                 None => return Ok(()),
             },
             _ => return Ok(()),
@@ -62,7 +63,7 @@ impl Runs {
             Some(before) => {
                 let who =
                     if what == "run-heard" { format!("store {store}") } else { "the placement driver".to_owned() };
-                let what = format!("{who} takes start {} of store {id} after it knew start {}", run.0, before.0);
+                let what = format!("{who} accepts run {} of store {id} although it knew run {}", run.0, before.0);
                 Err(Violation::new("runs", now_ns, node, what))
             }
         }
@@ -71,7 +72,7 @@ impl Runs {
 
 #[cfg(test)]
 mod tests {
-    //! Goal: a copy that is listened to is found on either side. Method: by hand.
+    //! Goal: an accepted copy is found, on stores and on the placement driver. Method: handmade events.
     use super::*;
 
     fn note(what: &'static str, boot: u64, nonce: u8) -> Event {
@@ -95,7 +96,7 @@ mod tests {
         let mut judge = |what, boot, nonce| runs.observe(0, 1, &note(what, boot, nonce)).is_ok();
         assert!(judge("run-asked", 1, 1) && judge("run-asked", 2, 2));
         assert!(judge("run-accepted", 2, 2));
-        assert!(judge("run-accepted", 1, 1), "asked for before the newer one was accepted");
+        assert!(judge("run-accepted", 1, 1), "requested before the newer one was accepted");
         assert!(judge("run-asked", 1, 1));
         assert!(!judge("run-accepted", 1, 1));
     }

@@ -1,8 +1,9 @@
-//! A scan's answer has the right shape, and what it shows of one region was there at one moment.
+//! A scan's response has the right shape, and its pairs of one region existed at one moment.
 //!
-//! Whether each key's value fits that key's history is judged by `armilla_check`
-//! ([`crate::workload::history::History::by_key`] makes a read of every key that a scan covers). Here: order, bounds, limit, no value where none was asked for; and, within one region, that the
-//! spans in which the returned values can have been current have a moment in common, inside the scan's own span.
+//! `armilla_check` judges whether each key's value fits that key's history
+//! ([`crate::workload::history::History::by_key`] turns a scan into a read of every key that it covers). This oracle
+//! judges order, bounds, limit, and that a scan of keys returns no values. Within one region, the spans in which the
+//! returned values can have been current must also have a moment in common, during the scan.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +12,7 @@ use bytes::Bytes;
 use super::Violation;
 use crate::workload::history::{Call, Ended, History, Record, show};
 
-/// Checks every scan. `splits` are the boundaries between regions, ascending.
+/// Judges every scan. `splits` are the boundaries between regions, in ascending order.
 pub fn check(history: &History, splits: &[Bytes]) -> Result<(), Violation> {
     let spans = Spans::new(history);
     for record in &history.records {
@@ -49,19 +50,19 @@ fn shape(record: &Record, pairs: &[(Bytes, Bytes)]) -> Result<(), String> {
     Ok(())
 }
 
-/// One write of a key: called, returned (or MAX), acknowledged, value written.
+/// One write of a key: called, returned (`u64::MAX` if unknown), acknowledged, value written.
 type Write = (u64, u64, bool, Option<Bytes>);
 
-/// When each written value can have been current: after its write began, and before the end of the first acknowledged write
-/// of the key that began after its own write had ended.
+/// The span in which each written value can have been current: from the begin of its write until the end of the first
+/// acknowledged write of the key that began after its own write had ended.
 struct Spans {
-    /// By (key, value): (begin, end), true ns.
+    /// By (key, value): begin and end, true ns.
     of: BTreeMap<(Bytes, Bytes), (u64, u64)>,
 }
 
 impl Spans {
     fn new(history: &History) -> Spans {
-        // By key: (called, returned or MAX, acknowledged, value written).
+        // By key.
         let mut writes: BTreeMap<Bytes, Vec<Write>> = BTreeMap::new();
         for record in &history.records {
             let known = !matches!(record.ended, Ended::Unknown(_));
@@ -80,7 +81,7 @@ impl Spans {
         }
         let mut of = BTreeMap::new();
         for (key, writes) in writes {
-            // Acknowledged writes by time of call, with the smallest end of those from there on.
+            // Acknowledged writes in the order of their calls, each with the earliest end of itself and all later ones.
             let mut later: Vec<(u64, u64)> = writes.iter().filter(|w| w.2).map(|w| (w.0, w.1)).collect();
             later.sort_unstable();
             let mut least = u64::MAX;
@@ -110,11 +111,11 @@ fn one_moment(record: &Record, pairs: &[(Bytes, Bytes)], splits: &[Bytes], spans
             window = (record.called, record.returned);
         }
         let Some(&(begin, end)) = spans.of.get(&(key.clone(), value.clone())) else {
-            return Err(format!("{} has a value that nobody wrote: {}", show(key), show(value)));
+            return Err(format!("{} has a value that no client wrote: {}", show(key), show(value)));
         };
         window = (window.0.max(begin), window.1.min(end));
         if window.0 > window.1 {
-            return Err(format!("no moment at which all pairs up to {} were there", show(key)));
+            return Err(format!("there is no moment at which all pairs up to {} existed", show(key)));
         }
     }
     Ok(())
@@ -122,7 +123,7 @@ fn one_moment(record: &Record, pairs: &[(Bytes, Bytes)], splits: &[Bytes], spans
 
 #[cfg(test)]
 mod tests {
-    //! Goal: each rule fires on the smallest history that breaks it, and not on its legal neighbour.
+    //! Goal: each rule fires on the smallest history that breaks it, and not on the nearest legal one.
     use super::*;
 
     fn b(s: &str) -> Bytes {
@@ -170,7 +171,7 @@ mod tests {
             check(&history, splits).is_ok()
         };
         assert!(judge(&[], &[("a", "a2"), ("b", "b1")]));
-        assert!(!judge(&[], &[("a", "a1"), ("b", "b2")]), "a1 was gone before b2 came");
-        assert!(judge(&[b("b")], &[("a", "a1"), ("b", "b2")]), "two regions are two moments");
+        assert!(!judge(&[], &[("a", "a1"), ("b", "b2")]), "a1 was overwritten before b2 was written");
+        assert!(judge(&[b("b")], &[("a", "a1"), ("b", "b2")]), "two regions may show two moments");
     }
 }

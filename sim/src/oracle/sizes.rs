@@ -1,6 +1,6 @@
-//! What the placement driver says of a region's size becomes true once nothing changes any more.
+//! Once a region stops changing, the placement driver reports its exact size.
 //!
-//! Source: none; splits, merges and balance will go by these numbers.
+//! Source: none; splits, merges and balancing will rely on these numbers.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,8 @@ use armilla::proto::armilla::pd::RegionHeartbeat;
 use armilla::replica::group_state;
 use armilla::types::GroupId;
 
-/// Bytes of each region's pairs in a node's engine, as it is in memory now; nothing of one that does not read.
+/// Returns the bytes of each region's pairs in a node's engine now, flushed or not; nothing if the regions cannot be
+/// read.
 pub fn held(home: &SimStorage) -> BTreeMap<u64, u64> {
     let view = home.view();
     let regions = group_state::stored(&view).unwrap_or_default().into_iter().map(|state| state.region);
@@ -22,7 +23,7 @@ pub fn held(home: &SimStorage) -> BTreeMap<u64, u64> {
         .collect()
 }
 
-/// The first region of which something else is said than it holds, if there is one.
+/// Describes the first region whose reported size is wrong or missing, if there is one.
 pub fn wrong(held: &BTreeMap<u64, u64>, said: &[RegionHeartbeat]) -> Option<String> {
     let said: BTreeMap<u64, u64> =
         said.iter().filter_map(|heard| Some((heard.region.as_ref()?.id, heard.approximate_bytes))).collect();
@@ -35,7 +36,7 @@ pub fn wrong(held: &BTreeMap<u64, u64>, said: &[RegionHeartbeat]) -> Option<Stri
 
 #[cfg(test)]
 mod tests {
-    //! Goal: a wrong size and a missing region are told. Method: by hand.
+    //! Goal: a wrong size and a missing region are found. Method: handmade reports.
     use armilla::types::Region;
 
     use super::*;

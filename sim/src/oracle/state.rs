@@ -1,4 +1,4 @@
-//! Replicas at the same applied index hold the same data, read straight from the nodes' engines.
+//! Replicas at the same applied index hold the same data. The data is read directly from the nodes' engines.
 //!
 //! Source: state machine replication (Schneider 1990): the same commands in the same order give the same state.
 
@@ -10,27 +10,27 @@ use armilla::types::GroupId;
 
 use super::Violation;
 
-/// A group's state as stored, and a hash of the data of its range.
+/// A group's state as stored, and a hash of the data in its range.
 type Held = (GroupState, u64);
 
-/// What one store's engine says about its groups.
+/// The state of all groups in one store's engine.
 #[derive(Clone, Debug, Default)]
 pub struct Image {
-    /// The store (as a node's number).
+    /// The store's node.
     pub node: u64,
-    /// By group: its state as stored, and a hash of the data of its range.
+    /// By group: its state as stored, and a hash of the data in its range.
     pub groups: BTreeMap<u64, Held>,
 }
 
 impl Image {
-    /// Reads a node's engine, as it is in memory now.
+    /// Reads the present content of a node's engine, flushed or not.
     ///
     /// # Errors
-    /// When a group's state does not decode.
+    /// If a group's state cannot be decoded.
     pub fn read(node: u64, home: &SimStorage, at: u64) -> Result<Image, Violation> {
         let view = home.view();
         let states = group_state::stored(&view).map_err(|e| {
-            Violation::new("replica-agreement", at, node, format!("the groups' states do not read: {e}"))
+            Violation::new("replica-agreement", at, node, format!("cannot read the groups' states: {e}"))
         })?;
         let mut groups = BTreeMap::new();
         for state in states {
@@ -49,7 +49,7 @@ impl Image {
 
 /// Compares all replicas of each group.
 pub fn check(images: &[Image], at: u64) -> Result<(), Violation> {
-    // (group, applied index) to the first node there.
+    // By (group, applied index): the first node found there.
     let mut seen: BTreeMap<(u64, u64), (u64, &Held)> = BTreeMap::new();
     for image in images {
         for (&group, here) in &image.groups {
@@ -72,7 +72,7 @@ pub fn check(images: &[Image], at: u64) -> Result<(), Violation> {
     Ok(())
 }
 
-/// Whether every store is at the same applied index of every group that two of them have.
+/// Returns whether all replicas of every group are at the same applied index.
 pub fn converged(images: &[Image]) -> bool {
     let mut applied: BTreeMap<u64, u64> = BTreeMap::new();
     images
@@ -81,7 +81,7 @@ pub fn converged(images: &[Image]) -> bool {
         .all(|(&group, (state, _))| *applied.entry(group).or_insert(state.applied.0) == state.applied.0)
 }
 
-/// Which groups' replicas stand at which index, where they differ.
+/// Describes the groups whose replicas have different applied indexes.
 pub fn behind(images: &[Image]) -> String {
     let mut applied: BTreeMap<u64, Vec<(u64, u64)>> = BTreeMap::new();
     for image in images {
@@ -99,7 +99,7 @@ pub fn behind(images: &[Image]) -> String {
 
 #[cfg(test)]
 mod tests {
-    //! Goal: a difference is found at equal indexes only.
+    //! Goal: replicas are compared only at equal indexes.
     use super::*;
 
     fn image(node: u64, index: u64, hash: u64) -> Image {

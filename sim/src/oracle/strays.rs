@@ -1,15 +1,15 @@
-//! What is said by or to a peer that is not in the group has no effect.
+//! Messages from or to peers that are not members of the group have no effect.
 //!
-//! Source: Raft's members are those of the configuration (Ongaro's dissertation, section 4.2.3): servers that were removed
-//! must not disrupt the rest.
+//! Source: Raft's members are those of the configuration (Ongaro's dissertation, section 4.2.3): servers that were
+//! removed must not disrupt the rest.
 //!
-//! Stray messages are forged with terms that no peer reaches by itself; a peer that shows one has listened.
+//! Stray messages are forged with terms that no peer reaches by itself, so a peer with such a term has accepted one.
 
 use armilla::rt::probe::Event;
 
 use super::Violation;
 
-/// Terms from here on are only in stray messages.
+/// Terms from this one on occur only in stray messages.
 pub const STRAY_TERM: u64 = 1 << 40;
 
 /// Judges one event of a node.
@@ -23,7 +23,7 @@ pub fn observe(now_ns: u64, node: u64, event: &Event) -> Result<(), Violation> {
     if term < STRAY_TERM {
         return Ok(());
     }
-    let what = format!("store {store}'s peer of group {group} listened to a peer that is no member, and has its term");
+    let what = format!("group {group}: store {store}'s peer accepted the term of a peer that is no member");
     Err(Violation::new("strays", now_ns, node, what))
 }
 

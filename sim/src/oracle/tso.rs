@@ -1,11 +1,11 @@
 //! Timestamps are unique, strictly increasing, and respect real time across changes of the placement driver's leader.
 //!
-//! Source: Peng and Dabek, "Large-scale incremental processing using distributed transactions and notifications" (Percolator, OSDI
-//! 2010), section 2.3: the timestamp oracle.
+//! Source: Peng and Dabek, "Large-scale incremental processing using distributed transactions and notifications"
+//! (Percolator, OSDI 2010), section 2.3: the timestamp oracle.
 
 use armilla::rt::probe::Event;
 
-/// Timestamps that a client was given.
+/// A range of timestamps that a client received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grant {
     /// The client.
@@ -14,23 +14,24 @@ pub struct Grant {
     pub called: u64,
     /// True time of the return, ns.
     pub returned: u64,
-    /// The first of them.
+    /// The first timestamp.
     pub first: u64,
-    /// The last of them.
+    /// The last timestamp.
     pub last: u64,
 }
 
-/// What PD says it handed out.
+/// The timestamps that PD reports as issued.
 #[derive(Debug, Default)]
 pub struct Issued {
     last: u64,
     by: u64,
-    /// How many batches.
+    /// The number of batches.
     pub batches: u64,
 }
 
 impl Issued {
-    /// Judges one batch as it leaves PD: its first timestamp must be above everything issued before, by whomever.
+    /// Judges a batch when PD issues it: its first timestamp must be larger than every timestamp issued before by any
+    /// store.
     pub fn observe(&mut self, event: &Event) -> Result<(), (&'static str, u64, String)> {
         let Event::Tso { store, last, count } = *event else { return Ok(()) };
         self.batches += 1;
@@ -44,7 +45,8 @@ impl Issued {
     }
 }
 
-/// Judges what clients were given: no timestamp twice, and a call that began after another had ended got a larger one.
+/// Judges the clients' timestamps: none was issued twice, and a call that began after another had ended received a
+/// larger one.
 pub fn check(grants: &[Grant]) -> Result<(), super::Violation> {
     let mut by_value: Vec<&Grant> = grants.iter().collect();
     by_value.sort_by_key(|grant| (grant.first, grant.last));
@@ -55,7 +57,7 @@ pub fn check(grants: &[Grant]) -> Result<(), super::Violation> {
             return Err(super::Violation::new("timestamps", pair[1].returned.max(pair[0].returned), 0, what));
         }
     }
-    // From the largest value down: the earliest return among larger values must not precede a smaller value's call.
+    // In descending order: no call for a larger timestamp may have returned before the call for a smaller one began.
     let mut earliest: Option<&Grant> = None;
     for grant in by_value.iter().rev() {
         if let Some(larger) = earliest.filter(|larger| larger.returned < grant.called) {

@@ -1,14 +1,16 @@
-//! Keys with a time to live are registers whose values expire: seen while they must be, not seen once they cannot be.
+//! Keys with a time to live are registers whose values expire: a value is visible until the earliest second in which it
+//! may have expired, and invisible from the latest.
 //!
-//! Source: TiKV's RawKV with `api-version = 1ttl`: a value is visible for `ttl` seconds by the serving
-//! stores' clocks.
+//! Source: TiKV's RawKV with `api-version = 1ttl`: a value is visible for `ttl` seconds by the serving stores' clocks.
 //!
-//! Which second it is, is for the store that serves to say, and clocks differ, drift and are stepped. So the simulator writes down
-//! what all stores' wall clocks show, whenever a call begins or ends and around every step ([`WallClocks`]): whoever served a call
-//! read a clock between the least and the most that any showed meanwhile. What these bounds leave open is not judged.
+//! The serving store's clock decides which second it is, and clocks differ, drift and are stepped. So the simulator
+//! records all stores' wall clocks whenever a call begins or ends and around every step ([`WallClocks`]): the store
+//! that served a call read a time between the lowest and the highest that any clock showed during the call. Results
+//! that both bounds allow are not judged.
 //!
-//! Where expired values are collected, one may be gone for good since a leader's clock showed that it had expired, though clocks
-//! show less now. The command that says so may have been under way for long, so any second that was shown before counts.
+//! Where expired values are collected, a value may be deleted once some leader's clock has shown that it has expired,
+//! even if all clocks show less now. The command that deletes it may have been in flight for long, so every earlier
+//! second counts.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -19,21 +21,22 @@ use bytes::Bytes;
 use super::Violation;
 use crate::workload::history::{Call, Ended, History, Record, show};
 
-/// What the stores' wall clocks have shown. Clones share it.
+/// A record of the stores' wall clocks. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct WallClocks {
     stores: u64,
-    /// True ns, the earliest and the latest clock (ms), in order of time. Between two of them no clock was stepped.
+    /// True time (ns) and the lowest and the highest clock (ms), in order of time. No clock was stepped between two of
+    /// them.
     seen: Arc<Mutex<Vec<(u64, u64, u64)>>>,
 }
 
 impl WallClocks {
-    /// Of the nodes 1 to `stores`.
+    /// Creates the record for the nodes 1 to `stores`.
     pub fn new(stores: u32) -> WallClocks {
         WallClocks { stores: u64::from(stores), seen: Arc::default() }
     }
 
-    /// Looks at all clocks now.
+    /// Records all clocks now.
     pub fn look(&self, world: &World) {
         let shown = (1..=self.stores).filter_map(|id| world.get(id)).map(|node| node.clock().wall_ms());
         let (low, high) = shown.fold((u64::MAX, 0), |(low, high), ms| (low.min(ms), high.max(ms)));
@@ -44,7 +47,8 @@ impl WallClocks {
         self.seen.lock().expect("nothing panics while holding it").push((at_ns, low, high));
     }
 
-    /// The least and the most that any clock showed between two true instants at which they were looked at, unix seconds.
+    /// Returns the lowest and the highest time (Unix seconds) that any clock showed between two true times at which the
+    /// clocks were recorded.
     fn between(&self, from_ns: u64, to_ns: u64) -> (u64, u64) {
         let seen = self.seen.lock().expect("nothing panics while holding it");
         let first = seen.partition_point(|(at, ..)| *at < from_ns);
@@ -54,17 +58,17 @@ impl WallClocks {
     }
 }
 
-/// A write of a key: when it was under way, what it left, and between which seconds that expires.
+/// A write of a key.
 struct Write {
     called: u64,
-    /// `u64::MAX` when its outcome is unknown.
+    /// `u64::MAX` if the outcome is unknown.
     returned: u64,
     value: Bytes,
     expires_s: (u64, u64),
 }
 
-/// Judges all calls on keys that are only ever written with a time to live. `collected_s`: expired values are collected, when they
-/// have been expired for so many seconds.
+/// Judges all calls on keys that are only ever written with a time to live. If expired values are collected,
+/// `collected_s` is how many seconds after their expiry.
 pub fn check(history: &History, wall_clocks: &WallClocks, collected_s: Option<u64>) -> Result<(), Violation> {
     let mut writes: BTreeMap<&Bytes, Vec<Write>> = BTreeMap::new();
     for record in &history.records {
@@ -77,7 +81,7 @@ pub fn check(history: &History, wall_clocks: &WallClocks, collected_s: Option<u6
         let known = !matches!(record.ended, Ended::Unknown(_));
         let returned = if known { record.returned } else { u64::MAX };
         let (low, high) = wall_clocks.between(record.called, returned);
-        // A request that nobody waits for any more may be served after the last look at the clocks.
+        // A request whose client has given up may be served after the clocks were last recorded.
         let high = if known { high + ttl_s } else { u64::MAX };
         let write = Write { called: record.called, returned, value: value.clone(), expires_s: (low + ttl_s, high) };
         writes.entry(key).or_default().push(write);
@@ -108,9 +112,9 @@ fn judge(record: &Record, seen: Option<&Bytes>, writes: &[Write], (low_s, high_s
     if let (Call::Cas { expected, .. }, Ended::Swapped { succeed, previous }) = (&record.call, &record.ended)
         && *succeed != (expected == previous)
     {
-        return Err("and the swap was not decided by that".into());
+        return Err("but the swap's outcome does not match that value".into());
     }
-    // Writes that ended before this call began, and of those the last to begin: what began after it was over is newer.
+    // The latest begin of a write that ended before this call began. A write that ended before that was overwritten.
     let before = |write: &&Write| write.returned < record.called;
     let horizon = writes.iter().filter(before).map(|write| write.called).max();
     let current = |write: &Write| write.called < record.returned && horizon.is_none_or(|at| write.returned >= at);
@@ -118,19 +122,19 @@ fn judge(record: &Record, seen: Option<&Bytes>, writes: &[Write], (low_s, high_s
         Some(value) => {
             let own = |ended: &Call| matches!(ended, Call::Cas { new, .. } if new == value);
             let Some(write) = writes.iter().find(|write| write.value == *value) else {
-                return Err(if own(&record.call) { "its own value".into() } else { "which nobody wrote".into() });
+                return Err(if own(&record.call) { "its own value".into() } else { "which no client wrote".into() });
             };
             if !current(write) {
-                return Err("which was overwritten before, or written later".into());
+                return Err("which was overwritten before the call, or written after it".into());
             }
             if low_s >= write.expires_s.1 {
-                return Err(format!("which expired at {} at the latest; it was {low_s} at least", write.expires_s.1));
+                return Err(format!("which expired by {} s, but it was at least {low_s} s", write.expires_s.1));
             }
         }
         None => {
             let alive = |write: &Write| high_s < write.expires_s.0;
             if horizon.is_some() && writes.iter().filter(|write| current(write)).all(alive) {
-                return Err(format!("but every value that can be current lives beyond {high_s}"));
+                return Err(format!("but every value that can be current expires later than {high_s} s"));
             }
         }
     }
@@ -139,7 +143,7 @@ fn judge(record: &Record, seen: Option<&Bytes>, writes: &[Write], (low_s, high_s
 
 #[cfg(test)]
 mod tests {
-    //! Goal: too early and too late are found; what the clocks leave open is not.
+    //! Goal: values that expire too early or too late are found; results that the clocks allow are not reported.
     use super::*;
 
     const S: u64 = 1_000_000_000;
@@ -148,12 +152,13 @@ mod tests {
         Bytes::copy_from_slice(s.as_bytes())
     }
 
-    /// A put of 10 s at second 100 (by clocks that differ by `skew_s`), then a look at second `at`.
+    /// Judges a put with a time to live of 10 s at second 100 (by clocks that differ by `skew_s`), then a call at
+    /// second `at`.
     fn judge(skew_s: u64, at: u64, call: Call, ended: Ended) -> bool {
         judge_collected(None, 0, skew_s, at, call, ended)
     }
 
-    /// The same, where a clock had shown `stepped_s` once before.
+    /// Judges the same after a clock has once shown `stepped_s`.
     fn judge_collected(
         collected_s: Option<u64>,
         stepped_s: u64,
@@ -184,14 +189,14 @@ mod tests {
         assert!(get(0, 110, None) && !get(0, 110, Some("v")));
         assert!(get(3, 108, None) && get(3, 112, Some("v")), "clocks differ");
         assert!(!get(3, 106, None) && !get(3, 113, Some("v")), "not that much");
-        assert!(!get(0, 105, Some("w")), "nobody wrote it");
+        assert!(!get(0, 105, Some("w")), "it was never written");
     }
 
     #[test]
     fn collected_values_stay_away() {
         let absent =
             |collected, stepped, at| judge_collected(collected, stepped, 0, at, Call::Get(b("t")), Ended::Value(None));
-        assert!(!absent(None, 500, 105), "without collecting only the present second counts");
+        assert!(!absent(None, 500, 105), "without collection only the seconds of the call count");
         assert!(absent(Some(0), 500, 105) && absent(Some(390), 500, 105));
         assert!(!absent(Some(391), 500, 105) && !absent(Some(0), 0, 105) && absent(Some(0), 0, 110));
     }

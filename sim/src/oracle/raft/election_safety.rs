@@ -1,6 +1,7 @@
 //! Election safety: at most one leader is elected in a term.
 //!
-//! Source: Ongaro and Ousterhout, "In search of an understandable consensus algorithm (extended version)", section 5.2, figure 3.
+//! Source: Ongaro and Ousterhout, "In search of an understandable consensus algorithm (extended version)", section 5.2,
+//! figure 3.
 
 use super::state::{Broken, Group, PeerId};
 

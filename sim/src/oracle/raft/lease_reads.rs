@@ -1,4 +1,4 @@
-//! Lease reads: a read without a quorum is served by the leader of its term, while no later term has a leader.
+//! Lease reads: a read without a quorum is served by the leader of the lease's term, while no later term has a leader.
 //!
 //! Source: Ongaro's dissertation, section 6.4.1. The leases themselves are judged by [`crate::oracle::lease`].
 

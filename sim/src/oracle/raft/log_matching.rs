@@ -1,7 +1,7 @@
-//! Log matching: two logs that have an entry of the same index and term have the same entry there.
+//! Log matching: two logs that have an entry with the same index and term have the same entry there.
 //!
-//! Source: Ongaro and Ousterhout, section 5.3, figure 3. (That all entries before it are the same, too, follows by induction from
-//! the same check on each of them.)
+//! Source: Ongaro and Ousterhout, section 5.3, figure 3. (By induction over the same check, all entries before it are
+//! the same as well.)
 
 use super::state::{Broken, Entry, Group, PeerId};
 

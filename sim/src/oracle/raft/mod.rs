@@ -1,21 +1,23 @@
-//! # raft: what raft promises, judged from the facts that the peers report as they happen
+//! # raft: raft's safety properties, judged from the events that the peers report
 //!
 //! | property | file | judged when a peer |
 //! |---|---|---|
-//! | at most one leader a term | [`election_safety`] | becomes leader |
-//! | same index and term, same entry | [`log_matching`] | writes an entry |
+//! | at most one leader per term | [`election_safety`] | becomes leader |
+//! | entries with the same index and term are the same | [`log_matching`] | writes an entry |
 //! | a leader holds every committed entry | [`leader_completeness`] | becomes leader |
-//! | the same index applies the same entry everywhere, without gaps | [`state_machine_safety`] | applies, installs a snapshot |
-//! | a committed entry is never overwritten | [`commit_permanence`] | writes or cuts its log |
+//! | peers apply the same entry at each index, without gaps | [`state_machine_safety`] | applies, installs a snapshot |
+//! | a committed entry is never overwritten | [`commit_permanence`] | writes or truncates its log |
 //! | term, vote, commit and durable log never go back | [`persistence`] | writes its state, starts |
-//! | an entry is durable on a quorum before anyone applies it | [`quorum_durability`] | applies |
-//! | a peer goes on with entries after a snapshot | here | installs a snapshot, while nothing loses what it is sent |
-//! | a read under a lease is the newest leader's | [`lease_reads`] | serves one |
+//! | an entry is durable on a quorum before any peer applies it | [`quorum_durability`] | applies |
+//! | a peer continues with entries after a snapshot | this one | installs a snapshot, while no fault loses messages |
+//! | a read under a lease is served by the newest leader | [`lease_reads`] | serves a read under a lease |
 //!
-//! A store whose disk was replaced never comes back: its machine joins as another store. What it had made durable still counts
-//! for entries that were committed by it, because a quorum of the others cannot be found without one that holds them, too.
+//! A store whose disk was replaced never comes back: its machine joins as another store. The entries that it had made
+//! durable still count for their commits, because every quorum of the other stores includes one that holds them as
+//! well.
 //!
-//! **In** come probe events, **out** goes the first property that does not hold. **Never**: what a peer believes of others.
+//! **In** come probe events, **out** goes the first violated property. **Never**: what a peer assumes about other
+//! peers.
 
 mod commit_permanence;
 mod election_safety;
@@ -33,9 +35,9 @@ use armilla::rt::probe::Event;
 
 use state::{Broken, Entry, Group, Made, Peer, PeerId};
 
-/// The property that a lagging peer goes on with entries once it has a snapshot, and does not need another one at once.
+/// The property that a lagging peer continues with entries after a snapshot and does not need another one immediately.
 const SNAPSHOTS_IN_A_ROW: &str = "snapshots-in-a-row";
-/// When nothing is wrong any more: one that was under way, and one that was needed.
+/// The allowed number after all faults have ended: one that was in progress, and one that was needed.
 const SNAPSHOTS_IN_A_ROW_MAX: u64 = 2;
 
 /// Follows all peers.
@@ -43,55 +45,56 @@ const SNAPSHOTS_IN_A_ROW_MAX: u64 = 2;
 pub struct Raft {
     groups: BTreeMap<u64, Group>,
     peers: BTreeMap<PeerId, Peer>,
-    /// How many peers each group has, where it is known.
+    /// By group: its number of peers, if known.
     replicas: BTreeMap<u64, usize>,
-    /// Stores that came back with an older copy of their disk: what they hold is not judged, what they serve and whom they elect is.
+    /// Stores that came back with an older copy of their disk. Their durable state is not judged; their elections and
+    /// reads are.
     rolled_back: BTreeSet<u64>,
     /// By peer: snapshots installed since the last entry was appended.
     in_a_row: BTreeMap<PeerId, u64>,
-    /// More than two in a row are too many: always, at present.
+    /// Whether snapshots in a row are judged: for the rest of the run, and at present.
     judges_snapshots: (bool, bool),
-    /// Leader changes seen.
+    /// The number of elections won.
     pub elections: u64,
-    /// Snapshots installed.
+    /// The number of installed snapshots.
     pub snapshots: u64,
-    /// Reads under a lease.
+    /// The number of reads under a lease.
     pub lease_reads: u64,
-    /// Reads that asked a quorum.
+    /// The number of reads that asked a quorum.
     pub index_reads: u64,
-    /// Entries applied, over all peers.
+    /// The number of entries applied by all peers.
     pub applies: u64,
 }
 
 impl Raft {
-    /// The group has that many peers. Until this is said, nobody can tell what a quorum of it is.
+    /// Sets a group's number of peers. Until it is set, the group's quorum is unknown.
     pub fn replicas(&mut self, group: u64, peers: usize) {
         self.replicas.insert(group, peers);
     }
 
-    /// The store came back with an older copy of its disk.
+    /// Reports that a store came back with an older copy of its disk.
     pub fn roll_back(&mut self, store: u64) {
         self.rolled_back.insert(store);
     }
 
-    /// From now on nothing is wrong that would make a peer need one snapshot after the other.
+    /// Judges snapshots in a row from now on: no fault is left that could make a peer need several of them.
     pub fn judge_snapshots(&mut self) {
         self.in_a_row.clear();
         self.judges_snapshots = (true, true);
     }
 
-    /// The faults have changed; these (`calm`) make no peer that is up lose what it is sent. Counting begins anew.
+    /// Reports a change of the faults, and starts counting again. If `calm`, no running peer loses messages.
     pub fn judge_snapshots_while(&mut self, calm: bool) {
         self.in_a_row.clear();
         self.judges_snapshots.1 = self.judges_snapshots.0 || calm;
     }
 
-    /// The most snapshots in a row that any peer installed lately.
+    /// Returns the largest number of snapshots in a row that a peer has installed since counting started.
     pub fn snapshots_in_a_row(&self) -> u64 {
         self.in_a_row.values().copied().max().unwrap_or(0)
     }
 
-    /// Judges one fact, then remembers it.
+    /// Judges one event, then records it.
     pub fn observe(&mut self, event: &Event) -> Result<(), Broken> {
         match event {
             Event::Start { store, .. }
@@ -149,7 +152,7 @@ impl Raft {
         (self.groups.entry(id.group).or_default(), self.peers.entry(id).or_default())
     }
 
-    /// A peer came up with what its disk holds.
+    /// A peer started with the state on its disk.
     fn start(
         &mut self,
         id: PeerId,
@@ -157,16 +160,15 @@ impl Raft {
         (base, last_index): (u64, u64),
     ) -> Result<(), Broken> {
         let (_, peer) = self.parts(id);
-        // A log is cut below what is applied. One that begins behind that was begun anew by a snapshot, which the peer had no time to
-        // tell of.
+        // A log is truncated only up to the applied index. A log that begins after that was started anew by a snapshot
+        // that the peer had no time to report.
         if base > peer.applied.max(peer.commit) {
             peer.log.clear();
             peer.made.clear();
             peer.base.0 = base;
         }
         persistence::check_start(peer, id, (term, vote, commit), last_index)?;
-        // What was written but not reported durable may be there or not, in the place of what was there before: later appends will
-        // tell.
+        // Records that were being written may or may not have replaced earlier entries: later appends will show it.
         if let Some(first) = peer.made.values().map(|made| made.first).min() {
             peer.log.split_off(&first);
         }
@@ -198,7 +200,7 @@ impl Raft {
         group.entries.insert((index, entry.term), entry.hash);
         peer.cut(index);
         peer.log.insert(index, entry);
-        // The record of an entry carries the commit index; what was applied before it was made had been committed.
+        // The record of an entry contains the commit index, and all entries applied before it was made were committed.
         if let Some(Made { applied, .. }) = peer.made.remove(&index) {
             peer.carried = peer.carried.max(applied);
         }
@@ -242,7 +244,7 @@ impl Raft {
         Ok(())
     }
 
-    /// How many peers have an entry on their disks.
+    /// Returns how many peers have an entry on their disks.
     fn holders(&self, id: PeerId, index: u64, entry: Entry) -> usize {
         let of_group = PeerId { store: 0, peer: 0, ..id }..PeerId { group: id.group + 1, store: 0, peer: 0 };
         self.peers.range(of_group).filter(|(_, peer)| peer.holds(index, &entry)).count()
@@ -273,7 +275,8 @@ impl Raft {
 
 #[cfg(test)]
 mod tests {
-    //! Goal: each rule fires on the smallest story that breaks it. Method: a legal story, then one with one fact changed.
+    //! Goal: each rule fires on the smallest sequence of events that breaks it. Method: a legal sequence, then the same
+    //! with one event added.
     use super::*;
 
     const G: u64 = 2;
@@ -299,7 +302,7 @@ mod tests {
     fn start(store: u64, term: u64, vote: u64, last_index: u64) -> Event {
         Event::Start { store, group: G, peer: store, term, vote, commit: 0, base: 0, last_index }
     }
-    /// The oracle that fired, if one did, and at which fact.
+    /// Returns the property that was violated, if one was, and at which event.
     fn judge(story: &[Event]) -> Option<(usize, &'static str)> {
         let mut raft = Raft::default();
         raft.replicas(G, 3);
@@ -391,7 +394,7 @@ mod tests {
 
     #[test]
     fn a_record_carries_what_was_committed_before_it_was_made() {
-        // Fact 17 of the legal story: peer 1 applies entry 2.
+        // Event 17 of the legal story: peer 1 applies entry 2.
         let judge_with = |at: usize| {
             let mut story = legal();
             story.insert(at, record(1, 3));
@@ -401,7 +404,7 @@ mod tests {
             judge(&story)
         };
         assert_eq!(judge_with(18), Some((21, persistence::NAME)), "made afterwards");
-        assert_eq!(judge_with(17), None, "on its way to the disk by then");
+        assert_eq!(judge_with(17), None, "made before entry 2 was applied");
     }
 
     #[test]
@@ -419,6 +422,6 @@ mod tests {
     #[test]
     fn a_lease_that_outlives_its_leader() {
         assert_eq!(with(18, lease(1, 1)), Some((18, lease_reads::NAME)));
-        assert_eq!(with(2, lease(2, 1)), Some((2, lease_reads::NAME)), "never led");
+        assert_eq!(with(2, lease(2, 1)), Some((2, lease_reads::NAME)), "it was never leader");
     }
 }

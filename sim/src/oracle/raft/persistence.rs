@@ -1,4 +1,5 @@
-//! Persistence: a peer's term, its vote in that term, its commit index and its durable log never go back, over restarts either.
+//! Persistence: a peer's term, its vote in that term, its commit index and its durable log never go back, even over
+//! restarts.
 //!
 //! Source: Ongaro and Ousterhout, figure 2 ("persistent state on all servers"); Ongaro's dissertation, section 3.8.
 
@@ -7,7 +8,7 @@ use super::state::{Broken, Peer, PeerId};
 /// The property's name.
 pub const NAME: &str = "persistence";
 
-/// Judges what a peer came up with.
+/// Judges the durable state with which a peer starts.
 pub fn check_start(
     peer: &Peer,
     id: PeerId,
@@ -28,7 +29,7 @@ pub fn check_start(
     }
     if commit < peer.carried {
         let what = format!(
-            "{name}: a record was written after {} was committed, and {commit} is known after a restart",
+            "{name}: a record was written after {} was committed, but only {commit} is known after a restart",
             peer.carried
         );
         return Err((NAME, id.store, what));
@@ -36,7 +37,7 @@ pub fn check_start(
     Ok(())
 }
 
-/// Judges what became durable.
+/// Judges a term, vote and commit index that became durable.
 pub fn check(peer: &Peer, id: PeerId, term: u64, vote: u64, commit: u64) -> Result<(), Broken> {
     let name = format!("group {} peer {}", id.group, id.peer);
     if term < peer.term {

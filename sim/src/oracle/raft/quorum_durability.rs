@@ -1,14 +1,14 @@
-//! Quorum durability: an entry is durable on a majority of the group's peers before anyone applies it.
+//! Quorum durability: an entry is durable on a majority of the group's peers before any peer applies it.
 //!
-//! Source: Ongaro and Ousterhout, section 5.3 (an entry is committed once it is replicated on a majority); Ongaro's dissertation,
-//! section 10.2.1 (a leader may commit before its own disk has the entry, if a majority has).
+//! Source: Ongaro and Ousterhout, section 5.3 (an entry is committed once it is replicated on a majority); Ongaro's
+//! dissertation, section 10.2.1 (a leader may commit before its own disk has the entry, if a majority has).
 
 use super::state::{Broken, Entry, PeerId};
 
 /// The property's name.
 pub const NAME: &str = "quorum-durability";
 
-/// Judges the first application of an entry, where `holders` of the group's `replicas` peers have it on their disks.
+/// Judges the first apply of an entry, when `holders` of the group's `replicas` peers have it on their disks.
 pub fn check(id: PeerId, index: u64, entry: Entry, holders: usize, replicas: usize) -> Result<(), Broken> {
     if holders > replicas / 2 {
         return Ok(());

@@ -1,4 +1,4 @@
-//! What is known of all peers, from the facts that they reported.
+//! The state of all peers, as known from the events that they reported.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ pub struct PeerId {
     pub group: u64,
     /// The store.
     pub store: u64,
-    /// The peer, unique in its group for all times.
+    /// The peer; its group never uses the number again.
     pub peer: u64,
 }
 
@@ -22,15 +22,15 @@ pub struct Entry {
     pub hash: u64,
 }
 
-/// A property that does not hold: its name, the store, what happened.
+/// A violated property: its name, the store, and a description.
 pub type Broken = (&'static str, u64, String);
 
-/// A record on its way to the disk.
+/// A log record that is being written to the disk.
 #[derive(Clone, Copy, Debug)]
 pub struct Made {
     /// Its first entry.
     pub first: u64,
-    /// What was applied when it was made.
+    /// The index that was applied when the record was made.
     pub applied: u64,
 }
 
@@ -39,39 +39,39 @@ pub struct Made {
 pub struct Peer {
     /// The durable term.
     pub term: u64,
-    /// The durable vote of that term; 0: none.
+    /// The durable vote of that term; 0 if there is none.
     pub vote: u64,
     /// The durable commit index.
     pub commit: u64,
-    /// The commit index that the log's last record must know, at least.
+    /// The least commit index that the log's last record must contain.
     pub carried: u64,
-    /// Records that are on their way to the disk, by their last entry.
+    /// Records that are being written to the disk, by their last entry.
     pub made: BTreeMap<u64, Made>,
-    /// The durable log, as far as it was reported.
+    /// The entries that were reported durable.
     pub log: BTreeMap<u64, Entry>,
-    /// Index and term of the snapshot that stands before the log.
+    /// Index and term of the snapshot that precedes the log.
     pub base: (u64, u64),
-    /// At the last start the log reached to here. Entries up to it that were never reported durable came back from the disk.
+    /// The log's last index at the last start. Entries up to it that were never reported durable came from the disk.
     pub floor: u64,
-    /// The last index applied since the last start; 0: none yet.
+    /// The last index applied since the last start; 0 if there is none yet.
     pub applied: u64,
     /// The highest term that the peer was seen in, durable or not.
     pub seen: u64,
 }
 
 impl Peer {
-    /// Where the log may end after a restart, at least: a record on its way that reached the disk may have replaced more entries than
-    /// it has.
+    /// Returns the least last index that the log may have after a restart. A record that was being written and reached
+    /// the disk may have replaced more entries than it contains.
     pub fn last_index_at_least(&self) -> u64 {
         self.last_index().min(self.made.keys().next().copied().unwrap_or(u64::MAX))
     }
 
-    /// The last index of the durable log.
+    /// Returns the last index of the durable log.
     pub fn last_index(&self) -> u64 {
         self.log.keys().next_back().copied().unwrap_or(0).max(self.base.0).max(self.floor)
     }
 
-    /// Whether the peer's disk holds the entry, or one that was written before the last start and never reported.
+    /// Returns whether the peer's disk holds the entry, or an unknown one that was written before the last start.
     pub fn holds(&self, index: u64, entry: &Entry) -> bool {
         match self.log.get(&index) {
             Some(own) => own == entry,
@@ -79,12 +79,12 @@ impl Peer {
         }
     }
 
-    /// Notes a term that the peer is in.
+    /// Records a term that the peer was seen in.
     pub fn see(&mut self, term: u64) {
         self.seen = self.seen.max(term);
     }
 
-    /// Forgets the log from an index on.
+    /// Removes the log from an index on.
     pub fn cut(&mut self, from: u64) {
         self.log.split_off(&from);
         self.floor = self.floor.min(from.saturating_sub(1));
@@ -94,13 +94,13 @@ impl Peer {
 /// One group.
 #[derive(Debug, Default)]
 pub struct Group {
-    /// Term to (store, peer).
+    /// By term: the leader's store and peer.
     pub leaders: BTreeMap<u64, (u64, u64)>,
-    /// (index, term) to hash, of every entry that was ever durable anywhere.
+    /// By (index, term): the hash of every entry that was ever durable on any peer.
     pub entries: BTreeMap<(u64, u64), u64>,
-    /// Index to the entry that was applied there.
+    /// By index: the entry that was applied.
     pub applied: BTreeMap<u64, Entry>,
-    /// Index to the lowest term in which a peer applied the entry there: it was committed in that term or before. An entry of
-    /// an earlier term may be committed only by a later leader, and the leaders in between need not have it.
+    /// By index: the lowest term in which a peer applied the entry, which was committed in that term or before. An
+    /// entry of an earlier term may be committed only by a later leader, and the leaders in between need not have it.
     pub committed_by: BTreeMap<u64, u64>,
 }

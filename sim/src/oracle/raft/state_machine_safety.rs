@@ -1,4 +1,5 @@
-//! State machine safety: no two peers apply different entries at the same index; each applies them in order and without gaps.
+//! State machine safety: no two peers apply different entries at the same index; each applies them in order and without
+//! gaps.
 //!
 //! Source: Ongaro and Ousterhout, section 5.4.3, figure 3; for snapshots section 7.
 
@@ -11,7 +12,7 @@ pub const NAME: &str = "state-machine-safety";
 pub fn check(group: &Group, peer: &Peer, id: PeerId, index: u64, entry: Entry) -> Result<(), Broken> {
     if let Some(known) = group.applied.get(&index).filter(|known| **known != entry) {
         let what = format!(
-            "group {} index {index}: one peer applied an entry of term {}, another one of term {}",
+            "group {} index {index}: one peer applied an entry of term {}, another peer one of term {}",
             id.group, known.term, entry.term
         );
         return Err((NAME, id.store, what));
@@ -30,7 +31,7 @@ pub fn check(group: &Group, peer: &Peer, id: PeerId, index: u64, entry: Entry) -
 /// Judges that a snapshot replaced a peer's state.
 pub fn check_snapshot(group: &Group, peer: &Peer, id: PeerId, index: u64, term: u64) -> Result<(), Broken> {
     if let Some(known) = group.applied.get(&index).filter(|known| known.term != term) {
-        let what = format!("group {} snapshot at {index} of term {term}, committed is term {}", id.group, known.term);
+        let what = format!("group {} snapshot at {index} has term {term}, the entry has term {}", id.group, known.term);
         return Err((NAME, id.store, what));
     }
     if index < peer.applied {
