@@ -423,7 +423,7 @@ async fn get(cluster: &Cluster, key: &str, limit: Duration) -> Option<Bytes> {
             return seen;
         }
         let logs: Vec<String> = (0..cluster.len()).map(|node| cluster.log(node)).collect();
-        assert!(began.elapsed() < limit, "nobody serves {key}:\n{}", logs.join("\n---\n"));
+        assert!(began.elapsed() < limit, "no node serves {key}:\n{}", logs.join("\n---\n"));
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

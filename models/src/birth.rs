@@ -114,7 +114,7 @@ struct Log {
     voted: bool,
 }
 
-/// What peers acknowledged: nobody may forget it.
+/// What peers acknowledged: no peer may forget it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 struct Acknowledged {
     vote: bool,

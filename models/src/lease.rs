@@ -2,9 +2,9 @@
 //!
 //! **What is modelled.** One group P on three stores, each with a clock that runs at 4 or 5 units a tick. A leader
 //! that heard a quorum answer what it sent at *s* reads alone until *s* + 8 on its clock; who heard a leader votes
-//! for nobody for 10 units of its own. A restart forgets the promise and makes the longest one anew. A transfer
+//! for no other peer for 10 units of its own. A restart forgets the promise and makes the longest one again. A transfer
 //! makes a vote without asking promises, at any later time. P's log may take a split (or a Prepare: any entry that
-//! gives keys away): whoever applies it first may elect a leader of the newborn N at once, which takes writes for
+//! gives keys away): the store that applies it first may elect a leader of the newborn N at once, which takes writes for
 //! keys that P's leader may still believe its own.
 //!
 //! ```text
@@ -14,7 +14,7 @@
 //!
 //! **Bounds.** `terms`, `restarts`, `transfers`, `split` (1: P's log may take one).
 //!
-//! **Invariant.** While a leader reads alone nobody of a higher term leads P; and N has no leader while the leader
+//! **Invariant.** While a leader reads alone, no peer of a higher term leads P; and N has no leader while the leader
 //! that reads alone has not applied the split.
 //!
 //! **Found.** The design holds (I9, and src/docs/leases-and-promises.md). No lease "from the proposal of Prepare on"
@@ -311,7 +311,7 @@ impl Model for Lease {
                 steps.step(next, format_args!("{} applies the split", at + 1));
             }
         }
-        // Nobody has promised anything to N yet.
+        // No peer has promised anything to N yet.
         if !world.newborn_led && world.stores.iter().filter(|store| store.applied).count() >= 2 {
             let mut next = world.clone();
             next.newborn_led = true;

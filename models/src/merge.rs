@@ -38,7 +38,7 @@ use crate::search::{Model, Outcome, Steps, search};
 /// The model, for the command line and the tests.
 pub const PROTOCOL: Protocol = Protocol {
     name: "merge",
-    about: "S agrees to merge in its log, T decides in its own: no key with two owners, no write lost, nobody stuck",
+    about: "S agrees to merge in its log, T decides in its own: no key with two owners, no write lost, no peer stuck",
     bounds: &[
         Bound { name: "stores", about: "stores, each with a peer of every group", quick: 2, large: 3, max: 3 },
         Bound { name: "prepares", about: "Prepares in S's log", quick: 2, large: 2, max: 3 },

@@ -21,13 +21,13 @@
 //! **Found: I10, as the design has it, is not enough.** It strikes N from P's list once the local N has applied
 //! beyond FIRST. A snapshot of P taken then carries no N ("still as born" is over), so a store that it takes past
 //! the split waits for a snapshot from N's leader. If that leader's store dies first, N's other peer cannot win
-//! without the vote of a store that lacks N: stuck for ever (flaw `only-leaders-answer`; the same after a removal or
+//! without the vote of a store that lacks N: stuck forever (flaw `only-leaders-answer`; the same after a removal or
 //! a merge).
 //!
 //! **Mended.** I10 stays, and: *a store that lacks N and gets a vote request whose descriptor names it says so, and
 //! the candidate sends it a snapshot of its applied state, as a leader would.* That is safe: what is applied is
 //! committed, and a peer that was never born has promised nothing. And a store that N's descriptor does not name
-//! does not list N: else a leader of P on the spare would wait for ever (flaw `spare-lists-newborn`).
+//! does not list N: else a leader of P on the spare would wait forever (flaw `spare-lists-newborn`).
 
 use std::fmt;
 

@@ -16,7 +16,7 @@ pub struct Protocol {
     pub cases: &'static [&'static [(&'static str, u8)]],
     /// The rules of the protocol, as what happens without each.
     pub flaws: &'static [FlawInfo],
-    /// Searches within the bounds, with the rule of this flaw left out if there is one, up to so many states.
+    /// Searches within the bounds, with the rule of this flaw left out if there is one, up to this many states.
     pub search: fn(&Bounds, Option<&str>, usize) -> Outcome,
 }
 

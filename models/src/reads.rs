@@ -1,4 +1,4 @@
-//! # Reads: followers ask, leaders answer, nobody goes back in time
+//! # Reads: followers ask, leaders answer, no client goes back in time
 //!
 //! **What is modelled.** One group on three stores. Store 1 leads term 1 under a lease; when that is over, 2 or 3
 //! may lead term 2. Values are the number of entries applied, so that a read may never see less than what was
@@ -8,7 +8,7 @@
 //!
 //! ```text
 //!   leader:    commit 2, applied 1   (its engine is slow)      a read here, alone, sees 1 ...
-//!   follower:  asks, hears 2, applies 2, a client reads 2      ... after somebody has seen 2
+//!   follower:  asks, hears 2, applies 2, a client reads 2      ... after a client has seen 2
 //! ```
 //!
 //! **Bounds.** `writes`, `reads` (called at followers; leaders read at any time), `askers` (followers that ask),

@@ -81,7 +81,7 @@ impl<S> Steps<S> {
         self.add(next, false, label);
     }
 
-    /// Adds a step that nobody may count on: a crash, a loss, a delay.
+    /// Adds a step that no peer may count on: a crash, a loss, a delay.
     pub fn fault(&mut self, next: S, label: fmt::Arguments<'_>) {
         self.add(next, true, label);
     }

@@ -14,7 +14,7 @@
 //! **Bounds.** `terms`, `clocks`, `restarts`, `failures` (stores that stall or die), `writes` (that wake the group
 //! and may leave a follower behind).
 //!
-//! **Invariant.** While a leader reads alone nobody of a higher term leads.
+//! **Invariant.** While a leader reads alone, no peer of a higher term leads.
 //! **Progress.** From every state, if no more goes wrong (every live store beats each interval, messages arrive),
 //! there is a leader on a live store, and every live peer follows it and has all of its log.
 //!
@@ -31,7 +31,7 @@ use crate::search::{Model, Outcome, Steps, search};
 /// The model, for the command line and the tests.
 pub const PROTOCOL: Protocol = Protocol {
     name: "sleep",
-    about: "sleeping groups live on their stores' beats: never two who read alone, never asleep for ever",
+    about: "sleeping groups live on their stores' beats: never two who read alone, never asleep forever",
     bounds: &[
         Bound { name: "terms", about: "terms, the first leader's is 1", quick: 2, large: 3, max: 4 },
         Bound { name: "clocks", about: "0: 1's is slow, the others' fast; 1: every way", quick: 0, large: 1, max: 1 },
@@ -74,7 +74,7 @@ flaws! {
     SleepsWithLaggard "sleep-with-laggard" [("restarts", 0), ("writes", 1)] 2 "a live store leads" =
         "a leader sleeps although a live follower lags";
     ReturnMissed "returned-laggard-missed" [("writes", 1)] 2 "a live store leads" =
-        "nobody wakes when a store that was away comes back";
+        "no peer wakes when a store that was away comes back";
 }
 
 const STORES: usize = 3;
@@ -84,7 +84,7 @@ const LEASE: u8 = 8;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Health {
     Live,
-    /// Its lanes hang, for ever.
+    /// Its lanes hang forever.
     Stalled,
     Dead,
 }
@@ -327,7 +327,7 @@ impl Sleep {
         }
     }
 
-    /// The model ends here, not the protocol: nobody can win the last term any more.
+    /// The model ends here, not the protocol: no peer can win the last term any more.
     fn is_out_of_terms(&self, world: &World) -> bool {
         let last = |store: &&Store| store.term == self.terms;
         let votes = world.votes[usize::from(self.terms)];

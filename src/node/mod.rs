@@ -258,7 +258,7 @@ impl Node {
             tracing::info!("handed over all leaders");
         } else {
             let kept = kept.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            tracing::warn!(groups = kept, "no other node could take over these leaders: they will be elected anew");
+            tracing::warn!(groups = kept, "no other node could take over these leaders: new leaders will be elected");
         }
     }
 

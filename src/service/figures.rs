@@ -87,7 +87,7 @@ pub const FIGURES: &[Figure] = &[
     ),
 ];
 
-/// Returns the statistic with this room and name.
+/// Returns the statistic with this module and name.
 pub fn find(room: &str, name: &str) -> Option<&'static Figure> {
     FIGURES.iter().find(|figure| figure.room == room && figure.name == name)
 }

@@ -68,7 +68,7 @@ pub trait Kv: Clone + Send + Sync + 'static {
 
 /// A region of this store whose leader, term and epoch were checked for one request. A route borrows nothing and its
 /// clones share it, so a task may keep one for longer than the request: each read and write checks again what may have
-/// changed since, and the request's time limit starts anew with each of them.
+/// changed since, and the request's time limit starts again with each of them.
 pub trait Route: Clone + Send + Sync + 'static {
     /// A snapshot of the engine, for reads.
     type Snapshot: Read + Clone + Send + Sync + 'static;

@@ -89,7 +89,7 @@ impl Space {
                 // The reserve comes first, because handing over may take time.
                 kept.follow(now, available, reserve).await;
                 // Other stores may have room for what this store refuses. With hardly any room left, the store hands
-                // over again and again: a peer may elect it anew.
+                // over again and again: a peer may elect it again.
                 if now == Room::Critical || (now != before && now != Room::Enough) {
                     crate::reach!("store.little-room");
                     self.handle.hand_over(Duration::ZERO, HAND_OVER_MAX).await;

@@ -44,7 +44,7 @@ pub struct Context {
     pub held: BTreeMap<u64, Vec<Vec<RaftBatch>>>,
     /// Whether some nodes have other timeouts than the plan's, so that the length of a pause has no known bound.
     pub settings_differ: bool,
-    /// Whether leaders serve reads under leases, so that no leader's clock may stand still.
+    /// Whether leaders serve reads under leases, so that no leader's clock may stop.
     pub lease_reads: bool,
     /// Whether logs are large enough to keep the entries that a follower needs after a snapshot.
     pub keeps_log: bool,

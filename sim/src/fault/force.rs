@@ -73,7 +73,7 @@ pub struct Force {
     pub read_ms: BTreeMap<u64, u32>,
     /// Nodes whose process is suspended.
     pub paused: BTreeSet<u64>,
-    /// Nodes whose clocks stand still.
+    /// Nodes whose clocks have stopped.
     pub frozen: BTreeSet<u64>,
     /// Nodes that must not be started.
     pub down: BTreeSet<u64>,

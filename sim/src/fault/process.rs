@@ -40,7 +40,7 @@ pub enum Kind {
         /// Whether the store's identity file is restored as well, not only the engine and the log.
         identity: bool,
     },
-    /// The machine is saved and restored later: its process and clocks stand still and then continue as if no time had
+    /// The machine is saved and restored later: its process and clocks stop and then continue as if no time had
     /// passed. While leases are in use, only a node without leaders is frozen: a leader's lease relies on its clock.
     Freeze {},
     /// Long operations (a flush of the engine, the install of a snapshot) take longer, both before and after their

@@ -195,7 +195,7 @@ async fn accept(socket: TcpListener, router: axum::Router, mut stopped: watch::R
 }
 
 /// A connection that must send its first bytes within a time limit. Until then its protocol is unknown and no keepalive
-/// applies, so a silent connection would be kept for ever.
+/// applies, so a silent connection would be kept forever.
 struct Opening {
     inner: TcpStream,
     /// Bytes read so far, and the deadline by which the first [`PREFACE_BYTES`] must have arrived.

@@ -1,6 +1,6 @@
 //! The event queue: every timer and every other event of the world, in the order of simulated time, driven by one task.
 //! An event is only a function to call. madsim's own timers cannot be cancelled and its tasks leave a weak pointer
-//! behind for ever, so a world that created one of either per message would grow without bound.
+//! behind forever, so a world that created one of either per message would grow without bound.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

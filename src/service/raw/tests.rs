@@ -598,5 +598,5 @@ fn a_route_outlives_its_request() {
         let (bench, context) = (Bench::new(), context().unwrap());
         put_and_read(bench.kv.route(&context, Access::Write).unwrap(), bytes("k"), bytes("v"))
     };
-    assert_eq!(now(task), Some(raw::encode(b"v", None)), "whoever asked has gone");
+    assert_eq!(now(task), Some(raw::encode(b"v", None)), "the caller has gone");
 }

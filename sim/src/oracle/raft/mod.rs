@@ -160,7 +160,7 @@ impl Raft {
         (base, last_index): (u64, u64),
     ) -> Result<(), Broken> {
         let (_, peer) = self.parts(id);
-        // A log is truncated only up to the applied index. A log that begins after that was started anew by a snapshot
+        // A log is truncated only up to the applied index. A log that begins after that was restarted by a snapshot
         // that the peer had no time to report.
         if base > peer.applied.max(peer.commit) {
             peer.log.clear();
