@@ -298,7 +298,7 @@ impl Handle {
         if self.is_stalled() || crate::buggify!("replica.refuse-proposal") {
             crate::reach!("replica.proposal-refused-by-a-stalled-store");
             return Err(Error::Busy(
-                "the engine or the raft log makes writes wait: the disk is slow, or there is too much to compact"
+                "the engine or the raft log stalls writes: the disk is slow, or there is too much to compact"
                     .into(),
             ));
         }

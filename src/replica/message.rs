@@ -257,13 +257,13 @@ struct Ticket {
 
 impl Ticket {
     fn take(view: &Arc<PeerView>, bytes: usize) -> Result<Ticket> {
-        let busy = |what: String| Error::Busy(format!("group {}: {what} are under way", view.group));
+        let busy = |what: String| Error::Busy(format!("group {}: {what} are in flight", view.group));
         let (pending, pending_bytes, store_bytes) = view.budgets();
         let place = pending.take(1).map_err(|count| busy(format!("{count} writes")))?;
         let share = pending_bytes.take(bytes).map_err(|bytes| busy(format!("writes of {bytes} bytes")))?;
         let on_store = store_bytes
             .take(bytes)
-            .map_err(|bytes| Error::Busy(format!("writes of {bytes} bytes are under way on this store")))?;
+            .map_err(|bytes| Error::Busy(format!("writes of {bytes} bytes are in flight on this store")))?;
         Ok(Ticket { _place: place, _bytes: share, _store_bytes: on_store })
     }
 }

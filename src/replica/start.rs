@@ -53,7 +53,7 @@ impl Replicas {
         }
         let engine = self.handle.engine().clone();
         if whole && let Err(error) = cpu::run_long(move || engine.flush()).await {
-            tracing::error!(%error, "the last flush failed: the next start replays the log");
+            tracing::error!(%error, "the last flush failed, the next start will replay the log");
         }
     }
 }

@@ -355,7 +355,7 @@ impl World {
             }
             "tick" => {
                 let (leads, now_ns) = (args.number_or("leads", 0) == 1, args.number_or("now", 0) * 1_000_000);
-                let lost = || Error::Unknown("leadership was lost while it was under way".into());
+                let lost = || Error::Unknown("leadership was lost while the write was in flight".into());
                 self.peer.proposals.fail_lost(leads, now_ns, 1_000_000_000, lost);
             }
             "end" => self.peer.end(|| Error::Unknown("the store stopped".into())),

@@ -168,7 +168,7 @@ impl Driver {
         let now_ns = self.clock.now().0;
         let waited_ms = self.stall.age_ns(now_ns) / 1_000_000;
         if waited_ms >= 100 {
-            tracing::warn!(store = self.store, waited_ms, "the engine made writes wait");
+            tracing::warn!(store = self.store, waited_ms, "the engine stalled writes");
         }
         assert!(self.stall.since_ns.is_some(), "a batch that is written late has waited");
         self.stall.since_ns = None;
@@ -219,7 +219,7 @@ fn apply_payload(peer: &mut Peer, engine: &Engine, entry: Entry, pending: &mut P
     let mut payload = entry.data.clone();
     let mut unknown = None;
     if entry.get_entry_type() != EntryType::EntryNormal {
-        unknown = Some("changes of the membership are unknown to this version".to_owned());
+        unknown = Some("membership changes are not supported by this version".to_owned());
         payload.clear();
     }
     loop {
@@ -227,7 +227,7 @@ fn apply_payload(peer: &mut Peer, engine: &Engine, entry: Entry, pending: &mut P
             Ok(None) => break,
             // What it reads would depend on how entries were gathered, which differs between replicas.
             Ok(Some(command)) if command.kind.stands_alone() && (!replies.is_empty() || !payload.is_empty()) => {
-                unknown = Some("a command that must stand alone does not".to_owned());
+                unknown = Some("a command that needs an entry of its own shares one".to_owned());
                 break;
             }
             Ok(Some(command)) => {

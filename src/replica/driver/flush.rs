@@ -79,7 +79,7 @@ impl FlushEnds {
 impl Drop for FlushEnds {
     fn drop(&mut self) {
         if !self.told {
-            self.tell(Vec::new(), Err(Error::Stopped("a flush of the engine died".into())));
+            self.tell(Vec::new(), Err(Error::Stopped("a flush of the engine ended without a result".into())));
         }
     }
 }

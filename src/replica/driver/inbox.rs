@@ -115,7 +115,7 @@ impl Driver {
         }
         let Some(peer) = self.peers.get_mut(&group) else { return Ok(()) };
         if !peer.is_meant(sender.store, message.epoch, message.message.from, message.message.to) {
-            tracing::debug!(store = self.store, %group, from = sender.store, "dropped a message of another life of the group");
+            tracing::debug!(store = self.store, %group, from = sender.store, "dropped a message for or from another peer of the replica");
             return Ok(());
         }
         // When it arrived, which is after it was sent: a promise to its sender must not begin before. Not when it is handled: a peer

@@ -154,7 +154,7 @@ impl Driver {
 
     /// The oldest batch that the writer has is durable.
     pub(super) fn written(&mut self) {
-        assert!(!self.unwritten.is_empty(), "the log's writer tells of each batch once");
+        assert!(!self.unwritten.is_empty(), "the log's writer confirms each batch once");
         if let Some(OnItsWay { probes, owed, .. }) = self.unwritten.pop() {
             self.finish(probes, owed);
         }

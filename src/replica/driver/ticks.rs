@@ -39,7 +39,7 @@ impl Driver {
                 }
             }
             let leads = peer.group.leads();
-            let lost = || Error::Unknown("leadership was lost while it was under way".into());
+            let lost = || Error::Unknown("leadership was lost while the write was in flight".into());
             peer.proposals.fail_lost(leads, now_ns, limit_ns, lost);
             peer.forget_given_up_reads();
             if peer.has_work() {

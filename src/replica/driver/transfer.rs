@@ -49,7 +49,7 @@ impl Driver {
         }
         for (group, to_peer) in given {
             if let Err(error) = self.transfer_leader(group, to_peer) {
-                tracing::debug!(%group, %error, "not handed over");
+                tracing::debug!(%group, %error, "cannot hand over leadership");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! When a snapshot that was not delivered is tried again.
+//! Delays before a snapshot that was not delivered is retried.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -7,8 +7,9 @@ use crate::rt::rng::Rng;
 use crate::types::GroupId;
 use crate::types::limits::{SNAPSHOT_PLACE_LOOK, SNAPSHOT_RETRY_MAX, SNAPSHOT_RETRY_MIN};
 
-/// The snapshots that were not delivered, by group and peer. Those that failed wait longer with each failure. Those that found no
-/// place look again soon, the less often the more of them there are: together they look about as often, however many groups wait.
+/// The snapshots that were not delivered, by group and peer. The delay of those that failed grows with each failure.
+/// Those that found no free slot are retried soon, but less often the more of them there are: the rate of their
+/// attempts is about the same however many groups wait.
 #[derive(Debug)]
 pub struct Retries {
     rng: Rng,
@@ -17,12 +18,12 @@ pub struct Retries {
 }
 
 impl Retries {
-    /// No failures. The times are drawn from `rng`.
+    /// Creates an empty set. Delays are drawn from `rng`.
     pub fn new(rng: Rng) -> Retries {
         Retries { rng, failures: BTreeMap::new(), without_place: BTreeSet::new() }
     }
 
-    /// One found no place, here or there: how long to wait.
+    /// Notes that a snapshot found no free slot, here or at the receiver. Returns the delay before the next attempt.
     pub fn no_place(&mut self, group: GroupId, to_peer: u64) -> Duration {
         self.without_place.insert((group, to_peer));
         let waiting = u32::try_from(self.without_place.len()).unwrap_or(u32::MAX);
@@ -31,7 +32,7 @@ impl Retries {
         Duration::from_millis(ms)
     }
 
-    /// One was not delivered: how long to wait.
+    /// Notes that a snapshot was not delivered. Returns the delay before the next attempt.
     pub fn failed(&mut self, group: GroupId, to_peer: u64) -> Duration {
         self.without_place.remove(&(group, to_peer));
         let failures = self.failures.entry((group, to_peer)).or_default();
@@ -41,7 +42,7 @@ impl Retries {
         Duration::from_millis(ms)
     }
 
-    /// One was delivered.
+    /// Notes that a snapshot was delivered.
     pub fn delivered(&mut self, group: GroupId, to_peer: u64) {
         self.failures.remove(&(group, to_peer));
         self.without_place.remove(&(group, to_peer));
@@ -50,7 +51,7 @@ impl Retries {
 
 #[cfg(test)]
 mod tests {
-    //! Goal: waits are between the two limits, differ, grow, and begin anew. Method: many draws.
+    //! Goal: delays are within the two limits, differ, grow, and start over after a delivery. Method: many draws.
 
     use super::*;
 
