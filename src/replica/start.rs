@@ -26,21 +26,22 @@ use super::promise::LongestPromise;
 use super::snapshot::{Retries, Traffic};
 use super::transport::{Addresses, Inbox, Local, Outbox, Runs, Sending};
 
-/// A store's running lanes.
+/// The running lanes of a store.
 #[derive(Debug)]
 pub struct Replicas {
-    /// Proposes, reads and looks.
+    /// For proposals, reads and inspection of the groups.
     pub handle: Handle,
-    /// To be served to other stores.
+    /// The transport service for other stores.
     pub inbox: Inbox,
     lanes: Vec<JoinHandle<Result<()>>>,
-    /// Of the log, where there are several lanes; ends with them.
+    /// The log's writer, if there are several lanes. It ends with them.
     writer: Option<JoinHandle<()>>,
     ticker: JoinHandle<()>,
 }
 
 impl Replicas {
-    /// Ends the lanes after what they have begun, with a last flush, so that the next start has nothing to replay.
+    /// Stops the lanes after the work that they have begun, and flushes the engine, so that the next start has nothing
+    /// to replay.
     pub async fn stop(self) {
         self.ticker.abort();
         self.handle.send_all(|| Message::Stop);
@@ -58,36 +59,36 @@ impl Replicas {
     }
 }
 
-/// What has to be done, or checked, between the restoring of groups and their running: given the groups that are here.
+/// A step between restoring the groups and running them. It receives the groups that are here.
 pub type Before = Box<dyn FnOnce(Vec<GroupId>) -> BoxFuture<'static, Result<()>> + Send>;
 
-/// What a store's replicas are started with.
+/// What is needed to start a store's replicas.
 pub struct Start {
-    /// The cluster.
+    /// The cluster ID.
     pub cluster: u64,
-    /// The store.
+    /// The store ID.
     pub store: u64,
-    /// This run of the process, and those before.
+    /// This run of the process, and the runs before it.
     pub history: Arc<History>,
-    /// Where the groups' data is.
+    /// The engine with the groups' data.
     pub engine: Engine,
-    /// The log, open.
+    /// The open log.
     pub log: RaftLog,
-    /// How many lanes drive its groups.
+    /// The number of lanes that drive the groups.
     pub lanes: usize,
-    /// How they behave.
+    /// The options of the drivers.
     pub options: Options,
-    /// Where the other stores are.
+    /// The addresses of the other stores.
     pub addresses: watch::Receiver<Addresses>,
-    /// Done when all groups are restored, before any of them runs.
+    /// Called when all groups are restored, before any of them runs.
     pub before: Before,
 }
 
-/// Restores every group that the engine knows, and starts the lanes. What the
-/// groups' state machines tell the store comes out of the channel.
+/// Restores every group that the engine holds, and starts the lanes. The returned channel has the effects of the
+/// groups' state machines on the store.
 ///
 /// # Errors
-/// When the log or the engine cannot be read, or contradict each other.
+/// If the log or the engine cannot be read, or they contradict each other.
 ///
 /// # Panics
 /// If there are no lanes, or more than [`LANES_MAX`].
@@ -107,7 +108,7 @@ pub async fn start(env: &Env, start: Start, machines: Machines) -> Result<(Repli
     let runs = Runs::load(&engine)?;
     let (effects, told) = Effects::new();
     let promise = Arc::new(LongestPromise::load(&engine)?);
-    // Its own leaders' followers promise as much, and so do its voters among themselves.
+    // The followers of this store's leaders promise this much, and so do its voters among themselves.
     promise.raise(options.raft.election_ns()).await?;
     let flushes = Arc::new(Mutex::new(Flushes::new(env.clock.now().0)));
     let waiting: Vec<Arc<Pending>> = (0..lanes).map(|_| Arc::default()).collect();
@@ -158,7 +159,8 @@ pub async fn start(env: &Env, start: Start, machines: Machines) -> Result<(Repli
         loop {
             clock.sleep(tick).await;
             for (lane, waiting) in waiting.iter().enumerate() {
-                // A lane that was held up gets one tick for all it missed: its followers' patience must not run out at once.
+                // A lane that was held up gets one tick for all that it missed, so that the election timeouts of its
+                // peers do not expire at once.
                 if waiting.raise() && !ticks.send_to(lane, Message::Tick) {
                     return;
                 }

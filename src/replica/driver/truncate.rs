@@ -65,7 +65,7 @@ impl Driver {
             }
             log => {
                 if !batch.is_empty() {
-                    log.ask(Job::Write(batch, Done::Nobody));
+                    log.ask(Job::Write(batch, Done::Ignored));
                 }
                 if self.lane == 0 {
                     log.ask(Job::Keep(flushes));
