@@ -40,7 +40,7 @@ impl Effects {
     }
 
     /// Sends an effect to the store, which may be gone.
-    pub fn tell(&mut self, effect: StoreEffect) {
+    pub fn send(&mut self, effect: StoreEffect) {
         if self.missed {
             self.missed = self.channel.try_send(StoreEffect::Missed).is_err();
         }
@@ -58,16 +58,16 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_told_in_one_word() {
-        let (mut effects, mut told) = Effects::new();
+        let (mut effects, mut received) = Effects::new();
         let effect = |group| StoreEffect::Applied(GroupId(group), Effect::WroteExpiring);
         for group in 0..EFFECTS_PENDING_MAX as u64 + 10 {
-            effects.tell(effect(group));
+            effects.send(effect(group));
         }
         for group in 0..EFFECTS_PENDING_MAX as u64 {
-            assert_eq!(told.try_recv(), Ok(effect(group)));
+            assert_eq!(received.try_recv(), Ok(effect(group)));
         }
-        assert!(told.try_recv().is_err(), "reported with the next one");
-        effects.tell(effect(5));
-        assert_eq!((told.try_recv(), told.try_recv()), (Ok(StoreEffect::Missed), Ok(effect(5))));
+        assert!(received.try_recv().is_err(), "reported with the next one");
+        effects.send(effect(5));
+        assert_eq!((received.try_recv(), received.try_recv()), (Ok(StoreEffect::Missed), Ok(effect(5))));
     }
 }

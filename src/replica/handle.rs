@@ -44,7 +44,7 @@ pub struct Handle {
     clock: Clock,
     engine: Engine,
     poisoned: Arc<Poison>,
-    log_figures: Arc<RwLock<BTreeMap<&'static str, u64>>>,
+    log_stats: Arc<RwLock<BTreeMap<&'static str, u64>>>,
     /// Quotas that all groups share.
     budgets: StoreBudgets,
     inbox: Budget,
@@ -98,7 +98,7 @@ impl Handle {
             clock,
             engine,
             poisoned: Arc::default(),
-            log_figures: Arc::default(),
+            log_stats: Arc::default(),
             budgets: StoreBudgets::default(),
             inbox: Budget::new(INBOX_BYTES_MAX),
             clock_losses: Arc::default(),
@@ -152,8 +152,8 @@ impl Handle {
         self.poisoned.set(why)
     }
 
-    pub(super) fn show_log(&self, figures: BTreeMap<&'static str, u64>) {
-        *self.log_figures.write().expect("no reader panics") = figures;
+    pub(super) fn show_log(&self, stats: BTreeMap<&'static str, u64>) {
+        *self.log_stats.write().expect("no reader panics") = stats;
     }
 
     /// Returns whether the engine or the raft log has stalled writes for too long.
@@ -210,7 +210,7 @@ impl Handle {
 
     /// Returns statistics of the raft log by name, as of the last tick.
     pub fn log_figures(&self) -> BTreeMap<&'static str, u64> {
-        self.log_figures.read().expect("no writer panics").clone()
+        self.log_stats.read().expect("no writer panics").clone()
     }
 
     /// Returns statistics of the raft groups here by name. Counters start at 0 with the process.
@@ -237,7 +237,7 @@ impl Handle {
             ("clock_losses", self.clock_losses.load(Ordering::Relaxed)),
         ]
         .into_iter()
-        .chain(self.snapshots.figures())
+        .chain(self.snapshots.stats())
         .collect()
     }
 

@@ -175,7 +175,7 @@ impl LogKeeper {
             }
         }
         let stats = self.log.stats();
-        let figures = [
+        let values = [
             ("segments", stats.segments as u64),
             ("spare_segments", stats.spare_segments as u64),
             ("live_bytes", stats.live_bytes),
@@ -188,7 +188,7 @@ impl LogKeeper {
             ("rewritten_bytes", stats.rewritten_bytes),
             ("engine_flushes", engine_flushes),
         ];
-        self.handle.show_log(figures.into());
+        self.handle.show_log(values.into());
         Ok(())
     }
 
@@ -214,12 +214,12 @@ impl LogKeeper {
             }
             let early = crate::mutant!("replica.writer-tells-early");
             if early {
-                self.tell(std::mem::take(&mut waiting), Ok(()));
+                self.confirm(std::mem::take(&mut waiting), Ok(()));
             }
             let sync = early || waiting.iter().any(|done| !matches!(done, Done::Ignored));
             let written = self.log.write(&batch, sync).await;
             let failed = written.is_err();
-            self.tell(waiting, written);
+            self.confirm(waiting, written);
             if let Some(engine_flushes) = keep
                 && !failed
                 && let Err(error) = self.keep(engine_flushes).await
@@ -229,7 +229,7 @@ impl LogKeeper {
         }
     }
 
-    fn tell(&self, waiting: Vec<Done>, written: Result<()>) {
+    fn confirm(&self, waiting: Vec<Done>, written: Result<()>) {
         for done in waiting {
             match done {
                 Done::Lane(lane) => drop(self.handle.send_to(lane, Message::Written(written.clone()))),

@@ -106,7 +106,7 @@ pub async fn start(env: &Env, start: Start, machines: Machines) -> Result<(Repli
     let receiving = traffic(SNAPSHOTS_IN_MAX);
     let outbox = Outbox::new(local.clone(), env.net.clone(), addresses, handle.clone(), sending);
     let runs = Runs::load(&engine)?;
-    let (effects, told) = Effects::new();
+    let (effects, received) = Effects::new();
     let promise = Arc::new(LongestPromise::load(&engine)?);
     // The followers of this store's leaders promise this much, and so do its voters among themselves.
     promise.raise(options.raft.election_ns()).await?;
@@ -167,5 +167,5 @@ pub async fn start(env: &Env, start: Start, machines: Machines) -> Result<(Repli
             }
         }
     });
-    Ok((Replicas { handle, inbox, lanes, writer, ticker }, told))
+    Ok((Replicas { handle, inbox, lanes, writer, ticker }, received))
 }

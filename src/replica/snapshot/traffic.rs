@@ -84,7 +84,7 @@ impl Counts {
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
     /// Returns the counters by the names of their metrics.
-    pub fn figures(&self) -> [(&'static str, u64); 4] {
+    pub fn stats(&self) -> [(&'static str, u64); 4] {
         [
             ("snapshots_sent", self.sent.load(Ordering::Relaxed)),
             ("snapshots_received", self.received.load(Ordering::Relaxed)),
