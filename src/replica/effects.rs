@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_does_not_fit_is_told_in_one_word() {
+    fn effects_that_do_not_fit_become_missed() {
         let (mut effects, mut received) = Effects::new();
         let effect = |group| StoreEffect::Applied(GroupId(group), Effect::WroteExpiring);
         for group in 0..EFFECTS_PENDING_MAX as u64 + 10 {
