@@ -341,10 +341,10 @@ impl Handle {
         if !view.leads() {
             return Err(view.not_leader());
         }
-        let place = view.place_read()?;
+        let slot = view.take_read_slot()?;
         view.count_index_read();
         let (reply, answer) = oneshot::channel();
-        self.deliver(view.group, Message::Read { group: view.group, reply, place })?;
+        self.deliver(view.group, Message::Read { group: view.group, reply, slot })?;
         answer.await.unwrap_or_else(|_| Err(Error::Stopped("the store stopped".into())))
     }
 

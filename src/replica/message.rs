@@ -15,7 +15,7 @@ use crate::types::region::RegionEpoch;
 use crate::types::{Error, GroupId, Region, Result};
 
 use super::snapshot::Arrived;
-use super::view::{PeerView, ReadPlace};
+use super::view::{PeerView, ReadSlot};
 
 /// A message to a lane's driver.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ pub enum Message {
         /// Completed when the engine may be read.
         reply: oneshot::Sender<Result<()>>,
         /// The slot of the read, held until it is answered.
-        place: ReadPlace,
+        slot: ReadSlot,
     },
     /// Transfer leadership.
     TransferLeader {
@@ -251,7 +251,7 @@ impl Waiting {
 /// A slot in the queues of a group and its store, released when dropped.
 #[derive(Debug)]
 struct Ticket {
-    _place: Share,
+    _slot: Share,
     _bytes: Share,
     _store_bytes: Share,
 }
@@ -260,12 +260,12 @@ impl Ticket {
     fn take(view: &Arc<PeerView>, bytes: usize) -> Result<Ticket> {
         let busy = |what: String| Error::Busy(format!("group {}: {what} are in flight", view.group));
         let (pending, pending_bytes, store_bytes) = view.budgets();
-        let place = pending.take(1).map_err(|count| busy(format!("{count} writes")))?;
+        let slot = pending.take(1).map_err(|count| busy(format!("{count} writes")))?;
         let share = pending_bytes.take(bytes).map_err(|bytes| busy(format!("writes of {bytes} bytes")))?;
         let on_store = store_bytes
             .take(bytes)
             .map_err(|bytes| Error::Busy(format!("writes of {bytes} bytes are in flight on this store")))?;
-        Ok(Ticket { _place: place, _bytes: share, _store_bytes: on_store })
+        Ok(Ticket { _slot: slot, _bytes: share, _store_bytes: on_store })
     }
 }
 
@@ -278,7 +278,7 @@ mod tests {
     use crate::types::limits::{PROPOSAL_BYTES_PENDING_MAX, STORE_PROPOSAL_BYTES_MAX};
 
     #[test]
-    fn a_place_is_taken_until_the_proposal_is_settled() {
+    fn a_slot_is_taken_until_the_proposal_is_settled() {
         let store = StoreBudgets::default();
         let view = Arc::new(PeerView::new(1, 8, Region { id: 7, ..Region::default() }, &store));
         let propose = || Waiting::new(&view, PROPOSAL_BYTES_PENDING_MAX / 2);
@@ -286,7 +286,7 @@ mod tests {
         drop(caller);
         assert!(first.is_gone() && view.pending() == (1, PROPOSAL_BYTES_PENDING_MAX / 2), "the command still waits");
         let (second, _caller) = propose().unwrap();
-        assert!(matches!(propose(), Err(Error::Busy(_))), "no more places, whoever has gone away");
+        assert!(matches!(propose(), Err(Error::Busy(_))), "no free slot, although a caller is gone");
         first.settle(Ok(Bytes::new()));
         drop(second);
         assert_eq!((view.pending(), store.proposal_bytes.taken()), ((0, 0), 0));

@@ -97,7 +97,7 @@ pub async fn start(env: &Env, start: Start, machines: Machines) -> Result<(Repli
     assert!((1..=LANES_MAX).contains(&lanes), "a store has 1 to {LANES_MAX} lanes");
     let (handle, messages) = Handle::new(env.clock.clone(), engine.clone(), lanes);
     let local = Local { cluster, store, election_ns: options.raft.election_ns(), history: history.clone() };
-    let traffic = |places| Traffic::new(env.clock.clone(), places, options.snapshot_bytes_per_s);
+    let traffic = |slots| Traffic::new(env.clock.clone(), slots, options.snapshot_bytes_per_s);
     let sending = Sending {
         chunk_bytes: options.snapshot_chunk_bytes,
         traffic: traffic(SNAPSHOTS_OUT_MAX),

@@ -199,8 +199,8 @@ impl World {
 
     fn read(&mut self, id: &str) {
         let (reply, answer) = oneshot::channel();
-        let place = self.peer.view.place_read().unwrap();
-        self.peer.read(reply, place);
+        let slot = self.peer.view.take_read_slot().unwrap();
+        self.peer.read(reply, slot);
         self.callers.insert(id.to_owned(), Caller::Read(answer));
     }
 

@@ -45,7 +45,7 @@ impl Default for StoreBudgets {
 
 /// The slot of a read that waits for a quorum, released when dropped.
 #[derive(Debug)]
-pub(super) struct ReadPlace {
+pub(super) struct ReadSlot {
     _group: Share,
     _store: Share,
 }
@@ -163,11 +163,11 @@ impl PeerView {
         self.pending_reads.taken()
     }
     /// Takes a slot for a read that waits for a quorum.
-    pub(super) fn place_read(&self) -> Result<ReadPlace> {
+    pub(super) fn take_read_slot(&self) -> Result<ReadSlot> {
         let busy = |whose: String, reads: usize| Error::Busy(format!("{whose}: {reads} reads wait for a quorum"));
         let group = self.pending_reads.take(1).map_err(|reads| busy(format!("group {}", self.group), reads))?;
         let store = self.store_reads.take(1).map_err(|reads| busy("this store".into(), reads))?;
-        Ok(ReadPlace { _group: group, _store: store })
+        Ok(ReadSlot { _group: group, _store: store })
     }
     /// Returns how many new leaders, or new terms of the same leader, this peer has heard of since the start.
     pub fn leader_changes(&self) -> u64 {
@@ -230,12 +230,12 @@ mod tests {
         let budgets = StoreBudgets { reads: Budget::new(3), ..StoreBudgets::default() };
         let view = |id| PeerView::new(1, 8, Region { id, ..Region::default() }, &budgets);
         let (one, other) = (view(7), view(9));
-        let places: Vec<ReadPlace> = [&one, &other, &one].iter().map(|view| view.place_read().unwrap()).collect();
+        let slots: Vec<ReadSlot> = [&one, &other, &one].iter().map(|view| view.take_read_slot().unwrap()).collect();
         assert_eq!(
-            other.place_read().unwrap_err().to_string(),
+            other.take_read_slot().unwrap_err().to_string(),
             Error::Busy("this store: 3 reads wait for a quorum".into()).to_string()
         );
-        drop(places);
-        assert!(other.place_read().is_ok());
+        drop(slots);
+        assert!(other.take_read_slot().is_ok());
     }
 }

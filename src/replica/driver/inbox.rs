@@ -20,9 +20,9 @@ impl Driver {
                 }
                 None => reply.settle(Err(Error::RegionNotFound(group))),
             },
-            Message::Read { group, reply, place } => match self.peers.get_mut(&group) {
+            Message::Read { group, reply, slot } => match self.peers.get_mut(&group) {
                 Some(peer) if peer.group.leads() => {
-                    peer.read(reply, place);
+                    peer.read(reply, slot);
                     self.touch(group);
                 }
                 Some(peer) => drop(reply.send(Err(peer.view.not_leader()))),

@@ -17,7 +17,7 @@ use crate::rt::sync::oneshot;
 use crate::types::region::RegionEpoch;
 use crate::types::{Error, Region, Result, region};
 
-use super::view::{Leadership, PeerView, ReadPlace};
+use super::view::{Leadership, PeerView, ReadSlot};
 
 pub(super) use install::Install;
 pub(super) use proposals::{Packed, Proposal, Proposals, Queued};
@@ -41,7 +41,7 @@ pub(super) struct Peer {
 #[derive(Debug, Default)]
 struct Reads {
     next: u64,
-    waiting: BTreeMap<u64, (oneshot::Sender<Result<()>>, ReadPlace)>,
+    waiting: BTreeMap<u64, (oneshot::Sender<Result<()>>, ReadSlot)>,
 }
 
 /// The values that were last shown or reported, so that only changes are.
@@ -172,9 +172,9 @@ impl Peer {
     }
 
     /// Asks a quorum to confirm a read.
-    pub fn read(&mut self, reply: oneshot::Sender<Result<()>>, place: ReadPlace) {
+    pub fn read(&mut self, reply: oneshot::Sender<Result<()>>, slot: ReadSlot) {
         self.reads.next += 1;
-        self.reads.waiting.insert(self.reads.next, (reply, place));
+        self.reads.waiting.insert(self.reads.next, (reply, slot));
         self.group.read(self.reads.next);
     }
 
@@ -186,12 +186,12 @@ impl Peer {
     /// Answers reads: `served` may be served now, `lost` cannot be served here.
     pub fn answer_reads(&mut self, served: &[u64], lost: &[u64]) {
         let (store, group, peer) = (self.view.store, self.view.group.0, self.view.peer);
-        for (reply, _place) in served.iter().filter_map(|read| self.reads.waiting.remove(read)) {
+        for (reply, _slot) in served.iter().filter_map(|read| self.reads.waiting.remove(read)) {
             let index = self.group.log().applied().0;
             probe::emit(|| Probe::IndexRead { store, group, peer, index });
             let _ = reply.send(Ok(()));
         }
-        for (reply, _place) in lost.iter().filter_map(|read| self.reads.waiting.remove(read)) {
+        for (reply, _slot) in lost.iter().filter_map(|read| self.reads.waiting.remove(read)) {
             let _ = reply.send(Err(self.view.not_leader()));
         }
     }
@@ -208,7 +208,7 @@ impl Peer {
         self.view.drop_lease();
         self.view.set_leadership(Leadership::default());
         self.proposals.fail_all(&error);
-        for (_, (reply, _place)) in std::mem::take(&mut self.reads.waiting) {
+        for (_, (reply, _slot)) in std::mem::take(&mut self.reads.waiting) {
             let _ = reply.send(Err(error()));
         }
     }

@@ -15,13 +15,13 @@ pub struct Arrived<E: KvEngine = Engine> {
     /// The files with its pairs.
     pub files: E::Staged,
     /// Its slot among the snapshots that the store receives.
-    _place: Share,
+    _slot: Share,
 }
 
 /// A snapshot that is being received. Its methods block.
 pub struct Receiving<E: KvEngine = Engine> {
     stager: E::Stager,
-    place: Share,
+    slot: Share,
     crc: u32,
     whole: bool,
 }
@@ -31,8 +31,8 @@ impl<E: KvEngine> Receiving<E> {
     ///
     /// # Errors
     /// If the engine cannot create the files.
-    pub fn new(engine: &E, place: Share) -> Result<Receiving<E>> {
-        Ok(Receiving { stager: engine.stager()?, place, crc: 0, whole: false })
+    pub fn new(engine: &E, slot: Share) -> Result<Receiving<E>> {
+        Ok(Receiving { stager: engine.stager()?, slot, crc: 0, whole: false })
     }
 
     /// Verifies the next chunk and writes it.
@@ -72,7 +72,7 @@ impl<E: KvEngine> Receiving<E> {
         if !self.whole {
             return Err(Error::Corruption("a snapshot stream ended early".into()));
         }
-        Ok(Arrived { files: self.stager.finish()?, _place: self.place })
+        Ok(Arrived { files: self.stager.finish()?, _slot: self.slot })
     }
 }
 
@@ -90,25 +90,25 @@ mod tests {
     struct Scene {
         home: SimStorage,
         engine: SimEngine,
-        places: Budget,
+        slots: Budget,
     }
 
     impl Scene {
         fn new() -> Scene {
             let home = SimStorage::new();
             let engine = SimEngine::open(&home).unwrap();
-            Scene { home, engine, places: Budget::new(1) }
+            Scene { home, engine, slots: Budget::new(1) }
         }
 
         /// Receives chunks up to the first one that is refused.
         fn receive(&self, chunks: &[SnapshotChunk]) -> Result<Arrived<SimEngine>> {
-            let mut receiving = Receiving::new(&self.engine, self.places.take(1).expect("the place is free"))?;
+            let mut receiving = Receiving::new(&self.engine, self.slots.take(1).expect("the slot is free"))?;
             chunks.iter().try_for_each(|chunk| receiving.take(chunk))?;
             receiving.finish()
         }
 
         fn is_clean(&self) -> bool {
-            self.home.staged() == 0 && self.places.taken() == 0
+            self.home.staged() == 0 && self.slots.taken() == 0
         }
     }
 
@@ -135,7 +135,7 @@ mod tests {
         let sent =
             chunks(&[&[], &[pair(default, "a"), pair(default, "b")], &[pair(default, "c")], &[pair(write, "a")]]);
         let arrived = scene.receive(&sent).unwrap();
-        assert!(scene.places.taken() == 1 && scene.engine.get(Cf::RawDefault, b"a").unwrap().is_none());
+        assert!(scene.slots.taken() == 1 && scene.engine.get(Cf::RawDefault, b"a").unwrap().is_none());
         assert!(scene.engine.ingest(&[], &arrived.files, &WriteBatch::new()).unwrap());
         let there = |cf, key: &str| scene.engine.get(cf, key.as_bytes()).unwrap().is_some();
         assert!(["a", "b", "c"].iter().all(|key| there(Cf::RawDefault, key)) && there(Cf::RawWrite, "a"));

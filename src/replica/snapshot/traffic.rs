@@ -12,21 +12,21 @@ use crate::rt::clock::Clock;
 /// them.
 #[derive(Clone, Debug)]
 pub struct Traffic {
-    places: Budget,
+    slots: Budget,
     clock: Clock,
     pace: Arc<Mutex<Pace>>,
 }
 
 impl Traffic {
-    /// Allows at most `places` snapshots at a time, and `bytes_per_s` bytes per second.
-    pub fn new(clock: Clock, places: usize, bytes_per_s: u64) -> Traffic {
+    /// Allows at most `slots` snapshots at a time, and `bytes_per_s` bytes per second.
+    pub fn new(clock: Clock, slots: usize, bytes_per_s: u64) -> Traffic {
         let pace = Pace { bytes_per_s: bytes_per_s.max(1), free_ns: 0 };
-        Traffic { places: Budget::new(places), clock, pace: Arc::new(Mutex::new(pace)) }
+        Traffic { slots: Budget::new(slots), clock, pace: Arc::new(Mutex::new(pace)) }
     }
 
     /// Takes a slot, if one is free. Dropping it releases the slot.
-    pub fn place(&self) -> Option<Share> {
-        self.places.take(1).ok()
+    pub fn take_slot(&self) -> Option<Share> {
+        self.slots.take(1).ok()
     }
 
     /// Waits until `bytes` more bytes may pass.

@@ -184,8 +184,8 @@ impl Inbox {
             self.handle.snapshots().count_refused();
             return Err(Status::failed_precondition(format!("the disk of store {store} is nearly full")));
         }
-        let place = self.snapshots.place().filter(|_| !crate::buggify!("transport.no-place-for-a-snapshot"));
-        let Some(place) = place else {
+        let slot = self.snapshots.take_slot().filter(|_| !crate::buggify!("transport.no-place-for-a-snapshot"));
+        let Some(slot) = slot else {
             crate::reach!("transport.snapshot-finds-no-place");
             self.handle.snapshots().count_refused();
             let why = format!("store {store} is already receiving {SNAPSHOTS_IN_MAX} snapshots");
@@ -193,7 +193,7 @@ impl Inbox {
         };
         self.may_promise(election_ns).await?;
         let engine = self.handle.engine().clone();
-        let receiving = cpu::run(move || Receiving::new(&engine, place)).await.map_err(refusal)?;
+        let receiving = cpu::run(move || Receiving::new(&engine, slot)).await.map_err(refusal)?;
         let arrived = self.handle.clock().now();
         Ok((Sender { store: from_store, election_ns, arrived }, message, receiving))
     }

@@ -161,9 +161,9 @@ impl Outbox {
             earlier: self.local.history.earlier.clone(),
         };
         let Sending { chunk_bytes, traffic, retries } = &self.sending;
-        let place = traffic.place();
+        let slot = traffic.take_slot();
         // Only a snapshot that has a slot holds a view of the engine.
-        let outgoing = place.is_some().then(|| Outgoing {
+        let outgoing = slot.is_some().then(|| Outgoing {
             head,
             frozen: engine.snapshot(),
             ranges,
@@ -179,7 +179,7 @@ impl Outbox {
                 (Some(_), None) => Err(Error::Io("the address of the store is unknown".into())),
                 (None, _) => Err(Error::Busy("this store is already sending as many snapshots as it may".into())),
             };
-            drop(place);
+            drop(slot);
             match &sent {
                 Ok(()) => {
                     handle.snapshots().count_sent();
@@ -189,7 +189,7 @@ impl Outbox {
                     let wait = {
                         let mut retries = retries.lock().expect("no holder panics");
                         match error {
-                            Error::Busy(_) => retries.no_place(group, to_peer),
+                            Error::Busy(_) => retries.no_slot(group, to_peer),
                             _ => retries.failed(group, to_peer),
                         }
                     };
