@@ -22,7 +22,7 @@ use super::snapshot::Counts;
 use super::view::{PeerView, StoreBudgets};
 
 /// The interval between two checks of what is still to be handed over.
-const HAND_OVER_LOOK: Duration = Duration::from_millis(10);
+const HAND_OVER_CHECK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// How much room a store's disk has, in terms of what the store still accepts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -412,7 +412,7 @@ impl Handle {
                     self.send_all(|| Message::HandOver { pd: true });
                 }
             }
-            self.clock.sleep(HAND_OVER_LOOK).await;
+            self.clock.sleep(HAND_OVER_CHECK_INTERVAL).await;
         }
     }
 }

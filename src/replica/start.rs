@@ -15,7 +15,7 @@ use crate::types::limits::{LANES_MAX, SNAPSHOTS_IN_MAX, SNAPSHOTS_OUT_MAX};
 use crate::types::run::History;
 use crate::types::{GroupId, Result};
 
-use super::driver::{Driver, Flushes, Machines, Options, Parts, nothing_missing};
+use super::driver::{Driver, Flushes, Machines, Options, Parts, check_nothing_missing};
 use super::effects::{Effects, StoreEffect};
 use super::group_state;
 use super::handle::Handle;
@@ -131,7 +131,7 @@ pub async fn start(env: &Env, start: Start, machines: Machines) -> Result<(Repli
     for state in group_state::stored(&engine)? {
         drivers[handle.lane_of(GroupId(state.region.id))].restore(&mut log, state).await?;
     }
-    nothing_missing(&log, |group| handle.view(group).is_some())?;
+    check_nothing_missing(&log, |group| handle.view(group).is_some())?;
     before(handle.views().iter().map(|view| view.group).collect()).await?;
     let retention = Retention {
         keep_entries: options.log_keep_entries,

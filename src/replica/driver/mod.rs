@@ -51,7 +51,7 @@ use output::AfterLog;
 use unwritten::Unwritten;
 
 pub(super) use flush::Flushes;
-pub(super) use restore::nothing_missing;
+pub(super) use restore::check_nothing_missing;
 
 /// The delay between two attempts of a write, where the engine does not block threads.
 const ENGINE_RETRY: Duration = Duration::from_millis(5);

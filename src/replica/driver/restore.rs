@@ -117,7 +117,7 @@ async fn follow_installed(
 ///
 /// # Errors
 /// If it has: the engine lost that group.
-pub(in crate::replica) fn nothing_missing(log: &RaftLog, is_here: impl Fn(GroupId) -> bool) -> Result<()> {
+pub(in crate::replica) fn check_nothing_missing(log: &RaftLog, is_here: impl Fn(GroupId) -> bool) -> Result<()> {
     let (index, term) = membership::FIRST;
     let used =
         |group: &GroupLog| group.last_index > index || group.hard_state.term > term || group.hard_state.vote != 0;

@@ -51,7 +51,7 @@ impl Driver {
             self.outbox.send_beats(store, beats);
         }
         busy.into_iter().for_each(|group| self.touch(group));
-        self.look_at_stall(now_ns);
+        self.handle_stall(now_ns);
         self.maybe_flush();
         if self.ticks.is_multiple_of(TRUNCATE_TICKS) {
             self.truncate();
@@ -79,7 +79,7 @@ impl Driver {
 
     /// If the engine or the log stalls writes, refuses new ones, and transfers leadership to stores that are not
     /// stalled.
-    fn look_at_stall(&mut self, now_ns: u64) {
+    fn handle_stall(&mut self, now_ns: u64) {
         // A log that accepts nothing is as bad, and raft would not notice: followers can commit without it.
         let age_ns = self.stall.age_ns(now_ns).max(self.unwritten.age_ns(now_ns));
         let over = self.is_full();
