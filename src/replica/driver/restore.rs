@@ -77,9 +77,8 @@ impl Driver {
     }
 }
 
-/// Makes the log follow an installed snapshot. Entries are applied only once they are in the log, so only an installed
-/// snapshot can put the engine ahead of the log, if the node stopped before the log had started over after the
-/// snapshot: it does so now.
+/// Starts the log over after an installed snapshot, if the node stopped before the log had done so. Entries are applied
+/// only once they are in the log, so nothing but an installed snapshot can put the engine ahead of it.
 async fn follow_installed(
     log: &mut RaftLog,
     group: GroupId,
