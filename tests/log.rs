@@ -354,7 +354,7 @@ async fn a_log_of_another_node_is_refused() {
     drop(open(5).await.unwrap());
     let before = fs::read(&segments(dir.path())[0]).unwrap();
     let error = open(6).await.map(drop).unwrap_err();
-    assert!(matches!(&error, Error::Invalid(text) if text.contains("was begun by another node")), "{error}");
+    assert!(matches!(&error, Error::Invalid(text) if text.contains("was created by another node")), "{error}");
     assert_eq!((segments(dir.path()).len(), fs::read(&segments(dir.path())[0]).unwrap()), (1, before));
     drop(open(5).await.unwrap());
 }

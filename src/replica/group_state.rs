@@ -1,13 +1,15 @@
-//! What a store keeps of its groups beside the log, in [`Cf::Meta`].
+//! The state of groups that a store keeps beside the log, in [`Cf::Meta`].
+//!
+//! All numbers outside of [`PeerState`] have 8 bytes and are big endian.
 //!
 //! | key | value |
 //! |---|---|
-//! | `a` group (8 bytes big endian) | how far the group is applied: index and term, 8 bytes big endian each; in every batch of entries |
-//! | `g` group (8 bytes big endian) | [`PeerState`]: descriptor, peer, last snapshot; when it changes |
-//! | `p` | the longest promise that a voter here gave, ns, 8 bytes big endian |
-//! | `r` store (8 bytes big endian) | the newest run of another store that was heard here: number and nonce, 8 bytes big endian each |
+//! | `a` group | the group's applied index and its term; part of every batch of applied entries |
+//! | `g` group | [`PeerState`]: descriptor, peer, last snapshot; written when it changes |
+//! | `p` | the longest promise that a voter here made, in nanoseconds |
+//! | `r` store | the newest run of another store that was heard here: its number and nonce |
 //!
-//! **Never**: an applied index in another batch than what it counts.
+//! **Never**: an applied index in another batch than the entries that it counts.
 
 use std::collections::BTreeMap;
 
@@ -23,26 +25,26 @@ const STATE: u8 = b'g';
 const PROMISE: &[u8] = b"p";
 const RUN: u8 = b'r';
 
-/// A group as the engine holds it.
+/// The state of a group in the engine.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct GroupState {
-    /// The descriptor.
+    /// The region descriptor.
     pub region: Region,
-    /// This store's peer.
+    /// The ID of this store's peer.
     pub peer: u64,
-    /// The index of the last snapshot installed here; 0: none.
+    /// The index of the last snapshot installed here; 0 if none.
     pub installed: u64,
-    /// Index and term of the last entry applied.
+    /// Index and term of the last applied entry.
     pub applied: (u64, u64),
 }
 
 impl GroupState {
-    /// Puts the whole state into a batch.
+    /// Adds the whole state to a batch.
     pub(super) fn put(&self, batch: &mut WriteBatch) {
         let group = GroupId(self.region.id);
         let here = region::peer_by_id(&self.region, self.peer);
-        assert!(here.is_some(), "group {group}: its state names peer {}, which is none of its members", self.peer);
-        assert!(self.installed <= self.applied.0, "group {group}: a snapshot that is installed is applied");
+        assert!(here.is_some(), "group {group}: its state names peer {}, which is not one of its members", self.peer);
+        assert!(self.installed <= self.applied.0, "group {group}: an installed snapshot is applied");
         let state =
             PeerState { region: Some(self.region.clone()), peer_id: self.peer, installed_index: self.installed };
         batch.put(Cf::Meta, key(STATE, group.0), state.encode_to_vec());
@@ -57,7 +59,7 @@ fn key(kind: u8, id: u64) -> Bytes {
     key.freeze()
 }
 
-/// Puts how far a group is applied into the batch that holds what was applied.
+/// Adds a group's applied index and term to the batch of what was applied.
 pub(super) fn put_applied(batch: &mut WriteBatch, group: GroupId, (index, term): (u64, u64)) {
     let mut value = BytesMut::with_capacity(16);
     value.put_u64(index);
@@ -65,18 +67,18 @@ pub(super) fn put_applied(batch: &mut WriteBatch, group: GroupId, (index, term):
     batch.put(Cf::Meta, key(APPLIED, group.0), value.freeze());
 }
 
-/// The states of all groups in the engine, in order of their ids.
+/// Reads the states of all groups from the engine, in the order of their IDs.
 ///
 /// # Errors
-/// [`Error::Corruption`] when one does not decode, or is there in part.
+/// [`Error::Corruption`] if one does not decode or is incomplete.
 pub fn stored(engine: &impl Read) -> Result<Vec<GroupState>> {
     let mut applied: BTreeMap<u64, Result<(u64, u64)>> = BTreeMap::new();
     let corrupt = |what: &str, key: &[u8]| {
-        Error::Corruption(format!("{what} in the engine, key {}, does not decode", key.escape_ascii()))
+        Error::Corruption(format!("cannot decode {what} in the engine, key {}", key.escape_ascii()))
     };
     engine.scan(Cf::Meta, &[APPLIED], &[APPLIED + 1], &mut |key, value| {
         let place = (number(&value[..value.len().min(8)]), number(&value[value.len().min(8)..]));
-        let place = place.0.zip(place.1).ok_or_else(|| corrupt("how far a group is applied", key));
+        let place = place.0.zip(place.1).ok_or_else(|| corrupt("the applied index of a group", key));
         if let Some(group) = number(&key[1..]) {
             applied.insert(group, place);
         }
@@ -84,14 +86,15 @@ pub fn stored(engine: &impl Read) -> Result<Vec<GroupState>> {
     })?;
     let mut states: Vec<Result<PeerState>> = Vec::new();
     engine.scan(Cf::Meta, &[STATE], &[STATE + 1], &mut |key, value| {
-        states.push(PeerState::decode(value).map_err(|_| corrupt("a group's state", key)));
+        states.push(PeerState::decode(value).map_err(|_| corrupt("the state of a group", key)));
         Visit::More
     })?;
     let whole = |state: Result<PeerState>| {
         let PeerState { region, peer_id, installed_index } = state?;
-        let region = region.ok_or_else(|| Error::Corruption("a group's state has no descriptor".into()))?;
+        let region =
+            region.ok_or_else(|| Error::Corruption("the state of a group in the engine has no descriptor".into()))?;
         let applied = applied.get(&region.id).cloned().unwrap_or_else(|| {
-            Err(Error::Corruption(format!("group {}: the engine does not say how far it is applied", region.id)))
+            Err(Error::Corruption(format!("group {}: the engine has its state but not its applied index", region.id)))
         })?;
         Ok(GroupState { region, peer: peer_id, installed: installed_index, applied })
     };
@@ -102,24 +105,24 @@ fn number(bytes: &[u8]) -> Option<u64> {
     bytes.try_into().ok().map(u64::from_be_bytes)
 }
 
-/// The longest promise that a voter of this store gave, ns; 0: none.
+/// Reads the longest promise that a voter of this store made, in nanoseconds; 0 if none.
 ///
 /// # Errors
-/// [`Error::Corruption`] when it does not decode.
+/// [`Error::Corruption`] if it does not decode.
 pub(super) fn longest_promise_ns(engine: &impl Read) -> Result<u64> {
     let Some(value) = engine.get(Cf::Meta, PROMISE)? else { return Ok(0) };
-    number(&value).ok_or_else(|| Error::Corruption("the longest promise in the engine does not decode".into()))
+    number(&value).ok_or_else(|| Error::Corruption("cannot decode the longest promise in the engine".into()))
 }
 
-/// Puts the longest promise into a batch.
+/// Adds the longest promise to a batch.
 pub(super) fn put_longest_promise(batch: &mut WriteBatch, promise_ns: u64) {
     batch.put(Cf::Meta, PROMISE, Bytes::copy_from_slice(&promise_ns.to_be_bytes()));
 }
 
-/// The newest run of each other store that was heard here.
+/// Reads the newest run of each other store that was heard here.
 ///
 /// # Errors
-/// [`Error::Corruption`] when one does not decode.
+/// [`Error::Corruption`] if one does not decode.
 pub(super) fn runs_heard(engine: &impl Read) -> Result<BTreeMap<u64, Incarnation>> {
     let mut runs: BTreeMap<u64, Incarnation> = BTreeMap::new();
     let mut bad = None;
@@ -131,11 +134,11 @@ pub(super) fn runs_heard(engine: &impl Read) -> Result<BTreeMap<u64, Incarnation
         }
         Visit::More
     })?;
-    let corrupt = |key| Error::Corruption(format!("the run of a store in the engine, key {key}, does not decode"));
+    let corrupt = |key| Error::Corruption(format!("cannot decode the run of a store in the engine, key {key}"));
     bad.map_or(Ok(runs), |key| Err(corrupt(key)))
 }
 
-/// Puts the newest run of a store into a batch.
+/// Adds the newest run of a store to a batch.
 pub(super) fn put_run_heard(batch: &mut WriteBatch, store: u64, run: Incarnation) {
     let mut value = BytesMut::with_capacity(16);
     value.put_u64(run.boot);
@@ -145,7 +148,7 @@ pub(super) fn put_run_heard(batch: &mut WriteBatch, store: u64, run: Incarnation
 
 #[cfg(test)]
 mod tests {
-    //! Goal: what is stored is read back, and half of it is corruption. Method: the simulated engine, by hand.
+    //! Goal: stored state is read back, and half of it is corruption. Method: the simulated engine, by hand.
 
     use super::*;
     use crate::engine::{KvEngine, SimEngine, SimStorage};

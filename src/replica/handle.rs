@@ -1,4 +1,4 @@
-//! How other modules propose to, read from and look at the groups of this store.
+//! The interface for other modules: proposals to, reads from and inspection of the groups of this store.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -21,10 +21,10 @@ use super::message::{Message, Waiting};
 use super::snapshot::Counts;
 use super::view::{PeerView, StoreBudgets};
 
-/// Between two looks at what is still to be handed over.
-const HAND_OVER_LOOK: Duration = Duration::from_millis(10);
+/// The interval between two checks of what is still to be handed over.
+const HAND_OVER_CHECK_INTERVAL: Duration = Duration::from_millis(10);
 
-/// How much room a store's disk has, by what the store still takes.
+/// How much room a store's disk has, in terms of what the store still accepts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Room {
     /// Everything.
@@ -36,7 +36,7 @@ pub enum Room {
     Critical,
 }
 
-/// Proposes to, reads from and looks at the groups of one store. Clones share it.
+/// Proposes to, reads from and inspects the groups of one store. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Handle {
     lanes: Arc<[Lane]>,
@@ -44,8 +44,8 @@ pub struct Handle {
     clock: Clock,
     engine: Engine,
     poisoned: Arc<Poison>,
-    log_figures: Arc<RwLock<BTreeMap<&'static str, u64>>>,
-    /// Bytes of proposals under way in all groups.
+    log_stats: Arc<RwLock<BTreeMap<&'static str, u64>>>,
+    /// Quotas that all groups share.
     budgets: StoreBudgets,
     inbox: Budget,
     /// How often this node's clock stood still.
@@ -54,36 +54,36 @@ pub struct Handle {
     snapshots: Arc<Counts>,
 }
 
-/// One lane of the store, from outside.
+/// The part of a lane that other tasks see.
 #[derive(Debug)]
 struct Lane {
     messages: mpsc::UnboundedSender<Message>,
-    /// Messages that waited for it after its last round.
+    /// The number of messages that still waited after its last round.
     waiting: AtomicU64,
-    /// Its engine or its log makes writes wait for too long.
+    /// Whether its engine or its log has stalled writes for too long.
     stalled: AtomicBool,
-    /// Bytes of entries in memory, and of those that wait for the engine or the log, as of the last look.
+    /// Bytes of cached entries, and of entries that wait for the engine or the log, as of the last update.
     cached_bytes: AtomicU64,
     unapplied_bytes: AtomicU64,
 }
 
-/// Why the store stopped serving, once it has: the first reason stays.
+/// Why the store stopped serving, if it has. The first reason stays.
 #[derive(Debug, Default)]
 pub struct Poison(OnceLock<String>);
 
 impl Poison {
-    /// The reason, if the store has stopped serving.
+    /// Returns the reason, if the store has stopped serving.
     pub fn why(&self) -> Option<String> {
         self.0.get().cloned()
     }
-    /// False when there is a reason already.
+    /// Sets the reason. Returns false if there is one already.
     fn set(&self, why: String) -> bool {
         self.0.set(why).is_ok()
     }
 }
 
 impl Handle {
-    /// A handle of lanes that have not started, and where their messages arrive.
+    /// Creates a handle of lanes that have not started, and the receivers of their messages.
     pub(super) fn new(clock: Clock, engine: Engine, lanes: usize) -> (Handle, Vec<mpsc::UnboundedReceiver<Message>>) {
         let lane = |_| {
             let (messages, arriving) = mpsc::unbounded_channel();
@@ -98,7 +98,7 @@ impl Handle {
             clock,
             engine,
             poisoned: Arc::default(),
-            log_figures: Arc::default(),
+            log_stats: Arc::default(),
             budgets: StoreBudgets::default(),
             inbox: Budget::new(INBOX_BYTES_MAX),
             clock_losses: Arc::default(),
@@ -108,30 +108,30 @@ impl Handle {
         (handle, messages)
     }
 
-    /// How many lanes there are.
+    /// Returns the number of lanes.
     pub(super) fn lanes(&self) -> usize {
         self.lanes.len()
     }
 
-    /// The lane that drives a group.
+    /// Returns the lane that drives a group.
     pub(super) fn lane_of(&self, group: GroupId) -> usize {
         (group.0 % self.lanes.len() as u64) as usize
     }
 
-    /// Sends a group's lane a message; false when there is no such lane any more.
+    /// Sends a message to a group's lane. Returns false if the lane has ended.
     pub(super) fn send(&self, group: GroupId, message: Message) -> bool {
         self.send_to(self.lane_of(group), message)
     }
 
-    /// Sends a lane a message; false when it has ended.
+    /// Sends a message to a lane. Returns false if the lane has ended.
     pub(super) fn send_to(&self, lane: usize, message: Message) -> bool {
         self.lanes[lane].messages.send(message).is_ok()
     }
 
-    /// Sends every lane a message.
+    /// Sends a message to every lane.
     pub(super) fn send_all(&self, message: impl Fn() -> Message) {
         for lane in &*self.lanes {
-            // Lanes that have ended need none.
+            // Lanes that have ended need no message.
             let _ = lane.messages.send(message());
         }
     }
@@ -140,23 +140,23 @@ impl Handle {
         if self.send(group, message) { Ok(()) } else { Err(Error::Stopped("the store is shutting down".into())) }
     }
 
-    /// Shows a group that is here from now on.
+    /// Adds the view of a group that runs here from now on, and returns it.
     pub(super) fn add(&self, store: u64, peer: u64, region: Region) -> Arc<PeerView> {
         let view = Arc::new(PeerView::new(store, peer, region, &self.budgets));
         self.views.write().expect("no writer panics").insert(view.group, view.clone());
         view
     }
 
-    /// The store stops serving; false when it did already.
+    /// Records why the store stops serving. Returns false if it had stopped already.
     pub(super) fn poison(&self, why: String) -> bool {
         self.poisoned.set(why)
     }
 
-    pub(super) fn show_log(&self, figures: BTreeMap<&'static str, u64>) {
-        *self.log_figures.write().expect("no reader panics") = figures;
+    pub(super) fn show_log(&self, stats: BTreeMap<&'static str, u64>) {
+        *self.log_stats.write().expect("no reader panics") = stats;
     }
 
-    /// Whether the engine or the raft log makes writes wait for too long.
+    /// Returns whether the engine or the raft log has stalled writes for too long.
     pub fn is_stalled(&self) -> bool {
         self.lanes.iter().any(|lane| lane.stalled.load(Ordering::Relaxed))
     }
@@ -165,7 +165,7 @@ impl Handle {
         self.lanes[lane].stalled.store(stalled, Ordering::Relaxed);
     }
 
-    /// How much room the disk has, as far as the store was told.
+    /// Returns how much room the disk has, as last reported.
     pub fn room(&self) -> Room {
         match self.room.load(Ordering::Relaxed) {
             0 => Room::Enough,
@@ -174,7 +174,7 @@ impl Handle {
         }
     }
 
-    /// Tells the store how much room its disk has.
+    /// Reports how much room the store's disk has.
     pub fn show_room(&self, room: Room) {
         self.room.store(room as u8, Ordering::Relaxed);
     }
@@ -184,7 +184,7 @@ impl Handle {
         self.lanes[lane].unapplied_bytes.store(unapplied_bytes as u64, Ordering::Relaxed);
     }
 
-    /// What messages of other stores that wait for the lanes take shares of, bytes.
+    /// Returns the quota, in bytes, for messages from other stores that wait for the lanes.
     pub(super) fn inbox(&self) -> &Budget {
         &self.inbox
     }
@@ -193,27 +193,27 @@ impl Handle {
         self.lanes[lane].waiting.store(messages as u64, Ordering::Relaxed);
     }
 
-    /// Counters of snapshots.
+    /// Returns the counters of snapshots.
     pub(super) fn snapshots(&self) -> &Arc<Counts> {
         &self.snapshots
     }
 
-    /// The engine, for reads after [`Handle::read_barrier`].
+    /// Returns the engine, for reads after [`Handle::read_barrier`].
     pub fn engine(&self) -> &Engine {
         &self.engine
     }
 
-    /// The node's clock.
+    /// Returns the node's clock.
     pub fn clock(&self) -> &Clock {
         &self.clock
     }
 
-    /// Figures of the raft log, by name, as of the last tick.
+    /// Returns statistics of the raft log by name, as of the last tick.
     pub fn log_figures(&self) -> BTreeMap<&'static str, u64> {
-        self.log_figures.read().expect("no writer panics").clone()
+        self.log_stats.read().expect("no writer panics").clone()
     }
 
-    /// Figures of the raft groups here, by name; what counts up begins at 0 with the process.
+    /// Returns statistics of the raft groups here by name. Counters start at 0 with the process.
     pub fn raft_figures(&self) -> BTreeMap<&'static str, u64> {
         let views = self.views();
         let sum = |of: &dyn Fn(&PeerView) -> u64| views.iter().map(|view| of(view)).sum::<u64>();
@@ -237,53 +237,55 @@ impl Handle {
             ("clock_losses", self.clock_losses.load(Ordering::Relaxed)),
         ]
         .into_iter()
-        .chain(self.snapshots.figures())
+        .chain(self.snapshots.stats())
         .collect()
     }
 
-    /// The node's clock lost time: leases that were measured by it end, and only what is sent from now on makes others.
+    /// Handles that the node's clock stood still: leases that were measured with it end, and only messages that are
+    /// sent from now on establish new ones.
     pub(super) fn clock_stood_still(&self) {
         self.clock_losses.fetch_add(1, Ordering::Relaxed);
         self.views().iter().for_each(|view| view.drop_lease());
         self.send_all(|| Message::ClockStoodStill);
     }
 
-    /// Why the store stopped serving, if it has.
+    /// Returns why the store stopped serving, if it has.
     pub fn poisoned(&self) -> Option<String> {
         self.poisoned.why()
     }
 
-    /// Stops the store for good, for a reason that its driver cannot know.
+    /// Stops the store permanently, for a reason that its driver cannot know.
     pub fn stop_serving(&self, why: String) {
-        // Lanes that are gone have stopped already.
+        // Lanes that have ended have stopped already.
         self.send_all(|| Message::Fail(why.clone()));
     }
 
-    /// What this store's peer of `group` shows.
+    /// Returns the view of this store's peer of `group`.
     pub fn view(&self, group: GroupId) -> Option<Arc<PeerView>> {
         self.views.read().expect("no writer panics").get(&group).cloned()
     }
 
-    /// All groups with a peer here, in order of their ids.
+    /// Returns the views of all groups with a peer here, in the order of their IDs.
     pub fn views(&self) -> Vec<Arc<PeerView>> {
         self.views.read().expect("no writer panics").values().cloned().collect()
     }
 
-    /// Replicates `command` and gives the state machine's reply, once it is applied here. A `term` that is not 0 is the one in
-    /// which the proposer decided: in another one nothing is proposed.
+    /// Replicates `command`, and returns the state machine's reply once the command is applied here. If `term` is not
+    /// 0, it is the term in which the proposer decided, and nothing is proposed in another term.
     ///
     /// # Errors
-    /// [`Error::NotLeader`], [`Error::RegionNotFound`], [`Error::StaleCommand`] (another term), [`Error::EntryTooLarge`],
-    /// [`Error::Busy`], [`Error::Stopped`]: nothing happened. [`Error::Unknown`]: it may still happen.
+    /// [`Error::NotLeader`], [`Error::RegionNotFound`], [`Error::StaleCommand`] (another term),
+    /// [`Error::EntryTooLarge`], [`Error::Busy`], [`Error::Stopped`]: the command was not proposed. [`Error::Unknown`]:
+    /// it may still be applied.
     pub async fn propose(&self, group: GroupId, term: u64, command: Command) -> Result<Bytes> {
         let view = self.view(group).ok_or(Error::RegionNotFound(group))?;
         self.propose_to(&view, term, command).await
     }
 
-    /// As [`Handle::propose`], to a peer that was found before.
+    /// Like [`Handle::propose`], but to a peer that was looked up before.
     ///
     /// # Errors
-    /// As [`Handle::propose`].
+    /// Like [`Handle::propose`].
     pub async fn propose_to(&self, view: &Arc<PeerView>, term: u64, command: Command) -> Result<Bytes> {
         if let Some(why) = self.poisoned() {
             return Err(Error::Stopped(why));
@@ -298,8 +300,7 @@ impl Handle {
         if self.is_stalled() || crate::buggify!("replica.refuse-proposal") {
             crate::reach!("replica.proposal-refused-by-a-stalled-store");
             return Err(Error::Busy(
-                "the engine or the raft log makes writes wait: the disk is slow, or there is too much to compact"
-                    .into(),
+                "the engine or the raft log stalls writes: the disk is slow, or there is too much to compact".into(),
             ));
         }
         if crate::buggify!("replica.propose-late") {
@@ -311,8 +312,8 @@ impl Handle {
         answer.await.unwrap_or_else(|_| Err(Error::Unknown("the store stopped".into())))
     }
 
-    /// Completes when a snapshot of the engine taken afterwards is linearizable for `group`: at once under a valid lease, after
-    /// a round to a quorum otherwise.
+    /// Returns when a snapshot of the engine that is taken afterwards is linearizable for `group`: at once under a
+    /// valid lease, otherwise after a round trip to a quorum.
     ///
     /// # Errors
     /// [`Error::NotLeader`], [`Error::RegionNotFound`], [`Error::Stopped`], [`Error::Timeout`].
@@ -322,10 +323,10 @@ impl Handle {
         Ok(view)
     }
 
-    /// As [`Handle::read_barrier`], for a peer that was found before.
+    /// Like [`Handle::read_barrier`], but for a peer that was looked up before.
     ///
     /// # Errors
-    /// As [`Handle::read_barrier`].
+    /// Like [`Handle::read_barrier`].
     pub async fn confirm(&self, view: &PeerView) -> Result<()> {
         if let Some(why) = self.poisoned() {
             return Err(Error::Stopped(why));
@@ -340,17 +341,17 @@ impl Handle {
         if !view.leads() {
             return Err(view.not_leader());
         }
-        let place = view.place_read()?;
+        let slot = view.take_read_slot()?;
         view.count_index_read();
         let (reply, answer) = oneshot::channel();
-        self.deliver(view.group, Message::Read { group: view.group, reply, place })?;
+        self.deliver(view.group, Message::Read { group: view.group, reply, slot })?;
         answer.await.unwrap_or_else(|_| Err(Error::Stopped("the store stopped".into())))
     }
 
-    /// Creates groups that never ran, with this store's peers of `regions`; those that are here already are left alone.
+    /// Creates new groups, with this store's peers of `regions`. Groups that exist here already are left alone.
     ///
     /// # Errors
-    /// [`Error::Stopped`] when the store does.
+    /// [`Error::Stopped`] if the store stops.
     pub async fn create(&self, regions: Vec<Region>) -> Result<()> {
         let mut by_lane: BTreeMap<usize, Vec<Region>> = BTreeMap::new();
         for region in regions {
@@ -368,12 +369,13 @@ impl Handle {
         Ok(())
     }
 
-    /// Hands `group`, which this store leads, over to `to_peer`. Returns when the transfer has begun: watch
-    /// [`PeerView::subscribe`] for the outcome.
+    /// Begins to transfer the leadership of `group`, which this store leads, to `to_peer`. Returns once the transfer
+    /// has begun; [`PeerView::subscribe`] shows its outcome.
     ///
     /// # Errors
-    /// [`Error::NotLeader`], [`Error::RegionNotFound`]; [`Error::Invalid`] with the reason when that peer would not take over at
-    /// once (it is silent, far behind, no voter); [`Error::Stopped`]. Nothing happened.
+    /// [`Error::NotLeader`], [`Error::RegionNotFound`]; [`Error::Invalid`] with the reason if that peer could not take
+    /// over at once (it is silent, far behind or no voter); [`Error::Stopped`]. In all these cases, no transfer has
+    /// begun.
     pub async fn transfer_leader(&self, group: GroupId, to_peer: u64) -> Result<()> {
         let view = self.view(group).ok_or(Error::RegionNotFound(group))?;
         if !view.leads() {
@@ -384,10 +386,10 @@ impl Handle {
         answer.await.unwrap_or_else(|_| Err(Error::Stopped("the store stopped".into())))
     }
 
-    /// Hands over every region that this store leads, then the placement driver's group, to whoever would take over at once.
-    /// Returns when this store has led nothing for `rest` (a transfer to it may have been on its way), or after `limit`: the
-    /// groups that it leads still. Groups without another peer do not count. The placement driver's does not wait for regions that
-    /// nobody takes over for longer than half the limit.
+    /// Transfers the leadership of every region that this store leads, and then of the placement driver's group, to
+    /// peers that can take over at once. Returns when this store has led nothing for `rest` (a transfer to it may have
+    /// been in flight), or after `limit`, and returns the groups that it still leads. Groups without another peer do
+    /// not count. The placement driver's group waits for regions that no peer takes over for at most half of `limit`.
     pub async fn hand_over(&self, rest: Duration, limit: Duration) -> Vec<GroupId> {
         let begun = self.clock.now();
         let until = begun.plus(limit);
@@ -410,7 +412,7 @@ impl Handle {
                     self.send_all(|| Message::HandOver { pd: true });
                 }
             }
-            self.clock.sleep(HAND_OVER_LOOK).await;
+            self.clock.sleep(HAND_OVER_CHECK_INTERVAL).await;
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Who writes the store's log: its only lane in line, or a writer of its own for several lanes.
+//! Access to the store's log: a single lane writes it in line, several lanes share a writer.
 //!
 //! ```text
 //!   lane 0 --batch--+                        +--> lane 0: written
@@ -7,10 +7,11 @@
 //!                         the last one ran)
 //! ```
 //!
-//! **In** come batches, wishes to cut groups' logs, and wishes for old entries; **out** goes the word that a batch is durable, in the
-//! order of the batches of each lane, where logs may be cut, and entries.
+//! **In** come batches, requests to cut groups' logs, and requests for old entries; **out** go the confirmations that
+//! batches are durable, in the order of each lane's batches, the indexes up to which logs may be cut, and entries.
 //!
-//! **Never**: a lane that waits for the disk, where there are several; a batch called durable before it and those before it are.
+//! **Never**: a lane that waits for the disk if there are several lanes; a batch that is reported durable before it and
+//! all batches before it are.
 
 use crate::raft::output::Fetch;
 use crate::rt::sync::{mpsc, oneshot};
@@ -25,61 +26,61 @@ use super::message::Message;
 /// How much of the log is kept.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Retention {
-    /// Entries behind the applied index that are kept for followers.
+    /// The number of entries before the applied index that are kept for followers.
     pub keep_entries: u64,
-    /// Entries that are kept for a follower that lags.
+    /// Maximum number of entries that are kept for a lagging follower.
     pub lag_entries_max: u64,
-    /// Bytes of entries that a group keeps for a follower that lags.
+    /// Maximum bytes of entries that a group keeps for a lagging follower.
     pub group_bytes_max: u64,
-    /// Bytes of entries that all groups keep; the largest are cut beyond them.
+    /// Maximum bytes of entries that all groups keep; the largest logs are cut if there are more.
     pub store_bytes_max: u64,
 }
 
-/// Where a group stands, for the question how far its log may be cut.
+/// The position of a group, from which follows how far its log may be cut.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Standing {
-    /// The group.
+    /// The group's ID.
     pub group: GroupId,
-    /// Up to here it is applied.
+    /// The index up to which the group is applied.
     pub applied: u64,
-    /// Up to here it is durable in the engine.
+    /// The index up to which the group is durable in the engine.
     pub durable: u64,
-    /// Up to here the slowest follower has its log.
+    /// The index up to which the slowest follower has the log.
     pub slowest: u64,
-    /// Followers go on from here when the snapshots under way have arrived; the largest index if there are none.
+    /// The lowest index from which a follower continues after a snapshot in flight; `u64::MAX` if there is none.
     pub snapshots: u64,
-    /// Up to here its log is cut.
+    /// The index up to which the log is truncated.
     pub truncated: u64,
 }
 
-/// The log, and what is kept of it.
+/// The log, and the limits of what is kept of it.
 pub(super) struct LogKeeper {
     pub log: RaftLog,
     pub retention: Retention,
     pub handle: Handle,
 }
 
-/// Whom to tell that a batch is durable.
+/// The receiver of the confirmation that a batch is durable.
 #[derive(Debug)]
 pub(super) enum Done {
-    /// A lane, by message.
+    /// A lane, which gets a message.
     Lane(usize),
-    /// Whoever waits for it.
+    /// A caller that waits for it.
     Caller(oneshot::Sender<Result<()>>),
-    /// Nobody: it need not even be durable.
+    /// None: the batch need not even be durable.
     Nobody,
 }
 
-/// What a writer is asked for.
+/// A request to the writer.
 #[derive(Debug)]
 pub(super) enum Job {
     /// Write a batch.
     Write(LogBatch, Done),
-    /// Say where the logs of these groups may be cut.
+    /// Tell this lane how far the logs of these groups may be cut.
     Cut(usize, Vec<Standing>),
     /// Read old entries of a group.
     Fetch(GroupId, Fetch),
-    /// Give segments back and show figures; the engine's flushes so far go with them.
+    /// Free segments and show statistics, including this number of engine flushes.
     Keep(u64),
 }
 
@@ -87,12 +88,12 @@ impl LogKeeper {
     /// Writes a batch and makes it durable.
     ///
     /// # Errors
-    /// As [`RaftLog::write`].
+    /// Like [`RaftLog::write`].
     pub async fn write(&mut self, batch: &LogBatch) -> Result<()> {
         self.log.write(batch, true).await
     }
 
-    /// How far the logs of these groups may be cut: those for which it is worth a mark.
+    /// Returns how far the logs of these groups may be cut, for those groups for which a mark is worth writing.
     pub fn cuts(&self, standings: &[Standing]) -> Vec<(GroupId, u64)> {
         let Retention { keep_entries, lag_entries_max, group_bytes_max, store_bytes_max } = self.retention;
         let over = self.log.live_bytes().saturating_sub(store_bytes_max);
@@ -107,13 +108,14 @@ impl LogKeeper {
             let index = if largest.contains(&group) {
                 durable
             } else {
-                // What a snapshot under way needs next is bounded in bytes only: without it the follower needs another one at once.
+                // The entries that a follower needs after a snapshot in flight are bounded in bytes only: without them,
+                // it would need another snapshot at once.
                 let snapshots = if crate::mutant!("replica.cut-behind-a-snapshot") { u64::MAX } else { snapshots };
                 let by_entries = applied.saturating_sub(lag_entries_max).min(snapshots);
                 let keep = slowest.max(by_entries).max(by_bytes).min(applied);
                 durable.min(keep.saturating_sub(keep_entries).max(by_bytes))
             };
-            // Truncating writes a mark; not worth it for a handful of entries, unless their bytes are over a bound.
+            // Truncation writes a mark, which is not worth it for a few entries unless their bytes are over a limit.
             let over = largest.contains(&group)
                 || (by_bytes > truncated && !crate::mutant!("replica.log-over-its-bound"))
                 || crate::buggify!("driver.truncate-eagerly");
@@ -123,7 +125,7 @@ impl LogKeeper {
         standings.iter().filter_map(cut).collect()
     }
 
-    /// The groups with the most bytes, as many as it takes to let go of `bytes`.
+    /// Returns the groups with the most bytes, as many as must be cut to free `bytes`.
     fn largest(&self, bytes: u64) -> Vec<GroupId> {
         let mut sizes: Vec<(u64, GroupId)> =
             self.log.groups().into_iter().map(|group| (self.log.bytes_of(group), group)).collect();
@@ -137,13 +139,13 @@ impl LogKeeper {
         sizes.into_iter().map_while(enough).collect()
     }
 
-    /// Reads old entries in a task of their own; the group's lane hears of the end by message.
+    /// Reads old entries in a task of their own, which sends them to the group's lane.
     pub fn fetch(&self, group: GroupId, fetch: Fetch) {
         let Fetch { low, high, max_bytes, context } = fetch;
         let max_bytes =
             if crate::buggify!("driver.tiny-fetch") { 1 } else { usize::try_from(max_bytes).unwrap_or(usize::MAX) };
         let handle = self.handle.clone();
-        // Entries that are gone are answered with none: raft sends a snapshot.
+        // If the entries are gone, the result is empty, and raft sends a snapshot.
         let read = self.log.prepare_read(group, low, high, max_bytes);
         task::spawn(async move {
             let entries = match read {
@@ -157,23 +159,23 @@ impl LogKeeper {
         });
     }
 
-    /// Gives segments back, and shows the log's figures.
+    /// Frees segments, and shows the log's statistics.
     ///
     /// # Errors
-    /// As [`RaftLog::maintain`].
+    /// Like [`RaftLog::maintain`].
     pub async fn keep(&mut self, engine_flushes: u64) -> Result<()> {
         for _ in 0..LOG_UPKEEP_STEPS_MAX {
             if crate::buggify!("driver.upkeep-later") {
                 break;
             }
             let before = self.log.stats().rewritten_bytes;
-            // A step that moved little can wait: many of them would move the same entries again and again.
+            // A step that moved little can wait: many such steps would move the same entries again and again.
             if !self.log.maintain().await? || self.log.stats().rewritten_bytes - before < LOG_UPKEEP_BYTES_MIN {
                 break;
             }
         }
         let stats = self.log.stats();
-        let figures = [
+        let values = [
             ("segments", stats.segments as u64),
             ("spare_segments", stats.spare_segments as u64),
             ("live_bytes", stats.live_bytes),
@@ -186,11 +188,11 @@ impl LogKeeper {
             ("rewritten_bytes", stats.rewritten_bytes),
             ("engine_flushes", engine_flushes),
         ];
-        self.handle.show_log(figures.into());
+        self.handle.show_log(values.into());
         Ok(())
     }
 
-    /// Serves several lanes until they are gone.
+    /// Serves several lanes until they have ended.
     pub async fn run(mut self, mut jobs: mpsc::UnboundedReceiver<Job>) {
         while let Some(first) = jobs.recv().await {
             let (mut next, mut batch, mut waiting, mut keep) = (Some(first), LogBatch::default(), Vec::new(), None);
@@ -212,12 +214,12 @@ impl LogKeeper {
             }
             let early = crate::mutant!("replica.writer-tells-early");
             if early {
-                self.tell(std::mem::take(&mut waiting), Ok(()));
+                self.confirm(std::mem::take(&mut waiting), Ok(()));
             }
-            let sync = early || waiting.iter().any(|done| !matches!(done, Done::Nobody));
+            let sync = early || waiting.iter().any(|done| !matches!(done, Done::Ignored));
             let written = self.log.write(&batch, sync).await;
             let failed = written.is_err();
-            self.tell(waiting, written);
+            self.confirm(waiting, written);
             if let Some(engine_flushes) = keep
                 && !failed
                 && let Err(error) = self.keep(engine_flushes).await
@@ -227,12 +229,12 @@ impl LogKeeper {
         }
     }
 
-    fn tell(&self, waiting: Vec<Done>, written: Result<()>) {
+    fn confirm(&self, waiting: Vec<Done>, written: Result<()>) {
         for done in waiting {
             match done {
                 Done::Lane(lane) => drop(self.handle.send_to(lane, Message::Written(written.clone()))),
                 Done::Caller(caller) => drop(caller.send(written.clone())),
-                Done::Nobody => {
+                Done::Ignored => {
                     if let Err(error) = &written {
                         self.handle.stop_serving(error.to_string());
                     }
@@ -242,21 +244,21 @@ impl LogKeeper {
     }
 }
 
-/// How a lane reaches the log.
+/// A lane's access to the log.
 pub(super) enum Log {
-    /// Not yet: groups are still being restored.
+    /// Not open yet: groups are still being restored.
     Closed,
-    /// The lane writes itself and waits: it is the only one of its store.
+    /// The lane writes the log itself and waits, because it is the only one of its store.
     InLine(Box<LogKeeper>),
-    /// A writer joins what the lanes write.
+    /// A writer combines what the lanes write.
     Writer(mpsc::UnboundedSender<Job>),
 }
 
 impl Log {
-    /// Writes a batch, and waits until it is durable.
+    /// Writes a batch and waits until it is durable.
     ///
     /// # Errors
-    /// As [`RaftLog::write`].
+    /// Like [`RaftLog::write`].
     pub async fn write_now(&mut self, batch: LogBatch) -> Result<()> {
         match self {
             Log::Closed => Err(Error::Stopped("the raft log is not open yet".into())),
@@ -269,7 +271,7 @@ impl Log {
         }
     }
 
-    /// Asks the writer. One that is gone has said why to its lanes.
+    /// Sends a request to the writer. A writer that is gone has told its lanes why.
     pub fn ask(&self, job: Job) {
         if let Log::Writer(jobs) = self {
             let _ = jobs.send(job);

@@ -1,4 +1,4 @@
-//! What a lane is sent, and who waits for the answer.
+//! The messages to a lane, and the callers that wait for their results.
 
 use std::sync::Arc;
 
@@ -15,16 +15,16 @@ use crate::types::region::RegionEpoch;
 use crate::types::{Error, GroupId, Region, Result};
 
 use super::snapshot::Arrived;
-use super::view::{PeerView, ReadPlace};
+use super::view::{PeerView, ReadSlot};
 
-/// One message to the driver.
+/// A message to a lane's driver.
 #[derive(Debug)]
 pub enum Message {
     /// Replicate a command; the reply is the state machine's.
     Propose {
         /// The group.
         group: GroupId,
-        /// The term in which the proposer decided; 0: any.
+        /// The term in which the proposer decided; 0 for any term.
         term: u64,
         /// The command.
         command: Command,
@@ -37,68 +37,68 @@ pub enum Message {
         group: GroupId,
         /// Completed when the engine may be read.
         reply: oneshot::Sender<Result<()>>,
-        /// Its place among the reads that wait, until it is answered.
-        place: ReadPlace,
+        /// The slot of the read, held until it is answered.
+        slot: ReadSlot,
     },
-    /// Hand leadership over.
+    /// Transfer leadership.
     TransferLeader {
         /// The group.
         group: GroupId,
-        /// To this peer.
+        /// The peer that takes over.
         to_peer: u64,
         /// Completed when the transfer has begun, or with the reason why it has not.
         reply: oneshot::Sender<Result<()>>,
     },
-    /// Hand over every group that is led here, as many as possible at once.
+    /// Transfer leadership of every group that is led here, as many as possible at once.
     HandOver {
-        /// Only the placement driver's group, or only the others.
+        /// True for only the placement driver's group, false for only the others.
         pd: bool,
     },
-    /// Create groups that never ran, with these descriptors.
+    /// Create new groups.
     Create {
         /// The descriptors; a peer of each is on this store.
         regions: Vec<Region>,
-        /// Completed when the groups are durable and run.
+        /// Completed when the groups are durable and running.
         reply: oneshot::Sender<Result<()>>,
     },
-    /// Raft messages of another store.
+    /// Raft messages from another store.
     FromPeers {
-        /// Whose they are.
+        /// The store that sent them.
         sender: Sender,
         /// The messages.
         messages: Vec<PeerMessage>,
-        /// Heartbeats, and answers to such.
+        /// Heartbeats, and responses to heartbeats.
         beats: Beats,
-        /// Their place among what waits here.
+        /// Their share of the quota of waiting messages.
         share: Share,
     },
-    /// A snapshot that arrived whole.
+    /// A snapshot that arrived completely.
     Snapshot {
-        /// Whose it is.
+        /// The store that sent it.
         sender: Sender,
         /// Its raft message.
         message: Box<PeerMessage>,
         /// Its data.
         arrived: Arrived,
     },
-    /// A snapshot sent from here was delivered, or not.
+    /// A snapshot from here was delivered, or failed.
     SnapshotSent {
         /// The group.
         group: GroupId,
-        /// To this peer.
+        /// The peer that it was sent to.
         to_peer: u64,
         /// The snapshot's index.
         index: u64,
-        /// Whether it arrived whole.
+        /// Whether it arrived completely.
         delivered: bool,
     },
-    /// Old entries of a group, as they were asked for.
+    /// Old entries of a group, as requested.
     Fetched {
         /// The group.
         group: GroupId,
-        /// What raft asked with.
+        /// The context of raft's request.
         context: GetEntriesContext,
-        /// The entries; none if they are gone.
+        /// The entries; empty if they are gone.
         entries: Result<Vec<Entry>>,
     },
     /// The node's clock stood still for a while.
@@ -110,43 +110,43 @@ pub enum Message {
     },
     /// A flush of the engine has ended; it covers the applied indexes taken before it began.
     Flushed {
-        /// The applied indexes that are durable now.
+        /// The applied indexes that are now durable.
         applied: Arc<Vec<(GroupId, u64)>>,
-        /// How it ended.
+        /// The result of the flush.
         result: Result<()>,
     },
-    /// The oldest batch that the log's writer was given is durable, or failed.
+    /// The oldest batch that was given to the log's writer is durable, or failed.
     Written(Result<()>),
-    /// How far groups' logs may be cut.
+    /// How far groups' logs may be cut, by index.
     Cut(Vec<(GroupId, u64)>),
-    /// The batch that waited for the engine is written, or failed.
+    /// The batch that waited for the engine was written, or failed.
     Applied(Result<()>),
-    /// Keys that a group's next entries read are in memory, or could not be read.
+    /// The keys that a group's next entries read are in memory, or could not be read.
     Warmed {
         /// The group.
         group: GroupId,
-        /// Which of its warm-ups it was.
+        /// The number of the warm-up.
         number: u64,
-        /// How it ended.
+        /// The result of the warm-up.
         result: Result<()>,
     },
-    /// The engine holds a group's snapshot, durably, or failed.
+    /// The engine holds a group's snapshot durably, or failed.
     Installed {
         /// The group.
         group: GroupId,
-        /// How it ended.
+        /// The result of the installation.
         result: Result<()>,
     },
     /// A tick of the clock.
     Tick,
-    /// Stop serving, for this reason.
+    /// Stop serving for this reason.
     Fail(String),
-    /// End the driver.
+    /// Stop the driver.
     Stop,
 }
 
 impl Message {
-    /// Bytes that it brings into the log or the engine, about.
+    /// Returns about how many bytes it adds to the log or the engine.
     pub fn bytes(&self) -> usize {
         match self {
             Message::Propose { command, .. } => command.bytes.len(),
@@ -156,38 +156,38 @@ impl Message {
     }
 }
 
-/// A heartbeat, or an answer, of a group.
+/// A group's heartbeat, or the response to one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GroupBeat {
     /// The group.
     pub group: GroupId,
-    /// Its epoch as the sender has applied it.
+    /// The group's epoch, as applied by the sender.
     pub epoch: RegionEpoch,
-    /// What is said.
+    /// The content of the heartbeat.
     pub beat: Beat,
 }
 
-/// Heartbeats of many groups, and answers to such, between two stores.
+/// Heartbeats of many groups and responses to heartbeats, between two stores.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Beats {
-    /// Of leaders.
+    /// Heartbeats of leaders.
     pub heartbeats: Vec<GroupBeat>,
-    /// Of their followers.
+    /// Responses of their followers.
     pub answers: Vec<GroupBeat>,
 }
 
 impl Beats {
-    /// Whether nothing is said.
+    /// Returns whether there are none.
     pub fn is_empty(&self) -> bool {
         self.heartbeats.is_empty() && self.answers.is_empty()
     }
 
-    /// Bytes that they take in memory.
+    /// Returns the bytes that they take in memory.
     pub fn bytes(&self) -> usize {
         (self.heartbeats.len() + self.answers.len()) * size_of::<GroupBeat>()
     }
 
-    /// Puts `more` behind these.
+    /// Appends `more`.
     pub fn join(&mut self, more: Beats) {
         self.heartbeats.extend(more.heartbeats);
         self.answers.extend(more.answers);
@@ -197,9 +197,9 @@ impl Beats {
 /// The store that sent a batch of messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sender {
-    /// Its id.
+    /// The store's ID.
     pub store: u64,
-    /// The election timeout that its leaders go by, ns.
+    /// The election timeout of the store's leaders, in nanoseconds.
     pub election_ns: u64,
     /// When the message arrived (this node's clock).
     pub arrived: Instant,
@@ -210,14 +210,14 @@ pub struct Sender {
 pub struct PeerMessage {
     /// The group.
     pub group: GroupId,
-    /// The group's epoch as the sender has applied it.
+    /// The group's epoch, as applied by the sender.
     pub epoch: RegionEpoch,
     /// The message, which names both peers.
     pub message: RaftMessage,
 }
 
-/// Who waits for a proposal, and its place in the group's queue: taken until the proposal is settled, also when the caller has
-/// gone away, since the command is in memory for as long.
+/// The caller of a proposal, and its slot in the group's queue. The slot is held until the proposal is settled, even if
+/// the caller is gone, since the command stays in memory until then.
 #[derive(Debug)]
 pub struct Waiting {
     sender: oneshot::Sender<Result<Bytes>>,
@@ -225,10 +225,11 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    /// Takes a place in the queue of a group for a command of so many bytes: whoever waits there, and where the answer comes.
+    /// Takes a slot in the queue of a group for a command of `bytes` bytes. Returns the waiting caller, and the
+    /// receiver of its answer.
     ///
     /// # Errors
-    /// [`Error::Busy`] when the queue is full.
+    /// [`Error::Busy`] if the queue is full.
     pub(super) fn new(view: &Arc<PeerView>, bytes: usize) -> Result<(Waiting, oneshot::Receiver<Result<Bytes>>)> {
         let ticket = Ticket::take(view, bytes)?;
         let (sender, answer) = oneshot::channel();
@@ -237,47 +238,47 @@ impl Waiting {
 
     /// Settles the proposal.
     pub(super) fn settle(self, result: Result<Bytes>) {
-        // Nobody may be there to hear it.
+        // The caller may be gone.
         let _ = self.sender.send(result);
     }
 
-    /// Whether nobody waits any more.
+    /// Returns whether the caller is gone.
     pub(super) fn is_gone(&self) -> bool {
         self.sender.is_closed()
     }
 }
 
-/// A place in the queues of a group and its store; given back when dropped.
+/// A slot in the queues of a group and its store, released when dropped.
 #[derive(Debug)]
 struct Ticket {
-    _place: Share,
+    _slot: Share,
     _bytes: Share,
     _store_bytes: Share,
 }
 
 impl Ticket {
     fn take(view: &Arc<PeerView>, bytes: usize) -> Result<Ticket> {
-        let busy = |what: String| Error::Busy(format!("group {}: {what} are under way", view.group));
+        let busy = |what: String| Error::Busy(format!("group {}: {what} are in flight", view.group));
         let (pending, pending_bytes, store_bytes) = view.budgets();
-        let place = pending.take(1).map_err(|count| busy(format!("{count} writes")))?;
+        let slot = pending.take(1).map_err(|count| busy(format!("{count} writes")))?;
         let share = pending_bytes.take(bytes).map_err(|bytes| busy(format!("writes of {bytes} bytes")))?;
         let on_store = store_bytes
             .take(bytes)
-            .map_err(|bytes| Error::Busy(format!("writes of {bytes} bytes are under way on this store")))?;
-        Ok(Ticket { _place: place, _bytes: share, _store_bytes: on_store })
+            .map_err(|bytes| Error::Busy(format!("writes of {bytes} bytes are in flight on this store")))?;
+        Ok(Ticket { _slot: slot, _bytes: share, _store_bytes: on_store })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    //! Goal: a proposal keeps its place for as long as its command is in memory. Method: by hand.
+    //! Goal: a proposal keeps its slot for as long as its command is in memory. Method: by hand.
 
     use super::*;
     use crate::replica::view::StoreBudgets;
     use crate::types::limits::{PROPOSAL_BYTES_PENDING_MAX, STORE_PROPOSAL_BYTES_MAX};
 
     #[test]
-    fn a_place_is_taken_until_the_proposal_is_settled() {
+    fn a_slot_is_taken_until_the_proposal_is_settled() {
         let store = StoreBudgets::default();
         let view = Arc::new(PeerView::new(1, 8, Region { id: 7, ..Region::default() }, &store));
         let propose = || Waiting::new(&view, PROPOSAL_BYTES_PENDING_MAX / 2);
@@ -285,7 +286,7 @@ mod tests {
         drop(caller);
         assert!(first.is_gone() && view.pending() == (1, PROPOSAL_BYTES_PENDING_MAX / 2), "the command still waits");
         let (second, _caller) = propose().unwrap();
-        assert!(matches!(propose(), Err(Error::Busy(_))), "no more places, whoever has gone away");
+        assert!(matches!(propose(), Err(Error::Busy(_))), "no free slot, although a caller is gone");
         first.settle(Ok(Bytes::new()));
         drop(second);
         assert_eq!((view.pending(), store.proposal_bytes.taken()), ((0, 0), 0));

@@ -1,4 +1,4 @@
-//! The longest promise that any voter of the store may have given, durable before it is given.
+//! The longest promise that any voter of the store may have made. It is durable before a voter makes it.
 
 use std::sync;
 
@@ -9,36 +9,36 @@ use crate::types::Result;
 
 use super::group_state;
 
-/// The longest promise of a store, which its lanes share.
+/// The longest promise of a store, shared by its lanes.
 #[derive(Debug)]
 pub(super) struct LongestPromise {
     engine: Engine,
-    /// ns; durable.
+    /// In nanoseconds; durable.
     ns: sync::Mutex<u64>,
-    /// Held while a longer one is made durable.
+    /// Held while a longer promise is made durable.
     raising: Mutex<()>,
 }
 
 impl LongestPromise {
-    /// As the engine holds it.
+    /// Loads the promise from the engine.
     ///
     /// # Errors
-    /// When the engine cannot be read, or holds something else there.
+    /// If the engine cannot be read, or the stored value does not decode.
     pub fn load(engine: &Engine) -> Result<LongestPromise> {
         let forgotten = crate::mutant!("replica.longest-promise-forgotten");
         let ns = sync::Mutex::new(if forgotten { 0 } else { group_state::longest_promise_ns(engine)? });
         Ok(LongestPromise { engine: engine.clone(), ns, raising: Mutex::new(()) })
     }
 
-    /// The longest so far, ns.
+    /// Returns the longest promise so far, in nanoseconds.
     pub fn ns(&self) -> u64 {
         *self.ns.lock().expect("no holder panics")
     }
 
-    /// Makes sure that a restart remembers a promise of `ns`, before any voter gives one.
+    /// Makes sure that a restart remembers a promise of `ns` nanoseconds. Called before any voter makes it.
     ///
     /// # Errors
-    /// When the engine cannot write.
+    /// If the engine cannot write.
     pub async fn raise(&self, ns: u64) -> Result<()> {
         if ns <= self.ns() {
             return Ok(());

@@ -15,7 +15,7 @@ use crate::types::limits::{LANES_MAX, SNAPSHOTS_IN_MAX, SNAPSHOTS_OUT_MAX};
 use crate::types::run::History;
 use crate::types::{GroupId, Result};
 
-use super::driver::{Driver, Flushes, Machines, Options, Parts, nothing_missing};
+use super::driver::{Driver, Flushes, Machines, Options, Parts, check_nothing_missing};
 use super::effects::{Effects, StoreEffect};
 use super::group_state;
 use super::handle::Handle;
@@ -26,21 +26,22 @@ use super::promise::LongestPromise;
 use super::snapshot::{Retries, Traffic};
 use super::transport::{Addresses, Inbox, Local, Outbox, Runs, Sending};
 
-/// A store's running lanes.
+/// The running lanes of a store.
 #[derive(Debug)]
 pub struct Replicas {
-    /// Proposes, reads and looks.
+    /// For proposals, reads and inspection of the groups.
     pub handle: Handle,
-    /// To be served to other stores.
+    /// The transport service for other stores.
     pub inbox: Inbox,
     lanes: Vec<JoinHandle<Result<()>>>,
-    /// Of the log, where there are several lanes; ends with them.
+    /// The log's writer, if there are several lanes. It ends with them.
     writer: Option<JoinHandle<()>>,
     ticker: JoinHandle<()>,
 }
 
 impl Replicas {
-    /// Ends the lanes after what they have begun, with a last flush, so that the next start has nothing to replay.
+    /// Stops the lanes after the work that they have begun, and flushes the engine, so that the next start has nothing
+    /// to replay.
     pub async fn stop(self) {
         self.ticker.abort();
         self.handle.send_all(|| Message::Stop);
@@ -53,41 +54,41 @@ impl Replicas {
         }
         let engine = self.handle.engine().clone();
         if whole && let Err(error) = cpu::run_long(move || engine.flush()).await {
-            tracing::error!(%error, "the last flush failed: the next start replays the log");
+            tracing::error!(%error, "the last flush failed, the next start will replay the log");
         }
     }
 }
 
-/// What has to be done, or checked, between the restoring of groups and their running: given the groups that are here.
+/// A step between restoring the groups and running them. It receives the groups that are here.
 pub type Before = Box<dyn FnOnce(Vec<GroupId>) -> BoxFuture<'static, Result<()>> + Send>;
 
-/// What a store's replicas are started with.
+/// What is needed to start a store's replicas.
 pub struct Start {
-    /// The cluster.
+    /// The cluster ID.
     pub cluster: u64,
-    /// The store.
+    /// The store ID.
     pub store: u64,
-    /// This run of the process, and those before.
+    /// This run of the process, and the runs before it.
     pub history: Arc<History>,
-    /// Where the groups' data is.
+    /// The engine with the groups' data.
     pub engine: Engine,
-    /// The log, open.
+    /// The open log.
     pub log: RaftLog,
-    /// How many lanes drive its groups.
+    /// The number of lanes that drive the groups.
     pub lanes: usize,
-    /// How they behave.
+    /// The options of the drivers.
     pub options: Options,
-    /// Where the other stores are.
+    /// The addresses of the other stores.
     pub addresses: watch::Receiver<Addresses>,
-    /// Done when all groups are restored, before any of them runs.
+    /// Called when all groups are restored, before any of them runs.
     pub before: Before,
 }
 
-/// Restores every group that the engine knows, and starts the lanes. What the
-/// groups' state machines tell the store comes out of the channel.
+/// Restores every group that the engine holds, and starts the lanes. The returned channel has the effects of the
+/// groups' state machines on the store.
 ///
 /// # Errors
-/// When the log or the engine cannot be read, or contradict each other.
+/// If the log or the engine cannot be read, or they contradict each other.
 ///
 /// # Panics
 /// If there are no lanes, or more than [`LANES_MAX`].
@@ -96,7 +97,7 @@ pub async fn start(env: &Env, start: Start, machines: Machines) -> Result<(Repli
     assert!((1..=LANES_MAX).contains(&lanes), "a store has 1 to {LANES_MAX} lanes");
     let (handle, messages) = Handle::new(env.clock.clone(), engine.clone(), lanes);
     let local = Local { cluster, store, election_ns: options.raft.election_ns(), history: history.clone() };
-    let traffic = |places| Traffic::new(env.clock.clone(), places, options.snapshot_bytes_per_s);
+    let traffic = |slots| Traffic::new(env.clock.clone(), slots, options.snapshot_bytes_per_s);
     let sending = Sending {
         chunk_bytes: options.snapshot_chunk_bytes,
         traffic: traffic(SNAPSHOTS_OUT_MAX),
@@ -105,9 +106,9 @@ pub async fn start(env: &Env, start: Start, machines: Machines) -> Result<(Repli
     let receiving = traffic(SNAPSHOTS_IN_MAX);
     let outbox = Outbox::new(local.clone(), env.net.clone(), addresses, handle.clone(), sending);
     let runs = Runs::load(&engine)?;
-    let (effects, told) = Effects::new();
+    let (effects, received) = Effects::new();
     let promise = Arc::new(LongestPromise::load(&engine)?);
-    // Its own leaders' followers promise as much, and so do its voters among themselves.
+    // The followers of this store's leaders promise this much, and so do its voters among themselves.
     promise.raise(options.raft.election_ns()).await?;
     let flushes = Arc::new(Mutex::new(Flushes::new(env.clock.now().0)));
     let waiting: Vec<Arc<Pending>> = (0..lanes).map(|_| Arc::default()).collect();
@@ -130,7 +131,7 @@ pub async fn start(env: &Env, start: Start, machines: Machines) -> Result<(Repli
     for state in group_state::stored(&engine)? {
         drivers[handle.lane_of(GroupId(state.region.id))].restore(&mut log, state).await?;
     }
-    nothing_missing(&log, |group| handle.view(group).is_some())?;
+    check_nothing_missing(&log, |group| handle.view(group).is_some())?;
     before(handle.views().iter().map(|view| view.group).collect()).await?;
     let retention = Retention {
         keep_entries: options.log_keep_entries,
@@ -158,12 +159,13 @@ pub async fn start(env: &Env, start: Start, machines: Machines) -> Result<(Repli
         loop {
             clock.sleep(tick).await;
             for (lane, waiting) in waiting.iter().enumerate() {
-                // A lane that was held up gets one tick for all it missed: its followers' patience must not run out at once.
+                // A lane that was held up gets one tick for all that it missed, so that the election timeouts of its
+                // peers do not expire at once.
                 if waiting.raise() && !ticks.send_to(lane, Message::Tick) {
                     return;
                 }
             }
         }
     });
-    Ok((Replicas { handle, inbox, lanes, writer, ticker }, told))
+    Ok((Replicas { handle, inbox, lanes, writer, ticker }, received))
 }

@@ -1,41 +1,42 @@
-//! Goal: what one group on a store is made of, beside consensus, does what it says: who waits for which entry and hears
-//! what, for whom messages are meant, what the engine says of groups, snapshots on their way, what the store is told.
-//! Method: golden scripts (`scripts/*.txt`) over one peer of region 7: peer 8 on store 1, beside 9 on store 2 and 10 on
-//! store 3. What an answered caller hears is told at once.
+//! Goal: the parts of one group on a store, besides consensus, do what they promise: which caller gets which answer,
+//! which messages are accepted, how group states are read from the engine, how snapshots are installed, and which
+//! effects reach the store.
+//! Method: golden scripts (`scripts/*.txt`) over one peer of region 7: peer 8 on store 1, beside peer 9 on store 2 and
+//! peer 10 on store 3. The output of every command ends with the answers that callers received.
 //!
 //! ```text
-//!   queue ID [term=N] [kind=plain|reads|admin] [bytes=N]   a caller's command waits (term: in which it was decided)
+//!   queue ID [term=N] [kind=plain|reads|admin] [bytes=N]   queues a caller's command (term: in which it was decided)
 //!   gone ID                      that caller gives up
-//!   pack TERM [bytes=N] [index=N]    what waits becomes entries of that term, from that index (at first: 6) on
-//!   settle INDEX TERM [replies=N]    an entry is applied: so many replies
-//!   tick leads=0|1 now=MS        leadership is looked at; the limit is 1000 ms
+//!   pack TERM [bytes=N] [index=N]    packs the queue into entries of that term, from that index (at first: 6) on
+//!   settle INDEX TERM [replies=N]    an entry is applied, with this number of replies
+//!   tick leads=0|1 now=MS        checks for lost leadership; the limit is 1000 ms
 //!   end                          the store stops
-//!   pending                      writes that have a place, and their bytes
+//!   pending                      writes that hold a slot, and their bytes
 //!   read ID                      a linearizable read of a caller
-//!   reads served=N,... lost=N,...    raft's word on reads, by their numbers
+//!   reads served=N,... lost=N,...    raft's answers to reads, by their numbers
 //!
 //!   meant STORE A->B [conf_ver=N]    whether a message of that store, from peer A to B, is meant for this peer
 //!   members [conf_ver=N] P@S ... the descriptor's members (at first: 8@1 9@2 10@3, conf_ver 1)
 //!
-//!   put GROUP PEER [installed=N] [applied=INDEX@TERM]      a group's state goes into the engine
-//!   applied GROUP INDEX@TERM     how far it is applied, in a batch of its own
-//!   promise MS                   the longest promise
-//!   damage KEY [HEX]             a key of the engine gets this value; without one it is deleted (`a7`: kind and group)
-//!   groups                       what the engine says
+//!   put GROUP PEER [installed=N] [applied=INDEX@TERM]      writes a group's state to the engine
+//!   applied GROUP INDEX@TERM     writes the applied index, in a batch of its own
+//!   promise MS                   writes the longest promise
+//!   damage KEY [HEX]             sets a key of the engine to this value, or deletes it (`a7`: kind and group)
+//!   groups                       reads the states from the engine
 //!
-//!   install begin|run|end|idle [pairs=N]     a snapshot's way
+//!   install begin|run|end|idle [pairs=N]     the steps of installing a snapshot
 //!
-//!   commit GROUP FIRST LAST [reads=N,...]    entries are committed; those with these indexes read a key `kN` that is on the disk
-//!   apply                        applies what may be applied; who waits from which entry on
+//!   commit GROUP FIRST LAST [reads=N,...]    commits entries; those with these indexes read a key `kN` that is on disk
+//!   apply                        applies what may be applied, and shows which groups wait from which entry on
 //!   warm                         begins the warm-ups that may begin
 //!   warmed GROUP NUMBER          one has ended
-//!   stalled                      the engine made writers wait meanwhile
+//!   stalled                      the engine stalled writes meanwhile
 //!   put-back GROUP INDEX         the entry is not applied after all
 //!   forget GROUP                 the group's whole state is replaced
-//!   unapplied                    how many bytes wait
+//!   unapplied                    the bytes that wait
 //!
-//!   tell GROUP wrote|replaced [times=N]      an effect
-//!   hear [times=N]               what the store takes from the channel; equal ones in a row are counted
+//!   tell GROUP wrote|replaced [times=N]      sends an effect
+//!   hear [times=N]               what the store receives from the channel; equal effects in a row are counted
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -62,26 +63,26 @@ use crate::rt::sync::{mpsc, oneshot};
 use crate::types::region::{Peer as Member, RegionEpoch};
 use crate::types::{Error, GroupId, Region, Result};
 
-/// A caller that waits.
+/// A caller that waits for an answer.
 enum Caller {
     Write(oneshot::Receiver<Result<Bytes>>),
     Read(oneshot::Receiver<Result<()>>),
 }
 
-/// One peer, and what lies around it.
+/// One peer, and its surroundings.
 struct World {
     peer: Peer,
     callers: BTreeMap<String, Caller>,
-    /// The next entry's.
+    /// The index of the next entry.
     index: u64,
     engine: SimEngine,
-    /// What arrives is a number of pairs.
+    /// The data that arrives is a number of pairs.
     install: Install<u64>,
     backlog: Backlog,
-    /// Entries that read a key: group and index.
+    /// Group and index of the entries that read a key.
     reading: BTreeSet<(u64, u64)>,
     effects: Effects,
-    told: mpsc::Receiver<StoreEffect>,
+    received: mpsc::Receiver<StoreEffect>,
 }
 
 fn region_of(members: &[&str], conf_ver: u64) -> Region {
@@ -129,12 +130,12 @@ fn numbers(list: &str) -> Vec<u64> {
     list.split(',').filter(|word| !word.is_empty()).map(|word| word.parse().expect("a number")).collect()
 }
 
-/// An entry of 36 bytes.
+/// Returns an entry with 36 bytes of data.
 fn entry(index: u64) -> Entry {
     Entry { index, data: Bytes::from_static(&[b'.'; 36]), ..Entry::default() }
 }
 
-/// A key of [`Cf::Meta`] as scripts write it: its first letter, and the group if there is one.
+/// Returns the key of [`Cf::Meta`] for a script's word: the kind's letter, and the group if there is one.
 fn meta_key(word: &str) -> Bytes {
     let (kind, group) = word.split_at(1);
     let mut key = BytesMut::from(kind);
@@ -151,7 +152,7 @@ fn hex(word: &str) -> Vec<u8> {
 
 impl World {
     fn new() -> World {
-        let (effects, told) = Effects::new();
+        let (effects, received) = Effects::new();
         World {
             peer: peer_of(&region_of(&["8@1", "9@2", "10@3"], 1)),
             callers: BTreeMap::new(),
@@ -161,7 +162,7 @@ impl World {
             backlog: Backlog::default(),
             reading: BTreeSet::new(),
             effects,
-            told,
+            received,
         }
     }
 
@@ -198,12 +199,12 @@ impl World {
 
     fn read(&mut self, id: &str) {
         let (reply, answer) = oneshot::channel();
-        let place = self.peer.view.place_read().unwrap();
-        self.peer.read(reply, place);
+        let slot = self.peer.view.take_read_slot().unwrap();
+        self.peer.read(reply, slot);
         self.callers.insert(id.to_owned(), Caller::Read(answer));
     }
 
-    /// What callers hear; whoever has heard waits no more.
+    /// Returns the answers that callers have received. They no longer wait.
     fn answers(&mut self) -> String {
         let mut out = String::new();
         self.callers.retain(|id, caller| {
@@ -330,7 +331,7 @@ impl World {
     fn hear(&mut self, times: u64) -> String {
         let mut heard: Vec<(StoreEffect, u64)> = Vec::new();
         for _ in 0..times {
-            match (self.told.try_recv(), heard.last_mut()) {
+            match (self.received.try_recv(), heard.last_mut()) {
                 (Ok(effect), Some((last, count))) if *last == effect => *count += 1,
                 (Ok(effect), _) => heard.push((effect, 1)),
                 (Err(_), _) => break,
@@ -355,7 +356,7 @@ impl World {
             }
             "tick" => {
                 let (leads, now_ns) = (args.number_or("leads", 0) == 1, args.number_or("now", 0) * 1_000_000);
-                let lost = || Error::Unknown("leadership was lost while it was under way".into());
+                let lost = || Error::Unknown("leadership was lost while the write was in flight".into());
                 self.peer.proposals.fail_lost(leads, now_ns, 1_000_000_000, lost);
             }
             "end" => self.peer.end(|| Error::Unknown("the store stopped".into())),
@@ -379,14 +380,14 @@ impl World {
                     "wrote" => StoreEffect::Applied(group, Effect::WroteExpiring),
                     _ => StoreEffect::Replaced(group),
                 };
-                (0..args.number_or("times", 1)).for_each(|_| self.effects.tell(effect));
+                (0..args.number_or("times", 1)).for_each(|_| self.effects.send(effect));
             }
             "commit" => self.commit(&args),
             "apply" => out = self.apply(),
             "warm" => out = self.warm(),
             "warmed" => {
                 let waited = self.backlog.end(GroupId(args.number(0)), args.number(1));
-                out = (if waited { "the group goes on\n" } else { "nobody waits for it\n" }).to_owned();
+                out = (if waited { "the group goes on\n" } else { "no group waits for it\n" }).to_owned();
             }
             "stalled" => self.backlog.cool_down(),
             "put-back" => self.backlog.put_back(GroupId(args.number(0)), entry(args.number(1))),

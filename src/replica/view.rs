@@ -1,4 +1,4 @@
-//! What this store's peer of a group shows to request tasks. The driver alone writes it.
+//! What request tasks see of this store's peer of a group. Only the driver writes it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
@@ -14,21 +14,21 @@ use crate::types::limits::{
 use crate::types::region::{self, Peer};
 use crate::types::{Error, GroupId, Region, Result};
 
-/// Who leads a group, as this store knows it.
+/// The leader of a group, as far as this store knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Leadership {
     /// The term.
     pub term: u64,
-    /// The leader's peer id; 0 when unknown.
+    /// The leader's peer ID; 0 if unknown.
     pub leader: u64,
-    /// Whether this store's peer leads AND has applied an entry of its own term, so that its state is complete.
+    /// Whether this store's peer is leader AND has applied an entry of its own term, so that its state is complete.
     pub ready: bool,
 }
 
-/// What all groups of a store share.
+/// The quotas that all groups of a store share.
 #[derive(Clone, Debug)]
 pub struct StoreBudgets {
-    /// Bytes of proposals that wait for their commit.
+    /// Bytes of pending proposals.
     pub proposal_bytes: Budget,
     /// Reads that wait for a quorum.
     pub reads: Budget,
@@ -43,42 +43,42 @@ impl Default for StoreBudgets {
     }
 }
 
-/// The place of a read among those that wait for a quorum; given back when dropped.
+/// The slot of a read that waits for a quorum, released when dropped.
 #[derive(Debug)]
-pub(super) struct ReadPlace {
+pub(super) struct ReadSlot {
     _group: Share,
     _store: Share,
 }
 
-/// What this store's peer of a group shows.
+/// The visible state of this store's peer of a group.
 #[derive(Debug)]
 pub struct PeerView {
-    /// The group.
+    /// The group's ID.
     pub group: GroupId,
-    /// This store's peer id.
+    /// This store's peer ID.
     pub peer: u64,
-    /// This store's id.
+    /// This store's ID.
     pub store: u64,
-    /// The descriptor as applied.
+    /// The applied region descriptor.
     region: RwLock<Arc<Region>>,
-    /// Who leads; subscribe to follow changes.
+    /// The leader, with a subscription to its changes.
     leadership: watch::Sender<Leadership>,
-    /// In which term and until when (node clock, ns) reads may be served from here without asking a quorum.
+    /// The term and end (node clock, ns) of the lease under which this peer serves reads without asking a quorum.
     lease: Lease,
-    /// Up to where the engine holds the group.
+    /// The index up to which the engine holds the group.
     applied: Mutex<u64>,
-    /// Proposals on their way, and their bytes; the bytes of all groups of the store.
+    /// Quotas of pending proposals: their number and bytes in the group, and their bytes in all groups of the store.
     pending: Budget,
     pending_bytes: Budget,
     store_bytes: Budget,
-    /// Reads that wait for a quorum; those of all groups of the store.
+    /// Quotas of reads that wait for a quorum: in the group, and in all groups of the store.
     pending_reads: Budget,
     store_reads: Budget,
-    /// Reads that went through this peer under its lease, and after asking a quorum; writes.
+    /// Counters of reads served under the lease, of reads after asking a quorum, and of writes.
     lease_reads: AtomicU64,
     index_reads: AtomicU64,
     writes: AtomicU64,
-    /// New leaders that this peer has heard of.
+    /// The number of new leaders that this peer has heard of.
     leader_changes: AtomicU64,
 }
 
@@ -104,21 +104,21 @@ impl PeerView {
         }
     }
 
-    /// The descriptor as applied.
+    /// Returns the applied region descriptor.
     pub fn region(&self) -> Arc<Region> {
         self.region.read().expect("no writer panics").clone()
     }
-    /// Shows another descriptor. Before the engine holds what came with it: a read takes its view of the engine first and looks at
-    /// the descriptor afterwards.
+    /// Shows another descriptor. This must happen before the engine holds the change that came with it: a read takes
+    /// its view of the engine first and looks at the descriptor afterwards.
     pub(super) fn set_region(&self, region: Region) {
         assert_eq!(region.id, self.group.0, "a group shows its own descriptor");
         *self.region.write().expect("no writer panics") = Arc::new(region);
     }
-    /// Who leads, now.
+    /// Returns the current leadership.
     pub fn leadership(&self) -> Leadership {
         self.leadership.borrow().clone()
     }
-    /// Who leads, from now on.
+    /// Subscribes to changes of the leadership.
     pub fn subscribe(&self) -> watch::Receiver<Leadership> {
         self.leadership.subscribe()
     }
@@ -132,7 +132,7 @@ impl PeerView {
             changed
         });
     }
-    /// Reads that went through this peer since the start: under its lease, and after asking a quorum.
+    /// Returns the number of reads through this peer since the start: under its lease, and after asking a quorum.
     pub fn reads(&self) -> (u64, u64) {
         (self.lease_reads.load(Ordering::Relaxed), self.index_reads.load(Ordering::Relaxed))
     }
@@ -142,47 +142,47 @@ impl PeerView {
     pub(super) fn count_index_read(&self) {
         self.index_reads.fetch_add(1, Ordering::Relaxed);
     }
-    /// Writes that were proposed through this peer since the start.
+    /// Returns the number of writes that were proposed through this peer since the start.
     pub fn writes(&self) -> u64 {
         self.writes.load(Ordering::Relaxed)
     }
     pub(super) fn count_write(&self) {
         self.writes.fetch_add(1, Ordering::Relaxed);
     }
-    /// Writes that are under way through this peer, and their bytes.
+    /// Returns the number of pending writes of this peer, and their bytes.
     pub fn pending(&self) -> (usize, usize) {
         (self.pending.taken(), self.pending_bytes.taken())
     }
-    /// What a write takes a share of: places in the group, bytes in the group, bytes on the store.
+    /// Returns the quotas that a write takes from: slots in the group, bytes in the group, bytes on the store.
     pub(super) fn budgets(&self) -> (&Budget, &Budget, &Budget) {
         (&self.pending, &self.pending_bytes, &self.store_bytes)
     }
-    /// Reads that wait for a quorum.
+    /// Returns the number of reads that wait for a quorum.
     #[cfg(test)]
     pub(super) fn reads_waiting(&self) -> usize {
         self.pending_reads.taken()
     }
-    /// A place for a read that waits for a quorum.
-    pub(super) fn place_read(&self) -> Result<ReadPlace> {
+    /// Takes a slot for a read that waits for a quorum.
+    pub(super) fn take_read_slot(&self) -> Result<ReadSlot> {
         let busy = |whose: String, reads: usize| Error::Busy(format!("{whose}: {reads} reads wait for a quorum"));
         let group = self.pending_reads.take(1).map_err(|reads| busy(format!("group {}", self.group), reads))?;
         let store = self.store_reads.take(1).map_err(|reads| busy("this store".into(), reads))?;
-        Ok(ReadPlace { _group: group, _store: store })
+        Ok(ReadSlot { _group: group, _store: store })
     }
-    /// New leaders, or new terms of the old one, that this peer has heard of since the start.
+    /// Returns how many new leaders, or new terms of the same leader, this peer has heard of since the start.
     pub fn leader_changes(&self) -> u64 {
         self.leader_changes.load(Ordering::Relaxed)
     }
-    /// Whether this store's peer leads, as far as it knows.
+    /// Returns whether this store's peer is leader, as far as it knows.
     pub fn leads(&self) -> bool {
         self.leadership.borrow().leader == self.peer
     }
-    /// The leader's peer, if known.
+    /// Returns the leader's peer, if it is known.
     pub fn leader_peer(&self) -> Option<Peer> {
         let leader = self.leadership.borrow().leader;
         region::peer_by_id(&self.region(), leader).cloned()
     }
-    /// The applied index.
+    /// Returns the applied index.
     pub fn applied(&self) -> u64 {
         *self.applied.lock().expect("no holder panics")
     }
@@ -197,11 +197,11 @@ impl PeerView {
     pub(super) fn drop_lease(&self) {
         self.lease.revoke();
     }
-    /// The term of a lease that is valid at `now` (on this node's clock), if there is one.
+    /// Returns the term of the lease if it is valid at `now` (on this node's clock).
     pub fn lease(&self, now: Instant) -> Option<u64> {
         self.lease.valid(now.0)
     }
-    /// The error of a request that must go to the leader.
+    /// Returns the error for a request that must go to the leader.
     pub fn not_leader(&self) -> Error {
         let leader = self.leader_peer().filter(|peer| peer.id != self.peer);
         Error::NotLeader { group: self.group, leader }
@@ -210,7 +210,7 @@ impl PeerView {
 
 #[cfg(test)]
 mod tests {
-    //! Goal: what is counted is counted once. Method: by hand.
+    //! Goal: everything is counted once. Method: by hand.
 
     use super::*;
 
@@ -230,12 +230,12 @@ mod tests {
         let budgets = StoreBudgets { reads: Budget::new(3), ..StoreBudgets::default() };
         let view = |id| PeerView::new(1, 8, Region { id, ..Region::default() }, &budgets);
         let (one, other) = (view(7), view(9));
-        let places: Vec<ReadPlace> = [&one, &other, &one].iter().map(|view| view.place_read().unwrap()).collect();
+        let slots: Vec<ReadSlot> = [&one, &other, &one].iter().map(|view| view.take_read_slot().unwrap()).collect();
         assert_eq!(
-            other.place_read().unwrap_err().to_string(),
+            other.take_read_slot().unwrap_err().to_string(),
             Error::Busy("this store: 3 reads wait for a quorum".into()).to_string()
         );
-        drop(places);
-        assert!(other.place_read().is_ok());
+        drop(slots);
+        assert!(other.take_read_slot().is_ok());
     }
 }

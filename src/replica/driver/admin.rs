@@ -1,4 +1,4 @@
-//! The set of groups: which begin here.
+//! Creating groups, and registering the groups of this lane.
 
 use std::sync::Arc;
 
@@ -19,7 +19,8 @@ use crate::replica::peer;
 use crate::replica::view::PeerView;
 
 impl Driver {
-    /// Creates groups that never ran here. Durable when it returns; those that are there already are left alone.
+    /// Creates groups that do not exist here yet. They are durable when it returns. Groups that exist already are left
+    /// alone.
     pub(super) async fn create(&mut self, mut regions: Vec<Region>) -> Result<()> {
         regions.retain(|region| !self.peers.contains_key(&GroupId(region.id)));
         if regions.is_empty() {
@@ -42,7 +43,7 @@ impl Driver {
         regions.into_iter().try_for_each(|region| self.begin(&region))
     }
 
-    /// Takes up a group that was just created.
+    /// Starts a group that was just created.
     fn begin(&mut self, region: &Region) -> Result<()> {
         let group = GroupId(region.id);
         let view = LogView::new(log_view::Start {
@@ -56,7 +57,7 @@ impl Driver {
             state: encode_state(region),
             cache_bytes_max: self.options.cache_bytes_max,
         });
-        self.adopt(region, view)?;
+        self.register_peer(region, view)?;
         // The first peer of a new group campaigns at once, so that a fresh cluster has leaders without waiting.
         let campaigns = |first: &Peer| first.store_id == self.store && first.role() != PeerRole::Learner;
         if region.peers.first().is_some_and(campaigns)
@@ -67,14 +68,14 @@ impl Driver {
         Ok(())
     }
 
-    /// The id of this store's peer in a region.
+    /// Returns the ID of this store's peer in a region.
     fn peer_here(&self, region: &Region) -> Result<u64, String> {
         let here = region::peer_on(region, self.store).map(|peer| peer.id);
         here.ok_or_else(|| format!("region {} has no peer on store {}", region.id, self.store))
     }
 
-    /// Takes up a group whose state is in the engine and the log.
-    pub(super) fn adopt(&mut self, region: &Region, view: LogView) -> Result<()> {
+    /// Registers this store's peer of a group whose state is in the engine and the log.
+    pub(super) fn register_peer(&mut self, region: &Region, view: LogView) -> Result<()> {
         let group = GroupId(region.id);
         assert_eq!(self.handle.lane_of(group), self.lane, "group {group}: a lane drives only groups of its own");
         let id = self.peer_here(region).map_err(Error::Corruption)?;
@@ -88,7 +89,7 @@ impl Driver {
         let (store, term, vote, commit) = (self.store, raft.term(), raft.vote(), raft.committed());
         probe::emit(|| Probe::Start { store, group: group.0, peer: id, term, vote, commit, base, last_index });
         self.peers.insert(group, Box::new(peer::Peer::new(raft, shown, machine, applied)));
-        self.effects.tell(StoreEffect::Replaced(group));
+        self.effects.send(StoreEffect::Replaced(group));
         self.touch(group);
         Ok(())
     }

@@ -1,8 +1,9 @@
-//! Applying committed entries: many groups and entries, one write batch.
+//! Applying committed entries: many entries of many groups in one write batch.
 //!
-//! An engine that makes writers wait (it has too much to compact, or its disk is slow) must not make the lane wait, which would
-//! cost every group its leader; nor must a command that reads keys that are on the disk (`warm`). The batch is handed to a thread that may wait; what is committed meanwhile queues, while
-//! heartbeats, votes and appends go on. A store whose engine waits for long hands its leaders over and refuses proposals.
+//! An engine that stalls writes (it has too much to compact, or its disk is slow) must not make the lane wait, which
+//! would cost every group its leader; nor must a command that reads keys that are on the disk (`warm`). The batch is
+//! handed to a thread that may wait. Entries that are committed meanwhile are queued, while heartbeats, votes and
+//! appends continue. A store whose engine stalls for long transfers its leadership and refuses proposals.
 //!
 //! **Never**: two batches in the wrong order; a reply before its batch is in the engine.
 
@@ -28,49 +29,49 @@ use crate::replica::message::Message;
 use crate::replica::peer::Peer;
 use crate::types::limits::APPLY_BATCH_BYTES_FULL;
 
-/// A number that two entries share only if they are the same.
+/// Returns a number that two entries share only if they are equal.
 pub(super) fn entry_hash(entry: &Entry) -> u64 {
     let crc = crate::arch::crc64(&[&entry.index.to_be_bytes(), &entry.term.to_be_bytes(), &entry.data]);
     crc ^ (entry.data.len() as u64).rotate_left(32)
 }
 
-/// What is applied in memory and goes into the next write.
+/// Entries that are applied in memory, and go into the next write.
 #[derive(Default)]
 struct Pending {
     batch: WriteBatch,
-    /// Where each group stands: index and term.
+    /// The applied index and term of each group.
     applied: BTreeMap<GroupId, (u64, u64)>,
-    /// Replies that may leave once it is written: (group, index, term, replies).
+    /// Replies to send once the batch is written: (group, index, term, replies).
     replies: Vec<(GroupId, u64, u64, Vec<Bytes>)>,
-    /// What the store is told once it is written.
+    /// Effects to report to the store once the batch is written.
     effects: Vec<(GroupId, Effect)>,
-    /// Facts to report then.
+    /// Probe events to emit once the batch is written.
     probes: Vec<Probe>,
 }
 
-/// The engine makes writers wait: what waits.
+/// What waits while the engine stalls writes.
 #[derive(Default)]
 pub(super) struct Stall {
-    /// Since when (node clock, ns), while a batch waits for the engine in a thread of its own.
+    /// When the batch began to wait for the engine in a thread of its own (node clock, ns); none if no batch waits.
     since_ns: Option<u64>,
-    /// What that batch is.
+    /// The batch that waits.
     written: Option<Pending>,
-    /// Snapshots that the engine takes in after it.
+    /// Snapshots that the engine ingests after the batch.
     installs: Vec<(GroupId, Ingest)>,
 }
 
 impl Stall {
-    /// How long writes have been waiting, ns.
+    /// Returns how long writes have been waiting, in nanoseconds.
     pub(super) fn age_ns(&self, now_ns: u64) -> u64 {
         self.since_ns.map_or(0, |since_ns| now_ns.saturating_sub(since_ns))
     }
 
-    /// Whether a batch waits for the engine: nothing is applied meanwhile.
+    /// Returns whether a batch waits for the engine. Nothing is applied meanwhile.
     pub(super) fn waits(&self) -> bool {
         self.since_ns.is_some()
     }
 
-    /// Keeps a snapshot until the batch that waits is written; gives it back if none waits.
+    /// Keeps a snapshot until the batch that waits is written. Returns it if no batch waits.
     pub(super) fn hold(&mut self, group: GroupId, ingest: Ingest) -> Option<Ingest> {
         if self.since_ns.is_none() {
             return Some(ingest);
@@ -80,16 +81,17 @@ impl Stall {
     }
 }
 
-/// Whether a batch went into the engine.
+/// Whether a batch was written to the engine.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Written {
     Yes,
-    /// It waits for the engine; nothing more is applied until it is there.
+    /// The batch waits for the engine. Nothing more is applied until it is written.
     Waits,
 }
 
 impl Driver {
-    /// Applies entries of several groups and answers those who wait for them. While the engine makes writers wait, they queue.
+    /// Applies entries of several groups, and answers their callers. While the engine stalls writes, the entries are
+    /// queued.
     pub(super) fn apply(&mut self, committed: Vec<(GroupId, Vec<Entry>)>) -> Result<()> {
         for (group, entries) in committed {
             entries.into_iter().for_each(|entry| self.backlog.push(group, entry));
@@ -163,14 +165,14 @@ impl Driver {
         Ok(Written::Waits)
     }
 
-    /// The batch that waited is in the engine.
+    /// Continues after the batch that waited was written.
     pub(super) fn stall_ended(&mut self) -> Result<()> {
         let now_ns = self.clock.now().0;
         let waited_ms = self.stall.age_ns(now_ns) / 1_000_000;
         if waited_ms >= 100 {
-            tracing::warn!(store = self.store, waited_ms, "the engine made writes wait");
+            tracing::warn!(store = self.store, waited_ms, "the engine stalled writes");
         }
-        assert!(self.stall.since_ns.is_some(), "a batch that is written late has waited");
+        assert!(self.stall.since_ns.is_some(), "only a batch that waited is written late");
         self.stall.since_ns = None;
         self.backlog.cool_down();
         if let Some(written) = self.stall.written.take() {
@@ -182,14 +184,14 @@ impl Driver {
         self.apply_backlog()
     }
 
-    /// The engine holds it: raft, those who wait and the store are told.
+    /// Tells raft, the callers and the store that the engine holds a batch.
     fn note_applied(&mut self, written: Pending) {
         self.flushes.lock().expect("no holder panics").note_applied();
         for event in written.probes {
             probe::emit(|| event);
         }
         for (group, (index, term)) in written.applied {
-            // A snapshot that is being installed may be ahead of it.
+            // A snapshot that is being installed may be ahead of the batch.
             if let Some(peer) = self.peers.get_mut(&group).filter(|peer| peer.group.log().applied().0 < index) {
                 peer.group.applied(index, term);
                 peer.view.set_applied(index);
@@ -201,17 +203,17 @@ impl Driver {
             }
             self.touch(group);
         }
-        // One word a group is enough for all that a batch did.
+        // One effect per group is enough for everything that the batch did.
         let mut effects = written.effects;
         effects.dedup();
         for (group, effect) in effects {
-            self.effects.tell(StoreEffect::Applied(group, effect));
+            self.effects.send(StoreEffect::Applied(group, effect));
         }
     }
 }
 
-/// Applies the commands of an entry; the replies, one for each. What cannot be understood is skipped: every replica has the same
-/// bytes, and one that stopped would stop at every start.
+/// Applies the commands of an entry, and returns a reply for each. What cannot be decoded is skipped: every replica has
+/// the same bytes, and a replica that stopped would stop at every start.
 fn apply_payload(peer: &mut Peer, engine: &Engine, entry: Entry, pending: &mut Pending) -> Result<Vec<Bytes>> {
     let group = peer.view.group;
     let context = ApplyContext { index: entry.index, term: entry.term };
@@ -219,15 +221,15 @@ fn apply_payload(peer: &mut Peer, engine: &Engine, entry: Entry, pending: &mut P
     let mut payload = entry.data.clone();
     let mut unknown = None;
     if entry.get_entry_type() != EntryType::EntryNormal {
-        unknown = Some("changes of the membership are unknown to this version".to_owned());
+        unknown = Some("membership changes are not supported by this version".to_owned());
         payload.clear();
     }
     loop {
         match frame::next(&mut payload) {
             Ok(None) => break,
-            // What it reads would depend on how entries were gathered, which differs between replicas.
+            // What the command reads would depend on how entries were batched, which differs between replicas.
             Ok(Some(command)) if command.kind.stands_alone() && (!replies.is_empty() || !payload.is_empty()) => {
-                unknown = Some("a command that must stand alone does not".to_owned());
+                unknown = Some("a command that needs an entry of its own shares one".to_owned());
                 break;
             }
             Ok(Some(command)) => {
@@ -249,7 +251,7 @@ fn apply_payload(peer: &mut Peer, engine: &Engine, entry: Entry, pending: &mut P
     Ok(replies)
 }
 
-/// Writes a batch, however long the engine makes it wait.
+/// Writes a batch, however long the engine stalls.
 async fn write_waiting(engine: Engine, clock: Clock, batch: WriteBatch) -> Result<()> {
     let batch = Arc::new(batch);
     loop {

@@ -1,9 +1,10 @@
-//! Committed entries that are not applied yet. Those of a group whose next entry reads keys that are on the disk stand apart, so that
-//! the others are applied meanwhile; a task of their own reads such keys (a *warm-up*).
+//! Committed entries that are not applied yet. If the next entry of a group reads keys that are on the disk, the
+//! group's entries are set aside so that those of other groups are applied meanwhile, and a separate task reads the
+//! keys (a *warm-up*).
 //!
 //! **In** come entries, in order for each group; **out** they go in the same order.
 //!
-//! **Never**: an entry in front of an earlier one of its group; more warm-ups at a time than their limit.
+//! **Never**: an entry before an earlier one of its group; more warm-ups at a time than their limit.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -14,31 +15,31 @@ use crate::engine::Cf;
 use crate::types::GroupId;
 use crate::types::limits::{WARM_UP_KEYS_FULL, WARM_UPS_MAX};
 
-/// See the head of this file.
+/// The committed entries that are not applied yet; see the module's documentation.
 #[derive(Debug, Default)]
 pub struct Backlog {
-    /// To be applied, of all groups in the order in which they came.
+    /// Entries of all groups that are to be applied, in the order in which they arrived.
     ready: VecDeque<(GroupId, Entry)>,
     /// Groups that wait for a warm-up.
     cold: BTreeMap<GroupId, Cold>,
-    /// Those of them whose warm-up has not begun, the oldest first.
+    /// The groups among them whose warm-up has not begun, oldest first.
     queue: VecDeque<GroupId>,
-    /// By group: the keys of entries up to this index have been read.
+    /// By group: the index up to which the keys of entries have been read.
     warm: BTreeMap<GroupId, u64>,
-    /// Of all entries here.
+    /// Bytes of all entries here.
     bytes: usize,
-    /// Warm-ups begun; the number of the last one.
+    /// The number of warm-ups begun, which is the number of the last one.
     begun: u64,
-    /// Warm-ups under way.
+    /// The number of warm-ups in progress.
     running: usize,
 }
 
-/// A group that waits.
+/// A group that waits for a warm-up.
 #[derive(Debug)]
 struct Cold {
-    /// Its warm-up: its number, and the last entry whose keys it reads.
+    /// The warm-up in progress: its number, and the index of the last entry whose keys it reads.
     under_way: Option<(u64, u64)>,
-    /// Since when the group waits (node clock, ns).
+    /// When the group began to wait (node clock, ns).
     since_ns: u64,
     entries: VecDeque<Entry>,
 }
@@ -48,7 +49,7 @@ struct Cold {
 pub struct WarmUp {
     /// The group.
     pub group: GroupId,
-    /// Tells it from others of the group.
+    /// Tells it apart from other warm-ups.
     pub number: u64,
     /// The keys.
     pub keys: Vec<(Cf, Bytes)>,
@@ -59,22 +60,22 @@ fn weight(entry: &Entry) -> usize {
 }
 
 impl Backlog {
-    /// Bytes of the entries that wait.
+    /// Returns the bytes of the entries that wait.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// An entry was committed.
+    /// Adds a committed entry.
     pub fn push(&mut self, group: GroupId, entry: Entry) {
         self.bytes += weight(&entry);
         self.ready.push_back((group, entry));
     }
 
-    /// The next entry to be applied.
+    /// Takes the next entry to be applied.
     pub fn pop(&mut self) -> Option<(GroupId, Entry)> {
         loop {
             let Some((group, entry)) = self.ready.pop_front() else {
-                assert!(self.bytes == 0 || !self.cold.is_empty(), "where no entry waits, no bytes do");
+                assert!(self.bytes == 0 || !self.cold.is_empty(), "no bytes wait without an entry");
                 return None;
             };
             if let Some(cold) = self.cold.get_mut(&group) {
@@ -82,19 +83,19 @@ impl Backlog {
                 continue;
             }
             let bytes = weight(&entry);
-            assert!(bytes <= self.bytes, "the bytes that wait are those of the entries that wait");
+            assert!(bytes <= self.bytes, "the bytes that wait include those of each entry that waits");
             self.bytes -= bytes;
             return Some((group, entry));
         }
     }
 
-    /// The entry that was handed out last is not applied yet after all: it is the next one.
+    /// Puts back the entry that was taken last. It is the next one again.
     pub fn put_back(&mut self, group: GroupId, entry: Entry) {
         self.bytes += weight(&entry);
         self.ready.push_front((group, entry));
     }
 
-    /// The entry that was handed out last reads keys that are on the disk: its group waits.
+    /// Sets aside the entry that was taken last, because it reads keys that are on the disk. Its group waits.
     pub fn hold(&mut self, group: GroupId, entry: Entry, now_ns: u64) {
         self.bytes += weight(&entry);
         let cold = Cold { under_way: None, since_ns: now_ns, entries: VecDeque::from([entry]) };
@@ -103,7 +104,8 @@ impl Backlog {
         self.queue.push_back(group);
     }
 
-    /// Whether the keys of an entry have been read already. It is asked once for each entry, right before that is applied.
+    /// Returns whether the keys of an entry have been read already. Must be called once for each entry, right before it
+    /// is applied.
     pub fn is_warm(&mut self, group: GroupId, index: u64) -> bool {
         let warm = self.warm.get(&group).copied().unwrap_or(0);
         if warm <= index {
@@ -112,12 +114,12 @@ impl Backlog {
         index <= warm
     }
 
-    /// What was read may no longer be in memory.
+    /// Forgets which keys have been read, because they may no longer be in memory.
     pub fn cool_down(&mut self) {
         self.warm.clear();
     }
 
-    /// The next warm-up, if one may begin: with the keys of the group's entries that wait, as `reads` tells them.
+    /// Begins the next warm-up, if one may begin. `reads` returns the keys that an entry reads.
     pub fn begin(&mut self, mut reads: impl FnMut(GroupId, &Entry) -> Vec<(Cf, Bytes)>) -> Option<WarmUp> {
         let one = self.running > 0 && crate::buggify!("driver.one-warm-up");
         if self.running >= WARM_UPS_MAX || one {
@@ -140,7 +142,7 @@ impl Backlog {
         Some(WarmUp { group, number: self.begun, keys })
     }
 
-    /// A warm-up has ended: its group goes on. False: the group does not wait for it any more.
+    /// Ends a warm-up, after which its group continues. Returns false if the group no longer waits for it.
     pub fn end(&mut self, group: GroupId, number: u64) -> bool {
         assert!(self.running > 0, "group {group}: a warm-up ends once");
         self.running -= 1;
@@ -148,12 +150,12 @@ impl Backlog {
         let Some((_, last)) = under_way.filter(|(of, _)| *of == number) else { return false };
         let Some(cold) = self.cold.remove(&group) else { return false };
         self.warm.insert(group, last);
-        // Before whatever of the group came since.
+        // They go before the entries of the group that have arrived since.
         cold.entries.into_iter().rev().for_each(|entry| self.ready.push_front((group, entry)));
         true
     }
 
-    /// A group is gone, or its whole state is replaced: what waits for it is dropped.
+    /// Drops what waits for a group that is gone, or whose whole state is replaced.
     pub fn forget(&mut self, group: GroupId) {
         let mut dropped = self.cold.remove(&group).map_or(0, |cold| cold.entries.iter().map(weight).sum());
         self.ready.retain(|(of, entry)| {
@@ -166,7 +168,7 @@ impl Backlog {
         self.warm.remove(&group);
     }
 
-    /// Groups that have waited for keys since `then_ns` or longer.
+    /// Returns the groups that have waited for keys since `then_ns` or longer.
     pub fn cold_since(&self, then_ns: u64) -> Vec<GroupId> {
         self.cold.iter().filter(|(_, cold)| cold.since_ns <= then_ns).map(|(group, _)| *group).collect()
     }

@@ -1,6 +1,7 @@
-//! Old entries for followers that lag: read by a task of their own, one read a group at a time, while heartbeats and votes go on.
+//! Reads old entries for lagging followers: in a separate task, one read per group at a time, while heartbeats and
+//! votes continue.
 //!
-//! **Never**: a read of the log in the lane; more old entries on their way to a store than its queue takes.
+//! **Never**: a read of the log in the lane; more old entries in flight to a store than its queue takes.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -12,22 +13,22 @@ use crate::types::{GroupId, region};
 
 use super::{Driver, Job, Log};
 
-/// What is to be read, and for which groups a read is under way.
+/// The reads that are wanted, and the groups for which a read is in progress.
 #[derive(Debug, Default)]
 pub(super) struct Fetches {
     wanted: BTreeMap<GroupId, VecDeque<Fetch>>,
-    /// With what they may bring to each follower's queue.
+    /// With the room reserved in each follower's queue.
     under_way: BTreeMap<GroupId, Vec<Share>>,
 }
 
 impl Fetches {
-    /// Raft waits for these. It asks again with every answer of a follower, so one that waits already is not kept twice, and those
-    /// beyond a few are left out.
+    /// Adds the reads that raft waits for. Raft asks again with every response of a follower, so a read that is wanted
+    /// already is not added again, and those beyond [`FETCHES_WAITING_MAX`] are left out.
     pub(super) fn want(&mut self, group: GroupId, fetches: Vec<Fetch>) {
         if fetches.is_empty() {
             return;
         }
-        // Contexts cannot be compared but by what they show.
+        // Contexts can only be compared by their debug text.
         let same = |left: &Fetch, right: &Fetch| {
             left.low == right.low && format!("{:?}", left.context) == format!("{:?}", right.context)
         };
@@ -39,7 +40,7 @@ impl Fetches {
         }
     }
 
-    /// A read has ended. Its room in the queues is given back: the entries are put there before the next read begins.
+    /// Ends a read. Its room in the queues is released: the entries are put there before the next read begins.
     pub(super) fn end(&mut self, group: GroupId) {
         let ended = self.under_way.remove(&group);
         assert!(ended.is_some(), "group {group}: a read of old entries ends once");
@@ -47,8 +48,8 @@ impl Fetches {
 }
 
 impl Driver {
-    /// Starts the reads that may be started: groups in order of their ids, one each, for stores whose queue has room. The others are
-    /// looked at again with the next round, at the latest with the next tick.
+    /// Starts the reads that may start: groups in the order of their IDs, one read each, for stores whose queue has
+    /// room. The others are looked at again in the next round, at the latest with the next tick.
     pub(super) fn start_fetches(&mut self) {
         let mut waiting = std::mem::take(&mut self.fetches.wanted);
         waiting.retain(|group, fetches| {

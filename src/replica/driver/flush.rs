@@ -1,4 +1,4 @@
-//! Flushes of the engine: what makes applied entries durable, so that the log can let go of them.
+//! Flushes of the engine, which make applied entries durable so that the log can drop them.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::Driver;
 use crate::replica::handle::Handle;
 use crate::replica::message::Message;
 
-/// What the lanes of a store know of its flushes.
+/// The state of a store's flushes, shared by its lanes.
 #[derive(Debug)]
 pub(in crate::replica) struct Flushes {
     /// Bytes of log written since the last flush began.
@@ -21,34 +21,34 @@ pub(in crate::replica) struct Flushes {
     /// Whether anything was applied since the last flush began.
     unflushed: bool,
     under_way: bool,
-    /// Flushes begun.
+    /// The number of flushes begun.
     count: u64,
     /// When the last flush began (node clock, ns).
     begun_ns: u64,
 }
 
 impl Flushes {
-    /// None so far.
+    /// Creates the state before the first flush.
     pub(in crate::replica) fn new(now_ns: u64) -> Flushes {
         Flushes { log_bytes: 0, unflushed: false, under_way: false, count: 0, begun_ns: now_ns }
     }
 
-    /// Entries went into the log.
+    /// Counts entries that were written to the log.
     pub(super) fn note_logged(&mut self, entries: &[Entry]) {
         self.log_bytes += entries.iter().map(|entry| entry.data.len() as u64 + 64).sum::<u64>();
     }
 
-    /// Entries were applied.
+    /// Notes that entries were applied.
     pub(super) fn note_applied(&mut self) {
         self.unflushed = true;
     }
 
-    /// Flushes begun.
+    /// Returns the number of flushes begun.
     pub(super) fn count(&self) -> u64 {
         self.count
     }
 
-    /// Whether the next one begins now.
+    /// Begins the next flush if it is due. Returns whether it has begun.
     fn begin(&mut self, bytes_max: u64, interval: Duration, now_ns: u64) -> bool {
         let age = Duration::from_nanos(now_ns.saturating_sub(self.begun_ns));
         let due = self.log_bytes >= bytes_max || age >= interval || crate::buggify!("driver.flush-early");
@@ -60,26 +60,26 @@ impl Flushes {
     }
 }
 
-/// Tells the lanes that a flush ended, also if it did so without a result.
-struct FlushEnds {
+/// Reports the end of a flush to the lanes, even if it ended without a result.
+struct FlushEnd {
     handle: Handle,
     flushes: Arc<Mutex<Flushes>>,
-    told: bool,
+    reported: bool,
 }
 
-impl FlushEnds {
-    fn tell(&mut self, applied: Vec<(GroupId, u64)>, result: Result<()>) {
-        self.told = true;
+impl FlushEnd {
+    fn report(&mut self, applied: Vec<(GroupId, u64)>, result: Result<()>) {
+        self.reported = true;
         self.flushes.lock().expect("no holder panics").under_way = false;
         let applied = Arc::new(applied);
         self.handle.send_all(|| Message::Flushed { applied: applied.clone(), result: result.clone() });
     }
 }
 
-impl Drop for FlushEnds {
+impl Drop for FlushEnd {
     fn drop(&mut self) {
-        if !self.told {
-            self.tell(Vec::new(), Err(Error::Stopped("a flush of the engine died".into())));
+        if !self.reported {
+            self.report(Vec::new(), Err(Error::Stopped("a flush of the engine ended without a result".into())));
         }
     }
 }
@@ -94,22 +94,22 @@ impl Driver {
         if !due {
             return;
         }
-        // Taken before the flush begins: what is applied while it runs may or may not be in it. The groups of all lanes: what they
-        // show is in the engine.
+        // Taken before the flush begins, because what is applied while it runs may or may not be in it. The views have
+        // the groups of all lanes, and their applied entries are in the engine.
         let applied: Vec<(GroupId, u64)> =
             self.handle.views().iter().map(|view| (view.group, view.applied())).collect();
         let (handle, flushes) = (self.handle.clone(), self.flushes.clone());
         task::spawn(async move {
             let engine = handle.engine().clone();
-            // A flush that panics must stop the store, not leave it waiting for the flush's end with a log that grows.
-            let mut ends = FlushEnds { handle: handle.clone(), flushes, told: false };
+            // A flush that panics must stop the store, which would otherwise wait for its end while the log grows.
+            let mut end = FlushEnd { handle: handle.clone(), flushes, reported: false };
             let result = cpu::run_long(move || engine.flush()).await;
             let applied = if crate::mutant!("replica.flush-marks-late-applies") {
                 handle.views().iter().map(|view| (view.group, view.applied())).collect()
             } else {
                 applied
             };
-            ends.tell(applied, result);
+            end.report(applied, result);
         });
     }
 

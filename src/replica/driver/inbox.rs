@@ -1,4 +1,4 @@
-//! Messages: what each sets in motion.
+//! Handling of messages.
 
 use bytes::Bytes;
 use raft::eraftpb::MessageType;
@@ -20,21 +20,21 @@ impl Driver {
                 }
                 None => reply.settle(Err(Error::RegionNotFound(group))),
             },
-            Message::Read { group, reply, place } => match self.peers.get_mut(&group) {
+            Message::Read { group, reply, slot } => match self.peers.get_mut(&group) {
                 Some(peer) if peer.group.leads() => {
-                    peer.read(reply, place);
+                    peer.read(reply, slot);
                     self.touch(group);
                 }
                 Some(peer) => drop(reply.send(Err(peer.view.not_leader()))),
                 None => drop(reply.send(Err(Error::RegionNotFound(group)))),
             },
             Message::TransferLeader { group, to_peer, reply } => {
-                // Nobody may be there to hear it.
+                // The caller may be gone.
                 let _ = reply.send(self.transfer_leader(group, to_peer));
             }
             Message::HandOver { pd } => self.hand_over(|group| (group == GroupId::PD) == pd),
             Message::Create { regions, reply } => match self.create(regions).await {
-                // Nothing was done: the descriptor is at fault, not the store.
+                // Nothing was created: the descriptor is at fault, not the store.
                 Err(error @ Error::Invalid(_)) => drop(reply.send(Err(error))),
                 created => drop(reply.send(created)),
             },
@@ -90,7 +90,7 @@ impl Driver {
         Ok(())
     }
 
-    /// The receiving side has seen to it that a promise to a sender is remembered.
+    /// Checks that the receiving side has made a promise to this sender durable.
     async fn may_promise(&mut self, sender: Sender) -> Result<()> {
         if crate::mutant!("replica.promise-waits-in-the-lane") {
             self.promise.raise(sender.election_ns).await?;
@@ -102,7 +102,7 @@ impl Driver {
     fn step(&mut self, sender: Sender, message: PeerMessage) -> Result<()> {
         let group = message.group;
         assert_eq!(self.handle.lane_of(group), self.lane, "group {group}: messages come to the lane that drives it");
-        // Followers whose engine or log waits keep what they have; leaders send again.
+        // Followers whose engine or log is stalled keep what they have; leaders send again.
         let appends = message.message.get_msg_type() == MessageType::MsgAppend && !message.message.entries.is_empty();
         if appends && self.is_full() {
             return Ok(());
@@ -115,17 +115,17 @@ impl Driver {
         }
         let Some(peer) = self.peers.get_mut(&group) else { return Ok(()) };
         if !peer.is_meant(sender.store, message.epoch, message.message.from, message.message.to) {
-            tracing::debug!(store = self.store, %group, from = sender.store, "dropped a message of another life of the group");
+            tracing::debug!(store = self.store, %group, from = sender.store, "dropped a message for or from another peer of the replica");
             return Ok(());
         }
-        // When it arrived, which is after it was sent: a promise to its sender must not begin before. Not when it is handled: a peer
-        // that died meanwhile must not count as heard.
+        // The time of arrival is after that of sending, before which a promise to the sender must not begin. The time
+        // of handling will not do: a peer that died meanwhile must not count as heard.
         peer.group.step(message.message, sender.election_ns, sender.arrived.0)?;
         self.touch(group);
         Ok(())
     }
 
-    /// Heartbeats and answers of groups in which nothing else happens.
+    /// Handles heartbeats and their responses in groups in which nothing else happens.
     fn hear(&mut self, sender: Sender, beats: Beats) -> Result<()> {
         let mut answers = Vec::new();
         for GroupBeat { group, epoch, beat } in beats.heartbeats {

@@ -1,4 +1,4 @@
-//! Installing snapshots: a group's whole state is replaced.
+//! Installing snapshots, which replace a group's whole state.
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -17,27 +17,27 @@ use crate::replica::group_state::GroupState;
 use crate::replica::message::{Message, PeerMessage, Sender};
 use crate::replica::snapshot::Arrived;
 
-/// A descriptor as snapshots carry it.
+/// Encodes a descriptor as snapshots carry it.
 pub(super) fn encode_state(region: &Region) -> Bytes {
     SnapshotState { region: Some(region.clone()) }.encode_to_vec().into()
 }
 
-/// A group's whole state, to be taken in by the engine.
+/// A group's whole state, to be ingested by the engine.
 pub(super) struct Ingest {
-    /// What it replaces.
+    /// The ranges that it replaces.
     ranges: Vec<CfRange>,
     arrived: Arrived,
-    /// The group's state that goes with it.
+    /// The group's state, which is written in the same step.
     meta: WriteBatch,
 }
 
-/// Removes the files of a snapshot that nobody wants, off the lane.
+/// Removes the files of a snapshot that is not wanted, outside of the lane.
 fn discard(arrived: Arrived) {
     task::spawn(cpu::run(move || drop(arrived)));
 }
 
 impl Driver {
-    /// A snapshot has arrived whole: raft decides whether it is wanted. If so, the group's next output has it.
+    /// Handles a snapshot that arrived completely. If raft wants it, the group's next output has it.
     pub(super) fn receive_snapshot(&mut self, sender: Sender, message: PeerMessage, arrived: Arrived) -> Result<()> {
         let now_ns = self.clock.now().0;
         let group = message.group;
@@ -45,7 +45,7 @@ impl Driver {
             discard(arrived);
             return Ok(());
         };
-        // One at a time: raft keeps the newest only, whose data would be another's.
+        // One at a time: raft keeps only the newest snapshot, and the data here could be that of another one.
         if !peer.is_meant(sender.store, message.epoch, message.message.from, message.message.to)
             || !peer.install.is_idle()
             || crate::buggify!("driver.discard-snapshot")
@@ -63,17 +63,18 @@ impl Driver {
         Ok(())
     }
 
-    /// Begins to replace the group's state: the engine takes it in, durably, in a thread of its own. The output waits for that.
+    /// Begins to replace the group's state: the engine ingests it durably in a thread of its own. The output waits for
+    /// that.
     pub(super) fn install_snapshot(&mut self, group: GroupId, output: Output, snapshot: &Snapshot) -> Result<()> {
         let metadata = snapshot.get_metadata();
         let (index, term) = (metadata.index, metadata.term);
         let region = described(group, snapshot)?;
         let corrupt = |what: &str| Error::Corruption(format!("group {group}: a snapshot {what}"));
-        let peer = self.peers.get_mut(&group).ok_or_else(|| corrupt("is of a group that is not here"))?;
+        let peer = self.peers.get_mut(&group).ok_or_else(|| corrupt("arrived for a group that is not here"))?;
         let arrived = peer.install.run(output).ok_or_else(|| corrupt("came without its data"))?;
         let id = peer.group.peer();
         if GroupId(region.id) != group || region::peer_on(&region, self.store).map(|peer| peer.id) != Some(id) {
-            return Err(corrupt("is that of another group, or of one without this peer"));
+            return Err(corrupt("belongs to another group, or to one without this peer"));
         }
         let mut ranges = Vec::new();
         if !crate::mutant!("replica.snapshot-keeps-old-keys") {
@@ -87,16 +88,16 @@ impl Driver {
         let mut meta = WriteBatch::new();
         GroupState { region: region.clone(), peer: id, installed: index, applied: (index, term) }.put(&mut meta);
         peer.view.set_region(region);
-        // What was committed before it and is not applied yet is part of it.
+        // Entries that were committed before the snapshot and are not applied yet are part of it.
         self.backlog.forget(group);
-        // A batch that waits for the engine may have entries of the group: it goes first.
+        // A batch that waits for the engine may have entries of the group, so it goes first.
         if let Some(ingest) = self.stall.hold(group, Ingest { ranges, arrived, meta }) {
             self.start_install(group, ingest);
         }
         Ok(())
     }
 
-    /// Lets the engine take in a group's snapshot.
+    /// Lets the engine ingest a group's snapshot.
     pub(super) fn start_install(&self, group: GroupId, ingest: Ingest) {
         let (handle, engine, clock) = (self.handle.clone(), self.engine.clone(), self.clock.clone());
         task::spawn(async move {
@@ -108,7 +109,7 @@ impl Driver {
                     match engine.ingest(&ingest.ranges, &ingest.arrived.files, &ingest.meta) {
                         // The engine cannot write yet.
                         Ok(false) => (Some(ingest), Ok(())),
-                        // The files go here, where removing them may take its time.
+                        // The files are dropped here, where removing them may take a while.
                         ended => (None, ended.map(|_| ())),
                     }
                 })
@@ -121,7 +122,8 @@ impl Driver {
         });
     }
 
-    /// The engine holds the snapshot: the group goes on with the output that has it. The log starts over with its next record.
+    /// Continues a group with the output that has the snapshot, which is now in the engine. The log starts over with
+    /// its next record.
     pub(super) fn installed(&mut self, group: GroupId) -> Result<()> {
         let store = self.store;
         let Some(peer) = self.peers.get_mut(&group) else { return Ok(()) };
@@ -137,14 +139,14 @@ impl Driver {
         crate::reach!("driver.snapshot-installed");
         tracing::info!(store, %group, index, "installed a snapshot");
         probe::emit(|| Probe::Snapshot { store, group: group.0, peer: id, index, term });
-        self.effects.tell(StoreEffect::Replaced(group));
+        self.effects.send(StoreEffect::Replaced(group));
         self.installed.push((group, output));
         self.touch(group);
         Ok(())
     }
 }
 
-/// The descriptor in a snapshot.
+/// Decodes the descriptor in a snapshot.
 fn described(group: GroupId, snapshot: &Snapshot) -> Result<Region> {
     let state = SnapshotState::decode(snapshot.data.clone());
     let region = state.ok().and_then(|state| state.region);

@@ -1,7 +1,7 @@
-//! The loop that drives groups: what it owns, and the order of its phases. Each phase is a file beside this one.
+//! The loop that drives groups: its state, and the order of its phases. Each phase has a file beside this one.
 //!
-//! A peer may disappear in the middle of a pass (it is destroyed by what it applies): every phase looks it up and goes on without
-//! it. What is kept of it outside the map is the work that the log still owes it.
+//! A peer may disappear in the middle of a pass (applying an entry may destroy it), so every phase looks it up and
+//! continues without it. The only thing that is kept of it outside the map is the work that waits for the log.
 
 mod admin;
 mod apply;
@@ -51,40 +51,40 @@ use output::AfterLog;
 use unwritten::Unwritten;
 
 pub(super) use flush::Flushes;
-pub(super) use restore::nothing_missing;
+pub(super) use restore::check_nothing_missing;
 
-/// Between two tries of a write, where the engine does not block threads.
+/// The delay between two attempts of a write, where the engine does not block threads.
 const ENGINE_RETRY: Duration = Duration::from_millis(5);
 
-/// Makes the state machine of a group from its descriptor.
+/// Creates the state machine of a group from its descriptor.
 pub type Machines = Arc<dyn Fn(&Region) -> Box<dyn StateMachine> + Send + Sync>;
 
-/// How the driver behaves.
+/// Options of the driver.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Of every group.
+    /// Options of every group.
     pub raft: crate::raft::Options,
-    /// Bytes of commands packed into one entry, beyond its first command.
+    /// Maximum bytes of commands packed into one entry. A larger command gets an entry of its own.
     pub pack_bytes_max: usize,
-    /// Messages handled before the log is written.
+    /// Maximum number of messages handled before the log is written.
     pub batch_messages_max: usize,
-    /// Bytes of applied entries that a group keeps in memory.
+    /// Maximum bytes of applied entries that a group keeps in memory.
     pub cache_bytes_max: usize,
-    /// Entries behind the applied index that are kept for followers.
+    /// The number of entries before the applied index that are kept for followers.
     pub log_keep_entries: u64,
-    /// Entries that are kept for a follower that lags; beyond them it gets a snapshot.
+    /// Maximum number of entries that are kept for a lagging follower, which gets a snapshot if it lags further.
     pub log_lag_entries_max: u64,
-    /// Bytes of entries that a group's log keeps for a follower that lags.
+    /// Maximum bytes of entries that a group's log keeps for a lagging follower.
     pub log_group_bytes_max: u64,
-    /// Bytes of entries that the logs of all groups keep; the largest are cut beyond them.
+    /// Maximum bytes of entries that the logs of all groups keep; the largest are cut if there are more.
     pub log_store_bytes_max: u64,
-    /// Bytes of log since the last flush that start the next one.
+    /// Bytes written to the log since the last flush that start the next one.
     pub flush_bytes: u64,
-    /// A flush happens at the latest after this time, if anything was written.
+    /// Maximum time between two flushes, if anything was applied.
     pub flush_interval: Duration,
-    /// Bytes of pairs in one chunk of a snapshot.
+    /// Maximum bytes of pairs in one chunk of a snapshot.
     pub snapshot_chunk_bytes: usize,
-    /// Bytes a second of all snapshots that are sent, and of all that are received.
+    /// Maximum bytes per second of all snapshots that are sent, and of all that are received.
     pub snapshot_bytes_per_s: u64,
 }
 
@@ -97,7 +97,7 @@ pub(super) struct Driver {
     engine: Engine,
     log: Log,
     unwritten: Unwritten,
-    /// Boxed: a look-up goes through small nodes.
+    /// Boxed, so that a lookup goes through small tree nodes.
     peers: BTreeMap<GroupId, Box<Peer>>,
     handle: Handle,
     machines: Machines,
@@ -105,29 +105,29 @@ pub(super) struct Driver {
     effects: Effects,
     /// Groups that may have output.
     dirty: VecDeque<GroupId>,
-    /// What goes into the log with the next write.
+    /// What the next write adds to the log.
     batch: LogBatch,
     fetches: Fetches,
     flushes: Arc<Mutex<Flushes>>,
     backlog: Backlog,
     stall: Stall,
-    /// Outputs whose snapshot is in the engine by now.
+    /// Outputs whose snapshot is now in the engine.
     installed: Vec<(GroupId, Output)>,
-    /// Facts to report when the log is written.
+    /// Probe events to emit when the log is written.
     probes: Vec<Probe>,
-    /// A tick waits to be handled.
+    /// Set while a tick waits to be handled.
     tick_waiting: Arc<Pending>,
-    /// Ticks handled.
+    /// The number of ticks handled.
     ticks: u64,
-    /// Drawn at the process's start.
+    /// Drawn when the process starts.
     nonce: u64,
     promise: Arc<LongestPromise>,
 }
 
-/// What a driver is made of.
+/// The parts that a driver is made of.
 pub(super) struct Parts {
     pub store: u64,
-    /// Which of the store's lanes it is.
+    /// The number of the lane.
     pub lane: usize,
     pub options: Options,
     pub handle: Handle,
@@ -135,15 +135,15 @@ pub(super) struct Parts {
     pub outbox: Outbox,
     pub effects: Effects,
     pub tick_waiting: Arc<Pending>,
-    /// Drawn at the process's start.
+    /// Drawn when the process starts.
     pub nonce: u64,
-    /// The engine's flushes, which lanes share.
+    /// The engine's flushes, shared by the lanes.
     pub flushes: Arc<Mutex<Flushes>>,
     pub promise: Arc<LongestPromise>,
 }
 
 impl Driver {
-    /// A driver without groups.
+    /// Creates a driver without groups.
     pub fn new(parts: Parts) -> Driver {
         let Parts { store, lane, options, handle, machines, outbox, effects, tick_waiting, nonce, flushes, promise } =
             parts;
@@ -176,10 +176,10 @@ impl Driver {
         }
     }
 
-    /// Runs until it is told to stop or something fails; then nothing here is acknowledged any more.
+    /// Runs until it is told to stop or something fails. Nothing here is acknowledged after that.
     ///
     /// # Errors
-    /// Why it stopped, if it was not told to.
+    /// The reason why it stopped, if it was not told to.
     pub async fn run(mut self, log: Log, mut messages: mpsc::UnboundedReceiver<Message>) -> Result<()> {
         self.log = log;
         let result = self.serve(&mut messages).await;
@@ -195,20 +195,20 @@ impl Driver {
             probe::emit(|| Probe::Poisoned { store, why });
         }
         if result.is_err() {
-            // The other lanes must not go on without this one's groups.
+            // The other lanes must not continue without this one's groups.
             self.handle.send_all(|| Message::Fail(why.clone()));
         }
         for peer in self.peers.values_mut() {
-            // What is under way is in the log perhaps, and other stores may commit it.
+            // Entries in flight may be in the log, and other stores may commit them.
             peer.end(|| Error::Unknown("the store stopped".into()));
         }
-        // Messages that are still coming are dropped with their reply channels, which tells the senders the same.
+        // Messages that still arrive are dropped with their reply channels, which tells their senders the same.
         result
     }
 
     async fn serve(&mut self, messages: &mut mpsc::UnboundedReceiver<Message>) -> Result<()> {
         loop {
-            // A round that was cut short goes on after a look at what has come meanwhile.
+            // If the round was cut short, continue it after handling the messages that have arrived meanwhile.
             let first = if self.dirty.is_empty() {
                 match messages.recv().await {
                     Some(first) => Some(first),
@@ -235,7 +235,7 @@ impl Driver {
         }
     }
 
-    /// Notes that a group may have work.
+    /// Marks a group as possibly having work.
     fn touch(&mut self, group: GroupId) {
         if let Some(peer) = self.peers.get_mut(&group)
             && peer.mark_dirty()
@@ -244,7 +244,7 @@ impl Driver {
         }
     }
 
-    /// Does the work of the groups that have some, until none has or others should be heard.
+    /// Does the work of the groups that have some, until none is left or messages have to be handled.
     async fn round(&mut self) -> Result<()> {
         let until = self.clock.now().plus(ROUND_TIME_MAX);
         for _ in 0..ROUND_PASSES_MAX {
@@ -260,7 +260,7 @@ impl Driver {
         Ok(())
     }
 
-    /// Does all work that there is, and waits until the log has it.
+    /// Does all remaining work, and waits until the log has it.
     async fn drain(&mut self, messages: &mut mpsc::UnboundedReceiver<Message>) -> Result<()> {
         loop {
             while !self.dirty.is_empty() {
@@ -269,7 +269,7 @@ impl Driver {
             if self.unwritten.is_empty() {
                 return Ok(());
             }
-            // What else comes is too late: it is dropped with its reply channel.
+            // Any other message is too late, and is dropped with its reply channel.
             match messages.recv().await {
                 Some(written @ Message::Written(_)) => self.receive(written).await?,
                 Some(_) => {}
@@ -278,8 +278,8 @@ impl Driver {
         }
     }
 
-    /// One look at the groups that have work, as many as the bounds of time and bytes let in: propose, send, install, apply, write the
-    /// log, send what had to wait for it.
+    /// Does one pass over the groups that have work, within limits of time and bytes: proposes, sends, installs,
+    /// applies, writes the log, and sends what had to wait for it.
     async fn pass(&mut self) -> Result<()> {
         let mut committed = Vec::new();
         let mut after_log = Vec::new();
@@ -317,11 +317,11 @@ impl Driver {
         self.write_log(after_log).await
     }
 
-    /// What a new peer has to know of this process.
+    /// Returns what a new peer has to know of this process.
     fn process(&self) -> Run {
         Run { nonce: self.nonce, longest_promise_ns: self.promise.ns(), now_ns: self.clock.now().0 }
     }
 }
 
-/// What the log owes to a pass, by group.
+/// The work of a pass that waits for the log, by group.
 type Owed = Vec<AfterLog>;

@@ -1,4 +1,4 @@
-//! What a group wants done: messages, reads, and what the log owes before the rest may leave.
+//! Handling of a group's output: messages, reads, and the work that waits for the log.
 
 use raft::eraftpb::{Entry, HardState, Message as RaftMessage, MessageType};
 
@@ -7,17 +7,17 @@ use crate::rt::probe::{self, Event as Probe};
 use crate::types::{GroupId, Result, region};
 
 use super::apply::entry_hash;
-use super::unwritten::OnItsWay;
+use super::unwritten::InFlight;
 use super::{Driver, Job, Log, Owed};
 use crate::replica::keeper::Done;
 use crate::replica::transport::SnapshotOut;
 
-/// What is left to do of a group's output once the log is written.
+/// The rest of a group's output, to be done once the log is written.
 pub(super) struct AfterLog {
     group: GroupId,
     number: u64,
     messages: Vec<RaftMessage>,
-    /// A snapshot that the engine holds (index, term): raft may hear of it when the log has started over, too.
+    /// Index and term of a snapshot in the engine. Raft may only be told of it when the log has started over as well.
     installed: Option<(u64, u64)>,
 }
 
@@ -41,7 +41,7 @@ impl Driver {
         }
     }
 
-    /// Gathers what an output wants written and applied. Its snapshot, if it has one, is in the engine.
+    /// Collects what an output wants written and applied. Its snapshot, if it has one, is in the engine.
     pub(super) fn owe(
         &mut self,
         group: GroupId,
@@ -81,12 +81,12 @@ impl Driver {
         }
     }
 
-    /// Sends a message; a snapshot's data is taken from the engine now, before anything more is applied.
+    /// Sends a message. The data of a snapshot is taken from the engine now, before anything more is applied.
     fn send(&mut self, group: GroupId, message: RaftMessage) {
         let Some(peer) = self.peers.get_mut(&group) else { return };
         let snapshot = message.get_msg_type() == MessageType::MsgSnapshot;
         let Some(to_store) = region::peer_by_id(peer.region(), message.to).map(|to| to.store_id) else {
-            // A member that is not known here yet. Raft waits for the end of a snapshot until it is told.
+            // The member is not known here yet. Raft waits for the end of a snapshot until it is told.
             if snapshot {
                 peer.group.snapshot_sent(message.to, message.get_snapshot().get_metadata().index, false);
             }
@@ -97,7 +97,7 @@ impl Driver {
             let (to_peer, append) = (message.to, message.get_msg_type() == MessageType::MsgAppend);
             if !self.outbox.send(group, epoch, to_store, message) && append {
                 crate::reach!("driver.queue-full");
-                // Raft goes on from what the peer has, instead of counting on what was dropped.
+                // Raft continues from what the peer has, instead of counting on the message that was dropped.
                 peer.group.dropped(to_peer);
             }
             return;
@@ -105,7 +105,8 @@ impl Driver {
         let index = message.get_snapshot().get_metadata().index;
         if index != peer.group.log().applied().0 || crate::buggify!("driver.snapshot-given-up") {
             crate::reach!("driver.snapshot-of-an-earlier-pass");
-            // Raft asked for it in an earlier pass, and the engine has moved since: it asks again once it hears of the failure.
+            // Raft asked for it in an earlier pass, and the engine has advanced since. Raft asks again when it is told
+            // of the failure.
             peer.group.snapshot_sent(message.to, index, false);
             self.touch(group);
             return;
@@ -114,7 +115,8 @@ impl Driver {
         self.outbox.send_snapshot(SnapshotOut { group, epoch, to_store, message, ranges }, &self.engine);
     }
 
-    /// Writes what the pass gathered, or has it written; what had to wait for it is done when it is durable.
+    /// Writes what the pass has collected, or gives it to the writer. What had to wait for it is done when it is
+    /// durable.
     pub(super) async fn write_log(&mut self, mut after_log: Owed) -> Result<()> {
         if crate::mutant!("replica.ack-before-fsync") {
             for after in &mut after_log {
@@ -126,14 +128,14 @@ impl Driver {
         let probes = std::mem::take(&mut self.probes);
         let nothing = self.batch.is_empty();
         if let Log::Writer(_) = &self.log {
-            // Without anything to write, it still waits for those before it.
+            // Even with nothing to write, the work waits for the batches before it.
             if nothing && (after_log.is_empty() || self.unwritten.is_empty()) {
                 self.finish(probes, after_log);
                 return Ok(());
             }
             let batch = std::mem::take(&mut self.batch);
             let (since_ns, bytes) = (self.clock.now().0, batch.bytes());
-            self.unwritten.push(OnItsWay { since_ns, bytes, probes, owed: after_log });
+            self.unwritten.push(InFlight { since_ns, bytes, probes, owed: after_log });
             self.log.ask(Job::Write(batch, Done::Lane(self.lane)));
             return Ok(());
         }
@@ -152,15 +154,15 @@ impl Driver {
         Ok(())
     }
 
-    /// The oldest batch that the writer has is durable.
+    /// Handles the confirmation that the oldest batch of the writer is durable.
     pub(super) fn written(&mut self) {
-        assert!(!self.unwritten.is_empty(), "the log's writer tells of each batch once");
-        if let Some(OnItsWay { probes, owed, .. }) = self.unwritten.pop() {
+        assert!(!self.unwritten.is_empty(), "the log's writer confirms each batch once");
+        if let Some(InFlight { probes, owed, .. }) = self.unwritten.pop() {
             self.finish(probes, owed);
         }
     }
 
-    /// Does what had to wait for the log.
+    /// Does the work that had to wait for the log.
     fn finish(&mut self, probes: Vec<Probe>, owed: Owed) {
         for event in probes {
             probe::emit(|| event);
@@ -171,7 +173,7 @@ impl Driver {
             }
             let Some(peer) = self.peers.get_mut(&group) else { continue };
             peer.group.persisted(number);
-            // A later snapshot may have been taken while the log was written: then raft hears of that one.
+            // If a later snapshot was installed while the log was written, raft is told of that one instead.
             let newest = installed.filter(|(index, _)| {
                 *index >= peer.group.log().applied().0 || crate::mutant!("replica.earlier-snapshot-told-late")
             });
@@ -183,7 +185,7 @@ impl Driver {
     }
 }
 
-/// The facts that become true when the log is written.
+/// Returns the probe events that are true when the log is written.
 fn log_facts(store: u64, group: GroupId, peer: u64, entries: &[Entry], hard_state: Option<&HardState>) -> Vec<Probe> {
     if !probe::LISTENING {
         return Vec::new();

@@ -1,4 +1,4 @@
-//! Proposals: what waits is packed into entries.
+//! Proposals: commands that wait are packed into entries.
 
 use bytes::Bytes;
 
@@ -10,8 +10,8 @@ use super::Driver;
 use crate::replica::peer::{Packed, Proposal};
 
 impl Driver {
-    /// Packs what waits into entries, as many as go into the log at a time. During a transfer it goes on waiting: when the transfer is
-    /// over, the new leader is known.
+    /// Packs commands that wait into entries, as many as go into the log at a time. During a transfer they continue to
+    /// wait: when the transfer is over, the new leader is known.
     pub(super) fn propose(&mut self, group: GroupId) {
         let now_ns = self.clock.now().0;
         let pack_bytes_max = if crate::buggify!("driver.tiny-pack") { 1 } else { self.options.pack_bytes_max };

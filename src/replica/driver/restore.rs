@@ -1,7 +1,7 @@
-//! Restoring groups at the start: from what the engine and the log hold.
+//! Restoring groups at start, from what the engine and the log hold.
 //!
-//! **Never**: a group that goes on without something it had promised or acknowledged. Where engine and log contradict each other
-//! the store does not start, and says which of the two lost something.
+//! **Never**: a group that continues without something that it promised or acknowledged. If the engine and the log
+//! contradict each other, the store does not start and reports which of the two lost something.
 
 use crate::raft::{LogView, log_view, membership};
 use crate::types::{Error, GroupId, Result, region};
@@ -13,10 +13,10 @@ use crate::replica::log::{GroupLog, LogBatch, RaftLog};
 use crate::types::limits::RESTORE_READ_BYTES_MAX;
 
 impl Driver {
-    /// Takes up a group where the engine and the log left it.
+    /// Restores a group where the engine and the log left it.
     ///
     /// # Errors
-    /// When they contradict each other, or cannot be read.
+    /// If they contradict each other, or cannot be read.
     pub async fn restore(&mut self, log: &mut RaftLog, state: GroupState) -> Result<()> {
         let GroupState { region, peer, installed, applied } = state;
         let group = GroupId(region.id);
@@ -28,7 +28,7 @@ impl Driver {
                 self.store
             )));
         }
-        // A group is in the log before it is in the engine, and never leaves it.
+        // A group is in the log before it is in the engine, and never leaves the log.
         let stored = log.group(group).cloned();
         let (stored, installed) = if stored.is_none() && crate::mutant!("replica.lost-log-not-noticed") {
             (Some(GroupLog::default()), applied.0)
@@ -38,7 +38,7 @@ impl Driver {
         let stored = stored.ok_or_else(|| {
             Error::Corruption(format!(
                 "group {group}: the engine holds it but the raft log in {} does not: the log was lost, emptied or another one is \
-                 mounted there. What this store promised and acknowledged is gone with it: bring the log back, or start with \
+                 mounted there. What this store promised and acknowledged is gone with it: restore the log, or start with \
                  an empty data directory as a new store",
                 log.dir().display()
             ))
@@ -73,12 +73,12 @@ impl Driver {
             state: encode_state(&region),
             cache_bytes_max: self.options.cache_bytes_max,
         });
-        self.adopt(&region, view)
+        self.register_peer(&region, view)
     }
 }
 
-/// Entries are applied only once they are in the log. Only an installed snapshot puts the engine ahead of it, when the node
-/// stopped before the log had started over behind the snapshot: it does so now.
+/// Starts the log over after an installed snapshot, if the node stopped before the log had done so. Entries are applied
+/// only once they are in the log, so nothing but an installed snapshot can put the engine ahead of it.
 async fn follow_installed(
     log: &mut RaftLog,
     group: GroupId,
@@ -93,7 +93,7 @@ async fn follow_installed(
     if index != installed {
         return Err(Error::Corruption(format!(
             "group {group}: the engine holds entries applied up to {index} of term {term}, but the raft log in {} ends at {} or \
-             has others: the log lost what it had acknowledged, or an older copy was put in its place. Bring the log back, \
+             has others: the log lost what it had acknowledged, or an older copy was put in its place. Restore the log, \
              or start with an empty data directory as a new store",
             log.dir().display(),
             stored.last_index
@@ -108,14 +108,15 @@ async fn follow_installed(
     log.write(&batch, true).await?;
     log.group(group)
         .cloned()
-        .ok_or_else(|| Error::Corruption(format!("group {group}: not in the log it was written to")))
+        .ok_or_else(|| Error::Corruption(format!("group {group}: the log does not hold what was just written to it")))
 }
 
-/// After all groups of the engine: whether the log has the history of another one.
+/// Checks, after all groups of the engine are restored, that the log has no history of a group that the engine does not
+/// hold.
 ///
 /// # Errors
-/// If it has: the engine lost it.
-pub(in crate::replica) fn nothing_missing(log: &RaftLog, is_here: impl Fn(GroupId) -> bool) -> Result<()> {
+/// If it has: the engine lost that group.
+pub(in crate::replica) fn check_nothing_missing(log: &RaftLog, is_here: impl Fn(GroupId) -> bool) -> Result<()> {
     let (index, term) = membership::FIRST;
     let used =
         |group: &GroupLog| group.last_index > index || group.hard_state.term > term || group.hard_state.vote != 0;
@@ -124,7 +125,7 @@ pub(in crate::replica) fn nothing_missing(log: &RaftLog, is_here: impl Fn(GroupI
         if !is_here(group) && log.group(group).is_some_and(used) && noticed {
             return Err(Error::Corruption(format!(
                 "group {group}: the raft log in {} has its history but the engine does not hold it: the engine's data was \
-                 lost. Bring it back, or start with an empty data directory as a new store",
+                 lost. Restore it, or start with an empty data directory as a new store",
                 log.dir().display()
             )));
         }

@@ -1,6 +1,7 @@
-//! Ticks: time passes for every group.
+//! Handling of clock ticks, by which time passes for every group.
 //!
-//! A group without work costs a tick of raft's counters and nothing more: only those that have something to do are taken up.
+//! A group without work costs one tick of raft's counters and nothing more: only groups that have something to do are
+//! processed.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +14,7 @@ use crate::types::{Error, GroupId, Result, region};
 
 use super::Driver;
 
-/// Ticks from one look at what the log may let go of to the next, beside those after each flush.
+/// The number of ticks between two truncations, in addition to those after each flush.
 const TRUNCATE_TICKS: u64 = 16;
 
 impl Driver {
@@ -39,7 +40,7 @@ impl Driver {
                 }
             }
             let leads = peer.group.leads();
-            let lost = || Error::Unknown("leadership was lost while it was under way".into());
+            let lost = || Error::Unknown("leadership was lost while the write was in flight".into());
             peer.proposals.fail_lost(leads, now_ns, limit_ns, lost);
             peer.forget_given_up_reads();
             if peer.has_work() {
@@ -50,7 +51,7 @@ impl Driver {
             self.outbox.send_beats(store, beats);
         }
         busy.into_iter().for_each(|group| self.touch(group));
-        self.look_at_stall(now_ns);
+        self.handle_stall(now_ns);
         self.maybe_flush();
         if self.ticks.is_multiple_of(TRUNCATE_TICKS) {
             self.truncate();
@@ -59,7 +60,7 @@ impl Driver {
         self.keep_log().await
     }
 
-    /// All groups together keep at most so many bytes of applied entries in memory.
+    /// Limits the bytes of applied entries that all groups together keep in memory.
     fn shrink_caches(&mut self) {
         let cached: usize = self.peers.values().map(|peer| peer.group.log().cached_bytes()).sum();
         self.handle.show_memory(self.lane, cached, self.backlog.bytes() + self.unwritten.bytes());
@@ -71,14 +72,15 @@ impl Driver {
         }
     }
 
-    /// Whether as much waits for the engine and the log as may wait.
+    /// Returns whether as many bytes wait for the engine or the log as may wait.
     pub(super) fn is_full(&self) -> bool {
         self.backlog.bytes().max(self.unwritten.bytes()) > UNAPPLIED_BYTES_MAX
     }
 
-    /// A store whose engine or log makes writes wait refuses new ones, and hands its leaders to stores that go on.
-    fn look_at_stall(&mut self, now_ns: u64) {
-        // A log that takes nothing is as bad, and raft would not tell: followers can commit without it.
+    /// If the engine or the log stalls writes, refuses new ones, and transfers leadership to stores that are not
+    /// stalled.
+    fn handle_stall(&mut self, now_ns: u64) {
+        // A log that accepts nothing is as bad, and raft would not notice: followers can commit without it.
         let age_ns = self.stall.age_ns(now_ns).max(self.unwritten.age_ns(now_ns));
         let over = self.is_full();
         self.handle.show_stall(self.lane, over || age_ns >= STALL_REFUSE.as_nanos() as u64);

@@ -1,4 +1,4 @@
-//! Handing leadership over: one group by order, or all of them before the node stops.
+//! Transfers of leadership: of one group on request, or of all groups before the node stops.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use crate::types::{Error, GroupId, Result, region};
 use super::Driver;
 
 impl Driver {
-    /// Begins a transfer. The lease is gone from the group's view before any message leaves.
+    /// Begins a transfer. The lease is removed from the group's view before any message leaves.
     pub(super) fn transfer_leader(&mut self, group: GroupId, to_peer: u64) -> Result<()> {
         let now_ns = self.clock.now().0;
         let peer = self.peers.get_mut(&group).ok_or(Error::RegionNotFound(group))?;
@@ -24,11 +24,11 @@ impl Driver {
         Ok(())
     }
 
-    /// Begins to hand over those groups led here that are `meant`, spread over the stores that would take over at once. Groups
-    /// without such a store stay; the caller asks again.
+    /// Begins to transfer those groups led here that are `meant`, spread over the stores that can take over at once.
+    /// Groups without such a store stay; the caller asks again.
     pub(super) fn hand_over(&mut self, meant: impl Fn(GroupId) -> bool) {
         let now_ns = self.clock.now().0;
-        // How many groups each store leads, as far as known here, with what it is given now.
+        // The number of groups that each store leads, as far as known here, including those that are given to it now.
         let mut leaders: BTreeMap<u64, usize> = BTreeMap::new();
         for peer in self.peers.values() {
             if let Some(leader) = region::peer_by_id(peer.region(), peer.group.leader()) {
@@ -42,14 +42,14 @@ impl Driver {
             }
             let fit = peer.group.successors(now_ns);
             let stores = fit.iter().filter_map(|id| region::peer_by_id(peer.region(), *id));
-            // The order of `fit` decides among equals: the peer that lacks least.
+            // Among equal stores, the order of `fit` decides: the peer that lacks the fewest entries comes first.
             let Some(to) = stores.min_by_key(|to| leaders.get(&to.store_id).copied().unwrap_or(0)) else { continue };
             *leaders.entry(to.store_id).or_default() += 1;
             given.push((*group, to.id));
         }
         for (group, to_peer) in given {
             if let Err(error) = self.transfer_leader(group, to_peer) {
-                tracing::debug!(%group, %error, "not handed over");
+                tracing::debug!(%group, %error, "cannot hand over leadership");
             }
         }
     }

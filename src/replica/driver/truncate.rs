@@ -1,11 +1,11 @@
-//! What the log lets go of.
+//! Truncation of the groups' logs.
 //!
-//! A group's log keeps what its followers lack, up to a bound in entries and one in bytes; what lags further gets a snapshot, and
-//! what a follower needs when its snapshot has arrived is bounded in bytes only. When
-//! the logs of all groups together are over the store's bound, the largest are cut to what is durable, whoever lags. The log's
-//! keeper, which knows sizes, says how far; the lane, which knows the group, does it.
+//! A group's log keeps what its followers lack, up to a limit in entries and one in bytes; a follower that lags further
+//! gets a snapshot. What a follower needs after its snapshot has arrived is limited in bytes only. If the logs of all
+//! groups together are over the store's limit, the largest are cut to what is durable, even if followers lag. The log's
+//! keeper, which knows sizes, decides how far; the lane, which knows the group, does it.
 //!
-//! **Never**: an entry gone from the log whose effect no flush has made durable.
+//! **Never**: an entry dropped from the log before a flush has made its effect durable.
 
 use crate::types::{GroupId, Result};
 
@@ -14,7 +14,7 @@ use crate::replica::keeper::{Done, Standing};
 use crate::replica::peer::Peer;
 
 impl Driver {
-    /// Cuts every group's log below what is durable in the engine, leaving something for followers that lag a little.
+    /// Cuts every group's log below what is durable in the engine, but keeps entries for followers that lag a little.
     pub(super) fn truncate(&mut self) {
         let standing = |group: GroupId, peer: &mut Peer| Standing {
             group,
@@ -34,7 +34,7 @@ impl Driver {
         }
     }
 
-    /// Cuts groups' logs, as far as the keeper says; what was cut further meanwhile stays so.
+    /// Cuts groups' logs up to the indexes from the keeper. A log that was cut further meanwhile stays so.
     pub(super) fn cut(&mut self, cuts: Vec<(GroupId, u64)>) {
         for (group, index) in cuts {
             let Some(peer) = self.peers.get_mut(&group) else { continue };
@@ -51,7 +51,7 @@ impl Driver {
         }
     }
 
-    /// Writes what truncation marked, gives segments back, and shows the log's figures.
+    /// Writes the truncation marks, frees segments, and shows the log's statistics.
     pub(super) async fn keep_log(&mut self) -> Result<()> {
         let flushes = self.flushes.lock().expect("no holder panics").count();
         let batch = std::mem::take(&mut self.batch);
@@ -65,7 +65,7 @@ impl Driver {
             }
             log => {
                 if !batch.is_empty() {
-                    log.ask(Job::Write(batch, Done::Nobody));
+                    log.ask(Job::Write(batch, Done::Ignored));
                 }
                 if self.lane == 0 {
                     log.ask(Job::Keep(flushes));

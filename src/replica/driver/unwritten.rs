@@ -1,4 +1,4 @@
-//! What a lane has given the log's writer and has not heard of.
+//! Batches that a lane has given to the log's writer, and that are not confirmed yet.
 //!
 //! **Never**: an output finished before its batch, and those before it, are durable.
 
@@ -8,51 +8,51 @@ use crate::rt::probe::Event as Probe;
 
 use super::Owed;
 
-/// One batch on its way.
-pub(super) struct OnItsWay {
-    /// When the writer was given it (node clock, ns).
+/// One batch that is in flight to the log.
+pub(super) struct InFlight {
+    /// When it was given to the writer (node clock, ns).
     pub since_ns: u64,
-    /// Its bytes.
+    /// The batch's bytes.
     pub bytes: usize,
-    /// Facts that are true when it is durable.
+    /// Probe events to emit when it is durable.
     pub probes: Vec<Probe>,
-    /// What has to wait for it.
+    /// The work that has to wait for it.
     pub owed: Owed,
 }
 
-/// Batches on their way, in order.
+/// The batches in flight, in order.
 #[derive(Default)]
 pub(super) struct Unwritten {
-    batches: VecDeque<OnItsWay>,
+    batches: VecDeque<InFlight>,
     bytes: usize,
 }
 
 impl Unwritten {
-    /// Whether nothing is on its way.
+    /// Returns whether no batch is in flight.
     pub(super) fn is_empty(&self) -> bool {
         self.batches.is_empty()
     }
 
-    /// Bytes on their way.
+    /// Returns the bytes in flight.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// How long the oldest has been on its way, ns.
+    /// Returns how long the oldest batch has been in flight, in nanoseconds.
     pub(super) fn age_ns(&self, now_ns: u64) -> u64 {
         self.batches.front().map_or(0, |oldest| now_ns.saturating_sub(oldest.since_ns))
     }
 
-    /// One more was given to the writer.
-    pub(super) fn push(&mut self, batch: OnItsWay) {
+    /// Adds a batch that was given to the writer.
+    pub(super) fn push(&mut self, batch: InFlight) {
         self.bytes += batch.bytes;
         self.batches.push_back(batch);
     }
 
-    /// The oldest is durable.
-    pub(super) fn pop(&mut self) -> Option<OnItsWay> {
+    /// Removes the oldest batch, which is durable, and returns it.
+    pub(super) fn pop(&mut self) -> Option<InFlight> {
         let oldest = self.batches.pop_front()?;
-        assert!(oldest.bytes <= self.bytes, "the bytes on their way are those of the batches on their way");
+        assert!(oldest.bytes <= self.bytes, "the bytes in flight include those of each batch in flight");
         self.bytes -= oldest.bytes;
         Some(oldest)
     }

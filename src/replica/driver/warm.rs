@@ -1,7 +1,8 @@
-//! Commands that read keys when they are applied: if the engine does not have the keys in memory, a task reads them first, and the group
-//! waits for it. Then the command reads them again, from wherever they are: what it does never depends on what is in memory.
+//! Commands that read keys when they are applied: if the engine does not have the keys in memory, a task reads them
+//! first while the group waits. The command then reads them again, from wherever they are: its effect never depends on
+//! what is in memory.
 //!
-//! **Never**: a group that waits for another one's keys.
+//! **Never**: a group that waits for another group's keys.
 
 use raft::eraftpb::{Entry, EntryType};
 
@@ -18,17 +19,17 @@ use super::backlog::WarmUp;
 use crate::replica::message::Message;
 use crate::replica::peer::Peer;
 
-/// The keys that applying an entry reads.
+/// Returns the keys that applying an entry reads.
 fn reads(peer: &Peer, entry: &Entry) -> Vec<(Cf, Bytes)> {
     if entry.get_entry_type() != EntryType::EntryNormal || !frame::stands_alone(&entry.data) {
         return Vec::new();
     }
-    // What cannot be understood is skipped when it is applied.
+    // An entry that cannot be decoded is skipped when it is applied.
     let command = frame::next(&mut entry.data.clone()).ok().flatten();
     command.map_or_else(Vec::new, |command| peer.machine.reads(&command))
 }
 
-/// Whether one of the keys is not in memory.
+/// Returns whether one of the keys is not in memory.
 fn is_cold(engine: &Engine, keys: &[(Cf, Bytes)]) -> Result<bool> {
     for (cf, key) in keys {
         if engine.get_cached(*cf, key)? == Cached::OnDisk {
@@ -39,7 +40,7 @@ fn is_cold(engine: &Engine, keys: &[(Cf, Bytes)]) -> Result<bool> {
 }
 
 impl Driver {
-    /// Whether applying an entry now would wait for the disk. All before it is in the engine.
+    /// Returns whether applying an entry now would wait for the disk. Everything before it is in the engine.
     pub(super) fn must_wait_for_keys(&mut self, group: GroupId, entry: &Entry) -> Result<bool> {
         let Some(peer) = self.peers.get(&group) else { return Ok(false) };
         if self.backlog.is_warm(group, entry.index) || crate::mutant!("replica.swap-reads-in-the-lane") {
@@ -48,7 +49,7 @@ impl Driver {
         is_cold(&self.engine, &reads(peer, entry))
     }
 
-    /// Begins to read the keys that groups wait for, as far as reads may run at a time.
+    /// Begins to read the keys that groups wait for, as long as another read may run.
     pub(super) fn start_warm_ups(&mut self) {
         let peers = &self.peers;
         let of = |group, entry: &Entry| peers.get(&group).map_or_else(Vec::new, |peer| reads(peer, entry));
@@ -64,7 +65,7 @@ impl Driver {
         }
     }
 
-    /// Keys have been read: their group goes on, unless it has been given another state meanwhile.
+    /// Continues a group whose keys have been read, unless its state was replaced meanwhile.
     pub(super) fn warmed(&mut self, group: GroupId, number: u64, result: Result<()>) -> Result<()> {
         if self.backlog.end(group, number) {
             result?;
@@ -76,7 +77,7 @@ impl Driver {
         Ok(())
     }
 
-    /// Groups that have waited for the disk for long are handed to stores that need not.
+    /// Transfers groups that have waited for the disk for long to stores that need not wait.
     pub(super) fn hand_over_cold_groups(&mut self, now_ns: u64) {
         let cold = self.backlog.cold_since(now_ns.saturating_sub(STALL_HAND_OVER.as_nanos() as u64));
         if !cold.is_empty() {

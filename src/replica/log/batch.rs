@@ -1,11 +1,11 @@
-//! What one write carries: a sequence of items, for any number of groups, in the order of the calls.
+//! The payload of one write: a sequence of items, for any number of groups, in the order in which they were added.
 //!
 //! ```text
 //! entries   tag crc32c group first_index term count len | entry…       one term, at most LOG_RUN_BYTES_FULL of entries
 //! entry     type context_len data_len context data
 //! others    tag group a b …
 //! ```
-//! Entries carry a checksum of their own besides the record's: a read verifies what it reads without the whole record.
+//! Entries have their own checksum besides the record's, so that a read can verify them without the whole record.
 
 use bytes::Bytes;
 use raft::eraftpb::{Entry, EntryType, HardState};
@@ -13,9 +13,9 @@ use raft::eraftpb::{Entry, EntryType, HardState};
 use crate::types::GroupId;
 use crate::types::limits::{LOG_RUN_BYTES_FULL, LOG_RUN_ENTRIES_MAX};
 
-/// The head of an entries item, in bytes.
+/// The length of the header of an entries item, in bytes.
 pub(super) const RUN_HEADER: usize = 37;
-/// The head of an entry, in bytes.
+/// The length of the header of an entry, in bytes.
 const ENTRY_HEADER: usize = 9;
 
 const TAG_NOTHING: u8 = 0;
@@ -27,49 +27,49 @@ const TAG_RESET: u8 = 5;
 const TAG_REMOVE: u8 = 6;
 const TAG_STATE: u8 = 7;
 
-/// A batch under construction: one record, atomic and durable as a whole.
+/// A batch under construction. It becomes one record, which is atomic and durable as a whole.
 #[derive(Clone, Debug, Default)]
 pub struct LogBatch {
     payload: Vec<u8>,
 }
 
-/// One item as it is read back.
+/// An item as it is read back.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Item {
-    /// Entries of one term. `moved`: they were in the log already and only change their place; otherwise everything from
-    /// `first` on is replaced.
+    /// Entries of one term. If `moved` is set, they were in the log already and only change their location; otherwise
+    /// they replace everything from `first` on.
     Entries { group: GroupId, first: u64, term: u64, count: u16, bytes: u32, moved: bool },
     /// A group's hard state.
     HardState { group: GroupId, term: u64, vote: u64, commit: u64 },
-    /// Entries up to `index` are not needed.
+    /// Entries up to and including `index` are no longer needed.
     Truncate { group: GroupId, index: u64, term: u64 },
-    /// The log is empty and goes on after `index`.
+    /// The log is empty and continues after `index`.
     Reset { group: GroupId, index: u64, term: u64 },
-    /// The group is gone.
+    /// The group is removed.
     Remove { group: GroupId },
-    /// Hard state and truncation mark, written again because the segment that held them is to be freed.
+    /// Hard state and truncation mark, written again because the segment that held them is about to be freed.
     State { group: GroupId, term: u64, vote: u64, commit: u64, truncated_index: u64, truncated_term: u64 },
-    /// Nothing.
+    /// An item without effect.
     Nothing,
 }
 
 impl LogBatch {
-    /// An empty batch.
+    /// Creates an empty batch.
     pub fn new() -> LogBatch {
         LogBatch::default()
     }
 
-    /// Whether nothing was added.
+    /// Returns whether the batch has no items.
     pub fn is_empty(&self) -> bool {
         self.payload.is_empty()
     }
 
-    /// Empties the batch and keeps its memory.
+    /// Empties the batch but keeps its memory.
     pub fn clear(&mut self) {
         self.payload.clear();
     }
 
-    /// Adds what another batch holds, behind what is here.
+    /// Appends the items of another batch.
     pub fn join(&mut self, other: LogBatch) {
         if self.payload.is_empty() {
             *self = other;
@@ -78,12 +78,12 @@ impl LogBatch {
         }
     }
 
-    /// Bytes that the batch will take in the log, without frame and padding.
+    /// Returns the bytes that the batch will take in the log, without frame and padding.
     pub fn bytes(&self) -> usize {
         self.payload.len()
     }
 
-    /// Appends entries to a group; whatever the log has from `entries[0].index` on is replaced.
+    /// Appends entries to a group. They replace everything in the group's log from `entries[0].index` on.
     ///
     /// # Panics
     /// If the entries' indexes have a gap.
@@ -91,39 +91,39 @@ impl LogBatch {
         self.entries(TAG_ENTRIES, group, entries);
     }
 
-    /// Saves a group's hard state; this creates the group if there is none.
+    /// Saves a group's hard state, and creates the group if there is none.
     pub fn hard_state(&mut self, group: GroupId, state: &HardState) {
         self.item(TAG_HARD_STATE, group, &[state.term, state.vote, state.commit]);
     }
 
-    /// Marks entries up to and including `index`, whose term is `term`, as no longer needed. A mark below an earlier one has
-    /// no effect.
+    /// Marks entries up to and including `index`, whose term is `term`, as no longer needed. A mark below an earlier
+    /// one has no effect.
     pub fn truncate_to(&mut self, group: GroupId, index: u64, term: u64) {
         self.item(TAG_TRUNCATE, group, &[index, term]);
     }
 
-    /// Empties a group's log, which goes on after `index` (of term `term`): a snapshot was installed, or the group begins
-    /// there.
+    /// Empties a group's log, which continues after `index` (of term `term`): a snapshot was installed, or the group
+    /// begins there.
     pub fn reset(&mut self, group: GroupId, index: u64, term: u64) {
         self.item(TAG_RESET, group, &[index, term]);
     }
 
-    /// Forgets a group.
+    /// Removes a group.
     pub fn remove(&mut self, group: GroupId) {
         self.item(TAG_REMOVE, group, &[]);
     }
 
-    /// Entries that only change their place in the files.
+    /// Adds entries that only change their location in the files.
     pub(super) fn moved(&mut self, group: GroupId, entries: &[Entry]) {
         self.entries(TAG_MOVED, group, entries);
     }
 
-    /// Hard state and truncation mark of a group, written again.
+    /// Adds a group's hard state and truncation mark once more.
     pub(super) fn state(&mut self, group: GroupId, state: &HardState, truncated_index: u64, truncated_term: u64) {
         self.item(TAG_STATE, group, &[state.term, state.vote, state.commit, truncated_index, truncated_term]);
     }
 
-    /// The items as bytes.
+    /// Returns the encoded items.
     pub(super) fn payload(&self) -> &[u8] {
         &self.payload
     }
@@ -184,7 +184,7 @@ fn put_entry(to: &mut Vec<u8>, entry: &Entry) {
     to.extend_from_slice(&entry.data);
 }
 
-/// A reader of little-endian fields that never goes beyond its slice.
+/// Reads little-endian fields and never goes beyond its slice.
 struct Cursor<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -207,13 +207,14 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// The items of a payload, each with its place in it: `Err` with the place where the bytes make no sense.
+/// Iterates over the items of a payload and their offsets. Returns `Err` with the offset at which the bytes are no
+/// item.
 pub(super) struct Items<'a> {
     cursor: Cursor<'a>,
 }
 
 impl<'a> Items<'a> {
-    /// The items of `payload`.
+    /// Creates an iterator over the items of `payload`.
     pub(super) fn new(payload: &'a [u8]) -> Items<'a> {
         Items { cursor: Cursor { bytes: payload, at: 0 } }
     }
@@ -271,7 +272,7 @@ impl Iterator for Items<'_> {
     }
 }
 
-/// Makes every hard state in `payload` say nothing (the planted bug log.hard-state-not-persisted).
+/// Turns every hard state in `payload` into an item without effect (the planted bug log.hard-state-not-persisted).
 pub(super) fn blank_hard_states(payload: &mut [u8]) {
     let places: Vec<usize> = Items::new(payload)
         .filter_map(|item| match item {
@@ -284,8 +285,8 @@ pub(super) fn blank_hard_states(payload: &mut [u8]) {
     }
 }
 
-/// Decodes the entries item that `run` is (head and body), verifying that it is the one that was written for this group.
-/// Entries share `run`'s memory. `None` if it is not.
+/// Decodes `run`, an entries item with header and body, and verifies that it was written for this group. The entries
+/// share `run`'s memory. Returns `None` if the item is another one or damaged.
 pub(super) fn decode_run(run: &Bytes, group: GroupId) -> Option<Vec<Entry>> {
     let mut c = Cursor { bytes: run, at: 0 };
     let tag = c.u8()?;

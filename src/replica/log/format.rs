@@ -1,53 +1,54 @@
-//! The bytes of a segment: its header page, and the frame around each record.
+//! The byte format of a segment: its header page, and the frame around each record.
 //!
-//! All numbers are little endian. A segment begins with one page that holds the header; records follow, each on a page
-//! boundary of its own. A page that holds acknowledged data is therefore never written again, so a torn write cannot take
-//! anything down that was durable before it.
+//! All numbers are little endian. A segment begins with one page that holds the header. Records follow, each of which
+//! begins on a page boundary: a page that holds acknowledged data is never written again, so a torn write cannot
+//! destroy anything that was durable before it.
 
-/// Records begin at multiples of this, in bytes: the largest unit that a disk or a page cache rewrites as a whole.
+/// Records begin at multiples of this number of bytes: the largest unit that a disk or a page cache rewrites as a
+/// whole.
 pub(super) const PAGE: u64 = 4096;
-/// Where the first record of a segment is.
+/// The offset of the first record in a segment.
 pub(super) const DATA_START: u64 = PAGE;
-/// A record's frame before its payload, in bytes.
+/// The length of the frame before a record's payload, in bytes.
 pub(super) const RECORD_HEADER: usize = 64;
-/// The format that this build writes and reads.
+/// The version of the format that this build writes and reads.
 pub(super) const VERSION: u32 = 1;
 
-/// The part of the header page that is used, in bytes.
+/// The length of the used part of the header page, in bytes.
 const SEGMENT_HEADER: usize = 128;
 const SEGMENT_MAGIC: [u8; 8] = *b"ArmilLog";
 const RECORD_MAGIC: u32 = u32::from_le_bytes(*b"ArRe");
 
-/// `len` rounded up to whole pages.
+/// Rounds `len` up to whole pages.
 pub(super) fn pages(len: u64) -> u64 {
     len.div_ceil(PAGE) * PAGE
 }
 
-/// What a segment says of itself and of the one before it.
+/// The header of a segment, which also says where the segment before it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SegmentHeader {
     /// The log that the segment belongs to.
     pub log: u64,
     /// The segment's number, one above its predecessor's. A recycled file gets a new number.
     pub number: u64,
-    /// Where the predecessor's records end (bytes). What lies behind, in that file, is not part of the log.
+    /// Where the predecessor's records end, in bytes. Anything after that in its file is not part of the log.
     pub previous_end: u64,
     /// The sequence number of the first record.
     pub first_seq: u64,
-    /// The lowest segment that the log still needed when this one was begun.
+    /// The lowest segment that the log still needed when this one was started.
     pub first_live: u64,
-    /// Everything before this offset was durable when the header was written (bytes).
+    /// The offset up to which the segment was durable when the header was written.
     pub durable: u64,
-    /// The start of the data directory that began the segment.
+    /// The number of the start of the data directory that created the segment.
     pub boot: u64,
 }
 
-/// Why a header page is not usable.
+/// Why a header page cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BadHeader {
-    /// Not a header of ours, or damaged.
+    /// Not a header of a segment, or damaged.
     Damaged,
-    /// A whole header of a format that this build does not know.
+    /// An intact header of a format that this build does not know.
     Version(u32),
 }
 
@@ -60,7 +61,7 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 }
 
 impl SegmentHeader {
-    /// The header page.
+    /// Encodes the header page.
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut page = vec![0; PAGE as usize];
         page[0..8].copy_from_slice(&SEGMENT_MAGIC);
@@ -75,7 +76,7 @@ impl SegmentHeader {
         page
     }
 
-    /// Reads a header page.
+    /// Decodes a header page.
     pub(super) fn decode(page: &[u8]) -> Result<SegmentHeader, BadHeader> {
         if page.len() < SEGMENT_HEADER
             || page[0..8] != SEGMENT_MAGIC
@@ -100,38 +101,38 @@ impl SegmentHeader {
     }
 }
 
-/// The frame of one batch record. Log, segment and offset are the stamp that no record of another log, of an earlier life of
-/// the file, or of another place can carry.
+/// The frame of one record. Its log, segment and offset tell it apart from records of another log, of another place, or
+/// of an earlier use of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RecordHeader {
     /// The log that the record belongs to.
     pub log: u64,
-    /// The segment that it was written to.
+    /// The segment that the record was written to.
     pub segment: u64,
-    /// Its place in that segment (bytes).
+    /// The record's offset in that segment.
     pub offset: u64,
-    /// One above the record before it, through the whole log.
+    /// The sequence number, one above that of the record before it in the whole log.
     pub seq: u64,
-    /// Everything before this offset of the segment was durable when the record was written (bytes).
+    /// The offset up to which the segment was durable when the record was written.
     pub durable: u64,
-    /// Segments below this number are not needed any more once this record is durable.
+    /// Segments below this number are no longer needed once this record is durable.
     pub first_live: u64,
     /// The payload's length in bytes.
     pub len: u32,
 }
 
 impl RecordHeader {
-    /// Where the next record begins (bytes).
+    /// Returns the offset of the next record.
     pub(super) fn end(&self) -> u64 {
         self.offset + pages(RECORD_HEADER as u64 + u64::from(self.len))
     }
 
-    /// Where the payload begins (bytes).
+    /// Returns the offset of the payload.
     pub(super) fn payload(&self) -> u64 {
         self.offset + RECORD_HEADER as u64
     }
 
-    /// Fills the frame at the head of `record` (frame and payload), checksum included.
+    /// Fills in the frame at the start of `record` (frame and payload), including the checksum.
     pub(super) fn seal(&self, record: &mut [u8]) {
         assert_eq!(record.len(), RECORD_HEADER + self.len as usize);
         record[0..4].copy_from_slice(&RECORD_MAGIC.to_le_bytes());
@@ -144,8 +145,8 @@ impl RecordHeader {
         record[4..8].copy_from_slice(&crc.to_le_bytes());
     }
 
-    /// Reads the record at `offset` of `file`, the content of segment `segment` from its start. `None` if there is no whole
-    /// record of this very segment at this very place.
+    /// Decodes the record at `offset` of `file`, the content of segment `segment` from its start. Returns `None` if
+    /// there is no complete record of this segment at this offset.
     pub(super) fn decode(file: &[u8], segment: u64, offset: u64) -> Option<RecordHeader> {
         let bytes = file.get(usize::try_from(offset).ok()?..)?;
         if bytes.len() < RECORD_HEADER || u32_at(bytes, 0) != RECORD_MAGIC {

@@ -1,4 +1,5 @@
-//! Giving segments back: dead ones become spares, and a few live entries that keep an old segment are moved forward.
+//! Frees segments: dead ones become spares, and a few live entries that keep an old segment in use are moved to the
+//! tail.
 
 use super::read::{entries_of, read_span};
 use super::{LogBatch, RaftLog};
@@ -6,12 +7,12 @@ use crate::types::limits::LOG_MOVE_BYTES_MAX;
 use crate::types::{GroupId, Result};
 
 impl RaftLog {
-    /// One bounded step of housekeeping: frees segments that no group has entries in, or moves at most 1 MiB of entries
-    /// out of the oldest one when more than `live_bytes_soft_max` bytes are held and most of them are dead. True if there is
-    /// more to do at once.
+    /// Does one bounded step of housekeeping: frees segments in which no group has entries, or moves at most 1 MiB of
+    /// entries out of the oldest one if the segments hold more than `live_bytes_soft_max` bytes and most of them are
+    /// dead. Returns true if there is more to do right away.
     ///
     /// # Errors
-    /// As [`RaftLog::write`]; [`crate::types::Error::Corruption`] if entries to be moved are damaged.
+    /// Like [`RaftLog::write`]; also [`crate::types::Error::Corruption`] if entries to be moved are damaged.
     pub async fn maintain(&mut self) -> Result<bool> {
         self.begin()?;
         let result = self.step().await;
@@ -34,7 +35,8 @@ impl RaftLog {
         Ok(false)
     }
 
-    /// Frees the segments below `number`. What groups have only there goes into the record that declares them dead.
+    /// Frees the segments below `number`. State of groups that exists only there goes into the record that declares
+    /// them dead.
     async fn free_below(&mut self, number: u64) -> Result<()> {
         let limit = u32::try_from(number).expect("far fewer than 2^32 segments in a log's life");
         let mut batch = LogBatch::new();
@@ -51,7 +53,7 @@ impl RaftLog {
         self.trim_spares().await
     }
 
-    /// Removes spare files beyond the number to keep. Their names need not go durably.
+    /// Removes spare files beyond the number to keep. The removal need not be durable.
     pub(super) async fn trim_spares(&mut self) -> Result<()> {
         let most = if crate::buggify!("log.no-spares") { 0 } else { self.options.spare_segments_max };
         while self.spares.len() > most {
@@ -64,12 +66,13 @@ impl RaftLog {
 
     fn move_is_due(&self) -> bool {
         let held: u64 = self.segments.values().map(|segment| segment.end).sum();
-        // At least as much is freed as is moved, so each byte is moved once on average.
+        // At least as many bytes are freed as are moved, so each byte is moved once on average.
         let soft_max = if crate::buggify!("log.move-early") { 0 } else { self.options.live_bytes_soft_max };
         self.segments.len() > 1 && held > soft_max && self.index.live() < held / 2
     }
 
-    /// Moves some entries of the oldest segment to the tail, unsynced: the segment is freed only after a later sync.
+    /// Moves some entries of the oldest segment to the tail without a sync: the segment is freed only after a later
+    /// sync.
     async fn move_oldest(&mut self) -> Result<()> {
         let oldest = self.first_live as u32;
         let mut picked: Vec<(GroupId, super::Run)> = Vec::new();

@@ -1,5 +1,5 @@
-//! Where everything is: per group the state that a raft node asks for and the runs of its entries; per segment how much of
-//! it is still needed. The same code follows a write and, at the start, a replay.
+//! The location of everything in the log: for each group its raft state and the runs of its entries, for each segment
+//! the bytes that are still needed. The same code handles writes and, at start, the replay.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -8,63 +8,63 @@ use raft::eraftpb::HardState;
 use super::batch::Item;
 use crate::types::{Error, GroupId, Result};
 
-/// What the log knows of one group.
+/// The log's state of one group.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct GroupLog {
     /// The last hard state written.
     pub hard_state: HardState,
-    /// The first entry's index, or where it would be: one above the truncated index.
+    /// The first entry's index, or what it would be: one above the truncated index.
     pub first_index: u64,
     /// The term of the entry before the first.
     pub truncated_term: u64,
-    /// The last entry's index; `first_index - 1` when there is none.
+    /// The last entry's index; `first_index - 1` if there is none.
     pub last_index: u64,
 }
 
-/// Some entries of one term that lie together in a segment: 32 bytes for up to thousands of entries.
+/// Some entries of one term that lie together in a segment: 32 bytes describe up to thousands of entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Run {
-    /// Index of the first entry that counts.
+    /// The index of the first live entry.
     pub first: u64,
-    /// Their term.
+    /// The term of the entries.
     pub term: u64,
     /// The segment.
     pub segment: u32,
-    /// Where the run's item begins in the segment (bytes).
+    /// The offset of the run's item in the segment.
     pub offset: u32,
-    /// The item's length (bytes).
+    /// The length of the item in bytes.
     pub bytes: u32,
-    /// Entries at the item's head that do not count any more.
+    /// The number of entries at the start of the item that are no longer live.
     pub skip: u16,
-    /// Entries that count.
+    /// The number of live entries.
     pub count: u16,
 }
 
 impl Run {
-    /// One above the last entry's index.
+    /// Returns the index after the last entry.
     pub(super) fn end(&self) -> u64 {
         self.first + u64::from(self.count)
     }
 }
 
-/// No segment holds the group's hard state, or mark.
+/// The value if no segment holds the group's hard state or mark.
 const UNPINNED: u32 = u32::MAX;
 
 #[derive(Debug)]
 pub(super) struct Group {
     pub log: GroupLog,
-    /// Sorted by index. Without gaps, except in the middle of a replay.
+    /// Sorted by index; without gaps, except during a replay.
     pub runs: VecDeque<Run>,
-    /// Bytes of the runs.
+    /// The bytes of the runs.
     pub bytes: u64,
-    /// Where the current hard state is.
+    /// The segment of the current hard state.
     hard_state_segment: u32,
-    /// Where the current truncation mark is, or the group's first item.
+    /// The segment of the current truncation mark, or of the group's first item.
     mark_segment: u32,
 }
 
 impl Group {
-    /// A group that is first heard of in `segment`, which from then on holds the word of its existence.
+    /// Creates a group whose first item is in `segment`, which must be kept because nothing else records the group.
     fn new(segment: u32) -> Group {
         Group {
             log: GroupLog { first_index: 1, ..GroupLog::default() },
@@ -75,7 +75,7 @@ impl Group {
         }
     }
 
-    /// Whether the group's hard state or mark is in a segment below `segment`.
+    /// Returns whether the group's hard state or mark is in a segment below `segment`.
     pub(super) fn state_below(&self, segment: u32) -> bool {
         self.hard_state_segment.min(self.mark_segment) < segment
     }
@@ -85,7 +85,7 @@ impl Group {
     }
 }
 
-/// Bytes of each segment that entries in the index lie in.
+/// For each segment, the bytes of entries that the index refers to.
 #[derive(Debug, Default)]
 struct Live(BTreeMap<u32, u64>);
 
@@ -95,7 +95,7 @@ impl Live {
     }
     fn sub(&mut self, run: &Run) {
         let bytes = self.0.get_mut(&run.segment).expect("a run's segment has live bytes");
-        assert!(*bytes >= u64::from(run.bytes), "segment {}: more bytes die than are alive", run.segment);
+        assert!(*bytes >= u64::from(run.bytes), "segment {}: more bytes are freed than are live", run.segment);
         *bytes -= u64::from(run.bytes);
         if *bytes == 0 {
             self.0.remove(&run.segment);
@@ -103,15 +103,15 @@ impl Live {
     }
 }
 
-/// All groups.
+/// The index of all groups.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     pub groups: BTreeMap<GroupId, Group>,
     live: Live,
 }
 
-/// Whether an item continues the index exactly (a write), or may lack what came before it (a replay from the first live
-/// segment on).
+/// Whether an item must continue the index exactly (a write), or may lack what came before it (a replay from the first
+/// live segment on).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Follow {
     Write,
@@ -119,17 +119,17 @@ pub(super) enum Follow {
 }
 
 impl Index {
-    /// Bytes of entries that segment `segment` holds.
+    /// Returns the bytes of live entries in segment `segment`.
     pub(super) fn live_in(&self, segment: u64) -> u64 {
         u32::try_from(segment).ok().and_then(|segment| self.live.0.get(&segment)).copied().unwrap_or(0)
     }
 
-    /// Bytes of entries in all segments.
+    /// Returns the bytes of live entries in all segments.
     pub(super) fn live(&self) -> u64 {
         self.live.0.values().sum()
     }
 
-    /// The term of the entry at `index`, or of the truncated one.
+    /// Returns the term of the entry at `index`, or of the last truncated entry.
     pub(super) fn term(&self, group: GroupId, index: u64) -> Option<u64> {
         let group = self.groups.get(&group)?;
         if index + 1 == group.log.first_index {
@@ -139,10 +139,10 @@ impl Index {
         group.runs.get(at).filter(|run| run.first <= index).map(|run| run.term)
     }
 
-    /// Follows one item whose bytes begin at `offset` of `segment`.
+    /// Applies one item, whose bytes begin at `offset` of `segment`.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if a write does not continue the group's log; the index is then not to be used any more.
+    /// [`Error::Invalid`] if a write does not continue the group's log; the index must not be used after that.
     pub(super) fn apply(&mut self, item: &Item, segment: u32, offset: u32, follow: Follow) -> Result<()> {
         match *item {
             Item::Nothing => {}
@@ -211,7 +211,7 @@ impl Index {
         Ok(())
     }
 
-    /// Says which group's log has a hole, after a replay.
+    /// Returns a description of the first hole in a group's log after a replay, if there is one.
     pub(super) fn find_hole(&self) -> Option<String> {
         for (id, group) in &self.groups {
             let mut next = group.log.first_index;
@@ -242,7 +242,7 @@ fn truncate(group: &mut Group, live: &mut Live, index: u64, term: u64, segment: 
     group.settle();
 }
 
-/// Drops entries from `from` on.
+/// Drops the entries from `from` on.
 fn cut_tail(group: &mut Group, live: &mut Live, from: u64) {
     while let Some(run) = group.runs.back_mut() {
         if run.end() <= from {
@@ -258,7 +258,7 @@ fn cut_tail(group: &mut Group, live: &mut Live, from: u64) {
     }
 }
 
-/// Drops entries up to and including `upto`.
+/// Drops the entries up to and including `upto`.
 fn cut_head(group: &mut Group, live: &mut Live, upto: u64) {
     while let Some(run) = group.runs.front_mut() {
         if run.first > upto {
@@ -277,7 +277,7 @@ fn cut_head(group: &mut Group, live: &mut Live, upto: u64) {
     }
 }
 
-/// Puts `new` in the place of whatever covers the same indexes.
+/// Puts `new` in the place of the runs that cover the same indexes.
 fn replace(group: &mut Group, live: &mut Live, new: Run) {
     let mut runs = VecDeque::with_capacity(group.runs.len() + 1);
     let mut placed = false;

@@ -1,4 +1,4 @@
-//! Reading entries back: planned from the index, carried out by whoever has the plan.
+//! Reads of entries: planned from the index, carried out by the owner of the plan.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::{batch, recovery};
 use crate::rt::disk::File;
 use crate::types::{Error, GroupId, Result};
 
-/// Entries of a group that are to be read.
+/// A planned read of a group's entries.
 #[derive(Debug)]
 pub struct LogRead {
     pub(super) group: GroupId,
@@ -21,13 +21,13 @@ pub struct LogRead {
     pub(super) spans: Vec<Span>,
 }
 
-/// Runs that lie close together: one read of the file.
+/// Runs that lie close together and are read at once.
 #[derive(Debug)]
 pub(super) struct Span {
     pub segment: u64,
     pub path: PathBuf,
     pub file: File,
-    /// Keeps the segment from being given back.
+    /// Keeps the segment from being freed.
     pub _reader: Arc<()>,
     /// The bytes `[start, end)` of the segment.
     pub start: u64,
@@ -36,8 +36,8 @@ pub(super) struct Span {
 }
 
 impl LogRead {
-    /// Reads as many entries as fit into the bytes that were asked for, at least one. They share the memory of the read that they
-    /// came with.
+    /// Reads as many entries as fit into the requested bytes, but at least one. They share the memory of the read that
+    /// returned them.
     ///
     /// # Errors
     /// [`Error::Corruption`] if the file is damaged; [`Error::Io`] if the disk fails.
@@ -64,7 +64,7 @@ impl LogRead {
     }
 }
 
-/// The bytes `[start, end)` of a segment's file.
+/// Reads the bytes `[start, end)` of a segment's file.
 pub(super) async fn read_span(file: &File, path: &Path, start: u64, end: u64) -> Result<Bytes> {
     let span = file.read_at(start, (end - start) as usize).await;
     let span = span.map_err(|error| Error::Io(format!("raft log: {}: {error}", path.display())))?;
@@ -74,7 +74,7 @@ pub(super) async fn read_span(file: &File, path: &Path, start: u64, end: u64) ->
     Ok(span)
 }
 
-/// The entries that count of a run; `span` holds it, from `start` of the segment on.
+/// Decodes the live entries of a run. `span` holds the bytes of the segment from `start` on.
 pub(super) fn entries_of(group: GroupId, run: &Run, path: &Path, span: &Bytes, start: u64) -> Result<Vec<Entry>> {
     let at = (u64::from(run.offset) - start) as usize;
     let damaged = || recovery::corrupt(path, u64::from(run.offset), &format!("entries of group {group} are damaged"));

@@ -1,4 +1,4 @@
-//! The start: which segments count, where the last one ends, and what is said when the files are not what was written.
+//! Opening the log: which segments are live, where the last one ends, and the errors for files that are damaged.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,34 +11,34 @@ use super::{LogOptions, LogStats, RaftLog, file_name};
 use crate::rt::disk::{Disk, File};
 use crate::types::{Error, Result};
 
-/// The refusal of damaged files.
+/// Returns the error for a damaged file.
 pub(super) fn corrupt(path: &Path, offset: u64, what: &str) -> Error {
     Error::Corruption(format!("raft log: {} at offset {offset}: {what}", path.display()))
 }
 
-/// The files as they are found.
+/// The files that were found.
 struct Found {
     disk: Disk,
     options: LogOptions,
-    /// Numbers of all files, ascending.
+    /// The numbers of all files, in ascending order.
     numbers: Vec<u64>,
 }
 
-/// What the last segment's records say.
+/// The content of the last segment.
 struct Tail {
     content: Bytes,
-    /// Records that surely are durable.
+    /// Records that are known to be durable.
     sure: Vec<RecordHeader>,
-    /// Whole records behind those, for which nothing vouches.
+    /// Complete records after those, which are not known to be durable.
     doubtful: Vec<RecordHeader>,
-    /// Where the sure ones end (bytes).
+    /// Where the records known to be durable end, in bytes.
     end: u64,
-    /// The first live segment, if all records stay.
+    /// The first live segment if all records count.
     first_live: u64,
-    /// The first live segment, if only the sure ones do.
+    /// The first live segment if only the records known to be durable count.
     sure_first_live: u64,
     next_seq: u64,
-    /// No record of this segment is anywhere in it, whole.
+    /// Whether the file has no complete record of this segment at all.
     empty: bool,
 }
 
@@ -65,7 +65,7 @@ impl Found {
         corrupt(&self.options.dir.join(file_name(number)), offset, what)
     }
 
-    /// The header of a segment. It was durable before the file got its name, so a bad one is damage.
+    /// Reads the header of a segment. It was durable before the file got its name, so a bad header is damage.
     async fn header(&self, number: u64) -> Result<SegmentHeader> {
         let file = self.open(number).await?;
         let page = self.read(number, &file, Some(PAGE)).await?;
@@ -79,19 +79,19 @@ impl Found {
         }
     }
 
-    /// Whether the log is the one that is to be opened.
+    /// Checks that the log has the expected ID.
     fn check_id(&self, last: &SegmentHeader, id: &Id) -> Result<()> {
         match id {
             Id::Only(id) if *id != last.log => Err(Error::Invalid(format!(
-                "the raft log in {} was begun by another node or data directory: each node needs the log that it wrote itself. Put \
-                 the right one there, or start with an empty data directory as a new store",
+                "the raft log in {} was created by another node or data directory: each node needs the log that it wrote \
+                 itself. Restore that log, or start with an empty data directory as a new store",
                 self.options.dir.display()
             ))),
             _ => Ok(()),
         }
     }
 
-    /// Whether the last segment is of the start that last wrote to the log, or a later one.
+    /// Checks that the last segment was created by the start that last wrote to the log, or by a later one.
     fn check_start(&self, last: &SegmentHeader) -> Result<()> {
         let LogOptions { dir, boot_min, .. } = &self.options;
         if last.boot >= *boot_min || crate::mutant!("replica.older-log-taken") {
@@ -99,9 +99,9 @@ impl Found {
         }
         crate::reach!("log.older-copy-noticed");
         Err(Error::Corruption(format!(
-            "the raft log in {} was last written by start {} of this data directory, but start {boot_min} wrote to it, too: an older \
-             copy of it was put in its place, and what this store promised and acknowledged since is not in it. Bring the newer \
-             one back, or start with an empty data directory as a new store",
+            "the raft log in {} was last written by start {} of this data directory, but start {boot_min} has written to \
+             it since: an older copy was put in its place, which lacks what this store has promised and acknowledged \
+             since then. Restore the newer log, or start with an empty data directory as a new store",
             dir.display(),
             last.boot
         )))
@@ -119,7 +119,7 @@ impl Found {
             first_live = first_live.max(record.first_live);
             records.push(record);
         }
-        // A hole is a torn tail, unless something behind it knows that it was durable.
+        // A hole is a torn tail, unless something after it says that the hole was durable.
         let (mut vouched, mut empty) = (durable, records.is_empty());
         let mut later = at;
         while later < content.len() as u64 {
@@ -147,7 +147,7 @@ impl Found {
     }
 }
 
-/// The record that must be at `at`, if it is there.
+/// Returns the record at `at` if it is the expected one.
 fn record_at(content: &[u8], header: &SegmentHeader, at: u64, seq: u64) -> Option<RecordHeader> {
     let record = RecordHeader::decode(content, header.number, at)?;
     let follows = record.log == header.log && record.seq == seq;
@@ -159,11 +159,11 @@ fn payload<'a>(content: &'a [u8], record: &RecordHeader) -> &'a [u8] {
     &content[start..start + record.len as usize]
 }
 
-/// The log's id.
+/// The ID that a log gets or must have.
 pub(super) enum Id {
-    /// For a new log; any other is opened too.
+    /// A new log gets this ID; an existing log may have any.
     Any(u64),
-    /// For a new log; no other is opened.
+    /// A new log gets this ID; an existing log must have it.
     Only(u64),
 }
 
@@ -190,7 +190,7 @@ pub(super) async fn open(disk: Disk, options: LogOptions, id: Id) -> Result<Raft
         log.start_segment(1, 0, &[]).await?;
         return Ok(log);
     };
-    // The process before this one may have died, or failed, before the last segment's name was durable.
+    // The previous process may have died, or failed, before the last segment's name was durable.
     disk.sync_dir(&dir).await.map_err(say)?;
     let last_header = found.header(last).await?;
     found.check_id(&last_header, &id)?;
@@ -235,13 +235,13 @@ pub(super) async fn open(disk: Disk, options: LogOptions, id: Id) -> Result<Raft
         crate::reach!("log.doubtful-records-copied");
     }
     if tail.empty {
-        // A start that came no further than this one's begin: without records there is nothing to copy, and a supervisor that
-        // tries again and again makes no files.
+        // The previous start got no further than to create this segment. Without records there is nothing to copy, and
+        // a supervisor that tries again and again creates no files.
         if let Some(hole) = log.index.find_hole() {
             return Err(Error::Corruption(format!("raft log: {}: {hole}", dir.display())));
         }
         log.spares = found.numbers.iter().copied().filter(|number| *number < tail.first_live).collect();
-        // Its header says which start it is of: the file is replaced by one of this start.
+        // The header has the number of the start that wrote it: a file of this start replaces the segment.
         log.start_segment(last, last_header.previous_end, &[]).await?;
         log.cut_ended().await?;
         log.trim_spares().await?;
@@ -256,7 +256,7 @@ pub(super) async fn open(disk: Disk, options: LogOptions, id: Id) -> Result<Raft
         return Err(Error::Corruption(format!("raft log: {}: {hole}", dir.display())));
     }
     let below = |limit: u64| found.numbers.iter().copied().filter(move |number| *number < limit);
-    // What only a doubtful record declares dead is not touched before that record is durable.
+    // A segment that only a doubtful record declares dead is not touched before that record is durable.
     log.spares = below(tail.sure_first_live).collect();
     log.start_segment(last + 1, tail.end, &copy).await?;
     log.cut_ended().await?;

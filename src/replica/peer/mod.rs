@@ -1,4 +1,4 @@
-//! One group on this store: its consensus, its state machine, and who waits for what.
+//! One group on this store: its consensus, its state machine, and its pending requests.
 
 mod install;
 mod proposals;
@@ -17,12 +17,12 @@ use crate::rt::sync::oneshot;
 use crate::types::region::RegionEpoch;
 use crate::types::{Error, Region, Result, region};
 
-use super::view::{Leadership, PeerView, ReadPlace};
+use super::view::{Leadership, PeerView, ReadSlot};
 
 pub(super) use install::Install;
 pub(super) use proposals::{Packed, Proposal, Proposals, Queued};
 
-/// One group on this store.
+/// This store's peer of one group.
 pub(super) struct Peer {
     pub(in crate::replica) group: Group,
     pub(in crate::replica) machine: Box<dyn StateMachine>,
@@ -31,33 +31,33 @@ pub(super) struct Peer {
     pub(in crate::replica) install: Install,
     reads: Reads,
     shown: Shown,
-    /// Applied index that a flush has made durable.
+    /// The applied index that a flush has made durable.
     durable: u64,
-    /// Is in the driver's list of groups with something to do.
+    /// Whether the peer is in the driver's list of groups that may have work.
     dirty: bool,
 }
 
-/// Reads under way, by the number that raft knows them by.
+/// Pending reads, by the number that raft knows them by.
 #[derive(Debug, Default)]
 struct Reads {
     next: u64,
-    waiting: BTreeMap<u64, (oneshot::Sender<Result<()>>, ReadPlace)>,
+    waiting: BTreeMap<u64, (oneshot::Sender<Result<()>>, ReadSlot)>,
 }
 
-/// What was last shown or reported, so that it is shown only when it changes.
+/// The values that were last shown or reported, so that only changes are.
 #[derive(Debug, Default)]
 struct Shown {
-    /// The end of the lease (node clock, ns; 0: none) and its term.
+    /// The end of the lease (node clock, ns; 0 if there is none) and its term.
     lease: (u64, u64),
-    /// Whether proposals are taken.
+    /// Whether proposals are accepted.
     accepts: bool,
     leadership: Leadership,
-    /// The term and leader that were reported.
+    /// The term and leader that were last reported.
     reported: (u64, u64),
 }
 
 impl Peer {
-    /// A group whose engine holds everything up to `durable`, durably.
+    /// Creates the peer of a group whose engine state is durable up to `durable`.
     pub fn new(group: Group, view: Arc<PeerView>, machine: Box<dyn StateMachine>, durable: u64) -> Peer {
         Peer {
             group,
@@ -72,29 +72,29 @@ impl Peer {
         }
     }
 
-    /// The descriptor as applied.
+    /// Returns the applied region descriptor.
     pub fn region(&self) -> &Region {
         self.machine.region()
     }
 
-    /// Applied index that a flush has made durable.
+    /// Returns the applied index that a flush has made durable.
     pub fn durable(&self) -> u64 {
         self.durable
     }
 
-    /// A flush has made everything up to `index` durable.
+    /// Notes that a flush has made everything up to `index` durable.
     pub fn note_durable(&mut self, index: u64) {
         let (group, applied) = (self.view.group, self.group.log().applied().0);
         assert!(index <= applied, "group {group}: only what is applied is flushed: {index} of {applied}");
         self.durable = self.durable.max(index);
     }
 
-    /// Marks the group as one with something to do; false if it was so already.
+    /// Marks the group as possibly having work. Returns false if it was marked already.
     pub fn mark_dirty(&mut self) -> bool {
         !std::mem::replace(&mut self.dirty, true)
     }
 
-    /// Whether the group waits until the engine has its snapshot.
+    /// Returns whether the group waits until the engine has installed its snapshot.
     pub fn waits_for_install(&mut self) -> bool {
         let waits = matches!(self.install, Install::Running(_));
         if waits {
@@ -103,12 +103,12 @@ impl Peer {
         waits
     }
 
-    /// Whether there is work, or something to show.
+    /// Returns whether there is work to do, or a change to show.
     pub fn has_work(&self) -> bool {
         self.group.has_work() || !self.proposals.is_idle() || self.shown.accepts != self.group.accepts()
     }
 
-    /// The next round of work, if there is any; shows what may be seen of the group.
+    /// Returns the group's next output, if there is one, and shows its current state.
     pub fn take(&mut self, now_ns: u64) -> Option<Output> {
         self.dirty = false;
         let output = self.group.take(now_ns);
@@ -116,8 +116,9 @@ impl Peer {
         output
     }
 
-    /// Whether a message from a store is meant for this peer, and from a peer that is a member as far as is known here: a replica
-    /// that left and came back, here or there, is another peer, and what was said to or by the old one is not for the new one.
+    /// Returns whether a message from a store is meant for this peer and comes from a peer that is a member, as far as
+    /// is known here. A replica that left and came back, here or there, is another peer: messages to or from the old
+    /// one must not reach the new one.
     pub fn is_meant(&self, from_store: u64, epoch: RegionEpoch, from: u64, to: u64) -> bool {
         if crate::mutant!("replica.peers-not-checked") {
             return true;
@@ -127,7 +128,7 @@ impl Peer {
         to == self.group.peer() && sender.map_or(newer, |peer| peer.store_id == from_store)
     }
 
-    /// Shows request tasks what they may see, now.
+    /// Shows the group's current state to request tasks.
     pub fn publish(&mut self, now_ns: u64) {
         let term = self.group.term();
         let until = self.group.lease_until();
@@ -154,7 +155,7 @@ impl Peer {
         }
     }
 
-    /// Reports who leads, if that changed since the last time.
+    /// Reports the leader, if it changed since the last report.
     pub fn report_leadership(&mut self) {
         let after = (self.group.term(), self.group.leader());
         if std::mem::replace(&mut self.shown.reported, after) == after {
@@ -170,27 +171,27 @@ impl Peer {
         }
     }
 
-    /// Asks a quorum on behalf of a read.
-    pub fn read(&mut self, reply: oneshot::Sender<Result<()>>, place: ReadPlace) {
+    /// Asks a quorum to confirm a read.
+    pub fn read(&mut self, reply: oneshot::Sender<Result<()>>, slot: ReadSlot) {
         self.reads.next += 1;
-        self.reads.waiting.insert(self.reads.next, (reply, place));
+        self.reads.waiting.insert(self.reads.next, (reply, slot));
         self.group.read(self.reads.next);
     }
 
-    /// Forgets reads whose callers have given up: their places are others'.
+    /// Forgets reads whose callers have given up, and releases their slots.
     pub fn forget_given_up_reads(&mut self) {
         self.reads.waiting.retain(|_, (reply, _)| !reply.is_closed());
     }
 
-    /// Answers reads: those that may be served now, and those that cannot be served here.
+    /// Answers reads: `served` may be served now, `lost` cannot be served here.
     pub fn answer_reads(&mut self, served: &[u64], lost: &[u64]) {
         let (store, group, peer) = (self.view.store, self.view.group.0, self.view.peer);
-        for (reply, _place) in served.iter().filter_map(|read| self.reads.waiting.remove(read)) {
+        for (reply, _slot) in served.iter().filter_map(|read| self.reads.waiting.remove(read)) {
             let index = self.group.log().applied().0;
             probe::emit(|| Probe::IndexRead { store, group, peer, index });
             let _ = reply.send(Ok(()));
         }
-        for (reply, _place) in lost.iter().filter_map(|read| self.reads.waiting.remove(read)) {
+        for (reply, _slot) in lost.iter().filter_map(|read| self.reads.waiting.remove(read)) {
             let _ = reply.send(Err(self.view.not_leader()));
         }
     }
@@ -201,12 +202,13 @@ impl Peer {
         self.proposals.settle(index, term, replies, || view.not_leader());
     }
 
-    /// The store stops serving: nothing may be read here any more, and nobody waits for anything.
+    /// Ends the peer when the store stops serving: nothing may be read here any more, and every pending request gets
+    /// `error`.
     pub fn end(&mut self, error: impl Fn() -> Error) {
         self.view.drop_lease();
         self.view.set_leadership(Leadership::default());
         self.proposals.fail_all(&error);
-        for (_, (reply, _place)) in std::mem::take(&mut self.reads.waiting) {
+        for (_, (reply, _slot)) in std::mem::take(&mut self.reads.waiting) {
             let _ = reply.send(Err(error()));
         }
     }

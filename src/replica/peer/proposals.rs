@@ -1,4 +1,4 @@
-//! Who waits for a write: in the queue, or for an entry that is under way.
+//! Pending writes: commands in the queue, and entries that are in flight.
 
 use std::collections::VecDeque;
 
@@ -11,11 +11,11 @@ use crate::types::Error;
 /// A command that waits to be packed into an entry.
 #[derive(Debug)]
 pub struct Queued {
-    /// The term in which its proposer decided; 0: any.
+    /// The term in which the proposer decided; 0 for any term.
     pub term: u64,
     /// The command.
     pub command: Command,
-    /// Who waits for it.
+    /// The caller that waits for it.
     pub reply: Waiting,
 }
 
@@ -28,11 +28,11 @@ impl Queued {
 /// An entry that was proposed here and is not applied yet.
 #[derive(Debug)]
 pub struct Proposal {
-    /// Its index.
+    /// The entry's index.
     pub index: u64,
-    /// Its term.
+    /// The entry's term.
     pub term: u64,
-    /// Who waits, in the order of its commands.
+    /// The callers that wait, in the order of the entry's commands.
     pub replies: Vec<Waiting>,
 }
 
@@ -41,7 +41,7 @@ pub struct Proposal {
 pub struct Packed {
     /// The commands.
     pub commands: Vec<Command>,
-    /// Who waits, in the order of the commands.
+    /// The callers that wait, in the order of the commands.
     pub replies: Vec<Waiting>,
 }
 
@@ -49,26 +49,27 @@ pub struct Packed {
 #[derive(Debug, Default)]
 pub struct Proposals {
     queue: VecDeque<Queued>,
-    /// By index.
+    /// Sorted by index.
     under_way: VecDeque<Proposal>,
-    /// When leadership was lost with entries under way (node clock, ns).
+    /// When leadership was lost with entries in flight (node clock, ns).
     lost_ns: Option<u64>,
 }
 
 impl Proposals {
-    /// A command waits.
+    /// Queues a command.
     pub fn queue(&mut self, queued: Queued) {
         self.queue.push_back(queued);
     }
 
-    /// Whether nothing waits to be packed.
+    /// Returns whether the queue is empty.
     pub fn is_idle(&self) -> bool {
         self.queue.is_empty()
     }
 
-    /// Takes the commands of the next entry in `term`: from the front, as many as have at most `bytes_max` together, and at
-    /// least one. A command that must stand alone is the only one. Commands that nobody waits for any more are dropped on the
-    /// way, and those that were decided in another term are refused. Nothing when nothing is left.
+    /// Takes the commands of the next entry in `term` from the front of the queue: as many as have at most `bytes_max`
+    /// bytes together, and at least one. A command that must stand alone gets an entry of its own. Commands whose
+    /// callers have gone are dropped, and commands that were decided in another term are refused. Returns `None` if
+    /// there is no command left.
     pub fn pack(&mut self, term: u64, bytes_max: usize) -> Option<Packed> {
         let Queued { command, reply, .. } = self.take_first(term)?;
         let alone = command.kind.stands_alone();
@@ -88,11 +89,11 @@ impl Proposals {
         Some(packed)
     }
 
-    /// The first command that waits and may be proposed in `term`.
+    /// Takes the first command in the queue that may be proposed in `term`.
     fn take_first(&mut self, term: u64) -> Option<Queued> {
         loop {
             let queued = self.queue.pop_front()?;
-            // Nobody waits any more: the caller has given up, and may be trying elsewhere.
+            // The caller has given up, and may be retrying elsewhere.
             if queued.reply.is_gone() {
                 continue;
             }
@@ -103,20 +104,20 @@ impl Proposals {
         }
     }
 
-    /// Remembers who waits for an entry that was just proposed. Entries of an earlier leadership at or behind its place are
-    /// overwritten here; another peer that still holds them may yet commit them.
+    /// Remembers the callers of an entry that was just proposed. Entries of an earlier leadership at or after its index
+    /// are overwritten here; another peer that still holds them may yet commit them.
     pub fn await_entry(&mut self, proposal: Proposal) {
-        // This peer leads: whatever was lost before, this entry's time has not begun.
+        // This peer is leader: an earlier loss of leadership does not count for this entry.
         self.lost_ns = None;
         while self.under_way.back().is_some_and(|last| last.index >= proposal.index)
             && let Some(overwritten) = self.under_way.pop_back()
         {
-            fail(overwritten, || Error::Unknown("leadership was lost while it was under way".into()));
+            fail(overwritten, || Error::Unknown("leadership was lost while the write was in flight".into()));
         }
         if let Some(last) = self.under_way.back() {
             assert!(
                 last.index < proposal.index && last.term <= proposal.term,
-                "a proposal comes behind those before it: entry {} of term {} after entry {} of term {}",
+                "proposals are not in order: entry {} of term {} after entry {} of term {}",
                 proposal.index,
                 proposal.term,
                 last.index,
@@ -126,14 +127,16 @@ impl Proposals {
         self.under_way.push_back(proposal);
     }
 
-    /// Settles the proposals at and before an applied entry. Those of another term at that index never happened: they get
-    /// `refused`.
+    /// Settles the proposals at and before an applied entry. A proposal of another term at that index was never
+    /// committed, and gets `refused`.
     pub fn settle(&mut self, index: u64, term: u64, replies: Vec<Bytes>, refused: impl Fn() -> Error) {
         while self.under_way.front().is_some_and(|first| first.index < index)
             && let Some(proposal) = self.under_way.pop_front()
         {
-            // Entries are applied one by one, so an older proposal can only remain if a snapshot jumped over it.
-            fail(proposal, || Error::Unknown("a snapshot replaced the log before the write's fate was seen".into()));
+            // Entries are applied one by one, so an older proposal can only remain if a snapshot skipped it.
+            fail(proposal, || {
+                Error::Unknown("a snapshot replaced the log before the write's outcome was known".into())
+            });
         }
         let Some(proposal) = self.under_way.pop_front_if(|first| first.index == index) else { return };
         if proposal.term == term || crate::mutant!("replica.settle-ignores-term") {
@@ -146,7 +149,7 @@ impl Proposals {
         }
     }
 
-    /// Fails the entries under way when leadership has been lost for `limit_ns`: their fate may never be seen here.
+    /// Fails the entries in flight once leadership has been lost for `limit_ns`: their outcome may never be known here.
     pub fn fail_lost(&mut self, leads: bool, now_ns: u64, limit_ns: u64, error: impl Fn() -> Error) {
         if leads || self.under_way.is_empty() {
             self.lost_ns = None;
@@ -158,7 +161,7 @@ impl Proposals {
         }
     }
 
-    /// Fails everything.
+    /// Fails all proposals.
     pub fn fail_all(&mut self, error: impl Fn() -> Error) {
         self.queue.drain(..).for_each(|queued| queued.reply.settle(Err(error())));
         self.under_way.drain(..).for_each(|proposal| fail(proposal, &error));

@@ -2,15 +2,15 @@
 //!
 //! ```text
 //!   sender                                     receiver
-//!   engine snapshot -> chunks  == stream ==>   head: a place free?  no: refused before any data
-//!                      (a rate, a checksum)    chunks -> files beside the engine (a stager)
-//!                                              whole: one message to the driver; raft wants it? no: the files go
-//!                                              ingest: the ranges, the files and the group's state, in one step
+//!   engine snapshot -> chunks  == stream ==>   head: is a slot free? no: refused before any data
+//!                      (rate and checksum)     chunks -> files beside the engine (a stager)
+//!                                              complete: one message to the driver; removed if raft declines it
+//!                                              ingest: ranges, files and the group's state, in one step
 //! ```
 //!
-//! The sender freezes the engine when raft emits the message. A snapshot may have any size: either side holds a few
-//! chunks of it. A store sends two at a time and takes in two; what fails is tried again after 1 to 10 s, what finds
-//! no place looks for one again soon.
+//! The sender takes a snapshot of the engine when raft emits the message. A snapshot may have any size: each side holds
+//! only a few chunks of it in memory. A store sends at most two snapshots at a time and receives at most two. A
+//! snapshot that fails is retried after 1 to 10 s; one that finds no free slot is retried sooner.
 
 mod receive;
 mod retries;
@@ -24,7 +24,7 @@ pub use retries::Retries;
 pub use stream::Outgoing;
 pub use traffic::{Counts, Traffic};
 
-/// The running checksum of a snapshot's stream.
+/// Extends the running checksum of a snapshot's stream by `pairs`.
 fn checksum(crc: u32, pairs: &[CfPair]) -> u32 {
     pairs.iter().fold(crc, |crc, pair| {
         let crc = crate::arch::crc32c_append(crc, &pair.cf.to_be_bytes());
@@ -33,7 +33,7 @@ fn checksum(crc: u32, pairs: &[CfPair]) -> u32 {
     })
 }
 
-/// Bytes of keys and values.
+/// Returns the bytes of the keys and values.
 fn bytes(pairs: &[CfPair]) -> usize {
     pairs.iter().map(|pair| pair.key.len() + pair.value.len()).sum()
 }

@@ -1,4 +1,4 @@
-//! Receiving a snapshot: chunks are checked and written into files as they come.
+//! Receiving a snapshot: chunks are verified and written into files as they arrive.
 
 use armilla_arch::sync::Share;
 
@@ -9,51 +9,51 @@ use crate::types::{Error, Result};
 
 use super::{bytes, checksum};
 
-/// A snapshot that arrived whole. Dropped, its files are removed, which may block.
+/// A snapshot that arrived completely. Dropping it removes its files, which may block.
 #[derive(Debug)]
 pub struct Arrived<E: KvEngine = Engine> {
-    /// Its pairs.
+    /// The files with its pairs.
     pub files: E::Staged,
-    /// Its place among the snapshots that the store takes in.
-    _place: Share,
+    /// Its slot among the snapshots that the store receives.
+    _slot: Share,
 }
 
-/// A snapshot on its way in. Its methods block.
+/// A snapshot that is being received. Its methods block.
 pub struct Receiving<E: KvEngine = Engine> {
     stager: E::Stager,
-    place: Share,
+    slot: Share,
     crc: u32,
     whole: bool,
 }
 
 impl<E: KvEngine> Receiving<E> {
-    /// Nothing has arrived yet.
+    /// Begins to receive a snapshot.
     ///
     /// # Errors
-    /// When the engine has no room for files.
-    pub fn new(engine: &E, place: Share) -> Result<Receiving<E>> {
-        Ok(Receiving { stager: engine.stager()?, place, crc: 0, whole: false })
+    /// If the engine cannot create the files.
+    pub fn new(engine: &E, slot: Share) -> Result<Receiving<E>> {
+        Ok(Receiving { stager: engine.stager()?, slot, crc: 0, whole: false })
     }
 
-    /// Takes the next chunk.
+    /// Verifies the next chunk and writes it.
     ///
     /// # Errors
-    /// [`Error::Corruption`] if the stream is not what was sent, [`Error::Invalid`] if the chunk is too large or its
-    /// keys are not in order, [`Error::Io`] if it cannot be written.
+    /// [`Error::Corruption`] if the chunk is not what was sent, [`Error::Invalid`] if it is too large or its keys are
+    /// not in order, [`Error::Io`] if it cannot be written.
     pub fn take(&mut self, chunk: &SnapshotChunk) -> Result<()> {
         let bytes = bytes(&chunk.pairs);
         if bytes > SNAPSHOT_CHUNK_BYTES_MAX {
             return Err(Error::Invalid(format!(
-                "a snapshot's chunk has {bytes} bytes, at most {SNAPSHOT_CHUNK_BYTES_MAX}"
+                "a snapshot chunk of {bytes} bytes is over the limit of {SNAPSHOT_CHUNK_BYTES_MAX} bytes"
             )));
         }
         self.crc = checksum(self.crc, &chunk.pairs);
         if self.crc != chunk.crc {
-            return Err(Error::Corruption("a snapshot's chunk does not have the checksum it was sent with".into()));
+            return Err(Error::Corruption("a snapshot chunk does not match its checksum".into()));
         }
         for pair in &chunk.pairs {
             let cf = Cf::from_number(pair.cf).ok_or_else(|| {
-                Error::Corruption(format!("a snapshot's pair is of the unknown column family {}", pair.cf))
+                Error::Corruption(format!("a snapshot chunk has a pair of the unknown column family {}", pair.cf))
             })?;
             let put = self.stager.put(cf, &pair.key, &pair.value);
             if !crate::mutant!("replica.snapshot-with-a-hole") {
@@ -64,22 +64,22 @@ impl<E: KvEngine> Receiving<E> {
         Ok(())
     }
 
-    /// The whole snapshot, in files that are durable.
+    /// Completes the snapshot. Its files are durable when this returns.
     ///
     /// # Errors
     /// [`Error::Corruption`] if the stream ended early, [`Error::Io`] if the files cannot be written.
     pub fn finish(self) -> Result<Arrived<E>> {
         if !self.whole {
-            return Err(Error::Corruption("a snapshot's stream ended early".into()));
+            return Err(Error::Corruption("a snapshot stream ended early".into()));
         }
-        Ok(Arrived { files: self.stager.finish()?, _place: self.place })
+        Ok(Arrived { files: self.stager.finish()?, _slot: self.slot })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    //! Goal: what arrives whole is what was sent; anything else is refused, and its files and its place are given
-    //! back. Method: chunks by hand, into the simulator's engine.
+    //! Goal: a complete snapshot is what was sent; anything else is refused, and its files and its slot are released.
+    //! Method: hand-made chunks, received into the simulator's engine.
 
     use armilla_arch::sync::Budget;
 
@@ -90,25 +90,25 @@ mod tests {
     struct Scene {
         home: SimStorage,
         engine: SimEngine,
-        places: Budget,
+        slots: Budget,
     }
 
     impl Scene {
         fn new() -> Scene {
             let home = SimStorage::new();
             let engine = SimEngine::open(&home).unwrap();
-            Scene { home, engine, places: Budget::new(1) }
+            Scene { home, engine, slots: Budget::new(1) }
         }
 
-        /// Takes chunks in, up to the first that is refused.
+        /// Receives chunks up to the first one that is refused.
         fn receive(&self, chunks: &[SnapshotChunk]) -> Result<Arrived<SimEngine>> {
-            let mut receiving = Receiving::new(&self.engine, self.places.take(1).expect("the place is free"))?;
+            let mut receiving = Receiving::new(&self.engine, self.slots.take(1).expect("the slot is free"))?;
             chunks.iter().try_for_each(|chunk| receiving.take(chunk))?;
             receiving.finish()
         }
 
         fn is_clean(&self) -> bool {
-            self.home.staged() == 0 && self.places.taken() == 0
+            self.home.staged() == 0 && self.slots.taken() == 0
         }
     }
 
@@ -116,7 +116,7 @@ mod tests {
         CfPair { cf, key: key.into(), value: "v".into() }
     }
 
-    /// A stream of chunks with these pairs.
+    /// Returns a stream of chunks with these pairs.
     fn chunks(pairs: &[&[CfPair]]) -> Vec<SnapshotChunk> {
         let mut crc = 0;
         let mut chunk = |pairs: &&[CfPair]| {
@@ -135,7 +135,7 @@ mod tests {
         let sent =
             chunks(&[&[], &[pair(default, "a"), pair(default, "b")], &[pair(default, "c")], &[pair(write, "a")]]);
         let arrived = scene.receive(&sent).unwrap();
-        assert!(scene.places.taken() == 1 && scene.engine.get(Cf::RawDefault, b"a").unwrap().is_none());
+        assert!(scene.slots.taken() == 1 && scene.engine.get(Cf::RawDefault, b"a").unwrap().is_none());
         assert!(scene.engine.ingest(&[], &arrived.files, &WriteBatch::new()).unwrap());
         let there = |cf, key: &str| scene.engine.get(cf, key.as_bytes()).unwrap().is_some();
         assert!(["a", "b", "c"].iter().all(|key| there(Cf::RawDefault, key)) && there(Cf::RawWrite, "a"));

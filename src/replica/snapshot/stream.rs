@@ -19,30 +19,30 @@ use crate::types::{Error, Result};
 
 use super::{Counts, Traffic, bytes, checksum};
 
-/// A snapshot on its way out.
+/// A snapshot that is being sent.
 pub struct Outgoing {
-    /// What the first chunk says.
+    /// The head, which is sent in the first chunk.
     pub head: SnapshotHead,
-    /// The engine as it stood.
+    /// The engine at the time of the snapshot.
     pub frozen: <Engine as KvEngine>::Snapshot,
-    /// What is sent of it.
+    /// The ranges of keys to send.
     pub ranges: Vec<CfRange>,
-    /// Bytes of pairs in one chunk, the last pair aside.
+    /// Maximum bytes of pairs in one chunk, not counting the last pair.
     pub chunk_bytes: usize,
-    /// The rate that it shares.
+    /// The rate limit, which all snapshots share.
     pub traffic: Traffic,
-    /// Counts its bytes.
+    /// Counters of the bytes sent.
     pub counts: Arc<Counts>,
     /// The node's clock.
     pub clock: Clock,
 }
 
 impl Outgoing {
-    /// Streams it to another store.
+    /// Streams the snapshot to another store.
     ///
     /// # Errors
-    /// [`Error::Busy`] when the receiver takes in as many as it may; [`Error::Io`] when the connection breaks, the
-    /// receiver refuses it for another reason, or nothing moves for [`SNAPSHOT_STILL_MAX`].
+    /// [`Error::Busy`] if the receiver has no free slot; [`Error::Io`] if the connection breaks, the receiver refuses
+    /// the snapshot for another reason, or nothing is transferred for [`SNAPSHOT_STILL_MAX`].
     pub async fn send(self, channel: Channel) -> Result<()> {
         let (chunks, stream) = mpsc::channel(1);
         let clock = self.clock.clone();
@@ -58,7 +58,7 @@ impl Outgoing {
                 _ => Error::Io(format!("snapshot: {status}")),
             }),
             () = moved.stands_still(&clock) => {
-                Err(Error::Io(format!("the stream of a snapshot stood still for {} s", SNAPSHOT_STILL_MAX.as_secs())))
+                Err(Error::Io(format!("a snapshot stream made no progress for {} s", SNAPSHOT_STILL_MAX.as_secs())))
             }
         };
         reader.abort();
@@ -66,15 +66,15 @@ impl Outgoing {
     }
 
     async fn read(self, chunks: mpsc::Sender<SnapshotChunk>, moved: Arc<Moved>) {
-        // Without its last chunk the receiver does not take it.
+        // The receiver does not accept a snapshot without its last chunk.
         if let Err(error) = self.read_ranges(chunks, moved).await {
-            tracing::error!(%error, "a snapshot cannot be read");
+            tracing::error!(%error, "cannot read a snapshot from the engine");
         }
     }
 
     async fn read_ranges(self, chunks: mpsc::Sender<SnapshotChunk>, moved: Arc<Moved>) -> Result<()> {
         let Outgoing { head, mut frozen, ranges, chunk_bytes, traffic, counts, clock } = self;
-        // The head goes alone, so that one that is refused has cost no look at the data.
+        // The head is sent alone, so that nothing is read for a snapshot that is refused.
         let mut next = SnapshotChunk { head: Some(head), ..SnapshotChunk::default() };
         for range in ranges {
             let mut cursor = Some(range.start.clone());
@@ -111,7 +111,7 @@ impl Outgoing {
     }
 }
 
-/// When a stream last took a chunk (node clock, ns).
+/// When the stream last accepted a chunk (node clock, ns).
 struct Moved(AtomicU64);
 
 impl Moved {
@@ -119,7 +119,7 @@ impl Moved {
         self.0.store(now.0, Ordering::Relaxed);
     }
 
-    /// Completes when the stream has taken nothing for too long.
+    /// Returns once the stream has accepted nothing for [`SNAPSHOT_STILL_MAX`].
     async fn stands_still(&self, clock: &Clock) {
         loop {
             let still = clock.now().since(Instant(self.0.load(Ordering::Relaxed)));
@@ -131,7 +131,7 @@ impl Moved {
     }
 }
 
-/// One chunk's pairs from `start` on, and where the next chunk begins.
+/// Reads the pairs of one chunk from `start` on. Also returns where the next chunk begins, if there is one.
 fn page(read: &dyn Read, cf: Cf, start: &[u8], end: &[u8], bytes_max: usize) -> Result<(Vec<CfPair>, Option<Bytes>)> {
     let bytes_max = if crate::buggify!("snapshot.tiny-chunk") { 1 } else { bytes_max };
     let mut pairs = Vec::new();

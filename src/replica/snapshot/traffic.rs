@@ -1,4 +1,4 @@
-//! What the snapshots of a store share: places, a rate in each direction, and counters.
+//! What the snapshots of a store share: slots and a rate limit for each direction, and counters.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -8,27 +8,28 @@ use armilla_arch::sync::{Budget, Share};
 
 use crate::rt::clock::Clock;
 
-/// One direction: so many snapshots at a time, so many bytes a second all together. Clones share it.
+/// The limits of one direction: the number of snapshots at a time, and their bytes per second in total. Clones share
+/// them.
 #[derive(Clone, Debug)]
 pub struct Traffic {
-    places: Budget,
+    slots: Budget,
     clock: Clock,
     pace: Arc<Mutex<Pace>>,
 }
 
 impl Traffic {
-    /// At most `places` at a time and `bytes_per_s` a second.
-    pub fn new(clock: Clock, places: usize, bytes_per_s: u64) -> Traffic {
+    /// Allows at most `slots` snapshots at a time, and `bytes_per_s` bytes per second.
+    pub fn new(clock: Clock, slots: usize, bytes_per_s: u64) -> Traffic {
         let pace = Pace { bytes_per_s: bytes_per_s.max(1), free_ns: 0 };
-        Traffic { places: Budget::new(places), clock, pace: Arc::new(Mutex::new(pace)) }
+        Traffic { slots: Budget::new(slots), clock, pace: Arc::new(Mutex::new(pace)) }
     }
 
-    /// A place, free again when it is dropped.
-    pub fn place(&self) -> Option<Share> {
-        self.places.take(1).ok()
+    /// Takes a slot, if one is free. Dropping it releases the slot.
+    pub fn take_slot(&self) -> Option<Share> {
+        self.slots.take(1).ok()
     }
 
-    /// Waits until so many bytes may pass.
+    /// Waits until `bytes` more bytes may pass.
     pub async fn pass(&self, bytes: usize) {
         let now_ns = self.clock.now().0;
         let wait_ns = self.pace.lock().expect("no holder panics").wait_ns(now_ns, bytes);
@@ -38,7 +39,7 @@ impl Traffic {
     }
 }
 
-/// A rate.
+/// A rate limit.
 #[derive(Debug)]
 struct Pace {
     bytes_per_s: u64,
@@ -47,16 +48,16 @@ struct Pace {
 }
 
 impl Pace {
-    /// How long so many bytes wait, ns.
+    /// Returns how long `bytes` bytes have to wait, in nanoseconds.
     fn wait_ns(&mut self, now_ns: u64, bytes: usize) -> u64 {
         let begin_ns = now_ns.max(self.free_ns);
-        // u128: a product of two sizes.
+        // u128, because the product of two sizes may not fit into 64 bits.
         self.free_ns = begin_ns + (bytes as u128 * 1_000_000_000 / u128::from(self.bytes_per_s)) as u64;
         begin_ns - now_ns
     }
 }
 
-/// Counters of a store's snapshots, since the process's start.
+/// Counters of a store's snapshots since the process started.
 #[derive(Debug, Default)]
 pub struct Counts {
     sent: AtomicU64,
@@ -66,24 +67,24 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// One was delivered to another store.
+    /// Counts a snapshot that was delivered to another store.
     pub fn count_sent(&self) {
         self.sent.fetch_add(1, Ordering::Relaxed);
     }
-    /// One arrived whole.
+    /// Counts a snapshot that arrived completely.
     pub fn count_received(&self) {
         self.received.fetch_add(1, Ordering::Relaxed);
     }
-    /// One was sent away because all places are taken.
+    /// Counts a snapshot from another store that was refused for lack of a slot or of disk space.
     pub fn count_refused(&self) {
         self.refused.fetch_add(1, Ordering::Relaxed);
     }
-    /// Bytes of one were sent or received.
+    /// Counts bytes of snapshots that were sent or received.
     pub fn count_bytes(&self, bytes: usize) {
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
-    /// By the name of their figure.
-    pub fn figures(&self) -> [(&'static str, u64); 4] {
+    /// Returns the counters by the names of their metrics.
+    pub fn stats(&self) -> [(&'static str, u64); 4] {
         [
             ("snapshots_sent", self.sent.load(Ordering::Relaxed)),
             ("snapshots_received", self.received.load(Ordering::Relaxed)),
@@ -95,7 +96,8 @@ impl Counts {
 
 #[cfg(test)]
 mod tests {
-    //! Goal: bytes pass at the rate, also when several ask at once, and none are saved up. Method: by hand.
+    //! Goal: bytes pass at the rate, even if several tasks ask at once, and an unused rate is not saved up. Method: by
+    //! hand.
 
     use super::*;
 

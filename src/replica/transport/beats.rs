@@ -1,14 +1,14 @@
-//! How heartbeats of many groups travel: see `RaftBatch` in `armilla_raft.proto`.
+//! The encoding of heartbeats of many groups; see `RaftBatch` in `armilla_raft.proto`.
 
 use crate::raft::Beat;
 use crate::replica::message::GroupBeat;
 use crate::types::GroupId;
 use crate::types::region::RegionEpoch;
 
-/// Numbers of one beat.
+/// How many numbers encode one heartbeat.
 const NUMBERS: usize = 7;
 
-/// As they travel.
+/// Encodes heartbeats as numbers.
 pub(super) fn encode(beats: &[GroupBeat]) -> Vec<u64> {
     let mut numbers = Vec::with_capacity(beats.len() * NUMBERS);
     for GroupBeat { group, epoch, beat } in beats {
@@ -18,14 +18,14 @@ pub(super) fn encode(beats: &[GroupBeat]) -> Vec<u64> {
     numbers
 }
 
-/// What came.
+/// Decodes heartbeats.
 ///
 /// # Errors
-/// When the last one is not whole, as a sentence.
+/// If the last heartbeat is incomplete, a description of the error.
 pub(super) fn decode(numbers: &[u64]) -> Result<Vec<GroupBeat>, String> {
     let (beats, rest) = numbers.as_chunks::<NUMBERS>();
     if !rest.is_empty() {
-        return Err(format!("{} numbers of heartbeats are not {NUMBERS} for each", numbers.len()));
+        return Err(format!("{} numbers of heartbeats are not a multiple of {NUMBERS}", numbers.len()));
     }
     let beat = |[group, from, to, term, commit, conf_ver, version]: &[u64; NUMBERS]| GroupBeat {
         group: GroupId(*group),
@@ -37,7 +37,7 @@ pub(super) fn decode(numbers: &[u64]) -> Result<Vec<GroupBeat>, String> {
 
 #[cfg(test)]
 mod tests {
-    //! Goal: what was sent is what comes. Method: there and back.
+    //! Goal: decoding returns what was encoded. Method: a round trip.
     use super::*;
 
     #[test]

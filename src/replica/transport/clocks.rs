@@ -1,8 +1,10 @@
-//! Whether this node's clock stood still: a machine that was suspended with its clock sees it by the clocks of other stores.
+//! Detects that this node's clock stood still: a machine that was suspended together with its clock notices it by the
+//! clocks of other stores.
 //!
-//! **In** comes what a sender's clock showed when it sent, and what the own one shows; **out** goes the time that the own one lost. A
-//! message that was long on its way makes the other clock look late, never early, so the newest of a while is compared with the
-//! earliest-looking one. **Never**: a verdict on the sender's clock, or one by the wall clock.
+//! **In** comes the time that a sender's clock showed when it sent a message, and the time that this node's clock
+//! shows; **out** goes the time that this node's clock lost. A message that was long in transit makes the sender's
+//! clock look late, never early, so each message is compared with the recent one whose sender's clock looked earliest.
+//! **Never**: a verdict on the sender's clock, or one based on the wall clock.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,12 +12,12 @@ use std::time::Duration;
 use crate::rt::clock::Instant;
 use crate::types::limits::CLOCK_DRIFT_PERMILLE;
 
-/// How long one comparison lasts before it begins anew: drift adds up meanwhile.
+/// The duration of one comparison window, after which a new one begins, because drift adds up.
 const WINDOW_NS: u64 = 5_000_000_000;
-/// What is not worth a word, beside drift.
+/// A loss of time up to this, in addition to drift, is ignored.
 const LOST_NS_MIN: u64 = 50_000_000;
 
-/// What two clocks showed at one time, or nearly.
+/// The times that two clocks showed at about the same moment.
 #[derive(Clone, Copy, Debug)]
 struct Pair {
     theirs_ns: u64,
@@ -23,7 +25,7 @@ struct Pair {
 }
 
 impl Pair {
-    /// How much further the other clock went than the own one since `before`, ns.
+    /// Returns how much further the sender's clock advanced than this node's since `before`, in nanoseconds.
     fn ahead_of(&self, before: &Pair) -> i128 {
         i128::from(self.theirs_ns)
             - i128::from(before.theirs_ns)
@@ -33,21 +35,21 @@ impl Pair {
 
 #[derive(Clone, Copy, Debug)]
 struct Compared {
-    /// Of the sender's run.
+    /// The nonce of the sender's run.
     nonce: u64,
-    /// The pair that is compared with, and the one that looks earliest since the window began.
+    /// The pair to compare with, and the pair that looked earliest since the window began.
     before: Pair,
     best: Pair,
     since_ns: u64,
 }
 
-/// The clocks of other stores, by store.
+/// The clocks of other stores, by store ID.
 #[derive(Debug, Default)]
 pub(super) struct Clocks(BTreeMap<u64, Compared>);
 
 impl Clocks {
-    /// A message of a store's run (`nonce`) that left when its clock showed `theirs_ns` has arrived. The time that the own clock
-    /// lost since the last ones, if it did.
+    /// Handles the arrival of a message that a store's run (`nonce`) sent when its clock showed `theirs_ns`. Returns
+    /// the time that this node's clock lost since the last messages, if it lost any.
     pub fn hear(&mut self, store: u64, nonce: u64, theirs_ns: u64, now: Instant) -> Option<Duration> {
         let pair = Pair { theirs_ns, ours_ns: now.0 };
         let begin = Compared { nonce, before: pair, best: pair, since_ns: now.0 };
@@ -75,7 +77,7 @@ impl Clocks {
 
 #[cfg(test)]
 mod tests {
-    //! Goal: lost time is seen with the first message, and nothing else is taken for it. Method: by hand.
+    //! Goal: lost time is detected by the first message, and nothing else is mistaken for it. Method: by hand.
     use super::*;
 
     const MS: u64 = 1_000_000;

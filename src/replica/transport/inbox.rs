@@ -1,4 +1,4 @@
-//! The receiving side, served by every node.
+//! The receiving side of the transport, served by every node.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -22,25 +22,25 @@ use crate::types::run::History;
 use crate::types::{Error, GroupId};
 
 use super::clocks::Clocks;
-use super::{Local, Runs, TELL, beats};
+use super::{Local, REFUSAL_LOG_INTERVAL, Runs, beats};
 
-/// Receives for one store. Clones share it.
+/// Receives messages and snapshots for one store. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Inbox {
     local: Local,
     handle: Handle,
-    /// Snapshots on their way in.
+    /// The limits of incoming snapshots.
     snapshots: Traffic,
     runs: Runs,
-    /// What voters here may promise whom they hear.
+    /// The longest promise, which must be durable before a voter here hears of a sender.
     promise: Arc<LongestPromise>,
-    /// What the clocks of others say of this node's.
+    /// The clocks of other stores, compared with this node's.
     clocks: Arc<Mutex<Clocks>>,
-    /// When a refused sender was last told of in the log.
-    told: Arc<Mutex<Option<Instant>>>,
+    /// When the refusal of a sender was last logged.
+    logged: Arc<Mutex<Option<Instant>>>,
 }
 
-/// What a batch has for one lane.
+/// The part of a batch that is for one lane.
 #[derive(Default)]
 struct ForLane {
     messages: Vec<PeerMessage>,
@@ -48,7 +48,7 @@ struct ForLane {
     bytes: usize,
 }
 
-/// Who a stream says it comes from.
+/// The origin and destination of a stream, as it states them.
 struct Origin {
     cluster: u64,
     from_store: u64,
@@ -57,7 +57,7 @@ struct Origin {
 }
 
 impl Inbox {
-    /// Receives for `local`, snapshots as `snapshots` allows.
+    /// Creates the receiving side of `local`. `snapshots` limits incoming snapshots.
     pub(in crate::replica) fn new(
         local: Local,
         handle: Handle,
@@ -65,17 +65,17 @@ impl Inbox {
         runs: Runs,
         promise: Arc<LongestPromise>,
     ) -> Inbox {
-        Inbox { local, handle, snapshots, runs, promise, clocks: Arc::default(), told: Arc::default() }
+        Inbox { local, handle, snapshots, runs, promise, clocks: Arc::default(), logged: Arc::default() }
     }
 
-    /// Whether messages from there are for this store.
+    /// Checks that messages of this origin are meant for this store.
     fn is_for_here(&self, origin: &Origin) -> Result<(), String> {
         let Origin { cluster, from_store, to_store, .. } = origin;
         let own = &self.local;
         if *cluster != own.cluster {
             return Err(format!(
-                "store {from_store} of cluster {cluster} sends messages to this node, which belongs to cluster {}: one of the two has the data \
-                 directory or the addresses of the other's cluster",
+                "store {from_store} of cluster {cluster} sends messages to this node, which belongs to cluster {}: one of the \
+                 two has the data directory or the addresses of the other's cluster",
                 own.cluster
             ));
         }
@@ -86,7 +86,8 @@ impl Inbox {
         Ok(())
     }
 
-    /// Whether a stream may begin: it is for this store, and from a run that follows the last one heard of that store.
+    /// Checks that a stream may begin: it must be meant for this store, and come from a run that follows the last one
+    /// heard of its store.
     async fn begin(&self, origin: &Origin, earlier: Vec<Incarnation>) -> Result<(), Status> {
         self.is_for_here(origin).map_err(|why| self.refused(why))?;
         let history = History { run: origin.run, earlier };
@@ -94,7 +95,7 @@ impl Inbox {
         heard.map_err(|error| self.kept_nothing(error))?.map_err(|why| self.refused(why))
     }
 
-    /// Has leases given up if this node's clock stood still while others' went on.
+    /// Gives up leases if this node's clock stood still while those of other stores advanced.
     fn compare_clocks(&self, origin: &Origin, sent_ns: u64, arrived: Instant) {
         if sent_ns == 0 {
             return;
@@ -106,20 +107,21 @@ impl Inbox {
             tracing::warn!(
                 lost_ms,
                 by_the_clock_of_store = store,
-                "this machine's clock stood still, as when a virtual machine is suspended: leases are given up. Where that happens while \
-                 clients read, set raft.lease_reads = false"
+                "this machine's clock stood still, as when a virtual machine is suspended: all leases were given up. If this \
+                 happens while clients read, set raft.lease_reads = false"
             );
             self.handle.clock_stood_still();
         }
     }
 
-    /// An engine that cannot keep what was heard can keep nothing.
+    /// Stops the store: an engine that cannot store what was heard cannot store anything.
     fn kept_nothing(&self, error: Error) -> Status {
         self.handle.stop_serving(error.to_string());
         refusal(error)
     }
 
-    /// Makes sure that promises to a sender are remembered before any voter here hears of it. The lanes do not wait meanwhile.
+    /// Makes sure that promises to a sender survive a restart before any voter here hears of it. The lanes do not wait
+    /// for this.
     async fn may_promise(&self, election_ns: u64) -> Result<(), Status> {
         if crate::mutant!("replica.promise-waits-in-the-lane") {
             return Ok(());
@@ -127,7 +129,7 @@ impl Inbox {
         self.promise.raise(election_ns).await.map_err(|error| self.kept_nothing(error))
     }
 
-    /// Whether a stream may go on: no newer run of its store was heard since.
+    /// Checks that a stream may continue: no newer run of its store was heard since it began.
     #[allow(clippy::result_large_err)] // tonic's own type
     fn check(&self, origin: &Origin) -> Result<(), Status> {
         let here = self.is_for_here(origin).and_then(|()| self.runs.check(origin.from_store, &origin.run));
@@ -135,15 +137,15 @@ impl Inbox {
     }
 
     fn refused(&self, why: String) -> Status {
-        let (now, mut told) = (self.handle.clock().now(), self.told.lock().expect("no holder panics"));
-        if told.is_none_or(|told| now.since(told) >= TELL) {
-            *told = Some(now);
-            tracing::warn!("refused messages: {why}");
+        let (now, mut logged) = (self.handle.clock().now(), self.logged.lock().expect("no holder panics"));
+        if logged.is_none_or(|logged| now.since(logged) >= REFUSAL_LOG_INTERVAL) {
+            *logged = Some(now);
+            tracing::warn!("refusing messages: {why}");
         }
         Status::failed_precondition(why)
     }
 
-    /// What a batch has for each lane.
+    /// Splits a batch by lane.
     #[allow(clippy::result_large_err)] // tonic's own type
     fn by_lane(&self, batch: RaftBatch) -> Result<BTreeMap<usize, ForLane>, Status> {
         let mut lanes: BTreeMap<usize, ForLane> = BTreeMap::new();
@@ -152,7 +154,7 @@ impl Inbox {
             let lane = lanes.entry(self.handle.lane_of(GroupId(message.group_id))).or_default();
             lane.bytes += message.message.len();
             let message = decode(message, frame_bytes)?;
-            // A snapshot comes with its data, by its own call.
+            // Snapshots come with their data, by a call of their own.
             if message.message.get_msg_type() != MessageType::MsgSnapshot {
                 lane.messages.push(message);
             }
@@ -167,12 +169,12 @@ impl Inbox {
         Ok(lanes)
     }
 
-    /// Whether a snapshot may come in: its message, and what receives it.
+    /// Decides whether a snapshot may come in. If so, returns its message and its receiver.
     async fn accept(&self, head: SnapshotHead) -> Result<(Sender, PeerMessage, Receiving), Status> {
         let SnapshotHead { cluster_id, from_store, to_store, message, election_ns, incarnation, earlier } = head;
         let run = incarnation.unwrap_or_default();
         self.begin(&Origin { cluster: cluster_id, from_store, to_store, run }, earlier).await?;
-        let message = message.ok_or_else(|| Status::invalid_argument("a snapshot without its message"))?;
+        let message = message.ok_or_else(|| Status::invalid_argument("a snapshot has no raft message"))?;
         let message = decode(message, 0)?;
         let store = self.local.store;
         if self.handle.view(message.group).is_none() {
@@ -180,31 +182,31 @@ impl Inbox {
         }
         if self.handle.room() != Room::Enough {
             self.handle.snapshots().count_refused();
-            return Err(Status::failed_precondition(format!("store {store} has little room left on its disk")));
+            return Err(Status::failed_precondition(format!("the disk of store {store} is nearly full")));
         }
-        let place = self.snapshots.place().filter(|_| !crate::buggify!("transport.no-place-for-a-snapshot"));
-        let Some(place) = place else {
+        let slot = self.snapshots.take_slot().filter(|_| !crate::buggify!("transport.no-place-for-a-snapshot"));
+        let Some(slot) = slot else {
             crate::reach!("transport.snapshot-finds-no-place");
             self.handle.snapshots().count_refused();
-            let why = format!("store {store} is taking in {SNAPSHOTS_IN_MAX} snapshots");
+            let why = format!("store {store} is already receiving {SNAPSHOTS_IN_MAX} snapshots");
             return Err(Status::resource_exhausted(why));
         };
         self.may_promise(election_ns).await?;
         let engine = self.handle.engine().clone();
-        let receiving = cpu::run(move || Receiving::new(&engine, place)).await.map_err(refusal)?;
+        let receiving = cpu::run(move || Receiving::new(&engine, slot)).await.map_err(refusal)?;
         let arrived = self.handle.clock().now();
         Ok((Sender { store: from_store, election_ns, arrived }, message, receiving))
     }
 
-    /// The next chunk of a snapshot, if it comes in time.
+    /// Returns the next chunk of a snapshot, if it arrives in time.
     async fn next_chunk(&self, stream: &mut Streaming<SnapshotChunk>) -> Result<Option<SnapshotChunk>, Status> {
         let next = self.handle.clock().timeout(SNAPSHOT_STILL_MAX, stream.next()).await;
-        let still = |_| Status::deadline_exceeded("the stream of a snapshot stands still");
+        let still = |_| Status::deadline_exceeded("the snapshot stream made no progress for too long");
         next.map_err(still)?.transpose()
     }
 }
 
-/// Why a snapshot was not taken.
+/// Converts an error into the status of a refused stream.
 fn refusal(error: Error) -> Status {
     match error {
         Error::Corruption(_) => Status::data_loss(error.to_string()),
@@ -216,9 +218,10 @@ fn refusal(error: Error) -> Status {
 #[allow(clippy::result_large_err)] // tonic's own type
 fn decode(message: GroupMessage, frame_bytes: usize) -> Result<PeerMessage, Status> {
     let mut decoded = RaftMessage::parse_from_carllerche_bytes(&message.message)
-        .map_err(|e| Status::invalid_argument(format!("a raft message does not decode: {e}")))?;
+        .map_err(|e| Status::invalid_argument(format!("cannot decode a raft message: {e}")))?;
     for entry in decoded.mut_entries().iter_mut() {
-        // An entry is kept for long, and shares the memory of the whole frame that it came in: a small one gets its own.
+        // An entry is kept for long and shares the memory of the whole frame that it came in, so a small entry gets its
+        // own memory.
         if entry.data.len() < frame_bytes / 4 {
             entry.data = Bytes::copy_from_slice(&entry.data);
         }
@@ -234,7 +237,7 @@ impl Transport for Inbox {
         let mut begun = false;
         while let Some(batch) = stream.next().await {
             let mut batch = batch?;
-            // What waits for a lane that is held up was heard when it came, not when the lane gets to it.
+            // The time of arrival, which counts even if a lane that is held up handles the messages later.
             let arrived = self.handle.clock().now();
             let origin = Origin {
                 cluster: batch.cluster_id,
@@ -258,7 +261,7 @@ impl Transport for Inbox {
             }
             let sender = Sender { store: origin.from_store, election_ns: batch.election_ns, arrived };
             for (lane, for_lane) in self.by_lane(batch)? {
-                // Given back when the lane has taken them. Raft sends again what is dropped here.
+                // Released when the lane has taken the messages. Raft sends messages again that are dropped here.
                 let Ok(share) = self.handle.inbox().take(for_lane.bytes) else { continue };
                 let ForLane { messages, beats, .. } = for_lane;
                 if !self.handle.send_to(lane, Message::FromPeers { sender, messages, beats, share }) {
@@ -273,7 +276,7 @@ impl Transport for Inbox {
         let mut stream = request.into_inner();
         let mut next = self.next_chunk(&mut stream).await?;
         let head = next.as_mut().and_then(|chunk| chunk.head.take());
-        let head = head.ok_or_else(|| Status::invalid_argument("a snapshot without its head"))?;
+        let head = head.ok_or_else(|| Status::invalid_argument("a snapshot has no head"))?;
         let (sender, message, mut receiving) = self.accept(head).await?;
         while let Some(chunk) = next {
             let bytes = chunk.pairs.iter().map(|pair| pair.key.len() + pair.value.len()).sum();

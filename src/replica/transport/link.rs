@@ -1,4 +1,4 @@
-//! One direction between two stores: a stream of batches, begun again whenever it breaks.
+//! One direction between two stores: a stream of batches, which is started again whenever it breaks.
 
 use std::time::Duration;
 
@@ -10,21 +10,21 @@ use crate::rt::net::Net;
 use crate::rt::sync::{mpsc, watch};
 use crate::types::limits::{LINK_BATCH_BYTES_FULL, LINK_BATCHES_MAX, LINK_STILL_MAX, MESSAGE_BYTES_MAX};
 
-use super::{Addresses, Local, Outbound, Queued, TELL, beats};
+use super::{Addresses, Local, Outbound, Queued, REFUSAL_LOG_INTERVAL, beats};
 
-/// Between two tries to reach a store.
+/// The delay between two attempts to reach a store.
 const RETRY: Duration = Duration::from_millis(100);
 
 /// How the feeding of a stream ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fed {
-    /// The outbox is gone.
+    /// The outbox was dropped.
     All,
-    /// The stream takes no more.
+    /// The stream accepts nothing more.
     Broken,
 }
 
-/// One direction between two stores.
+/// Sends to one store.
 pub(super) struct Link {
     pub to_store: u64,
     pub local: Local,
@@ -34,9 +34,9 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Sends what is queued until the outbox is gone.
+    /// Sends what is queued until the outbox is dropped.
     pub async fn run(self, mut waiting: mpsc::Receiver<Queued>) {
-        let mut told = None;
+        let mut logged = None;
         loop {
             let address = self.addresses.borrow().get(&self.to_store).cloned();
             if let Some(Ok(channel)) = address.map(|a| self.net.channel(&a)) {
@@ -47,14 +47,15 @@ impl Link {
                     .max_encoding_message_size(MESSAGE_BYTES_MAX)
                     .max_decoding_message_size(MESSAGE_BYTES_MAX);
                 let call = client.messages(stream);
-                // Whichever ends first: the call (the store is gone) or the feeding of it (this outbox is gone).
+                // Whichever ends first: the call (the other store is gone) or the feeding of it (this outbox was
+                // dropped).
                 crate::rt_select! {
                     ended = call => if let Err(status) = ended {
                         let now = self.handle.clock().now();
                         let refused = status.code() == tonic::Code::FailedPrecondition;
-                        if refused && told.is_none_or(|told| now.since(told) >= TELL) {
-                            told = Some(now);
-                            tracing::warn!(to = self.to_store, why = status.message(), "a node refuses messages of this store");
+                        if refused && logged.is_none_or(|logged| now.since(logged) >= REFUSAL_LOG_INTERVAL) {
+                            logged = Some(now);
+                            tracing::warn!(to = self.to_store, why = status.message(), "a node refuses messages from this store");
                         } else {
                             tracing::debug!(to = self.to_store, %status, "the stream to a store broke");
                         }
@@ -66,7 +67,7 @@ impl Link {
             }
             self.handle.send_all(|| Message::Unreachable { store: self.to_store });
             self.handle.clock().sleep(RETRY).await;
-            // What waited through the break is old: raft sends what still matters.
+            // What was queued during the break is old: raft sends again what still matters.
             while waiting.try_recv().is_ok() {}
         }
     }
@@ -101,7 +102,7 @@ impl Link {
                 answers: beats::encode(&beats.answers),
                 sent_ns: self.handle.clock().now().0,
             };
-            // A stream that takes nothing for long is as good as broken, whatever the connection says.
+            // A stream that accepts nothing for a long time counts as broken, whatever the connection says.
             match self.handle.clock().timeout(LINK_STILL_MAX, batches.send(batch)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) | Err(_) => return Fed::Broken,

@@ -1,6 +1,7 @@
-//! Raft messages between stores: a stream for each pair and direction.
+//! Raft messages between stores: one stream for each pair of stores and each direction.
 //!
-//! Messages may be lost, never altered: raft sends again. A store that cannot be reached costs a bounded queue, nothing more.
+//! Messages may be lost, but are never altered: raft sends them again. An unreachable store costs a bounded queue,
+//! nothing more.
 
 mod beats;
 mod clocks;
@@ -24,30 +25,30 @@ pub use inbox::Inbox;
 pub(super) use outbox::{Outbox, Sending, SnapshotOut};
 pub(super) use runs::Runs;
 
-/// What waits for a store, and its place in the budget.
+/// An item that waits to be sent, and its share of the queue's bytes.
 type Queued = (Outbound, Share);
 
-/// What is sent to a store.
+/// An item to send to a store.
 enum Outbound {
     Message(GroupMessage),
     Beats(Beats),
 }
 
-/// Addresses of stores, by id.
+/// Addresses of stores, by store ID.
 pub type Addresses = BTreeMap<u64, String>;
 
-/// How often one side of a refused stream is told of it.
-const TELL: Duration = Duration::from_secs(10);
+/// How often each side of a refused stream logs the refusal.
+const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Who sends from here.
+/// The identity of the sender.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Local {
-    /// The cluster.
+    /// The cluster ID.
     pub cluster: u64,
-    /// This store.
+    /// This store's ID.
     pub store: u64,
-    /// The election timeout that its leaders go by, ns.
+    /// The election timeout of this store's leaders, in nanoseconds.
     pub election_ns: u64,
-    /// The run of its process, and those before.
+    /// This run of the process, and the runs before it.
     pub history: Arc<History>,
 }

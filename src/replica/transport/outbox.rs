@@ -1,4 +1,4 @@
-//! Sending to other stores.
+//! The sending side of the transport.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -37,18 +37,18 @@ pub struct Outbox {
 /// How snapshots are sent.
 #[derive(Clone)]
 pub struct Sending {
-    /// Bytes of pairs in one chunk.
+    /// Maximum bytes of pairs in one chunk.
     pub chunk_bytes: usize,
-    /// Places, and the rate.
+    /// The slots and the rate limit.
     pub traffic: Traffic,
-    /// When those that failed are tried again.
+    /// The delays before snapshots that failed are retried.
     pub retries: Arc<Mutex<Retries>>,
 }
 
 struct Line {
     queue: mpsc::Sender<Queued>,
     waiting_bytes: Budget,
-    /// What reads of old entries that are under way may bring.
+    /// The bytes that pending reads of old entries may return.
     fetches: Budget,
     task: JoinHandle<()>,
 }
@@ -62,15 +62,15 @@ impl Drop for Line {
 /// A snapshot to be sent.
 #[derive(Debug)]
 pub struct SnapshotOut {
-    /// The group.
+    /// The group's ID.
     pub group: GroupId,
-    /// Its epoch.
+    /// The group's epoch.
     pub epoch: RegionEpoch,
-    /// To this store.
+    /// The store that receives it.
     pub to_store: u64,
     /// Raft's message.
     pub message: RaftMessage,
-    /// What it carries.
+    /// The ranges of keys that it carries.
     pub ranges: Vec<CfRange>,
 }
 
@@ -80,7 +80,7 @@ fn group_message(group: GroupId, epoch: RegionEpoch, message: &RaftMessage) -> O
 }
 
 impl Outbox {
-    /// Sends as `local` to whom `addresses` knows.
+    /// Creates the sending side of `local`, which reaches the stores in `addresses`.
     pub fn new(
         local: Local,
         net: Net,
@@ -91,7 +91,8 @@ impl Outbox {
         Outbox { local, net, addresses, lines: Arc::default(), handle, sending }
     }
 
-    /// Room for old entries on their way to a store, held until they are in its queue; none if as much waits for it as may.
+    /// Reserves room for old entries to a store, to be held until they are in its queue. Returns `None` if the queue
+    /// already has as many bytes as it may.
     pub fn room_for_a_fetch(&self, store: u64, bytes: usize) -> Option<Share> {
         let mut lines = self.lines.lock().expect("no holder panics");
         let line = self.line(&mut lines, store);
@@ -102,14 +103,14 @@ impl Outbox {
         line.fetches.take(bytes).ok()
     }
 
-    /// Queues a message; false, and it is dropped, when the store's queue is full.
+    /// Queues a message. Returns false and drops it if the store's queue is full.
     pub fn send(&self, group: GroupId, epoch: RegionEpoch, to_store: u64, message: RaftMessage) -> bool {
         let Some(message) = group_message(group, epoch, &message) else { return false };
         let bytes = message.message.len();
         !crate::buggify!("transport.outbox-full") && self.queue(to_store, Outbound::Message(message), bytes)
     }
 
-    /// Queues heartbeats and answers; drops them when the store's queue is full.
+    /// Queues heartbeats and their responses. Drops them if the store's queue is full.
     pub fn send_beats(&self, to_store: u64, beats: Beats) {
         if !beats.is_empty() && !crate::buggify!("transport.outbox-full") {
             let bytes = beats.bytes();
@@ -142,8 +143,9 @@ impl Outbox {
         })
     }
 
-    /// Streams a snapshot of the ranges as the engine stands now; the driver hears of the end by message. One that finds no place, or
-    /// fails, ends some time later, so that raft does not ask for the next one at once.
+    /// Streams a snapshot of the ranges as the engine holds them now, and tells the driver by message when it has
+    /// ended. If it finds no free slot or fails, the message is delayed, so that raft does not ask for the next
+    /// snapshot at once.
     pub fn send_snapshot(&self, snapshot: SnapshotOut, engine: &Engine) {
         let SnapshotOut { group, epoch, to_store, message, ranges } = snapshot;
         let (to_peer, index) = (message.to, message.get_snapshot().get_metadata().index);
@@ -159,9 +161,9 @@ impl Outbox {
             earlier: self.local.history.earlier.clone(),
         };
         let Sending { chunk_bytes, traffic, retries } = &self.sending;
-        let place = traffic.place();
-        // Only one that leaves holds a view of the engine.
-        let outgoing = place.is_some().then(|| Outgoing {
+        let slot = traffic.take_slot();
+        // Only a snapshot that has a slot holds a view of the engine.
+        let outgoing = slot.is_some().then(|| Outgoing {
             head,
             frozen: engine.snapshot(),
             ranges,
@@ -174,10 +176,10 @@ impl Outbox {
         task::spawn(async move {
             let sent = match (outgoing, channel) {
                 (Some(outgoing), Some(channel)) => outgoing.send(channel).await,
-                (Some(_), None) => Err(Error::Io("its address is not known".into())),
-                (None, _) => Err(Error::Busy("this store is sending as many as it may".into())),
+                (Some(_), None) => Err(Error::Io("the address of the store is unknown".into())),
+                (None, _) => Err(Error::Busy("this store is already sending as many snapshots as it may".into())),
             };
-            drop(place);
+            drop(slot);
             match &sent {
                 Ok(()) => {
                     handle.snapshots().count_sent();
@@ -187,15 +189,19 @@ impl Outbox {
                     let wait = {
                         let mut retries = retries.lock().expect("no holder panics");
                         match error {
-                            Error::Busy(_) => retries.no_place(group, to_peer),
+                            Error::Busy(_) => retries.no_slot(group, to_peer),
                             _ => retries.failed(group, to_peer),
                         }
                     };
                     let wait_ms = wait.as_millis() as u64;
                     match error {
-                        // Many groups may wait for the same places.
-                        Error::Busy(_) => tracing::debug!(%group, to_store, %error, wait_ms, "a snapshot has to wait"),
-                        _ => tracing::warn!(%group, to_store, %error, wait_ms, "a snapshot did not arrive"),
+                        // Many groups may wait for the same slots.
+                        Error::Busy(_) => {
+                            tracing::debug!(%group, to_store, %error, wait_ms, "no free slot for a snapshot, trying again")
+                        }
+                        _ => {
+                            tracing::warn!(%group, to_store, %error, wait_ms, "sending a snapshot failed, trying again")
+                        }
                     }
                     handle.clock().sleep(wait).await;
                 }

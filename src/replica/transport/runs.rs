@@ -1,8 +1,8 @@
-//! Which run of each other store was heard last, and whether another one may follow it.
+//! The run of each other store that was heard last, and whether another run may follow it.
 //!
-//! **In** come the runs that streams say they belong to; **out** goes whether this store listens. What it heard is durable before it
-//! listens, so that a store that was put back to an older disk is known after a restart of everybody, too. **Never**: a message of
-//! a run that is not of the history that was heard before.
+//! **In** come the runs that streams state; **out** goes whether this store accepts their messages. A run is durable
+//! here before its messages are accepted, so that a store that went back to an older disk is recognized even after all
+//! nodes were restarted. **Never**: a message of a run that does not continue the history that was heard before.
 
 use std::collections::BTreeMap;
 use std::sync::{self, Arc};
@@ -18,21 +18,21 @@ use crate::rt::sync::Mutex;
 use crate::types::Result;
 use crate::types::run::{History, not_later, older};
 
-/// The newest runs of other stores. Clones share it.
+/// The newest runs of other stores. Clones share them.
 #[derive(Clone, Debug)]
 pub(in crate::replica) struct Runs {
     engine: Engine,
-    /// By store; durable.
+    /// By store ID; durable.
     newest: Arc<sync::Mutex<BTreeMap<u64, Incarnation>>>,
-    /// Held while a newer one is made durable.
+    /// Held while a newer run is made durable.
     taking: Arc<Mutex<()>>,
 }
 
 impl Runs {
-    /// As the engine holds it.
+    /// Loads the runs from the engine.
     ///
     /// # Errors
-    /// When the engine cannot be read, or holds something else there.
+    /// If the engine cannot be read, or the stored value does not decode.
     pub fn load(engine: &Engine) -> Result<Runs> {
         let known = match crate::mutant!("replica.runs-forgotten") {
             true => BTreeMap::new(),
@@ -45,22 +45,22 @@ impl Runs {
         self.newest.lock().expect("no holder panics").get(&store).copied()
     }
 
-    /// Whether a message that a stream brings may be taken, once its run was heard: a newer run may have been, since.
+    /// Checks that a message may be accepted from a stream whose run was heard: a newer run may have been heard since.
     ///
     /// # Errors
-    /// Why not, as a sentence.
+    /// The reason for the refusal, as a sentence.
     pub fn check(&self, store: u64, run: &Incarnation) -> Result<(), String> {
         match self.of(store) {
             Some(newest) if newest == *run || crate::mutant!("replica.incarnations-not-checked") => Ok(()),
             Some(newest) => Err(refused(store, &newest, run)),
-            None => Err(format!("store {store} has not said which run of its process this is")),
+            None => Err(format!("store {store} has not stated which run of its process this is")),
         }
     }
 
-    /// Hears a run of a store, at the beginning of a stream. `own` is the store that hears.
+    /// Handles the run that a store states at the beginning of a stream. `own` is this store.
     ///
     /// # Errors
-    /// Of the engine, which could not remember it. Within: why this store does not listen, as a sentence.
+    /// The engine's error, if it could not store the run. The inner error is the reason for a refusal, as a sentence.
     pub async fn hear(&self, own: u64, store: u64, heard: &History) -> Result<Result<(), String>> {
         let _taking = self.taking.lock().await;
         let known = self.of(store);
@@ -89,6 +89,6 @@ impl Runs {
 
 fn refused(store: u64, newest: &Incarnation, run: &Incarnation) -> String {
     let ended =
-        || format!("a stream of start {} of store {store} goes on, but start {} was heard", run.boot, newest.boot);
+        || format!("a stream of start {} of store {store} continues, but start {} was heard", run.boot, newest.boot);
     older(store, newest, run).unwrap_or_else(ended)
 }
