@@ -21,6 +21,20 @@ const WORDS: &[(&str, &str)] = &[
     ("Underway", "QueryGuard"),
     ("ghost time", "true time"),
     ("ends to exist", "expires"),
+    ("Borders", "Boundaries"),
+    ("Teller", "LogLimit"),
+    ("Stranger", "ForeignNodes"),
+    ("obey", "handle_reply"),
+    ("so many", "this many, N"),
+    ("whoever", "the caller, the node that"),
+    ("somebody", "a node, a client"),
+    ("for ever", "forever"),
+    ("stands still", "is suspended, stops"),
+    ("is at hand", "is available"),
+    ("ends never", "never returns"),
+    ("worked out anew", "recomputed"),
+    ("all is well", "healthy"),
+    ("in its turn", "in turn"),
 ];
 
 /// Files in which a word has its usual meaning.

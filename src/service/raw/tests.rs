@@ -189,15 +189,15 @@ fn column_families_are_apart() {
 
 #[test]
 fn a_key_is_gone_the_second_its_ttl_ends() {
-    let bench = Bench::with(&[("for ever", "x")]);
+    let bench = Bench::with(&[("forever", "x")]);
     bench.put("k", "v", 10);
-    assert_eq!((bench.ttl("k"), bench.ttl("for ever"), bench.ttl("none")), (Some(10), Some(0), None));
+    assert_eq!((bench.ttl("k"), bench.ttl("forever"), bench.ttl("none")), (Some(10), Some(0), None));
     bench.pass(9);
     assert_eq!((bench.ttl("k"), bench.get("k").as_deref()), (Some(1), Some("v")));
     bench.pass(1);
     assert_eq!((bench.ttl("k"), bench.get("k")), (None, None));
-    assert_eq!(bench.scan("", "", 10, false), "for ever=x");
-    assert_eq!(bench.scan("z", "", 10, true), "for ever=x");
+    assert_eq!(bench.scan("", "", 10, false), "forever=x");
+    assert_eq!(bench.scan("z", "", 10, true), "forever=x");
     // A put without a TTL clears it.
     bench.put("k", "v", 10);
     bench.put("k", "w", 0);
