@@ -21,6 +21,8 @@ mod readme;
 mod report;
 #[path = "tidy/rules.rs"]
 mod rules;
+#[path = "tidy/shape.rs"]
+mod shape;
 #[path = "tidy/source.rs"]
 mod source;
 #[path = "tidy/wording.rs"]

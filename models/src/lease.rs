@@ -4,8 +4,8 @@
 //! that heard a quorum answer what it sent at *s* reads alone until *s* + 8 on its clock; who heard a leader votes
 //! for no other peer for 10 units of its own. A restart forgets the promise and makes the longest one again. A transfer
 //! makes a vote without asking promises, at any later time. P's log may take a split (or a Prepare: any entry that
-//! gives keys away): the store that applies it first may elect a leader of the newborn N at once, which takes writes for
-//! keys that P's leader may still believe its own.
+//! gives keys away): the store that applies it first may elect a leader of the newborn N at once, which takes writes
+//! for keys that P's leader may still believe its own.
 //!
 //! ```text
 //!   leader, slow clock:   sends at s ........ 4 ........ 8 lease over

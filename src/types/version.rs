@@ -5,8 +5,8 @@
 /// TiKV's clients and tools choose their requests by it, so it names the protocol that is spoken here, not this
 /// program:
 ///
-/// - client-java parses it as three numbers and prints a stack trace for anything else ("" or "8.5.0+x"); below 6.1.0 it
-///   refuses API V2, below 4.0.0 it resolves locks without async commit;
+/// - client-java parses it as three numbers and prints a stack trace for anything else ("" or "8.5.0+x"); below 6.1.0
+///   it refuses API V2, below 4.0.0 it resolves locks without async commit;
 /// - TiKV's backup tools of 8.x want 8.2 or newer, and refuse 9.x as too new;
 /// - PD takes the minimum over all stores for the cluster's version and enables features by it.
 ///

@@ -87,3 +87,19 @@ pub const LONG: &[(&str, &str)] = &[];
 
 /// Cycles of files that are allowed: (path, reason). All files of the cycle are in this folder, or are this one file.
 pub const CIRCLES: &[(&str, &str)] = &[];
+
+/// Functions that may be longer: (file, function, reason).
+pub const LONG_FUNCTIONS: &[(&str, &str, &str)] = &[
+    ("benches/versus/main.rs", "main", "one paragraph for each row of the table that it prints"),
+    (
+        "tests/cluster.rs",
+        "random_nodes_die_under_load_and_nothing_acknowledged_is_lost",
+        "a scenario, in order of time",
+    ),
+    ("tests/compat.rs", "every_raw_call", "one paragraph for each call of the client"),
+    (
+        "tests/refusals.rs",
+        "bad_requests_get_the_protocols_error_and_leave_the_connection_usable",
+        "one paragraph for each bad request",
+    ),
+];
