@@ -57,8 +57,8 @@ pub fn cpu_seconds() -> f64 {
 }
 
 /// Restores the default action of SIGPIPE: from now on, a reader that closes its pipe (`| head`) ends this process
-/// quietly instead of by a panic. Only for commands that have nothing left to do but print: a socket that the peer has closed
-/// raises the same signal, which must not end a node or a client that would try another node.
+/// quietly instead of by a panic. Only for commands that have nothing left to do but print: a socket that the peer
+/// has closed raises the same signal, which must not end a node or a client that would try another node.
 pub fn only_prints() {
     // SAFETY: the default action is a valid handler at any time.
     unsafe {

@@ -313,8 +313,8 @@ impl NodeHandle {
         self.node.incarnation.lock().unwrap().read_ns = nanos;
     }
 
-    /// Records that the running task makes a blocking read from this node's disk: a lane does nothing else for as long as
-    /// that takes ([`NodeHandle::set_read_ns`]), and blocking work takes that much longer.
+    /// Records that the running task makes a blocking read from this node's disk. A lane does nothing else for as long
+    /// as that takes ([`NodeHandle::set_read_ns`]), and blocking work takes that much longer.
     pub fn block_for_read(&self) {
         self.node.block_for_read();
     }
