@@ -34,7 +34,7 @@ pub const PROTOCOL: Protocol = Protocol {
     bounds: &[
         Bound { name: "terms", about: "terms, the first leader's is 1", quick: 2, large: 2, max: 3 },
         Bound { name: "crashes", about: "crashes, back to the commit index in the log", quick: 1, large: 1, max: 3 },
-        Bound { name: "data", about: "entries of data", quick: 0, large: 1, max: 2 },
+        Bound { name: "data", about: "entries of data", quick: 0, large: 0, max: 2 },
         Bound {
             name: "late",
             about: "1: appends of before arrive late; 0: each has all that there is",

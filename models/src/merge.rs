@@ -48,7 +48,7 @@ pub const PROTOCOL: Protocol = Protocol {
             name: "moves",
             about: "removals of T's peer on the last store, which may be added again",
             quick: 0,
-            large: 1,
+            large: 0,
             max: 2,
         },
         Bound { name: "crashes", about: "crashes of a store, back to its last flush", quick: 0, large: 0, max: 2 },

@@ -42,7 +42,7 @@ pub const PROTOCOL: Protocol = Protocol {
     bounds: &[
         Bound { name: "deaths", about: "stores that die for good", quick: 1, large: 1, max: 4 },
         Bound { name: "swap", about: "1: P may swap a peer for one on the spare", quick: 1, large: 1, max: 1 },
-        Bound { name: "merge", about: "1: P may merge into T, which may swap a peer", quick: 0, large: 1, max: 1 },
+        Bound { name: "merge", about: "1: P may merge into T, which may swap a peer", quick: 0, large: 0, max: 1 },
         Bound { name: "writes", about: "entries of data in P's log after the split", quick: 1, large: 2, max: 3 },
     ],
     cases: &[&[], &[("swap", 0), ("merge", 1), ("writes", 0)]],

@@ -34,8 +34,8 @@ pub const PROTOCOL: Protocol = Protocol {
     about: "sleeping groups live on their stores' beats: never two who read alone, never asleep for ever",
     bounds: &[
         Bound { name: "terms", about: "terms, the first leader's is 1", quick: 2, large: 3, max: 4 },
-        Bound { name: "clocks", about: "0: 1's is slow, the others' fast; 1: every way", quick: 0, large: 1, max: 1 },
-        Bound { name: "restarts", about: "restarts of a store", quick: 1, large: 2, max: 2 },
+        Bound { name: "clocks", about: "0: 1's is slow, the others' fast; 1: every way", quick: 0, large: 0, max: 1 },
+        Bound { name: "restarts", about: "restarts of a store", quick: 1, large: 1, max: 2 },
         Bound { name: "failures", about: "stores that stall or die", quick: 0, large: 0, max: 1 },
         Bound { name: "writes", about: "writes", quick: 0, large: 0, max: 2 },
     ],
