@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use armilla_models::PROTOCOLS;
-use armilla_models::protocol::{Bounds, Protocol};
+use armilla_models::protocol::{Bound, Bounds, Protocol};
 use armilla_models::search::{Outcome, Verdict};
 
 const USAGE: &str = "\
@@ -52,9 +52,10 @@ fn find(name: &str) -> Result<&'static Protocol, String> {
 
 fn list(protocol: &Protocol) -> bool {
     println!("{}: {}", protocol.name, protocol.about);
-    println!("bounds (quick, --large, at most):");
+    println!("bounds (quick, --large, lowest, highest):");
     for bound in protocol.bounds {
-        println!("  --{:<10} {:>3} {:>3} {:>3}  {}", bound.name, bound.quick, bound.large, bound.max, bound.about);
+        let Bound { name, about, quick, large, min, max } = bound;
+        println!("  --{name:<10} {quick:>3} {large:>3} {min:>3} {max:>3}  {about}");
     }
     println!("flaws:");
     protocol.flaws.iter().for_each(|flaw| println!("  {:<28} {}", flaw.name, flaw.about));
@@ -89,8 +90,8 @@ fn run(protocol: &'static Protocol, options: &[&str]) -> Result<bool, String> {
     for (name, value) in changes {
         let bound = protocol.bounds.iter().find(|bound| bound.name == name);
         let bound = bound.ok_or_else(|| format!("{} has no bound `{name}`\n{USAGE}", protocol.name))?;
-        let value = value.parse().ok().filter(|value| *value <= bound.max);
-        bounds.set(name, value.ok_or_else(|| format!("`{name}` is a number from 0 to {}", bound.max))?);
+        let value = value.parse().ok().filter(|value| (bound.min..=bound.max).contains(value));
+        bounds.set(name, value.ok_or_else(|| format!("`{name}` is a number from {} to {}", bound.min, bound.max))?);
     }
     println!("{}: {}", protocol.name, bounds.show());
     let began = Instant::now();

@@ -40,19 +40,27 @@ pub const PROTOCOL: Protocol = Protocol {
     name: "merge",
     about: "S agrees to merge in its log, T decides in its own: no key with two owners, no write lost, no peer stuck",
     bounds: &[
-        Bound { name: "stores", about: "stores, each with a peer of every group", quick: 2, large: 3, max: 3 },
-        Bound { name: "prepares", about: "Prepares in S's log", quick: 2, large: 2, max: 3 },
-        Bound { name: "writes", about: "writes to S", quick: 1, large: 1, max: 2 },
-        Bound { name: "splits", about: "splits of T", quick: 1, large: 1, max: 2 },
+        Bound { name: "stores", about: "stores, each with a peer of every group", quick: 2, large: 3, min: 2, max: 3 },
+        Bound { name: "prepares", about: "Prepares in S's log", quick: 2, large: 2, min: 0, max: 3 },
+        Bound { name: "writes", about: "writes to S", quick: 1, large: 1, min: 0, max: 2 },
+        Bound { name: "splits", about: "splits of T", quick: 1, large: 1, min: 0, max: 2 },
         Bound {
             name: "moves",
             about: "removals of T's peer on the last store, which may be added again",
             quick: 0,
-            large: 1,
+            large: 0,
+            min: 0,
             max: 2,
         },
-        Bound { name: "crashes", about: "crashes of a store, back to its last flush", quick: 0, large: 0, max: 2 },
-        Bound { name: "chain", about: "1: T may merge into U", quick: 0, large: 0, max: 1 },
+        Bound {
+            name: "crashes",
+            about: "crashes of a store, back to its last flush",
+            quick: 0,
+            large: 0,
+            min: 0,
+            max: 2,
+        },
+        Bound { name: "chain", about: "1: T may merge into U", quick: 0, large: 0, min: 0, max: 1 },
     ],
     cases: &[
         &[],
@@ -64,7 +72,7 @@ pub const PROTOCOL: Protocol = Protocol {
     flaws: FLAWS,
     search: |bounds: &Bounds, flaw: Option<&str>, states_max: usize| -> Outcome {
         let model = Merge {
-            stores: usize::from(bounds.get("stores")).max(2),
+            stores: usize::from(bounds.get("stores")),
             prepares: usize::from(bounds.get("prepares")),
             writes: usize::from(bounds.get("writes")),
             splits: usize::from(bounds.get("splits")),

@@ -31,6 +31,8 @@ pub struct Bound {
     pub quick: u8,
     /// The value of `--large`.
     pub large: u8,
+    /// The lowest value that makes sense.
+    pub min: u8,
     /// The highest value that the model can represent.
     pub max: u8,
 }

@@ -10,8 +10,8 @@
 //! Two kinds of properties:
 //! - *safety*: [`Model::check`] holds in every state that is reached;
 //! - *progress*: from every state that is reached, a state in which [`Model::settled`] holds can be reached by steps
-//! that are no faults. So a state from which the protocol cannot get on, whatever happens, is found; that it does
-//! get on under a fair schedule is for the simulator to show.
+//!   that are no faults. So a state from which the protocol cannot get on, whatever happens, is found; that it does
+//!   get on under a fair schedule is for the simulator to show.
 
 use std::fmt;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
