@@ -31,24 +31,35 @@ struct EngineFigures(Arc<Mutex<Found>>);
 #[derive(Default)]
 struct Found {
     figures: Figures,
-    /// Somebody looks for newer ones.
-    looking: bool,
+    /// Somebody looks for newer ones: tells when it has ended.
+    look: Option<watch::Receiver<()>>,
 }
 
 impl EngineFigures {
-    async fn now(&self, engine: &Engine, clock: &Clock) -> Figures {
-        let looking = std::mem::replace(&mut self.found().looking, true);
-        if !looking {
-            let (own, engine) = (self.clone(), engine.clone());
-            let look = async move {
-                let figures = cpu::run(move || engine::figures(&engine)).await;
-                *own.found() = Found { figures, looking: false };
-            };
-            let look = task::spawn(look);
-            // It goes on if it lasts longer, and whoever comes meanwhile is given what was found before.
-            let _ = clock.timeout(ENGINE_TIMEOUT, look).await;
-        }
+    /// Waits for a look that `find` or somebody else's has begun, for a moment at most; gives what was found last.
+    async fn now(&self, clock: &Clock, find: impl FnOnce() -> Figures + Send + 'static) -> Figures {
+        let mut ended = self.look(find);
+        // It goes on if it lasts longer; then whoever waits is given what was found before. The sender says nothing, it goes.
+        let _ = clock.timeout(ENGINE_TIMEOUT, ended.changed()).await;
         self.found().figures.clone()
+    }
+
+    /// Begins a look, unless one is under way. What is returned closes when it has ended.
+    fn look(&self, find: impl FnOnce() -> Figures + Send + 'static) -> watch::Receiver<()> {
+        let mut found = self.found();
+        // One that is closed was given up.
+        if let Some(look) = found.look.as_ref().filter(|look| look.has_changed().is_ok()) {
+            return look.clone();
+        }
+        let (looking, ended) = watch::channel(());
+        found.look = Some(ended.clone());
+        let own = self.clone();
+        task::spawn(async move {
+            let figures = cpu::run(find).await;
+            *own.found() = Found { figures, look: None };
+            drop(looking);
+        });
+        ended
     }
 
     fn found(&self) -> MutexGuard<'_, Found> {
@@ -129,7 +140,8 @@ impl Source {
     async fn figures(&self) -> BTreeMap<&'static str, Figures> {
         let Some(running) = self.running.get() else { return BTreeMap::new() };
         let mut log = running.handle.log_figures();
-        let mut engine = self.engine_figures.now(&running.engine, &self.clock).await;
+        let engine = running.engine.clone();
+        let mut engine = self.engine_figures.now(&self.clock, move || engine::figures(&engine)).await;
         engine.extend(log.remove("engine_flushes").map(|count| ("flushes", count)));
         [("raft", running.handle.raft_figures()), ("log", log), ("engine", engine)].into()
     }
@@ -201,5 +213,36 @@ impl StatusSource for Source {
             None if *self.healthy.borrow() => Ok(()),
             None => Err("the node takes no requests: it is starting or stopping".into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Goal: of two that ask at once, both are given what one look finds, and nobody starts another look meanwhile; a look that lasts
+    //! long keeps nobody waiting. Method: a look that counts, in a world of its own.
+    use super::*;
+
+    #[test]
+    fn whoever_comes_meanwhile_waits_for_the_same_look() {
+        crate::rt::testing::run(|env, _| async move {
+            let (figures, looks) = (EngineFigures::default(), Arc::new(Mutex::new(0)));
+            let find = |looks: &Arc<Mutex<u64>>| {
+                let looks = looks.clone();
+                move || {
+                    let mut looks = looks.lock().unwrap();
+                    *looks += 1;
+                    Figures::from([("looks", *looks)])
+                }
+            };
+            let look = |n| Figures::from([("looks", n)]);
+            let both = futures::join!(figures.now(&env.clock, find(&looks)), figures.now(&env.clock, find(&looks)),);
+            assert_eq!(both, (look(1), look(1)), "one look for both");
+            assert_eq!(figures.now(&env.clock, find(&looks)).await, look(2), "the next who asks looks again");
+            // A look that does not end.
+            let (never, held) = watch::channel(());
+            figures.found().look = Some(held);
+            assert_eq!(figures.now(&env.clock, find(&looks)).await, look(2), "what was found before");
+            drop(never);
+        });
     }
 }

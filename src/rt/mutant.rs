@@ -23,6 +23,21 @@ pub fn plant(id: &str) {
     ACTIVE.set(id.to_owned()).expect("one planted bug a process");
 }
 
+/// Switches on the planted bug that the variable `ARMILLA_MUTANT` of the environment names, once a process.
+#[cfg(not(madsim))]
+pub fn plant_from_environment() {}
+
+/// Switches on the planted bug that the variable `ARMILLA_MUTANT` of the environment names, once a process.
+#[cfg(madsim)]
+pub fn plant_from_environment() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        if let Ok(id) = std::env::var("ARMILLA_MUTANT") {
+            plant(&id);
+        }
+    });
+}
+
 /// True when the planted bug of this name is switched on; constant `false` outside the simulator.
 #[macro_export]
 macro_rules! mutant {

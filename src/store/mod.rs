@@ -35,7 +35,12 @@ pub const MUTANTS: &[(&str, &str)] = &[
         "store.collects-by-own-clock",
         "expired values are removed by the clock of whoever leads, however far ahead it is",
     ),
+    (
+        "store.collects-by-placement-driver-alone",
+        "expired values are removed by the placement driver's clock, however far ahead of the store's own it is",
+    ),
     ("store.disk-fills-up", "a store takes writes until its disk is full"),
+    ("store.hands-over-once", "a store with hardly any room keeps the leaders that it is given later"),
     ("store.sizes-never-again", "the sizes of regions are looked at once"),
     ("store.epoch-not-checked", "a request's epoch is not compared with the region's"),
 ];

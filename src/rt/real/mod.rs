@@ -13,6 +13,8 @@ pub mod lane;
 pub mod net;
 pub mod process;
 pub mod task;
+#[cfg(test)]
+pub mod testing;
 mod thread;
 
 /// The folder of this process' program; empty where the operating system does not say.

@@ -46,8 +46,9 @@
 //! | partition, also one way; isolation | [`SimNet::partition`] … | switches, firewalls, routing |
 //! | half-open connections | [`SimNet::black_hole`] | an address translator forgets a connection |
 //! | any call of the file system fails, once | [`SimDisk::fail_call`] | too many open files, a worn cable, a quota |
+//! | a write writes a part, and says so or fails | [`SimDisk::shorten_write`] | POSIX lets every write be short; a disk fills up in the middle of one |
 //! | what was sent on a stream comes again, later | [`SimNet::recorded`] | a sender that repeats after a reconnect, a switch that buffers |
-//! | clock offset, steps, drift; clocks that stand still | [`SimClock`] | time servers are wrong, too; machines are saved and restored |
+//! | clock offset, steps, drift, leap seconds; clocks that stand still | [`SimClock`] | time servers are wrong, too; machines are saved and restored |
 //! | slow CPU | [`NodeHandle::set_cpu_factor`] | neighbours, throttling |
 //!
 //! What it does not make: memory corruption, a byzantine peer, a disk that lies about fsync without ever reporting an error.
@@ -72,5 +73,7 @@ pub use self::disk::{CrashMode, DiskCall, DiskConfig, SimDisk};
 pub use self::net::{LinkConfig, SimNet};
 pub use self::world::{NodeHandle, World, emit};
 
+#[cfg(test)]
+pub mod testing;
 #[cfg(test)]
 mod tests;
