@@ -60,6 +60,7 @@ use metrics::NodeMetrics;
 
 /// Planted bugs of this room, and what each breaks.
 pub const MUTANTS: &[(&str, &str)] = &[
+    ("node.directory-of-another", "a node starts with the data directory of another one, as that one"),
     ("node.lost-engine-not-noticed", "a store whose engine is gone goes on with what its raft log holds"),
     ("node.stops-without-hand-over", "a node that is told to stop leaves its regions to an election"),
     ("node.wiped-is-healthy", "a node that began with an empty disk in another one's place says that it is healthy"),
@@ -310,7 +311,8 @@ async fn open_directory(env: &Env, config: &Config) -> Result<(Ident, Arc<Histor
     // whatever the seed.
     let mut rng = Rng::fork(env.seed, &format!("start {} {}", env.clock.wall_ms(), env.clock.now().0));
     if let Some(found) = ident::load(&env.disk, dir).await? {
-        if found.name != config.name {
+        if found.name != config.name && !crate::mutant!("node.directory-of-another") {
+            crate::reach!("node.directory-of-another");
             return Err(Error::Invalid(format!(
                 "the data directory {} is that of node `{}`, this node is called `{}`: give each node its own directory, \
                  and the name that it began with",
@@ -580,6 +582,7 @@ fn replica_options(config: &Config, log_store_bytes_max: u64) -> replica::Option
             appends_inflight_max: raft.appends_inflight_max,
             apply_bytes_max: raft.apply_kib_max << 10,
         },
+        fetch_bytes_max: raft.catch_up_kib_max << 10,
         pack_bytes_max: raft.pack_kib_max << 10,
         batch_messages_max: raft.batch_messages_max,
         cache_bytes_max: raft.cache_kib_max << 10,

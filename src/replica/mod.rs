@@ -70,6 +70,9 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("replica.older-log-taken", "a log that an earlier start left is opened although a later one wrote to it"),
     ("replica.earlier-snapshot-told-late", "raft hears of a snapshot after a later one was taken"),
     ("replica.writer-tells-early", "the log's writer calls what lanes gave it durable before it is written"),
+    ("replica.fetches-not-reserved", "old entries are read for a store however many are on their way to it"),
+    ("replica.rounds-without-end", "a lane works on, however long, before it looks for messages again"),
+    ("replica.dropped-append-not-told", "raft is not told that an append was dropped before it left"),
     ("replica.waits-for-the-engine", "a lane waits when the engine makes writers wait"),
     ("replica.flush-marks-late-applies", "a flush is taken to cover what was applied while it ran"),
 ];

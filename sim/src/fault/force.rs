@@ -167,6 +167,13 @@ impl Force {
         low.map(|(node, _)| *node).filter(|node| !self.is_ill(*node)).collect()
     }
 
+    /// The node with less than so much room (KiB), if nothing else is wrong anywhere.
+    pub fn nothing_but_low(&self, below_kib: u64, link: &LinkConfig) -> BTreeSet<u64> {
+        let rest = Force { left_kib: BTreeMap::new(), plain: true, ..self.clone() };
+        let alone = rest == Force::none(link.clone()) && self.left_kib.len() == 1;
+        if alone { self.only_low(below_kib) } else { BTreeSet::new() }
+    }
+
     /// Makes the world so, where it was made as `before` says.
     pub fn apply(&self, before: &Force, world: &World, cluster: &Cluster) {
         let net = world.net();

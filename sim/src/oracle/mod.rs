@@ -9,10 +9,14 @@
 //! | `lanes` | a lane goes on while its engine stalls | [`lanes`] | probe events and the faults |
 //! | `leaders` | a slow store costs no other its leaders | [`leaders`] | probe events and the faults |
 //! | `appends` | a message of entries is bounded in bytes | [`appends`] | probe events |
+//! | `fetches` | old entries on their way to a store are bounded in bytes | [`fetches`] | probe events |
+//! | `drops` | what was dropped is sent before what follows it | [`drops`] | probe events |
+//! | `rounds` | a lane looks for messages after a bounded time | [`rounds`] | probe events |
+//! | `losses` | a store that is told that it lost entries stops | [`losses`] | probe events |
 //! | `runs` | a copy of a data directory is not listened to | [`runs`] | probe events |
 //! | `strays` | nor a peer that is no member | [`strays`] | probe events |
-//! | `room` | what adds data is refused while there is little room | [`room`] | probe events, the faults and the disks |
-//! | `collection` | values are collected by the placement driver's time | [`collection`] | probe events |
+//! | `room` | what adds data is refused while there is little room, and nothing is led with hardly any | [`room`] | probe events, the faults and the disks |
+//! | `collection` | values are collected by the placement driver's time, not ahead of the store's own | [`collection`] | probe events |
 //! | `regions` | every key is in one region, epochs grow | [`region`] | the nodes' durable images, PD's answers |
 //! | `replica-agreement` | replicas hold the same data | [`state`] | the nodes' durable images |
 //! | `linearizability` | every key is a register | [`reads`], `armilla_check` | probe events, then the clients' history |
@@ -31,16 +35,20 @@
 pub mod appends;
 pub mod bounds;
 pub mod collection;
+pub mod drops;
 pub mod durability;
+pub mod fetches;
 pub mod lanes;
 pub mod leaders;
 pub mod lease;
 pub mod liveness;
+pub mod losses;
 pub mod pause;
 pub mod raft;
 pub mod reads;
 pub mod region;
 pub mod room;
+pub mod rounds;
 pub mod runs;
 pub mod scan;
 pub mod sizes;

@@ -22,12 +22,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use armilla_arch::sync::Pending;
+use bytes::Bytes;
 
 use crate::engine::{Engine, KvEngine, WriteBatch};
 use crate::raft::Run;
 use crate::raft::machine::StateMachine;
 use crate::raft::output::Output;
-use crate::rt::clock::Clock;
+use crate::rt::clock::{Clock, Instant};
 use crate::rt::probe::{self, Event as Probe};
 use crate::rt::sync::mpsc;
 use crate::types::limits::{ROUND_BYTES_MAX, ROUND_PASSES_MAX, ROUND_TIME_MAX};
@@ -53,6 +54,9 @@ pub(super) use restore::nothing_missing;
 /// Between two tries of a write, where the engine does not block threads.
 const ENGINE_RETRY: Duration = Duration::from_millis(5);
 
+/// How long a slow turn takes, where the simulator makes some.
+const SLOW_TURN: Duration = Duration::from_millis(12);
+
 /// Makes the state machine of a group from its descriptor.
 pub type Machines = Arc<dyn Fn(&Region) -> Box<dyn StateMachine> + Send + Sync>;
 
@@ -61,6 +65,8 @@ pub type Machines = Arc<dyn Fn(&Region) -> Box<dyn StateMachine> + Send + Sync>;
 pub struct Options {
     /// Of every group.
     pub raft: crate::raft::Options,
+    /// Bytes of old entries on their way to one store.
+    pub fetch_bytes_max: usize,
     /// Bytes of commands packed into one entry, beyond its first command.
     pub pack_bytes_max: usize,
     /// Messages handled before the log is written.
@@ -115,6 +121,8 @@ pub(super) struct Driver {
     tick_waiting: Arc<Pending>,
     /// Ticks handled.
     ticks: u64,
+    /// Rounds begun.
+    rounds: u64,
     /// Drawn at the process's start.
     nonce: u64,
     promise: Arc<LongestPromise>,
@@ -164,6 +172,7 @@ impl Driver {
             probes: Vec::new(),
             tick_waiting,
             ticks: 0,
+            rounds: 0,
             nonce,
             promise,
             clock,
@@ -241,7 +250,8 @@ impl Driver {
 
     /// Does the work of the groups that have some, until none has or others should be heard.
     async fn round(&mut self) -> Result<()> {
-        let until = self.clock.now().plus(ROUND_TIME_MAX);
+        let until = self.work_until();
+        self.rounds += 1;
         for _ in 0..ROUND_PASSES_MAX {
             if self.dirty.is_empty() {
                 break;
@@ -255,10 +265,25 @@ impl Driver {
         Ok(())
     }
 
+    /// When work that begins now makes way for others, at the latest.
+    fn work_until(&self) -> Instant {
+        let limit =
+            if crate::mutant!("replica.rounds-without-end") { Duration::from_secs(3600) } else { ROUND_TIME_MAX };
+        self.clock.now().plus(limit)
+    }
+
+    /// Makes a group's turn take long, as where others share the core; in the simulator only.
+    async fn slow_turn(&mut self) {
+        let (store, lane, round) = (self.store, self.lane as u64, self.rounds);
+        probe::emit(|| Probe::Note { store, what: "slow-turn", a: lane, b: round, data: Bytes::new() });
+        self.clock.sleep(SLOW_TURN).await;
+    }
+
     /// Does all work that there is, and waits until the log has it.
     async fn drain(&mut self, messages: &mut mpsc::UnboundedReceiver<Message>) -> Result<()> {
         loop {
             while !self.dirty.is_empty() {
+                self.rounds += 1;
                 self.pass().await?;
             }
             if self.unwritten.is_empty() {
@@ -281,8 +306,11 @@ impl Driver {
         for (group, output) in std::mem::take(&mut self.installed) {
             self.owe(group, output, &mut committed, &mut after_log);
         }
-        let until_ns = self.clock.now().plus(ROUND_TIME_MAX).0;
+        let until_ns = self.work_until().0;
         for _ in 0..self.dirty.len() {
+            if crate::buggify!("driver.slow-turn") {
+                self.slow_turn().await;
+            }
             let now_ns = self.clock.now().0;
             if self.batch.bytes() >= ROUND_BYTES_MAX || now_ns >= until_ns || crate::buggify!("driver.short-pass") {
                 crate::reach!("driver.pass-cut-short");

@@ -76,6 +76,7 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("log.truncate-wrong-index", "truncation drops one entry too many"),
     ("log.hard-state-not-persisted", "term, vote and commit are not written"),
     ("log.recycled-record-accepted", "a record of an earlier life of the file is taken for a new one"),
+    ("log.half-write-taken", "a write that failed half way is taken for whole"),
     ("log.free-segment-too-early", "a segment is freed without rewriting the hard states and marks that live in it"),
 ];
 
@@ -436,7 +437,12 @@ impl RaftLog {
         buffer.resize((end - self.tail) as usize, 0);
         let data = buffer.freeze();
         let written = self.file().write_at(self.tail, data.clone()).await;
-        written.map_err(|error| self.failed("write to", self.active, &error))?;
+        if let Err(error) = written {
+            crate::reach!("log.write-failed");
+            if !crate::mutant!("log.half-write-taken") {
+                return Err(self.failed("write to", self.active, &error));
+            }
+        }
         self.stats.bytes_written += data.len() as u64;
         self.stats.records += 1;
         self.buffer = data.try_into_mut().unwrap_or_default();

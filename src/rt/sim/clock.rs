@@ -71,6 +71,12 @@ impl SimClock {
         self.rate.lock().unwrap().offset_ms += delta_ms;
     }
 
+    /// A leap second: the wall clock shows a second twice (`inserted`), or leaves one out.
+    pub fn leap(&self, inserted: bool) {
+        crate::reach!("clock.leap-second");
+        self.step_ms(if inserted { -1000 } else { 1000 });
+    }
+
     /// Makes both clocks run fast (positive) or slow (negative) by so many parts of a million, from now on.
     ///
     /// # Panics
