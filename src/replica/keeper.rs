@@ -68,7 +68,7 @@ pub(super) enum Done {
     /// A caller that waits for it.
     Caller(oneshot::Sender<Result<()>>),
     /// None: the batch need not even be durable.
-    Nobody,
+    Ignored,
 }
 
 /// A request to the writer.
