@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 
 /// Runs one script (its path is relative to the crate) and compares every answer.
 pub fn check(script: &str, run: impl FnMut(&str) -> String) {
-    plant();
+    crate::rt::mutant::plant_from_environment();
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(script);
     check_file(&path, run).unwrap_or_else(|why| panic!("{why}"));
 }
@@ -36,7 +36,7 @@ pub fn check(script: &str, run: impl FnMut(&str) -> String) {
 /// Runs every script of a folder, each against a world of its own, and tells all that fail. A script that says
 /// `Fails with` a planted bug must name one of `mutants`.
 pub fn check_all<Run: FnMut(&str) -> String>(folder: &str, mutants: &[(&str, &str)], mut world: impl FnMut() -> Run) {
-    plant();
+    crate::rt::mutant::plant_from_environment();
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(folder);
     let files = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let mut paths: Vec<PathBuf> = files.map(|file| file.expect("a readable folder").path()).collect();
@@ -109,19 +109,6 @@ fn check_mutants(path: &Path, mutants: &[(&str, &str)]) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-/// Plants the bug that the environment names, once a process.
-fn plant() {
-    #[cfg(madsim)]
-    {
-        static ONCE: std::sync::Once = std::sync::Once::new();
-        ONCE.call_once(|| {
-            if let Ok(id) = std::env::var("ARMILLA_MUTANT") {
-                crate::rt::mutant::plant(&id);
-            }
-        });
-    }
 }
 
 /// The words of a command: some plain, some `name=value`.

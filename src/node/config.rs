@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::raft;
 use crate::types::limits::{
-    ENTRY_BYTES_MAX, FIRST_REGIONS_MAX, LANES_MAX, MESSAGE_BYTES_MAX, SNAPSHOT_CHUNK_BYTES_MAX,
+    ENTRY_BYTES_MAX, FETCH_QUEUE_BYTES_MAX, FIRST_REGIONS_MAX, LANES_MAX, MESSAGE_BYTES_MAX, SNAPSHOT_CHUNK_BYTES_MAX,
 };
 use crate::types::version;
 
@@ -104,6 +104,8 @@ options! {
         append_kib_max: u64 = 1024, 1..=(MESSAGE_BYTES_MAX as u64 >> 10) / 2;
         /// Maximum number of append messages in flight to one follower.
         appends_inflight_max: usize = 256, 1..=1 << 20;
+        /// Maximum KiB of old entries in flight to one lagging follower store, from the read of the raft log on.
+        catch_up_kib_max: usize = FETCH_QUEUE_BYTES_MAX >> 10, 1..=FETCH_QUEUE_BYTES_MAX as u64 >> 10;
         /// Maximum KiB of committed entries to apply at once.
         apply_kib_max: u64 = 4096, 1..=KIB_MAX;
         /// Maximum KiB of commands packed into one entry.

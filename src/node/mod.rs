@@ -61,6 +61,7 @@ use metrics::NodeMetrics;
 
 /// The planted bugs of this module, and what each of them breaks.
 pub const MUTANTS: &[(&str, &str)] = &[
+    ("node.directory-of-another", "a node starts with the data directory of another one, as that one"),
     ("node.lost-engine-not-noticed", "a store whose engine was lost continues with the content of its raft log"),
     ("node.stops-without-hand-over", "a node that shuts down leaves its regions to elect new leaders"),
     ("node.wiped-is-healthy", "a node that replaced another one with an empty disk reports that it is healthy"),
@@ -313,7 +314,8 @@ async fn open_directory(env: &Env, config: &Config) -> Result<(Ident, Arc<Histor
     // incarnation never gets the nonce of another one, whatever the seed.
     let mut rng = Rng::fork(env.seed, &format!("start {} {}", env.clock.wall_ms(), env.clock.now().0));
     if let Some(found) = ident::load(&env.disk, dir).await? {
-        if found.name != config.name {
+        if found.name != config.name && !crate::mutant!("node.directory-of-another") {
+            crate::reach!("node.directory-of-another");
             return Err(Error::Invalid(format!(
                 "the data directory {} is that of node `{}`, but this node is called `{}`: give each node its own \
                  directory, and keep the name of its first start",
@@ -576,6 +578,7 @@ fn replica_options(config: &Config, log_store_bytes_max: u64) -> replica::Option
     let raft = &config.raft;
     replica::Options {
         raft: raft.groups(),
+        fetch_bytes_max: raft.catch_up_kib_max << 10,
         pack_bytes_max: raft.pack_kib_max << 10,
         batch_messages_max: raft.batch_messages_max,
         cache_bytes_max: raft.cache_kib_max << 10,

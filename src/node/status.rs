@@ -31,24 +31,36 @@ struct EngineFigures(Arc<Mutex<Found>>);
 #[derive(Default)]
 struct Found {
     figures: Figures,
-    /// Whether a task is reading newer ones.
-    looking: bool,
+    /// The task that reads newer ones, if any; the channel closes when it has ended.
+    look: Option<watch::Receiver<()>>,
 }
 
 impl EngineFigures {
-    async fn now(&self, engine: &Engine, clock: &Clock) -> Figures {
-        let looking = std::mem::replace(&mut self.found().looking, true);
-        if !looking {
-            let (own, engine) = (self.clone(), engine.clone());
-            let look = async move {
-                let figures = cpu::run(move || engine::figures(&engine)).await;
-                *own.found() = Found { figures, looking: false };
-            };
-            let look = task::spawn(look);
-            // The task continues after the timeout; meanwhile requests get the previous statistics.
-            let _ = clock.timeout(ENGINE_TIMEOUT, look).await;
-        }
+    /// Waits briefly until the current read of the statistics ends, starting one with `find` if there is none, and returns
+    /// the latest statistics.
+    async fn now(&self, clock: &Clock, find: impl FnOnce() -> Figures + Send + 'static) -> Figures {
+        let mut ended = self.look(find);
+        // The task continues after the timeout; meanwhile requests get the previous statistics. The channel only closes.
+        let _ = clock.timeout(ENGINE_TIMEOUT, ended.changed()).await;
         self.found().figures.clone()
+    }
+
+    /// Begins a look, unless one is under way. What is returned closes when it has ended.
+    fn look(&self, find: impl FnOnce() -> Figures + Send + 'static) -> watch::Receiver<()> {
+        let mut found = self.found();
+        // One that is closed was given up.
+        if let Some(look) = found.look.as_ref().filter(|look| look.has_changed().is_ok()) {
+            return look.clone();
+        }
+        let (looking, ended) = watch::channel(());
+        found.look = Some(ended.clone());
+        let own = self.clone();
+        task::spawn(async move {
+            let figures = cpu::run(find).await;
+            *own.found() = Found { figures, look: None };
+            drop(looking);
+        });
+        ended
     }
 
     fn found(&self) -> MutexGuard<'_, Found> {
@@ -131,7 +143,8 @@ impl Source {
     async fn figures(&self) -> BTreeMap<&'static str, Figures> {
         let Some(running) = self.running.get() else { return BTreeMap::new() };
         let mut log = running.handle.log_figures();
-        let mut engine = self.engine_figures.now(&running.engine, &self.clock).await;
+        let engine = running.engine.clone();
+        let mut engine = self.engine_figures.now(&self.clock, move || engine::figures(&engine)).await;
         engine.extend(log.remove("engine_flushes").map(|count| ("flushes", count)));
         [("raft", running.handle.raft_figures()), ("log", log), ("engine", engine)].into()
     }
@@ -203,5 +216,36 @@ impl StatusSource for Source {
             None if *self.healthy.borrow() => Ok(()),
             None => Err("the node accepts no requests: it is starting or shutting down".into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Goal: of two that ask at once, both are given what one look finds, and nobody starts another look meanwhile; a look that lasts
+    //! long keeps nobody waiting. Method: a look that counts, in a world of its own.
+    use super::*;
+
+    #[test]
+    fn whoever_comes_meanwhile_waits_for_the_same_look() {
+        crate::rt::testing::run(|env, _| async move {
+            let (figures, looks) = (EngineFigures::default(), Arc::new(Mutex::new(0)));
+            let find = |looks: &Arc<Mutex<u64>>| {
+                let looks = looks.clone();
+                move || {
+                    let mut looks = looks.lock().unwrap();
+                    *looks += 1;
+                    Figures::from([("looks", *looks)])
+                }
+            };
+            let look = |n| Figures::from([("looks", n)]);
+            let both = futures::join!(figures.now(&env.clock, find(&looks)), figures.now(&env.clock, find(&looks)),);
+            assert_eq!(both, (look(1), look(1)), "one look for both");
+            assert_eq!(figures.now(&env.clock, find(&looks)).await, look(2), "the next who asks looks again");
+            // A look that does not end.
+            let (never, held) = watch::channel(());
+            figures.found().look = Some(held);
+            assert_eq!(figures.now(&env.clock, find(&looks)).await, look(2), "what was found before");
+            drop(never);
+        });
     }
 }

@@ -49,6 +49,7 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("tso.window-not-persisted", "the leader opens a timestamp window without saving its bound through raft"),
     ("tso.logical-overflow", "the logical part restarts at zero within one millisecond"),
     ("tso.old-leader-serves", "timestamps are returned without a lease or a quorum's confirmation"),
+    ("tso.goes-back-with-the-clock", "timestamps follow a clock that was set back"),
     ("tso.restart-below-bound", "a new leader starts at its clock instead of the saved bound"),
     ("pd.orders-to-late-stores", "leaders are ordered to move to a store whose heartbeat is late"),
     (

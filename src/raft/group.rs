@@ -331,6 +331,11 @@ impl Group {
         self.node.raft.msgs.retain(|message| message.get_msg_type() != MessageType::MsgHeartbeat || asks(message));
     }
 
+    /// Returns the last index of the log, durable or not.
+    pub fn last_index(&self) -> u64 {
+        self.node.raft.raft_log.last_index()
+    }
+
     /// Returns whether [`Group::take`] may return an output.
     pub fn has_work(&self) -> bool {
         self.node.has_ready() || !self.reads.is_empty() || self.log().wants()

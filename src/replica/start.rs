@@ -99,6 +99,7 @@ pub async fn start(env: &Env, start: Start, machines: Machines) -> Result<(Repli
     let local = Local { cluster, store, election_ns: options.raft.election_ns(), history: history.clone() };
     let traffic = |slots| Traffic::new(env.clock.clone(), slots, options.snapshot_bytes_per_s);
     let sending = Sending {
+        fetch_bytes_max: options.fetch_bytes_max,
         chunk_bytes: options.snapshot_chunk_bytes,
         traffic: traffic(SNAPSHOTS_OUT_MAX),
         retries: Arc::new(Mutex::new(Retries::new(Rng::fork(env.seed, "snapshots")))),

@@ -123,6 +123,12 @@ pub mod lane {
     pub use super::world::lane::spawn;
 }
 
+/// A world for unit tests: that of the build.
+#[cfg(test)]
+pub mod testing {
+    pub use super::world::testing::run;
+}
+
 /// Channels and locks, the same in both worlds.
 pub mod sync {
     pub use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, RwLock, Semaphore, broadcast, mpsc, oneshot, watch};

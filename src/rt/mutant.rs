@@ -23,6 +23,21 @@ pub fn plant(id: &str) {
     ACTIVE.set(id.to_owned()).expect("one planted bug a process");
 }
 
+/// Enables the planted bug that the environment variable `ARMILLA_MUTANT` names, once per process.
+#[cfg(not(madsim))]
+pub fn plant_from_environment() {}
+
+/// Enables the planted bug that the environment variable `ARMILLA_MUTANT` names, once per process.
+#[cfg(madsim)]
+pub fn plant_from_environment() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        if let Ok(id) = std::env::var("ARMILLA_MUTANT") {
+            plant(&id);
+        }
+    });
+}
+
 /// Returns whether the planted bug of this name is enabled; constant `false` outside the simulator.
 #[macro_export]
 macro_rules! mutant {

@@ -32,7 +32,12 @@ pub(crate) use space::{Space, make_room_for_a_start};
 pub const MUTANTS: &[(&str, &str)] = &[
     ("store.read-without-barrier", "a replica serves a read without confirming that it is still the leader"),
     ("store.collects-by-own-clock", "expired values are removed by the clock of the leader, however far ahead it is"),
+    (
+        "store.collects-by-placement-driver-alone",
+        "expired values are removed by the placement driver's clock, however far ahead of the store's own it is",
+    ),
     ("store.disk-fills-up", "a store accepts writes until its disk is full"),
+    ("store.hands-over-once", "a store with very little free space keeps the leaders that it gets later"),
     ("store.sizes-never-again", "the sizes of regions are measured only once"),
     ("store.epoch-not-checked", "a request's epoch is not compared with the region's"),
 ];

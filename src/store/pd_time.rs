@@ -29,6 +29,11 @@ impl PdTime {
         if crate::mutant!("store.collects-by-own-clock") {
             return Some(clock.wall_ms());
         }
-        (since <= OLD).then(|| clock.wall_ms().min(wall_ms + since.as_millis() as u64))
+        let (own_ms, pd_ms) = (clock.wall_ms(), wall_ms + since.as_millis() as u64);
+        if own_ms < pd_ms {
+            crate::reach!("store.placement-driver-is-ahead");
+        }
+        let ahead = crate::mutant!("store.collects-by-placement-driver-alone");
+        (since <= OLD).then(|| if ahead { pd_ms } else { own_ms.min(pd_ms) })
     }
 }

@@ -116,6 +116,9 @@ pub struct Machine {
     copy: Option<(SimDisk, SimStorage)>,
     /// The disk is full.
     full: bool,
+    /// The node whose data directory and engine storage the machine has instead of its own, so that its store must
+    /// refuse to start.
+    swapped_with: Option<u64>,
     /// The store's data was replaced by an empty disk.
     pub wiped: bool,
     /// How many times the process was started.
@@ -126,6 +129,21 @@ impl Machine {
     /// Returns whether an injected failure has not struck yet.
     pub fn is_armed(&self) -> bool {
         self.armed != Armed::No
+    }
+
+    /// Returns whether a failure may be injected: the process runs with its own data, and no failure is injected yet.
+    pub fn takes_a_failure(&self) -> bool {
+        self.incarnation().is_some() && !self.is_armed() && self.swapped_with.is_none()
+    }
+
+    /// Returns whether it has the data of another machine.
+    pub fn is_swapped(&self) -> bool {
+        self.swapped_with.is_some()
+    }
+
+    /// Returns whether the machine has its own data, and all of it.
+    fn is_whole(&self) -> bool {
+        self.lost.is_none() && self.copy.is_none() && self.identity.is_none() && self.swapped_with.is_none()
     }
 
     /// Returns the handle of the node's replicas, if the process has started.
@@ -157,6 +175,7 @@ impl Machine {
 
     /// Returns whether the store has lost a part of its data and `why` is the error that it must report for it.
     fn must_say(&self, why: &str) -> bool {
+        // What it says of its own data is acted upon by replacing the disk, see [`Cluster::supervise`]; not so with another's.
         let says = |part: Part| why.contains(part.refusal()) || (part == Part::Newest && why.contains("an older copy"));
         self.lost.is_some_and(says)
     }
@@ -244,6 +263,7 @@ impl Cluster {
                 lost: None,
                 copy: None,
                 identity: None,
+                swapped_with: None,
                 full: false,
                 wiped: false,
                 starts: 0,
@@ -328,6 +348,10 @@ impl Cluster {
                         let what = format!("the node started although its {part:?} was lost");
                         cluster.monitor.report(Violation::new("start", world.now_ns(), id, what));
                     }
+                    if let Some(other) = cluster.with(id, |machine| machine.swapped_with) {
+                        let what = format!("the node starts with the data directory of node {other}");
+                        cluster.monitor.report(Violation::new("start", world.now_ns(), id, what));
+                    }
                     // The node lives as long as this task.
                     stop.notified().await;
                     node.drain().await;
@@ -337,13 +361,24 @@ impl Cluster {
                 Err(error) => {
                     let why = error.to_string();
                     cluster.with_incarnation(id, |incarnation| incarnation.failed = Some(why.clone()));
-                    if !cluster.with(id, |machine| machine.is_excused() || machine.must_say(&why)) {
+                    if !cluster.refuses_rightly(id, &why) {
                         let what = format!("the node does not start: {error}");
                         cluster.monitor.report(Violation::new("start", world.now_ns(), id, what));
                     }
                 }
             }
         });
+    }
+
+    /// Returns whether a machine's store may refuse to start with the error `why`.
+    fn refuses_rightly(&self, id: u64, why: &str) -> bool {
+        let (may, swapped_with) =
+            self.with(id, |machine| (machine.is_excused() || machine.must_say(why), machine.swapped_with));
+        let names = |other: u64| {
+            let other = self.with(other, |machine| machine.config.name.clone());
+            why.contains("the data directory") && why.contains(&format!("is that of node `{other}`"))
+        };
+        may || swapped_with.is_some_and(names)
     }
 
     /// Asks a machine's process to end, as SIGTERM does. Its node hands over its leaders and stops; [`Cluster::crash`]
@@ -407,6 +442,23 @@ impl Cluster {
             }
             machine.lost = Some(part);
         });
+    }
+
+    /// Gives two dead machines each other's data, or their own again. Returns false if the data of one is not complete.
+    pub fn swap_disks(&self, a: u64, b: u64) -> bool {
+        let (a, b) = (a.min(b), a.max(b));
+        let mut machines = self.lock();
+        let swapped = |id: u64| machines.get(&id).and_then(|machine| machine.swapped_with);
+        let back = swapped(a) == Some(b) && swapped(b) == Some(a);
+        if a == b || (!back && [a, b].iter().any(|id| machines.get(id).is_none_or(|machine| !machine.is_whole()))) {
+            return false;
+        }
+        let mut both = machines.iter_mut().filter(|(id, _)| [a, b].contains(*id)).map(|(_, machine)| machine);
+        let (Some(left), Some(right)) = (both.next(), both.next()) else { return false };
+        left.handle.disk().swap(right.handle.disk());
+        std::mem::swap(&mut left.home, &mut right.home);
+        (left.swapped_with, right.swapped_with) = if back { (None, None) } else { (Some(b), Some(a)) };
+        true
     }
 
     /// Changes a dead machine's settings, as an operator edits its configuration file.
@@ -477,6 +529,14 @@ impl Cluster {
     pub fn fail_call(&self, id: u64, (call, nth): (DiskCall, u32), error: i32) {
         self.with(id, |machine| machine.handle.disk().fail_call(call, nth, error));
         self.arm(id, Armed::Disk);
+    }
+
+    /// Makes a write of this machine's disk short. With an `error`, it fails after its first part.
+    pub fn shorten_write(&self, id: u64, nth: u32, permille: u32, error: Option<i32>) {
+        self.with(id, |machine| machine.handle.disk().shorten_write(nth, permille, error));
+        if error.is_some() {
+            self.arm(id, Armed::Disk);
+        }
     }
 
     /// Damages a machine's raft log in its older files: flips bits or makes sectors unreadable. Durable records behind
@@ -607,13 +667,15 @@ impl Cluster {
         poisoned.into_iter().find(|(id, why)| unexpected(*id, why))
     }
 
-    /// Reads the current contents of the nodes' engines.
+    /// Reads the current contents of the nodes' engines, also of swapped ones.
     ///
     /// # Errors
     /// Fails if an engine's contents do not decode.
     pub fn images(&self) -> Result<Vec<Image>, Violation> {
         let at = self.world.now_ns();
-        self.lock().iter().map(|(&id, machine)| Image::read(id, &machine.home, at)).collect()
+        let image =
+            |(id, machine): (&u64, &Machine)| Image::read(machine.swapped_with.unwrap_or(*id), &machine.home, at);
+        self.lock().iter().map(image).collect()
     }
 
     /// Returns how many times processes were started.

@@ -10,13 +10,17 @@ use armilla::rt::sync::Notify;
 
 use crate::oracle::appends::Appends;
 use crate::oracle::collection::Collection;
+use crate::oracle::drops::Drops;
+use crate::oracle::fetches::Fetches;
 use crate::oracle::lanes::Lanes;
 use crate::oracle::leaders::Leaders;
 use crate::oracle::lease::Leases;
+use crate::oracle::losses::Losses;
 use crate::oracle::pause::Pauses;
 use crate::oracle::raft::Raft;
 use crate::oracle::reads::Reads;
 use crate::oracle::room::Rooms;
+use crate::oracle::rounds::Rounds;
 use crate::oracle::runs::Runs;
 use crate::oracle::tso::Issued;
 use crate::oracle::{Violation, strays};
@@ -38,6 +42,14 @@ pub struct Observed {
     pub moved: Leaders,
     /// The sizes of append messages.
     pub appends: Appends,
+    /// Old entries in flight to lagging stores.
+    pub fetches: Fetches,
+    /// Append messages that were dropped before they were sent.
+    pub drops: Drops,
+    /// How long lanes work without checking for messages.
+    pub rounds: Rounds,
+    /// Stores that are told that they lost entries.
+    pub losses: Losses,
     /// Runs of stores, as their peers know them.
     pub runs: Runs,
     /// Stores with little disk space.
@@ -131,8 +143,13 @@ impl Monitor {
         let judged = judged.and_then(|()| observed.lanes.observe(at_ns, node, event));
         let judged = judged.and_then(|()| observed.moved.observe(at_ns, node, event));
         let judged = judged.and_then(|()| observed.appends.observe(at_ns, node, event));
+        let judged = judged.and_then(|()| observed.fetches.observe(at_ns, node, event));
+        let judged = judged.and_then(|()| observed.drops.observe(at_ns, node, event));
+        let judged = judged.and_then(|()| observed.rounds.observe(at_ns, node, event));
+        let judged = judged.and_then(|()| observed.losses.observe(at_ns, node, event));
         let judged = judged.and_then(|()| observed.runs.observe(at_ns, node, event));
-        let judged = judged.and_then(|()| observed.collection.observe(at_ns, node, event));
+        let wall_ms = || world.get(node).map_or(0, |node| node.clock().wall_ms());
+        let judged = judged.and_then(|()| observed.collection.observe(at_ns, node, event, wall_ms));
         let judged = judged.and_then(|()| strays::observe(at_ns, node, event));
         let available = || world.get(node).map_or(u64::MAX, |node| node.disk().available());
         let judged = judged.and_then(|()| observed.rooms.observe(at_ns, node, event, available));

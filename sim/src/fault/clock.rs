@@ -1,11 +1,13 @@
-//! Faults of clocks: steps of the wall clock, and clocks that run too fast or too slow. They are instantaneous; a drift
-//! stays until the next drift of the clock or until all faults end.
+//! Faults of clocks: steps of the wall clock, leap seconds, and clocks that run too fast or too slow. Most are
+//! instantaneous (a drift stays until the next drift of the clock or until all faults end); a skew is a step that is
+//! undone at its end.
 
 use serde::{Deserialize, Serialize};
 
 use super::behavior::{Behavior, Hit, Shape};
 use super::context::Context;
 use super::draw::{Class, Draft};
+use super::target::Target;
 
 /// The maximum drift of each clock, parts per million.
 ///
@@ -25,6 +27,18 @@ pub enum Kind {
         /// Milliseconds, forward or (negative) back.
         by_ms: i64,
     },
+    /// The wall clock is wrong for a while: it jumps at the begin, and back at the end.
+    ClockSkew {
+        /// Milliseconds, forth or back.
+        by_ms: i64,
+    },
+    /// A leap second, of which only some machines take notice: their wall clocks show a second twice, or leave one out.
+    LeapSecond {
+        /// A second is shown twice.
+        inserted: bool,
+        /// The machines that take notice, from 1.
+        nodes: Vec<u32>,
+    },
     /// The clock runs too fast or too slow.
     ClockDrift {
         /// Parts per million, at most [`DRIFT_PPM_MAX`] in either direction.
@@ -39,28 +53,47 @@ pub enum Kind {
 }
 
 /// The values of `kind`.
-pub const NAMES: &[&str] = &["clock-step", "clock-drift", "clock-apart"];
+pub const NAMES: &[&str] = &["clock-step", "clock-skew", "leap-second", "clock-drift", "clock-apart"];
 
 /// The classes from which the swarm draws.
-pub const CLASSES: &[Class<Kind>] = &[Class {
-    name: "clock",
-    per_minute: (1.0, 8.0),
-    make: |d| {
-        let sign = if d.rng.chance(0.5) { 1 } else { -1 };
-        let which = d.rng.below(5);
-        let target = d.target();
-        let kind = match which {
-            0 | 1 => Kind::ClockStep { by_ms: sign * d.log(10, 600_000) as i64 },
-            2 | 3 => Kind::ClockDrift { ppm: sign * d.log(100, DRIFT_PPM_MAX as u64) as i64 },
-            _ => Kind::ClockApart { ppm: sign * DRIFT_PPM_MAX },
-        };
-        Draft::at(target, 0, kind)
+pub const CLASSES: &[Class<Kind>] = &[
+    Class {
+        name: "clock",
+        per_minute: (1.0, 8.0),
+        make: |d| {
+            let sign = if d.rng.chance(0.5) { 1 } else { -1 };
+            let which = d.rng.below(5);
+            let target = d.target();
+            let kind = match which {
+                0 | 1 => Kind::ClockStep { by_ms: sign * d.log(10, 600_000) as i64 },
+                2 | 3 => Kind::ClockDrift { ppm: sign * d.log(100, DRIFT_PPM_MAX as u64) as i64 },
+                _ => Kind::ClockApart { ppm: sign * DRIFT_PPM_MAX },
+            };
+            Draft::at(target, 0, kind)
+        },
     },
-}];
+    Class {
+        name: "leap-second",
+        per_minute: (0.5, 4.0),
+        make: |d| {
+            let inserted = d.rng.chance(0.7);
+            let nodes = (1..=d.stores).filter(|_| d.rng.chance(0.5)).collect();
+            Draft::everywhere(0, Kind::LeapSecond { inserted, nodes })
+        },
+    },
+];
+
+/// Steps a node's wall clock, under the eyes of the oracle that must know what clocks show.
+fn step(node: u64, by_ms: i64, context: &Context) {
+    context.wall_clocks.look(&context.world);
+    context.cluster.with(node, |machine| machine.handle.clock().step_ms(by_ms));
+    context.wall_clocks.look(&context.world);
+}
 
 impl Behavior for Kind {
     fn shape(&self) -> Shape {
-        Shape { target: true, lasts: false }
+        let target = !matches!(self, Kind::LeapSecond { .. });
+        Shape { target, lasts: matches!(self, Kind::ClockSkew { .. }) }
     }
 
     fn strike(&self, hit: &mut Hit, context: &mut Context) -> bool {
@@ -68,20 +101,41 @@ impl Behavior for Kind {
             let ppm = ppm.clamp(-DRIFT_PPM_MAX, DRIFT_PPM_MAX);
             context.cluster.with(node, |machine| machine.handle.clock().set_drift_ppm(ppm));
         };
-        match *self {
-            Kind::ClockStep { by_ms } => {
+        match self {
+            Kind::ClockStep { by_ms } | Kind::ClockSkew { by_ms } => step(hit.node, *by_ms, context),
+            Kind::LeapSecond { inserted, nodes } => {
                 context.wall_clocks.look(&context.world);
-                context.cluster.with(hit.node, |machine| machine.handle.clock().step_ms(by_ms));
+                for node in nodes.iter().map(|node| context.resolve(Target::Node(*node))) {
+                    context.cluster.with(node, |machine| machine.handle.clock().leap(*inserted));
+                }
                 context.wall_clocks.look(&context.world);
             }
-            Kind::ClockDrift { ppm } => drift(hit.node, ppm),
+            Kind::ClockDrift { ppm } => drift(hit.node, *ppm),
             Kind::ClockApart { ppm } => {
                 for id in context.cluster.ids() {
-                    drift(id, if id == hit.node { -ppm } else { ppm });
+                    drift(id, if id == hit.node { -ppm } else { *ppm });
                 }
             }
         }
         true
+    }
+
+    fn end(&self, node: u64, context: &mut Context) -> Vec<u64> {
+        if let Kind::ClockSkew { by_ms } = self {
+            step(node, -by_ms, context);
+        }
+        Vec::new()
+    }
+
+    fn check(&self) -> Result<(), String> {
+        match self {
+            Kind::LeapSecond { nodes, .. } if nodes.contains(&0) => Err("`nodes` are numbered from 1".into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn names_node_above(&self, highest: u32) -> bool {
+        matches!(self, Kind::LeapSecond { nodes, .. } if nodes.iter().any(|node| *node > highest))
     }
 
     fn disturbs(&self) -> bool {
@@ -93,6 +147,8 @@ impl Behavior for Kind {
         let half = |number: i64, least: i64| Some(number / 2).filter(|half| half.abs() >= least);
         match *self {
             Kind::ClockStep { by_ms } => half(by_ms, 10).map(|by_ms| Kind::ClockStep { by_ms }),
+            Kind::ClockSkew { by_ms } => half(by_ms, 10).map(|by_ms| Kind::ClockSkew { by_ms }),
+            Kind::LeapSecond { .. } => None,
             Kind::ClockDrift { ppm } => half(ppm, 1000).map(|ppm| Kind::ClockDrift { ppm }),
             Kind::ClockApart { ppm } => half(ppm, 1000).map(|ppm| Kind::ClockApart { ppm }),
         }

@@ -1,5 +1,5 @@
-//! Faults of disks: slow writes or reads, stalled or full disks, a failing fsync, an engine that does not open, lost
-//! data.
+//! Faults of disks: slow writes or reads, stalled or full disks, a failing fsync or write, an engine that does not open,
+//! lost data, swapped disks.
 //!
 //! A store that cannot write must stop rather than break its promises; the supervisor starts it again.
 
@@ -13,6 +13,7 @@ use super::behavior::{Active, Behavior, Hit, Shape, half};
 use super::context::Context;
 use super::draw::{Class, Draft};
 use super::force::{Force, Machines};
+use super::target::Target;
 use crate::cluster::{Death, Part};
 
 /// A fault of a disk.
@@ -38,6 +39,17 @@ pub enum Kind {
         nth: u32,
         /// The error that the operating system returns.
         error: CallError,
+    },
+    /// A write stores only a part of its bytes, once, and fails. Without `error`, the rest is written some time later,
+    /// as by a program that got a short count.
+    ShortWrite {
+        /// The number of the write that is short, from 1.
+        nth: u32,
+        /// The part that is written, thousandths.
+        permille: u32,
+        /// The error that the operating system returns.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<CallError>,
     },
     /// Other data fills the disk until `left_permille` of the store's reserve is left. Has no effect without a reserve.
     LowDisk {
@@ -68,6 +80,12 @@ pub enum Kind {
     LoseEngine {},
     /// The machine loses power and the raft log; the engine's data survives. The store must refuse to start.
     LoseLog {},
+    /// Two machines lose their power and start with each other's disks. Both stores must refuse to start, until at the end each has its
+    /// own disk again.
+    SwapDisks {
+        /// The other node, from 1.
+        with: u32,
+    },
 }
 
 /// A kind of file system call.
@@ -144,6 +162,7 @@ pub const NAMES: &[&str] = &[
     "stall-disk",
     "fail-sync",
     "fail-call",
+    "short-write",
     "full-disk",
     "low-disk",
     "rot",
@@ -153,6 +172,7 @@ pub const NAMES: &[&str] = &[
     "fail-open",
     "lose-engine",
     "lose-log",
+    "swap-disks",
 ];
 
 /// The classes from which the swarm draws. The swarm itself draws the loss of the engine or the log, at most once per
@@ -201,6 +221,23 @@ pub const CLASSES: &[Class<Kind>] = &[
         },
     },
     Class {
+        name: "short-writes",
+        per_minute: (1.0, 10.0),
+        make: |d| {
+            let (target, permille) = (d.target(), d.rng.below(1000) as u32);
+            let error = *d.rng.pick(&[None, Some(CallError::Io), Some(CallError::Space)]);
+            Draft::at(target, 0, Kind::ShortWrite { nth: d.log(1, 100) as u32, permille, error })
+        },
+    },
+    Class {
+        name: "swapped-disks",
+        per_minute: (0.5, 2.0),
+        make: |d| {
+            let (target, with) = (d.target(), d.node());
+            Draft::at(target, d.log(1000, 10_000), Kind::SwapDisks { with })
+        },
+    },
+    Class {
         name: "bad-staging",
         per_minute: (2.0, 12.0),
         make: |d| {
@@ -219,16 +256,24 @@ pub const CLASSES: &[Class<Kind>] = &[
     },
 ];
 
+/// The node of that number, from 1.
+fn other(machines: &Machines, number: u32) -> u64 {
+    machines.stores[(number as usize - 1) % machines.stores.len()]
+}
+
 impl Behavior for Kind {
     fn shape(&self) -> Shape {
-        Shape { target: true, lasts: !matches!(self, Kind::FailSync {} | Kind::FailCall { .. }) }
+        let once = matches!(self, Kind::FailSync {} | Kind::FailCall { .. } | Kind::ShortWrite { .. });
+        Shape { target: true, lasts: !once }
     }
 
     fn strike(&self, hit: &mut Hit, context: &mut Context) -> bool {
         let cluster = context.cluster.clone();
+        let takes_a_failure = cluster.with(hit.node, |machine| machine.takes_a_failure());
+        let is_swapped = cluster.with(hit.node, |machine| machine.is_swapped());
         match self {
             Kind::FailSync {} => {
-                if !cluster.is_up(hit.node) || cluster.with(hit.node, |machine| machine.is_armed()) {
+                if !takes_a_failure {
                     return false;
                 }
                 if hit.rng.chance(0.75) {
@@ -238,13 +283,19 @@ impl Behavior for Kind {
                 }
             }
             Kind::FailCall { call, nth, error } => {
-                if !cluster.is_up(hit.node) || cluster.with(hit.node, |machine| machine.is_armed()) {
+                if !takes_a_failure {
                     return false;
                 }
                 cluster.fail_call(hit.node, (call.of_disk(), *nth), error.number());
             }
+            Kind::ShortWrite { nth, permille, error } => {
+                if !takes_a_failure {
+                    return false;
+                }
+                cluster.shorten_write(hit.node, *nth, *permille, error.map(CallError::number));
+            }
             Kind::BadStaging { nth, damage } => {
-                if !cluster.is_up(hit.node) || cluster.with(hit.node, |machine| machine.is_armed()) {
+                if !takes_a_failure {
                     return false;
                 }
                 cluster.set_staging_fault(
@@ -252,26 +303,49 @@ impl Behavior for Kind {
                     if *damage { StagingFault::Damages } else { StagingFault::Fails(*nth) },
                 );
             }
-            Kind::LowDisk { .. } => return context.machines.reserve_kib > 0,
+            Kind::LowDisk { .. } => {
+                // Whoever takes what is left a second time takes the reserve, too, without which a store may not even start.
+                let reserve = context.machines.reserve_kib << 10;
+                let available = cluster.with(hit.node, |machine| machine.handle.disk().available());
+                return reserve > 0 && available >= 4 * reserve;
+            }
             Kind::Rot {} => {
-                if !cluster.damage_log(hit.node, &mut hit.rng) {
+                if is_swapped || !cluster.damage_log(hit.node, &mut hit.rng) {
                     return false;
                 }
                 // If the store reports the damage, it is replaced by a new one.
                 context.wiped = Some(hit.node);
             }
             Kind::FailOpen {} => {
-                if !cluster.is_up(hit.node) || cluster.with(hit.node, |machine| machine.is_armed()) {
+                if !takes_a_failure {
                     return false;
                 }
                 context.kill(hit.node, Death::Killed, &mut hit.rng);
                 cluster.fail_next_open(hit.node);
             }
             Kind::LoseEngine {} | Kind::LoseLog {} => {
+                if is_swapped {
+                    return false;
+                }
                 context.cut_power(hit.node, &mut hit.rng);
                 cluster.lose(hit.node, if *self == (Kind::LoseEngine {}) { Part::Engine } else { Part::Log });
                 // The store's replicas are permanently lost: once it has refused to start, it is replaced by a new one.
                 context.wiped = Some(hit.node);
+            }
+            Kind::SwapDisks { with } => {
+                let other = context.resolve(Target::Node(*with));
+                // One that is down has another fault, which may count on its disk.
+                if context.wiped.is_some() || !cluster.is_up(hit.node) || !cluster.is_up(other) || other == hit.node {
+                    return false;
+                }
+                for node in [hit.node, other] {
+                    context.cut_power(node, &mut hit.rng);
+                }
+                let swapped = cluster.swap_disks(hit.node, other);
+                for node in [hit.node, other] {
+                    cluster.start(node);
+                }
+                return swapped;
             }
             Kind::FullDisk {} => cluster.excuse(hit.node),
             Kind::StallDisk {} => {
@@ -290,6 +364,11 @@ impl Behavior for Kind {
                 force.dead.insert(node);
                 return;
             }
+            Kind::SwapDisks { with } => {
+                // Which is up, and refuses.
+                force.dead.extend([node, other(machines, *with)]);
+                return;
+            }
             Kind::LowDisk { left_permille } => {
                 let left_kib = machines.reserve_kib * left_permille / 1000;
                 let least = force.left_kib.entry(node).or_insert(left_kib);
@@ -301,7 +380,11 @@ impl Behavior for Kind {
             Kind::SlowReads { read_ms } => Force::raise(&mut force.read_ms, node, *read_ms),
             // The disk itself ends its stall.
             Kind::StallDisk {} => drop(force.hung.insert(node)),
-            Kind::Rot {} | Kind::FailSync {} | Kind::FailCall { .. } | Kind::BadStaging { .. } => {}
+            Kind::Rot {}
+            | Kind::FailSync {}
+            | Kind::FailCall { .. }
+            | Kind::ShortWrite { .. }
+            | Kind::BadStaging { .. } => {}
         }
         force.plain = false;
     }
@@ -319,6 +402,13 @@ impl Behavior for Kind {
                 context.kill(node, Death::PowerLoss, &mut rng);
                 vec![node]
             }
+            Kind::SwapDisks { with } => {
+                let both = vec![node, context.resolve(Target::Node(*with))];
+                let mut rng = context.fork("end");
+                both.iter().for_each(|id| context.kill(*id, Death::PowerLoss, &mut rng));
+                context.cluster.swap_disks(both[0], both[1]);
+                both
+            }
             Kind::FailOpen {} | Kind::LoseEngine {} | Kind::LoseLog {} => vec![node],
             Kind::SlowDisk { .. }
             | Kind::StallDisk {}
@@ -326,7 +416,8 @@ impl Behavior for Kind {
             | Kind::SlowReads { .. }
             | Kind::LowDisk { .. }
             | Kind::FailSync {}
-            | Kind::FailCall { .. } => Vec::new(),
+            | Kind::FailCall { .. }
+            | Kind::ShortWrite { .. } => Vec::new(),
             Kind::BadStaging { .. } => {
                 context.cluster.end_staging_fault(node);
                 Vec::new()
@@ -342,5 +433,17 @@ impl Behavior for Kind {
             }
             _ => None,
         }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        match self {
+            Kind::ShortWrite { permille: 1000.., .. } => Err("`permille` must be below 1000".into()),
+            Kind::SwapDisks { with: 0 } => Err("`with` names a node, from 1".into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn names_node_above(&self, highest: u32) -> bool {
+        matches!(self, Kind::SwapDisks { with } if *with > highest)
     }
 }

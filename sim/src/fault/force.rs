@@ -174,6 +174,13 @@ impl Force {
         low.map(|(node, _)| *node).filter(|node| !self.is_ill(*node)).collect()
     }
 
+    /// Returns the node with less free space than this (KiB), if nothing else is wrong on any node.
+    pub fn nothing_but_low(&self, below_kib: u64, link: &LinkConfig) -> BTreeSet<u64> {
+        let rest = Force { left_kib: BTreeMap::new(), plain: true, ..self.clone() };
+        let alone = rest == Force::none(link.clone()) && self.left_kib.len() == 1;
+        if alone { self.only_low(below_kib) } else { BTreeSet::new() }
+    }
+
     /// Applies the effects to a world to which `before` was applied earlier.
     pub fn apply(&self, before: &Force, world: &World, cluster: &Cluster) {
         let net = world.net();

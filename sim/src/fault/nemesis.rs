@@ -163,11 +163,14 @@ impl Nemesis {
         let slow = self.force.only_slow(&self.context.link).filter(|_| calm);
         let loses_nothing = self.force.plain || self.force.is_only_slow(&self.context.link);
         let plain = self.force.plain && calm;
+        let drained = self.force.nothing_but_low(self.context.machines.reserve_kib, &self.context.link);
+        let drained = if calm { drained } else { Default::default() };
         monitor.with(|observed| {
             observed.pauses.regime(now_ns, plain.then_some(dead));
             // A log with a small limit in bytes may lack the entries after a snapshot.
             observed.raft.judge_snapshots_while(calm && loses_nothing && self.context.keeps_log);
             observed.moved.judge(now_ns, slow);
+            observed.rooms.judge_leaders(now_ns, &drained);
         });
     }
 

@@ -146,7 +146,8 @@ impl Behavior for Kind {
                 context.settings_differ |= config.contains_key("raft");
             }
             Kind::OldCopy { .. } => {
-                if !context.cluster.is_up(hit.node) {
+                let swapped = context.cluster.with(hit.node, |machine| machine.is_swapped());
+                if !context.cluster.is_up(hit.node) || swapped {
                     return false;
                 }
                 context.kill(hit.node, Death::PowerLoss, &mut hit.rng);
@@ -154,6 +155,9 @@ impl Behavior for Kind {
                 context.cluster.start(hit.node);
             }
             Kind::Wipe {} => {
+                if context.cluster.with(hit.node, |machine| machine.is_swapped()) {
+                    return false;
+                }
                 context.cut_power(hit.node, &mut hit.rng);
                 context.cluster.wipe(hit.node);
                 context.wiped = Some(hit.node);

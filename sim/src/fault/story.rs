@@ -34,6 +34,9 @@ pub const STORIES: &[Story] = &[
     Story { name: "campaign-at-install", per_minute: (1.0, 4.0), tell: campaign_at_install },
     Story { name: "late-messages", per_minute: (1.0, 4.0), tell: late_messages },
     Story { name: "forgetful-voter", per_minute: (1.0, 6.0), tell: forgetful_voter },
+    Story { name: "placement-driver-skew", per_minute: (1.0, 4.0), tell: placement_driver_skew },
+    Story { name: "leader-without-room", per_minute: (1.0, 2.0), tell: leader_without_room },
+    Story { name: "lost-leader", per_minute: (1.0, 6.0), tell: lost_leader },
     Story { name: "slow-install", per_minute: (1.0, 3.0), tell: slow_install },
 ];
 
@@ -140,6 +143,51 @@ fn late_messages(d: &mut Draw<'_>) -> Vec<Part> {
         let down_ms = d.rng.between(50, 2000);
         story.push(at(sent_ms + d.rng.below(held_ms), node, down_ms, process::Kind::Crash {}));
     }
+    story
+}
+
+/// The placement driver's leader has a wrong wall clock for a while, during which it may crash or hand over.
+fn placement_driver_skew(d: &mut Draw<'_>) -> Vec<Part> {
+    let sign = if d.rng.chance(0.5) { 1 } else { -1 };
+    let (by_ms, for_ms) = (sign * d.log(1000, 3_600_000) as i64, d.log(1000, 20_000));
+    let mut story = vec![at(0, Target::PdLeader, for_ms, clock::Kind::ClockSkew { by_ms })];
+    let at_ms = d.rng.below(for_ms);
+    match d.rng.below(3) {
+        0 => story.push((at_ms, Draft::everywhere(0, leadership::Kind::TransferPd { to: d.node() }.into()))),
+        1 => story.push(at(at_ms, Target::PdLeader, d.log(100, 5000), process::Kind::Crash {})),
+        _ => {}
+    }
+    story
+}
+
+/// A store has very little free space for long. Other stores take over its groups and are then lost in turn, so that it
+/// is elected again.
+fn leader_without_room(d: &mut Draw<'_>) -> Vec<Part> {
+    let (low, left_permille) = (d.node(), d.rng.between(600, 900));
+    let for_ms = d.rng.between(25_000, 35_000);
+    let mut story = vec![at(0, Target::Node(low), for_ms, disk::Kind::LowDisk { left_permille })];
+    let mut at_ms = 3000;
+    for other in (1..=d.stores).filter(|node| *node != low).cycle().take(4) {
+        let for_ms = d.election(200, 300);
+        story.push(at(at_ms, Target::Node(other), for_ms, net::Kind::Isolate {}));
+        at_ms += for_ms + d.rng.between(500, 1500);
+    }
+    story
+}
+
+/// One voter has not heard a leader for long, so its promise has ended; another one, which has heard the leader, sees
+/// its connection break. The leader still has its lease and its clients.
+fn lost_leader(d: &mut Draw<'_>) -> Vec<Part> {
+    let region = d.region();
+    let (leader, follower) = (Target::Leader(region), Target::Follower(region));
+    let (at_ms, cut_ms) = (d.election(150, 300), d.election(200, 400));
+    let mut story = vec![at(0, follower, at_ms + cut_ms, net::Kind::Bridge {})];
+    if d.rng.chance(0.5) {
+        story.push(at(0, leader, 0, clock::Kind::ClockApart { ppm: DRIFT_PPM_MAX }));
+    }
+    // The end of a connection does not pass a cut link; a node that notices it connects again after 0.1 s.
+    story.push(at(at_ms, leader, 0, net::Kind::Reset {}));
+    story.push(at(at_ms + d.rng.between(5, 80), leader, cut_ms, net::Kind::Isolate {}));
     story
 }
 

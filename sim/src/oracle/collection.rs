@@ -1,4 +1,4 @@
-//! Values are collected by the placement driver's time, never ahead of it.
+//! Values are collected by the placement driver's time, never ahead of it nor of the store's own clock.
 //!
 //! Source: TiKV collects expired raw values below a safe point from the placement driver; no store's clock decides
 //! alone.
@@ -6,6 +6,8 @@
 //! The time that the placement driver sent to a store, and how long ago by the true clock, bounds the time that the
 //! store may assume: its clock may run too fast by at most the allowed drift. Responses may be late or overtake each
 //! other, so every response to the store counts.
+//! The placement driver's clock may be wrong as well: a value that has not expired by the store's own clock must not be
+//! collected.
 
 use std::collections::BTreeMap;
 
@@ -31,8 +33,14 @@ fn bound_ms((wall_ms, told_ns): (u64, u64), now_ns: u64) -> u64 {
 }
 
 impl Collection {
-    /// Judges one event of a node.
-    pub fn observe(&mut self, now_ns: u64, node: u64, event: &Event) -> Result<(), Violation> {
+    /// Judges one event of a node, whose wall clock shows `wall_ms`.
+    pub fn observe(
+        &mut self,
+        now_ns: u64,
+        node: u64,
+        event: &Event,
+        wall_ms: impl Fn() -> u64,
+    ) -> Result<(), Violation> {
         match event {
             Event::Note { what: "time-told", a: store, b: wall_ms, .. } => {
                 let new = (*wall_ms, now_ns);
@@ -43,7 +51,7 @@ impl Collection {
                 Ok(())
             }
             Event::Note { store, what: "collects-by", a: by_ms, .. } => {
-                let bound = self.told.get(store).map_or(0, |told| bound_ms(*told, now_ns));
+                let bound = self.told.get(store).map_or(0, |told| bound_ms(*told, now_ns)).min(wall_ms());
                 if *by_ms <= bound {
                     return Ok(());
                 }
@@ -64,14 +72,18 @@ mod tests {
     fn bounds() {
         let mut collection = Collection::default();
         let note = |what, a, b| Event::Note { store: 3, what, a, b, data: Default::default() };
-        let second = 1_000_000_000;
-        assert!(collection.observe(0, 1, &note("collects-by", 1, 0)).is_err(), "it was told no time");
-        collection.observe(second, 1, &note("time-told", 3, 50_000)).unwrap();
-        assert!(collection.observe(11 * second, 1, &note("collects-by", 61_120, 0)).is_ok());
-        assert!(collection.observe(11 * second, 1, &note("collects-by", 61_200, 0)).is_err());
-        collection.observe(12 * second, 1, &note("time-told", 3, 20_000)).unwrap();
+        let (second, right) = (1_000_000_000, || 1_000_000);
+        assert!(collection.observe(0, 1, &note("collects-by", 1, 0), right).is_err(), "it was told no time");
+        collection.observe(second, 1, &note("time-told", 3, 50_000), right).unwrap();
+        assert!(collection.observe(11 * second, 1, &note("collects-by", 61_120, 0), right).is_ok());
+        assert!(collection.observe(11 * second, 1, &note("collects-by", 61_200, 0), right).is_err());
         assert!(
-            collection.observe(12 * second, 1, &note("collects-by", 61_000, 0)).is_ok(),
+            collection.observe(11 * second, 1, &note("collects-by", 61_000, 0), || 60_999).is_err(),
+            "its own clock is behind"
+        );
+        collection.observe(12 * second, 1, &note("time-told", 3, 20_000), right).unwrap();
+        assert!(
+            collection.observe(12 * second, 1, &note("collects-by", 61_000, 0), right).is_ok(),
             "the older response may be late"
         );
     }

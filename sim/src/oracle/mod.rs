@@ -9,10 +9,14 @@
 //! | `lanes` | a lane keeps running while its engine blocks writers or readers | [`lanes`] | probe events and the faults |
 //! | `leaders` | a slow store does not move other stores' leaders | [`leaders`] | probe events and the faults |
 //! | `appends` | a message with entries is bounded in bytes | [`appends`] | probe events |
+//! | `fetches` | old entries in flight to a store are bounded in bytes | [`fetches`] | probe events |
+//! | `drops` | dropped messages are sent again before later ones | [`drops`] | probe events |
+//! | `rounds` | a lane checks for messages within a bounded time | [`rounds`] | probe events |
+//! | `losses` | a store that is told that it lost entries stops | [`losses`] | probe events |
 //! | `runs` | a process on a copy of a data directory is ignored | [`runs`] | probe events |
 //! | `strays` | messages from or to non-members are ignored | [`strays`] | probe events |
-//! | `room` | writes that add data are refused while little disk space is left | [`room`] | probe events, the faults and the disks |
-//! | `collection` | values are collected by the placement driver's time | [`collection`] | probe events |
+//! | `room` | writes that add data are refused while little disk space is left, and with very little no leader stays | [`room`] | probe events, the faults and the disks |
+//! | `collection` | values are collected by the placement driver's time, not ahead of the store's own clock | [`collection`] | probe events |
 //! | `regions` | every key is in one region, epochs grow | [`region`] | the nodes' durable images, PD's responses |
 //! | `replica-agreement` | replicas hold the same data | [`state`] | the nodes' durable images |
 //! | `linearizability` | every key is a register | [`reads`], `armilla_check` | probe events, then the clients' history |
@@ -31,16 +35,20 @@
 pub mod appends;
 pub mod bounds;
 pub mod collection;
+pub mod drops;
 pub mod durability;
+pub mod fetches;
 pub mod lanes;
 pub mod leaders;
 pub mod lease;
 pub mod liveness;
+pub mod losses;
 pub mod pause;
 pub mod raft;
 pub mod reads;
 pub mod region;
 pub mod room;
+pub mod rounds;
 pub mod runs;
 pub mod scan;
 pub mod sizes;

@@ -1,8 +1,10 @@
-//! A store with little free disk space accepts no write that adds data.
+//! A store with little free disk space accepts no write that adds data; with very little, it does not stay leader for
+//! long.
 //!
 //! Source: TiKV's `reserve-space`: the remaining space is for the log of other stores' writes and for cleaning up.
 //!
 //! Judged while the nemesis leaves less than twice the reserve and nothing else keeps the store from checking its disk.
+//! Leaders are judged while it leaves less than the reserve and no other fault is active.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,6 +15,10 @@ use super::Violation;
 /// How long a store may take to detect that little space is left, ns (true time).
 const NOTICE_NS: u64 = 2_000_000_000;
 
+/// How long a store with hardly any room may lead a group that others can lead, ns (true time): it looks, its followers catch up, and
+/// a hand-over may fail once.
+const LEADS_NS_MAX: u64 = 8_000_000_000;
+
 /// The oracle.
 #[derive(Debug, Default)]
 pub struct Rooms {
@@ -20,6 +26,10 @@ pub struct Rooms {
     pub reserve_bytes: u64,
     /// By node with little space: since when (true ns) it is judged.
     since: BTreeMap<u64, u64>,
+    /// Nodes with hardly any room, while all is well elsewhere: since when their leaders are judged.
+    drained_since: BTreeMap<u64, u64>,
+    /// By group: the term of its newest leader, its node, and since when it leads.
+    leaders: BTreeMap<u64, (u64, u64, u64)>,
 }
 
 impl Rooms {
@@ -29,6 +39,20 @@ impl Rooms {
         for node in nodes {
             self.since.entry(*node).or_insert(now_ns);
         }
+    }
+
+    /// Judges the leaders of these nodes from now on.
+    pub fn judge_leaders(&mut self, now_ns: u64, nodes: &BTreeSet<u64>) {
+        // Any change may have cost them time.
+        self.drained_since = nodes.iter().map(|node| (*node, now_ns)).collect();
+    }
+
+    /// Returns a group of which a node with very little free space has been the leader for too long.
+    fn leads_on(&self, now_ns: u64, node: u64) -> Option<u64> {
+        let judged_ns = *self.drained_since.get(&node)?;
+        let led = self.leaders.iter().filter(|(_, (_, leader, _))| *leader == node);
+        let mut late = led.filter(|(_, (.., since_ns))| now_ns > judged_ns.max(*since_ns) + LEADS_NS_MAX);
+        late.next().map(|(group, _)| *group)
     }
 
     /// Judges one event of a node, on whose disk `available()` bytes are left.
@@ -42,11 +66,29 @@ impl Rooms {
         match event {
             // A store first checks its disk some time after its start.
             Event::Start { .. } => {
-                if let Some(since_ns) = self.since.get_mut(&node) {
-                    *since_ns = now_ns;
+                for since in [&mut self.since, &mut self.drained_since] {
+                    if let Some(since_ns) = since.get_mut(&node) {
+                        *since_ns = now_ns;
+                    }
                 }
                 Ok(())
             }
+            Event::Leader { group, term, .. } => {
+                let newest = self.leaders.entry(*group).or_default();
+                if *term > newest.0 {
+                    *newest = (*term, node, now_ns);
+                }
+                Ok(())
+            }
+            // With the reserve freed, three of them are hardly any room still.
+            Event::Note { store, what: "tick", .. } => match self.leads_on(now_ns, node) {
+                None => Ok(()),
+                Some(_) if available() >= 3 * self.reserve_bytes => Ok(()),
+                Some(group) => {
+                    let what = format!("store {store} goes on leading group {group} with hardly any room on its disk");
+                    Err(Violation::new("room", now_ns, node, what))
+                }
+            },
             Event::Note { store, what: "adds-data", a: group, .. } => {
                 let Some(since_ns) = self.since.get(&node) else { return Ok(()) };
                 if now_ns < since_ns + NOTICE_NS || available() >= 2 * self.reserve_bytes {
@@ -82,5 +124,22 @@ mod tests {
         assert!(rooms.observe(4 * second, 1, &write, || 199).is_err());
         rooms.judge(5 * second, &[].into());
         assert!(rooms.observe(9 * second, 1, &write, || 50).is_ok());
+    }
+
+    #[test]
+    fn leaders_with_hardly_any_room() {
+        let tick = Event::Note { store: 1, what: "tick", a: 0, b: 0, data: Default::default() };
+        let leads = |term| Event::Leader { store: 1, group: 5, peer: 1, term };
+        let (mut rooms, second) = (Rooms { reserve_bytes: 100, ..Rooms::default() }, 1_000_000_000);
+        rooms.observe(0, 1, &leads(2), || 0).unwrap();
+        assert!(rooms.observe(90 * second, 1, &tick, || 0).is_ok(), "not judged");
+        rooms.judge_leaders(100 * second, &[1].into());
+        assert!(rooms.observe(107 * second, 1, &tick, || 0).is_ok());
+        rooms.observe(107 * second, 2, &leads(3), || 0).unwrap();
+        assert!(rooms.observe(120 * second, 1, &tick, || 0).is_ok(), "another leads");
+        rooms.observe(121 * second, 1, &leads(4), || 0).unwrap();
+        assert!(rooms.observe(128 * second, 1, &tick, || 0).is_ok());
+        assert!(rooms.observe(130 * second, 1, &tick, || 300).is_ok(), "there is room again");
+        assert!(rooms.observe(130 * second, 1, &tick, || 299).is_err());
     }
 }

@@ -8,7 +8,7 @@ use toml::{Table, Value};
 
 use crate::fault::draw::{Draft, Draw, log_uniform};
 use crate::fault::story::STORIES;
-use crate::fault::{self, Fault, Target, disk, process};
+use crate::fault::{self, Fault, Target, disk, net, process};
 use crate::plan::{Knobs, Mix, Plan, Topology, Workload};
 
 /// The longest planned part of a run, ms; healing comes afterwards.
@@ -20,6 +20,8 @@ const P_ONE_CLASS: f64 = 0.15;
 /// of a story.
 const P_CLASS: f64 = 0.25;
 const P_STORY: f64 = 0.25;
+/// Probability, on small disks, that low disk space is the only fault: with other faults the oracle cannot judge leaders.
+const P_ROOM_ALONE: f64 = 0.2;
 /// Probability that a store loses its data or a part of it.
 const P_LOSS: f64 = 0.3;
 
@@ -44,7 +46,9 @@ pub fn plan(seed: u64) -> Plan {
     let mut knobs = knobs(&mut Rng::fork(seed, "knobs"));
     let raft = knobs.settings().raft;
     let scene = (stores, regions, raft.tick_ms * raft.election_ticks as u64);
-    let faults = faults(&mut Rng::fork(seed, "faults"), scene, length_ms);
+    let room_alone = knobs.disk_mib > 0 && Rng::fork(seed, "room").chance(P_ROOM_ALONE);
+    let alone = room_alone.then_some("leader-without-room");
+    let faults = faults(&mut Rng::fork(seed, "faults"), scene, length_ms, alone);
     if faults.iter().any(|fault| fault.kind == process::Kind::OldCopy { identity: true }.into()) {
         // The first version of the protocol does not remember runs: an older copy is never told to stop.
         knobs.config["pd"]["protocol_max"] = Value::Integer(0);
@@ -79,6 +83,7 @@ fn knobs(rng: &mut Rng) -> Knobs {
         "append_kib_max": bounds.pick(&[1024, 1024, 16, 1]),
         "cache_kib_max": bounds.pick(&[4096, 4096, 64, 4]),
         "lease_reads": bounds.chance(0.75),
+        "catch_up_kib_max": bounds.pick(&[16 << 10, 16 << 10, 64, 4]),
     });
     let store_heartbeat_ms = *rng.pick(&[500, 1000, 3000]);
     // Some clusters begin with nodes that are held at the first version of the protocol; faults release them.
@@ -158,7 +163,13 @@ fn workload(rng: &mut Rng, keys: u32) -> Workload {
     }
 }
 
-fn faults(rng: &mut Rng, (stores, regions, election_ms): (u32, u32, u64), length_ms: u64) -> Vec<Fault> {
+/// The faults of a run, of one class or story only if it is to be `alone`.
+fn faults(
+    rng: &mut Rng,
+    (stores, regions, election_ms): (u32, u32, u64),
+    length_ms: u64,
+    alone: Option<&str>,
+) -> Vec<Fault> {
     let kind = rng.unit();
     let classes = fault::classes();
     let only = rng.below((classes.len() + STORIES.len()) as u64) as usize;
@@ -167,7 +178,9 @@ fn faults(rng: &mut Rng, (stores, regions, election_ms): (u32, u32, u64), length
     // change the others.
     let drawn = |n: usize, name: &str, per_minute: (f64, f64), p: f64| {
         let mut own = Rng::fork(rng.clone().next_u64(), name);
-        let active = if kind < P_NO_FAULTS {
+        let active = if let Some(alone) = alone {
+            name == alone
+        } else if kind < P_NO_FAULTS {
             false
         } else if kind < P_NO_FAULTS + P_ONE_CLASS {
             n == only
@@ -195,7 +208,7 @@ fn faults(rng: &mut Rng, (stores, regions, election_ms): (u32, u32, u64), length
     }
     // At most one store loses all or a part of its data, in a minority of the runs.
     let mut own = Rng::fork(rng.next_u64(), "loss");
-    if kind >= P_NO_FAULTS + P_ONE_CLASS && own.chance(P_LOSS) {
+    if kind >= P_NO_FAULTS + P_ONE_CLASS && alone.is_none() && own.chance(P_LOSS) {
         let node = Target::Node(own.below(u64::from(stores)) as u32 + 1);
         let at_ms = own.below(length_ms);
         let loss: fault::Kind = match own.below(11) {
@@ -204,9 +217,15 @@ fn faults(rng: &mut Rng, (stores, regions, election_ms): (u32, u32, u64), length
             2..=4 => {
                 // The peers must have learned of the run that is lost, so no other fault may prevent it.
                 faults.clear();
-                let identity = own.chance(0.5);
+                let identity = own.chance(0.75);
                 let away_ms = own.between(5000, 20_000);
                 faults.push(Fault::new(at_ms, Draft::at(node, away_ms, process::Kind::OldCopy { identity }.into())));
+                // With a slow outbound link it hears others before they hear it, and must notice the loss itself.
+                if own.chance(0.5) {
+                    let slow = net::Kind::SlowLink { inbound: false, delay_ms: own.between(500, 1500) };
+                    let back_ms = at_ms + away_ms - 100;
+                    faults.push(Fault::new(back_ms, Draft::at(node, own.between(3000, 6000), slow.into())));
+                }
                 // In half of these runs all nodes crash, so that what the peers keep in memory does not suffice either.
                 if own.chance(0.5) {
                     let after_ms = at_ms + away_ms + own.below(3000);

@@ -35,6 +35,59 @@ fn report(state: &PdState, store: u64, word: &str, version: u64, bytes: u64) -> 
     }
 }
 
+/// Runs `heartbeat NOW STORE REGION@TERM... [version=N] [bytes=N] [stopping=1] [refuses=REGION to=STORE]`.
+fn heartbeat(cluster: &mut Cluster, state: &PdState, args: &Args<'_>) -> String {
+    let store = args.number(1);
+    let (version, bytes) = (args.number_or("version", 1), args.number_or("bytes", 0));
+    let regions = args.plain[2..].iter().map(|word| report(state, store, word, version, bytes)).collect();
+    let request = StoreHeartbeatRequest {
+        store_id: store,
+        capacity_bytes: 1000,
+        regions,
+        stopping: args.number_or("stopping", 0) == 1,
+        refused_orders: match args.number_or("refuses", 0) {
+            0 => vec![],
+            region_id => {
+                let (to_store, reason) = (args.number_or("to", 0), "peer 7 has been silent".into());
+                vec![RefusedOrder { region_id, to_store, reason }]
+            }
+        },
+        ..StoreHeartbeatRequest::default()
+    };
+    let newer = cluster.heartbeat(request, state, args.number(0));
+    newer.iter().map(|region| format!("newer: {}\n", region_text(region))).collect()
+}
+
+/// Runs `orders NOW STORE [balance=0]`, which prints the new orders and those that have ended.
+fn orders(cluster: &mut Cluster, state: &PdState, args: &Args<'_>) -> String {
+    let orders = cluster.orders_for(state, args.number(1), args.number_or("balance", 1) == 1, args.number(0));
+    let given = orders.iter().map(|order| format!("region {} to store {}\n", order.region_id, order.to_store));
+    let ended = cluster.take_ended().into_iter().map(|order| {
+        let EndedOrder { region_id, to_store, carried_out, why } = order;
+        assert_eq!(carried_out, why == "carried out");
+        format!("ended: region {region_id} to store {to_store}: {why}\n")
+    });
+    given.chain(ended.collect::<Vec<_>>()).collect()
+}
+
+/// Runs `overview NOW`.
+fn overview(cluster: &Cluster, state: &PdState, args: &Args<'_>) -> String {
+    let overview = cluster.overview(state, args.number(0));
+    let mut out = String::new();
+    for store in overview.stores {
+        let id = store.store.unwrap().id;
+        let age = if store.heartbeat_age_ms == u64::MAX { "never".into() } else { store.heartbeat_age_ms.to_string() };
+        let (leaders, regions, capacity) = (store.leaders, store.regions, store.capacity_bytes);
+        writeln!(out, "store {id}: {leaders} leaders, {regions} regions, {capacity} bytes, heard {age}").unwrap();
+    }
+    for region in overview.regions {
+        let (id, bytes, term) = (region.region.unwrap().id, region.approximate_bytes, region.term);
+        let leader = region.leader.map_or(0, |peer| peer.store_id);
+        writeln!(out, "region {id}: {bytes} bytes, led by store {leader} in term {term}").unwrap();
+    }
+    out
+}
+
 /// Goal: outdated reports are ignored, lookups fall back to the replicated descriptor, orders start and end. Method:
 /// golden script; the first argument of every command is the time in ms.
 #[test]
@@ -56,28 +109,7 @@ fn cluster() {
                 cluster = Cluster::new(options, now_ms);
                 String::new()
             }
-            // heartbeat NOW STORE REGION@TERM... [version=N] [bytes=N] [stopping=1] [refuses=REGION to=STORE]
-            "heartbeat" => {
-                let store = args.number(1);
-                let (version, bytes) = (args.number_or("version", 1), args.number_or("bytes", 0));
-                let regions = args.plain[2..].iter().map(|word| report(&state, store, word, version, bytes)).collect();
-                let request = StoreHeartbeatRequest {
-                    store_id: store,
-                    capacity_bytes: 1000,
-                    regions,
-                    stopping: args.number_or("stopping", 0) == 1,
-                    refused_orders: match args.number_or("refuses", 0) {
-                        0 => vec![],
-                        region_id => {
-                            let (to_store, reason) = (args.number_or("to", 0), "peer 7 has been silent".into());
-                            vec![RefusedOrder { region_id, to_store, reason }]
-                        }
-                    },
-                    ..StoreHeartbeatRequest::default()
-                };
-                let newer = cluster.heartbeat(request, &state, now_ms);
-                newer.iter().map(|region| format!("newer: {}\n", region_text(region))).collect()
-            }
+            "heartbeat" => heartbeat(&mut cluster, &state, &args),
             // A report that claims a leader on a store that did not send it.
             "forged" => {
                 let regions = vec![report(&state, args.number(2), args.plain[3], 1, 0)];
@@ -98,17 +130,7 @@ fn cluster() {
                 Ok(()) => "ok".into(),
                 Err(why) => why,
             },
-            "orders" => {
-                let orders = cluster.orders_for(&state, args.number(1), args.number_or("balance", 1) == 1, now_ms);
-                let given =
-                    orders.iter().map(|order| format!("region {} to store {}\n", order.region_id, order.to_store));
-                let ended = cluster.take_ended().into_iter().map(|order| {
-                    let EndedOrder { region_id, to_store, carried_out, why } = order;
-                    assert_eq!(carried_out, why == "carried out");
-                    format!("ended: region {region_id} to store {to_store}: {why}\n")
-                });
-                given.chain(ended.collect::<Vec<_>>()).collect()
-            }
+            "orders" => orders(&mut cluster, &state, &args),
             // Whether lookups may return a region: known NOW REGION [strictly=1]
             "known" => {
                 let found: Vec<RegionInfo> = cluster.by_id(&state, args.number(1), now_ms).into_iter().collect();
@@ -122,27 +144,7 @@ fn cluster() {
                 let (capacity, peers) = (stats.capacity, stats.region_count);
                 format!("store {}: {capacity} bytes, {peers} peers", stats.store_id)
             }
-            "overview" => {
-                let overview = cluster.overview(&state, now_ms);
-                let mut out = String::new();
-                for store in overview.stores {
-                    let id = store.store.unwrap().id;
-                    let age = if store.heartbeat_age_ms == u64::MAX {
-                        "never".into()
-                    } else {
-                        store.heartbeat_age_ms.to_string()
-                    };
-                    let (leaders, regions, capacity) = (store.leaders, store.regions, store.capacity_bytes);
-                    writeln!(out, "store {id}: {leaders} leaders, {regions} regions, {capacity} bytes, heard {age}")
-                        .unwrap();
-                }
-                for region in overview.regions {
-                    let (id, bytes, term) = (region.region.unwrap().id, region.approximate_bytes, region.term);
-                    let leader = region.leader.map_or(0, |peer| peer.store_id);
-                    writeln!(out, "region {id}: {bytes} bytes, led by store {leader} in term {term}").unwrap();
-                }
-                out
-            }
+            "overview" => overview(&cluster, &state, &args),
             other => panic!("unknown command {other}"),
         }
     });

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use armilla_arch::sync::Share;
 
 use crate::raft::output::Fetch;
+use crate::rt::probe::{self, Event as Probe};
 use crate::types::limits::FETCHES_WAITING_MAX;
 use crate::types::{GroupId, region};
 
@@ -60,13 +61,18 @@ impl Driver {
                 let bytes = usize::try_from(fetch.max_bytes).unwrap_or(usize::MAX);
                 let followers = peer.group.waits_for(fetch.low);
                 let stores = followers.iter().filter_map(|to| region::peer_by_id(peer.region(), *to));
+                let stores: Vec<u64> = stores.map(|to| to.store_id).collect();
                 let room: Option<Vec<Share>> =
-                    stores.map(|to| self.outbox.room_for_a_fetch(to.store_id, bytes)).collect();
+                    stores.iter().map(|to| self.outbox.room_for_a_fetch(*to, bytes)).collect();
                 let Some(room) = room else {
                     crate::reach!("driver.fetch-waits-for-the-queue");
                     break;
                 };
                 if let Some(fetch) = fetches.pop_front() {
+                    for to_store in stores {
+                        let (store, group, bytes) = (self.store, group.0, bytes as u64);
+                        probe::emit(|| Probe::Fetch { store, group, to_store, bytes });
+                    }
                     self.start_fetch(*group, fetch, room);
                 }
             }

@@ -57,6 +57,8 @@ impl Driver {
             }
             Message::Fetched { group, context, entries } => {
                 self.fetches.end(group);
+                let store = self.store;
+                probe::emit(|| Probe::Fetched { store, group: group.0 });
                 let entries = entries?;
                 if let Some(peer) = self.peers.get_mut(&group) {
                     peer.group.fetched(context, entries);
@@ -117,6 +119,10 @@ impl Driver {
         if !peer.is_meant(sender.store, message.epoch, message.message.from, message.message.to) {
             tracing::debug!(store = self.store, %group, from = sender.store, "dropped a message for or from another peer of the replica");
             return Ok(());
+        }
+        let (heartbeat, says) = (message.message.get_msg_type() == MessageType::MsgHeartbeat, message.message.commit);
+        if heartbeat && message.message.term >= peer.group.term() && says > peer.group.last_index() {
+            probe::emit(|| Probe::Note { store, what: "word-for-more", a: group.0, b: says, data: Bytes::new() });
         }
         // The time of arrival is after that of sending, before which a promise to the sender must not begin. The time
         // of handling will not do: a peer that died meanwhile must not count as heard.

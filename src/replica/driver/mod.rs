@@ -24,12 +24,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use armilla_arch::sync::Pending;
+use bytes::Bytes;
 
 use crate::engine::{Engine, KvEngine, WriteBatch};
 use crate::raft::Run;
 use crate::raft::machine::StateMachine;
 use crate::raft::output::Output;
-use crate::rt::clock::Clock;
+use crate::rt::clock::{Clock, Instant};
 use crate::rt::probe::{self, Event as Probe};
 use crate::rt::sync::mpsc;
 use crate::types::limits::{ROUND_BYTES_MAX, ROUND_PASSES_MAX, ROUND_TIME_MAX};
@@ -56,6 +57,9 @@ pub(super) use restore::check_nothing_missing;
 /// The delay between two attempts of a write, where the engine does not block threads.
 const ENGINE_RETRY: Duration = Duration::from_millis(5);
 
+/// The duration of a slow turn, which only the simulator causes.
+const SLOW_TURN: Duration = Duration::from_millis(12);
+
 /// Creates the state machine of a group from its descriptor.
 pub type Machines = Arc<dyn Fn(&Region) -> Box<dyn StateMachine> + Send + Sync>;
 
@@ -64,6 +68,8 @@ pub type Machines = Arc<dyn Fn(&Region) -> Box<dyn StateMachine> + Send + Sync>;
 pub struct Options {
     /// Options of every group.
     pub raft: crate::raft::Options,
+    /// Maximum bytes of old entries in flight to one store.
+    pub fetch_bytes_max: usize,
     /// Maximum bytes of commands packed into one entry. A larger command gets an entry of its own.
     pub pack_bytes_max: usize,
     /// Maximum number of messages handled before the log is written.
@@ -119,6 +125,8 @@ pub(super) struct Driver {
     tick_waiting: Arc<Pending>,
     /// The number of ticks handled.
     ticks: u64,
+    /// The number of rounds started.
+    rounds: u64,
     /// Drawn when the process starts.
     nonce: u64,
     promise: Arc<LongestPromise>,
@@ -169,6 +177,7 @@ impl Driver {
             probes: Vec::new(),
             tick_waiting,
             ticks: 0,
+            rounds: 0,
             nonce,
             promise,
             clock,
@@ -246,7 +255,8 @@ impl Driver {
 
     /// Does the work of the groups that have some, until none is left or messages have to be handled.
     async fn round(&mut self) -> Result<()> {
-        let until = self.clock.now().plus(ROUND_TIME_MAX);
+        let until = self.work_until();
+        self.rounds += 1;
         for _ in 0..ROUND_PASSES_MAX {
             if self.dirty.is_empty() {
                 break;
@@ -260,10 +270,25 @@ impl Driver {
         Ok(())
     }
 
+    /// Returns the latest time at which work that starts now must stop, so that messages are handled.
+    fn work_until(&self) -> Instant {
+        let limit =
+            if crate::mutant!("replica.rounds-without-end") { Duration::from_secs(3600) } else { ROUND_TIME_MAX };
+        self.clock.now().plus(limit)
+    }
+
+    /// Makes a group's turn slow, as on a busy core; in the simulator only.
+    async fn slow_turn(&mut self) {
+        let (store, lane, round) = (self.store, self.lane as u64, self.rounds);
+        probe::emit(|| Probe::Note { store, what: "slow-turn", a: lane, b: round, data: Bytes::new() });
+        self.clock.sleep(SLOW_TURN).await;
+    }
+
     /// Does all remaining work, and waits until the log has it.
     async fn drain(&mut self, messages: &mut mpsc::UnboundedReceiver<Message>) -> Result<()> {
         loop {
             while !self.dirty.is_empty() {
+                self.rounds += 1;
                 self.pass().await?;
             }
             if self.unwritten.is_empty() {
@@ -286,8 +311,11 @@ impl Driver {
         for (group, output) in std::mem::take(&mut self.installed) {
             self.owe(group, output, &mut committed, &mut after_log);
         }
-        let until_ns = self.clock.now().plus(ROUND_TIME_MAX).0;
+        let until_ns = self.work_until().0;
         for _ in 0..self.dirty.len() {
+            if crate::buggify!("driver.slow-turn") {
+                self.slow_turn().await;
+            }
             let now_ns = self.clock.now().0;
             if self.batch.bytes() >= ROUND_BYTES_MAX || now_ns >= until_ns || crate::buggify!("driver.short-pass") {
                 crate::reach!("driver.pass-cut-short");

@@ -79,6 +79,7 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("log.truncate-wrong-index", "truncation drops one entry too many"),
     ("log.hard-state-not-persisted", "term, vote and commit are not written"),
     ("log.recycled-record-accepted", "a record from an earlier use of the file is accepted as a new one"),
+    ("log.half-write-taken", "a write that stored only a part of its bytes is taken as complete"),
     ("log.free-segment-too-early", "a segment is freed without rewriting the hard states and marks that live in it"),
 ];
 
@@ -444,7 +445,12 @@ impl RaftLog {
         buffer.resize((end - self.tail) as usize, 0);
         let data = buffer.freeze();
         let written = self.file().write_at(self.tail, data.clone()).await;
-        written.map_err(|error| self.failed("write to", self.active, &error))?;
+        if let Err(error) = written {
+            crate::reach!("log.write-failed");
+            if !crate::mutant!("log.half-write-taken") {
+                return Err(self.failed("write to", self.active, &error));
+            }
+        }
         self.stats.bytes_written += data.len() as u64;
         self.stats.records += 1;
         self.buffer = data.try_into_mut().unwrap_or_default();

@@ -16,7 +16,7 @@ use crate::replica::snapshot::{Outgoing, Retries, Traffic};
 use crate::rt::net::Net;
 use crate::rt::sync::{mpsc, watch};
 use crate::rt::task::{self, JoinHandle};
-use crate::types::limits::{FETCH_QUEUE_BYTES_MAX, OUTBOX_BYTES_MAX, OUTBOX_MESSAGES_MAX};
+use crate::types::limits::{OUTBOX_BYTES_MAX, OUTBOX_MESSAGES_MAX};
 use crate::types::region::RegionEpoch;
 use crate::types::{Error, GroupId};
 
@@ -34,9 +34,11 @@ pub struct Outbox {
     sending: Sending,
 }
 
-/// How snapshots are sent.
+/// How much is sent at a time, and how snapshots are.
 #[derive(Clone)]
 pub struct Sending {
+    /// Maximum bytes of old entries in flight to one store.
+    pub fetch_bytes_max: usize,
     /// Maximum bytes of pairs in one chunk.
     pub chunk_bytes: usize,
     /// The slots and the rate limit.
@@ -96,11 +98,11 @@ impl Outbox {
     pub fn room_for_a_fetch(&self, store: u64, bytes: usize) -> Option<Share> {
         let mut lines = self.lines.lock().expect("no holder panics");
         let line = self.line(&mut lines, store);
-        let full = line.waiting_bytes.taken() + line.fetches.taken() >= FETCH_QUEUE_BYTES_MAX;
+        let full = line.waiting_bytes.taken() + line.fetches.taken() >= self.sending.fetch_bytes_max;
         if full || crate::buggify!("transport.no-room-for-a-fetch") {
             return None;
         }
-        line.fetches.take(bytes).ok()
+        line.fetches.take(if crate::mutant!("replica.fetches-not-reserved") { 0 } else { bytes }).ok()
     }
 
     /// Queues a message. Returns false and drops it if the store's queue is full.
@@ -137,7 +139,7 @@ impl Outbox {
             Line {
                 queue,
                 waiting_bytes: Budget::new(OUTBOX_BYTES_MAX),
-                fetches: Budget::new(FETCH_QUEUE_BYTES_MAX),
+                fetches: Budget::new(self.sending.fetch_bytes_max),
                 task: task::spawn(link.run(waiting)),
             }
         })
@@ -160,7 +162,7 @@ impl Outbox {
             incarnation: Some(self.local.history.run),
             earlier: self.local.history.earlier.clone(),
         };
-        let Sending { chunk_bytes, traffic, retries } = &self.sending;
+        let Sending { chunk_bytes, traffic, retries, .. } = &self.sending;
         let slot = traffic.take_slot();
         // Only a snapshot that has a slot holds a view of the engine.
         let outgoing = slot.is_some().then(|| Outgoing {

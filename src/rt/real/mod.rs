@@ -13,6 +13,8 @@ pub mod lane;
 pub mod net;
 pub mod process;
 pub mod task;
+#[cfg(test)]
+pub mod testing;
 mod thread;
 
 /// Returns the directory of this process's program; empty if the operating system does not provide it.

@@ -71,6 +71,12 @@ impl SimClock {
         self.rate.lock().unwrap().offset_ms += delta_ms;
     }
 
+    /// Applies a leap second: the wall clock repeats a second (`inserted`) or skips one.
+    pub fn leap(&self, inserted: bool) {
+        crate::reach!("clock.leap-second");
+        self.step_ms(if inserted { -1000 } else { 1000 });
+    }
+
     /// Makes both clocks run fast (positive) or slow (negative) by `ppm` parts per million from now on.
     ///
     /// # Panics

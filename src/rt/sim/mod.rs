@@ -46,8 +46,9 @@
 //! | partition, in one or both directions; isolation | [`SimNet::partition`] … | switches, firewalls, routing |
 //! | half-open connections | [`SimNet::black_hole`] | a NAT device forgets a connection |
 //! | any call of the file system fails, once | [`SimDisk::fail_call`] | too many open files, a worn cable, a quota |
+//! | a write stores a part of its bytes, and reports it or fails | [`SimDisk::shorten_write`] | POSIX permits any write to be short; a disk fills up in the middle of one |
 //! | data that was sent on a stream arrives again, later | [`SimNet::recorded`] | a sender that retries after a reconnect, a switch that buffers |
-//! | clock offset, steps, drift; frozen clocks | [`SimClock`] | time servers can be wrong; machines are saved and restored |
+//! | clock offset, steps, drift, leap seconds; frozen clocks | [`SimClock`] | time servers can be wrong; machines are saved and restored |
 //! | slow reads of the engine, which block the lanes that make them | [`NodeHandle::set_read_ns`] | a busy or worn disk |
 //! | slow CPU | [`NodeHandle::set_cpu_factor`] | neighbours, throttling |
 //!
@@ -74,5 +75,7 @@ pub use self::disk::{CrashMode, DiskCall, DiskConfig, SimDisk};
 pub use self::net::{LinkConfig, SimNet};
 pub use self::world::{NodeHandle, World, emit};
 
+#[cfg(test)]
+pub mod testing;
 #[cfg(test)]
 mod tests;

@@ -348,6 +348,7 @@ impl Run {
                 observed.lanes.begin(tick_ns);
                 observed.moved.begin(tick_ns * raft.election_ticks as u64);
                 observed.appends.bytes_max = raft.append_kib_max << 10;
+                observed.fetches.bytes_max = (raft.catch_up_kib_max as u64) << 10;
                 observed.rooms.reserve_bytes = reserve_bytes;
                 observed.pauses.regime(now_ns, usual.then(Default::default));
             });

@@ -126,6 +126,16 @@ struct FailingCall {
     error: i32,
 }
 
+/// A write that is going to be short.
+struct ShortWrite {
+    /// How many writes come until then.
+    left: u32,
+    /// So much of it is written, in thousandths.
+    permille: u32,
+    /// What it says then; nothing: the caller writes the rest, too.
+    error: Option<i32>,
+}
+
 struct State {
     config: DiskConfig,
     epoch: u64,
@@ -136,6 +146,7 @@ struct State {
     failing_syncs: u32,
     /// The call that will fail, if any.
     failing_call: Option<FailingCall>,
+    short_write: Option<ShortWrite>,
     full: bool,
     /// Bytes taken by others (see [`SimDisk::leave`]).
     taken: u64,
@@ -158,6 +169,7 @@ impl State {
             pending: Vec::new(),
             failing_syncs: 0,
             failing_call: None,
+            short_write: None,
             full: false,
             taken: 0,
             slow: 1.0,
@@ -194,6 +206,18 @@ impl State {
         let error = failing.error;
         self.failing_call = None;
         Err(io::Error::from_raw_os_error(error))
+    }
+
+    /// Counts a write of `len` bytes; of the one that the simulator chose, how much is written first and what it says then.
+    fn shorten(&mut self, len: usize) -> Option<(usize, Option<i32>)> {
+        let short = self.short_write.as_mut()?;
+        short.left -= 1;
+        if short.left > 0 {
+            return None;
+        }
+        let ShortWrite { permille, error, .. } = self.short_write.take()?;
+        crate::reach!("disk.short-write");
+        Some((len * permille as usize / 1000, error))
     }
 
     fn change(&mut self, op: NameOp) {
@@ -281,10 +305,17 @@ impl SimDisk {
         self.cell.lock().failing_call = Some(FailingCall { call, left: nth.max(1), error });
     }
 
+    /// Makes the `nth` write (from 1) store `permille` thousandths of its bytes and then fail with `error`. Without an
+    /// error it writes the rest some time later, as a program that got a short count must.
+    pub fn shorten_write(&self, nth: u32, permille: u32, error: Option<i32>) {
+        self.cell.lock().short_write = Some(ShortWrite { left: nth.max(1), permille, error });
+    }
+
     /// Returns whether a sync or another call is going to fail.
     pub fn is_failing(&self) -> bool {
         let state = self.cell.lock();
-        state.failing_syncs > 0 || state.failing_call.is_some()
+        let short = state.short_write.as_ref().is_some_and(|short| short.error.is_some());
+        state.failing_syncs > 0 || state.failing_call.is_some() || short
     }
 
     /// Simulates other users of the disk who take so much space that only `bytes` are left now; `None` frees that space
@@ -699,8 +730,18 @@ impl File {
     /// Writes all of `data` at `offset`, growing the file if necessary. Not durable before [`File::sync`].
     ///
     /// # Errors
-    /// `StorageFull`.
+    /// `StorageFull`, or what the simulator says; a part may have been written then.
     pub async fn write_at(&self, offset: u64, data: Bytes) -> io::Result<()> {
+        let shortened = self.disk.live()?.shorten(data.len());
+        let Some((first, error)) = shortened else { return self.write_once(offset, data).await };
+        self.write_once(offset, data.slice(..first)).await?;
+        match error {
+            Some(error) => Err(io::Error::from_raw_os_error(error)),
+            None => self.write_once(offset + first as u64, data.slice(first..)).await,
+        }
+    }
+
+    async fn write_once(&self, offset: u64, data: Bytes) -> io::Result<()> {
         {
             let mut state = self.disk.live()?;
             state.call(DiskCall::Write)?;
