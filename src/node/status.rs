@@ -36,19 +36,20 @@ struct Found {
 }
 
 impl EngineFigures {
-    /// Waits briefly until the current read of the statistics ends, starting one with `find` if there is none, and returns
+    /// Waits briefly for the current read of the statistics, or for a new one with `find` if there is none, and returns
     /// the latest statistics.
     async fn now(&self, clock: &Clock, find: impl FnOnce() -> Figures + Send + 'static) -> Figures {
         let mut ended = self.look(find);
-        // The task continues after the timeout; meanwhile requests get the previous statistics. The channel only closes.
+        // The task continues after the timeout; meanwhile requests get the previous statistics. The channel carries no
+        // value: it closes.
         let _ = clock.timeout(ENGINE_TIMEOUT, ended.changed()).await;
         self.found().figures.clone()
     }
 
-    /// Begins a look, unless one is under way. What is returned closes when it has ended.
+    /// Starts a read unless one is running. The returned channel closes when the read has ended.
     fn look(&self, find: impl FnOnce() -> Figures + Send + 'static) -> watch::Receiver<()> {
         let mut found = self.found();
-        // One that is closed was given up.
+        // A closed channel means that the task was dropped.
         if let Some(look) = found.look.as_ref().filter(|look| look.has_changed().is_ok()) {
             return look.clone();
         }
@@ -221,12 +222,12 @@ impl StatusSource for Source {
 
 #[cfg(test)]
 mod tests {
-    //! Goal: of two that ask at once, both are given what one look finds, and nobody starts another look meanwhile; a look that lasts
-    //! long keeps nobody waiting. Method: a look that counts, in a world of its own.
+    //! Goal: two requests at the same time share one read, and get its result; a slow read does not make requests wait.
+    //! Method: a read that counts its calls, in the world of the build.
     use super::*;
 
     #[test]
-    fn whoever_comes_meanwhile_waits_for_the_same_look() {
+    fn concurrent_requests_share_one_read() {
         crate::rt::testing::run(|env, _| async move {
             let (figures, looks) = (EngineFigures::default(), Arc::new(Mutex::new(0)));
             let find = |looks: &Arc<Mutex<u64>>| {
@@ -239,12 +240,12 @@ mod tests {
             };
             let look = |n| Figures::from([("looks", n)]);
             let both = futures::join!(figures.now(&env.clock, find(&looks)), figures.now(&env.clock, find(&looks)),);
-            assert_eq!(both, (look(1), look(1)), "one look for both");
-            assert_eq!(figures.now(&env.clock, find(&looks)).await, look(2), "the next who asks looks again");
-            // A look that does not end.
+            assert_eq!(both, (look(1), look(1)), "one read for both");
+            assert_eq!(figures.now(&env.clock, find(&looks)).await, look(2), "the next request starts another read");
+            // A read that does not end.
             let (never, held) = watch::channel(());
             figures.found().look = Some(held);
-            assert_eq!(figures.now(&env.clock, find(&looks)).await, look(2), "what was found before");
+            assert_eq!(figures.now(&env.clock, find(&looks)).await, look(2), "the previous result");
             drop(never);
         });
     }

@@ -28,9 +28,9 @@ pub enum Event {
     Transfer { store: u64, group: u64, peer: u64, to_store: u64 },
     /// The placement driver's leader, on `store`, ordered a region's leadership to be transferred to `to_store`.
     Order { store: u64, region: u64, to_store: u64 },
-    /// A read of old entries for the group's peer on `to_store` begins, which may bring so many bytes.
+    /// A read of at most `bytes` of old entries begins, for the group's peer on `to_store`.
     Fetch { store: u64, group: u64, to_store: u64, bytes: u64 },
-    /// That read has ended: what it brought is with the group, which sends it.
+    /// The group's read of old entries has ended; the group has the entries, and sends them.
     Fetched { store: u64, group: u64 },
     /// An entry was applied (`hash` covers term and data).
     Apply { store: u64, group: u64, peer: u64, index: u64, term: u64, hash: u64 },

@@ -123,7 +123,7 @@ pub mod lane {
     pub use super::world::lane::spawn;
 }
 
-/// A world for unit tests: that of the build.
+/// The world for unit tests: the real or the simulated one, as built.
 #[cfg(test)]
 pub mod testing {
     pub use super::world::testing::run;

@@ -136,7 +136,7 @@ impl Machine {
         self.incarnation().is_some() && !self.is_armed() && self.swapped_with.is_none()
     }
 
-    /// Returns whether it has the data of another machine.
+    /// Returns whether the machine has the data of another one.
     pub fn is_swapped(&self) -> bool {
         self.swapped_with.is_some()
     }
@@ -175,7 +175,8 @@ impl Machine {
 
     /// Returns whether the store has lost a part of its data and `why` is the error that it must report for it.
     fn must_say(&self, why: &str) -> bool {
-        // What it says of its own data is acted upon by replacing the disk, see [`Cluster::supervise`]; not so with another's.
+        // An error about the store's own data leads to a replaced disk, see [`Cluster::supervise`]; an error about the
+        // data of another node does not.
         let says = |part: Part| why.contains(part.refusal()) || (part == Part::Newest && why.contains("an older copy"));
         self.lost.is_some_and(says)
     }
@@ -349,7 +350,7 @@ impl Cluster {
                         cluster.monitor.report(Violation::new("start", world.now_ns(), id, what));
                     }
                     if let Some(other) = cluster.with(id, |machine| machine.swapped_with) {
-                        let what = format!("the node starts with the data directory of node {other}");
+                        let what = format!("the node started with the data directory of node {other}");
                         cluster.monitor.report(Violation::new("start", world.now_ns(), id, what));
                     }
                     // The node lives as long as this task.

@@ -27,16 +27,16 @@ pub enum Kind {
         /// Milliseconds, forward or (negative) back.
         by_ms: i64,
     },
-    /// The wall clock is wrong for a while: it jumps at the begin, and back at the end.
+    /// The wall clock is wrong for a while: it jumps at the begin and back at the end.
     ClockSkew {
-        /// Milliseconds, forth or back.
+        /// Milliseconds, forward or (negative) back.
         by_ms: i64,
     },
-    /// A leap second, of which only some machines take notice: their wall clocks show a second twice, or leave one out.
+    /// A leap second that only some machines apply: their wall clocks repeat or skip a second.
     LeapSecond {
-        /// A second is shown twice.
+        /// Whether the second is repeated; otherwise it is skipped.
         inserted: bool,
-        /// The machines that take notice, from 1.
+        /// The machines that apply it, from 1.
         nodes: Vec<u32>,
     },
     /// The clock runs too fast or too slow.
@@ -83,7 +83,7 @@ pub const CLASSES: &[Class<Kind>] = &[
     },
 ];
 
-/// Steps a node's wall clock, under the eyes of the oracle that must know what clocks show.
+/// Steps a node's wall clock, and shows the clocks before and after to the oracle that must know them.
 fn step(node: u64, by_ms: i64, context: &Context) {
     context.wall_clocks.look(&context.world);
     context.cluster.with(node, |machine| machine.handle.clock().step_ms(by_ms));

@@ -1,5 +1,5 @@
-//! Faults of disks: slow writes or reads, stalled or full disks, a failing fsync or write, an engine that does not open,
-//! lost data, swapped disks.
+//! Faults of disks: slow writes or reads, stalled or full disks, a failing fsync or write, an engine that does not
+//! open, lost data, swapped disks.
 //!
 //! A store that cannot write must stop rather than break its promises; the supervisor starts it again.
 
@@ -80,8 +80,8 @@ pub enum Kind {
     LoseEngine {},
     /// The machine loses power and the raft log; the engine's data survives. The store must refuse to start.
     LoseLog {},
-    /// Two machines lose their power and start with each other's disks. Both stores must refuse to start, until at the end each has its
-    /// own disk again.
+    /// Two machines lose power and start with each other's disks. Both stores must refuse to start until each has its
+    /// own disk again at the end.
     SwapDisks {
         /// The other node, from 1.
         with: u32,
@@ -256,7 +256,7 @@ pub const CLASSES: &[Class<Kind>] = &[
     },
 ];
 
-/// The node of that number, from 1.
+/// Returns the node with this number, from 1.
 fn other(machines: &Machines, number: u32) -> u64 {
     machines.stores[(number as usize - 1) % machines.stores.len()]
 }
@@ -304,7 +304,7 @@ impl Behavior for Kind {
                 );
             }
             Kind::LowDisk { .. } => {
-                // Whoever takes what is left a second time takes the reserve, too, without which a store may not even start.
+                // Without this, two such faults could also take the reserve, without which a store may not even start.
                 let reserve = context.machines.reserve_kib << 10;
                 let available = cluster.with(hit.node, |machine| machine.handle.disk().available());
                 return reserve > 0 && available >= 4 * reserve;
@@ -334,7 +334,7 @@ impl Behavior for Kind {
             }
             Kind::SwapDisks { with } => {
                 let other = context.resolve(Target::Node(*with));
-                // One that is down has another fault, which may count on its disk.
+                // A machine that is down has another fault, which may depend on its disk.
                 if context.wiped.is_some() || !cluster.is_up(hit.node) || !cluster.is_up(other) || other == hit.node {
                     return false;
                 }
@@ -365,7 +365,7 @@ impl Behavior for Kind {
                 return;
             }
             Kind::SwapDisks { with } => {
-                // Which is up, and refuses.
+                // The machines are up, but their stores refuse to start.
                 force.dead.extend([node, other(machines, *with)]);
                 return;
             }

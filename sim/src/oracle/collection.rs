@@ -1,13 +1,12 @@
-//! Values are collected by the placement driver's time, never ahead of it nor of the store's own clock.
+//! Values are collected by the placement driver's time, never ahead of it or of the store's own clock.
 //!
 //! Source: TiKV collects expired raw values below a safe point from the placement driver; no store's clock decides
 //! alone.
 //!
 //! The time that the placement driver sent to a store, and how long ago by the true clock, bounds the time that the
 //! store may assume: its clock may run too fast by at most the allowed drift. Responses may be late or overtake each
-//! other, so every response to the store counts.
-//! The placement driver's clock may be wrong as well: a value that has not expired by the store's own clock must not be
-//! collected.
+//! other, so every response to the store counts. The placement driver's clock may be wrong as well: a
+//! value that has not expired by the store's own clock must not be collected.
 
 use std::collections::BTreeMap;
 
@@ -79,7 +78,7 @@ mod tests {
         assert!(collection.observe(11 * second, 1, &note("collects-by", 61_200, 0), right).is_err());
         assert!(
             collection.observe(11 * second, 1, &note("collects-by", 61_000, 0), || 60_999).is_err(),
-            "its own clock is behind"
+            "the store's own clock is behind"
         );
         collection.observe(12 * second, 1, &note("time-told", 3, 20_000), right).unwrap();
         assert!(

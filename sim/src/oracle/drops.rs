@@ -1,10 +1,10 @@
-//! What a leader knows to have been dropped on its way to a follower is sent again before anything that follows it.
+//! Entries that a leader dropped before it sent them to a follower are sent again before any later entries.
 //!
-//! Source: Ongaro and Ousterhout, figure 2: `nextIndex` is the next entry to send. Going on behind what was dropped costs the follower
-//! a rejection and the leader another round trip, when the network is worst.
+//! Source: Ongaro and Ousterhout, figure 2: `nextIndex` is the next entry to send. A message behind a gap costs the
+//! follower a rejection and the leader another round trip, while the network is at its worst.
 //!
-//! Messages that raft had made before it was told leave at the same moment, and are not judged. Nor is what begins right behind
-//! the follower's log: what was dropped may have been a repetition.
+//! Messages that raft had created before it was told of the drop are sent at the same time, and are not judged. Neither
+//! are messages that begin right after the follower's log: the dropped one may have been a repetition.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,8 @@ use super::Violation;
 /// The oracle.
 #[derive(Debug, Default)]
 pub struct Drops {
-    /// By sending store, group and peer: the first entry that was dropped and not sent since, and when (true ns).
+    /// By sending store, group and peer: the first dropped entry that was not sent again, and when it was dropped (true
+    /// ns).
     dropped: BTreeMap<(u64, u64, u64), (u64, u64)>,
     /// By group and peer: the last entry that became durable.
     last: BTreeMap<(u64, u64), u64>,
@@ -34,7 +35,7 @@ impl Drops {
             Event::Start { group, peer, last_index, .. } => {
                 self.last.insert((*group, *peer), *last_index);
             }
-            // It leads no more, or anew: then it knows nothing of what was dropped before.
+            // It is no longer the leader, or it is a new leader, which does not know of earlier drops.
             Event::Follow { store, group, .. } | Event::Leader { store, group, .. } => {
                 self.dropped.retain(|(from, of, _), _| (from, of) != (store, group));
             }
@@ -63,21 +64,22 @@ impl Drops {
             return Ok(());
         }
         let what = format!(
-            "store {store} goes on at {first} of group {group} to peer {peer}, which has entries up to {last}: those from {dropped} \
-             on were dropped before they left"
+            "store {store} sends entries of group {group} from {first} to peer {peer}, which has entries up to {last}: entries \
+             from {dropped} on were dropped before they were sent"
         );
         Err(Violation::new("drops", now_ns, node, what))
     }
 }
 
-/// The index that an event carries.
+/// Returns the index that an event carries.
 fn index(data: &[u8]) -> u64 {
     data.try_into().map_or(0, u64::from_be_bytes)
 }
 
 #[cfg(test)]
 mod tests {
-    //! Goal: an append behind a gap is found; a repetition, and what left with the dropped one, is not. Method: by hand.
+    //! Goal: an append behind a gap is detected; a repetition, and a message sent together with the dropped one, is
+    //! not. Method: a few events by hand.
     use super::*;
     use bytes::Bytes;
 
@@ -98,7 +100,7 @@ mod tests {
         assert!(drops.observe(2, 1, &note("append-sent", 5)).is_ok());
         assert!(drops.observe(3, 1, &note("append-sent", 7)).is_ok());
         drops.observe(4, 1, &note("append-dropped", 3)).unwrap();
-        assert!(drops.observe(5, 1, &note("append-sent", 5)).is_ok(), "it has the dropped ones");
+        assert!(drops.observe(5, 1, &note("append-sent", 5)).is_ok(), "the peer has the dropped entries");
         drops.observe(6, 1, &note("append-dropped", 5)).unwrap();
         assert!(drops.observe(7, 1, &note("append-sent", 7)).is_err());
     }

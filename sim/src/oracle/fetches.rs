@@ -1,7 +1,8 @@
-//! Old entries on their way to a store that lags are bounded in bytes, over all groups: `raft.catch_up_kib_max`, and one read more.
+//! Old entries in flight to a lagging store are bounded in bytes, over all groups: by `raft.catch_up_kib_max` plus one
+//! read.
 //!
-//! Source: a system with limits on everything stays up under load. All groups of a store that was away lag at once, and what is read
-//! for it ahead of what its queue takes is memory.
+//! Source: a system with limits on everything stays up under load. All groups of a store that was away lag at once, and
+//! entries that are read for it faster than its queue accepts them take memory.
 
 use std::collections::BTreeMap;
 
@@ -12,9 +13,9 @@ use super::Violation;
 /// The oracle.
 #[derive(Debug, Default)]
 pub struct Fetches {
-    /// What is configured, bytes; 0: not known yet.
+    /// The configured maximum, bytes; 0: not known yet.
     pub bytes_max: u64,
-    /// By store and group: where the read under way goes, and how much it may bring.
+    /// By store and group: the store for which each current read is, and its maximum bytes.
     under_way: BTreeMap<(u64, u64), Vec<(u64, u64)>>,
 }
 
@@ -32,12 +33,12 @@ impl Fetches {
                 }
                 let what = format!(
                     "store {store} reads {bytes} bytes of old entries of group {group} for store {to_store}, for which reads of \
-                     {before} bytes are under way; {} may be",
+                     {before} bytes are in flight; the maximum is {}",
                     self.bytes_max
                 );
                 Err(Violation::new("fetches", now_ns, node, what))
             }
-            // It has ended, or the process that read is gone.
+            // The read has ended, or the process that made it has.
             Event::Fetched { store, group } | Event::Start { store, group, .. } => {
                 self.under_way.remove(&(store, group));
                 Ok(())
@@ -49,7 +50,8 @@ impl Fetches {
 
 #[cfg(test)]
 mod tests {
-    //! Goal: the read that passes the bound is the last, by store that it is for. Method: by hand.
+    //! Goal: after the read that exceeds the limit of its store, no other read is permitted. Method: a few events by
+    //! hand.
     use super::*;
 
     #[test]

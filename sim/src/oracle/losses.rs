@@ -1,7 +1,7 @@
-//! A store that is told that its log lost what it had acknowledged stops, before it does anything else.
+//! A store that is told that its log lost entries which it had acknowledged stops before it does anything else.
 //!
-//! Source: Ongaro's dissertation, section 11.7.3: a server that lost its log must not go on as the same server. A leader's heartbeat
-//! tells at most what the leader has the follower's word for.
+//! Source: Ongaro's dissertation, section 11.7.3: a server that lost its log must not continue as the same server. The
+//! commit index of a leader's heartbeat is at most the index that the follower has acknowledged.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use super::Violation;
 /// The oracle.
 #[derive(Debug, Default)]
 pub struct Losses {
-    /// By node: the group, and up to where its leader has the peer's word for entries that its log does not hold.
+    /// By node: the group, and the acknowledged index, known to its leader, that the peer's log does not reach.
     told: BTreeMap<u64, (u64, u64)>,
 }
 
@@ -25,12 +25,12 @@ impl Losses {
                 self.told.insert(node, (*group, *index));
                 Ok(())
             }
-            // It stops, or was ended before it could.
+            // The store stops, or its process was ended before it could.
             (None, _) | (_, Event::Poisoned { .. } | Event::Start { .. }) => Ok(()),
             (Some((group, index)), _) => {
                 let what = format!(
-                    "the store goes on although the leader of group {group} has its word for entries up to {index}, which its log \
-                     does not hold"
+                    "the store continues although it acknowledged entries of group {group} up to {index} to the leader, which its \
+                     log does not have"
                 );
                 Err(Violation::new("losses", now_ns, node, what))
             }
@@ -40,7 +40,7 @@ impl Losses {
 
 #[cfg(test)]
 mod tests {
-    //! Goal: a store that goes on is found, one that stops is not. Method: by hand.
+    //! Goal: a store that continues is detected, a store that stops is not. Method: a few events by hand.
     use super::*;
 
     #[test]

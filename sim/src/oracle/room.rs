@@ -15,8 +15,8 @@ use super::Violation;
 /// How long a store may take to detect that little space is left, ns (true time).
 const NOTICE_NS: u64 = 2_000_000_000;
 
-/// How long a store with hardly any room may lead a group that others can lead, ns (true time): it looks, its followers catch up, and
-/// a hand-over may fail once.
+/// How long a store with very little free space may stay the leader of a group that others can lead, ns (true time): it
+/// checks its disk, its followers catch up, and a hand-over may fail once.
 const LEADS_NS_MAX: u64 = 8_000_000_000;
 
 /// The oracle.
@@ -26,9 +26,9 @@ pub struct Rooms {
     pub reserve_bytes: u64,
     /// By node with little space: since when (true ns) it is judged.
     since: BTreeMap<u64, u64>,
-    /// Nodes with hardly any room, while all is well elsewhere: since when their leaders are judged.
+    /// By node with very little space, while all others are healthy: since when (true ns) its leaders are judged.
     drained_since: BTreeMap<u64, u64>,
-    /// By group: the term of its newest leader, its node, and since when it leads.
+    /// By group: the term of the newest leader, its node, and since when (true ns) it is the leader.
     leaders: BTreeMap<u64, (u64, u64, u64)>,
 }
 
@@ -80,12 +80,13 @@ impl Rooms {
                 }
                 Ok(())
             }
-            // With the reserve freed, three of them are hardly any room still.
+            // After the reserve is freed, space for three reserves is still very little.
             Event::Note { store, what: "tick", .. } => match self.leads_on(now_ns, node) {
                 None => Ok(()),
                 Some(_) if available() >= 3 * self.reserve_bytes => Ok(()),
                 Some(group) => {
-                    let what = format!("store {store} goes on leading group {group} with hardly any room on its disk");
+                    let what =
+                        format!("store {store} stays leader of group {group} with very little space left on its disk");
                     Err(Violation::new("room", now_ns, node, what))
                 }
             },
@@ -127,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn leaders_with_hardly_any_room() {
+    fn leaders_with_very_little_space() {
         let tick = Event::Note { store: 1, what: "tick", a: 0, b: 0, data: Default::default() };
         let leads = |term| Event::Leader { store: 1, group: 5, peer: 1, term };
         let (mut rooms, second) = (Rooms { reserve_bytes: 100, ..Rooms::default() }, 1_000_000_000);
@@ -139,7 +140,7 @@ mod tests {
         assert!(rooms.observe(120 * second, 1, &tick, || 0).is_ok(), "another leads");
         rooms.observe(121 * second, 1, &leads(4), || 0).unwrap();
         assert!(rooms.observe(128 * second, 1, &tick, || 0).is_ok());
-        assert!(rooms.observe(130 * second, 1, &tick, || 300).is_ok(), "there is room again");
+        assert!(rooms.observe(130 * second, 1, &tick, || 300).is_ok(), "there is enough space again");
         assert!(rooms.observe(130 * second, 1, &tick, || 299).is_err());
     }
 }

@@ -1,10 +1,10 @@
-//! A lane looks for messages again after a bounded time, however much the groups have to do.
+//! A lane checks for messages within a bounded time, however much work the groups have.
 //!
 //! Source: a system with limits on everything stays up under load; heartbeats and votes wait for the end of a round.
 //!
-//! A lane may take up groups for as long as a pass may last, from the last moment at which a round may begin a pass. Both are
-//! `ROUND_TIME_MAX`, by the node's clock, which may be slow. Judged where the simulator makes turns of groups take long: only those
-//! are reported.
+//! A round may start its last pass up to `ROUND_TIME_MAX` after its begin, and the pass may start work on groups for
+//! another `ROUND_TIME_MAX`, both by the node's clock, which may be slow. Judged where the simulator makes turns of
+//! groups slow: only those are reported.
 
 use std::collections::BTreeMap;
 
@@ -16,11 +16,12 @@ use super::Violation;
 /// The oracle.
 #[derive(Debug, Default)]
 pub struct Rounds {
-    /// By store and lane: the round, and when its first slow turn began (true ns).
+    /// By store and lane: the round, and when (true ns) its first slow turn began.
     began: BTreeMap<(u64, u64), (u64, u64)>,
 }
 
-/// How long after a round's begin a turn may begin, ns: two bounds by a clock that is slow by a tenth or more, and two ticks of timers.
+/// How long after a round's begin a turn may begin, ns: twice `ROUND_TIME_MAX` by a clock that is slow by 11 %, plus
+/// two ticks of the timers.
 const TURN_NS_MAX: u64 = 2 * ROUND_TIME_MAX.as_nanos() as u64 * 9 / 8 + 2_000_000;
 
 impl Rounds {
@@ -28,7 +29,7 @@ impl Rounds {
     pub fn observe(&mut self, now_ns: u64, node: u64, event: &Event) -> Result<(), Violation> {
         let (store, lane, round) = match *event {
             Event::Note { store, what: "slow-turn", a: lane, b: round, .. } => (store, lane, round),
-            // Another process counts anew.
+            // A new process starts counting from 0.
             Event::Start { store, .. } => {
                 self.began.retain(|(own, _), _| *own != store);
                 return Ok(());
@@ -44,7 +45,7 @@ impl Rounds {
             return Ok(());
         }
         let what = format!(
-            "lane {lane} of store {store} takes up a group {} ms after the first of a round, without a look for messages",
+            "lane {lane} of store {store} starts a group's turn {} ms after the first of the round, without checking for messages",
             after_ns / 1_000_000
         );
         Err(Violation::new("rounds", now_ns, node, what))
@@ -53,7 +54,7 @@ impl Rounds {
 
 #[cfg(test)]
 mod tests {
-    //! Goal: a late turn of a round is found, one of the next round is not. Method: by hand.
+    //! Goal: a late turn of a round is detected, a turn of the next round is not. Method: a few events by hand.
     use super::*;
 
     #[test]

@@ -20,7 +20,7 @@ const P_ONE_CLASS: f64 = 0.15;
 /// of a story.
 const P_CLASS: f64 = 0.25;
 const P_STORY: f64 = 0.25;
-/// Probability, on small disks, that low disk space is the only fault: with other faults the oracle cannot judge leaders.
+/// Probability, on small disks, that low disk space is the only fault: with others the oracle could not judge leaders.
 const P_ROOM_ALONE: f64 = 0.2;
 /// Probability that a store loses its data or a part of it.
 const P_LOSS: f64 = 0.3;
@@ -163,7 +163,7 @@ fn workload(rng: &mut Rng, keys: u32) -> Workload {
     }
 }
 
-/// The faults of a run, of one class or story only if it is to be `alone`.
+/// Draws the faults of a run, only those of the class or story `alone` if it is given.
 fn faults(
     rng: &mut Rng,
     (stores, regions, election_ms): (u32, u32, u64),
@@ -220,7 +220,7 @@ fn faults(
                 let identity = own.chance(0.75);
                 let away_ms = own.between(5000, 20_000);
                 faults.push(Fault::new(at_ms, Draft::at(node, away_ms, process::Kind::OldCopy { identity }.into())));
-                // With a slow outbound link it hears others before they hear it, and must notice the loss itself.
+                // A store with a slow outbound link hears others before they hear it, and must notice the loss itself.
                 if own.chance(0.5) {
                     let slow = net::Kind::SlowLink { inbound: false, delay_ms: own.between(500, 1500) };
                     let back_ms = at_ms + away_ms - 100;

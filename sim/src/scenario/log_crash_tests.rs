@@ -119,7 +119,7 @@ fn run(seed: u64) -> Result<(u32, u32, u64, u64), String> {
             let task = node.spawn(life(node.env(), judge.clone(), Rng::fork(seed, &format!("life-{round}"))));
             // The kill comes between the middle of the opening and a few hundred batches later.
             let micros = 100 << rng.below(12);
-            // A stream of its own, so that what else is drawn stays as it was.
+            // A random stream of its own, so that the other draws stay the same.
             let mut short = Rng::fork(seed, &format!("short-{round}"));
             if short.chance(0.2) {
                 let error = if short.chance(0.5) { Some(libc::EIO) } else { None };

@@ -34,7 +34,7 @@ pub struct Outbox {
     sending: Sending,
 }
 
-/// How much is sent at a time, and how snapshots are.
+/// How old entries and snapshots are sent.
 #[derive(Clone)]
 pub struct Sending {
     /// Maximum bytes of old entries in flight to one store.

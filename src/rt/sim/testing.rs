@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use super::World;
 use crate::rt::Env;
 
-/// Runs a test on a node of a world of its own, with an empty directory on its disk.
+/// Runs a test on a node in a new simulated world, with an empty directory on its disk.
 ///
 /// # Panics
-/// If the test does.
+/// Panics if the test does.
 pub fn run<F>(test: impl FnOnce(Env, PathBuf) -> F)
 where
     F: Future<Output = ()> + Send + 'static,
@@ -18,7 +18,7 @@ where
     runtime.block_on(async move {
         let node = World::new(7).node(1, "n1", "n1:1");
         let (env, directory) = (node.env(), PathBuf::from("/data"));
-        env.disk.create_dir_all(&directory).await.expect("an empty disk takes a directory");
+        env.disk.create_dir_all(&directory).await.expect("a directory can be created on an empty disk");
         node.spawn(test(env, directory)).await.expect("nothing kills the node");
     });
 }

@@ -126,13 +126,13 @@ struct FailingCall {
     error: i32,
 }
 
-/// A write that is going to be short.
+/// A future write that will be short.
 struct ShortWrite {
-    /// How many writes come until then.
+    /// The number of writes until then, including it.
     left: u32,
-    /// So much of it is written, in thousandths.
+    /// The part that is written, thousandths.
     permille: u32,
-    /// What it says then; nothing: the caller writes the rest, too.
+    /// The error that it returns; `None`: the rest is written later.
     error: Option<i32>,
 }
 
@@ -208,7 +208,7 @@ impl State {
         Err(io::Error::from_raw_os_error(error))
     }
 
-    /// Counts a write of `len` bytes; of the one that the simulator chose, how much is written first and what it says then.
+    /// Counts a write of `len` bytes. Returns, if it is to be short, the bytes to write first and the error after them.
     fn shorten(&mut self, len: usize) -> Option<(usize, Option<i32>)> {
         let short = self.short_write.as_mut()?;
         short.left -= 1;
@@ -730,7 +730,7 @@ impl File {
     /// Writes all of `data` at `offset`, growing the file if necessary. Not durable before [`File::sync`].
     ///
     /// # Errors
-    /// `StorageFull`, or what the simulator says; a part may have been written then.
+    /// `StorageFull`, or the error of an injected short write; a part may have been written.
     pub async fn write_at(&self, offset: u64, data: Bytes) -> io::Result<()> {
         let shortened = self.disk.live()?.shorten(data.len());
         let Some((first, error)) = shortened else { return self.write_once(offset, data).await };
