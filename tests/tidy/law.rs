@@ -103,3 +103,26 @@ pub const LONG_FUNCTIONS: &[(&str, &str, &str)] = &[
         "one paragraph for each bad request",
     ),
 ];
+
+/// Maxima outside `src/types/limits.rs`: (file, constant, what it is instead of a limit on what the store takes).
+pub const OTHER_MAXIMA: &[(&str, &str, &str)] = &[
+    ("src/bin/armilla/ctl/show.rs", "CELL_CHARS_MAX", "the width of a printed column"),
+    ("src/client/pd/members.rs", "PAUSE_MAX", "the client's waiting time between two attempts"),
+    ("src/client/pd/mod.rs", "WAIT_MAX", "the client's waiting time between two attempts"),
+    ("src/codec/raw.rs", "TAIL_BYTES_MAX", "the format of stored values"),
+    ("src/engine/sim.rs", "UNFLUSHED_BYTES_MAX", "when the simulated engine flushes by itself"),
+    ("src/node/config.rs", "KIB_MAX", "the bound of an option"),
+    ("src/node/config.rs", "MIB_MAX", "the bound of an option"),
+    ("src/node/config.rs", "MS_MAX", "the bound of an option"),
+    ("src/node/joining.rs", "REGISTER_RETRY_MAX", "the waiting time between two attempts"),
+    ("src/pd/cluster.rs", "ORDER_SENT_MAX", "how often an order is repeated"),
+    ("src/pd/tso.rs", "PHYSICAL_MS_MAX", "the format of timestamps"),
+    ("src/query/chunk.rs", "FIELDS_MAX", "a limit under another name"),
+    ("src/query/page.rs", "ROWS_BYTES_MAX", "derived from a limit"),
+    ("src/raft/transfer.rs", "LAG_ENTRIES_MAX", "when a peer is close enough to lead"),
+    ("src/rt/real/net.rs", "CONNECTIONS_MAX", "`rt` imports no other module"),
+    ("src/rt/sim/disk/mod.rs", "COUNTED_BYTES_MAX", "a simulated disk"),
+    ("src/rt/sim/net/mod.rs", "RECORDS_MAX", "a simulated network"),
+    ("src/service/layer/deadline.rs", "DIGITS_MAX", "the format of a gRPC header"),
+    ("src/store/space.rs", "HAND_OVER_MAX", "how long handing leaders over may take"),
+];

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::code::{paths, words};
-use super::law::{ALLOWED, FORBIDDEN, IMPORTS, IO_FILES, LINES_LISTED, LINES_MAX, LONG, PURE, RT_WORDS};
+use super::law::{ALLOWED, FORBIDDEN, IMPORTS, IO_FILES, LINES_LISTED, LINES_MAX, LONG, OTHER_MAXIMA, PURE, RT_WORDS};
 use super::report::{Findings, hold};
 use super::source::{Source, sources};
 
@@ -77,6 +77,29 @@ pub fn orders(source: &Source) -> Findings {
             findings.push(format!(
                 "{}:{line}: `{word}` only in arch/src/sync, where `cargo loom` checks it: use a type from there, a lock or a channel",
                 source.path
+            ));
+        }
+    }
+    findings
+}
+
+/// Checks that limits are in one place.
+pub fn limits(source: &Source) -> Findings {
+    if source.room().is_none() || source.path == "src/types/limits.rs" {
+        return Vec::new();
+    }
+    let mut findings = Vec::new();
+    for (at, line) in source.code.lines().enumerate() {
+        let mut parts = line.split_whitespace().skip_while(|word| *word != "const").skip(1);
+        let Some(name) = parts.next().and_then(|name| name.strip_suffix(':')).filter(|name| name.ends_with("_MAX"))
+        else {
+            continue;
+        };
+        if !OTHER_MAXIMA.iter().any(|(file, other, _)| *file == source.path && *other == name) {
+            findings.push(format!(
+                "{}:{}: `{name}` is not in src/types/limits.rs, where limits are",
+                source.path,
+                at + 1
             ));
         }
     }
@@ -203,6 +226,21 @@ fn the_simulation_cfg_stays_in_its_rooms() {
         &[("src/store/mod.rs", "#[cfg(madsim)]\nfn f() {}"), ("src/node/mod.rs", "use madsim::rand;")],
         &[("src/rt/mod.rs", "#[cfg(madsim)]\nmod sim;"), ("src/store/mod.rs", "// cfg(madsim)\nlet x = \"madsim\";")],
         &["src", "arch/src", "proto/src", "check/src", "sim/src", "models/src"],
+    );
+}
+
+#[test]
+fn limits_are_in_one_place() {
+    hold(
+        limits,
+        "limits",
+        &[("src/service/batch.rs", "pub(super) const KEYS_MAX: usize = 4;")],
+        &[
+            ("src/types/limits.rs", "pub const KEYS_MAX: usize = 4;"),
+            ("src/pd/tso.rs", "const PHYSICAL_MS_MAX: u64 = 1;"),
+            ("src/raft/a.rs", "#[cfg(test)]\nmod tests { const KEYS_MAX: u8 = 1; }\nconst A: usize = KEYS_MAX;"),
+        ],
+        &["src"],
     );
 }
 
