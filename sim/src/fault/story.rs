@@ -35,7 +35,7 @@ pub const STORIES: &[Story] = &[
     Story { name: "late-messages", per_minute: (1.0, 4.0), tell: late_messages },
     Story { name: "forgetful-voter", per_minute: (1.0, 6.0), tell: forgetful_voter },
     Story { name: "placement-driver-skew", per_minute: (1.0, 4.0), tell: placement_driver_skew },
-    Story { name: "leader-without-room", per_minute: (1.0, 2.0), tell: leader_without_room },
+    Story { name: "leader-without-room", per_minute: (0.4, 0.8), tell: leader_without_room },
     Story { name: "lost-leader", per_minute: (1.0, 6.0), tell: lost_leader },
     Story { name: "slow-install", per_minute: (1.0, 3.0), tell: slow_install },
 ];

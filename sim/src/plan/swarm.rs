@@ -21,7 +21,7 @@ const P_ONE_CLASS: f64 = 0.15;
 const P_CLASS: f64 = 0.25;
 const P_STORY: f64 = 0.25;
 /// Probability, on small disks, that low disk space is the only fault: with others the oracle could not judge leaders.
-const P_ROOM_ALONE: f64 = 0.2;
+const P_ROOM_ALONE: f64 = 0.3;
 /// Probability that a store loses its data or a part of it.
 const P_LOSS: f64 = 0.3;
 

@@ -316,7 +316,7 @@ fn a_store_that_lost_a_part_of_its_data_does_not_start() {
             let newest = node.log_files().await;
             for (lost, says) in [
                 ("the log", "the raft log in /data/raft does not"),
-                ("the log's end", "an older copy of it was put in its place"),
+                ("the log's end", "an older copy was put in its place"),
                 ("nothing", ""),
             ] {
                 match lost {
