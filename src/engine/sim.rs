@@ -129,8 +129,8 @@ impl State {
 
     /// Returns whether reading the key needs the disk.
     fn is_on_disk(&self, cf: Cf, key: &[u8]) -> bool {
-        is_cold(key)
-            && !self.warm.get(&(cf, Bytes::copy_from_slice(key))).is_some_and(|until_ns| self.now_ns() <= *until_ns)
+        let is_cold_again = |until_ns: &u64| self.now_ns() > *until_ns;
+        is_cold(key) && self.warm.get(&(cf, Bytes::copy_from_slice(key))).is_none_or(is_cold_again)
     }
 
     /// Fails if a failing flush was requested; the engine then refuses further writes.

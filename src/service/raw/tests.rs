@@ -581,7 +581,8 @@ fn an_unknown_outcome_never_makes_a_client_swap_twice() {
     assert!(reply.outcome_unknown && reply.error.contains("outcome unknown"), "{}", reply.error);
 }
 
-/// What a task does with a route of its own.
+/// Writes and reads through a route that belongs to the task.
+#[expect(clippy::manual_async_fn, reason = "the signature says that the future borrows nothing")]
 fn put_and_read<R: Route>(route: R, key: Bytes, value: Bytes) -> impl Future<Output = Option<Bytes>> + Send + 'static {
     async move {
         let again = route.clone();
