@@ -344,7 +344,8 @@ impl Cluster {
             match started {
                 Ok(node) => {
                     cluster.with_incarnation(id, |incarnation| incarnation.handle = Some(node.handle().clone()));
-                    let lost = cluster.with(id, |machine| machine.lost);
+                    // A store without groups has acknowledged nothing, so it has nothing to lose.
+                    let lost = cluster.with(id, |machine| machine.lost).filter(|_| !node.handle().views().is_empty());
                     if let Some(part) = lost.filter(|part| !matches!(part, Part::Newest | Part::Bits)) {
                         let what = format!("the node started although its {part:?} was lost");
                         cluster.monitor.report(Violation::new("start", world.now_ns(), id, what));
