@@ -108,7 +108,7 @@ fn knobs(rng: &mut Rng) -> Knobs {
         let reserve_mib = 2;
         config["disk_reserve_mib"] = json!(reserve_mib);
         // Every start of a store begins a segment: with a reserve of a few segments, a store that is started again and
-        // again while other data fills its disk runs out of space (docs/operating.md says how large the reserve must be).
+        // again while other data fills its disk runs out of space (docs/operating.md says how large it must be).
         let segment_kib = log_segment_kib.min(reserve_mib * 1024 / 32);
         config["raft"]["log_segment_kib"] = json!(segment_kib);
         config["raft"]["log_soft_max_kib"] = json!(4 * segment_kib);
