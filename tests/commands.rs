@@ -325,7 +325,7 @@ fn ctl_gives_bytes_back_as_they_went_in() {
     ctl(pd, &["delete", key]);
     assert_eq!(armilla(&["ctl", "--pd", pd, "--hex", "get", "00ff5c20"]).code, Some(1));
     let wrong = ctl_with(pd, &["get", r"C:\dir"], b"");
-    assert!(wrong.code == Some(2) && wrong.err.contains(r"`\d` is no escape"), "{wrong:?}");
+    assert!(wrong.code == Some(2) && wrong.err.contains(r"`\d` is not an escape"), "{wrong:?}");
 
     // Compare-and-swap with a time to live.
     let other = ctl_with(pd, &["cas", "j", "x", "--previous", "y"], b"");
