@@ -177,7 +177,7 @@ fn keys_and_ranges(tikv: &Tikv) {
 
     assert_eq!(tikv.json(&["cas", "m", "new", "--previous", "value of m"])["swapped"], true);
     let other = tikv.run(&["ctl", "cas", "m", "newer", "--previous", "value of m"], b"");
-    assert!(other.code == Some(1) && String::from_utf8_lossy(&other.out).contains("its value was new"), "{other:?}");
+    assert!(other.code == Some(1) && String::from_utf8_lossy(&other.out).contains("the value was new"), "{other:?}");
     assert_eq!(tikv.json(&["cas", "fresh", "v", "--ttl", "500"])["swapped"], true);
     let ttl_s = tikv.json(&["ttl", "fresh"])["ttl_s"].as_u64().expect("seconds");
     assert!((400..=500).contains(&ttl_s), "{ttl_s}");
