@@ -78,7 +78,6 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("replica.writer-tells-early", "the log's writer confirms batches before they are written"),
     ("replica.fetches-not-reserved", "reads of old entries for a store are not bounded in bytes"),
     ("replica.rounds-without-end", "a round of a lane has no maximum time, so messages wait"),
-    ("replica.dropped-append-not-told", "raft is not told that an append was dropped before it was sent"),
     ("replica.waits-for-the-engine", "a lane waits while the engine stalls writes"),
     (
         "replica.swap-reads-in-the-lane",

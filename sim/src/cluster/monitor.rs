@@ -10,7 +10,6 @@ use armilla::rt::sync::Notify;
 
 use crate::oracle::appends::Appends;
 use crate::oracle::collection::Collection;
-use crate::oracle::drops::Drops;
 use crate::oracle::fetches::Fetches;
 use crate::oracle::lanes::Lanes;
 use crate::oracle::leaders::Leaders;
@@ -44,8 +43,6 @@ pub struct Observed {
     pub appends: Appends,
     /// Old entries in flight to lagging stores.
     pub fetches: Fetches,
-    /// Append messages that were dropped before they were sent.
-    pub drops: Drops,
     /// How long lanes work without checking for messages.
     pub rounds: Rounds,
     /// Stores that are told that they lost entries.
@@ -144,7 +141,6 @@ impl Monitor {
         let judged = judged.and_then(|()| observed.moved.observe(at_ns, node, event));
         let judged = judged.and_then(|()| observed.appends.observe(at_ns, node, event));
         let judged = judged.and_then(|()| observed.fetches.observe(at_ns, node, event));
-        let judged = judged.and_then(|()| observed.drops.observe(at_ns, node, event));
         let judged = judged.and_then(|()| observed.rounds.observe(at_ns, node, event));
         let judged = judged.and_then(|()| observed.losses.observe(at_ns, node, event));
         let judged = judged.and_then(|()| observed.runs.observe(at_ns, node, event));

@@ -10,7 +10,6 @@
 //! | `leaders` | a slow store does not move other stores' leaders | [`leaders`] | probe events and the faults |
 //! | `appends` | a message with entries is bounded in bytes | [`appends`] | probe events |
 //! | `fetches` | old entries in flight to a store are bounded in bytes | [`fetches`] | probe events |
-//! | `drops` | dropped messages are sent again before later ones | [`drops`] | probe events |
 //! | `rounds` | a lane checks for messages within a bounded time | [`rounds`] | probe events |
 //! | `losses` | a store that is told that it lost entries stops | [`losses`] | probe events |
 //! | `runs` | a process on a copy of a data directory is ignored | [`runs`] | probe events |
@@ -35,7 +34,6 @@
 pub mod appends;
 pub mod bounds;
 pub mod collection;
-pub mod drops;
 pub mod durability;
 pub mod fetches;
 pub mod lanes;

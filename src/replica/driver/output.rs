@@ -1,6 +1,5 @@
 //! Handling of a group's output: messages, reads, and the work that waits for the log.
 
-use bytes::Bytes;
 use raft::eraftpb::{Entry, HardState, Message as RaftMessage, MessageType};
 
 use crate::raft::output::Output;
@@ -96,19 +95,10 @@ impl Driver {
         let epoch = region::epoch(peer.region());
         if !snapshot {
             let (to_peer, append) = (message.to, message.get_msg_type() == MessageType::MsgAppend);
-            let first = message.entries.first().map(|entry| entry.index);
-            let sent = self.outbox.send(group, epoch, to_store, message);
-            if let Some(first) = first.filter(|_| append) {
-                let (store, data) = (self.store, Bytes::copy_from_slice(&first.to_be_bytes()));
-                let what = if sent { "append-sent" } else { "append-dropped" };
-                probe::emit(|| Probe::Note { store, what, a: group.0, b: to_peer, data });
-            }
-            if !sent && append {
+            if !self.outbox.send(group, epoch, to_store, message) && append {
                 crate::reach!("driver.queue-full");
                 // Raft continues from what the peer has, instead of counting on the message that was dropped.
-                if !crate::mutant!("replica.dropped-append-not-told") {
-                    peer.group.dropped(to_peer);
-                }
+                peer.group.dropped(to_peer);
             }
             return;
         }
