@@ -241,7 +241,7 @@ pub const CLASSES: &[Class<Kind>] = &[
         name: "bad-staging",
         per_minute: (2.0, 12.0),
         make: |d| {
-            let (target, damage) = (d.target(), d.rng.chance(0.3));
+            let (target, damage) = (d.target(), d.rng.chance(0.5));
             let nth = if damage { 0 } else { d.log(1, 40) as u32 - 1 };
             Draft::at(target, d.log(3000, 20_000), Kind::BadStaging { nth, damage })
         },
