@@ -35,7 +35,7 @@ use crate::types::{Error, Result};
 /// memtables are full.
 const UNFLUSHED_BYTES_MAX: usize = 64 << 20;
 
-/// How long a key stays in memory after it was read from the disk, ns. Longer than any fault that the simulator can
+/// How long a key stays in memory after it was last read, ns. Longer than any fault that the simulator can
 /// place between the read that fetches a key and the next one.
 const WARM_NS: u64 = 30_000_000_000;
 
@@ -373,14 +373,17 @@ impl Read for SimEngine {
     fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Bytes>> {
         let mut state = self.state()?;
         let found = state.current.tree(cf).get(key).cloned();
-        if state.is_on_disk(cf, key) {
-            let until_ns = state.now_ns() + WARM_NS;
-            state.warm.insert((cf, Bytes::copy_from_slice(key)), until_ns);
-            let machine = state.cold_reads.clone();
-            drop(state);
-            if let Some(machine) = machine {
-                machine.wait();
-            }
+        if !is_cold(key) {
+            return Ok(found);
+        }
+        let waits = state.is_on_disk(cf, key);
+        // A read of a key that is in memory keeps it there, as caches do.
+        let until_ns = state.now_ns() + WARM_NS;
+        state.warm.insert((cf, Bytes::copy_from_slice(key)), until_ns);
+        let machine = state.cold_reads.clone().filter(|_| waits);
+        drop(state);
+        if let Some(machine) = machine {
+            machine.wait();
         }
         Ok(found)
     }
