@@ -13,6 +13,7 @@ use super::lease::{Lease, Promise};
 use super::log_view::LogView;
 use super::lost::LostLeader;
 use super::output::Output;
+use super::pre_vote::PreVotes;
 use super::read::Reads;
 use super::transfer::{Candidate, Transfers};
 
@@ -79,6 +80,7 @@ pub struct Group {
     proposed: VecDeque<(u64, u64)>,
     pub(super) transfers: Transfers,
     pub(super) lost_leader: LostLeader,
+    pre_votes: PreVotes,
     /// By peer: the index of a snapshot that was delivered and not acknowledged yet.
     delivered: BTreeMap<u64, u64>,
 }
@@ -188,6 +190,7 @@ impl Group {
             proposed: VecDeque::new(),
             transfers: Transfers::default(),
             lost_leader: LostLeader::default(),
+            pre_votes: PreVotes::new(run.nonce),
             delivered: BTreeMap::new(),
         })
     }
@@ -284,6 +287,7 @@ impl Group {
         // A skipped tick simulates a slow clock.
         if (self.leads() || !held) && !crate::buggify!("raft.skip-tick") {
             self.node.tick();
+            self.pre_votes.begin(&mut self.node.raft.msgs);
             if self.node.raft.heartbeat_elapsed() == 0 && self.leads() {
                 self.drop_own_heartbeats();
             }
@@ -381,9 +385,19 @@ impl Group {
             return Ok(());
         }
         let (from, term) = (message.from, message.term);
+        // A later term is news in any case.
+        let is_late = kind == MessageType::MsgRequestPreVoteResponse && self.pre_votes.is_of_an_earlier_round(&message);
+        if is_late && !(message.reject && term > self.term()) {
+            crate::reach!("raft.late-pre-vote");
+            return Ok(());
+        }
+        let round = (kind == MessageType::MsgRequestPreVote).then(|| message.context.clone());
         // An error means that the message was not meant for this peer (an unknown peer, a local message), so it is
         // dropped.
         let _ = self.node.step(message);
+        if let Some(round) = round {
+            PreVotes::answer(&mut self.node.raft.msgs, from, &round);
+        }
         if is_from_leader(kind) && term == self.term() && self.leader() == from {
             self.promise.heard(election_ns, now_ns);
             self.lost_leader.found();
@@ -504,6 +518,7 @@ impl Group {
     /// Tries to become leader now (used where a group is known to be new).
     pub fn campaign(&mut self) {
         let _ = self.node.campaign();
+        self.pre_votes.begin(&mut self.node.raft.msgs);
     }
 
     /// Returns the next round of work, if there is any.

@@ -55,7 +55,7 @@ struct Sum {
 }
 
 /// Number of seeds after which every site should have been reached.
-const SEEDS_REACH: u64 = 500;
+const SEEDS_REACH: u64 = 200;
 
 impl Sum {
     /// Prints which sites were reached. Returns false if one was not, although it should have been.

@@ -87,6 +87,7 @@ impl Context {
     pub fn kill(&mut self, node: u64, death: Death, rng: &mut Rng) {
         if self.cluster.is_up(node) {
             self.cluster.crash(node, death, rng);
+            self.monitor.with(|observed| observed.moved.died(node));
             if death == Death::PowerOff {
                 self.unsettle(node);
             }

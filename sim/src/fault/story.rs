@@ -37,6 +37,8 @@ pub const STORIES: &[Story] = &[
     Story { name: "placement-driver-skew", per_minute: (1.0, 4.0), tell: placement_driver_skew },
     Story { name: "leader-without-room", per_minute: (0.4, 0.8), tell: leader_without_room },
     Story { name: "lost-leader", per_minute: (1.0, 6.0), tell: lost_leader },
+    Story { name: "damaged-snapshot", per_minute: (1.0, 3.0), tell: damaged_snapshot },
+    Story { name: "slow-return", per_minute: (0.6, 1.5), tell: slow_return },
     Story { name: "slow-install", per_minute: (1.0, 3.0), tell: slow_install },
 ];
 
@@ -106,6 +108,24 @@ fn applies_during_flush(d: &mut Draw<'_>) -> Vec<Part> {
     let after_ms = 2 * by_ms + d.rng.below(2 * by_ms);
     let slow = at(0, node, after_ms + 100, process::Kind::SlowWork { by_ms: by_ms as u32 });
     vec![slow, at(after_ms, node, d.rng.between(50, 500), process::Kind::Crash {})]
+}
+
+/// A node is away for so long that it gets a snapshot, whose staged file is damaged before the engine reads it.
+fn damaged_snapshot(d: &mut Draw<'_>) -> Vec<Part> {
+    let (node, away_ms) = (Target::Node(d.node()), d.rng.between(3_000, 12_000));
+    let damage = disk::Kind::BadStaging { nth: 0, damage: true };
+    vec![at(0, node, away_ms, process::Kind::Crash {}), at(away_ms + 20, node, d.rng.between(5_000, 10_000), damage)]
+}
+
+/// All nodes restart, and one of them takes long to store anything: it hears what the others said when there was no
+/// leader after they have elected one.
+fn slow_return(d: &mut Draw<'_>) -> Vec<Part> {
+    let (node, down_ms) = (Target::Node(d.node()), d.rng.between(100, 1_000));
+    // It hears one store after the other; when it hears the second, they have had their leader for long.
+    let by_ms = (3_000 + d.election(525, 600)).min(6_000);
+    let slow = process::Kind::SlowWork { by_ms: by_ms as u32 };
+    let crash = Draft::everywhere(down_ms, process::Kind::CrashAll {}.into());
+    vec![(0, crash), at(down_ms + 50, node, 3 * by_ms, slow)]
 }
 
 /// A node is away for so long that it gets a snapshot, which it installs slowly while clients continue to write.

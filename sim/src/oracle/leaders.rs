@@ -43,6 +43,11 @@ impl Leaders {
         });
     }
 
+    /// Reports that a node's process died, and with it its leaders.
+    pub fn died(&mut self, node: u64) {
+        self.led_by.retain(|_, leader| *leader != node);
+    }
+
     fn settle_ns(&self) -> u64 {
         SETTLE_ELECTIONS * self.election_ns + SETTLE_NS
     }
@@ -53,6 +58,7 @@ impl Leaders {
             Event::Order { region, .. } => drop(self.ordered.insert(region, now_ns)),
             // A process started or ended: the wait starts again.
             Event::Start { .. } | Event::Poisoned { .. } => {
+                self.died(node);
                 if let Some((since_ns, _)) = &mut self.slow {
                     *since_ns = now_ns;
                 }
@@ -112,5 +118,7 @@ mod tests {
         leaders.judge(70 * second, Some([2].into()));
         assert!(leaders.observe(90 * second, 1, &ends).is_err(), "even without a new leader");
         assert!(leaders.observe(91 * second, 3, &leader).is_ok(), "it was lost already");
+        leaders.died(3);
+        assert!(leaders.observe(92 * second, 1, &leader).is_ok(), "its node died");
     }
 }

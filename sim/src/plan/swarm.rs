@@ -217,18 +217,20 @@ fn faults(
     if kind >= P_NO_FAULTS + P_ONE_CLASS && alone.is_none() && own.chance(P_LOSS) {
         let node = Target::Node(own.below(u64::from(stores)) as u32 + 1);
         let at_ms = own.below(length_ms);
-        let loss: fault::Kind = match own.below(11) {
+        let loss: fault::Kind = match own.below(12) {
             0 => disk::Kind::LoseEngine {}.into(),
             1 => disk::Kind::LoseLog {}.into(),
-            2..=4 => {
+            2..=5 => {
                 // The peers must have learned of the run that is lost, so no other fault may prevent it.
                 faults.clear();
-                let identity = own.chance(0.75);
+                let identity = own.chance(0.6);
                 let away_ms = own.between(5000, 20_000);
                 faults.push(Fault::new(at_ms, Draft::at(node, away_ms, process::Kind::OldCopy { identity }.into())));
-                // A store with a slow outbound link hears others before they hear it, and must notice the loss itself.
-                if own.chance(0.5) {
-                    let slow = net::Kind::SlowLink { inbound: false, delay_ms: own.between(500, 1500) };
+                // A store with a slow outbound link hears others before they hear it, and must notice the loss itself;
+                // with a slow inbound link, the placement driver notices it first.
+                let slow = own.unit();
+                if slow < 0.8 {
+                    let slow = net::Kind::SlowLink { inbound: slow < 0.4, delay_ms: own.between(500, 1500) };
                     let back_ms = at_ms + away_ms - 100;
                     faults.push(Fault::new(back_ms, Draft::at(node, own.between(3000, 6000), slow.into())));
                 }
@@ -239,7 +241,7 @@ fn faults(
                 }
                 return faults;
             }
-            5..=7 => disk::Kind::Rot {}.into(),
+            6..=8 => disk::Kind::Rot {}.into(),
             _ => process::Kind::Wipe {}.into(),
         };
         faults.push(Fault::new(at_ms, Draft::at(node, own.between(100, 5000), loss)));
