@@ -59,6 +59,7 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("replica.vote-not-persisted", "term and vote are not written to the log"),
     ("replica.ack-before-commit", "a write is answered when it is proposed"),
     ("replica.snapshot-with-a-hole", "a snapshot's pair that cannot be written is skipped"),
+    ("replica.run-stated-late", "a store states its run to another one only when it has a message for it"),
     ("replica.promise-waits-in-the-lane", "a lane waits until its longest promise is durable in the engine"),
     ("replica.longest-promise-forgotten", "a restarted voter does not remember how long its promises were"),
     ("replica.lost-log-not-noticed", "a store whose raft log is gone continues with what its engine holds"),

@@ -1,5 +1,6 @@
 //! Starting a store's replicas.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -134,6 +135,9 @@ pub async fn start(env: &Env, start: Start, machines: Machines) -> Result<(Repli
     }
     check_nothing_missing(&log, |group| handle.view(group).is_some())?;
     before(handle.views().iter().map(|view| view.group).collect()).await?;
+    let peers: BTreeSet<u64> =
+        handle.views().iter().flat_map(|view| view.region().peers.clone()).map(|peer| peer.store_id).collect();
+    peers.into_iter().for_each(|peer| outbox.connect(peer));
     let retention = Retention {
         keep_entries: options.log_keep_entries,
         lag_entries_max: options.log_lag_entries_max,

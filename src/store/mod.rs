@@ -37,6 +37,10 @@ pub const MUTANTS: &[(&str, &str)] = &[
         "expired values are removed by the placement driver's clock, however far ahead of the store's own it is",
     ),
     ("store.disk-fills-up", "a store accepts writes until its disk is full"),
+    (
+        "store.freed-reserve-forgotten",
+        "a store that restarts without its reserve does not know that it was nearly full",
+    ),
     ("store.hands-over-once", "a store with very little free space keeps the leaders that it gets later"),
     ("store.sizes-never-again", "the sizes of regions are measured only once"),
     ("store.epoch-not-checked", "a request's epoch is not compared with the region's"),

@@ -76,13 +76,18 @@ impl Space {
             return std::future::pending().await;
         }
         let mut kept = Reserve::find(&self.disk, &self.data_dir).await;
+        // A store that has groups but no reserve was nearly full before it restarted.
+        let mut was_full = !kept.is_there && !self.handle.views().is_empty();
         loop {
             if let Ok((capacity, available)) = self.disk.space(&self.data_dir).await {
                 let reserve = reserve_bytes(self.reserve, capacity);
-                let before = self.handle.room();
+                let shown = self.handle.room();
+                let forgets = crate::mutant!("store.freed-reserve-forgotten");
+                let before = if std::mem::take(&mut was_full) && !forgets { Room::Critical } else { shown };
                 let now =
                     if crate::mutant!("store.disk-fills-up") { Room::Enough } else { room(available, reserve, before) };
-                if now != before {
+                let changed = now != shown;
+                if changed {
                     tracing::warn!(available, reserve, "room on the disk: {now:?}, was {before:?}");
                     self.handle.show_room(now);
                 }
@@ -91,7 +96,7 @@ impl Space {
                 // Other stores may have room for what this store refuses. With hardly any room left, the store hands
                 // over again and again: a peer may elect it again.
                 let again = now == Room::Critical && !crate::mutant!("store.hands-over-once");
-                if again || (now != before && now != Room::Enough) {
+                if again || (changed && now != Room::Enough) {
                     crate::reach!("store.little-room");
                     self.handle.hand_over(Duration::ZERO, HAND_OVER_MAX).await;
                 }

@@ -54,8 +54,15 @@ struct Sum {
     reached: BTreeMap<String, u64>,
 }
 
-/// Number of seeds after which every site should have been reached.
+/// Number of seeds after which a site should have been reached.
 const SEEDS_REACH: u64 = 200;
+/// The same for sites that about one seed in fifty reaches.
+const SEEDS_REACH_RARE: (u64, [&str; 2]) = (800, ["driver.snapshot-of-an-earlier-pass", "pd.older-run-refused"]);
+
+fn seeds_to_reach(site: &str) -> u64 {
+    let (seeds, rare) = SEEDS_REACH_RARE;
+    if rare.contains(&site) { seeds } else { SEEDS_REACH }
+}
 
 impl Sum {
     /// Prints which sites were reached. Returns false if one was not, although it should have been.
@@ -67,11 +74,11 @@ impl Sum {
         if all {
             sites.iter().for_each(|site| println!("  {site}: reached by {} of {} seeds", count(site), self.runs));
         }
-        if self.runs < SEEDS_REACH || never.is_empty() {
-            return true;
+        let late: Vec<&str> = never.into_iter().filter(|site| self.runs >= seeds_to_reach(site)).collect();
+        if !late.is_empty() {
+            println!("never reached by {} seeds: {}", self.runs, late.join(", "));
         }
-        println!("never reached by {} seeds: {}", self.runs, never.join(", "));
-        false
+        late.is_empty()
     }
 }
 

@@ -72,11 +72,20 @@ impl Link {
         }
     }
 
+    /// Sends what is queued through one stream. The first batch states this store's run at once: a store that has not
+    /// heard of a run could later take an older copy of its directory for a newer one.
     async fn feed(&self, waiting: &mut mpsc::Receiver<Queued>, batches: mpsc::Sender<RaftBatch>) -> Fed {
         let mut earlier = self.local.history.earlier.clone();
-        while let Some(first) = waiting.recv().await {
+        let mut run_stated = crate::mutant!("replica.run-stated-late");
+        loop {
+            let mut next = if run_stated {
+                let Some(first) = waiting.recv().await else { return Fed::All };
+                Some(first)
+            } else {
+                waiting.try_recv().ok()
+            };
+            run_stated = true;
             let (mut messages, mut beats, mut bytes) = (Vec::new(), Beats::default(), 0);
-            let mut next = Some(first);
             while let Some((outbound, _)) = next {
                 match outbound {
                     Outbound::Message(message) => {
@@ -108,6 +117,5 @@ impl Link {
                 Ok(Err(_)) | Err(_) => return Fed::Broken,
             }
         }
-        Fed::All
     }
 }

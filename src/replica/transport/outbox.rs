@@ -93,6 +93,13 @@ impl Outbox {
         Outbox { local, net, addresses, lines: Arc::default(), handle, sending }
     }
 
+    /// Connects to a store, which learns of this store's run even if no message follows.
+    pub fn connect(&self, store: u64) {
+        if store != self.local.store {
+            self.line(&mut self.lines.lock().expect("no holder panics"), store);
+        }
+    }
+
     /// Reserves room for old entries to a store, to be held until they are in its queue. Returns `None` if the queue
     /// already has as many bytes as it may.
     pub fn room_for_a_fetch(&self, store: u64, bytes: usize) -> Option<Share> {
