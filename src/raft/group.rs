@@ -9,6 +9,7 @@ use bytes::Bytes;
 use crate::types::limits::CLOCK_DRIFT_PERMILLE;
 use crate::types::{Error, GroupId, Result};
 
+use super::frame;
 use super::lease::{Lease, Promise};
 use super::log_view::LogView;
 use super::lost::LostLeader;
@@ -83,6 +84,8 @@ pub struct Group {
     pre_votes: PreVotes,
     /// By peer: the index of a snapshot that was delivered and not acknowledged yet.
     delivered: BTreeMap<u64, u64>,
+    /// The last entry proposed here that changes the group itself.
+    fence: u64,
 }
 
 impl std::fmt::Debug for Group {
@@ -192,6 +195,7 @@ impl Group {
             lost_leader: LostLeader::default(),
             pre_votes: PreVotes::new(run.nonce),
             delivered: BTreeMap::new(),
+            fence: 0,
         })
     }
 
@@ -226,7 +230,12 @@ impl Group {
     /// Returns until when (exclusive, node clock) this peer may serve reads by itself; 0 if it may not.
     pub fn lease_until(&self) -> u64 {
         let allowed = self.options.lease_reads || crate::mutant!("raft.lease-reads-all-the-same");
-        if self.ready() && allowed { self.lease.until(self.term()) } else { 0 }
+        if self.ready() && allowed && !self.is_fenced() { self.lease.until(self.term()) } else { 0 }
+    }
+    /// Whether an entry that changes the group itself was proposed here and is not applied: others may have applied it, and parts of
+    /// the group's range may be served elsewhere.
+    fn is_fenced(&self) -> bool {
+        self.log().applied().0 < self.fence && !crate::mutant!("raft.fence-skipped")
     }
     /// Returns the commit index.
     pub fn committed(&self) -> u64 {
@@ -428,6 +437,7 @@ impl Group {
         if !self.leads() || self.transfers() || self.node.raft.lead_transferee.is_some() {
             return Err(refused);
         }
+        let changes_group = frame::changes_group(&payload);
         let mut entry = Entry::default();
         entry.data = payload;
         let mut message = Message::default();
@@ -437,6 +447,11 @@ impl Group {
         self.node.raft.step(message).map_err(|_| refused)?;
         let index = self.node.raft.raft_log.last_index();
         self.proposed.push_back((index, now_ns));
+        if changes_group {
+            self.fence = index;
+            // Followers must apply it soon: what begins with it needs their votes.
+            self.node.skip_bcast_commit(false);
+        }
         Ok((index, self.term()))
     }
 
@@ -625,6 +640,10 @@ impl Group {
     pub fn applied(&mut self, index: u64, term: u64) {
         self.log_mut().set_applied(index, term);
         self.node.advance_apply_to(index);
+        if self.fence != 0 && index >= self.fence {
+            self.fence = 0;
+            self.node.skip_bcast_commit(true);
+        }
     }
 
     /// Returns the hard state if the log does not have it yet, to be written with a record that carries other data of

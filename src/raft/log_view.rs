@@ -122,6 +122,11 @@ impl LogView {
         self.unsaved = true;
     }
 
+    /// Replaces the group's encoded state, which has changed with the last applied entry.
+    pub fn set_state(&mut self, state: Bytes) {
+        self.state = state;
+    }
+
     /// Returns the hard state if the log does not have it yet. The caller must write it with the group's next record.
     pub(super) fn take_unsaved(&mut self) -> Option<HardState> {
         std::mem::take(&mut self.unsaved).then(|| self.hard_state.clone())

@@ -55,6 +55,10 @@ pub const MUTANTS: &[(&str, &str)] = &[
         "raft.promise-by-own-timeout",
         "a voter's promise is as long as its own election timeout, whatever its leader's is",
     ),
+    (
+        "raft.fence-skipped",
+        "a leader serves lease reads although it proposed a change of its range and has not applied it",
+    ),
     ("raft.lease-reads-all-the-same", "a leader serves lease reads although they are configured off"),
     ("raft.cache-grows", "applied entries stay in memory until the log is truncated"),
     ("raft.append-not-cut", "all entries proposed in one round go into one message, whatever their size"),

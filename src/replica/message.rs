@@ -61,6 +61,9 @@ pub enum Message {
         /// Completed when the groups are durable and running.
         reply: oneshot::Sender<Result<()>>,
     },
+    /// A group of this lane begins: another lane has applied its birth, and its log record is durable. The value says
+    /// whether it campaigns at once.
+    Born(Box<Region>, bool),
     /// Raft messages from another store.
     FromPeers {
         /// The store that sent them.

@@ -46,7 +46,20 @@ impl Driver {
     /// Starts a group that was just created.
     fn begin(&mut self, region: &Region) -> Result<()> {
         let group = GroupId(region.id);
-        let view = LogView::new(log_view::Start {
+        self.register_peer(region, self.untouched_log(region))?;
+        // The first peer of a new group campaigns at once, so that a fresh cluster has leaders without waiting.
+        let campaigns = |first: &Peer| first.store_id == self.store && first.role() != PeerRole::Learner;
+        if region.peers.first().is_some_and(campaigns)
+            && let Some(peer) = self.peers.get_mut(&group)
+        {
+            peer.group.campaign();
+        }
+        Ok(())
+    }
+
+    /// The log of a group that never ran.
+    pub(super) fn untouched_log(&self, region: &Region) -> LogView {
+        LogView::new(log_view::Start {
             hard_state: membership::first_hard_state(),
             conf_state: membership::conf_state(region),
             truncated: membership::FIRST,
@@ -56,16 +69,7 @@ impl Driver {
             applied: membership::FIRST,
             state: encode_state(region),
             cache_bytes_max: self.options.cache_bytes_max,
-        });
-        self.register_peer(region, view)?;
-        // The first peer of a new group campaigns at once, so that a fresh cluster has leaders without waiting.
-        let campaigns = |first: &Peer| first.store_id == self.store && first.role() != PeerRole::Learner;
-        if region.peers.first().is_some_and(campaigns)
-            && let Some(peer) = self.peers.get_mut(&group)
-        {
-            peer.group.campaign();
-        }
-        Ok(())
+        })
     }
 
     /// Returns the ID of this store's peer in a region.

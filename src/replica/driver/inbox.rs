@@ -7,6 +7,7 @@ use crate::rt::probe::{self, Event as Probe};
 use crate::types::{Error, GroupId, Result, region};
 
 use super::Driver;
+use super::birth::Newborn;
 use crate::replica::message::{Beats, GroupBeat, Message, PeerMessage, Sender};
 use crate::replica::peer::{Peer, Queued};
 
@@ -73,8 +74,9 @@ impl Driver {
             }
             Message::Written(result) => {
                 result?;
-                self.written();
+                self.written()?;
             }
+            Message::Born(region, campaigns) => self.begin_newborn(Newborn { region: *region, campaigns })?,
             Message::Cut(cuts) => self.cut(cuts),
             Message::Applied(result) => {
                 result?;
@@ -101,7 +103,7 @@ impl Driver {
         Ok(())
     }
 
-    fn step(&mut self, sender: Sender, message: PeerMessage) -> Result<()> {
+    pub(super) fn step(&mut self, sender: Sender, message: PeerMessage) -> Result<()> {
         let group = message.group;
         assert_eq!(self.handle.lane_of(group), self.lane, "group {group}: messages come to the lane that drives it");
         // Followers whose engine or log is stalled keep what they have; leaders send again.
@@ -115,7 +117,10 @@ impl Driver {
             let last = message.message.entries.last().map_or(0, |entry| entry.data.len() as u64);
             probe::emit(|| Probe::Note { store, what: "append", a: bytes.sum(), b: last, data: Bytes::new() });
         }
-        let Some(peer) = self.peers.get_mut(&group) else { return Ok(()) };
+        let Some(peer) = self.peers.get_mut(&group) else {
+            self.hold(sender, message);
+            return Ok(());
+        };
         if !peer.is_meant(sender.store, message.epoch, message.message.from, message.message.to) {
             tracing::debug!(store = self.store, %group, from = sender.store, "dropped a message for or from another peer of the replica");
             return Ok(());

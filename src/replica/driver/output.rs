@@ -7,6 +7,7 @@ use crate::rt::probe::{self, Event as Probe};
 use crate::types::{GroupId, Result, region};
 
 use super::apply::entry_hash;
+use super::birth::Newborn;
 use super::unwritten::InFlight;
 use super::{Driver, Job, Log, Owed};
 use crate::replica::keeper::Done;
@@ -111,7 +112,8 @@ impl Driver {
             self.touch(group);
             return;
         }
-        let ranges = peer.machine.ranges(peer.region());
+        // As the engine holds it: what is applied in memory may wait for the engine.
+        let ranges = peer.machine.ranges(&peer.view.region());
         self.outbox.send_snapshot(SnapshotOut { group, epoch, to_store, message, ranges }, &self.engine);
     }
 
@@ -126,24 +128,23 @@ impl Driver {
             }
         }
         let probes = std::mem::take(&mut self.probes);
+        let born = self.births.join(&mut self.batch);
         let nothing = self.batch.is_empty();
         if let Log::Writer(_) = &self.log {
             // Even with nothing to write, the work waits for the batches before it.
             if nothing && (after_log.is_empty() || self.unwritten.is_empty()) {
-                self.finish(probes, after_log);
-                return Ok(());
+                return self.finish(probes, after_log, born);
             }
             let batch = std::mem::take(&mut self.batch);
             let (since_ns, bytes) = (self.clock.now().0, batch.bytes());
-            self.unwritten.push(InFlight { since_ns, bytes, probes, owed: after_log });
+            self.unwritten.push(InFlight { since_ns, bytes, probes, owed: after_log, born });
             self.log.ask(Job::Write(batch, Done::Lane(self.lane)));
             return Ok(());
         }
         if !nothing {
             self.write_in_line().await?;
         }
-        self.finish(probes, after_log);
-        Ok(())
+        self.finish(probes, after_log, born)
     }
 
     async fn write_in_line(&mut self) -> Result<()> {
@@ -155,15 +156,16 @@ impl Driver {
     }
 
     /// Handles the confirmation that the oldest batch of the writer is durable.
-    pub(super) fn written(&mut self) {
+    pub(super) fn written(&mut self) -> Result<()> {
         assert!(!self.unwritten.is_empty(), "the log's writer confirms each batch once");
-        if let Some(InFlight { probes, owed, .. }) = self.unwritten.pop() {
-            self.finish(probes, owed);
+        match self.unwritten.pop() {
+            Some(InFlight { probes, owed, born, .. }) => self.finish(probes, owed, born),
+            None => Ok(()),
         }
     }
 
     /// Does the work that had to wait for the log.
-    fn finish(&mut self, probes: Vec<Probe>, owed: Owed) {
+    fn finish(&mut self, probes: Vec<Probe>, owed: Owed, born: Vec<Newborn>) -> Result<()> {
         for event in probes {
             probe::emit(|| event);
         }
@@ -182,6 +184,7 @@ impl Driver {
             }
             self.touch(group);
         }
+        self.begin_newborns(born)
     }
 }
 
