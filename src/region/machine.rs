@@ -173,7 +173,7 @@ impl StateMachine for RegionMachine {
         let (cf, keys) = match op {
             Some(Op::Cas(cas)) => (cas.cf, vec![cas.key]),
             Some(Op::Collect(collect)) => (collect.cf, collect.keys),
-            Some(Op::Write(_)) | None => return Vec::new(),
+            Some(Op::Write(_) | Op::Split(_)) | None => return Vec::new(),
         };
         let Ok(cf) = region_cf(cf) else { return Vec::new() };
         keys.into_iter().filter(|key| region::holds(&self.region, key)).map(|key| (cf, key)).collect()
