@@ -49,7 +49,7 @@ use crate::rt::{Env, cpu};
 use crate::service::health::HealthService;
 use crate::service::pd::{Members, PdProxy, Seat};
 use crate::service::{Deadlines, Gate, Gates, Metrics, Observer, Redact, routes};
-use crate::store::{self, Collector, Heartbeat, PdLink, PdTime, RegionStore, Space, TtlUse};
+use crate::store::{self, ClusterVersion, Collector, Heartbeat, PdLink, PdTime, RegionStore, Space, Splits, TtlUse};
 use crate::types::limits::{LANES_MAX, LOG_SOFT_BYTES_MAX, LOG_SOFT_BYTES_MIN, MESSAGE_BYTES_MAX};
 use crate::types::run::History;
 use crate::types::{Error, GroupId, Region, Result};
@@ -192,11 +192,13 @@ impl Node {
             None => Seat::Outside { cluster_id: cluster, front: Arc::new(Front(pd_client.clone())) },
         });
 
-        let kv = RegionStore::new(store, handle.clone(), REQUEST_TIMEOUT);
+        let version = ClusterVersion::default();
+        let splits = Splits { pd: Arc::new(Front(pd_client.clone())), cluster, version: version.clone() };
+        let kv = RegionStore::new(store, handle.clone(), REQUEST_TIMEOUT, splits);
         let pd_time = PdTime::default();
         let mut tasks = store_tasks(&env, &config, &handle, effects, pd_time.clone());
         let starting = Arc::new(starting);
-        let reports = Reports { addresses, health: health.clone(), stopping: stops, lost_replicas, pd_time };
+        let reports = Reports { addresses, health: health.clone(), stopping: stops, lost_replicas, pd_time, version };
         let serve = starting.clone().serve(kv, gates, pd_client, reports);
         tasks.push(task::spawn(serve));
         if !confirmed {
@@ -460,7 +462,7 @@ impl Starting {
         kv: RegionStore,
         gates: Gates<RegionStore>,
         pd: PdClient,
-        Reports { addresses, health, stopping, lost_replicas, pd_time }: Reports,
+        Reports { addresses, health, stopping, lost_replicas, pd_time, version }: Reports,
     ) {
         let ident = self.ident();
         let handle = kv.handle().clone();
@@ -478,6 +480,7 @@ impl Starting {
             protocol: self.config.protocol(),
             incarnation: self.history.run,
             pd_time,
+            version,
             cluster: ident.cluster_id,
             store: ident.store_id,
             handle,
@@ -507,6 +510,7 @@ struct Reports {
     stopping: watch::Receiver<bool>,
     lost_replicas: watch::Sender<Option<u64>>,
     pd_time: PdTime,
+    version: ClusterVersion,
 }
 
 /// Sets the health to serving while the store serves, and to not serving when it stops. A store that replaced another
@@ -599,6 +603,10 @@ struct Front(PdClient);
 impl PdLink for Front {
     fn store_heartbeat(&self, request: StoreHeartbeatRequest) -> BoxFuture<'_, Result<StoreHeartbeatReply>> {
         Box::pin(async move { self.0.store_heartbeat(request).await.map_err(|error| Error::Io(error.to_string())) })
+    }
+
+    fn alloc_ids(&self, cluster: u64, count: u32) -> BoxFuture<'_, Result<u64>> {
+        Box::pin(async move { self.0.alloc_ids(cluster, count).await.map_err(|error| Error::Io(error.to_string())) })
     }
 }
 

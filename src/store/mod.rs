@@ -18,6 +18,7 @@ pub mod kv;
 mod pd_time;
 mod region_store;
 mod space;
+mod split;
 
 pub(crate) use crate::region::command;
 pub(crate) use collect::Collector;
@@ -27,6 +28,7 @@ pub use kv::{Access, Fence, Kv, RegionRead, Route, check_key};
 pub(crate) use pd_time::PdTime;
 pub(crate) use region_store::RegionStore;
 pub(crate) use space::{Space, make_room_for_a_start};
+pub(crate) use split::{ClusterVersion, Splits};
 
 /// The planted bugs of this module and what each breaks.
 pub const MUTANTS: &[(&str, &str)] = &[
@@ -41,6 +43,7 @@ pub const MUTANTS: &[(&str, &str)] = &[
         "store.freed-reserve-forgotten",
         "a store that restarts without its reserve does not know that it was nearly full",
     ),
+    ("store.version-not-awaited", "a region is split before every node knows how to"),
     ("store.hands-over-once", "a store with very little free space keeps the leaders that it gets later"),
     ("store.sizes-never-again", "the sizes of regions are measured only once"),
     ("store.epoch-not-checked", "a request's epoch is not compared with the region's"),
