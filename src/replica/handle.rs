@@ -1,6 +1,6 @@
 //! The interface for other modules: proposals to, reads from and inspection of the groups of this store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, RwLock};
 use std::time::Duration;
@@ -389,15 +389,23 @@ impl Handle {
     /// Transfers the leadership of every region that this store leads, and then of the placement driver's group, to
     /// peers that can take over at once. Returns when this store has led nothing for `rest` (a transfer to it may have
     /// been in flight), or after `limit`, and returns the groups that it still leads. Groups without another peer do
-    /// not count. The placement driver's group waits for regions that no peer takes over for at most half of `limit`.
+    /// not count; if `rest` is zero, neither do groups that came back: the other store may be in the same situation, and
+    /// the two would pass them to and fro. The placement driver's group waits for regions that no peer takes over for at
+    /// most half of `limit`.
     pub async fn hand_over(&self, rest: Duration, limit: Duration) -> Vec<GroupId> {
         let begun = self.clock.now();
         let until = begun.plus(limit);
         let mut free_since = None;
+        let (mut before, mut gone) = (BTreeSet::new(), BTreeSet::new());
         loop {
             let mut views = self.views();
             views.retain(|view| view.leads() && view.region().peers.len() > 1);
+            if rest.is_zero() && !crate::mutant!("store.passes-leaders-to-and-fro") {
+                views.retain(|view| !gone.contains(&view.group));
+            }
             let mut led: Vec<GroupId> = views.iter().map(|view| view.group).collect();
+            gone.extend(before.iter().filter(|group| !led.contains(group)));
+            before = led.iter().copied().collect();
             let now = self.clock.now();
             let rested = led.is_empty() && now.since(*free_since.get_or_insert(now)) >= rest;
             if rested || now >= until || self.poisoned().is_some() {

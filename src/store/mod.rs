@@ -44,6 +44,10 @@ pub const MUTANTS: &[(&str, &str)] = &[
         "a store that restarts without its reserve does not know that it was nearly full",
     ),
     ("store.version-not-awaited", "a region is split before every node knows how to"),
+    (
+        "store.passes-leaders-to-and-fro",
+        "two stores with very little free space hand each other the same leaders at once",
+    ),
     ("store.hands-over-once", "a store with very little free space keeps the leaders that it gets later"),
     ("store.sizes-never-again", "the sizes of regions are measured only once"),
     ("store.epoch-not-checked", "a request's epoch is not compared with the region's"),

@@ -28,6 +28,8 @@ fn reserve_bytes(configured: Option<u64>, capacity: u64) -> u64 {
 
 /// How long handing leaders over may take.
 const HAND_OVER_MAX: Duration = Duration::from_secs(2);
+/// How long after it has handed over a store with hardly any room does so again.
+const HAND_OVER_AGAIN: Duration = Duration::from_secs(2);
 
 /// Returns the state of a store that has `available` bytes left and was in the state `before`.
 fn room(available: u64, reserve: u64, before: Room) -> Room {
@@ -78,6 +80,7 @@ impl Space {
         let mut kept = Reserve::find(&self.disk, &self.data_dir).await;
         // A store that has groups but no reserve was nearly full before it restarted.
         let mut was_full = !kept.is_there && !self.handle.views().is_empty();
+        let mut handed_over = None;
         loop {
             if let Ok((capacity, available)) = self.disk.space(&self.data_dir).await {
                 let reserve = reserve_bytes(self.reserve, capacity);
@@ -95,10 +98,12 @@ impl Space {
                 kept.follow(now, available, reserve).await;
                 // Other stores may have room for what this store refuses. With hardly any room left, the store hands
                 // over again and again: a peer may elect it again.
-                let again = now == Room::Critical && !crate::mutant!("store.hands-over-once");
+                let due = handed_over.is_none_or(|at| self.clock.now().since(at) >= HAND_OVER_AGAIN);
+                let again = now == Room::Critical && due && !crate::mutant!("store.hands-over-once");
                 if again || (changed && now != Room::Enough) {
                     crate::reach!("store.little-room");
                     self.handle.hand_over(Duration::ZERO, HAND_OVER_MAX).await;
+                    handed_over = Some(self.clock.now());
                 }
             }
             self.clock.sleep(LOOK).await;
