@@ -396,7 +396,7 @@ impl Handle {
         let begun = self.clock.now();
         let until = begun.plus(limit);
         let mut free_since = None;
-        let (mut before, mut gone) = (BTreeSet::new(), BTreeSet::new());
+        let (mut before, mut gone): (BTreeSet<GroupId>, BTreeSet<GroupId>) = Default::default();
         loop {
             let mut views = self.views();
             views.retain(|view| view.leads() && view.region().peers.len() > 1);
