@@ -19,7 +19,7 @@ use crate::rt::task;
 use crate::types::limits::{LOG_JOINED_BYTES_MAX, LOG_UPKEEP_BYTES_MIN, LOG_UPKEEP_STEPS_MAX};
 use crate::types::{Error, GroupId, Result};
 
-use super::handle::Handle;
+use super::handle::{Handle, Room};
 use super::log::{LogBatch, RaftLog};
 use super::message::Message;
 
@@ -169,8 +169,13 @@ impl LogKeeper {
                 break;
             }
             let before = self.log.stats().rewritten_bytes;
-            // A step that moved little can wait: many such steps would move the same entries again and again.
-            if !self.log.maintain().await? || self.log.stats().rewritten_bytes - before < LOG_UPKEEP_BYTES_MIN {
+            if !self.log.maintain().await? {
+                break;
+            }
+            // A step that moved little can wait, unless the disk is nearly full: many such steps would move the same
+            // entries again and again.
+            let moved = self.log.stats().rewritten_bytes - before;
+            if moved < LOG_UPKEEP_BYTES_MIN && self.handle.room() == Room::Enough {
                 break;
             }
         }
