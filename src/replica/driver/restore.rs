@@ -106,6 +106,7 @@ impl Driver {
         self.log = Log::InLine(keeper);
         loop {
             while !self.dirty.is_empty() {
+                self.rounds += 1;
                 self.pass().await?;
             }
             if !self.stall.waits() && self.backlog.bytes() == 0 {
