@@ -82,6 +82,8 @@ pub struct Group {
     pub(super) transfers: Transfers,
     pub(super) lost_leader: LostLeader,
     pre_votes: PreVotes,
+    /// The number of ticks handled.
+    ticks: usize,
     /// By peer: the index of a snapshot that was delivered and not acknowledged yet.
     delivered: BTreeMap<u64, u64>,
     /// The last entry proposed here that changes the group itself.
@@ -194,6 +196,7 @@ impl Group {
             transfers: Transfers::default(),
             lost_leader: LostLeader::default(),
             pre_votes: PreVotes::new(run.nonce),
+            ticks: 0,
             delivered: BTreeMap::new(),
             fence: 0,
         })
@@ -302,6 +305,10 @@ impl Group {
             }
         }
         self.campaign_for_the_lost(now_ns);
+        self.ticks += 1;
+        if self.ticks.is_multiple_of(self.options.election_ticks) {
+            self.introduce();
+        }
         self.settle_transfer(now_ns);
         let old = self.options.tick_ns * 2 * self.options.heartbeat_ticks as u64;
         if self.reads.oldest_unconfirmed_ns().is_some_and(|sent| now_ns >= sent + old) {
@@ -672,6 +679,47 @@ impl Group {
             self.delivered.insert(to_peer, index);
         } else {
             self.delivered.remove(&to_peer);
+        }
+    }
+
+    /// Returns whether the receiver of a message may lack the group: nothing is known of its log, or the group is as it
+    /// was born here.
+    pub fn may_be_lacking(&self, message: &Message) -> bool {
+        match message.get_msg_type() {
+            MessageType::MsgAppend => self.node.raft.prs().get(message.to).is_some_and(|to| to.matched == 0),
+            kind => is_vote_request(kind) && self.log().applied() == super::membership::FIRST,
+        }
+    }
+
+    /// Returns a snapshot message of the state in which the group was born, for a peer that lacks it.
+    pub fn birth(&self, to: u64) -> Message {
+        let (index, term) = self.log().applied();
+        let mut message = Message::default();
+        message.set_msg_type(MessageType::MsgSnapshot);
+        (message.from, message.to, message.term) = (self.peer, to, term);
+        if let Ok(snapshot) = ::raft::Storage::snapshot(self.log(), index, to) {
+            message.set_snapshot(snapshot);
+        }
+        message
+    }
+
+    /// Repeats appends to peers of whose log nothing is known: raft-rs waits for an answer, which a store that lacks the
+    /// group gives only once.
+    fn introduce(&mut self) {
+        if !self.leads() {
+            return;
+        }
+        let unknown: Vec<u64> = {
+            let is_unknown =
+                |progress: &::raft::Progress| progress.matched == 0 && progress.state == ProgressState::Probe;
+            let all = self.node.raft.prs().iter();
+            all.filter(|(peer, progress)| **peer != self.peer && is_unknown(progress)).map(|(peer, _)| *peer).collect()
+        };
+        for peer in unknown {
+            if let Some(progress) = self.node.raft.mut_prs().get_mut(peer) {
+                progress.resume();
+            }
+            self.node.raft.send_append(peer);
         }
     }
 

@@ -36,6 +36,8 @@ pub struct GroupState {
     pub installed: u64,
     /// Index and term of the last applied entry.
     pub applied: (u64, u64),
+    /// Whether the group began here with a snapshot and its log may not have begun yet.
+    pub newcomer: bool,
 }
 
 impl GroupState {
@@ -45,8 +47,12 @@ impl GroupState {
         let here = region::peer_by_id(&self.region, self.peer);
         assert!(here.is_some(), "group {group}: its state names peer {}, which is not one of its members", self.peer);
         assert!(self.installed <= self.applied.0, "group {group}: an installed snapshot is applied");
-        let state =
-            PeerState { region: Some(self.region.clone()), peer_id: self.peer, installed_index: self.installed };
+        let state = PeerState {
+            region: Some(self.region.clone()),
+            peer_id: self.peer,
+            installed_index: self.installed,
+            newcomer: self.newcomer,
+        };
         batch.put(Cf::Meta, key(STATE, group.0), state.encode_to_vec());
         put_applied(batch, group, self.applied);
     }
@@ -90,13 +96,13 @@ pub fn stored(engine: &impl Read) -> Result<Vec<GroupState>> {
         Visit::More
     })?;
     let whole = |state: Result<PeerState>| {
-        let PeerState { region, peer_id, installed_index } = state?;
+        let PeerState { region, peer_id, installed_index, newcomer } = state?;
         let region =
             region.ok_or_else(|| Error::Corruption("the state of a group in the engine has no descriptor".into()))?;
         let applied = applied.get(&region.id).cloned().unwrap_or_else(|| {
             Err(Error::Corruption(format!("group {}: the engine has its state but not its applied index", region.id)))
         })?;
-        Ok(GroupState { region, peer: peer_id, installed: installed_index, applied })
+        Ok(GroupState { region, peer: peer_id, installed: installed_index, applied, newcomer })
     };
     states.into_iter().map(whole).collect()
 }

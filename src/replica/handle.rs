@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use std::time::Duration;
 
 use armilla_arch::sync::Budget;
@@ -15,7 +15,7 @@ use crate::rt::probe::{self, Event as Probe};
 use crate::rt::sync::{mpsc, oneshot};
 use crate::rt::task;
 use crate::types::limits::{ENTRY_BYTES_MAX, INBOX_BYTES_MAX};
-use crate::types::{Error, GroupId, Region, Result};
+use crate::types::{Error, GroupId, Region, Result, region};
 
 use super::message::{Message, Waiting};
 use super::snapshot::Counts;
@@ -41,6 +41,8 @@ pub enum Room {
 pub struct Handle {
     lanes: Arc<[Lane]>,
     views: Arc<RwLock<BTreeMap<GroupId, Arc<PeerView>>>>,
+    /// Ranges of groups that are about to begin with a snapshot.
+    claims: Claims,
     clock: Clock,
     engine: Engine,
     poisoned: Arc<Poison>,
@@ -52,6 +54,30 @@ pub struct Handle {
     clock_losses: Arc<AtomicU64>,
     room: Arc<AtomicU8>,
     snapshots: Arc<Counts>,
+}
+
+/// Ranges of groups that are about to begin, by the group's ID.
+#[derive(Clone, Debug, Default)]
+struct Claims(Arc<Mutex<BTreeMap<u64, Region>>>);
+
+/// A range that is reserved for a group that is about to begin here; free again when this is dropped.
+#[derive(Debug)]
+pub struct Claim {
+    claims: Claims,
+    region: Region,
+}
+
+impl Claim {
+    /// Returns the group's descriptor.
+    pub fn region(&self) -> &Region {
+        &self.region
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.claims.0.lock().expect("no holder panics").remove(&self.region.id);
+    }
 }
 
 /// The part of a lane that other tasks see.
@@ -95,6 +121,7 @@ impl Handle {
         let handle = Handle {
             lanes: lanes.into(),
             views: Arc::default(),
+            claims: Claims::default(),
             clock,
             engine,
             poisoned: Arc::default(),
@@ -145,6 +172,32 @@ impl Handle {
         let view = Arc::new(PeerView::new(store, peer, region, &self.budgets));
         self.views.write().expect("no writer panics").insert(view.group, view.clone());
         view
+    }
+
+    /// Removes the view of a group that does not run here after all.
+    pub(super) fn remove(&self, group: GroupId) {
+        self.views.write().expect("no writer panics").remove(&group);
+    }
+
+    /// Returns whether a group whose range overlaps that of `region` is here, or about to begin.
+    pub(super) fn is_taken(&self, region: &Region) -> bool {
+        let overlaps = |other: &Region| region::overlap(other, region);
+        let is_data = |view: &&Arc<PeerView>| view.group != GroupId::PD;
+        self.views().iter().filter(is_data).any(|view| overlaps(&view.region()))
+            || self.claims.0.lock().expect("no holder panics").values().any(overlaps)
+    }
+
+    /// Reserves the range of a group that is to begin here with a snapshot. Returns `None` if it is taken.
+    pub(super) fn claim(&self, region: &Region) -> Option<Claim> {
+        if self.is_taken(region) {
+            return None;
+        }
+        let mut claims = self.claims.0.lock().expect("no holder panics");
+        if claims.values().any(|other| region::overlap(other, region)) {
+            return None;
+        }
+        claims.insert(region.id, region.clone());
+        Some(Claim { claims: self.claims.clone(), region: region.clone() })
     }
 
     /// Records why the store stops serving. Returns false if it had stopped already.

@@ -14,6 +14,7 @@ use crate::rt::sync::oneshot;
 use crate::types::region::RegionEpoch;
 use crate::types::{Error, GroupId, Region, Result};
 
+use super::handle::Claim;
 use super::snapshot::Arrived;
 use super::view::{PeerView, ReadSlot};
 
@@ -83,6 +84,8 @@ pub enum Message {
         message: Box<PeerMessage>,
         /// Its data.
         arrived: Arrived,
+        /// The range that it needs, if the group is not here yet.
+        claim: Option<Claim>,
     },
     /// A snapshot from here was delivered, or failed.
     SnapshotSent {
@@ -217,6 +220,8 @@ pub struct PeerMessage {
     pub epoch: RegionEpoch,
     /// The message, which names both peers.
     pub message: RaftMessage,
+    /// The group's descriptor, if the sender supposes that this store may lack the group.
+    pub region: Option<Region>,
 }
 
 /// The caller of a proposal, and its slot in the group's queue. The slot is held until the proposal is settled, even if

@@ -31,7 +31,8 @@ impl Driver {
             let (group, peer) = (GroupId(region.id), self.peer_here(region).map_err(Error::Invalid)?);
             batch.reset(group, membership::FIRST.0, membership::FIRST.1);
             batch.hard_state(group, &membership::first_hard_state());
-            GroupState { region: region.clone(), peer, installed: 0, applied: membership::FIRST }.put(&mut writes);
+            GroupState { region: region.clone(), peer, installed: 0, applied: membership::FIRST, newcomer: false }
+                .put(&mut writes);
         }
         self.log.write_now(batch).await?;
         let engine = self.engine.clone();

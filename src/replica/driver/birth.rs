@@ -69,10 +69,16 @@ impl Births {
 pub(super) fn put_split(peer: &Peer, at: (u64, u64), applied: &Applied, batch: &mut WriteBatch) -> Split {
     let (store, parent) = (peer.view.store, peer.machine.region().clone());
     let (id, born) = (peer.group.peer(), applied.born.clone());
-    GroupState { region: parent.clone(), peer: id, installed: 0, applied: at }.put(batch);
+    GroupState { region: parent.clone(), peer: id, installed: 0, applied: at, newcomer: false }.put(batch);
     for region in &born {
         let here = region::peer_on(region, store).expect("a newborn has peers where its parent has");
-        let state = GroupState { region: region.clone(), peer: here.id, installed: 0, applied: membership::FIRST };
+        let state = GroupState {
+            region: region.clone(),
+            peer: here.id,
+            installed: 0,
+            applied: membership::FIRST,
+            newcomer: false,
+        };
         state.put(batch);
     }
     Split { parent, born }
@@ -201,7 +207,7 @@ impl Driver {
         }
         let here = region::peer_on(&region, self.store).map(|peer| peer.id);
         let peer = here.ok_or_else(|| Error::Corruption(format!("group {group} was born without a peer here")))?;
-        self.restore(log, GroupState { region, peer, installed: 0, applied: membership::FIRST }).await
+        self.restore(log, GroupState { region, peer, installed: 0, applied: membership::FIRST, newcomer: false }).await
     }
 
     /// Returns the newborns whose birth was applied while the store starts.

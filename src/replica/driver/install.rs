@@ -14,6 +14,7 @@ use crate::types::{Error, GroupId, Region, Result, region};
 use super::{Driver, ENGINE_RETRY};
 use crate::replica::effects::StoreEffect;
 use crate::replica::group_state::GroupState;
+use crate::replica::handle::Claim;
 use crate::replica::message::{Message, PeerMessage, Sender};
 use crate::replica::snapshot::Arrived;
 
@@ -38,11 +39,21 @@ fn discard(arrived: Arrived) {
 
 impl Driver {
     /// Handles a snapshot that arrived completely. If raft wants it, the group's next output has it.
-    pub(super) fn receive_snapshot(&mut self, sender: Sender, message: PeerMessage, arrived: Arrived) -> Result<()> {
+    pub(super) fn receive_snapshot(
+        &mut self,
+        sender: Sender,
+        message: PeerMessage,
+        arrived: Arrived,
+        claim: Option<Claim>,
+    ) -> Result<()> {
         let now_ns = self.clock.now().0;
         let group = message.group;
         let Some(peer) = self.peers.get_mut(&group) else {
-            discard(arrived);
+            let unused = match claim {
+                Some(claim) => self.begin_newcomer(sender, message, arrived, &claim)?,
+                None => Some(arrived),
+            };
+            unused.into_iter().for_each(discard);
             return Ok(());
         };
         // One at a time: raft keeps only the newest snapshot, and the data here could be that of another one.
@@ -86,7 +97,10 @@ impl Driver {
             }
         }
         let mut meta = WriteBatch::new();
-        GroupState { region: region.clone(), peer: id, installed: index, applied: (index, term) }.put(&mut meta);
+        let newcomer = peer.group.log().is_empty();
+        peer.newcomer = newcomer;
+        GroupState { region: region.clone(), peer: id, installed: index, applied: (index, term), newcomer }
+            .put(&mut meta);
         peer.view.set_region(region);
         // Entries that were committed before the snapshot and are not applied yet are part of it.
         self.backlog.forget(group);
@@ -147,7 +161,7 @@ impl Driver {
 }
 
 /// Decodes the descriptor in a snapshot.
-fn described(group: GroupId, snapshot: &Snapshot) -> Result<Region> {
+pub(super) fn described(group: GroupId, snapshot: &Snapshot) -> Result<Region> {
     let state = SnapshotState::decode(snapshot.data.clone());
     let region = state.ok().and_then(|state| state.region);
     region.ok_or_else(|| Error::Corruption(format!("group {group}: a snapshot has no descriptor")))

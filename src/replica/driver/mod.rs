@@ -11,6 +11,7 @@ mod fetch;
 mod flush;
 mod inbox;
 mod install;
+pub(super) mod newcomer;
 mod output;
 mod propose;
 mod restore;

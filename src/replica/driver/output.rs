@@ -96,7 +96,8 @@ impl Driver {
         let epoch = region::epoch(peer.region());
         if !snapshot {
             let (to_peer, append) = (message.to, message.get_msg_type() == MessageType::MsgAppend);
-            if !self.outbox.send(group, epoch, to_store, message) && append {
+            let region = peer.group.may_be_lacking(&message).then(|| peer.view.region());
+            if !self.outbox.send(group, epoch, to_store, message, region.as_deref()) && append {
                 crate::reach!("driver.queue-full");
                 // Raft continues from what the peer has, instead of counting on the message that was dropped.
                 peer.group.dropped(to_peer);
@@ -113,8 +114,9 @@ impl Driver {
             return;
         }
         // As the engine holds it: what is applied in memory may wait for the engine.
-        let ranges = peer.machine.ranges(&peer.view.region());
-        self.outbox.send_snapshot(SnapshotOut { group, epoch, to_store, message, ranges }, &self.engine);
+        let region = peer.view.region();
+        let ranges = peer.machine.ranges(&region);
+        self.outbox.send_snapshot(SnapshotOut { group, epoch, region, to_store, message, ranges }, &self.engine);
     }
 
     /// Writes what the pass has collected, or gives it to the writer. What had to wait for it is done when it is
@@ -181,6 +183,7 @@ impl Driver {
             });
             if let Some((index, term)) = newest {
                 peer.group.applied(index, term);
+                self.log_has_begun(group)?;
             }
             self.touch(group);
         }

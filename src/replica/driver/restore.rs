@@ -21,7 +21,7 @@ impl Driver {
     /// # Errors
     /// If they contradict each other, or cannot be read.
     pub async fn restore(&mut self, log: &mut RaftLog, state: GroupState) -> Result<()> {
-        let GroupState { region, peer, installed, applied } = state;
+        let GroupState { region, peer, installed, applied, newcomer } = state;
         let group = GroupId(region.id);
         let here = region::peer_on(&region, self.store).map(|peer| peer.id);
         if here != Some(peer) {
@@ -40,12 +40,15 @@ impl Driver {
         };
         // The engine may have flushed a newborn before the record that begins its log was durable: it is written again.
         // If the whole log were lost, the parent would notice, because it has applied more.
-        let unrecorded = applied == membership::FIRST && region::epoch(&region).version > 1;
+        // The same goes for a group that began here with a snapshot.
+        let unrecorded = newcomer || applied == membership::FIRST && region::epoch(&region).version > 1;
         let stored = if stored.is_none() && unrecorded {
             crate::reach!("driver.newborn-without-record");
             let mut record = LogBatch::default();
             record.reset(group, applied.0, applied.1);
-            record.hard_state(group, &membership::first_hard_state());
+            let mut hard_state = membership::first_hard_state();
+            (hard_state.term, hard_state.commit) = (applied.1, applied.0);
+            record.hard_state(group, &hard_state);
             log.write(&record, true).await?;
             log.group(group).cloned()
         } else {

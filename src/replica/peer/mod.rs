@@ -29,6 +29,8 @@ pub(super) struct Peer {
     pub(in crate::replica) view: Arc<PeerView>,
     pub(in crate::replica) proposals: Proposals,
     pub(in crate::replica) install: Install,
+    /// Whether the engine records that the group began here with a snapshot and its log may not have begun.
+    pub(in crate::replica) newcomer: bool,
     reads: Reads,
     shown: Shown,
     /// The applied index that a flush has made durable.
@@ -65,6 +67,7 @@ impl Peer {
             view,
             proposals: Proposals::default(),
             install: Install::default(),
+            newcomer: false,
             reads: Reads::default(),
             shown: Shown::default(),
             durable,
