@@ -172,6 +172,7 @@ mod tests {
             peer: id * 10,
             installed: 3,
             applied: (8, 6),
+            newcomer: id == 9,
         };
         let mut batch = WriteBatch::new();
         state(2).put(&mut batch);
