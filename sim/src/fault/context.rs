@@ -4,10 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use armilla::client::PdClient;
-use armilla::proto::armilla::raft::RaftBatch;
+use armilla::proto::armilla::raft::region_command::Op;
+use armilla::proto::armilla::raft::{CommandHeader, NewRegion, RaftBatch, Split};
+use armilla::region::command;
+use armilla::replica::Handle;
 use armilla::rt::rng::Rng;
 use armilla::rt::sim::{LinkConfig, NodeHandle, World};
-use armilla::types::GroupId;
+use armilla::types::{GroupId, Region, region};
+use bytes::Bytes;
 
 use super::force::Machines;
 use super::target::Target;
@@ -27,8 +31,10 @@ pub struct Context {
     pub machines: Machines,
     /// The configuration of links without faults.
     pub link: LinkConfig,
-    /// The regions' groups in the order of their keys, without the last one, which has no keys of the workload.
-    pub groups: Vec<u64>,
+    /// The first regions, in the order of their keys.
+    pub regions: Vec<Region>,
+    /// The next id for a newborn region or its peers.
+    pub next_id: u64,
     /// The client that requests leadership transfers.
     pub pd: PdClient,
     /// The machine on which that client runs.
@@ -78,9 +84,17 @@ impl Context {
         }
     }
 
-    /// Returns the group of the region with this number.
-    pub fn group(&self, region: u32) -> Option<u64> {
-        self.groups.get(region as usize % self.groups.len().max(1)).copied()
+    /// Returns the group of the region with this number: as many as there were regions at first have their numbers in
+    /// the order of their keys, and keep them when they are split. Higher numbers name the pieces that were born from
+    /// them, if there are any.
+    pub fn group(&self, number: u32) -> Option<u64> {
+        let count = self.regions.len().max(1);
+        let first = self.regions.get(number as usize % count)?;
+        let mut pieces = self.monitor.with(|observed| observed.ranges.regions());
+        pieces.retain(|piece| region::holds(first, &piece.start_key));
+        // The last piece is the one with the first region's id.
+        let at = number as usize / count % pieces.len().max(1);
+        Some(pieces.iter().rev().nth(at).map_or(first.id, |piece| piece.id))
     }
 
     /// Ends a node's process, if it is up.
@@ -121,6 +135,39 @@ impl Context {
         self.admin.spawn(async move {
             // A refusal (the leader just moved) is ignored.
             let _ = pd.transfer_leader(group, store).await;
+        });
+    }
+
+    /// Splits the region that holds the first of these borders there and at all others that are inside it.
+    pub fn split(&mut self, borders: &[u32]) {
+        let mut keys: Vec<Bytes> = borders.iter().map(|border| crate::plan::border(*border)).collect();
+        let found = self.monitor.with(|observed| {
+            let region = observed.ranges.holding(keys.first()?)?.clone();
+            let (_, node) = *observed.leaders.get(&region.id)?;
+            Some((region, node))
+        });
+        let Some((region, node)) = found else { return };
+        keys.retain(|key| region::holds(&region, key) && *key > region.start_key);
+        let Some(replicas) = self.cluster.with(node, |machine| machine.replicas()) else { return };
+        if !keys.is_empty() {
+            self.propose_split(replicas, region, keys);
+        }
+    }
+
+    /// Proposes a split to the region's leader.
+    fn propose_split(&mut self, replicas: Handle, region: Region, keys: Vec<Bytes>) {
+        let mut fresh = || {
+            self.next_id += 1;
+            self.next_id
+        };
+        let mut newborn = || NewRegion { id: fresh(), peer_ids: region.peers.iter().map(|_| fresh()).collect() };
+        let regions = keys.iter().map(|_| newborn()).collect();
+        let epoch = region::epoch(&region);
+        let header = CommandHeader { version: epoch.version, conf_ver: epoch.conf_ver, ..CommandHeader::default() };
+        let command = command::encode(header, Op::Split(Split { keys, regions }));
+        self.admin.spawn(async move {
+            // A refusal (the leader or the region just changed) is ignored.
+            let _ = replicas.propose(GroupId(region.id), 0, command).await;
         });
     }
 }
