@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use armilla::client::PdClient;
-use armilla::proto::armilla::raft::region_command::Op;
-use armilla::proto::armilla::raft::{CommandHeader, NewRegion, RaftBatch, Split};
-use armilla::region::command;
-use armilla::replica::Handle;
+use armilla::proto::armilla::raft::RaftBatch;
+use armilla::proto::kvrpcpb::{self, SplitRegionRequest};
+use armilla::proto::tikvpb::tikv_client::TikvClient;
 use armilla::rt::rng::Rng;
 use armilla::rt::sim::{LinkConfig, NodeHandle, World};
 use armilla::types::{GroupId, Region, region};
@@ -33,8 +32,6 @@ pub struct Context {
     pub link: LinkConfig,
     /// The first regions, in the order of their keys.
     pub regions: Vec<Region>,
-    /// The next id for a newborn region or its peers.
-    pub next_id: u64,
     /// The client that requests leadership transfers.
     pub pd: PdClient,
     /// The machine on which that client runs.
@@ -139,35 +136,33 @@ impl Context {
     }
 
     /// Splits the region that holds the first of these borders there and at all others that are inside it.
-    pub fn split(&mut self, borders: &[u32]) {
+    pub fn split(&self, borders: &[u32]) {
         let mut keys: Vec<Bytes> = borders.iter().map(|border| crate::plan::border(*border)).collect();
         let found = self.monitor.with(|observed| {
             let region = observed.ranges.holding(keys.first()?)?.clone();
             let (_, node) = *observed.leaders.get(&region.id)?;
-            Some((region, node))
+            let peers = region.peers.iter();
+            let peer = *peers.filter(|peer| observed.node_of.get(&peer.store_id) == Some(&node)).next_back()?;
+            Some((region, peer, node))
         });
-        let Some((region, node)) = found else { return };
+        let Some((region, peer, node)) = found else { return };
         keys.retain(|key| region::holds(&region, key) && *key > region.start_key);
-        let Some(replicas) = self.cluster.with(node, |machine| machine.replicas()) else { return };
-        if !keys.is_empty() {
-            self.propose_split(replicas, region, keys);
+        let address = &self.cluster.addresses()[node as usize - 1];
+        if keys.is_empty() {
+            return;
         }
-    }
-
-    /// Proposes a split to the region's leader.
-    fn propose_split(&mut self, replicas: Handle, region: Region, keys: Vec<Bytes>) {
-        let mut fresh = || {
-            self.next_id += 1;
-            self.next_id
+        let Ok(channel) = self.admin.env().net.channel(address) else { return };
+        let context = kvrpcpb::Context {
+            region_id: region.id,
+            region_epoch: region.region_epoch,
+            peer: Some(peer),
+            ..kvrpcpb::Context::default()
         };
-        let mut newborn = || NewRegion { id: fresh(), peer_ids: region.peers.iter().map(|_| fresh()).collect() };
-        let regions = keys.iter().map(|_| newborn()).collect();
-        let epoch = region::epoch(&region);
-        let header = CommandHeader { version: epoch.version, conf_ver: epoch.conf_ver, ..CommandHeader::default() };
-        let command = command::encode(header, Op::Split(Split { keys, regions }));
+        let request =
+            SplitRegionRequest { context: Some(context), split_keys: keys, is_raw_kv: true, ..Default::default() };
         self.admin.spawn(async move {
             // A refusal (the leader or the region just changed) is ignored.
-            let _ = replicas.propose(GroupId(region.id), 0, command).await;
+            let _ = TikvClient::new(channel).split_region(request).await;
         });
     }
 }

@@ -267,7 +267,6 @@ impl Run {
             },
             link: nodes::link(&self.plan.knobs),
             regions,
-            next_id: 1_000_000,
             pd,
             admin,
             wall_clocks: self.ledger.wall_clocks.clone(),
