@@ -25,6 +25,8 @@ pub struct Births {
     quiet_since_ns: Option<u64>,
     /// By region without a leader: when (true ns) a peer of it was born that campaigns, and its node.
     waiting: BTreeMap<u64, (u64, u64)>,
+    /// The number of judged births.
+    pub judged: u64,
 }
 
 impl Births {
@@ -50,6 +52,7 @@ impl Births {
             Event::Note { what: "born", a: group, b: 1, .. } => {
                 let rest_ns = SETTLE_ELECTIONS * self.election_ns + SETTLE_NS;
                 if self.quiet_since_ns.is_some_and(|since_ns| now_ns >= since_ns + rest_ns) {
+                    self.judged += 1;
                     self.waiting.insert(*group, (now_ns, node));
                 }
             }

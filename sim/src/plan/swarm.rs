@@ -22,6 +22,8 @@ const P_CLASS: f64 = 0.25;
 const P_STORY: f64 = 0.25;
 /// Probability, on small disks, that low disk space is the only fault: with others the oracle could not judge leaders.
 const P_ROOM_ALONE: f64 = 0.3;
+/// Probability that splits are the only faults: newborns must get a leader at once where nothing is wrong.
+const P_SPLITS_ALONE: f64 = 0.06;
 /// Probability that a store loses its data or a part of it.
 const P_LOSS: f64 = 0.3;
 
@@ -47,7 +49,8 @@ pub fn plan(seed: u64) -> Plan {
     let raft = knobs.settings().raft;
     let scene = (stores, regions, keys, raft.tick_ms * raft.election_ticks as u64);
     let room_alone = knobs.disk_mib > 0 && Rng::fork(seed, "room").chance(P_ROOM_ALONE);
-    let alone = room_alone.then_some("leader-without-room");
+    let splits_alone = Rng::fork(seed, "splits").chance(P_SPLITS_ALONE);
+    let alone = room_alone.then_some("leader-without-room").or(splits_alone.then_some("split"));
     let faults = faults(&mut Rng::fork(seed, "faults"), scene, length_ms, alone);
     if faults.iter().any(|fault| fault.kind == process::Kind::OldCopy { identity: true }.into()) {
         // The first version of the protocol does not remember runs: an older copy is never told to stop.

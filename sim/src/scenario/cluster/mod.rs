@@ -59,7 +59,8 @@ pub async fn run(seed: u64, options: &Options) -> Outcome {
     world.net().record_calls(repeat::PATH);
     let mut run = Run::new(world, plan);
     let result = run.all().await;
-    run.outcome(result.err())
+    let violation = result.err().map(|violation| run.explain(violation));
+    run.outcome(violation)
 }
 
 struct Run {
@@ -535,7 +536,7 @@ impl Run {
                 break;
             }
             if self.now() >= until {
-                let behind = unborn.unwrap_or_else(|| state::behind(&images));
+                let behind = if unborn.is_some() { String::new() } else { state::behind(&images) };
                 return Err(Violation::new("liveness", self.now(), 0, format!("replicas do not catch up: {behind}")));
             }
             self.world.sleep_ns(SECOND / 20).await;
@@ -558,6 +559,16 @@ impl Run {
                 return wrong.map_or(compared, Err);
             }
             self.guard(self.now() + SECOND / 5).await?;
+        }
+    }
+
+    /// Adds to the description of a region that makes no progress which of its peers was never born.
+    fn explain(&self, violation: Violation) -> Violation {
+        let stands_still = ["births", "liveness", "pause"].contains(&violation.oracle);
+        let unborn = stands_still.then(|| self.cluster.images().ok().and_then(|images| self.unborn(&images))).flatten();
+        match unborn {
+            Some(unborn) => Violation { what: format!("{} ({unborn})", violation.what), ..violation },
+            None => violation,
         }
     }
 
@@ -645,6 +656,7 @@ impl Run {
             put("lease_reads", observed.raft.lease_reads);
             put("index_reads", observed.raft.index_reads);
             put("applies", observed.raft.applies);
+            put("births_judged", observed.births.judged);
             put("regions", observed.ranges.regions().len() as u64);
             put("tso_batches", observed.issued.batches);
         });
