@@ -207,11 +207,6 @@ impl Plan {
         faults.max(ops).min(LENGTH_MS_MAX)
     }
 
-    /// Returns the boundaries between regions as the stores know them: memcomparable keys.
-    pub fn boundaries(&self) -> Vec<bytes::Bytes> {
-        self.topology.splits.iter().map(|&split| armilla::codec::bytes::encode(&key(split))).collect()
-    }
-
     /// Returns all keys of the workload's key space.
     pub fn all_keys(&self) -> Vec<bytes::Bytes> {
         (0..self.workload.keys).map(key).collect()
@@ -221,6 +216,16 @@ impl Plan {
 /// Returns the key with this number.
 pub fn key(number: u32) -> bytes::Bytes {
     format!("k{number:03}").into()
+}
+
+/// Returns the border with this number: an even one is the first key of the workload's key space that is in the right
+/// piece, an odd one lies behind the key of the number before it. Stores know borders as memcomparable keys.
+pub fn border(number: u32) -> bytes::Bytes {
+    let mut border = key(number / 2).to_vec();
+    if number % 2 == 1 {
+        border.push(b'+');
+    }
+    armilla::codec::bytes::encode(&border)
 }
 
 /// Returns the random numbers of operation `n` of client `client`.

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use prost::Message as _;
+
 use crate::engine::{KvEngine, WriteBatch};
 use crate::proto::metapb::PeerRole;
 use crate::raft::{Group, LogView, log_view, membership};
@@ -93,9 +95,15 @@ impl Driver {
         shown.set_applied(applied);
         let (store, term, vote, commit) = (self.store, raft.term(), raft.vote(), raft.committed());
         probe::emit(|| Probe::Start { store, group: group.0, peer: id, term, vote, commit, base, last_index });
+        emit_region(store, region);
         self.peers.insert(group, Box::new(peer::Peer::new(raft, shown, machine, applied)));
         self.effects.send(StoreEffect::Replaced(group));
         self.touch(group);
         Ok(())
     }
+}
+
+/// Reports the descriptor that this store's peer of a region shows from now on.
+pub(super) fn emit_region(store: u64, region: &Region) {
+    probe::emit(|| Probe::Region { store, group: region.id, descriptor: region.encode_to_vec().into() });
 }

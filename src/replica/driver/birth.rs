@@ -22,6 +22,7 @@ use crate::rt::probe::{self, Event as Probe};
 use crate::types::limits::{HELD_GROUPS_MAX, HELD_MESSAGES_MAX};
 use crate::types::{Error, GroupId, Region, Result, region};
 
+use super::admin::emit_region;
 use super::install::encode_state;
 
 /// A change of a group's range that the engine does not hold yet.
@@ -131,6 +132,7 @@ impl Driver {
         let store = self.store;
         let Some(peer) = self.peers.get_mut(&group) else { return };
         peer.view.set_region(parent.clone());
+        emit_region(store, &parent);
         peer.group.log_mut().set_state(encode_state(&parent));
         let campaigns = peer.group.leads();
         tracing::info!(store, %group, pieces = born.len() + 1, "split");

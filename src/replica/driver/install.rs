@@ -11,6 +11,7 @@ use crate::rt::probe::{self, Event as Probe};
 use crate::rt::{cpu, task};
 use crate::types::{Error, GroupId, Region, Result, region};
 
+use super::admin::emit_region;
 use super::{Driver, ENGINE_RETRY};
 use crate::replica::effects::StoreEffect;
 use crate::replica::group_state::GroupState;

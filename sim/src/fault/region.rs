@@ -1,0 +1,70 @@
+//! Changes of regions' borders, as an operator or a balancer orders them. They are not faults, but the store must handle
+//! them at any time.
+
+use serde::{Deserialize, Serialize};
+
+use super::behavior::{Behavior, Hit, Shape};
+use super::context::Context;
+use super::draw::{Class, Draft, Draw};
+
+/// A change of a border.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Kind {
+    /// The region that holds the first of the new borders is split there, and at those of the others that are inside
+    /// it.
+    Split {
+        /// The new borders, in ascending order, by [`crate::plan::border`]'s numbers.
+        borders: Vec<u32>,
+    },
+}
+
+/// The values of `kind`.
+pub const NAMES: &[&str] = &["split"];
+
+/// The classes from which the swarm draws.
+pub const CLASSES: &[Class<Kind>] = &[Class {
+    name: "split",
+    per_minute: (1.0, 20.0),
+    make: |d| {
+        let region = d.region();
+        Draft::everywhere(0, split(d, region))
+    },
+}];
+
+/// Draws a split of a region.
+pub fn split(d: &mut Draw<'_>, region: u32) -> Kind {
+    let more = if d.rng.chance(0.3) { d.rng.between(1, 3) } else { 0 };
+    let mut borders: Vec<u32> = (0..=more).map(|_| d.border(region)).collect();
+    borders.sort_unstable();
+    borders.dedup();
+    Kind::Split { borders }
+}
+
+impl Behavior for Kind {
+    fn shape(&self) -> Shape {
+        Shape { target: false, lasts: false }
+    }
+
+    fn strike(&self, _hit: &mut Hit, context: &mut Context) -> bool {
+        let Kind::Split { borders } = self;
+        context.split(borders);
+        true
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let Kind::Split { borders } = self;
+        let ascend = !borders.is_empty() && borders.windows(2).all(|pair| pair[0] < pair[1]);
+        if ascend { Ok(()) } else { Err(format!("borders {borders:?} do not ascend, or there are none")) }
+    }
+
+    fn disturbs(&self) -> bool {
+        // A split causes no long pause, so the sums continue and are judged.
+        false
+    }
+
+    fn milder(&self) -> Option<Kind> {
+        let Kind::Split { borders } = self;
+        (borders.len() > 1).then(|| Kind::Split { borders: borders[..1].to_vec() })
+    }
+}
