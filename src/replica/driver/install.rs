@@ -102,6 +102,7 @@ impl Driver {
         peer.newcomer = newcomer;
         GroupState { region: region.clone(), peer: id, installed: index, applied: (index, term), newcomer }
             .put(&mut meta);
+        emit_region(self.store, &region);
         peer.view.set_region(region);
         // Entries that were committed before the snapshot and are not applied yet are part of it.
         self.backlog.forget(group);
