@@ -187,6 +187,12 @@ impl Handle {
             || self.claims.0.lock().expect("no holder panics").values().any(overlaps)
     }
 
+    /// Reserves the range of a group that a split gives to it.
+    pub(super) fn claim_for_birth(&self, region: &Region) -> Claim {
+        self.claims.0.lock().expect("no holder panics").insert(region.id, region.clone());
+        Claim { claims: self.claims.clone(), region: region.clone() }
+    }
+
     /// Reserves the range of a group that is to begin here with a snapshot. Returns `None` if it is taken.
     pub(super) fn claim(&self, region: &Region) -> Option<Claim> {
         if self.is_taken(region) {

@@ -62,9 +62,15 @@ pub enum Message {
         /// Completed when the groups are durable and running.
         reply: oneshot::Sender<Result<()>>,
     },
-    /// A group of this lane begins: another lane has applied its birth, and its log record is durable. The value says
-    /// whether it campaigns at once.
-    Born(Box<Region>, bool),
+    /// A group of this lane begins: another lane has applied its birth, and its log record is durable.
+    Born {
+        /// The group's descriptor.
+        region: Box<Region>,
+        /// Keeps its range from other groups until it runs.
+        claim: Option<Claim>,
+        /// Whether it campaigns at once.
+        campaigns: bool,
+    },
     /// Raft messages from another store.
     FromPeers {
         /// The store that sent them.

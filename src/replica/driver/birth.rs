@@ -15,6 +15,7 @@ use crate::engine::WriteBatch;
 use crate::raft::machine::Applied;
 use crate::raft::membership;
 use crate::replica::group_state::GroupState;
+use crate::replica::handle::Claim;
 use crate::replica::log::{LogBatch, RaftLog};
 use crate::replica::message::{Message, PeerMessage, Sender};
 use crate::replica::peer::Peer;
@@ -34,9 +35,11 @@ pub(super) struct Split {
 }
 
 /// A group that is about to begin.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Newborn {
     pub(super) region: Region,
+    /// Keeps its range from other groups until it runs; `None` while the store starts.
+    pub(super) claim: Option<Claim>,
     /// Whether it campaigns at once: its parent leads here.
     pub(super) campaigns: bool,
 }
@@ -131,6 +134,9 @@ impl Driver {
         let group = GroupId(parent.id);
         let store = self.store;
         let Some(peer) = self.peers.get_mut(&group) else { return };
+        // The newborns' ranges are never free, not even until the newborns run.
+        let claim = |region: &Region| (!self.births.restoring).then(|| self.handle.claim_for_birth(region));
+        let claims: Vec<Option<Claim>> = born.iter().map(claim).collect();
         peer.view.set_region(parent.clone());
         emit_region(store, &parent);
         peer.group.log_mut().set_state(encode_state(&parent));
@@ -148,7 +154,8 @@ impl Driver {
                 self.births.record.hard_state(group, &state);
             }
         }
-        self.births.newborns.extend(born.into_iter().map(|region| Newborn { region, campaigns }));
+        let newborns = born.into_iter().zip(claims);
+        self.births.newborns.extend(newborns.map(|(region, claim)| Newborn { region, claim, campaigns }));
     }
 
     /// Starts newborns whose record is durable, each on its own lane.
@@ -158,19 +165,21 @@ impl Driver {
             if lane == self.lane {
                 self.begin_newborn(newborn)?;
             } else {
-                self.handle.send_to(lane, Message::Born(Box::new(newborn.region), newborn.campaigns));
+                let Newborn { region, claim, campaigns } = newborn;
+                self.handle.send_to(lane, Message::Born { region: Box::new(region), claim, campaigns });
             }
         }
         Ok(())
     }
 
     /// Starts a group of this lane whose state is in the engine and whose record is in the log.
-    pub(super) fn begin_newborn(&mut self, Newborn { region, campaigns }: Newborn) -> Result<()> {
+    pub(super) fn begin_newborn(&mut self, Newborn { region, claim, campaigns }: Newborn) -> Result<()> {
         let group = GroupId(region.id);
         if self.peers.contains_key(&group) {
             return Err(Error::Corruption(format!("group {group} was born twice: its ID was given out twice")));
         }
         self.register_peer(&region, self.untouched_log(&region))?;
+        drop(claim);
         crate::reach!("driver.group-born");
         let store = self.store;
         probe::emit(|| Probe::Note {

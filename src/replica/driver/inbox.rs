@@ -76,7 +76,9 @@ impl Driver {
                 result?;
                 self.written()?;
             }
-            Message::Born(region, campaigns) => self.begin_newborn(Newborn { region: *region, campaigns })?,
+            Message::Born { region, claim, campaigns } => {
+                self.begin_newborn(Newborn { region: *region, claim, campaigns })?;
+            }
             Message::Cut(cuts) => self.cut(cuts),
             Message::Applied(result) => {
                 result?;
