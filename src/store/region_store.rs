@@ -149,8 +149,8 @@ fn check_leader(view: &PeerView) -> Result<()> {
     if view.leads() { Ok(()) } else { Err(view.not_leader()) }
 }
 
-/// How many descriptors one error carries.
-const SIBLINGS_MAX: usize = 64;
+/// How many descriptors one error carries, as in TiKV.
+const SIBLINGS_MAX: usize = 10;
 
 /// A request's route to a region: found once, then used for everything that the request does.
 #[derive(Clone, Debug)]
