@@ -73,6 +73,19 @@ pub(super) fn put_applied(batch: &mut WriteBatch, group: GroupId, (index, term):
     batch.put(Cf::Meta, key(APPLIED, group.0), value.freeze());
 }
 
+/// Reads the applied index and term of a group; `None` if the engine does not hold the group.
+///
+/// # Errors
+/// [`Error::Corruption`] if they do not decode.
+pub(super) fn applied(engine: &impl Read, group: GroupId) -> Result<Option<(u64, u64)>> {
+    let Some(value) = engine.get(Cf::Meta, &key(APPLIED, group.0))? else { return Ok(None) };
+    let (index, term) = value.split_at(value.len().min(8));
+    let place = number(index).zip(number(term));
+    place
+        .map(Some)
+        .ok_or_else(|| Error::Corruption(format!("group {group}: cannot decode the applied index in the engine")))
+}
+
 /// Reads the states of all groups from the engine, in the order of their IDs.
 ///
 /// # Errors

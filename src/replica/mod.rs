@@ -63,6 +63,10 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("replica.birth-without-parents-commit", "a newborn's first log record does not carry its parent's commit index"),
     ("replica.birth-restarts-log", "a start that applies a group's birth again starts its log over"),
     ("replica.newborns-messages-dropped", "messages to a group that is not born here yet are dropped"),
+    (
+        "replica.snapshot-beside-a-waiting-batch",
+        "a snapshot is taken while a batch may get into the engine at any moment",
+    ),
     ("replica.lacking-store-is-silent", "a store that lacks a group does not say so when it gets messages for it"),
     ("replica.candidate-sends-no-state", "a candidate of a newborn group sends no state to stores that lack the group"),
     ("replica.promise-waits-in-the-lane", "a lane waits until its longest promise is durable in the engine"),

@@ -61,7 +61,7 @@ impl Driver {
         let answer = &message.message;
         let lacks = answer.get_msg_type() == MessageType::MsgAppendResponse && answer.reject && answer.index == 0;
         let Some(peer) = self.peers.get_mut(&message.group).filter(|_| lacks) else { return false };
-        let unborn = !peer.group.leads() && peer.group.log().applied() == membership::FIRST;
+        let unborn = !peer.group.leads() && peer.group.log().applied() == membership::FIRST && !self.stall.waits();
         if unborn && !crate::mutant!("replica.candidate-sends-no-state") {
             crate::reach!("driver.candidate-sends-its-state");
             let region = peer.view.region();

@@ -10,6 +10,7 @@ use raft::eraftpb::Message as RaftMessage;
 use crate::engine::{Engine, KvEngine};
 use crate::proto::armilla::raft::{GroupMessage, SnapshotHead};
 use crate::raft::machine::CfRange;
+use crate::replica::group_state;
 use crate::replica::handle::Handle;
 use crate::replica::message::{Beats, Message};
 use crate::replica::snapshot::{Outgoing, Retries, Traffic};
@@ -187,9 +188,17 @@ impl Outbox {
         let Sending { chunk_bytes, traffic, retries, .. } = &self.sending;
         let slot = traffic.take_slot();
         // Only a snapshot that has a slot holds a view of the engine.
+        let frozen = || {
+            let frozen = engine.snapshot();
+            let held = group_state::applied(&frozen, group);
+            if let Ok(Some((held, _))) = held {
+                assert_eq!(held, index, "group {group}: a snapshot holds exactly what is applied up to its index");
+            }
+            frozen
+        };
         let outgoing = slot.is_some().then(|| Outgoing {
             head,
-            frozen: engine.snapshot(),
+            frozen: frozen(),
             ranges,
             chunk_bytes: *chunk_bytes,
             traffic: traffic.clone(),
