@@ -200,6 +200,17 @@ impl Handle {
         Some(Claim { claims: self.claims.clone(), region: region.clone() })
     }
 
+    /// Reserves the range of a group that is about to be born here, until [`Handle::release`]. The group that has the
+    /// range now must still show it.
+    pub(super) fn reserve(&self, region: &Region) {
+        self.claims.0.lock().expect("no holder panics").insert(region.id, region.clone());
+    }
+
+    /// Ends the reservation for a group, which runs here now.
+    pub(super) fn release(&self, group: GroupId) {
+        self.claims.0.lock().expect("no holder panics").remove(&group.0);
+    }
+
     /// Records why the store stops serving. Returns false if it had stopped already.
     pub(super) fn poison(&self, why: String) -> bool {
         self.poisoned.set(why)

@@ -131,6 +131,10 @@ impl Driver {
         let group = GroupId(parent.id);
         let store = self.store;
         let Some(peer) = self.peers.get_mut(&group) else { return };
+        if !self.births.restoring {
+            // Until the newborns run, the range must not look free: a snapshot could begin one of them.
+            born.iter().for_each(|region| self.handle.reserve(region));
+        }
         peer.view.set_region(parent.clone());
         emit_region(store, &parent);
         peer.group.log_mut().set_state(encode_state(&parent));
@@ -171,6 +175,7 @@ impl Driver {
             return Err(Error::Corruption(format!("group {group} was born twice: its ID was given out twice")));
         }
         self.register_peer(&region, self.untouched_log(&region))?;
+        self.handle.release(group);
         crate::reach!("driver.group-born");
         let store = self.store;
         probe::emit(|| Probe::Note {
