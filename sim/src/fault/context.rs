@@ -17,6 +17,7 @@ use super::target::Target;
 use crate::cluster::monitor::Monitor;
 use crate::cluster::{Cluster, Death};
 use crate::oracle::ttl::WallClocks;
+use crate::plan::keys::boundary as boundary_key;
 
 /// Everything that a fault may act on or must report to.
 pub struct Context {
@@ -135,9 +136,9 @@ impl Context {
         });
     }
 
-    /// Splits the region that holds the first of these borders there and at all others that are inside it.
-    pub fn split(&self, borders: &[u32]) {
-        let mut keys: Vec<Bytes> = borders.iter().map(|border| crate::plan::border(*border)).collect();
+    /// Splits the region that holds the first of these boundaries there and at all others that are inside it.
+    pub fn split(&self, boundaries: &[u32]) {
+        let mut keys: Vec<Bytes> = boundaries.iter().map(|boundary| boundary_key(*boundary)).collect();
         let found = self.monitor.with(|observed| {
             let region = observed.ranges.holding(keys.first()?)?.clone();
             let (_, node) = *observed.leaders.get(&region.id)?;

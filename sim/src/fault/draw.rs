@@ -78,8 +78,8 @@ impl Draw<'_> {
         self.rng.below(u64::from(self.regions * self.pieces)) as u32
     }
 
-    /// Draws a new border inside a region, as it was at first.
-    pub fn border(&mut self, region: u32) -> u32 {
+    /// Draws a new boundary inside a region, as it was at first.
+    pub fn boundary(&mut self, region: u32) -> u32 {
         let first_key = |region: u32| u64::from(region) * u64::from(self.keys) / u64::from(self.regions);
         let region = region % self.regions;
         let (low, high) = (2 * first_key(region), 2 * first_key(region + 1));

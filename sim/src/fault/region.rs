@@ -1,5 +1,5 @@
-//! Changes of regions' borders, as an operator or a balancer orders them. They are not faults, but the store must handle
-//! them at any time.
+//! Changes of the boundaries of regions, as an operator or a balancer orders them. They are not faults, but the store
+//! must handle them at any time.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,15 +7,15 @@ use super::behavior::{Behavior, Hit, Shape};
 use super::context::Context;
 use super::draw::{Class, Draft, Draw};
 
-/// A change of a border.
+/// A change of a boundary.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Kind {
-    /// The region that holds the first of the new borders is split there, and at those of the others that are inside
+    /// The region that holds the first of the new boundaries is split there, and at those of the others that are inside
     /// it.
     Split {
-        /// The new borders, in ascending order, by [`crate::plan::border`]'s numbers.
-        borders: Vec<u32>,
+        /// The new boundaries, in ascending order, by [`crate::plan::keys::boundary`]'s numbers.
+        boundaries: Vec<u32>,
     },
 }
 
@@ -35,10 +35,10 @@ pub const CLASSES: &[Class<Kind>] = &[Class {
 /// Draws a split of a region.
 pub fn split(d: &mut Draw<'_>, region: u32) -> Kind {
     let more = if d.rng.chance(0.3) { d.rng.between(1, 3) } else { 0 };
-    let mut borders: Vec<u32> = (0..=more).map(|_| d.border(region)).collect();
-    borders.sort_unstable();
-    borders.dedup();
-    Kind::Split { borders }
+    let mut boundaries: Vec<u32> = (0..=more).map(|_| d.boundary(region)).collect();
+    boundaries.sort_unstable();
+    boundaries.dedup();
+    Kind::Split { boundaries }
 }
 
 impl Behavior for Kind {
@@ -47,15 +47,15 @@ impl Behavior for Kind {
     }
 
     fn strike(&self, _hit: &mut Hit, context: &mut Context) -> bool {
-        let Kind::Split { borders } = self;
-        context.split(borders);
+        let Kind::Split { boundaries } = self;
+        context.split(boundaries);
         true
     }
 
     fn check(&self) -> Result<(), String> {
-        let Kind::Split { borders } = self;
-        let ascend = !borders.is_empty() && borders.windows(2).all(|pair| pair[0] < pair[1]);
-        if ascend { Ok(()) } else { Err(format!("borders {borders:?} do not ascend, or there are none")) }
+        let Kind::Split { boundaries } = self;
+        let ascend = !boundaries.is_empty() && boundaries.windows(2).all(|pair| pair[0] < pair[1]);
+        if ascend { Ok(()) } else { Err(format!("boundaries {boundaries:?} do not ascend, or there are none")) }
     }
 
     fn disturbs(&self) -> bool {
@@ -64,7 +64,7 @@ impl Behavior for Kind {
     }
 
     fn milder(&self) -> Option<Kind> {
-        let Kind::Split { borders } = self;
-        (borders.len() > 1).then(|| Kind::Split { borders: borders[..1].to_vec() })
+        let Kind::Split { boundaries } = self;
+        (boundaries.len() > 1).then(|| Kind::Split { boundaries: boundaries[..1].to_vec() })
     }
 }

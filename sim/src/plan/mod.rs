@@ -7,6 +7,7 @@
 //! **In** comes a seed or a file, **out** goes a [`Plan`] whose parts fit each other. **Never**: anything in a run that
 //! depends on neither the plan nor its schedule seed.
 
+pub mod keys;
 pub mod knobs;
 pub mod nodes;
 pub mod shrink;
@@ -18,6 +19,7 @@ use armilla::node::Config;
 use armilla::rt::rng::{Rng, hash_label};
 use serde::{Deserialize, Serialize};
 
+pub use self::keys::key;
 pub use self::knobs::Knobs;
 use crate::fault::Fault;
 
@@ -211,21 +213,6 @@ impl Plan {
     pub fn all_keys(&self) -> Vec<bytes::Bytes> {
         (0..self.workload.keys).map(key).collect()
     }
-}
-
-/// Returns the key with this number.
-pub fn key(number: u32) -> bytes::Bytes {
-    format!("k{number:03}").into()
-}
-
-/// Returns the border with this number: an even one is the first key of the workload's key space that is in the right
-/// piece, an odd one lies behind the key of the number before it. Stores know borders as memcomparable keys.
-pub fn border(number: u32) -> bytes::Bytes {
-    let mut border = key(number / 2).to_vec();
-    if number % 2 == 1 {
-        border.push(b'+');
-    }
-    armilla::codec::bytes::encode(&border)
 }
 
 /// Returns the random numbers of operation `n` of client `client`.

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use prost::Message as _;
-
 use crate::engine::{KvEngine, WriteBatch};
 use crate::proto::metapb::PeerRole;
 use crate::raft::{Group, LogView, log_view, membership};
@@ -13,7 +11,7 @@ use crate::types::region::Peer;
 use crate::types::{Error, GroupId, Region, Result, region};
 
 use super::Driver;
-use super::install::encode_state;
+use super::install::{emit_region, encode_state};
 use crate::replica::effects::StoreEffect;
 use crate::replica::group_state::GroupState;
 use crate::replica::log::LogBatch;
@@ -101,9 +99,4 @@ impl Driver {
         self.touch(group);
         Ok(())
     }
-}
-
-/// Reports the descriptor that this store's peer of a region shows from now on.
-pub(super) fn emit_region(store: u64, region: &Region) {
-    probe::emit(|| Probe::Region { store, group: region.id, descriptor: region.encode_to_vec().into() });
 }

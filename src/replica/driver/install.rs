@@ -11,7 +11,6 @@ use crate::rt::probe::{self, Event as Probe};
 use crate::rt::{cpu, task};
 use crate::types::{Error, GroupId, Region, Result, region};
 
-use super::admin::emit_region;
 use super::{Driver, ENGINE_RETRY};
 use crate::replica::effects::StoreEffect;
 use crate::replica::group_state::GroupState;
@@ -22,6 +21,11 @@ use crate::replica::snapshot::Arrived;
 /// Encodes a descriptor as snapshots carry it.
 pub(super) fn encode_state(region: &Region) -> Bytes {
     SnapshotState { region: Some(region.clone()) }.encode_to_vec().into()
+}
+
+/// Reports the descriptor that this store's peer of a region shows from now on.
+pub(super) fn emit_region(store: u64, region: &Region) {
+    probe::emit(|| Probe::Region { store, group: region.id, descriptor: region.encode_to_vec().into() });
 }
 
 /// A group's whole state, to be ingested by the engine.

@@ -208,13 +208,13 @@ impl Run {
         self.converge(&admin).await?;
         self.sizes(&admin).await?;
         self.rest().await?;
-        let borders: Vec<Bytes> = self
+        let boundaries: Vec<Bytes> = self
             .monitor
             .with(|observed| observed.ranges.regions())
             .into_iter()
             .map(|region| region.start_key)
             .collect();
-        let exhausted = verdict::judge(&self.plan, &self.ledger, &borders, &finally, self.now())?;
+        let exhausted = verdict::judge(&self.plan, &self.ledger, &boundaries, &finally, self.now())?;
         self.stats.insert("linear_exhausted".into(), exhausted);
         Ok(())
     }

@@ -13,13 +13,12 @@ use crate::workload::history::{self, History};
 /// Maximum number of steps of the search for an order of one key's operations.
 const SEARCH_STEPS_MAX: u64 = 2_000_000;
 
-/// Judges everything that clients saw; `borders` are all borders that regions ever had, and `finally` is the content of
-/// the keys at the end. Returns the number of keys for
-/// which the search for an order was given up.
+/// Judges everything that clients saw; `boundaries` are all boundaries that regions ever had, and `finally` is the
+/// content of the keys at the end. Returns the number of keys for which the search for an order was given up.
 pub fn judge(
     plan: &Plan,
     ledger: &Ledger,
-    borders: &[Bytes],
+    boundaries: &[Bytes],
     finally: &BTreeMap<Bytes, Bytes>,
     at: u64,
 ) -> Result<u64, Violation> {
@@ -43,7 +42,7 @@ pub fn judge(
         let own: BTreeMap<Bytes, Bytes> =
             finally.iter().filter(|(key, _)| !key.contains(&b'~')).map(|(k, v)| (k.clone(), v.clone())).collect();
         durability::check(history, &keys, &own, at)?;
-        scan::check(history, borders)?;
+        scan::check(history, boundaries)?;
         ttl::check(history, &ledger.wall_clocks, collected_s)?;
         linearizable(history, &keys, at)
     })
