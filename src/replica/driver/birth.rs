@@ -23,8 +23,7 @@ use crate::rt::probe::{self, Event as Probe};
 use crate::types::limits::{HELD_GROUPS_MAX, HELD_MESSAGES_MAX};
 use crate::types::{Error, GroupId, Region, Result, region};
 
-use super::admin::emit_region;
-use super::install::encode_state;
+use super::install::{emit_region, encode_state};
 
 /// A change of a group's range that the engine does not hold yet.
 #[derive(Debug)]
