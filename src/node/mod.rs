@@ -49,7 +49,10 @@ use crate::rt::{Env, cpu};
 use crate::service::health::HealthService;
 use crate::service::pd::{Members, PdProxy, Seat};
 use crate::service::{Deadlines, Gate, Gates, Metrics, Observer, Redact, routes};
-use crate::store::{self, ClusterVersion, Collector, Heartbeat, PdLink, PdTime, RegionStore, Space, Splits, TtlUse};
+use crate::store::{
+    self, ClusterVersion, Collector, Heartbeat, Measured, PdLink, PdTime, RegionStore, SizeSplits, Space, Splits,
+    TtlUse,
+};
 use crate::types::limits::{LANES_MAX, LOG_SOFT_BYTES_MAX, LOG_SOFT_BYTES_MIN, MESSAGE_BYTES_MAX};
 use crate::types::run::History;
 use crate::types::{Error, GroupId, Region, Result};
@@ -471,6 +474,9 @@ impl Starting {
         if !self.first_regions(&pd, &handle).await {
             return;
         }
+        let (sizes, measured) = watch::channel(Measured::default());
+        let bytes_max = self.config.regions.size_max_kib << 10;
+        let size_splits = SizeSplits { regions: kv.clone(), sizes: measured, bytes_max };
         gates.open_store(kv, ident.cluster_id);
         tracing::info!(store = ident.store_id, "ready to serve");
         let watched =
@@ -492,6 +498,7 @@ impl Starting {
             interval: Duration::from_millis(self.config.pd.store_heartbeat_ms),
             stopping,
             lost_replicas,
+            sizes,
         };
         let registered = async {
             // PD learns a changed address as soon as it is reachable; serving does not wait for that.
@@ -499,7 +506,7 @@ impl Starting {
                 self.register_again(&pd, &stops).await;
             }
         };
-        futures::join!(heartbeat.run(), watched, self.keep_addresses(learned), registered);
+        futures::join!(heartbeat.run(), size_splits.run(), watched, self.keep_addresses(learned), registered);
     }
 }
 

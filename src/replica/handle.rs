@@ -187,8 +187,8 @@ impl Handle {
             || self.claims.0.lock().expect("no holder panics").values().any(overlaps)
     }
 
-    /// Reserves the range of a group that a split gives to it.
-    pub(super) fn claim_for_birth(&self, region: &Region) -> Claim {
+    /// Reserves a range that belongs to a group here: of a newborn, or one that a snapshot replaces.
+    pub(super) fn reserve(&self, region: &Region) -> Claim {
         self.claims.0.lock().expect("no holder panics").insert(region.id, region.clone());
         Claim { claims: self.claims.clone(), region: region.clone() }
     }

@@ -67,6 +67,7 @@ pub const MUTANTS: &[(&str, &str)] = &[
         "replica.snapshot-beside-a-waiting-batch",
         "a snapshot is taken while a batch may get into the engine at any moment",
     ),
+    ("replica.range-free-before-the-install", "a group may begin in a range that a snapshot in progress will replace"),
     ("replica.lacking-store-is-silent", "a store that lacks a group does not say so when it gets messages for it"),
     ("replica.candidate-sends-no-state", "a candidate of a newborn group sends no state to stores that lack the group"),
     ("replica.promise-waits-in-the-lane", "a lane waits until its longest promise is durable in the engine"),

@@ -20,8 +20,8 @@ use crate::rt::disk::Disk;
 use crate::rt::sync::watch;
 use crate::types::{Error, GroupId, Region, Result, region};
 
-use super::ClusterVersion;
 use super::pd_time::PdTime;
+use super::{ClusterVersion, Measured};
 
 /// The connection to PD: calls its leader, wherever that is.
 pub trait PdLink: Send + Sync + 'static {
@@ -60,6 +60,8 @@ pub struct Heartbeat {
     pub pd_time: PdTime,
     /// Receives the version of the cluster's protocol.
     pub version: ClusterVersion,
+    /// Receives the sizes of the regions that are led here, whenever they were measured.
+    pub sizes: watch::Sender<Measured>,
     /// Whether the store is handing over its leaders in order to stop.
     pub stopping: watch::Receiver<bool>,
     /// Receives, once PD has reported it, how many regions have a replica that was lost with the disk that this store
@@ -69,9 +71,11 @@ pub struct Heartbeat {
 
 /// The approximate size of a region.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Size {
-    bytes: u64,
-    keys: u64,
+pub struct Size {
+    /// Bytes, as the engine stores them.
+    pub bytes: u64,
+    /// Keys.
+    pub keys: u64,
 }
 
 impl Size {
@@ -128,14 +132,16 @@ impl Heartbeat {
         loop {
             let again = round.is_multiple_of(10) || crate::buggify!("store.sizes-anew");
             if round == 0 || (again && !crate::mutant!("store.sizes-never-again")) {
-                sizes = self.sizes(&Sizes::default()).await;
+                sizes = self.measure(&Sizes::default()).await;
+                self.sizes.send_replace(Arc::new(sizes.regions.clone()));
             } else if self.leaders().iter().any(|view| sizes.of(view).is_none())
                 && !crate::mutant!("store.sizes-never-again")
             {
                 // This store now leads a region that was not measured, or not with its present range: it would be
                 // reported as empty until the next measurement.
-                let more = self.sizes(&sizes).await;
+                let more = self.measure(&sizes).await;
                 sizes.regions.extend(more.regions);
+                self.sizes.send_replace(Arc::new(sizes.regions.clone()));
             }
             round += 1;
             let urgent = self.urgent();
@@ -183,7 +189,7 @@ impl Heartbeat {
 
     /// Measures the regions that are led here and are not in `known`. The engine may have to read the indexes of its
     /// files.
-    async fn sizes(&self, known: &Sizes) -> Sizes {
+    async fn measure(&self, known: &Sizes) -> Sizes {
         let engine = self.handle.engine().clone();
         let leaders = self.leaders();
         let unknown = leaders.iter().filter(|view| known.of(view).is_none());

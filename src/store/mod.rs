@@ -17,6 +17,7 @@ mod heartbeat;
 pub mod kv;
 mod pd_time;
 mod region_store;
+mod size_splits;
 mod space;
 mod split;
 
@@ -27,6 +28,7 @@ pub(crate) use heartbeat::{Heartbeat, PdLink};
 pub use kv::{Access, Fence, Kv, RegionRead, Route, check_key};
 pub(crate) use pd_time::PdTime;
 pub(crate) use region_store::RegionStore;
+pub(crate) use size_splits::{Measured, SizeSplits};
 pub(crate) use space::{Space, make_room_for_a_start};
 pub(crate) use split::{ClusterVersion, Splits};
 

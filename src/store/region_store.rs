@@ -44,6 +44,14 @@ impl RegionStore {
         RegionStore(Arc::new(Store { id: store, handle, clock, timeout, splits, reads: AtomicU64::new(0) }))
     }
 
+    /// Returns the route to a region for this store's own use, if it leads the region.
+    pub(super) fn own_route(&self, group: GroupId) -> Option<RegionRoute> {
+        let view = self.0.handle.view(group).filter(|view| view.leads() && group != GroupId::PD)?;
+        let region = view.region();
+        let version = region::epoch(&region).version;
+        Some(RegionRoute { store: self.clone(), view, region, version, limit: self.0.timeout })
+    }
+
     /// Adds to the current descriptor of a region, which a request knows in an older version, those of the regions that
     /// were split off since: they have the keys that the request may be about.
     fn epoch_not_match(&self, asked: u64, region: &Region) -> Error {

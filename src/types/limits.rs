@@ -65,6 +65,8 @@ pub const FIRST_REGIONS_MAX: usize = 16 << 10;
 pub const SPLIT_KEYS_BYTES_MAX: usize = ENTRY_BYTES_MAX / 8;
 /// How many keys one command may split a region at.
 pub const SPLIT_KEYS_MAX: usize = 256;
+/// At how many keys a region that is too large is split at once.
+pub const SIZE_SPLIT_KEYS_MAX: usize = 16;
 /// How many IDs the placement driver gives out at once.
 pub const ALLOC_IDS_MAX: u32 = 4096;
 /// How many groups that do not exist here yet may have messages held for them until they are created.

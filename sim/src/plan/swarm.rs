@@ -106,7 +106,10 @@ fn knobs(rng: &mut Rng) -> Knobs {
         "collect_grace_ms": rng.pick(&[0, 0, 3000]),
     });
     raft["lanes"] = json!(rng.pick(&[1, 1, 2, 3]));
-    let mut config = json!({ "raft": raft, "pd": pd, "ttl": ttl });
+    let regions = &mut Rng::fork(rng.clone().next_u64(), "regions");
+    let size_max_kib = if is_small { 0 } else { *regions.pick(&[0, 0, 0, 0, 2, 8, 32]) };
+    let regions = json!({ "size_max_kib": size_max_kib });
+    let mut config = json!({ "raft": raft, "pd": pd, "ttl": ttl, "regions": regions });
     if is_small {
         let reserve_mib = 2;
         config["disk_reserve_mib"] = json!(reserve_mib);

@@ -134,7 +134,7 @@ impl Driver {
         let store = self.store;
         let Some(peer) = self.peers.get_mut(&group) else { return };
         // The newborns' ranges are never free, not even until the newborns run.
-        let claim = |region: &Region| (!self.births.restoring).then(|| self.handle.claim_for_birth(region));
+        let claim = |region: &Region| (!self.births.restoring).then(|| self.handle.reserve(region));
         let claims: Vec<Option<Claim>> = born.iter().map(claim).collect();
         peer.view.set_region(parent.clone());
         emit_region(store, &parent);

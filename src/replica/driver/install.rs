@@ -102,6 +102,10 @@ impl Driver {
             }
         }
         let mut meta = WriteBatch::new();
+        // The engine replaces the old range as well: nothing may begin there until it has.
+        if !crate::mutant!("replica.range-free-before-the-install") {
+            peer.replaced = Some(self.handle.reserve(peer.region()));
+        }
         let newcomer = peer.group.log().is_empty();
         peer.newcomer = newcomer;
         GroupState { region: region.clone(), peer: id, installed: index, applied: (index, term), newcomer }
@@ -148,6 +152,7 @@ impl Driver {
         let store = self.store;
         let Some(peer) = self.peers.get_mut(&group) else { return Ok(()) };
         let Some(output) = peer.install.end() else { return Ok(()) };
+        peer.replaced = None;
         let Some(snapshot) = &output.snapshot else { return Ok(()) };
         let metadata = snapshot.get_metadata();
         let (index, term) = (metadata.index, metadata.term);
