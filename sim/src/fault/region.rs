@@ -13,18 +13,18 @@ use super::draw::{Class, Draft, Draw};
 pub enum Kind {
     /// The region that holds the first of the new boundaries is split there, and at those of the others that are inside
     /// it.
-    Split {
+    SplitRegion {
         /// The new boundaries, in ascending order, by [`crate::plan::keys::boundary`]'s numbers.
         boundaries: Vec<u32>,
     },
 }
 
 /// The values of `kind`.
-pub const NAMES: &[&str] = &["split"];
+pub const NAMES: &[&str] = &["split-region"];
 
 /// The classes from which the swarm draws.
 pub const CLASSES: &[Class<Kind>] = &[Class {
-    name: "split",
+    name: "split-region",
     per_minute: (1.0, 20.0),
     make: |d| {
         let region = d.region();
@@ -38,7 +38,7 @@ pub fn split(d: &mut Draw<'_>, region: u32) -> Kind {
     let mut boundaries: Vec<u32> = (0..=more).map(|_| d.boundary(region)).collect();
     boundaries.sort_unstable();
     boundaries.dedup();
-    Kind::Split { boundaries }
+    Kind::SplitRegion { boundaries }
 }
 
 impl Behavior for Kind {
@@ -47,13 +47,13 @@ impl Behavior for Kind {
     }
 
     fn strike(&self, _hit: &mut Hit, context: &mut Context) -> bool {
-        let Kind::Split { boundaries } = self;
+        let Kind::SplitRegion { boundaries } = self;
         context.split(boundaries);
         true
     }
 
     fn check(&self) -> Result<(), String> {
-        let Kind::Split { boundaries } = self;
+        let Kind::SplitRegion { boundaries } = self;
         let ascend = !boundaries.is_empty() && boundaries.windows(2).all(|pair| pair[0] < pair[1]);
         if ascend { Ok(()) } else { Err(format!("boundaries {boundaries:?} do not ascend, or there are none")) }
     }
@@ -64,7 +64,7 @@ impl Behavior for Kind {
     }
 
     fn milder(&self) -> Option<Kind> {
-        let Kind::Split { boundaries } = self;
-        (boundaries.len() > 1).then(|| Kind::Split { boundaries: boundaries[..1].to_vec() })
+        let Kind::SplitRegion { boundaries } = self;
+        (boundaries.len() > 1).then(|| Kind::SplitRegion { boundaries: boundaries[..1].to_vec() })
     }
 }

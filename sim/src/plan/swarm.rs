@@ -23,7 +23,7 @@ const P_STORY: f64 = 0.25;
 /// Probability, on small disks, that low disk space is the only fault: with others the oracle could not judge leaders.
 const P_ROOM_ALONE: f64 = 0.3;
 /// Probability that splits are the only faults: newborns must get a leader at once where nothing is wrong.
-const P_SPLITS_ALONE: f64 = 0.06;
+const P_SPLITS_ALONE: f64 = 0.08;
 /// Probability that a store loses its data or a part of it.
 const P_LOSS: f64 = 0.3;
 
@@ -50,7 +50,7 @@ pub fn plan(seed: u64) -> Plan {
     let scene = (stores, regions, keys, raft.tick_ms * raft.election_ticks as u64);
     let room_alone = knobs.disk_mib > 0 && Rng::fork(seed, "room").chance(P_ROOM_ALONE);
     let splits_alone = Rng::fork(seed, "splits").chance(P_SPLITS_ALONE);
-    let alone = room_alone.then_some("leader-without-room").or(splits_alone.then_some("split"));
+    let alone = room_alone.then_some("leader-without-room").or(splits_alone.then_some("split-region"));
     let faults = faults(&mut Rng::fork(seed, "faults"), scene, length_ms, alone);
     if faults.iter().any(|fault| fault.kind == process::Kind::OldCopy { identity: true }.into()) {
         // The first version of the protocol does not remember runs: an older copy is never told to stop.
@@ -207,7 +207,7 @@ fn faults(
     let splits = classes
         .iter()
         .enumerate()
-        .any(|(n, class)| class.name == "split" && drawn(n, class.name, class.per_minute, P_CLASS).0 > 0);
+        .any(|(n, class)| class.name == "split-region" && drawn(n, class.name, class.per_minute, P_CLASS).0 > 0);
     let pieces = if splits { 3 } else { 1 };
     for (n, class) in classes.iter().enumerate() {
         let (count, mut own) = drawn(n, class.name, class.per_minute, P_CLASS);
