@@ -1,11 +1,12 @@
 //! Which region holds which keys, without a hole.
 //!
-//! Descriptors of newer regions arrive one by one, in any order: of the pieces of a split the middle one may be the first. A newer
-//! descriptor takes its range, and only its range, from the older ones; what is left of them stays, with their id and epoch, until the
-//! descriptors of those keys arrive. Requests that are routed by what is left are answered with the current regions by the stores.
+//! Descriptors of newer regions arrive one by one, in any order: of the pieces of a split the middle one may be the
+//! first. A newer descriptor takes its range, and only its range, from the older ones; what is left of them stays,
+//! with their id and epoch, until the descriptors of those keys arrive. Requests that are routed by what is left are
+//! answered with the current regions by the stores.
 //!
-//! **In** come descriptors; **out** goes the region of a key. **Never**: a key without a region, once there is a first one; an older
-//! descriptor in the place of a newer one.
+//! **In** come descriptors; **out** goes the region of a key. **Never**: a key without a region, once there is a
+//! first one; an older descriptor in the place of a newer one.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -160,8 +161,9 @@ fn epoch_text(region: &Region) -> String {
 
 #[cfg(test)]
 mod tests {
-    //! Goal: whatever the order in which the pieces of splits arrive, no key is ever without a region, and the end is the same. Method:
-    //! random splits of regions, their descriptors delivered in random order, some twice, beside a plain table of keys.
+    //! Goal: whatever the order in which the pieces of splits arrive, no key is ever without a region, and the end is
+    //! the same. Method: random splits of regions, their descriptors delivered in random order, some twice, beside a
+    //! plain table of keys.
 
     use super::*;
     use crate::rt::rng::Rng;

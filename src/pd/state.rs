@@ -331,8 +331,8 @@ impl PdState {
         Ok((self.take_ids(u64::from(count))?, vec![Changed::NextId]))
     }
 
-    /// Stores a region's descriptor. A newer descriptor takes its range from the older ones that it overlaps; an older one
-    /// is rejected.
+    /// Stores a region's descriptor. A newer descriptor takes its range from the older ones that it overlaps; an
+    /// older one is rejected.
     fn put_region(&mut self, new: Region) -> Outcome {
         self.must_be_bootstrapped()?;
         check_region(&new, |store| self.stores.contains_key(&store))?;

@@ -235,8 +235,8 @@ impl Group {
         let allowed = self.options.lease_reads || crate::mutant!("raft.lease-reads-all-the-same");
         if self.ready() && allowed && !self.is_fenced() { self.lease.until(self.term()) } else { 0 }
     }
-    /// Whether an entry that changes the group itself was proposed here and is not applied: others may have applied it, and parts of
-    /// the group's range may be served elsewhere.
+    /// Whether an entry that changes the group itself was proposed here and is not applied: others may have applied
+    /// it, and parts of the group's range may be served elsewhere.
     fn is_fenced(&self) -> bool {
         self.log().applied().0 < self.fence && !crate::mutant!("raft.fence-skipped")
     }
@@ -703,8 +703,8 @@ impl Group {
         message
     }
 
-    /// Repeats appends to peers of whose log nothing is known: raft-rs waits for an answer, which a store that lacks the
-    /// group gives only once.
+    /// Repeats appends to peers of whose log nothing is known: raft-rs waits for an answer, which a store that lacks
+    /// the group gives only once.
     fn introduce(&mut self) {
         if !self.leads() {
             return;

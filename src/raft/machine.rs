@@ -33,8 +33,8 @@ pub struct Applied {
     pub reply: Bytes,
     /// The effect on this store, if any.
     pub effect: Option<Effect>,
-    /// Groups that begin with this command, on every replica alike, each at [`FIRST`](super::membership::FIRST): the group has
-    /// given them part of its range. Its own descriptor, [`StateMachine::region`], has changed with it.
+    /// Groups that begin with this command, on every replica alike, each at [`FIRST`](super::membership::FIRST): the
+    /// group has given them part of its range. Its own descriptor, [`StateMachine::region`], has changed with it.
     pub born: Vec<Region>,
 }
 

@@ -1,7 +1,8 @@
 //! Cutting a region into pieces. Pure: every replica finds the same.
 //!
-//! **In** come a descriptor and keys with fresh ids; **out** come the descriptors of the pieces, or the reason why the region cannot be
-//! cut there. **Never**: a key in two pieces or in none; a piece whose epoch is not above that of the region that had its keys before.
+//! **In** come a descriptor and keys with fresh ids; **out** come the descriptors of the pieces, or the reason why
+//! the region cannot be cut there. **Never**: a key in two pieces or in none; a piece whose epoch is not above that
+//! of the region that had its keys before.
 
 use crate::proto::armilla::raft::{NewRegion, Split};
 use crate::proto::metapb::PeerRole;
@@ -9,12 +10,12 @@ use crate::types::limits::SPLIT_KEYS_MAX;
 use crate::types::region::{Peer, RegionEpoch};
 use crate::types::{Region, region};
 
-/// The pieces of `region`, in order of their keys. The last one keeps its id and its peers. The version of all of them is that of the
-/// region and the number of keys.
+/// The pieces of `region`, in order of their keys. The last one keeps its id and its peers. The version of all of
+/// them is that of the region and the number of keys.
 ///
 /// # Errors
-/// A sentence: a key is not strictly inside the region or not above the one before it, ids are missing or used twice, or the region's
-/// members are changing.
+/// A sentence: a key is not strictly inside the region or not above the one before it, ids are missing or used twice,
+/// or the region's members are changing.
 pub fn pieces(region: &Region, split: &Split) -> Result<Vec<Region>, String> {
     check_keys(region, &split.keys)?;
     check_ids(region, split)?;

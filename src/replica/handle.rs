@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, RwLock};
+use std::sync::{Arc, OnceLock, RwLock};
 use std::time::Duration;
 
 use armilla_arch::sync::Budget;
@@ -17,6 +17,7 @@ use crate::rt::task;
 use crate::types::limits::{ENTRY_BYTES_MAX, INBOX_BYTES_MAX};
 use crate::types::{Error, GroupId, Region, Result, region};
 
+use super::claims::{Claim, Claims};
 use super::message::{Message, Waiting};
 use super::snapshot::Counts;
 use super::view::{PeerView, StoreBudgets};
@@ -54,30 +55,6 @@ pub struct Handle {
     clock_losses: Arc<AtomicU64>,
     room: Arc<AtomicU8>,
     snapshots: Arc<Counts>,
-}
-
-/// Ranges of groups that are about to begin, by the group's ID.
-#[derive(Clone, Debug, Default)]
-struct Claims(Arc<Mutex<BTreeMap<u64, Region>>>);
-
-/// A range that is reserved for a group that is about to begin here; free again when this is dropped.
-#[derive(Debug)]
-pub struct Claim {
-    claims: Claims,
-    region: Region,
-}
-
-impl Claim {
-    /// Returns the group's descriptor.
-    pub fn region(&self) -> &Region {
-        &self.region
-    }
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        self.claims.0.lock().expect("no holder panics").remove(&self.region.id);
-    }
 }
 
 /// The part of a lane that other tasks see.
@@ -181,29 +158,18 @@ impl Handle {
 
     /// Returns whether a group whose range overlaps that of `region` is here, or about to begin.
     pub(super) fn is_taken(&self, region: &Region) -> bool {
-        let overlaps = |other: &Region| region::overlap(other, region);
-        let is_data = |view: &&Arc<PeerView>| view.group != GroupId::PD;
-        self.views().iter().filter(is_data).any(|view| overlaps(&view.region()))
-            || self.claims.0.lock().expect("no holder panics").values().any(overlaps)
+        let overlaps = |view: &Arc<PeerView>| region::overlap(&view.region(), region);
+        self.views().iter().filter(|view| view.group != GroupId::PD).any(overlaps) || self.claims.overlap(region)
     }
 
-    /// Reserves a range that belongs to a group here: of a newborn, or one that a snapshot replaces.
+    /// Reserves a range that belongs to a group here: that of a newborn, or one that a snapshot replaces.
     pub(super) fn reserve(&self, region: &Region) -> Claim {
-        self.claims.0.lock().expect("no holder panics").insert(region.id, region.clone());
-        Claim { claims: self.claims.clone(), region: region.clone() }
+        self.claims.reserve(region)
     }
 
     /// Reserves the range of a group that is to begin here with a snapshot. Returns `None` if it is taken.
     pub(super) fn claim(&self, region: &Region) -> Option<Claim> {
-        if self.is_taken(region) {
-            return None;
-        }
-        let mut claims = self.claims.0.lock().expect("no holder panics");
-        if claims.values().any(|other| region::overlap(other, region)) {
-            return None;
-        }
-        claims.insert(region.id, region.clone());
-        Some(Claim { claims: self.claims.clone(), region: region.clone() })
+        if self.is_taken(region) { None } else { self.claims.claim(region) }
     }
 
     /// Records why the store stops serving. Returns false if it had stopped already.
@@ -446,11 +412,11 @@ impl Handle {
     }
 
     /// Transfers the leadership of every region that this store leads, and then of the placement driver's group, to
-    /// peers that can take over at once. Returns when this store has led nothing for `rest` (a transfer to it may have
-    /// been in flight), or after `limit`, and returns the groups that it still leads. Groups without another peer do
-    /// not count; if `rest` is zero, neither do groups that came back: the other store may be in the same situation, and
-    /// the two would pass them to and fro. The placement driver's group waits for regions that no peer takes over for at
-    /// most half of `limit`.
+    /// peers that can take over at once. Returns when this store has led nothing for `rest` (a transfer to it may
+    /// have been in flight), or after `limit`, and returns the groups that it still leads. Groups without another
+    /// peer do not count; if `rest` is zero, neither do groups that came back: the other store may be in the same
+    /// situation, and the two would pass them to and fro. The placement driver's group waits for regions that no peer
+    /// takes over for at most half of `limit`.
     pub async fn hand_over(&self, rest: Duration, limit: Duration) -> Vec<GroupId> {
         let begun = self.clock.now();
         let until = begun.plus(limit);

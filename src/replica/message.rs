@@ -12,9 +12,9 @@ use crate::raft::frame::Command;
 use crate::rt::clock::Instant;
 use crate::rt::sync::oneshot;
 use crate::types::region::RegionEpoch;
-use crate::types::{Error, GroupId, Region, Result};
+use crate::types::{Error, GroupId, Region, Result, region};
 
-use super::handle::Claim;
+use super::claims::Claim;
 use super::snapshot::Arrived;
 use super::view::{PeerView, ReadSlot};
 
@@ -228,6 +228,18 @@ pub struct PeerMessage {
     pub message: RaftMessage,
     /// The group's descriptor, if the sender supposes that this store may lack the group.
     pub region: Option<Region>,
+}
+
+impl PeerMessage {
+    /// Returns the descriptor if the message is for a peer of store `store` that may lack the group. The cluster's
+    /// first groups are created by their stores, so messages about them do not count.
+    pub fn introduces(&self, store: u64) -> Option<&Region> {
+        let region = self.region.as_ref()?;
+        let epoch = region::epoch(region);
+        let here = region::peer_on(region, store).map(|peer| peer.id);
+        let meant = GroupId(region.id) == self.group && here == Some(self.message.to);
+        (meant && (epoch.version > 1 || epoch.conf_ver > 1)).then_some(region)
+    }
 }
 
 /// The caller of a proposal, and its slot in the group's queue. The slot is held until the proposal is settled, even if

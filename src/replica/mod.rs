@@ -33,6 +33,7 @@
 //! a log truncated above the index that a flush has made durable; a retry of a failed write or fsync (the store stops
 //! and reports why).
 
+mod claims;
 mod driver;
 pub mod effects;
 pub mod group_state;
@@ -66,6 +67,10 @@ pub const MUTANTS: &[(&str, &str)] = &[
     (
         "replica.snapshot-beside-a-waiting-batch",
         "a snapshot is taken while a batch may get into the engine at any moment",
+    ),
+    (
+        "replica.birth-taken-by-a-peer",
+        "a peer follows the candidate that sends it the state in which its group was born",
     ),
     ("replica.range-free-before-the-install", "a group may begin in a range that a snapshot in progress will replace"),
     ("replica.lacking-store-is-silent", "a store that lacks a group does not say so when it gets messages for it"),

@@ -102,7 +102,7 @@ pub trait Route: Clone + Send + Sync + 'static {
     ///
     /// # Errors
     /// As [`Route::write`], and `Invalid` if no key is left, a key is too long, or the cluster has nodes that do not
-    /// know splits. After an error some of the keys may be borders already.
+    /// know splits. After an error some of the keys may be boundaries already.
     fn split(&self, keys: Vec<Bytes>) -> impl Future<Output = Result<Vec<Region>>> + Send;
 }
 

@@ -15,7 +15,7 @@ use crate::replica::{Handle, PeerView, Room};
 use crate::rt::clock::Clock;
 use crate::rt::probe::{self, Event as Probe};
 use crate::rt::task;
-use crate::types::limits::ENTRY_BYTES_MAX;
+use crate::types::limits::{ENTRY_BYTES_MAX, SIBLINGS_MAX};
 use crate::types::{Error, GroupId, Region, Result, region};
 
 use super::Splits;
@@ -156,9 +156,6 @@ fn check_term(context: &Context, view: &PeerView) -> Result<()> {
 fn check_leader(view: &PeerView) -> Result<()> {
     if view.leads() { Ok(()) } else { Err(view.not_leader()) }
 }
-
-/// How many descriptors one error carries, as in TiKV.
-const SIBLINGS_MAX: usize = 10;
 
 /// A request's route to a region: found once, then used for everything that the request does.
 #[derive(Clone, Debug)]

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use crate::engine::{Cf, Cursor, CursorOptions, KvEngine};
 use crate::rt::cpu;
 use crate::rt::sync::watch;
-use crate::types::limits::SIZE_SPLIT_KEYS_MAX;
+use crate::types::limits::{KEY_SEARCH_STEPS_MAX, SIZE_SPLIT_KEYS_MAX};
 use crate::types::{GroupId, Region, Result, region};
 
 use super::heartbeat::Size;
@@ -59,7 +59,7 @@ impl SizeSplits {
         // Pieces of two thirds of the limit at most, so that they can grow before they are split again.
         let pieces = bytes.div_ceil((self.bytes_max * 2 / 3).max(1)).clamp(2, SIZE_SPLIT_KEYS_MAX as u64 + 1);
         let engine = self.regions.handle().engine().clone();
-        let keys = cpu::run_long(move || borders(&engine, &region, pieces)).await?;
+        let keys = cpu::run_long(move || split_keys(&engine, &region, pieces)).await?;
         if keys.is_empty() {
             return Ok(());
         }
@@ -70,7 +70,7 @@ impl SizeSplits {
 }
 
 /// Returns the keys that divide a region's data into about equal pieces.
-fn borders(engine: &impl KvEngine, region: &Region, pieces: u64) -> Result<Vec<Bytes>> {
+fn split_keys(engine: &impl KvEngine, region: &Region, pieces: u64) -> Result<Vec<Bytes>> {
     let (start, end) = (&region.start_key, &region.end_key);
     let mut largest = None;
     for cf in Cf::all_of_regions() {
@@ -98,7 +98,7 @@ fn key_at(engine: &impl KvEngine, cf: Cf, region: &Region, target: u64) -> Resul
     cursor.seek_last()?;
     let Some(mut high) = key_of(&*cursor) else { return Ok(None) };
     // Each step halves the distance of the two as numbers; those with a long common prefix take as many as any others.
-    for _ in 0..STEPS_MAX {
+    for _ in 0..KEY_SEARCH_STEPS_MAX {
         let middle = middle(&low, &high);
         cursor.seek(&middle)?;
         let mut key = key_of(&*cursor).filter(|key| *key < high);
@@ -111,9 +111,6 @@ fn key_at(engine: &impl KvEngine, cf: Cf, region: &Region, target: u64) -> Resul
     }
     Ok(Some(high).filter(|key| key > start))
 }
-
-/// How many keys a search looks at.
-const STEPS_MAX: usize = 64;
 
 fn key_of(cursor: &dyn Cursor) -> Option<Bytes> {
     cursor.pair().map(|(key, _)| Bytes::copy_from_slice(key))
@@ -144,7 +141,7 @@ fn middle(low: &[u8], high: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    //! Goal: borders divide the data evenly and are strictly inside. Method: keys of several forms in the simulated
+    //! Goal: split keys divide the data evenly and are strictly inside. Method: keys of several forms in the simulated
     //! engine.
     use super::*;
     use crate::engine::{SimEngine, SimStorage, WriteBatch};
@@ -176,10 +173,9 @@ mod tests {
             keys.sort();
             let engine = engine(&keys, 100);
             let region = Region { id: 4, ..Region::default() };
-            let borders = borders(&engine, &region, 4).expect("borders");
-            let place =
-                |border: &Bytes| keys.iter().position(|key| key.as_bytes() == border).expect("a key of the data");
-            let places: Vec<usize> = borders.iter().map(place).collect();
+            let keys_found = split_keys(&engine, &region, 4).expect("split keys");
+            let place = |split: &Bytes| keys.iter().position(|key| key.as_bytes() == split).expect("a key of the data");
+            let places: Vec<usize> = keys_found.iter().map(place).collect();
             let even = |(at, place): (usize, &usize)| place.abs_diff(250 * (at + 1)) <= 50;
             assert!(places.len() == 3 && places.iter().enumerate().all(even), "{places:?}");
         }
@@ -189,8 +185,8 @@ mod tests {
     fn one_key_is_not_divided() {
         let engine = engine(&["a".to_owned()], 1 << 20);
         let region = Region { id: 4, start_key: "a".into(), end_key: "b".into(), ..Region::default() };
-        assert_eq!(borders(&engine, &region, 2), Ok(vec![]));
+        assert_eq!(split_keys(&engine, &region, 2), Ok(vec![]));
         let empty = Region { id: 4, start_key: "x".into(), ..Region::default() };
-        assert_eq!(borders(&engine, &empty, 2), Ok(vec![]));
+        assert_eq!(split_keys(&engine, &empty, 2), Ok(vec![]));
     }
 }

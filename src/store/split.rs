@@ -82,7 +82,7 @@ impl Splits {
 }
 
 /// Returns the keys at which `region` is to be split: sorted, each once, without its start key, at which there is a
-/// border already.
+/// boundary already.
 ///
 /// # Errors
 /// [`Error::KeyNotInRegion`]; [`Error::Invalid`] if a key is too long or none is left.

@@ -65,6 +65,10 @@ pub const FIRST_REGIONS_MAX: usize = 16 << 10;
 pub const SPLIT_KEYS_BYTES_MAX: usize = ENTRY_BYTES_MAX / 8;
 /// How many keys one command may split a region at.
 pub const SPLIT_KEYS_MAX: usize = 256;
+/// How many descriptors an error about an outdated route carries, as in TiKV.
+pub const SIBLINGS_MAX: usize = 10;
+/// How many keys a search for a split key looks at.
+pub const KEY_SEARCH_STEPS_MAX: usize = 64;
 /// At how many keys a region that is too large is split at once.
 pub const SIZE_SPLIT_KEYS_MAX: usize = 16;
 /// How many IDs the placement driver gives out at once.

@@ -270,7 +270,7 @@ impl RawClient {
     /// left as it is.
     ///
     /// # Errors
-    /// Returns any [`super::Error`]. Keys before the one that failed are borders then.
+    /// Returns any [`super::Error`]. Keys before the one that failed are boundaries then.
     pub async fn split(&self, keys: &[Bytes]) -> Result<()> {
         for key in keys {
             let split = self.one(key, Repeat::Same, |mut stub, context| {
@@ -283,7 +283,7 @@ impl RawClient {
                 async move { stub.split_region(request).await }
             });
             let Err(error) = split.await else { continue };
-            // An earlier attempt, or somebody else, may have made the border.
+            // An earlier attempt, or another client, may have made the boundary.
             let found = self.shared.pd.get_region(key).await?;
             if found.is_none_or(|found| found.region.start_key != *key) {
                 return Err(error);

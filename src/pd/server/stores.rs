@@ -98,7 +98,8 @@ impl PdServer {
                 id
             }
         };
-        // The original descriptors, even of regions that have changed since: the new replica replays the changes from the log.
+        // The original descriptors, even of regions that have changed since: the new replica replays the changes from
+        // the log.
         let first_regions = self.read(|state| {
             let here = |region: &&Region| region::peer_on(region, id).is_some();
             state.first_regions().filter(here).cloned().collect()

@@ -6,15 +6,16 @@ use raft::eraftpb::Snapshot;
 
 use crate::engine::{CfRange, KvEngine, WriteBatch};
 use crate::proto::armilla::raft::SnapshotState;
+use crate::raft::membership;
 use crate::raft::output::Output;
 use crate::rt::probe::{self, Event as Probe};
 use crate::rt::{cpu, task};
 use crate::types::{Error, GroupId, Region, Result, region};
 
 use super::{Driver, ENGINE_RETRY};
+use crate::replica::claims::Claim;
 use crate::replica::effects::StoreEffect;
 use crate::replica::group_state::GroupState;
-use crate::replica::handle::Claim;
 use crate::replica::message::{Message, PeerMessage, Sender};
 use crate::replica::snapshot::Arrived;
 
@@ -61,6 +62,12 @@ impl Driver {
             unused.into_iter().for_each(discard);
             return Ok(());
         };
+        // The state of a birth is news only for a store that lacks the group. Its sender may be no leader.
+        let is_birth = message.message.get_snapshot().get_metadata().index == membership::FIRST.0;
+        if is_birth && !crate::mutant!("replica.birth-taken-by-a-peer") {
+            discard(arrived);
+            return Ok(());
+        }
         // One at a time: raft keeps only the newest snapshot, and the data here could be that of another one.
         if !peer.is_meant(sender.store, message.epoch, message.message.from, message.message.to)
             || !peer.install.is_idle()

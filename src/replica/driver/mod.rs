@@ -11,7 +11,7 @@ mod fetch;
 mod flush;
 mod inbox;
 mod install;
-pub(super) mod newcomer;
+mod newcomer;
 mod output;
 mod propose;
 mod restore;

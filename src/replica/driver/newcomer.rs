@@ -13,28 +13,19 @@ use super::Driver;
 use super::install::described;
 use crate::engine::{KvEngine, WriteBatch};
 use crate::raft::{LogView, log_view, membership};
+use crate::replica::claims::Claim;
 use crate::replica::group_state::GroupState;
-use crate::replica::handle::{Claim, Room};
+use crate::replica::handle::Room;
 use crate::replica::message::{PeerMessage, Sender};
 use crate::replica::snapshot::Arrived;
 use crate::replica::transport::SnapshotOut;
-use crate::types::{GroupId, Region, Result, region};
-
-/// Returns the descriptor in a message to a peer of this store that may lack the group. The cluster's first groups are
-/// created by their stores, so messages about them do not count.
-pub(in crate::replica) fn introduction(message: &PeerMessage, store: u64) -> Option<&Region> {
-    let region = message.region.as_ref()?;
-    let epoch = region::epoch(region);
-    let here = region::peer_on(region, store).map(|peer| peer.id);
-    let meant = GroupId(region.id) == message.group && here == Some(message.message.to);
-    (meant && (epoch.version > 1 || epoch.conf_ver > 1)).then_some(region)
-}
+use crate::types::{GroupId, Result, region};
 
 impl Driver {
     /// Handles a message for a group that is not here: keeps it for a group that is about to be born, or says that this
     /// store lacks the group.
     pub(super) fn lacks(&mut self, sender: Sender, message: PeerMessage) {
-        let Some(region) = introduction(&message, self.store) else { return };
+        let Some(region) = message.introduces(self.store) else { return };
         if self.handle.is_taken(region) {
             return self.hold(sender, message);
         }

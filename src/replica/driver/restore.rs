@@ -97,7 +97,8 @@ impl Driver {
 }
 
 impl Driver {
-    /// Applies the committed entries of all groups, and writes to the log through `keeper`. Called before the lanes run.
+    /// Applies the committed entries of all groups, and writes to the log through `keeper`. Called before the lanes
+    /// run.
     ///
     /// # Errors
     /// If the log or the engine fails.

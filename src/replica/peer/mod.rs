@@ -17,7 +17,7 @@ use crate::rt::sync::oneshot;
 use crate::types::region::RegionEpoch;
 use crate::types::{Error, Region, Result, region};
 
-use super::handle::Claim;
+use super::claims::Claim;
 use super::view::{Leadership, PeerView, ReadSlot};
 
 pub(super) use install::Install;

@@ -11,8 +11,8 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::proto::armilla::raft::transport_server::Transport;
 use crate::proto::armilla::raft::{Done, GroupMessage, Incarnation, RaftBatch, SnapshotChunk, SnapshotHead};
-use crate::replica::driver::newcomer::introduction;
-use crate::replica::handle::{Claim, Handle, Room};
+use crate::replica::claims::Claim;
+use crate::replica::handle::{Handle, Room};
 use crate::replica::message::{Beats, Message, PeerMessage, Sender};
 use crate::replica::promise::LongestPromise;
 use crate::replica::snapshot::{Receiving, Traffic};
@@ -180,7 +180,7 @@ impl Inbox {
         let store = self.local.store;
         let mut claim = None;
         if self.handle.view(message.group).is_none() {
-            let region = introduction(&message, store);
+            let region = message.introduces(store);
             claim = region.and_then(|region| self.handle.claim(region));
             if claim.is_none() {
                 let why =

@@ -1,4 +1,4 @@
-//! The split request: makes borders between regions.
+//! The split request: makes boundaries between regions.
 
 use bytes::Bytes;
 

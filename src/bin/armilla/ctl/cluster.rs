@@ -1,5 +1,5 @@
-//! `armilla ctl members`, `stores`, `regions`, `leader`, `status`, `tso`, `transfer-leader`, `region`: what the placement
-//! driver knows, and changes of it.
+//! `armilla ctl members`, `stores`, `regions`, `leader`, `status`, `tso`, `transfer-leader`, `region`: what the
+//! placement driver knows, and changes of it.
 //!
 //! TiKV's placement driver answers the same calls, except the one of [`Ctl::overview`]. Statistics are missing then.
 
