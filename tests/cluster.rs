@@ -199,7 +199,7 @@ fn random_nodes_die_under_load_and_nothing_acknowledged_is_lost() {
     for round in 0..rounds {
         std::thread::sleep(Duration::from_millis(rng.between(100, 900)));
         // A region is split while nodes die.
-        splits.push(split_at(&cluster.addrs(), rng.pick(keys.as_slice())));
+        splits.push(split_at(&cluster.addrs(), rng.pick::<Vec<u8>>(&keys)));
         let victim = rng.below(3) as usize;
         cluster.kill(victim);
         // One time in four a second node is killed as well: without a quorum the clients must wait for a restart.
