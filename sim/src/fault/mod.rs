@@ -298,7 +298,7 @@ mod tests {
         let mut rng = armilla::rt::rng::Rng::new(3);
         for class in classes() {
             for _ in 0..50 {
-                let mut draw = Draw { rng: &mut rng, stores: 5, regions: 4, election_ms: 1000 };
+                let mut draw = Draw { rng: &mut rng, stores: 5, regions: 4, pieces: 4, keys: 80, election_ms: 1000 };
                 let mut fault = Fault::new(0, class.make(&mut draw));
                 fault.validate().unwrap_or_else(|why| panic!("{}: {why}", class.name));
                 let mut halvings = 0;
