@@ -715,8 +715,14 @@ impl Group {
             let all = self.node.raft.prs().iter();
             all.filter(|(peer, progress)| **peer != self.peer && is_unknown(progress)).map(|(peer, _)| *peer).collect()
         };
+        let next = self.last_index() + 1;
         for peer in unknown {
             if let Some(progress) = self.node.raft.mut_prs().get_mut(peer) {
+                // From the end of the log, as after an election: if what comes next for the peer is truncated, raft-rs
+                // would send nothing, since a snapshot needs a peer that was heard.
+                if !crate::mutant!("raft.unknown-peer-not-asked-again") {
+                    progress.next_idx = next;
+                }
                 progress.resume();
             }
             self.node.raft.send_append(peer);

@@ -65,6 +65,10 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("raft.commit-not-carried", "a group's record does not carry the commit index that advanced since the last record"),
     ("raft.campaign-while-installing", "a peer campaigns before its engine holds its snapshot"),
     ("raft.lost-leader-frees-of-promises", "a voter whose leader's store is unreachable campaigns within its promise"),
+    (
+        "raft.unknown-peer-not-asked-again",
+        "a leader whose log was truncated sends nothing to a peer that never answered",
+    ),
     ("raft.late-pre-vote-counts", "a peer counts the answer to a pre-vote in a later round than the one it belongs to"),
     ("raft.beat-hides-a-commit", "a follower answers a heartbeat sent as numbers without looking at its commit index"),
     ("raft.beat-hides-a-lag", "a leader ignores that the response to a heartbeat comes from a lagging follower"),
