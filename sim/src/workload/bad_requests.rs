@@ -248,8 +248,8 @@ impl BadRequests {
         };
         if let Some(refusal) = answer.ok().and_then(|reply| reply.into_inner().region_error)
             && refused_by(&refusal) == Defect::Epoch
-            // It was not split meanwhile.
-            && self.0.regions().contains(region)
+            // The node knows the region in the same version: it was not split meanwhile, here or elsewhere.
+            && refusal.epoch_not_match.is_some_and(|error| error.current_regions.contains(region))
         {
             self.report(node, format!("a get of region {} with other members was refused for its epoch", region.id));
         }
