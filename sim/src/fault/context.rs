@@ -99,7 +99,10 @@ impl Context {
     pub fn kill(&mut self, node: u64, death: Death, rng: &mut Rng) {
         if self.cluster.is_up(node) {
             self.cluster.crash(node, death, rng);
-            self.monitor.with(|observed| observed.moved.died(node));
+            self.monitor.with(|observed| {
+                observed.moved.died(node);
+                observed.lanes.died(node);
+            });
             if death == Death::PowerOff {
                 self.unsettle(node);
             }
@@ -142,8 +145,8 @@ impl Context {
         let found = self.monitor.with(|observed| {
             let region = observed.ranges.holding(keys.first()?)?.clone();
             let (_, node) = *observed.leaders.get(&region.id)?;
-            let peers = region.peers.iter();
-            let peer = *peers.filter(|peer| observed.node_of.get(&peer.store_id) == Some(&node)).next_back()?;
+            let mut peers = region.peers.iter();
+            let peer = *peers.rfind(|peer| observed.node_of.get(&peer.store_id) == Some(&node))?;
             Some((region, peer, node))
         });
         let Some((region, peer, node)) = found else { return };

@@ -10,11 +10,14 @@ use super::Violation;
 use super::ranges::overlap;
 use super::state::Image;
 
+/// Versions and `conf_ver` of regions, by region.
+type Epochs = BTreeMap<u64, (u64, u64)>;
+
 /// Follows the descriptors on all stores.
 #[derive(Debug, Default)]
 pub struct Regions {
     /// By node: the life of its process, and the epoch of each region as last seen then, (version, conf_ver).
-    seen: BTreeMap<u64, (u64, BTreeMap<u64, (u64, u64)>)>,
+    seen: BTreeMap<u64, (u64, Epochs)>,
     /// By region: the newest descriptor.
     newest: BTreeMap<u64, Region>,
 }
