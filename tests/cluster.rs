@@ -195,9 +195,11 @@ fn random_nodes_die_under_load_and_nothing_acknowledged_is_lost() {
         .map(|id| runtime.spawn(client(stage.clone(), keys.clone(), Rng::fork(seed, &format!("client {id}")), id)))
         .collect();
 
-    let mut pauses = Vec::new();
+    let (mut pauses, mut splits) = (Vec::new(), Vec::new());
     for round in 0..rounds {
         std::thread::sleep(Duration::from_millis(rng.between(100, 900)));
+        // A region is split while nodes die.
+        splits.push(split_at(&cluster.addrs(), rng.pick::<Vec<u8>>(&keys)));
         let victim = rng.below(3) as usize;
         cluster.kill(victim);
         // One time in four a second node is killed as well: without a quorum the clients must wait for a restart.
@@ -229,6 +231,13 @@ fn random_nodes_die_under_load_and_nothing_acknowledged_is_lost() {
         runtime.block_on(client).expect("a client does not panic");
     }
     cluster.wait_ready();
+    for split in splits {
+        let finished = split.join().expect("a thread that runs a command");
+        assert_eq!(finished.code, Some(0), "a region could not be split: {finished:?}");
+    }
+    let pieces = runtime.block_on(stage.wire.regions()).expect("regions").len();
+    println!("{} regions became {pieces}", starts.len());
+    assert!(pieces > starts.len(), "no region was split");
 
     // A final read of every key, and of all keys that were written once.
     let steadily = async |key: &[u8]| {
@@ -294,6 +303,16 @@ fn random_nodes_die_under_load_and_nothing_acknowledged_is_lost() {
         }
         assert_eq!(verdict, Judgement::Linearizable, "{:?}: the search gave up", String::from_utf8_lossy(key));
     }
+}
+
+/// Makes a key the start of a region, in the background.
+fn split_at(addrs: &[String], key: &[u8]) -> std::thread::JoinHandle<common::Finished> {
+    let (pd, key): (String, String) = (addrs.join(","), key.iter().map(|byte| format!("{byte:02x}")).collect());
+    std::thread::spawn(move || {
+        let mut command = std::process::Command::new(common::binary());
+        command.args(["ctl", "--pd", &pd, "--hex", "--timeout", "50", "region", "split", &key]);
+        common::run(command, Duration::from_secs(60))
+    })
 }
 
 #[test]

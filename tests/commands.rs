@@ -139,6 +139,25 @@ fn up_serves_stops_at_ctrl_c_and_finds_its_data_again() {
     assert!(!up.text().contains("panicked at"), "{}", up.text());
 }
 
+/// Splits regions: the new ones are shown with their leaders, and data stays where it was found.
+fn ctl_splits_regions(pd: &str) {
+    let regions = |pd| ctl_json(pd, &["regions"])["regions"].as_array().expect("a list").len();
+    let before = regions(pd);
+    wait_until("every node knows how to split", || {
+        armilla(&["ctl", "--pd", pd, "region", "split", "b"]).code == Some(0)
+    });
+    let new = ctl_json(pd, &["region", "split", "bb", "b", "c"]);
+    let new = new["regions"].as_array().expect("a list");
+    let starts: Vec<&str> = new.iter().map(|region| region["start"].as_str().expect("text")).collect();
+    assert_eq!(starts, ["b", "bb", "c"]);
+    assert!(new.iter().all(|region| region["leader"]["id"].is_number()), "{new:?}");
+    assert_eq!(regions(pd), before + 3);
+    assert_eq!(ctl(pd, &["get", "b"]).trim(), "2");
+    assert_eq!(ctl_json(pd, &["checksum", "b", "z"])["pairs"], 2);
+    let empty = armilla(&["ctl", "--pd", pd, "region", "split", ""]);
+    assert!(empty.code == Some(2) && empty.text.contains("an empty key"), "{empty:?}");
+}
+
 #[test]
 fn ctl_shows_the_cluster_and_reads_and_writes() {
     let cluster = Cluster::start(3, &["--initial-regions", "2"]);
@@ -199,6 +218,7 @@ fn ctl_shows_the_cluster_and_reads_and_writes() {
     assert_eq!(armilla(&["ctl", "--pd", pd, "get", "a"]).code, Some(1));
 
     ctl_asks_queries(pd);
+    ctl_splits_regions(pd);
 
     // Numbers above 2^53 are strings.
     let tso = ctl_json(pd, &["tso", "--count", "3"]);

@@ -62,3 +62,6 @@ pub mod an_older_log_is_known_by_its_start {}
 
 #[doc = include_str!("heartbeats-in-numbers.md")]
 pub mod heartbeats_in_numbers {}
+
+#[doc = include_str!("splits.md")]
+pub mod splits {}

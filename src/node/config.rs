@@ -81,6 +81,8 @@ options! {
         pd: PdConfig = PdConfig::default();
         /// Values with a time to live.
         ttl: TtlConfig = TtlConfig::default();
+        /// See [`RegionsConfig`].
+        regions: RegionsConfig = RegionsConfig::default();
         /// Logging.
         log: LogConfig = LogConfig::default();
     }
@@ -177,6 +179,14 @@ options! {
 }
 
 options! {
+    /// Regions.
+    RegionsConfig in "regions." {
+        /// KiB of data above which a region is split, into pieces of two thirds of that at most; 0: never.
+        size_max_kib: u64 = 384 << 10, 0..=KIB_MAX;
+    }
+}
+
+options! {
     /// Values with a time to live.
     TtlConfig in "ttl." {
         /// Milliseconds between two rounds of collecting expired values; 0: never. A round scans every region that is
@@ -255,6 +265,7 @@ impl Config {
             EngineConfig::OPTIONS,
             PdConfig::OPTIONS,
             TtlConfig::OPTIONS,
+            RegionsConfig::OPTIONS,
             LogConfig::OPTIONS,
         ];
         sections.into_iter().flatten()

@@ -49,7 +49,10 @@ use crate::rt::{Env, cpu};
 use crate::service::health::HealthService;
 use crate::service::pd::{Members, PdProxy, Seat};
 use crate::service::{Deadlines, Gate, Gates, Metrics, Observer, Redact, routes};
-use crate::store::{self, Collector, Heartbeat, PdLink, PdTime, RegionStore, Space, TtlUse};
+use crate::store::{
+    self, ClusterVersion, Collector, Heartbeat, Measured, PdLink, PdTime, RegionStore, SizeSplits, Space, Splits,
+    TtlUse,
+};
 use crate::types::limits::{LANES_MAX, LOG_SOFT_BYTES_MAX, LOG_SOFT_BYTES_MIN, MESSAGE_BYTES_MAX};
 use crate::types::run::History;
 use crate::types::{Error, GroupId, Region, Result};
@@ -192,11 +195,13 @@ impl Node {
             None => Seat::Outside { cluster_id: cluster, front: Arc::new(Front(pd_client.clone())) },
         });
 
-        let kv = RegionStore::new(store, handle.clone(), REQUEST_TIMEOUT);
+        let version = ClusterVersion::default();
+        let splits = Splits { pd: Arc::new(Front(pd_client.clone())), cluster, version: version.clone() };
+        let kv = RegionStore::new(store, handle.clone(), REQUEST_TIMEOUT, splits);
         let pd_time = PdTime::default();
         let mut tasks = store_tasks(&env, &config, &handle, effects, pd_time.clone());
         let starting = Arc::new(starting);
-        let reports = Reports { addresses, health: health.clone(), stopping: stops, lost_replicas, pd_time };
+        let reports = Reports { addresses, health: health.clone(), stopping: stops, lost_replicas, pd_time, version };
         let serve = starting.clone().serve(kv, gates, pd_client, reports);
         tasks.push(task::spawn(serve));
         if !confirmed {
@@ -460,7 +465,7 @@ impl Starting {
         kv: RegionStore,
         gates: Gates<RegionStore>,
         pd: PdClient,
-        Reports { addresses, health, stopping, lost_replicas, pd_time }: Reports,
+        Reports { addresses, health, stopping, lost_replicas, pd_time, version }: Reports,
     ) {
         let ident = self.ident();
         let handle = kv.handle().clone();
@@ -469,6 +474,9 @@ impl Starting {
         if !self.first_regions(&pd, &handle).await {
             return;
         }
+        let (sizes, measured) = watch::channel(Measured::default());
+        let bytes_max = self.config.regions.size_max_kib << 10;
+        let size_splits = SizeSplits { regions: kv.clone(), sizes: measured, bytes_max };
         gates.open_store(kv, ident.cluster_id);
         tracing::info!(store = ident.store_id, "ready to serve");
         let watched =
@@ -478,6 +486,7 @@ impl Starting {
             protocol: self.config.protocol(),
             incarnation: self.history.run,
             pd_time,
+            version,
             cluster: ident.cluster_id,
             store: ident.store_id,
             handle,
@@ -489,6 +498,7 @@ impl Starting {
             interval: Duration::from_millis(self.config.pd.store_heartbeat_ms),
             stopping,
             lost_replicas,
+            sizes,
         };
         let registered = async {
             // PD learns a changed address as soon as it is reachable; serving does not wait for that.
@@ -496,7 +506,7 @@ impl Starting {
                 self.register_again(&pd, &stops).await;
             }
         };
-        futures::join!(heartbeat.run(), watched, self.keep_addresses(learned), registered);
+        futures::join!(heartbeat.run(), size_splits.run(), watched, self.keep_addresses(learned), registered);
     }
 }
 
@@ -507,6 +517,7 @@ struct Reports {
     stopping: watch::Receiver<bool>,
     lost_replicas: watch::Sender<Option<u64>>,
     pd_time: PdTime,
+    version: ClusterVersion,
 }
 
 /// Sets the health to serving while the store serves, and to not serving when it stops. A store that replaced another
@@ -599,6 +610,10 @@ struct Front(PdClient);
 impl PdLink for Front {
     fn store_heartbeat(&self, request: StoreHeartbeatRequest) -> BoxFuture<'_, Result<StoreHeartbeatReply>> {
         Box::pin(async move { self.0.store_heartbeat(request).await.map_err(|error| Error::Io(error.to_string())) })
+    }
+
+    fn alloc_ids(&self, cluster: u64, count: u32) -> BoxFuture<'_, Result<u64>> {
+        Box::pin(async move { self.0.alloc_ids(cluster, count).await.map_err(|error| Error::Io(error.to_string())) })
     }
 }
 

@@ -9,7 +9,7 @@
 //! late or says that the store is stopping, or when it was sent without effect. **Never**: an order to move a leader to
 //! a store whose heartbeat is late.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::lookup::Lookup;
 use super::schedule::leader::{self, LeaderPlacement};
@@ -412,8 +412,13 @@ impl Cluster {
             .filter(|id| settled(*id))
             .collect();
         let (mut placements, mut open) = (Vec::new(), 0);
+        // Several pieces may be left of a region that was split: it has one leader all the same.
+        let mut placed = BTreeSet::new();
         for region in state.regions() {
             let Some(leader) = self.leader_of(region) else { continue };
+            if !placed.insert(region.id) {
+                continue;
+            }
             let order = self.orders.get(&region.id);
             let moving_to = order.filter(|order| !order.ended).map(|order| order.to_store);
             open += usize::from(moving_to.is_some() && leader.store_id == from);

@@ -6,6 +6,7 @@
 //! rebuilding costs about as much as those misses.
 
 use armilla_arch::KeyIndex;
+use bytes::Bytes;
 
 use super::state::PdState;
 use crate::types::{Region, region};
@@ -14,15 +15,15 @@ use crate::types::{Region, region};
 #[derive(Clone, Debug, Default)]
 pub struct Lookup {
     starts: KeyIndex,
-    /// The region ID of each start key.
-    ids: Vec<u64>,
+    /// The start keys.
+    keys: Vec<Bytes>,
     missed: usize,
 }
 
 impl Lookup {
     /// Returns the region that holds `key`.
     pub fn region_of<'s>(&mut self, state: &'s PdState, key: &[u8]) -> Option<&'s Region> {
-        let hint = self.starts.find(key).and_then(|at| state.region(self.ids[at]));
+        let hint = self.starts.find(key).and_then(|at| state.region_at(&self.keys[at]));
         match hint.filter(|region| region::holds(region, key)) {
             Some(region) => Some(region),
             None => {
@@ -38,7 +39,7 @@ impl Lookup {
         if here.is_empty() {
             return None;
         }
-        let hint = self.starts.find_below(here).and_then(|at| state.region(self.ids[at]));
+        let hint = self.starts.find_below(here).and_then(|at| state.region_at(&self.keys[at]));
         match hint.filter(|region| region.end_key == *here) {
             Some(region) => Some(region),
             None => {
@@ -52,7 +53,7 @@ impl Lookup {
         self.missed += 1;
         if self.missed * 4 >= state.region_count() {
             self.missed = 0;
-            self.ids = state.regions().map(|region| region.id).collect();
+            self.keys = state.regions().map(|region| region.start_key.clone()).collect();
             // The start keys are those of an ordered map; if they were not in order, there would be no hint.
             self.starts = KeyIndex::new(state.regions().map(|region| &region.start_key)).unwrap_or_default();
         }
@@ -61,8 +62,6 @@ impl Lookup {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
     use crate::types::region::{Peer, RegionEpoch};
 
@@ -100,7 +99,7 @@ mod tests {
                     );
                 }
             }
-            assert_eq!(lookup.ids.len(), state.region_count(), "the index was built for these regions");
+            assert_eq!(lookup.keys.len(), state.region_count(), "the index was built for these regions");
             let missed = lookup.missed;
             assert!(lookup.region_of(&state, &[0, 0, 0, 3]).is_some());
             assert_eq!(lookup.missed, missed, "the index was used");

@@ -9,8 +9,9 @@
 //! | `04` | safe point of garbage collection, 8 bytes big endian |
 //! | `05` | the version of the cluster's protocol, 8 bytes big endian |
 //! | `10` id (8 bytes big endian) | `StoreRecord`, protobuf |
-//! | `11` id (8 bytes big endian) | `metapb.Region`, protobuf |
+//! | `11` start key | `metapb.Region`, protobuf: the region that starts there, or what newer ones left of it |
 //! | `12` id (8 bytes big endian) | `Incarnation` of that store, protobuf |
+//! | `13` id (8 bytes big endian) | `metapb.Region`, protobuf: a region as the cluster began |
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
@@ -18,7 +19,7 @@ use std::sync::{Arc, RwLock};
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 
-use super::state::{Changed, Numbers, PdState, since};
+use super::state::{Changed, Numbers, PdState, Regions, since};
 use crate::engine::{Cf, Read, Visit, WriteBatch};
 use crate::proto::armilla::pd::{PdCommand, PdReply, StoreRecord};
 use crate::proto::armilla::raft::Incarnation;
@@ -34,6 +35,7 @@ const KEY_CLUSTER_VERSION: u8 = 0x05;
 const KEY_STORE: u8 = 0x10;
 const KEY_REGION: u8 = 0x11;
 const KEY_RUN: u8 = 0x12;
+const KEY_FIRST_REGION: u8 = 0x13;
 
 /// The state that this node has applied. Readers hold the lock for one lookup, never across an await.
 pub type SharedState = Arc<RwLock<PdState>>;
@@ -115,6 +117,14 @@ fn key_of(kind: u8, id: u64) -> Bytes {
     key.freeze()
 }
 
+/// Of the region that starts there.
+fn key_at(start: &[u8]) -> Bytes {
+    let mut key = BytesMut::with_capacity(1 + start.len());
+    key.put_u8(KEY_REGION);
+    key.put_slice(start);
+    key.freeze()
+}
+
 fn number(value: u64) -> Bytes {
     Bytes::copy_from_slice(&value.to_be_bytes())
 }
@@ -122,7 +132,7 @@ fn number(value: u64) -> Bytes {
 /// Writes the current value of the changed objects.
 fn save(state: &PdState, changed: &[Changed], batch: &mut WriteBatch) {
     for object in changed {
-        match *object {
+        match object {
             Changed::Bootstrapped => {
                 batch.put(Cf::Pd, key(KEY_BOOTSTRAPPED), Bytes::copy_from_slice(&[u8::from(state.bootstrapped())]));
             }
@@ -132,18 +142,22 @@ fn save(state: &PdState, changed: &[Changed], batch: &mut WriteBatch) {
                 batch.put(Cf::Pd, key(KEY_CLUSTER_VERSION), number(u64::from(state.cluster_version())));
             }
             Changed::Run(id) => {
-                let run = state.run(id).unwrap_or_default();
-                batch.put(Cf::Pd, key_of(KEY_RUN, id), run.encode_to_vec());
+                let run = state.run(*id).unwrap_or_default();
+                batch.put(Cf::Pd, key_of(KEY_RUN, *id), run.encode_to_vec());
             }
             Changed::GcSafePoint => batch.put(Cf::Pd, key(KEY_GC_SAFE_POINT), number(state.gc_safe_point())),
             Changed::Store(id) => {
-                let record = state.store(id).expect("stores are never removed");
-                batch.put(Cf::Pd, key_of(KEY_STORE, id), record.encode_to_vec());
+                let record = state.store(*id).expect("stores are never removed");
+                batch.put(Cf::Pd, key_of(KEY_STORE, *id), record.encode_to_vec());
             }
-            Changed::Region(id) => match state.region(id) {
-                Some(region) => batch.put(Cf::Pd, key_of(KEY_REGION, id), region.encode_to_vec()),
-                None => batch.delete(Cf::Pd, key_of(KEY_REGION, id)),
+            Changed::Region(start) => match state.region_at(start) {
+                Some(region) => batch.put(Cf::Pd, key_at(start), region.encode_to_vec()),
+                None => batch.delete(Cf::Pd, key_at(start)),
             },
+            Changed::FirstRegion(id) => {
+                let region = state.first_region(*id).expect("the cluster began with it");
+                batch.put(Cf::Pd, key_of(KEY_FIRST_REGION, *id), region.encode_to_vec());
+            }
         }
     }
 }
@@ -158,7 +172,7 @@ fn load(read: &dyn Read) -> Result<PdState> {
         gc_safe_point: empty.gc_safe_point(),
         cluster_version: empty.cluster_version(),
     };
-    let (mut stores, mut regions, mut runs) = (Vec::new(), Vec::new(), BTreeMap::new());
+    let (mut stores, mut regions, mut runs) = (Vec::new(), Regions::default(), BTreeMap::new());
     let mut wrong = None;
     read.scan(Cf::Pd, b"", b"", &mut |key, value| {
         let parsed = match *key {
@@ -173,7 +187,10 @@ fn load(read: &dyn Read) -> Result<PdState> {
                 Ok(())
             }),
             [KEY_STORE, ..] => StoreRecord::decode(value).map(|record| stores.push(record)).map_err(|e| e.to_string()),
-            [KEY_REGION, ..] => Region::decode(value).map(|region| regions.push(region)).map_err(|e| e.to_string()),
+            [KEY_REGION, ..] => Region::decode(value).map(|region| regions.now.push(region)).map_err(|e| e.to_string()),
+            [KEY_FIRST_REGION, ..] => {
+                Region::decode(value).map(|region| regions.first.push(region)).map_err(|e| e.to_string())
+            }
             [KEY_RUN, ref id @ ..] => parse(id).and_then(|id| {
                 runs.insert(id, Incarnation::decode(value).map_err(|e| e.to_string())?);
                 Ok(())

@@ -32,6 +32,7 @@ pub(crate) mod bootstrap;
 pub(crate) mod cluster;
 mod lookup;
 mod machine;
+mod map;
 mod schedule;
 pub(crate) mod server;
 mod state;
@@ -51,6 +52,7 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("tso.old-leader-serves", "timestamps are returned without a lease or a quorum's confirmation"),
     ("tso.goes-back-with-the-clock", "timestamps follow a clock that was set back"),
     ("tso.restart-below-bound", "a new leader starts at its clock instead of the saved bound"),
+    ("pd.hole", "a newer descriptor removes the older ones that it overlaps completely"),
     ("pd.orders-to-late-stores", "leaders are ordered to move to a store whose heartbeat is late"),
     (
         "pd.dead-store-gets-leaders",

@@ -2,7 +2,6 @@
 //! state and the command, and of nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
 
 use bytes::Bytes;
 
@@ -13,6 +12,8 @@ use crate::proto::metapb::{Store, StoreLabel, StoreState};
 use crate::types::region;
 use crate::types::run::{self, History};
 use crate::types::{GroupId, Region};
+
+use super::map::RegionMap;
 
 /// The label of a store without an address: the ID of the store that took over its address.
 pub const LABEL_REPLACED_BY: &str = "replaced-by";
@@ -26,17 +27,16 @@ pub struct PdState {
     gc_safe_point: u64,
     cluster_version: u32,
     stores: BTreeMap<u64, StoreRecord>,
-    regions: BTreeMap<u64, Region>,
+    regions: RegionMap,
+    first_regions: BTreeMap<u64, Region>,
     /// The newest incarnation of each store's process.
     runs: BTreeMap<u64, Incarnation>,
     /// Derived: store IDs by UUID.
     by_uuid: BTreeMap<String, u64>,
-    /// Derived: region IDs by start key.
-    by_start: BTreeMap<Bytes, u64>,
 }
 
 /// An object that a command changed. Each object has its own key in the engine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Changed {
     /// The bootstrapped flag.
     Bootstrapped,
@@ -52,8 +52,10 @@ pub enum Changed {
     Run(u64),
     /// The record of that store.
     Store(u64),
-    /// The descriptor of that region, or its removal.
-    Region(u64),
+    /// The descriptor that starts at that key, or its removal.
+    Region(Bytes),
+    /// One of the regions that the cluster was bootstrapped with.
+    FirstRegion(u64),
 }
 
 impl PdState {
@@ -69,7 +71,7 @@ impl PdState {
     pub fn restore(
         numbers: Numbers,
         stores: Vec<StoreRecord>,
-        regions: Vec<Region>,
+        regions: Regions,
         runs: BTreeMap<u64, Incarnation>,
     ) -> Result<PdState, String> {
         let Numbers { bootstrapped, next_id, tso_bound_ms, gc_safe_point, cluster_version } = numbers;
@@ -78,12 +80,8 @@ impl PdState {
         for record in stores {
             state.put_store_record(record);
         }
-        for region in regions {
-            if let Some(other) = state.by_start.insert(region.start_key.clone(), region.id) {
-                return Err(format!("regions {other} and {} start at the same key", region.id));
-            }
-            state.regions.insert(region.id, region);
-        }
+        state.regions = RegionMap::new(regions.now)?;
+        state.first_regions = regions.first.into_iter().map(|region| (region.id, region)).collect();
         Ok(state)
     }
 
@@ -129,20 +127,27 @@ impl PdState {
     }
     /// Returns the region with this ID.
     pub fn region(&self, id: u64) -> Option<&Region> {
-        self.regions.get(&id)
+        self.regions.get(id)
+    }
+    /// The region that starts at `start`, or what newer ones left of it.
+    pub fn region_at(&self, start: &[u8]) -> Option<&Region> {
+        self.regions.starting_at(start)
     }
     /// Returns the region that holds `key`. There is always one once the cluster is bootstrapped.
     pub fn region_of(&self, key: &[u8]) -> Option<&Region> {
-        let upto = (Bound::Unbounded, Bound::Included(key));
-        let (_, id) = self.by_start.range::<[u8], _>(upto).next_back()?;
-        self.regions.get(id).filter(|found| region::holds(found, key))
+        self.regions.of(key)
     }
     /// Returns the region directly before the one that holds `key`: it ends where that one starts.
     pub fn region_before(&self, key: &[u8]) -> Option<&Region> {
-        let here = self.region_of(key)?;
-        let below = (Bound::Unbounded, Bound::Excluded(&here.start_key[..]));
-        let (_, id) = self.by_start.range::<[u8], _>(below).next_back()?;
-        self.regions.get(id).filter(|before| before.end_key == here.start_key)
+        self.regions.before(key)
+    }
+    /// The regions with which the cluster began, as they were then.
+    pub fn first_regions(&self) -> impl Iterator<Item = &Region> {
+        self.first_regions.values()
+    }
+    /// That one of them.
+    pub fn first_region(&self, id: u64) -> Option<&Region> {
+        self.first_regions.get(&id)
     }
     /// Returns how many regions have a replica on a store whose address `store` took over: those replicas were lost
     /// with a disk.
@@ -162,17 +167,11 @@ impl PdState {
             return 0;
         }
         let counts = |region: &&Region| region.peers.iter().any(|peer| lost.contains(&peer.store_id));
-        self.regions.values().filter(counts).count() as u64
+        self.regions.iter().filter(counts).count() as u64
     }
     /// Returns the regions that overlap `[start, end)` (an empty `end` means infinity), in key order, at most `limit`.
     pub fn scan(&self, start: &[u8], end: &[u8], limit: usize) -> Vec<&Region> {
-        let first = self.region_of(start).map_or(start, |region| &region.start_key[..]);
-        self.by_start
-            .range::<[u8], _>((Bound::Included(first), Bound::Unbounded))
-            .take_while(|(key, _)| end.is_empty() || &key[..] < end)
-            .take(limit)
-            .filter_map(|(_, id)| self.regions.get(id))
-            .collect()
+        self.regions.scan(start, end).take(limit).collect()
     }
     /// Returns the number of regions.
     pub fn region_count(&self) -> usize {
@@ -180,7 +179,7 @@ impl PdState {
     }
     /// Returns all regions in key order.
     pub fn regions(&self) -> impl Iterator<Item = &Region> {
-        self.by_start.values().filter_map(|id| self.regions.get(id))
+        self.regions.iter()
     }
 
     /// Applies one command. Returns the reply for its proposer, and the objects that it changed. A command that this
@@ -213,7 +212,6 @@ impl PdState {
         };
         let grown = self.counters().iter().zip(before).all(|(now, before)| *now >= before);
         assert!(grown, "an id, timestamp, safe point or version decreased: {:?} after {before:?}", self.counters());
-        assert_eq!(self.by_start.len(), self.regions.len(), "two regions start at the same key");
         assert_eq!(self.by_uuid.len(), self.stores.len(), "two stores have the same uuid");
         match outcome {
             Ok((value, changed)) => (PdReply { value, refused: String::new() }, changed),
@@ -237,9 +235,10 @@ impl PdState {
             self.put_store_record(StoreRecord { store: Some(store), uuid, name });
         }
         for region in command.regions {
-            changed.push(Changed::Region(region.id));
-            self.by_start.insert(region.start_key.clone(), region.id);
-            self.regions.insert(region.id, region);
+            changed.push(Changed::FirstRegion(region.id));
+            changed.push(Changed::Region(region.start_key.clone()));
+            self.first_regions.insert(region.id, region.clone());
+            self.regions.put(region)?;
         }
         self.bootstrapped = true;
         self.next_id = command.next_id;
@@ -332,39 +331,17 @@ impl PdState {
         Ok((self.take_ids(u64::from(count))?, vec![Changed::NextId]))
     }
 
-    /// Stores a region's descriptor. A newer descriptor replaces the older ones that it overlaps; an older one is
-    /// rejected.
+    /// Stores a region's descriptor. A newer descriptor takes its range from the older ones that it overlaps; an
+    /// older one is rejected.
     fn put_region(&mut self, new: Region) -> Outcome {
         self.must_be_bootstrapped()?;
         check_region(&new, |store| self.stores.contains_key(&store))?;
-        if new.id >= self.next_id {
-            return Err(format!("region {} has an id that was never allocated", new.id));
-        }
-        let mut met: Vec<u64> = self.scan(&new.start_key, &new.end_key, usize::MAX).iter().map(|old| old.id).collect();
-        if !met.contains(&new.id) && self.regions.contains_key(&new.id) {
-            met.push(new.id);
-        }
-        for old in met.iter().map(|id| &self.regions[id]) {
-            let stale = if old.id == new.id { region::older(&new, old) } else { version(&new) <= version(old) };
-            if stale {
-                return Err(format!("region {} of epoch {} is older than region {}", new.id, epoch_text(&new), old.id));
-            }
-        }
-        if met == [new.id] && self.regions[&new.id] == new {
-            return Ok((new.id, vec![]));
-        }
-        let mut changed: Vec<Changed> = met.iter().map(|id| Changed::Region(*id)).collect();
-        for id in met {
-            let old = self.regions.remove(&id).expect("it was just found");
-            self.by_start.remove(&old.start_key);
-        }
-        if !changed.contains(&Changed::Region(new.id)) {
-            changed.push(Changed::Region(new.id));
-        }
         let id = new.id;
-        self.by_start.insert(new.start_key.clone(), id);
-        self.regions.insert(id, new);
-        Ok((id, changed))
+        if id >= self.next_id {
+            return Err(format!("region {id} has an id that was never allocated"));
+        }
+        let changed = self.regions.put(new)?;
+        Ok((id, changed.into_iter().map(Changed::Region).collect()))
     }
 
     fn take_ids(&mut self, count: u64) -> Result<u64, String> {
@@ -400,10 +377,20 @@ pub struct Numbers {
     pub cluster_version: u32,
 }
 
+/// The regions of the state.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Regions {
+    /// The current regions, trimmed where newer ones took part of their range.
+    pub now: Vec<Region>,
+    /// The regions that the cluster was bootstrapped with.
+    pub first: Vec<Region>,
+}
+
 /// Creates a bootstrapped state with these regions and without stores, for tests.
 #[cfg(test)]
 pub fn restore(next_id: u64, regions: Vec<Region>) -> Result<PdState, String> {
     let numbers = Numbers { bootstrapped: true, next_id, tso_bound_ms: 0, gc_safe_point: 0, cluster_version: 1 };
+    let regions = Regions { now: regions, first: vec![] };
     PdState::restore(numbers, vec![], regions, BTreeMap::new())
 }
 
@@ -456,15 +443,6 @@ pub fn address(record: &StoreRecord) -> &str {
 /// Returns whether a store's record says that it is in service.
 pub fn is_up(record: &StoreRecord) -> bool {
     record.store.as_ref().is_some_and(|store| store.state() == StoreState::Up && !store.address.is_empty())
-}
-
-fn version(region: &Region) -> u64 {
-    region::epoch(region).version
-}
-
-fn epoch_text(region: &Region) -> String {
-    let epoch = region::epoch(region);
-    format!("{}/{}", epoch.conf_ver, epoch.version)
 }
 
 fn check_region(region: &Region, store_known: impl Fn(u64) -> bool) -> Result<(), String> {

@@ -72,6 +72,11 @@ pub fn stands_alone(payload: &[u8]) -> bool {
     payload.first().and_then(|byte| Kind::from_byte(*byte)).is_some_and(Kind::stands_alone)
 }
 
+/// Returns whether a payload's first command changes the group itself.
+pub fn changes_group(payload: &[u8]) -> bool {
+    payload.first().and_then(|byte| Kind::from_byte(*byte)) == Some(Kind::Admin)
+}
+
 /// Removes the next command from the front of a payload and returns it, or `None` at the end.
 ///
 /// # Errors

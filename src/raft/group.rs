@@ -9,6 +9,7 @@ use bytes::Bytes;
 use crate::types::limits::CLOCK_DRIFT_PERMILLE;
 use crate::types::{Error, GroupId, Result};
 
+use super::frame;
 use super::lease::{Lease, Promise};
 use super::log_view::LogView;
 use super::lost::LostLeader;
@@ -81,8 +82,12 @@ pub struct Group {
     pub(super) transfers: Transfers,
     pub(super) lost_leader: LostLeader,
     pre_votes: PreVotes,
+    /// The number of ticks handled.
+    ticks: usize,
     /// By peer: the index of a snapshot that was delivered and not acknowledged yet.
     delivered: BTreeMap<u64, u64>,
+    /// The last entry proposed here that changes the group itself.
+    fence: u64,
 }
 
 impl std::fmt::Debug for Group {
@@ -191,7 +196,9 @@ impl Group {
             transfers: Transfers::default(),
             lost_leader: LostLeader::default(),
             pre_votes: PreVotes::new(run.nonce),
+            ticks: 0,
             delivered: BTreeMap::new(),
+            fence: 0,
         })
     }
 
@@ -226,7 +233,12 @@ impl Group {
     /// Returns until when (exclusive, node clock) this peer may serve reads by itself; 0 if it may not.
     pub fn lease_until(&self) -> u64 {
         let allowed = self.options.lease_reads || crate::mutant!("raft.lease-reads-all-the-same");
-        if self.ready() && allowed { self.lease.until(self.term()) } else { 0 }
+        if self.ready() && allowed && !self.is_fenced() { self.lease.until(self.term()) } else { 0 }
+    }
+    /// Whether an entry that changes the group itself was proposed here and is not applied: others may have applied
+    /// it, and parts of the group's range may be served elsewhere.
+    fn is_fenced(&self) -> bool {
+        self.log().applied().0 < self.fence && !crate::mutant!("raft.fence-skipped")
     }
     /// Returns the commit index.
     pub fn committed(&self) -> u64 {
@@ -293,6 +305,10 @@ impl Group {
             }
         }
         self.campaign_for_the_lost(now_ns);
+        self.ticks += 1;
+        if self.ticks.is_multiple_of(self.options.election_ticks) {
+            self.introduce();
+        }
         self.settle_transfer(now_ns);
         let old = self.options.tick_ns * 2 * self.options.heartbeat_ticks as u64;
         if self.reads.oldest_unconfirmed_ns().is_some_and(|sent| now_ns >= sent + old) {
@@ -428,6 +444,7 @@ impl Group {
         if !self.leads() || self.transfers() || self.node.raft.lead_transferee.is_some() {
             return Err(refused);
         }
+        let changes_group = frame::changes_group(&payload);
         let mut entry = Entry::default();
         entry.data = payload;
         let mut message = Message::default();
@@ -437,6 +454,11 @@ impl Group {
         self.node.raft.step(message).map_err(|_| refused)?;
         let index = self.node.raft.raft_log.last_index();
         self.proposed.push_back((index, now_ns));
+        if changes_group {
+            self.fence = index;
+            // Followers must apply it soon: what begins with it needs their votes.
+            self.node.skip_bcast_commit(false);
+        }
         Ok((index, self.term()))
     }
 
@@ -625,6 +647,10 @@ impl Group {
     pub fn applied(&mut self, index: u64, term: u64) {
         self.log_mut().set_applied(index, term);
         self.node.advance_apply_to(index);
+        if self.fence != 0 && index >= self.fence {
+            self.fence = 0;
+            self.node.skip_bcast_commit(true);
+        }
     }
 
     /// Returns the hard state if the log does not have it yet, to be written with a record that carries other data of
@@ -653,6 +679,53 @@ impl Group {
             self.delivered.insert(to_peer, index);
         } else {
             self.delivered.remove(&to_peer);
+        }
+    }
+
+    /// Returns whether the receiver of a message may lack the group: nothing is known of its log, or the group is as it
+    /// was born here.
+    pub fn may_be_lacking(&self, message: &Message) -> bool {
+        match message.get_msg_type() {
+            MessageType::MsgAppend => self.node.raft.prs().get(message.to).is_some_and(|to| to.matched == 0),
+            kind => is_vote_request(kind) && self.log().applied() == super::membership::FIRST,
+        }
+    }
+
+    /// Returns a snapshot message of the state in which the group was born, for a peer that lacks it.
+    pub fn birth(&self, to: u64) -> Message {
+        let (index, term) = self.log().applied();
+        let mut message = Message::default();
+        message.set_msg_type(MessageType::MsgSnapshot);
+        (message.from, message.to, message.term) = (self.peer, to, term);
+        if let Ok(snapshot) = ::raft::Storage::snapshot(self.log(), index, to) {
+            message.set_snapshot(snapshot);
+        }
+        message
+    }
+
+    /// Repeats appends to peers of whose log nothing is known: raft-rs waits for an answer, which a store that lacks
+    /// the group gives only once.
+    fn introduce(&mut self) {
+        if !self.leads() {
+            return;
+        }
+        let unknown: Vec<u64> = {
+            let is_unknown =
+                |progress: &::raft::Progress| progress.matched == 0 && progress.state == ProgressState::Probe;
+            let all = self.node.raft.prs().iter();
+            all.filter(|(peer, progress)| **peer != self.peer && is_unknown(progress)).map(|(peer, _)| *peer).collect()
+        };
+        let next = self.last_index() + 1;
+        for peer in unknown {
+            if let Some(progress) = self.node.raft.mut_prs().get_mut(peer) {
+                // From the end of the log, as after an election: if what comes next for the peer is truncated, raft-rs
+                // would send nothing, since a snapshot needs a peer that was heard.
+                if !crate::mutant!("raft.unknown-peer-not-asked-again") {
+                    progress.next_idx = next;
+                }
+                progress.resume();
+            }
+            self.node.raft.send_append(peer);
         }
     }
 

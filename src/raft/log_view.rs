@@ -122,9 +122,19 @@ impl LogView {
         self.unsaved = true;
     }
 
+    /// Replaces the group's encoded state, which has changed with the last applied entry.
+    pub fn set_state(&mut self, state: Bytes) {
+        self.state = state;
+    }
+
     /// Returns the hard state if the log does not have it yet. The caller must write it with the group's next record.
     pub(super) fn take_unsaved(&mut self) -> Option<HardState> {
         std::mem::take(&mut self.unsaved).then(|| self.hard_state.clone())
+    }
+
+    /// Returns whether this peer has no state of the group at all: it begins with a snapshot.
+    pub fn is_empty(&self) -> bool {
+        self.applied.0 == 0
     }
 
     /// Returns whether the group has no history: no entry, no vote, no leader (a leader's term would be durable).

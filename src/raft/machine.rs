@@ -27,18 +27,21 @@ pub enum Effect {
 }
 
 /// The result of applying a command.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Applied {
     /// The reply to the proposer.
     pub reply: Bytes,
     /// The effect on this store, if any.
     pub effect: Option<Effect>,
+    /// Groups that begin with this command, on every replica alike, each at [`FIRST`](super::membership::FIRST): the
+    /// group has given them part of its range. Its own descriptor, [`StateMachine::region`], has changed with it.
+    pub born: Vec<Region>,
 }
 
 impl Applied {
     /// Creates a result with only a reply.
     pub fn reply(reply: impl Into<Bytes>) -> Applied {
-        Applied { reply: reply.into(), effect: None }
+        Applied { reply: reply.into(), ..Applied::default() }
     }
 }
 

@@ -7,7 +7,8 @@
 //!                                starts N peers that never ran, at 1000 ms; 10 ticks of 100 ms are an election
 //!                                timeout, 2 ticks a heartbeat interval; without roles, all peers are voters
 //!   campaign P                   peer P tries to become leader now
-//!   propose P TEXT... [bytes=N]  proposes entries, all in one round; pads shorter ones to N bytes
+//!   propose P TEXT... [bytes=N] [admin=1]  proposes entries, all in one round; pads shorter ones to N bytes;
+//!                                with admin=1 they change the group itself (shown as `\x03`)
 //!   read P ID...                 requests linearizable reads, all in one round
 //!   transfer P Q                 P transfers leadership to Q
 //!   tick P,Q|all N [beat=1]      N times: 100 ms pass and these peers tick; with beat=1
@@ -55,6 +56,7 @@ use ::raft::eraftpb::{HardState, Message, MessageType};
 use bytes::Bytes;
 
 use super::Beat;
+use super::frame::Kind;
 use super::log_view::{LogView, Start};
 use super::read::Reads;
 use crate::golden::{self, Args};
@@ -175,6 +177,9 @@ fn order(world: &mut World, command: &str, args: &Args<'_>) {
             let bytes = args.number_or("bytes", 0) as usize;
             args.plain[1..].iter().find_map(|text| {
                 let mut data = text.as_bytes().to_vec();
+                if args.number_or("admin", 0) != 0 {
+                    data.insert(0, Kind::Admin as u8);
+                }
                 data.resize(data.len().max(bytes), b'.');
                 group.propose(Bytes::from(data), now_ns).err()
             })

@@ -10,7 +10,7 @@ use crate::proto::armilla::raft::region_command::Op;
 use crate::proto::armilla::raft::region_reply::Outcome;
 use crate::proto::armilla::raft::{CasReply, Change, CommandHeader, RegionCommand, RegionReply, Write};
 use crate::raft::frame::{Command, Kind};
-use crate::types::{Error, Result};
+use crate::types::{Error, Region, Result};
 
 /// Returns the change that sets a key to an encoded value.
 pub fn put(cf: Cf, key: Bytes, stored: Bytes) -> Change {
@@ -37,6 +37,7 @@ pub fn encode(header: CommandHeader, op: Op) -> Command {
     let kind = match op {
         Op::Write(_) => Kind::Plain,
         Op::Cas(_) | Op::Collect(_) => Kind::Reads,
+        Op::Split(_) => Kind::Admin,
     };
     let command = RegionCommand { header: Some(header), op: Some(op) };
     Command { kind, bytes: command.encode_to_vec().into() }
@@ -47,7 +48,7 @@ pub fn adds_data(op: &Op) -> bool {
     match op {
         Op::Write(write) => write.changes.iter().any(|change| change.value.is_some()),
         Op::Cas(cas) => cas.stored.is_some(),
-        Op::Collect(_) => false,
+        Op::Collect(_) | Op::Split(_) => false,
     }
 }
 
@@ -58,6 +59,7 @@ pub fn encoded_len(header: CommandHeader, op: &Op) -> usize {
         Op::Write(write) => write.encoded_len(),
         Op::Cas(cas) => cas.encoded_len(),
         Op::Collect(collect) => collect.encoded_len(),
+        Op::Split(split) => split.encoded_len(),
     };
     7 + header.encoded_len() + body
 }
@@ -68,16 +70,34 @@ pub fn encoded_len(header: CommandHeader, op: &Op) -> usize {
 /// [`Error::EpochNotMatch`], [`Error::KeyNotInRegion`], [`Error::StaleCommand`] or [`Error::Invalid`] if the command
 /// was refused and changed nothing. [`Error::Corruption`] if the reply cannot be decoded.
 pub fn outcome(reply: Bytes) -> Result<Option<CasReply>> {
+    match decode(reply)? {
+        Some(Outcome::Cas(cas)) => Ok(Some(cas)),
+        _ => Ok(None),
+    }
+}
+
+/// What a split's reply says: the pieces, in order of their keys.
+///
+/// # Errors
+/// As [`outcome`].
+pub fn pieces(reply: Bytes) -> Result<Vec<Region>> {
+    match decode(reply)? {
+        Some(Outcome::Split(split)) => Ok(split.regions),
+        _ => Err(Error::Corruption("the state machine's reply to a split has no regions".into())),
+    }
+}
+
+/// The outcome of a command that was done.
+fn decode(reply: Bytes) -> Result<Option<Outcome>> {
     let reply = RegionReply::decode(reply)
         .map_err(|e| Error::Corruption(format!("the state machine's reply does not decode: {e}")))?;
     match reply.outcome {
-        None => Ok(None),
-        Some(Outcome::Cas(cas)) => Ok(Some(cas)),
         Some(Outcome::EpochNotMatch(current)) => Err(Error::EpochNotMatch(vec![current])),
         Some(Outcome::OutsideRegion(outside)) => {
             Err(Error::KeyNotInRegion { key: outside.key, region: Box::new(outside.region.unwrap_or_default()) })
         }
         Some(Outcome::Stale(_)) => Err(Error::StaleCommand),
         Some(Outcome::Refused(why)) => Err(Error::Invalid(why)),
+        done => Ok(done),
     }
 }

@@ -8,13 +8,13 @@ use crate::engine::{Cf, Read, WriteBatch};
 use crate::proto::armilla::raft::region_command::Op;
 use crate::proto::armilla::raft::region_reply::Outcome;
 use crate::proto::armilla::raft::{
-    CasReply, Change, CommandHeader, CompareAndSwap, OutsideRegion, RegionCommand, RegionReply,
+    CasReply, Change, CommandHeader, CompareAndSwap, OutsideRegion, RegionCommand, RegionReply, Split, SplitReply,
 };
 use crate::raft::frame::{Command, Kind};
 use crate::raft::machine::{Applied, ApplyContext, CfRange, Effect, StateMachine};
 use crate::types::{Region, Result, region};
 
-use super::ttl;
+use super::{split, ttl};
 
 /// The state machine of a data region. Except for the descriptor, all of its state is in the engine.
 #[derive(Debug, Default)]
@@ -100,7 +100,7 @@ impl RegionMachine {
 
     /// Runs one command. Returns its reply and its effect on this store.
     fn run(
-        &self,
+        &mut self,
         term: u64,
         command: RegionCommand,
         read: &dyn Read,
@@ -113,7 +113,7 @@ impl RegionMachine {
             None => Err(Refusal::Refused("the command has an operation that this version does not know".into())),
             // The reply of a plain write is the empty message: no bytes, no allocation.
             Some(Op::Write(write)) => {
-                self.write(write.changes, batch).map(|effect| Applied { reply: Bytes::new(), effect })
+                self.write(write.changes, batch).map(|effect| Applied { effect, ..Applied::default() })
             }
             Some(Op::Cas(cas)) => match self.check_key(&cas.key) {
                 Ok(()) => compare_and_swap(cas, read, batch)?,
@@ -128,7 +128,17 @@ impl RegionMachine {
                     (Err(refusal), _) | (_, Err(refusal)) => Err(refusal),
                 }
             }
+            Some(Op::Split(split)) => self.split(&split),
         })
+    }
+
+    /// Gives up all of the range but the last piece.
+    fn split(&mut self, command: &Split) -> Result<Applied, Refusal> {
+        let mut pieces = split::pieces(&self.region, command).map_err(Refusal::Refused)?;
+        let reply = RegionReply { outcome: Some(Outcome::Split(SplitReply { regions: pieces.clone() })) };
+        self.region = pieces.pop().expect("a region that is split has pieces");
+        crate::reach!("region.split");
+        Ok(Applied { reply: reply.encode_to_vec().into(), effect: None, born: pieces })
     }
 
     fn refuse(&self, refusal: Refusal) -> Bytes {
@@ -163,7 +173,7 @@ impl StateMachine for RegionMachine {
         let (cf, keys) = match op {
             Some(Op::Cas(cas)) => (cas.cf, vec![cas.key]),
             Some(Op::Collect(collect)) => (collect.cf, collect.keys),
-            Some(Op::Write(_)) | None => return Vec::new(),
+            Some(Op::Write(_) | Op::Split(_)) | None => return Vec::new(),
         };
         let Ok(cf) = region_cf(cf) else { return Vec::new() };
         keys.into_iter().filter(|key| region::holds(&self.region, key)).map(|key| (cf, key)).collect()
@@ -178,6 +188,10 @@ impl StateMachine for RegionMachine {
     ) -> Result<Applied> {
         let before = batch.len();
         let outcome = match RegionCommand::decode(command.bytes) {
+            // What changes the group must stand alone in its entry: only there it is known what is applied before it.
+            Ok(RegionCommand { op: Some(Op::Split(_)), .. }) if command.kind != Kind::Admin => {
+                Err(Refusal::Refused("a split that is not of the kind of commands that change a group".into()))
+            }
             Ok(command) => self.run(context.term, command, read, batch)?,
             Err(error) => Err(Refusal::Refused(format!("the command does not decode: {error}"))),
         };
@@ -230,5 +244,5 @@ fn compare_and_swap(cas: CompareAndSwap, read: &dyn Read, batch: &mut WriteBatch
     }
     let reply = RegionReply { outcome: Some(Outcome::Cas(CasReply { succeed, previous })) };
     let effect = (succeed && timed).then_some(Effect::WroteExpiring);
-    Ok(Ok(Applied { reply: reply.encode_to_vec().into(), effect }))
+    Ok(Ok(Applied { reply: reply.encode_to_vec().into(), effect, ..Applied::default() }))
 }

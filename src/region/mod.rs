@@ -1,7 +1,7 @@
 //! # region: the replicated state machine of a data region
 //!
 //! ```text
-//!   RegionCommand (header: epoch, term; write | compare-and-swap | collect)
+//!   RegionCommand (header: epoch, term; write | compare-and-swap | collect | split)
 //!        | apply, in log order, on every replica alike
 //!        v
 //!   changes to the region's column families + RegionReply (for the proposer's response) + Effect (for this store)
@@ -20,6 +20,7 @@
 
 pub mod command;
 pub mod machine;
+pub mod split;
 pub mod ttl;
 
 pub use machine::RegionMachine;
@@ -31,6 +32,7 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("region.delete-range-off-by-one", "a range's end is deleted too"),
     ("region.batch-drops-last", "a batch of puts loses its last pair"),
     ("region.cas-reads-stale", "compare-and-swap does not see expiry"),
+    ("region.split-keeps-version", "the pieces of a region have the version that the region had"),
     ("region.ttl-collects-live", "values are collected that have not expired"),
     ("region.ttl-collects-overwritten", "a value is collected that was written after its key was found expired"),
 ];

@@ -2,7 +2,8 @@
 //! Method: golden scripts (`scripts/*.txt`) over two replicas on simulated engines, which must agree on every step.
 //!
 //! ```text
-//!   region START END [version=N] [conf_ver=N]    replaces the descriptor (initially: region 7, [a, m), 1 and 1)
+//!   region START END [version=N] [conf_ver=N] [joint=1]  replaces the descriptor (initially: region 7, [a, m), 1 and
+//!                                1), with peers 8 and 9 on stores 1 and 2; `joint`: peer 9 is being added
 //!   header [version=N] [conf_ver=N] [term=N]     sets the next commands' header (initially: 1, 0 and 0; 0: any)
 //!   term N                                       sets the term in which they are applied (initially: 6)
 //!   cf N                                         sets their column family's number (initially: 2, raw_default)
@@ -11,6 +12,7 @@
 //!   swap KEY OLD NEW [now=S] [expires=S]         compare-and-swap; `none` is no value
 //!   collect KEY ... now=S        deletes the keys whose values have expired
 //!   reads COMMAND                shows the keys that a command reads, without applying it
+//!   split KEY=ID:PEER:PEER, ...  splits the region; each new region with its ID and those of its peers
 //!   unknown                      applies a command with an operation of a later version
 //!   bytes HEX                    applies a command with these bytes
 //!
@@ -31,10 +33,11 @@ use crate::codec::raw;
 use crate::engine::{Cf, KvEngine, Op as Put, Read, SimEngine, SimStorage, Visit, WriteBatch};
 use crate::golden::{self, Args};
 use crate::proto::armilla::raft::region_command::Op;
-use crate::proto::armilla::raft::{Change, Collect, CommandHeader, CompareAndSwap};
+use crate::proto::armilla::raft::{Change, Collect, CommandHeader, CompareAndSwap, NewRegion, Split};
+use crate::proto::metapb::PeerRole;
 use crate::raft::frame::Command;
 use crate::raft::machine::{ApplyContext, StateMachine};
-use crate::types::region::{self, RegionEpoch};
+use crate::types::region::{self, Peer, RegionEpoch};
 use crate::types::{Error, Region};
 
 /// Two replicas of a region, and the header of the next commands.
@@ -78,8 +81,16 @@ fn region_of(args: &Args<'_>) -> Region {
             conf_ver: args.number_or("conf_ver", 1),
             version: args.number_or("version", 1),
         }),
+        peers: vec![peer(8, 1, PeerRole::Voter), {
+            let moves = args.number_or("joint", 0) != 0;
+            peer(9, 2, if moves { PeerRole::IncomingVoter } else { PeerRole::Voter })
+        }],
         ..Region::default()
     }
+}
+
+fn peer(id: u64, store_id: u64, role: PeerRole) -> Peer {
+    Peer { id, store_id, role: role as i32, ..Peer::default() }
 }
 
 fn expiry(args: &Args<'_>) -> Option<u64> {
@@ -108,6 +119,9 @@ fn descriptor(region: &Region) -> String {
 
 /// Returns a command's reply as the proposer decodes it.
 fn reply_text(reply: Bytes) -> String {
+    if let Ok(pieces) = command::pieces(reply.clone()) {
+        return format!("split: {}", pieces.iter().map(descriptor).collect::<Vec<_>>().join("; "));
+    }
     match command::outcome(reply) {
         Ok(None) => "ok".into(),
         Ok(Some(cas)) => {
@@ -166,6 +180,10 @@ impl World {
         assert_eq!(outcomes[0], outcomes[1], "replicas agree");
         let (applied, batch) = outcomes.swap_remove(0);
         let changes: String = batch.ops().iter().map(put_text).collect();
+        let peer = |peer: &Peer| format!(" {}@{}", peer.id, peer.store_id);
+        let peers = |region: &Region| region.peers.iter().map(peer).collect::<String>();
+        let born = |region: &Region| format!("born: {}, peers{}\n", descriptor(region), peers(region));
+        let changes = changes + &applied.born.iter().map(born).collect::<String>();
         let effect = applied.effect.map_or(String::new(), |effect| format!("\ntells the store: {effect:?}"));
         changes + &reply_text(applied.reply) + &effect
     }
@@ -230,6 +248,18 @@ impl World {
                 let rest = line.strip_prefix("write").expect("the command");
                 let changes = rest.split(',').map(|text| self.change(text)).collect();
                 self.apply(&command::encode(self.header, command::write(changes)))
+            }
+            "split" => {
+                let rest = line.strip_prefix("split").expect("the command").trim();
+                let mut split = Split::default();
+                for (key, ids) in rest.split(", ").map(|piece| piece.split_once('=').unwrap_or((piece, ""))) {
+                    split.keys.push(key_of(key));
+                    let ids: Vec<u64> = ids.split(':').filter_map(|id| id.parse().ok()).collect();
+                    if let [id, peer_ids @ ..] = &ids[..] {
+                        split.regions.push(NewRegion { id: *id, peer_ids: peer_ids.to_vec() });
+                    }
+                }
+                self.apply(&command::encode(self.header, Op::Split(split)))
             }
             "swap" => {
                 let stored = optional(args.word(2)).map(|value| raw::encode(&value, expiry(&args)));

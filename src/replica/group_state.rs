@@ -36,6 +36,8 @@ pub struct GroupState {
     pub installed: u64,
     /// Index and term of the last applied entry.
     pub applied: (u64, u64),
+    /// Whether the group began here with a snapshot and its log may not have begun yet.
+    pub newcomer: bool,
 }
 
 impl GroupState {
@@ -45,8 +47,12 @@ impl GroupState {
         let here = region::peer_by_id(&self.region, self.peer);
         assert!(here.is_some(), "group {group}: its state names peer {}, which is not one of its members", self.peer);
         assert!(self.installed <= self.applied.0, "group {group}: an installed snapshot is applied");
-        let state =
-            PeerState { region: Some(self.region.clone()), peer_id: self.peer, installed_index: self.installed };
+        let state = PeerState {
+            region: Some(self.region.clone()),
+            peer_id: self.peer,
+            installed_index: self.installed,
+            newcomer: self.newcomer,
+        };
         batch.put(Cf::Meta, key(STATE, group.0), state.encode_to_vec());
         put_applied(batch, group, self.applied);
     }
@@ -65,6 +71,19 @@ pub(super) fn put_applied(batch: &mut WriteBatch, group: GroupId, (index, term):
     value.put_u64(index);
     value.put_u64(term);
     batch.put(Cf::Meta, key(APPLIED, group.0), value.freeze());
+}
+
+/// Reads the applied index and term of a group; `None` if the engine does not hold the group.
+///
+/// # Errors
+/// [`Error::Corruption`] if they do not decode.
+pub(super) fn applied(engine: &impl Read, group: GroupId) -> Result<Option<(u64, u64)>> {
+    let Some(value) = engine.get(Cf::Meta, &key(APPLIED, group.0))? else { return Ok(None) };
+    let (index, term) = value.split_at(value.len().min(8));
+    let place = number(index).zip(number(term));
+    place
+        .map(Some)
+        .ok_or_else(|| Error::Corruption(format!("group {group}: cannot decode the applied index in the engine")))
 }
 
 /// Reads the states of all groups from the engine, in the order of their IDs.
@@ -90,13 +109,13 @@ pub fn stored(engine: &impl Read) -> Result<Vec<GroupState>> {
         Visit::More
     })?;
     let whole = |state: Result<PeerState>| {
-        let PeerState { region, peer_id, installed_index } = state?;
+        let PeerState { region, peer_id, installed_index, newcomer } = state?;
         let region =
             region.ok_or_else(|| Error::Corruption("the state of a group in the engine has no descriptor".into()))?;
         let applied = applied.get(&region.id).cloned().unwrap_or_else(|| {
             Err(Error::Corruption(format!("group {}: the engine has its state but not its applied index", region.id)))
         })?;
-        Ok(GroupState { region, peer: peer_id, installed: installed_index, applied })
+        Ok(GroupState { region, peer: peer_id, installed: installed_index, applied, newcomer })
     };
     states.into_iter().map(whole).collect()
 }
@@ -166,6 +185,7 @@ mod tests {
             peer: id * 10,
             installed: 3,
             applied: (8, 6),
+            newcomer: id == 9,
         };
         let mut batch = WriteBatch::new();
         state(2).put(&mut batch);

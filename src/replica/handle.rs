@@ -15,8 +15,9 @@ use crate::rt::probe::{self, Event as Probe};
 use crate::rt::sync::{mpsc, oneshot};
 use crate::rt::task;
 use crate::types::limits::{ENTRY_BYTES_MAX, INBOX_BYTES_MAX};
-use crate::types::{Error, GroupId, Region, Result};
+use crate::types::{Error, GroupId, Region, Result, region};
 
+use super::claims::{Claim, Claims};
 use super::message::{Message, Waiting};
 use super::snapshot::Counts;
 use super::view::{PeerView, StoreBudgets};
@@ -41,6 +42,8 @@ pub enum Room {
 pub struct Handle {
     lanes: Arc<[Lane]>,
     views: Arc<RwLock<BTreeMap<GroupId, Arc<PeerView>>>>,
+    /// Ranges of groups that are about to begin with a snapshot.
+    claims: Claims,
     clock: Clock,
     engine: Engine,
     poisoned: Arc<Poison>,
@@ -95,6 +98,7 @@ impl Handle {
         let handle = Handle {
             lanes: lanes.into(),
             views: Arc::default(),
+            claims: Claims::default(),
             clock,
             engine,
             poisoned: Arc::default(),
@@ -145,6 +149,27 @@ impl Handle {
         let view = Arc::new(PeerView::new(store, peer, region, &self.budgets));
         self.views.write().expect("no writer panics").insert(view.group, view.clone());
         view
+    }
+
+    /// Removes the view of a group that does not run here after all.
+    pub(super) fn remove(&self, group: GroupId) {
+        self.views.write().expect("no writer panics").remove(&group);
+    }
+
+    /// Returns whether a group whose range overlaps that of `region` is here, or about to begin.
+    pub(super) fn is_taken(&self, region: &Region) -> bool {
+        let overlaps = |view: &Arc<PeerView>| region::overlap(&view.region(), region);
+        self.views().iter().filter(|view| view.group != GroupId::PD).any(overlaps) || self.claims.overlap(region)
+    }
+
+    /// Reserves a range that belongs to a group here: that of a newborn, or one that a snapshot replaces.
+    pub(super) fn reserve(&self, region: &Region) -> Claim {
+        self.claims.reserve(region)
+    }
+
+    /// Reserves the range of a group that is to begin here with a snapshot. Returns `None` if it is taken.
+    pub(super) fn claim(&self, region: &Region) -> Option<Claim> {
+        if self.is_taken(region) { None } else { self.claims.claim(region) }
     }
 
     /// Records why the store stops serving. Returns false if it had stopped already.
@@ -387,11 +412,11 @@ impl Handle {
     }
 
     /// Transfers the leadership of every region that this store leads, and then of the placement driver's group, to
-    /// peers that can take over at once. Returns when this store has led nothing for `rest` (a transfer to it may have
-    /// been in flight), or after `limit`, and returns the groups that it still leads. Groups without another peer do
-    /// not count; if `rest` is zero, neither do groups that came back: the other store may be in the same situation, and
-    /// the two would pass them to and fro. The placement driver's group waits for regions that no peer takes over for at
-    /// most half of `limit`.
+    /// peers that can take over at once. Returns when this store has led nothing for `rest` (a transfer to it may
+    /// have been in flight), or after `limit`, and returns the groups that it still leads. Groups without another
+    /// peer do not count; if `rest` is zero, neither do groups that came back: the other store may be in the same
+    /// situation, and the two would pass them to and fro. The placement driver's group waits for regions that no peer
+    /// takes over for at most half of `limit`.
     pub async fn hand_over(&self, rest: Duration, limit: Duration) -> Vec<GroupId> {
         let begun = self.clock.now();
         let until = begun.plus(limit);

@@ -12,8 +12,9 @@ use crate::raft::frame::Command;
 use crate::rt::clock::Instant;
 use crate::rt::sync::oneshot;
 use crate::types::region::RegionEpoch;
-use crate::types::{Error, GroupId, Region, Result};
+use crate::types::{Error, GroupId, Region, Result, region};
 
+use super::claims::Claim;
 use super::snapshot::Arrived;
 use super::view::{PeerView, ReadSlot};
 
@@ -61,6 +62,15 @@ pub enum Message {
         /// Completed when the groups are durable and running.
         reply: oneshot::Sender<Result<()>>,
     },
+    /// A group of this lane begins: another lane has applied its birth, and its log record is durable.
+    Born {
+        /// The group's descriptor.
+        region: Box<Region>,
+        /// Keeps its range from other groups until it runs.
+        claim: Option<Claim>,
+        /// Whether it campaigns at once.
+        campaigns: bool,
+    },
     /// Raft messages from another store.
     FromPeers {
         /// The store that sent them.
@@ -80,6 +90,8 @@ pub enum Message {
         message: Box<PeerMessage>,
         /// Its data.
         arrived: Arrived,
+        /// The range that it needs, if the group is not here yet.
+        claim: Option<Claim>,
     },
     /// A snapshot from here was delivered, or failed.
     SnapshotSent {
@@ -214,6 +226,20 @@ pub struct PeerMessage {
     pub epoch: RegionEpoch,
     /// The message, which names both peers.
     pub message: RaftMessage,
+    /// The group's descriptor, if the sender supposes that this store may lack the group.
+    pub region: Option<Region>,
+}
+
+impl PeerMessage {
+    /// Returns the descriptor if the message is for a peer of store `store` that may lack the group. The cluster's
+    /// first groups are created by their stores, so messages about them do not count.
+    pub fn introduces(&self, store: u64) -> Option<&Region> {
+        let region = self.region.as_ref()?;
+        let epoch = region::epoch(region);
+        let here = region::peer_on(region, store).map(|peer| peer.id);
+        let meant = GroupId(region.id) == self.group && here == Some(self.message.to);
+        (meant && (epoch.version > 1 || epoch.conf_ver > 1)).then_some(region)
+    }
 }
 
 /// The caller of a proposal, and its slot in the group's queue. The slot is held until the proposal is settled, even if

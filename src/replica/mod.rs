@@ -33,6 +33,7 @@
 //! a log truncated above the index that a flush has made durable; a retry of a failed write or fsync (the store stops
 //! and reports why).
 
+mod claims;
 mod driver;
 pub mod effects;
 pub mod group_state;
@@ -60,6 +61,20 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("replica.ack-before-commit", "a write is answered when it is proposed"),
     ("replica.snapshot-with-a-hole", "a snapshot's pair that cannot be written is skipped"),
     ("replica.run-stated-late", "a store states its run to another one only when it has a message for it"),
+    ("replica.birth-without-parents-commit", "a newborn's first log record does not carry its parent's commit index"),
+    ("replica.birth-restarts-log", "a start that applies a group's birth again starts its log over"),
+    ("replica.newborns-messages-dropped", "messages to a group that is not born here yet are dropped"),
+    (
+        "replica.snapshot-beside-a-waiting-batch",
+        "a snapshot is taken while a batch may get into the engine at any moment",
+    ),
+    (
+        "replica.birth-taken-by-a-peer",
+        "a peer follows the candidate that sends it the state in which its group was born",
+    ),
+    ("replica.range-free-before-the-install", "a group may begin in a range that a snapshot in progress will replace"),
+    ("replica.lacking-store-is-silent", "a store that lacks a group does not say so when it gets messages for it"),
+    ("replica.candidate-sends-no-state", "a candidate of a newborn group sends no state to stores that lack the group"),
     ("replica.promise-waits-in-the-lane", "a lane waits until its longest promise is durable in the engine"),
     ("replica.longest-promise-forgotten", "a restarted voter does not remember how long its promises were"),
     ("replica.lost-log-not-noticed", "a store whose raft log is gone continues with what its engine holds"),

@@ -96,7 +96,7 @@ pub struct Start {
 pub async fn start(env: &Env, start: Start, machines: Machines) -> Result<(Replicas, mpsc::Receiver<StoreEffect>)> {
     let Start { cluster, store, history, engine, mut log, lanes, options, addresses, before } = start;
     assert!((1..=LANES_MAX).contains(&lanes), "a store has 1 to {LANES_MAX} lanes");
-    let (handle, messages) = Handle::new(env.clock.clone(), engine.clone(), lanes);
+    let (handle, mut messages) = Handle::new(env.clock.clone(), engine.clone(), lanes);
     let local = Local { cluster, store, election_ns: options.raft.election_ns(), history: history.clone() };
     let traffic = |slots| Traffic::new(env.clock.clone(), slots, options.snapshot_bytes_per_s);
     let sending = Sending {
@@ -133,21 +133,36 @@ pub async fn start(env: &Env, start: Start, machines: Machines) -> Result<(Repli
     for state in group_state::stored(&engine)? {
         drivers[handle.lane_of(GroupId(state.region.id))].restore(&mut log, state).await?;
     }
-    check_nothing_missing(&log, |group| handle.view(group).is_some())?;
-    before(handle.views().iter().map(|view| view.group).collect()).await?;
-    let peers: BTreeSet<u64> =
-        handle.views().iter().flat_map(|view| view.region().peers.clone()).map(|peer| peer.store_id).collect();
-    peers.into_iter().for_each(|peer| outbox.connect(peer));
     let retention = Retention {
         keep_entries: options.log_keep_entries,
         lag_entries_max: options.log_lag_entries_max,
         group_bytes_max: options.log_group_bytes_max,
         store_bytes_max: options.log_store_bytes_max,
     };
-    let keeper = LogKeeper { log, retention, handle: handle.clone() };
+    let mut keeper = Box::new(LogKeeper { log, retention, handle: handle.clone() });
+    // A group that was born after the engine's last flush is only in the log: its parent's entries give birth to it
+    // again, and it may have split itself since.
+    loop {
+        let mut born = Vec::new();
+        for (driver, messages) in drivers.iter_mut().zip(&mut messages) {
+            keeper = driver.replay(keeper, messages).await?;
+            born.extend(driver.take_restored());
+        }
+        if born.is_empty() {
+            break;
+        }
+        for region in born {
+            drivers[handle.lane_of(GroupId(region.id))].restore_newborn(&mut keeper.log, region).await?;
+        }
+    }
+    check_nothing_missing(&keeper.log, |group| handle.view(group).is_some())?;
+    before(handle.views().iter().map(|view| view.group).collect()).await?;
+    let peers: BTreeSet<u64> =
+        handle.views().iter().flat_map(|view| view.region().peers.clone()).map(|peer| peer.store_id).collect();
+    peers.into_iter().for_each(|peer| outbox.connect(peer));
     let inbox = Inbox::new(local, handle.clone(), receiving, runs, promise);
     let (logs, writer) = if lanes == 1 {
-        (vec![Log::InLine(Box::new(keeper))], None)
+        (vec![Log::InLine(keeper)], None)
     } else {
         let (jobs, asked) = mpsc::unbounded_channel();
         let logs = (0..lanes).map(|_| Log::Writer(jobs.clone())).collect();

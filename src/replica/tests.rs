@@ -246,6 +246,7 @@ impl World {
                     peer: args.number(1),
                     installed: args.number_or("installed", 0),
                     applied: place(args.text_or("applied", "5@5")),
+                    newcomer: args.number_or("newcomer", 0) != 0,
                 };
                 state.put(&mut batch);
             }
@@ -261,8 +262,9 @@ impl World {
 
     fn groups(&self) -> String {
         let text = |state: GroupState| {
-            let GroupState { region, peer, installed, applied: (index, term) } = state;
-            format!("group {}: peer {peer} applied {index}@{term} installed {installed}\n", region.id)
+            let GroupState { region, peer, installed, applied: (index, term), newcomer } = state;
+            let newcomer = if newcomer { " newcomer" } else { "" };
+            format!("group {}: peer {peer} applied {index}@{term} installed {installed}{newcomer}\n", region.id)
         };
         let groups = match group_state::stored(&self.engine) {
             Ok(states) => states.into_iter().map(text).collect(),

@@ -9,6 +9,9 @@ pub enum Event {
     /// A group's peer was created, or restored from its log, on `store`: its recovered hard state, and the entries that
     /// the log holds after `base`.
     Start { store: u64, group: u64, peer: u64, term: u64, vote: u64, commit: u64, base: u64, last_index: u64 },
+    /// The peer on `store` shows this descriptor (an encoded `metapb.Region`) from now on: at its start, and whenever
+    /// its region's range or members change.
+    Region { store: u64, group: u64, descriptor: Bytes },
     /// A hard state became durable.
     HardState { store: u64, group: u64, peer: u64, term: u64, vote: u64, commit: u64 },
     /// A record with this peer's entries from `first` to `index` was prepared and is not yet written.

@@ -44,7 +44,7 @@ use super::layer::quota::counts;
 /// | `[13 RawGet]` | its number and its case in a `BatchCommands` stream; `[]`: it does not occur in streams |
 /// | `Read` | the effect of repeating it ([`Repeat`]); a `Read` ends when its `max_execution_duration_ms` is over |
 /// | `(key)`, `(keys[])`, `(pairs[].key)` | the key that logs show, the first if there are many |
-/// | `text`, `write`, `(pairs in kvs)` | where its reply carries an error (`error::reply!`) |
+/// | `text`, `write`, `message`, `(pairs in kvs)` | where its reply carries an error (`error::reply!`) |
 /// | `small`, `large`, `(value)` | whether its reply is charged to the response quota (a field: if it is large) |
 macro_rules! tikv_calls {
     ($with:ident) => {
@@ -75,6 +75,8 @@ macro_rules! tikv_calls {
                 [] Read (ranges[].start_key) text small;
             RawCoprocessor: raw_coprocessor(RawCoprocessorRequest) -> RawCoprocessorResponse,
                 [34 RawCoprocessor] Read (ranges[].start_key) text large;
+            SplitRegion: split_region(SplitRegionRequest) -> SplitRegionResponse,
+                [] Same (split_keys[]) message small;
         } }
     };
 }
@@ -115,7 +117,6 @@ pub(super) const UNBUILT: &[(&str, Instead)] = {
         ("CheckLockObserver", Protocol),
         ("RemoveLockObserver", Protocol),
         ("PhysicalScanLock", Protocol),
-        ("SplitRegion", Protocol),
         ("ReadIndex", Protocol),
         ("CheckLeader", Protocol),
         ("GetLockWaitInfo", Protocol),
@@ -192,7 +193,7 @@ macro_rules! methods {
             // meta_storagepb.MetaStorage and etcd
             MetaStorageGet, EtcdRange, EtcdMemberList,
             // armilla.pd.Cluster
-            RegisterStore, StoreHeartbeat, Overview, TransferLeader,
+            RegisterStore, StoreHeartbeat, Overview, TransferLeader, AllocIds,
         }
     };
 }

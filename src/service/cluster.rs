@@ -12,8 +12,8 @@ use tonic::{Request, Response, Status};
 use crate::pd::{PdError, PdServer};
 use crate::proto::armilla::pd::cluster_server::Cluster;
 use crate::proto::armilla::pd::{
-    HelloReply, HelloRequest, OverviewReply, OverviewRequest, RegisterStoreReply, RegisterStoreRequest,
-    StoreHeartbeatReply, StoreHeartbeatRequest, TransferLeaderReply, TransferLeaderRequest,
+    AllocIdsReply, AllocIdsRequest, HelloReply, HelloRequest, OverviewReply, OverviewRequest, RegisterStoreReply,
+    RegisterStoreRequest, StoreHeartbeatReply, StoreHeartbeatRequest, TransferLeaderReply, TransferLeaderRequest,
 };
 
 use super::calls::Method;
@@ -88,6 +88,14 @@ impl Cluster for ClusterService {
         let TransferLeaderRequest { region_id, to_store } = request.into_inner();
         self.lead(Method::TransferLeader, |pd| async move {
             pd.transfer_leader(region_id, to_store).await.map(|()| TransferLeaderReply {})
+        })
+        .await
+    }
+
+    async fn alloc_ids(&self, request: Request<AllocIdsRequest>) -> Answer<AllocIdsReply> {
+        let AllocIdsRequest { cluster_id, count } = request.into_inner();
+        self.lead(Method::AllocIds, |pd| async move {
+            pd.alloc_ids(cluster_id, count).await.map(|first| AllocIdsReply { first })
         })
         .await
     }

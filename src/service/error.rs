@@ -50,6 +50,7 @@ pub trait Reply: Default + Send + 'static {
 /// |---|---|
 /// | `text` | the string `error` |
 /// | `write` | the string `error`, and `outcome_unknown` beside it |
+/// | `message` | a region error that has only a message: the reply has no other place |
 /// | `(pairs in kvs)` | `kvs` has one pair, which has only `error.abort` |
 macro_rules! reply {
     ($Reply:ty, text) => {
@@ -57,6 +58,22 @@ macro_rules! reply {
     };
     ($Reply:ty, write) => {
         reply!(@text $Reply, |reply| reply.outcome_unknown = true);
+    };
+    ($Reply:ty, message) => {
+        impl Reply for $Reply {
+            fn with_region_error(error: $crate::proto::errorpb::Error) -> Self {
+                Self { region_error: Some(error), ..Self::default() }
+            }
+            fn with_text(text: String) -> Self {
+                Self::with_region_error($crate::proto::errorpb::Error { message: text, ..Default::default() })
+            }
+            fn with_doubt(self) -> Self {
+                self
+            }
+            fn failure(&self) -> Option<&str> {
+                self.region_error.as_ref().map(|error| error.message.as_str())
+            }
+        }
     };
     ($Reply:ty, (pairs in $pairs:ident)) => {
         impl Reply for $Reply {

@@ -8,11 +8,12 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::engine::{KvEngine, SimEngine, SimStorage, WriteBatch};
-use crate::proto::armilla::raft::{CasReply, CommandHeader, region_command};
+use crate::proto::armilla::raft::{CasReply, CommandHeader, NewRegion, Split, region_command};
 use crate::proto::kvrpcpb::Context;
 use crate::proto::metapb::RegionEpoch;
 use crate::raft::machine::{ApplyContext, StateMachine};
 use crate::region::RegionMachine;
+use crate::region::split::pieces;
 use crate::store::command;
 use crate::store::{Access, Fence, Kv, RegionRead, Route};
 use crate::types::{Error, GroupId, Region, Result};
@@ -83,6 +84,14 @@ impl Route for OneRegion {
         let applied = machine.apply(context, command, &self.0.engine, &mut batch)?;
         self.0.engine.write(&batch)?;
         command::outcome(applied.reply)
+    }
+
+    /// Returns the pieces; the region itself stays as it is.
+    async fn split(&self, keys: Vec<Bytes>) -> Result<Vec<Region>> {
+        self.next()?;
+        let new = |n: usize| NewRegion { id: 100 + n as u64, peer_ids: vec![] };
+        let split = Split { regions: (0..keys.len()).map(new).collect(), keys };
+        pieces(&self.0.region, &split).map_err(Error::Invalid)
     }
 }
 

@@ -21,11 +21,14 @@ use crate::rt::sync::watch;
 use crate::types::{Error, GroupId, Region, Result, region};
 
 use super::pd_time::PdTime;
+use super::{ClusterVersion, Measured};
 
 /// The connection to PD: calls its leader, wherever that is.
 pub trait PdLink: Send + Sync + 'static {
     /// Delivers a heartbeat.
     fn store_heartbeat(&self, request: StoreHeartbeatRequest) -> BoxFuture<'_, Result<StoreHeartbeatReply>>;
+    /// Returns the first of `count` consecutive IDs that were never given out before.
+    fn alloc_ids(&self, cluster: u64, count: u32) -> BoxFuture<'_, Result<u64>>;
 }
 
 /// The loop that sends heartbeats.
@@ -47,7 +50,7 @@ pub struct Heartbeat {
     /// Receives the stores' addresses, as PD knows them.
     pub addresses: watch::Sender<Addresses>,
     /// The time between two heartbeats. A heartbeat is sent sooner, within a tenth of a second, when leadership changes
-    /// here, when the placement driver has another leader, or when the store begins to stop.
+    /// or a range changes here, when the placement driver has another leader, or when the store begins to stop.
     pub interval: Duration,
     /// The newest version of the cluster's protocol that this node supports.
     pub protocol: u32,
@@ -55,6 +58,10 @@ pub struct Heartbeat {
     pub incarnation: Incarnation,
     /// Receives the placement driver's time.
     pub pd_time: PdTime,
+    /// Receives the version of the cluster's protocol.
+    pub version: ClusterVersion,
+    /// Receives the sizes of the regions that are led here, whenever they were measured.
+    pub sizes: watch::Sender<Measured>,
     /// Whether the store is handing over its leaders in order to stop.
     pub stopping: watch::Receiver<bool>,
     /// Receives, once PD has reported it, how many regions have a replica that was lost with the disk that this store
@@ -64,9 +71,11 @@ pub struct Heartbeat {
 
 /// The approximate size of a region.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Size {
-    bytes: u64,
-    keys: u64,
+pub struct Size {
+    /// Bytes, as the engine stores them.
+    pub bytes: u64,
+    /// Keys.
+    pub keys: u64,
 }
 
 impl Size {
@@ -83,8 +92,8 @@ impl Size {
 /// The sizes that were measured last.
 #[derive(Clone, Debug, Default)]
 struct Sizes {
-    /// Sizes of the regions that are led here.
-    regions: BTreeMap<GroupId, Size>,
+    /// Sizes of the regions that are led here, each with the version in which it was measured.
+    regions: BTreeMap<GroupId, (u64, Size)>,
     /// Bytes that the store's data takes on its disk: the engine (all groups, including those led elsewhere) and the
     /// raft log.
     used_bytes: u64,
@@ -98,9 +107,20 @@ fn engine_bytes(engine: &impl KvEngine) -> u64 {
 /// How often the conditions for an early heartbeat are checked, and how soon a failed heartbeat is sent again.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// State whose change sends a heartbeat at once: the groups led here with their terms, the leader of the placement
-/// driver (if this node has a member) with its term, and whether the store is stopping.
-type Urgent = (Vec<(GroupId, u64)>, Option<(u64, u64)>, bool);
+/// State whose change sends a heartbeat at once: the groups led here with their terms and versions, the leader of the
+/// placement driver (if this node has a member) with its term, and whether the store is stopping.
+type Urgent = (Vec<(GroupId, u64, u64)>, Option<(u64, u64)>, bool);
+
+fn version_of(view: &PeerView) -> u64 {
+    region::epoch(&view.region()).version
+}
+
+impl Sizes {
+    /// Returns the size of a region, if it was measured with its present range.
+    fn of(&self, view: &PeerView) -> Option<Size> {
+        self.regions.get(&view.group).filter(|(version, _)| *version == version_of(view)).map(|(_, size)| *size)
+    }
+}
 
 impl Heartbeat {
     /// Runs until it is dropped.
@@ -112,14 +132,16 @@ impl Heartbeat {
         loop {
             let again = round.is_multiple_of(10) || crate::buggify!("store.sizes-anew");
             if round == 0 || (again && !crate::mutant!("store.sizes-never-again")) {
-                sizes = self.sizes(&Sizes::default()).await;
-            } else if self.leaders().iter().any(|view| !sizes.regions.contains_key(&view.group))
+                sizes = self.measure(&Sizes::default()).await;
+                self.sizes.send_replace(Arc::new(sizes.regions.clone()));
+            } else if self.leaders().iter().any(|view| sizes.of(view).is_none())
                 && !crate::mutant!("store.sizes-never-again")
             {
-                // This store now leads a region that was not measured: it would be reported as empty until the next
-                // measurement.
-                let more = self.sizes(&sizes).await;
+                // This store now leads a region that was not measured, or not with its present range: it would be
+                // reported as empty until the next measurement.
+                let more = self.measure(&sizes).await;
                 sizes.regions.extend(more.regions);
+                self.sizes.send_replace(Arc::new(sizes.regions.clone()));
             }
             round += 1;
             let urgent = self.urgent();
@@ -154,9 +176,9 @@ impl Heartbeat {
         (self.led(), pd.map(|pd| (pd.term, pd.leader)), *self.stopping.borrow())
     }
 
-    /// Returns the groups led here, with their terms.
-    fn led(&self) -> Vec<(GroupId, u64)> {
-        self.leaders().iter().map(|view| (view.group, view.leadership().term)).collect()
+    /// Returns the groups led here, with their terms and versions.
+    fn led(&self) -> Vec<(GroupId, u64, u64)> {
+        self.leaders().iter().map(|view| (view.group, view.leadership().term, version_of(view))).collect()
     }
 
     fn leaders(&self) -> Vec<Arc<PeerView>> {
@@ -167,15 +189,18 @@ impl Heartbeat {
 
     /// Measures the regions that are led here and are not in `known`. The engine may have to read the indexes of its
     /// files.
-    async fn sizes(&self, known: &Sizes) -> Sizes {
+    async fn measure(&self, known: &Sizes) -> Sizes {
         let engine = self.handle.engine().clone();
         let leaders = self.leaders();
-        let unknown = leaders.iter().filter(|view| !known.regions.contains_key(&view.group));
+        let unknown = leaders.iter().filter(|view| known.of(view).is_none());
         let regions: Vec<_> = unknown.map(|view| (view.group, view.region())).collect();
         let log = self.handle.log_figures();
         let log_bytes: u64 = ["live_bytes", "dead_bytes"].iter().filter_map(|name| log.get(name)).sum();
         cpu::run(move || Sizes {
-            regions: regions.iter().map(|(group, region)| (*group, Size::of(&engine, region))).collect(),
+            regions: regions
+                .iter()
+                .map(|(group, region)| (*group, (region::epoch(region).version, Size::of(&engine, region))))
+                .collect(),
             used_bytes: engine_bytes(&engine) + log_bytes,
         })
         .await
@@ -205,7 +230,7 @@ impl Heartbeat {
             .iter()
             .map(|view| {
                 let descriptor = view.region();
-                let size = sizes.regions.get(&view.group).copied().unwrap_or_default();
+                let size = sizes.of(view).unwrap_or_default();
                 RegionHeartbeat {
                     leader: region::peer_by_id(&descriptor, view.peer).cloned(),
                     region: Some(descriptor.as_ref().clone()),
@@ -246,6 +271,7 @@ impl Heartbeat {
             ));
             return Vec::new();
         }
+        self.version.set(reply.cluster_version);
         self.pd_time.heard(reply.wall_ms, self.clock.now());
         self.lost_replicas.send_if_modified(|old| old.replace(reply.lost_replicas) != Some(reply.lost_replicas));
         if !reply.stores.is_empty() {

@@ -4,6 +4,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::engine::Read;
 use crate::proto::armilla::raft::{CasReply, region_command};
 use crate::proto::kvrpcpb::Context;
@@ -94,6 +96,14 @@ pub trait Route: Clone + Send + Sync + 'static {
         op: region_command::Op,
         fence: Option<Fence>,
     ) -> impl Future<Output = Result<Option<CasReply>>> + Send;
+
+    /// Splits the region at these keys. Repeated keys and the region's start key are ignored. Returns the pieces by
+    /// key, once the leader has applied the split; the last one keeps the region's ID.
+    ///
+    /// # Errors
+    /// As [`Route::write`], and `Invalid` if no key is left, a key is too long, or the cluster has nodes that do not
+    /// know splits. After an error some of the keys may be boundaries already.
+    fn split(&self, keys: Vec<Bytes>) -> impl Future<Output = Result<Vec<Region>>> + Send;
 }
 
 /// Checks that `key` lies in `region`.

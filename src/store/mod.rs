@@ -17,7 +17,9 @@ mod heartbeat;
 pub mod kv;
 mod pd_time;
 mod region_store;
+mod size_splits;
 mod space;
+mod split;
 
 pub(crate) use crate::region::command;
 pub(crate) use collect::Collector;
@@ -26,7 +28,9 @@ pub(crate) use heartbeat::{Heartbeat, PdLink};
 pub use kv::{Access, Fence, Kv, RegionRead, Route, check_key};
 pub(crate) use pd_time::PdTime;
 pub(crate) use region_store::RegionStore;
+pub(crate) use size_splits::{Measured, SizeSplits};
 pub(crate) use space::{Space, make_room_for_a_start};
+pub(crate) use split::{ClusterVersion, Splits};
 
 /// The planted bugs of this module and what each breaks.
 pub const MUTANTS: &[(&str, &str)] = &[
@@ -41,6 +45,7 @@ pub const MUTANTS: &[(&str, &str)] = &[
         "store.freed-reserve-forgotten",
         "a store that restarts without its reserve does not know that it was nearly full",
     ),
+    ("store.version-not-awaited", "a region is split before every node knows how to"),
     (
         "store.passes-leaders-to-and-fro",
         "two stores with very little free space hand each other the same leaders at once",

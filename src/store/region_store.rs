@@ -1,8 +1,11 @@
 //! Routing: from a request's context to a group of this store.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use bytes::Bytes;
 
 use crate::engine::{Engine, KvEngine};
 use crate::proto::armilla::raft::{CasReply, CommandHeader, region_command};
@@ -12,10 +15,12 @@ use crate::replica::{Handle, PeerView, Room};
 use crate::rt::clock::Clock;
 use crate::rt::probe::{self, Event as Probe};
 use crate::rt::task;
-use crate::types::limits::ENTRY_BYTES_MAX;
+use crate::types::limits::{ENTRY_BYTES_MAX, SIBLINGS_MAX};
 use crate::types::{Error, GroupId, Region, Result, region};
 
+use super::Splits;
 use super::kv::{Access, Fence, Kv, RegionRead, Route};
+use super::split::split_keys;
 
 /// The regions of one store. Clones share them.
 #[derive(Clone, Debug)]
@@ -27,15 +32,60 @@ struct Store {
     handle: Handle,
     clock: Clock,
     timeout: Duration,
+    splits: Splits,
     /// Numbers the reads, for the simulator's oracles.
     reads: AtomicU64,
 }
 
 impl RegionStore {
     /// Creates the regions of `store`, which `handle` drives. A read or write that takes longer than `timeout` fails.
-    pub fn new(store: u64, handle: Handle, timeout: Duration) -> RegionStore {
+    pub fn new(store: u64, handle: Handle, timeout: Duration, splits: Splits) -> RegionStore {
         let clock = handle.clock().clone();
-        RegionStore(Arc::new(Store { id: store, handle, clock, timeout, reads: AtomicU64::new(0) }))
+        RegionStore(Arc::new(Store { id: store, handle, clock, timeout, splits, reads: AtomicU64::new(0) }))
+    }
+
+    /// Returns the route to a region for this store's own use, if it leads the region.
+    pub(super) fn own_route(&self, group: GroupId) -> Option<RegionRoute> {
+        let view = self.0.handle.view(group).filter(|view| view.leads() && group != GroupId::PD)?;
+        let region = view.region();
+        let version = region::epoch(&region).version;
+        Some(RegionRoute { store: self.clone(), view, region, version, limit: self.0.timeout })
+    }
+
+    /// Adds to the current descriptor of a region, which a request knows in an older version, those of the regions that
+    /// were split off since: they have the keys that the request may be about.
+    fn epoch_not_match(&self, asked: u64, region: &Region) -> Error {
+        let mut by_end: BTreeMap<Bytes, Arc<Region>> = BTreeMap::new();
+        for view in self.0.handle.views().iter().filter(|view| view.group != GroupId::PD) {
+            let other = view.region();
+            // A piece that was split off since has a version above that of the request.
+            if region::epoch(&other).version > asked && other.id != region.id {
+                by_end.insert(other.end_key.clone(), other);
+            }
+        }
+        let mut current = vec![region.clone()];
+        let mut start = region.start_key.clone();
+        while let Some(left) = by_end.remove(&start).filter(|_| !start.is_empty() && current.len() < SIBLINGS_MAX) {
+            start = left.start_key.clone();
+            current.push(Region::clone(&left));
+        }
+        Error::EpochNotMatch(current)
+    }
+
+    /// Checks the request's version. The membership does not matter to a read or write.
+    fn check_version(&self, asked: u64, region: &Arc<Region>) -> Result<()> {
+        if asked != region::epoch(region).version && !crate::mutant!("store.epoch-not-checked") {
+            return Err(self.epoch_not_match(asked, region));
+        }
+        Ok(())
+    }
+
+    /// Completes an error with what this store knows about the regions that a request of this version may be about.
+    fn with_siblings(&self, asked: u64, error: Error) -> Error {
+        match error {
+            Error::EpochNotMatch(current) if current.len() == 1 => self.epoch_not_match(asked, &current[0]),
+            other => other,
+        }
     }
 
     /// Returns the handle of the store's replicas.
@@ -67,7 +117,7 @@ impl RegionStore {
             }
         };
         let region = view.region();
-        check_version(context.region_epoch.unwrap_or_default().version, &region)?;
+        self.check_version(context.region_epoch.unwrap_or_default().version, &region)?;
         Ok((view, region))
     }
 
@@ -107,14 +157,6 @@ fn check_leader(view: &PeerView) -> Result<()> {
     if view.leads() { Ok(()) } else { Err(view.not_leader()) }
 }
 
-/// Checks the request's version. The membership does not matter to a read or write.
-fn check_version(asked: u64, region: &Arc<Region>) -> Result<()> {
-    if asked != region::epoch(region).version && !crate::mutant!("store.epoch-not-checked") {
-        return Err(Error::EpochNotMatch(vec![Region::clone(region)]));
-    }
-    Ok(())
-}
-
 /// A request's route to a region: found once, then used for everything that the request does.
 #[derive(Clone, Debug)]
 pub struct RegionRoute {
@@ -134,7 +176,7 @@ impl Route for RegionRoute {
     }
 
     async fn read(&self) -> Result<RegionRead<Self::Snapshot>> {
-        let Store { id, handle, clock, timeout, reads } = &*self.store.0;
+        let Store { id, handle, clock, timeout, reads, .. } = &*self.store.0;
         let (store, group) = (*id, self.view.group.0);
         let read = if probe::LISTENING { reads.fetch_add(1, Ordering::Relaxed) } else { 0 };
         probe::emit(|| Probe::ReadAsked { store, group, read });
@@ -155,7 +197,7 @@ impl Route for RegionRoute {
         // for.
         let region = self.view.region();
         assert_eq!(region.id, self.region.id, "a request must read the region that it was routed to");
-        check_version(self.version, &region)?;
+        self.store.check_version(self.version, &region)?;
         let fence = Fence { term, version: region::epoch(&region).version };
         Ok(RegionRead { region, snapshot, now_s: self.store.now_s(), fence })
     }
@@ -185,7 +227,32 @@ impl Route for RegionRoute {
         );
         let proposal = self.store.0.handle.propose_to(&self.view, term, encoded);
         let reply = self.store.0.clock.timeout(self.limit, proposal).await;
-        command::outcome(reply.map_err(|_| Error::Unknown("no quorum answered in time".into()))??)
+        let reply = reply.map_err(|_| Error::Unknown("no quorum answered in time".into()))??;
+        command::outcome(reply).map_err(|error| self.store.with_siblings(version, error))
+    }
+
+    async fn split(&self, keys: Vec<Bytes>) -> Result<Vec<Region>> {
+        let Store { handle, clock, splits, .. } = &*self.store.0;
+        let keys = split_keys(&self.region, keys)?;
+        splits.check_version()?;
+        let (mut rest, mut pieces) = (&keys[..], Vec::new());
+        let mut region = Region::clone(&self.region);
+        while !rest.is_empty() {
+            let next = clock.timeout(self.limit, splits.next(&region, rest)).await;
+            let late = |_| Error::Timeout("the placement driver gave out no IDs in time".into());
+            let (split, used) = next.map_err(late)??;
+            let epoch = region::epoch(&region);
+            let header = CommandHeader { version: epoch.version, conf_ver: epoch.conf_ver, ..CommandHeader::default() };
+            let command = command::encode(header, region_command::Op::Split(split));
+            let reply = clock.timeout(self.limit, handle.propose_to(&self.view, 0, command)).await;
+            let reply = reply.map_err(|_| Error::Unknown("no quorum answered in time".into()))??;
+            let new = command::pieces(reply).map_err(|error| self.store.with_siblings(epoch.version, error))?;
+            pieces.extend(new);
+            region = pieces.pop().expect("a split has pieces");
+            rest = &rest[used..];
+        }
+        pieces.push(region);
+        Ok(pieces)
     }
 }
 

@@ -63,6 +63,20 @@ pub const FIRST_REGIONS_MAX: usize = 16 << 10;
 /// Total bytes of the keys at which the initial regions are split. The placement driver's command contains each key
 /// several times.
 pub const SPLIT_KEYS_BYTES_MAX: usize = ENTRY_BYTES_MAX / 8;
+/// How many keys one command may split a region at.
+pub const SPLIT_KEYS_MAX: usize = 256;
+/// How many descriptors an error about an outdated route carries, as in TiKV.
+pub const SIBLINGS_MAX: usize = 10;
+/// How many keys a search for a split key looks at.
+pub const KEY_SEARCH_STEPS_MAX: usize = 64;
+/// At how many keys a region that is too large is split at once.
+pub const SIZE_SPLIT_KEYS_MAX: usize = 16;
+/// How many IDs the placement driver gives out at once.
+pub const ALLOC_IDS_MAX: u32 = 4096;
+/// How many groups that do not exist here yet may have messages held for them until they are created.
+pub const HELD_GROUPS_MAX: usize = 1024;
+/// How many messages are held for one such group.
+pub const HELD_MESSAGES_MAX: usize = 8;
 /// How many lanes (threads that drive raft groups) a store has.
 pub const LANES_MAX: usize = 8;
 /// How many earlier runs of its data directory a store reports.

@@ -21,6 +21,12 @@ impl fmt::Display for GroupId {
     }
 }
 
+/// Returns whether two regions have a key in common.
+pub fn overlap(left: &Region, right: &Region) -> bool {
+    let begins_before_end = |one: &Region, other: &Region| other.end_key.is_empty() || one.start_key < other.end_key;
+    begins_before_end(left, right) && begins_before_end(right, left)
+}
+
 /// Returns whether `key` lies in `[start, end)`; an empty `end` is plus infinity.
 pub fn contains(start: &[u8], end: &[u8], key: &[u8]) -> bool {
     key >= start && (end.is_empty() || key < end)

@@ -24,7 +24,11 @@ pub const TIKV_VERSION: &str = "8.5.0";
 /// |---|---|
 /// | 1 | the first version |
 /// | 2 | `PdCommand.store_started`: the placement driver remembers the runs of stores |
-pub const PROTOCOL: u32 = 2;
+/// | 3 | `RegionCommand.split` |
+pub const PROTOCOL: u32 = 3;
+
+/// The version of the protocol that introduced splits of regions.
+pub const SPLITS: u32 = 3;
 
 /// Armilla's own version, in the form in which `Store.git_hash` and `Member.git_hash` carry it.
 pub const BUILD: &str = concat!("armilla-", env!("CARGO_PKG_VERSION"));

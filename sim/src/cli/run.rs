@@ -56,12 +56,18 @@ struct Sum {
 
 /// Number of seeds after which a site should have been reached.
 const SEEDS_REACH: u64 = 200;
-/// The same for sites that about one seed in fifty reaches.
-const SEEDS_REACH_RARE: (u64, [&str; 2]) = (800, ["driver.snapshot-of-an-earlier-pass", "pd.older-run-refused"]);
+/// The same for sites that few seeds reach.
+const SEEDS_REACH_RARE: [(&str, u64); 6] = [
+    ("driver.candidate-sends-its-state", 20_000),
+    ("driver.lacks-a-group", 800),
+    ("driver.newborn-without-record", 5_000),
+    ("driver.newcomer", 800),
+    ("driver.snapshot-of-an-earlier-pass", 800),
+    ("pd.older-run-refused", 800),
+];
 
 fn seeds_to_reach(site: &str) -> u64 {
-    let (seeds, rare) = SEEDS_REACH_RARE;
-    if rare.contains(&site) { seeds } else { SEEDS_REACH }
+    SEEDS_REACH_RARE.iter().find(|(rare, _)| *rare == site).map_or(SEEDS_REACH, |(_, seeds)| *seeds)
 }
 
 impl Sum {

@@ -392,7 +392,10 @@ impl Cluster {
             incarnation.stop.notify_one();
         });
         let now_ns = self.world.now_ns();
-        self.monitor.with(|observed| observed.pauses.stop(now_ns));
+        self.monitor.with(|observed| {
+            observed.pauses.stop(now_ns);
+            observed.births.judge(now_ns, false);
+        });
     }
 
     /// Records that a machine's process has ended.
@@ -675,8 +678,14 @@ impl Cluster {
     /// Fails if an engine's contents do not decode.
     pub fn images(&self) -> Result<Vec<Image>, Violation> {
         let at = self.world.now_ns();
-        let image =
-            |(id, machine): (&u64, &Machine)| Image::read(machine.swapped_with.unwrap_or(*id), &machine.home, at);
+        let image = |(id, machine): (&u64, &Machine)| {
+            let image = Image::read(machine.swapped_with.unwrap_or(*id), &machine.home, at)?;
+            // A process that has died and one that was started again may both lack what was not durable.
+            let life = 2 * machine.starts + u64::from(machine.incarnation().is_some());
+            // A machine may have the disk of another one.
+            let life = life * CLIENT_BASE + id;
+            Ok(Image { life, ..image })
+        };
         self.lock().iter().map(image).collect()
     }
 

@@ -7,8 +7,10 @@ use armilla::rt::probe::Event;
 use armilla::rt::sim::World;
 use armilla::rt::sim::probe::{ProbeRecord, What};
 use armilla::rt::sync::Notify;
+use armilla::types::{Region, region};
 
 use crate::oracle::appends::Appends;
+use crate::oracle::births::Births;
 use crate::oracle::collection::Collection;
 use crate::oracle::fetches::Fetches;
 use crate::oracle::lanes::Lanes;
@@ -17,6 +19,7 @@ use crate::oracle::lease::Leases;
 use crate::oracle::losses::Losses;
 use crate::oracle::pause::Pauses;
 use crate::oracle::raft::Raft;
+use crate::oracle::ranges::{self, Ranges};
 use crate::oracle::reads::Reads;
 use crate::oracle::room::Rooms;
 use crate::oracle::rounds::Rounds;
@@ -31,6 +34,10 @@ pub struct Observed {
     pub raft: Raft,
     /// Leases, as they are taken.
     pub leases: Leases,
+    /// The ranges of regions, and who serves them.
+    pub ranges: Ranges,
+    /// Newborn regions, which need a leader.
+    pub births: Births,
     /// Reads, as they are served.
     pub reads: Reads,
     /// Timestamps, as they are issued.
@@ -65,6 +72,18 @@ pub struct Observed {
     pub node_of: BTreeMap<u64, u64>,
     /// Nodes whose store stopped serving in their present incarnation, and why.
     pub poisoned: BTreeMap<u64, String>,
+}
+
+impl Observed {
+    /// Tells the oracles about a region that has been split or born. The first regions are told when the cluster has
+    /// been founded.
+    fn note_region(&mut self, region: &Region, now_ns: u64) {
+        if region::epoch(region).version > 1 {
+            self.raft.replicas(region.id, ranges::voters(region));
+            let nodes = region.peers.iter().filter_map(|peer| self.node_of.get(&peer.store_id)).copied();
+            self.pauses.born(now_ns, region.id, nodes.collect());
+        }
+    }
 }
 
 /// The observations, shared by the probe's sink and the scenario.
@@ -118,6 +137,7 @@ impl Monitor {
                     observed.led_since.insert(*group, record.at_ns);
                 }
             }
+            Event::Region { descriptor, .. } => observed.note_region(&ranges::decode(descriptor), record.at_ns),
             Event::Poisoned { why, .. } => {
                 observed.poisoned.insert(record.node, why.clone());
                 self.news.notify_waiters();
@@ -132,11 +152,13 @@ impl Monitor {
             .raft
             .observe(event)
             .and_then(|()| observed.leases.observe(event, record.node, &clocks))
+            .and_then(|()| observed.ranges.observe(event, record.node, &observed.leases, &clocks))
             .and_then(|()| observed.reads.observe(event))
             .and_then(|()| observed.issued.observe(event));
         let judged = judged.map_err(|(oracle, _, what)| Violation::new(oracle, record.at_ns, record.node, what));
         let judged = judged.and_then(|()| observed.pauses.observe(record.at_ns, record.node, event, &observed.node_of));
         let (at_ns, node) = (record.at_ns, record.node);
+        let judged = judged.and_then(|()| observed.births.observe(at_ns, node, event));
         let judged = judged.and_then(|()| observed.lanes.observe(at_ns, node, event));
         let judged = judged.and_then(|()| observed.moved.observe(at_ns, node, event));
         let judged = judged.and_then(|()| observed.appends.observe(at_ns, node, event));

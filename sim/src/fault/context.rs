@@ -5,15 +5,19 @@ use std::time::Duration;
 
 use armilla::client::PdClient;
 use armilla::proto::armilla::raft::RaftBatch;
+use armilla::proto::kvrpcpb::{self, SplitRegionRequest};
+use armilla::proto::tikvpb::tikv_client::TikvClient;
 use armilla::rt::rng::Rng;
 use armilla::rt::sim::{LinkConfig, NodeHandle, World};
-use armilla::types::GroupId;
+use armilla::types::{GroupId, Region, region};
+use bytes::Bytes;
 
 use super::force::Machines;
 use super::target::Target;
 use crate::cluster::monitor::Monitor;
 use crate::cluster::{Cluster, Death};
 use crate::oracle::ttl::WallClocks;
+use crate::plan::keys::boundary as boundary_key;
 
 /// Everything that a fault may act on or must report to.
 pub struct Context {
@@ -27,8 +31,8 @@ pub struct Context {
     pub machines: Machines,
     /// The configuration of links without faults.
     pub link: LinkConfig,
-    /// The regions' groups in the order of their keys, without the last one, which has no keys of the workload.
-    pub groups: Vec<u64>,
+    /// The first regions, in the order of their keys.
+    pub regions: Vec<Region>,
     /// The client that requests leadership transfers.
     pub pd: PdClient,
     /// The machine on which that client runs.
@@ -78,16 +82,27 @@ impl Context {
         }
     }
 
-    /// Returns the group of the region with this number.
-    pub fn group(&self, region: u32) -> Option<u64> {
-        self.groups.get(region as usize % self.groups.len().max(1)).copied()
+    /// Returns the group of the region with this number: as many as there were regions at first have their numbers in
+    /// the order of their keys, and keep them when they are split. Higher numbers name the pieces that were born from
+    /// them, if there are any.
+    pub fn group(&self, number: u32) -> Option<u64> {
+        let count = self.regions.len().max(1);
+        let first = self.regions.get(number as usize % count)?;
+        let mut pieces = self.monitor.with(|observed| observed.ranges.regions());
+        pieces.retain(|piece| region::holds(first, &piece.start_key));
+        // The last piece is the one with the first region's id.
+        let at = number as usize / count % pieces.len().max(1);
+        Some(pieces.iter().rev().nth(at).map_or(first.id, |piece| piece.id))
     }
 
     /// Ends a node's process, if it is up.
     pub fn kill(&mut self, node: u64, death: Death, rng: &mut Rng) {
         if self.cluster.is_up(node) {
             self.cluster.crash(node, death, rng);
-            self.monitor.with(|observed| observed.moved.died(node));
+            self.monitor.with(|observed| {
+                observed.moved.died(node);
+                observed.lanes.died(node);
+            });
             if death == Death::PowerOff {
                 self.unsettle(node);
             }
@@ -121,6 +136,37 @@ impl Context {
         self.admin.spawn(async move {
             // A refusal (the leader just moved) is ignored.
             let _ = pd.transfer_leader(group, store).await;
+        });
+    }
+
+    /// Splits the region that holds the first of these boundaries there and at all others that are inside it.
+    pub fn split(&self, boundaries: &[u32]) {
+        let mut keys: Vec<Bytes> = boundaries.iter().map(|boundary| boundary_key(*boundary)).collect();
+        let found = self.monitor.with(|observed| {
+            let region = observed.ranges.holding(keys.first()?)?.clone();
+            let (_, node) = *observed.leaders.get(&region.id)?;
+            let mut peers = region.peers.iter();
+            let peer = *peers.rfind(|peer| observed.node_of.get(&peer.store_id) == Some(&node))?;
+            Some((region, peer, node))
+        });
+        let Some((region, peer, node)) = found else { return };
+        keys.retain(|key| region::holds(&region, key) && *key > region.start_key);
+        let address = &self.cluster.addresses()[node as usize - 1];
+        if keys.is_empty() {
+            return;
+        }
+        let Ok(channel) = self.admin.env().net.channel(address) else { return };
+        let context = kvrpcpb::Context {
+            region_id: region.id,
+            region_epoch: region.region_epoch,
+            peer: Some(peer),
+            ..kvrpcpb::Context::default()
+        };
+        let request =
+            SplitRegionRequest { context: Some(context), split_keys: keys, is_raw_kv: true, ..Default::default() };
+        self.admin.spawn(async move {
+            // A refusal (the leader or the region just changed) is ignored.
+            let _ = TikvClient::new(channel).split_region(request).await;
         });
     }
 }

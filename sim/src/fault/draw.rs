@@ -50,6 +50,10 @@ pub struct Draw<'a> {
     pub stores: u32,
     /// The initial number of regions.
     pub regions: u32,
+    /// The number of keys.
+    pub keys: u32,
+    /// The number of pieces of a region that faults distinguish; 1 in a run without splits.
+    pub pieces: u32,
     /// The election timeout, ms.
     pub election_ms: u64,
 }
@@ -69,9 +73,17 @@ impl Draw<'_> {
         if self.rng.chance(0.3) { Target::PdLeader } else { Target::Leader(self.region()) }
     }
 
-    /// Draws the number of a region, from 0.
+    /// Draws the number of a region, from 0. [`super::context::Context::group`] says what the numbers mean.
     pub fn region(&mut self) -> u32 {
-        self.rng.below(u64::from(self.regions)) as u32
+        self.rng.below(u64::from(self.regions * self.pieces)) as u32
+    }
+
+    /// Draws a new boundary inside a region, as it was at first.
+    pub fn boundary(&mut self, region: u32) -> u32 {
+        let first_key = |region: u32| u64::from(region) * u64::from(self.keys) / u64::from(self.regions);
+        let region = region % self.regions;
+        let (low, high) = (2 * first_key(region), 2 * first_key(region + 1));
+        self.rng.between(low + 1, (high - 1).max(low + 1)) as u32
     }
 
     /// Draws the number of a node, from 1.

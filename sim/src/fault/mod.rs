@@ -23,6 +23,7 @@ pub mod leadership;
 pub mod nemesis;
 pub mod net;
 pub mod process;
+pub mod region;
 pub mod repeat;
 pub mod story;
 pub mod target;
@@ -67,6 +68,7 @@ pub enum Kind {
     Net(net::Kind),
     Clock(clock::Kind),
     Leadership(leadership::Kind),
+    Region(region::Kind),
     Repeat(repeat::Kind),
 }
 
@@ -79,6 +81,7 @@ macro_rules! of_family {
             Kind::Net($kind) => $body,
             Kind::Clock($kind) => $body,
             Kind::Leadership($kind) => $body,
+            Kind::Region($kind) => $body,
             Kind::Repeat($kind) => $body,
         }
     };
@@ -115,7 +118,9 @@ macro_rules! family {
     };
 }
 
-family!(Process: process, Disk: disk, Net: net, Clock: clock, Leadership: leadership, Repeat: repeat);
+family!(
+    Process: process, Disk: disk, Net: net, Clock: clock, Leadership: leadership, Repeat: repeat, Region: region
+);
 
 /// A class of faults of any family.
 pub struct AnyClass {
@@ -293,7 +298,7 @@ mod tests {
         let mut rng = armilla::rt::rng::Rng::new(3);
         for class in classes() {
             for _ in 0..50 {
-                let mut draw = Draw { rng: &mut rng, stores: 5, regions: 4, election_ms: 1000 };
+                let mut draw = Draw { rng: &mut rng, stores: 5, regions: 4, pieces: 4, keys: 80, election_ms: 1000 };
                 let mut fault = Fault::new(0, class.make(&mut draw));
                 fault.validate().unwrap_or_else(|why| panic!("{}: {why}", class.name));
                 let mut halvings = 0;

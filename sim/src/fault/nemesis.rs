@@ -1,6 +1,6 @@
 //! The nemesis, which executes a plan's faults at their times.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use armilla::rt::rng::Rng;
 
@@ -157,7 +157,8 @@ impl Nemesis {
         // A store with a damaged disk may detect this at any time or never; until then its replicas continue.
         let hurt = wiped.filter(|node| !cluster.with(*node, |machine| machine.wiped));
         let armed = armed || hurt.is_some();
-        let dead = self.force.dead.iter().chain(wiped.iter().filter(|_| hurt.is_none())).copied().collect();
+        let dead: BTreeSet<u64> =
+            self.force.dead.iter().chain(wiped.iter().filter(|_| hurt.is_none())).copied().collect();
         let (now_ns, settings_differ) = (world.now_ns(), self.context.settings_differ);
         let calm = !armed && !settings_differ && !self.context.is_unsettled();
         let slow = self.force.only_slow(&self.context.link).filter(|_| calm);
@@ -165,8 +166,10 @@ impl Nemesis {
         let plain = self.force.plain && calm;
         let drained = self.force.nothing_but_low(self.context.machines.reserve_kib, &self.context.link);
         let drained = if calm { drained } else { Default::default() };
+        let dead = plain.then_some(dead);
         monitor.with(|observed| {
-            observed.pauses.regime(now_ns, plain.then_some(dead));
+            observed.births.regime(now_ns, dead.as_ref());
+            observed.pauses.regime(now_ns, dead);
             // A log with a small limit in bytes may lack the entries after a snapshot.
             observed.raft.judge_snapshots_while(calm && loses_nothing && self.context.keeps_log);
             observed.moved.judge(now_ns, slow);

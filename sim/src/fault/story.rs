@@ -4,7 +4,7 @@
 use super::clock::{self, DRIFT_PPM_MAX};
 use super::draw::{Draft, Draw};
 use super::target::Target;
-use super::{Kind, disk, leadership, net, process, repeat};
+use super::{Kind, disk, leadership, net, process, region, repeat};
 
 /// A story. A run includes it or not.
 pub struct Story {
@@ -40,6 +40,9 @@ pub const STORIES: &[Story] = &[
     Story { name: "damaged-snapshot", per_minute: (1.0, 3.0), tell: damaged_snapshot },
     Story { name: "slow-return", per_minute: (0.6, 1.5), tell: slow_return },
     Story { name: "slow-install", per_minute: (1.0, 3.0), tell: slow_install },
+    Story { name: "split-then-fault", per_minute: (1.0, 8.0), tell: split_then_fault },
+    Story { name: "split-unapplied", per_minute: (1.0, 6.0), tell: split_unapplied },
+    Story { name: "split-absent", per_minute: (0.6, 2.0), tell: split_absent },
 ];
 
 /// A node is away for long while the others run normally: its groups get other leaders, and no leader is transferred to
@@ -227,4 +230,41 @@ fn forgetful_voter(d: &mut Draw<'_>) -> Vec<Part> {
     }
     story.push(at(at_ms + down_ms + d.rng.between(1, 300), leader, cut_ms, net::Kind::Isolate {}));
     story
+}
+
+/// A region is split, and shortly afterwards its leader or all nodes crash, or its leadership is transferred.
+fn split_then_fault(d: &mut Draw<'_>) -> Vec<Part> {
+    let number = d.region();
+    let split = Draft::everywhere(0, region::split(d, number).into());
+    let (leader, after_ms, down_ms) = (Target::Leader(number), d.log(1, 500), d.log(50, 3_000));
+    let fault = match d.rng.below(5) {
+        0 => at(after_ms, leader, down_ms, process::Kind::Crash {}),
+        1 => at(after_ms, leader, down_ms, net::Kind::Isolate {}),
+        2 => {
+            let transfer = leadership::Kind::Transfer { region: number, to: d.node() };
+            (after_ms / 10, Draft::everywhere(0, transfer.into()))
+        }
+        _ => (after_ms, Draft::everywhere(down_ms, process::Kind::CrashAll {}.into())),
+    };
+    vec![(0, split), fault]
+}
+
+/// A leader's engine makes writers wait while its region is split: the other stores apply the split long before it
+/// does, and the newborn may be led there.
+fn split_unapplied(d: &mut Draw<'_>) -> Vec<Part> {
+    let number = d.region();
+    let stall_ms = d.election(150, 500);
+    let stall = at(0, Target::Leader(number), stall_ms, disk::Kind::StallEngine {});
+    vec![stall, (d.rng.between(1, 100), Draft::everywhere(0, region::split(d, number).into()))]
+}
+
+/// A node is away while a region is split, for a moment or for so long that it gets a snapshot of the region.
+fn split_absent(d: &mut Draw<'_>) -> Vec<Part> {
+    let number = d.region();
+    let away_ms = d.log(500, 12_000);
+    let away = match d.rng.below(2) {
+        0 => at(0, Target::Follower(number), away_ms, net::Kind::Isolate {}),
+        _ => at(0, Target::Follower(number), away_ms, process::Kind::Crash {}),
+    };
+    vec![away, (d.rng.below(away_ms), Draft::everywhere(0, region::split(d, number).into()))]
 }

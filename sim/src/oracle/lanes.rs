@@ -41,6 +41,12 @@ impl Lanes {
         judged
     }
 
+    /// Reports that a node's process died. The next one may have fewer lanes.
+    pub fn died(&mut self, node: u64) {
+        self.lanes.remove(&node);
+        self.last.retain(|(of, _), _| *of != node);
+    }
+
     fn check(&self, now_ns: u64, (node, lane): (u64, u64), last_ns: u64) -> Result<(), Violation> {
         let gap_ns = now_ns.saturating_sub(last_ns);
         if gap_ns <= self.bound_ns {
@@ -56,8 +62,7 @@ impl Lanes {
             Event::Note { what: "tick", b, .. } => *b,
             // The store stops or starts: it is judged again when the faults change.
             Event::Poisoned { .. } | Event::Start { .. } => {
-                self.lanes.remove(&node);
-                self.last.retain(|(of, _), _| *of != node);
+                self.died(node);
                 return Ok(());
             }
             _ => return Ok(()),

@@ -34,6 +34,14 @@ pub struct Leases {
 }
 
 impl Leases {
+    /// Returns the group and the store of every lease that is valid now.
+    pub fn valid(&self, clocks: Clocks<'_>) -> Vec<(u64, u64)> {
+        let valid = |lease: &Lease| {
+            clocks(lease.node).is_some_and(|(life, now_ns)| lease.life == life && now_ns < lease.until_ns)
+        };
+        self.held.iter().filter(|(_, lease)| valid(lease)).map(|(at, _)| *at).collect()
+    }
+
     /// Judges one event of `node`.
     pub fn observe(&mut self, event: &Event, node: u64, clocks: Clocks<'_>) -> Result<(), (&'static str, u64, String)> {
         match *event {

@@ -4,6 +4,8 @@
 //! |---|---|---|---|
 //! | `election-safety`, `log-matching`, `leader-completeness`, `state-machine-safety`, `commit-permanence`, `persistence`, `quorum-durability`, `lease-reads`, `snapshots-in-a-row` | raft's safety properties | [`raft`] | probe events, as they happen |
 //! | `lease` | at most one peer of a group serves without a quorum | [`lease`] | probe events and the nodes' clocks |
+//! | `ranges` | at most one peer serves a key, ranges of one store do not overlap | [`ranges`] | probe events and the nodes' clocks |
+//! | `births` | a newborn region gets a leader almost at once | [`births`] | probe events and the faults |
 //! | `timestamps` | timestamps are unique, increase, and respect real time | [`tso`] | probe events, then the clients' timestamps |
 //! | `pause` | regions accept writes soon after a loss | [`pause`] | probe events and the faults |
 //! | `lanes` | a lane keeps running while its engine blocks writers or readers | [`lanes`] | probe events and the faults |
@@ -32,6 +34,7 @@
 //! [`Violation`]. **Never**: an oracle that relies on the store's own opinion of what is correct.
 
 pub mod appends;
+pub mod births;
 pub mod bounds;
 pub mod collection;
 pub mod durability;
@@ -43,6 +46,7 @@ pub mod liveness;
 pub mod losses;
 pub mod pause;
 pub mod raft;
+pub mod ranges;
 pub mod reads;
 pub mod region;
 pub mod room;

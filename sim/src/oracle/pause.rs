@@ -93,6 +93,8 @@ pub struct Pauses {
     accepting: BTreeSet<(u64, u64)>,
     /// By group: the sum (ns), and up to when (true ns) it is complete.
     paused: BTreeMap<u64, (u64, u64)>,
+    /// By newborn group: when (true ns) its first peer was born.
+    born: BTreeMap<u64, u64>,
     /// The largest sums after a fault and after a node was told to stop, in thousandths of an election timeout.
     pub worst_permille: (u64, u64),
 }
@@ -143,6 +145,15 @@ impl Pauses {
         self.accepting.retain(|(_, at)| *at != node);
         self.gone.insert(node);
         judged
+    }
+
+    /// Reports a group that was born by a split, or was split itself, and the nodes that have peers of it.
+    pub fn born(&mut self, now_ns: u64, group: u64, nodes: BTreeSet<u64>) {
+        self.paused.entry(group).or_insert_with(|| {
+            self.born.insert(group, now_ns);
+            (0, now_ns)
+        });
+        self.members.entry(group).or_default().extend(nodes);
     }
 
     fn restart(&mut self, now_ns: u64) {
@@ -215,7 +226,6 @@ impl Pauses {
             self.restart(now_ns);
             return Ok(());
         };
-        let allowed_ns = self.bounds.pause(regime.why);
         let election_ns = self.bounds.election_ns.max(1);
         for (group, (sum, upto)) in &mut self.paused {
             let takes = |(of, node): &(u64, u64)| of == group && !regime.dead.contains(node);
@@ -226,7 +236,11 @@ impl Pauses {
                 *sum += now_ns.saturating_sub(*upto);
             }
             *upto = now_ns;
-            let worst = match regime.why {
+            // Nobody could hand over a group that was born afterwards.
+            let later = self.born.get(group).is_some_and(|born_ns| *born_ns >= regime.since_ns);
+            let why = if later { Since::Fault } else { regime.why };
+            let allowed_ns = self.bounds.pause(why);
+            let worst = match why {
                 Since::Fault => &mut self.worst_permille.0,
                 Since::Stop => &mut self.worst_permille.1,
             };
@@ -236,7 +250,7 @@ impl Pauses {
                     "group {group} accepted no writes for {} ms of the {} ms since {}, while most nodes were up; at most {} ms are allowed",
                     *sum / 1_000_000,
                     (now_ns - regime.since_ns) / 1_000_000,
-                    if regime.why == Since::Stop { "a node was told to stop" } else { "the last fault" },
+                    if why == Since::Stop { "a node was told to stop" } else { "the last fault" },
                     allowed_ns / 1_000_000,
                 );
                 return Err(Violation::new("pause", now_ns, 0, what));

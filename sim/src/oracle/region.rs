@@ -7,13 +7,17 @@ use std::collections::BTreeMap;
 use armilla::types::{GroupId, Region, region::epoch};
 
 use super::Violation;
+use super::ranges::overlap;
 use super::state::Image;
+
+/// Versions and `conf_ver` of regions, by region.
+type Epochs = BTreeMap<u64, (u64, u64)>;
 
 /// Follows the descriptors on all stores.
 #[derive(Debug, Default)]
 pub struct Regions {
-    /// By (node, region): the epoch last seen, (version, conf_ver).
-    seen: BTreeMap<(u64, u64), (u64, u64)>,
+    /// By node: the life of its process, and the epoch of each region as last seen then, (version, conf_ver).
+    seen: BTreeMap<u64, (u64, Epochs)>,
     /// By region: the newest descriptor.
     newest: BTreeMap<u64, Region>,
 }
@@ -28,6 +32,12 @@ impl Regions {
     /// they need not cover all keys.
     pub fn observe(&mut self, images: &[Image], complete: bool, at: u64) -> Result<(), Violation> {
         for image in images {
+            apart(image, at)?;
+            let (life, seen) = self.seen.entry(image.node).or_default();
+            if *life != image.life {
+                // A change of a range that was not durable is made again when it is known as committed again.
+                (*life, *seen) = (image.life, BTreeMap::new());
+            }
             for (&group, (state, _)) in image.groups.iter().filter(|(group, _)| **group != GroupId::PD.0) {
                 let region = &state.region;
                 self.one(image.node, group, region, at)?;
@@ -38,7 +48,8 @@ impl Regions {
 
     fn one(&mut self, node: u64, group: u64, region: &Region, at: u64) -> Result<(), Violation> {
         let now = order(region);
-        let before = self.seen.insert((node, group), now).unwrap_or_default();
+        let (_, seen) = self.seen.entry(node).or_default();
+        let before = seen.insert(group, now).unwrap_or_default();
         if now < before {
             let what = format!("region {group}: epoch {before:?} went back to {now:?}");
             return Err(Violation::new("regions", at, node, what));
@@ -69,6 +80,20 @@ impl Regions {
             return Err(Violation::new("regions", at, 0, what));
         }
         Ok(())
+    }
+}
+
+/// Judges whether the regions on one store have no key in common.
+fn apart(image: &Image, at: u64) -> Result<(), Violation> {
+    let states = image.groups.iter().filter(|(group, _)| **group != GroupId::PD.0);
+    let mut sorted: Vec<&Region> = states.map(|(_, (state, _))| &state.region).collect();
+    sorted.sort_by(|a, b| a.start_key.cmp(&b.start_key));
+    match sorted.windows(2).find(|pair| overlap(pair[0], pair[1])) {
+        None => Ok(()),
+        Some(pair) => {
+            let what = format!("regions {} and {} of one store have keys in common", pair[0].id, pair[1].id);
+            Err(Violation::new("regions", at, image.node, what))
+        }
     }
 }
 
@@ -112,7 +137,7 @@ mod tests {
     }
     fn image(regions: &[Region]) -> Vec<Image> {
         let state = |region: &Region| GroupState { region: region.clone(), ..GroupState::default() };
-        vec![Image { node: 1, groups: regions.iter().map(|r| (r.id, (state(r), 0))).collect() }]
+        vec![Image { node: 1, life: 1, groups: regions.iter().map(|r| (r.id, (state(r), 0))).collect() }]
     }
 
     #[test]

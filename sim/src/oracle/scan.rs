@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::Violation;
 use crate::workload::history::{Call, Ended, History, Record, show};
 
-/// Judges every scan. `splits` are the boundaries between regions, in ascending order.
+/// Judges every scan. `splits` are all boundaries that regions ever had, in ascending order.
 pub fn check(history: &History, splits: &[Bytes]) -> Result<(), Violation> {
     let spans = Spans::new(history);
     for record in &history.records {

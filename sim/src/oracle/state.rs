@@ -18,6 +18,8 @@ type Held = (GroupState, u64);
 pub struct Image {
     /// The store's node.
     pub node: u64,
+    /// The life of its process, alive or dead, in which the image was taken.
+    pub life: u64,
     /// By group: its state as stored, and a hash of the data in its range.
     pub groups: BTreeMap<u64, Held>,
 }
@@ -43,7 +45,7 @@ impl Image {
             };
             groups.insert(region.id, (state.clone(), hash));
         }
-        Ok(Image { node, groups })
+        Ok(Image { node, life: 0, groups })
     }
 }
 
@@ -81,6 +83,20 @@ pub fn converged(images: &[Image]) -> bool {
         .all(|(&group, (state, _))| *applied.entry(group).or_insert(state.applied.0) == state.applied.0)
 }
 
+/// Describes the first peer of a newborn region that is on none of the nodes where its descriptor has one.
+/// `node_of` has the nodes of the stores that still exist.
+pub fn unborn(images: &[Image], node_of: &BTreeMap<u64, u64>) -> Option<String> {
+    let states = images.iter().flat_map(|image| image.groups.values()).map(|(state, _)| &state.region);
+    let mut missing = states.filter(|region| region.id != GroupId::PD.0).flat_map(|region| {
+        let nodes = region.peers.iter().filter_map(|peer| node_of.get(&peer.store_id));
+        nodes.map(move |node| (region.id, *node))
+    });
+    let holds =
+        |group: u64, node: u64| images.iter().any(|image| image.node == node && image.groups.contains_key(&group));
+    let (group, node) = missing.find(|(group, node)| !holds(*group, *node))?;
+    Some(format!("region {group} was never born on node {node}"))
+}
+
 /// Describes the groups whose replicas have different applied indexes.
 pub fn behind(images: &[Image]) -> String {
     let mut applied: BTreeMap<u64, Vec<(u64, u64)>> = BTreeMap::new();
@@ -104,7 +120,7 @@ mod tests {
 
     fn image(node: u64, index: u64, hash: u64) -> Image {
         let state = GroupState { applied: (index, 5), ..GroupState::default() };
-        Image { node, groups: BTreeMap::from([(2, (state, hash))]) }
+        Image { node, life: 0, groups: BTreeMap::from([(2, (state, hash))]) }
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! **In** comes a seed or a file, **out** goes a [`Plan`] whose parts fit each other. **Never**: anything in a run that
 //! depends on neither the plan nor its schedule seed.
 
+pub mod keys;
 pub mod knobs;
 pub mod nodes;
 pub mod shrink;
@@ -18,6 +19,7 @@ use armilla::node::Config;
 use armilla::rt::rng::{Rng, hash_label};
 use serde::{Deserialize, Serialize};
 
+pub use self::keys::key;
 pub use self::knobs::Knobs;
 use crate::fault::Fault;
 
@@ -207,20 +209,10 @@ impl Plan {
         faults.max(ops).min(LENGTH_MS_MAX)
     }
 
-    /// Returns the boundaries between regions as the stores know them: memcomparable keys.
-    pub fn boundaries(&self) -> Vec<bytes::Bytes> {
-        self.topology.splits.iter().map(|&split| armilla::codec::bytes::encode(&key(split))).collect()
-    }
-
     /// Returns all keys of the workload's key space.
     pub fn all_keys(&self) -> Vec<bytes::Bytes> {
         (0..self.workload.keys).map(key).collect()
     }
-}
-
-/// Returns the key with this number.
-pub fn key(number: u32) -> bytes::Bytes {
-    format!("k{number:03}").into()
 }
 
 /// Returns the random numbers of operation `n` of client `client`.

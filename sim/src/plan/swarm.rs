@@ -22,6 +22,8 @@ const P_CLASS: f64 = 0.25;
 const P_STORY: f64 = 0.25;
 /// Probability, on small disks, that low disk space is the only fault: with others the oracle could not judge leaders.
 const P_ROOM_ALONE: f64 = 0.3;
+/// Probability that splits are the only faults: newborns must get a leader at once where nothing is wrong.
+const P_SPLITS_ALONE: f64 = 0.08;
 /// Probability that a store loses its data or a part of it.
 const P_LOSS: f64 = 0.3;
 
@@ -45,9 +47,10 @@ pub fn plan(seed: u64) -> Plan {
     let length_ms = workload.ops[0][1] as u64 * workload.pace_ms;
     let mut knobs = knobs(&mut Rng::fork(seed, "knobs"));
     let raft = knobs.settings().raft;
-    let scene = (stores, regions, raft.tick_ms * raft.election_ticks as u64);
+    let scene = (stores, regions, keys, raft.tick_ms * raft.election_ticks as u64);
     let room_alone = knobs.disk_mib > 0 && Rng::fork(seed, "room").chance(P_ROOM_ALONE);
-    let alone = room_alone.then_some("leader-without-room");
+    let splits_alone = Rng::fork(seed, "splits").chance(P_SPLITS_ALONE);
+    let alone = room_alone.then_some("leader-without-room").or(splits_alone.then_some("split-region"));
     let faults = faults(&mut Rng::fork(seed, "faults"), scene, length_ms, alone);
     if faults.iter().any(|fault| fault.kind == process::Kind::OldCopy { identity: true }.into()) {
         // The first version of the protocol does not remember runs: an older copy is never told to stop.
@@ -103,7 +106,10 @@ fn knobs(rng: &mut Rng) -> Knobs {
         "collect_grace_ms": rng.pick(&[0, 0, 3000]),
     });
     raft["lanes"] = json!(rng.pick(&[1, 1, 2, 3]));
-    let mut config = json!({ "raft": raft, "pd": pd, "ttl": ttl });
+    let regions = &mut Rng::fork(rng.clone().next_u64(), "regions");
+    let size_max_kib = if is_small { 0 } else { *regions.pick(&[0, 0, 0, 0, 2, 8, 32]) };
+    let regions = json!({ "size_max_kib": size_max_kib });
+    let mut config = json!({ "raft": raft, "pd": pd, "ttl": ttl, "regions": regions });
     if is_small {
         let reserve_mib = 2;
         config["disk_reserve_mib"] = json!(reserve_mib);
@@ -172,7 +178,7 @@ fn workload(rng: &mut Rng, keys: u32) -> Workload {
 /// Draws the faults of a run, only those of the class or story `alone` if it is given.
 fn faults(
     rng: &mut Rng,
-    (stores, regions, election_ms): (u32, u32, u64),
+    (stores, regions, keys, election_ms): (u32, u32, u32, u64),
     length_ms: u64,
     alone: Option<&str>,
 ) -> Vec<Fault> {
@@ -197,18 +203,27 @@ fn faults(
         let count = (rate * length_ms as f64 / 60_000.0).ceil() as u64;
         (if active { count } else { 0 }, own)
     };
+    // In a run with splits, faults strike the pieces as well.
+    let splits = classes
+        .iter()
+        .enumerate()
+        .any(|(n, class)| class.name == "split-region" && drawn(n, class.name, class.per_minute, P_CLASS).0 > 0);
+    let pieces = if splits { 3 } else { 1 };
     for (n, class) in classes.iter().enumerate() {
         let (count, mut own) = drawn(n, class.name, class.per_minute, P_CLASS);
         for _ in 0..count {
             let at_ms = own.below(length_ms);
-            faults.push(Fault::new(at_ms, class.make(&mut Draw { rng: &mut own, stores, regions, election_ms })));
+            faults.push(Fault::new(
+                at_ms,
+                class.make(&mut Draw { rng: &mut own, stores, regions, keys, pieces, election_ms }),
+            ));
         }
     }
     for (n, story) in STORIES.iter().enumerate() {
         let (count, mut own) = drawn(classes.len() + n, story.name, story.per_minute, P_STORY);
         for _ in 0..count {
             let begin_ms = own.below(length_ms);
-            let parts = (story.tell)(&mut Draw { rng: &mut own, stores, regions, election_ms });
+            let parts = (story.tell)(&mut Draw { rng: &mut own, stores, regions, keys, pieces, election_ms });
             faults.extend(parts.into_iter().map(|(after_ms, draft)| Fault::new(begin_ms + after_ms, draft)));
         }
     }

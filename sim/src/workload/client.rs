@@ -31,6 +31,8 @@ pub struct Ledger {
     pub grants: Arc<Mutex<Vec<Grant>>>,
     /// Region lookups that returned no leader: true time (ns) and region.
     pub leaderless: Arc<Mutex<Vec<(u64, u64)>>>,
+    /// Region lookups that returned no region: true time (ns) and key.
+    pub holes: Arc<Mutex<Vec<(u64, Bytes)>>>,
 }
 
 impl Ledger {
@@ -165,9 +167,14 @@ impl Client {
         let mut rng = Rng::fork(plan.workload.seed ^ u64::from(self.number), "lookups");
         while self.world.now_ns() < until_ns {
             let key = key(rng.below(u64::from(plan.workload.keys)) as u32);
-            if let Ok(Some(RegionInfo { region, leader: None })) = self.pd().get_region(&key).await {
-                let at = self.world.now_ns();
-                self.ledger.leaderless.lock().expect("nothing panics while holding it").push((at, region.id));
+            let found = self.pd().get_region(&key).await;
+            let at = self.world.now_ns();
+            match found {
+                Ok(Some(RegionInfo { region, leader: None })) => {
+                    self.ledger.leaderless.lock().expect("nothing panics while holding it").push((at, region.id));
+                }
+                Ok(None) => self.ledger.holes.lock().expect("nothing panics while holding it").push((at, key)),
+                _ => {}
             }
             self.world.sleep_ns(rng.between(1, plan.workload.tso_ms * 2) * 1_000_000).await;
         }

@@ -85,7 +85,8 @@ impl Families {
 
     /// Returns the node that leads a key's region, and the context of requests to it.
     fn leader(&self, number: u32) -> Option<(u64, Option<Context>)> {
-        let region = self.0.regions.iter().find(|region| region::holds(region, &own_key(number)))?;
+        let regions = self.0.regions();
+        let region = regions.iter().find(|region| region::holds(region, &own_key(number)))?;
         let (node, store) = self.0.leader(region.id)?;
         let peer = region::peer_on(region, store).cloned()?;
         let (region_id, region_epoch) = (region.id, region.region_epoch);

@@ -24,11 +24,14 @@ pub struct Insider {
     pub cluster: Cluster,
     /// The plan.
     pub plan: Arc<Plan>,
-    /// The regions.
-    pub regions: Vec<Region>,
 }
 
 impl Insider {
+    /// Returns the newest descriptors of all regions, in order of their keys.
+    pub fn regions(&self) -> Vec<Region> {
+        self.monitor.with(|observed| observed.ranges.regions())
+    }
+
     /// Returns the node that leads a region, as the simulator knows it, and its store. All other stores refuse requests
     /// because they do not lead the region.
     pub fn leader(&self, region: u64) -> Option<(u64, u64)> {

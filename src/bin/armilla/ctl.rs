@@ -30,6 +30,7 @@ use std::time::Duration;
 
 use armilla::client::{PdClient, RawClient, RawOptions};
 use armilla::rt::Env;
+use armilla::rt::clock::Clock;
 use armilla::rt::rng::Rng;
 use clap::{Subcommand, ValueEnum};
 use serde_json::{Value, json};
@@ -185,6 +186,9 @@ enum Command {
         #[arg(long, value_name = "N", default_value_t = 1)]
         count: u32,
     },
+    /// Change regions.
+    #[command(subcommand)]
+    Region(RegionCommand),
     /// Move a region's leadership to a store.
     TransferLeader {
         /// The region's id.
@@ -194,8 +198,21 @@ enum Command {
     },
 }
 
+/// A change of regions.
+#[derive(Subcommand, Debug)]
+enum RegionCommand {
+    /// Split regions: make each KEY the start of a region. Prints the regions that start there.
+    #[command(after_help = BYTES)]
+    Split {
+        /// The keys.
+        #[arg(required = true, value_name = "KEY")]
+        keys: Vec<String>,
+    },
+}
+
 /// One run of the command.
 struct Ctl {
+    clock: Clock,
     pd: PdClient,
     raw: RawClient,
     form: Form,
@@ -223,9 +240,10 @@ pub fn run(args: Args) -> Result<(), Failure> {
         }
         let patient = RawOptions { deadline, cf: cf.to_owned(), ..RawOptions::default() };
         let options = if whole { RawOptions { attempt: deadline, ..patient } } else { patient };
+        let clock = env.clock.clone();
         let raw = RawClient::new(pd.clone(), env.net, env.clock, Rng::new(env.seed), options);
         let form = Form { json: args.json, hex: args.hex, escape: args.escape };
-        Ctl { pd, raw, form }.run(args.command).await
+        Ctl { clock, pd, raw, form }.run(args.command).await
     })
 }
 
@@ -254,6 +272,7 @@ impl Ctl {
             Command::Checksum(range) => self.checksum(&range).await,
             Command::Query(args) => self.query(&args).await,
             Command::Tso { count } => self.tso(count).await,
+            Command::Region(RegionCommand::Split { keys }) => self.split(&keys).await,
             Command::TransferLeader { region, store } => self.transfer_leader(region, store).await,
         }
     }

@@ -293,6 +293,19 @@ impl PdClient {
         .map(|_: cluster::TransferLeaderReply| ())
     }
 
+    /// Asks PD for `count` consecutive IDs that were never given out before, and returns the first.
+    ///
+    /// # Errors
+    /// Returns [`Error::Unavailable`] after the deadline, [`Error::Refused`] if PD refuses.
+    pub async fn alloc_ids(&self, cluster_id: u64, count: u32) -> Result<u64> {
+        self.lead("AllocIds", |addr, _| {
+            let stub = self.members.cluster_stub(&addr);
+            async move { stub?.alloc_ids(cluster::AllocIdsRequest { cluster_id, count }).await }
+        })
+        .await
+        .map(|reply: cluster::AllocIdsReply| reply.first)
+    }
+
     fn until(&self) -> Instant {
         self.members.clock.now().plus(self.deadline)
     }

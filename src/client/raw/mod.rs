@@ -12,7 +12,7 @@ use bytes::Bytes;
 use crate::proto::kvrpcpb::{
     ChecksumAlgorithm, KeyRange, KvPair, RawBatchDeleteRequest, RawBatchGetRequest, RawBatchPutRequest, RawCasRequest,
     RawChecksumRequest, RawCoprocessorRequest, RawDeleteRangeRequest, RawDeleteRequest, RawGetKeyTtlRequest,
-    RawGetRequest, RawPutRequest, RawScanRequest,
+    RawGetRequest, RawPutRequest, RawScanRequest, SplitRegionRequest,
 };
 use crate::rt::clock::Clock;
 use crate::rt::net::Net;
@@ -264,6 +264,32 @@ impl RawClient {
         )
         .await
         .map(|_| ())
+    }
+
+    /// Makes each of these keys the start of a region, one after the other. A key at which a region starts already is
+    /// left as it is.
+    ///
+    /// # Errors
+    /// Returns any [`super::Error`]. Keys before the one that failed are boundaries then.
+    pub async fn split(&self, keys: &[Bytes]) -> Result<()> {
+        for key in keys {
+            let split = self.one(key, Repeat::Same, |mut stub, context| {
+                let request = SplitRegionRequest {
+                    context,
+                    split_keys: vec![key.clone()],
+                    is_raw_kv: true,
+                    ..Default::default()
+                };
+                async move { stub.split_region(request).await }
+            });
+            let Err(error) = split.await else { continue };
+            // An earlier attempt, or another client, may have made the boundary.
+            let found = self.shared.pd.get_region(key).await?;
+            if found.is_none_or(|found| found.region.start_key != *key) {
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     /// Deletes the keys in `[start, end)`, region by region. An empty `end` is plus infinity.

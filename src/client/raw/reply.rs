@@ -4,7 +4,7 @@ use crate::proto::errorpb;
 use crate::proto::kvrpcpb::{
     RawBatchDeleteResponse, RawBatchGetResponse, RawBatchPutResponse, RawCasResponse, RawChecksumResponse,
     RawCoprocessorResponse, RawDeleteRangeResponse, RawDeleteResponse, RawGetKeyTtlResponse, RawGetResponse,
-    RawPutResponse, RawScanResponse,
+    RawPutResponse, RawScanResponse, SplitRegionResponse,
 };
 
 /// A response that may carry an error.
@@ -59,4 +59,18 @@ replies! {
         RawCasResponse;
     reads: RawGetResponse, RawGetKeyTtlResponse, RawChecksumResponse, RawCoprocessorResponse;
     pairs: RawBatchGetResponse, pairs; RawScanResponse, kvs
+}
+
+impl Reply for SplitRegionResponse {
+    fn region_error(&mut self) -> Option<errorpb::Error> {
+        self.region_error.take_if(|error| !has_only_a_message(error))
+    }
+    /// A response to a split has no other place for an error than a region error.
+    fn error(&self) -> &str {
+        self.region_error.as_ref().map_or("", |error| &error.message)
+    }
+}
+
+fn has_only_a_message(error: &errorpb::Error) -> bool {
+    *error == errorpb::Error { message: error.message.clone(), ..errorpb::Error::default() }
 }

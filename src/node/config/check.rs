@@ -87,6 +87,7 @@ pub(super) fn validate(config: &Config) -> Result<(), ConfigError> {
     config.engine.check_bounds()?;
     config.pd.check_bounds()?;
     config.ttl.check_bounds()?;
+    config.regions.check_bounds()?;
     config.log.check_bounds()?;
     log_level(&config.log.level)?;
     let interval_ms = config.ttl.collect_interval_ms;

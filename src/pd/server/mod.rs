@@ -19,7 +19,7 @@ use super::machine::SharedState;
 use super::state::PdState;
 use super::tso::Tso;
 use crate::proto::armilla::pd::pd_command::Op;
-use crate::proto::armilla::pd::{Bootstrap, OverviewReply, PdCommand, PdReply};
+use crate::proto::armilla::pd::{AllocIds, Bootstrap, OverviewReply, PdCommand, PdReply};
 use crate::proto::pdpb::Member;
 use crate::raft::frame::Command;
 use crate::replica::{Handle, PeerView};
@@ -27,7 +27,7 @@ use crate::rt::clock::Clock;
 use crate::rt::probe::{self, Event as Probe};
 use crate::rt::sync::{Notify, watch};
 use crate::rt::task;
-use crate::types::limits::TSO_COUNT_MAX;
+use crate::types::limits::{ALLOC_IDS_MAX, TSO_COUNT_MAX};
 use crate::types::{Error, GroupId, Timestamp, region};
 
 /// How long to wait before the server's own failed proposal is retried.
@@ -333,6 +333,21 @@ impl PdServer {
     async fn command(&self, op: Op) -> PdResult<u64> {
         let reply = self.propose(op).await?;
         if reply.refused.is_empty() { Ok(reply.value) } else { Err(PdError::Invalid(reply.refused)) }
+    }
+
+    /// Gives out `count` consecutive IDs that were never given out before, and returns the first.
+    ///
+    /// # Errors
+    /// [`PdError::ClusterMismatch`]; [`PdError::Invalid`] if `count` is 0 or more than [`ALLOC_IDS_MAX`].
+    pub async fn alloc_ids(&self, cluster: u64, count: u32) -> PdResult<u64> {
+        self.check_cluster(cluster)?;
+        if count == 0 || count > ALLOC_IDS_MAX {
+            return Err(PdError::Invalid(format!(
+                "{count} IDs were asked for: 1 to {ALLOC_IDS_MAX} can be given out at once"
+            )));
+        }
+        self.confirmed_cluster().await?;
+        self.command(Op::AllocIds(AllocIds { count })).await
     }
 
     // ---- calls that every member serves ----

@@ -9,7 +9,7 @@ use crate::proto::armilla::pd::{
     StoreHeartbeatRequest, StoreStarted,
 };
 use crate::proto::armilla::raft::Incarnation;
-use crate::proto::metapb::{NodeState, RegionEpoch, Store, StoreState};
+use crate::proto::metapb::{NodeState, Store, StoreState};
 use crate::proto::pdpb::StoreStats;
 use crate::rt::probe::{self, Event as Probe};
 use crate::types::run::{self, History};
@@ -98,11 +98,11 @@ impl PdServer {
                 id
             }
         };
-        // Only unchanged regions: a peer missing from a region that has changed is created by a snapshot.
-        let born = Some(RegionEpoch { conf_ver: 1, version: 1 });
+        // The original descriptors, even of regions that have changed since: the new replica replays the changes from
+        // the log.
         let first_regions = self.read(|state| {
-            let here = |region: &&Region| region.region_epoch == born && region::peer_on(region, id).is_some();
-            state.regions().filter(here).cloned().collect()
+            let here = |region: &&Region| region::peer_on(region, id).is_some();
+            state.first_regions().filter(here).cloned().collect()
         });
         let must_stop = match incarnation {
             Some(run) => {

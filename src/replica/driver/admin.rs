@@ -11,7 +11,7 @@ use crate::types::region::Peer;
 use crate::types::{Error, GroupId, Region, Result, region};
 
 use super::Driver;
-use super::install::encode_state;
+use super::install::{emit_region, encode_state};
 use crate::replica::effects::StoreEffect;
 use crate::replica::group_state::GroupState;
 use crate::replica::log::LogBatch;
@@ -31,7 +31,8 @@ impl Driver {
             let (group, peer) = (GroupId(region.id), self.peer_here(region).map_err(Error::Invalid)?);
             batch.reset(group, membership::FIRST.0, membership::FIRST.1);
             batch.hard_state(group, &membership::first_hard_state());
-            GroupState { region: region.clone(), peer, installed: 0, applied: membership::FIRST }.put(&mut writes);
+            GroupState { region: region.clone(), peer, installed: 0, applied: membership::FIRST, newcomer: false }
+                .put(&mut writes);
         }
         self.log.write_now(batch).await?;
         let engine = self.engine.clone();
@@ -46,7 +47,20 @@ impl Driver {
     /// Starts a group that was just created.
     fn begin(&mut self, region: &Region) -> Result<()> {
         let group = GroupId(region.id);
-        let view = LogView::new(log_view::Start {
+        self.register_peer(region, self.untouched_log(region))?;
+        // The first peer of a new group campaigns at once, so that a fresh cluster has leaders without waiting.
+        let campaigns = |first: &Peer| first.store_id == self.store && first.role() != PeerRole::Learner;
+        if region.peers.first().is_some_and(campaigns)
+            && let Some(peer) = self.peers.get_mut(&group)
+        {
+            peer.group.campaign();
+        }
+        Ok(())
+    }
+
+    /// The log of a group that never ran.
+    pub(super) fn untouched_log(&self, region: &Region) -> LogView {
+        LogView::new(log_view::Start {
             hard_state: membership::first_hard_state(),
             conf_state: membership::conf_state(region),
             truncated: membership::FIRST,
@@ -56,16 +70,7 @@ impl Driver {
             applied: membership::FIRST,
             state: encode_state(region),
             cache_bytes_max: self.options.cache_bytes_max,
-        });
-        self.register_peer(region, view)?;
-        // The first peer of a new group campaigns at once, so that a fresh cluster has leaders without waiting.
-        let campaigns = |first: &Peer| first.store_id == self.store && first.role() != PeerRole::Learner;
-        if region.peers.first().is_some_and(campaigns)
-            && let Some(peer) = self.peers.get_mut(&group)
-        {
-            peer.group.campaign();
-        }
-        Ok(())
+        })
     }
 
     /// Returns the ID of this store's peer in a region.
@@ -88,6 +93,7 @@ impl Driver {
         shown.set_applied(applied);
         let (store, term, vote, commit) = (self.store, raft.term(), raft.vote(), raft.committed());
         probe::emit(|| Probe::Start { store, group: group.0, peer: id, term, vote, commit, base, last_index });
+        emit_region(store, region);
         self.peers.insert(group, Box::new(peer::Peer::new(raft, shown, machine, applied)));
         self.effects.send(StoreEffect::Replaced(group));
         self.touch(group);

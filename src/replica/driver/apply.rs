@@ -21,6 +21,7 @@ use crate::rt::probe::{self, Event as Probe};
 use crate::rt::{cpu, task};
 use crate::types::{GroupId, Result};
 
+use super::birth::{Split, put_split};
 use super::install::Ingest;
 use super::{Driver, ENGINE_RETRY};
 use crate::replica::effects::StoreEffect;
@@ -45,6 +46,8 @@ struct Pending {
     replies: Vec<(GroupId, u64, u64, Vec<Bytes>)>,
     /// Effects to report to the store once the batch is written.
     effects: Vec<(GroupId, Effect)>,
+    /// Groups that gave up a part of their range.
+    splits: Vec<Split>,
     /// Probe events to emit once the batch is written.
     probes: Vec<Probe>,
 }
@@ -190,6 +193,8 @@ impl Driver {
         for event in written.probes {
             probe::emit(|| event);
         }
+        // A range is shown before anything is served by what was applied with it.
+        written.splits.into_iter().for_each(|split| self.note_split(split));
         for (group, (index, term)) in written.applied {
             // A snapshot that is being installed may be ahead of the batch.
             if let Some(peer) = self.peers.get_mut(&group).filter(|peer| peer.group.log().applied().0 < index) {
@@ -234,6 +239,10 @@ fn apply_payload(peer: &mut Peer, engine: &Engine, entry: Entry, pending: &mut P
             }
             Ok(Some(command)) => {
                 let applied = peer.machine.apply(context, command, engine, &mut pending.batch)?;
+                if !applied.born.is_empty() {
+                    let at = (entry.index, entry.term);
+                    pending.splits.push(put_split(peer, at, &applied, &mut pending.batch));
+                }
                 replies.push(applied.reply);
                 pending.effects.extend(applied.effect.map(|effect| (group, effect)));
             }

@@ -7,6 +7,7 @@ use crate::rt::probe::{self, Event as Probe};
 use crate::types::{Error, GroupId, Result, region};
 
 use super::Driver;
+use super::birth::Newborn;
 use crate::replica::message::{Beats, GroupBeat, Message, PeerMessage, Sender};
 use crate::replica::peer::{Peer, Queued};
 
@@ -45,9 +46,9 @@ impl Driver {
                 }
                 self.hear(sender, beats)?;
             }
-            Message::Snapshot { sender, message, arrived } => {
+            Message::Snapshot { sender, message, arrived, claim } => {
                 self.may_promise(sender).await?;
-                self.receive_snapshot(sender, *message, arrived)?;
+                self.receive_snapshot(sender, *message, arrived, claim)?;
             }
             Message::SnapshotSent { group, to_peer, index, delivered } => {
                 if let Some(peer) = self.peers.get_mut(&group) {
@@ -73,7 +74,10 @@ impl Driver {
             }
             Message::Written(result) => {
                 result?;
-                self.written();
+                self.written()?;
+            }
+            Message::Born { region, claim, campaigns } => {
+                self.begin_newborn(Newborn { region: *region, claim, campaigns })?;
             }
             Message::Cut(cuts) => self.cut(cuts),
             Message::Applied(result) => {
@@ -101,7 +105,7 @@ impl Driver {
         Ok(())
     }
 
-    fn step(&mut self, sender: Sender, message: PeerMessage) -> Result<()> {
+    pub(super) fn step(&mut self, sender: Sender, message: PeerMessage) -> Result<()> {
         let group = message.group;
         assert_eq!(self.handle.lane_of(group), self.lane, "group {group}: messages come to the lane that drives it");
         // Followers whose engine or log is stalled keep what they have; leaders send again.
@@ -115,11 +119,18 @@ impl Driver {
             let last = message.message.entries.last().map_or(0, |entry| entry.data.len() as u64);
             probe::emit(|| Probe::Note { store, what: "append", a: bytes.sum(), b: last, data: Bytes::new() });
         }
-        let Some(peer) = self.peers.get_mut(&group) else { return Ok(()) };
+        let Some(peer) = self.peers.get_mut(&group) else {
+            self.lacks(sender, message);
+            return Ok(());
+        };
         if !peer.is_meant(sender.store, message.epoch, message.message.from, message.message.to) {
             tracing::debug!(store = self.store, %group, from = sender.store, "dropped a message for or from another peer of the replica");
             return Ok(());
         }
+        if self.answers_that_it_lacks(sender, &message) {
+            return Ok(());
+        }
+        let Some(peer) = self.peers.get_mut(&group) else { return Ok(()) };
         let (heartbeat, says) = (message.message.get_msg_type() == MessageType::MsgHeartbeat, message.message.commit);
         if heartbeat && message.message.term >= peer.group.term() && says > peer.group.last_index() {
             probe::emit(|| Probe::Note { store, what: "word-for-more", a: group.0, b: says, data: Bytes::new() });
@@ -141,14 +152,14 @@ impl Driver {
                 Some(answer) => {
                     answers.push(GroupBeat { group, epoch: region::epoch(peer.region()), beat: answer });
                 }
-                None => self.step(sender, PeerMessage { group, epoch, message: beat.heartbeat() })?,
+                None => self.step(sender, PeerMessage { group, epoch, message: beat.heartbeat(), region: None })?,
             }
         }
         for GroupBeat { group, epoch, beat } in beats.answers {
             let meant = |peer: &&mut Box<Peer>| peer.is_meant(sender.store, epoch, beat.from, beat.to);
             let Some(peer) = self.peers.get_mut(&group).filter(meant) else { continue };
             if !peer.group.hear_answer(&beat, sender.arrived.0) {
-                self.step(sender, PeerMessage { group, epoch, message: beat.answer() })?;
+                self.step(sender, PeerMessage { group, epoch, message: beat.answer(), region: None })?;
             }
         }
         self.outbox.send_beats(sender.store, Beats { heartbeats: Vec::new(), answers });

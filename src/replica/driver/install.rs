@@ -6,12 +6,14 @@ use raft::eraftpb::Snapshot;
 
 use crate::engine::{CfRange, KvEngine, WriteBatch};
 use crate::proto::armilla::raft::SnapshotState;
+use crate::raft::membership;
 use crate::raft::output::Output;
 use crate::rt::probe::{self, Event as Probe};
 use crate::rt::{cpu, task};
 use crate::types::{Error, GroupId, Region, Result, region};
 
 use super::{Driver, ENGINE_RETRY};
+use crate::replica::claims::Claim;
 use crate::replica::effects::StoreEffect;
 use crate::replica::group_state::GroupState;
 use crate::replica::message::{Message, PeerMessage, Sender};
@@ -20,6 +22,11 @@ use crate::replica::snapshot::Arrived;
 /// Encodes a descriptor as snapshots carry it.
 pub(super) fn encode_state(region: &Region) -> Bytes {
     SnapshotState { region: Some(region.clone()) }.encode_to_vec().into()
+}
+
+/// Reports the descriptor that this store's peer of a region shows from now on.
+pub(super) fn emit_region(store: u64, region: &Region) {
+    probe::emit(|| Probe::Region { store, group: region.id, descriptor: region.encode_to_vec().into() });
 }
 
 /// A group's whole state, to be ingested by the engine.
@@ -38,13 +45,29 @@ fn discard(arrived: Arrived) {
 
 impl Driver {
     /// Handles a snapshot that arrived completely. If raft wants it, the group's next output has it.
-    pub(super) fn receive_snapshot(&mut self, sender: Sender, message: PeerMessage, arrived: Arrived) -> Result<()> {
+    pub(super) fn receive_snapshot(
+        &mut self,
+        sender: Sender,
+        message: PeerMessage,
+        arrived: Arrived,
+        claim: Option<Claim>,
+    ) -> Result<()> {
         let now_ns = self.clock.now().0;
         let group = message.group;
         let Some(peer) = self.peers.get_mut(&group) else {
-            discard(arrived);
+            let unused = match claim {
+                Some(claim) => self.begin_newcomer(sender, message, arrived, &claim)?,
+                None => Some(arrived),
+            };
+            unused.into_iter().for_each(discard);
             return Ok(());
         };
+        // The state of a birth is news only for a store that lacks the group. Its sender may be no leader.
+        let is_birth = message.message.get_snapshot().get_metadata().index == membership::FIRST.0;
+        if is_birth && !crate::mutant!("replica.birth-taken-by-a-peer") {
+            discard(arrived);
+            return Ok(());
+        }
         // One at a time: raft keeps only the newest snapshot, and the data here could be that of another one.
         if !peer.is_meant(sender.store, message.epoch, message.message.from, message.message.to)
             || !peer.install.is_idle()
@@ -86,7 +109,15 @@ impl Driver {
             }
         }
         let mut meta = WriteBatch::new();
-        GroupState { region: region.clone(), peer: id, installed: index, applied: (index, term) }.put(&mut meta);
+        // The engine replaces the old range as well: nothing may begin there until it has.
+        if !crate::mutant!("replica.range-free-before-the-install") {
+            peer.replaced = Some(self.handle.reserve(peer.region()));
+        }
+        let newcomer = peer.group.log().is_empty();
+        peer.newcomer = newcomer;
+        GroupState { region: region.clone(), peer: id, installed: index, applied: (index, term), newcomer }
+            .put(&mut meta);
+        emit_region(self.store, &region);
         peer.view.set_region(region);
         // Entries that were committed before the snapshot and are not applied yet are part of it.
         self.backlog.forget(group);
@@ -128,6 +159,7 @@ impl Driver {
         let store = self.store;
         let Some(peer) = self.peers.get_mut(&group) else { return Ok(()) };
         let Some(output) = peer.install.end() else { return Ok(()) };
+        peer.replaced = None;
         let Some(snapshot) = &output.snapshot else { return Ok(()) };
         let metadata = snapshot.get_metadata();
         let (index, term) = (metadata.index, metadata.term);
@@ -147,7 +179,7 @@ impl Driver {
 }
 
 /// Decodes the descriptor in a snapshot.
-fn described(group: GroupId, snapshot: &Snapshot) -> Result<Region> {
+pub(super) fn described(group: GroupId, snapshot: &Snapshot) -> Result<Region> {
     let state = SnapshotState::decode(snapshot.data.clone());
     let region = state.ok().and_then(|state| state.region);
     region.ok_or_else(|| Error::Corruption(format!("group {group}: a snapshot has no descriptor")))

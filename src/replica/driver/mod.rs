@@ -6,10 +6,12 @@
 mod admin;
 mod apply;
 pub(super) mod backlog;
+mod birth;
 mod fetch;
 mod flush;
 mod inbox;
 mod install;
+mod newcomer;
 mod output;
 mod propose;
 mod restore;
@@ -47,6 +49,7 @@ use super::transport::Outbox;
 
 use apply::Stall;
 use backlog::Backlog;
+use birth::{Births, Held};
 use fetch::Fetches;
 use output::AfterLog;
 use unwritten::Unwritten;
@@ -117,6 +120,8 @@ pub(super) struct Driver {
     flushes: Arc<Mutex<Flushes>>,
     backlog: Backlog,
     stall: Stall,
+    births: Births,
+    held: Held,
     /// Outputs whose snapshot is now in the engine.
     installed: Vec<(GroupId, Output)>,
     /// Probe events to emit when the log is written.
@@ -173,6 +178,8 @@ impl Driver {
             flushes,
             backlog: Backlog::default(),
             stall: Stall::default(),
+            births: Births::restoring(),
+            held: Held::default(),
             installed: Vec::new(),
             probes: Vec::new(),
             tick_waiting,
@@ -191,6 +198,7 @@ impl Driver {
     /// The reason why it stopped, if it was not told to.
     pub async fn run(mut self, log: Log, mut messages: mpsc::UnboundedReceiver<Message>) -> Result<()> {
         self.log = log;
+        self.births = Births::default();
         let result = self.serve(&mut messages).await;
         let why = match &result {
             Ok(()) => "the node is shutting down".to_owned(),

@@ -7,6 +7,7 @@ use crate::rt::probe::{self, Event as Probe};
 use crate::types::{GroupId, Result, region};
 
 use super::apply::entry_hash;
+use super::birth::Newborn;
 use super::unwritten::InFlight;
 use super::{Driver, Job, Log, Owed};
 use crate::replica::keeper::Done;
@@ -95,7 +96,8 @@ impl Driver {
         let epoch = region::epoch(peer.region());
         if !snapshot {
             let (to_peer, append) = (message.to, message.get_msg_type() == MessageType::MsgAppend);
-            if !self.outbox.send(group, epoch, to_store, message) && append {
+            let region = peer.group.may_be_lacking(&message).then(|| peer.view.region());
+            if !self.outbox.send(group, epoch, to_store, message, region.as_deref()) && append {
                 crate::reach!("driver.queue-full");
                 // Raft continues from what the peer has, instead of counting on the message that was dropped.
                 peer.group.dropped(to_peer);
@@ -103,7 +105,9 @@ impl Driver {
             return;
         }
         let index = message.get_snapshot().get_metadata().index;
-        if index != peer.group.log().applied().0 || crate::buggify!("driver.snapshot-given-up") {
+        // A batch that waits for the engine may get there at any moment: the engine is ahead of what is applied then.
+        let ahead = self.stall.waits() && !crate::mutant!("replica.snapshot-beside-a-waiting-batch");
+        if index != peer.group.log().applied().0 || ahead || crate::buggify!("driver.snapshot-given-up") {
             crate::reach!("driver.snapshot-of-an-earlier-pass");
             // Raft asked for it in an earlier pass, and the engine has advanced since. Raft asks again when it is told
             // of the failure.
@@ -111,8 +115,10 @@ impl Driver {
             self.touch(group);
             return;
         }
-        let ranges = peer.machine.ranges(peer.region());
-        self.outbox.send_snapshot(SnapshotOut { group, epoch, to_store, message, ranges }, &self.engine);
+        // As the engine holds it: what is applied in memory may wait for the engine.
+        let region = peer.view.region();
+        let ranges = peer.machine.ranges(&region);
+        self.outbox.send_snapshot(SnapshotOut { group, epoch, region, to_store, message, ranges }, &self.engine);
     }
 
     /// Writes what the pass has collected, or gives it to the writer. What had to wait for it is done when it is
@@ -126,24 +132,23 @@ impl Driver {
             }
         }
         let probes = std::mem::take(&mut self.probes);
+        let born = self.births.join(&mut self.batch);
         let nothing = self.batch.is_empty();
         if let Log::Writer(_) = &self.log {
             // Even with nothing to write, the work waits for the batches before it.
             if nothing && (after_log.is_empty() || self.unwritten.is_empty()) {
-                self.finish(probes, after_log);
-                return Ok(());
+                return self.finish(probes, after_log, born);
             }
             let batch = std::mem::take(&mut self.batch);
             let (since_ns, bytes) = (self.clock.now().0, batch.bytes());
-            self.unwritten.push(InFlight { since_ns, bytes, probes, owed: after_log });
+            self.unwritten.push(InFlight { since_ns, bytes, probes, owed: after_log, born });
             self.log.ask(Job::Write(batch, Done::Lane(self.lane)));
             return Ok(());
         }
         if !nothing {
             self.write_in_line().await?;
         }
-        self.finish(probes, after_log);
-        Ok(())
+        self.finish(probes, after_log, born)
     }
 
     async fn write_in_line(&mut self) -> Result<()> {
@@ -155,15 +160,16 @@ impl Driver {
     }
 
     /// Handles the confirmation that the oldest batch of the writer is durable.
-    pub(super) fn written(&mut self) {
+    pub(super) fn written(&mut self) -> Result<()> {
         assert!(!self.unwritten.is_empty(), "the log's writer confirms each batch once");
-        if let Some(InFlight { probes, owed, .. }) = self.unwritten.pop() {
-            self.finish(probes, owed);
+        match self.unwritten.pop() {
+            Some(InFlight { probes, owed, born, .. }) => self.finish(probes, owed, born),
+            None => Ok(()),
         }
     }
 
     /// Does the work that had to wait for the log.
-    fn finish(&mut self, probes: Vec<Probe>, owed: Owed) {
+    fn finish(&mut self, probes: Vec<Probe>, owed: Owed, born: Vec<Newborn>) -> Result<()> {
         for event in probes {
             probe::emit(|| event);
         }
@@ -179,9 +185,11 @@ impl Driver {
             });
             if let Some((index, term)) = newest {
                 peer.group.applied(index, term);
+                self.log_has_begun(group)?;
             }
             self.touch(group);
         }
+        self.begin_newborns(born)
     }
 }
 

@@ -6,10 +6,13 @@
 use crate::raft::{LogView, log_view, membership};
 use crate::types::{Error, GroupId, Result, region};
 
-use super::Driver;
 use super::install::encode_state;
+use super::{Driver, Log};
 use crate::replica::group_state::GroupState;
+use crate::replica::keeper::LogKeeper;
 use crate::replica::log::{GroupLog, LogBatch, RaftLog};
+use crate::replica::message::Message;
+use crate::rt::sync::mpsc;
 use crate::types::limits::RESTORE_READ_BYTES_MAX;
 
 impl Driver {
@@ -18,7 +21,7 @@ impl Driver {
     /// # Errors
     /// If they contradict each other, or cannot be read.
     pub async fn restore(&mut self, log: &mut RaftLog, state: GroupState) -> Result<()> {
-        let GroupState { region, peer, installed, applied } = state;
+        let GroupState { region, peer, installed, applied, newcomer } = state;
         let group = GroupId(region.id);
         let here = region::peer_on(&region, self.store).map(|peer| peer.id);
         if here != Some(peer) {
@@ -34,6 +37,22 @@ impl Driver {
             (Some(GroupLog::default()), applied.0)
         } else {
             (stored, installed)
+        };
+        // The engine may have flushed a newborn before the record that begins its log was durable: it is written again.
+        // If the whole log were lost, the parent would notice, because it has applied more.
+        // The same goes for a group that began here with a snapshot.
+        let unrecorded = newcomer || applied == membership::FIRST && region::epoch(&region).version > 1;
+        let stored = if stored.is_none() && unrecorded {
+            crate::reach!("driver.newborn-without-record");
+            let mut record = LogBatch::default();
+            record.reset(group, applied.0, applied.1);
+            let mut hard_state = membership::first_hard_state();
+            (hard_state.term, hard_state.commit) = (applied.1, applied.0);
+            record.hard_state(group, &hard_state);
+            log.write(&record, true).await?;
+            log.group(group).cloned()
+        } else {
+            stored
         };
         let stored = stored.ok_or_else(|| {
             Error::Corruption(format!(
@@ -74,6 +93,37 @@ impl Driver {
             cache_bytes_max: self.options.cache_bytes_max,
         });
         self.register_peer(&region, view)
+    }
+}
+
+impl Driver {
+    /// Applies the committed entries of all groups, and writes to the log through `keeper`. Called before the lanes
+    /// run.
+    ///
+    /// # Errors
+    /// If the log or the engine fails.
+    pub async fn replay(
+        &mut self,
+        keeper: Box<LogKeeper>,
+        messages: &mut mpsc::UnboundedReceiver<Message>,
+    ) -> Result<Box<LogKeeper>> {
+        self.log = Log::InLine(keeper);
+        loop {
+            while !self.dirty.is_empty() {
+                self.rounds += 1;
+                self.pass().await?;
+            }
+            if !self.stall.waits() && self.backlog.bytes() == 0 {
+                break;
+            }
+            // The engine makes writes or reads wait; a message arrives when it continues.
+            let message = messages.recv().await.expect("the handle sends");
+            self.receive(message).await?;
+        }
+        match std::mem::replace(&mut self.log, Log::Closed) {
+            Log::InLine(keeper) => Ok(keeper),
+            Log::Closed | Log::Writer(_) => unreachable!("it was given the log's keeper"),
+        }
     }
 }
 

@@ -51,6 +51,7 @@ impl Driver {
             self.outbox.send_beats(store, beats);
         }
         busy.into_iter().for_each(|group| self.touch(group));
+        self.held.expire(2 * limit_ns, now_ns);
         self.handle_stall(now_ns);
         self.maybe_flush();
         if self.ticks.is_multiple_of(TRUNCATE_TICKS) {

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use crate::rt::probe::Event as Probe;
 
 use super::Owed;
+use super::birth::Newborn;
 
 /// One batch that is in flight to the log.
 pub(super) struct InFlight {
@@ -18,6 +19,8 @@ pub(super) struct InFlight {
     pub probes: Vec<Probe>,
     /// The work that has to wait for it.
     pub owed: Owed,
+    /// Groups that begin when it is durable.
+    pub born: Vec<Newborn>,
 }
 
 /// The batches in flight, in order.

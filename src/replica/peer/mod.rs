@@ -17,6 +17,7 @@ use crate::rt::sync::oneshot;
 use crate::types::region::RegionEpoch;
 use crate::types::{Error, Region, Result, region};
 
+use super::claims::Claim;
 use super::view::{Leadership, PeerView, ReadSlot};
 
 pub(super) use install::Install;
@@ -29,6 +30,10 @@ pub(super) struct Peer {
     pub(in crate::replica) view: Arc<PeerView>,
     pub(in crate::replica) proposals: Proposals,
     pub(in crate::replica) install: Install,
+    /// The range that the snapshot being installed replaces.
+    pub(in crate::replica) replaced: Option<Claim>,
+    /// Whether the engine records that the group began here with a snapshot and its log may not have begun.
+    pub(in crate::replica) newcomer: bool,
     reads: Reads,
     shown: Shown,
     /// The applied index that a flush has made durable.
@@ -65,6 +70,8 @@ impl Peer {
             view,
             proposals: Proposals::default(),
             install: Install::default(),
+            replaced: None,
+            newcomer: false,
             reads: Reads::default(),
             shown: Shown::default(),
             durable,

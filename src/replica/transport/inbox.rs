@@ -11,6 +11,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::proto::armilla::raft::transport_server::Transport;
 use crate::proto::armilla::raft::{Done, GroupMessage, Incarnation, RaftBatch, SnapshotChunk, SnapshotHead};
+use crate::replica::claims::Claim;
 use crate::replica::handle::{Handle, Room};
 use crate::replica::message::{Beats, Message, PeerMessage, Sender};
 use crate::replica::promise::LongestPromise;
@@ -170,15 +171,22 @@ impl Inbox {
     }
 
     /// Decides whether a snapshot may come in. If so, returns its message and its receiver.
-    async fn accept(&self, head: SnapshotHead) -> Result<(Sender, PeerMessage, Receiving), Status> {
+    async fn accept(&self, head: SnapshotHead) -> Result<Accepted, Status> {
         let SnapshotHead { cluster_id, from_store, to_store, message, election_ns, incarnation, earlier } = head;
         let run = incarnation.unwrap_or_default();
         self.begin(&Origin { cluster: cluster_id, from_store, to_store, run }, earlier).await?;
         let message = message.ok_or_else(|| Status::invalid_argument("a snapshot has no raft message"))?;
         let message = decode(message, 0)?;
         let store = self.local.store;
+        let mut claim = None;
         if self.handle.view(message.group).is_none() {
-            return Err(Status::not_found(format!("store {store} has no replica of group {}", message.group)));
+            let region = message.introduces(store);
+            claim = region.and_then(|region| self.handle.claim(region));
+            if claim.is_none() {
+                let why =
+                    format!("store {store} has no replica of group {}, or other groups in its range", message.group);
+                return Err(Status::not_found(why));
+            }
         }
         if self.handle.room() != Room::Enough {
             self.handle.snapshots().count_refused();
@@ -195,7 +203,7 @@ impl Inbox {
         let engine = self.handle.engine().clone();
         let receiving = cpu::run(move || Receiving::new(&engine, slot)).await.map_err(refusal)?;
         let arrived = self.handle.clock().now();
-        Ok((Sender { store: from_store, election_ns, arrived }, message, receiving))
+        Ok(Accepted { sender: Sender { store: from_store, election_ns, arrived }, message, receiving, claim })
     }
 
     /// Returns the next chunk of a snapshot, if it arrives in time.
@@ -204,6 +212,15 @@ impl Inbox {
         let still = |_| Status::deadline_exceeded("the snapshot stream made no progress for too long");
         next.map_err(still)?.transpose()
     }
+}
+
+/// A snapshot that may come in.
+struct Accepted {
+    sender: Sender,
+    message: PeerMessage,
+    receiving: Receiving,
+    /// The range that it needs, if the group is not here yet.
+    claim: Option<Claim>,
 }
 
 /// Converts an error into the status of a refused stream.
@@ -227,7 +244,7 @@ fn decode(message: GroupMessage, frame_bytes: usize) -> Result<PeerMessage, Stat
         }
     }
     let epoch = message.epoch.unwrap_or_default();
-    Ok(PeerMessage { group: GroupId(message.group_id), epoch, message: decoded })
+    Ok(PeerMessage { group: GroupId(message.group_id), epoch, message: decoded, region: message.region })
 }
 
 #[tonic::async_trait]
@@ -277,7 +294,7 @@ impl Transport for Inbox {
         let mut next = self.next_chunk(&mut stream).await?;
         let head = next.as_mut().and_then(|chunk| chunk.head.take());
         let head = head.ok_or_else(|| Status::invalid_argument("a snapshot has no head"))?;
-        let (sender, message, mut receiving) = self.accept(head).await?;
+        let Accepted { sender, message, mut receiving, claim } = self.accept(head).await?;
         while let Some(chunk) = next {
             let bytes = chunk.pairs.iter().map(|pair| pair.key.len() + pair.value.len()).sum();
             self.snapshots.pass(bytes).await;
@@ -294,7 +311,7 @@ impl Transport for Inbox {
         let arrived = cpu::run_long(move || receiving.finish()).await.map_err(refusal)?;
         self.handle.snapshots().count_received();
         let group = message.group;
-        if !self.handle.send(group, Message::Snapshot { sender, message: Box::new(message), arrived }) {
+        if !self.handle.send(group, Message::Snapshot { sender, message: Box::new(message), arrived, claim }) {
             return Err(Status::unavailable("the store has stopped"));
         }
         Ok(Response::new(Done {}))

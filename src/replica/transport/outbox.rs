@@ -10,6 +10,7 @@ use raft::eraftpb::Message as RaftMessage;
 use crate::engine::{Engine, KvEngine};
 use crate::proto::armilla::raft::{GroupMessage, SnapshotHead};
 use crate::raft::machine::CfRange;
+use crate::replica::group_state;
 use crate::replica::handle::Handle;
 use crate::replica::message::{Beats, Message};
 use crate::replica::snapshot::{Outgoing, Retries, Traffic};
@@ -18,7 +19,7 @@ use crate::rt::sync::{mpsc, watch};
 use crate::rt::task::{self, JoinHandle};
 use crate::types::limits::{OUTBOX_BYTES_MAX, OUTBOX_MESSAGES_MAX};
 use crate::types::region::RegionEpoch;
-use crate::types::{Error, GroupId};
+use crate::types::{Error, GroupId, Region};
 
 use super::link::Link;
 use super::{Addresses, Local, Outbound, Queued};
@@ -68,6 +69,8 @@ pub struct SnapshotOut {
     pub group: GroupId,
     /// The group's epoch.
     pub epoch: RegionEpoch,
+    /// The group's descriptor.
+    pub region: Arc<Region>,
     /// The store that receives it.
     pub to_store: u64,
     /// Raft's message.
@@ -76,9 +79,14 @@ pub struct SnapshotOut {
     pub ranges: Vec<CfRange>,
 }
 
-fn group_message(group: GroupId, epoch: RegionEpoch, message: &RaftMessage) -> Option<GroupMessage> {
+fn group_message(
+    group: GroupId,
+    epoch: RegionEpoch,
+    message: &RaftMessage,
+    region: Option<&Region>,
+) -> Option<GroupMessage> {
     let bytes = message.write_to_bytes().ok()?;
-    Some(GroupMessage { group_id: group.0, message: bytes.into(), epoch: Some(epoch) })
+    Some(GroupMessage { group_id: group.0, message: bytes.into(), epoch: Some(epoch), region: region.cloned() })
 }
 
 impl Outbox {
@@ -112,9 +120,17 @@ impl Outbox {
         line.fetches.take(if crate::mutant!("replica.fetches-not-reserved") { 0 } else { bytes }).ok()
     }
 
-    /// Queues a message. Returns false and drops it if the store's queue is full.
-    pub fn send(&self, group: GroupId, epoch: RegionEpoch, to_store: u64, message: RaftMessage) -> bool {
-        let Some(message) = group_message(group, epoch, &message) else { return false };
+    /// Queues a message, with the group's descriptor for a store that may lack the group. Returns false and drops it if
+    /// the store's queue is full.
+    pub fn send(
+        &self,
+        group: GroupId,
+        epoch: RegionEpoch,
+        to_store: u64,
+        message: RaftMessage,
+        region: Option<&Region>,
+    ) -> bool {
+        let Some(message) = group_message(group, epoch, &message, region) else { return false };
         let bytes = message.message.len();
         !crate::buggify!("transport.outbox-full") && self.queue(to_store, Outbound::Message(message), bytes)
     }
@@ -156,7 +172,7 @@ impl Outbox {
     /// ended. If it finds no free slot or fails, the message is delayed, so that raft does not ask for the next
     /// snapshot at once.
     pub fn send_snapshot(&self, snapshot: SnapshotOut, engine: &Engine) {
-        let SnapshotOut { group, epoch, to_store, message, ranges } = snapshot;
+        let SnapshotOut { group, epoch, region, to_store, message, ranges } = snapshot;
         let (to_peer, index) = (message.to, message.get_snapshot().get_metadata().index);
         let address = self.addresses.borrow().get(&to_store).cloned();
         let channel = address.and_then(|address| self.net.channel(&address).ok());
@@ -164,7 +180,7 @@ impl Outbox {
             cluster_id: self.local.cluster,
             from_store: self.local.store,
             to_store,
-            message: group_message(group, epoch, &message),
+            message: group_message(group, epoch, &message, Some(&region)),
             election_ns: self.local.election_ns,
             incarnation: Some(self.local.history.run),
             earlier: self.local.history.earlier.clone(),
@@ -172,9 +188,17 @@ impl Outbox {
         let Sending { chunk_bytes, traffic, retries, .. } = &self.sending;
         let slot = traffic.take_slot();
         // Only a snapshot that has a slot holds a view of the engine.
+        let frozen = || {
+            let frozen = engine.snapshot();
+            let held = group_state::applied(&frozen, group);
+            if let Ok(Some((held, _))) = held {
+                assert_eq!(held, index, "group {group}: a snapshot holds exactly what is applied up to its index");
+            }
+            frozen
+        };
         let outgoing = slot.is_some().then(|| Outgoing {
             head,
-            frozen: engine.snapshot(),
+            frozen: frozen(),
             ranges,
             chunk_bytes: *chunk_bytes,
             traffic: traffic.clone(),

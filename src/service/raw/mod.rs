@@ -7,6 +7,7 @@ mod coprocessor;
 mod get;
 mod put;
 mod scan;
+mod split;
 #[cfg(test)]
 mod tests;
 

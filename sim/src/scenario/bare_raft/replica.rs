@@ -240,7 +240,7 @@ fn send(peers: &BTreeMap<u64, mpsc::UnboundedSender<GroupMessage>>, group: u64, 
     for message in messages {
         if let Some(queue) = peers.get(&message.to) {
             let bytes = message.write_to_bytes().expect("a message encodes");
-            let _ = queue.send(GroupMessage { group_id: group, message: bytes.into(), epoch: None });
+            let _ = queue.send(GroupMessage { group_id: group, message: bytes.into(), epoch: None, region: None });
         }
     }
 }

@@ -59,7 +59,8 @@ pub async fn run(seed: u64, options: &Options) -> Outcome {
     world.net().record_calls(repeat::PATH);
     let mut run = Run::new(world, plan);
     let result = run.all().await;
-    run.outcome(result.err())
+    let violation = result.err().map(|violation| run.explain(violation));
+    run.outcome(violation)
 }
 
 struct Run {
@@ -129,7 +130,6 @@ impl Run {
             }
         });
         let regions = self.found(&admin).await?;
-        let groups = regions.iter().map(|region| region.id).collect();
 
         armilla::rt::buggify::arm(self.plan.knobs.buggify);
         let begin_ns = self.now() + SECOND / 2;
@@ -142,11 +142,11 @@ impl Run {
         }
         if self.plan.workload.families_ms > 0 {
             let machine = self.cluster.client_machine(others + 4);
-            let client = families::Families(self.insider(&machine, &regions));
+            let client = families::Families(self.insider(&machine));
             tasks.push(machine.spawn(client.run(end_ns)));
         }
         if self.plan.workload.bad_request_ms > 0 {
-            let asker = bad_requests::BadRequests(self.insider(&machine, &regions));
+            let asker = bad_requests::BadRequests(self.insider(&machine));
             tasks.push(machine.spawn(asker.run(end_ns)));
         }
         let answered = Arc::<AtomicU64>::default();
@@ -162,7 +162,7 @@ impl Run {
             };
             asked = Some((machine.spawn(asker.run(end_ns)), machine));
         }
-        let mut nemesis = Nemesis::new(&self.plan, self.context(groups, admin.pd().clone(), admin_machine.clone()));
+        let mut nemesis = Nemesis::new(&self.plan, self.context(regions, admin.pd().clone(), admin_machine.clone()));
         let storm = task::spawn(async move {
             nemesis.run(begin_ns).await;
             nemesis
@@ -208,20 +208,25 @@ impl Run {
         self.converge(&admin).await?;
         self.sizes(&admin).await?;
         self.rest().await?;
-        let exhausted = verdict::judge(&self.plan, &self.ledger, &finally, self.now())?;
+        let boundaries: Vec<Bytes> = self
+            .monitor
+            .with(|observed| observed.ranges.regions())
+            .into_iter()
+            .map(|region| region.start_key)
+            .collect();
+        let exhausted = verdict::judge(&self.plan, &self.ledger, &boundaries, &finally, self.now())?;
         self.stats.insert("linear_exhausted".into(), exhausted);
         Ok(())
     }
 
     /// Returns the context of a client on that machine that knows more than addresses.
-    fn insider(&self, machine: &NodeHandle, regions: &[Region]) -> Insider {
+    fn insider(&self, machine: &NodeHandle) -> Insider {
         Insider {
             env: machine.env(),
             world: self.world.clone(),
             monitor: self.monitor.clone(),
             cluster: self.cluster.clone(),
             plan: self.plan.clone(),
-            regions: regions.to_vec(),
         }
     }
 
@@ -250,7 +255,7 @@ impl Run {
     }
 
     /// Returns the context that faults act on.
-    fn context(&self, groups: Vec<u64>, pd: PdClient, admin: NodeHandle) -> Context {
+    fn context(&self, regions: Vec<Region>, pd: PdClient, admin: NodeHandle) -> Context {
         let clients = u64::from(self.plan.workload.clients + OTHERS);
         Context {
             world: self.world.clone(),
@@ -262,7 +267,7 @@ impl Run {
                 reserve_kib: self.reserve_kib(),
             },
             link: nodes::link(&self.plan.knobs),
-            groups,
+            regions,
             pd,
             admin,
             wall_clocks: self.ledger.wall_clocks.clone(),
@@ -345,6 +350,8 @@ impl Run {
             let usual = self.plan.knobs.buggify == 0;
             self.monitor.with(|observed| {
                 observed.pauses.begin(bounds);
+                observed.births.begin(bounds.election_ns, bounds.slack_ns);
+                observed.births.judge(now_ns, usual);
                 observed.lanes.begin(tick_ns);
                 observed.moved.begin(tick_ns * raft.election_ticks as u64);
                 observed.appends.bytes_max = raft.append_kib_max << 10;
@@ -420,16 +427,16 @@ impl Run {
     async fn recover(&mut self, admin: &Client, after: &str) -> Verdict {
         let began = self.now();
         let until = began + liveness::bound_ns(&self.plan);
-        let mut starts = self.plan.boundaries();
-        starts.insert(0, Bytes::from_static(b"a"));
-        for (n, start) in starts.into_iter().enumerate() {
+        for (n, region) in self.monitor.with(|observed| observed.ranges.regions()).into_iter().enumerate() {
+            let start = if region.start_key.is_empty() { Bytes::from_static(b"a") } else { region.start_key };
             let key = Bytes::from([&start[..], b"~fresh"].concat());
             let result = admin.put_until(key, &format!("fresh.{after}.{n}"), until).await;
             self.check_violation()?;
             self.check_images()?;
             if let Err(why) = result {
                 let what = format!(
-                    "region {n} takes no write {:.0} s after {after}: {why}",
+                    "region {} takes no write {:.0} s after {after}: {why}",
+                    region.id,
                     (self.now() - began) as f64 / 1e9
                 );
                 return Err(Violation::new("liveness", self.now(), 0, what));
@@ -524,30 +531,52 @@ impl Run {
             let images = self.cluster.images()?;
             state::check(&images, self.now())?;
             self.regions.observe(&images, true, self.now())?;
-            if state::converged(&images) {
+            let unborn = self.unborn(&images);
+            if state::converged(&images) && unborn.is_none() {
                 break;
             }
             if self.now() >= until {
-                let behind = state::behind(&images);
+                let behind = if unborn.is_some() { String::new() } else { state::behind(&images) };
                 return Err(Violation::new("liveness", self.now(), 0, format!("replicas do not catch up: {behind}")));
             }
             self.world.sleep_ns(SECOND / 20).await;
             self.check_violation()?;
         }
         let pd = admin.pd().with_deadline(std::time::Duration::from_secs(10));
-        let infos = loop {
+        loop {
             let infos = pd.scan_regions(b"", b"", 1000).await;
             let infos = infos.map_err(|e| {
                 Violation::new("liveness", self.now(), 0, format!("the placement driver does not answer: {e}"))
             })?;
-            let Some(wrong) = self.monitor.with(|observed| wrong_leader(observed, &infos)) else { break infos };
+            let wrong = self.monitor.with(|observed| wrong_leader(observed, &infos));
+            let pd: Vec<_> = infos.into_iter().map(|info| info.region).collect();
+            let compared = self.regions.compare(&pd, self.now());
+            if wrong.is_none() && compared.is_ok() {
+                return Ok(());
+            }
             if self.now() >= until {
-                return Err(Violation::new("liveness", self.now(), 0, wrong));
+                let wrong = wrong.map(|what| Violation::new("liveness", self.now(), 0, what));
+                return wrong.map_or(compared, Err);
             }
             self.guard(self.now() + SECOND / 5).await?;
-        };
-        let pd: Vec<_> = infos.into_iter().map(|info| info.region).collect();
-        self.regions.compare(&pd, self.now())
+        }
+    }
+
+    /// Adds to the description of a region that makes no progress which of its peers was never born.
+    fn explain(&self, violation: Violation) -> Violation {
+        let stands_still = ["births", "liveness", "pause"].contains(&violation.oracle);
+        let unborn = stands_still.then(|| self.cluster.images().ok().and_then(|images| self.unborn(&images))).flatten();
+        match unborn {
+            Some(unborn) => Violation { what: format!("{} ({unborn})", violation.what), ..violation },
+            None => violation,
+        }
+    }
+
+    /// Describes a peer of a region that has no data on its node, if there is one.
+    fn unborn(&self, images: &[state::Image]) -> Option<String> {
+        let mut node_of = self.monitor.with(|observed| observed.node_of.clone());
+        node_of.retain(|_, node| !self.cluster.with(*node, |machine| machine.wiped));
+        state::unborn(images, &node_of)
     }
 
     /// Checks that the placement driver learns the sizes of the regions. This takes ten heartbeats, so only some runs
@@ -579,7 +608,9 @@ impl Run {
     /// should be.
     async fn rest(&mut self) -> Verdict {
         let until = self.now() + liveness::bound_ns(&self.plan);
-        let (settings, groups) = (self.plan.knobs.settings(), self.plan.topology.splits.len() as u64 + 2);
+        let (settings, groups) =
+            (self.plan.knobs.settings(), self.monitor.with(|observed| observed.ranges.regions().len()));
+        let groups = groups as u64 + 1;
         for id in self.cluster.ids() {
             loop {
                 let (replicas, staged, (log_bytes, longest)) =
@@ -625,6 +656,8 @@ impl Run {
             put("lease_reads", observed.raft.lease_reads);
             put("index_reads", observed.raft.index_reads);
             put("applies", observed.raft.applies);
+            put("births_judged", observed.births.judged);
+            put("regions", observed.ranges.regions().len() as u64);
             put("tso_batches", observed.issued.batches);
         });
         let failure =

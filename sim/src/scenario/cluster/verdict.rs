@@ -13,15 +13,26 @@ use crate::workload::history::{self, History};
 /// Maximum number of steps of the search for an order of one key's operations.
 const SEARCH_STEPS_MAX: u64 = 2_000_000;
 
-/// Judges everything that clients saw; `finally` is the content of the keys at the end. Returns the number of keys for
-/// which the search for an order was given up.
-pub fn judge(plan: &Plan, ledger: &Ledger, finally: &BTreeMap<Bytes, Bytes>, at: u64) -> Result<u64, Violation> {
+/// Judges everything that clients saw; `boundaries` are all boundaries that regions ever had, and `finally` is the
+/// content of the keys at the end. Returns the number of keys for which the search for an order was given up.
+pub fn judge(
+    plan: &Plan,
+    ledger: &Ledger,
+    boundaries: &[Bytes],
+    finally: &BTreeMap<Bytes, Bytes>,
+    at: u64,
+) -> Result<u64, Violation> {
     let keys = plan.all_keys();
     let grants = ledger.grants.lock().expect("nothing panics while holding it").clone();
     tso::check(&grants)?;
     let leaderless = ledger.leaderless.lock().expect("nothing panics while holding it").first().copied();
     if let Some((at, region)) = leaderless {
         let what = format!("the placement driver returned region {region} without a leader, which clients cache");
+        return Err(Violation::new("routing", at, 0, what));
+    }
+    let hole = ledger.holes.lock().expect("nothing panics while holding it").first().cloned();
+    if let Some((at, key)) = hole {
+        let what = format!("the placement driver knows no region that holds the key {}", history::show(&key));
         return Err(Violation::new("routing", at, 0, what));
     }
     let expiry = plan.knobs.settings().ttl;
@@ -31,7 +42,7 @@ pub fn judge(plan: &Plan, ledger: &Ledger, finally: &BTreeMap<Bytes, Bytes>, at:
         let own: BTreeMap<Bytes, Bytes> =
             finally.iter().filter(|(key, _)| !key.contains(&b'~')).map(|(k, v)| (k.clone(), v.clone())).collect();
         durability::check(history, &keys, &own, at)?;
-        scan::check(history, &plan.boundaries())?;
+        scan::check(history, boundaries)?;
         ttl::check(history, &ledger.wall_clocks, collected_s)?;
         linearizable(history, &keys, at)
     })

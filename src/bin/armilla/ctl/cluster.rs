@@ -1,9 +1,10 @@
-//! `armilla ctl members`, `stores`, `regions`, `leader`, `status`, `tso`, `transfer-leader`: what the placement driver
-//! knows.
+//! `armilla ctl members`, `stores`, `regions`, `leader`, `status`, `tso`, `transfer-leader`, `region`: what the
+//! placement driver knows, and changes of it.
 //!
 //! TiKV's placement driver answers the same calls, except the one of [`Ctl::overview`]. Statistics are missing then.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use armilla::client::Error;
 use armilla::client::pd::RegionInfo;
@@ -22,6 +23,10 @@ type Sizes = BTreeMap<u64, (u64, u64)>;
 
 /// How many regions one call asks for.
 const PAGE: usize = 1024;
+
+/// How often and at what interval the placement driver is asked for a region that was just split off.
+const SPLIT_LOOKS: usize = 50;
+const SPLIT_LOOK: Duration = Duration::from_millis(100);
 
 /// A summary of a cluster.
 #[derive(Debug, Default)]
@@ -340,6 +345,35 @@ impl Ctl {
         }
         say!("{} (physical {} ms, logical {})", last.0, last.physical_ms(), last.logical());
         Ok(())
+    }
+
+    /// Makes each of the keys the start of a region, and prints these regions when the placement driver knows them.
+    pub(super) async fn split(&self, keys: &[String]) -> Result<(), Failure> {
+        let mut keys = keys.iter().map(|key| self.form.key(key)).collect::<Result<Vec<_>, _>>()?;
+        keys.sort();
+        keys.dedup();
+        if keys.first().is_some_and(|key| key.is_empty()) {
+            return Err(Failure::usage("region split: an empty key is the start of the first region already"));
+        }
+        self.raw.split(&keys).await?;
+        let mut found = Vec::new();
+        for key in &keys {
+            found.extend(self.starting_at(key).await?);
+        }
+        self.region_table(&found, &Sizes::new(), None)
+    }
+
+    /// Returns the region that starts at a key, as soon as the placement driver knows it with its leader.
+    async fn starting_at(&self, key: &Bytes) -> Result<Option<RegionInfo>, Failure> {
+        let mut last = None;
+        for _ in 0..SPLIT_LOOKS {
+            last = self.pd.get_region(key).await?.filter(|info| info.region.start_key == *key);
+            if last.as_ref().is_some_and(|info| info.leader.is_some()) {
+                break;
+            }
+            self.clock.sleep(SPLIT_LOOK).await;
+        }
+        Ok(last)
     }
 
     pub(super) async fn transfer_leader(&self, region: u64, store: u64) -> Result<(), Failure> {
