@@ -1,4 +1,4 @@
-//! Which region holds which keys, without a hole.
+//! The map from keys to regions, which has no hole.
 //!
 //! Descriptors of newer regions arrive one by one, in any order: of the pieces of a split the middle one may be the
 //! first. A newer descriptor takes its range, and only its range, from the older ones; what is left of them stays,
@@ -21,15 +21,15 @@ use crate::types::region::{self, Region};
 pub struct RegionMap {
     /// By start key. A region that lost some of its range to newer ones may be here several times.
     pieces: BTreeMap<Bytes, Region>,
-    /// Derived: where the newest piece of each region starts.
+    /// The start key of the newest piece of each region; derived.
     newest: BTreeMap<u64, Bytes>,
 }
 
 impl RegionMap {
-    /// A map of these pieces.
+    /// Creates a map of these pieces.
     ///
     /// # Errors
-    /// A sentence, when two of them start at the same key.
+    /// The reason, as a sentence: two of them start at the same key.
     pub fn new(pieces: Vec<Region>) -> Result<RegionMap, String> {
         let mut map = RegionMap::default();
         for piece in pieces {
@@ -41,29 +41,29 @@ impl RegionMap {
         Ok(map)
     }
 
-    /// How many pieces there are: one a region, unless newer ones are on their way.
+    /// Returns the number of pieces: one per region, unless descriptors of newer regions have not arrived yet.
     pub fn len(&self) -> usize {
         self.pieces.len()
     }
 
-    /// The region of that id; if pieces of several epochs are left of it, the newest.
+    /// Returns the region with this ID; if pieces of several epochs are left of it, the newest.
     pub fn get(&self, id: u64) -> Option<&Region> {
         self.newest.get(&id).and_then(|start| self.pieces.get(start))
     }
 
-    /// The piece that starts at `start`.
+    /// Returns the piece that starts at `start`.
     pub fn starting_at(&self, start: &[u8]) -> Option<&Region> {
         self.pieces.get(start)
     }
 
-    /// The region that holds `key`.
+    /// Returns the region that holds `key`.
     pub fn of(&self, key: &[u8]) -> Option<&Region> {
         let upto = (Bound::Unbounded, Bound::Included(key));
         let (_, piece) = self.pieces.range::<[u8], _>(upto).next_back()?;
         region::holds(piece, key).then_some(piece)
     }
 
-    /// The region right before the one that holds `key`: it ends where that one starts.
+    /// Returns the region that ends where the one that holds `key` starts.
     pub fn before(&self, key: &[u8]) -> Option<&Region> {
         let here = self.of(key)?;
         let below = (Bound::Unbounded, Bound::Excluded(&here.start_key[..]));
@@ -71,7 +71,7 @@ impl RegionMap {
         (piece.end_key == here.start_key).then_some(piece)
     }
 
-    /// The regions that overlap `[start, end)` (an empty `end` is infinity), in order of their keys.
+    /// Returns the regions that overlap `[start, end)` (an empty `end` is infinity), in order of their keys.
     pub fn scan<'m>(&'m self, start: &[u8], end: &[u8]) -> impl Iterator<Item = &'m Region> {
         let first = self.of(start).map_or(Bytes::copy_from_slice(start), |piece| piece.start_key.clone());
         self.pieces
@@ -80,15 +80,15 @@ impl RegionMap {
             .take_while(move |piece| end.is_empty() || piece.start_key < end)
     }
 
-    /// All pieces, in order of their keys.
+    /// Returns all pieces, in order of their keys.
     pub fn iter(&self) -> impl Iterator<Item = &Region> {
         self.pieces.values()
     }
 
-    /// Takes in a descriptor; gives the start keys at which the map has changed.
+    /// Adds a descriptor. Returns the start keys at which the map has changed.
     ///
     /// # Errors
-    /// A sentence, when it is older than a region that it overlaps: nothing was changed.
+    /// The reason, as a sentence: it is older than a region that it overlaps. Nothing was changed then.
     pub fn put(&mut self, new: Region) -> Result<Vec<Bytes>, String> {
         let met: Vec<Region> = self.scan(&new.start_key, &new.end_key).cloned().collect();
         let same = self.get(new.id).into_iter();
@@ -134,7 +134,7 @@ impl RegionMap {
         self.pieces.remove(&piece.start_key);
         if self.newest.get(&piece.id) == Some(&piece.start_key) {
             self.newest.remove(&piece.id);
-            // Pieces of a region are few: newer descriptors of its other keys are on their way.
+            // A region has few pieces: the newer descriptors of its other keys arrive soon.
             let left = self.pieces.values().filter(|other| other.id == piece.id);
             let newest = left.max_by_key(|other| rank(other));
             if let Some(start) = newest.map(|other| other.start_key.clone()) {

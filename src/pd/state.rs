@@ -52,7 +52,7 @@ pub enum Changed {
     Run(u64),
     /// The record of that store.
     Store(u64),
-    /// The descriptor that starts at that key, or its removal.
+    /// The descriptor that starts at this key, which may have been removed.
     Region(Bytes),
     /// One of the regions that the cluster was bootstrapped with.
     FirstRegion(u64),
@@ -129,7 +129,7 @@ impl PdState {
     pub fn region(&self, id: u64) -> Option<&Region> {
         self.regions.get(id)
     }
-    /// The region that starts at `start`, or what newer ones left of it.
+    /// Returns the region that starts at `start`, or what newer ones left of it.
     pub fn region_at(&self, start: &[u8]) -> Option<&Region> {
         self.regions.starting_at(start)
     }
@@ -141,11 +141,11 @@ impl PdState {
     pub fn region_before(&self, key: &[u8]) -> Option<&Region> {
         self.regions.before(key)
     }
-    /// The regions with which the cluster began, as they were then.
+    /// Returns the regions with which the cluster was bootstrapped, as they were then.
     pub fn first_regions(&self) -> impl Iterator<Item = &Region> {
         self.first_regions.values()
     }
-    /// That one of them.
+    /// Returns one of the regions with which the cluster was bootstrapped, as it was then.
     pub fn first_region(&self, id: u64) -> Option<&Region> {
         self.first_regions.get(&id)
     }

@@ -86,7 +86,7 @@ pub struct Group {
     ticks: usize,
     /// By peer: the index of a snapshot that was delivered and not acknowledged yet.
     delivered: BTreeMap<u64, u64>,
-    /// The last entry proposed here that changes the group itself.
+    /// The index of the last entry proposed here that changes the group itself and is not applied yet; 0 if none.
     fence: u64,
 }
 
@@ -235,8 +235,8 @@ impl Group {
         let allowed = self.options.lease_reads || crate::mutant!("raft.lease-reads-all-the-same");
         if self.ready() && allowed && !self.is_fenced() { self.lease.until(self.term()) } else { 0 }
     }
-    /// Whether an entry that changes the group itself was proposed here and is not applied: others may have applied
-    /// it, and parts of the group's range may be served elsewhere.
+    /// Returns whether an entry that changes the group itself was proposed here and is not applied: others may have
+    /// applied it, and parts of the group's range may be served elsewhere.
     fn is_fenced(&self) -> bool {
         self.log().applied().0 < self.fence && !crate::mutant!("raft.fence-skipped")
     }

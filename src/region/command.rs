@@ -76,7 +76,7 @@ pub fn outcome(reply: Bytes) -> Result<Option<CasReply>> {
     }
 }
 
-/// What a split's reply says: the pieces, in order of their keys.
+/// Returns the pieces in the reply to a split, in order of their keys.
 ///
 /// # Errors
 /// As [`outcome`].
@@ -87,7 +87,7 @@ pub fn pieces(reply: Bytes) -> Result<Vec<Region>> {
     }
 }
 
-/// The outcome of a command that was done.
+/// Decodes the outcome of a command that was carried out.
 fn decode(reply: Bytes) -> Result<Option<Outcome>> {
     let reply = RegionReply::decode(reply)
         .map_err(|e| Error::Corruption(format!("the state machine's reply does not decode: {e}")))?;

@@ -132,7 +132,7 @@ impl RegionMachine {
         })
     }
 
-    /// Gives up all of the range but the last piece.
+    /// Splits the region, which keeps only the last piece.
     fn split(&mut self, command: &Split) -> Result<Applied, Refusal> {
         let mut pieces = split::pieces(&self.region, command).map_err(Refusal::Refused)?;
         let reply = RegionReply { outcome: Some(Outcome::Split(SplitReply { regions: pieces.clone() })) };
@@ -188,7 +188,7 @@ impl StateMachine for RegionMachine {
     ) -> Result<Applied> {
         let before = batch.len();
         let outcome = match RegionCommand::decode(command.bytes) {
-            // What changes the group must stand alone in its entry: only there it is known what is applied before it.
+            // Must be alone in its entry: only then is it known what is applied before it.
             Ok(RegionCommand { op: Some(Op::Split(_)), .. }) if command.kind != Kind::Admin => {
                 Err(Refusal::Refused("a split that is not of the kind of commands that change a group".into()))
             }

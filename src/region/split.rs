@@ -1,7 +1,7 @@
-//! Cutting a region into pieces. Pure: every replica finds the same.
+//! Splits a descriptor into those of its pieces. Pure: every replica gets the same result.
 //!
-//! **In** come a descriptor and keys with fresh ids; **out** come the descriptors of the pieces, or the reason why
-//! the region cannot be cut there. **Never**: a key in two pieces or in none; a piece whose epoch is not above that
+//! **In** come a descriptor and keys with fresh IDs; **out** come the descriptors of the pieces, or the reason why
+//! the region cannot be split there. **Never**: a key in two pieces or in none; a piece whose epoch is not above that
 //! of the region that had its keys before.
 
 use crate::proto::armilla::raft::{NewRegion, Split};
@@ -10,12 +10,12 @@ use crate::types::limits::SPLIT_KEYS_MAX;
 use crate::types::region::{Peer, RegionEpoch};
 use crate::types::{Region, region};
 
-/// The pieces of `region`, in order of their keys. The last one keeps its id and its peers. The version of all of
-/// them is that of the region and the number of keys.
+/// Returns the pieces of `region`, in order of their keys. The last one keeps the region's ID and peers. All have the
+/// region's version plus the number of keys.
 ///
 /// # Errors
-/// A sentence: a key is not strictly inside the region or not above the one before it, ids are missing or used twice,
-/// or the region's members are changing.
+/// The reason, as a sentence: a key is not strictly inside the region or not above the one before it, IDs are missing
+/// or used twice, or the region's members are changing.
 pub fn pieces(region: &Region, split: &Split) -> Result<Vec<Region>, String> {
     check_keys(region, &split.keys)?;
     check_ids(region, split)?;

@@ -58,7 +58,7 @@ impl Driver {
         Ok(())
     }
 
-    /// The log of a group that never ran.
+    /// Returns the log of a group that never ran.
     pub(super) fn untouched_log(&self, region: &Region) -> LogView {
         LogView::new(log_view::Start {
             hard_state: membership::first_hard_state(),

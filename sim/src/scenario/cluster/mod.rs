@@ -208,12 +208,8 @@ impl Run {
         self.converge(&admin).await?;
         self.sizes(&admin).await?;
         self.rest().await?;
-        let boundaries: Vec<Bytes> = self
-            .monitor
-            .with(|observed| observed.ranges.regions())
-            .into_iter()
-            .map(|region| region.start_key)
-            .collect();
+        let regions = self.monitor.with(|observed| observed.ranges.regions());
+        let boundaries: Vec<Bytes> = regions.into_iter().map(|region| region.start_key).collect();
         let exhausted = verdict::judge(&self.plan, &self.ledger, &boundaries, &finally, self.now())?;
         self.stats.insert("linear_exhausted".into(), exhausted);
         Ok(())
