@@ -682,17 +682,17 @@ impl Group {
         }
     }
 
-    /// Returns whether the receiver of a message may lack the group: nothing is known of its log, or the group is as it
-    /// was born here.
+    /// Returns whether the receiver of a message may lack the group: nothing is known of its log. A candidate knows
+    /// nothing of any.
     pub fn may_be_lacking(&self, message: &Message) -> bool {
         match message.get_msg_type() {
             MessageType::MsgAppend => self.node.raft.prs().get(message.to).is_some_and(|to| to.matched == 0),
-            kind => is_vote_request(kind) && self.log().applied() == super::membership::FIRST,
+            kind => is_vote_request(kind),
         }
     }
 
-    /// Returns a snapshot message of the state in which the group was born, for a peer that lacks it.
-    pub fn birth(&self, to: u64) -> Message {
+    /// Returns a snapshot message of what is applied, from a peer that does not lead, for a peer that lacks the group.
+    pub fn state_for(&self, to: u64) -> Message {
         let (index, term) = self.log().applied();
         let mut message = Message::default();
         message.set_msg_type(MessageType::MsgSnapshot);

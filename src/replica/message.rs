@@ -228,6 +228,8 @@ pub struct PeerMessage {
     pub message: RaftMessage,
     /// The group's descriptor, if the sender supposes that this store may lack the group.
     pub region: Option<Region>,
+    /// A snapshot whose sender does not lead the group: only a store that lacks the group takes it.
+    pub by_candidate: bool,
 }
 
 impl PeerMessage {

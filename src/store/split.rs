@@ -49,14 +49,17 @@ impl fmt::Debug for Splits {
 
 impl Splits {
     /// Checks that every node of the cluster knows how to split a region.
+    ///
+    /// # Errors
+    /// [`Error::Busy`]: in a new cluster, or after an upgrade, every node knows it soon, so clients try again.
     pub(super) fn check_version(&self) -> Result<()> {
         let cluster = self.version.get();
         if cluster >= version::SPLITS || crate::mutant!("store.version-not-awaited") {
             return Ok(());
         }
-        Err(Error::Invalid(format!(
-            "regions cannot be split yet: the cluster uses version {cluster} of its protocol, splits need version {}. Start every \
-             node with a version of Armilla that knows it, and try again a few seconds later",
+        Err(Error::Busy(format!(
+            "regions cannot be split yet: the cluster uses version {cluster} of its protocol, splits need version {}. \
+             That is over a few seconds after every node runs a version of Armilla that knows it",
             version::SPLITS
         )))
     }

@@ -28,6 +28,8 @@ pub struct Rooms {
     since: BTreeMap<u64, u64>,
     /// By node with very little space, while all others are healthy: since when (true ns) its leaders are judged.
     drained_since: BTreeMap<u64, u64>,
+    /// The nodes among these that have had room for three reserves since. They lead again, until less than one is left.
+    recovered: BTreeSet<u64>,
     /// By group: the term of the newest leader, its node, and since when (true ns) it is the leader.
     leaders: BTreeMap<u64, (u64, u64, u64)>,
 }
@@ -43,6 +45,7 @@ impl Rooms {
 
     /// Judges the leaders of these nodes from now on.
     pub fn judge_leaders(&mut self, now_ns: u64, nodes: &BTreeSet<u64>) {
+        self.recovered.retain(|node| nodes.contains(node));
         // Any change may have cost them time.
         self.drained_since = nodes.iter().map(|node| (*node, now_ns)).collect();
     }
@@ -81,15 +84,20 @@ impl Rooms {
                 Ok(())
             }
             // After the reserve is freed, space for three reserves is still very little.
-            Event::Note { store, what: "tick", .. } => match self.leads_on(now_ns, node) {
-                None => Ok(()),
-                Some(_) if available() >= 3 * self.reserve_bytes => Ok(()),
-                Some(group) => {
-                    let what =
-                        format!("store {store} stays leader of group {group} with very little space left on its disk");
-                    Err(Violation::new("room", now_ns, node, what))
+            Event::Note { store, what: "tick", .. } => {
+                if self.drained_since.contains_key(&node) && available() >= 3 * self.reserve_bytes {
+                    self.recovered.insert(node);
                 }
-            },
+                match self.leads_on(now_ns, node) {
+                    Some(group) if !self.recovered.contains(&node) => {
+                        let what = format!(
+                            "store {store} stays leader of group {group} with very little space left on its disk"
+                        );
+                        Err(Violation::new("room", now_ns, node, what))
+                    }
+                    _ => Ok(()),
+                }
+            }
             Event::Note { store, what: "adds-data", a: group, .. } => {
                 let Some(since_ns) = self.since.get(&node) else { return Ok(()) };
                 if now_ns < since_ns + NOTICE_NS || available() >= 2 * self.reserve_bytes {
@@ -140,7 +148,8 @@ mod tests {
         assert!(rooms.observe(120 * second, 1, &tick, || 0).is_ok(), "another leads");
         rooms.observe(121 * second, 1, &leads(4), || 0).unwrap();
         assert!(rooms.observe(128 * second, 1, &tick, || 0).is_ok());
-        assert!(rooms.observe(130 * second, 1, &tick, || 300).is_ok(), "there is enough space again");
         assert!(rooms.observe(130 * second, 1, &tick, || 299).is_err());
+        assert!(rooms.observe(131 * second, 1, &tick, || 300).is_ok(), "there is enough space again");
+        assert!(rooms.observe(132 * second, 1, &tick, || 200).is_ok(), "and it has not come to less than one reserve");
     }
 }

@@ -1,9 +1,10 @@
 //! Handling of messages.
 
 use bytes::Bytes;
-use raft::eraftpb::MessageType;
+use raft::eraftpb::{Message as RaftMessage, MessageType};
 
 use crate::rt::probe::{self, Event as Probe};
+use crate::types::region::RegionEpoch;
 use crate::types::{Error, GroupId, Result, region};
 
 use super::Driver;
@@ -152,14 +153,14 @@ impl Driver {
                 Some(answer) => {
                     answers.push(GroupBeat { group, epoch: region::epoch(peer.region()), beat: answer });
                 }
-                None => self.step(sender, PeerMessage { group, epoch, message: beat.heartbeat(), region: None })?,
+                None => self.step(sender, self::beat(group, epoch, beat.heartbeat()))?,
             }
         }
         for GroupBeat { group, epoch, beat } in beats.answers {
             let meant = |peer: &&mut Box<Peer>| peer.is_meant(sender.store, epoch, beat.from, beat.to);
             let Some(peer) = self.peers.get_mut(&group).filter(meant) else { continue };
             if !peer.group.hear_answer(&beat, sender.arrived.0) {
-                self.step(sender, PeerMessage { group, epoch, message: beat.answer(), region: None })?;
+                self.step(sender, self::beat(group, epoch, beat.answer()))?;
             }
         }
         self.outbox.send_beats(sender.store, Beats { heartbeats: Vec::new(), answers });
@@ -190,4 +191,9 @@ impl Driver {
             }
         }
     }
+}
+
+/// Returns the message that a heartbeat, or the response to one, stands for.
+fn beat(group: GroupId, epoch: RegionEpoch, message: RaftMessage) -> PeerMessage {
+    PeerMessage { group, epoch, message, region: None, by_candidate: false }
 }

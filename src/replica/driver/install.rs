@@ -6,7 +6,6 @@ use raft::eraftpb::Snapshot;
 
 use crate::engine::{CfRange, KvEngine, WriteBatch};
 use crate::proto::armilla::raft::SnapshotState;
-use crate::raft::membership;
 use crate::raft::output::Output;
 use crate::rt::probe::{self, Event as Probe};
 use crate::rt::{cpu, task};
@@ -62,9 +61,8 @@ impl Driver {
             unused.into_iter().for_each(discard);
             return Ok(());
         };
-        // The state of a birth is news only for a store that lacks the group. Its sender may be no leader.
-        let is_birth = message.message.get_snapshot().get_metadata().index == membership::FIRST.0;
-        if is_birth && !crate::mutant!("replica.birth-taken-by-a-peer") {
+        // A candidate's state is only for a store that lacks the group: a peer would take its sender for the leader.
+        if message.by_candidate && !crate::mutant!("replica.candidates-state-taken-by-a-peer") {
             discard(arrived);
             return Ok(());
         }

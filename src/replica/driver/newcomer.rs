@@ -2,7 +2,8 @@
 //!
 //! Requests for votes and appends carry the group's descriptor as long as the receiver may lack the group. A store that
 //! does, and that has nothing in the group's range, says so (an append's rejection). A leader then sends a snapshot. So
-//! does a candidate whose own peer is as it was born: if most stores lack the group, it could never be elected.
+//! does a candidate: if most stores lack the group, or those that have it die, it could never be elected. What it sends
+//! is applied, so it is committed, and a store that lacks the group has promised nothing.
 //!
 //! **In** come messages for groups that are not here; **out** go answers, and peers. **Never**: a vote, or anything in
 //! the log, for a group whose state is not in the engine; two peers on a store whose ranges overlap.
@@ -12,7 +13,7 @@ use raft::eraftpb::{Message as RaftMessage, MessageType};
 use super::Driver;
 use super::install::described;
 use crate::engine::{KvEngine, WriteBatch};
-use crate::raft::{LogView, log_view, membership};
+use crate::raft::{LogView, log_view};
 use crate::replica::claims::Claim;
 use crate::replica::group_state::GroupState;
 use crate::replica::handle::Room;
@@ -46,19 +47,22 @@ impl Driver {
         self.outbox.send(message.group, region::epoch(region), sender.store, answer, None);
     }
 
-    /// Sends the state of a group that is as it was born to a store that lacks it. Returns whether the message was such
-    /// a store's answer to a request for a vote.
+    /// Sends a group's state to a store that lacks it. Returns whether the message was such a store's answer to a request
+    /// for a vote.
     pub(super) fn answers_that_it_lacks(&mut self, sender: Sender, message: &PeerMessage) -> bool {
         let answer = &message.message;
         let lacks = answer.get_msg_type() == MessageType::MsgAppendResponse && answer.reject && answer.index == 0;
         let Some(peer) = self.peers.get_mut(&message.group).filter(|_| lacks) else { return false };
-        let unborn = !peer.group.leads() && peer.group.log().applied() == membership::FIRST && !self.stall.waits();
-        if unborn && !crate::mutant!("replica.candidate-sends-no-state") {
+        let mut sends = !peer.group.leads() && peer.install.is_idle() && !self.stall.waits();
+        if crate::mutant!("replica.candidate-sends-only-a-birth") {
+            sends &= peer.group.log().applied() == crate::raft::membership::FIRST;
+        }
+        if sends && !crate::mutant!("replica.candidate-sends-no-state") {
             crate::reach!("driver.candidate-sends-its-state");
             let region = peer.view.region();
             let (group, epoch, ranges) = (message.group, region::epoch(&region), peer.machine.ranges(&region));
-            let snapshot = peer.group.birth(answer.from);
-            let out = SnapshotOut { group, epoch, region, to_store: sender.store, message: snapshot, ranges };
+            let message = peer.group.state_for(answer.from);
+            let out = SnapshotOut { group, epoch, region, to_store: sender.store, message, ranges, by_candidate: true };
             self.outbox.send_snapshot(out, &self.engine);
         }
         true

@@ -118,7 +118,8 @@ impl Driver {
         // As the engine holds it: what is applied in memory may wait for the engine.
         let region = peer.view.region();
         let ranges = peer.machine.ranges(&region);
-        self.outbox.send_snapshot(SnapshotOut { group, epoch, region, to_store, message, ranges }, &self.engine);
+        let out = SnapshotOut { group, epoch, region, to_store, message, ranges, by_candidate: false };
+        self.outbox.send_snapshot(out, &self.engine);
     }
 
     /// Writes what the pass has collected, or gives it to the writer. What had to wait for it is done when it is

@@ -172,11 +172,12 @@ impl Inbox {
 
     /// Decides whether a snapshot may come in. If so, returns its message and its receiver.
     async fn accept(&self, head: SnapshotHead) -> Result<Accepted, Status> {
-        let SnapshotHead { cluster_id, from_store, to_store, message, election_ns, incarnation, earlier } = head;
+        let SnapshotHead { cluster_id, from_store, to_store, message, election_ns, incarnation, earlier, by_candidate } =
+            head;
         let run = incarnation.unwrap_or_default();
         self.begin(&Origin { cluster: cluster_id, from_store, to_store, run }, earlier).await?;
         let message = message.ok_or_else(|| Status::invalid_argument("a snapshot has no raft message"))?;
-        let message = decode(message, 0)?;
+        let message = PeerMessage { by_candidate, ..decode(message, 0)? };
         let store = self.local.store;
         let mut claim = None;
         if self.handle.view(message.group).is_none() {
@@ -244,7 +245,8 @@ fn decode(message: GroupMessage, frame_bytes: usize) -> Result<PeerMessage, Stat
         }
     }
     let epoch = message.epoch.unwrap_or_default();
-    Ok(PeerMessage { group: GroupId(message.group_id), epoch, message: decoded, region: message.region })
+    let (group, region) = (GroupId(message.group_id), message.region);
+    Ok(PeerMessage { group, epoch, message: decoded, region, by_candidate: false })
 }
 
 #[tonic::async_trait]

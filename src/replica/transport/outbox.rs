@@ -77,6 +77,8 @@ pub struct SnapshotOut {
     pub message: RaftMessage,
     /// The ranges of keys that it carries.
     pub ranges: Vec<CfRange>,
+    /// This store does not lead the group: the state is for a store that lacks it.
+    pub by_candidate: bool,
 }
 
 fn group_message(
@@ -172,7 +174,7 @@ impl Outbox {
     /// ended. If it finds no free slot or fails, the message is delayed, so that raft does not ask for the next
     /// snapshot at once.
     pub fn send_snapshot(&self, snapshot: SnapshotOut, engine: &Engine) {
-        let SnapshotOut { group, epoch, region, to_store, message, ranges } = snapshot;
+        let SnapshotOut { group, epoch, region, to_store, message, ranges, by_candidate } = snapshot;
         let (to_peer, index) = (message.to, message.get_snapshot().get_metadata().index);
         let address = self.addresses.borrow().get(&to_store).cloned();
         let channel = address.and_then(|address| self.net.channel(&address).ok());
@@ -184,6 +186,7 @@ impl Outbox {
             election_ns: self.local.election_ns,
             incarnation: Some(self.local.history.run),
             earlier: self.local.history.earlier.clone(),
+            by_candidate,
         };
         let Sending { chunk_bytes, traffic, retries, .. } = &self.sending;
         let slot = traffic.take_slot();
