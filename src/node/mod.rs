@@ -50,7 +50,7 @@ use crate::service::health::HealthService;
 use crate::service::pd::{Members, PdProxy, Seat};
 use crate::service::{Deadlines, Gate, Gates, Metrics, Observer, Redact, routes};
 use crate::store::{
-    self, ClusterVersion, Collector, Heartbeat, Measured, PdLink, PdTime, RegionStore, SizeSplits, Space, Splits,
+    self, Alone, ClusterVersion, Collector, Heartbeat, Measured, PdLink, PdTime, RegionStore, SizeSplits, Space, Splits,
     TtlUse,
 };
 use crate::types::limits::{LANES_MAX, LOG_SOFT_BYTES_MAX, LOG_SOFT_BYTES_MIN, MESSAGE_BYTES_MAX};
@@ -448,6 +448,8 @@ impl Starting {
             cluster: ClusterOptions {
                 alive_ms: self.config.pd.store_alive_ms,
                 late_ms: 2 * self.config.pd.store_heartbeat_ms,
+                max_down_ms: 1000 * self.config.pd.max_down_s,
+                replicas: self.config.replicas,
                 ..ClusterOptions::default()
             },
         };
@@ -482,6 +484,9 @@ impl Starting {
         let watched =
             watch_health(self.env.clone(), handle.clone(), health, stopping.clone(), lost_replicas.subscribe());
         let stops = handle.clone();
+        let interval = Duration::from_millis(self.config.pd.store_heartbeat_ms);
+        let (clock, link) = (self.env.clock.clone(), Arc::new(Front(pd.clone())));
+        let alone = Alone { handle: handle.clone(), clock, pd: link, interval };
         let heartbeat = Heartbeat {
             protocol: self.config.protocol(),
             incarnation: self.history.run,
@@ -495,7 +500,7 @@ impl Starting {
             data_dir: self.config.data_dir.clone(),
             pd: Arc::new(Front(pd.clone())),
             addresses,
-            interval: Duration::from_millis(self.config.pd.store_heartbeat_ms),
+            interval,
             stopping,
             lost_replicas,
             sizes,
@@ -506,7 +511,7 @@ impl Starting {
                 self.register_again(&pd, &stops).await;
             }
         };
-        futures::join!(heartbeat.run(), size_splits.run(), watched, self.keep_addresses(learned), registered);
+        futures::join!(heartbeat.run(), alone.run(), size_splits.run(), watched, self.keep_addresses(learned), registered);
     }
 }
 
@@ -614,6 +619,13 @@ impl PdLink for Front {
 
     fn alloc_ids(&self, cluster: u64, count: u32) -> BoxFuture<'_, Result<u64>> {
         Box::pin(async move { self.0.alloc_ids(cluster, count).await.map_err(|error| Error::Io(error.to_string())) })
+    }
+
+    fn region(&self, id: u64) -> BoxFuture<'_, Result<Option<Region>>> {
+        Box::pin(async move {
+            let found = self.0.get_region_by_id(id).await.map_err(|error| Error::Io(error.to_string()))?;
+            Ok(found.map(|found| found.region))
+        })
     }
 }
 

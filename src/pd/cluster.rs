@@ -13,13 +13,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::lookup::Lookup;
 use super::schedule::leader::{self, LeaderPlacement};
+use super::schedule::replica::{self, Step, Stores};
 use super::state::{self, PdState};
-use crate::proto::armilla::pd::{LeaderOrder, OverviewReply, RegionHeartbeat, StoreHeartbeatRequest, StoreOverview};
-use crate::proto::armilla::raft::Incarnation;
+use crate::proto::armilla::pd::{
+    LeaderOrder, OverviewReply, PeersOrder, RegionHeartbeat, StoreHeartbeatRequest, StoreOverview,
+};
+use crate::proto::armilla::raft::peer_change::Kind;
+use crate::proto::armilla::raft::{Incarnation, PeerChange};
 use crate::proto::metapb::PeerRole;
 use crate::proto::pdpb;
-use crate::types::Region;
 use crate::types::region::{self, Peer};
+use crate::types::{Region, version};
 
 /// Timeouts and limits of the view. All are in milliseconds except the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +44,10 @@ pub struct ClusterOptions {
     pub cooldown_ms: u64,
     /// Maximum number of the scheduler's open orders per store.
     pub orders_max: usize,
+    /// A store that has sent no heartbeat for this long is gone for good: its replicas are replaced.
+    pub max_down_ms: u64,
+    /// How many voters each region is to have.
+    pub replicas: usize,
 }
 
 impl Default for ClusterOptions {
@@ -52,6 +60,8 @@ impl Default for ClusterOptions {
             order_ms: 10_000,
             cooldown_ms: 30_000,
             orders_max: 4,
+            max_down_ms: 30 * 60 * 1000,
+            replicas: 3,
         }
     }
 }
@@ -140,7 +150,12 @@ pub struct Cluster {
     orders: BTreeMap<u64, Order>,
     ended: Vec<EndedOrder>,
     lookup: Lookup,
+    /// By region: the learner that it is to get, and the configuration version at which that was decided.
+    learners: BTreeMap<u64, (u64, Peer)>,
 }
+
+/// The most regions whose peers one heartbeat's reply changes.
+const PEERS_ORDERS_MAX: usize = 8;
 
 impl Cluster {
     /// Creates an empty view for a leadership that began at `now_ms`.
@@ -153,6 +168,87 @@ impl Cluster {
             orders: BTreeMap::new(),
             ended: Vec::new(),
             lookup: Lookup::default(),
+            learners: BTreeMap::new(),
+        }
+    }
+
+    /// Returns what the stores are good for.
+    fn stores_for_replicas(&self, state: &PdState, now_ms: u64) -> Stores {
+        let mut stores = Stores::default();
+        for record in state.stores() {
+            let id = state::store_id(record);
+            let heard_ms = self.stores.get(&id).map_or(self.since_ms, |heard| heard.heard_ms);
+            let down = now_ms.saturating_sub(heard_ms) >= self.options.max_down_ms;
+            if !state::is_up(record) || down {
+                stores.gone.insert(id);
+            } else if self.alive(id, now_ms) && self.unfit(id, now_ms).is_none() {
+                stores.fit.insert(id, 0);
+            }
+        }
+        for peer in state.regions().flat_map(|region| &region.peers) {
+            if let Some(count) = stores.fit.get_mut(&peer.store_id) {
+                *count += 1;
+            }
+        }
+        stores
+    }
+
+    /// Returns the changes that the regions led by `store` need next, and for how many of them an ID has to be given to
+    /// a new learner first: these are left out.
+    pub fn peers_orders(&mut self, state: &PdState, store: u64, now_ms: u64) -> (Vec<PeersOrder>, Vec<(u64, u64)>) {
+        if state.cluster_version() < version::MEMBERS || crate::mutant!("pd.never-heals") {
+            return Default::default();
+        }
+        let mut stores = self.stores_for_replicas(state, now_ms);
+        // As many as there are, if there are not enough.
+        let up = state.stores().filter(|record| state::is_up(record)).count();
+        let replicas = self.options.replicas.min(up);
+        let (mut orders, mut nameless) = (Vec::new(), Vec::new());
+        let mut placed = BTreeSet::new();
+        for region in state.regions() {
+            if orders.len() + nameless.len() >= PEERS_ORDERS_MAX {
+                break;
+            }
+            let Some(leader) = self.leader_of(region).filter(|leader| leader.store_id == store) else { continue };
+            // Several pieces may be left of a region that was split.
+            if !placed.insert(region.id) {
+                continue;
+            }
+            let epoch = region::epoch(region);
+            let reported = self.regions.get(&region.id).and_then(|heard| heard.last.region.as_ref());
+            if reported.is_none_or(|reported| region::epoch(reported) != epoch) {
+                continue;
+            }
+            let Some(step) = replica::next(region, leader.id, replicas, &stores) else { continue };
+            let changes = match step {
+                Step::Change(changes) => changes,
+                Step::Add(on) => {
+                    if let Some(count) = stores.fit.get_mut(&on) {
+                        *count += 1;
+                    }
+                    let known = self.learners.get(&region.id);
+                    match known.filter(|(conf_ver, learner)| (*conf_ver, learner.store_id) == (epoch.conf_ver, on)) {
+                        Some((_, learner)) => {
+                            let (peer_id, store_id) = (learner.id, learner.store_id);
+                            vec![PeerChange { kind: Kind::AddLearner as i32, peer_id, store_id }]
+                        }
+                        None => {
+                            nameless.push((region.id, on));
+                            continue;
+                        }
+                    }
+                }
+            };
+            orders.push(PeersOrder { region_id: region.id, epoch: Some(epoch), changes });
+        }
+        (orders, nameless)
+    }
+
+    /// Gives an ID that was never used before to the learner that a region is to get on a store.
+    pub fn name_learner(&mut self, state: &PdState, region_id: u64, store_id: u64, id: u64) {
+        if let Some(region) = state.region(region_id) {
+            let learner = Peer { id, store_id, ..Peer::default() };
+            self.learners.insert(region_id, (region::epoch(region).conf_ver, learner));
         }
     }
 
@@ -273,6 +369,7 @@ impl Cluster {
     pub fn retain(&mut self, state: &PdState) {
         self.regions.retain(|id, _| state.region(*id).is_some());
         self.orders.retain(|id, _| state.region(*id).is_some());
+        self.learners.retain(|id, _| state.region(*id).is_some());
     }
 
     /// Returns the milliseconds since the store's last heartbeat in this leadership.

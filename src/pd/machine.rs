@@ -91,6 +91,14 @@ impl StateMachine for PdMachine {
         Ok(Applied::reply(reply.encode_to_vec()))
     }
 
+    fn members_after(&self, _: u64, _: &Command) -> Result<Region, Bytes> {
+        Err(self.refusal("the members of the placement driver cannot be changed yet"))
+    }
+
+    fn leave_joint(&self) -> Command {
+        unreachable!("the placement driver's members do not change")
+    }
+
     fn refusal(&self, why: &str) -> Bytes {
         PdReply { value: 0, refused: why.to_owned() }.encode_to_vec().into()
     }

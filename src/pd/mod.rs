@@ -58,6 +58,7 @@ pub const MUTANTS: &[(&str, &str)] = &[
         "pd.dead-store-gets-leaders",
         "leaders are ordered to a dead store repeatedly, and each attempt blocks proposals for an election timeout",
     ),
+    ("pd.never-heals", "replicas that are lost for good are not replaced"),
     ("pd.version-not-awaited", "a command is proposed before every node supports it"),
     ("pd.copies-not-checked", "the placement driver accepts an older copy of a store's data directory as the store"),
     ("pd.answers-before-heartbeats", "lookups return regions without leaders before their stores sent heartbeats"),

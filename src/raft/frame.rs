@@ -8,6 +8,7 @@
 //! an entry; every other command has an entry to itself. A kind that this version does not know is skipped in the same
 //! way on every replica (see [`next`]).
 
+use ::raft::eraftpb::{Entry, EntryType};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 /// Bytes that framing adds to each command.
@@ -21,8 +22,10 @@ pub enum Kind {
     Plain = 1,
     /// The command reads the result of earlier commands.
     Reads = 2,
-    /// The command changes the group itself: its range, its members, its existence.
+    /// The command changes the group itself: its range, its existence.
     Admin = 3,
+    /// The command changes the group's members. Its entry is one of raft's for changes of membership.
+    Members = 4,
 }
 
 impl Kind {
@@ -32,7 +35,7 @@ impl Kind {
     }
 
     fn from_byte(byte: u8) -> Option<Kind> {
-        [Kind::Plain, Kind::Reads, Kind::Admin].into_iter().find(|kind| *kind as u8 == byte)
+        [Kind::Plain, Kind::Reads, Kind::Admin, Kind::Members].into_iter().find(|kind| *kind as u8 == byte)
     }
 }
 
@@ -74,7 +77,18 @@ pub fn stands_alone(payload: &[u8]) -> bool {
 
 /// Returns whether a payload's first command changes the group itself.
 pub fn changes_group(payload: &[u8]) -> bool {
-    payload.first().and_then(|byte| Kind::from_byte(*byte)) == Some(Kind::Admin)
+    let kind = payload.first().and_then(|byte| Kind::from_byte(*byte));
+    matches!(kind, Some(Kind::Admin | Kind::Members))
+}
+
+/// Returns the payload of an entry. That of a change of membership lies beside what raft reads itself.
+pub fn payload(entry: &Entry) -> &Bytes {
+    if entry.get_entry_type() == EntryType::EntryNormal { &entry.data } else { &entry.context }
+}
+
+/// Returns the bytes of an entry's payload, and of what raft reads itself.
+pub fn bytes(entry: &Entry) -> usize {
+    entry.data.len() + entry.context.len()
 }
 
 /// Removes the next command from the front of a payload and returns it, or `None` at the end.

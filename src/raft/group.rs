@@ -84,6 +84,8 @@ pub struct Group {
     pre_votes: PreVotes,
     /// The number of ticks handled.
     ticks: usize,
+    /// The number of ticks for which no leader has been known.
+    pub(super) leaderless_ticks: usize,
     /// By peer: the index of a snapshot that was delivered and not acknowledged yet.
     delivered: BTreeMap<u64, u64>,
     /// The index of the last entry proposed here that changes the group itself and is not applied yet; 0 if none.
@@ -113,7 +115,7 @@ fn continuous(message: &Message) -> bool {
 /// Splits an append into messages of at most `bytes_max` bytes of entries (plus one entry): raft-rs puts all entries
 /// proposed in one round into one message.
 fn split(mut message: Message, bytes_max: u64) -> Vec<Message> {
-    let bytes: u64 = message.entries.iter().map(|entry| entry.data.len() as u64).sum();
+    let bytes: u64 = message.entries.iter().map(|entry| frame::bytes(entry) as u64).sum();
     if message.get_msg_type() != MessageType::MsgAppend || bytes <= bytes_max || crate::mutant!("raft.append-not-cut") {
         return vec![message];
     }
@@ -127,7 +129,7 @@ fn split(mut message: Message, bytes_max: u64) -> Vec<Message> {
             parts.push(std::mem::replace(&mut part, next));
             size = 0;
         }
-        size += entry.data.len() as u64;
+        size += frame::bytes(&entry) as u64;
         part.mut_entries().push(entry);
     }
     parts.push(part);
@@ -197,11 +199,19 @@ impl Group {
             lost_leader: LostLeader::default(),
             pre_votes: PreVotes::new(run.nonce),
             ticks: 0,
+            leaderless_ticks: 0,
             delivered: BTreeMap::new(),
             fence: 0,
         })
     }
 
+    /// Returns the election timeout in nanoseconds.
+    pub(super) fn election_ns(&self) -> u64 {
+        self.options.election_ns()
+    }
+    pub(super) fn election_ticks(&self) -> usize {
+        self.options.election_ticks
+    }
     /// Returns the group's ID.
     pub fn id(&self) -> GroupId {
         self.id
@@ -306,6 +316,7 @@ impl Group {
         }
         self.campaign_for_the_lost(now_ns);
         self.ticks += 1;
+        self.leaderless_ticks = if self.leader() == 0 { self.leaderless_ticks + 1 } else { 0 };
         if self.ticks.is_multiple_of(self.options.election_ticks) {
             self.introduce();
         }
@@ -440,13 +451,17 @@ impl Group {
     /// # Errors
     /// [`Error::NotLeader`], without any effect.
     pub fn propose(&mut self, payload: Bytes, now_ns: u64) -> Result<(u64, u64)> {
+        let mut entry = Entry::default();
+        entry.data = payload;
+        self.propose_entry(entry, now_ns)
+    }
+
+    pub(super) fn propose_entry(&mut self, entry: Entry, now_ns: u64) -> Result<(u64, u64)> {
         let refused = Error::NotLeader { group: self.id, leader: None };
         if !self.leads() || self.transfers() || self.node.raft.lead_transferee.is_some() {
             return Err(refused);
         }
-        let changes_group = frame::changes_group(&payload);
-        let mut entry = Entry::default();
-        entry.data = payload;
+        let changes_group = frame::changes_group(frame::payload(&entry));
         let mut message = Message::default();
         message.set_msg_type(MessageType::MsgPropose);
         message.from = self.peer;

@@ -149,6 +149,11 @@ impl LogView {
         &self.conf_state
     }
 
+    /// Records another applied membership.
+    pub(super) fn set_conf_state(&mut self, state: ConfState) {
+        self.conf_state = state;
+    }
+
     /// Records that the engine now holds everything up to `index`, and evicts applied entries beyond the cache's limit.
     pub(super) fn set_applied(&mut self, index: u64, term: u64) {
         assert!(index >= self.applied.0, "the applied index must not go back");

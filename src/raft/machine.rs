@@ -76,6 +76,15 @@ pub trait StateMachine: Send + 'static {
         batch: &mut WriteBatch,
     ) -> Result<Applied>;
 
+    /// Returns the descriptor that a command which changes the group's members leads to, if it is applied next.
+    ///
+    /// # Errors
+    /// Why it would be refused, as the reply for its proposer.
+    fn members_after(&self, term: u64, command: &Command) -> Result<Region, Bytes>;
+
+    /// Returns the command that ends a joint membership.
+    fn leave_joint(&self) -> Command;
+
     /// Returns the reply for a proposer on this node whose entry could not be decoded.
     fn refusal(&self, why: &str) -> Bytes;
 

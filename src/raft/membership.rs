@@ -1,10 +1,12 @@
 //! Membership: the conf state of a descriptor, and the first state of a group.
 
-use ::raft::eraftpb::{ConfState, HardState};
+use ::raft::eraftpb::{
+    ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV2, ConfState, HardState,
+};
 
 use crate::proto::metapb::PeerRole;
 use crate::types::Region;
-use crate::types::region::Peer;
+use crate::types::region::{self, Peer};
 
 /// Index and term of the entry after which every group's log starts: raft-rs requires the log of an initialized group
 /// to be non-empty.
@@ -31,6 +33,37 @@ pub fn conf_state(region: &Region) -> ConfState {
         }
     }
     state
+}
+
+/// Returns the change of membership that leads from one descriptor to the next, for raft.
+pub fn change(from: &Region, to: &Region) -> ConfChangeV2 {
+    let is_joint = |region: &Region| !conf_state(region).voters_outgoing.is_empty();
+    let mut change = ConfChangeV2::default();
+    if is_joint(from) {
+        // Raft ends a joint membership by a change without changes.
+        return change;
+    }
+    // Raft does not end it by itself.
+    let transition = if is_joint(to) { ConfChangeTransition::Explicit } else { ConfChangeTransition::Auto };
+    change.set_transition(transition);
+    let mut add = |kind, peer: u64| {
+        let mut single = ConfChangeSingle::default();
+        single.set_change_type(kind);
+        single.node_id = peer;
+        change.mut_changes().push(single);
+    };
+    for peer in &to.peers {
+        let before = region::peer_by_id(from, peer.id).map(Peer::role);
+        match peer.role() {
+            role if before == Some(role) => {}
+            PeerRole::Voter | PeerRole::IncomingVoter => add(ConfChangeType::AddNode, peer.id),
+            PeerRole::Learner | PeerRole::DemotingVoter => add(ConfChangeType::AddLearnerNode, peer.id),
+        }
+    }
+    for peer in from.peers.iter().filter(|peer| region::peer_by_id(to, peer.id).is_none()) {
+        add(ConfChangeType::RemoveNode, peer.id);
+    }
+    change
 }
 
 /// Returns the hard state of a group that never ran.

@@ -31,6 +31,7 @@ pub mod lease;
 pub mod log_view;
 mod lost;
 pub mod machine;
+mod members;
 pub mod membership;
 pub mod output;
 mod pre_vote;
@@ -45,6 +46,7 @@ pub use output::{Fetch, Output};
 
 /// The planted bugs of this module, and what each of them breaks.
 pub const MUTANTS: &[(&str, &str)] = &[
+    ("raft.members-without-quorum", "members are changed even if that leaves no quorum of voters that are alive"),
     (
         "raft.lease-ignores-drift",
         "the leader's lease is as long as the followers' election timeout, without the drift bound",

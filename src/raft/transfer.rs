@@ -45,6 +45,11 @@ impl Transfers {
         self.heard.insert(peer, now_ns);
     }
 
+    /// Returns whether a peer was heard within the last `age_ns`.
+    pub fn is_heard(&self, peer: u64, age_ns: u64, now_ns: u64) -> bool {
+        self.heard.get(&peer).is_some_and(|at_ns| now_ns.saturating_sub(*at_ns) <= age_ns)
+    }
+
     /// Records that messages to a peer are being lost: the peer counts as silent until it is heard again.
     pub fn lost(&mut self, peer: u64) {
         self.heard.remove(&peer);

@@ -38,6 +38,7 @@ pub fn encode(header: CommandHeader, op: Op) -> Command {
         Op::Write(_) => Kind::Plain,
         Op::Cas(_) | Op::Collect(_) => Kind::Reads,
         Op::Split(_) => Kind::Admin,
+        Op::ChangePeers(_) => Kind::Members,
     };
     let command = RegionCommand { header: Some(header), op: Some(op) };
     Command { kind, bytes: command.encode_to_vec().into() }
@@ -48,7 +49,7 @@ pub fn adds_data(op: &Op) -> bool {
     match op {
         Op::Write(write) => write.changes.iter().any(|change| change.value.is_some()),
         Op::Cas(cas) => cas.stored.is_some(),
-        Op::Collect(_) | Op::Split(_) => false,
+        Op::Collect(_) | Op::Split(_) | Op::ChangePeers(_) => false,
     }
 }
 
@@ -60,6 +61,7 @@ pub fn encoded_len(header: CommandHeader, op: &Op) -> usize {
         Op::Cas(cas) => cas.encoded_len(),
         Op::Collect(collect) => collect.encoded_len(),
         Op::Split(split) => split.encoded_len(),
+        Op::ChangePeers(change) => change.encoded_len(),
     };
     7 + header.encoded_len() + body
 }
@@ -84,6 +86,17 @@ pub fn pieces(reply: Bytes) -> Result<Vec<Region>> {
     match decode(reply)? {
         Some(Outcome::Split(split)) => Ok(split.regions),
         _ => Err(Error::Corruption("the state machine's reply to a split has no regions".into())),
+    }
+}
+
+/// Returns the region in the reply to a change of its peers.
+///
+/// # Errors
+/// As [`outcome`].
+pub fn changed(reply: Bytes) -> Result<Region> {
+    match decode(reply)? {
+        Some(Outcome::Changed(region)) => Ok(region),
+        _ => Err(Error::Corruption("the state machine's reply to a change of peers has no region".into())),
     }
 }
 

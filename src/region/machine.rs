@@ -8,13 +8,14 @@ use crate::engine::{Cf, Read, WriteBatch};
 use crate::proto::armilla::raft::region_command::Op;
 use crate::proto::armilla::raft::region_reply::Outcome;
 use crate::proto::armilla::raft::{
-    CasReply, Change, CommandHeader, CompareAndSwap, OutsideRegion, RegionCommand, RegionReply, Split, SplitReply,
+    CasReply, Change, ChangePeers, CommandHeader, CompareAndSwap, OutsideRegion, RegionCommand, RegionReply, Split, SplitReply,
 };
 use crate::raft::frame::{Command, Kind};
 use crate::raft::machine::{Applied, ApplyContext, CfRange, Effect, StateMachine};
+use crate::types::region::RegionEpoch;
 use crate::types::{Region, Result, region};
 
-use super::{split, ttl};
+use super::{command, members, split, ttl};
 
 /// The state machine of a data region. Except for the descriptor, all of its state is in the engine.
 #[derive(Debug, Default)]
@@ -129,7 +130,16 @@ impl RegionMachine {
                 }
             }
             Some(Op::Split(split)) => self.split(&split),
+            Some(Op::ChangePeers(change)) => self.change_peers(&change),
         })
+    }
+
+    /// Changes the region's peers.
+    fn change_peers(&mut self, command: &ChangePeers) -> Result<Applied, Refusal> {
+        self.region = members::changed(&self.region, command).map_err(Refusal::Refused)?;
+        crate::reach!("region.members-changed");
+        let reply = RegionReply { outcome: Some(Outcome::Changed(self.region.clone())) };
+        Ok(Applied::reply(reply.encode_to_vec()))
     }
 
     /// Splits the region, which keeps only the last piece.
@@ -173,7 +183,7 @@ impl StateMachine for RegionMachine {
         let (cf, keys) = match op {
             Some(Op::Cas(cas)) => (cas.cf, vec![cas.key]),
             Some(Op::Collect(collect)) => (collect.cf, collect.keys),
-            Some(Op::Write(_) | Op::Split(_)) | None => return Vec::new(),
+            Some(Op::Write(_) | Op::Split(_) | Op::ChangePeers(_)) | None => return Vec::new(),
         };
         let Ok(cf) = region_cf(cf) else { return Vec::new() };
         keys.into_iter().filter(|key| region::holds(&self.region, key)).map(|key| (cf, key)).collect()
@@ -192,6 +202,9 @@ impl StateMachine for RegionMachine {
             Ok(RegionCommand { op: Some(Op::Split(_)), .. }) if command.kind != Kind::Admin => {
                 Err(Refusal::Refused("a split that is not of the kind of commands that change a group".into()))
             }
+            Ok(RegionCommand { op: Some(Op::ChangePeers(_)), .. }) if command.kind != Kind::Members => {
+                Err(Refusal::Refused("a change of peers that is not of the kind of commands that change members".into()))
+            }
             Ok(command) => self.run(context.term, command, read, batch)?,
             Err(error) => Err(Refusal::Refused(format!("the command does not decode: {error}"))),
         };
@@ -199,6 +212,25 @@ impl StateMachine for RegionMachine {
             assert_eq!(batch.len(), before, "region {}: a refused command wrote", self.region.id);
             Applied::reply(self.refuse(refusal))
         }))
+    }
+
+    fn members_after(&self, term: u64, command: &Command) -> Result<Region, Bytes> {
+        let after = || {
+            let command = RegionCommand::decode(command.bytes.clone());
+            let command = command.map_err(|error| Refusal::Refused(format!("the command does not decode: {error}")))?;
+            self.check_header(&command.header.unwrap_or_default(), term)?;
+            match &command.op {
+                Some(Op::ChangePeers(change)) => members::changed(&self.region, change).map_err(Refusal::Refused),
+                _ => Err(Refusal::Refused("the command changes no peers".into())),
+            }
+        };
+        after().map_err(|refusal| self.refuse(refusal))
+    }
+
+    fn leave_joint(&self) -> Command {
+        let RegionEpoch { version, conf_ver } = region::epoch(&self.region);
+        let header = CommandHeader { version, conf_ver, ..CommandHeader::default() };
+        command::encode(header, Op::ChangePeers(ChangePeers::default()))
     }
 
     fn refusal(&self, why: &str) -> Bytes {

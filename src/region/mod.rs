@@ -1,7 +1,7 @@
 //! # region: the replicated state machine of a data region
 //!
 //! ```text
-//!   RegionCommand (header: epoch, term; write | compare-and-swap | collect | split)
+//!   RegionCommand (header: epoch, term; write | compare-and-swap | collect | split | peers)
 //!        | apply, in log order, on every replica alike
 //!        v
 //!   changes to the region's column families + RegionReply (for the proposer's response) + Effect (for this store)
@@ -20,6 +20,7 @@
 
 pub mod command;
 pub mod machine;
+pub mod members;
 pub mod split;
 pub mod ttl;
 
@@ -33,6 +34,7 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("region.batch-drops-last", "a batch of puts loses its last pair"),
     ("region.cas-reads-stale", "compare-and-swap does not see expiry"),
     ("region.split-keeps-version", "the pieces of a region have the version that the region had"),
+    ("region.members-keep-conf-ver", "a change of a region's peers leaves its configuration version as it is"),
     ("region.ttl-collects-live", "values are collected that have not expired"),
     ("region.ttl-collects-overwritten", "a value is collected that was written after its key was found expired"),
 ];

@@ -5,10 +5,11 @@
 //! of the region that had its keys before.
 
 use crate::proto::armilla::raft::{NewRegion, Split};
-use crate::proto::metapb::PeerRole;
 use crate::types::limits::SPLIT_KEYS_MAX;
 use crate::types::region::{Peer, RegionEpoch};
 use crate::types::{Region, region};
+
+use super::members;
 
 /// Returns the pieces of `region`, in order of their keys. The last one keeps the region's ID and peers. All have the
 /// region's version plus the number of keys.
@@ -61,8 +62,7 @@ fn check_ids(region: &Region, split: &Split) -> Result<(), String> {
     if split.regions.len() != split.keys.len() {
         return Err(format!("{} split keys with {} new regions", split.keys.len(), split.regions.len()));
     }
-    let moves = |peer: &Peer| !matches!(peer.role(), PeerRole::Voter | PeerRole::Learner);
-    if region.peers.iter().any(moves) {
+    if members::is_joint(region) {
         return Err(format!("region {} is not split while its members change", region.id));
     }
     let mut used: Vec<u64> = region.peers.iter().map(|peer| peer.id).chain([0, region.id]).collect();

@@ -7,6 +7,7 @@
 //! | `a` group | the group's applied index and its term; part of every batch of applied entries |
 //! | `g` group | [`PeerState`]: descriptor, peer, last snapshot; written when it changes |
 //! | `p` | the longest promise that a voter here made, in nanoseconds |
+//! | `t` group | the lowest ID that a peer of the group may have here: every lower one is destroyed for good |
 //! | `r` store | the newest run of another store that was heard here: its number and nonce |
 //!
 //! **Never**: an applied index in another batch than the entries that it counts.
@@ -22,6 +23,7 @@ use crate::types::{Error, GroupId, Region, Result, region};
 
 const APPLIED: u8 = b'a';
 const STATE: u8 = b'g';
+const TOMBSTONE: u8 = b't';
 const PROMISE: &[u8] = b"p";
 const RUN: u8 = b'r';
 
@@ -56,6 +58,31 @@ impl GroupState {
         batch.put(Cf::Meta, key(STATE, group.0), state.encode_to_vec());
         put_applied(batch, group, self.applied);
     }
+}
+
+/// Adds the end of a group's peer: no peer of the group with this ID, or a lower one, ever runs here again.
+pub(super) fn bury(batch: &mut WriteBatch, group: GroupId, peer: u64) {
+    batch.put(Cf::Meta, key(TOMBSTONE, group.0), Bytes::copy_from_slice(&(peer + 1).to_be_bytes()));
+    batch.delete(Cf::Meta, key(STATE, group.0));
+    batch.delete(Cf::Meta, key(APPLIED, group.0));
+}
+
+/// Reads the tombstones of peers that were destroyed here: by group, the lowest ID that a peer of it may have.
+///
+/// # Errors
+/// [`Error::Corruption`] if one does not decode.
+pub(super) fn tombstones(engine: &impl Read) -> Result<BTreeMap<GroupId, u64>> {
+    let mut found: BTreeMap<GroupId, u64> = BTreeMap::new();
+    let mut bad = None;
+    engine.scan(Cf::Meta, &[TOMBSTONE], &[TOMBSTONE + 1], &mut |key, value| {
+        match (number(&key[1..]), number(value)) {
+            (Some(group), Some(peer)) => drop(found.insert(GroupId(group), peer)),
+            _ => bad = Some(key.escape_ascii().to_string()),
+        }
+        Visit::More
+    })?;
+    let corrupt = |key| Error::Corruption(format!("cannot decode a tombstone in the engine, key {key}"));
+    bad.map_or(Ok(found), |key| Err(corrupt(key)))
 }
 
 fn key(kind: u8, id: u64) -> Bytes {

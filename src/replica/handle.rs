@@ -44,6 +44,8 @@ pub struct Handle {
     views: Arc<RwLock<BTreeMap<GroupId, Arc<PeerView>>>>,
     /// Ranges of groups that are about to begin with a snapshot.
     claims: Claims,
+    /// By group: the lowest ID that a peer of it may have here, if one was destroyed.
+    tombstones: Arc<RwLock<BTreeMap<GroupId, u64>>>,
     clock: Clock,
     engine: Engine,
     poisoned: Arc<Poison>,
@@ -99,6 +101,7 @@ impl Handle {
             lanes: lanes.into(),
             views: Arc::default(),
             claims: Claims::default(),
+            tombstones: Arc::default(),
             clock,
             engine,
             poisoned: Arc::default(),
@@ -154,6 +157,16 @@ impl Handle {
     /// Removes the view of a group that does not run here after all.
     pub(super) fn remove(&self, group: GroupId) {
         self.views.write().expect("no writer panics").remove(&group);
+    }
+
+    /// Remembers that no peer of a group with an ID below `min` ever runs here again.
+    pub(super) fn bury(&self, group: GroupId, min: u64) {
+        self.tombstones.write().expect("no reader panics").insert(group, min);
+    }
+
+    /// Returns the lowest ID that a peer of a group may have here; 0 if none was ever destroyed here.
+    pub(super) fn peer_id_min(&self, group: GroupId) -> u64 {
+        self.tombstones.read().expect("no writer panics").get(&group).copied().unwrap_or(0)
     }
 
     /// Returns whether a group whose range overlaps that of `region` is here, or about to begin.
@@ -392,6 +405,12 @@ impl Handle {
             answer.await.unwrap_or_else(|_| Err(Error::Stopped("the store stopped".into())))?;
         }
         Ok(())
+    }
+
+    /// Passes on a newer descriptor of `group`. If it does not name this store's peer, the peer is removed.
+    pub fn end_by_proof(&self, group: GroupId, proof: Region) {
+        // A store that has stopped keeps what it has.
+        self.send(group, Message::Gone { group, proof: Box::new(proof) });
     }
 
     /// Begins to transfer the leadership of `group`, which this store leads, to `to_peer`. Returns once the transfer

@@ -149,6 +149,13 @@ pub enum Message {
         /// The result of the installation.
         result: Result<()>,
     },
+    /// A newer descriptor of a group, which may not name this store's peer any more.
+    Gone {
+        /// The group.
+        group: GroupId,
+        /// The descriptor.
+        proof: Box<Region>,
+    },
     /// A tick of the clock.
     Tick,
     /// Stop serving for this reason.

@@ -1,6 +1,6 @@
 //! Starting a store's replicas.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use super::effects::{Effects, StoreEffect};
 use super::group_state;
 use super::handle::Handle;
 use super::keeper::{Log, LogKeeper, Retention};
-use super::log::RaftLog;
+use super::log::{LogBatch, RaftLog};
 use super::message::Message;
 use super::promise::LongestPromise;
 use super::snapshot::{Retries, Traffic};
@@ -85,6 +85,18 @@ pub struct Start {
     pub before: Before,
 }
 
+/// Removes from the log what is left of peers whose end the engine held when it was opened.
+async fn remove_ended(log: &mut RaftLog, engine: &Engine, tombstones: &BTreeMap<GroupId, u64>) -> Result<()> {
+    let here: BTreeSet<u64> = group_state::stored(engine)?.into_iter().map(|state| state.region.id).collect();
+    let mut batch = LogBatch::default();
+    for group in log.groups() {
+        if !here.contains(&group.0) && tombstones.contains_key(&group) {
+            batch.remove(group);
+        }
+    }
+    if batch.is_empty() { Ok(()) } else { log.write(&batch, true).await }
+}
+
 /// Restores every group that the engine holds, and starts the lanes. The returned channel has the effects of the
 /// groups' state machines on the store.
 ///
@@ -130,6 +142,9 @@ pub async fn start(env: &Env, start: Start, machines: Machines) -> Result<(Repli
         })
     };
     let mut drivers: Vec<Driver> = (0..lanes).map(driver).collect();
+    let tombstones = group_state::tombstones(&engine)?;
+    tombstones.iter().for_each(|(group, min)| handle.bury(*group, *min));
+    remove_ended(&mut log, &engine, &tombstones).await?;
     for state in group_state::stored(&engine)? {
         drivers[handle.lane_of(GroupId(state.region.id))].restore(&mut log, state).await?;
     }
@@ -155,7 +170,14 @@ pub async fn start(env: &Env, start: Start, machines: Machines) -> Result<(Repli
             drivers[handle.lane_of(GroupId(region.id))].restore_newborn(&mut keeper.log, region).await?;
         }
     }
-    check_nothing_missing(&keeper.log, |group| handle.view(group).is_some())?;
+    for group in keeper.log.groups() {
+        if handle.view(group).is_none() && handle.peer_id_min(group) > 0 {
+            drivers[handle.lane_of(group)].bury(group);
+        }
+    }
+    check_nothing_missing(&keeper.log, |group| {
+        handle.view(group).is_some() || drivers[handle.lane_of(group)].is_buried(group)
+    })?;
     before(handle.views().iter().map(|view| view.group).collect()).await?;
     let peers: BTreeSet<u64> =
         handle.views().iter().flat_map(|view| view.region().peers.clone()).map(|peer| peer.store_id).collect();

@@ -1,6 +1,6 @@
 //! What request tasks see of this store's peer of a group. Only the driver writes it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use armilla_arch::sync::{Budget, Lease, Share};
@@ -80,6 +80,8 @@ pub struct PeerView {
     writes: AtomicU64,
     /// The number of new leaders that this peer has heard of.
     leader_changes: AtomicU64,
+    /// Whether this peer has heard no leader for long.
+    alone: AtomicBool,
 }
 
 impl PeerView {
@@ -101,6 +103,7 @@ impl PeerView {
             index_reads: AtomicU64::new(0),
             writes: AtomicU64::new(0),
             leader_changes: AtomicU64::new(0),
+            alone: AtomicBool::new(false),
         }
     }
 
@@ -172,6 +175,13 @@ impl PeerView {
     /// Returns how many new leaders, or new terms of the same leader, this peer has heard of since the start.
     pub fn leader_changes(&self) -> u64 {
         self.leader_changes.load(Ordering::Relaxed)
+    }
+    /// Returns whether this peer has heard no leader for long: it may have been removed without hearing of it.
+    pub fn is_alone(&self) -> bool {
+        self.alone.load(Ordering::Relaxed)
+    }
+    pub(super) fn show_alone(&self, alone: bool) {
+        self.alone.store(alone, Ordering::Relaxed);
     }
     /// Returns whether this store's peer is leader, as far as it knows.
     pub fn leads(&self) -> bool {

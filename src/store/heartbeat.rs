@@ -9,15 +9,19 @@ use futures::future::BoxFuture;
 
 use crate::engine::{Cf, KvEngine};
 use crate::proto::armilla::pd::{
-    LeaderOrder, RefusedOrder, RegionHeartbeat, StoreHeartbeatReply, StoreHeartbeatRequest,
+    LeaderOrder, PeersOrder, RefusedOrder, RegionHeartbeat, StoreHeartbeatReply, StoreHeartbeatRequest,
 };
-use crate::proto::armilla::raft::Incarnation;
+use crate::proto::armilla::raft::region_command::Op;
+use crate::proto::armilla::raft::{ChangePeers, CommandHeader, Incarnation};
+use crate::region::command;
 use crate::replica::transport::Addresses;
 use crate::replica::{Handle, PeerView, Room};
 use crate::rt::clock::Clock;
 use crate::rt::cpu;
 use crate::rt::disk::Disk;
 use crate::rt::sync::watch;
+use crate::rt::task;
+use crate::types::region::RegionEpoch;
 use crate::types::{Error, GroupId, Region, Result, region};
 
 use super::pd_time::PdTime;
@@ -29,6 +33,8 @@ pub trait PdLink: Send + Sync + 'static {
     fn store_heartbeat(&self, request: StoreHeartbeatRequest) -> BoxFuture<'_, Result<StoreHeartbeatReply>>;
     /// Returns the first of `count` consecutive IDs that were never given out before.
     fn alloc_ids(&self, cluster: u64, count: u32) -> BoxFuture<'_, Result<u64>>;
+    /// Returns the newest known descriptor of a region.
+    fn region(&self, id: u64) -> BoxFuture<'_, Result<Option<Region>>>;
 }
 
 /// The loop that sends heartbeats.
@@ -107,9 +113,9 @@ fn engine_bytes(engine: &impl KvEngine) -> u64 {
 /// How often the conditions for an early heartbeat are checked, and how soon a failed heartbeat is sent again.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// State whose change sends a heartbeat at once: the groups led here with their terms and versions, the leader of the
+/// State whose change sends a heartbeat at once: the groups led here with their terms and epochs, the leader of the
 /// placement driver (if this node has a member) with its term, and whether the store is stopping.
-type Urgent = (Vec<(GroupId, u64, u64)>, Option<(u64, u64)>, bool);
+type Urgent = (Vec<(GroupId, u64, RegionEpoch)>, Option<(u64, u64)>, bool);
 
 fn version_of(view: &PeerView) -> u64 {
     region::epoch(&view.region()).version
@@ -176,9 +182,10 @@ impl Heartbeat {
         (self.led(), pd.map(|pd| (pd.term, pd.leader)), *self.stopping.borrow())
     }
 
-    /// Returns the groups led here, with their terms and versions.
-    fn led(&self) -> Vec<(GroupId, u64, u64)> {
-        self.leaders().iter().map(|view| (view.group, view.leadership().term, version_of(view))).collect()
+    /// Returns the groups led here, with their terms and epochs.
+    fn led(&self) -> Vec<(GroupId, u64, RegionEpoch)> {
+        let led = |view: &Arc<PeerView>| (view.group, view.leadership().term, region::epoch(&view.region()));
+        self.leaders().iter().map(led).collect()
     }
 
     fn leaders(&self) -> Vec<Arc<PeerView>> {
@@ -282,6 +289,9 @@ impl Heartbeat {
                 changed
             });
         }
+        for order in reply.change_peers {
+            self.change_peers(order);
+        }
         let mut refused = Vec::new();
         for LeaderOrder { region_id, to_store } in reply.transfer_leaders {
             if let Err(error) = self.transfer(GroupId(region_id), to_store).await {
@@ -289,6 +299,24 @@ impl Heartbeat {
             }
         }
         refused
+    }
+
+    /// Carries out a change of a region's peers, if it still leads and has the order's epoch. The placement driver orders
+    /// it again until it sees its effect.
+    fn change_peers(&self, order: PeersOrder) {
+        let PeersOrder { region_id, epoch, changes } = order;
+        let RegionEpoch { version, conf_ver } = epoch.unwrap_or_default();
+        let header = CommandHeader { version, conf_ver, ..CommandHeader::default() };
+        let command = command::encode(header, Op::ChangePeers(ChangePeers { changes }));
+        let (handle, clock, limit) = (self.handle.clone(), self.clock.clone(), self.interval * 2);
+        task::spawn(async move {
+            let proposed = clock.timeout(limit, handle.propose(GroupId(region_id), 0, command)).await;
+            match proposed.map(|reply| reply.and_then(command::changed)) {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => tracing::debug!(region_id, %error, "cannot change the region's peers"),
+                Err(_) => tracing::debug!(region_id, "the change of the region's peers took too long"),
+            }
+        });
     }
 
     async fn transfer(&self, group: GroupId, to_store: u64) -> Result<()> {

@@ -5,12 +5,14 @@
 //!                         └─▶ Route: read, write(fence)  ──▶ replica::Handle (confirm, propose)
 //!   collect ──▶ replica::Handle: "delete the expired ones of these keys", region by region, periodically
 //!   effects ◀── replica: what applied entries mean for this store
-//!   heartbeat ──▶ PD: space, leaders, sizes;  PD ──▶ addresses, leader transfers
+//!   heartbeat ──▶ PD: space, leaders, sizes;  PD ──▶ addresses, leader transfers, changes of members
+//!   alone ──▶ PD: is this peer, which hears no leader, still a member?
 //! ```
 //!
 //! Requests that name a region come **in**. Linearizable views and replicated writes go **out**, or the error that
 //! tells the client what to refresh. **Never**: a response from a region, epoch or leader other than the request's.
 
+mod alone;
 mod collect;
 mod effects;
 mod heartbeat;
@@ -22,6 +24,7 @@ mod space;
 mod split;
 
 pub(crate) use crate::region::command;
+pub(crate) use alone::Alone;
 pub(crate) use collect::Collector;
 pub(crate) use effects::{TtlUse, listen};
 pub(crate) use heartbeat::{Heartbeat, PdLink};

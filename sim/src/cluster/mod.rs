@@ -151,6 +151,11 @@ impl Machine {
         self.incarnation().and_then(|incarnation| incarnation.handle.clone())
     }
 
+    /// Returns whether the node uses the newest version of the protocol.
+    pub fn is_newest(&self) -> bool {
+        self.config.pd.protocol_max == 0
+    }
+
     /// Returns the sizes of the raft log's files in bytes: their sum, and the longest.
     pub fn log_bytes(&self) -> (u64, u64) {
         let directory = self.config.data_dir.join("raft");

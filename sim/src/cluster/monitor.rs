@@ -78,8 +78,8 @@ impl Observed {
     /// Tells the oracles about a region that has been split or born. The first regions are told when the cluster has
     /// been founded.
     fn note_region(&mut self, region: &Region, now_ns: u64) {
+        self.raft.members(region);
         if region::epoch(region).version > 1 {
-            self.raft.replicas(region.id, ranges::voters(region));
             let nodes = region.peers.iter().filter_map(|peer| self.node_of.get(&peer.store_id)).copied();
             self.pauses.born(now_ns, region.id, nodes.collect());
         }

@@ -11,7 +11,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use armilla::proto::metapb::PeerRole;
 use armilla::rt::probe::Event;
 use armilla::types::{GroupId, Region, region};
 use bytes::Bytes;
@@ -51,11 +50,6 @@ pub struct Ranges {
 /// Decodes the descriptor in an event.
 pub fn decode(descriptor: &Bytes) -> Region {
     Region::decode(descriptor.clone()).expect("the store encoded it")
-}
-
-/// Returns the number of a region's voters.
-pub fn voters(region: &Region) -> usize {
-    region.peers.iter().filter(|peer| peer.role() != PeerRole::Learner).count()
 }
 
 fn version(region: &Region) -> u64 {

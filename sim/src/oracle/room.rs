@@ -28,8 +28,9 @@ pub struct Rooms {
     since: BTreeMap<u64, u64>,
     /// By node with very little space, while all others are healthy: since when (true ns) its leaders are judged.
     drained_since: BTreeMap<u64, u64>,
-    /// The nodes among these that have had room for three reserves since. They lead again, until less than one is left.
-    recovered: BTreeSet<u64>,
+    /// The nodes that have had less than one reserve left, and not room for three since: a store frees its reserve,
+    /// and leads again once it has room.
+    full: BTreeSet<u64>,
     /// By group: the term of the newest leader, its node, and since when (true ns) it is the leader.
     leaders: BTreeMap<u64, (u64, u64, u64)>,
 }
@@ -45,7 +46,6 @@ impl Rooms {
 
     /// Judges the leaders of these nodes from now on.
     pub fn judge_leaders(&mut self, now_ns: u64, nodes: &BTreeSet<u64>) {
-        self.recovered.retain(|node| nodes.contains(node));
         // Any change may have cost them time.
         self.drained_since = nodes.iter().map(|node| (*node, now_ns)).collect();
     }
@@ -83,13 +83,15 @@ impl Rooms {
                 }
                 Ok(())
             }
-            // After the reserve is freed, space for three reserves is still very little.
             Event::Note { store, what: "tick", .. } => {
-                if self.drained_since.contains_key(&node) && available() >= 3 * self.reserve_bytes {
-                    self.recovered.insert(node);
+                let left = available();
+                if left < self.reserve_bytes {
+                    self.full.insert(node);
+                } else if left >= 3 * self.reserve_bytes {
+                    self.full.remove(&node);
                 }
                 match self.leads_on(now_ns, node) {
-                    Some(group) if !self.recovered.contains(&node) => {
+                    Some(group) if self.full.contains(&node) => {
                         let what = format!(
                             "store {store} stays leader of group {group} with very little space left on its disk"
                         );
@@ -148,7 +150,7 @@ mod tests {
         assert!(rooms.observe(120 * second, 1, &tick, || 0).is_ok(), "another leads");
         rooms.observe(121 * second, 1, &leads(4), || 0).unwrap();
         assert!(rooms.observe(128 * second, 1, &tick, || 0).is_ok());
-        assert!(rooms.observe(130 * second, 1, &tick, || 299).is_err());
+        assert!(rooms.observe(130 * second, 1, &tick, || 299).is_err(), "the store has freed its reserve");
         assert!(rooms.observe(131 * second, 1, &tick, || 300).is_ok(), "there is enough space again");
         assert!(rooms.observe(132 * second, 1, &tick, || 200).is_ok(), "and it has not come to less than one reserve");
     }

@@ -1,3 +1,3 @@
-//! Scheduling: pure functions from the known state of the cluster to orders for its stores.
-
+//! Decisions about where leaders and replicas belong. Pure: the same input gives the same result everywhere.
 pub mod leader;
+pub mod replica;

@@ -5,7 +5,7 @@ use crate::pd::cluster::{Cluster, EndedOrder};
 use crate::pd::state::{self, PdState};
 use crate::proto::armilla::pd::pd_command::Op;
 use crate::proto::armilla::pd::{
-    LeaderOrder, PutRegion, PutStore, RegisterStoreReply, RegisterStoreRequest, StoreHeartbeatReply,
+    AllocIds, LeaderOrder, PutRegion, PutStore, RegisterStoreReply, RegisterStoreRequest, StoreHeartbeatReply,
     StoreHeartbeatRequest, StoreStarted,
 };
 use crate::proto::armilla::raft::Incarnation;
@@ -147,12 +147,24 @@ impl PdServer {
             }
             self.look(&serving, |cluster, state, _| cluster.retain(state));
         }
+        let (mut change_peers, nameless) =
+            self.look(&serving, |cluster, state, now_ms| cluster.peers_orders(state, id, now_ms));
+        if !nameless.is_empty() {
+            let first = self.command(Op::AllocIds(AllocIds { count: nameless.len() as u32 })).await?;
+            change_peers = self.look(&serving, |cluster, state, now_ms| {
+                for ((region, on), peer) in nameless.iter().zip(first..) {
+                    cluster.name_learner(state, *region, *on, peer);
+                }
+                cluster.peers_orders(state, id, now_ms).0
+            });
+        }
         let balance = self.inner.options.balance_leaders;
         let (reply, ended) = self.look(&serving, |cluster, state, now_ms| {
             let stores = state.stores().filter_map(|record| record.store.clone());
             let reply = StoreHeartbeatReply {
                 stores: stores.filter(|store| !store.address.is_empty()).collect(),
                 transfer_leaders: cluster.orders_for(state, id, balance, now_ms),
+                change_peers,
                 lost_replicas: state.lost_replicas(id),
                 cluster_version: state.cluster_version(),
                 must_stop: String::new(),

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use raft::eraftpb::{Entry, EntryType};
 
 use crate::engine::{Engine, KvEngine, WriteBatch};
-use crate::raft::frame;
+use crate::raft::frame::{self, Kind};
 use crate::raft::machine::{ApplyContext, Effect};
 use crate::rt::clock::Clock;
 use crate::rt::probe::{self, Event as Probe};
@@ -23,17 +23,19 @@ use crate::types::{GroupId, Result};
 
 use super::birth::{Split, put_split};
 use super::install::Ingest;
+use super::members::{Move, put_move};
 use super::{Driver, ENGINE_RETRY};
 use crate::replica::effects::StoreEffect;
 use crate::replica::group_state;
+use crate::replica::handle::Handle;
 use crate::replica::message::Message;
 use crate::replica::peer::Peer;
 use crate::types::limits::APPLY_BATCH_BYTES_FULL;
 
 /// Returns a number that two entries share only if they are equal.
 pub(super) fn entry_hash(entry: &Entry) -> u64 {
-    let crc = crate::arch::crc64(&[&entry.index.to_be_bytes(), &entry.term.to_be_bytes(), &entry.data]);
-    crc ^ (entry.data.len() as u64).rotate_left(32)
+    let parts: [&[u8]; 4] = [&entry.index.to_be_bytes(), &entry.term.to_be_bytes(), &entry.data, &entry.context];
+    crate::arch::crc64(&parts) ^ (frame::bytes(entry) as u64).rotate_left(32)
 }
 
 /// Entries that are applied in memory, and go into the next write.
@@ -48,6 +50,8 @@ struct Pending {
     effects: Vec<(GroupId, Effect)>,
     /// Groups that gave up a part of their range.
     splits: Vec<Split>,
+    /// Groups whose members changed.
+    moves: Vec<Move>,
     /// Probe events to emit once the batch is written.
     probes: Vec<Probe>,
 }
@@ -105,7 +109,7 @@ impl Driver {
     pub(super) fn apply_backlog(&mut self) -> Result<()> {
         let mut pending = Pending::default();
         while let Some((group, entry)) = self.backlog.pop() {
-            let stands_alone = frame::stands_alone(&entry.data);
+            let stands_alone = frame::stands_alone(frame::payload(&entry));
             let alone = (stands_alone || crate::buggify!("driver.small-batch")) && !pending.applied.is_empty();
             if (alone || pending.batch.bytes() > APPLY_BATCH_BYTES_FULL)
                 && self.write_applied(&mut pending)? == Written::Waits
@@ -127,10 +131,14 @@ impl Driver {
     fn apply_entry(&mut self, group: GroupId, entry: Entry, pending: &mut Pending) -> Result<()> {
         let (index, term) = (entry.index, entry.term);
         let hash = if probe::LISTENING { entry_hash(&entry) } else { 0 };
+        // A peer that is destroyed with an earlier entry of the batch applies nothing more.
+        if pending.moves.iter().any(|moved| moved.is_end_of(group)) {
+            return Ok(());
+        }
         let Some(peer) = self.peers.get_mut(&group) else { return Ok(()) };
         let (before, _) = pending.applied.get(&group).copied().unwrap_or(peer.group.log().applied());
         assert_eq!(index, before + 1, "group {group}: entries are applied one after the other");
-        let replies = apply_payload(peer, &self.engine, entry, pending)?;
+        let replies = apply_payload(peer, &self.engine, &self.handle, entry, pending)?;
         pending.applied.insert(group, (index, term));
         pending.replies.push((group, index, term, replies));
         let (store, id) = (self.store, peer.group.peer());
@@ -141,7 +149,8 @@ impl Driver {
     }
 
     fn write_applied(&mut self, pending: &mut Pending) -> Result<Written> {
-        for (&group, &(index, term)) in &pending.applied {
+        let ended = |group: &GroupId| pending.moves.iter().any(|moved| moved.is_end_of(*group));
+        for (&group, &(index, term)) in pending.applied.iter().filter(|(group, _)| !ended(group)) {
             let stored = if crate::mutant!("replica.applied-index-lags") { index - 1 } else { index };
             group_state::put_applied(&mut pending.batch, group, (stored, term));
         }
@@ -195,6 +204,7 @@ impl Driver {
         }
         // A range is shown before anything is served by what was applied with it.
         written.splits.into_iter().for_each(|split| self.note_split(split));
+        written.moves.iter().for_each(|moved| self.note_move(moved));
         for (group, (index, term)) in written.applied {
             // A snapshot that is being installed may be ahead of the batch.
             if let Some(peer) = self.peers.get_mut(&group).filter(|peer| peer.group.log().applied().0 < index) {
@@ -208,6 +218,9 @@ impl Driver {
             }
             self.touch(group);
         }
+        for moved in written.moves {
+            self.note_end(&moved);
+        }
         // One effect per group is enough for everything that the batch did.
         let mut effects = written.effects;
         effects.dedup();
@@ -219,14 +232,21 @@ impl Driver {
 
 /// Applies the commands of an entry, and returns a reply for each. What cannot be decoded is skipped: every replica has
 /// the same bytes, and a replica that stopped would stop at every start.
-fn apply_payload(peer: &mut Peer, engine: &Engine, entry: Entry, pending: &mut Pending) -> Result<Vec<Bytes>> {
+fn apply_payload(
+    peer: &mut Peer,
+    engine: &Engine,
+    handle: &Handle,
+    entry: Entry,
+    pending: &mut Pending,
+) -> Result<Vec<Bytes>> {
     let group = peer.view.group;
     let context = ApplyContext { index: entry.index, term: entry.term };
     let mut replies = Vec::new();
-    let mut payload = entry.data.clone();
+    let mut payload = frame::payload(&entry).clone();
     let mut unknown = None;
-    if entry.get_entry_type() != EntryType::EntryNormal {
-        unknown = Some("membership changes are not supported by this version".to_owned());
+    let changes_members = entry.get_entry_type() == EntryType::EntryConfChangeV2;
+    if !changes_members && entry.get_entry_type() != EntryType::EntryNormal {
+        unknown = Some("an entry of a kind that this version does not know".to_owned());
         payload.clear();
     }
     loop {
@@ -237,11 +257,20 @@ fn apply_payload(peer: &mut Peer, engine: &Engine, entry: Entry, pending: &mut P
                 unknown = Some("a command that needs an entry of its own shares one".to_owned());
                 break;
             }
+            // Raft allows one change of members at a time only if it knows of them.
+            Ok(Some(command)) if (command.kind == Kind::Members) != changes_members => {
+                unknown = Some("a command in an entry of the wrong kind".to_owned());
+                break;
+            }
             Ok(Some(command)) => {
+                let before = changes_members.then(|| peer.machine.region().clone());
                 let applied = peer.machine.apply(context, command, engine, &mut pending.batch)?;
+                let at = (entry.index, entry.term);
                 if !applied.born.is_empty() {
-                    let at = (entry.index, entry.term);
-                    pending.splits.push(put_split(peer, at, &applied, &mut pending.batch));
+                    pending.splits.push(put_split(peer, at, &applied, handle, &mut pending.batch));
+                }
+                if let Some(before) = before.filter(|before| before != peer.machine.region()) {
+                    pending.moves.push(put_move(peer, at, before, &mut pending.batch));
                 }
                 replies.push(applied.reply);
                 pending.effects.extend(applied.effect.map(|effect| (group, effect)));

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use raft::eraftpb::Entry;
 
 use crate::engine::Cf;
+use crate::raft::frame;
 use crate::types::GroupId;
 use crate::types::limits::{WARM_UP_KEYS_FULL, WARM_UPS_MAX};
 
@@ -56,7 +57,7 @@ pub struct WarmUp {
 }
 
 fn weight(entry: &Entry) -> usize {
-    entry.data.len() + 64
+    frame::bytes(entry) + 64
 }
 
 impl Backlog {

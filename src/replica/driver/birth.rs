@@ -16,6 +16,7 @@ use crate::raft::machine::Applied;
 use crate::raft::membership;
 use crate::replica::claims::Claim;
 use crate::replica::group_state::GroupState;
+use crate::replica::handle::Handle;
 use crate::replica::log::{LogBatch, RaftLog};
 use crate::replica::message::{Message, PeerMessage, Sender};
 use crate::replica::peer::Peer;
@@ -68,10 +69,27 @@ impl Births {
     }
 }
 
-/// Adds the descriptors of all pieces to the engine's batch in which the split is applied.
-pub(super) fn put_split(peer: &Peer, at: (u64, u64), applied: &Applied, batch: &mut WriteBatch) -> Split {
+/// Adds the descriptors of all pieces to the engine's batch in which the split is applied. A newborn whose peer here was
+/// destroyed before does not begin: its keys are removed.
+pub(super) fn put_split(
+    peer: &Peer,
+    at: (u64, u64),
+    applied: &Applied,
+    handle: &Handle,
+    batch: &mut WriteBatch,
+) -> Split {
     let (store, parent) = (peer.view.store, peer.machine.region().clone());
-    let (id, born) = (peer.group.peer(), applied.born.clone());
+    let (id, mut born) = (peer.group.peer(), applied.born.clone());
+    let mut buried = Vec::new();
+    for region in &born {
+        let here = region::peer_on(region, store).map_or(0, |here| here.id);
+        if handle.peer_id_min(GroupId(region.id)) > here {
+            crate::reach!("driver.birth-of-the-dead");
+            buried.push(region.id);
+            peer.machine.ranges(region).into_iter().for_each(|range| batch.delete_range(range.cf, range.start, range.end));
+        }
+    }
+    born.retain(|region| !buried.contains(&region.id));
     GroupState { region: parent.clone(), peer: id, installed: 0, applied: at, newcomer: false }.put(batch);
     for region in &born {
         let here = region::peer_on(region, store).expect("a newborn has peers where its parent has");

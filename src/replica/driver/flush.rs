@@ -6,6 +6,7 @@ use std::time::Duration;
 use raft::eraftpb::Entry;
 
 use crate::engine::KvEngine;
+use crate::raft::frame;
 use crate::rt::{cpu, task};
 use crate::types::{Error, GroupId, Result};
 
@@ -35,7 +36,7 @@ impl Flushes {
 
     /// Counts entries that were written to the log.
     pub(super) fn note_logged(&mut self, entries: &[Entry]) {
-        self.log_bytes += entries.iter().map(|entry| entry.data.len() as u64 + 64).sum::<u64>();
+        self.log_bytes += entries.iter().map(|entry| frame::bytes(entry) as u64 + 64).sum::<u64>();
     }
 
     /// Notes that entries were applied.
@@ -119,6 +120,7 @@ impl Driver {
                 peer.note_durable(*index);
             }
         }
+        self.remove_buried(applied);
         self.truncate();
     }
 }

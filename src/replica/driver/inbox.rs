@@ -34,6 +34,7 @@ impl Driver {
                 // The caller may be gone.
                 let _ = reply.send(self.transfer_leader(group, to_peer));
             }
+            Message::Gone { group, proof } => self.end_by_proof(group, &proof)?,
             Message::HandOver { pd } => self.hand_over(|group| (group == GroupId::PD) == pd),
             Message::Create { regions, reply } => match self.create(regions).await {
                 // Nothing was created: the descriptor is at fault, not the store.
@@ -125,6 +126,10 @@ impl Driver {
             return Ok(());
         };
         if !peer.is_meant(sender.store, message.epoch, message.message.from, message.message.to) {
+            // A member with a higher ID here is another peer, which takes this one's place.
+            if let Some(region) = message.introduces(store).filter(|_| message.message.to > peer.group.peer()) {
+                return self.end_by_proof(group, &region.clone());
+            }
             tracing::debug!(store = self.store, %group, from = sender.store, "dropped a message for or from another peer of the replica");
             return Ok(());
         }

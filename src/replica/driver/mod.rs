@@ -11,6 +11,7 @@ mod fetch;
 mod flush;
 mod inbox;
 mod install;
+mod members;
 mod newcomer;
 mod output;
 mod propose;
@@ -21,7 +22,7 @@ mod truncate;
 mod unwritten;
 mod warm;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -122,6 +123,8 @@ pub(super) struct Driver {
     stall: Stall,
     births: Births,
     held: Held,
+    /// Groups whose peer here is destroyed. They leave the log when a flush has made that durable.
+    buried: BTreeSet<GroupId>,
     /// Outputs whose snapshot is now in the engine.
     installed: Vec<(GroupId, Output)>,
     /// Probe events to emit when the log is written.
@@ -180,6 +183,7 @@ impl Driver {
             stall: Stall::default(),
             births: Births::restoring(),
             held: Held::default(),
+            buried: BTreeSet::new(),
             installed: Vec::new(),
             probes: Vec::new(),
             tick_waiting,

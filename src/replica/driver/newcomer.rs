@@ -30,6 +30,10 @@ impl Driver {
         if self.handle.is_taken(region) {
             return self.hold(sender, message);
         }
+        if self.handle.peer_id_min(message.group) > message.message.to {
+            crate::reach!("driver.message-for-the-dead");
+            return;
+        }
         let asked = &message.message;
         let index = match asked.get_msg_type() {
             MessageType::MsgAppend => asked.index,

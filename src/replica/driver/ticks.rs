@@ -28,7 +28,7 @@ impl Driver {
         let limit_ns = self.options.raft.election_ns();
         let beat = self.ticks.is_multiple_of(self.options.raft.heartbeat_ticks as u64)
             && !crate::buggify!("driver.skip-heartbeat");
-        let mut busy: Vec<GroupId> = Vec::new();
+        let (mut busy, mut joint): (Vec<GroupId>, Vec<GroupId>) = Default::default();
         let mut beats: BTreeMap<u64, Beats> = BTreeMap::new();
         for (group, peer) in &mut self.peers {
             peer.group.tick(now_ns);
@@ -46,7 +46,14 @@ impl Driver {
             if peer.has_work() {
                 busy.push(*group);
             }
+            if beat && (peer.group.should_leave_joint() || peer.group.is_leaving()) {
+                joint.push(*group);
+            }
+            if beat {
+                peer.view.show_alone(peer.group.is_alone());
+            }
         }
+        self.leave_joint(joint);
         for (store, beats) in beats {
             self.outbox.send_beats(store, beats);
         }

@@ -181,7 +181,8 @@ impl Inbox {
         let store = self.local.store;
         let mut claim = None;
         if self.handle.view(message.group).is_none() {
-            let region = message.introduces(store);
+            let dead = self.handle.peer_id_min(message.group);
+            let region = message.introduces(store).filter(|_| dead <= message.message.to);
             claim = region.and_then(|region| self.handle.claim(region));
             if claim.is_none() {
                 let why =

@@ -31,7 +31,9 @@ mod state_machine_safety;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use armilla::proto::metapb::PeerRole;
 use armilla::rt::probe::Event;
+use armilla::types::{Region, region};
 
 use state::{Broken, Entry, Group, Made, Peer, PeerId};
 
@@ -40,13 +42,24 @@ const SNAPSHOTS_IN_A_ROW: &str = "snapshots-in-a-row";
 /// The allowed number after all faults have ended: one that was in progress, and one that was needed.
 const SNAPSHOTS_IN_A_ROW_MAX: u64 = 2;
 
+/// A group's voters as of one configuration version.
+#[derive(Debug)]
+struct Members {
+    conf_ver: u64,
+    /// The voters of each half of a joint membership, by their peers' IDs; otherwise one half.
+    halves: Vec<Vec<u64>>,
+}
+
 /// Follows all peers.
 #[derive(Debug, Default)]
 pub struct Raft {
     groups: BTreeMap<u64, Group>,
     peers: BTreeMap<PeerId, Peer>,
-    /// By group: its number of peers, if known.
+    /// By group: its number of peers, if known, until a descriptor is shown.
     replicas: BTreeMap<u64, usize>,
+    /// By group: the two newest memberships that a peer has shown, the newest first. A leader decides by the newest one or,
+    /// while it has not applied that itself, by the one before.
+    members: BTreeMap<u64, Vec<Members>>,
     /// Stores that came back with an older copy of their disk. Their durable state is not judged; their elections and
     /// reads are.
     rolled_back: BTreeSet<u64>,
@@ -70,6 +83,23 @@ impl Raft {
     /// Sets a group's number of peers. Until it is set, the group's quorum is unknown.
     pub fn replicas(&mut self, group: u64, peers: usize) {
         self.replicas.insert(group, peers);
+    }
+
+    /// Records a descriptor that a peer shows.
+    pub fn members(&mut self, region: &Region) {
+        let conf_ver = region::epoch(region).conf_ver;
+        let known = self.members.entry(region.id).or_default();
+        if known.iter().any(|members| members.conf_ver >= conf_ver) {
+            return;
+        }
+        let of = |roles: &[PeerRole]| -> Vec<u64> {
+            region.peers.iter().filter(|peer| roles.contains(&peer.role())).map(|peer| peer.id).collect()
+        };
+        let new = of(&[PeerRole::Voter, PeerRole::IncomingVoter]);
+        let old = of(&[PeerRole::Voter, PeerRole::DemotingVoter]);
+        let halves = if new == old { vec![new] } else { vec![new, old] };
+        known.insert(0, Members { conf_ver, halves });
+        known.truncate(2);
     }
 
     /// Reports that a store came back with an older copy of its disk.
@@ -231,8 +261,13 @@ impl Raft {
     fn apply(&mut self, id: PeerId, index: u64, entry: Entry) -> Result<(), Broken> {
         self.applies += 1;
         let first = !self.groups.entry(id.group).or_default().applied.contains_key(&index);
-        if first && let Some(&replicas) = self.replicas.get(&id.group) {
-            quorum_durability::check(id, index, entry, self.holders(id, index, entry), replicas)?;
+        if first {
+            let holders = self.holders(id, index, entry);
+            if let Some(members) = self.members.get(&id.group) {
+                quorum_durability::check_members(id, index, entry, &holders, members)?;
+            } else if let Some(&replicas) = self.replicas.get(&id.group) {
+                quorum_durability::check(id, index, entry, holders.len(), replicas)?;
+            }
         }
         let (group, peer) = self.parts(id);
         state_machine_safety::check(group, peer, id, index, entry)?;
@@ -244,10 +279,10 @@ impl Raft {
         Ok(())
     }
 
-    /// Returns how many peers have an entry on their disks.
-    fn holders(&self, id: PeerId, index: u64, entry: Entry) -> usize {
+    /// Returns the peers that have an entry on their disks.
+    fn holders(&self, id: PeerId, index: u64, entry: Entry) -> BTreeSet<u64> {
         let of_group = PeerId { store: 0, peer: 0, ..id }..PeerId { group: id.group + 1, store: 0, peer: 0 };
-        self.peers.range(of_group).filter(|(_, peer)| peer.holds(index, &entry)).count()
+        self.peers.range(of_group).filter(|(_, peer)| peer.holds(index, &entry)).map(|(id, _)| id.peer).collect()
     }
 
     /// A snapshot replaced a peer's state.

@@ -3,6 +3,9 @@
 //! Source: Ongaro and Ousterhout, section 5.3 (an entry is committed once it is replicated on a majority); Ongaro's
 //! dissertation, section 10.2.1 (a leader may commit before its own disk has the entry, if a majority has).
 
+use std::collections::BTreeSet;
+
+use super::Members;
 use super::state::{Broken, Entry, PeerId};
 
 /// The property's name.
@@ -15,6 +18,26 @@ pub fn check(id: PeerId, index: u64, entry: Entry, holders: usize, replicas: usi
     }
     let what = format!(
         "group {} entry {index} of term {} is applied but durable on {holders} of {replicas} peers",
+        id.group, entry.term
+    );
+    Err((NAME, id.store, what))
+}
+
+/// Judges the first apply of an entry, when `holders` have it on their disks: a quorum of each half of one of the newest
+/// memberships.
+pub(super) fn check_members(
+    id: PeerId,
+    index: u64,
+    entry: Entry,
+    holders: &BTreeSet<u64>,
+    members: &[Members],
+) -> Result<(), Broken> {
+    let held = |half: &Vec<u64>| half.iter().filter(|peer| holders.contains(peer)).count() > half.len() / 2;
+    if members.iter().any(|members| members.halves.iter().all(held)) {
+        return Ok(());
+    }
+    let what = format!(
+        "group {} entry {index} of term {} is applied but durable on peers {holders:?} of {members:?}",
         id.group, entry.term
     );
     Err((NAME, id.store, what))

@@ -453,8 +453,10 @@ impl Run {
         let missed = |node: &u64| {
             images.iter().flat_map(regions).any(|region| region.peers.iter().any(|peer| peer.store_id == *node))
         };
+        // Replicas that were lost are replaced, unless a node knows only an older version of the protocol.
+        let heals = self.cluster.ids().into_iter().all(|node| self.cluster.with(node, |machine| machine.is_newest()));
         for (node, address) in self.cluster.ids().into_iter().zip(self.cluster.addresses()) {
-            let wiped = self.cluster.with(node, |machine| machine.wiped) && missed(&node);
+            let wiped = !heals && self.cluster.with(node, |machine| machine.wiped) && missed(&node);
             let wanted = if wiped { ServingStatus::NotServing } else { ServingStatus::Serving };
             loop {
                 let channel = admin.env().net.channel(&address);

@@ -1,0 +1,153 @@
+//! Changes of groups' members, and the end of peers that are no members any more.
+//!
+//! A peer ends only on proof: its own log applied its removal, or another descriptor of its group, with a higher
+//! configuration version, does not name it. What remains of it is a tombstone in the engine, for ever: the lowest ID that
+//! a peer of the group may have on this store. Its log goes when the tombstone is durable.
+//!
+//! **In** come applied changes, and proofs; **out** go groups with other members, and the ends of peers. **Never**: a
+//! peer with an ID that was destroyed here; a log that is gone while the engine could still come back without the
+//! tombstone.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+
+use super::Driver;
+use super::install::{emit_region, encode_state};
+use crate::engine::{KvEngine, WriteBatch};
+use crate::replica::group_state::{self, GroupState};
+use crate::replica::peer::Peer;
+use crate::rt::probe::{self, Event as Probe};
+use crate::types::{Error, GroupId, Region, Result, region};
+
+/// A change of a group's members that is applied in memory.
+#[derive(Debug)]
+pub(super) struct Move {
+    from: Region,
+    to: Region,
+    /// This store's peer is no member any more.
+    ends: bool,
+}
+
+impl Move {
+    /// Returns whether the change ends this store's peer of a group.
+    pub(super) fn is_end_of(&self, group: GroupId) -> bool {
+        self.ends && self.to.id == group.0
+    }
+}
+
+/// Adds the group's new descriptor, or the end of this store's peer, to the engine's batch in which the change is
+/// applied. `from` is the descriptor before.
+pub(super) fn put_move(peer: &Peer, at: (u64, u64), from: Region, batch: &mut WriteBatch) -> Move {
+    let (id, to) = (peer.group.peer(), peer.machine.region().clone());
+    let ends = region::peer_by_id(&to, id).is_none();
+    if ends {
+        put_end(peer, &from, batch);
+    } else {
+        GroupState { region: to.clone(), peer: id, installed: 0, applied: at, newcomer: false }.put(batch);
+    }
+    Move { from, to, ends }
+}
+
+/// Adds the tombstone of a peer, and the removal of its data.
+fn put_end(peer: &Peer, region: &Region, batch: &mut WriteBatch) {
+    if !crate::mutant!("replica.no-tombstone") {
+        group_state::bury(batch, GroupId(region.id), peer.group.peer());
+    }
+    for range in peer.machine.ranges(region) {
+        batch.delete_range(range.cf, range.start, range.end);
+    }
+}
+
+impl Driver {
+    /// Handles that the engine holds a change of members.
+    pub(super) fn note_move(&mut self, moved: &Move) {
+        let Some(peer) = self.peers.get_mut(&GroupId(moved.to.id)).filter(|_| !moved.ends) else { return };
+        peer.view.set_region(moved.to.clone());
+        emit_region(self.store, &moved.to);
+        peer.group.log_mut().set_state(encode_state(&moved.to));
+        peer.group.members_changed(&moved.from, &moved.to);
+        // New members' stores are not connected yet.
+        for other in moved.to.peers.iter().filter(|other| other.store_id != self.store) {
+            self.outbox.connect(other.store_id);
+        }
+        tracing::info!(store = self.store, group = moved.to.id, peers = ?roles(&moved.to), "members changed");
+    }
+
+    /// Handles that the engine holds the end of a peer.
+    pub(super) fn note_end(&mut self, moved: &Move) {
+        if moved.ends {
+            crate::reach!("driver.removed-by-own-log");
+            self.end(GroupId(moved.to.id));
+        }
+    }
+
+    /// Ends this store's peer of a group if `proof`, another descriptor of the group, shows that it is no member any
+    /// more. Does nothing while the peer cannot end; proofs come again.
+    pub(super) fn end_by_proof(&mut self, group: GroupId, proof: &Region) -> Result<()> {
+        let Some(peer) = self.peers.get_mut(&group) else { return Ok(()) };
+        let id = peer.group.peer();
+        let newer = region::epoch(proof).conf_ver > region::epoch(peer.region()).conf_ver;
+        let newer = newer || crate::mutant!("replica.gone-ignores-conf-ver");
+        let proves = proof.id == group.0 && newer && region::peer_by_id(proof, id).is_none();
+        if !proves || !peer.install.is_idle() || peer.newcomer || self.stall.waits() {
+            return Ok(());
+        }
+        let mut batch = WriteBatch::new();
+        let region = peer.region().clone();
+        put_end(peer, &region, &mut batch);
+        if self.engine.try_write(&batch)? {
+            crate::reach!("driver.removed-by-proof");
+            self.flushes.lock().expect("no holder panics").note_applied();
+            self.end(group);
+        }
+        Ok(())
+    }
+
+    /// Forgets a peer whose end the engine holds.
+    fn end(&mut self, group: GroupId) {
+        let Some(mut peer) = self.peers.remove(&group) else { return };
+        peer.end(|| Error::RegionNotFound(group));
+        let (store, id) = (self.store, peer.group.peer());
+        self.backlog.forget(group);
+        if !crate::mutant!("replica.no-tombstone") {
+            self.handle.bury(group, id + 1);
+        }
+        self.handle.remove(group);
+        self.buried.insert(group);
+        tracing::info!(store, %group, peer = id, "a peer was removed");
+        probe::emit(|| Probe::Note { store, what: "removed", a: group.0, b: id, data: Bytes::new() });
+    }
+
+    /// Removes destroyed peers' logs after a flush. `flushed` are the groups that were here when it began.
+    pub(super) fn remove_buried(&mut self, flushed: &[(GroupId, u64)]) {
+        let early = crate::mutant!("replica.log-removed-before-flush");
+        let here: BTreeSet<GroupId> = flushed.iter().map(|(group, _)| *group).collect();
+        for group in std::mem::take(&mut self.buried) {
+            // The group may have come back. Its log starts over with its snapshot.
+            if self.peers.contains_key(&group) {
+                continue;
+            }
+            if here.contains(&group) && !early {
+                self.buried.insert(group);
+            } else {
+                self.batch.remove(group);
+            }
+        }
+    }
+
+    /// Remembers destroyed peers' groups whose log is still there.
+    pub(in crate::replica) fn bury(&mut self, group: GroupId) {
+        self.buried.insert(group);
+    }
+
+    /// Returns whether a group's peer here is destroyed while its log is still there.
+    pub(in crate::replica) fn is_buried(&self, group: GroupId) -> bool {
+        self.buried.contains(&group)
+    }
+}
+
+/// Returns a descriptor's peers for people.
+fn roles(region: &Region) -> Vec<String> {
+    region.peers.iter().map(|peer| format!("{}@{} {:?}", peer.id, peer.store_id, peer.role())).collect()
+}
