@@ -152,6 +152,22 @@ pub struct Cluster {
     lookup: Lookup,
     /// By region: the learner that it is to get, and the configuration version at which that was decided.
     learners: BTreeMap<u64, (u64, Peer)>,
+    /// By region: a replica that an operator wants moved.
+    moves: BTreeMap<u64, Move>,
+}
+
+/// How long a replica may take to move before the placement driver gives up, if nothing changes.
+const MOVE_MS_MAX: u64 = 10 * 60 * 1000;
+
+/// A replica that is to be moved. It is not replicated: if the placement driver's leader changes, a move that has begun
+/// is finished or taken back, as the region needs.
+#[derive(Clone, Copy, Debug)]
+struct Move {
+    from_store: u64,
+    to_store: u64,
+    /// The last time (ms) that the region's members changed.
+    changed_ms: u64,
+    conf_ver: u64,
 }
 
 /// The most regions whose peers one heartbeat's reply changes.
@@ -169,7 +185,59 @@ impl Cluster {
             ended: Vec::new(),
             lookup: Lookup::default(),
             learners: BTreeMap::new(),
+            moves: BTreeMap::new(),
         }
+    }
+
+    /// Moves a region's replica to another store, on an operator's behalf.
+    ///
+    /// # Errors
+    /// A sentence, if that is not possible.
+    pub fn move_peer(&mut self, state: &PdState, id: u64, from: u64, to: u64, now_ms: u64) -> Result<(), String> {
+        if state.cluster_version() < version::MEMBERS {
+            return Err(format!(
+                "replicas cannot be moved yet: the cluster uses version {} of its protocol, that needs version {}",
+                state.cluster_version(),
+                version::MEMBERS
+            ));
+        }
+        let region = state.region(id).ok_or_else(|| format!("there is no region {id}"))?;
+        if region::peer_on(region, from).is_none() {
+            return Err(format!("region {id} has no replica on store {from}"));
+        }
+        if region::peer_on(region, to).is_some() {
+            return Err(format!("region {id} has a replica on store {to} already"));
+        }
+        let target = state.store(to).ok_or_else(|| format!("there is no store {to}"))?;
+        if !state::is_up(target) {
+            return Err(format!("store {to} is not up"));
+        }
+        if let Some(why) = self.unfit(to, now_ms) {
+            return Err(why);
+        }
+        let conf_ver = region::epoch(region).conf_ver;
+        self.moves.insert(id, Move { from_store: from, to_store: to, changed_ms: now_ms, conf_ver });
+        Ok(())
+    }
+
+    /// Adjusts what the stores are good for to the move of a region's replica, if there is one.
+    fn for_move(&mut self, region: &Region, stores: &Stores, now_ms: u64) -> Option<Stores> {
+        let moving = self.moves.get_mut(&region.id)?;
+        let conf_ver = region::epoch(region).conf_ver;
+        if conf_ver != moving.conf_ver {
+            (moving.conf_ver, moving.changed_ms) = (conf_ver, now_ms);
+        }
+        let late = now_ms.saturating_sub(moving.changed_ms) >= MOVE_MS_MAX;
+        let arrived = region::peer_on(region, moving.to_store).is_some();
+        let over = region::peer_on(region, moving.from_store).is_none();
+        if over || late || !arrived && !stores.fit.contains_key(&moving.to_store) {
+            self.moves.remove(&region.id);
+            return None;
+        }
+        let mut stores = stores.clone();
+        stores.gone.insert(moving.from_store);
+        stores.fit.retain(|store, _| *store == moving.to_store);
+        Some(stores)
     }
 
     /// Returns what the stores are good for.
@@ -219,7 +287,9 @@ impl Cluster {
             if reported.is_none_or(|reported| region::epoch(reported) != epoch) {
                 continue;
             }
-            let Some(step) = replica::next(region, leader.id, replicas, &stores) else { continue };
+            let own = self.for_move(region, &stores, now_ms);
+            let own = own.as_ref().unwrap_or(&stores);
+            let Some(step) = replica::next(region, leader.id, replicas, own) else { continue };
             let changes = match step {
                 Step::Change(changes) => changes,
                 Step::Add(on) => {
@@ -370,6 +440,7 @@ impl Cluster {
         self.regions.retain(|id, _| state.region(*id).is_some());
         self.orders.retain(|id, _| state.region(*id).is_some());
         self.learners.retain(|id, _| state.region(*id).is_some());
+        self.moves.retain(|id, _| state.region(*id).is_some());
     }
 
     /// Returns the milliseconds since the store's last heartbeat in this leadership.

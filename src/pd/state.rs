@@ -6,12 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use crate::proto::armilla::pd::pd_command::Op;
-use crate::proto::armilla::pd::{Bootstrap, PdCommand, PdReply, PutStore, StoreInfo, StoreRecord, StoreStarted};
+use crate::proto::armilla::pd::{
+    Bootstrap, PdCommand, PdReply, PutStore, SetStoreState, StoreInfo, StoreRecord, StoreStarted,
+};
 use crate::proto::armilla::raft::Incarnation;
 use crate::proto::metapb::{Store, StoreLabel, StoreState};
-use crate::types::region;
 use crate::types::run::{self, History};
-use crate::types::{GroupId, Region};
+use crate::types::{GroupId, Region, region, version};
 
 use super::map::RegionMap;
 
@@ -207,6 +208,7 @@ impl PdState {
                 Ok((u64::from(self.cluster_version), if changed { vec![Changed::ClusterVersion] } else { vec![] }))
             }
             Some(Op::StoreStarted(started)) => self.store_started(started),
+            Some(Op::SetStoreState(set)) => self.set_store_state(set),
             Some(Op::AllocIds(alloc)) => self.alloc_ids(alloc.count),
             Some(Op::PutRegion(put)) => self.put_region(put.region.unwrap_or_default()),
         };
@@ -295,7 +297,11 @@ impl PdState {
             store.start_timestamp = info.start_timestamp_s;
             store.deploy_path = info.deploy_path;
         }
-        store.set_state(StoreState::Up);
+        // A store that is being removed remains so when it starts again.
+        let replaced = store.labels.iter().any(|label| label.key == LABEL_REPLACED_BY);
+        if known.is_none() || replaced {
+            store.set_state(StoreState::Up);
+        }
         store.labels.retain(|label| label.key != LABEL_REPLACED_BY);
         if self.stores.get(&id) != Some(&record) {
             self.put_store_record(record);
@@ -321,6 +327,32 @@ impl PdState {
         }
         self.runs.insert(store_id, new.run);
         Ok((store_id, vec![Changed::Run(store_id)]))
+    }
+
+    /// Makes a store one that has to become empty, or a tombstone once it is empty.
+    fn set_store_state(&mut self, SetStoreState { store_id, state }: SetStoreState) -> Outcome {
+        self.must_be_bootstrapped()?;
+        let state = StoreState::try_from(state).map_err(|_| "an unknown state of a store".to_owned())?;
+        let Some(mut record) = self.stores.get(&store_id).cloned() else {
+            return Err(format!("there is no store {store_id}"));
+        };
+        let store = record.store.get_or_insert_default();
+        match (store.state(), state) {
+            (StoreState::Up, StoreState::Offline) => {}
+            (StoreState::Offline, StoreState::Tombstone) => {
+                if let Some(region) = self.regions.iter().find(|region| region::peer_on(region, store_id).is_some()) {
+                    return Err(format!("region {} has a replica on store {store_id}", region.id));
+                }
+                store.address.clear();
+                store.peer_address.clear();
+                store.status_address.clear();
+            }
+            (now, then) if now == then => return Ok((store_id, vec![])),
+            (now, then) => return Err(format!("store {store_id} is {now:?}, which does not become {then:?}")),
+        }
+        store.set_state(state);
+        self.put_store_record(record);
+        Ok((store_id, vec![Changed::Store(store_id)]))
     }
 
     fn alloc_ids(&mut self, count: u32) -> Outcome {
@@ -397,6 +429,7 @@ pub fn restore(next_id: u64, regions: Vec<Region>) -> Result<PdState, String> {
 /// Returns the protocol version that introduced an operation.
 pub fn since(op: &Op) -> u32 {
     match op {
+        Op::SetStoreState(_) => version::MEMBERS,
         Op::StoreStarted(_) => 2,
         Op::Bootstrap(_)
         | Op::PutStore(_)
@@ -443,6 +476,16 @@ pub fn address(record: &StoreRecord) -> &str {
 /// Returns whether a store's record says that it is in service.
 pub fn is_up(record: &StoreRecord) -> bool {
     record.store.as_ref().is_some_and(|store| store.state() == StoreState::Up && !store.address.is_empty())
+}
+
+/// Returns whether a store has to become empty: it is being removed, or another store took its place.
+pub fn is_offline(record: &StoreRecord) -> bool {
+    record.store.as_ref().is_some_and(|store| store.state() == StoreState::Offline)
+}
+
+/// Returns whether a store was removed from the cluster.
+pub fn is_tombstone(record: &StoreRecord) -> bool {
+    record.store.as_ref().is_some_and(|store| store.state() == StoreState::Tombstone)
 }
 
 fn check_region(region: &Region, store_known: impl Fn(u64) -> bool) -> Result<(), String> {

@@ -132,11 +132,6 @@ impl LogView {
         std::mem::take(&mut self.unsaved).then(|| self.hard_state.clone())
     }
 
-    /// Returns whether this peer has no state of the group at all: it begins with a snapshot.
-    pub fn is_empty(&self) -> bool {
-        self.applied.0 == 0
-    }
-
     /// Returns whether the group has no history: no entry, no vote, no leader (a leader's term would be durable).
     pub(super) fn is_untouched(&self) -> bool {
         let state = &self.hard_state;

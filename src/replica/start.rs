@@ -178,7 +178,8 @@ pub async fn start(env: &Env, start: Start, machines: Machines) -> Result<(Repli
     check_nothing_missing(&keeper.log, |group| {
         handle.view(group).is_some() || drivers[handle.lane_of(group)].is_buried(group)
     })?;
-    before(handle.views().iter().map(|view| view.group).collect()).await?;
+    // Groups whose peer here was removed are accounted for as well.
+    before(handle.views().iter().map(|view| view.group).chain(tombstones.into_keys()).collect()).await?;
     let peers: BTreeSet<u64> =
         handle.views().iter().flat_map(|view| view.region().peers.clone()).map(|peer| peer.store_id).collect();
     peers.into_iter().for_each(|peer| outbox.connect(peer));

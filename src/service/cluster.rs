@@ -12,8 +12,8 @@ use tonic::{Request, Response, Status};
 use crate::pd::{PdError, PdServer};
 use crate::proto::armilla::pd::cluster_server::Cluster;
 use crate::proto::armilla::pd::{
-    AllocIdsReply, AllocIdsRequest, HelloReply, HelloRequest, OverviewReply, OverviewRequest, RegisterStoreReply,
-    RegisterStoreRequest, StoreHeartbeatReply, StoreHeartbeatRequest, TransferLeaderReply, TransferLeaderRequest,
+    AllocIdsReply, AllocIdsRequest, HelloReply, HelloRequest, MovePeerReply, MovePeerRequest, OverviewReply,
+    OverviewRequest, RegisterStoreReply, RegisterStoreRequest, RemoveStoreReply, RemoveStoreRequest, StoreHeartbeatReply, StoreHeartbeatRequest, TransferLeaderReply, TransferLeaderRequest,
 };
 
 use super::calls::Method;
@@ -88,6 +88,22 @@ impl Cluster for ClusterService {
         let TransferLeaderRequest { region_id, to_store } = request.into_inner();
         self.lead(Method::TransferLeader, |pd| async move {
             pd.transfer_leader(region_id, to_store).await.map(|()| TransferLeaderReply {})
+        })
+        .await
+    }
+
+    async fn move_peer(&self, request: Request<MovePeerRequest>) -> Answer<MovePeerReply> {
+        let MovePeerRequest { region_id, from_store, to_store } = request.into_inner();
+        self.lead(Method::MovePeer, |pd| async move {
+            pd.move_peer(region_id, from_store, to_store).await.map(|()| MovePeerReply {})
+        })
+        .await
+    }
+
+    async fn remove_store(&self, request: Request<RemoveStoreRequest>) -> Answer<RemoveStoreReply> {
+        let RemoveStoreRequest { store_id } = request.into_inner();
+        self.lead(Method::RemoveStore, |pd| async move {
+            pd.remove_store(store_id).await.map(|regions| RemoveStoreReply { regions })
         })
         .await
     }

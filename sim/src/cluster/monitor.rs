@@ -7,6 +7,7 @@ use armilla::rt::probe::Event;
 use armilla::rt::sim::World;
 use armilla::rt::sim::probe::{ProbeRecord, What};
 use armilla::rt::sync::Notify;
+use armilla::proto::metapb::PeerRole;
 use armilla::types::{Region, region};
 
 use crate::oracle::appends::Appends;
@@ -17,7 +18,7 @@ use crate::oracle::lanes::Lanes;
 use crate::oracle::leaders::Leaders;
 use crate::oracle::lease::Leases;
 use crate::oracle::losses::Losses;
-use crate::oracle::pause::Pauses;
+use crate::oracle::pause::{self, Pauses};
 use crate::oracle::raft::Raft;
 use crate::oracle::ranges::{self, Ranges};
 use crate::oracle::reads::Reads;
@@ -75,10 +76,21 @@ pub struct Observed {
 }
 
 impl Observed {
+    /// Returns the node that runs a store, or [`pause::NOWHERE`] if another store has taken its place there.
+    fn living_node(&self, store: u64) -> u64 {
+        let node = self.node_of.get(&store).copied().unwrap_or(pause::NOWHERE);
+        let replaced = self.node_of.iter().any(|(other, of)| *of == node && *other > store);
+        if replaced { pause::NOWHERE } else { node }
+    }
+
     /// Tells the oracles about a region that has been split or born. The first regions are told when the cluster has
     /// been founded.
     fn note_region(&mut self, region: &Region, now_ns: u64) {
-        self.raft.members(region);
+        if self.raft.members(region) && region::epoch(region).conf_ver > 1 {
+            let voters = region.peers.iter().filter(|peer| peer.role() != PeerRole::Learner);
+            let nodes = voters.map(|peer| self.living_node(peer.store_id)).collect();
+            self.pauses.members_changed(region.id, nodes);
+        }
         if region::epoch(region).version > 1 {
             let nodes = region.peers.iter().filter_map(|peer| self.node_of.get(&peer.store_id)).copied();
             self.pauses.born(now_ns, region.id, nodes.collect());

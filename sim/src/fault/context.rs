@@ -139,6 +139,25 @@ impl Context {
         });
     }
 
+    /// Asks the placement driver to move one of a region's replicas to a node.
+    pub fn move_peer(&self, group: u64, peer: u32, to: u32) {
+        let node = self.resolve(Target::Node(to));
+        let found = self.monitor.with(|observed| {
+            let regions = observed.ranges.regions();
+            let region = regions.iter().find(|region| region.id == group)?;
+            let from = region.peers.get(peer as usize % region.peers.len().max(1))?.store_id;
+            // The newest store of the node.
+            let (to, _) = observed.node_of.iter().rfind(|(_, n)| **n == node)?;
+            Some((from, *to))
+        });
+        let Some((from, to)) = found else { return };
+        let pd = self.pd.with_deadline(Duration::from_secs(2));
+        self.admin.spawn(async move {
+            // A refusal (it is there already) is ignored.
+            let _ = pd.move_peer(group, from, to).await;
+        });
+    }
+
     /// Splits the region that holds the first of these boundaries there and at all others that are inside it.
     pub fn split(&self, boundaries: &[u32]) {
         let mut keys: Vec<Bytes> = boundaries.iter().map(|boundary| boundary_key(*boundary)).collect();

@@ -24,10 +24,19 @@ pub enum Kind {
         /// The node that is to lead, from 1.
         to: u32,
     },
+    /// A replica of the region is moved to another node.
+    MovePeer {
+        /// The region's number, from 0.
+        region: u32,
+        /// Which of its peers, counted from 0.
+        peer: u32,
+        /// The node that is to have it, from 1.
+        to: u32,
+    },
 }
 
 /// The values of `kind`.
-pub const NAMES: &[&str] = &["transfer", "transfer-pd"];
+pub const NAMES: &[&str] = &["transfer", "transfer-pd", "move-peer"];
 
 /// The classes from which the swarm draws.
 pub const CLASSES: &[Class<Kind>] = &[Class {
@@ -39,6 +48,14 @@ pub const CLASSES: &[Class<Kind>] = &[Class {
             _ => Kind::Transfer { region: d.region(), to: d.node() },
         };
         Draft::everywhere(0, kind)
+    },
+}, Class {
+    // Has an effect only where there are more nodes than replicas.
+    name: "move-peer",
+    per_minute: (3.0, 40.0),
+    make: |d| {
+        let (region, peer, to) = (d.region(), d.rng.below(3) as u32, d.node());
+        Draft::everywhere(0, Kind::MovePeer { region, peer, to })
     },
 }];
 
@@ -53,6 +70,9 @@ impl Behavior for Kind {
                 context.group(region).into_iter().for_each(|group| context.transfer(group, to));
             }
             Kind::TransferPd { to } => context.transfer(GroupId::PD.0, to),
+            Kind::MovePeer { region, peer, to } => {
+                context.group(region).into_iter().for_each(|group| context.move_peer(group, peer, to));
+            }
         }
         true
     }
@@ -63,7 +83,7 @@ impl Behavior for Kind {
     }
 
     fn names_node_above(&self, highest: u32) -> bool {
-        let (Kind::Transfer { to, .. } | Kind::TransferPd { to }) = self;
+        let (Kind::Transfer { to, .. } | Kind::TransferPd { to } | Kind::MovePeer { to, .. }) = self;
         *to > highest
     }
 }

@@ -157,8 +157,8 @@ impl Nemesis {
         // A store with a damaged disk may detect this at any time or never; until then its replicas continue.
         let hurt = wiped.filter(|node| !cluster.with(*node, |machine| machine.wiped));
         let armed = armed || hurt.is_some();
-        let dead: BTreeSet<u64> =
-            self.force.dead.iter().chain(wiped.iter().filter(|_| hurt.is_none())).copied().collect();
+        let lost = wiped.filter(|_| hurt.is_none());
+        let dead: BTreeSet<u64> = self.force.dead.clone();
         let (now_ns, settings_differ) = (world.now_ns(), self.context.settings_differ);
         let calm = !armed && !settings_differ && !self.context.is_unsettled();
         let slow = self.force.only_slow(&self.context.link).filter(|_| calm);
@@ -167,8 +167,10 @@ impl Nemesis {
         let drained = self.force.nothing_but_low(self.context.machines.reserve_kib, &self.context.link);
         let drained = if calm { drained } else { Default::default() };
         let dead = plain.then_some(dead);
+        let without: Option<BTreeSet<u64>> = dead.clone().map(|dead| dead.into_iter().chain(lost).collect());
         monitor.with(|observed| {
-            observed.births.regime(now_ns, dead.as_ref());
+            observed.births.regime(now_ns, without.as_ref());
+            observed.pauses.lost = lost;
             observed.pauses.regime(now_ns, dead);
             // A log with a small limit in bytes may lack the entries after a snapshot.
             observed.raft.judge_snapshots_while(calm && loses_nothing && self.context.keeps_log);

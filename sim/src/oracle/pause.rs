@@ -58,6 +58,9 @@ impl Bounds {
     }
 }
 
+/// The node of a voter that was lost with its disk.
+pub const NOWHERE: u64 = 0;
+
 /// The event that started the present sums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Since {
@@ -95,6 +98,11 @@ pub struct Pauses {
     paused: BTreeMap<u64, (u64, u64)>,
     /// By newborn group: when (true ns) its first peer was born.
     born: BTreeMap<u64, u64>,
+    /// The node whose disk was lost, if one was. It counts as dead for the groups that had peers there, until they have
+    /// other members.
+    pub lost: Option<u64>,
+    /// Groups whose members changed, and are known from a descriptor.
+    changed: BTreeSet<u64>,
     /// The largest sums after a fault and after a node was told to stop, in thousandths of an election timeout.
     pub worst_permille: (u64, u64),
 }
@@ -153,7 +161,15 @@ impl Pauses {
             self.born.insert(group, now_ns);
             (0, now_ns)
         });
-        self.members.entry(group).or_default().extend(nodes);
+        if !self.changed.contains(&group) {
+            self.members.entry(group).or_default().extend(nodes);
+        }
+    }
+
+    /// Reports a group's new voters, each by its node; [`NOWHERE`] is the node of a voter that was lost with its disk.
+    pub fn members_changed(&mut self, group: u64, nodes: BTreeSet<u64>) {
+        self.members.insert(group, nodes);
+        self.changed.insert(group);
     }
 
     fn restart(&mut self, now_ns: u64) {
@@ -171,7 +187,9 @@ impl Pauses {
         match event {
             Event::Start { group, .. } => {
                 self.gone.remove(&node);
-                self.members.entry(*group).or_default().insert(node);
+                if !self.changed.contains(group) {
+                    self.members.entry(*group).or_default().insert(node);
+                }
                 Ok(())
             }
             Event::Accepts { group, accepts, .. } => {
@@ -201,7 +219,7 @@ impl Pauses {
 
     fn must_live(&self, now_ns: u64, by: u64, to: u64, allowed_ns: u64, what: &str) -> Result<(), Violation> {
         // A node always reaches itself, and what a node does while it is dead or cut off affects no other node.
-        if self.regime.is_none() || by == to || self.dead.contains_key(&by) {
+        if self.regime.is_none() || by == to || self.dead.contains_key(&by) || self.lost == Some(to) {
             return Ok(());
         }
         match self.dead.get(&to) {
@@ -228,9 +246,11 @@ impl Pauses {
         };
         let election_ns = self.bounds.election_ns.max(1);
         for (group, (sum, upto)) in &mut self.paused {
-            let takes = |(of, node): &(u64, u64)| of == group && !regime.dead.contains(node);
+            let lost = self.lost.filter(|_| !self.changed.contains(group));
+            let is_dead = |node: &u64| regime.dead.contains(node) || lost == Some(*node) || *node == NOWHERE;
+            let takes = |(of, node): &(u64, u64)| of == group && !is_dead(node);
             let members = self.members.get(group).map_or(0, BTreeSet::len);
-            let lives = |node: &&u64| !regime.dead.contains(node) && !self.gone.contains(node);
+            let lives = |node: &&u64| !is_dead(node) && !self.gone.contains(node);
             let alive = self.members.get(group).map_or(0, |members| members.iter().filter(lives).count());
             if !self.accepting.iter().any(takes) && alive * 2 > members {
                 *sum += now_ns.saturating_sub(*upto);

@@ -51,6 +51,13 @@ pub fn plan(seed: u64) -> Plan {
     let room_alone = knobs.disk_mib > 0 && Rng::fork(seed, "room").chance(P_ROOM_ALONE);
     let splits_alone = Rng::fork(seed, "splits").chance(P_SPLITS_ALONE);
     let alone = room_alone.then_some("leader-without-room").or(splits_alone.then_some("split-region"));
+    let patience = &mut Rng::fork(seed, "patience");
+    if stores > replicas && patience.chance(0.5) {
+        // Stores that are dead for a while lose their replicas to others, and come back without knowing it.
+        let seconds = Value::Integer(patience.between(4, 15) as i64);
+        let pd = knobs.config.get_mut("pd").and_then(Value::as_table_mut);
+        pd.expect("a table").insert("max_down_s".to_owned(), seconds);
+    }
     let faults = faults(&mut Rng::fork(seed, "faults"), scene, length_ms, alone);
     if faults.iter().any(|fault| fault.kind == process::Kind::OldCopy { identity: true }.into()) {
         // The first version of the protocol does not remember runs: an older copy is never told to stop.

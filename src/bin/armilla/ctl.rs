@@ -189,6 +189,9 @@ enum Command {
     /// Change regions.
     #[command(subcommand)]
     Region(RegionCommand),
+    /// Change the stores.
+    #[command(subcommand)]
+    Store(StoreCommand),
     /// Move a region's leadership to a store.
     TransferLeader {
         /// The region's id.
@@ -208,6 +211,26 @@ enum RegionCommand {
         #[arg(required = true, value_name = "KEY")]
         keys: Vec<String>,
     },
+    /// Move a region's replica from one store to another, and wait until it is there.
+    Move {
+        /// The region's id.
+        region: u64,
+        /// The id of the store that has the replica.
+        from: u64,
+        /// The id of the store that is to have it.
+        to: u64,
+    },
+}
+
+/// Changes of the stores.
+#[derive(Debug, Subcommand)]
+enum StoreCommand {
+    /// Move all replicas away from a store, which is removed from the cluster when it has none; wait until it is. A node
+    /// that ran it stops, and starts again only with an empty data directory.
+    Remove {
+        /// The store's id.
+        store: u64,
+    },
 }
 
 /// One run of the command.
@@ -216,6 +239,8 @@ struct Ctl {
     pd: PdClient,
     raw: RawClient,
     form: Form,
+    /// How long a command may take.
+    timeout: Duration,
 }
 
 /// Runs the command.
@@ -243,7 +268,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         let clock = env.clock.clone();
         let raw = RawClient::new(pd.clone(), env.net, env.clock, Rng::new(env.seed), options);
         let form = Form { json: args.json, hex: args.hex, escape: args.escape };
-        Ctl { clock, pd, raw, form }.run(args.command).await
+        Ctl { clock, pd, raw, form, timeout: deadline }.run(args.command).await
     })
 }
 
@@ -273,6 +298,8 @@ impl Ctl {
             Command::Query(args) => self.query(&args).await,
             Command::Tso { count } => self.tso(count).await,
             Command::Region(RegionCommand::Split { keys }) => self.split(&keys).await,
+            Command::Region(RegionCommand::Move { region, from, to }) => self.move_peer(region, from, to).await,
+            Command::Store(StoreCommand::Remove { store }) => self.remove_store(store).await,
             Command::TransferLeader { region, store } => self.transfer_leader(region, store).await,
         }
     }

@@ -293,6 +293,34 @@ impl PdClient {
         .map(|_: cluster::TransferLeaderReply| ())
     }
 
+    /// Asks PD to move a region's replica from one store to another. It begins at once and takes a while.
+    ///
+    /// # Errors
+    /// Returns [`Error::Unavailable`] after the deadline, [`Error::Refused`] if PD refuses.
+    pub async fn move_peer(&self, region_id: u64, from_store: u64, to_store: u64) -> Result<()> {
+        self.lead("MovePeer", |addr, _| {
+            let stub = self.members.cluster_stub(&addr);
+            let request = cluster::MovePeerRequest { region_id, from_store, to_store };
+            async move { stub?.move_peer(request).await }
+        })
+        .await
+        .map(|_: cluster::MovePeerReply| ())
+    }
+
+    /// Asks PD to move all replicas away from a store and to remove it then. Returns how many regions still have a replica
+    /// there.
+    ///
+    /// # Errors
+    /// Returns [`Error::Unavailable`] after the deadline, [`Error::Refused`] if PD refuses.
+    pub async fn remove_store(&self, store_id: u64) -> Result<u64> {
+        self.lead("RemoveStore", |addr, _| {
+            let stub = self.members.cluster_stub(&addr);
+            async move { stub?.remove_store(cluster::RemoveStoreRequest { store_id }).await }
+        })
+        .await
+        .map(|reply: cluster::RemoveStoreReply| reply.regions)
+    }
+
     /// Asks PD for `count` consecutive IDs that were never given out before, and returns the first.
     ///
     /// # Errors

@@ -16,10 +16,11 @@ use prost::Message;
 use super::bootstrap::member_of;
 use super::cluster::{Cluster, ClusterOptions};
 use super::machine::SharedState;
-use super::state::PdState;
+use super::state::{self, PdState};
 use super::tso::Tso;
 use crate::proto::armilla::pd::pd_command::Op;
-use crate::proto::armilla::pd::{AllocIds, Bootstrap, OverviewReply, PdCommand, PdReply};
+use crate::proto::armilla::pd::{AllocIds, Bootstrap, OverviewReply, PdCommand, PdReply, SetStoreState};
+use crate::proto::metapb::StoreState;
 use crate::proto::pdpb::Member;
 use crate::raft::frame::Command;
 use crate::replica::{Handle, PeerView};
@@ -28,7 +29,7 @@ use crate::rt::probe::{self, Event as Probe};
 use crate::rt::sync::{Notify, watch};
 use crate::rt::task;
 use crate::types::limits::{ALLOC_IDS_MAX, TSO_COUNT_MAX};
-use crate::types::{Error, GroupId, Timestamp, region};
+use crate::types::{Error, GroupId, Region, Timestamp, region, version as types_version};
 
 /// How long to wait before the server's own failed proposal is retried.
 const RETRY: Duration = Duration::from_millis(50);
@@ -507,6 +508,57 @@ impl PdServer {
         }
         self.look(&serving, |cluster, state, now_ms| cluster.transfer(state, region_id, to_store, now_ms))
             .map_err(PdError::Invalid)
+    }
+
+    /// Moves a region's replica from one store to another, step by step with its leader's heartbeats.
+    ///
+    /// # Errors
+    /// [`PdError::Invalid`] if that is not possible, with the reason.
+    pub async fn move_peer(&self, region_id: u64, from: u64, to: u64) -> PdResult<()> {
+        let serving = self.confirmed_cluster().await?;
+        if region_id == GroupId::PD.0 {
+            return Err(PdError::Invalid("the placement driver's own members cannot be moved yet".into()));
+        }
+        self.look(&serving, |cluster, state, now_ms| cluster.move_peer(state, region_id, from, to, now_ms))
+            .map_err(PdError::Invalid)
+    }
+
+    /// Moves all replicas away from a store, which is removed from the cluster when it has none. Returns how many regions
+    /// still have a replica there.
+    ///
+    /// # Errors
+    /// [`PdError::Invalid`] if there is no such store, or if the rest of the cluster has no place for its replicas.
+    pub async fn remove_store(&self, store: u64) -> PdResult<u64> {
+        self.confirmed_cluster().await?;
+        let record = self.read(|state| state.store(store).cloned());
+        let record = record.ok_or_else(|| PdError::Invalid(format!("there is no store {store}")))?;
+        let group = self.inner.handle.view(GroupId::PD).ok_or_else(|| self.not_leader())?.region();
+        if region::peer_on(&group, store).is_some() {
+            return Err(PdError::Invalid(format!(
+                "store {store} has a member of the placement driver, which cannot be moved yet: replace the node's disk instead, \
+                 or remove another store"
+            )));
+        }
+        let (version, replicas) = (self.read(PdState::cluster_version), self.inner.options.cluster.replicas);
+        if version < types_version::MEMBERS {
+            return Err(PdError::Invalid(format!(
+                "stores cannot be removed yet: the cluster uses version {version} of its protocol, that needs version {}",
+                types_version::MEMBERS
+            )));
+        }
+        if state::is_up(&record) {
+            let others = self.read(|state| state.stores().filter(|one| state::is_up(one)).count() - 1);
+            if others < replicas {
+                return Err(PdError::Invalid(format!(
+                    "store {store} cannot be removed: regions have {replicas} replicas, and only {others} other stores are \
+                     there. Add a store first"
+                )));
+            }
+            self.command(Op::SetStoreState(SetStoreState { store_id: store, state: StoreState::Offline as i32 })).await?;
+            tracing::info!(store, "the store is being removed");
+        }
+        let here = |region: &&Region| region::peer_on(region, store).is_some();
+        Ok(self.read(|state| state.regions().filter(here).count() as u64))
     }
 
     /// Creates the cluster's first stores and regions, unless they exist. Returns whether this call created them.

@@ -5,7 +5,7 @@ use crate::pd::cluster::{Cluster, EndedOrder};
 use crate::pd::state::{self, PdState};
 use crate::proto::armilla::pd::pd_command::Op;
 use crate::proto::armilla::pd::{
-    AllocIds, LeaderOrder, PutRegion, PutStore, RegisterStoreReply, RegisterStoreRequest, StoreHeartbeatReply,
+    AllocIds, LeaderOrder, PutRegion, PutStore, SetStoreState, RegisterStoreReply, RegisterStoreRequest, StoreHeartbeatReply,
     StoreHeartbeatRequest, StoreStarted,
 };
 use crate::proto::armilla::raft::Incarnation;
@@ -131,6 +131,13 @@ impl PdServer {
         if self.read(|state| state.store(id).is_none()) {
             return Err(PdError::Invalid(format!("store {id} is not registered")));
         }
+        if self.read(|state| state.store(id).is_some_and(state::is_tombstone)) {
+            let must_stop = format!(
+                "store {id} was removed from the cluster: delete its data directory, or start the node with an empty one as a new \
+                 store"
+            );
+            return Ok(StoreHeartbeatReply { must_stop, ..StoreHeartbeatReply::default() });
+        }
         let copied = request.incarnation.and_then(|run| self.copied(&serving, id, run));
         if let Some(must_stop) = copied.filter(|_| !crate::mutant!("pd.copies-not-checked")) {
             return Ok(StoreHeartbeatReply { must_stop, ..StoreHeartbeatReply::default() });
@@ -147,6 +154,7 @@ impl PdServer {
             }
             self.look(&serving, |cluster, state, _| cluster.retain(state));
         }
+        self.bury_empty_stores().await?;
         let (mut change_peers, nameless) =
             self.look(&serving, |cluster, state, now_ms| cluster.peers_orders(state, id, now_ms));
         if !nameless.is_empty() {
@@ -182,6 +190,30 @@ impl PdServer {
         });
         self.tell_of_orders(&reply.transfer_leaders, &ended);
         Ok(reply)
+    }
+
+    /// Makes tombstones of the stores that are being removed, or were replaced, and have no replica any more.
+    async fn bury_empty_stores(&self) -> PdResult<()> {
+        let empty: Vec<u64> = self.read(|state| {
+            if state.cluster_version() < version::MEMBERS {
+                return Vec::new();
+            }
+            let leaves = state.stores().filter(|record| state::is_offline(record)).map(state::store_id);
+            leaves.filter(|id| !state.regions().any(|region| region::peer_on(region, *id).is_some())).collect()
+        });
+        let members = self.inner.handle.view(GroupId::PD).map(|view| view.region());
+        for store_id in empty {
+            // The placement driver's own members do not move yet.
+            if members.as_ref().is_none_or(|group| region::peer_on(group, store_id).is_some()) {
+                continue;
+            }
+            let state = StoreState::Tombstone as i32;
+            let reply = self.propose(Op::SetStoreState(SetStoreState { store_id, state })).await?;
+            if reply.refused.is_empty() {
+                tracing::info!(store = store_id, "the store has no replica any more and is removed");
+            }
+        }
+        Ok(())
     }
 
     /// Returns why that incarnation cannot be the store's living one, or `None` if it can.

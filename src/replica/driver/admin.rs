@@ -22,7 +22,13 @@ impl Driver {
     /// Creates groups that do not exist here yet. They are durable when it returns. Groups that exist already are left
     /// alone.
     pub(super) async fn create(&mut self, mut regions: Vec<Region>) -> Result<()> {
-        regions.retain(|region| !self.peers.contains_key(&GroupId(region.id)));
+        // A peer that was removed meanwhile does not begin again.
+        let (handle, store) = (&self.handle, self.store);
+        let was_removed = |region: &Region| {
+            let here = region::peer_on(region, store).map_or(u64::MAX, |here| here.id);
+            handle.peer_id_min(GroupId(region.id)) > here
+        };
+        regions.retain(|region| !self.peers.contains_key(&GroupId(region.id)) && !was_removed(region));
         if regions.is_empty() {
             return Ok(());
         }

@@ -59,6 +59,11 @@ impl Births {
         Births { restoring: true, ..Births::default() }
     }
 
+    /// Returns whether the store is starting.
+    pub(super) fn is_restoring(&self) -> bool {
+        self.restoring
+    }
+
     /// Adds the records to a batch of the log. Returns the newborns, which may begin once the batch is durable.
     pub(super) fn join(&mut self, batch: &mut LogBatch) -> Vec<Newborn> {
         if self.restoring {

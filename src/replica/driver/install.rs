@@ -111,8 +111,7 @@ impl Driver {
         if !crate::mutant!("replica.range-free-before-the-install") {
             peer.replaced = Some(self.handle.reserve(peer.region()));
         }
-        let newcomer = peer.group.log().is_empty();
-        peer.newcomer = newcomer;
+        let newcomer = peer.newcomer && !crate::mutant!("replica.newcomer-not-recorded");
         GroupState { region: region.clone(), peer: id, installed: index, applied: (index, term), newcomer }
             .put(&mut meta);
         emit_region(self.store, &region);

@@ -67,8 +67,10 @@ impl Driver {
         emit_region(self.store, &moved.to);
         peer.group.log_mut().set_state(encode_state(&moved.to));
         peer.group.members_changed(&moved.from, &moved.to);
-        // New members' stores are not connected yet.
-        for other in moved.to.peers.iter().filter(|other| other.store_id != self.store) {
+        // New members' stores are not connected yet. While this store starts it must not show itself: its run is not
+        // recorded.
+        let shows = !self.births.is_restoring() || crate::mutant!("replica.run-shown-while-starting");
+        for other in moved.to.peers.iter().filter(|_| shows) {
             self.outbox.connect(other.store_id);
         }
         tracing::info!(store = self.store, group = moved.to.id, peers = ?roles(&moved.to), "members changed");

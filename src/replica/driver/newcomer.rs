@@ -119,6 +119,7 @@ impl Driver {
             self.handle.remove(group);
             return Ok(Some(arrived));
         }
+        peer.newcomer = true;
         crate::reach!("driver.newcomer");
         tracing::info!(store = self.store, %group, "a snapshot begins a peer of a group that was not here");
         peer.install.begin(arrived);

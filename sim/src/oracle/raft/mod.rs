@@ -85,12 +85,12 @@ impl Raft {
         self.replicas.insert(group, peers);
     }
 
-    /// Records a descriptor that a peer shows.
-    pub fn members(&mut self, region: &Region) {
+    /// Records a descriptor that a peer shows. Returns whether its membership is newer than all known ones.
+    pub fn members(&mut self, region: &Region) -> bool {
         let conf_ver = region::epoch(region).conf_ver;
         let known = self.members.entry(region.id).or_default();
         if known.iter().any(|members| members.conf_ver >= conf_ver) {
-            return;
+            return false;
         }
         let of = |roles: &[PeerRole]| -> Vec<u64> {
             region.peers.iter().filter(|peer| roles.contains(&peer.role())).map(|peer| peer.id).collect()
@@ -100,6 +100,7 @@ impl Raft {
         let halves = if new == old { vec![new] } else { vec![new, old] };
         known.insert(0, Members { conf_ver, halves });
         known.truncate(2);
+        true
     }
 
     /// Reports that a store came back with an older copy of its disk.

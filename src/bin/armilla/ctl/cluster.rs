@@ -376,6 +376,50 @@ impl Ctl {
         Ok(last)
     }
 
+    /// Moves a replica, and waits until the placement driver knows it at its new place.
+    pub(super) async fn move_peer(&self, region: u64, from: u64, to: u64) -> Result<(), Failure> {
+        if let Err(error) = self.pd.move_peer(region, from, to).await {
+            let instead = format!("with TiKV: pd-ctl operator add transfer-peer {region} {from} {to}");
+            return Err(self.of_own("region move", &instead, error).await);
+        }
+        let on = |info: &RegionInfo, store: u64| info.region.peers.iter().any(|peer| peer.store_id == store);
+        let arrived = async || {
+            let info = self.pd.get_region_by_id(region).await?;
+            Ok::<_, Failure>(info.is_none_or(|info| on(&info, to) && !on(&info, from)))
+        };
+        self.until(arrived, || format!("the replica of region {region} has not arrived on store {to} yet, it goes on")).await?;
+        self.done(json!({ "ok": true, "region": region, "from_store": from, "to_store": to }))
+    }
+
+    /// Removes a store, and waits until it has no replica any more.
+    pub(super) async fn remove_store(&self, store: u64) -> Result<(), Failure> {
+        let gone = async || match self.pd.remove_store(store).await {
+            Ok(regions) => Ok(regions == 0),
+            Err(error) => {
+                let instead = format!("with TiKV: pd-ctl store delete {store}");
+                Err(self.of_own("store remove", &instead, error).await)
+            }
+        };
+        self.until(gone, || format!("store {store} still has replicas: they go on moving away")).await?;
+        self.done(json!({ "ok": true, "store": store }))
+    }
+
+    /// Looks again and again until something is so.
+    async fn until(
+        &self,
+        mut is_so: impl AsyncFnMut() -> Result<bool, Failure>,
+        late: impl Fn() -> String,
+    ) -> Result<(), Failure> {
+        let until = self.clock.now().plus(self.timeout);
+        while !is_so().await? {
+            if self.clock.now() >= until {
+                return Err(Failure::new(late()));
+            }
+            self.clock.sleep(SPLIT_LOOK).await;
+        }
+        Ok(())
+    }
+
     pub(super) async fn transfer_leader(&self, region: u64, store: u64) -> Result<(), Failure> {
         if let Err(error) = self.pd.transfer_leader(region, store).await {
             let instead = format!("with TiKV: pd-ctl operator add transfer-leader {region} {store}");
