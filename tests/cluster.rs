@@ -239,7 +239,17 @@ fn random_nodes_die_under_load_and_nothing_acknowledged_is_lost() {
     println!("{} regions became {pieces}", starts.len());
     assert!(pieces > starts.len(), "no region was split");
 
-    // A final read of every key, and of all keys that were written once.
+    pauses.sort_unstable();
+    println!(
+        "pauses after a kill: median {} ms, longest {} ms",
+        pauses[pauses.len() / 2],
+        pauses[pauses.len() - 1]
+    );
+    judge(&stage, &keys, &runtime, seed, 25 * rounds);
+}
+
+/// Reads every key, and all keys that were written once, and checks the history of each key.
+fn judge(stage: &Stage, keys: &[Vec<u8>], runtime: &tokio::runtime::Runtime, seed: u64, least: usize) {
     let steadily = async |key: &[u8]| {
         let began = Instant::now();
         loop {
@@ -279,14 +289,8 @@ fn random_nodes_die_under_load_and_nothing_acknowledged_is_lost() {
     let ops = stage.history.ops.lock().expect("no client panics");
     let total: usize = ops.values().map(Vec::len).sum();
     let unknown: usize = ops.values().flatten().filter(|op| op.ret.is_none()).count();
-    pauses.sort_unstable();
-    println!(
-        "{total} operations on {} keys, {unknown} of unknown outcome; pauses after a kill: median {} ms, longest {} ms",
-        ops.len(),
-        pauses[pauses.len() / 2],
-        pauses[pauses.len() - 1]
-    );
-    assert!(total > 25 * rounds, "a history of {total} operations proves little");
+    println!("{total} operations on {} keys, {unknown} of unknown outcome", ops.len());
+    assert!(total > least, "a history of {total} operations proves little");
     for (key, ops) in ops.iter() {
         let verdict = armilla_check::check(ABSENT, ops, BUDGET);
         if let Judgement::Violation { op } = verdict {
@@ -313,6 +317,88 @@ fn split_at(addrs: &[String], key: &[u8]) -> std::thread::JoinHandle<common::Fin
         command.args(["ctl", "--pd", &pd, "--hex", "--timeout", "50", "region", "split", &key]);
         common::run(command, Duration::from_secs(60))
     })
+}
+
+/// Runs `armilla ctl` with these arguments to its end.
+fn ctl(addrs: &[String], args: &[&str]) -> common::Finished {
+    let mut command = std::process::Command::new(common::binary());
+    command.args(["ctl", "--pd", &addrs.join(","), "--timeout", "50"]).args(args);
+    common::run(command, Duration::from_secs(60))
+}
+
+/// A store joins and gets replicas, a node loses its disk and is healed, and a store is removed, while clients read and
+/// write.
+#[test]
+fn replicas_move_heal_and_leave_under_load() {
+    let seed = u64::from(std::process::id());
+    println!("ARMILLA_SEED={seed}");
+    let mut cluster = Cluster::start(3, &["--initial-regions", "4"]);
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    let wire = Wire::new(cluster.addrs());
+    let first = runtime.block_on(wire.regions()).expect("regions");
+    let starts: Vec<Bytes> = first.iter().map(|(region, _)| region.start_key.clone()).collect();
+    let keys = Arc::new(spread(&starts));
+    let stage = Arc::new(Stage {
+        wire: Wire::new(cluster.addrs()),
+        began: Instant::now(),
+        history: History::default(),
+        stop: AtomicBool::new(false),
+        values: AtomicU64::new(0),
+        successes: AtomicU64::new(0),
+        kept: Mutex::default(),
+    });
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|id| runtime.spawn(client(stage.clone(), keys.clone(), Rng::fork(seed, &format!("client {id}")), id)))
+        .collect();
+    let store_at = |addr: &str| {
+        let stores = runtime.block_on(wire.stores()).unwrap_or_default();
+        stores.iter().filter(|(_, at)| *at == addr).map(|(id, _)| *id).next_back()
+    };
+    let stores_of = |regions: &[(armilla::types::Region, Option<armilla::types::region::Peer>)]| {
+        let of = |region: &armilla::types::Region| region.peers.iter().map(|peer| peer.store_id).collect();
+        regions.iter().map(|(region, _)| of(region)).collect::<Vec<std::collections::BTreeSet<u64>>>()
+    };
+    let now_on = || stores_of(&runtime.block_on(wire.regions()).unwrap_or_default());
+    let addrs = cluster.addrs();
+
+    // The fourth store gets a replica of every region.
+    let fourth = cluster.join();
+    let addr = cluster.addr(fourth).to_owned();
+    wait_until("the fourth store is registered", || store_at(&addr).is_some());
+    let (second, fourth_store) = (store_at(&addrs[1]).expect("a store"), store_at(&addr).expect("a store"));
+    for (region, _) in &first {
+        let args = ["region", "move", &region.id.to_string(), &second.to_string(), &fourth_store.to_string()];
+        let moved = ctl(&addrs, &args);
+        assert_eq!(moved.code, Some(0), "{args:?}: {moved:?}");
+    }
+    let on = now_on();
+    assert!(on.iter().all(|on| on.len() == 3 && on.contains(&fourth_store) && !on.contains(&second)), "{on:?}");
+
+    // A node loses its disk: its new store gets what the old one had.
+    let third = store_at(&addrs[2]).expect("a store");
+    cluster.kill(2);
+    cluster.lose_disk(2);
+    cluster.restart(2);
+    wait_until("the lost replicas are replaced", || {
+        let on = now_on();
+        !on.is_empty() && on.iter().all(|on| on.len() == 3 && !on.contains(&third))
+    });
+
+    // The fourth store leaves again.
+    let removed = ctl(&addrs, &["store", "remove", &fourth_store.to_string()]);
+    assert_eq!(removed.code, Some(0), "{removed:?}");
+    let on = now_on();
+    assert!(on.iter().all(|on| on.len() == 3 && !on.contains(&fourth_store)), "{on:?}");
+    wait_until("the removed store stops serving", || cluster.log(fourth).contains("was removed from the cluster"));
+    let again = ctl(&addrs, &["store", "remove", &second.to_string()]);
+    assert!(again.code == Some(1) && again.text.contains("member of the placement driver"), "{again:?}");
+
+    stage.stop.store(true, Ordering::Relaxed);
+    for client in clients {
+        runtime.block_on(client).expect("a client does not panic");
+    }
+    judge(&stage, &keys, &runtime, seed, 200);
 }
 
 #[test]

@@ -76,6 +76,7 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("replica.lacking-store-is-silent", "a store that lacks a group does not say so when it gets messages for it"),
     ("replica.newcomer-not-recorded", "a store forgets that a group began there with a snapshot before its log did"),
     ("replica.run-shown-while-starting", "a store connects to others before its run is recorded"),
+    ("replica.strangers-not-answered", "a peer whose descriptor lags does not answer members that it does not know"),
     ("replica.no-tombstone", "a removed peer leaves no tombstone, and its state stays in the engine"),
     ("replica.gone-ignores-conf-ver", "a peer is removed by an older descriptor that does not name it"),
     ("replica.log-removed-before-flush", "a removed peer's log goes before its end is durable in the engine"),

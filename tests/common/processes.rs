@@ -147,6 +147,8 @@ struct Member {
     data: PathBuf,
     log: PathBuf,
     child: Option<Child>,
+    /// The address of a node of the cluster that it joins, if it is no founder.
+    joins: Option<String>,
 }
 
 /// The nodes of one cluster, each in a separate process.
@@ -155,7 +157,7 @@ pub struct Cluster {
     initial_cluster: String,
     extra: Vec<String>,
     // Last, so that the processes end before their files are removed.
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Cluster {
@@ -169,11 +171,12 @@ impl Cluster {
                 data: dir.path().join(format!("n{n}")),
                 log: dir.path().join(format!("n{n}.log")),
                 child: None,
+                joins: None,
             })
             .collect();
         let pairs: Vec<String> = members.iter().map(|m| format!("{}={}", m.name, m.addr)).collect();
         let extra = extra.iter().map(|&arg| arg.to_owned()).collect();
-        let mut cluster = Cluster { members, initial_cluster: pairs.join(","), extra, _dir: dir };
+        let mut cluster = Cluster { members, initial_cluster: pairs.join(","), extra, dir };
         for node in 0..nodes {
             cluster.restart(node);
         }
@@ -266,12 +269,38 @@ impl Cluster {
         code
     }
 
+    /// Starts one more node, which joins the cluster. Returns its number.
+    pub fn join(&mut self) -> usize {
+        let node = self.len();
+        let (name, path) = (format!("n{}", node + 1), self.dir.path());
+        let (data, log) = (path.join(&name), path.join(format!("{name}.log")));
+        let addr = format!("127.0.0.1:{}", free_port());
+        let joins = Some(self.members[0].addr.clone());
+        self.members.push(Member { name, addr, data, log, child: None, joins });
+        self.restart(node);
+        node
+    }
+
+    /// Loses a node's disk: its data directory is empty.
+    pub fn lose_disk(&mut self, node: usize) {
+        assert!(!self.is_up(node), "the node runs");
+        std::fs::remove_dir_all(&self.members[node].data).expect("a data directory");
+    }
+
     /// Starts a node that does not run, with its old data.
     pub fn restart(&mut self, node: usize) {
         assert!(!self.is_up(node), "the node runs");
         let member = &self.members[node];
         let log = std::fs::OpenOptions::new().create(true).append(true).open(&member.log).expect("a log file");
-        let mut command = node_command(&member.name, &member.data, &member.addr, &self.initial_cluster);
+        let mut command = match &member.joins {
+            None => node_command(&member.name, &member.data, &member.addr, &self.initial_cluster),
+            Some(other) => {
+                let mut command = Command::new(binary());
+                command.arg("start").args(["--name", &member.name, "--addr", &member.addr, "--join", other]);
+                command.arg("--data").arg(&member.data).env("ARMILLA_DISK_RESERVE_MIB", "0").stdin(Stdio::null());
+                command
+            }
+        };
         // Without a backtrace, the message of a panic stays among the last lines, which a failing test shows.
         command
             .args(&self.extra)

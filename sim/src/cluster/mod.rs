@@ -399,6 +399,7 @@ impl Cluster {
         let now_ns = self.world.now_ns();
         self.monitor.with(|observed| {
             observed.pauses.stop(now_ns);
+            observed.moved.judge(now_ns, None);
             observed.births.judge(now_ns, false);
         });
     }

@@ -2,8 +2,9 @@
 //!
 //! Source: none in the literature; a slow store that makes leaders of other stores move slows down a whole cluster.
 //!
-//! Judged while, for at least some election timeouts, nothing but slow engines and disks has been wrong. The placement
-//! driver may always order a leader to hand over.
+//! Judged while, for at least some election timeouts, nothing but slow engines and disks has been wrong, on less than half
+//! of the nodes: a leader steps down if most others answer nothing, as stores do whose disk completes no write. The
+//! placement driver may always order a leader to hand over.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,6 +21,7 @@ const SETTLE_NS: u64 = 5_000_000_000;
 #[derive(Debug, Default)]
 pub struct Leaders {
     election_ns: u64,
+    nodes: usize,
     /// Since when (true ns) nothing else is wrong, and the slow nodes.
     slow: Option<(u64, BTreeSet<u64>)>,
     /// By group: the node whose peer accepts proposals.
@@ -29,9 +31,9 @@ pub struct Leaders {
 }
 
 impl Leaders {
-    /// Sets the plan's election timeout, ns.
-    pub fn begin(&mut self, election_ns: u64) {
-        self.election_ns = election_ns;
+    /// Sets the plan's election timeout, ns, and the number of nodes.
+    pub fn begin(&mut self, election_ns: u64, nodes: usize) {
+        (self.election_ns, self.nodes) = (election_ns, nodes);
     }
 
     /// Reports a change of the faults: the slow nodes if nothing else is wrong, or `None` if something else is.
@@ -81,7 +83,8 @@ impl Leaders {
     fn check(&self, now_ns: u64, leader: u64, group: u64, what: &str) -> Result<(), Violation> {
         let settle_ns = self.settle_ns();
         let judged = |(since_ns, slow): &&(u64, BTreeSet<u64>)| {
-            now_ns >= since_ns + settle_ns && !slow.is_empty() && !slow.contains(&leader)
+            let few = !slow.is_empty() && 2 * slow.len() < self.nodes;
+            now_ns >= since_ns + settle_ns && few && !slow.contains(&leader)
         };
         let Some((_, slow)) = self.slow.as_ref().filter(judged) else { return Ok(()) };
         if self.ordered.get(&group).is_some_and(|at_ns| now_ns < at_ns + settle_ns) {
@@ -104,7 +107,7 @@ mod tests {
         let ends = Event::Accepts { store: 1, group: 7, peer: 1, term: 1, accepts: false };
         let second = 1_000_000_000;
         let mut leaders = Leaders::default();
-        leaders.begin(second);
+        leaders.begin(second, 5);
         leaders.observe(0, 1, &leader).unwrap();
         leaders.judge(0, Some([2].into()));
         leaders.observe(10 * second, 3, &leader).unwrap();

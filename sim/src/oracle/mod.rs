@@ -19,7 +19,7 @@
 //! | `room` | writes that add data are refused while little disk space is left, and with very little no leader stays | [`room`] | probe events, the faults and the disks |
 //! | `collection` | values are collected by the placement driver's time, not ahead of the store's own clock | [`collection`] | probe events |
 //! | `regions` | every key is in one region, epochs grow | [`region`] | the nodes' durable images, PD's responses |
-//! | `replica-agreement` | replicas hold the same data | [`state`] | the nodes' durable images |
+//! | `replica-agreement` | replicas hold the same data; at rest every region has its voters and nothing else | [`state`] | the nodes' durable images |
 //! | `linearizability` | every key is a register | [`reads`], `armilla_check` | probe events, then the clients' history |
 //! | `durability` | acknowledged writes survive | [`durability`] | the clients' history and a final read of all keys |
 //! | `scan` | a scan shows each region at one moment | [`scan`] | the clients' history |

@@ -88,6 +88,11 @@ impl Ranges {
                 self.accepting.remove(&(*group, *store));
                 Ok(())
             }
+            Event::Note { store, what: "removed", a: group, .. } => {
+                self.accepting.remove(&(*group, *store));
+                self.shown.remove(&(*store, *group));
+                Ok(())
+            }
             Event::Region { store, group, descriptor } if *group != GroupId::PD.0 => {
                 let life = clocks(node).map_or(0, |(life, _)| life);
                 self.show(*store, life, decode(descriptor))?;

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 
 use armilla::engine::{Cf, SimStorage};
 use armilla::replica::group_state::{self, GroupState};
-use armilla::types::GroupId;
+use armilla::proto::metapb::PeerRole;
+use armilla::types::{GroupId, Region, region};
 
 use super::Violation;
 
@@ -95,6 +96,33 @@ pub fn unborn(images: &[Image], node_of: &BTreeMap<u64, u64>) -> Option<String> 
         |group: u64, node: u64| images.iter().any(|image| image.node == node && image.groups.contains_key(&group));
     let (group, node) = missing.find(|(group, node)| !holds(*group, *node))?;
     Some(format!("region {group} was never born on node {node}"))
+}
+
+/// Describes a region that does not have `replicas` voters and nothing else, or a peer that is none of its group's
+/// members but still has its data. The images are of a cluster that has had time to come to rest.
+pub fn unsettled(images: &[Image], replicas: usize) -> Option<String> {
+    let mut newest: BTreeMap<u64, &Region> = BTreeMap::new();
+    for (state, _) in images.iter().flat_map(|image| image.groups.values()) {
+        let known = newest.entry(state.region.id).or_insert(&state.region);
+        if region::older(known, &state.region) {
+            *known = &state.region;
+        }
+    }
+    newest.remove(&GroupId::PD.0);
+    for region in newest.values() {
+        let voters = region.peers.iter().filter(|peer| peer.role() == PeerRole::Voter).count();
+        if voters != replicas || region.peers.len() != replicas {
+            return Some(format!("region {} has the peers {:?} instead of {replicas} voters", region.id, region.peers));
+        }
+    }
+    for image in images {
+        for (group, (state, _)) in &image.groups {
+            if newest.get(group).is_some_and(|region| region::peer_by_id(region, state.peer).is_none()) {
+                return Some(format!("node {} still has peer {} of region {group}", image.node, state.peer));
+            }
+        }
+    }
+    None
 }
 
 /// Describes the groups whose replicas have different applied indexes.

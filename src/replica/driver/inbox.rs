@@ -137,6 +137,7 @@ impl Driver {
             return Ok(());
         }
         let Some(peer) = self.peers.get_mut(&group) else { return Ok(()) };
+        peer.meet(message.message.from, sender.store);
         let (heartbeat, says) = (message.message.get_msg_type() == MessageType::MsgHeartbeat, message.message.commit);
         if heartbeat && message.message.term >= peer.group.term() && says > peer.group.last_index() {
             probe::emit(|| Probe::Note { store, what: "word-for-more", a: group.0, b: says, data: Bytes::new() });

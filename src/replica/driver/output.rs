@@ -86,7 +86,7 @@ impl Driver {
     fn send(&mut self, group: GroupId, message: RaftMessage) {
         let Some(peer) = self.peers.get_mut(&group) else { return };
         let snapshot = message.get_msg_type() == MessageType::MsgSnapshot;
-        let Some(to_store) = region::peer_by_id(peer.region(), message.to).map(|to| to.store_id) else {
+        let Some(to_store) = peer.store_of(message.to) else {
             // The member is not known here yet. Raft waits for the end of a snapshot until it is told.
             if snapshot {
                 peer.group.snapshot_sent(message.to, message.get_snapshot().get_metadata().index, false);

@@ -32,6 +32,8 @@ pub(super) struct Peer {
     pub(in crate::replica) install: Install,
     /// The range that the snapshot being installed replaces.
     pub(in crate::replica) replaced: Option<Claim>,
+    /// The stores of members that are not known here yet: this peer's descriptor lags. By the peer's ID.
+    strangers: BTreeMap<u64, u64>,
     /// Whether the engine records that the group began here with a snapshot and its log may not have begun.
     pub(in crate::replica) newcomer: bool,
     reads: Reads,
@@ -71,6 +73,7 @@ impl Peer {
             proposals: Proposals::default(),
             install: Install::default(),
             replaced: None,
+            strangers: BTreeMap::new(),
             newcomer: false,
             reads: Reads::default(),
             shown: Shown::default(),
@@ -133,6 +136,22 @@ impl Peer {
         let sender = region::peer_by_id(self.region(), from);
         let newer = epoch.conf_ver > region::epoch(self.region()).conf_ver;
         to == self.group.peer() && sender.map_or(newer, |peer| peer.store_id == from_store)
+    }
+
+    /// Remembers where the sender of a message is, if the descriptor does not say so.
+    pub fn meet(&mut self, peer: u64, store: u64) {
+        if region::peer_by_id(self.region(), peer).is_none() && !crate::mutant!("replica.strangers-not-answered") {
+            crate::reach!("driver.stranger");
+            self.strangers.insert(peer, store);
+        } else if !self.strangers.is_empty() {
+            self.strangers.remove(&peer);
+        }
+    }
+
+    /// Returns the store of a member.
+    pub fn store_of(&self, peer: u64) -> Option<u64> {
+        let known = region::peer_by_id(self.region(), peer).map(|peer| peer.store_id);
+        known.or_else(|| self.strangers.get(&peer).copied())
     }
 
     /// Shows the group's current state to request tasks.

@@ -349,7 +349,7 @@ impl Run {
                 observed.births.begin(bounds.election_ns, bounds.slack_ns);
                 observed.births.judge(now_ns, usual);
                 observed.lanes.begin(tick_ns);
-                observed.moved.begin(tick_ns * raft.election_ticks as u64);
+                observed.moved.begin(tick_ns * raft.election_ticks as u64, self.plan.topology.stores as usize);
                 observed.appends.bytes_max = raft.append_kib_max << 10;
                 observed.fetches.bytes_max = (raft.catch_up_kib_max as u64) << 10;
                 observed.rooms.reserve_bytes = reserve_bytes;
@@ -453,8 +453,7 @@ impl Run {
         let missed = |node: &u64| {
             images.iter().flat_map(regions).any(|region| region.peers.iter().any(|peer| peer.store_id == *node))
         };
-        // Replicas that were lost are replaced, unless a node knows only an older version of the protocol.
-        let heals = self.cluster.ids().into_iter().all(|node| self.cluster.with(node, |machine| machine.is_newest()));
+        let heals = self.heals();
         for (node, address) in self.cluster.ids().into_iter().zip(self.cluster.addresses()) {
             let wiped = !heals && self.cluster.with(node, |machine| machine.wiped) && missed(&node);
             let wanted = if wiped { ServingStatus::NotServing } else { ServingStatus::Serving };
@@ -478,6 +477,11 @@ impl Run {
             }
         }
         Ok(())
+    }
+
+    /// Returns whether replicas that were lost are replaced: every node knows the protocol's newest version.
+    fn heals(&self) -> bool {
+        self.cluster.ids().into_iter().all(|node| self.cluster.with(node, |machine| machine.is_newest()))
     }
 
     /// Checks that every kind of operation succeeds.
@@ -530,12 +534,15 @@ impl Run {
             state::check(&images, self.now())?;
             self.regions.observe(&images, true, self.now())?;
             let unborn = self.unborn(&images);
-            if state::converged(&images) && unborn.is_none() {
+            let replicas = self.plan.topology.replicas_each() as usize;
+            let unsettled = self.heals().then(|| state::unsettled(&images, replicas)).flatten();
+            if state::converged(&images) && unborn.is_none() && unsettled.is_none() {
                 break;
             }
             if self.now() >= until {
                 let behind = if unborn.is_some() { String::new() } else { state::behind(&images) };
-                return Err(Violation::new("liveness", self.now(), 0, format!("replicas do not catch up: {behind}")));
+                let what = unsettled.unwrap_or_else(|| format!("replicas do not catch up: {behind}"));
+                return Err(Violation::new("liveness", self.now(), 0, what));
             }
             self.world.sleep_ns(SECOND / 20).await;
             self.check_violation()?;
