@@ -42,6 +42,9 @@ pub const STORIES: &[Story] = &[
     Story { name: "slow-install", per_minute: (1.0, 3.0), tell: slow_install },
     Story { name: "split-then-fault", per_minute: (1.0, 8.0), tell: split_then_fault },
     Story { name: "split-unapplied", per_minute: (1.0, 6.0), tell: split_unapplied },
+    Story { name: "move-then-fault", per_minute: (2.0, 10.0), tell: move_then_fault },
+    Story { name: "move-unheard", per_minute: (1.0, 4.0), tell: move_unheard },
+    Story { name: "move-to-and-fro", per_minute: (1.0, 4.0), tell: move_to_and_fro },
     Story { name: "split-absent", per_minute: (0.6, 2.0), tell: split_absent },
 ];
 
@@ -247,6 +250,61 @@ fn split_then_fault(d: &mut Draw<'_>) -> Vec<Part> {
         _ => (after_ms, Draft::everywhere(down_ms, process::Kind::CrashAll {}.into())),
     };
     vec![(0, split), fault]
+}
+
+/// A replica begins to move, and one of those who take part is lost for a while, or all nodes crash.
+fn move_then_fault(d: &mut Draw<'_>) -> Vec<Part> {
+    let (region, peer, to) = (d.region(), d.rng.below(3) as u32, d.node());
+    let moved = Draft::everywhere(0, leadership::Kind::MovePeer { region, peer, to }.into());
+    let (after_ms, down_ms) = (d.log(100, 6_000), d.log(50, 5_000));
+    let target = match d.rng.below(4) {
+        0 => Target::Leader(region),
+        1 => Target::Follower(region),
+        2 => Target::Node(to),
+        _ => return vec![(0, moved), (after_ms, Draft::everywhere(down_ms, process::Kind::CrashAll {}.into()))],
+    };
+    let fault = match d.rng.below(3) {
+        0 => at(after_ms, target, down_ms, process::Kind::Crash {}),
+        1 => at(after_ms, target, down_ms, net::Kind::Isolate {}),
+        _ => at(after_ms, target, down_ms, disk::Kind::StallEngine {}),
+    };
+    vec![(0, moved), fault]
+}
+
+/// A node is cut off, or its disk accepts nothing, while replicas move away from it, and it returns when they are gone.
+fn move_unheard(d: &mut Draw<'_>) -> Vec<Part> {
+    let node = d.node();
+    let away_ms = d.rng.between(5_000, 12_000);
+    let away = if d.rng.chance(0.7) {
+        at(0, Target::Node(node), away_ms, net::Kind::Isolate {})
+    } else {
+        at(0, Target::Node(node), away_ms, process::Kind::Crash {})
+    };
+    let mut story = vec![away];
+    for _ in 0..4 {
+        let kind = leadership::Kind::MovePeer { region: d.region(), peer: d.rng.below(3) as u32, to: d.node() };
+        story.push((d.rng.between(200, 4_000), Draft::everywhere(0, kind.into())));
+    }
+    story
+}
+
+/// Replicas move to a node, away from it and back, and it crashes meanwhile.
+fn move_to_and_fro(d: &mut Draw<'_>) -> Vec<Part> {
+    let (region, node) = (d.region(), d.node());
+    let mut story = Vec::new();
+    let mut at_ms = 0;
+    for turn in 0..5 {
+        let to = if turn % 2 == 0 { node } else { d.node() };
+        for peer in 0..3 {
+            let kind = leadership::Kind::MovePeer { region, peer, to };
+            story.push((at_ms + u64::from(peer) * 300, Draft::everywhere(0, kind.into())));
+        }
+        at_ms += d.rng.between(2_000, 6_000);
+        if d.rng.chance(0.4) {
+            story.push(at(at_ms, Target::Node(node), d.log(50, 2_000), process::Kind::Crash {}));
+        }
+    }
+    story
 }
 
 /// A leader's engine makes writers wait while its region is split: the other stores apply the split long before it

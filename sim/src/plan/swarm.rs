@@ -36,12 +36,16 @@ const QUERY_PAGE_ROWS: u64 = 8;
 /// Returns the plan of a seed.
 pub fn plan(seed: u64) -> Plan {
     let topology_rng = &mut Rng::fork(seed, "topology");
-    let stores = if topology_rng.chance(0.75) { 3 } else { 5 };
+    let stores = match topology_rng.below(20) {
+        0..13 => 3,
+        13..16 => 4,
+        _ => 5,
+    };
     let keys = *topology_rng.pick(&[4, 12, 30, 80]);
     let regions = topology_rng.between(1, 8).min(u64::from(keys)) as u32;
     let splits = (1..regions).map(|n| n * keys / regions).collect();
     // Regions with five replicas cost more than they reveal, so most clusters of five stores have three.
-    let replicas = if stores == 3 || topology_rng.chance(0.25) { stores } else { 3 };
+    let replicas = if stores == 5 && topology_rng.chance(0.25) { stores } else { 3 };
     let topology = Topology { stores, replicas, splits };
     let workload = workload(&mut Rng::fork(seed, "workload"), keys);
     let length_ms = workload.ops[0][1] as u64 * workload.pace_ms;

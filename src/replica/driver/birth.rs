@@ -89,7 +89,6 @@ pub(super) fn put_split(
     for region in &born {
         let here = region::peer_on(region, store).map_or(0, |here| here.id);
         if handle.peer_id_min(GroupId(region.id)) > here {
-            crate::reach!("driver.birth-of-the-dead");
             buried.push(region.id);
             peer.machine.ranges(region).into_iter().for_each(|range| batch.delete_range(range.cf, range.start, range.end));
         }
