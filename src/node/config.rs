@@ -172,6 +172,8 @@ options! {
         protocol_max: u32 = 0;
         /// Whether to spread leaders evenly over the stores.
         balance_leaders: bool = true;
+        /// Whether to spread replicas evenly over the stores.
+        balance_replicas: bool = true;
         /// Milliseconds between a store's heartbeats to the placement driver.
         store_heartbeat_ms: u64 = 1000, 1..=MS_MAX;
         /// Milliseconds without a heartbeat after which a store counts as down.

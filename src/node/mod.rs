@@ -445,6 +445,7 @@ impl Starting {
         let options = PdOptions {
             bootstrap: Some(bootstrap),
             balance_leaders: self.config.pd.balance_leaders,
+            balance_replicas: self.config.pd.balance_replicas,
             cluster: ClusterOptions {
                 alive_ms: self.config.pd.store_alive_ms,
                 late_ms: 2 * self.config.pd.store_heartbeat_ms,

@@ -12,6 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::lookup::Lookup;
+use super::schedule::balance::{self, Placement, Proposal};
 use super::schedule::leader::{self, LeaderPlacement};
 use super::schedule::replica::{self, Step, Stores};
 use super::state::{self, PdState};
@@ -154,7 +155,15 @@ pub struct Cluster {
     learners: BTreeMap<u64, (u64, Peer)>,
     /// By region: a replica that an operator wants moved.
     moves: BTreeMap<u64, Move>,
+    /// When the balance of replicas is next looked at.
+    balance_at_ms: u64,
 }
+
+/// The time between two looks at the balance of replicas, which take time with the number of regions.
+const BALANCE_MS: u64 = 1000;
+
+/// How many replicas move at a time so that stores have about as many each.
+const MOVES_MAX: usize = 4;
 
 /// How long a replica may take to move before the placement driver gives up, if nothing changes.
 const MOVE_MS_MAX: u64 = 10 * 60 * 1000;
@@ -186,6 +195,7 @@ impl Cluster {
             lookup: Lookup::default(),
             learners: BTreeMap::new(),
             moves: BTreeMap::new(),
+            balance_at_ms: 0,
         }
     }
 
@@ -218,6 +228,51 @@ impl Cluster {
         let conf_ver = region::epoch(region).conf_ver;
         self.moves.insert(id, Move { from_store: from, to_store: to, changed_ms: now_ms, conf_ver });
         Ok(())
+    }
+
+    /// Begins moves of replicas that spread them evenly over the stores.
+    pub fn balance_replicas(&mut self, state: &PdState, now_ms: u64) {
+        let settling = now_ms.saturating_sub(self.since_ms) < self.options.settle_ms;
+        if state.cluster_version() < version::MEMBERS || settling || now_ms < self.balance_at_ms {
+            return;
+        }
+        self.balance_at_ms = now_ms + BALANCE_MS;
+        let stores = self.stores_for_replicas(state, now_ms);
+        let settled = |store: &u64| {
+            let since = self.stores.get(store).map(|heard| heard.alive_since_ms);
+            since.is_some_and(|since_ms| now_ms.saturating_sub(since_ms) >= self.options.settle_ms)
+        };
+        // What is lost is replaced first.
+        let mut counts = stores.fit.clone();
+        counts.retain(|store, _| settled(store));
+        let mut resting = Vec::new();
+        let mut seen = BTreeSet::new();
+        for region in state.regions() {
+            let whole = region.peers.len() == self.options.replicas
+                && region.peers.iter().all(|peer| {
+                    peer.role() == PeerRole::Voter && !stores.gone.contains(&peer.store_id)
+                });
+            let Some(leader) = self.leader_of(region) else { continue };
+            if seen.insert(region.id) && whole && !self.moves.contains_key(&region.id) {
+                let stores = region.peers.iter().map(|peer| peer.store_id).collect();
+                resting.push(Placement { region: region.id, stores, leader: leader.store_id });
+            }
+        }
+        for moving in self.moves.values() {
+            if let Some(count) = counts.get_mut(&moving.to_store) {
+                *count += 1;
+            }
+            if let Some(count) = counts.get_mut(&moving.from_store) {
+                *count = count.saturating_sub(1);
+            }
+        }
+        let max = MOVES_MAX.saturating_sub(self.moves.len());
+        for Proposal { region, from, to } in balance::propose(counts, &resting, max) {
+            crate::reach!("pd.replica-balanced");
+            tracing::info!(region, from_store = from, to_store = to, "a replica moves to a store with fewer of them");
+            let conf_ver = state.region(region).map_or(0, |region| region::epoch(region).conf_ver);
+            self.moves.insert(region, Move { from_store: from, to_store: to, changed_ms: now_ms, conf_ver });
+        }
     }
 
     /// Adjusts what the stores are good for to the move of a region's replica, if there is one.

@@ -3,12 +3,13 @@
 //! applied entry.
 //!
 //! ```text
-//!   peers N [election.2=20] [append_bytes=N] [cache_bytes=N] [roles=voter,incoming,demoting,learner]
+//!   peers N [election.2=20] [append_bytes=N] [cache_bytes=N] [roles=voter,incoming,demoting,learner,none]
 //!                                starts N peers that never ran, at 1000 ms; 10 ticks of 100 ms are an election
 //!                                timeout, 2 ticks a heartbeat interval; without roles, all peers are voters
 //!   campaign P                   peer P tries to become leader now
 //!   propose P TEXT... [bytes=N] [admin=1]  proposes entries, all in one round; pads shorter ones to N bytes;
 //!                                with admin=1 they change the group itself (shown as `\x03`)
+//!   members P roles=...          P proposes that the members have these roles
 //!   read P ID...                 requests linearizable reads, all in one round
 //!   transfer P Q                 P transfers leadership to Q
 //!   tick P,Q|all N [beat=1]      N times: 100 ms pass and these peers tick; with beat=1
@@ -78,21 +79,29 @@ fn filter(args: &Args<'_>, at: usize) -> Filter {
     filter
 }
 
+/// Parses the peers' roles; `none` for a peer that is no member.
+fn roles(args: &Args<'_>) -> Vec<Option<PeerRole>> {
+    let roles = args.text_or("roles", "").split(',').filter(|role| !role.is_empty());
+    roles
+        .map(|role| match role {
+            "voter" => Some(PeerRole::Voter),
+            "incoming" => Some(PeerRole::IncomingVoter),
+            "demoting" => Some(PeerRole::DemotingVoter),
+            "learner" => Some(PeerRole::Learner),
+            "none" => None,
+            other => panic!("unknown role {other}"),
+        })
+        .collect()
+}
+
 fn begin(args: &Args<'_>) -> World {
     let election = args.named.iter().filter_map(|(name, ticks)| {
         let peer = name.strip_prefix("election.")?;
         Some((peer.parse().expect("a peer's id"), ticks.parse().expect("ticks")))
     });
-    let roles = args.text_or("roles", "").split(',').filter(|role| !role.is_empty()).map(|role| match role {
-        "voter" => PeerRole::Voter,
-        "incoming" => PeerRole::IncomingVoter,
-        "demoting" => PeerRole::DemotingVoter,
-        "learner" => PeerRole::Learner,
-        other => panic!("unknown role {other}"),
-    });
     World::new(Settings {
         peers: args.number(0),
-        roles: roles.collect(),
+        roles: roles(args),
         election_ticks: election.collect(),
         append_bytes_max: args.number_or("append_bytes", 1 << 20),
         cache_bytes_max: args.number_or("cache_bytes", 1 << 20) as usize,
@@ -262,6 +271,13 @@ fn run(world: &mut World, line: &str) {
                 let line = state(world, id);
                 world.say(line);
             }
+        }
+        "members" => {
+            let refused = world.propose_members(args.number(0), &roles(&args));
+            if let Some(error) = refused {
+                world.say(format!("{} refuses: {error}", args.number(0)));
+            }
+            world.work(args.number(0));
         }
         "successors" => {
             let now_ns = world.now_ns();

@@ -1,3 +1,4 @@
 //! Decisions about where leaders and replicas belong. Pure: the same input gives the same result everywhere.
+pub mod balance;
 pub mod leader;
 pub mod replica;

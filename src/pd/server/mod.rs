@@ -86,13 +86,15 @@ pub struct PdOptions {
     pub bootstrap: Option<Bootstrap>,
     /// Whether to spread leaders evenly over the stores.
     pub balance_leaders: bool,
+    /// Whether to spread replicas evenly over the stores.
+    pub balance_replicas: bool,
     /// Timeouts and limits of the view of the cluster.
     pub cluster: ClusterOptions,
 }
 
 impl Default for PdOptions {
     fn default() -> PdOptions {
-        PdOptions { bootstrap: None, balance_leaders: true, cluster: ClusterOptions::default() }
+        PdOptions { bootstrap: None, balance_leaders: true, balance_replicas: true, cluster: ClusterOptions::default() }
     }
 }
 

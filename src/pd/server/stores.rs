@@ -155,8 +155,13 @@ impl PdServer {
             self.look(&serving, |cluster, state, _| cluster.retain(state));
         }
         self.bury_empty_stores().await?;
-        let (mut change_peers, nameless) =
-            self.look(&serving, |cluster, state, now_ms| cluster.peers_orders(state, id, now_ms));
+        let balance_replicas = self.inner.options.balance_replicas;
+        let (mut change_peers, nameless) = self.look(&serving, |cluster, state, now_ms| {
+            if balance_replicas {
+                cluster.balance_replicas(state, now_ms);
+            }
+            cluster.peers_orders(state, id, now_ms)
+        });
         if !nameless.is_empty() {
             let first = self.command(Op::AllocIds(AllocIds { count: nameless.len() as u32 })).await?;
             change_peers = self.look(&serving, |cluster, state, now_ms| {

@@ -1,6 +1,6 @@
 //! Messages, entries and records in the format of the scripts.
 
-use ::raft::eraftpb::{Entry, HardState, Message, MessageType};
+use ::raft::eraftpb::{Entry, EntryType, HardState, Message, MessageType};
 
 /// Formats a range of indexes, both ends included.
 pub fn span(first: u64, last: u64) -> String {
@@ -9,6 +9,9 @@ pub fn span(first: u64, last: u64) -> String {
 
 /// Formats an entry's index and payload.
 pub fn entry(entry: &Entry) -> String {
+    if entry.get_entry_type() != EntryType::EntryNormal {
+        return format!("{} members", entry.index);
+    }
     let data = match entry.data.len() {
         0 => "nothing".to_owned(),
         bytes if bytes > 20 => format!("{bytes} bytes"),

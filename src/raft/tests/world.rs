@@ -3,16 +3,27 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use ::raft::eraftpb::{Entry, HardState, Message};
+use ::raft::eraftpb::{Entry, EntryType, HardState, Message};
 use bytes::Bytes;
+use prost::Message as _;
 
 use super::text;
 use crate::proto::metapb::PeerRole;
+use crate::raft::frame::Kind;
 use crate::raft::log_view::{LogView, Start};
 use crate::raft::output::{Fetch, Output};
 use crate::raft::{Beat, Group, Options, Run, membership};
 use crate::types::region::Peer as Member;
-use crate::types::{GroupId, Region};
+use crate::types::{Error, GroupId, Region};
+
+/// Returns the descriptor in which the peers have these roles.
+fn region_of(peers: u64, roles: &[Option<PeerRole>]) -> Region {
+    let member = |id: u64| {
+        let role = roles.get(id as usize - 1).copied().unwrap_or(Some(PeerRole::Voter))?;
+        Some(Member { id, store_id: id, role: role as i32, ..Member::default() })
+    };
+    Region { id: 7, peers: (1..=peers).filter_map(member).collect(), ..Region::default() }
+}
 
 /// Duration of a tick of the script's clock.
 pub const TICK_MS: u64 = 100;
@@ -46,6 +57,8 @@ pub struct Peer {
     options: Options,
     log: Log,
     applied: (u64, u64),
+    /// The applied descriptor.
+    region: Region,
     /// Outputs whose log write is not complete yet, in order.
     unwritten: VecDeque<Output>,
     log_waits: bool,
@@ -86,8 +99,8 @@ impl Filter {
 pub struct Settings {
     /// Number of peers; their IDs count from 1.
     pub peers: u64,
-    /// The peers' roles; peers without one are voters.
-    pub roles: Vec<PeerRole>,
+    /// The peers' roles; peers without one are voters. `None` for a peer that is no member.
+    pub roles: Vec<Option<PeerRole>>,
     /// Election timeouts in ticks, for peers whose timeout is not 10.
     pub election_ticks: BTreeMap<u64, usize>,
     /// Maximum bytes of entries in an append.
@@ -128,6 +141,7 @@ impl World {
                 options,
                 log,
                 applied: membership::FIRST,
+                region: region_of(world.settings.peers, &world.settings.roles),
                 unwritten: VecDeque::new(),
                 log_waits: false,
                 unapplied: VecDeque::new(),
@@ -171,12 +185,6 @@ impl World {
 
     /// Starts a peer from its log and engine.
     fn start(&mut self, id: u64, run: Run) {
-        let member = |id: u64| {
-            let role = self.settings.roles.get(id as usize - 1).copied().unwrap_or(PeerRole::Voter);
-            Member { id, store_id: id, role: role as i32, ..Member::default() }
-        };
-        let peers = (1..=self.settings.peers).map(member).collect();
-        let region = Region { id: 7, peers, ..Region::default() };
         let cache_bytes_max = self.settings.cache_bytes_max;
         let peer = self.peer(id);
         let mut runs: Vec<(u64, u64)> = Vec::new();
@@ -187,7 +195,7 @@ impl World {
         }
         let view = LogView::new(Start {
             hard_state: peer.log.hard_state.clone(),
-            conf_state: membership::conf_state(&region),
+            conf_state: membership::conf_state(&peer.region),
             truncated: peer.log.truncated,
             runs,
             last_index: peer.log.last(),
@@ -329,6 +337,11 @@ impl World {
         {
             self.say(format!("{id} applies {}", text::entry(&entry)));
             self.peer(id).applied = (entry.index, entry.term);
+            if entry.get_entry_type() == EntryType::EntryConfChangeV2 {
+                let to = Region::decode(&entry.context[1..]).expect("a script's descriptor");
+                let from = std::mem::replace(&mut self.peer(id).region, to.clone());
+                self.group(id).members_changed(&from, &to);
+            }
             self.group(id).applied(entry.index, entry.term);
         }
         while !self.peer(id).log_waits
@@ -371,6 +384,15 @@ impl World {
         if let Some((index, term)) = snapshot {
             group.applied(index, term);
         }
+    }
+
+    /// Proposes that the members have these roles. Returns the refusal, if the group refuses.
+    pub fn propose_members(&mut self, id: u64, roles: &[Option<PeerRole>]) -> Option<Error> {
+        let (now_ns, peers) = (self.now_ns(), self.settings.peers);
+        let (from, to) = (self.peer(id).region.clone(), region_of(peers, roles));
+        let mut payload = vec![Kind::Members as u8];
+        payload.extend(to.encode_to_vec());
+        self.group(id).propose_members(payload.into(), &from, &to, now_ns).err()
     }
 
     fn send(&mut self, mut messages: Vec<Message>) {

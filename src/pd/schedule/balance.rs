@@ -1,0 +1,92 @@
+//! Spreads replicas evenly over the stores, by their number.
+//!
+//! A replica moves only if its store has at least [`GAP_MIN`] more replicas than the target, so every move makes the
+//! cluster more even and none is undone by the next. Replicas that are moving count at their target.
+
+use std::collections::BTreeMap;
+
+/// The smallest difference in the number of replicas between two stores that justifies a move.
+pub const GAP_MIN: u64 = 2;
+
+/// The replicas of a region that is at rest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// The region's ID.
+    pub region: u64,
+    /// The stores of its replicas.
+    pub stores: Vec<u64>,
+    /// The store of its leader.
+    pub leader: u64,
+}
+
+/// A replica that should move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Proposal {
+    /// The region's ID.
+    pub region: u64,
+    /// The store that has the replica.
+    pub from: u64,
+    /// The store that should have it.
+    pub to: u64,
+}
+
+/// Returns at most `max` moves, each from the store with the most replicas to the one with the fewest; ties are broken by
+/// the smallest IDs. `counts` has the replicas of every store that may give or take some; `resting` are the regions that
+/// may move. A replica that does not lead moves rather than a leader.
+pub fn propose(mut counts: BTreeMap<u64, u64>, resting: &[Placement], max: usize) -> Vec<Proposal> {
+    let mut proposals: Vec<Proposal> = Vec::new();
+    while proposals.len() < max {
+        let mut by_count: Vec<(u64, u64)> = counts.iter().map(|(store, count)| (*count, *store)).collect();
+        by_count.sort_unstable();
+        let pairs = by_count.iter().rev().flat_map(|from| by_count.iter().map(move |to| (*from, *to)));
+        let fit = pairs.filter(|((more, _), (fewer, _))| *more >= fewer + GAP_MIN);
+        let is_free = |one: &&Placement| proposals.iter().all(|moving| moving.region != one.region);
+        let found = fit
+            .filter_map(|((_, from), (_, to))| {
+                let movable = |one: &&Placement| one.stores.contains(&from) && !one.stores.contains(&to);
+                let region = resting.iter().filter(is_free).filter(movable);
+                let region = region.min_by_key(|one| (one.leader == from, one.region))?.region;
+                Some(Proposal { region, from, to })
+            })
+            .next();
+        let Some(next) = found else { break };
+        counts.entry(next.from).and_modify(|count| *count -= 1);
+        counts.entry(next.to).and_modify(|count| *count += 1);
+        proposals.push(next);
+    }
+    proposals
+}
+
+#[cfg(test)]
+mod tests {
+    //! Goal: stores end with about as many replicas each, in as few moves as that takes. Method: by hand.
+    use super::*;
+
+    fn placement(region: u64, stores: &[u64]) -> Placement {
+        Placement { region, stores: stores.to_vec(), leader: stores[0] }
+    }
+
+    #[test]
+    fn an_empty_store_gets_its_share() {
+        let regions: Vec<Placement> = (1..=8).map(|region| placement(region, &[1 + region % 3, 1 + (region + 1) % 3, 1 + (region + 2) % 3])).collect();
+        let counts = BTreeMap::from([(1, 8), (2, 8), (3, 8), (4, 0)]);
+        let moves = propose(counts, &regions, 100);
+        assert_eq!(moves.len(), 6, "{moves:?}");
+        assert!(moves.iter().all(|one| one.to == 4));
+        let mut moved: Vec<u64> = moves.iter().map(|one| one.region).collect();
+        moved.dedup();
+        assert_eq!(moved.len(), 6, "each region once");
+        for one in &moves {
+            assert_ne!(regions[one.region as usize - 1].leader, one.from, "followers move");
+        }
+    }
+
+    #[test]
+    fn nothing_moves_without_a_gain() {
+        let regions = [placement(1, &[1, 2, 3])];
+        assert_eq!(propose(BTreeMap::from([(1, 4), (2, 4), (3, 4), (4, 3)]), &regions, 9), []);
+        assert_eq!(propose(BTreeMap::from([(1, 5), (2, 5), (3, 3)]), &regions, 9), [], "it has a replica there");
+        let two = Proposal { region: 1, from: 3, to: 4 };
+        assert_eq!(propose(BTreeMap::from([(1, 4), (2, 4), (3, 6), (4, 0)]), &regions, 9), [two]);
+    }
+}
