@@ -353,7 +353,7 @@ fn machines(protocol: u32) -> (Machines, Arc<Mutex<Option<SharedState>>>) {
             *slot.lock().expect("no holder panics") = Some(machine.shared());
             Box::new(machine)
         } else {
-            Box::new(RegionMachine::new(region.clone()))
+            Box::new(RegionMachine::of_version(region.clone(), protocol))
         }
     });
     (machines, shared)

@@ -254,6 +254,10 @@ impl Group {
     pub fn committed(&self) -> u64 {
         self.node.raft.raft_log.committed
     }
+    /// Returns whether everything that is committed is applied.
+    pub fn has_applied_all(&self) -> bool {
+        self.log().applied().0 == self.committed()
+    }
     /// Returns raft's view of the log.
     pub fn log(&self) -> &LogView {
         self.node.store()

@@ -10,7 +10,7 @@ use crate::proto::armilla::raft::region_command::Op;
 use crate::proto::armilla::raft::region_reply::Outcome;
 use crate::proto::armilla::raft::{CasReply, Change, CommandHeader, RegionCommand, RegionReply, Write};
 use crate::raft::frame::{Command, Kind};
-use crate::types::{Error, Region, Result};
+use crate::types::{Error, Region, Result, version};
 
 /// Returns the change that sets a key to an encoded value.
 pub fn put(cf: Cf, key: Bytes, stored: Bytes) -> Change {
@@ -42,6 +42,15 @@ pub fn encode(header: CommandHeader, op: Op) -> Command {
     };
     let command = RegionCommand { header: Some(header), op: Some(op) };
     Command { kind, bytes: command.encode_to_vec().into() }
+}
+
+/// Returns the version of the protocol that introduced an operation.
+pub fn since(op: &Op) -> u32 {
+    match op {
+        Op::Write(_) | Op::Cas(_) | Op::Collect(_) => 1,
+        Op::Split(_) => version::SPLITS,
+        Op::ChangePeers(_) => version::MEMBERS,
+    }
 }
 
 /// Returns whether an operation may increase the amount of stored data.

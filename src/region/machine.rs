@@ -13,14 +13,16 @@ use crate::proto::armilla::raft::{
 use crate::raft::frame::{Command, Kind};
 use crate::raft::machine::{Applied, ApplyContext, CfRange, Effect, StateMachine};
 use crate::types::region::RegionEpoch;
-use crate::types::{Region, Result, region};
+use crate::types::{Region, Result, region, version};
 
 use super::{command, members, split, ttl};
 
 /// The state machine of a data region. Except for the descriptor, all of its state is in the engine.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct RegionMachine {
     region: Region,
+    /// The newest version of the protocol whose commands are known.
+    protocol: u32,
 }
 
 /// Why a command was refused.
@@ -38,7 +40,12 @@ enum Refusal {
 impl RegionMachine {
     /// Creates the state machine of the region with this descriptor.
     pub fn new(region: Region) -> RegionMachine {
-        RegionMachine { region }
+        RegionMachine { region, protocol: version::PROTOCOL }
+    }
+
+    /// Creates a state machine that knows no commands that are newer than a version of the protocol.
+    pub fn of_version(region: Region, protocol: u32) -> RegionMachine {
+        RegionMachine { region, protocol }
     }
 
     /// Checks that the epoch and term on which the proposer's decision was based still hold.
@@ -204,6 +211,9 @@ impl StateMachine for RegionMachine {
             }
             Ok(RegionCommand { op: Some(Op::ChangePeers(_)), .. }) if command.kind != Kind::Members => {
                 Err(Refusal::Refused("a change of peers that is not of the kind of commands that change members".into()))
+            }
+            Ok(RegionCommand { op: Some(op), .. }) if command::since(&op) > self.protocol => {
+                Err(Refusal::Refused("the command has an operation that this version does not know".into()))
             }
             Ok(command) => self.run(context.term, command, read, batch)?,
             Err(error) => Err(Refusal::Refused(format!("the command does not decode: {error}"))),

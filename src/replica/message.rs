@@ -149,6 +149,13 @@ pub enum Message {
         /// The result of the installation.
         result: Result<()>,
     },
+    /// Another peer of a group wants to serve reads.
+    Asked {
+        /// The group.
+        group: GroupId,
+        /// Receives the commit index, if this store leads the group.
+        reply: oneshot::Sender<Result<u64>>,
+    },
     /// A newer descriptor of a group, which may not name this store's peer any more.
     Gone {
         /// The group.

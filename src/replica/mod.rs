@@ -36,6 +36,7 @@
 mod claims;
 mod driver;
 pub mod effects;
+mod follower_reads;
 pub mod group_state;
 pub mod handle;
 mod keeper;
@@ -77,6 +78,9 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("replica.newcomer-not-recorded", "a store forgets that a group began there with a snapshot before its log did"),
     ("replica.run-shown-while-starting", "a store connects to others before its run is recorded"),
     ("replica.strangers-not-answered", "a peer whose descriptor lags does not answer members that it does not know"),
+    ("replica.follower-reads-unasked", "a follower serves reads without asking the leader"),
+    ("replica.read-joins-question", "a follower serves a read by the answer to a question that was asked before the read"),
+    ("replica.asked-leader-reads-on", "a leader reads by its lease although a follower may have served more than it has applied"),
     ("replica.no-tombstone", "a removed peer leaves no tombstone, and its state stays in the engine"),
     ("replica.gone-ignores-conf-ver", "a peer is removed by an older descriptor that does not name it"),
     ("replica.log-removed-before-flush", "a removed peer's log goes before its end is durable in the engine"),

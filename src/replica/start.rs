@@ -18,6 +18,7 @@ use crate::types::{GroupId, Result};
 
 use super::driver::{Driver, Flushes, Machines, Options, Parts, check_nothing_missing};
 use super::effects::{Effects, StoreEffect};
+use super::follower_reads::FollowerReads;
 use super::group_state;
 use super::handle::Handle;
 use super::keeper::{Log, LogKeeper, Retention};
@@ -118,7 +119,8 @@ pub async fn start(env: &Env, start: Start, machines: Machines) -> Result<(Repli
         retries: Arc::new(Mutex::new(Retries::new(Rng::fork(env.seed, "snapshots")))),
     };
     let receiving = traffic(SNAPSHOTS_IN_MAX);
-    let outbox = Outbox::new(local.clone(), env.net.clone(), addresses, handle.clone(), sending);
+    let outbox = Outbox::new(local.clone(), env.net.clone(), addresses.clone(), handle.clone(), sending);
+    handle.ask_through(FollowerReads::new(local.clone(), env.net.clone(), env.clock.clone(), addresses));
     let runs = Runs::load(&engine)?;
     let (effects, received) = Effects::new();
     let promise = Arc::new(LongestPromise::load(&engine)?);

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use armilla_arch::sync::{Budget, Lease, Share};
 
 use crate::rt::clock::Instant;
-use crate::rt::sync::watch;
+use crate::rt::sync::{oneshot, watch};
 use crate::types::limits::{
     PROPOSAL_BYTES_PENDING_MAX, PROPOSALS_PENDING_MAX, READS_PENDING_MAX, STORE_PROPOSAL_BYTES_MAX,
     STORE_READS_PENDING_MAX,
@@ -50,6 +50,14 @@ pub(super) struct ReadSlot {
     _store: Share,
 }
 
+/// How far a group is applied.
+#[derive(Debug, Default)]
+struct Applied {
+    index: u64,
+    /// Those who wait until a higher index is applied.
+    waiting: Vec<(u64, oneshot::Sender<()>)>,
+}
+
 /// The visible state of this store's peer of a group.
 #[derive(Debug)]
 pub struct PeerView {
@@ -65,8 +73,12 @@ pub struct PeerView {
     leadership: watch::Sender<Leadership>,
     /// The term and end (node clock, ns) of the lease under which this peer serves reads without asking a quorum.
     lease: Lease,
-    /// The index up to which the engine holds the group.
-    applied: Mutex<u64>,
+    /// The index up to which the engine holds the group, and those who wait for more.
+    applied: Mutex<Applied>,
+    /// The newest term in which another peer asked this one for the commit index.
+    asked_term: AtomicU64,
+    /// Whether this peer is about to be removed, with its data.
+    ended: AtomicBool,
     /// Quotas of pending proposals: their number and bytes in the group, and their bytes in all groups of the store.
     pending: Budget,
     pending_bytes: Budget,
@@ -93,7 +105,9 @@ impl PeerView {
             region: RwLock::new(Arc::new(region)),
             leadership: watch::Sender::new(Leadership::default()),
             lease: Lease::none(),
-            applied: Mutex::new(0),
+            applied: Mutex::default(),
+            asked_term: AtomicU64::new(0),
+            ended: AtomicBool::new(false),
             pending: Budget::new(PROPOSALS_PENDING_MAX),
             pending_bytes: Budget::new(PROPOSAL_BYTES_PENDING_MAX),
             store_bytes: budgets.proposal_bytes.clone(),
@@ -194,12 +208,55 @@ impl PeerView {
     }
     /// Returns the applied index.
     pub fn applied(&self) -> u64 {
-        *self.applied.lock().expect("no holder panics")
+        self.applied.lock().expect("no holder panics").index
     }
     pub(super) fn set_applied(&self, index: u64) {
         let mut applied = self.applied.lock().expect("no holder panics");
-        assert!(index >= *applied, "group {}: the applied index went back from {} to {index}", self.group, *applied);
-        *applied = index;
+        let before = std::mem::replace(&mut applied.index, index);
+        assert!(index >= before, "group {}: the applied index went back from {before} to {index}", self.group);
+        if !applied.waiting.is_empty() {
+            let (reached, waiting) = std::mem::take(&mut applied.waiting).into_iter().partition(|(to, _)| *to <= index);
+            applied.waiting = waiting;
+            for (_, waiter) in reached {
+                // It may have given up.
+                let _ = waiter.send(());
+            }
+        }
+    }
+    /// Completes when the engine holds the group up to `index`, or when this peer is gone.
+    pub(super) async fn wait_applied(&self, index: u64) {
+        let reached = {
+            let mut applied = self.applied.lock().expect("no holder panics");
+            if applied.index >= index {
+                return;
+            }
+            applied.waiting.retain(|(_, waiter)| !waiter.is_closed());
+            let (waiter, reached) = oneshot::channel();
+            applied.waiting.push((index, waiter));
+            reached
+        };
+        let _ = reached.await;
+    }
+    /// Records that another peer asks for the commit index in this term: from now on the lease alone does not allow a
+    /// read.
+    pub(super) fn note_asked(&self, term: u64) {
+        if !crate::mutant!("replica.asked-leader-reads-on") {
+            self.asked_term.store(term, Ordering::SeqCst);
+        }
+    }
+    /// Returns whether another peer asked this one for the commit index in this term.
+    pub(super) fn was_asked_in(&self, term: u64) -> bool {
+        self.asked_term.load(Ordering::SeqCst) == term
+    }
+    /// Returns whether this peer was removed, or is about to be: a view of the engine that was taken before this is false
+    /// has the group's data.
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::SeqCst)
+    }
+    /// Must come before the engine loses the group's data.
+    pub(super) fn end(&self) {
+        self.ended.store(true, Ordering::SeqCst);
+        self.applied.lock().expect("no holder panics").waiting.clear();
     }
     pub(super) fn set_lease(&self, term: u64, until: Instant) {
         self.lease.set(term, until.0);

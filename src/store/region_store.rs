@@ -49,7 +49,7 @@ impl RegionStore {
         let view = self.0.handle.view(group).filter(|view| view.leads() && group != GroupId::PD)?;
         let region = view.region();
         let version = region::epoch(&region).version;
-        Some(RegionRoute { store: self.clone(), view, region, version, limit: self.0.timeout })
+        Some(RegionRoute { store: self.clone(), view, region, version, limit: self.0.timeout, by_replica: false })
     }
 
     /// Adds to the current descriptor of a region, which a request knows in an older version, those of the regions that
@@ -104,7 +104,9 @@ impl RegionStore {
                 let view = self.view(context)?;
                 check_peer(context, &view)?;
                 check_term(context, &view)?;
-                check_leader(&view)?;
+                if !context.replica_read {
+                    check_leader(&view)?;
+                }
                 view
             }
             Access::Write => {
@@ -166,6 +168,8 @@ pub struct RegionRoute {
     /// The version of the region that the request knows.
     version: u64,
     limit: Duration,
+    /// The client lets any peer serve the read.
+    by_replica: bool,
 }
 
 impl Route for RegionRoute {
@@ -182,7 +186,13 @@ impl Route for RegionRoute {
         probe::emit(|| Probe::ReadAsked { store, group, read });
         let term = self.view.leadership().term;
         if !crate::mutant!("store.read-without-barrier") {
-            let barrier = handle.confirm(&self.view);
+            let barrier = async {
+                if self.by_replica && !self.view.leads() {
+                    handle.confirm_by_leader(&self.view).await
+                } else {
+                    handle.confirm(&self.view).await
+                }
+            };
             clock.timeout(self.limit, barrier).await.map_err(|_| {
                 let why = "no quorum confirmed the leader".to_owned();
                 if self.limit < *timeout { Error::Deadline(why) } else { Error::Timeout(why) }
@@ -193,6 +203,9 @@ impl Route for RegionRoute {
         }
         let snapshot = handle.engine().snapshot();
         probe::emit(|| Probe::ReadServed { store, group, read, applied: self.view.applied() });
+        if self.view.has_ended() {
+            return Err(Error::RegionNotFound(self.view.group));
+        }
         // The region may have changed while the quorum was asked. The view must be of the epoch that the request asked
         // for.
         let region = self.view.region();
@@ -263,7 +276,7 @@ impl Kv for RegionStore {
         let (view, region) = self.check(context, access)?;
         let version = context.region_epoch.unwrap_or_default().version;
         assert_eq!(region.id, context.region_id, "a request was routed to another region");
-        Ok(RegionRoute { store: self.clone(), view, region, version, limit: self.limit(context) })
+        Ok(RegionRoute { store: self.clone(), view, region, version, limit: self.limit(context), by_replica: context.replica_read })
     }
 
     fn now_s(&self) -> u64 {

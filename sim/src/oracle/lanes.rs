@@ -3,13 +3,16 @@
 //! Source: none in the literature; a lane that waits costs every group that it drives its leader.
 //!
 //! Judged while the engine of a node stalls or reads slowly from the disk, and nothing else is wrong with the node's
-//! processor and log.
+//! processor and log. Turns that the simulator makes slow do not count.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use armilla::rt::probe::Event;
 
 use super::Violation;
+
+/// How long a slow turn may take by the fastest clock, ns.
+const SLOW_TURN_NS: u64 = 15_000_000;
 
 /// The oracle.
 #[derive(Debug, Default)]
@@ -59,6 +62,13 @@ impl Lanes {
     /// Judges one event of a node.
     pub fn observe(&mut self, now_ns: u64, node: u64, event: &Event) -> Result<(), Violation> {
         let lane = match event {
+            // A turn of a group that takes long, as on a busy core.
+            Event::Note { what: "slow-turn", a: lane, .. } => {
+                if let Some(last_ns) = self.last.get_mut(&(node, *lane)) {
+                    *last_ns += SLOW_TURN_NS;
+                }
+                return Ok(());
+            }
             Event::Note { what: "tick", b, .. } => *b,
             // The store stops or starts: it is judged again when the faults change.
             Event::Poisoned { .. } | Event::Start { .. } => {

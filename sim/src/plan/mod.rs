@@ -105,6 +105,9 @@ pub struct Workload {
     /// The smallest page size, in rows, that such a query requests.
     #[serde(default = "query_page_rows_min")]
     pub query_page_rows_min: u64,
+    /// Whether every other client reads from any peer of a region.
+    #[serde(default)]
+    pub replica_reads: bool,
     /// Relative frequency of each kind of operation.
     pub mix: Mix,
 }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use armilla::client::pd::RegionInfo;
-use armilla::client::{Error, PdClient, RawClient, RawOptions};
+use armilla::client::{Error, PdClient, PeerChoice, RawClient, RawOptions};
 use armilla::rt::rng::Rng;
 use armilla::rt::sim::{NodeHandle, World};
 use armilla::types::limits::TSO_COUNT_MAX;
@@ -47,6 +47,8 @@ impl Ledger {
 pub struct Client {
     number: u32,
     raw: RawClient,
+    /// Reads from any peer of a region.
+    near: Option<RawClient>,
     world: World,
     ledger: Ledger,
 }
@@ -58,6 +60,7 @@ impl Client {
         machine: &NodeHandle,
         endpoints: Vec<String>,
         (deadline_ms, attempt_ms): (u64, u64),
+        near: bool,
         world: &World,
         ledger: &Ledger,
     ) -> Client {
@@ -66,8 +69,12 @@ impl Client {
         let deadline = Duration::from_millis(deadline_ms);
         let attempt = deadline.min(Duration::from_millis(attempt_ms));
         let options = RawOptions { deadline, attempt, ..RawOptions::strict() };
+        let near = near.then(|| {
+            let options = RawOptions { peers: PeerChoice::Random, replica_reads: true, ..options.clone() };
+            RawClient::new(pd.clone(), env.net.clone(), env.clock.clone(), Rng::fork(env.seed, "near"), options)
+        });
         let raw = RawClient::new(pd, env.net, env.clock, Rng::fork(env.seed, "raw"), options);
-        Client { number, raw, world: world.clone(), ledger: ledger.clone() }
+        Client { number, raw, near, world: world.clone(), ledger: ledger.clone() }
     }
 
     /// Returns the placement driver's client.
@@ -92,19 +99,20 @@ impl Client {
 
     async fn ask(&self, call: Call) -> Ended {
         let raw = &self.raw;
+        let near = self.near.as_ref().unwrap_or(raw);
         let result = match call {
-            Call::Get(key) => raw.get(key).await.map(Ended::Value),
-            Call::BatchGet(keys) => raw.batch_get(keys).await.map(Ended::Pairs),
+            Call::Get(key) => near.get(key).await.map(Ended::Value),
+            Call::BatchGet(keys) => near.batch_get(keys).await.map(Ended::Pairs),
             Call::Put(key, value) => raw.put(key, value, 0).await.map(|()| Ended::Done),
             Call::BatchPut(pairs) => raw.batch_put(pairs, 0).await.map(|()| Ended::Done),
             Call::Delete(key) => raw.delete(key).await.map(|()| Ended::Done),
             Call::BatchDelete(keys) => raw.batch_delete(keys).await.map(|()| Ended::Done),
             Call::DeleteRange(start, end) => raw.delete_range(start, end).await.map(|()| Ended::Done),
             Call::Scan { start, end, limit, reverse: false, key_only } => {
-                raw.scan(start, end, limit as usize, key_only).await.map(Ended::Pairs)
+                near.scan(start, end, limit as usize, key_only).await.map(Ended::Pairs)
             }
             Call::Scan { start, end, limit, reverse: true, key_only } => {
-                raw.scan_reverse(start, end, limit as usize, key_only).await.map(Ended::Pairs)
+                near.scan_reverse(start, end, limit as usize, key_only).await.map(Ended::Pairs)
             }
             Call::Cas { key, expected, new, ttl_s } => {
                 let cas = raw.cas(key, expected, new, ttl_s).await;

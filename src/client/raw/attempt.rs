@@ -350,6 +350,7 @@ impl RawClient {
             region_id: region,
             region_epoch: located.region.region_epoch,
             peer: Some(located.peer),
+            replica_read: self.options.replica_reads,
             ..Default::default()
         };
         let result = self.shared.clock.timeout(limit, call(stub, Some(context))).await;

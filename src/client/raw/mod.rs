@@ -51,6 +51,8 @@ pub struct RawOptions {
     pub retry_unknown: bool,
     /// Which peer of a region is asked first.
     pub peers: PeerChoice,
+    /// Whether any peer may serve reads, and is asked: linearizable as well, but with a round trip between stores.
+    pub replica_reads: bool,
     /// The column family: "" (the default one), "default", "lock" or "write".
     pub cf: String,
     /// Marks writes as concurrent to compare-and-swaps (TiKV asks for it; Armilla is linearizable either way).
@@ -66,6 +68,7 @@ impl Default for RawOptions {
             retries: true,
             retry_unknown: true,
             peers: PeerChoice::Leader,
+            replica_reads: false,
             cf: String::new(),
             for_cas: false,
         }

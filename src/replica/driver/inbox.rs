@@ -23,6 +23,13 @@ impl Driver {
                 None => reply.settle(Err(Error::RegionNotFound(group))),
             },
             Message::Read { group, reply, slot } => match self.peers.get_mut(&group) {
+                // As under the lease, where other peers may have served all that is committed.
+                Some(peer) if peer.group.lease_until() > self.clock.now().0 && peer.group.has_applied_all() => {
+                    let (store, id, term) = (self.store, peer.group.peer(), peer.group.term());
+                    probe::emit(|| Probe::LeaseRead { store, group: group.0, peer: id, term });
+                    drop(slot);
+                    let _ = reply.send(Ok(()));
+                }
                 Some(peer) if peer.group.leads() => {
                     peer.read(reply, slot);
                     self.touch(group);
@@ -30,6 +37,19 @@ impl Driver {
                 Some(peer) => drop(reply.send(Err(peer.view.not_leader()))),
                 None => drop(reply.send(Err(Error::RegionNotFound(group)))),
             },
+            Message::Asked { group, reply } => {
+                let index = match self.peers.get_mut(&group) {
+                    Some(peer) if peer.group.ready() => {
+                        // From now on, before anybody can know the index.
+                        peer.view.note_asked(peer.group.term());
+                        Ok(peer.group.committed())
+                    }
+                    Some(peer) => Err(peer.view.not_leader()),
+                    None => Err(Error::RegionNotFound(group)),
+                };
+                // The asker may be gone.
+                let _ = reply.send(index);
+            }
             Message::TransferLeader { group, to_peer, reply } => {
                 // The caller may be gone.
                 let _ = reply.send(self.transfer_leader(group, to_peer));

@@ -51,6 +51,7 @@ pub(super) fn put_move(peer: &Peer, at: (u64, u64), from: Region, batch: &mut Wr
 
 /// Adds the tombstone of a peer, and the removal of its data.
 fn put_end(peer: &Peer, region: &Region, batch: &mut WriteBatch) {
+    peer.view.end();
     if !crate::mutant!("replica.no-tombstone") {
         group_state::bury(batch, GroupId(region.id), peer.group.peer());
     }

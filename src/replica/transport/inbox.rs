@@ -11,6 +11,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::proto::armilla::raft::transport_server::Transport;
 use crate::proto::armilla::raft::{Done, GroupMessage, Incarnation, RaftBatch, SnapshotChunk, SnapshotHead};
+use crate::proto::armilla::raft::{ReadIndexReply, ReadIndexRequest};
 use crate::replica::claims::Claim;
 use crate::replica::handle::{Handle, Room};
 use crate::replica::message::{Beats, Message, PeerMessage, Sender};
@@ -290,6 +291,14 @@ impl Transport for Inbox {
             }
         }
         Ok(Response::new(Done {}))
+    }
+
+    async fn read_index(&self, request: Request<ReadIndexRequest>) -> Result<Response<ReadIndexReply>, Status> {
+        let ReadIndexRequest { cluster_id: cluster, from_store, to_store, group_id } = request.into_inner();
+        let origin = Origin { cluster, from_store, to_store, run: Incarnation::default() };
+        self.is_for_here(&origin).map_err(|why| self.refused(why))?;
+        let index = self.handle.index_for_follower(GroupId(group_id)).await;
+        index.map(|index| Response::new(ReadIndexReply { index })).map_err(refusal)
     }
 
     async fn snapshot(&self, request: Request<Streaming<SnapshotChunk>>) -> Result<Response<Done>, Status> {

@@ -59,6 +59,10 @@ impl Transport for Service {
     async fn snapshot(&self, _request: Request<Streaming<SnapshotChunk>>) -> Result<Response<Done>, Status> {
         Err(Status::unimplemented("bare groups have no snapshots: their logs are never cut"))
     }
+
+    async fn read_index(&self, _request: Request<ReadIndexRequest>) -> Result<Response<ReadIndexReply>, Status> {
+        Err(Status::unimplemented("bare groups have no followers that serve reads"))
+    }
 }
 
 #[tonic::async_trait]

@@ -286,6 +286,7 @@ impl Run {
             machine,
             self.cluster.addresses(),
             (self.plan.workload.deadline_ms, self.plan.workload.attempt_ms),
+            self.plan.workload.replica_reads && number <= self.plan.workload.clients && number % 2 == 1,
             &self.world,
             &self.ledger,
         )
