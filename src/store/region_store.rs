@@ -202,10 +202,11 @@ impl Route for RegionRoute {
             task::yield_now().await;
         }
         let snapshot = handle.engine().snapshot();
-        probe::emit(|| Probe::ReadServed { store, group, read, applied: self.view.applied() });
+        // The peer may have been removed, and its data with it.
         if self.view.has_ended() {
             return Err(Error::RegionNotFound(self.view.group));
         }
+        probe::emit(|| Probe::ReadServed { store, group, read, applied: self.view.applied() });
         // The region may have changed while the quorum was asked. The view must be of the epoch that the request asked
         // for.
         let region = self.view.region();

@@ -134,6 +134,14 @@ impl Nemesis {
             let active = Active { node, elapsed_ms: (now_ns - since_ns) / MS };
             self.faults[*n].impose(active, &self.context.machines, &mut force);
         }
+        // Work that has begun still takes its time, before and after its effect.
+        for (node, by_ms) in &self.force.long_work_ms {
+            if force.long_work_ms.get(node).is_none_or(|now_ms| now_ms < by_ms) {
+                let until_ns = now_ns + 2 * u64::from(*by_ms) * MS;
+                let known = self.context.unsettled.entry(*node).or_default();
+                *known = until_ns.max(*known);
+            }
+        }
         force.apply(&self.force, &self.context.world, &self.context.cluster);
         // A process that is down or starting handles no ticks.
         let cluster = &self.context.cluster;

@@ -14,7 +14,7 @@ use armilla::rt::{Env, HttpResponse, task};
 use armilla::rt_select;
 use armilla_proto::armilla::raft::transport_client::TransportClient;
 use armilla_proto::armilla::raft::transport_server::{Transport, TransportServer};
-use armilla_proto::armilla::raft::{Done, GroupMessage, RaftBatch, SnapshotChunk};
+use armilla_proto::armilla::raft::{Done, GroupMessage, RaftBatch, ReadIndexReply, ReadIndexRequest, SnapshotChunk};
 use armilla_proto::health::health_check_response::ServingStatus;
 use armilla_proto::health::health_server::{Health, HealthServer};
 use armilla_proto::health::{HealthCheckRequest, HealthCheckResponse};
