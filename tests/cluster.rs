@@ -241,11 +241,7 @@ fn random_nodes_die_under_load_and_nothing_acknowledged_is_lost() {
     assert!(pieces > starts.len(), "no region was split");
 
     pauses.sort_unstable();
-    println!(
-        "pauses after a kill: median {} ms, longest {} ms",
-        pauses[pauses.len() / 2],
-        pauses[pauses.len() - 1]
-    );
+    println!("pauses after a kill: median {} ms, longest {} ms", pauses[pauses.len() / 2], pauses[pauses.len() - 1]);
     judge(&stage, &keys, &runtime, seed, 25 * rounds);
 }
 

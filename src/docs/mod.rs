@@ -3,6 +3,9 @@
 //! Each record explains a decision that a reader may question, on at most a page: the situation, the choice, the
 //! measurements, and what would change our mind. A record is not rewritten when the choice changes; a new one says so.
 
+#[doc = include_str!("follower-reads.md")]
+pub mod follower_reads {}
+
 #[doc = include_str!("members.md")]
 pub mod members {}
 

@@ -38,7 +38,6 @@ use declare::options;
 const KIB_MAX: u64 = 1 << 40;
 const MIB_MAX: u64 = 1 << 30;
 const MS_MAX: u64 = 366 * 24 * 3600 * 1000;
-const SECONDS_MAX: u64 = MS_MAX / 1000;
 
 /// An invalid configuration. The text says what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -179,7 +178,7 @@ options! {
         /// Milliseconds without a heartbeat after which a store counts as down.
         store_alive_ms: u64 = 5000, 0..=MS_MAX;
         /// Seconds without a heartbeat after which a store is gone for good: its replicas are replaced on other stores.
-        max_down_s: u64 = 1800, 1..=SECONDS_MAX;
+        max_down_s: u64 = 1800, 1..=MS_MAX / 1000;
     }
 }
 

@@ -50,8 +50,8 @@ use crate::service::health::HealthService;
 use crate::service::pd::{Members, PdProxy, Seat};
 use crate::service::{Deadlines, Gate, Gates, Metrics, Observer, Redact, routes};
 use crate::store::{
-    self, Alone, ClusterVersion, Collector, Heartbeat, Measured, PdLink, PdTime, RegionStore, SizeSplits, Space, Splits,
-    TtlUse,
+    self, Alone, ClusterVersion, Collector, Heartbeat, Measured, PdLink, PdTime, RegionStore, SizeSplits, Space,
+    Splits, TtlUse,
 };
 use crate::types::limits::{LANES_MAX, LOG_SOFT_BYTES_MAX, LOG_SOFT_BYTES_MIN, MESSAGE_BYTES_MAX};
 use crate::types::run::History;
@@ -197,7 +197,7 @@ impl Node {
 
         let version = ClusterVersion::default();
         let splits = Splits { pd: Arc::new(Front(pd_client.clone())), cluster, version: version.clone() };
-        let kv = RegionStore::new(store, handle.clone(), REQUEST_TIMEOUT, splits);
+        let kv = RegionStore::new(store, handle.clone(), REQUEST_TIMEOUT, splits, replicas.follower_reads.clone());
         let pd_time = PdTime::default();
         let mut tasks = store_tasks(&env, &config, &handle, effects, pd_time.clone());
         let starting = Arc::new(starting);
@@ -512,7 +512,14 @@ impl Starting {
                 self.register_again(&pd, &stops).await;
             }
         };
-        futures::join!(heartbeat.run(), alone.run(), size_splits.run(), watched, self.keep_addresses(learned), registered);
+        futures::join!(
+            heartbeat.run(),
+            alone.run(),
+            size_splits.run(),
+            watched,
+            self.keep_addresses(learned),
+            registered
+        );
     }
 }
 

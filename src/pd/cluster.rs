@@ -23,6 +23,7 @@ use crate::proto::armilla::raft::peer_change::Kind;
 use crate::proto::armilla::raft::{Incarnation, PeerChange};
 use crate::proto::metapb::PeerRole;
 use crate::proto::pdpb;
+use crate::types::limits::{PEERS_ORDERS_MAX, REPLICA_MOVE_TIME_MAX, REPLICA_MOVES_MAX};
 use crate::types::region::{self, Peer};
 use crate::types::{Region, version};
 
@@ -162,12 +163,6 @@ pub struct Cluster {
 /// The time between two looks at the balance of replicas, which take time with the number of regions.
 const BALANCE_MS: u64 = 1000;
 
-/// How many replicas move at a time so that stores have about as many each.
-const MOVES_MAX: usize = 4;
-
-/// How long a replica may take to move before the placement driver gives up, if nothing changes.
-const MOVE_MS_MAX: u64 = 10 * 60 * 1000;
-
 /// A replica that is to be moved. It is not replicated: if the placement driver's leader changes, a move that has begun
 /// is finished or taken back, as the region needs.
 #[derive(Clone, Copy, Debug)]
@@ -178,9 +173,6 @@ struct Move {
     changed_ms: u64,
     conf_ver: u64,
 }
-
-/// The most regions whose peers one heartbeat's reply changes.
-const PEERS_ORDERS_MAX: usize = 8;
 
 impl Cluster {
     /// Creates an empty view for a leadership that began at `now_ms`.
@@ -249,9 +241,10 @@ impl Cluster {
         let mut seen = BTreeSet::new();
         for region in state.regions() {
             let whole = region.peers.len() == self.options.replicas
-                && region.peers.iter().all(|peer| {
-                    peer.role() == PeerRole::Voter && !stores.gone.contains(&peer.store_id)
-                });
+                && region
+                    .peers
+                    .iter()
+                    .all(|peer| peer.role() == PeerRole::Voter && !stores.gone.contains(&peer.store_id));
             let Some(leader) = self.leader_of(region) else { continue };
             if seen.insert(region.id) && whole && !self.moves.contains_key(&region.id) {
                 let stores = region.peers.iter().map(|peer| peer.store_id).collect();
@@ -266,7 +259,7 @@ impl Cluster {
                 *count = count.saturating_sub(1);
             }
         }
-        let max = MOVES_MAX.saturating_sub(self.moves.len());
+        let max = REPLICA_MOVES_MAX.saturating_sub(self.moves.len());
         for Proposal { region, from, to } in balance::propose(counts, &resting, max) {
             crate::reach!("pd.replica-balanced");
             tracing::info!(region, from_store = from, to_store = to, "a replica moves to a store with fewer of them");
@@ -282,7 +275,7 @@ impl Cluster {
         if conf_ver != moving.conf_ver {
             (moving.conf_ver, moving.changed_ms) = (conf_ver, now_ms);
         }
-        let late = now_ms.saturating_sub(moving.changed_ms) >= MOVE_MS_MAX;
+        let late = now_ms.saturating_sub(moving.changed_ms) >= REPLICA_MOVE_TIME_MAX.as_millis() as u64;
         let arrived = region::peer_on(region, moving.to_store).is_some();
         let over = region::peer_on(region, moving.from_store).is_none();
         if over || late || !arrived && !stores.fit.contains_key(&moving.to_store) {

@@ -14,11 +14,9 @@ use protobuf::Message as _;
 use super::group::Group;
 use super::membership;
 use crate::proto::metapb::PeerRole;
+use crate::types::limits::PROMOTED_LAG_ENTRIES_MAX;
 use crate::types::region::{self, Peer};
 use crate::types::{Error, Region, Result};
-
-/// How many entries a learner may lack and still become a voter.
-const LAG_ENTRIES_MAX: u64 = 128;
 
 /// A peer that has heard no leader for this many election timeouts may have been removed.
 const ALONE_TIMEOUTS: usize = 3;
@@ -75,14 +73,17 @@ impl Group {
         }
         let own = region::peer_by_id(to, self.peer).map(Peer::role);
         if !matches!(own, Some(PeerRole::Voter | PeerRole::IncomingVoter | PeerRole::DemotingVoter)) {
-            return Err(format!("region {}: its leader, peer {}, has to remain a voter: move it first", to.id, self.peer));
+            return Err(format!(
+                "region {}: its leader, peer {}, has to remain a voter: move it first",
+                to.id, self.peer
+            ));
         }
         let last = self.last_index();
         let fit = |peer: &u64| {
             let progress = self.node.raft.prs().get(*peer);
             let matched = progress.map_or(0, |progress| progress.matched);
             let alive = self.transfers.is_heard(*peer, self.election_ns(), now_ns);
-            *peer == self.peer || alive && last.saturating_sub(matched) <= LAG_ENTRIES_MAX
+            *peer == self.peer || alive && last.saturating_sub(matched) <= PROMOTED_LAG_ENTRIES_MAX
         };
         let state = membership::conf_state(to);
         for voters in [&state.voters, &state.voters_outgoing] {

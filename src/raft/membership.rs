@@ -1,8 +1,6 @@
 //! Membership: the conf state of a descriptor, and the first state of a group.
 
-use ::raft::eraftpb::{
-    ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV2, ConfState, HardState,
-};
+use ::raft::eraftpb::{ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV2, ConfState, HardState};
 
 use crate::proto::metapb::PeerRole;
 use crate::types::Region;

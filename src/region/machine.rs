@@ -8,7 +8,8 @@ use crate::engine::{Cf, Read, WriteBatch};
 use crate::proto::armilla::raft::region_command::Op;
 use crate::proto::armilla::raft::region_reply::Outcome;
 use crate::proto::armilla::raft::{
-    CasReply, Change, ChangePeers, CommandHeader, CompareAndSwap, OutsideRegion, RegionCommand, RegionReply, Split, SplitReply,
+    CasReply, Change, ChangePeers, CommandHeader, CompareAndSwap, OutsideRegion, RegionCommand, RegionReply, Split,
+    SplitReply,
 };
 use crate::raft::frame::{Command, Kind};
 use crate::raft::machine::{Applied, ApplyContext, CfRange, Effect, StateMachine};
@@ -209,9 +210,9 @@ impl StateMachine for RegionMachine {
             Ok(RegionCommand { op: Some(Op::Split(_)), .. }) if command.kind != Kind::Admin => {
                 Err(Refusal::Refused("a split that is not of the kind of commands that change a group".into()))
             }
-            Ok(RegionCommand { op: Some(Op::ChangePeers(_)), .. }) if command.kind != Kind::Members => {
-                Err(Refusal::Refused("a change of peers that is not of the kind of commands that change members".into()))
-            }
+            Ok(RegionCommand { op: Some(Op::ChangePeers(_)), .. }) if command.kind != Kind::Members => Err(
+                Refusal::Refused("a change of peers that is not of the kind of commands that change members".into()),
+            ),
             Ok(RegionCommand { op: Some(op), .. }) if command::since(&op) > self.protocol => {
                 Err(Refusal::Refused("the command has an operation that this version does not know".into()))
             }

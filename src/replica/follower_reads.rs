@@ -7,20 +7,22 @@
 //! One question at a time is under way for a group. A read that comes meanwhile waits for the next one: the answer to a
 //! question that was asked before it need not include what was acknowledged before it.
 //!
-//! **In** come reads; **out** go questions to leaders, and the index from which on a read may be served. **Never**: a read
-//! that is served by the answer to a question that was asked before the read.
+//! **In** come reads; **out** go questions to leaders, and the index from which on a read may be served. **Never**: a
+//! read that is served by the answer to a question that was asked before the read.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
+use super::handle::Handle;
 use super::transport::{Addresses, Local};
+use super::view::PeerView;
 use crate::proto::armilla::raft::ReadIndexRequest;
 use crate::proto::armilla::raft::transport_client::TransportClient;
 use crate::rt::clock::Clock;
 use crate::rt::net::Net;
 use crate::rt::sync::{oneshot, watch};
 use crate::rt::task;
+use crate::types::limits::READ_INDEX_WAIT_MAX;
 use crate::types::{Error, GroupId, Result};
 
 /// The readers that wait for an answer, by group.
@@ -45,13 +47,34 @@ impl std::fmt::Debug for FollowerReads {
 
 impl FollowerReads {
     /// Creates the reads of a store.
-    pub(super) fn new(
-        local: Local,
-        net: Net,
-        clock: Clock,
-        addresses: watch::Receiver<Addresses>,
-    ) -> FollowerReads {
+    pub(super) fn new(local: Local, net: Net, clock: Clock, addresses: watch::Receiver<Addresses>) -> FollowerReads {
         FollowerReads { local, net, clock, addresses, next: Arc::default() }
+    }
+
+    /// Completes when a snapshot of the engine that is taken afterwards is linearizable for a group that this store
+    /// does not lead, if the peer is still a member then.
+    ///
+    /// # Errors
+    /// [`Error::NotLeader`] if the leader is not known or does not answer; [`Error::Busy`] if this store lags;
+    /// [`Error::Stopped`].
+    pub async fn confirm(&self, handle: &Handle, view: &Arc<PeerView>) -> Result<()> {
+        if let Some(why) = handle.poisoned() {
+            return Err(Error::Stopped(why));
+        }
+        if handle.is_stalled() {
+            return Err(Error::Busy("the engine or the raft log of this store stalls: its replicas lag".into()));
+        }
+        let leader = view.leader_peer().ok_or_else(|| view.not_leader())?;
+        if crate::mutant!("replica.follower-reads-unasked") {
+            return Ok(());
+        }
+        let index = self.index(view.group, leader.store_id).await.map_err(|error| {
+            tracing::debug!(group = %view.group, %error, "no index for a follower's read");
+            view.not_leader()
+        })?;
+        view.wait_applied(index).await;
+        crate::reach!("replica.follower-read");
+        Ok(())
     }
 
     /// Returns the index up to which a peer of `group` must have applied the log to serve a read that is asked for now.
@@ -59,7 +82,7 @@ impl FollowerReads {
     ///
     /// # Errors
     /// [`Error::Timeout`] if the leader's store does not answer, or does not lead.
-    pub(super) async fn index(&self, group: GroupId, leader: u64) -> Result<u64> {
+    async fn index(&self, group: GroupId, leader: u64) -> Result<u64> {
         let (reply, answer) = oneshot::channel();
         let first = {
             let mut next = self.next.lock().expect("no holder panics");
@@ -85,7 +108,7 @@ impl FollowerReads {
                 }
                 readers
             };
-            let answer = self.clock.timeout(ASK_MAX, self.ask_once(group, leader)).await;
+            let answer = self.clock.timeout(READ_INDEX_WAIT_MAX, self.ask_once(group, leader)).await;
             let answer = answer.unwrap_or_else(|_| Err(Error::Timeout("the leader does not answer".into())));
             // Readers that came while the question was under way.
             let joined = if crate::mutant!("replica.read-joins-question") {
@@ -111,6 +134,3 @@ impl FollowerReads {
         reply.map(|reply| reply.into_inner().index).map_err(|status| failed(status.message().to_owned()))
     }
 }
-
-/// How long a question may take.
-const ASK_MAX: Duration = Duration::from_secs(1);

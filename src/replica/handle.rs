@@ -18,7 +18,6 @@ use crate::types::limits::{ENTRY_BYTES_MAX, INBOX_BYTES_MAX};
 use crate::types::{Error, GroupId, Region, Result, region};
 
 use super::claims::{Claim, Claims};
-use super::follower_reads::FollowerReads;
 use super::message::{Message, Waiting};
 use super::snapshot::Counts;
 use super::view::{PeerView, StoreBudgets};
@@ -58,7 +57,6 @@ pub struct Handle {
     clock_losses: Arc<AtomicU64>,
     room: Arc<AtomicU8>,
     snapshots: Arc<Counts>,
-    follower_reads: Arc<OnceLock<FollowerReads>>,
 }
 
 /// The part of a lane that other tasks see.
@@ -113,7 +111,6 @@ impl Handle {
             clock_losses: Arc::default(),
             room: Arc::default(),
             snapshots: Arc::default(),
-            follower_reads: Arc::default(),
         };
         (handle, messages)
     }
@@ -372,8 +369,7 @@ impl Handle {
         if let Some(why) = self.poisoned() {
             return Err(Error::Stopped(why));
         }
-        // Other peers may have served what is committed but not applied here.
-        let lease = view.lease(self.clock.now()).filter(|term| !view.was_asked_in(*term));
+        let lease = view.lease(self.clock.now());
         if let Some(term) = lease.filter(|_| !crate::buggify!("replica.read-without-lease")) {
             view.count_lease_read();
             let (store, group, peer) = (view.store, view.group.0, view.peer);
@@ -390,33 +386,6 @@ impl Handle {
         answer.await.unwrap_or_else(|_| Err(Error::Stopped("the store stopped".into())))
     }
 
-    /// Completes when a snapshot of the engine that is taken afterwards is linearizable for a group that this store does
-    /// not lead, if [`PeerView::has_ended`] is still false then.
-    ///
-    /// # Errors
-    /// [`Error::NotLeader`] if the leader is not known or does not answer; [`Error::Busy`] if this store lags;
-    /// [`Error::Stopped`].
-    pub async fn confirm_by_leader(&self, view: &Arc<PeerView>) -> Result<()> {
-        if let Some(why) = self.poisoned() {
-            return Err(Error::Stopped(why));
-        }
-        if self.is_stalled() {
-            return Err(Error::Busy("the engine or the raft log of this store stalls: its replicas lag".into()));
-        }
-        let leader = view.leader_peer().ok_or_else(|| view.not_leader())?;
-        let asks = self.follower_reads.get().ok_or_else(|| Error::Stopped("the store is starting".into()))?;
-        if crate::mutant!("replica.follower-reads-unasked") {
-            return Ok(());
-        }
-        let index = asks.index(view.group, leader.store_id).await.map_err(|error| {
-            tracing::debug!(group = %view.group, %error, "no index for a follower's read");
-            view.not_leader()
-        })?;
-        view.wait_applied(index).await;
-        crate::reach!("replica.follower-read");
-        Ok(())
-    }
-
     /// Returns the commit index of a group, once it is certain that this store led the group when it was asked.
     ///
     /// # Errors
@@ -431,12 +400,6 @@ impl Handle {
         let index = answer.await.unwrap_or_else(|_| Err(Error::Stopped("the store stopped".into())))?;
         self.confirm(&view).await?;
         Ok(index)
-    }
-
-    /// Sets how leaders are asked.
-    pub(super) fn ask_through(&self, reads: FollowerReads) {
-        // Called once, when the store starts.
-        let _ = self.follower_reads.set(reads);
     }
 
     /// Creates new groups, with this store's peers of `regions`. Groups that exist here already are left alone.

@@ -51,6 +51,7 @@ pub mod view;
 
 pub use driver::{Machines, Options};
 pub use effects::StoreEffect;
+pub use follower_reads::FollowerReads;
 pub use handle::{Handle, Poison, Room};
 pub use start::{Start, start};
 pub use view::{Leadership, PeerView};
@@ -69,18 +70,21 @@ pub const MUTANTS: &[(&str, &str)] = &[
         "replica.snapshot-beside-a-waiting-batch",
         "a snapshot is taken while a batch may get into the engine at any moment",
     ),
-    (
-        "replica.candidates-state-taken-by-a-peer",
-        "a peer follows the candidate that sends it the state of its group",
-    ),
+    ("replica.candidates-state-taken-by-a-peer", "a peer follows the candidate that sends it the state of its group"),
     ("replica.range-free-before-the-install", "a group may begin in a range that a snapshot in progress will replace"),
     ("replica.lacking-store-is-silent", "a store that lacks a group does not say so when it gets messages for it"),
     ("replica.newcomer-not-recorded", "a store forgets that a group began there with a snapshot before its log did"),
     ("replica.run-shown-while-starting", "a store connects to others before its run is recorded"),
     ("replica.strangers-not-answered", "a peer whose descriptor lags does not answer members that it does not know"),
     ("replica.follower-reads-unasked", "a follower serves reads without asking the leader"),
-    ("replica.read-joins-question", "a follower serves a read by the answer to a question that was asked before the read"),
-    ("replica.asked-leader-reads-on", "a leader reads by its lease although a follower may have served more than it has applied"),
+    (
+        "replica.read-joins-question",
+        "a follower serves a read by the answer to a question that was asked before the read",
+    ),
+    (
+        "replica.asked-leader-reads-on",
+        "a leader reads by its lease although a follower may have served more than it has applied",
+    ),
     ("replica.no-tombstone", "a removed peer leaves no tombstone, and its state stays in the engine"),
     ("replica.gone-ignores-conf-ver", "a peer is removed by an older descriptor that does not name it"),
     ("replica.log-removed-before-flush", "a removed peer's log goes before its end is durable in the engine"),

@@ -35,6 +35,8 @@ pub struct Replicas {
     pub handle: Handle,
     /// The transport service for other stores.
     pub inbox: Inbox,
+    /// For reads of groups that other stores lead.
+    pub follower_reads: FollowerReads,
     lanes: Vec<JoinHandle<Result<()>>>,
     /// The log's writer, if there are several lanes. It ends with them.
     writer: Option<JoinHandle<()>>,
@@ -120,7 +122,7 @@ pub async fn start(env: &Env, start: Start, machines: Machines) -> Result<(Repli
     };
     let receiving = traffic(SNAPSHOTS_IN_MAX);
     let outbox = Outbox::new(local.clone(), env.net.clone(), addresses.clone(), handle.clone(), sending);
-    handle.ask_through(FollowerReads::new(local.clone(), env.net.clone(), env.clock.clone(), addresses));
+    let follower_reads = FollowerReads::new(local.clone(), env.net.clone(), env.clock.clone(), addresses);
     let runs = Runs::load(&engine)?;
     let (effects, received) = Effects::new();
     let promise = Arc::new(LongestPromise::load(&engine)?);
@@ -212,5 +214,5 @@ pub async fn start(env: &Env, start: Start, machines: Machines) -> Result<(Repli
             }
         }
     });
-    Ok((Replicas { handle, inbox, lanes, writer, ticker }, received))
+    Ok((Replicas { handle, inbox, follower_reads, lanes, writer, ticker }, received))
 }

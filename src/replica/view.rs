@@ -75,10 +75,6 @@ pub struct PeerView {
     lease: Lease,
     /// The index up to which the engine holds the group, and those who wait for more.
     applied: Mutex<Applied>,
-    /// The newest term in which another peer asked this one for the commit index.
-    asked_term: AtomicU64,
-    /// Whether this peer is about to be removed, with its data.
-    ended: AtomicBool,
     /// Quotas of pending proposals: their number and bytes in the group, and their bytes in all groups of the store.
     pending: Budget,
     pending_bytes: Budget,
@@ -106,8 +102,6 @@ impl PeerView {
             leadership: watch::Sender::new(Leadership::default()),
             lease: Lease::none(),
             applied: Mutex::default(),
-            asked_term: AtomicU64::new(0),
-            ended: AtomicBool::new(false),
             pending: Budget::new(PROPOSALS_PENDING_MAX),
             pending_bytes: Budget::new(PROPOSAL_BYTES_PENDING_MAX),
             store_bytes: budgets.proposal_bytes.clone(),
@@ -237,25 +231,11 @@ impl PeerView {
         };
         let _ = reached.await;
     }
-    /// Records that another peer asks for the commit index in this term: from now on the lease alone does not allow a
-    /// read.
-    pub(super) fn note_asked(&self, term: u64) {
-        if !crate::mutant!("replica.asked-leader-reads-on") {
-            self.asked_term.store(term, Ordering::SeqCst);
-        }
-    }
-    /// Returns whether another peer asked this one for the commit index in this term.
-    pub(super) fn was_asked_in(&self, term: u64) -> bool {
-        self.asked_term.load(Ordering::SeqCst) == term
-    }
-    /// Returns whether this peer was removed, or is about to be: a view of the engine that was taken before this is false
-    /// has the group's data.
-    pub fn has_ended(&self) -> bool {
-        self.ended.load(Ordering::SeqCst)
-    }
-    /// Must come before the engine loses the group's data.
+    /// Shows that this peer is no member any more. Must come before the engine loses the group's data: a read takes its
+    /// view of the engine first and looks at the descriptor afterwards.
     pub(super) fn end(&self) {
-        self.ended.store(true, Ordering::SeqCst);
+        let region = Region { peers: Vec::new(), ..Region::clone(&self.region()) };
+        *self.region.write().expect("no writer panics") = Arc::new(region);
         self.applied.lock().expect("no holder panics").waiting.clear();
     }
     pub(super) fn set_lease(&self, term: u64, until: Instant) {

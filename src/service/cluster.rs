@@ -13,7 +13,8 @@ use crate::pd::{PdError, PdServer};
 use crate::proto::armilla::pd::cluster_server::Cluster;
 use crate::proto::armilla::pd::{
     AllocIdsReply, AllocIdsRequest, HelloReply, HelloRequest, MovePeerReply, MovePeerRequest, OverviewReply,
-    OverviewRequest, RegisterStoreReply, RegisterStoreRequest, RemoveStoreReply, RemoveStoreRequest, StoreHeartbeatReply, StoreHeartbeatRequest, TransferLeaderReply, TransferLeaderRequest,
+    OverviewRequest, RegisterStoreReply, RegisterStoreRequest, RemoveStoreReply, RemoveStoreRequest,
+    StoreHeartbeatReply, StoreHeartbeatRequest, TransferLeaderReply, TransferLeaderRequest,
 };
 
 use super::calls::Method;

@@ -1,7 +1,7 @@
 //! Peers that hear no leader: they may have been removed from their group without hearing of it.
 //!
-//! The placement driver knows the newest descriptor of every region. **In** come the views of this store's peers; **out**
-//! go descriptors that may prove that a peer is no member any more. **Never**: a conclusion from silence alone.
+//! The placement driver knows the newest descriptor of every region. **In** come the views of this store's peers;
+//! **out** go descriptors that may prove that a peer is no member any more. **Never**: a conclusion from silence alone.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -301,8 +301,8 @@ impl Heartbeat {
         refused
     }
 
-    /// Carries out a change of a region's peers, if it still leads and has the order's epoch. The placement driver orders
-    /// it again until it sees its effect.
+    /// Carries out a change of a region's peers, if it still leads and has the order's epoch. The placement driver
+    /// orders it again until it sees its effect.
     fn change_peers(&self, order: PeersOrder) {
         let PeersOrder { region_id, epoch, changes } = order;
         let RegionEpoch { version, conf_ver } = epoch.unwrap_or_default();

@@ -11,7 +11,7 @@ use crate::engine::{Engine, KvEngine};
 use crate::proto::armilla::raft::{CasReply, CommandHeader, region_command};
 use crate::proto::kvrpcpb::Context;
 use crate::region::command;
-use crate::replica::{Handle, PeerView, Room};
+use crate::replica::{FollowerReads, Handle, PeerView, Room};
 use crate::rt::clock::Clock;
 use crate::rt::probe::{self, Event as Probe};
 use crate::rt::task;
@@ -33,15 +33,22 @@ struct Store {
     clock: Clock,
     timeout: Duration,
     splits: Splits,
+    follower_reads: FollowerReads,
     /// Numbers the reads, for the simulator's oracles.
     reads: AtomicU64,
 }
 
 impl RegionStore {
     /// Creates the regions of `store`, which `handle` drives. A read or write that takes longer than `timeout` fails.
-    pub fn new(store: u64, handle: Handle, timeout: Duration, splits: Splits) -> RegionStore {
-        let clock = handle.clock().clone();
-        RegionStore(Arc::new(Store { id: store, handle, clock, timeout, splits, reads: AtomicU64::new(0) }))
+    pub fn new(
+        store: u64,
+        handle: Handle,
+        timeout: Duration,
+        splits: Splits,
+        follower_reads: FollowerReads,
+    ) -> RegionStore {
+        let (clock, reads) = (handle.clock().clone(), AtomicU64::new(0));
+        RegionStore(Arc::new(Store { id: store, handle, clock, timeout, splits, follower_reads, reads }))
     }
 
     /// Returns the route to a region for this store's own use, if it leads the region.
@@ -180,7 +187,7 @@ impl Route for RegionRoute {
     }
 
     async fn read(&self) -> Result<RegionRead<Self::Snapshot>> {
-        let Store { id, handle, clock, timeout, reads, .. } = &*self.store.0;
+        let Store { id, handle, clock, timeout, reads, follower_reads, .. } = &*self.store.0;
         let (store, group) = (*id, self.view.group.0);
         let read = if probe::LISTENING { reads.fetch_add(1, Ordering::Relaxed) } else { 0 };
         probe::emit(|| Probe::ReadAsked { store, group, read });
@@ -188,7 +195,7 @@ impl Route for RegionRoute {
         if !crate::mutant!("store.read-without-barrier") {
             let barrier = async {
                 if self.by_replica && !self.view.leads() {
-                    handle.confirm_by_leader(&self.view).await
+                    follower_reads.confirm(handle, &self.view).await
                 } else {
                     handle.confirm(&self.view).await
                 }
@@ -202,14 +209,13 @@ impl Route for RegionRoute {
             task::yield_now().await;
         }
         let snapshot = handle.engine().snapshot();
-        // The peer may have been removed, and its data with it.
-        if self.view.has_ended() {
+        // The region may have changed while the quorum was asked. The view must be of the epoch that the request asked
+        // for, and of a peer that is still a member.
+        let region = self.view.region();
+        if region.peers.is_empty() {
             return Err(Error::RegionNotFound(self.view.group));
         }
         probe::emit(|| Probe::ReadServed { store, group, read, applied: self.view.applied() });
-        // The region may have changed while the quorum was asked. The view must be of the epoch that the request asked
-        // for.
-        let region = self.view.region();
         assert_eq!(region.id, self.region.id, "a request must read the region that it was routed to");
         self.store.check_version(self.version, &region)?;
         let fence = Fence { term, version: region::epoch(&region).version };
@@ -277,7 +283,14 @@ impl Kv for RegionStore {
         let (view, region) = self.check(context, access)?;
         let version = context.region_epoch.unwrap_or_default().version;
         assert_eq!(region.id, context.region_id, "a request was routed to another region");
-        Ok(RegionRoute { store: self.clone(), view, region, version, limit: self.limit(context), by_replica: context.replica_read })
+        Ok(RegionRoute {
+            store: self.clone(),
+            view,
+            region,
+            version,
+            limit: self.limit(context),
+            by_replica: context.replica_read,
+        })
     }
 
     fn now_s(&self) -> u64 {

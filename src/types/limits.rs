@@ -341,3 +341,18 @@ const _: () = {
     assert!(QUERY_SLICE_PAIRS_MAX <= QUERY_PAGE_ROWS_MAX, "a page takes at least one slice of work");
     assert!(QUERY_SLICE_BYTES_FULL as u64 <= QUERY_PAGE_SCAN_BYTES_MAX, "a page takes at least one slice of work");
 };
+
+/// How many replicas move at a time so that stores have about as many each.
+pub const REPLICA_MOVES_MAX: usize = 4;
+
+/// How long a replica may take to move, while nothing changes, before the placement driver gives up.
+pub const REPLICA_MOVE_TIME_MAX: Duration = Duration::from_secs(600);
+
+/// The most regions whose peers one heartbeat's reply changes.
+pub const PEERS_ORDERS_MAX: usize = 8;
+
+/// How many entries a learner may lack and still become a voter.
+pub const PROMOTED_LAG_ENTRIES_MAX: u64 = 128;
+
+/// How long a follower waits for its leader's commit index.
+pub const READ_INDEX_WAIT_MAX: Duration = Duration::from_secs(1);

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use armilla::proto::metapb::PeerRole;
 use armilla::rt::probe::Event;
 use armilla::rt::sim::World;
 use armilla::rt::sim::probe::{ProbeRecord, What};
 use armilla::rt::sync::Notify;
-use armilla::proto::metapb::PeerRole;
 use armilla::types::{Region, region};
 
 use crate::oracle::appends::Appends;

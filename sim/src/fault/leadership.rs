@@ -39,25 +39,28 @@ pub enum Kind {
 pub const NAMES: &[&str] = &["transfer", "transfer-pd", "move-peer"];
 
 /// The classes from which the swarm draws.
-pub const CLASSES: &[Class<Kind>] = &[Class {
-    name: "transfer",
-    per_minute: (1.0, 20.0),
-    make: |d| {
-        let kind = match d.rng.below(5) {
-            0 => Kind::TransferPd { to: d.node() },
-            _ => Kind::Transfer { region: d.region(), to: d.node() },
-        };
-        Draft::everywhere(0, kind)
+pub const CLASSES: &[Class<Kind>] = &[
+    Class {
+        name: "transfer",
+        per_minute: (1.0, 20.0),
+        make: |d| {
+            let kind = match d.rng.below(5) {
+                0 => Kind::TransferPd { to: d.node() },
+                _ => Kind::Transfer { region: d.region(), to: d.node() },
+            };
+            Draft::everywhere(0, kind)
+        },
     },
-}, Class {
-    // Has an effect only where there are more nodes than replicas.
-    name: "move-peer",
-    per_minute: (3.0, 40.0),
-    make: |d| {
-        let (region, peer, to) = (d.region(), d.rng.below(3) as u32, d.node());
-        Draft::everywhere(0, Kind::MovePeer { region, peer, to })
+    Class {
+        // Has an effect only where there are more nodes than replicas.
+        name: "move-peer",
+        per_minute: (3.0, 40.0),
+        make: |d| {
+            let (region, peer, to) = (d.region(), d.rng.below(3) as u32, d.node());
+            Draft::everywhere(0, Kind::MovePeer { region, peer, to })
+        },
     },
-}];
+];
 
 impl Behavior for Kind {
     fn shape(&self) -> Shape {

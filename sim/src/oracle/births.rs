@@ -25,8 +25,8 @@ pub struct Births {
     quiet_since_ns: Option<u64>,
     /// By region without a leader: when (true ns) a peer of it was born that campaigns, and its node.
     waiting: BTreeMap<u64, (u64, u64)>,
-    /// Regions that have had a leader. Where an old leader of the parent applies the split late, its peer of the newborn
-    /// campaigns in vain.
+    /// Regions that have had a leader. Where an old leader of the parent applies the split late, its peer of the
+    /// newborn campaigns in vain.
     led: BTreeSet<u64>,
     /// The number of judged births.
     pub judged: u64,
@@ -54,7 +54,8 @@ impl Births {
         match event {
             Event::Note { what: "born", a: group, b: 1, .. } => {
                 let rest_ns = SETTLE_ELECTIONS * self.election_ns + SETTLE_NS;
-                if self.quiet_since_ns.is_some_and(|since_ns| now_ns >= since_ns + rest_ns) && !self.led.contains(group) {
+                if self.quiet_since_ns.is_some_and(|since_ns| now_ns >= since_ns + rest_ns) && !self.led.contains(group)
+                {
                     self.judged += 1;
                     self.waiting.insert(*group, (now_ns, node));
                 }

@@ -2,9 +2,9 @@
 //!
 //! Source: none in the literature; a slow store that makes leaders of other stores move slows down a whole cluster.
 //!
-//! Judged while, for at least some election timeouts, nothing but slow engines and disks has been wrong, on less than half
-//! of the nodes: a leader steps down if most others answer nothing, as stores do whose disk completes no write. The
-//! placement driver may always order a leader to hand over.
+//! Judged while, for at least some election timeouts, nothing but slow engines and disks has been wrong, on less than
+//! half of the nodes: a leader steps down if most others answer nothing, as stores do whose disk completes no write.
+//! The placement driver may always order a leader to hand over.
 
 use std::collections::{BTreeMap, BTreeSet};
 

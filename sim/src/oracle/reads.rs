@@ -6,8 +6,8 @@
 //!
 //! A write is acknowledged by the leader that proposed it, once that leader has applied it. So when a read request
 //! arrives on any store, its view of the engine must include at least the highest index that such a leader has applied
-//! by then. What a read has seen, every later read must see as well: a follower may serve an entry before the leader has
-//! applied it.
+//! by then. What a read has seen, every later read must see as well: a follower may serve an entry before the leader
+//! has applied it.
 
 use std::collections::BTreeMap;
 

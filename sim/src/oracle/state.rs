@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use armilla::engine::{Cf, SimStorage};
-use armilla::replica::group_state::{self, GroupState};
 use armilla::proto::metapb::PeerRole;
+use armilla::replica::group_state::{self, GroupState};
 use armilla::types::{GroupId, Region, region};
 
 use super::Violation;

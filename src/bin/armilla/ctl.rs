@@ -225,8 +225,8 @@ enum RegionCommand {
 /// Changes of the stores.
 #[derive(Debug, Subcommand)]
 enum StoreCommand {
-    /// Move all replicas away from a store, which is removed from the cluster when it has none; wait until it is. A node
-    /// that ran it stops, and starts again only with an empty data directory.
+    /// Move all replicas away from a store, which is removed from the cluster when it has none; wait until it is. A
+    /// node that ran it stops, and starts again only with an empty data directory.
     Remove {
         /// The store's id.
         store: u64,

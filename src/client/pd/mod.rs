@@ -307,8 +307,8 @@ impl PdClient {
         .map(|_: cluster::MovePeerReply| ())
     }
 
-    /// Asks PD to move all replicas away from a store and to remove it then. Returns how many regions still have a replica
-    /// there.
+    /// Asks PD to move all replicas away from a store and to remove it then. Returns how many regions still have a
+    /// replica there.
     ///
     /// # Errors
     /// Returns [`Error::Unavailable`] after the deadline, [`Error::Refused`] if PD refuses.

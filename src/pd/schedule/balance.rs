@@ -30,9 +30,9 @@ pub struct Proposal {
     pub to: u64,
 }
 
-/// Returns at most `max` moves, each from the store with the most replicas to the one with the fewest; ties are broken by
-/// the smallest IDs. `counts` has the replicas of every store that may give or take some; `resting` are the regions that
-/// may move. A replica that does not lead moves rather than a leader.
+/// Returns at most `max` moves, each from the store with the most replicas to the one with the fewest; ties are broken
+/// by the smallest IDs. `counts` has the replicas of every store that may give or take some; `resting` are the regions
+/// that may move. A replica that does not lead moves rather than a leader.
 pub fn propose(mut counts: BTreeMap<u64, u64>, resting: &[Placement], max: usize) -> Vec<Proposal> {
     let mut proposals: Vec<Proposal> = Vec::new();
     while proposals.len() < max {
@@ -68,7 +68,9 @@ mod tests {
 
     #[test]
     fn an_empty_store_gets_its_share() {
-        let regions: Vec<Placement> = (1..=8).map(|region| placement(region, &[1 + region % 3, 1 + (region + 1) % 3, 1 + (region + 2) % 3])).collect();
+        let regions: Vec<Placement> = (1..=8)
+            .map(|region| placement(region, &[1 + region % 3, 1 + (region + 1) % 3, 1 + (region + 2) % 3]))
+            .collect();
         let counts = BTreeMap::from([(1, 8), (2, 8), (3, 8), (4, 0)]);
         let moves = propose(counts, &regions, 100);
         assert_eq!(moves.len(), 6, "{moves:?}");

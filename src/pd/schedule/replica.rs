@@ -1,7 +1,7 @@
 //! Gives every region its number of replicas, on stores that are there.
 //!
-//! A replica is replaced in four steps: a learner is added on another store, gets the data, becomes a voter while the old
-//! voter becomes a learner, and the old learner is removed. Each step follows from the region's descriptor and the
+//! A replica is replaced in four steps: a learner is added on another store, gets the data, becomes a voter while the
+//! old voter becomes a learner, and the old learner is removed. Each step follows from the region's descriptor and the
 //! stores alone, so nothing is lost if the placement driver's leader changes in between.
 //!
 //! **Never**: a step that removes a voter before another one has taken its place, or a step while the members change.
@@ -36,8 +36,8 @@ fn change(kind: Kind, peer: &Peer) -> PeerChange {
     PeerChange { kind: kind as i32, peer_id: peer.id, store_id: peer.store_id }
 }
 
-/// Returns the next step for a region that is to have `replicas` voters and no learner; `None` if it is as it should be,
-/// or cannot get there now. `leader` is the leader's peer.
+/// Returns the next step for a region that is to have `replicas` voters and no learner; `None` if it is as it should
+/// be, or cannot get there now. `leader` is the leader's peer.
 pub fn next(region: &Region, leader: u64, replicas: usize, stores: &Stores) -> Option<Step> {
     let of = |role: PeerRole| region.peers.iter().filter(move |peer| peer.role() == role);
     if of(PeerRole::IncomingVoter).chain(of(PeerRole::DemotingVoter)).next().is_some() {

@@ -525,8 +525,8 @@ impl PdServer {
             .map_err(PdError::Invalid)
     }
 
-    /// Moves all replicas away from a store, which is removed from the cluster when it has none. Returns how many regions
-    /// still have a replica there.
+    /// Moves all replicas away from a store, which is removed from the cluster when it has none. Returns how many
+    /// regions still have a replica there.
     ///
     /// # Errors
     /// [`PdError::Invalid`] if there is no such store, or if the rest of the cluster has no place for its replicas.
@@ -556,7 +556,8 @@ impl PdServer {
                      there. Add a store first"
                 )));
             }
-            self.command(Op::SetStoreState(SetStoreState { store_id: store, state: StoreState::Offline as i32 })).await?;
+            self.command(Op::SetStoreState(SetStoreState { store_id: store, state: StoreState::Offline as i32 }))
+                .await?;
             tracing::info!(store, "the store is being removed");
         }
         let here = |region: &&Region| region::peer_on(region, store).is_some();

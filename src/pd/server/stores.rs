@@ -5,8 +5,8 @@ use crate::pd::cluster::{Cluster, EndedOrder};
 use crate::pd::state::{self, PdState};
 use crate::proto::armilla::pd::pd_command::Op;
 use crate::proto::armilla::pd::{
-    AllocIds, LeaderOrder, PutRegion, PutStore, SetStoreState, RegisterStoreReply, RegisterStoreRequest, StoreHeartbeatReply,
-    StoreHeartbeatRequest, StoreStarted,
+    AllocIds, LeaderOrder, PutRegion, PutStore, RegisterStoreReply, RegisterStoreRequest, SetStoreState,
+    StoreHeartbeatReply, StoreHeartbeatRequest, StoreStarted,
 };
 use crate::proto::armilla::raft::Incarnation;
 use crate::proto::metapb::{NodeState, Store, StoreState};

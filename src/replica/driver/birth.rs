@@ -74,8 +74,8 @@ impl Births {
     }
 }
 
-/// Adds the descriptors of all pieces to the engine's batch in which the split is applied. A newborn whose peer here was
-/// destroyed before does not begin: its keys are removed.
+/// Adds the descriptors of all pieces to the engine's batch in which the split is applied. A newborn whose peer here
+/// was destroyed before does not begin: its keys are removed.
 pub(super) fn put_split(
     peer: &Peer,
     at: (u64, u64),
@@ -90,7 +90,10 @@ pub(super) fn put_split(
         let here = region::peer_on(region, store).map_or(0, |here| here.id);
         if handle.peer_id_min(GroupId(region.id)) > here {
             buried.push(region.id);
-            peer.machine.ranges(region).into_iter().for_each(|range| batch.delete_range(range.cf, range.start, range.end));
+            peer.machine
+                .ranges(region)
+                .into_iter()
+                .for_each(|range| batch.delete_range(range.cf, range.start, range.end));
         }
     }
     born.retain(|region| !buried.contains(&region.id));

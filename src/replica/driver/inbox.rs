@@ -39,11 +39,7 @@ impl Driver {
             },
             Message::Asked { group, reply } => {
                 let index = match self.peers.get_mut(&group) {
-                    Some(peer) if peer.group.ready() => {
-                        // From now on, before anybody can know the index.
-                        peer.view.note_asked(peer.group.term());
-                        Ok(peer.group.committed())
-                    }
+                    Some(peer) if peer.group.ready() => Ok(peer.index_for_follower()),
                     Some(peer) => Err(peer.view.not_leader()),
                     None => Err(Error::RegionNotFound(group)),
                 };

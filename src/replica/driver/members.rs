@@ -1,8 +1,8 @@
 //! Changes of groups' members, and the end of peers that are no members any more.
 //!
 //! A peer ends only on proof: its own log applied its removal, or another descriptor of its group, with a higher
-//! configuration version, does not name it. What remains of it is a tombstone in the engine, for ever: the lowest ID that
-//! a peer of the group may have on this store. Its log goes when the tombstone is durable.
+//! configuration version, does not name it. What remains of it is a tombstone in the engine, forever: the lowest ID
+//! that a peer of the group may have on this store. Its log goes when the tombstone is durable.
 //!
 //! **In** come applied changes, and proofs; **out** go groups with other members, and the ends of peers. **Never**: a
 //! peer with an ID that was destroyed here; a log that is gone while the engine could still come back without the
@@ -89,7 +89,11 @@ impl Driver {
     /// more. Does nothing while the peer cannot end; proofs come again.
     pub(super) fn end_by_proof(&mut self, group: GroupId, proof: &Region) -> Result<()> {
         let Some(peer) = self.peers.get_mut(&group) else { return Ok(()) };
-        if !proves_end(peer.region(), peer.group.peer(), proof) || !peer.install.is_idle() || peer.newcomer || self.stall.waits() {
+        if !proves_end(peer.region(), peer.group.peer(), proof)
+            || !peer.install.is_idle()
+            || peer.newcomer
+            || self.stall.waits()
+        {
             return Ok(());
         }
         let mut batch = WriteBatch::new();
@@ -149,7 +153,8 @@ impl Driver {
     }
 }
 
-/// Returns whether another descriptor of a group proves that a peer, whose own descriptor is `own`, is no member any more.
+/// Returns whether another descriptor of a group proves that a peer, whose own descriptor is `own`, is no member any
+/// more.
 fn proves_end(own: &Region, peer: u64, proof: &Region) -> bool {
     let newer = region::epoch(proof).conf_ver > region::epoch(own).conf_ver;
     let newer = newer || crate::mutant!("replica.gone-ignores-conf-ver");

@@ -51,8 +51,8 @@ impl Driver {
         self.outbox.send(message.group, region::epoch(region), sender.store, answer, None);
     }
 
-    /// Sends a group's state to a store that lacks it. Returns whether the message was such a store's answer to a request
-    /// for a vote.
+    /// Sends a group's state to a store that lacks it. Returns whether the message was such a store's answer to a
+    /// request for a vote.
     pub(super) fn answers_that_it_lacks(&mut self, sender: Sender, message: &PeerMessage) -> bool {
         let answer = &message.message;
         let lacks = answer.get_msg_type() == MessageType::MsgAppendResponse && answer.reject && answer.index == 0;

@@ -32,6 +32,9 @@ pub(super) struct Peer {
     pub(in crate::replica) install: Install,
     /// The range that the snapshot being installed replaces.
     pub(in crate::replica) replaced: Option<Claim>,
+    /// The newest term in which a follower asked for the commit index: from then on requests do not read by the lease
+    /// alone.
+    asked_term: u64,
     /// The stores of members that are not known here yet: this peer's descriptor lags. By the peer's ID.
     strangers: BTreeMap<u64, u64>,
     /// Whether the engine records that the group began here with a snapshot and its log may not have begun.
@@ -73,6 +76,7 @@ impl Peer {
             proposals: Proposals::default(),
             install: Install::default(),
             replaced: None,
+            asked_term: 0,
             strangers: BTreeMap::new(),
             newcomer: false,
             reads: Reads::default(),
@@ -148,6 +152,16 @@ impl Peer {
         }
     }
 
+    /// Returns the commit index for a follower that is going to serve reads.
+    pub fn index_for_follower(&mut self) -> u64 {
+        // From now on, before anybody can know the index.
+        self.asked_term = self.group.term();
+        if !crate::mutant!("replica.asked-leader-reads-on") {
+            self.view.drop_lease();
+        }
+        self.group.committed()
+    }
+
     /// Returns the store of a member.
     pub fn store_of(&self, peer: u64) -> Option<u64> {
         let known = region::peer_by_id(self.region(), peer).map(|peer| peer.store_id);
@@ -162,6 +176,10 @@ impl Peer {
         let old = std::mem::replace(&mut self.shown.lease, (until, term));
         if old != (until, term) {
             match until {
+                // Followers may have served what is committed but not applied here.
+                _ if self.asked_term == term && !crate::mutant!("replica.asked-leader-reads-on") => {
+                    self.view.drop_lease();
+                }
                 0 => self.view.drop_lease(),
                 until => self.view.set_lease(term, Instant(until)),
             }

@@ -57,8 +57,8 @@ pub struct Raft {
     peers: BTreeMap<PeerId, Peer>,
     /// By group: its number of peers, if known, until a descriptor is shown.
     replicas: BTreeMap<u64, usize>,
-    /// By group: the two newest memberships that a peer has shown, the newest first. A leader decides by the newest one or,
-    /// while it has not applied that itself, by the one before.
+    /// By group: the two newest memberships that a peer has shown, the newest first. A leader decides by the newest one
+    /// or, while it has not applied that itself, by the one before.
     members: BTreeMap<u64, Vec<Members>>,
     /// Stores that came back with an older copy of their disk. Their durable state is not judged; their elections and
     /// reads are.

@@ -23,8 +23,8 @@ pub fn check(id: PeerId, index: u64, entry: Entry, holders: usize, replicas: usi
     Err((NAME, id.store, what))
 }
 
-/// Judges the first apply of an entry, when `holders` have it on their disks: a quorum of each half of one of the newest
-/// memberships.
+/// Judges the first apply of an entry, when `holders` have it on their disks: a quorum of each half of one of the
+/// newest memberships.
 pub(super) fn check_members(
     id: PeerId,
     index: u64,

@@ -387,7 +387,8 @@ impl Ctl {
             let info = self.pd.get_region_by_id(region).await?;
             Ok::<_, Failure>(info.is_none_or(|info| on(&info, to) && !on(&info, from)))
         };
-        self.until(arrived, || format!("the replica of region {region} has not arrived on store {to} yet, it goes on")).await?;
+        self.until(arrived, || format!("the replica of region {region} has not arrived on store {to} yet, it goes on"))
+            .await?;
         self.done(json!({ "ok": true, "region": region, "from_store": from, "to_store": to }))
     }
 
