@@ -151,7 +151,8 @@ impl Raft {
             }
             Event::Record { store, group, peer, first, index } => {
                 let (_, peer) = self.parts(id(store, group, peer));
-                peer.made.insert(index, Made { first, applied: peer.applied });
+                let made = Made { first, applied: peer.applied };
+                peer.made.entry(index).or_default().push_back(made);
                 Ok(())
             }
             Event::Append { store, group, peer, index, term, hash } => {
@@ -200,7 +201,7 @@ impl Raft {
         }
         persistence::check_start(peer, id, (term, vote, commit), last_index)?;
         // Records that were being written may or may not have replaced earlier entries: later appends will show it.
-        if let Some(first) = peer.made.values().map(|made| made.first).min() {
+        if let Some(first) = peer.made.values().flatten().map(|made| made.first).min() {
             peer.log.split_off(&first);
         }
         peer.term = term;
@@ -232,8 +233,13 @@ impl Raft {
         peer.cut(index);
         peer.log.insert(index, entry);
         // The record of an entry contains the commit index, and all entries applied before it was made were committed.
-        if let Some(Made { applied, .. }) = peer.made.remove(&index) {
-            peer.carried = peer.carried.max(applied);
+        if let Some(records) = peer.made.get_mut(&index) {
+            // Records are written in order.
+            let carried = records.pop_front().map_or(0, |made| made.applied);
+            peer.carried = peer.carried.max(carried);
+            if records.is_empty() {
+                peer.made.remove(&index);
+            }
         }
         Ok(())
     }

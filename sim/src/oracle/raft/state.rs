@@ -1,6 +1,6 @@
 //! The state of all peers, as known from the events that they reported.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 /// A peer of a group on a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,8 +45,9 @@ pub struct Peer {
     pub commit: u64,
     /// The least commit index that the log's last record must contain.
     pub carried: u64,
-    /// Records that are being written to the disk, by their last entry.
-    pub made: BTreeMap<u64, Made>,
+    /// Records that are being written to the disk, by their last entry, the oldest first: one may replace another that is
+    /// not written either.
+    pub made: BTreeMap<u64, VecDeque<Made>>,
     /// The entries that were reported durable.
     pub log: BTreeMap<u64, Entry>,
     /// Index and term of the snapshot that precedes the log.
