@@ -57,13 +57,23 @@ struct Sum {
 /// Number of seeds after which a site should have been reached.
 const SEEDS_REACH: u64 = 200;
 /// The same for sites that few seeds reach.
-const SEEDS_REACH_RARE: [(&str, u64); 6] = [
-    ("driver.candidate-sends-its-state", 20_000),
-    ("driver.lacks-a-group", 800),
+const SEEDS_REACH_RARE: [(&str, u64); 16] = [
+    ("driver.candidate-sends-its-state", 2_000),
+    ("driver.demoted-leader-hands-over", 2_000),
+    ("driver.lacks-a-group", 400),
+    ("driver.message-for-the-dead", 6_000),
     ("driver.newborn-without-record", 5_000),
-    ("driver.newcomer", 800),
+    ("driver.newcomer", 400),
+    ("driver.removed-by-own-log", 1_500),
+    ("driver.removed-by-proof", 1_500),
     ("driver.snapshot-of-an-earlier-pass", 800),
+    ("driver.stranger", 4_000),
+    ("engine.damaged-file-found", 800),
+    ("log.older-copy-noticed", 800),
     ("pd.older-run-refused", 800),
+    ("pd.replica-balanced", 800),
+    ("raft.leader-demoted", 50_000),
+    ("store.large-region-split", 800),
 ];
 
 fn seeds_to_reach(site: &str) -> u64 {
