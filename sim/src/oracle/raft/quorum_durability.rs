@@ -36,9 +36,15 @@ pub(super) fn check_members(
     if members.iter().any(|members| members.halves.iter().all(held)) {
         return Ok(());
     }
-    let what = format!(
-        "group {} entry {index} of term {} is applied but durable on peers {holders:?} of {members:?}",
-        id.group, entry.term
-    );
-    Err((NAME, id.store, what))
+    let halves = members.iter().take(1).flat_map(|newest| &newest.halves);
+    let held = halves.map(|half| {
+        let holders = half.iter().filter(|peer| holders.contains(peer)).count();
+        format!("{holders} of {} peers", half.len())
+    });
+    let held = held.collect::<Vec<_>>().join(" and ");
+    Err((
+        NAME,
+        id.store,
+        format!("group {} entry {index} of term {} is applied but durable on {held}", id.group, entry.term),
+    ))
 }
