@@ -1,7 +1,8 @@
 //! # pd: the placement driver
 //!
-//! Allocates timestamps and IDs, knows all stores and regions, and plans moves of leaders. It is one more raft group
-//! ([`crate::types::GroupId::PD`]) on the first nodes of a cluster, in the same replica loop and log as the data.
+//! Allocates timestamps and IDs, knows all stores and regions, and plans moves of leaders and replicas. It is one more
+//! raft group ([`crate::types::GroupId::PD`]) on the first nodes of a cluster, in the same replica loop and log as the
+//! data.
 //!
 //! ```text
 //!   services: GetRegion, Tso, RegisterStore, StoreHeartbeat, …
@@ -19,9 +20,9 @@
 //!                                        +------------------------+
 //! ```
 //!
-//! **In** come calls of clients and stores, and committed commands. **Out** go responses, and leader orders in the
-//! replies to heartbeats. `state`, `machine`, `tso`, `cluster`, `schedule`, `batch` and `bootstrap` are pure; `server`
-//! is the loop.
+//! **In** come calls of clients and stores, and committed commands. **Out** go responses, and orders about leaders and
+//! members in the replies to heartbeats. `state`, `machine`, `tso`, `cluster`, `schedule`, `batch` and `bootstrap` are
+//! pure; `server` is the loop.
 //!
 //! **Never**: a timestamp that is not larger than every one whose call ended before this call began, whichever member
 //! is leader and whatever the clocks show; an ID allocated twice; two stores at one address; a response from a leader

@@ -25,6 +25,9 @@
 //! **In** come messages (`message`); **out** go raft messages, log writes, engine writes, replies, and effects for the
 //! store ([`effects`]).
 //!
+//! A group's members change by commands in its own log, and a peer that is no member any more leaves a tombstone
+//! (`driver/members.rs`). Peers that do not lead serve reads by their leader's commit index (`follower_reads`).
+//!
 //! **Files**: `driver/` has a file for each phase of a round, `peer/` the parts of one group, `transport/` the streams
 //! to other stores, `log/` the raft log, and `snapshot/` the sending and receiving of a group's state; `handle` and
 //! `view` are the interface for other modules.

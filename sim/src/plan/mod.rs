@@ -51,7 +51,7 @@ pub struct Plan {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Topology {
-    /// Number of stores, usually 3 or 5.
+    /// Number of stores, usually 3 to 5.
     pub stores: u32,
     /// Replicas of each region; 0: one on every store.
     #[serde(default)]

@@ -45,8 +45,8 @@ pub struct Peer {
     pub commit: u64,
     /// The least commit index that the log's last record must contain.
     pub carried: u64,
-    /// Records that are being written to the disk, by their last entry, the oldest first: one may replace another that is
-    /// not written either.
+    /// Records that are being written to the disk, by their last entry, the oldest first: one may replace another that
+    /// is not written either.
     pub made: BTreeMap<u64, VecDeque<Made>>,
     /// The entries that were reported durable.
     pub log: BTreeMap<u64, Entry>,
