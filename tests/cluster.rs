@@ -164,6 +164,28 @@ fn spread(regions: &[Bytes]) -> Vec<Vec<u8>> {
     regions.iter().flat_map(|start| (0..KEYS_A_REGION).map(move |n| name(start, n))).collect()
 }
 
+/// Starts the clients on a few keys in every region.
+fn begin(
+    wire: Wire,
+    starts: &[Bytes],
+    runtime: &tokio::runtime::Runtime,
+    seed: u64,
+) -> (Arc<Stage>, Arc<Vec<Vec<u8>>>, Vec<tokio::task::JoinHandle<()>>) {
+    let keys = Arc::new(spread(starts));
+    let stage = Arc::new(Stage {
+        wire,
+        began: Instant::now(),
+        history: History::default(),
+        stop: AtomicBool::new(false),
+        values: AtomicU64::new(0),
+        successes: AtomicU64::new(0),
+        kept: Mutex::default(),
+    });
+    let one = |id| client(stage.clone(), keys.clone(), Rng::fork(seed, &format!("client {id}")), id);
+    let clients = (0..CLIENTS).map(|id| runtime.spawn(one(id))).collect();
+    (stage, keys, clients)
+}
+
 #[test]
 fn random_nodes_die_under_load_and_nothing_acknowledged_is_lost() {
     let seed = std::env::var("ARMILLA_SEED")
@@ -182,19 +204,7 @@ fn random_nodes_die_under_load_and_nothing_acknowledged_is_lost() {
     let regions = runtime.block_on(wire.regions()).expect("regions");
     let starts: Vec<Bytes> = regions.iter().map(|(region, _)| region.start_key.clone()).collect();
     assert!(starts.len() >= 2, "a cluster starts with several regions: {starts:?}");
-    let keys = Arc::new(spread(&starts));
-    let stage = Arc::new(Stage {
-        wire,
-        began: Instant::now(),
-        history: History::default(),
-        stop: AtomicBool::new(false),
-        values: AtomicU64::new(0),
-        successes: AtomicU64::new(0),
-        kept: Mutex::default(),
-    });
-    let clients: Vec<_> = (0..CLIENTS)
-        .map(|id| runtime.spawn(client(stage.clone(), keys.clone(), Rng::fork(seed, &format!("client {id}")), id)))
-        .collect();
+    let (stage, keys, clients) = begin(wire, &starts, &runtime, seed);
 
     let (mut pauses, mut splits) = (Vec::new(), Vec::new());
     for round in 0..rounds {
@@ -335,19 +345,7 @@ fn replicas_move_heal_and_leave_under_load() {
     let wire = Wire::new(cluster.addrs());
     let first = runtime.block_on(wire.regions()).expect("regions");
     let starts: Vec<Bytes> = first.iter().map(|(region, _)| region.start_key.clone()).collect();
-    let keys = Arc::new(spread(&starts));
-    let stage = Arc::new(Stage {
-        wire: Wire::new(cluster.addrs()),
-        began: Instant::now(),
-        history: History::default(),
-        stop: AtomicBool::new(false),
-        values: AtomicU64::new(0),
-        successes: AtomicU64::new(0),
-        kept: Mutex::default(),
-    });
-    let clients: Vec<_> = (0..CLIENTS)
-        .map(|id| runtime.spawn(client(stage.clone(), keys.clone(), Rng::fork(seed, &format!("client {id}")), id)))
-        .collect();
+    let (stage, keys, clients) = begin(Wire::new(cluster.addrs()), &starts, &runtime, seed);
     let store_at = |addr: &str| {
         let stores = runtime.block_on(wire.stores()).unwrap_or_default();
         stores.iter().filter(|(_, at)| *at == addr).map(|(id, _)| *id).next_back()

@@ -251,8 +251,10 @@ impl Cluster {
                 resting.push(Placement { region: region.id, stores, leader: leader.store_id });
             }
         }
-        for moving in self.moves.values() {
-            if let Some(count) = counts.get_mut(&moving.to_store) {
+        for (id, moving) in &self.moves {
+            // A replica that has arrived is counted there already.
+            let arrived = state.region(*id).is_some_and(|region| region::peer_on(region, moving.to_store).is_some());
+            if let Some(count) = counts.get_mut(&moving.to_store).filter(|_| !arrived) {
                 *count += 1;
             }
             if let Some(count) = counts.get_mut(&moving.from_store) {

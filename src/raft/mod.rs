@@ -27,6 +27,7 @@
 mod beat;
 pub mod frame;
 pub mod group;
+mod kinds;
 pub mod lease;
 pub mod log_view;
 mod lost;

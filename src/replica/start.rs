@@ -100,6 +100,30 @@ async fn remove_ended(log: &mut RaftLog, engine: &Engine, tombstones: &BTreeMap<
     if batch.is_empty() { Ok(()) } else { log.write(&batch, true).await }
 }
 
+/// Applies what the log knows to be committed, until no group is born any more.
+async fn replay(
+    drivers: &mut [Driver],
+    messages: &mut [mpsc::UnboundedReceiver<Message>],
+    mut keeper: Box<LogKeeper>,
+    handle: &Handle,
+) -> Result<Box<LogKeeper>> {
+    // A group that was born after the engine's last flush is only in the log: its parent's entries give birth to it
+    // again, and it may have split itself since.
+    loop {
+        let mut born = Vec::new();
+        for (driver, messages) in drivers.iter_mut().zip(messages.iter_mut()) {
+            keeper = driver.replay(keeper, messages).await?;
+            born.extend(driver.take_restored());
+        }
+        if born.is_empty() {
+            return Ok(keeper);
+        }
+        for region in born {
+            drivers[handle.lane_of(GroupId(region.id))].restore_newborn(&mut keeper.log, region).await?;
+        }
+    }
+}
+
 /// Restores every group that the engine holds, and starts the lanes. The returned channel has the effects of the
 /// groups' state machines on the store.
 ///
@@ -159,21 +183,7 @@ pub async fn start(env: &Env, start: Start, machines: Machines) -> Result<(Repli
         store_bytes_max: options.log_store_bytes_max,
     };
     let mut keeper = Box::new(LogKeeper { log, retention, handle: handle.clone() });
-    // A group that was born after the engine's last flush is only in the log: its parent's entries give birth to it
-    // again, and it may have split itself since.
-    loop {
-        let mut born = Vec::new();
-        for (driver, messages) in drivers.iter_mut().zip(&mut messages) {
-            keeper = driver.replay(keeper, messages).await?;
-            born.extend(driver.take_restored());
-        }
-        if born.is_empty() {
-            break;
-        }
-        for region in born {
-            drivers[handle.lane_of(GroupId(region.id))].restore_newborn(&mut keeper.log, region).await?;
-        }
-    }
+    keeper = replay(&mut drivers, &mut messages, keeper, &handle).await?;
     for group in keeper.log.groups() {
         if handle.view(group).is_none() && handle.peer_id_min(group) > 0 {
             drivers[handle.lane_of(group)].bury(group);

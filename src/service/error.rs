@@ -5,19 +5,15 @@
 //! | our error | in the reply | why |
 //! |---|---|---|
 //! | `NotLeader` | `not_leader` with the leader if known | clients follow the hint at once, so it must be fresh |
-//! | `RegionNotFound`, `EpochNotMatch`, `KeyNotInRegion`, `StoreNotMatch`, `PeerNotMatch`, `StaleCommand` | the field
-//! of that name (`mismatch_peer_id`) | clients refresh their cache and try again |
+//! | `RegionNotFound`, `EpochNotMatch`, `KeyNotInRegion`, `StoreNotMatch`, `PeerNotMatch`, `StaleCommand` | the field of that name (`mismatch_peer_id`) | clients refresh their cache and try again |
 //! | `EntryTooLarge` | `raft_entry_too_large` | clients give up and report it to their caller |
 //! | `DiskFull` | `disk_full` | clients give up and report it to their caller; deletes are still accepted |
 //! | `Busy` | `server_is_busy` | client-rust does not retry it: real overload only |
-//! | `Deadline` | `server_is_busy`, its reason "deadline is exceeded" | nothing happened; TiKV's clients know the
-//! reason as a timeout |
-//! | `Timeout`, `Stopped` | `not_leader` without a leader | nothing happened; every client asks PD and tries again,
-//! even a compare-and-swap |
+//! | `Deadline` | `server_is_busy`, its reason "deadline is exceeded" | nothing happened; TiKV's clients know the reason as a timeout |
+//! | `Timeout`, `Stopped` | `not_leader` without a leader | nothing happened; every client asks PD and tries again, even a compare-and-swap |
 //! | `Unknown`, of a put or delete | `stale_command` and `undetermined_result` together | see below |
 //! | `Unknown`, of a compare-and-swap | the `error` string | the only form that no client retries |
-//! | `Invalid` | the `error` string; a reply of pairs has a pair with `error.abort` instead | shown to the caller, not
-//! retried |
+//! | `Invalid` | the `error` string; a reply of pairs has a pair with `error.abort` instead | shown to the caller, not retried |
 //! | `Corruption`, `Io` | the same | the same |
 //!
 //! **A write whose outcome is unknown.** Clients of TiKV repeat puts and deletes whenever a connection breaks, so they

@@ -271,7 +271,7 @@ fn move_then_fault(d: &mut Draw<'_>) -> Vec<Part> {
     vec![(0, moved), fault]
 }
 
-/// A node is cut off, or its disk accepts nothing, while replicas move away from it, and it returns when they are gone.
+/// A node is cut off or dead while replicas move away from it, and it returns when they are gone.
 fn move_unheard(d: &mut Draw<'_>) -> Vec<Part> {
     let node = d.node();
     let away_ms = d.rng.between(5_000, 12_000);

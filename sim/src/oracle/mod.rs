@@ -2,18 +2,13 @@
 //!
 //! | name | property | file | looks at |
 //! |---|---|---|---|
-//! | `election-safety`, `log-matching`, `leader-completeness`, `state-machine-safety`, `commit-permanence`,
-//! `persistence`, `quorum-durability`, `lease-reads`, `snapshots-in-a-row` | raft's safety properties | [`raft`] |
-//! probe events, as they happen |
+//! | `election-safety`, `log-matching`, `leader-completeness`, `state-machine-safety`, `commit-permanence`, `persistence`, `quorum-durability`, `lease-reads`, `snapshots-in-a-row` | raft's safety properties | [`raft`] | probe events, as they happen |
 //! | `lease` | at most one peer of a group serves without a quorum | [`lease`] | probe events and the nodes' clocks |
-//! | `ranges` | at most one peer serves a key, ranges of one store do not overlap | [`ranges`] | probe events and the
-//! nodes' clocks |
+//! | `ranges` | at most one peer serves a key, ranges of one store do not overlap | [`ranges`] | probe events and the nodes' clocks |
 //! | `births` | a newborn region gets a leader almost at once | [`births`] | probe events and the faults |
-//! | `timestamps` | timestamps are unique, increase, and respect real time | [`tso`] | probe events, then the clients'
-//! timestamps |
+//! | `timestamps` | timestamps are unique, increase, and respect real time | [`tso`] | probe events, then the clients' timestamps |
 //! | `pause` | regions accept writes soon after a loss | [`pause`] | probe events and the faults |
-//! | `lanes` | a lane keeps running while its engine blocks writers or readers | [`lanes`] | probe events and the
-//! faults |
+//! | `lanes` | a lane keeps running while its engine blocks writers or readers | [`lanes`] | probe events and the faults |
 //! | `leaders` | a slow store does not move other stores' leaders | [`leaders`] | probe events and the faults |
 //! | `appends` | a message with entries is bounded in bytes | [`appends`] | probe events |
 //! | `fetches` | old entries in flight to a store are bounded in bytes | [`fetches`] | probe events |
@@ -21,27 +16,19 @@
 //! | `losses` | a store that is told that it lost entries stops | [`losses`] | probe events |
 //! | `runs` | a process on a copy of a data directory is ignored | [`runs`] | probe events |
 //! | `strays` | messages from or to non-members are ignored | [`strays`] | probe events |
-//! | `room` | writes that add data are refused while little disk space is left, and with very little no leader stays |
-//! [`room`] | probe events, the faults and the disks |
-//! | `collection` | values are collected by the placement driver's time, not ahead of the store's own clock |
-//! [`collection`] | probe events |
+//! | `room` | writes that add data are refused while little disk space is left, and with very little no leader stays | [`room`] | probe events, the faults and the disks |
+//! | `collection` | values are collected by the placement driver's time, not ahead of the store's own clock | [`collection`] | probe events |
 //! | `regions` | every key is in one region, epochs grow | [`region`] | the nodes' durable images, PD's responses |
-//! | `replica-agreement` | replicas hold the same data; at rest every region has its voters and nothing else |
-//! [`state`] | the nodes' durable images |
-//! | `linearizability` | every key is a register | [`reads`], `armilla_check` | probe events, then the clients' history
-//! |
+//! | `replica-agreement` | replicas hold the same data; at rest every region has its voters and nothing else | [`state`] | the nodes' durable images |
+//! | `linearizability` | every key is a register | [`reads`], `armilla_check` | probe events, then the clients' history |
 //! | `durability` | acknowledged writes survive | [`durability`] | the clients' history and a final read of all keys |
 //! | `scan` | a scan shows each region at one moment | [`scan`] | the clients' history |
 //! | `ttl` | values expire on time and not earlier | [`ttl`] | the clients' history and the wall clocks |
-//! | `bounds` | the log's files stay bounded, and an idle store holds nothing pending | [`bounds`] | the disks, the
-//! stores' statistics |
-//! | `sizes` | the placement driver learns the regions' sizes | [`sizes`] | the nodes' images, PD's responses, in every
-//! eighth seed |
+//! | `bounds` | the log's files stay bounded, and an idle store holds nothing pending | [`bounds`] | the disks, the stores' statistics |
+//! | `sizes` | the placement driver learns the regions' sizes | [`sizes`] | the nodes' images, PD's responses, in every eighth seed |
 //! | `liveness` | the cluster recovers after healing | [`liveness`] | the clients' history, the scenario |
-//! | `query`, `families`, `bad-requests` | JSON queries are answered correctly, column families do not mix, invalid
-//! requests are refused | `crate::workload` | the requesting client |
-//! | `start`, `stop`, `health`, `routing`, `panic` | nodes start, do not stop without a reason, report their health,
-//! name leaders | `crate::cluster`, `crate::scenario` | the nodes |
+//! | `query`, `families`, `bad-requests` | JSON queries are answered correctly, column families do not mix, invalid requests are refused | `crate::workload` | the requesting client |
+//! | `start`, `stop`, `health`, `routing`, `panic` | nodes start, do not stop without a reason, report their health, name leaders | `crate::cluster`, `crate::scenario` | the nodes |
 //!
 //! **In** come facts with true times (the simulator's own clock, which no node can read); **out** goes at most one
 //! [`Violation`]. **Never**: an oracle that relies on the store's own opinion of what is correct.

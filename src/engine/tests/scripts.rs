@@ -8,13 +8,16 @@
 //! ```text
 //!   put CF KEY VALUE, delete CF KEY, delete-range CF START END     several in one batch: joined by " ; "
 //!   get CF KEY, scan CF START END, scan-reverse CF START END       then "limit=N" and "at=SNAPSHOT"
-//! prefix CF PREFIX the pairs whose keys begin so, upwards, then downwards; "at=SNAPSHOT" walk CF START END MOVE … a
-//! cursor within bounds, where each move leads: first=KEY, before=KEY, last, next, back; "at=SNAPSHOT", "once" (it
-//! reads ahead and fills no cache) snapshot NAME, release NAME stage NAME [CF KEY VALUE ; CF KEY VALUE …] writes files
-//! beside the engine begin NAME CF KEY VALUE, abandon NAME files that are never finished ingest NAME [CHANGE ; CHANGE
-//! …] "remove CF START END" is a range, all else is the batch discard NAME, staged drops files; shows whether there are
-//! any flush, reopen (an orderly end and a start), crash (only flushed data survives) crash-keeping N, fail-flush, old
-//! COMMAND (on the handle before the crash), wipe, unflushed simulator only
+//!   prefix CF PREFIX                                the pairs whose keys begin so, upwards, then downwards; "at=SNAPSHOT"
+//!   walk CF START END MOVE …                        a cursor within bounds, where each move leads: first=KEY, before=KEY, last, next,
+//!                                                   back; "at=SNAPSHOT", "once" (it reads ahead and fills no cache)
+//!   snapshot NAME, release NAME
+//!   stage NAME [CF KEY VALUE ; CF KEY VALUE …]      writes files beside the engine
+//!   begin NAME CF KEY VALUE, abandon NAME           files that are never finished
+//!   ingest NAME [CHANGE ; CHANGE …]                 "remove CF START END" is a range, all else is the batch
+//!   discard NAME, staged                            drops files; shows whether there are any
+//!   flush, reopen (an orderly end and a start), crash (only flushed data survives)
+//!   crash-keeping N, fail-flush, old COMMAND (on the handle before the crash), wipe, unflushed      simulator only
 //! ```
 
 use std::collections::BTreeMap;

@@ -35,30 +35,21 @@
 //! |---|---|---|
 //! | a process dies at any await | [`NodeHandle::kill`] | power, `kill -9`, the kernel's out-of-memory killer |
 //! | a machine disappears without closing its connections | [`NodeHandle::power_off`] | power, a torn-out cable |
-//! | a process stops for a while | [`NodeHandle::pause`] | a virtual machine that is moved, SIGSTOP, a long page fault
-//! |
-//! | unsynced data kept, lost, old, torn, garbage; growth without data | [`NodeHandle::crash_disk`] | a power loss;
-//! POSIX promises nothing without fsync. Sectors of 512 bytes are whole: devices promise that |
-//! | unsynced names kept or lost, in a prefix or not | the same | names are a directory's data, and durable with the
-//! directory's fsync |
-//! | fsync fails once, then reports success without the data | [`SimDisk::fail_next_sync`] | Linux drops the dirty flag
-//! with the error |
+//! | a process stops for a while | [`NodeHandle::pause`] | a virtual machine that is moved, SIGSTOP, a long page fault |
+//! | unsynced data kept, lost, old, torn, garbage; growth without data | [`NodeHandle::crash_disk`] | a power loss; POSIX promises nothing without fsync. Sectors of 512 bytes are whole: devices promise that |
+//! | unsynced names kept or lost, in a prefix or not | the same | names are a directory's data, and durable with the directory's fsync |
+//! | fsync fails once, then reports success without the data | [`SimDisk::fail_next_sync`] | Linux drops the dirty flag with the error |
 //! | disk full, slow, stalled, wiped, swapped | [`SimDisk`] | operators, neighbours, other operators |
-//! | unreadable sector, flipped bit | [`SimDisk::break_sector`], [`SimDisk::flip_bit`] | media fail; a minority of a
-//! region's replicas may be affected |
+//! | unreadable sector, flipped bit | [`SimDisk::break_sector`], [`SimDisk::flip_bit`] | media fail; a minority of a region's replicas may be affected |
 //! | delay, long tails, reordering between streams | [`SimNet::set_latency`] | every network |
 //! | loss (as delay), connection reset | [`LinkConfig`] | TCP hides the first and reports the second |
 //! | partition, in one or both directions; isolation | [`SimNet::partition`] … | switches, firewalls, routing |
 //! | half-open connections | [`SimNet::black_hole`] | a NAT device forgets a connection |
 //! | any call of the file system fails, once | [`SimDisk::fail_call`] | too many open files, a worn cable, a quota |
-//! | a write stores a part of its bytes, and reports it or fails | [`SimDisk::shorten_write`] | POSIX permits any write
-//! to be short; a disk fills up in the middle of one |
-//! | data that was sent on a stream arrives again, later | [`SimNet::recorded`] | a sender that retries after a
-//! reconnect, a switch that buffers |
-//! | clock offset, steps, drift, leap seconds; frozen clocks | [`SimClock`] | time servers can be wrong; machines are
-//! saved and restored |
-//! | slow reads of the engine, which block the lanes that make them | [`NodeHandle::set_read_ns`] | a busy or worn disk
-//! |
+//! | a write stores a part of its bytes, and reports it or fails | [`SimDisk::shorten_write`] | POSIX permits any write to be short; a disk fills up in the middle of one |
+//! | data that was sent on a stream arrives again, later | [`SimNet::recorded`] | a sender that retries after a reconnect, a switch that buffers |
+//! | clock offset, steps, drift, leap seconds; frozen clocks | [`SimClock`] | time servers can be wrong; machines are saved and restored |
+//! | slow reads of the engine, which block the lanes that make them | [`NodeHandle::set_read_ns`] | a busy or worn disk |
 //! | slow CPU | [`NodeHandle::set_cpu_factor`] | neighbours, throttling |
 //!
 //! Faults that it does not inject: memory corruption, a byzantine peer, a disk that lies about fsync without ever
