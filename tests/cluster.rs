@@ -164,13 +164,13 @@ fn spread(regions: &[Bytes]) -> Vec<Vec<u8>> {
     regions.iter().flat_map(|start| (0..KEYS_A_REGION).map(move |n| name(start, n))).collect()
 }
 
+/// The keys that the clients share.
+type Keys = Arc<Vec<Vec<u8>>>;
+/// The running clients.
+type Clients = Vec<tokio::task::JoinHandle<()>>;
+
 /// Starts the clients on a few keys in every region.
-fn begin(
-    wire: Wire,
-    starts: &[Bytes],
-    runtime: &tokio::runtime::Runtime,
-    seed: u64,
-) -> (Arc<Stage>, Arc<Vec<Vec<u8>>>, Vec<tokio::task::JoinHandle<()>>) {
+fn begin(wire: Wire, starts: &[Bytes], runtime: &tokio::runtime::Runtime, seed: u64) -> (Arc<Stage>, Keys, Clients) {
     let keys = Arc::new(spread(starts));
     let stage = Arc::new(Stage {
         wire,
