@@ -147,7 +147,13 @@ impl RegionCache {
         if let Some(busy) = &error.server_is_busy {
             return Verdict::Later(Duration::from_millis(busy.backoff_ms));
         }
-        if error.stale_command.is_some() || error.read_index_not_ready.is_some() || error.data_is_not_ready.is_some() {
+        let waits = [
+            error.stale_command.is_some(),
+            error.read_index_not_ready.is_some(),
+            error.data_is_not_ready.is_some(),
+            error.proposal_in_merging_mode.is_some(),
+        ];
+        if waits.contains(&true) {
             return Verdict::Later(Duration::ZERO);
         }
         // region_not_found, store_not_match, key_not_in_region, mismatch_peer_id, region_not_initialized, and unknown

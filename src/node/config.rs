@@ -173,6 +173,10 @@ options! {
         balance_leaders: bool = true;
         /// Whether to spread replicas evenly over the stores.
         balance_replicas: bool = true;
+        /// KiB of data below which a region becomes part of a neighbour that has at most three times as much; 0: never.
+        merge_below_kib: u64 = 54 << 10, 0..=KIB_MAX;
+        /// Seconds for which the ranges of two regions must not have changed before they are merged.
+        merge_rest_s: u64 = 3600, 0..=MS_MAX / 1000;
         /// Milliseconds between a store's heartbeats to the placement driver.
         store_heartbeat_ms: u64 = 1000, 1..=MS_MAX;
         /// Milliseconds without a heartbeat after which a store counts as down.

@@ -9,8 +9,11 @@
 //! late or says that the store is stopping, or when it was sent without effect. **Never**: an order to move a leader to
 //! a store whose heartbeat is late.
 
+mod merge;
+
 use std::collections::{BTreeMap, BTreeSet};
 
+use self::merge::Merge;
 use super::lookup::Lookup;
 use super::schedule::balance::{self, Placement, Proposal};
 use super::schedule::leader::{self, LeaderPlacement};
@@ -27,7 +30,7 @@ use crate::types::limits::{PEERS_ORDERS_MAX, REPLICA_MOVE_TIME_MAX, REPLICA_MOVE
 use crate::types::region::{self, Peer};
 use crate::types::{Region, version};
 
-/// Timeouts and limits of the view. All are in milliseconds except the last.
+/// Timeouts and limits of the view. Names end with the unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClusterOptions {
     /// A store whose last heartbeat is at most this old is alive. A leadership that is at least this old has received a
@@ -50,6 +53,10 @@ pub struct ClusterOptions {
     pub max_down_ms: u64,
     /// How many voters each region is to have.
     pub replicas: usize,
+    /// A region with less data than this, in bytes, becomes part of a neighbour; 0: never.
+    pub merge_below_bytes: u64,
+    /// Regions whose ranges have not changed for this long may be merged.
+    pub merge_rest_ms: u64,
 }
 
 impl Default for ClusterOptions {
@@ -64,6 +71,8 @@ impl Default for ClusterOptions {
             orders_max: 4,
             max_down_ms: 30 * 60 * 1000,
             replicas: 3,
+            merge_below_bytes: 0,
+            merge_rest_ms: 3_600_000,
         }
     }
 }
@@ -102,6 +111,14 @@ impl RegionInfo {
 struct HeardRegion {
     last: RegionHeartbeat,
     leader: Peer,
+    /// When this version of the region was first reported in this leadership.
+    since_ms: u64,
+}
+
+impl HeardRegion {
+    fn version(&self) -> u64 {
+        self.last.region.as_ref().map_or(0, |region| region::epoch(region).version)
+    }
 }
 
 /// The last heartbeat of a store.
@@ -156,8 +173,11 @@ pub struct Cluster {
     learners: BTreeMap<u64, (u64, Peer)>,
     /// By region: a replica that an operator wants moved.
     moves: BTreeMap<u64, Move>,
-    /// When the balance of replicas is next looked at.
+    /// By source: regions that are to become part of a neighbour.
+    merges: BTreeMap<u64, Merge>,
+    /// When the balance of replicas, and merges, are next looked at.
     balance_at_ms: u64,
+    merges_at_ms: u64,
 }
 
 /// The time between two looks at the balance of replicas, which take time with the number of regions.
@@ -187,7 +207,9 @@ impl Cluster {
             lookup: Lookup::default(),
             learners: BTreeMap::new(),
             moves: BTreeMap::new(),
+            merges: BTreeMap::new(),
             balance_at_ms: 0,
+            merges_at_ms: 0,
         }
     }
 
@@ -246,7 +268,8 @@ impl Cluster {
                     .iter()
                     .all(|peer| peer.role() == PeerRole::Voter && !stores.gone.contains(&peer.store_id));
             let Some(leader) = self.leader_of(region) else { continue };
-            if seen.insert(region.id) && whole && !self.moves.contains_key(&region.id) {
+            let moves = self.moves.contains_key(&region.id) || self.is_being_merged(region.id);
+            if seen.insert(region.id) && whole && !moves {
                 let stores = region.peers.iter().map(|peer| peer.store_id).collect();
                 resting.push(Placement { region: region.id, stores, leader: leader.store_id });
             }
@@ -385,7 +408,7 @@ impl Cluster {
         self.stores.insert(store, HeardStore { last: request, alive_since_ms, heard_ms: now_ms });
         let mut newer = Vec::new();
         for report in reports {
-            if let Some(region) = self.report(store, report, state) {
+            if let Some(region) = self.report(store, report, state, now_ms) {
                 newer.push(region);
             }
         }
@@ -463,7 +486,7 @@ impl Cluster {
     }
 
     /// Processes one region's report. Returns the descriptor if it is newer than the replicated one.
-    fn report(&mut self, store: u64, report: RegionHeartbeat, state: &PdState) -> Option<Region> {
+    fn report(&mut self, store: u64, report: RegionHeartbeat, state: &PdState, now_ms: u64) -> Option<Region> {
         let (region, leader) = (report.region.as_ref()?, report.leader?);
         let peer = region::peer_by_id(region, leader.id)?;
         if peer.store_id != store {
@@ -480,8 +503,10 @@ impl Cluster {
             return None;
         }
         let newer = known.is_none_or(|known| region::older(known, region)).then(|| region.clone());
-        let leader = *peer;
-        self.regions.insert(region.id, HeardRegion { leader, last: report });
+        let (leader, version) = (*peer, region::epoch(region).version);
+        let before = self.regions.get(&region.id).filter(|before| before.version() == version);
+        let since_ms = before.map_or(now_ms, |before| before.since_ms);
+        self.regions.insert(region.id, HeardRegion { leader, last: report, since_ms });
         newer
     }
 
@@ -491,6 +516,7 @@ impl Cluster {
         self.orders.retain(|id, _| state.region(*id).is_some());
         self.learners.retain(|id, _| state.region(*id).is_some());
         self.moves.retain(|id, _| state.region(*id).is_some());
+        self.merges.retain(|id, _| state.region(*id).is_some());
     }
 
     /// Returns the milliseconds since the store's last heartbeat in this leadership.

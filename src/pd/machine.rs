@@ -22,7 +22,7 @@ use prost::Message;
 use super::state::{Changed, Numbers, PdState, Regions, since};
 use crate::engine::{Cf, Read, Visit, WriteBatch};
 use crate::proto::armilla::pd::{PdCommand, PdReply, StoreRecord};
-use crate::proto::armilla::raft::Incarnation;
+use crate::proto::armilla::raft::{Incarnation, Merges};
 use crate::raft::frame::Command;
 use crate::raft::machine::{Applied, ApplyContext, CfRange, StateMachine};
 use crate::types::{Error, Region, Result, version};
@@ -107,7 +107,7 @@ impl StateMachine for PdMachine {
         vec![CfRange { cf: Cf::Pd, start: Bytes::new(), end: Bytes::new() }]
     }
 
-    fn reload(&mut self, region: &Region, read: &dyn Read) -> Result<()> {
+    fn reload(&mut self, region: &Region, _: &Merges, read: &dyn Read) -> Result<()> {
         self.region = region.clone();
         *self.state.write().expect("no writer panics") = load(read)?;
         Ok(())

@@ -34,6 +34,11 @@ impl Kind {
         self != Kind::Plain
     }
 
+    /// Returns whether the command changes the group itself.
+    pub fn changes_group(self) -> bool {
+        matches!(self, Kind::Admin | Kind::Members)
+    }
+
     fn from_byte(byte: u8) -> Option<Kind> {
         [Kind::Plain, Kind::Reads, Kind::Admin, Kind::Members].into_iter().find(|kind| *kind as u8 == byte)
     }
@@ -77,8 +82,7 @@ pub fn stands_alone(payload: &[u8]) -> bool {
 
 /// Returns whether a payload's first command changes the group itself.
 pub fn changes_group(payload: &[u8]) -> bool {
-    let kind = payload.first().and_then(|byte| Kind::from_byte(*byte));
-    matches!(kind, Some(Kind::Admin | Kind::Members))
+    payload.first().and_then(|byte| Kind::from_byte(*byte)).is_some_and(Kind::changes_group)
 }
 
 /// Returns the payload of an entry. That of a change of membership lies beside what raft reads itself.

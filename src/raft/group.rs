@@ -194,6 +194,24 @@ impl Group {
     fn is_fenced(&self) -> bool {
         self.log().applied().0 < self.fence && !crate::mutant!("raft.fence-skipped")
     }
+    /// Returns whether an entry that changes the group itself was proposed here and is not applied yet.
+    pub fn is_changing(&self) -> bool {
+        self.log().applied().0 < self.fence
+    }
+    /// Records that the entry at `index` of `term` is committed, which another group's log says. Returns false if it is
+    /// not in the log.
+    pub fn commit_to(&mut self, index: u64, term: u64) -> bool {
+        let log = &mut self.node.raft.raft_log;
+        if log.committed >= index {
+            return true;
+        }
+        let held = log.last_index() >= index && log.term(index) == Ok(term);
+        if held {
+            crate::reach!("raft.commit-told-by-another-group");
+            log.commit_to(index);
+        }
+        held
+    }
     /// Returns the commit index.
     pub fn committed(&self) -> u64 {
         self.node.raft.raft_log.committed

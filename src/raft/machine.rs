@@ -3,7 +3,8 @@
 use bytes::Bytes;
 
 use crate::engine::{Cf, Read, WriteBatch};
-use crate::types::{Region, Result};
+use crate::proto::armilla::raft::Merges;
+use crate::types::{GroupId, Region, Result};
 
 use super::frame::Command;
 
@@ -36,6 +37,38 @@ pub struct Applied {
     /// Groups that begin with this command, on every replica alike, each at [`FIRST`](super::membership::FIRST): the
     /// group has given them part of its range. Its own descriptor, [`StateMachine::region`], has changed with it.
     pub born: Vec<Region>,
+    /// Whether [`StateMachine::region`] or [`StateMachine::merges`] has changed, other than by what the rest says.
+    pub reshaped: bool,
+    /// The group whose range this one has taken over.
+    pub absorbed: Option<GroupId>,
+}
+
+/// A group whose peer here stops so that another group takes over its range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Absorbs {
+    /// The group that stops.
+    pub source: GroupId,
+    /// The index and term of its entry that is the last to be applied; `None` if the other group's snapshot has all of
+    /// that.
+    pub at: Option<(u64, u64)>,
+}
+
+/// A step of a merge that a leader takes by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MergeStep {
+    /// Every peer's log holds the command that froze the group.
+    Seal,
+    /// The group goes on as before.
+    RollBack {
+        /// The target decided against a merge that was sealed.
+        is_proved: bool,
+    },
+    /// The target takes over the group. For the target's log.
+    Commit,
+    /// No merge into this group at its present epoch.
+    Refuse,
+    /// No store has a peer of this group any more, which became part of the group.
+    Forget(GroupId),
 }
 
 impl Applied {
@@ -85,6 +118,22 @@ pub trait StateMachine: Send + 'static {
     /// Returns the command that ends a joint membership.
     fn leave_joint(&self) -> Command;
 
+    /// Returns what merges have made of the group, as of the last applied command.
+    fn merges(&self) -> &Merges {
+        static NONE: Merges = Merges { merging: None, absorbed: Vec::new() };
+        &NONE
+    }
+
+    /// Returns the group that must stop before a command is applied next, if there is one.
+    fn absorbs(&self, _term: u64, _command: &Command) -> Option<Absorbs> {
+        None
+    }
+
+    /// Returns the command that makes a step of a merge.
+    fn merge_step(&self, step: &MergeStep) -> Command {
+        unreachable!("only regions are merged: {step:?}")
+    }
+
     /// Returns the reply for a proposer on this node whose entry could not be decoded.
     fn refusal(&self, why: &str) -> Bytes;
 
@@ -92,10 +141,10 @@ pub trait StateMachine: Send + 'static {
     /// replaces exactly these.
     fn ranges(&self, region: &Region) -> Vec<CfRange>;
 
-    /// Takes over a descriptor, drops the state kept in memory and reads it again. Called after a start and after a
+    /// Takes over a descriptor and its merges, drops the state kept in memory and reads it again. Called after a start and after a
     /// snapshot was installed.
     ///
     /// # Errors
     /// If the engine's content cannot be decoded.
-    fn reload(&mut self, region: &Region, read: &dyn Read) -> Result<()>;
+    fn reload(&mut self, region: &Region, merges: &Merges, read: &dyn Read) -> Result<()>;
 }

@@ -10,7 +10,7 @@ use crate::proto::armilla::raft::region_command::Op;
 use crate::proto::armilla::raft::region_reply::Outcome;
 use crate::proto::armilla::raft::{CasReply, Change, CommandHeader, RegionCommand, RegionReply, Write};
 use crate::raft::frame::{Command, Kind};
-use crate::types::{Error, Region, Result, version};
+use crate::types::{Error, GroupId, Region, Result, version};
 
 /// Returns the change that sets a key to an encoded value.
 pub fn put(cf: Cf, key: Bytes, stored: Bytes) -> Change {
@@ -32,14 +32,25 @@ pub fn write(changes: Vec<Change>) -> Op {
     Op::Write(Write { changes })
 }
 
-/// Encodes a command.
-pub fn encode(header: CommandHeader, op: Op) -> Command {
-    let kind = match op {
+/// Returns the kind of commands with an operation.
+pub fn kind(op: &Op) -> Kind {
+    match op {
         Op::Write(_) => Kind::Plain,
         Op::Cas(_) | Op::Collect(_) => Kind::Reads,
-        Op::Split(_) => Kind::Admin,
         Op::ChangePeers(_) => Kind::Members,
-    };
+        Op::Split(_)
+        | Op::PrepareMerge(_)
+        | Op::SealMerge(_)
+        | Op::RollBackMerge(_)
+        | Op::CommitMerge(_)
+        | Op::RefuseMerge(_)
+        | Op::ForgetAbsorbed(_) => Kind::Admin,
+    }
+}
+
+/// Encodes a command.
+pub fn encode(header: CommandHeader, op: Op) -> Command {
+    let kind = kind(&op);
     let command = RegionCommand { header: Some(header), op: Some(op) };
     Command { kind, bytes: command.encode_to_vec().into() }
 }
@@ -50,6 +61,12 @@ pub fn since(op: &Op) -> u32 {
         Op::Write(_) | Op::Cas(_) | Op::Collect(_) => 1,
         Op::Split(_) => version::SPLITS,
         Op::ChangePeers(_) => version::MEMBERS,
+        Op::PrepareMerge(_)
+        | Op::SealMerge(_)
+        | Op::RollBackMerge(_)
+        | Op::CommitMerge(_)
+        | Op::RefuseMerge(_)
+        | Op::ForgetAbsorbed(_) => version::MERGES,
     }
 }
 
@@ -58,7 +75,7 @@ pub fn adds_data(op: &Op) -> bool {
     match op {
         Op::Write(write) => write.changes.iter().any(|change| change.value.is_some()),
         Op::Cas(cas) => cas.stored.is_some(),
-        Op::Collect(_) | Op::Split(_) | Op::ChangePeers(_) => false,
+        _ => false,
     }
 }
 
@@ -71,6 +88,12 @@ pub fn encoded_len(header: CommandHeader, op: &Op) -> usize {
         Op::Collect(collect) => collect.encoded_len(),
         Op::Split(split) => split.encoded_len(),
         Op::ChangePeers(change) => change.encoded_len(),
+        Op::PrepareMerge(prepare) => prepare.encoded_len(),
+        Op::SealMerge(seal) => seal.encoded_len(),
+        Op::RollBackMerge(roll_back) => roll_back.encoded_len(),
+        Op::CommitMerge(commit) => commit.encoded_len(),
+        Op::RefuseMerge(refuse) => refuse.encoded_len(),
+        Op::ForgetAbsorbed(forget) => forget.encoded_len(),
     };
     7 + header.encoded_len() + body
 }
@@ -78,8 +101,8 @@ pub fn encoded_len(header: CommandHeader, op: &Op) -> usize {
 /// Decodes a command's reply: the result of a compare-and-swap, `None` for other commands.
 ///
 /// # Errors
-/// [`Error::EpochNotMatch`], [`Error::KeyNotInRegion`], [`Error::StaleCommand`] or [`Error::Invalid`] if the command
-/// was refused and changed nothing. [`Error::Corruption`] if the reply cannot be decoded.
+/// [`Error::EpochNotMatch`], [`Error::KeyNotInRegion`], [`Error::StaleCommand`], [`Error::Merging`] or
+/// [`Error::Invalid`] if the command was refused and changed nothing. [`Error::Corruption`] if the reply cannot be decoded.
 pub fn outcome(reply: Bytes) -> Result<Option<CasReply>> {
     match decode(reply)? {
         Some(Outcome::Cas(cas)) => Ok(Some(cas)),
@@ -98,14 +121,14 @@ pub fn pieces(reply: Bytes) -> Result<Vec<Region>> {
     }
 }
 
-/// Returns the region in the reply to a change of its peers.
+/// Returns the region in the reply to a change of its peers, or to a step of a merge.
 ///
 /// # Errors
 /// As [`outcome`].
 pub fn changed(reply: Bytes) -> Result<Region> {
     match decode(reply)? {
         Some(Outcome::Changed(region)) => Ok(region),
-        _ => Err(Error::Corruption("the state machine's reply to a change of peers has no region".into())),
+        _ => Err(Error::Corruption("the state machine's reply to a change of the region has no region".into())),
     }
 }
 
@@ -120,6 +143,7 @@ fn decode(reply: Bytes) -> Result<Option<Outcome>> {
         }
         Some(Outcome::Stale(_)) => Err(Error::StaleCommand),
         Some(Outcome::Refused(why)) => Err(Error::Invalid(why)),
+        Some(Outcome::Merging(region)) => Err(Error::Merging(GroupId(region))),
         done => Ok(done),
     }
 }

@@ -8,20 +8,21 @@ use crate::engine::{Cf, Read, WriteBatch};
 use crate::proto::armilla::raft::region_command::Op;
 use crate::proto::armilla::raft::region_reply::Outcome;
 use crate::proto::armilla::raft::{
-    CasReply, Change, ChangePeers, CommandHeader, CompareAndSwap, OutsideRegion, RegionCommand, RegionReply, Split,
-    SplitReply,
+    CasReply, Change, ChangePeers, CommandHeader, CommitMerge, CompareAndSwap, ForgetAbsorbed, Merges, OutsideRegion,
+    RefuseMerge, RegionCommand, RegionReply, RollBackMerge, SealMerge, Split, SplitReply,
 };
 use crate::raft::frame::{Command, Kind};
-use crate::raft::machine::{Applied, ApplyContext, CfRange, Effect, StateMachine};
+use crate::raft::machine::{Absorbs, Applied, ApplyContext, CfRange, Effect, MergeStep, StateMachine};
 use crate::types::region::RegionEpoch;
-use crate::types::{Region, Result, region, version};
+use crate::types::{GroupId, Region, Result, region, version};
 
-use super::{command, members, split, ttl};
+use super::{command, members, merge, split, ttl};
 
-/// The state machine of a data region. Except for the descriptor, all of its state is in the engine.
+/// The state machine of a data region. Except for the descriptor and its merges, all of its state is in the engine.
 #[derive(Debug)]
 pub struct RegionMachine {
     region: Region,
+    merges: Merges,
     /// The newest version of the protocol whose commands are known.
     protocol: u32,
 }
@@ -34,6 +35,8 @@ enum Refusal {
     Outside(Bytes),
     /// The command was decided in another term.
     Stale,
+    /// The region is frozen: it may become part of another one.
+    Merging,
     /// The command, or a stored value, cannot be decoded or is not supported.
     Refused(String),
 }
@@ -41,12 +44,12 @@ enum Refusal {
 impl RegionMachine {
     /// Creates the state machine of the region with this descriptor.
     pub fn new(region: Region) -> RegionMachine {
-        RegionMachine { region, protocol: version::PROTOCOL }
+        RegionMachine::of_version(region, version::PROTOCOL)
     }
 
     /// Creates a state machine that knows no commands that are newer than a version of the protocol.
     pub fn of_version(region: Region, protocol: u32) -> RegionMachine {
-        RegionMachine { region, protocol }
+        RegionMachine { region, merges: Merges::default(), protocol }
     }
 
     /// Checks that the epoch and term on which the proposer's decision was based still hold.
@@ -110,13 +113,19 @@ impl RegionMachine {
     /// Runs one command. Returns its reply and its effect on this store.
     fn run(
         &mut self,
-        term: u64,
+        context: ApplyContext,
         command: RegionCommand,
         read: &dyn Read,
         batch: &mut WriteBatch,
     ) -> Result<Result<Applied, Refusal>> {
-        if let Err(refusal) = self.check_header(&command.header.unwrap_or_default(), term) {
+        if let Err(refusal) = self.check_header(&command.header.unwrap_or_default(), context.term) {
             return Ok(Err(refusal));
+        }
+        // What it holds now is what its target takes over.
+        let ends_merge = matches!(command.op, Some(Op::SealMerge(_) | Op::RollBackMerge(_)));
+        if self.merges.merging.is_some() && !ends_merge && !crate::mutant!("region.merging-applies") {
+            crate::reach!("region.command-while-merging");
+            return Ok(Err(Refusal::Merging));
         }
         Ok(match command.op {
             None => Err(Refusal::Refused("the command has an operation that this version does not know".into())),
@@ -139,7 +148,43 @@ impl RegionMachine {
             }
             Some(Op::Split(split)) => self.split(&split),
             Some(Op::ChangePeers(change)) => self.change_peers(&change),
+            Some(op) => self.merge(context, op),
         })
+    }
+
+    /// Makes a step of a merge.
+    fn merge(&mut self, context: ApplyContext, op: Op) -> Result<Applied, Refusal> {
+        let before = (self.region.clone(), self.merges.clone());
+        let mut absorbed = None;
+        let after = match op {
+            Op::PrepareMerge(prepare) => merge::prepare(&before, &prepare, context),
+            Op::SealMerge(seal) => merge::seal(&before, seal),
+            Op::RollBackMerge(roll_back) => merge::roll_back(&before, roll_back),
+            Op::CommitMerge(commit) => {
+                let after = merge::commit(&before, &commit);
+                absorbed = commit.source.map(|source| GroupId(source.id));
+                after
+            }
+            Op::RefuseMerge(RefuseMerge {}) => Ok(merge::refuse(&before)),
+            Op::ForgetAbsorbed(ForgetAbsorbed { source_id }) => merge::forget(&before, source_id),
+            _ => Err("the command makes no step of a merge".to_owned()),
+        };
+        (self.region, self.merges) = after.map_err(Refusal::Refused)?;
+        let reply = RegionReply { outcome: Some(Outcome::Changed(self.region.clone())) };
+        Ok(Applied { reply: reply.encode_to_vec().into(), reshaped: true, absorbed, ..Applied::default() })
+    }
+
+    /// Returns the command at the start of an entry if it commits a merge that would be made now.
+    fn commit_of(&self, term: u64, command: &Command) -> Option<CommitMerge> {
+        if command.kind != Kind::Admin {
+            return None;
+        }
+        let RegionCommand { header, op } = RegionCommand::decode(command.bytes.clone()).ok()?;
+        let Some(Op::CommitMerge(commit)) = op else { return None };
+        let known = version::MERGES <= self.protocol && self.merges.merging.is_none();
+        let fits = known && self.check_header(&header.unwrap_or_default(), term).is_ok();
+        let state = (self.region.clone(), self.merges.clone());
+        (fits && merge::commit(&state, &commit).is_ok()).then_some(commit)
     }
 
     /// Changes the region's peers.
@@ -156,7 +201,7 @@ impl RegionMachine {
         let reply = RegionReply { outcome: Some(Outcome::Split(SplitReply { regions: pieces.clone() })) };
         self.region = pieces.pop().expect("a region that is split has pieces");
         crate::reach!("region.split");
-        Ok(Applied { reply: reply.encode_to_vec().into(), effect: None, born: pieces })
+        Ok(Applied { reply: reply.encode_to_vec().into(), born: pieces, ..Applied::default() })
     }
 
     fn refuse(&self, refusal: Refusal) -> Bytes {
@@ -164,6 +209,7 @@ impl RegionMachine {
             Refusal::EpochNotMatch => Outcome::EpochNotMatch(self.region.clone()),
             Refusal::Outside(key) => Outcome::OutsideRegion(OutsideRegion { key, region: Some(self.region.clone()) }),
             Refusal::Stale => Outcome::Stale(true),
+            Refusal::Merging => Outcome::Merging(self.region.id),
             Refusal::Refused(why) => Outcome::Refused(why),
         };
         RegionReply { outcome: Some(outcome) }.encode_to_vec().into()
@@ -191,7 +237,7 @@ impl StateMachine for RegionMachine {
         let (cf, keys) = match op {
             Some(Op::Cas(cas)) => (cas.cf, vec![cas.key]),
             Some(Op::Collect(collect)) => (collect.cf, collect.keys),
-            Some(Op::Write(_) | Op::Split(_) | Op::ChangePeers(_)) | None => return Vec::new(),
+            _ => return Vec::new(),
         };
         let Ok(cf) = region_cf(cf) else { return Vec::new() };
         keys.into_iter().filter(|key| region::holds(&self.region, key)).map(|key| (cf, key)).collect()
@@ -206,17 +252,16 @@ impl StateMachine for RegionMachine {
     ) -> Result<Applied> {
         let before = batch.len();
         let outcome = match RegionCommand::decode(command.bytes) {
-            // Must be alone in its entry: only then is it known what is applied before it.
-            Ok(RegionCommand { op: Some(Op::Split(_)), .. }) if command.kind != Kind::Admin => {
-                Err(Refusal::Refused("a split that is not of the kind of commands that change a group".into()))
+            // Those that change the group must be alone in their entry: only then is it known what is applied before.
+            Ok(RegionCommand { op: Some(op), .. })
+                if command::kind(&op).changes_group() && command::kind(&op) != command.kind =>
+            {
+                Err(Refusal::Refused("a command that changes the group is not of the kind of such commands".into()))
             }
-            Ok(RegionCommand { op: Some(Op::ChangePeers(_)), .. }) if command.kind != Kind::Members => Err(
-                Refusal::Refused("a change of peers that is not of the kind of commands that change members".into()),
-            ),
             Ok(RegionCommand { op: Some(op), .. }) if command::since(&op) > self.protocol => {
                 Err(Refusal::Refused("the command has an operation that this version does not know".into()))
             }
-            Ok(command) => self.run(context.term, command, read, batch)?,
+            Ok(command) => self.run(context, command, read, batch)?,
             Err(error) => Err(Refusal::Refused(format!("the command does not decode: {error}"))),
         };
         Ok(outcome.unwrap_or_else(|refusal| {
@@ -230,6 +275,9 @@ impl StateMachine for RegionMachine {
             let command = RegionCommand::decode(command.bytes.clone());
             let command = command.map_err(|error| Refusal::Refused(format!("the command does not decode: {error}")))?;
             self.check_header(&command.header.unwrap_or_default(), term)?;
+            if self.merges.merging.is_some() {
+                return Err(Refusal::Merging);
+            }
             match &command.op {
                 Some(Op::ChangePeers(change)) => members::changed(&self.region, change).map_err(Refusal::Refused),
                 _ => Err(Refusal::Refused("the command changes no peers".into())),
@@ -244,6 +292,44 @@ impl StateMachine for RegionMachine {
         command::encode(header, Op::ChangePeers(ChangePeers::default()))
     }
 
+    fn merges(&self) -> &Merges {
+        &self.merges
+    }
+
+    fn absorbs(&self, term: u64, command: &Command) -> Option<Absorbs> {
+        let commit = self.commit_of(term, command)?;
+        let source = GroupId(commit.source?.id);
+        Some(Absorbs { source, at: Some((commit.prepared, commit.prepared_term)) })
+    }
+
+    fn merge_step(&self, step: &MergeStep) -> Command {
+        let RegionEpoch { version, conf_ver } = region::epoch(&self.region);
+        let own = CommandHeader { version, conf_ver, ..CommandHeader::default() };
+        let prepared = self.merges.merging.map_or(0, |merging| merging.prepared);
+        match step {
+            MergeStep::Seal => command::encode(own, Op::SealMerge(SealMerge { prepared })),
+            MergeStep::RollBack { is_proved } => {
+                command::encode(own, Op::RollBackMerge(RollBackMerge { prepared, is_proved: *is_proved }))
+            }
+            MergeStep::Forget(source) => {
+                command::encode(own, Op::ForgetAbsorbed(ForgetAbsorbed { source_id: source.0 }))
+            }
+            MergeStep::Refuse => command::encode(own, Op::RefuseMerge(RefuseMerge {})),
+            MergeStep::Commit => {
+                let merging = self.merges.merging.unwrap_or_default();
+                let RegionEpoch { version, conf_ver } = merging.target_epoch.unwrap_or_default();
+                let header = CommandHeader { version, conf_ver, ..CommandHeader::default() };
+                let commit = CommitMerge {
+                    source: Some(self.region.clone()),
+                    prepared,
+                    prepared_term: merging.prepared_term,
+                    absorbed: self.merges.absorbed.clone(),
+                };
+                command::encode(header, Op::CommitMerge(commit))
+            }
+        }
+    }
+
     fn refusal(&self, why: &str) -> Bytes {
         self.refuse(Refusal::Refused(why.to_owned()))
     }
@@ -254,7 +340,7 @@ impl StateMachine for RegionMachine {
             .collect()
     }
 
-    fn reload(&mut self, region: &Region, _read: &dyn Read) -> Result<()> {
+    fn reload(&mut self, region: &Region, merges: &Merges, _read: &dyn Read) -> Result<()> {
         assert!(
             self.region.id == 0 || self.region.id == region.id && !region::older(region, &self.region),
             "region {} was given the descriptor of region {} with an older epoch or another id",
@@ -262,6 +348,7 @@ impl StateMachine for RegionMachine {
             region.id
         );
         self.region = region.clone();
+        self.merges = merges.clone();
         Ok(())
     }
 }

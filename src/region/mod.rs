@@ -1,7 +1,7 @@
 //! # region: the replicated state machine of a data region
 //!
 //! ```text
-//!   RegionCommand (header: epoch, term; write | compare-and-swap | collect | split | peers)
+//!   RegionCommand (header: epoch, term; write | compare-and-swap | collect | split | peers | merge)
 //!        | apply, in log order, on every replica alike
 //!        v
 //!   changes to the region's column families + RegionReply (for the proposer's response) + Effect (for this store)
@@ -21,6 +21,7 @@
 pub mod command;
 pub mod machine;
 pub mod members;
+pub mod merge;
 pub mod split;
 pub mod ttl;
 
@@ -35,6 +36,10 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("region.cas-reads-stale", "compare-and-swap does not see expiry"),
     ("region.split-keeps-version", "the pieces of a region have the version that the region had"),
     ("region.members-keep-conf-ver", "a change of a region's peers leaves its configuration version as it is"),
+    ("region.merging-applies", "a frozen region goes on applying commands"),
+    ("region.rollback-after-seal", "a region that its target may still take over goes on as before"),
+    ("region.merge-version-low", "a region that took over another one may have a lower version than that"),
+    ("region.list-not-inherited", "a region that takes over another one forgets what that had taken over"),
     ("region.ttl-collects-live", "values are collected that have not expired"),
     ("region.ttl-collects-overwritten", "a value is collected that was written after its key was found expired"),
 ];

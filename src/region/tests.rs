@@ -227,7 +227,7 @@ impl World {
             "region" => {
                 let region = region_of(&args);
                 for (machine, engine) in &mut self.replicas {
-                    machine.reload(&region, engine).unwrap();
+                    machine.reload(&region, &Default::default(), engine).unwrap();
                 }
                 descriptor(self.replicas[0].0.region())
             }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use crate::types::{Region, region};
+use crate::types::{GroupId, Region, region};
 
 /// Ranges that are reserved, by the group's ID. Clones share them.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +16,12 @@ impl Claims {
     /// Returns whether a reserved range overlaps that of `region`.
     pub fn overlap(&self, region: &Region) -> bool {
         self.0.lock().expect("no holder panics").values().any(|other| region::overlap(other, region))
+    }
+
+    /// Returns the groups whose reserved range overlaps that of `region`.
+    pub fn overlapping(&self, region: &Region) -> Vec<GroupId> {
+        let claims = self.0.lock().expect("no holder panics");
+        claims.values().filter(|other| region::overlap(other, region)).map(|other| GroupId(other.id)).collect()
     }
 
     /// Reserves a range that belongs to a group here: that of a newborn, or one that a snapshot replaces.

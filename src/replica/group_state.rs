@@ -7,7 +7,7 @@
 //! | `a` group | the group's applied index and its term; part of every batch of applied entries |
 //! | `g` group | [`PeerState`]: descriptor, peer, last snapshot; written when it changes |
 //! | `p` | the longest promise that a voter here made, in nanoseconds |
-//! | `t` group | the lowest ID that a peer of the group may have here: every lower one is destroyed for good |
+//! | `t` group | the lowest ID that a peer of the group may have here: every lower one is destroyed for good; and the group that took over its range, if one has |
 //! | `r` store | the newest run of another store that was heard here: its number and nonce |
 //!
 //! **Never**: an applied index in another batch than the entries that it counts.
@@ -18,7 +18,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message as _;
 
 use crate::engine::{Cf, Read, Visit, WriteBatch};
-use crate::proto::armilla::raft::{Incarnation, PeerState};
+use crate::proto::armilla::raft::{Incarnation, Merges, PeerState};
 use crate::types::{Error, GroupId, Region, Result, region};
 
 const APPLIED: u8 = b'a';
@@ -40,6 +40,29 @@ pub struct GroupState {
     pub applied: (u64, u64),
     /// Whether the group began here with a snapshot and its log may not have begun yet.
     pub newcomer: bool,
+    /// What merges have made of the group.
+    pub merges: Merges,
+}
+
+/// What remains of a group on a store where a peer of it was destroyed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Tombstone {
+    /// The lowest ID that a peer of the group may have here.
+    pub peer_id_min: u64,
+    /// The group that took over the range, if the group ended so.
+    pub heir: Option<GroupId>,
+}
+
+impl Tombstone {
+    /// Returns the tombstone of a peer.
+    pub fn of(peer: u64) -> Tombstone {
+        Tombstone { peer_id_min: peer + 1, heir: None }
+    }
+
+    /// Returns the tombstone of a group that became part of another one: no peer of it ever runs again.
+    pub fn merged(heir: GroupId) -> Tombstone {
+        Tombstone { peer_id_min: u64::MAX, heir: Some(heir) }
+    }
 }
 
 impl GroupState {
@@ -54,29 +77,38 @@ impl GroupState {
             peer_id: self.peer,
             installed_index: self.installed,
             newcomer: self.newcomer,
+            merges: (self.merges != Merges::default()).then(|| self.merges.clone()),
         };
         batch.put(Cf::Meta, key(STATE, group.0), state.encode_to_vec());
         put_applied(batch, group, self.applied);
     }
 }
 
-/// Adds the end of a group's peer: no peer of the group with this ID, or a lower one, ever runs here again.
-pub(super) fn bury(batch: &mut WriteBatch, group: GroupId, peer: u64) {
-    batch.put(Cf::Meta, key(TOMBSTONE, group.0), Bytes::copy_from_slice(&(peer + 1).to_be_bytes()));
+/// Adds the end of a group's peer.
+pub(super) fn bury(batch: &mut WriteBatch, group: GroupId, tombstone: Tombstone) {
+    let mut value = BytesMut::with_capacity(16);
+    value.put_u64(tombstone.peer_id_min);
+    if let Some(heir) = tombstone.heir {
+        value.put_u64(heir.0);
+    }
+    batch.put(Cf::Meta, key(TOMBSTONE, group.0), value.freeze());
     batch.delete(Cf::Meta, key(STATE, group.0));
     batch.delete(Cf::Meta, key(APPLIED, group.0));
 }
 
-/// Reads the tombstones of peers that were destroyed here: by group, the lowest ID that a peer of it may have.
+/// Reads the tombstones of peers that were destroyed here, by group.
 ///
 /// # Errors
 /// [`Error::Corruption`] if one does not decode.
-pub(super) fn tombstones(engine: &impl Read) -> Result<BTreeMap<GroupId, u64>> {
-    let mut found: BTreeMap<GroupId, u64> = BTreeMap::new();
+pub(super) fn tombstones(engine: &impl Read) -> Result<BTreeMap<GroupId, Tombstone>> {
+    let mut found: BTreeMap<GroupId, Tombstone> = BTreeMap::new();
     let mut bad = None;
     engine.scan(Cf::Meta, &[TOMBSTONE], &[TOMBSTONE + 1], &mut |key, value| {
-        match (number(&key[1..]), number(value)) {
-            (Some(group), Some(peer)) => drop(found.insert(GroupId(group), peer)),
+        let (min, heir) = value.split_at(value.len().min(8));
+        match (number(&key[1..]), number(min), number(heir)) {
+            (Some(group), Some(peer_id_min), heir) if heir.is_some() || value.len() == 8 => {
+                found.insert(GroupId(group), Tombstone { peer_id_min, heir: heir.map(GroupId) });
+            }
             _ => bad = Some(key.escape_ascii().to_string()),
         }
         Visit::More
@@ -136,13 +168,13 @@ pub fn stored(engine: &impl Read) -> Result<Vec<GroupState>> {
         Visit::More
     })?;
     let whole = |state: Result<PeerState>| {
-        let PeerState { region, peer_id, installed_index, newcomer } = state?;
+        let PeerState { region, peer_id, installed_index, newcomer, merges } = state?;
         let region =
             region.ok_or_else(|| Error::Corruption("the state of a group in the engine has no descriptor".into()))?;
         let applied = applied.get(&region.id).cloned().unwrap_or_else(|| {
             Err(Error::Corruption(format!("group {}: the engine has its state but not its applied index", region.id)))
         })?;
-        Ok(GroupState { region, peer: peer_id, installed: installed_index, applied, newcomer })
+        Ok(GroupState { region, peer: peer_id, installed: installed_index, applied, newcomer, merges: merges.unwrap_or_default() })
     };
     states.into_iter().map(whole).collect()
 }
@@ -213,6 +245,7 @@ mod tests {
             installed: 3,
             applied: (8, 6),
             newcomer: id == 9,
+            merges: Merges::default(),
         };
         let mut batch = WriteBatch::new();
         state(2).put(&mut batch);

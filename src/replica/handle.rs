@@ -9,6 +9,7 @@ use armilla_arch::sync::Budget;
 use bytes::Bytes;
 
 use crate::engine::Engine;
+use crate::proto::armilla::raft::{Absorbed, Merges, Merging};
 use crate::raft::frame::Command;
 use crate::rt::clock::Clock;
 use crate::rt::probe::{self, Event as Probe};
@@ -18,6 +19,7 @@ use crate::types::limits::{ENTRY_BYTES_MAX, INBOX_BYTES_MAX};
 use crate::types::{Error, GroupId, Region, Result, region};
 
 use super::claims::{Claim, Claims};
+use super::group_state::Tombstone;
 use super::message::{Message, Waiting};
 use super::snapshot::Counts;
 use super::view::{PeerView, StoreBudgets};
@@ -44,8 +46,8 @@ pub struct Handle {
     views: Arc<RwLock<BTreeMap<GroupId, Arc<PeerView>>>>,
     /// Ranges of groups that are about to begin with a snapshot.
     claims: Claims,
-    /// By group: the lowest ID that a peer of it may have here, if one was destroyed.
-    tombstones: Arc<RwLock<BTreeMap<GroupId, u64>>>,
+    /// By group: what remains of the peers that were destroyed here.
+    tombstones: Arc<RwLock<BTreeMap<GroupId, Tombstone>>>,
     clock: Clock,
     engine: Engine,
     poisoned: Arc<Poison>,
@@ -148,8 +150,8 @@ impl Handle {
     }
 
     /// Adds the view of a group that runs here from now on, and returns it.
-    pub(super) fn add(&self, store: u64, peer: u64, region: Region) -> Arc<PeerView> {
-        let view = Arc::new(PeerView::new(store, peer, region, &self.budgets));
+    pub(super) fn add(&self, store: u64, peer: u64, region: Region, merges: Merges) -> Arc<PeerView> {
+        let view = Arc::new(PeerView::new(store, peer, region, merges, &self.budgets));
         self.views.write().expect("no writer panics").insert(view.group, view.clone());
         view
     }
@@ -159,14 +161,36 @@ impl Handle {
         self.views.write().expect("no writer panics").remove(&group);
     }
 
-    /// Remembers that no peer of a group with an ID below `min` ever runs here again.
-    pub(super) fn bury(&self, group: GroupId, min: u64) {
-        self.tombstones.write().expect("no reader panics").insert(group, min);
+    /// Remembers what remains of a peer that was destroyed.
+    pub(super) fn bury(&self, group: GroupId, tombstone: Tombstone) {
+        self.tombstones.write().expect("no reader panics").insert(group, tombstone);
+    }
+
+    /// Returns what remains of a group's peers that were destroyed here.
+    pub(super) fn tombstone(&self, group: GroupId) -> Tombstone {
+        self.tombstones.read().expect("no writer panics").get(&group).copied().unwrap_or_default()
     }
 
     /// Returns the lowest ID that a peer of a group may have here; 0 if none was ever destroyed here.
     pub(super) fn peer_id_min(&self, group: GroupId) -> u64 {
-        self.tombstones.read().expect("no writer panics").get(&group).copied().unwrap_or(0)
+        self.tombstone(group).peer_id_min
+    }
+
+    /// Returns the groups of which peers were destroyed here.
+    pub(super) fn buried(&self) -> Vec<GroupId> {
+        self.tombstones.read().expect("no writer panics").keys().copied().collect()
+    }
+
+    /// Returns the other groups whose range overlaps that of `region` and that are here, or about to begin.
+    pub(super) fn overlapping(&self, region: &Region) -> Vec<GroupId> {
+        let other = |group: &GroupId| *group != GroupId::PD && group.0 != region.id;
+        let overlaps = |view: &&Arc<PeerView>| region::overlap(&view.region(), region);
+        let mut groups: Vec<GroupId> = self.views().iter().filter(overlaps).map(|view| view.group).collect();
+        groups.extend(self.claims.overlapping(region));
+        groups.retain(other);
+        groups.sort_unstable();
+        groups.dedup();
+        groups
     }
 
     /// Returns whether a group whose range overlaps that of `region` is here, or about to begin.
@@ -421,6 +445,46 @@ impl Handle {
             answer.await.unwrap_or_else(|_| Err(Error::Stopped("the store stopped".into())))?;
         }
         Ok(())
+    }
+
+    /// Tells the group's leader, if it is here, that the target has decided against its merge.
+    pub(super) fn decided_against(&self, group: GroupId, merging: Merging) {
+        // A store that has stopped keeps what it has.
+        self.send(group, Message::Against { group, merging });
+    }
+
+    /// Tells the group's leader, if it is here, that no store has a peer of `source` any more.
+    pub(super) fn forget_absorbed(&self, group: GroupId, source: GroupId) {
+        // A store that has stopped keeps what it has.
+        self.send(group, Message::Forget { group, source });
+    }
+
+    /// Ends this store's peer of a group that is part of `heir` now, unless another peer here is going to take over its
+    /// range. Returns whether no peer of the group can ever run here again.
+    pub(super) async fn was_merged(&self, absorbed: Absorbed, heir: GroupId) -> bool {
+        let (reply, answer) = oneshot::channel();
+        self.send(GroupId(absorbed.source_id), Message::WasMerged { absorbed, heir, reply });
+        answer.await.unwrap_or(false)
+    }
+
+    /// Returns whether the target of a merge of `source` has decided against it, as far as this store knows.
+    pub(super) fn is_decided_against(&self, source: GroupId, merging: &Merging) -> bool {
+        let target = GroupId(merging.target_id);
+        let lacks = |merges: &Merges| {
+            let listed = merges.absorbed.iter().any(|one| one.source_id == source.0);
+            !listed || crate::mutant!("replica.proof-by-epoch-alone")
+        };
+        if let Some(view) = self.view(target) {
+            let (region, merges) = view.state();
+            let (now, then) = (region::epoch(&region), merging.target_epoch.unwrap_or_default());
+            return (now.version > then.version || now.conf_ver > then.conf_ver) && lacks(&merges);
+        }
+        // The target became part of another group, which has inherited what it had taken over.
+        let (mut group, mut heir) = (target, None);
+        while let Some(next) = self.tombstone(group).heir.filter(|_| !crate::mutant!("replica.heir-not-asked")) {
+            (group, heir) = (next, self.view(next));
+        }
+        heir.is_some_and(|view| lacks(&view.merges()))
     }
 
     /// Passes on a newer descriptor of `group`. If it does not name this store's peer, the peer is removed.

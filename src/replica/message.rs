@@ -7,8 +7,11 @@ use bytes::Bytes;
 use raft::GetEntriesContext;
 use raft::eraftpb::{Entry, Message as RaftMessage};
 
+use crate::engine::CfRange;
 use crate::raft::Beat;
+use crate::proto::armilla::raft::{Absorbed, Merging};
 use crate::raft::frame::Command;
+use crate::raft::machine::Absorbs;
 use crate::rt::clock::Instant;
 use crate::rt::sync::oneshot;
 use crate::types::region::RegionEpoch;
@@ -163,6 +166,59 @@ pub enum Message {
         /// The descriptor.
         proof: Box<Region>,
     },
+    /// A group of this lane has to stop so that another group can take over its range.
+    Halt {
+        /// The group that stops.
+        absorbs: Absorbs,
+        /// The group that takes over.
+        target: GroupId,
+    },
+    /// A group that was to stop has stopped.
+    Halted {
+        /// The group that takes over.
+        target: GroupId,
+        /// The group that stopped.
+        source: Box<Halted>,
+    },
+    /// The engine holds the end of a group that stopped: another group has its range.
+    Absorbed {
+        /// The group.
+        source: GroupId,
+    },
+    /// A group whose source has its peer here is asked to decide: take the source over, or refuse.
+    Sealed {
+        /// The group that decides.
+        target: GroupId,
+        /// The epoch for which the source froze.
+        epoch: RegionEpoch,
+        /// The command that takes the source over.
+        commit: Command,
+        /// How many merged groups the target would list.
+        listed: usize,
+    },
+    /// A group was merged into another one. Its peer here ends, unless the other group's peer here is going to end it.
+    WasMerged {
+        /// The group.
+        absorbed: Absorbed,
+        /// The group that has the range now.
+        heir: GroupId,
+        /// Receives whether no peer of the group can ever run here again.
+        reply: oneshot::Sender<bool>,
+    },
+    /// No store has a peer any more of a group that became part of another one.
+    Forget {
+        /// The group that remembers it.
+        group: GroupId,
+        /// The group that is no more.
+        source: GroupId,
+    },
+    /// A frozen group's leader knows that the target has decided against the merge.
+    Against {
+        /// The group.
+        group: GroupId,
+        /// The merge that was decided.
+        merging: Merging,
+    },
     /// A tick of the clock.
     Tick,
     /// Stop serving for this reason.
@@ -258,6 +314,17 @@ impl PeerMessage {
     }
 }
 
+/// A peer that has stopped, because another group takes over its range.
+#[derive(Clone, Debug)]
+pub struct Halted {
+    /// The group, and where it stopped.
+    pub absorbs: Absorbs,
+    /// Its descriptor.
+    pub region: Region,
+    /// The engine's ranges that made up its state.
+    pub ranges: Vec<CfRange>,
+}
+
 /// The caller of a proposal, and its slot in the group's queue. The slot is held until the proposal is settled, even if
 /// the caller is gone, since the command stays in memory until then.
 #[derive(Debug)]
@@ -322,7 +389,7 @@ mod tests {
     #[test]
     fn a_slot_is_taken_until_the_proposal_is_settled() {
         let store = StoreBudgets::default();
-        let view = Arc::new(PeerView::new(1, 8, Region { id: 7, ..Region::default() }, &store));
+        let view = Arc::new(PeerView::new(1, 8, Region { id: 7, ..Region::default() }, Default::default(), &store));
         let propose = || Waiting::new(&view, PROPOSAL_BYTES_PENDING_MAX / 2);
         let (first, caller) = propose().unwrap();
         drop(caller);
@@ -337,7 +404,7 @@ mod tests {
     #[test]
     fn the_groups_of_a_store_share_its_bytes() {
         let store = StoreBudgets::default();
-        let view = |id| Arc::new(PeerView::new(1, 8, Region { id, ..Region::default() }, &store));
+        let view = |id| Arc::new(PeerView::new(1, 8, Region { id, ..Region::default() }, Default::default(), &store));
         let groups = (STORE_PROPOSAL_BYTES_MAX / PROPOSAL_BYTES_PENDING_MAX) as u64;
         let kept: Vec<_> =
             (0..groups).map(|id| Waiting::new(&view(7 + id), PROPOSAL_BYTES_PENDING_MAX).unwrap()).collect();

@@ -44,6 +44,7 @@ pub mod group_state;
 pub mod handle;
 mod keeper;
 pub mod log;
+mod merge_questions;
 mod message;
 mod peer;
 mod promise;
@@ -93,6 +94,22 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("replica.log-removed-before-flush", "a removed peer's log goes before its end is durable in the engine"),
     ("replica.candidate-sends-no-state", "a candidate sends no state to stores that lack its group"),
     ("replica.candidate-sends-only-a-birth", "a candidate sends no state once its group has changed since its birth"),
+    ("replica.seal-without-all", "a frozen group is sealed although a peer's log lacks the command that froze it"),
+    ("replica.rollback-unproved", "a sealed group goes on without proof that its target decided against the merge"),
+    (
+        "replica.proof-by-epoch-alone",
+        "a target's higher epoch is taken for proof that it decided against a merge, whatever it took over",
+    ),
+    ("replica.heir-not-asked", "a sealed group whose target became part of another group does not ask that one"),
+    ("replica.commit-at-any-epoch", "a target proposes to take over a source at another epoch than the source knows"),
+    ("replica.commit-without-all", "a target proposes to take over a source while a peer of it has nothing yet"),
+    (
+        "replica.source-kept-by-none",
+        "a peer whose group was merged ends although another peer there has to take over its range",
+    ),
+    ("replica.snapshot-leaves-source", "a snapshot leaves the peers here whose range it covers"),
+    ("replica.source-log-removed-early", "a source's log goes before its end is durable in the engine"),
+    ("replica.absorbed-forgotten-early", "a merged group is forgotten when it is gone on its target's stores"),
     ("replica.promise-waits-in-the-lane", "a lane waits until its longest promise is durable in the engine"),
     ("replica.longest-promise-forgotten", "a restarted voter does not remember how long its promises were"),
     ("replica.lost-log-not-noticed", "a store whose raft log is gone continues with what its engine holds"),

@@ -19,10 +19,11 @@ use crate::types::{GroupId, Result};
 use super::driver::{Driver, Flushes, Machines, Options, Parts, check_nothing_missing};
 use super::effects::{Effects, StoreEffect};
 use super::follower_reads::FollowerReads;
-use super::group_state;
+use super::group_state::{self, Tombstone};
 use super::handle::Handle;
 use super::keeper::{Log, LogKeeper, Retention};
 use super::log::{LogBatch, RaftLog};
+use super::merge_questions::MergeQuestions;
 use super::message::Message;
 use super::promise::LongestPromise;
 use super::snapshot::{Retries, Traffic};
@@ -41,6 +42,7 @@ pub struct Replicas {
     /// The log's writer, if there are several lanes. It ends with them.
     writer: Option<JoinHandle<()>>,
     ticker: JoinHandle<()>,
+    merge_questions: JoinHandle<()>,
 }
 
 impl Replicas {
@@ -48,6 +50,7 @@ impl Replicas {
     /// to replay.
     pub async fn stop(self) {
         self.ticker.abort();
+        self.merge_questions.abort();
         self.handle.send_all(|| Message::Stop);
         let mut whole = true;
         for lane in self.lanes {
@@ -89,7 +92,7 @@ pub struct Start {
 }
 
 /// Removes from the log what is left of peers whose end the engine held when it was opened.
-async fn remove_ended(log: &mut RaftLog, engine: &Engine, tombstones: &BTreeMap<GroupId, u64>) -> Result<()> {
+async fn remove_ended(log: &mut RaftLog, engine: &Engine, tombstones: &BTreeMap<GroupId, Tombstone>) -> Result<()> {
     let here: BTreeSet<u64> = group_state::stored(engine)?.into_iter().map(|state| state.region.id).collect();
     let mut batch = LogBatch::default();
     for group in log.groups() {
@@ -100,7 +103,7 @@ async fn remove_ended(log: &mut RaftLog, engine: &Engine, tombstones: &BTreeMap<
     if batch.is_empty() { Ok(()) } else { log.write(&batch, true).await }
 }
 
-/// Applies what the log knows to be committed, until no group is born any more.
+/// Applies what the log knows to be committed, until no group is born any more and none waits for another.
 async fn replay(
     drivers: &mut [Driver],
     messages: &mut [mpsc::UnboundedReceiver<Message>],
@@ -110,12 +113,15 @@ async fn replay(
     // A group that was born after the engine's last flush is only in the log: its parent's entries give birth to it
     // again, and it may have split itself since.
     loop {
-        let mut born = Vec::new();
+        let (mut born, mut moved) = (Vec::new(), false);
         for (driver, messages) in drivers.iter_mut().zip(messages.iter_mut()) {
-            keeper = driver.replay(keeper, messages).await?;
+            let did;
+            (keeper, did) = driver.replay(keeper, messages).await?;
+            moved |= did;
             born.extend(driver.take_restored());
         }
-        if born.is_empty() {
+        if born.is_empty() && !moved {
+            drivers.iter().try_for_each(Driver::check_nothing_waits)?;
             return Ok(keeper);
         }
         for region in born {
@@ -146,6 +152,13 @@ pub async fn start(env: &Env, start: Start, machines: Machines) -> Result<(Repli
     };
     let receiving = traffic(SNAPSHOTS_IN_MAX);
     let outbox = Outbox::new(local.clone(), env.net.clone(), addresses.clone(), handle.clone(), sending);
+    let merge_questions = MergeQuestions {
+        local: local.clone(),
+        handle: handle.clone(),
+        net: env.net.clone(),
+        clock: env.clock.clone(),
+        addresses: addresses.clone(),
+    };
     let follower_reads = FollowerReads::new(local.clone(), env.net.clone(), env.clock.clone(), addresses);
     let runs = Runs::load(&engine)?;
     let (effects, received) = Effects::new();
@@ -171,7 +184,7 @@ pub async fn start(env: &Env, start: Start, machines: Machines) -> Result<(Repli
     };
     let mut drivers: Vec<Driver> = (0..lanes).map(driver).collect();
     let tombstones = group_state::tombstones(&engine)?;
-    tombstones.iter().for_each(|(group, min)| handle.bury(*group, *min));
+    tombstones.iter().for_each(|(group, tombstone)| handle.bury(*group, *tombstone));
     remove_ended(&mut log, &engine, &tombstones).await?;
     for state in group_state::stored(&engine)? {
         drivers[handle.lane_of(GroupId(state.region.id))].restore(&mut log, state).await?;
@@ -193,7 +206,7 @@ pub async fn start(env: &Env, start: Start, machines: Machines) -> Result<(Repli
         handle.view(group).is_some() || drivers[handle.lane_of(group)].is_buried(group)
     })?;
     // Groups whose peer here was removed are accounted for as well.
-    before(handle.views().iter().map(|view| view.group).chain(tombstones.into_keys()).collect()).await?;
+    before(handle.views().iter().map(|view| view.group).chain(handle.buried()).collect()).await?;
     let peers: BTreeSet<u64> =
         handle.views().iter().flat_map(|view| view.region().peers.clone()).map(|peer| peer.store_id).collect();
     peers.into_iter().for_each(|peer| outbox.connect(peer));
@@ -224,5 +237,6 @@ pub async fn start(env: &Env, start: Start, machines: Machines) -> Result<(Repli
             }
         }
     });
-    Ok((Replicas { handle, inbox, follower_reads, lanes, writer, ticker }, received))
+    let merge_questions = task::spawn(merge_questions.run());
+    Ok((Replicas { handle, inbox, follower_reads, lanes, writer, ticker, merge_questions }, received))
 }

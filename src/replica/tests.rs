@@ -247,6 +247,7 @@ impl World {
                     installed: args.number_or("installed", 0),
                     applied: place(args.text_or("applied", "5@5")),
                     newcomer: args.number_or("newcomer", 0) != 0,
+                    ..GroupState::default()
                 };
                 state.put(&mut batch);
             }
@@ -262,7 +263,7 @@ impl World {
 
     fn groups(&self) -> String {
         let text = |state: GroupState| {
-            let GroupState { region, peer, installed, applied: (index, term), newcomer } = state;
+            let GroupState { region, peer, installed, applied: (index, term), newcomer, .. } = state;
             let newcomer = if newcomer { " newcomer" } else { "" };
             format!("group {}: peer {peer} applied {index}@{term} installed {installed}{newcomer}\n", region.id)
         };

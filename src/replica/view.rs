@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use armilla_arch::sync::{Budget, Lease, Share};
 
+use crate::proto::armilla::raft::Merges;
 use crate::rt::clock::Instant;
 use crate::rt::sync::{oneshot, watch};
 use crate::types::limits::{
@@ -67,8 +68,8 @@ pub struct PeerView {
     pub peer: u64,
     /// This store's ID.
     pub store: u64,
-    /// The applied region descriptor.
-    region: RwLock<Arc<Region>>,
+    /// The applied region descriptor, and what merges have made of the region.
+    state: RwLock<(Arc<Region>, Arc<Merges>)>,
     /// The leader, with a subscription to its changes.
     leadership: watch::Sender<Leadership>,
     /// The term and end (node clock, ns) of the lease under which this peer serves reads without asking a quorum.
@@ -93,12 +94,12 @@ pub struct PeerView {
 }
 
 impl PeerView {
-    pub(super) fn new(store: u64, peer: u64, region: Region, budgets: &StoreBudgets) -> PeerView {
+    pub(super) fn new(store: u64, peer: u64, region: Region, merges: Merges, budgets: &StoreBudgets) -> PeerView {
         PeerView {
             group: GroupId(region.id),
             peer,
             store,
-            region: RwLock::new(Arc::new(region)),
+            state: RwLock::new((Arc::new(region), Arc::new(merges))),
             leadership: watch::Sender::new(Leadership::default()),
             lease: Lease::none(),
             applied: Mutex::default(),
@@ -117,13 +118,25 @@ impl PeerView {
 
     /// Returns the applied region descriptor.
     pub fn region(&self) -> Arc<Region> {
-        self.region.read().expect("no writer panics").clone()
+        self.state.read().expect("no writer panics").0.clone()
+    }
+    /// Returns what merges have made of the region.
+    pub fn merges(&self) -> Arc<Merges> {
+        self.state.read().expect("no writer panics").1.clone()
+    }
+    /// Returns the descriptor and what merges have made of the region, as of one moment.
+    pub fn state(&self) -> (Arc<Region>, Arc<Merges>) {
+        self.state.read().expect("no writer panics").clone()
+    }
+    /// Returns whether the region is frozen: it may become part of another one.
+    pub fn is_merging(&self) -> bool {
+        self.state.read().expect("no writer panics").1.merging.is_some()
     }
     /// Shows another descriptor. This must happen before the engine holds the change that came with it: a read takes
     /// its view of the engine first and looks at the descriptor afterwards.
-    pub(super) fn set_region(&self, region: Region) {
+    pub(super) fn set_state(&self, region: Region, merges: Merges) {
         assert_eq!(region.id, self.group.0, "a group shows its own descriptor");
-        *self.region.write().expect("no writer panics") = Arc::new(region);
+        *self.state.write().expect("no writer panics") = (Arc::new(region), Arc::new(merges));
     }
     /// Returns the current leadership.
     pub fn leadership(&self) -> Leadership {
@@ -235,7 +248,7 @@ impl PeerView {
     /// view of the engine first and looks at the descriptor afterwards.
     pub(super) fn end(&self) {
         let region = Region { peers: Vec::new(), ..Region::clone(&self.region()) };
-        *self.region.write().expect("no writer panics") = Arc::new(region);
+        self.state.write().expect("no writer panics").0 = Arc::new(region);
         self.applied.lock().expect("no holder panics").waiting.clear();
     }
     pub(super) fn set_lease(&self, term: u64, until: Instant) {
@@ -263,7 +276,7 @@ mod tests {
 
     #[test]
     fn leader_changes_are_counted_once() {
-        let view = PeerView::new(1, 8, Region { id: 7, ..Region::default() }, &StoreBudgets::default());
+        let view = PeerView::new(1, 8, Region { id: 7, ..Region::default() }, Merges::default(), &StoreBudgets::default());
         for (term, leader, ready) in
             [(1, 8, false), (1, 8, true), (2, 0, false), (2, 9, false), (3, 9, false), (3, 9, false)]
         {
@@ -275,7 +288,7 @@ mod tests {
     #[test]
     fn the_groups_of_a_store_share_its_reads() {
         let budgets = StoreBudgets { reads: Budget::new(3), ..StoreBudgets::default() };
-        let view = |id| PeerView::new(1, 8, Region { id, ..Region::default() }, &budgets);
+        let view = |id| PeerView::new(1, 8, Region { id, ..Region::default() }, Merges::default(), &budgets);
         let (one, other) = (view(7), view(9));
         let slots: Vec<ReadSlot> = [&one, &other, &one].iter().map(|view| view.take_read_slot().unwrap()).collect();
         assert_eq!(

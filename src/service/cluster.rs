@@ -12,7 +12,7 @@ use tonic::{Request, Response, Status};
 use crate::pd::{PdError, PdServer};
 use crate::proto::armilla::pd::cluster_server::Cluster;
 use crate::proto::armilla::pd::{
-    AllocIdsReply, AllocIdsRequest, HelloReply, HelloRequest, MovePeerReply, MovePeerRequest, OverviewReply,
+    AllocIdsReply, AllocIdsRequest, HelloReply, HelloRequest, MergeRegionsReply, MergeRegionsRequest, MovePeerReply, MovePeerRequest, OverviewReply,
     OverviewRequest, RegisterStoreReply, RegisterStoreRequest, RemoveStoreReply, RemoveStoreRequest,
     StoreHeartbeatReply, StoreHeartbeatRequest, TransferLeaderReply, TransferLeaderRequest,
 };
@@ -97,6 +97,14 @@ impl Cluster for ClusterService {
         let MovePeerRequest { region_id, from_store, to_store } = request.into_inner();
         self.lead(Method::MovePeer, |pd| async move {
             pd.move_peer(region_id, from_store, to_store).await.map(|()| MovePeerReply {})
+        })
+        .await
+    }
+
+    async fn merge_regions(&self, request: Request<MergeRegionsRequest>) -> Answer<MergeRegionsReply> {
+        let MergeRegionsRequest { source_id, target_id } = request.into_inner();
+        self.lead(Method::MergeRegions, |pd| async move {
+            pd.merge_regions(source_id, target_id).await.map(|()| MergeRegionsReply {})
         })
         .await
     }

@@ -6,6 +6,7 @@
 //! |---|---|---|
 //! | `NotLeader` | `not_leader` with the leader if known | clients follow the hint at once, so it must be fresh |
 //! | `RegionNotFound`, `EpochNotMatch`, `KeyNotInRegion`, `StoreNotMatch`, `PeerNotMatch`, `StaleCommand` | the field of that name (`mismatch_peer_id`) | clients refresh their cache and try again |
+//! | `Merging` | `proposal_in_merging_mode` | clients wait a little and try again |
 //! | `EntryTooLarge` | `raft_entry_too_large` | clients give up and report it to their caller |
 //! | `DiskFull` | `disk_full` | clients give up and report it to their caller; deletes are still accepted |
 //! | `Busy` | `server_is_busy` | client-rust does not retry it: real overload only |
@@ -188,6 +189,9 @@ pub fn region_error(error: Error, region: u64) -> errorpb::Error {
         Error::StaleCommand => out.stale_command = Some(errorpb::StaleCommand {}),
         Error::EntryTooLarge { group, bytes } => {
             out.raft_entry_too_large = Some(errorpb::RaftEntryTooLarge { region_id: group.0, entry_size: bytes });
+        }
+        Error::Merging(group) => {
+            out.proposal_in_merging_mode = Some(errorpb::ProposalInMergingMode { region_id: group.0 });
         }
         Error::Busy(reason) => {
             out.server_is_busy =

@@ -9,10 +9,10 @@ use futures::future::BoxFuture;
 
 use crate::engine::{Cf, KvEngine};
 use crate::proto::armilla::pd::{
-    LeaderOrder, PeersOrder, RefusedOrder, RegionHeartbeat, StoreHeartbeatReply, StoreHeartbeatRequest,
+    LeaderOrder, MergeOrder, PeersOrder, RefusedOrder, RegionHeartbeat, StoreHeartbeatReply, StoreHeartbeatRequest,
 };
 use crate::proto::armilla::raft::region_command::Op;
-use crate::proto::armilla::raft::{ChangePeers, CommandHeader, Incarnation};
+use crate::proto::armilla::raft::{ChangePeers, CommandHeader, Incarnation, PrepareMerge};
 use crate::region::command;
 use crate::replica::transport::Addresses;
 use crate::replica::{Handle, PeerView, Room};
@@ -244,6 +244,7 @@ impl Heartbeat {
                     term: view.leadership().term,
                     approximate_bytes: size.bytes,
                     approximate_keys: size.keys,
+                    is_merging: view.is_merging(),
                 }
             })
             .collect();
@@ -290,7 +291,11 @@ impl Heartbeat {
             });
         }
         for order in reply.change_peers {
-            self.change_peers(order);
+            let PeersOrder { region_id, epoch, changes } = order;
+            self.change_region(region_id, epoch, Op::ChangePeers(ChangePeers { changes }));
+        }
+        for MergeOrder { region_id, epoch, target } in reply.merges {
+            self.change_region(region_id, epoch, Op::PrepareMerge(PrepareMerge { target }));
         }
         let mut refused = Vec::new();
         for LeaderOrder { region_id, to_store } in reply.transfer_leaders {
@@ -301,20 +306,19 @@ impl Heartbeat {
         refused
     }
 
-    /// Carries out a change of a region's peers, if it still leads and has the order's epoch. The placement driver
-    /// orders it again until it sees its effect.
-    fn change_peers(&self, order: PeersOrder) {
-        let PeersOrder { region_id, epoch, changes } = order;
+    /// Carries out a change of a region, if it is led here and has the order's epoch. The placement driver orders it
+    /// again until it sees its effect.
+    fn change_region(&self, region_id: u64, epoch: Option<RegionEpoch>, op: Op) {
         let RegionEpoch { version, conf_ver } = epoch.unwrap_or_default();
         let header = CommandHeader { version, conf_ver, ..CommandHeader::default() };
-        let command = command::encode(header, Op::ChangePeers(ChangePeers { changes }));
+        let command = command::encode(header, op);
         let (handle, clock, limit) = (self.handle.clone(), self.clock.clone(), self.interval * 2);
         task::spawn(async move {
             let proposed = clock.timeout(limit, handle.propose(GroupId(region_id), 0, command)).await;
             match proposed.map(|reply| reply.and_then(command::changed)) {
                 Ok(Ok(_)) => {}
-                Ok(Err(error)) => tracing::debug!(region_id, %error, "cannot change the region's peers"),
-                Err(_) => tracing::debug!(region_id, "the change of the region's peers took too long"),
+                Ok(Err(error)) => tracing::debug!(region_id, %error, "cannot change the region as ordered"),
+                Err(_) => tracing::debug!(region_id, "the change of the region took too long"),
             }
         });
     }

@@ -27,6 +27,9 @@ pub enum Error {
         /// The region that was asked.
         region: Box<Region>,
     },
+    /// The region is about to become part of another one: try again.
+    #[error("region {0} is being merged into its neighbour")]
+    Merging(GroupId),
     /// The request names another store: ask the placement driver for the store's address again.
     #[error("request for store {asked}, this is store {actual}")]
     StoreNotMatch {

@@ -356,3 +356,18 @@ pub const PROMOTED_LAG_ENTRIES_MAX: u64 = 128;
 
 /// How long a follower waits for its leader's commit index.
 pub const READ_INDEX_WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// How many regions become part of a neighbour at a time.
+pub const MERGES_MAX: usize = 8;
+
+/// How many regions that became part of a region are remembered, until no store has a peer of them.
+pub const ABSORBED_MAX: usize = 64;
+
+/// How long a region stays frozen until every peer's log holds that; then it goes on as before.
+pub const MERGE_SEAL_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// How long a merge that is sealed waits for a target whose peers its leader has not all heard.
+pub const MERGE_COMMIT_WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// How often a store asks others about merges that are under way, or tells them of merges that happened.
+pub const MERGE_QUESTION_INTERVAL: Duration = Duration::from_secs(1);

@@ -27,6 +27,14 @@ pub fn overlap(left: &Region, right: &Region) -> bool {
     begins_before_end(left, right) && begins_before_end(right, left)
 }
 
+/// Returns a region's descriptor with the shortest range that has those of both.
+pub fn hull(region: &Region, other: &Region) -> Region {
+    let start_key = region.start_key.clone().min(other.start_key.clone());
+    let ends = region.end_key.is_empty() || other.end_key.is_empty();
+    let end_key = if ends { bytes::Bytes::new() } else { region.end_key.clone().max(other.end_key.clone()) };
+    Region { start_key, end_key, ..region.clone() }
+}
+
 /// Returns whether `key` lies in `[start, end)`; an empty `end` is plus infinity.
 pub fn contains(start: &[u8], end: &[u8], key: &[u8]) -> bool {
     key >= start && (end.is_empty() || key < end)

@@ -26,13 +26,17 @@ pub const TIKV_VERSION: &str = "8.5.0";
 /// | 2 | `PdCommand.store_started`: the placement driver remembers the runs of stores |
 /// | 3 | `RegionCommand.split` |
 /// | 4 | `RegionCommand.change_peers` |
-pub const PROTOCOL: u32 = 4;
+/// | 5 | `RegionCommand.prepare_merge` and the other steps of a merge |
+pub const PROTOCOL: u32 = 5;
 
 /// The version of the protocol that introduced splits of regions.
 pub const SPLITS: u32 = 3;
 
 /// The version of the protocol that introduced changes of a region's peers.
 pub const MEMBERS: u32 = 4;
+
+/// The version of the protocol that introduced merges of regions.
+pub const MERGES: u32 = 5;
 
 /// Armilla's own version, in the form in which `Store.git_hash` and `Member.git_hash` carry it.
 pub const BUILD: &str = concat!("armilla-", env!("CARGO_PKG_VERSION"));

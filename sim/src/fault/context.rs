@@ -158,6 +158,25 @@ impl Context {
         });
     }
 
+    /// Asks the placement driver to make a region part of its left or right neighbour.
+    pub fn merge(&self, group: u64, right: bool) {
+        let found = self.monitor.with(|observed| {
+            let regions = observed.ranges.regions();
+            let region = regions.iter().find(|region| region.id == group)?;
+            let meets = |other: &&Region| {
+                let (left, next) = if right { (region, *other) } else { (*other, region) };
+                !left.end_key.is_empty() && left.end_key == next.start_key
+            };
+            regions.iter().find(meets).map(|target| target.id)
+        });
+        let Some(target) = found else { return };
+        let pd = self.pd.with_deadline(Duration::from_secs(2));
+        self.admin.spawn(async move {
+            // A refusal (it takes part in another merge) is ignored.
+            let _ = pd.merge_regions(group, target).await;
+        });
+    }
+
     /// Splits the region that holds the first of these boundaries there and at all others that are inside it.
     pub fn split(&self, boundaries: &[u32]) {
         let mut keys: Vec<Bytes> = boundaries.iter().map(|boundary| boundary_key(*boundary)).collect();

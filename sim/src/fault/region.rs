@@ -17,20 +17,42 @@ pub enum Kind {
         /// The new boundaries, in ascending order, by [`crate::plan::keys::boundary`]'s numbers.
         boundaries: Vec<u32>,
     },
+    /// A region becomes part of a neighbour.
+    MergeRegion {
+        /// The region's number, from 0.
+        region: u32,
+        /// Of its right neighbour, or else of its left one.
+        right: bool,
+    },
 }
 
 /// The values of `kind`.
-pub const NAMES: &[&str] = &["split-region"];
+pub const NAMES: &[&str] = &["split-region", "merge-region"];
 
 /// The classes from which the swarm draws.
-pub const CLASSES: &[Class<Kind>] = &[Class {
-    name: "split-region",
-    per_minute: (1.0, 20.0),
-    make: |d| {
-        let region = d.region();
-        Draft::everywhere(0, split(d, region))
+pub const CLASSES: &[Class<Kind>] = &[
+    Class {
+        name: "split-region",
+        per_minute: (1.0, 20.0),
+        make: |d| {
+            let region = d.region();
+            Draft::everywhere(0, split(d, region))
+        },
     },
-}];
+    Class {
+        name: "merge-region",
+        per_minute: (2.0, 30.0),
+        make: |d| {
+            let region = d.region();
+            Draft::everywhere(0, merge(d, region))
+        },
+    },
+];
+
+/// Draws a merge of a region with a neighbour.
+pub fn merge(d: &mut Draw<'_>, region: u32) -> Kind {
+    Kind::MergeRegion { region, right: d.rng.chance(0.5) }
+}
 
 /// Draws a split of a region.
 pub fn split(d: &mut Draw<'_>, region: u32) -> Kind {
@@ -47,24 +69,28 @@ impl Behavior for Kind {
     }
 
     fn strike(&self, _hit: &mut Hit, context: &mut Context) -> bool {
-        let Kind::SplitRegion { boundaries } = self;
-        context.split(boundaries);
+        match self {
+            Kind::SplitRegion { boundaries } => context.split(boundaries),
+            Kind::MergeRegion { region, right } => {
+                context.group(*region).into_iter().for_each(|group| context.merge(group, *right));
+            }
+        }
         true
     }
 
     fn check(&self) -> Result<(), String> {
-        let Kind::SplitRegion { boundaries } = self;
+        let Kind::SplitRegion { boundaries } = self else { return Ok(()) };
         let ascend = !boundaries.is_empty() && boundaries.windows(2).all(|pair| pair[0] < pair[1]);
         if ascend { Ok(()) } else { Err(format!("boundaries {boundaries:?} do not ascend, or there are none")) }
     }
 
     fn disturbs(&self) -> bool {
-        // A split causes no long pause, so the sums continue and are judged.
+        // Neither causes a long pause, so the sums continue and are judged.
         false
     }
 
     fn milder(&self) -> Option<Kind> {
-        let Kind::SplitRegion { boundaries } = self;
+        let Kind::SplitRegion { boundaries } = self else { return None };
         (boundaries.len() > 1).then(|| Kind::SplitRegion { boundaries: boundaries[..1].to_vec() })
     }
 }

@@ -211,6 +211,13 @@ enum RegionCommand {
         #[arg(required = true, value_name = "KEY")]
         keys: Vec<String>,
     },
+    /// Make a region part of its neighbour, and wait until it is gone. Its replicas move to the neighbour's stores first.
+    Merge {
+        /// The id of the region that ends.
+        region: u64,
+        /// The id of its neighbour, which gets its keys.
+        target: u64,
+    },
     /// Move a region's replica from one store to another, and wait until it is there.
     Move {
         /// The region's id.
@@ -299,6 +306,7 @@ impl Ctl {
             Command::Tso { count } => self.tso(count).await,
             Command::Region(RegionCommand::Split { keys }) => self.split(&keys).await,
             Command::Region(RegionCommand::Move { region, from, to }) => self.move_peer(region, from, to).await,
+            Command::Region(RegionCommand::Merge { region, target }) => self.merge(region, target).await,
             Command::Store(StoreCommand::Remove { store }) => self.remove_store(store).await,
             Command::TransferLeader { region, store } => self.transfer_leader(region, store).await,
         }

@@ -307,6 +307,20 @@ impl PdClient {
         .map(|_: cluster::MovePeerReply| ())
     }
 
+    /// Asks PD to make a region part of its neighbour. It begins at once and takes a while.
+    ///
+    /// # Errors
+    /// Returns [`Error::Unavailable`] after the deadline, [`Error::Refused`] if PD refuses.
+    pub async fn merge_regions(&self, source_id: u64, target_id: u64) -> Result<()> {
+        self.lead("MergeRegions", |addr, _| {
+            let stub = self.members.cluster_stub(&addr);
+            let request = cluster::MergeRegionsRequest { source_id, target_id };
+            async move { stub?.merge_regions(request).await }
+        })
+        .await
+        .map(|_: cluster::MergeRegionsReply| ())
+    }
+
     /// Asks PD to move all replicas away from a store and to remove it then. Returns how many regions still have a
     /// replica there.
     ///

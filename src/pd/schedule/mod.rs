@@ -1,4 +1,5 @@
 //! Decisions about where leaders and replicas belong. Pure: the same input gives the same result everywhere.
 pub mod balance;
 pub mod leader;
+pub mod merge;
 pub mod replica;

@@ -525,6 +525,16 @@ impl PdServer {
             .map_err(PdError::Invalid)
     }
 
+    /// Makes a region part of its neighbour, step by step with its leader's heartbeats.
+    ///
+    /// # Errors
+    /// [`PdError::Invalid`] if that is not possible, with the reason.
+    pub async fn merge_regions(&self, source: u64, target: u64) -> PdResult<()> {
+        let serving = self.confirmed_cluster().await?;
+        self.look(&serving, |cluster, state, now_ms| cluster.merge(state, source, target, now_ms))
+            .map_err(PdError::Invalid)
+    }
+
     /// Moves all replicas away from a store, which is removed from the cluster when it has none. Returns how many
     /// regions still have a replica there.
     ///

@@ -160,6 +160,7 @@ impl PdServer {
             if balance_replicas {
                 cluster.balance_replicas(state, now_ms);
             }
+            cluster.merge_small(state, now_ms);
             cluster.peers_orders(state, id, now_ms)
         });
         if !nameless.is_empty() {
@@ -178,6 +179,7 @@ impl PdServer {
                 stores: stores.filter(|store| !store.address.is_empty()).collect(),
                 transfer_leaders: cluster.orders_for(state, id, balance, now_ms),
                 change_peers,
+                merges: cluster.merge_orders(state, id, now_ms),
                 lost_replicas: state.lost_replicas(id),
                 cluster_version: state.cluster_version(),
                 must_stop: String::new(),

@@ -38,7 +38,7 @@ impl World {
         let mut machine = PdMachine::default();
         let engine = SimEngine::open(&SimStorage::new()).expect("an empty storage opens");
         let group = Region { id: GroupId::PD.0, ..Region::default() };
-        machine.reload(&group, &engine).expect("an empty engine loads");
+        machine.reload(&group, &Default::default(), &engine).expect("an empty engine loads");
         World { machine, engine, index: 0, group }
     }
 
@@ -57,7 +57,7 @@ impl World {
         self.engine.write(&batch).expect("the engine writes the batch");
         let after = self.read(PdState::clone);
         let mut other = PdMachine::default();
-        other.reload(&self.group, &self.engine).expect("the written state loads");
+        other.reload(&self.group, &Default::default(), &self.engine).expect("the written state loads");
         assert_eq!(*other.shared().read().unwrap(), after, "the engine and memory hold the same state");
         if reply.refused.is_empty() {
             format!("{} ({} writes)", reply.value, batch.len())
@@ -262,7 +262,7 @@ fn unknown_commands_are_refused_and_a_damaged_engine_is_an_error() {
         let mut batch = WriteBatch::new();
         batch.put(crate::engine::Cf::Pd, key.to_vec(), value.to_vec());
         engine.write(&batch).unwrap();
-        let result = PdMachine::default().reload(&world.group, &engine);
+        let result = PdMachine::default().reload(&world.group, &Default::default(), &engine);
         assert!(matches!(result, Err(crate::types::Error::Corruption(_))), "{key:02x?}: {result:?}");
     }
 }

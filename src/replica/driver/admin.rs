@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::engine::{KvEngine, WriteBatch};
+use crate::proto::armilla::raft::Merges;
 use crate::proto::metapb::PeerRole;
 use crate::raft::{Group, LogView, log_view, membership};
 use crate::rt::cpu;
@@ -37,7 +38,7 @@ impl Driver {
             let (group, peer) = (GroupId(region.id), self.peer_here(region).map_err(Error::Invalid)?);
             batch.reset(group, membership::FIRST.0, membership::FIRST.1);
             batch.hard_state(group, &membership::first_hard_state());
-            GroupState { region: region.clone(), peer, installed: 0, applied: membership::FIRST, newcomer: false }
+            GroupState { region: region.clone(), peer, applied: membership::FIRST, ..GroupState::default() }
                 .put(&mut writes);
         }
         self.log.write_now(batch).await?;
@@ -53,7 +54,7 @@ impl Driver {
     /// Starts a group that was just created.
     fn begin(&mut self, region: &Region) -> Result<()> {
         let group = GroupId(region.id);
-        self.register_peer(region, self.untouched_log(region))?;
+        self.register_peer(region, &Merges::default(), self.untouched_log(region))?;
         // The first peer of a new group campaigns at once, so that a fresh cluster has leaders without waiting.
         let campaigns = |first: &Peer| first.store_id == self.store && first.role() != PeerRole::Learner;
         if region.peers.first().is_some_and(campaigns)
@@ -74,7 +75,7 @@ impl Driver {
             last_index: membership::FIRST.0,
             unapplied: Vec::new(),
             applied: membership::FIRST,
-            state: encode_state(region),
+            state: encode_state(region, &Merges::default()),
             cache_bytes_max: self.options.cache_bytes_max,
         })
     }
@@ -86,16 +87,16 @@ impl Driver {
     }
 
     /// Registers this store's peer of a group whose state is in the engine and the log.
-    pub(super) fn register_peer(&mut self, region: &Region, view: LogView) -> Result<()> {
+    pub(super) fn register_peer(&mut self, region: &Region, merges: &Merges, view: LogView) -> Result<()> {
         let group = GroupId(region.id);
         assert_eq!(self.handle.lane_of(group), self.lane, "group {group}: a lane drives only groups of its own");
         let id = self.peer_here(region).map_err(Error::Corruption)?;
         let mut machine = (self.machines)(region);
-        machine.reload(region, &self.engine)?;
+        machine.reload(region, merges, &self.engine)?;
         let applied = view.applied().0;
         let (base, last_index) = (view.truncated().0, view.last());
         let raft = Group::new(group, id, self.options.raft.clone(), view, self.process())?;
-        let shown: Arc<PeerView> = self.handle.add(self.store, id, region.clone());
+        let shown: Arc<PeerView> = self.handle.add(self.store, id, region.clone(), merges.clone());
         shown.set_applied(applied);
         let (store, term, vote, commit) = (self.store, raft.term(), raft.vote(), raft.committed());
         probe::emit(|| Probe::Start { store, group: group.0, peer: id, term, vote, commit, base, last_index });

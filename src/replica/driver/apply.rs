@@ -21,6 +21,7 @@ use crate::rt::probe::{self, Event as Probe};
 use crate::rt::{cpu, task};
 use crate::types::{GroupId, Result};
 
+use super::absorb::{Reshape, put_reshape};
 use super::birth::{Split, put_split};
 use super::install::Ingest;
 use super::members::{Move, put_move};
@@ -52,6 +53,8 @@ struct Pending {
     splits: Vec<Split>,
     /// Groups whose members changed.
     moves: Vec<Move>,
+    /// Groups of which a merge made something else.
+    reshapes: Vec<Reshape>,
     /// Probe events to emit once the batch is written.
     probes: Vec<Probe>,
 }
@@ -117,6 +120,10 @@ impl Driver {
                 self.backlog.put_back(group, entry);
                 self.start_warm_ups();
                 return Ok(());
+            }
+            if stands_alone && self.must_wait_for_source(group, &entry) {
+                self.backlog.wait(group, entry, self.clock.now().0);
+                continue;
             }
             if stands_alone && self.must_wait_for_keys(group, &entry)? {
                 self.backlog.hold(group, entry, self.clock.now().0);
@@ -205,6 +212,7 @@ impl Driver {
         // A range is shown before anything is served by what was applied with it.
         written.splits.into_iter().for_each(|split| self.note_split(split));
         written.moves.iter().for_each(|moved| self.note_move(moved));
+        written.reshapes.into_iter().for_each(|reshape| self.note_reshape(reshape));
         for (group, (index, term)) in written.applied {
             // A snapshot that is being installed may be ahead of the batch.
             if let Some(peer) = self.peers.get_mut(&group).filter(|peer| peer.group.log().applied().0 < index) {
@@ -268,6 +276,9 @@ fn apply_payload(
                 let at = (entry.index, entry.term);
                 if !applied.born.is_empty() {
                     pending.splits.push(put_split(peer, at, &applied, handle, &mut pending.batch));
+                }
+                if applied.reshaped {
+                    pending.reshapes.push(put_reshape(peer, at, applied.absorbed, &mut pending.batch));
                 }
                 if let Some(before) = before.filter(|before| before != peer.machine.region()) {
                     pending.moves.push(put_move(peer, at, before, &mut pending.batch));

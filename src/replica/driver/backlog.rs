@@ -105,6 +105,24 @@ impl Backlog {
         self.queue.push_back(group);
     }
 
+    /// Sets aside the entry that was taken last, because another group has to stop first. Its group waits.
+    pub fn wait(&mut self, group: GroupId, entry: Entry, now_ns: u64) {
+        self.hold(group, entry, now_ns);
+        self.queue.retain(|of| *of != group);
+    }
+
+    /// Ends the wait of a group for which another one has stopped.
+    pub fn release(&mut self, group: GroupId) {
+        if let Some(cold) = self.cold.remove(&group) {
+            cold.entries.into_iter().rev().for_each(|entry| self.ready.push_front((group, entry)));
+        }
+    }
+
+    /// Returns whether anything waits that does not wait for another group.
+    pub fn is_busy(&self) -> bool {
+        !self.ready.is_empty() || !self.queue.is_empty() || self.running > 0
+    }
+
     /// Returns whether the keys of an entry have been read already. Must be called once for each entry, right before it
     /// is applied.
     pub fn is_warm(&mut self, group: GroupId, index: u64) -> bool {

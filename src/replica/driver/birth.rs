@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 
 use super::Driver;
 use crate::engine::WriteBatch;
+use crate::proto::armilla::raft::Merges;
 use crate::raft::machine::Applied;
 use crate::raft::membership;
 use crate::replica::claims::Claim;
@@ -31,6 +32,7 @@ use super::install::{emit_region, encode_state};
 pub(super) struct Split {
     /// The group, with its new descriptor.
     parent: Region,
+    merges: Merges,
     born: Vec<Region>,
 }
 
@@ -97,19 +99,20 @@ pub(super) fn put_split(
         }
     }
     born.retain(|region| !buried.contains(&region.id));
-    GroupState { region: parent.clone(), peer: id, installed: 0, applied: at, newcomer: false }.put(batch);
+    let merges = peer.machine.merges().clone();
+    GroupState { region: parent.clone(), peer: id, applied: at, merges: merges.clone(), ..GroupState::default() }
+        .put(batch);
     for region in &born {
         let here = region::peer_on(region, store).expect("a newborn has peers where its parent has");
         let state = GroupState {
             region: region.clone(),
             peer: here.id,
-            installed: 0,
             applied: membership::FIRST,
-            newcomer: false,
+            ..GroupState::default()
         };
         state.put(batch);
     }
-    Split { parent, born }
+    Split { parent, merges, born }
 }
 
 /// Messages to groups that are not here yet.
@@ -154,16 +157,16 @@ impl Held {
 
 impl Driver {
     /// Handles that the engine holds a split: the parent publishes its new range, and the newborns need a log record.
-    pub(super) fn note_split(&mut self, Split { parent, born }: Split) {
+    pub(super) fn note_split(&mut self, Split { parent, merges, born }: Split) {
         let group = GroupId(parent.id);
         let store = self.store;
         let Some(peer) = self.peers.get_mut(&group) else { return };
         // The newborns' ranges are never free, not even until the newborns run.
         let claim = |region: &Region| (!self.births.restoring).then(|| self.handle.reserve(region));
         let claims: Vec<Option<Claim>> = born.iter().map(claim).collect();
-        peer.view.set_region(parent.clone());
+        peer.view.set_state(parent.clone(), merges.clone());
         emit_region(store, &parent);
-        peer.group.log_mut().set_state(encode_state(&parent));
+        peer.group.log_mut().set_state(encode_state(&parent, &merges));
         let campaigns = peer.group.leads();
         tracing::info!(store, %group, pieces = born.len() + 1, "split");
         if !self.births.restoring {
@@ -202,7 +205,7 @@ impl Driver {
         if self.peers.contains_key(&group) {
             return Err(Error::Corruption(format!("group {group} was born twice: its ID was given out twice")));
         }
-        self.register_peer(&region, self.untouched_log(&region))?;
+        self.register_peer(&region, &Merges::default(), self.untouched_log(&region))?;
         drop(claim);
         crate::reach!("driver.group-born");
         let store = self.store;
@@ -242,7 +245,7 @@ impl Driver {
         }
         let here = region::peer_on(&region, self.store).map(|peer| peer.id);
         let peer = here.ok_or_else(|| Error::Corruption(format!("group {group} was born without a peer here")))?;
-        self.restore(log, GroupState { region, peer, installed: 0, applied: membership::FIRST, newcomer: false }).await
+        self.restore(log, GroupState { region, peer, applied: membership::FIRST, ..GroupState::default() }).await
     }
 
     /// Returns the newborns whose birth was applied while the store starts.

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use raft::eraftpb::{Message as RaftMessage, MessageType};
 
+use crate::raft::machine::MergeStep;
 use crate::rt::probe::{self, Event as Probe};
 use crate::types::region::RegionEpoch;
 use crate::types::{Error, GroupId, Result, region};
@@ -107,6 +108,16 @@ impl Driver {
                 result?;
                 self.installed(group)?;
             }
+            Message::Halt { absorbs, target } => self.halt(absorbs, target),
+            Message::Halted { target, source } => self.halted(target, *source)?,
+            Message::Absorbed { source } => self.absorbed(source),
+            Message::Sealed { target, epoch, commit, listed } => self.decide(target, epoch, commit, listed),
+            Message::WasMerged { absorbed, heir, reply } => {
+                // The asker may be gone.
+                let _ = reply.send(self.was_merged(&absorbed, heir)?);
+            }
+            Message::Forget { group, source } => self.propose_step(group, &MergeStep::Forget(source)),
+            Message::Against { group, merging } => self.roll_back_decided(group, &merging),
             Message::Tick => self.tick().await?,
             Message::Fail(why) => return Err(Error::Stopped(why)),
             Message::Stop => unreachable!("handled by the loop"),

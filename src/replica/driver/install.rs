@@ -5,7 +5,7 @@ use prost::Message as _;
 use raft::eraftpb::Snapshot;
 
 use crate::engine::{CfRange, KvEngine, WriteBatch};
-use crate::proto::armilla::raft::SnapshotState;
+use crate::proto::armilla::raft::{Merges, SnapshotState};
 use crate::raft::output::Output;
 use crate::rt::probe::{self, Event as Probe};
 use crate::rt::{cpu, task};
@@ -18,9 +18,10 @@ use crate::replica::group_state::GroupState;
 use crate::replica::message::{Message, PeerMessage, Sender};
 use crate::replica::snapshot::Arrived;
 
-/// Encodes a descriptor as snapshots carry it.
-pub(super) fn encode_state(region: &Region) -> Bytes {
-    SnapshotState { region: Some(region.clone()) }.encode_to_vec().into()
+/// Encodes a group's descriptor, and what merges have made of it, as snapshots carry them.
+pub(super) fn encode_state(region: &Region, merges: &Merges) -> Bytes {
+    let merges = (*merges != Merges::default()).then(|| merges.clone());
+    SnapshotState { region: Some(region.clone()), merges }.encode_to_vec().into()
 }
 
 /// Reports the descriptor that this store's peer of a region shows from now on.
@@ -29,12 +30,13 @@ pub(super) fn emit_region(store: u64, region: &Region) {
 }
 
 /// A group's whole state, to be ingested by the engine.
+#[derive(Debug)]
 pub(super) struct Ingest {
     /// The ranges that it replaces.
-    ranges: Vec<CfRange>,
+    pub(super) ranges: Vec<CfRange>,
     arrived: Arrived,
     /// The group's state, which is written in the same step.
-    meta: WriteBatch,
+    pub(super) meta: WriteBatch,
 }
 
 /// Removes the files of a snapshot that is not wanted, outside of the lane.
@@ -74,8 +76,23 @@ impl Driver {
             discard(arrived);
             return Ok(());
         }
+        let Ok((region, merges)) = described(group, message.message.get_snapshot()) else {
+            discard(arrived);
+            return Ok(());
+        };
+        // What is in its way must have become part of the group. Otherwise it is tried again later.
+        let listed = |other: &GroupId| merges.absorbed.iter().any(|one| one.source_id == other.0);
+        if !self.handle.overlapping(&region).iter().all(listed) {
+            crate::reach!("driver.snapshot-finds-its-range-taken");
+            discard(arrived);
+            return Ok(());
+        }
         peer.group.step(message.message, sender.election_ns, now_ns)?;
         if peer.group.has_snapshot() {
+            // Nothing may begin where the group is and will be, until it is there.
+            if !crate::mutant!("replica.range-free-before-the-install") {
+                peer.replaced = Some(self.handle.reserve(&region::hull(peer.region(), &region)));
+            }
             peer.install.begin(arrived);
         } else {
             discard(arrived);
@@ -89,7 +106,7 @@ impl Driver {
     pub(super) fn install_snapshot(&mut self, group: GroupId, output: Output, snapshot: &Snapshot) -> Result<()> {
         let metadata = snapshot.get_metadata();
         let (index, term) = (metadata.index, metadata.term);
-        let region = described(group, snapshot)?;
+        let (region, merges) = described(group, snapshot)?;
         let corrupt = |what: &str| Error::Corruption(format!("group {group}: a snapshot {what}"));
         let peer = self.peers.get_mut(&group).ok_or_else(|| corrupt("arrived for a group that is not here"))?;
         let arrived = peer.install.run(output).ok_or_else(|| corrupt("came without its data"))?;
@@ -107,22 +124,36 @@ impl Driver {
             }
         }
         let mut meta = WriteBatch::new();
-        // The engine replaces the old range as well: nothing may begin there until it has.
-        if !crate::mutant!("replica.range-free-before-the-install") {
-            peer.replaced = Some(self.handle.reserve(peer.region()));
-        }
         let newcomer = peer.newcomer && !crate::mutant!("replica.newcomer-not-recorded");
-        GroupState { region: region.clone(), peer: id, installed: index, applied: (index, term), newcomer }
-            .put(&mut meta);
+        let state = GroupState {
+            region: region.clone(),
+            peer: id,
+            installed: index,
+            applied: (index, term),
+            newcomer,
+            merges: merges.clone(),
+        };
+        state.put(&mut meta);
         emit_region(self.store, &region);
-        peer.view.set_region(region);
+        let sources = self.handle.overlapping(&region);
+        peer.view.set_state(region, merges);
         // Entries that were committed before the snapshot and are not applied yet are part of it.
         self.backlog.forget(group);
-        // A batch that waits for the engine may have entries of the group, so it goes first.
-        if let Some(ingest) = self.stall.hold(group, Ingest { ranges, arrived, meta }) {
-            self.start_install(group, ingest);
+        let ingest = Ingest { ranges, arrived, meta };
+        if sources.is_empty() || crate::mutant!("replica.snapshot-leaves-source") {
+            self.ingest(group, ingest);
+        } else {
+            self.ingest_over(group, sources, ingest);
         }
         Ok(())
+    }
+
+    /// Lets the engine ingest a group's snapshot, after a batch that waits for the engine: that may have entries of the
+    /// group.
+    pub(super) fn ingest(&mut self, group: GroupId, ingest: Ingest) {
+        if let Some(ingest) = self.stall.hold(group, ingest) {
+            self.start_install(group, ingest);
+        }
     }
 
     /// Lets the engine ingest a group's snapshot.
@@ -160,8 +191,8 @@ impl Driver {
         let Some(snapshot) = &output.snapshot else { return Ok(()) };
         let metadata = snapshot.get_metadata();
         let (index, term) = (metadata.index, metadata.term);
-        let region = described(group, snapshot)?;
-        peer.machine.reload(&region, &self.engine)?;
+        let (region, merges) = described(group, snapshot)?;
+        peer.machine.reload(&region, &merges, &self.engine)?;
         peer.note_durable(index);
         peer.view.set_applied(index);
         let id = peer.group.peer();
@@ -169,15 +200,16 @@ impl Driver {
         tracing::info!(store, %group, index, "installed a snapshot");
         probe::emit(|| Probe::Snapshot { store, group: group.0, peer: id, index, term });
         self.effects.send(StoreEffect::Replaced(group));
+        self.took_over(group);
         self.installed.push((group, output));
         self.touch(group);
         Ok(())
     }
 }
 
-/// Decodes the descriptor in a snapshot.
-pub(super) fn described(group: GroupId, snapshot: &Snapshot) -> Result<Region> {
+/// Decodes the descriptor in a snapshot, and what merges have made of the group.
+pub(super) fn described(group: GroupId, snapshot: &Snapshot) -> Result<(Region, Merges)> {
     let state = SnapshotState::decode(snapshot.data.clone());
-    let region = state.ok().and_then(|state| state.region);
-    region.ok_or_else(|| Error::Corruption(format!("group {group}: a snapshot has no descriptor")))
+    let state = state.ok().and_then(|state| state.region.map(|region| (region, state.merges.unwrap_or_default())));
+    state.ok_or_else(|| Error::Corruption(format!("group {group}: a snapshot has no descriptor")))
 }

@@ -15,7 +15,8 @@ use bytes::Bytes;
 use super::Driver;
 use super::install::{emit_region, encode_state};
 use crate::engine::{KvEngine, WriteBatch};
-use crate::replica::group_state::{self, GroupState};
+use crate::proto::armilla::raft::Merges;
+use crate::replica::group_state::{self, GroupState, Tombstone};
 use crate::replica::peer::Peer;
 use crate::rt::probe::{self, Event as Probe};
 use crate::types::{Error, GroupId, Region, Result, region};
@@ -42,18 +43,19 @@ pub(super) fn put_move(peer: &Peer, at: (u64, u64), from: Region, batch: &mut Wr
     let (id, to) = (peer.group.peer(), peer.machine.region().clone());
     let ends = region::peer_by_id(&to, id).is_none();
     if ends {
-        put_end(peer, &from, batch);
+        put_end(peer, &from, Tombstone::of(peer.group.peer()), batch);
     } else {
-        GroupState { region: to.clone(), peer: id, installed: 0, applied: at, newcomer: false }.put(batch);
+        let merges = peer.machine.merges().clone();
+        GroupState { region: to.clone(), peer: id, applied: at, merges, ..GroupState::default() }.put(batch);
     }
     Move { from, to, ends }
 }
 
 /// Adds the tombstone of a peer, and the removal of its data.
-fn put_end(peer: &Peer, region: &Region, batch: &mut WriteBatch) {
+pub(super) fn put_end(peer: &Peer, region: &Region, tombstone: Tombstone, batch: &mut WriteBatch) {
     peer.view.end();
     if !crate::mutant!("replica.no-tombstone") {
-        group_state::bury(batch, GroupId(region.id), peer.group.peer());
+        group_state::bury(batch, GroupId(region.id), tombstone);
     }
     for range in peer.machine.ranges(region) {
         batch.delete_range(range.cf, range.start, range.end);
@@ -64,9 +66,9 @@ impl Driver {
     /// Handles that the engine holds a change of members.
     pub(super) fn note_move(&mut self, moved: &Move) {
         let Some(peer) = self.peers.get_mut(&GroupId(moved.to.id)).filter(|_| !moved.ends) else { return };
-        peer.view.set_region(moved.to.clone());
+        peer.view.set_state(moved.to.clone(), Merges::clone(&peer.view.merges()));
         emit_region(self.store, &moved.to);
-        peer.group.log_mut().set_state(encode_state(&moved.to));
+        peer.group.log_mut().set_state(encode_state(&moved.to, &peer.view.merges()));
         peer.group.members_changed(&moved.from, &moved.to);
         // New members' stores are not connected yet. While this store starts it must not show itself: its run is not
         // recorded.
@@ -81,7 +83,7 @@ impl Driver {
     pub(super) fn note_end(&mut self, moved: &Move) {
         if moved.ends {
             crate::reach!("driver.removed-by-own-log");
-            self.end(GroupId(moved.to.id));
+            self.end(GroupId(moved.to.id), None);
         }
     }
 
@@ -93,28 +95,29 @@ impl Driver {
             || !peer.install.is_idle()
             || peer.newcomer
             || self.stall.waits()
+            || self.absorbing.is_target(group)
         {
             return Ok(());
         }
         let mut batch = WriteBatch::new();
         let region = peer.region().clone();
-        put_end(peer, &region, &mut batch);
+        put_end(peer, &region, Tombstone::of(peer.group.peer()), &mut batch);
         if self.engine.try_write(&batch)? {
             crate::reach!("driver.removed-by-proof");
             self.flushes.lock().expect("no holder panics").note_applied();
-            self.end(group);
+            self.end(group, None);
         }
         Ok(())
     }
 
-    /// Forgets a peer whose end the engine holds.
-    fn end(&mut self, group: GroupId) {
+    /// Forgets a peer whose end the engine holds. `heir` is the group that has its range now.
+    pub(super) fn end(&mut self, group: GroupId, heir: Option<GroupId>) {
         let Some(mut peer) = self.peers.remove(&group) else { return };
         peer.end(|| Error::RegionNotFound(group));
         let (store, id) = (self.store, peer.group.peer());
         self.backlog.forget(group);
         if !crate::mutant!("replica.no-tombstone") {
-            self.handle.bury(group, id + 1);
+            self.handle.bury(group, heir.map_or(Tombstone::of(id), Tombstone::merged));
         }
         self.handle.remove(group);
         if crate::mutant!("replica.log-removed-before-flush") {

@@ -3,6 +3,7 @@
 //! A peer may disappear in the middle of a pass (applying an entry may destroy it), so every phase looks it up and
 //! continues without it. The only thing that is kept of it outside the map is the work that waits for the log.
 
+mod absorb;
 mod admin;
 mod apply;
 pub(super) mod backlog;
@@ -12,6 +13,7 @@ mod flush;
 mod inbox;
 mod install;
 mod members;
+mod merges;
 mod newcomer;
 mod output;
 mod propose;
@@ -48,10 +50,12 @@ use super::peer::Peer;
 use super::promise::LongestPromise;
 use super::transport::Outbox;
 
+use absorb::Absorbing;
 use apply::Stall;
 use backlog::Backlog;
 use birth::{Births, Held};
 use fetch::Fetches;
+use merges::MergeWaits;
 use output::AfterLog;
 use unwritten::Unwritten;
 
@@ -123,6 +127,8 @@ pub(super) struct Driver {
     stall: Stall,
     births: Births,
     held: Held,
+    absorbing: Absorbing,
+    merge_waits: MergeWaits,
     /// Groups whose peer here is destroyed. They leave the log when a flush has made that durable.
     buried: BTreeSet<GroupId>,
     /// Outputs whose snapshot is now in the engine.
@@ -183,6 +189,8 @@ impl Driver {
             stall: Stall::default(),
             births: Births::restoring(),
             held: Held::default(),
+            absorbing: Absorbing::default(),
+            merge_waits: MergeWaits::default(),
             buried: BTreeSet::new(),
             installed: Vec::new(),
             probes: Vec::new(),
@@ -354,7 +362,9 @@ impl Driver {
                 self.clock.sleep(Duration::from_millis(5)).await;
             }
         }
-        self.write_log(after_log).await
+        self.write_log(after_log).await?;
+        self.halt_those_who_can();
+        Ok(())
     }
 
     /// Returns what a new peer has to know of this process.

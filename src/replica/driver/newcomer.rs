@@ -82,7 +82,9 @@ impl Driver {
         let mut batch = WriteBatch::new();
         let (region, id) = (peer.region().clone(), peer.group.peer());
         let (index, term) = peer.group.log().applied();
-        GroupState { region, peer: id, installed: index, applied: (index, term), newcomer: false }.put(&mut batch);
+        let merges = peer.machine.merges().clone();
+        GroupState { region, peer: id, installed: index, applied: (index, term), newcomer: false, merges }
+            .put(&mut batch);
         self.engine.try_write(&batch).map(drop)
     }
 
@@ -95,8 +97,8 @@ impl Driver {
         claim: &Claim,
     ) -> Result<Option<Arrived>> {
         let group = message.group;
-        let Ok(region) = described(group, message.message.get_snapshot()) else { return Ok(Some(arrived)) };
-        if region != *claim.region() {
+        let Ok((region, merges)) = described(group, message.message.get_snapshot()) else { return Ok(Some(arrived)) };
+        if region != *claim.region() || self.handle.peer_id_min(group) > message.message.to {
             return Ok(Some(arrived));
         }
         let view = LogView::new(log_view::Start {
@@ -110,7 +112,7 @@ impl Driver {
             state: Default::default(),
             cache_bytes_max: self.options.cache_bytes_max,
         });
-        self.register_peer(&region, view)?;
+        self.register_peer(&region, &merges, view)?;
         let now_ns = self.clock.now().0;
         let Some(peer) = self.peers.get_mut(&group) else { return Ok(Some(arrived)) };
         peer.group.step(message.message, sender.election_ns, now_ns)?;

@@ -21,7 +21,7 @@ impl Driver {
     /// # Errors
     /// If they contradict each other, or cannot be read.
     pub async fn restore(&mut self, log: &mut RaftLog, state: GroupState) -> Result<()> {
-        let GroupState { region, peer, installed, applied, newcomer } = state;
+        let GroupState { region, peer, installed, applied, newcomer, merges } = state;
         let group = GroupId(region.id);
         let here = region::peer_on(&region, self.store).map(|peer| peer.id);
         if here != Some(peer) {
@@ -89,16 +89,16 @@ impl Driver {
             last_index: stored.last_index,
             unapplied,
             applied,
-            state: encode_state(&region),
+            state: encode_state(&region, &merges),
             cache_bytes_max: self.options.cache_bytes_max,
         });
-        self.register_peer(&region, view)
+        self.register_peer(&region, &merges, view)
     }
 }
 
 impl Driver {
-    /// Applies the committed entries of all groups, and writes to the log through `keeper`. Called before the lanes
-    /// run.
+    /// Applies the committed entries of all groups, as far as they do not wait for groups of other lanes, and writes to
+    /// the log through `keeper`. Called before the lanes run. Returns the keeper, and whether there was anything to do.
     ///
     /// # Errors
     /// If the log or the engine fails.
@@ -106,22 +106,27 @@ impl Driver {
         &mut self,
         keeper: Box<LogKeeper>,
         messages: &mut mpsc::UnboundedReceiver<Message>,
-    ) -> Result<Box<LogKeeper>> {
+    ) -> Result<(Box<LogKeeper>, bool)> {
         self.log = Log::InLine(keeper);
+        let mut moved = false;
         loop {
             while !self.dirty.is_empty() {
+                moved = true;
                 self.rounds += 1;
                 self.pass().await?;
             }
-            if !self.stall.waits() && self.backlog.bytes() == 0 {
-                break;
-            }
-            // The engine makes writes or reads wait; a message arrives when it continues.
-            let message = messages.recv().await.expect("the handle sends");
+            let message = if self.stall.waits() || self.backlog.is_busy() {
+                // The engine makes writes or reads wait; a message arrives when it continues.
+                Some(messages.recv().await.expect("the handle sends"))
+            } else {
+                messages.try_recv().ok()
+            };
+            let Some(message) = message else { break };
+            moved = true;
             self.receive(message).await?;
         }
         match std::mem::replace(&mut self.log, Log::Closed) {
-            Log::InLine(keeper) => Ok(keeper),
+            Log::InLine(keeper) => Ok((keeper, moved)),
             Log::Closed | Log::Writer(_) => unreachable!("it was given the log's keeper"),
         }
     }

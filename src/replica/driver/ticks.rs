@@ -28,7 +28,7 @@ impl Driver {
         let limit_ns = self.options.raft.election_ns();
         let beat = self.ticks.is_multiple_of(self.options.raft.heartbeat_ticks as u64)
             && !crate::buggify!("driver.skip-heartbeat");
-        let (mut busy, mut joint): (Vec<GroupId>, Vec<GroupId>) = Default::default();
+        let (mut busy, mut joint, mut frozen): (Vec<GroupId>, Vec<GroupId>, Vec<GroupId>) = Default::default();
         let mut beats: BTreeMap<u64, Beats> = BTreeMap::new();
         for (group, peer) in &mut self.peers {
             peer.group.tick(now_ns);
@@ -51,9 +51,12 @@ impl Driver {
             }
             if beat {
                 peer.view.show_alone(peer.group.is_alone());
+                frozen.extend(peer.machine.merges().merging.map(|_| *group));
             }
         }
         self.leave_joint(joint);
+        self.halt_those_who_can();
+        self.advance_merges(frozen, now_ns);
         for (store, beats) in beats {
             self.outbox.send_beats(store, beats);
         }

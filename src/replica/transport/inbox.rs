@@ -11,7 +11,8 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::proto::armilla::raft::transport_server::Transport;
 use crate::proto::armilla::raft::{Done, GroupMessage, Incarnation, RaftBatch, SnapshotChunk, SnapshotHead};
-use crate::proto::armilla::raft::{ReadIndexReply, ReadIndexRequest};
+use crate::proto::armilla::raft::{DecidedAgainstReply, DecidedAgainstRequest, ReadIndexReply, ReadIndexRequest};
+use crate::proto::armilla::raft::{WasMergedReply, WasMergedRequest};
 use crate::replica::claims::Claim;
 use crate::replica::handle::{Handle, Room};
 use crate::replica::message::{Beats, Message, PeerMessage, Sender};
@@ -299,6 +300,28 @@ impl Transport for Inbox {
         self.is_for_here(&origin).map_err(|why| self.refused(why))?;
         let index = self.handle.index_for_follower(GroupId(group_id)).await;
         index.map(|index| Response::new(ReadIndexReply { index })).map_err(refusal)
+    }
+
+    async fn decided_against(
+        &self,
+        request: Request<DecidedAgainstRequest>,
+    ) -> Result<Response<DecidedAgainstReply>, Status> {
+        let DecidedAgainstRequest { cluster_id: cluster, from_store, to_store, source_id, merging } =
+            request.into_inner();
+        let origin = Origin { cluster, from_store, to_store, run: Incarnation::default() };
+        self.is_for_here(&origin).map_err(|why| self.refused(why))?;
+        let merging = merging.ok_or_else(|| Status::invalid_argument("the question names no merge"))?;
+        let against = self.handle.is_decided_against(GroupId(source_id), &merging);
+        Ok(Response::new(DecidedAgainstReply { against }))
+    }
+
+    async fn was_merged(&self, request: Request<WasMergedRequest>) -> Result<Response<WasMergedReply>, Status> {
+        let WasMergedRequest { cluster_id: cluster, from_store, to_store, absorbed, heir_id } = request.into_inner();
+        let origin = Origin { cluster, from_store, to_store, run: Incarnation::default() };
+        self.is_for_here(&origin).map_err(|why| self.refused(why))?;
+        let absorbed = absorbed.ok_or_else(|| Status::invalid_argument("the message names no merged region"))?;
+        let gone = self.handle.was_merged(absorbed, GroupId(heir_id)).await;
+        Ok(Response::new(WasMergedReply { gone }))
     }
 
     async fn snapshot(&self, request: Request<Streaming<SnapshotChunk>>) -> Result<Response<Done>, Status> {

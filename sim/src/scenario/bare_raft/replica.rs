@@ -14,6 +14,7 @@ use armilla::rt::{Env, HttpResponse, task};
 use armilla::rt_select;
 use armilla_proto::armilla::raft::transport_client::TransportClient;
 use armilla_proto::armilla::raft::transport_server::{Transport, TransportServer};
+use armilla_proto::armilla::raft::{DecidedAgainstReply, DecidedAgainstRequest, WasMergedReply, WasMergedRequest};
 use armilla_proto::armilla::raft::{Done, GroupMessage, RaftBatch, ReadIndexReply, ReadIndexRequest, SnapshotChunk};
 use armilla_proto::health::health_check_response::ServingStatus;
 use armilla_proto::health::health_server::{Health, HealthServer};
@@ -62,6 +63,17 @@ impl Transport for Service {
 
     async fn read_index(&self, _request: Request<ReadIndexRequest>) -> Result<Response<ReadIndexReply>, Status> {
         Err(Status::unimplemented("bare groups have no followers that serve reads"))
+    }
+
+    async fn decided_against(
+        &self,
+        _request: Request<DecidedAgainstRequest>,
+    ) -> Result<Response<DecidedAgainstReply>, Status> {
+        Err(Status::unimplemented("bare groups are not merged"))
+    }
+
+    async fn was_merged(&self, _request: Request<WasMergedRequest>) -> Result<Response<WasMergedReply>, Status> {
+        Err(Status::unimplemented("bare groups are not merged"))
     }
 }
 

@@ -392,6 +392,18 @@ impl Ctl {
         self.done(json!({ "ok": true, "region": region, "from_store": from, "to_store": to }))
     }
 
+    /// Makes a region part of its neighbour, and waits until the placement driver knows that it is gone.
+    pub(super) async fn merge(&self, source: u64, target: u64) -> Result<(), Failure> {
+        if let Err(error) = self.pd.merge_regions(source, target).await {
+            let instead = format!("with TiKV: pd-ctl operator add merge-region {source} {target}");
+            return Err(self.of_own("region merge", &instead, error).await);
+        }
+        let gone = async || Ok::<_, Failure>(self.pd.get_region_by_id(source).await?.is_none());
+        self.until(gone, || format!("region {source} is not part of region {target} yet, the placement driver goes on"))
+            .await?;
+        self.done(json!({ "ok": true, "region": source, "target": target }))
+    }
+
     /// Removes a store, and waits until it has no replica any more.
     pub(super) async fn remove_store(&self, store: u64) -> Result<(), Failure> {
         let gone = async || match self.pd.remove_store(store).await {

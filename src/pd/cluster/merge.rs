@@ -1,0 +1,151 @@
+//! Regions that are to become part of a neighbour.
+//!
+//! An order is not replicated, like a move of a replica. First the source's replicas move to the target's stores; then
+//! the source's leader is told with its heartbeats, until the region is gone. **Never**: an order while a store that
+//! has one of the peers is silent: the source would be frozen until it gives up.
+
+use std::collections::BTreeSet;
+
+use super::{Cluster, Move};
+use crate::pd::schedule::merge::{Candidate, propose};
+use crate::pd::state::{self, PdState};
+use crate::proto::armilla::pd::MergeOrder;
+use crate::proto::metapb::PeerRole;
+use crate::types::limits::{MERGES_MAX, REPLICA_MOVE_TIME_MAX};
+use crate::types::{Region, region, version};
+
+/// The time between two looks for regions to merge, which take time with the number of regions.
+const LOOK_MS: u64 = 1000;
+
+/// A region that is to become part of another one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Merge {
+    target: u64,
+    issued_ms: u64,
+}
+
+fn stores(region: &Region) -> BTreeSet<u64> {
+    region.peers.iter().map(|peer| peer.store_id).collect()
+}
+
+fn all_vote(region: &Region) -> bool {
+    region.peers.iter().all(|peer| peer.role() == PeerRole::Voter)
+}
+
+fn adjoin(left: &Region, right: &Region) -> bool {
+    let meets = |one: &Region, other: &Region| !one.end_key.is_empty() && one.end_key == other.start_key;
+    meets(left, right) || meets(right, left)
+}
+
+impl Cluster {
+    /// Returns whether a region takes part in a merge.
+    pub(super) fn is_being_merged(&self, id: u64) -> bool {
+        self.merges.contains_key(&id) || self.merges.values().any(|merge| merge.target == id)
+    }
+
+    /// Makes a region part of its neighbour, on an operator's behalf.
+    ///
+    /// # Errors
+    /// A sentence, if that is not possible.
+    pub fn merge(&mut self, state: &PdState, source: u64, target: u64, now_ms: u64) -> Result<(), String> {
+        if state.cluster_version() < version::MERGES {
+            return Err(format!(
+                "regions cannot be merged yet: the cluster uses version {} of its protocol, that needs version {}",
+                state.cluster_version(),
+                version::MERGES
+            ));
+        }
+        let known = |id: u64| state.region(id).ok_or_else(|| format!("there is no region {id}"));
+        let (from, to) = (known(source)?, known(target)?);
+        if source == target || !adjoin(from, to) {
+            return Err(format!("regions {source} and {target} are not neighbours"));
+        }
+        for id in [source, target] {
+            if self.is_being_merged(id) && self.merges.get(&source).map(|merge| merge.target) != Some(target) {
+                return Err(format!("region {id} takes part in another merge"));
+            }
+        }
+        self.merges.insert(source, Merge { target, issued_ms: now_ms });
+        Ok(())
+    }
+
+    /// Begins merges of regions with little data.
+    pub fn merge_small(&mut self, state: &PdState, now_ms: u64) {
+        let below_bytes = self.options.merge_below_bytes;
+        let settling = now_ms.saturating_sub(self.since_ms) < self.options.settle_ms;
+        let early = settling || now_ms < self.merges_at_ms || self.merges.len() >= MERGES_MAX;
+        if state.cluster_version() < version::MERGES || below_bytes == 0 || early {
+            return;
+        }
+        self.merges_at_ms = now_ms + LOOK_MS;
+        let mut end = None;
+        let candidates: Vec<Candidate> = state
+            .regions()
+            .map(|region| {
+                let heard = self.regions.get(&region.id).filter(|heard| heard.last.region.as_ref() == Some(region));
+                let old = |since_ms: u64| now_ms.saturating_sub(since_ms) >= self.options.merge_rest_ms;
+                let whole = region.peers.len() == self.options.replicas && all_vote(region);
+                let free = !self.is_being_merged(region.id) && !self.moves.contains_key(&region.id);
+                let rests = heard.is_some_and(|heard| old(heard.since_ms) && !heard.last.is_merging);
+                let meets_last = end.replace(region.end_key.clone()) == Some(region.start_key.clone());
+                Candidate {
+                    region: region.id,
+                    bytes: heard.map_or(0, |heard| heard.last.approximate_bytes),
+                    rests: rests && whole && free,
+                    meets_last,
+                }
+            })
+            .collect();
+        for (source, target) in propose(&candidates, below_bytes, MERGES_MAX - self.merges.len()) {
+            crate::reach!("pd.small-region-merged");
+            tracing::info!(region = source, target, "a small region becomes part of its neighbour");
+            self.merges.insert(source, Merge { target, issued_ms: now_ms });
+        }
+    }
+
+    /// Returns the orders for the sources that `store` leads, and moves replicas to where they have to be before.
+    pub fn merge_orders(&mut self, state: &PdState, store: u64, now_ms: u64) -> Vec<MergeOrder> {
+        if state.cluster_version() < version::MERGES {
+            return Vec::new();
+        }
+        let max_ms = REPLICA_MOVE_TIME_MAX.as_millis() as u64;
+        let pair = |source: &u64, merge: &Merge| Some((state.region(*source)?, state.region(merge.target)?));
+        self.merges.retain(|source, merge| {
+            let late = now_ms.saturating_sub(merge.issued_ms) >= max_ms;
+            !late && pair(source, merge).is_some_and(|(from, to)| adjoin(from, to))
+        });
+        let (mut orders, mut moves) = (Vec::new(), Vec::new());
+        for (source, merge) in &self.merges {
+            let Some((from, to)) = pair(source, merge) else { continue };
+            if self.leader_of(from).is_none_or(|leader| leader.store_id != store) {
+                continue;
+            }
+            let reported = |region: &Region| {
+                let heard = self.regions.get(&region.id);
+                heard.is_some_and(|heard| heard.last.region.as_ref() == Some(region) && !heard.last.is_merging)
+            };
+            if !reported(from) || !reported(to) || !all_vote(from) || !all_vote(to) {
+                continue;
+            }
+            let (here, there) = (stores(from), stores(to));
+            if here != there {
+                let (leaves, arrives) = (here.difference(&there).next(), there.difference(&here).next());
+                moves.extend(leaves.zip(arrives).map(|(leaves, arrives)| (*source, *leaves, *arrives)));
+                continue;
+            }
+            let heard = |id: &u64| self.alive(*id, now_ms) && state.store(*id).is_some_and(state::is_up);
+            if here.iter().all(heard) && !self.moves.contains_key(source) && !self.moves.contains_key(&merge.target) {
+                orders.push(MergeOrder {
+                    region_id: *source,
+                    epoch: from.region_epoch,
+                    target: Some(to.clone()),
+                });
+            }
+        }
+        for (source, from_store, to_store) in moves {
+            let conf_ver = state.region(source).map_or(0, |region| region::epoch(region).conf_ver);
+            self.moves.entry(source).or_insert(Move { from_store, to_store, changed_ms: now_ms, conf_ver });
+        }
+        orders
+    }
+}

@@ -1,0 +1,110 @@
+//! What a store asks others about merges, and what it tells them.
+//!
+//! A sealed group whose target has no peer on its leader's store needs proof from elsewhere that the target decided
+//! against the merge: all other stores are asked. A group that took over others tells the stores that had those: each
+//! ends a peer that its group's peers left behind. When all have answered that they never will have one again, the
+//! group forgets it.
+//!
+//! **In** come the views of this store's peers; **out** go questions, and what the answers mean for the lanes.
+//! **Never**: a group that is forgotten while a store may still have, or begin, a peer of it.
+
+use std::sync::Arc;
+
+use futures::future::join_all;
+
+use super::handle::Handle;
+use super::transport::{Addresses, Local};
+use super::view::PeerView;
+use crate::proto::armilla::raft::transport_client::TransportClient;
+use crate::proto::armilla::raft::{Absorbed, DecidedAgainstRequest, Merging, WasMergedRequest};
+use crate::rt::clock::Clock;
+use crate::rt::net::{Channel, Net};
+use crate::rt::sync::watch;
+use crate::types::GroupId;
+use crate::types::limits::MERGE_QUESTION_INTERVAL;
+
+/// Asks and tells on behalf of the groups that this store leads.
+pub(super) struct MergeQuestions {
+    pub local: Local,
+    pub handle: Handle,
+    pub net: Net,
+    pub clock: Clock,
+    pub addresses: watch::Receiver<Addresses>,
+}
+
+impl MergeQuestions {
+    /// Runs until it is dropped.
+    pub async fn run(self) {
+        loop {
+            self.clock.sleep(MERGE_QUESTION_INTERVAL).await;
+            let mut led = self.handle.views();
+            led.retain(|view| view.leads());
+            for view in led {
+                let merges = view.merges();
+                if let Some(merging) = merges.merging.filter(|merging| merging.is_sealed) {
+                    self.seek_proof(&view, merging).await;
+                }
+                for absorbed in &merges.absorbed {
+                    self.tell(&view, absorbed).await;
+                }
+            }
+        }
+    }
+
+    fn channel(&self, store: u64) -> Option<Channel> {
+        let address = self.addresses.borrow().get(&store).cloned()?;
+        self.net.channel(&address).ok()
+    }
+
+    /// Asks the other stores whether a sealed group's target has decided against the merge.
+    async fn seek_proof(&self, view: &Arc<PeerView>, merging: Merging) {
+        if self.handle.view(GroupId(merging.target_id)).is_some() {
+            return;
+        }
+        crate::reach!("replica.proof-sought-elsewhere");
+        let stores: Vec<u64> = self.addresses.borrow().keys().copied().collect();
+        let Local { cluster, store, .. } = self.local;
+        let ask = |to_store: u64| async move {
+            let request = DecidedAgainstRequest {
+                cluster_id: cluster,
+                from_store: store,
+                to_store,
+                source_id: view.group.0,
+                merging: Some(merging),
+            };
+            let channel = self.channel(to_store)?;
+            let question = async { TransportClient::new(channel).decided_against(request).await };
+            let answer = self.clock.timeout(MERGE_QUESTION_INTERVAL, question).await.ok()?.ok()?;
+            Some(answer.into_inner().against)
+        };
+        let answers = join_all(stores.into_iter().filter(|other| *other != store).map(ask)).await;
+        if answers.contains(&Some(true)) {
+            self.handle.decided_against(view.group, merging);
+        }
+    }
+
+    /// Tells the stores that had peers of a group that it became part of this one.
+    async fn tell(&self, view: &Arc<PeerView>, absorbed: &Absorbed) {
+        let Local { cluster, store, .. } = self.local;
+        let heir_id = view.group.0;
+        let tell = |to_store: u64| async move {
+            if to_store == store {
+                return self.handle.was_merged(absorbed.clone(), view.group).await;
+            }
+            let absorbed = Some(absorbed.clone());
+            let request = WasMergedRequest { cluster_id: cluster, from_store: store, to_store, absorbed, heir_id };
+            let Some(channel) = self.channel(to_store) else { return false };
+            let question = async { TransportClient::new(channel).was_merged(request).await };
+            let answer = self.clock.timeout(MERGE_QUESTION_INTERVAL, question).await;
+            matches!(answer, Ok(Ok(answer)) if answer.get_ref().gone)
+        };
+        let mut stores = absorbed.store_ids.clone();
+        if crate::mutant!("replica.absorbed-forgotten-early") {
+            stores.retain(|store| view.region().peers.iter().any(|peer| peer.store_id == *store));
+        }
+        if join_all(stores.into_iter().map(tell)).await.into_iter().all(|gone| gone) {
+            crate::reach!("replica.absorbed-forgotten");
+            self.handle.forget_absorbed(view.group, GroupId(absorbed.source_id));
+        }
+    }
+}
