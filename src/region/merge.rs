@@ -28,12 +28,6 @@ fn with_epoch(region: &Region, epoch: RegionEpoch) -> Region {
     Region { region_epoch: Some(epoch), ..region.clone() }
 }
 
-/// Returns whether two regions are neighbours: one ends where the other begins.
-pub fn adjoin(left: &Region, right: &Region) -> bool {
-    let meets = |one: &Region, other: &Region| !one.end_key.is_empty() && one.end_key == other.start_key;
-    meets(left, right) || meets(right, left)
-}
-
 /// Returns the source's state when it is frozen by the command at `at`.
 ///
 /// # Errors
@@ -41,7 +35,7 @@ pub fn adjoin(left: &Region, right: &Region) -> bool {
 pub fn prepare((region, merges): &State, command: &PrepareMerge, at: ApplyContext) -> Result<State, String> {
     let id = region.id;
     let target = command.target.as_ref().ok_or_else(|| format!("region {id}: a merge without a target"))?;
-    if target.id == id || !adjoin(region, target) {
+    if target.id == id || !region::adjoin(region, target) {
         return Err(format!("regions {id} and {} are not neighbours", target.id));
     }
     let votes = |region: &Region| region.peers.iter().all(|peer: &Peer| peer.role() == PeerRole::Voter);
@@ -101,7 +95,7 @@ pub fn roll_back((region, merges): &State, command: RollBackMerge) -> Result<Sta
 pub fn commit((region, merges): &State, command: &CommitMerge) -> Result<State, String> {
     let id = region.id;
     let source = command.source.as_ref().ok_or_else(|| format!("region {id}: a merge without a source"))?;
-    if !adjoin(region, source) {
+    if !region::adjoin(region, source) {
         return Err(format!("regions {} and {id} are not neighbours", source.id));
     }
     let listed = merges.absorbed.len() + command.absorbed.len() + 1;
@@ -112,7 +106,7 @@ pub fn commit((region, merges): &State, command: &CommitMerge) -> Result<State, 
     let above = if crate::mutant!("region.merge-version-low") { own.version } else { own.version.max(other.version) };
     let epoch = RegionEpoch { version: above + 1, ..own };
     let mut after = with_epoch(region, epoch);
-    if region.end_key == source.start_key {
+    if region::meets(region, source) {
         after.end_key = source.end_key.clone();
     } else {
         after.start_key = source.start_key.clone();
@@ -199,6 +193,17 @@ mod tests {
     }
 
     #[test]
+    fn the_ends_of_the_key_space_do_not_meet() {
+        for (source, target) in
+            [(state(7, "", "m", 1), state(8, "m", "", 1)), (state(7, "m", "", 1), state(8, "", "m", 1))]
+        {
+            let (region, _) = committed(&target, &prepared(&source, &target).unwrap()).unwrap();
+            assert_eq!((&region.start_key[..], &region.end_key[..]), (&b""[..], &b""[..]));
+        }
+        assert!(!region::adjoin(&state(1, "", "a", 1).0, &state(2, "m", "", 1).0));
+    }
+
+    #[test]
     fn a_source_goes_on_above_its_old_version() {
         let (source, target) = (state(7, "a", "m", 9), state(8, "m", "", 4));
         let frozen = prepared(&source, &target).unwrap();
@@ -228,8 +233,6 @@ mod tests {
         elsewhere.0.peers[2].store_id = 3;
         elsewhere.0.peers[2].set_role(PeerRole::Learner);
         assert!(prepared(&source, &elsewhere).unwrap_err().contains("all vote"));
-        // Both ends of the key space are unbounded, which does not make them meet.
-        assert!(!adjoin(&state(1, "", "a", 1).0, &state(2, "m", "", 1).0));
     }
 
     #[test]

@@ -183,7 +183,9 @@ impl Handle {
 
     /// Returns the other groups whose range overlaps that of `region` and that are here, or about to begin.
     pub(super) fn overlapping(&self, region: &Region) -> Vec<GroupId> {
-        let other = |group: &GroupId| *group != GroupId::PD && group.0 != region.id;
+        // The placement driver's group has no keys.
+        let pd = GroupId(region.id) == GroupId::PD;
+        let other = |group: &GroupId| !pd && *group != GroupId::PD && group.0 != region.id;
         let overlaps = |view: &&Arc<PeerView>| region::overlap(&view.region(), region);
         let mut groups: Vec<GroupId> = self.views().iter().filter(overlaps).map(|view| view.group).collect();
         groups.extend(self.claims.overlapping(region));
@@ -465,6 +467,12 @@ impl Handle {
         let (reply, answer) = oneshot::channel();
         self.send(GroupId(absorbed.source_id), Message::WasMerged { absorbed, heir, reply });
         answer.await.unwrap_or(false)
+    }
+
+    /// Returns what this store knows of a group's fate: the group that it became part of, and its descriptor.
+    pub(super) fn fate(&self, group: GroupId) -> (Option<GroupId>, Option<Region>) {
+        let region = self.view(group).map(|view| Region::clone(&view.region()));
+        (self.tombstone(group).heir, region.filter(|region| !region.peers.is_empty()))
     }
 
     /// Returns whether the target of a merge of `source` has decided against it, as far as this store knows.

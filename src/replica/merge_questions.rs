@@ -3,7 +3,7 @@
 //! A sealed group whose target has no peer on its leader's store needs proof from elsewhere that the target decided
 //! against the merge: all other stores are asked. A group that took over others tells the stores that had those: each
 //! ends a peer that its group's peers left behind. When all have answered that they never will have one again, the
-//! group forgets it.
+//! group forgets it. A peer that hears no leader may have left its group before that was merged: it asks all stores.
 //!
 //! **In** come the views of this store's peers; **out** go questions, and what the answers mean for the lanes.
 //! **Never**: a group that is forgotten while a store may still have, or begin, a peer of it.
@@ -16,7 +16,8 @@ use super::handle::Handle;
 use super::transport::{Addresses, Local};
 use super::view::PeerView;
 use crate::proto::armilla::raft::transport_client::TransportClient;
-use crate::proto::armilla::raft::{Absorbed, DecidedAgainstRequest, Merging, WasMergedRequest};
+use crate::proto::armilla::raft::{Absorbed, DecidedAgainstRequest, FateReply, FateRequest};
+use crate::proto::armilla::raft::{Merging, WasMergedRequest};
 use crate::rt::clock::Clock;
 use crate::rt::net::{Channel, Net};
 use crate::rt::sync::watch;
@@ -37,9 +38,11 @@ impl MergeQuestions {
     pub async fn run(self) {
         loop {
             self.clock.sleep(MERGE_QUESTION_INTERVAL).await;
-            let mut led = self.handle.views();
-            led.retain(|view| view.leads());
-            for view in led {
+            let views = self.handle.views();
+            for view in views.iter().filter(|view| view.is_alone() && view.group != GroupId::PD) {
+                self.seek_fate(view).await;
+            }
+            for view in views.into_iter().filter(|view| view.leads()) {
                 let merges = view.merges();
                 if let Some(merging) = merges.merging.filter(|merging| merging.is_sealed) {
                     self.seek_proof(&view, merging).await;
@@ -54,6 +57,28 @@ impl MergeQuestions {
     fn channel(&self, store: u64) -> Option<Channel> {
         let address = self.addresses.borrow().get(&store).cloned()?;
         self.net.channel(&address).ok()
+    }
+
+    /// Asks the other stores what became of a group that has no leader here.
+    async fn seek_fate(&self, view: &Arc<PeerView>) {
+        let Local { cluster, store, .. } = self.local;
+        let stores: Vec<u64> = self.addresses.borrow().keys().copied().collect();
+        let ask = |to_store: u64| async move {
+            let request = FateRequest { cluster_id: cluster, from_store: store, to_store, group_id: view.group.0 };
+            let channel = self.channel(to_store)?;
+            let question = async { TransportClient::new(channel).fate(request).await };
+            Some(self.clock.timeout(MERGE_QUESTION_INTERVAL, question).await.ok()?.ok()?.into_inner())
+        };
+        let answers = join_all(stores.into_iter().filter(|other| *other != store).map(ask)).await;
+        for FateReply { heir_id, region } in answers.into_iter().flatten() {
+            if heir_id != 0 {
+                crate::reach!("replica.fate-learnt");
+                let absorbed = Absorbed { source_id: view.group.0, target_id: heir_id, ..Absorbed::default() };
+                self.handle.was_merged(absorbed, GroupId(heir_id)).await;
+            } else if let Some(region) = region {
+                self.handle.end_by_proof(view.group, region);
+            }
+        }
     }
 
     /// Asks the other stores whether a sealed group's target has decided against the merge.

@@ -94,6 +94,7 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("replica.log-removed-before-flush", "a removed peer's log goes before its end is durable in the engine"),
     ("replica.candidate-sends-no-state", "a candidate sends no state to stores that lack its group"),
     ("replica.candidate-sends-only-a-birth", "a candidate sends no state once its group has changed since its birth"),
+    ("replica.lease-while-merging", "a frozen group's leader goes on with its lease"),
     ("replica.seal-without-all", "a frozen group is sealed although a peer's log lacks the command that froze it"),
     ("replica.rollback-unproved", "a sealed group goes on without proof that its target decided against the merge"),
     (

@@ -27,6 +27,16 @@ pub fn overlap(left: &Region, right: &Region) -> bool {
     begins_before_end(left, right) && begins_before_end(right, left)
 }
 
+/// Returns whether a region ends where the other one begins. An empty end is plus infinity, where nothing begins.
+pub fn meets(left: &Region, right: &Region) -> bool {
+    !left.end_key.is_empty() && left.end_key == right.start_key
+}
+
+/// Returns whether two regions are neighbours: one ends where the other begins.
+pub fn adjoin(one: &Region, other: &Region) -> bool {
+    meets(one, other) || meets(other, one)
+}
+
 /// Returns a region's descriptor with the shortest range that has those of both.
 pub fn hull(region: &Region, other: &Region) -> Region {
     let start_key = region.start_key.clone().min(other.start_key.clone());

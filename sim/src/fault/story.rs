@@ -45,6 +45,10 @@ pub const STORIES: &[Story] = &[
     Story { name: "move-then-fault", per_minute: (2.0, 10.0), tell: move_then_fault },
     Story { name: "move-unheard", per_minute: (1.0, 4.0), tell: move_unheard },
     Story { name: "move-to-and-fro", per_minute: (1.0, 4.0), tell: move_to_and_fro },
+    Story { name: "merge-then-fault", per_minute: (2.0, 10.0), tell: merge_then_fault },
+    Story { name: "merge-absent", per_minute: (1.0, 4.0), tell: merge_absent },
+    Story { name: "merge-and-move", per_minute: (1.0, 6.0), tell: merge_and_move },
+    Story { name: "split-and-merge", per_minute: (2.0, 8.0), tell: split_and_merge },
     Story { name: "split-absent", per_minute: (0.6, 2.0), tell: split_absent },
 ];
 
@@ -303,6 +307,78 @@ fn move_to_and_fro(d: &mut Draw<'_>) -> Vec<Part> {
         if d.rng.chance(0.4) {
             story.push(at(at_ms, Target::Node(node), d.log(50, 2_000), process::Kind::Crash {}));
         }
+    }
+    story
+}
+
+/// A region begins to become part of a neighbour, and one of those who take part is lost for a while, or all nodes
+/// crash.
+fn merge_then_fault(d: &mut Draw<'_>) -> Vec<Part> {
+    let number = d.region();
+    let merge = Draft::everywhere(0, region::merge(d, number).into());
+    // The order comes with a heartbeat.
+    let (after_ms, down_ms) = (d.rng.between(0, 4_000), d.log(50, 8_000));
+    let target = match d.rng.below(4) {
+        0 => Target::Leader(number),
+        1 => Target::Leader(d.region()),
+        2 => Target::Follower(number),
+        _ => return vec![(0, merge), (after_ms, Draft::everywhere(down_ms, process::Kind::CrashAll {}.into()))],
+    };
+    let fault = match d.rng.below(4) {
+        0 => at(after_ms, target, down_ms, process::Kind::Crash {}),
+        1 => at(after_ms, target, down_ms, net::Kind::Isolate {}),
+        2 => at(after_ms, target, down_ms.min(4_000), disk::Kind::StallEngine {}),
+        _ => {
+            let transfer = leadership::Kind::Transfer { region: number, to: d.node() };
+            (after_ms, Draft::everywhere(0, transfer.into()))
+        }
+    };
+    vec![(0, merge), fault]
+}
+
+/// A node is away while regions are merged, for so long that it may get a snapshot of what they have become.
+fn merge_absent(d: &mut Draw<'_>) -> Vec<Part> {
+    let (node, away_ms) = (d.node(), d.rng.between(2_000, 12_000));
+    let at_ms = d.rng.between(500, 4_000);
+    let away = if d.rng.chance(0.5) {
+        at(at_ms, Target::Node(node), away_ms, net::Kind::Isolate {})
+    } else {
+        at(at_ms, Target::Node(node), away_ms, process::Kind::Crash {})
+    };
+    let mut story = vec![away];
+    for n in 0..3 {
+        let number = d.region();
+        story.push((700 * n, Draft::everywhere(0, region::merge(d, number).into())));
+    }
+    story
+}
+
+/// Regions are merged while replicas of them, or of their neighbours, move.
+fn merge_and_move(d: &mut Draw<'_>) -> Vec<Part> {
+    let number = d.region();
+    let mut story = vec![(0, Draft::everywhere(0, region::merge(d, number).into()))];
+    for _ in 0..3 {
+        let (region, peer, to) = (d.region(), d.rng.below(3) as u32, d.node());
+        let moved = leadership::Kind::MovePeer { region, peer, to };
+        story.push((d.rng.between(0, 3_000), Draft::everywhere(0, moved.into())));
+    }
+    if d.rng.chance(0.5) {
+        let away_ms = d.rng.between(2_000, 10_000);
+        story.push(at(d.rng.between(500, 4_000), Target::Node(d.node()), away_ms, net::Kind::Isolate {}));
+    }
+    story
+}
+
+/// A region is split and merged again, several times.
+fn split_and_merge(d: &mut Draw<'_>) -> Vec<Part> {
+    let (mut story, mut at_ms) = (Vec::new(), 0);
+    for _ in 0..d.rng.between(1, 3) {
+        let number = d.region();
+        story.push((at_ms, Draft::everywhere(0, region::split(d, number).into())));
+        at_ms += d.log(10, 3_000);
+        let number = d.region();
+        story.push((at_ms, Draft::everywhere(0, region::merge(d, number).into())));
+        at_ms += d.log(100, 4_000);
     }
     story
 }

@@ -60,7 +60,7 @@ impl Births {
                     self.waiting.insert(*group, (now_ns, node));
                 }
             }
-            Event::Accepts { group, accepts: true, .. } => {
+            Event::Note { what: "halted" | "absorbed", a: group, .. } | Event::Accepts { group, accepts: true, .. } => {
                 self.led.insert(*group);
                 self.waiting.remove(group);
             }

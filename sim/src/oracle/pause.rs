@@ -101,6 +101,8 @@ pub struct Pauses {
     /// The node whose disk was lost, if one was. It counts as dead for the groups that had peers there, until they have
     /// other members.
     pub lost: Option<u64>,
+    /// Groups that became part of others.
+    merged: BTreeSet<u64>,
     /// Groups whose members changed, and are known from a descriptor.
     changed: BTreeSet<u64>,
     /// The largest sums after a fault and after a node was told to stop, in thousandths of an election timeout.
@@ -157,6 +159,9 @@ impl Pauses {
 
     /// Reports a group that was born by a split, or was split itself, and the nodes that have peers of it.
     pub fn born(&mut self, now_ns: u64, group: u64, nodes: BTreeSet<u64>) {
+        if self.merged.contains(&group) {
+            return;
+        }
         self.paused.entry(group).or_insert_with(|| {
             self.born.insert(group, now_ns);
             (0, now_ns)
@@ -192,6 +197,14 @@ impl Pauses {
                 }
                 Ok(())
             }
+            // It is decided that another group takes over its range.
+            Event::Note { what: "halted" | "absorbed", a: group, .. } => {
+                self.merged.insert(*group);
+                self.accepting.retain(|(of, _)| of != group);
+                self.paused.remove(group);
+                Ok(())
+            }
+            Event::Accepts { group, .. } if self.merged.contains(group) => Ok(()),
             Event::Accepts { group, accepts, .. } => {
                 self.paused.entry(*group).or_insert((0, now_ns));
                 let judged = self.look(now_ns);

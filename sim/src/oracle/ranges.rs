@@ -39,6 +39,8 @@ pub struct Ranges {
     shown: BTreeMap<(u64, u64), Shown>,
     /// By group: the newest descriptor that a peer has shown.
     newest: BTreeMap<u64, Region>,
+    /// Groups that became part of others.
+    merged: BTreeSet<u64>,
     /// Peers that accept writes, as (group, store).
     accepting: BTreeSet<(u64, u64)>,
     /// Every region with a version in which it was led, in order of time.
@@ -68,6 +70,11 @@ fn show(region: &Region) -> String {
 }
 
 impl Ranges {
+    /// Returns the groups that became part of others.
+    pub fn merged(&self) -> &BTreeSet<u64> {
+        &self.merged
+    }
+
     /// Returns the newest descriptors of all regions, in order of their keys.
     pub fn regions(&self) -> Vec<Region> {
         let mut regions: Vec<Region> = self.newest.values().cloned().collect();
@@ -91,6 +98,18 @@ impl Ranges {
             Event::Note { store, what: "removed", a: group, .. } => {
                 self.accepting.remove(&(*group, *store));
                 self.shown.remove(&(*store, *group));
+                Ok(())
+            }
+            // Another group has its keys: what other stores still show of it is old.
+            Event::Note { store, what: "absorbed", a: group, .. } => {
+                self.accepting.remove(&(*group, *store));
+                self.shown.remove(&(*store, *group));
+                self.newest.remove(group);
+                self.merged.insert(*group);
+                Ok(())
+            }
+            Event::Note { store, what: "halted", a: group, .. } => {
+                self.accepting.remove(&(*group, *store));
                 Ok(())
             }
             Event::Region { store, group, descriptor } if *group != GroupId::PD.0 => {
@@ -145,9 +164,11 @@ impl Ranges {
                 return Err((NAME, store, format!("region {group}, {own}, overlaps region {other}, {their}")));
             }
         }
-        let newest = self.newest.entry(group).or_insert_with(|| region.clone());
-        if region::older(newest, &region) {
-            *newest = region.clone();
+        if !self.merged.contains(&group) {
+            let newest = self.newest.entry(group).or_insert_with(|| region.clone());
+            if region::older(newest, &region) {
+                *newest = region.clone();
+            }
         }
         self.shown.insert((store, group), Shown { life, region });
         Ok(())

@@ -2,7 +2,7 @@
 //!
 //! Source: the contract of TiKV's region epochs (`metapb.RegionEpoch`), which clients route by.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use armilla::types::{GroupId, Region, region::epoch};
 
@@ -28,9 +28,15 @@ fn order(region: &Region) -> (u64, u64) {
 }
 
 impl Regions {
-    /// Judges the regions that the stores hold now. While the first regions are being created (`complete` is false),
+    /// Judges the regions that the stores hold now. `merged` are those that became part of others. While the first regions are being created (`complete` is false),
     /// they need not cover all keys.
-    pub fn observe(&mut self, images: &[Image], complete: bool, at: u64) -> Result<(), Violation> {
+    pub fn observe(
+        &mut self,
+        images: &[Image],
+        merged: &BTreeSet<u64>,
+        complete: bool,
+        at: u64,
+    ) -> Result<(), Violation> {
         for image in images {
             apart(image, at)?;
             let (life, seen) = self.seen.entry(image.node).or_default();
@@ -43,6 +49,13 @@ impl Regions {
                 self.one(image.node, group, region, at)?;
             }
         }
+        // A target whose node crashed may have to apply the merge again.
+        let taken = |region: &Region| {
+            self.newest.values().any(|other| overlap(other, region) && order(other).0 > order(region).0)
+        };
+        let gone = self.newest.iter().filter(|(group, region)| merged.contains(group) && taken(region));
+        let gone: Vec<u64> = gone.map(|(group, _)| *group).collect();
+        self.newest.retain(|group, _| !gone.contains(group));
         if complete { covers(self.newest.values(), at) } else { Ok(()) }
     }
 
@@ -142,7 +155,7 @@ mod tests {
 
     #[test]
     fn cover() {
-        let judge = |regions: &[Region]| Regions::default().observe(&image(regions), true, 0).is_ok();
+        let judge = |regions: &[Region]| Regions::default().observe(&image(regions), &BTreeSet::new(), true, 0).is_ok();
         assert!(judge(&[]));
         assert!(judge(&[region(2, "", "m", 1), region(3, "m", "", 1)]));
         assert!(!judge(&[region(2, "", "m", 1), region(3, "n", "", 1)]));
@@ -154,10 +167,10 @@ mod tests {
     #[test]
     fn epochs() {
         let mut regions = Regions::default();
-        assert!(regions.observe(&image(&[region(2, "", "", 2)]), true, 0).is_ok());
-        assert!(regions.observe(&image(&[region(2, "", "", 1)]), true, 0).is_err());
+        assert!(regions.observe(&image(&[region(2, "", "", 2)]), &BTreeSet::new(), true, 0).is_ok());
+        assert!(regions.observe(&image(&[region(2, "", "", 1)]), &BTreeSet::new(), true, 0).is_err());
         let mut regions = Regions::default();
-        assert!(regions.observe(&image(&[region(2, "", "", 2)]), true, 0).is_ok());
+        assert!(regions.observe(&image(&[region(2, "", "", 2)]), &BTreeSet::new(), true, 0).is_ok());
         assert!(regions.compare(&[region(2, "", "", 2)], 0).is_ok());
         assert!(regions.compare(&[region(2, "", "", 1)], 0).is_err());
     }

@@ -63,6 +63,8 @@ pub fn check(images: &[Image], at: u64) -> Result<(), Violation> {
                 "data"
             } else if their_state.region != state.region {
                 "descriptor"
+            } else if their_state.merges != state.merges {
+                "state of merges"
             } else if their_state.applied.1 != state.applied.1 {
                 "term"
             } else {
@@ -98,8 +100,8 @@ pub fn unborn(images: &[Image], node_of: &BTreeMap<u64, u64>) -> Option<String> 
     Some(format!("region {group} was never born on node {node}"))
 }
 
-/// Describes a region that does not have `replicas` voters and nothing else, or a peer that is none of its group's
-/// members but still has its data. The images are of a cluster that has had time to come to rest.
+/// Describes a region that is not what it should be in the end: it does not have `replicas` voters and nothing else, it takes
+/// part in a merge or remembers one, or a peer is none of its group's members but still has its data. The images are of a cluster that has had time to come to rest.
 pub fn unsettled(images: &[Image], replicas: usize) -> Option<String> {
     let mut newest: BTreeMap<u64, &Region> = BTreeMap::new();
     for (state, _) in images.iter().flat_map(|image| image.groups.values()) {
@@ -110,6 +112,10 @@ pub fn unsettled(images: &[Image], replicas: usize) -> Option<String> {
     }
     newest.remove(&GroupId::PD.0);
     for region in newest.values() {
+        let overlaps = |other: &&&Region| other.id != region.id && region::overlap(other, region);
+        if let Some(other) = newest.values().find(overlaps) {
+            return Some(format!("regions {} and {} overlap", region.id, other.id));
+        }
         let voters = region.peers.iter().filter(|peer| peer.role() == PeerRole::Voter).count();
         if voters != replicas || region.peers.len() != replicas {
             return Some(format!("region {} has the peers {:?} instead of {replicas} voters", region.id, region.peers));
@@ -117,6 +123,9 @@ pub fn unsettled(images: &[Image], replicas: usize) -> Option<String> {
     }
     for image in images {
         for (group, (state, _)) in &image.groups {
+            if state.merges != Default::default() {
+                return Some(format!("region {group} on node {}: {:?}", image.node, state.merges));
+            }
             if newest.get(group).is_some_and(|region| region::peer_by_id(region, state.peer).is_none()) {
                 return Some(format!("node {} still has peer {} of region {group}", image.node, state.peer));
             }

@@ -24,6 +24,8 @@ const P_STORY: f64 = 0.25;
 const P_ROOM_ALONE: f64 = 0.3;
 /// Probability that splits are the only faults: newborns must get a leader at once where nothing is wrong.
 const P_SPLITS_ALONE: f64 = 0.08;
+/// Probability that the placement driver merges small regions by itself, after seconds.
+const P_SMALL_REGIONS_MERGE: f64 = 0.2;
 /// Probability that a store loses its data or a part of it.
 const P_LOSS: f64 = 0.3;
 
@@ -61,6 +63,13 @@ pub fn plan(seed: u64) -> Plan {
         let seconds = Value::Integer(patience.between(4, 15) as i64);
         let pd = knobs.config.get_mut("pd").and_then(Value::as_table_mut);
         pd.expect("a table").insert("max_down_s".to_owned(), seconds);
+    }
+    let merges = &mut Rng::fork(seed, "merges");
+    let pd = knobs.config.get_mut("pd").and_then(Value::as_table_mut).expect("a table");
+    if merges.chance(P_SMALL_REGIONS_MERGE) {
+        let rest_s = merges.between(1, 10) as i64;
+        pd.insert("merge_below_kib".to_owned(), Value::Integer(*merges.pick(&[1, 4, 1 << 16])));
+        pd.insert("merge_rest_s".to_owned(), Value::Integer(rest_s));
     }
     let faults = faults(&mut Rng::fork(seed, "faults"), scene, length_ms, alone);
     if faults.iter().any(|fault| fault.kind == process::Kind::OldCopy { identity: true }.into()) {

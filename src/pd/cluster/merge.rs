@@ -32,11 +32,6 @@ fn all_vote(region: &Region) -> bool {
     region.peers.iter().all(|peer| peer.role() == PeerRole::Voter)
 }
 
-fn adjoin(left: &Region, right: &Region) -> bool {
-    let meets = |one: &Region, other: &Region| !one.end_key.is_empty() && one.end_key == other.start_key;
-    meets(left, right) || meets(right, left)
-}
-
 impl Cluster {
     /// Returns whether a region takes part in a merge.
     pub(super) fn is_being_merged(&self, id: u64) -> bool {
@@ -57,7 +52,7 @@ impl Cluster {
         }
         let known = |id: u64| state.region(id).ok_or_else(|| format!("there is no region {id}"));
         let (from, to) = (known(source)?, known(target)?);
-        if source == target || !adjoin(from, to) {
+        if source == target || !region::adjoin(from, to) {
             return Err(format!("regions {source} and {target} are not neighbours"));
         }
         for id in [source, target] {
@@ -112,7 +107,7 @@ impl Cluster {
         let pair = |source: &u64, merge: &Merge| Some((state.region(*source)?, state.region(merge.target)?));
         self.merges.retain(|source, merge| {
             let late = now_ms.saturating_sub(merge.issued_ms) >= max_ms;
-            !late && pair(source, merge).is_some_and(|(from, to)| adjoin(from, to))
+            !late && pair(source, merge).is_some_and(|(from, to)| region::adjoin(from, to))
         });
         let (mut orders, mut moves) = (Vec::new(), Vec::new());
         for (source, merge) in &self.merges {

@@ -152,8 +152,11 @@ impl Driver {
         if peer.group.log().applied().0 >= index {
             return true;
         }
+        let before = peer.group.committed();
         if peer.group.commit_to(index, term) {
-            self.touch(source);
+            if before < index {
+                self.touch(source);
+            }
         } else {
             tracing::warn!(store = self.store, group = %source, index, "the log lacks what a merge needs of it");
         }
@@ -202,6 +205,7 @@ impl Driver {
             let more: Vec<_> = more.cloned().collect();
             ingest.ranges.extend(more);
             group_state::bury(&mut ingest.meta, GroupId(source.region.id), Tombstone::merged(group));
+            tell_end(self.store, GroupId(source.region.id), group);
         }
         self.ingest(group, ingest);
         Ok(())
@@ -237,6 +241,8 @@ impl Driver {
     pub(super) fn absorbed(&mut self, source: GroupId) {
         if self.absorbing.halted.remove(&source).is_some() {
             self.buried.insert(source);
+            // Its log goes after a flush that begins from now on.
+            self.flushes.lock().expect("no holder panics").note_applied();
         }
     }
 

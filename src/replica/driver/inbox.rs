@@ -24,6 +24,9 @@ impl Driver {
                 None => reply.settle(Err(Error::RegionNotFound(group))),
             },
             Message::Read { group, reply, slot } => match self.peers.get_mut(&group) {
+                Some(peer) if peer.machine.merges().merging.is_some() => {
+                    drop(reply.send(Err(Error::Merging(group))));
+                }
                 // As under the lease, where other peers may have served all that is committed.
                 Some(peer) if peer.group.lease_until() > self.clock.now().0 && peer.group.has_applied_all() => {
                     let (store, id, term) = (self.store, peer.group.peer(), peer.group.term());
@@ -40,6 +43,7 @@ impl Driver {
             },
             Message::Asked { group, reply } => {
                 let index = match self.peers.get_mut(&group) {
+                    Some(peer) if peer.machine.merges().merging.is_some() => Err(Error::Merging(group)),
                     Some(peer) if peer.group.ready() => Ok(peer.index_for_follower()),
                     Some(peer) => Err(peer.view.not_leader()),
                     None => Err(Error::RegionNotFound(group)),

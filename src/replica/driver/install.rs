@@ -37,6 +37,9 @@ pub(super) struct Ingest {
     arrived: Arrived,
     /// The group's state, which is written in the same step.
     pub(super) meta: WriteBatch,
+    /// What the group is then.
+    region: Region,
+    merges: Merges,
 }
 
 /// Removes the files of a snapshot that is not wanted, outside of the lane.
@@ -134,12 +137,10 @@ impl Driver {
             merges: merges.clone(),
         };
         state.put(&mut meta);
-        emit_region(self.store, &region);
         let sources = self.handle.overlapping(&region);
-        peer.view.set_state(region, merges);
         // Entries that were committed before the snapshot and are not applied yet are part of it.
         self.backlog.forget(group);
-        let ingest = Ingest { ranges, arrived, meta };
+        let ingest = Ingest { ranges, arrived, meta, region, merges };
         if sources.is_empty() || crate::mutant!("replica.snapshot-leaves-source") {
             self.ingest(group, ingest);
         } else {
@@ -151,6 +152,10 @@ impl Driver {
     /// Lets the engine ingest a group's snapshot, after a batch that waits for the engine: that may have entries of the
     /// group.
     pub(super) fn ingest(&mut self, group: GroupId, ingest: Ingest) {
+        if let Some(peer) = self.peers.get(&group) {
+            emit_region(self.store, &ingest.region);
+            peer.view.set_state(ingest.region.clone(), ingest.merges.clone());
+        }
         if let Some(ingest) = self.stall.hold(group, ingest) {
             self.start_install(group, ingest);
         }

@@ -139,6 +139,7 @@ impl Driver {
             }
             if here.contains(&group) {
                 self.buried.insert(group);
+                self.flushes.lock().expect("no holder panics").note_applied();
             } else {
                 self.batch.remove(group);
             }
@@ -148,6 +149,7 @@ impl Driver {
     /// Remembers destroyed peers' groups whose log is still there.
     pub(in crate::replica) fn bury(&mut self, group: GroupId) {
         self.buried.insert(group);
+        self.flushes.lock().expect("no holder panics").note_applied();
     }
 
     /// Returns whether a group's peer here is destroyed while its log is still there.

@@ -171,7 +171,9 @@ impl Peer {
     /// Shows the group's current state to request tasks.
     pub fn publish(&mut self, now_ns: u64) {
         let term = self.group.term();
-        let until = self.group.lease_until();
+        // A frozen group may be served by its target.
+        let frozen = self.machine.merges().merging.is_some() && !crate::mutant!("replica.lease-while-merging");
+        let until = if frozen { 0 } else { self.group.lease_until() };
         let (store, group, peer) = (self.view.store, self.view.group.0, self.view.peer);
         let old = std::mem::replace(&mut self.shown.lease, (until, term));
         if old != (until, term) {

@@ -11,8 +11,8 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::proto::armilla::raft::transport_server::Transport;
 use crate::proto::armilla::raft::{Done, GroupMessage, Incarnation, RaftBatch, SnapshotChunk, SnapshotHead};
-use crate::proto::armilla::raft::{DecidedAgainstReply, DecidedAgainstRequest, ReadIndexReply, ReadIndexRequest};
-use crate::proto::armilla::raft::{WasMergedReply, WasMergedRequest};
+use crate::proto::armilla::raft::{DecidedAgainstReply, DecidedAgainstRequest, FateReply, FateRequest};
+use crate::proto::armilla::raft::{ReadIndexReply, ReadIndexRequest, WasMergedReply, WasMergedRequest};
 use crate::replica::claims::Claim;
 use crate::replica::handle::{Handle, Room};
 use crate::replica::message::{Beats, Message, PeerMessage, Sender};
@@ -313,6 +313,14 @@ impl Transport for Inbox {
         let merging = merging.ok_or_else(|| Status::invalid_argument("the question names no merge"))?;
         let against = self.handle.is_decided_against(GroupId(source_id), &merging);
         Ok(Response::new(DecidedAgainstReply { against }))
+    }
+
+    async fn fate(&self, request: Request<FateRequest>) -> Result<Response<FateReply>, Status> {
+        let FateRequest { cluster_id: cluster, from_store, to_store, group_id } = request.into_inner();
+        let origin = Origin { cluster, from_store, to_store, run: Incarnation::default() };
+        self.is_for_here(&origin).map_err(|why| self.refused(why))?;
+        let (heir, region) = self.handle.fate(GroupId(group_id));
+        Ok(Response::new(FateReply { heir_id: heir.map_or(0, |heir| heir.0), region }))
     }
 
     async fn was_merged(&self, request: Request<WasMergedRequest>) -> Result<Response<WasMergedReply>, Status> {

@@ -14,8 +14,9 @@ use armilla::rt::{Env, HttpResponse, task};
 use armilla::rt_select;
 use armilla_proto::armilla::raft::transport_client::TransportClient;
 use armilla_proto::armilla::raft::transport_server::{Transport, TransportServer};
-use armilla_proto::armilla::raft::{DecidedAgainstReply, DecidedAgainstRequest, WasMergedReply, WasMergedRequest};
+use armilla_proto::armilla::raft::{DecidedAgainstReply, DecidedAgainstRequest, FateReply, FateRequest};
 use armilla_proto::armilla::raft::{Done, GroupMessage, RaftBatch, ReadIndexReply, ReadIndexRequest, SnapshotChunk};
+use armilla_proto::armilla::raft::{WasMergedReply, WasMergedRequest};
 use armilla_proto::health::health_check_response::ServingStatus;
 use armilla_proto::health::health_server::{Health, HealthServer};
 use armilla_proto::health::{HealthCheckRequest, HealthCheckResponse};
@@ -70,6 +71,10 @@ impl Transport for Service {
         _request: Request<DecidedAgainstRequest>,
     ) -> Result<Response<DecidedAgainstReply>, Status> {
         Err(Status::unimplemented("bare groups are not merged"))
+    }
+
+    async fn fate(&self, _request: Request<FateRequest>) -> Result<Response<FateReply>, Status> {
+        Err(Status::unimplemented("bare groups do not end"))
     }
 
     async fn was_merged(&self, _request: Request<WasMergedRequest>) -> Result<Response<WasMergedReply>, Status> {

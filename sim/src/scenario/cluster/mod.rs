@@ -383,7 +383,8 @@ impl Run {
     fn check_images(&mut self) -> Verdict {
         let images = self.cluster.images()?;
         state::check(&images, self.now())?;
-        self.regions.observe(&images, self.founded, self.now())
+        let merged = self.monitor.with(|observed| observed.ranges.merged().clone());
+        self.regions.observe(&images, &merged, self.founded, self.now())
     }
 
     /// Waits until `until_ns` and checks for violations meanwhile.
@@ -533,7 +534,8 @@ impl Run {
         loop {
             let images = self.cluster.images()?;
             state::check(&images, self.now())?;
-            self.regions.observe(&images, true, self.now())?;
+            let merged = self.monitor.with(|observed| observed.ranges.merged().clone());
+            self.regions.observe(&images, &merged, true, self.now())?;
             let unborn = self.unborn(&images);
             let replicas = self.plan.topology.replicas_each() as usize;
             let unsettled = self.heals().then(|| state::unsettled(&images, replicas)).flatten();
