@@ -54,6 +54,13 @@ impl MergeQuestions {
         }
     }
 
+    /// Returns whether a store has left the cluster, or was replaced by another one: its peers never come back.
+    fn has_left(&self, store: u64) -> bool {
+        let known = self.addresses.borrow();
+        // The placement driver has told all addresses.
+        known.contains_key(&self.local.store) && !known.contains_key(&store)
+    }
+
     fn channel(&self, store: u64) -> Option<Channel> {
         let address = self.addresses.borrow().get(&store).cloned()?;
         self.net.channel(&address).ok()
@@ -118,7 +125,7 @@ impl MergeQuestions {
             }
             let absorbed = Some(absorbed.clone());
             let request = WasMergedRequest { cluster_id: cluster, from_store: store, to_store, absorbed, heir_id };
-            let Some(channel) = self.channel(to_store) else { return false };
+            let Some(channel) = self.channel(to_store) else { return self.has_left(to_store) };
             let question = async { TransportClient::new(channel).was_merged(request).await };
             let answer = self.clock.timeout(MERGE_QUESTION_INTERVAL, question).await;
             matches!(answer, Ok(Ok(answer)) if answer.get_ref().gone)

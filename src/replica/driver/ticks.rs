@@ -56,7 +56,9 @@ impl Driver {
         }
         self.leave_joint(joint);
         self.halt_those_who_can();
-        self.advance_merges(frozen, now_ns);
+        if beat {
+            self.advance_merges(frozen, now_ns);
+        }
         for (store, beats) in beats {
             self.outbox.send_beats(store, beats);
         }
