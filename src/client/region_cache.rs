@@ -99,7 +99,12 @@ impl RegionCache {
             return false;
         }
         let overlapping = self.overlapping(&region.start_key, &region.end_key);
-        if overlapping.iter().any(|start| region::older(&region, &self.by_start[start].region)) {
+        // The configuration versions of two regions have nothing to do with each other.
+        let is_older = |cached: &Region| {
+            let (new, old) = (region::epoch(&region).version, region::epoch(cached).version);
+            if cached.id == region.id { region::older(&region, cached) } else { new < old }
+        };
+        if overlapping.iter().any(|start| is_older(&self.by_start[start].region)) {
             return false;
         }
         for start in overlapping {

@@ -39,6 +39,8 @@ pub struct Ranges {
     shown: BTreeMap<(u64, u64), Shown>,
     /// By group: the newest descriptor that a peer has shown.
     newest: BTreeMap<u64, Region>,
+    /// The start keys of all regions that ever were.
+    boundaries: BTreeSet<Bytes>,
     /// Groups that became part of others.
     merged: BTreeSet<u64>,
     /// Peers that accept writes, as (group, store).
@@ -70,6 +72,11 @@ fn show(region: &Region) -> String {
 }
 
 impl Ranges {
+    /// Returns all boundaries that regions ever had, in ascending order.
+    pub fn boundaries(&self) -> Vec<Bytes> {
+        self.boundaries.iter().cloned().collect()
+    }
+
     /// Returns the groups that became part of others.
     pub fn merged(&self) -> &BTreeSet<u64> {
         &self.merged
@@ -170,6 +177,7 @@ impl Ranges {
                 *newest = region.clone();
             }
         }
+        self.boundaries.insert(region.start_key.clone());
         self.shown.insert((store, group), Shown { life, region });
         Ok(())
     }

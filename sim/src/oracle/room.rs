@@ -33,6 +33,8 @@ pub struct Rooms {
     full: BTreeSet<u64>,
     /// By group: the term of the newest leader, its node, and since when (true ns) it is the leader.
     leaders: BTreeMap<u64, (u64, u64, u64)>,
+    /// Groups that became part of others.
+    merged: BTreeSet<u64>,
 }
 
 impl Rooms {
@@ -76,6 +78,13 @@ impl Rooms {
                 }
                 Ok(())
             }
+            // It is decided that another group takes over its range.
+            Event::Note { what: "halted" | "absorbed", a: group, .. } => {
+                self.merged.insert(*group);
+                self.leaders.remove(group);
+                Ok(())
+            }
+            Event::Leader { group, .. } if self.merged.contains(group) => Ok(()),
             Event::Leader { group, term, .. } => {
                 let newest = self.leaders.entry(*group).or_default();
                 if *term > newest.0 {

@@ -130,6 +130,21 @@ fn a_store_that_is_behind_is_waited_for() {
 }
 
 #[test]
+fn a_merged_region_takes_the_place_of_both() {
+    let mut cache = cache();
+    let moved = |id, start, end, version, conf_ver| {
+        let mut region = region(id, start, end, version);
+        region.region_epoch = region.region_epoch.map(|epoch| region::RegionEpoch { conf_ver, ..epoch });
+        region
+    };
+    assert!(cache.insert(moved(2, "g", "p", 4, 9), None));
+    // Its members changed less often than those of the region that it took over.
+    assert!(cache.insert(moved(1, "", "p", 5, 1), None));
+    assert_eq!([id_at(&cache, "a"), id_at(&cache, "h")], [1, 1].map(Some));
+    assert!(!cache.insert(moved(2, "g", "p", 4, 9), None), "the one that is no more");
+}
+
+#[test]
 fn the_rest_of_the_errors() {
     let mut cache = cache();
     let asked = cache.locate(b"a").unwrap();

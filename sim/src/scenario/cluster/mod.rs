@@ -208,8 +208,7 @@ impl Run {
         self.converge(&admin).await?;
         self.sizes(&admin).await?;
         self.rest().await?;
-        let regions = self.monitor.with(|observed| observed.ranges.regions());
-        let boundaries: Vec<Bytes> = regions.into_iter().map(|region| region.start_key).collect();
+        let boundaries = self.monitor.with(|observed| observed.ranges.boundaries());
         let exhausted = verdict::judge(&self.plan, &self.ledger, &boundaries, &finally, self.now())?;
         self.stats.insert("linear_exhausted".into(), exhausted);
         Ok(())
