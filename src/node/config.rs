@@ -174,7 +174,8 @@ options! {
         /// Whether to spread replicas evenly over the stores.
         balance_replicas: bool = true;
         /// KiB of data below which a region becomes part of a neighbour that has at most three times as much; 0: never.
-        merge_below_kib: u64 = 54 << 10, 0..=KIB_MAX;
+        /// At most an eighth of `regions.size_max_kib` counts.
+        merge_below_kib: u64 = 48 << 10, 0..=KIB_MAX;
         /// Seconds for which the ranges of two regions must not have changed before they are merged.
         merge_rest_s: u64 = 3600, 0..=MS_MAX / 1000;
         /// Milliseconds between a store's heartbeats to the placement driver.
@@ -311,6 +312,15 @@ impl Config {
     /// Returns the address that other nodes use.
     pub fn advertised(&self) -> &str {
         self.advertise_addr.as_deref().unwrap_or(&self.addr)
+    }
+
+    /// Returns the KiB of data below which a region becomes part of a neighbour: not more than an eighth of the size at
+    /// which regions are split, so that what comes out is far from that.
+    pub fn merge_below_kib(&self) -> u64 {
+        match self.regions.size_max_kib {
+            0 => self.pd.merge_below_kib,
+            max => self.pd.merge_below_kib.min(max / 8),
+        }
     }
 
     /// Checks that all options are valid and consistent.

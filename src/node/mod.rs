@@ -451,7 +451,7 @@ impl Starting {
                 late_ms: 2 * self.config.pd.store_heartbeat_ms,
                 max_down_ms: 1000 * self.config.pd.max_down_s,
                 replicas: self.config.replicas,
-                merge_below_bytes: 1024 * self.config.pd.merge_below_kib,
+                merge_below_bytes: 1024 * self.config.merge_below_kib(),
                 merge_rest_ms: 1000 * self.config.pd.merge_rest_s,
                 ..ClusterOptions::default()
             },

@@ -117,7 +117,7 @@ fn peer_of(region: &Region) -> Peer {
     });
     let run = Run { nonce: 5, longest_promise_ns: 0, now_ns: 1 };
     let group = Group::new(GroupId(7), 8, options, view, run).unwrap();
-    let view = PeerView::new(1, 8, region.clone(), &StoreBudgets::default());
+    let view = PeerView::new(1, 8, region.clone(), Default::default(), &StoreBudgets::default());
     Peer::new(group, Arc::new(view), Box::new(RegionMachine::new(region.clone())), membership::FIRST.0)
 }
 

@@ -318,10 +318,12 @@ fn merge_then_fault(d: &mut Draw<'_>) -> Vec<Part> {
     let merge = Draft::everywhere(0, region::merge(d, number).into());
     // The order comes with a heartbeat.
     let (after_ms, down_ms) = (d.rng.between(0, 4_000), d.log(50, 8_000));
-    let target = match d.rng.below(4) {
+    let target = match d.rng.below(5) {
         0 => Target::Leader(number),
         1 => Target::Leader(d.region()),
         2 => Target::Follower(number),
+        // Its leader, which may be the source's or the target's, reaches it no more.
+        3 => return vec![(0, merge), at(after_ms, Target::Follower(number), down_ms, net::Kind::Bridge {})],
         _ => return vec![(0, merge), (after_ms, Draft::everywhere(down_ms, process::Kind::CrashAll {}.into()))],
     };
     let fault = match d.rng.below(4) {

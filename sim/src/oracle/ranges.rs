@@ -72,6 +72,11 @@ fn show(region: &Region) -> String {
 }
 
 impl Ranges {
+    /// Returns the version in which a store shows a region.
+    pub fn shown_version(&self, store: u64, group: u64) -> Option<u64> {
+        self.shown.get(&(store, group)).map(|shown| version(&shown.region))
+    }
+
     /// Returns all boundaries that regions ever had, in ascending order.
     pub fn boundaries(&self) -> Vec<Bytes> {
         self.boundaries.iter().cloned().collect()

@@ -144,3 +144,134 @@ impl Cluster {
         orders
     }
 }
+
+#[cfg(test)]
+mod tests {
+    //! Goal: a merge is ordered only where it can be made, its source's replicas move first, and small regions at rest
+    //! are merged. Method: a view of three or four stores, filled by hand.
+    use super::*;
+    use crate::pd::cluster::ClusterOptions;
+    use crate::proto::armilla::pd::pd_command::Op;
+    use crate::proto::armilla::pd::{Bootstrap, PdCommand, RegionHeartbeat, StoreHeartbeatRequest};
+    use crate::proto::metapb::Store;
+    use crate::types::region::{Peer, RegionEpoch};
+
+    const SETTLED_MS: u64 = 60_000;
+
+    fn region(id: u64, start: &'static str, end: &'static str, stores: &[u64]) -> Region {
+        let peer = |store: &u64| Peer { id: id * 10 + store, store_id: *store, ..Peer::default() };
+        Region {
+            id,
+            start_key: start.into(),
+            end_key: end.into(),
+            region_epoch: Some(RegionEpoch { conf_ver: 1, version: 1 }),
+            peers: stores.iter().map(peer).collect(),
+            ..Region::default()
+        }
+    }
+
+    fn state(regions: Vec<Region>, version: u32) -> PdState {
+        let store = |id| Store { id, address: format!("n{id}:1"), ..Store::default() };
+        let mut state = PdState::new();
+        let bootstrap = Bootstrap {
+            stores: (1..=4).map(store).collect(),
+            uuids: (1..=4).map(|id| format!("u{id}")).collect(),
+            names: (1..=4).map(|id| format!("n{id}")).collect(),
+            regions,
+            next_id: 1000,
+        };
+        for op in [Op::Bootstrap(bootstrap), Op::ClusterVersion(version)] {
+            let (reply, _) = state.apply(PdCommand { op: Some(op) });
+            assert_eq!(reply.refused, "");
+        }
+        state
+    }
+
+    /// All stores report, each with the regions that it leads: those whose first peer it has.
+    fn report(cluster: &mut Cluster, state: &PdState, silent: u64, bytes: u64, now_ms: u64) {
+        for store in (1..=4).filter(|store| *store != silent) {
+            let leads = |region: &&Region| region.peers[0].store_id == store;
+            let report = |region: &Region| RegionHeartbeat {
+                region: Some(region.clone()),
+                leader: Some(region.peers[0]),
+                term: 6,
+                approximate_bytes: bytes,
+                ..RegionHeartbeat::default()
+            };
+            let regions = state.regions().filter(leads).map(report).collect();
+            let request = StoreHeartbeatRequest { store_id: store, regions, ..StoreHeartbeatRequest::default() };
+            assert_eq!(cluster.heartbeat(request, state, now_ms), []);
+        }
+    }
+
+    fn heard(state: &PdState, options: ClusterOptions) -> Cluster {
+        let mut cluster = Cluster::new(options, 0);
+        report(&mut cluster, state, 0, 5, 1);
+        report(&mut cluster, state, 0, 5, SETTLED_MS);
+        cluster
+    }
+
+    #[test]
+    fn a_source_is_ordered_to_merge() {
+        let regions = vec![region(12, "", "g", &[1, 2, 3]), region(13, "g", "", &[2, 3, 1])];
+        let state = state(regions, version::MERGES);
+        let mut cluster = heard(&state, ClusterOptions::default());
+        assert_eq!(cluster.merge(&state, 12, 13, SETTLED_MS), Ok(()));
+        assert_eq!(cluster.merge_orders(&state, 2, SETTLED_MS), [], "another store leads the source");
+        let orders = cluster.merge_orders(&state, 1, SETTLED_MS);
+        assert_eq!(orders.len(), 1);
+        assert_eq!((orders[0].region_id, orders[0].target.as_ref().map(|target| target.id)), (12, Some(13)));
+        assert!(cluster.merge(&state, 13, 12, SETTLED_MS).unwrap_err().contains("another merge"));
+        // A store with a peer is silent.
+        report(&mut cluster, &state, 3, 5, SETTLED_MS + 20_000);
+        assert_eq!(cluster.merge_orders(&state, 1, SETTLED_MS + 20_000), []);
+        report(&mut cluster, &state, 0, 5, SETTLED_MS + 30_000);
+        assert_eq!(cluster.merge_orders(&state, 1, SETTLED_MS + 30_000).len(), 1);
+        // It is given up in the end.
+        report(&mut cluster, &state, 0, 5, SETTLED_MS + 700_000);
+        assert_eq!(cluster.merge_orders(&state, 1, SETTLED_MS + 700_000), []);
+    }
+
+    #[test]
+    fn what_cannot_be_merged_is_refused() {
+        let regions = ["a", "b", ""].iter().zip(["", "a", "b"]).zip(12..);
+        let regions: Vec<Region> = regions.map(|((end, start), id)| region(id, start, end, &[1, 2, 3])).collect();
+        let old = state(regions.clone(), version::MERGES - 1);
+        let why = |state: &PdState, source, target| {
+            heard(state, ClusterOptions::default()).merge(state, source, target, SETTLED_MS).unwrap_err()
+        };
+        assert!(why(&old, 12, 13).contains("needs version"));
+        let state = state(regions, version::MERGES);
+        assert!(why(&state, 12, 14).contains("not neighbours") && why(&state, 12, 12).contains("not neighbours"));
+        assert!(why(&state, 12, 9).contains("no region 9"));
+    }
+
+    #[test]
+    fn the_sources_replicas_move_to_the_targets_stores_first() {
+        let regions = vec![region(12, "", "g", &[1, 2, 3]), region(13, "g", "", &[4, 2, 3])];
+        let state = state(regions, version::MERGES);
+        let mut cluster = heard(&state, ClusterOptions::default());
+        assert_eq!(cluster.merge(&state, 12, 13, SETTLED_MS), Ok(()));
+        assert_eq!(cluster.merge_orders(&state, 1, SETTLED_MS), []);
+        let (_, nameless) = cluster.peers_orders(&state, 1, SETTLED_MS);
+        assert_eq!(nameless, [(12, 4)], "a learner of the source on the target's store");
+    }
+
+    #[test]
+    fn small_regions_are_merged_when_they_have_rested() {
+        let regions = vec![region(12, "", "g", &[1, 2, 3]), region(13, "g", "", &[2, 3, 1])];
+        let state = state(regions, version::MERGES);
+        let options = ClusterOptions { merge_below_bytes: 10, merge_rest_ms: 80_000, ..ClusterOptions::default() };
+        let mut cluster = heard(&state, options);
+        cluster.merge_small(&state, SETTLED_MS);
+        assert_eq!(cluster.merge_orders(&state, 1, SETTLED_MS), [], "they have not rested");
+        report(&mut cluster, &state, 0, 5, SETTLED_MS + 30_000);
+        cluster.merge_small(&state, SETTLED_MS + 30_000);
+        assert_eq!(cluster.merge_orders(&state, 1, SETTLED_MS + 30_000).len(), 1);
+        report(&mut cluster, &state, 0, 50, SETTLED_MS + 30_000);
+        let mut large = heard(&state, options);
+        report(&mut large, &state, 0, 50, SETTLED_MS + 30_000);
+        large.merge_small(&state, SETTLED_MS + 30_000);
+        assert_eq!(large.merge_orders(&state, 1, SETTLED_MS + 30_000), []);
+    }
+}

@@ -78,7 +78,7 @@ impl Driver {
     pub(super) fn decide(&mut self, target: GroupId, epoch: RegionEpoch, commit: Command, listed: usize) {
         let now_ns = self.clock.now().0;
         let Some(peer) = self.peers.get_mut(&target) else { return };
-        if !peer.group.accepts() || peer.group.is_changing() {
+        if !peer.group.accepts() || peer.group.is_changing() || crate::buggify!("driver.decide-late") {
             return;
         }
         // It has decided, by its epoch.
@@ -136,7 +136,9 @@ impl Driver {
         if self.buried.contains(&group) || self.is_stopping(group) || self.stall.waits() {
             return Ok(false);
         }
+        // A peer that lags may still be frozen for another target, which decided against it.
         let merging = self.peers.get(&group).and_then(|peer| peer.machine.merges().merging);
+        let merging = merging.filter(|merging| !self.handle.is_decided_against(group, merging));
         let taker = [Some(absorbed.target_id), merging.map(|merging| merging.target_id), Some(heir.0)];
         let here = |id: &u64| self.handle.view(GroupId(*id)).is_some();
         let kept = taker.iter().flatten().any(here) && !crate::mutant!("replica.source-kept-by-none");
