@@ -8,6 +8,8 @@ pub mod follower_reads {}
 
 #[doc = include_str!("members.md")]
 pub mod members {}
+#[doc = include_str!("merges.md")]
+pub mod merges {}
 
 #[doc = include_str!("own-raft-log.md")]
 pub mod own_raft_log {}

@@ -71,6 +71,8 @@ pub struct Observed {
     pub led_since: BTreeMap<u64, u64>,
     /// By store: the node that runs it.
     pub node_of: BTreeMap<u64, u64>,
+    /// By group whose members have changed: the stores of its voters.
+    voters: BTreeMap<u64, Vec<u64>>,
     /// Nodes whose store stopped serving in their present incarnation, and why.
     pub poisoned: BTreeMap<u64, String>,
 }
@@ -83,13 +85,21 @@ impl Observed {
         if replaced { pause::NOWHERE } else { node }
     }
 
+    /// Tells the oracle of pauses where a group's voters are, if its members have changed.
+    fn note_voters(&mut self, group: u64) {
+        if let Some(voters) = self.voters.get(&group) {
+            let nodes = voters.iter().map(|store| self.living_node(*store)).collect();
+            self.pauses.members_changed(group, nodes);
+        }
+    }
+
     /// Tells the oracles about a region that has been split or born. The first regions are told when the cluster has
     /// been founded.
     fn note_region(&mut self, region: &Region, now_ns: u64) {
         if self.raft.members(region) && region::epoch(region).conf_ver > 1 {
             let voters = region.peers.iter().filter(|peer| peer.role() != PeerRole::Learner);
-            let nodes = voters.map(|peer| self.living_node(peer.store_id)).collect();
-            self.pauses.members_changed(region.id, nodes);
+            self.voters.insert(region.id, voters.map(|peer| peer.store_id).collect());
+            self.note_voters(region.id);
         }
         if region::epoch(region).version > 1 {
             let nodes = region.peers.iter().filter_map(|peer| self.node_of.get(&peer.store_id)).copied();
@@ -140,7 +150,11 @@ impl Monitor {
         }
         match event {
             Event::Start { store, .. } => {
-                observed.node_of.insert(*store, record.node);
+                if observed.node_of.insert(*store, record.node).is_none() {
+                    // It may have taken the place of another store.
+                    let groups: Vec<u64> = observed.voters.keys().copied().collect();
+                    groups.into_iter().for_each(|group| observed.note_voters(group));
+                }
             }
             Event::Leader { group, term, .. } => {
                 let newest = observed.leaders.entry(*group).or_default();

@@ -223,6 +223,7 @@ impl Driver {
         peer.view.set_state(region.clone(), merges.clone());
         emit_region(self.store, &region);
         peer.group.log_mut().set_state(encode_state(&region, &merges));
+        self.note_frozen(group, merges.merging.is_some());
         self.took_over(group);
     }
 

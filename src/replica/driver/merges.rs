@@ -33,12 +33,28 @@ pub(super) struct MergeWaits {
 }
 
 impl Driver {
-    /// Takes the next step of each of these groups, which are frozen.
-    pub(super) fn advance_merges(&mut self, frozen: Vec<GroupId>, now_ns: u64) {
-        self.merge_waits.frozen.retain(|group, _| frozen.contains(group));
-        for group in frozen {
-            let Some(peer) = self.peers.get_mut(&group) else { continue };
-            let Some(merging) = peer.machine.merges().merging else { continue };
+    /// Notes a group that is frozen, or is no more.
+    pub(super) fn note_frozen(&mut self, group: GroupId, frozen: bool) {
+        if frozen {
+            let now_ns = self.clock.now().0;
+            self.merge_waits.frozen.entry(group).or_insert(now_ns);
+        } else {
+            self.merge_waits.frozen.remove(&group);
+        }
+    }
+
+    /// Takes the next step of each group that is frozen.
+    pub(super) fn advance_merges(&mut self) {
+        if self.merge_waits.frozen.is_empty() || self.births.is_restoring() {
+            return;
+        }
+        let now_ns = self.clock.now().0;
+        for (group, since_ns) in self.merge_waits.frozen.clone() {
+            let merging = self.peers.get(&group).and_then(|peer| peer.machine.merges().merging);
+            let Some((peer, merging)) = self.peers.get_mut(&group).zip(merging) else {
+                self.merge_waits.frozen.remove(&group);
+                continue;
+            };
             if merging.is_sealed {
                 self.hand_on(group, &merging);
                 let proved = self.handle.is_decided_against(group, &merging);
@@ -48,11 +64,9 @@ impl Driver {
                 continue;
             }
             if !peer.group.leads() {
-                self.merge_waits.frozen.remove(&group);
                 continue;
             }
             let whole = peer.group.slowest_follower() >= merging.prepared;
-            let since_ns = *self.merge_waits.frozen.entry(group).or_insert(now_ns);
             if whole || crate::mutant!("replica.seal-without-all") {
                 self.propose_step(group, &MergeStep::Seal);
             } else if now_ns.saturating_sub(since_ns) >= MERGE_SEAL_WAIT_MAX.as_nanos() as u64 {

@@ -364,6 +364,7 @@ impl Driver {
         }
         self.write_log(after_log).await?;
         self.halt_those_who_can();
+        self.advance_merges();
         Ok(())
     }
 

@@ -56,9 +56,8 @@ impl Driver {
         }
         self.leave_joint(joint);
         self.halt_those_who_can();
-        if beat {
-            self.advance_merges(frozen, now_ns);
-        }
+        frozen.into_iter().for_each(|group| self.note_frozen(group, true));
+        self.advance_merges();
         for (store, beats) in beats {
             self.outbox.send_beats(store, beats);
         }
