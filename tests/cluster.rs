@@ -409,6 +409,55 @@ fn replicas_move_heal_and_leave_under_load() {
     judge(&stage, &keys, &runtime, seed, 200);
 }
 
+/// **Goal**: regions become one and are split again under load, while a node dies, and clients see only that they wait.
+/// **Method**: real processes; neighbours are merged until one region is left, which is split again, several times; the
+/// history is linearizable.
+#[test]
+fn regions_merge_and_split_under_load() {
+    let seed = u64::from(std::process::id());
+    println!("ARMILLA_SEED={seed}");
+    let mut cluster = Cluster::start(3, &["--initial-regions", "4"]);
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    let wire = Wire::new(cluster.addrs());
+    let first = runtime.block_on(wire.regions()).expect("regions");
+    let starts: Vec<Bytes> = first.iter().map(|(region, _)| region.start_key.clone()).collect();
+    let (stage, keys, clients) = begin(Wire::new(cluster.addrs()), &starts, &runtime, seed);
+    let ids = || {
+        let regions = runtime.block_on(wire.regions()).unwrap_or_default();
+        regions.iter().map(|(region, _)| region.id).collect::<Vec<u64>>()
+    };
+    let addrs = cluster.addrs();
+    let mut merges = 0;
+    for round in 0..3 {
+        while let [first, second, ..] = ids()[..] {
+            // Left into right and right into left.
+            let (source, target) = if (round + merges) % 2 == 0 { (first, second) } else { (second, first) };
+            let merged = ctl(&addrs, &["region", "merge", &source.to_string(), &target.to_string()]);
+            assert_eq!(merged.code, Some(0), "{merged:?}");
+            assert!(!ids().contains(&source), "region {source} is still there");
+            merges += 1;
+        }
+        if round == 1 {
+            cluster.kill(1);
+            cluster.restart(1);
+            cluster.wait_ready();
+        }
+        for key in keys.iter().step_by(keys.len() / 3) {
+            split_at(&addrs, key).join().expect("the command ends");
+        }
+        wait_until("the region is split", || ids().len() > 1);
+    }
+    let strange = ctl(&addrs, &["region", "merge", "999", "4"]);
+    assert!(strange.code == Some(1) && strange.text.contains("no region 999"), "{strange:?}");
+    stage.stop.store(true, Ordering::Relaxed);
+    for client in clients {
+        runtime.block_on(client).expect("a client does not panic");
+    }
+    println!("{merges} merges");
+    judge(&stage, &keys, &runtime, seed, 200);
+}
+
 #[test]
 fn a_cluster_stops_cleanly_and_finds_its_data_again() {
     let mut cluster = Cluster::start(3, &[]);

@@ -79,9 +79,12 @@ pub fn seal((region, merges): &State, command: SealMerge) -> Result<State, Strin
 /// The reason, as a sentence: once it is sealed, it needs proof that the target decided against the merge.
 pub fn roll_back((region, merges): &State, command: RollBackMerge) -> Result<State, String> {
     let merging = under_way(region, merges, command.prepared)?;
-    let fits = merging.is_sealed == command.is_proved;
-    if !fits && !crate::mutant!("region.rollback-after-seal") {
-        return Err(format!("region {}: its merge is sealed, and needs proof to be rolled back", region.id));
+    match (merging.is_sealed, command.is_proved) {
+        (true, false) if !crate::mutant!("region.rollback-after-seal") => {
+            return Err(format!("region {}: its merge is sealed, and needs proof to be rolled back", region.id));
+        }
+        (false, true) => return Err(format!("region {}: its merge is not sealed: nothing is decided", region.id)),
+        _ => {}
     }
     let epoch = region::epoch(region);
     let region = with_epoch(region, RegionEpoch { version: epoch.version + 1, ..epoch });

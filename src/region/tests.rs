@@ -13,6 +13,11 @@
 //!   collect KEY ... now=S        deletes the keys whose values have expired
 //!   reads COMMAND                shows the keys that a command reads, without applying it
 //!   split KEY=ID:PEER:PEER, ...  splits the region; each new region with its ID and those of its peers
+//!   prepare ID START END [version=N] [conf_ver=N]   freezes the region for this neighbour on the same stores
+//!   seal N | rollback N [proved=1]               of the merge that was prepared at index N (scripts begin at 11)
+//!   commit ID START END [version=N] [lists=ID]   takes over this neighbour, which lists a region that it took over
+//!   refuse | forget ID                           decides against merges | forgets a region that was taken over
+//!   merges                       shows what merges have made of the region
 //!   unknown                      applies a command with an operation of a later version
 //!   bytes HEX                    applies a command with these bytes
 //!
@@ -33,7 +38,10 @@ use crate::codec::raw;
 use crate::engine::{Cf, KvEngine, Op as Put, Read, SimEngine, SimStorage, Visit, WriteBatch};
 use crate::golden::{self, Args};
 use crate::proto::armilla::raft::region_command::Op;
-use crate::proto::armilla::raft::{Change, Collect, CommandHeader, CompareAndSwap, NewRegion, Split};
+use crate::proto::armilla::raft::{
+    Absorbed, Change, Collect, CommandHeader, CommitMerge, CompareAndSwap, ForgetAbsorbed, NewRegion, PrepareMerge,
+    RefuseMerge, RollBackMerge, SealMerge, Split,
+};
 use crate::proto::metapb::PeerRole;
 use crate::raft::frame::Command;
 use crate::raft::machine::{ApplyContext, StateMachine};
@@ -89,6 +97,22 @@ fn region_of(args: &Args<'_>) -> Region {
     }
 }
 
+/// Returns a neighbour of the region, on the same stores.
+fn neighbour(args: &Args<'_>) -> Region {
+    let id = args.number(0);
+    Region {
+        id,
+        start_key: key_of(args.word(1)),
+        end_key: key_of(args.word(2)),
+        region_epoch: Some(RegionEpoch {
+            conf_ver: args.number_or("conf_ver", 1),
+            version: args.number_or("version", 1),
+        }),
+        peers: vec![peer(id * 10 + 1, 1, PeerRole::Voter), peer(id * 10 + 2, 2, PeerRole::Voter)],
+        ..Region::default()
+    }
+}
+
 fn peer(id: u64, store_id: u64, role: PeerRole) -> Peer {
     Peer { id, store_id, role: role as i32, ..Peer::default() }
 }
@@ -121,6 +145,9 @@ fn descriptor(region: &Region) -> String {
 fn reply_text(reply: Bytes) -> String {
     if let Ok(pieces) = command::pieces(reply.clone()) {
         return format!("split: {}", pieces.iter().map(descriptor).collect::<Vec<_>>().join("; "));
+    }
+    if let Ok(region) = command::changed(reply.clone()) {
+        return format!("now {}", descriptor(&region));
     }
     match command::outcome(reply) {
         Ok(None) => "ok".into(),
@@ -260,6 +287,44 @@ impl World {
                     }
                 }
                 self.apply(&command::encode(self.header, Op::Split(split)))
+            }
+            "prepare" => {
+                let target = Some(neighbour(&args));
+                self.apply(&command::encode(self.header, Op::PrepareMerge(PrepareMerge { target })))
+            }
+            "seal" => self.apply(&command::encode(self.header, Op::SealMerge(SealMerge { prepared: args.number(0) }))),
+            "rollback" => {
+                let (prepared, is_proved) = (args.number(0), args.number_or("proved", 0) != 0);
+                self.apply(&command::encode(self.header, Op::RollBackMerge(RollBackMerge { prepared, is_proved })))
+            }
+            "commit" => {
+                let listed = Some(args.number_or("lists", 0)).filter(|id| *id != 0);
+                let absorbed = |source_id| Absorbed { source_id, target_id: args.number(0), ..Absorbed::default() };
+                let commit = CommitMerge {
+                    source: Some(neighbour(&args)),
+                    prepared: 20,
+                    prepared_term: 6,
+                    absorbed: listed.map(absorbed).into_iter().collect(),
+                };
+                let command = command::encode(self.header, Op::CommitMerge(commit));
+                let absorbs = self.replicas[0].0.absorbs(self.term, &command).map(|absorbs| absorbs.source.0);
+                let reply = self.apply(&command);
+                format!("stops first: {absorbs:?}\n{reply}")
+            }
+            "refuse" => self.apply(&command::encode(self.header, Op::RefuseMerge(RefuseMerge {}))),
+            "forget" => {
+                let forget = ForgetAbsorbed { source_id: args.number(0) };
+                self.apply(&command::encode(self.header, Op::ForgetAbsorbed(forget)))
+            }
+            "merges" => {
+                let merges = self.replicas[0].0.merges();
+                let merging = merges.merging.map_or("not merging".into(), |merging| {
+                    let sealed = if merging.is_sealed { ", sealed" } else { "" };
+                    format!("merging into {} since {}@{}{sealed}", merging.target_id, merging.prepared, merging.prepared_term)
+                });
+                let listed: Vec<String> =
+                    merges.absorbed.iter().map(|one| format!("{} by {}", one.source_id, one.target_id)).collect();
+                format!("{merging}; took over [{}]", listed.join(", "))
             }
             "swap" => {
                 let stored = optional(args.word(2)).map(|value| raw::encode(&value, expiry(&args)));

@@ -22,7 +22,7 @@ use crate::rt::clock::Clock;
 use crate::rt::net::{Channel, Net};
 use crate::rt::sync::watch;
 use crate::types::GroupId;
-use crate::types::limits::MERGE_QUESTION_INTERVAL;
+use crate::types::limits::{FATES_AT_ONCE_MAX, MERGE_QUESTION_INTERVAL};
 
 /// Asks and tells on behalf of the groups that this store leads.
 pub(super) struct MergeQuestions {
@@ -36,12 +36,17 @@ pub(super) struct MergeQuestions {
 impl MergeQuestions {
     /// Runs until it is dropped.
     pub async fn run(self) {
+        let mut round = 0;
         loop {
             self.clock.sleep(MERGE_QUESTION_INTERVAL).await;
             let views = self.handle.views();
-            for view in views.iter().filter(|view| view.is_alone() && view.group != GroupId::PD) {
+            let alone: Vec<_> = views.iter().filter(|view| view.is_alone() && view.group != GroupId::PD).collect();
+            // A store that is cut off has many of them: they take turns.
+            let first = round * FATES_AT_ONCE_MAX % alone.len().max(1);
+            for view in alone.iter().cycle().skip(first).take(alone.len().min(FATES_AT_ONCE_MAX)) {
                 self.seek_fate(view).await;
             }
+            round += 1;
             for view in views.into_iter().filter(|view| view.leads()) {
                 let merges = view.merges();
                 if let Some(merging) = merges.merging.filter(|merging| merging.is_sealed) {

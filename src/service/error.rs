@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | `NotLeader` | `not_leader` with the leader if known | clients follow the hint at once, so it must be fresh |
 //! | `RegionNotFound`, `EpochNotMatch`, `KeyNotInRegion`, `StoreNotMatch`, `PeerNotMatch`, `StaleCommand` | the field of that name (`mismatch_peer_id`) | clients refresh their cache and try again |
-//! | `Merging` | `proposal_in_merging_mode` | clients wait a little and try again |
+//! | `Merging`, `NotReadable` | `proposal_in_merging_mode`, `read_index_not_ready` | clients wait a little and try again |
 //! | `EntryTooLarge` | `raft_entry_too_large` | clients give up and report it to their caller |
 //! | `DiskFull` | `disk_full` | clients give up and report it to their caller; deletes are still accepted |
 //! | `Busy` | `server_is_busy` | client-rust does not retry it: real overload only |
@@ -193,6 +193,10 @@ pub fn region_error(error: Error, region: u64) -> errorpb::Error {
         Error::Merging(group) => {
             out.proposal_in_merging_mode = Some(errorpb::ProposalInMergingMode { region_id: group.0 });
         }
+        Error::NotReadable(group) => {
+            let reason = "the region is being merged".to_owned();
+            out.read_index_not_ready = Some(errorpb::ReadIndexNotReady { reason, region_id: group.0 });
+        }
         Error::Busy(reason) => {
             out.server_is_busy =
                 Some(errorpb::ServerIsBusy { reason, backoff_ms: BUSY_BACKOFF_MS, ..errorpb::ServerIsBusy::default() });
@@ -241,6 +245,8 @@ mod tests {
             Error::StoreNotMatch { asked: 1, actual: 2 },
             Error::PeerNotMatch { asked: 7, actual: 8 },
             Error::StaleCommand,
+            Error::Merging(GroupId(5)),
+            Error::NotReadable(GroupId(5)),
             Error::EntryTooLarge { group: GroupId(5), bytes: 9 << 20 },
             Error::Busy("full".into()),
             Error::Unknown("leader lost".into()),
@@ -282,6 +288,12 @@ mod tests {
         }
         if let Some(e) = &error.mismatch_peer_id {
             set.push(format!("mismatch_peer_id {} {}", e.request_peer_id, e.store_peer_id));
+        }
+        if let Some(e) = &error.proposal_in_merging_mode {
+            set.push(format!("proposal_in_merging_mode {}", e.region_id));
+        }
+        if let Some(e) = &error.read_index_not_ready {
+            set.push(format!("read_index_not_ready {} {}", e.region_id, e.reason));
         }
         if let Some(e) = &error.raft_entry_too_large {
             set.push(format!("raft_entry_too_large {} {}", e.region_id, e.entry_size));
@@ -347,6 +359,8 @@ mod tests {
             "store_not_match 1 2",
             "mismatch_peer_id 7 8",
             "stale_command",
+            "proposal_in_merging_mode 5",
+            "read_index_not_ready 5 the region is being merged",
             "raft_entry_too_large 5 9437184",
             "server_is_busy full 20 ms",
             "stale_command + undetermined_result leader lost | swap: text + doubt: outcome unknown: leader lost",

@@ -128,7 +128,10 @@ impl RegionStore {
         let region = view.region();
         self.check_version(context.region_epoch.unwrap_or_default().version, &region)?;
         if view.is_merging() {
-            return Err(Error::Merging(view.group));
+            return Err(match access {
+                Access::Read => Error::NotReadable(view.group),
+                Access::Write => Error::Merging(view.group),
+            });
         }
         Ok((view, region))
     }
@@ -222,7 +225,7 @@ impl Route for RegionRoute {
         assert_eq!(region.id, self.region.id, "a request must read the region that it was routed to");
         self.store.check_version(self.version, &region)?;
         if self.view.is_merging() && !crate::mutant!("store.merging-is-read") {
-            return Err(Error::Merging(self.view.group));
+            return Err(Error::NotReadable(self.view.group));
         }
         let fence = Fence { term, version: region::epoch(&region).version };
         Ok(RegionRead { region, snapshot, now_s: self.store.now_s(), fence })

@@ -30,6 +30,9 @@ pub enum Error {
     /// The region is about to become part of another one: try again.
     #[error("region {0} is being merged into its neighbour")]
     Merging(GroupId),
+    /// The region cannot be read now, because it is about to become part of another one: try again.
+    #[error("region {0} is being merged into its neighbour: it is not read meanwhile")]
+    NotReadable(GroupId),
     /// The request names another store: ask the placement driver for the store's address again.
     #[error("request for store {asked}, this is store {actual}")]
     StoreNotMatch {

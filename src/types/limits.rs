@@ -369,5 +369,8 @@ pub const MERGE_SEAL_WAIT_MAX: Duration = Duration::from_secs(5);
 /// How long a merge that is sealed waits for a target whose peers its leader has not all heard.
 pub const MERGE_COMMIT_WAIT_MAX: Duration = Duration::from_secs(2);
 
+/// Of how many groups without a leader a store asks at a time what became of them.
+pub const FATES_AT_ONCE_MAX: usize = 16;
+
 /// How often a store asks others about merges that are under way, or tells them of merges that happened.
 pub const MERGE_QUESTION_INTERVAL: Duration = Duration::from_secs(1);

@@ -21,6 +21,7 @@ use crate::engine::WriteBatch;
 use crate::proto::armilla::raft::Merges;
 use crate::raft::frame;
 use crate::raft::machine::Absorbs;
+use crate::replica::effects::StoreEffect;
 use crate::replica::group_state::{self, GroupState, Tombstone};
 use crate::replica::message::{Halted, Message};
 use crate::replica::peer::Peer;
@@ -218,6 +219,8 @@ impl Driver {
         if let Some(source) = absorbed {
             crate::reach!("driver.took-over-by-log");
             tell_end(self.store, source, group);
+            // What the source held may have to be collected.
+            self.effects.send(StoreEffect::Replaced(group));
         }
         tracing::info!(store = self.store, %group, merging = ?merges.merging, absorbed = ?absorbed, "a step of a merge");
         peer.view.set_state(region.clone(), merges.clone());

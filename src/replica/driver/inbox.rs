@@ -25,7 +25,7 @@ impl Driver {
             },
             Message::Read { group, reply, slot } => match self.peers.get_mut(&group) {
                 Some(peer) if peer.machine.merges().merging.is_some() => {
-                    drop(reply.send(Err(Error::Merging(group))));
+                    drop(reply.send(Err(Error::NotReadable(group))));
                 }
                 // As under the lease, where other peers may have served all that is committed.
                 Some(peer) if peer.group.lease_until() > self.clock.now().0 && peer.group.has_applied_all() => {
@@ -43,7 +43,7 @@ impl Driver {
             },
             Message::Asked { group, reply } => {
                 let index = match self.peers.get_mut(&group) {
-                    Some(peer) if peer.machine.merges().merging.is_some() => Err(Error::Merging(group)),
+                    Some(peer) if peer.machine.merges().merging.is_some() => Err(Error::NotReadable(group)),
                     Some(peer) if peer.group.ready() => Ok(peer.index_for_follower()),
                     Some(peer) => Err(peer.view.not_leader()),
                     None => Err(Error::RegionNotFound(group)),
