@@ -141,8 +141,8 @@ pub trait StateMachine: Send + 'static {
     /// replaces exactly these.
     fn ranges(&self, region: &Region) -> Vec<CfRange>;
 
-    /// Takes over a descriptor and its merges, drops the state kept in memory and reads it again. Called after a start and after a
-    /// snapshot was installed.
+    /// Takes over a descriptor and its merges, drops the state kept in memory and reads it again. Called after a start
+    /// and after a snapshot was installed.
     ///
     /// # Errors
     /// If the engine's content cannot be decoded.

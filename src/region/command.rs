@@ -102,7 +102,8 @@ pub fn encoded_len(header: CommandHeader, op: &Op) -> usize {
 ///
 /// # Errors
 /// [`Error::EpochNotMatch`], [`Error::KeyNotInRegion`], [`Error::StaleCommand`], [`Error::Merging`] or
-/// [`Error::Invalid`] if the command was refused and changed nothing. [`Error::Corruption`] if the reply cannot be decoded.
+/// [`Error::Invalid`] if the command was refused and changed nothing. [`Error::Corruption`] if the reply cannot be
+/// decoded.
 pub fn outcome(reply: Bytes) -> Result<Option<CasReply>> {
     match decode(reply)? {
         Some(Outcome::Cas(cas)) => Ok(Some(cas)),

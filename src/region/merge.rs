@@ -188,7 +188,10 @@ mod tests {
             let (region, merges) = committed(&target, &sealed).unwrap();
             assert_eq!((&region.start_key[..], &region.end_key[..]), (&b"a"[..], &b""[..]));
             assert_eq!(region::epoch(&region), RegionEpoch { conf_ver: 2, version: 11 });
-            assert_eq!(merges.absorbed, [Absorbed { source_id: 7, target_id: 8, version: 11, store_ids: vec![1, 2, 3] }]);
+            assert_eq!(
+                merges.absorbed,
+                [Absorbed { source_id: 7, target_id: 8, version: 11, store_ids: vec![1, 2, 3] }]
+            );
             assert_eq!(region.peers, target.0.peers);
             let (_, merges) = forget(&(region, merges), 7).unwrap();
             assert_eq!(merges, Merges::default());

@@ -320,7 +320,10 @@ impl World {
                 let merges = self.replicas[0].0.merges();
                 let merging = merges.merging.map_or("not merging".into(), |merging| {
                     let sealed = if merging.is_sealed { ", sealed" } else { "" };
-                    format!("merging into {} since {}@{}{sealed}", merging.target_id, merging.prepared, merging.prepared_term)
+                    format!(
+                        "merging into {} since {}@{}{sealed}",
+                        merging.target_id, merging.prepared, merging.prepared_term
+                    )
                 });
                 let listed: Vec<String> =
                     merges.absorbed.iter().map(|one| format!("{} by {}", one.source_id, one.target_id)).collect();

@@ -174,7 +174,14 @@ pub fn stored(engine: &impl Read) -> Result<Vec<GroupState>> {
         let applied = applied.get(&region.id).cloned().unwrap_or_else(|| {
             Err(Error::Corruption(format!("group {}: the engine has its state but not its applied index", region.id)))
         })?;
-        Ok(GroupState { region, peer: peer_id, installed: installed_index, applied, newcomer, merges: merges.unwrap_or_default() })
+        Ok(GroupState {
+            region,
+            peer: peer_id,
+            installed: installed_index,
+            applied,
+            newcomer,
+            merges: merges.unwrap_or_default(),
+        })
     };
     states.into_iter().map(whole).collect()
 }

@@ -20,7 +20,7 @@ use crate::types::{Error, GroupId, Region, Result, region};
 
 use super::claims::{Claim, Claims};
 use super::group_state::Tombstone;
-use super::message::{Message, Waiting};
+use super::message::{MergeMessage, Message, Waiting};
 use super::snapshot::Counts;
 use super::view::{PeerView, StoreBudgets};
 
@@ -130,6 +130,11 @@ impl Handle {
     /// Sends a message to a group's lane. Returns false if the lane has ended.
     pub(super) fn send(&self, group: GroupId, message: Message) -> bool {
         self.send_to(self.lane_of(group), message)
+    }
+
+    /// Sends a message about a merge to a group's lane. A lane that has ended needs none.
+    pub(super) fn send_of_merge(&self, group: GroupId, message: MergeMessage) {
+        self.send(group, Message::Merge(message));
     }
 
     /// Sends a message to a lane. Returns false if the lane has ended.
@@ -452,20 +457,20 @@ impl Handle {
     /// Tells the group's leader, if it is here, that the target has decided against its merge.
     pub(super) fn decided_against(&self, group: GroupId, merging: Merging) {
         // A store that has stopped keeps what it has.
-        self.send(group, Message::Against { group, merging });
+        self.send_of_merge(group, MergeMessage::Against { group, merging });
     }
 
     /// Tells the group's leader, if it is here, that no store has a peer of `source` any more.
     pub(super) fn forget_absorbed(&self, group: GroupId, source: GroupId) {
         // A store that has stopped keeps what it has.
-        self.send(group, Message::Forget { group, source });
+        self.send_of_merge(group, MergeMessage::Forget { group, source });
     }
 
     /// Ends this store's peer of a group that is part of `heir` now, unless another peer here is going to take over its
     /// range. Returns whether no peer of the group can ever run here again.
     pub(super) async fn was_merged(&self, absorbed: Absorbed, heir: GroupId) -> bool {
         let (reply, answer) = oneshot::channel();
-        self.send(GroupId(absorbed.source_id), Message::WasMerged { absorbed, heir, reply });
+        self.send_of_merge(GroupId(absorbed.source_id), MergeMessage::WasMerged { absorbed, heir, reply });
         answer.await.unwrap_or(false)
     }
 

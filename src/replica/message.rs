@@ -8,8 +8,8 @@ use raft::GetEntriesContext;
 use raft::eraftpb::{Entry, Message as RaftMessage};
 
 use crate::engine::CfRange;
-use crate::raft::Beat;
 use crate::proto::armilla::raft::{Absorbed, Merging};
+use crate::raft::Beat;
 use crate::raft::frame::Command;
 use crate::raft::machine::Absorbs;
 use crate::rt::clock::Instant;
@@ -166,6 +166,19 @@ pub enum Message {
         /// The descriptor.
         proof: Box<Region>,
     },
+    /// A step of a merge between two groups of this store.
+    Merge(MergeMessage),
+    /// A tick of the clock.
+    Tick,
+    /// Stop serving for this reason.
+    Fail(String),
+    /// Stop the driver.
+    Stop,
+}
+
+/// A message about the merge of two groups, which may belong to different lanes.
+#[derive(Debug)]
+pub enum MergeMessage {
     /// A group of this lane has to stop so that another group can take over its range.
     Halt {
         /// The group that stops.
@@ -219,12 +232,6 @@ pub enum Message {
         /// The merge that was decided.
         merging: Merging,
     },
-    /// A tick of the clock.
-    Tick,
-    /// Stop serving for this reason.
-    Fail(String),
-    /// Stop the driver.
-    Stop,
 }
 
 impl Message {

@@ -276,7 +276,8 @@ mod tests {
 
     #[test]
     fn leader_changes_are_counted_once() {
-        let view = PeerView::new(1, 8, Region { id: 7, ..Region::default() }, Merges::default(), &StoreBudgets::default());
+        let view =
+            PeerView::new(1, 8, Region { id: 7, ..Region::default() }, Merges::default(), &StoreBudgets::default());
         for (term, leader, ready) in
             [(1, 8, false), (1, 8, true), (2, 0, false), (2, 9, false), (3, 9, false), (3, 9, false)]
         {

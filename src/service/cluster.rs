@@ -12,9 +12,9 @@ use tonic::{Request, Response, Status};
 use crate::pd::{PdError, PdServer};
 use crate::proto::armilla::pd::cluster_server::Cluster;
 use crate::proto::armilla::pd::{
-    AllocIdsReply, AllocIdsRequest, HelloReply, HelloRequest, MergeRegionsReply, MergeRegionsRequest, MovePeerReply, MovePeerRequest, OverviewReply,
-    OverviewRequest, RegisterStoreReply, RegisterStoreRequest, RemoveStoreReply, RemoveStoreRequest,
-    StoreHeartbeatReply, StoreHeartbeatRequest, TransferLeaderReply, TransferLeaderRequest,
+    AllocIdsReply, AllocIdsRequest, HelloReply, HelloRequest, MergeRegionsReply, MergeRegionsRequest, MovePeerReply,
+    MovePeerRequest, OverviewReply, OverviewRequest, RegisterStoreReply, RegisterStoreRequest, RemoveStoreReply,
+    RemoveStoreRequest, StoreHeartbeatReply, StoreHeartbeatRequest, TransferLeaderReply, TransferLeaderRequest,
 };
 
 use super::calls::Method;

@@ -28,7 +28,8 @@ fn order(region: &Region) -> (u64, u64) {
 }
 
 impl Regions {
-    /// Judges the regions that the stores hold now. `merged` are those that became part of others. While the first regions are being created (`complete` is false),
+    /// Judges the regions that the stores hold now. `merged` are those that became part of others. While the first
+    /// regions are being created (`complete` is false),
     /// they need not cover all keys.
     pub fn observe(
         &mut self,

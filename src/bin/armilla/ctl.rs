@@ -211,7 +211,8 @@ enum RegionCommand {
         #[arg(required = true, value_name = "KEY")]
         keys: Vec<String>,
     },
-    /// Make a region part of its neighbour, and wait until it is gone. Its replicas move to the neighbour's stores first.
+    /// Make a region part of its neighbour, and wait until it is gone. Its replicas move to the neighbour's stores
+    /// first.
     Merge {
         /// The id of the region that ends.
         region: u64,

@@ -130,11 +130,7 @@ impl Cluster {
             }
             let heard = |id: &u64| self.alive(*id, now_ms) && state.store(*id).is_some_and(state::is_up);
             if here.iter().all(heard) && !self.moves.contains_key(source) && !self.moves.contains_key(&merge.target) {
-                orders.push(MergeOrder {
-                    region_id: *source,
-                    epoch: from.region_epoch,
-                    target: Some(to.clone()),
-                });
+                orders.push(MergeOrder { region_id: *source, epoch: from.region_epoch, target: Some(to.clone()) });
             }
         }
         for (source, from_store, to_store) in moves {

@@ -44,7 +44,8 @@ mod tests {
     use super::*;
 
     fn row(sizes: &[u64]) -> Vec<Candidate> {
-        let one = |(region, bytes): (u64, &u64)| Candidate { region, bytes: *bytes, rests: true, meets_last: region > 1 };
+        let one =
+            |(region, bytes): (u64, &u64)| Candidate { region, bytes: *bytes, rests: true, meets_last: region > 1 };
         (1..).zip(sizes).map(one).collect()
     }
 

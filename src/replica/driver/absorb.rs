@@ -6,9 +6,9 @@
 //! entry that froze it, for which it needs nobody: its log holds that, and the target's log says that it is committed.
 //! Then its peer is no longer driven, but its range stays taken and its log stays, until the engine holds the end.
 //!
-//! **In** come entries and snapshots of targets; **out** go groups that stop, and groups with a larger range. **Never**:
-//! two peers here with a common key; a source's log that is gone while the engine could still come back with the
-//! source; a target that goes on without what its source had acknowledged.
+//! **In** come entries and snapshots of targets; **out** go groups that stop, and groups with a larger range.
+//! **Never**: two peers here with a common key; a source's log that is gone while the engine could still come back with
+//! the source; a target that goes on without what its source had acknowledged.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,7 +23,7 @@ use crate::raft::frame;
 use crate::raft::machine::Absorbs;
 use crate::replica::effects::StoreEffect;
 use crate::replica::group_state::{self, GroupState, Tombstone};
-use crate::replica::message::{Halted, Message};
+use crate::replica::message::{Halted, MergeMessage};
 use crate::replica::peer::Peer;
 use crate::rt::probe::{self, Event as Probe};
 use crate::types::{Error, GroupId, Region, Result};
@@ -67,12 +67,7 @@ pub(super) struct Reshape {
 
 /// Adds the group's new state to the engine's batch in which a step of a merge is applied, and the end of the group
 /// that it took over.
-pub(super) fn put_reshape(
-    peer: &Peer,
-    at: (u64, u64),
-    absorbed: Option<GroupId>,
-    batch: &mut WriteBatch,
-) -> Reshape {
+pub(super) fn put_reshape(peer: &Peer, at: (u64, u64), absorbed: Option<GroupId>, batch: &mut WriteBatch) -> Reshape {
     let (region, merges) = (peer.machine.region().clone(), peer.machine.merges().clone());
     if let Some(source) = absorbed {
         group_state::bury(batch, source, Tombstone::merged(peer.view.group));
@@ -102,7 +97,7 @@ impl Driver {
             return false;
         }
         if target.waits.insert(absorbs.source) {
-            self.handle.send(absorbs.source, Message::Halt { absorbs, target: group });
+            self.handle.send_of_merge(absorbs.source, MergeMessage::Halt { absorbs, target: group });
         }
         true
     }
@@ -114,7 +109,8 @@ impl Driver {
         let target = Target { waits: sources.iter().copied().collect(), stopped: Vec::new(), ingest: Some(ingest) };
         self.absorbing.targets.insert(group, target);
         for source in sources {
-            self.handle.send(source, Message::Halt { absorbs: Absorbs { source, at: None }, target: group });
+            self.handle
+                .send_of_merge(source, MergeMessage::Halt { absorbs: Absorbs { source, at: None }, target: group });
         }
     }
 
@@ -122,7 +118,7 @@ impl Driver {
     pub(super) fn halt(&mut self, absorbs: Absorbs, target: GroupId) {
         let source = absorbs.source;
         if let Some(halted) = self.absorbing.halted.get(&source) {
-            self.handle.send(target, Message::Halted { target, source: Box::new(halted.clone()) });
+            self.handle.send_of_merge(target, MergeMessage::Halted { target, source: Box::new(halted.clone()) });
             return;
         }
         self.absorbing.asked.entry(source).or_default().push((absorbs, target));
@@ -131,8 +127,12 @@ impl Driver {
 
     /// Stops groups that have to, and are applied as far as they must be.
     pub(super) fn halt_those_who_can(&mut self) {
-        let asked: Vec<(GroupId, Vec<Absorbs>)> =
-            self.absorbing.asked.iter().map(|(source, by)| (*source, by.iter().map(|(one, _)| *one).collect())).collect();
+        let asked: Vec<(GroupId, Vec<Absorbs>)> = self
+            .absorbing
+            .asked
+            .iter()
+            .map(|(source, by)| (*source, by.iter().map(|(one, _)| *one).collect()))
+            .collect();
         for (source, by) in asked {
             let Some(absorbs) = by.into_iter().find(|absorbs| self.can_halt(*absorbs)) else { continue };
             self.halt_now(source, absorbs);
@@ -181,7 +181,7 @@ impl Driver {
         let ranges = peer.machine.ranges(&region);
         let halted = Halted { absorbs, region, ranges };
         for (_, target) in self.absorbing.asked.remove(&source).unwrap_or_default() {
-            self.handle.send(target, Message::Halted { target, source: Box::new(halted.clone()) });
+            self.handle.send_of_merge(target, MergeMessage::Halted { target, source: Box::new(halted.clone()) });
         }
         self.absorbing.halted.insert(source, halted);
     }
@@ -237,7 +237,7 @@ impl Driver {
             let source = GroupId(source.region.id);
             self.handle.bury(source, Tombstone::merged(group));
             self.handle.remove(source);
-            self.handle.send(source, Message::Absorbed { source });
+            self.handle.send_of_merge(source, MergeMessage::Absorbed { source });
         }
     }
 

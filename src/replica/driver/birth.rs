@@ -104,12 +104,8 @@ pub(super) fn put_split(
         .put(batch);
     for region in &born {
         let here = region::peer_on(region, store).expect("a newborn has peers where its parent has");
-        let state = GroupState {
-            region: region.clone(),
-            peer: here.id,
-            applied: membership::FIRST,
-            ..GroupState::default()
-        };
+        let state =
+            GroupState { region: region.clone(), peer: here.id, applied: membership::FIRST, ..GroupState::default() };
         state.put(batch);
     }
     Split { parent, merges, born }

@@ -10,7 +10,7 @@ use crate::types::{Error, GroupId, Result, region};
 
 use super::Driver;
 use super::birth::Newborn;
-use crate::replica::message::{Beats, GroupBeat, Message, PeerMessage, Sender};
+use crate::replica::message::{Beats, GroupBeat, MergeMessage, Message, PeerMessage, Sender};
 use crate::replica::peer::{Peer, Queued};
 
 impl Driver {
@@ -112,19 +112,26 @@ impl Driver {
                 result?;
                 self.installed(group)?;
             }
-            Message::Halt { absorbs, target } => self.halt(absorbs, target),
-            Message::Halted { target, source } => self.halted(target, *source)?,
-            Message::Absorbed { source } => self.absorbed(source),
-            Message::Sealed { target, epoch, commit, listed } => self.decide(target, epoch, commit, listed),
-            Message::WasMerged { absorbed, heir, reply } => {
-                // The asker may be gone.
-                let _ = reply.send(self.was_merged(&absorbed, heir)?);
-            }
-            Message::Forget { group, source } => self.propose_step(group, &MergeStep::Forget(source)),
-            Message::Against { group, merging } => self.roll_back_decided(group, &merging),
+            Message::Merge(message) => self.receive_of_merge(message)?,
             Message::Tick => self.tick().await?,
             Message::Fail(why) => return Err(Error::Stopped(why)),
             Message::Stop => unreachable!("handled by the loop"),
+        }
+        Ok(())
+    }
+
+    fn receive_of_merge(&mut self, message: MergeMessage) -> Result<()> {
+        match message {
+            MergeMessage::Halt { absorbs, target } => self.halt(absorbs, target),
+            MergeMessage::Halted { target, source } => self.halted(target, *source)?,
+            MergeMessage::Absorbed { source } => self.absorbed(source),
+            MergeMessage::Sealed { target, epoch, commit, listed } => self.decide(target, epoch, commit, listed),
+            MergeMessage::WasMerged { absorbed, heir, reply } => {
+                // The asker may be gone.
+                let _ = reply.send(self.was_merged(&absorbed, heir)?);
+            }
+            MergeMessage::Forget { group, source } => self.propose_step(group, &MergeStep::Forget(source)),
+            MergeMessage::Against { group, merging } => self.roll_back_decided(group, &merging),
         }
         Ok(())
     }

@@ -18,7 +18,7 @@ use crate::proto::armilla::raft::{Absorbed, Merging};
 use crate::raft::frame::{self, Command};
 use crate::raft::machine::MergeStep;
 use crate::replica::group_state::{self, Tombstone};
-use crate::replica::message::Message;
+use crate::replica::message::MergeMessage;
 use crate::types::limits::{ABSORBED_MAX, MERGE_COMMIT_WAIT_MAX, MERGE_SEAL_WAIT_MAX};
 use crate::types::region::RegionEpoch;
 use crate::types::{GroupId, Result, region};
@@ -85,7 +85,7 @@ impl Driver {
         }
         let commit = peer.machine.merge_step(&MergeStep::Commit);
         let (epoch, listed) = (merging.target_epoch.unwrap_or_default(), peer.machine.merges().absorbed.len() + 1);
-        self.handle.send(target, Message::Sealed { target, epoch, commit, listed });
+        self.handle.send_of_merge(target, MergeMessage::Sealed { target, epoch, commit, listed });
     }
 
     /// Decides, as the leader of a target, whether to take over a source that is sealed.

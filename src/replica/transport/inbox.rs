@@ -10,8 +10,8 @@ use raft::eraftpb::{Message as RaftMessage, MessageType};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::proto::armilla::raft::transport_server::Transport;
-use crate::proto::armilla::raft::{Done, GroupMessage, Incarnation, RaftBatch, SnapshotChunk, SnapshotHead};
 use crate::proto::armilla::raft::{DecidedAgainstReply, DecidedAgainstRequest, FateReply, FateRequest};
+use crate::proto::armilla::raft::{Done, GroupMessage, Incarnation, RaftBatch, SnapshotChunk, SnapshotHead};
 use crate::proto::armilla::raft::{ReadIndexReply, ReadIndexRequest, WasMergedReply, WasMergedRequest};
 use crate::replica::claims::Claim;
 use crate::replica::handle::{Handle, Room};

@@ -399,8 +399,10 @@ impl Ctl {
             return Err(self.of_own("region merge", &instead, error).await);
         }
         let gone = async || Ok::<_, Failure>(self.pd.get_region_by_id(source).await?.is_none());
-        self.until(gone, || format!("region {source} is not part of region {target} yet, the placement driver goes on"))
-            .await?;
+        self.until(gone, || {
+            format!("region {source} is not part of region {target} yet, the placement driver goes on")
+        })
+        .await?;
         self.done(json!({ "ok": true, "region": source, "target": target }))
     }
 
