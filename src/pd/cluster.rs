@@ -9,6 +9,8 @@
 //! late or says that the store is stopping, or when it was sent without effect. **Never**: an order to move a leader to
 //! a store whose heartbeat is late.
 
+mod operators;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::lookup::Lookup;
