@@ -1,8 +1,8 @@
 //! PD's HTTP interface, as `pd-ctl` uses it, against real nodes.
 //!
 //! **Goal**: a node that does not lead the placement driver answers with the leader's real state, in PD's form; changes
-//! take effect; bad requests get PD's errors and leave the node in service. **Method**: plain HTTP to such a node, and a
-//! look at what became of each change.
+//! take effect; bad requests get PD's errors and leave the node in service. **Method**: plain HTTP to such a node, and
+//! a look at what became of each change.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests of the real world")]
 
 mod common;
@@ -139,6 +139,20 @@ fn a_node_that_does_not_lead_answers_as_the_leader() {
     assert!(records.as_array().is_some_and(|all| !all.is_empty()), "{records}");
     let body = json!({ "name": "transfer-leader", "region_id": id, "to_store_id": 99 }).to_string();
     assert_eq!(told(&addr, "POST", "operators", &body), (500, "region has no voter in store 99".into()));
+
+    // Labels.
+    let mut answer = (0, String::new());
+    wait_until("every node knows labels", || {
+        answer = told(&addr, "POST", "store/2/label", r#"{"zone":"z1","host":"h2"}"#);
+        !answer.1.contains("cannot be set yet")
+    });
+    assert_eq!(answer, (200, "The store's label is updated.".into()));
+    assert_eq!(get(&addr, "labels/stores?name=zone&value=z1")["stores"][0]["store"]["id"], 2);
+    let deleted = (200, "The label zone is deleted for store 2.".into());
+    assert_eq!(told(&addr, "DELETE", "store/2/label", "\"zone\""), deleted);
+    assert_eq!(get(&addr, "labels"), json!([{ "key": "host", "value": "h2" }]));
+    let (status, why) = told(&addr, "POST", "store/2/label", r#"{"zo ne":"z1"}"#);
+    assert!(status == 400 && why.starts_with("zo ne does not match format"), "{status} {why}");
 
     // Regions are split, at keys in the form in which stores have them.
     let body = json!({ "split_keys": ["41", "42ff"] }).to_string();

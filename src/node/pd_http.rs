@@ -25,14 +25,6 @@ impl Peers {
     pub fn new(raw: RawClient, clock: Clock) -> Peers {
         Peers { raw, clock }
     }
-
-    /// Makes a key the start of a region. Returns the ID of the region before it.
-    async fn split_at(&self, key: Bytes) -> Result<u64> {
-        let failed = |error: crate::client::Error| Error::Io(error.to_string());
-        self.raw.split(std::slice::from_ref(&key)).await.map_err(failed)?;
-        let before = self.raw.pd().get_prev_region(&key).await.map_err(failed)?;
-        before.map(|before| before.region.id).ok_or_else(|| Error::Io("no region ends at the split key yet".into()))
-    }
 }
 
 impl PdHttpPeers for Peers {
@@ -40,14 +32,17 @@ impl PdHttpPeers for Peers {
         Box::pin(async move { self.raw.pd().http(request).await.map_err(|error| Error::Io(error.to_string())) })
     }
 
-    fn split(&self, keys: Vec<Bytes>) -> BoxFuture<'_, Vec<Result<u64>>> {
+    fn split(&self, keys: Vec<Bytes>) -> BoxFuture<'_, Vec<Result<Option<u64>>>> {
         Box::pin(async move {
             let until = self.clock.now().plus(SPLITS);
             let mut ends = Vec::with_capacity(keys.len());
             for key in keys {
                 let left = until.since(self.clock.now());
-                let end = self.clock.timeout(left, self.split_at(key)).await;
-                ends.push(end.unwrap_or_else(|_| Err(Error::Io(format!("the splits took longer than {SPLITS:?}")))));
+                let end = match self.clock.timeout(left, self.raw.split_at(&key)).await {
+                    Ok(end) => end.map_err(|error| Error::Io(error.to_string())),
+                    Err(_) => Err(Error::Io(format!("the splits took longer than {SPLITS:?}"))),
+                };
+                ends.push(end);
             }
             ends
         })

@@ -1,5 +1,5 @@
-//! Plain HTTP responses (metrics, status, the status page, PD's interface): functions from a request to a response. Only
-//! the binary serves them.
+//! Plain HTTP responses (metrics, status, the status page, PD's interface): functions from a request to a response.
+//! Only the binary serves them.
 
 use std::future::Future;
 use std::pin::Pin;

@@ -51,6 +51,10 @@ pub const PD_HTTP_RUNNING_MAX: usize = 64;
 pub const PD_HTTP_ANSWER_BYTES_MAX: usize = 60 << 20;
 /// How many keys one request to PD's HTTP interface may ask to split at.
 pub const PD_HTTP_SPLIT_KEYS_MAX: usize = 1024;
+/// How many labels a store has.
+pub const STORE_LABELS_MAX: usize = 64;
+/// The length in bytes of a store's label, its key and value together.
+pub const STORE_LABEL_BYTES_MAX: usize = 512;
 /// How many operators the placement driver's leader remembers after they ended.
 pub const OPERATORS_ENDED_MAX: usize = 1024;
 /// How many bytes of a key or value a log line shows, where it shows any; the rest is cut off.

@@ -26,13 +26,17 @@ pub const TIKV_VERSION: &str = "8.5.0";
 /// | 2 | `PdCommand.store_started`: the placement driver remembers the runs of stores |
 /// | 3 | `RegionCommand.split` |
 /// | 4 | `RegionCommand.change_peers` |
-pub const PROTOCOL: u32 = 4;
+/// | 6 | `PdCommand.set_store_labels` |
+pub const PROTOCOL: u32 = 6;
 
 /// The version of the protocol that introduced splits of regions.
 pub const SPLITS: u32 = 3;
 
 /// The version of the protocol that introduced changes of a region's peers.
 pub const MEMBERS: u32 = 4;
+
+/// The version of the protocol that introduced labels of stores.
+pub const LABELS: u32 = 6;
 
 /// Armilla's own version, in the form in which `Store.git_hash` and `Member.git_hash` carry it.
 pub const BUILD: &str = concat!("armilla-", env!("CARGO_PKG_VERSION"));

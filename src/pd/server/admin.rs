@@ -3,7 +3,10 @@
 use super::{PdError, PdResult, PdServer, Serving};
 use crate::pd::operators::{Action, Operator, Outcome};
 use crate::pd::view::{MemberView, RegionView, StoreView, View};
-use crate::types::{GroupId, region};
+use crate::proto::armilla::pd::SetStoreLabels;
+use crate::proto::armilla::pd::pd_command::Op;
+use crate::proto::metapb::StoreLabel;
+use crate::types::{GroupId, region, version};
 
 impl PdServer {
     /// Returns a copy of what the leader knows. Before the cluster is bootstrapped, there are neither stores nor
@@ -96,6 +99,23 @@ impl PdServer {
             operators.end(*id, wall_ms, Outcome::Canceled);
         }
         Ok(running.len())
+    }
+
+    /// Sets labels of a store, removes those whose value is empty and, with `replace`, all others.
+    ///
+    /// # Errors
+    /// [`PdError::Invalid`] if the store or a label is not valid, or if a node does not know labels yet; those of every
+    /// call.
+    pub async fn set_store_labels(&self, store_id: u64, labels: Vec<StoreLabel>, replace: bool) -> PdResult<()> {
+        self.confirmed_cluster().await?;
+        let known = self.read(|state| state.cluster_version());
+        if known < version::LABELS {
+            return Err(PdError::Invalid(format!(
+                "labels cannot be set yet: the cluster uses version {known} of its protocol, they need version {}",
+                version::LABELS
+            )));
+        }
+        self.command(Op::SetStoreLabels(SetStoreLabels { store_id, labels, replace })).await.map(|_| ())
     }
 
     /// Begins to transfer the leadership of the placement driver to the member called `name`, or to any other member.

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value};
 
 use super::answer::{Answer, not_bootstrapped, refused, region_not_found, store_not_found};
+use super::labels;
 use super::operators;
 use super::regions;
 use super::request::{Request, id_in};
@@ -18,7 +19,7 @@ use crate::pd::operators::Action;
 use crate::pd::view::View;
 use crate::pd::{PdError, PdServer};
 use crate::proto::armilla::pd::{PdHttpReply, PdHttpSplit};
-use crate::proto::metapb::{PeerRole, StoreState};
+use crate::proto::metapb::{PeerRole, StoreLabel, StoreState};
 use crate::types::limits::PD_HTTP_SPLIT_KEYS_MAX;
 use crate::types::region;
 
@@ -33,6 +34,10 @@ pub(super) enum Change {
     RemoveStore,
     /// `POST /store/S/state?state=NAME`
     StoreState,
+    /// `POST /store/S/label`
+    SetLabels,
+    /// `DELETE /store/S/label`
+    DeleteLabel,
     /// `DELETE /stores/remove-tombstone`
     ForgetStores,
     /// `POST /operators`
@@ -69,6 +74,8 @@ pub(super) async fn carry_out(change: Change, pd: &PdServer, request: &Request) 
         Change::TransferMember => transfer_member(pd, &request.name(0)).await?,
         Change::RemoveStore => remove_store(pd, request).await?,
         Change::StoreState => set_state(pd, request).await?,
+        Change::SetLabels => set_labels(pd, request).await?,
+        Change::DeleteLabel => delete_label(pd, request).await?,
         Change::ForgetStores => forget_stores(pd).await?,
         Change::CancelOperator => cancel(pd, request).await?,
         Change::CancelOperators => cancel_all(pd).await?,
@@ -179,6 +186,35 @@ async fn set_state(pd: &PdServer, request: &Request) -> Changed<Answer> {
         },
         _ => Ok(Err(Answer::error(400, format!("invalid state {wanted}")))),
     }
+}
+
+/// Returns PD's error for a store that has no labels because it does not exist.
+fn no_store_to_label(id: u64) -> Answer {
+    Answer::error(500, format!("[PD:cluster:ErrInvalidStoreID]invalid store id {id}, not found"))
+}
+
+async fn set_labels(pd: &PdServer, request: &Request) -> Changed<Answer> {
+    let id = go_on!(request.store_id());
+    let labels = go_on!(labels::given(request));
+    let view = go_on!(view(pd).await?);
+    if stores::find(&view, id).is_none() {
+        return Ok(Err(no_store_to_label(id)));
+    }
+    let replace = request.query("force").is_some();
+    ended(pd.set_store_labels(id, labels, replace).await, "The store's label is updated.")
+}
+
+async fn delete_label(pd: &PdServer, request: &Request) -> Changed<Answer> {
+    let id = go_on!(request.store_id());
+    let key = go_on!(labels::deleted(request));
+    let view = go_on!(view(pd).await?);
+    let Some(store) = stores::find(&view, id) else { return Ok(Err(no_store_to_label(id))) };
+    if !store.store.labels.iter().any(|label| label.key == key) {
+        return Ok(Err(Answer::error(500, format!("the label key {key} does not exist"))));
+    }
+    let done = format!("The label {key} is deleted for store {id}.");
+    let label = StoreLabel { key, value: String::new() };
+    ended(pd.set_store_labels(id, vec![label], false).await, &done)
 }
 
 async fn forget_stores(pd: &PdServer) -> Changed<Answer> {

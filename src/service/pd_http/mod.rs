@@ -21,6 +21,7 @@ mod answer;
 mod change;
 mod checks;
 mod config;
+mod labels;
 mod members;
 mod operators;
 mod regions;

@@ -149,8 +149,8 @@ pub(super) fn parse_query(query: &str) -> Vec<(Bytes, Bytes)> {
 
 #[cfg(test)]
 mod tests {
-    //! Goal: keys of any bytes arrive as they were sent; what cannot be read gets PD's answer. Method: encoded texts and
-    //! bodies, some of them broken.
+    //! Goal: keys of any bytes arrive as they were sent; what cannot be read gets PD's answer. Method: encoded texts
+    //! and bodies, some of them broken.
 
     use super::*;
 

@@ -1,7 +1,7 @@
 //! The table of PD's HTTP interface: what Armilla answers, and what it does not have yet.
 //!
-//! A method and a path come **in**; a row of the table and the variable parts of the path go **out**. **Never**: 404 for
-//! a path that PD has: a tool would take the thing asked for as absent, not the call.
+//! A method and a path come **in**; a row of the table and the variable parts of the path go **out**. **Never**: 404
+//! for a path that PD has: a tool would take the thing asked for as absent, not the call.
 
 use bytes::Bytes;
 
@@ -38,7 +38,7 @@ const NO_HOT_SPOTS: &str =
     "Armilla does not look for hot regions yet: the page /status shows the reads and writes of each store";
 const NO_SETTINGS: &str = "Armilla's placement driver cannot be configured while it runs yet: see `pd.` and `replicas` in the \
                            configuration of its nodes, which the page /config shows";
-const NO_LABELS: &str = "Armilla's stores have no labels that people set yet, and replicas are placed without them";
+const NO_LABELS: &str = "Armilla has labels of stores, but neither labels of regions nor properties of labels yet";
 const NO_RULES: &str =
     "Armilla has one placement rule, which cannot be changed: `replicas` in the configuration of its nodes";
 const NO_SCHEDULERS: &str = "Armilla's schedulers cannot be added, removed or paused while it runs yet: see `pd.balance_leaders` and \
@@ -87,8 +87,8 @@ const ROWS: &[Row] = {
         ("GET", "store/*", Clustered(stores::one)),
         ("DELETE", "store/*", Do(Change::RemoveStore)),
         ("POST", "store/*/state", Do(Change::StoreState)),
-        ("POST", "store/*/label", No(NO_LABELS)),
-        ("DELETE", "store/*/label", No(NO_LABELS)),
+        ("POST", "store/*/label", Do(Change::SetLabels)),
+        ("DELETE", "store/*/label", Do(Change::DeleteLabel)),
         ("POST", "store/*/weight", No(NO_WEIGHTS)),
         ("POST", "store/*/limit", No(NO_WEIGHTS)),
         ("GET", "labels", Clustered(stores::labels)),

@@ -22,8 +22,9 @@ use crate::types::limits::PD_HTTP_RUNNING_MAX;
 pub trait PdHttpPeers: Send + Sync + 'static {
     /// Passes a request to the placement driver's leader.
     fn lead(&self, request: PdHttpRequest) -> BoxFuture<'_, StoreResult<PdHttpReply>>;
-    /// Makes each of these keys the start of a region. Returns for each the ID of the region that ends there now.
-    fn split(&self, keys: Vec<Bytes>) -> BoxFuture<'_, Vec<StoreResult<u64>>>;
+    /// Makes each of these keys the start of a region. Returns for each the ID of the new region that ends there, or
+    /// `None` if a region started at the key already.
+    fn split(&self, keys: Vec<Bytes>) -> BoxFuture<'_, Vec<StoreResult<Option<u64>>>>;
 }
 
 /// PD's HTTP interface of a node. Clones share the limit of requests.
@@ -111,10 +112,8 @@ async fn carry_out(peers: &dyn PdHttpPeers, split: PdHttpSplit) -> Answer {
         let failed = ends.into_iter().find_map(Result::err);
         return failed.map_or_else(created, |error| Answer::error(500, error));
     }
-    let asked = ends.len().max(1);
-    let mut regions_id: Vec<u64> = ends.into_iter().filter_map(Result::ok).collect();
-    let processed_percentage = regions_id.len() * 100 / asked;
-    regions_id.sort_unstable();
-    regions_id.dedup();
+    let processed = ends.iter().filter(|end| end.is_ok()).count();
+    let processed_percentage = processed * 100 / ends.len().max(1);
+    let regions_id = ends.into_iter().filter_map(|end| end.ok().flatten()).collect();
     Answer::json(&Split { processed_percentage, regions_id })
 }

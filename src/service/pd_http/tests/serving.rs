@@ -25,9 +25,13 @@ impl PdHttpPeers for Leader {
         std::future::ready(self.reply.clone()).boxed()
     }
 
-    /// The key `x` cannot be made the start of a region.
-    fn split(&self, keys: Vec<Bytes>) -> BoxFuture<'_, Vec<Result<u64>>> {
-        let end = |key: Bytes| if key == "x" { Err(Error::Io("no leader".into())) } else { Ok(key.len() as u64) };
+    /// The key `x` cannot be made the start of a region, a region starts at `s` already.
+    fn split(&self, keys: Vec<Bytes>) -> BoxFuture<'_, Vec<Result<Option<u64>>>> {
+        let end = |key: Bytes| match &key[..] {
+            b"x" => Err(Error::Io("no leader".into())),
+            b"s" => Ok(None),
+            _ => Ok(Some(key.len() as u64)),
+        };
         std::future::ready(keys.into_iter().map(end).collect()).boxed()
     }
 }
@@ -87,8 +91,8 @@ fn splits_are_made_here() {
         let response = serve(&PdHttp::default(), &leader, request("POST", "/pd/api/v1/regions/split"));
         (response.status, String::from_utf8(response.body.to_vec()).unwrap())
     };
-    let done = "{\n  \"processed-percentage\": 66,\n  \"regions-id\": [\n    1,\n    2\n  ]\n}\n";
-    assert_eq!(split(&["aa", "x", "b"], false), (200, done.into()));
+    let done = "{\n  \"processed-percentage\": 75,\n  \"regions-id\": [\n    2,\n    1\n  ]\n}\n";
+    assert_eq!(split(&["aa", "x", "b", "s"], false), (200, done.into()));
     assert_eq!(split(&["aa"], true), (200, "\"The operator is created.\"\n".into()));
     let (status, why) = split(&["aa", "x"], true);
     assert!(status == 500 && why.contains("no leader"), "{why}");
