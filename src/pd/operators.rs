@@ -150,7 +150,7 @@ mod tests {
         let moving = operator(8, Action::MovePeer { from: 1, to: 4 });
         operators.observe(&[transfer.clone(), moving.clone()], 100, |_| false);
         assert_eq!(operators.list(), [transfer.clone(), moving.clone()]);
-        operators.observe(&[moving.clone()], 200, |over| over.region == 7);
+        operators.observe(std::slice::from_ref(&moving), 200, |over| over.region == 7);
         operators.observe(&[], 300, |_| false);
         let ended: Vec<_> = operators.list().iter().map(|operator| (operator.region, operator.ended)).collect();
         assert_eq!(ended, [(7, Some((200, Outcome::Success))), (8, Some((300, Outcome::Canceled)))]);

@@ -168,23 +168,22 @@ async fn remove_store(pd: &PdServer, request: &Request) -> Changed<Answer> {
 
 async fn set_state(pd: &PdServer, request: &Request) -> Changed<Answer> {
     let id = go_on!(request.store_id());
-    let view = go_on!(view(pd).await?);
     let done = "The store's state is updated.";
     let wanted = String::from_utf8_lossy(&request.query_or_empty("state")).into_owned();
+    if !["Up", "Offline"].contains(&wanted.as_str()) {
+        return Ok(Err(Answer::error(400, format!("invalid state {wanted}"))));
+    }
+    let view = go_on!(view(pd).await?);
     let Some(store) = stores::find(&view, id) else { return Ok(Err(store_not_found(404, id))) };
     match (wanted.as_str(), store.store.state()) {
-        ("Offline" | "Up", StoreState::Tombstone) => {
+        (_, StoreState::Tombstone) => {
             Ok(Err(Answer::error(410, format!("[PD:core:ErrStoreRemoved]store {id} has been removed"))))
         }
         ("Up", StoreState::Up) => Ok(Ok(Answer::done(done))),
         ("Up", StoreState::Offline) => Ok(Err(Answer::unbuilt(
             "Armilla cannot take back the removal of a store yet: let it become empty, then start its node as a new store",
         ))),
-        ("Offline", _) => match remove_store(pd, request).await? {
-            Ok(_) => Ok(Ok(Answer::done(done))),
-            Err(answer) => Ok(Err(answer)),
-        },
-        _ => Ok(Err(Answer::error(400, format!("invalid state {wanted}")))),
+        _ => Ok(remove_store(pd, request).await?.map(|_| Answer::done(done))),
     }
 }
 

@@ -124,7 +124,11 @@ pub(super) fn holes(view: &View, _: &Request) -> Answered {
 
 /// `GET /regions/replicated?startKey=HEX&endKey=HEX`
 pub(super) fn replicated(view: &View, request: &Request) -> Answered {
-    let key = |name| text::parse_hex(&request.query_or_empty(name)).map_err(|why| Answer::error(400, why));
+    let key = |name| {
+        // To PD, the path does not exist without both.
+        let key = request.query(name).ok_or_else(Answer::not_found)?;
+        text::parse_hex(key).map_err(|why| Answer::error(400, why))
+    };
     let (start, end) = (key("startKey")?, key("endKey")?);
     let whole = |region: &RegionView| {
         let voters = region.info.region.peers.iter().filter(|peer| peer.role() == PeerRole::Voter).count();

@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 
-use super::answer::{Answer, Answered};
+use super::answer::{Answer, Answered, region_not_found};
 use super::regions;
 use super::request::Request;
 use super::text;
@@ -166,24 +166,22 @@ pub(super) fn rules(view: &View, _: &Request) -> Answered {
 
 /// `GET /config/rules/group/G`
 pub(super) fn rules_of_group(view: &View, request: &Request) -> Answered {
-    let found = Some([rule(view)]).filter(|_| request.param(0) == GROUP.as_bytes());
-    Ok(found.map_or_else(|| Answer::json(&[0u8; 0]), |found| Answer::json(&found)))
+    // PD says null for none.
+    Ok(Answer::json(&Some([rule(view)]).filter(|_| request.param(0) == GROUP.as_bytes())))
 }
 
 /// `GET /config/rules/region/R`
 pub(super) fn rules_of_region(view: &View, request: &Request) -> Answered {
-    let id = request.store_id().map_err(|_| Answer::error(400, "invalid region id"))?;
-    match regions::find(view, id) {
-        Some(_) => rules(view, request),
-        None => Err(Answer::error(404, format!("region {id} not found"))),
-    }
+    let invalid = |_| Answer::error(400, "[PD:region:ErrRegionInvalidID]invalid region id");
+    let id = text::parse_uint(request.param(0)).map_err(invalid)?;
+    if regions::find(view, id).is_some() { rules(view, request) } else { Err(region_not_found(404, id)) }
 }
 
 /// `GET /config/rules/key/HEX`
 pub(super) fn rules_of_key(view: &View, request: &Request) -> Answered {
     match text::parse_hex(request.param(0)) {
         Ok(_) => rules(view, request),
-        Err(_) => Err(Answer::error(400, "key should be in hex format")),
+        Err(why) => Err(Answer::error(400, format!("[PD:placement:ErrKeyFormat]key should be in hex format, {why}"))),
     }
 }
 
@@ -192,7 +190,7 @@ pub(super) fn one_rule(view: &View, request: &Request) -> Answered {
     if request.param(0) == GROUP.as_bytes() && request.param(1) == RULE.as_bytes() {
         return Ok(Answer::json(&rule(view)));
     }
-    Err(Answer::of(404, &()))
+    Err(Answer::error(404, "[PD:placement:ErrRuleNotFound]rule not found"))
 }
 
 /// `GET /config/rule_groups`

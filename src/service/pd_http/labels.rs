@@ -5,7 +5,7 @@
 use serde_json::Value;
 
 use super::answer::Answer;
-use super::request::Request;
+use super::request::{Request, mistyped};
 use crate::proto::metapb::StoreLabel;
 
 /// The forms of keys and values, as PD's errors show them.
@@ -33,9 +33,7 @@ fn misformed(text: &str, form: &str) -> Answer {
 /// Returns PD's answer.
 pub(super) fn given(request: &Request) -> Result<Vec<StoreLabel>, Answer> {
     let label = |(key, value): (String, Value)| {
-        let Value::String(value) = value else {
-            return Err(Answer::input("json: cannot unmarshal a value that is no text into Go value of type string"));
-        };
+        let Value::String(value) = value else { return Err(mistyped(&value, "string")) };
         if !is_key(&key) {
             return Err(misformed(&key, KEY));
         }
@@ -44,7 +42,7 @@ pub(super) fn given(request: &Request) -> Result<Vec<StoreLabel>, Answer> {
         }
         Ok(StoreLabel { key, value })
     };
-    request.object()?.into_iter().map(label).collect()
+    request.object_of("string")?.into_iter().map(label).collect()
 }
 
 /// Returns the key of `DELETE /store/S/label`: `"zone"`.
@@ -52,12 +50,10 @@ pub(super) fn given(request: &Request) -> Result<Vec<StoreLabel>, Answer> {
 /// # Errors
 /// Returns PD's answer.
 pub(super) fn deleted(request: &Request) -> Result<String, Answer> {
-    match serde_json::from_slice(&request.body) {
-        Ok(Value::String(key)) if is_key(&key) => Ok(key),
-        Ok(Value::String(key)) => Err(misformed(&key, KEY)),
-        Ok(_) => Err(Answer::input("json: cannot unmarshal a value that is no text into Go value of type string")),
-        // Its error is that of every body.
-        Err(_) => request.object().and(Err(Answer::input("the body is not JSON"))),
+    match request.json()? {
+        Value::String(key) if is_key(&key) => Ok(key),
+        Value::String(key) => Err(misformed(&key, KEY)),
+        other => Err(mistyped(&other, "string")),
     }
 }
 

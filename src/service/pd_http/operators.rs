@@ -147,8 +147,7 @@ pub(super) fn running(view: &View) -> impl Iterator<Item = &Operator> {
 
 /// `GET /operators?kind=K&object=true`
 pub(super) fn list(view: &View, request: &Request) -> Answered {
-    let kinds = request.query.iter().filter(|(name, _)| *name == &b"kind"[..]);
-    let kinds: Vec<_> = kinds.map(|(_, kind)| String::from_utf8_lossy(kind).into_owned()).collect();
+    let kinds: Vec<_> = request.queries("kind").map(|kind| String::from_utf8_lossy(kind)).collect();
     let found: Vec<&Operator> =
         running(view).filter(|one| kinds.is_empty() || kinds.iter().any(|kind| has(one, kind))).collect();
     if found.is_empty() && !kinds.is_empty() {
@@ -170,7 +169,9 @@ pub(super) fn of_region(view: &View, request: &Request) -> Answered {
 
 /// `GET /operators/records?from=SECONDS`
 pub(super) fn records(view: &View, request: &Request) -> Answered {
-    let from_s = request.number_of("from", 0)?;
+    let from = request.query_or_empty("from");
+    let from_s = if from.is_empty() { Ok(0) } else { text::parse_int(&from) };
+    let from_s = from_s.map_err(|why| Answer::error(400, why.replace("Atoi", "ParseInt")))?;
     let from_ms = u64::try_from(from_s).unwrap_or(0).saturating_mul(1000);
     let ended = view.operators.iter().filter_map(|operator| {
         let (ended_ms, _) = operator.ended.filter(|(ended_ms, _)| *ended_ms >= from_ms)?;

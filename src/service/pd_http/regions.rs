@@ -76,17 +76,14 @@ struct Count {
     regions: Option<Vec<Region>>,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_false(flag: &bool) -> bool {
     !flag
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_none(role: &i32) -> bool {
     *role == 0
 }
@@ -189,7 +186,7 @@ pub(super) fn by_id(view: &View, request: &Request) -> Answered {
 /// `GET /region/key/K`
 pub(super) fn by_key(view: &View, request: &Request) -> Answered {
     let key = Bytes::copy_from_slice(request.param(0));
-    let is_hex = request.query("format").is_some_and(|format| *format == &b"hex"[..]);
+    let is_hex = request.query("format").is_some_and(|format| format == "hex");
     let key = if is_hex { text::parse_hex(&key).map_err(|why| Answer::error(400, why))? } else { key };
     Ok(answer(holding(view, &key)))
 }

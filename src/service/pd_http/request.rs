@@ -31,9 +31,14 @@ impl Request {
         String::from_utf8_lossy(self.param(at)).into_owned()
     }
 
+    /// Returns all parameters of the query with this name.
+    pub fn queries(&self, name: &str) -> impl Iterator<Item = &Bytes> {
+        self.query.iter().filter(move |(other, _)| *other == name.as_bytes()).map(|(_, value)| value)
+    }
+
     /// Returns the first parameter of the query with this name.
     pub fn query(&self, name: &str) -> Option<&Bytes> {
-        self.query.iter().find(|(other, _)| *other == name.as_bytes()).map(|(_, value)| value)
+        self.queries(name).next()
     }
 
     /// Returns a parameter of the query; empty if it is absent.
@@ -83,32 +88,51 @@ impl Request {
     /// # Errors
     /// Returns PD's answer.
     pub fn object(&self) -> Result<Map<String, Value>, Answer> {
-        let start = self.body.iter().position(|byte| !byte.is_ascii_whitespace());
-        let Some(start) = start else { return Err(Answer::syntax("unexpected end of JSON input", 0)) };
-        match serde_json::from_slice(&self.body) {
-            Ok(Value::Object(object)) => Ok(object),
-            Ok(other) => {
-                let kind = match other {
-                    Value::Array(_) => "array",
-                    Value::String(_) => "string",
-                    Value::Number(_) => "number",
-                    Value::Bool(_) => "bool",
-                    Value::Null | Value::Object(_) => return Ok(Map::new()),
-                };
-                let why = format!("json: cannot unmarshal {kind} into Go value of type map[string]interface {{}}");
-                Err(Answer::input(why))
-            }
-            Err(error) => {
-                let first = char::from(self.body[start]);
-                if !matches!(first, '{' | '[' | '"' | '-' | '0'..='9' | 't' | 'f' | 'n') {
-                    let why = format!("invalid character {first:?} looking for beginning of value");
-                    return Err(Answer::syntax(why, start + 1));
-                }
-                let why = if error.is_eof() { "unexpected end of JSON input".to_owned() } else { error.to_string() };
-                Err(Answer::syntax(why, error.column()))
-            }
+        self.object_of("interface {}")
+    }
+
+    /// Reads the body as a JSON object, whose values PD calls `values`.
+    ///
+    /// # Errors
+    /// Returns PD's answer.
+    pub fn object_of(&self, values: &str) -> Result<Map<String, Value>, Answer> {
+        match self.json()? {
+            Value::Object(object) => Ok(object),
+            Value::Null => Ok(Map::new()),
+            other => Err(mistyped(&other, &format!("map[string]{values}"))),
         }
     }
+
+    /// Reads the body as JSON.
+    ///
+    /// # Errors
+    /// Returns PD's answer.
+    pub fn json(&self) -> Result<Value, Answer> {
+        let start = self.body.iter().position(|byte| !byte.is_ascii_whitespace());
+        let Some(start) = start else { return Err(Answer::syntax("unexpected end of JSON input", 0)) };
+        serde_json::from_slice(&self.body).map_err(|error| {
+            let first = char::from(self.body[start]);
+            if !matches!(first, '{' | '[' | '"' | '-' | '0'..='9' | 't' | 'f' | 'n') {
+                let why = format!("invalid character {first:?} looking for beginning of value");
+                return Answer::syntax(why, start + 1);
+            }
+            let why = if error.is_eof() { "unexpected end of JSON input".to_owned() } else { error.to_string() };
+            Answer::syntax(why, error.column())
+        })
+    }
+}
+
+/// Returns PD's error for JSON of another type than `wanted`.
+pub(super) fn mistyped(value: &Value, wanted: &str) -> Answer {
+    let kind = match value {
+        Value::Array(_) => "array",
+        Value::String(_) => "string",
+        Value::Number(_) => "number",
+        Value::Bool(_) => "bool",
+        Value::Object(_) => "object",
+        Value::Null => "null",
+    };
+    Answer::input(format!("json: cannot unmarshal {kind} into Go value of type {wanted}"))
 }
 
 /// Returns an ID in a body: a number, as PD reads it.

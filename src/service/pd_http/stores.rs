@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::Bytes;
 use serde::Serialize;
 
 use super::answer::{Answer, Answered, store_not_found};
@@ -95,7 +94,6 @@ struct Limit {
     remove_peer: u64,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_zero<T: Default + PartialEq>(number: &T) -> bool {
     *number == T::default()
 }
@@ -200,7 +198,7 @@ pub(super) fn find(view: &View, id: u64) -> Option<&StoreView> {
 /// `GET /stores?state=N`
 pub(super) fn all(view: &View, request: &Request) -> Answered {
     let mut states = BTreeSet::new();
-    for (_, value) in request.query.iter().filter(|(name, _)| *name == &b"state"[..]) {
+    for value in request.queries("state") {
         let state = text::parse_int(value).map_err(|why| Answer::error(500, why))?;
         let state = i32::try_from(state).ok().and_then(|state| StoreState::try_from(state).ok());
         let shown = String::from_utf8_lossy(value);
@@ -216,9 +214,8 @@ pub(super) fn all(view: &View, request: &Request) -> Answered {
 /// `GET /stores/check?state=NAME`
 pub(super) fn by_state(view: &View, request: &Request) -> Answered {
     const NAMES: [&str; 5] = ["Up", "Offline", "Tombstone", "Down", "Disconnected"];
-    let wanted: Vec<&Bytes> = request.query.iter().filter(|(n, _)| *n == &b"state"[..]).map(|(_, v)| v).collect();
     let mut names = BTreeSet::new();
-    for value in wanted {
+    for value in request.queries("state") {
         let shown = String::from_utf8_lossy(value);
         let known = NAMES.iter().find(|name| name.eq_ignore_ascii_case(&shown));
         names.insert(*known.ok_or_else(|| Answer::error(400, format!("unknown StoreState: {shown}")))?);
@@ -276,10 +273,13 @@ pub(super) fn progress(view: &View, request: &Request) -> Answered {
     let nothing =
         |what: String| Answer::error(404, format!("[PD:progress:ErrProgressNotFound]no progress found for the {what}"));
     if let Some(id) = request.query("id").filter(|id| !id.is_empty()) {
-        let id = text::parse_uint(id).map_err(|why| Answer::error(400, why))?;
+        let id = text::parse_uint(id).map_err(Answer::input)?;
         return Err(nothing(format!("given store ID: {id}")));
     }
     let action = String::from_utf8_lossy(&request.query_or_empty("action")).into_owned();
+    if action.is_empty() {
+        return Err(Answer::error(400, "need query parameters"));
+    }
     let leaving = view.stores.iter().any(|store| store.store.node_state() == NodeState::Removing);
     if action == "removing" && leaving {
         return Err(Answer::unbuilt(

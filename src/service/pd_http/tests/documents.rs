@@ -334,6 +334,7 @@ fn checks_and_sums() {
     assert_eq!(sums["store_peer_count"], serde_json::json!({ "1": 1, "2": 1, "3": 1 }));
     assert_eq!(json(&view, "stats/region?count")["store_peer_count"], Value::Null);
     assert_eq!(json(&view, "regions/replicated?startKey=&endKey="), "INPROGRESS");
+    assert_eq!(get(&view, "regions/replicated").status, 404);
 }
 
 #[test]
@@ -381,7 +382,7 @@ fn configuration_says_what_is_in_effect() {
     assert_eq!(json(&view, "config/placement-rule")[0]["rules"], json(&view, "config/rules"));
     assert_eq!(json(&view, "config/rule/pd/default"), json(&view, "config/rules")[0]);
     assert_eq!(get(&view, "config/rule/pd/other").status, 404);
-    assert_eq!(json(&view, "config/rules/group/other"), serde_json::json!([]));
+    assert_eq!(json(&view, "config/rules/group/other"), Value::Null);
     assert_eq!(error(&view, "config/rules/region/7").0, 404);
     assert_eq!(json(&view, "schedulers"), serde_json::json!(["balance-leader-scheduler"]));
     assert_eq!(json(&view, "schedulers?status=disabled"), serde_json::json!(["balance-region-scheduler"]));
