@@ -193,6 +193,9 @@ fn a_store_leaves_and_a_replica_moves() {
         .and_then(|store| store["store"]["id"].as_u64())
         .expect("the fourth store");
 
+    // The fourth node has no member of the placement driver, and answers all the same.
+    assert_eq!(get(cluster.addr(node), "members")["members"].as_array().map(Vec::len), Some(3));
+
     // The three others carry the placement driver, whose members stay.
     let (status, why) = told(&addr, "DELETE", "store/1", "");
     assert!(status == 400 && why.contains("a member of the placement driver"), "{status} {why}");

@@ -109,3 +109,101 @@ fn answers_that_nobody_reads_are_bounded() {
     kept.pop();
     assert_eq!(ask().status, 200, "a body that was sent frees its place");
 }
+
+/// Goal: no request makes a node panic. Method: paths of the table and others, with random parts, queries and bodies.
+#[test]
+fn random_requests_are_answered() {
+    use crate::rt::rng::Rng;
+    use crate::service::pd_http::change::{accept, split_keys};
+    use crate::service::pd_http::request::{Request, parse_query};
+    use crate::service::pd_http::routes::{self, Call};
+    use crate::service::pd_http::{labels, tests::documents};
+
+    const PARTS: &[&str] = &[
+        "regions",
+        "region",
+        "key",
+        "id",
+        "stores",
+        "store",
+        "check",
+        "sibling",
+        "stats",
+        "operators",
+        "records",
+        "config",
+        "rules",
+        "hist-size",
+        "size",
+        "limit=",
+        "&",
+        "=",
+        "?",
+        "%",
+        "%00",
+        "%ff",
+        "+",
+        "-1",
+        "0",
+        "7",
+        "200",
+        "abc",
+        "18446744073709551615",
+        "9223372036854775807",
+        "-9223372036854775808",
+        "bound=",
+        "from=",
+        "key=",
+        "end_key=",
+        "state=",
+        "format=hex",
+        "kind=",
+        "object",
+        "{",
+        "}",
+        "[",
+        "]",
+        "\"",
+        ":",
+        ",",
+        "\"name\"",
+        "\"transfer-leader\"",
+        "\"region_id\"",
+        "\"split-region\"",
+        "\"keys\"",
+        "\"policy\"",
+        "\"usekey\"",
+        "\"split_keys\"",
+        "1e999",
+        "-0.0",
+        "null",
+        "\u{e9}",
+        "/",
+        "/",
+    ];
+    let view = documents::view();
+    let mut rng = Rng::new(11);
+    let mut answered = 0;
+    for _ in 0..20_000 {
+        let mut text = |most: u64| -> String {
+            (0..rng.below(most)).map(|_| PARTS[rng.below(PARTS.len() as u64) as usize]).collect()
+        };
+        let (path, query, body) = (format!("/pd/api/v1/{}", text(6)), text(8), text(12));
+        let request = |params| Request { params, query: parse_query(&query), body: body.clone().into() };
+        for method in ["GET", "POST", "DELETE"] {
+            match routes::find(method, &path) {
+                Ok((Call::Read(read) | Call::ReadCluster(read), params)) => {
+                    let answer = read(&view, &request(params)).unwrap_or_else(|answer| answer);
+                    assert!((200..=501).contains(&answer.status), "{path}?{query}");
+                    answered += 1;
+                }
+                Ok(_) => {}
+                Err(answer) => assert!(answer.status >= 400 || answer.status == 200, "{path}"),
+            }
+        }
+        let request = request(vec![]);
+        let _ = (labels::given(&request), labels::deleted(&request), split_keys(&request));
+        let _ = request.object().map(|object| accept(&view, &object));
+    }
+    assert!(answered > 100, "{answered}");
+}
