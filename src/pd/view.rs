@@ -69,6 +69,12 @@ pub struct RegionView {
     pub info: RegionInfo,
     /// Approximate bytes and keys, if the leader has reported them.
     pub size: Option<(u64, u64)>,
+    /// Bytes of the commands that its leader proposed between its store's last two heartbeats.
+    pub written_bytes: u64,
+    /// The number of these commands.
+    pub writes: u64,
+    /// The number of reads in the same time.
+    pub reads: u64,
     /// Whether this is the newest piece with this ID. Others have the keys that no newer region has claimed yet.
     pub newest: bool,
 }

@@ -39,6 +39,9 @@ impl PdServer {
             let regions = state.regions().zip(overview.regions).map(|(region, heard)| RegionView {
                 info: cluster.info(region, now_ms),
                 size: (heard.term != 0).then_some((heard.approximate_bytes, heard.approximate_keys)),
+                written_bytes: heard.written_bytes,
+                writes: heard.writes,
+                reads: heard.reads,
                 newest: state.region(region.id).is_some_and(|newest| newest.start_key == region.start_key),
             });
             let members = members.into_iter().map(|member| {

@@ -31,7 +31,7 @@ fn report(state: &PdState, store: u64, word: &str, version: u64, bytes: u64) -> 
         leader,
         term: term.parse().unwrap(),
         approximate_bytes: bytes,
-        approximate_keys: 0,
+        ..RegionHeartbeat::default()
     }
 }
 

@@ -131,6 +131,7 @@ fn document(view: &RegionView) -> Region {
         peers: region.peers.iter().map(peer).collect(),
         leader: view.info.leader.as_ref().map(peer).unwrap_or_default(),
         down_peers: down.collect(),
+        written_bytes: view.written_bytes,
         approximate_size: size_mib(view),
         approximate_keys: keys(view),
         ..Region::default()
@@ -254,4 +255,19 @@ pub(super) fn most_moved(view: &View, request: &Request) -> Answered {
 /// `GET /regions/version`
 pub(super) fn most_split(view: &View, request: &Request) -> Answered {
     top(view, request, |view| region::epoch(&view.info.region).version)
+}
+
+/// `GET /regions/writeflow`
+pub(super) fn most_written(view: &View, request: &Request) -> Answered {
+    top(view, request, |region| region.written_bytes)
+}
+
+/// `GET /regions/writequery`
+pub(super) fn most_writes(view: &View, request: &Request) -> Answered {
+    top(view, request, |region| region.writes)
+}
+
+/// `GET /regions/readquery`
+pub(super) fn most_reads(view: &View, request: &Request) -> Answered {
+    top(view, request, |region| region.reads)
 }

@@ -32,8 +32,8 @@ pub(super) enum Call {
 /// A row: method, path with `*` for each variable part, and the call.
 type Row = (&'static str, &'static str, Call);
 
-const NO_FLOWS: &str = "Armilla does not measure the bytes, keys, queries and CPU time of a region yet: the page /status shows \
-                        the reads and writes of each store";
+const NO_FLOWS: &str = "Armilla does not measure the bytes that are read from a region and its CPU time yet: regions/readquery and \
+                        regions/writeflow have what it measures";
 const NO_HOT_SPOTS: &str =
     "Armilla does not look for hot regions yet: the page /status shows the reads and writes of each store";
 const NO_SETTINGS: &str = "Armilla's placement driver cannot be configured while it runs yet: see `pd.` and `replicas` in the \
@@ -108,10 +108,10 @@ const ROWS: &[Row] = {
         ("GET", "regions/keys", Clustered(regions::fullest)),
         ("GET", "regions/confver", Clustered(regions::most_moved)),
         ("GET", "regions/version", Clustered(regions::most_split)),
-        ("GET", "regions/writeflow", No(NO_FLOWS)),
+        ("GET", "regions/writeflow", Clustered(regions::most_written)),
+        ("GET", "regions/writequery", Clustered(regions::most_writes)),
+        ("GET", "regions/readquery", Clustered(regions::most_reads)),
         ("GET", "regions/readflow", No(NO_FLOWS)),
-        ("GET", "regions/writequery", No(NO_FLOWS)),
-        ("GET", "regions/readquery", No(NO_FLOWS)),
         ("GET", "regions/cpu", No(NO_FLOWS)),
         ("GET", "regions/check/miss-peer", Clustered(checks::miss_peer)),
         ("GET", "regions/check/extra-peer", Clustered(checks::extra_peer)),

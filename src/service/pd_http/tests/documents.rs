@@ -54,7 +54,12 @@ pub(super) fn region(id: u64, start: &'static str, end: &'static str, stores: &[
         ..Region::default()
     };
     let leader = region.peers.first().copied();
-    RegionView { info: RegionInfo { region, leader, down: vec![] }, size: Some((0, 0)), newest: true }
+    RegionView {
+        info: RegionInfo { region, leader, down: vec![] },
+        size: Some((0, 0)),
+        newest: true,
+        ..RegionView::default()
+    }
 }
 
 /// A cluster of three stores with three regions: 100 up to "m", 200 up to "t", 300 behind it.
@@ -73,6 +78,7 @@ pub(super) fn view() -> View {
     };
     let mut middle = region(200, "m", "t", &[2, 3]);
     middle.size = Some((5 << 20, 2500));
+    (middle.written_bytes, middle.writes, middle.reads) = (700, 7, 9);
     middle.info.region.peers.push(Peer { id: 201, store_id: 1, role: PeerRole::Learner as i32, is_witness: false });
     let lost = middle.info.region.peers[1];
     middle.info.down.push(PeerStats { peer: Some(lost), down_seconds: 40 });
@@ -247,7 +253,7 @@ fn a_regions_document() {
          \"peers\":[{\"role_name\":\"Voter\",\"id\":202,\"store_id\":2},{\"role_name\":\"Voter\",\"id\":203,\
          \"store_id\":3},{\"role_name\":\"Learner\",\"is_learner\":true,\"id\":201,\"store_id\":1,\"role\":1}],\
          \"leader\":{\"role_name\":\"Voter\",\"id\":202,\"store_id\":2},\"down_peers\":[{\"peer\":{\"role_name\":\
-         \"Voter\",\"id\":203,\"store_id\":3},\"down_seconds\":40}],\"cpu_usage\":0,\"written_bytes\":0,\
+         \"Voter\",\"id\":203,\"store_id\":3},\"down_seconds\":40}],\"cpu_usage\":0,\"written_bytes\":700,\
          \"read_bytes\":0,\"written_keys\":0,\"read_keys\":0,\"approximate_size\":5,\"approximate_keys\":2500}"
     );
     let none = "{\"id\":0,\"start_key\":\"\",\"end_key\":\"\",\"leader\":{\"role_name\":\"\"},\"cpu_usage\":0,\
@@ -283,6 +289,9 @@ fn lists_of_regions() {
     assert_eq!(error(&view, "regions/sibling/99999"), unknown);
     assert_eq!(ids(&view, "regions/size?limit=1"), [200]);
     assert_eq!(ids(&view, "regions/keys?limit=1"), [200]);
+    for by in ["writeflow", "writequery", "readquery"] {
+        assert_eq!(ids(&view, &format!("regions/{by}?limit=1")), [200]);
+    }
     assert_eq!(ids(&view, "regions/version?limit=2"), [300, 200]);
     assert!(ids(&view, "regions/confver?limit=0").is_empty());
     assert_eq!(ids(&view, "regions/confver").len(), 3);
