@@ -9,7 +9,7 @@
 //!                                  | splits, by the node's       +--> reads:   View -> JSON     (members, stores,
 //!                                  | own client                  |             pure              regions, checks,
 //!                                  v                             |                               operators, config)
-//!                               the regions' leaders             +--> changes: PdServer          (change)
+//!                               the regions' leaders             +--> changes: PdServer          (change, accept)
 //! ```
 //!
 //! Requests come **in** as they were received, answers go **out** in PD's form: the facts are in `docs/protocol.md`.
@@ -17,6 +17,7 @@
 //! member that may have been deposed; a success for something that was not done; an empty list for something that is
 //! not known; a panic, whatever the request.
 
+mod accept;
 mod answer;
 mod change;
 mod checks;

@@ -6,7 +6,7 @@ use super::documents::{store, text, view};
 use crate::pd::operators::{Action, Operator};
 use crate::pd::view::View;
 use crate::proto::metapb::StoreState;
-use crate::service::pd_http::change::{Accepted, accept, split_keys};
+use crate::service::pd_http::accept::{Accepted, accept, split_keys};
 use crate::service::pd_http::request::Request;
 use crate::types::limits::PD_HTTP_SPLIT_KEYS_MAX;
 

@@ -114,7 +114,7 @@ fn answers_that_nobody_reads_are_bounded() {
 #[test]
 fn random_requests_are_answered() {
     use crate::rt::rng::Rng;
-    use crate::service::pd_http::change::{accept, split_keys};
+    use crate::service::pd_http::accept::{accept, split_keys};
     use crate::service::pd_http::request::{Request, parse_query};
     use crate::service::pd_http::routes::{self, Call};
     use crate::service::pd_http::{labels, tests::documents};
