@@ -19,6 +19,7 @@ pub mod founding;
 pub mod ident;
 mod joining;
 pub mod metrics;
+mod pd_http;
 mod status;
 
 use std::sync::{Arc, Mutex, RwLock};
@@ -27,6 +28,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 
 use crate::client::pd::PdClient;
+use crate::client::{RawClient, RawOptions};
 use crate::engine::{self, EngineStorage};
 use crate::pd::bootstrap::Founding;
 use crate::pd::cluster::ClusterOptions;
@@ -188,7 +190,10 @@ impl Node {
                 .max_encoding_message_size(MESSAGE_BYTES_MAX),
         );
         let handle = replicas.handle.clone();
-        source.attach(handle.clone(), engine, pd_client.clone());
+        let rng = Rng::fork(env.seed, "pd http");
+        let raw = RawClient::new(pd_client.clone(), env.net.clone(), env.clock.clone(), rng, RawOptions::default());
+        let peers = Arc::new(pd_http::Peers::new(raw, env.clock.clone()));
+        source.attach(handle.clone(), engine, pd_client.clone(), peers);
         let pd = starting.start_pd(&founding, &handle, &pd_state).await?;
         gates.open_pd(match &pd {
             Some(server) => Seat::Member(server.clone()),

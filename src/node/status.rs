@@ -12,6 +12,7 @@ use crate::replica::Handle;
 use crate::rt::clock::{Clock, Instant};
 use crate::rt::sync::watch;
 use crate::rt::{cpu, task};
+use crate::service::pd_http::PdHttpPeers;
 use crate::service::status::{Figures, NodeStatus, PeerStatus, StatusSource};
 
 use super::config::Config;
@@ -97,6 +98,7 @@ struct Running {
     handle: Handle,
     engine: Engine,
     pd: PdClient,
+    peers: Arc<dyn PdHttpPeers>,
 }
 
 impl Source {
@@ -130,8 +132,8 @@ impl Source {
     }
 
     /// Attaches the running store.
-    pub fn attach(&self, handle: Handle, engine: Engine, pd: PdClient) {
-        let _ = self.running.set(Running { handle, engine, pd: pd.with_deadline(TIMEOUT) });
+    pub fn attach(&self, handle: Handle, engine: Engine, pd: PdClient, peers: Arc<dyn PdHttpPeers>) {
+        let _ = self.running.set(Running { handle, engine, pd: pd.with_deadline(TIMEOUT), peers });
     }
 }
 
@@ -203,6 +205,10 @@ impl StatusSource for Source {
 
     fn config(&self) -> String {
         self.config.clone()
+    }
+
+    fn placement_driver(&self) -> Option<Arc<dyn PdHttpPeers>> {
+        self.running.get().map(|running| running.peers.clone())
     }
 
     fn alive(&self) -> Result<(), String> {

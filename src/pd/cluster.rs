@@ -10,6 +10,7 @@
 //! a store whose heartbeat is late.
 
 mod merge;
+mod operators;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -21,8 +21,8 @@
 //! ```
 //!
 //! **In** come calls of clients and stores, and committed commands. **Out** go responses, and orders about leaders and
-//! members in the replies to heartbeats. `state`, `machine`, `tso`, `cluster`, `schedule`, `batch` and `bootstrap` are
-//! pure; `server` is the loop.
+//! members in the replies to heartbeats. `state`, `machine`, `tso`, `cluster`, `operators`, `view`, `schedule`, `batch`
+//! and `bootstrap` are pure; `server` is the loop.
 //!
 //! **Never**: a timestamp that is not larger than every one whose call ended before this call began, whichever member
 //! is leader and whatever the clocks show; an ID allocated twice; two stores at one address; a response from a leader
@@ -34,10 +34,12 @@ pub(crate) mod cluster;
 mod lookup;
 mod machine;
 mod map;
+pub(crate) mod operators;
 mod schedule;
 pub(crate) mod server;
 mod state;
 mod tso;
+pub(crate) mod view;
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,8 @@
 //! The placement driver's replicated state and the commands that change it. The new state is a function of the old
 //! state and the command, and of nothing else.
 
+mod labels;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
@@ -209,6 +211,7 @@ impl PdState {
             }
             Some(Op::StoreStarted(started)) => self.store_started(started),
             Some(Op::SetStoreState(set)) => self.set_store_state(set),
+            Some(Op::SetStoreLabels(set)) => self.set_store_labels(set),
             Some(Op::AllocIds(alloc)) => self.alloc_ids(alloc.count),
             Some(Op::PutRegion(put)) => self.put_region(put.region.unwrap_or_default()),
         };
@@ -430,6 +433,7 @@ pub fn restore(next_id: u64, regions: Vec<Region>) -> Result<PdState, String> {
 pub fn since(op: &Op) -> u32 {
     match op {
         Op::SetStoreState(_) => version::MEMBERS,
+        Op::SetStoreLabels(_) => version::LABELS,
         Op::StoreStarted(_) => 2,
         Op::Bootstrap(_)
         | Op::PutStore(_)

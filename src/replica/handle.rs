@@ -377,7 +377,7 @@ impl Handle {
         }
         let (reply, answer) = Waiting::new(view, bytes)?;
         self.deliver(view.group, Message::Propose { group: view.group, term, command, reply })?;
-        view.count_write();
+        view.count_write(bytes);
         answer.await.unwrap_or_else(|_| Err(Error::Unknown("the store stopped".into())))
     }
 

@@ -83,10 +83,11 @@ pub struct PeerView {
     /// Quotas of reads that wait for a quorum: in the group, and in all groups of the store.
     pending_reads: Budget,
     store_reads: Budget,
-    /// Counters of reads served under the lease, of reads after asking a quorum, and of writes.
+    /// Counters of reads served under the lease, of reads after asking a quorum, of writes and of their bytes.
     lease_reads: AtomicU64,
     index_reads: AtomicU64,
     writes: AtomicU64,
+    written_bytes: AtomicU64,
     /// The number of new leaders that this peer has heard of.
     leader_changes: AtomicU64,
     /// Whether this peer has heard no leader for long.
@@ -111,6 +112,7 @@ impl PeerView {
             lease_reads: AtomicU64::new(0),
             index_reads: AtomicU64::new(0),
             writes: AtomicU64::new(0),
+            written_bytes: AtomicU64::new(0),
             leader_changes: AtomicU64::new(0),
             alone: AtomicBool::new(false),
         }
@@ -170,8 +172,13 @@ impl PeerView {
     pub fn writes(&self) -> u64 {
         self.writes.load(Ordering::Relaxed)
     }
-    pub(super) fn count_write(&self) {
+    /// Returns the bytes of the writes that were proposed through this peer since the start.
+    pub fn written_bytes(&self) -> u64 {
+        self.written_bytes.load(Ordering::Relaxed)
+    }
+    pub(super) fn count_write(&self, bytes: usize) {
         self.writes.fetch_add(1, Ordering::Relaxed);
+        self.written_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
     /// Returns the number of pending writes of this peer, and their bytes.
     pub fn pending(&self) -> (usize, usize) {

@@ -193,7 +193,7 @@ macro_rules! methods {
             // meta_storagepb.MetaStorage and etcd
             MetaStorageGet, EtcdRange, EtcdMemberList,
             // armilla.pd.Cluster
-            RegisterStore, StoreHeartbeat, Overview, TransferLeader, MovePeer, MergeRegions, RemoveStore, AllocIds,
+            RegisterStore, StoreHeartbeat, Overview, TransferLeader, MovePeer, MergeRegions, RemoveStore, AllocIds, PdHttp,
         }
     };
 }

@@ -13,13 +13,15 @@ use crate::pd::{PdError, PdServer};
 use crate::proto::armilla::pd::cluster_server::Cluster;
 use crate::proto::armilla::pd::{
     AllocIdsReply, AllocIdsRequest, HelloReply, HelloRequest, MergeRegionsReply, MergeRegionsRequest, MovePeerReply,
-    MovePeerRequest, OverviewReply, OverviewRequest, RegisterStoreReply, RegisterStoreRequest, RemoveStoreReply,
-    RemoveStoreRequest, StoreHeartbeatReply, StoreHeartbeatRequest, TransferLeaderReply, TransferLeaderRequest,
+    MovePeerRequest, OverviewReply, OverviewRequest, PdHttpReply, PdHttpRequest, RegisterStoreReply,
+    RegisterStoreRequest, RemoveStoreReply, RemoveStoreRequest, StoreHeartbeatReply, StoreHeartbeatRequest,
+    TransferLeaderReply, TransferLeaderRequest,
 };
 
 use super::calls::Method;
 use super::layer::observe::Observer;
 use super::pd::{Seat, outside, status};
+use super::pd_http;
 
 /// Returns what this node knows about itself at the moment.
 pub type Hello = Arc<dyn Fn(HelloRequest) -> HelloReply + Send + Sync>;
@@ -123,5 +125,9 @@ impl Cluster for ClusterService {
             pd.alloc_ids(cluster_id, count).await.map(|first| AllocIdsReply { first })
         })
         .await
+    }
+
+    async fn pd_http(&self, request: Request<PdHttpRequest>) -> Answer<PdHttpReply> {
+        self.lead(Method::PdHttp, |pd| pd_http::lead(pd, request.into_inner())).await
     }
 }

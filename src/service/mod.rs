@@ -19,6 +19,7 @@
 //! - `error` decides in which form existing clients see each error.
 //! - `routes` combines the services, for a socket or for the simulator.
 //! - `meta_storage` and `etcd` answer what clients ask PD's etcd.
+//! - `pd_http` answers what PD's tools ask it by HTTP.
 //! - `intake` bounds the memory of arriving requests.
 //! - `layer` has what surrounds every call: deadlines, metrics, quotas, logs.
 //!
@@ -40,6 +41,7 @@ mod meta_storage;
 #[cfg(test)]
 mod one_region;
 pub(crate) mod pd;
+pub(crate) mod pd_http;
 mod query_region;
 mod raw;
 mod routes;

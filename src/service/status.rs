@@ -9,6 +9,7 @@
 //! | `/readyz`, `/ready`, `/healthz` | 200 while the node is ready to serve, else 503 with the reason |
 //! | `/livez` | 200 unless the node has failed and must be restarted: then 503 with the reason |
 //! | `/health` | the same as `/livez`, in etcd's JSON |
+//! | `/pd/api/v1/…` | PD's HTTP interface: see [`super::pd_http`] |
 //!
 //! TiKV has `/status`, `/metrics`, `/config` and `/ready`, PD and etcd have `/health`, and Kubernetes' own servers have
 //! `/livez` and `/readyz`, so probes and scrapers that are set up for them work.
@@ -34,6 +35,7 @@ use crate::types::region;
 use super::calls::Method;
 use super::figures::FIGURES;
 use super::layer::metrics::Metrics;
+use super::pd_http::{PdHttp, PdHttpPeers};
 
 /// What a node reports about itself.
 #[derive(Clone, Debug)]
@@ -89,6 +91,9 @@ pub trait StatusSource: Send + Sync + 'static {
     /// Returns the configuration in effect, as one JSON object.
     fn config(&self) -> String;
 
+    /// Returns how the placement driver is asked, once the node belongs to a cluster.
+    fn placement_driver(&self) -> Option<Arc<dyn PdHttpPeers>>;
+
     /// Returns whether the node is ready to serve.
     ///
     /// # Errors
@@ -117,10 +122,14 @@ fn page() -> Bytes {
 
 /// Creates the handler of all plain HTTP requests to a node's port.
 pub fn handler(source: Arc<dyn StatusSource>, registry: Registry, metrics: Metrics) -> HttpHandler {
-    let page = page();
+    let (page, pd_http) = (page(), PdHttp::default());
     Arc::new(move |request: HttpRequest| {
         let (source, registry, metrics, page) = (source.clone(), registry.clone(), metrics.clone(), page.clone());
+        let pd_http = pd_http.clone();
         Box::pin(async move {
+            if PdHttp::owns(&request.path) {
+                return pd_http.serve(source.placement_driver(), request).await;
+            }
             if !matches!(request.method.as_str(), "GET" | "HEAD") {
                 return problem(405, "use GET or HEAD");
             }
@@ -322,6 +331,9 @@ mod tests {
         fn config(&self) -> String {
             json!({ "name": self.0.name }).to_string()
         }
+        fn placement_driver(&self) -> Option<Arc<dyn PdHttpPeers>> {
+            None
+        }
         fn alive(&self) -> Result<(), String> {
             self.0.poisoned.clone().map_or(Ok(()), Err)
         }
@@ -370,7 +382,7 @@ mod tests {
         let registry = Registry::new();
         let metrics = Metrics::new(&registry).unwrap();
         let handler = handler(Arc::new(Fixed(node)), registry, metrics);
-        let request = HttpRequest { method: method.into(), path: path.into() };
+        let request = HttpRequest { method: method.into(), path: path.into(), ..HttpRequest::default() };
         handler(request).now_or_never().unwrap()
     }
 
@@ -405,6 +417,8 @@ mod tests {
         assert!(ask(node(), "GET", "/metrics").body.windows(22).any(|w| w == b"armilla_batch_streams "));
         assert_eq!(ask(node(), "GET", "/nothing").status, 404);
         assert_eq!(ask(node(), "POST", "/status").status, 405);
+        assert_eq!(ask(node(), "POST", "/pd/api/v1/operators").status, 503, "it does not belong to a cluster yet");
+        assert_eq!(ask(node(), "GET", "/pd/api/v1/ping").status, 200);
         assert_eq!(ask(node(), "GET", "/config").body, r#"{"name":"n1"}"#);
     }
 

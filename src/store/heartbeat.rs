@@ -24,6 +24,7 @@ use crate::rt::task;
 use crate::types::region::RegionEpoch;
 use crate::types::{Error, GroupId, Region, Result, region};
 
+use super::flows::Flows;
 use super::pd_time::PdTime;
 use super::{ClusterVersion, Measured};
 
@@ -133,6 +134,7 @@ impl Heartbeat {
     pub async fn run(self) {
         let mut last_counts = (0, 0, self.clock.now());
         let mut sizes = Sizes::default();
+        let mut flows = Flows::default();
         let mut refused = Vec::new();
         let mut round = 0u64;
         loop {
@@ -151,7 +153,7 @@ impl Heartbeat {
             }
             round += 1;
             let urgent = self.urgent();
-            let request = self.request(&mut last_counts, &sizes, &refused).await;
+            let request = self.request(&mut last_counts, &mut flows, &sizes, &refused).await;
             let wait = match self.clock.timeout(self.interval * 2, self.pd.store_heartbeat(request)).await {
                 Ok(Ok(reply)) => {
                     refused = self.handle_reply(reply).await;
@@ -216,6 +218,7 @@ impl Heartbeat {
     async fn request(
         &self,
         last: &mut (u64, u64, crate::rt::clock::Instant),
+        flows: &mut Flows,
         sizes: &Sizes,
         refused: &[RefusedOrder],
     ) -> StoreHeartbeatRequest {
@@ -232,12 +235,14 @@ impl Heartbeat {
         let rate = |new: u64, old: u64| new.saturating_sub(old) * 1000 / elapsed_ms;
         let (reads_per_s, writes_per_s) = (rate(reads, last.0), rate(writes, last.1));
         *last = (reads, writes, now);
-        let regions = self
-            .leaders()
+        let leaders = self.leaders();
+        let flows = flows.take(&leaders);
+        let regions = leaders
             .iter()
             .map(|view| {
                 let descriptor = view.region();
                 let size = sizes.of(view).unwrap_or_default();
+                let flow = flows.get(&view.group).copied().unwrap_or_default();
                 RegionHeartbeat {
                     leader: region::peer_by_id(&descriptor, view.peer).cloned(),
                     region: Some(descriptor.as_ref().clone()),
@@ -245,6 +250,9 @@ impl Heartbeat {
                     approximate_bytes: size.bytes,
                     approximate_keys: size.keys,
                     is_merging: view.is_merging(),
+                    written_bytes: flow.written_bytes,
+                    writes: flow.writes,
+                    reads: flow.reads,
                 }
             })
             .collect();

@@ -15,6 +15,7 @@
 mod alone;
 mod collect;
 mod effects;
+mod flows;
 mod heartbeat;
 pub mod kv;
 mod pd_time;

@@ -44,6 +44,19 @@ pub const STREAM_COMMANDS_RUNNING_MAX: usize = 1024;
 pub const STREAM_ANSWERS_MAX: usize = 512;
 /// A message of responses that has this many bytes takes no further response.
 pub const STREAM_ANSWER_BYTES_FULL: usize = 1 << 20;
+/// How many requests to PD's HTTP interface a node answers at a time, including those whose clients have not received
+/// the answer. Further ones are refused with 503.
+pub const PD_HTTP_RUNNING_MAX: usize = 64;
+/// The length in bytes of one answer of PD's HTTP interface. A longer one is refused: its client has to ask for less.
+pub const PD_HTTP_ANSWER_BYTES_MAX: usize = 60 << 20;
+/// How many keys one request to PD's HTTP interface may ask to split at.
+pub const PD_HTTP_SPLIT_KEYS_MAX: usize = 1024;
+/// How many labels a store has.
+pub const STORE_LABELS_MAX: usize = 64;
+/// The length in bytes of a store's label, its key and value together.
+pub const STORE_LABEL_BYTES_MAX: usize = 512;
+/// How many operators the placement driver's leader remembers after they ended.
+pub const OPERATORS_ENDED_MAX: usize = 1024;
 /// How many bytes of a key or value a log line shows, where it shows any; the rest is cut off.
 pub const LOGGED_BYTES_MAX: usize = 64;
 
@@ -287,6 +300,7 @@ const _: () = {
     assert!(REQUEST_BYTES_MAX as u64 <= REQUESTS_BYTES_MAX, "an idle node accepts the longest request");
     assert!(STREAM_BYTES_MAX as u64 <= REQUESTS_BYTES_MAX, "one message of a stream fits in the node's quota");
     assert!(REPLY_BYTES_MAX < MESSAGE_BYTES_MAX, "a response and its framing fit in a message");
+    assert!(PD_HTTP_ANSWER_BYTES_MAX < MESSAGE_BYTES_MAX, "an answer and its framing fit in a message between nodes");
     assert!(REPLY_BYTES_MAX as u64 <= ANSWER_BYTES_MAX, "an idle node can give the longest response");
     assert!(
         STREAM_ANSWER_BYTES_FULL + REPLY_BYTES_MAX < MESSAGE_BYTES_MAX,

@@ -27,7 +27,8 @@ pub const TIKV_VERSION: &str = "8.5.0";
 /// | 3 | `RegionCommand.split` |
 /// | 4 | `RegionCommand.change_peers` |
 /// | 5 | `RegionCommand.prepare_merge` and the other steps of a merge |
-pub const PROTOCOL: u32 = 5;
+/// | 6 | `PdCommand.set_store_labels` |
+pub const PROTOCOL: u32 = 6;
 
 /// The version of the protocol that introduced splits of regions.
 pub const SPLITS: u32 = 3;
@@ -37,6 +38,9 @@ pub const MEMBERS: u32 = 4;
 
 /// The version of the protocol that introduced merges of regions.
 pub const MERGES: u32 = 5;
+
+/// The version of the protocol that introduced labels of stores.
+pub const LABELS: u32 = 6;
 
 /// Armilla's own version, in the form in which `Store.git_hash` and `Member.git_hash` carry it.
 pub const BUILD: &str = concat!("armilla-", env!("CARGO_PKG_VERSION"));

@@ -121,6 +121,8 @@ pub const OTHER_MAXIMA: &[(&str, &str, &str)] = &[
     ("src/query/page.rs", "ROWS_BYTES_MAX", "derived from a limit"),
     ("src/raft/transfer.rs", "LAG_ENTRIES_MAX", "when a peer is close enough to lead"),
     ("src/rt/real/net.rs", "CONNECTIONS_MAX", "`rt` imports no other module"),
+    ("src/rt/real/net.rs", "HTTP_BODIES_MAX", "`rt` imports no other module"),
+    ("src/rt/real/net.rs", "HTTP_BODY_BYTES_MAX", "`rt` imports no other module"),
     ("src/rt/sim/disk/mod.rs", "COUNTED_BYTES_MAX", "a simulated disk"),
     ("src/rt/sim/net/mod.rs", "RECORDS_MAX", "a simulated network"),
     ("src/service/layer/deadline.rs", "DIGITS_MAX", "the format of a gRPC header"),

@@ -85,6 +85,15 @@ impl Observed {
         if replaced { pause::NOWHERE } else { node }
     }
 
+    /// Notes the node that runs a store.
+    fn note_store(&mut self, store: u64, node: u64) {
+        if self.node_of.insert(store, node).is_none() {
+            // It may have taken the place of another store.
+            let groups: Vec<u64> = self.voters.keys().copied().collect();
+            groups.into_iter().for_each(|group| self.note_voters(group));
+        }
+    }
+
     /// Tells the oracle of pauses where a group's voters are, if its members have changed.
     fn note_voters(&mut self, group: u64) {
         if let Some(voters) = self.voters.get(&group) {
@@ -149,13 +158,7 @@ impl Monitor {
             return;
         }
         match event {
-            Event::Start { store, .. } => {
-                if observed.node_of.insert(*store, record.node).is_none() {
-                    // It may have taken the place of another store.
-                    let groups: Vec<u64> = observed.voters.keys().copied().collect();
-                    groups.into_iter().for_each(|group| observed.note_voters(group));
-                }
-            }
+            Event::Start { store, .. } => observed.note_store(*store, record.node),
             Event::Leader { group, term, .. } => {
                 let newest = observed.leaders.entry(*group).or_default();
                 if *term >= newest.0 {

@@ -348,6 +348,18 @@ impl PdClient {
         .map(|reply: cluster::AllocIdsReply| reply.first)
     }
 
+    /// Passes a request to PD's HTTP interface to PD's leader.
+    ///
+    /// # Errors
+    /// Returns [`Error::Unavailable`] after the deadline. An attempt before may have had an effect.
+    pub async fn http(&self, request: cluster::PdHttpRequest) -> Result<cluster::PdHttpReply> {
+        self.lead("PdHttp", |addr, _| {
+            let (request, stub) = (request.clone(), self.members.cluster_stub(&addr));
+            async move { stub?.pd_http(request).await }
+        })
+        .await
+    }
+
     fn until(&self) -> Instant {
         self.members.clock.now().plus(self.deadline)
     }

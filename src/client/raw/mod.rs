@@ -276,23 +276,29 @@ impl RawClient {
     /// Returns any [`super::Error`]. Keys before the one that failed are boundaries then.
     pub async fn split(&self, keys: &[Bytes]) -> Result<()> {
         for key in keys {
-            let split = self.one(key, Repeat::Same, |mut stub, context| {
-                let request = SplitRegionRequest {
-                    context,
-                    split_keys: vec![key.clone()],
-                    is_raw_kv: true,
-                    ..Default::default()
-                };
-                async move { stub.split_region(request).await }
-            });
-            let Err(error) = split.await else { continue };
-            // An earlier attempt, or another client, may have made the boundary.
-            let found = self.shared.pd.get_region(key).await?;
-            if found.is_none_or(|found| found.region.start_key != *key) {
-                return Err(error);
-            }
+            self.split_at(key).await?;
         }
         Ok(())
+    }
+
+    /// Makes the key the start of a region. Returns the ID of the new region before it, or `None` if the boundary was
+    /// there already.
+    ///
+    /// # Errors
+    /// Returns any [`super::Error`].
+    pub async fn split_at(&self, key: &Bytes) -> Result<Option<u64>> {
+        let split = self.one(key, Repeat::Same, |mut stub, context| {
+            let split_keys = vec![key.clone()];
+            let request = SplitRegionRequest { context, split_keys, is_raw_kv: true, ..Default::default() };
+            async move { stub.split_region(request).await }
+        });
+        let error = match split.await {
+            Ok(reply) => return Ok(reply.regions.first().map(|new| new.id)),
+            Err(error) => error,
+        };
+        // An earlier attempt, or another client, may have made the boundary.
+        let found = self.shared.pd.get_region(key).await?;
+        if found.is_some_and(|found| found.region.start_key == *key) { Ok(None) } else { Err(error) }
     }
 
     /// Deletes the keys in `[start, end)`, region by region. An empty `end` is plus infinity.

@@ -5,6 +5,7 @@
 //! by a quorum's confirmation), and then answers from memory or proposes a command. The timestamp window is extended by
 //! one proposal at a time, ahead of need.
 
+mod admin;
 mod lookups;
 mod stores;
 
@@ -16,6 +17,7 @@ use prost::Message;
 use super::bootstrap::member_of;
 use super::cluster::{Cluster, ClusterOptions};
 use super::machine::SharedState;
+use super::operators::Operators;
 use super::state::{self, PdState};
 use super::tso::Tso;
 use crate::proto::armilla::pd::pd_command::Op;
@@ -127,6 +129,10 @@ struct Serving {
     /// The number of heartbeats so far, for lookups that wait for one.
     heartbeats: watch::Sender<u64>,
     cluster: Mutex<Cluster>,
+    /// When this leadership began, by the monotonic clock.
+    since_ms: u64,
+    /// Locked before `cluster`.
+    operators: Mutex<Operators>,
 }
 
 impl PdServer {
@@ -196,13 +202,16 @@ impl PdServer {
             tso = Tso::new(self.inner.clock.wall_ms().min(bound_ms));
             tso.extend(bound_ms);
         }
+        let since_ms = self.now_ms();
         let serving = Arc::new(Serving {
             term,
             tso: Mutex::new(tso),
             windows: watch::Sender::new(Some(0)),
             need: Notify::new(),
             heartbeats: watch::Sender::new(0),
-            cluster: Mutex::new(Cluster::new(self.inner.options.cluster, self.now_ms())),
+            cluster: Mutex::new(Cluster::new(self.inner.options.cluster, since_ms)),
+            since_ms,
+            operators: Mutex::default(),
         });
         *self.inner.serving.write().expect("no holder panics") = Some(serving.clone());
         serving

@@ -40,7 +40,7 @@ impl PdServer {
         Ok(stores)
     }
 
-    fn stores(&self, serving: &Serving) -> Vec<Store> {
+    pub(super) fn stores(&self, serving: &Serving) -> Vec<Store> {
         let wall_ms = self.inner.clock.wall_ms();
         self.look(serving, |cluster, state, now_ms| {
             let stores = state.stores().filter_map(|record| record.store.clone());
@@ -196,6 +196,7 @@ impl PdServer {
             data: Default::default(),
         });
         self.tell_of_orders(&reply.transfer_leaders, &ended);
+        self.watch_operators(&serving);
         Ok(reply)
     }
 

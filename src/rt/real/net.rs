@@ -8,6 +8,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Body;
+use bytes::Bytes;
+use http_body::Body as _;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
@@ -67,6 +70,12 @@ const CONNECTIONS_MAX: usize = 4096;
 const OPENING: Duration = Duration::from_secs(10);
 /// How long calls in flight may take to end after a port has stopped.
 const ENDING: Duration = Duration::from_millis(500);
+/// The length in bytes of the body of a plain HTTP request. A longer one is refused with 413.
+const HTTP_BODY_BYTES_MAX: usize = 1 << 20;
+/// How many plain HTTP requests with a body a port reads or answers at a time. Further ones are refused with 503.
+const HTTP_BODIES_MAX: usize = 64;
+/// How long the body of a plain HTTP request may take to arrive.
+const HTTP_BODY: Duration = Duration::from_secs(10);
 /// Bytes needed to tell HTTP/2 from HTTP/1.
 const PREFACE_BYTES: usize = 24;
 
@@ -104,9 +113,10 @@ impl Net {
         let socket = TcpListener::bind(addr).await?;
         let local = socket.local_addr()?;
         let (stop, stopped) = watch::channel(false);
+        let bodies = Arc::new(Semaphore::new(HTTP_BODIES_MAX));
         let router = routes.prepare().into_axum_router().fallback(move |request: axum::extract::Request| {
-            let http = http.clone();
-            async move { fallback(http, request).await }
+            let (http, bodies) = (http.clone(), bodies.clone());
+            async move { fallback(http, &bodies, request).await }
         });
         tokio::spawn(accept(socket, router, stopped));
         Ok(Listener { addr: local.to_string(), stop })
@@ -114,7 +124,7 @@ impl Net {
 }
 
 /// Handles everything that is not a known gRPC method: a browser, a scraper, or a client of another version.
-async fn fallback(http: HttpHandler, request: axum::extract::Request) -> axum::response::Response {
+async fn fallback(http: HttpHandler, bodies: &Semaphore, request: axum::extract::Request) -> axum::response::Response {
     let grpc = request
         .headers()
         .get(http::header::CONTENT_TYPE)
@@ -123,12 +133,49 @@ async fn fallback(http: HttpHandler, request: axum::extract::Request) -> axum::r
         let status = tonic::Status::unimplemented(format!("no such method: {}", request.uri().path()));
         return status.into_http::<Body>();
     }
-    let answer =
-        http(HttpRequest { method: request.method().to_string(), path: request.uri().path().to_owned() }).await;
+    let (head, body) = request.into_parts();
+    // Held until the response is there, so that the bodies in memory are bounded.
+    let (body, _place) = if body.is_end_stream() {
+        (Bytes::new(), None)
+    } else {
+        let Ok(place) = bodies.try_acquire() else { return problem(503, "too many requests with a body: try again") };
+        match read_body(body, HTTP_BODY_BYTES_MAX, HTTP_BODY).await {
+            Ok(body) => (body, Some(place)),
+            Err((status, why)) => return problem(status, &why),
+        }
+    };
+    let answer = http(HttpRequest {
+        method: head.method.to_string(),
+        path: head.uri.path().to_owned(),
+        query: head.uri.query().unwrap_or_default().to_owned(),
+        body,
+    })
+    .await;
+    let mut response = http::Response::builder().status(answer.status);
+    if !answer.content_type.is_empty() {
+        response = response.header(http::header::CONTENT_TYPE, answer.content_type);
+    }
+    response.body(Body::from(answer.body)).expect("a status and a content type make a response")
+}
+
+/// Reads a body of at most `bytes_max` bytes, for at most `limit`. Returns the status and the reason if that fails.
+async fn read_body(body: Body, bytes_max: usize, limit: Duration) -> Result<Bytes, (u16, String)> {
+    match tokio::time::timeout(limit, Limited::new(body, bytes_max).collect()).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            Err((413, format!("the body is longer than {bytes_max} bytes")))
+        }
+        Ok(Err(error)) => Err((400, format!("cannot read the body: {error}"))),
+        Err(_) => Err((408, format!("the body did not arrive within {limit:?}"))),
+    }
+}
+
+/// Returns the response that reports a problem of the transport.
+fn problem(status: u16, why: &str) -> axum::response::Response {
     http::Response::builder()
-        .status(answer.status)
-        .header(http::header::CONTENT_TYPE, answer.content_type)
-        .body(Body::from(answer.body))
+        .status(status)
+        .header(http::header::CONTENT_TYPE, "text/plain; charset=utf-8")
+        .body(Body::from(format!("{why}\n")))
         .expect("a status and a content type make a response")
 }
 
@@ -249,11 +296,23 @@ impl AsyncWrite for Opening {
 
 #[cfg(test)]
 mod tests {
-    //! Goal: a connection that sends nothing is closed, one that sends data is left alone. Method: local sockets and a
-    //! timeout that expires at once.
+    //! Goal: a connection that sends nothing is closed, one that sends data is left alone; a body has a limit. Method:
+    //! local sockets, a timeout that expires at once, and bodies made by hand.
 
     use super::*;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    #[tokio::test]
+    async fn bodies_are_read_up_to_their_limit() {
+        let limit = Duration::from_secs(5);
+        assert_eq!(read_body(Body::from("12345"), 5, limit).await.unwrap(), "12345");
+        let (status, why) = read_body(Body::from("123456"), 5, limit).await.unwrap_err();
+        assert_eq!((status, &why[..]), (413, "the body is longer than 5 bytes"));
+        let never = Body::from_stream(futures::stream::pending::<io::Result<Bytes>>());
+        assert_eq!(read_body(never, 5, Duration::from_millis(1)).await.unwrap_err().0, 408);
+        let broken = Body::from_stream(futures::stream::iter([Err::<Bytes, _>(io::Error::other("reset"))]));
+        assert_eq!(read_body(broken, 5, limit).await.unwrap_err().0, 400);
+    }
 
     #[tokio::test]
     async fn a_connection_that_says_nothing_ends() {

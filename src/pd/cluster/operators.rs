@@ -1,0 +1,46 @@
+//! The open orders and moves of the leader's view, as operators; taking them back.
+
+use super::Cluster;
+use crate::pd::operators::{Action, Operator};
+use crate::pd::state::PdState;
+use crate::proto::metapb::PeerRole;
+use crate::types::region;
+
+impl Cluster {
+    /// Returns the open orders and moves. `wall_ms` is the time now; a move is reported with it as its beginning,
+    /// because the view does not know better.
+    pub fn open_operators(&self, state: &PdState, now_ms: u64, wall_ms: u64) -> Vec<Operator> {
+        let operator = |region: u64, action: Action, begun_ms: u64| {
+            let epoch = state.region(region).map(region::epoch).unwrap_or_default();
+            let epoch = (epoch.version, epoch.conf_ver);
+            Operator { region, action, by_admin: false, epoch, begun_ms, ended: None }
+        };
+        let orders = self.orders.iter().filter(|(_, order)| !order.ended).map(|(region, order)| {
+            let begun_ms = wall_ms.saturating_sub(now_ms.saturating_sub(order.issued_ms));
+            operator(*region, Action::TransferLeader { from: order.from_store, to: order.to_store }, begun_ms)
+        });
+        let moves = self.moves.iter().map(|(region, moving)| {
+            operator(*region, Action::MovePeer { from: moving.from_store, to: moving.to_store }, wall_ms)
+        });
+        orders.chain(moves).collect()
+    }
+
+    /// Returns whether an operator has reached its goal.
+    pub fn has_reached(&self, state: &PdState, operator: &Operator) -> bool {
+        let Some(region) = state.region(operator.region) else { return false };
+        match operator.action {
+            Action::TransferLeader { to, .. } => self.leader_of(region).is_some_and(|leader| leader.store_id == to),
+            Action::MovePeer { from, to } => {
+                let arrived = region::peer_on(region, to).is_some_and(|peer| peer.role() == PeerRole::Voter);
+                arrived && region::peer_on(region, from).is_none()
+            }
+            Action::Split { version } => region::epoch(region).version > version,
+        }
+    }
+
+    /// Takes back the region's open order and move. A move that has begun is finished or undone, as the region needs.
+    pub fn cancel(&mut self, region: u64) {
+        self.end_order(region, None, false, "taken back".into());
+        self.moves.remove(&region);
+    }
+}

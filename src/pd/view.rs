@@ -1,0 +1,80 @@
+//! A copy of what the placement driver's leader knows at a moment, for people and their tools.
+
+use super::cluster::{ClusterOptions, RegionInfo};
+use super::operators::Operator;
+use crate::proto::metapb::Store;
+use crate::proto::pdpb::Member;
+
+/// What the leader knows. Times are milliseconds, `wall_ms` since 1970.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    /// The cluster's ID.
+    pub cluster_id: u64,
+    /// When the copy was made.
+    pub wall_ms: u64,
+    /// The placement driver's members.
+    pub members: Vec<MemberView>,
+    /// The member that leads it.
+    pub leader: Member,
+    /// Whether the first stores and regions exist; there are none otherwise.
+    pub bootstrapped: bool,
+    /// All stores, by ID, including those that were removed.
+    pub stores: Vec<StoreView>,
+    /// All regions, in the order of their keys.
+    pub regions: Vec<RegionView>,
+    /// The operators that ended lately, then the running ones.
+    pub operators: Vec<Operator>,
+    /// The timestamp below which versions may be collected.
+    pub gc_safe_point: u64,
+    /// Timeouts and limits.
+    pub options: ClusterOptions,
+    /// Whether leaders are spread evenly over the stores.
+    pub balance_leaders: bool,
+    /// Whether replicas are spread evenly over the stores.
+    pub balance_replicas: bool,
+}
+
+/// One member of the placement driver.
+#[derive(Clone, Debug, Default)]
+pub struct MemberView {
+    /// The member.
+    pub member: Member,
+    /// The store of its node.
+    pub store: u64,
+    /// Whether its node has sent a heartbeat recently.
+    pub healthy: bool,
+}
+
+/// One store.
+#[derive(Clone, Debug, Default)]
+pub struct StoreView {
+    /// The record, with the time of the last heartbeat.
+    pub store: Store,
+    /// Milliseconds since the last heartbeat in this leadership, if there was one.
+    pub heartbeat_age_ms: Option<u64>,
+    /// Milliseconds that the store may have been silent: since its last heartbeat, or since this leadership began.
+    pub silent_ms: u64,
+    /// Bytes of its disk.
+    pub capacity_bytes: u64,
+    /// Free bytes of its disk.
+    pub available_bytes: u64,
+    /// Bytes that its data takes.
+    pub used_bytes: u64,
+}
+
+/// One region, or what is left of one whose newer neighbors are known already.
+#[derive(Clone, Debug, Default)]
+pub struct RegionView {
+    /// The region, its leader and its silent peers.
+    pub info: RegionInfo,
+    /// Approximate bytes and keys, if the leader has reported them.
+    pub size: Option<(u64, u64)>,
+    /// Bytes of the commands that its leader proposed between its store's last two heartbeats.
+    pub written_bytes: u64,
+    /// The number of these commands.
+    pub writes: u64,
+    /// The number of reads in the same time.
+    pub reads: u64,
+    /// Whether this is the newest piece with this ID. Others have the keys that no newer region has claimed yet.
+    pub newest: bool,
+}
