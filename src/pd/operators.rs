@@ -31,6 +31,11 @@ pub enum Action {
         /// The store that gets one.
         to: u64,
     },
+    /// Makes the region part of its neighbour.
+    Merge {
+        /// The neighbour.
+        target: u64,
+    },
     /// Splits a region.
     Split {
         /// The region's version before the split.

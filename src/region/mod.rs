@@ -38,6 +38,7 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("region.members-keep-conf-ver", "a change of a region's peers leaves its configuration version as it is"),
     ("region.merging-applies", "a frozen region goes on applying commands"),
     ("region.rollback-after-seal", "a region that its target may still take over goes on as before"),
+    ("region.commit-at-any-epoch", "a target takes over a source at another epoch than that for which it froze"),
     ("region.merge-version-low", "a region that took over another one may have a lower version than that"),
     ("region.list-not-inherited", "a region that takes over another one forgets what that had taken over"),
     ("region.ttl-collects-live", "values are collected that have not expired"),

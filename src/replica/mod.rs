@@ -102,7 +102,6 @@ pub const MUTANTS: &[(&str, &str)] = &[
         "a target's higher epoch is taken for proof that it decided against a merge, whatever it took over",
     ),
     ("replica.heir-not-asked", "a sealed group whose target became part of another group does not ask that one"),
-    ("replica.commit-at-any-epoch", "a target proposes to take over a source at another epoch than the source knows"),
     ("replica.commit-without-all", "a target proposes to take over a source while a peer of it has nothing yet"),
     (
         "replica.source-kept-by-none",

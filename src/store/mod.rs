@@ -49,7 +49,6 @@ pub const MUTANTS: &[(&str, &str)] = &[
         "store.freed-reserve-forgotten",
         "a store that restarts without its reserve does not know that it was nearly full",
     ),
-    ("store.merging-is-read", "a frozen region serves a read that was routed before it was frozen"),
     ("store.version-not-awaited", "a region is split before every node knows how to"),
     (
         "store.passes-leaders-to-and-fro",

@@ -224,9 +224,6 @@ impl Route for RegionRoute {
         probe::emit(|| Probe::ReadServed { store, group, read, applied: self.view.applied() });
         assert_eq!(region.id, self.region.id, "a request must read the region that it was routed to");
         self.store.check_version(self.version, &region)?;
-        if self.view.is_merging() && !crate::mutant!("store.merging-is-read") {
-            return Err(Error::NotReadable(self.view.group));
-        }
         let fence = Fence { term, version: region::epoch(&region).version };
         Ok(RegionRead { region, snapshot, now_s: self.store.now_s(), fence })
     }

@@ -20,8 +20,8 @@ const LOOK_MS: u64 = 1000;
 /// A region that is to become part of another one.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Merge {
-    target: u64,
-    issued_ms: u64,
+    pub(super) target: u64,
+    pub(super) issued_ms: u64,
 }
 
 fn stores(region: &Region) -> BTreeSet<u64> {

@@ -1,4 +1,4 @@
-//! The open orders and moves of the leader's view, as operators; taking them back.
+//! The open orders, moves and merges of the leader's view, as operators; taking them back.
 
 use super::Cluster;
 use crate::pd::operators::{Action, Operator};
@@ -7,7 +7,7 @@ use crate::proto::metapb::PeerRole;
 use crate::types::region;
 
 impl Cluster {
-    /// Returns the open orders and moves. `wall_ms` is the time now; a move is reported with it as its beginning,
+    /// Returns the open orders, moves and merges. `wall_ms` is the time now; a move is reported with it as its beginning,
     /// because the view does not know better.
     pub fn open_operators(&self, state: &PdState, now_ms: u64, wall_ms: u64) -> Vec<Operator> {
         let operator = |region: u64, action: Action, begun_ms: u64| {
@@ -22,25 +22,36 @@ impl Cluster {
         let moves = self.moves.iter().map(|(region, moving)| {
             operator(*region, Action::MovePeer { from: moving.from_store, to: moving.to_store }, wall_ms)
         });
-        orders.chain(moves).collect()
+        let merges = self.merges.iter().map(|(region, merge)| {
+            let begun_ms = wall_ms.saturating_sub(now_ms.saturating_sub(merge.issued_ms));
+            operator(*region, Action::Merge { target: merge.target }, begun_ms)
+        });
+        // One of each region: a source's replicas move before it is merged.
+        let merged = merges.collect::<Vec<_>>();
+        let moves = moves.filter(|moving| merged.iter().all(|merge| merge.region != moving.region));
+        orders.chain(moves).chain(merged.iter().cloned()).collect()
     }
 
     /// Returns whether an operator has reached its goal.
     pub fn has_reached(&self, state: &PdState, operator: &Operator) -> bool {
-        let Some(region) = state.region(operator.region) else { return false };
+        let Some(region) = state.region(operator.region) else {
+            return matches!(operator.action, Action::Merge { .. });
+        };
         match operator.action {
             Action::TransferLeader { to, .. } => self.leader_of(region).is_some_and(|leader| leader.store_id == to),
             Action::MovePeer { from, to } => {
                 let arrived = region::peer_on(region, to).is_some_and(|peer| peer.role() == PeerRole::Voter);
                 arrived && region::peer_on(region, from).is_none()
             }
+            Action::Merge { .. } => false,
             Action::Split { version } => region::epoch(region).version > version,
         }
     }
 
-    /// Takes back the region's open order and move. A move that has begun is finished or undone, as the region needs.
+    /// Takes back the region's open order, move and merge. A move that has begun is finished or undone, as the region needs.
     pub fn cancel(&mut self, region: u64) {
         self.end_order(region, None, false, "taken back".into());
         self.moves.remove(&region);
+        self.merges.remove(&region);
     }
 }

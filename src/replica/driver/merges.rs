@@ -96,7 +96,7 @@ impl Driver {
             return;
         }
         // It has decided, by its epoch.
-        if region::epoch(peer.region()) != epoch && !crate::mutant!("replica.commit-at-any-epoch") {
+        if region::epoch(peer.region()) != epoch && !crate::mutant!("region.commit-at-any-epoch") {
             self.merge_waits.targets.remove(&target);
             return;
         }

@@ -46,12 +46,11 @@ pub(super) enum Accepted {
 /// # Errors
 /// Returns PD's answer to a request that is not in order, in the order of PD's checks.
 pub(super) fn accept(view: &View, body: &Map<String, Value>) -> Result<Accepted, Answer> {
-    const UNBUILT: [&str; 8] = [
+    const UNBUILT: [&str; 7] = [
         "transfer-region",
         "add-peer",
         "add-learner",
         "remove-peer",
-        "merge-region",
         "scatter-region",
         "scatter-regions",
         "grant-leader",
@@ -60,12 +59,17 @@ pub(super) fn accept(view: &View, body: &Map<String, Value>) -> Result<Accepted,
     let name = body.get("name").and_then(Value::as_str).ok_or_else(|| bad("missing operator name"))?;
     if UNBUILT.contains(&name) {
         return Err(Answer::unbuilt(&format!(
-            "Armilla does not have the operator {name} yet: it has transfer-leader, transfer-peer, and split-region \
-             with the policy usekey"
+            "Armilla does not have the operator {name} yet: it has transfer-leader, transfer-peer, merge-region, and \
+             split-region with the policy usekey"
         )));
     }
-    if !["transfer-leader", "transfer-peer", "split-region"].contains(&name) {
+    if !["transfer-leader", "transfer-peer", "merge-region", "split-region"].contains(&name) {
         return Err(bad("unknown operator"));
+    }
+    if name == "merge-region" {
+        let from = id_in(body, "source_region_id").ok_or_else(|| bad("invalid source region id to merge from"))?;
+        let to = id_in(body, "target_region_id").ok_or_else(|| bad("invalid target region id to merge to"))?;
+        return merge_region(view, from, to);
     }
     let id = id_in(body, "region_id").ok_or_else(|| bad("missing region id"))?;
     match name {
@@ -117,6 +121,17 @@ fn transfer_peer(view: &View, id: u64, from: u64, to: u64) -> Result<Accepted, A
     }
     free(view, id)?;
     Ok(Accepted::Move { region: id, action: Action::MovePeer { from, to } })
+}
+
+fn merge_region(view: &View, source: u64, target: u64) -> Result<Accepted, Answer> {
+    let find = |id| regions::find(view, id).ok_or_else(|| region_not_found(500, id));
+    let (from, to) = (find(source)?, find(target)?);
+    if source == target || !region::adjoin(&from.info.region, &to.info.region) {
+        return Err(Answer::error(500, "[PD:region:ErrRegionNotAdjacent]two regions are not adjacent"));
+    }
+    free(view, source)?;
+    free(view, target)?;
+    Ok(Accepted::Move { region: source, action: Action::Merge { target } })
 }
 
 fn split_region(view: &View, id: u64, body: &Map<String, Value>) -> Result<Accepted, Answer> {

@@ -252,6 +252,7 @@ async fn begin(pd: &PdServer, request: &Request) -> Changed<Begun> {
     let ordered = match action {
         Action::TransferLeader { to, .. } => pd.transfer_leader(region, to).await,
         Action::MovePeer { from, to } => pd.move_peer(region, from, to).await,
+        Action::Merge { target } => pd.merge_regions(region, target).await,
         Action::Split { .. } => Ok(()),
     };
     let begun = match ordered {

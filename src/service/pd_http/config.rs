@@ -10,7 +10,7 @@ use super::regions;
 use super::request::Request;
 use super::text;
 use crate::pd::view::View;
-use crate::types::limits::REPLICA_MOVES_MAX;
+use crate::types::limits::{MERGES_MAX, REPLICA_MOVES_MAX};
 use crate::types::version::TIKV_VERSION;
 
 /// The group and the ID of the only placement rule.
@@ -33,11 +33,12 @@ struct Replication {
 struct Schedule {
     max_merge_region_size: u64,
     max_merge_region_keys: u64,
+    split_merge_interval: String,
     max_store_down_time: String,
     leader_schedule_limit: usize,
     leader_schedule_policy: &'static str,
     region_schedule_limit: usize,
-    merge_schedule_limit: u64,
+    merge_schedule_limit: usize,
     hot_region_schedule_limit: u64,
     witness_schedule_limit: u64,
     tolerant_size_ratio: u64,
@@ -97,13 +98,14 @@ fn replication(view: &View) -> Replication {
 
 fn schedule(view: &View) -> Schedule {
     Schedule {
-        max_merge_region_size: 0,
+        max_merge_region_size: view.options.merge_below_bytes >> 20,
         max_merge_region_keys: 0,
+        split_merge_interval: text::duration_ms(view.options.merge_rest_ms),
         max_store_down_time: text::duration_ms(view.options.max_down_ms),
         leader_schedule_limit: if view.balance_leaders { view.options.orders_max } else { 0 },
         leader_schedule_policy: "count",
         region_schedule_limit: if view.balance_replicas { REPLICA_MOVES_MAX } else { 0 },
-        merge_schedule_limit: 0,
+        merge_schedule_limit: if view.options.merge_below_bytes > 0 { MERGES_MAX } else { 0 },
         hot_region_schedule_limit: 0,
         witness_schedule_limit: 0,
         tolerant_size_ratio: 0,

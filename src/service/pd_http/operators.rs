@@ -12,7 +12,7 @@ use crate::pd::operators::{Action, Operator, Outcome};
 use crate::pd::view::View;
 
 /// The bits of an operator's kind, with their names in the order of PD's texts.
-const KINDS: [(&str, u32); 4] = [("admin", 1), ("split", 16), ("region", 64), ("leader", 128)];
+const KINDS: [(&str, u32); 5] = [("admin", 1), ("merge", 2), ("split", 16), ("region", 64), ("leader", 128)];
 
 #[derive(Serialize)]
 struct Epoch {
@@ -46,6 +46,7 @@ fn has(operator: &Operator, name: &str) -> bool {
     let by_admin = operator.by_admin;
     match name {
         "admin" => by_admin,
+        "merge" => matches!(operator.action, Action::Merge { .. }),
         "split" => matches!(operator.action, Action::Split { .. }),
         "region" => matches!(operator.action, Action::MovePeer { .. }),
         "leader" => matches!(operator.action, Action::TransferLeader { .. }),
@@ -57,6 +58,8 @@ fn desc(operator: &Operator) -> &'static str {
     match (operator.by_admin, operator.action) {
         (true, Action::TransferLeader { .. }) => "admin-transfer-leader",
         (true, Action::MovePeer { .. }) => "admin-move-peer",
+        (true, Action::Merge { .. }) => "admin-merge-region",
+        (false, Action::Merge { .. }) => "merge-region",
         (_, Action::Split { .. }) => "admin-split-region",
         (false, Action::TransferLeader { .. }) => "balance-leader",
         (false, Action::MovePeer { .. }) => "balance-region",
@@ -67,6 +70,7 @@ fn brief(operator: &Operator) -> String {
     match operator.action {
         Action::TransferLeader { from, to } => format!("transfer leader: store {from} to {to}"),
         Action::MovePeer { from, to } => format!("mv peer: store [{from}] to [{to}]"),
+        Action::Merge { target } => format!("merge: region {} to {target}", operator.region),
         Action::Split { .. } => format!("split: region {} use policy USEKEY", operator.region),
     }
 }
@@ -75,6 +79,7 @@ fn step(operator: &Operator) -> String {
     match operator.action {
         Action::TransferLeader { from, to } => format!("transfer leader from store {from} to store {to}"),
         Action::MovePeer { from, to } => format!("move peer from store {from} to store {to}"),
+        Action::Merge { target } => format!("merge region {} into region {target}", operator.region),
         Action::Split { .. } => "split region with policy USEKEY".into(),
     }
 }
@@ -83,7 +88,7 @@ fn step(operator: &Operator) -> String {
 fn timeout(operator: &Operator) -> &'static str {
     match operator.action {
         Action::TransferLeader { .. } => "10s",
-        Action::MovePeer { .. } => "10m0s",
+        Action::MovePeer { .. } | Action::Merge { .. } => "10m0s",
         Action::Split { .. } => "1m0s",
     }
 }

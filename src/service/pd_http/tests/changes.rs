@@ -33,6 +33,8 @@ fn operators_that_are_in_order() {
     let moving = json!({ "name": "transfer-peer", "region_id": 100, "from_store_id": 3, "to_store_id": 4 });
     let action = Action::MovePeer { from: 3, to: 4 };
     assert_eq!(ask(&four, moving), Ok(Accepted::Move { region: 100, action }));
+    let merge = json!({ "name": "merge-region", "source_region_id": 100, "target_region_id": 200 });
+    assert_eq!(ask(&view, merge), Ok(Accepted::Move { region: 100, action: Action::Merge { target: 200 } }));
     let keys = json!(["6E", "6e", "73"]);
     let split = json!({ "name": "split-region", "region_id": 200, "policy": "usekey", "keys": keys });
     let keys = vec!["n".into(), "s".into()];
@@ -79,7 +81,13 @@ fn operators_that_are_not() {
     assert_eq!(ask(&view, split("usekey", json!([]))).unwrap_err().0, 400);
     assert_eq!(ask(&view, split("usekey", json!([7]))).unwrap_err().0, 400);
     assert_eq!(ask(&view, split("scan", json!([]))).unwrap_err().0, 501);
-    assert_eq!(ask(&view, json!({ "name": "merge-region" })).unwrap_err().0, 501);
+    assert_eq!(ask(&view, json!({ "name": "scatter-region" })).unwrap_err().0, 501);
+    let merge =
+        |from: u64, to: u64| json!({ "name": "merge-region", "source_region_id": from, "target_region_id": to });
+    r(json!({ "name": "merge-region" }), 400, "invalid source region id to merge from");
+    r(json!({ "name": "merge-region", "source_region_id": 1 }), 400, "invalid target region id to merge to");
+    r(merge(100, 99999), 500, "[PD:region:ErrRegionNotFound]region 99999 not found");
+    r(merge(100, 100), 500, "[PD:region:ErrRegionNotAdjacent]two regions are not adjacent");
 }
 
 #[test]
