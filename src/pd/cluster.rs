@@ -11,10 +11,15 @@
 
 mod merge;
 mod operators;
+mod scatter;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use self::merge::Merge;
+use self::scatter::Groups;
+pub use self::scatter::Scattered;
 use super::lookup::Lookup;
 use super::schedule::balance::{self, Placement, Proposal};
 use super::schedule::leader::{self, LeaderPlacement};
@@ -176,6 +181,7 @@ pub struct Cluster {
     moves: BTreeMap<u64, Move>,
     /// By source: regions that are to become part of a neighbour.
     merges: BTreeMap<u64, Merge>,
+    scattered: Groups,
     /// When the balance of replicas, and merges, are next looked at.
     balance_at_ms: u64,
     merges_at_ms: u64,
@@ -209,6 +215,7 @@ impl Cluster {
             learners: BTreeMap::new(),
             moves: BTreeMap::new(),
             merges: BTreeMap::new(),
+            scattered: Groups::default(),
             balance_at_ms: 0,
             merges_at_ms: 0,
         }
@@ -240,9 +247,13 @@ impl Cluster {
         if let Some(why) = self.unfit(to, now_ms) {
             return Err(why);
         }
-        let conf_ver = region::epoch(region).conf_ver;
-        self.moves.insert(id, Move { from_store: from, to_store: to, changed_ms: now_ms, conf_ver });
+        self.begin_move(&region.clone(), from, to, now_ms);
         Ok(())
+    }
+
+    fn begin_move(&mut self, region: &Region, from_store: u64, to_store: u64, now_ms: u64) {
+        let conf_ver = region::epoch(region).conf_ver;
+        self.moves.insert(region.id, Move { from_store, to_store, changed_ms: now_ms, conf_ver });
     }
 
     /// Begins moves of replicas that spread them evenly over the stores.

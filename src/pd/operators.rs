@@ -14,6 +14,9 @@ const KEPT_MS: u64 = 10 * 60 * 1000;
 /// How long a split may take before it counts as failed, in milliseconds.
 const SPLIT_MS: u64 = 60 * 1000;
 
+/// How long a scatter may take before it counts as failed, in milliseconds.
+const SCATTER_MS: u64 = 3 * 60 * 1000;
+
 /// What an operator does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -35,6 +38,13 @@ pub enum Action {
     Merge {
         /// The neighbour.
         target: u64,
+    },
+    /// Spreads regions that a client has just split.
+    Scatter {
+        /// The store that is to lead the region.
+        leader: u64,
+        /// The store that gives up a replica, and the one that gets it.
+        moved: Option<(u64, u64)>,
     },
     /// Splits a region.
     Split {
@@ -97,12 +107,13 @@ impl Operators {
         for (region, operator) in &self.running {
             let is_open = match operator.action {
                 Action::Split { .. } => now_ms.saturating_sub(operator.begun_ms) < SPLIT_MS && !reached(operator),
+                Action::Scatter { .. } => now_ms.saturating_sub(operator.begun_ms) < SCATTER_MS && !reached(operator),
                 action => open.iter().any(|other| other.region == *region && other.action == action),
             };
             if !is_open {
                 let outcome = match operator.action {
                     _ if reached(operator) => Outcome::Success,
-                    Action::Split { .. } => Outcome::Timeout,
+                    Action::Split { .. } | Action::Scatter { .. } => Outcome::Timeout,
                     _ => Outcome::Canceled,
                 };
                 over.push((*region, outcome));

@@ -189,7 +189,7 @@ macro_rules! methods {
             $($($name,)+)+
             // pdpb.PD
             GetMembers, Tso, GetRegion, GetPrevRegion, GetRegionByID, ScanRegions, GetStore, GetAllStores,
-            UpdateGCSafePoint, GetGCSafePoint, QueryRegion, BatchScanRegions, GetGCState,
+            UpdateGCSafePoint, GetGCSafePoint, QueryRegion, BatchScanRegions, GetGCState, ScatterRegion, GetOperator,
             // meta_storagepb.MetaStorage and etcd
             MetaStorageGet, EtcdRange, EtcdMemberList,
             // armilla.pd.Cluster

@@ -13,6 +13,7 @@ use futures::Stream;
 use futures::future::BoxFuture;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::pd::operators::Outcome;
 use crate::pd::{PdError, PdServer, RegionInfo};
 use crate::proto::armilla::pd::OverviewReply;
 use crate::proto::metapb::{Store, StoreState};
@@ -20,10 +21,11 @@ use crate::proto::pdpb::pd_server::Pd;
 use crate::proto::pdpb::{
     self, BatchScanRegionsRequest, BatchScanRegionsResponse, ErrorType, GcState, GetAllStoresRequest,
     GetAllStoresResponse, GetClusterInfoRequest, GetClusterInfoResponse, GetGcSafePointRequest, GetGcSafePointResponse,
-    GetGcStateRequest, GetGcStateResponse, GetMembersRequest, GetMembersResponse, GetRegionByIdRequest,
-    GetRegionRequest, GetRegionResponse, GetStoreRequest, GetStoreResponse, GlobalGcBarriersInfo, KeyRange,
-    KeyspaceScope, Member, QueryRegionRequest, QueryRegionResponse, RequestHeader, ResponseHeader, ScanRegionsRequest,
-    ScanRegionsResponse, ServiceMode, TsoRequest, TsoResponse, UpdateGcSafePointRequest, UpdateGcSafePointResponse,
+    GetGcStateRequest, GetGcStateResponse, GetMembersRequest, GetMembersResponse, GetOperatorRequest,
+    GetOperatorResponse, GetRegionByIdRequest, GetRegionRequest, GetRegionResponse, GetStoreRequest, GetStoreResponse,
+    GlobalGcBarriersInfo, KeyRange, KeyspaceScope, Member, OperatorStatus, QueryRegionRequest, QueryRegionResponse,
+    RequestHeader, ResponseHeader, ScanRegionsRequest, ScanRegionsResponse, ScatterRegionRequest,
+    ScatterRegionResponse, ServiceMode, TsoRequest, TsoResponse, UpdateGcSafePointRequest, UpdateGcSafePointResponse,
     keyspace_scope,
 };
 use crate::types::{NODE_CALLER, Result as StoreResult};
@@ -31,6 +33,7 @@ use crate::types::{NODE_CALLER, Result as StoreResult};
 use super::calls::Method;
 use super::forward;
 use super::layer::observe::Observer;
+use super::pd_http::operators;
 use super::query_region;
 use super::tso;
 
@@ -152,6 +155,8 @@ has_header!(
     UpdateGcSafePointRequest,
     GetGcSafePointRequest,
     GetGcStateRequest,
+    ScatterRegionRequest,
+    GetOperatorRequest,
 );
 
 /// Returns the header which says that there are no stores and regions yet.
@@ -356,6 +361,57 @@ impl Pd for PdService {
     async fn get_region_by_id(&self, request: Request<GetRegionByIdRequest>) -> Answer<GetRegionResponse> {
         let r = request.get_ref();
         self.lead(Method::GetRegionByID, &request, |pd| pd.get_region_by_id(r.region_id), region).await
+    }
+
+    async fn scatter_region(&self, request: Request<ScatterRegionRequest>) -> Answer<ScatterRegionResponse> {
+        let r = request.get_ref();
+        let ids = if r.regions_id.is_empty() { vec![r.region_id] } else { r.regions_id.clone() };
+        // Clients that scatter one region get an error for one that is unknown; a list may have some.
+        let alone = r.regions_id.is_empty();
+        let ask = |pd| {
+            let (ids, group) = (ids.clone(), r.group.clone());
+            async move {
+                let known = PdServer::get_region_by_id(pd, ids[0]).await?.is_some();
+                let failed = if known || !alone { PdServer::scatter(pd, &ids, &group).await? } else { Vec::new() };
+                let done = ids.len().saturating_sub(failed.len());
+                Ok((known, (done * 100 / ids.len().max(1)) as u64))
+            }
+        };
+        self.lead(Method::ScatterRegion, &request, ask, |header, (known, finished_percentage)| {
+            if alone && !known && header.as_ref().is_some_and(|header| header.error.is_none()) {
+                let header = self.refusal(ErrorType::RegionNotFound, "region not found".into());
+                return ScatterRegionResponse { header, finished_percentage: 0 };
+            }
+            ScatterRegionResponse { header, finished_percentage }
+        })
+        .await
+    }
+
+    async fn get_operator(&self, request: Request<GetOperatorRequest>) -> Answer<GetOperatorResponse> {
+        let region_id = request.get_ref().region_id;
+        let ask = |pd| PdServer::operator_of(pd, region_id);
+        self.lead(Method::GetOperator, &request, ask, |header, found| {
+            let Some(operator) = found else {
+                let found = header.as_ref().is_none_or(|header| header.error.is_some());
+                let none = || self.refusal(ErrorType::RegionNotFound, "Not Found".into());
+                let header = if found { header } else { none() };
+                return GetOperatorResponse { header, ..GetOperatorResponse::default() };
+            };
+            let status = match operator.ended {
+                None => OperatorStatus::Running,
+                Some((_, Outcome::Success)) => OperatorStatus::Success,
+                Some((_, Outcome::Canceled)) => OperatorStatus::Cancel,
+                Some((_, Outcome::Timeout)) => OperatorStatus::Timeout,
+            };
+            GetOperatorResponse {
+                header,
+                region_id,
+                desc: operators::desc(&operator).into(),
+                status: status as i32,
+                kind: operators::kind(&operator).into(),
+            }
+        })
+        .await
     }
 
     async fn scan_regions(&self, request: Request<ScanRegionsRequest>) -> Answer<ScanRegionsResponse> {

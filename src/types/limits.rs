@@ -371,6 +371,12 @@ pub const PROMOTED_LAG_ENTRIES_MAX: u64 = 128;
 /// How long a follower waits for its leader's commit index.
 pub const READ_INDEX_WAIT_MAX: Duration = Duration::from_secs(1);
 
+/// How many regions a request scatters.
+pub const SCATTERED_MAX: usize = 1024;
+
+/// How many groups of scattered regions are remembered.
+pub const SCATTER_GROUPS_MAX: usize = 64;
+
 /// How many regions become part of a neighbour at a time.
 pub const MERGES_MAX: usize = 8;
 

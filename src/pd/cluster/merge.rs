@@ -147,65 +147,7 @@ mod tests {
     //! are merged. Method: a view of three or four stores, filled by hand.
     use super::*;
     use crate::pd::cluster::ClusterOptions;
-    use crate::proto::armilla::pd::pd_command::Op;
-    use crate::proto::armilla::pd::{Bootstrap, PdCommand, RegionHeartbeat, StoreHeartbeatRequest};
-    use crate::proto::metapb::Store;
-    use crate::types::region::{Peer, RegionEpoch};
-
-    const SETTLED_MS: u64 = 60_000;
-
-    fn region(id: u64, start: &'static str, end: &'static str, stores: &[u64]) -> Region {
-        let peer = |store: &u64| Peer { id: id * 10 + store, store_id: *store, ..Peer::default() };
-        Region {
-            id,
-            start_key: start.into(),
-            end_key: end.into(),
-            region_epoch: Some(RegionEpoch { conf_ver: 1, version: 1 }),
-            peers: stores.iter().map(peer).collect(),
-            ..Region::default()
-        }
-    }
-
-    fn state(regions: Vec<Region>, version: u32) -> PdState {
-        let store = |id| Store { id, address: format!("n{id}:1"), ..Store::default() };
-        let mut state = PdState::new();
-        let bootstrap = Bootstrap {
-            stores: (1..=4).map(store).collect(),
-            uuids: (1..=4).map(|id| format!("u{id}")).collect(),
-            names: (1..=4).map(|id| format!("n{id}")).collect(),
-            regions,
-            next_id: 1000,
-        };
-        for op in [Op::Bootstrap(bootstrap), Op::ClusterVersion(version)] {
-            let (reply, _) = state.apply(PdCommand { op: Some(op) });
-            assert_eq!(reply.refused, "");
-        }
-        state
-    }
-
-    /// All stores report, each with the regions that it leads: those whose first peer it has.
-    fn report(cluster: &mut Cluster, state: &PdState, silent: u64, bytes: u64, now_ms: u64) {
-        for store in (1..=4).filter(|store| *store != silent) {
-            let leads = |region: &&Region| region.peers[0].store_id == store;
-            let report = |region: &Region| RegionHeartbeat {
-                region: Some(region.clone()),
-                leader: Some(region.peers[0]),
-                term: 6,
-                approximate_bytes: bytes,
-                ..RegionHeartbeat::default()
-            };
-            let regions = state.regions().filter(leads).map(report).collect();
-            let request = StoreHeartbeatRequest { store_id: store, regions, ..StoreHeartbeatRequest::default() };
-            assert_eq!(cluster.heartbeat(request, state, now_ms), []);
-        }
-    }
-
-    fn heard(state: &PdState, options: ClusterOptions) -> Cluster {
-        let mut cluster = Cluster::new(options, 0);
-        report(&mut cluster, state, 0, 5, 1);
-        report(&mut cluster, state, 0, 5, SETTLED_MS);
-        cluster
-    }
+    use crate::pd::cluster::tests::{SETTLED_MS, heard, region, report, state};
 
     #[test]
     fn a_source_is_ordered_to_merge() {

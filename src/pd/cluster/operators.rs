@@ -7,8 +7,8 @@ use crate::proto::metapb::PeerRole;
 use crate::types::region;
 
 impl Cluster {
-    /// Returns the open orders, moves and merges. `wall_ms` is the time now; a move is reported with it as its beginning,
-    /// because the view does not know better.
+    /// Returns the open orders, moves and merges. `wall_ms` is the time now; a move is reported with it as its
+    /// beginning, because the view does not know better.
     pub fn open_operators(&self, state: &PdState, now_ms: u64, wall_ms: u64) -> Vec<Operator> {
         let operator = |region: u64, action: Action, begun_ms: u64| {
             let epoch = state.region(region).map(region::epoch).unwrap_or_default();
@@ -44,11 +44,13 @@ impl Cluster {
                 arrived && region::peer_on(region, from).is_none()
             }
             Action::Merge { .. } => false,
+            Action::Scatter { leader, moved } => self.is_scattered(region, leader, moved),
             Action::Split { version } => region::epoch(region).version > version,
         }
     }
 
-    /// Takes back the region's open order, move and merge. A move that has begun is finished or undone, as the region needs.
+    /// Takes back the region's open order, move and merge. A move that has begun is finished or undone, as the region
+    /// needs.
     pub fn cancel(&mut self, region: u64) {
         self.end_order(region, None, false, "taken back".into());
         self.moves.remove(&region);

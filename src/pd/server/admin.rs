@@ -1,6 +1,7 @@
 //! What people's tools ask: a copy of all that the leader knows, operators, the leader's own place.
 
 use super::{PdError, PdResult, PdServer, Serving};
+use crate::pd::cluster::Scattered;
 use crate::pd::operators::{Action, Operator, Outcome};
 use crate::pd::view::{MemberView, RegionView, StoreView, View};
 use crate::proto::armilla::pd::SetStoreLabels;
@@ -83,6 +84,33 @@ impl PdServer {
         };
         serving.operators.lock().expect("no holder panics").begin(operator);
         Ok(())
+    }
+
+    /// Begins to spread regions evenly over the stores, together with those of earlier requests of the same group.
+    /// Returns the IDs of those that cannot be moved now.
+    ///
+    /// # Errors
+    /// None beyond those of every call.
+    pub async fn scatter(&self, ids: &[u64], group: &str) -> PdResult<Vec<u64>> {
+        let serving = self.confirmed_cluster().await?;
+        let (scattered, failed) =
+            self.look(&serving, |cluster, state, now_ms| cluster.scatter(state, ids, group, now_ms));
+        for Scattered { region, leader, moved } in scattered {
+            self.begin_operator(region, Action::Scatter { leader, moved }).await?;
+        }
+        Ok(failed)
+    }
+
+    /// Returns the running operator of a region, or the one that ended last.
+    ///
+    /// # Errors
+    /// None beyond those of every call.
+    pub async fn operator_of(&self, region_id: u64) -> PdResult<Option<Operator>> {
+        let serving = self.confirmed_cluster().await?;
+        self.watch_operators(&serving);
+        let operators = serving.operators.lock().expect("no holder panics").list();
+        // The running one is the last.
+        Ok(operators.into_iter().rfind(|operator| operator.region == region_id))
     }
 
     /// Takes back the running operators of a region, or of all regions. Returns how many there were.

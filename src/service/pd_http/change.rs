@@ -253,7 +253,8 @@ async fn begin(pd: &PdServer, request: &Request) -> Changed<Begun> {
         Action::TransferLeader { to, .. } => pd.transfer_leader(region, to).await,
         Action::MovePeer { from, to } => pd.move_peer(region, from, to).await,
         Action::Merge { target } => pd.merge_regions(region, target).await,
-        Action::Split { .. } => Ok(()),
+        // A split is made by the node that received the request; a scatter is begun by another call.
+        Action::Split { .. } | Action::Scatter { .. } => Ok(()),
     };
     let begun = match ordered {
         Ok(()) => pd.begin_operator(region, action).await,

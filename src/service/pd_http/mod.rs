@@ -24,7 +24,7 @@ mod checks;
 mod config;
 mod labels;
 mod members;
-mod operators;
+pub(in crate::service) mod operators;
 mod regions;
 mod request;
 mod routes;

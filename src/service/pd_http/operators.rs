@@ -49,15 +49,17 @@ fn has(operator: &Operator, name: &str) -> bool {
         "merge" => matches!(operator.action, Action::Merge { .. }),
         "split" => matches!(operator.action, Action::Split { .. }),
         "region" => matches!(operator.action, Action::MovePeer { .. }),
-        "leader" => matches!(operator.action, Action::TransferLeader { .. }),
+        "leader" => matches!(operator.action, Action::TransferLeader { .. } | Action::Scatter { .. }),
         _ => false,
     }
 }
 
-fn desc(operator: &Operator) -> &'static str {
+/// Returns the name of an operator.
+pub(in crate::service) fn desc(operator: &Operator) -> &'static str {
     match (operator.by_admin, operator.action) {
         (true, Action::TransferLeader { .. }) => "admin-transfer-leader",
         (true, Action::MovePeer { .. }) => "admin-move-peer",
+        (_, Action::Scatter { .. }) => "scatter-region",
         (true, Action::Merge { .. }) => "admin-merge-region",
         (false, Action::Merge { .. }) => "merge-region",
         (_, Action::Split { .. }) => "admin-split-region",
@@ -70,6 +72,7 @@ fn brief(operator: &Operator) -> String {
     match operator.action {
         Action::TransferLeader { from, to } => format!("transfer leader: store {from} to {to}"),
         Action::MovePeer { from, to } => format!("mv peer: store [{from}] to [{to}]"),
+        Action::Scatter { leader, .. } => format!("scatter: leader to store {leader}"),
         Action::Merge { target } => format!("merge: region {} to {target}", operator.region),
         Action::Split { .. } => format!("split: region {} use policy USEKEY", operator.region),
     }
@@ -79,6 +82,10 @@ fn step(operator: &Operator) -> String {
     match operator.action {
         Action::TransferLeader { from, to } => format!("transfer leader from store {from} to store {to}"),
         Action::MovePeer { from, to } => format!("move peer from store {from} to store {to}"),
+        Action::Scatter { leader, moved: None } => format!("transfer leader to store {leader}"),
+        Action::Scatter { leader, moved: Some((from, to)) } => {
+            format!("move peer from store {from} to store {to}, transfer leader to store {leader}")
+        }
         Action::Merge { target } => format!("merge region {} into region {target}", operator.region),
         Action::Split { .. } => "split region with policy USEKEY".into(),
     }
@@ -89,13 +96,19 @@ fn timeout(operator: &Operator) -> &'static str {
     match operator.action {
         Action::TransferLeader { .. } => "10s",
         Action::MovePeer { .. } | Action::Merge { .. } => "10m0s",
+        Action::Scatter { .. } => "3m0s",
         Action::Split { .. } => "1m0s",
     }
 }
 
+/// Returns the text of an operator's kind.
+pub(in crate::service) fn kind(operator: &Operator) -> String {
+    let kinds: Vec<&str> = KINDS.iter().map(|(name, _)| *name).filter(|name| has(operator, name)).collect();
+    kinds.join(",")
+}
+
 /// Returns the text of an operator without its outcome.
 fn described(operator: &Operator) -> String {
-    let kinds: Vec<&str> = KINDS.iter().map(|(name, _)| *name).filter(|name| has(operator, name)).collect();
     let (version, conf_ver) = operator.epoch;
     let begun = text::time_ms(operator.begun_ms);
     let steps_done = u32::from(matches!(operator.ended, Some((_, Outcome::Success))));
@@ -104,7 +117,7 @@ fn described(operator: &Operator) -> String {
          currentStep:{steps_done}, size:1, steps:[0:{{{}}}], timeout:[{}])",
         desc(operator),
         brief(operator),
-        kinds.join(","),
+        kind(operator),
         operator.region,
         step(operator),
         timeout(operator),
