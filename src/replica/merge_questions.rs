@@ -42,8 +42,9 @@ impl MergeQuestions {
             let views = self.handle.views();
             let alone: Vec<_> = views.iter().filter(|view| view.is_alone() && view.group != GroupId::PD).collect();
             // A store that is cut off has many of them: they take turns.
+            let asks = if crate::mutant!("replica.fate-not-asked") { 0 } else { FATES_AT_ONCE_MAX };
             let first = round * FATES_AT_ONCE_MAX % alone.len().max(1);
-            for view in alone.iter().cycle().skip(first).take(alone.len().min(FATES_AT_ONCE_MAX)) {
+            for view in alone.iter().cycle().skip(first).take(alone.len().min(asks)) {
                 self.seek_fate(view).await;
             }
             round += 1;

@@ -107,6 +107,11 @@ pub const MUTANTS: &[(&str, &str)] = &[
         "replica.source-kept-by-none",
         "a peer whose group was merged ends although another peer there has to take over its range",
     ),
+    ("replica.fate-not-asked", "a peer that left its group before that was merged learns of it from nobody"),
+    (
+        "replica.kept-for-an-earlier-target",
+        "a lagging peer of a merged group is kept for a target that decided against an earlier merge",
+    ),
     ("replica.snapshot-leaves-source", "a snapshot leaves the peers here whose range it covers"),
     ("replica.source-log-removed-early", "a source's log goes before its end is durable in the engine"),
     ("replica.absorbed-forgotten-early", "a merged group is forgotten when it is gone on its target's stores"),

@@ -152,7 +152,8 @@ impl Driver {
         }
         // A peer that lags may still be frozen for another target, which decided against it.
         let merging = self.peers.get(&group).and_then(|peer| peer.machine.merges().merging);
-        let merging = merging.filter(|merging| !self.handle.is_decided_against(group, merging));
+        let always = crate::mutant!("replica.kept-for-an-earlier-target");
+        let merging = merging.filter(|merging| always || !self.handle.is_decided_against(group, merging));
         let taker = [Some(absorbed.target_id), merging.map(|merging| merging.target_id), Some(heir.0)];
         let here = |id: &u64| self.handle.view(GroupId(*id)).is_some();
         let kept = taker.iter().flatten().any(here) && !crate::mutant!("replica.source-kept-by-none");
