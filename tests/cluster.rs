@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 use armilla::proto::health::HealthCheckRequest;
 use armilla::proto::health::health_check_response::ServingStatus;
 use armilla::proto::health::health_client::HealthClient;
+use armilla::proto::pdpb::ScatterRegionRequest;
+use armilla::proto::pdpb::pd_client::PdClient;
 use armilla::rt::rng::Rng;
 use armilla::types::region;
 use armilla_check::{ABSENT, Action, Judgement, KeyOp, Val};
@@ -326,6 +328,17 @@ fn split_at(addrs: &[String], key: &[u8]) -> std::thread::JoinHandle<common::Fin
     })
 }
 
+/// Scatters regions. Returns the percentage that is done, or the error.
+async fn scatter(wire: &Wire, regions_id: Vec<u64>) -> Result<u64, String> {
+    let ask = |mut pd: PdClient<_>, header| {
+        let regions_id = regions_id.clone();
+        async move {
+            pd.scatter_region(ScatterRegionRequest { header: Some(header), regions_id, ..Default::default() }).await
+        }
+    };
+    wire.ask_pd(ask).await.map(|reply| reply.finished_percentage)
+}
+
 /// Runs `armilla ctl` with these arguments to its end.
 fn ctl(addrs: &[String], args: &[&str]) -> common::Finished {
     let mut command = std::process::Command::new(common::binary());
@@ -450,6 +463,9 @@ fn regions_merge_and_split_under_load() {
     }
     let strange = ctl(&addrs, &["region", "merge", "999", "4"]);
     assert!(strange.code == Some(1) && strange.text.contains("no region 999"), "{strange:?}");
+    wait_until("the regions are scattered", || runtime.block_on(scatter(&wire, ids())) == Ok(100));
+    let unknown = runtime.block_on(scatter(&wire, vec![999]));
+    assert!(unknown.as_ref().is_err_and(|why| why.contains("empty region")), "{unknown:?}");
     stage.stop.store(true, Ordering::Relaxed);
     for client in clients {
         runtime.block_on(client).expect("a client does not panic");

@@ -34,8 +34,11 @@ pub enum Action {
         /// The store that gets one.
         to: u64,
     },
-    /// Makes the region part of its neighbour.
+    /// Makes a region part of its neighbour. Both have this operator, as in PD: that of the region that ends is
+    /// cancelled with it.
     Merge {
+        /// The region that ends.
+        source: u64,
         /// The neighbour.
         target: u64,
     },

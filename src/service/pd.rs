@@ -28,6 +28,7 @@ use crate::proto::pdpb::{
     ScatterRegionResponse, ServiceMode, TsoRequest, TsoResponse, UpdateGcSafePointRequest, UpdateGcSafePointResponse,
     keyspace_scope,
 };
+use crate::types::limits::SCATTERED_MAX;
 use crate::types::{NODE_CALLER, Result as StoreResult};
 
 use super::calls::Method;
@@ -366,25 +367,32 @@ impl Pd for PdService {
     async fn scatter_region(&self, request: Request<ScatterRegionRequest>) -> Answer<ScatterRegionResponse> {
         let r = request.get_ref();
         let ids = if r.regions_id.is_empty() { vec![r.region_id] } else { r.regions_id.clone() };
-        // Clients that scatter one region get an error for one that is unknown; a list may have some.
-        let alone = r.regions_id.is_empty();
         let ask = |pd| {
             let (ids, group) = (ids.clone(), r.group.clone());
             async move {
-                let known = PdServer::get_region_by_id(pd, ids[0]).await?.is_some();
-                let failed = if known || !alone { PdServer::scatter(pd, &ids, &group).await? } else { Vec::new() };
+                let mut known = false;
+                for id in ids.iter().take(SCATTERED_MAX) {
+                    known = known || PdServer::get_region_by_id(pd, *id).await?.is_some();
+                }
+                let failed = if known { PdServer::scatter(pd, &ids, &group).await? } else { ids.clone() };
                 let done = ids.len().saturating_sub(failed.len());
                 Ok((known, (done * 100 / ids.len().max(1)) as u64))
             }
         };
-        self.lead(Method::ScatterRegion, &request, ask, |header, (known, finished_percentage)| {
-            if alone && !known && header.as_ref().is_some_and(|header| header.error.is_none()) {
-                let header = self.refusal(ErrorType::RegionNotFound, "region not found".into());
-                return ScatterRegionResponse { header, finished_percentage: 0 };
-            }
-            ScatterRegionResponse { header, finished_percentage }
-        })
-        .await
+        let answer = self
+            .lead(Method::ScatterRegion, &request, ask, |header, (known, finished_percentage)| {
+                // As long as one of a list is known, the others only count as not finished.
+                if !known && header.as_ref().is_some_and(|header| header.error.is_none()) {
+                    let header = self.refusal(ErrorType::RegionNotFound, "region not found".into());
+                    return ScatterRegionResponse { header, finished_percentage: 0 };
+                }
+                ScatterRegionResponse { header, finished_percentage }
+            })
+            .await?;
+        let unknown = answer.get_ref().header.as_ref().and_then(|header| header.error.as_ref());
+        let unknown = unknown.is_some_and(|error| error.r#type() == ErrorType::RegionNotFound);
+        // A list of unknown regions gets PD's other error.
+        if unknown && !r.regions_id.is_empty() { Err(Status::unknown("empty region")) } else { Ok(answer) }
     }
 
     async fn get_operator(&self, request: Request<GetOperatorRequest>) -> Answer<GetOperatorResponse> {

@@ -22,9 +22,10 @@ impl Cluster {
         let moves = self.moves.iter().map(|(region, moving)| {
             operator(*region, Action::MovePeer { from: moving.from_store, to: moving.to_store }, wall_ms)
         });
-        let merges = self.merges.iter().map(|(region, merge)| {
+        let merges = self.merges.iter().flat_map(|(source, merge)| {
             let begun_ms = wall_ms.saturating_sub(now_ms.saturating_sub(merge.issued_ms));
-            operator(*region, Action::Merge { target: merge.target }, begun_ms)
+            let action = Action::Merge { source: *source, target: merge.target };
+            [operator(*source, action, begun_ms), operator(merge.target, action, begun_ms)]
         });
         // One of each region: a source's replicas move before it is merged.
         let merged = merges.collect::<Vec<_>>();
@@ -34,16 +35,14 @@ impl Cluster {
 
     /// Returns whether an operator has reached its goal.
     pub fn has_reached(&self, state: &PdState, operator: &Operator) -> bool {
-        let Some(region) = state.region(operator.region) else {
-            return matches!(operator.action, Action::Merge { .. });
-        };
+        let Some(region) = state.region(operator.region) else { return false };
         match operator.action {
             Action::TransferLeader { to, .. } => self.leader_of(region).is_some_and(|leader| leader.store_id == to),
             Action::MovePeer { from, to } => {
                 let arrived = region::peer_on(region, to).is_some_and(|peer| peer.role() == PeerRole::Voter);
                 arrived && region::peer_on(region, from).is_none()
             }
-            Action::Merge { .. } => false,
+            Action::Merge { source, .. } => state.region(source).is_none(),
             Action::Scatter { leader, moved } => self.is_scattered(region, leader, moved),
             Action::Split { version } => region::epoch(region).version > version,
         }
@@ -54,6 +53,6 @@ impl Cluster {
     pub fn cancel(&mut self, region: u64) {
         self.end_order(region, None, false, "taken back".into());
         self.moves.remove(&region);
-        self.merges.remove(&region);
+        self.merges.retain(|source, merge| *source != region && merge.target != region);
     }
 }

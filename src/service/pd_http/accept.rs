@@ -131,7 +131,7 @@ fn merge_region(view: &View, source: u64, target: u64) -> Result<Accepted, Answe
     }
     free(view, source)?;
     free(view, target)?;
-    Ok(Accepted::Move { region: source, action: Action::Merge { target } })
+    Ok(Accepted::Move { region: source, action: Action::Merge { source, target } })
 }
 
 fn split_region(view: &View, id: u64, body: &Map<String, Value>) -> Result<Accepted, Answer> {

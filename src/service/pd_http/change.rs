@@ -252,12 +252,19 @@ async fn begin(pd: &PdServer, request: &Request) -> Changed<Begun> {
     let ordered = match action {
         Action::TransferLeader { to, .. } => pd.transfer_leader(region, to).await,
         Action::MovePeer { from, to } => pd.move_peer(region, from, to).await,
-        Action::Merge { target } => pd.merge_regions(region, target).await,
+        Action::Merge { source, target } => pd.merge_regions(source, target).await,
         // A split is made by the node that received the request; a scatter is begun by another call.
         Action::Split { .. } | Action::Scatter { .. } => Ok(()),
     };
     let begun = match ordered {
-        Ok(()) => pd.begin_operator(region, action).await,
+        Ok(()) => {
+            if let Action::Merge { target, .. } = action
+                && let Err(error) = pd.begin_operator(target, action).await
+            {
+                return refused(error).map(Err);
+            }
+            pd.begin_operator(region, action).await
+        }
         Err(error) => Err(error),
     };
     match begun {

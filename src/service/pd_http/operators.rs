@@ -73,7 +73,7 @@ fn brief(operator: &Operator) -> String {
         Action::TransferLeader { from, to } => format!("transfer leader: store {from} to {to}"),
         Action::MovePeer { from, to } => format!("mv peer: store [{from}] to [{to}]"),
         Action::Scatter { leader, .. } => format!("scatter: leader to store {leader}"),
-        Action::Merge { target } => format!("merge: region {} to {target}", operator.region),
+        Action::Merge { source, target } => format!("merge: region {source} to {target}"),
         Action::Split { .. } => format!("split: region {} use policy USEKEY", operator.region),
     }
 }
@@ -86,7 +86,7 @@ fn step(operator: &Operator) -> String {
         Action::Scatter { leader, moved: Some((from, to)) } => {
             format!("move peer from store {from} to store {to}, transfer leader to store {leader}")
         }
-        Action::Merge { target } => format!("merge region {} into region {target}", operator.region),
+        Action::Merge { source, target } => format!("merge region {source} into region {target}"),
         Action::Split { .. } => "split region with policy USEKEY".into(),
     }
 }

@@ -34,7 +34,10 @@ fn operators_that_are_in_order() {
     let action = Action::MovePeer { from: 3, to: 4 };
     assert_eq!(ask(&four, moving), Ok(Accepted::Move { region: 100, action }));
     let merge = json!({ "name": "merge-region", "source_region_id": 100, "target_region_id": 200 });
-    assert_eq!(ask(&view, merge), Ok(Accepted::Move { region: 100, action: Action::Merge { target: 200 } }));
+    assert_eq!(
+        ask(&view, merge),
+        Ok(Accepted::Move { region: 100, action: Action::Merge { source: 100, target: 200 } })
+    );
     let keys = json!(["6E", "6e", "73"]);
     let split = json!({ "name": "split-region", "region_id": 200, "policy": "usekey", "keys": keys });
     let keys = vec!["n".into(), "s".into()];
