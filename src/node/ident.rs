@@ -59,7 +59,7 @@ pub struct Ident {
     pub pd_members: u32,
     /// Whether the first regions of this store were created (or it never had any).
     pub regions_created: bool,
-    /// Whether the peer of the PD group was created here. It is never removed.
+    /// Whether the peer of the PD group was created here. If it was removed later, a tombstone is here.
     #[serde(default)]
     pub pd_created: bool,
     /// How many of the first regions were created here. They are never removed.
@@ -70,6 +70,9 @@ pub struct Ident {
     /// The last known address of each store, by ID. Empty until the node belongs to a cluster.
     #[serde(default)]
     pub addresses: BTreeMap<u64, String>,
+    /// The last known addresses of the placement driver's members. Empty until PD reports them.
+    #[serde(default)]
+    pub pd_addresses: Vec<String>,
     /// `initial_cluster` at the last start, name and address. An entry that differs from it was changed by the
     /// operator.
     #[serde(default)]
@@ -94,6 +97,7 @@ impl Ident {
             first_regions: 0,
             founders: Vec::new(),
             addresses: BTreeMap::new(),
+            pd_addresses: Vec::new(),
             configured: Vec::new(),
         }
     }
@@ -177,7 +181,7 @@ impl Ident {
         self.founders.iter().position(|member| member.uuid == self.uuid)
     }
 
-    /// Returns whether this node has a peer of the PD group.
+    /// Returns whether this node is one of the first members of the placement driver.
     pub fn carries_pd(&self) -> bool {
         self.founder_index().is_some_and(|index| index < self.pd_members as usize)
     }

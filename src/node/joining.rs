@@ -14,10 +14,12 @@ use std::time::Duration;
 use crate::client::{Error as ClientError, PdClient};
 use crate::pd::bootstrap::Founding;
 use crate::proto::armilla::pd::{HelloReply, HelloRequest, RegisterStoreRequest, StoreInfo};
+use crate::proto::pdpb::Member;
 use crate::replica::Handle;
 use crate::replica::transport::Addresses;
 use crate::rt::clock::{Clock, Instant};
 use crate::rt::sync::watch;
+use crate::types::limits::ENDPOINTS_OTHERS_MAX;
 use crate::types::{Error, Result, version};
 
 use super::ident::Ident;
@@ -190,16 +192,23 @@ impl Starting {
         }
     }
 
-    /// Returns the known addresses of the placement driver's members, and the node to join.
+    /// Returns the addresses at which the placement driver is looked for: those of its last known members and of its
+    /// first ones, of some other stores, which know its members, and of the node to join.
     pub(super) fn pd_endpoints(&self) -> Vec<String> {
         let ident = self.ident();
         let own = ident.founder_index();
         let now = ident.founders_now().into_iter().take(ident.pd_members as usize).enumerate();
-        let members = now.map(|(index, founder)| match own {
+        let first = now.map(|(index, founder)| match own {
             Some(own) if own == index => self.config.advertised().to_owned(),
             _ => founder.addr,
         });
-        members.chain(self.config.join.clone()).collect()
+        let others = ident.addresses.iter().filter(|(store, _)| **store != ident.store_id).map(|(_, addr)| addr.clone());
+        let mut endpoints: Vec<String> = ident.pd_addresses.clone();
+        endpoints.extend(first.chain(self.config.join.clone()));
+        if !crate::mutant!("node.asks-first-members-only") {
+            endpoints.extend(others.take(ENDPOINTS_OTHERS_MAX));
+        }
+        endpoints
     }
 
     /// Makes sure that this store has its ID: founders compute theirs, other stores get it from PD.
@@ -315,20 +324,37 @@ impl Starting {
         }
     }
 
-    /// Saves the other stores' addresses whenever PD reports a change. Never returns. The next start needs them: stores
-    /// that moved one after the other form a quorum again only if each remembers the new addresses of the others.
-    pub(super) async fn keep_addresses(&self, mut learned: watch::Receiver<Addresses>) {
-        while learned.changed().await.is_ok() {
-            let addresses = learned.borrow_and_update().clone();
-            let ident = self.ident();
-            if ident.addresses == addresses {
-                continue;
+    /// Saves the other stores' addresses, and those of the placement driver's members, whenever PD reports a change.
+    /// Never returns. The next start needs them: stores that moved one after the other form a quorum again only if each
+    /// remembers the new addresses of the others, and none of the first members may be there any more.
+    pub(super) async fn keep_addresses(
+        &self,
+        mut learned: watch::Receiver<Addresses>,
+        mut members: watch::Receiver<Vec<Member>>,
+        pd: &PdClient,
+    ) {
+        loop {
+            let changed = crate::rt_select! {
+                changed = learned.changed() => changed,
+                changed = members.changed() => changed,
+            };
+            if changed.is_err() {
+                return std::future::pending().await;
             }
-            if let Err(error) = self.save(Ident { addresses, ..ident }).await {
+            let addresses = learned.borrow_and_update().clone();
+            let named = members.borrow_and_update().clone();
+            let mut changed = Ident { addresses, ..self.ident() };
+            if !named.is_empty() {
+                let urls = named.iter().filter_map(|member| member.client_urls.first());
+                changed.pd_addresses = urls.map(|url| url.trim_start_matches("http://").to_owned()).collect();
+                pd.heard_of_members(named);
+            }
+            if self.ident() != changed
+                && let Err(error) = self.save(changed).await
+            {
                 tracing::error!(%error, "could not save the stores' addresses");
             }
         }
-        std::future::pending().await
     }
 }
 

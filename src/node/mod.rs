@@ -22,7 +22,7 @@ pub mod metrics;
 mod pd_http;
 mod status;
 
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -33,10 +33,11 @@ use crate::engine::{self, EngineStorage};
 use crate::pd::bootstrap::Founding;
 use crate::pd::cluster::ClusterOptions;
 use crate::pd::server::{Identity, PdOptions};
-use crate::pd::{PdMachine, PdServer, SharedState};
+use crate::pd::{self, PdMachine, PdServer, SharedState};
 use crate::proto::armilla::pd::{HelloReply, OverviewReply, StoreHeartbeatReply, StoreHeartbeatRequest};
 use crate::proto::armilla::raft::Incarnation;
 use crate::proto::armilla::raft::transport_server::TransportServer;
+use crate::proto::pdpb::Member;
 use crate::raft::machine::StateMachine;
 use crate::region::RegionMachine;
 use crate::replica::log::{LogOptions, RaftLog};
@@ -69,6 +70,7 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("node.directory-of-another", "a node starts with the data directory of another one, as that one"),
     ("node.lost-engine-not-noticed", "a store whose engine was lost continues with the content of its raft log"),
     ("node.stops-without-hand-over", "a node that shuts down leaves its regions to elect new leaders"),
+    ("node.asks-first-members-only", "a node that starts looks for the placement driver only at its first members"),
     ("node.wiped-is-healthy", "a node that replaced another one with an empty disk reports that it is healthy"),
 ];
 
@@ -98,7 +100,7 @@ pub struct Node {
     store: u64,
     listener: Listener,
     replicas: Replicas,
-    pd: Option<PdServer>,
+    pd: PdServer,
     tasks: Vec<JoinHandle<()>>,
     health: watch::Sender<bool>,
     stopping: watch::Sender<bool>,
@@ -194,11 +196,8 @@ impl Node {
         let raw = RawClient::new(pd_client.clone(), env.net.clone(), env.clock.clone(), rng, RawOptions::default());
         let peers = Arc::new(pd_http::Peers::new(raw, env.clock.clone()));
         source.attach(handle.clone(), engine, pd_client.clone(), peers);
-        let pd = starting.start_pd(&founding, &handle, &pd_state).await?;
-        gates.open_pd(match &pd {
-            Some(server) => Seat::Member(server.clone()),
-            None => Seat::Outside { cluster_id: cluster, front: Arc::new(Front(pd_client.clone())) },
-        });
+        let pd = starting.start_pd(&founding, &handle, pd_state).await?;
+        gates.open_pd(Seat::new(pd.clone(), Arc::new(Front(pd_client.clone()))));
 
         let version = ClusterVersion::default();
         let splits = Splits { pd: Arc::new(Front(pd_client.clone())), cluster, version: version.clone() };
@@ -281,9 +280,7 @@ impl Node {
             running.abort();
         }
         self.listener.stop();
-        if let Some(pd) = &self.pd {
-            pd.stop();
-        }
+        self.pd.stop();
         self.replicas.stop().await;
     }
 }
@@ -348,15 +345,13 @@ async fn open_directory(env: &Env, config: &Config) -> Result<(Ident, Arc<Histor
     Ok((new, Arc::new(History { run, earlier: Vec::new() })))
 }
 
-/// Returns the function that creates each group's state machine. The PD group's state is shared with its server.
-fn machines(protocol: u32) -> (Machines, Arc<Mutex<Option<SharedState>>>) {
-    let shared: Arc<Mutex<Option<SharedState>>> = Arc::default();
-    let slot = shared.clone();
+/// Returns the function that creates each group's state machine, and the state of the placement driver's member.
+fn machines(protocol: u32) -> (Machines, SharedState) {
+    let shared = pd::empty();
+    let state = shared.clone();
     let machines: Machines = Arc::new(move |region: &Region| -> Box<dyn StateMachine> {
         if GroupId(region.id) == GroupId::PD {
-            let machine = PdMachine::new(protocol);
-            *slot.lock().expect("no holder panics") = Some(machine.shared());
-            Box::new(machine)
+            Box::new(PdMachine::new(state.clone(), protocol))
         } else {
             Box::new(RegionMachine::of_version(region.clone(), protocol))
         }
@@ -428,27 +423,24 @@ impl Starting {
         Founding::new(&ident.founders_on_wire(), ident.pd_members as usize).map_err(Error::Corruption)
     }
 
-    /// Starts the placement driver if this node has a member of it.
-    async fn start_pd(
-        &self,
-        founding: &Founding,
-        handle: &Handle,
-        state: &Mutex<Option<SharedState>>,
-    ) -> Result<Option<PdServer>> {
+    /// Starts the placement driver. A node that is one of its first members creates its peer; other nodes may get a
+    /// peer later, and any node may lose it.
+    async fn start_pd(&self, founding: &Founding, handle: &Handle, state: SharedState) -> Result<PdServer> {
         let ident = self.ident();
-        if !ident.carries_pd() {
-            return Ok(None);
+        let mut bootstrap = None;
+        if ident.carries_pd() {
+            handle.create(vec![founding.pd.clone()]).await?;
+            if !ident.pd_created {
+                self.save(Ident { pd_created: true, ..ident.clone() }).await?;
+            }
+            let command = founding.command(self.config.replicas, &boundaries(&self.config));
+            bootstrap =
+                Some(command.map_err(|why| Error::Invalid(format!("cannot create the first regions: {why}")))?);
         }
-        handle.create(vec![founding.pd.clone()]).await?;
-        if !ident.pd_created {
-            self.save(Ident { pd_created: true, ..ident.clone() }).await?;
-        }
-        let state = state.lock().expect("no holder panics").clone().expect("the group was created or restored");
-        let bootstrap = founding
-            .command(self.config.replicas, &boundaries(&self.config))
-            .map_err(|why| Error::Invalid(format!("cannot create the first regions: {why}")))?;
         let options = PdOptions {
-            bootstrap: Some(bootstrap),
+            bootstrap,
+            // A node that joined later may be configured for fewer.
+            members: self.config.pd_members.max(ident.pd_members as usize),
             balance_leaders: self.config.pd.balance_leaders,
             balance_replicas: self.config.pd.balance_replicas,
             cluster: ClusterOptions {
@@ -463,10 +455,11 @@ impl Starting {
         };
         let identity = Identity {
             cluster_id: ident.cluster_id,
-            members: founding.members.clone(),
+            founders: founding.members.clone(),
+            name: ident.name.clone(),
             addr: self.config.advertised().to_owned(),
         };
-        Ok(Some(PdServer::start(self.env.clock.clone(), handle.clone(), state, identity, options)))
+        Ok(PdServer::start(self.env.clock.clone(), handle.clone(), state, identity, options))
     }
 
     /// Registers the store, creates its first regions, opens the gate, and then sends heartbeats.
@@ -480,6 +473,7 @@ impl Starting {
         let ident = self.ident();
         let handle = kv.handle().clone();
         let learned = addresses.subscribe();
+        let (pd_members, members_learned) = watch::channel(Vec::new());
         let known = ident.regions_created;
         if !self.first_regions(&pd, &handle).await {
             return;
@@ -512,6 +506,7 @@ impl Starting {
             stopping,
             lost_replicas,
             sizes,
+            pd_members,
         };
         let registered = async {
             // PD learns a changed address as soon as it is reachable; serving does not wait for that.
@@ -524,7 +519,7 @@ impl Starting {
             alone.run(),
             size_splits.run(),
             watched,
-            self.keep_addresses(learned),
+            self.keep_addresses(learned, members_learned, &pd),
             registered
         );
     }
@@ -650,6 +645,10 @@ impl PdProxy for Front {
             let (members, leader) = self.0.members().await.map_err(|error| Error::Io(error.to_string()))?;
             Ok(Members { members, leader: Some(leader) })
         })
+    }
+
+    fn known_members(&self) -> Vec<Member> {
+        self.0.known_members()
     }
 
     fn overview(&self) -> BoxFuture<'_, Result<OverviewReply>> {

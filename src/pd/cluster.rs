@@ -11,6 +11,7 @@
 
 mod merge;
 mod operators;
+mod own;
 mod scatter;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,8 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use self::merge::Merge;
+use self::own::Own;
+pub use self::own::OwnStep;
 use self::scatter::Groups;
 pub use self::scatter::Scattered;
 use super::lookup::Lookup;
@@ -182,6 +185,7 @@ pub struct Cluster {
     /// By source: regions that are to become part of a neighbour.
     merges: BTreeMap<u64, Merge>,
     scattered: Groups,
+    own: Own,
     /// When the balance of replicas, and merges, are next looked at.
     balance_at_ms: u64,
     merges_at_ms: u64,
@@ -201,6 +205,30 @@ struct Move {
     conf_ver: u64,
 }
 
+impl Move {
+    fn new(region: &Region, from_store: u64, to_store: u64, now_ms: u64) -> Move {
+        Move { from_store, to_store, changed_ms: now_ms, conf_ver: region::epoch(region).conf_ver }
+    }
+
+    /// Returns what the stores are good for while the replica moves; `None` if it is over, or cannot go on.
+    fn adjusted(&mut self, region: &Region, stores: &Stores, now_ms: u64) -> Option<Stores> {
+        let conf_ver = region::epoch(region).conf_ver;
+        if conf_ver != self.conf_ver {
+            (self.conf_ver, self.changed_ms) = (conf_ver, now_ms);
+        }
+        let late = now_ms.saturating_sub(self.changed_ms) >= REPLICA_MOVE_TIME_MAX.as_millis() as u64;
+        let arrived = region::peer_on(region, self.to_store).is_some();
+        let over = region::peer_on(region, self.from_store).is_none();
+        if over || late || !arrived && !stores.fit.contains_key(&self.to_store) {
+            return None;
+        }
+        let mut stores = stores.clone();
+        stores.gone.insert(self.from_store);
+        stores.fit.retain(|store, _| *store == self.to_store);
+        Some(stores)
+    }
+}
+
 impl Cluster {
     /// Creates an empty view for a leadership that began at `now_ms`.
     pub fn new(options: ClusterOptions, now_ms: u64) -> Cluster {
@@ -216,6 +244,7 @@ impl Cluster {
             moves: BTreeMap::new(),
             merges: BTreeMap::new(),
             scattered: Groups::default(),
+            own: Own::default(),
             balance_at_ms: 0,
             merges_at_ms: 0,
         }
@@ -233,7 +262,15 @@ impl Cluster {
                 version::MEMBERS
             ));
         }
-        let region = state.region(id).ok_or_else(|| format!("there is no region {id}"))?;
+        let region = state.region(id).ok_or_else(|| format!("there is no region {id}"))?.clone();
+        self.can_move(state, &region, from, to, now_ms)?;
+        self.begin_move(&region, from, to, now_ms);
+        Ok(())
+    }
+
+    /// Checks whether a region's replica can be moved to another store.
+    fn can_move(&self, state: &PdState, region: &Region, from: u64, to: u64, now_ms: u64) -> Result<(), String> {
+        let id = region.id;
         if region::peer_on(region, from).is_none() {
             return Err(format!("region {id} has no replica on store {from}"));
         }
@@ -244,16 +281,11 @@ impl Cluster {
         if !state::is_up(target) {
             return Err(format!("store {to} is not up"));
         }
-        if let Some(why) = self.unfit(to, now_ms) {
-            return Err(why);
-        }
-        self.begin_move(&region.clone(), from, to, now_ms);
-        Ok(())
+        self.unfit(to, now_ms).map_or(Ok(()), Err)
     }
 
     fn begin_move(&mut self, region: &Region, from_store: u64, to_store: u64, now_ms: u64) {
-        let conf_ver = region::epoch(region).conf_ver;
-        self.moves.insert(region.id, Move { from_store, to_store, changed_ms: now_ms, conf_ver });
+        self.moves.insert(region.id, Move::new(region, from_store, to_store, now_ms));
     }
 
     /// Begins moves of replicas that spread them evenly over the stores.
@@ -307,22 +339,18 @@ impl Cluster {
 
     /// Adjusts what the stores are good for to the move of a region's replica, if there is one.
     fn for_move(&mut self, region: &Region, stores: &Stores, now_ms: u64) -> Option<Stores> {
-        let moving = self.moves.get_mut(&region.id)?;
-        let conf_ver = region::epoch(region).conf_ver;
-        if conf_ver != moving.conf_ver {
-            (moving.conf_ver, moving.changed_ms) = (conf_ver, now_ms);
-        }
-        let late = now_ms.saturating_sub(moving.changed_ms) >= REPLICA_MOVE_TIME_MAX.as_millis() as u64;
-        let arrived = region::peer_on(region, moving.to_store).is_some();
-        let over = region::peer_on(region, moving.from_store).is_none();
-        if over || late || !arrived && !stores.fit.contains_key(&moving.to_store) {
+        let adjusted = self.moves.get_mut(&region.id)?.adjusted(region, stores, now_ms);
+        if adjusted.is_none() {
             self.moves.remove(&region.id);
-            return None;
         }
-        let mut stores = stores.clone();
-        stores.gone.insert(moving.from_store);
-        stores.fit.retain(|store, _| *store == moving.to_store);
-        Some(stores)
+        adjusted
+    }
+
+    /// Returns whether a store is gone for good or has to become empty.
+    fn is_gone(&self, state: &PdState, store: u64, now_ms: u64) -> bool {
+        let heard_ms = self.stores.get(&store).map_or(self.since_ms, |heard| heard.heard_ms);
+        let down = now_ms.saturating_sub(heard_ms) >= self.options.max_down_ms;
+        down || state.store(store).is_none_or(|record| !state::is_up(record))
     }
 
     /// Returns what the stores are good for.
@@ -330,9 +358,7 @@ impl Cluster {
         let mut stores = Stores::default();
         for record in state.stores() {
             let id = state::store_id(record);
-            let heard_ms = self.stores.get(&id).map_or(self.since_ms, |heard| heard.heard_ms);
-            let down = now_ms.saturating_sub(heard_ms) >= self.options.max_down_ms;
-            if !state::is_up(record) || down {
+            if self.is_gone(state, id, now_ms) {
                 stores.gone.insert(id);
             } else if self.alive(id, now_ms) && self.unfit(id, now_ms).is_none() {
                 stores.fit.insert(id, 0);

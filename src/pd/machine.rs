@@ -21,11 +21,13 @@ use prost::Message;
 
 use super::state::{Changed, Numbers, PdState, Regions, since};
 use crate::engine::{Cf, Read, Visit, WriteBatch};
-use crate::proto::armilla::pd::{PdCommand, PdReply, StoreRecord};
-use crate::proto::armilla::raft::{Incarnation, Merges};
-use crate::raft::frame::Command;
+use crate::proto::armilla::pd::pd_command::Op;
+use crate::proto::armilla::pd::{ChangeMembers, PdCommand, PdReply, StoreRecord};
+use crate::proto::armilla::raft::{ChangePeers, Incarnation, Merges, PeerChange};
+use crate::raft::frame::{Command, Kind};
 use crate::raft::machine::{Applied, ApplyContext, CfRange, StateMachine};
-use crate::types::{Error, Region, Result, version};
+use crate::region::members;
+use crate::types::{Error, Region, Result, region, version};
 
 const KEY_BOOTSTRAPPED: u8 = 0x01;
 const KEY_NEXT_ID: u8 = 0x02;
@@ -37,8 +39,14 @@ const KEY_REGION: u8 = 0x11;
 const KEY_RUN: u8 = 0x12;
 const KEY_FIRST_REGION: u8 = 0x13;
 
-/// The state that this node has applied. Readers hold the lock for one lookup, never across an await.
+/// The state that this node has applied; empty while it has no member. It may lag: a leader's is up to date once the
+/// leader is ready, and only while it stays leader. Readers hold the lock for one lookup, never across an await.
 pub type SharedState = Arc<RwLock<PdState>>;
+
+/// Returns the state of a node that has no member.
+pub fn empty() -> SharedState {
+    Arc::new(RwLock::new(PdState::new()))
+}
 
 /// The replicated state machine of the placement driver's group.
 #[derive(Debug)]
@@ -51,21 +59,15 @@ pub struct PdMachine {
 
 impl Default for PdMachine {
     fn default() -> PdMachine {
-        PdMachine::new(version::PROTOCOL)
+        PdMachine::new(empty(), version::PROTOCOL)
     }
 }
 
 impl PdMachine {
-    /// Creates a machine without any state: the driver calls [`StateMachine::reload`] before anything else. Commands
-    /// that are newer than `protocol` are rejected as unknown.
-    pub fn new(protocol: u32) -> PdMachine {
-        PdMachine { region: Region::default(), state: Arc::new(RwLock::new(PdState::new())), protocol }
-    }
-
-    /// Returns the state, for readers on this node. It is the state that this node has applied, which may lag: a
-    /// leader's is up to date once the leader is ready, and only while it stays leader.
-    pub fn shared(&self) -> SharedState {
-        self.state.clone()
+    /// Creates a machine that keeps its state in `state`: the driver calls [`StateMachine::reload`] before anything
+    /// else. Commands that are newer than `protocol` are rejected as unknown.
+    pub fn new(state: SharedState, protocol: u32) -> PdMachine {
+        PdMachine { region: Region::default(), state, protocol }
     }
 }
 
@@ -80,23 +82,42 @@ impl StateMachine for PdMachine {
     }
 
     fn apply(&mut self, _: ApplyContext, command: Command, _: &dyn Read, batch: &mut WriteBatch) -> Result<Applied> {
+        let is_of_members = command.kind == Kind::Members;
         let command = match PdCommand::decode(command.bytes) {
             Ok(PdCommand { op: Some(op) }) if since(&op) > self.protocol => PdCommand { op: None },
             Ok(command) => command,
             Err(error) => return Ok(Applied::reply(self.refusal(&format!("the command does not decode: {error}")))),
         };
+        if let Some(Op::ChangeMembers(change)) = command.op {
+            // Raft knows only of changes of this kind.
+            let after = if is_of_members { self.changed(change) } else { Err("it is not of that kind".into()) };
+            return Ok(Applied::reply(match after {
+                Ok(after) => {
+                    let conf_ver = region::epoch(&after).conf_ver;
+                    self.region = after;
+                    crate::reach!("pd.members-changed");
+                    Bytes::from(PdReply { value: conf_ver, refused: String::new() }.encode_to_vec())
+                }
+                Err(why) => self.refusal(&why),
+            }));
+        }
         let mut state = self.state.write().expect("no writer panics");
         let (reply, changed) = state.apply(command);
         save(&state, &changed, batch);
         Ok(Applied::reply(reply.encode_to_vec()))
     }
 
-    fn members_after(&self, _: u64, _: &Command) -> Result<Region, Bytes> {
-        Err(self.refusal("the members of the placement driver cannot be changed yet"))
+    fn members_after(&self, _: u64, command: &Command) -> Result<Region, Bytes> {
+        let after = match PdCommand::decode(command.bytes.clone()) {
+            Ok(PdCommand { op: Some(Op::ChangeMembers(change)) }) => self.changed(change),
+            Ok(_) => Err("the command changes no members".to_owned()),
+            Err(error) => Err(format!("the command does not decode: {error}")),
+        };
+        after.map_err(|why| self.refusal(&why))
     }
 
     fn leave_joint(&self) -> Command {
-        unreachable!("the placement driver's members do not change")
+        change_members(&self.region, Vec::new())
     }
 
     fn refusal(&self, why: &str) -> Bytes {
@@ -112,6 +133,24 @@ impl StateMachine for PdMachine {
         *self.state.write().expect("no writer panics") = load(read)?;
         Ok(())
     }
+}
+
+impl PdMachine {
+    /// Returns the descriptor after a change of the members.
+    fn changed(&self, ChangeMembers { conf_ver, changes }: ChangeMembers) -> Result<Region, String> {
+        let now = region::epoch(&self.region).conf_ver;
+        if conf_ver != now {
+            return Err(format!("the members have changed meanwhile: their version is {now}, not {conf_ver}"));
+        }
+        members::changed(&self.region, &ChangePeers { changes })
+    }
+}
+
+/// Returns the command that changes the members of the placement driver's group, which has the descriptor `group`.
+pub(super) fn change_members(group: &Region, changes: Vec<PeerChange>) -> Command {
+    let conf_ver = region::epoch(group).conf_ver;
+    let op = Some(Op::ChangeMembers(ChangeMembers { conf_ver, changes }));
+    Command { kind: Kind::Members, bytes: PdCommand { op }.encode_to_vec().into() }
 }
 
 fn key(kind: u8) -> Bytes {

@@ -45,7 +45,7 @@ pub(crate) mod view;
 mod tests;
 
 pub(crate) use cluster::RegionInfo;
-pub(crate) use machine::{PdMachine, SharedState};
+pub(crate) use machine::{PdMachine, SharedState, empty};
 pub(crate) use server::{PdError, PdServer};
 
 /// The planted bugs of this module, and what each of them breaks.
@@ -62,6 +62,8 @@ pub const MUTANTS: &[(&str, &str)] = &[
         "leaders are ordered to a dead store repeatedly, and each attempt blocks proposals for an election timeout",
     ),
     ("pd.never-heals", "replicas that are lost for good are not replaced"),
+    ("pd.keeps-lost-members", "members of the placement driver that are lost for good are not replaced"),
+    ("pd.former-member-not-told", "a member that was removed without hearing of it never ends"),
     ("pd.version-not-awaited", "a command is proposed before every node supports it"),
     ("pd.copies-not-checked", "the placement driver accepts an older copy of a store's data directory as the store"),
     ("pd.answers-before-heartbeats", "lookups return regions without leaders before their stores sent heartbeats"),

@@ -214,6 +214,7 @@ impl PdState {
             Some(Op::SetStoreLabels(set)) => self.set_store_labels(set),
             Some(Op::AllocIds(alloc)) => self.alloc_ids(alloc.count),
             Some(Op::PutRegion(put)) => self.put_region(put.region.unwrap_or_default()),
+            Some(Op::ChangeMembers(_)) => Err("the members are not part of this state".into()),
         };
         let grown = self.counters().iter().zip(before).all(|(now, before)| *now >= before);
         assert!(grown, "an id, timestamp, safe point or version decreased: {:?} after {before:?}", self.counters());
@@ -434,6 +435,7 @@ pub fn since(op: &Op) -> u32 {
     match op {
         Op::SetStoreState(_) => version::MEMBERS,
         Op::SetStoreLabels(_) => version::LABELS,
+        Op::ChangeMembers(_) => version::PD_MEMBERS,
         Op::StoreStarted(_) => 2,
         Op::Bootstrap(_)
         | Op::PutStore(_)

@@ -8,6 +8,15 @@ use std::sync::{Arc, Mutex};
 
 use crate::types::{GroupId, Region, region};
 
+/// Returns whether two groups cannot both be on a store: they are the same, or their ranges overlap. The placement
+/// driver's group has no keys.
+pub fn contend(one: &Region, other: &Region) -> bool {
+    let has_keys = |region: &Region| {
+        GroupId(region.id) != GroupId::PD || crate::mutant!("replica.pd-group-takes-all-keys")
+    };
+    one.id == other.id || has_keys(one) && has_keys(other) && region::overlap(one, other)
+}
+
 /// Ranges that are reserved, by the group's ID. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Claims(Arc<Mutex<BTreeMap<u64, Region>>>);
@@ -15,13 +24,13 @@ pub struct Claims(Arc<Mutex<BTreeMap<u64, Region>>>);
 impl Claims {
     /// Returns whether a reserved range overlaps that of `region`.
     pub fn overlap(&self, region: &Region) -> bool {
-        self.0.lock().expect("no holder panics").values().any(|other| region::overlap(other, region))
+        self.0.lock().expect("no holder panics").values().any(|other| contend(other, region))
     }
 
     /// Returns the groups whose reserved range overlaps that of `region`.
     pub fn overlapping(&self, region: &Region) -> Vec<GroupId> {
         let claims = self.0.lock().expect("no holder panics");
-        claims.values().filter(|other| region::overlap(other, region)).map(|other| GroupId(other.id)).collect()
+        claims.values().filter(|other| contend(other, region)).map(|other| GroupId(other.id)).collect()
     }
 
     /// Reserves a range that belongs to a group here: that of a newborn, or one that a snapshot replaces.
@@ -33,7 +42,7 @@ impl Claims {
     /// Reserves a range if no other reserved one overlaps it.
     pub fn claim(&self, region: &Region) -> Option<Claim> {
         let mut claims = self.0.lock().expect("no holder panics");
-        if claims.values().any(|other| region::overlap(other, region)) {
+        if claims.values().any(|other| contend(other, region)) {
             return None;
         }
         claims.insert(region.id, region.clone());
@@ -83,5 +92,8 @@ mod tests {
         assert!(claims.claim(&region(4, "a", "b")).is_some());
         let _newborn = claims.reserve(&region(5, "a", "b"));
         assert!(claims.claim(&region(6, "a", "aa")).is_none());
+        let pd = claims.claim(&region(GroupId::PD.0, "", ""));
+        assert!(pd.is_some() && claims.claim(&region(GroupId::PD.0, "", "")).is_none(), "once");
+        assert!(claims.claim(&region(7, "b", "c")).is_some(), "the placement driver's group has no keys");
     }
 }

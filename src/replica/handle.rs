@@ -13,12 +13,12 @@ use crate::proto::armilla::raft::{Absorbed, Merges, Merging};
 use crate::raft::frame::Command;
 use crate::rt::clock::Clock;
 use crate::rt::probe::{self, Event as Probe};
-use crate::rt::sync::{mpsc, oneshot};
+use crate::rt::sync::{mpsc, oneshot, watch};
 use crate::rt::task;
 use crate::types::limits::{ENTRY_BYTES_MAX, INBOX_BYTES_MAX};
 use crate::types::{Error, GroupId, Region, Result, region};
 
-use super::claims::{Claim, Claims};
+use super::claims::{self, Claim, Claims};
 use super::group_state::Tombstone;
 use super::message::{MergeMessage, Message, Waiting};
 use super::snapshot::Counts;
@@ -59,6 +59,8 @@ pub struct Handle {
     clock_losses: Arc<AtomicU64>,
     room: Arc<AtomicU8>,
     snapshots: Arc<Counts>,
+    /// How often a peer of the placement driver's group began or ended here.
+    pd_changes: Arc<watch::Sender<u64>>,
 }
 
 /// The part of a lane that other tasks see.
@@ -113,6 +115,7 @@ impl Handle {
             clock_losses: Arc::default(),
             room: Arc::default(),
             snapshots: Arc::default(),
+            pd_changes: Arc::new(watch::Sender::new(0)),
         };
         (handle, messages)
     }
@@ -158,12 +161,26 @@ impl Handle {
     pub(super) fn add(&self, store: u64, peer: u64, region: Region, merges: Merges) -> Arc<PeerView> {
         let view = Arc::new(PeerView::new(store, peer, region, merges, &self.budgets));
         self.views.write().expect("no writer panics").insert(view.group, view.clone());
+        self.note_peer_of(view.group);
         view
+    }
+
+    /// Tells the placement driver's server that a peer of a group began or ended here, if it is its own.
+    fn note_peer_of(&self, group: GroupId) {
+        if group == GroupId::PD {
+            self.pd_changes.send_modify(|count| *count += 1);
+        }
+    }
+
+    /// Returns a receiver that changes whenever a peer of the placement driver's group begins or ends here.
+    pub fn pd_changes(&self) -> watch::Receiver<u64> {
+        self.pd_changes.subscribe()
     }
 
     /// Removes the view of a group that does not run here after all.
     pub(super) fn remove(&self, group: GroupId) {
         self.views.write().expect("no writer panics").remove(&group);
+        self.note_peer_of(group);
     }
 
     /// Remembers what remains of a peer that was destroyed.
@@ -188,10 +205,8 @@ impl Handle {
 
     /// Returns the other groups whose range overlaps that of `region` and that are here, or about to begin.
     pub(super) fn overlapping(&self, region: &Region) -> Vec<GroupId> {
-        // The placement driver's group has no keys.
-        let pd = GroupId(region.id) == GroupId::PD;
-        let other = |group: &GroupId| !pd && *group != GroupId::PD && group.0 != region.id;
-        let overlaps = |view: &&Arc<PeerView>| region::overlap(&view.region(), region);
+        let other = |group: &GroupId| group.0 != region.id;
+        let overlaps = |view: &&Arc<PeerView>| claims::contend(&view.region(), region);
         let mut groups: Vec<GroupId> = self.views().iter().filter(overlaps).map(|view| view.group).collect();
         groups.extend(self.claims.overlapping(region));
         groups.retain(other);
@@ -202,8 +217,8 @@ impl Handle {
 
     /// Returns whether a group whose range overlaps that of `region` is here, or about to begin.
     pub(super) fn is_taken(&self, region: &Region) -> bool {
-        let overlaps = |view: &Arc<PeerView>| region::overlap(&view.region(), region);
-        self.views().iter().filter(|view| view.group != GroupId::PD).any(overlaps) || self.claims.overlap(region)
+        let contends = |view: &Arc<PeerView>| claims::contend(&view.region(), region);
+        self.views().iter().any(contends) || self.claims.overlap(region)
     }
 
     /// Reserves a range that belongs to a group here: that of a newborn, or one that a snapshot replaces.

@@ -140,6 +140,10 @@ pub const MUTANTS: &[(&str, &str)] = &[
         "a command that reads keys when it is applied reads them from the disk in the lane",
     ),
     ("replica.flush-marks-late-applies", "a flush is assumed to cover what was applied while it ran"),
+    (
+        "replica.pd-group-takes-all-keys",
+        "a member of the placement driver counts as the owner of all keys, so a store with data gets none",
+    ),
 ];
 
 #[cfg(test)]

@@ -79,9 +79,10 @@ impl Cluster for ClusterService {
     /// Answers with what this member knows (everything, if it is the leader); on other nodes with the leader's answer.
     async fn overview(&self, request: Request<OverviewRequest>) -> Answer<OverviewReply> {
         let work = async {
-            match self.seat()? {
-                Seat::Member(server) => Ok(server.overview()),
-                Seat::Outside { front, .. } => outside(request.get_ref().by_node, || front.overview()).await,
+            let seat = self.seat()?;
+            match seat.member() {
+                Some(server) => Ok(server.overview()),
+                None => outside(request.get_ref().by_node, || seat.front.overview()).await,
             }
         };
         self.observer.call(Method::Overview, work).await

@@ -39,10 +39,7 @@ impl EtcdService {
     }
 
     fn header(&self) -> ResponseHeader {
-        let member_id = match &self.seat {
-            Seat::Member(server) => server.member_id(),
-            Seat::Outside { .. } => 0,
-        };
+        let member_id = self.seat.member().map_or(0, |server| server.member_id());
         ResponseHeader { cluster_id: self.seat.cluster_id(), member_id, revision: REVISION, raft_term: 0 }
     }
 }
@@ -84,13 +81,13 @@ impl Kv for EtcdService {
 
 #[tonic::async_trait]
 impl Cluster for EtcdService {
-    /// The members are those of the founding certificate, which every node of the cluster knows: `linearizable` makes
-    /// no difference.
+    /// The members are those that this node has heard of, also with `linearizable`: a client that uses a former member
+    /// is sent to the others.
     async fn member_list(&self, _: Request<MemberListRequest>) -> Result<Response<MemberListResponse>, Status> {
         let work = async {
-            let Members { members, .. } = match &self.seat {
-                Seat::Member(server) => Members { members: server.members(), leader: None },
-                Seat::Outside { front, .. } => outside(false, || front.members()).await?,
+            let Members { members, .. } = match self.seat.member() {
+                Some(server) => Members { members: server.members(), leader: None },
+                None => outside(false, || self.seat.front.members()).await?,
             };
             let member = |member: crate::proto::pdpb::Member| Member {
                 id: member.member_id,

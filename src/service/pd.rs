@@ -51,50 +51,53 @@ pub struct Members {
 pub trait PdProxy: Send + Sync + 'static {
     /// Returns the members, and the leader if one of them knows it.
     fn members(&self) -> BoxFuture<'_, StoreResult<Members>>;
+    /// Returns the members that this node heard of last, without asking.
+    fn known_members(&self) -> Vec<Member>;
     /// Returns the cluster as the leader sees it.
     fn overview(&self) -> BoxFuture<'_, StoreResult<OverviewReply>>;
 }
 
-/// The role of this node with regard to the placement driver. Clones share it.
+/// The role of this node with regard to the placement driver, which may change. Clones share it.
 #[derive(Clone)]
-pub enum Seat {
-    /// The node has a member.
-    Member(PdServer),
-    /// The node has no member.
-    Outside {
-        /// The cluster's id; never 0.
-        cluster_id: u64,
-        /// Asks the members.
-        front: Arc<dyn PdProxy>,
-    },
+pub struct Seat {
+    cluster_id: u64,
+    /// Asks the members.
+    pub(super) front: Arc<dyn PdProxy>,
+    server: Option<PdServer>,
 }
 
 impl std::fmt::Debug for Seat {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Seat::Member(_) => "Member",
-            Seat::Outside { .. } => "Outside",
-        })
+        f.debug_struct("Seat").field("is_member", &self.member().is_some()).finish_non_exhaustive()
     }
 }
 
 impl Seat {
+    /// Creates the role of a node that may have a member now and then.
+    pub fn new(server: PdServer, front: Arc<dyn PdProxy>) -> Seat {
+        Seat { cluster_id: server.cluster_id(), front, server: Some(server) }
+    }
+
+    /// Creates the role of a node that never has a member.
+    #[cfg(test)]
+    pub fn outside(cluster_id: u64, front: Arc<dyn PdProxy>) -> Seat {
+        Seat { cluster_id, front, server: None }
+    }
+
     /// Returns the cluster's id.
     pub fn cluster_id(&self) -> u64 {
-        match self {
-            Seat::Member(server) => server.cluster_id(),
-            Seat::Outside { cluster_id, .. } => *cluster_id,
-        }
+        self.cluster_id
+    }
+
+    /// Returns this node's member, if it has one now.
+    pub(super) fn member(&self) -> Option<&PdServer> {
+        self.server.as_ref().filter(|server| server.is_member())
     }
 
     /// Returns this node's member. Returns UNAVAILABLE "not leader" if it has none.
     pub(super) fn server(&self) -> Result<&PdServer, Status> {
-        match self {
-            Seat::Member(server) => Ok(server),
-            Seat::Outside { .. } => {
-                Err(Status::unavailable("not leader: this node has no member of the placement driver"))
-            }
-        }
+        let none = || Status::unavailable("not leader: this node has no member of the placement driver");
+        self.member().ok_or_else(none)
     }
 }
 
@@ -239,6 +242,14 @@ pub(super) async fn outside<'a, T>(
     ask().await.map_err(|error| Status::unavailable(error.to_string()))
 }
 
+/// Answers a node that asks for the members on a node without one: with those that it heard of last, but no leader.
+fn members_for_node(seat: &Seat) -> Result<Members, Status> {
+    match seat.front.known_members() {
+        members if !members.is_empty() => Ok(Members { members, leader: None }),
+        _ => Err(Status::unavailable("this node has no member of the placement driver, and has heard of none")),
+    }
+}
+
 /// Returns the response to GetRegion and similar calls.
 fn region(header: Option<ResponseHeader>, found: Option<RegionInfo>) -> GetRegionResponse {
     match (header, found) {
@@ -308,14 +319,15 @@ impl Pd for PdService {
         let work = async {
             let header = request.get_ref().header.as_ref();
             let by_node = header.is_some_and(|header| header.caller_component == NODE_CALLER);
-            let Members { members, leader } = match &self.seat {
+            let Members { members, leader } = match self.seat.member() {
                 // Nodes ask all members in turn. A client goes to the leader that it is given, and keeps it.
-                Seat::Member(server) if by_node => Members { members: server.members(), leader: server.leader() },
-                Seat::Member(server) => {
+                Some(server) if by_node => Members { members: server.members(), leader: server.leader() },
+                Some(server) => {
                     let (members, leader) = server.led_members().await.map_err(status)?;
                     Members { members, leader: Some(leader) }
                 }
-                Seat::Outside { front, .. } => outside(by_node, || front.members()).await?,
+                None if by_node => members_for_node(&self.seat)?,
+                None => outside(false, || self.seat.front.members()).await?,
             };
             Ok(GetMembersResponse {
                 header: Some(self.header()),

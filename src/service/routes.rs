@@ -265,7 +265,7 @@ mod tests {
 
     fn open() -> (Routes, Metrics) {
         let (routes, gates, metrics) = node();
-        gates.open_pd(Seat::Outside { cluster_id: 7, front: Arc::new(Elsewhere) });
+        gates.open_pd(Seat::outside(7, Arc::new(Elsewhere)));
         gates.open_store(OneRegion::new("", ""), 7);
         (routes, metrics)
     }
@@ -396,12 +396,15 @@ mod tests {
             fn members(&self) -> futures::future::BoxFuture<'_, Result<Members>> {
                 std::future::ready(Err(crate::types::Error::Io("no leader at the moment".into()))).boxed()
             }
+            fn known_members(&self) -> Vec<Member> {
+                Vec::new()
+            }
             fn overview(&self) -> futures::future::BoxFuture<'_, Result<OverviewReply>> {
                 panic!("the question was forwarded")
             }
         }
         let (routes, gates, _) = node();
-        gates.open_pd(Seat::Outside { cluster_id: 7, front: Arc::new(Loop) });
+        gates.open_pd(Seat::outside(7, Arc::new(Loop)));
         let ask = |caller_component: &str| {
             let header = RequestHeader { caller_component: caller_component.into(), ..Default::default() };
             now(PdClient::new(routes.clone()).get_members(GetMembersRequest { header: Some(header) })).unwrap_err()

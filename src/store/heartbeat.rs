@@ -16,6 +16,7 @@ use crate::proto::armilla::raft::{ChangePeers, CommandHeader, Incarnation, Prepa
 use crate::region::command;
 use crate::replica::transport::Addresses;
 use crate::replica::{Handle, PeerView, Room};
+use crate::proto::pdpb::Member;
 use crate::rt::clock::Clock;
 use crate::rt::cpu;
 use crate::rt::disk::Disk;
@@ -69,6 +70,8 @@ pub struct Heartbeat {
     pub version: ClusterVersion,
     /// Receives the sizes of the regions that are led here, whenever they were measured.
     pub sizes: watch::Sender<Measured>,
+    /// Receives the placement driver's members, whenever PD reports others.
+    pub pd_members: watch::Sender<Vec<Member>>,
     /// Whether the store is handing over its leaders in order to stop.
     pub stopping: watch::Receiver<bool>,
     /// Receives, once PD has reported it, how many regions have a replica that was lost with the disk that this store
@@ -297,6 +300,20 @@ impl Heartbeat {
                 *old = addresses;
                 changed
             });
+        }
+        if !reply.pd_members.is_empty() {
+            self.pd_members.send_if_modified(|old| {
+                let changed = *old != reply.pd_members;
+                *old = reply.pd_members;
+                changed
+            });
+        }
+        let is_named = |group: &Region| region::peer_on(group, self.store).is_some();
+        if let Some(group) = reply.pd_group.filter(|group| !is_named(group))
+            && self.handle.view(GroupId::PD).is_some()
+            && !crate::mutant!("pd.former-member-not-told")
+        {
+            self.handle.end_by_proof(GroupId::PD, group);
         }
         for order in reply.change_peers {
             let PeersOrder { region_id, epoch, changes } = order;

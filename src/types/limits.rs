@@ -71,6 +71,12 @@ pub const CLIENT_BATCH_KEYS_MAX: usize = 4096;
 
 // Initial regions, and settings of a store.
 
+/// Maximum number of stores without a member of the placement driver that a node asks for its members at a start.
+pub const ENDPOINTS_OTHERS_MAX: usize = 8;
+
+/// Maximum number of members of the placement driver that a client remembers.
+pub const MEMBERS_KNOWN_MAX: usize = 64;
+
 /// How many regions a cluster may begin with.
 pub const FIRST_REGIONS_MAX: usize = 16 << 10;
 /// Total bytes of the keys at which the initial regions are split. The placement driver's command contains each key

@@ -28,7 +28,8 @@ pub const TIKV_VERSION: &str = "8.5.0";
 /// | 4 | `RegionCommand.change_peers` |
 /// | 5 | `RegionCommand.prepare_merge` and the other steps of a merge |
 /// | 6 | `PdCommand.set_store_labels` |
-pub const PROTOCOL: u32 = 6;
+/// | 7 | `PdCommand.change_members` |
+pub const PROTOCOL: u32 = 7;
 
 /// The version of the protocol that introduced splits of regions.
 pub const SPLITS: u32 = 3;
@@ -41,6 +42,9 @@ pub const MERGES: u32 = 5;
 
 /// The version of the protocol that introduced labels of stores.
 pub const LABELS: u32 = 6;
+
+/// The version of the protocol that introduced changes of the placement driver's own members.
+pub const PD_MEMBERS: u32 = 7;
 
 /// Armilla's own version, in the form in which `Store.git_hash` and `Member.git_hash` carry it.
 pub const BUILD: &str = concat!("armilla-", env!("CARGO_PKG_VERSION"));

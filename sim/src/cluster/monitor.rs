@@ -8,7 +8,7 @@ use armilla::rt::probe::Event;
 use armilla::rt::sim::World;
 use armilla::rt::sim::probe::{ProbeRecord, What};
 use armilla::rt::sync::Notify;
-use armilla::types::{Region, region};
+use armilla::types::{GroupId, Region, region};
 
 use crate::oracle::appends::Appends;
 use crate::oracle::births::Births;
@@ -71,6 +71,8 @@ pub struct Observed {
     pub led_since: BTreeMap<u64, u64>,
     /// By store: the node that runs it.
     pub node_of: BTreeMap<u64, u64>,
+    /// The newest descriptor of the placement driver's group.
+    pub pd_group: Region,
     /// By group whose members have changed: the stores of its voters.
     voters: BTreeMap<u64, Vec<u64>>,
     /// Nodes whose store stopped serving in their present incarnation, and why.
@@ -105,7 +107,11 @@ impl Observed {
     /// Tells the oracles about a region that has been split or born. The first regions are told when the cluster has
     /// been founded.
     fn note_region(&mut self, region: &Region, now_ns: u64) {
-        if self.raft.members(region) && region::epoch(region).conf_ver > 1 {
+        let is_newest = self.raft.members(region);
+        if is_newest && region.id == GroupId::PD.0 {
+            self.pd_group = region.clone();
+        }
+        if is_newest && region::epoch(region).conf_ver > 1 {
             let voters = region.peers.iter().filter(|peer| peer.role() != PeerRole::Learner);
             self.voters.insert(region.id, voters.map(|peer| peer.store_id).collect());
             self.note_voters(region.id);

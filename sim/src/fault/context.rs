@@ -139,11 +139,12 @@ impl Context {
         });
     }
 
-    /// Asks the placement driver to move one of a region's replicas to a node.
+    /// Asks the placement driver to move one of a region's replicas, or one of its own members, to a node.
     pub fn move_peer(&self, group: u64, peer: u32, to: u32) {
         let node = self.resolve(Target::Node(to));
         let found = self.monitor.with(|observed| {
-            let regions = observed.ranges.regions();
+            let mut regions = observed.ranges.regions();
+            regions.push(observed.pd_group.clone());
             let region = regions.iter().find(|region| region.id == group)?;
             let from = region.peers.get(peer as usize % region.peers.len().max(1))?.store_id;
             // The newest store of the node.

@@ -33,10 +33,17 @@ pub enum Kind {
         /// The node that is to have it, from 1.
         to: u32,
     },
+    /// A member of the placement driver is moved to another node.
+    MovePd {
+        /// Which of its members, counted from 0.
+        peer: u32,
+        /// The node that is to have it, from 1.
+        to: u32,
+    },
 }
 
 /// The values of `kind`.
-pub const NAMES: &[&str] = &["transfer", "transfer-pd", "move-peer"];
+pub const NAMES: &[&str] = &["transfer", "transfer-pd", "move-peer", "move-pd"];
 
 /// The classes from which the swarm draws.
 pub const CLASSES: &[Class<Kind>] = &[
@@ -60,6 +67,11 @@ pub const CLASSES: &[Class<Kind>] = &[
             Draft::everywhere(0, Kind::MovePeer { region, peer, to })
         },
     },
+    Class {
+        name: "move-pd",
+        per_minute: (2.0, 20.0),
+        make: |d| Draft::everywhere(0, Kind::MovePd { peer: d.rng.below(3) as u32, to: d.node() }),
+    },
 ];
 
 impl Behavior for Kind {
@@ -73,6 +85,7 @@ impl Behavior for Kind {
                 context.group(region).into_iter().for_each(|group| context.transfer(group, to));
             }
             Kind::TransferPd { to } => context.transfer(GroupId::PD.0, to),
+            Kind::MovePd { peer, to } => context.move_peer(GroupId::PD.0, peer, to),
             Kind::MovePeer { region, peer, to } => {
                 context.group(region).into_iter().for_each(|group| context.move_peer(group, peer, to));
             }
@@ -86,7 +99,10 @@ impl Behavior for Kind {
     }
 
     fn names_node_above(&self, highest: u32) -> bool {
-        let (Kind::Transfer { to, .. } | Kind::TransferPd { to } | Kind::MovePeer { to, .. }) = self;
+        let (Kind::Transfer { to, .. }
+        | Kind::TransferPd { to }
+        | Kind::MovePeer { to, .. }
+        | Kind::MovePd { to, .. }) = self;
         *to > highest
     }
 }

@@ -44,6 +44,8 @@ pub const STORIES: &[Story] = &[
     Story { name: "split-unapplied", per_minute: (1.0, 6.0), tell: split_unapplied },
     Story { name: "move-then-fault", per_minute: (2.0, 10.0), tell: move_then_fault },
     Story { name: "move-unheard", per_minute: (1.0, 4.0), tell: move_unheard },
+    Story { name: "move-pd-then-fault", per_minute: (2.0, 8.0), tell: move_pd_then_fault },
+    Story { name: "members-lost-in-turn", per_minute: (0.6, 0.8), tell: members_lost_in_turn },
     Story { name: "move-to-and-fro", per_minute: (1.0, 4.0), tell: move_to_and_fro },
     Story { name: "merge-then-fault", per_minute: (2.0, 10.0), tell: merge_then_fault },
     Story { name: "merge-absent", per_minute: (1.0, 4.0), tell: merge_absent },
@@ -273,6 +275,36 @@ fn move_then_fault(d: &mut Draw<'_>) -> Vec<Part> {
         _ => at(after_ms, target, down_ms, disk::Kind::StallEngine {}),
     };
     vec![(0, moved), fault]
+}
+
+/// A member of the placement driver moves, and a node that takes part fails meanwhile.
+fn move_pd_then_fault(d: &mut Draw<'_>) -> Vec<Part> {
+    let (peer, to) = (d.rng.below(3) as u32, d.node());
+    let moved = Draft::everywhere(0, leadership::Kind::MovePd { peer, to }.into());
+    let (after_ms, down_ms) = (d.log(50, 6_000), d.log(50, 8_000));
+    let target = match d.rng.below(4) {
+        0 => Target::PdLeader,
+        1 => Target::Node(d.node()),
+        2 => Target::Node(to),
+        _ => return vec![(0, moved), (after_ms, Draft::everywhere(down_ms, process::Kind::CrashAll {}.into()))],
+    };
+    let fault = match d.rng.below(3) {
+        0 => at(after_ms, target, down_ms, process::Kind::Crash {}),
+        1 => at(after_ms, target, down_ms, net::Kind::Isolate {}),
+        _ => at(after_ms, target, down_ms.min(4_000), disk::Kind::StallEngine {}),
+    };
+    vec![(0, moved), fault]
+}
+
+/// One node after the other is away for so long that it counts as lost, where there are others to take its place: the
+/// first members of the placement driver may all be lost, and come back without knowing who took their place.
+fn members_lost_in_turn(d: &mut Draw<'_>) -> Vec<Part> {
+    let away_ms = d.rng.between(14_000, 20_000);
+    let rest_ms = d.rng.between(0, 3_000);
+    let node = |n: u32| Target::Node(n % d.stores + 1);
+    let first = d.rng.below(2) as u32;
+    let away = |n: u32| at(u64::from(n) * (away_ms + rest_ms), node(first + n), away_ms, process::Kind::Crash {});
+    (0..3).map(away).collect()
 }
 
 /// A node is cut off or dead while replicas move away from it, and it returns when they are gone.

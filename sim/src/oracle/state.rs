@@ -101,9 +101,9 @@ pub fn unborn(images: &[Image], node_of: &BTreeMap<u64, u64>) -> Option<String> 
 }
 
 /// Describes a region that is not what it should be in the end: it does not have `replicas` voters and nothing else, it
-/// takes part in a merge or remembers one, or a peer is none of its group's members but still has its data. The images
-/// are of a cluster that has had time to come to rest.
-pub fn unsettled(images: &[Image], replicas: usize) -> Option<String> {
+/// takes part in a merge or remembers one, or a peer is none of its group's members but still has its data; the group of
+/// the placement driver is to have `pd_members`. The images are of a cluster that has had time to come to rest.
+pub fn unsettled(images: &[Image], replicas: usize, pd_members: usize) -> Option<String> {
     let mut newest: BTreeMap<u64, &Region> = BTreeMap::new();
     for (state, _) in images.iter().flat_map(|image| image.groups.values()) {
         let known = newest.entry(state.region.id).or_insert(&state.region);
@@ -111,9 +111,12 @@ pub fn unsettled(images: &[Image], replicas: usize) -> Option<String> {
             *known = &state.region;
         }
     }
-    newest.remove(&GroupId::PD.0);
     for region in newest.values() {
-        let overlaps = |other: &&&Region| other.id != region.id && region::overlap(other, region);
+        let is_pd = |region: &Region| region.id == GroupId::PD.0;
+        let overlaps = |other: &&&Region| {
+            other.id != region.id && !is_pd(region) && !is_pd(other) && region::overlap(other, region)
+        };
+        let replicas = if is_pd(region) { pd_members } else { replicas };
         if let Some(other) = newest.values().find(overlaps) {
             return Some(format!("regions {} and {} overlap", region.id, other.id));
         }

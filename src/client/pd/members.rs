@@ -22,7 +22,7 @@ use crate::rt::clock::{Clock, Instant};
 use crate::rt::net::{Channel, Net};
 use crate::rt::rng::Rng;
 use crate::types::NODE_CALLER;
-use crate::types::limits::MESSAGE_BYTES_MAX;
+use crate::types::limits::{MEMBERS_KNOWN_MAX, MESSAGE_BYTES_MAX};
 
 /// How long one call to one member may take.
 pub(super) const ATTEMPT: Duration = Duration::from_secs(2);
@@ -91,6 +91,8 @@ struct Answers {
     whys: Vec<String>,
     /// An answer that names the leader that has just failed.
     second_best: Option<pdpb::GetMembersResponse>,
+    /// Members that were named without a leader.
+    named: Vec<pdpb::Member>,
 }
 
 impl Answers {
@@ -113,7 +115,10 @@ impl Answers {
             return None;
         }
         match answer.leader.as_ref().and_then(member_address) {
-            None => self.whys.push("the placement driver has no leader at the moment".into()),
+            None => {
+                self.whys.push("the placement driver has no leader at the moment".into());
+                self.named.extend(answer.members);
+            }
             Some(leader) if round.failed.as_ref() == Some(&leader) => self.second_best = Some(answer),
             Some(_) => return Some(answer),
         }
@@ -135,6 +140,29 @@ impl Members {
         // Different clients begin with different members.
         self.known.lock().expect("no holder panics").first = rng.below(1 << 16) as usize;
         *self.rng.lock().expect("no holder panics") = rng;
+    }
+
+    /// Notes the members that the leader named.
+    pub(super) fn heard_of(&self, members: Vec<pdpb::Member>) {
+        if !members.is_empty() && !crate::mutant!("client.keeps-first-members") {
+            self.known.lock().expect("no holder panics").members = members;
+        }
+    }
+
+    /// Notes members that nodes without one named. They may have heard less than this client.
+    fn also_heard_of(&self, members: Vec<pdpb::Member>) {
+        let mut known = self.known.lock().expect("no holder panics");
+        for member in members {
+            let is_new = known.members.iter().all(|one| member_address(one) != member_address(&member));
+            if is_new && known.members.len() < MEMBERS_KNOWN_MAX && !crate::mutant!("client.keeps-first-members") {
+                known.members.push(member);
+            }
+        }
+    }
+
+    /// Returns the members that were named last.
+    pub(super) fn known(&self) -> Vec<pdpb::Member> {
+        self.known.lock().expect("no holder panics").members.clone()
     }
 
     /// Marks the client as that of a node of the cluster.
@@ -290,6 +318,8 @@ impl Members {
                 return Ok(self.learn(found));
             }
         }
+        // Nodes that have no member any more name those that they have heard of: the next discovery asks them, too.
+        self.also_heard_of(std::mem::take(&mut answers.named));
         // The failed leader itself is asked only if no other member knows a leader.
         if let (Some(failed), None) = (&round.failed, &answers.second_best)
             && let Some(found) = answers.take(&round, self.ask_one(failed, &round).await)

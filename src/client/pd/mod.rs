@@ -73,6 +73,16 @@ impl PdClient {
         self
     }
 
+    /// Notes the placement driver's members, which are asked for the leader from now on.
+    pub fn heard_of_members(&self, members: Vec<pdpb::Member>) {
+        self.members.heard_of(members);
+    }
+
+    /// Returns the placement driver's members as this client heard of them last. Does not ask.
+    pub fn known_members(&self) -> Vec<pdpb::Member> {
+        self.members.known()
+    }
+
     /// Returns a clone whose requests may take `deadline` each, including retries.
     #[must_use]
     pub fn with_deadline(&self, deadline: Duration) -> PdClient {

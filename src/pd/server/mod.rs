@@ -7,14 +7,16 @@
 
 mod admin;
 mod lookups;
+mod members;
 mod stores;
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
+use bytes::Bytes;
 use prost::Message;
 
-use super::bootstrap::member_of;
 use super::cluster::{Cluster, ClusterOptions};
 use super::machine::SharedState;
 use super::operators::Operators;
@@ -37,7 +39,7 @@ use crate::types::{Error, GroupId, Region, Timestamp, region, version as types_v
 const RETRY: Duration = Duration::from_millis(50);
 /// How long a call for the members waits for a leader.
 const LEADER_WAIT: Duration = Duration::from_secs(1);
-/// Poll interval while waiting for this store's peer of the group at the start, or for a leader.
+/// Poll interval while waiting for a leader.
 const POLL: Duration = Duration::from_millis(20);
 
 /// Errors of the placement driver's calls, by what the caller should do.
@@ -73,8 +75,10 @@ pub type PdResult<T> = Result<T, PdError>;
 pub struct Identity {
     /// The cluster's ID, which is never 0.
     pub cluster_id: u64,
-    /// The members in the order of the certificate; `member_id` is the ID of the peer in the group.
-    pub members: Vec<Member>,
+    /// The first members, in the order of the certificate; `member_id` is the ID of the peer in the group.
+    pub founders: Vec<Member>,
+    /// This node's name.
+    pub name: String,
     /// This node's address (host:port). It takes precedence over the registered one, which may be out of date after a
     /// move.
     pub addr: String,
@@ -86,6 +90,8 @@ pub struct PdOptions {
     /// The bootstrap command, which the first leader proposes if the cluster is not bootstrapped. See
     /// [`super::bootstrap::Founding::command`].
     pub bootstrap: Option<Bootstrap>,
+    /// How many members the placement driver is to have.
+    pub members: usize,
     /// Whether to spread leaders evenly over the stores.
     pub balance_leaders: bool,
     /// Whether to spread replicas evenly over the stores.
@@ -96,7 +102,13 @@ pub struct PdOptions {
 
 impl Default for PdOptions {
     fn default() -> PdOptions {
-        PdOptions { bootstrap: None, balance_leaders: true, balance_replicas: true, cluster: ClusterOptions::default() }
+        PdOptions {
+            bootstrap: None,
+            members: 3,
+            balance_leaders: true,
+            balance_replicas: true,
+            cluster: ClusterOptions::default(),
+        }
     }
 }
 
@@ -133,12 +145,19 @@ struct Serving {
     since_ms: u64,
     /// Locked before `cluster`.
     operators: Mutex<Operators>,
+    /// Whether a change of the placement driver's members is under way.
+    changes_members: AtomicBool,
+}
+
+fn decode(reply: Bytes) -> PdResult<PdReply> {
+    PdReply::decode(reply).map_err(|error| PdError::Unavailable(format!("cannot decode the reply: {error}")))
 }
 
 impl PdServer {
-    /// Starts following the group's leadership. Calls succeed as soon as this node is leader.
+    /// Starts following the group's leadership. Calls succeed while this node is leader. A node without a member may
+    /// get one, and lose it.
     ///
-    /// `state` is [`super::PdMachine::shared`] of the machine to which the driver behind `handle` applies commands.
+    /// `state` is that of the machine to which the driver behind `handle` applies commands.
     pub fn start(clock: Clock, handle: Handle, state: SharedState, identity: Identity, options: PdOptions) -> PdServer {
         assert!(identity.cluster_id != 0, "a cluster's id is never 0");
         let inner =
@@ -160,12 +179,29 @@ impl PdServer {
     // ---- the loop ----
 
     async fn run(self) {
-        let view = loop {
-            if let Some(view) = self.inner.handle.view(GroupId::PD) {
-                break view;
+        let mut peers = self.inner.handle.pd_changes();
+        loop {
+            peers.borrow_and_update();
+            let view = self.inner.handle.view(GroupId::PD);
+            let follow = async {
+                match view {
+                    Some(view) => self.follow(&view).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let another = crate::rt_select! {
+                another = peers.changed() => another,
+                () = follow => Ok(()),
+            };
+            self.stop_serving();
+            if another.is_err() {
+                return;
             }
-            self.inner.clock.sleep(POLL).await;
-        };
+        }
+    }
+
+    /// Serves whenever the peer of `view` is leader. Returns when the peer is gone.
+    async fn follow(&self, view: &PeerView) {
         let mut leadership = view.subscribe();
         loop {
             let now = leadership.borrow_and_update().clone();
@@ -184,7 +220,7 @@ impl PdServer {
             };
             crate::rt_select! {
                 () = lost => {}
-                () = self.lead(&serving, &view) => {}
+                () = self.lead(&serving, view) => {}
             }
             tracing::info!(term, "no longer leader of the placement driver");
             if crate::mutant!("tso.old-leader-serves") {
@@ -212,6 +248,7 @@ impl PdServer {
             cluster: Mutex::new(Cluster::new(self.inner.options.cluster, since_ms)),
             since_ms,
             operators: Mutex::default(),
+            changes_members: AtomicBool::new(false),
         });
         *self.inner.serving.write().expect("no holder panics") = Some(serving.clone());
         serving
@@ -338,7 +375,7 @@ impl PdServer {
     async fn propose(&self, op: Op) -> PdResult<PdReply> {
         let command = Command::plain(PdCommand { op: Some(op) }.encode_to_vec());
         let reply = self.inner.handle.propose(GroupId::PD, 0, command).await.map_err(|error| self.refusal(error))?;
-        PdReply::decode(reply).map_err(|error| PdError::Unavailable(format!("cannot decode the reply: {error}")))
+        decode(reply)
     }
 
     /// Proposes a command that is rejected only because of the caller's mistake.
@@ -376,31 +413,6 @@ impl PdServer {
     pub fn check_cluster(&self, asked: u64) -> PdResult<()> {
         let actual = self.cluster_id();
         if asked == actual { Ok(()) } else { Err(PdError::ClusterMismatch { asked, actual }) }
-    }
-
-    /// Returns the placement driver's members, with the current addresses of their stores.
-    pub fn members(&self) -> Vec<Member> {
-        let Some(view) = self.inner.handle.view(GroupId::PD) else {
-            return self.inner.identity.members.clone();
-        };
-        let group = view.region();
-        let moved = |member: &Member| {
-            let peer = region::peer_by_id(&group, member.member_id)?;
-            if peer.store_id == view.store {
-                return Some(member_of(member.member_id, &member.name, &self.inner.identity.addr));
-            }
-            self.read(|state| {
-                let store = state.store(peer.store_id)?.store.as_ref().filter(|store| !store.address.is_empty())?;
-                let mut moved = member_of(member.member_id, &member.name, &store.address);
-                if !store.version.is_empty() {
-                    moved.binary_version.clone_from(&store.version);
-                    moved.git_hash.clone_from(&store.git_hash);
-                    moved.deploy_path.clone_from(&store.deploy_path);
-                }
-                Some(moved)
-            })
-        };
-        self.inner.identity.members.iter().map(|member| moved(member).unwrap_or_else(|| member.clone())).collect()
     }
 
     /// Returns the leader, as far as this node knows.
@@ -521,17 +533,22 @@ impl PdServer {
             .map_err(PdError::Invalid)
     }
 
-    /// Moves a region's replica from one store to another, step by step with its leader's heartbeats.
+    /// Moves a region's replica from one store to another, step by step with its leader's heartbeats; or a member of the
+    /// placement driver.
     ///
     /// # Errors
     /// [`PdError::Invalid`] if that is not possible, with the reason.
     pub async fn move_peer(&self, region_id: u64, from: u64, to: u64) -> PdResult<()> {
         let serving = self.confirmed_cluster().await?;
-        if region_id == GroupId::PD.0 {
-            return Err(PdError::Invalid("the placement driver's own members cannot be moved yet".into()));
-        }
-        self.look(&serving, |cluster, state, now_ms| cluster.move_peer(state, region_id, from, to, now_ms))
-            .map_err(PdError::Invalid)
+        let group = self.inner.handle.view(GroupId::PD).ok_or_else(|| self.not_leader())?.region();
+        self.look(&serving, |cluster, state, now_ms| {
+            if region_id == GroupId::PD.0 {
+                cluster.move_own_member(state, &group, from, to, now_ms)
+            } else {
+                cluster.move_peer(state, region_id, from, to, now_ms)
+            }
+        })
+        .map_err(PdError::Invalid)
     }
 
     /// Makes a region part of its neighbour, step by step with its leader's heartbeats.
@@ -545,7 +562,7 @@ impl PdServer {
     }
 
     /// Moves all replicas away from a store, which is removed from the cluster when it has none. Returns how many
-    /// regions still have a replica there.
+    /// regions still have a replica there; a member of the placement driver counts as one.
     ///
     /// # Errors
     /// [`PdError::Invalid`] if there is no such store, or if the rest of the cluster has no place for its replicas.
@@ -554,17 +571,19 @@ impl PdServer {
         let record = self.read(|state| state.store(store).cloned());
         let record = record.ok_or_else(|| PdError::Invalid(format!("there is no store {store}")))?;
         let group = self.inner.handle.view(GroupId::PD).ok_or_else(|| self.not_leader())?.region();
-        if region::peer_on(&group, store).is_some() {
-            return Err(PdError::Invalid(format!(
-                "store {store} has a member of the placement driver, which cannot be moved yet: replace the node's disk instead, \
-                 or remove another store"
-            )));
-        }
         let (version, replicas) = (self.read(PdState::cluster_version), self.inner.options.cluster.replicas);
         if version < types_version::MEMBERS {
             return Err(PdError::Invalid(format!(
                 "stores cannot be removed yet: the cluster uses version {version} of its protocol, that needs version {}",
                 types_version::MEMBERS
+            )));
+        }
+        let is_member = region::peer_on(&group, store).is_some();
+        if is_member && version < types_version::PD_MEMBERS {
+            return Err(PdError::Invalid(format!(
+                "store {store} has a member of the placement driver, which cannot be moved yet: the cluster uses version \
+                 {version} of its protocol, that needs version {}",
+                types_version::PD_MEMBERS
             )));
         }
         if state::is_up(&record) {
@@ -580,7 +599,7 @@ impl PdServer {
             tracing::info!(store, "the store is being removed");
         }
         let here = |region: &&Region| region::peer_on(region, store).is_some();
-        Ok(self.read(|state| state.regions().filter(here).count() as u64))
+        Ok(self.read(|state| state.regions().filter(here).count() as u64) + u64::from(is_member))
     }
 
     /// Creates the cluster's first stores and regions, unless they exist. Returns whether this call created them.

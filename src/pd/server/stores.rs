@@ -155,6 +155,7 @@ impl PdServer {
             self.look(&serving, |cluster, state, _| cluster.retain(state));
         }
         self.bury_empty_stores().await?;
+        self.heal_members(&serving).await?;
         let balance_replicas = self.inner.options.balance_replicas;
         let (mut change_peers, nameless) = self.look(&serving, |cluster, state, now_ms| {
             if balance_replicas {
@@ -173,6 +174,8 @@ impl PdServer {
             });
         }
         let balance = self.inner.options.balance_leaders;
+        let group = self.inner.handle.view(GroupId::PD).ok_or_else(|| self.not_leader())?.region();
+        let (group, pd_members) = (Region::clone(&group), self.members());
         let (reply, ended) = self.look(&serving, |cluster, state, now_ms| {
             let stores = state.stores().filter_map(|record| record.store.clone());
             let reply = StoreHeartbeatReply {
@@ -184,6 +187,8 @@ impl PdServer {
                 cluster_version: state.cluster_version(),
                 must_stop: String::new(),
                 wall_ms: self.inner.clock.wall_ms(),
+                pd_group: Some(group),
+                pd_members,
             };
             (reply, cluster.take_ended())
         });
@@ -211,7 +216,6 @@ impl PdServer {
         });
         let members = self.inner.handle.view(GroupId::PD).map(|view| view.region());
         for store_id in empty {
-            // The placement driver's own members do not move yet.
             if members.as_ref().is_none_or(|group| region::peer_on(group, store_id).is_some()) {
                 continue;
             }

@@ -536,8 +536,9 @@ impl Run {
             let merged = self.monitor.with(|observed| observed.ranges.merged().clone());
             self.regions.observe(&images, &merged, true, self.now())?;
             let unborn = self.unborn(&images);
-            let replicas = self.plan.topology.replicas_each() as usize;
-            let unsettled = self.heals().then(|| state::unsettled(&images, replicas)).flatten();
+            let (replicas, pd_members) = (self.plan.topology.replicas_each(), self.plan.topology.stores.min(3));
+            let unsettled = || state::unsettled(&images, replicas as usize, pd_members as usize);
+            let unsettled = if self.heals() { unsettled() } else { None };
             if state::converged(&images) && unborn.is_none() && unsettled.is_none() {
                 break;
             }
