@@ -413,13 +413,67 @@ fn replicas_move_heal_and_leave_under_load() {
     wait_until("every region has its replicas", || now_on().iter().all(|on| on.len() == 3));
     wait_until("the removed store stops serving", || cluster.log(fourth).contains("was removed from the cluster"));
     let again = ctl(&addrs, &["store", "remove", &second.to_string()]);
-    assert!(again.code == Some(1) && again.text.contains("member of the placement driver"), "{again:?}");
+    assert!(again.code == Some(1) && again.text.contains("Add a store first"), "{again:?}");
 
     stage.stop.store(true, Ordering::Relaxed);
     for client in clients {
         runtime.block_on(client).expect("a client does not panic");
     }
     judge(&stage, &keys, &runtime, seed, 200);
+}
+
+/// **Goal**: any node may die for good, three times in a row: nothing of the first three is left in the end. **Method**:
+/// each time another node joins first; the placement driver and the regions move to it. Then a node whose configuration
+/// and first members name only dead ones starts again, a member of the placement driver is removed by its operator, and
+/// what was written in the beginning is there.
+#[test]
+fn all_first_nodes_die_for_good_one_after_the_other() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let config = configured(&dir, "[pd]\nmax_down_s = 5\n");
+    let mut cluster = Cluster::start(3, &["--initial-regions", "2", "--config", &config]);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(put(&Wire::new(cluster.addrs()), "first", b"value"));
+    // The names of the placement driver's members, and the stores of all replicas, as a node reports them.
+    let members = |addr: &str| {
+        let answer = common::http(addr, "GET", "/pd/api/v1/members", "").map(|(_, body)| body).unwrap_or_default();
+        let answer: serde_json::Value = serde_json::from_str(&answer).unwrap_or_default();
+        let members = answer["members"].as_array().cloned().unwrap_or_default();
+        let mut names: Vec<String> = members.iter().filter_map(|m| m["name"].as_str().map(str::to_owned)).collect();
+        names.sort();
+        names
+    };
+    let store_at = |cluster: &Cluster, node: usize| {
+        let stores = runtime.block_on(Wire::new(cluster.addrs()).stores()).unwrap_or_default();
+        stores.iter().filter(|(_, at)| *at == cluster.addr(node)).map(|(id, _)| *id).next_back()
+    };
+    for lost in 0..3 {
+        let newest = cluster.join_by(if lost == 0 { 1 } else { cluster.len() - 1 });
+        wait_until("the new store is registered", || store_at(&cluster, newest).is_some());
+        let gone = store_at(&cluster, lost).expect("a store");
+        cluster.kill(lost);
+        let names: Vec<String> = (lost + 2..lost + 5).map(|n| format!("n{n}")).collect();
+        wait_until("the placement driver is whole again", || members(cluster.addr(newest)) == names);
+        wait_until("the regions are whole again", || {
+            let regions = runtime.block_on(Wire::new(cluster.addrs()).regions()).unwrap_or_default();
+            let whole = |region: &armilla::types::Region| {
+                region.peers.len() == 3 && region::peer_on(region, gone).is_none()
+            };
+            !regions.is_empty() && regions.iter().all(|(region, _)| whole(region))
+        });
+    }
+    let living: Vec<String> = (3..6).map(|node| cluster.addr(node).to_owned()).collect();
+    cluster.kill(3);
+    cluster.restart(3);
+    wait_until("the node finds the cluster", || members(cluster.addr(3)) == ["n4", "n5", "n6"]);
+    let seventh = cluster.join_by(3);
+    wait_until("the seventh store is registered", || store_at(&cluster, seventh).is_some());
+    let fourth = store_at(&cluster, 3).expect("a store").to_string();
+    let removed = ctl(&living[1..], &["store", "remove", &fourth]);
+    assert_eq!(removed.code, Some(0), "{removed:?}");
+    assert_eq!(members(&living[1]), ["n5", "n6", "n7"]);
+    let wire = Wire::new(vec![cluster.addr(seventh).to_owned()]);
+    let read = runtime.block_on(async { tokio::time::timeout(Duration::from_secs(20), wire.get(b"first")).await });
+    assert_eq!(read, Ok(Outcome::Done(Some(Bytes::from_static(b"value")))));
 }
 
 /// **Goal**: regions become one and are split again under load, while a node dies, and clients see only that they wait.

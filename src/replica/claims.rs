@@ -27,6 +27,11 @@ impl Claims {
         self.0.lock().expect("no holder panics").values().any(|other| contend(other, region))
     }
 
+    /// Returns whether a range is reserved for a group.
+    pub fn is_of(&self, group: GroupId) -> bool {
+        self.0.lock().expect("no holder panics").contains_key(&group.0)
+    }
+
     /// Returns the groups whose reserved range overlaps that of `region`.
     pub fn overlapping(&self, region: &Region) -> Vec<GroupId> {
         let claims = self.0.lock().expect("no holder panics");

@@ -515,6 +515,16 @@ impl Handle {
         heir.is_some_and(|view| lacks(&view.merges()))
     }
 
+    /// Returns whether a peer of `target` is here that has not taken over `source` yet. One that has a later snapshot
+    /// has given what was `source`'s to others: it takes nothing from a peer of `source` that is still here.
+    pub(super) fn is_going_to_take(&self, target: GroupId, source: GroupId) -> bool {
+        let Some(view) = self.view(target) else { return false };
+        let lists = |merges: &Merges| merges.absorbed.iter().any(|one| one.source_id == source.0);
+        // A snapshot shows itself before the engine holds it.
+        let has_taken = lists(&view.merges()) && !self.claims.is_of(target);
+        !has_taken || crate::mutant!("replica.kept-beside-its-heir")
+    }
+
     /// Passes on a newer descriptor of `group`. If it does not name this store's peer, the peer is removed.
     pub fn end_by_proof(&self, group: GroupId, proof: Region) {
         // A store that has stopped keeps what it has.

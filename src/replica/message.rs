@@ -125,6 +125,8 @@ pub enum Message {
     },
     /// A flush of the engine has ended; it covers the applied indexes taken before it began.
     Flushed {
+        /// Its number: how many had begun.
+        number: u64,
         /// The applied indexes that are now durable.
         applied: Arc<Vec<(GroupId, u64)>>,
         /// The result of the flush.

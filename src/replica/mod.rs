@@ -144,6 +144,14 @@ pub const MUTANTS: &[(&str, &str)] = &[
         "replica.pd-group-takes-all-keys",
         "a member of the placement driver counts as the owner of all keys, so a store with data gets none",
     ),
+    (
+        "replica.kept-beside-its-heir",
+        "a frozen peer waits for ever for a target that is here by a later snapshot, which has given its range to others",
+    ),
+    (
+        "replica.log-removed-after-any-flush",
+        "the log of a destroyed peer goes after a flush that began before the peer ended, or even before it was born",
+    ),
 ];
 
 #[cfg(test)]

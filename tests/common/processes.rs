@@ -269,13 +269,18 @@ impl Cluster {
         code
     }
 
-    /// Starts one more node, which joins the cluster. Returns its number.
+    /// Starts one more node, which joins the cluster by the first one. Returns its number.
     pub fn join(&mut self) -> usize {
+        self.join_by(0)
+    }
+
+    /// Starts one more node, which joins the cluster by the node `other`. Returns its number.
+    pub fn join_by(&mut self, other: usize) -> usize {
         let node = self.len();
         let (name, path) = (format!("n{}", node + 1), self.dir.path());
         let (data, log) = (path.join(&name), path.join(format!("{name}.log")));
         let addr = format!("127.0.0.1:{}", free_port());
-        let joins = Some(self.members[0].addr.clone());
+        let joins = Some(self.members[other].addr.clone());
         self.members.push(Member { name, addr, data, log, child: None, joins });
         self.restart(node);
         node

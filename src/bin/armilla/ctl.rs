@@ -93,6 +93,9 @@ enum Cf {
 enum Command {
     /// List the placement driver's members and its leader.
     Members,
+    /// Change the placement driver's members.
+    #[command(subcommand)]
+    Member(MemberCommand),
     /// List stores with their addresses, load and space.
     Stores,
     /// List regions with their ranges, peers and leaders, from the one that holds START up to END.
@@ -230,6 +233,19 @@ enum RegionCommand {
     },
 }
 
+/// Changes of the placement driver's members.
+#[derive(Debug, Subcommand)]
+enum MemberCommand {
+    /// Move a member from one store to another, and wait until it is there. Members of stores that are lost or removed
+    /// move by themselves.
+    Move {
+        /// The id of the store that has the member.
+        from: u64,
+        /// The id of the store that is to have it.
+        to: u64,
+    },
+}
+
 /// Changes of the stores.
 #[derive(Debug, Subcommand)]
 enum StoreCommand {
@@ -284,6 +300,7 @@ impl Ctl {
     async fn run(&self, command: Command) -> Result<(), Failure> {
         match command {
             Command::Members => self.members().await,
+            Command::Member(MemberCommand::Move { from, to }) => self.move_member(from, to).await,
             Command::Stores => self.stores().await,
             Command::Regions { start, end, limit } => self.regions(&start, &end, limit).await,
             Command::Leader { key } => self.leader(&key).await,

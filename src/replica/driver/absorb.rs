@@ -244,9 +244,8 @@ impl Driver {
     /// Handles that the engine holds the end of a group of this lane that had stopped.
     pub(super) fn absorbed(&mut self, source: GroupId) {
         if self.absorbing.halted.remove(&source).is_some() {
-            self.buried.insert(source);
             // Its log goes after a flush that begins from now on.
-            self.flushes.lock().expect("no holder panics").note_applied();
+            self.bury(source);
         }
     }
 

@@ -65,6 +65,7 @@ impl Flushes {
 struct FlushEnd {
     handle: Handle,
     flushes: Arc<Mutex<Flushes>>,
+    number: u64,
     reported: bool,
 }
 
@@ -72,8 +73,8 @@ impl FlushEnd {
     fn report(&mut self, applied: Vec<(GroupId, u64)>, result: Result<()>) {
         self.reported = true;
         self.flushes.lock().expect("no holder panics").under_way = false;
-        let applied = Arc::new(applied);
-        self.handle.send_all(|| Message::Flushed { applied: applied.clone(), result: result.clone() });
+        let (number, applied) = (self.number, Arc::new(applied));
+        self.handle.send_all(|| Message::Flushed { number, applied: applied.clone(), result: result.clone() });
     }
 }
 
@@ -88,13 +89,13 @@ impl Drop for FlushEnd {
 impl Driver {
     pub(super) fn maybe_flush(&mut self) {
         let now_ns = self.clock.now().0;
-        let due = {
+        let number = {
             let mut flushes = self.flushes.lock().expect("no holder panics");
-            flushes.begin(self.options.flush_bytes, self.options.flush_interval, now_ns)
+            if !flushes.begin(self.options.flush_bytes, self.options.flush_interval, now_ns) {
+                return;
+            }
+            flushes.count()
         };
-        if !due {
-            return;
-        }
         // Taken before the flush begins, because what is applied while it runs may or may not be in it. The views have
         // the groups of all lanes, and their applied entries are in the engine.
         let applied: Vec<(GroupId, u64)> =
@@ -103,7 +104,7 @@ impl Driver {
         task::spawn(async move {
             let engine = handle.engine().clone();
             // A flush that panics must stop the store, which would otherwise wait for its end while the log grows.
-            let mut end = FlushEnd { handle: handle.clone(), flushes, reported: false };
+            let mut end = FlushEnd { handle: handle.clone(), flushes, number, reported: false };
             let result = cpu::run_long(move || engine.flush()).await;
             let applied = if crate::mutant!("replica.flush-marks-late-applies") {
                 handle.views().iter().map(|view| (view.group, view.applied())).collect()
@@ -114,13 +115,13 @@ impl Driver {
         });
     }
 
-    pub(super) fn flushed(&mut self, applied: &[(GroupId, u64)]) {
+    pub(super) fn flushed(&mut self, number: u64, applied: &[(GroupId, u64)]) {
         for (group, index) in applied {
             if let Some(peer) = self.peers.get_mut(group) {
                 peer.note_durable(*index);
             }
         }
-        self.remove_buried(applied);
+        self.remove_buried(number);
         self.truncate();
     }
 }

@@ -91,9 +91,9 @@ impl Driver {
             }
             Message::Unreachable { store } => self.unreachable(store),
             Message::ClockStoodStill => self.clock_stood_still(),
-            Message::Flushed { applied, result } => {
+            Message::Flushed { number, applied, result } => {
                 result?;
-                self.flushed(&applied);
+                self.flushed(number, &applied);
             }
             Message::Written(result) => {
                 result?;

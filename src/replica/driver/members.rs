@@ -8,8 +8,6 @@
 //! peer with an ID that was destroyed here; a log that is gone while the engine could still come back without the
 //! tombstone.
 
-use std::collections::BTreeSet;
-
 use bytes::Bytes;
 
 use super::Driver;
@@ -123,38 +121,39 @@ impl Driver {
         if crate::mutant!("replica.log-removed-before-flush") {
             self.batch.remove(group);
         } else {
-            self.buried.insert(group);
+            self.bury(group);
         }
         tracing::info!(store, %group, peer = id, "a peer was removed");
         probe::emit(|| Probe::Note { store, what: "removed", a: group.0, b: id, data: Bytes::new() });
     }
 
-    /// Removes destroyed peers' logs after a flush. `flushed` are the groups that were here when it began.
-    pub(super) fn remove_buried(&mut self, flushed: &[(GroupId, u64)]) {
-        let here: BTreeSet<GroupId> = flushed.iter().map(|(group, _)| *group).collect();
-        for group in std::mem::take(&mut self.buried) {
+    /// Removes destroyed peers' logs after the flush with this number.
+    pub(super) fn remove_buried(&mut self, flush: u64) {
+        for (group, before) in std::mem::take(&mut self.buried) {
             // The group may have come back. Its log starts over with its snapshot.
             if self.peers.contains_key(&group) {
                 continue;
             }
-            if here.contains(&group) {
-                self.buried.insert(group);
-                self.flushes.lock().expect("no holder panics").note_applied();
-            } else {
+            // A flush that began before the peer's end may have come even before its birth.
+            if flush > before || crate::mutant!("replica.log-removed-after-any-flush") {
                 self.batch.remove(group);
+            } else {
+                self.buried.insert(group, before);
+                self.flushes.lock().expect("no holder panics").note_applied();
             }
         }
     }
 
-    /// Remembers destroyed peers' groups whose log is still there.
+    /// Remembers a destroyed peer's group whose log is still there. The engine holds the end.
     pub(in crate::replica) fn bury(&mut self, group: GroupId) {
-        self.buried.insert(group);
-        self.flushes.lock().expect("no holder panics").note_applied();
+        let mut flushes = self.flushes.lock().expect("no holder panics");
+        flushes.note_applied();
+        self.buried.insert(group, flushes.count());
     }
 
     /// Returns whether a group's peer here is destroyed while its log is still there.
     pub(in crate::replica) fn is_buried(&self, group: GroupId) -> bool {
-        self.buried.contains(&group)
+        self.buried.contains_key(&group)
     }
 }
 

@@ -147,7 +147,7 @@ impl Driver {
     /// Returns whether no peer of the group can ever run here again.
     pub(super) fn was_merged(&mut self, absorbed: &Absorbed, heir: GroupId) -> Result<bool> {
         let group = GroupId(absorbed.source_id);
-        if self.buried.contains(&group) || self.is_stopping(group) || self.stall.waits() {
+        if self.is_buried(group) || self.is_stopping(group) || self.stall.waits() {
             return Ok(false);
         }
         // A peer that lags may still be frozen for another target, which decided against it.
@@ -155,8 +155,8 @@ impl Driver {
         let always = crate::mutant!("replica.kept-for-an-earlier-target");
         let merging = merging.filter(|merging| always || !self.handle.is_decided_against(group, merging));
         let taker = [Some(absorbed.target_id), merging.map(|merging| merging.target_id), Some(heir.0)];
-        let here = |id: &u64| self.handle.view(GroupId(*id)).is_some();
-        let kept = taker.iter().flatten().any(here) && !crate::mutant!("replica.source-kept-by-none");
+        let takes = |id: &u64| self.handle.is_going_to_take(GroupId(*id), group);
+        let kept = taker.iter().flatten().any(takes) && !crate::mutant!("replica.source-kept-by-none");
         let mut batch = WriteBatch::new();
         let Some(peer) = self.peers.get_mut(&group) else {
             if self.handle.peer_id_min(group) == u64::MAX {
@@ -165,9 +165,8 @@ impl Driver {
             // An old snapshot might begin a peer of it.
             group_state::bury(&mut batch, group, Tombstone::merged(heir));
             if self.engine.try_write(&batch)? {
-                self.flushes.lock().expect("no holder panics").note_applied();
                 self.handle.bury(group, Tombstone::merged(heir));
-                self.buried.insert(group);
+                self.bury(group);
             }
             return Ok(false);
         };

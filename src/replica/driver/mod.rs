@@ -24,7 +24,7 @@ mod truncate;
 mod unwritten;
 mod warm;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -129,8 +129,8 @@ pub(super) struct Driver {
     held: Held,
     absorbing: Absorbing,
     merge_waits: MergeWaits,
-    /// Groups whose peer here is destroyed. They leave the log when a flush has made that durable.
-    buried: BTreeSet<GroupId>,
+    /// Groups whose peer here is destroyed, and how many flushes had begun then. They leave the log after a later one.
+    buried: BTreeMap<GroupId, u64>,
     /// Outputs whose snapshot is now in the engine.
     installed: Vec<(GroupId, Output)>,
     /// Probe events to emit when the log is written.
@@ -191,7 +191,7 @@ impl Driver {
             held: Held::default(),
             absorbing: Absorbing::default(),
             merge_waits: MergeWaits::default(),
-            buried: BTreeSet::new(),
+            buried: BTreeMap::new(),
             installed: Vec::new(),
             probes: Vec::new(),
             tick_waiting,

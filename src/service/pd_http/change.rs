@@ -154,7 +154,7 @@ async fn remove_store(pd: &PdServer, request: &Request) -> Changed<Answer> {
         return Ok(Err(refused));
     }
     match pd.remove_store(id).await {
-        // Here the reason is in the request: the store has a member of the placement driver.
+        // Here the reason is in the request.
         Err(PdError::Invalid(why)) => Ok(Err(Answer::error(400, why))),
         result => ended(result, "The store is set as Offline."),
     }

@@ -11,6 +11,7 @@ use armilla::client::pd::RegionInfo;
 use armilla::proto::armilla::pd::{OverviewReply, StoreOverview};
 use armilla::proto::metapb::{Store, StoreState};
 use armilla::proto::pdpb::Member;
+use armilla::types::GroupId;
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
@@ -390,6 +391,26 @@ impl Ctl {
         self.until(arrived, || format!("the replica of region {region} has not arrived on store {to} yet, it goes on"))
             .await?;
         self.done(json!({ "ok": true, "region": region, "from_store": from, "to_store": to }))
+    }
+
+    /// Moves a member of the placement driver, and waits until it is there.
+    pub(super) async fn move_member(&self, from: u64, to: u64) -> Result<(), Failure> {
+        if let Err(error) = self.pd.move_peer(GroupId::PD.0, from, to).await {
+            return Err(self.of_own("member move", "with PD: start another member, and delete the old one", error).await);
+        }
+        let stores = self.pd.get_all_stores().await?;
+        let address = |id: u64| stores.iter().find(|store| store.id == id).map(|store| store.address.clone());
+        let (old, new) = (address(from), address(to));
+        let arrived = async || {
+            let (members, _) = self.pd.members().await?;
+            let on = |address: &Option<String>| {
+                let url = address.as_ref().map(|address| format!("http://{address}"));
+                url.is_some_and(|url| members.iter().any(|member| member.client_urls.contains(&url)))
+            };
+            Ok::<_, Failure>(on(&new) && !on(&old))
+        };
+        self.until(arrived, || format!("the member has not arrived on store {to} yet, it goes on")).await?;
+        self.done(json!({ "ok": true, "from_store": from, "to_store": to }))
     }
 
     /// Makes a region part of its neighbour, and waits until the placement driver knows that it is gone.
