@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::proto::metapb::StoreLabel;
 use crate::raft;
 use crate::types::limits::{
     ENTRY_BYTES_MAX, FETCH_QUEUE_BYTES_MAX, FIRST_REGIONS_MAX, LANES_MAX, MESSAGE_BYTES_MAX, SNAPSHOT_CHUNK_BYTES_MAX,
@@ -73,6 +74,9 @@ options! {
         /// MiB of disk space to keep in reserve: while less than twice this is free, writes that add data are rejected.
         /// Default: a twentieth of the disk, at most 5120. 0: no reserve, and free space is not checked.
         disk_reserve_mib: Option<u64> = None;
+        /// Where the node is, `key=value`: replicas are spread over zones, racks and hosts (`pd.location_labels`). In a
+        /// file `["zone=z1", "host=h7"]`.
+        labels: Vec<String> = Vec::new();
         /// Consensus and its log.
         raft: RaftConfig = RaftConfig::default();
         /// The key-value engine.
@@ -173,6 +177,9 @@ options! {
         balance_leaders: bool = true;
         /// Whether to spread replicas evenly over the stores.
         balance_replicas: bool = true;
+        /// The keys of the labels that say where a store is, the largest place first, at most 5: a region's replicas are
+        /// kept as far apart as the stores allow. Equal on all nodes.
+        location_labels: Vec<String> = ["zone", "rack", "host"].map(str::to_owned).to_vec();
         /// KiB of data below which a region becomes part of a neighbour that has at most three times as much; 0: never.
         /// At most an eighth of `regions.size_max_kib` counts.
         merge_below_kib: u64 = 48 << 10, 0..=KIB_MAX;
@@ -321,6 +328,12 @@ impl Config {
             0 => self.pd.merge_below_kib,
             max => self.pd.merge_below_kib.min(max / 8),
         }
+    }
+
+    /// Returns the labels of the node's store.
+    pub fn store_labels(&self) -> Vec<StoreLabel> {
+        let label = |(key, value): (&str, &str)| StoreLabel { key: key.to_owned(), value: value.to_owned() };
+        self.labels.iter().filter_map(|label| label.split_once('=')).map(label).collect()
     }
 
     /// Checks that all options are valid and consistent.

@@ -448,6 +448,7 @@ impl Starting {
                 late_ms: 2 * self.config.pd.store_heartbeat_ms,
                 max_down_ms: 1000 * self.config.pd.max_down_s,
                 replicas: self.config.replicas,
+                location_labels: self.config.pd.location_labels.clone(),
                 merge_below_bytes: 1024 * self.config.merge_below_kib(),
                 merge_rest_ms: 1000 * self.config.pd.merge_rest_s,
                 ..ClusterOptions::default()
@@ -507,6 +508,7 @@ impl Starting {
             lost_replicas,
             sizes,
             pd_members,
+            labels: self.config.store_labels(),
         };
         let registered = async {
             // PD learns a changed address as soon as it is reachable; serving does not wait for that.

@@ -25,6 +25,7 @@ use self::scatter::Groups;
 pub use self::scatter::Scattered;
 use super::lookup::Lookup;
 use super::schedule::balance::{self, Placement, Proposal};
+use super::schedule::isolation::{self, Places};
 use super::schedule::leader::{self, LeaderPlacement};
 use super::schedule::replica::{self, Step, Stores};
 use super::state::{self, PdState};
@@ -40,7 +41,7 @@ use crate::types::region::{self, Peer};
 use crate::types::{Region, version};
 
 /// Timeouts and limits of the view. Names end with the unit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterOptions {
     /// A store whose last heartbeat is at most this old is alive. A leadership that is at least this old has received a
     /// heartbeat of every store that is alive.
@@ -62,6 +63,8 @@ pub struct ClusterOptions {
     pub max_down_ms: u64,
     /// How many voters each region is to have.
     pub replicas: usize,
+    /// The keys of the labels that say where a store is, the largest place first.
+    pub location_labels: Vec<String>,
     /// A region with less data than this, in bytes, becomes part of a neighbour; 0: never.
     pub merge_below_bytes: u64,
     /// Regions whose ranges have not changed for this long may be merged.
@@ -80,6 +83,7 @@ impl Default for ClusterOptions {
             orders_max: 4,
             max_down_ms: 30 * 60 * 1000,
             replicas: 3,
+            location_labels: ["zone", "rack", "host"].map(str::to_owned).to_vec(),
             merge_below_bytes: 0,
             merge_rest_ms: 3_600_000,
         }
@@ -329,11 +333,22 @@ impl Cluster {
             }
         }
         let max = REPLICA_MOVES_MAX.saturating_sub(self.moves.len());
-        for Proposal { region, from, to } in balance::propose(counts, &resting, max) {
-            crate::reach!("pd.replica-balanced");
-            tracing::info!(region, from_store = from, to_store = to, "a replica moves to a store with fewer of them");
-            let conf_ver = state.region(region).map_or(0, |region| region::epoch(region).conf_ver);
-            self.moves.insert(region, Move { from_store: from, to_store: to, changed_ms: now_ms, conf_ver });
+        let mut proposals = isolation::propose(counts.clone(), &resting, &stores.places, max);
+        for Proposal { region, from, to } in &proposals {
+            crate::reach!("pd.replica-isolated");
+            tracing::info!(region, from_store = from, to_store = to, "a replica moves farther away from the others");
+        }
+        if proposals.is_empty() {
+            proposals = balance::propose(counts, &resting, &stores.places, max);
+            for Proposal { region, from, to } in &proposals {
+                crate::reach!("pd.replica-balanced");
+                tracing::info!(region, from_store = from, to_store = to, "a replica moves to a store with fewer of them");
+            }
+        }
+        for Proposal { region, from, to } in proposals {
+            if let Some(region) = state.region(region) {
+                self.moves.insert(region.id, Move::new(region, from, to, now_ms));
+            }
         }
     }
 
@@ -353,9 +368,18 @@ impl Cluster {
         down || state.store(store).is_none_or(|record| !state::is_up(record))
     }
 
+    /// Returns where the stores are.
+    fn places(&self, state: &PdState) -> Places {
+        let mut places = Places::default();
+        for store in state.stores().filter_map(|record| record.store.as_ref()) {
+            places.add(store.id, &store.labels, &self.options.location_labels);
+        }
+        places
+    }
+
     /// Returns what the stores are good for.
     fn stores_for_replicas(&self, state: &PdState, now_ms: u64) -> Stores {
-        let mut stores = Stores::default();
+        let mut stores = Stores { places: self.places(state), ..Stores::default() };
         for record in state.stores() {
             let id = state::store_id(record);
             if self.is_gone(state, id, now_ms) {

@@ -47,6 +47,7 @@ mod tests;
 pub(crate) use cluster::RegionInfo;
 pub(crate) use machine::{PdMachine, SharedState, empty};
 pub(crate) use server::{PdError, PdServer};
+pub(crate) use state::LABEL_REPLACED_BY;
 
 /// The planted bugs of this module, and what each of them breaks.
 pub const MUTANTS: &[(&str, &str)] = &[
@@ -65,6 +66,8 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("pd.keeps-lost-members", "members of the placement driver that are lost for good are not replaced"),
     ("pd.former-member-not-told", "a member that was removed without hearing of it never ends"),
     ("pd.version-not-awaited", "a command is proposed before every node supports it"),
+    ("pd.two-in-one-place", "replicas do not move to zones, racks and hosts that have none"),
+    ("pd.balance-ignores-places", "the balance brings replicas of a region into the same place"),
     ("pd.copies-not-checked", "the placement driver accepts an older copy of a store's data directory as the store"),
     ("pd.answers-before-heartbeats", "lookups return regions without leaders before their stores sent heartbeats"),
 ];

@@ -16,6 +16,7 @@ use crate::proto::armilla::raft::{ChangePeers, CommandHeader, Incarnation, Prepa
 use crate::region::command;
 use crate::replica::transport::Addresses;
 use crate::replica::{Handle, PeerView, Room};
+use crate::proto::metapb::StoreLabel;
 use crate::proto::pdpb::Member;
 use crate::rt::clock::Clock;
 use crate::rt::cpu;
@@ -70,6 +71,8 @@ pub struct Heartbeat {
     pub version: ClusterVersion,
     /// Receives the sizes of the regions that are led here, whenever they were measured.
     pub sizes: watch::Sender<Measured>,
+    /// Labels from the node's configuration.
+    pub labels: Vec<StoreLabel>,
     /// Receives the placement driver's members, whenever PD reports others.
     pub pd_members: watch::Sender<Vec<Member>>,
     /// Whether the store is handing over its leaders in order to stop.
@@ -273,6 +276,7 @@ impl Heartbeat {
             refused_orders: refused.to_vec(),
             protocol: self.protocol,
             incarnation: Some(self.incarnation),
+            labels: self.labels.clone(),
         }
     }
 

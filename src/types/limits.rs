@@ -20,6 +20,9 @@ pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
 
 // Requests to a node, and its responses.
 
+/// Maximum number of labels that say where a store is. A difference in one weighs a hundred times as much as in the next.
+pub const LOCATION_LABELS_MAX: usize = 5;
+
 /// The length in bytes of one request of the key-value service, alone or in a stream: a raft entry and its framing. A
 /// longer request is not stored while it arrives. Its response is that of a write that is too large.
 pub const REQUEST_BYTES_MAX: usize = 16 << 20;

@@ -2,7 +2,7 @@
 //!
 //! Source: state machine replication (Schneider 1990): the same commands in the same order give the same state.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use armilla::engine::{Cf, SimStorage};
 use armilla::proto::metapb::PeerRole;
@@ -102,8 +102,14 @@ pub fn unborn(images: &[Image], node_of: &BTreeMap<u64, u64>) -> Option<String> 
 
 /// Describes a region that is not what it should be in the end: it does not have `replicas` voters and nothing else, it
 /// takes part in a merge or remembers one, or a peer is none of its group's members but still has its data; the group of
-/// the placement driver is to have `pd_members`. The images are of a cluster that has had time to come to rest.
-pub fn unsettled(images: &[Image], replicas: usize, pd_members: usize) -> Option<String> {
+/// the placement driver is to have `pd_members`. If `zones` has the zones of the stores, each group is to be in as many as
+/// possible. The images are of a cluster that has had time to come to rest.
+pub fn unsettled(
+    images: &[Image],
+    replicas: usize,
+    pd_members: usize,
+    zones: &BTreeMap<u64, u64>,
+) -> Option<String> {
     let mut newest: BTreeMap<u64, &Region> = BTreeMap::new();
     for (state, _) in images.iter().flat_map(|image| image.groups.values()) {
         let known = newest.entry(state.region.id).or_insert(&state.region);
@@ -123,6 +129,13 @@ pub fn unsettled(images: &[Image], replicas: usize, pd_members: usize) -> Option
         let voters = region.peers.iter().filter(|peer| peer.role() == PeerRole::Voter).count();
         if voters != replicas || region.peers.len() != replicas {
             return Some(format!("region {} has the peers {:?} instead of {replicas} voters", region.id, region.peers));
+        }
+        let of = |peer: &armilla::types::region::Peer| zones.get(&peer.store_id).copied();
+        let (all, own): (BTreeSet<u64>, BTreeSet<u64>) =
+            (zones.values().copied().collect(), region.peers.iter().filter_map(of).collect());
+        if own.len() < replicas.min(all.len()) {
+            let peers = &region.peers;
+            return Some(format!("region {} has the peers {peers:?} in the zones {own:?} of {all:?}", region.id));
         }
     }
     for image in images {

@@ -56,6 +56,9 @@ pub struct Topology {
     /// Replicas of each region; 0: one on every store.
     #[serde(default)]
     pub replicas: u32,
+    /// Number of zones over which the stores are spread, by labels; 0: the stores have no labels.
+    #[serde(default)]
+    pub zones: u32,
     /// Boundaries between regions (key numbers of the workload's key space).
     pub splits: Vec<u32>,
 }
@@ -64,6 +67,11 @@ impl Topology {
     /// Returns the number of replicas of each region.
     pub fn replicas_each(&self) -> u32 {
         if self.replicas == 0 { self.stores } else { self.replicas }
+    }
+
+    /// Returns the zone of a node; `None` if stores have no labels.
+    pub fn zone_of(&self, node: u64) -> Option<u64> {
+        (self.zones > 0).then(|| (node - 1) % u64::from(self.zones))
     }
 }
 

@@ -35,6 +35,7 @@ pub fn config(plan: &Plan, id: u64) -> Config {
         pd_members: stores.min(3) as usize,
         replicas: plan.topology.replicas_each() as usize,
         split_keys: plan.topology.splits.iter().map(split_key).collect(),
+        labels: plan.topology.zone_of(id).map(|zone| format!("zone=z{zone}")).into_iter().collect(),
         disk_reserve_mib: Some(0),
         ..Config::default()
     };

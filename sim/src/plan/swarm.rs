@@ -26,6 +26,8 @@ const P_ROOM_ALONE: f64 = 0.3;
 const P_SPLITS_ALONE: f64 = 0.08;
 /// Probability that the placement driver merges small regions by itself, after seconds.
 const P_SMALL_REGIONS_MERGE: f64 = 0.2;
+/// Probability, where there are more stores than replicas, that the stores are in zones.
+const P_ZONES: f64 = 0.5;
 /// Probability that a store loses its data or a part of it.
 const P_LOSS: f64 = 0.3;
 
@@ -48,7 +50,9 @@ pub fn plan(seed: u64) -> Plan {
     let splits = (1..regions).map(|n| n * keys / regions).collect();
     // Regions with five replicas cost more than they reveal, so most clusters of five stores have three.
     let replicas = if stores == 5 && topology_rng.chance(0.25) { stores } else { 3 };
-    let topology = Topology { stores, replicas, splits };
+    let zones = &mut Rng::fork(seed, "zones");
+    let zones = if stores > replicas && zones.chance(P_ZONES) { zones.between(2, u64::from(stores)) as u32 } else { 0 };
+    let topology = Topology { stores, replicas, zones, splits };
     let workload = workload(&mut Rng::fork(seed, "workload"), keys);
     let length_ms = workload.ops[0][1] as u64 * workload.pace_ms;
     let mut knobs = knobs(&mut Rng::fork(seed, "knobs"));

@@ -92,6 +92,8 @@ pub struct Args {
         help = help("disk_reserve_mib", "a twentieth of the disk, at most 5120; 0: none")
     )]
     pub disk_reserve_mib: Option<u64>,
+    #[arg(long, value_name = "KEY=VALUE,…", value_delimiter = ',', help = help("labels", "none"))]
+    pub label: Vec<String>,
     #[arg(long, value_name = "LEVEL", env = "ARMILLA_LOG", help = help("log.level", &DEFAULT.log.level))]
     pub log_level: Option<String>,
     #[arg(long, value_name = "FORMAT", value_enum, help = help("log.format", Format::name(DEFAULT.log.format)))]
@@ -146,6 +148,9 @@ pub fn configuration(args: &Args) -> Result<Config, Failure> {
         config.initial_regions = 1;
     }
     config.disk_reserve_mib = args.disk_reserve_mib.or(config.disk_reserve_mib);
+    if !args.label.is_empty() {
+        config.labels.clone_from(&args.label);
+    }
     if let Some(level) = &args.log_level {
         config.log.level.clone_from(level);
     }

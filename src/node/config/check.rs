@@ -1,6 +1,9 @@
 //! Checks of a configuration.
 
-use crate::types::limits::{FIRST_REGIONS_MAX, SPLIT_KEYS_BYTES_MAX};
+use crate::pd::LABEL_REPLACED_BY;
+use crate::types::limits::{
+    FIRST_REGIONS_MAX, LOCATION_LABELS_MAX, SPLIT_KEYS_BYTES_MAX, STORE_LABEL_BYTES_MAX, STORE_LABELS_MAX,
+};
 
 use super::{Config, ConfigError, MIB_MAX};
 
@@ -82,6 +85,7 @@ pub(super) fn validate(config: &Config) -> Result<(), ConfigError> {
     identity(config)?;
     config.check_bounds()?;
     cluster(config)?;
+    labels(config)?;
     config.raft.check_bounds()?;
     raft(config)?;
     config.engine.check_bounds()?;
@@ -213,6 +217,46 @@ fn cluster(config: &Config) -> Result<(), ConfigError> {
     }
     if config.split_keys.iter().any(String::is_empty) {
         return refuse("split_keys has an empty key: the first region starts there anyway");
+    }
+    Ok(())
+}
+
+/// Checks where the node says that it is, in the forms that PD accepts.
+fn labels(config: &Config) -> Result<(), ConfigError> {
+    let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte);
+    let is_outer = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric());
+    let is_key = |key: &str| {
+        is_outer(key.bytes().next()) && is_outer(key.bytes().next_back()) && key.bytes().all(is_inner)
+    };
+    if config.labels.len() > STORE_LABELS_MAX {
+        return refuse(format!("{} labels: a store has at most {STORE_LABELS_MAX}", config.labels.len()));
+    }
+    let mut keys: Vec<String> = Vec::new();
+    for label in &config.labels {
+        let Some((key, value)) = label.split_once('=').filter(|(key, value)| is_key(key) && !value.is_empty()) else {
+            return refuse(format!("labels: `{label}` is not key=value, such as zone=z1"));
+        };
+        if !value.bytes().all(is_inner) {
+            return refuse(format!("labels: the value `{value}` of `{key}` may have letters, digits and -_./ only"));
+        }
+        if label.len() > STORE_LABEL_BYTES_MAX {
+            return refuse(format!("labels: `{key}` has more than {STORE_LABEL_BYTES_MAX} bytes"));
+        }
+        let key = key.to_ascii_lowercase();
+        if key == LABEL_REPLACED_BY {
+            return refuse(format!("labels: `{key}` is set by Armilla itself: use another key"));
+        }
+        if keys.contains(&key) {
+            return refuse(format!("labels: `{key}` is given twice"));
+        }
+        keys.push(key);
+    }
+    let levels = &config.pd.location_labels;
+    if levels.len() > LOCATION_LABELS_MAX {
+        return refuse(format!("pd.location_labels has {} keys: at most {LOCATION_LABELS_MAX}", levels.len()));
+    }
+    if let Some(wrong) = levels.iter().find(|level| !is_key(level)) {
+        return refuse(format!("pd.location_labels: `{wrong}` cannot be the key of a label"));
     }
     Ok(())
 }

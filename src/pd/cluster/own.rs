@@ -4,6 +4,8 @@
 //! them. **Never**: a step from a descriptor that the leader has not applied.
 
 use super::{Cluster, Move};
+use crate::pd::schedule::balance::{Placement, Proposal};
+use crate::pd::schedule::isolation;
 use crate::pd::schedule::replica::{self, Step};
 use crate::pd::state::{self, PdState};
 use crate::proto::armilla::raft::PeerChange;
@@ -17,9 +19,14 @@ use crate::types::{Region, region, version};
 pub struct Own {
     /// The learner that it is to get, and the configuration version at which that was decided.
     learner: Option<(u64, Peer)>,
-    /// A member that an operator wants moved.
+    /// A member that is to move.
     moving: Option<Move>,
+    /// When the places of the members are next looked at.
+    look_at_ms: u64,
 }
+
+/// The time between two looks at the places of the members.
+const ISOLATE_MS: u64 = 10_000;
 
 /// The next step of the placement driver's own group.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,7 +64,8 @@ impl Cluster {
             && group.peers.iter().all(|peer| peer.role() == PeerRole::Voter && !gone(peer));
         if whole && self.own.moving.is_none() {
             self.own.learner = None;
-            return None;
+            self.own.moving = self.isolate_own(state, group, leader, now_ms);
+            self.own.moving?;
         }
         let mut stores = self.stores_for_replicas(state, now_ms);
         // A store that was wiped has another ID now, and its old one is unknown where the state is young.
@@ -77,6 +85,22 @@ impl Cluster {
                 Some(OwnStep::Change(vec![PeerChange { kind: Kind::AddLearner as i32, peer_id: id, store_id }]))
             }
         }
+    }
+
+    /// Returns the move of a member that brings the members farther apart, if there is one. Looks now and then.
+    fn isolate_own(&mut self, state: &PdState, group: &Region, leader: u64, now_ms: u64) -> Option<Move> {
+        let settling = now_ms.saturating_sub(self.since_ms) < self.options.settle_ms;
+        if settling || now_ms < self.own.look_at_ms {
+            return None;
+        }
+        self.own.look_at_ms = now_ms + ISOLATE_MS;
+        let stores = self.stores_for_replicas(state, now_ms);
+        let leads = region::peer_by_id(group, leader).map_or(0, |peer| peer.store_id);
+        let members = group.peers.iter().map(|peer| peer.store_id).collect();
+        let resting = [Placement { region: group.id, stores: members, leader: leads }];
+        let Proposal { from, to, .. } = *isolation::propose(stores.fit, &resting, &stores.places, 1).first()?;
+        tracing::info!(from_store = from, to_store = to, "a member moves farther away from the others");
+        Some(Move::new(group, from, to, now_ms))
     }
 
     /// Gives an ID that was never used before to the learner that the group is to get on a store.

@@ -71,7 +71,7 @@ impl Cluster {
             leader: self.leader_of(region).map_or(0, |leader| leader.store_id),
         };
         let placements: Vec<Placement> = regions.iter().map(placement).collect();
-        let moved = balance::propose(counts, &placements, regions.len());
+        let moved = balance::propose(counts, &placements, &self.places(state), regions.len());
         let moved: BTreeMap<u64, (u64, u64)> = moved.iter().map(|one| (one.region, (one.from, one.to))).collect();
         for (id, (from, to)) in &moved {
             if let Some(region) = regions.iter().find(|region| region.id == *id) {

@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use super::isolation::Places;
+
 /// The smallest difference in the number of replicas between two stores that justifies a move.
 pub const GAP_MIN: u64 = 2;
 
@@ -32,8 +34,13 @@ pub struct Proposal {
 
 /// Returns at most `max` moves, each from the store with the most replicas to the one with the fewest; ties are broken
 /// by the smallest IDs. `counts` has the replicas of every store that may give or take some; `resting` are the regions
-/// that may move. A replica that does not lead moves rather than a leader.
-pub fn propose(mut counts: BTreeMap<u64, u64>, resting: &[Placement], max: usize) -> Vec<Proposal> {
+/// that may move. A replica that does not lead moves rather than a leader. No region becomes less isolated.
+pub fn propose(
+    mut counts: BTreeMap<u64, u64>,
+    resting: &[Placement],
+    places: &Places,
+    max: usize,
+) -> Vec<Proposal> {
     let mut proposals: Vec<Proposal> = Vec::new();
     while proposals.len() < max {
         let mut by_count: Vec<(u64, u64)> = counts.iter().map(|(store, count)| (*count, *store)).collect();
@@ -43,7 +50,7 @@ pub fn propose(mut counts: BTreeMap<u64, u64>, resting: &[Placement], max: usize
         let is_free = |one: &&Placement| proposals.iter().all(|moving| moving.region != one.region);
         let found = fit
             .filter_map(|((_, from), (_, to))| {
-                let movable = |one: &&Placement| one.stores.contains(&from) && !one.stores.contains(&to);
+                let movable = |one: &&Placement| one.stores.contains(&from) && places.allow(&one.stores, from, to);
                 let region = resting.iter().filter(is_free).filter(movable);
                 let region = region.min_by_key(|one| (one.leader == from, one.region))?.region;
                 Some(Proposal { region, from, to })
@@ -72,7 +79,7 @@ mod tests {
             .map(|region| placement(region, &[1 + region % 3, 1 + (region + 1) % 3, 1 + (region + 2) % 3]))
             .collect();
         let counts = BTreeMap::from([(1, 8), (2, 8), (3, 8), (4, 0)]);
-        let moves = propose(counts, &regions, 100);
+        let moves = propose(counts, &regions, &Places::default(), 100);
         assert_eq!(moves.len(), 6, "{moves:?}");
         assert!(moves.iter().all(|one| one.to == 4));
         let mut moved: Vec<u64> = moves.iter().map(|one| one.region).collect();
@@ -86,9 +93,9 @@ mod tests {
     #[test]
     fn nothing_moves_without_a_gain() {
         let regions = [placement(1, &[1, 2, 3])];
-        assert_eq!(propose(BTreeMap::from([(1, 4), (2, 4), (3, 4), (4, 3)]), &regions, 9), []);
-        assert_eq!(propose(BTreeMap::from([(1, 5), (2, 5), (3, 3)]), &regions, 9), [], "it has a replica there");
+        assert_eq!(propose(BTreeMap::from([(1, 4), (2, 4), (3, 4), (4, 3)]), &regions, &Places::default(), 9), []);
+        assert_eq!(propose(BTreeMap::from([(1, 5), (2, 5), (3, 3)]), &regions, &Places::default(), 9), [], "it has a replica there");
         let two = Proposal { region: 1, from: 3, to: 4 };
-        assert_eq!(propose(BTreeMap::from([(1, 4), (2, 4), (3, 6), (4, 0)]), &regions, 9), [two]);
+        assert_eq!(propose(BTreeMap::from([(1, 4), (2, 4), (3, 6), (4, 0)]), &regions, &Places::default(), 9), [two]);
     }
 }

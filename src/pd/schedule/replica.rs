@@ -6,6 +6,7 @@
 //!
 //! **Never**: a step that removes a voter before another one has taken its place, or a step while the members change.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::proto::armilla::raft::PeerChange;
@@ -14,6 +15,8 @@ use crate::proto::metapb::PeerRole;
 use crate::types::Region;
 use crate::types::region::Peer;
 
+use super::isolation::Places;
+
 /// What the placement driver knows of the stores.
 #[derive(Clone, Debug, Default)]
 pub struct Stores {
@@ -21,6 +24,8 @@ pub struct Stores {
     pub fit: BTreeMap<u64, u64>,
     /// Stores that are gone for good or have to become empty.
     pub gone: BTreeSet<u64>,
+    /// Where the stores are.
+    pub places: Places,
 }
 
 /// The next step for a region.
@@ -65,7 +70,11 @@ pub fn next(region: &Region, leader: u64, replicas: usize, stores: &Stores) -> O
         (Some(learner), _) => Some(Step::Change(vec![change(Kind::Promote, learner)])),
         (None, _) if needed => {
             let free = stores.fit.iter().filter(|(store, _)| region.peers.iter().all(|peer| peer.store_id != **store));
-            free.min_by_key(|(store, count)| (**count, **store)).map(|(store, _)| Step::Add(*store))
+            // As far as possible from those that stay.
+            let stay = || region.peers.iter().filter(|peer| !is_gone(peer)).map(|peer| peer.store_id);
+            let apart = |store: u64| Reverse(stores.places.from_others(store, stay()));
+            let best = free.min_by_key(|(store, count)| (apart(**store), **count, **store));
+            best.map(|(store, _)| Step::Add(*store))
         }
         (None, _) => None,
     }
@@ -87,7 +96,7 @@ mod tests {
     /// Carries out the steps, and returns the stores of the voters in the end and how many steps it took.
     fn run(mut region: Region, replicas: usize, fit: &[u64], gone: &[u64]) -> (Vec<u64>, usize) {
         let counts = fit.iter().map(|store| (*store, 100 - store)).collect();
-        let stores = Stores { fit: counts, gone: gone.iter().copied().collect() };
+        let stores = Stores { fit: counts, gone: gone.iter().copied().collect(), ..Stores::default() };
         let (mut steps, mut fewest) = (0, region.peers.len());
         while let Some(step) = next(&region, region.peers[0].id, replicas, &stores) {
             let changes = match step {
@@ -123,7 +132,7 @@ mod tests {
 
     #[test]
     fn the_store_with_the_fewest_replicas_gets_the_next_one() {
-        let stores = Stores { fit: [(4, 7), (5, 3), (6, 3)].into(), gone: [3].into() };
+        let stores = Stores { fit: [(4, 7), (5, 3), (6, 3)].into(), gone: [3].into(), ..Stores::default() };
         assert_eq!(next(&region(&[1, 2, 3]), 11, 3, &stores), Some(Step::Add(5)));
     }
 }

@@ -60,7 +60,7 @@ impl PdServer {
                 regions: regions.collect(),
                 operators,
                 gc_safe_point: state.gc_safe_point(),
-                options: options.cluster,
+                options: options.cluster.clone(),
                 balance_leaders: options.balance_leaders,
                 balance_replicas: options.balance_replicas,
             }

@@ -245,7 +245,7 @@ impl PdServer {
             windows: watch::Sender::new(Some(0)),
             need: Notify::new(),
             heartbeats: watch::Sender::new(0),
-            cluster: Mutex::new(Cluster::new(self.inner.options.cluster, since_ms)),
+            cluster: Mutex::new(Cluster::new(self.inner.options.cluster.clone(), since_ms)),
             since_ms,
             operators: Mutex::default(),
             changes_members: AtomicBool::new(false),
@@ -445,7 +445,7 @@ impl PdServer {
             Ok(serving) => self.look(&serving, |cluster, state, now_ms| cluster.overview(state, now_ms)),
             Err(_) => {
                 let now_ms = self.now_ms();
-                let nothing = Cluster::new(self.inner.options.cluster, now_ms);
+                let nothing = Cluster::new(self.inner.options.cluster.clone(), now_ms);
                 self.read(|state| nothing.overview(state, now_ms))
             }
         };

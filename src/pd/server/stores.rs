@@ -5,11 +5,11 @@ use crate::pd::cluster::{Cluster, EndedOrder};
 use crate::pd::state::{self, PdState};
 use crate::proto::armilla::pd::pd_command::Op;
 use crate::proto::armilla::pd::{
-    AllocIds, LeaderOrder, PutRegion, PutStore, RegisterStoreReply, RegisterStoreRequest, SetStoreState,
-    StoreHeartbeatReply, StoreHeartbeatRequest, StoreStarted,
+    AllocIds, LeaderOrder, PutRegion, PutStore, RegisterStoreReply, RegisterStoreRequest, SetStoreLabels,
+    SetStoreState, StoreHeartbeatReply, StoreHeartbeatRequest, StoreStarted,
 };
 use crate::proto::armilla::raft::Incarnation;
-use crate::proto::metapb::{NodeState, Store, StoreState};
+use crate::proto::metapb::{NodeState, Store, StoreLabel, StoreState};
 use crate::proto::pdpb::StoreStats;
 use crate::rt::probe::{self, Event as Probe};
 use crate::types::run::{self, History};
@@ -142,6 +142,7 @@ impl PdServer {
         if let Some(must_stop) = copied.filter(|_| !crate::mutant!("pd.copies-not-checked")) {
             return Ok(StoreHeartbeatReply { must_stop, ..StoreHeartbeatReply::default() });
         }
+        self.take_labels(id, &request.labels).await?;
         let newer = self.look(&serving, |cluster, state, now_ms| cluster.heartbeat(request, state, now_ms));
         self.raise_version(&serving).await?;
         serving.heartbeats.send_modify(|count| *count += 1);
@@ -203,6 +204,28 @@ impl PdServer {
         self.tell_of_orders(&reply.transfer_leaders, &ended);
         self.watch_operators(&serving);
         Ok(reply)
+    }
+
+    /// Sets the labels that a store has by its configuration, if it has others now.
+    async fn take_labels(&self, store_id: u64, labels: &[StoreLabel]) -> PdResult<()> {
+        let differ = self.read(|state| {
+            let store = state.store(store_id).and_then(|record| record.store.as_ref());
+            let has = |label: &StoreLabel| {
+                store.is_some_and(|store| {
+                    let of_key = |known: &&StoreLabel| known.key.eq_ignore_ascii_case(&label.key);
+                    store.labels.iter().find(of_key).is_some_and(|known| known.value == label.value)
+                })
+            };
+            state.cluster_version() >= version::LABELS && !labels.iter().all(has)
+        });
+        if differ {
+            let set = SetStoreLabels { store_id, labels: labels.to_vec(), replace: false };
+            let reply = self.propose(Op::SetStoreLabels(set)).await?;
+            if !reply.refused.is_empty() {
+                tracing::warn!(store_id, why = reply.refused, "the store's labels were refused");
+            }
+        }
+        Ok(())
     }
 
     /// Makes tombstones of the stores that are being removed, or were replaced, and have no replica any more.

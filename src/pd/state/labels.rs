@@ -1,4 +1,4 @@
-//! Labels that people give stores. TiKV's clients and tools read them; replicas are placed without them.
+//! Labels of stores. TiKV's clients and tools read them, and some say where a store is (`pd::schedule::isolation`).
 
 use super::{Changed, LABEL_REPLACED_BY, Outcome, PdState};
 use crate::proto::armilla::pd::SetStoreLabels;

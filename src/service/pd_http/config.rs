@@ -21,7 +21,7 @@ const RULE: &str = "default";
 #[serde(rename_all = "kebab-case")]
 struct Replication {
     max_replicas: usize,
-    location_labels: &'static str,
+    location_labels: String,
     strictly_match_label: &'static str,
     enable_placement_rules: &'static str,
     enable_placement_rules_cache: &'static str,
@@ -88,7 +88,7 @@ struct Group {
 fn replication(view: &View) -> Replication {
     Replication {
         max_replicas: view.options.replicas,
-        location_labels: "",
+        location_labels: view.options.location_labels.join(","),
         strictly_match_label: "false",
         enable_placement_rules: "true",
         enable_placement_rules_cache: "false",
@@ -113,7 +113,7 @@ fn schedule(view: &View) -> Schedule {
         enable_replace_offline_replica: "true",
         enable_make_up_replica: "true",
         enable_remove_extra_replica: "true",
-        enable_location_replacement: "false",
+        enable_location_replacement: "true",
         enable_joint_consensus: "true",
         enable_witness: "false",
         enable_diagnostic: "false",

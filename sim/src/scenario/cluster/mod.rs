@@ -537,7 +537,7 @@ impl Run {
             self.regions.observe(&images, &merged, true, self.now())?;
             let unborn = self.unborn(&images);
             let (replicas, pd_members) = (self.plan.topology.replicas_each(), self.plan.topology.stores.min(3));
-            let unsettled = || state::unsettled(&images, replicas as usize, pd_members as usize);
+            let unsettled = || state::unsettled(&images, replicas as usize, pd_members as usize, &self.zones());
             let unsettled = if self.heals() { unsettled() } else { None };
             if state::converged(&images) && unborn.is_none() && unsettled.is_none() {
                 break;
@@ -568,6 +568,16 @@ impl Run {
             }
             self.guard(self.now() + SECOND / 5).await?;
         }
+    }
+
+    /// Returns the zones of the stores that exist, if stores have labels.
+    fn zones(&self) -> BTreeMap<u64, u64> {
+        let node_of = self.monitor.with(|observed| observed.node_of.clone());
+        let living = node_of.iter().filter(|(store, node)| {
+            // A later store has taken its place.
+            !node_of.iter().any(|(other, of)| of == *node && other > *store)
+        });
+        living.filter_map(|(store, node)| Some((*store, self.plan.topology.zone_of(*node)?))).collect()
     }
 
     /// Adds to the description of a region that makes no progress which of its peers was never born.

@@ -378,7 +378,7 @@ fn configuration_says_what_is_in_effect() {
     let view = view();
     assert_eq!(
         text(&get(&view, "config/replicate")),
-        "{\n  \"max-replicas\": 3,\n  \"location-labels\": \"\",\n  \"strictly-match-label\": \"false\",\n  \
+        "{\n  \"max-replicas\": 3,\n  \"location-labels\": \"zone,rack,host\",\n  \"strictly-match-label\": \"false\",\n  \
          \"enable-placement-rules\": \"true\",\n  \"enable-placement-rules-cache\": \"false\",\n  \
          \"isolation-level\": \"\"\n}\n"
     );
