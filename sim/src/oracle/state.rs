@@ -100,10 +100,10 @@ pub fn unborn(images: &[Image], node_of: &BTreeMap<u64, u64>) -> Option<String> 
     Some(format!("region {group} was never born on node {node}"))
 }
 
-/// Describes a region that is not what it should be in the end: it does not have `replicas` voters and nothing else, it
-/// takes part in a merge or remembers one, or a peer is none of its group's members but still has its data; the group of
-/// the placement driver is to have `pd_members`. If `zones` has the zones of the stores, each group is to be in as many as
-/// possible. The images are of a cluster that has had time to come to rest.
+/// Describes a region that is not what it should be in the end: it does not have `replicas` voters and nothing else, one
+/// of them is lost, it takes part in a merge or remembers one, or a peer is none of its group's members but still has its
+/// data; the group of the placement driver is to have `pd_members`. If `zones` has the zones of the stores, each group is
+/// to be in as many as possible. The images are of a cluster that has had time to come to rest.
 pub fn unsettled(
     images: &[Image],
     replicas: usize,
@@ -129,6 +129,13 @@ pub fn unsettled(
         let voters = region.peers.iter().filter(|peer| peer.role() == PeerRole::Voter).count();
         if voters != replicas || region.peers.len() != replicas {
             return Some(format!("region {} has the peers {:?} instead of {replicas} voters", region.id, region.peers));
+        }
+        let held = |id: u64| {
+            let own = images.iter().filter_map(|image| image.groups.get(&region.id));
+            own.map(|(state, _)| state.peer).any(|peer| peer == id)
+        };
+        if let Some(lost) = region.peers.iter().find(|peer| !held(peer.id)) {
+            return Some(format!("region {} counts on peer {} of store {}, which is lost", region.id, lost.id, lost.store_id));
         }
         let of = |peer: &armilla::types::region::Peer| zones.get(&peer.store_id).copied();
         let (all, own): (BTreeSet<u64>, BTreeSet<u64>) =
