@@ -52,8 +52,8 @@ use crate::service::health::HealthService;
 use crate::service::pd::{Members, PdProxy, Seat};
 use crate::service::{Deadlines, Gate, Gates, Metrics, Observer, Redact, routes};
 use crate::store::{
-    self, Alone, ClusterVersion, Collector, Heartbeat, Measured, PdLink, PdTime, RegionStore, SizeSplits, Space,
-    Splits, TtlUse,
+    self, Alone, ClusterVersion, Collector, Heartbeat, LoadLimits, LoadSplitCounts, LoadSplits, Measured, PdLink,
+    PdTime, RegionStore, SizeSplits, Space, Splits, TtlUse,
 };
 use crate::types::limits::{LANES_MAX, LOG_SOFT_BYTES_MAX, LOG_SOFT_BYTES_MIN, MESSAGE_BYTES_MAX};
 use crate::types::run::History;
@@ -206,7 +206,10 @@ impl Node {
         let pd_time = PdTime::default();
         let mut tasks = store_tasks(&env, &config, &handle, effects, pd_time.clone());
         let starting = Arc::new(starting);
-        let reports = Reports { addresses, health: health.clone(), stopping: stops, lost_replicas, pd_time, version };
+        let load_split_counts = source.load_splits();
+        let health_of_store = health.clone();
+        let reports =
+            Reports { addresses, health: health_of_store, stopping: stops, lost_replicas, pd_time, version, load_split_counts };
         let serve = starting.clone().serve(kv, gates, pd_client, reports);
         tasks.push(task::spawn(serve));
         if !confirmed {
@@ -458,6 +461,12 @@ impl Starting {
                 replicas: self.config.replicas,
                 merge_below_bytes: 1024 * self.config.merge_below_kib(),
                 merge_rest_ms: 1000 * self.config.pd.merge_rest_s,
+                balance_hot: self.config.pd.balance_hot,
+                hot_report_ms: self.config.pd.hot_report_ms,
+                hot_queries_min: self.config.pd.hot_queries_per_s_min,
+                hot_bytes_min: self.config.pd.hot_kib_per_s_min << 10,
+                split_queries_per_s: self.config.regions.split_queries_per_s,
+                split_bytes_per_s: self.config.regions.split_kib_per_s << 10,
                 ..ClusterOptions::default()
             },
         };
@@ -469,13 +478,24 @@ impl Starting {
         Ok(Some(PdServer::start(self.env.clock.clone(), handle.clone(), state, identity, options)))
     }
 
+    /// Returns the task that splits regions by their load.
+    fn load_splits(&self, regions: RegionStore, counts: LoadSplitCounts) -> LoadSplits {
+        let config = &self.config.regions;
+        let limits = LoadLimits {
+            queries_per_s: config.split_queries_per_s,
+            bytes_per_s: config.split_kib_per_s << 10,
+            seconds: config.split_load_s,
+        };
+        LoadSplits { store: self.ident().store_id, regions, clock: self.env.clock.clone(), limits, counts }
+    }
+
     /// Registers the store, creates its first regions, opens the gate, and then sends heartbeats.
     async fn serve(
         self: Arc<Self>,
         kv: RegionStore,
         gates: Gates<RegionStore>,
         pd: PdClient,
-        Reports { addresses, health, stopping, lost_replicas, pd_time, version }: Reports,
+        Reports { addresses, health, stopping, lost_replicas, pd_time, version, load_split_counts }: Reports,
     ) {
         let ident = self.ident();
         let handle = kv.handle().clone();
@@ -487,6 +507,7 @@ impl Starting {
         let (sizes, measured) = watch::channel(Measured::default());
         let bytes_max = self.config.regions.size_max_kib << 10;
         let size_splits = SizeSplits { regions: kv.clone(), sizes: measured, bytes_max };
+        let load_splits = self.load_splits(kv.clone(), load_split_counts);
         gates.open_store(kv, ident.cluster_id);
         tracing::info!(store = ident.store_id, "ready to serve");
         let watched =
@@ -523,6 +544,7 @@ impl Starting {
             heartbeat.run(),
             alone.run(),
             size_splits.run(),
+            load_splits.run(),
             watched,
             self.keep_addresses(learned),
             registered
@@ -538,6 +560,7 @@ struct Reports {
     lost_replicas: watch::Sender<Option<u64>>,
     pd_time: PdTime,
     version: ClusterVersion,
+    load_split_counts: LoadSplitCounts,
 }
 
 /// Sets the health to serving while the store serves, and to not serving when it stops. A store that replaced another

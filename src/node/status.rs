@@ -14,6 +14,9 @@ use crate::rt::sync::watch;
 use crate::rt::{cpu, task};
 use crate::service::pd_http::PdHttpPeers;
 use crate::service::status::{Figures, NodeStatus, PeerStatus, StatusSource};
+use crate::store::LoadSplitCounts;
+use crate::types::GroupId;
+use crate::types::load::Load;
 
 use super::config::Config;
 use super::ident::Ident;
@@ -83,6 +86,7 @@ pub(super) struct Source {
     lost_replicas: OnceLock<watch::Receiver<Option<u64>>>,
     running: OnceLock<Running>,
     engine_figures: EngineFigures,
+    load_splits: LoadSplitCounts,
 }
 
 /// Returns the message of a node that replaced a store whose disk was lost.
@@ -122,7 +126,13 @@ impl Source {
             lost_replicas: OnceLock::new(),
             running: OnceLock::new(),
             engine_figures: EngineFigures::default(),
+            load_splits: LoadSplitCounts::default(),
         }
+    }
+
+    /// Returns the counts of splits by load, which the store counts.
+    pub fn load_splits(&self) -> LoadSplitCounts {
+        self.load_splits.clone()
     }
 
     /// Sets the channel that reports how many regions rely on a replica that was lost with the disk replaced by this
@@ -149,7 +159,26 @@ impl Source {
         let engine = running.engine.clone();
         let mut engine = self.engine_figures.now(&self.clock, move || engine::figures(&engine)).await;
         engine.extend(log.remove("engine_flushes").map(|count| ("flushes", count)));
-        [("raft", running.handle.raft_figures()), ("log", log), ("engine", engine)].into()
+        let load = self.load_figures(&running.handle);
+        [("raft", running.handle.raft_figures()), ("log", log), ("engine", engine), ("load", load)].into()
+    }
+
+    /// Returns what requests read and wrote through this store, and how often its regions were split because of that.
+    fn load_figures(&self, handle: &Handle) -> Figures {
+        let mut views = handle.views();
+        views.retain(|view| view.group != GroupId::PD);
+        let sum = views.iter().fold(Load::default(), |sum, view| sum.plus(view.load().sums()));
+        let (splits, indivisible) = self.load_splits.now();
+        Figures::from([
+            ("reads", sum.reads),
+            ("read_keys", sum.read_keys),
+            ("read_bytes", sum.read_bytes),
+            ("writes", sum.writes),
+            ("written_keys", sum.written_keys),
+            ("written_bytes", sum.written_bytes),
+            ("splits", splits),
+            ("splits_impossible", indivisible),
+        ])
     }
 }
 

@@ -64,5 +64,8 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("pd.never-heals", "replicas that are lost for good are not replaced"),
     ("pd.version-not-awaited", "a command is proposed before every node supports it"),
     ("pd.copies-not-checked", "the placement driver accepts an older copy of a store's data directory as the store"),
+    ("pd.hot-pending-not-counted", "load is spread without counting the operators that are under way"),
+    ("pd.hot-to-and-fro", "load moves although the target has more than the source had afterwards"),
+    ("pd.hot-moved-by-number", "leaders and replicas of hot regions move so that stores have as many each"),
     ("pd.answers-before-heartbeats", "lookups return regions without leaders before their stores sent heartbeats"),
 ];

@@ -377,7 +377,9 @@ impl Handle {
         }
         let (reply, answer) = Waiting::new(view, bytes)?;
         self.deliver(view.group, Message::Propose { group: view.group, term, command, reply })?;
-        view.count_write(bytes);
+        view.load().count_write(bytes);
+        let (store, group) = (view.store, view.group.0);
+        probe::emit(|| Probe::Note { store, what: "load-write", a: group, b: 1, data: Default::default() });
         answer.await.unwrap_or_else(|_| Err(Error::Unknown("the store stopped".into())))
     }
 

@@ -215,6 +215,7 @@ fn document(status: &NodeStatus, metrics: &Metrics) -> Value {
         "raft": figures("raft"),
         "log": figures("log"),
         "engine": figures("engine"),
+        "load": figures("load"),
         "cpu": cpu(),
     });
     match &status.overview {

@@ -17,6 +17,8 @@ pub struct Placement {
     pub stores: Vec<u64>,
     /// The store of its leader.
     pub leader: u64,
+    /// Stores whose replicas do not move by their number: they move by their load.
+    pub fixed: Vec<u64>,
 }
 
 /// A replica that should move.
@@ -43,7 +45,9 @@ pub fn propose(mut counts: BTreeMap<u64, u64>, resting: &[Placement], max: usize
         let is_free = |one: &&Placement| proposals.iter().all(|moving| moving.region != one.region);
         let found = fit
             .filter_map(|((_, from), (_, to))| {
-                let movable = |one: &&Placement| one.stores.contains(&from) && !one.stores.contains(&to);
+                let movable = |one: &&Placement| {
+                    one.stores.contains(&from) && !one.stores.contains(&to) && !one.fixed.contains(&from)
+                };
                 let region = resting.iter().filter(is_free).filter(movable);
                 let region = region.min_by_key(|one| (one.leader == from, one.region))?.region;
                 Some(Proposal { region, from, to })
@@ -63,7 +67,7 @@ mod tests {
     use super::*;
 
     fn placement(region: u64, stores: &[u64]) -> Placement {
-        Placement { region, stores: stores.to_vec(), leader: stores[0] }
+        Placement { region, stores: stores.to_vec(), leader: stores[0], fixed: Vec::new() }
     }
 
     #[test]
@@ -81,6 +85,15 @@ mod tests {
         for one in &moves {
             assert_ne!(regions[one.region as usize - 1].leader, one.from, "followers move");
         }
+    }
+
+    #[test]
+    fn what_moves_by_its_load_does_not_move_by_its_number() {
+        let hot = Placement { fixed: vec![1, 2, 3], ..placement(1, &[1, 2, 3]) };
+        let read = Placement { fixed: vec![1], ..placement(2, &[1, 2, 3]) };
+        let counts = BTreeMap::from([(1, 9), (2, 9), (3, 9), (4, 0)]);
+        let moves = propose(counts, &[hot, read], 9);
+        assert_eq!(moves, [Proposal { region: 2, from: 3, to: 4 }]);
     }
 
     #[test]

@@ -1,0 +1,161 @@
+//! The end of some runs: load on regions that one store leads, until it is spread, and then for a while.
+//!
+//! The regions are new, and equally loaded, so that the best distribution is known. Nothing else is wrong.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use armilla::rt::task;
+use bytes::Bytes;
+
+use super::{Run, SECOND, Verdict};
+use crate::oracle::Violation;
+use crate::workload::client::Client;
+
+/// How many regions there are, and how many of them get load at most.
+const REGIONS: u32 = 24;
+const HOT_MAX: usize = 8;
+/// Fewer regions of one store say nothing.
+const HOT_MIN: usize = 3;
+/// How long leaders may take until each store has as many, and loads until they are spread, ns.
+const EVEN_NS: u64 = 60 * SECOND;
+const SPREAD_NS: u64 = 150 * SECOND;
+/// For how long nothing may move then: longer than a region rests after it was moved, ns.
+const QUIET_NS: u64 = 45 * SECOND;
+
+fn key(number: u32) -> Bytes {
+    format!("h{number:02}").into()
+}
+
+impl Run {
+    /// Checks that the load of regions that one store leads is spread over all stores, and stays so.
+    pub(super) async fn hot(&mut self, admin: &Client) -> Verdict {
+        let per_s = u64::from(self.plan.workload.hot_per_s);
+        if per_s == 0 || self.plan.topology.stores != 3 || !self.heals() {
+            return Ok(());
+        }
+        let keys: Vec<Bytes> = (1..REGIONS).map(key).collect();
+        let until = self.now() + EVEN_NS;
+        while let Err(error) = admin.raw().split(&keys).await {
+            if self.now() >= until {
+                return Err(Violation::new("liveness", self.now(), 0, format!("regions cannot be split: {error}")));
+            }
+            self.guard(self.now() + SECOND).await?;
+        }
+        while self.now() < until && !self.leaders_even() {
+            self.guard(self.now() + SECOND).await?;
+        }
+        let hot = self.regions_of_one_store();
+        if hot.len() < HOT_MIN {
+            return Ok(());
+        }
+        let stop = Arc::new(AtomicBool::new(false));
+        for (number, (_, key)) in hot.iter().enumerate() {
+            let (raw, world, key, stop) = (admin.raw().clone(), self.world.clone(), key.clone(), stop.clone());
+            let writes = self.plan.workload.seed.is_multiple_of(2);
+            task::spawn(async move {
+                // Not all at once.
+                world.sleep_ns(SECOND * number as u64 / 50).await;
+                while !stop.load(Ordering::Relaxed) {
+                    // What becomes of them is judged by others.
+                    if writes {
+                        let _ = raw.put(key.clone(), Bytes::from_static(b"hot"), 0).await;
+                    } else {
+                        let _ = raw.get(key.clone()).await;
+                    }
+                    world.sleep_ns(SECOND / per_s).await;
+                }
+            });
+        }
+        let regions: Vec<u64> = hot.iter().map(|(region, _)| *region).collect();
+        let judged = self.spread(&regions).await;
+        stop.store(true, Ordering::Relaxed);
+        judged
+    }
+
+    async fn spread(&mut self, regions: &[u64]) -> Verdict {
+        let (began, moved) = (self.now(), self.moves_of(regions));
+        let best = regions.len().div_ceil(3);
+        while self.most_of_one_node(regions) > best {
+            if self.now() >= began + SPREAD_NS {
+                let what = format!(
+                    "{} of {} regions with load are still led by one node {} s after the load began",
+                    self.most_of_one_node(regions),
+                    regions.len(),
+                    SPREAD_NS / SECOND
+                );
+                return Err(Violation::new("loads", self.now(), 0, what));
+            }
+            self.guard(self.now() + SECOND / 2).await?;
+        }
+        self.stats.insert("hot_spread_ms".into(), (self.now() - began) / 1_000_000);
+        // What is under way ends.
+        self.guard(self.now() + 5 * SECOND).await?;
+        let spread = self.moves_of(regions);
+        let moves = spread - moved;
+        self.stats.insert("hot_moves".into(), moves);
+        if moves > 2 * regions.len() as u64 {
+            let what = format!("it took {moves} moves to spread the load of {} regions", regions.len());
+            return Err(Violation::new("loads", self.now(), 0, what));
+        }
+        let until = self.now() + QUIET_NS;
+        while self.now() < until {
+            self.guard(self.now() + SECOND).await?;
+        }
+        let more = self.moves_of(regions) - spread;
+        if more > 0 || self.most_of_one_node(regions) > best {
+            let what = format!(
+                "the load of {} regions was spread, but {more} leaders moved in the {} s after that; now one node \
+                 leads {} of them",
+                regions.len(),
+                QUIET_NS / SECOND,
+                self.most_of_one_node(regions)
+            );
+            return Err(Violation::new("loads", self.now(), 0, what));
+        }
+        Ok(())
+    }
+
+    /// Returns how many leaders each node has.
+    fn leaders_of(&self, regions: &[u64]) -> Vec<usize> {
+        let leads = |observed: &crate::cluster::monitor::Observed, node: u64| {
+            let of = |region: &&u64| observed.leaders.get(region).is_some_and(|(_, leader)| *leader == node);
+            regions.iter().filter(of).count()
+        };
+        let nodes = self.cluster.ids();
+        self.monitor.with(|observed| nodes.iter().map(|node| leads(observed, *node)).collect())
+    }
+
+    fn most_of_one_node(&self, regions: &[u64]) -> usize {
+        self.leaders_of(regions).into_iter().max().unwrap_or(0)
+    }
+
+    fn leaders_even(&self) -> bool {
+        let regions: Vec<u64> =
+            self.monitor.with(|observed| observed.ranges.regions().iter().map(|region| region.id).collect());
+        let leaders = self.leaders_of(&regions);
+        leaders.iter().max().unwrap_or(&0) - leaders.iter().min().unwrap_or(&0) <= 1
+    }
+
+    /// Returns the new regions that the node leads that leads most of them, each with a key in it.
+    fn regions_of_one_store(&self) -> Vec<(u64, Bytes)> {
+        let nodes = self.cluster.ids();
+        self.monitor.with(|observed| {
+            let new = observed.ranges.regions().into_iter().filter(|region| region.start_key.starts_with(b"h"));
+            let led: Vec<(u64, Bytes, u64)> = new
+                .filter_map(|region| {
+                    let (_, node) = observed.leaders.get(&region.id)?;
+                    Some((region.id, region.start_key, *node))
+                })
+                .collect();
+            let of = |node: u64| led.iter().filter(move |(.., leader)| *leader == node);
+            let most = nodes.into_iter().max_by_key(|node| of(*node).count()).unwrap_or(0);
+            of(most).map(|(region, key, _)| (*region, key.clone())).take(HOT_MAX).collect()
+        })
+    }
+
+    /// Returns how often the leaders of these regions were ordered to move.
+    fn moves_of(&self, regions: &[u64]) -> u64 {
+        self.monitor.with(|observed| regions.iter().filter_map(|region| observed.loads.moves.get(region)).sum())
+    }
+}
