@@ -52,8 +52,8 @@ use crate::service::health::HealthService;
 use crate::service::pd::{Members, PdProxy, Seat};
 use crate::service::{Deadlines, Gate, Gates, Metrics, Observer, Redact, routes};
 use crate::store::{
-    self, Alone, ClusterVersion, Collector, Heartbeat, LoadLimits, LoadSplitCounts, LoadSplits, Measured, PdLink,
-    PdTime, RegionStore, SizeSplits, Space, Splits, TtlUse,
+    self, Alone, ClusterVersion, Collector, Heartbeat, LoadLimits, LoadSplits, Measured, PdLink, PdTime, RegionStore,
+    SizeSplits, Space, Splits, TtlUse,
 };
 use crate::types::limits::{LANES_MAX, LOG_SOFT_BYTES_MAX, LOG_SOFT_BYTES_MIN, MESSAGE_BYTES_MAX};
 use crate::types::run::History;
@@ -195,6 +195,7 @@ impl Node {
         let peers = Arc::new(pd_http::Peers::new(raw, env.clock.clone()));
         source.attach(handle.clone(), engine, pd_client.clone(), peers);
         let pd = starting.start_pd(&founding, &handle, &pd_state).await?;
+        pd.iter().for_each(|server| source.set_placement_driver(server));
         gates.open_pd(match &pd {
             Some(server) => Seat::Member(server.clone()),
             None => Seat::Outside { cluster_id: cluster, front: Arc::new(Front(pd_client.clone())) },
@@ -206,10 +207,7 @@ impl Node {
         let pd_time = PdTime::default();
         let mut tasks = store_tasks(&env, &config, &handle, effects, pd_time.clone());
         let starting = Arc::new(starting);
-        let load_split_counts = source.load_splits();
-        let health_of_store = health.clone();
-        let reports =
-            Reports { addresses, health: health_of_store, stopping: stops, lost_replicas, pd_time, version, load_split_counts };
+        let reports = Reports { addresses, health: health.clone(), stopping: stops, lost_replicas, pd_time, version };
         let serve = starting.clone().serve(kv, gates, pd_client, reports);
         tasks.push(task::spawn(serve));
         if !confirmed {
@@ -479,14 +477,14 @@ impl Starting {
     }
 
     /// Returns the task that splits regions by their load.
-    fn load_splits(&self, regions: RegionStore, counts: LoadSplitCounts) -> LoadSplits {
+    fn load_splits(&self, regions: RegionStore) -> LoadSplits {
         let config = &self.config.regions;
         let limits = LoadLimits {
             queries_per_s: config.split_queries_per_s,
             bytes_per_s: config.split_kib_per_s << 10,
             seconds: config.split_load_s,
         };
-        LoadSplits { store: self.ident().store_id, regions, clock: self.env.clock.clone(), limits, counts }
+        LoadSplits { store: self.ident().store_id, regions, clock: self.env.clock.clone(), limits }
     }
 
     /// Registers the store, creates its first regions, opens the gate, and then sends heartbeats.
@@ -495,7 +493,7 @@ impl Starting {
         kv: RegionStore,
         gates: Gates<RegionStore>,
         pd: PdClient,
-        Reports { addresses, health, stopping, lost_replicas, pd_time, version, load_split_counts }: Reports,
+        Reports { addresses, health, stopping, lost_replicas, pd_time, version }: Reports,
     ) {
         let ident = self.ident();
         let handle = kv.handle().clone();
@@ -507,7 +505,7 @@ impl Starting {
         let (sizes, measured) = watch::channel(Measured::default());
         let bytes_max = self.config.regions.size_max_kib << 10;
         let size_splits = SizeSplits { regions: kv.clone(), sizes: measured, bytes_max };
-        let load_splits = self.load_splits(kv.clone(), load_split_counts);
+        let load_splits = self.load_splits(kv.clone());
         gates.open_store(kv, ident.cluster_id);
         tracing::info!(store = ident.store_id, "ready to serve");
         let watched =
@@ -560,7 +558,6 @@ struct Reports {
     lost_replicas: watch::Sender<Option<u64>>,
     pd_time: PdTime,
     version: ClusterVersion,
-    load_split_counts: LoadSplitCounts,
 }
 
 /// Sets the health to serving while the store serves, and to not serving when it stops. A store that replaced another

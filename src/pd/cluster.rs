@@ -18,8 +18,8 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use self::hot::HITS;
 use self::hot::Hot;
-pub use self::hot::RegionLoad;
 use self::merge::Merge;
 use self::scatter::Groups;
 pub use self::scatter::Scattered;
@@ -434,6 +434,7 @@ impl Cluster {
     /// Processes a heartbeat. Region reports with an outdated term or epoch are ignored. Returns the descriptors that
     /// are newer than the replicated ones, for the caller to replicate.
     pub fn heartbeat(&mut self, mut request: StoreHeartbeatRequest, state: &PdState, now_ms: u64) -> Vec<Region> {
+        self.drop_old_loads(&mut request);
         self.hear_replica_loads(&request, now_ms);
         request.replica_loads.clear();
         let reports = std::mem::take(&mut request.regions);
@@ -779,6 +780,8 @@ impl Cluster {
                 heartbeat_age_ms: self.heartbeat_age_ms(id, now_ms).unwrap_or(u64::MAX),
             }
         });
-        OverviewReply { stores: stores.collect(), regions, ..OverviewReply::default() }
+        let mut overview = OverviewReply { stores: stores.collect(), regions, ..OverviewReply::default() };
+        self.show_loads(state, now_ms, &mut overview);
+        overview
     }
 }

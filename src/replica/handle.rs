@@ -59,6 +59,8 @@ pub struct Handle {
     clock_losses: Arc<AtomicU64>,
     room: Arc<AtomicU8>,
     snapshots: Arc<Counts>,
+    /// How many regions were split because of their load, and how often a load could not be divided.
+    load_splits: Arc<(AtomicU64, AtomicU64)>,
 }
 
 /// The part of a lane that other tasks see.
@@ -113,8 +115,20 @@ impl Handle {
             clock_losses: Arc::default(),
             room: Arc::default(),
             snapshots: Arc::default(),
+            load_splits: Arc::default(),
         };
         (handle, messages)
+    }
+
+    /// Counts a region that was split because of its load, or one whose load cannot be divided.
+    pub fn count_load_split(&self, possible: bool) {
+        let count = if possible { &self.load_splits.0 } else { &self.load_splits.1 };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns how many regions were split because of their load, and how often a load could not be divided.
+    pub fn load_splits(&self) -> (u64, u64) {
+        (self.load_splits.0.load(Ordering::Relaxed), self.load_splits.1.load(Ordering::Relaxed))
     }
 
     /// Returns the number of lanes.

@@ -40,7 +40,7 @@ pub struct PeerLoad {
     writes: AtomicU64,
     written_keys: AtomicU64,
     written_bytes: AtomicU64,
-    /// One of so many requests is sampled; 0: none.
+    /// One of this many requests is sampled; 0: none.
     sample_every: AtomicU64,
     samples: Mutex<Samples>,
 }

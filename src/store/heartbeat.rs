@@ -23,8 +23,8 @@ use crate::rt::disk::Disk;
 use crate::rt::sync::watch;
 use crate::rt::task;
 use crate::types::limits::REPLICA_LOADS_MAX;
-use crate::types::region::RegionEpoch;
 use crate::types::load::Load;
+use crate::types::region::RegionEpoch;
 use crate::types::{Error, GroupId, Region, Result, region};
 
 use super::flows::Flows;
@@ -119,11 +119,13 @@ struct Reported {
     leaders: Flows,
     /// The loads of the others.
     replicas: Flows,
+    /// How many heartbeats there were.
+    number: u64,
 }
 
 impl Reported {
     fn new(now: Instant) -> Reported {
-        Reported { totals: (0, 0), at: now, leaders: Flows::default(), replicas: Flows::default() }
+        Reported { totals: (0, 0), at: now, leaders: Flows::default(), replicas: Flows::default(), number: 0 }
     }
 
     /// Returns the reads since the last heartbeat of peers that do not lead: the busiest, if there are many.
@@ -249,23 +251,24 @@ impl Heartbeat {
         .await
     }
 
-    async fn request(
-        &self,
-        reported: &mut Reported,
-        sizes: &Sizes,
-        refused: &[RefusedOrder],
-    ) -> StoreHeartbeatRequest {
+    async fn request(&self, reported: &mut Reported, sizes: &Sizes, refused: &[RefusedOrder]) -> StoreHeartbeatRequest {
         let (capacity, available) = self.disk.space(&self.data_dir).await.unwrap_or_default();
         // The placement driver's own group is not load from clients.
         let (mut leaders, mut replicas) = (self.handle.views(), Vec::new());
         leaders.retain(|view| view.group != GroupId::PD);
         let total = leaders.iter().fold(Load::default(), |sum, view| sum.plus(view.load().sums()));
-        leaders.retain(|view| view.leads() || { replicas.push(view.clone()); false });
+        leaders.retain(|view| {
+            view.leads() || {
+                replicas.push(view.clone());
+                false
+            }
+        });
         let now = self.clock.now();
         let elapsed_ms = (now.since(reported.at).as_millis() as u64).max(1);
         let rate = |new: u64, old: u64| new.saturating_sub(old) * 1000 / elapsed_ms;
         let (reads_per_s, writes_per_s) = (rate(total.reads, reported.totals.0), rate(total.writes, reported.totals.1));
         (reported.totals, reported.at) = ((total.reads, total.writes), now);
+        reported.number += 1;
         let flows = reported.leaders.take(&leaders);
         let replica_loads = reported.replica_loads(&replicas);
         let regions = leaders
@@ -306,6 +309,7 @@ impl Heartbeat {
             incarnation: Some(self.incarnation),
             interval_ms: elapsed_ms,
             replica_loads,
+            number: reported.number,
         }
     }
 

@@ -4,8 +4,6 @@
 //! **out**, at keys that divide the load ([`super::load_watch`]). **Never**: requests that are sampled although no
 //! region is near a limit.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,17 +20,6 @@ use super::region_store::RegionStore;
 /// The time between two looks at the load.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// How often regions were split because of their load, and could not be. Clones share the counts.
-#[derive(Clone, Debug, Default)]
-pub struct LoadSplitCounts(Arc<(AtomicU64, AtomicU64)>);
-
-impl LoadSplitCounts {
-    /// Returns how many regions were split, and how often the load of one could not be divided.
-    pub fn now(&self) -> (u64, u64) {
-        (self.0.0.load(Ordering::Relaxed), self.0.1.load(Ordering::Relaxed))
-    }
-}
-
 /// The task that splits regions by their load.
 #[derive(Debug)]
 pub struct LoadSplits {
@@ -44,8 +31,6 @@ pub struct LoadSplits {
     pub clock: Clock,
     /// The load above which a region is split.
     pub limits: LoadLimits,
-    /// Counts what was done.
-    pub counts: LoadSplitCounts,
 }
 
 impl LoadSplits {
@@ -79,7 +64,7 @@ impl LoadSplits {
                 match self.split(group, version, key, ms).await {
                     Ok(false) => {}
                     Ok(true) => {
-                        self.counts.0.0.fetch_add(1, Ordering::Relaxed);
+                        self.regions.handle().count_load_split(true);
                         tracing::info!(%group, queries_per_s, bytes_per_s, "split a region because of its load");
                     }
                     // It is tried again when the load has lasted once more.
@@ -89,7 +74,7 @@ impl LoadSplits {
             Verdict::Indivisible(Lasted { queries_per_s, bytes_per_s, .. }) => {
                 crate::reach!("store.load-not-divided");
                 load.sample_every(0);
-                self.counts.0.1.fetch_add(1, Ordering::Relaxed);
+                self.regions.handle().count_load_split(false);
                 tracing::info!(
                     %group,
                     queries_per_s,

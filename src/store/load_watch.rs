@@ -75,7 +75,7 @@ pub struct Seen<'r> {
 /// What is to be done with a region.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// One of so many requests is to be sampled; 0: none.
+    /// One of this many requests is to be sampled; 0: none.
     Sample(u64),
     /// It is to be split at this key.
     Split(Bytes, Lasted),
@@ -177,8 +177,7 @@ impl LoadWatch {
 fn split_key(region: &Region, samples: &[&Sample], by_bytes: bool) -> Option<Bytes> {
     let weight = |sample: &Sample| if by_bytes { sample.bytes } else { 1 };
     let inside = |key: &Bytes| *key > region.start_key && region::holds(region, key);
-    let samples: Vec<&Sample> =
-        samples.iter().copied().filter(|sample| region::holds(region, &sample.from)).collect();
+    let samples: Vec<&Sample> = samples.iter().copied().filter(|sample| region::holds(region, &sample.from)).collect();
     let total: u64 = samples.iter().map(|sample| weight(sample)).sum();
     let mut keys: Vec<&Bytes> =
         samples.iter().flat_map(|sample| [Some(&sample.from), sample.to.as_ref()]).flatten().collect();

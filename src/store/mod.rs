@@ -33,7 +33,7 @@ pub(crate) use collect::Collector;
 pub(crate) use effects::{TtlUse, listen};
 pub(crate) use heartbeat::{Heartbeat, PdLink};
 pub use kv::{Access, Fence, Kv, RegionRead, Route, check_key};
-pub(crate) use load_splits::{LoadSplitCounts, LoadSplits};
+pub(crate) use load_splits::LoadSplits;
 pub(crate) use load_watch::LoadLimits;
 pub(crate) use pd_time::PdTime;
 pub(crate) use region_store::RegionStore;

@@ -15,8 +15,8 @@ use super::Violation;
 
 /// Fewer requests than these say nothing about a boundary.
 const REQUESTS_MIN: usize = 16;
-/// Each side of a boundary must have had at least one of so many requests. Stores require a quarter; they sample
-/// batches by one of their keys.
+/// Each side of a boundary must have had at least this part of the requests, as one of that many. Stores require a
+/// quarter; they sample batches by one of their keys.
 const SIDE_PART: usize = 12;
 /// How long requests are remembered, ns.
 const REMEMBERED_NS: u64 = 20_000_000_000;
@@ -26,8 +26,10 @@ const SAME_ORDER_NS: u64 = 10_000_000_000;
 /// The oracle.
 #[derive(Debug, Default)]
 pub struct Loads {
-    /// By store and region: requests that were counted, and requests that the placement driver heard of.
-    requests: BTreeMap<(u64, u64), (u64, u64)>,
+    /// By store and region: requests that were counted.
+    counted: BTreeMap<(u64, u64), u64>,
+    /// By the placement driver's leadership, store and region: requests that it heard of.
+    heard: BTreeMap<(u64, Bytes, u64, u64), u64>,
     /// By store and region: the keys of the last requests, with their times (true ns).
     keys: BTreeMap<(u64, u64), VecDeque<(u64, Bytes)>>,
     /// By region: the last order to move its leader, and when.
@@ -49,19 +51,20 @@ impl Loads {
                 }
             }
             Event::Note { store, what: "load-read", a: region, data, .. } => {
-                self.requests.entry((*store, *region)).or_default().0 += 1;
+                *self.counted.entry((*store, *region)).or_default() += 1;
                 self.note_key(now_ns, (*store, *region), data);
             }
             Event::Note { store, what: "load-write", a: region, .. } => {
-                self.requests.entry((*store, *region)).or_default().0 += 1;
+                *self.counted.entry((*store, *region)).or_default() += 1;
             }
             Event::Note { store, what: "load-key", a: region, data, .. } => {
                 self.note_key(now_ns, (*store, *region), data);
             }
-            Event::Note { store, what: "load-heard", a: region, b: requests, .. } => {
-                let (counted, heard) = self.requests.entry((*store, *region)).or_default();
+            Event::Note { store, what: "load-heard", a: region, b: requests, data: leadership } => {
+                let counted = self.counted.get(&(*store, *region)).copied().unwrap_or(0);
+                let heard = self.heard.entry((node, leadership.clone(), *store, *region)).or_default();
                 *heard += requests;
-                if heard > counted {
+                if *heard > counted {
                     let what = format!(
                         "the placement driver heard of {heard} requests to region {region} on store {store}, which \
                          counted {counted}"

@@ -2,7 +2,7 @@
 //!
 //! Stores report with their heartbeats what was read from and written to the regions that they lead. These reports are
 //! summed up until they cover [`ClusterOptions::hot_report_ms`]; a region's load is the median of its last
-//! [`REPORTS`] sums, and the region is hot once [`HITS`] sums in a row, or nearly, had much of it. A load belongs to the
+//! [`REPORTS`] sums, and it is hot once [`HITS`] sums in a row, or nearly, had much of it. A load belongs to the
 //! region, so it is at the right store as soon as the leadership is. Only the leader knows it, and a new leader begins
 //! without: it moves nothing until it has seen [`HITS`] reports.
 //!
@@ -15,20 +15,20 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::Cluster;
 use crate::pd::schedule::hot::{HotRegion, Kind, Proposal, propose, shift};
 use crate::pd::state::PdState;
-use crate::proto::armilla::pd::{RegionHeartbeat, StoreHeartbeatRequest};
+use crate::proto::armilla::pd::{OverviewReply, RegionHeartbeat, RegionLoad, StoreHeartbeatRequest};
 use crate::proto::metapb::PeerRole;
 use crate::rt::probe::{self, Event as Probe};
 use crate::types::limits::{HOT_OPERATORS_MAX, REPLICA_MOVES_MAX};
 use crate::types::load::Load;
 use crate::types::{Region, region, version};
 
-/// A region's load is the median of so many reports.
+/// A region's load is the median of this many reports.
 const REPORTS: usize = 5;
-/// A region is hot after so many reports with much load, and stays so until there were as many without as it had more.
-const HITS: u32 = 3;
+/// A region is hot after this many reports with much load. Each report without takes one back.
+pub const HITS: u32 = 3;
 /// More hits than these do not count.
 const HITS_FULL: u32 = 5;
-/// Only the regions of a store with the largest loads are hot, about so many.
+/// Only about this many regions of a store are hot: those with the largest loads.
 const HOTTEST: usize = 60;
 /// The time between two looks, which take time with the number of regions.
 const LOOK_MS: u64 = 1000;
@@ -92,23 +92,6 @@ impl Meter {
     }
 }
 
-/// The load of one region on one store, for people and their tools.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RegionLoad {
-    /// The region's ID.
-    pub region: u64,
-    /// The store.
-    pub store: u64,
-    /// Whether the store leads it.
-    pub leads: bool,
-    /// The load per second.
-    pub load: Load,
-    /// How many reports in a row had many reads, and many writes: hot from three on.
-    pub hits: [u32; 2],
-    /// Milliseconds since the last report was completed.
-    pub age_ms: u64,
-}
-
 /// What is known of loads.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Hot {
@@ -164,6 +147,16 @@ impl Cluster {
         Load { reads: queries, read_bytes: bytes, writes: queries, written_bytes: bytes, ..Load::default() }
     }
 
+    /// Takes the loads out of a heartbeat that was heard before: its answer was lost, and it was sent again.
+    pub(super) fn drop_old_loads(&self, request: &mut StoreHeartbeatRequest) {
+        let last = self.stores.get(&request.store_id).map(|heard| &heard.last);
+        let same_run = last.filter(|last| last.incarnation == request.incarnation);
+        if same_run.is_some_and(|last| request.number != 0 && request.number <= last.number) {
+            crate::reach!("pd.heartbeat-heard-twice");
+            request.interval_ms = 0;
+        }
+    }
+
     /// Notes the load of a region on its leader's store, of the `interval_ms` before. `before` is the last report about
     /// it.
     pub(super) fn hear_load(
@@ -181,9 +174,11 @@ impl Cluster {
             self.hot.regions.remove(&region.id);
         }
         let load = load_of(report);
-        if !load.is_none() {
+        if !load.is_none() && interval_ms > 0 {
             let (region, queries) = (region.id, load.queries());
-            probe::emit(|| Probe::Note { store, what: "load-heard", a: region, b: queries, data: Default::default() });
+            // Which leadership heard it.
+            let data = || self.since_ms.to_be_bytes().to_vec().into();
+            probe::emit(|| Probe::Note { store, what: "load-heard", a: region, b: queries, data: data() });
         }
         // The first report of a leader covers a part of the interval only.
         let known = self.hot.regions.contains_key(&region.id);
@@ -288,10 +283,7 @@ impl Cluster {
             let read_bytes = nth(&loads, |load| load.read_bytes, minimum.read_bytes);
             let writes = nth(&loads, |load| load.writes, minimum.writes);
             let written_bytes = nth(&loads, |load| load.written_bytes, minimum.written_bytes);
-            [
-                Load { reads, read_bytes, ..Load::default() },
-                Load { writes, written_bytes, ..Load::default() },
-            ]
+            [Load { reads, read_bytes, ..Load::default() }, Load { writes, written_bytes, ..Load::default() }]
         };
         self.hot.least = by_store.into_iter().map(|(store, loads)| (store, least(loads))).collect();
     }
@@ -316,7 +308,8 @@ impl Cluster {
             for store in holders {
                 stores.entry(store).and_modify(|has| *has = has.plus(counts));
             }
-            let order = self.orders.get(id).filter(|order| !order.ended).map(|order| (order.from_store, order.to_store));
+            let order =
+                self.orders.get(id).filter(|order| !order.ended).map(|order| (order.from_store, order.to_store));
             let moving = self.moves.get(id).map(|moving| (moving.from_store, moving.to_store));
             let under_way = if kind == Kind::Replicas { moving } else { order };
             // A replica that has arrived is counted at both stores: it leaves the first one.
@@ -387,25 +380,185 @@ impl Cluster {
         );
     }
 
-    /// Returns how many leaderships, and how many replicas, were moved because of their load in this leadership.
-    pub fn hot_moves(&self) -> (u64, u64) {
-        self.hot.moved
-    }
-
-    /// Returns the loads that are known, by region and store.
-    pub fn loads(&self, state: &PdState, now_ms: u64) -> Vec<RegionLoad> {
-        let load = |region: u64, store: u64, leads: bool, meter: &Meter| RegionLoad {
-            region,
-            store,
-            leads,
-            load: meter.rate(),
-            hits: meter.hits,
-            age_ms: now_ms.saturating_sub(meter.at_ms),
+    /// Adds what is known of loads to an overview.
+    pub fn show_loads(&self, state: &PdState, now_ms: u64, overview: &mut OverviewReply) {
+        let shown = |region: u64, store: u64, leads: bool, meter: &Meter| {
+            let load = meter.rate();
+            RegionLoad {
+                region_id: region,
+                store_id: store,
+                leads,
+                reads: load.reads,
+                read_keys: load.read_keys,
+                read_bytes: load.read_bytes,
+                writes: load.writes,
+                written_keys: load.written_keys,
+                written_bytes: load.written_bytes,
+                read_hits: meter.hits[0],
+                write_hits: meter.hits[1],
+                age_ms: now_ms.saturating_sub(meter.at_ms),
+            }
         };
         let leader = |id: u64| state.region(id).and_then(|region| self.leader_of(region)).map(|peer| peer.store_id);
         let leaders =
-            self.hot.regions.iter().filter_map(|(id, meter)| leader(*id).map(|store| load(*id, store, true, meter)));
-        let replicas = self.hot.replicas.iter().map(|((id, store), meter)| load(*id, *store, false, meter));
-        leaders.chain(replicas).filter(|one| !one.load.is_none()).collect()
+            self.hot.regions.iter().filter_map(|(id, meter)| leader(*id).map(|store| shown(*id, store, true, meter)));
+        let replicas = self.hot.replicas.iter().map(|((id, store), meter)| shown(*id, *store, false, meter));
+        overview.loads = leaders.chain(replicas).filter(|one| one.reads > 0 || one.writes > 0).collect();
+        (overview.hot_leaders_moved, overview.hot_replicas_moved) = self.hot.moved;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Goal: what is reported becomes a load, hot regions move apart and then stay, whatever their numbers. Method: a
+    //! view of four stores whose heartbeats follow the orders.
+    use super::*;
+    use crate::pd::cluster::ClusterOptions;
+    use crate::pd::cluster::tests::{region, state};
+
+    /// A cluster that carries out what it is ordered, and reports the same load of each region every second.
+    struct World {
+        state: PdState,
+        cluster: Cluster,
+        now_ms: u64,
+        /// By region: the store of its leader, with its term, and its reads per second.
+        leaders: BTreeMap<u64, (u64, u64)>,
+        reads: BTreeMap<u64, u64>,
+        moves: BTreeMap<u64, u64>,
+    }
+
+    impl World {
+        /// Creates a cluster whose regions, from number 20 on, are led by these stores.
+        fn new(leaders: &[u64], reads: impl Fn(u64) -> u64) -> World {
+            let count = leaders.len();
+            let key = |at: usize| if at == 0 || at == count { String::new() } else { format!("k{at:02}") };
+            let regions: Vec<Region> = leaders
+                .iter()
+                .enumerate()
+                .map(|(at, _)| region(20 + at as u64, &key(at), &key(at + 1), &[1, 2, 3]))
+                .collect();
+            let ids = 20..20 + count as u64;
+            World {
+                state: state(regions, version::PROTOCOL),
+                cluster: Cluster::new(ClusterOptions { hot_report_ms: 1000, ..ClusterOptions::default() }, 0),
+                now_ms: 0,
+                leaders: ids.clone().zip(leaders.iter().map(|store| (*store, 6))).collect(),
+                reads: ids.map(|id| (id, reads(id))).collect(),
+                moves: BTreeMap::new(),
+            }
+        }
+
+        /// Lets some seconds pass.
+        fn run(&mut self, seconds: u64) {
+            for _ in 0..seconds {
+                self.now_ms += 1000;
+                for store in 1..=4 {
+                    self.heartbeat(store);
+                }
+            }
+        }
+
+        fn heartbeat(&mut self, store: u64) {
+            let report = |(id, (leader, term)): (&u64, &(u64, u64))| {
+                let region = self.state.region(*id).expect("a region of the test");
+                (*leader == store).then(|| RegionHeartbeat {
+                    region: Some(region.clone()),
+                    leader: region::peer_on(region, store).copied(),
+                    term: *term,
+                    reads: self.reads[id],
+                    ..RegionHeartbeat::default()
+                })
+            };
+            let regions = self.leaders.iter().filter_map(report).collect();
+            let request = StoreHeartbeatRequest {
+                store_id: store,
+                regions,
+                interval_ms: 1000,
+                ..StoreHeartbeatRequest::default()
+            };
+            self.cluster.heartbeat(request, &self.state, self.now_ms);
+            self.cluster.balance_hot(&self.state, self.now_ms);
+            for order in self.cluster.orders_for(&self.state, store, true, self.now_ms) {
+                let (leader, term) = self.leaders[&order.region_id];
+                assert_eq!(leader, store);
+                self.leaders.insert(order.region_id, (order.to_store, term + 1));
+                *self.moves.entry(order.region_id).or_default() += 1;
+            }
+        }
+
+        fn leads(&self, store: u64, regions: std::ops::Range<u64>) -> usize {
+            regions.filter(|id| self.leaders[id].0 == store).count()
+        }
+    }
+
+    #[test]
+    fn hot_regions_of_one_store_move_apart_and_stay() {
+        // Each store leads eight; those of store 1 have the load.
+        let leaders: Vec<u64> = (0..24).map(|at| 1 + at / 8).collect();
+        let mut world = World::new(&leaders, |id| if id < 28 { 1000 } else { 0 });
+        world.run(90);
+        let hot: Vec<usize> = (1..=3).map(|store| world.leads(store, 20..28)).collect();
+        assert!(hot.iter().all(|count| (2..=3).contains(count)), "{hot:?}");
+        let all: Vec<usize> = (1..=3).map(|store| world.leads(store, 20..44)).collect();
+        assert!(all.iter().all(|count| (7..=9).contains(count)), "others moved in their place: {all:?}");
+        let of_hot: u64 = (20..28).filter_map(|id| world.moves.get(&id)).sum();
+        assert_eq!(of_hot, 5);
+        let before = world.moves.clone();
+        world.run(600);
+        assert_eq!(world.moves, before, "nothing moves any more");
+        assert_eq!(world.cluster.hot.moved, (5, 0));
+    }
+
+    #[test]
+    fn a_region_is_hot_after_three_reports_and_cold_again_after_some_without() {
+        let mut world = World::new(&[1, 2, 3], |id| if id == 20 { 500 } else { 99 });
+        world.run(3);
+        assert!(!world.cluster.is_hot(20), "the first report of a leader does not count");
+        world.run(1);
+        assert!(world.cluster.is_hot(20) && !world.cluster.is_hot(21), "too little");
+        assert_eq!(world.cluster.load_of(20), Load { reads: 500, ..Load::default() });
+        world.run(10);
+        world.reads.insert(20, 0);
+        world.run(4);
+        assert!(world.cluster.is_hot(20), "not at once: the median of five reports");
+        world.run(4);
+        assert!(!world.cluster.is_hot(20));
+    }
+
+    #[test]
+    fn another_range_begins_without_a_load() {
+        let mut world = World::new(&[1, 2, 3], |_| 500);
+        world.run(10);
+        assert!(world.cluster.is_hot(20));
+        let mut split = world.state.region(20).unwrap().clone();
+        split.region_epoch.as_mut().unwrap().version += 1;
+        let leader = region::peer_on(&split, 1).copied();
+        let report = RegionHeartbeat { region: Some(split), leader, term: 6, reads: 9, ..RegionHeartbeat::default() };
+        let before = world.cluster.regions[&20].last.clone();
+        world.cluster.hear_load(1, Some(&before), &report, (1000, world.now_ms));
+        assert!(!world.cluster.is_hot(20) && world.cluster.load_of(20).reads == 9);
+    }
+
+    #[test]
+    fn reads_of_replicas_count_where_they_are_served() {
+        let mut world = World::new(&[1, 2, 3], |_| 0);
+        world.run(12);
+        let one = crate::proto::armilla::pd::ReplicaLoad { region_id: 20, reads: 700, ..Default::default() };
+        for _ in 0..3 {
+            world.now_ms += 1000;
+            let request = StoreHeartbeatRequest {
+                store_id: 2,
+                interval_ms: 1000,
+                replica_loads: vec![one],
+                ..StoreHeartbeatRequest::default()
+            };
+            world.cluster.heartbeat(request, &world.state, world.now_ms);
+        }
+        let loads = world.cluster.store_loads(&world.state, Kind::Reads, world.now_ms);
+        assert_eq!(loads.get(&2).map(|load| load.reads), Some(700));
+        let mut overview = OverviewReply::default();
+        world.cluster.show_loads(&world.state, world.now_ms, &mut overview);
+        let shown: Vec<_> = overview.loads.iter().map(|load| (load.region_id, load.store_id, load.leads)).collect();
+        assert_eq!(shown, [(20, 2, false)]);
     }
 }

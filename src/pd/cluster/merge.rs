@@ -17,7 +17,7 @@ use crate::types::{Region, region, version};
 /// The time between two looks for regions to merge, which take time with the number of regions.
 const LOOK_MS: u64 = 1000;
 
-/// After so many reports the load of a region is known.
+/// The load of a region is known after this many reports.
 const LOADS_KNOWN: u64 = 2;
 
 /// A region that is to become part of another one.
@@ -85,7 +85,8 @@ impl Cluster {
                 let whole = region.peers.len() == self.options.replicas && all_vote(region);
                 let free = !self.is_being_merged(region.id) && !self.moves.contains_key(&region.id);
                 // A load that is not known yet may be large.
-                let watched = |since_ms: u64| now_ms.saturating_sub(since_ms) >= LOADS_KNOWN * self.options.hot_report_ms;
+                let watched =
+                    |since_ms: u64| now_ms.saturating_sub(since_ms) >= LOADS_KNOWN * self.options.hot_report_ms;
                 let rests = heard.is_some_and(|heard| {
                     old(heard.since_ms) && watched(heard.since_ms) && !heard.last.is_merging && !self.is_hot(region.id)
                 });

@@ -230,8 +230,7 @@ mod tests {
 
     /// Returns the largest load of a store, in hundredths of the mean.
     fn spread(kind: Kind, count: u64, regions: &[HotRegion]) -> u64 {
-        let loads: Vec<u64> =
-            stores(kind, count, regions).values().map(|load| kind.dimensions(*load)[0]).collect();
+        let loads: Vec<u64> = stores(kind, count, regions).values().map(|load| kind.dimensions(*load)[0]).collect();
         loads.iter().max().unwrap() * 100 * count / loads.iter().sum::<u64>().max(1)
     }
 
@@ -247,8 +246,7 @@ mod tests {
 
     #[test]
     fn an_empty_store_gets_replicas_that_are_written_to() {
-        let mut regions: Vec<HotRegion> =
-            (1..=8).map(|id| region(id, 1 + id % 3, &[1, 2, 3], writes(1000))).collect();
+        let mut regions: Vec<HotRegion> = (1..=8).map(|id| region(id, 1 + id % 3, &[1, 2, 3], writes(1000))).collect();
         assert_eq!(settle(Kind::Replicas, 4, &mut regions), 6);
         assert_eq!(spread(Kind::Replicas, 4, &regions), 100);
         assert!(regions.iter().all(|one| one.voters.contains(&one.leader)), "leaders stay");
@@ -257,12 +255,12 @@ mod tests {
     #[test]
     fn nothing_moves_without_a_gain() {
         let one = [region(1, 1, &[1, 2, 3], reads(1000))];
-        let propose = |regions: &[HotRegion]| {
-            super::propose(Kind::Reads, &mut stores(Kind::Reads, 3, regions), regions, 4).len()
-        };
+        let propose =
+            |regions: &[HotRegion]| super::propose(Kind::Reads, &mut stores(Kind::Reads, 3, regions), regions, 4).len();
         assert_eq!(propose(&one), 0, "it would be as hot elsewhere");
-        let near: Vec<HotRegion> =
-            [(1, 1, 104), (2, 2, 100), (3, 3, 98), (4, 1, 1)].map(|(id, on, n)| region(id, on, &[1, 2, 3], reads(n))).into();
+        let near: Vec<HotRegion> = [(1, 1, 104), (2, 2, 100), (3, 3, 98), (4, 1, 1)]
+            .map(|(id, on, n)| region(id, on, &[1, 2, 3], reads(n)))
+            .into();
         assert_eq!(propose(&near), 0, "within the tolerance");
         let mut two: Vec<HotRegion> = (1..=4).map(|id| region(id, 1, &[1, 2, 3], reads(1000))).collect();
         assert_eq!(propose(&two), 3, "two leave, and then another one from there to the third store, or so");

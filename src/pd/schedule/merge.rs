@@ -9,7 +9,7 @@ use crate::types::load::Load;
 /// A neighbour may have this many times the data of a region that is just small enough.
 pub const TIMES: u64 = 3;
 
-/// What comes out may have one of so many parts of the load for which it would be split.
+/// What comes out may have this part, one of that many, of the load for which it would be split.
 pub const LOAD_PART: u64 = 2;
 
 /// What a small region is, and what must not come out of a merge.
@@ -77,14 +77,13 @@ mod tests {
     }
 
     fn row(sizes: &[u64]) -> Vec<Candidate> {
-        let one =
-            |(region, bytes): (u64, &u64)| Candidate {
-                region,
-                bytes: *bytes,
-                rests: true,
-                meets_last: region > 1,
-                load: Load::default(),
-            };
+        let one = |(region, bytes): (u64, &u64)| Candidate {
+            region,
+            bytes: *bytes,
+            rests: true,
+            meets_last: region > 1,
+            load: Load::default(),
+        };
         (1..).zip(sizes).map(one).collect()
     }
 
