@@ -99,17 +99,20 @@ pub struct Lasted {
 pub struct LoadWatch {
     limits: LoadLimits,
     regions: BTreeMap<GroupId, Watched>,
+    /// How many of them are sampled.
+    sampled: usize,
 }
 
 impl LoadWatch {
     /// Creates a watch that has not seen a region.
     pub fn new(limits: LoadLimits) -> LoadWatch {
-        LoadWatch { limits, regions: BTreeMap::new() }
+        LoadWatch { limits, regions: BTreeMap::new(), sampled: 0 }
     }
 
-    /// Forgets the regions that are not led here any more.
+    /// Begins a round of looks: forgets the regions that are not led here any more.
     pub fn retain(&mut self, leads: impl Fn(GroupId) -> bool) {
         self.regions.retain(|group, _| leads(*group));
+        self.sampled = self.regions.values().filter(|watched| !watched.seconds.is_empty()).count();
     }
 
     /// Looks at a region that is led here.
@@ -117,7 +120,6 @@ impl LoadWatch {
         let Seen { region, sums, samples } = seen;
         let (group, version) = (GroupId(region.id), region::epoch(region).version);
         let new = Watched { sums, at: now, version, seconds: VecDeque::new(), rests_until: Instant(0) };
-        let sampled = self.regions.values().filter(|other| !other.seconds.is_empty()).count();
         let limits = self.limits;
         let watched = self.regions.entry(group).or_insert(new);
         let ms = now.since(watched.at).as_millis() as u64;
@@ -133,11 +135,12 @@ impl LoadWatch {
         let (queries, bytes) = (rate.queries(), rate.bytes());
         let halfway = limits.reached(queries, bytes, 2);
         let begins = watched.seconds.is_empty();
-        let too_many = begins && sampled >= LOAD_SAMPLED_REGIONS_MAX;
+        let too_many = begins && self.sampled >= LOAD_SAMPLED_REGIONS_MAX;
         if ms == 0 || halfway == (false, false) || now < watched.rests_until || too_many {
             watched.seconds.clear();
             return Verdict::Sample(0);
         }
+        self.sampled += usize::from(begins);
         let every = Verdict::Sample((queries / SAMPLES_PER_S).max(1));
         watched.seconds.push_back(Second { load, ms, samples });
         // The requests of the first look were not sampled yet.
@@ -295,11 +298,11 @@ mod tests {
         assert_eq!(look(&mut watch, 2, 5400, &keys), Verdict::Sample(6));
         assert_eq!(look(&mut watch, 3, 5401, &keys), Verdict::Sample(0), "it has ended");
         for second in 4..7 {
-            assert!(matches!(look(&mut watch, second, 5000 + second * 100, &keys), Verdict::Sample(1..)), "{second}");
+            assert!(matches!(look(&mut watch, second, 5101 + second * 100, &keys), Verdict::Sample(1..)), "{second}");
         }
         let lasted = Lasted { queries_per_s: 100, bytes_per_s: 0, ms: 3000 };
-        assert_eq!(look(&mut watch, 7, 5700, &keys), Verdict::Split("d".into(), lasted), "it has lasted");
-        assert!(matches!(look(&mut watch, 8, 5800, &keys), Verdict::Sample(1..)), "it begins anew");
+        assert_eq!(look(&mut watch, 7, 5801, &keys), Verdict::Split("d".into(), lasted), "it has lasted");
+        assert!(matches!(look(&mut watch, 8, 5901, &keys), Verdict::Sample(1..)), "it begins anew");
     }
 
     #[test]

@@ -256,6 +256,10 @@ impl Cluster {
             }
             let mut stores = self.store_loads(state, kind, now_ms);
             let regions = self.hot_regions(state, kind);
+            if kind != Kind::Replicas {
+                // A store that can lead none of them must not lower the mean.
+                stores.retain(|store, _| regions.iter().any(|region| region.voters.contains(store)));
+            }
             let max = HOT_OPERATORS_MAX.saturating_sub(self.hot.open.len());
             for proposal in propose(kind, &mut stores, &regions, max) {
                 self.begin_hot(state, kind, proposal, now_ms);

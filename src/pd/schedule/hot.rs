@@ -9,6 +9,7 @@
 //! Of two dimensions, requests and bytes, both become better, or the first, or the second; **never** does a move make
 //! the other one, or another load that moves along, worse than the source's was.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use crate::types::load::Load;
@@ -104,8 +105,8 @@ pub fn propose(kind: Kind, stores: &mut BTreeMap<u64, Load>, regions: &[HotRegio
             pairs.filter(|(from, to)| from != to && *to != region.left).map(move |(from, to)| (region, from, to))
         });
         let ranked = moves.filter_map(|(region, from, to)| {
-            let (rank, larger) = means.judge(kind, stores.get(&from)?, stores.get(&to)?, region.load)?;
-            Some(((rank, larger, region.region, from, to), region))
+            let (rank, gain) = means.judge(kind, stores.get(&from)?, stores.get(&to)?, region.load)?;
+            Some(((rank, Reverse(gain), region.region, from, to), region))
         });
         let Some(((.., from, to), region)) = ranked.min_by_key(|(rank, _)| *rank) else { break };
         if !crate::mutant!("pd.hot-pending-not-counted") {
@@ -145,9 +146,9 @@ impl Means {
         }
     }
 
-    /// Returns how good a move is, smaller is better: its rank, and the larger of both loads afterwards in the
-    /// dimension that becomes better. `None` if it must not be made.
-    fn judge(&self, kind: Kind, source: &Load, target: &Load, moving: Load) -> Option<(u8, u128)> {
+    /// Returns how good a move is: its rank, smaller is better, and by how much it lowers the sum of the squares of the
+    /// loads, halved, in the dimension that becomes better. `None` if it must not be made.
+    fn judge(&self, kind: Kind, source: &Load, target: &Load, moving: Load) -> Option<(u8, i128)> {
         let (from, to, load) = (kind.dimensions(*source), kind.dimensions(*target), kind.dimensions(moving));
         let wide = |numbers: [u64; 2]| numbers.map(u128::from);
         let (from, to, load) = (wide(from), wide(to), wide(load));
@@ -162,12 +163,15 @@ impl Means {
             load * MATTERS > *mean && to + load > from && (to + load) * 100 > mean * TOLERANCE
         };
         let worsens = others.into_iter().any(worse) && !crate::mutant!("pd.hot-to-and-fro");
-        let larger = |at: usize| (from[at].saturating_sub(load[at])).max(to[at] + load[at]);
+        let gain = |at: usize| {
+            let [from, to, load] = [from[at], to[at], load[at]].map(|number| number as i128);
+            load * (from - to - load)
+        };
         match (better(0), better(1)) {
             _ if worsens => None,
-            (true, true) => Some((0, larger(0))),
-            (true, false) => Some((1, larger(0))),
-            (false, true) => Some((2, larger(1))),
+            (true, true) => Some((0, gain(0))),
+            (true, false) => Some((1, gain(0))),
+            (false, true) => Some((2, gain(1))),
             (false, false) => None,
         }
     }
@@ -263,7 +267,7 @@ mod tests {
             .into();
         assert_eq!(propose(&near), 0, "within the tolerance");
         let mut two: Vec<HotRegion> = (1..=4).map(|id| region(id, 1, &[1, 2, 3], reads(1000))).collect();
-        assert_eq!(propose(&two), 3, "two leave, and then another one from there to the third store, or so");
+        assert_eq!(propose(&two), 2, "one goes to each of the others");
         two.iter_mut().for_each(|one| one.rests = true);
         assert_eq!(propose(&two), 0, "all rest");
         two.iter_mut().for_each(|one| (one.rests, one.left, one.voters) = (false, 2, vec![1, 2]));
