@@ -6,7 +6,7 @@
 //! must not be more than was counted there. A region that is split because of its load must have had a part of the
 //! requests on either side of the new boundary. The scenario asks how often leaders of regions were moved.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use armilla::rt::probe::Event;
 use bytes::Bytes;
@@ -36,6 +36,10 @@ pub struct Loads {
     orders: BTreeMap<u64, (u64, u64)>,
     /// By region: how often its leader was ordered to move.
     pub moves: BTreeMap<u64, u64>,
+    /// Regions with steady load: their leaders move by load only.
+    pub steady: BTreeSet<u64>,
+    /// By region: where its load was last ordered to move.
+    by_load: BTreeMap<u64, u64>,
     /// Boundaries that were judged.
     pub splits: u64,
 }
@@ -49,6 +53,15 @@ impl Loads {
                 if before.is_none_or(|(to, at_ns)| to != *to_store || now_ns > at_ns + SAME_ORDER_NS) {
                     *self.moves.entry(*region).or_default() += 1;
                 }
+                if self.steady.contains(region) && self.by_load.get(region) != Some(to_store) {
+                    let what = format!(
+                        "region {region} has steady load, but its leader moves to store {to_store} for another reason"
+                    );
+                    return Err(Violation::new("loads", now_ns, node, what));
+                }
+            }
+            Event::Note { what: "hot-transfer", a: region, b: to_store, .. } => {
+                self.by_load.insert(*region, *to_store);
             }
             Event::Note { store, what: "load-read", a: region, data, .. } => {
                 *self.counted.entry((*store, *region)).or_default() += 1;
@@ -144,6 +157,15 @@ mod tests {
         assert!(loads.observe(40, 1, &note("load-split", 1000, "b")).is_ok());
         assert!(loads.observe(40, 1, &note("load-split", 1000, "d")).is_err());
         assert!(loads.observe(2_000_000_000, 1, &note("load-split", 1000, "d")).is_ok(), "long ago");
+    }
+
+    #[test]
+    fn steady_load_moves_by_load() {
+        let mut loads = Loads { steady: [7].into(), ..Loads::default() };
+        loads.observe(0, 1, &Event::Note { store: 1, what: "hot-transfer", a: 7, b: 2, data: Bytes::new() }).unwrap();
+        assert!(loads.observe(1, 1, &Event::Order { store: 1, region: 7, to_store: 2 }).is_ok());
+        assert!(loads.observe(2, 1, &Event::Order { store: 1, region: 8, to_store: 3 }).is_ok());
+        assert!(loads.observe(3, 1, &Event::Order { store: 1, region: 7, to_store: 3 }).is_err());
     }
 
     #[test]

@@ -83,6 +83,7 @@ pub fn plan(seed: u64) -> Plan {
     if hot {
         // The regions of that time are small.
         pd.remove("merge_below_kib");
+        pd.remove("merge_rest_s");
         workload.hot_per_s = load.between(3, 6) as u32;
     }
     if splits {

@@ -67,12 +67,27 @@ struct Rates {
 /// Bytes, keys and requests per second.
 type Flow = (u64, u64, u64);
 
-fn reads(load: &RegionLoad) -> Flow {
-    (load.read_bytes, load.read_keys, load.reads)
+/// What is asked for.
+#[derive(Clone, Copy)]
+enum Kind {
+    Reads,
+    Writes,
 }
 
-fn writes(load: &RegionLoad) -> Flow {
-    (load.written_bytes, load.written_keys, load.writes)
+impl Kind {
+    fn flow(self, load: &RegionLoad) -> Flow {
+        match self {
+            Kind::Reads => (load.read_bytes, load.read_keys, load.reads),
+            Kind::Writes => (load.written_bytes, load.written_keys, load.writes),
+        }
+    }
+
+    fn hits(self, load: &RegionLoad) -> u32 {
+        match self {
+            Kind::Reads => load.read_hits,
+            Kind::Writes => load.write_hits,
+        }
+    }
 }
 
 /// A load at a store that bears it, and whether the store leads the region.
@@ -113,19 +128,14 @@ fn is_learner(view: &View, region: u64, store: u64) -> bool {
 }
 
 /// Returns what each of the stores asked for bears.
-fn by_store<'v>(
-    view: &View,
-    asked: &[u64],
-    loads: impl Iterator<Item = &'v Borne<'v>>,
-    (flow, hits): (fn(&RegionLoad) -> Flow, fn(&RegionLoad) -> u32),
-) -> ByStore {
+fn by_store<'v>(view: &View, asked: &[u64], loads: impl Iterator<Item = &'v Borne<'v>>, kind: Kind) -> ByStore {
     let mut stores: BTreeMap<u64, HotStore> = asked.iter().map(|store| (*store, HotStore::default())).collect();
     for Borne { load, store, leads } in loads {
         let Some(hot) = stores.get_mut(store) else { continue };
-        let (bytes, keys, queries) = flow(load);
+        let (bytes, keys, queries) = kind.flow(load);
         (hot.store_bytes, hot.store_keys, hot.store_query) =
             (hot.store_bytes + bytes, hot.store_keys + keys, hot.store_query + queries);
-        if hits(load) < HITS {
+        if kind.hits(load) < HITS {
             continue;
         }
         (hot.total_flow_bytes, hot.total_flow_keys, hot.total_flow_query) =
@@ -137,7 +147,7 @@ fn by_store<'v>(
             is_leader: *leads,
             is_learner: is_learner(view, load.region_id, *store),
             region_id: load.region_id,
-            hot_degree: hits(load),
+            hot_degree: kind.hits(load),
             flow_bytes: bytes,
             flow_keys: keys,
             flow_query: queries,
@@ -172,43 +182,41 @@ fn asked(view: &View, request: &Request) -> Result<Vec<u64>, Answer> {
 
 /// `GET /hotspot/regions/read?store_id=S`
 pub(super) fn hot_reads(view: &View, request: &Request) -> Answered {
-    let (asked, loads) = (asked(view, request)?, read_loads(view));
-    let of = (reads as fn(&RegionLoad) -> Flow, (|load: &RegionLoad| load.read_hits) as fn(&RegionLoad) -> u32);
-    let leaders = loads.iter().filter(|borne| borne.leads);
-    let as_leader = by_store(view, &asked, leaders, of);
-    Ok(Answer::json(&HotRegions { as_peer: by_store(view, &asked, loads.iter(), of), as_leader }))
+    hot_regions(view, request, Kind::Reads, &read_loads(view))
 }
 
 /// `GET /hotspot/regions/write?store_id=S`
 pub(super) fn hot_writes(view: &View, request: &Request) -> Answered {
-    let (asked, loads) = (asked(view, request)?, write_loads(view));
-    let of = (writes as fn(&RegionLoad) -> Flow, (|load: &RegionLoad| load.write_hits) as fn(&RegionLoad) -> u32);
-    let leaders = loads.iter().filter(|borne| borne.leads);
-    let as_leader = by_store(view, &asked, leaders, of);
-    Ok(Answer::json(&HotRegions { as_peer: by_store(view, &asked, loads.iter(), of), as_leader }))
+    hot_regions(view, request, Kind::Writes, &write_loads(view))
+}
+
+fn hot_regions(view: &View, request: &Request, kind: Kind, loads: &[Borne<'_>]) -> Answered {
+    let asked = asked(view, request)?;
+    let as_leader = by_store(view, &asked, loads.iter().filter(|borne| borne.leads), kind);
+    Ok(Answer::json(&HotRegions { as_peer: by_store(view, &asked, loads.iter(), kind), as_leader }))
 }
 
 /// `GET /hotspot/stores`
 pub(super) fn stores(view: &View, request: &Request) -> Answered {
     let asked = asked(view, request)?;
-    let rates = |loads: &[Borne<'_>], flow: fn(&RegionLoad) -> Flow, of: fn(Flow) -> u64| {
+    let rates = |loads: &[Borne<'_>], kind: Kind, of: fn(Flow) -> u64| {
         let mut rates: BTreeMap<String, u64> = asked.iter().map(|store| (store.to_string(), 0)).collect();
         for borne in loads {
-            rates.entry(borne.store.to_string()).and_modify(|rate| *rate += of(flow(borne.load)));
+            rates.entry(borne.store.to_string()).and_modify(|rate| *rate += of(kind.flow(borne.load)));
         }
         rates
     };
     let (read, mut written) = (read_loads(view), write_loads(view));
-    let (bytes, keys): (fn(Flow) -> u64, fn(Flow) -> u64) = (|flow| flow.0, |flow| flow.1);
-    let (bytes_write_rate, keys_write_rate) = (rates(&written, writes, bytes), rates(&written, writes, keys));
+    let bytes_write_rate = rates(&written, Kind::Writes, |flow| flow.0);
+    let keys_write_rate = rates(&written, Kind::Writes, |flow| flow.1);
     // Requests that write are for leaders.
     written.retain(|borne| borne.leads);
     Ok(Answer::json(&Rates {
         bytes_write_rate,
-        bytes_read_rate: rates(&read, reads, bytes),
+        bytes_read_rate: rates(&read, Kind::Reads, |flow| flow.0),
         keys_write_rate,
-        keys_read_rate: rates(&read, reads, keys),
-        query_write_rate: rates(&written, writes, |flow| flow.2),
-        query_read_rate: rates(&read, reads, |flow| flow.2),
+        keys_read_rate: rates(&read, Kind::Reads, |flow| flow.1),
+        query_write_rate: rates(&written, Kind::Writes, |flow| flow.2),
+        query_read_rate: rates(&read, Kind::Reads, |flow| flow.2),
     }))
 }

@@ -1,11 +1,13 @@
 //! The end of some runs: load on regions that one store leads, until it is spread, and then for a while.
 //!
-//! The regions are new, and equally loaded, so that the best distribution is known. Nothing else is wrong.
+//! All of these regions have the same load, so that the best distribution is known. Nothing else is wrong. One region
+//! of each other store has had that load for a while before: it must not move so that stores have as many leaders each.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use armilla::rt::task;
+use armilla::types::Region;
 use bytes::Bytes;
 
 use super::{Run, SECOND, Verdict};
@@ -22,6 +24,8 @@ const EVEN_NS: u64 = 60 * SECOND;
 const SPREAD_NS: u64 = 200 * SECOND;
 /// For how long nothing may move then: longer than a region rests after it was moved, ns.
 const QUIET_NS: u64 = 45 * SECOND;
+/// For how long a region has a load until the placement driver knows it for certain, ns.
+const KNOWN_NS: u64 = 30 * SECOND;
 
 fn key(number: u32) -> Bytes {
     format!("h{number:02}").into()
@@ -30,8 +34,7 @@ fn key(number: u32) -> Bytes {
 impl Run {
     /// Checks that the load of regions that one store leads is spread over all stores, and stays so.
     pub(super) async fn hot(&mut self, admin: &Client) -> Verdict {
-        let per_s = u64::from(self.plan.workload.hot_per_s);
-        if per_s == 0 || self.plan.topology.stores != 3 || !self.heals() {
+        if self.plan.workload.hot_per_s == 0 || self.plan.topology.stores != 3 || !self.heals() {
             return Ok(());
         }
         let keys: Vec<Bytes> = (1..REGIONS).map(key).collect();
@@ -49,12 +52,27 @@ impl Run {
             }
             self.guard(self.now() + SECOND).await?;
         }
-        let hot = self.regions_of_one_store();
+        let (hot, steady) = self.regions_of_one_store();
         if hot.len() < HOT_MIN {
             return Ok(());
         }
         let stop = Arc::new(AtomicBool::new(false));
-        for (number, (_, key)) in hot.iter().enumerate() {
+        self.load(admin, &steady, &stop);
+        self.guard(self.now() + KNOWN_NS).await?;
+        let regions = |loaded: &[(u64, Bytes)]| loaded.iter().map(|(region, _)| *region).collect::<Vec<_>>();
+        let known = regions(&steady);
+        self.monitor.with(|observed| observed.loads.steady = known.into_iter().collect());
+        self.load(admin, &hot, &stop);
+        let judged = self.spread(&regions(&[&hot[..], &steady[..]].concat())).await;
+        stop.store(true, Ordering::Relaxed);
+        self.monitor.with(|observed| observed.loads.steady.clear());
+        judged
+    }
+
+    /// Starts to put the plan's load on each of these regions, until `stop` is set.
+    fn load(&self, admin: &Client, regions: &[(u64, Bytes)], stop: &Arc<AtomicBool>) {
+        let per_s = u64::from(self.plan.workload.hot_per_s);
+        for (number, (_, key)) in regions.iter().enumerate() {
             let (raw, world, key, stop) = (admin.raw().clone(), self.world.clone(), key.clone(), stop.clone());
             let writes = self.plan.workload.seed.is_multiple_of(2);
             task::spawn(async move {
@@ -71,10 +89,6 @@ impl Run {
                 }
             });
         }
-        let regions: Vec<u64> = hot.iter().map(|(region, _)| *region).collect();
-        let judged = self.spread(&regions).await;
-        stop.store(true, Ordering::Relaxed);
-        judged
     }
 
     /// Waits until the load is spread, and then nothing has moved for a while.
@@ -132,20 +146,23 @@ impl Run {
         leaders.iter().max().unwrap_or(&0) - leaders.iter().min().unwrap_or(&0) <= 1
     }
 
-    /// Returns the new regions that the node leads that leads most of them, each with a key in it.
-    fn regions_of_one_store(&self) -> Vec<(u64, Bytes)> {
+    /// Returns the new regions of the node that leads most of them, and the region with the lowest ID of each other
+    /// node; each with a key in it.
+    fn regions_of_one_store(&self) -> (Vec<(u64, Bytes)>, Vec<(u64, Bytes)>) {
         let nodes = self.cluster.ids();
         self.monitor.with(|observed| {
-            let new = observed.ranges.regions().into_iter().filter(|region| region.start_key.starts_with(b"h"));
-            let led: Vec<(u64, Bytes, u64)> = new
-                .filter_map(|region| {
-                    let (_, node) = observed.leaders.get(&region.id)?;
-                    Some((region.id, region.start_key, *node))
-                })
-                .collect();
-            let of = |node: u64| led.iter().filter(move |(.., leader)| *leader == node);
-            let most = nodes.into_iter().max_by_key(|node| of(*node).count()).unwrap_or(0);
-            of(most).map(|(region, key, _)| (*region, key.clone())).take(HOT_MAX).collect()
+            let led = |region: Region| {
+                let (_, node) = observed.leaders.get(&region.id)?;
+                let start = if region.start_key.is_empty() { &b"a"[..] } else { &region.start_key[..] };
+                Some((region.id, Bytes::from([start, b"~hot"].concat()), *node))
+            };
+            let led: Vec<(u64, Bytes, u64)> = observed.ranges.regions().into_iter().filter_map(led).collect();
+            let new = |node: u64| led.iter().filter(move |(_, key, on)| *on == node && key.starts_with(b"h"));
+            let most = nodes.iter().copied().max_by_key(|node| new(*node).count()).unwrap_or(0);
+            let lowest = |node: &u64| led.iter().filter(|(.., on)| on == node).min_by_key(|(region, ..)| *region);
+            let named = |(region, key, _): &(u64, Bytes, u64)| (*region, key.clone());
+            let others = nodes.iter().filter(|node| **node != most).filter_map(lowest);
+            (new(most).map(named).take(HOT_MAX).collect(), others.map(named).collect())
         })
     }
 
