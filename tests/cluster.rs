@@ -455,9 +455,8 @@ fn all_first_nodes_die_for_good_one_after_the_other() {
         wait_until("the placement driver is whole again", || members(cluster.addr(newest)) == names);
         wait_until("the regions are whole again", || {
             let regions = runtime.block_on(Wire::new(cluster.addrs()).regions()).unwrap_or_default();
-            let whole = |region: &armilla::types::Region| {
-                region.peers.len() == 3 && region::peer_on(region, gone).is_none()
-            };
+            let whole =
+                |region: &armilla::types::Region| region.peers.len() == 3 && region::peer_on(region, gone).is_none();
             !regions.is_empty() && regions.iter().all(|(region, _)| whole(region))
         });
     }

@@ -180,6 +180,14 @@ options! {
         /// The keys of the labels that say where a store is, the largest place first, at most 5: a region's replicas are
         /// kept as far apart as the stores allow. Equal on all nodes.
         location_labels: Vec<String> = ["zone", "rack", "host"].map(str::to_owned).to_vec();
+        /// Whether to spread the load of hot regions evenly over the stores.
+        balance_hot: bool = true;
+        /// Milliseconds of load that make up one report of a region; a region's load is the median of five of them.
+        hot_report_ms: u64 = 10_000, 1..=MS_MAX;
+        /// Requests per second, reads or writes, from which on a region may be hot.
+        hot_queries_per_s_min: u64 = 100, 1..=1_000_000_000;
+        /// KiB per second, read or written, from which on a region may be hot.
+        hot_kib_per_s_min: u64 = 128, 1..=KIB_MAX;
         /// KiB of data below which a region becomes part of a neighbour that has at most three times as much; 0: never.
         /// At most an eighth of `regions.size_max_kib` counts.
         merge_below_kib: u64 = 48 << 10, 0..=KIB_MAX;
@@ -199,6 +207,13 @@ options! {
     RegionsConfig in "regions." {
         /// KiB of data above which a region is split, into pieces of two thirds of that at most; 0: never.
         size_max_kib: u64 = 384 << 10, 0..=KIB_MAX;
+        /// Requests per second above which a region is split where its load divides; 0: any number.
+        split_queries_per_s: u64 = 3000, 0..=1_000_000_000;
+        /// KiB per second, read and written together, above which a region is split where its load divides; 0: any
+        /// number.
+        split_kib_per_s: u64 = 30 << 10, 0..=KIB_MAX;
+        /// Seconds for which a region must have had such a load before it is split.
+        split_load_s: u64 = 10, 1..=3600;
     }
 }
 

@@ -202,7 +202,8 @@ impl Starting {
             Some(own) if own == index => self.config.advertised().to_owned(),
             _ => founder.addr,
         });
-        let others = ident.addresses.iter().filter(|(store, _)| **store != ident.store_id).map(|(_, addr)| addr.clone());
+        let others =
+            ident.addresses.iter().filter(|(store, _)| **store != ident.store_id).map(|(_, addr)| addr.clone());
         let mut endpoints: Vec<String> = ident.pd_addresses.clone();
         endpoints.extend(first.chain(self.config.join.clone()));
         if !crate::mutant!("node.asks-first-members-only") {

@@ -53,8 +53,8 @@ use crate::service::health::HealthService;
 use crate::service::pd::{Members, PdProxy, Seat};
 use crate::service::{Deadlines, Gate, Gates, Metrics, Observer, Redact, routes};
 use crate::store::{
-    self, Alone, ClusterVersion, Collector, Heartbeat, Measured, PdLink, PdTime, RegionStore, SizeSplits, Space,
-    Splits, TtlUse,
+    self, Alone, ClusterVersion, Collector, Heartbeat, LoadLimits, LoadSplits, Measured, PdLink, PdTime, RegionStore,
+    SizeSplits, Space, Splits, TtlUse,
 };
 use crate::types::limits::{LANES_MAX, LOG_SOFT_BYTES_MAX, LOG_SOFT_BYTES_MIN, MESSAGE_BYTES_MAX};
 use crate::types::run::History;
@@ -197,6 +197,7 @@ impl Node {
         let peers = Arc::new(pd_http::Peers::new(raw, env.clock.clone()));
         source.attach(handle.clone(), engine, pd_client.clone(), peers);
         let pd = starting.start_pd(&founding, &handle, pd_state).await?;
+        source.set_placement_driver(&pd);
         gates.open_pd(Seat::new(pd.clone(), Arc::new(Front(pd_client.clone()))));
 
         let version = ClusterVersion::default();
@@ -434,8 +435,7 @@ impl Starting {
                 self.save(Ident { pd_created: true, ..ident.clone() }).await?;
             }
             let command = founding.command(self.config.replicas, &boundaries(&self.config));
-            bootstrap =
-                Some(command.map_err(|why| Error::Invalid(format!("cannot create the first regions: {why}")))?);
+            bootstrap = Some(command.map_err(|why| Error::Invalid(format!("cannot create the first regions: {why}")))?);
         }
         let options = PdOptions {
             bootstrap,
@@ -451,6 +451,12 @@ impl Starting {
                 location_labels: self.config.pd.location_labels.clone(),
                 merge_below_bytes: 1024 * self.config.merge_below_kib(),
                 merge_rest_ms: 1000 * self.config.pd.merge_rest_s,
+                balance_hot: self.config.pd.balance_hot,
+                hot_report_ms: self.config.pd.hot_report_ms,
+                hot_queries_min: self.config.pd.hot_queries_per_s_min,
+                hot_bytes_min: self.config.pd.hot_kib_per_s_min << 10,
+                split_queries_per_s: self.config.regions.split_queries_per_s,
+                split_bytes_per_s: self.config.regions.split_kib_per_s << 10,
                 ..ClusterOptions::default()
             },
         };
@@ -461,6 +467,17 @@ impl Starting {
             addr: self.config.advertised().to_owned(),
         };
         Ok(PdServer::start(self.env.clock.clone(), handle.clone(), state, identity, options))
+    }
+
+    /// Returns the task that splits regions by their load.
+    fn load_splits(&self, regions: RegionStore) -> LoadSplits {
+        let config = &self.config.regions;
+        let limits = LoadLimits {
+            queries_per_s: config.split_queries_per_s,
+            bytes_per_s: config.split_kib_per_s << 10,
+            seconds: config.split_load_s,
+        };
+        LoadSplits { store: self.ident().store_id, regions, clock: self.env.clock.clone(), limits }
     }
 
     /// Registers the store, creates its first regions, opens the gate, and then sends heartbeats.
@@ -482,6 +499,7 @@ impl Starting {
         let (sizes, measured) = watch::channel(Measured::default());
         let bytes_max = self.config.regions.size_max_kib << 10;
         let size_splits = SizeSplits { regions: kv.clone(), sizes: measured, bytes_max };
+        let load_splits = self.load_splits(kv.clone());
         gates.open_store(kv, ident.cluster_id);
         tracing::info!(store = ident.store_id, "ready to serve");
         let watched =
@@ -520,6 +538,7 @@ impl Starting {
             heartbeat.run(),
             alone.run(),
             size_splits.run(),
+            load_splits.run(),
             watched,
             self.keep_addresses(learned, members_learned, &pd),
             registered

@@ -8,12 +8,15 @@ use std::time::Duration;
 
 use crate::client::pd::PdClient;
 use crate::engine::{self, Engine};
+use crate::pd::PdServer;
 use crate::replica::Handle;
 use crate::rt::clock::{Clock, Instant};
 use crate::rt::sync::watch;
 use crate::rt::{cpu, task};
 use crate::service::pd_http::PdHttpPeers;
 use crate::service::status::{Figures, NodeStatus, PeerStatus, StatusSource};
+use crate::types::GroupId;
+use crate::types::load::Load;
 
 use super::config::Config;
 use super::ident::Ident;
@@ -83,6 +86,7 @@ pub(super) struct Source {
     lost_replicas: OnceLock<watch::Receiver<Option<u64>>>,
     running: OnceLock<Running>,
     engine_figures: EngineFigures,
+    placement: OnceLock<PdServer>,
 }
 
 /// Returns the message of a node that replaced a store whose disk was lost.
@@ -122,7 +126,13 @@ impl Source {
             lost_replicas: OnceLock::new(),
             running: OnceLock::new(),
             engine_figures: EngineFigures::default(),
+            placement: OnceLock::new(),
         }
+    }
+
+    /// Attaches the placement driver's member of this node.
+    pub fn set_placement_driver(&self, pd: &PdServer) {
+        let _ = self.placement.set(pd.clone());
     }
 
     /// Sets the channel that reports how many regions rely on a replica that was lost with the disk replaced by this
@@ -149,8 +159,30 @@ impl Source {
         let engine = running.engine.clone();
         let mut engine = self.engine_figures.now(&self.clock, move || engine::figures(&engine)).await;
         engine.extend(log.remove("engine_flushes").map(|count| ("flushes", count)));
-        [("raft", running.handle.raft_figures()), ("log", log), ("engine", engine)].into()
+        let load = load_figures(&running.handle);
+        let mut figures =
+            BTreeMap::from([("raft", running.handle.raft_figures()), ("log", log), ("engine", engine), ("load", load)]);
+        figures.extend(self.placement.get().map(|pd| ("pd", pd.figures())));
+        figures
     }
+}
+
+/// Returns what requests read and wrote through this store, and how often its regions were split because of that.
+fn load_figures(handle: &Handle) -> Figures {
+    let mut views = handle.views();
+    views.retain(|view| view.group != GroupId::PD);
+    let sum = views.iter().fold(Load::default(), |sum, view| sum.plus(view.load().sums()));
+    let (splits, indivisible) = handle.load_splits();
+    Figures::from([
+        ("reads", sum.reads),
+        ("read_keys", sum.read_keys),
+        ("read_bytes", sum.read_bytes),
+        ("writes", sum.writes),
+        ("written_keys", sum.written_keys),
+        ("written_bytes", sum.written_bytes),
+        ("splits", splits),
+        ("splits_impossible", indivisible),
+    ])
 }
 
 impl StatusSource for Source {

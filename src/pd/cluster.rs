@@ -9,6 +9,7 @@
 //! late or says that the store is stopping, or when it was sent without effect. **Never**: an order to move a leader to
 //! a store whose heartbeat is late.
 
+mod hot;
 mod merge;
 mod operators;
 mod own;
@@ -18,6 +19,8 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use self::hot::HITS;
+use self::hot::Hot;
 use self::merge::Merge;
 use self::own::Own;
 pub use self::own::OwnStep;
@@ -69,6 +72,18 @@ pub struct ClusterOptions {
     pub merge_below_bytes: u64,
     /// Regions whose ranges have not changed for this long may be merged.
     pub merge_rest_ms: u64,
+    /// Whether to spread load evenly over the stores.
+    pub balance_hot: bool,
+    /// A report of a region's load covers this time.
+    pub hot_report_ms: u64,
+    /// Requests per second, reads or writes, from which on a region may be hot.
+    pub hot_queries_min: u64,
+    /// Bytes per second, read or written, from which on a region may be hot.
+    pub hot_bytes_min: u64,
+    /// Requests per second above which stores split a region; 0: never.
+    pub split_queries_per_s: u64,
+    /// Bytes per second above which stores split a region; 0: never.
+    pub split_bytes_per_s: u64,
 }
 
 impl Default for ClusterOptions {
@@ -86,6 +101,12 @@ impl Default for ClusterOptions {
             location_labels: ["zone", "rack", "host"].map(str::to_owned).to_vec(),
             merge_below_bytes: 0,
             merge_rest_ms: 3_600_000,
+            balance_hot: true,
+            hot_report_ms: 10_000,
+            hot_queries_min: 100,
+            hot_bytes_min: 128 << 10,
+            split_queries_per_s: 0,
+            split_bytes_per_s: 0,
         }
     }
 }
@@ -190,6 +211,7 @@ pub struct Cluster {
     merges: BTreeMap<u64, Merge>,
     scattered: Groups,
     own: Own,
+    hot: Hot,
     /// When the balance of replicas, and merges, are next looked at.
     balance_at_ms: u64,
     merges_at_ms: u64,
@@ -249,6 +271,7 @@ impl Cluster {
             merges: BTreeMap::new(),
             scattered: Groups::default(),
             own: Own::default(),
+            hot: Hot::default(),
             balance_at_ms: 0,
             merges_at_ms: 0,
         }
@@ -319,7 +342,8 @@ impl Cluster {
             let moves = self.moves.contains_key(&region.id) || self.is_being_merged(region.id);
             if seen.insert(region.id) && whole && !moves {
                 let stores = region.peers.iter().map(|peer| peer.store_id).collect();
-                resting.push(Placement { region: region.id, stores, leader: leader.store_id });
+                let fixed = self.fixed_replicas(region, leader.store_id);
+                resting.push(Placement { region: region.id, stores, leader: leader.store_id, fixed });
             }
         }
         for (id, moving) in &self.moves {
@@ -342,7 +366,12 @@ impl Cluster {
             proposals = balance::propose(counts, &resting, &stores.places, max);
             for Proposal { region, from, to } in &proposals {
                 crate::reach!("pd.replica-balanced");
-                tracing::info!(region, from_store = from, to_store = to, "a replica moves to a store with fewer of them");
+                tracing::info!(
+                    region,
+                    from_store = from,
+                    to_store = to,
+                    "a replica moves to a store with fewer of them"
+                );
             }
         }
         for Proposal { region, from, to } in proposals {
@@ -460,7 +489,11 @@ impl Cluster {
     /// Processes a heartbeat. Region reports with an outdated term or epoch are ignored. Returns the descriptors that
     /// are newer than the replicated ones, for the caller to replicate.
     pub fn heartbeat(&mut self, mut request: StoreHeartbeatRequest, state: &PdState, now_ms: u64) -> Vec<Region> {
+        self.drop_old_loads(&mut request);
+        self.hear_replica_loads(&request, now_ms);
+        request.replica_loads.clear();
         let reports = std::mem::take(&mut request.regions);
+        let interval_ms = request.interval_ms;
         let refusals = std::mem::take(&mut request.refused_orders);
         let store = request.store_id;
         let alive_since_ms = match self.stores.get(&store) {
@@ -470,7 +503,7 @@ impl Cluster {
         self.stores.insert(store, HeardStore { last: request, alive_since_ms, heard_ms: now_ms });
         let mut newer = Vec::new();
         for report in reports {
-            if let Some(region) = self.report(store, report, state, now_ms) {
+            if let Some(region) = self.report(store, report, state, (interval_ms, now_ms)) {
                 newer.push(region);
             }
         }
@@ -548,7 +581,13 @@ impl Cluster {
     }
 
     /// Processes one region's report. Returns the descriptor if it is newer than the replicated one.
-    fn report(&mut self, store: u64, report: RegionHeartbeat, state: &PdState, now_ms: u64) -> Option<Region> {
+    fn report(
+        &mut self,
+        store: u64,
+        report: RegionHeartbeat,
+        state: &PdState,
+        (interval_ms, now_ms): (u64, u64),
+    ) -> Option<Region> {
         let (region, leader) = (report.region.as_ref()?, report.leader?);
         let peer = region::peer_by_id(region, leader.id)?;
         if peer.store_id != store {
@@ -568,7 +607,10 @@ impl Cluster {
         let (leader, version) = (*peer, region::epoch(region).version);
         let before = self.regions.get(&region.id).filter(|before| before.version() == version);
         let since_ms = before.map_or(now_ms, |before| before.since_ms);
-        self.regions.insert(region.id, HeardRegion { leader, last: report, since_ms });
+        let id = region.id;
+        let before = self.regions.remove(&id);
+        self.hear_load(store, before.as_ref().map(|before| &before.last), &report, (interval_ms, now_ms));
+        self.regions.insert(id, HeardRegion { leader, last: report, since_ms });
         newer
     }
 
@@ -579,6 +621,7 @@ impl Cluster {
         self.learners.retain(|id, _| state.region(*id).is_some());
         self.moves.retain(|id, _| state.region(*id).is_some());
         self.merges.retain(|id, _| state.region(*id).is_some());
+        self.hot.retain(state);
     }
 
     /// Returns the milliseconds since the store's last heartbeat in this leadership.
@@ -704,19 +747,20 @@ impl Cluster {
         orders
     }
 
-    fn balance(&self, state: &PdState, from: u64, now_ms: u64) -> Vec<LeaderOrder> {
+    /// Returns the stores that leaders may move to.
+    fn settled_stores(&self, state: &PdState, now_ms: u64) -> Vec<u64> {
         let settled = |store: u64| {
             let since = self.stores.get(&store).map(|heard| heard.alive_since_ms);
             self.unfit(store, now_ms).is_none()
                 && self.alive(store, now_ms)
                 && since.is_some_and(|ms| now_ms.saturating_sub(ms) >= self.options.settle_ms)
         };
-        let stores: Vec<u64> = state
-            .stores()
-            .filter(|record| state::is_up(record))
-            .map(state::store_id)
-            .filter(|id| settled(*id))
-            .collect();
+        let up = state.stores().filter(|record| state::is_up(record)).map(state::store_id);
+        up.filter(|id| settled(*id)).collect()
+    }
+
+    fn balance(&self, state: &PdState, from: u64, now_ms: u64) -> Vec<LeaderOrder> {
+        let stores = self.settled_stores(state, now_ms);
         let (mut placements, mut open) = (Vec::new(), 0);
         // Several pieces may be left of a region that was split: it has one leader all the same.
         let mut placed = BTreeSet::new();
@@ -734,7 +778,7 @@ impl Cluster {
                 leader: leader.store_id,
                 voters: voters.collect(),
                 moving_to,
-                rests: order.is_some(),
+                rests: order.is_some() || self.is_hot(region.id),
             };
             placements.push(placement);
         }
@@ -791,6 +835,8 @@ impl Cluster {
                 heartbeat_age_ms: self.heartbeat_age_ms(id, now_ms).unwrap_or(u64::MAX),
             }
         });
-        OverviewReply { stores: stores.collect(), regions, ..OverviewReply::default() }
+        let mut overview = OverviewReply { stores: stores.collect(), regions, ..OverviewReply::default() };
+        self.show_loads(state, now_ms, &mut overview);
+        overview
     }
 }

@@ -69,5 +69,8 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("pd.two-in-one-place", "replicas do not move to zones, racks and hosts that have none"),
     ("pd.balance-ignores-places", "the balance brings replicas of a region into the same place"),
     ("pd.copies-not-checked", "the placement driver accepts an older copy of a store's data directory as the store"),
+    ("pd.hot-pending-not-counted", "load is spread without counting the operators that are under way"),
+    ("pd.hot-to-and-fro", "load moves although the target has more than the source had afterwards"),
+    ("pd.hot-moved-by-number", "leaders and replicas of hot regions move so that stores have as many each"),
     ("pd.answers-before-heartbeats", "lookups return regions without leaders before their stores sent heartbeats"),
 ];

@@ -2,6 +2,7 @@
 
 use super::cluster::{ClusterOptions, RegionInfo};
 use super::operators::Operator;
+use crate::proto::armilla::pd::RegionLoad;
 use crate::proto::metapb::Store;
 use crate::proto::pdpb::Member;
 
@@ -22,6 +23,8 @@ pub struct View {
     pub stores: Vec<StoreView>,
     /// All regions, in the order of their keys.
     pub regions: Vec<RegionView>,
+    /// The loads that are known, by region and store.
+    pub loads: Vec<RegionLoad>,
     /// The operators that ended lately, then the running ones.
     pub operators: Vec<Operator>,
     /// The timestamp below which versions may be collected.
@@ -75,6 +78,12 @@ pub struct RegionView {
     pub writes: u64,
     /// The number of reads in the same time.
     pub reads: u64,
+    /// Keys that were written in the same time.
+    pub written_keys: u64,
+    /// Keys that were read in the same time.
+    pub read_keys: u64,
+    /// Bytes of keys and values that were read in the same time.
+    pub read_bytes: u64,
     /// Whether this is the newest piece with this ID. Others have the keys that no newer region has claimed yet.
     pub newest: bool,
 }

@@ -11,9 +11,8 @@ use crate::types::{GroupId, Region, region};
 /// Returns whether two groups cannot both be on a store: they are the same, or their ranges overlap. The placement
 /// driver's group has no keys.
 pub fn contend(one: &Region, other: &Region) -> bool {
-    let has_keys = |region: &Region| {
-        GroupId(region.id) != GroupId::PD || crate::mutant!("replica.pd-group-takes-all-keys")
-    };
+    let has_keys =
+        |region: &Region| GroupId(region.id) != GroupId::PD || crate::mutant!("replica.pd-group-takes-all-keys");
     one.id == other.id || has_keys(one) && has_keys(other) && region::overlap(one, other)
 }
 

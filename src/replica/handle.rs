@@ -61,6 +61,8 @@ pub struct Handle {
     snapshots: Arc<Counts>,
     /// How often a peer of the placement driver's group began or ended here.
     pd_changes: Arc<watch::Sender<u64>>,
+    /// How many regions were split because of their load, and how often a load could not be divided.
+    load_splits: Arc<(AtomicU64, AtomicU64)>,
 }
 
 /// The part of a lane that other tasks see.
@@ -116,8 +118,20 @@ impl Handle {
             room: Arc::default(),
             snapshots: Arc::default(),
             pd_changes: Arc::new(watch::Sender::new(0)),
+            load_splits: Arc::default(),
         };
         (handle, messages)
+    }
+
+    /// Counts a region that was split because of its load, or one whose load cannot be divided.
+    pub fn count_load_split(&self, possible: bool) {
+        let count = if possible { &self.load_splits.0 } else { &self.load_splits.1 };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns how many regions were split because of their load, and how often a load could not be divided.
+    pub fn load_splits(&self) -> (u64, u64) {
+        (self.load_splits.0.load(Ordering::Relaxed), self.load_splits.1.load(Ordering::Relaxed))
     }
 
     /// Returns the number of lanes.
@@ -392,7 +406,9 @@ impl Handle {
         }
         let (reply, answer) = Waiting::new(view, bytes)?;
         self.deliver(view.group, Message::Propose { group: view.group, term, command, reply })?;
-        view.count_write(bytes);
+        view.load().count_write(bytes);
+        let (store, group) = (view.store, view.group.0);
+        probe::emit(|| Probe::Note { store, what: "load-write", a: group, b: 1, data: Default::default() });
         answer.await.unwrap_or_else(|_| Err(Error::Unknown("the store stopped".into())))
     }
 

@@ -43,6 +43,7 @@ mod follower_reads;
 pub mod group_state;
 pub mod handle;
 mod keeper;
+pub mod load;
 pub mod log;
 mod merge_questions;
 mod message;

@@ -15,6 +15,8 @@ use crate::types::limits::{
 use crate::types::region::{self, Peer};
 use crate::types::{Error, GroupId, Region, Result};
 
+use super::load::PeerLoad;
+
 /// The leader of a group, as far as this store knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Leadership {
@@ -83,11 +85,10 @@ pub struct PeerView {
     /// Quotas of reads that wait for a quorum: in the group, and in all groups of the store.
     pending_reads: Budget,
     store_reads: Budget,
-    /// Counters of reads served under the lease, of reads after asking a quorum, of writes and of their bytes.
+    /// Counters of reads served under the lease, and of reads after asking a quorum.
     lease_reads: AtomicU64,
     index_reads: AtomicU64,
-    writes: AtomicU64,
-    written_bytes: AtomicU64,
+    load: PeerLoad,
     /// The number of new leaders that this peer has heard of.
     leader_changes: AtomicU64,
     /// Whether this peer has heard no leader for long.
@@ -111,8 +112,7 @@ impl PeerView {
             store_reads: budgets.reads.clone(),
             lease_reads: AtomicU64::new(0),
             index_reads: AtomicU64::new(0),
-            writes: AtomicU64::new(0),
-            written_bytes: AtomicU64::new(0),
+            load: PeerLoad::default(),
             leader_changes: AtomicU64::new(0),
             alone: AtomicBool::new(false),
         }
@@ -170,15 +170,11 @@ impl PeerView {
     }
     /// Returns the number of writes that were proposed through this peer since the start.
     pub fn writes(&self) -> u64 {
-        self.writes.load(Ordering::Relaxed)
+        self.load.sums().writes
     }
-    /// Returns the bytes of the writes that were proposed through this peer since the start.
-    pub fn written_bytes(&self) -> u64 {
-        self.written_bytes.load(Ordering::Relaxed)
-    }
-    pub(super) fn count_write(&self, bytes: usize) {
-        self.writes.fetch_add(1, Ordering::Relaxed);
-        self.written_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    /// Returns what requests read and wrote through this peer.
+    pub fn load(&self) -> &PeerLoad {
+        &self.load
     }
     /// Returns the number of pending writes of this peer, and their bytes.
     pub fn pending(&self) -> (usize, usize) {

@@ -3,7 +3,7 @@
 /// A statistic of a module.
 #[derive(Clone, Copy, Debug)]
 pub struct Figure {
-    /// `raft`, `log` or `engine`.
+    /// `raft`, `log`, `engine`, `load` or `pd`.
     pub room: &'static str,
     /// The name in `/status`; in `/metrics` it is `armilla_ROOM_NAME`.
     pub name: &'static str,
@@ -84,6 +84,42 @@ pub const FIGURES: &[Figure] = &[
         "engine",
         "write_delayed_rate_bytes_per_second",
         "Bytes per second to which writes are slowed down; 0 if they are not",
+    ),
+    gauge(
+        "pd",
+        "hot_read_regions",
+        "Regions that are hot by reads, as the placement driver's leader knows; 0 elsewhere",
+    ),
+    gauge(
+        "pd",
+        "hot_write_regions",
+        "Regions that are hot by writes, as the placement driver's leader knows; 0 elsewhere",
+    ),
+    gauge(
+        "pd",
+        "hot_leaders_moved",
+        "Leaders moved because of their load since this member began to lead; 0 elsewhere",
+    ),
+    gauge(
+        "pd",
+        "hot_replicas_moved",
+        "Replicas moved because of their load since this member began to lead; 0 elsewhere",
+    ),
+    counter("load", "reads", "Requests that read, served by replicas of this node, leaders or not"),
+    counter("load", "read_keys", "Keys that these requests found"),
+    counter("load", "read_bytes", "Bytes of the keys and values that these requests found"),
+    counter(
+        "load",
+        "writes",
+        "Commands that leaders on this node proposed: requests that write, and changes of regions",
+    ),
+    counter("load", "written_keys", "Keys in requests that write"),
+    counter("load", "written_bytes", "Bytes of the commands that leaders on this node proposed"),
+    counter("load", "splits", "Regions that this node split because of their load"),
+    counter(
+        "load",
+        "splits_impossible",
+        "How often a region had so much load that it had to be split, but the load is on one key, or on ranges that overlap",
     ),
 ];
 

@@ -34,6 +34,8 @@ pub(super) struct Inner {
     pub(super) now_s: AtomicU64,
     /// The error of the next read or write.
     pub(super) next: Mutex<Option<Error>>,
+    /// Keys and bytes that the last read counted.
+    pub(super) load: Mutex<(usize, usize)>,
 }
 
 impl OneRegion {
@@ -51,6 +53,7 @@ impl OneRegion {
             region: Arc::new(region),
             now_s: AtomicU64::new(1000),
             next: Mutex::new(None),
+            load: Mutex::default(),
         }))
     }
 
@@ -64,6 +67,10 @@ impl Route for OneRegion {
 
     fn region(&self) -> &Arc<Region> {
         &self.0.region
+    }
+
+    fn count_read(&self, _from: &[u8], _to: Option<&[u8]>, keys: usize, bytes: usize) {
+        *self.0.load.lock().unwrap() = (keys, bytes);
     }
 
     async fn read(&self) -> Result<RegionRead<Self::Snapshot>> {

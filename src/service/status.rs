@@ -26,7 +26,7 @@ use serde_json::{Value, json};
 
 use crate::arch;
 use crate::codec::text;
-use crate::proto::armilla::pd::{OverviewReply, RegionHeartbeat, StoreOverview};
+use crate::proto::armilla::pd::{OverviewReply, RegionHeartbeat, RegionLoad, StoreOverview};
 use crate::proto::metapb::{Peer, Region};
 use crate::proto::pdpb::Member;
 use crate::rt::{HttpHandler, HttpRequest, HttpResponse};
@@ -215,6 +215,8 @@ fn document(status: &NodeStatus, metrics: &Metrics) -> Value {
         "raft": figures("raft"),
         "log": figures("log"),
         "engine": figures("engine"),
+        "load": figures("load"),
+        "pd": figures("pd"),
         "cpu": cpu(),
     });
     match &status.overview {
@@ -224,6 +226,7 @@ fn document(status: &NodeStatus, metrics: &Metrics) -> Value {
             out["store_alive_ms"] = overview.store_alive_ms.into();
             out["members"] = overview.members.iter().map(|m| member(m, leader)).collect();
             out["stores"] = overview.stores.iter().map(store).collect();
+            out["loads"] = overview.loads.iter().map(load).collect();
             out["regions"] = overview.regions.iter().map(|r| heartbeat(r, &overview.stores)).collect();
         }
         Err(why) => out["overview_error"] = why.as_str().into(),
@@ -256,6 +259,23 @@ fn store(overview: &StoreOverview) -> Value {
         "regions": overview.regions,
         // Absent if PD has had no heartbeat from the store since its leader changed.
         "heartbeat_age_ms": (overview.heartbeat_age_ms != u64::MAX).then_some(overview.heartbeat_age_ms),
+    })
+}
+
+fn load(load: &RegionLoad) -> Value {
+    json!({
+        "region": load.region_id,
+        "store": load.store_id,
+        "leads": load.leads,
+        "reads_per_s": load.reads,
+        "read_keys_per_s": load.read_keys,
+        "read_bytes_per_s": load.read_bytes,
+        "writes_per_s": load.writes,
+        "written_keys_per_s": load.written_keys,
+        "written_bytes_per_s": load.written_bytes,
+        // Hot from three on.
+        "read_hits": load.read_hits,
+        "write_hits": load.write_hits,
     })
 }
 
@@ -372,6 +392,7 @@ mod tests {
                     ..RegionHeartbeat::default()
                 }],
                 store_alive_ms: 5000,
+                ..OverviewReply::default()
             }),
             peers: vec![PeerStatus { region, peer: 8, leader: 9, term: 3, applied: 11 }],
             figures: BTreeMap::from([("log", BTreeMap::from([("segments", 2)]))]),

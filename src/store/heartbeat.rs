@@ -9,20 +9,23 @@ use futures::future::BoxFuture;
 
 use crate::engine::{Cf, KvEngine};
 use crate::proto::armilla::pd::{
-    LeaderOrder, MergeOrder, PeersOrder, RefusedOrder, RegionHeartbeat, StoreHeartbeatReply, StoreHeartbeatRequest,
+    LeaderOrder, MergeOrder, PeersOrder, RefusedOrder, RegionHeartbeat, ReplicaLoad, StoreHeartbeatReply,
+    StoreHeartbeatRequest,
 };
 use crate::proto::armilla::raft::region_command::Op;
 use crate::proto::armilla::raft::{ChangePeers, CommandHeader, Incarnation, PrepareMerge};
+use crate::proto::metapb::StoreLabel;
+use crate::proto::pdpb::Member;
 use crate::region::command;
 use crate::replica::transport::Addresses;
 use crate::replica::{Handle, PeerView, Room};
-use crate::proto::metapb::StoreLabel;
-use crate::proto::pdpb::Member;
-use crate::rt::clock::Clock;
+use crate::rt::clock::{Clock, Instant};
 use crate::rt::cpu;
 use crate::rt::disk::Disk;
 use crate::rt::sync::watch;
 use crate::rt::task;
+use crate::types::limits::REPLICA_LOADS_MAX;
+use crate::types::load::Load;
 use crate::types::region::RegionEpoch;
 use crate::types::{Error, GroupId, Region, Result, region};
 
@@ -112,6 +115,40 @@ struct Sizes {
     used_bytes: u64,
 }
 
+/// What the last heartbeat reported, for the rates of the next one.
+#[derive(Debug)]
+struct Reported {
+    /// Reads and writes of all peers of the store since the start.
+    totals: (u64, u64),
+    at: Instant,
+    /// The loads of the regions that are led here.
+    leaders: Flows,
+    /// The loads of the others.
+    replicas: Flows,
+    /// How many heartbeats there were.
+    number: u64,
+}
+
+impl Reported {
+    fn new(now: Instant) -> Reported {
+        Reported { totals: (0, 0), at: now, leaders: Flows::default(), replicas: Flows::default(), number: 0 }
+    }
+
+    /// Returns the reads since the last heartbeat of peers that do not lead: the busiest, if there are many.
+    fn replica_loads(&mut self, replicas: &[Arc<PeerView>]) -> Vec<ReplicaLoad> {
+        let mut loads: Vec<_> = self.replicas.take(replicas).into_iter().filter(|(_, load)| load.reads > 0).collect();
+        loads.sort_by_key(|(group, load)| (std::cmp::Reverse(load.reads), *group));
+        loads.truncate(REPLICA_LOADS_MAX);
+        let told = |(group, load): (GroupId, Load)| ReplicaLoad {
+            region_id: group.0,
+            reads: load.reads,
+            read_keys: load.read_keys,
+            read_bytes: load.read_bytes,
+        };
+        loads.into_iter().map(told).collect()
+    }
+}
+
 /// Returns the approximate bytes of everything in the engine. What the engine cannot estimate counts as zero.
 fn engine_bytes(engine: &impl KvEngine) -> u64 {
     Cf::ALL.into_iter().map(|cf| engine.approximate_bytes(cf, b"", b"").unwrap_or(0)).sum()
@@ -138,9 +175,8 @@ impl Sizes {
 impl Heartbeat {
     /// Runs until it is dropped.
     pub async fn run(self) {
-        let mut last_counts = (0, 0, self.clock.now());
+        let mut reported = Reported::new(self.clock.now());
         let mut sizes = Sizes::default();
-        let mut flows = Flows::default();
         let mut refused = Vec::new();
         let mut round = 0u64;
         loop {
@@ -159,7 +195,7 @@ impl Heartbeat {
             }
             round += 1;
             let urgent = self.urgent();
-            let request = self.request(&mut last_counts, &mut flows, &sizes, &refused).await;
+            let request = self.request(&mut reported, &sizes, &refused).await;
             let wait = match self.clock.timeout(self.interval * 2, self.pd.store_heartbeat(request)).await {
                 Ok(Ok(reply)) => {
                     refused = self.handle_reply(reply).await;
@@ -221,34 +257,32 @@ impl Heartbeat {
         .await
     }
 
-    async fn request(
-        &self,
-        last: &mut (u64, u64, crate::rt::clock::Instant),
-        flows: &mut Flows,
-        sizes: &Sizes,
-        refused: &[RefusedOrder],
-    ) -> StoreHeartbeatRequest {
+    async fn request(&self, reported: &mut Reported, sizes: &Sizes, refused: &[RefusedOrder]) -> StoreHeartbeatRequest {
         let (capacity, available) = self.disk.space(&self.data_dir).await.unwrap_or_default();
-        let (mut reads, mut writes) = (0, 0);
         // The placement driver's own group is not load from clients.
-        for view in self.handle.views().iter().filter(|view| view.group != GroupId::PD) {
-            let (by_lease, by_quorum) = view.reads();
-            reads += by_lease + by_quorum;
-            writes += view.writes();
-        }
+        let (mut leaders, mut replicas) = (self.handle.views(), Vec::new());
+        leaders.retain(|view| view.group != GroupId::PD);
+        let total = leaders.iter().fold(Load::default(), |sum, view| sum.plus(view.load().sums()));
+        leaders.retain(|view| {
+            view.leads() || {
+                replicas.push(view.clone());
+                false
+            }
+        });
         let now = self.clock.now();
-        let elapsed_ms = (now.since(last.2).as_millis() as u64).max(1);
+        let elapsed_ms = (now.since(reported.at).as_millis() as u64).max(1);
         let rate = |new: u64, old: u64| new.saturating_sub(old) * 1000 / elapsed_ms;
-        let (reads_per_s, writes_per_s) = (rate(reads, last.0), rate(writes, last.1));
-        *last = (reads, writes, now);
-        let leaders = self.leaders();
-        let flows = flows.take(&leaders);
+        let (reads_per_s, writes_per_s) = (rate(total.reads, reported.totals.0), rate(total.writes, reported.totals.1));
+        (reported.totals, reported.at) = ((total.reads, total.writes), now);
+        reported.number += 1;
+        let flows = reported.leaders.take(&leaders);
+        let replica_loads = reported.replica_loads(&replicas);
         let regions = leaders
             .iter()
             .map(|view| {
                 let descriptor = view.region();
                 let size = sizes.of(view).unwrap_or_default();
-                let flow = flows.get(&view.group).copied().unwrap_or_default();
+                let load = flows.get(&view.group).copied().unwrap_or_default();
                 RegionHeartbeat {
                     leader: region::peer_by_id(&descriptor, view.peer).cloned(),
                     region: Some(descriptor.as_ref().clone()),
@@ -256,9 +290,12 @@ impl Heartbeat {
                     approximate_bytes: size.bytes,
                     approximate_keys: size.keys,
                     is_merging: view.is_merging(),
-                    written_bytes: flow.written_bytes,
-                    writes: flow.writes,
-                    reads: flow.reads,
+                    written_bytes: load.written_bytes,
+                    writes: load.writes,
+                    reads: load.reads,
+                    written_keys: load.written_keys,
+                    read_keys: load.read_keys,
+                    read_bytes: load.read_bytes,
                 }
             })
             .collect();
@@ -277,6 +314,9 @@ impl Heartbeat {
             protocol: self.protocol,
             incarnation: Some(self.incarnation),
             labels: self.labels.clone(),
+            interval_ms: elapsed_ms,
+            replica_loads,
+            number: reported.number,
         }
     }
 

@@ -78,6 +78,10 @@ pub trait Route: Clone + Send + Sync + 'static {
     /// Returns the region, as it was when the request was routed.
     fn region(&self) -> &Arc<Region>;
 
+    /// Counts a request that read `keys` keys with `bytes` bytes: the key `from`, or the range from there up to `to`
+    /// (empty: infinity).
+    fn count_read(&self, from: &[u8], to: Option<&[u8]>, keys: usize, bytes: usize);
+
     /// Returns a linearizable view of the region.
     ///
     /// # Errors

@@ -5,6 +5,7 @@
 //!                         └─▶ Route: read, write(fence)  ──▶ replica::Handle (confirm, propose)
 //!   collect ──▶ replica::Handle: "delete the expired ones of these keys", region by region, periodically
 //!   effects ◀── replica: what applied entries mean for this store
+//!   size_splits, load_splits ──▶ Route: split, where there is too much data or load
 //!   heartbeat ──▶ PD: space, leaders, sizes;  PD ──▶ addresses, leader transfers, changes of members
 //!   alone ──▶ PD: is this peer, which hears no leader, still a member?
 //! ```
@@ -18,6 +19,8 @@ mod effects;
 mod flows;
 mod heartbeat;
 pub mod kv;
+mod load_splits;
+mod load_watch;
 mod pd_time;
 mod region_store;
 mod size_splits;
@@ -30,6 +33,8 @@ pub(crate) use collect::Collector;
 pub(crate) use effects::{TtlUse, listen};
 pub(crate) use heartbeat::{Heartbeat, PdLink};
 pub use kv::{Access, Fence, Kv, RegionRead, Route, check_key};
+pub(crate) use load_splits::LoadSplits;
+pub(crate) use load_watch::LoadLimits;
 pub(crate) use pd_time::PdTime;
 pub(crate) use region_store::RegionStore;
 pub(crate) use size_splits::{Measured, SizeSplits};
@@ -56,5 +61,10 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ),
     ("store.hands-over-once", "a store with very little free space keeps the leaders that it gets later"),
     ("store.sizes-never-again", "the sizes of regions are measured only once"),
+    ("store.load-split-beside-the-load", "a region is split where one of the pieces gets none of its load"),
+    (
+        "store.load-of-an-earlier-leadership",
+        "a leader reports requests of an earlier leadership as those since its last heartbeat",
+    ),
     ("store.epoch-not-checked", "a request's epoch is not compared with the region's"),
 ];

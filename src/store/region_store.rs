@@ -185,11 +185,44 @@ pub struct RegionRoute {
     by_replica: bool,
 }
 
+impl RegionRoute {
+    /// Counts the keys of a write.
+    fn count_keys(&self, op: &region_command::Op, bytes: usize) {
+        let load = self.view.load();
+        let (store, group) = (self.store.0.id, self.view.group.0);
+        let written = |key: &Bytes| {
+            let data = || key.clone();
+            probe::emit(|| Probe::Note { store, what: "load-key", a: group, b: 1, data: data() });
+        };
+        match op {
+            region_command::Op::Write(write) => {
+                let changes = &write.changes;
+                load.count_written_keys(changes.len(), bytes, |at| {
+                    (&changes[at].key[..], changes[at].range_end.as_deref())
+                });
+                changes.iter().for_each(|change| written(&change.key));
+            }
+            region_command::Op::Cas(cas) => {
+                load.count_written_keys(1, bytes, |_| (&cas.key[..], None));
+                written(&cas.key);
+            }
+            _ => {}
+        }
+    }
+}
+
 impl Route for RegionRoute {
     type Snapshot = <Engine as KvEngine>::Snapshot;
 
     fn region(&self) -> &Arc<Region> {
         &self.region
+    }
+
+    fn count_read(&self, from: &[u8], to: Option<&[u8]>, keys: usize, bytes: usize) {
+        self.view.load().count_read(from, to, keys as u64, bytes as u64);
+        let (store, group) = (self.store.0.id, self.view.group.0);
+        let key = || Bytes::copy_from_slice(from);
+        probe::emit(|| Probe::Note { store, what: "load-read", a: group, b: keys as u64, data: key() });
     }
 
     async fn read(&self) -> Result<RegionRead<Self::Snapshot>> {
@@ -245,6 +278,7 @@ impl Route for RegionRoute {
             let (store, group) = (self.store.0.id, self.view.group.0);
             probe::emit(|| Probe::Note { store, what: "adds-data", a: group, b: 0, data: Default::default() });
         }
+        self.count_keys(&op, bytes);
         let encoded = command::encode(header, op);
         assert!(
             encoded.bytes.len() <= bytes,

@@ -403,3 +403,16 @@ pub const FATES_AT_ONCE_MAX: usize = 16;
 
 /// How often a store asks others about merges that are under way, or tells them of merges that happened.
 pub const MERGE_QUESTION_INTERVAL: Duration = Duration::from_secs(1);
+
+// Load.
+
+/// How many requests to a region are sampled in one look of its store, which comes every second.
+pub const LOAD_SAMPLES_MAX: usize = 64;
+/// When the keys of these have this many bytes, no more is sampled.
+pub const LOAD_SAMPLE_BYTES_FULL: usize = 64 << 10;
+/// Of how many regions a store samples requests at a time.
+pub const LOAD_SAMPLED_REGIONS_MAX: usize = 64;
+/// Of how many replicas that do not lead, and serve reads all the same, a heartbeat reports the load.
+pub const REPLICA_LOADS_MAX: usize = 1024;
+/// How many operators that spread load run at a time.
+pub const HOT_OPERATORS_MAX: usize = 4;

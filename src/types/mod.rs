@@ -6,6 +6,7 @@
 
 pub mod error;
 pub mod limits;
+pub mod load;
 pub mod region;
 pub mod run;
 pub mod timestamp;

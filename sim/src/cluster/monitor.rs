@@ -14,6 +14,7 @@ use crate::oracle::appends::Appends;
 use crate::oracle::births::Births;
 use crate::oracle::collection::Collection;
 use crate::oracle::fetches::Fetches;
+use crate::oracle::hot::Loads;
 use crate::oracle::lanes::Lanes;
 use crate::oracle::leaders::Leaders;
 use crate::oracle::lease::Leases;
@@ -59,6 +60,8 @@ pub struct Observed {
     pub runs: Runs,
     /// Stores with little disk space.
     pub rooms: Rooms,
+    /// Loads of regions.
+    pub loads: Loads,
     /// Collection of expired values.
     pub collection: Collection,
     /// Intervals in which a region takes no writes.
@@ -201,6 +204,7 @@ impl Monitor {
         let judged = judged.and_then(|()| observed.rounds.observe(at_ns, node, event));
         let judged = judged.and_then(|()| observed.losses.observe(at_ns, node, event));
         let judged = judged.and_then(|()| observed.runs.observe(at_ns, node, event));
+        let judged = judged.and_then(|()| observed.loads.observe(at_ns, node, event));
         let wall_ms = || world.get(node).map_or(0, |node| node.clock().wall_ms());
         let judged = judged.and_then(|()| observed.collection.observe(at_ns, node, event, wall_ms));
         let judged = judged.and_then(|()| strays::observe(at_ns, node, event));

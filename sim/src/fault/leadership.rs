@@ -99,10 +99,8 @@ impl Behavior for Kind {
     }
 
     fn names_node_above(&self, highest: u32) -> bool {
-        let (Kind::Transfer { to, .. }
-        | Kind::TransferPd { to }
-        | Kind::MovePeer { to, .. }
-        | Kind::MovePd { to, .. }) = self;
+        let (Kind::Transfer { to, .. } | Kind::TransferPd { to } | Kind::MovePeer { to, .. } | Kind::MovePd { to, .. }) =
+            self;
         *to > highest
     }
 }

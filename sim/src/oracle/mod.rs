@@ -10,6 +10,7 @@
 //! | `pause` | regions accept writes soon after a loss | [`pause`] | probe events and the faults |
 //! | `lanes` | a lane keeps running while its engine blocks writers or readers | [`lanes`] | probe events and the faults |
 //! | `leaders` | a slow store does not move other stores' leaders | [`leaders`] | probe events and the faults |
+//! | `loads` | loads are reported once, splits by load divide it, load spreads over the stores and stays spread | [`hot`] | probe events, the end of some runs |
 //! | `appends` | a message with entries is bounded in bytes | [`appends`] | probe events |
 //! | `fetches` | old entries in flight to a store are bounded in bytes | [`fetches`] | probe events |
 //! | `rounds` | a lane checks for messages within a bounded time | [`rounds`] | probe events |
@@ -39,6 +40,7 @@ pub mod bounds;
 pub mod collection;
 pub mod durability;
 pub mod fetches;
+pub mod hot;
 pub mod lanes;
 pub mod leaders;
 pub mod lease;

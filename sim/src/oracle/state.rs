@@ -104,12 +104,7 @@ pub fn unborn(images: &[Image], node_of: &BTreeMap<u64, u64>) -> Option<String> 
 /// of them is lost, it takes part in a merge or remembers one, or a peer is none of its group's members but still has its
 /// data; the group of the placement driver is to have `pd_members`. If `zones` has the zones of the stores, each group is
 /// to be in as many as possible. The images are of a cluster that has had time to come to rest.
-pub fn unsettled(
-    images: &[Image],
-    replicas: usize,
-    pd_members: usize,
-    zones: &BTreeMap<u64, u64>,
-) -> Option<String> {
+pub fn unsettled(images: &[Image], replicas: usize, pd_members: usize, zones: &BTreeMap<u64, u64>) -> Option<String> {
     let mut newest: BTreeMap<u64, &Region> = BTreeMap::new();
     for (state, _) in images.iter().flat_map(|image| image.groups.values()) {
         let known = newest.entry(state.region.id).or_insert(&state.region);
@@ -135,7 +130,10 @@ pub fn unsettled(
             own.map(|(state, _)| state.peer).any(|peer| peer == id)
         };
         if let Some(lost) = region.peers.iter().find(|peer| !held(peer.id)) {
-            return Some(format!("region {} counts on peer {} of store {}, which is lost", region.id, lost.id, lost.store_id));
+            return Some(format!(
+                "region {} counts on peer {} of store {}, which is lost",
+                region.id, lost.id, lost.store_id
+            ));
         }
         let of = |peer: &armilla::types::region::Peer| zones.get(&peer.store_id).copied();
         let (all, own): (BTreeSet<u64>, BTreeSet<u64>) =

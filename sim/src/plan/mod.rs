@@ -116,6 +116,12 @@ pub struct Workload {
     /// Whether every other client reads from any peer of a region.
     #[serde(default)]
     pub replica_reads: bool,
+    /// After how many operations of a client the range that gets most of them moves on; 0: there is no such range.
+    #[serde(default)]
+    pub wander_ops: u32,
+    /// Requests per second to each of some regions that one store leads, at the end of the run; 0: none.
+    #[serde(default)]
+    pub hot_per_s: u32,
     /// Relative frequency of each kind of operation.
     pub mix: Mix,
 }

@@ -28,6 +28,10 @@ const P_SPLITS_ALONE: f64 = 0.08;
 const P_SMALL_REGIONS_MERGE: f64 = 0.2;
 /// Probability, where there are more stores than replicas, that the stores are in zones.
 const P_ZONES: f64 = 0.5;
+/// Probability that stores split regions at a few requests per second, whose range wanders.
+const P_LOAD_SPLITS: f64 = 0.4;
+/// Probability that the run ends with load on regions that one store leads. It takes two simulated minutes.
+const P_HOT: f64 = 0.12;
 /// Probability that a store loses its data or a part of it.
 const P_LOSS: f64 = 0.3;
 
@@ -53,7 +57,7 @@ pub fn plan(seed: u64) -> Plan {
     let zones = &mut Rng::fork(seed, "zones");
     let zones = if stores > replicas && zones.chance(P_ZONES) { zones.between(2, u64::from(stores)) as u32 } else { 0 };
     let topology = Topology { stores, replicas, zones, splits };
-    let workload = workload(&mut Rng::fork(seed, "workload"), keys);
+    let mut workload = workload(&mut Rng::fork(seed, "workload"), keys);
     let length_ms = workload.ops[0][1] as u64 * workload.pace_ms;
     let mut knobs = knobs(&mut Rng::fork(seed, "knobs"));
     let raft = knobs.settings().raft;
@@ -68,12 +72,29 @@ pub fn plan(seed: u64) -> Plan {
         let pd = knobs.config.get_mut("pd").and_then(Value::as_table_mut);
         pd.expect("a table").insert("max_down_s".to_owned(), seconds);
     }
-    let merges = &mut Rng::fork(seed, "merges");
+    let (merges, load) = (&mut Rng::fork(seed, "merges"), &mut Rng::fork(seed, "load"));
     let pd = knobs.config.get_mut("pd").and_then(Value::as_table_mut).expect("a table");
     if merges.chance(P_SMALL_REGIONS_MERGE) {
         let rest_s = merges.between(1, 10) as i64;
         pd.insert("merge_below_kib".to_owned(), Value::Integer(*merges.pick(&[1, 4, 1 << 16])));
         pd.insert("merge_rest_s".to_owned(), Value::Integer(rest_s));
+    }
+    pd.insert("hot_report_ms".to_owned(), Value::Integer(*load.pick(&[1000, 2000, 3000])));
+    let (splits, hot) = (load.chance(P_LOAD_SPLITS), load.chance(P_HOT));
+    if splits || hot {
+        pd.insert("hot_queries_per_s_min".to_owned(), Value::Integer(1));
+    }
+    if hot {
+        // The regions of that time are small.
+        pd.remove("merge_below_kib");
+        pd.remove("merge_rest_s");
+        workload.hot_per_s = load.between(3, 6) as u32;
+    }
+    if splits {
+        let regions = knobs.config.get_mut("regions").and_then(Value::as_table_mut).expect("a table");
+        regions.insert("split_queries_per_s".to_owned(), Value::Integer(*load.pick(&[2, 4, 8])));
+        regions.insert("split_load_s".to_owned(), Value::Integer(load.between(1, 4) as i64));
+        workload.wander_ops = load.between(10, 80) as u32;
     }
     let faults = faults(&mut Rng::fork(seed, "faults"), scene, length_ms, alone);
     if faults.iter().any(|fault| fault.kind == process::Kind::OldCopy { identity: true }.into()) {
@@ -197,6 +218,8 @@ fn workload(rng: &mut Rng, keys: u32) -> Workload {
         query_ms,
         query_page_rows_min,
         replica_reads: near.chance(0.4),
+        wander_ops: 0,
+        hot_per_s: 0,
         mix,
     }
 }

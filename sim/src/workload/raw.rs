@@ -130,7 +130,7 @@ pub fn call(workload: &Workload, client: u32, n: u32, memory: &Memory) -> Call {
         Bytes::from(text)
     };
     let several = |rng: &mut Rng| -> Vec<Bytes> {
-        let mut keys: Vec<Bytes> = (0..rng.between(2, 8)).map(|_| draw_key(workload, rng)).collect();
+        let mut keys: Vec<Bytes> = (0..rng.between(2, 8)).map(|_| draw_key(workload, n, rng)).collect();
         keys.sort_unstable();
         keys.dedup();
         keys
@@ -139,23 +139,23 @@ pub fn call(workload: &Workload, client: u32, n: u32, memory: &Memory) -> Call {
         Kind::Get if workload.mix.put_ttl > 0 && rng.chance(if workload.mix.put_ttl < 20 { 0.1 } else { 0.4 }) => {
             Call::Get(ttl_key(rng.below(u64::from(TTL_KEYS)) as u32))
         }
-        Kind::Get => Call::Get(draw_key(workload, rng)),
+        Kind::Get => Call::Get(draw_key(workload, n, rng)),
         Kind::BatchGet => Call::BatchGet(several(rng)),
-        Kind::Put => Call::Put(draw_key(workload, rng), value()),
+        Kind::Put => Call::Put(draw_key(workload, n, rng), value()),
         Kind::BatchPut => Call::BatchPut(several(rng).into_iter().map(|key| (key, value())).collect()),
-        Kind::Delete => Call::Delete(draw_key(workload, rng)),
+        Kind::Delete => Call::Delete(draw_key(workload, n, rng)),
         Kind::BatchDelete => Call::BatchDelete(several(rng)),
         Kind::DeleteRange => {
-            let (start, end) = range(workload, rng, 8);
+            let (start, end) = range(workload, n, rng, 8);
             Call::DeleteRange(start, end)
         }
         Kind::Scan | Kind::ReverseScan => {
-            let (start, end) = range(workload, rng, 20);
+            let (start, end) = range(workload, n, rng, 20);
             let limit = if rng.chance(0.3) { rng.between(1, 5) as u32 } else { 100 };
             Call::Scan { start, end, limit, reverse: kind == Kind::ReverseScan, key_only: rng.chance(0.15) }
         }
         Kind::Cas => {
-            let key = draw_key(workload, rng);
+            let key = draw_key(workload, n, rng);
             let expected = memory.seen.get(&key).cloned().flatten();
             Call::Cas { key, expected, new: value(), ttl_s: 0 }
         }
@@ -174,16 +174,29 @@ fn lifetime_s(rng: &mut Rng) -> u64 {
     if rng.chance(0.6) { rng.between(1, 3) } else { rng.between(4, 20) }
 }
 
-/// Draws a key. Half of the draws go to a few hot keys, so that operations conflict.
-fn draw_key(workload: &Workload, rng: &mut Rng) -> Bytes {
+/// Draws a key. Half of the draws go to a few hot keys, so that operations conflict; where a range wanders, most go to
+/// that.
+fn draw_key(workload: &Workload, n: u32, rng: &mut Rng) -> Bytes {
     let keys = u64::from(workload.keys);
     let hot = (keys / 8).max(1);
+    if let Some(start) = wandering(workload, n).filter(|_| rng.chance(0.7)) {
+        return key(((u64::from(start) + rng.below(hot + 2)) % keys) as u32);
+    }
     key(if rng.chance(0.5) { rng.below(hot) * (keys / hot) } else { rng.below(keys) } as u32)
 }
 
+/// Returns where the range begins that gets most operations of this number.
+fn wandering(workload: &Workload, n: u32) -> Option<u32> {
+    let stop = n.checked_div(workload.wander_ops)?;
+    Some(Rng::fork(workload.seed ^ u64::from(stop), "wander").below(u64::from(workload.keys)) as u32)
+}
+
 /// Draws a range of at most `widest` keys.
-fn range(workload: &Workload, rng: &mut Rng, widest: u64) -> (Bytes, Bytes) {
-    let start = rng.below(u64::from(workload.keys)) as u32;
+fn range(workload: &Workload, n: u32, rng: &mut Rng, widest: u64) -> (Bytes, Bytes) {
+    let start = match wandering(workload, n).filter(|_| rng.chance(0.7)) {
+        Some(start) => start,
+        None => rng.below(u64::from(workload.keys)) as u32,
+    };
     let end = (start + rng.between(1, widest) as u32).min(workload.keys);
     (key(start), key(end))
 }

@@ -21,6 +21,7 @@ macro_rules! say_part {
 }
 
 mod cluster;
+mod hot;
 mod listing;
 mod query;
 mod show;
@@ -110,6 +111,15 @@ enum Command {
         /// Maximum number of regions to list.
         #[arg(long, default_value_t = 1000)]
         limit: usize,
+    },
+    /// List the load of each store, and the regions that have most of it: reads and writes per second.
+    Hot {
+        /// Maximum number of regions to list for each store.
+        #[arg(long, default_value_t = 10)]
+        limit: usize,
+        /// What to sort by.
+        #[arg(long, value_enum, default_value_t = hot::By::Queries)]
+        by: hot::By,
     },
     /// Show the region that holds a key, and its leader.
     #[command(after_help = BYTES)]
@@ -303,6 +313,7 @@ impl Ctl {
             Command::Member(MemberCommand::Move { from, to }) => self.move_member(from, to).await,
             Command::Stores => self.stores().await,
             Command::Regions { start, end, limit } => self.regions(&start, &end, limit).await,
+            Command::Hot { limit, by } => self.hot(limit, by).await,
             Command::Leader { key } => self.leader(&key).await,
             Command::Status => self.status().await,
             Command::Get { key } => self.get(&key).await,

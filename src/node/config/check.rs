@@ -225,9 +225,8 @@ fn cluster(config: &Config) -> Result<(), ConfigError> {
 fn labels(config: &Config) -> Result<(), ConfigError> {
     let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte);
     let is_outer = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric());
-    let is_key = |key: &str| {
-        is_outer(key.bytes().next()) && is_outer(key.bytes().next_back()) && key.bytes().all(is_inner)
-    };
+    let is_key =
+        |key: &str| is_outer(key.bytes().next()) && is_outer(key.bytes().next_back()) && key.bytes().all(is_inner);
     if config.labels.len() > STORE_LABELS_MAX {
         return refuse(format!("{} labels: a store has at most {STORE_LABELS_MAX}", config.labels.len()));
     }

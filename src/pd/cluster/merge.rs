@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use super::{Cluster, Move};
-use crate::pd::schedule::merge::{Candidate, propose};
+use crate::pd::schedule::merge::{Candidate, Limits, propose};
 use crate::pd::state::{self, PdState};
 use crate::proto::armilla::pd::MergeOrder;
 use crate::proto::metapb::PeerRole;
@@ -16,6 +16,9 @@ use crate::types::{Region, region, version};
 
 /// The time between two looks for regions to merge, which take time with the number of regions.
 const LOOK_MS: u64 = 1000;
+
+/// The load of a region is known after this many reports.
+const LOADS_KNOWN: u64 = 2;
 
 /// A region that is to become part of another one.
 #[derive(Clone, Copy, Debug)]
@@ -81,17 +84,28 @@ impl Cluster {
                 let old = |since_ms: u64| now_ms.saturating_sub(since_ms) >= self.options.merge_rest_ms;
                 let whole = region.peers.len() == self.options.replicas && all_vote(region);
                 let free = !self.is_being_merged(region.id) && !self.moves.contains_key(&region.id);
-                let rests = heard.is_some_and(|heard| old(heard.since_ms) && !heard.last.is_merging);
+                // A load that is not known yet may be large.
+                let watched =
+                    |since_ms: u64| now_ms.saturating_sub(since_ms) >= LOADS_KNOWN * self.options.hot_report_ms;
+                let rests = heard.is_some_and(|heard| {
+                    old(heard.since_ms) && watched(heard.since_ms) && !heard.last.is_merging && !self.is_hot(region.id)
+                });
                 let meets_last = end.replace(region.end_key.clone()) == Some(region.start_key.clone());
                 Candidate {
                     region: region.id,
                     bytes: heard.map_or(0, |heard| heard.last.approximate_bytes),
                     rests: rests && whole && free,
                     meets_last,
+                    load: self.load_of(region.id),
                 }
             })
             .collect();
-        for (source, target) in propose(&candidates, below_bytes, MERGES_MAX - self.merges.len()) {
+        let limits = Limits {
+            below_bytes,
+            queries_per_s: self.options.split_queries_per_s,
+            bytes_per_s: self.options.split_bytes_per_s,
+        };
+        for (source, target) in propose(&candidates, limits, MERGES_MAX - self.merges.len()) {
             crate::reach!("pd.small-region-merged");
             tracing::info!(region = source, target, "a small region becomes part of its neighbour");
             self.merges.insert(source, Merge { target, issued_ms: now_ms });

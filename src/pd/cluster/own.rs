@@ -97,7 +97,7 @@ impl Cluster {
         let stores = self.stores_for_replicas(state, now_ms);
         let leads = region::peer_by_id(group, leader).map_or(0, |peer| peer.store_id);
         let members = group.peers.iter().map(|peer| peer.store_id).collect();
-        let resting = [Placement { region: group.id, stores: members, leader: leads }];
+        let resting = [Placement { region: group.id, stores: members, leader: leads, fixed: Vec::new() }];
         let Proposal { from, to, .. } = *isolation::propose(stores.fit, &resting, &stores.places, 1).first()?;
         tracing::info!(from_store = from, to_store = to, "a member moves farther away from the others");
         Some(Move::new(group, from, to, now_ms))
@@ -128,7 +128,8 @@ impl Cluster {
                 version::PD_MEMBERS
             ));
         }
-        self.can_move(state, group, from, to, now_ms).map_err(|why| why.replace("region 1 ", "the placement driver "))?;
+        self.can_move(state, group, from, to, now_ms)
+            .map_err(|why| why.replace("region 1 ", "the placement driver "))?;
         self.own.moving = Some(Move::new(group, from, to, now_ms));
         Ok(())
     }

@@ -69,6 +69,7 @@ impl Cluster {
             region: region.id,
             stores: region.peers.iter().map(|peer| peer.store_id).collect(),
             leader: self.leader_of(region).map_or(0, |leader| leader.store_id),
+            fixed: Vec::new(),
         };
         let placements: Vec<Placement> = regions.iter().map(placement).collect();
         let moved = balance::propose(counts, &placements, &self.places(state), regions.len());

@@ -19,6 +19,8 @@ pub struct Placement {
     pub stores: Vec<u64>,
     /// The store of its leader.
     pub leader: u64,
+    /// Stores whose replicas do not move by their number: they move by their load.
+    pub fixed: Vec<u64>,
 }
 
 /// A replica that should move.
@@ -35,12 +37,7 @@ pub struct Proposal {
 /// Returns at most `max` moves, each from the store with the most replicas to the one with the fewest; ties are broken
 /// by the smallest IDs. `counts` has the replicas of every store that may give or take some; `resting` are the regions
 /// that may move. A replica that does not lead moves rather than a leader. No region becomes less isolated.
-pub fn propose(
-    mut counts: BTreeMap<u64, u64>,
-    resting: &[Placement],
-    places: &Places,
-    max: usize,
-) -> Vec<Proposal> {
+pub fn propose(mut counts: BTreeMap<u64, u64>, resting: &[Placement], places: &Places, max: usize) -> Vec<Proposal> {
     let mut proposals: Vec<Proposal> = Vec::new();
     while proposals.len() < max {
         let mut by_count: Vec<(u64, u64)> = counts.iter().map(|(store, count)| (*count, *store)).collect();
@@ -50,7 +47,10 @@ pub fn propose(
         let is_free = |one: &&Placement| proposals.iter().all(|moving| moving.region != one.region);
         let found = fit
             .filter_map(|((_, from), (_, to))| {
-                let movable = |one: &&Placement| one.stores.contains(&from) && places.allow(&one.stores, from, to);
+                let movable = |one: &&Placement| {
+                    let is_free = one.stores.contains(&from) && !one.fixed.contains(&from);
+                    is_free && places.allow(&one.stores, from, to)
+                };
                 let region = resting.iter().filter(is_free).filter(movable);
                 let region = region.min_by_key(|one| (one.leader == from, one.region))?.region;
                 Some(Proposal { region, from, to })
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     fn placement(region: u64, stores: &[u64]) -> Placement {
-        Placement { region, stores: stores.to_vec(), leader: stores[0] }
+        Placement { region, stores: stores.to_vec(), leader: stores[0], fixed: Vec::new() }
     }
 
     #[test]
@@ -91,10 +91,23 @@ mod tests {
     }
 
     #[test]
+    fn what_moves_by_its_load_does_not_move_by_its_number() {
+        let hot = Placement { fixed: vec![1, 2, 3], ..placement(1, &[1, 2, 3]) };
+        let read = Placement { fixed: vec![1], ..placement(2, &[1, 2, 3]) };
+        let counts = BTreeMap::from([(1, 9), (2, 9), (3, 9), (4, 0)]);
+        let moves = propose(counts, &[hot, read], &Places::default(), 9);
+        assert_eq!(moves, [Proposal { region: 2, from: 3, to: 4 }]);
+    }
+
+    #[test]
     fn nothing_moves_without_a_gain() {
         let regions = [placement(1, &[1, 2, 3])];
         assert_eq!(propose(BTreeMap::from([(1, 4), (2, 4), (3, 4), (4, 3)]), &regions, &Places::default(), 9), []);
-        assert_eq!(propose(BTreeMap::from([(1, 5), (2, 5), (3, 3)]), &regions, &Places::default(), 9), [], "it has a replica there");
+        assert_eq!(
+            propose(BTreeMap::from([(1, 5), (2, 5), (3, 3)]), &regions, &Places::default(), 9),
+            [],
+            "it has a replica there"
+        );
         let two = Proposal { region: 1, from: 3, to: 4 };
         assert_eq!(propose(BTreeMap::from([(1, 4), (2, 4), (3, 6), (4, 0)]), &regions, &Places::default(), 9), [two]);
     }

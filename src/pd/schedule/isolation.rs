@@ -55,12 +55,7 @@ impl Places {
 
 /// Returns at most `max` moves, each of which makes a region more isolated, by as much as one move can. `counts` has the
 /// replicas of every store that may get some: of several, the one with the fewest gets the replica.
-pub fn propose(
-    mut counts: BTreeMap<u64, u64>,
-    resting: &[Placement],
-    places: &Places,
-    max: usize,
-) -> Vec<Proposal> {
+pub fn propose(mut counts: BTreeMap<u64, u64>, resting: &[Placement], places: &Places, max: usize) -> Vec<Proposal> {
     let mut proposals = Vec::new();
     // What the stores of a region allow at best. Many regions have the same stores.
     let mut known: BTreeMap<&[u64], i64> = BTreeMap::new();
@@ -70,7 +65,8 @@ pub fn propose(
         }
         let moves = region.stores.iter().flat_map(|from| counts.keys().map(move |to| (*from, *to)));
         let moves = moves.filter_map(|(from, to)| Some((places.gain(&region.stores, from, to)?, from, to)));
-        let best = *known.entry(&region.stores[..]).or_insert_with(|| moves.clone().map(|(gain, ..)| gain).max().unwrap_or(0));
+        let best =
+            *known.entry(&region.stores[..]).or_insert_with(|| moves.clone().map(|(gain, ..)| gain).max().unwrap_or(0));
         if best <= 0 {
             continue;
         }
@@ -107,7 +103,7 @@ mod tests {
 
     fn moves(of: &[(&str, &str)], stores: &[u64], leader: u64) -> Vec<(u64, u64)> {
         let counts = (1..=of.len() as u64).map(|store| (store, 10 + store % 3)).collect();
-        let resting = [Placement { region: 7, stores: stores.to_vec(), leader }];
+        let resting = [Placement { region: 7, stores: stores.to_vec(), leader, fixed: Vec::new() }];
         propose(counts, &resting, &places(of), 9).iter().map(|one| (one.from, one.to)).collect()
     }
 

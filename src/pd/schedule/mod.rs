@@ -1,5 +1,6 @@
 //! Decisions about where leaders and replicas belong. Pure: the same input gives the same result everywhere.
 pub mod balance;
+pub mod hot;
 pub mod isolation;
 pub mod leader;
 pub mod merge;

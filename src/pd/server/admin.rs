@@ -1,11 +1,13 @@
 //! What people's tools ask: a copy of all that the leader knows, operators, the leader's own place.
 
+use std::collections::BTreeMap;
+
 use super::{PdError, PdResult, PdServer, Serving};
-use crate::pd::cluster::Scattered;
+use crate::pd::cluster::{HITS, Scattered};
 use crate::pd::operators::{Action, Operator, Outcome};
 use crate::pd::view::{MemberView, RegionView, StoreView, View};
-use crate::proto::armilla::pd::SetStoreLabels;
 use crate::proto::armilla::pd::pd_command::Op;
+use crate::proto::armilla::pd::{OverviewReply, RegionLoad, SetStoreLabels};
 use crate::proto::metapb::StoreLabel;
 use crate::types::{GroupId, region, version};
 
@@ -43,6 +45,9 @@ impl PdServer {
                 written_bytes: heard.written_bytes,
                 writes: heard.writes,
                 reads: heard.reads,
+                written_keys: heard.written_keys,
+                read_keys: heard.read_keys,
+                read_bytes: heard.read_bytes,
                 newest: state.region(region.id).is_some_and(|newest| newest.start_key == region.start_key),
             });
             let members = members.into_iter().map(|member| {
@@ -58,6 +63,7 @@ impl PdServer {
                 bootstrapped: state.bootstrapped(),
                 stores: stores.collect(),
                 regions: regions.collect(),
+                loads: overview.loads,
                 operators,
                 gc_safe_point: state.gc_safe_point(),
                 options: options.cluster.clone(),
@@ -65,6 +71,25 @@ impl PdServer {
                 balance_replicas: options.balance_replicas,
             }
         }))
+    }
+
+    /// Returns statistics of the leader; zeros on other members.
+    pub fn figures(&self) -> BTreeMap<&'static str, u64> {
+        let overview = match self.serving() {
+            Ok(serving) => self.look(&serving, |cluster, state, now_ms| {
+                let mut overview = OverviewReply::default();
+                cluster.show_loads(state, now_ms, &mut overview);
+                overview
+            }),
+            Err(_) => OverviewReply::default(),
+        };
+        let hot = |hits: fn(&RegionLoad) -> u32| overview.loads.iter().filter(|load| hits(load) >= HITS).count() as u64;
+        BTreeMap::from([
+            ("hot_read_regions", hot(|load| load.read_hits)),
+            ("hot_write_regions", hot(|load| load.write_hits)),
+            ("hot_leaders_moved", overview.hot_leaders_moved),
+            ("hot_replicas_moved", overview.hot_replicas_moved),
+        ])
     }
 
     /// Notes an operator that a person asked for.

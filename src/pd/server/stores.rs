@@ -162,6 +162,7 @@ impl PdServer {
             if balance_replicas {
                 cluster.balance_replicas(state, now_ms);
             }
+            cluster.balance_hot(state, now_ms);
             cluster.merge_small(state, now_ms);
             cluster.peers_orders(state, id, now_ms)
         });

@@ -10,7 +10,7 @@ use super::regions;
 use super::request::Request;
 use super::text;
 use crate::pd::view::View;
-use crate::types::limits::{MERGES_MAX, REPLICA_MOVES_MAX};
+use crate::types::limits::{HOT_OPERATORS_MAX, MERGES_MAX, REPLICA_MOVES_MAX};
 use crate::types::version::TIKV_VERSION;
 
 /// The group and the ID of the only placement rule.
@@ -39,7 +39,7 @@ struct Schedule {
     leader_schedule_policy: &'static str,
     region_schedule_limit: usize,
     merge_schedule_limit: usize,
-    hot_region_schedule_limit: u64,
+    hot_region_schedule_limit: usize,
     witness_schedule_limit: u64,
     tolerant_size_ratio: u64,
     enable_remove_down_replica: &'static str,
@@ -106,7 +106,7 @@ fn schedule(view: &View) -> Schedule {
         leader_schedule_policy: "count",
         region_schedule_limit: if view.balance_replicas { REPLICA_MOVES_MAX } else { 0 },
         merge_schedule_limit: if view.options.merge_below_bytes > 0 { MERGES_MAX } else { 0 },
-        hot_region_schedule_limit: 0,
+        hot_region_schedule_limit: if view.options.balance_hot { HOT_OPERATORS_MAX } else { 0 },
         witness_schedule_limit: 0,
         tolerant_size_ratio: 0,
         enable_remove_down_replica: "true",
@@ -208,7 +208,11 @@ pub(super) fn bundles(view: &View, _: &Request) -> Answered {
 /// `GET /schedulers?status=paused`, `?status=disabled`
 pub(super) fn schedulers(view: &View, request: &Request) -> Answered {
     let status = request.query_or_empty("status");
-    let all = [("balance-leader-scheduler", view.balance_leaders), ("balance-region-scheduler", view.balance_replicas)];
+    let all = [
+        ("balance-hot-region-scheduler", view.options.balance_hot),
+        ("balance-leader-scheduler", view.balance_leaders),
+        ("balance-region-scheduler", view.balance_replicas),
+    ];
     // None can be paused.
     let shown = |runs: bool| match &status[..] {
         b"paused" => false,

@@ -8,7 +8,8 @@
 //!                                  |                             |  routes: which call
 //!                                  | splits, by the node's       +--> reads:   View -> JSON     (members, stores,
 //!                                  | own client                  |             pure              regions, checks,
-//!                                  v                             |                               operators, config)
+//!                                  v                             |                               operators, config,
+//!                                                                |                               hotspots)
 //!                               the regions' leaders             +--> changes: PdServer          (change, accept)
 //! ```
 //!
@@ -22,6 +23,7 @@ mod answer;
 mod change;
 mod checks;
 mod config;
+mod hotspots;
 mod labels;
 mod members;
 pub(in crate::service) mod operators;

@@ -132,6 +132,9 @@ fn document(view: &RegionView) -> Region {
         leader: view.info.leader.as_ref().map(peer).unwrap_or_default(),
         down_peers: down.collect(),
         written_bytes: view.written_bytes,
+        read_bytes: view.read_bytes,
+        written_keys: view.written_keys,
+        read_keys: view.read_keys,
         approximate_size: size_mib(view),
         approximate_keys: keys(view),
         ..Region::default()
@@ -260,6 +263,11 @@ pub(super) fn most_split(view: &View, request: &Request) -> Answered {
 /// `GET /regions/writeflow`
 pub(super) fn most_written(view: &View, request: &Request) -> Answered {
     top(view, request, |region| region.written_bytes)
+}
+
+/// `GET /regions/readflow`
+pub(super) fn most_read(view: &View, request: &Request) -> Answered {
+    top(view, request, |region| region.read_bytes)
 }
 
 /// `GET /regions/writequery`

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::answer::{Answer, Answered};
 use super::change::Change;
 use super::request::{Request, percent_decoded};
-use super::{checks, config, members, operators, regions, stores};
+use super::{checks, config, hotspots, members, operators, regions, stores};
 use crate::pd::view::View;
 
 /// A call that reads.
@@ -32,10 +32,10 @@ pub(super) enum Call {
 /// A row: method, path with `*` for each variable part, and the call.
 type Row = (&'static str, &'static str, Call);
 
-const NO_FLOWS: &str = "Armilla does not measure the bytes that are read from a region and its CPU time yet: regions/readquery and \
+const NO_FLOWS: &str = "Armilla does not measure the CPU time of a region yet: regions/readquery, regions/readflow and \
                         regions/writeflow have what it measures";
-const NO_HOT_SPOTS: &str =
-    "Armilla does not look for hot regions yet: the page /status shows the reads and writes of each store";
+const NO_HISTORY: &str =
+    "Armilla does not keep the loads of the past: hotspot/regions/read and hotspot/regions/write have those of now";
 const NO_SETTINGS: &str = "Armilla's placement driver cannot be configured while it runs yet: see `pd.` and `replicas` in the \
                            configuration of its nodes, which the page /config shows";
 const NO_LABELS: &str = "Armilla has labels of stores, but neither labels of regions nor properties of labels yet";
@@ -111,7 +111,7 @@ const ROWS: &[Row] = {
         ("GET", "regions/writeflow", Clustered(regions::most_written)),
         ("GET", "regions/writequery", Clustered(regions::most_writes)),
         ("GET", "regions/readquery", Clustered(regions::most_reads)),
-        ("GET", "regions/readflow", No(NO_FLOWS)),
+        ("GET", "regions/readflow", Clustered(regions::most_read)),
         ("GET", "regions/cpu", No(NO_FLOWS)),
         ("GET", "regions/check/miss-peer", Clustered(checks::miss_peer)),
         ("GET", "regions/check/extra-peer", Clustered(checks::extra_peer)),
@@ -198,12 +198,12 @@ const ROWS: &[Row] = {
         ("POST", "service-middleware/config/grpc-rate-limit", No(NO_SETTINGS)),
         ("POST", "admin/log", No(NO_SETTINGS)),
         // Load.
-        ("GET", "hotspot/regions/write", No(NO_HOT_SPOTS)),
-        ("GET", "hotspot/regions/read", No(NO_HOT_SPOTS)),
-        ("GET", "hotspot/regions/history", No(NO_HOT_SPOTS)),
-        ("GET", "hotspot/stores", No(NO_HOT_SPOTS)),
-        ("GET", "hotspot/buckets", No(NO_HOT_SPOTS)),
-        ("GET", "trend", No(NO_HOT_SPOTS)),
+        ("GET", "hotspot/regions/write", Clustered(hotspots::hot_writes)),
+        ("GET", "hotspot/regions/read", Clustered(hotspots::hot_reads)),
+        ("GET", "hotspot/regions/history", No(NO_HISTORY)),
+        ("GET", "hotspot/stores", Clustered(hotspots::stores)),
+        ("GET", "hotspot/buckets", No(NO_HISTORY)),
+        ("GET", "trend", No(NO_HISTORY)),
         ("GET", "metric/query", No(NO_PROFILES)),
         ("POST", "metric/query", No(NO_PROFILES)),
         ("GET", "metric/query_range", No(NO_PROFILES)),
@@ -304,7 +304,7 @@ mod tests {
             assert_eq!(refusal(method, &format!("{PREFIX}{path}")), 405, "{method} {path}");
         }
         assert_eq!(refusal("GET", "/pd/api/v1/region/key/%zz"), 400);
-        assert_eq!(refusal("GET", "/pd/api/v1/hotspot/stores"), 501);
+        assert_eq!(refusal("GET", "/pd/api/v1/hotspot/buckets"), 501);
     }
 
     #[test]

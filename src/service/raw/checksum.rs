@@ -10,11 +10,11 @@ use crate::codec::raw;
 use crate::engine::{Cf, Read, Visit};
 use crate::proto::kvrpcpb::{ChecksumAlgorithm, Context, RawChecksumRequest, RawChecksumResponse};
 use crate::rt::cpu;
-use crate::store::Kv;
+use crate::store::{Kv, Route};
 use crate::types::{Error, Result};
 
 use super::RawService;
-use super::scan::{check_seek, clip};
+use super::scan::{check_seek, clip, whole};
 use crate::service::calls::Handler;
 
 /// Computes a checksum over the pairs of many ranges, as far as they are in the region.
@@ -23,13 +23,18 @@ impl<K: Kv> Handler<RawChecksumRequest> for RawService<K> {
         if request.algorithm != ChecksumAlgorithm::Crc64Xor as i32 {
             return Err(Error::Invalid(format!("unknown checksum algorithm {}: use Crc64_Xor (0)", request.algorithm)));
         }
-        let read = self.read(context).await?;
+        let (route, read) = self.read(context).await?;
         request.ranges.iter().try_for_each(|range| check_seek(&read.region, &range.start_key))?;
         let windows: Vec<_> =
             request.ranges.into_iter().filter_map(|r| clip(&read.region, r.start_key, r.end_key)).collect();
         let caller = Caller::default();
         let gone = caller.0.clone();
-        cpu::run(move || fingerprint(&read.snapshot, read.now_s, &windows, &gone)).await
+        let whole = whole(&windows);
+        let reply = cpu::run(move || fingerprint(&read.snapshot, read.now_s, &windows, &gone)).await?;
+        if let Some((start, end)) = whole {
+            route.count_read(&start, Some(&end), reply.total_kvs as usize, reply.total_bytes as usize);
+        }
+        Ok(reply)
     }
 }
 

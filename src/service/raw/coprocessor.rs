@@ -18,7 +18,7 @@ use crate::store::kv::{Kv, Route, check_key};
 use crate::types::{Error, Region, Result};
 
 use super::RawService;
-use super::scan::clip;
+use super::scan::{clip, whole};
 use crate::service::calls::Handler;
 use crate::service::layer::quota::Reservation;
 use crate::types::limits::{QUERY_SLICE_BYTES_FULL, QUERY_SLICE_PAIRS_MAX};
@@ -27,7 +27,8 @@ use crate::types::limits::{QUERY_SLICE_BYTES_FULL, QUERY_SLICE_PAIRS_MAX};
 impl<K: Kv> Handler<RawCoprocessorRequest> for RawService<K> {
     async fn handle(&self, context: &Context, request: RawCoprocessorRequest) -> Result<RawCoprocessorResponse> {
         let guard = self.queries.begin()?;
-        let mut work = self.prepare(context, request).await?;
+        let (route, mut work) = self.prepare(context, request).await?;
+        let range = whole(&work.windows);
         loop {
             let permit = guard.permit().await;
             let step = cpu::run(move || {
@@ -37,7 +38,12 @@ impl<K: Kv> Handler<RawCoprocessorRequest> for RawService<K> {
             });
             match step.await? {
                 Step::More(rest) => work = *rest,
-                Step::Done(data) => return Ok(RawCoprocessorResponse { data, ..RawCoprocessorResponse::default() }),
+                Step::Done(data, (pairs, bytes)) => {
+                    if let Some((start, end)) = range {
+                        route.count_read(&start, Some(&end), pairs, bytes);
+                    }
+                    return Ok(RawCoprocessorResponse { data, ..RawCoprocessorResponse::default() });
+                }
             }
         }
     }
@@ -49,14 +55,15 @@ impl<K: Kv> RawService<K> {
         &self,
         context: &Context,
         request: RawCoprocessorRequest,
-    ) -> Result<Work<<K::Route as Route>::Snapshot>> {
+    ) -> Result<(K::Route, Work<<K::Route as Route>::Snapshot>)> {
         query::check_version(&request.copr_name, &request.copr_version_req).map_err(Error::Invalid)?;
         let plan = Arc::new(Plan::decode(&request.data).map_err(Error::Invalid)?);
-        let read = self.read(context).await?;
+        let (route, read) = self.read(context).await?;
         let windows = windows(&read.region, request.ranges, plan.from())?;
         let (page, mut held) = (Page::new(plan), self.answers.begin());
         held.grow_to(page.bytes())?;
-        Ok(Work { page, held, snapshot: read.snapshot, now_s: read.now_s, windows, done: 0 })
+        let (snapshot, now_s) = (read.snapshot, read.now_s);
+        Ok((route, Work { page, held, snapshot, now_s, windows, done: 0, read: (0, 0) }))
     }
 }
 
@@ -96,21 +103,27 @@ struct Work<S> {
     windows: Vec<(Bytes, Bytes)>,
     /// How many windows are read completely.
     done: usize,
+    /// Pairs that were read, and their bytes.
+    read: (usize, usize),
 }
 
 /// The result of a slice of work.
 enum Step<S> {
     /// There is more to read.
     More(Box<Work<S>>),
-    /// The encoded page, with its reservation.
-    Done(Bytes),
+    /// The encoded page, with its reservation, and how many pairs and bytes were read for it.
+    Done(Bytes, (usize, usize)),
 }
 
 impl<S: Read> Work<S> {
     /// Runs one slice of work. Encodes the page when everything is read.
     fn step(self) -> Result<Step<S>> {
         let (work, more) = self.slice()?;
-        if more { Ok(Step::More(Box::new(work))) } else { work.finish().map(Step::Done) }
+        if more {
+            return Ok(Step::More(Box::new(work)));
+        }
+        let read = work.read;
+        work.finish().map(|data| Step::Done(data, read))
     }
 
     /// Returns the encoded page, whose memory stays reserved until its last part is dropped.
@@ -131,6 +144,7 @@ impl<S: Read> Work<S> {
             let mut next = None;
             self.snapshot.scan(Cf::RawDefault, start, end, &mut |key, stored| {
                 (pairs, bytes) = (pairs + 1, bytes + key.len() + stored.len());
+                self.read = (self.read.0 + 1, self.read.1 + key.len() + stored.len());
                 let room = match raw::decode(stored) {
                     Ok((len, Some(at))) if at <= self.now_s => Ok(self.page.pass(key, key.len() + len)),
                     Ok((len, _)) => self.page.push(key, &stored[..len]).map_err(Error::Invalid),
@@ -216,7 +230,7 @@ mod tests {
     fn page(service: &RawService<OneRegion>, ranges: &[(&str, &str)], data: &str) -> (String, usize) {
         let request = request(ranges, data);
         let context = request.context.clone().unwrap();
-        let mut work = service.prepare(&context, request).now_or_never().unwrap().unwrap();
+        let (_, mut work) = service.prepare(&context, request).now_or_never().unwrap().unwrap();
         for slices in 1.. {
             let (rest, more) = work.slice().unwrap();
             work = rest;
@@ -286,11 +300,11 @@ mod tests {
         let ask = |data: &str| {
             let request = request(&[("", "")], data);
             let context = request.context.clone().unwrap();
-            let mut work = service.prepare(&context, request).now_or_never().unwrap().unwrap();
+            let (_, mut work) = service.prepare(&context, request).now_or_never().unwrap().unwrap();
             loop {
                 match work.step().unwrap() {
                     Step::More(rest) => work = *rest,
-                    Step::Done(data) => return data,
+                    Step::Done(data, _) => return data,
                 }
             }
         };

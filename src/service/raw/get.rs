@@ -9,12 +9,12 @@ use crate::proto::kvrpcpb::{
     RawGetResponse,
 };
 use crate::rt::cpu;
-use crate::store::{Kv, RegionRead};
+use crate::store::{Kv, RegionRead, Route};
 use crate::types::limits::{READ_INLINE_KEYS_MAX, REPLY_BYTES_MAX};
 use crate::types::{Error, Result};
 
 use super::column::column;
-use super::scan::{PAIR_BYTES, PAIR_MEMORY};
+use super::scan::{PAIR_BYTES, PAIR_MEMORY, bytes_of};
 use super::{RawService, check_read_key};
 use crate::service::calls::Handler;
 use crate::service::error::failed_pair;
@@ -48,10 +48,13 @@ impl<K: Kv> Handler<RawGetKeyTtlRequest> for RawService<K> {
 impl<K: Kv> RawService<K> {
     /// Returns the value of a key and the seconds until it expires (0: never).
     async fn look_up(&self, context: &Context, cf: &str, key: &Bytes) -> Result<Option<(Bytes, u64)>> {
-        let read = self.read(context).await?;
+        let (route, read) = self.read(context).await?;
         let cf = column(cf)?;
         check_read_key(&read.region, key)?;
-        match get(&read.snapshot, cf, key).await? {
+        let found = get(&read.snapshot, cf, key).await?;
+        let bytes = found.as_ref().map_or(0, |stored| key.len() + stored.len());
+        route.count_read(key, None, usize::from(found.is_some()), bytes);
+        match found {
             Some(stored) => {
                 let mut held = self.answers.begin();
                 held.grow_to(stored.len())?;
@@ -77,9 +80,11 @@ async fn get<S: Read + Clone + Send + 'static>(read: &S, cf: Cf, key: &Bytes) ->
 /// Returns the values of many keys, in the order of the request. Keys that do not exist are left out.
 impl<K: Kv> Handler<RawBatchGetRequest> for RawService<K> {
     async fn handle(&self, context: &Context, request: RawBatchGetRequest) -> Result<RawBatchGetResponse> {
-        let read = self.read(context).await?;
+        let (route, read) = self.read(context).await?;
         let cf = column(&request.cf)?;
         let keys = request.keys;
+        // One of the keys stands for all of them: the load that the whole request is lies there or near it.
+        let one = keys.get(keys.len() / 2).cloned().unwrap_or_default();
         let few = keys.len() <= READ_INLINE_KEYS_MAX;
         let here = if few { gather(&read, cf, &keys, self.answers.begin(), Read::get_cached)? } else { None };
         let pairs = match here {
@@ -90,7 +95,9 @@ impl<K: Kv> Handler<RawBatchGetRequest> for RawService<K> {
                 cpu::run(move || gather(&read, cf, &keys, held, from_disk)).await?
             }
         };
-        Ok(RawBatchGetResponse { pairs: pairs.unwrap_or_default(), ..RawBatchGetResponse::default() })
+        let pairs = pairs.unwrap_or_default();
+        route.count_read(&one, None, pairs.len(), bytes_of(&pairs));
+        Ok(RawBatchGetResponse { pairs, ..RawBatchGetResponse::default() })
     }
 }
 

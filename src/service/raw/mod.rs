@@ -40,9 +40,11 @@ impl<K: Kv> RawService<K> {
         self.kv.route(context, if for_cas { Access::Read } else { Access::Write })
     }
 
-    /// Returns a linearizable view of the region that a request names.
-    async fn read(&self, context: &Context) -> Result<RegionRead<<K::Route as Route>::Snapshot>> {
-        self.kv.route(context, Access::Read)?.read().await
+    /// Returns the route to the region that a request names, and a linearizable view of it.
+    async fn read(&self, context: &Context) -> Result<(K::Route, RegionRead<<K::Route as Route>::Snapshot>)> {
+        let route = self.kv.route(context, Access::Read)?;
+        let read = route.read().await?;
+        Ok((route, read))
     }
 }
 

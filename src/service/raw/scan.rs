@@ -11,7 +11,7 @@ use crate::proto::kvrpcpb::{
     Context, KeyRange, KvPair, RawBatchScanRequest, RawBatchScanResponse, RawScanRequest, RawScanResponse,
 };
 use crate::rt::cpu;
-use crate::store::{Kv, RegionRead};
+use crate::store::{Kv, RegionRead, Route};
 use crate::types::limits::{READ_INLINE_KEYS_MAX, REPLY_BYTES_MAX};
 use crate::types::{Error, Region, Result};
 
@@ -40,7 +40,7 @@ pub(super) fn clip(region: &Region, lower: Bytes, upper: Bytes) -> Option<(Bytes
 /// Returns the pairs of a range that are in the region, in ascending or descending order.
 impl<K: Kv> Handler<RawScanRequest> for RawService<K> {
     async fn handle(&self, context: &Context, request: RawScanRequest) -> Result<RawScanResponse> {
-        let read = self.read(context).await?;
+        let (route, read) = self.read(context).await?;
         let cf = column(&request.cf)?;
         let limit = request.limit as usize;
         if limit == 0 {
@@ -50,7 +50,9 @@ impl<K: Kv> Handler<RawScanRequest> for RawService<K> {
         let window = window(&read.region, request.start_key, request.end_key, request.reverse);
         let Some(window) = window else { return Ok(RawScanResponse::default()) };
         let scan = Scan { cf, windows: vec![window], reverse: request.reverse, limit, key_only: request.key_only };
+        let (start, end) = scan.windows[0].clone();
         let kvs = self.scan(read, scan).await?;
+        count_scan(&route, (start, end), request.reverse, limit, &kvs);
         Ok(RawScanResponse { kvs, ..RawScanResponse::default() })
     }
 }
@@ -58,7 +60,7 @@ impl<K: Kv> Handler<RawScanRequest> for RawService<K> {
 /// Returns the pairs of many ranges, as far as they are in the region.
 impl<K: Kv> Handler<RawBatchScanRequest> for RawService<K> {
     async fn handle(&self, context: &Context, request: RawBatchScanRequest) -> Result<RawBatchScanResponse> {
-        let read = self.read(context).await?;
+        let (route, read) = self.read(context).await?;
         let cf = column(&request.cf)?;
         let each = request.each_limit as usize;
         let reverse = request.reverse;
@@ -71,9 +73,39 @@ impl<K: Kv> Handler<RawBatchScanRequest> for RawService<K> {
             .into_iter()
             .filter_map(|range| window(&read.region, range.start_key, range.end_key, reverse))
             .collect();
+        let whole = whole(&windows);
         let kvs = self.scan(read, Scan { cf, windows, reverse, limit: each, key_only: request.key_only }).await?;
+        if let Some((start, end)) = whole {
+            route.count_read(&start, Some(&end), kvs.len(), bytes_of(&kvs));
+        }
         Ok(RawBatchScanResponse { kvs, ..RawBatchScanResponse::default() })
     }
+}
+
+/// Returns the bytes of the keys and values of pairs.
+pub(super) fn bytes_of(pairs: &[KvPair]) -> usize {
+    pairs.iter().map(|pair| pair.key.len() + pair.value.len()).sum()
+}
+
+/// Returns the range from the first to the last of these windows.
+pub(super) fn whole(windows: &[(Bytes, Bytes)]) -> Option<(Bytes, Bytes)> {
+    let start = windows.iter().map(|(start, _)| start).min()?;
+    let end = match windows.iter().any(|(_, end)| end.is_empty()) {
+        true => Bytes::new(),
+        false => windows.iter().map(|(_, end)| end).max()?.clone(),
+    };
+    Some((start.clone(), end))
+}
+
+/// Counts a scan of a window, or of the part of it that was read if the limit was reached.
+fn count_scan(route: &impl Route, (start, end): (Bytes, Bytes), reverse: bool, limit: usize, pairs: &[KvPair]) {
+    let last = pairs.last().filter(|_| pairs.len() >= limit).map(|pair| &pair.key);
+    let (from, to) = match last {
+        Some(last) if reverse => (last, &end),
+        Some(last) => (&start, last),
+        None => (&start, &end),
+    };
+    route.count_read(from, Some(to), pairs.len(), bytes_of(pairs));
 }
 
 /// The parameters of a scan.

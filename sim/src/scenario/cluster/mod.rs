@@ -9,6 +9,7 @@
 //! **In** comes a plan, **out** goes the first violation or none. **Never**: a judgement that relies on the store's own
 //! statements, except for its health, which is itself judged.
 
+mod hot;
 mod verdict;
 
 use std::collections::BTreeMap;
@@ -208,6 +209,7 @@ impl Run {
         self.converge(&admin).await?;
         self.sizes(&admin).await?;
         self.rest().await?;
+        self.hot(&admin).await?;
         let boundaries = self.monitor.with(|observed| observed.ranges.boundaries());
         let exhausted = verdict::judge(&self.plan, &self.ledger, &boundaries, &finally, self.now())?;
         self.stats.insert("linear_exhausted".into(), exhausted);
@@ -675,6 +677,7 @@ impl Run {
             put("index_reads", observed.raft.index_reads);
             put("applies", observed.raft.applies);
             put("births_judged", observed.births.judged);
+            put("load_splits_judged", observed.loads.splits);
             put("regions", observed.ranges.regions().len() as u64);
             put("tso_batches", observed.issued.batches);
         });

@@ -396,7 +396,9 @@ impl Ctl {
     /// Moves a member of the placement driver, and waits until it is there.
     pub(super) async fn move_member(&self, from: u64, to: u64) -> Result<(), Failure> {
         if let Err(error) = self.pd.move_peer(GroupId::PD.0, from, to).await {
-            return Err(self.of_own("member move", "with PD: start another member, and delete the old one", error).await);
+            return Err(self
+                .of_own("member move", "with PD: start another member, and delete the old one", error)
+                .await);
         }
         let stores = self.pd.get_all_stores().await?;
         let address = |id: u64| stores.iter().find(|store| store.id == id).map(|store| store.address.clone());

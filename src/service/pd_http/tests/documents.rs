@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::pd::cluster::{ClusterOptions, RegionInfo};
 use crate::pd::operators::{Action, Operator, Outcome};
 use crate::pd::view::{MemberView, RegionView, StoreView, View};
+use crate::proto::armilla::pd::RegionLoad;
 use crate::proto::metapb::{NodeState, Peer, PeerRole, Region, RegionEpoch, Store, StoreLabel, StoreState};
 use crate::proto::pdpb::{Member, PeerStats};
 use crate::service::pd_http::answer::Answer;
@@ -90,6 +91,7 @@ pub(super) fn view() -> View {
         bootstrapped: true,
         stores: (1..=3).map(|id| store(id, StoreState::Up)).collect(),
         regions: vec![region(100, "", "m", &[1, 2, 3]), middle, region(300, "t", "", &[1, 2, 3])],
+        loads: vec![],
         operators: vec![],
         gc_safe_point: 7,
         options: ClusterOptions::default(),
@@ -393,7 +395,55 @@ fn configuration_says_what_is_in_effect() {
     assert_eq!(get(&view, "config/rule/pd/other").status, 404);
     assert_eq!(json(&view, "config/rules/group/other"), Value::Null);
     assert_eq!(error(&view, "config/rules/region/7").0, 404);
-    assert_eq!(json(&view, "schedulers"), serde_json::json!(["balance-leader-scheduler"]));
+    let running = serde_json::json!(["balance-hot-region-scheduler", "balance-leader-scheduler"]);
+    assert_eq!(json(&view, "schedulers"), running);
     assert_eq!(json(&view, "schedulers?status=disabled"), serde_json::json!(["balance-region-scheduler"]));
     assert_eq!(json(&view, "schedulers?status=paused"), serde_json::json!([]));
+}
+
+#[test]
+fn hot_regions_are_shown_where_they_are_borne() {
+    let load = |region_id, store_id, leads, reads, writes, hits| RegionLoad {
+        region_id,
+        store_id,
+        leads,
+        reads,
+        read_keys: 2 * reads,
+        read_bytes: 100 * reads,
+        writes,
+        written_keys: writes,
+        written_bytes: 50 * writes,
+        read_hits: hits,
+        write_hits: hits,
+        age_ms: 611_000,
+    };
+    let loads = vec![load(100, 1, true, 500, 40, 3), load(200, 2, true, 7, 9, 2), load(100, 3, false, 300, 0, 5)];
+    let view = View { loads, ..view() };
+    let json = |path: &str| -> Value { serde_json::from_slice(&get(&view, path).body).unwrap() };
+    let reads = json("hotspot/regions/read");
+    let hot = &reads["as_leader"]["1"];
+    assert_eq!(
+        (&hot["store_query"], &hot["total_flow_bytes"], &hot["regions_count"]),
+        (&500.into(), &50_000.into(), &1.into())
+    );
+    let one = &hot["statistics"][0];
+    assert_eq!((&one["region_id"], &one["hot_degree"], &one["flow_keys"]), (&100.into(), &3.into(), &1000.into()));
+    assert_eq!((&one["is_leader"], &one["stores"]), (&true.into(), &vec![1, 2, 3].into()));
+    assert_eq!(one["last_update_time"], "2026-11-29T07:40:00Z");
+    assert_eq!(reads["as_leader"]["2"]["store_query"], 7, "not hot, but load all the same");
+    assert_eq!(reads["as_leader"]["2"]["statistics"], Value::Array(vec![]));
+    assert_eq!(reads["as_leader"]["3"]["store_query"], 0, "a replica's");
+    assert_eq!(reads["as_peer"]["3"]["statistics"][0]["is_leader"], false);
+    let writes = json("hotspot/regions/write?store_id=3");
+    let borne = &writes["as_peer"]["3"];
+    assert_eq!((&borne["store_bytes"], &borne["regions_count"]), (&2450.into(), &1.into()));
+    assert_eq!((&writes["as_leader"]["3"]["store_bytes"], &writes["as_leader"]["1"]), (&0.into(), &Value::Null));
+    let stores = json("hotspot/stores");
+    assert_eq!(stores["query-read-rate"], serde_json::json!({ "1": 500, "2": 7, "3": 300 }));
+    assert_eq!(stores["query-write-rate"], serde_json::json!({ "1": 40, "2": 9, "3": 0 }));
+    assert_eq!(stores["bytes-write-rate"], serde_json::json!({ "1": 2450, "2": 2450, "3": 2450 }));
+    let unknown = get(&view, "hotspot/regions/read?store_id=9");
+    assert_eq!(unknown.status, 500);
+    assert!(String::from_utf8_lossy(&unknown.body).contains("store 9 not found"));
+    assert_eq!(get(&view, "hotspot/regions/write?store_id=x").status, 400);
 }
