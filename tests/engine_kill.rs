@@ -29,11 +29,22 @@ const ROUNDS: u64 = 10;
 const KEYS: u64 = 500;
 /// One batch out of this many is an ingest.
 const INGEST_EVERY: u64 = 53;
+/// The end of a mode in which values are apart from their keys.
+const APART: &str = "-apart";
 
-fn options(path: &Path) -> RocksOptions {
+/// Options of the engine: with all values in tables, or with some apart from their keys.
+fn options(path: &Path, apart: bool) -> RocksOptions {
     // Small, so that RocksDB also flushes by itself several times in each round.
     let write_buffer_bytes = 1 << 20;
-    RocksOptions { path: path.to_owned(), write_buffer_bytes, block_cache_bytes: 1 << 20, ..RocksOptions::default() }
+    RocksOptions {
+        path: path.to_owned(),
+        write_buffer_bytes,
+        block_cache_bytes: 1 << 20,
+        // Some values are longer, and some are not.
+        separate_from: if apart { 100 } else { 0 },
+        reclaim_after: Duration::ZERO,
+        ..RocksOptions::default()
+    }
 }
 
 fn key(number: u64) -> Vec<u8> {
@@ -134,7 +145,8 @@ fn check(engine: &RocksEngine) -> u64 {
 fn child() {
     let Some(path) = std::env::var_os("ARMILLA_ENGINE_KILL_PATH") else { return };
     let mode = std::env::var("ARMILLA_ENGINE_KILL_MODE").unwrap();
-    match mode.as_str() {
+    let (mode, apart) = mode.strip_suffix(APART).map_or((&mode[..], false), |mode| (mode, true));
+    match mode {
         "descriptors" => limit(libc::RLIMIT_NOFILE, 64),
         "full" => {
             // SAFETY: ignoring a signal touches no memory; writes beyond the limit then fail with EFBIG.
@@ -142,7 +154,7 @@ fn child() {
         }
         _ => {}
     }
-    let engine = RocksEngine::open(options(Path::new(&path))).unwrap();
+    let engine = RocksEngine::open(options(Path::new(&path), apart)).unwrap();
     let mut number = last_number(&engine);
     println!("open {number}");
     if mode == "descriptors" {
@@ -202,7 +214,8 @@ fn limit(resource: libc::__rlimit_resource_t, value: u64) {
     assert_eq!(unsafe { libc::setrlimit(resource, &limit) }, 0);
 }
 
-fn start(path: &Path, mode: &str) -> Child {
+fn start(path: &Path, mode: &str, apart: bool) -> Child {
+    let mode = format!("{mode}{}", if apart { APART } else { "" });
     Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "child", "--nocapture", "--test-threads=1"])
         .env("ARMILLA_ENGINE_KILL_PATH", path)
@@ -224,12 +237,21 @@ fn lines(child: &mut Child) -> Vec<String> {
 
 #[test]
 fn after_kill_9_the_content_is_a_prefix_at_or_after_the_last_flush() {
+    kills(false);
+}
+
+#[test]
+fn after_kill_9_values_that_are_apart_from_their_keys_are_of_the_same_prefix() {
+    kills(true);
+}
+
+fn kills(apart: bool) {
     let directory = tempfile::tempdir().unwrap();
     let (mut beyond_flush, mut with_data, mut staged) = (0, 0, 0);
     let mut state = u64::from(std::process::id());
     for round in 0..ROUNDS {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let mut child = start(directory.path(), "kill");
+        let mut child = start(directory.path(), "kill", apart);
         let (opened, is_open) = std::sync::mpsc::channel();
         let reader = {
             let stdout = child.stdout.take().unwrap();
@@ -252,8 +274,10 @@ fn after_kill_9_the_content_is_a_prefix_at_or_after_the_last_flush() {
         let staging = directory.path().join("staging");
         let files = || std::fs::read_dir(&staging).map_or(0, Iterator::count);
         staged += u32::from(files() > 0);
-        let engine = RocksEngine::open(options(directory.path())).unwrap();
+        let engine = RocksEngine::open(options(directory.path(), apart)).unwrap();
         assert_eq!(files(), 0, "staged files are removed or ingested at open");
+        let blobs = engine.stats().into_iter().find(|(name, _)| *name == "blob_bytes").map_or(0, |(_, bytes)| bytes);
+        assert!(if apart { flushed == 0 || blobs > 0 } else { blobs == 0 }, "{blobs} bytes in blob files");
         let number = check(&engine);
         assert!(number >= flushed, "round {round}: flushed up to {flushed}, found {number}");
         beyond_flush += u32::from(number > flushed);
@@ -265,22 +289,26 @@ fn after_kill_9_the_content_is_a_prefix_at_or_after_the_last_flush() {
 
 #[test]
 fn a_full_disk_stops_the_engine_and_loses_nothing_flushed() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut child = start(directory.path(), "full");
-    let said = lines(&mut child);
-    child.wait().unwrap();
-    let flushed = last_said(&said, "flushed ").expect("a flush before the disk was full");
-    assert!(last_said(&said, "stopped ").is_some(), "the engine did not stop: {said:?}");
-    let number = check(&RocksEngine::open(options(directory.path())).unwrap());
-    assert!(number >= flushed, "flushed up to {flushed}, found {number}");
+    for apart in [false, true] {
+        let directory = tempfile::tempdir().unwrap();
+        let mut child = start(directory.path(), "full", apart);
+        let said = lines(&mut child);
+        child.wait().unwrap();
+        let flushed = last_said(&said, "flushed ").expect("a flush before the disk was full");
+        assert!(last_said(&said, "stopped ").is_some(), "the engine did not stop: {said:?}");
+        let number = check(&RocksEngine::open(options(directory.path(), apart)).unwrap());
+        assert!(number >= flushed, "flushed up to {flushed}, found {number}");
+    }
 }
 
 #[test]
 fn few_file_descriptors_are_enough() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut child = start(directory.path(), "descriptors");
-    let said = lines(&mut child);
-    assert!(child.wait().unwrap().success(), "{said:?}");
-    assert_eq!(last_said(&said, "flushed "), Some(4000));
-    assert_eq!(check(&RocksEngine::open(options(directory.path())).unwrap()), 4000);
+    for apart in [false, true] {
+        let directory = tempfile::tempdir().unwrap();
+        let mut child = start(directory.path(), "descriptors", apart);
+        let said = lines(&mut child);
+        assert!(child.wait().unwrap().success(), "{said:?}");
+        assert_eq!(last_said(&said, "flushed "), Some(4000));
+        assert_eq!(check(&RocksEngine::open(options(directory.path(), apart)).unwrap()), 4000);
+    }
 }

@@ -76,3 +76,6 @@ pub mod heartbeats_in_numbers {}
 
 #[doc = include_str!("splits.md")]
 pub mod splits {}
+
+#[doc = include_str!("large-values-in-blob-files.md")]
+pub mod large_values_in_blob_files {}

@@ -30,6 +30,7 @@
 //! **Never**: a partial batch or ingest, two column families at different points, a later write without an earlier one,
 //! a flush or an ingest that reports success for data that is not durable.
 
+mod bisect;
 #[cfg(not(madsim))]
 mod rocks;
 mod sim;
@@ -43,6 +44,7 @@ use bytes::Bytes;
 
 use crate::types::{Error, Result};
 
+pub use bisect::key_at;
 #[cfg(not(madsim))]
 pub use rocks::{RocksEngine, RocksOptions, RocksSnapshot, RocksStaged, RocksStager};
 pub use sim::{ColdReads, Crash, SimEngine, SimSnapshot, SimStaged, SimStager, SimStorage, StagingFault, Summary};
@@ -116,16 +118,25 @@ enum Owner {
     Regions,
 }
 
-/// Every column family: its name in the engine's files, the owner of its data, and how many bytes a long scan of it
-/// reads from the disk at once. RocksDB always has a column family "default", so the one with the least traffic is
-/// called that.
-const FAMILIES: [(Cf, &str, Owner, usize); 5] = [
-    (Cf::Meta, "default", Owner::Store, 64 << 10),
-    (Cf::Pd, "pd", Owner::Pd, 64 << 10),
-    (Cf::RawDefault, "raw_default", Owner::Regions, 1 << 20),
+/// Where the large values of a column family are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LargeValues {
+    /// With their keys.
+    Inline,
+    /// Apart from their keys, in RocksDB's blob files: src/docs/large-values-in-blob-files.md.
+    Separate,
+}
+
+/// Every column family: its name in the engine's files, the owner of its data, how many bytes a long scan of it reads
+/// from the disk at once, and where its large values are. RocksDB always has a column family "default", so the one with
+/// the least traffic is called that.
+const FAMILIES: [(Cf, &str, Owner, usize, LargeValues); 5] = [
+    (Cf::Meta, "default", Owner::Store, 64 << 10, LargeValues::Inline),
+    (Cf::Pd, "pd", Owner::Pd, 64 << 10, LargeValues::Inline),
+    (Cf::RawDefault, "raw_default", Owner::Regions, 1 << 20, LargeValues::Separate),
     // It usually holds few pairs, so a longer read-ahead would mostly fetch other regions' data.
-    (Cf::RawLock, "raw_lock", Owner::Regions, 64 << 10),
-    (Cf::RawWrite, "raw_write", Owner::Regions, 1 << 20),
+    (Cf::RawLock, "raw_lock", Owner::Regions, 64 << 10, LargeValues::Inline),
+    (Cf::RawWrite, "raw_write", Owner::Regions, 1 << 20, LargeValues::Inline),
 ];
 
 impl Cf {
@@ -151,6 +162,12 @@ impl Cf {
     /// Returns whether the column family holds regions' data.
     pub fn of_regions(self) -> bool {
         FAMILIES[self as usize].2 == Owner::Regions
+    }
+
+    /// Returns whether large values are apart from their keys.
+    #[cfg_attr(madsim, allow(dead_code, reason = "the simulated engine has no files of large values"))]
+    fn separates(self) -> bool {
+        FAMILIES[self as usize].4 == LargeValues::Separate
     }
 
     /// Returns how many bytes a long scan reads from the disk at once.
@@ -316,25 +333,38 @@ pub trait Read {
         upwards(&mut *self.cursor(cf, start, end, CursorOptions::once(cf))?, start, visit)
     }
 
-    /// Like [`Read::scan`] or, with `reverse`, [`Read::scan_reverse`], but never waits for the disk. Returns false if
-    /// the disk is needed; the caller must then discard the pairs that were visited.
+    /// Like [`Read::scan`] or, with `reverse`, [`Read::scan_reverse`], with the options of the cursor. Returns false if
+    /// the options forbid to wait for the disk and it is needed; the caller must then discard the pairs that were
+    /// visited.
     ///
     /// # Errors
     /// As [`Read::scan`].
-    fn scan_in_memory(
+    fn scan_with(
         &self,
         cf: Cf,
         (start, end): (&[u8], &[u8]),
         reverse: bool,
+        options: CursorOptions,
         visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit,
     ) -> Result<bool> {
-        let mut cursor = self.cursor(cf, start, end, CursorOptions::in_memory())?;
+        let mut cursor = self.cursor(cf, start, end, options)?;
         if reverse {
             downwards(&mut *cursor, visit)?;
         } else {
             upwards(&mut *cursor, start, visit)?;
         }
         Ok(!cursor.needs_disk())
+    }
+
+    /// Returns whether every value that a cursor over keys only ([`CursorOptions::keys_only`]) leaves out ends with a
+    /// zero byte, as raw values without an expiry do. Never waits for the disk unless `may_wait`, and returns false if
+    /// it would have to. Only snapshots know: without one, another value could be written after this call.
+    ///
+    /// # Errors
+    /// As [`Read::get`].
+    fn left_out_are_plain(&self, may_wait: bool) -> Result<bool> {
+        let _ = may_wait;
+        Ok(false)
     }
 
     /// Visits the pairs in `[start, end)` in descending order until the visitor stops.
@@ -402,11 +432,14 @@ pub struct CursorOptions {
     pub read_ahead_bytes: usize,
     /// Whether the cursor may wait for the disk. If not, a move that would have to wait fails ([`Cursor::needs_disk`]).
     pub may_wait: bool,
+    /// Whether the caller needs keys only. The cursor then has an empty value where a value is stored apart from its
+    /// key.
+    pub keys_only: bool,
 }
 
 impl Default for CursorOptions {
     fn default() -> CursorOptions {
-        CursorOptions { fill_cache: true, read_ahead_bytes: 0, may_wait: true }
+        CursorOptions { fill_cache: true, read_ahead_bytes: 0, may_wait: true, keys_only: false }
     }
 }
 
@@ -414,7 +447,12 @@ impl CursorOptions {
     /// Returns the options for a long scan of data that will not be read again soon: it is read ahead, and it does not
     /// evict data that is read often.
     pub fn once(cf: Cf) -> CursorOptions {
-        CursorOptions { fill_cache: false, read_ahead_bytes: cf.read_ahead_bytes(), may_wait: true }
+        CursorOptions { fill_cache: false, read_ahead_bytes: cf.read_ahead_bytes(), ..CursorOptions::default() }
+    }
+
+    /// Returns the options for a cursor whose values are not needed.
+    pub fn keys_only() -> CursorOptions {
+        CursorOptions { keys_only: true, ..CursorOptions::default() }
     }
 
     /// Returns the options for a cursor that never waits for the disk.
@@ -466,7 +504,8 @@ pub trait Cursor {
     /// As [`Cursor::seek`].
     fn back(&mut self) -> Result<bool>;
 
-    /// Returns the key and the value at the position, or `None` if there is no position.
+    /// Returns the key and the value at the position, or `None` if there is no position. The value may be empty where
+    /// only keys are needed ([`CursorOptions::keys_only`]).
     fn pair(&self) -> Option<(&[u8], &[u8])>;
 
     /// Returns whether the last move failed because it would have had to wait for the disk. Only a cursor that must not

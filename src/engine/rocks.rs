@@ -16,16 +16,28 @@
 //! - A flush does not wait for compactions: its caller must not be blocked until the disk has caught up.
 //! - An ingest consists of several RocksDB calls, which an intent makes atomic: see `rocks/ingest.rs`.
 //!
+//! - Large values of some column families are in blob files, which flushes and compactions write, sync and list in the
+//!   manifest like tables: `src/docs/large-values-in-blob-files.md`. What depends on that is in `rocks/sizes.rs`,
+//!   `rocks/plain.rs` and `rocks/reclaim.rs`.
+//!
 //! RocksDB's pipelined and unordered writes are off: the first cannot be combined with `atomic_flush`, and with the
 //! second a snapshot would not be frozen.
 //!
 //! RocksDB creates the data directory, but the caller must make that directory's entry in its parent durable.
 
+mod error;
 mod ingest;
+mod options;
+mod plain;
+mod reads;
+mod reclaim;
+mod sizes;
 mod stage;
+#[cfg(test)]
+mod tests;
 
+use std::ffi::CStr;
 use std::fmt;
-use std::path::PathBuf;
 use std::ptr;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
@@ -34,54 +46,27 @@ use bytes::Bytes;
 use librocksdb_sys as ffi;
 use rocksdb::properties as property;
 use rocksdb::{
-    AsColumnFamilyRef, AsRawPtr, BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
-    DBRawIterator, DataBlockIndexType, ErrorKind, Options, ReadOptions, ReadTier, Snapshot, WaitForCompactOptions,
-    WriteOptions,
+    AsColumnFamilyRef, AsRawPtr, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, ErrorKind, Options,
+    WaitForCompactOptions, WriteOptions,
 };
 
 use super::{Bounds, Cached, Cf, CfRange, Cursor, CursorOptions, KvEngine, Op, Read, WriteBatch};
-use crate::types::limits::MEMTABLE_RANGE_DELETIONS_MAX;
 use crate::types::{Error, Result};
+use error::{convert, said};
+use options::{cf_options, db_options};
+use reads::{Position, ReadOptions, RocksCursor, cached, look_up};
+use reclaim::Reclaim;
+use sizes::Profiles;
 
+pub use options::RocksOptions;
 pub use stage::{RocksStaged, RocksStager};
 
-/// Options of a [`RocksEngine`]: where and how it stores its data.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RocksOptions {
-    /// The data directory. Only one engine at a time may use it.
-    pub path: PathBuf,
-    /// Bytes of memory for uncompressed blocks, indexes and filters.
-    pub block_cache_bytes: usize,
-    /// Bytes of memory for writes in all column families, above which RocksDB flushes on its own. Writes that are being
-    /// flushed are not included: up to six times half of this value in one column family, if the disk is much slower
-    /// than the writers.
-    pub write_buffer_bytes: usize,
-    /// Maximum number of open table files. 0 derives it from the process's file-descriptor limit, which also caps any
-    /// other value.
-    pub max_open_files: u32,
-    /// Number of threads that flush (one) and compact (the others, at least one).
-    pub background_jobs: u32,
-    /// Whether to create the engine if it does not exist.
-    pub create: bool,
-}
-
-impl Default for RocksOptions {
-    /// Returns the options of a store of moderate size: 256 MiB of cache, 128 MiB of writes, two background threads, in
-    /// `armilla-data`.
-    fn default() -> RocksOptions {
-        RocksOptions {
-            path: PathBuf::from("armilla-data"),
-            block_cache_bytes: 256 << 20,
-            write_buffer_bytes: 128 << 20,
-            max_open_files: 0,
-            background_jobs: 2,
-            create: true,
-        }
-    }
-}
-
-/// Bytes of pairs in one block of a table file.
-const BLOCK_BYTES: usize = 8 << 10;
+/// Properties of RocksDB that the crate does not name: bytes of the blob files in use and of the garbage in them, and
+/// bytes and number of all blob files.
+const LIVE_BLOB_BYTES: &CStr = c"rocksdb.live-blob-file-size";
+const LIVE_BLOB_GARBAGE_BYTES: &CStr = c"rocksdb.live-blob-file-garbage-size";
+const ALL_BLOB_BYTES: &CStr = c"rocksdb.total-blob-file-size";
+const BLOB_FILES: &CStr = c"rocksdb.num-blob-files";
 /// Microseconds between two checks of a flush that RocksDB has reported as done too early.
 const FLUSH_LOOK_US: u64 = 10_000;
 /// Number of checks after which writers are blocked until the flush is done.
@@ -97,7 +82,9 @@ struct Inner {
     /// While an ingest runs: the engine as it was before, which is what readers see. Declared before the database that
     /// it refers to, because fields are dropped in order.
     before: RwLock<Option<Arc<Frozen>>>,
-    db: DB,
+    /// Declared before the database because it ends its thread.
+    reclaim: Reclaim,
+    db: Arc<DB>,
     cache: Cache,
     write_options: WriteOptions,
     /// Options of writes that fail if they would have to wait.
@@ -115,6 +102,12 @@ struct Inner {
     table_options: Options,
     /// The number of stagers created so far.
     stagers: AtomicU64,
+    /// Bytes from which values are in blob files; 0: never.
+    separate_from: u64,
+    /// Whether the mark of `rocks/plain.rs` may be set.
+    plain: Mutex<bool>,
+    /// Sizes of ranges that were estimated.
+    profiles: Profiles,
 }
 
 impl RocksEngine {
@@ -137,7 +130,7 @@ impl RocksEngine {
             return Err(Error::Io(format!("there is no engine in {}", path.display())));
         }
         let cache = Cache::new_lru_cache(options.block_cache_bytes);
-        let cfs = Cf::ALL.map(|cf| ColumnFamilyDescriptor::new(cf.name(), cf_options(&options, &cache)));
+        let cfs = Cf::ALL.map(|cf| ColumnFamilyDescriptor::new(cf.name(), cf_options(&options, &cache, cf)));
         let db = DB::open_cf_descriptors(&db_options(&options), path, cfs).map_err(|error| match convert(&error) {
             Error::Io(text) if text.contains("While lock file") || text.contains("lock hold by current process") => {
                 Error::Io(format!("another process uses this data directory: {text}"))
@@ -149,22 +142,29 @@ impl RocksEngine {
         let mut impatient_options = WriteOptions::default();
         impatient_options.disable_wal(true);
         impatient_options.set_no_slowdown(true);
-        let table_options = cf_options(&options, &cache);
+        // Files are written with all of their values inside: RocksDB can only ingest such.
+        let table_options = cf_options(&options, &cache, Cf::Meta);
+        let db = Arc::new(db);
         let inner = Arc::new(Inner {
             before: RwLock::new(None),
+            reclaim: Reclaim::start(db.clone(), options.reclaim_after)?,
             db,
             cache,
             write_options,
             impatient_options,
-            read_options: ReadOptions::default(),
-            cached_options: cached(ReadOptions::default()),
+            read_options: ReadOptions::new(None),
+            cached_options: ReadOptions::new(None).in_memory(),
             writers: RwLock::new(()),
             flushes: Mutex::new(()),
             stopped: OnceLock::new(),
             table_options,
             stagers: AtomicU64::new(0),
+            separate_from: options.separate_from,
+            plain: Mutex::new(true),
+            profiles: Profiles::default(),
         });
         inner.resume()?;
+        inner.mark_plain()?;
         Ok(RocksEngine { inner })
     }
 
@@ -175,12 +175,22 @@ impl RocksEngine {
             let of = |cf| inner.db.property_int_value_cf(inner.cf(cf), name).ok().flatten().unwrap_or(0);
             Cf::ALL.into_iter().map(of).sum()
         };
+        let blobs = |name: &CStr| -> u64 {
+            let of = |cf| inner.property(cf, name).unwrap_or(0);
+            Cf::ALL.into_iter().filter(|cf| cf.separates()).map(of).sum()
+        };
+        let garbage_bytes = blobs(LIVE_BLOB_GARBAGE_BYTES);
         // These are properties of the whole database, whichever column family is asked.
         let one = |name: &property::PropName| inner.db.property_int_value(name).ok().flatten().unwrap_or(0);
         vec![
             ("memtable_bytes", sum(property::CUR_SIZE_ALL_MEM_TABLES)),
             ("immutable_memtables", sum(property::NUM_IMMUTABLE_MEM_TABLE)),
             ("sst_bytes", sum(property::TOTAL_SST_FILES_SIZE)),
+            ("blob_files", blobs(BLOB_FILES)),
+            ("blob_bytes", blobs(ALL_BLOB_BYTES)),
+            // Between the two, a compaction may end.
+            ("blob_live_bytes", blobs(LIVE_BLOB_BYTES).saturating_sub(garbage_bytes)),
+            ("blob_garbage_bytes", garbage_bytes),
             ("live_data_bytes", sum(property::ESTIMATE_LIVE_DATA_SIZE)),
             ("keys_estimated", sum(property::ESTIMATE_NUM_KEYS)),
             ("compaction_pending_bytes", sum(property::ESTIMATE_PENDING_COMPACTION_BYTES)),
@@ -204,180 +214,9 @@ impl fmt::Debug for RocksEngine {
     }
 }
 
-/// Returns how many table files may be open: the requested number, but at most three quarters of the process's limit of
-/// file descriptors, so that enough remain for sockets and the log. A lowered limit must cost speed, never cause a
-/// crash.
-fn open_files(asked: u32) -> i32 {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the pointer is to a live, writable rlimit for the duration of the call.
-    let known = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } == 0;
-    let descriptors = if known { limit.rlim_cur.min(1 << 20) as i32 } else { 1024 };
-    // RocksDB uses at least 20.
-    let most = (descriptors / 4 * 3).max(20);
-    if asked == 0 { most } else { most.min(i32::try_from(asked).unwrap_or(most)) }
-}
-
-fn db_options(options: &RocksOptions) -> Options {
-    let mut db = Options::default();
-    db.create_if_missing(true);
-    db.create_missing_column_families(true);
-    db.set_atomic_flush(true);
-    db.set_paranoid_checks(true);
-    db.set_db_write_buffer_size(options.write_buffer_bytes);
-    db.set_max_open_files(open_files(options.max_open_files));
-    let jobs = options.background_jobs.clamp(2, 64) as i32;
-    db.set_max_background_jobs(jobs);
-    #[allow(deprecated, reason = "the number of jobs alone makes a quarter of them flush")]
-    {
-        db.set_max_background_flushes(1);
-        db.set_max_background_compactions(jobs - 1);
-    }
-    db.set_max_subcompactions((options.background_jobs / 2).clamp(1, 4));
-    // Spread disk writes over time, so that syncing a large file does not stall the raft log's syncs.
-    db.set_bytes_per_sync(1 << 20);
-    db.set_avoid_unnecessary_blocking_io(true);
-    db.set_max_manifest_file_size(64 << 20);
-    // At most four text logs of 8 MiB, without the periodic dump of statistics (metrics contain those).
-    db.set_keep_log_file_num(4);
-    db.set_max_log_file_size(8 << 20);
-    db.set_stats_dump_period_sec(0);
-    db.set_stats_persist_period_sec(0);
-    db
-}
-
-fn cf_options(options: &RocksOptions, cache: &Cache) -> Options {
-    let mut table = BlockBasedOptions::default();
-    table.set_block_cache(cache);
-    table.set_block_size(BLOCK_BYTES);
-    table.set_bloom_filter(10.0, false);
-    table.set_data_block_index_type(DataBlockIndexType::BinaryAndHash);
-    table.set_cache_index_and_filter_blocks(true);
-    table.set_cache_index_and_filter_blocks_with_high_priority(true);
-    table.set_pin_l0_filter_and_index_blocks_in_cache(true);
-    let mut cf = Options::default();
-    cf.set_block_based_table_factory(&table);
-    // Level 0 and the level below it are rewritten often and are small; the other levels hold nearly all of the data.
-    use DBCompressionType::{Lz4, None};
-    cf.set_compression_per_level(&[None, None, Lz4, Lz4, Lz4, Lz4, Lz4]);
-    cf.set_level_compaction_dynamic_level_bytes(true);
-    // Half of the total each: the total decides, except when one column family gets nearly all writes; it may then fill
-    // one memtable while another is being flushed.
-    cf.set_write_buffer_size((options.write_buffer_bytes / 2).max(64 << 10));
-    cf.set_max_write_buffer_number(6);
-    cf.set_target_file_size_base(32 << 20);
-    cf.set_max_bytes_for_level_base(256 << 20);
-    // Flushes are frequent (each lets the raft log shrink), so level 0 may hold more small files before writes are
-    // slowed down.
-    cf.set_level_zero_file_num_compaction_trigger(4);
-    cf.set_level_zero_slowdown_writes_trigger(32);
-    cf.set_level_zero_stop_writes_trigger(64);
-    // A filter over the memtable makes lookups of missing keys cheap there too.
-    cf.set_memtable_prefix_bloom_ratio(0.02);
-    cf.set_memtable_whole_key_filtering(true);
-    // Every range deletion in a memtable makes the next reader sort all of them again: flush before there are many.
-    // SAFETY: the options are live, and the call sets one number in them.
-    unsafe { ffi::rocksdb_options_set_memtable_max_range_deletions(cf.as_raw_ptr(), MEMTABLE_RANGE_DELETIONS_MAX) };
-    cf
-}
-
-/// The cursor of RocksDB; see [`Cursor`].
-struct RocksCursor<'a> {
-    /// `None` if the bounds are empty.
-    iterator: Option<DBRawIterator<'a>>,
-    bounds: Bounds,
-    /// Whether the last move would have had to read from the disk.
-    needs_disk: bool,
-}
-
-impl<'a> RocksCursor<'a> {
-    fn go(&mut self, to: impl FnOnce(&mut DBRawIterator<'a>, &Bounds)) -> Result<bool> {
-        let Some(iterator) = &mut self.iterator else { return Ok(false) };
-        self.needs_disk = false;
-        to(iterator, &self.bounds);
-        if iterator.valid() {
-            return Ok(true);
-        }
-        match iterator.status() {
-            Err(error) if error.kind() == ErrorKind::Incomplete => self.needs_disk = true,
-            Err(error) => return Err(convert(&error)),
-            Ok(()) => {}
-        }
-        Ok(false)
-    }
-
-    fn is_somewhere(&self) -> bool {
-        self.iterator.as_ref().is_some_and(DBRawIterator::valid)
-    }
-}
-
-impl Cursor for RocksCursor<'_> {
-    fn seek(&mut self, key: &[u8]) -> Result<bool> {
-        self.go(|iterator, bounds| iterator.seek(key.max(&bounds.start)))
-    }
-
-    fn seek_before(&mut self, key: &[u8]) -> Result<bool> {
-        if self.bounds.are_below(key) {
-            return self.seek_last();
-        }
-        self.go(|iterator, _| {
-            iterator.seek_for_prev(key);
-            if iterator.key() == Some(key) {
-                iterator.prev();
-            }
-        })
-    }
-
-    fn seek_last(&mut self) -> Result<bool> {
-        self.go(|iterator, _| iterator.seek_to_last())
-    }
-
-    fn next(&mut self) -> Result<bool> {
-        if self.is_somewhere() { self.go(|iterator, _| iterator.next()) } else { Ok(false) }
-    }
-
-    fn back(&mut self) -> Result<bool> {
-        if self.is_somewhere() { self.go(|iterator, _| iterator.prev()) } else { Ok(false) }
-    }
-
-    fn pair(&self) -> Option<(&[u8], &[u8])> {
-        self.iterator.as_ref().and_then(DBRawIterator::item)
-    }
-
-    fn needs_disk(&self) -> bool {
-        self.needs_disk
-    }
-}
-
 /// Returns whether a batch deletes a range without an end.
 fn is_unbounded(batch: &WriteBatch) -> bool {
     batch.ops().iter().any(|op| matches!(op, Op::DeleteRange(_, _, end) if end.is_empty()))
-}
-
-/// Converts an error of RocksDB.
-fn convert(error: &rocksdb::Error) -> Error {
-    let text = error.to_string();
-    match error.kind() {
-        ErrorKind::Corruption => Error::Corruption(text),
-        _ => failed(text),
-    }
-}
-
-/// Converts an error string of RocksDB, which is null if there is no error, and frees it.
-fn said(error: *mut std::ffi::c_char) -> Result<()> {
-    if error.is_null() {
-        return Ok(());
-    }
-    // SAFETY: the string comes from RocksDB and ends in a zero byte.
-    let text = unsafe { std::ffi::CStr::from_ptr(error) }.to_string_lossy().into_owned();
-    // SAFETY: the string belongs to this function, and RocksDB's strings are freed with this call.
-    unsafe { ffi::rocksdb_free(error.cast()) };
-    Err(if text.starts_with("Corruption") { Error::Corruption(text) } else { failed(text) })
-}
-
-/// Converts an error text of the disk.
-fn failed(text: String) -> Error {
-    let full = text.contains("No space left");
-    Error::Io(if full { format!("no space left on the disk: {text}") } else { text })
 }
 
 impl Inner {
@@ -398,26 +237,29 @@ impl Inner {
     /// Returns the first key after all existing keys: those of the engine, and those that the batch puts before its
     /// operation number `at`. `None` if there is no key.
     fn beyond_last(&self, cf: Cf, batch: &WriteBatch, at: usize) -> Result<Option<Vec<u8>>> {
-        let mut iterator = self.db.raw_iterator_cf(self.cf(cf));
-        iterator.seek_to_last();
-        let stored = iterator.key();
+        let mut cursor = self.cursor(cf, (b"", b""), CursorOptions::keys_only(), ReadOptions::new(None));
+        cursor.seek_last()?;
+        let stored = cursor.pair().map(|(key, _)| key);
         let pending = batch.ops()[..at].iter().filter_map(|op| match op {
             Op::Put(of, key, _) if *of == cf => Some(&key[..]),
             _ => None,
         });
-        let beyond = pending.chain(stored).max().map(|key| [key, &[0]].concat());
-        iterator.status().map_err(|error| convert(&error))?;
-        Ok(beyond)
+        Ok(pending.chain(stored).max().map(|key| [key, &[0]].concat()))
     }
 
-    fn translate(&self, batch: &WriteBatch) -> Result<rocksdb::WriteBatch> {
+    /// Translates a batch. Returns also whether it ends the mark of `rocks/plain.rs`.
+    fn translate(&self, batch: &WriteBatch) -> Result<(rocksdb::WriteBatch, bool)> {
+        let mut ends_mark = false;
         let mut cfs: [Option<&ColumnFamily>; Cf::ALL.len()] = [None; Cf::ALL.len()];
         let mut out = rocksdb::WriteBatch::with_capacity_bytes(16 + batch.bytes() + batch.len() * 12);
         for (at, op) in batch.ops().iter().enumerate() {
             let (Op::Put(cf, ..) | Op::Delete(cf, ..) | Op::DeleteRange(cf, ..)) = op;
             let handle = *cfs[*cf as usize].get_or_insert_with(|| self.cf(*cf));
             match op {
-                Op::Put(_, key, value) => out.put_cf(handle, key, value),
+                Op::Put(cf, key, value) => {
+                    ends_mark |= self.ends_mark(*cf, value);
+                    out.put_cf(handle, key, value);
+                }
                 Op::Delete(_, key) => out.delete_cf(handle, key),
                 Op::DeleteRange(_, start, end) if end.is_empty() => {
                     if let Some(end) = self.beyond_last(*cf, batch, at)?
@@ -431,21 +273,40 @@ impl Inner {
                 Op::DeleteRange(..) => {}
             }
         }
-        Ok(out)
+        let unmark = self.unmark(ends_mark);
+        if let Some(Op::Delete(cf, key)) = &unmark {
+            out.delete_cf(self.cf(*cf), key);
+        }
+        Ok((out, unmark.is_some()))
+    }
+
+    /// Notes what follows from a batch that was written.
+    fn written(&self, batch: &WriteBatch, unmarked: bool) {
+        if unmarked {
+            self.unmarked();
+        }
+        self.reclaim.note(batch);
+    }
+
+    /// Looks a key up; see [`look_up`].
+    fn look_up<T>(
+        &self,
+        cf: Cf,
+        key: &[u8],
+        options: &ReadOptions,
+        read: impl FnOnce(&[u8]) -> T,
+    ) -> Result<Option<Option<T>>> {
+        look_up(&self.db, self.cf(cf), key, options, read)
     }
 
     fn get(&self, cf: Cf, key: &[u8], options: &ReadOptions) -> Result<Option<Bytes>> {
-        let pinned = self.db.get_pinned_cf_opt(self.cf(cf), key, options).map_err(|error| convert(&error))?;
-        Ok(pinned.map(|value| Bytes::copy_from_slice(&value)))
+        let found = self.look_up(cf, key, options, Bytes::copy_from_slice)?;
+        found.ok_or_else(|| Error::Io("RocksDB did not wait for the disk, although it was not told so".into()))
     }
 
     /// Like [`Inner::get`], with options that forbid reading from the disk.
     fn get_cached(&self, cf: Cf, key: &[u8], options: &ReadOptions) -> Result<Cached> {
-        match self.db.get_pinned_cf_opt(self.cf(cf), key, options) {
-            Ok(found) => Ok(Cached::Known(found.map(|value| Bytes::copy_from_slice(&value)))),
-            Err(error) if error.kind() == ErrorKind::Incomplete => Ok(Cached::OnDisk),
-            Err(error) => Err(convert(&error)),
-        }
+        self.look_up(cf, key, options, Bytes::copy_from_slice).map(cached)
     }
 
     /// Calls `read` with the view for reads without a snapshot: `None` for the current state, or the state before the
@@ -461,7 +322,10 @@ impl Inner {
         if batch.is_empty() {
             return Ok(());
         }
-        self.db.write_opt(self.translate(batch)?, &self.write_options).map_err(|error| convert(&error))
+        let (translated, unmarks) = self.translate(batch)?;
+        self.db.write_opt(translated, &self.write_options).map_err(|error| convert(&error))?;
+        self.written(batch, unmarks);
+        Ok(())
     }
 
     /// Returns a cursor that is confined to `[start, end)`.
@@ -470,25 +334,13 @@ impl Inner {
         cf: Cf,
         (start, end): (&[u8], &[u8]),
         how: CursorOptions,
-        mut options: ReadOptions,
+        options: ReadOptions,
     ) -> Box<dyn Cursor + '_> {
+        // The engine's own keys are after all others.
+        let own: &[u8] = &[0xff];
+        let end = if cf == Cf::Meta && (end.is_empty() || end > own) { own } else { end };
         let bounds = Bounds { start: Bytes::copy_from_slice(start), end: Bytes::copy_from_slice(end) };
-        options.fill_cache(how.fill_cache);
-        if how.read_ahead_bytes > 0 {
-            options.set_readahead_size(how.read_ahead_bytes);
-        }
-        if !how.may_wait {
-            options = cached(options);
-        }
-        if !end.is_empty() {
-            options.set_iterate_upper_bound(end);
-        }
-        if !start.is_empty() {
-            options.set_iterate_lower_bound(start);
-        }
-        // RocksDB does not define the behaviour of bounds that exclude each other.
-        let iterator = (!bounds.is_empty()).then(|| self.db.raw_iterator_cf_opt(self.cf(cf), options));
-        Box::new(RocksCursor { iterator, bounds, needs_disk: false })
+        Box::new(RocksCursor::new(&self.db, self.cf(cf), bounds, how, options))
     }
 
     /// Calls RocksDB's flush of all column families.
@@ -568,7 +420,7 @@ impl Inner {
     }
 
     /// Returns a numeric property of a column family.
-    fn property(&self, cf: Cf, name: &property::PropName) -> Result<u64> {
+    fn property(&self, cf: Cf, name: &CStr) -> Result<u64> {
         let value = self.db.property_int_value_cf(self.cf(cf), name).map_err(|error| convert(&error))?;
         value.ok_or_else(|| Error::Io(format!("RocksDB does not provide {name:?} of {}", cf.name())))
     }
@@ -587,7 +439,7 @@ impl Read for RocksEngine {
 
     fn cursor(&self, cf: Cf, start: &[u8], end: &[u8], how: CursorOptions) -> Result<Box<dyn Cursor + '_>> {
         // The cursor's view is fixed from here on.
-        let options = |before: Option<&Frozen>| before.map_or_else(ReadOptions::default, Frozen::scan_options);
+        let options = |before: Option<&Frozen>| before.map_or_else(|| ReadOptions::new(None), Frozen::scan_options);
         self.inner.now(|before| Ok(self.inner.cursor(cf, (start, end), how, options(before))))
     }
 }
@@ -608,9 +460,11 @@ impl KvEngine for RocksEngine {
         } else {
             _shared = inner.writers.read().unwrap_or_else(PoisonError::into_inner);
         }
-        let translated = inner.translate(batch)?;
+        let (translated, unmarks) = inner.translate(batch)?;
         let written = inner.db.write_opt(translated, &inner.write_options);
-        written.map_err(|error| inner.stop("write", convert(&error)))
+        written.map_err(|error| inner.stop("write", convert(&error)))?;
+        inner.written(batch, unmarks);
+        Ok(())
     }
 
     fn try_write(&self, batch: &WriteBatch) -> Result<bool> {
@@ -625,9 +479,12 @@ impl KvEngine for RocksEngine {
             let Ok(shared) = inner.writers.try_read() else { return Ok(false) };
             _shared = shared;
         }
-        let translated = inner.translate(batch)?;
+        let (translated, unmarks) = inner.translate(batch)?;
         match inner.db.write_opt(translated, &inner.impatient_options) {
-            Ok(()) => Ok(true),
+            Ok(()) => {
+                inner.written(batch, unmarks);
+                Ok(true)
+            }
             Err(error) if error.kind() == ErrorKind::Incomplete => Ok(false),
             Err(error) => Err(inner.stop("write", convert(&error))),
         }
@@ -659,35 +516,11 @@ impl KvEngine for RocksEngine {
     }
 
     fn approximate_bytes(&self, cf: Cf, start: &[u8], end: &[u8]) -> Result<u64> {
-        // Keys that start with 64 bytes of 0xff may be missed by an estimate.
-        let end = if end.is_empty() { &[0xff; 64] } else { end };
-        if start >= end {
-            return Ok(0);
-        }
-        let flags = ffi::rocksdb_size_approximation_flags_include_memtable
-            | ffi::rocksdb_size_approximation_flags_include_files;
-        let mut bytes = 0;
-        let mut error = ptr::null_mut();
-        // SAFETY: the database and the handle live as long as `inner`; the call reads one range, writes one size, and
-        // sets `error` to null or to a string that this function must free.
-        unsafe {
-            ffi::rocksdb_approximate_sizes_cf_with_flags(
-                self.inner.db.as_raw_ptr(),
-                self.inner.cf(cf).inner(),
-                1,
-                &start.as_ptr().cast(),
-                &start.len(),
-                &end.as_ptr().cast(),
-                &end.len(),
-                flags as u8,
-                &mut bytes,
-                &mut error,
-            );
-        }
-        said(error).map(|()| bytes)
+        self.inner.bytes(cf, start, end)
     }
 
-    /// RocksDB estimates the keys of a column family, not of a range: the range gets a share proportional to its bytes.
+    /// RocksDB estimates the keys of a column family, not of a range: the range gets a share proportional to its bytes
+    /// in tables and in memory.
     fn approximate_keys(&self, cf: Cf, start: &[u8], end: &[u8]) -> Result<u64> {
         let inner = &*self.inner;
         let count = inner.db.property_int_value_cf(inner.cf(cf), property::ESTIMATE_NUM_KEYS);
@@ -695,17 +528,13 @@ impl KvEngine for RocksEngine {
         if keys == 0 || (start.is_empty() && end.is_empty()) {
             return Ok(keys);
         }
-        let all = self.approximate_bytes(cf, b"", b"")?;
-        let here = self.approximate_bytes(cf, start, end)?.min(all);
+        let flags = ffi::rocksdb_size_approximation_flags_include_memtable
+            | ffi::rocksdb_size_approximation_flags_include_files;
+        let all = inner.table_bytes(cf, b"", b"", flags)?;
+        let here = inner.table_bytes(cf, start, end, flags)?.min(all);
         // The product of two u64 sizes needs a u128.
         Ok(if all == 0 { 0 } else { (u128::from(keys) * u128::from(here) / u128::from(all)) as u64 })
     }
-}
-
-/// Returns options of reads that must not wait for the disk.
-fn cached(mut options: ReadOptions) -> ReadOptions {
-    options.set_read_tier(ReadTier::BlockCache);
-    options
 }
 
 /// The database at one position of the write sequence. Its holder must drop it before the database.
@@ -713,7 +542,7 @@ struct Frozen {
     // Fields are dropped in this order. Options are created on demand, because most views serve a single read.
     options: OnceLock<ReadOptions>,
     cached_options: OnceLock<ReadOptions>,
-    snapshot: Snapshot<'static>,
+    at: Position<'static>,
 }
 
 impl Frozen {
@@ -721,7 +550,7 @@ impl Frozen {
         // SAFETY: the database is behind an Arc, so it does not move, and both holders, `RocksSnapshot` and `Inner`,
         // drop this view before it. The extended lifetime never leaves this file.
         let db: &'static DB = unsafe { &*ptr::from_ref(db) };
-        Frozen { options: OnceLock::new(), cached_options: OnceLock::new(), snapshot: db.snapshot() }
+        Frozen { options: OnceLock::new(), cached_options: OnceLock::new(), at: Position::new(db) }
     }
 
     fn options(&self) -> &ReadOptions {
@@ -729,13 +558,11 @@ impl Frozen {
     }
 
     fn cached_options(&self) -> &ReadOptions {
-        self.cached_options.get_or_init(|| cached(self.scan_options()))
+        self.cached_options.get_or_init(|| self.scan_options().in_memory())
     }
 
     fn scan_options(&self) -> ReadOptions {
-        let mut options = ReadOptions::default();
-        options.set_snapshot(&self.snapshot);
-        options
+        ReadOptions::new(Some(&self.at))
     }
 }
 
@@ -749,7 +576,7 @@ pub struct RocksSnapshot {
 
 impl fmt::Debug for RocksSnapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sequence = self.frozen.snapshot.sequence_number();
+        let sequence = self.frozen.at.sequence_number();
         f.debug_struct("RocksSnapshot").field("sequence", &sequence).finish_non_exhaustive()
     }
 }
@@ -765,5 +592,9 @@ impl Read for RocksSnapshot {
 
     fn cursor(&self, cf: Cf, start: &[u8], end: &[u8], how: CursorOptions) -> Result<Box<dyn Cursor + '_>> {
         Ok(self.inner.cursor(cf, (start, end), how, self.frozen.scan_options()))
+    }
+
+    fn left_out_are_plain(&self, may_wait: bool) -> Result<bool> {
+        self.inner.has_mark(if may_wait { self.frozen.options() } else { self.frozen.cached_options() })
     }
 }

@@ -87,6 +87,8 @@ options! {
         ttl: TtlConfig = TtlConfig::default();
         /// See [`RegionsConfig`].
         regions: RegionsConfig = RegionsConfig::default();
+        /// Values of the default column family.
+        values: ValuesConfig = ValuesConfig::default();
         /// Logging.
         log: LogConfig = LogConfig::default();
     }
@@ -218,6 +220,15 @@ options! {
 }
 
 options! {
+    /// Values of the default column family.
+    ValuesConfig in "values." {
+        /// Bytes from which a value is stored apart from its key, in blob files; 0: never. Applies to what is written,
+        /// flushed or compacted from then on; existing values stay where they are, and readable.
+        separate_from: u64 = 32 << 10, 0..=1 << 30;
+    }
+}
+
+options! {
     /// Values with a time to live.
     TtlConfig in "ttl." {
         /// Milliseconds between two rounds of collecting expired values; 0: never. A round scans every region that is
@@ -297,6 +308,7 @@ impl Config {
             PdConfig::OPTIONS,
             TtlConfig::OPTIONS,
             RegionsConfig::OPTIONS,
+            ValuesConfig::OPTIONS,
             LogConfig::OPTIONS,
         ];
         sections.into_iter().flatten()

@@ -9,7 +9,7 @@
 use bytes::Bytes;
 
 use crate::codec::raw;
-use crate::engine::{Cf, Read, Visit, WriteBatch};
+use crate::engine::{Cf, CursorOptions, Read, Visit, WriteBatch};
 use crate::types::Result;
 use crate::types::limits::{COLLECT_KEY_BYTES_FULL, COLLECT_KEYS_MAX, COLLECT_LOOK_BYTES_FULL, COLLECT_LOOKS_MAX};
 
@@ -61,7 +61,9 @@ pub struct Page {
 /// The engine's errors.
 pub fn page(read: &dyn Read, cf: Cf, start: &[u8], end: &[u8], now_s: u64) -> Result<Page> {
     let (mut page, mut looks, mut bytes, mut key_bytes) = (Page::default(), 0, 0, 0);
-    read.scan_once(cf, start, end, &mut |key, stored| {
+    // Large values are left out if none of them can expire; what is left out has no expiry below.
+    let options = CursorOptions { keys_only: read.left_out_are_plain(true)?, ..CursorOptions::once(cf) };
+    read.scan_with(cf, (start, end), false, options, &mut |key, stored| {
         let full = looks >= COLLECT_LOOKS_MAX
             || bytes >= COLLECT_LOOK_BYTES_FULL
             || (looks > 0 && crate::buggify!("region.short-look"));

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::engine::Cf;
+use crate::engine::{Cf, KvEngine};
 use crate::proto::armilla::raft::{Collect, CommandHeader, region_command::Op};
 use crate::region::{command, ttl};
 use crate::replica::{Handle, PeerView};
@@ -94,7 +94,7 @@ impl Collector {
             let mut from = view.region().start_key.clone();
             loop {
                 let region = view.region();
-                let engine = self.handle.engine().clone();
+                let snapshot = self.handle.engine().snapshot();
                 let now_ms = self.pd_time.earliest_ms(self.handle.clock());
                 let now_ms = now_ms
                     .ok_or_else(|| Error::Timeout("the placement driver has not reported its time recently".into()))?;
@@ -102,7 +102,7 @@ impl Collector {
                 probe::emit(|| Probe::Note { store, what: "collects-by", a: now_ms, b: 0, data: Default::default() });
                 let now_s = (now_ms / 1000).saturating_sub(self.grace.as_secs());
                 let end = region.end_key.clone();
-                let page = cpu::run_long(move || ttl::page(&engine, cf, &from, &end, now_s)).await?;
+                let page = cpu::run_long(move || ttl::page(&snapshot, cf, &from, &end, now_s)).await?;
                 timed |= page.timed;
                 // With a backlog, values are removed faster than they can be written.
                 let pause = if page.expired.len() < COLLECT_KEYS_MAX { PAUSE } else { PAUSE_OF_BACKLOG };

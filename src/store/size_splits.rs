@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::engine::{Cf, Cursor, CursorOptions, KvEngine};
+use crate::engine::{Cf, CursorOptions, KvEngine, key_at};
 use crate::rt::cpu;
 use crate::rt::sync::watch;
-use crate::types::limits::{KEY_SEARCH_STEPS_MAX, SIZE_SPLIT_KEYS_MAX};
+use crate::types::limits::SIZE_SPLIT_KEYS_MAX;
 use crate::types::{GroupId, Region, Result, region};
 
 use super::heartbeat::Size;
@@ -82,61 +82,13 @@ fn split_keys(engine: &impl KvEngine, region: &Region, pieces: u64) -> Result<Ve
     let Some((cf, bytes)) = largest else { return Ok(Vec::new()) };
     let mut keys = Vec::new();
     for piece in 1..pieces {
-        keys.extend(key_at(engine, cf, region, bytes / pieces * piece)?);
+        let options = CursorOptions { fill_cache: false, ..CursorOptions::keys_only() };
+        let mut cursor = engine.cursor(cf, start, end, options)?;
+        let before = |key: &[u8]| engine.approximate_bytes(cf, start, key);
+        keys.extend(key_at(&mut *cursor, start, bytes / pieces * piece, before)?);
     }
     keys.dedup();
     Ok(keys)
-}
-
-/// Returns a key of the region before which it has about `target` bytes; `None` if there is none but its first key.
-fn key_at(engine: &impl KvEngine, cf: Cf, region: &Region, target: u64) -> Result<Option<Bytes>> {
-    let (start, end) = (&region.start_key, &region.end_key);
-    let options = CursorOptions { fill_cache: false, ..CursorOptions::default() };
-    let mut cursor = engine.cursor(cf, start, end, options)?;
-    cursor.seek(start)?;
-    let Some(mut low) = key_of(&*cursor) else { return Ok(None) };
-    cursor.seek_last()?;
-    let Some(mut high) = key_of(&*cursor) else { return Ok(None) };
-    // Each step halves the distance of the two as numbers; those with a long common prefix take as many as any others.
-    for _ in 0..KEY_SEARCH_STEPS_MAX {
-        let middle = middle(&low, &high);
-        cursor.seek(&middle)?;
-        let mut key = key_of(&*cursor).filter(|key| *key < high);
-        if key.is_none() {
-            cursor.seek_before(&middle)?;
-            key = key_of(&*cursor).filter(|key| *key > low);
-        }
-        let Some(key) = key else { break };
-        if engine.approximate_bytes(cf, start, &key)? < target { low = key } else { high = key }
-    }
-    Ok(Some(high).filter(|key| key > start))
-}
-
-fn key_of(cursor: &dyn Cursor) -> Option<Bytes> {
-    cursor.pair().map(|(key, _)| Bytes::copy_from_slice(key))
-}
-
-/// Returns the byte string halfway between two, as fractions; it is larger than `low` if `low` is smaller than `high`.
-fn middle(low: &[u8], high: &[u8]) -> Vec<u8> {
-    let digits = low.len().max(high.len()) + 1;
-    let digit = |of: &[u8], at: usize| u16::from(of.get(at).copied().unwrap_or(0));
-    let mut sum = vec![0_u16; digits];
-    let mut carry = 0;
-    for at in (0..digits).rev() {
-        let both = digit(low, at) + digit(high, at) + carry;
-        (sum[at], carry) = (both & 0xff, both >> 8);
-    }
-    let mut rest = carry;
-    let half = |digit: &u16| {
-        let value = rest << 8 | digit;
-        rest = value & 1;
-        (value >> 1) as u8
-    };
-    let mut middle: Vec<u8> = sum.iter().map(half).collect();
-    while middle.last() == Some(&0) && middle.len() > low.len() {
-        middle.pop();
-    }
-    middle
 }
 
 #[cfg(test)]
@@ -154,14 +106,6 @@ mod tests {
         }
         engine.write(&batch).expect("a write");
         engine
-    }
-
-    #[test]
-    fn the_middle_is_between() {
-        for (low, high) in [("a", "b"), ("a", "c"), ("", "z"), ("abc", "abd"), ("abc", "abcd"), ("user1", "user2")] {
-            let middle = middle(low.as_bytes(), high.as_bytes());
-            assert!(low.as_bytes() < &middle[..] && &middle[..] < high.as_bytes(), "{low} {high}: {middle:?}");
-        }
     }
 
     #[test]

@@ -91,6 +91,25 @@ pub const SPLIT_KEYS_MAX: usize = 256;
 pub const SIBLINGS_MAX: usize = 10;
 /// How many keys a search for a split key looks at.
 pub const KEY_SEARCH_STEPS_MAX: usize = 64;
+/// How many keys of a range are counted one by one in order to estimate its size; more are counted in samples.
+pub const PROFILE_KEYS_MAX: usize = 16 << 10;
+/// How many values in blob files are read for their length in order to estimate the size of a range.
+pub const PROFILE_SAMPLES_MAX: usize = 64;
+/// After this many bytes of values no more of them are read.
+pub const PROFILE_READ_BYTES_FULL: u64 = 16 << 20;
+/// From how many places of a range keys are counted in samples.
+pub const PROFILE_PIECES_MAX: usize = 16;
+/// How many keys a sample has.
+pub const PROFILE_PIECE_KEYS_MAX: usize = 1024;
+/// How often an estimate of the values in blob files is used before it is made again.
+pub const PROFILE_USES_MAX: u32 = 64;
+/// How many such estimates are kept.
+pub const PROFILES_MAX: usize = 16 << 10;
+/// How many deleted ranges wait for the compaction that frees their blobs.
+pub const RECLAIM_RANGES_MAX: usize = 1024;
+/// The least number of bytes from which values may be put into blob files: below, the reference to a value would cost
+/// more than it saves.
+pub const SEPARATE_BYTES_MIN: u64 = 1 << 10;
 /// At how many keys a region that is too large is split at once.
 pub const SIZE_SPLIT_KEYS_MAX: usize = 16;
 /// How many IDs the placement driver gives out at once.

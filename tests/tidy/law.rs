@@ -74,8 +74,10 @@ pub const FORBIDDEN: &[(&str, &str)] = &[
 ];
 
 /// Lines that may break [`FORBIDDEN`]: (file, name, reason).
-pub const ALLOWED: &[(&str, &str, &str)] =
-    &[("src/engine/rocks/stage.rs", "std::fs", "files beside RocksDB's own, which the simulator does not have either")];
+pub const ALLOWED: &[(&str, &str, &str)] = &[
+    ("src/engine/rocks/stage.rs", "std::fs", "files beside RocksDB's own, which the simulator does not have either"),
+    ("src/engine/rocks/reclaim.rs", "std::thread", "a thread beside RocksDB's own, which the simulator does not have"),
+];
 
 /// The numbers of code lines at which a file is listed, and at which it fails.
 pub const LINES_LISTED: usize = 500;

@@ -123,6 +123,7 @@ pub fn engine_storage(config: &armilla::node::Config, open_files_max: u32) -> ar
         write_buffer_bytes: engine.write_buffer_mib << 20,
         max_open_files: asked,
         background_jobs: engine.background_jobs,
-        create: true,
+        separate_from: config.values.separate_from,
+        ..armilla::engine::RocksOptions::default()
     }
 }

@@ -27,7 +27,9 @@ use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use librocksdb_sys as ffi;
 use rocksdb::{AsColumnFamilyRef as _, AsRawPtr as _};
 
-use super::{Frozen, Inner, RocksStaged, said, stage};
+use super::error::said;
+use super::reads::ReadOptions;
+use super::{Frozen, Inner, RocksStaged, stage};
 use crate::engine::{Cf, CfRange, CursorOptions, Op, WriteBatch};
 use crate::types::{Error, Result};
 
@@ -124,12 +126,18 @@ impl Inner {
         self.writable()?;
         self.flush_now().map_err(|error| self.stop("flush", error))?;
         let files = &staged.files;
-        let intent = Intent { ranges: ranges.to_vec(), files: files.names.clone(), meta: meta.clone() };
+        let mut intent = Intent { ranges: ranges.to_vec(), files: files.names.clone(), meta: meta.clone() };
         files.need(true);
         let held = self.writers.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(unmark) = self.unmark(staged.ends_mark) {
+            intent.meta.push(unmark);
+        }
         let done = self.carry_out(&intent, true);
         drop(held);
         done.and_then(|()| self.flush_now()).map_err(|error| self.stop("ingest", error))?;
+        if staged.ends_mark {
+            self.unmarked();
+        }
         files.need(false);
         Ok(())
     }
@@ -183,8 +191,8 @@ impl Inner {
         Ok(())
     }
 
-    fn has_keys(&self, cf: Cf, start: &[u8], end: &[u8]) -> Result<bool> {
-        self.cursor(cf, (start, end), CursorOptions::default(), rocksdb::ReadOptions::default()).seek(start)
+    pub(super) fn has_keys(&self, cf: Cf, start: &[u8], end: &[u8]) -> Result<bool> {
+        self.cursor(cf, (start, end), CursorOptions::keys_only(), ReadOptions::new(None)).seek(start)
     }
 
     fn take_files(&self, cf: Cf, intent: &Intent) -> Result<()> {

@@ -16,7 +16,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rocksdb::{Options, SstFileWriter};
 
-use super::{BLOCK_BYTES, Inner, convert, failed};
+use super::Inner;
+use super::error::{convert, failed};
+use super::options::BLOCK_BYTES;
 use crate::engine::{Cf, Stager, in_order};
 use crate::types::limits::{STAGED_FILE_BYTES_MAX, STAGED_FILE_INDEX_BYTES_MAX, STAGED_FILE_KEYS_MAX};
 use crate::types::{Error, Result};
@@ -31,6 +33,7 @@ pub struct RocksStager {
     files: Files,
     last: [Option<Vec<u8>>; Cf::ALL.len()],
     number: u64,
+    ends_mark: bool,
     inner: Arc<Inner>,
 }
 
@@ -68,6 +71,8 @@ impl Open {
 /// Finished files of a [`RocksStager`].
 pub struct RocksStaged {
     pub(super) files: Files,
+    /// Whether a value ends the mark of `rocks/plain.rs`.
+    pub(super) ends_mark: bool,
     pub(super) inner: Arc<Inner>,
 }
 
@@ -135,7 +140,7 @@ impl RocksStager {
         }
         let number = inner.stagers.fetch_add(1, Ordering::Relaxed);
         let files = Files { directory, names: Vec::new(), needed: AtomicBool::new(false) };
-        Ok(RocksStager { open: None, files, last: Default::default(), number, inner })
+        Ok(RocksStager { open: None, files, last: Default::default(), number, ends_mark: false, inner })
     }
 
     fn begin(&mut self, cf: Cf) -> Result<()> {
@@ -172,6 +177,7 @@ impl Stager for RocksStager {
             self.end()?;
             self.begin(cf)?;
         }
+        self.ends_mark |= self.inner.ends_mark(cf, value);
         self.open.as_mut().expect("a file was begun").put(key, value)
     }
 
@@ -180,7 +186,7 @@ impl Stager for RocksStager {
         if !self.files.names.is_empty() {
             sync_directory(&self.files.directory)?;
         }
-        Ok(RocksStaged { files: self.files, inner: self.inner })
+        Ok(RocksStaged { files: self.files, ends_mark: self.ends_mark, inner: self.inner })
     }
 }
 

@@ -44,18 +44,40 @@ impl Home for SimStorage {
 /// flush.)
 #[cfg(not(madsim))]
 pub(in crate::engine) struct RocksHome {
-    directory: tempfile::TempDir,
+    pub directory: tempfile::TempDir,
+    /// Bytes from which values are apart from their keys.
+    pub separate_from: u64,
+    /// How long a deleted range waits until its blobs are freed.
+    pub reclaim_after: std::time::Duration,
 }
 
 #[cfg(not(madsim))]
 impl RocksHome {
     pub(in crate::engine) fn new() -> RocksHome {
-        RocksHome { directory: tempfile::tempdir().expect("a temporary directory") }
+        let RocksOptions { separate_from, reclaim_after, .. } = RocksOptions::default();
+        RocksHome { directory: tempfile::tempdir().expect("a temporary directory"), separate_from, reclaim_after }
     }
 
-    fn options(&self) -> RocksOptions {
-        let path = self.directory.path().to_owned();
-        RocksOptions { path, block_cache_bytes: 1 << 20, write_buffer_bytes: 8 << 20, ..RocksOptions::default() }
+    /// Creates a home whose engine stores all values but empty ones apart from their keys.
+    pub(in crate::engine) fn with_values_apart() -> RocksHome {
+        RocksHome { separate_from: 1, ..RocksHome::new() }
+    }
+
+    pub(in crate::engine) fn options(&self) -> RocksOptions {
+        RocksOptions {
+            path: self.directory.path().to_owned(),
+            block_cache_bytes: 1 << 20,
+            write_buffer_bytes: 8 << 20,
+            separate_from: self.separate_from,
+            reclaim_after: self.reclaim_after,
+            ..RocksOptions::default()
+        }
+    }
+
+    /// Returns the bytes of the files whose names end like this.
+    pub(in crate::engine) fn file_bytes(&self, ending: &str) -> u64 {
+        let files = listing(self.directory.path()).into_iter();
+        files.filter(|(name, _)| name.to_string_lossy().ends_with(ending)).filter_map(|(_, length)| length).sum()
     }
 }
 

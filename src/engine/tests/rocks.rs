@@ -71,7 +71,8 @@ fn what_is_on_disk_alone_is_not_waited_for() {
             pairs += 1;
             Visit::More
         };
-        let ended = snapshot.scan_in_memory(Cf::RawDefault, (&[], &[]), reverse, &mut visit).unwrap();
+        let how = CursorOptions::in_memory();
+        let ended = snapshot.scan_with(Cf::RawDefault, (&[], &[]), reverse, how, &mut visit).unwrap();
         (ended, pairs)
     };
     assert_eq!((whole(false), whole(true)), ((false, 0), (false, 0)), "nor scanned");
@@ -111,6 +112,10 @@ fn damage_is_corruption() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|extension| extension == "sst") {
             let mut bytes = std::fs::read(&path).unwrap();
+            if bytes.len() < 10_000 {
+                // The engine's own mark.
+                continue;
+            }
             let middle = bytes.len() / 2;
             bytes[middle] ^= 1;
             std::fs::write(&path, bytes).unwrap();

@@ -285,6 +285,12 @@ fn scripts_for_every_engine_hold_for_rocksdb() {
     check("", false, RocksHome::new, |_, _| None);
 }
 
+#[cfg(not(madsim))]
+#[test]
+fn scripts_for_every_engine_hold_for_rocksdb_with_values_apart() {
+    check("", false, RocksHome::with_values_apart, |_, _| None);
+}
+
 #[test]
 fn scripts_for_the_simulators_engine_hold() {
     check("sim", true, SimStorage::new, |home, words| {

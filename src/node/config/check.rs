@@ -2,7 +2,8 @@
 
 use crate::pd::LABEL_REPLACED_BY;
 use crate::types::limits::{
-    FIRST_REGIONS_MAX, LOCATION_LABELS_MAX, SPLIT_KEYS_BYTES_MAX, STORE_LABEL_BYTES_MAX, STORE_LABELS_MAX,
+    FIRST_REGIONS_MAX, LOCATION_LABELS_MAX, SEPARATE_BYTES_MIN, SPLIT_KEYS_BYTES_MAX, STORE_LABEL_BYTES_MAX,
+    STORE_LABELS_MAX,
 };
 
 use super::{Config, ConfigError, MIB_MAX};
@@ -92,6 +93,14 @@ pub(super) fn validate(config: &Config) -> Result<(), ConfigError> {
     config.pd.check_bounds()?;
     config.ttl.check_bounds()?;
     config.regions.check_bounds()?;
+    config.values.check_bounds()?;
+    let from = config.values.separate_from;
+    if (1..SEPARATE_BYTES_MIN).contains(&from) {
+        return refuse(format!(
+            "values.separate_from = {from}: must be at least {SEPARATE_BYTES_MIN} (bytes), or 0 to store no value apart \
+             from its key"
+        ));
+    }
     config.log.check_bounds()?;
     log_level(&config.log.level)?;
     let interval_ms = config.ttl.collect_interval_ms;

@@ -123,6 +123,16 @@ fn numbers_that_do_not_fit_together() {
     assert!(refused(|c| c.raft.election_ticks = 5).contains("lease"));
     assert!(refused(|c| c.raft.tick_ms = 0).contains("raft.tick_ms"));
     assert!(refused(|c| c.ttl.collect_interval_ms = 5).contains("ttl.collect_interval_ms"));
+    // Also somebody who takes it for KiB.
+    for bytes in [1, 32, 1023] {
+        let error = refused(|c| c.values.separate_from = bytes);
+        assert!(error.contains("values.separate_from") && error.contains("at least 1024 (bytes), or 0"), "{error}");
+    }
+    for bytes in [0, 1024] {
+        let mut config = fine();
+        config.values.separate_from = bytes;
+        config.validate().unwrap();
+    }
     assert!(refused(|c| c.raft.log_soft_max_kib = 1).contains("two segments"));
     assert!(refused(|c| c.raft.log_lag_entries_max = 1).contains("log_keep_entries"));
     assert!(refused(|c| c.pd_members = 2).contains("1, 3, 5 or 7"));
@@ -142,7 +152,7 @@ fn numbers_that_do_not_fit_together() {
 #[test]
 fn numbers_that_are_too_large() {
     type Change = fn(&mut Config);
-    let changes: [(&str, Change); 13] = [
+    let changes: [(&str, Change); 14] = [
         // At and beyond the log's own assertion.
         ("raft.log_segment_kib", |c| {
             c.raft.log_segment_kib = 1 << 21;
@@ -159,6 +169,7 @@ fn numbers_that_are_too_large() {
         ("raft.log_soft_max_kib", |c| c.raft.log_soft_max_kib = u64::MAX),
         ("pd.store_heartbeat_ms", |c| c.pd.store_heartbeat_ms = u64::MAX),
         ("pd.store_alive_ms", |c| c.pd.store_alive_ms = u64::MAX),
+        ("values.separate_from", |c| c.values.separate_from = u64::MAX),
         ("engine.block_cache_mib", |c| c.engine.block_cache_mib = usize::MAX),
     ];
     for (key, change) in changes {

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 
 use crate::codec::raw;
-use crate::engine::{Cf, Read, Visit};
+use crate::engine::{Cf, CursorOptions, Read, Visit};
 use crate::proto::kvrpcpb::{
     Context, KeyRange, KvPair, RawBatchScanRequest, RawBatchScanResponse, RawScanRequest, RawScanResponse,
 };
@@ -215,9 +215,13 @@ impl Page {
         if limit == 0 {
             return Ok(true);
         }
+        let may_wait = from == Source::Anywhere;
+        // Without large values if they are not needed to know which keys have expired.
+        let keys_only = self.key_only && read.left_out_are_plain(may_wait)?;
+        let options = CursorOptions { may_wait, keys_only, ..CursorOptions::default() };
         let full = self.lengths.len() + limit;
         let mut failed = None;
-        let mut visit = |key: &[u8], stored: &[u8]| match self.add(key, stored) {
+        let mut visit = |key: &[u8], stored: &[u8]| match self.add(key, stored, keys_only) {
             Ok(()) if self.lengths.len() == full => Visit::Stop,
             Ok(()) => Visit::More,
             Err(error) => {
@@ -226,16 +230,13 @@ impl Page {
             }
         };
         let (start, end) = window;
-        let whole = match from {
-            Source::Memory => read.scan_in_memory(cf, (start, end), reverse, &mut visit)?,
-            Source::Anywhere if reverse => read.scan_reverse(cf, start, end, &mut visit).map(|()| true)?,
-            Source::Anywhere => read.scan(cf, start, end, &mut visit).map(|()| true)?,
-        };
+        let whole = read.scan_with(cf, (start, end), reverse, options, &mut visit)?;
         failed.map_or(Ok(whole), Err)
     }
 
-    fn add(&mut self, key: &[u8], stored: &[u8]) -> Result<()> {
-        let (len, expires) = raw::decode(stored)?;
+    /// Adds a pair that is not expired. With `keys_only`, an empty form is that of a value that was left out.
+    fn add(&mut self, key: &[u8], stored: &[u8], keys_only: bool) -> Result<()> {
+        let (len, expires) = if keys_only && stored.is_empty() { (0, None) } else { raw::decode(stored)? };
         if expires.is_some_and(|at| at <= self.now_s) {
             return Ok(());
         }
@@ -263,5 +264,103 @@ impl Page {
                 ..KvPair::default()
             })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Goal: a scan of keys finds the same keys whether large values are left out or not, also if some have expired.
+    //! Method: a reader that leaves them out, as RocksDB does if they are in files of their own.
+    use super::*;
+    use crate::engine::{Cached, Cursor, KvEngine, SimEngine, SimStorage, WriteBatch};
+    use crate::service::layer::quota::MemoryQuota;
+
+    const LARGE: usize = 100;
+
+    struct Apart<'a> {
+        engine: &'a SimEngine,
+        plain: bool,
+    }
+
+    struct Keys<'a>(Box<dyn Cursor + 'a>, bool);
+
+    impl Read for Apart<'_> {
+        fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Bytes>> {
+            self.engine.get(cf, key)
+        }
+
+        fn get_cached(&self, cf: Cf, key: &[u8]) -> Result<Cached> {
+            self.engine.get_cached(cf, key)
+        }
+
+        fn cursor(&self, cf: Cf, start: &[u8], end: &[u8], how: CursorOptions) -> Result<Box<dyn Cursor + '_>> {
+            Ok(Box::new(Keys(self.engine.cursor(cf, start, end, how)?, how.keys_only)))
+        }
+
+        fn left_out_are_plain(&self, _may_wait: bool) -> Result<bool> {
+            Ok(self.plain)
+        }
+    }
+
+    impl Cursor for Keys<'_> {
+        fn seek(&mut self, key: &[u8]) -> Result<bool> {
+            self.0.seek(key)
+        }
+        fn seek_before(&mut self, key: &[u8]) -> Result<bool> {
+            self.0.seek_before(key)
+        }
+        fn seek_last(&mut self) -> Result<bool> {
+            self.0.seek_last()
+        }
+        fn next(&mut self) -> Result<bool> {
+            self.0.next()
+        }
+        fn back(&mut self) -> Result<bool> {
+            self.0.back()
+        }
+        fn pair(&self) -> Option<(&[u8], &[u8])> {
+            let (key, value) = self.0.pair()?;
+            Some((key, if self.1 && value.len() > LARGE { &[] } else { value }))
+        }
+    }
+
+    fn scan(read: &Apart<'_>, reverse: bool, key_only: bool) -> Vec<KvPair> {
+        let quota = MemoryQuota::new(prometheus::IntGauge::new("bytes", "bytes").expect("a metric"));
+        let windows = vec![(Bytes::new(), Bytes::new())];
+        let scan = Scan { cf: Cf::RawDefault, windows, reverse, limit: 100, key_only };
+        let mut page = Page::new(100, key_only, quota.begin());
+        assert!(page.fill_all(read, &scan, Source::Anywhere).expect("a scan"));
+        page.into_pairs()
+    }
+
+    #[test]
+    fn a_scan_of_keys_leaves_expired_ones_out_wherever_their_values_are() {
+        let engine = SimEngine::open(&SimStorage::new()).expect("an engine");
+        let put = |key: &'static str, bytes: usize, expires_at_s: Option<u64>| {
+            let mut batch = WriteBatch::new();
+            batch.put(Cf::RawDefault, key, raw::encode(&vec![b'v'; bytes], expires_at_s));
+            engine.write(&batch).expect("a write");
+        };
+        let check = |plain: bool, expected: &str| {
+            let read = Apart { engine: &engine, plain };
+            for reverse in [false, true] {
+                let (found, with_values) = (scan(&read, reverse, true), scan(&read, reverse, false));
+                assert!(found.iter().map(|pair| &pair.key).eq(with_values.iter().map(|pair| &pair.key)));
+                assert!(found.iter().all(|pair| pair.value.is_empty()));
+                assert!(with_values.iter().all(|pair| !pair.value.is_empty()));
+                let mut keys: Vec<u8> = found.iter().flat_map(|pair| pair.key.clone()).collect();
+                keys.sort_unstable();
+                assert_eq!(keys, expected.as_bytes());
+            }
+        };
+        put("a", 1, None);
+        put("b", LARGE, None);
+        put("c", 1, Some(99));
+        put("d", 1, Some(101));
+        check(true, "abd");
+        // Large values that expire have to be read.
+        put("e", LARGE, Some(100));
+        put("f", LARGE, Some(101));
+        check(false, "abdf");
     }
 }
