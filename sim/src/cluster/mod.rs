@@ -80,7 +80,7 @@ enum Process {
     /// The process does not run.
     Down,
     /// The process runs or is starting.
-    Up(Incarnation),
+    Up(Box<Incarnation>),
 }
 
 /// One incarnation of a process, from its start to its end.
@@ -324,7 +324,7 @@ impl Cluster {
             let excused = machine.is_armed() || machine.full;
             let incarnation = Incarnation { excused, ..Incarnation::default() };
             let stop = incarnation.stop.clone();
-            machine.process = Process::Up(incarnation);
+            machine.process = Process::Up(Box::new(incarnation));
             machine.handle.clock().set_frozen(false);
             machine.starts += 1;
             (machine.handle.clone(), machine.home.clone(), machine.config.clone(), stop)

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use armilla::rt::task;
-use armilla::types::Region;
+use armilla::types::{Region, region};
 use bytes::Bytes;
 
 use super::{Run, SECOND, Verdict};
@@ -26,6 +26,9 @@ const SPREAD_NS: u64 = 200 * SECOND;
 const QUIET_NS: u64 = 45 * SECOND;
 /// For how long a region has a load until the placement driver knows it for certain, ns.
 const KNOWN_NS: u64 = 30 * SECOND;
+
+/// A region, and a key in it.
+type Loaded = (u64, Bytes);
 
 fn key(number: u32) -> Bytes {
     format!("h{number:02}").into()
@@ -59,7 +62,7 @@ impl Run {
         let stop = Arc::new(AtomicBool::new(false));
         self.load(admin, &steady, &stop);
         self.guard(self.now() + KNOWN_NS).await?;
-        let regions = |loaded: &[(u64, Bytes)]| loaded.iter().map(|(region, _)| *region).collect::<Vec<_>>();
+        let regions = |loaded: &[Loaded]| loaded.iter().map(|(region, _)| *region).collect::<Vec<_>>();
         let known = regions(&steady);
         self.monitor.with(|observed| observed.loads.steady = known.into_iter().collect());
         self.load(admin, &hot, &stop);
@@ -70,7 +73,7 @@ impl Run {
     }
 
     /// Starts to put the plan's load on each of these regions, until `stop` is set.
-    fn load(&self, admin: &Client, regions: &[(u64, Bytes)], stop: &Arc<AtomicBool>) {
+    fn load(&self, admin: &Client, regions: &[Loaded], stop: &Arc<AtomicBool>) {
         let per_s = u64::from(self.plan.workload.hot_per_s);
         for (number, (_, key)) in regions.iter().enumerate() {
             let (raw, world, key, stop) = (admin.raw().clone(), self.world.clone(), key.clone(), stop.clone());
@@ -148,13 +151,14 @@ impl Run {
 
     /// Returns the new regions of the node that leads most of them, and the region with the lowest ID of each other
     /// node; each with a key in it.
-    fn regions_of_one_store(&self) -> (Vec<(u64, Bytes)>, Vec<(u64, Bytes)>) {
+    fn regions_of_one_store(&self) -> (Vec<Loaded>, Vec<Loaded>) {
         let nodes = self.cluster.ids();
         self.monitor.with(|observed| {
             let led = |region: Region| {
                 let (_, node) = observed.leaders.get(&region.id)?;
                 let start = if region.start_key.is_empty() { &b"a"[..] } else { &region.start_key[..] };
-                Some((region.id, Bytes::from([start, b"~hot"].concat()), *node))
+                let key = Bytes::from([start, b"~hot"].concat());
+                region::holds(&region, &key).then_some((region.id, key, *node))
             };
             let led: Vec<(u64, Bytes, u64)> = observed.ranges.regions().into_iter().filter_map(led).collect();
             let new = |node: u64| led.iter().filter(move |(_, key, on)| *on == node && key.starts_with(b"h"));
