@@ -422,10 +422,10 @@ fn replicas_move_heal_and_leave_under_load() {
     judge(&stage, &keys, &runtime, seed, 200);
 }
 
-/// **Goal**: any node may die for good, three times in a row: nothing of the first three is left in the end. **Method**:
-/// each time another node joins first; the placement driver and the regions move to it. Then a node whose configuration
-/// and first members name only dead ones starts again, a member of the placement driver is removed by its operator, and
-/// what was written in the beginning is there.
+/// **Goal**: any node may die for good, three times in a row: nothing of the first three is left in the end.
+/// **Method**: each time another node joins first; the placement driver and the regions move to it. Then a node whose
+/// configuration and first members name only dead ones starts again, a store with a member of the placement driver is
+/// removed, and what was written in the beginning is there.
 #[test]
 fn all_first_nodes_die_for_good_one_after_the_other() {
     let dir = tempfile::tempdir().expect("a temporary folder");

@@ -179,8 +179,8 @@ options! {
         balance_leaders: bool = true;
         /// Whether to spread replicas evenly over the stores.
         balance_replicas: bool = true;
-        /// The keys of the labels that say where a store is, the largest place first, at most 5: a region's replicas are
-        /// kept as far apart as the stores allow. Equal on all nodes.
+        /// The keys of the labels that say where a store is, the largest place first, at most 5: a region's replicas
+        /// are kept as far apart as the stores allow. Equal on all nodes.
         location_labels: Vec<String> = ["zone", "rack", "host"].map(str::to_owned).to_vec();
         /// Whether to spread the load of hot regions evenly over the stores.
         balance_hot: bool = true;

@@ -28,8 +28,9 @@ use self::scatter::Groups;
 pub use self::scatter::Scattered;
 use super::lookup::Lookup;
 use super::schedule::balance::{self, Placement, Proposal};
-use super::schedule::isolation::{self, Places};
+use super::schedule::isolation;
 use super::schedule::leader::{self, LeaderPlacement};
+use super::schedule::places::Places;
 use super::schedule::replica::{self, Step, Stores};
 use super::state::{self, PdState};
 use crate::proto::armilla::pd::{

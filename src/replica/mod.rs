@@ -147,7 +147,7 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ),
     (
         "replica.kept-beside-its-heir",
-        "a frozen peer waits for ever for a target that is here by a later snapshot, which has given its range to others",
+        "a frozen peer waits forever for a target that is here by a later snapshot, which has given its range to others",
     ),
     (
         "replica.log-removed-after-any-flush",

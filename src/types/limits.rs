@@ -20,7 +20,8 @@ pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
 
 // Requests to a node, and its responses.
 
-/// Maximum number of labels that say where a store is. A difference in one weighs a hundred times as much as in the next.
+/// Maximum number of labels that say where a store is. A difference in one weighs a hundred times as much as in the
+/// next.
 pub const LOCATION_LABELS_MAX: usize = 5;
 
 /// The length in bytes of one request of the key-value service, alone or in a stream: a raft entry and its framing. A

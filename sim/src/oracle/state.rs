@@ -100,10 +100,10 @@ pub fn unborn(images: &[Image], node_of: &BTreeMap<u64, u64>) -> Option<String> 
     Some(format!("region {group} was never born on node {node}"))
 }
 
-/// Describes a region that is not what it should be in the end: it does not have `replicas` voters and nothing else, one
-/// of them is lost, it takes part in a merge or remembers one, or a peer is none of its group's members but still has its
-/// data; the group of the placement driver is to have `pd_members`. If `zones` has the zones of the stores, each group is
-/// to be in as many as possible. The images are of a cluster that has had time to come to rest.
+/// Describes a region that is not what it should be in the end: it does not have `replicas` voters and nothing else,
+/// one of them is lost, it takes part in a merge or remembers one, or a peer is none of its group's members but still
+/// has its data; the group of the placement driver is to have `pd_members`. If `zones` has the zones of the stores,
+/// each group is to be in as many as possible. The images are of a cluster that has had time to come to rest.
 pub fn unsettled(images: &[Image], replicas: usize, pd_members: usize, zones: &BTreeMap<u64, u64>) -> Option<String> {
     let mut newest: BTreeMap<u64, &Region> = BTreeMap::new();
     for (state, _) in images.iter().flat_map(|image| image.groups.values()) {

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::isolation::Places;
+use super::places::Places;
 
 /// The smallest difference in the number of replicas between two stores that justifies a move.
 pub const GAP_MIN: u64 = 2;

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 use crate::types::load::Load;
 
-use super::isolation::Places;
+use super::places::Places;
 
 /// A load that is spread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -4,4 +4,5 @@ pub mod hot;
 pub mod isolation;
 pub mod leader;
 pub mod merge;
+pub mod places;
 pub mod replica;

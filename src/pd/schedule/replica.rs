@@ -15,7 +15,7 @@ use crate::proto::metapb::PeerRole;
 use crate::types::Region;
 use crate::types::region::Peer;
 
-use super::isolation::Places;
+use super::places::Places;
 
 /// What the placement driver knows of the stores.
 #[derive(Clone, Debug, Default)]

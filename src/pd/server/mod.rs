@@ -533,8 +533,8 @@ impl PdServer {
             .map_err(PdError::Invalid)
     }
 
-    /// Moves a region's replica from one store to another, step by step with its leader's heartbeats; or a member of the
-    /// placement driver.
+    /// Moves a region's replica, or a member of the placement driver, from one store to another, step by step with
+    /// heartbeats.
     ///
     /// # Errors
     /// [`PdError::Invalid`] if that is not possible, with the reason.
