@@ -33,7 +33,7 @@ impl Places {
     }
 
     /// Returns how far apart a store is from others in total.
-    pub fn from_others(&self, store: u64, others: impl Iterator<Item = u64>) -> u64 {
+    pub fn apart_from_all(&self, store: u64, others: impl Iterator<Item = u64>) -> u64 {
         others.filter(|other| *other != store).map(|other| self.apart(store, other)).sum()
     }
 
@@ -45,7 +45,7 @@ impl Places {
     /// Returns how much more isolated `stores` are with `to` in the place of `from`; `None` if `to` is one of them.
     pub fn gain(&self, stores: &[u64], from: u64, to: u64) -> Option<i64> {
         let rest = || stores.iter().copied().filter(|store| *store != from);
-        let (before, after) = (self.from_others(from, rest()), self.from_others(to, rest()));
+        let (before, after) = (self.apart_from_all(from, rest()), self.apart_from_all(to, rest()));
         (!stores.contains(&to)).then_some(after as i64 - before as i64)
     }
 }

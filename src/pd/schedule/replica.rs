@@ -72,7 +72,7 @@ pub fn next(region: &Region, leader: u64, replicas: usize, stores: &Stores) -> O
             let free = stores.fit.iter().filter(|(store, _)| region.peers.iter().all(|peer| peer.store_id != **store));
             // As far as possible from those that stay.
             let stay = || region.peers.iter().filter(|peer| !is_gone(peer)).map(|peer| peer.store_id);
-            let apart = |store: u64| Reverse(stores.places.from_others(store, stay()));
+            let apart = |store: u64| Reverse(stores.places.apart_from_all(store, stay()));
             let best = free.min_by_key(|(store, count)| (apart(**store), **count, **store));
             best.map(|(store, _)| Step::Add(*store))
         }
