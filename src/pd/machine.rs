@@ -69,6 +69,11 @@ impl PdMachine {
     pub fn new(state: SharedState, protocol: u32) -> PdMachine {
         PdMachine { region: Region::default(), state, protocol }
     }
+
+    #[cfg(test)]
+    pub fn shared(&self) -> SharedState {
+        self.state.clone()
+    }
 }
 
 impl StateMachine for PdMachine {

@@ -246,6 +246,9 @@ mod tests {
             let members = Members { members: vec![leader.clone()], leader: Some(leader) };
             std::future::ready(Ok(members)).boxed()
         }
+        fn known_members(&self) -> Vec<Member> {
+            Vec::new()
+        }
         fn overview(&self) -> futures::future::BoxFuture<'_, Result<OverviewReply>> {
             std::future::ready(Ok(OverviewReply { cluster_id: 7, ..OverviewReply::default() })).boxed()
         }

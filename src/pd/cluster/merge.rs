@@ -214,7 +214,7 @@ mod tests {
         let regions = vec![region(12, "", "g", &[1, 2, 3]), region(13, "g", "", &[2, 3, 1])];
         let state = state(regions, version::MERGES);
         let options = ClusterOptions { merge_below_bytes: 10, merge_rest_ms: 80_000, ..ClusterOptions::default() };
-        let mut cluster = heard(&state, options);
+        let mut cluster = heard(&state, options.clone());
         cluster.merge_small(&state, SETTLED_MS);
         assert_eq!(cluster.merge_orders(&state, 1, SETTLED_MS), [], "they have not rested");
         report(&mut cluster, &state, 0, 5, SETTLED_MS + 30_000);

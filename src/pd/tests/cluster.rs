@@ -93,12 +93,12 @@ fn overview(cluster: &Cluster, state: &PdState, args: &Args<'_>) -> String {
 #[test]
 fn cluster() {
     let options = ClusterOptions::default();
-    let (mut state, mut cluster) = (PdState::new(), Cluster::new(options, 0));
+    let (mut state, mut cluster) = (PdState::new(), Cluster::new(options.clone(), 0));
     golden::check("tests/scripts/pd/cluster.txt", |line| {
         let (command, args) = Args::parse(line);
         if command == "bootstrap" {
             let (_, bootstrap) = founding(&args).unwrap();
-            (state, cluster) = (PdState::new(), Cluster::new(options, 0));
+            (state, cluster) = (PdState::new(), Cluster::new(options.clone(), 0));
             let (reply, _) = state.apply(PdCommand { op: Some(Op::Bootstrap(bootstrap)) });
             assert_eq!(reply.refused, "");
             return state.regions().map(|region| region_text(region) + "\n").collect();
@@ -106,7 +106,7 @@ fn cluster() {
         let now_ms = args.number(0);
         match command {
             "new-leader" => {
-                cluster = Cluster::new(options, now_ms);
+                cluster = Cluster::new(options.clone(), now_ms);
                 String::new()
             }
             "heartbeat" => heartbeat(&mut cluster, &state, &args),
