@@ -461,11 +461,13 @@ impl Run {
             let wiped = !heals && self.cluster.with(node, |machine| machine.wiped) && missed(&node);
             let wanted = if wiped { ServingStatus::NotServing } else { ServingStatus::Serving };
             loop {
-                let channel = admin.env().net.channel(&address);
+                let (channel, clock) = (admin.env().net.channel(&address), admin.env().clock.clone());
                 let said = admin.spawn(async move {
                     let mut client = HealthClient::new(channel.ok()?);
-                    let reply = client.check(HealthCheckRequest::default()).await.ok()?;
-                    Some(reply.into_inner().status())
+                    // A node that stops meanwhile and is started again may never answer.
+                    let reply = client.check(HealthCheckRequest::default());
+                    let reply = clock.timeout(std::time::Duration::from_secs(5), reply).await.ok()?;
+                    Some(reply.ok()?.into_inner().status())
                 });
                 let said = self.wait(said, self.now() + liveness::bound_ns(&self.plan), "a health check").await?;
                 // A wiped node also reports itself unhealthy until it has asked PD.
