@@ -85,7 +85,10 @@ fn reads(cluster: &Cluster, addr: &str) {
     assert_eq!(get(addr, &format!("region/key/{start}?format=hex"))["id"], regions[1]["id"]);
     assert_eq!(get(addr, "regions/range-holes"), json!([]));
     assert_eq!(get(addr, "stats/region")["count"], regions.len());
-    assert_eq!(get(addr, "schedulers"), json!(["balance-leader-scheduler", "balance-region-scheduler"]));
+    assert_eq!(
+        get(addr, "schedulers"),
+        json!(["balance-hot-region-scheduler", "balance-leader-scheduler", "balance-region-scheduler"])
+    );
 }
 
 fn errors(addr: &str) {
@@ -109,7 +112,7 @@ fn errors(addr: &str) {
     let (status, _, body) = ask(addr, "GET", "nothing", "");
     assert_eq!((status, &body[..]), (404, "404 page not found\n"));
     assert_eq!(ask(addr, "PUT", "stores", "").0, 405);
-    assert_eq!(told(addr, "GET", "hotspot/stores", "").0, 501);
+    assert_eq!(told(addr, "GET", "regions/cpu", "").0, 501);
     assert_eq!(ask(addr, "GET", "region/key/%zz", "").0, 400);
     assert_eq!(ask(addr, "POST", "operators", &"[".repeat(200_000)).0, 400, "deep JSON");
     assert_eq!(ask(addr, "POST", "operators", &"x".repeat((1 << 20) + 1)).0, 413, "a body that is too long");
@@ -229,5 +232,5 @@ fn a_store_leaves_and_a_replica_moves() {
 
     // The others are needed.
     let (status, why) = told(&addr, "DELETE", "store/1", "");
-    assert!(status == 400 && why.contains("Add a store first"), "{status} {why}");
+    assert!(status == 400 && why.contains("since the number of up stores would be 2 while need 3"), "{status} {why}");
 }
