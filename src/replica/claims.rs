@@ -88,16 +88,16 @@ mod tests {
             ..Region::default()
         };
         let claims = Claims::default();
-        let first = claims.claim(&region(1, "a", "m")).expect("free");
-        assert!(claims.claim(&region(2, "l", "")).is_none() && claims.overlap(&region(3, "", "b")));
-        let next = claims.claim(&region(2, "m", ""));
-        assert!(next.is_some() && !claims.overlap(&region(3, "", "a")));
+        let first = claims.claim(&region(11, "a", "m")).expect("free");
+        assert!(claims.claim(&region(12, "l", "")).is_none() && claims.overlap(&region(13, "", "b")));
+        let next = claims.claim(&region(12, "m", ""));
+        assert!(next.is_some() && !claims.overlap(&region(13, "", "a")));
         drop(first);
-        assert!(claims.claim(&region(4, "a", "b")).is_some());
-        let _newborn = claims.reserve(&region(5, "a", "b"));
-        assert!(claims.claim(&region(6, "a", "aa")).is_none());
+        assert!(claims.claim(&region(14, "a", "b")).is_some());
+        let _newborn = claims.reserve(&region(15, "a", "b"));
+        assert!(claims.claim(&region(16, "a", "aa")).is_none());
         let pd = claims.claim(&region(GroupId::PD.0, "", ""));
         assert!(pd.is_some() && claims.claim(&region(GroupId::PD.0, "", "")).is_none(), "once");
-        assert!(claims.claim(&region(7, "b", "c")).is_some(), "the placement driver's group has no keys");
+        assert!(claims.claim(&region(17, "b", "c")).is_some(), "the placement driver's group has no keys");
     }
 }
