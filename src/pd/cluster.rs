@@ -245,7 +245,11 @@ impl Move {
         }
         let late = now_ms.saturating_sub(self.changed_ms) >= REPLICA_MOVE_TIME_MAX.as_millis() as u64;
         let arrived = region::peer_on(region, self.to_store).is_some();
-        let over = region::peer_on(region, self.from_store).is_none();
+        // If both vote, the new replica took the place of another one, which was lost meanwhile.
+        let votes = |store| region::peer_on(region, store).is_some_and(|peer| peer.role() == PeerRole::Voter);
+        let both =
+            votes(self.to_store) && votes(self.from_store) && !crate::mutant!("pd.waits-for-a-move-that-is-over");
+        let over = both || region::peer_on(region, self.from_store).is_none();
         if over || late || !arrived && !stores.fit.contains_key(&self.to_store) {
             return None;
         }

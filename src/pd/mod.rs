@@ -66,6 +66,10 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("pd.keeps-lost-members", "members of the placement driver that are lost for good are not replaced"),
     ("pd.former-member-not-told", "a member that was removed without hearing of it never ends"),
     ("pd.version-not-awaited", "a command is proposed before every node supports it"),
+    (
+        "pd.waits-for-a-move-that-is-over",
+        "a move whose new replica took the place of another one, which was lost, keeps its region from any other move",
+    ),
     ("pd.two-in-one-place", "replicas do not move to zones, racks and hosts that have none"),
     ("pd.balance-ignores-places", "the balance brings replicas of a region into the same place"),
     ("pd.copies-not-checked", "the placement driver accepts an older copy of a store's data directory as the store"),
