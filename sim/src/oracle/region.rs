@@ -112,8 +112,8 @@ fn apart(image: &Image, at: u64) -> Result<(), Violation> {
 }
 
 /// Judges whether the regions cover all keys. A key may be in two of them only if one is older: a store that crashed
-/// has lost a split that another store has made durable with a snapshot of the newborn, and makes it again from its log.
-/// No region at all is allowed: there is no cluster yet.
+/// has lost a split that another store has made durable with a snapshot of the newborn, and makes it again from its
+/// log. No region at all is allowed: there is no cluster yet.
 fn covers<'a>(regions: impl Iterator<Item = &'a Region>, at: u64) -> Result<(), Violation> {
     let mut sorted: Vec<&Region> = regions.collect();
     sorted.sort_by(|a, b| a.start_key.cmp(&b.start_key));
