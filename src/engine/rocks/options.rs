@@ -9,7 +9,7 @@ use rocksdb::{AsRawPtr as _, BlockBasedOptions, Cache, DBCompressionType, DataBl
 use crate::engine::Cf;
 use crate::types::limits::MEMTABLE_RANGE_DELETIONS_MAX;
 
-/// Options of a [`RocksEngine`]: where and how it stores its data.
+/// Options of a [`RocksEngine`](super::RocksEngine): where and how it stores its data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RocksOptions {
     /// The data directory. Only one engine at a time may use it.
