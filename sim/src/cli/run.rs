@@ -58,12 +58,12 @@ struct Sum {
 /// 14/p of them once in a million times.
 const SEEDS_REACH: u64 = 200;
 /// The same for sites that fewer than 7 % of the seeds reach.
-const SEEDS_REACH_RARE: [(&str, u64); 27] = [
+const SEEDS_REACH_RARE: [(&str, u64); 30] = [
     ("driver.candidate-sends-its-state", 2_000),
     ("driver.decided-elsewhere", 50_000),
     ("driver.demoted-leader-hands-over", 2_000),
     ("driver.lacks-a-group", 400),
-    ("driver.merge-refused", 1_000),
+    ("driver.merge-refused", 2_000),
     ("driver.message-for-the-dead", 6_000),
     ("driver.newborn-without-record", 5_000),
     ("driver.newcomer", 400),
@@ -77,8 +77,11 @@ const SEEDS_REACH_RARE: [(&str, u64); 27] = [
     ("driver.warm-up-waits-for-others", 400),
     ("engine.damaged-file-found", 800),
     ("log.older-copy-noticed", 800),
+    ("pd.heartbeat-heard-twice", 400),
+    ("pd.hot-replica-moved", 400),
     ("pd.older-run-refused", 800),
     ("pd.replica-balanced", 800),
+    ("pd.replica-isolated", 400),
     ("raft.commit-told-by-another-group", 8_000),
     ("raft.leader-demoted", 50_000),
     ("region.command-while-merging", 1_000),
