@@ -407,6 +407,8 @@ BLOCKS = [
     ("docs/clients.md", "package main", go),
     ("docs/clients.md", "<dependency>", same_dependencies),
     ("docs/clients.md", "import org.tikv", not_run("tests/clients/java makes the same calls with that client")),
+    ("docs/performance.md", "cargo sim replay 8 --plan", not_run("cargo sim corpus replays the same plan")),
+    ("docs/performance.md", "cargo bench --bench large", not_run("it writes gigabytes for minutes")),
     ("docs/tutorial.md", ".ci/setup && cargo build", not_run("the steps build and compat do")),
     ("docs/tutorial.md", "export CLUSTER=", TUTORIAL.start),
     ("docs/tutorial.md", "import os", TUTORIAL.save),
