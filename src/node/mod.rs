@@ -635,6 +635,7 @@ fn replica_options(config: &Config, log_store_bytes_max: u64) -> replica::Option
         log_store_bytes_max,
         flush_bytes: raft.flush_kib << 10,
         flush_interval: Duration::from_millis(raft.flush_interval_ms),
+        sleep_after: Duration::from_millis(raft.sleep_after_ms),
         snapshot_chunk_bytes: raft.snapshot_chunk_kib << 10,
         snapshot_bytes_per_s: raft.snapshot_mib_per_s << 20,
     }

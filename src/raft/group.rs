@@ -156,6 +156,9 @@ impl Group {
     pub(super) fn election_ticks(&self) -> usize {
         self.options.election_ticks
     }
+    pub(super) fn tick_ns(&self) -> u64 {
+        self.options.tick_ns
+    }
     /// Returns the group's ID.
     pub fn id(&self) -> GroupId {
         self.id
@@ -255,7 +258,7 @@ impl Group {
     /// Returns whether a snapshot was accepted whose state the engine does not hold yet. When it campaigns, raft-rs
     /// looks for the entries that are not applied, which the log does not have: until the snapshot is installed this
     /// peer must not campaign.
-    fn is_installing(&self) -> bool {
+    pub(super) fn is_installing(&self) -> bool {
         self.log().applied().0 > self.node.raft.raft_log.applied
     }
 

@@ -93,6 +93,11 @@ impl Promise {
     pub fn binds(&self, now_ns: u64) -> bool {
         now_ns < self.until_ns
     }
+
+    /// Returns for how long the promise still binds, in nanoseconds.
+    pub fn left_ns(&self, now_ns: u64) -> u64 {
+        self.until_ns.saturating_sub(now_ns)
+    }
 }
 
 /// Returns the length of a promise to a leader whose election timeout is `theirs_ns`.

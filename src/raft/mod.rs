@@ -37,6 +37,7 @@ pub mod membership;
 pub mod output;
 mod pre_vote;
 pub mod read;
+mod rest;
 mod transfer;
 
 pub use ::raft::eraftpb;
@@ -75,6 +76,7 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("raft.late-pre-vote-counts", "a peer counts the answer to a pre-vote in a later round than the one it belongs to"),
     ("raft.beat-hides-a-commit", "a follower answers a heartbeat sent as numbers without looking at its commit index"),
     ("raft.beat-hides-a-lag", "a leader ignores that the response to a heartbeat comes from a lagging follower"),
+    ("raft.sleeps-beside-a-laggard", "a group goes to sleep although a peer that is alive lacks entries"),
     ("raft.beat-unheard", "a leader does not count responses sent as numbers as signs of life"),
     ("raft.lost-entries-ignored", "a peer whose log lost acknowledged entries continues to vote"),
     ("raft.vote-after-restart", "a restarted voter forgets that it promised not to vote for an election timeout"),

@@ -21,6 +21,7 @@ use crate::types::{Error, GroupId, Region, Result, region};
 use super::claims::{self, Claim, Claims};
 use super::group_state::Tombstone;
 use super::message::{MergeMessage, Message, Waiting};
+use super::signs::Signs;
 use super::snapshot::Counts;
 use super::view::{PeerView, StoreBudgets};
 
@@ -55,6 +56,8 @@ pub struct Handle {
     /// Quotas that all groups share.
     budgets: StoreBudgets,
     inbox: Budget,
+    /// Signs of life of other stores.
+    signs: Signs,
     /// How often this node's clock stood still.
     clock_losses: Arc<AtomicU64>,
     room: Arc<AtomicU8>,
@@ -114,6 +117,7 @@ impl Handle {
             log_stats: Arc::default(),
             budgets: StoreBudgets::default(),
             inbox: Budget::new(INBOX_BYTES_MAX),
+            signs: Signs::default(),
             clock_losses: Arc::default(),
             room: Arc::default(),
             snapshots: Arc::default(),
@@ -287,6 +291,11 @@ impl Handle {
         &self.inbox
     }
 
+    /// Returns the signs of life of other stores.
+    pub(super) fn signs(&self) -> &Signs {
+        &self.signs
+    }
+
     pub(super) fn show_waiting(&self, lane: usize, messages: usize) {
         self.lanes[lane].waiting.store(messages as u64, Ordering::Relaxed);
     }
@@ -320,6 +329,7 @@ impl Handle {
         [
             ("groups", views.len() as u64),
             ("leaders", sum(&|view| u64::from(view.leads()))),
+            ("groups_asleep", sum(&|view| u64::from(view.is_asleep()))),
             ("groups_without_leader", sum(&|view| u64::from(view.leadership().leader == 0))),
             ("leader_changes", sum(&PeerView::leader_changes)),
             ("proposals", sum(&PeerView::writes)),

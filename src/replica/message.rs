@@ -258,30 +258,43 @@ pub struct GroupBeat {
     pub beat: Beat,
 }
 
-/// Heartbeats of many groups and responses to heartbeats, between two stores.
+/// Heartbeats of many groups and what else travels with them, between two stores.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Beats {
     /// Heartbeats of leaders.
     pub heartbeats: Vec<GroupBeat>,
     /// Responses of their followers.
     pub answers: Vec<GroupBeat>,
+    /// Questions of leaders whether a peer may sleep.
+    pub sleeps: Vec<GroupBeat>,
+    /// Consents of their followers.
+    pub consents: Vec<GroupBeat>,
+    /// The lane that is alive, if this tells it.
+    pub alive_lanes: Vec<u32>,
 }
 
 impl Beats {
     /// Returns whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.heartbeats.is_empty() && self.answers.is_empty()
+        self.groups().next().is_none() && self.alive_lanes.is_empty()
+    }
+
+    fn groups(&self) -> impl Iterator<Item = &GroupBeat> {
+        self.heartbeats.iter().chain(&self.answers).chain(&self.sleeps).chain(&self.consents)
     }
 
     /// Returns the bytes that they take in memory.
     pub fn bytes(&self) -> usize {
-        (self.heartbeats.len() + self.answers.len()) * size_of::<GroupBeat>()
+        self.groups().map(size_of_val).sum::<usize>() + size_of_val(self.alive_lanes.as_slice())
     }
 
     /// Appends `more`.
     pub fn join(&mut self, more: Beats) {
         self.heartbeats.extend(more.heartbeats);
         self.answers.extend(more.answers);
+        self.sleeps.extend(more.sleeps);
+        self.consents.extend(more.consents);
+        self.alive_lanes.extend(more.alive_lanes);
     }
 }
 
@@ -294,6 +307,8 @@ pub struct Sender {
     pub election_ns: u64,
     /// When the message arrived (this node's clock).
     pub arrived: Instant,
+    /// The nonce of the store's run.
+    pub nonce: u64,
 }
 
 /// A raft message between two peers of a group.

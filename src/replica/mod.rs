@@ -49,6 +49,7 @@ mod merge_questions;
 mod message;
 mod peer;
 mod promise;
+mod signs;
 mod snapshot;
 pub mod start;
 pub mod transport;
@@ -71,6 +72,8 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("replica.birth-without-parents-commit", "a newborn's first log record does not carry its parent's commit index"),
     ("replica.birth-restarts-log", "a start that applies a group's birth again starts its log over"),
     ("replica.newborns-messages-dropped", "messages to a group that is not born here yet are dropped"),
+    ("replica.dead-store-missed-asleep", "a peer that sleeps does not notice that its leader's store is silent"),
+    ("replica.sleeping-leader-keeps-its-lease", "a leader that sleeps serves reads under the lease that it had"),
     (
         "replica.snapshot-beside-a-waiting-batch",
         "a snapshot is taken while a batch may get into the engine at any moment",

@@ -93,6 +93,8 @@ pub struct PeerView {
     leader_changes: AtomicU64,
     /// Whether this peer has heard no leader for long.
     alone: AtomicBool,
+    /// Whether this peer sleeps.
+    asleep: AtomicBool,
 }
 
 impl PeerView {
@@ -115,6 +117,7 @@ impl PeerView {
             load: PeerLoad::default(),
             leader_changes: AtomicU64::new(0),
             alone: AtomicBool::new(false),
+            asleep: AtomicBool::new(false),
         }
     }
 
@@ -203,6 +206,13 @@ impl PeerView {
     /// Returns whether this peer has heard no leader for long: it may have been removed without hearing of it.
     pub fn is_alone(&self) -> bool {
         self.alone.load(Ordering::Relaxed)
+    }
+    /// Returns whether this peer sleeps: nothing happens in the group.
+    pub fn is_asleep(&self) -> bool {
+        self.asleep.load(Ordering::Relaxed)
+    }
+    pub(super) fn show_asleep(&self, asleep: bool) {
+        self.asleep.store(asleep, Ordering::Relaxed);
     }
     pub(super) fn show_alone(&self, alone: bool) {
         self.alone.store(alone, Ordering::Relaxed);

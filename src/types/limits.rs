@@ -228,6 +228,9 @@ pub const SNAPSHOTS_IN_MAX: usize = 2;
 pub const SNAPSHOT_CHUNK_BYTES_MAX: usize = 16 << 20;
 /// How long the stream of a snapshot may make no progress before it is closed.
 pub const SNAPSHOT_STILL_MAX: Duration = Duration::from_secs(30);
+
+/// After about this time, the leader of a sleeping region wakes by itself; followers do after twice as long.
+pub const SLEEP_CHECK_INTERVAL: Duration = Duration::from_mins(10);
 /// The shortest wait before a snapshot that was not delivered is sent again.
 pub const SNAPSHOT_RETRY_MIN: Duration = Duration::from_secs(1);
 /// The longest wait; see [`SNAPSHOT_RETRY_MIN`].

@@ -26,6 +26,7 @@ use crate::oracle::reads::Reads;
 use crate::oracle::room::Rooms;
 use crate::oracle::rounds::Rounds;
 use crate::oracle::runs::Runs;
+use crate::oracle::sleep::Sleep;
 use crate::oracle::tso::Issued;
 use crate::oracle::{Violation, strays};
 
@@ -56,6 +57,8 @@ pub struct Observed {
     pub rounds: Rounds,
     /// Stores that are told that they lost entries.
     pub losses: Losses,
+    /// Which regions sleep.
+    pub sleep: Sleep,
     /// Runs of stores, as their peers know them.
     pub runs: Runs,
     /// Stores with little disk space.
@@ -203,6 +206,7 @@ impl Monitor {
         let judged = judged.and_then(|()| observed.fetches.observe(at_ns, node, event));
         let judged = judged.and_then(|()| observed.rounds.observe(at_ns, node, event));
         let judged = judged.and_then(|()| observed.losses.observe(at_ns, node, event));
+        let judged = judged.and_then(|()| observed.sleep.observe(at_ns, node, event));
         let judged = judged.and_then(|()| observed.runs.observe(at_ns, node, event));
         let judged = judged.and_then(|()| observed.loads.observe(at_ns, node, event));
         let wall_ms = || world.get(node).map_or(0, |node| node.clock().wall_ms());

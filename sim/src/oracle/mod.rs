@@ -27,6 +27,7 @@
 //! | `ttl` | values expire on time and not earlier | [`ttl`] | the clients' history and the wall clocks |
 //! | `bounds` | the log's files stay bounded, and an idle store holds nothing pending | [`bounds`] | the disks, the stores' statistics |
 //! | `sizes` | the placement driver learns the regions' sizes | [`sizes`] | the nodes' images, PD's responses, in every eighth seed |
+//! | `sleep` | regions without requests sleep with equal replicas, and wake when a node dies | [`sleep`] | probe events, the scenario |
 //! | `liveness` | the cluster recovers after healing | [`liveness`] | the clients' history, the scenario |
 //! | `query`, `families`, `bad-requests` | JSON queries are answered correctly, column families do not mix, invalid requests are refused | `crate::workload` | the requesting client |
 //! | `start`, `stop`, `health`, `routing`, `panic` | nodes start, do not stop without a reason, report their health, name leaders | `crate::cluster`, `crate::scenario` | the nodes |
@@ -56,6 +57,7 @@ pub mod rounds;
 pub mod runs;
 pub mod scan;
 pub mod sizes;
+pub mod sleep;
 pub mod state;
 pub mod strays;
 pub mod tso;

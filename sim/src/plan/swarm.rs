@@ -151,6 +151,8 @@ fn knobs(rng: &mut Rng) -> Knobs {
         "collect_grace_ms": rng.pick(&[0, 0, 3000]),
     });
     raft["lanes"] = json!(rng.pick(&[1, 1, 2, 3]));
+    let sleep = &mut Rng::fork(rng.clone().next_u64(), "sleep");
+    raft["sleep_after_ms"] = json!(sleep.pick(&[0, 1, 1, 1, 3000]));
     let regions = &mut Rng::fork(rng.clone().next_u64(), "regions");
     let size_max_kib = if is_small { 0 } else { *regions.pick(&[0, 0, 0, 0, 2, 8, 32]) };
     let regions = json!({ "size_max_kib": size_max_kib });

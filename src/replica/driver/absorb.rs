@@ -166,6 +166,7 @@ impl Driver {
 
     fn halt_now(&mut self, source: GroupId, absorbs: Absorbs) {
         let Some(mut peer) = self.peers.remove(&source) else { return };
+        self.sleepers.remove(source);
         // What was proposed after the command that froze the group is refused wherever it is applied.
         peer.end(|| Error::RegionNotFound(source));
         peer.view.end();

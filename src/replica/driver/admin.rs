@@ -102,6 +102,7 @@ impl Driver {
         probe::emit(|| Probe::Start { store, group: group.0, peer: id, term, vote, commit, base, last_index });
         emit_region(store, region);
         self.peers.insert(group, Box::new(peer::Peer::new(raft, shown, machine, applied)));
+        self.sleepers.add(group);
         self.effects.send(StoreEffect::Replaced(group));
         self.touch(group);
         Ok(())

@@ -122,6 +122,7 @@ impl Driver {
             }
         }
         self.remove_buried(number);
-        self.truncate();
+        let groups: Vec<GroupId> = self.peers.keys().copied().collect();
+        self.truncate(&groups);
     }
 }

@@ -174,6 +174,7 @@ impl Driver {
         if self.answers_that_it_lacks(sender, &message) {
             return Ok(());
         }
+        self.rouse(group);
         let Some(peer) = self.peers.get_mut(&group) else { return Ok(()) };
         peer.meet(message.message.from, sender.store);
         let (heartbeat, says) = (message.message.get_msg_type() == MessageType::MsgHeartbeat, message.message.commit);
@@ -187,12 +188,17 @@ impl Driver {
         Ok(())
     }
 
-    /// Handles heartbeats and their responses in groups in which nothing else happens.
+    /// Handles heartbeats and their responses in groups in which nothing else happens, and what is said of sleep.
     fn hear(&mut self, sender: Sender, beats: Beats) -> Result<()> {
+        let consents = self.hear_of_sleep(&sender, &beats);
         let mut answers = Vec::new();
         for GroupBeat { group, epoch, beat } in beats.heartbeats {
             let meant = |peer: &&mut Box<Peer>| peer.is_meant(sender.store, epoch, beat.from, beat.to);
-            let Some(peer) = self.peers.get_mut(&group).filter(meant) else { continue };
+            if self.peers.get_mut(&group).filter(meant).is_none() {
+                continue;
+            }
+            self.rouse(group);
+            let Some(peer) = self.peers.get_mut(&group) else { continue };
             match peer.group.hear(&beat, sender.election_ns, sender.arrived.0) {
                 Some(answer) => {
                     answers.push(GroupBeat { group, epoch: region::epoch(peer.region()), beat: answer });
@@ -202,12 +208,16 @@ impl Driver {
         }
         for GroupBeat { group, epoch, beat } in beats.answers {
             let meant = |peer: &&mut Box<Peer>| peer.is_meant(sender.store, epoch, beat.from, beat.to);
-            let Some(peer) = self.peers.get_mut(&group).filter(meant) else { continue };
+            if self.peers.get_mut(&group).filter(meant).is_none() {
+                continue;
+            }
+            self.rouse(group);
+            let Some(peer) = self.peers.get_mut(&group) else { continue };
             if !peer.group.hear_answer(&beat, sender.arrived.0) {
                 self.step(sender, self::beat(group, epoch, beat.answer()))?;
             }
         }
-        self.outbox.send_beats(sender.store, Beats { heartbeats: Vec::new(), answers });
+        self.outbox.send_beats(sender.store, Beats { answers, consents, ..Beats::default() });
         Ok(())
     }
 
@@ -215,16 +225,17 @@ impl Driver {
         let now_ns = self.clock.now().0;
         let groups: Vec<GroupId> = self.peers.keys().copied().collect();
         for group in groups {
-            if let Some(peer) = self.peers.get_mut(&group) {
-                peer.group.clock_stood_still(now_ns);
+            let Some(peer) = self.peers.get_mut(&group) else { continue };
+            peer.group.clock_stood_still(now_ns);
+            if !peer.rest.is_sleep() {
+                self.touch(group);
             }
-            self.touch(group);
         }
     }
 
     fn unreachable(&mut self, store: u64) {
-        let groups: Vec<GroupId> = self.peers.keys().copied().collect();
-        for group in groups {
+        // Those that sleep notice by the signs of life.
+        for group in self.sleepers.awake() {
             let Some(peer) = self.peers.get_mut(&group) else { continue };
             let Some(other) = region::peer_on(peer.region(), store).map(|other| other.id) else { continue };
             if peer.group.leads() {

@@ -111,6 +111,7 @@ impl Driver {
     /// Forgets a peer whose end the engine holds. `heir` is the group that has its range now.
     pub(super) fn end(&mut self, group: GroupId, heir: Option<GroupId>) {
         let Some(mut peer) = self.peers.remove(&group) else { return };
+        self.sleepers.remove(group);
         peer.end(|| Error::RegionNotFound(group));
         let (store, id) = (self.store, peer.group.peer());
         self.backlog.forget(group);

@@ -18,6 +18,7 @@ mod newcomer;
 mod output;
 mod propose;
 mod restore;
+mod sleep;
 mod ticks;
 mod transfer;
 mod truncate;
@@ -57,6 +58,7 @@ use birth::{Births, Held};
 use fetch::Fetches;
 use merges::MergeWaits;
 use output::AfterLog;
+use sleep::Sleepers;
 use unwritten::Unwritten;
 
 pub(super) use flush::Flushes;
@@ -96,6 +98,8 @@ pub struct Options {
     pub flush_bytes: u64,
     /// Maximum time between two flushes, if anything was applied.
     pub flush_interval: Duration,
+    /// How long nothing must have happened in a group until it sleeps; zero: no group that is led here ever sleeps.
+    pub sleep_after: Duration,
     /// Maximum bytes of pairs in one chunk of a snapshot.
     pub snapshot_chunk_bytes: usize,
     /// Maximum bytes per second of all snapshots that are sent, and of all that are received.
@@ -129,6 +133,7 @@ pub(super) struct Driver {
     held: Held,
     absorbing: Absorbing,
     merge_waits: MergeWaits,
+    sleepers: Sleepers,
     /// Groups whose peer here is destroyed, and how many flushes had begun then. They leave the log after a later one.
     buried: BTreeMap<GroupId, u64>,
     /// Outputs whose snapshot is now in the engine.
@@ -191,6 +196,7 @@ impl Driver {
             held: Held::default(),
             absorbing: Absorbing::default(),
             merge_waits: MergeWaits::default(),
+            sleepers: Sleepers::default(),
             buried: BTreeMap::new(),
             installed: Vec::new(),
             probes: Vec::new(),
@@ -264,8 +270,9 @@ impl Driver {
         }
     }
 
-    /// Marks a group as possibly having work.
+    /// Marks a group as possibly having work. If it sleeps, it wakes.
     fn touch(&mut self, group: GroupId) {
+        self.rouse(group);
         if let Some(peer) = self.peers.get_mut(&group)
             && peer.mark_dirty()
         {

@@ -118,6 +118,7 @@ impl Driver {
         peer.group.step(message.message, sender.election_ns, now_ns)?;
         if !peer.group.has_snapshot() {
             self.peers.remove(&group);
+            self.sleepers.remove(group);
             self.handle.remove(group);
             return Ok(Some(arrived));
         }

@@ -1,7 +1,7 @@
 //! Handling of clock ticks, by which time passes for every group.
 //!
 //! A group without work costs one tick of raft's counters and nothing more: only groups that have something to do are
-//! processed.
+//! processed. A group that sleeps costs nothing.
 
 use std::collections::BTreeMap;
 
@@ -28,11 +28,19 @@ impl Driver {
         let limit_ns = self.options.raft.election_ns();
         let beat = self.ticks.is_multiple_of(self.options.raft.heartbeat_ticks as u64)
             && !crate::buggify!("driver.skip-heartbeat");
+        self.watch_sleepers(now_ns);
         let (mut busy, mut joint, mut frozen): (Vec<GroupId>, Vec<GroupId>, Vec<GroupId>) = Default::default();
         let mut beats: BTreeMap<u64, Beats> = BTreeMap::new();
-        for (group, peer) in &mut self.peers {
-            peer.group.tick(now_ns);
-            for said in if beat { peer.group.beats() } else { Vec::new() } {
+        if beat {
+            self.give_sign(now_ns, &mut beats);
+        }
+        for group in &self.sleepers.awake() {
+            if let Some(peer) = self.peers.get_mut(group) {
+                peer.group.tick(now_ns);
+            }
+            let hushed = beat && self.seek_sleep(*group, now_ns, &mut beats);
+            let Some(peer) = self.peers.get_mut(group) else { continue };
+            for said in if beat && !hushed { peer.group.beats() } else { Vec::new() } {
                 let (epoch, to) = (region::epoch(peer.region()), region::peer_by_id(peer.region(), said.to));
                 if let Some(to) = to {
                     let heartbeats = &mut beats.entry(to.store_id).or_default().heartbeats;
@@ -66,7 +74,7 @@ impl Driver {
         self.handle_stall(now_ns);
         self.maybe_flush();
         if self.ticks.is_multiple_of(TRUNCATE_TICKS) {
-            self.truncate();
+            self.truncate(&self.sleepers.awake());
             self.shrink_caches();
         }
         self.keep_log().await

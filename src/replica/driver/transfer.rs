@@ -6,11 +6,13 @@ use crate::rt::probe::{self, Event as Probe};
 use crate::types::{Error, GroupId, Result, region};
 
 use super::Driver;
+use crate::replica::peer::Peer;
 
 impl Driver {
     /// Begins a transfer. The lease is removed from the group's view before any message leaves.
     pub(super) fn transfer_leader(&mut self, group: GroupId, to_peer: u64) -> Result<()> {
         let now_ns = self.clock.now().0;
+        self.rouse(group);
         let peer = self.peers.get_mut(&group).ok_or(Error::RegionNotFound(group))?;
         peer.group.transfer_leader(to_peer, now_ns)?;
         peer.publish(now_ns);
@@ -28,6 +30,11 @@ impl Driver {
     /// Groups without such a store stay; the caller asks again.
     pub(super) fn hand_over(&mut self, meant: impl Fn(GroupId) -> bool) {
         let now_ns = self.clock.now().0;
+        let asleep = |(group, peer): (&GroupId, &Box<Peer>)| {
+            (meant(*group) && peer.rest.is_sleep() && peer.group.leads()).then_some(*group)
+        };
+        let asleep: Vec<GroupId> = self.peers.iter().filter_map(asleep).collect();
+        asleep.into_iter().for_each(|group| self.rouse(group));
         // The number of groups that each store leads, as far as known here, including those that are given to it now.
         let mut leaders: BTreeMap<u64, usize> = BTreeMap::new();
         for peer in self.peers.values() {

@@ -14,8 +14,8 @@ use crate::replica::keeper::{Done, Standing};
 use crate::replica::peer::Peer;
 
 impl Driver {
-    /// Cuts every group's log below what is durable in the engine, but keeps entries for followers that lag a little.
-    pub(super) fn truncate(&mut self) {
+    /// Cuts these groups' logs below what is durable in the engine, but keeps entries for followers that lag a little.
+    pub(super) fn truncate(&mut self, groups: &[GroupId]) {
         let standing = |group: GroupId, peer: &mut Peer| Standing {
             group,
             applied: peer.group.log().applied().0,
@@ -24,7 +24,8 @@ impl Driver {
             snapshots: peer.group.snapshots_under_way(),
             truncated: peer.group.log().truncated().0,
         };
-        let standings: Vec<Standing> = self.peers.iter_mut().map(|(group, peer)| standing(*group, peer)).collect();
+        let of = |group: &GroupId| self.peers.get_mut(group).map(|peer| standing(*group, peer));
+        let standings: Vec<Standing> = groups.iter().filter_map(of).collect();
         match &self.log {
             Log::InLine(keeper) => {
                 let cuts = keeper.cuts(&standings);

@@ -2,6 +2,7 @@
 
 mod install;
 mod proposals;
+mod rest;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use super::view::{Leadership, PeerView, ReadSlot};
 
 pub(super) use install::Install;
 pub(super) use proposals::{Packed, Proposal, Proposals, Queued};
+pub(super) use rest::{Rest, Seen};
 
 /// This store's peer of one group.
 pub(super) struct Peer {
@@ -39,6 +41,8 @@ pub(super) struct Peer {
     strangers: BTreeMap<u64, u64>,
     /// Whether the engine records that the group began here with a snapshot and its log may not have begun.
     pub(in crate::replica) newcomer: bool,
+    /// Whether it sleeps.
+    pub(in crate::replica) rest: Rest,
     reads: Reads,
     shown: Shown,
     /// The applied index that a flush has made durable.
@@ -79,6 +83,7 @@ impl Peer {
             asked_term: 0,
             strangers: BTreeMap::new(),
             newcomer: false,
+            rest: Rest::awake(0),
             reads: Reads::default(),
             shown: Shown::default(),
             durable,
@@ -101,6 +106,18 @@ impl Peer {
         let (group, applied) = (self.view.group, self.group.log().applied().0);
         assert!(index <= applied, "group {group}: only what is applied is flushed: {index} of {applied}");
         self.durable = self.durable.max(index);
+    }
+
+    /// Returns what changes when something happens in the group.
+    pub fn seen(&self) -> Seen {
+        Seen { term: self.group.term(), last_index: self.group.last_index(), reads: self.view.reads() }
+    }
+
+    /// Returns whether nobody waits for the peer, and nothing is under way but what raft knows of.
+    pub fn is_idle(&self) -> bool {
+        let waited_for = !self.proposals.is_settled() || !self.reads.waiting.is_empty();
+        let changing = !self.install.is_idle() || self.newcomer || self.replaced.is_some();
+        !(waited_for || changing || self.has_work() || self.machine.merges().merging.is_some())
     }
 
     /// Marks the group as possibly having work. Returns false if it was marked already.

@@ -61,6 +61,11 @@ impl Proposals {
         self.queue.push_back(queued);
     }
 
+    /// Returns whether no caller waits.
+    pub fn is_settled(&self) -> bool {
+        self.queue.is_empty() && self.under_way.is_empty()
+    }
+
     /// Returns whether the queue is empty.
     pub fn is_idle(&self) -> bool {
         self.queue.is_empty()

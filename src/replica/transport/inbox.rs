@@ -168,6 +168,12 @@ impl Inbox {
         for beat in beats::decode(&batch.answers).map_err(Status::invalid_argument)? {
             lanes.entry(self.handle.lane_of(beat.group)).or_default().beats.answers.push(beat);
         }
+        for beat in beats::decode(&batch.sleeps).map_err(Status::invalid_argument)? {
+            lanes.entry(self.handle.lane_of(beat.group)).or_default().beats.sleeps.push(beat);
+        }
+        for beat in beats::decode(&batch.consents).map_err(Status::invalid_argument)? {
+            lanes.entry(self.handle.lane_of(beat.group)).or_default().beats.consents.push(beat);
+        }
         lanes.values_mut().for_each(|lane| lane.bytes += lane.beats.bytes());
         Ok(lanes)
     }
@@ -207,7 +213,7 @@ impl Inbox {
         let engine = self.handle.engine().clone();
         let receiving = cpu::run(move || Receiving::new(&engine, slot)).await.map_err(refusal)?;
         let arrived = self.handle.clock().now();
-        Ok(Accepted { sender: Sender { store: from_store, election_ns, arrived }, message, receiving, claim })
+        Ok(Accepted { sender: Sender { store: from_store, election_ns, arrived, nonce: run.nonce }, message, receiving, claim })
     }
 
     /// Returns the next chunk of a snapshot, if it arrives in time.
@@ -281,7 +287,9 @@ impl Transport for Inbox {
             if crate::buggify!("transport.slow-inbox") {
                 task::yield_now().await;
             }
-            let sender = Sender { store: origin.from_store, election_ns: batch.election_ns, arrived };
+            let nonce = origin.run.nonce;
+            let sender = Sender { store: origin.from_store, election_ns: batch.election_ns, arrived, nonce };
+            self.handle.signs().hear(&sender, batch.lanes, &batch.alive_lanes);
             for (lane, for_lane) in self.by_lane(batch)? {
                 // Released when the lane has taken the messages. Raft sends messages again that are dropped here.
                 let Ok(share) = self.handle.inbox().take(for_lane.bytes) else { continue };

@@ -110,6 +110,10 @@ impl Link {
                 heartbeats: beats::encode(&beats.heartbeats),
                 answers: beats::encode(&beats.answers),
                 sent_ns: self.handle.clock().now().0,
+                sleeps: beats::encode(&beats.sleeps),
+                consents: beats::encode(&beats.consents),
+                alive_lanes: beats.alive_lanes,
+                lanes: self.handle.lanes() as u32,
             };
             // A stream that accepts nothing for a long time counts as broken, whatever the connection says.
             match self.handle.clock().timeout(LINK_STILL_MAX, batches.send(batch)).await {

@@ -137,7 +137,12 @@ impl Outbox {
         !crate::buggify!("transport.outbox-full") && self.queue(to_store, Outbound::Message(message), bytes)
     }
 
-    /// Queues heartbeats and their responses. Drops them if the store's queue is full.
+    /// Returns the IDs of the other stores.
+    pub fn stores(&self) -> Vec<u64> {
+        self.addresses.borrow().keys().copied().filter(|store| *store != self.local.store).collect()
+    }
+
+    /// Queues heartbeats and what travels with them. Drops them if the store's queue is full.
     pub fn send_beats(&self, to_store: u64, beats: Beats) {
         if !beats.is_empty() && !crate::buggify!("transport.outbox-full") {
             let bytes = beats.bytes();

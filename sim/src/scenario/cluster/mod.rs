@@ -10,6 +10,7 @@
 //! statements, except for its health, which is itself judged.
 
 mod hot;
+mod sleep;
 mod verdict;
 
 use std::collections::BTreeMap;
@@ -204,6 +205,7 @@ impl Run {
         }
         self.stats.insert("queries".into(), answered.load(Ordering::Relaxed));
         self.healths(&admin_machine).await?;
+        self.sleep(&admin).await?;
         self.every_kind(&admin).await?;
         let finally = self.read_all(&admin).await?;
         self.converge(&admin).await?;
