@@ -20,6 +20,8 @@
 //!                                or turns it into a message on the wire
 //!   hear-answer A->B [term=N] [commit=N]   the same for a response
 //!   wait MS                      time passes without ticks
+//!   rest P [absent=Q]            asks the other peers (but Q) whether they may sleep, if P is at rest
+//!   wake P [heard=MS]            P wakes; its leader's store was heard last at this time
 //!
 //!   deliver [A->B] [KIND] [first=N]   delivers the messages that are on the wire now; messages
 //!                                sent in response go on the wire
@@ -219,6 +221,25 @@ fn order(world: &mut World, command: &str, args: &Args<'_>) {
     world.work(id);
 }
 
+/// Runs a `rest` command: shows which peers consent to sleep.
+fn rest(world: &mut World, args: &Args<'_>) {
+    let (id, now_ns, absent) = (args.number(0), world.now_ns(), args.number_or("absent", 0));
+    if !world.group(id).is_at_rest(&[absent]) {
+        world.say(format!("{id} is not at rest"));
+        return;
+    }
+    let mut consented = Vec::new();
+    for ask in world.group(id).ask_to_sleep().into_iter().filter(|ask| ask.to != absent) {
+        let consent = world.group(ask.to).agree_to_sleep(&ask, 10 * TICK_MS * 1_000_000, now_ns);
+        let counts = consent.is_some_and(|consent| world.group(id).hear_consent(&consent, now_ns));
+        world.say(format!("{} {}", ask.to, if counts { "consents" } else { "does not consent" }));
+        consented.extend(counts.then_some(ask.to));
+    }
+    if !world.group(id).is_quorum(consented.into_iter()) {
+        world.say("they are no quorum");
+    }
+}
+
 /// Runs a `hear` or `hear-answer` command: shows the effect of a heartbeat or response sent as numbers.
 fn hear(world: &mut World, command: &str, args: &Args<'_>) {
     let Filter { from, to, .. } = filter(args, 0);
@@ -256,6 +277,12 @@ fn run(world: &mut World, line: &str) {
         "drop" => world.discard(&filter(&args, 0)),
         "wire" => world.show_wire(),
         "forge" => world.forge(forged(&args)),
+        "rest" => rest(world, &args),
+        "wake" => {
+            let (heard_ms, now_ns) = (args.number_or("heard", 0), world.now_ns());
+            let heard = (heard_ms != 0).then_some((10 * TICK_MS * 1_000_000, heard_ms * 1_000_000));
+            world.group(args.number(0)).wake(heard, now_ns);
+        }
         "hear" | "hear-answer" => hear(world, command, &args),
         "slow" | "fast" => world.slow(args.number(0), args.word(1), command == "slow"),
         "compact" => world.compact(args.number(0), args.number(1)),
