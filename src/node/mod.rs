@@ -525,6 +525,7 @@ impl Starting {
             stopping,
             lost_replicas,
             sizes,
+            load_rest: Duration::from_millis(self.config.pd.hot_report_ms) * 6,
             pd_members,
             labels: self.config.store_labels(),
         };

@@ -28,13 +28,15 @@ pub struct Leadership {
     pub ready: bool,
 }
 
-/// The quotas that all groups of a store share.
+/// What all groups of a store share.
 #[derive(Clone, Debug)]
 pub struct StoreBudgets {
     /// Bytes of pending proposals.
     pub proposal_bytes: Budget,
     /// Reads that wait for a quorum.
     pub reads: Budget,
+    /// Counts the groups that begin and end here, and their changes of leadership and descriptor.
+    pub changes: Arc<AtomicU64>,
 }
 
 impl Default for StoreBudgets {
@@ -42,6 +44,7 @@ impl Default for StoreBudgets {
         StoreBudgets {
             proposal_bytes: Budget::new(STORE_PROPOSAL_BYTES_MAX),
             reads: Budget::new(STORE_READS_PENDING_MAX),
+            changes: Arc::default(),
         }
     }
 }
@@ -85,6 +88,8 @@ pub struct PeerView {
     /// Quotas of reads that wait for a quorum: in the group, and in all groups of the store.
     pending_reads: Budget,
     store_reads: Budget,
+    /// Counts changes of all groups of the store.
+    changes: Arc<AtomicU64>,
     /// Counters of reads served under the lease, and of reads after asking a quorum.
     lease_reads: AtomicU64,
     index_reads: AtomicU64,
@@ -112,6 +117,7 @@ impl PeerView {
             store_bytes: budgets.proposal_bytes.clone(),
             pending_reads: Budget::new(READS_PENDING_MAX),
             store_reads: budgets.reads.clone(),
+            changes: budgets.changes.clone(),
             lease_reads: AtomicU64::new(0),
             index_reads: AtomicU64::new(0),
             load: PeerLoad::default(),
@@ -142,6 +148,7 @@ impl PeerView {
     pub(super) fn set_state(&self, region: Region, merges: Merges) {
         assert_eq!(region.id, self.group.0, "a group shows its own descriptor");
         *self.state.write().expect("no writer panics") = (Arc::new(region), Arc::new(merges));
+        self.note_change();
     }
     /// Returns the current leadership.
     pub fn leadership(&self) -> Leadership {
@@ -160,6 +167,10 @@ impl PeerView {
             *old = leadership;
             changed
         });
+        self.note_change();
+    }
+    fn note_change(&self) {
+        self.changes.fetch_add(1, Ordering::Release);
     }
     /// Returns the number of reads through this peer since the start: under its lease, and after asking a quorum.
     pub fn reads(&self) -> (u64, u64) {
@@ -262,6 +273,7 @@ impl PeerView {
     pub(super) fn end(&self) {
         let region = Region { peers: Vec::new(), ..Region::clone(&self.region()) };
         self.state.write().expect("no writer panics").0 = Arc::new(region);
+        self.note_change();
         self.applied.lock().expect("no holder panics").waiting.clear();
     }
     pub(super) fn set_lease(&self, term: u64, until: Instant) {

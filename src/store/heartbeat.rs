@@ -1,6 +1,7 @@
 //! Heartbeats: reports to PD what this store has, and carries out what PD answers.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,6 +65,8 @@ pub struct Heartbeat {
     /// The time between two heartbeats. A heartbeat is sent sooner, within a tenth of a second, when leadership changes
     /// or a range changes here, when the placement driver has another leader, or when the store begins to stop.
     pub interval: Duration,
+    /// A region without load is reported for this long, so that the placement driver's averages follow.
+    pub load_rest: Duration,
     /// The newest version of the cluster's protocol that this node supports.
     pub protocol: u32,
     /// This run of the process.
@@ -105,14 +108,34 @@ impl Size {
     }
 }
 
+/// When a size was measured: the region's version, and how far it was applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct SizeAt {
+    version: u64,
+    applied: u64,
+    size: Size,
+}
+
 /// The sizes that were measured last.
 #[derive(Clone, Debug, Default)]
 struct Sizes {
-    /// Sizes of the regions that are led here, each with the version in which it was measured.
-    regions: BTreeMap<GroupId, (u64, Size)>,
+    /// Sizes of the regions that are led here.
+    regions: BTreeMap<GroupId, SizeAt>,
     /// Bytes that the store's data takes on its disk: the engine (all groups, including those led elsewhere) and the
     /// raft log.
     used_bytes: u64,
+}
+
+/// What was reported of a region that sleeps.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Told {
+    term: u64,
+    epoch: RegionEpoch,
+    size: Size,
+    /// When it was reported last.
+    at: Instant,
+    /// When it was last awake, or had load.
+    busy_at: Instant,
 }
 
 /// What the last heartbeat reported, for the rates of the next one.
@@ -127,11 +150,43 @@ struct Reported {
     replicas: Flows,
     /// How many heartbeats there were.
     number: u64,
+    /// The regions that are led here, as the placement driver's leader of this term knows them.
+    told: BTreeMap<GroupId, Told>,
+    pd_term: u64,
 }
 
 impl Reported {
     fn new(now: Instant) -> Reported {
-        Reported { totals: (0, 0), at: now, leaders: Flows::default(), replicas: Flows::default(), number: 0 }
+        Reported { totals: (0, 0), at: now, leaders: Flows::default(), replicas: Flows::default(), number: 0, told: BTreeMap::new(), pd_term: 0 }
+    }
+
+    /// Returns whether a region may be left out of a heartbeat: it has slept for long, and the placement driver knows
+    /// it as it is. Every region is told once in a while.
+    fn may_leave_out(&mut self, view: &PeerView, size: Size, load: &Load, rest: Duration, now: Instant) -> bool {
+        let (term, epoch) = (view.leadership().term, region::epoch(&view.region()));
+        let told = self.told.entry(view.group);
+        let new = Told { term, epoch, size, at: now, busy_at: now };
+        let known = match &told {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(_) => new,
+        };
+        let busy = !view.is_asleep() || *load != Load::default();
+        let busy_at = if busy { now } else { known.busy_at };
+        let same = (known.term, known.epoch, known.size) == (term, epoch, size);
+        let leaves_out = same && now.since(busy_at) >= rest && now.since(known.at) < TELL_AGAIN;
+        told.insert_entry(Told { at: if leaves_out { known.at } else { now }, busy_at, ..new });
+        leaves_out && self.pd_term != 0
+    }
+
+    /// Handles that the placement driver's leader of this term has processed a heartbeat. Returns whether it must be
+    /// told of every region: it is another one than before.
+    fn heard_of(&mut self, pd_term: u64) -> bool {
+        let other = std::mem::replace(&mut self.pd_term, pd_term) != pd_term;
+        let again = other && !self.told.is_empty() && !crate::mutant!("store.sleeping-regions-not-told-again");
+        if again {
+            self.told.clear();
+        }
+        again
     }
 
     /// Returns the reads since the last heartbeat of peers that do not lead: the busiest, if there are many.
@@ -154,12 +209,33 @@ fn engine_bytes(engine: &impl KvEngine) -> u64 {
     Cf::ALL.into_iter().map(|cf| engine.approximate_bytes(cf, b"", b"").unwrap_or(0)).sum()
 }
 
+/// After how many rounds all sizes are measured, whether anything was written or not.
+const ALL_SIZES: u64 = 60;
+
+/// How often a region that sleeps is reported all the same.
+const TELL_AGAIN: Duration = Duration::from_mins(1);
+
 /// How often the conditions for an early heartbeat are checked, and how soon a failed heartbeat is sent again.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// State whose change sends a heartbeat at once: the groups led here with their terms and epochs, the leader of the
-/// placement driver (if this node has a member) with its term, and whether the store is stopping.
-type Urgent = (Vec<(GroupId, u64, RegionEpoch)>, Option<(u64, u64)>, bool);
+/// State whose change sends a heartbeat at once.
+#[derive(Clone, Debug)]
+struct Urgent {
+    /// How many changes of regions there were before.
+    changes: u64,
+    /// The groups led here, with their terms and epochs.
+    led: Arc<Vec<(GroupId, u64, RegionEpoch)>>,
+    /// The term and leader of the placement driver, if this node has a member.
+    pd: Option<(u64, u64)>,
+    /// Whether the store is stopping.
+    stopping: bool,
+}
+
+impl Urgent {
+    fn is_same(&self, other: &Urgent) -> bool {
+        (&self.led, self.pd, self.stopping) == (&other.led, other.pd, other.stopping)
+    }
+}
 
 fn version_of(view: &PeerView) -> u64 {
     region::epoch(&view.region()).version
@@ -168,7 +244,18 @@ fn version_of(view: &PeerView) -> u64 {
 impl Sizes {
     /// Returns the size of a region, if it was measured with its present range.
     fn of(&self, view: &PeerView) -> Option<Size> {
-        self.regions.get(&view.group).filter(|(version, _)| *version == version_of(view)).map(|(_, size)| *size)
+        self.regions.get(&view.group).filter(|at| at.version == version_of(view)).map(|at| at.size)
+    }
+
+    /// Keeps the sizes of regions in which nothing was applied since.
+    fn of_unchanged(mut self, views: &[Arc<PeerView>]) -> Sizes {
+        let applied: BTreeMap<GroupId, u64> = views.iter().map(|view| (view.group, view.applied())).collect();
+        self.regions.retain(|group, at| applied.get(group) == Some(&at.applied));
+        self
+    }
+
+    fn to_measured(&self) -> Measured {
+        Arc::new(self.regions.iter().map(|(group, at)| (*group, (at.version, at.size))).collect())
     }
 }
 
@@ -182,8 +269,13 @@ impl Heartbeat {
         loop {
             let again = round.is_multiple_of(10) || crate::buggify!("store.sizes-anew");
             if round == 0 || (again && !crate::mutant!("store.sizes-never-again")) {
-                sizes = self.measure(&Sizes::default()).await;
-                self.sizes.send_replace(Arc::new(sizes.regions.clone()));
+                // Compactions change what the engine estimates, even where nothing is written.
+                let unchanged = !round.is_multiple_of(ALL_SIZES) && !crate::buggify!("store.sizes-anew");
+                let mut known = if unchanged { sizes.of_unchanged(&self.leaders()) } else { Sizes::default() };
+                sizes = self.measure(&known).await;
+                known.regions.append(&mut sizes.regions);
+                sizes.regions = known.regions;
+                self.sizes.send_replace(sizes.to_measured());
             } else if self.leaders().iter().any(|view| sizes.of(view).is_none())
                 && !crate::mutant!("store.sizes-never-again")
             {
@@ -191,21 +283,24 @@ impl Heartbeat {
                 // reported as empty until the next measurement.
                 let more = self.measure(&sizes).await;
                 sizes.regions.extend(more.regions);
-                self.sizes.send_replace(Arc::new(sizes.regions.clone()));
+                self.sizes.send_replace(sizes.to_measured());
             }
             round += 1;
-            let urgent = self.urgent();
+            let mut urgent = self.urgent(None);
             let request = self.request(&mut reported, &sizes, &refused).await;
             let wait = match self.clock.timeout(self.interval * 2, self.pd.store_heartbeat(request)).await {
                 Ok(Ok(reply)) => {
+                    let again = reported.heard_of(reply.pd_term);
                     refused = self.handle_reply(reply).await;
-                    self.interval
+                    if again { LOOK.min(self.interval) } else { self.interval }
                 }
                 Ok(Err(error)) => {
+                    reported.told.clear();
                     tracing::debug!(store = self.store, %error, "PD refused the heartbeat");
                     LOOK.min(self.interval)
                 }
                 Err(_) => {
+                    reported.told.clear();
                     tracing::debug!(store = self.store, "PD did not answer the heartbeat");
                     LOOK.min(self.interval)
                 }
@@ -214,16 +309,23 @@ impl Heartbeat {
             let until = self.clock.now().plus(wait);
             while self.clock.now() < until {
                 self.clock.sleep(LOOK.min(wait)).await;
-                if self.urgent() != urgent {
+                let now = self.urgent(Some(&urgent));
+                if !now.is_same(&urgent) {
                     break;
                 }
+                urgent = now;
             }
         }
     }
 
-    fn urgent(&self) -> Urgent {
+    /// Returns the state whose change is urgent, looking at all regions only if one has changed since `before`.
+    fn urgent(&self, before: Option<&Urgent>) -> Urgent {
+        let changes = self.handle.changes();
+        let led = before.filter(|before| before.changes == changes).map(|before| before.led.clone());
         let pd = self.handle.view(GroupId::PD).map(|view| view.leadership());
-        (self.led(), pd.map(|pd| (pd.term, pd.leader)), *self.stopping.borrow())
+        let pd = pd.map(|pd| (pd.term, pd.leader));
+        let led = led.unwrap_or_else(|| Arc::new(self.led()));
+        Urgent { changes, led, pd, stopping: *self.stopping.borrow() }
     }
 
     /// Returns the groups led here, with their terms and epochs.
@@ -244,13 +346,16 @@ impl Heartbeat {
         let engine = self.handle.engine().clone();
         let leaders = self.leaders();
         let unknown = leaders.iter().filter(|view| known.of(view).is_none());
-        let regions: Vec<_> = unknown.map(|view| (view.group, view.region())).collect();
+        let regions: Vec<_> = unknown.map(|view| (view.group, view.applied(), view.region())).collect();
         let log = self.handle.log_figures();
         let log_bytes: u64 = ["live_bytes", "dead_bytes"].iter().filter_map(|name| log.get(name)).sum();
         cpu::run(move || Sizes {
             regions: regions
                 .iter()
-                .map(|(group, region)| (*group, (region::epoch(region).version, Size::of(&engine, region))))
+                .map(|(group, applied, region)| {
+                    let size = Size::of(&engine, region);
+                    (*group, SizeAt { version: region::epoch(region).version, applied: *applied, size })
+                })
                 .collect(),
             used_bytes: engine_bytes(&engine) + log_bytes,
         })
@@ -277,13 +382,17 @@ impl Heartbeat {
         reported.number += 1;
         let flows = reported.leaders.take(&leaders);
         let replica_loads = reported.replica_loads(&replicas);
+        reported.told.retain(|group, _| flows.contains_key(group));
         let regions = leaders
             .iter()
-            .map(|view| {
+            .filter_map(|view| {
                 let descriptor = view.region();
                 let size = sizes.of(view).unwrap_or_default();
                 let load = flows.get(&view.group).copied().unwrap_or_default();
-                RegionHeartbeat {
+                if reported.may_leave_out(view, size, &load, self.load_rest, now) {
+                    return None;
+                }
+                Some(RegionHeartbeat {
                     leader: region::peer_by_id(&descriptor, view.peer).cloned(),
                     region: Some(descriptor.as_ref().clone()),
                     term: view.leadership().term,
@@ -296,7 +405,7 @@ impl Heartbeat {
                     written_keys: load.written_keys,
                     read_keys: load.read_keys,
                     read_bytes: load.read_bytes,
-                }
+                })
             })
             .collect();
         StoreHeartbeatRequest {

@@ -60,6 +60,10 @@ pub const MUTANTS: &[(&str, &str)] = &[
         "two stores with very little free space hand each other the same leaders at once",
     ),
     ("store.hands-over-once", "a store with very little free space keeps the leaders that it gets later"),
+    (
+        "store.sleeping-regions-not-told-again",
+        "a store does not tell another leader of the placement driver about regions that sleep",
+    ),
     ("store.sizes-never-again", "the sizes of regions are measured only once"),
     ("store.load-split-beside-the-load", "a region is split where one of the pieces gets none of its load"),
     (

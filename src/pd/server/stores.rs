@@ -176,7 +176,8 @@ impl PdServer {
             });
         }
         let balance = self.inner.options.balance_leaders;
-        let group = self.inner.handle.view(GroupId::PD).ok_or_else(|| self.not_leader())?.region();
+        let view = self.inner.handle.view(GroupId::PD).ok_or_else(|| self.not_leader())?;
+        let (group, pd_term) = (view.region(), view.leadership().term);
         let (group, pd_members) = (Region::clone(&group), self.members());
         let (reply, ended) = self.look(&serving, |cluster, state, now_ms| {
             let stores = state.stores().filter_map(|record| record.store.clone());
@@ -191,6 +192,7 @@ impl PdServer {
                 wall_ms: self.inner.clock.wall_ms(),
                 pd_group: Some(group),
                 pd_members,
+                pd_term,
             };
             (reply, cluster.take_ended())
         });
