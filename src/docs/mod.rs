@@ -79,3 +79,6 @@ pub mod splits {}
 
 #[doc = include_str!("large-values-in-blob-files.md")]
 pub mod large_values_in_blob_files {}
+
+#[doc = include_str!("sleeping-regions.md")]
+pub mod sleeping_regions {}
