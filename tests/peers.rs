@@ -101,6 +101,15 @@ fn diff(peers: &Peers, tikv: &Tikv, armilla: &str, seeds: &str, mode: &[&str]) -
     run(command, Duration::from_secs(1800))
 }
 
+/// Splits and merges regions on both sides, and sends requests with the routes of before.
+fn regions(peers: &Peers, tikv: &Tikv, armilla: &str) -> common::Finished {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/regions_diff.py");
+    let mut command = Command::new(&peers.python);
+    command.arg(script).arg("--tools").arg(&peers.tools);
+    command.args(["--a", &tikv.pd, "--b", armilla, "--seeds", "1-10"]);
+    run(command, Duration::from_secs(600))
+}
+
 #[test]
 fn answers_are_those_of_tikv() {
     let peers = match Peers::find() {
@@ -121,6 +130,14 @@ fn answers_are_those_of_tikv() {
         let all = differing.iter().all(explained);
         assert_eq!(finished.code, Some(i32::from(!differing.is_empty())), "{mode:?}:\n{}", finished.text);
         assert!(all && finished.text.contains("seeds differ"), "{mode:?}:\n{}", finished.text);
+    }
+    let finished = regions(&peers, &tikv, cluster.addr(0));
+    println!("regions: {}", finished.text.lines().last().unwrap_or_default());
+    assert_eq!(finished.code, Some(0), "{}", finished.text);
+    // Both kinds of changes were made, and requests with earlier routes were refused because of them.
+    let reached = finished.text.lines().find(|line| line.starts_with("reached: ")).expect("a line of what was reached");
+    for kind in ["'split'", "'merge'", "epoch_not_match", "key_not_in_region"] {
+        assert!(reached.contains(kind), "no {kind}: {reached}");
     }
     cluster.assert_alive();
 }

@@ -229,6 +229,10 @@ pub const SNAPSHOT_CHUNK_BYTES_MAX: usize = 16 << 20;
 /// How long the stream of a snapshot may make no progress before it is closed.
 pub const SNAPSHOT_STILL_MAX: Duration = Duration::from_secs(30);
 
+/// Maximum number of sleeping regions of a lane that wake in one tick because a store is silent: their elections would
+/// delay each other.
+pub const LOST_WAKE_MAX: usize = 500;
+
 /// After about this time, the leader of a sleeping region wakes by itself; followers do after twice as long.
 pub const SLEEP_CHECK_INTERVAL: Duration = Duration::from_mins(10);
 /// The shortest wait before a snapshot that was not delivered is sent again.

@@ -26,7 +26,7 @@ use crate::replica::message::{Beats, GroupBeat, Sender};
 use crate::replica::peer::{Peer, Rest};
 use crate::replica::signs::Lanes;
 use crate::rt::probe::{self, Event as Probe};
-use crate::types::limits::SLEEP_CHECK_INTERVAL;
+use crate::types::limits::{LOST_WAKE_MAX, SLEEP_CHECK_INTERVAL};
 use crate::types::{GroupId, region};
 
 use super::Driver;
@@ -179,7 +179,8 @@ impl Driver {
                 let over = watched.quiet_ticks >= ticks && now_ns >= sign.at_ns + promised_ns;
                 if over && !watched.followers.is_empty() && !crate::mutant!("replica.dead-store-missed-asleep") {
                     crate::reach!("driver.woken-by-silence");
-                    wake.lost.extend(&watched.followers);
+                    let room = LOST_WAKE_MAX.saturating_sub(wake.lost.len());
+                    wake.lost.extend(watched.followers.iter().take(room));
                 }
                 true
             });
