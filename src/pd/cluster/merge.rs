@@ -6,7 +6,8 @@
 
 use std::collections::BTreeSet;
 
-use super::{Cluster, Move};
+use super::Cluster;
+use super::moves::Move;
 use crate::pd::schedule::merge::{Candidate, Limits, propose};
 use crate::pd::state::{self, PdState};
 use crate::proto::armilla::pd::MergeOrder;
