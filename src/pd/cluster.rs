@@ -9,17 +9,23 @@
 //! late or says that the store is stopping, or when it was sent without effect. **Never**: an order to move a leader to
 //! a store whose heartbeat is late.
 
+mod asked;
+mod handover;
 mod hot;
 mod merge;
 mod moves;
 mod operators;
 mod own;
 mod scatter;
+mod settings;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use self::asked::Asked;
+pub use self::asked::Wish;
 pub use self::hot::HITS;
 use self::hot::Hot;
 use self::merge::Merge;
@@ -28,15 +34,20 @@ use self::own::Own;
 pub use self::own::OwnStep;
 use self::scatter::Groups;
 pub use self::scatter::Scattered;
+use self::settings::InForce;
 use super::lookup::Lookup;
 use super::schedule::leader::{self, LeaderPlacement};
 use super::schedule::places::Places;
 use super::state::{self, PdState};
-use crate::proto::armilla::pd::{LeaderOrder, OverviewReply, RegionHeartbeat, StoreHeartbeatRequest, StoreOverview};
+use crate::proto::armilla::pd::{
+    LeaderOrder, OverviewReply, RegionHeartbeat, SchedulerKind, StoreHeartbeatRequest, StoreOverview,
+};
 use crate::proto::armilla::raft::Incarnation;
 use crate::proto::metapb::PeerRole;
 use crate::proto::pdpb;
+use crate::rt::probe::{self, Event as Probe};
 use crate::types::Region;
+use crate::types::limits::{HOT_OPERATORS_MAX, MERGES_MAX, REPLICA_MOVES_MAX};
 use crate::types::region::{self, Peer};
 
 /// Timeouts and limits of the view. Names end with the unit.
@@ -58,6 +69,16 @@ pub struct ClusterOptions {
     pub cooldown_ms: u64,
     /// Maximum number of the scheduler's open orders per store.
     pub orders_max: usize,
+    /// How many replicas move at a time so that stores have about as many each.
+    pub moves_max: usize,
+    /// How many regions become part of a neighbour at a time.
+    pub merges_max: usize,
+    /// How many operators that spread load run at a time.
+    pub hot_operators_max: usize,
+    /// Whether to spread leaders evenly over the stores.
+    pub balance_leaders: bool,
+    /// Whether to spread replicas evenly over the stores.
+    pub balance_replicas: bool,
     /// A store that has sent no heartbeat for this long is gone for good: its replicas are replaced.
     pub max_down_ms: u64,
     /// How many voters each region is to have.
@@ -66,6 +87,8 @@ pub struct ClusterOptions {
     pub location_labels: Vec<String>,
     /// A region with less data than this, in bytes, becomes part of a neighbour; 0: never.
     pub merge_below_bytes: u64,
+    /// The most that may be set for that while the cluster runs, in bytes: more would merge what is split by its size.
+    pub merge_below_bytes_max: u64,
     /// Regions whose ranges have not changed for this long may be merged.
     pub merge_rest_ms: u64,
     /// Whether to spread load evenly over the stores.
@@ -92,10 +115,16 @@ impl Default for ClusterOptions {
             order_ms: 10_000,
             cooldown_ms: 30_000,
             orders_max: 4,
+            moves_max: REPLICA_MOVES_MAX,
+            merges_max: MERGES_MAX,
+            hot_operators_max: HOT_OPERATORS_MAX,
+            balance_leaders: true,
+            balance_replicas: true,
             max_down_ms: 30 * 60 * 1000,
             replicas: 3,
             location_labels: ["zone", "rack", "host"].map(str::to_owned).to_vec(),
             merge_below_bytes: 0,
+            merge_below_bytes_max: u64::MAX,
             merge_rest_ms: 3_600_000,
             balance_hot: true,
             hot_report_ms: 10_000,
@@ -192,7 +221,11 @@ pub struct EndedOrder {
 /// The view of one leadership of PD.
 #[derive(Clone, Debug)]
 pub struct Cluster {
+    /// As configured.
+    base: ClusterOptions,
+    /// As set while the cluster runs.
     options: ClusterOptions,
+    in_force: InForce,
     since_ms: u64,
     regions: BTreeMap<u64, HeardRegion>,
     stores: BTreeMap<u64, HeardStore>,
@@ -203,6 +236,8 @@ pub struct Cluster {
     learners: BTreeMap<u64, (u64, Peer)>,
     /// By region: a replica that an operator wants moved.
     moves: BTreeMap<u64, Move>,
+    /// By region: what a person wants of its replicas.
+    asked: BTreeMap<u64, Asked>,
     /// By source: regions that are to become part of a neighbour.
     merges: BTreeMap<u64, Merge>,
     scattered: Groups,
@@ -216,8 +251,10 @@ pub struct Cluster {
 impl Cluster {
     /// Creates an empty view for a leadership that began at `now_ms`.
     pub fn new(options: ClusterOptions, now_ms: u64) -> Cluster {
-        Cluster {
+        let mut cluster = Cluster {
+            base: options.clone(),
             options,
+            in_force: InForce::default(),
             since_ms: now_ms,
             regions: BTreeMap::new(),
             stores: BTreeMap::new(),
@@ -226,13 +263,16 @@ impl Cluster {
             lookup: Lookup::default(),
             learners: BTreeMap::new(),
             moves: BTreeMap::new(),
+            asked: BTreeMap::new(),
             merges: BTreeMap::new(),
             scattered: Groups::default(),
             own: Own::default(),
             hot: Hot::default(),
             balance_at_ms: 0,
             merges_at_ms: 0,
-        }
+        };
+        cluster.follow(&Arc::default(), 0);
+        cluster
     }
 
     /// Returns whether a store is gone for good or has to become empty.
@@ -288,7 +328,7 @@ impl Cluster {
                 "carried out".to_owned()
             } else if led_by != order.from_store {
                 format!("store {led_by} leads the region now")
-            } else if let Some(why) = self.unfit(order.to_store, now_ms) {
+            } else if let Some(why) = self.refuses_leaders(order.to_store, now_ms) {
                 why
             } else if now_ms.saturating_sub(order.issued_ms) >= self.options.order_ms {
                 format!("it was not carried out within {} ms", self.options.order_ms)
@@ -385,6 +425,7 @@ impl Cluster {
         self.orders.retain(|id, _| state.region(*id).is_some());
         self.learners.retain(|id, _| state.region(*id).is_some());
         self.moves.retain(|id, _| state.region(*id).is_some());
+        self.asked.retain(|id, _| state.region(*id).is_some());
         self.merges.retain(|id, _| state.region(*id).is_some());
         self.hot.retain(state);
     }
@@ -472,7 +513,7 @@ impl Cluster {
         if leader.store_id == to_store {
             return Ok(());
         }
-        if let Some(why) = self.unfit(to_store, now_ms) {
+        if let Some(why) = self.refuses_leaders(to_store, now_ms) {
             return Err(why);
         }
         self.end_order(region_id, None, false, "replaced by an operator's order".into());
@@ -487,11 +528,20 @@ impl Cluster {
         assert!(before.is_none_or(|before| before.ended), "region {region_id}: only one order may be open");
     }
 
-    /// Returns the orders for a store: the open ones and, if `balance`, new ones that spread leaders evenly.
+    /// Returns the orders for a store: the open ones, new ones that take leaders from it and, if `balance`, new ones
+    /// that spread leaders evenly.
     pub fn orders_for(&mut self, state: &PdState, store: u64, balance: bool, now_ms: u64) -> Vec<LeaderOrder> {
         self.end_orders(now_ms);
-        if balance && now_ms.saturating_sub(self.since_ms) >= self.options.settle_ms {
-            for LeaderOrder { region_id, to_store } in self.balance(state, store, now_ms) {
+        if now_ms.saturating_sub(self.since_ms) >= self.options.settle_ms {
+            self.hand_over(state, store, now_ms);
+            let orders = if balance && self.runs(SchedulerKind::BalanceLeader) {
+                self.balance(state, store, now_ms)
+            } else {
+                vec![]
+            };
+            for LeaderOrder { region_id, to_store } in orders {
+                let (a, b) = (region_id, SchedulerKind::BalanceLeader as u64);
+                probe::emit(|| Probe::Note { store, what: "scheduled", a, b, data: Default::default() });
                 self.order(region_id, store, to_store, now_ms);
             }
         }
@@ -525,7 +575,9 @@ impl Cluster {
     }
 
     fn balance(&self, state: &PdState, from: u64, now_ms: u64) -> Vec<LeaderOrder> {
-        let stores = self.settled_stores(state, now_ms);
+        let apart = self.without_balance();
+        let mut stores = self.settled_stores(state, now_ms);
+        stores.retain(|store| !apart.contains(store) && self.refuses_leaders(*store, now_ms).is_none());
         let (mut placements, mut open) = (Vec::new(), 0);
         // Several pieces may be left of a region that was split: it has one leader all the same.
         let mut placed = BTreeSet::new();
@@ -547,7 +599,8 @@ impl Cluster {
             };
             placements.push(placement);
         }
-        leader::propose(from, &stores, &placements, self.options.orders_max.saturating_sub(open))
+        let max = self.options.orders_max.saturating_sub(open);
+        leader::propose(from, &stores, &placements, &self.in_force.leader_weights, max)
     }
 
     /// Returns a store's last reported statistics; zeros if it has sent no heartbeat in this leadership. Its peers are

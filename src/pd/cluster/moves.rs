@@ -4,18 +4,22 @@
 //! The view and the replicated descriptors come **in**, the changes that a region's leader is to make go **out**.
 //! **Never**: a move to a store that is silent; a second move of a region that has one.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use super::Cluster;
+use super::asked::Next;
+use super::settings::Limited;
 use crate::pd::schedule::balance::{self, Placement, Proposal};
 use crate::pd::schedule::isolation;
 use crate::pd::schedule::replica::{self, Step, Stores};
 use crate::pd::state::{self, PdState};
-use crate::proto::armilla::pd::PeersOrder;
+use crate::proto::armilla::pd::{PeersOrder, SchedulerKind};
 use crate::proto::armilla::raft::PeerChange;
 use crate::proto::armilla::raft::peer_change::Kind;
 use crate::proto::metapb::PeerRole;
-use crate::types::limits::{PEERS_ORDERS_MAX, REPLICA_MOVE_TIME_MAX, REPLICA_MOVES_MAX};
+use crate::rt::probe::{self, Event as Probe};
+use crate::types::limits::{PEERS_ORDERS_MAX, REPLICA_MOVE_TIME_MAX};
 use crate::types::region::{self, Peer};
 use crate::types::{Region, version};
 
@@ -76,6 +80,7 @@ impl Cluster {
         }
         let region = state.region(id).ok_or_else(|| format!("there is no region {id}"))?.clone();
         self.can_move(state, &region, from, to, now_ms)?;
+        self.asked.remove(&id);
         self.begin_move(&region, from, to, now_ms);
         Ok(())
     }
@@ -110,7 +115,8 @@ impl Cluster {
     /// Begins moves of replicas that spread them evenly over the stores.
     pub fn balance_replicas(&mut self, state: &PdState, now_ms: u64) {
         let settling = now_ms.saturating_sub(self.since_ms) < self.options.settle_ms;
-        if state.cluster_version() < version::MEMBERS || settling || now_ms < self.balance_at_ms {
+        let stopped = settling || !self.runs(SchedulerKind::BalanceRegion);
+        if state.cluster_version() < version::MEMBERS || stopped || now_ms < self.balance_at_ms {
             return;
         }
         self.balance_at_ms = now_ms + BALANCE_MS;
@@ -131,7 +137,7 @@ impl Cluster {
                     .iter()
                     .all(|peer| peer.role() == PeerRole::Voter && !stores.gone.contains(&peer.store_id));
             let Some(leader) = self.leader_of(region) else { continue };
-            let moves = self.moves.contains_key(&region.id) || self.is_being_merged(region.id);
+            let moves = self.is_changing(region.id) || self.is_being_merged(region.id);
             if seen.insert(region.id) && whole && !moves {
                 let stores = region.peers.iter().map(|peer| peer.store_id).collect();
                 let fixed = self.fixed_replicas(region, leader.store_id);
@@ -148,14 +154,14 @@ impl Cluster {
                 *count = count.saturating_sub(1);
             }
         }
-        let max = REPLICA_MOVES_MAX.saturating_sub(self.moves.len());
+        let max = self.options.moves_max.saturating_sub(self.moves.len());
         let mut proposals = isolation::propose(counts.clone(), &resting, &stores.places, max);
         for Proposal { region, from, to } in &proposals {
             crate::reach!("pd.replica-isolated");
             tracing::info!(region, from_store = from, to_store = to, "a replica moves farther away from the others");
         }
         if proposals.is_empty() {
-            proposals = balance::propose(counts, &resting, &stores.places, max);
+            proposals = balance::propose(counts, &resting, &stores.places, &stores.weights, max);
             for Proposal { region, from, to } in &proposals {
                 crate::reach!("pd.replica-balanced");
                 tracing::info!(
@@ -168,6 +174,8 @@ impl Cluster {
         }
         for Proposal { region, from, to } in proposals {
             if let Some(region) = state.region(region) {
+                let (a, b) = (region.id, SchedulerKind::BalanceRegion as u64);
+                probe::emit(|| Probe::Note { store: from, what: "scheduled", a, b, data: Default::default() });
                 self.moves.insert(region.id, Move::new(region, from, to, now_ms));
             }
         }
@@ -184,11 +192,13 @@ impl Cluster {
 
     /// Returns what the stores are good for.
     pub(super) fn stores_for_replicas(&self, state: &PdState, now_ms: u64) -> Stores {
-        let mut stores = Stores { places: self.places(state), ..Stores::default() };
+        let weights = self.in_force.region_weights.clone();
+        let mut stores = Stores { places: self.places(state), weights, ..Stores::default() };
         for record in state.stores() {
             let id = state::store_id(record);
             if self.is_gone(state, id, now_ms) {
                 stores.gone.insert(id);
+                stores.instead.extend(state.replaced_by(id).map(|by| (id, by)));
             } else if self.alive(id, now_ms) && self.unfit(id, now_ms).is_none() {
                 stores.fit.insert(id, 0);
             }
@@ -229,7 +239,14 @@ impl Cluster {
             }
             let own = self.for_move(region, &stores, now_ms);
             let own = own.as_ref().unwrap_or(&stores);
-            let Some(step) = replica::next(region, leader.id, replicas, own) else { continue };
+            let step = match self.wished(region, store, own, now_ms) {
+                Next::Usual(None) => self.next_step(region, leader.id, replicas, own, now_ms),
+                Next::Usual(Some((adjusted, wanted))) => {
+                    self.next_step(region, leader.id, wanted.min(up), &adjusted, now_ms)
+                }
+                Next::Wished(step) => step,
+            };
+            let Some(step) = step else { continue };
             let changes = match step {
                 Step::Change(changes) => changes,
                 Step::Add(on) => {
@@ -252,6 +269,37 @@ impl Cluster {
             orders.push(PeersOrder { region_id: region.id, epoch: Some(epoch), changes });
         }
         (orders, nameless)
+    }
+
+    /// Returns a region's next step that the limits of the stores allow now.
+    fn next_step(
+        &mut self,
+        region: &Region,
+        leader: u64,
+        replicas: usize,
+        stores: &Stores,
+        now_ms: u64,
+    ) -> Option<Step> {
+        let conf_ver = region::epoch(region).conf_ver;
+        let mut stores = Cow::Borrowed(stores);
+        loop {
+            let step = replica::next(region, leader, replicas, &stores)?;
+            match &step {
+                Step::Add(on) => {
+                    if self.may_change(Limited::Add, *on, (region.id, conf_ver), now_ms) {
+                        return Some(step);
+                    }
+                    stores.to_mut().fit.remove(on);
+                }
+                Step::Change(changes) => {
+                    let leaving = changes.iter().find(|change| change.kind() == Kind::Demote);
+                    let allowed = leaving.is_none_or(|leaving| {
+                        self.may_change(Limited::Remove, leaving.store_id, (region.id, conf_ver), now_ms)
+                    });
+                    return allowed.then_some(step);
+                }
+            }
+        }
     }
 
     /// Gives an ID that was never used before to the learner that a region is to get on a store.
