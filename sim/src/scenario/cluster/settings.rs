@@ -13,14 +13,20 @@ use crate::oracle::settings::{About, Value};
 use crate::oracle::{Violation, liveness};
 use crate::workload::client::Client;
 
+/// One of so many seeds drains a store at its end.
+const DRAIN_SEEDS: u64 = 8;
 /// How long the leaders of a drained store may take to move away, longer than usual, ns.
 const DRAIN_NS: u64 = 90 * SECOND;
 
 impl Run {
     /// Checks the settings, and sets everything back.
     pub(super) async fn settings(&mut self, admin: &Client) -> Verdict {
-        if self.monitor.with(|observed| observed.settings.changes) == 0 {
+        let drains = self.plan.schedule_seed % DRAIN_SEEDS == 1 && self.heals();
+        if self.monitor.with(|observed| observed.settings.changes) == 0 && !drains {
             return Ok(());
+        }
+        if drains {
+            self.drain_one(admin).await?;
         }
         self.as_set(admin).await?;
         if self.plan.schedule_seed.is_multiple_of(4) {
@@ -28,6 +34,26 @@ impl Run {
         }
         self.drained().await?;
         self.set_back(admin).await
+    }
+
+    /// Drains a store, unless one is drained already.
+    async fn drain_one(&mut self, admin: &Client) -> Verdict {
+        let (drained, lost) = self
+            .monitor
+            .with(|observed| (observed.settings.value(About::Drain), observed.settings.is_lost(About::Drain)));
+        let living: Vec<u64> = self.living().into_iter().collect();
+        if lost || matches!(drained, Some(Value::Number(_))) || living.len() < 2 {
+            return Ok(());
+        }
+        let store = living[(self.plan.schedule_seed / DRAIN_SEEDS) as usize % living.len()];
+        // The cluster knows the version of the protocol that this needs once every node has told its own.
+        self.change(admin, drain(store, true)).await?;
+        let now_ns = self.now();
+        self.monitor.with(|observed| {
+            observed.settings.begin(About::Drain);
+            observed.settings.end(About::Drain, Some(Value::Number(store)), now_ns);
+        });
+        Ok(())
     }
 
     /// Returns the stores that run.
