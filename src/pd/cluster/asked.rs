@@ -22,7 +22,8 @@ use crate::types::{Region, version};
 pub enum Wish {
     /// A replica on this store. If there are more than wanted then, another one goes.
     Add(u64),
-    /// No replica on this store. Another one takes its place first, if there is a store for it.
+    /// No replica on this store. Another one takes its place first, if there is a store for it; if not, a new one comes
+    /// there afterwards.
     Remove(u64),
     /// Replicas on these stores and no others.
     Place {
@@ -185,7 +186,10 @@ impl Cluster {
 
     /// Returns the next step towards no replica on `store`; `None` if the request is over.
     fn removing(&mut self, region: &Region, store: u64, leads: u64, stores: &Stores, now_ms: u64) -> Option<Next> {
+        let elsewhere = stores.fit.keys().any(|other| *other != store && region::peer_on(region, *other).is_none());
         match region::peer_on(region, store).copied() {
+            // Without another store, the region gets its replica back there: it is not left with too few.
+            None if !elsewhere => None,
             None if is_settled(region) && region.peers.len() >= self.options.replicas => None,
             None => {
                 let mut others = stores.clone();
@@ -194,7 +198,7 @@ impl Cluster {
             }
             Some(peer) if peer.role() == PeerRole::Learner => Some(Next::Wished(Some(one(Kind::Remove, &peer)))),
             // Another replica takes its place first, so that there is none too few meanwhile.
-            Some(_) if stores.fit.keys().any(|other| region::peer_on(region, *other).is_none()) => {
+            Some(_) if elsewhere => {
                 let mut others = stores.clone();
                 others.fit.remove(&store);
                 others.gone.insert(store);

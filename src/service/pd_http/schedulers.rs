@@ -3,6 +3,8 @@
 //! A view of the cluster, or a request, comes **in**; PD's documents, or a change of settings, go **out**. **Never**: a
 //! scheduler that is shown as running while it is paused; one that Armilla does not have.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -45,6 +47,19 @@ struct Paused {
     name: String,
     paused_at: String,
     resume_at: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Range {
+    start_key: &'static str,
+    end_key: &'static str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Stores {
+    store_id_ranges: BTreeMap<String, [Range; 1]>,
 }
 
 /// Returns PD's name of a scheduler.
@@ -96,10 +111,9 @@ pub(super) fn config(view: &View, request: &Request) -> Answered {
 }
 
 /// Returns the stores of a scheduler as PD lists them: each with its range of keys, which is all of them.
-fn stores_document(scheduler: &Scheduler) -> Value {
-    let all = serde_json::json!([{ "start-key": "", "end-key": "" }]);
-    let ranges: Map<String, Value> = scheduler.stores.iter().map(|store| (store.to_string(), all.clone())).collect();
-    serde_json::json!({ "store-id-ranges": ranges })
+fn stores_document(scheduler: &Scheduler) -> Stores {
+    let all = || [Range { start_key: "", end_key: "" }];
+    Stores { store_id_ranges: scheduler.stores.iter().map(|store| (store.to_string(), all())).collect() }
 }
 
 fn change(change: ChangeScheduler) -> ChangeSettings {
