@@ -13,7 +13,7 @@ use crate::oracle::settings::{About, Value};
 use crate::oracle::{Violation, liveness};
 use crate::workload::client::Client;
 
-/// One of so many seeds drains a store at its end.
+/// One in this many seeds drains a store at its end.
 const DRAIN_SEEDS: u64 = 8;
 /// How long the leaders of a drained store may take to move away, longer than usual, ns.
 const DRAIN_NS: u64 = 90 * SECOND;
