@@ -316,7 +316,7 @@ enum StoreCommand {
     Replace {
         /// The lost store's id.
         lost: u64,
-        /// The id of the store that replaces it.
+        /// The id of the store that replaces it [default: none: it must be given]
         #[arg(long, value_name = "STORE")]
         by: u64,
     },
@@ -325,10 +325,10 @@ enum StoreCommand {
     Weight {
         /// The store's id.
         store: u64,
-        /// The weight for leaders; 1 is usual.
+        /// The weight for leaders; 1 is usual [default: as it is]
         #[arg(long, value_name = "WEIGHT")]
         leader: Option<f64>,
-        /// The weight for replicas; 1 is usual.
+        /// The weight for replicas; 1 is usual [default: as it is]
         #[arg(long, value_name = "WEIGHT")]
         region: Option<f64>,
     },
@@ -337,10 +337,10 @@ enum StoreCommand {
     Limit {
         /// The store's id.
         store: u64,
-        /// Replicas that it gets a minute.
+        /// Replicas that it gets a minute [default: as it is]
         #[arg(long, value_name = "N")]
         add: Option<u64>,
-        /// Replicas that it gives away a minute.
+        /// Replicas that it gives away a minute [default: as it is]
         #[arg(long, value_name = "N")]
         remove: Option<u64>,
     },
