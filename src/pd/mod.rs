@@ -78,7 +78,6 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("pd.hot-moved-by-number", "leaders and replicas of hot regions move so that stores have as many each"),
     ("pd.drained-stores-get-leaders", "the balance and operators move leaders to stores that are drained"),
     ("pd.drained-stores-keep-leaders", "stores that are drained do not give their leaders away"),
-    ("pd.removes-the-quorum", "a replica is removed although most of the others are down"),
     ("pd.pauses-ignored", "schedulers that are paused make orders"),
     ("pd.settings-not-saved", "settings are in memory only: a member that restarts has forgotten them"),
     ("pd.answers-before-heartbeats", "lookups return regions without leaders before their stores sent heartbeats"),

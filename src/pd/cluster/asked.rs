@@ -124,7 +124,7 @@ impl Cluster {
             return Err(format!("store {store} has the only replica of region {id} that votes"));
         }
         let alive = others.iter().filter(|other| self.alive(**other, now_ms)).count();
-        if alive <= others.len() / 2 && !crate::mutant!("pd.removes-the-quorum") {
+        if alive <= others.len() / 2 {
             return Err(format!(
                 "region {id} would lose its quorum: only {alive} of its {} other replicas are on stores that are alive",
                 others.len()
