@@ -20,8 +20,8 @@ use std::time::{Duration, Instant};
 use armilla::proto::health::HealthCheckRequest;
 use armilla::proto::health::health_check_response::ServingStatus;
 use armilla::proto::health::health_client::HealthClient;
-use armilla::proto::pdpb::ScatterRegionRequest;
 use armilla::proto::pdpb::pd_client::PdClient;
+use armilla::proto::pdpb::{ScatterRegionRequest, SplitAndScatterRegionsRequest, SplitRegionsRequest};
 use armilla::rt::rng::Rng;
 use armilla::types::region;
 use armilla_check::{ABSENT, Action, Judgement, KeyOp, Val};
@@ -525,6 +525,84 @@ fn regions_merge_and_split_under_load() {
     }
     println!("{merges} merges");
     judge(&stage, &keys, &runtime, seed, 200);
+}
+
+/// Splits by the placement driver's own calls. Returns the percentage that is done and the new regions, or the error.
+async fn split_regions(wire: &Wire, keys: &[&str], scatters: bool) -> Result<(u64, Vec<u64>), String> {
+    let split_keys: Vec<Bytes> = keys.iter().map(|key| Bytes::copy_from_slice(key.as_bytes())).collect();
+    if scatters {
+        let ask = |mut pd: PdClient<_>, header| {
+            let split_keys = split_keys.clone();
+            async move {
+                let header = Some(header);
+                pd.split_and_scatter_regions(SplitAndScatterRegionsRequest { header, split_keys, ..Default::default() })
+                    .await
+            }
+        };
+        return wire.ask_pd(ask).await.map(|reply| (reply.scatter_finished_percentage, reply.regions_id));
+    }
+    let ask = |mut pd: PdClient<_>, header| {
+        let split_keys = split_keys.clone();
+        async move { pd.split_regions(SplitRegionsRequest { header: Some(header), split_keys, ..Default::default() }).await }
+    };
+    wire.ask_pd(ask).await.map(|reply| (reply.finished_percentage, reply.regions_id))
+}
+
+/// A store is drained and lost for good, settings outlive the placement driver's leader, and clients split regions.
+#[test]
+fn people_drain_replace_and_set() {
+    let mut cluster = Cluster::start(4, &["--initial-regions", "4"]);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let (wire, addrs) = (Wire::new(cluster.addrs()), cluster.addrs());
+    wait_until("every node knows settings", || ctl(&addrs, &["setting", "set", "merges_max", "3"]).code == Some(0));
+    // A key twice, and one where a region starts already.
+    let split = runtime.block_on(split_regions(&wire, &["ka", "kb", "kb"], false)).expect("a split");
+    assert_eq!((split.0, split.1.len()), (100, 2), "{split:?}");
+    let again = runtime.block_on(split_regions(&wire, &["ka", "kc"], false)).expect("a split");
+    assert_eq!((again.0, again.1.len()), (100, 1), "{again:?}");
+    let none = runtime.block_on(split_regions(&wire, &["ka"], true));
+    assert!(none.as_ref().is_err_and(|why| why.contains("empty region")), "{none:?}");
+    wait_until("regions are split and scattered", || {
+        let key = format!("ks{}", std::time::UNIX_EPOCH.elapsed().expect("a clock").as_nanos());
+        runtime.block_on(split_regions(&wire, &[&key], true)).is_ok_and(|(done, ids)| done == 100 && ids.len() == 1)
+    });
+    let drained = ctl(&addrs, &["store", "drain", "2"]);
+    assert_eq!(drained.code, Some(0), "{drained:?}");
+    let regions = runtime.block_on(wire.regions()).expect("regions");
+    assert!(regions.iter().all(|(_, leader)| leader.as_ref().is_none_or(|peer| peer.store_id != 2)), "{regions:?}");
+    let refused = ctl(&addrs, &["transfer-leader", &regions[0].0.id.to_string(), "2"]);
+    assert!(refused.code == Some(1) && refused.text.contains("2"), "{refused:?}");
+    for (args, why) in [
+        (&["store", "drain", "99"][..], "no store 99"),
+        (&["store", "undrain", "3"], "not one of"),
+        (&["store", "replace", "1", "--by", "3"], "is alive"),
+        (&["setting", "set", "replicas", "0"], "from 1 to 7"),
+        (&["scheduler", "pause", "grant-leader", "60"], "no scheduler grant-leader"),
+    ] {
+        let refused = ctl(&addrs, args);
+        assert!(refused.code == Some(1) && refused.text.contains(why), "{args:?}: {refused:?}");
+    }
+    assert_eq!(ctl(&addrs, &["scheduler", "pause", "balance-region", "600"]).code, Some(0));
+    assert_eq!(ctl(&addrs, &["store", "weight", "3", "--leader", "0.5"]).code, Some(0));
+    // Each member of the placement driver is lost for a while, so another one leads.
+    for node in 0..3 {
+        cluster.kill(node);
+        cluster.restart(node);
+        cluster.wait_ready();
+    }
+    let settings = ctl(&addrs, &["settings"]);
+    assert!(settings.text.lines().any(|line| line.contains("merges_max") && line.contains("set")), "{settings:?}");
+    let schedulers = ctl(&addrs, &["schedulers"]);
+    assert!(schedulers.text.contains("paused") && schedulers.text.contains("evict-leader"), "{schedulers:?}");
+    assert_eq!(ctl(&addrs, &["store", "undrain", "2"]).code, Some(0));
+    assert_eq!(ctl(&addrs, &["scheduler", "resume", "balance-region"]).code, Some(0));
+    // The fourth store is lost, and the third one is to take what it had.
+    cluster.kill(3);
+    wait_until("the lost store is replaced", || ctl(&addrs, &["store", "replace", "4", "--by", "3"]).code == Some(0));
+    wait_until("no region has a replica there", || {
+        let regions = runtime.block_on(wire.regions()).unwrap_or_default();
+        !regions.is_empty() && regions.iter().all(|(one, _)| region::peer_on(one, 4).is_none())
+    });
 }
 
 #[test]

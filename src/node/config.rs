@@ -360,6 +360,14 @@ impl Config {
         }
     }
 
+    /// Returns the most that [`Config::merge_below_kib`] returns, whatever is set while the cluster runs.
+    pub fn merge_below_kib_max(&self) -> u64 {
+        match self.regions.size_max_kib {
+            0 => KIB_MAX,
+            max => max / 8,
+        }
+    }
+
     /// Returns the labels of the node's store.
     pub fn store_labels(&self) -> Vec<StoreLabel> {
         let label = |(key, value): (&str, &str)| StoreLabel { key: key.to_owned(), value: value.to_owned() };

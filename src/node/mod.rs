@@ -51,6 +51,7 @@ use crate::rt::task::{self, JoinHandle};
 use crate::rt::{Env, cpu};
 use crate::service::health::HealthService;
 use crate::service::pd::{Members, PdProxy, Seat};
+use crate::service::pd_http::PdHttpPeers;
 use crate::service::{Deadlines, Gate, Gates, Metrics, Observer, Redact, routes};
 use crate::store::{
     self, Alone, ClusterVersion, Collector, Heartbeat, LoadLimits, LoadSplits, Measured, PdLink, PdTime, RegionStore,
@@ -195,10 +196,11 @@ impl Node {
         let rng = Rng::fork(env.seed, "pd http");
         let raw = RawClient::new(pd_client.clone(), env.net.clone(), env.clock.clone(), rng, RawOptions::default());
         let peers = Arc::new(pd_http::Peers::new(raw, env.clock.clone()));
-        source.attach(handle.clone(), engine, pd_client.clone(), peers);
+        source.attach(handle.clone(), engine, pd_client.clone(), peers.clone());
         let pd = starting.start_pd(&founding, &handle, pd_state).await?;
         source.set_placement_driver(&pd);
-        gates.open_pd(Seat::new(pd.clone(), Arc::new(Front(pd_client.clone()))));
+        let proxy = Proxy { pd: Front(pd_client.clone()), peers };
+        gates.open_pd(Seat::new(pd.clone(), Arc::new(proxy)));
 
         let version = ClusterVersion::default();
         let splits = Splits { pd: Arc::new(Front(pd_client.clone())), cluster, version: version.clone() };
@@ -441,8 +443,6 @@ impl Starting {
             bootstrap,
             // A node that joined later may be configured for fewer.
             members: self.config.pd_members.max(ident.pd_members as usize),
-            balance_leaders: self.config.pd.balance_leaders,
-            balance_replicas: self.config.pd.balance_replicas,
             cluster: ClusterOptions {
                 alive_ms: self.config.pd.store_alive_ms,
                 late_ms: 2 * self.config.pd.store_heartbeat_ms,
@@ -450,6 +450,9 @@ impl Starting {
                 replicas: self.config.replicas,
                 location_labels: self.config.pd.location_labels.clone(),
                 merge_below_bytes: 1024 * self.config.merge_below_kib(),
+                merge_below_bytes_max: 1024 * self.config.merge_below_kib_max(),
+                balance_leaders: self.config.pd.balance_leaders,
+                balance_replicas: self.config.pd.balance_replicas,
                 merge_rest_ms: 1000 * self.config.pd.merge_rest_s,
                 balance_hot: self.config.pd.balance_hot,
                 hot_report_ms: self.config.pd.hot_report_ms,
@@ -662,19 +665,32 @@ impl PdLink for Front {
     }
 }
 
-impl PdProxy for Front {
+/// What the placement driver's service asks of others.
+struct Proxy {
+    pd: Front,
+    peers: Arc<pd_http::Peers>,
+}
+
+impl PdProxy for Proxy {
     fn members(&self) -> BoxFuture<'_, Result<Members>> {
         Box::pin(async move {
-            let (members, leader) = self.0.members().await.map_err(|error| Error::Io(error.to_string()))?;
+            let (members, leader) = self.pd.0.members().await.map_err(|error| Error::Io(error.to_string()))?;
             Ok(Members { members, leader: Some(leader) })
         })
     }
 
     fn known_members(&self) -> Vec<Member> {
-        self.0.known_members()
+        self.pd.0.known_members()
     }
 
     fn overview(&self) -> BoxFuture<'_, Result<OverviewReply>> {
-        Box::pin(async move { self.0.overview().await.map_err(|error| Error::Io(error.to_string())) })
+        Box::pin(async move { self.pd.0.overview().await.map_err(|error| Error::Io(error.to_string())) })
+    }
+
+    fn split(&self, keys: Vec<bytes::Bytes>) -> BoxFuture<'_, Vec<Result<()>>> {
+        Box::pin(async move {
+            let ends = PdHttpPeers::split(&*self.peers, keys).await;
+            ends.into_iter().map(|end| end.map(|_| ())).collect()
+        })
     }
 }

@@ -9,40 +9,46 @@
 //! late or says that the store is stopping, or when it was sent without effect. **Never**: an order to move a leader to
 //! a store whose heartbeat is late.
 
+mod asked;
+mod handover;
 mod hot;
 mod merge;
+mod moves;
 mod operators;
 mod own;
 mod scatter;
+mod settings;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use self::asked::Asked;
+pub use self::asked::Wish;
 pub use self::hot::HITS;
 use self::hot::Hot;
 use self::merge::Merge;
+use self::moves::Move;
 use self::own::Own;
 pub use self::own::OwnStep;
 use self::scatter::Groups;
 pub use self::scatter::Scattered;
+use self::settings::InForce;
 use super::lookup::Lookup;
-use super::schedule::balance::{self, Placement, Proposal};
-use super::schedule::isolation;
 use super::schedule::leader::{self, LeaderPlacement};
 use super::schedule::places::Places;
-use super::schedule::replica::{self, Step, Stores};
 use super::state::{self, PdState};
 use crate::proto::armilla::pd::{
-    LeaderOrder, OverviewReply, PeersOrder, RegionHeartbeat, StoreHeartbeatRequest, StoreOverview,
+    LeaderOrder, OverviewReply, RegionHeartbeat, SchedulerKind, StoreHeartbeatRequest, StoreOverview,
 };
-use crate::proto::armilla::raft::peer_change::Kind;
-use crate::proto::armilla::raft::{Incarnation, PeerChange};
+use crate::proto::armilla::raft::Incarnation;
 use crate::proto::metapb::PeerRole;
 use crate::proto::pdpb;
-use crate::types::limits::{PEERS_ORDERS_MAX, REPLICA_MOVE_TIME_MAX, REPLICA_MOVES_MAX};
+use crate::rt::probe::{self, Event as Probe};
+use crate::types::Region;
+use crate::types::limits::{HOT_OPERATORS_MAX, MERGES_MAX, REPLICA_MOVES_MAX};
 use crate::types::region::{self, Peer};
-use crate::types::{Region, version};
 
 /// Timeouts and limits of the view. Names end with the unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +69,16 @@ pub struct ClusterOptions {
     pub cooldown_ms: u64,
     /// Maximum number of the scheduler's open orders per store.
     pub orders_max: usize,
+    /// How many replicas move at a time so that stores have about as many each.
+    pub moves_max: usize,
+    /// How many regions become part of a neighbour at a time.
+    pub merges_max: usize,
+    /// How many operators that spread load run at a time.
+    pub hot_operators_max: usize,
+    /// Whether to spread leaders evenly over the stores.
+    pub balance_leaders: bool,
+    /// Whether to spread replicas evenly over the stores.
+    pub balance_replicas: bool,
     /// A store that has sent no heartbeat for this long is gone for good: its replicas are replaced.
     pub max_down_ms: u64,
     /// How many voters each region is to have.
@@ -71,6 +87,8 @@ pub struct ClusterOptions {
     pub location_labels: Vec<String>,
     /// A region with less data than this, in bytes, becomes part of a neighbour; 0: never.
     pub merge_below_bytes: u64,
+    /// The most that may be set for that while the cluster runs, in bytes: more would merge what is split by its size.
+    pub merge_below_bytes_max: u64,
     /// Regions whose ranges have not changed for this long may be merged.
     pub merge_rest_ms: u64,
     /// Whether to spread load evenly over the stores.
@@ -97,10 +115,16 @@ impl Default for ClusterOptions {
             order_ms: 10_000,
             cooldown_ms: 30_000,
             orders_max: 4,
+            moves_max: REPLICA_MOVES_MAX,
+            merges_max: MERGES_MAX,
+            hot_operators_max: HOT_OPERATORS_MAX,
+            balance_leaders: true,
+            balance_replicas: true,
             max_down_ms: 30 * 60 * 1000,
             replicas: 3,
             location_labels: ["zone", "rack", "host"].map(str::to_owned).to_vec(),
             merge_below_bytes: 0,
+            merge_below_bytes_max: u64::MAX,
             merge_rest_ms: 3_600_000,
             balance_hot: true,
             hot_report_ms: 10_000,
@@ -197,7 +221,11 @@ pub struct EndedOrder {
 /// The view of one leadership of PD.
 #[derive(Clone, Debug)]
 pub struct Cluster {
+    /// As configured.
+    base: ClusterOptions,
+    /// As set while the cluster runs.
     options: ClusterOptions,
+    in_force: InForce,
     since_ms: u64,
     regions: BTreeMap<u64, HeardRegion>,
     stores: BTreeMap<u64, HeardStore>,
@@ -208,6 +236,8 @@ pub struct Cluster {
     learners: BTreeMap<u64, (u64, Peer)>,
     /// By region: a replica that an operator wants moved.
     moves: BTreeMap<u64, Move>,
+    /// By region: what a person wants of its replicas.
+    asked: BTreeMap<u64, Asked>,
     /// By source: regions that are to become part of a neighbour.
     merges: BTreeMap<u64, Merge>,
     scattered: Groups,
@@ -218,53 +248,13 @@ pub struct Cluster {
     merges_at_ms: u64,
 }
 
-/// The time between two looks at the balance of replicas, which take time with the number of regions.
-const BALANCE_MS: u64 = 1000;
-
-/// A replica that is to be moved. It is not replicated: if the placement driver's leader changes, a move that has begun
-/// is finished or taken back, as the region needs.
-#[derive(Clone, Copy, Debug)]
-struct Move {
-    from_store: u64,
-    to_store: u64,
-    /// The last time (ms) that the region's members changed.
-    changed_ms: u64,
-    conf_ver: u64,
-}
-
-impl Move {
-    fn new(region: &Region, from_store: u64, to_store: u64, now_ms: u64) -> Move {
-        Move { from_store, to_store, changed_ms: now_ms, conf_ver: region::epoch(region).conf_ver }
-    }
-
-    /// Returns what the stores are good for while the replica moves; `None` if it is over, or cannot go on.
-    fn adjusted(&mut self, region: &Region, stores: &Stores, now_ms: u64) -> Option<Stores> {
-        let conf_ver = region::epoch(region).conf_ver;
-        if conf_ver != self.conf_ver {
-            (self.conf_ver, self.changed_ms) = (conf_ver, now_ms);
-        }
-        let late = now_ms.saturating_sub(self.changed_ms) >= REPLICA_MOVE_TIME_MAX.as_millis() as u64;
-        let arrived = region::peer_on(region, self.to_store).is_some();
-        // If both vote, the new replica took the place of another one, which was lost meanwhile.
-        let votes = |store| region::peer_on(region, store).is_some_and(|peer| peer.role() == PeerRole::Voter);
-        let both =
-            votes(self.to_store) && votes(self.from_store) && !crate::mutant!("pd.waits-for-a-move-that-is-over");
-        let over = both || region::peer_on(region, self.from_store).is_none();
-        if over || late || !arrived && !stores.fit.contains_key(&self.to_store) {
-            return None;
-        }
-        let mut stores = stores.clone();
-        stores.gone.insert(self.from_store);
-        stores.fit.retain(|store, _| *store == self.to_store);
-        Some(stores)
-    }
-}
-
 impl Cluster {
     /// Creates an empty view for a leadership that began at `now_ms`.
     pub fn new(options: ClusterOptions, now_ms: u64) -> Cluster {
-        Cluster {
+        let mut cluster = Cluster {
+            base: options.clone(),
             options,
+            in_force: InForce::default(),
             since_ms: now_ms,
             regions: BTreeMap::new(),
             stores: BTreeMap::new(),
@@ -273,126 +263,16 @@ impl Cluster {
             lookup: Lookup::default(),
             learners: BTreeMap::new(),
             moves: BTreeMap::new(),
+            asked: BTreeMap::new(),
             merges: BTreeMap::new(),
             scattered: Groups::default(),
             own: Own::default(),
             hot: Hot::default(),
             balance_at_ms: 0,
             merges_at_ms: 0,
-        }
-    }
-
-    /// Moves a region's replica to another store, on an operator's behalf.
-    ///
-    /// # Errors
-    /// A sentence, if that is not possible.
-    pub fn move_peer(&mut self, state: &PdState, id: u64, from: u64, to: u64, now_ms: u64) -> Result<(), String> {
-        if state.cluster_version() < version::MEMBERS {
-            return Err(format!(
-                "replicas cannot be moved yet: the cluster uses version {} of its protocol, that needs version {}",
-                state.cluster_version(),
-                version::MEMBERS
-            ));
-        }
-        let region = state.region(id).ok_or_else(|| format!("there is no region {id}"))?.clone();
-        self.can_move(state, &region, from, to, now_ms)?;
-        self.begin_move(&region, from, to, now_ms);
-        Ok(())
-    }
-
-    /// Checks whether a region's replica can be moved to another store.
-    fn can_move(&self, state: &PdState, region: &Region, from: u64, to: u64, now_ms: u64) -> Result<(), String> {
-        let id = region.id;
-        if region::peer_on(region, from).is_none() {
-            return Err(format!("region {id} has no replica on store {from}"));
-        }
-        if region::peer_on(region, to).is_some() {
-            return Err(format!("region {id} has a replica on store {to} already"));
-        }
-        let target = state.store(to).ok_or_else(|| format!("there is no store {to}"))?;
-        if !state::is_up(target) {
-            return Err(format!("store {to} is not up"));
-        }
-        self.unfit(to, now_ms).map_or(Ok(()), Err)
-    }
-
-    fn begin_move(&mut self, region: &Region, from_store: u64, to_store: u64, now_ms: u64) {
-        self.moves.insert(region.id, Move::new(region, from_store, to_store, now_ms));
-    }
-
-    /// Begins moves of replicas that spread them evenly over the stores.
-    pub fn balance_replicas(&mut self, state: &PdState, now_ms: u64) {
-        let settling = now_ms.saturating_sub(self.since_ms) < self.options.settle_ms;
-        if state.cluster_version() < version::MEMBERS || settling || now_ms < self.balance_at_ms {
-            return;
-        }
-        self.balance_at_ms = now_ms + BALANCE_MS;
-        let stores = self.stores_for_replicas(state, now_ms);
-        let settled = |store: &u64| {
-            let since = self.stores.get(store).map(|heard| heard.alive_since_ms);
-            since.is_some_and(|since_ms| now_ms.saturating_sub(since_ms) >= self.options.settle_ms)
         };
-        // What is lost is replaced first.
-        let mut counts = stores.fit.clone();
-        counts.retain(|store, _| settled(store));
-        let mut resting = Vec::new();
-        let mut seen = BTreeSet::new();
-        for region in state.regions() {
-            let whole = region.peers.len() == self.options.replicas
-                && region
-                    .peers
-                    .iter()
-                    .all(|peer| peer.role() == PeerRole::Voter && !stores.gone.contains(&peer.store_id));
-            let Some(leader) = self.leader_of(region) else { continue };
-            let moves = self.moves.contains_key(&region.id) || self.is_being_merged(region.id);
-            if seen.insert(region.id) && whole && !moves {
-                let stores = region.peers.iter().map(|peer| peer.store_id).collect();
-                let fixed = self.fixed_replicas(region, leader.store_id);
-                resting.push(Placement { region: region.id, stores, leader: leader.store_id, fixed });
-            }
-        }
-        for (id, moving) in &self.moves {
-            // A replica that has arrived is counted there already.
-            let arrived = state.region(*id).is_some_and(|region| region::peer_on(region, moving.to_store).is_some());
-            if let Some(count) = counts.get_mut(&moving.to_store).filter(|_| !arrived) {
-                *count += 1;
-            }
-            if let Some(count) = counts.get_mut(&moving.from_store) {
-                *count = count.saturating_sub(1);
-            }
-        }
-        let max = REPLICA_MOVES_MAX.saturating_sub(self.moves.len());
-        let mut proposals = isolation::propose(counts.clone(), &resting, &stores.places, max);
-        for Proposal { region, from, to } in &proposals {
-            crate::reach!("pd.replica-isolated");
-            tracing::info!(region, from_store = from, to_store = to, "a replica moves farther away from the others");
-        }
-        if proposals.is_empty() {
-            proposals = balance::propose(counts, &resting, &stores.places, max);
-            for Proposal { region, from, to } in &proposals {
-                crate::reach!("pd.replica-balanced");
-                tracing::info!(
-                    region,
-                    from_store = from,
-                    to_store = to,
-                    "a replica moves to a store with fewer of them"
-                );
-            }
-        }
-        for Proposal { region, from, to } in proposals {
-            if let Some(region) = state.region(region) {
-                self.moves.insert(region.id, Move::new(region, from, to, now_ms));
-            }
-        }
-    }
-
-    /// Adjusts what the stores are good for to the move of a region's replica, if there is one.
-    fn for_move(&mut self, region: &Region, stores: &Stores, now_ms: u64) -> Option<Stores> {
-        let adjusted = self.moves.get_mut(&region.id)?.adjusted(region, stores, now_ms);
-        if adjusted.is_none() {
-            self.moves.remove(&region.id);
-        }
-        adjusted
+        cluster.follow(&Arc::default(), 0);
+        cluster
     }
 
     /// Returns whether a store is gone for good or has to become empty.
@@ -409,86 +289,6 @@ impl Cluster {
             places.add(store.id, &store.labels, &self.options.location_labels);
         }
         places
-    }
-
-    /// Returns what the stores are good for.
-    fn stores_for_replicas(&self, state: &PdState, now_ms: u64) -> Stores {
-        let mut stores = Stores { places: self.places(state), ..Stores::default() };
-        for record in state.stores() {
-            let id = state::store_id(record);
-            if self.is_gone(state, id, now_ms) {
-                stores.gone.insert(id);
-            } else if self.alive(id, now_ms) && self.unfit(id, now_ms).is_none() {
-                stores.fit.insert(id, 0);
-            }
-        }
-        for peer in state.regions().flat_map(|region| &region.peers) {
-            if let Some(count) = stores.fit.get_mut(&peer.store_id) {
-                *count += 1;
-            }
-        }
-        stores
-    }
-
-    /// Returns the changes that the regions led by `store` need next, and for how many of them an ID has to be given to
-    /// a new learner first: these are left out.
-    pub fn peers_orders(&mut self, state: &PdState, store: u64, now_ms: u64) -> (Vec<PeersOrder>, Vec<(u64, u64)>) {
-        if state.cluster_version() < version::MEMBERS || crate::mutant!("pd.never-heals") {
-            return Default::default();
-        }
-        let mut stores = self.stores_for_replicas(state, now_ms);
-        // As many as there are, if there are not enough.
-        let up = state.stores().filter(|record| state::is_up(record)).count();
-        let replicas = self.options.replicas.min(up);
-        let (mut orders, mut nameless) = (Vec::new(), Vec::new());
-        let mut placed = BTreeSet::new();
-        for region in state.regions() {
-            if orders.len() + nameless.len() >= PEERS_ORDERS_MAX {
-                break;
-            }
-            let Some(leader) = self.leader_of(region).filter(|leader| leader.store_id == store) else { continue };
-            // Several pieces may be left of a region that was split.
-            if !placed.insert(region.id) {
-                continue;
-            }
-            let epoch = region::epoch(region);
-            let reported = self.regions.get(&region.id).and_then(|heard| heard.last.region.as_ref());
-            if reported.is_none_or(|reported| region::epoch(reported) != epoch) {
-                continue;
-            }
-            let own = self.for_move(region, &stores, now_ms);
-            let own = own.as_ref().unwrap_or(&stores);
-            let Some(step) = replica::next(region, leader.id, replicas, own) else { continue };
-            let changes = match step {
-                Step::Change(changes) => changes,
-                Step::Add(on) => {
-                    if let Some(count) = stores.fit.get_mut(&on) {
-                        *count += 1;
-                    }
-                    let known = self.learners.get(&region.id);
-                    match known.filter(|(conf_ver, learner)| (*conf_ver, learner.store_id) == (epoch.conf_ver, on)) {
-                        Some((_, learner)) => {
-                            let (peer_id, store_id) = (learner.id, learner.store_id);
-                            vec![PeerChange { kind: Kind::AddLearner as i32, peer_id, store_id }]
-                        }
-                        None => {
-                            nameless.push((region.id, on));
-                            continue;
-                        }
-                    }
-                }
-            };
-            orders.push(PeersOrder { region_id: region.id, epoch: Some(epoch), changes });
-        }
-        (orders, nameless)
-    }
-
-    /// Gives an ID that was never used before to the learner that a region is to get on a store.
-    pub fn name_learner(&mut self, state: &PdState, region_id: u64, store_id: u64, id: u64) {
-        if let Some(region) = state.region(region_id) {
-            let learner = Peer { id, store_id, ..Peer::default() };
-            self.learners.insert(region_id, (region::epoch(region).conf_ver, learner));
-        }
     }
 
     /// Processes a heartbeat. Region reports with an outdated term or epoch are ignored. Returns the descriptors that
@@ -528,7 +328,7 @@ impl Cluster {
                 "carried out".to_owned()
             } else if led_by != order.from_store {
                 format!("store {led_by} leads the region now")
-            } else if let Some(why) = self.unfit(order.to_store, now_ms) {
+            } else if let Some(why) = self.refuses_leaders(order.to_store, now_ms) {
                 why
             } else if now_ms.saturating_sub(order.issued_ms) >= self.options.order_ms {
                 format!("it was not carried out within {} ms", self.options.order_ms)
@@ -625,6 +425,7 @@ impl Cluster {
         self.orders.retain(|id, _| state.region(*id).is_some());
         self.learners.retain(|id, _| state.region(*id).is_some());
         self.moves.retain(|id, _| state.region(*id).is_some());
+        self.asked.retain(|id, _| state.region(*id).is_some());
         self.merges.retain(|id, _| state.region(*id).is_some());
         self.hot.retain(state);
     }
@@ -712,7 +513,7 @@ impl Cluster {
         if leader.store_id == to_store {
             return Ok(());
         }
-        if let Some(why) = self.unfit(to_store, now_ms) {
+        if let Some(why) = self.refuses_leaders(to_store, now_ms) {
             return Err(why);
         }
         self.end_order(region_id, None, false, "replaced by an operator's order".into());
@@ -727,11 +528,20 @@ impl Cluster {
         assert!(before.is_none_or(|before| before.ended), "region {region_id}: only one order may be open");
     }
 
-    /// Returns the orders for a store: the open ones and, if `balance`, new ones that spread leaders evenly.
+    /// Returns the orders for a store: the open ones, new ones that take leaders from it and, if `balance`, new ones
+    /// that spread leaders evenly.
     pub fn orders_for(&mut self, state: &PdState, store: u64, balance: bool, now_ms: u64) -> Vec<LeaderOrder> {
         self.end_orders(now_ms);
-        if balance && now_ms.saturating_sub(self.since_ms) >= self.options.settle_ms {
-            for LeaderOrder { region_id, to_store } in self.balance(state, store, now_ms) {
+        if now_ms.saturating_sub(self.since_ms) >= self.options.settle_ms {
+            self.hand_over(state, store, now_ms);
+            let orders = if balance && self.runs(SchedulerKind::BalanceLeader) {
+                self.balance(state, store, now_ms)
+            } else {
+                vec![]
+            };
+            for LeaderOrder { region_id, to_store } in orders {
+                let (a, b) = (region_id, SchedulerKind::BalanceLeader as u64);
+                probe::emit(|| Probe::Note { store, what: "scheduled", a, b, data: Default::default() });
                 self.order(region_id, store, to_store, now_ms);
             }
         }
@@ -765,7 +575,9 @@ impl Cluster {
     }
 
     fn balance(&self, state: &PdState, from: u64, now_ms: u64) -> Vec<LeaderOrder> {
-        let stores = self.settled_stores(state, now_ms);
+        let apart = self.without_balance();
+        let mut stores = self.settled_stores(state, now_ms);
+        stores.retain(|store| !apart.contains(store) && self.refuses_leaders(*store, now_ms).is_none());
         let (mut placements, mut open) = (Vec::new(), 0);
         // Several pieces may be left of a region that was split: it has one leader all the same.
         let mut placed = BTreeSet::new();
@@ -787,7 +599,8 @@ impl Cluster {
             };
             placements.push(placement);
         }
-        leader::propose(from, &stores, &placements, self.options.orders_max.saturating_sub(open))
+        let max = self.options.orders_max.saturating_sub(open);
+        leader::propose(from, &stores, &placements, &self.in_force.leader_weights, max)
     }
 
     /// Returns a store's last reported statistics; zeros if it has sent no heartbeat in this leadership. Its peers are

@@ -8,6 +8,7 @@
 //! | `03` | timestamp bound in ms, 8 bytes big endian |
 //! | `04` | safe point of garbage collection, 8 bytes big endian |
 //! | `05` | the version of the cluster's protocol, 8 bytes big endian |
+//! | `06` | `Settings`, protobuf: what was set while the cluster ran |
 //! | `10` id (8 bytes big endian) | `StoreRecord`, protobuf |
 //! | `11` start key | `metapb.Region`, protobuf: the region that starts there, or what newer ones left of it |
 //! | `12` id (8 bytes big endian) | `Incarnation` of that store, protobuf |
@@ -22,7 +23,7 @@ use prost::Message;
 use super::state::{Changed, Numbers, PdState, Regions, since};
 use crate::engine::{Cf, Read, Visit, WriteBatch};
 use crate::proto::armilla::pd::pd_command::Op;
-use crate::proto::armilla::pd::{ChangeMembers, PdCommand, PdReply, StoreRecord};
+use crate::proto::armilla::pd::{ChangeMembers, PdCommand, PdReply, Settings, StoreRecord};
 use crate::proto::armilla::raft::{ChangePeers, Incarnation, Merges, PeerChange};
 use crate::raft::frame::{Command, Kind};
 use crate::raft::machine::{Applied, ApplyContext, CfRange, StateMachine};
@@ -34,6 +35,7 @@ const KEY_NEXT_ID: u8 = 0x02;
 const KEY_TSO_BOUND: u8 = 0x03;
 const KEY_GC_SAFE_POINT: u8 = 0x04;
 const KEY_CLUSTER_VERSION: u8 = 0x05;
+const KEY_SETTINGS: u8 = 0x06;
 const KEY_STORE: u8 = 0x10;
 const KEY_REGION: u8 = 0x11;
 const KEY_RUN: u8 = 0x12;
@@ -197,6 +199,10 @@ fn save(state: &PdState, changed: &[Changed], batch: &mut WriteBatch) {
                 let run = state.run(*id).unwrap_or_default();
                 batch.put(Cf::Pd, key_of(KEY_RUN, *id), run.encode_to_vec());
             }
+            Changed::Settings if crate::mutant!("pd.settings-not-saved") => {}
+            Changed::Settings => {
+                batch.put(Cf::Pd, key(KEY_SETTINGS), state.settings().encode_to_vec());
+            }
             Changed::GcSafePoint => batch.put(Cf::Pd, key(KEY_GC_SAFE_POINT), number(state.gc_safe_point())),
             Changed::Store(id) => {
                 let record = state.store(*id).expect("stores are never removed");
@@ -225,6 +231,7 @@ fn load(read: &dyn Read) -> Result<PdState> {
         cluster_version: empty.cluster_version(),
     };
     let (mut stores, mut regions, mut runs) = (Vec::new(), Regions::default(), BTreeMap::new());
+    let mut settings = Settings::default();
     let mut wrong = None;
     read.scan(Cf::Pd, b"", b"", &mut |key, value| {
         let parsed = match *key {
@@ -238,6 +245,7 @@ fn load(read: &dyn Read) -> Result<PdState> {
                 numbers.cluster_version = u32::try_from(value).map_err(|_| format!("a version of {value}"))?;
                 Ok(())
             }),
+            [KEY_SETTINGS] => Settings::decode(value).map(|value| settings = value).map_err(|e| e.to_string()),
             [KEY_STORE, ..] => StoreRecord::decode(value).map(|record| stores.push(record)).map_err(|e| e.to_string()),
             [KEY_REGION, ..] => Region::decode(value).map(|region| regions.now.push(region)).map_err(|e| e.to_string()),
             [KEY_FIRST_REGION, ..] => {
@@ -260,7 +268,7 @@ fn load(read: &dyn Read) -> Result<PdState> {
     if let Some(error) = wrong {
         return Err(error);
     }
-    PdState::restore(numbers, stores, regions, runs)
+    PdState::restore(numbers, stores, regions, runs, settings)
         .map_err(|why| Error::Corruption(format!("the placement driver's state: {why}")))
 }
 

@@ -44,10 +44,10 @@ pub(crate) mod view;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use cluster::RegionInfo;
+pub(crate) use cluster::{RegionInfo, Wish};
 pub(crate) use machine::{PdMachine, SharedState, empty};
 pub(crate) use server::{PdError, PdServer};
-pub(crate) use state::LABEL_REPLACED_BY;
+pub(crate) use state::{LABEL_REPLACED_BY, is_of_stores, scheduler_name};
 
 /// The planted bugs of this module, and what each of them breaks.
 pub const MUTANTS: &[(&str, &str)] = &[
@@ -76,5 +76,9 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("pd.hot-pending-not-counted", "load is spread without counting the operators that are under way"),
     ("pd.hot-to-and-fro", "load moves although the target has more than the source had afterwards"),
     ("pd.hot-moved-by-number", "leaders and replicas of hot regions move so that stores have as many each"),
+    ("pd.drained-stores-get-leaders", "the balance and operators move leaders to stores that are drained"),
+    ("pd.drained-stores-keep-leaders", "stores that are drained do not give their leaders away"),
+    ("pd.pauses-ignored", "schedulers that are paused make orders"),
+    ("pd.settings-not-saved", "settings are in memory only: a member that restarts has forgotten them"),
     ("pd.answers-before-heartbeats", "lookups return regions without leaders before their stores sent heartbeats"),
 ];

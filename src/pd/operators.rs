@@ -5,9 +5,9 @@
 //! people to look at. Only the leader keeps them, and they are never replicated: a new leader starts without any.
 //! **Never**: an operator that counts as carried out because it is no longer open.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::types::limits::OPERATORS_ENDED_MAX;
+use crate::types::limits::{OPERATORS_ENDED_MAX, REPLICAS_MAX};
 
 /// How long an operator that has ended is kept, in milliseconds.
 const KEPT_MS: u64 = 10 * 60 * 1000;
@@ -34,6 +34,23 @@ pub enum Action {
         /// The store that gets one.
         to: u64,
     },
+    /// Adds a replica.
+    AddPeer {
+        /// The store that gets one.
+        to: u64,
+    },
+    /// Removes a replica.
+    RemovePeer {
+        /// The store that gives it up.
+        from: u64,
+    },
+    /// Moves a region's replicas to some stores.
+    Place {
+        /// The stores, ascending, then zeros.
+        stores: [u64; REPLICAS_MAX as usize],
+        /// The store that is to lead it.
+        leader: Option<u64>,
+    },
     /// Makes a region part of its neighbour. Both have this operator, as in PD: that of the region that ends is
     /// cancelled with it.
     Merge {
@@ -54,6 +71,13 @@ pub enum Action {
         /// The region's version before the split.
         version: u64,
     },
+}
+
+/// Returns stores in the form of [`Action::Place`]. There are at most [`REPLICAS_MAX`].
+pub fn placed(stores: &BTreeSet<u64>) -> [u64; REPLICAS_MAX as usize] {
+    let mut placed = [0; REPLICAS_MAX as usize];
+    placed.iter_mut().zip(stores).for_each(|(place, store)| *place = *store);
+    placed
 }
 
 /// How an operator ended.

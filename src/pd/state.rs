@@ -2,14 +2,16 @@
 //! state and the command, and of nothing else.
 
 mod labels;
+mod settings;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::proto::armilla::pd::pd_command::Op;
 use crate::proto::armilla::pd::{
-    Bootstrap, PdCommand, PdReply, PutStore, SetStoreState, StoreInfo, StoreRecord, StoreStarted,
+    Bootstrap, PdCommand, PdReply, PutStore, SetStoreState, Settings, StoreInfo, StoreRecord, StoreStarted,
 };
 use crate::proto::armilla::raft::Incarnation;
 use crate::proto::metapb::{Store, StoreLabel, StoreState};
@@ -17,6 +19,7 @@ use crate::types::run::{self, History};
 use crate::types::{GroupId, Region, region, version};
 
 use super::map::RegionMap;
+pub use settings::{is_of_stores, name as scheduler_name, stores_of};
 
 /// The label of a store without an address: the ID of the store that took over its address.
 pub const LABEL_REPLACED_BY: &str = "replaced-by";
@@ -34,6 +37,7 @@ pub struct PdState {
     first_regions: BTreeMap<u64, Region>,
     /// The newest incarnation of each store's process.
     runs: BTreeMap<u64, Incarnation>,
+    settings: Arc<Settings>,
     /// Derived: store IDs by UUID.
     by_uuid: BTreeMap<String, u64>,
 }
@@ -59,6 +63,8 @@ pub enum Changed {
     Region(Bytes),
     /// One of the regions that the cluster was bootstrapped with.
     FirstRegion(u64),
+    /// The settings.
+    Settings,
 }
 
 impl PdState {
@@ -76,10 +82,12 @@ impl PdState {
         stores: Vec<StoreRecord>,
         regions: Regions,
         runs: BTreeMap<u64, Incarnation>,
+        settings: Settings,
     ) -> Result<PdState, String> {
         let Numbers { bootstrapped, next_id, tso_bound_ms, gc_safe_point, cluster_version } = numbers;
         let mut state =
             PdState { bootstrapped, next_id, tso_bound_ms, gc_safe_point, cluster_version, runs, ..PdState::new() };
+        state.settings = Arc::new(settings);
         for record in stores {
             state.put_store_record(record);
         }
@@ -212,6 +220,8 @@ impl PdState {
             Some(Op::StoreStarted(started)) => self.store_started(started),
             Some(Op::SetStoreState(set)) => self.set_store_state(set),
             Some(Op::SetStoreLabels(set)) => self.set_store_labels(set),
+            Some(Op::ChangeSettings(change)) => self.change_settings(change),
+            Some(Op::ReplaceStore(replace)) => self.replace_store(replace),
             Some(Op::AllocIds(alloc)) => self.alloc_ids(alloc.count),
             Some(Op::PutRegion(put)) => self.put_region(put.region.unwrap_or_default()),
             Some(Op::ChangeMembers(_)) => Err("the members are not part of this state".into()),
@@ -356,7 +366,11 @@ impl PdState {
         }
         store.set_state(state);
         self.put_store_record(record);
-        Ok((store_id, vec![Changed::Store(store_id)]))
+        let mut changed = vec![Changed::Store(store_id)];
+        if state == StoreState::Tombstone && self.forget_settings_of(store_id) {
+            changed.push(Changed::Settings);
+        }
+        Ok((store_id, changed))
     }
 
     fn alloc_ids(&mut self, count: u32) -> Outcome {
@@ -427,7 +441,7 @@ pub struct Regions {
 pub fn restore(next_id: u64, regions: Vec<Region>) -> Result<PdState, String> {
     let numbers = Numbers { bootstrapped: true, next_id, tso_bound_ms: 0, gc_safe_point: 0, cluster_version: 1 };
     let regions = Regions { now: regions, first: vec![] };
-    PdState::restore(numbers, vec![], regions, BTreeMap::new())
+    PdState::restore(numbers, vec![], regions, BTreeMap::new(), Settings::default())
 }
 
 /// Returns the protocol version that introduced an operation.
@@ -436,6 +450,7 @@ pub fn since(op: &Op) -> u32 {
         Op::SetStoreState(_) => version::MEMBERS,
         Op::SetStoreLabels(_) => version::LABELS,
         Op::ChangeMembers(_) => version::PD_MEMBERS,
+        Op::ChangeSettings(_) | Op::ReplaceStore(_) => version::SETTINGS,
         Op::StoreStarted(_) => 2,
         Op::Bootstrap(_)
         | Op::PutStore(_)

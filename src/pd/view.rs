@@ -2,7 +2,7 @@
 
 use super::cluster::{ClusterOptions, RegionInfo};
 use super::operators::Operator;
-use crate::proto::armilla::pd::RegionLoad;
+use crate::proto::armilla::pd::{RegionLoad, Settings};
 use crate::proto::metapb::Store;
 use crate::proto::pdpb::Member;
 
@@ -31,10 +31,8 @@ pub struct View {
     pub gc_safe_point: u64,
     /// Timeouts and limits.
     pub options: ClusterOptions,
-    /// Whether leaders are spread evenly over the stores.
-    pub balance_leaders: bool,
-    /// Whether replicas are spread evenly over the stores.
-    pub balance_replicas: bool,
+    /// The settings in force, with the schedulers that exist, and what stores have of their own.
+    pub settings: Settings,
 }
 
 /// One member of the placement driver.

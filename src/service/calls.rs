@@ -190,10 +190,12 @@ macro_rules! methods {
             // pdpb.PD
             GetMembers, Tso, GetRegion, GetPrevRegion, GetRegionByID, ScanRegions, GetStore, GetAllStores,
             UpdateGCSafePoint, GetGCSafePoint, QueryRegion, BatchScanRegions, GetGCState, ScatterRegion, GetOperator,
+            SplitRegions, SplitAndScatterRegions,
             // meta_storagepb.MetaStorage and etcd
             MetaStorageGet, EtcdRange, EtcdMemberList,
             // armilla.pd.Cluster
-            RegisterStore, StoreHeartbeat, Overview, TransferLeader, MovePeer, MergeRegions, RemoveStore, AllocIds, PdHttp,
+            RegisterStore, StoreHeartbeat, Overview, TransferLeader, MovePeer, MergeRegions, RemoveStore, AllocIds,
+            ChangeSettings, ReplaceStore, ChangeRegions, PdHttp,
         }
     };
 }

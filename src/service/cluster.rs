@@ -9,13 +9,14 @@ use std::sync::{Arc, OnceLock};
 
 use tonic::{Request, Response, Status};
 
-use crate::pd::{PdError, PdServer};
+use crate::pd::{PdError, PdServer, Wish};
 use crate::proto::armilla::pd::cluster_server::Cluster;
 use crate::proto::armilla::pd::{
-    AllocIdsReply, AllocIdsRequest, HelloReply, HelloRequest, MergeRegionsReply, MergeRegionsRequest, MovePeerReply,
-    MovePeerRequest, OverviewReply, OverviewRequest, PdHttpReply, PdHttpRequest, RegisterStoreReply,
-    RegisterStoreRequest, RemoveStoreReply, RemoveStoreRequest, StoreHeartbeatReply, StoreHeartbeatRequest,
-    TransferLeaderReply, TransferLeaderRequest,
+    AllocIdsReply, AllocIdsRequest, ChangeRegionsReply, ChangeRegionsRequest, ChangeSettings, HelloReply, HelloRequest,
+    MergeRegionsReply, MergeRegionsRequest, MovePeerReply, MovePeerRequest, OverviewReply, OverviewRequest,
+    PdHttpReply, PdHttpRequest, RegisterStoreReply, RegisterStoreRequest, RemoveStoreReply, RemoveStoreRequest,
+    ReplaceStore, ReplaceStoreReply, SettingsReply, StoreHeartbeatReply, StoreHeartbeatRequest, TransferLeaderReply,
+    TransferLeaderRequest, change_regions_request,
 };
 
 use super::calls::Method;
@@ -124,6 +125,37 @@ impl Cluster for ClusterService {
         let AllocIdsRequest { cluster_id, count } = request.into_inner();
         self.lead(Method::AllocIds, |pd| async move {
             pd.alloc_ids(cluster_id, count).await.map(|first| AllocIdsReply { first })
+        })
+        .await
+    }
+
+    async fn change_settings(&self, request: Request<ChangeSettings>) -> Answer<SettingsReply> {
+        self.lead(Method::ChangeSettings, |pd| pd.change_settings(request.into_inner())).await
+    }
+
+    async fn replace_store(&self, request: Request<ReplaceStore>) -> Answer<ReplaceStoreReply> {
+        let ReplaceStore { lost, by } = request.into_inner();
+        self.lead(Method::ReplaceStore, |pd| async move {
+            pd.replace_store(lost, by).await.map(|regions| ReplaceStoreReply { regions })
+        })
+        .await
+    }
+
+    async fn change_regions(&self, request: Request<ChangeRegionsRequest>) -> Answer<ChangeRegionsReply> {
+        use change_regions_request::Change;
+        let change = request.into_inner().change;
+        self.lead(Method::ChangeRegions, |pd| async move {
+            let failed = match change {
+                Some(Change::AddPeer(peer)) => {
+                    pd.change_replicas(peer.region_id, Wish::Add(peer.store_id)).await.map(|()| vec![])
+                }
+                Some(Change::RemovePeer(peer)) => {
+                    pd.change_replicas(peer.region_id, Wish::Remove(peer.store_id)).await.map(|()| vec![])
+                }
+                Some(Change::Scatter(scatter)) => pd.scatter(&scatter.region_ids, &scatter.group).await,
+                None => Err(PdError::Invalid("the request names no change that this node knows".into())),
+            };
+            failed.map(|failed| ChangeRegionsReply { failed })
         })
         .await
     }

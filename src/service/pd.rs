@@ -4,6 +4,7 @@
 //! UNAVAILABLE "not leader". Clients then ask GetMembers for the leader and go there. A node without a member also
 //! answers GetMembers, through its [`PdProxy`], so that the address of any node is a valid endpoint for clients.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -25,10 +26,11 @@ use crate::proto::pdpb::{
     GetOperatorResponse, GetRegionByIdRequest, GetRegionRequest, GetRegionResponse, GetStoreRequest, GetStoreResponse,
     GlobalGcBarriersInfo, KeyRange, KeyspaceScope, Member, OperatorStatus, QueryRegionRequest, QueryRegionResponse,
     RequestHeader, ResponseHeader, ScanRegionsRequest, ScanRegionsResponse, ScatterRegionRequest,
-    ScatterRegionResponse, ServiceMode, TsoRequest, TsoResponse, UpdateGcSafePointRequest, UpdateGcSafePointResponse,
-    keyspace_scope,
+    ScatterRegionResponse, ServiceMode, SplitAndScatterRegionsRequest, SplitAndScatterRegionsResponse,
+    SplitRegionsRequest, SplitRegionsResponse, TsoRequest, TsoResponse, UpdateGcSafePointRequest,
+    UpdateGcSafePointResponse, keyspace_scope,
 };
-use crate::types::limits::SCATTERED_MAX;
+use crate::types::limits::{PD_HTTP_SPLIT_KEYS_MAX, SCATTERED_MAX};
 use crate::types::{NODE_CALLER, Result as StoreResult};
 
 use super::calls::Method;
@@ -55,6 +57,8 @@ pub trait PdProxy: Send + Sync + 'static {
     fn known_members(&self) -> Vec<Member>;
     /// Returns the cluster as the leader sees it.
     fn overview(&self) -> BoxFuture<'_, StoreResult<OverviewReply>>;
+    /// Asks the regions' leaders to make each of these keys the start of a region. Returns for each whether it is one.
+    fn split(&self, keys: Vec<Bytes>) -> BoxFuture<'_, Vec<StoreResult<()>>>;
 }
 
 /// The role of this node with regard to the placement driver, which may change. Clones share it.
@@ -160,6 +164,8 @@ has_header!(
     GetGcSafePointRequest,
     GetGcStateRequest,
     ScatterRegionRequest,
+    SplitRegionsRequest,
+    SplitAndScatterRegionsRequest,
     GetOperatorRequest,
 );
 
@@ -216,6 +222,23 @@ impl PdService {
         self.observer.call(method, work).await
     }
 
+    /// Makes each of these keys the start of a region. Returns the percentage of keys that are one, and the IDs of the
+    /// regions that start at those that were none before. A key that is given twice counts once.
+    async fn split(&self, pd: &PdServer, keys: &[Bytes]) -> Result<(u64, Vec<u64>), PdError> {
+        let distinct: BTreeSet<Bytes> = keys.iter().cloned().collect();
+        let distinct: Vec<Bytes> = distinct.into_iter().collect();
+        if distinct.len() > PD_HTTP_SPLIT_KEYS_MAX {
+            let why = format!("{} split keys, at most {PD_HTTP_SPLIT_KEYS_MAX} at a time", distinct.len());
+            return Err(PdError::Invalid(why));
+        }
+        let inside = pd.inside_regions(&distinct).await?;
+        let ends = self.seat.front.split(inside.clone()).await;
+        let failed = ends.iter().filter(|end| end.is_err()).count();
+        let made: Vec<Bytes> =
+            inside.into_iter().zip(&ends).filter(|(_, end)| end.is_ok()).map(|(key, _)| key).collect();
+        Ok((percentage(distinct.len(), failed), pd.starting_at(&made).await?))
+    }
+
     /// Answers one request of the stream of lookups.
     async fn query(&self, request: &QueryRegionRequest) -> Result<QueryRegionResponse, Status> {
         check(self.seat.cluster_id(), request.header.as_ref())?;
@@ -228,6 +251,11 @@ impl PdService {
             Err(error) => Err(status(error)),
         }
     }
+}
+
+/// Returns the percentage of `count` things that did not fail; 0 of none.
+fn percentage(count: usize, failed: usize) -> u64 {
+    (failed.min(count) * 100).checked_div(count).map_or(0, |part| 100 - part as u64)
 }
 
 /// Answers on a node without a member: passes the question on, unless a node asked it. That node asks the members
@@ -407,6 +435,42 @@ impl Pd for PdService {
         if unknown && !r.regions_id.is_empty() { Err(Status::unknown("empty region")) } else { Ok(answer) }
     }
 
+    async fn split_regions(&self, request: Request<SplitRegionsRequest>) -> Answer<SplitRegionsResponse> {
+        let keys = &request.get_ref().split_keys;
+        let ask = |pd| self.split(pd, keys);
+        self.lead(Method::SplitRegions, &request, ask, |header, (finished_percentage, regions_id)| {
+            SplitRegionsResponse { header, finished_percentage, regions_id }
+        })
+        .await
+    }
+
+    async fn split_and_scatter_regions(
+        &self,
+        request: Request<SplitAndScatterRegionsRequest>,
+    ) -> Answer<SplitAndScatterRegionsResponse> {
+        let SplitAndScatterRegionsRequest { split_keys, group, .. } = request.get_ref();
+        let ask = |pd| async move {
+            let (split, ids) = self.split(pd, split_keys).await?;
+            let failed = if ids.is_empty() { vec![] } else { PdServer::scatter(pd, &ids, group).await? };
+            let scattered = percentage(ids.len(), failed.len());
+            Ok((split, scattered, ids))
+        };
+        let answer = self
+            .lead(Method::SplitAndScatterRegions, &request, ask, |header, (split, scattered, regions_id)| {
+                SplitAndScatterRegionsResponse {
+                    header,
+                    split_finished_percentage: split,
+                    scatter_finished_percentage: scattered,
+                    regions_id,
+                }
+            })
+            .await?;
+        let reply = answer.get_ref();
+        let refused = reply.header.as_ref().is_some_and(|header| header.error.is_some());
+        // PD's error for a scatter of no region.
+        if reply.regions_id.is_empty() && !refused { Err(Status::unknown("empty region")) } else { Ok(answer) }
+    }
+
     async fn get_operator(&self, request: Request<GetOperatorRequest>) -> Answer<GetOperatorResponse> {
         let region_id = request.get_ref().region_id;
         let ask = |pd| PdServer::operator_of(pd, region_id);
@@ -576,6 +640,12 @@ impl Pd for PdService {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn percentages_are_rounded_up_as_in_pd() {
+        let all = [(0, 0), (3, 0), (3, 1), (3, 3), (1, 9)].map(|(count, failed)| percentage(count, failed));
+        assert_eq!(all, [0, 100, 67, 0, 0]);
+    }
 
     #[test]
     fn headers_of_other_clusters_are_refused() {

@@ -252,6 +252,9 @@ mod tests {
         fn overview(&self) -> futures::future::BoxFuture<'_, Result<OverviewReply>> {
             std::future::ready(Ok(OverviewReply { cluster_id: 7, ..OverviewReply::default() })).boxed()
         }
+        fn split(&self, _: Vec<bytes::Bytes>) -> futures::future::BoxFuture<'_, Vec<Result<()>>> {
+            panic!("splits are made by the leader")
+        }
     }
 
     fn node() -> (Routes, Gates<OneRegion>, Metrics) {
@@ -404,6 +407,9 @@ mod tests {
             }
             fn overview(&self) -> futures::future::BoxFuture<'_, Result<OverviewReply>> {
                 panic!("the question was forwarded")
+            }
+            fn split(&self, _: Vec<bytes::Bytes>) -> futures::future::BoxFuture<'_, Vec<Result<()>>> {
+                panic!("splits are made by the leader")
             }
         }
         let (routes, gates, _) = node();

@@ -59,6 +59,18 @@ pub const PD_HTTP_SPLIT_KEYS_MAX: usize = 1024;
 pub const STORE_LABELS_MAX: usize = 64;
 /// The length in bytes of a store's label, its key and value together.
 pub const STORE_LABEL_BYTES_MAX: usize = 512;
+/// The largest number of replicas that regions may have.
+pub const REPLICAS_MAX: u64 = 7;
+/// The most orders, moves, merges or operators at a time that may be set while the cluster runs.
+pub const SCHEDULE_LIMIT_MAX: u64 = 64 << 10;
+/// The longest time that may be set while the cluster runs, ms: a leap year.
+pub const SETTING_MS_MAX: u64 = 366 * 24 * 3600 * 1000;
+/// The largest size below which regions may be merged.
+pub const MERGE_BELOW_BYTES_MAX: u64 = 1 << 50;
+/// The largest weight of a store, in thousandths.
+pub const STORE_WEIGHT_MAX: u64 = 1_000_000;
+/// The largest number of replicas that a store may get, or give away, a minute; as much as no limit.
+pub const STORE_RATE_MAX: u64 = 100_000_000;
 /// How many operators the placement driver's leader remembers after they ended.
 pub const OPERATORS_ENDED_MAX: usize = 1024;
 /// How many bytes of a key or value a log line shows, where it shows any; the rest is cut off.

@@ -29,7 +29,8 @@ pub const TIKV_VERSION: &str = "8.5.0";
 /// | 5 | `RegionCommand.prepare_merge` and the other steps of a merge |
 /// | 6 | `PdCommand.set_store_labels` |
 /// | 7 | `PdCommand.change_members` |
-pub const PROTOCOL: u32 = 7;
+/// | 8 | `PdCommand.change_settings` and `PdCommand.replace_store` |
+pub const PROTOCOL: u32 = 8;
 
 /// The version of the protocol that introduced splits of regions.
 pub const SPLITS: u32 = 3;
@@ -45,6 +46,9 @@ pub const LABELS: u32 = 6;
 
 /// The version of the protocol that introduced changes of the placement driver's own members.
 pub const PD_MEMBERS: u32 = 7;
+
+/// The version of the protocol that introduced settings of the placement driver, and stores that replace lost ones.
+pub const SETTINGS: u32 = 8;
 
 /// Armilla's own version, in the form in which `Store.git_hash` and `Member.git_hash` carry it.
 pub const BUILD: &str = concat!("armilla-", env!("CARGO_PKG_VERSION"));

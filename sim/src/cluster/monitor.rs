@@ -26,6 +26,7 @@ use crate::oracle::reads::Reads;
 use crate::oracle::room::Rooms;
 use crate::oracle::rounds::Rounds;
 use crate::oracle::runs::Runs;
+use crate::oracle::settings::Settings;
 use crate::oracle::sleep::Sleep;
 use crate::oracle::tso::Issued;
 use crate::oracle::{Violation, strays};
@@ -65,6 +66,8 @@ pub struct Observed {
     pub rooms: Rooms,
     /// Loads of regions.
     pub loads: Loads,
+    /// Settings of the placement driver.
+    pub settings: Settings,
     /// Collection of expired values.
     pub collection: Collection,
     /// Intervals in which a region takes no writes.
@@ -209,6 +212,7 @@ impl Monitor {
         let judged = judged.and_then(|()| observed.sleep.observe(at_ns, node, event));
         let judged = judged.and_then(|()| observed.runs.observe(at_ns, node, event));
         let judged = judged.and_then(|()| observed.loads.observe(at_ns, node, event));
+        let judged = judged.and_then(|()| observed.settings.observe(at_ns, node, event));
         let wall_ms = || world.get(node).map_or(0, |node| node.clock().wall_ms());
         let judged = judged.and_then(|()| observed.collection.observe(at_ns, node, event, wall_ms));
         let judged = judged.and_then(|()| strays::observe(at_ns, node, event));

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use armilla::client::PdClient;
+use armilla::proto::armilla::pd::ChangeSettings;
+use armilla::proto::armilla::pd::change_regions_request::Change;
 use armilla::proto::armilla::raft::RaftBatch;
 use armilla::proto::kvrpcpb::{self, SplitRegionRequest};
 use armilla::proto::tikvpb::tikv_client::TikvClient;
@@ -16,6 +18,7 @@ use super::force::Machines;
 use super::target::Target;
 use crate::cluster::monitor::Monitor;
 use crate::cluster::{Cluster, Death};
+use crate::oracle::settings::{About, Value};
 use crate::oracle::ttl::WallClocks;
 use crate::plan::keys::boundary as boundary_key;
 
@@ -136,6 +139,42 @@ impl Context {
         self.admin.spawn(async move {
             // A refusal (the leader just moved) is ignored.
             let _ = pd.transfer_leader(group, store).await;
+        });
+    }
+
+    /// Returns the newest store of the node with this number.
+    pub fn store_on(&self, node: u32) -> Option<u64> {
+        let node = self.resolve(Target::Node(node));
+        self.monitor.with(|observed| observed.node_of.iter().rfind(|(_, n)| **n == node).map(|(store, _)| *store))
+    }
+
+    /// Returns the store of one of a region's peers.
+    pub fn store_of_peer(&self, group: u64, peer: u32) -> Option<u64> {
+        let regions = self.monitor.with(|observed| observed.ranges.regions());
+        let region = regions.iter().find(|region| region.id == group)?;
+        region.peers.get(peer as usize % region.peers.len().max(1)).map(|peer| peer.store_id)
+    }
+
+    /// Asks the placement driver to change a setting, unless a change of it is under way.
+    pub fn change_settings(&self, about: About, value: Value, change: ChangeSettings) {
+        if !self.monitor.with(|observed| observed.settings.begin(about)) {
+            return;
+        }
+        let pd = self.pd.with_deadline(Duration::from_secs(2));
+        let (monitor, world) = (self.monitor.clone(), self.world.clone());
+        self.admin.spawn(async move {
+            // After a failure it is not known whether the setting was changed.
+            let changed = pd.change_settings(change).await.is_ok();
+            monitor.with(|observed| observed.settings.end(about, changed.then_some(value), world.now_ns()));
+        });
+    }
+
+    /// Asks the placement driver to add or remove a replica.
+    pub fn change_regions(&self, change: Change) {
+        let pd = self.pd.with_deadline(Duration::from_secs(2));
+        self.admin.spawn(async move {
+            // A refusal (it is there already, or the quorum would be lost) is ignored.
+            let _ = pd.change_regions(change).await;
         });
     }
 

@@ -25,6 +25,7 @@ pub mod net;
 pub mod process;
 pub mod region;
 pub mod repeat;
+pub mod settings;
 pub mod story;
 pub mod target;
 
@@ -70,6 +71,7 @@ pub enum Kind {
     Leadership(leadership::Kind),
     Region(region::Kind),
     Repeat(repeat::Kind),
+    Settings(settings::Kind),
 }
 
 /// Evaluates the same expression for a kind of any family.
@@ -83,6 +85,7 @@ macro_rules! of_family {
             Kind::Leadership($kind) => $body,
             Kind::Region($kind) => $body,
             Kind::Repeat($kind) => $body,
+            Kind::Settings($kind) => $body,
         }
     };
 }
@@ -119,7 +122,8 @@ macro_rules! family {
 }
 
 family!(
-    Process: process, Disk: disk, Net: net, Clock: clock, Leadership: leadership, Repeat: repeat, Region: region
+    Process: process, Disk: disk, Net: net, Clock: clock, Leadership: leadership, Repeat: repeat, Region: region,
+    Settings: settings
 );
 
 /// A class of faults of any family.

@@ -4,7 +4,7 @@
 use super::clock::{self, DRIFT_PPM_MAX};
 use super::draw::{Draft, Draw};
 use super::target::Target;
-use super::{Kind, disk, leadership, net, process, region, repeat};
+use super::{Kind, disk, leadership, net, process, region, repeat, settings};
 
 /// A story. A run includes it or not.
 pub struct Story {
@@ -47,6 +47,8 @@ pub const STORIES: &[Story] = &[
     Story { name: "move-pd-then-fault", per_minute: (2.0, 8.0), tell: move_pd_then_fault },
     Story { name: "members-lost-in-turn", per_minute: (0.6, 0.8), tell: members_lost_in_turn },
     Story { name: "move-to-and-fro", per_minute: (1.0, 4.0), tell: move_to_and_fro },
+    Story { name: "drain-then-fault", per_minute: (1.0, 4.0), tell: drain_then_fault },
+    Story { name: "remove-then-lose", per_minute: (1.0, 4.0), tell: remove_then_lose },
     Story { name: "merge-then-fault", per_minute: (2.0, 10.0), tell: merge_then_fault },
     Story { name: "merge-absent", per_minute: (1.0, 4.0), tell: merge_absent },
     Story { name: "merge-and-move", per_minute: (1.0, 6.0), tell: merge_and_move },
@@ -339,6 +341,38 @@ fn move_to_and_fro(d: &mut Draw<'_>) -> Vec<Part> {
         if d.rng.chance(0.4) {
             story.push(at(at_ms, Target::Node(node), d.log(50, 2_000), process::Kind::Crash {}));
         }
+    }
+    story
+}
+
+/// A store is drained and a scheduler paused, then the placement driver's leader or all nodes are lost; later the store
+/// may be drained no more.
+fn drain_then_fault(d: &mut Draw<'_>) -> Vec<Part> {
+    let drain = settings::Kind::Drain { node: d.node() };
+    let pause = settings::Kind::Pause { scheduler: d.rng.below(3) as u32 };
+    let mut story = vec![(0, Draft::everywhere(0, drain.into())), (10, Draft::everywhere(0, pause.into()))];
+    let (after_ms, down_ms) = (d.log(10, 5_000), d.log(50, 5_000));
+    story.push(match d.rng.below(3) {
+        0 => (after_ms, Draft::everywhere(down_ms, process::Kind::CrashAll {}.into())),
+        1 => (after_ms, Draft::everywhere(0, leadership::Kind::TransferPd { to: d.node() }.into())),
+        _ => at(after_ms, Target::PdLeader, down_ms, process::Kind::Crash {}),
+    });
+    if d.rng.chance(0.5) {
+        let later_ms = after_ms + d.rng.between(5_000, 30_000);
+        story.push((later_ms, Draft::everywhere(0, settings::Kind::Undrain {}.into())));
+    }
+    story
+}
+
+/// A node is away for long, and replicas on the others are to be removed.
+fn remove_then_lose(d: &mut Draw<'_>) -> Vec<Part> {
+    let (away, away_ms) = (d.node(), d.rng.between(15_000, 30_000));
+    let mut story = vec![at(0, Target::Node(away), away_ms, process::Kind::Crash {})];
+    for n in 0..4 {
+        let number = d.region();
+        let removed = settings::remove_peer(d, number);
+        // The node counts as silent by then.
+        story.push((8_000 + 1_000 * n, Draft::everywhere(0, removed.into())));
     }
     story
 }

@@ -8,7 +8,7 @@ use toml::{Table, Value};
 
 use crate::fault::draw::{Draft, Draw, log_uniform};
 use crate::fault::story::STORIES;
-use crate::fault::{self, Fault, Target, disk, net, process};
+use crate::fault::{self, Fault, Target, disk, net, process, settings};
 use crate::plan::{Knobs, Mix, Plan, Topology, Workload};
 
 /// The longest planned part of a run, ms; healing comes afterwards.
@@ -311,6 +311,9 @@ fn faults(
             _ => process::Kind::Wipe {}.into(),
         };
         faults.push(Fault::new(at_ms, Draft::at(node, own.between(100, 5000), loss)));
+        // A region that a person left with two replicas does not survive the loss of one.
+        let removes = |fault: &Fault| matches!(fault.kind, fault::Kind::Settings(settings::Kind::RemovePeer { .. }));
+        faults.retain(|fault| !removes(fault));
     }
     faults.sort_by_key(|fault| fault.at_ms);
     faults

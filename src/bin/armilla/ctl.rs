@@ -20,6 +20,7 @@ macro_rules! say_part {
     }};
 }
 
+mod admin;
 mod cluster;
 mod hot;
 mod listing;
@@ -205,6 +206,16 @@ enum Command {
     /// Change the stores.
     #[command(subcommand)]
     Store(StoreCommand),
+    /// List the placement driver's settings that can be changed while the cluster runs, and where each comes from.
+    Settings,
+    /// Change the placement driver's settings.
+    #[command(subcommand)]
+    Setting(admin::SettingCommand),
+    /// List the schedulers that move leaders and replicas by themselves.
+    Schedulers,
+    /// Pause, resume, add and remove schedulers.
+    #[command(subcommand)]
+    Scheduler(admin::SchedulerCommand),
     /// Move a region's leadership to a store.
     TransferLeader {
         /// The region's id.
@@ -241,6 +252,31 @@ enum RegionCommand {
         /// The id of the store that is to have it.
         to: u64,
     },
+    /// Add a replica of a region on a store, and wait until it votes. If the region then has more than it is to have,
+    /// another one goes.
+    AddPeer {
+        /// The region's id.
+        region: u64,
+        /// The store's id.
+        store: u64,
+    },
+    /// Remove a region's replica from a store, and wait until it is gone. Another one takes its place first, if there
+    /// is a store for it.
+    RemovePeer {
+        /// The region's id.
+        region: u64,
+        /// The store's id.
+        store: u64,
+    },
+    /// Spread the leaders and replicas of some regions evenly over the stores.
+    Scatter {
+        /// The regions' ids.
+        #[arg(required = true, value_name = "REGION")]
+        regions: Vec<u64>,
+        /// Regions of earlier requests with the same name are counted with these.
+        #[arg(long, default_value = "", hide_default_value = true)]
+        group: String,
+    },
 }
 
 /// Changes of the placement driver's members.
@@ -264,6 +300,49 @@ enum StoreCommand {
     Remove {
         /// The store's id.
         store: u64,
+    },
+    /// Move all leaders away from a store and keep them away; wait until it leads nothing. Its replicas stay.
+    Drain {
+        /// The store's id.
+        store: u64,
+    },
+    /// Let a store that was drained lead regions again.
+    Undrain {
+        /// The store's id.
+        store: u64,
+    },
+    /// Declare a store lost for good: its replicas are added on other stores at once, first on the one that replaces
+    /// it. Only for a store that is down.
+    Replace {
+        /// The lost store's id.
+        lost: u64,
+        /// The id of the store that replaces it [default: none: it must be given]
+        #[arg(long, value_name = "STORE")]
+        by: u64,
+    },
+    /// Set a store's weights: with twice the weight, it gets twice as many.
+    #[command(group = clap::ArgGroup::new("weights").required(true).multiple(true).args(["leader", "region"]))]
+    Weight {
+        /// The store's id.
+        store: u64,
+        /// The weight for leaders; 1 is usual [default: as it is]
+        #[arg(long, value_name = "WEIGHT")]
+        leader: Option<f64>,
+        /// The weight for replicas; 1 is usual [default: as it is]
+        #[arg(long, value_name = "WEIGHT")]
+        region: Option<f64>,
+    },
+    /// Limit how many replicas a store gets, and gives away, a minute; 100000000: no limit.
+    #[command(group = clap::ArgGroup::new("limits").required(true).multiple(true).args(["add", "remove"]))]
+    Limit {
+        /// The store's id.
+        store: u64,
+        /// Replicas that it gets a minute [default: as it is]
+        #[arg(long, value_name = "N")]
+        add: Option<u64>,
+        /// Replicas that it gives away a minute [default: as it is]
+        #[arg(long, value_name = "N")]
+        remove: Option<u64>,
     },
 }
 
@@ -336,8 +415,26 @@ impl Ctl {
             Command::Region(RegionCommand::Split { keys }) => self.split(&keys).await,
             Command::Region(RegionCommand::Move { region, from, to }) => self.move_peer(region, from, to).await,
             Command::Region(RegionCommand::Merge { region, target }) => self.merge(region, target).await,
-            Command::Store(StoreCommand::Remove { store }) => self.remove_store(store).await,
+            Command::Region(RegionCommand::AddPeer { region, store }) => self.add_peer(region, store).await,
+            Command::Region(RegionCommand::RemovePeer { region, store }) => self.remove_peer(region, store).await,
+            Command::Region(RegionCommand::Scatter { regions, group }) => self.scatter(regions, group).await,
+            Command::Store(command) => self.store(command).await,
+            Command::Settings => self.settings().await,
+            Command::Setting(command) => self.setting(command).await,
+            Command::Schedulers => self.schedulers().await,
+            Command::Scheduler(command) => self.scheduler(command).await,
             Command::TransferLeader { region, store } => self.transfer_leader(region, store).await,
+        }
+    }
+
+    async fn store(&self, command: StoreCommand) -> Result<(), Failure> {
+        match command {
+            StoreCommand::Remove { store } => self.remove_store(store).await,
+            StoreCommand::Drain { store } => self.drain(store).await,
+            StoreCommand::Undrain { store } => self.undrain(store).await,
+            StoreCommand::Replace { lost, by } => self.replace_store(lost, by).await,
+            StoreCommand::Weight { store, leader, region } => self.weigh(store, leader, region).await,
+            StoreCommand::Limit { store, add, remove } => self.limit(store, add, remove).await,
         }
     }
 

@@ -358,6 +358,45 @@ impl PdClient {
         .map(|reply: cluster::AllocIdsReply| reply.first)
     }
 
+    /// Changes settings of PD, all of the change or nothing. Returns those in force; an empty change only shows them.
+    ///
+    /// # Errors
+    /// Returns [`Error::Unavailable`] after the deadline, [`Error::Refused`] if PD refuses.
+    pub async fn change_settings(&self, change: cluster::ChangeSettings) -> Result<cluster::SettingsReply> {
+        self.lead("ChangeSettings", |addr, _| {
+            let (change, stub) = (change.clone(), self.members.cluster_stub(&addr));
+            async move { stub?.change_settings(change).await }
+        })
+        .await
+    }
+
+    /// Declares a store lost for good, whose place another one takes. Returns how many regions have a replica there.
+    ///
+    /// # Errors
+    /// Returns [`Error::Unavailable`] after the deadline, [`Error::Refused`] if PD refuses.
+    pub async fn replace_store(&self, lost: u64, by: u64) -> Result<u64> {
+        self.lead("ReplaceStore", |addr, _| {
+            let stub = self.members.cluster_stub(&addr);
+            async move { stub?.replace_store(cluster::ReplaceStore { lost, by }).await }
+        })
+        .await
+        .map(|reply: cluster::ReplaceStoreReply| reply.regions)
+    }
+
+    /// Asks PD to add or remove a replica, or to scatter regions. Returns the regions that cannot be scattered now.
+    ///
+    /// # Errors
+    /// Returns [`Error::Unavailable`] after the deadline, [`Error::Refused`] if PD refuses.
+    pub async fn change_regions(&self, change: cluster::change_regions_request::Change) -> Result<Vec<u64>> {
+        self.lead("ChangeRegions", |addr, _| {
+            let stub = self.members.cluster_stub(&addr);
+            let request = cluster::ChangeRegionsRequest { change: Some(change.clone()) };
+            async move { stub?.change_regions(request).await }
+        })
+        .await
+        .map(|reply: cluster::ChangeRegionsReply| reply.failed)
+    }
+
     /// Passes a request to PD's HTTP interface to PD's leader.
     ///
     /// # Errors

@@ -15,10 +15,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::Cluster;
 use crate::pd::schedule::hot::{HotRegion, Kind, Proposal, propose, shift};
 use crate::pd::state::PdState;
-use crate::proto::armilla::pd::{OverviewReply, RegionHeartbeat, RegionLoad, StoreHeartbeatRequest};
+use crate::proto::armilla::pd::{OverviewReply, RegionHeartbeat, RegionLoad, SchedulerKind, StoreHeartbeatRequest};
 use crate::proto::metapb::PeerRole;
 use crate::rt::probe::{self, Event as Probe};
-use crate::types::limits::{HOT_OPERATORS_MAX, REPLICA_MOVES_MAX};
 use crate::types::load::Load;
 use crate::types::{Region, region, version};
 
@@ -215,7 +214,7 @@ impl Cluster {
     /// Returns whether a region has so much load that it moves by its load, not by its number.
     pub(super) fn is_hot(&self, region: u64) -> bool {
         let hot = [Kind::Reads, Kind::Writes].iter().any(|kind| self.hot.has_much(region, *kind));
-        hot && self.options.balance_hot && !crate::mutant!("pd.hot-moved-by-number")
+        hot && self.runs(SchedulerKind::BalanceHotRegion) && !crate::mutant!("pd.hot-moved-by-number")
     }
 
     /// Returns the stores whose replicas of a region must not move so that stores have as many each: all of them, if
@@ -245,13 +244,14 @@ impl Cluster {
         let (orders, moves) = (&self.orders, &self.moves);
         self.hot.open.retain(|id| orders.get(id).is_some_and(|order| !order.ended) || moves.contains_key(id));
         self.hot.left.retain(|_, (_, at_ms)| now_ms.saturating_sub(*at_ms) < RETURN_MS);
-        if settling || !self.options.balance_hot {
+        if settling || !self.runs(SchedulerKind::BalanceHotRegion) {
             return;
         }
         let places = self.places(state);
         for kind in [Kind::Reads, Kind::Writes, Kind::Replicas] {
             // Leaderships first: they cost little, and a replica that leads does not move.
-            let late = kind == Kind::Replicas && (!self.hot.open.is_empty() || self.moves.len() >= REPLICA_MOVES_MAX);
+            let late =
+                kind == Kind::Replicas && (!self.hot.open.is_empty() || self.moves.len() >= self.options.moves_max);
             if late || kind == Kind::Replicas && state.cluster_version() < version::MEMBERS {
                 continue;
             }
@@ -259,9 +259,11 @@ impl Cluster {
             let regions = self.hot_regions(state, kind);
             if kind != Kind::Replicas {
                 // A store that can lead none of them must not lower the mean.
-                stores.retain(|store, _| regions.iter().any(|region| region.voters.contains(store)));
+                let apart = self.without_balance();
+                let leads = |store: &u64| regions.iter().any(|region| region.voters.contains(store));
+                stores.retain(|store, _| leads(store) && !apart.contains(store));
             }
-            let max = HOT_OPERATORS_MAX.saturating_sub(self.hot.open.len());
+            let max = self.options.hot_operators_max.saturating_sub(self.hot.open.len());
             for proposal in propose(kind, &mut stores, &regions, &places, max) {
                 self.begin_hot(state, kind, proposal, now_ms);
             }
@@ -341,7 +343,7 @@ impl Cluster {
             let reported = self.regions.get(id).and_then(|heard| heard.last.region.as_ref());
             let newest = reported.is_some_and(|reported| region::epoch(reported) == region::epoch(region));
             // An order that has ended is kept for a while: the region rests.
-            let busy = self.orders.contains_key(id) || self.moves.contains_key(id) || self.is_being_merged(*id);
+            let busy = self.orders.contains_key(id) || self.is_changing(*id) || self.is_being_merged(*id);
             regions.push(HotRegion {
                 region: *id,
                 leader: leader.store_id,
@@ -357,6 +359,8 @@ impl Cluster {
     fn begin_hot(&mut self, state: &PdState, kind: Kind, proposal: Proposal, now_ms: u64) {
         let Proposal { region: id, from, to } = proposal;
         let Some(region) = state.region(id) else { return };
+        let b = SchedulerKind::BalanceHotRegion as u64;
+        probe::emit(|| Probe::Note { store: from, what: "scheduled", a: id, b, data: Default::default() });
         let load = self.load_of(id);
         let (queries_per_s, bytes_per_s) = (load.queries(), load.bytes());
         let a = id;

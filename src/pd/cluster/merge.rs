@@ -6,12 +6,13 @@
 
 use std::collections::BTreeSet;
 
-use super::{Cluster, Move};
+use super::Cluster;
+use super::moves::Move;
 use crate::pd::schedule::merge::{Candidate, Limits, propose};
 use crate::pd::state::{self, PdState};
 use crate::proto::armilla::pd::MergeOrder;
 use crate::proto::metapb::PeerRole;
-use crate::types::limits::{MERGES_MAX, REPLICA_MOVE_TIME_MAX};
+use crate::types::limits::REPLICA_MOVE_TIME_MAX;
 use crate::types::{Region, region, version};
 
 /// The time between two looks for regions to merge, which take time with the number of regions.
@@ -71,7 +72,7 @@ impl Cluster {
     pub fn merge_small(&mut self, state: &PdState, now_ms: u64) {
         let below_bytes = self.options.merge_below_bytes;
         let settling = now_ms.saturating_sub(self.since_ms) < self.options.settle_ms;
-        let early = settling || now_ms < self.merges_at_ms || self.merges.len() >= MERGES_MAX;
+        let early = settling || now_ms < self.merges_at_ms || self.merges.len() >= self.options.merges_max;
         if state.cluster_version() < version::MERGES || below_bytes == 0 || early {
             return;
         }
@@ -83,7 +84,7 @@ impl Cluster {
                 let heard = self.regions.get(&region.id).filter(|heard| heard.last.region.as_ref() == Some(region));
                 let old = |since_ms: u64| now_ms.saturating_sub(since_ms) >= self.options.merge_rest_ms;
                 let whole = region.peers.len() == self.options.replicas && all_vote(region);
-                let free = !self.is_being_merged(region.id) && !self.moves.contains_key(&region.id);
+                let free = !self.is_being_merged(region.id) && !self.is_changing(region.id);
                 // A load that is not known yet may be large.
                 let watched =
                     |since_ms: u64| now_ms.saturating_sub(since_ms) >= LOADS_KNOWN * self.options.hot_report_ms;
@@ -105,7 +106,7 @@ impl Cluster {
             queries_per_s: self.options.split_queries_per_s,
             bytes_per_s: self.options.split_bytes_per_s,
         };
-        for (source, target) in propose(&candidates, limits, MERGES_MAX - self.merges.len()) {
+        for (source, target) in propose(&candidates, limits, self.options.merges_max - self.merges.len()) {
             crate::reach!("pd.small-region-merged");
             tracing::info!(region = source, target, "a small region becomes part of its neighbour");
             self.merges.insert(source, Merge { target, issued_ms: now_ms });
@@ -143,7 +144,7 @@ impl Cluster {
                 continue;
             }
             let heard = |id: &u64| self.alive(*id, now_ms) && state.store(*id).is_some_and(state::is_up);
-            if here.iter().all(heard) && !self.moves.contains_key(source) && !self.moves.contains_key(&merge.target) {
+            if here.iter().all(heard) && !self.is_changing(*source) && !self.is_changing(merge.target) {
                 orders.push(MergeOrder { region_id: *source, epoch: from.region_epoch, target: Some(to.clone()) });
             }
         }

@@ -3,7 +3,8 @@
 //! The steps are those of every region ([`replica::next`]). The leader takes them itself, because nobody else orders
 //! them. **Never**: a step from a descriptor that the leader has not applied.
 
-use super::{Cluster, Move};
+use super::Cluster;
+use super::moves::Move;
 use crate::pd::schedule::balance::{Placement, Proposal};
 use crate::pd::schedule::isolation;
 use crate::pd::schedule::replica::{self, Step};

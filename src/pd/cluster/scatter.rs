@@ -52,7 +52,7 @@ impl Cluster {
             .collect();
         let whole = |region: &&Region| {
             let votes = region.peers.iter().all(|peer| peer.role() == PeerRole::Voter);
-            let free = !self.moves.contains_key(&region.id) && !self.is_being_merged(region.id);
+            let free = !self.is_changing(region.id) && !self.is_being_merged(region.id);
             votes && free && self.leader_of(region).is_some()
         };
         let regions: Vec<Region> =
@@ -72,7 +72,8 @@ impl Cluster {
             fixed: Vec::new(),
         };
         let placements: Vec<Placement> = regions.iter().map(placement).collect();
-        let moved = balance::propose(counts, &placements, &self.places(state), regions.len());
+        let weights = &self.in_force.region_weights;
+        let moved = balance::propose(counts, &placements, &self.places(state), weights, regions.len());
         let moved: BTreeMap<u64, (u64, u64)> = moved.iter().map(|one| (one.region, (one.from, one.to))).collect();
         for (id, (from, to)) in &moved {
             if let Some(region) = regions.iter().find(|region| region.id == *id) {
@@ -86,8 +87,11 @@ impl Cluster {
             let moved = moved.get(&region.id).copied();
             let stays = |store: u64| moved.is_none_or(|(from, _)| from != store);
             let voters = region.peers.iter().map(|peer| peer.store_id);
-            let best = voters.filter(|store| fit.contains(store) && stays(*store));
-            let best = best.min_by_key(|store| (leaders.get(store).copied().unwrap_or(0), *store != own, *store));
+            let may_lead = |store: u64| fit.contains(&store) && self.refuses_leaders(store, now_ms).is_none();
+            let best = voters.filter(|store| may_lead(*store) && stays(*store));
+            let share =
+                |store: u64| self.in_force.leader_weights.share(store, leaders.get(&store).copied().unwrap_or(0));
+            let best = best.min_by_key(|store| (share(*store), *store != own, *store));
             let leader = best.unwrap_or(own);
             *leaders.entry(leader).or_default() += 1;
             if leader != own {

@@ -1,14 +1,13 @@
 //! Spreads replicas evenly over the stores, by their number.
 //!
-//! A replica moves only if its store has at least [`GAP_MIN`] more replicas than the target, so every move makes the
-//! cluster more even and none is undone by the next. Replicas that are moving count at their target.
+//! A replica moves only if its store has at least two more replicas than the target, so every move makes the cluster
+//! more even and none is undone by the next. With weights, each store's number is divided by its own ([`Weights`]).
+//! Replicas that are moving count at their target.
 
 use std::collections::BTreeMap;
 
 use super::places::Places;
-
-/// The smallest difference in the number of replicas between two stores that justifies a move.
-pub const GAP_MIN: u64 = 2;
+use super::weights::Weights;
 
 /// The replicas of a region that is at rest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,16 +36,23 @@ pub struct Proposal {
 /// Returns at most `max` moves, each from the store with the most replicas to the one with the fewest; ties are broken
 /// by the smallest IDs. `counts` has the replicas of every store that may give or take some; `resting` are the regions
 /// that may move. A replica that does not lead moves rather than a leader. No region becomes less isolated.
-pub fn propose(mut counts: BTreeMap<u64, u64>, resting: &[Placement], places: &Places, max: usize) -> Vec<Proposal> {
+pub fn propose(
+    mut counts: BTreeMap<u64, u64>,
+    resting: &[Placement],
+    places: &Places,
+    weights: &Weights,
+    max: usize,
+) -> Vec<Proposal> {
     let mut proposals: Vec<Proposal> = Vec::new();
     while proposals.len() < max {
-        let mut by_count: Vec<(u64, u64)> = counts.iter().map(|(store, count)| (*count, *store)).collect();
+        let mut by_count: Vec<(u128, u64, u64)> =
+            counts.iter().map(|(store, count)| (weights.share(*store, *count), *store, *count)).collect();
         by_count.sort_unstable();
         let pairs = by_count.iter().rev().flat_map(|from| by_count.iter().map(move |to| (*from, *to)));
-        let fit = pairs.filter(|((more, _), (fewer, _))| *more >= fewer + GAP_MIN);
+        let fit = pairs.filter(|((_, from, more), (_, to, fewer))| weights.moves((*from, *more), (*to, *fewer)));
         let is_free = |one: &&Placement| proposals.iter().all(|moving| moving.region != one.region);
         let found = fit
-            .filter_map(|((_, from), (_, to))| {
+            .filter_map(|((_, from, _), (_, to, _))| {
                 let movable = |one: &&Placement| {
                     let is_free = one.stores.contains(&from) && !one.fixed.contains(&from);
                     is_free && places.allow(&one.stores, from, to)
@@ -68,6 +74,10 @@ pub fn propose(mut counts: BTreeMap<u64, u64>, resting: &[Placement], places: &P
 mod tests {
     //! Goal: stores end with about as many replicas each, in as few moves as that takes. Method: by hand.
     use super::*;
+
+    fn propose(counts: BTreeMap<u64, u64>, resting: &[Placement], places: &Places, max: usize) -> Vec<Proposal> {
+        super::propose(counts, resting, places, &Weights::default(), max)
+    }
 
     fn placement(region: u64, stores: &[u64]) -> Placement {
         Placement { region, stores: stores.to_vec(), leader: stores[0], fixed: Vec::new() }
@@ -110,5 +120,15 @@ mod tests {
         );
         let two = Proposal { region: 1, from: 3, to: 4 };
         assert_eq!(propose(BTreeMap::from([(1, 4), (2, 4), (3, 6), (4, 0)]), &regions, &Places::default(), 9), [two]);
+    }
+
+    #[test]
+    fn a_store_with_twice_the_weight_gets_twice_as_many() {
+        let regions: Vec<Placement> = (1..=12).map(|region| placement(region, &[1, 2])).collect();
+        let mut weights = Weights::default();
+        weights.set(3, 2000);
+        let counts = BTreeMap::from([(1, 12), (2, 12), (3, 0)]);
+        let moves = super::propose(counts, &regions, &Places::default(), &weights, 100);
+        assert_eq!(moves.len(), 12, "half of the 24");
     }
 }

@@ -1,14 +1,13 @@
 //! Spreads leaders evenly over the stores that are alive.
 //!
-//! A leader moves only if its store has at least [`GAP_MIN`] more leaders than the target store, so that every move
-//! makes the cluster more even and no move is undone by the next. Leaders that are moving count at their target.
+//! A leader moves only if its store has at least two more leaders than the target store, so that every move makes the
+//! cluster more even and no move is undone by the next. With weights, each store's number is divided by its own
+//! ([`Weights`]). Leaders that are moving count at their target.
 
 use std::collections::BTreeMap;
 
+use super::weights::Weights;
 use crate::proto::armilla::pd::LeaderOrder;
-
-/// The smallest difference in leader counts between two stores that justifies a move.
-pub const GAP_MIN: u64 = 2;
 
 /// The placement of a region's leader.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +26,13 @@ pub struct LeaderPlacement {
 
 /// Returns at most `max` moves of leaders away from store `from`, the most useful first; ties are broken by the
 /// smallest IDs, so that the same input gives the same result everywhere. `stores` are the stores that may lead.
-pub fn propose(from: u64, stores: &[u64], placements: &[LeaderPlacement], max: usize) -> Vec<LeaderOrder> {
+pub fn propose(
+    from: u64,
+    stores: &[u64],
+    placements: &[LeaderPlacement],
+    weights: &Weights,
+    max: usize,
+) -> Vec<LeaderOrder> {
     let mut leaders: BTreeMap<u64, u64> = stores.iter().map(|store| (*store, 0)).collect();
     for placement in placements {
         if let Some(count) = leaders.get_mut(&placement.moving_to.unwrap_or(placement.leader)) {
@@ -42,10 +47,13 @@ pub fn propose(from: u64, stores: &[u64], placements: &[LeaderPlacement], max: u
         let Some(here) = leaders.get(&from).copied() else { break };
         let moves = movable.iter().enumerate().flat_map(|(at, placement)| {
             let targets = placement.voters.iter().filter(|to| **to != from);
-            targets.filter_map(|to| leaders.get(to).map(|count| (*count, *to, at))).collect::<Vec<_>>()
+            targets
+                .filter_map(|to| leaders.get(to).map(|count| (weights.share(*to, *count), *to, at)))
+                .collect::<Vec<_>>()
         });
-        let Some((there, to, at)) = moves.min() else { break };
-        if here < there + GAP_MIN {
+        let Some((_, to, at)) = moves.min() else { break };
+        let there = leaders.get(&to).copied().unwrap_or(0);
+        if !weights.moves((from, here), (to, there)) {
             break;
         }
         let placement = movable.remove(at);

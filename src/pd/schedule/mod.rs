@@ -6,3 +6,4 @@ pub mod leader;
 pub mod merge;
 pub mod places;
 pub mod replica;
+pub mod weights;

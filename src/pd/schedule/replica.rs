@@ -16,6 +16,7 @@ use crate::types::Region;
 use crate::types::region::Peer;
 
 use super::places::Places;
+use super::weights::Weights;
 
 /// What the placement driver knows of the stores.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +27,10 @@ pub struct Stores {
     pub gone: BTreeSet<u64>,
     /// Where the stores are.
     pub places: Places,
+    /// Stores that take the place of lost ones: by the lost store.
+    pub instead: BTreeMap<u64, u64>,
+    /// Of replicas.
+    pub weights: Weights,
 }
 
 /// The next step for a region.
@@ -73,7 +78,10 @@ pub fn next(region: &Region, leader: u64, replicas: usize, stores: &Stores) -> O
             // As far as possible from those that stay.
             let stay = || region.peers.iter().filter(|peer| !is_gone(peer)).map(|peer| peer.store_id);
             let apart = |store: u64| Reverse(stores.places.apart_from_all(store, stay()));
-            let best = free.min_by_key(|(store, count)| (apart(**store), **count, **store));
+            let instead = lost.and_then(|lost| stores.instead.get(&lost.store_id));
+            let best = free.min_by_key(|(store, count)| {
+                (apart(**store), instead != Some(*store), stores.weights.share(**store, **count), **store)
+            });
             best.map(|(store, _)| Step::Add(*store))
         }
         (None, _) => None,
@@ -133,6 +141,13 @@ mod tests {
     #[test]
     fn the_store_with_the_fewest_replicas_gets_the_next_one() {
         let stores = Stores { fit: [(4, 7), (5, 3), (6, 3)].into(), gone: [3].into(), ..Stores::default() };
+        assert_eq!(next(&region(&[1, 2, 3]), 11, 3, &stores), Some(Step::Add(5)));
+    }
+
+    #[test]
+    fn the_store_that_replaces_a_lost_one_gets_its_replicas() {
+        let fit = BTreeMap::from([(4, 0), (5, 9), (6, 0)]);
+        let stores = Stores { fit, gone: [3].into(), instead: [(3, 5)].into(), ..Stores::default() };
         assert_eq!(next(&region(&[1, 2, 3]), 11, 3, &stores), Some(Step::Add(5)));
     }
 }

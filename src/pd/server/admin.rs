@@ -25,7 +25,6 @@ impl PdServer {
         let (members, stores) = (self.members(), self.stores(&serving));
         let wall_ms = self.inner.clock.wall_ms();
         let operators = serving.operators.lock().expect("no holder panics").list();
-        let options = &self.inner.options;
         Ok(self.look(&serving, |cluster, state, now_ms| {
             let overview = cluster.overview(state, now_ms);
             let stores = stores.into_iter().zip(overview.stores).map(|(store, heard)| {
@@ -66,9 +65,8 @@ impl PdServer {
                 loads: overview.loads,
                 operators,
                 gc_safe_point: state.gc_safe_point(),
-                options: options.cluster.clone(),
-                balance_leaders: options.balance_leaders,
-                balance_replicas: options.balance_replicas,
+                options: cluster.options().clone(),
+                settings: cluster.settings(),
             }
         }))
     }

@@ -17,6 +17,9 @@ use crate::types::GroupId;
 /// clients receive a meaningful error.
 const LOOKUP_WAIT: Duration = Duration::from_millis(1500);
 
+/// How long to wait until the regions that splits make are known: their stores tell with their next heartbeats.
+const SPLIT_WAIT: Duration = Duration::from_secs(5);
+
 impl PdServer {
     /// Returns the region that holds `key`, with its leader.
     ///
@@ -89,6 +92,40 @@ impl PdServer {
                 return Err(PdError::Unavailable(format!(
                     "region {region}'s leader is not known yet: no store has reported that it leads it; try again"
                 )));
+            }
+        }
+    }
+
+    /// Returns which of these keys are the start of no region.
+    ///
+    /// # Errors
+    /// [`PdError::NotBootstrapped`].
+    pub async fn inside_regions(&self, keys: &[Bytes]) -> PdResult<Vec<Bytes>> {
+        self.confirmed_cluster().await?;
+        let inside = |key: &&Bytes| self.read(|state| state.region_of(key).is_some_and(|one| one.start_key != **key));
+        Ok(keys.iter().filter(inside).cloned().collect())
+    }
+
+    /// Returns the IDs of the regions that start at these keys, in their order. Waits for at most [`SPLIT_WAIT`] until
+    /// all of them are known with their leaders.
+    ///
+    /// # Errors
+    /// [`PdError::NotBootstrapped`].
+    pub async fn starting_at(&self, keys: &[Bytes]) -> PdResult<Vec<u64>> {
+        let until = self.inner.clock.now().plus(SPLIT_WAIT);
+        loop {
+            let serving = self.confirmed_cluster().await?;
+            let mut heartbeats = serving.heartbeats.subscribe();
+            heartbeats.borrow_and_update();
+            let left = until.since(self.inner.clock.now());
+            let found = self.look(&serving, |cluster, state, now_ms| {
+                let starts =
+                    |key: &Bytes| cluster.by_key(state, key, now_ms).filter(|info| info.region.start_key == *key);
+                keys.iter().filter_map(starts).map(|info| (info.region.id, info.leader.is_some())).collect::<Vec<_>>()
+            });
+            let known = found.len() == keys.len() && found.iter().all(|(_, led)| *led);
+            if known || left.is_zero() || self.inner.clock.timeout(left, heartbeats.changed()).await.is_err() {
+                return Ok(found.into_iter().map(|(id, _)| id).collect());
             }
         }
     }

@@ -8,6 +8,7 @@
 mod admin;
 mod lookups;
 mod members;
+mod settings;
 mod stores;
 
 use std::sync::atomic::AtomicBool;
@@ -92,23 +93,13 @@ pub struct PdOptions {
     pub bootstrap: Option<Bootstrap>,
     /// How many members the placement driver is to have.
     pub members: usize,
-    /// Whether to spread leaders evenly over the stores.
-    pub balance_leaders: bool,
-    /// Whether to spread replicas evenly over the stores.
-    pub balance_replicas: bool,
     /// Timeouts and limits of the view of the cluster.
     pub cluster: ClusterOptions,
 }
 
 impl Default for PdOptions {
     fn default() -> PdOptions {
-        PdOptions {
-            bootstrap: None,
-            members: 3,
-            balance_leaders: true,
-            balance_replicas: true,
-            cluster: ClusterOptions::default(),
-        }
+        PdOptions { bootstrap: None, members: 3, cluster: ClusterOptions::default() }
     }
 }
 
@@ -361,6 +352,7 @@ impl PdServer {
         // Always lock in this order: the state, then the cluster.
         let state = self.inner.state.read().expect("no writer panics");
         let mut cluster = serving.cluster.lock().expect("no holder panics");
+        cluster.follow(state.settings(), self.inner.clock.wall_ms());
         look(&mut cluster, &state, now_ms)
     }
 
@@ -567,11 +559,12 @@ impl PdServer {
     /// # Errors
     /// [`PdError::Invalid`] if there is no such store, or if the rest of the cluster has no place for its replicas.
     pub async fn remove_store(&self, store: u64) -> PdResult<u64> {
-        self.confirmed_cluster().await?;
+        let serving = self.confirmed_cluster().await?;
         let record = self.read(|state| state.store(store).cloned());
         let record = record.ok_or_else(|| PdError::Invalid(format!("there is no store {store}")))?;
         let group = self.inner.handle.view(GroupId::PD).ok_or_else(|| self.not_leader())?.region();
-        let (version, replicas) = (self.read(PdState::cluster_version), self.inner.options.cluster.replicas);
+        let version = self.read(PdState::cluster_version);
+        let replicas = self.look(&serving, |cluster, _, _| cluster.options().replicas);
         if version < types_version::MEMBERS {
             return Err(PdError::Invalid(format!(
                 "stores cannot be removed yet: the cluster uses version {version} of its protocol, that needs version {}",

@@ -157,11 +157,8 @@ impl PdServer {
         }
         self.bury_empty_stores().await?;
         self.heal_members(&serving).await?;
-        let balance_replicas = self.inner.options.balance_replicas;
         let (mut change_peers, nameless) = self.look(&serving, |cluster, state, now_ms| {
-            if balance_replicas {
-                cluster.balance_replicas(state, now_ms);
-            }
+            cluster.balance_replicas(state, now_ms);
             cluster.balance_hot(state, now_ms);
             cluster.merge_small(state, now_ms);
             cluster.peers_orders(state, id, now_ms)
@@ -175,7 +172,6 @@ impl PdServer {
                 cluster.peers_orders(state, id, now_ms).0
             });
         }
-        let balance = self.inner.options.balance_leaders;
         let view = self.inner.handle.view(GroupId::PD).ok_or_else(|| self.not_leader())?;
         let (group, pd_term) = (view.region(), view.leadership().term);
         let (group, pd_members) = (Region::clone(&group), self.members());
@@ -183,7 +179,7 @@ impl PdServer {
             let stores = state.stores().filter_map(|record| record.store.clone());
             let reply = StoreHeartbeatReply {
                 stores: stores.filter(|store| !store.address.is_empty()).collect(),
-                transfer_leaders: cluster.orders_for(state, id, balance, now_ms),
+                transfer_leaders: cluster.orders_for(state, id, true, now_ms),
                 change_peers,
                 merges: cluster.merge_orders(state, id, now_ms),
                 lost_replicas: state.lost_replicas(id),

@@ -117,7 +117,7 @@ mod tests {
             };
             says(&format!("/tikvpb.Tikv/{method}"), [&format!("{method} of tikvpb.Tikv"), what]);
         }
-        says("/pdpb.PD/SplitRegions", ["SplitRegions of pdpb.PD", "docs/protocol.md"]);
+        says("/pdpb.PD/AskSplit", ["AskSplit of pdpb.PD", "docs/protocol.md"]);
         assert_eq!(asked("/a.B/C", Status::unimplemented("compressed")).message(), "compressed");
         assert_eq!(asked("/a.B/C", Status::not_found("")).code(), Code::NotFound);
     }

@@ -14,6 +14,7 @@ use super::regions;
 use super::request::{Request, id_in};
 use super::stores;
 use super::text;
+use crate::pd::Wish;
 use crate::pd::operators::Action;
 use crate::pd::view::View;
 use crate::proto::metapb::PeerRole;
@@ -29,6 +30,22 @@ pub(super) enum Accepted {
         region: u64,
         /// The move.
         action: Action,
+    },
+    /// A change of a region's replicas.
+    Replicas {
+        /// The region's ID.
+        region: u64,
+        /// What is to become of them.
+        wish: Wish,
+    },
+    /// A scatter.
+    Scatter {
+        /// The regions' IDs.
+        ids: Vec<u64>,
+        /// The name of the group.
+        group: String,
+        /// Whether it was asked for as one of many: its answer is a summary.
+        many: bool,
     },
     /// A split.
     Split {
@@ -46,30 +63,37 @@ pub(super) enum Accepted {
 /// # Errors
 /// Returns PD's answer to a request that is not in order, in the order of PD's checks.
 pub(super) fn accept(view: &View, body: &Map<String, Value>) -> Result<Accepted, Answer> {
-    const UNBUILT: [&str; 7] = [
+    const UNBUILT: [&str; 2] = ["add-learner", "grant-leader"];
+    const BUILT: [&str; 9] = [
+        "transfer-leader",
         "transfer-region",
+        "transfer-peer",
         "add-peer",
-        "add-learner",
         "remove-peer",
+        "merge-region",
+        "split-region",
         "scatter-region",
         "scatter-regions",
-        "grant-leader",
     ];
     let bad = |why: &str| Answer::error(400, why);
     let name = body.get("name").and_then(Value::as_str).ok_or_else(|| bad("missing operator name"))?;
     if UNBUILT.contains(&name) {
         return Err(Answer::unbuilt(&format!(
-            "Armilla does not have the operator {name} yet: it has transfer-leader, transfer-peer, merge-region, and \
-             split-region with the policy usekey"
+            "Armilla does not have the operator {name} yet: it has {}, split-region with the policy usekey only",
+            BUILT.join(", ")
         )));
     }
-    if !["transfer-leader", "transfer-peer", "merge-region", "split-region"].contains(&name) {
+    if !BUILT.contains(&name) {
         return Err(bad("unknown operator"));
     }
     if name == "merge-region" {
         let from = id_in(body, "source_region_id").ok_or_else(|| bad("invalid source region id to merge from"))?;
         let to = id_in(body, "target_region_id").ok_or_else(|| bad("invalid target region id to merge to"))?;
         return merge_region(view, from, to);
+    }
+    if name == "scatter-regions" {
+        let ids = ids_in(body, "region_ids").ok_or_else(|| bad("region_ids is invalid"))?;
+        return Ok(Accepted::Scatter { ids, group: text_in(body, "group"), many: true });
     }
     let id = id_in(body, "region_id").ok_or_else(|| bad("missing region id"))?;
     match name {
@@ -81,6 +105,19 @@ pub(super) fn accept(view: &View, body: &Map<String, Value>) -> Result<Accepted,
             let from = id_in(body, "from_store_id").ok_or_else(|| bad("invalid store id to transfer peer from"))?;
             let to = id_in(body, "to_store_id").ok_or_else(|| bad("invalid store id to transfer peer to"))?;
             transfer_peer(view, id, from, to)
+        }
+        "transfer-region" => {
+            let stores = ids_in(body, "to_store_ids").ok_or_else(|| bad("invalid store ids to transfer region to"))?;
+            transfer_region(view, id, &stores, body)
+        }
+        "add-peer" | "remove-peer" => {
+            let store = id_in(body, "store_id").ok_or_else(|| bad("invalid store id to transfer peer to"))?;
+            if name == "add-peer" { add_peer(view, id, store) } else { remove_peer(view, id, store) }
+        }
+        "scatter-region" => {
+            regions::find(view, id).ok_or_else(|| region_not_found(500, id))?;
+            free(view, id)?;
+            Ok(Accepted::Scatter { ids: vec![id], group: String::new(), many: false })
         }
         _ => split_region(view, id, body),
     }
@@ -121,6 +158,90 @@ fn transfer_peer(view: &View, id: u64, from: u64, to: u64) -> Result<Accepted, A
     }
     free(view, id)?;
     Ok(Accepted::Move { region: id, action: Action::MovePeer { from, to } })
+}
+
+fn add_peer(view: &View, id: u64, to: u64) -> Result<Accepted, Answer> {
+    let found = regions::find(view, id).ok_or_else(|| region_not_found(500, id))?;
+    if region::peer_on(&found.info.region, to).is_some() {
+        return Err(Answer::error(500, format!("region already has peer in store {to}")));
+    }
+    stores::find(view, to).ok_or_else(|| store_not_found(500, to))?;
+    free(view, id)?;
+    Ok(Accepted::Replicas { region: id, wish: Wish::Add(to) })
+}
+
+fn remove_peer(view: &View, id: u64, from: u64) -> Result<Accepted, Answer> {
+    let found = regions::find(view, id).ok_or_else(|| region_not_found(500, id))?;
+    if region::peer_on(&found.info.region, from).is_none() {
+        return Err(Answer::error(500, format!("region has no peer in store {from}")));
+    }
+    free(view, id)?;
+    Ok(Accepted::Replicas { region: id, wish: Wish::Remove(from) })
+}
+
+fn transfer_region(view: &View, id: u64, to: &[u64], body: &Map<String, Value>) -> Result<Accepted, Answer> {
+    let bad = |why: &str| Answer::error(500, why);
+    let roles = body.get("peer_roles").and_then(Value::as_array);
+    let roles: Vec<&str> = roles.into_iter().flatten().filter_map(Value::as_str).collect();
+    if to.is_empty() {
+        return Err(Answer::error(400, "missing store ids to transfer region to"));
+    }
+    regions::find(view, id).ok_or_else(|| region_not_found(500, id))?;
+    if let Some(unknown) = to.iter().find(|store| stores::find(view, **store).is_none()) {
+        return Err(store_not_found(500, *unknown));
+    }
+    if roles.len() != to.len() {
+        return Err(bad("transfer region without peer role is not supported when placement rules enabled"));
+    }
+    if roles.contains(&"learner") {
+        return Err(Answer::unbuilt("Armilla's regions have no learners but those that become voters"));
+    }
+    let vote = |role: &&str| ["leader", "voter", "follower"].contains(role);
+    if !roles.iter().any(|role| ["leader", "voter"].contains(role)) || !roles.iter().all(vote) {
+        return Err(bad("region need at least 1 voter or leader"));
+    }
+    let mut leaders = to.iter().zip(&roles).filter(|(_, role)| **role == "leader").map(|(store, _)| *store);
+    let (leader, another) = (leaders.next(), leaders.next());
+    if another.is_some() {
+        return Err(bad("region cannot have more than 1 leader"));
+    }
+    free(view, id)?;
+    Ok(Accepted::Replicas { region: id, wish: Wish::Place { stores: to.iter().copied().collect(), leader } })
+}
+
+/// Returns the regions of `POST /regions/scatter`, and their group.
+pub(super) fn scattered(view: &View, request: &Request) -> Result<(Vec<u64>, String), Answer> {
+    let body = request.object()?;
+    let group = text_in(&body, "group");
+    let (start, end) = (body.get("start_key").and_then(Value::as_str), body.get("end_key").and_then(Value::as_str));
+    let ids = match (start, end) {
+        (Some(start), Some(end)) => {
+            let key = |hex: &str| text::parse_hex(hex.as_bytes()).map_err(|why| Answer::error(400, why));
+            let (start, end) = (key(start)?, key(end)?);
+            let found = regions::between(view, &start, &end).filter(|region| region.newest);
+            found.map(|region| region.info.region.id).collect()
+        }
+        _ => ids_in(&body, "regions_id").ok_or_else(|| Answer::error(500, "regions_id is invalid"))?,
+    };
+    Ok((ids, group))
+}
+
+/// Returns why regions cannot be scattered at all, in PD's words.
+pub(super) fn not_scattered(view: &View, ids: &[u64]) -> Option<&'static str> {
+    match ids {
+        [] => Some("empty region"),
+        ids if ids.iter().all(|id| regions::find(view, *id).is_none()) => Some("region not found"),
+        _ => None,
+    }
+}
+
+/// Returns the IDs of a list in a body; `None` if it is not one.
+fn ids_in(body: &Map<String, Value>, name: &str) -> Option<Vec<u64>> {
+    body.get(name)?.as_array()?.iter().map(Value::as_u64).collect()
+}
+
+fn text_in(body: &Map<String, Value>, name: &str) -> String {
+    body.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
 fn merge_region(view: &View, source: u64, target: u64) -> Result<Accepted, Answer> {

@@ -4,17 +4,21 @@
 //! **out**. **Never**: a change that was only half understood: a request is checked as a whole first.
 
 use bytes::Bytes;
+use serde::Serialize;
+use serde_json::{Map, Value};
 
-use super::accept::{Accepted, accept, split_keys};
+use super::accept::{Accepted, accept, not_scattered, scattered, split_keys};
 use super::answer::{Answer, not_bootstrapped, refused, store_not_found};
 use super::labels;
 use super::operators;
 use super::request::Request;
+use super::schedulers;
+use super::settings::{self, Scope};
 use super::stores;
 use crate::pd::operators::Action;
 use crate::pd::view::View;
 use crate::pd::{PdError, PdServer};
-use crate::proto::armilla::pd::{PdHttpReply, PdHttpSplit};
+use crate::proto::armilla::pd::{ChangeSettings, PdHttpReply, PdHttpSplit, Settings};
 use crate::proto::metapb::{StoreLabel, StoreState};
 
 /// A change that the placement driver's leader can make.
@@ -42,6 +46,22 @@ pub(super) enum Change {
     CancelOperators,
     /// `POST /regions/split`
     Split,
+    /// `POST /regions/scatter`
+    Scatter,
+    /// `POST /config`, `/config/schedule`, `/config/replicate`
+    Configure(Scope),
+    /// `POST /schedulers`
+    AddScheduler,
+    /// `DELETE /schedulers/NAME`
+    RemoveScheduler,
+    /// `POST /schedulers/NAME`
+    PauseScheduler,
+    /// `POST /store/S/weight`
+    Weigh,
+    /// `POST /store/S/limit`
+    Limit,
+    /// `POST /stores/limit`
+    LimitAll,
 }
 
 /// The end of a change: an answer (its error side ends the work early), or an error that another member, or another
@@ -74,7 +94,7 @@ pub(super) async fn carry_out(change: Change, pd: &PdServer, request: &Request) 
         Change::CancelOperator => cancel(pd, request).await?,
         Change::CancelOperators => cancel_all(pd).await?,
         Change::BeginOperator => match begin(pd, request).await? {
-            Ok(Begun::Here) => Ok(created()),
+            Ok(Begun::Here(answer)) => Ok(answer),
             Ok(Begun::Split(keys)) => return Ok(split_reply(keys, true)),
             Err(answer) => Err(answer),
         },
@@ -82,6 +102,41 @@ pub(super) async fn carry_out(change: Change, pd: &PdServer, request: &Request) 
             Ok(keys) => return Ok(split_reply(keys, false)),
             Err(answer) => Err(answer),
         },
+        Change::Scatter => scatter(pd, request).await?,
+        Change::Configure(scope) => configure(pd, scope, request).await?,
+        Change::AddScheduler => {
+            let adding = |view: &View, body: &_| schedulers::adding(view, body);
+            change_settings(pd, request, adding).await?
+        }
+        Change::RemoveScheduler => remove_scheduler(pd, request).await?,
+        Change::PauseScheduler => {
+            let name = request.name(0);
+            let pausing = |view: &View, body: &_| {
+                let change = schedulers::pausing(view, &name, body)?;
+                Ok((change, Answer::done("Pause or resume the scheduler successfully.")))
+            };
+            change_settings(pd, request, pausing).await?
+        }
+        Change::Weigh => {
+            let weigh = |view: &View, body: &_| {
+                let change = settings::weighed(view, request.store_id()?, body)?;
+                Ok((change, Answer::done("The store's weight is updated.")))
+            };
+            change_settings(pd, request, weigh).await?
+        }
+        Change::Limit => {
+            let limit = |view: &View, body: &_| {
+                let change = settings::limited(view, request.store_id()?, body)?;
+                Ok((change, Answer::done("The store's limit is updated.")))
+            };
+            change_settings(pd, request, limit).await?
+        }
+        Change::LimitAll => {
+            let limit = |view: &View, body: &_| {
+                Ok((settings::all_limited(view, body)?, Answer::done("Set store limit successfully.")))
+            };
+            change_settings(pd, request, limit).await?
+        }
     };
     Ok(answer.unwrap_or_else(|answer| answer).into_reply())
 }
@@ -232,10 +287,90 @@ async fn cancel_all(pd: &PdServer) -> Changed<Answer> {
     ended(pd.cancel_operators(None).await, "All pending operators are canceled.")
 }
 
+/// Changes settings as a request says; `read` returns the change and the answer to it.
+async fn change_settings(
+    pd: &PdServer,
+    request: &Request,
+    read: impl Fn(&View, &Map<String, Value>) -> Result<(ChangeSettings, Answer), Answer>,
+) -> Changed<Answer> {
+    let body = go_on!(request.object());
+    let view = go_on!(view(pd).await?);
+    let (change, done) = go_on!(read(&view, &body));
+    submit(pd, change, done).await
+}
+
+async fn submit(pd: &PdServer, change: ChangeSettings, done: Answer) -> Changed<Answer> {
+    match pd.change_settings(change).await {
+        Ok(_) => Ok(Ok(done)),
+        // Here the reason is in the request.
+        Err(PdError::Invalid(why)) => Ok(Err(Answer::error(400, why))),
+        Err(error) => refused(error).map(Err),
+    }
+}
+
+async fn configure(pd: &PdServer, scope: Scope, request: &Request) -> Changed<Answer> {
+    let read = |view: &View, body: &_| {
+        let change = settings::configured(view, scope, body)?;
+        // What changes nothing needs no version of the protocol.
+        let nothing = change.set.as_ref().is_none_or(|set| *set == Settings::default());
+        let change = if nothing { ChangeSettings::default() } else { change };
+        Ok((change, Answer::done("The config is updated.")))
+    };
+    change_settings(pd, request, read).await
+}
+
+async fn remove_scheduler(pd: &PdServer, request: &Request) -> Changed<Answer> {
+    let view = go_on!(view(pd).await?);
+    let (change, done) = go_on!(schedulers::removing(&view, &request.name(0)));
+    submit(pd, change, done).await
+}
+
+/// How much of a scatter has begun.
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Scattered<'a> {
+    processed_percentage: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
+}
+
+async fn scatter(pd: &PdServer, request: &Request) -> Changed<Answer> {
+    let view = go_on!(view(pd).await?);
+    let (ids, group) = go_on!(scattered(&view, request));
+    if let Some(why) = not_scattered(&view, &ids) {
+        return Ok(Err(Answer::error(500, why)));
+    }
+    match pd.scatter(&ids, &group).await {
+        Ok(failed) => {
+            let processed_percentage = (ids.len() - failed.len().min(ids.len())) * 100 / ids.len();
+            Ok(Ok(Answer::json(&Scattered { processed_percentage, error: None })))
+        }
+        Err(error) => refused(error).map(Err),
+    }
+}
+
+/// Begins a scatter that was asked for as an operator.
+async fn begin_scatter(pd: &PdServer, view: &View, ids: &[u64], group: &str, many: bool) -> Changed<Answer> {
+    let why = not_scattered(view, ids);
+    let failed = match why {
+        Some(_) => ids.len(),
+        None => match pd.scatter(ids, group).await {
+            Ok(failed) => failed.len().min(ids.len()),
+            Err(error) => return refused(error).map(Err),
+        },
+    };
+    if many {
+        let processed_percentage = (ids.len() - failed) * 100 / ids.len().max(1);
+        let error = Some(why.unwrap_or_default());
+        return Ok(Ok(Answer::json(&Scattered { processed_percentage, error })));
+    }
+    if failed > 0 { Ok(Err(operators::busy())) } else { Ok(Ok(created())) }
+}
+
 /// An operator that was accepted.
 enum Begun {
-    /// It was begun.
-    Here,
+    /// It was begun, with this answer.
+    Here(Answer),
     /// It is a split at these keys, for the node that received the request.
     Split(Vec<Bytes>),
 }
@@ -246,6 +381,15 @@ async fn begin(pd: &PdServer, request: &Request) -> Changed<Begun> {
     let view = go_on!(view(pd).await?);
     let accepted = go_on!(accept(&view, &body));
     let (region, action, keys) = match accepted {
+        Accepted::Replicas { region, wish } => {
+            return match pd.change_replicas(region, wish).await {
+                Ok(()) => Ok(Ok(Begun::Here(created()))),
+                Err(error) => refused(error).map(Err),
+            };
+        }
+        Accepted::Scatter { ids, group, many } => {
+            return Ok(begin_scatter(pd, &view, &ids, &group, many).await?.map(Begun::Here));
+        }
         Accepted::Move { region, action } => (region, action, None),
         Accepted::Split { region, version, keys } => (region, Action::Split { version }, Some(keys)),
     };
@@ -253,8 +397,12 @@ async fn begin(pd: &PdServer, request: &Request) -> Changed<Begun> {
         Action::TransferLeader { to, .. } => pd.transfer_leader(region, to).await,
         Action::MovePeer { from, to } => pd.move_peer(region, from, to).await,
         Action::Merge { source, target } => pd.merge_regions(source, target).await,
-        // A split is made by the node that received the request; a scatter is begun by another call.
-        Action::Split { .. } | Action::Scatter { .. } => Ok(()),
+        // A split is made by the node that received the request; the others are begun above.
+        Action::Split { .. }
+        | Action::Scatter { .. }
+        | Action::AddPeer { .. }
+        | Action::RemovePeer { .. }
+        | Action::Place { .. } => Ok(()),
     };
     let begun = match ordered {
         Ok(()) => {
@@ -268,7 +416,7 @@ async fn begin(pd: &PdServer, request: &Request) -> Changed<Begun> {
         Err(error) => Err(error),
     };
     match begun {
-        Ok(()) => Ok(Ok(keys.map_or(Begun::Here, Begun::Split))),
+        Ok(()) => Ok(Ok(keys.map_or_else(|| Begun::Here(created()), Begun::Split))),
         Err(error) => refused(error).map(Err),
     }
 }

@@ -4,13 +4,13 @@
 //! that read such an item find it missing, and do not take a number for one that is in effect.
 
 use serde::Serialize;
+use serde_json::Value;
 
 use super::answer::{Answer, Answered, region_not_found};
 use super::regions;
 use super::request::Request;
 use super::text;
 use crate::pd::view::View;
-use crate::types::limits::{HOT_OPERATORS_MAX, MERGES_MAX, REPLICA_MOVES_MAX};
 use crate::types::version::TIKV_VERSION;
 
 /// The group and the ID of the only placement rule.
@@ -102,11 +102,11 @@ fn schedule(view: &View) -> Schedule {
         max_merge_region_keys: 0,
         split_merge_interval: text::duration_ms(view.options.merge_rest_ms),
         max_store_down_time: text::duration_ms(view.options.max_down_ms),
-        leader_schedule_limit: if view.balance_leaders { view.options.orders_max } else { 0 },
+        leader_schedule_limit: view.options.orders_max,
         leader_schedule_policy: "count",
-        region_schedule_limit: if view.balance_replicas { REPLICA_MOVES_MAX } else { 0 },
-        merge_schedule_limit: if view.options.merge_below_bytes > 0 { MERGES_MAX } else { 0 },
-        hot_region_schedule_limit: if view.options.balance_hot { HOT_OPERATORS_MAX } else { 0 },
+        region_schedule_limit: view.options.moves_max,
+        merge_schedule_limit: view.options.merges_max,
+        hot_region_schedule_limit: view.options.hot_operators_max,
         witness_schedule_limit: 0,
         tolerant_size_ratio: 0,
         enable_remove_down_replica: "true",
@@ -118,6 +118,16 @@ fn schedule(view: &View) -> Schedule {
         enable_witness: "false",
         enable_diagnostic: "false",
     }
+}
+
+/// Returns whether an item's value is the one that is shown.
+pub(super) fn shows(view: &View, name: &str, value: &Value) -> bool {
+    let documents = [serde_json::to_value(schedule(view)), serde_json::to_value(replication(view))];
+    let shown = documents.iter().flatten().find_map(|document| document.get(name));
+    // Tools send flags as texts or as booleans.
+    let as_text = value.to_string();
+    let same = |shown: &Value| shown == value || shown.as_str() == Some(as_text.as_str());
+    shown.is_some_and(same)
 }
 
 fn rule(view: &View) -> Rule {
@@ -203,21 +213,4 @@ pub(super) fn groups(_: &View, _: &Request) -> Answered {
 /// `GET /config/placement-rule`
 pub(super) fn bundles(view: &View, _: &Request) -> Answered {
     Ok(Answer::json(&[bundle(view)]))
-}
-
-/// `GET /schedulers?status=paused`, `?status=disabled`
-pub(super) fn schedulers(view: &View, request: &Request) -> Answered {
-    let status = request.query_or_empty("status");
-    let all = [
-        ("balance-hot-region-scheduler", view.options.balance_hot),
-        ("balance-leader-scheduler", view.balance_leaders),
-        ("balance-region-scheduler", view.balance_replicas),
-    ];
-    // None can be paused.
-    let shown = |runs: bool| match &status[..] {
-        b"paused" => false,
-        b"disabled" => !runs,
-        _ => runs,
-    };
-    Ok(Answer::json(&all.into_iter().filter(|(_, runs)| shown(*runs)).map(|(name, _)| name).collect::<Vec<_>>()))
 }

@@ -24,7 +24,16 @@ fn is_key(text: &str) -> bool {
 }
 
 fn misformed(text: &str, form: &str) -> Answer {
-    Answer::input(format!("{text} does not match format {form:?}"))
+    Answer::input(misfit(text, form))
+}
+
+fn misfit(text: &str, form: &str) -> String {
+    format!("{text} does not match format {form:?}")
+}
+
+/// Returns why a text cannot be the key of a label, if it cannot.
+pub(super) fn wrong_name(text: &str) -> Option<String> {
+    (!is_key(text)).then(|| misfit(text, KEY))
 }
 
 /// Returns the labels of `POST /store/S/label`: `{"zone": "z1"}`.

@@ -30,7 +30,9 @@ pub(in crate::service) mod operators;
 mod regions;
 mod request;
 mod routes;
+mod schedulers;
 mod serve;
+mod settings;
 mod stores;
 #[cfg(test)]
 mod tests;

@@ -48,7 +48,10 @@ fn has(operator: &Operator, name: &str) -> bool {
         "admin" => by_admin,
         "merge" => matches!(operator.action, Action::Merge { .. }),
         "split" => matches!(operator.action, Action::Split { .. }),
-        "region" => matches!(operator.action, Action::MovePeer { .. }),
+        "region" => matches!(
+            operator.action,
+            Action::MovePeer { .. } | Action::AddPeer { .. } | Action::RemovePeer { .. } | Action::Place { .. }
+        ),
         "leader" => matches!(operator.action, Action::TransferLeader { .. } | Action::Scatter { .. }),
         _ => false,
     }
@@ -60,6 +63,9 @@ pub(in crate::service) fn desc(operator: &Operator) -> &'static str {
         (true, Action::TransferLeader { .. }) => "admin-transfer-leader",
         (true, Action::MovePeer { .. }) => "admin-move-peer",
         (_, Action::Scatter { .. }) => "scatter-region",
+        (_, Action::AddPeer { .. }) => "admin-add-peer",
+        (_, Action::RemovePeer { .. }) => "admin-remove-peer",
+        (_, Action::Place { .. }) => "admin-move-region",
         (true, Action::Merge { .. }) => "admin-merge-region",
         (false, Action::Merge { .. }) => "merge-region",
         (_, Action::Split { .. }) => "admin-split-region",
@@ -68,10 +74,18 @@ pub(in crate::service) fn desc(operator: &Operator) -> &'static str {
     }
 }
 
+/// Returns the stores of [`Action::Place`].
+fn listed(stores: impl IntoIterator<Item = u64>) -> Vec<u64> {
+    stores.into_iter().filter(|store| *store != 0).collect()
+}
+
 fn brief(operator: &Operator) -> String {
     match operator.action {
         Action::TransferLeader { from, to } => format!("transfer leader: store {from} to {to}"),
         Action::MovePeer { from, to } => format!("mv peer: store [{from}] to [{to}]"),
+        Action::AddPeer { to } => format!("add peer: store [{to}]"),
+        Action::RemovePeer { from } => format!("rm peer: store [{from}]"),
+        Action::Place { stores, .. } => format!("mv region: stores {:?}", listed(stores)),
         Action::Scatter { leader, .. } => format!("scatter: leader to store {leader}"),
         Action::Merge { source, target } => format!("merge: region {source} to {target}"),
         Action::Split { .. } => format!("split: region {} use policy USEKEY", operator.region),
@@ -82,6 +96,12 @@ fn step(operator: &Operator) -> String {
     match operator.action {
         Action::TransferLeader { from, to } => format!("transfer leader from store {from} to store {to}"),
         Action::MovePeer { from, to } => format!("move peer from store {from} to store {to}"),
+        Action::AddPeer { to } => format!("add peer on store {to}"),
+        Action::RemovePeer { from } => format!("remove peer on store {from}"),
+        Action::Place { stores, leader } => {
+            let leader = leader.map_or(String::new(), |store| format!(", transfer leader to store {store}"));
+            format!("move region to stores {:?}{leader}", listed(stores))
+        }
         Action::Scatter { leader, moved: None } => format!("transfer leader to store {leader}"),
         Action::Scatter { leader, moved: Some((from, to)) } => {
             format!("move peer from store {from} to store {to}, transfer leader to store {leader}")
@@ -95,7 +115,11 @@ fn step(operator: &Operator) -> String {
 fn timeout(operator: &Operator) -> &'static str {
     match operator.action {
         Action::TransferLeader { .. } => "10s",
-        Action::MovePeer { .. } | Action::Merge { .. } => "10m0s",
+        Action::MovePeer { .. }
+        | Action::Merge { .. }
+        | Action::AddPeer { .. }
+        | Action::RemovePeer { .. }
+        | Action::Place { .. } => "10m0s",
         Action::Scatter { .. } => "3m0s",
         Action::Split { .. } => "1m0s",
     }

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use super::answer::{Answer, Answered};
 use super::change::Change;
 use super::request::{Request, percent_decoded};
-use super::{checks, config, hotspots, members, operators, regions, stores};
+use super::settings::Scope;
+use super::{checks, config, hotspots, members, operators, regions, schedulers, stores};
 use crate::pd::view::View;
 
 /// A call that reads.
@@ -36,16 +37,15 @@ const NO_FLOWS: &str = "Armilla does not measure the CPU time of a region yet: r
                         regions/writeflow have what it measures";
 const NO_HISTORY: &str =
     "Armilla does not keep the loads of the past: hotspot/regions/read and hotspot/regions/write have those of now";
-const NO_SETTINGS: &str = "Armilla's placement driver cannot be configured while it runs yet: see `pd.` and `replicas` in the \
-                           configuration of its nodes, which the page /config shows";
+const NO_SETTINGS: &str = "Armilla's placement driver does not have this part of PD's configuration: see config/schedule and \
+                           config/replicate, and the configuration of its nodes, which the page /config shows";
 const NO_LABELS: &str = "Armilla has labels of stores, but neither labels of regions nor properties of labels yet";
-const NO_RULES: &str =
-    "Armilla has one placement rule, which cannot be changed: `replicas` in the configuration of its nodes";
-const NO_SCHEDULERS: &str = "Armilla's schedulers cannot be added, removed or paused while it runs yet: see `pd.balance_leaders` and \
-                             `pd.balance_replicas` in the configuration of its nodes";
-const NO_WEIGHTS: &str =
-    "Armilla's stores have no weights and no limits yet: each gets the same number of leaders and replicas";
-const NO_SCATTER: &str = "Armilla does not scatter regions yet: it spreads leaders and replicas evenly by itself";
+const NO_RULES: &str = "Armilla has one placement rule: its number of replicas is max-replicas in config/replicate";
+const NO_CONFIGS: &str =
+    "Armilla's schedulers have no configurations of their own but the stores of evict-leader and grant-leader";
+const NO_CHECKERS: &str = "Armilla's checks of regions cannot be paused: see the limits in config/schedule";
+const NO_SCENES: &str = "Armilla's limits of stores do not depend on how busy the cluster is: see stores/limit";
+const NO_SCATTER: &str = "Armilla does not hurry up for a range of keys: regions/scatter spreads regions at once";
 const NO_RECOVERY: &str = "Armilla does not recover regions that lost most of their replicas yet";
 const NO_MARKERS: &str = "Armilla's placement driver has no part in backups yet";
 const NO_PROFILES: &str = "Armilla has no profiles of PD's form: see the page /metrics";
@@ -79,9 +79,9 @@ const ROWS: &[Row] = {
         ("GET", "stores", Clustered(stores::all)),
         ("GET", "stores/check", Clustered(stores::by_state)),
         ("GET", "stores/limit", Clustered(stores::limits)),
-        ("POST", "stores/limit", No(NO_WEIGHTS)),
-        ("GET", "stores/limit/scene", No(NO_WEIGHTS)),
-        ("POST", "stores/limit/scene", No(NO_WEIGHTS)),
+        ("POST", "stores/limit", Do(Change::LimitAll)),
+        ("GET", "stores/limit/scene", No(NO_SCENES)),
+        ("POST", "stores/limit/scene", No(NO_SCENES)),
         ("GET", "stores/progress", Clustered(stores::progress)),
         ("DELETE", "stores/remove-tombstone", Do(Change::ForgetStores)),
         ("GET", "store/*", Clustered(stores::one)),
@@ -89,8 +89,8 @@ const ROWS: &[Row] = {
         ("POST", "store/*/state", Do(Change::StoreState)),
         ("POST", "store/*/label", Do(Change::SetLabels)),
         ("DELETE", "store/*/label", Do(Change::DeleteLabel)),
-        ("POST", "store/*/weight", No(NO_WEIGHTS)),
-        ("POST", "store/*/limit", No(NO_WEIGHTS)),
+        ("POST", "store/*/weight", Do(Change::Weigh)),
+        ("POST", "store/*/limit", Do(Change::Limit)),
         ("GET", "labels", Clustered(stores::labels)),
         ("GET", "labels/stores", Clustered(stores::by_label)),
         // Regions.
@@ -127,7 +127,7 @@ const ROWS: &[Row] = {
         ("GET", "regions/range-holes", Clustered(checks::holes)),
         ("GET", "regions/replicated", Clustered(checks::replicated)),
         ("POST", "regions/split", Do(Change::Split)),
-        ("POST", "regions/scatter", No(NO_SCATTER)),
+        ("POST", "regions/scatter", Do(Change::Scatter)),
         ("POST", "regions/accelerate-schedule", No(NO_SCATTER)),
         ("POST", "regions/accelerate-schedule/batch", No(NO_SCATTER)),
         ("GET", "stats/region", Clustered(checks::sums)),
@@ -141,26 +141,26 @@ const ROWS: &[Row] = {
         ("GET", "operators/records", Clustered(operators::records)),
         ("GET", "operators/*", Clustered(operators::of_region)),
         ("DELETE", "operators/*", Do(Change::CancelOperator)),
-        ("GET", "schedulers", Clustered(config::schedulers)),
-        ("POST", "schedulers", No(NO_SCHEDULERS)),
-        ("DELETE", "schedulers/*", No(NO_SCHEDULERS)),
-        ("POST", "schedulers/*", No(NO_SCHEDULERS)),
-        ("GET", "schedulers/diagnostic/*", No(NO_SCHEDULERS)),
-        ("GET", "scheduler-config", No(NO_SCHEDULERS)),
-        ("GET", "scheduler-config/*", No(NO_SCHEDULERS)),
-        ("GET", "scheduler-config/*/list", No(NO_SCHEDULERS)),
-        ("POST", "scheduler-config/*/config", No(NO_SCHEDULERS)),
-        ("GET", "checker/*", No(NO_SCHEDULERS)),
-        ("POST", "checker/*", No(NO_SCHEDULERS)),
+        ("GET", "schedulers", Clustered(schedulers::list)),
+        ("POST", "schedulers", Do(Change::AddScheduler)),
+        ("DELETE", "schedulers/*", Do(Change::RemoveScheduler)),
+        ("POST", "schedulers/*", Do(Change::PauseScheduler)),
+        ("GET", "schedulers/diagnostic/*", No(NO_CONFIGS)),
+        ("GET", "scheduler-config", No(NO_CONFIGS)),
+        ("GET", "scheduler-config/*", No(NO_CONFIGS)),
+        ("GET", "scheduler-config/*/list", Clustered(schedulers::config)),
+        ("POST", "scheduler-config/*/config", No(NO_CONFIGS)),
+        ("GET", "checker/*", No(NO_CHECKERS)),
+        ("POST", "checker/*", No(NO_CHECKERS)),
         // Configuration.
         ("GET", "config", Of(config::all)),
-        ("POST", "config", No(NO_SETTINGS)),
+        ("POST", "config", Do(Change::Configure(Scope::All))),
         ("GET", "config/default", No(NO_SETTINGS)),
         ("GET", "config/schedule", Of(config::scheduling)),
-        ("POST", "config/schedule", No(NO_SETTINGS)),
+        ("POST", "config/schedule", Do(Change::Configure(Scope::Schedule))),
         ("GET", "config/pd-server", No(NO_SETTINGS)),
         ("GET", "config/replicate", Of(config::replicate)),
-        ("POST", "config/replicate", No(NO_SETTINGS)),
+        ("POST", "config/replicate", Do(Change::Configure(Scope::Replicate))),
         ("GET", "config/label-property", No(NO_LABELS)),
         ("POST", "config/label-property", No(NO_LABELS)),
         ("GET", "config/cluster-version", Of(config::cluster_version)),

@@ -6,18 +6,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
+use serde_json::Value;
 
 use super::answer::{Answer, Answered, store_not_found};
 use super::request::Request;
 use super::text;
 use crate::pd::view::{StoreView, View};
+use crate::proto::armilla::pd::StoreSettings;
 use crate::proto::metapb::{NodeState, StoreState};
+use crate::types::limits::STORE_RATE_MAX;
 
 /// How long a store has to be silent until PD's tools call it disconnected, in milliseconds.
 const DISCONNECTED_MS: u64 = 20_000;
-
-/// The limit that PD's tools show for a store whose changes of replicas are not limited by time.
-const UNLIMITED: u64 = 100_000_000;
 
 #[derive(Serialize)]
 struct Label<'v> {
@@ -58,12 +58,12 @@ struct Status {
     available: String,
     used_size: String,
     leader_count: u64,
-    leader_weight: u64,
-    leader_score: u64,
+    leader_weight: Value,
+    leader_score: Value,
     leader_size: u64,
     region_count: u64,
-    region_weight: u64,
-    region_score: u64,
+    region_weight: Value,
+    region_score: Value,
     region_size: u64,
     slow_score: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -138,8 +138,20 @@ pub(super) fn state_name(view: &View, store: &StoreView) -> &'static str {
     }
 }
 
+/// Returns what is set for a store.
+fn own(view: &View, store: u64) -> StoreSettings {
+    view.settings.stores.iter().find(|one| one.store_id == store).copied().unwrap_or_default()
+}
+
+/// Returns a number of thousandths as PD writes a number: without a fraction if it has none.
+fn thousandths(number: u64) -> Value {
+    if number.is_multiple_of(1000) { Value::from(number / 1000) } else { Value::from(number as f64 / 1000.0) }
+}
+
 fn document<'v>(view: &'v View, store: &'v StoreView, load: Load) -> Store<'v> {
     let record = &store.store;
+    let own = own(view, record.id);
+    let (leader_weight, region_weight) = (own.leader_weight.unwrap_or(1000), own.region_weight.unwrap_or(1000));
     let labels = record.labels.iter().map(|label| Label { key: &label.key, value: &label.value });
     let started_ms = u64::try_from(record.start_timestamp).unwrap_or(0).saturating_mul(1000);
     let heard_ms = store.heartbeat_age_ms.map(|age_ms| view.wall_ms.saturating_sub(age_ms));
@@ -165,13 +177,13 @@ fn document<'v>(view: &'v View, store: &'v StoreView, load: Load) -> Store<'v> {
             available: text::size(store.available_bytes),
             used_size: text::size(store.used_bytes),
             leader_count: load.leaders,
-            leader_weight: 1,
+            leader_weight: thousandths(u64::from(leader_weight)),
             // The balance of leaders, and that of replicas, is one of their numbers.
-            leader_score: load.leaders,
+            leader_score: thousandths(load.leaders * 1_000_000 / u64::from(leader_weight.max(1))),
             leader_size: load.leader_mib,
             region_count: load.regions,
-            region_weight: 1,
-            region_score: load.regions,
+            region_weight: thousandths(u64::from(region_weight)),
+            region_score: thousandths(load.regions * 1_000_000 / u64::from(region_weight.max(1))),
             region_size: load.region_mib,
             slow_score: 0,
             start_ts: (started_ms > 0).then(|| text::rfc3339_ms(started_ms)),
@@ -264,7 +276,14 @@ pub(super) fn by_label(view: &View, request: &Request) -> Answered {
 /// `GET /stores/limit`
 pub(super) fn limits(view: &View, _: &Request) -> Answered {
     let here = view.stores.iter().filter(|store| store.store.state() != StoreState::Tombstone);
-    let limit = |store: &StoreView| (store.store.id.to_string(), Limit { add_peer: UNLIMITED, remove_peer: UNLIMITED });
+    let limit = |store: &StoreView| {
+        let own = own(view, store.store.id);
+        let limit = Limit {
+            add_peer: own.add_peer_per_minute.unwrap_or(STORE_RATE_MAX),
+            remove_peer: own.remove_peer_per_minute.unwrap_or(STORE_RATE_MAX),
+        };
+        (store.store.id.to_string(), limit)
+    };
     Ok(Answer::json(&here.map(limit).collect::<BTreeMap<_, _>>()))
 }
 

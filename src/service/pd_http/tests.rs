@@ -3,3 +3,4 @@
 mod changes;
 mod documents;
 mod serving;
+mod settings;

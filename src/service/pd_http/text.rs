@@ -101,6 +101,42 @@ pub(super) fn duration_ms(ms: u64) -> String {
     }
 }
 
+/// Parses a duration as PD does: `30m`, `1h30m0s`, `1.5h`, `300ms`. Rounds down to milliseconds.
+///
+/// # Errors
+/// Returns PD's sentence.
+pub(super) fn parse_duration_ms(text: &str) -> Result<u64, String> {
+    let invalid = || format!("time: invalid duration {text:?}");
+    let mut rest = text.strip_prefix('+').unwrap_or(text);
+    if rest == "0" {
+        return Ok(0);
+    }
+    let mut total_ms = 0.0;
+    if rest.is_empty() {
+        return Err(invalid());
+    }
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+        let (number, after) = rest.split_at(digits);
+        let number: f64 = number.parse().map_err(|_| invalid())?;
+        let letters = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
+        let (unit, after) = after.split_at(letters);
+        let unit_ms = match unit {
+            "h" => 3_600_000.0,
+            "m" => 60_000.0,
+            "s" => 1000.0,
+            "ms" => 1.0,
+            "us" | "µs" => 0.001,
+            "ns" => 0.000_001,
+            "" => return Err(format!("time: missing unit in duration {text:?}")),
+            other => return Err(format!("time: unknown unit {other:?} in duration {text:?}")),
+        };
+        total_ms += number * unit_ms;
+        rest = after;
+    }
+    Ok(total_ms as u64)
+}
+
 /// Returns year, month and day of a day since 1970-01-01, which is not before it (H. Hinnant, "chrono-compatible
 /// low-level date algorithms").
 fn date(day: u64) -> (u64, u64, u64) {
@@ -173,6 +209,23 @@ mod tests {
             assert_eq!(size(bytes), text);
         }
         assert_eq!((mib(0), mib(5 << 20)), (1, 5));
+    }
+
+    #[test]
+    fn durations_are_read_as_they_are_written() {
+        for ms in [0, 22, 1000, 21_417, 260_378, 1_800_000, 172_800_000] {
+            assert_eq!(parse_duration_ms(&duration_ms(ms)), Ok(ms));
+        }
+        assert_eq!((parse_duration_ms("1.5h"), parse_duration_ms("0")), (Ok(5_400_000), Ok(0)));
+        let wrong = [
+            ("5x", "time: unknown unit \"x\" in duration \"5x\""),
+            ("", "time: invalid duration \"\""),
+            ("-1h", "time: invalid duration \"-1h\""),
+            ("7", "time: missing unit in duration \"7\""),
+        ];
+        for (text, why) in wrong {
+            assert_eq!(parse_duration_ms(text), Err(why.into()));
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! statements, except for its health, which is itself judged.
 
 mod hot;
+mod settings;
 mod sleep;
 mod verdict;
 
@@ -208,6 +209,7 @@ impl Run {
         self.sleep(&admin).await?;
         self.every_kind(&admin).await?;
         let finally = self.read_all(&admin).await?;
+        self.settings(&admin).await?;
         self.converge(&admin).await?;
         self.sizes(&admin).await?;
         self.rest().await?;
@@ -682,6 +684,7 @@ impl Run {
             put("applies", observed.raft.applies);
             put("births_judged", observed.births.judged);
             put("load_splits_judged", observed.loads.splits);
+            put("settings_changed", observed.settings.changes);
             put("regions", observed.ranges.regions().len() as u64);
             put("tso_batches", observed.issued.batches);
         });

@@ -443,7 +443,7 @@ impl Ctl {
     }
 
     /// Looks again and again until something is so.
-    async fn until(
+    pub(super) async fn until(
         &self,
         mut is_so: impl AsyncFnMut() -> Result<bool, Failure>,
         late: impl Fn() -> String,

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::documents::{store, text, view};
+use crate::pd::Wish;
 use crate::pd::operators::{Action, Operator};
 use crate::pd::view::View;
 use crate::proto::metapb::StoreState;
@@ -84,13 +85,47 @@ fn operators_that_are_not() {
     assert_eq!(ask(&view, split("usekey", json!([]))).unwrap_err().0, 400);
     assert_eq!(ask(&view, split("usekey", json!([7]))).unwrap_err().0, 400);
     assert_eq!(ask(&view, split("scan", json!([]))).unwrap_err().0, 501);
-    assert_eq!(ask(&view, json!({ "name": "scatter-region" })).unwrap_err().0, 501);
+    assert_eq!(ask(&view, json!({ "name": "add-learner" })).unwrap_err().0, 501);
     let merge =
         |from: u64, to: u64| json!({ "name": "merge-region", "source_region_id": from, "target_region_id": to });
     r(json!({ "name": "merge-region" }), 400, "invalid source region id to merge from");
     r(json!({ "name": "merge-region", "source_region_id": 1 }), 400, "invalid target region id to merge to");
     r(merge(100, 99999), 500, "[PD:region:ErrRegionNotFound]region 99999 not found");
     r(merge(100, 100), 500, "[PD:region:ErrRegionNotAdjacent]two regions are not adjacent");
+}
+
+#[test]
+fn replicas_that_are_asked_for() {
+    let mut view = view();
+    view.stores.push(store(4, StoreState::Up));
+    let add = |region: u64, store: u64| json!({ "name": "add-peer", "region_id": region, "store_id": store });
+    let remove = |region: u64, store: u64| json!({ "name": "remove-peer", "region_id": region, "store_id": store });
+    assert_eq!(ask(&view, add(100, 4)), Ok(Accepted::Replicas { region: 100, wish: Wish::Add(4) }));
+    assert_eq!(ask(&view, remove(100, 3)), Ok(Accepted::Replicas { region: 100, wish: Wish::Remove(3) }));
+    let r = |body: Value, status: u16, why: &str| refused(&view, body, status, why);
+    r(json!({ "name": "add-peer" }), 400, "missing region id");
+    r(json!({ "name": "add-peer", "region_id": 100 }), 400, "invalid store id to transfer peer to");
+    r(json!({ "name": "remove-peer", "region_id": 100 }), 400, "invalid store id to transfer peer to");
+    r(add(99999, 2), 500, "[PD:region:ErrRegionNotFound]region 99999 not found");
+    r(add(100, 2), 500, "region already has peer in store 2");
+    r(add(100, 99), 500, "[PD:core:ErrStoreNotFound]store 99 not found");
+    r(remove(100, 99), 500, "region has no peer in store 99");
+    let place = |stores: Value, roles: Value| json!({ "name": "transfer-region", "region_id": 100, "to_store_ids": stores, "peer_roles": roles });
+    let wish = Wish::Place { stores: [1, 2, 4].into(), leader: Some(2) };
+    let ok = place(json!([4, 2, 1]), json!(["voter", "leader", "follower"]));
+    assert_eq!(ask(&view, ok), Ok(Accepted::Replicas { region: 100, wish }));
+    let no_role = "transfer region without peer role is not supported when placement rules enabled";
+    r(json!({ "name": "transfer-region", "region_id": 100 }), 400, "invalid store ids to transfer region to");
+    r(place(json!(["x"]), json!([])), 400, "invalid store ids to transfer region to");
+    r(place(json!([1, 2]), json!([])), 500, no_role);
+    r(place(json!([1]), json!(["foo"])), 500, "region need at least 1 voter or leader");
+    r(place(json!([1, 99]), json!(["leader", "voter"])), 500, "[PD:core:ErrStoreNotFound]store 99 not found");
+    let many = |ids: Value| json!({ "name": "scatter-regions", "region_ids": ids, "group": "g" });
+    let scatter = Accepted::Scatter { ids: vec![100, 7], group: "g".into(), many: true };
+    assert_eq!(ask(&view, many(json!([100, 7]))), Ok(scatter));
+    r(many(json!("x")), 400, "region_ids is invalid");
+    let one = json!({ "name": "scatter-region", "region_id": 99999 });
+    r(one, 500, "[PD:region:ErrRegionNotFound]region 99999 not found");
 }
 
 #[test]

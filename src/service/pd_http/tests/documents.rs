@@ -8,7 +8,8 @@ use serde_json::Value;
 use crate::pd::cluster::{ClusterOptions, RegionInfo};
 use crate::pd::operators::{Action, Operator, Outcome};
 use crate::pd::view::{MemberView, RegionView, StoreView, View};
-use crate::proto::armilla::pd::RegionLoad;
+use crate::proto::armilla::pd::SchedulerKind::{BalanceHotRegion, BalanceLeader};
+use crate::proto::armilla::pd::{RegionLoad, Scheduler, SchedulerKind, Settings};
 use crate::proto::metapb::{NodeState, Peer, PeerRole, Region, RegionEpoch, Store, StoreLabel, StoreState};
 use crate::proto::pdpb::{Member, PeerStats};
 use crate::service::pd_http::answer::Answer;
@@ -63,6 +64,11 @@ pub(super) fn region(id: u64, start: &'static str, end: &'static str, stores: &[
     }
 }
 
+/// A scheduler that runs.
+pub(super) fn scheduler(kind: SchedulerKind) -> Scheduler {
+    Scheduler { kind: kind as i32, exists: Some(true), ..Scheduler::default() }
+}
+
 /// A cluster of three stores with three regions: 100 up to "m", 200 up to "t", 300 behind it.
 pub(super) fn view() -> View {
     let member = |n: u64| MemberView {
@@ -95,8 +101,10 @@ pub(super) fn view() -> View {
         operators: vec![],
         gc_safe_point: 7,
         options: ClusterOptions::default(),
-        balance_leaders: true,
-        balance_replicas: false,
+        settings: Settings {
+            schedulers: vec![scheduler(BalanceLeader), scheduler(BalanceHotRegion)],
+            ..Settings::default()
+        },
     }
 }
 
@@ -386,7 +394,7 @@ fn configuration_says_what_is_in_effect() {
     );
     let schedule = json(&view, "config/schedule");
     assert_eq!((&schedule["max-store-down-time"], &schedule["leader-schedule-limit"]), (&"30m0s".into(), &4.into()));
-    assert_eq!(schedule["region-schedule-limit"], 0, "replicas are not balanced in this cluster");
+    assert_eq!(schedule["region-schedule-limit"], 4, "whether the balance exists is a matter of schedulers");
     assert_eq!(json(&view, "config")["replication"]["max-replicas"], 3);
     assert_eq!(json(&view, "config/cluster-version"), "8.5.0");
     assert_eq!(json(&view, "config/rules")[0]["count"], 3);
