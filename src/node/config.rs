@@ -107,8 +107,8 @@ options! {
         /// Whether leaders serve reads by themselves while they hold a lease. Disable it where machines may be
         /// suspended or migrated while running, if their clocks stop meanwhile: each read then asks a quorum.
         lease_reads: bool = true;
-        /// Milliseconds after which a region in which nothing happens sleeps: its replicas exchange no heartbeats until the
-        /// next request. At least an election timeout counts; 0: regions that this store leads never sleep.
+        /// Milliseconds after which a region in which nothing happens sleeps: its replicas exchange no heartbeats until
+        /// the next request. At least an election timeout counts; 0: regions that this store leads never sleep.
         sleep_after_ms: u64 = 3000, 0..=MS_MAX;
         /// Maximum KiB of entries in one append message.
         // An append is a message between nodes; the other half of the limit is for the rest of the message.

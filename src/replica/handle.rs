@@ -179,7 +179,7 @@ impl Handle {
     pub(super) fn add(&self, store: u64, peer: u64, region: Region, merges: Merges) -> Arc<PeerView> {
         let view = Arc::new(PeerView::new(store, peer, region, merges, &self.budgets));
         self.views.write().expect("no writer panics").insert(view.group, view.clone());
-        self.budgets.changes.fetch_add(1, Ordering::Release);
+        *self.budgets.changes.lock().expect("no holder panics") += 1;
         self.note_peer_of(view.group);
         view
     }
@@ -199,7 +199,7 @@ impl Handle {
     /// Removes the view of a group that does not run here after all.
     pub(super) fn remove(&self, group: GroupId) {
         self.views.write().expect("no writer panics").remove(&group);
-        self.budgets.changes.fetch_add(1, Ordering::Release);
+        *self.budgets.changes.lock().expect("no holder panics") += 1;
         self.note_peer_of(group);
     }
 
@@ -295,7 +295,7 @@ impl Handle {
 
     /// Returns a count that rises whenever a group begins or ends here, or its leadership or descriptor changes.
     pub fn changes(&self) -> u64 {
-        self.budgets.changes.load(Ordering::Acquire)
+        *self.budgets.changes.lock().expect("no holder panics")
     }
 
     /// Returns the signs of life of other stores.

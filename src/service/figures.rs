@@ -25,7 +25,11 @@ const fn counter(room: &'static str, name: &'static str, help: &'static str) -> 
 pub const FIGURES: &[Figure] = &[
     gauge("raft", "groups", "Raft groups with a peer on this node: regions and the placement driver's group"),
     gauge("raft", "leaders", "Groups whose leader is on this node"),
-    gauge("raft", "groups_asleep", "Groups with a peer on this node that exchange no heartbeats until the next request"),
+    gauge(
+        "raft",
+        "groups_asleep",
+        "Groups with a peer on this node that exchange no heartbeats until the next request",
+    ),
     gauge("raft", "groups_without_leader", "Groups with a peer on this node that know no leader and serve no requests"),
     counter("raft", "leader_changes", "How often the known leader of a group on this node changed"),
     counter("raft", "proposals", "Writes proposed to groups whose leader is on this node"),

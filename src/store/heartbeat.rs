@@ -157,7 +157,15 @@ struct Reported {
 
 impl Reported {
     fn new(now: Instant) -> Reported {
-        Reported { totals: (0, 0), at: now, leaders: Flows::default(), replicas: Flows::default(), number: 0, told: BTreeMap::new(), pd_term: 0 }
+        Reported {
+            totals: (0, 0),
+            at: now,
+            leaders: Flows::default(),
+            replicas: Flows::default(),
+            number: 0,
+            told: BTreeMap::new(),
+            pd_term: 0,
+        }
     }
 
     /// Returns whether a region may be left out of a heartbeat: it has slept for long, and the placement driver knows

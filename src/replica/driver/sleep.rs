@@ -84,7 +84,11 @@ impl Sleepers {
         if watched.nonce != lanes.nonce {
             return false;
         }
-        if follows { watched.followers.insert(group) } else { watched.leaders.insert(group) };
+        if follows {
+            watched.followers.insert(group)
+        } else {
+            watched.leaders.insert(group)
+        };
         true
     }
 
@@ -261,7 +265,8 @@ impl Driver {
                 beats.entry(*store).or_default().sleeps.push(GroupBeat { group, epoch, beat });
             }
         }
-        peer.rest = Rest::Asking { since_ns: now_ns, waits: waits.into_keys().collect(), agreed: BTreeMap::new(), absent };
+        peer.rest =
+            Rest::Asking { since_ns: now_ns, waits: waits.into_keys().collect(), agreed: BTreeMap::new(), absent };
         self.sleep_if_agreed(group, now_ns);
         true
     }

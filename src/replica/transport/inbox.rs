@@ -213,7 +213,12 @@ impl Inbox {
         let engine = self.handle.engine().clone();
         let receiving = cpu::run(move || Receiving::new(&engine, slot)).await.map_err(refusal)?;
         let arrived = self.handle.clock().now();
-        Ok(Accepted { sender: Sender { store: from_store, election_ns, arrived, nonce: run.nonce }, message, receiving, claim })
+        Ok(Accepted {
+            sender: Sender { store: from_store, election_ns, arrived, nonce: run.nonce },
+            message,
+            receiving,
+            claim,
+        })
     }
 
     /// Returns the next chunk of a snapshot, if it arrives in time.
