@@ -198,6 +198,9 @@ options! {
         merge_below_kib: u64 = 48 << 10, 0..=KIB_MAX;
         /// Seconds for which the ranges of two regions must not have changed before they are merged.
         merge_rest_s: u64 = 3600, 0..=MS_MAX / 1000;
+        /// Microseconds between two looks at all regions, for each region: what has changed is looked at with the next
+        /// heartbeat, all the others after 1 s if there are 10,000.
+        patrol_us_per_region: u64 = 100, 0..=1_000_000;
         /// Milliseconds between a store's heartbeats to the placement driver.
         store_heartbeat_ms: u64 = 1000, 1..=MS_MAX;
         /// Milliseconds without a heartbeat after which a store counts as down.

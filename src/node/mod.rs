@@ -460,6 +460,7 @@ impl Starting {
                 hot_bytes_min: self.config.pd.hot_kib_per_s_min << 10,
                 split_queries_per_s: self.config.regions.split_queries_per_s,
                 split_bytes_per_s: self.config.regions.split_kib_per_s << 10,
+                patrol_us_per_region: self.config.pd.patrol_us_per_region,
                 ..ClusterOptions::default()
             },
         };

@@ -16,6 +16,7 @@ mod merge;
 mod moves;
 mod operators;
 mod own;
+mod patrol;
 mod scatter;
 mod settings;
 #[cfg(test)]
@@ -32,6 +33,7 @@ use self::merge::Merge;
 use self::moves::Move;
 use self::own::Own;
 pub use self::own::OwnStep;
+use self::patrol::Patrol;
 use self::scatter::Groups;
 pub use self::scatter::Scattered;
 use self::settings::InForce;
@@ -103,6 +105,8 @@ pub struct ClusterOptions {
     pub split_queries_per_s: u64,
     /// Bytes per second above which stores split a region; 0: never.
     pub split_bytes_per_s: u64,
+    /// The time between two looks at all regions, for each of them, in microseconds.
+    pub patrol_us_per_region: u64,
 }
 
 impl Default for ClusterOptions {
@@ -132,6 +136,7 @@ impl Default for ClusterOptions {
             hot_bytes_min: 128 << 10,
             split_queries_per_s: 0,
             split_bytes_per_s: 0,
+            patrol_us_per_region: 100,
         }
     }
 }
@@ -242,6 +247,7 @@ pub struct Cluster {
     merges: BTreeMap<u64, Merge>,
     scattered: Groups,
     own: Own,
+    patrol: Patrol,
     hot: Hot,
     /// When the balance of replicas, and merges, are next looked at.
     balance_at_ms: u64,
@@ -267,6 +273,7 @@ impl Cluster {
             merges: BTreeMap::new(),
             scattered: Groups::default(),
             own: Own::default(),
+            patrol: Patrol::default(),
             hot: Hot::default(),
             balance_at_ms: 0,
             merges_at_ms: 0,
@@ -409,6 +416,10 @@ impl Cluster {
             return None;
         }
         let newer = known.is_none_or(|known| region::older(known, region)).then(|| region.clone());
+        let same = |before: &HeardRegion| before.leader.id == leader.id && before.last.region == report.region;
+        if !self.regions.get(&region.id).is_some_and(same) {
+            self.patrol.changed(region.id);
+        }
         let (leader, version) = (*peer, region::epoch(region).version);
         let before = self.regions.get(&region.id).filter(|before| before.version() == version);
         let since_ms = before.map_or(now_ms, |before| before.since_ms);
@@ -578,6 +589,9 @@ impl Cluster {
         let apart = self.without_balance();
         let mut stores = self.settled_stores(state, now_ms);
         stores.retain(|store| !apart.contains(store) && self.refuses_leaders(*store, now_ms).is_none());
+        if !self.is_uneven(from, &stores) {
+            return Vec::new();
+        }
         let (mut placements, mut open) = (Vec::new(), 0);
         // Several pieces may be left of a region that was split: it has one leader all the same.
         let mut placed = BTreeSet::new();
@@ -607,12 +621,11 @@ impl Cluster {
     /// counted from the replicated regions.
     pub fn stats(&self, state: &PdState, store: u64) -> pdpb::StoreStats {
         let heard = self.stores.get(&store).map(|heard| heard.last.clone()).unwrap_or_default();
-        let here = |region: &&Region| region::peer_on(region, store).is_some();
         pdpb::StoreStats {
             store_id: store,
             capacity: heard.capacity_bytes,
             available: heard.available_bytes,
-            region_count: state.regions().filter(here).count() as u32,
+            region_count: state.replicas_on(store) as u32,
             used_size: heard.used_bytes,
             start_time: state
                 .store(store)

@@ -21,8 +21,19 @@ use crate::types::region::{self, Region};
 pub struct RegionMap {
     /// By start key. A region that lost some of its range to newer ones may be here several times.
     pieces: BTreeMap<Bytes, Region>,
-    /// The start key of the newest piece of each region; derived.
-    newest: BTreeMap<u64, Bytes>,
+    /// By region; derived.
+    newest: BTreeMap<u64, Newest>,
+    /// By store: how many pieces have a replica there; derived.
+    replicas: BTreeMap<u64, u64>,
+}
+
+/// The newest piece of a region.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Newest {
+    /// Its start key.
+    start: Bytes,
+    /// How many pieces of the region there are.
+    pieces: usize,
 }
 
 impl RegionMap {
@@ -48,7 +59,12 @@ impl RegionMap {
 
     /// Returns the region with this ID; if pieces of several epochs are left of it, the newest.
     pub fn get(&self, id: u64) -> Option<&Region> {
-        self.newest.get(&id).and_then(|start| self.pieces.get(start))
+        self.newest.get(&id).and_then(|newest| self.pieces.get(&newest.start))
+    }
+
+    /// Returns how many pieces have a replica on a store.
+    pub fn replicas_on(&self, store: u64) -> u64 {
+        self.replicas.get(&store).copied().unwrap_or(0)
     }
 
     /// Returns the piece that starts at `start`.
@@ -124,21 +140,40 @@ impl RegionMap {
     }
 
     fn insert(&mut self, piece: Region) {
-        if self.get(piece.id).is_none_or(|other| rank(&piece) > rank(other)) {
-            self.newest.insert(piece.id, piece.start_key.clone());
+        let newer = self.get(piece.id).is_none_or(|other| rank(&piece) > rank(other));
+        let newest = self.newest.entry(piece.id).or_default();
+        newest.pieces += 1;
+        if newer {
+            newest.start = piece.start_key.clone();
         }
-        self.pieces.insert(piece.start_key.clone(), piece);
+        for peer in &piece.peers {
+            *self.replicas.entry(peer.store_id).or_default() += 1;
+        }
+        let replaced = self.pieces.insert(piece.start_key.clone(), piece);
+        assert!(replaced.is_none(), "a piece takes a place that is free");
     }
 
     fn remove(&mut self, piece: &Region) {
-        self.pieces.remove(&piece.start_key);
-        if self.newest.get(&piece.id) == Some(&piece.start_key) {
+        if self.pieces.remove(&piece.start_key).is_none() {
+            return;
+        }
+        for peer in &piece.peers {
+            if let Some(count) = self.replicas.get_mut(&peer.store_id) {
+                *count -= 1;
+                if *count == 0 {
+                    self.replicas.remove(&peer.store_id);
+                }
+            }
+        }
+        let Some(newest) = self.newest.get_mut(&piece.id) else { return };
+        newest.pieces -= 1;
+        if newest.pieces == 0 {
             self.newest.remove(&piece.id);
-            // A region has few pieces: the newer descriptors of its other keys arrive soon.
+        } else if newest.start == piece.start_key {
+            // Several pieces are rare: the newer descriptors of the region's other keys arrive soon.
             let left = self.pieces.values().filter(|other| other.id == piece.id);
-            let newest = left.max_by_key(|other| rank(other));
-            if let Some(start) = newest.map(|other| other.start_key.clone()) {
-                self.newest.insert(piece.id, start);
+            if let Some(next) = left.max_by_key(|other| rank(other)) {
+                newest.start = next.start_key.clone();
             }
         }
     }

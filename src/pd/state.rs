@@ -188,6 +188,10 @@ impl PdState {
     pub fn region_count(&self) -> usize {
         self.regions.len()
     }
+    /// Returns how many regions have a replica on a store.
+    pub fn replicas_on(&self, store: u64) -> u64 {
+        self.regions.replicas_on(store)
+    }
     /// Returns all regions in key order.
     pub fn regions(&self) -> impl Iterator<Item = &Region> {
         self.regions.iter()

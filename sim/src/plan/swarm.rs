@@ -79,6 +79,8 @@ pub fn plan(seed: u64) -> Plan {
         pd.insert("merge_below_kib".to_owned(), Value::Integer(*merges.pick(&[1, 4, 1 << 16])));
         pd.insert("merge_rest_s".to_owned(), Value::Integer(rest_s));
     }
+    let patrol_us = *Rng::fork(seed, "patrol").pick(&[100, 100, 20_000, 300_000]);
+    pd.insert("patrol_us_per_region".to_owned(), Value::Integer(patrol_us));
     pd.insert("hot_report_ms".to_owned(), Value::Integer(*load.pick(&[1000, 2000, 3000])));
     let (splits, hot) = (load.chance(P_LOAD_SPLITS), load.chance(P_HOT));
     if splits || hot {

@@ -76,7 +76,7 @@ impl Cluster {
         if state.cluster_version() < version::MERGES || below_bytes == 0 || early {
             return;
         }
-        self.merges_at_ms = now_ms + LOOK_MS;
+        self.merges_at_ms = now_ms + LOOK_MS.max(self.patrol_ms(state));
         let mut end = None;
         let candidates: Vec<Candidate> = state
             .regions()

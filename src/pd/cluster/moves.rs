@@ -119,7 +119,7 @@ impl Cluster {
         if state.cluster_version() < version::MEMBERS || stopped || now_ms < self.balance_at_ms {
             return;
         }
-        self.balance_at_ms = now_ms + BALANCE_MS;
+        self.balance_at_ms = now_ms + BALANCE_MS.max(self.patrol_ms(state));
         let stores = self.stores_for_replicas(state, now_ms);
         let settled = |store: &u64| {
             let since = self.stores.get(store).map(|heard| heard.alive_since_ms);
@@ -200,12 +200,7 @@ impl Cluster {
                 stores.gone.insert(id);
                 stores.instead.extend(state.replaced_by(id).map(|by| (id, by)));
             } else if self.alive(id, now_ms) && self.unfit(id, now_ms).is_none() {
-                stores.fit.insert(id, 0);
-            }
-        }
-        for peer in state.regions().flat_map(|region| &region.peers) {
-            if let Some(count) = stores.fit.get_mut(&peer.store_id) {
-                *count += 1;
+                stores.fit.insert(id, state.replicas_on(id));
             }
         }
         stores
@@ -223,8 +218,9 @@ impl Cluster {
         let replicas = self.options.replicas.min(up);
         let (mut orders, mut nameless) = (Vec::new(), Vec::new());
         let mut placed = BTreeSet::new();
-        for region in state.regions() {
+        for region in self.to_look_at(state, store, now_ms) {
             if orders.len() + nameless.len() >= PEERS_ORDERS_MAX {
+                self.patrol.again(store);
                 break;
             }
             let Some(leader) = self.leader_of(region).filter(|leader| leader.store_id == store) else { continue };
@@ -246,7 +242,10 @@ impl Cluster {
                 }
                 Next::Wished(step) => step,
             };
-            let Some(step) = step else { continue };
+            let Some(step) = step else {
+                self.patrol.settled(region.id);
+                continue;
+            };
             let changes = match step {
                 Step::Change(changes) => changes,
                 Step::Add(on) => {
