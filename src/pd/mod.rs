@@ -63,7 +63,6 @@ pub const MUTANTS: &[(&str, &str)] = &[
         "leaders are ordered to a dead store repeatedly, and each attempt blocks proposals for an election timeout",
     ),
     ("pd.never-heals", "replicas that are lost for good are not replaced"),
-    ("pd.changed-regions-wait", "regions that have changed wait until all regions are looked at"),
     ("pd.keeps-lost-members", "members of the placement driver that are lost for good are not replaced"),
     ("pd.former-member-not-told", "a member that was removed without hearing of it never ends"),
     ("pd.version-not-awaited", "a command is proposed before every node supports it"),

@@ -308,11 +308,11 @@ impl Group {
     }
 
     fn campaign_for_the_lost(&mut self, now_ns: u64) {
-        // A follower of the lost leader, or a pre-candidate that has received no answer yet.
+        // A follower of the lost leader, or a candidate that has not won: two that campaigned at once share the votes.
         let alone = match self.node.raft.state {
             StateRole::Follower => self.leader() != 0,
-            StateRole::PreCandidate => true,
-            StateRole::Candidate | StateRole::Leader => false,
+            StateRole::PreCandidate | StateRole::Candidate => true,
+            StateRole::Leader => false,
         };
         // The randomized timeout may have made it campaign in this very tick.
         let just_campaigned = self.node.raft.election_elapsed == 0;

@@ -55,9 +55,6 @@ impl Cluster {
             return state.regions().collect();
         }
         crate::reach!("pd.only-restless-regions");
-        if crate::mutant!("pd.changed-regions-wait") {
-            return Vec::new();
-        }
         let moving = self.moves.keys().chain(self.asked.keys()).chain(self.learners.keys());
         let merging = self.merges.iter().flat_map(|(source, merge)| [source, &merge.target]);
         let ids: BTreeSet<u64> = self.patrol.restless.iter().chain(moving).chain(merging).copied().collect();
@@ -77,5 +74,48 @@ impl Cluster {
         let Some(more) = counts.get(&from).copied() else { return false };
         let weights = &self.in_force.leader_weights;
         counts.iter().any(|(to, fewer)| *to != from && weights.moves((from, more), (*to, *fewer)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Goal: what has changed is looked at with the next heartbeat, the rest when its time has come. Method: two regions
+    //! led by one store, and a look at all regions every ten seconds.
+    use super::*;
+    use crate::pd::cluster::ClusterOptions;
+    use crate::pd::cluster::tests::{SETTLED_MS, heard, region, report, state};
+    use crate::proto::armilla::pd::{RegionHeartbeat, StoreHeartbeatRequest};
+    use crate::types::version;
+
+    #[test]
+    fn changed_regions_do_not_wait() {
+        let state = state(vec![region(20, "", "m", &[1, 2, 3]), region(21, "m", "", &[1, 2, 3])], version::PROTOCOL);
+        let options = ClusterOptions { patrol_us_per_region: 5_000_000, ..ClusterOptions::default() };
+        let mut cluster = heard(&state, options);
+        let ids = |cluster: &mut Cluster, now_ms| -> Vec<u64> {
+            cluster.to_look_at(&state, 1, now_ms).iter().map(|region| region.id).collect()
+        };
+        assert_eq!(ids(&mut cluster, SETTLED_MS), [20, 21], "all at first");
+        assert_eq!(ids(&mut cluster, SETTLED_MS + 1), [20, 21], "they were reported for the first time");
+        [20, 21].into_iter().for_each(|id| cluster.patrol.settled(id));
+        report(&mut cluster, &state, 0, 7, SETTLED_MS + 2);
+        assert_eq!(ids(&mut cluster, SETTLED_MS + 3), [0; 0], "another size is no change");
+        let leader = state.region(21).unwrap().peers[1];
+        let led =
+            RegionHeartbeat { region: state.region(21).cloned(), leader: Some(leader), term: 7, ..Default::default() };
+        let request = StoreHeartbeatRequest { store_id: 2, regions: vec![led], ..Default::default() };
+        cluster.heartbeat(request, &state, SETTLED_MS + 4);
+        assert_eq!(ids(&mut cluster, SETTLED_MS + 5), [21]);
+        assert_eq!(ids(&mut cluster, SETTLED_MS + 10_000), [20, 21], "now and then all");
+        cluster.patrol.again(1);
+        assert_eq!(ids(&mut cluster, SETTLED_MS + 10_001), [20, 21], "more was left than could be done at once");
+    }
+
+    #[test]
+    fn what_is_even_is_known_without_a_look() {
+        let state = state(vec![region(20, "", "m", &[1, 2, 3]), region(21, "m", "", &[1, 2, 3])], version::PROTOCOL);
+        let cluster = heard(&state, ClusterOptions::default());
+        assert!(cluster.is_uneven(1, &[1, 2]) && !cluster.is_uneven(2, &[1, 2]) && !cluster.is_uneven(1, &[2, 3]));
+        assert!(!cluster.is_uneven(1, &[1]), "there is no other store");
     }
 }

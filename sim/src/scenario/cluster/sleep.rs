@@ -3,7 +3,7 @@
 use armilla::rt::rng::Rng;
 use armilla::types::GroupId;
 
-use super::{Run, SECOND, Verdict};
+use super::{Run, SECOND, Verdict, wrong_leader};
 use crate::cluster::Death;
 use crate::oracle::{Violation, liveness};
 use crate::workload::client::Client;
@@ -23,8 +23,17 @@ impl Run {
         if !self.plan.schedule_seed.is_multiple_of(3) {
             return Ok(());
         }
-        let led = self.monitor.with(|observed| observed.leaders.values().map(|(_, node)| *node).max());
+        let pd = self.plan.schedule_seed.is_multiple_of(2);
+        let led = self.monitor.with(|observed| {
+            let of_pd = observed.leaders.get(&GroupId::PD.0).filter(|_| pd);
+            of_pd.or_else(|| observed.leaders.values().max_by_key(|(_, node)| *node)).map(|(_, node)| *node)
+        });
         let Some(node) = led else { return Ok(()) };
+        if pd {
+            // Until the placement driver is no longer told of regions that sleep.
+            let report_ms = self.plan.knobs.settings().pd.hot_report_ms;
+            self.guard(self.now() + 8 * report_ms * 1_000_000).await?;
+        }
         // What may be late is judged here.
         let now = self.now();
         self.monitor.with(|observed| observed.pauses.regime(now, None));
@@ -32,9 +41,27 @@ impl Run {
         let death = if rng.chance(0.5) { Death::PowerOff } else { Death::Killed };
         self.cluster.crash(node, death, &mut rng);
         self.all_led_elsewhere(node).await?;
+        self.leaders_known(admin).await?;
         self.cluster.start(node);
         self.all_sleep("a node came back").await?;
         self.recover(admin, "a long sleep").await
+    }
+
+    /// Waits until the placement driver knows who leads each region. Nobody asks for them.
+    async fn leaders_known(&mut self, admin: &Client) -> Verdict {
+        let until = self.now() + liveness::bound_ns(&self.plan);
+        let pd = admin.pd().with_deadline(std::time::Duration::from_secs(10));
+        loop {
+            let wrong = match pd.scan_regions(b"", b"", 1000).await {
+                Ok(infos) => self.monitor.with(|observed| wrong_leader(observed, &infos)),
+                Err(error) => Some(format!("the placement driver does not answer: {error}")),
+            };
+            let Some(wrong) = wrong else { return Ok(()) };
+            if self.now() >= until {
+                return Err(Violation::new("sleep", self.now(), 0, format!("after a node died, {wrong}")));
+            }
+            self.guard(self.now() + SECOND / 5).await?;
+        }
     }
 
     /// Returns the regions of which a replica is awake, with its node.
