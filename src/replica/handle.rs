@@ -15,7 +15,7 @@ use crate::rt::clock::Clock;
 use crate::rt::probe::{self, Event as Probe};
 use crate::rt::sync::{mpsc, oneshot, watch};
 use crate::rt::task;
-use crate::types::limits::{ENTRY_BYTES_MAX, INBOX_BYTES_MAX};
+use crate::types::limits::{ENTRY_BYTES_MAX, INBOX_BYTES_MAX, WAKE_WAIT_MAX};
 use crate::types::{Error, GroupId, Region, Result, region};
 
 use super::claims::{self, Claim, Claims};
@@ -573,12 +573,22 @@ impl Handle {
     /// begun.
     pub async fn transfer_leader(&self, group: GroupId, to_peer: u64) -> Result<()> {
         let view = self.view(group).ok_or(Error::RegionNotFound(group))?;
-        if !view.leads() {
-            return Err(view.not_leader());
+        // A group that sleeps has to hear of its peers first, which takes a round of heartbeats.
+        let until = view.is_asleep().then(|| self.clock.now().plus(WAKE_WAIT_MAX));
+        loop {
+            if !view.leads() {
+                return Err(view.not_leader());
+            }
+            let (reply, answer) = oneshot::channel();
+            self.deliver(group, Message::TransferLeader { group, to_peer, reply })?;
+            let begun = answer.await.unwrap_or_else(|_| Err(Error::Stopped("the store stopped".into())));
+            match begun {
+                Err(Error::Invalid(_)) if until.is_some_and(|until| self.clock.now() < until) => {
+                    self.clock.sleep(HAND_OVER_CHECK_INTERVAL).await;
+                }
+                begun => return begun,
+            }
         }
-        let (reply, answer) = oneshot::channel();
-        self.deliver(group, Message::TransferLeader { group, to_peer, reply })?;
-        answer.await.unwrap_or_else(|_| Err(Error::Stopped("the store stopped".into())))
     }
 
     /// Transfers the leadership of every region that this store leads, and then of the placement driver's group, to

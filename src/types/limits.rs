@@ -241,6 +241,9 @@ pub const SNAPSHOT_CHUNK_BYTES_MAX: usize = 16 << 20;
 /// How long the stream of a snapshot may make no progress before it is closed.
 pub const SNAPSHOT_STILL_MAX: Duration = Duration::from_secs(30);
 
+/// How long a transfer of a sleeping region's leadership waits until the other replica has been heard.
+pub const WAKE_WAIT_MAX: Duration = Duration::from_millis(500);
+
 /// Maximum number of sleeping regions of a lane that wake in one tick because a store is silent: their elections would
 /// delay each other.
 pub const LOST_WAKE_MAX: usize = 500;

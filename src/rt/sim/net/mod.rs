@@ -38,6 +38,8 @@ const SYN_RETRY_NS: u64 = 1_000 * MS;
 /// of the real world.
 const CLIENT_KEEPALIVE_NS: (u64, u64) = (10_000 * MS, 15_000 * MS);
 const SERVER_KEEPALIVE_NS: (u64, u64) = (20_000 * MS, 30_000 * MS);
+/// How long after a pause a ping counts as unanswered.
+const PING_NS: (u64, u64) = (500 * MS, 5_000 * MS);
 /// Bytes of a stream that may be in flight or unread.
 const WINDOW: usize = 4 << 20;
 /// Bytes that headers and framing add to a packet.
@@ -615,11 +617,16 @@ fn suspect(network: &Arc<Network>, mut which: impl FnMut(&Conn) -> bool) {
 
 /// Schedules a keepalive check at one end of a connection, at the time when its next ping would have gone unanswered.
 fn check_later(network: &Arc<Network>, id: u64, side: Side) {
-    let now_ns = network.now_ns();
-    let (least, most) = match side {
+    let times = match side {
         Side::Client => CLIENT_KEEPALIVE_NS,
         Side::Server => SERVER_KEEPALIVE_NS,
     };
+    check_within(network, id, side, times);
+}
+
+/// Schedules a keepalive check at one end of a connection after a time between these two, in nanoseconds.
+fn check_within(network: &Arc<Network>, id: u64, side: Side, (least, most): (u64, u64)) {
+    let now_ns = network.now_ns();
     let bits = draw::at(network.context.seed, "keepalive", id, now_ns, u64::from(side == Side::Server));
     let at_ns = now_ns + least + bits % (most - least);
     network.schedule(at_ns, NetEvent::Keepalive { conn: id, side });
@@ -658,9 +665,9 @@ fn keepalive(network: &Arc<Network>, id: u64, side: Side, at_ns: u64) {
         let causes = [state.cut_since(conn.client, conn.server), conn.black_hole_since, peer_paused];
         let cause = causes.into_iter().flatten().min();
         if cause.is_some() && self_paused {
-            // A paused node cannot check now; check again later.
+            // A paused node cannot check now. Its ping is answered, or not, soon after it resumes.
             drop(state);
-            check_later(network, id, side);
+            check_within(network, id, side, PING_NS);
             return;
         }
         cause.is_some_and(|since| since + patience <= at_ns)
