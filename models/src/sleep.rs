@@ -19,7 +19,7 @@
 //! there is a leader on a live store, and every live peer follows it and has all of its log.
 //!
 //! **Found.** The design holds (its section 8), and more than was thought may be left out: a peer that is awake and
-//! hears no leader campaigns, and its request wakes the others. So a peer that comes back awake needs nobody who notices
+//! hears no leader campaigns, and its request wakes the others. So a peer that comes back awake needs nobody to notice
 //! it; that the others wake because of a new boot id, or of a store that was away, only spares them the requests of
 //! all its peers. (Where peers come back asleep, both are needed.) A peer that wakes without a leader wakes the others
 //! before it campaigns, for one of them may still lead (else a leader asleep and a follower awake go on side by side

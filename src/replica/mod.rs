@@ -68,7 +68,6 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("replica.vote-not-persisted", "term and vote are not written to the log"),
     ("replica.ack-before-commit", "a write is answered when it is proposed"),
     ("replica.snapshot-with-a-hole", "a snapshot's pair that cannot be written is skipped"),
-    ("replica.run-stated-late", "a store states its run to another one only when it has a message for it"),
     ("replica.birth-without-parents-commit", "a newborn's first log record does not carry its parent's commit index"),
     ("replica.birth-restarts-log", "a start that applies a group's birth again starts its log over"),
     ("replica.newborns-messages-dropped", "messages to a group that is not born here yet are dropped"),

@@ -58,7 +58,7 @@ struct Sum {
 /// 14/p of them once in a million times.
 const SEEDS_REACH: u64 = 200;
 /// The same for sites that fewer than 7 % of the seeds reach.
-const SEEDS_REACH_RARE: [(&str, u64); 30] = [
+const SEEDS_REACH_RARE: [(&str, u64); 31] = [
     ("driver.candidate-sends-its-state", 2_000),
     ("driver.decided-elsewhere", 50_000),
     ("driver.demoted-leader-hands-over", 2_000),
@@ -75,6 +75,7 @@ const SEEDS_REACH_RARE: [(&str, u64); 30] = [
     ("driver.snapshot-of-an-earlier-pass", 800),
     ("driver.stranger", 4_000),
     ("driver.warm-up-waits-for-others", 400),
+    ("driver.woken-by-its-own-check", 400),
     ("engine.damaged-file-found", 800),
     ("log.older-copy-noticed", 800),
     ("pd.heartbeat-heard-twice", 400),

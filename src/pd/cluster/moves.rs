@@ -218,7 +218,7 @@ impl Cluster {
         let replicas = self.options.replicas.min(up);
         let (mut orders, mut nameless) = (Vec::new(), Vec::new());
         let mut placed = BTreeSet::new();
-        for region in self.to_look_at(state, store, now_ms) {
+        for region in self.look_at(state, store, now_ms) {
             if orders.len() + nameless.len() >= PEERS_ORDERS_MAX {
                 self.patrol.again(store);
                 break;

@@ -5,7 +5,7 @@
 //! proportion to their number, so that the part of a core that this takes does not grow with it.
 //!
 //! **In** come reports of regions and the time; **out** go the regions to look at. **Never**: a region that is not
-//! looked at although something about it has changed; one that waits for its look for ever.
+//! looked at although something about it has changed; one that waits for its look forever.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -47,7 +47,7 @@ impl Cluster {
 
     /// Returns the regions to look at with a heartbeat of `store`: all, or those about which something may have to be
     /// done at once.
-    pub(super) fn to_look_at<'s>(&mut self, state: &'s PdState, store: u64, now_ms: u64) -> Vec<&'s Region> {
+    pub(super) fn look_at<'s>(&mut self, state: &'s PdState, store: u64, now_ms: u64) -> Vec<&'s Region> {
         let next_ms = now_ms + self.patrol_ms(state);
         let all_at_ms = self.patrol.all_at_ms.entry(store).or_default();
         if now_ms >= *all_at_ms {
@@ -62,7 +62,7 @@ impl Cluster {
         ids.into_iter().filter_map(|id| state.region(id)).collect()
     }
 
-    /// Returns whether `from` leads so many regions that one of these stores should lead one of them. Orders that are
+    /// Returns whether `from` leads enough regions that one of these stores should lead one of them. Orders that are
     /// under way are not counted.
     pub(super) fn is_uneven(&self, from: u64, stores: &[u64]) -> bool {
         let mut counts: BTreeMap<u64, u64> = stores.iter().map(|store| (*store, 0)).collect();
@@ -79,8 +79,8 @@ impl Cluster {
 
 #[cfg(test)]
 mod tests {
-    //! Goal: what has changed is looked at with the next heartbeat, the rest when its time has come. Method: two regions
-    //! led by one store, and a look at all regions every ten seconds.
+    //! Goal: what has changed is looked at with the next heartbeat, the rest when its time has come. Method: two
+    //! regions led by one store, and a look at all regions every ten seconds.
     use super::*;
     use crate::pd::cluster::ClusterOptions;
     use crate::pd::cluster::tests::{SETTLED_MS, heard, region, report, state};
@@ -93,7 +93,7 @@ mod tests {
         let options = ClusterOptions { patrol_us_per_region: 5_000_000, ..ClusterOptions::default() };
         let mut cluster = heard(&state, options);
         let ids = |cluster: &mut Cluster, now_ms| -> Vec<u64> {
-            cluster.to_look_at(&state, 1, now_ms).iter().map(|region| region.id).collect()
+            cluster.look_at(&state, 1, now_ms).iter().map(|region| region.id).collect()
         };
         assert_eq!(ids(&mut cluster, SETTLED_MS), [20, 21], "all at first");
         assert_eq!(ids(&mut cluster, SETTLED_MS + 1), [20, 21], "they were reported for the first time");

@@ -23,7 +23,7 @@ use bytes::Bytes;
 
 use crate::raft::Beat;
 use crate::replica::message::{Beats, GroupBeat, Sender};
-use crate::replica::peer::{Peer, Rest};
+use crate::replica::peer::Rest;
 use crate::replica::signs::Lanes;
 use crate::rt::probe::{self, Event as Probe};
 use crate::types::limits::{LOST_WAKE_MAX, SLEEP_CHECK_INTERVAL};
@@ -365,14 +365,14 @@ impl Driver {
         }
         // Spread over half an interval.
         let spread = (group.0 ^ self.nonce ^ self.ticks).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
-        (interval_ns / 2 + ((interval_ns / 2) * spread >> 32)) * intervals
+        (interval_ns / 2 + ((interval_ns / 2 * spread) >> 32)) * intervals
     }
 
     /// Passes on to the peers of a store what it says of sleep.
     pub(super) fn hear_of_sleep(&mut self, sender: &Sender, beats: &Beats) -> Vec<GroupBeat> {
         let meant = |driver: &Driver, of: &GroupBeat| {
             let Beat { from, to, .. } = of.beat;
-            driver.peers.get(&of.group).is_some_and(|peer: &Box<Peer>| peer.is_meant(sender.store, of.epoch, from, to))
+            driver.peers.get(&of.group).is_some_and(|peer| peer.is_meant(sender.store, of.epoch, from, to))
         };
         let mut consents = Vec::new();
         for ask in beats.sleeps.iter().filter(|_| !crate::buggify!("driver.ignores-a-question")) {

@@ -6,7 +6,6 @@ use crate::rt::probe::{self, Event as Probe};
 use crate::types::{Error, GroupId, Result, region};
 
 use super::Driver;
-use crate::replica::peer::Peer;
 
 impl Driver {
     /// Begins a transfer. The lease is removed from the group's view before any message leaves.
@@ -30,10 +29,11 @@ impl Driver {
     /// Groups without such a store stay; the caller asks again.
     pub(super) fn hand_over(&mut self, meant: impl Fn(GroupId) -> bool) {
         let now_ns = self.clock.now().0;
-        let asleep = |(group, peer): (&GroupId, &Box<Peer>)| {
-            (meant(*group) && peer.rest.is_sleep() && peer.group.leads()).then_some(*group)
-        };
-        let asleep: Vec<GroupId> = self.peers.iter().filter_map(asleep).collect();
+        let asleep = self.peers.iter().filter(|(group, peer)| {
+            let leads = peer.group.leads() && peer.rest.is_sleep();
+            leads && meant(**group)
+        });
+        let asleep: Vec<GroupId> = asleep.map(|(group, _)| *group).collect();
         asleep.into_iter().for_each(|group| self.rouse(group));
         // The number of groups that each store leads, as far as known here, including those that are given to it now.
         let mut leaders: BTreeMap<u64, usize> = BTreeMap::new();

@@ -76,7 +76,7 @@ impl Link {
     /// heard of a run could later take an older copy of its directory for a newer one.
     async fn feed(&self, waiting: &mut mpsc::Receiver<Queued>, batches: mpsc::Sender<RaftBatch>) -> Fed {
         let mut earlier = self.local.history.earlier.clone();
-        let mut run_stated = crate::mutant!("replica.run-stated-late");
+        let mut run_stated = false;
         loop {
             let mut next = if run_stated {
                 let Some(first) = waiting.recv().await else { return Fed::All };

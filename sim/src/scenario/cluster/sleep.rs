@@ -73,7 +73,12 @@ impl Run {
             };
             let Some(wrong) = wrong else { return Ok(()) };
             if self.now() >= until {
-                return Err(Violation::new("sleep", self.now(), 0, format!("after the placement driver's leader changed, {wrong}")));
+                return Err(Violation::new(
+                    "sleep",
+                    self.now(),
+                    0,
+                    format!("after the placement driver's leader changed, {wrong}"),
+                ));
             }
             self.guard(self.now() + SECOND / 5).await?;
         }
