@@ -31,12 +31,12 @@ pub enum Kind {
     /// The store that is drained is so no more.
     Undrain {},
     /// A scheduler is paused.
-    Pause {
+    PauseScheduler {
         /// Which one, from 0.
         scheduler: u32,
     },
     /// The pause ends.
-    Resume {
+    ResumeScheduler {
         /// Which one, from 0.
         scheduler: u32,
     },
@@ -73,7 +73,8 @@ pub enum Kind {
 }
 
 /// The values of `kind`.
-pub const NAMES: &[&str] = &["drain", "undrain", "pause", "resume", "set-number", "weigh", "add-peer", "remove-peer"];
+pub const NAMES: &[&str] =
+    &["drain", "undrain", "pause-scheduler", "resume-scheduler", "set-number", "weigh", "add-peer", "remove-peer"];
 
 /// The classes from which the swarm draws.
 pub const CLASSES: &[Class<Kind>] = &[
@@ -98,8 +99,8 @@ fn setting(d: &mut Draw<'_>) -> Kind {
     match d.rng.below(9) {
         0 | 1 => Kind::Drain { node: d.node() },
         2 => Kind::Undrain {},
-        3 | 4 => Kind::Pause { scheduler },
-        5 => Kind::Resume { scheduler },
+        3 | 4 => Kind::PauseScheduler { scheduler },
+        5 => Kind::ResumeScheduler { scheduler },
         6 => Kind::SetNumber { field: d.rng.between(1, u64::from(NUMBERS)) as u32, value: d.rng.between(1, 9) },
         _ => Kind::Weigh {
             node: d.node(),
@@ -175,11 +176,11 @@ impl Behavior for Kind {
                 let Some(Value::Number(store)) = drained else { return false };
                 context.change_settings(About::Drain, Value::Off, drain(store, false));
             }
-            Kind::Pause { scheduler } => {
+            Kind::PauseScheduler { scheduler } => {
                 let kind = u64::from(scheduler % PAUSED);
                 context.change_settings(About::Pause(kind), Value::On, pause(kind, true));
             }
-            Kind::Resume { scheduler } => {
+            Kind::ResumeScheduler { scheduler } => {
                 let kind = u64::from(scheduler % PAUSED);
                 context.change_settings(About::Pause(kind), Value::Off, pause(kind, false));
             }

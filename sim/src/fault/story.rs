@@ -349,7 +349,7 @@ fn move_to_and_fro(d: &mut Draw<'_>) -> Vec<Part> {
 /// may be drained no more.
 fn drain_then_fault(d: &mut Draw<'_>) -> Vec<Part> {
     let drain = settings::Kind::Drain { node: d.node() };
-    let pause = settings::Kind::Pause { scheduler: d.rng.below(3) as u32 };
+    let pause = settings::Kind::PauseScheduler { scheduler: d.rng.below(3) as u32 };
     let mut story = vec![(0, Draft::everywhere(0, drain.into())), (10, Draft::everywhere(0, pause.into()))];
     let (after_ms, down_ms) = (d.log(10, 5_000), d.log(50, 5_000));
     story.push(match d.rng.below(3) {
