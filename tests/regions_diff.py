@@ -27,12 +27,25 @@ SLOTS = 4
 WAIT_S = 60
 
 
+def patiently(ask):
+    """Asks until a region is known: the map of a placement driver may have a hole for a moment after a split."""
+    until = time.time() + WAIT_S
+    while True:
+        try:
+            return ask()
+        except IndexError:
+            assert time.time() < until, 'the placement driver does not know the region of a key'
+            time.sleep(0.05)
+
+
 class Cluster:
     """One cluster, with the routes that a run remembers."""
 
     def __init__(self, diff, name, address):
         self.diff, self.name = diff, name
         self.side = diff.Side(name, address, False)
+        route = self.side.route
+        self.side.route = lambda key: patiently(lambda: route(key))
 
     def begin(self, prefix):
         """Gives the run a region of its own."""
@@ -48,7 +61,8 @@ class Cluster:
         """The region that holds a key, as the placement driver knows it."""
         diff = self.diff
         request = diff.pd.GetRegionRequest(header=self.side.header, region_key=self.where(key))
-        return self.side.unary(self.side.pd, 'pdpb.PD/GetRegion', request, diff.pd.GetRegionResponse).region
+        ask = lambda: self.side.unary(self.side.pd, 'pdpb.PD/GetRegion', request, diff.pd.GetRegionResponse).region
+        return patiently(lambda: [region for region in [ask()] if region.id][0])
 
     def split(self, keys, lasts=False):
         """Splits the region that holds the first key. With `lasts`, until it is split; otherwise returns the answer."""
