@@ -291,13 +291,7 @@ impl PdState {
             && holder != id
         {
             let mut record = self.stores[&holder].clone();
-            let store = record.store.get_or_insert_default();
-            store.address.clear();
-            store.peer_address.clear();
-            store.status_address.clear();
-            store.set_state(StoreState::Offline);
-            store.labels.retain(|label| label.key != LABEL_REPLACED_BY);
-            store.labels.push(StoreLabel { key: LABEL_REPLACED_BY.into(), value: id.to_string() });
+            replace(&mut record, id);
             self.put_store_record(record);
             changed.push(Changed::Store(holder));
         }
@@ -496,6 +490,17 @@ pub fn store_id(record: &StoreRecord) -> u64 {
 /// Returns the address in a store's record; empty if the store no longer has one.
 pub fn address(record: &StoreRecord) -> &str {
     record.store.as_ref().map_or("", |store| &store.address)
+}
+
+/// Marks a store as one whose place store `by` has taken: it has no address any more, and gives its replicas away.
+fn replace(record: &mut StoreRecord, by: u64) {
+    let store = record.store.get_or_insert_default();
+    store.address.clear();
+    store.peer_address.clear();
+    store.status_address.clear();
+    store.set_state(StoreState::Offline);
+    store.labels.retain(|label| label.key != LABEL_REPLACED_BY);
+    store.labels.push(StoreLabel { key: LABEL_REPLACED_BY.into(), value: by.to_string() });
 }
 
 /// Returns whether a store's record says that it is in service.

@@ -58,7 +58,7 @@ impl Group {
     pub fn hear_consent(&mut self, consent: &Beat, now_ns: u64) -> bool {
         let fits = self.leads() && consent.term == self.term() && consent.commit == self.last_index();
         if fits {
-            self.is_alive(consent.from, now_ns);
+            self.note_alive(consent.from, now_ns);
         }
         fits
     }
@@ -71,7 +71,7 @@ impl Group {
     }
 
     /// Records that a peer's store was alive at `at_ns`.
-    pub fn is_alive(&mut self, peer: u64, at_ns: u64) {
+    pub fn note_alive(&mut self, peer: u64, at_ns: u64) {
         if let Some(progress) = self.node.raft.mut_prs().get_mut(peer) {
             progress.recent_active = true;
         }

@@ -6,11 +6,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Changed, LABEL_REPLACED_BY, Outcome, PdState, is_tombstone, is_up, store_id};
+use super::{Changed, LABEL_REPLACED_BY, Outcome, PdState, is_tombstone, is_up, replace, store_id};
 use crate::proto::armilla::pd::{
     ChangeScheduler, ChangeSettings, Pause, ReplaceStore, Scheduler, SchedulerKind, Settings, StoreSettings,
 };
-use crate::proto::metapb::{StoreLabel, StoreState};
 use crate::types::limits::{
     LOCATION_LABELS_MAX, MERGE_BELOW_BYTES_MAX, REPLICAS_MAX, SCHEDULE_LIMIT_MAX, SETTING_MS_MAX,
     STORE_LABEL_BYTES_MAX, STORE_RATE_MAX, STORE_WEIGHT_MAX,
@@ -253,13 +252,7 @@ impl PdState {
         if is_tombstone(&record) {
             return Err(format!("store {lost} was removed from the cluster already"));
         }
-        let store = record.store.get_or_insert_default();
-        store.address.clear();
-        store.peer_address.clear();
-        store.status_address.clear();
-        store.set_state(StoreState::Offline);
-        store.labels.retain(|label| label.key != LABEL_REPLACED_BY);
-        store.labels.push(StoreLabel { key: LABEL_REPLACED_BY.into(), value: by.to_string() });
+        replace(&mut record, by);
         if self.stores.get(&lost) == Some(&record) {
             return Ok((lost, vec![]));
         }

@@ -137,7 +137,7 @@ impl Driver {
                     let sign = self.handle.signs().of(other.store_id).of(group);
                     let old_ns = 2 * self.options.raft.election_ns();
                     if let Some((_, sign)) = sign.filter(|(_, sign)| now_ns.saturating_sub(sign.at_ns) <= old_ns) {
-                        peer.group.is_alive(other.id, sign.at_ns);
+                        peer.group.note_alive(other.id, sign.at_ns);
                     }
                 }
                 peer.group.wake(None, now_ns);
