@@ -2,6 +2,7 @@
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = [
         "metapb",
+        "deadlock",
         "errorpb",
         "kvrpcpb",
         "pdpb",

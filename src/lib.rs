@@ -21,10 +21,12 @@
 //! | [`rt`] | the seam between the real world and the simulated one: tasks, time, randomness, network, disk |
 //! | [`node`] | starts everything below; the binary and the simulator both call it |
 //! | [`service`] | decodes, checks and answers the calls of TiKV, PD and the status pages |
+//! | [`txn`] | transactions: latches, locks in memory, the actions of every request |
 //! | [`store`] | routes a request to a region; reports to the placement driver |
 //! | [`replica`] | drives the raft groups of a store: threads, log, transport, snapshots |
 //! | [`raft`] | consensus of one group, as data |
 //! | [`region`] | the replicated state machine of a region |
+//! | [`mvcc`] | versions of transactional keys |
 //! | [`engine`] | ordered pairs on disk: RocksDB, or the simulator's engine |
 //! | [`pd`] | the placement driver: timestamps, ids, regions, stores |
 //! | [`query`] | JSON queries, evaluated where the data is |
@@ -43,6 +45,7 @@ pub mod docs;
 pub mod engine;
 #[cfg(test)]
 mod golden;
+pub mod mvcc;
 pub mod node;
 pub mod pd;
 pub mod query;
@@ -51,6 +54,7 @@ pub mod region;
 pub mod replica;
 pub mod service;
 pub mod store;
+pub mod txn;
 pub mod types;
 
 pub use armilla_arch as arch;

@@ -1,5 +1,5 @@
 //! The wire. Generated from `proto/proto/*.proto`: the part of TiKV's protocol that Armilla serves
-//! (`metapb`, `errorpb`, `kvrpcpb`, `pdpb`, `tikvpb`, `meta_storagepb`), the part of etcd's that its clients use
+//! (`metapb`, `errorpb`, `deadlock`, `kvrpcpb`, `pdpb`, `tikvpb`, `meta_storagepb`), the part of etcd's that its clients use
 //! (`etcdserverpb`), the standard gRPC health service, and Armilla's own packages.
 //!
 //! In come bytes, out go typed messages. No logic lives here, and a field number never changes its meaning.
@@ -12,6 +12,10 @@ pub mod metapb {
 /// Region errors.
 pub mod errorpb {
     tonic::include_proto!("errorpb");
+}
+/// Who waits for whom, in a deadlock.
+pub mod deadlock {
+    tonic::include_proto!("deadlock");
 }
 /// Requests and replies of the key-value service.
 pub mod kvrpcpb {

@@ -4,5 +4,9 @@
 //! machine. **Never**: a decoder that trusts its input, or a format that changes without a version.
 
 pub mod bytes;
+mod fields;
+pub mod lock;
 pub mod raw;
+pub mod record;
 pub mod text;
+pub mod txn_key;

@@ -104,6 +104,12 @@ pub enum Cf {
     RawLock = 3,
     /// Raw data of requests whose `cf` is "write".
     RawWrite = 4,
+    /// Values of transactional keys that do not fit into their record, by key and start timestamp.
+    TxnDefault = 5,
+    /// Locks of transactional keys, by key.
+    TxnLock = 6,
+    /// Commit records of transactional keys, by key and commit timestamp.
+    TxnWrite = 7,
 }
 
 /// The owner of the data in a column family.
@@ -130,13 +136,16 @@ enum LargeValues {
 /// Every column family: its name in the engine's files, the owner of its data, how many bytes a long scan of it reads
 /// from the disk at once, and where its large values are. RocksDB always has a column family "default", so the one with
 /// the least traffic is called that.
-const FAMILIES: [(Cf, &str, Owner, usize, LargeValues); 5] = [
+const FAMILIES: [(Cf, &str, Owner, usize, LargeValues); 8] = [
     (Cf::Meta, "default", Owner::Store, 64 << 10, LargeValues::Inline),
     (Cf::Pd, "pd", Owner::Pd, 64 << 10, LargeValues::Inline),
     (Cf::RawDefault, "raw_default", Owner::Regions, 1 << 20, LargeValues::Separate),
     // It usually holds few pairs, so a longer read-ahead would mostly fetch other regions' data.
     (Cf::RawLock, "raw_lock", Owner::Regions, 64 << 10, LargeValues::Inline),
     (Cf::RawWrite, "raw_write", Owner::Regions, 1 << 20, LargeValues::Inline),
+    (Cf::TxnDefault, "txn_default", Owner::Regions, 1 << 20, LargeValues::Separate),
+    (Cf::TxnLock, "txn_lock", Owner::Regions, 64 << 10, LargeValues::Inline),
+    (Cf::TxnWrite, "txn_write", Owner::Regions, 1 << 20, LargeValues::Inline),
 ];
 
 impl Cf {
@@ -153,6 +162,8 @@ impl Cf {
     };
     /// The column families that hold clients' raw data.
     pub const RAW: [Cf; 3] = [Cf::RawDefault, Cf::RawLock, Cf::RawWrite];
+    /// The column families that hold transactional data.
+    pub const TXN: [Cf; 3] = [Cf::TxnDefault, Cf::TxnLock, Cf::TxnWrite];
 
     /// Returns the name in the engine's files.
     pub fn name(self) -> &'static str {

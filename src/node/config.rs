@@ -89,6 +89,8 @@ options! {
         regions: RegionsConfig = RegionsConfig::default();
         /// Values of the default column family.
         values: ValuesConfig = ValuesConfig::default();
+        /// Transactions.
+        txn: TxnConfig = TxnConfig::default();
         /// Logging.
         log: LogConfig = LogConfig::default();
     }
@@ -235,6 +237,15 @@ options! {
 }
 
 options! {
+    /// Transactions.
+    TxnConfig in "txn." {
+        /// Whether requests with timestamps that the placement driver has not given out yet are refused. They would make
+        /// later transactions commit in the future, where reads do not see them.
+        refuse_future_timestamps: bool = true;
+    }
+}
+
+options! {
     /// Values with a time to live.
     TtlConfig in "ttl." {
         /// Milliseconds between two rounds of collecting expired values; 0: never. A round scans every region that is
@@ -315,6 +326,7 @@ impl Config {
             TtlConfig::OPTIONS,
             RegionsConfig::OPTIONS,
             ValuesConfig::OPTIONS,
+            TxnConfig::OPTIONS,
             LogConfig::OPTIONS,
         ];
         sections.into_iter().flatten()

@@ -57,9 +57,10 @@ use crate::store::{
     self, Alone, ClusterVersion, Collector, Heartbeat, LoadLimits, LoadSplits, Measured, PdLink, PdTime, RegionStore,
     SizeSplits, Space, Splits, TtlUse,
 };
+use crate::txn::{self, Txn};
 use crate::types::limits::{LANES_MAX, LOG_SOFT_BYTES_MAX, LOG_SOFT_BYTES_MIN, MESSAGE_BYTES_MAX};
 use crate::types::run::History;
-use crate::types::{Error, GroupId, Region, Result};
+use crate::types::{Error, GroupId, Region, Result, Timestamp};
 
 pub use config::Config;
 use ident::Ident;
@@ -504,7 +505,9 @@ impl Starting {
         let bytes_max = self.config.regions.size_max_kib << 10;
         let size_splits = SizeSplits { regions: kv.clone(), sizes: measured, bytes_max };
         let load_splits = self.load_splits(kv.clone());
-        gates.open_store(kv, ident.cluster_id);
+        let refuse_future_timestamps = self.config.txn.refuse_future_timestamps;
+        let txn = Txn::new(kv.clone(), txn::Options { refuse_future_timestamps });
+        gates.open_store(kv, txn, ident.cluster_id);
         tracing::info!(store = ident.store_id, "ready to serve");
         let watched =
             watch_health(self.env.clone(), handle.clone(), health, stopping.clone(), lost_replicas.subscribe());
@@ -656,6 +659,13 @@ impl PdLink for Front {
 
     fn alloc_ids(&self, cluster: u64, count: u32) -> BoxFuture<'_, Result<u64>> {
         Box::pin(async move { self.0.alloc_ids(cluster, count).await.map_err(|error| Error::Io(error.to_string())) })
+    }
+
+    fn timestamp(&self) -> BoxFuture<'_, Result<Timestamp>> {
+        Box::pin(async move {
+            let late = |error| Error::Timeout(format!("the placement driver gave out no timestamp: {error}"));
+            self.0.tso(1).await.map_err(late)
+        })
     }
 
     fn region(&self, id: u64) -> BoxFuture<'_, Result<Option<Region>>> {

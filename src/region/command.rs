@@ -58,6 +58,7 @@ pub fn encode(header: CommandHeader, op: Op) -> Command {
 /// Returns the version of the protocol that introduced an operation.
 pub fn since(op: &Op) -> u32 {
     match op {
+        Op::Write(write) if write.changes.iter().any(is_transactional) => version::TRANSACTIONS,
         Op::Write(_) | Op::Cas(_) | Op::Collect(_) => 1,
         Op::Split(_) => version::SPLITS,
         Op::ChangePeers(_) => version::MEMBERS,
@@ -68,6 +69,11 @@ pub fn since(op: &Op) -> u32 {
         | Op::RefuseMerge(_)
         | Op::ForgetAbsorbed(_) => version::MERGES,
     }
+}
+
+/// Returns whether a change is one of transactional data.
+fn is_transactional(change: &Change) -> bool {
+    Cf::TXN.iter().any(|cf| *cf as u32 == change.cf)
 }
 
 /// Returns whether an operation may increase the amount of stored data.

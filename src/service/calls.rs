@@ -44,7 +44,7 @@ use super::layer::quota::counts;
 /// | `[13 RawGet]` | its number and its case in a `BatchCommands` stream; `[]`: it does not occur in streams |
 /// | `Read` | the effect of repeating it ([`Repeat`]); a `Read` ends when its `max_execution_duration_ms` is over |
 /// | `(key)`, `(keys[])`, `(pairs[].key)` | the key that logs show, the first if there are many |
-/// | `text`, `write`, `message`, `(pairs in kvs)` | where its reply carries an error (`error::reply!`) |
+/// | `text`, `write`, `key`, `keys`, `message`, `(pairs in kvs)` | where its reply carries an error (`error::reply!`) |
 /// | `small`, `large`, `(value)` | whether its reply is charged to the response quota (a field: if it is large) |
 macro_rules! tikv_calls {
     ($with:ident) => {
@@ -77,6 +77,38 @@ macro_rules! tikv_calls {
                 [34 RawCoprocessor] Read (ranges[].start_key) text large;
             SplitRegion: split_region(SplitRegionRequest) -> SplitRegionResponse,
                 [] Same (split_keys[]) message small;
+        }
+        txn {
+            KvGet: kv_get(GetRequest) -> GetResponse,
+                [1 Get] Read (key) key (value);
+            KvScan: kv_scan(ScanRequest) -> ScanResponse,
+                [2 Scan] Read (start_key) (pairs in pairs) large;
+            KvPrewrite: kv_prewrite(PrewriteRequest) -> PrewriteResponse,
+                [3 Prewrite] Found (mutations[].key) keys small;
+            KvCommit: kv_commit(CommitRequest) -> CommitResponse,
+                [4 Commit] Found (keys[]) key small;
+            KvCleanup: kv_cleanup(CleanupRequest) -> CleanupResponse,
+                [6 Cleanup] Found (key) key small;
+            KvBatchGet: kv_batch_get(BatchGetRequest) -> BatchGetResponse,
+                [7 BatchGet] Read (keys[]) (pairs in pairs) large;
+            KvBatchRollback: kv_batch_rollback(BatchRollbackRequest) -> BatchRollbackResponse,
+                [8 BatchRollback] Found (keys[]) key small;
+            KvScanLock: kv_scan_lock(ScanLockRequest) -> ScanLockResponse,
+                [9 ScanLock] Read (start_key) key large;
+            KvResolveLock: kv_resolve_lock(ResolveLockRequest) -> ResolveLockResponse,
+                [10 ResolveLock] Found (keys[]) key small;
+            KvPessimisticLock: kv_pessimistic_lock(PessimisticLockRequest) -> PessimisticLockResponse,
+                [23 PessimisticLock] Found (mutations[].key) keys large;
+            KVPessimisticRollback: kv_pessimistic_rollback(PessimisticRollbackRequest) -> PessimisticRollbackResponse,
+                [24 PessimisticRollback] Found (keys[]) keys small;
+            KvCheckTxnStatus: kv_check_txn_status(CheckTxnStatusRequest) -> CheckTxnStatusResponse,
+                [25 CheckTxnStatus] Found (primary_key) key small;
+            KvTxnHeartBeat: kv_txn_heart_beat(TxnHeartBeatRequest) -> TxnHeartBeatResponse,
+                [26 TxnHeartBeat] Found (primary_lock) key small;
+            KvCheckSecondaryLocks: kv_check_secondary_locks(CheckSecondaryLocksRequest) -> CheckSecondaryLocksResponse,
+                [33 CheckSecondaryLocks] Found (keys[]) key small;
+            MvccGetByKey: mvcc_get_by_key(MvccGetByKeyRequest) -> MvccGetByKeyResponse,
+                [] Read (key) text large;
         } }
     };
 }
@@ -86,28 +118,13 @@ pub(super) use tikv_calls;
 pub(super) const UNBUILT: &[(&str, Instead)] = {
     use Instead::{Protocol, RawKeys};
     &[
-        ("KvGet", RawKeys),
-        ("KvScan", RawKeys),
-        ("KvPrewrite", RawKeys),
-        ("KvPessimisticLock", RawKeys),
-        ("KVPessimisticRollback", RawKeys),
-        ("KvTxnHeartBeat", RawKeys),
-        ("KvCheckTxnStatus", RawKeys),
-        ("KvCheckSecondaryLocks", RawKeys),
-        ("KvCommit", RawKeys),
         ("KvImport", RawKeys),
-        ("KvCleanup", RawKeys),
-        ("KvBatchGet", RawKeys),
-        ("KvBatchRollback", RawKeys),
-        ("KvScanLock", RawKeys),
-        ("KvResolveLock", RawKeys),
         ("KvGC", RawKeys),
         ("KvDeleteRange", RawKeys),
         ("KvPrepareFlashbackToVersion", RawKeys),
         ("KvFlashbackToVersion", RawKeys),
         ("KvFlush", RawKeys),
         ("KvBufferBatchGet", RawKeys),
-        ("MvccGetByKey", RawKeys),
         ("MvccGetByStartTs", RawKeys),
         ("Coprocessor", RawKeys),
         ("CoprocessorStream", RawKeys),
@@ -449,7 +466,9 @@ mod tests {
         let deadlines = Deadlines::by(|| Instant(1), never, metrics.deadlines_exceeded.clone());
         let hello = Arc::new(|_| Default::default());
         let (routes, gates): (_, Gates<OneRegion>) = routes(hello, HealthService::new(serving), observer, &deadlines);
-        gates.open_store(OneRegion::new("", ""), 7);
+        let kv = OneRegion::new("", "");
+        let txn = crate::txn::Txn::new(kv.clone(), crate::txn::Options { refuse_future_timestamps: false });
+        gates.open_store(kv, txn, 7);
         let called = call_all(&routes);
         assert_eq!(called.len(), ROWS.len());
         for (name, times) in called {

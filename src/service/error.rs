@@ -14,6 +14,7 @@
 //! | `Timeout`, `Stopped` | `not_leader` without a leader | nothing happened; every client asks PD and tries again, even a compare-and-swap |
 //! | `Unknown`, of a put or delete | `stale_command` and `undetermined_result` together | see below |
 //! | `Unknown`, of a compare-and-swap | the `error` string | the only form that no client retries |
+//! | `Unknown`, of a transaction's request | `stale_command`; if it may have decided the transaction, `undetermined_result` | clients repeat the one, and ask or report the other |
 //! | `Invalid` | the `error` string; a reply of pairs has a pair with `error.abort` instead | shown to the caller, not retried |
 //! | `Corruption`, `Io` | the same | the same |
 //!
@@ -51,6 +52,8 @@ pub trait Reply: Default + Send + 'static {
 /// |---|---|
 /// | `text` | the string `error` |
 /// | `write` | the string `error`, and `outcome_unknown` beside it |
+/// | `key` | `error.abort` |
+/// | `keys` | the only one of `errors` has `abort` |
 /// | `message` | a region error that has only a message: the reply has no other place |
 /// | `(pairs in kvs)` | `kvs` has one pair, which has only `error.abort` |
 macro_rules! reply {
@@ -59,6 +62,46 @@ macro_rules! reply {
     };
     ($Reply:ty, write) => {
         reply!(@text $Reply, |reply| reply.outcome_unknown = true);
+    };
+    ($Reply:ty, key) => {
+        impl Reply for $Reply {
+            fn with_region_error(error: $crate::proto::errorpb::Error) -> Self {
+                Self { region_error: Some(error), ..Self::default() }
+            }
+            fn with_text(text: String) -> Self {
+                let error = $crate::proto::kvrpcpb::KeyError { abort: text, ..Default::default() };
+                Self { error: Some(error), ..Self::default() }
+            }
+            fn with_doubt(self) -> Self {
+                self
+            }
+            fn failure(&self) -> Option<&str> {
+                match &self.region_error {
+                    Some(error) => Some(&error.message),
+                    None => self.error.as_ref().map(|error| error.abort.as_str()),
+                }
+            }
+        }
+    };
+    ($Reply:ty, keys) => {
+        impl Reply for $Reply {
+            fn with_region_error(error: $crate::proto::errorpb::Error) -> Self {
+                Self { region_error: Some(error), ..Self::default() }
+            }
+            fn with_text(text: String) -> Self {
+                let error = $crate::proto::kvrpcpb::KeyError { abort: text, ..Default::default() };
+                Self { errors: vec![error], ..Self::default() }
+            }
+            fn with_doubt(self) -> Self {
+                self
+            }
+            fn failure(&self) -> Option<&str> {
+                match &self.region_error {
+                    Some(error) => Some(&error.message),
+                    None => self.errors.first().map(|error| error.abort.as_str()),
+                }
+            }
+        }
     };
     ($Reply:ty, message) => {
         impl Reply for $Reply {
@@ -136,12 +179,19 @@ pub enum Repeat {
     Same,
     /// Its reply could change: compare-and-swap.
     Differs,
+    /// It writes, and a repeated one finds what the first has done: a transaction's request.
+    Found,
 }
 
 /// Returns the reply that reports `error` to a client.
 pub fn refuse<R: Reply>(error: Error, region: u64, repeat: Repeat) -> R {
     match error {
         Error::Unknown(_) if repeat == Repeat::Differs => R::with_text(error.to_string()).with_doubt(),
+        // Existing clients repeat it; nothing in the reply may look like an end.
+        Error::Unknown(message) if repeat == Repeat::Found => {
+            let stale_command = Some(errorpb::StaleCommand {});
+            R::with_region_error(errorpb::Error { message, stale_command, ..errorpb::Error::default() })
+        }
         Error::Invalid(_) => R::with_text(error.to_string()),
         // It is not known how much of a write was done.
         Error::Corruption(_) | Error::Io(_) => R::with_text(error.to_string()).with_doubt(),

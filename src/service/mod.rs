@@ -7,7 +7,7 @@
 //!        |                      |              |                  |                       |
 //!     [calls], one table        +-- PdServer --+              a watch            a StatusSource
 //!        |
-//!      [raw], a handler a call
+//!   [raw] [txn], a handler a call
 //!        |
 //!     trait Kv
 //! ```
@@ -16,6 +16,7 @@
 //!
 //! - `calls` lists all calls and connects each to its handler.
 //! - `raw` implements every raw request, once for both the unary calls and the streams.
+//! - `txn` does the same for transactional requests.
 //! - `error` decides in which form existing clients see each error.
 //! - `routes` combines the services, for a socket or for the simulator.
 //! - `meta_storage` and `etcd` answer what clients ask PD's etcd.
@@ -48,6 +49,7 @@ mod routes;
 pub(crate) mod status;
 mod tikv;
 mod tso;
+mod txn;
 
 pub(crate) use layer::deadline::Deadlines;
 pub(crate) use layer::gate::Gate;

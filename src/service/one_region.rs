@@ -16,7 +16,7 @@ use crate::region::RegionMachine;
 use crate::region::split::pieces;
 use crate::store::command;
 use crate::store::{Access, Fence, Kv, RegionRead, Route};
-use crate::types::{Error, GroupId, Region, Result};
+use crate::types::{Error, GroupId, Region, Result, Timestamp};
 
 /// The store's id.
 pub(super) const STORE: u64 = 3;
@@ -80,6 +80,14 @@ impl Route for OneRegion {
     }
 
     async fn write(&self, op: region_command::Op, fence: Option<Fence>) -> Result<Option<CasReply>> {
+        self.settle(op, fence).await
+    }
+
+    fn limit(&self) -> Duration {
+        Duration::from_secs(10)
+    }
+
+    async fn settle(&self, op: region_command::Op, fence: Option<Fence>) -> Result<Option<CasReply>> {
         self.next()?;
         let mut guard = self.0.machine.lock().unwrap();
         let (machine, index) = &mut *guard;
@@ -118,6 +126,10 @@ impl Kv for OneRegion {
 
     fn store(&self) -> u64 {
         STORE
+    }
+
+    async fn timestamp(&self) -> Result<Timestamp> {
+        Ok(Timestamp::new(self.now_s() * 1000, 0))
     }
 
     /// Completes at once.

@@ -23,6 +23,7 @@ use crate::proto::meta_storagepb::meta_storage_server::MetaStorageServer;
 use crate::proto::pdpb::pd_server::PdServer as PdWire;
 use crate::proto::tikvpb::tikv_server::TikvServer;
 use crate::store::Kv;
+use crate::txn::Txn;
 use crate::types::limits::{MESSAGE_BYTES_MAX, REQUEST_BYTES_MAX, STREAM_BYTES_MAX};
 
 use super::cluster::{ClusterService, Hello};
@@ -41,6 +42,7 @@ use super::meta_storage::MetaStorageService;
 use super::pd::{PdService, Seat};
 use super::raw::RawService;
 use super::tikv::TikvService;
+use super::txn::TxnService;
 
 macro_rules! sized {
     ($server:expr) => {
@@ -91,12 +93,13 @@ impl<K: Kv> Gates<K> {
     ///
     /// # Panics
     /// Panics if it is open already.
-    pub fn open_store(&self, kv: K, cluster_id: u64) {
+    pub fn open_store(&self, kv: K, txn: Txn<K>, cluster_id: u64) {
         let metrics = &self.observer.metrics;
         let answers = MemoryQuota::new(metrics.answer_bytes.clone());
         let intake = Intake::new(metrics.request_bytes.clone());
         let raw = RawService::new(kv.clone(), answers.clone(), Queries::new(metrics.queries.clone()));
-        let service = TikvService::new(kv, cluster_id, raw, self.observer.clone());
+        let txn = TxnService::new(txn, answers.clone());
+        let service = TikvService::new(kv, cluster_id, raw, txn, self.observer.clone());
         let stream = sized!(TikvServer::new(service)).max_decoding_message_size(STREAM_BYTES_MAX);
         let unary = stream.clone().max_decoding_message_size(REQUEST_BYTES_MAX);
         self.tikv.open(BoundedTikv { unary, stream, answers, intake });
@@ -272,7 +275,9 @@ mod tests {
     fn open() -> (Routes, Metrics) {
         let (routes, gates, metrics) = node();
         gates.open_pd(Seat::outside(7, Arc::new(Elsewhere)));
-        gates.open_store(OneRegion::new("", ""), 7);
+        let kv = OneRegion::new("", "");
+        let txn = Txn::new(kv.clone(), crate::txn::Options { refuse_future_timestamps: false });
+        gates.open_store(kv, txn, 7);
         (routes, metrics)
     }
 

@@ -31,6 +31,7 @@ use super::intake::refusal::Refusal;
 use super::layer::observe::{Observer, Subject};
 use super::layer::quota::Large;
 use super::raw::RawService;
+use super::txn::TxnService;
 
 /// The service `tikvpb.Tikv` on a store. Clones share its state.
 #[derive(Clone, Debug)]
@@ -38,6 +39,7 @@ pub struct TikvService<K> {
     kv: K,
     cluster_id: u64,
     pub(super) raw: RawService<K>,
+    pub(super) txn: TxnService<K>,
     observer: Observer,
     /// The number of the last health feedback.
     feedback: Arc<AtomicU64>,
@@ -47,9 +49,15 @@ pub struct TikvService<K> {
 const HEALTHY: i32 = 1;
 
 impl<K: Kv> TikvService<K> {
-    /// Creates the service of the cluster `cluster_id` on `kv`, with `raw` as the handler of raw requests.
-    pub fn new(kv: K, cluster_id: u64, raw: RawService<K>, observer: Observer) -> TikvService<K> {
-        TikvService { kv, cluster_id, raw, observer, feedback: Arc::default() }
+    /// Creates the service of the cluster `cluster_id` on `kv`, with the handlers of raw and transactional requests.
+    pub fn new(
+        kv: K,
+        cluster_id: u64,
+        raw: RawService<K>,
+        txn: TxnService<K>,
+        observer: Observer,
+    ) -> TikvService<K> {
+        TikvService { kv, cluster_id, raw, txn, observer, feedback: Arc::default() }
     }
 
     /// Answers a request by its handler, and measures it.
@@ -237,7 +245,10 @@ impl<K: Kv> TikvService<K> {
         use super::layer::{metrics::Metrics, redact::Redact};
         let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
         let observer = Observer::by(metrics, || crate::rt::clock::Instant(1), Redact::Show);
-        TikvService::new(kv, cluster_id, raw, observer)
+        let answers = super::layer::quota::MemoryQuota::new(prometheus::IntGauge::new("txn", "of a test").unwrap());
+        let options = crate::txn::Options { refuse_future_timestamps: false };
+        let txn = TxnService::new(crate::txn::Txn::new(kv.clone(), options), answers);
+        TikvService::new(kv, cluster_id, raw, txn, observer)
     }
 }
 

@@ -28,7 +28,7 @@ use crate::rt::task;
 use crate::types::limits::REPLICA_LOADS_MAX;
 use crate::types::load::Load;
 use crate::types::region::RegionEpoch;
-use crate::types::{Error, GroupId, Region, Result, region};
+use crate::types::{Error, GroupId, Region, Result, Timestamp, region};
 
 use super::flows::Flows;
 use super::pd_time::PdTime;
@@ -40,6 +40,8 @@ pub trait PdLink: Send + Sync + 'static {
     fn store_heartbeat(&self, request: StoreHeartbeatRequest) -> BoxFuture<'_, Result<StoreHeartbeatReply>>;
     /// Returns the first of `count` consecutive IDs that were never given out before.
     fn alloc_ids(&self, cluster: u64, count: u32) -> BoxFuture<'_, Result<u64>>;
+    /// Returns a new timestamp.
+    fn timestamp(&self) -> BoxFuture<'_, Result<Timestamp>>;
     /// Returns the newest known descriptor of a region.
     fn region(&self, id: u64) -> BoxFuture<'_, Result<Option<Region>>>;
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::engine::Read;
 use crate::proto::armilla::raft::{CasReply, region_command};
 use crate::proto::kvrpcpb::Context;
-use crate::types::{Region, Result};
+use crate::types::{Region, Result, Timestamp};
 
 /// A linearizable view of one region.
 pub struct RegionRead<S> {
@@ -64,6 +64,12 @@ pub trait Kv: Clone + Send + Sync + 'static {
     /// Returns this store's id.
     fn store(&self) -> u64;
 
+    /// Returns a new timestamp of the placement driver.
+    ///
+    /// # Errors
+    /// [`crate::types::Error::Timeout`] if it gives out none in time.
+    fn timestamp(&self) -> impl Future<Output = Result<Timestamp>> + Send;
+
     /// Completes after `duration`.
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + Send;
 }
@@ -100,6 +106,20 @@ pub trait Route: Clone + Send + Sync + 'static {
         op: region_command::Op,
         fence: Option<Fence>,
     ) -> impl Future<Output = Result<Option<CasReply>>> + Send;
+
+    /// Like [`Route::write`], but without a time limit: returns once it is known whether the operation was applied, or that
+    /// this store does not lead the region any more.
+    ///
+    /// # Errors
+    /// As [`Route::write`].
+    fn settle(
+        &self,
+        op: region_command::Op,
+        fence: Option<Fence>,
+    ) -> impl Future<Output = Result<Option<CasReply>>> + Send;
+
+    /// Returns how long the request may take.
+    fn limit(&self) -> Duration;
 
     /// Splits the region at these keys. Repeated keys and the region's start key are ignored. Returns the pieces by
     /// key, once the leader has applied the split; the last one keeps the region's ID.

@@ -16,7 +16,7 @@ use crate::rt::clock::Clock;
 use crate::rt::probe::{self, Event as Probe};
 use crate::rt::task;
 use crate::types::limits::{ENTRY_BYTES_MAX, SIBLINGS_MAX};
-use crate::types::{Error, GroupId, Region, Result, region};
+use crate::types::{Error, GroupId, Region, Result, Timestamp, region};
 
 use super::Splits;
 use super::kv::{Access, Fence, Kv, RegionRead, Route};
@@ -262,8 +262,18 @@ impl Route for RegionRoute {
     }
 
     async fn write(&self, op: region_command::Op, fence: Option<Fence>) -> Result<Option<CasReply>> {
+        let reply = self.store.0.clock.timeout(self.limit, self.settle(op, fence)).await;
+        reply.map_err(|_| Error::Unknown("no quorum answered in time".into()))?
+    }
+
+    fn limit(&self) -> Duration {
+        self.limit
+    }
+
+    async fn settle(&self, op: region_command::Op, fence: Option<Fence>) -> Result<Option<CasReply>> {
         let Fence { term, version } = fence.unwrap_or(Fence { term: 0, version: region::epoch(&self.region).version });
         let header = CommandHeader { version, term, ..CommandHeader::default() };
+        self.store.0.splits.check_known(&op)?;
         let bytes = command::encoded_len(header, &op);
         if bytes > ENTRY_BYTES_MAX {
             // Check before the command is copied once more.
@@ -285,9 +295,7 @@ impl Route for RegionRoute {
             "region {}: the encoded command is longer than the length that was checked",
             self.region.id
         );
-        let proposal = self.store.0.handle.propose_to(&self.view, term, encoded);
-        let reply = self.store.0.clock.timeout(self.limit, proposal).await;
-        let reply = reply.map_err(|_| Error::Unknown("no quorum answered in time".into()))??;
+        let reply = self.store.0.handle.propose_to(&self.view, term, encoded).await?;
         command::outcome(reply).map_err(|error| self.store.with_siblings(version, error))
     }
 
@@ -339,6 +347,12 @@ impl Kv for RegionStore {
 
     fn store(&self) -> u64 {
         self.0.id
+    }
+
+    async fn timestamp(&self) -> Result<Timestamp> {
+        let Store { clock, timeout, splits, .. } = &*self.0;
+        let late = |_| Error::Timeout("the placement driver gave out no timestamp in time".into());
+        clock.timeout(*timeout, splits.pd.timestamp()).await.map_err(late)?
     }
 
     async fn sleep(&self, duration: Duration) {

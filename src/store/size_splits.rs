@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::codec::txn_key;
 use crate::engine::{Cf, CursorOptions, KvEngine, key_at};
 use crate::rt::cpu;
 use crate::rt::sync::watch;
@@ -85,7 +86,9 @@ fn split_keys(engine: &impl KvEngine, region: &Region, pieces: u64) -> Result<Ve
         let options = CursorOptions { fill_cache: false, ..CursorOptions::keys_only() };
         let mut cursor = engine.cursor(cf, start, end, options)?;
         let before = |key: &[u8]| engine.approximate_bytes(cf, start, key);
-        keys.extend(key_at(&mut *cursor, start, bytes / pieces * piece, before)?);
+        let found = key_at(&mut *cursor, start, bytes / pieces * piece, before)?;
+        // All versions of one key stay together.
+        keys.extend(found.map(|key| key.slice(..txn_key::border(&key).len())).filter(|key| key > start));
     }
     keys.dedup();
     Ok(keys)

@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 
-use crate::proto::armilla::raft::{NewRegion, Split};
+use crate::codec::txn_key;
+use crate::proto::armilla::raft::{NewRegion, Split, region_command};
+use crate::region::command;
 use crate::types::limits::{KEY_BYTES_MAX, SPLIT_KEYS_BYTES_MAX, SPLIT_KEYS_MAX};
 use crate::types::{Error, Region, Result, region, version};
 
@@ -64,6 +66,21 @@ impl Splits {
         )))
     }
 
+    /// Checks that every node of the cluster knows an operation.
+    ///
+    /// # Errors
+    /// As [`Splits::check_version`].
+    pub(super) fn check_known(&self, op: &region_command::Op) -> Result<()> {
+        let (cluster, since) = (self.version.get(), command::since(op));
+        if since <= 1 || cluster >= since {
+            return Ok(());
+        }
+        Err(Error::Busy(format!(
+            "the cluster uses version {cluster} of its protocol, the request needs version {since}. That is over a few \
+             seconds after every node runs a version of Armilla that knows it"
+        )))
+    }
+
     /// Returns the command that splits `region` at the first of `keys`, and how many keys that are.
     pub(super) async fn next(&self, region: &Region, keys: &[Bytes]) -> Result<(Split, usize)> {
         let mut bytes = 0;
@@ -101,7 +118,10 @@ pub(super) fn split_keys(region: &Region, mut keys: Vec<Bytes>) -> Result<Vec<By
     if let Some(outside) = keys.iter().find(|key| !key.is_empty() && !region::holds(region, key)) {
         return Err(Error::KeyNotInRegion { key: outside.clone(), region: Box::new(region.clone()) });
     }
-    keys.retain(|key| !key.is_empty() && *key != region.start_key);
+    // A border never cuts the versions of one key apart.
+    keys.iter_mut().for_each(|key| key.truncate(txn_key::border(key).len()));
+    keys.dedup();
+    keys.retain(|key| !key.is_empty() && *key > region.start_key);
     if keys.is_empty() {
         return Err(Error::Invalid(format!(
             "region {} is not split: give at least one key inside it that is not its start key",

@@ -458,3 +458,14 @@ pub const LOAD_SAMPLED_REGIONS_MAX: usize = 64;
 pub const REPLICA_LOADS_MAX: usize = 1024;
 /// How many operators that spread load run at a time.
 pub const HOT_OPERATORS_MAX: usize = 4;
+
+// Transactions.
+
+/// The longest wait of a pessimistic lock request for the lock of another transaction; the default, too.
+pub const LOCK_WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// How many transactions may wait for locks on one store.
+pub const TXN_WAITERS_MAX: usize = 64 << 10;
+
+/// How many locks of a region are ended by one entry when a request is about all of them.
+pub const RESOLVED_AT_ONCE_MAX: usize = 256;

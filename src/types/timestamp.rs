@@ -10,6 +10,9 @@ pub const LOGICAL_BITS: u32 = 18;
 pub struct Timestamp(pub u64);
 
 impl Timestamp {
+    /// The largest timestamp: "the newest, whatever it is" in requests. Never given out.
+    pub const MAX: Timestamp = Timestamp(u64::MAX);
+
     /// Combines the two parts.
     ///
     /// # Panics
@@ -21,6 +24,10 @@ impl Timestamp {
     /// Returns the physical part: milliseconds since 1970.
     pub fn physical_ms(self) -> u64 {
         self.0 >> LOGICAL_BITS
+    }
+    /// Returns the next timestamp; [`Timestamp::MAX`] if there is none.
+    pub fn next(self) -> Timestamp {
+        Timestamp(self.0.saturating_add(1))
     }
     /// Returns the logical part: the counter within the millisecond.
     pub fn logical(self) -> u64 {

@@ -16,12 +16,13 @@ pub const IMPORTS: &[(&str, &[&str])] = &[
     ("replica", &["rt", "types", "proto", "engine", "raft", "arch"]),
     ("store", &["rt", "types", "proto", "codec", "engine", "region", "raft", "replica", "client"]),
     ("pd", &["rt", "types", "proto", "raft", "region", "engine", "replica", "arch"]),
-    ("service", &["rt", "types", "proto", "codec", "store", "replica", "pd", "engine", "arch", "query"]),
+    ("txn", &["rt", "types", "proto", "codec", "engine", "mvcc", "store", "arch"]),
+    ("service", &["rt", "types", "proto", "codec", "store", "txn", "replica", "pd", "engine", "arch", "query"]),
     (
         "node",
         &[
             "arch", "client", "codec", "engine", "pd", "proto", "raft", "region", "replica", "rt", "service", "store",
-            "types",
+            "txn", "types",
         ],
     ),
     ("docs", &[]),
@@ -39,6 +40,7 @@ pub const PURE: &[&str] = &[
     "src/raft/",
     "src/region/",
     "src/query/",
+    "src/txn/action/",
     "src/pd/",
     "src/client/backoff",
     "src/client/region_cache",

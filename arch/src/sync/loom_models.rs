@@ -8,7 +8,7 @@ use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use loom::thread;
 
-use super::{Budget, Lease, Orders, Pending, Sound};
+use super::{Budget, Ceiling, Lease, Orders, Pending, Sound};
 
 /// Orderings that guarantee nothing.
 struct Planted;
@@ -94,6 +94,23 @@ fn pending<O: Orders + Send + Sync + 'static>() {
 #[test]
 fn loom_pending() {
     holds_and_can_fail(pending::<Sound>, pending::<Planted>);
+}
+
+/// A reader at 5 and a writer: the reader learns of the writer, or the writer of the reader.
+fn ceiling<O: Orders + Send + Sync + 'static>() {
+    let ceiling = Arc::new(Ceiling::<O>::new());
+    let reader = {
+        let ceiling = ceiling.clone();
+        thread::spawn(move || ceiling.raise(5))
+    };
+    let above = ceiling.enter(1);
+    let looks = reader.join().unwrap();
+    assert!(looks || above >= 5, "the reader passed a writer that commits at or below its timestamp");
+}
+
+#[test]
+fn loom_ceiling() {
+    holds_and_can_fail(ceiling::<Sound>, ceiling::<Planted>);
 }
 
 /// Two threads take from a budget of one. They must never hold it at the same time.

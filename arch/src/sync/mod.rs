@@ -9,12 +9,14 @@
 //! The rest of the store uses locks and channels, and atomics only as plain statistics, which guard no other data.
 
 mod budget;
+mod ceiling;
 mod lease;
 #[cfg(all(test, loom))]
 mod loom_models;
 mod pending;
 
 pub use budget::{Budget, Share};
+pub use ceiling::Ceiling;
 pub use lease::Lease;
 pub use pending::Pending;
 

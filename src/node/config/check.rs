@@ -94,6 +94,7 @@ pub(super) fn validate(config: &Config) -> Result<(), ConfigError> {
     config.ttl.check_bounds()?;
     config.regions.check_bounds()?;
     config.values.check_bounds()?;
+    config.txn.check_bounds()?;
     let from = config.values.separate_from;
     if (1..SEPARATE_BYTES_MIN).contains(&from) {
         return refuse(format!(

@@ -1,0 +1,84 @@
+//! The parts of which locks and commit records consist: numbers of variable length, byte strings, big endian numbers.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use crate::types::{Error, Result};
+
+/// Appends a number: 7 bits a byte, the lowest first, with the highest bit set in all bytes but the last.
+pub(super) fn put_number(out: &mut BytesMut, mut number: u64) {
+    while number >= 0x80 {
+        out.put_u8(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.put_u8(number as u8);
+}
+
+/// Appends a byte string: its length (a signed number, so twice its value), then the bytes.
+pub(super) fn put_bytes(out: &mut BytesMut, bytes: &[u8]) {
+    put_number(out, (bytes.len() as u64) << 1);
+    out.put_slice(bytes);
+}
+
+/// What is left to decode. `what` names it in errors.
+pub(super) struct Fields {
+    pub(super) rest: Bytes,
+    what: &'static str,
+}
+
+impl Fields {
+    pub(super) fn new(rest: Bytes, what: &'static str) -> Fields {
+        Fields { rest, what }
+    }
+
+    /// Returns the error for something that cannot be decoded.
+    pub(super) fn broken(&self, why: &str) -> Error {
+        Error::Corruption(format!("a stored {}: {why}, {} bytes before its end", self.what, self.rest.len()))
+    }
+
+    /// Returns the next byte, or `None` at the end.
+    pub(super) fn tag(&mut self) -> Option<u8> {
+        self.rest.has_remaining().then(|| self.rest.get_u8())
+    }
+
+    pub(super) fn byte(&mut self) -> Result<u8> {
+        self.tag().ok_or_else(|| self.broken("cut off"))
+    }
+
+    pub(super) fn fixed(&mut self) -> Result<u64> {
+        if self.rest.len() < 8 {
+            return Err(self.broken("a number is cut off"));
+        }
+        Ok(self.rest.get_u64())
+    }
+
+    pub(super) fn number(&mut self) -> Result<u64> {
+        let mut number = 0u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            let bits = u64::from(byte & 0x7f);
+            if shift == 63 && bits > 1 {
+                break;
+            }
+            number |= bits << shift;
+            if byte & 0x80 == 0 {
+                return Ok(number);
+            }
+        }
+        Err(self.broken("a number is over 64 bits"))
+    }
+
+    pub(super) fn bytes(&mut self) -> Result<Bytes> {
+        let length = self.number()?;
+        if length & 1 == 1 {
+            return Err(self.broken("a length is negative"));
+        }
+        self.take(length >> 1)
+    }
+
+    pub(super) fn take(&mut self, length: u64) -> Result<Bytes> {
+        if length > self.rest.len() as u64 {
+            return Err(self.broken("bytes are cut off"));
+        }
+        Ok(self.rest.split_to(length as usize))
+    }
+}

@@ -1,0 +1,194 @@
+//! Point reads: the lock of a key, its records, its values.
+
+use std::cell::Cell;
+
+use bytes::Bytes;
+
+use crate::codec::lock::{self, Lock};
+use crate::codec::record::{self, Record, RecordKind};
+use crate::codec::txn_key;
+use crate::engine::{Cached, Cf, Cursor, CursorOptions, Read};
+use crate::types::{Error, Result, Timestamp};
+
+/// Reads transactional keys from one snapshot. Keys are given in their encoded form.
+///
+/// A reader in memory ([`Reader::in_memory`]) does not wait for the disk: where it would have to, it finds nothing and
+/// says so ([`Reader::needs_disk`]); the caller must then discard everything it read.
+pub struct Reader<'a> {
+    read: &'a dyn Read,
+    options: CursorOptions,
+    needs_disk: Cell<bool>,
+}
+
+/// What a transaction did to a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It committed at this timestamp.
+    Committed(Timestamp, Record),
+    /// It was rolled back.
+    RolledBack,
+    /// There is no record of it. If another transaction committed at its start timestamp, that one's record, which has
+    /// the place where a rollback would stand.
+    Unknown(Option<Record>),
+}
+
+impl<'a> Reader<'a> {
+    /// Creates a reader that may wait for the disk.
+    pub fn new(read: &'a dyn Read) -> Reader<'a> {
+        Reader { read, options: CursorOptions::default(), needs_disk: Cell::new(false) }
+    }
+
+    /// Creates a reader that does not wait for the disk.
+    pub fn in_memory(read: &'a dyn Read) -> Reader<'a> {
+        Reader { options: CursorOptions::in_memory(), ..Reader::new(read) }
+    }
+
+    /// Returns whether something was not in memory, so that nothing of what was read counts.
+    pub fn needs_disk(&self) -> bool {
+        self.needs_disk.get()
+    }
+
+    fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Bytes>> {
+        if self.options.may_wait {
+            return self.read.get(cf, key);
+        }
+        match self.read.get_cached(cf, key)? {
+            Cached::Known(value) => Ok(value),
+            Cached::OnDisk => {
+                self.needs_disk.set(true);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Returns a cursor over a range of a column family.
+    pub(super) fn cursor(&self, cf: Cf, start: &[u8], end: &[u8]) -> Result<Box<dyn Cursor + 'a>> {
+        self.read.cursor(cf, start, end, self.options)
+    }
+
+    /// Passes on the result of a cursor's move.
+    pub(super) fn moved(&self, cursor: &dyn Cursor, found: bool) -> bool {
+        if !found && cursor.needs_disk() {
+            self.needs_disk.set(true);
+        }
+        found
+    }
+
+    /// Returns the lock of a key.
+    ///
+    /// # Errors
+    /// [`Error::Corruption`] or [`Error::Io`], as for all reads.
+    pub fn lock(&self, key: &[u8]) -> Result<Option<Lock>> {
+        self.get(Cf::TxnLock, key)?.map(lock::decode).transpose()
+    }
+
+    /// Returns the records of a key, the newest first, beginning at or below a timestamp.
+    ///
+    /// # Errors
+    /// As [`Reader::lock`].
+    pub fn versions(&self, key: &[u8], from: Timestamp) -> Result<Versions<'a, '_>> {
+        let start = txn_key::versioned(key, from);
+        // All zeros is the oldest version's own key; nothing is between it and this end.
+        let end = [&txn_key::versioned(key, Timestamp(0))[..], &[0]].concat();
+        let cursor = self.cursor(Cf::TxnWrite, &start, &end)?;
+        Ok(Versions { reader: self, cursor, next: Some(start) })
+    }
+
+    /// Returns the newest record at or below a timestamp, with its commit timestamp.
+    ///
+    /// # Errors
+    /// As [`Reader::lock`].
+    pub fn newest(&self, key: &[u8], at: Timestamp) -> Result<Option<(Timestamp, Record)>> {
+        self.versions(key, at)?.next()
+    }
+
+    /// Returns the newest change of a key at or below a timestamp: a put or a delete.
+    ///
+    /// # Errors
+    /// As [`Reader::lock`].
+    pub fn newest_change(&self, key: &[u8], at: Timestamp) -> Result<Option<(Timestamp, Record)>> {
+        let mut versions = self.versions(key, at)?;
+        while let Some((commit, record)) = versions.next()? {
+            if record.is_change() {
+                return Ok(Some((commit, record)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Returns the value of a key at a timestamp and when it was committed; locks are not looked at.
+    ///
+    /// # Errors
+    /// As [`Reader::lock`].
+    pub fn value(&self, key: &[u8], at: Timestamp) -> Result<Option<(Timestamp, Bytes)>> {
+        match self.newest_change(key, at)? {
+            Some((commit, record)) if record.kind == RecordKind::Put => {
+                Ok(Some((commit, self.value_of(key, record.start, record.short_value)?)))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Returns the value that a transaction wrote: the short one of its lock or record, or the one that is apart.
+    ///
+    /// # Errors
+    /// As [`Reader::lock`]; [`Error::Corruption`] if there is none.
+    pub fn value_of(&self, key: &[u8], start: Timestamp, short: Option<Bytes>) -> Result<Bytes> {
+        if let Some(value) = short {
+            return Ok(value);
+        }
+        match self.get(Cf::TxnDefault, &txn_key::versioned(key, start))? {
+            Some(value) => Ok(value),
+            None if self.needs_disk() => Ok(Bytes::new()),
+            None => Err(Error::Corruption(format!("the transaction that began at {start} has lost its value"))),
+        }
+    }
+
+    /// Returns what the transaction that began at `start` did to a key.
+    ///
+    /// # Errors
+    /// As [`Reader::lock`].
+    pub fn fate(&self, key: &[u8], start: Timestamp) -> Result<Fate> {
+        let mut versions = self.versions(key, Timestamp::MAX)?;
+        while let Some((commit, record)) = versions.next()?.filter(|(commit, _)| *commit >= start) {
+            if record.start == start {
+                return Ok(match record.kind {
+                    RecordKind::Rollback => Fate::RolledBack,
+                    _ => Fate::Committed(commit, record),
+                });
+            }
+            if commit == start {
+                return Ok(if record.overlapped { Fate::RolledBack } else { Fate::Unknown(Some(record)) });
+            }
+        }
+        Ok(Fate::Unknown(None))
+    }
+}
+
+/// The records of one key, the newest first.
+pub struct Versions<'a, 'r> {
+    reader: &'r Reader<'a>,
+    cursor: Box<dyn Cursor + 'a>,
+    /// Where to begin, before the first move.
+    next: Option<Bytes>,
+}
+
+impl Versions<'_, '_> {
+    /// Returns the next record and its commit timestamp.
+    ///
+    /// # Errors
+    /// As [`Reader::lock`].
+    #[allow(clippy::should_implement_trait, reason = "it can fail")]
+    pub fn next(&mut self) -> Result<Option<(Timestamp, Record)>> {
+        let found = match self.next.take() {
+            Some(start) => self.cursor.seek(&start)?,
+            None => self.cursor.next()?,
+        };
+        if !self.reader.moved(&*self.cursor, found) {
+            return Ok(None);
+        }
+        let (key, value) = self.cursor.pair().expect("a move that found a pair");
+        let (_, commit) = txn_key::version_of(key)?;
+        Ok(Some((commit, record::decode(Bytes::copy_from_slice(value))?)))
+    }
+}

@@ -1,0 +1,103 @@
+//! TxnHeartBeat, CheckSecondaryLocks and ScanLock: looking at locks, and making them last.
+
+use crate::codec::lock::Lock;
+use crate::engine::{Cf, Visit};
+use crate::mvcc::{Fate, Reader};
+use crate::proto::kvrpcpb::{
+    CheckSecondaryLocksRequest, CheckSecondaryLocksResponse, LockInfo, TxnHeartBeatRequest, TxnHeartBeatResponse,
+};
+use crate::types::{Result, Timestamp};
+
+use super::error;
+use super::{Decided, Key, Writes, keys, not_twice};
+
+/// Decides a heartbeat: the primary lock lasts at least as long as its client asks for.
+///
+/// # Errors
+/// The engine's.
+pub fn heartbeat(reader: &Reader<'_>, request: &TxnHeartBeatRequest) -> Result<Decided<TxnHeartBeatResponse>> {
+    let (key, start) = (Key::new(request.primary_lock.clone()), Timestamp(request.start_version));
+    let Some(mut lock) = reader.lock(&key.encoded)?.filter(|lock| lock.start == start) else {
+        let error = Some(error::txn_not_found(start, &key.plain));
+        return Ok(Decided::reply(TxnHeartBeatResponse { error, ..TxnHeartBeatResponse::default() }));
+    };
+    let mut writes = Writes::default();
+    let shortens = crate::mutant!("txn.heartbeat-shortens");
+    if lock.ttl_ms < request.advise_lock_ttl || shortens {
+        lock.ttl_ms = if shortens { request.advise_lock_ttl.min(1) } else { request.advise_lock_ttl };
+        writes.lock(&key, &lock);
+    }
+    let reply = TxnHeartBeatResponse { lock_ttl: lock.ttl_ms, ..TxnHeartBeatResponse::default() };
+    Ok(Decided { writes, reply })
+}
+
+/// Decides whether an async commit has all its locks. A key that has none is rolled back, so that it never gets one.
+///
+/// # Errors
+/// The engine's.
+pub fn secondaries(
+    reader: &Reader<'_>,
+    request: &CheckSecondaryLocksRequest,
+) -> Result<Decided<CheckSecondaryLocksResponse>> {
+    let start = Timestamp(request.start_version);
+    let mut reply = CheckSecondaryLocksResponse::default();
+    if let Err(error) = not_twice(request.keys.iter()) {
+        reply.error = Some(error);
+        return Ok(Decided::reply(reply));
+    }
+    let mut writes = Writes::default();
+    for key in keys(&request.keys) {
+        let lock = reader.lock(&key.encoded)?;
+        let foreign = match lock {
+            Some(lock) if lock.start == start && !lock.is_pessimistic() => {
+                reply.locks.push(error::info(&key.plain, &lock));
+                continue;
+            }
+            Some(lock) if lock.start == start => {
+                writes.unlock(&key, &lock);
+                None
+            }
+            foreign => foreign,
+        };
+        match reader.fate(&key.encoded, start)? {
+            Fate::Committed(commit, _) => reply.commit_ts = commit.0,
+            Fate::RolledBack => {}
+            Fate::Unknown(_) if crate::mutant!("txn.secondary-leaves-nothing") => {}
+            Fate::Unknown(_) => writes.rollback(reader, &key, start, true, foreign)?,
+        }
+        // One key decides them all.
+        reply.locks.clear();
+        return Ok(Decided { writes, reply });
+    }
+    Ok(Decided { writes, reply })
+}
+
+/// Returns the locks in `[start, end)` (encoded keys) that `wanted` accepts, in order, and at most `limit` of them (0:
+/// all).
+///
+/// # Errors
+/// The engine's.
+pub fn scan(
+    read: &dyn crate::engine::Read,
+    (start, end): (&[u8], &[u8]),
+    limit: usize,
+    wanted: &dyn Fn(&Lock) -> bool,
+) -> Result<Vec<(Key, Lock)>> {
+    let (mut found, mut failed) = (Vec::new(), None);
+    read.scan(Cf::TxnLock, start, end, &mut |key, value| {
+        let lock = crate::codec::lock::decode(bytes::Bytes::copy_from_slice(value));
+        let pair = lock.and_then(|lock| Ok((Key::of_encoded(bytes::Bytes::copy_from_slice(key))?, lock)));
+        match pair {
+            Ok((key, lock)) if wanted(&lock) => found.push((key, lock)),
+            Ok(_) => {}
+            Err(error) => failed = Some(error),
+        }
+        if failed.is_some() || (limit != 0 && found.len() >= limit) { Visit::Stop } else { Visit::More }
+    })?;
+    failed.map_or(Ok(found), Err)
+}
+
+/// Returns locks as clients know them.
+pub fn infos(found: &[(Key, Lock)]) -> Vec<LockInfo> {
+    found.iter().map(|(key, lock)| error::info(&key.plain, lock)).collect()
+}

@@ -1,0 +1,236 @@
+//! KvGet, KvBatchGet, KvScan, MvccGetByKey: what a transaction sees.
+
+use bytes::Bytes;
+
+use crate::codec::lock::{Lock, LockKind};
+use crate::codec::record::RecordKind;
+use crate::codec::txn_key;
+use crate::engine::{Cf, Visit};
+use crate::mvcc::{Next, Reader, Scan, Scanned, scan};
+use crate::proto::kvrpcpb::{
+    Context, IsolationLevel, KeyError, KvPair, MvccInfo, MvccLock, MvccValue, MvccWrite, Op,
+};
+use crate::types::{Result, Timestamp};
+
+use super::Key;
+use super::error;
+
+/// How a request reads.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// The timestamp.
+    pub at: Timestamp,
+    /// Whether locks count.
+    pub with_locks: bool,
+    /// Whether the commit timestamp of each value is wanted.
+    pub commit_times: bool,
+    /// Start timestamps of locks that do not count: they are resolved and commit later, or never.
+    resolved: Vec<u64>,
+    /// Start timestamps of transactions that have committed at or below `at`.
+    committed: Vec<u64>,
+}
+
+/// What a lock means for a read.
+enum Judged {
+    /// It does not matter.
+    Passed,
+    /// The value is the lock's.
+    Opened,
+    /// The read has to wait for it.
+    Blocked,
+}
+
+impl View {
+    /// Returns how a request with this context reads at a timestamp.
+    pub fn new(context: &Context, at: u64, commit_times: bool) -> View {
+        let with_locks = context.isolation_level() != IsolationLevel::Rc && !crate::mutant!("txn.read-no-lock-check");
+        let (resolved, committed) = (context.resolved_locks.clone(), context.committed_locks.clone());
+        View { at: Timestamp(at), with_locks, commit_times, resolved, committed }
+    }
+
+    /// Returns whether a lock that stands in memory only, whose transaction may commit at any moment, stops this read.
+    pub fn is_blocked_in_memory(&self, lock: &Lock) -> bool {
+        self.with_locks
+            && lock.start <= self.at
+            && lock.kind != LockKind::Lock
+            && lock.min_commit <= self.at
+            && !self.resolved.contains(&lock.start.0)
+    }
+
+    fn judge(&self, key: &[u8], lock: &Lock) -> Judged {
+        if lock.start > self.at
+            || matches!(lock.kind, LockKind::Lock | LockKind::Pessimistic)
+            || lock.min_commit > self.at
+            || self.resolved.contains(&lock.start.0)
+        {
+            return Judged::Passed;
+        }
+        let is_async = lock.is_async() && !crate::mutant!("txn.read-max-skips-async");
+        if self.at == Timestamp::MAX && lock.primary == key && !is_async {
+            return Judged::Passed;
+        }
+        if self.committed.contains(&lock.start.0) && !self.commit_times { Judged::Opened } else { Judged::Blocked }
+    }
+}
+
+/// Returns the value of a key and when it was committed (0 if that is not known), or the lock that stands in the way.
+///
+/// # Errors
+/// The engine's.
+pub fn get(reader: &Reader<'_>, view: &View, key: &Key) -> Result<Result<Option<(Timestamp, Bytes)>, KeyError>> {
+    if view.with_locks
+        && let Some(lock) = reader.lock(&key.encoded)?
+    {
+        match view.judge(&key.plain, &lock) {
+            Judged::Passed => {}
+            Judged::Opened => return opened(reader, key, &lock).map(Ok),
+            Judged::Blocked => return Ok(Err(error::locked(&key.plain, &lock))),
+        }
+    }
+    reader.value(&key.encoded, view.at).map(Ok)
+}
+
+/// Returns the value that a committed transaction's lock holds.
+fn opened(reader: &Reader<'_>, key: &Key, lock: &Lock) -> Result<Option<(Timestamp, Bytes)>> {
+    Ok(match lock.kind {
+        LockKind::Put => {
+            let value = reader.value_of(&key.encoded, lock.start, lock.short_value.clone())?;
+            Some((Timestamp(0), value))
+        }
+        _ => None,
+    })
+}
+
+/// Returns a pair with a value.
+pub fn pair(key: Bytes, value: Bytes, commit: Timestamp, view: &View) -> KvPair {
+    KvPair { key, value, commit_ts: if view.commit_times { commit.0 } else { 0 }, ..KvPair::default() }
+}
+
+/// Returns a pair that has only an error.
+pub fn failed(error: KeyError) -> KvPair {
+    KvPair { error: Some(Box::new(error)), ..KvPair::default() }
+}
+
+/// A range to read, of encoded keys.
+#[derive(Clone, Debug)]
+pub struct Range {
+    /// The first key.
+    pub start: Bytes,
+    /// The end (exclusive); empty is plus infinity.
+    pub end: Bytes,
+    /// Whether to go downwards.
+    pub reverse: bool,
+    /// How many pairs, errors included.
+    pub limit: usize,
+    /// Whether values are left out.
+    pub key_only: bool,
+}
+
+/// Calls `emit` with the pairs of a range, until it returns false or the range's limit is reached. A locked key is a
+/// pair with an error, and the scan goes on behind it.
+///
+/// # Errors
+/// The engine's, and those of `emit`.
+pub fn range(
+    reader: &Reader<'_>,
+    view: &View,
+    range: &Range,
+    emit: &mut dyn FnMut(KvPair) -> Result<bool>,
+) -> Result<()> {
+    let asked = Scan {
+        start: range.start.clone(),
+        end: range.end.clone(),
+        reverse: range.reverse,
+        at: view.at,
+        with_values: !range.key_only,
+        with_locks: view.with_locks,
+    };
+    let mut left = range.limit;
+    if left == 0 {
+        return Ok(());
+    }
+    scan(reader, &asked, &mut |encoded, found| {
+        let key = Key::of_encoded(Bytes::copy_from_slice(encoded))?;
+        let made = match found {
+            Scanned::Value(commit, value) => pair(key.plain, value, commit, view),
+            Scanned::Locked(lock) => match view.judge(&key.plain, &lock) {
+                Judged::Passed => return Ok(Next::LookBehind),
+                Judged::Opened => match opened(reader, &key, &lock)? {
+                    Some((commit, value)) => {
+                        let value = if range.key_only { Bytes::new() } else { value };
+                        pair(key.plain, value, commit, view)
+                    }
+                    None => return Ok(Next::More),
+                },
+                Judged::Blocked if crate::mutant!("txn.scan-skips-locked") => return Ok(Next::More),
+                Judged::Blocked => failed(error::locked(&key.plain, &lock)),
+            },
+        };
+        left -= 1;
+        let goes_on = emit(made)? && left > 0;
+        Ok(if goes_on { Next::More } else { Next::Stop })
+    })
+}
+
+/// Returns everything that is stored of a key.
+///
+/// # Errors
+/// The engine's.
+pub fn everything(read: &dyn crate::engine::Read, key: &Key) -> Result<MvccInfo> {
+    let reader = Reader::new(read);
+    let mut info = MvccInfo { lock: reader.lock(&key.encoded)?.map(|lock| stored_lock(&lock)), ..MvccInfo::default() };
+    let mut versions = reader.versions(&key.encoded, Timestamp::MAX)?;
+    while let Some((commit, record)) = versions.next()? {
+        let op = match record.kind {
+            RecordKind::Put => Op::Put,
+            RecordKind::Delete => Op::Del,
+            RecordKind::Lock => Op::Lock,
+            RecordKind::Rollback => Op::Rollback,
+        };
+        let (last_change, versions_to_last_change) = record.last_change.unwrap_or_default();
+        info.writes.push(MvccWrite {
+            r#type: op as i32,
+            start_ts: record.start.0,
+            commit_ts: commit.0,
+            short_value: record.short_value.unwrap_or_default(),
+            has_overlapped_rollback: record.overlapped,
+            has_gc_fence: record.gc_fence.is_some(),
+            gc_fence: record.gc_fence.unwrap_or_default().0,
+            last_change_ts: last_change.0,
+            versions_to_last_change,
+        });
+    }
+    let start = txn_key::versioned(&key.encoded, Timestamp::MAX);
+    let end = [&txn_key::versioned(&key.encoded, Timestamp(0))[..], &[0]].concat();
+    let mut failed = None;
+    read.scan(Cf::TxnDefault, &start, &end, &mut |stored, value| match txn_key::version_of(stored) {
+        Ok((_, start)) => {
+            info.values.push(MvccValue { start_ts: start.0, value: Bytes::copy_from_slice(value) });
+            Visit::More
+        }
+        Err(error) => {
+            failed = Some(error);
+            Visit::Stop
+        }
+    })?;
+    failed.map_or(Ok(info), Err)
+}
+
+fn stored_lock(lock: &Lock) -> MvccLock {
+    let op = error::info(&Bytes::new(), lock).lock_type;
+    let (last_change, versions_to_last_change) = lock.last_change.unwrap_or_default();
+    MvccLock {
+        r#type: op,
+        start_ts: lock.start.0,
+        primary: lock.primary.clone(),
+        short_value: lock.short_value.clone().unwrap_or_default(),
+        ttl: lock.ttl_ms,
+        for_update_ts: lock.for_update.0,
+        txn_size: lock.txn_size,
+        use_async_commit: lock.is_async(),
+        secondaries: lock.secondaries.clone().unwrap_or_default(),
+        rollback_ts: lock.rollbacks.iter().map(|at| at.0).collect(),
+        last_change_ts: last_change.0,
+        versions_to_last_change,
+    }
+}

@@ -1,0 +1,76 @@
+//! ResolveLock: ends locks of transactions whose fate their primary key has decided.
+
+use std::collections::BTreeMap;
+
+use crate::mvcc::Reader;
+use crate::proto::kvrpcpb::{ResolveLockRequest, ResolveLockResponse};
+use crate::types::{Result, Timestamp};
+
+use super::error::{self, Failure, told};
+use super::{Decided, Key, Writes, rollback, settle};
+
+/// The fates of transactions: their commit timestamp by their start timestamp, 0 if they are rolled back.
+pub type Fates = BTreeMap<Timestamp, Timestamp>;
+
+/// Returns the fates that a request gives.
+pub fn fates(request: &ResolveLockRequest) -> Fates {
+    if request.txn_infos.is_empty() {
+        return [(Timestamp(request.start_version), Timestamp(request.commit_version))].into();
+    }
+    request.txn_infos.iter().map(|one| (Timestamp(one.txn), Timestamp(one.status))).collect()
+}
+
+/// Returns the error of a fate that cannot be.
+pub fn impossible(fates: &Fates) -> Option<ResolveLockResponse> {
+    let (start, commit) = fates.iter().find(|(start, commit)| commit.0 != 0 && commit <= start)?;
+    Some(ResolveLockResponse { error: Some(error::invalid_commit_ts(*start, *commit)), ..Default::default() })
+}
+
+/// Decides the end of locks. With `listed`, `found` are the keys of the request: one that has no lock must have been
+/// ended in the same way before. Otherwise they are keys of the region that had such locks a moment ago.
+///
+/// # Errors
+/// The engine's.
+pub fn decide(
+    reader: &Reader<'_>,
+    fates: &Fates,
+    found: &[Key],
+    listed: bool,
+) -> Result<Decided<ResolveLockResponse>> {
+    let mut writes = Writes::default();
+    for key in found {
+        let done = told(if listed { one_listed(reader, fates, key, &mut writes) } else { one(reader, fates, key, &mut writes) })?;
+        if let Err(error) = done {
+            return Ok(Decided::reply(ResolveLockResponse { error: Some(error), ..Default::default() }));
+        }
+    }
+    Ok(Decided { writes, reply: ResolveLockResponse::default() })
+}
+
+fn one_listed(reader: &Reader<'_>, fates: &Fates, key: &Key, writes: &mut Writes) -> Result<(), Failure> {
+    for (start, commit) in fates {
+        match commit.0 {
+            0 => rollback::one(reader, key, *start, writes)?,
+            _ => settle::one(reader, key, *start, *commit, writes)?,
+        }
+    }
+    Ok(())
+}
+
+fn one(reader: &Reader<'_>, fates: &Fates, key: &Key, writes: &mut Writes) -> Result<(), Failure> {
+    let Some(lock) = reader.lock(&key.encoded)? else { return Ok(()) };
+    let foreign = || fates.first_key_value().map(|(_, commit)| *commit);
+    let fate = match fates.get(&lock.start) {
+        None if crate::mutant!("txn.resolve-foreign-lock") => foreign().filter(|commit| commit.0 == 0),
+        fate => fate.copied(),
+    };
+    match fate {
+        None => Ok(()),
+        Some(Timestamp(0)) => Ok(rollback::end_lock(reader, key, &lock, writes)?),
+        Some(commit) if commit < lock.min_commit => Err(error::commit_ts_expired(&key.plain, &lock, commit).into()),
+        Some(commit) => {
+            writes.commit(key, &lock, commit);
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Commit: the second phase. The primary key's commit decides the transaction, the others follow.
+
+use crate::mvcc::{Fate, Reader};
+use crate::proto::kvrpcpb::{CommitRequest, CommitResponse, KeyError};
+use crate::types::{Result, Timestamp};
+
+use super::error::{self, Failure, told};
+use super::{Decided, Key, Writes, keys, not_twice};
+
+/// Decides a commit request.
+///
+/// # Errors
+/// The engine's.
+pub fn decide(reader: &Reader<'_>, request: &CommitRequest) -> Result<Decided<CommitResponse>> {
+    let (start, commit) = (Timestamp(request.start_version), Timestamp(request.commit_version));
+    let fails =
+        |error| Ok(Decided::reply(CommitResponse { error: Some(error), ..CommitResponse::default() }));
+    if let Err(error) = check_form(start, commit, request) {
+        return fails(error);
+    }
+    let mut writes = Writes::default();
+    for key in keys(&request.keys) {
+        if let Err(error) = told(one(reader, &key, start, commit, &mut writes))? {
+            return fails(error);
+        }
+    }
+    let reply = CommitResponse { commit_version: commit.0, ..CommitResponse::default() };
+    Ok(Decided { writes, reply })
+}
+
+fn check_form(start: Timestamp, commit: Timestamp, request: &CommitRequest) -> Result<(), KeyError> {
+    not_twice(request.keys.iter())?;
+    if commit <= start {
+        return Err(error::invalid_commit_ts(start, commit));
+    }
+    Ok(())
+}
+
+/// Commits one key of a transaction.
+///
+/// # Errors
+/// The reply's error: the key is not locked any more, or the commit is too early; or the engine's.
+pub(super) fn one(
+    reader: &Reader<'_>,
+    key: &Key,
+    start: Timestamp,
+    commit: Timestamp,
+    writes: &mut Writes,
+) -> Result<(), Failure> {
+    if let Some(lock) = reader.lock(&key.encoded)?.filter(|lock| lock.start == start) {
+        if commit < lock.min_commit && !crate::mutant!("txn.commit-ignores-min-commit") {
+            return Err(error::commit_ts_expired(&key.plain, &lock, commit).into());
+        }
+        writes.commit(key, &lock, commit);
+        return Ok(());
+    }
+    match reader.fate(&key.encoded, start)? {
+        Fate::Committed(..) => Ok(()),
+        Fate::RolledBack | Fate::Unknown(_) => Err(error::txn_lock_not_found(start, &key.plain).into()),
+    }
+}

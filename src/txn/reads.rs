@@ -1,0 +1,278 @@
+//! Requests that only read: max_ts first, then locks in memory, then the snapshot.
+
+use bytes::Bytes;
+
+use crate::codec::lock::Lock;
+use crate::mvcc::Reader;
+use crate::proto::kvrpcpb::{
+    BatchGetRequest, Context, GetRequest, GetResponse, KeyError, KvPair, LockInfo, MvccInfo, ScanLockRequest,
+    ScanRequest,
+};
+use crate::rt::cpu;
+use crate::store::{Kv, RegionRead, Route};
+use crate::types::limits::{READ_INLINE_KEYS_MAX, REPLY_BYTES_MAX};
+use crate::types::{Error, Region, Result, Timestamp, region};
+
+use super::action::read::{self, Range, View};
+use super::action::{Key, error, locks};
+use super::memory::Raised;
+use super::scheduler::{Txn, check_keys};
+
+/// The pairs of a reply, or the error that stands in for all of them.
+pub type Reads = std::result::Result<Vec<KvPair>, KeyError>;
+
+/// What a pair takes beside its key and value.
+const PAIR_BYTES: usize = 32;
+
+impl<K: Kv> Txn<K> {
+    /// Raises max_ts for a read.
+    fn raised(&self, view: &View) -> Raised {
+        self.shared.memory.raise(view.at)
+    }
+
+    /// Returns the value of a key.
+    ///
+    /// # Errors
+    /// Those of a route and a read ([`Route`]).
+    pub async fn get(&self, context: &Context, request: GetRequest) -> Result<GetResponse> {
+        self.admit(&[request.version]).await?;
+        let route = self.route(context)?;
+        let key = Key::new(request.key);
+        check_keys(route.region(), std::slice::from_ref(&key))?;
+        let view = View::new(context, request.version, request.need_commit_ts);
+        let memory = &self.shared.memory;
+        let blocked = |raised: Raised| {
+            let found = memory.blocked(raised, [&key.encoded], |lock| view.is_blocked_in_memory(lock));
+            found.map(|(key, lock)| error::locked(&key, &lock))
+        };
+        let early = if crate::mutant!("txn.read-snapshot-before-locks") { Some(route.read().await?) } else { None };
+        if crate::mutant!("txn.read-raise-after-locks") {
+            if let Some(error) = blocked(memory.raise(Timestamp::MAX)) {
+                return Ok(GetResponse { error: Some(error), ..GetResponse::default() });
+            }
+            crate::rt::task::yield_now().await;
+            self.raised(&view);
+        } else if let Some(error) = blocked(self.raised(&view)) {
+            crate::reach!("txn.read-blocked-in-memory");
+            return Ok(GetResponse { error: Some(error), ..GetResponse::default() });
+        }
+        let seen = match early {
+            Some(seen) => seen,
+            None => route.read().await?,
+        };
+        let found = one(&seen, &view, &key).await?;
+        let mut reply = GetResponse::default();
+        match found {
+            Ok(Some((commit, value))) => {
+                route.count_read(&key.encoded, None, 1, key.encoded.len() + value.len());
+                reply.commit_ts = if request.need_commit_ts { commit.0 } else { 0 };
+                reply.value = value;
+            }
+            Ok(None) => {
+                route.count_read(&key.encoded, None, 0, 0);
+                reply.not_found = true;
+            }
+            Err(error) => reply.error = Some(error),
+        }
+        Ok(reply)
+    }
+
+    /// Returns the values of keys, in the order of the request; keys without one are left out.
+    ///
+    /// # Errors
+    /// As [`Txn::get`].
+    pub async fn batch_get(&self, context: &Context, request: BatchGetRequest) -> Result<Reads> {
+        self.admit(&[request.version]).await?;
+        let route = self.route(context)?;
+        let keys: Vec<Key> = request.keys.iter().cloned().map(Key::new).collect();
+        check_keys(route.region(), &keys)?;
+        let view = View::new(context, request.version, request.need_commit_ts);
+        let encoded = keys.iter().map(|key| &key.encoded);
+        let blocks = |lock: &Lock| view.is_blocked_in_memory(lock);
+        if let Some((key, lock)) = self.shared.memory.blocked(self.raised(&view), encoded, blocks) {
+            return Ok(Err(error::locked(&key, &lock)));
+        }
+        let seen = route.read().await?;
+        let middle = keys.get(keys.len() / 2).map(|key| key.encoded.clone()).unwrap_or_default();
+        let few = keys.len() <= READ_INLINE_KEYS_MAX;
+        let here = if few { gather(&Reader::in_memory(&seen.snapshot), &view, &keys)? } else { None };
+        let pairs = match here {
+            Some(pairs) => pairs,
+            None => {
+                let snapshot = seen.snapshot.clone();
+                let found = cpu::run(move || gather(&Reader::new(&snapshot), &view, &keys)).await?;
+                found.unwrap_or_default()
+            }
+        };
+        route.count_read(&middle, None, pairs.len(), bytes_of(&pairs));
+        Ok(Ok(pairs))
+    }
+
+    /// Returns the pairs of a range.
+    ///
+    /// # Errors
+    /// As [`Txn::get`].
+    pub async fn scan(&self, context: &Context, request: ScanRequest) -> Result<Reads> {
+        self.admit(&[request.version]).await?;
+        let route = self.route(context)?;
+        let range = window(route.region(), &request)?;
+        let view = View::new(context, request.version, false);
+        let blocks = |lock: &Lock| view.is_blocked_in_memory(lock);
+        if let Some((key, lock)) =
+            self.shared.memory.blocked_in(self.raised(&view), (&range.start, &range.end), blocks)
+        {
+            return Ok(Err(error::locked(&key, &lock)));
+        }
+        let seen = route.read().await?;
+        let here = if range.limit <= READ_INLINE_KEYS_MAX {
+            page(&Reader::in_memory(&seen.snapshot), &view, &range)?
+        } else {
+            None
+        };
+        let (from, to) = (range.start.clone(), range.end.clone());
+        let pairs = match here {
+            Some(pairs) => pairs,
+            None => {
+                let snapshot = seen.snapshot.clone();
+                cpu::run(move || page(&Reader::new(&snapshot), &view, &range)).await?.unwrap_or_default()
+            }
+        };
+        route.count_read(&from, Some(&to), pairs.len(), bytes_of(&pairs));
+        Ok(Ok(pairs))
+    }
+
+    /// Returns the locks of a range that began at or before a timestamp.
+    ///
+    /// # Errors
+    /// As [`Txn::get`].
+    pub async fn scan_locks(
+        &self,
+        context: &Context,
+        request: ScanLockRequest,
+    ) -> Result<std::result::Result<Vec<LockInfo>, KeyError>> {
+        self.admit(&[request.max_version]).await?;
+        let route = self.route(context)?;
+        let until = Timestamp(request.max_version);
+        let region = route.region().clone();
+        let start = Key::new(request.start_key.clone());
+        let from = if request.start_key.is_empty() { region.start_key.clone() } else { start.encoded };
+        if !region::holds(&region, &from) {
+            return Err(Error::KeyNotInRegion { key: from, region: Box::new(Region::clone(&region)) });
+        }
+        let mut to = if request.end_key.is_empty() { Bytes::new() } else { Key::new(request.end_key).encoded };
+        if !region::ends_by(&region, &to) {
+            to = region.end_key.clone();
+        }
+        let raised = self.shared.memory.raise(until);
+        if let Some((key, lock)) = self.shared.memory.blocked_in(raised, (&from, &to), |lock| lock.start <= until) {
+            return Ok(Err(error::locked(&key, &lock)));
+        }
+        let RegionRead { snapshot, .. } = route.read().await?;
+        let limit = request.limit as usize;
+        let found = cpu::run(move || locks::scan(&snapshot, (&from, &to), limit, &|lock| lock.start <= until)).await?;
+        Ok(Ok(locks::infos(&found)))
+    }
+
+    /// Returns everything that is stored of a key.
+    ///
+    /// # Errors
+    /// As [`Txn::get`].
+    pub async fn everything(&self, context: &Context, key: Bytes) -> Result<MvccInfo> {
+        let route = self.route(context)?;
+        let key = Key::new(key);
+        check_keys(route.region(), std::slice::from_ref(&key))?;
+        let RegionRead { snapshot, .. } = route.read().await?;
+        cpu::run(move || read::everything(&snapshot, &key)).await
+    }
+}
+
+type Value = std::result::Result<Option<(Timestamp, Bytes)>, KeyError>;
+
+/// Reads one key: here if it is in memory, else in a thread that may wait for the disk.
+async fn one<S: crate::engine::Read + Clone + Send + 'static>(
+    seen: &RegionRead<S>,
+    view: &View,
+    key: &Key,
+) -> Result<Value> {
+    let here = {
+        let reader = Reader::in_memory(&seen.snapshot);
+        let found = read::get(&reader, view, key)?;
+        (!reader.needs_disk()).then_some(found)
+    };
+    if let Some(found) = here {
+        return Ok(found);
+    }
+    let (snapshot, view, key) = (seen.snapshot.clone(), view.clone(), key.clone());
+    cpu::run(move || read::get(&Reader::new(&snapshot), &view, &key)).await
+}
+
+/// Returns the pairs of keys, or `None` if the disk is needed.
+fn gather(reader: &Reader<'_>, view: &View, keys: &[Key]) -> Result<Option<Vec<KvPair>>> {
+    let (mut pairs, mut bytes) = (Vec::new(), 0);
+    for key in keys {
+        let pair = match read::get(reader, view, key)? {
+            Ok(Some((commit, value))) => read::pair(key.plain.clone(), value, commit, view),
+            Ok(None) => continue,
+            Err(error) => read::failed(error),
+        };
+        bytes += check_room(bytes, &pair)?;
+        pairs.push(pair);
+    }
+    Ok((!reader.needs_disk()).then_some(pairs))
+}
+
+/// Returns the pairs of a range, or `None` if the disk is needed.
+fn page(reader: &Reader<'_>, view: &View, range: &Range) -> Result<Option<Vec<KvPair>>> {
+    let (mut pairs, mut bytes) = (Vec::new(), 0);
+    read::range(reader, view, range, &mut |pair| {
+        bytes += check_room(bytes, &pair)?;
+        pairs.push(pair);
+        Ok(true)
+    })?;
+    Ok((!reader.needs_disk()).then_some(pairs))
+}
+
+fn check_room(bytes: usize, pair: &KvPair) -> Result<usize> {
+    let more = pair.key.len() + pair.value.len() + PAIR_BYTES;
+    if bytes + more > REPLY_BYTES_MAX {
+        return Err(Error::Invalid(format!(
+            "the response would be over the limit of {REPLY_BYTES_MAX} bytes: ask for fewer keys at a time"
+        )));
+    }
+    Ok(more)
+}
+
+fn bytes_of(pairs: &[KvPair]) -> usize {
+    pairs.iter().map(|pair| pair.key.len() + pair.value.len()).sum()
+}
+
+/// Returns the range of a scan. In reverse, the request's start is the upper border (exclusive) and its end the lower
+/// one. Bounds that are not given are the region's; those outside it are refused, as TiKV does, except that a reverse
+/// scan's are cut.
+fn window(region: &Region, request: &ScanRequest) -> Result<Range> {
+    let encoded = |key: &Bytes| if key.is_empty() { Bytes::new() } else { Key::new(key.clone()).encoded };
+    let (mut low, mut high) = match request.reverse {
+        false => (encoded(&request.start_key), encoded(&request.end_key)),
+        true => (encoded(&request.end_key), encoded(&request.start_key)),
+    };
+    let outside = |what: &str| {
+        Error::Invalid(format!(
+            "the {what} of the scan is outside region {}, which the request names: look the region up again",
+            region.id
+        ))
+    };
+    if low.is_empty() {
+        low = region.start_key.clone();
+    }
+    if high.is_empty() {
+        high = region.end_key.clone();
+    }
+    if low < region.start_key {
+        return Err(outside("lower border"));
+    }
+    if !region::ends_by(region, &high) {
+        return Err(outside("upper border"));
+    }
+    let limit = request.limit as usize;
+    Ok(Range { start: low, end: high, reverse: request.reverse, limit, key_only: request.key_only })
+}

@@ -1,0 +1,642 @@
+//! Requests that write: from the latch to the verdict.
+//!
+//! A request runs on as a task of its own when its caller stops waiting: what it has proposed may happen, so its latches
+//! and its locks in memory must stand until that is known. A request that has proposed nothing when its time is over
+//! ends without a trace.
+
+use std::collections::BTreeMap;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex};
+use std::task::Poll;
+use std::time::Duration;
+
+use futures::future::{Either, select};
+
+use crate::codec::lock::Lock;
+use crate::mvcc::Reader;
+use crate::proto::kvrpcpb::{
+    BatchRollbackRequest, BatchRollbackResponse, CheckSecondaryLocksRequest, CheckSecondaryLocksResponse,
+    CheckTxnStatusRequest, CheckTxnStatusResponse, CleanupRequest, CleanupResponse, CommitRequest, CommitResponse,
+    Context, PessimisticLockRequest, PessimisticLockResponse, PessimisticRollbackRequest, PessimisticRollbackResponse,
+    PrewriteRequest, PrewriteResponse, ResolveLockRequest, ResolveLockResponse, TxnHeartBeatRequest,
+    TxnHeartBeatResponse,
+};
+use crate::rt::{cpu, task};
+use crate::store::{Access, Fence, Kv, RegionRead, Route, command};
+use crate::types::limits::{KEY_BYTES_MAX, LOCK_WAIT_MAX, RESOLVED_AT_ONCE_MAX, TSO_WINDOW};
+use crate::types::{Error, Region, Result, Timestamp, region};
+
+use super::action::lock_keys::{self, Locking};
+use super::action::prewrite::{self, Checked, Mode, Prewrite};
+use super::action::{Decided, Key, Writes, error, keys, locks, resolve, rollback, settle, status};
+use super::deadlock::{self, Graph};
+use super::latches::Latches;
+use super::memory::Memory;
+use super::waiting::{Baton, Waiter, Waiting};
+
+/// What operators decide.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Whether a timestamp that the placement driver has not given out yet is refused. It would make later transactions
+    /// commit in the future, where reads of the present do not see them.
+    pub refuse_future_timestamps: bool,
+}
+
+/// The transactions of a store. Clones share its state.
+#[derive(Clone, Debug)]
+pub struct Txn<K> {
+    pub(super) kv: K,
+    pub(super) shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) memory: Memory,
+    latches: Latches,
+    waiting: Waiting,
+    graph: Mutex<Graph>,
+    /// The term and version of each region in which max_ts is known to be above all earlier leaders' reads.
+    synced: Mutex<BTreeMap<u64, (u64, u64)>>,
+    options: Options,
+}
+
+/// How far a request has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// It has proposed nothing.
+    Deciding,
+    /// It may have proposed something.
+    Writing,
+    /// Its caller has stopped waiting before that: it must not go on.
+    GivenUp,
+}
+
+/// The stage of a request, shared by the request and its caller.
+#[derive(Clone, Debug)]
+struct Progress(Arc<Mutex<Stage>>);
+
+impl Progress {
+    fn new() -> Progress {
+        Progress(Arc::new(Mutex::new(Stage::Deciding)))
+    }
+
+    /// Begins to write.
+    ///
+    /// # Errors
+    /// [`Error::Deadline`] if nobody waits any more.
+    fn write(&self) -> Result<()> {
+        let mut stage = self.0.lock().expect("no holder panics");
+        if *stage == Stage::GivenUp {
+            return Err(too_late());
+        }
+        *stage = Stage::Writing;
+        Ok(())
+    }
+
+    /// Gives the request up. Returns the error for its caller.
+    fn give_up(&self) -> Error {
+        let mut stage = self.0.lock().expect("no holder panics");
+        if *stage == Stage::Writing {
+            return Error::Unknown("no quorum answered in time".into());
+        }
+        *stage = Stage::GivenUp;
+        too_late()
+    }
+}
+
+fn too_late() -> Error {
+    Error::Deadline("the request waited for others until its time was over".into())
+}
+
+/// A region as a request that decides sees it.
+type Seen<K> = RegionRead<<<K as Kv>::Route as Route>::Snapshot>;
+
+impl<K: Kv> Txn<K> {
+    /// Creates the transactions of a store.
+    pub fn new(kv: K, options: Options) -> Txn<K> {
+        let shared = Shared {
+            memory: Memory::default(),
+            latches: Latches::default(),
+            waiting: Waiting::default(),
+            graph: Mutex::default(),
+            synced: Mutex::default(),
+            options,
+        };
+        Txn { kv, shared: Arc::new(shared) }
+    }
+
+    /// Returns max_ts, the number of locks in memory and the number of transactions that wait.
+    pub fn figures(&self) -> (Timestamp, usize, usize) {
+        let (max_ts, locks) = self.shared.memory.figures();
+        (max_ts, locks, self.shared.waiting.count())
+    }
+
+    /// Returns the route to a request's region. Only the leader answers: another replica would have to ask it whether a
+    /// commit is under way.
+    pub(super) fn route(&self, context: &Context) -> Result<K::Route> {
+        self.kv.route(&Context { replica_read: false, stale_read: false, ..context.clone() }, Access::Read)
+    }
+
+    /// Checks timestamps of a request: none may be from the future.
+    pub(super) async fn admit(&self, timestamps: &[u64]) -> Result<()> {
+        let latest = timestamps.iter().copied().filter(|at| *at != u64::MAX).max().unwrap_or_default();
+        if !self.shared.options.refuse_future_timestamps || latest == 0 {
+            return Ok(());
+        }
+        let near_ms = self.kv.now_s().saturating_mul(1000) + TSO_WINDOW.as_millis() as u64;
+        if Timestamp(latest).physical_ms() <= near_ms {
+            return Ok(());
+        }
+        let now = self.kv.timestamp().await?;
+        if latest <= now.0 {
+            return Ok(());
+        }
+        Err(Error::Invalid(format!(
+            "the request has the timestamp {latest}, the placement driver has given out none above {now}: use one of its"
+        )))
+    }
+
+    /// Runs a request that may write until its verdict, also if the caller's time is over before.
+    async fn detached<T: Send + 'static>(
+        &self,
+        limit: Duration,
+        progress: Progress,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        let mut work: Pin<Box<dyn Future<Output = Result<T>> + Send>> = Box::pin(work);
+        // A request that waits for nobody needs no task.
+        if let Poll::Ready(done) = poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await {
+            return done;
+        }
+        let mut guard = GivesUp(Some(progress));
+        let timer = pin!(self.kv.sleep(limit));
+        let done = match select(task::spawn(work), timer).await {
+            Either::Left((done, _)) => done.unwrap_or_else(|| Err(Error::Stopped("the store stopped".into()))),
+            Either::Right(_) => Err(guard.0.as_ref().expect("it is there").give_up()),
+        };
+        guard.0 = None;
+        done
+    }
+
+    /// Decides a request from a snapshot: here if everything is in memory, else in a thread that may wait for the disk.
+    async fn decide<T: Send + 'static>(
+        &self,
+        seen: &Seen<K>,
+        decide: impl Fn(&Reader<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let here = {
+            let reader = Reader::in_memory(&seen.snapshot);
+            let decided = decide(&reader)?;
+            (!reader.needs_disk()).then_some(decided)
+        };
+        if let Some(decided) = here {
+            return Ok(decided);
+        }
+        let snapshot = seen.snapshot.clone();
+        cpu::run(move || decide(&Reader::new(&snapshot))).await
+    }
+
+    /// Replicates what a request has decided, then wakes those who wait for the keys that it released.
+    async fn write(&self, route: &K::Route, progress: &Progress, writes: Writes, fence: Fence) -> Result<()> {
+        if writes.is_empty() {
+            return Ok(());
+        }
+        progress.write()?;
+        let (changes, released) = writes.into_parts();
+        let changes = changes.into_iter().map(|change| match change.value {
+            Some(value) => command::put(change.cf, change.key, value),
+            None => command::delete(change.cf, change.key),
+        });
+        let fence = if crate::mutant!("txn.fence-term-unchecked") { Fence { term: 0, ..fence } } else { fence };
+        route.settle(command::write(changes.collect()), Some(fence)).await?;
+        for (key, _) in released {
+            self.shared.waiting.wake(&key.encoded);
+        }
+        Ok(())
+    }
+
+    /// Runs a request about keys of one region: latches, snapshot, decision, write.
+    async fn command<R: Send + 'static>(
+        &self,
+        context: &Context,
+        keys: Vec<Key>,
+        decide: impl Fn(&Reader<'_>) -> Result<Decided<R>> + Send + Clone + 'static,
+    ) -> Result<R> {
+        let route = self.route(context)?;
+        check_keys(route.region(), &keys)?;
+        let (txn, progress) = (self.clone(), Progress::new());
+        let (limit, at) = (route.limit(), progress.clone());
+        self.detached(limit, progress, async move {
+            let latches = txn.shared.latches.take(&keys).await;
+            let seen = route.read().await?;
+            let decided = txn.decide(&seen, decide).await?;
+            if crate::mutant!("txn.latch-released-early") {
+                drop(latches);
+                txn.write(&route, &at, decided.writes, seen.fence).await?;
+                return Ok(decided.reply);
+            }
+            txn.write(&route, &at, decided.writes, seen.fence).await?;
+            drop(latches);
+            Ok(decided.reply)
+        })
+        .await
+    }
+
+    /// Prewrites, or commits in one phase.
+    ///
+    /// # Errors
+    /// Those of a route, a read and a write ([`Route`]); [`Error::Invalid`] for a request that cannot be.
+    pub async fn prewrite(&self, context: &Context, request: PrewriteRequest) -> Result<PrewriteResponse> {
+        let f = [request.start_version, request.for_update_ts, request.min_commit_ts];
+        self.admit(&f).await?;
+        let route = self.route(context)?;
+        let keys: Vec<Key> = request.mutations.iter().map(|mutation| Key::new(mutation.key.clone())).collect();
+        check_keys(route.region(), &keys)?;
+        if let Some(at) = prewrite::reads_at(&request)
+            && !crate::mutant!("txn.prewrite-insert-does-not-raise")
+        {
+            self.shared.memory.raise(at);
+        }
+        let (txn, progress) = (self.clone(), Progress::new());
+        let (limit, at) = (route.limit(), progress.clone());
+        let source = context.txn_source;
+        self.detached(limit, progress, async move {
+            let latches = txn.shared.latches.take(&keys).await;
+            let seen = route.read().await?;
+            if prewrite::mode(&request) != Mode::TwoPhase {
+                txn.sync(&seen).await?;
+            }
+            let checked = txn.decide(&seen, move |reader| prewrite::check(reader, &request, source)).await?;
+            let reply = match checked {
+                Checked::Answer(reply) => reply,
+                Checked::Locked(errors, prewrite) => prewrite.locked(errors, txn.shared.memory.figures().0),
+                Checked::Ready(prewrite) => txn.finish_prewrite(&route, &at, prewrite, seen.fence).await?,
+            };
+            drop(latches);
+            Ok(reply)
+        })
+        .await
+    }
+
+    async fn finish_prewrite(
+        &self,
+        route: &K::Route,
+        progress: &Progress,
+        prewrite: Prewrite,
+        fence: Fence,
+    ) -> Result<PrewriteResponse> {
+        if prewrite.needs_timestamp() {
+            // The lock was taken at a commit that its client does not know of: reads may have been served above it.
+            let now = self.kv.timestamp().await?;
+            self.shared.memory.raise(now);
+        }
+        let guards = prewrite.guards();
+        if guards == 0 {
+            let Decided { writes, reply } = prewrite.settle(Timestamp(0));
+            self.write(route, progress, writes, fence).await?;
+            return Ok(reply);
+        }
+        let outside = crate::mutant!("txn.memory-min-commit-outside").then(|| self.shared.memory.figures().0);
+        if outside.is_some() || crate::buggify!("txn.slow-guard") {
+            task::yield_now().await;
+        }
+        let (decided, standing) = self.shared.memory.guard(guards, |max_ts| {
+            let max_ts = outside.unwrap_or(max_ts);
+            let locks = prewrite.in_memory(max_ts);
+            (prewrite.settle(max_ts), locks)
+        });
+        let Decided { writes, reply } = decided;
+        let standing = (!crate::mutant!("txn.memory-dropped-before-apply")).then_some(standing);
+        self.write(route, progress, writes, fence).await?;
+        drop(standing);
+        Ok(reply)
+    }
+
+    /// Makes sure that max_ts is above all reads that earlier leaders of the region have served. One call to the
+    /// placement driver for each term and version of a region: a merge may bring in reads of another store.
+    async fn sync(&self, seen: &Seen<K>) -> Result<()> {
+        if crate::mutant!("txn.max-ts-not-synced") {
+            return Ok(());
+        }
+        let now = (seen.fence.term, seen.fence.version);
+        let is_synced = |synced: &BTreeMap<u64, (u64, u64)>| synced.get(&seen.region.id) == Some(&now);
+        if is_synced(&self.shared.synced.lock().expect("no holder panics")) {
+            return Ok(());
+        }
+        crate::reach!("txn.max-ts-synced");
+        let at = self.kv.timestamp().await?;
+        self.shared.memory.raise(at);
+        self.shared.synced.lock().expect("no holder panics").insert(seen.region.id, now);
+        Ok(())
+    }
+
+    /// Commits keys.
+    ///
+    /// # Errors
+    /// As [`Txn::prewrite`].
+    pub async fn commit(&self, context: &Context, request: CommitRequest) -> Result<CommitResponse> {
+        self.admit(&[request.start_version, request.commit_version]).await?;
+        self.command(context, keys(&request.keys), move |reader| settle::decide(reader, &request)).await
+    }
+
+    /// Raises max_ts to the start timestamp of a transaction that may be rolled back: an async commit must not take
+    /// place where its record will be.
+    fn raise_for_rollback(&self, start: u64) {
+        if !crate::mutant!("txn.rollback-no-raise") {
+            self.shared.memory.raise(Timestamp(start));
+        }
+    }
+
+    /// Rolls keys back.
+    ///
+    /// # Errors
+    /// As [`Txn::prewrite`].
+    pub async fn batch_rollback(
+        &self,
+        context: &Context,
+        request: BatchRollbackRequest,
+    ) -> Result<BatchRollbackResponse> {
+        self.admit(&[request.start_version]).await?;
+        self.raise_for_rollback(request.start_version);
+        self.command(context, keys(&request.keys), move |reader| rollback::batch(reader, &request)).await
+    }
+
+    /// Rolls the transaction of a key back, if it is old enough.
+    ///
+    /// # Errors
+    /// As [`Txn::prewrite`].
+    pub async fn cleanup(&self, context: &Context, request: CleanupRequest) -> Result<CleanupResponse> {
+        self.admit(&[request.start_version, request.current_ts]).await?;
+        self.raise_for_rollback(request.start_version);
+        let keys = vec![Key::new(request.key.clone())];
+        self.command(context, keys, move |reader| rollback::cleanup(reader, &request)).await
+    }
+
+    /// Makes a lock last.
+    ///
+    /// # Errors
+    /// As [`Txn::prewrite`].
+    pub async fn heartbeat(&self, context: &Context, request: TxnHeartBeatRequest) -> Result<TxnHeartBeatResponse> {
+        self.admit(&[request.start_version]).await?;
+        let keys = vec![Key::new(request.primary_lock.clone())];
+        self.command(context, keys, move |reader| locks::heartbeat(reader, &request)).await
+    }
+
+    /// Tells what became of a transaction.
+    ///
+    /// # Errors
+    /// As [`Txn::prewrite`].
+    pub async fn status(
+        &self,
+        context: &Context,
+        request: CheckTxnStatusRequest,
+    ) -> Result<CheckTxnStatusResponse> {
+        let asked = [request.lock_ts, request.current_ts, request.caller_start_ts];
+        self.admit(&asked).await?;
+        asked.into_iter().filter(|at| *at != u64::MAX).for_each(|at| self.raise_for_rollback(at));
+        let keys = vec![Key::new(request.primary_key.clone())];
+        self.command(context, keys, move |reader| status::decide(reader, &request)).await
+    }
+
+    /// Tells whether an async commit has its locks.
+    ///
+    /// # Errors
+    /// As [`Txn::prewrite`].
+    pub async fn secondaries(
+        &self,
+        context: &Context,
+        request: CheckSecondaryLocksRequest,
+    ) -> Result<CheckSecondaryLocksResponse> {
+        self.admit(&[request.start_version]).await?;
+        self.raise_for_rollback(request.start_version);
+        self.command(context, keys(&request.keys), move |reader| locks::secondaries(reader, &request)).await
+    }
+
+    /// Ends locks of decided transactions: those of the keys in the request, or all of the region.
+    ///
+    /// # Errors
+    /// As [`Txn::prewrite`].
+    pub async fn resolve(&self, context: &Context, request: ResolveLockRequest) -> Result<ResolveLockResponse> {
+        let fates = resolve::fates(&request);
+        let all: Vec<u64> = fates.iter().flat_map(|(start, commit)| [start.0, commit.0]).collect();
+        self.admit(&all).await?;
+        if let Some(reply) = resolve::impossible(&fates) {
+            return Ok(reply);
+        }
+        fates.iter().filter(|(_, commit)| commit.0 == 0).for_each(|(start, _)| self.raise_for_rollback(start.0));
+        if !request.keys.is_empty() {
+            let listed = keys(&request.keys);
+            return self
+                .command(context, listed.clone(), move |reader| resolve::decide(reader, &fates, &listed, true))
+                .await;
+        }
+        let any = crate::mutant!("txn.resolve-foreign-lock");
+        let wanted = fates.clone();
+        let wanted = move |lock: &Lock| wanted.contains_key(&lock.start) || any;
+        self.whole_region(context, wanted, move |reader, found| resolve::decide(reader, &fates, found, false)).await
+    }
+
+    /// Releases pessimistic locks: those of the keys in the request, or all of the region.
+    ///
+    /// # Errors
+    /// As [`Txn::prewrite`].
+    pub async fn pessimistic_rollback(
+        &self,
+        context: &Context,
+        request: PessimisticRollbackRequest,
+    ) -> Result<PessimisticRollbackResponse> {
+        self.admit(&[request.start_version, request.for_update_ts]).await?;
+        if !request.keys.is_empty() {
+            let listed = keys(&request.keys);
+            return self
+                .command(context, listed.clone(), move |reader| rollback::pessimistic(reader, &request, &listed))
+                .await;
+        }
+        let (start, until) = (request.start_version, request.for_update_ts);
+        let wanted =
+            move |lock: &Lock| lock.start.0 == start && lock.is_pessimistic() && lock.for_update.0 <= until;
+        self.whole_region(context, wanted, move |reader, found| rollback::pessimistic(reader, &request, found)).await
+    }
+
+    /// Runs a request about all locks of a region that `wanted` accepts, some at a time, until there are none.
+    async fn whole_region<R: Default + Send + 'static>(
+        &self,
+        context: &Context,
+        wanted: impl Fn(&Lock) -> bool + Send + Clone + 'static,
+        decide: impl Fn(&Reader<'_>, &[Key]) -> Result<Decided<R>> + Send + Clone + 'static,
+    ) -> Result<R> {
+        let route = self.route(context)?;
+        let (txn, progress) = (self.clone(), Progress::new());
+        let (limit, at) = (route.limit(), progress.clone());
+        self.detached(limit, progress, async move {
+            let mut from = route.region().start_key.clone();
+            loop {
+                let seen = route.read().await?;
+                let (snapshot, wanted, end) = (seen.snapshot.clone(), wanted.clone(), route.region().end_key.clone());
+                let start = from.clone();
+                let found = cpu::run(move || locks::scan(&snapshot, (&start, &end), RESOLVED_AT_ONCE_MAX, &wanted));
+                let found: Vec<Key> = found.await?.into_iter().map(|(key, _)| key).collect();
+                let Some(last) = found.last().cloned() else { return Ok(R::default()) };
+                let is_last = found.len() < RESOLVED_AT_ONCE_MAX;
+                let latches = txn.shared.latches.take(&found).await;
+                let seen = route.read().await?;
+                let decide = decide.clone();
+                let decided = txn.decide(&seen, move |reader| decide(reader, &found)).await?;
+                let stops = decided.writes.is_empty();
+                txn.write(&route, &at, decided.writes, seen.fence).await?;
+                drop(latches);
+                // What has an error writes nothing.
+                if is_last || stops {
+                    return Ok(decided.reply);
+                }
+                from = last.encoded;
+            }
+        })
+        .await
+    }
+
+    /// Locks keys before the commit begins; waits for the locks of others, if the request says so.
+    ///
+    /// # Errors
+    /// As [`Txn::prewrite`].
+    pub async fn lock_keys(
+        &self,
+        context: &Context,
+        request: PessimisticLockRequest,
+    ) -> Result<PessimisticLockResponse> {
+        self.admit(&[request.start_version, request.for_update_ts, request.min_commit_ts]).await?;
+        let route = self.route(context)?;
+        let keys: Vec<Key> = request.mutations.iter().map(|mutation| Key::new(mutation.key.clone())).collect();
+        check_keys(route.region(), &keys)?;
+        if let Some(at) = lock_keys::reads_at(&request) {
+            self.shared.memory.raise(at);
+        }
+        let (txn, progress) = (self.clone(), Progress::new());
+        let (limit, at) = (route.limit(), progress.clone());
+        self.detached(limit, progress, async move { txn.lock_in_turn(route, keys, Arc::new(request), at).await }).await
+    }
+
+    async fn lock_in_turn(
+        &self,
+        route: K::Route,
+        keys: Vec<Key>,
+        request: Arc<PessimisticLockRequest>,
+        progress: Progress,
+    ) -> Result<PessimisticLockResponse> {
+        let wait = match request.wait_timeout {
+            0 => LOCK_WAIT_MAX,
+            ms => LOCK_WAIT_MAX.min(Duration::from_millis(u64::try_from(ms).unwrap_or_default())),
+        };
+        let mut timer = pin!(self.kv.sleep(wait));
+        let mut baton: Option<Baton> = None;
+        loop {
+            let latches = self.shared.latches.take(&keys).await;
+            let seen = route.read().await?;
+            let asked = request.clone();
+            let (key, lock) = match self.decide(&seen, move |reader| lock_keys::decide(reader, &asked)).await? {
+                Locking::Done(decided) => {
+                    let has_locked = !decided.writes.is_empty();
+                    self.write(&route, &progress, decided.writes, seen.fence).await?;
+                    if let Some(baton) = baton.filter(|_| has_locked) {
+                        baton.keep();
+                    }
+                    drop(latches);
+                    return Ok(decided.reply);
+                }
+                Locking::Locked(key, lock) => (key, lock),
+            };
+            if let Some(baton) = baton.take() {
+                baton.keep();
+            }
+            let refused = lock_keys::refused(&request, error::locked(&key.plain, &lock));
+            if wait.is_zero() || request.wait_timeout < 0 {
+                return Ok(refused);
+            }
+            let mut place = match self.queue(&request, &key, &lock)? {
+                Ok(place) => place,
+                Err(deadlock) => return Ok(lock_keys::refused(&request, deadlock)),
+            };
+            drop(latches);
+            crate::reach!("txn.waits-for-a-lock");
+            let woken = {
+                let turn = pin!(place.waiter.turn());
+                match select(turn, timer.as_mut()).await {
+                    Either::Left((baton, _)) => baton,
+                    Either::Right(_) => return Ok(refused),
+                }
+            };
+            baton = woken;
+        }
+    }
+
+    /// Joins the queue of a locked key, unless whoever has locked it waits for this transaction.
+    fn queue(
+        &self,
+        request: &PessimisticLockRequest,
+        key: &Key,
+        lock: &Lock,
+    ) -> Result<Result<Place, crate::proto::kvrpcpb::KeyError>> {
+        let start = Timestamp(request.start_version);
+        let edge = (start, lock.start, key.plain.clone());
+        // A transaction that holds nothing yet cannot be part of a circle.
+        let counted = !request.is_first_lock;
+        if counted {
+            let added = self.shared.graph.lock().expect("no holder panics").wait(start, lock.start, &key.plain);
+            if let Err(told) = added {
+                return Ok(Err(deadlock::error(told)));
+            }
+        }
+        let edge = Edge { shared: self.shared.clone(), edge: counted.then_some(edge) };
+        let waiter = self.shared.waiting.join(&key.encoded, start)?;
+        Ok(Ok(Place { waiter, _edge: edge }))
+    }
+}
+
+/// Gives a request up when its caller goes away.
+struct GivesUp(Option<Progress>);
+
+impl Drop for GivesUp {
+    fn drop(&mut self) {
+        if let Some(progress) = self.0.take() {
+            progress.give_up();
+        }
+    }
+}
+
+/// A place in the queue of a key, and the edge in the graph of waiting transactions.
+struct Place {
+    waiter: Waiter,
+    _edge: Edge,
+}
+
+struct Edge {
+    shared: Arc<Shared>,
+    edge: Option<(Timestamp, Timestamp, bytes::Bytes)>,
+}
+
+impl Drop for Edge {
+    fn drop(&mut self) {
+        if let Some((waiter, holder, key)) = self.edge.take() {
+            self.shared.graph.lock().expect("no holder panics").done(waiter, holder, &key);
+        }
+    }
+}
+
+/// Checks that a region has all keys of a request, and that none is too long.
+///
+/// # Errors
+/// [`Error::Invalid`]: a client that sends keys to a region of the version that it knows knows its borders.
+pub(super) fn check_keys(in_region: &Region, keys: &[Key]) -> Result<()> {
+    if let Some(long) = keys.iter().find(|key| key.plain.len() > KEY_BYTES_MAX) {
+        let length = long.plain.len();
+        return Err(Error::Invalid(format!("a key of {length} bytes is over the limit of {KEY_BYTES_MAX} bytes")));
+    }
+    match keys.iter().all(|key| region::holds(in_region, &key.encoded)) {
+        true => Ok(()),
+        false => Err(Error::Invalid(format!(
+            "a key is outside region {}, which the request names: look up the key's region again",
+            in_region.id
+        ))),
+    }
+}
