@@ -29,8 +29,10 @@ pub mod error;
 pub mod pd;
 pub mod raw;
 pub mod region_cache;
+pub mod txn;
 
 pub use channels::Channels;
 pub use error::{Error, Result};
 pub use pd::PdClient;
 pub use raw::{Cas, GoOn, PeerChoice, RawClient, RawOptions};
+pub use txn::{CommitBy, Failed, Txn, TxnClient, TxnOptions};

@@ -40,7 +40,7 @@ pub(crate) enum Repeat {
     Never,
 }
 
-type Stub = TikvClient<Limited>;
+pub(crate) type Stub = TikvClient<Limited>;
 
 /// A region, the items for it, and their bytes.
 type Group<T> = (Located, Vec<(Bytes, T)>, usize);
@@ -123,7 +123,7 @@ impl<'a> Attempts<'a> {
 
 impl RawClient {
     /// Sends a request for one key.
-    pub(super) async fn one<A, F, Fut>(&self, key: &[u8], repeat: Repeat, call: F) -> Result<A>
+    pub(crate) async fn one<A, F, Fut>(&self, key: &[u8], repeat: Repeat, call: F) -> Result<A>
     where
         A: Reply,
         F: Fn(Stub, Option<Context>) -> Fut,
@@ -143,7 +143,7 @@ impl RawClient {
     }
 
     /// Sends a read to the region that holds `key`. Also returns the region.
-    pub(super) async fn above<A, F, Fut>(&self, key: &[u8], call: F) -> Result<(A, Region)>
+    pub(crate) async fn above<A, F, Fut>(&self, key: &[u8], call: F) -> Result<(A, Region)>
     where
         A: Reply,
         F: Fn(Stub, Option<Context>, &Region) -> Fut,
@@ -167,7 +167,7 @@ impl RawClient {
     }
 
     /// Sends a read to the region that holds the keys right below `upper`. Also returns the region.
-    pub(super) async fn below<A, F, Fut>(&self, upper: &[u8], call: F) -> Result<(A, Region)>
+    pub(crate) async fn below<A, F, Fut>(&self, upper: &[u8], call: F) -> Result<(A, Region)>
     where
         A: Reply,
         F: Fn(Stub, Option<Context>, &Region) -> Fut,
@@ -192,7 +192,7 @@ impl RawClient {
 
     /// Sends requests for the parts of `[start, end)`, region by region. `next` gets a response and the end of the
     /// whole range, and may return the key to continue at; otherwise the next request begins at the region's end.
-    pub(super) async fn upwards<A, F, Fut, N>(
+    pub(crate) async fn upwards<A, F, Fut, N>(
         &self,
         start: Bytes,
         end: Bytes,
@@ -233,7 +233,7 @@ impl RawClient {
 
     /// Sends requests for many keys, each with some data. Groups them by region and sends to all regions at the same
     /// time.
-    pub(super) async fn many<T, A, F, Fut>(
+    pub(crate) async fn many<T, A, F, Fut>(
         &self,
         items: Vec<(Bytes, T)>,
         repeat: Repeat,

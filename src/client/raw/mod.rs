@@ -24,7 +24,8 @@ use super::error::Result;
 use super::pd::PdClient;
 use super::region_cache::RegionCache;
 
-pub(crate) use attempt::Repeat;
+pub(crate) use attempt::{Repeat, Stub};
+pub(crate) use reply::Reply;
 
 /// Which peer of a region is asked first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -158,6 +159,11 @@ impl RawClient {
     /// Returns the options.
     pub fn options(&self) -> &RawOptions {
         &self.options
+    }
+
+    /// Returns the clock.
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.shared.clock
     }
 
     /// Returns the placement driver's client.

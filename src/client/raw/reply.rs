@@ -8,7 +8,7 @@ use crate::proto::kvrpcpb::{
 };
 
 /// A response that may carry an error.
-pub(super) trait Reply {
+pub(crate) trait Reply {
     /// Takes the region error: the request went to the wrong place, or came at the wrong time.
     fn region_error(&mut self) -> Option<errorpb::Error>;
     /// Returns what is wrong with the request itself; empty if nothing is.

@@ -360,11 +360,17 @@ impl Asked<'_> {
             return Ok(());
         }
         let change = self.reader.newest_change(&key.encoded, Timestamp::MAX)?;
-        let exists = change.as_ref().is_some_and(|(_, record)| record.kind == RecordKind::Put);
+        let exists = change.as_ref().is_some_and(|(_, record)| record.is_put());
         if exists == (assertion == Assertion::Exist) {
             return Ok(());
         }
-        let found = change.map(|(commit, record)| (record.start, commit));
+        if exists && mutation.op() == Op::Insert {
+            return Err(error::already_exist(&key.plain).into());
+        }
+        // As in TiKV, a delete is named only if nothing is above it.
+        let newest = self.reader.newest(&key.encoded, Timestamp::MAX)?;
+        let on_top = |(commit, _): &(Timestamp, _)| exists || newest.as_ref().is_some_and(|(at, _)| at == commit);
+        let found = change.filter(on_top).map(|(commit, record)| (record.start, commit));
         Err(error::assertion_failed(self.start, &key.plain, assertion, found).into())
     }
 

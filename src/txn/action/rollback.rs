@@ -50,7 +50,7 @@ pub(super) fn one(reader: &Reader<'_>, key: &Key, start: Timestamp, writes: &mut
         foreign => match reader.fate(&key.encoded, start)? {
             Fate::Committed(commit, _) => Err(error::committed(start, commit, &key.plain).into()),
             Fate::RolledBack => Ok(()),
-            Fate::Unknown(_) => Ok(writes.rollback(reader, key, start, false, foreign)?),
+            Fate::Unknown(_) => Ok(writes.rollback(reader, key, start, (false, false), foreign)?),
         },
     }
 }
@@ -58,7 +58,7 @@ pub(super) fn one(reader: &Reader<'_>, key: &Key, start: Timestamp, writes: &mut
 /// Ends a transaction's own lock by a rollback, which is protected at its primary key: others decide by it.
 pub(super) fn end_lock(reader: &Reader<'_>, key: &Key, lock: &Lock, writes: &mut Writes) -> Result<()> {
     writes.give_up(key, lock);
-    writes.rollback(reader, key, lock.start, lock.primary == key.plain, None)
+    writes.rollback(reader, key, lock.start, (true, lock.primary == key.plain), None)
 }
 
 /// Decides the rollback of one key of a transaction whose client may be dead.
@@ -86,7 +86,7 @@ pub fn cleanup(reader: &Reader<'_>, request: &CleanupRequest) -> Result<Decided<
         foreign => match reader.fate(&key.encoded, start)? {
             Fate::Committed(commit, _) => reply.commit_version = commit.0,
             Fate::RolledBack => {}
-            Fate::Unknown(_) => writes.rollback(reader, &key, start, true, foreign)?,
+            Fate::Unknown(_) => writes.rollback(reader, &key, start, (false, true), foreign)?,
         },
     }
     Ok(Decided { writes, reply })

@@ -118,7 +118,7 @@ fn unlocked(
         }
         Fate::Unknown(_) if request.resolving_pessimistic_lock => ended(Action::LockNotExistDoNothing),
         Fate::Unknown(_) => {
-            writes.rollback(reader, key, start, true, foreign)?;
+            writes.rollback(reader, key, start, (false, true), foreign)?;
             ended(Action::LockNotExistRollback)
         }
     })

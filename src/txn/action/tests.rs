@@ -46,7 +46,9 @@ impl<'a> Words<'a> {
         let (mut words, mut options) = (Vec::new(), Vec::new());
         for word in line.split_whitespace() {
             let (name, value) = word.split_once('=').unwrap_or((word, ""));
-            match OPTIONS.contains(&name) && !words.is_empty() {
+            // "max" alone is a time.
+            let is_option = OPTIONS.contains(&name) && !words.is_empty() && word != "max";
+            match is_option {
                 true => options.push((name, value)),
                 false => words.push(word),
             }

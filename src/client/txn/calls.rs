@@ -1,0 +1,233 @@
+//! The requests of the transactional client, routed by their encoded keys.
+
+use bytes::Bytes;
+
+use crate::codec::txn_key;
+use crate::proto::errorpb;
+use crate::proto::kvrpcpb::{
+    BatchRollbackRequest, BatchRollbackResponse, CheckSecondaryLocksRequest, CheckSecondaryLocksResponse,
+    CheckTxnStatusRequest, CheckTxnStatusResponse, CommitRequest, CommitResponse, GetRequest, GetResponse, KeyError,
+    KvPair, LockInfo, Mutation, MvccGetByKeyRequest, MvccGetByKeyResponse, MvccInfo, PessimisticLockRequest,
+    PessimisticLockResponse, PrewriteRequest, PrewriteResponse, ResolveLockRequest, ResolveLockResponse, ScanLockRequest,
+    ScanLockResponse, ScanRequest, ScanResponse,
+};
+use crate::types::{Region, Timestamp};
+
+use super::TxnClient;
+use crate::client::error::Result;
+use crate::client::raw::{Repeat, Reply, Stub};
+
+/// Returns the key under which the placement driver knows a transactional key.
+pub(super) fn encoded(key: &Bytes) -> Bytes {
+    txn_key::encode(key)
+}
+
+// What replies say about keys is for the transaction.
+macro_rules! replies {
+    ($($reply:ty),+) => {
+        $(impl Reply for $reply {
+            fn region_error(&mut self) -> Option<errorpb::Error> {
+                self.region_error.take()
+            }
+            fn error(&self) -> &str {
+                ""
+            }
+        })+
+    };
+}
+replies!(
+    GetResponse,
+    ScanResponse,
+    PrewriteResponse,
+    CommitResponse,
+    PessimisticLockResponse,
+    BatchRollbackResponse,
+    ResolveLockResponse,
+    CheckTxnStatusResponse,
+    CheckSecondaryLocksResponse,
+    ScanLockResponse,
+    MvccGetByKeyResponse
+);
+
+impl TxnClient {
+    pub(super) async fn get(&self, key: &Bytes, at: Timestamp) -> Result<GetResponse> {
+        self.live()?;
+        let call = |mut stub: Stub, context| {
+            let request = GetRequest { context, key: key.clone(), version: at.0, ..GetRequest::default() };
+            async move { stub.kv_get(request).await }
+        };
+        self.raw.one(&encoded(key), Repeat::Read, call).await
+    }
+
+    /// Returns the pairs of a range, region by region; locked keys are pairs with an error.
+    pub(super) async fn scan(
+        &self,
+        start: &Bytes,
+        end: &Bytes,
+        limit: u32,
+        reverse: bool,
+        at: Timestamp,
+    ) -> Result<Vec<KvPair>> {
+        let (mut pairs, mut low, mut high) = (Vec::new(), start.clone(), end.clone());
+        while low < high && (pairs.len() as u32) < limit {
+            self.live()?;
+            let left = limit - pairs.len() as u32;
+            let call = |mut stub: Stub, context, region: &Region| {
+                // The part of the range that is in this region.
+                let plain = |border: &Bytes| txn_key::decode(border).unwrap_or_default();
+                let mut part = (low.clone(), high.clone());
+                if !region.start_key.is_empty() {
+                    part.0 = part.0.max(plain(&region.start_key));
+                }
+                if !region.end_key.is_empty() && encoded(&part.1) > region.end_key {
+                    part.1 = plain(&region.end_key);
+                }
+                let (start_key, end_key) = if reverse { (part.1, part.0) } else { part };
+                let request =
+                    ScanRequest { context, start_key, end_key, limit: left, version: at.0, reverse, ..Default::default() };
+                async move { stub.kv_scan(request).await }
+            };
+            let (reply, region): (ScanResponse, _) = if reverse {
+                self.raw.below(&encoded(&high), call).await?
+            } else {
+                self.raw.above(&encoded(&low), call).await?
+            };
+            pairs.extend(reply.pairs);
+            let border = if reverse { &region.start_key } else { &region.end_key };
+            let Some(border) = (!border.is_empty()).then(|| txn_key::decode(border).unwrap_or_default()) else { break };
+            if reverse { high = border } else { low = border }
+        }
+        Ok(pairs)
+    }
+
+    pub(super) async fn lock(&self, request: PessimisticLockRequest) -> Result<PessimisticLockResponse> {
+        self.live()?;
+        let key = encoded(&request.mutations[0].key);
+        let call = |mut stub: Stub, context| {
+            let request = PessimisticLockRequest { context, ..request.clone() };
+            async move { stub.kv_pessimistic_lock(request).await }
+        };
+        self.raw.one(&key, Repeat::Same, call).await
+    }
+
+    /// Prewrites all keys by one request to the region of the primary key.
+    pub(super) async fn prewrite_at_once(&self, request: PrewriteRequest) -> Result<PrewriteResponse> {
+        self.live()?;
+        let key = encoded(&request.primary_lock);
+        let call = |mut stub: Stub, context| {
+            let request = PrewriteRequest { context, ..request.clone() };
+            async move { stub.kv_prewrite(request).await }
+        };
+        self.raw.one(&key, Repeat::Same, call).await
+    }
+
+    /// Prewrites keys, one request a region; `fill` makes the request.
+    pub(super) async fn prewrite(
+        &self,
+        mutations: Vec<(Bytes, Mutation)>,
+        fill: &(impl Fn(Vec<(Bytes, Mutation)>) -> PrewriteRequest + Sync),
+    ) -> Result<Vec<PrewriteResponse>> {
+        self.live()?;
+        let bytes = |mutation: &Mutation| mutation.value.len();
+        let call = |mut stub: Stub, context, group: &[(Bytes, Mutation)]| {
+            let request = PrewriteRequest { context, ..fill(group.to_vec()) };
+            async move { stub.kv_prewrite(request).await }
+        };
+        self.raw.many(mutations, Repeat::Same, bytes, call).await
+    }
+
+    /// Commits keys. Returns the first key error.
+    pub(super) async fn commit(&self, keys: Vec<Bytes>, start: Timestamp, at: Timestamp) -> Result<Option<KeyError>> {
+        self.live()?;
+        let keys: Vec<(Bytes, Bytes)> = keys.into_iter().map(|key| (encoded(&key), key)).collect();
+        let call = |mut stub: Stub, context, group: &[(Bytes, Bytes)]| {
+            let keys = group.iter().map(|(_, key)| key.clone()).collect();
+            let (start_version, commit_version) = (start.0, at.0);
+            let request = CommitRequest { context, start_version, keys, commit_version, ..CommitRequest::default() };
+            async move { stub.kv_commit(request).await }
+        };
+        let replies: Vec<CommitResponse> = self.raw.many(keys, Repeat::Same, |_| 0, call).await?;
+        Ok(replies.into_iter().find_map(|reply| reply.error))
+    }
+
+    /// Rolls keys back. Returns the first key error.
+    pub(super) async fn rollback(&self, keys: Vec<Bytes>, start: Timestamp) -> Result<Option<KeyError>> {
+        self.live()?;
+        let keys: Vec<(Bytes, Bytes)> = keys.into_iter().map(|key| (encoded(&key), key)).collect();
+        let call = |mut stub: Stub, context, group: &[(Bytes, Bytes)]| {
+            let keys = group.iter().map(|(_, key)| key.clone()).collect();
+            let request = BatchRollbackRequest { context, start_version: start.0, keys };
+            async move { stub.kv_batch_rollback(request).await }
+        };
+        let replies: Vec<BatchRollbackResponse> = self.raw.many(keys, Repeat::Same, |_| 0, call).await?;
+        Ok(replies.into_iter().find_map(|reply| reply.error))
+    }
+
+    pub(super) async fn status(&self, request: CheckTxnStatusRequest) -> Result<CheckTxnStatusResponse> {
+        self.live()?;
+        let key = encoded(&request.primary_key);
+        let call = |mut stub: Stub, context| {
+            let request = CheckTxnStatusRequest { context, ..request.clone() };
+            async move { stub.kv_check_txn_status(request).await }
+        };
+        self.raw.one(&key, Repeat::Same, call).await
+    }
+
+    pub(super) async fn secondaries(
+        &self,
+        keys: Vec<Bytes>,
+        start: Timestamp,
+    ) -> Result<Vec<(usize, CheckSecondaryLocksResponse)>> {
+        let mut found = Vec::new();
+        for key in keys {
+            self.live()?;
+            let call = |mut stub: Stub, context| {
+                let keys = vec![key.clone()];
+                let request = CheckSecondaryLocksRequest { context, keys, start_version: start.0 };
+                async move { stub.kv_check_secondary_locks(request).await }
+            };
+            let reply = self.raw.one(&encoded(&key), Repeat::Same, call).await?;
+            found.push((1, reply));
+        }
+        Ok(found)
+    }
+
+    /// Ends the lock of a decided transaction on one key.
+    pub(super) async fn end_lock(&self, key: &Bytes, start: Timestamp, commit: Timestamp) -> Result<()> {
+        self.live()?;
+        let call = |mut stub: Stub, context| {
+            let (start_version, commit_version, keys) = (start.0, commit.0, vec![key.clone()]);
+            let request =
+                ResolveLockRequest { context, start_version, commit_version, keys, ..ResolveLockRequest::default() };
+            async move { stub.kv_resolve_lock(request).await }
+        };
+        let _: ResolveLockResponse = self.raw.one(&encoded(key), Repeat::Same, call).await?;
+        Ok(())
+    }
+
+    /// Returns the locks of the region that has `key`, and where the region ends.
+    ///
+    /// # Errors
+    /// As all requests.
+    pub async fn locks_from(&self, key: &Bytes) -> Result<(Vec<LockInfo>, Option<KeyError>, Bytes)> {
+        let call = |mut stub: Stub, context, _: &Region| {
+            let request = ScanLockRequest { context, max_version: u64::MAX, ..ScanLockRequest::default() };
+            async move { stub.kv_scan_lock(request).await }
+        };
+        let (reply, region): (ScanLockResponse, _) = self.raw.above(key, call).await?;
+        Ok((reply.locks, reply.error, region.end_key))
+    }
+
+    /// Returns everything that is stored of a key.
+    ///
+    /// # Errors
+    /// As all requests.
+    pub async fn versions(&self, key: &Bytes) -> Result<MvccInfo> {
+        let call = |mut stub: Stub, context| {
+            let request = MvccGetByKeyRequest { context, key: key.clone() };
+            async move { stub.mvcc_get_by_key(request).await }
+        };
+        let reply: MvccGetByKeyResponse = self.raw.one(&encoded(key), Repeat::Read, call).await?;
+        Ok(reply.info.unwrap_or_default())
+    }
+}

@@ -1,0 +1,509 @@
+//! The transactional client: snapshot reads, optimistic and pessimistic transactions, and the three ways to commit.
+//!
+//! ```text
+//!   begin ─ get, scan ─ put, delete, lock ─ commit: prewrite all ▶ commit the primary key ▶ commit the others
+//!                                            async: prewrite all; they commit at the largest answer
+//!                                            one phase: one request, if one region has all keys
+//!   a lock in the way ─▶ [resolve]: ask its primary key, then end the lock as that says
+//! ```
+//! **Never**: a transaction reported as failed that may commit later ([`Failed::Unknown`] is for that), a second commit
+//! under another timestamp.
+
+mod calls;
+mod resolve;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::proto::kvrpcpb::prewrite_request::PessimisticAction;
+use crate::proto::kvrpcpb::{
+    Assertion, KeyError, LockInfo, Mutation, Op, PessimisticLockKeyResultType, PessimisticLockRequest, PrewriteRequest,
+};
+use crate::types::Timestamp;
+
+use super::error::Error;
+use super::raw::RawClient;
+
+/// How a transaction commits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CommitBy {
+    /// In two phases.
+    #[default]
+    TwoPhase,
+    /// In one round of requests, decided by its locks.
+    Async,
+    /// In one request, if one region has all keys; else in one round.
+    OnePhase,
+}
+
+/// Settings of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TxnOptions {
+    /// Whether keys are locked as they are written.
+    pub pessimistic: bool,
+    /// How it commits.
+    pub commit_by: CommitBy,
+    /// How long it is considered to be alive without a heartbeat, in milliseconds.
+    pub ttl_ms: u64,
+    /// Whether a commit timestamp is asked for before the prewrite, so that it is later than all that came before.
+    pub causal: bool,
+    /// How far ahead the commit timestamp of an async commit may be; `None`: any distance.
+    pub commit_within: Option<Duration>,
+    /// How long it waits for the locks of others, in all.
+    pub patience: Duration,
+}
+
+impl Default for TxnOptions {
+    fn default() -> TxnOptions {
+        TxnOptions {
+            pessimistic: false,
+            commit_by: CommitBy::TwoPhase,
+            ttl_ms: 3000,
+            causal: true,
+            commit_within: None,
+            patience: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Why a transaction did not go on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failed {
+    /// It has not committed and never will.
+    #[error("aborted: {0}")]
+    Aborted(String),
+    /// It may have committed, may still do so, or never.
+    #[error("outcome unknown: {0}")]
+    Unknown(String),
+}
+
+/// The result of a step.
+pub type Done<T> = std::result::Result<T, Failed>;
+
+/// A client for transactions. Clones share its connections and routes.
+#[derive(Clone, Debug)]
+pub struct TxnClient {
+    raw: RawClient,
+    /// How many more requests are sent; a checker lets its clients die.
+    life: Option<Arc<AtomicU32>>,
+}
+
+impl TxnClient {
+    /// Creates a client over the routes and connections of `raw`.
+    pub fn new(raw: RawClient) -> TxnClient {
+        TxnClient { raw, life: None }
+    }
+
+    /// Returns a client that sends this many requests and then none.
+    #[must_use]
+    pub fn dying_after(&self, requests: u32) -> TxnClient {
+        TxnClient { raw: self.raw.clone(), life: Some(Arc::new(AtomicU32::new(requests))) }
+    }
+
+    /// Returns whether the client still sends requests.
+    fn live(&self) -> Result<(), Error> {
+        let Some(life) = &self.life else { return Ok(()) };
+        let left = life.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        left.map(drop).map_err(|_| Error::Unavailable("the client has died".into()))
+    }
+
+    /// Begins a transaction.
+    ///
+    /// # Errors
+    /// [`Failed::Aborted`] if there is no timestamp.
+    pub async fn begin(&self, options: TxnOptions) -> Done<Txn> {
+        let start = self.timestamp().await.map_err(aborted)?;
+        Ok(Txn {
+            client: self.clone(),
+            options,
+            start,
+            for_update: Timestamp(0),
+            primary: None,
+            writes: BTreeMap::new(),
+            locked: BTreeSet::new(),
+        })
+    }
+
+    async fn timestamp(&self) -> Result<Timestamp, Error> {
+        self.live()?;
+        self.raw.pd().tso(1).await
+    }
+
+    async fn pause(&self, tries: u32) {
+        let wait = Duration::from_millis(2 << tries.min(6));
+        self.raw.clock().sleep(wait).await;
+    }
+}
+
+fn aborted(error: Error) -> Failed {
+    match error {
+        Error::Unknown(why) | Error::Refused(why) | Error::Unavailable(why) => Failed::Aborted(why),
+    }
+}
+
+/// What a transaction does to a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Write {
+    Put(Bytes),
+    Insert(Bytes),
+    Delete,
+    Lock,
+}
+
+/// A transaction.
+#[derive(Debug)]
+pub struct Txn {
+    client: TxnClient,
+    options: TxnOptions,
+    start: Timestamp,
+    /// The latest timestamp at which it locked a key.
+    for_update: Timestamp,
+    primary: Option<Bytes>,
+    writes: BTreeMap<Bytes, Write>,
+    locked: BTreeSet<Bytes>,
+}
+
+impl Txn {
+    /// Returns the start timestamp: what the transaction sees.
+    pub fn start(&self) -> Timestamp {
+        self.start
+    }
+
+    /// Returns the value of a key at the transaction's start, or the one that it has set.
+    ///
+    /// # Errors
+    /// [`Failed::Aborted`].
+    pub async fn get(&self, key: &Bytes) -> Done<Option<Bytes>> {
+        match self.writes.get(key) {
+            Some(Write::Put(value) | Write::Insert(value)) => return Ok(Some(value.clone())),
+            Some(Write::Delete) => return Ok(None),
+            Some(Write::Lock) | None => {}
+        }
+        let mut waiting = Waiting::new(self);
+        loop {
+            let reply = self.client.get(key, self.start).await.map_err(aborted)?;
+            match reply.error.and_then(|error| error.locked) {
+                None if reply.not_found => return Ok(None),
+                None => return Ok(Some(reply.value)),
+                Some(lock) => waiting.behind(&[lock]).await?,
+            }
+        }
+    }
+
+    /// Returns the pairs in `[start, end)` at the transaction's start, at most `limit`. Its own writes are not seen.
+    ///
+    /// # Errors
+    /// [`Failed::Aborted`].
+    pub async fn scan(&self, start: &Bytes, end: &Bytes, limit: u32, reverse: bool) -> Done<Vec<(Bytes, Bytes)>> {
+        let mut waiting = Waiting::new(self);
+        loop {
+            let found = self.client.scan(start, end, limit, reverse, self.start).await.map_err(aborted)?;
+            let locks: Vec<LockInfo> =
+                found.iter().filter_map(|pair| pair.error.as_ref()?.locked.clone()).collect();
+            if locks.is_empty() {
+                return Ok(found.into_iter().map(|pair| (pair.key, pair.value)).collect());
+            }
+            waiting.behind(&locks).await?;
+        }
+    }
+
+    /// Sets a key.
+    pub fn put(&mut self, key: Bytes, value: Bytes) {
+        self.write(key, Write::Put(value));
+    }
+
+    /// Sets a key that must not exist; otherwise the commit fails.
+    pub fn insert(&mut self, key: Bytes, value: Bytes) {
+        self.write(key, Write::Insert(value));
+    }
+
+    /// Deletes a key.
+    pub fn delete(&mut self, key: Bytes) {
+        self.write(key, Write::Delete);
+    }
+
+    fn write(&mut self, key: Bytes, write: Write) {
+        self.primary.get_or_insert_with(|| key.clone());
+        self.writes.insert(key, write);
+    }
+
+    /// Locks a key, so that nobody else writes it until the end of this transaction. Returns its newest value, and the
+    /// timestamp at which that is its value.
+    ///
+    /// # Errors
+    /// [`Failed::Aborted`]: a deadlock, too long a wait, or the transaction was rolled back by others.
+    pub async fn lock(&mut self, key: &Bytes, force: bool) -> Done<(Timestamp, Option<Bytes>)> {
+        let primary = self.primary.get_or_insert_with(|| key.clone()).clone();
+        let mut waiting = Waiting::new(self);
+        loop {
+            let at = self.client.timestamp().await.map_err(aborted)?;
+            let request = PessimisticLockRequest {
+                mutations: vec![Mutation { op: Op::PessimisticLock as i32, key: key.clone(), ..Mutation::default() }],
+                primary_lock: primary.clone(),
+                start_version: self.start.0,
+                lock_ttl: self.options.ttl_ms,
+                for_update_ts: at.0,
+                is_first_lock: self.locked.is_empty(),
+                wait_timeout: 200,
+                return_values: true,
+                min_commit_ts: if self.options.causal { at.0 + 1 } else { 0 },
+                wake_up_mode: i32::from(force),
+                ..PessimisticLockRequest::default()
+            };
+            let reply = self.client.lock(request).await.map_err(aborted)?;
+            let Some(error) = reply.errors.into_iter().next() else {
+                let mut found = (at, None);
+                if let Some(result) = reply.results.into_iter().next() {
+                    if result.r#type() == PessimisticLockKeyResultType::LockResultLockedWithConflict {
+                        found.0 = Timestamp(result.locked_with_conflict_ts);
+                    }
+                    found.1 = result.existence.then_some(result.value);
+                } else if !reply.not_founds.first().copied().unwrap_or(true) {
+                    found.1 = reply.values.into_iter().next();
+                }
+                self.for_update = self.for_update.max(found.0);
+                self.locked.insert(key.clone());
+                self.writes.entry(key.clone()).or_insert(Write::Lock);
+                return Ok(found);
+            };
+            if let Some(lock) = error.locked {
+                waiting.behind(&[lock]).await?;
+            } else if error.conflict.is_some() {
+                // There is a newer version: lock at a later timestamp.
+                waiting.once().await?;
+            } else {
+                return Err(Failed::Aborted(describe(&error)));
+            }
+        }
+    }
+
+    fn mutations(&self) -> Vec<(Bytes, Mutation)> {
+        let mutation = |(key, write): (&Bytes, &Write)| {
+            let (op, value) = match write {
+                Write::Put(value) => (Op::Put, value.clone()),
+                Write::Insert(value) => (Op::Insert, value.clone()),
+                Write::Delete => (Op::Del, Bytes::new()),
+                Write::Lock => (Op::Lock, Bytes::new()),
+            };
+            let assertion = Assertion::None as i32;
+            (calls::encoded(key), Mutation { op: op as i32, key: key.clone(), value, assertion })
+        };
+        self.writes.iter().map(mutation).collect()
+    }
+
+    /// Commits. Returns the commit timestamp, 0 if nothing was written.
+    ///
+    /// # Errors
+    /// [`Failed`].
+    pub async fn commit(self) -> Done<Timestamp> {
+        let Some(primary) = self.primary.clone().filter(|_| !self.writes.is_empty()) else { return Ok(Timestamp(0)) };
+        match self.try_commit(&primary).await {
+            Ok(commit) => Ok(commit),
+            Err(Failed::Aborted(why)) => {
+                // It never committed; whether its locks go now or when others meet them does not matter.
+                drop(self.client.rollback(self.writes.keys().cloned().collect(), self.start).await);
+                Err(Failed::Aborted(why))
+            }
+            Err(Failed::Unknown(why)) if crate::mutant!("client.txn-unknown-as-failed") => Err(Failed::Aborted(why)),
+            Err(Failed::Unknown(why)) => match self.client.find_out(&primary, self.start).await {
+                Ok(Some(commit)) => Ok(commit),
+                Ok(None) => Err(Failed::Aborted(why)),
+                Err(_) => Err(Failed::Unknown(why)),
+            },
+        }
+    }
+
+    async fn try_commit(&self, primary: &Bytes) -> Done<Timestamp> {
+        let prewritten = self.prewrite(primary).await?;
+        let keys: Vec<Bytes> = self.writes.keys().cloned().collect();
+        let others: Vec<Bytes> = keys.iter().filter(|key| *key != primary).cloned().collect();
+        match prewritten {
+            Prewritten::Committed(commit) => return Ok(commit),
+            Prewritten::Decided(commit) => {
+                // All locks stand: it is committed, whoever ends them.
+                drop(self.client.commit(keys, self.start, commit).await);
+                return Ok(commit);
+            }
+            Prewritten::Locked => {}
+        }
+        if crate::mutant!("client.txn-secondary-first") && !others.is_empty() {
+            let commit = self.client.timestamp().await.map_err(aborted)?;
+            drop(self.client.commit(others.clone(), self.start, commit).await);
+        }
+        let mut waiting = Waiting::new(self);
+        let commit = loop {
+            let commit = self.client.timestamp().await.map_err(aborted)?;
+            let reply = self.client.commit(vec![primary.clone()], self.start, commit).await;
+            match reply.map_err(unknown)? {
+                None => break commit,
+                Some(error) if error.commit_ts_expired.is_some() => waiting.once().await?,
+                Some(error) => return Err(Failed::Aborted(describe(&error))),
+            }
+        };
+        if !others.is_empty() {
+            drop(self.client.commit(others, self.start, commit).await);
+        }
+        Ok(commit)
+    }
+
+    /// Prewrites all keys.
+    async fn prewrite(&self, primary: &Bytes) -> Done<Prewritten> {
+        let mut waiting = Waiting::new(self);
+        let mut one_phase = self.options.commit_by == CommitBy::OnePhase;
+        let by_async = self.options.commit_by != CommitBy::TwoPhase;
+        let min_commit_ts = match self.options.causal && by_async {
+            true => self.client.timestamp().await.map_err(aborted)?.0 + 1,
+            false => 0,
+        };
+        let max_commit_ts = match self.options.commit_within {
+            Some(within) if by_async => {
+                let now = self.client.timestamp().await.map_err(aborted)?;
+                Timestamp::new(now.physical_ms() + within.as_millis() as u64, 0).0
+            }
+            _ => 0,
+        };
+        let template = PrewriteRequest {
+            primary_lock: primary.clone(),
+            start_version: self.start.0,
+            lock_ttl: self.options.ttl_ms,
+            txn_size: self.writes.len() as u64,
+            for_update_ts: self.for_update.0,
+            min_commit_ts,
+            use_async_commit: by_async,
+            max_commit_ts,
+            ..PrewriteRequest::default()
+        };
+        loop {
+            let replies = if one_phase {
+                match self.client.prewrite_at_once(self.fill(&template, self.mutations(), true)).await {
+                    Ok(reply) if reply.errors.iter().any(|error| error.abort.contains("outside region")) => {
+                        one_phase = false;
+                        continue;
+                    }
+                    reply => reply.map(|reply| vec![reply]),
+                }
+            } else {
+                let fill = |mutations| self.fill(&template, mutations, false);
+                self.client.prewrite(self.mutations(), &fill).await
+            };
+            let replies = replies.map_err(|error| if by_async { unknown(error) } else { aborted(error) })?;
+            let errors: Vec<KeyError> = replies.iter().flat_map(|reply| reply.errors.iter().cloned()).collect();
+            let locks: Vec<LockInfo> = errors.iter().filter_map(|error| error.locked.clone()).collect();
+            if let Some(error) = errors.iter().find(|error| error.locked.is_none()) {
+                // A late lock request may still complete a pessimistic transaction whose locks decide it.
+                let revives = by_async && self.options.pessimistic;
+                let why = describe(error);
+                return Err(if revives { Failed::Unknown(why) } else { Failed::Aborted(why) });
+            }
+            if locks.is_empty() {
+                if let Some(at) = replies.iter().map(|reply| reply.one_pc_commit_ts).find(|at| *at != 0 && one_phase) {
+                    return Ok(Prewritten::Committed(Timestamp(at)));
+                }
+                let decided = by_async && replies.iter().all(|reply| reply.min_commit_ts != 0);
+                let largest = replies.iter().map(|reply| reply.min_commit_ts).max().unwrap_or_default();
+                return Ok(if decided { Prewritten::Decided(Timestamp(largest)) } else { Prewritten::Locked });
+            }
+            waiting.behind(&locks).await.map_err(|failed| match failed {
+                Failed::Aborted(why) if by_async => Failed::Unknown(why),
+                failed => failed,
+            })?;
+        }
+    }
+
+    /// Returns the request for some of the keys.
+    fn fill(&self, template: &PrewriteRequest, mutations: Vec<(Bytes, Mutation)>, one_phase: bool) -> PrewriteRequest {
+        let mutations: Vec<Mutation> = mutations.into_iter().map(|(_, mutation)| mutation).collect();
+        let action = |mutation: &Mutation| match self.locked.contains(&mutation.key) {
+            true => PessimisticAction::DoPessimisticCheck as i32,
+            false => PessimisticAction::SkipPessimisticCheck as i32,
+        };
+        let pessimistic = self.for_update.0 != 0;
+        let has_primary = mutations.iter().any(|mutation| mutation.key == template.primary_lock);
+        let secondaries = self.writes.keys().filter(|key| **key != template.primary_lock).cloned().collect();
+        PrewriteRequest {
+            pessimistic_actions: if pessimistic { mutations.iter().map(action).collect() } else { Vec::new() },
+            secondaries: if has_primary && template.use_async_commit { secondaries } else { Vec::new() },
+            mutations,
+            try_one_pc: one_phase,
+            ..template.clone()
+        }
+    }
+
+    /// Ends the transaction without a commit.
+    pub async fn rollback(self) {
+        drop(self.client.rollback(self.writes.keys().cloned().collect(), self.start).await);
+    }
+}
+
+/// What a prewrite came to.
+enum Prewritten {
+    /// It has committed.
+    Committed(Timestamp),
+    /// All locks stand, so it commits at this timestamp.
+    Decided(Timestamp),
+    /// All locks stand; the primary key decides.
+    Locked,
+}
+
+/// Waits for the locks of others.
+struct Waiting {
+    client: TxnClient,
+    reader: Timestamp,
+    tries: u32,
+    until: crate::rt::clock::Instant,
+}
+
+impl Waiting {
+    fn new(txn: &Txn) -> Waiting {
+        let until = txn.client.raw.clock().now().plus(txn.options.patience);
+        Waiting { client: txn.client.clone(), reader: txn.start, tries: 0, until }
+    }
+
+    /// Waits a moment.
+    async fn once(&mut self) -> Done<()> {
+        if self.client.raw.clock().now() >= self.until {
+            return Err(Failed::Aborted("the locks and versions of others were in the way for too long".into()));
+        }
+        self.client.pause(self.tries).await;
+        self.tries += 1;
+        Ok(())
+    }
+
+    /// Ends these locks if their transactions are decided, or waits a moment.
+    async fn behind(&mut self, locks: &[LockInfo]) -> Done<()> {
+        let mut all = true;
+        for lock in locks {
+            all &= self.client.resolve(lock, self.reader).await.map_err(aborted)?;
+        }
+        if all { Ok(()) } else { self.once().await }
+    }
+}
+
+fn unknown(error: Error) -> Failed {
+    match error {
+        Error::Unknown(why) => Failed::Unknown(why),
+        // The primary key was not committed, but it may be locked: nobody but this client commits it.
+        Error::Refused(why) | Error::Unavailable(why) => Failed::Unknown(why),
+    }
+}
+
+/// Returns a key error as a sentence.
+fn describe(error: &KeyError) -> String {
+    if let Some(one) = &error.conflict {
+        return format!("a transaction that began at {} has written a key since", one.conflict_ts);
+    }
+    if error.already_exist.is_some() {
+        return "a key to be inserted exists".into();
+    }
+    if error.deadlock.is_some() {
+        return "transactions wait for each other".into();
+    }
+    if error.txn_lock_not_found.is_some() {
+        return "the transaction was rolled back by others".into();
+    }
+    format!("{} {}", error.abort, error.retryable).trim().to_owned()
+}

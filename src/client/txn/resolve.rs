@@ -1,0 +1,90 @@
+//! Locks in the way: what became of their transactions, and their end.
+
+use bytes::Bytes;
+
+use crate::client::error::{Error, Result};
+use crate::proto::kvrpcpb::{CheckTxnStatusRequest, LockInfo};
+use crate::types::Timestamp;
+
+use super::TxnClient;
+
+/// What became of a transaction: its commit timestamp, or `None` if it was rolled back.
+type Fate = Option<Timestamp>;
+
+impl TxnClient {
+    /// Ends a lock if its transaction is decided or its client seems to be dead. Returns whether it is gone.
+    ///
+    /// # Errors
+    /// As all requests.
+    pub async fn resolve(&self, lock: &LockInfo, reader: Timestamp) -> Result<bool> {
+        let now = self.timestamp().await?;
+        let start = Timestamp(lock.lock_version);
+        let Some(fate) = self.fate(&lock.primary_lock, start, reader, now).await? else { return Ok(false) };
+        self.end_lock(&lock.key, start, fate.unwrap_or_default()).await?;
+        Ok(true)
+    }
+
+    /// Decides this client's own transaction, of which it does not know whether it has committed.
+    ///
+    /// # Errors
+    /// As all requests.
+    pub(super) async fn find_out(&self, primary: &Bytes, start: Timestamp) -> Result<Fate> {
+        match self.fate(primary, start, Timestamp(0), Timestamp::MAX).await? {
+            Some(fate) => Ok(fate),
+            None => Err(Error::Unknown("the transaction is not decided".into())),
+        }
+    }
+
+    /// Asks a transaction's primary key for its fate at the time `now`; `None` while it lives.
+    async fn fate(&self, primary: &Bytes, start: Timestamp, caller: Timestamp, now: Timestamp) -> Result<Option<Fate>> {
+        let mut sync = false;
+        loop {
+            let request = CheckTxnStatusRequest {
+                primary_key: primary.clone(),
+                lock_ts: start.0,
+                caller_start_ts: caller.0,
+                current_ts: now.0,
+                rollback_if_not_exist: true,
+                force_sync_commit: sync,
+                verify_is_primary: true,
+                ..CheckTxnStatusRequest::default()
+            };
+            let reply = self.status(request).await?;
+            if reply.error.is_some() {
+                return Ok(None);
+            }
+            if reply.lock_ttl == 0 {
+                return Ok(Some((reply.commit_version != 0).then_some(Timestamp(reply.commit_version))));
+            }
+            let Some(lock) = reply.lock_info.filter(|lock| lock.use_async_commit && !sync) else { return Ok(None) };
+            let dies_at = start.physical_ms().saturating_add(lock.lock_ttl);
+            if dies_at >= now.physical_ms() {
+                return Ok(None);
+            }
+            // Its locks decide.
+            let mut commit = Timestamp(lock.min_commit_ts);
+            let mut undecided = false;
+            for (asked, found) in self.secondaries(lock.secondaries.clone(), start).await? {
+                if found.commit_ts != 0 {
+                    return Ok(Some(Some(Timestamp(found.commit_ts))));
+                }
+                if found.locks.len() < asked {
+                    return Ok(Some(None));
+                }
+                // A lock of two phases among them: the request fell back, the primary key decides.
+                undecided |= found.locks.iter().any(|lock| !lock.use_async_commit);
+                commit = found.locks.iter().fold(commit, |most, lock| most.max(Timestamp(lock.min_commit_ts)));
+            }
+            if !undecided {
+                return self.decide(primary, start, commit).await.map(Some);
+            }
+            sync = true;
+        }
+    }
+
+    /// Commits the primary key of an async commit all of whose locks stand.
+    async fn decide(&self, primary: &Bytes, start: Timestamp, commit: Timestamp) -> Result<Fate> {
+        self.end_lock(primary, start, commit).await?;
+        Ok(Some(commit))
+    }
+}
