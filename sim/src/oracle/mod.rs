@@ -26,6 +26,7 @@
 //! | `durability` | acknowledged writes survive | [`durability`] | the clients' history and a final read of all keys |
 //! | `scan` | a scan shows each region at one moment | [`scan`] | the clients' history |
 //! | `ttl` | values expire on time and not earlier | [`ttl`] | the clients' history and the wall clocks |
+//! | `transactions` | snapshot isolation, atomicity, real time | [`txn`] | the clients' transactions and the records at the end |
 //! | `bounds` | the log's files stay bounded, and an idle store holds nothing pending | [`bounds`] | the disks, the stores' statistics |
 //! | `sizes` | the placement driver learns the regions' sizes | [`sizes`] | the nodes' images, PD's responses, in every eighth seed |
 //! | `sleep` | regions without requests sleep with equal replicas, and wake when a node dies | [`sleep`] | probe events, the scenario |
@@ -64,6 +65,7 @@ pub mod state;
 pub mod strays;
 pub mod tso;
 pub mod ttl;
+pub mod txn;
 
 use std::fmt;
 

@@ -26,6 +26,8 @@ pub struct Rooms {
     pub reserve_bytes: u64,
     /// By node with little space: since when (true ns) it is judged.
     since: BTreeMap<u64, u64>,
+    /// By node: when it was last seen with enough space, ns (true time).
+    enough: BTreeMap<u64, u64>,
     /// By node with very little space, while all others are healthy: since when (true ns) its leaders are judged.
     drained_since: BTreeMap<u64, u64>,
     /// The nodes that have had less than one reserve left, and not room for three since: a store frees its reserve,
@@ -94,6 +96,9 @@ impl Rooms {
             }
             Event::Note { store, what: "tick", .. } => {
                 let left = available();
+                if left >= 2 * self.reserve_bytes {
+                    self.enough.insert(node, now_ns);
+                }
                 if left < self.reserve_bytes {
                     self.full.insert(node);
                 } else if left >= 3 * self.reserve_bytes {
@@ -111,6 +116,8 @@ impl Rooms {
             }
             Event::Note { store, what: "adds-data", a: group, .. } => {
                 let Some(since_ns) = self.since.get(&node) else { return Ok(()) };
+                // Its own files make the space come and go.
+                let since_ns = *since_ns.max(self.enough.get(&node).unwrap_or(&0));
                 if now_ns < since_ns + NOTICE_NS || available() >= 2 * self.reserve_bytes {
                     return Ok(());
                 }

@@ -113,6 +113,9 @@ pub struct Workload {
     /// The smallest page size, in rows, that such a query requests.
     #[serde(default = "query_page_rows_min")]
     pub query_page_rows_min: u64,
+    /// Mean interval at which each of some more clients runs a transaction, ms; 0: never.
+    #[serde(default)]
+    pub txn_ms: u64,
     /// Whether every other client reads from any peer of a region.
     #[serde(default)]
     pub replica_reads: bool,

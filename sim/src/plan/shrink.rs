@@ -168,6 +168,9 @@ impl Work<'_> {
         candidate.workload.families_ms = 0;
         self.try_plan(candidate);
         let mut candidate = self.best.clone();
+        candidate.workload.txn_ms = 0;
+        self.try_plan(candidate);
+        let mut candidate = self.best.clone();
         candidate.knobs.buggify = 0;
         self.try_plan(candidate);
         // Removes each kind of operation on its own.

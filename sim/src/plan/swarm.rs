@@ -190,6 +190,7 @@ fn workload(rng: &mut Rng, keys: u32) -> Workload {
     let (query_ms, query_page_rows_min) =
         if queries.chance(P_MANY_QUERIES) { (query_ms, 1) } else { (query_ms * 5, QUERY_PAGE_ROWS) };
     let mut families = Rng::fork(rng.clone().next_u64(), "families");
+    let mut transactions = Rng::fork(rng.clone().next_u64(), "transactions");
     let mut near = Rng::fork(rng.clone().next_u64(), "near");
     let mut weight = |p: f64, low: u64, high: u64| if rng.chance(p) { rng.between(low, high) as u32 } else { 0 };
     let mix = Mix {
@@ -221,6 +222,7 @@ fn workload(rng: &mut Rng, keys: u32) -> Workload {
         families_ms: if families.chance(0.3) { families.between(50, 500) } else { 0 },
         query_ms,
         query_page_rows_min,
+        txn_ms: if transactions.chance(0.5) { transactions.between(20, 250) } else { 0 },
         replica_reads: near.chance(0.4),
         wander_ops: 0,
         hot_per_s: 0,

@@ -15,3 +15,4 @@ pub mod history;
 pub mod insider;
 pub mod query;
 pub mod raw;
+pub mod txn;

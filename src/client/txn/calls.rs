@@ -68,33 +68,28 @@ impl TxnClient {
         reverse: bool,
         at: Timestamp,
     ) -> Result<Vec<KvPair>> {
-        let (mut pairs, mut low, mut high) = (Vec::new(), start.clone(), end.clone());
+        let (from, to) = (encoded(start), encoded(end));
+        let (mut pairs, mut low, mut high) = (Vec::new(), from.clone(), to.clone());
         while low < high && (pairs.len() as u32) < limit {
             self.live()?;
             let left = limit - pairs.len() as u32;
             let call = |mut stub: Stub, context, region: &Region| {
-                // The part of the range that is in this region.
-                let plain = |border: &Bytes| txn_key::decode(border).unwrap_or_default();
-                let mut part = (low.clone(), high.clone());
-                if !region.start_key.is_empty() {
-                    part.0 = part.0.max(plain(&region.start_key));
-                }
-                if !region.end_key.is_empty() && encoded(&part.1) > region.end_key {
-                    part.1 = plain(&region.end_key);
-                }
-                let (start_key, end_key) = if reverse { (part.1, part.0) } else { part };
+                // A bound that is not given is the region's: that need not be the encoded form of any key.
+                let lower = if from > region.start_key { start.clone() } else { Bytes::new() };
+                let ends_here = region.end_key.is_empty() || to <= region.end_key;
+                let upper = if ends_here { end.clone() } else { Bytes::new() };
+                let (start_key, end_key) = if reverse { (upper, lower) } else { (lower, upper) };
                 let request =
                     ScanRequest { context, start_key, end_key, limit: left, version: at.0, reverse, ..Default::default() };
                 async move { stub.kv_scan(request).await }
             };
-            let (reply, region): (ScanResponse, _) = if reverse {
-                self.raw.below(&encoded(&high), call).await?
-            } else {
-                self.raw.above(&encoded(&low), call).await?
-            };
+            let (reply, region): (ScanResponse, _) =
+                if reverse { self.raw.below(&high, call).await? } else { self.raw.above(&low, call).await? };
             pairs.extend(reply.pairs);
-            let border = if reverse { &region.start_key } else { &region.end_key };
-            let Some(border) = (!border.is_empty()).then(|| txn_key::decode(border).unwrap_or_default()) else { break };
+            let border = if reverse { region.start_key } else { region.end_key };
+            if border.is_empty() {
+                break;
+            }
             if reverse { high = border } else { low = border }
         }
         Ok(pairs)

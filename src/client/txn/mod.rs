@@ -359,6 +359,9 @@ impl Txn {
             true => self.client.timestamp().await.map_err(aborted)?.0 + 1,
             false => 0,
         };
+        // Above every version that it has locked.
+        let above = if self.for_update.0 == 0 { 0 } else { self.for_update.0 + 1 };
+        let min_commit_ts = u64::max(min_commit_ts, if self.options.causal { above } else { 0 });
         let max_commit_ts = match self.options.commit_within {
             Some(within) if by_async => {
                 let now = self.client.timestamp().await.map_err(aborted)?;

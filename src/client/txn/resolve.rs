@@ -24,6 +24,19 @@ impl TxnClient {
         Ok(true)
     }
 
+    /// Ends the lock of a transaction whose client is known to be dead, however long the lock would last. Returns whether it
+    /// is gone.
+    ///
+    /// # Errors
+    /// As all requests.
+    pub async fn end(&self, lock: &LockInfo) -> Result<bool> {
+        let start = Timestamp(lock.lock_version);
+        let fate = self.fate(&lock.primary_lock, start, Timestamp(0), Timestamp::MAX).await?;
+        let Some(fate) = fate else { return Ok(false) };
+        self.end_lock(&lock.key, start, fate.unwrap_or_default()).await?;
+        Ok(true)
+    }
+
     /// Decides this client's own transaction, of which it does not know whether it has committed.
     ///
     /// # Errors

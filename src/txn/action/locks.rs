@@ -63,7 +63,7 @@ pub fn secondaries(
             Fate::Committed(commit, _) => reply.commit_ts = commit.0,
             Fate::RolledBack => {}
             Fate::Unknown(_) if crate::mutant!("txn.secondary-leaves-nothing") => {}
-            Fate::Unknown(_) => writes.rollback(reader, &key, start, (false, true), foreign)?,
+            Fate::Unknown(_) => writes.rollback(reader, &key, start, (true, true), foreign)?,
         }
         // One key decides them all.
         reply.locks.clear();

@@ -67,8 +67,8 @@ fn one(reader: &Reader<'_>, fates: &Fates, key: &Key, writes: &mut Writes) -> Re
     match fate {
         None => Ok(()),
         Some(Timestamp(0)) => Ok(rollback::end_lock(reader, key, &lock, writes)?),
-        Some(commit) if commit < lock.min_commit => Err(error::commit_ts_expired(&key.plain, &lock, commit).into()),
         Some(commit) => {
+            settle::check_commit_ts(key, &lock, commit)?;
             writes.commit(key, &lock, commit);
             Ok(())
         }

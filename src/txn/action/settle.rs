@@ -1,5 +1,6 @@
 //! Commit: the second phase. The primary key's commit decides the transaction, the others follow.
 
+use crate::codec::lock::Lock;
 use crate::mvcc::{Fate, Reader};
 use crate::proto::kvrpcpb::{CommitRequest, CommitResponse, KeyError};
 use crate::types::{Result, Timestamp};
@@ -36,6 +37,25 @@ fn check_form(start: Timestamp, commit: Timestamp, request: &CommitRequest) -> R
     Ok(())
 }
 
+/// Checks that a transaction may commit at a timestamp. A lock that was taken by force at the commit timestamp of another
+/// transaction is committed above it: at that timestamp the other one's record would be lost.
+///
+/// # Errors
+/// The reply's error.
+pub(super) fn check_commit_ts(key: &Key, lock: &Lock, commit: Timestamp) -> Result<(), Failure> {
+    let above = if lock.for_update.0 == 0 || crate::mutant!("txn.commit-at-for-update") {
+        Timestamp(0)
+    } else {
+        lock.for_update.next()
+    };
+    let least = lock.min_commit.max(above);
+    if commit < least && !crate::mutant!("txn.commit-ignores-min-commit") {
+        let lock = Lock { min_commit: least, ..lock.clone() };
+        return Err(error::commit_ts_expired(&key.plain, &lock, commit).into());
+    }
+    Ok(())
+}
+
 /// Commits one key of a transaction.
 ///
 /// # Errors
@@ -48,9 +68,7 @@ pub(super) fn one(
     writes: &mut Writes,
 ) -> Result<(), Failure> {
     if let Some(lock) = reader.lock(&key.encoded)?.filter(|lock| lock.start == start) {
-        if commit < lock.min_commit && !crate::mutant!("txn.commit-ignores-min-commit") {
-            return Err(error::commit_ts_expired(&key.plain, &lock, commit).into());
-        }
+        check_commit_ts(key, &lock, commit)?;
         writes.commit(key, &lock, commit);
         return Ok(());
     }

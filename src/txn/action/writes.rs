@@ -130,8 +130,9 @@ impl Writes {
         self.unlock(key, lock);
     }
 
-    /// Writes the rollback of the transaction that began at `start`, which had a lock or has none now. `protected` says
-    /// whether it must last: others may rely on it. `foreign` is the lock of another transaction that stays.
+    /// Writes the rollback of the transaction that began at `start`. `protected` says whether it must last: others may
+    /// rely on it. An unprotected one below is dropped if this one is unprotected, or `drops`. `foreign` is the lock of
+    /// another transaction that stays.
     ///
     /// # Errors
     /// As [`Reader::lock`].
@@ -140,7 +141,7 @@ impl Writes {
         reader: &Reader<'_>,
         key: &Key,
         start: Timestamp,
-        (had_lock, protected): (bool, bool),
+        (drops, protected): (bool, bool),
         foreign: Option<Lock>,
     ) -> Result<()> {
         if crate::mutant!("txn.rollback-no-trace") {
@@ -155,8 +156,7 @@ impl Writes {
                 }
                 return Ok(());
             }
-            // As in TiKV, one that comes before its transaction's lock leaves those below as they are.
-            Some((commit, record)) if commit < start && (had_lock || !protected) => {
+            Some((commit, record)) if commit < start && (drops || !protected) => {
                 let drops = record.may_collapse() || crate::mutant!("txn.rollback-collapses-protected");
                 if drops && record.kind == RecordKind::Rollback {
                     self.forget_record(key, commit);

@@ -12,6 +12,7 @@
 mod hot;
 mod settings;
 mod sleep;
+mod txn;
 mod verdict;
 
 use std::collections::BTreeMap;
@@ -152,6 +153,7 @@ impl Run {
             let asker = bad_requests::BadRequests(self.insider(&machine));
             tasks.push(machine.spawn(asker.run(end_ns)));
         }
+        tasks.extend(self.spawn_transactions(others + 5, end_ns));
         let answered = Arc::<AtomicU64>::default();
         let mut asked = None;
         if self.plan.workload.query_ms > 0 {
@@ -209,6 +211,7 @@ impl Run {
         self.sleep(&admin).await?;
         self.every_kind(&admin).await?;
         let finally = self.read_all(&admin).await?;
+        self.transactions(&admin).await?;
         self.settings(&admin).await?;
         self.converge(&admin).await?;
         self.sizes(&admin).await?;
@@ -666,6 +669,7 @@ impl Run {
         let mut put = |name: &str, value: u64| {
             self.stats.insert(name.into(), value);
         };
+        put("transactions", self.ledger.transactions.lock().expect("nothing panics while holding it").len() as u64);
         put("ops", ops as u64);
         put("ops_unknown", unknown as u64);
         put("ops_served", served as u64);

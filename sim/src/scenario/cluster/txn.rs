@@ -1,0 +1,82 @@
+//! Transactions of a run: the clients, and the judgement at its end.
+
+use armilla::rt::task::JoinHandle;
+use bytes::Bytes;
+
+use super::{Run, SECOND, Verdict};
+use crate::oracle::{Violation, liveness, txn as oracle};
+use crate::workload::client::Client;
+use crate::workload::txn::{self, Outcome, TTL_MS_MAX, TxnWorker};
+
+impl Run {
+    /// Starts the clients that run transactions, on machines from `first` on.
+    pub(super) fn spawn_transactions(&self, first: u32, end_ns: u64) -> Vec<JoinHandle<()>> {
+        if self.plan.workload.txn_ms == 0 {
+            return Vec::new();
+        }
+        let worker = |number: u32| {
+            let machine = self.cluster.client_machine(number);
+            let client = self.client(number, &machine);
+            let worker = TxnWorker::new(number, &client, &self.world, &self.plan, &self.ledger.transactions);
+            machine.spawn(worker.run(end_ns))
+        };
+        (first..first + txn::CLIENTS).map(worker).collect()
+    }
+
+    /// Ends the locks that dead clients left, and judges all transactions by what is stored.
+    pub(super) async fn transactions(&mut self, admin: &Client) -> Verdict {
+        if self.plan.workload.txn_ms == 0 {
+            return Ok(());
+        }
+        let client = txn::over(admin);
+        let until = self.now() + liveness::bound_ns(&self.plan) + TTL_MS_MAX * 1_000_000;
+        loop {
+            let why = match left_over(&client).await {
+                Ok(None) => break,
+                Ok(Some(lock)) => lock,
+                Err(error) => error,
+            };
+            if self.now() >= until {
+                let what = format!("the locks of dead clients are not ended: {why}");
+                return Err(Violation::new("liveness", self.now(), 0, what));
+            }
+            self.guard(self.now() + SECOND / 5).await?;
+        }
+        let mut dump = Vec::new();
+        for key in txn::all_keys(&self.plan) {
+            let info = loop {
+                match client.versions(&key).await {
+                    Ok(info) => break info,
+                    Err(error) if self.now() >= until => {
+                        let what = format!("the versions of a key cannot be read: {error}");
+                        return Err(Violation::new("liveness", self.now(), 0, what));
+                    }
+                    Err(_) => self.guard(self.now() + SECOND / 5).await?,
+                }
+            };
+            dump.push((key, info));
+        }
+        let records = self.ledger.transactions.lock().expect("nothing panics while holding it").clone();
+        let committed = records.iter().filter(|record| matches!(record.outcome, Outcome::Committed(at) if at.0 != 0));
+        self.stats.insert("transactions_committed".into(), committed.count() as u64);
+        oracle::check(&records, &dump, self.now())
+    }
+}
+
+/// Ends the locks whose transactions are decided or whose clients are dead. Returns the description of a lock, if there
+/// was one.
+async fn left_over(client: &armilla::client::TxnClient) -> Result<Option<String>, String> {
+    let (mut from, mut found) = (Bytes::new(), None);
+    loop {
+        let (locks, error, end) = client.locks_from(&from).await.map_err(|error| error.to_string())?;
+        for lock in error.and_then(|error| error.locked).into_iter().chain(locks) {
+            let gone = client.end(&lock).await.map_err(|error| error.to_string())?;
+            let state = if gone { "ended" } else { "not ended" };
+            found = Some(format!("{state}: {lock:?}"));
+        }
+        if end.is_empty() {
+            return Ok(found);
+        }
+        from = end;
+    }
+}
