@@ -1,7 +1,8 @@
 //! Tests of unmodified third-party TiKV clients against three real processes.
 //!
-//! **Goal**: every raw call that each of them offers works over several regions, and after the leader's process is
-//! killed. **Method**: PyPI's `tikv-client` and `tikv-python` run scripts (`tests/compat/*.py`) that compare every
+//! **Goal**: every raw call that each of them offers, and the transactions of PyPI's `tikv-client`, work over several
+//! regions, and after the leader's process is killed. **Method**: PyPI's `tikv-client` and `tikv-python` run scripts
+//! (`tests/compat/*.py`) that compare every
 //! result with a model and request faults from this test; crates.io's `tikv-client` is called from here, call by call.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests of the real world")]
 
@@ -76,6 +77,11 @@ fn script(name: &str) {
 #[test]
 fn pypi_tikv_client() {
     script("tikv_client_raw.py");
+}
+
+#[test]
+fn pypi_tikv_client_transactions() {
+    script("tikv_client_txn.py");
 }
 
 #[test]

@@ -56,7 +56,7 @@ impl Peers {
     }
 }
 
-/// A real TiKV store that lets keys expire; ended when dropped.
+/// A real TiKV store; ended when dropped.
 struct Tikv {
     process: Child,
     pd: String,
@@ -64,7 +64,8 @@ struct Tikv {
 }
 
 impl Tikv {
-    fn start(peers: &Peers) -> Tikv {
+    /// Starts a store for raw keys that expire, or for transactions: TiKV cannot do both.
+    fn start(peers: &Peers, raw: bool) -> Tikv {
         let data = tempfile::tempdir().expect("a temporary folder");
         // Two ports for PD, and two for the store.
         let free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
@@ -75,7 +76,8 @@ impl Tikv {
         let log = std::fs::File::create(data.path().join("run.log")).expect("a file");
         let process = Command::new(peers.tools.join("run-tikv"))
             .arg(data.path())
-            .args([&port.to_string(), "1", "--ttl"])
+            .args([&port.to_string(), "1"])
+            .args(raw.then_some("--ttl"))
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a file"))
             .stderr(log)
@@ -118,7 +120,7 @@ fn answers_are_those_of_tikv() {
     };
     // Its port is in use before TiKV's ports are chosen.
     let mut cluster = Cluster::start(1, &[]);
-    let tikv = Tikv::start(&peers);
+    let tikv = Tikv::start(&peers, true);
     wait_until("TiKV serves", || diff(&peers, &tikv, cluster.addr(0), "1", &["raw", "--steps", "1"]).code == Some(0));
     let seeds = std::env::var("ARMILLA_PEERS_SEEDS").unwrap_or_else(|_| "40".into());
     let seeds = format!("1-{seeds}");
@@ -138,6 +140,51 @@ fn answers_are_those_of_tikv() {
     let reached = finished.text.lines().find(|line| line.starts_with("reached: ")).expect("a line of what was reached");
     for kind in ["'split'", "'merge'", "epoch_not_match", "key_not_in_region"] {
         assert!(reached.contains(kind), "no {kind}: {reached}");
+    }
+    cluster.assert_alive();
+}
+
+/// Runs a Python script, which must succeed.
+fn script(peers: &Peers, path: &Path, args: &[&str]) -> String {
+    let mut command = Command::new(&peers.python);
+    command.arg(path).args(args);
+    let finished = run(command, Duration::from_secs(1800));
+    assert_eq!(finished.code, Some(0), "{}:\n{}", path.display(), finished.text);
+    finished.text
+}
+
+/// Returns the configuration of a cluster that takes the tools' timestamps, which are ahead of PD's.
+fn with_future_timestamps() -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().expect("a file");
+    std::io::Write::write_all(&mut file, b"[txn]\nrefuse_future_timestamps = false\n").expect("a write");
+    file
+}
+
+/// **Goal**: transactional requests are answered as the decision tables say, and as real TiKV answers them. **Method**:
+/// `rows.py` sends every row of the tables to Armilla; `txn_diff.py` sends seeded requests to both.
+#[test]
+fn transactions_are_those_of_tikv() {
+    let peers = match Peers::find() {
+        Ok(peers) => peers,
+        Err(why) => return println!("skipped: real TiKV is not here ({why})"),
+    };
+    let config = with_future_timestamps();
+    let mut cluster = Cluster::start(1, &["--config", config.path().to_str().expect("UTF-8")]);
+    let rows = script(&peers, &peers.tools.join("rows.py"), &["--pd", cluster.addr(0)]);
+    println!("{}", rows.lines().last().unwrap_or_default());
+    assert!(rows.contains("rows passed"), "{rows}");
+    let tikv = Tikv::start(&peers, false);
+    let ready = |peers: &Peers| {
+        diff(peers, &tikv, cluster.addr(0), "1", &["txn", "--steps", "1", "--mvcc", "none"]).code == Some(0)
+    };
+    wait_until("TiKV serves", || ready(&peers));
+    let seeds = std::env::var("ARMILLA_PEERS_SEEDS").unwrap_or_else(|_| "40".into());
+    let tools = peers.tools.to_str().expect("UTF-8");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/txn_diff.py");
+    for keys in ["4", "8", "16"] {
+        let args = ["--tools", tools, "--a", &tikv.pd, "--b", cluster.addr(0), "--keys", keys, "--seeds"];
+        let text = script(&peers, &path, &[&args[..], &[&format!("1-{seeds}")]].concat());
+        println!("{keys} keys: {}", text.lines().last().unwrap_or_default());
     }
     cluster.assert_alive();
 }

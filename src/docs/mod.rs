@@ -82,3 +82,6 @@ pub mod large_values_in_blob_files {}
 
 #[doc = include_str!("sleeping-regions.md")]
 pub mod sleeping_regions {}
+
+#[doc = include_str!("transactions.md")]
+pub mod transactions {}

@@ -116,18 +116,18 @@ pub(super) use tikv_calls;
 
 /// Calls of `tikvpb.Tikv` that are not implemented, and what a client that needs one should do.
 pub(super) const UNBUILT: &[(&str, Instead)] = {
-    use Instead::{Protocol, RawKeys};
+    use Instead::{Protocol, Transactions};
     &[
-        ("KvImport", RawKeys),
-        ("KvGC", RawKeys),
-        ("KvDeleteRange", RawKeys),
-        ("KvPrepareFlashbackToVersion", RawKeys),
-        ("KvFlashbackToVersion", RawKeys),
-        ("KvFlush", RawKeys),
-        ("KvBufferBatchGet", RawKeys),
-        ("MvccGetByStartTs", RawKeys),
-        ("Coprocessor", RawKeys),
-        ("CoprocessorStream", RawKeys),
+        ("KvImport", Transactions),
+        ("KvGC", Transactions),
+        ("KvDeleteRange", Transactions),
+        ("KvPrepareFlashbackToVersion", Transactions),
+        ("KvFlashbackToVersion", Transactions),
+        ("KvFlush", Transactions),
+        ("KvBufferBatchGet", Transactions),
+        ("MvccGetByStartTs", Transactions),
+        ("Coprocessor", Transactions),
+        ("CoprocessorStream", Transactions),
         ("BatchCoprocessor", Protocol),
         ("UnsafeDestroyRange", Protocol),
         ("RegisterLockObserver", Protocol),
@@ -150,8 +150,8 @@ pub(super) const UNBUILT: &[(&str, Instead)] = {
 /// What the client of a call that is not implemented should do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Instead {
-    /// Use a client for raw keys: the call belongs to transactions.
-    RawKeys,
+    /// Do without the call, as clients of transactions can.
+    Transactions,
     /// Do without the call; docs/protocol.md says more.
     Protocol,
 }

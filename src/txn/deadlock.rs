@@ -14,19 +14,34 @@ use crate::types::Timestamp;
 /// Transactions that wait: for whom, and for which key.
 #[derive(Debug, Default)]
 pub(super) struct Graph {
-    edges: BTreeMap<Timestamp, BTreeMap<(Timestamp, Bytes), usize>>,
+    edges: BTreeMap<Timestamp, BTreeMap<(Timestamp, Bytes), Edge>>,
+}
+
+/// What is known of an edge.
+#[derive(Debug, Default)]
+struct Edge {
+    /// How many requests wait.
+    count: usize,
+    /// The tag of the newest request, which its client knows it by.
+    tag: Bytes,
 }
 
 impl Graph {
-    /// Adds that one transaction waits for another's lock on a key, unless that closes a circle.
+    /// Adds that one transaction waits for another's lock on a key, unless that closes a circle. `tag` is the request's.
     ///
     /// # Errors
     /// The circle, as the reply says it; the new edge is last.
-    pub(super) fn wait(&mut self, waiter: Timestamp, holder: Timestamp, key: &Bytes) -> Result<(), Deadlock> {
+    pub(super) fn wait(
+        &mut self,
+        waiter: Timestamp,
+        holder: Timestamp,
+        key: &Bytes,
+        tag: &Bytes,
+    ) -> Result<(), Deadlock> {
         let undetected = crate::mutant!("txn.wait-deadlock-undetected");
         if let Some(mut chain) = self.chain(holder, waiter).filter(|_| !undetected) {
             crate::reach!("txn.deadlock");
-            chain.push(entry(waiter, holder, key));
+            chain.push(entry(waiter, holder, key, tag));
             let deadlock_key_hash = chain.first().map_or(0, |first| first.key_hash);
             return Err(Deadlock {
                 lock_ts: holder.0,
@@ -36,16 +51,18 @@ impl Graph {
                 deadlock_key: Bytes::new(),
             });
         }
-        *self.edges.entry(waiter).or_default().entry((holder, key.clone())).or_default() += 1;
+        let edge = self.edges.entry(waiter).or_default().entry((holder, key.clone())).or_default();
+        edge.count += 1;
+        edge.tag = tag.clone();
         Ok(())
     }
 
     /// Removes what [`Graph::wait`] has added.
     pub(super) fn done(&mut self, waiter: Timestamp, holder: Timestamp, key: &Bytes) {
         let Some(edges) = self.edges.get_mut(&waiter) else { return };
-        if let Some(count) = edges.get_mut(&(holder, key.clone())) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(edge) = edges.get_mut(&(holder, key.clone())) {
+            edge.count -= 1;
+            if edge.count == 0 {
                 edges.remove(&(holder, key.clone()));
             }
         }
@@ -59,9 +76,9 @@ impl Graph {
         let mut seen = BTreeSet::from([from]);
         let mut ways: Vec<(Timestamp, Vec<WaitForEntry>)> = vec![(from, Vec::new())];
         while let Some((at, way)) = ways.pop() {
-            for (holder, key) in self.edges.get(&at).into_iter().flat_map(BTreeMap::keys) {
+            for ((holder, key), edge) in self.edges.get(&at).into_iter().flatten() {
                 let mut way = way.clone();
-                way.push(entry(at, *holder, key));
+                way.push(entry(at, *holder, key, &edge.tag));
                 if *holder == to {
                     return Some(way);
                 }
@@ -74,8 +91,14 @@ impl Graph {
     }
 }
 
-fn entry(waiter: Timestamp, holder: Timestamp, key: &Bytes) -> WaitForEntry {
-    WaitForEntry { txn: waiter.0, wait_for_txn: holder.0, key_hash: farmhash::fingerprint64(key), key: key.clone() }
+fn entry(waiter: Timestamp, holder: Timestamp, key: &Bytes, tag: &Bytes) -> WaitForEntry {
+    WaitForEntry {
+        txn: waiter.0,
+        wait_for_txn: holder.0,
+        key_hash: farmhash::fingerprint64(key),
+        key: key.clone(),
+        resource_group_tag: tag.clone(),
+    }
 }
 
 /// Returns the error of a reply.
@@ -93,16 +116,16 @@ mod tests {
         let mut graph = Graph::default();
         let [a, b, c] = ["a", "b", "c"].map(Bytes::from);
         let at = Timestamp;
-        assert!(graph.wait(at(1), at(2), &a).is_ok());
-        assert!(graph.wait(at(2), at(3), &b).is_ok());
-        assert!(graph.wait(at(4), at(1), &c).is_ok(), "no circle");
-        let told = graph.wait(at(3), at(1), &c).unwrap_err();
+        assert!(graph.wait(at(1), at(2), &a, &Bytes::new()).is_ok());
+        assert!(graph.wait(at(2), at(3), &b, &Bytes::new()).is_ok());
+        assert!(graph.wait(at(4), at(1), &c, &Bytes::new()).is_ok(), "no circle");
+        let told = graph.wait(at(3), at(1), &c, &Bytes::new()).unwrap_err();
         let edges: Vec<_> = told.wait_chain.iter().map(|edge| (edge.txn, edge.wait_for_txn)).collect();
         assert_eq!(edges, [(1, 2), (2, 3), (3, 1)]);
         assert_eq!((told.lock_ts, &told.lock_key[..]), (1, &b"c"[..]));
         graph.done(at(2), at(3), &b);
-        assert!(graph.wait(at(3), at(1), &c).is_ok());
-        assert!(graph.wait(at(2), at(3), &b).is_err());
+        assert!(graph.wait(at(3), at(1), &c, &Bytes::new()).is_ok());
+        assert!(graph.wait(at(2), at(3), &b, &Bytes::new()).is_err());
         [(1, 2, &a), (3, 1, &c), (4, 1, &c)].map(|(waiter, holder, key)| graph.done(at(waiter), at(holder), key));
         assert!(graph.edges.is_empty());
     }

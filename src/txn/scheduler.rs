@@ -514,16 +514,19 @@ impl<K: Kv> Txn<K> {
         }
         let (txn, progress) = (self.clone(), Progress::new());
         let (limit, at) = (route.limit(), progress.clone());
-        self.detached(limit, progress, async move { txn.lock_in_turn(route, keys, Arc::new(request), at).await }).await
+        let tag = context.resource_group_tag.clone();
+        let asked = Arc::new((request, tag));
+        self.detached(limit, progress, async move { txn.lock_in_turn(route, keys, asked, at).await }).await
     }
 
     async fn lock_in_turn(
         &self,
         route: K::Route,
         keys: Vec<Key>,
-        request: Arc<PessimisticLockRequest>,
+        asked: Arc<(PessimisticLockRequest, bytes::Bytes)>,
         progress: Progress,
     ) -> Result<PessimisticLockResponse> {
+        let (request, tag) = &*asked;
         let wait = match request.wait_timeout {
             0 => LOCK_WAIT_MAX,
             ms => LOCK_WAIT_MAX.min(Duration::from_millis(u64::try_from(ms).unwrap_or_default())),
@@ -533,8 +536,8 @@ impl<K: Kv> Txn<K> {
         loop {
             let latches = self.shared.latches.take(&keys).await;
             let seen = route.read().await?;
-            let asked = request.clone();
-            let (key, lock) = match self.decide(&seen, move |reader| lock_keys::decide(reader, &asked)).await? {
+            let own = asked.clone();
+            let (key, lock) = match self.decide(&seen, move |reader| lock_keys::decide(reader, &own.0)).await? {
                 Locking::Done(decided) => {
                     let has_locked = !decided.writes.is_empty();
                     self.write(&route, &progress, decided.writes, seen.fence).await?;
@@ -549,13 +552,13 @@ impl<K: Kv> Txn<K> {
             if let Some(baton) = baton.take() {
                 baton.keep();
             }
-            let refused = lock_keys::refused(&request, error::locked(&key.plain, &lock));
+            let refused = lock_keys::refused(request, error::locked(&key.plain, &lock));
             if wait.is_zero() || request.wait_timeout < 0 {
                 return Ok(refused);
             }
-            let mut place = match self.queue(&request, &key, &lock)? {
+            let mut place = match self.queue(request, tag, &key, &lock)? {
                 Ok(place) => place,
-                Err(deadlock) => return Ok(lock_keys::refused(&request, deadlock)),
+                Err(deadlock) => return Ok(lock_keys::refused(request, deadlock)),
             };
             drop(latches);
             crate::reach!("txn.waits-for-a-lock");
@@ -574,6 +577,7 @@ impl<K: Kv> Txn<K> {
     fn queue(
         &self,
         request: &PessimisticLockRequest,
+        tag: &bytes::Bytes,
         key: &Key,
         lock: &Lock,
     ) -> Result<Result<Place, crate::proto::kvrpcpb::KeyError>> {
@@ -582,7 +586,7 @@ impl<K: Kv> Txn<K> {
         // A transaction that holds nothing yet cannot be part of a circle.
         let counted = !request.is_first_lock;
         if counted {
-            let added = self.shared.graph.lock().expect("no holder panics").wait(start, lock.start, &key.plain);
+            let added = self.shared.graph.lock().expect("no holder panics").wait(start, lock.start, &key.plain, tag);
             if let Err(told) = added {
                 return Ok(Err(deadlock::error(told)));
             }

@@ -75,8 +75,8 @@ fn sentence(path: &str) -> String {
     let what = format!("{method} of {service} is not implemented in this version of Armilla");
     let known = UNBUILT.iter().find(|(name, _)| service == "tikvpb.Tikv" && *name == method);
     match known.map_or(Instead::Protocol, |(_, instead)| *instead) {
-        Instead::RawKeys => {
-            format!("{what}, which has no transactions yet: use a client for raw keys (RawGet, RawPut and the like)")
+        Instead::Transactions => {
+            format!("{what}: transactional clients do without it; docs/protocol.md names the implemented methods")
         }
         Instead::Protocol => format!("{what}: do without it, or see docs/protocol.md for the implemented methods"),
     }
@@ -112,7 +112,7 @@ mod tests {
         };
         for (method, instead) in UNBUILT {
             let what = match instead {
-                Instead::RawKeys => "a client for raw keys",
+                Instead::Transactions => "transactional clients do without it",
                 Instead::Protocol => "docs/protocol.md",
             };
             says(&format!("/tikvpb.Tikv/{method}"), [&format!("{method} of tikvpb.Tikv"), what]);

@@ -66,9 +66,9 @@ fn one(reader: &Reader<'_>, fates: &Fates, key: &Key, writes: &mut Writes) -> Re
     };
     match fate {
         None => Ok(()),
-        Some(Timestamp(0)) => Ok(rollback::end_lock(reader, key, &lock, writes)?),
+        Some(Timestamp(0)) => Ok(rollback::end_lock(reader, key, &lock, true, writes)?),
         Some(commit) => {
-            settle::check_commit_ts(key, &lock, commit)?;
+            settle::check_commit_ts(reader, key, &lock, commit)?;
             writes.commit(key, &lock, commit);
             Ok(())
         }

@@ -44,21 +44,28 @@ pub(super) fn one(reader: &Reader<'_>, key: &Key, start: Timestamp, writes: &mut
                 // A late lock request came after the commit.
                 return Err(error::committed(start, commit, &key.plain).into());
             }
-            end_lock(reader, key, &lock, writes)?;
+            end_lock(reader, key, &lock, true, writes)?;
             Ok(())
         }
         foreign => match reader.fate(&key.encoded, start)? {
             Fate::Committed(commit, _) => Err(error::committed(start, commit, &key.plain).into()),
             Fate::RolledBack => Ok(()),
-            Fate::Unknown(_) => Ok(writes.rollback(reader, key, start, (false, false), foreign)?),
+            Fate::Unknown(_) => Ok(writes.rollback(reader, key, start, (true, false), foreign)?),
         },
     }
 }
 
-/// Ends a transaction's own lock by a rollback, which is protected at its primary key: others decide by it.
-pub(super) fn end_lock(reader: &Reader<'_>, key: &Key, lock: &Lock, writes: &mut Writes) -> Result<()> {
+/// Ends a transaction's own lock by a rollback, which is protected at its primary key: others decide by it. `drops` says
+/// whether an unprotected rollback below goes.
+pub(super) fn end_lock(
+    reader: &Reader<'_>,
+    key: &Key,
+    lock: &Lock,
+    drops: bool,
+    writes: &mut Writes,
+) -> Result<()> {
     writes.give_up(key, lock);
-    writes.rollback(reader, key, lock.start, (true, lock.primary == key.plain), None)
+    writes.rollback(reader, key, lock.start, (drops, lock.primary == key.plain), None)
 }
 
 /// Decides the rollback of one key of a transaction whose client may be dead.
@@ -80,7 +87,7 @@ pub fn cleanup(reader: &Reader<'_>, request: &CleanupRequest) -> Result<Decided<
                 // An async commit may have taken place: its other keys decide.
                 reply.error = Some(error::locked(&key.plain, &lock));
             } else {
-                end_lock(reader, &key, &lock, &mut writes)?;
+                end_lock(reader, &key, &lock, false, &mut writes)?;
             }
         }
         foreign => match reader.fate(&key.encoded, start)? {

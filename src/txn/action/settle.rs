@@ -1,6 +1,7 @@
 //! Commit: the second phase. The primary key's commit decides the transaction, the others follow.
 
 use crate::codec::lock::Lock;
+use crate::codec::record::RecordKind;
 use crate::mvcc::{Fate, Reader};
 use crate::proto::kvrpcpb::{CommitRequest, CommitResponse, KeyError};
 use crate::types::{Result, Timestamp};
@@ -37,18 +38,22 @@ fn check_form(start: Timestamp, commit: Timestamp, request: &CommitRequest) -> R
     Ok(())
 }
 
-/// Checks that a transaction may commit at a timestamp. A lock that was taken by force at the commit timestamp of another
-/// transaction is committed above it: at that timestamp the other one's record would be lost.
+/// Checks that a transaction may commit at a timestamp. A lock that was taken by force stands at the commit timestamp of
+/// another transaction: at that timestamp the other one's record would be replaced.
 ///
 /// # Errors
-/// The reply's error.
-pub(super) fn check_commit_ts(key: &Key, lock: &Lock, commit: Timestamp) -> Result<(), Failure> {
-    let above = if lock.for_update.0 == 0 || crate::mutant!("txn.commit-at-for-update") {
-        Timestamp(0)
-    } else {
-        lock.for_update.next()
-    };
-    let least = lock.min_commit.max(above);
+/// The reply's error, or the engine's.
+pub(super) fn check_commit_ts(reader: &Reader<'_>, key: &Key, lock: &Lock, commit: Timestamp) -> Result<(), Failure> {
+    let mut least = lock.min_commit;
+    if commit <= lock.for_update
+        && !crate::mutant!("txn.commit-replaces-a-record")
+        && let Some((at, record)) = reader.newest(&key.encoded, commit)?
+        && at == commit
+        && record.kind != RecordKind::Rollback
+    {
+        crate::reach!("txn.commit-at-a-record");
+        least = least.max(commit.next());
+    }
     if commit < least && !crate::mutant!("txn.commit-ignores-min-commit") {
         let lock = Lock { min_commit: least, ..lock.clone() };
         return Err(error::commit_ts_expired(&key.plain, &lock, commit).into());
@@ -68,7 +73,7 @@ pub(super) fn one(
     writes: &mut Writes,
 ) -> Result<(), Failure> {
     if let Some(lock) = reader.lock(&key.encoded)?.filter(|lock| lock.start == start) {
-        check_commit_ts(key, &lock, commit)?;
+        check_commit_ts(reader, key, &lock, commit)?;
         writes.commit(key, &lock, commit);
         return Ok(());
     }

@@ -79,7 +79,7 @@ fn locked(
             writes.unlock(key, &lock);
             return Ok(ended(Action::TtlExpirePessimisticRollback));
         }
-        rollback::end_lock(reader, key, &lock, writes)?;
+        rollback::end_lock(reader, key, &lock, true, writes)?;
         return Ok(ended(Action::TtlExpireRollback));
     }
     Ok(push(request, key, lock, writes))

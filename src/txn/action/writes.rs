@@ -131,8 +131,8 @@ impl Writes {
     }
 
     /// Writes the rollback of the transaction that began at `start`. `protected` says whether it must last: others may
-    /// rely on it. An unprotected one below is dropped if this one is unprotected, or `drops`. `foreign` is the lock of
-    /// another transaction that stays.
+    /// rely on it; `drops` whether an unprotected one below is dropped. `foreign` is the lock of another transaction that
+    /// stays.
     ///
     /// # Errors
     /// As [`Reader::lock`].
@@ -156,7 +156,7 @@ impl Writes {
                 }
                 return Ok(());
             }
-            Some((commit, record)) if commit < start && (drops || !protected) => {
+            Some((commit, record)) if commit < start && drops => {
                 let drops = record.may_collapse() || crate::mutant!("txn.rollback-collapses-protected");
                 if drops && record.kind == RecordKind::Rollback {
                     self.forget_record(key, commit);
