@@ -7,6 +7,7 @@
 //! their engines. **Never**: a store that stops, unnoticed, without a fault that excuses it.
 
 pub mod monitor;
+pub mod operations;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -10,6 +10,7 @@ use armilla::rt::sim::probe::{ProbeRecord, What};
 use armilla::rt::sync::Notify;
 use armilla::types::{GroupId, Region, region};
 
+use super::operations::Operations;
 use crate::oracle::appends::Appends;
 use crate::oracle::births::Births;
 use crate::oracle::collection::Collection;
@@ -72,6 +73,8 @@ pub struct Observed {
     pub collection: Collection,
     /// Intervals in which a region takes no writes.
     pub pauses: Pauses,
+    /// What happened to the regions.
+    pub operations: Operations,
     /// The first violation.
     pub violation: Option<Violation>,
     /// By group: the highest term that has a leader, and the leader's node.
@@ -188,6 +191,7 @@ impl Monitor {
             }
             _ => {}
         }
+        observed.operations.observe(event);
         let clocks = |node: u64| {
             let node = world.get(node).filter(|node| node.is_alive())?;
             Some((node.epoch(), node.clock().local_ns()))

@@ -682,6 +682,7 @@ impl Run {
             put("lease_reads", observed.raft.lease_reads);
             put("index_reads", observed.raft.index_reads);
             put("applies", observed.raft.applies);
+            observed.operations.counts().into_iter().for_each(|(kind, count)| put(kind, count));
             put("births_judged", observed.births.judged);
             put("load_splits_judged", observed.loads.splits);
             put("settings_changed", observed.settings.changes);
