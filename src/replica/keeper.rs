@@ -16,7 +16,9 @@
 use crate::raft::output::Fetch;
 use crate::rt::sync::{mpsc, oneshot};
 use crate::rt::task;
-use crate::types::limits::{LOG_JOINED_BYTES_MAX, LOG_UPKEEP_BYTES_MIN, LOG_UPKEEP_STEPS_MAX};
+use crate::types::limits::{
+    LOG_JOINED_BYTES_MAX, LOG_UPKEEP_BYTES_MIN, LOG_UPKEEP_STEPS_MAX, LOG_UPKEEP_STEPS_SEGMENT,
+};
 use crate::types::{Error, GroupId, Result};
 
 use super::handle::{Handle, Room};
@@ -58,6 +60,8 @@ pub(super) struct LogKeeper {
     pub log: RaftLog,
     pub retention: Retention,
     pub handle: Handle,
+    /// How many segments had begun at the last upkeep.
+    pub begun: u64,
 }
 
 /// The receiver of the confirmation that a batch is durable.
@@ -164,7 +168,13 @@ impl LogKeeper {
     /// # Errors
     /// Like [`RaftLog::maintain`].
     pub async fn keep(&mut self, engine_flushes: u64) -> Result<()> {
-        for _ in 0..LOG_UPKEEP_STEPS_MAX {
+        let stats = self.log.stats();
+        let begun = stats.created + stats.recycled;
+        let grown = usize::try_from(begun - std::mem::replace(&mut self.begun, begun)).unwrap_or(usize::MAX);
+        // A log that fills the rest of the disk is freed as fast as it grows.
+        let room = self.handle.room() == Room::Enough || crate::mutant!("replica.log-outgrows-its-upkeep");
+        let steps = if room { 0 } else { grown.saturating_mul(LOG_UPKEEP_STEPS_SEGMENT) };
+        for _ in 0..steps.max(LOG_UPKEEP_STEPS_MAX) {
             if crate::buggify!("driver.upkeep-later") {
                 break;
             }

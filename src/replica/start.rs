@@ -152,14 +152,15 @@ pub async fn start(env: &Env, start: Start, machines: Machines) -> Result<(Repli
     };
     let receiving = traffic(SNAPSHOTS_IN_MAX);
     let outbox = Outbox::new(local.clone(), env.net.clone(), addresses.clone(), handle.clone(), sending);
+    let follower_reads = FollowerReads::new(local.clone(), env.net.clone(), env.clock.clone(), addresses.clone());
     let merge_questions = MergeQuestions {
         local: local.clone(),
         handle: handle.clone(),
+        follower_reads: follower_reads.clone(),
         net: env.net.clone(),
         clock: env.clock.clone(),
-        addresses: addresses.clone(),
+        addresses,
     };
-    let follower_reads = FollowerReads::new(local.clone(), env.net.clone(), env.clock.clone(), addresses);
     let runs = Runs::load(&engine)?;
     let (effects, received) = Effects::new();
     let promise = Arc::new(LongestPromise::load(&engine)?);
@@ -195,7 +196,7 @@ pub async fn start(env: &Env, start: Start, machines: Machines) -> Result<(Repli
         group_bytes_max: options.log_group_bytes_max,
         store_bytes_max: options.log_store_bytes_max,
     };
-    let mut keeper = Box::new(LogKeeper { log, retention, handle: handle.clone() });
+    let mut keeper = Box::new(LogKeeper { log, retention, handle: handle.clone(), begun: 0 });
     keeper = replay(&mut drivers, &mut messages, keeper, &handle).await?;
     for group in keeper.log.groups() {
         if handle.view(group).is_none() && handle.peer_id_min(group) > 0 {

@@ -1,7 +1,8 @@
 //! The end of a run without requests: regions sleep, and what wakes them is enough.
 
+use armilla::proto::metapb::PeerRole;
 use armilla::rt::rng::Rng;
-use armilla::types::GroupId;
+use armilla::types::{GroupId, Region};
 
 use super::{Run, SECOND, Verdict, wrong_leader};
 use crate::cluster::Death;
@@ -19,6 +20,7 @@ impl Run {
         if self.plan.knobs.settings().raft.sleep_after_ms == 0 || !self.heals() {
             return Ok(());
         }
+        self.all_whole().await?;
         self.all_sleep("healing").await?;
         if !self.plan.schedule_seed.is_multiple_of(3) {
             return Ok(());
@@ -49,6 +51,25 @@ impl Run {
         self.cluster.start(node);
         self.all_sleep("a node came back").await?;
         self.recover(admin, "a long sleep").await
+    }
+
+    /// Waits until every region has its replicas: without one of two voters it would have no leader.
+    async fn all_whole(&mut self) -> Verdict {
+        let until = self.now() + liveness::bound_ns(&self.plan);
+        let replicas = self.plan.topology.replicas_each() as usize;
+        loop {
+            let lacking = self.monitor.with(|observed| {
+                let voters =
+                    |region: &Region| region.peers.iter().filter(|peer| peer.role() == PeerRole::Voter).count();
+                observed.ranges.regions().into_iter().find(|region| voters(region) < replicas)
+            });
+            let Some(region) = lacking else { return Ok(()) };
+            if self.now() >= until {
+                let what = format!("region {} has the peers {:?} long after healing", region.id, region.peers);
+                return Err(Violation::new("liveness", self.now(), 0, what));
+            }
+            self.guard(self.now() + SECOND / 5).await?;
+        }
     }
 
     /// Lets another member lead the placement driver, if one can.
