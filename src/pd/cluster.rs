@@ -286,7 +286,8 @@ impl Cluster {
     fn is_gone(&self, state: &PdState, store: u64, now_ms: u64) -> bool {
         let heard_ms = self.stores.get(&store).map_or(self.since_ms, |heard| heard.heard_ms);
         let down = now_ms.saturating_sub(heard_ms) >= self.options.max_down_ms;
-        down || state.store(store).is_none_or(|record| !state::is_up(record))
+        let kept = crate::mutant!("pd.replaced-store-keeps-replicas") && state.replaced_by(store).is_some();
+        down || !kept && state.store(store).is_none_or(|record| !state::is_up(record))
     }
 
     /// Returns where the stores are.

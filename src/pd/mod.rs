@@ -78,6 +78,12 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("pd.hot-moved-by-number", "leaders and replicas of hot regions move so that stores have as many each"),
     ("pd.drained-stores-get-leaders", "the balance and operators move leaders to stores that are drained"),
     ("pd.drained-stores-keep-leaders", "stores that are drained do not give their leaders away"),
+    ("pd.weights-ignored", "weights of stores have no effect"),
+    ("pd.store-limits-ignored", "a store gets and gives away replicas beyond its limits"),
+    (
+        "pd.replaced-store-keeps-replicas",
+        "the replicas of a lost store stay until it has been silent for long, though it is replaced",
+    ),
     ("pd.pauses-ignored", "schedulers that are paused make orders"),
     ("pd.settings-not-saved", "settings are in memory only: a member that restarts has forgotten them"),
     ("pd.answers-before-heartbeats", "lookups return regions without leaders before their stores sent heartbeats"),

@@ -126,7 +126,7 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("replica.longest-promise-forgotten", "a restarted voter does not remember how long its promises were"),
     ("replica.lost-log-not-noticed", "a store whose raft log is gone continues with what its engine holds"),
     ("replica.cut-behind-a-snapshot", "the log that a follower needs after a snapshot in flight is bounded in entries"),
-    ("replica.log-outgrows-its-upkeep", "a log that grows fast is not freed faster although little disk space is left"),
+    ("replica.log-kept-without-room", "a store with little disk space keeps log entries that its engine has"),
     ("replica.log-over-its-bound", "a log over its limit of bytes is cut only if enough entries can be dropped"),
     ("replica.truncate-before-flush", "the log is truncated to the applied index, not to what a flush made durable"),
     ("replica.snapshot-missing-tail", "a snapshot lacks its last pair"),

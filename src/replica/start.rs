@@ -196,7 +196,7 @@ pub async fn start(env: &Env, start: Start, machines: Machines) -> Result<(Repli
         group_bytes_max: options.log_group_bytes_max,
         store_bytes_max: options.log_store_bytes_max,
     };
-    let mut keeper = Box::new(LogKeeper { log, retention, handle: handle.clone(), begun: 0 });
+    let mut keeper = Box::new(LogKeeper { log, retention, handle: handle.clone() });
     keeper = replay(&mut drivers, &mut messages, keeper, &handle).await?;
     for group in keeper.log.groups() {
         if handle.view(group).is_none() && handle.peer_id_min(group) > 0 {

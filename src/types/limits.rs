@@ -199,11 +199,10 @@ pub const LOG_READ_BYTES_MAX: u64 = 1 << 20;
 pub const LOG_READ_GAP_BYTES_MAX: u64 = 16 << 10;
 /// Bytes of runs that one step of the raft log's maintenance moves. A single run may be larger.
 pub const LOG_MOVE_BYTES_MAX: u64 = 1 << 20;
+/// How many durable entries of a group its log may hold while little disk space is left.
+pub const LOG_KEPT_WITHOUT_ROOM_MAX: u64 = 16;
 /// How many steps of the raft log's maintenance one tick takes.
 pub const LOG_UPKEEP_STEPS_MAX: usize = 16;
-/// How many steps it takes at least for each segment that has begun since the last tick, if disk space is low: a segment
-/// is freed in two, and moved entries fill new ones.
-pub const LOG_UPKEEP_STEPS_SEGMENT: usize = 4;
 /// How many bytes a maintenance step must have moved for another one to follow in the same tick.
 pub const LOG_UPKEEP_BYTES_MIN: u64 = 512 << 10;
 /// Lower bound of the bytes of entries that a store's logs keep by default, which is a tenth of the disk.

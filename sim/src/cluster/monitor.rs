@@ -19,6 +19,7 @@ use crate::oracle::hot::Loads;
 use crate::oracle::lanes::Lanes;
 use crate::oracle::leaders::Leaders;
 use crate::oracle::lease::Leases;
+use crate::oracle::limits::Limits;
 use crate::oracle::losses::Losses;
 use crate::oracle::pause::{self, Pauses};
 use crate::oracle::raft::Raft;
@@ -69,6 +70,8 @@ pub struct Observed {
     pub loads: Loads,
     /// Settings of the placement driver.
     pub settings: Settings,
+    /// Limits of stores.
+    pub limits: Limits,
     /// Collection of expired values.
     pub collection: Collection,
     /// Intervals in which a region takes no writes.
@@ -217,6 +220,7 @@ impl Monitor {
         let judged = judged.and_then(|()| observed.runs.observe(at_ns, node, event));
         let judged = judged.and_then(|()| observed.loads.observe(at_ns, node, event));
         let judged = judged.and_then(|()| observed.settings.observe(at_ns, node, event));
+        let judged = judged.and_then(|()| observed.limits.observe(at_ns, node, event, &observed.settings));
         let wall_ms = || world.get(node).map_or(0, |node| node.clock().wall_ms());
         let judged = judged.and_then(|()| observed.collection.observe(at_ns, node, event, wall_ms));
         let judged = judged.and_then(|()| strays::observe(at_ns, node, event));

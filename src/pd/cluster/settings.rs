@@ -102,7 +102,8 @@ impl Cluster {
         }
         self.options = options(&self.base, set);
         let (mut leaders, mut regions) = (Weights::default(), Weights::default());
-        for store in &set.stores {
+        let ignored = crate::mutant!("pd.weights-ignored");
+        for store in set.stores.iter().filter(|_| !ignored) {
             store.leader_weight.into_iter().for_each(|weight| leaders.set(store.store_id, u64::from(weight)));
             store.region_weight.into_iter().for_each(|weight| regions.set(store.store_id, u64::from(weight)));
         }
@@ -187,7 +188,8 @@ impl Cluster {
             Limited::Add => (own.and_then(|own| own.add_peer_per_minute), &mut self.in_force.changes.added),
             Limited::Remove => (own.and_then(|own| own.remove_peer_per_minute), &mut self.in_force.changes.removed),
         };
-        let Some(limit) = limit.filter(|limit| *limit < STORE_RATE_MAX) else {
+        let ignored = crate::mutant!("pd.store-limits-ignored");
+        let Some(limit) = limit.filter(|limit| *limit < STORE_RATE_MAX && !ignored) else {
             changes.remove(&store);
             return true;
         };

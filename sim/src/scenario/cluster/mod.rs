@@ -12,6 +12,7 @@
 mod hot;
 mod settings;
 mod sleep;
+mod stores;
 mod verdict;
 
 use std::collections::BTreeMap;
@@ -180,6 +181,7 @@ impl Run {
         // A replica that lags by now may still get a snapshot, and another one if that was in flight; further ones only
         // after a new entry.
         self.monitor.with(|observed| observed.raft.judge_snapshots());
+        self.lift_limits(&admin).await?;
         self.recover(&admin, "healing").await?;
         if self.plan.knobs.last_crash {
             // A moment of rest, so that not everything is in flight.
@@ -210,6 +212,7 @@ impl Run {
         self.every_kind(&admin).await?;
         let finally = self.read_all(&admin).await?;
         self.settings(&admin).await?;
+        self.stores(&admin).await?;
         self.converge(&admin).await?;
         self.sizes(&admin).await?;
         self.rest().await?;
@@ -686,6 +689,7 @@ impl Run {
             put("births_judged", observed.births.judged);
             put("load_splits_judged", observed.loads.splits);
             put("settings_changed", observed.settings.changes);
+            put("limited_changes_judged", observed.limits.judged);
             put("regions", observed.ranges.regions().len() as u64);
             put("tso_batches", observed.issued.batches);
         });
