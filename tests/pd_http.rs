@@ -103,6 +103,16 @@ fn errors(addr: &str) {
         ("GET", "operators/7", "", 500, "[PD:operator:ErrOperatorNotFound]operator not found".into()),
         ("POST", "leader/transfer/nobody", "", 500, "no valid pd to transfer etcd leader".into()),
         ("DELETE", "members/name/nobody", "", 404, "not found, pd: nobody".into()),
+        ("GET", "checker/priority", "", 500, "[PD:checker:ErrCheckerNotFound]checker not found".into()),
+        ("POST", "checker/merge", "{}", 400, "missing pause time".into()),
+        ("POST", "checker/merge", r#"{"delay":-5}"#, 400, "delay cannot be negative".into()),
+        (
+            "POST",
+            "checker/merge",
+            r#"{"delay":"x"}"#,
+            400,
+            "json: cannot unmarshal string into Go value of type int".into(),
+        ),
     ] {
         assert_eq!(told(addr, method, path, body), (status, why), "{method} {path}");
     }
@@ -219,7 +229,24 @@ fn a_store_leaves_and_a_replica_moves() {
         wait_until("the replica has arrived", || peers().contains(&fourth));
     }
 
+    // A removal is taken back. Meanwhile nothing leaves: the checker that moves replicas is paused.
     let path = format!("store/{fourth}");
+    let paused = |delay: u64| told(&addr, "POST", "checker/rule", &json!({ "delay": delay }).to_string());
+    assert_eq!(paused(600), (200, "Pause the checker successfully.".into()));
+    assert_eq!(get(&addr, "checker/rule"), json!({ "paused": true }));
+    let mut answer = (0, String::new());
+    assert_eq!(told(&addr, "DELETE", &path, "").0, 200);
+    assert_eq!(get(&addr, &path)["store"]["state"], 1);
+    wait_until("every node knows how to take a removal back", || {
+        answer = told(&addr, "POST", &format!("{path}/state?state=Up"), "");
+        !answer.1.contains("cannot be taken back yet")
+    });
+    assert_eq!(answer, (200, "The store's state is updated.".into()));
+    assert_eq!(get(&addr, &path)["store"]["state_name"], "Up");
+    assert!(peers().contains(&fourth), "its replica stays");
+    assert_eq!(paused(0), (200, "Resume the checker successfully.".into()));
+    assert_eq!(get(&addr, "checker/rule"), json!({ "paused": false }));
+
     assert_eq!(told(&addr, "DELETE", &path, ""), (200, "The store is set as Offline.".into()));
     let (state, node_state) =
         (get(&addr, &path)["store"]["state"].clone(), get(&addr, &path)["store"]["node_state"].clone());

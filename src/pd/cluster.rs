@@ -10,6 +10,7 @@
 //! a store whose heartbeat is late.
 
 mod asked;
+mod checkers;
 mod handover;
 mod hot;
 mod merge;
@@ -19,6 +20,7 @@ mod own;
 mod patrol;
 mod scatter;
 mod settings;
+mod shuffle;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +29,7 @@ use std::sync::Arc;
 
 use self::asked::Asked;
 pub use self::asked::Wish;
+pub use self::checkers::Checker;
 pub use self::hot::HITS;
 use self::hot::Hot;
 use self::merge::Merge;
@@ -252,6 +255,10 @@ pub struct Cluster {
     /// When the balance of replicas, and merges, are next looked at.
     balance_at_ms: u64,
     merges_at_ms: u64,
+    /// When leaders and replicas are next shuffled, and how often they were.
+    shuffle_at_ms: u64,
+    shuffled: u64,
+    paused: checkers::Pauses,
 }
 
 impl Cluster {
@@ -277,6 +284,9 @@ impl Cluster {
             hot: Hot::default(),
             balance_at_ms: 0,
             merges_at_ms: 0,
+            shuffle_at_ms: 0,
+            shuffled: 0,
+            paused: checkers::Pauses::new(),
         };
         cluster.follow(&Arc::default(), 0);
         cluster

@@ -44,10 +44,10 @@ pub(crate) mod view;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use cluster::{RegionInfo, Wish};
+pub(crate) use cluster::{Checker, RegionInfo, Wish};
 pub(crate) use machine::{PdMachine, SharedState, empty};
 pub(crate) use server::{PdError, PdServer};
-pub(crate) use state::{LABEL_REPLACED_BY, is_of_stores, scheduler_name};
+pub(crate) use state::{LABEL_REPLACED_BY, is_of_stores, scheduler_name, shuffles};
 
 /// The planted bugs of this module, and what each of them breaks.
 pub const MUTANTS: &[(&str, &str)] = &[

@@ -1,8 +1,8 @@
 //! A store gets, and gives away, no more replicas a minute than its limits allow.
 //!
-//! Source: `store limit` of PD. The placement driver counts the changes that it begins, on its leader's clock, and a new
-//! leader begins to count anew. So the oracle counts from when a limit was acknowledged: besides the minute that has
-//! begun, one for each that has passed, one for each new leader, and one for changes that were under way.
+//! Source: `store limit` of PD. The placement driver counts the changes that it begins, on its leader's clock, and a
+//! new leader begins to count anew. So the oracle counts from when a limit was acknowledged: besides the minute that
+//! has begun, one for each that has passed, one for each new leader, and one for changes that were under way.
 //!
 //! Changes that people ask for have no limit: a region of which a replica was added or removed by hand is not judged.
 

@@ -14,12 +14,14 @@ use crate::proto::armilla::pd::{LocationLabels, Scheduler, SchedulerKind, Settin
 use crate::types::limits::STORE_RATE_MAX;
 
 /// All schedulers.
-const KINDS: [SchedulerKind; 5] = [
+const KINDS: [SchedulerKind; 7] = [
     SchedulerKind::BalanceLeader,
     SchedulerKind::BalanceRegion,
     SchedulerKind::BalanceHotRegion,
     SchedulerKind::EvictLeader,
     SchedulerKind::GrantLeader,
+    SchedulerKind::ShuffleLeader,
+    SchedulerKind::ShuffleRegion,
 ];
 
 /// The time for which a limit of changes holds, ms.
@@ -68,6 +70,7 @@ fn schedulers(base: &ClusterOptions, set: &Settings) -> Vec<Scheduler> {
             SchedulerKind::BalanceRegion => base.balance_replicas,
             SchedulerKind::BalanceHotRegion => base.balance_hot,
             SchedulerKind::EvictLeader | SchedulerKind::GrantLeader => !scheduler.stores.is_empty(),
+            SchedulerKind::ShuffleLeader | SchedulerKind::ShuffleRegion => false,
         };
         let exists = scheduler.exists.unwrap_or(configured);
         Scheduler { exists: Some(exists), ..scheduler }
