@@ -30,14 +30,14 @@
 
 pub(crate) mod batch;
 pub(crate) mod bootstrap;
-pub(crate) mod cluster;
+pub mod cluster;
 mod lookup;
 mod machine;
 mod map;
 pub(crate) mod operators;
 mod schedule;
 pub(crate) mod server;
-mod state;
+pub mod state;
 mod tso;
 pub(crate) mod view;
 

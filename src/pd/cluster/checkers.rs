@@ -75,7 +75,7 @@ mod tests {
     fn a_pause_ends() {
         let state = state(vec![region(20, "", "", &[1, 2])], version::PROTOCOL);
         let mut cluster = heard(&state, ClusterOptions::default());
-        let mut needs = |cluster: &mut Cluster, now_ms| cluster.peers_orders(&state, 1, now_ms).1.len();
+        let needs = |cluster: &mut Cluster, now_ms| cluster.peers_orders(&state, 1, now_ms).1.len();
         cluster.pause_checker(Checker::Rule, SETTLED_MS + 500);
         cluster.pause_checker(Checker::Merge, SETTLED_MS);
         assert_eq!(cluster.paused_checkers(SETTLED_MS), [Checker::Rule]);

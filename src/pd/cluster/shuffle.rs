@@ -111,7 +111,9 @@ mod tests {
         let now_ms = SETTLED_MS + 12_000;
         let state = state(vec![region(20, "", "m", &[1, 2, 3]), region(21, "m", "", &[1, 2, 3])], version::PROTOCOL);
         let mut cluster = heard(&state, ClusterOptions::default());
-        [SETTLED_MS + 6000, now_ms].map(|at_ms| report(&mut cluster, &state, 0, 5, at_ms));
+        for at_ms in [SETTLED_MS + 6000, now_ms] {
+            report(&mut cluster, &state, 0, 5, at_ms);
+        }
         cluster.shuffle(&state, now_ms);
         assert!(cluster.orders.is_empty() && cluster.moves.is_empty());
         let of = |kind: SchedulerKind| Scheduler { kind: kind as i32, exists: Some(true), ..Scheduler::default() };
