@@ -239,8 +239,8 @@ pub(super) fn adding(view: &View, body: &Map<String, Value>) -> Result<(ChangeSe
     Ok((change, Answer::done(done)))
 }
 
-/// Returns the change that `POST /scheduler-config/NAME/config` asks for, and the answer when it is made: a store is added
-/// to a scheduler that exists.
+/// Returns the change that `POST /scheduler-config/NAME/config` asks for, and the answer when it is made: a store is
+/// added to a scheduler that exists.
 ///
 /// # Errors
 /// Returns PD's answer to a request that is not in order.
