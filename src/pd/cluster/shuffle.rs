@@ -20,8 +20,8 @@ const SHUFFLE_MS: u64 = 500;
 /// Returns a number that nothing depends on, below `bound`: a shuffle needs no better one.
 fn mixed(turn: u64, bound: usize) -> usize {
     let mut mixed = turn.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    mixed = (mixed ^ mixed >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    ((mixed ^ mixed >> 31) % bound.max(1) as u64) as usize
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    ((mixed ^ (mixed >> 31)) % bound.max(1) as u64) as usize
 }
 
 impl Cluster {
