@@ -1,7 +1,7 @@
 //! The PD leader's view of the cluster from heartbeats: each region's leader and size, and which stores are alive.
 //!
 //! Only the leader keeps this view, and it is never replicated: a new leader starts with an empty view and fills it
-//! within one round of heartbeats. Until then it knows no region's leader, and [`super::server`] makes lookups wait.
+//! within one round of heartbeats. Until then it knows no region's leader, and `pd::server` makes lookups wait.
 //! Times are milliseconds of the leader's monotonic clock.
 //!
 //! **Orders.** A leader moves by an order that its store gets in a heartbeat's reply. An order ends, with a reason,

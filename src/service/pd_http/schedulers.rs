@@ -21,6 +21,9 @@ const SUFFIX: &str = "-scheduler";
 /// By how much loads differ from the mean before they are spread: PD's default, which is what happens here.
 const HOT_TOLERANCE: f64 = 1.05;
 
+/// Of what peers shuffle-region moves replicas.
+const SHUFFLED_ROLES: [&str; 2] = ["leader", "follower"];
+
 /// All schedulers.
 const KINDS: [SchedulerKind; 7] = [
     SchedulerKind::BalanceHotRegion,
@@ -157,9 +160,8 @@ pub(super) fn config(view: &View, request: &Request) -> Answered {
             write_leader_priorities: ["query", "byte"],
             write_peer_priorities: ["byte", "key"],
         }),
-        SchedulerKind::BalanceRegion | SchedulerKind::ShuffleLeader | SchedulerKind::ShuffleRegion => {
-            Answer::text("not implements")
-        }
+        SchedulerKind::ShuffleRegion => Answer::json(&SHUFFLED_ROLES),
+        SchedulerKind::BalanceRegion | SchedulerKind::ShuffleLeader => Answer::text("not implements"),
     })
 }
 
@@ -167,7 +169,7 @@ pub(super) fn config(view: &View, request: &Request) -> Answered {
 pub(super) fn roles(view: &View, request: &Request) -> Answered {
     let kind = kind_of(&request.name(0)).filter(|kind| *kind == SchedulerKind::ShuffleRegion);
     kind.and_then(|kind| find(view, kind)).ok_or_else(Answer::not_found)?;
-    Ok(Answer::json(&["leader", "follower"]))
+    Ok(Answer::json(&SHUFFLED_ROLES))
 }
 
 /// `GET /schedulers/diagnostic/NAME`
