@@ -2,6 +2,7 @@
 
 use armilla::proto::metapb::PeerRole;
 use armilla::rt::rng::Rng;
+use armilla::types::region::Peer;
 use armilla::types::{GroupId, Region};
 
 use super::{Run, SECOND, Verdict, wrong_leader};
@@ -53,19 +54,25 @@ impl Run {
         self.recover(admin, "a long sleep").await
     }
 
-    /// Waits until every region has its replicas: without one of two voters it would have no leader.
+    /// Waits until every group has its replicas, on stores that run: without one of two voters it would have no leader.
     async fn all_whole(&mut self) -> Verdict {
         let until = self.now() + liveness::bound_ns(&self.plan);
-        let replicas = self.plan.topology.replicas_each() as usize;
+        let (replicas, members) =
+            (self.plan.topology.replicas_each() as usize, self.plan.topology.stores.min(3) as usize);
         loop {
+            let living = self.living();
             let lacking = self.monitor.with(|observed| {
-                let voters =
-                    |region: &Region| region.peers.iter().filter(|peer| peer.role() == PeerRole::Voter).count();
-                observed.ranges.regions().into_iter().find(|region| voters(region) < replicas)
+                let here = |peer: &&Peer| peer.role() == PeerRole::Voter && living.contains(&peer.store_id);
+                let whole = |group: &Region, wanted: usize| {
+                    let count = group.peers.iter().filter(here).count();
+                    count == group.peers.len() && count >= wanted
+                };
+                let pd_group = Some(observed.pd_group.clone()).filter(|group| !whole(group, members));
+                pd_group.or_else(|| observed.ranges.regions().into_iter().find(|region| !whole(region, replicas)))
             });
-            let Some(region) = lacking else { return Ok(()) };
+            let Some(group) = lacking else { return Ok(()) };
             if self.now() >= until {
-                let what = format!("region {} has the peers {:?} long after healing", region.id, region.peers);
+                let what = format!("group {} has the peers {:?} long after healing", group.id, group.peers);
                 return Err(Violation::new("liveness", self.now(), 0, what));
             }
             self.guard(self.now() + SECOND / 5).await?;
