@@ -149,6 +149,11 @@ impl Machine {
         self.lost.is_none() && self.copy.is_none() && self.identity.is_none() && self.swapped_with.is_none()
     }
 
+    /// Returns whether the placement driver may have removed the machine's store.
+    pub fn is_removable(&self) -> bool {
+        self.may_be_removed
+    }
+
     /// Returns the handle of the node's replicas, if the process has started.
     pub fn replicas(&self) -> Option<Handle> {
         self.incarnation().and_then(|incarnation| incarnation.handle.clone())

@@ -99,7 +99,11 @@ impl Run {
     /// Checks that what was acknowledged is set.
     async fn as_set(&mut self, admin: &Client) -> Verdict {
         let set = self.change(admin, ChangeSettings::default()).await?;
-        let living = self.living();
+        // What was set for a store that the placement driver has removed is forgotten.
+        let mut living = self.living();
+        let node_of = self.monitor.with(|observed| observed.node_of.clone());
+        let removed = |node: u64| self.cluster.with(node, |machine| machine.is_removable());
+        living.retain(|store| node_of.get(store).is_none_or(|node| !removed(*node)));
         match self.monitor.with(|observed| observed.settings.differs(&set, &living)) {
             Some(what) => Err(Violation::new("settings", self.now(), 0, what)),
             None => Ok(()),
