@@ -1,9 +1,10 @@
 //! Tests of unmodified third-party TiKV clients against three real processes.
 //!
 //! **Goal**: every raw call that each of them offers, and the transactions of PyPI's `tikv-client`, work over several
-//! regions, and after the leader's process is killed. **Method**: PyPI's `tikv-client` and `tikv-python` run scripts
-//! (`tests/compat/*.py`) that compare every
-//! result with a model and request faults from this test; crates.io's `tikv-client` is called from here, call by call.
+//! regions, and after the leader's process is killed; while regions are split, merged and moved and leaders are
+//! transferred, no error reaches the application and nothing is lost. **Method**: PyPI's `tikv-client` and `tikv-python`
+//! run scripts (`tests/compat/*.py`) that compare every result with a model and request faults from this test;
+//! crates.io's `tikv-client` is called from here, call by call.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests of the real world")]
 
 mod common;
@@ -15,7 +16,7 @@ use std::process::Command;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use common::{Cluster, converse, kill_leader, run, starts};
+use common::{Cluster, Storm, converse, kill_leader, run, starts};
 use tikv_client::{BoundRange, ColumnFamily, Key, KvPair, RawClient};
 
 /// Each test starts three nodes, which is enough load for two cores.
@@ -87,6 +88,40 @@ fn pypi_tikv_client_transactions() {
 #[test]
 fn pypi_tikv_python() {
     script("tikv_python_raw.py");
+}
+
+/// Starts four nodes, so that replicas can move, and returns keys at which their regions can be split.
+fn four_nodes(runtime: &tokio::runtime::Runtime) -> (Cluster, Vec<Vec<u8>>) {
+    let mut cluster = Cluster::start(3, &["--initial-regions", "4"]);
+    let starts = starts(runtime, &cluster);
+    cluster.join();
+    let inside =
+        |start: &Vec<u8>| (0..4).map(|n| [start, format!("storm/{n}/050").as_bytes()].concat()).collect::<Vec<_>>();
+    (cluster, starts[..starts.len() - 1].iter().flat_map(inside).collect())
+}
+
+/// Runs a client while regions are split, merged and moved, and leaders are transferred: it must not notice.
+fn storm(client: &str) {
+    let _turn = turn();
+    let python = python();
+    let runtime = runtime();
+    let (mut cluster, keys) = four_nodes(&runtime);
+    let storm = Storm::begin(&cluster, &keys);
+    let mut command = Command::new(python);
+    command.arg("-B").arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/compat/storm.py"));
+    command.env("ARMILLA_CLIENT", client);
+    converse(client, command, &runtime, &mut cluster);
+    storm.end();
+}
+
+#[test]
+fn pypi_tikv_client_in_a_storm() {
+    storm("tikv-client");
+}
+
+#[test]
+fn pypi_tikv_python_in_a_storm() {
+    storm("tikv-python");
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -306,6 +341,44 @@ fn crate_tikv_client() {
     // Every call again. A leader may just have moved back, so the client first finds it.
     runtime.block_on(steadfast("get", || client.get(keys[0].clone())));
     runtime.block_on(every_raw_call(&client, &regions, "again"));
+}
+
+#[test]
+fn crate_tikv_client_in_a_storm() {
+    let _turn = turn();
+    let runtime = runtime();
+    let (mut cluster, keys) = four_nodes(&runtime);
+    let client = runtime.block_on(steadfast("connect", || RawClient::new(cluster.addrs())));
+    let storm = Storm::begin(&cluster, &keys);
+    let until = Instant::now() + Duration::from_secs(40);
+    let writers: Vec<_> = (0..4)
+        .map(|writer| {
+            let (client, keys) = (client.clone(), keys.clone());
+            runtime.spawn(async move {
+                let mut model = BTreeMap::new();
+                for turn in 0_u64.. {
+                    if Instant::now() >= until {
+                        break;
+                    }
+                    let start = &keys[turn as usize % keys.len()];
+                    let key = [start, format!("/{writer}/{:02}", turn % 50).as_bytes()].concat();
+                    // No error may reach the application.
+                    client.put(key.clone(), turn.to_string()).await.expect("put");
+                    let seen = client.get(key.clone()).await.expect("get");
+                    assert_eq!(seen, Some(turn.to_string().into_bytes()));
+                    model.insert(key, turn.to_string().into_bytes());
+                }
+                model
+            })
+        })
+        .collect();
+    let models: Vec<_> =
+        writers.into_iter().map(|writer| runtime.block_on(writer).expect("a writer does not panic")).collect();
+    storm.end();
+    for (key, value) in models.into_iter().flatten() {
+        assert_eq!(runtime.block_on(client.get(key)).expect("get"), Some(value), "a write was lost");
+    }
+    cluster.assert_alive();
 }
 
 /// Queries JSON through the crate's `coprocessor()` and merges the pages of every region, as a user would.

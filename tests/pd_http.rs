@@ -103,6 +103,16 @@ fn errors(addr: &str) {
         ("GET", "operators/7", "", 500, "[PD:operator:ErrOperatorNotFound]operator not found".into()),
         ("POST", "leader/transfer/nobody", "", 500, "no valid pd to transfer etcd leader".into()),
         ("DELETE", "members/name/nobody", "", 404, "not found, pd: nobody".into()),
+        ("GET", "checker/priority", "", 500, "[PD:checker:ErrCheckerNotFound]checker not found".into()),
+        ("POST", "checker/merge", "{}", 400, "missing pause time".into()),
+        ("POST", "checker/merge", r#"{"delay":-5}"#, 400, "delay cannot be negative".into()),
+        (
+            "POST",
+            "checker/merge",
+            r#"{"delay":"x"}"#,
+            400,
+            "json: cannot unmarshal string into Go value of type int".into(),
+        ),
     ] {
         assert_eq!(told(addr, method, path, body), (status, why), "{method} {path}");
     }
@@ -117,6 +127,45 @@ fn errors(addr: &str) {
     assert_eq!(ask(addr, "POST", "operators", &"[".repeat(200_000)).0, 400, "deep JSON");
     assert_eq!(ask(addr, "POST", "operators", &"x".repeat((1 << 20) + 1)).0, 413, "a body that is too long");
     assert_eq!(get(addr, "stores")["count"], 3, "the node still answers");
+}
+
+/// Stores are added to a scheduler and taken from it, as `pd-ctl scheduler` does.
+fn schedulers(addr: &str) {
+    let evict = |store: u64| json!({ "name": "evict-leader-scheduler", "store_id": store }).to_string();
+    let of = "scheduler-config/evict-leader-scheduler";
+    let mut answer = (0, String::new());
+    wait_until("every node knows settings", || {
+        answer = told(addr, "POST", "schedulers", &evict(1));
+        !answer.1.contains("cannot be changed while the cluster runs yet")
+    });
+    assert_eq!(answer, (200, "The scheduler is created.".into()));
+    let applied = (200, "The scheduler has been applied to the store.".into());
+    assert_eq!(told(addr, "POST", &format!("{of}/config"), &evict(2)), applied);
+    let all = json!([{ "start-key": "", "end-key": "" }]);
+    assert_eq!(get(addr, &format!("{of}/list")), json!({ "store-id-ranges": { "1": all, "2": all } }));
+    let absent = (404, "[PD:scheduler:ErrScheduleConfigNotExist]the config does not exist".into());
+    assert_eq!(told(addr, "DELETE", &format!("{of}/delete/3"), ""), absent);
+    assert_eq!(ask(addr, "DELETE", &format!("{of}/delete/2"), "").2.trim(), "null");
+    let last = (200, "The last store has been deleted".into());
+    assert_eq!(told(addr, "DELETE", &format!("{of}/delete/1"), ""), last);
+    assert_eq!(ask(addr, "GET", &format!("{of}/list"), "").0, 404);
+
+    let pause = json!({ "delay": 60 }).to_string();
+    assert_eq!(told(addr, "POST", "schedulers/balance-leader-scheduler", &pause).0, 200);
+    assert_eq!(get(addr, "schedulers/diagnostic/balance-leader-scheduler")["status"], "paused");
+    assert_eq!(told(addr, "POST", "schedulers/balance-leader-scheduler", r#"{"delay":0}"#).0, 200);
+    assert_eq!(get(addr, "schedulers/diagnostic/balance-leader-scheduler")["status"], "normal");
+
+    let mut answer = (0, String::new());
+    wait_until("every node knows the schedulers that shuffle", || {
+        answer = told(addr, "POST", "schedulers", r#"{"name":"shuffle-leader-scheduler"}"#);
+        !answer.1.contains("cannot be added yet")
+    });
+    assert_eq!(answer, (200, "The scheduler is created.".into()));
+    let running = get(addr, "schedulers");
+    assert!(running.as_array().is_some_and(|all| all.contains(&"shuffle-leader-scheduler".into())), "{running}");
+    let removed = (200, "The scheduler is removed.".into());
+    assert_eq!(told(addr, "DELETE", "schedulers/shuffle-leader-scheduler", ""), removed);
 }
 
 #[test]
@@ -156,6 +205,8 @@ fn a_node_that_does_not_lead_answers_as_the_leader() {
     assert_eq!(get(&addr, "labels"), json!([{ "key": "host", "value": "h2" }]));
     let (status, why) = told(&addr, "POST", "store/2/label", r#"{"zo ne":"z1"}"#);
     assert!(status == 400 && why.starts_with("zo ne does not match format"), "{status} {why}");
+
+    schedulers(&addr);
 
     // Regions are split, at keys in the form in which stores have them.
     let body = json!({ "split_keys": ["41", "42ff"] }).to_string();
@@ -219,7 +270,24 @@ fn a_store_leaves_and_a_replica_moves() {
         wait_until("the replica has arrived", || peers().contains(&fourth));
     }
 
+    // A removal is taken back. Meanwhile nothing leaves: the checker that moves replicas is paused.
     let path = format!("store/{fourth}");
+    let paused = |delay: u64| told(&addr, "POST", "checker/rule", &json!({ "delay": delay }).to_string());
+    assert_eq!(paused(600), (200, "Pause the checker successfully.".into()));
+    assert_eq!(get(&addr, "checker/rule"), json!({ "paused": true }));
+    let mut answer = (0, String::new());
+    assert_eq!(told(&addr, "DELETE", &path, "").0, 200);
+    assert_eq!(get(&addr, &path)["store"]["state"], 1);
+    wait_until("every node knows how to take a removal back", || {
+        answer = told(&addr, "POST", &format!("{path}/state?state=Up"), "");
+        !answer.1.contains("cannot be taken back yet")
+    });
+    assert_eq!(answer, (200, "The store's state is updated.".into()));
+    assert_eq!(get(&addr, &path)["store"]["state_name"], "Up");
+    assert!(peers().contains(&fourth), "its replica stays");
+    assert_eq!(paused(0), (200, "Resume the checker successfully.".into()));
+    assert_eq!(get(&addr, "checker/rule"), json!({ "paused": false }));
+
     assert_eq!(told(&addr, "DELETE", &path, ""), (200, "The store is set as Offline.".into()));
     let (state, node_state) =
         (get(&addr, &path)["store"]["state"].clone(), get(&addr, &path)["store"]["node_state"].clone());

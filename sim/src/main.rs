@@ -34,7 +34,7 @@ use std::process::ExitCode;
 
 use armilla_arch::dispatch;
 use clap::Parser;
-use cli::{child, corpus, meta, replay, run, zoo};
+use cli::{child, corpus, meta, placement, replay, run, zoo};
 
 #[global_allocator]
 static MEMORY: memory::Memory = memory::Memory;
@@ -55,6 +55,8 @@ enum Command {
     Shrink(corpus::ShrinkArgs),
     /// Replays all plans of sim/corpus.
     Corpus(corpus::CorpusArgs),
+    /// Measures what the placement driver costs with many regions.
+    Placement(placement::PlacementArgs),
     /// Runs one seed in this process and prints its report.
     #[command(hide = true)]
     One(child::ChildArgs),
@@ -72,6 +74,7 @@ fn main() -> ExitCode {
         Command::Zoo(args) => zoo::zoo(args),
         Command::Shrink(args) => corpus::shrink_seed(args),
         Command::Corpus(args) => corpus::corpus(args),
+        Command::Placement(args) => placement::placement(args),
         Command::One(args) => child::run(args),
     }
 }

@@ -1,7 +1,7 @@
 //! The PD leader's view of the cluster from heartbeats: each region's leader and size, and which stores are alive.
 //!
 //! Only the leader keeps this view, and it is never replicated: a new leader starts with an empty view and fills it
-//! within one round of heartbeats. Until then it knows no region's leader, and [`super::server`] makes lookups wait.
+//! within one round of heartbeats. Until then it knows no region's leader, and `pd::server` makes lookups wait.
 //! Times are milliseconds of the leader's monotonic clock.
 //!
 //! **Orders.** A leader moves by an order that its store gets in a heartbeat's reply. An order ends, with a reason,
@@ -10,6 +10,7 @@
 //! a store whose heartbeat is late.
 
 mod asked;
+mod checkers;
 mod handover;
 mod hot;
 mod merge;
@@ -19,6 +20,7 @@ mod own;
 mod patrol;
 mod scatter;
 mod settings;
+mod shuffle;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +29,7 @@ use std::sync::Arc;
 
 use self::asked::Asked;
 pub use self::asked::Wish;
+pub use self::checkers::Checker;
 pub use self::hot::HITS;
 use self::hot::Hot;
 use self::merge::Merge;
@@ -252,6 +255,10 @@ pub struct Cluster {
     /// When the balance of replicas, and merges, are next looked at.
     balance_at_ms: u64,
     merges_at_ms: u64,
+    /// When leaders and replicas are next shuffled, and how often they were.
+    shuffle_at_ms: u64,
+    shuffled: u64,
+    paused: checkers::Pauses,
 }
 
 impl Cluster {
@@ -277,6 +284,9 @@ impl Cluster {
             hot: Hot::default(),
             balance_at_ms: 0,
             merges_at_ms: 0,
+            shuffle_at_ms: 0,
+            shuffled: 0,
+            paused: checkers::Pauses::new(),
         };
         cluster.follow(&Arc::default(), 0);
         cluster
@@ -286,7 +296,8 @@ impl Cluster {
     fn is_gone(&self, state: &PdState, store: u64, now_ms: u64) -> bool {
         let heard_ms = self.stores.get(&store).map_or(self.since_ms, |heard| heard.heard_ms);
         let down = now_ms.saturating_sub(heard_ms) >= self.options.max_down_ms;
-        down || state.store(store).is_none_or(|record| !state::is_up(record))
+        let kept = crate::mutant!("pd.replaced-store-keeps-replicas") && state.replaced_by(store).is_some();
+        down || !kept && state.store(store).is_none_or(|record| !state::is_up(record))
     }
 
     /// Returns where the stores are.

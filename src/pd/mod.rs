@@ -30,24 +30,24 @@
 
 pub(crate) mod batch;
 pub(crate) mod bootstrap;
-pub(crate) mod cluster;
+pub mod cluster;
 mod lookup;
 mod machine;
 mod map;
 pub(crate) mod operators;
 mod schedule;
 pub(crate) mod server;
-mod state;
+pub mod state;
 mod tso;
 pub(crate) mod view;
 
 #[cfg(test)]
 mod tests;
 
-pub(crate) use cluster::{RegionInfo, Wish};
+pub(crate) use cluster::{Checker, RegionInfo, Wish};
 pub(crate) use machine::{PdMachine, SharedState, empty};
 pub(crate) use server::{PdError, PdServer};
-pub(crate) use state::{LABEL_REPLACED_BY, is_of_stores, scheduler_name};
+pub(crate) use state::{LABEL_REPLACED_BY, is_of_stores, scheduler_name, shuffles};
 
 /// The planted bugs of this module, and what each of them breaks.
 pub const MUTANTS: &[(&str, &str)] = &[
@@ -78,6 +78,12 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("pd.hot-moved-by-number", "leaders and replicas of hot regions move so that stores have as many each"),
     ("pd.drained-stores-get-leaders", "the balance and operators move leaders to stores that are drained"),
     ("pd.drained-stores-keep-leaders", "stores that are drained do not give their leaders away"),
+    ("pd.weights-ignored", "weights of stores have no effect"),
+    ("pd.store-limits-ignored", "a store gets and gives away replicas beyond its limits"),
+    (
+        "pd.replaced-store-keeps-replicas",
+        "the replicas of a lost store stay until it has been silent for long, though it is replaced",
+    ),
     ("pd.pauses-ignored", "schedulers that are paused make orders"),
     ("pd.settings-not-saved", "settings are in memory only: a member that restarts has forgotten them"),
     ("pd.answers-before-heartbeats", "lookups return regions without leaders before their stores sent heartbeats"),

@@ -19,7 +19,7 @@ use crate::types::run::{self, History};
 use crate::types::{GroupId, Region, region, version};
 
 use super::map::RegionMap;
-pub use settings::{is_of_stores, name as scheduler_name, stores_of};
+pub use settings::{is_of_stores, name as scheduler_name, shuffles, stores_of};
 
 /// The label of a store without an address: the ID of the store that took over its address.
 pub const LABEL_REPLACED_BY: &str = "replaced-by";
@@ -341,7 +341,7 @@ impl PdState {
         Ok((store_id, vec![Changed::Run(store_id)]))
     }
 
-    /// Makes a store one that has to become empty, or a tombstone once it is empty.
+    /// Makes a store one that has to become empty, or need not any more, or a tombstone once it is empty.
     fn set_store_state(&mut self, SetStoreState { store_id, state }: SetStoreState) -> Outcome {
         self.must_be_bootstrapped()?;
         let state = StoreState::try_from(state).map_err(|_| "an unknown state of a store".to_owned())?;
@@ -351,6 +351,8 @@ impl PdState {
         let store = record.store.get_or_insert_default();
         match (store.state(), state) {
             (StoreState::Up, StoreState::Offline) => {}
+            // A store that lost its address comes back by registering.
+            (StoreState::Offline, StoreState::Up) if !store.address.is_empty() => {}
             (StoreState::Offline, StoreState::Tombstone) => {
                 if let Some(region) = self.regions.iter().find(|region| region::peer_on(region, store_id).is_some()) {
                     return Err(format!("region {} has a replica on store {store_id}", region.id));
@@ -445,6 +447,8 @@ pub fn restore(next_id: u64, regions: Vec<Region>) -> Result<PdState, String> {
 /// Returns the protocol version that introduced an operation.
 pub fn since(op: &Op) -> u32 {
     match op {
+        Op::SetStoreState(set) if set.state() == StoreState::Up => version::TAKEN_BACK,
+        Op::ChangeSettings(change) if change.schedulers.iter().any(|one| shuffles(one.kind())) => version::TAKEN_BACK,
         Op::SetStoreState(_) => version::MEMBERS,
         Op::SetStoreLabels(_) => version::LABELS,
         Op::ChangeMembers(_) => version::PD_MEMBERS,

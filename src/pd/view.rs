@@ -1,6 +1,6 @@
 //! A copy of what the placement driver's leader knows at a moment, for people and their tools.
 
-use super::cluster::{ClusterOptions, RegionInfo};
+use super::cluster::{Checker, ClusterOptions, RegionInfo};
 use super::operators::Operator;
 use crate::proto::armilla::pd::{RegionLoad, Settings};
 use crate::proto::metapb::Store;
@@ -33,6 +33,8 @@ pub struct View {
     pub options: ClusterOptions,
     /// The settings in force, with the schedulers that exist, and what stores have of their own.
     pub settings: Settings,
+    /// The checkers that are paused.
+    pub paused_checkers: Vec<Checker>,
 }
 
 /// One member of the placement driver.

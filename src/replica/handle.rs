@@ -516,9 +516,12 @@ impl Handle {
 
     /// Ends this store's peer of a group that is part of `heir` now, unless another peer here is going to take over its
     /// range. Returns whether no peer of the group can ever run here again.
-    pub(super) async fn was_merged(&self, absorbed: Absorbed, heir: GroupId) -> bool {
+    pub(super) async fn was_merged(&self, absorbed: Absorbed, heir: GroupId, heir_is_current: bool) -> bool {
         let (reply, answer) = oneshot::channel();
-        self.send_of_merge(GroupId(absorbed.source_id), MergeMessage::WasMerged { absorbed, heir, reply });
+        self.send_of_merge(
+            GroupId(absorbed.source_id),
+            MergeMessage::WasMerged { absorbed, heir, heir_is_current, reply },
+        );
         answer.await.unwrap_or(false)
     }
 
@@ -549,12 +552,13 @@ impl Handle {
     }
 
     /// Returns whether a peer of `target` is here that has not taken over `source` yet. One that has a later snapshot
-    /// has given what was `source`'s to others: it takes nothing from a peer of `source` that is still here.
-    pub(super) fn is_going_to_take(&self, target: GroupId, source: GroupId) -> bool {
+    /// has given what was `source`'s to others: it takes nothing from a peer of `source` that is still here. Nor does
+    /// one that has applied all that was committed after the merge (`is_current`), even if it has forgotten `source`.
+    pub(super) fn is_going_to_take(&self, target: GroupId, source: GroupId, is_current: bool) -> bool {
         let Some(view) = self.view(target) else { return false };
         let lists = |merges: &Merges| merges.absorbed.iter().any(|one| one.source_id == source.0);
         // A snapshot shows itself before the engine holds it.
-        let has_taken = lists(&view.merges()) && !self.claims.is_of(target);
+        let has_taken = (is_current || lists(&view.merges())) && !self.claims.is_of(target);
         !has_taken || crate::mutant!("replica.kept-beside-its-heir")
     }
 

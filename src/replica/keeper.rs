@@ -16,7 +16,9 @@
 use crate::raft::output::Fetch;
 use crate::rt::sync::{mpsc, oneshot};
 use crate::rt::task;
-use crate::types::limits::{LOG_JOINED_BYTES_MAX, LOG_UPKEEP_BYTES_MIN, LOG_UPKEEP_STEPS_MAX};
+use crate::types::limits::{
+    LOG_JOINED_BYTES_MAX, LOG_KEPT_WITHOUT_ROOM_MAX, LOG_UPKEEP_BYTES_MIN, LOG_UPKEEP_STEPS_MAX,
+};
 use crate::types::{Error, GroupId, Result};
 
 use super::handle::{Handle, Room};
@@ -98,6 +100,8 @@ impl LogKeeper {
         let Retention { keep_entries, lag_entries_max, group_bytes_max, store_bytes_max } = self.retention;
         let over = self.log.live_bytes().saturating_sub(store_bytes_max);
         let largest = if over > 0 { self.largest(over) } else { Vec::new() };
+        // Nothing is kept for followers while little disk space is left: they can get snapshots.
+        let room = self.handle.room() == Room::Enough || crate::mutant!("replica.log-kept-without-room");
         let cut = |at: &Standing| {
             let Standing { group, applied, durable, slowest, snapshots, truncated } = *at;
             let durable = if crate::mutant!("replica.truncate-before-flush") { applied } else { durable };
@@ -105,7 +109,7 @@ impl LogKeeper {
                 max if self.log.bytes_of(group) > max => self.log.first_within(group, max).saturating_sub(1),
                 _ => 0,
             };
-            let index = if largest.contains(&group) {
+            let index = if !room || largest.contains(&group) {
                 durable
             } else {
                 // The entries that a follower needs after a snapshot in flight are bounded in bytes only: without them,
@@ -117,6 +121,7 @@ impl LogKeeper {
             };
             // Truncation writes a mark, which is not worth it for a few entries unless their bytes are over a limit.
             let over = largest.contains(&group)
+                || (!room && index > truncated + LOG_KEPT_WITHOUT_ROOM_MAX)
                 || (by_bytes > truncated && !crate::mutant!("replica.log-over-its-bound"))
                 || crate::buggify!("driver.truncate-eagerly");
             let worth = index > truncated + keep_entries / 2 || (over && index > truncated);

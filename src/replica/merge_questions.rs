@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 
+use super::follower_reads::FollowerReads;
 use super::handle::Handle;
 use super::transport::{Addresses, Local};
 use super::view::PeerView;
@@ -28,6 +29,7 @@ use crate::types::limits::{FATES_AT_ONCE_MAX, MERGE_QUESTION_INTERVAL};
 pub(super) struct MergeQuestions {
     pub local: Local,
     pub handle: Handle,
+    pub follower_reads: FollowerReads,
     pub net: Net,
     pub clock: Clock,
     pub addresses: watch::Receiver<Addresses>,
@@ -72,6 +74,20 @@ impl MergeQuestions {
         self.net.channel(&address).ok()
     }
 
+    /// Returns whether this store's peer of `group` has applied all that was committed when this was called.
+    async fn is_current(&self, group: GroupId) -> bool {
+        let Some(view) = self.handle.view(group) else { return false };
+        let confirmed = async {
+            if view.leads() {
+                self.handle.confirm(&view).await
+            } else {
+                self.follower_reads.confirm(&self.handle, &view).await
+            }
+        };
+        let confirmed = self.clock.timeout(MERGE_QUESTION_INTERVAL, confirmed).await;
+        matches!(confirmed, Ok(Ok(()))) && !crate::mutant!("replica.kept-for-an-heir-that-forgot")
+    }
+
     /// Asks the other stores what became of a group that has no leader here.
     async fn seek_fate(&self, view: &Arc<PeerView>) {
         let Local { cluster, store, .. } = self.local;
@@ -87,7 +103,9 @@ impl MergeQuestions {
             if heir_id != 0 {
                 crate::reach!("replica.fate-learnt");
                 let absorbed = Absorbed { source_id: view.group.0, target_id: heir_id, ..Absorbed::default() };
-                self.handle.was_merged(absorbed, GroupId(heir_id)).await;
+                // An heir that was told by all who had a peer then has forgotten the group, and lists it no more.
+                let heir_is_current = self.is_current(GroupId(heir_id)).await;
+                self.handle.was_merged(absorbed, GroupId(heir_id), heir_is_current).await;
             } else if let Some(region) = region {
                 self.handle.end_by_proof(view.group, region);
             }
@@ -127,7 +145,7 @@ impl MergeQuestions {
         let heir_id = view.group.0;
         let tell = |to_store: u64| async move {
             if to_store == store {
-                return self.handle.was_merged(absorbed.clone(), view.group).await;
+                return self.handle.was_merged(absorbed.clone(), view.group, false).await;
             }
             let absorbed = Some(absorbed.clone());
             let request = WasMergedRequest { cluster_id: cluster, from_store: store, to_store, absorbed, heir_id };

@@ -217,6 +217,8 @@ pub enum MergeMessage {
         absorbed: Absorbed,
         /// The group that has the range now.
         heir: GroupId,
+        /// Whether that group's peer here has applied all that it had committed when this was known.
+        heir_is_current: bool,
         /// Receives whether no peer of the group can ever run here again.
         reply: oneshot::Sender<bool>,
     },

@@ -110,6 +110,10 @@ pub const MUTANTS: &[(&str, &str)] = &[
         "replica.source-kept-by-none",
         "a peer whose group was merged ends although another peer there has to take over its range",
     ),
+    (
+        "replica.kept-for-an-heir-that-forgot",
+        "a peer that missed its group's merge is kept for a target here that has taken the group over and forgotten it",
+    ),
     ("replica.fate-not-asked", "a peer that left its group before that was merged learns of it from nobody"),
     (
         "replica.kept-for-an-earlier-target",
@@ -122,6 +126,7 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("replica.longest-promise-forgotten", "a restarted voter does not remember how long its promises were"),
     ("replica.lost-log-not-noticed", "a store whose raft log is gone continues with what its engine holds"),
     ("replica.cut-behind-a-snapshot", "the log that a follower needs after a snapshot in flight is bounded in entries"),
+    ("replica.log-kept-without-room", "a store with little disk space keeps log entries that its engine has"),
     ("replica.log-over-its-bound", "a log over its limit of bytes is cut only if enough entries can be dropped"),
     ("replica.truncate-before-flush", "the log is truncated to the applied index, not to what a flush made durable"),
     ("replica.snapshot-missing-tail", "a snapshot lacks its last pair"),

@@ -152,14 +152,15 @@ pub async fn start(env: &Env, start: Start, machines: Machines) -> Result<(Repli
     };
     let receiving = traffic(SNAPSHOTS_IN_MAX);
     let outbox = Outbox::new(local.clone(), env.net.clone(), addresses.clone(), handle.clone(), sending);
+    let follower_reads = FollowerReads::new(local.clone(), env.net.clone(), env.clock.clone(), addresses.clone());
     let merge_questions = MergeQuestions {
         local: local.clone(),
         handle: handle.clone(),
+        follower_reads: follower_reads.clone(),
         net: env.net.clone(),
         clock: env.clock.clone(),
-        addresses: addresses.clone(),
+        addresses,
     };
-    let follower_reads = FollowerReads::new(local.clone(), env.net.clone(), env.clock.clone(), addresses);
     let runs = Runs::load(&engine)?;
     let (effects, received) = Effects::new();
     let promise = Arc::new(LongestPromise::load(&engine)?);

@@ -211,8 +211,8 @@ macro_rules! methods {
             // meta_storagepb.MetaStorage and etcd
             MetaStorageGet, EtcdRange, EtcdMemberList,
             // armilla.pd.Cluster
-            RegisterStore, StoreHeartbeat, Overview, TransferLeader, MovePeer, MergeRegions, RemoveStore, AllocIds,
-            ChangeSettings, ReplaceStore, ChangeRegions, PdHttp,
+            RegisterStore, StoreHeartbeat, Overview, TransferLeader, MovePeer, MergeRegions, RemoveStore, TakeStoreBack,
+            AllocIds, ChangeSettings, ReplaceStore, ChangeRegions, PdHttp,
         }
     };
 }

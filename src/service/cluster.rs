@@ -15,8 +15,8 @@ use crate::proto::armilla::pd::{
     AllocIdsReply, AllocIdsRequest, ChangeRegionsReply, ChangeRegionsRequest, ChangeSettings, HelloReply, HelloRequest,
     MergeRegionsReply, MergeRegionsRequest, MovePeerReply, MovePeerRequest, OverviewReply, OverviewRequest,
     PdHttpReply, PdHttpRequest, RegisterStoreReply, RegisterStoreRequest, RemoveStoreReply, RemoveStoreRequest,
-    ReplaceStore, ReplaceStoreReply, SettingsReply, StoreHeartbeatReply, StoreHeartbeatRequest, TransferLeaderReply,
-    TransferLeaderRequest, change_regions_request,
+    ReplaceStore, ReplaceStoreReply, SettingsReply, StoreHeartbeatReply, StoreHeartbeatRequest, TakeStoreBackReply,
+    TakeStoreBackRequest, TransferLeaderReply, TransferLeaderRequest, change_regions_request,
 };
 
 use super::calls::Method;
@@ -117,6 +117,14 @@ impl Cluster for ClusterService {
         let RemoveStoreRequest { store_id } = request.into_inner();
         self.lead(Method::RemoveStore, |pd| async move {
             pd.remove_store(store_id).await.map(|regions| RemoveStoreReply { regions })
+        })
+        .await
+    }
+
+    async fn take_store_back(&self, request: Request<TakeStoreBackRequest>) -> Answer<TakeStoreBackReply> {
+        let TakeStoreBackRequest { store_id } = request.into_inner();
+        self.lead(Method::TakeStoreBack, |pd| async move {
+            pd.take_store_back(store_id).await.map(|()| TakeStoreBackReply {})
         })
         .await
     }

@@ -30,7 +30,7 @@ pub const TIKV_VERSION: &str = "8.5.0";
 /// | 6 | `PdCommand.set_store_labels` |
 /// | 7 | `PdCommand.change_members` |
 /// | 8 | `PdCommand.change_settings` and `PdCommand.replace_store` |
-/// | 9 | `RegionCommand.write` to the column families of transactions |
+/// | 9 | transactional writes; removals of stores that are taken back; the schedulers that shuffle |
 pub const PROTOCOL: u32 = 9;
 
 /// The version of the protocol that introduced splits of regions.
@@ -53,6 +53,9 @@ pub const SETTINGS: u32 = 8;
 
 /// The version of the protocol that introduced transactions.
 pub const TRANSACTIONS: u32 = 9;
+
+/// The version of the protocol that introduced removals of stores that are taken back, and schedulers that shuffle.
+pub const TAKEN_BACK: u32 = 9;
 
 /// Armilla's own version, in the form in which `Store.git_hash` and `Member.git_hash` carry it.
 pub const BUILD: &str = concat!("armilla-", env!("CARGO_PKG_VERSION"));

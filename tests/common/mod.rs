@@ -5,10 +5,12 @@
 
 mod processes;
 mod program;
+mod storm;
 mod wire;
 
 pub use processes::{
     Cluster, Finished, Written, binary, free_port, http, node_command, run, run_with_input, wait_until,
 };
 pub use program::{Conversation, converse, kill_leader, starts};
+pub use storm::Storm;
 pub use wire::{Outcome, Wire};

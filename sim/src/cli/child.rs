@@ -121,7 +121,7 @@ fn simulate(args: &ChildArgs, seconds: Option<u64>) -> Report {
 }
 
 /// Returns the CPU time that this process has used, in seconds.
-fn cpu_seconds() -> f64 {
+pub(super) fn cpu_seconds() -> f64 {
     // SAFETY: rusage is plain data, for which zeroes are a valid value.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
     // SAFETY: `usage` is a valid place for the answer.

@@ -10,6 +10,7 @@ pub mod child;
 pub mod corpus;
 pub mod executable;
 pub mod meta;
+pub mod placement;
 mod processes;
 pub mod replay;
 pub mod run;

@@ -40,6 +40,9 @@ pub struct RunArgs {
     options: Options,
 }
 
+/// The kinds of operations on regions, as runs report them.
+const OPERATIONS: [&str; 4] = ["splits", "merges", "membership_changes", "snapshots"];
+
 #[derive(Default)]
 struct Sum {
     runs: u64,
@@ -49,6 +52,8 @@ struct Sum {
     /// Number of clients' operations that an oracle judged, and number of faults that struck.
     judged: u64,
     struck: u64,
+    /// Number of operations on regions, by their kind.
+    operations: [u64; OPERATIONS.len()],
     failures: Vec<Report>,
     /// By site: the number of seeds that reached it.
     reached: BTreeMap<String, u64>,
@@ -138,6 +143,7 @@ pub fn run(args: RunArgs) -> ExitCode {
         let stat = |name: &str| report.stats.get(name).copied().unwrap_or(0);
         sum.judged += stat("ops") + stat("queries");
         sum.struck += stat("faults");
+        sum.operations.iter_mut().zip(OPERATIONS).for_each(|(total, kind)| *total += stat(kind));
         if report.cpu_s > 0.0 {
             sum.ratios.push(report.sim_s / report.cpu_s);
         }
@@ -177,6 +183,9 @@ pub fn run(args: RunArgs) -> ExitCode {
         sum.judged as f64 / sum.cpu_s.max(1e-9),
         sum.struck as f64 / sum.cpu_s.max(1e-9),
     );
+    let operations = sum.operations.iter().zip(OPERATIONS).map(|(total, kind)| format!("{total} {kind}"));
+    let operations = operations.collect::<Vec<_>>().join(", ").replace('_', " ");
+    println!("{} operations on regions: {operations}", sum.operations.iter().sum::<u64>());
     let usual =
         args.options.scenario == Scenario::Cluster && args.options.mutant.is_none() && args.options.plan.is_none();
     let reached = !usual || sum.show_sites(args.sites);

@@ -7,6 +7,7 @@
 //! their engines. **Never**: a store that stops, unnoticed, without a fault that excuses it.
 
 pub mod monitor;
+pub mod operations;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -112,6 +113,8 @@ pub struct Machine {
     lost: Option<Part>,
     /// Contents to write to the identity file before the next start; `None` keeps the file on the disk.
     identity: Option<Vec<u8>>,
+    /// The placement driver may have removed the store, which then must say so and stop.
+    may_be_removed: bool,
     /// A copy of the disk and of the engine's data.
     copy: Option<(SimDisk, SimStorage)>,
     /// The disk is full.
@@ -144,6 +147,11 @@ impl Machine {
     /// Returns whether the machine has its own data, and all of it.
     fn is_whole(&self) -> bool {
         self.lost.is_none() && self.copy.is_none() && self.identity.is_none() && self.swapped_with.is_none()
+    }
+
+    /// Returns whether the placement driver may have removed the machine's store.
+    pub fn is_removable(&self) -> bool {
+        self.may_be_removed
     }
 
     /// Returns the handle of the node's replicas, if the process has started.
@@ -183,7 +191,9 @@ impl Machine {
         // An error about the store's own data leads to a replaced disk, see [`Cluster::supervise`]; an error about the
         // data of another node does not.
         let says = |part: Part| why.contains(part.refusal()) || (part == Part::Newest && why.contains("an older copy"));
-        self.lost.is_some_and(says)
+        let removed =
+            self.may_be_removed && (why.contains("is a tombstone") || why.contains("was removed from the cluster"));
+        removed || self.lost.is_some_and(says)
     }
 
     /// Returns whether the process runs and is permitted to stop.
@@ -267,6 +277,7 @@ impl Cluster {
                 process: Process::Down,
                 armed: Armed::No,
                 lost: None,
+                may_be_removed: false,
                 copy: None,
                 identity: None,
                 swapped_with: None,
@@ -439,6 +450,7 @@ impl Cluster {
             machine.handle.disk().wipe();
             machine.home.wipe();
             machine.lost = None;
+            machine.may_be_removed = false;
             machine.wiped = true;
         });
     }
@@ -453,6 +465,11 @@ impl Cluster {
             }
             machine.lost = Some(part);
         });
+    }
+
+    /// Records that the placement driver may remove the machine's store.
+    pub fn may_be_removed(&self, id: u64) {
+        self.with(id, |machine| machine.may_be_removed = true);
     }
 
     /// Gives two dead machines each other's data, or their own again. Returns false if the data of one is not complete.

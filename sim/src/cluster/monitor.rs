@@ -10,6 +10,7 @@ use armilla::rt::sim::probe::{ProbeRecord, What};
 use armilla::rt::sync::Notify;
 use armilla::types::{GroupId, Region, region};
 
+use super::operations::Operations;
 use crate::oracle::appends::Appends;
 use crate::oracle::births::Births;
 use crate::oracle::collection::Collection;
@@ -18,6 +19,7 @@ use crate::oracle::hot::Loads;
 use crate::oracle::lanes::Lanes;
 use crate::oracle::leaders::Leaders;
 use crate::oracle::lease::Leases;
+use crate::oracle::limits::Limits;
 use crate::oracle::losses::Losses;
 use crate::oracle::pause::{self, Pauses};
 use crate::oracle::raft::Raft;
@@ -68,10 +70,14 @@ pub struct Observed {
     pub loads: Loads,
     /// Settings of the placement driver.
     pub settings: Settings,
+    /// Limits of stores.
+    pub limits: Limits,
     /// Collection of expired values.
     pub collection: Collection,
     /// Intervals in which a region takes no writes.
     pub pauses: Pauses,
+    /// What happened to the regions.
+    pub operations: Operations,
     /// The first violation.
     pub violation: Option<Violation>,
     /// By group: the highest term that has a leader, and the leader's node.
@@ -188,6 +194,7 @@ impl Monitor {
             }
             _ => {}
         }
+        observed.operations.observe(event);
         let clocks = |node: u64| {
             let node = world.get(node).filter(|node| node.is_alive())?;
             Some((node.epoch(), node.clock().local_ns()))
@@ -213,6 +220,7 @@ impl Monitor {
         let judged = judged.and_then(|()| observed.runs.observe(at_ns, node, event));
         let judged = judged.and_then(|()| observed.loads.observe(at_ns, node, event));
         let judged = judged.and_then(|()| observed.settings.observe(at_ns, node, event));
+        let judged = judged.and_then(|()| observed.limits.observe(at_ns, node, event, &observed.settings));
         let wall_ms = || world.get(node).map_or(0, |node| node.clock().wall_ms());
         let judged = judged.and_then(|()| observed.collection.observe(at_ns, node, event, wall_ms));
         let judged = judged.and_then(|()| strays::observe(at_ns, node, event));

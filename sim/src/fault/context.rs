@@ -169,8 +169,22 @@ impl Context {
         });
     }
 
+    /// Asks the placement driver to let a store take the place of another one, which runs on `node` if it still runs.
+    pub fn replace_store(&self, node: u64, lost: u64, by: u64) {
+        let pd = self.pd.with_deadline(Duration::from_secs(2));
+        // If the store returns after it has become empty, the placement driver has removed it.
+        self.cluster.may_be_removed(node);
+        self.admin.spawn(async move {
+            // A refusal (it is alive) is ignored.
+            let _ = pd.replace_store(lost, by).await;
+        });
+    }
+
     /// Asks the placement driver to add or remove a replica.
     pub fn change_regions(&self, change: Change) {
+        if let Change::AddPeer(peer) | Change::RemovePeer(peer) = &change {
+            self.monitor.with(|observed| observed.limits.by_hand.insert(peer.region_id));
+        }
         let pd = self.pd.with_deadline(Duration::from_secs(2));
         self.admin.spawn(async move {
             // A refusal (it is there already, or the quorum would be lost) is ignored.

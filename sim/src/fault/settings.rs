@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::behavior::{Behavior, Hit, Shape};
 use super::context::Context;
 use super::draw::{Class, Draft, Draw};
+use super::target::Target;
 use crate::oracle::settings::{About, Value};
 
 /// The schedulers that are paused; the others have stores.
@@ -56,6 +57,22 @@ pub enum Kind {
         /// For replicas.
         region: u32,
     },
+    /// A store gets limits of how many replicas it may get, and give away, a minute.
+    LimitStore {
+        /// The node, from 1.
+        node: u32,
+        /// Replicas that it gets.
+        add: u64,
+        /// Replicas that it gives away.
+        remove: u64,
+    },
+    /// A store is declared lost, and another one takes its place. Refused while the store is alive.
+    ReplaceStore {
+        /// The node of the store, from 1.
+        node: u32,
+        /// The node of the other one, from 1.
+        by: u32,
+    },
     /// A region gets a replica on a node.
     AddPeer {
         /// The region's number, from 0.
@@ -73,8 +90,18 @@ pub enum Kind {
 }
 
 /// The values of `kind`.
-pub const NAMES: &[&str] =
-    &["drain", "undrain", "pause-scheduler", "resume-scheduler", "set-number", "weigh", "add-peer", "remove-peer"];
+pub const NAMES: &[&str] = &[
+    "drain",
+    "undrain",
+    "pause-scheduler",
+    "resume-scheduler",
+    "set-number",
+    "weigh",
+    "limit-store",
+    "replace-store",
+    "add-peer",
+    "remove-peer",
+];
 
 /// The classes from which the swarm draws.
 pub const CLASSES: &[Class<Kind>] = &[
@@ -96,12 +123,13 @@ pub const CLASSES: &[Class<Kind>] = &[
 /// Draws a change of settings.
 fn setting(d: &mut Draw<'_>) -> Kind {
     let scheduler = d.rng.below(u64::from(PAUSED)) as u32;
-    match d.rng.below(9) {
+    match d.rng.below(11) {
         0 | 1 => Kind::Drain { node: d.node() },
         2 => Kind::Undrain {},
         3 | 4 => Kind::PauseScheduler { scheduler },
         5 => Kind::ResumeScheduler { scheduler },
         6 => Kind::SetNumber { field: d.rng.between(1, u64::from(NUMBERS)) as u32, value: d.rng.between(1, 9) },
+        7 | 8 => Kind::LimitStore { node: d.node(), add: *d.rng.pick(&[1, 2, 5]), remove: *d.rng.pick(&[1, 2, 5]) },
         _ => Kind::Weigh {
             node: d.node(),
             leader: *d.rng.pick(&[0, 500, 1000, 3000]),
@@ -155,6 +183,17 @@ pub fn weights(store: u64, leader: u32, region: u32) -> ChangeSettings {
     ChangeSettings { set: Some(Settings { stores: vec![own], ..Settings::default() }), ..ChangeSettings::default() }
 }
 
+/// Returns the change that limits how many replicas a store may get, and give away, a minute.
+pub fn limits(store: u64, add: u64, remove: u64) -> ChangeSettings {
+    let own = StoreSettings {
+        store_id: store,
+        add_peer_per_minute: Some(add),
+        remove_peer_per_minute: Some(remove),
+        ..StoreSettings::default()
+    };
+    ChangeSettings { set: Some(Settings { stores: vec![own], ..Settings::default() }), ..ChangeSettings::default() }
+}
+
 impl Behavior for Kind {
     fn shape(&self) -> Shape {
         Shape { target: false, lasts: false }
@@ -192,6 +231,15 @@ impl Behavior for Kind {
                 let value = Value::Weights(leader, region);
                 context.change_settings(About::Weights(store), value, weights(store, leader, region));
             }
+            Kind::LimitStore { node, add, remove } => {
+                let Some(store) = context.store_on(node) else { return false };
+                context.change_settings(About::Limits(store), Value::Limits(add, remove), limits(store, add, remove));
+            }
+            Kind::ReplaceStore { node, by } => {
+                let (Some(lost), Some(by)) = (context.store_on(node), context.store_on(by)) else { return false };
+                let node = context.resolve(Target::Node(node));
+                context.replace_store(node, lost, by);
+            }
             Kind::AddPeer { region, to } => {
                 let (Some(region_id), Some(store_id)) = (context.group(region), context.store_on(to)) else {
                     return false;
@@ -209,6 +257,9 @@ impl Behavior for Kind {
 
     fn check(&self) -> Result<(), String> {
         match self {
+            Kind::LimitStore { add: 0, .. } | Kind::LimitStore { remove: 0, .. } => {
+                Err("a store may get and give away a replica a minute at least".to_owned())
+            }
             Kind::SetNumber { field, .. } if !(1..=NUMBERS).contains(field) => {
                 Err(format!("there is no number with the field {field}"))
             }
@@ -223,7 +274,11 @@ impl Behavior for Kind {
 
     fn names_node_above(&self, highest: u32) -> bool {
         match self {
-            Kind::Drain { node } | Kind::Weigh { node, .. } | Kind::AddPeer { to: node, .. } => *node > highest,
+            Kind::Drain { node }
+            | Kind::Weigh { node, .. }
+            | Kind::LimitStore { node, .. }
+            | Kind::AddPeer { to: node, .. } => *node > highest,
+            Kind::ReplaceStore { node, by } => *node.max(by) > highest,
             _ => false,
         }
     }

@@ -48,6 +48,7 @@ pub const STORIES: &[Story] = &[
     Story { name: "members-lost-in-turn", per_minute: (0.6, 0.8), tell: members_lost_in_turn },
     Story { name: "move-to-and-fro", per_minute: (1.0, 4.0), tell: move_to_and_fro },
     Story { name: "drain-then-fault", per_minute: (1.0, 4.0), tell: drain_then_fault },
+    Story { name: "replace-then-return", per_minute: (0.6, 2.0), tell: replace_then_return },
     Story { name: "remove-then-lose", per_minute: (1.0, 4.0), tell: remove_then_lose },
     Story { name: "merge-then-fault", per_minute: (2.0, 10.0), tell: merge_then_fault },
     Story { name: "merge-absent", per_minute: (1.0, 4.0), tell: merge_absent },
@@ -360,6 +361,18 @@ fn drain_then_fault(d: &mut Draw<'_>) -> Vec<Part> {
     if d.rng.chance(0.5) {
         let later_ms = after_ms + d.rng.between(5_000, 30_000);
         story.push((later_ms, Draft::everywhere(0, settings::Kind::Undrain {}.into())));
+    }
+    story
+}
+
+/// A node is away for long, another one takes its place, and the first one returns.
+fn replace_then_return(d: &mut Draw<'_>) -> Vec<Part> {
+    let (away, by, away_ms) = (d.node(), d.node(), d.rng.between(8_000, 40_000));
+    let mut story = vec![at(0, Target::Node(away), away_ms, process::Kind::Crash {})];
+    for n in 0..4 {
+        // Refused until the placement driver knows that the store is silent.
+        let replace = settings::Kind::ReplaceStore { node: away, by };
+        story.push((3_000 + 4_000 * n, Draft::everywhere(0, replace.into())));
     }
     story
 }

@@ -11,7 +11,8 @@
 //! | `lanes` | a lane keeps running while its engine blocks writers or readers | [`lanes`] | probe events and the faults |
 //! | `leaders` | a slow store does not move other stores' leaders | [`leaders`] | probe events and the faults |
 //! | `loads` | loads are reported once, splits by load divide it, load spreads over the stores and stays spread | [`hot`] | probe events, the end of some runs |
-//! | `settings` | settings that were changed are in force, paused schedulers make no orders, drained stores lead nothing | [`settings`] | probe events, PD's responses |
+//! | `settings` | settings that were changed are in force, paused schedulers make no orders, drained stores lead nothing, weights and replacements have their effect | [`settings`] | probe events, PD's responses |
+//! | `limits` | a store gets and gives away no more replicas a minute than its limits allow | [`limits`] | probe events, PD's responses |
 //! | `appends` | a message with entries is bounded in bytes | [`appends`] | probe events |
 //! | `fetches` | old entries in flight to a store are bounded in bytes | [`fetches`] | probe events |
 //! | `rounds` | a lane checks for messages within a bounded time | [`rounds`] | probe events |
@@ -47,6 +48,7 @@ pub mod hot;
 pub mod lanes;
 pub mod leaders;
 pub mod lease;
+pub mod limits;
 pub mod liveness;
 pub mod losses;
 pub mod pause;

@@ -10,11 +10,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use armilla::proto::armilla::pd::{SchedulerKind, Settings as Set};
 use armilla::rt::probe::Event;
+use armilla::types::limits::STORE_RATE_MAX;
 
 use super::Violation;
 
 /// How long an order may follow on a change that it did not know yet, ns: it was being decided.
-const UNDER_WAY_NS: u64 = 5_000_000_000;
+pub(super) const UNDER_WAY_NS: u64 = 5_000_000_000;
 
 /// What a change is about. One change of each at a time is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,6 +28,8 @@ pub enum About {
     Number(u32),
     /// The weights of a store.
     Weights(u64),
+    /// The limits of a store.
+    Limits(u64),
 }
 
 /// A value that was acknowledged.
@@ -40,6 +43,8 @@ pub enum Value {
     Number(u64),
     /// For leaders and for replicas, in thousandths.
     Weights(u32, u32),
+    /// How many replicas the store may get, and give away, a minute.
+    Limits(u64, u64),
 }
 
 /// The oracle.
@@ -80,7 +85,8 @@ impl Settings {
         self.since(about).map(|(value, _)| value)
     }
 
-    fn since(&self, about: About) -> Option<(Value, u64)> {
+    /// Returns what is in force for certain, and since when (true ns).
+    pub(super) fn since(&self, about: About) -> Option<(Value, u64)> {
         let certain = !self.busy.contains(&about) && !self.lost.contains(&about);
         self.known.get(&about).copied().filter(|_| certain)
     }
@@ -88,6 +94,19 @@ impl Settings {
     /// Returns whether nobody knows what is in force.
     pub fn is_lost(&self, about: About) -> bool {
         self.lost.contains(&about)
+    }
+
+    /// Returns whether stores may have limits.
+    pub fn limits_stores(&self) -> bool {
+        self.known.keys().chain(&self.lost).chain(&self.busy).any(|about| matches!(about, About::Limits(_)))
+    }
+
+    /// Forgets the limits of stores: they are about to be lifted.
+    pub fn forget_limits(&mut self) {
+        let others = |about: &About| !matches!(about, About::Limits(_));
+        self.known.retain(|about, _| others(about));
+        self.lost.retain(others);
+        self.busy.retain(others);
     }
 
     /// Forgets what was set: everything is about to be set back.
@@ -141,9 +160,14 @@ impl Settings {
                     let own = set.stores.iter().find(|one| one.store_id == store).copied().unwrap_or_default();
                     Value::Weights(own.leader_weight.unwrap_or(1000), own.region_weight.unwrap_or(1000))
                 }
+                About::Limits(store) => {
+                    let own = set.stores.iter().find(|one| one.store_id == store).copied().unwrap_or_default();
+                    let limit = |set: Option<u64>| set.unwrap_or(STORE_RATE_MAX);
+                    Value::Limits(limit(own.add_peer_per_minute), limit(own.remove_peer_per_minute))
+                }
             };
             let of_store = match (about, wanted) {
-                (About::Weights(store), _) => Some(*store),
+                (About::Weights(store) | About::Limits(store), _) => Some(*store),
                 (About::Drain, Value::Number(store)) => Some(store),
                 _ => None,
             };

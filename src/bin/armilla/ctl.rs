@@ -300,6 +300,9 @@ enum StoreCommand {
     Remove {
         /// The store's id.
         store: u64,
+        /// Take the removal back, while the store still has replicas: those that it has stay.
+        #[arg(long)]
+        take_back: bool,
     },
     /// Move all leaders away from a store and keep them away; wait until it leads nothing. Its replicas stay.
     Drain {
@@ -429,7 +432,8 @@ impl Ctl {
 
     async fn store(&self, command: StoreCommand) -> Result<(), Failure> {
         match command {
-            StoreCommand::Remove { store } => self.remove_store(store).await,
+            StoreCommand::Remove { store, take_back: false } => self.remove_store(store).await,
+            StoreCommand::Remove { store, take_back: true } => self.take_store_back(store).await,
             StoreCommand::Drain { store } => self.drain(store).await,
             StoreCommand::Undrain { store } => self.undrain(store).await,
             StoreCommand::Replace { lost, by } => self.replace_store(lost, by).await,

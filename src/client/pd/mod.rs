@@ -345,6 +345,19 @@ impl PdClient {
         .map(|reply: cluster::RemoveStoreReply| reply.regions)
     }
 
+    /// Asks PD to take back the removal of a store.
+    ///
+    /// # Errors
+    /// Returns [`Error::Unavailable`] after the deadline, [`Error::Refused`] if PD refuses.
+    pub async fn take_store_back(&self, store_id: u64) -> Result<()> {
+        self.lead("TakeStoreBack", |addr, _| {
+            let stub = self.members.cluster_stub(&addr);
+            async move { stub?.take_store_back(cluster::TakeStoreBackRequest { store_id }).await }
+        })
+        .await
+        .map(|_: cluster::TakeStoreBackReply| ())
+    }
+
     /// Asks PD for `count` consecutive IDs that were never given out before, and returns the first.
     ///
     /// # Errors

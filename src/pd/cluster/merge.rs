@@ -6,8 +6,8 @@
 
 use std::collections::BTreeSet;
 
-use super::Cluster;
 use super::moves::Move;
+use super::{Checker, Cluster};
 use crate::pd::schedule::merge::{Candidate, Limits, propose};
 use crate::pd::state::{self, PdState};
 use crate::proto::armilla::pd::MergeOrder;
@@ -72,7 +72,8 @@ impl Cluster {
     pub fn merge_small(&mut self, state: &PdState, now_ms: u64) {
         let below_bytes = self.options.merge_below_bytes;
         let settling = now_ms.saturating_sub(self.since_ms) < self.options.settle_ms;
-        let early = settling || now_ms < self.merges_at_ms || self.merges.len() >= self.options.merges_max;
+        let paused = self.is_paused(Checker::Merge, now_ms);
+        let early = settling || paused || now_ms < self.merges_at_ms || self.merges.len() >= self.options.merges_max;
         if state.cluster_version() < version::MERGES || below_bytes == 0 || early {
             return;
         }

@@ -7,9 +7,9 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use super::Cluster;
 use super::asked::Next;
 use super::settings::Limited;
+use super::{Checker, Cluster};
 use crate::pd::schedule::balance::{self, Placement, Proposal};
 use crate::pd::schedule::isolation;
 use crate::pd::schedule::replica::{self, Step, Stores};
@@ -216,6 +216,7 @@ impl Cluster {
         // As many as there are, if there are not enough.
         let up = state.stores().filter(|record| state::is_up(record)).count();
         let replicas = self.options.replicas.min(up);
+        let paused = [Checker::Replica, Checker::Rule].into_iter().any(|checker| self.is_paused(checker, now_ms));
         let (mut orders, mut nameless) = (Vec::new(), Vec::new());
         let mut placed = BTreeSet::new();
         for region in self.look_at(state, store, now_ms) {
@@ -233,9 +234,10 @@ impl Cluster {
             if reported.is_none_or(|reported| region::epoch(reported) != epoch) {
                 continue;
             }
-            let own = self.for_move(region, &stores, now_ms);
-            let own = own.as_ref().unwrap_or(&stores);
+            let moved = self.for_move(region, &stores, now_ms);
+            let own = moved.as_ref().unwrap_or(&stores);
             let step = match self.wished(region, store, own, now_ms) {
+                Next::Usual(None) if paused && moved.is_none() => continue,
                 Next::Usual(None) => self.next_step(region, leader.id, replicas, own, now_ms),
                 Next::Usual(Some((adjusted, wanted))) => {
                     self.next_step(region, leader.id, wanted.min(up), &adjusted, now_ms)

@@ -14,12 +14,14 @@ use crate::proto::armilla::pd::{LocationLabels, Scheduler, SchedulerKind, Settin
 use crate::types::limits::STORE_RATE_MAX;
 
 /// All schedulers.
-const KINDS: [SchedulerKind; 5] = [
+const KINDS: [SchedulerKind; 7] = [
     SchedulerKind::BalanceLeader,
     SchedulerKind::BalanceRegion,
     SchedulerKind::BalanceHotRegion,
     SchedulerKind::EvictLeader,
     SchedulerKind::GrantLeader,
+    SchedulerKind::ShuffleLeader,
+    SchedulerKind::ShuffleRegion,
 ];
 
 /// The time for which a limit of changes holds, ms.
@@ -68,6 +70,7 @@ fn schedulers(base: &ClusterOptions, set: &Settings) -> Vec<Scheduler> {
             SchedulerKind::BalanceRegion => base.balance_replicas,
             SchedulerKind::BalanceHotRegion => base.balance_hot,
             SchedulerKind::EvictLeader | SchedulerKind::GrantLeader => !scheduler.stores.is_empty(),
+            SchedulerKind::ShuffleLeader | SchedulerKind::ShuffleRegion => false,
         };
         let exists = scheduler.exists.unwrap_or(configured);
         Scheduler { exists: Some(exists), ..scheduler }
@@ -102,7 +105,8 @@ impl Cluster {
         }
         self.options = options(&self.base, set);
         let (mut leaders, mut regions) = (Weights::default(), Weights::default());
-        for store in &set.stores {
+        let ignored = crate::mutant!("pd.weights-ignored");
+        for store in set.stores.iter().filter(|_| !ignored) {
             store.leader_weight.into_iter().for_each(|weight| leaders.set(store.store_id, u64::from(weight)));
             store.region_weight.into_iter().for_each(|weight| regions.set(store.store_id, u64::from(weight)));
         }
@@ -187,7 +191,8 @@ impl Cluster {
             Limited::Add => (own.and_then(|own| own.add_peer_per_minute), &mut self.in_force.changes.added),
             Limited::Remove => (own.and_then(|own| own.remove_peer_per_minute), &mut self.in_force.changes.removed),
         };
-        let Some(limit) = limit.filter(|limit| *limit < STORE_RATE_MAX) else {
+        let ignored = crate::mutant!("pd.store-limits-ignored");
+        let Some(limit) = limit.filter(|limit| *limit < STORE_RATE_MAX && !ignored) else {
             changes.remove(&store);
             return true;
         };

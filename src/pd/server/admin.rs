@@ -67,6 +67,7 @@ impl PdServer {
                 gc_safe_point: state.gc_safe_point(),
                 options: cluster.options().clone(),
                 settings: cluster.settings(),
+                paused_checkers: cluster.paused_checkers(now_ms),
             }
         }))
     }

@@ -32,7 +32,10 @@ impl PdServer {
         let identity = &self.inner.identity;
         let member = |peer: &Peer| {
             if peer.store_id == view.store {
-                return Some(member_of(peer.id, &identity.name, &identity.addr));
+                let mut own = member_of(peer.id, &identity.name, &identity.addr);
+                let path = |state: &super::PdState| Some(state.store(view.store)?.store.as_ref()?.deploy_path.clone());
+                own.deploy_path = self.read(path).unwrap_or_default();
+                return Some(own);
             }
             let registered = self.read(|state| {
                 let record = state.store(peer.store_id)?;

@@ -4,11 +4,12 @@
 //! that some node of the cluster does not know.
 
 use super::{PdError, PdResult, PdServer};
-use crate::pd::cluster::Wish;
+use crate::pd::cluster::{Checker, Wish};
 use crate::pd::operators::{Action, placed};
 use crate::pd::state::{self, PdState};
 use crate::proto::armilla::pd::pd_command::Op;
-use crate::proto::armilla::pd::{ChangeSettings, ReplaceStore, SettingsReply};
+use crate::proto::armilla::pd::{ChangeSettings, ReplaceStore, SetStoreState, SettingsReply};
+use crate::proto::metapb::StoreState;
 use crate::types::{GroupId, Region, region, version};
 
 impl PdServer {
@@ -32,7 +33,9 @@ impl PdServer {
         let serving = self.confirmed_cluster().await?;
         if change != ChangeSettings::default() {
             self.must_know_settings("settings cannot be changed while the cluster runs")?;
-            self.command(Op::ChangeSettings(change)).await?;
+            let op = Op::ChangeSettings(change);
+            self.must_know(&op, "this scheduler cannot be added")?;
+            self.command(op).await?;
             let set = self.read(|state| state.settings().clone());
             tracing::info!(?set, "settings changed");
         }
@@ -42,6 +45,56 @@ impl PdServer {
             in_force: Some(cluster.settings()),
             wall_ms,
         }))
+    }
+
+    /// Refuses a command that some node of the cluster does not know.
+    fn must_know(&self, op: &Op, what: &str) -> PdResult<()> {
+        let (known, needed) = (self.read(PdState::cluster_version), state::since(op));
+        if known >= needed {
+            return Ok(());
+        }
+        Err(PdError::Invalid(format!(
+            "{what} yet: the cluster uses version {known} of its protocol, that needs version {needed}"
+        )))
+    }
+
+    /// Takes back the removal of a store: the replicas that it still has stay.
+    ///
+    /// # Errors
+    /// [`PdError::Invalid`] if there is no such store, if it was removed or replaced already, or if a node does not
+    /// know this command yet.
+    pub async fn take_store_back(&self, store: u64) -> PdResult<()> {
+        self.confirmed_cluster().await?;
+        let record = self.read(|state| state.store(store).cloned());
+        let record = record.ok_or_else(|| PdError::Invalid(format!("there is no store {store}")))?;
+        if state::is_up(&record) {
+            return Ok(());
+        }
+        if state::is_tombstone(&record) {
+            let why = format!("store {store} was removed from the cluster already: its node can start as a new store");
+            return Err(PdError::Invalid(why));
+        }
+        if let Some(by) = self.read(|state| state.replaced_by(store)) {
+            return Err(PdError::Invalid(format!(
+                "store {by} has taken the place of store {store}, which is up again when its node starts with its data"
+            )));
+        }
+        let op = Op::SetStoreState(SetStoreState { store_id: store, state: StoreState::Up as i32 });
+        self.must_know(&op, "the removal of a store cannot be taken back")?;
+        self.command(op).await?;
+        tracing::info!(store, "the removal of the store is taken back");
+        Ok(())
+    }
+
+    /// Pauses a checker for a while, or ends its pause if that is no time.
+    ///
+    /// # Errors
+    /// None beyond those of every call.
+    pub async fn pause_checker(&self, checker: Checker, delay_ms: u64) -> PdResult<()> {
+        let serving = self.confirmed_cluster().await?;
+        self.look(&serving, |cluster, _, now_ms| cluster.pause_checker(checker, now_ms.saturating_add(delay_ms)));
+        tracing::info!(checker = checker.name(), delay_ms, "a checker is paused, or goes on if that is no time");
+        Ok(())
     }
 
     /// Declares a store lost for good, whose place another one takes: its replicas are replaced at once. Returns how

@@ -161,6 +161,7 @@ impl PdServer {
             cluster.balance_replicas(state, now_ms);
             cluster.balance_hot(state, now_ms);
             cluster.merge_small(state, now_ms);
+            cluster.shuffle(state, now_ms);
             cluster.peers_orders(state, id, now_ms)
         });
         if !nameless.is_empty() {

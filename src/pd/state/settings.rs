@@ -23,12 +23,19 @@ pub fn name(kind: SchedulerKind) -> &'static str {
         SchedulerKind::BalanceHotRegion => "balance-hot-region",
         SchedulerKind::EvictLeader => "evict-leader",
         SchedulerKind::GrantLeader => "grant-leader",
+        SchedulerKind::ShuffleLeader => "shuffle-leader",
+        SchedulerKind::ShuffleRegion => "shuffle-region",
     }
 }
 
 /// Returns whether a scheduler is for some stores rather than for all.
 pub fn is_of_stores(kind: SchedulerKind) -> bool {
     matches!(kind, SchedulerKind::EvictLeader | SchedulerKind::GrantLeader)
+}
+
+/// Returns whether a scheduler moves things without a reason.
+pub fn shuffles(kind: SchedulerKind) -> bool {
+    matches!(kind, SchedulerKind::ShuffleLeader | SchedulerKind::ShuffleRegion)
 }
 
 /// Returns the stores of a scheduler.

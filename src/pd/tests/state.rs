@@ -12,7 +12,7 @@ use crate::pd::bootstrap::{SENTINEL, first_regions};
 use crate::pd::state::{self, PdState};
 use crate::proto::armilla::pd::pd_command::Op;
 use crate::proto::armilla::pd::{
-    AllocIds, Bootstrap, PdCommand, PdReply, PutRegion, PutStore, StoreInfo, StoreStarted,
+    AllocIds, Bootstrap, PdCommand, PdReply, PutRegion, PutStore, ReplaceStore, SetStoreState, StoreInfo, StoreStarted,
 };
 use crate::proto::armilla::raft::Incarnation;
 use crate::proto::metapb::{Peer, RegionEpoch, StoreState};
@@ -240,6 +240,23 @@ fn tombstones_stay() {
         world.apply(Op::PutStore(PutStore { uuid: "u-n1".into(), name: "n1".into(), addr: "a9".into(), info: None }));
     assert!(again.starts_with("refused: store 1 is a tombstone"), "{again}");
     assert!(world.read(|state| state.store_by_addr("a9").is_none() && !state::is_up(state.store(1).unwrap())));
+}
+
+/// Goal: a store that is being removed can stay after all, one that was replaced or removed cannot. Method: states one
+/// after the other.
+#[test]
+fn a_removal_is_taken_back() {
+    let mut world = World::new();
+    let (_, args) = Args::parse("bootstrap n1=a1 n2=a2 n3=a3");
+    world.apply(Op::Bootstrap(founding(&args).unwrap().1));
+    let mut set =
+        |store_id, state: StoreState| world.apply(Op::SetStoreState(SetStoreState { store_id, state: state as i32 }));
+    assert!(!set(1, StoreState::Offline).starts_with("refused") && !set(1, StoreState::Up).starts_with("refused"));
+    assert!(set(1, StoreState::Tombstone).starts_with("refused: store 1 is Up"));
+    world.apply(Op::ReplaceStore(ReplaceStore { lost: 2, by: 3 }));
+    let back = world.apply(Op::SetStoreState(SetStoreState { store_id: 2, state: StoreState::Up as i32 }));
+    assert!(back.starts_with("refused: store 2 is Offline"), "{back}");
+    assert!(world.read(|state| state::is_up(state.store(1).unwrap()) && !state::is_up(state.store(2).unwrap())));
 }
 
 /// Goal: a command of a newer version is rejected without any effect, so that a member which does not know it

@@ -126,9 +126,9 @@ impl Driver {
             MergeMessage::Halted { target, source } => self.halted(target, *source)?,
             MergeMessage::Absorbed { source } => self.absorbed(source),
             MergeMessage::Sealed { target, epoch, commit, listed } => self.decide(target, epoch, commit, listed),
-            MergeMessage::WasMerged { absorbed, heir, reply } => {
+            MergeMessage::WasMerged { absorbed, heir, heir_is_current, reply } => {
                 // The asker may be gone.
-                let _ = reply.send(self.was_merged(&absorbed, heir)?);
+                let _ = reply.send(self.was_merged(&absorbed, heir, heir_is_current)?);
             }
             MergeMessage::Forget { group, source } => self.propose_step(group, &MergeStep::Forget(source)),
             MergeMessage::Against { group, merging } => self.roll_back_decided(group, &merging),

@@ -145,7 +145,7 @@ impl Driver {
 
     /// Ends the peer of a group that became part of another one, unless a peer here is going to take over its range.
     /// Returns whether no peer of the group can ever run here again.
-    pub(super) fn was_merged(&mut self, absorbed: &Absorbed, heir: GroupId) -> Result<bool> {
+    pub(super) fn was_merged(&mut self, absorbed: &Absorbed, heir: GroupId, heir_is_current: bool) -> Result<bool> {
         let group = GroupId(absorbed.source_id);
         if self.is_buried(group) || self.is_stopping(group) || self.stall.waits() {
             return Ok(false);
@@ -155,7 +155,8 @@ impl Driver {
         let always = crate::mutant!("replica.kept-for-an-earlier-target");
         let merging = merging.filter(|merging| always || !self.handle.is_decided_against(group, merging));
         let taker = [Some(absorbed.target_id), merging.map(|merging| merging.target_id), Some(heir.0)];
-        let takes = |id: &u64| self.handle.is_going_to_take(GroupId(*id), group);
+        let takes =
+            |id: &u64| self.handle.is_going_to_take(GroupId(*id), group, heir_is_current && GroupId(*id) == heir);
         let kept = taker.iter().flatten().any(takes) && !crate::mutant!("replica.source-kept-by-none");
         let mut batch = WriteBatch::new();
         let Some(peer) = self.peers.get_mut(&group) else {

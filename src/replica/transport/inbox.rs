@@ -341,7 +341,7 @@ impl Transport for Inbox {
         let origin = Origin { cluster, from_store, to_store, run: Incarnation::default() };
         self.is_for_here(&origin).map_err(|why| self.refused(why))?;
         let absorbed = absorbed.ok_or_else(|| Status::invalid_argument("the message names no merged region"))?;
-        let gone = self.handle.was_merged(absorbed, GroupId(heir_id)).await;
+        let gone = self.handle.was_merged(absorbed, GroupId(heir_id), false).await;
         Ok(Response::new(WasMergedReply { gone }))
     }
 

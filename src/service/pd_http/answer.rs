@@ -76,6 +76,11 @@ impl Answer {
         Answer::error(501, why)
     }
 
+    /// Returns an answer that is plain text.
+    pub fn text(text: &str) -> Answer {
+        Answer { status: 200, content: Content::Text, body: text.as_bytes().to_vec() }
+    }
+
     /// Returns the error for an unknown path.
     pub fn not_found() -> Answer {
         Answer { status: 404, content: Content::Text, body: b"404 page not found\n".to_vec() }

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::accept::{Accepted, accept, not_scattered, scattered, split_keys};
 use super::answer::{Answer, not_bootstrapped, refused, store_not_found};
+use super::checkers;
 use super::labels;
 use super::operators;
 use super::request::Request;
@@ -40,6 +41,12 @@ pub(super) enum Change {
     ForgetStores,
     /// `POST /operators`
     BeginOperator,
+    /// `POST /scheduler-config/NAME/config`
+    ConfigureScheduler,
+    /// `DELETE /scheduler-config/NAME/delete/S`
+    TakeFromScheduler,
+    /// `POST /checker/NAME`
+    PauseChecker,
     /// `DELETE /operators/R`
     CancelOperator,
     /// `DELETE /operators`
@@ -117,6 +124,12 @@ pub(super) async fn carry_out(change: Change, pd: &PdServer, request: &Request) 
             };
             change_settings(pd, request, pausing).await?
         }
+        Change::ConfigureScheduler => {
+            let name = request.name(0);
+            change_settings(pd, request, |view: &View, body: &_| schedulers::configuring(view, &name, body)).await?
+        }
+        Change::TakeFromScheduler => take_from_scheduler(pd, request).await?,
+        Change::PauseChecker => pause_checker(pd, request).await?,
         Change::Weigh => {
             let weigh = |view: &View, body: &_| {
                 let change = settings::weighed(view, request.store_id()?, body)?;
@@ -229,9 +242,11 @@ async fn set_state(pd: &PdServer, request: &Request) -> Changed<Answer> {
             Ok(Err(Answer::error(410, format!("[PD:core:ErrStoreRemoved]store {id} has been removed"))))
         }
         ("Up", StoreState::Up) => Ok(Ok(Answer::done(done))),
-        ("Up", StoreState::Offline) => Ok(Err(Answer::unbuilt(
-            "Armilla cannot take back the removal of a store yet: let it become empty, then start its node as a new store",
-        ))),
+        ("Up", StoreState::Offline) => match pd.take_store_back(id).await {
+            // Here the reason is in the request.
+            Err(PdError::Invalid(why)) => Ok(Err(Answer::error(400, why))),
+            result => ended(result, done),
+        },
         _ => Ok(remove_store(pd, request).await?.map(|_| Answer::done(done))),
     }
 }
@@ -317,6 +332,20 @@ async fn configure(pd: &PdServer, scope: Scope, request: &Request) -> Changed<An
         Ok((change, Answer::done("The config is updated.")))
     };
     change_settings(pd, request, read).await
+}
+
+async fn take_from_scheduler(pd: &PdServer, request: &Request) -> Changed<Answer> {
+    let view = go_on!(view(pd).await?);
+    let (change, done) = go_on!(schedulers::taking(&view, request));
+    submit(pd, change, done).await
+}
+
+async fn pause_checker(pd: &PdServer, request: &Request) -> Changed<Answer> {
+    let (checker, delay_ms, done) = go_on!(checkers::paused(request));
+    match pd.pause_checker(checker, delay_ms).await {
+        Ok(()) => Ok(Ok(done)),
+        Err(error) => refused(error).map(Err),
+    }
 }
 
 async fn remove_scheduler(pd: &PdServer, request: &Request) -> Changed<Answer> {

@@ -56,6 +56,12 @@ pub(super) fn down_peer(view: &View, _: &Request) -> Answered {
     Ok(list(each(view).filter(|region| !region.info.down.is_empty())))
 }
 
+/// `GET /regions/check/undersized-region`: those that are merged when they have rested.
+pub(super) fn undersized(view: &View, _: &Request) -> Answered {
+    let small = |region: &&RegionView| region.size.is_some_and(|(bytes, _)| bytes < view.options.merge_below_bytes);
+    Ok(list(each(view).filter(small)))
+}
+
 /// `GET /regions/check/learner-peer`
 pub(super) fn learner_peer(view: &View, _: &Request) -> Answered {
     let has_learner = |region: &&RegionView| region.info.region.peers.iter().any(|p| p.role() == PeerRole::Learner);

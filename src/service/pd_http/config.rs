@@ -4,7 +4,7 @@
 //! that read such an item find it missing, and do not take a number for one that is in effect.
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::answer::{Answer, Answered, region_not_found};
 use super::regions;
@@ -213,4 +213,35 @@ pub(super) fn groups(_: &View, _: &Request) -> Answered {
 /// `GET /config/placement-rule`
 pub(super) fn bundles(view: &View, _: &Request) -> Answered {
     Ok(Answer::json(&[bundle(view)]))
+}
+
+/// `GET /config/placement-rule/G`
+pub(super) fn one_bundle(view: &View, request: &Request) -> Answered {
+    let group = request.name(0);
+    if group == GROUP {
+        return Ok(Answer::json(&bundle(view)));
+    }
+    // PD shows a group that it does not have as one without rules.
+    let none = serde_json::Value::Null;
+    Ok(Answer::json(&json!({ "group_id": group, "group_index": 0, "group_override": false, "rules": none })))
+}
+
+/// `GET /config/label-property` and `/hotspot/buckets`: there are none.
+pub(super) fn nothing(_: &View, _: &Request) -> Answered {
+    Ok(Answer::json(&json!({})))
+}
+
+/// `GET /config/replication-mode`
+pub(super) fn replication_mode(_: &View, _: &Request) -> Answered {
+    Ok(Answer::json(&json!({ "replication-mode": "majority" })))
+}
+
+/// `GET /replication_mode/status`
+pub(super) fn replication_status(_: &View, _: &Request) -> Answered {
+    Ok(Answer::json(&json!({ "mode": "majority" })))
+}
+
+/// `GET /admin/unsafe/remove-failed-stores/show`
+pub(super) fn no_recovery(_: &View, _: &Request) -> Answered {
+    Ok(Answer::json(&[json!({ "info": "No on-going recovery." })]))
 }

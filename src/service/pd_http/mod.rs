@@ -21,6 +21,7 @@
 mod accept;
 mod answer;
 mod change;
+mod checkers;
 mod checks;
 mod config;
 mod hotspots;

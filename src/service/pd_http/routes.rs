@@ -9,7 +9,7 @@ use super::answer::{Answer, Answered};
 use super::change::Change;
 use super::request::{Request, percent_decoded};
 use super::settings::Scope;
-use super::{checks, config, hotspots, members, operators, regions, schedulers, stores};
+use super::{checkers, checks, config, hotspots, members, operators, regions, schedulers, stores};
 use crate::pd::view::View;
 
 /// A call that reads.
@@ -43,7 +43,6 @@ const NO_LABELS: &str = "Armilla has labels of stores, but neither labels of reg
 const NO_RULES: &str = "Armilla has one placement rule: its number of replicas is max-replicas in config/replicate";
 const NO_CONFIGS: &str =
     "Armilla's schedulers have no configurations of their own but the stores of evict-leader and grant-leader";
-const NO_CHECKERS: &str = "Armilla's checks of regions cannot be paused: see the limits in config/schedule";
 const NO_SCENES: &str = "Armilla's limits of stores do not depend on how busy the cluster is: see stores/limit";
 const NO_SCATTER: &str = "Armilla does not hurry up for a range of keys: regions/scatter spreads regions at once";
 const NO_RECOVERY: &str = "Armilla does not recover regions that lost most of their replicas yet";
@@ -51,8 +50,7 @@ const NO_MARKERS: &str = "Armilla's placement driver has no part in backups yet"
 const NO_PROFILES: &str = "Armilla has no profiles of PD's form: see the page /metrics";
 const NO_PRIORITIES: &str = "Armilla's members of the placement driver have no priorities yet";
 const NO_PENDING: &str = "Armilla's leaders do not report which of their followers are behind yet";
-const NO_SIZES: &str =
-    "Armilla's placement driver does not know when a region is too large or too small: its leader splits it";
+const NO_SIZES: &str = "Armilla's placement driver does not know when a region is too large: its leader splits it";
 const NO_TIMESTAMPS: &str = "Armilla has no resolved timestamps before it has transactions";
 const NO_KEYSPACES: &str = "Armilla has no keyspaces yet";
 const NO_CACHE: &str = "Armilla's placement driver keeps regions in its replicated state: there is no copy to delete";
@@ -121,7 +119,7 @@ const ROWS: &[Row] = {
         ("GET", "regions/check/offline-peer", Clustered(checks::offline_peer)),
         ("GET", "regions/check/empty-region", Clustered(checks::empty)),
         ("GET", "regions/check/oversized-region", No(NO_SIZES)),
-        ("GET", "regions/check/undersized-region", No(NO_SIZES)),
+        ("GET", "regions/check/undersized-region", Clustered(checks::undersized)),
         ("GET", "regions/check/hist-size", Clustered(checks::sizes)),
         ("GET", "regions/check/hist-keys", Clustered(checks::key_counts)),
         ("GET", "regions/range-holes", Clustered(checks::holes)),
@@ -145,13 +143,16 @@ const ROWS: &[Row] = {
         ("POST", "schedulers", Do(Change::AddScheduler)),
         ("DELETE", "schedulers/*", Do(Change::RemoveScheduler)),
         ("POST", "schedulers/*", Do(Change::PauseScheduler)),
-        ("GET", "schedulers/diagnostic/*", No(NO_CONFIGS)),
+        ("GET", "schedulers/diagnostic/*", Clustered(schedulers::diagnosis)),
         ("GET", "scheduler-config", No(NO_CONFIGS)),
         ("GET", "scheduler-config/*", No(NO_CONFIGS)),
         ("GET", "scheduler-config/*/list", Clustered(schedulers::config)),
-        ("POST", "scheduler-config/*/config", No(NO_CONFIGS)),
-        ("GET", "checker/*", No(NO_CHECKERS)),
-        ("POST", "checker/*", No(NO_CHECKERS)),
+        ("GET", "scheduler-config/*/roles", Clustered(schedulers::roles)),
+        ("POST", "scheduler-config/*/roles", No(NO_CONFIGS)),
+        ("POST", "scheduler-config/*/config", Do(Change::ConfigureScheduler)),
+        ("DELETE", "scheduler-config/*/delete/*", Do(Change::TakeFromScheduler)),
+        ("GET", "checker/*", Clustered(checkers::one)),
+        ("POST", "checker/*", Do(Change::PauseChecker)),
         // Configuration.
         ("GET", "config", Of(config::all)),
         ("POST", "config", Do(Change::Configure(Scope::All))),
@@ -161,11 +162,11 @@ const ROWS: &[Row] = {
         ("GET", "config/pd-server", No(NO_SETTINGS)),
         ("GET", "config/replicate", Of(config::replicate)),
         ("POST", "config/replicate", Do(Change::Configure(Scope::Replicate))),
-        ("GET", "config/label-property", No(NO_LABELS)),
+        ("GET", "config/label-property", Of(config::nothing)),
         ("POST", "config/label-property", No(NO_LABELS)),
         ("GET", "config/cluster-version", Of(config::cluster_version)),
         ("POST", "config/cluster-version", No(NO_SETTINGS)),
-        ("GET", "config/replication-mode", No(NO_SETTINGS)),
+        ("GET", "config/replication-mode", Of(config::replication_mode)),
         ("POST", "config/replication-mode", No(NO_SETTINGS)),
         ("GET", "config/rules", Clustered(config::rules)),
         ("POST", "config/rules", No(NO_RULES)),
@@ -183,7 +184,7 @@ const ROWS: &[Row] = {
         ("GET", "config/rule_groups", Clustered(config::groups)),
         ("GET", "config/placement-rule", Clustered(config::bundles)),
         ("POST", "config/placement-rule", No(NO_RULES)),
-        ("GET", "config/placement-rule/*", No(NO_RULES)),
+        ("GET", "config/placement-rule/*", Clustered(config::one_bundle)),
         ("POST", "config/placement-rule/*", No(NO_RULES)),
         ("DELETE", "config/placement-rule/*", No(NO_RULES)),
         ("GET", "config/region-label/rules", No(NO_LABELS)),
@@ -202,7 +203,7 @@ const ROWS: &[Row] = {
         ("GET", "hotspot/regions/read", Clustered(hotspots::hot_reads)),
         ("GET", "hotspot/regions/history", No(NO_HISTORY)),
         ("GET", "hotspot/stores", Clustered(hotspots::stores)),
-        ("GET", "hotspot/buckets", No(NO_HISTORY)),
+        ("GET", "hotspot/buckets", Clustered(config::nothing)),
         ("GET", "trend", No(NO_HISTORY)),
         ("GET", "metric/query", No(NO_PROFILES)),
         ("POST", "metric/query", No(NO_PROFILES)),
@@ -222,8 +223,8 @@ const ROWS: &[Row] = {
         ("POST", "admin/cluster/markers/snapshot-recovering", No(NO_MARKERS)),
         ("DELETE", "admin/cluster/markers/snapshot-recovering", No(NO_MARKERS)),
         ("POST", "admin/unsafe/remove-failed-stores", No(NO_RECOVERY)),
-        ("GET", "admin/unsafe/remove-failed-stores/show", No(NO_RECOVERY)),
-        ("GET", "replication_mode/status", No("Armilla replicates by majority only")),
+        ("GET", "admin/unsafe/remove-failed-stores/show", Clustered(config::no_recovery)),
+        ("GET", "replication_mode/status", Of(config::replication_status)),
         ("POST", "plugin", No("Armilla has no plugins")),
         ("DELETE", "plugin", No("Armilla has no plugins")),
     ]
@@ -304,7 +305,7 @@ mod tests {
             assert_eq!(refusal(method, &format!("{PREFIX}{path}")), 405, "{method} {path}");
         }
         assert_eq!(refusal("GET", "/pd/api/v1/region/key/%zz"), 400);
-        assert_eq!(refusal("GET", "/pd/api/v1/hotspot/buckets"), 501);
+        assert_eq!(refusal("GET", "/pd/api/v1/trend"), 501);
     }
 
     #[test]

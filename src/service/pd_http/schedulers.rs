@@ -12,23 +12,31 @@ use super::answer::{Answer, Answered};
 use super::request::{Request, id_in, mistyped};
 use super::text;
 use crate::pd::view::View;
-use crate::pd::{is_of_stores, scheduler_name};
+use crate::pd::{is_of_stores, scheduler_name, shuffles};
 use crate::proto::armilla::pd::{ChangeScheduler, ChangeSettings, Pause, Scheduler, SchedulerKind};
 
 /// What PD's names of schedulers end with.
 const SUFFIX: &str = "-scheduler";
 
+/// By how much loads differ from the mean before they are spread: PD's default, which is what happens here.
+const HOT_TOLERANCE: f64 = 1.05;
+
+/// Of what peers shuffle-region moves replicas.
+const SHUFFLED_ROLES: [&str; 2] = ["leader", "follower"];
+
 /// All schedulers.
-const KINDS: [SchedulerKind; 5] = [
+const KINDS: [SchedulerKind; 7] = [
     SchedulerKind::BalanceHotRegion,
     SchedulerKind::BalanceLeader,
     SchedulerKind::BalanceRegion,
     SchedulerKind::EvictLeader,
     SchedulerKind::GrantLeader,
+    SchedulerKind::ShuffleLeader,
+    SchedulerKind::ShuffleRegion,
 ];
 
 /// Schedulers that PD has and Armilla does not.
-const UNBUILT: [&str; 11] = [
+const UNBUILT: [&str; 9] = [
     "balance-witness-scheduler",
     "evict-slow-store-scheduler",
     "evict-slow-trend-scheduler",
@@ -37,8 +45,6 @@ const UNBUILT: [&str; 11] = [
     "random-merge-scheduler",
     "scatter-range",
     "shuffle-hot-region-scheduler",
-    "shuffle-leader-scheduler",
-    "shuffle-region-scheduler",
     "transfer-witness-leader-scheduler",
 ];
 
@@ -49,11 +55,44 @@ struct Paused {
     resume_at: String,
 }
 
-#[derive(Serialize)]
+#[derive(Clone, Copy, Serialize)]
 #[serde(rename_all = "kebab-case")]
 struct Range {
     start_key: &'static str,
     end_key: &'static str,
+}
+
+/// All keys, as the range of a scheduler.
+const ALL_KEYS: [Range; 1] = [Range { start_key: "", end_key: "" }];
+
+/// How balance-leader is configured.
+#[derive(Serialize)]
+struct Leaders {
+    ranges: [Range; 1],
+    /// How many leaders of a store move at a time.
+    batch: usize,
+}
+
+/// How balance-hot-region is configured: those of PD's items that mean something here.
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Hot {
+    dst_tolerance_ratio: f64,
+    min_hot_byte_rate: u64,
+    min_hot_query_rate: u64,
+    read_priorities: [&'static str; 2],
+    src_tolerance_ratio: f64,
+    write_leader_priorities: [&'static str; 2],
+    write_peer_priorities: [&'static str; 2],
+}
+
+/// What a scheduler did last, as far as that is known: whether it is paused.
+#[derive(Serialize)]
+struct Diagnosis {
+    name: String,
+    status: &'static str,
+    summary: &'static str,
+    timestamp: u64,
 }
 
 #[derive(Serialize)]
@@ -96,7 +135,8 @@ pub(super) fn list(view: &View, request: &Request) -> Answered {
         }
         b"paused" => Ok(Answer::json(&paused.map(name).collect::<Vec<_>>())),
         b"disabled" => {
-            let missing = KINDS.into_iter().filter(|kind| !is_of_stores(*kind) && find(view, *kind).is_none());
+            let usual = |kind: &SchedulerKind| !is_of_stores(*kind) && !shuffles(*kind);
+            let missing = KINDS.into_iter().filter(|kind| usual(kind) && find(view, *kind).is_none());
             Ok(Answer::json(&missing.map(pd_name).collect::<Vec<_>>()))
         }
         _ => Ok(Answer::json(&existing.map(name).collect::<Vec<_>>())),
@@ -105,15 +145,52 @@ pub(super) fn list(view: &View, request: &Request) -> Answered {
 
 /// `GET /scheduler-config/NAME/list`
 pub(super) fn config(view: &View, request: &Request) -> Answered {
-    let kind = kind_of(&request.name(0)).filter(|kind| is_of_stores(*kind));
-    let found = kind.and_then(|kind| find(view, kind)).ok_or_else(|| not_found(404))?;
-    Ok(Answer::json(&stores_document(found)))
+    let kind = kind_of(&request.name(0));
+    let found = kind.and_then(|kind| find(view, kind)).ok_or_else(Answer::not_found)?;
+    let options = &view.options;
+    Ok(match found.kind() {
+        SchedulerKind::EvictLeader | SchedulerKind::GrantLeader => Answer::json(&stores_document(found)),
+        SchedulerKind::BalanceLeader => Answer::json(&Leaders { ranges: ALL_KEYS, batch: options.orders_max }),
+        SchedulerKind::BalanceHotRegion => Answer::json(&Hot {
+            dst_tolerance_ratio: HOT_TOLERANCE,
+            min_hot_byte_rate: options.hot_bytes_min,
+            min_hot_query_rate: options.hot_queries_min,
+            read_priorities: ["query", "byte"],
+            src_tolerance_ratio: HOT_TOLERANCE,
+            write_leader_priorities: ["query", "byte"],
+            write_peer_priorities: ["byte", "key"],
+        }),
+        SchedulerKind::ShuffleRegion => Answer::json(&SHUFFLED_ROLES),
+        SchedulerKind::BalanceRegion | SchedulerKind::ShuffleLeader => Answer::text("not implements"),
+    })
+}
+
+/// `GET /scheduler-config/shuffle-region-scheduler/roles`: of what peers replicas are moved.
+pub(super) fn roles(view: &View, request: &Request) -> Answered {
+    let kind = kind_of(&request.name(0)).filter(|kind| *kind == SchedulerKind::ShuffleRegion);
+    kind.and_then(|kind| find(view, kind)).ok_or_else(Answer::not_found)?;
+    Ok(Answer::json(&SHUFFLED_ROLES))
+}
+
+/// `GET /schedulers/diagnostic/NAME`
+pub(super) fn diagnosis(view: &View, request: &Request) -> Answered {
+    let name = request.name(0);
+    let known = [SchedulerKind::BalanceLeader, SchedulerKind::BalanceRegion];
+    let Some(kind) = kind_of(&name).filter(|kind| known.contains(kind)) else {
+        let why = format!("[PD:diagnostic:ErrSchedulerUndiagnosable]{name} hasn't supported diagnostic");
+        return Err(Answer::error(500, why));
+    };
+    let status = match find(view, kind) {
+        None => "disabled",
+        Some(one) if view.wall_ms < one.paused_until_ms => "paused",
+        Some(_) => "normal",
+    };
+    Ok(Answer::json(&Diagnosis { name, status, summary: "", timestamp: view.wall_ms / 1000 }))
 }
 
 /// Returns the stores of a scheduler as PD lists them: each with its range of keys, which is all of them.
 fn stores_document(scheduler: &Scheduler) -> Stores {
-    let all = || [Range { start_key: "", end_key: "" }];
-    Stores { store_id_ranges: scheduler.stores.iter().map(|store| (store.to_string(), all())).collect() }
+    Stores { store_id_ranges: scheduler.stores.iter().map(|store| (store.to_string(), ALL_KEYS)).collect() }
 }
 
 fn change(change: ChangeScheduler) -> ChangeSettings {
@@ -162,6 +239,42 @@ pub(super) fn adding(view: &View, body: &Map<String, Value>) -> Result<(ChangeSe
     };
     let change = change(ChangeScheduler { kind: kind as i32, exists: Some(true), stores, pause: None });
     Ok((change, Answer::done(done)))
+}
+
+/// Returns the change that `POST /scheduler-config/NAME/config` asks for, and the answer when it is made: a store is
+/// added to a scheduler that exists.
+///
+/// # Errors
+/// Returns PD's answer to a request that is not in order.
+pub(super) fn configuring(
+    view: &View,
+    name: &str,
+    body: &Map<String, Value>,
+) -> Result<(ChangeSettings, Answer), Answer> {
+    let kind = kind_of(name).filter(|kind| find(view, *kind).is_some()).ok_or_else(Answer::not_found)?;
+    if !is_of_stores(kind) {
+        return Err(Answer::unbuilt(&format!("Armilla's scheduler {name} follows the configuration of the nodes")));
+    }
+    let mut named = body.clone();
+    named.insert("name".into(), name.into());
+    adding(view, &named)
+}
+
+/// Returns the change that `DELETE /scheduler-config/NAME/delete/S` asks for, and the answer when it is made.
+///
+/// # Errors
+/// Returns PD's answer to a request that is not in order.
+pub(super) fn taking(view: &View, request: &Request) -> Result<(ChangeSettings, Answer), Answer> {
+    let kind = kind_of(&request.name(0)).filter(|kind| is_of_stores(*kind));
+    let found = kind.and_then(|kind| find(view, kind)).ok_or_else(Answer::not_found)?;
+    let store = text::parse_uint(request.param(1)).map_err(|why| Answer::error(400, why))?;
+    if !found.stores.contains(&store) {
+        return Err(Answer::error(404, "[PD:scheduler:ErrScheduleConfigNotExist]the config does not exist"));
+    }
+    let last = found.stores.len() == 1;
+    let done = if last { Answer::done("The last store has been deleted") } else { Answer::json(&()) };
+    let taken = ChangeScheduler { kind: found.kind, exists: Some(false), stores: vec![store], pause: None };
+    Ok((change(taken), done))
 }
 
 /// Returns the change that `DELETE /schedulers/NAME` asks for, and the answer when it is made.

@@ -12,6 +12,7 @@
 mod hot;
 mod settings;
 mod sleep;
+mod stores;
 mod txn;
 mod verdict;
 
@@ -182,6 +183,7 @@ impl Run {
         // A replica that lags by now may still get a snapshot, and another one if that was in flight; further ones only
         // after a new entry.
         self.monitor.with(|observed| observed.raft.judge_snapshots());
+        self.lift_limits(&admin).await?;
         self.recover(&admin, "healing").await?;
         if self.plan.knobs.last_crash {
             // A moment of rest, so that not everything is in flight.
@@ -213,6 +215,7 @@ impl Run {
         let finally = self.read_all(&admin).await?;
         self.transactions(&admin).await?;
         self.settings(&admin).await?;
+        self.stores(&admin).await?;
         self.converge(&admin).await?;
         self.sizes(&admin).await?;
         self.rest().await?;
@@ -686,9 +689,11 @@ impl Run {
             put("lease_reads", observed.raft.lease_reads);
             put("index_reads", observed.raft.index_reads);
             put("applies", observed.raft.applies);
+            observed.operations.counts().into_iter().for_each(|(kind, count)| put(kind, count));
             put("births_judged", observed.births.judged);
             put("load_splits_judged", observed.loads.splits);
             put("settings_changed", observed.settings.changes);
+            put("limited_changes_judged", observed.limits.judged);
             put("regions", observed.ranges.regions().len() as u64);
             put("tso_batches", observed.issued.batches);
         });

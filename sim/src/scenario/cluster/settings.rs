@@ -6,13 +6,16 @@ use std::time::Duration;
 
 use armilla::proto::armilla::pd::{ChangeSettings, SchedulerKind, Settings};
 use armilla::types::GroupId;
+use armilla::types::limits::STORE_RATE_MAX;
 
 use super::{Run, SECOND, Verdict};
-use crate::fault::settings::{drain, number, pause, weights};
+use crate::fault::settings::{drain, limits, number, pause, weights};
 use crate::oracle::settings::{About, Value};
 use crate::oracle::{Violation, liveness};
 use crate::workload::client::Client;
 
+/// The number of the field of settings that says when a silent store is lost.
+pub(super) const MAX_DOWN_FIELD: u32 = 5;
 /// One in this many seeds drains a store at its end.
 const DRAIN_SEEDS: u64 = 8;
 /// How long the leaders of a drained store may take to move away, longer than usual, ns.
@@ -36,6 +39,20 @@ impl Run {
         self.set_back(admin).await
     }
 
+    /// Checks the limits of stores and lifts them: with them, replicas that are lost would be replaced too slowly.
+    pub(super) async fn lift_limits(&mut self, admin: &Client) -> Verdict {
+        if !self.monitor.with(|observed| observed.settings.limits_stores()) {
+            return Ok(());
+        }
+        self.as_set(admin).await?;
+        self.monitor.with(|observed| observed.settings.forget_limits());
+        let set = self.change(admin, ChangeSettings::default()).await?;
+        for store in &set.stores {
+            self.change(admin, limits(store.store_id, STORE_RATE_MAX, STORE_RATE_MAX)).await?;
+        }
+        Ok(())
+    }
+
     /// Drains a store, unless one is drained already.
     async fn drain_one(&mut self, admin: &Client) -> Verdict {
         let (drained, lost) = self
@@ -57,14 +74,14 @@ impl Run {
     }
 
     /// Returns the stores that run.
-    fn living(&self) -> BTreeSet<u64> {
+    pub(super) fn living(&self) -> BTreeSet<u64> {
         let node_of = self.monitor.with(|observed| observed.node_of.clone());
         let newest = |node: u64| node_of.iter().rfind(|(_, of)| **of == node).map(|(store, _)| *store);
         self.cluster.ids().into_iter().filter_map(newest).collect()
     }
 
     /// Changes settings, within the time that a healthy cluster may take. Returns what is set then.
-    async fn change(&mut self, admin: &Client, change: ChangeSettings) -> Result<Settings, Violation> {
+    pub(super) async fn change(&mut self, admin: &Client, change: ChangeSettings) -> Result<Settings, Violation> {
         let until = self.now() + liveness::bound_ns(&self.plan);
         let pd = admin.pd().with_deadline(Duration::from_secs(2));
         loop {
@@ -82,7 +99,11 @@ impl Run {
     /// Checks that what was acknowledged is set.
     async fn as_set(&mut self, admin: &Client) -> Verdict {
         let set = self.change(admin, ChangeSettings::default()).await?;
-        let living = self.living();
+        // What was set for a store that the placement driver has removed is forgotten.
+        let mut living = self.living();
+        let node_of = self.monitor.with(|observed| observed.node_of.clone());
+        let removed = |node: u64| self.cluster.with(node, |machine| machine.is_removable());
+        living.retain(|store| node_of.get(store).is_none_or(|node| !removed(*node)));
         match self.monitor.with(|observed| observed.settings.differs(&set, &living)) {
             Some(what) => Err(Violation::new("settings", self.now(), 0, what)),
             None => Ok(()),

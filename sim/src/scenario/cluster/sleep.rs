@@ -1,7 +1,9 @@
 //! The end of a run without requests: regions sleep, and what wakes them is enough.
 
+use armilla::proto::metapb::PeerRole;
 use armilla::rt::rng::Rng;
-use armilla::types::GroupId;
+use armilla::types::region::Peer;
+use armilla::types::{GroupId, Region};
 
 use super::{Run, SECOND, Verdict, wrong_leader};
 use crate::cluster::Death;
@@ -19,6 +21,7 @@ impl Run {
         if self.plan.knobs.settings().raft.sleep_after_ms == 0 || !self.heals() {
             return Ok(());
         }
+        self.all_whole().await?;
         self.all_sleep("healing").await?;
         if !self.plan.schedule_seed.is_multiple_of(3) {
             return Ok(());
@@ -49,6 +52,31 @@ impl Run {
         self.cluster.start(node);
         self.all_sleep("a node came back").await?;
         self.recover(admin, "a long sleep").await
+    }
+
+    /// Waits until every group has its replicas, on stores that run: without one of two voters it would have no leader.
+    async fn all_whole(&mut self) -> Verdict {
+        let until = self.now() + liveness::bound_ns(&self.plan);
+        let (replicas, members) =
+            (self.plan.topology.replicas_each() as usize, self.plan.topology.stores.min(3) as usize);
+        loop {
+            let living = self.living();
+            let lacking = self.monitor.with(|observed| {
+                let here = |peer: &&Peer| peer.role() == PeerRole::Voter && living.contains(&peer.store_id);
+                let whole = |group: &Region, wanted: usize| {
+                    let count = group.peers.iter().filter(here).count();
+                    count == group.peers.len() && count >= wanted
+                };
+                let pd_group = Some(observed.pd_group.clone()).filter(|group| !whole(group, members));
+                pd_group.or_else(|| observed.ranges.regions().into_iter().find(|region| !whole(region, replicas)))
+            });
+            let Some(group) = lacking else { return Ok(()) };
+            if self.now() >= until {
+                let what = format!("group {} has the peers {:?} long after healing", group.id, group.peers);
+                return Err(Violation::new("liveness", self.now(), 0, what));
+            }
+            self.guard(self.now() + SECOND / 5).await?;
+        }
     }
 
     /// Lets another member lead the placement driver, if one can.

@@ -123,6 +123,10 @@ pub enum Name {
     EvictLeader,
     /// Moves all leaders to its stores.
     GrantLeader,
+    /// Moves leaders without a reason, for tests.
+    ShuffleLeader,
+    /// Moves replicas without a reason, for tests.
+    ShuffleRegion,
 }
 
 impl Name {
@@ -133,6 +137,8 @@ impl Name {
             Name::BalanceHotRegion => SchedulerKind::BalanceHotRegion,
             Name::EvictLeader => SchedulerKind::EvictLeader,
             Name::GrantLeader => SchedulerKind::GrantLeader,
+            Name::ShuffleLeader => SchedulerKind::ShuffleLeader,
+            Name::ShuffleRegion => SchedulerKind::ShuffleRegion,
         };
         kind as i32
     }

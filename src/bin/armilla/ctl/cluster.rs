@@ -442,6 +442,15 @@ impl Ctl {
         self.done(json!({ "ok": true, "store": store }))
     }
 
+    /// Takes back the removal of a store.
+    pub(super) async fn take_store_back(&self, store: u64) -> Result<(), Failure> {
+        if let Err(error) = self.pd.take_store_back(store).await {
+            let instead = format!("with TiKV: pd-ctl store cancel-delete {store}");
+            return Err(self.of_own("store remove --take-back", &instead, error).await);
+        }
+        self.done(json!({ "ok": true, "store": store }))
+    }
+
     /// Looks again and again until something is so.
     pub(super) async fn until(
         &self,

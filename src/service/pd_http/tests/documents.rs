@@ -90,6 +90,7 @@ pub(super) fn view() -> View {
     let lost = middle.info.region.peers[1];
     middle.info.down.push(PeerStats { peer: Some(lost), down_seconds: 40 });
     View {
+        paused_checkers: Vec::new(),
         cluster_id: u64::MAX,
         wall_ms: NOW_MS,
         members: (1..=3).map(member).collect(),

@@ -68,7 +68,7 @@ fn what_needs_no_leader_is_answered_here() {
     for (method, path, status) in [
         ("GET", "/pd/api/v1/nothing", 404),
         ("PUT", "/pd/api/v1/stores", 405),
-        ("GET", "/pd/api/v1/hotspot/buckets", 501),
+        ("GET", "/pd/api/v1/trend", 501),
         ("GET", "/pd/api/v1/region/key/%f", 400),
         ("GET", "/pd/api/v1/ping", 200),
         ("GET", "/pd/elsewhere", 404),

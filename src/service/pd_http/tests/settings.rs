@@ -126,7 +126,7 @@ fn schedulers_under_pds_names() {
     let why = |view: &View, body: Value| error(adding(view, object(&body)));
     assert_eq!(why(&view, json!({})), (400, "missing scheduler name".into()));
     assert_eq!(why(&view, json!({ "name": "foo" })), (400, "unknown scheduler".into()));
-    assert_eq!(why(&view, json!({ "name": "shuffle-leader-scheduler" })).0, 501);
+    assert_eq!(why(&view, json!({ "name": "random-merge-scheduler" })).0, 501);
     let existed = "[PD:scheduler:ErrSchedulerExisted]scheduler existed";
     assert_eq!(why(&view, json!({ "name": "balance-leader-scheduler" })), (500, existed.into()));
     assert_eq!(why(&view, json!({ "name": "evict-leader-scheduler" })), (400, "missing store id".into()));
