@@ -2,9 +2,9 @@
 //!
 //! **Goal**: every raw call that each of them offers, and the transactions of PyPI's `tikv-client`, work over several
 //! regions, and after the leader's process is killed; while regions are split, merged and moved and leaders are
-//! transferred, no error reaches the application and nothing is lost. **Method**: PyPI's `tikv-client` and `tikv-python`
-//! run scripts (`tests/compat/*.py`) that compare every result with a model and request faults from this test;
-//! crates.io's `tikv-client` is called from here, call by call.
+//! transferred, no error reaches the application and nothing is lost. **Method**: PyPI's `tikv-client` and
+//! `tikv-python` run scripts (`tests/compat/*.py`) that compare every result with a model and request faults from this
+//! test; crates.io's `tikv-client` is called from here, call by call.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests of the real world")]
 
 mod common;

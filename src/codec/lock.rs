@@ -3,8 +3,9 @@
 //! ```text
 //!   kind | primary key (bytes) | start_ts (number) | TTL in ms (number) | tagged fields
 //! ```
-//! Fields have a tag of one byte, stand in the order of [`encode`], and are left out if they are zero. An unknown tag ends
-//! the decoding: what follows is of a later version. Numbers are of variable length, except those that say otherwise.
+//! Fields have a tag of one byte, stand in the order of [`encode`], and are left out if they are zero. An unknown tag
+//! ends the decoding: what follows is of a later version. Numbers are of variable length, except those that say
+//! otherwise.
 
 use bytes::{BufMut, Bytes, BytesMut};
 

@@ -5,7 +5,7 @@
 //!   write    enc(key) | !commit_ts     u64 big endian: newer versions come first
 //!   default  enc(key) | !start_ts
 //! ```
-//! A region's borders are `enc(key)` without a timestamp, so a region has all versions of its keys.
+//! A region's boundaries are `enc(key)` without a timestamp, so a region has all versions of its keys.
 
 use ::bytes::{BufMut, Bytes, BytesMut};
 
@@ -47,15 +47,16 @@ pub fn decode(encoded: &[u8]) -> Result<Bytes> {
     bytes::decode(encoded).map_err(|error| Error::Corruption(format!("a transactional key: {error}")))
 }
 
-/// Returns the longest border at or below `key` that cuts no versions of one key apart: `key` itself, unless it has a
+/// Returns the longest boundary at or below `key` that cuts no versions of one key apart: `key` itself, unless it has a
 /// whole encoded key as its beginning.
-pub fn border(key: &[u8]) -> &[u8] {
+pub fn boundary(key: &[u8]) -> &[u8] {
     bytes::decode_prefix(key).map_or(key, |(_, rest)| &key[..key.len() - rest.len()])
 }
 
 #[cfg(test)]
 mod tests {
-    //! Goal: versions of one key are together, the newest first, between the borders of its region. Method: examples.
+    //! Goal: versions of one key are together, the newest first, between the boundaries of its region. Method:
+    //! examples.
     use super::*;
 
     #[test]
@@ -69,7 +70,7 @@ mod tests {
         assert!(matches!(version_of(b"short"), Err(Error::Corruption(_))));
         assert!(matches!(decode(b"raw"), Err(Error::Corruption(_))));
         for (key, cut) in [(&keys[2], &a), (&a, &a), (&Bytes::from_static(b"raw"), &Bytes::from_static(b"raw"))] {
-            assert_eq!(border(key), cut);
+            assert_eq!(boundary(key), cut);
         }
     }
 }

@@ -7,8 +7,8 @@
 //!                  engine::Read (a snapshot)
 //! ```
 //! A snapshot of the engine comes **in**; locks, records and values go **out**. Pure: no waiting but for the snapshot's
-//! disk, no clock. **Never**: a value without its record, a record of another key, a version above the timestamp that was
-//! asked for.
+//! disk, no clock. **Never**: a value without its record, a record of another key, a version above the timestamp that
+//! was asked for.
 
 mod reader;
 mod scan;

@@ -55,14 +55,9 @@ pub enum Next {
 ///
 /// # Errors
 /// [`crate::types::Error::Corruption`] or [`crate::types::Error::Io`], also of the visitor.
-pub fn scan(
-    reader: &Reader<'_>,
-    scan: &Scan,
-    visit: &mut dyn FnMut(&[u8], Scanned) -> Result<Next>,
-) -> Result<()> {
+pub fn scan(reader: &Reader<'_>, scan: &Scan, visit: &mut dyn FnMut(&[u8], Scanned) -> Result<Next>) -> Result<()> {
     let mut writes = Keys::new(reader, Cf::TxnWrite, scan)?;
-    let mut locks =
-        if scan.with_locks { Some(Keys::new(reader, Cf::TxnLock, scan)?) } else { None };
+    let mut locks = if scan.with_locks { Some(Keys::new(reader, Cf::TxnLock, scan)?) } else { None };
     loop {
         let locked = match &mut locks {
             Some(locks) => locks.current(),

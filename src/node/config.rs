@@ -239,8 +239,8 @@ options! {
 options! {
     /// Transactions.
     TxnConfig in "txn." {
-        /// Whether requests with timestamps that the placement driver has not given out yet are refused. They would make
-        /// later transactions commit in the future, where reads do not see them.
+        /// Whether requests with timestamps that the placement driver has not given out yet are refused. They would
+        /// make later transactions commit in the future, where reads do not see them.
         refuse_future_timestamps: bool = true;
     }
 }

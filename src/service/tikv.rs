@@ -50,13 +50,7 @@ const HEALTHY: i32 = 1;
 
 impl<K: Kv> TikvService<K> {
     /// Creates the service of the cluster `cluster_id` on `kv`, with the handlers of raw and transactional requests.
-    pub fn new(
-        kv: K,
-        cluster_id: u64,
-        raw: RawService<K>,
-        txn: TxnService<K>,
-        observer: Observer,
-    ) -> TikvService<K> {
+    pub fn new(kv: K, cluster_id: u64, raw: RawService<K>, txn: TxnService<K>, observer: Observer) -> TikvService<K> {
         TikvService { kv, cluster_id, raw, txn, observer, feedback: Arc::default() }
     }
 

@@ -107,8 +107,8 @@ pub trait Route: Clone + Send + Sync + 'static {
         fence: Option<Fence>,
     ) -> impl Future<Output = Result<Option<CasReply>>> + Send;
 
-    /// Like [`Route::write`], but without a time limit: returns once it is known whether the operation was applied, or that
-    /// this store does not lead the region any more.
+    /// Like [`Route::write`], but without a time limit: returns once it is known whether the operation was applied, or
+    /// that this store does not lead the region any more.
     ///
     /// # Errors
     /// As [`Route::write`].

@@ -88,7 +88,7 @@ fn split_keys(engine: &impl KvEngine, region: &Region, pieces: u64) -> Result<Ve
         let before = |key: &[u8]| engine.approximate_bytes(cf, start, key);
         let found = key_at(&mut *cursor, start, bytes / pieces * piece, before)?;
         // All versions of one key stay together.
-        keys.extend(found.map(|key| key.slice(..txn_key::border(&key).len())).filter(|key| key > start));
+        keys.extend(found.map(|key| key.slice(..txn_key::boundary(&key).len())).filter(|key| key > start));
     }
     keys.dedup();
     Ok(keys)

@@ -118,8 +118,8 @@ pub(super) fn split_keys(region: &Region, mut keys: Vec<Bytes>) -> Result<Vec<By
     if let Some(outside) = keys.iter().find(|key| !key.is_empty() && !region::holds(region, key)) {
         return Err(Error::KeyNotInRegion { key: outside.clone(), region: Box::new(region.clone()) });
     }
-    // A border never cuts the versions of one key apart.
-    keys.iter_mut().for_each(|key| key.truncate(txn_key::border(key).len()));
+    // A boundary never cuts the versions of one key apart.
+    keys.iter_mut().for_each(|key| key.truncate(txn_key::boundary(key).len()));
     keys.dedup();
     keys.retain(|key| !key.is_empty() && *key > region.start_key);
     if keys.is_empty() {

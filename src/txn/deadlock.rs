@@ -27,7 +27,8 @@ struct Edge {
 }
 
 impl Graph {
-    /// Adds that one transaction waits for another's lock on a key, unless that closes a circle. `tag` is the request's.
+    /// Adds that one transaction waits for another's lock on a key, unless that closes a circle. `tag` is the
+    /// request's.
     ///
     /// # Errors
     /// The circle, as the reply says it; the new edge is last.
@@ -108,7 +109,8 @@ pub(super) fn error(deadlock: Deadlock) -> KeyError {
 
 #[cfg(test)]
 mod tests {
-    //! Goal: exactly circles are found, with the edges in order. Method: a chain that is closed, opened and closed again.
+    //! Goal: exactly circles are found, with the edges in order. Method: a chain that is closed, opened and closed
+    //! again.
     use super::*;
 
     #[test]
@@ -126,7 +128,9 @@ mod tests {
         graph.done(at(2), at(3), &b);
         assert!(graph.wait(at(3), at(1), &c, &Bytes::new()).is_ok());
         assert!(graph.wait(at(2), at(3), &b, &Bytes::new()).is_err());
-        [(1, 2, &a), (3, 1, &c), (4, 1, &c)].map(|(waiter, holder, key)| graph.done(at(waiter), at(holder), key));
+        for (waiter, holder, key) in [(1, 2, &a), (3, 1, &c), (4, 1, &c)] {
+            graph.done(at(waiter), at(holder), key);
+        }
         assert!(graph.edges.is_empty());
     }
 }

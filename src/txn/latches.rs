@@ -88,7 +88,7 @@ impl Drop for Held {
                     }
                 }
             };
-            // Whoever stops waiting after this drops the latch with the message, and so passes it on.
+            // A request that stops waiting after this drops the latch with the message, and so passes it on.
             match next.send(Held { latches: self.latches.clone(), key: self.key.clone() }) {
                 Ok(()) => return,
                 Err(unsent) => std::mem::forget(unsent),
@@ -99,7 +99,7 @@ impl Drop for Held {
 
 #[cfg(test)]
 mod tests {
-    //! Goal: one holder at a time, in order, whoever gives up. Method: futures polled by hand.
+    //! Goal: one holder at a time, in order, also when some give up. Method: futures polled by hand.
     use futures::FutureExt as _;
 
     use super::*;

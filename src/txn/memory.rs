@@ -74,13 +74,9 @@ impl Memory {
         locks.range::<Bytes, _>((Bound::Included(start), end)).map(|(_, found)| found).find(|(_, l)| blocks(l)).cloned()
     }
 
-    /// Sets locks in memory. `fix` is given the max_ts above which they commit, and returns the locks as they stand from
-    /// then on. A read at a later timestamp finds them, a read at an earlier one has raised max_ts before.
-    pub(super) fn guard<T>(
-        &self,
-        count: usize,
-        fix: impl FnOnce(Timestamp) -> (T, Vec<(Key, Lock)>),
-    ) -> (T, Guards) {
+    /// Sets locks in memory. `fix` is given the max_ts above which they commit, and returns the locks as they stand
+    /// from then on. A read at a later timestamp finds them, a read at an earlier one has raised max_ts before.
+    pub(super) fn guard<T>(&self, count: usize, fix: impl FnOnce(Timestamp) -> (T, Vec<(Key, Lock)>)) -> (T, Guards) {
         let mut locks = self.0.locks.lock().expect("no holder panics");
         let max_ts = self.0.max_ts.enter(count);
         let (made, fixed) = fix(Timestamp(max_ts));

@@ -10,8 +10,8 @@
 //! replicated. Which lock, record or value a request leaves is decided in [`action`], without waiting; everything that
 //! waits is in [`scheduler`] and [`reads`].
 //!
-//! **Never**: a commit at or below the timestamp of a read that did not see it; two requests that decide about one key at
-//! the same time; a latch that is released before it is known whether the write happened.
+//! **Never**: a commit at or below the timestamp of a read that did not see it; two requests that decide about one key
+//! at the same time; a latch that is released before it is known whether the write happened.
 
 pub mod action;
 mod deadlock;

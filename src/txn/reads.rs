@@ -118,8 +118,7 @@ impl<K: Kv> Txn<K> {
         let range = window(route.region(), &request)?;
         let view = View::new(context, request.version, false);
         let blocks = |lock: &Lock| view.is_blocked_in_memory(lock);
-        if let Some((key, lock)) =
-            self.shared.memory.blocked_in(self.raised(&view), (&range.start, &range.end), blocks)
+        if let Some((key, lock)) = self.shared.memory.blocked_in(self.raised(&view), (&range.start, &range.end), blocks)
         {
             return Ok(Err(error::locked(&key, &lock)));
         }
@@ -246,7 +245,7 @@ fn bytes_of(pairs: &[KvPair]) -> usize {
     pairs.iter().map(|pair| pair.key.len() + pair.value.len()).sum()
 }
 
-/// Returns the range of a scan. In reverse, the request's start is the upper border (exclusive) and its end the lower
+/// Returns the range of a scan. In reverse, the request's start is the upper boundary (exclusive) and its end the lower
 /// one. Bounds that are not given are the region's; those outside it are refused, as TiKV does, except that a reverse
 /// scan's are cut.
 fn window(region: &Region, request: &ScanRequest) -> Result<Range> {
@@ -268,10 +267,10 @@ fn window(region: &Region, request: &ScanRequest) -> Result<Range> {
         high = region.end_key.clone();
     }
     if low < region.start_key {
-        return Err(outside("lower border"));
+        return Err(outside("lower boundary"));
     }
     if !region::ends_by(region, &high) {
-        return Err(outside("upper border"));
+        return Err(outside("upper boundary"));
     }
     let limit = request.limit as usize;
     Ok(Range { start: low, end: high, reverse: request.reverse, limit, key_only: request.key_only })

@@ -1,8 +1,8 @@
 //! Requests that write: from the latch to the verdict.
 //!
-//! A request runs on as a task of its own when its caller stops waiting: what it has proposed may happen, so its latches
-//! and its locks in memory must stand until that is known. A request that has proposed nothing when its time is over
-//! ends without a trace.
+//! A request runs on as a task of its own when its caller stops waiting: what it has proposed may happen, so its
+//! latches and its locks in memory must stand until that is known. A request that has proposed nothing when its time is
+//! over ends without a trace.
 
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
@@ -269,7 +269,7 @@ impl<K: Kv> Txn<K> {
             }
             let checked = txn.decide(&seen, move |reader| prewrite::check(reader, &request, source)).await?;
             let reply = match checked {
-                Checked::Answer(reply) => reply,
+                Checked::Answer(reply) => *reply,
                 Checked::Locked(errors, prewrite) => prewrite.locked(errors, txn.shared.memory.figures().0),
                 Checked::Ready(prewrite) => txn.finish_prewrite(&route, &at, prewrite, seen.fence).await?,
             };
@@ -387,11 +387,7 @@ impl<K: Kv> Txn<K> {
     ///
     /// # Errors
     /// As [`Txn::prewrite`].
-    pub async fn status(
-        &self,
-        context: &Context,
-        request: CheckTxnStatusRequest,
-    ) -> Result<CheckTxnStatusResponse> {
+    pub async fn status(&self, context: &Context, request: CheckTxnStatusRequest) -> Result<CheckTxnStatusResponse> {
         let asked = [request.lock_ts, request.current_ts, request.caller_start_ts];
         self.admit(&asked).await?;
         asked.into_iter().filter(|at| *at != u64::MAX).for_each(|at| self.raise_for_rollback(at));
@@ -454,8 +450,7 @@ impl<K: Kv> Txn<K> {
                 .await;
         }
         let (start, until) = (request.start_version, request.for_update_ts);
-        let wanted =
-            move |lock: &Lock| lock.start.0 == start && lock.is_pessimistic() && lock.for_update.0 <= until;
+        let wanted = move |lock: &Lock| lock.start.0 == start && lock.is_pessimistic() && lock.for_update.0 <= until;
         self.whole_region(context, wanted, move |reader, found| rollback::pessimistic(reader, &request, found)).await
     }
 
@@ -539,6 +534,7 @@ impl<K: Kv> Txn<K> {
             let own = asked.clone();
             let (key, lock) = match self.decide(&seen, move |reader| lock_keys::decide(reader, &own.0)).await? {
                 Locking::Done(decided) => {
+                    let decided = *decided;
                     let has_locked = !decided.writes.is_empty();
                     self.write(&route, &progress, decided.writes, seen.fence).await?;
                     if let Some(baton) = baton.filter(|_| has_locked) {
@@ -573,7 +569,7 @@ impl<K: Kv> Txn<K> {
         }
     }
 
-    /// Joins the queue of a locked key, unless whoever has locked it waits for this transaction.
+    /// Joins the queue of a locked key, unless the transaction that has locked it waits for this one.
     fn queue(
         &self,
         request: &PessimisticLockRequest,
@@ -630,7 +626,7 @@ impl Drop for Edge {
 /// Checks that a region has all keys of a request, and that none is too long.
 ///
 /// # Errors
-/// [`Error::Invalid`]: a client that sends keys to a region of the version that it knows knows its borders.
+/// [`Error::Invalid`]: a client that sends keys to a region of the version that it knows knows its boundaries.
 pub(super) fn check_keys(in_region: &Region, keys: &[Key]) -> Result<()> {
     if let Some(long) = keys.iter().find(|key| key.plain.len() > KEY_BYTES_MAX) {
         let length = long.plain.len();

@@ -5,9 +5,9 @@ use std::marker::PhantomData;
 use super::atomic::{AtomicU64, AtomicUsize};
 use super::{Orders, Sound};
 
-/// The ceiling of all reads so far. **Promise**: if a reader raises it to `at` and then sees no guard, every writer that
-/// enters later sees a ceiling of at least `at`. So either the reader learns that it must look for a writer's locks, or
-/// the writer commits above the reader's timestamp.
+/// The ceiling of all reads so far. **Promise**: if a reader raises it to `at` and then sees no guard, every writer
+/// that enters later sees a ceiling of at least `at`. So either the reader learns that it must look for a writer's
+/// locks, or the writer commits above the reader's timestamp.
 #[derive(Debug)]
 pub struct Ceiling<O = Sound> {
     highest: AtomicU64,

@@ -279,7 +279,10 @@ mod tests {
         has(wrong(|_, dump| dump[0].1.writes[0].start_ts = 10), "two records");
         has(wrong(|_, dump| dump[0].1.writes[0].commit_ts = 30), "not after");
         has(wrong(|_, dump| dump[0].1.writes[0].short_value = Bytes::new()), "is missing");
-        has(wrong(|_, dump| dump[0].1.values.push(MvccValue { start_ts: 5, ..Default::default() })), "without its record");
+        has(
+            wrong(|_, dump| dump[0].1.values.push(MvccValue { start_ts: 5, ..Default::default() })),
+            "without its record",
+        );
         has(wrong(|records, _| records[0].start = Timestamp(11)), "nobody began");
         has(
             wrong(|records, dump| {
@@ -288,7 +291,8 @@ mod tests {
             }),
             "over a record at 20",
         );
-        let late = Record { begun: 50, start: Timestamp(35), reads: Vec::new(), writes: Vec::new(), ..history().0[0].clone() };
+        let late =
+            Record { begun: 50, start: Timestamp(35), reads: Vec::new(), writes: Vec::new(), ..history().0[0].clone() };
         has(wrong(|records, _| records.push(late)), "began after");
     }
 }

@@ -17,8 +17,8 @@ use crate::plan::{Plan, key};
 use crate::workload::history::{Call, Ended, History};
 
 /// Number of client machines besides those of the workload; their numbers follow. Two request timestamps, one sends bad
-/// requests and looks up regions, one sends queries, one uses all column families, some run transactions, and one is the
-/// administrator's.
+/// requests and looks up regions, one sends queries, one uses all column families, some run transactions, and one is
+/// the administrator's.
 pub const OTHERS: u32 = 6 + super::txn::CLIENTS;
 
 /// The records of all clients.

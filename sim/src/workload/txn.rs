@@ -1,11 +1,12 @@
 //! The transactional clients: transfers between accounts, blind writes, inserts, deletes, snapshots of everything. Each
-//! transaction draws how it commits, how long it lives without a heartbeat, and after how many requests its client dies.
+//! transaction draws how it commits, how long it lives without a heartbeat, and after how many requests its client
+//! dies.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use armilla::client::txn::Done;
-use armilla::client::{CommitBy, Failed, RawOptions, Txn, TxnClient, TxnOptions};
+use armilla::client::{CommitBy, Failed, RawClient, RawOptions, Txn, TxnClient, TxnOptions};
 use armilla::proto::kvrpcpb::MvccInfo;
 use armilla::rt::rng::Rng;
 use armilla::rt::sim::World;
@@ -13,7 +14,6 @@ use armilla::types::Timestamp;
 use bytes::Bytes;
 
 use crate::plan::{Plan, key};
-use crate::workload::client::Client;
 use crate::workload::history::show;
 
 /// Number of clients that run transactions.
@@ -31,7 +31,8 @@ pub const TTL_MS_MAX: u64 = 4000;
 pub fn all_keys(plan: &Plan) -> Vec<Bytes> {
     let count = ACCOUNTS + REGISTERS;
     let name = |n: u32| if n < ACCOUNTS { "account" } else { "register" };
-    let near = |n: u32| key(u64::from(plan.workload.keys).saturating_mul(u64::from(n)).div_ceil(u64::from(count)) as u32);
+    let near =
+        |n: u32| key(u64::from(plan.workload.keys).saturating_mul(u64::from(n)).div_ceil(u64::from(count)) as u32);
     let mut keys: Vec<Bytes> = (0..count).map(|n| [&near(n)[..], b"~", name(n).as_bytes()].concat().into()).collect();
     keys.dedup();
     keys
@@ -92,7 +93,9 @@ impl Record {
         let TxnOptions { pessimistic, commit_by, ttl_ms, .. } = &self.options;
         let kind = if *pessimistic { "pessimistic" } else { "optimistic" };
         let (outcome, client) = (&self.outcome, self.client);
-        format!("client {client}, {from:.3}-{to:.3}s, {kind} {commit_by:?} ttl {ttl_ms}, {outcome:?}, keys {keys:?}, locks {locks:?}")
+        format!(
+            "client {client}, {from:.3}-{to:.3}s, {kind} {commit_by:?} ttl {ttl_ms}, {outcome:?}, keys {keys:?}, locks {locks:?}"
+        )
     }
 }
 
@@ -109,15 +112,15 @@ pub struct TxnWorker {
 }
 
 /// Returns the transactional client over another client's connections.
-pub fn over(client: &Client) -> TxnClient {
-    let options = RawOptions { retry_unknown: true, ..client.raw().options().clone() };
-    TxnClient::new(client.raw().with_options(options))
+pub fn over(raw: &RawClient) -> TxnClient {
+    let options = RawOptions { retry_unknown: true, ..raw.options().clone() };
+    TxnClient::new(raw.with_options(options))
 }
 
 impl TxnWorker {
     /// Creates the client with this number.
-    pub fn new(number: u32, client: &Client, world: &World, plan: &Arc<Plan>, records: &Records) -> TxnWorker {
-        TxnWorker { number, client: over(client), world: world.clone(), plan: plan.clone(), records: records.clone() }
+    pub fn new(number: u32, raw: &RawClient, world: &World, plan: &Arc<Plan>, records: &Records) -> TxnWorker {
+        TxnWorker { number, client: over(raw), world: world.clone(), plan: plan.clone(), records: records.clone() }
     }
 
     /// Runs transactions until `until_ns` (true time).
@@ -148,7 +151,8 @@ impl TxnWorker {
     /// Runs one transaction and records it.
     async fn one(&self, rng: &mut Rng, keys: &[Bytes], n: u64) {
         let options = self.options(rng);
-        let client = if rng.chance(0.12) { self.client.dying_after(rng.between(1, 14) as u32) } else { self.client.clone() };
+        let client =
+            if rng.chance(0.12) { self.client.dying_after(rng.between(1, 14) as u32) } else { self.client.clone() };
         let begun = self.world.now_ns();
         let Ok(mut txn) = client.begin(options.clone()).await else { return };
         let mut record = Record {
@@ -213,7 +217,9 @@ impl TxnWorker {
                     found.push(self.read(txn, options, rng, key, record).await?);
                 }
                 let sum = rng.between(1, 9) as i64;
-                for (key, (found, change)) in [accounts[from], accounts[to]].into_iter().zip(found.iter().zip([-sum, sum])) {
+                for (key, (found, change)) in
+                    [accounts[from], accounts[to]].into_iter().zip(found.iter().zip([-sum, sum]))
+                {
                     let value = value(&(balance(found.as_ref()) + change).to_string(), rng);
                     record.writes.push((key.clone(), Some(value.clone())));
                     txn.put(key.clone(), value);

@@ -8,8 +8,8 @@ use crate::proto::kvrpcpb::{
     BatchRollbackRequest, BatchRollbackResponse, CheckSecondaryLocksRequest, CheckSecondaryLocksResponse,
     CheckTxnStatusRequest, CheckTxnStatusResponse, CommitRequest, CommitResponse, GetRequest, GetResponse, KeyError,
     KvPair, LockInfo, Mutation, MvccGetByKeyRequest, MvccGetByKeyResponse, MvccInfo, PessimisticLockRequest,
-    PessimisticLockResponse, PrewriteRequest, PrewriteResponse, ResolveLockRequest, ResolveLockResponse, ScanLockRequest,
-    ScanLockResponse, ScanRequest, ScanResponse,
+    PessimisticLockResponse, PrewriteRequest, PrewriteResponse, ResolveLockRequest, ResolveLockResponse,
+    ScanLockRequest, ScanLockResponse, ScanRequest, ScanResponse,
 };
 use crate::types::{Region, Timestamp};
 
@@ -79,18 +79,25 @@ impl TxnClient {
                 let ends_here = region.end_key.is_empty() || to <= region.end_key;
                 let upper = if ends_here { end.clone() } else { Bytes::new() };
                 let (start_key, end_key) = if reverse { (upper, lower) } else { (lower, upper) };
-                let request =
-                    ScanRequest { context, start_key, end_key, limit: left, version: at.0, reverse, ..Default::default() };
+                let request = ScanRequest {
+                    context,
+                    start_key,
+                    end_key,
+                    limit: left,
+                    version: at.0,
+                    reverse,
+                    ..Default::default()
+                };
                 async move { stub.kv_scan(request).await }
             };
             let (reply, region): (ScanResponse, _) =
                 if reverse { self.raw.below(&high, call).await? } else { self.raw.above(&low, call).await? };
             pairs.extend(reply.pairs);
-            let border = if reverse { region.start_key } else { region.end_key };
-            if border.is_empty() {
+            let boundary = if reverse { region.start_key } else { region.end_key };
+            if boundary.is_empty() {
                 break;
             }
-            if reverse { high = border } else { low = border }
+            if reverse { high = boundary } else { low = boundary }
         }
         Ok(pairs)
     }

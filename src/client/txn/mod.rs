@@ -13,8 +13,8 @@ mod calls;
 mod resolve;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -202,8 +202,7 @@ impl Txn {
         let mut waiting = Waiting::new(self);
         loop {
             let found = self.client.scan(start, end, limit, reverse, self.start).await.map_err(aborted)?;
-            let locks: Vec<LockInfo> =
-                found.iter().filter_map(|pair| pair.error.as_ref()?.locked.clone()).collect();
+            let locks: Vec<LockInfo> = found.iter().filter_map(|pair| pair.error.as_ref()?.locked.clone()).collect();
             if locks.is_empty() {
                 return Ok(found.into_iter().map(|pair| (pair.key, pair.value)).collect());
             }
@@ -324,7 +323,7 @@ impl Txn {
         match prewritten {
             Prewritten::Committed(commit) => return Ok(commit),
             Prewritten::Decided(commit) => {
-                // All locks stand: it is committed, whoever ends them.
+                // All locks stand: it is committed, no matter who ends them.
                 drop(self.client.commit(keys, self.start, commit).await);
                 return Ok(commit);
             }

@@ -24,8 +24,8 @@ impl TxnClient {
         Ok(true)
     }
 
-    /// Ends the lock of a transaction whose client is known to be dead, however long the lock would last. Returns whether it
-    /// is gone.
+    /// Ends the lock of a transaction whose client is known to be dead, however long the lock would last. Returns
+    /// whether it is gone.
     ///
     /// # Errors
     /// As all requests.

@@ -5,8 +5,8 @@ use bytes::Bytes;
 use crate::codec::lock::{Lock, LockKind};
 use crate::proto::kvrpcpb::write_conflict::Reason;
 use crate::proto::kvrpcpb::{
-    AlreadyExist, Assertion, AssertionFailed, CommitTsExpired, KeyError, LockInfo, Op, PrimaryMismatch, TxnLockNotFound,
-    TxnNotFound, WriteConflict,
+    AlreadyExist, Assertion, AssertionFailed, CommitTsExpired, KeyError, LockInfo, Op, PrimaryMismatch,
+    TxnLockNotFound, TxnNotFound, WriteConflict,
 };
 use crate::types::{Error, Timestamp};
 

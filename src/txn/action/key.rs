@@ -12,7 +12,7 @@ use super::error;
 pub struct Key {
     /// The key in requests and replies.
     pub plain: Bytes,
-    /// The key in the engine, of which a region's borders are made.
+    /// The key in the engine, of which a region's boundaries are made.
     pub encoded: Bytes,
 }
 

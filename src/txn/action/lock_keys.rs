@@ -19,7 +19,7 @@ use super::{Decided, Key, Writes, not_twice};
 #[derive(Clone, Debug, PartialEq)]
 pub enum Locking {
     /// It is decided.
-    Done(Decided<PessimisticLockResponse>),
+    Done(Box<Decided<PessimisticLockResponse>>),
     /// Another transaction has locked a key. The request may wait for it; nothing of it is kept.
     Locked(Key, Box<Lock>),
 }
@@ -59,7 +59,7 @@ pub fn refused(request: &PessimisticLockRequest, error: KeyError) -> Pessimistic
 /// # Errors
 /// The engine's.
 pub fn decide(reader: &Reader<'_>, request: &PessimisticLockRequest) -> Result<Locking> {
-    let fails = |error| Ok(Locking::Done(Decided::reply(refused(request, error))));
+    let fails = |error| Ok(Locking::Done(Box::new(Decided::reply(refused(request, error)))));
     if let Err(error) = check_form(request) {
         return fails(error);
     }
@@ -78,7 +78,7 @@ pub fn decide(reader: &Reader<'_>, request: &PessimisticLockRequest) -> Result<L
             Err(error) => return fails(error),
         }
     }
-    Ok(Locking::Done(Decided { writes, reply: reply(request, found) }))
+    Ok(Locking::Done(Box::new(Decided { writes, reply: reply(request, found) })))
 }
 
 fn check_form(request: &PessimisticLockRequest) -> Result<(), KeyError> {

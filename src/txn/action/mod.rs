@@ -39,7 +39,10 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("txn.one-pc-skips-conflict", "a one-phase commit does not look for newer versions"),
     ("txn.one-pc-beside-locked-key", "a one-phase commit writes the keys that are not locked"),
     ("txn.commit-ignores-min-commit", "a commit below the lock's smallest commit timestamp succeeds"),
-    ("txn.commit-replaces-a-record", "a commit at the commit timestamp of the version that its lock was forced over replaces it"),
+    (
+        "txn.commit-replaces-a-record",
+        "a commit at the commit timestamp of the version that its lock was forced over replaces it",
+    ),
     ("txn.commit-covers-rollback", "a commit forgets a rollback at its timestamp"),
     ("txn.commit-pessimistic-lock-as-record", "the commit of a pessimistic lock leaves a record"),
     ("txn.rollback-no-trace", "a rollback leaves no record"),

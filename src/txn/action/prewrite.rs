@@ -12,9 +12,7 @@ use crate::codec::record::RecordKind;
 use crate::mvcc::{Fate, Reader};
 use crate::proto::kvrpcpb::prewrite_request::PessimisticAction;
 use crate::proto::kvrpcpb::write_conflict::Reason;
-use crate::proto::kvrpcpb::{
-    Assertion, AssertionLevel, KeyError, Mutation, Op, PrewriteRequest, PrewriteResponse,
-};
+use crate::proto::kvrpcpb::{Assertion, AssertionLevel, KeyError, Mutation, Op, PrewriteRequest, PrewriteResponse};
 use crate::types::{Result, Timestamp};
 
 use super::error::{self, Failure, told};
@@ -24,7 +22,7 @@ use super::{Decided, Key, Writes, not_twice};
 #[derive(Clone, Debug, PartialEq)]
 pub enum Checked {
     /// Nothing is written.
-    Answer(PrewriteResponse),
+    Answer(Box<PrewriteResponse>),
     /// Others have locked keys. Nothing is written; the reply says at which timestamp the other keys could commit.
     Locked(Vec<KeyError>, Prewrite),
     /// All keys may be locked.
@@ -96,7 +94,8 @@ pub fn reads_at(request: &PrewriteRequest) -> Option<Timestamp> {
 /// # Errors
 /// The engine's.
 pub fn check(reader: &Reader<'_>, request: &PrewriteRequest, source: u64) -> Result<Checked> {
-    let only = |error| Ok(Checked::Answer(PrewriteResponse { errors: vec![error], ..PrewriteResponse::default() }));
+    let only =
+        |error| Ok(Checked::Answer(Box::new(PrewriteResponse { errors: vec![error], ..PrewriteResponse::default() })));
     if let Err(error) = check_form(request) {
         return only(error);
     }
@@ -123,13 +122,13 @@ pub fn check(reader: &Reader<'_>, request: &PrewriteRequest, source: u64) -> Res
                 prewrite.kept = prewrite.kept.max(min_commit);
             }
             Ok(Verdict::Absent(min_commit)) => prewrite.kept = prewrite.kept.max(min_commit),
-            Ok(Verdict::Committed(commit)) => return Ok(Checked::Answer(committed(mode, request, commit))),
+            Ok(Verdict::Committed(commit)) => return Ok(Checked::Answer(Box::new(committed(mode, request, commit)))),
             Err(error) if error.locked.is_some() => locked.push(error),
             Err(error) if error.assertion_failed.is_some() => asserted = asserted.or(Some(error)),
             Err(error) => return only(error),
         }
         if reader.needs_disk() {
-            return Ok(Checked::Answer(PrewriteResponse::default()));
+            return Ok(Checked::Answer(Box::default()));
         }
     }
     if let Some(error) = asserted {
@@ -241,7 +240,7 @@ impl Asked<'_> {
             if self.newest_but_rollbacks(key)?.is_some_and(|(commit, _)| commit > until) {
                 return self.unless_committed(key, error::pessimistic_lock_not_found(self.start, &key.plain));
             }
-            self.assert(key, mutation)?;
+            self.assert(key, mutation, true)?;
         }
         Ok(self.lock(key, mutation, Some(lock)))
     }
@@ -257,7 +256,7 @@ impl Asked<'_> {
                 return self.unless_committed(key, error::pessimistic_lock_not_found(start, &key.plain));
             }
             crate::reach!("txn.pessimistic-lock-amended");
-            self.assert(key, mutation)?;
+            self.assert(key, mutation, false)?;
             return Ok(self.lock(key, mutation, None));
         }
         let skips_newer = crate::mutant!("txn.prewrite-no-newer-check")
@@ -311,7 +310,7 @@ impl Asked<'_> {
             }
         }
         if loaded || self.request.assertion_level() == AssertionLevel::Strict {
-            self.assert(key, mutation)?;
+            self.assert(key, mutation, false)?;
         }
         if mutation.op() == Op::CheckNotExists {
             return Ok(Verdict::Absent(start.next().max(Timestamp(self.request.min_commit_ts))));
@@ -353,8 +352,8 @@ impl Asked<'_> {
         }
     }
 
-    /// Checks the client's assertion about a key.
-    fn assert(&self, key: &Key, mutation: &Mutation) -> Result<(), Failure> {
+    /// Checks the client's assertion about a key, on which the transaction may have had a lock.
+    fn assert(&self, key: &Key, mutation: &Mutation, was_locked: bool) -> Result<(), Failure> {
         let assertion = mutation.assertion();
         if self.request.assertion_level() == AssertionLevel::Off || assertion == Assertion::None {
             return Ok(());
@@ -367,9 +366,11 @@ impl Asked<'_> {
         if exists && mutation.op() == Op::Insert {
             return Err(error::already_exist(&key.plain).into());
         }
-        // As in TiKV, a delete is named only if nothing is above it.
+        // As in TiKV, a delete is named only if nothing is above it, not even the transaction's lock.
         let newest = self.reader.newest(&key.encoded, Timestamp::MAX)?;
-        let on_top = |(commit, _): &(Timestamp, _)| exists || newest.as_ref().is_some_and(|(at, _)| at == commit);
+        let on_top = |(commit, _): &(Timestamp, _)| {
+            exists || (!was_locked && newest.as_ref().is_some_and(|(at, _)| at == commit))
+        };
         let found = change.filter(on_top).map(|(commit, record)| (record.start, commit));
         Err(error::assertion_failed(self.start, &key.plain, assertion, found).into())
     }

@@ -7,9 +7,7 @@ use crate::codec::record::RecordKind;
 use crate::codec::txn_key;
 use crate::engine::{Cf, Visit};
 use crate::mvcc::{Next, Reader, Scan, Scanned, scan};
-use crate::proto::kvrpcpb::{
-    Context, IsolationLevel, KeyError, KvPair, MvccInfo, MvccLock, MvccValue, MvccWrite, Op,
-};
+use crate::proto::kvrpcpb::{Context, IsolationLevel, KeyError, KvPair, MvccInfo, MvccLock, MvccValue, MvccWrite, Op};
 use crate::types::{Result, Timestamp};
 
 use super::Key;

@@ -31,15 +31,14 @@ pub fn impossible(fates: &Fates) -> Option<ResolveLockResponse> {
 ///
 /// # Errors
 /// The engine's.
-pub fn decide(
-    reader: &Reader<'_>,
-    fates: &Fates,
-    found: &[Key],
-    listed: bool,
-) -> Result<Decided<ResolveLockResponse>> {
+pub fn decide(reader: &Reader<'_>, fates: &Fates, found: &[Key], listed: bool) -> Result<Decided<ResolveLockResponse>> {
     let mut writes = Writes::default();
     for key in found {
-        let done = told(if listed { one_listed(reader, fates, key, &mut writes) } else { one(reader, fates, key, &mut writes) })?;
+        let done = told(if listed {
+            one_listed(reader, fates, key, &mut writes)
+        } else {
+            one(reader, fates, key, &mut writes)
+        })?;
         if let Err(error) = done {
             return Ok(Decided::reply(ResolveLockResponse { error: Some(error), ..Default::default() }));
         }

@@ -55,15 +55,9 @@ pub(super) fn one(reader: &Reader<'_>, key: &Key, start: Timestamp, writes: &mut
     }
 }
 
-/// Ends a transaction's own lock by a rollback, which is protected at its primary key: others decide by it. `drops` says
-/// whether an unprotected rollback below goes.
-pub(super) fn end_lock(
-    reader: &Reader<'_>,
-    key: &Key,
-    lock: &Lock,
-    drops: bool,
-    writes: &mut Writes,
-) -> Result<()> {
+/// Ends a transaction's own lock by a rollback, which is protected at its primary key: others decide by it. `drops`
+/// says whether an unprotected rollback below goes.
+pub(super) fn end_lock(reader: &Reader<'_>, key: &Key, lock: &Lock, drops: bool, writes: &mut Writes) -> Result<()> {
     writes.give_up(key, lock);
     writes.rollback(reader, key, lock.start, (drops, lock.primary == key.plain), None)
 }
@@ -112,9 +106,7 @@ pub fn pessimistic(
     let mut writes = Writes::default();
     for key in found {
         let own = |lock: &Lock| {
-            lock.start.0 == request.start_version
-                && lock.is_pessimistic()
-                && lock.for_update.0 <= request.for_update_ts
+            lock.start.0 == request.start_version && lock.is_pessimistic() && lock.for_update.0 <= request.for_update_ts
         };
         if let Some(lock) = reader.lock(&key.encoded)?.filter(own) {
             writes.unlock(key, &lock);

@@ -15,8 +15,7 @@ use super::{Decided, Key, Writes, keys, not_twice};
 /// The engine's.
 pub fn decide(reader: &Reader<'_>, request: &CommitRequest) -> Result<Decided<CommitResponse>> {
     let (start, commit) = (Timestamp(request.start_version), Timestamp(request.commit_version));
-    let fails =
-        |error| Ok(Decided::reply(CommitResponse { error: Some(error), ..CommitResponse::default() }));
+    let fails = |error| Ok(Decided::reply(CommitResponse { error: Some(error), ..CommitResponse::default() }));
     if let Err(error) = check_form(start, commit, request) {
         return fails(error);
     }
@@ -38,8 +37,8 @@ fn check_form(start: Timestamp, commit: Timestamp, request: &CommitRequest) -> R
     Ok(())
 }
 
-/// Checks that a transaction may commit at a timestamp. A lock that was taken by force stands at the commit timestamp of
-/// another transaction: at that timestamp the other one's record would be replaced.
+/// Checks that a transaction may commit at a timestamp. A lock that was taken by force stands at the commit timestamp
+/// of another transaction: at that timestamp the other one's record would be replaced.
 ///
 /// # Errors
 /// The reply's error, or the engine's.

@@ -36,9 +36,36 @@ struct Words<'a> {
 }
 
 const OPTIONS: &[&str] = &[
-    "primary", "f", "act", "ttl", "async", "1pc", "m", "max", "skip", "level", "expect", "max_ts", "now", "force",
-    "values", "existence", "only-if-exists", "caller", "roll", "sync", "resolving", "verify", "resolved", "committed",
-    "rc", "times", "limit", "reverse", "keys", "secondaries",
+    "primary",
+    "f",
+    "act",
+    "ttl",
+    "async",
+    "1pc",
+    "m",
+    "max",
+    "skip",
+    "level",
+    "expect",
+    "max_ts",
+    "now",
+    "force",
+    "values",
+    "existence",
+    "only-if-exists",
+    "caller",
+    "roll",
+    "sync",
+    "resolving",
+    "verify",
+    "resolved",
+    "committed",
+    "rc",
+    "times",
+    "limit",
+    "reverse",
+    "keys",
+    "secondaries",
 ];
 
 impl<'a> Words<'a> {
@@ -82,7 +109,8 @@ fn time(text: &str) -> u64 {
         return u64::MAX;
     }
     let (whole, more) = text.split_once('+').unwrap_or((text, "0"));
-    (whole.parse::<u64>().unwrap_or_else(|_| panic!("{text} is no time")) << 18) + more.parse::<u64>().expect("a number")
+    (whole.parse::<u64>().unwrap_or_else(|_| panic!("{text} is no time")) << 18)
+        + more.parse::<u64>().expect("a number")
 }
 
 fn shown(at: u64) -> String {
@@ -266,7 +294,7 @@ impl World {
         };
         let checked = prewrite::check(&Reader::new(&self.engine), &request, 0).expect("the engine works");
         let reply = match checked {
-            Checked::Answer(reply) => reply,
+            Checked::Answer(reply) => *reply,
             Checked::Locked(errors, prewrite) => prewrite.locked(errors, Timestamp(words.time("max_ts"))),
             Checked::Ready(ready) => {
                 assert!(ready.mode() == Mode::TwoPhase || ready.guards() <= request.mutations.len());
@@ -289,10 +317,9 @@ impl World {
         let mutations: Vec<Mutation> =
             words.words[3..].iter().map(|word| mutation(word, start, Op::PessimisticLock)).collect();
         let request = PessimisticLockRequest {
-            primary_lock: words.option("primary").map_or_else(
-                || mutations[0].key.clone(),
-                |text| Bytes::copy_from_slice(text.as_bytes()),
-            ),
+            primary_lock: words
+                .option("primary")
+                .map_or_else(|| mutations[0].key.clone(), |text| Bytes::copy_from_slice(text.as_bytes())),
             start_version: start,
             lock_ttl: words.option("ttl").map_or(50, |ttl| ttl.parse().expect("a TTL")),
             for_update_ts: time(words.words[2]),
@@ -305,7 +332,8 @@ impl World {
             ..PessimisticLockRequest::default()
         };
         let reply = match lock_keys::decide(&Reader::new(&self.engine), &request).expect("the engine works") {
-            Locking::Done(Decided { writes, reply }) => {
+            Locking::Done(decided) => {
+                let Decided { writes, reply } = *decided;
                 self.write(writes);
                 reply
             }
@@ -349,7 +377,8 @@ impl World {
                 out.extend(locks::infos(&found.expect("the engine works")).iter().map(|lock| lock_text(lock, true)));
             }
             "scan" => {
-                let [start, end] = [2, 3].map(|at| Key::new(Bytes::copy_from_slice(words.words[at].as_bytes())).encoded);
+                let [start, end] =
+                    [2, 3].map(|at| Key::new(Bytes::copy_from_slice(words.words[at].as_bytes())).encoded);
                 let (reverse, key_only) = (words.has("reverse"), words.has("keys"));
                 let range = Range { start, end, reverse, limit, key_only };
                 read::range(&reader, &view, &range, &mut |pair| {

@@ -117,7 +117,8 @@ impl Writes {
                 crate::reach!("txn.commit-over-a-rollback");
             }
             let short_value = lock.short_value.clone();
-            let record = Record { short_value, overlapped: covers, source: lock.source, ..Record::new(kind, lock.start) };
+            let record =
+                Record { short_value, overlapped: covers, source: lock.source, ..Record::new(kind, lock.start) };
             self.record(key, commit, &record);
         }
     }
@@ -131,8 +132,8 @@ impl Writes {
     }
 
     /// Writes the rollback of the transaction that began at `start`. `protected` says whether it must last: others may
-    /// rely on it; `drops` whether an unprotected one below is dropped. `foreign` is the lock of another transaction that
-    /// stays.
+    /// rely on it; `drops` whether an unprotected one below is dropped. `foreign` is the lock of another transaction
+    /// that stays.
     ///
     /// # Errors
     /// As [`Reader::lock`].

@@ -17,7 +17,7 @@ impl Run {
         let worker = |number: u32| {
             let machine = self.cluster.client_machine(number);
             let client = self.client(number, &machine);
-            let worker = TxnWorker::new(number, &client, &self.world, &self.plan, &self.ledger.transactions);
+            let worker = TxnWorker::new(number, client.raw(), &self.world, &self.plan, &self.ledger.transactions);
             machine.spawn(worker.run(end_ns))
         };
         (first..first + txn::CLIENTS).map(worker).collect()
@@ -28,7 +28,7 @@ impl Run {
         if self.plan.workload.txn_ms == 0 {
             return Ok(());
         }
-        let client = txn::over(admin);
+        let client = txn::over(admin.raw());
         let until = self.now() + liveness::bound_ns(&self.plan) + TTL_MS_MAX * 1_000_000;
         loop {
             let why = match left_over(&client).await {
