@@ -63,7 +63,7 @@ struct Sum {
 /// 14/p of them once in a million times.
 const SEEDS_REACH: u64 = 200;
 /// The same for sites that fewer than 7 % of the seeds reach.
-const SEEDS_REACH_RARE: [(&str, u64); 31] = [
+const SEEDS_REACH_RARE: [(&str, u64); 36] = [
     ("driver.candidate-sends-its-state", 2_000),
     ("driver.decided-elsewhere", 50_000),
     ("driver.demoted-leader-hands-over", 2_000),
@@ -95,6 +95,11 @@ const SEEDS_REACH_RARE: [(&str, u64); 31] = [
     ("replica.proof-sought-elsewhere", 50_000),
     ("store.large-region-split", 800),
     ("transport.snapshot-finds-no-place", 400),
+    ("txn.commit-at-a-record", 50_000),
+    ("txn.deadlock", 400),
+    ("txn.prewrite-after-its-commit", 800),
+    ("txn.rollback-at-a-commit", 2_000),
+    ("txn.rollback-under-an-async-lock", 800),
 ];
 
 fn seeds_to_reach(site: &str) -> u64 {

@@ -127,7 +127,7 @@ fn of_a_long_command_in_a_stream_only_a_note_is_left() {
     let reply = refused_command(15, Refusal::of(&NotTaken { command: 15, region_id: 77, bytes })).unwrap();
     let response::response::Cmd::RawPut(reply) = reply else { panic!("a reply of another kind: {reply:?}") };
     assert_eq!(reply.region_error.unwrap().raft_entry_too_large.unwrap().entry_size, bytes);
-    assert_eq!(refused_command(3, Refusal::of(&NotTaken { command: 3, region_id: 77, bytes })), None);
+    assert_eq!(refused_command(5, Refusal::of(&NotTaken { command: 5, region_id: 77, bytes })), None);
 }
 
 #[test]

@@ -6,7 +6,7 @@
 //!   commit START AT KEY…           rollback START KEY…        cleanup START KEY [now=]
 //!   lock START F KEY… [primary= ttl= m= force values existence only-if-exists]      unlock START F KEY…
 //!   status START KEY [caller= now= roll sync resolving verify]
-//!   secondaries START KEY…         heartbeat START KEY TTL    resolve START AT [KEY…]
+//!   secondaries START KEY…         heartbeat START KEY TTL    resolve START AT [KEY… found]
 //!   get AT KEY… [resolved= committed= rc times]               scan AT FROM TO [limit= reverse keys …]
 //!   locks AT [limit=]              show KEY…                  reset
 //! ```
@@ -62,6 +62,7 @@ const OPTIONS: &[&str] = &[
     "committed",
     "rc",
     "times",
+    "found",
     "limit",
     "reverse",
     "keys",
@@ -466,13 +467,12 @@ impl World {
                     return said(reply.error, String::new());
                 }
                 let listed = keys(&words.keys(3));
+                let is_listed = !listed.is_empty() && !words.has("found");
                 let all = |lock: &Lock| fates.contains_key(&lock.start);
                 let found = locks::scan(&self.engine, (b"", b""), 0, &all).expect("the engine works");
                 let found: Vec<Key> = found.into_iter().map(|(key, _)| key).collect();
                 let keys = if listed.is_empty() { &found } else { &listed };
-                self.done(resolve::decide(&reader, &fates, keys, !listed.is_empty()), |reply| {
-                    said(reply.error, "ok".into())
-                })
+                self.done(resolve::decide(&reader, &fates, keys, is_listed), |reply| said(reply.error, "ok".into()))
             }
             "status" => {
                 let request = CheckTxnStatusRequest {

@@ -113,9 +113,6 @@ impl Writes {
         };
         if let Some(kind) = kind {
             let covers = lock.rollbacks.contains(&commit) && !crate::mutant!("txn.commit-covers-rollback");
-            if covers {
-                crate::reach!("txn.commit-over-a-rollback");
-            }
             let short_value = lock.short_value.clone();
             let record =
                 Record { short_value, overlapped: covers, source: lock.source, ..Record::new(kind, lock.start) };
