@@ -22,6 +22,9 @@ use super::Splits;
 use super::kv::{Access, Fence, Kv, RegionRead, Route};
 use super::split::split_keys;
 
+/// How often a request that needs a newer version of the cluster's protocol looks for it.
+const VERSION_LOOK: Duration = Duration::from_millis(50);
+
 /// The regions of one store. Clones share them.
 #[derive(Clone, Debug)]
 pub struct RegionStore(Arc<Store>);
@@ -211,6 +214,24 @@ impl RegionRoute {
     }
 }
 
+impl RegionRoute {
+    /// Waits until every node of the cluster knows an operation: in a new cluster, they all do within a moment.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] after the request's time.
+    async fn until_known(&self, op: &region_command::Op) -> Result<()> {
+        let Store { clock, splits, .. } = &*self.store.0;
+        let until = clock.now().plus(self.limit);
+        while let Err(unknown) = splits.check_known(op) {
+            if clock.now() >= until {
+                return Err(unknown);
+            }
+            clock.sleep(VERSION_LOOK).await;
+        }
+        Ok(())
+    }
+}
+
 impl Route for RegionRoute {
     type Snapshot = <Engine as KvEngine>::Snapshot;
 
@@ -273,7 +294,7 @@ impl Route for RegionRoute {
     async fn settle(&self, op: region_command::Op, fence: Option<Fence>) -> Result<Option<CasReply>> {
         let Fence { term, version } = fence.unwrap_or(Fence { term: 0, version: region::epoch(&self.region).version });
         let header = CommandHeader { version, term, ..CommandHeader::default() };
-        self.store.0.splits.check_known(&op)?;
+        self.until_known(&op).await?;
         let bytes = command::encoded_len(header, &op);
         if bytes > ENTRY_BYTES_MAX {
             // Check before the command is copied once more.

@@ -34,10 +34,10 @@ fn a_column_family_of_a_newer_version_is_refused() {
     drop(home.open().unwrap());
     let names = Cf::ALL.map(Cf::name);
     let mut db = rocksdb::DB::open_cf(&rocksdb::Options::default(), &home.options().path, names).unwrap();
-    db.create_cf("txn_lock", &rocksdb::Options::default()).unwrap();
+    db.create_cf("newer_version", &rocksdb::Options::default()).unwrap();
     drop(db);
     let error = home.open().unwrap_err();
-    assert!(matches!(&error, Error::Invalid(text) if text.contains("txn_lock")), "{error}");
+    assert!(matches!(&error, Error::Invalid(text) if text.contains("newer_version")), "{error}");
 }
 
 #[test]

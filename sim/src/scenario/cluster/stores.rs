@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use armilla::client::Error;
 use armilla::proto::armilla::pd::{ChangeSettings, Settings};
 use armilla::rt::rng::Rng;
 use armilla::types::region;
@@ -91,6 +92,10 @@ impl Run {
             if !replaced {
                 match pd.replace_store(lost, by).await {
                     Ok(_) => replaced = true,
+                    // An earlier attempt, whose answer was lost, was carried out, and the store has ended since.
+                    Err(Error::Refused(why)) if !refused.is_empty() && why.contains("there is no store") => {
+                        replaced = true;
+                    }
                     Err(error) => refused = error.to_string(),
                 }
             }
