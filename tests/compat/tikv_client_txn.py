@@ -120,8 +120,9 @@ steadfast("open the bank", txn.commit)
 
 def transfer(pessimistic):
     source, target = RNG.sample(ACCOUNTS, 2)
-    txn = begin(pessimistic)
+    txn = None
     try:
+        txn = begin(pessimistic)
         read = txn.get_for_update if pessimistic else txn.get
         has, gets = int(read(source)), int(read(target))
         txn.put(source, b"%d" % (has - 7))
@@ -130,7 +131,8 @@ def transfer(pessimistic):
         return 1
     except Exception:
         try:
-            txn.rollback()
+            if txn:
+                txn.rollback()
         except Exception:
             pass  # others end what it leaves
         return 0
