@@ -8,7 +8,7 @@
 //! ```
 //! Requests of the protocol come **in**, with the region that they name; replies go **out** once what they say is
 //! replicated. Which lock, record or value a request leaves is decided in [`action`], without waiting; everything that
-//! waits is in [`scheduler`] and [`reads`].
+//! waits is in `scheduler` and `reads`.
 //!
 //! **Never**: a commit at or below the timestamp of a read that did not see it; two requests that decide about one key
 //! at the same time; a latch that is released before it is known whether the write happened.
