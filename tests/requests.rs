@@ -232,8 +232,8 @@ fn what_is_not_built_and_what_is_well_is_said() {
         let wire = Wire::new(cluster.addrs());
         let channel = wire.channel(cluster.addr(0));
         for (path, want) in [
-            ("/tikvpb.Tikv/KvGet", "KvGet"),
-            ("/tikvpb.Tikv/KvPrewrite", "KvPrewrite"),
+            ("/tikvpb.Tikv/KvGC", "KvGC"),
+            ("/tikvpb.Tikv/KvFlush", "KvFlush"),
             ("/pdpb.PD/NoSuchCall", "NoSuchCall"),
             ("/armilla.pd.Cluster/NoSuchCall", "NoSuchCall"),
             ("/grpc.health.v1.Health/NoSuchCall", "NoSuchCall"),
