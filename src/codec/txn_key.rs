@@ -47,10 +47,13 @@ pub fn decode(encoded: &[u8]) -> Result<Bytes> {
     bytes::decode(encoded).map_err(|error| Error::Corruption(format!("a transactional key: {error}")))
 }
 
-/// Returns the longest boundary at or below `key` that cuts no versions of one key apart: `key` itself, unless it has a
-/// whole encoded key as its beginning.
+/// Returns a boundary at or below `key` that cuts no versions of one key apart: `key` itself, unless it is a version.
+/// What begins with an encoded key and has another length is a raw key.
 pub fn boundary(key: &[u8]) -> &[u8] {
-    bytes::decode_prefix(key).map_or(key, |(_, rest)| &key[..key.len() - rest.len()])
+    match bytes::decode_prefix(key) {
+        Ok((_, rest)) if rest.len() == TIMESTAMP_BYTES => &key[..key.len() - TIMESTAMP_BYTES],
+        _ => key,
+    }
 }
 
 #[cfg(test)]
