@@ -179,7 +179,7 @@ impl TxnClient {
         &self,
         keys: Vec<Bytes>,
         start: Timestamp,
-    ) -> Result<Vec<(usize, CheckSecondaryLocksResponse)>> {
+    ) -> Result<Vec<CheckSecondaryLocksResponse>> {
         let mut found = Vec::new();
         for key in keys {
             self.live()?;
@@ -189,7 +189,7 @@ impl TxnClient {
                 async move { stub.kv_check_secondary_locks(request).await }
             };
             let reply = self.raw.one(&encoded(&key), Repeat::Same, call).await?;
-            found.push((1, reply));
+            found.push(reply);
         }
         Ok(found)
     }

@@ -77,11 +77,11 @@ impl TxnClient {
             // Its locks decide.
             let mut commit = Timestamp(lock.min_commit_ts);
             let mut undecided = false;
-            for (asked, found) in self.secondaries(lock.secondaries.clone(), start).await? {
+            for found in self.secondaries(lock.secondaries.clone(), start).await? {
                 if found.commit_ts != 0 {
                     return Ok(Some(Some(Timestamp(found.commit_ts))));
                 }
-                if found.locks.len() < asked {
+                if found.locks.is_empty() {
                     return Ok(Some(None));
                 }
                 // A lock of two phases among them: the request fell back, the primary key decides.

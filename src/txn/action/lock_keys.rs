@@ -144,7 +144,7 @@ fn one(
     if let Some((_, record)) = &put {
         if must_be_absent && found.conflict.0 != 0 {
             // A retry at a later timestamp tells the client what it must know.
-            let (commit, record) = newest_of(reader, key, read_at)?.unwrap_or((read_at, record.clone()));
+            let (commit, record) = reader.newest(&key.encoded, read_at)?.unwrap_or((read_at, record.clone()));
             return Err(conflict(&record, commit).into());
         }
         if must_be_absent {
@@ -173,10 +173,6 @@ fn one(
         writes.lock(key, &lock);
     }
     Ok(found)
-}
-
-fn newest_of(reader: &Reader<'_>, key: &Key, at: Timestamp) -> Result<Option<(Timestamp, Record)>> {
-    reader.newest(&key.encoded, at)
 }
 
 /// Returns the reply to a request that got its locks.
