@@ -7,6 +7,7 @@ use bytes::Bytes;
 use crate::codec::lock::{self, Lock};
 use crate::codec::record::{self, Record, RecordKind};
 use crate::codec::txn_key;
+use crate::proto::armilla::raft::Marks;
 use crate::engine::{Cached, Cf, Cursor, CursorOptions, Read};
 use crate::types::{Error, Result, Timestamp};
 
@@ -17,6 +18,7 @@ use crate::types::{Error, Result, Timestamp};
 pub struct Reader<'a> {
     read: &'a dyn Read,
     options: CursorOptions,
+    marks: Marks,
     needs_disk: Cell<bool>,
 }
 
@@ -30,17 +32,35 @@ pub enum Fate {
     /// There is no record of it. If another transaction committed at its start timestamp, that one's record, which has
     /// the place where a rollback would stand.
     Unknown(Option<Record>),
+    /// There is no record of it, but there may have been one: history that far back was removed.
+    Forgotten,
 }
 
 impl<'a> Reader<'a> {
     /// Creates a reader that may wait for the disk.
     pub fn new(read: &'a dyn Read) -> Reader<'a> {
-        Reader { read, options: CursorOptions::default(), needs_disk: Cell::new(false) }
+        Reader { read, options: CursorOptions::default(), marks: Marks::default(), needs_disk: Cell::new(false) }
     }
 
     /// Creates a reader that does not wait for the disk.
     pub fn in_memory(read: &'a dyn Read) -> Reader<'a> {
         Reader { options: CursorOptions::in_memory(), ..Reader::new(read) }
+    }
+
+    /// Returns the reader of a region with these marks.
+    #[must_use]
+    pub fn under(self, marks: Marks) -> Reader<'a> {
+        Reader { marks, ..self }
+    }
+
+    /// Returns the timestamp below which nothing is read and no transaction begins.
+    pub fn floor(&self) -> Timestamp {
+        Timestamp(self.marks.floor)
+    }
+
+    /// Returns whether records of the transaction that began at `start` may have been removed.
+    fn is_forgotten(&self, start: Timestamp) -> bool {
+        start.0 < self.marks.collected && !crate::mutant!("gc.collected-unchecked")
     }
 
     /// Returns whether something was not in memory, so that nothing of what was read counts.
@@ -158,10 +178,18 @@ impl<'a> Reader<'a> {
                 });
             }
             if commit == start {
-                return Ok(if record.overlapped { Fate::RolledBack } else { Fate::Unknown(Some(record)) });
+                return Ok(if record.overlapped { Fate::RolledBack } else { self.unknown(start, Some(record)) });
             }
         }
-        Ok(Fate::Unknown(None))
+        Ok(self.unknown(start, None))
+    }
+
+    fn unknown(&self, start: Timestamp, record: Option<Record>) -> Fate {
+        if self.is_forgotten(start) {
+            crate::reach!("mvcc.fate-forgotten");
+            return Fate::Forgotten;
+        }
+        Fate::Unknown(record)
     }
 }
 

@@ -28,7 +28,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 
 use crate::client::pd::PdClient;
-use crate::client::{RawClient, RawOptions};
+use crate::client::{RawClient, RawOptions, TxnClient};
 use crate::engine::{self, EngineStorage};
 use crate::pd::bootstrap::Founding;
 use crate::pd::cluster::ClusterOptions;
@@ -37,6 +37,7 @@ use crate::pd::{self, PdMachine, PdServer, SharedState};
 use crate::proto::armilla::pd::{HelloReply, OverviewReply, StoreHeartbeatReply, StoreHeartbeatRequest};
 use crate::proto::armilla::raft::Incarnation;
 use crate::proto::armilla::raft::transport_server::TransportServer;
+use crate::proto::kvrpcpb::LockInfo;
 use crate::proto::pdpb::Member;
 use crate::raft::machine::StateMachine;
 use crate::region::RegionMachine;
@@ -55,9 +56,9 @@ use crate::service::pd_http::PdHttpPeers;
 use crate::service::{Deadlines, Gate, Gates, Metrics, Observer, Redact, routes};
 use crate::store::{
     self, Alone, ClusterVersion, Collector, Heartbeat, LoadLimits, LoadSplits, Measured, PdLink, PdTime, RegionStore,
-    SizeSplits, Space, Splits, TtlUse,
+    SafePoints, SizeSplits, Space, Splits, TtlUse,
 };
-use crate::txn::{self, Txn};
+use crate::txn::{self, Ends, Keeper, KeeperOptions, Txn};
 use crate::types::limits::{LANES_MAX, LOG_SOFT_BYTES_MAX, LOG_SOFT_BYTES_MIN, MESSAGE_BYTES_MAX};
 use crate::types::run::History;
 use crate::types::{Error, GroupId, Region, Result, Timestamp};
@@ -462,6 +463,8 @@ impl Starting {
                 split_queries_per_s: self.config.regions.split_queries_per_s,
                 split_bytes_per_s: self.config.regions.split_kib_per_s << 10,
                 patrol_us_per_region: self.config.pd.patrol_us_per_region,
+                gc_keep_ms: self.config.pd.keep_versions_ms,
+                gc_step_ms: self.config.pd.safe_point_step_ms,
                 ..ClusterOptions::default()
             },
         };
@@ -483,6 +486,23 @@ impl Starting {
             seconds: config.split_load_s,
         };
         LoadSplits { store: self.ident().store_id, regions, clock: self.env.clock.clone(), limits }
+    }
+
+    /// Returns the task that ends transactions of dead clients, and removes old versions.
+    fn keeper(
+        &self,
+        txn: Txn<RegionStore>,
+        pd: &PdClient,
+        safe_points: watch::Receiver<SafePoints>,
+        reports: store::Reports,
+    ) -> Keeper<RegionStore> {
+        let Env { net, clock, seed, .. } = self.env.clone();
+        let raw = RawClient::new(pd.clone(), net, clock, Rng::fork(seed, "keeper"), RawOptions::default());
+        let options = KeeperOptions {
+            interval: Duration::from_millis(self.config.txn.look_interval_ms),
+            grace: Duration::from_millis(self.config.txn.end_after_ms),
+        };
+        Keeper { txn, ends: Arc::new(Ender(TxnClient::new(raw))), safe_points, reports, options }
     }
 
     /// Registers the store, creates its first regions, opens the gate, and then sends heartbeats.
@@ -507,6 +527,9 @@ impl Starting {
         let load_splits = self.load_splits(kv.clone());
         let refuse_future_timestamps = self.config.txn.refuse_future_timestamps;
         let txn = Txn::new(kv.clone(), txn::Options { refuse_future_timestamps });
+        let (safe_points, points_told) = watch::channel(SafePoints::default());
+        let cleared = store::Reports::default();
+        let keeper = self.keeper(txn.clone(), &pd, points_told, cleared.clone());
         gates.open_store(kv, txn, ident.cluster_id);
         tracing::info!(store = ident.store_id, "ready to serve");
         let watched =
@@ -530,6 +553,8 @@ impl Starting {
             addresses,
             interval,
             stopping,
+            safe_points,
+            cleared,
             lost_replicas,
             sizes,
             load_rest: Duration::from_millis(self.config.pd.hot_report_ms) * 6,
@@ -547,10 +572,22 @@ impl Starting {
             alone.run(),
             size_splits.run(),
             load_splits.run(),
+            keeper.run(),
             watched,
             self.keep_addresses(learned, members_learned, &pd),
             registered
         );
+    }
+}
+
+/// Ends transactions of dead clients as a client of the cluster.
+struct Ender(TxnClient);
+
+impl Ends for Ender {
+    fn end(&self, locks: Vec<LockInfo>) -> BoxFuture<'_, Result<bool>> {
+        Box::pin(async move {
+            self.0.finish(&locks).await.map_err(|error| Error::Timeout(format!("a request to another store: {error}")))
+        })
     }
 }
 

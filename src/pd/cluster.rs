@@ -12,6 +12,7 @@
 mod asked;
 mod checkers;
 mod handover;
+mod history;
 mod hot;
 mod merge;
 mod moves;
@@ -110,6 +111,10 @@ pub struct ClusterOptions {
     pub split_bytes_per_s: u64,
     /// The time between two looks at all regions, for each of them, in microseconds.
     pub patrol_us_per_region: u64,
+    /// How long old versions of transactional keys are kept, in milliseconds; 0: until a client moves the safe point.
+    pub gc_keep_ms: u64,
+    /// The safe point moves by at least this much, in milliseconds.
+    pub gc_step_ms: u64,
 }
 
 impl Default for ClusterOptions {
@@ -140,6 +145,8 @@ impl Default for ClusterOptions {
             split_queries_per_s: 0,
             split_bytes_per_s: 0,
             patrol_us_per_region: 100,
+            gc_keep_ms: 600_000,
+            gc_step_ms: 300_000,
         }
     }
 }

@@ -46,7 +46,7 @@ mod tests;
 
 pub(crate) use cluster::{Checker, RegionInfo, Wish};
 pub(crate) use machine::{PdMachine, SharedState, empty};
-pub(crate) use server::{PdError, PdServer};
+pub(crate) use server::{PdError, PdServer, SafePointsView};
 pub(crate) use state::{LABEL_REPLACED_BY, is_of_stores, scheduler_name, shuffles};
 
 /// The planted bugs of this module, and what each of them breaks.
@@ -56,6 +56,8 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("tso.old-leader-serves", "timestamps are returned without a lease or a quorum's confirmation"),
     ("tso.goes-back-with-the-clock", "timestamps follow a clock that was set back"),
     ("tso.restart-below-bound", "a new leader starts at its clock instead of the saved bound"),
+    ("gc.ignores-barriers", "the safe point moves past a service that holds it back"),
+    ("gc.not-all-regions-cleared", "old versions are removed while a region still has locks below the safe point"),
     ("pd.hole", "a newer descriptor removes the older ones that it overlaps completely"),
     ("pd.orders-to-late-stores", "leaders are ordered to move to a store whose heartbeat is late"),
     (

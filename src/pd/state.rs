@@ -2,6 +2,7 @@
 //! state and the command, and of nothing else.
 
 mod labels;
+mod safe_points;
 mod settings;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,7 +12,7 @@ use bytes::Bytes;
 
 use crate::proto::armilla::pd::pd_command::Op;
 use crate::proto::armilla::pd::{
-    Bootstrap, PdCommand, PdReply, PutStore, SetStoreState, Settings, StoreInfo, StoreRecord, StoreStarted,
+    Bootstrap, PdCommand, PdReply, PutStore, SetStoreState, SafePoints, Settings, StoreInfo, StoreRecord, StoreStarted,
 };
 use crate::proto::armilla::raft::Incarnation;
 use crate::proto::metapb::{Store, StoreLabel, StoreState};
@@ -19,6 +20,7 @@ use crate::types::run::{self, History};
 use crate::types::{GroupId, Region, region, version};
 
 use super::map::RegionMap;
+pub use safe_points::{holds, lowest as lowest_barrier};
 pub use settings::{is_of_stores, name as scheduler_name, shuffles, stores_of};
 
 /// The label of a store without an address: the ID of the store that took over its address.
@@ -31,6 +33,7 @@ pub struct PdState {
     next_id: u64,
     tso_bound_ms: u64,
     gc_safe_point: u64,
+    safe_points: SafePoints,
     cluster_version: u32,
     stores: BTreeMap<u64, StoreRecord>,
     regions: RegionMap,
@@ -51,8 +54,10 @@ pub enum Changed {
     NextId,
     /// The timestamp bound.
     TsoBound,
-    /// The safe point.
+    /// The safe point that clients have asked for.
     GcSafePoint,
+    /// The safe points and their barriers.
+    SafePoints,
     /// The cluster's protocol version.
     ClusterVersion,
     /// The newest incarnation of that store.
@@ -82,12 +87,13 @@ impl PdState {
         stores: Vec<StoreRecord>,
         regions: Regions,
         runs: BTreeMap<u64, Incarnation>,
-        settings: Settings,
+        (settings, safe_points): (Settings, SafePoints),
     ) -> Result<PdState, String> {
         let Numbers { bootstrapped, next_id, tso_bound_ms, gc_safe_point, cluster_version } = numbers;
         let mut state =
             PdState { bootstrapped, next_id, tso_bound_ms, gc_safe_point, cluster_version, runs, ..PdState::new() };
         state.settings = Arc::new(settings);
+        state.safe_points = safe_points;
         for record in stores {
             state.put_store_record(record);
         }
@@ -108,7 +114,7 @@ impl PdState {
     pub fn tso_bound_ms(&self) -> u64 {
         self.tso_bound_ms
     }
-    /// Returns the timestamp below which versions may be collected.
+    /// Returns the largest safe point that a client has asked for, or up to which versions were removed.
     pub fn gc_safe_point(&self) -> u64 {
         self.gc_safe_point
     }
@@ -225,6 +231,7 @@ impl PdState {
             Some(Op::SetStoreState(set)) => self.set_store_state(set),
             Some(Op::SetStoreLabels(set)) => self.set_store_labels(set),
             Some(Op::ChangeSettings(change)) => self.change_settings(change),
+            Some(Op::ChangeSafePoints(change)) => self.change_safe_points(change),
             Some(Op::ReplaceStore(replace)) => self.replace_store(replace),
             Some(Op::AllocIds(alloc)) => self.alloc_ids(alloc.count),
             Some(Op::PutRegion(put)) => self.put_region(put.region.unwrap_or_default()),
@@ -240,8 +247,9 @@ impl PdState {
     }
 
     /// Returns the numbers that must never decrease.
-    fn counters(&self) -> [u64; 4] {
-        [self.next_id, self.tso_bound_ms, self.gc_safe_point, u64::from(self.cluster_version)]
+    fn counters(&self) -> [u64; 6] {
+        let SafePoints { txn, collect, .. } = self.safe_points;
+        [self.next_id, self.tso_bound_ms, self.gc_safe_point, u64::from(self.cluster_version), txn, collect]
     }
 
     fn bootstrap(&mut self, command: Bootstrap) -> Outcome {
@@ -441,7 +449,7 @@ pub struct Regions {
 pub fn restore(next_id: u64, regions: Vec<Region>) -> Result<PdState, String> {
     let numbers = Numbers { bootstrapped: true, next_id, tso_bound_ms: 0, gc_safe_point: 0, cluster_version: 1 };
     let regions = Regions { now: regions, first: vec![] };
-    PdState::restore(numbers, vec![], regions, BTreeMap::new(), Settings::default())
+    PdState::restore(numbers, vec![], regions, BTreeMap::new(), Default::default())
 }
 
 /// Returns the protocol version that introduced an operation.
@@ -453,6 +461,7 @@ pub fn since(op: &Op) -> u32 {
         Op::SetStoreLabels(_) => version::LABELS,
         Op::ChangeMembers(_) => version::PD_MEMBERS,
         Op::ChangeSettings(_) | Op::ReplaceStore(_) => version::SETTINGS,
+        Op::ChangeSafePoints(_) => version::SAFE_POINTS,
         Op::StoreStarted(_) => 2,
         Op::Bootstrap(_)
         | Op::PutStore(_)

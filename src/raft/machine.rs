@@ -120,7 +120,7 @@ pub trait StateMachine: Send + 'static {
 
     /// Returns what merges have made of the group, as of the last applied command.
     fn merges(&self) -> &Merges {
-        static NONE: Merges = Merges { merging: None, absorbed: Vec::new() };
+        static NONE: Merges = Merges { merging: None, absorbed: Vec::new(), marks: None };
         &NONE
     }
 

@@ -8,7 +8,7 @@ use crate::engine::{Cf, Read, WriteBatch};
 use crate::proto::armilla::raft::region_command::Op;
 use crate::proto::armilla::raft::region_reply::Outcome;
 use crate::proto::armilla::raft::{
-    CasReply, Change, ChangePeers, CommandHeader, CommitMerge, CompareAndSwap, ForgetAbsorbed, Merges, OutsideRegion,
+    CasReply, Change, ChangePeers, CollectVersions, CommandHeader, CommitMerge, CompareAndSwap, ForgetAbsorbed, Merges, OutsideRegion,
     RefuseMerge, RegionCommand, RegionReply, RollBackMerge, SealMerge, Split, SplitReply,
 };
 use crate::raft::frame::{Command, Kind};
@@ -16,7 +16,7 @@ use crate::raft::machine::{Absorbs, Applied, ApplyContext, CfRange, Effect, Merg
 use crate::types::region::RegionEpoch;
 use crate::types::{GroupId, Region, Result, region, version};
 
-use super::{command, members, merge, split, ttl};
+use super::{command, marks, members, merge, split, ttl};
 
 /// The state machine of a data region. Except for the descriptor and its merges, all of its state is in the engine.
 #[derive(Debug)]
@@ -61,6 +61,11 @@ impl RegionMachine {
             return Err(Refusal::EpochNotMatch);
         }
         if header.term != 0 && header.term != term {
+            return Err(Refusal::Stale);
+        }
+        let floor = self.merges.marks.map_or(0, |marks| marks.floor);
+        if header.oldest_ts != 0 && header.oldest_ts < floor && !crate::mutant!("region.floor-not-at-apply") {
+            crate::reach!("region.below-the-floor");
             return Err(Refusal::Stale);
         }
         Ok(())
@@ -149,10 +154,23 @@ impl RegionMachine {
                     (Err(refusal), _) | (_, Err(refusal)) => Err(refusal),
                 }
             }
+            Some(Op::CollectVersions(collect)) => self.collect_versions(collect, batch),
             Some(Op::Split(split)) => self.split(&split),
             Some(Op::ChangePeers(change)) => self.change_peers(&change),
             Some(op) => self.merge(context, op),
         })
+    }
+
+    /// Raises the region's marks, and removes what nothing can read any more.
+    fn collect_versions(&mut self, command: CollectVersions, batch: &mut WriteBatch) -> Result<Applied, Refusal> {
+        for change in &command.changes {
+            self.check_key(&change.key)?;
+        }
+        let after = marks::raised(self.merges.marks, &command).map_err(Refusal::Refused)?;
+        marks::remove(command.changes, batch).map_err(Refusal::Refused)?;
+        let reshaped = after != self.merges.marks;
+        self.merges.marks = after;
+        Ok(Applied { reshaped, ..Applied::default() })
     }
 
     /// Makes a step of a merge.
@@ -328,6 +346,7 @@ impl StateMachine for RegionMachine {
                     prepared,
                     prepared_term: merging.prepared_term,
                     absorbed: self.merges.absorbed.clone(),
+                    marks: self.merges.marks,
                 };
                 command::encode(header, Op::CommitMerge(commit))
             }

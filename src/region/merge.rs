@@ -15,6 +15,8 @@ use crate::types::limits::ABSORBED_MAX;
 use crate::types::region::{Peer, RegionEpoch};
 use crate::types::{Region, region};
 
+use super::marks;
+
 /// A region's descriptor, and what merges have made of it.
 pub type State = (Region, Merges);
 
@@ -54,7 +56,7 @@ pub fn prepare((region, merges): &State, command: &PrepareMerge, at: ApplyContex
         target_epoch: Some(region::epoch(target)),
         is_sealed: false,
     };
-    Ok((region, Merges { merging: Some(merging), absorbed: merges.absorbed.clone() }))
+    Ok((region, Merges { merging: Some(merging), ..merges.clone() }))
 }
 
 /// Returns the merge under way, which must be the one that was prepared at `prepared`.
@@ -70,7 +72,7 @@ fn under_way(region: &Region, merges: &Merges, prepared: u64) -> Result<Merging,
 pub fn seal((region, merges): &State, command: SealMerge) -> Result<State, String> {
     let merging = under_way(region, merges, command.prepared)?;
     let merging = Some(Merging { is_sealed: true, ..merging });
-    Ok((region.clone(), Merges { merging, absorbed: merges.absorbed.clone() }))
+    Ok((region.clone(), Merges { merging, ..merges.clone() }))
 }
 
 /// Returns the source's state when it goes on as before.
@@ -88,7 +90,7 @@ pub fn roll_back((region, merges): &State, command: RollBackMerge) -> Result<Sta
     }
     let epoch = region::epoch(region);
     let region = with_epoch(region, RegionEpoch { version: epoch.version + 1, ..epoch });
-    Ok((region, Merges { merging: None, absorbed: merges.absorbed.clone() }))
+    Ok((region, Merges { merging: None, ..merges.clone() }))
 }
 
 /// Returns the target's state when it takes over the source.
@@ -117,6 +119,9 @@ pub fn commit((region, merges): &State, command: &CommitMerge) -> Result<State, 
     let mut merges = merges.clone();
     if !crate::mutant!("region.list-not-inherited") {
         merges.absorbed.extend(command.absorbed.iter().cloned());
+    }
+    if !crate::mutant!("region.marks-not-merged") {
+        merges.marks = marks::larger(merges.marks, command.marks);
     }
     merges.absorbed.push(Absorbed {
         source_id: source.id,
@@ -170,8 +175,8 @@ mod tests {
 
     fn committed(target: &State, source: &State) -> Result<State, String> {
         let (region, merges) = source;
-        let absorbed = merges.absorbed.clone();
-        commit(target, &CommitMerge { source: Some(region.clone()), prepared: 17, prepared_term: 6, absorbed })
+        let Merges { absorbed, marks, .. } = merges.clone();
+        commit(target, &CommitMerge { source: Some(region.clone()), prepared: 17, prepared_term: 6, absorbed, marks })
     }
 
     #[test]

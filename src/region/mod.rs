@@ -1,7 +1,7 @@
 //! # region: the replicated state machine of a data region
 //!
 //! ```text
-//!   RegionCommand (header: epoch, term; write | compare-and-swap | collect | split | peers | merge)
+//!   RegionCommand (header: epoch, term; write | compare-and-swap | collect | split | peers | merge | marks)
 //!        | apply, in log order, on every replica alike
 //!        v
 //!   changes to the region's column families + RegionReply (for the proposer's response) + Effect (for this store)
@@ -12,7 +12,8 @@
 //! Compare-and-swap is decided at apply: commands are applied one after the other, so it needs no latch and is ordered
 //! with every other write to the region.
 //!
-//! Expired values are deleted ([`ttl`]); which of them is decided at apply as well.
+//! Expired values are deleted ([`ttl`]); which of them is decided at apply as well. How far back transactional data go
+//! is part of the state ([`marks`]).
 //!
 //! **Never**: reading a clock (the command carries the proposer's time), a key outside the region, a reply that depends
 //! on the replica, an error for an unknown command (every replica refuses it in the same way; otherwise a leader of a
@@ -20,6 +21,7 @@
 
 pub mod command;
 pub mod machine;
+pub mod marks;
 pub mod members;
 pub mod merge;
 pub mod split;
@@ -41,6 +43,9 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("region.commit-at-any-epoch", "a target takes over a source at another epoch than that for which it froze"),
     ("region.merge-version-low", "a region that took over another one may have a lower version than that"),
     ("region.list-not-inherited", "a region that takes over another one forgets what that had taken over"),
+    ("region.floor-not-at-apply", "a transaction that begins below the region's floor leaves a lock all the same"),
+    ("region.marks-not-merged", "a region that takes over another one forgets how far back that went"),
+    ("region.marks-not-inherited", "a region that is split off begins without the marks of its parent"),
     ("region.ttl-collects-live", "values are collected that have not expired"),
     ("region.ttl-collects-overwritten", "a value is collected that was written after its key was found expired"),
 ];

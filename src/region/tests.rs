@@ -305,6 +305,7 @@ impl World {
                     prepared: 20,
                     prepared_term: 6,
                     absorbed: listed.map(absorbed).into_iter().collect(),
+                    marks: None,
                 };
                 let command = command::encode(self.header, Op::CommitMerge(commit));
                 let absorbs = self.replicas[0].0.absorbs(self.term, &command).map(|absorbs| absorbs.source.0);

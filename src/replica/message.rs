@@ -8,7 +8,7 @@ use raft::GetEntriesContext;
 use raft::eraftpb::{Entry, Message as RaftMessage};
 
 use crate::engine::CfRange;
-use crate::proto::armilla::raft::{Absorbed, Merging};
+use crate::proto::armilla::raft::{Absorbed, Merges, Merging};
 use crate::raft::Beat;
 use crate::raft::frame::Command;
 use crate::raft::machine::Absorbs;
@@ -69,6 +69,8 @@ pub enum Message {
     Born {
         /// The group's descriptor.
         region: Box<Region>,
+        /// What it has of its parent's state.
+        merges: Merges,
         /// Keeps its range from other groups until it runs.
         claim: Option<Claim>,
         /// Whether it campaigns at once.

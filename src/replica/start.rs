@@ -124,8 +124,8 @@ async fn replay(
             drivers.iter().try_for_each(Driver::check_nothing_waits)?;
             return Ok(keeper);
         }
-        for region in born {
-            drivers[handle.lane_of(GroupId(region.id))].restore_newborn(&mut keeper.log, region).await?;
+        for newborn in born {
+            drivers[handle.lane_of(GroupId(newborn.0.id))].restore_newborn(&mut keeper.log, newborn).await?;
         }
     }
 }

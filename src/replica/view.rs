@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use armilla_arch::sync::{Budget, Lease, Share};
 
-use crate::proto::armilla::raft::Merges;
+use crate::proto::armilla::raft::{Marks, Merges};
 use crate::rt::clock::Instant;
 use crate::rt::sync::{oneshot, watch};
 use crate::types::limits::{
@@ -75,6 +75,9 @@ pub struct PeerView {
     pub store: u64,
     /// The applied region descriptor, and what merges have made of the region.
     state: RwLock<(Arc<Region>, Arc<Merges>)>,
+    /// The region's marks: at least those of the engine's content.
+    floor: AtomicU64,
+    collected: AtomicU64,
     /// The leader, with a subscription to its changes.
     leadership: watch::Sender<Leadership>,
     /// The term and end (node clock, ns) of the lease under which this peer serves reads without asking a quorum.
@@ -104,10 +107,13 @@ pub struct PeerView {
 
 impl PeerView {
     pub(super) fn new(store: u64, peer: u64, region: Region, merges: Merges, budgets: &StoreBudgets) -> PeerView {
+        let marks = merges.marks.unwrap_or_default();
         PeerView {
             group: GroupId(region.id),
             peer,
             store,
+            floor: AtomicU64::new(marks.floor),
+            collected: AtomicU64::new(marks.collected),
             state: RwLock::new((Arc::new(region), Arc::new(merges))),
             leadership: watch::Sender::new(Leadership::default()),
             lease: Lease::none(),
@@ -147,8 +153,19 @@ impl PeerView {
     /// its view of the engine first and looks at the descriptor afterwards.
     pub(super) fn set_state(&self, region: Region, merges: Merges) {
         assert_eq!(region.id, self.group.0, "a group shows its own descriptor");
+        self.raise_marks(merges.marks.unwrap_or_default());
         *self.state.write().expect("no writer panics") = (Arc::new(region), Arc::new(merges));
         self.note_change();
+    }
+    /// Shows the region's marks. This must happen before the engine holds what was removed under them: a read takes its
+    /// view of the engine first and looks at the marks afterwards.
+    pub(super) fn raise_marks(&self, marks: Marks) {
+        self.floor.fetch_max(marks.floor, Ordering::AcqRel);
+        self.collected.fetch_max(marks.collected, Ordering::AcqRel);
+    }
+    /// Returns the region's marks: at least those under which a view of the engine was made that was taken before.
+    pub fn marks(&self) -> Marks {
+        Marks { floor: self.floor.load(Ordering::Acquire), collected: self.collected.load(Ordering::Acquire) }
     }
     /// Returns the current leadership.
     pub fn leadership(&self) -> Leadership {

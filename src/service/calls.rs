@@ -207,7 +207,9 @@ macro_rules! methods {
             // pdpb.PD
             GetMembers, Tso, GetRegion, GetPrevRegion, GetRegionByID, ScanRegions, GetStore, GetAllStores,
             UpdateGCSafePoint, GetGCSafePoint, QueryRegion, BatchScanRegions, GetGCState, ScatterRegion, GetOperator,
-            SplitRegions, SplitAndScatterRegions,
+            SplitRegions, SplitAndScatterRegions, GetAllKeyspacesGCStates, UpdateServiceGCSafePoint,
+            AdvanceTxnSafePoint, AdvanceGCSafePoint, SetGCBarrier, DeleteGCBarrier, SetGlobalGCBarrier,
+            DeleteGlobalGCBarrier,
             // meta_storagepb.MetaStorage and etcd
             MetaStorageGet, EtcdRange, EtcdMemberList,
             // armilla.pd.Cluster

@@ -46,6 +46,7 @@ pub(crate) mod pd_http;
 mod query_region;
 mod raw;
 mod routes;
+mod safe_points;
 pub(crate) mod status;
 mod tikv;
 mod tso;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::engine::{KvEngine, SimEngine, SimStorage, WriteBatch};
-use crate::proto::armilla::raft::{CasReply, CommandHeader, NewRegion, Split, region_command};
+use crate::proto::armilla::raft::{CasReply, CommandHeader, Marks, NewRegion, Split, region_command};
 use crate::proto::kvrpcpb::Context;
 use crate::proto::metapb::RegionEpoch;
 use crate::raft::machine::{ApplyContext, StateMachine};
@@ -69,14 +69,19 @@ impl Route for OneRegion {
         &self.0.region
     }
 
+    fn place(&self) -> Option<(u64, u64)> {
+        Some((1, self.0.machine.lock().unwrap().1))
+    }
+
     fn count_read(&self, _from: &[u8], _to: Option<&[u8]>, keys: usize, bytes: usize) {
         *self.0.load.lock().unwrap() = (keys, bytes);
     }
 
     async fn read(&self) -> Result<RegionRead<Self::Snapshot>> {
         self.next()?;
-        let fence = Fence { term: 1, version: 2 };
-        Ok(RegionRead { region: self.0.region.clone(), snapshot: self.0.engine.snapshot(), now_s: self.now_s(), fence })
+        let fence = Fence { term: 1, version: 2, oldest_ts: 0 };
+        let (region, snapshot) = (self.0.region.clone(), self.0.engine.snapshot());
+        Ok(RegionRead { region, snapshot, now_s: self.now_s(), fence, marks: Marks::default() })
     }
 
     async fn write(&self, op: region_command::Op, fence: Option<Fence>) -> Result<Option<CasReply>> {
@@ -118,6 +123,10 @@ impl Kv for OneRegion {
             return Err(Error::RegionNotFound(GroupId(context.region_id)));
         }
         Ok(self.clone())
+    }
+
+    fn led(&self) -> Vec<OneRegion> {
+        vec![self.clone()]
     }
 
     fn now_s(&self) -> u64 {

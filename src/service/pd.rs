@@ -20,15 +20,19 @@ use crate::proto::armilla::pd::OverviewReply;
 use crate::proto::metapb::{Store, StoreState};
 use crate::proto::pdpb::pd_server::Pd;
 use crate::proto::pdpb::{
-    self, BatchScanRegionsRequest, BatchScanRegionsResponse, ErrorType, GcState, GetAllStoresRequest,
-    GetAllStoresResponse, GetClusterInfoRequest, GetClusterInfoResponse, GetGcSafePointRequest, GetGcSafePointResponse,
-    GetGcStateRequest, GetGcStateResponse, GetMembersRequest, GetMembersResponse, GetOperatorRequest,
-    GetOperatorResponse, GetRegionByIdRequest, GetRegionRequest, GetRegionResponse, GetStoreRequest, GetStoreResponse,
-    GlobalGcBarriersInfo, KeyRange, KeyspaceScope, Member, OperatorStatus, QueryRegionRequest, QueryRegionResponse,
-    RequestHeader, ResponseHeader, ScanRegionsRequest, ScanRegionsResponse, ScatterRegionRequest,
-    ScatterRegionResponse, ServiceMode, SplitAndScatterRegionsRequest, SplitAndScatterRegionsResponse,
-    SplitRegionsRequest, SplitRegionsResponse, TsoRequest, TsoResponse, UpdateGcSafePointRequest,
-    UpdateGcSafePointResponse, keyspace_scope,
+    self, AdvanceGcSafePointRequest, AdvanceGcSafePointResponse, AdvanceTxnSafePointRequest,
+    AdvanceTxnSafePointResponse, BatchScanRegionsRequest, BatchScanRegionsResponse, DeleteGcBarrierRequest,
+    DeleteGcBarrierResponse, DeleteGlobalGcBarrierRequest, DeleteGlobalGcBarrierResponse, ErrorType,
+    GetAllKeyspacesGcStatesRequest, GetAllKeyspacesGcStatesResponse, GetAllStoresRequest, GetAllStoresResponse,
+    GetClusterInfoRequest, GetClusterInfoResponse, GetGcSafePointRequest, GetGcSafePointResponse, GetGcStateRequest,
+    GetGcStateResponse, GetMembersRequest, GetMembersResponse, GetOperatorRequest, GetOperatorResponse,
+    GetRegionByIdRequest, GetRegionRequest, GetRegionResponse, GetStoreRequest, GetStoreResponse, KeyRange,
+    KeyspaceScope, Member, OperatorStatus, QueryRegionRequest, QueryRegionResponse, RequestHeader, ResponseHeader,
+    ScanRegionsRequest, ScanRegionsResponse, ScatterRegionRequest, ScatterRegionResponse, ServiceMode,
+    SetGcBarrierRequest, SetGcBarrierResponse, SetGlobalGcBarrierRequest, SetGlobalGcBarrierResponse,
+    SplitAndScatterRegionsRequest, SplitAndScatterRegionsResponse, SplitRegionsRequest, SplitRegionsResponse,
+    TsoRequest, TsoResponse, UpdateGcSafePointRequest, UpdateGcSafePointResponse, UpdateServiceGcSafePointRequest,
+    UpdateServiceGcSafePointResponse,
 };
 use crate::types::limits::{PD_HTTP_SPLIT_KEYS_MAX, SCATTERED_MAX};
 use crate::types::{NODE_CALLER, Result as StoreResult};
@@ -38,6 +42,7 @@ use super::forward;
 use super::layer::observe::Observer;
 use super::pd_http::operators;
 use super::query_region;
+use super::safe_points;
 use super::tso;
 
 /// The placement driver's members, and the leader if known.
@@ -163,6 +168,14 @@ has_header!(
     UpdateGcSafePointRequest,
     GetGcSafePointRequest,
     GetGcStateRequest,
+    GetAllKeyspacesGcStatesRequest,
+    UpdateServiceGcSafePointRequest,
+    AdvanceTxnSafePointRequest,
+    AdvanceGcSafePointRequest,
+    SetGcBarrierRequest,
+    DeleteGcBarrierRequest,
+    SetGlobalGcBarrierRequest,
+    DeleteGlobalGcBarrierRequest,
     ScatterRegionRequest,
     SplitRegionsRequest,
     SplitAndScatterRegionsRequest,
@@ -187,6 +200,13 @@ impl PdService {
 
     fn header(&self) -> ResponseHeader {
         ResponseHeader { cluster_id: self.seat.cluster_id(), error: None }
+    }
+
+    /// Returns the header that refuses a request about a keyspace which does not exist.
+    #[allow(clippy::option_option, reason = "a header is optional in messages")]
+    fn unknown(&self, scope: Option<&KeyspaceScope>) -> Option<Option<ResponseHeader>> {
+        let why = safe_points::unknown_keyspace(scope)?;
+        Some(self.refusal(ErrorType::Unknown, why))
     }
 
     fn refusal(&self, kind: ErrorType, message: String) -> Option<ResponseHeader> {
@@ -315,28 +335,6 @@ fn wrong_ranges(ranges: &[KeyRange]) -> Option<String> {
     }
     let overlap = |pair: &[KeyRange]| pair[1].start_key < pair[0].end_key;
     ranges.windows(2).any(overlap).then(|| "invalid key range, ranges overlapped".into())
-}
-
-/// The keyspace of all keys outside of keyspaces.
-const NULL_KEYSPACE: u32 = u32::MAX;
-/// The keyspace that every cluster has. It has no garbage collection of its own.
-const DEFAULT_KEYSPACE: u32 = 0;
-/// Ids from here on are not keyspaces.
-const FIRST_NO_KEYSPACE: u32 = 1 << 24;
-
-fn scope_id(scope: &KeyspaceScope) -> u32 {
-    scope.keyspace.as_ref().map_or(DEFAULT_KEYSPACE, |keyspace_scope::Keyspace::KeyspaceId(id)| *id)
-}
-
-/// Returns the state of garbage collection: one safe point, for both reads and versions, and no barriers.
-fn gc_state(safe_point: u64) -> GcState {
-    GcState {
-        keyspace_scope: Some(KeyspaceScope { keyspace: Some(keyspace_scope::Keyspace::KeyspaceId(NULL_KEYSPACE)) }),
-        is_keyspace_level_gc: false,
-        txn_safe_point: safe_point,
-        gc_safe_point: safe_point,
-        gc_barriers: vec![],
-    }
 }
 
 type Answer<R> = Result<Response<R>, Status>;
@@ -612,17 +610,128 @@ impl Pd for PdService {
 
     async fn get_gc_state(&self, request: Request<GetGcStateRequest>) -> Answer<GetGcStateResponse> {
         let r = request.get_ref();
-        let keyspace = r.keyspace_scope.as_ref().map_or(NULL_KEYSPACE, scope_id);
-        self.lead(Method::GetGCState, &request, PdServer::gc_safe_point, |header, safe_point| {
-            if keyspace != DEFAULT_KEYSPACE && keyspace < FIRST_NO_KEYSPACE {
-                let header = self.refusal(ErrorType::Unknown, format!("keyspace {keyspace} does not exist"));
-                return GetGcStateResponse { header, ..GetGcStateResponse::default() };
-            }
-            GetGcStateResponse {
+        if let Some(header) = self.unknown(r.keyspace_scope.as_ref()) {
+            return Ok(Response::new(GetGcStateResponse { header, ..GetGcStateResponse::default() }));
+        }
+        self.lead(Method::GetGCState, &request, PdServer::safe_points, |header, view| GetGcStateResponse {
+            header,
+            gc_state: Some(safe_points::gc_state(&view, !r.exclude_gc_barriers)),
+            global_gc_barriers: r.include_global_gc_barriers.then(|| safe_points::global_barriers(&view)),
+        })
+        .await
+    }
+
+    async fn get_all_keyspaces_gc_states(
+        &self,
+        request: Request<GetAllKeyspacesGcStatesRequest>,
+    ) -> Answer<GetAllKeyspacesGcStatesResponse> {
+        let r = request.get_ref();
+        self.lead(Method::GetAllKeyspacesGCStates, &request, PdServer::safe_points, |header, view| {
+            GetAllKeyspacesGcStatesResponse {
                 header,
-                gc_state: Some(gc_state(safe_point)),
-                global_gc_barriers: r.include_global_gc_barriers.then(GlobalGcBarriersInfo::default),
+                gc_states: vec![safe_points::gc_state(&view, !r.exclude_gc_barriers)],
+                global_gc_barriers: (!r.exclude_global_gc_barriers).then(|| safe_points::global_barriers(&view)),
             }
+        })
+        .await
+    }
+
+    async fn update_service_gc_safe_point(
+        &self,
+        request: Request<UpdateServiceGcSafePointRequest>,
+    ) -> Answer<UpdateServiceGcSafePointResponse> {
+        let r = request.get_ref();
+        let ask = |pd| safe_points::of_service(pd, r);
+        self.lead(Method::UpdateServiceGCSafePoint, &request, ask, |header, min_safe_point| {
+            let service_id = safe_points::GC_WORKER.into();
+            UpdateServiceGcSafePointResponse { header, service_id, ttl: i64::MAX, min_safe_point }
+        })
+        .await
+    }
+
+    async fn advance_txn_safe_point(
+        &self,
+        request: Request<AdvanceTxnSafePointRequest>,
+    ) -> Answer<AdvanceTxnSafePointResponse> {
+        let r = request.get_ref();
+        if let Some(header) = self.unknown(r.keyspace_scope.as_ref()) {
+            return Ok(Response::new(AdvanceTxnSafePointResponse { header, ..Default::default() }));
+        }
+        let ask = |pd| PdServer::advance_txn_safe_point(pd, r.target);
+        self.lead(Method::AdvanceTxnSafePoint, &request, ask, |header, moved| AdvanceTxnSafePointResponse {
+            header,
+            old_txn_safe_point: moved.old,
+            new_txn_safe_point: moved.new,
+            blocker_description: moved.blocker,
+        })
+        .await
+    }
+
+    async fn advance_gc_safe_point(
+        &self,
+        request: Request<AdvanceGcSafePointRequest>,
+    ) -> Answer<AdvanceGcSafePointResponse> {
+        let r = request.get_ref();
+        if let Some(header) = self.unknown(r.keyspace_scope.as_ref()) {
+            return Ok(Response::new(AdvanceGcSafePointResponse { header, ..Default::default() }));
+        }
+        let ask = |pd| PdServer::advance_gc_safe_point(pd, r.target);
+        self.lead(Method::AdvanceGCSafePoint, &request, ask, |header, moved| AdvanceGcSafePointResponse {
+            header,
+            old_gc_safe_point: moved.old,
+            new_gc_safe_point: moved.new,
+        })
+        .await
+    }
+
+    async fn set_gc_barrier(&self, request: Request<SetGcBarrierRequest>) -> Answer<SetGcBarrierResponse> {
+        let r = request.get_ref();
+        if let Some(header) = self.unknown(r.keyspace_scope.as_ref()) {
+            return Ok(Response::new(SetGcBarrierResponse { header, ..Default::default() }));
+        }
+        let ask = |pd| safe_points::set(pd, (&r.barrier_id, false), r.barrier_ts, r.ttl_seconds);
+        self.lead(Method::SetGCBarrier, &request, ask, |header, (barrier, now_ms)| SetGcBarrierResponse {
+            header,
+            new_barrier_info: Some(safe_points::info(&barrier, now_ms)),
+        })
+        .await
+    }
+
+    async fn delete_gc_barrier(&self, request: Request<DeleteGcBarrierRequest>) -> Answer<DeleteGcBarrierResponse> {
+        let r = request.get_ref();
+        if let Some(header) = self.unknown(r.keyspace_scope.as_ref()) {
+            return Ok(Response::new(DeleteGcBarrierResponse { header, ..Default::default() }));
+        }
+        let ask = |pd| safe_points::remove(pd, &r.barrier_id, false);
+        self.lead(Method::DeleteGCBarrier, &request, ask, |header, (barrier, now_ms)| DeleteGcBarrierResponse {
+            header,
+            deleted_barrier_info: barrier.map(|barrier| safe_points::info(&barrier, now_ms)),
+        })
+        .await
+    }
+
+    async fn set_global_gc_barrier(
+        &self,
+        request: Request<SetGlobalGcBarrierRequest>,
+    ) -> Answer<SetGlobalGcBarrierResponse> {
+        let r = request.get_ref();
+        let ask = |pd| safe_points::set(pd, (&r.barrier_id, true), r.barrier_ts, r.ttl_seconds);
+        self.lead(Method::SetGlobalGCBarrier, &request, ask, |header, (barrier, now_ms)| SetGlobalGcBarrierResponse {
+            header,
+            new_barrier_info: Some(safe_points::global_info(&barrier, now_ms)),
+        })
+        .await
+    }
+
+    async fn delete_global_gc_barrier(
+        &self,
+        request: Request<DeleteGlobalGcBarrierRequest>,
+    ) -> Answer<DeleteGlobalGcBarrierResponse> {
+        let r = request.get_ref();
+        let ask = |pd| safe_points::remove(pd, &r.barrier_id, true);
+        self.lead(Method::DeleteGlobalGCBarrier, &request, ask, |header, (barrier, now_ms)| {
+            let deleted_barrier_info = barrier.map(|barrier| safe_points::global_info(&barrier, now_ms));
+            DeleteGlobalGcBarrierResponse { header, deleted_barrier_info }
         })
         .await
     }

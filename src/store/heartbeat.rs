@@ -31,6 +31,7 @@ use crate::types::region::RegionEpoch;
 use crate::types::{Error, GroupId, Region, Result, Timestamp, region};
 
 use super::flows::Flows;
+use super::old_versions::{Cleared, Reports, SafePoints};
 use super::pd_time::PdTime;
 use super::{ClusterVersion, Measured};
 
@@ -83,6 +84,10 @@ pub struct Heartbeat {
     pub labels: Vec<StoreLabel>,
     /// Receives the placement driver's members, whenever PD reports others.
     pub pd_members: watch::Sender<Vec<Member>>,
+    /// Receives how far back history goes in the whole cluster.
+    pub safe_points: watch::Sender<SafePoints>,
+    /// How far this store's regions are cleared of old locks.
+    pub cleared: Reports,
     /// Whether the store is handing over its leaders in order to stop.
     pub stopping: watch::Receiver<bool>,
     /// Receives, once PD has reported it, how many regions have a replica that was lost with the disk that this store
@@ -134,6 +139,7 @@ struct Told {
     term: u64,
     epoch: RegionEpoch,
     size: Size,
+    cleared: Cleared,
     /// When it was reported last.
     at: Instant,
     /// When it was last awake, or had load.
@@ -172,17 +178,23 @@ impl Reported {
 
     /// Returns whether a region may be left out of a heartbeat: it has slept for long, and the placement driver knows
     /// it as it is. Every region is told once in a while.
-    fn may_leave_out(&mut self, view: &PeerView, size: Size, load: &Load, rest: Duration, now: Instant) -> bool {
+    fn may_leave_out(
+        &mut self,
+        view: &PeerView,
+        (size, cleared): (Size, Cleared),
+        load: &Load,
+        (rest, now): (Duration, Instant),
+    ) -> bool {
         let (term, epoch) = (view.leadership().term, region::epoch(&view.region()));
         let told = self.told.entry(view.group);
-        let new = Told { term, epoch, size, at: now, busy_at: now };
+        let new = Told { term, epoch, size, cleared, at: now, busy_at: now };
         let known = match &told {
             Entry::Occupied(known) => *known.get(),
             Entry::Vacant(_) => new,
         };
         let busy = !view.is_asleep() || *load != Load::default();
         let busy_at = if busy { now } else { known.busy_at };
-        let same = (known.term, known.epoch, known.size) == (term, epoch, size);
+        let same = (known.term, known.epoch, known.size, known.cleared) == (term, epoch, size, cleared);
         let leaves_out = same && now.since(busy_at) >= rest && now.since(known.at) < TELL_AGAIN;
         told.insert_entry(Told { at: if leaves_out { known.at } else { now }, busy_at, ..new });
         leaves_out && self.pd_term != 0
@@ -399,7 +411,8 @@ impl Heartbeat {
                 let descriptor = view.region();
                 let size = sizes.of(view).unwrap_or_default();
                 let load = flows.get(&view.group).copied().unwrap_or_default();
-                if reported.may_leave_out(view, size, &load, self.load_rest, now) {
+                let cleared = self.cleared.of(view.group.0, region::epoch(&descriptor).version);
+                if reported.may_leave_out(view, (size, cleared), &load, (self.load_rest, now)) {
                     return None;
                 }
                 Some(RegionHeartbeat {
@@ -415,6 +428,8 @@ impl Heartbeat {
                     written_keys: load.written_keys,
                     read_keys: load.read_keys,
                     read_bytes: load.read_bytes,
+                    cleared_below: cleared.below,
+                    has_old_versions: cleared.has_old,
                 })
             })
             .collect();
@@ -436,6 +451,7 @@ impl Heartbeat {
             interval_ms: elapsed_ms,
             replica_loads,
             number: reported.number,
+            oldest_transaction: self.cleared.oldest().unwrap_or_default(),
         }
     }
 
@@ -455,6 +471,12 @@ impl Heartbeat {
         }
         self.version.set(reply.cluster_version);
         self.pd_time.heard(reply.wall_ms, self.clock.now());
+        let points = SafePoints { txn: reply.txn_safe_point, collect: reply.collect_safe_point };
+        self.safe_points.send_if_modified(|old| {
+            // A former leader of the placement driver may answer late.
+            let points = SafePoints { txn: points.txn.max(old.txn), collect: points.collect.max(old.collect) };
+            std::mem::replace(old, points) != points
+        });
         self.lost_replicas.send_if_modified(|old| old.replace(reply.lost_replicas) != Some(reply.lost_replicas));
         if !reply.stores.is_empty() {
             let addresses: Addresses = reply.stores.into_iter().map(|store| (store.id, store.address)).collect();

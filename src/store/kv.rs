@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::engine::Read;
-use crate::proto::armilla::raft::{CasReply, region_command};
+use crate::proto::armilla::raft::{CasReply, Marks, region_command};
 use crate::proto::kvrpcpb::Context;
 use crate::types::{Region, Result, Timestamp};
 
@@ -21,6 +21,8 @@ pub struct RegionRead<S> {
     pub now_s: u64,
     /// The fence of a write that is decided from this view.
     pub fence: Fence,
+    /// How far back the region's transactional data go: the marks under which the snapshot was made, or higher ones.
+    pub marks: Marks,
 }
 
 /// The state on which a decision rests. A write with a fence is refused at apply, on every replica alike, unless the
@@ -31,6 +33,9 @@ pub struct Fence {
     pub term: u64,
     /// The region's version.
     pub version: u64,
+    /// The least timestamp at which the write adds a lock or a record of a transaction that had none there; 0 if there
+    /// is none. It must not be below the region's floor.
+    pub oldest_ts: u64,
 }
 
 /// What a request does. Decides the order in which its route is checked, because clients act on the first error.
@@ -58,6 +63,9 @@ pub trait Kv: Clone + Send + Sync + 'static {
     /// `PeerNotMatch`, `StaleCommand`) or `Stopped`.
     fn route(&self, context: &Context, access: Access) -> Result<Self::Route>;
 
+    /// Returns routes to the regions that this store leads, for its own use.
+    fn led(&self) -> Vec<Self::Route>;
+
     /// Returns this store's clock, in Unix seconds.
     fn now_s(&self) -> u64;
 
@@ -83,6 +91,10 @@ pub trait Route: Clone + Send + Sync + 'static {
 
     /// Returns the region, as it was when the request was routed.
     fn region(&self) -> &Arc<Region>;
+
+    /// Returns the term and the index up to which the region is applied here; `None` if this store does not lead it, or
+    /// its range has changed since it was routed.
+    fn place(&self) -> Option<(u64, u64)>;
 
     /// Counts a request that read `keys` keys with `bytes` bytes: the key `from`, or the range from there up to `to`
     /// (empty: infinity).

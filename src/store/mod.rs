@@ -7,6 +7,7 @@
 //!   effects ◀── replica: what applied entries mean for this store
 //!   size_splits, load_splits ──▶ Route: split, where there is too much data or load
 //!   heartbeat ──▶ PD: space, leaders, sizes;  PD ──▶ addresses, leader transfers, changes of members
+//!   old_versions ◀──▶ heartbeat: safe points, and how far each region is cleared of old locks
 //!   alone ──▶ PD: is this peer, which hears no leader, still a member?
 //! ```
 //!
@@ -21,6 +22,7 @@ mod heartbeat;
 pub mod kv;
 mod load_splits;
 mod load_watch;
+mod old_versions;
 mod pd_time;
 mod region_store;
 mod size_splits;
@@ -35,6 +37,7 @@ pub(crate) use heartbeat::{Heartbeat, PdLink};
 pub use kv::{Access, Fence, Kv, RegionRead, Route, check_key};
 pub(crate) use load_splits::LoadSplits;
 pub(crate) use load_watch::LoadLimits;
+pub(crate) use old_versions::{Cleared, Reports, SafePoints};
 pub(crate) use pd_time::PdTime;
 pub(crate) use region_store::RegionStore;
 pub(crate) use size_splits::{Measured, SizeSplits};

@@ -239,6 +239,11 @@ impl Route for RegionRoute {
         &self.region
     }
 
+    fn place(&self) -> Option<(u64, u64)> {
+        let same = region::epoch(&self.view.region()).version == self.version;
+        (self.view.leads() && same).then(|| (self.view.leadership().term, self.view.applied()))
+    }
+
     fn count_read(&self, from: &[u8], to: Option<&[u8]>, keys: usize, bytes: usize) {
         self.view.load().count_read(from, to, keys as u64, bytes as u64);
         let (store, group) = (self.store.0.id, self.view.group.0);
@@ -278,8 +283,9 @@ impl Route for RegionRoute {
         probe::emit(|| Probe::ReadServed { store, group, read, applied: self.view.applied() });
         assert_eq!(region.id, self.region.id, "a request must read the region that it was routed to");
         self.store.check_version(self.version, &region)?;
-        let fence = Fence { term, version: region::epoch(&region).version };
-        Ok(RegionRead { region, snapshot, now_s: self.store.now_s(), fence })
+        let fence = Fence { term, version: region::epoch(&region).version, oldest_ts: 0 };
+        let marks = self.view.marks();
+        Ok(RegionRead { region, snapshot, now_s: self.store.now_s(), fence, marks })
     }
 
     async fn write(&self, op: region_command::Op, fence: Option<Fence>) -> Result<Option<CasReply>> {
@@ -292,8 +298,9 @@ impl Route for RegionRoute {
     }
 
     async fn settle(&self, op: region_command::Op, fence: Option<Fence>) -> Result<Option<CasReply>> {
-        let Fence { term, version } = fence.unwrap_or(Fence { term: 0, version: region::epoch(&self.region).version });
-        let header = CommandHeader { version, term, ..CommandHeader::default() };
+        let any = Fence { term: 0, version: region::epoch(&self.region).version, oldest_ts: 0 };
+        let Fence { term, version, oldest_ts } = fence.unwrap_or(any);
+        let header = CommandHeader { version, term, oldest_ts, ..CommandHeader::default() };
         self.until_known(&op).await?;
         let bytes = command::encoded_len(header, &op);
         if bytes > ENTRY_BYTES_MAX {
@@ -360,6 +367,11 @@ impl Kv for RegionStore {
             limit: self.limit(context),
             by_replica: context.replica_read,
         })
+    }
+
+    fn led(&self) -> Vec<RegionRoute> {
+        let groups = self.0.handle.views().into_iter().map(|view| view.group);
+        groups.filter_map(|group| self.own_route(group)).collect()
     }
 
     fn now_s(&self) -> u64 {

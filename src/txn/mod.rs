@@ -15,12 +15,14 @@
 
 pub mod action;
 mod deadlock;
+mod keeper;
 mod latches;
 mod memory;
 mod reads;
 mod scheduler;
 mod waiting;
 
+pub(crate) use keeper::{Ends, Keeper, KeeperOptions};
 pub use reads::Reads;
 pub use scheduler::{Options, Txn};
 
@@ -36,5 +38,7 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("txn.memory-min-commit-outside", "the smallest commit timestamp is fixed before the locks stand in memory"),
     ("txn.max-ts-not-synced", "a new leader commits below reads that an earlier one has served"),
     ("txn.wait-lost-wakeup", "a released key wakes nobody"),
+    ("gc.before-locks-are-ended", "a region is reported as cleared while it still has locks below the floor"),
+    ("gc.read-below-the-floor", "a read below the floor is served from what is left"),
     ("txn.wait-deadlock-undetected", "transactions that wait for each other wait until their time is over"),
 ];

@@ -60,7 +60,10 @@ impl<K: Kv> Txn<K> {
             Some(seen) => seen,
             None => route.read().await?,
         };
-        let found = one(&seen, &view, &key).await?;
+        let found = match below_floor(&seen, &view) {
+            Some(error) => Err(error),
+            None => one(&seen, &view, &key).await?,
+        };
         let mut reply = GetResponse::default();
         match found {
             Ok(Some((commit, value))) => {
@@ -93,6 +96,9 @@ impl<K: Kv> Txn<K> {
             return Ok(Err(error::locked(&key, &lock)));
         }
         let seen = route.read().await?;
+        if let Some(error) = below_floor(&seen, &view) {
+            return Ok(Err(error));
+        }
         let middle = keys.get(keys.len() / 2).map(|key| key.encoded.clone()).unwrap_or_default();
         let few = keys.len() <= READ_INLINE_KEYS_MAX;
         let here = if few { gather(&Reader::in_memory(&seen.snapshot), &view, &keys)? } else { None };
@@ -123,6 +129,9 @@ impl<K: Kv> Txn<K> {
             return Ok(Err(error::locked(&key, &lock)));
         }
         let seen = route.read().await?;
+        if let Some(error) = below_floor(&seen, &view) {
+            return Ok(Err(error));
+        }
         let here = if range.limit <= READ_INLINE_KEYS_MAX {
             page(&Reader::in_memory(&seen.snapshot), &view, &range)?
         } else {
@@ -183,6 +192,16 @@ impl<K: Kv> Txn<K> {
         let RegionRead { snapshot, .. } = route.read().await?;
         cpu::run(move || read::everything(&snapshot, &key)).await
     }
+}
+
+/// Returns the error of a read for which history may be missing.
+fn below_floor<S>(seen: &RegionRead<S>, view: &View) -> Option<KeyError> {
+    let floor = Timestamp(seen.marks.floor);
+    if view.at >= floor || crate::mutant!("gc.read-below-the-floor") {
+        return None;
+    }
+    crate::reach!("txn.read-below-the-floor");
+    Some(error::below_floor(view.at, floor))
 }
 
 type Value = std::result::Result<Option<(Timestamp, Bytes)>, KeyError>;

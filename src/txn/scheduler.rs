@@ -31,7 +31,7 @@ use super::action::lock_keys::{self, Locking};
 use super::action::prewrite::{self, Checked, Mode, Prewrite};
 use super::action::{Decided, Key, Writes, error, keys, locks, resolve, rollback, settle, status};
 use super::deadlock::{self, Graph};
-use super::latches::Latches;
+use super::latches::{Held, Latches};
 use super::memory::Memory;
 use super::waiting::{Baton, Waiter, Waiting};
 
@@ -56,6 +56,8 @@ pub(super) struct Shared {
     latches: Latches,
     waiting: Waiting,
     graph: Mutex<Graph>,
+    /// By region: how many writes began or ended here.
+    writes: Mutex<BTreeMap<u64, u64>>,
     /// The term and version of each region in which max_ts is known to be above all earlier leaders' reads.
     synced: Mutex<BTreeMap<u64, (u64, u64)>>,
     options: Options,
@@ -120,6 +122,7 @@ impl<K: Kv> Txn<K> {
             latches: Latches::default(),
             waiting: Waiting::default(),
             graph: Mutex::default(),
+            writes: Mutex::default(),
             synced: Mutex::default(),
             options,
         };
@@ -136,6 +139,26 @@ impl<K: Kv> Txn<K> {
     /// commit is under way.
     pub(super) fn route(&self, context: &Context) -> Result<K::Route> {
         self.kv.route(&Context { replica_read: false, stale_read: false, ..context.clone() }, Access::Read)
+    }
+
+    /// Returns how often requests have begun or ended to write to a region since the store started.
+    pub(super) fn writes(&self, region: u64) -> u64 {
+        self.shared.writes.lock().expect("no holder panics").get(&region).copied().unwrap_or_default()
+    }
+
+    /// Forgets the regions that this store does not lead.
+    pub(super) fn retain(&self, leads: impl Fn(u64) -> bool) {
+        self.shared.writes.lock().expect("no holder panics").retain(|region, _| leads(*region));
+        self.shared.synced.lock().expect("no holder panics").retain(|region, _| leads(*region));
+    }
+
+    fn count_write(&self, region: u64) {
+        *self.shared.writes.lock().expect("no holder panics").entry(region).or_default() += 1;
+    }
+
+    /// Takes the latches of keys.
+    pub(super) async fn latch(&self, keys: &[Key]) -> Vec<Held> {
+        self.shared.latches.take(keys).await
     }
 
     /// Checks timestamps of a request: none may be from the future.
@@ -186,15 +209,15 @@ impl<K: Kv> Txn<K> {
         decide: impl Fn(&Reader<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let here = {
-            let reader = Reader::in_memory(&seen.snapshot);
+            let reader = Reader::in_memory(&seen.snapshot).under(seen.marks);
             let decided = decide(&reader)?;
             (!reader.needs_disk()).then_some(decided)
         };
         if let Some(decided) = here {
             return Ok(decided);
         }
-        let snapshot = seen.snapshot.clone();
-        cpu::run(move || decide(&Reader::new(&snapshot))).await
+        let (snapshot, marks) = (seen.snapshot.clone(), seen.marks);
+        cpu::run(move || decide(&Reader::new(&snapshot).under(marks))).await
     }
 
     /// Replicates what a request has decided, then wakes those who wait for the keys that it released.
@@ -203,13 +226,18 @@ impl<K: Kv> Txn<K> {
             return Ok(());
         }
         progress.write()?;
+        let fence = Fence { oldest_ts: writes.oldest().unwrap_or_default().0, ..fence };
         let (changes, released) = writes.into_parts();
         let changes = changes.into_iter().map(|change| match change.value {
             Some(value) => command::put(change.cf, change.key, value),
             None => command::delete(change.cf, change.key),
         });
         let fence = if crate::mutant!("txn.fence-term-unchecked") { Fence { term: 0, ..fence } } else { fence };
-        route.settle(command::write(changes.collect()), Some(fence)).await?;
+        // Counted twice: a look at the region's versions may come between.
+        self.count_write(route.region().id);
+        let settled = route.settle(command::write(changes.collect()), Some(fence)).await;
+        self.count_write(route.region().id);
+        settled?;
         for (key, _) in released {
             self.shared.waiting.wake(&key.encoded);
         }

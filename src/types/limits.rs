@@ -279,6 +279,12 @@ pub const COLLECT_KEYS_MAX: usize = 256;
 pub const COLLECT_KEY_BYTES_FULL: usize = 256 << 10;
 /// How many pairs one search for expired values reads.
 pub const COLLECT_LOOKS_MAX: usize = 1024;
+/// Barriers that may hold the safe point of transactions back at a time.
+pub const BARRIERS_MAX: usize = 1024;
+/// Bytes of a barrier's name.
+pub const BARRIER_NAME_BYTES_MAX: usize = 256;
+/// Old records of transactional keys that one command removes.
+pub const COLLECT_VERSIONS_MAX: usize = 256;
 /// A search for expired values ends when it has read this many bytes of pairs.
 pub const COLLECT_LOOK_BYTES_FULL: usize = 1 << 20;
 

@@ -31,7 +31,8 @@ pub const TIKV_VERSION: &str = "8.5.0";
 /// | 7 | `PdCommand.change_members` |
 /// | 8 | `PdCommand.change_settings` and `PdCommand.replace_store` |
 /// | 9 | transactional writes; removals of stores that are taken back; the schedulers that shuffle |
-pub const PROTOCOL: u32 = 9;
+/// | 10 | `RegionCommand.collect_versions` and `PdCommand.change_safe_points` |
+pub const PROTOCOL: u32 = 10;
 
 /// The version of the protocol that introduced splits of regions.
 pub const SPLITS: u32 = 3;
@@ -56,6 +57,9 @@ pub const TRANSACTIONS: u32 = 9;
 
 /// The version of the protocol that introduced removals of stores that are taken back, and schedulers that shuffle.
 pub const TAKEN_BACK: u32 = 9;
+
+/// The version of the protocol that introduced the removal of old versions.
+pub const SAFE_POINTS: u32 = 10;
 
 /// Armilla's own version, in the form in which `Store.git_hash` and `Member.git_hash` carry it.
 pub const BUILD: &str = concat!("armilla-", env!("CARGO_PKG_VERSION"));

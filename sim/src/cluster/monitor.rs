@@ -14,6 +14,7 @@ use super::operations::Operations;
 use crate::oracle::appends::Appends;
 use crate::oracle::births::Births;
 use crate::oracle::collection::Collection;
+use crate::oracle::txn::Removed;
 use crate::oracle::fetches::Fetches;
 use crate::oracle::hot::Loads;
 use crate::oracle::lanes::Lanes;
@@ -74,6 +75,8 @@ pub struct Observed {
     pub limits: Limits,
     /// Collection of expired values.
     pub collection: Collection,
+    /// Old versions that were removed.
+    pub removed: Removed,
     /// Intervals in which a region takes no writes.
     pub pauses: Pauses,
     /// What happened to the regions.
@@ -195,6 +198,7 @@ impl Monitor {
             _ => {}
         }
         observed.operations.observe(event);
+        observed.removed.observe(event);
         let clocks = |node: u64| {
             let node = world.get(node).filter(|node| node.is_alive())?;
             Some((node.epoch(), node.clock().local_ns()))

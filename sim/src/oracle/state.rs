@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use armilla::engine::{Cf, SimStorage};
+use armilla::proto::armilla::raft::Merges;
 use armilla::proto::metapb::PeerRole;
 use armilla::replica::group_state::{self, GroupState};
 use armilla::types::{GroupId, Region, region};
@@ -145,7 +146,8 @@ pub fn unsettled(images: &[Image], replicas: usize, pd_members: usize, zones: &B
     }
     for image in images {
         for (group, (state, _)) in &image.groups {
-            if state.merges != Default::default() {
+            let unmarked = Merges { marks: None, ..state.merges.clone() };
+            if unmarked != Merges::default() {
                 return Some(format!("region {group} on node {}: {:?}", image.node, state.merges));
             }
             if newest.get(group).is_some_and(|region| region::peer_by_id(region, state.peer).is_none()) {

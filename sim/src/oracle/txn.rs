@@ -1,7 +1,8 @@
 //! Transactions: what their clients saw, against everything that is stored of their keys at the end.
 //!
-//! Nothing is collected during a run, so the records at the end are the whole history: each has its transaction's start
-//! and commit timestamp and its value. With them every property is a comparison, in time linear in the history.
+//! The records at the end, and those that stores showed before they removed them, are the whole history: each has its
+//! transaction's start and commit timestamp and its value. With them every property is a comparison, in time linear in
+//! the history. A version that was removed too early is one that a read should have seen.
 //!
 //! | property | what is compared |
 //! |---|---|
@@ -15,9 +16,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use armilla::codec::record::{self, RecordKind};
 use armilla::proto::kvrpcpb::{MvccWrite, Op};
+use armilla::rt::probe::Event;
 use armilla::types::Timestamp;
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 use super::Violation;
 use crate::workload::history::show;
@@ -32,11 +35,47 @@ struct Version {
     value: Option<Bytes>,
 }
 
+/// The records that stores have removed, as they showed them before.
+#[derive(Clone, Debug, Default)]
+pub struct Removed(BTreeMap<Bytes, BTreeMap<u64, Version>>);
+
+impl Removed {
+    /// Notes a record that is about to be removed.
+    pub fn observe(&mut self, event: &Event) {
+        let Event::Note { what: "version-collected", b: commit, data, .. } = event else { return };
+        let mut rest = data.clone();
+        let mut part = || {
+            let length = rest.get_u32() as usize;
+            rest.split_to(length)
+        };
+        let (key, record, value) = (part(), part(), part());
+        let record = record::decode(record).expect("the store shows what it has decoded");
+        let op = match record.kind {
+            RecordKind::Put => Op::Put,
+            RecordKind::Delete => Op::Del,
+            RecordKind::Lock => Op::Lock,
+            RecordKind::Rollback => return,
+        };
+        let value = (op == Op::Put).then_some(value);
+        let version = Version { commit: *commit, start: record.start.0, op, value };
+        self.0.entry(key).or_default().insert(*commit, version);
+    }
+
+    /// Returns how many records were removed, or almost.
+    pub fn count(&self) -> u64 {
+        self.0.values().map(|versions| versions.len() as u64).sum()
+    }
+
+    fn of(&self, key: &Bytes) -> impl Iterator<Item = &Version> {
+        self.0.get(key).into_iter().flat_map(BTreeMap::values)
+    }
+}
+
 /// Checks all transactions.
-pub fn check(records: &[Record], dump: &Dump, at: u64) -> Result<(), Violation> {
+pub fn check(records: &[Record], dump: &Dump, removed: &Removed, at: u64) -> Result<(), Violation> {
     let wrong = |what: String| Violation::new("transactions", at, 0, what);
     let by_start: BTreeMap<u64, &Record> = records.iter().map(|record| (record.start.0, record)).collect();
-    let versions = stored(dump, &by_start).map_err(wrong)?;
+    let versions = stored(dump, removed, &by_start).map_err(wrong)?;
     for (key, list) in &versions {
         first_committers(key, list, &by_start).map_err(wrong)?;
     }
@@ -49,7 +88,11 @@ pub fn check(records: &[Record], dump: &Dump, at: u64) -> Result<(), Violation> 
 }
 
 /// Returns the commit records of each key, the oldest first.
-fn stored(dump: &Dump, by_start: &BTreeMap<u64, &Record>) -> Result<BTreeMap<Bytes, Vec<Version>>, String> {
+fn stored(
+    dump: &Dump,
+    removed: &Removed,
+    by_start: &BTreeMap<u64, &Record>,
+) -> Result<BTreeMap<Bytes, Vec<Version>>, String> {
     let mut all = BTreeMap::new();
     for (key, info) in dump {
         if let Some(lock) = &info.lock {
@@ -86,7 +129,16 @@ fn stored(dump: &Dump, by_start: &BTreeMap<u64, &Record>) -> Result<BTreeMap<Byt
             let what = format!("key {} has a value of the transaction {start} ({whose}) without its record", show(key));
             return Err(format!("{what}: {records}"));
         }
-        list.reverse();
+        for version in removed.of(key) {
+            // One whose removal failed is still there.
+            if list.iter().all(|known: &Version| known.commit != version.commit) {
+                if !starts.insert(version.start) {
+                    return Err(format!("key {} had two records of the transaction {}", show(key), version.start));
+                }
+                list.push(version.clone());
+            }
+        }
+        list.sort_by_key(|version| version.commit);
         all.insert(key.clone(), list);
     }
     Ok(all)
@@ -255,13 +307,13 @@ mod tests {
     fn wrong(change: impl FnOnce(&mut Vec<Record>, &mut Dump)) -> String {
         let (mut records, mut dump) = history();
         change(&mut records, &mut dump);
-        check(&records, &dump, 1).expect_err("it is wrong").what
+        check(&records, &dump, &Removed::default(), 1).expect_err("it is wrong").what
     }
 
     #[test]
     fn each_property_can_fail() {
         let (records, dump) = history();
-        assert_eq!(check(&records, &dump, 1), Ok(()));
+        assert_eq!(check(&records, &dump, &Removed::default(), 1), Ok(()));
         let has = |what: String, part: &str| assert!(what.contains(part), "{what}");
         has(wrong(|_, dump| drop(dump[1].1.writes.remove(0))), "but not at key");
         has(wrong(|_, dump| dump[1].1.writes[0].commit_ts = 41), "several timestamps");
@@ -270,6 +322,21 @@ mod tests {
         has(wrong(|records, _| records[1].reads[0].2 = None), "read nothing");
         has(wrong(|records, _| records[1].reads[0].1 = Timestamp(19)), "nothing was committed");
         has(wrong(|records, _| records[1].writes[0].1 = None), "instead of None");
+    }
+
+    #[test]
+    fn removed_records_are_part_of_the_history() {
+        let (records, mut dump) = history();
+        let mut removed = Removed::default();
+        let record = Bytes::from(record::encode(&record::Record::new(RecordKind::Put, Timestamp(10))));
+        for (key, info) in &mut dump {
+            info.writes.pop();
+            let parts = [&key[..], &record[..], &b"a"[..]];
+            let data = parts.into_iter().flat_map(|part| [&(part.len() as u32).to_be_bytes()[..], part].concat()).collect();
+            removed.observe(&Event::Note { store: 0, what: "version-collected", a: 2, b: 20, data });
+        }
+        assert!(check(&records, &dump, &Removed::default(), 1).is_err());
+        assert_eq!((check(&records, &dump, &removed, 1), removed.count()), (Ok(()), 2));
     }
 
     #[test]

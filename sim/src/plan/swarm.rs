@@ -32,6 +32,8 @@ const P_ZONES: f64 = 0.5;
 const P_LOAD_SPLITS: f64 = 0.4;
 /// Probability that the run ends with load on regions that one store leads. It takes two simulated minutes.
 const P_HOT: f64 = 0.12;
+/// Probability that old versions are removed during a run with transactions.
+const P_VERSIONS_COLLECTED: f64 = 0.6;
 /// Probability that a store loses its data or a part of it.
 const P_LOSS: f64 = 0.3;
 
@@ -72,6 +74,9 @@ pub fn plan(seed: u64) -> Plan {
         let pd = knobs.config.get_mut("pd").and_then(Value::as_table_mut);
         pd.expect("a table").insert("max_down_s".to_owned(), seconds);
     }
+    if workload.txn_ms > 0 {
+        versions(&mut Rng::fork(seed, "versions"), &mut knobs);
+    }
     let (merges, load) = (&mut Rng::fork(seed, "merges"), &mut Rng::fork(seed, "load"));
     let pd = knobs.config.get_mut("pd").and_then(Value::as_table_mut).expect("a table");
     if merges.chance(P_SMALL_REGIONS_MERGE) {
@@ -104,6 +109,21 @@ pub fn plan(seed: u64) -> Plan {
         knobs.config["pd"]["protocol_max"] = Value::Integer(0);
     }
     Plan { schedule_seed: seed, bug: None, expect: None, topology, knobs, workload, faults }
+}
+
+/// Draws how long old versions are kept, and when stores end transactions of dead clients.
+fn versions(rng: &mut Rng, knobs: &mut Knobs) {
+    let number = |ms: u64| Value::Integer(ms as i64);
+    let txn = [
+        ("look_interval_ms", number(*rng.pick(&[50, 200, 1000, 3000]))),
+        ("end_after_ms", number(*rng.pick(&[0, 300, 5000, 3_600_000]))),
+    ];
+    knobs.config.insert("txn".to_owned(), Value::Table(txn.map(|(key, ms)| (key.to_owned(), ms)).into_iter().collect()));
+    if rng.chance(P_VERSIONS_COLLECTED) {
+        let pd = knobs.config.get_mut("pd").and_then(Value::as_table_mut).expect("a table");
+        pd.insert("keep_versions_ms".to_owned(), number(*rng.pick(&[100, 500, 2000, 15_000])));
+        pd.insert("safe_point_step_ms".to_owned(), number(*rng.pick(&[100, 1000, 4000])));
+    }
 }
 
 fn knobs(rng: &mut Rng) -> Knobs {

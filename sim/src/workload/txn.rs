@@ -127,12 +127,15 @@ impl TxnWorker {
     pub async fn run(self, until_ns: u64) {
         let mut rng = Rng::fork(self.plan.workload.seed ^ u64::from(self.number), "transactions");
         let keys = all_keys(&self.plan);
+        let mut slow = Rng::fork(self.plan.workload.seed ^ u64::from(self.number), "slow transactions");
         for n in 0.. {
             self.world.sleep_ns(rng.between(1, self.plan.workload.txn_ms * 2) * 1_000_000).await;
             if self.world.now_ns() >= until_ns {
                 return;
             }
-            self.one(&mut rng, &keys, n).await;
+            // Some take long to think, between what they read and what they write.
+            let thinks_ms = if slow.chance(0.06) { slow.between(100, 5000) } else { 0 };
+            self.one(&mut rng, &keys, n, thinks_ms).await;
         }
     }
 
@@ -149,7 +152,7 @@ impl TxnWorker {
     }
 
     /// Runs one transaction and records it.
-    async fn one(&self, rng: &mut Rng, keys: &[Bytes], n: u64) {
+    async fn one(&self, rng: &mut Rng, keys: &[Bytes], n: u64, thinks_ms: u64) {
         let options = self.options(rng);
         let client =
             if rng.chance(0.12) { self.client.dying_after(rng.between(1, 14) as u32) } else { self.client.clone() };
@@ -174,6 +177,9 @@ impl TxnWorker {
         let filled = self.fill(&mut txn, &options, rng, keys, n, &mut record).await;
         // What may have been written is known before anything is sent.
         self.records.lock().expect("nothing panics while holding it")[number] = record.clone();
+        if thinks_ms > 0 {
+            self.world.sleep_ns(thinks_ms * 1_000_000).await;
+        }
         record.outcome = match filled {
             Ok(()) => match txn.commit().await {
                 Ok(at) => Outcome::Committed(at),

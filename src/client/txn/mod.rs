@@ -186,10 +186,12 @@ impl Txn {
         let mut waiting = Waiting::new(self);
         loop {
             let reply = self.client.get(key, self.start).await.map_err(aborted)?;
-            match reply.error.and_then(|error| error.locked) {
-                None if reply.not_found => return Ok(None),
-                None => return Ok(Some(reply.value)),
+            let Some(error) = reply.error else {
+                return Ok((!reply.not_found).then_some(reply.value));
+            };
+            match error.locked {
                 Some(lock) => waiting.behind(&[lock]).await?,
+                None => return Err(Failed::Aborted(describe(&error))),
             }
         }
     }
@@ -202,7 +204,11 @@ impl Txn {
         let mut waiting = Waiting::new(self);
         loop {
             let found = self.client.scan(start, end, limit, reverse, self.start).await.map_err(aborted)?;
-            let locks: Vec<LockInfo> = found.iter().filter_map(|pair| pair.error.as_ref()?.locked.clone()).collect();
+            let errors = found.iter().filter_map(|pair| pair.error.as_deref());
+            if let Some(error) = errors.clone().find(|error| error.locked.is_none()) {
+                return Err(Failed::Aborted(describe(error)));
+            }
+            let locks: Vec<LockInfo> = errors.filter_map(|error| error.locked.clone()).collect();
             if locks.is_empty() {
                 return Ok(found.into_iter().map(|pair| (pair.key, pair.value)).collect());
             }

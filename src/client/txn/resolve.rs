@@ -24,6 +24,21 @@ impl TxnClient {
         Ok(true)
     }
 
+    /// Ends locks of one transaction, if it is decided or its client seems to be dead. Returns whether they are gone.
+    ///
+    /// # Errors
+    /// As all requests.
+    pub async fn finish(&self, locks: &[LockInfo]) -> Result<bool> {
+        let Some(first) = locks.first() else { return Ok(true) };
+        let now = self.timestamp().await?;
+        let start = Timestamp(first.lock_version);
+        let Some(fate) = self.fate(&first.primary_lock, start, Timestamp(0), now).await? else { return Ok(false) };
+        for lock in locks {
+            self.end_lock(&lock.key, start, fate.unwrap_or_default()).await?;
+        }
+        Ok(true)
+    }
+
     /// Ends the lock of a transaction whose client is known to be dead, however long the lock would last. Returns
     /// whether it is gone.
     ///

@@ -8,8 +8,11 @@
 mod admin;
 mod lookups;
 mod members;
+mod safe_points;
 mod settings;
 mod stores;
+
+pub use safe_points::SafePointsView;
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, RwLock};
@@ -251,9 +254,13 @@ impl PdServer {
         }
     }
 
-    /// Background work of the leader: bootstraps the cluster, then keeps the timestamp window ahead of demand. Never
-    /// returns.
+    /// Background work of the leader. Never returns.
     async fn lead(&self, serving: &Serving, view: &PeerView) {
+        futures::future::join(self.keep_windows(serving, view), self.move_safe_points(serving)).await;
+    }
+
+    /// Bootstraps the cluster, then keeps the timestamp window ahead of demand. Never returns.
+    async fn keep_windows(&self, serving: &Serving, view: &PeerView) {
         if let Some(bootstrap) = &self.inner.options.bootstrap {
             while let Err(error) = self.bootstrap(bootstrap.clone()).await {
                 tracing::warn!(%error, "could not bootstrap the cluster, will retry");
@@ -487,23 +494,6 @@ impl PdServer {
                 return Err(self.not_leader());
             }
         }
-    }
-
-    /// Returns the safe point of garbage collection, a timestamp.
-    ///
-    /// # Errors
-    /// None beyond those of every call.
-    pub async fn gc_safe_point(&self) -> PdResult<u64> {
-        self.confirmed().await?;
-        Ok(self.read(PdState::gc_safe_point))
-    }
-
-    /// Raises the safe point and returns its current value, which is at least `to`.
-    ///
-    /// # Errors
-    /// None beyond those of every call.
-    pub async fn update_gc_safe_point(&self, to: u64) -> PdResult<u64> {
-        self.command(Op::GcSafePoint(to)).await
     }
 
     /// Orders a transfer of a region's leadership to a store, with the leader's next heartbeat; transfers the placement

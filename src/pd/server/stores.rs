@@ -190,6 +190,8 @@ impl PdServer {
                 pd_group: Some(group),
                 pd_members,
                 pd_term,
+                txn_safe_point: state.safe_points().txn,
+                collect_safe_point: state.safe_points().collect,
             };
             (reply, cluster.take_ended())
         });

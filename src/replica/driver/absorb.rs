@@ -56,7 +56,7 @@ impl Absorbing {
     }
 }
 
-/// A group of which a merge made something else.
+/// A group of which a merge made something else, or whose marks have risen.
 #[derive(Debug)]
 pub(super) struct Reshape {
     region: Region,
@@ -65,10 +65,11 @@ pub(super) struct Reshape {
     absorbed: Option<GroupId>,
 }
 
-/// Adds the group's new state to the engine's batch in which a step of a merge is applied, and the end of the group
-/// that it took over.
+/// Adds the group's new state to the engine's batch in which a step of a merge is applied, or the marks rise, and the
+/// end of the group that it took over.
 pub(super) fn put_reshape(peer: &Peer, at: (u64, u64), absorbed: Option<GroupId>, batch: &mut WriteBatch) -> Reshape {
     let (region, merges) = (peer.machine.region().clone(), peer.machine.merges().clone());
+    peer.view.raise_marks(merges.marks.unwrap_or_default());
     if let Some(source) = absorbed {
         group_state::bury(batch, source, Tombstone::merged(peer.view.group));
     }
@@ -213,7 +214,7 @@ impl Driver {
         Ok(())
     }
 
-    /// Handles that the engine holds a step of a merge.
+    /// Handles that the engine holds a step of a merge, or risen marks.
     pub(super) fn note_reshape(&mut self, Reshape { region, merges, absorbed }: Reshape) {
         let group = GroupId(region.id);
         let Some(peer) = self.peers.get_mut(&group) else { return };
@@ -223,7 +224,9 @@ impl Driver {
             // What the source held may have to be collected.
             self.effects.send(StoreEffect::Replaced(group));
         }
-        tracing::info!(store = self.store, %group, merging = ?merges.merging, absorbed = ?absorbed, "a step of a merge");
+        if *peer.view.region() != region || peer.view.is_merging() != merges.merging.is_some() {
+            tracing::info!(store = self.store, %group, merging = ?merges.merging, absorbed = ?absorbed, "a step of a merge");
+        }
         peer.view.set_state(region.clone(), merges.clone());
         emit_region(self.store, &region);
         peer.group.log_mut().set_state(encode_state(&region, &merges));

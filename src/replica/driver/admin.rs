@@ -54,7 +54,8 @@ impl Driver {
     /// Starts a group that was just created.
     fn begin(&mut self, region: &Region) -> Result<()> {
         let group = GroupId(region.id);
-        self.register_peer(region, &Merges::default(), self.untouched_log(region))?;
+        let merges = Merges::default();
+        self.register_peer(region, &merges, self.untouched_log(region, &merges))?;
         // The first peer of a new group campaigns at once, so that a fresh cluster has leaders without waiting.
         let campaigns = |first: &Peer| first.store_id == self.store && first.role() != PeerRole::Learner;
         if region.peers.first().is_some_and(campaigns)
@@ -66,7 +67,7 @@ impl Driver {
     }
 
     /// Returns the log of a group that never ran.
-    pub(super) fn untouched_log(&self, region: &Region) -> LogView {
+    pub(super) fn untouched_log(&self, region: &Region, merges: &Merges) -> LogView {
         LogView::new(log_view::Start {
             hard_state: membership::first_hard_state(),
             conf_state: membership::conf_state(region),
@@ -75,7 +76,7 @@ impl Driver {
             last_index: membership::FIRST.0,
             unapplied: Vec::new(),
             applied: membership::FIRST,
-            state: encode_state(region, &Merges::default()),
+            state: encode_state(region, merges),
             cache_bytes_max: self.options.cache_bytes_max,
         })
     }

@@ -40,6 +40,7 @@ pub(super) struct Split {
 #[derive(Debug)]
 pub(super) struct Newborn {
     pub(super) region: Region,
+    pub(super) merges: Merges,
     /// Keeps its range from other groups until it runs; `None` while the store starts.
     pub(super) claim: Option<Claim>,
     /// Whether it campaigns at once: its parent leads here.
@@ -104,11 +105,16 @@ pub(super) fn put_split(
         .put(batch);
     for region in &born {
         let here = region::peer_on(region, store).expect("a newborn has peers where its parent has");
-        let state =
-            GroupState { region: region.clone(), peer: here.id, applied: membership::FIRST, ..GroupState::default() };
-        state.put(batch);
+        let (region, merges) = (region.clone(), inherited(&merges));
+        GroupState { region, peer: here.id, applied: membership::FIRST, merges, ..GroupState::default() }.put(batch);
     }
     Split { parent, merges, born }
+}
+
+/// Returns what a newborn has of its parent's state.
+fn inherited(parent: &Merges) -> Merges {
+    let marks = if crate::mutant!("region.marks-not-inherited") { None } else { parent.marks };
+    Merges { marks, ..Merges::default() }
 }
 
 /// Messages to groups that are not here yet.
@@ -178,7 +184,9 @@ impl Driver {
             }
         }
         let newborns = born.into_iter().zip(claims);
-        self.births.newborns.extend(newborns.map(|(region, claim)| Newborn { region, claim, campaigns }));
+        let merges = inherited(&merges);
+        let newborn = |(region, claim)| Newborn { region, merges: merges.clone(), claim, campaigns };
+        self.births.newborns.extend(newborns.map(newborn));
     }
 
     /// Starts newborns whose record is durable, each on its own lane.
@@ -188,20 +196,20 @@ impl Driver {
             if lane == self.lane {
                 self.begin_newborn(newborn)?;
             } else {
-                let Newborn { region, claim, campaigns } = newborn;
-                self.handle.send_to(lane, Message::Born { region: Box::new(region), claim, campaigns });
+                let Newborn { region, merges, claim, campaigns } = newborn;
+                self.handle.send_to(lane, Message::Born { region: Box::new(region), merges, claim, campaigns });
             }
         }
         Ok(())
     }
 
     /// Starts a group of this lane whose state is in the engine and whose record is in the log.
-    pub(super) fn begin_newborn(&mut self, Newborn { region, claim, campaigns }: Newborn) -> Result<()> {
+    pub(super) fn begin_newborn(&mut self, Newborn { region, merges, claim, campaigns }: Newborn) -> Result<()> {
         let group = GroupId(region.id);
         if self.peers.contains_key(&group) {
             return Err(Error::Corruption(format!("group {group} was born twice: its ID was given out twice")));
         }
-        self.register_peer(&region, &Merges::default(), self.untouched_log(&region))?;
+        self.register_peer(&region, &merges, self.untouched_log(&region, &merges))?;
         drop(claim);
         crate::reach!("driver.group-born");
         let store = self.store;
@@ -231,7 +239,11 @@ impl Driver {
     ///
     /// # Errors
     /// If the log cannot be written, or the descriptor has no peer here.
-    pub(in crate::replica) async fn restore_newborn(&mut self, log: &mut RaftLog, region: Region) -> Result<()> {
+    pub(in crate::replica) async fn restore_newborn(
+        &mut self,
+        log: &mut RaftLog,
+        (region, merges): (Region, Merges),
+    ) -> Result<()> {
         let group = GroupId(region.id);
         if log.group(group).is_none() || crate::mutant!("replica.birth-restarts-log") {
             let mut record = LogBatch::default();
@@ -241,11 +253,12 @@ impl Driver {
         }
         let here = region::peer_on(&region, self.store).map(|peer| peer.id);
         let peer = here.ok_or_else(|| Error::Corruption(format!("group {group} was born without a peer here")))?;
-        self.restore(log, GroupState { region, peer, applied: membership::FIRST, ..GroupState::default() }).await
+        let state = GroupState { region, peer, applied: membership::FIRST, merges, ..GroupState::default() };
+        self.restore(log, state).await
     }
 
     /// Returns the newborns whose birth was applied while the store starts.
-    pub(in crate::replica) fn take_restored(&mut self) -> Vec<Region> {
-        std::mem::take(&mut self.births.newborns).into_iter().map(|newborn| newborn.region).collect()
+    pub(in crate::replica) fn take_restored(&mut self) -> Vec<(Region, Merges)> {
+        std::mem::take(&mut self.births.newborns).into_iter().map(|newborn| (newborn.region, newborn.merges)).collect()
     }
 }

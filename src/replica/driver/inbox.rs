@@ -99,8 +99,8 @@ impl Driver {
                 result?;
                 self.written()?;
             }
-            Message::Born { region, claim, campaigns } => {
-                self.begin_newborn(Newborn { region: *region, claim, campaigns })?;
+            Message::Born { region, merges, claim, campaigns } => {
+                self.begin_newborn(Newborn { region: *region, merges, claim, campaigns })?;
             }
             Message::Cut(cuts) => self.cut(cuts),
             Message::Applied(result) => {

@@ -66,6 +66,23 @@ pub fn info(key: &Bytes, lock: &Lock) -> LockInfo {
     }
 }
 
+/// Why the fate of an old transaction is not known.
+pub const FORGOTTEN: &str = "the transaction began before the garbage collection's safe point, and its records may have \
+                             been removed: whether it has committed is not known any more";
+
+/// The fate of an old transaction is not known any more.
+pub fn forgotten(start: Timestamp) -> KeyError {
+    abort(format!("{FORGOTTEN} (start timestamp {start})"))
+}
+
+/// A transaction, or a read, is older than the region's history.
+pub fn below_floor(at: Timestamp, floor: Timestamp) -> KeyError {
+    abort(format!(
+        "the timestamp {at} is below the garbage collection's safe point {floor}: begin again with a new timestamp, and \
+         keep transactions and reads shorter than the time for which old versions are kept"
+    ))
+}
+
 /// The key is locked.
 pub fn locked(key: &Bytes, lock: &Lock) -> KeyError {
     KeyError { locked: Some(info(key, lock)), ..KeyError::default() }

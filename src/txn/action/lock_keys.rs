@@ -121,6 +121,9 @@ fn one(
         Some(lock) if forced && lock.for_update > at => found.conflict = lock.for_update,
         Some(_) => {}
         None => {
+            if start < reader.floor() && !crate::mutant!("gc.lock-below-the-floor") {
+                return Err(error::below_floor(start, reader.floor()).into());
+            }
             newer = reader.newest(&key.encoded, Timestamp::MAX)?.filter(|(commit, _)| *commit > at);
             if crate::mutant!("txn.lock-ignores-newer") {
                 newer = None;
@@ -163,6 +166,9 @@ fn one(
         return Ok(found);
     }
     let for_update = at.max(found.conflict);
+    if own.is_none() {
+        writes.begins(start);
+    }
     if own.is_none_or(|lock| lock.for_update < for_update) {
         let lock = Lock {
             for_update,

@@ -62,6 +62,10 @@ pub fn secondaries(
         match reader.fate(&key.encoded, start)? {
             Fate::Committed(commit, _) => reply.commit_ts = commit.0,
             Fate::RolledBack => {}
+            Fate::Forgotten => {
+                reply.error = Some(error::forgotten(start));
+                return Ok(Decided::reply(CheckSecondaryLocksResponse { locks: Vec::new(), ..reply }));
+            }
             Fate::Unknown(_) if crate::mutant!("txn.secondary-leaves-nothing") => {}
             Fate::Unknown(_) => writes.rollback(reader, &key, start, (true, true), foreign)?,
         }

@@ -54,5 +54,6 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("txn.resolve-foreign-lock", "resolving one transaction ends another's lock"),
     ("txn.heartbeat-shortens", "a heartbeat shortens a lock's life"),
     ("txn.lock-ignores-newer", "a pessimistic lock does not look for newer versions"),
+    ("gc.lock-below-the-floor", "a transaction may begin below the floor"),
     ("txn.lock-force-over-rollback", "a pessimistic lock that is taken by force ignores its transaction's rollback"),
 ];

@@ -13,7 +13,7 @@ use crate::mvcc::{Fate, Reader};
 use crate::proto::kvrpcpb::prewrite_request::PessimisticAction;
 use crate::proto::kvrpcpb::write_conflict::Reason;
 use crate::proto::kvrpcpb::{Assertion, AssertionLevel, KeyError, Mutation, Op, PrewriteRequest, PrewriteResponse};
-use crate::types::{Result, Timestamp};
+use crate::types::{Error, Result, Timestamp};
 
 use super::error::{self, Failure, told};
 use super::{Decided, Key, Writes, not_twice};
@@ -207,7 +207,15 @@ impl Asked<'_> {
         if self.is_pessimistic() && mutation.op() == Op::CheckNotExists {
             return Err(error::abort("a pessimistic transaction cannot use CheckNotExists: lock the key").into());
         }
-        match self.reader.lock(&key.encoded)? {
+        let lock = self.reader.lock(&key.encoded)?;
+        let has_own = lock.as_ref().is_some_and(|lock| lock.start == self.start);
+        let floor = self.reader.floor();
+        let is_old = self.start < floor && !crate::mutant!("gc.lock-below-the-floor");
+        if is_old && (!has_own || mode(self.request) == Mode::OnePhase) {
+            crate::reach!("txn.prewrite-below-the-floor");
+            return self.unless_committed(key, error::below_floor(self.start, floor));
+        }
+        match lock {
             Some(lock) if lock.start != self.start => {
                 let found = match action {
                     Some(PessimisticAction::DoPessimisticCheck) => {
@@ -348,7 +356,8 @@ impl Asked<'_> {
         }
         match self.reader.fate(&key.encoded, self.start)? {
             Fate::Committed(commit, _) => Ok(Verdict::Committed(commit)),
-            Fate::RolledBack | Fate::Unknown(_) => Err(error.into()),
+            Fate::Forgotten if mode(self.request) != Mode::TwoPhase => Err(Error::Unknown(error::FORGOTTEN.into()).into()),
+            Fate::RolledBack | Fate::Unknown(_) | Fate::Forgotten => Err(error.into()),
         }
     }
 
@@ -477,6 +486,9 @@ impl Prewrite {
         for NewLock { key, mut lock, value, replaces } in self.locks {
             if lock.kind == LockKind::Put {
                 lock.short_value = writes.value(&key, lock.start, &value);
+            }
+            if replaces.is_none() || self.mode == Mode::OnePhase {
+                writes.begins(lock.start);
             }
             match (self.mode, replaces) {
                 (Mode::OnePhase, None) => writes.commit_at_once(&key, &lock, largest),

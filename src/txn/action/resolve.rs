@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::mvcc::Reader;
+use crate::codec::lock::Lock;
+use crate::mvcc::{Fate, Reader};
 use crate::proto::kvrpcpb::{ResolveLockRequest, ResolveLockResponse};
 use crate::types::{Result, Timestamp};
 
@@ -48,6 +49,10 @@ pub fn decide(reader: &Reader<'_>, fates: &Fates, found: &[Key], listed: bool) -
 
 fn one_listed(reader: &Reader<'_>, fates: &Fates, key: &Key, writes: &mut Writes) -> Result<(), Failure> {
     for (start, commit) in fates {
+        let own = |lock: &Lock| lock.start == *start;
+        if reader.fate(&key.encoded, *start)? == Fate::Forgotten && !reader.lock(&key.encoded)?.as_ref().is_some_and(own) {
+            return Err(error::forgotten(*start).into());
+        }
         match commit.0 {
             0 => rollback::one(reader, key, *start, writes)?,
             _ => settle::one(reader, key, *start, *commit, writes)?,

@@ -50,6 +50,7 @@ pub(super) fn one(reader: &Reader<'_>, key: &Key, start: Timestamp, writes: &mut
         foreign => match reader.fate(&key.encoded, start)? {
             Fate::Committed(commit, _) => Err(error::committed(start, commit, &key.plain).into()),
             Fate::RolledBack => Ok(()),
+            Fate::Forgotten => Err(error::forgotten(start).into()),
             Fate::Unknown(_) => Ok(writes.rollback(reader, key, start, (true, false), foreign)?),
         },
     }
@@ -87,6 +88,7 @@ pub fn cleanup(reader: &Reader<'_>, request: &CleanupRequest) -> Result<Decided<
         foreign => match reader.fate(&key.encoded, start)? {
             Fate::Committed(commit, _) => reply.commit_version = commit.0,
             Fate::RolledBack => {}
+            Fate::Forgotten => reply.error = Some(error::forgotten(start)),
             Fate::Unknown(_) => writes.rollback(reader, &key, start, (false, true), foreign)?,
         },
     }

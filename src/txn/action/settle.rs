@@ -4,7 +4,7 @@ use crate::codec::lock::Lock;
 use crate::codec::record::RecordKind;
 use crate::mvcc::{Fate, Reader};
 use crate::proto::kvrpcpb::{CommitRequest, CommitResponse, KeyError};
-use crate::types::{Result, Timestamp};
+use crate::types::{Error, Result, Timestamp};
 
 use super::error::{self, Failure, told};
 use super::{Decided, Key, Writes, keys, not_twice};
@@ -79,5 +79,6 @@ pub(super) fn one(
     match reader.fate(&key.encoded, start)? {
         Fate::Committed(..) => Ok(()),
         Fate::RolledBack | Fate::Unknown(_) => Err(error::txn_lock_not_found(start, &key.plain).into()),
+        Fate::Forgotten => Err(Error::Unknown(error::FORGOTTEN.into()).into()),
     }
 }

@@ -112,6 +112,9 @@ fn unlocked(
             CheckTxnStatusResponse { commit_version: commit.0, ..CheckTxnStatusResponse::default() }
         }
         Fate::RolledBack => ended(Action::NoAction),
+        Fate::Forgotten => {
+            CheckTxnStatusResponse { error: Some(error::forgotten(start)), ..CheckTxnStatusResponse::default() }
+        }
         Fate::Unknown(_) if !request.rollback_if_not_exist => {
             let error = Some(error::txn_not_found(start, &key.plain));
             CheckTxnStatusResponse { error, ..CheckTxnStatusResponse::default() }

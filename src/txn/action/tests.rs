@@ -9,6 +9,7 @@
 //!   secondaries START KEY…         heartbeat START KEY TTL    resolve START AT [KEY… found]
 //!   get AT KEY… [resolved= committed= rc times]               scan AT FROM TO [limit= reverse keys …]
 //!   locks AT [limit=]              show KEY…                  reset
+//!   floor AT                       collect AT [limit=]
 //! ```
 //! A mutation is `a`, `a=text`, `a=long`, `Del:a`, `Lock:a`, `Insert:a`, `Absent:a`, and may end with `!exist` or `!not`.
 //! Times are in milliseconds; `10+1` is the first timestamp after 10.
@@ -21,9 +22,11 @@ use super::prewrite::{Checked, Mode};
 use super::read::{Range, View};
 use super::*;
 use crate::codec::lock::Lock;
+use crate::codec::txn_key;
 use crate::engine::{Cf, KvEngine, SimEngine, SimStorage, WriteBatch};
 use crate::golden;
-use crate::mvcc::Reader;
+use crate::mvcc::{Reader, garbage};
+use crate::proto::armilla::raft::Marks;
 use crate::proto::kvrpcpb::*;
 use crate::types::Timestamp;
 
@@ -220,11 +223,12 @@ fn mutation(word: &str, start: u64, default: Op) -> Mutation {
 
 struct World {
     engine: SimEngine,
+    marks: Marks,
 }
 
 impl World {
     fn new() -> World {
-        World { engine: SimEngine::open(&SimStorage::new()).expect("an engine") }
+        World { engine: SimEngine::open(&SimStorage::new()).expect("an engine"), marks: Marks::default() }
     }
 
     fn write(&self, writes: Writes) {
@@ -238,8 +242,37 @@ impl World {
         self.engine.write(&batch).expect("a write");
     }
 
+    fn reader(&self) -> Reader<'_> {
+        Reader::new(&self.engine).under(self.marks)
+    }
+
+    /// Removes what may be removed, at most `limit` records of each key.
+    fn collect(&mut self, words: &Words<'_>) -> String {
+        let safe = Timestamp(time(words.words[1]));
+        let page = garbage::page(&self.engine, b"", b"", safe).expect("the engine works");
+        let limit = words.option("limit").map_or(100, |limit| limit.parse().expect("a number"));
+        let mut batch = WriteBatch::new();
+        let mut removed = 0;
+        for key in &page.keys {
+            let found = garbage::of_key(&self.reader(), key, safe, limit).expect("the engine works");
+            removed += found.records.len();
+            for (commit, record) in found.records {
+                batch.delete(Cf::TxnWrite, txn_key::versioned(key, commit));
+                if record.is_put() && record.short_value.is_none() {
+                    batch.delete(Cf::TxnDefault, txn_key::versioned(key, record.start));
+                }
+            }
+        }
+        self.engine.write(&batch).expect("a write");
+        self.marks = Marks { floor: self.marks.floor.max(safe.0), collected: self.marks.collected.max(safe.0) };
+        format!("removed {removed}{}", if page.has_old { ", there were old ones" } else { "" })
+    }
+
     fn done<R>(&self, decided: crate::types::Result<Decided<R>>, show: impl FnOnce(R) -> String) -> String {
-        let Decided { writes, reply } = decided.expect("the engine works");
+        let Decided { writes, reply } = match decided {
+            Err(crate::types::Error::Unknown(_)) => return "undetermined".into(),
+            decided => decided.expect("the engine works"),
+        };
         self.write(writes);
         show(reply)
     }
@@ -251,6 +284,11 @@ impl World {
                 *self = World::new();
                 String::new()
             }
+            "floor" => {
+                self.marks.floor = time(words.words[1]);
+                String::new()
+            }
+            "collect" => self.collect(&words),
             "prewrite" => self.prewrite(&words),
             "lock" => self.lock(&words),
             "get" | "scan" | "locks" => self.read(&words),
@@ -293,7 +331,10 @@ impl World {
             mutations,
             ..PrewriteRequest::default()
         };
-        let checked = prewrite::check(&Reader::new(&self.engine), &request, 0).expect("the engine works");
+        let checked = match prewrite::check(&self.reader(), &request, 0) {
+            Err(crate::types::Error::Unknown(_)) => return "undetermined".into(),
+            checked => checked.expect("the engine works"),
+        };
         let reply = match checked {
             Checked::Answer(reply) => *reply,
             Checked::Locked(errors, prewrite) => prewrite.locked(errors, Timestamp(words.time("max_ts"))),
@@ -332,7 +373,7 @@ impl World {
             mutations,
             ..PessimisticLockRequest::default()
         };
-        let reply = match lock_keys::decide(&Reader::new(&self.engine), &request).expect("the engine works") {
+        let reply = match lock_keys::decide(&self.reader(), &request).expect("the engine works") {
             Locking::Done(decided) => {
                 let Decided { writes, reply } = *decided;
                 self.write(writes);
@@ -410,7 +451,7 @@ impl World {
 
     /// The requests that end transactions, and those that look at them.
     fn end(&self, words: &Words<'_>) -> String {
-        let reader = Reader::new(&self.engine);
+        let reader = self.reader();
         let start_version = time(words.words[1]);
         let said = |error: Option<KeyError>, ok: String| error.map_or(ok, |error| error_text(&error));
         match words.words[0] {
@@ -533,7 +574,8 @@ impl World {
 
 #[test]
 fn scripts() {
-    golden::check_all(FOLDER, MUTANTS, || {
+    let mutants = [MUTANTS, crate::mvcc::MUTANTS].concat();
+    golden::check_all(FOLDER, &mutants, || {
         let mut world = World::new();
         move |line: &str| world.run(line)
     });

@@ -27,6 +27,7 @@ pub struct Write {
 pub struct Writes {
     changes: Vec<Write>,
     released: Vec<(Key, Timestamp)>,
+    oldest: Option<Timestamp>,
 }
 
 /// What a request does and answers.
@@ -54,6 +55,16 @@ impl Writes {
     /// Returns the changes, in order.
     pub fn changes(&self) -> &[Write] {
         &self.changes
+    }
+
+    /// Notes that the transaction which began at `start` gets a lock or a record where it had none.
+    pub fn begins(&mut self, start: Timestamp) {
+        self.oldest = Some(self.oldest.map_or(start, |oldest| oldest.min(start)));
+    }
+
+    /// Returns the start timestamp of the oldest transaction that gets a lock or a record where it had none.
+    pub fn oldest(&self) -> Option<Timestamp> {
+        self.oldest
     }
 
     /// Returns the changes, and the keys that are not locked any more with the start timestamp of who had locked them.

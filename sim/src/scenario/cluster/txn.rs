@@ -59,7 +59,9 @@ impl Run {
         let records = self.ledger.transactions.lock().expect("nothing panics while holding it").clone();
         let committed = records.iter().filter(|record| matches!(record.outcome, Outcome::Committed(at) if at.0 != 0));
         self.stats.insert("transactions_committed".into(), committed.count() as u64);
-        oracle::check(&records, &dump, self.now())
+        let removed = self.monitor.with(|observed| observed.removed.clone());
+        self.stats.insert("versions_removed".into(), removed.count());
+        oracle::check(&records, &dump, &removed, self.now())
     }
 }
 
