@@ -58,7 +58,7 @@ use crate::store::{
     self, Alone, ClusterVersion, Collector, Heartbeat, LoadLimits, LoadSplits, Measured, PdLink, PdTime, RegionStore,
     SafePoints, SizeSplits, Space, Splits, TtlUse,
 };
-use crate::txn::{self, Ends, Keeper, KeeperOptions, Txn};
+use crate::txn::{self, Keeper, KeeperOptions, Others, Txn};
 use crate::types::limits::{LANES_MAX, LOG_SOFT_BYTES_MAX, LOG_SOFT_BYTES_MIN, MESSAGE_BYTES_MAX};
 use crate::types::run::History;
 use crate::types::{Error, GroupId, Region, Result, Timestamp};
@@ -502,7 +502,8 @@ impl Starting {
             interval: Duration::from_millis(self.config.txn.look_interval_ms),
             grace: Duration::from_millis(self.config.txn.end_after_ms),
         };
-        Keeper { txn, ends: Arc::new(Ender(TxnClient::new(raw))), safe_points, reports, options }
+        txn.connect(Arc::new(OtherStores(TxnClient::new(raw))));
+        Keeper { txn, safe_points, reports, options }
     }
 
     /// Registers the store, creates its first regions, opens the gate, and then sends heartbeats.
@@ -580,14 +581,24 @@ impl Starting {
     }
 }
 
-/// Ends transactions of dead clients as a client of the cluster.
-struct Ender(TxnClient);
+/// The other stores, through a client of the cluster.
+#[derive(Debug)]
+struct OtherStores(TxnClient);
 
-impl Ends for Ender {
+/// Returns why another store did not do what it was asked to.
+fn elsewhere(error: crate::client::Error) -> Error {
+    Error::Timeout(format!("a request to another store: {error}"))
+}
+
+impl Others for OtherStores {
     fn end(&self, locks: Vec<LockInfo>) -> BoxFuture<'_, Result<bool>> {
         Box::pin(async move {
-            self.0.finish(&locks).await.map_err(|error| Error::Timeout(format!("a request to another store: {error}")))
+            self.0.finish(&locks).await.map_err(elsewhere)
         })
+    }
+
+    fn delete_range(&self, start: bytes::Bytes, end: bytes::Bytes) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move { self.0.delete_range(&start, &end).await.map_err(elsewhere) })
     }
 }
 

@@ -684,7 +684,14 @@ impl Cluster {
                 heartbeat_age_ms: self.heartbeat_age_ms(id, now_ms).unwrap_or(u64::MAX),
             }
         });
-        let mut overview = OverviewReply { stores: stores.collect(), regions, ..OverviewReply::default() };
+        let mut overview = OverviewReply {
+            stores: stores.collect(),
+            regions,
+            safe_points: Some(state.safe_points().clone()),
+            keep_versions_ms: self.options.gc_keep_ms,
+            oldest_transaction: self.history(state, now_ms).oldest.unwrap_or_default(),
+            ..OverviewReply::default()
+        };
         self.show_loads(state, now_ms, &mut overview);
         overview
     }

@@ -2,7 +2,7 @@
 
 use super::cluster::{Checker, ClusterOptions, RegionInfo};
 use super::operators::Operator;
-use crate::proto::armilla::pd::{RegionLoad, Settings};
+use crate::proto::armilla::pd::{Barrier, RegionLoad, Settings};
 use crate::proto::metapb::Store;
 use crate::proto::pdpb::Member;
 
@@ -27,8 +27,10 @@ pub struct View {
     pub loads: Vec<RegionLoad>,
     /// The operators that ended lately, then the running ones.
     pub operators: Vec<Operator>,
-    /// The timestamp below which versions may be collected.
+    /// The largest safe point that a client has asked for, or up to which versions were removed.
     pub gc_safe_point: u64,
+    /// What holds the safe point of transactions back.
+    pub barriers: Vec<Barrier>,
     /// Timeouts and limits.
     pub options: ClusterOptions,
     /// The settings in force, with the schedulers that exist, and what stores have of their own.

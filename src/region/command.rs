@@ -36,8 +36,8 @@ pub fn write(changes: Vec<Change>) -> Op {
 pub fn kind(op: &Op) -> Kind {
     match op {
         Op::Write(_) => Kind::Plain,
-        // The marks are part of the group's record, which no other command of its entry may see half changed.
-        Op::Cas(_) | Op::Collect(_) | Op::CollectVersions(_) => Kind::Reads,
+        // Marks and epoch are part of the group's record, which no other command of its entry may see half changed.
+        Op::Cas(_) | Op::Collect(_) | Op::CollectVersions(_) | Op::DeleteVersions(_) => Kind::Reads,
         Op::ChangePeers(_) => Kind::Members,
         Op::Split(_)
         | Op::PrepareMerge(_)
@@ -69,7 +69,7 @@ pub fn since(op: &Op) -> u32 {
         | Op::CommitMerge(_)
         | Op::RefuseMerge(_)
         | Op::ForgetAbsorbed(_) => version::MERGES,
-        Op::CollectVersions(_) => version::SAFE_POINTS,
+        Op::CollectVersions(_) | Op::DeleteVersions(_) => version::SAFE_POINTS,
     }
 }
 
@@ -103,6 +103,7 @@ pub fn encoded_len(header: CommandHeader, op: &Op) -> usize {
         Op::RefuseMerge(refuse) => refuse.encoded_len(),
         Op::ForgetAbsorbed(forget) => forget.encoded_len(),
         Op::CollectVersions(collect) => collect.encoded_len(),
+        Op::DeleteVersions(delete) => delete.encoded_len(),
     };
     7 + header.encoded_len() + body
 }

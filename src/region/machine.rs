@@ -8,7 +8,7 @@ use crate::engine::{Cf, Read, WriteBatch};
 use crate::proto::armilla::raft::region_command::Op;
 use crate::proto::armilla::raft::region_reply::Outcome;
 use crate::proto::armilla::raft::{
-    CasReply, Change, ChangePeers, CollectVersions, CommandHeader, CommitMerge, CompareAndSwap, ForgetAbsorbed, Merges, OutsideRegion,
+    CasReply, Change, ChangePeers, CollectVersions, CommandHeader, CommitMerge, CompareAndSwap, DeleteVersions, ForgetAbsorbed, Merges, OutsideRegion,
     RefuseMerge, RegionCommand, RegionReply, RollBackMerge, SealMerge, Split, SplitReply,
 };
 use crate::raft::frame::{Command, Kind};
@@ -155,10 +155,26 @@ impl RegionMachine {
                 }
             }
             Some(Op::CollectVersions(collect)) => self.collect_versions(collect, batch),
+            Some(Op::DeleteVersions(delete)) => self.delete_versions(delete, batch),
             Some(Op::Split(split)) => self.split(&split),
             Some(Op::ChangePeers(change)) => self.change_peers(&change),
             Some(op) => self.merge(context, op),
         })
+    }
+
+    /// Removes everything that transactions have stored in a part of the region.
+    fn delete_versions(&mut self, command: DeleteVersions, batch: &mut WriteBatch) -> Result<Applied, Refusal> {
+        let DeleteVersions { start_key, end_key } = command;
+        self.check_key(&start_key)?;
+        if !region::ends_by(&self.region, &end_key) {
+            return Err(Refusal::Outside(end_key));
+        }
+        for cf in Cf::TXN {
+            batch.delete_range(cf, start_key.clone(), end_key.clone());
+        }
+        let epoch = region::epoch(&self.region);
+        self.region.region_epoch = Some(RegionEpoch { version: epoch.version + 1, ..epoch });
+        Ok(Applied { reshaped: true, ..Applied::default() })
     }
 
     /// Raises the region's marks, and removes what nothing can read any more.

@@ -107,6 +107,10 @@ macro_rules! tikv_calls {
                 [26 TxnHeartBeat] Found (primary_lock) key small;
             KvCheckSecondaryLocks: kv_check_secondary_locks(CheckSecondaryLocksRequest) -> CheckSecondaryLocksResponse,
                 [33 CheckSecondaryLocks] Found (keys[]) key small;
+            KvDeleteRange: kv_delete_range(DeleteRangeRequest) -> DeleteRangeResponse,
+                [12 DeleteRange] Same (start_key) text small;
+            UnsafeDestroyRange: unsafe_destroy_range(UnsafeDestroyRangeRequest) -> UnsafeDestroyRangeResponse,
+                [] Same (start_key) text small;
             MvccGetByKey: mvcc_get_by_key(MvccGetByKeyRequest) -> MvccGetByKeyResponse,
                 [] Read (key) text large;
         } }
@@ -120,7 +124,6 @@ pub(super) const UNBUILT: &[(&str, Instead)] = {
     &[
         ("KvImport", Transactions),
         ("KvGC", Transactions),
-        ("KvDeleteRange", Transactions),
         ("KvPrepareFlashbackToVersion", Transactions),
         ("KvFlashbackToVersion", Transactions),
         ("KvFlush", Transactions),
@@ -129,7 +132,6 @@ pub(super) const UNBUILT: &[(&str, Instead)] = {
         ("Coprocessor", Transactions),
         ("CoprocessorStream", Transactions),
         ("BatchCoprocessor", Protocol),
-        ("UnsafeDestroyRange", Protocol),
         ("RegisterLockObserver", Protocol),
         ("CheckLockObserver", Protocol),
         ("RemoveLockObserver", Protocol),

@@ -10,11 +10,10 @@
 //! whose client has told in time that it is alive.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::future::BoxFuture;
 
 use crate::codec::lock::Lock;
 use crate::engine::{Cf, Read, Visit};
@@ -39,12 +38,6 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// longer.
 const AGAIN_MS: u64 = 1000;
 
-/// Ends transactions of other clients, as a client would.
-pub trait Ends: Send + Sync + 'static {
-    /// Ends locks of one transaction, if it is decided or its locks have expired. Returns whether they are gone.
-    fn end(&self, locks: Vec<LockInfo>) -> BoxFuture<'_, Result<bool>>;
-}
-
 /// What operators decide.
 #[derive(Clone, Copy, Debug)]
 pub struct KeeperOptions {
@@ -58,8 +51,6 @@ pub struct KeeperOptions {
 pub struct Keeper<K> {
     /// The store's transactions.
     pub txn: Txn<K>,
-    /// Ends transactions.
-    pub ends: Arc<dyn Ends>,
     /// The placement driver's safe points.
     pub safe_points: watch::Receiver<SafePoints>,
     /// What the placement driver is told.
@@ -212,7 +203,11 @@ impl<K: Kv> Keeper<K> {
         for (start, locks) in dead {
             let (region_locks, first) = (locks.len(), locks[0].key.clone());
             let again_ms = now.physical_ms().saturating_add(locks[0].lock_ttl.max(AGAIN_MS));
-            match self.ends.end(locks).await {
+            let ended = match self.txn.others() {
+                Ok(others) => others.end(locks).await,
+                Err(error) => Err(error),
+            };
+            match ended {
                 Ok(true) => {
                     crate::reach!("txn.ended-by-the-store");
                     tracing::debug!(%start, locks = region_locks, "ended a transaction whose client seems to be dead");

@@ -22,9 +22,9 @@ mod reads;
 mod scheduler;
 mod waiting;
 
-pub(crate) use keeper::{Ends, Keeper, KeeperOptions};
+pub(crate) use keeper::{Keeper, KeeperOptions};
 pub use reads::Reads;
-pub use scheduler::{Options, Txn};
+pub use scheduler::{Options, Others, Txn};
 
 /// The planted bugs of this module and what each breaks.
 pub const MUTANTS: &[(&str, &str)] = &[

@@ -7,18 +7,22 @@
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
 
-use futures::future::{Either, select};
+use bytes::Bytes;
+use futures::future::{BoxFuture, Either, select};
 
 use crate::codec::lock::Lock;
+use crate::engine::{Cf, Read, Visit};
 use crate::mvcc::Reader;
+use crate::proto::armilla::raft::DeleteVersions;
+use crate::proto::armilla::raft::region_command::Op;
 use crate::proto::kvrpcpb::{
     BatchRollbackRequest, BatchRollbackResponse, CheckSecondaryLocksRequest, CheckSecondaryLocksResponse,
     CheckTxnStatusRequest, CheckTxnStatusResponse, CleanupRequest, CleanupResponse, CommitRequest, CommitResponse,
-    Context, PessimisticLockRequest, PessimisticLockResponse, PessimisticRollbackRequest, PessimisticRollbackResponse,
+    Context, LockInfo, PessimisticLockRequest, PessimisticLockResponse, PessimisticRollbackRequest, PessimisticRollbackResponse,
     PrewriteRequest, PrewriteResponse, ResolveLockRequest, ResolveLockResponse, TxnHeartBeatRequest,
     TxnHeartBeatResponse,
 };
@@ -43,6 +47,15 @@ pub struct Options {
     pub refuse_future_timestamps: bool,
 }
 
+/// The other stores of the cluster, as a client sees them.
+pub trait Others: std::fmt::Debug + Send + Sync + 'static {
+    /// Ends locks of one transaction, if it is decided or its locks have expired. Returns whether they are gone.
+    fn end(&self, locks: Vec<LockInfo>) -> BoxFuture<'_, Result<bool>>;
+
+    /// Removes everything that transactions have stored of the keys in `[start, end)`, wherever that is.
+    fn delete_range(&self, start: Bytes, end: Bytes) -> BoxFuture<'_, Result<()>>;
+}
+
 /// The transactions of a store. Clones share its state.
 #[derive(Clone, Debug)]
 pub struct Txn<K> {
@@ -61,6 +74,7 @@ pub(super) struct Shared {
     /// The term and version of each region in which max_ts is known to be above all earlier leaders' reads.
     synced: Mutex<BTreeMap<u64, (u64, u64)>>,
     options: Options,
+    others: OnceLock<Arc<dyn Others>>,
 }
 
 /// How far a request has come.
@@ -125,8 +139,57 @@ impl<K: Kv> Txn<K> {
             writes: Mutex::default(),
             synced: Mutex::default(),
             options,
+            others: OnceLock::new(),
         };
         Txn { kv, shared: Arc::new(shared) }
+    }
+
+    /// Connects the transactions to the other stores. Only the first call counts.
+    pub fn connect(&self, others: Arc<dyn Others>) {
+        drop(self.shared.others.set(others));
+    }
+
+    /// Returns the other stores.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] before they are connected.
+    pub(super) fn others(&self) -> Result<&Arc<dyn Others>> {
+        self.shared.others.get().ok_or_else(|| Error::Invalid("the store does not know the others yet: try again".into()))
+    }
+
+    /// Removes everything that transactions have stored of the keys in `[start, end)` of one region. Whatever was
+    /// decided before is refused.
+    ///
+    /// # Errors
+    /// Those of a route and a write ([`Route`]); [`Error::KeyNotInRegion`] if a boundary is outside the region.
+    pub async fn delete_range(&self, context: &Context, start: Bytes, end: Bytes) -> Result<()> {
+        let route = self.route(context)?;
+        let region = route.region().clone();
+        let encoded = |key: Bytes| if key.is_empty() { key } else { Key::new(key).encoded };
+        let (from, to) = (encoded(start), encoded(end));
+        let outside = |key: &Bytes| Error::KeyNotInRegion { key: key.clone(), region: Box::new(Region::clone(&region)) };
+        if !region::holds(&region, &from) {
+            return Err(outside(&from));
+        }
+        if !region::ends_by(&region, &to) {
+            return Err(outside(&to));
+        }
+        let seen = route.read().await?;
+        let (snapshot, range) = (seen.snapshot.clone(), (from.clone(), to.clone()));
+        if cpu::run(move || is_empty(&snapshot, &range)).await? {
+            return Ok(());
+        }
+        crate::reach!("txn.range-deleted");
+        let delete = DeleteVersions { start_key: from, end_key: to };
+        route.write(Op::DeleteVersions(delete), Some(seen.fence)).await.map(drop)
+    }
+
+    /// Removes everything that transactions have stored of the keys in `[start, end)`, on all stores.
+    ///
+    /// # Errors
+    /// If a region cannot be reached in time.
+    pub async fn delete_everywhere(&self, start: Bytes, end: Bytes) -> Result<()> {
+        self.others()?.delete_range(start, end).await
     }
 
     /// Returns max_ts, the number of locks in memory and the number of transactions that wait.
@@ -619,6 +682,18 @@ impl<K: Kv> Txn<K> {
         let waiter = self.shared.waiting.join(&key.encoded, start)?;
         Ok(Ok(Place { waiter, _edge: edge }))
     }
+}
+
+/// Returns whether nothing of a range is stored.
+fn is_empty(read: &dyn Read, (start, end): &(Bytes, Bytes)) -> Result<bool> {
+    let mut empty = true;
+    for cf in Cf::TXN {
+        read.scan(cf, start, end, &mut |_, _| {
+            empty = false;
+            Visit::Stop
+        })?;
+    }
+    Ok(empty)
 }
 
 /// Gives a request up when its caller goes away.

@@ -16,3 +16,4 @@ pub mod insider;
 pub mod query;
 pub mod raw;
 pub mod txn;
+pub mod txn_ranges;

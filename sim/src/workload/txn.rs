@@ -13,8 +13,10 @@ use armilla::rt::sim::World;
 use armilla::types::Timestamp;
 use bytes::Bytes;
 
+use crate::cluster::monitor::Monitor;
 use crate::plan::{Plan, key};
 use crate::workload::history::show;
+use crate::workload::txn_ranges::Ranges;
 
 /// Number of clients that run transactions.
 pub const CLIENTS: u32 = 3;
@@ -109,6 +111,7 @@ pub struct TxnWorker {
     world: World,
     plan: Arc<Plan>,
     records: Records,
+    ranges: Ranges,
 }
 
 /// Returns the transactional client over another client's connections.
@@ -119,12 +122,20 @@ pub fn over(raw: &RawClient) -> TxnClient {
 
 impl TxnWorker {
     /// Creates the client with this number.
-    pub fn new(number: u32, raw: &RawClient, world: &World, plan: &Arc<Plan>, records: &Records) -> TxnWorker {
-        TxnWorker { number, client: over(raw), world: world.clone(), plan: plan.clone(), records: records.clone() }
+    pub fn new(
+        number: u32,
+        raw: &RawClient,
+        world: &World,
+        plan: &Arc<Plan>,
+        (records, monitor): (&Records, &Monitor),
+    ) -> TxnWorker {
+        let client = over(raw);
+        let ranges = Ranges::new(number, client.clone(), plan, monitor);
+        TxnWorker { number, client, world: world.clone(), plan: plan.clone(), records: records.clone(), ranges }
     }
 
     /// Runs transactions until `until_ns` (true time).
-    pub async fn run(self, until_ns: u64) {
+    pub async fn run(mut self, until_ns: u64) {
         let mut rng = Rng::fork(self.plan.workload.seed ^ u64::from(self.number), "transactions");
         let keys = all_keys(&self.plan);
         let mut slow = Rng::fork(self.plan.workload.seed ^ u64::from(self.number), "slow transactions");
@@ -133,7 +144,11 @@ impl TxnWorker {
             if self.world.now_ns() >= until_ns {
                 return;
             }
-            // Some take long to think, between what they read and what they write.
+            if slow.chance(0.04) {
+                let world = self.world.clone();
+                self.ranges.step(&mut slow, || world.now_ns()).await;
+            }
+            // Some take long to think, before they read or between that and the commit.
             let thinks_ms = if slow.chance(0.06) { slow.between(100, 5000) } else { 0 };
             self.one(&mut rng, &keys, n, thinks_ms).await;
         }
@@ -174,10 +189,14 @@ impl TxnWorker {
             records.push(record.clone());
             records.len() - 1
         };
+        // Half of those that think do so before they read.
+        if thinks_ms % 2 == 1 {
+            self.world.sleep_ns(thinks_ms * 1_000_000).await;
+        }
         let filled = self.fill(&mut txn, &options, rng, keys, n, &mut record).await;
         // What may have been written is known before anything is sent.
         self.records.lock().expect("nothing panics while holding it")[number] = record.clone();
-        if thinks_ms > 0 {
+        if thinks_ms > 0 && thinks_ms % 2 == 0 {
             self.world.sleep_ns(thinks_ms * 1_000_000).await;
         }
         record.outcome = match filled {

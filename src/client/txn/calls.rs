@@ -6,7 +6,7 @@ use crate::codec::txn_key;
 use crate::proto::errorpb;
 use crate::proto::kvrpcpb::{
     BatchRollbackRequest, BatchRollbackResponse, CheckSecondaryLocksRequest, CheckSecondaryLocksResponse,
-    CheckTxnStatusRequest, CheckTxnStatusResponse, CommitRequest, CommitResponse, GetRequest, GetResponse, KeyError,
+    CheckTxnStatusRequest, CheckTxnStatusResponse, CommitRequest, CommitResponse, DeleteRangeRequest, DeleteRangeResponse, GetRequest, GetResponse, KeyError,
     KvPair, LockInfo, Mutation, MvccGetByKeyRequest, MvccGetByKeyResponse, MvccInfo, PessimisticLockRequest,
     PessimisticLockResponse, PrewriteRequest, PrewriteResponse, ResolveLockRequest, ResolveLockResponse,
     ScanLockRequest, ScanLockResponse, ScanRequest, ScanResponse,
@@ -48,6 +48,15 @@ replies!(
     ScanLockResponse,
     MvccGetByKeyResponse
 );
+
+impl Reply for DeleteRangeResponse {
+    fn region_error(&mut self) -> Option<errorpb::Error> {
+        self.region_error.take()
+    }
+    fn error(&self) -> &str {
+        &self.error
+    }
+}
 
 impl TxnClient {
     pub(super) async fn get(&self, key: &Bytes, at: Timestamp) -> Result<GetResponse> {
@@ -100,6 +109,34 @@ impl TxnClient {
             if reverse { high = boundary } else { low = boundary }
         }
         Ok(pairs)
+    }
+
+    /// Removes everything that transactions have stored of the keys in `[start, end)`, locks included. An empty end is
+    /// plus infinity. Nobody may use the keys meanwhile.
+    ///
+    /// # Errors
+    /// As all requests.
+    pub async fn delete_range(&self, start: &Bytes, end: &Bytes) -> Result<()> {
+        let to = if end.is_empty() { Bytes::new() } else { encoded(end) };
+        let mut low = if start.is_empty() { Bytes::new() } else { encoded(start) };
+        loop {
+            self.live()?;
+            let from = low.clone();
+            let call = |mut stub: Stub, context, region: &Region| {
+                // Boundaries that are no encoded keys hold no transactional ones between them and the next.
+                let plain = |key: &Bytes| txn_key::decode(key).unwrap_or_else(|_| key.clone());
+                let ends_here = region.end_key.is_empty() || (!to.is_empty() && to <= region.end_key);
+                let end_key = if ends_here { plain(&to) } else { plain(&region.end_key) };
+                let start_key = plain(&from.clone().max(region.start_key.clone()));
+                let request = DeleteRangeRequest { context, start_key, end_key, ..Default::default() };
+                async move { stub.kv_delete_range(request).await }
+            };
+            let (_, region): (DeleteRangeResponse, _) = self.raw.above(&low, call).await?;
+            if region.end_key.is_empty() || (!to.is_empty() && to <= region.end_key) {
+                return Ok(());
+            }
+            low = region.end_key;
+        }
     }
 
     pub(super) async fn lock(&self, request: PessimisticLockRequest) -> Result<PessimisticLockResponse> {

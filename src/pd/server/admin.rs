@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::{PdError, PdResult, PdServer, Serving};
 use crate::pd::cluster::{HITS, Scattered};
 use crate::pd::operators::{Action, Operator, Outcome};
+use crate::pd::state::holds;
 use crate::pd::view::{MemberView, RegionView, StoreView, View};
 use crate::proto::armilla::pd::pd_command::Op;
 use crate::proto::armilla::pd::{OverviewReply, RegionLoad, SetStoreLabels};
@@ -65,6 +66,7 @@ impl PdServer {
                 loads: overview.loads,
                 operators,
                 gc_safe_point: state.gc_safe_point(),
+                barriers: state.safe_points().barriers.iter().filter(|one| holds(one, wall_ms)).cloned().collect(),
                 options: cluster.options().clone(),
                 settings: cluster.settings(),
                 paused_checkers: cluster.paused_checkers(now_ms),

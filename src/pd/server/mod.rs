@@ -453,6 +453,7 @@ impl PdServer {
             members: self.members(),
             leader: self.leader(),
             store_alive_ms: self.inner.options.cluster.alive_ms,
+            wall_ms: self.inner.clock.wall_ms(),
             ..overview
         }
     }

@@ -61,6 +61,8 @@ pub(super) enum Change {
     AddScheduler,
     /// `DELETE /schedulers/NAME`
     RemoveScheduler,
+    /// `DELETE /gc/safepoint/SERVICE`
+    RemoveSafePoint,
     /// `POST /schedulers/NAME`
     PauseScheduler,
     /// `POST /store/S/weight`
@@ -116,6 +118,10 @@ pub(super) async fn carry_out(change: Change, pd: &PdServer, request: &Request) 
             change_settings(pd, request, adding).await?
         }
         Change::RemoveScheduler => remove_scheduler(pd, request).await?,
+        Change::RemoveSafePoint => {
+            pd.remove_barrier(&request.name(0), false).await?;
+            Ok(Answer::done("Delete service GC safepoint successfully."))
+        }
         Change::PauseScheduler => {
             let name = request.name(0);
             let pausing = |view: &View, body: &_| {

@@ -9,6 +9,7 @@ use super::answer::{Answer, Answered};
 use super::request::Request;
 use super::text;
 use crate::pd::view::{MemberView, View};
+use crate::proto::armilla::pd::Barrier;
 use crate::proto::pdpb;
 use crate::types::version::{BUILD, TIKV_VERSION};
 
@@ -77,9 +78,17 @@ struct ClusterStatus {
 }
 
 #[derive(Serialize)]
-struct SafePoints {
-    service_gc_safe_points: [u64; 0],
+struct SafePoints<'a> {
+    service_gc_safe_points: Vec<ServiceSafePoint<'a>>,
     gc_safe_point: u64,
+}
+
+#[derive(Serialize)]
+struct ServiceSafePoint<'a> {
+    service_id: &'a str,
+    /// Unix seconds.
+    expired_at: i64,
+    safe_point: u64,
 }
 
 fn member(member: &pdpb::Member) -> Member<'_> {
@@ -159,9 +168,18 @@ pub(super) fn cluster_status(view: &View, _: &Request) -> Answered {
     }))
 }
 
+fn service_safe_point(barrier: &Barrier) -> ServiceSafePoint<'_> {
+    ServiceSafePoint {
+        service_id: &barrier.name,
+        expired_at: if barrier.until_ms == 0 { i64::MAX } else { (barrier.until_ms / 1000) as i64 },
+        safe_point: barrier.at,
+    }
+}
+
 /// `GET /gc/safepoint`
 pub(super) fn safe_point(view: &View, _: &Request) -> Answered {
-    Ok(Answer::json(&SafePoints { service_gc_safe_points: [], gc_safe_point: view.gc_safe_point }))
+    let service_gc_safe_points = view.barriers.iter().map(service_safe_point).collect();
+    Ok(Answer::json(&SafePoints { service_gc_safe_points, gc_safe_point: view.gc_safe_point }))
 }
 
 /// `DELETE /members/name/NAME`

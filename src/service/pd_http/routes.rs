@@ -212,7 +212,7 @@ const ROWS: &[Row] = {
         ("GET", "debug/pprof/*", No(NO_PROFILES)),
         // Timestamps, backups, disasters, the rest.
         ("GET", "gc/safepoint", Of(members::safe_point)),
-        ("DELETE", "gc/safepoint/*", No("Armilla has no safe points of services yet")),
+        ("DELETE", "gc/safepoint/*", Do(Change::RemoveSafePoint)),
         ("GET", "min-resolved-ts", No(NO_TIMESTAMPS)),
         ("GET", "min-resolved-ts/*", No(NO_TIMESTAMPS)),
         ("POST", "tso/allocator/transfer/*", No("Armilla has one allocator of timestamps")),

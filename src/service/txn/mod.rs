@@ -5,10 +5,11 @@ use crate::proto::errorpb;
 use crate::proto::kvrpcpb::{
     BatchGetRequest, BatchGetResponse, BatchRollbackRequest, BatchRollbackResponse, CheckSecondaryLocksRequest,
     CheckSecondaryLocksResponse, CheckTxnStatusRequest, CheckTxnStatusResponse, CleanupRequest, CleanupResponse,
-    CommitRequest, CommitResponse, Context, GetRequest, GetResponse, KeyError, KvPair, MvccGetByKeyRequest,
+    CommitRequest, CommitResponse, Context, DeleteRangeRequest, DeleteRangeResponse, GetRequest, GetResponse, KeyError, KvPair, MvccGetByKeyRequest,
     MvccGetByKeyResponse, PessimisticLockRequest, PessimisticLockResponse, PessimisticRollbackRequest,
     PessimisticRollbackResponse, PrewriteRequest, PrewriteResponse, ResolveLockRequest, ResolveLockResponse,
     ScanLockRequest, ScanLockResponse, ScanRequest, ScanResponse, TxnHeartBeatRequest, TxnHeartBeatResponse,
+    UnsafeDestroyRangeRequest, UnsafeDestroyRangeResponse,
 };
 use crate::store::Kv;
 use crate::txn::{Reads, Txn};
@@ -112,6 +113,22 @@ impl<K: Kv> Handler<ScanLockRequest> for TxnService<K> {
             Ok(locks) => ScanLockResponse { locks, ..ScanLockResponse::default() },
             Err(error) => ScanLockResponse { error: Some(error), ..ScanLockResponse::default() },
         })
+    }
+}
+
+impl<K: Kv> Handler<DeleteRangeRequest> for TxnService<K> {
+    async fn handle(&self, context: &Context, request: DeleteRangeRequest) -> Result<DeleteRangeResponse> {
+        if !request.notify_only {
+            self.txn.delete_range(context, request.start_key, request.end_key).await?;
+        }
+        Ok(DeleteRangeResponse::default())
+    }
+}
+
+impl<K: Kv> Handler<UnsafeDestroyRangeRequest> for TxnService<K> {
+    async fn handle(&self, _: &Context, request: UnsafeDestroyRangeRequest) -> Result<UnsafeDestroyRangeResponse> {
+        self.txn.delete_everywhere(request.start_key, request.end_key).await?;
+        Ok(UnsafeDestroyRangeResponse::default())
     }
 }
 

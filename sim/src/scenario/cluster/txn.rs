@@ -17,7 +17,7 @@ impl Run {
         let worker = |number: u32| {
             let machine = self.cluster.client_machine(number);
             let client = self.client(number, &machine);
-            let worker = TxnWorker::new(number, client.raw(), &self.world, &self.plan, &self.ledger.transactions);
+            let worker = TxnWorker::new(number, client.raw(), &self.world, &self.plan, (&self.ledger.transactions, &self.monitor));
             machine.spawn(worker.run(end_ns))
         };
         (first..first + txn::CLIENTS).map(worker).collect()

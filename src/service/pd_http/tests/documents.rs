@@ -9,7 +9,7 @@ use crate::pd::cluster::{ClusterOptions, RegionInfo};
 use crate::pd::operators::{Action, Operator, Outcome};
 use crate::pd::view::{MemberView, RegionView, StoreView, View};
 use crate::proto::armilla::pd::SchedulerKind::{BalanceHotRegion, BalanceLeader};
-use crate::proto::armilla::pd::{RegionLoad, Scheduler, SchedulerKind, Settings};
+use crate::proto::armilla::pd::{Barrier, RegionLoad, Scheduler, SchedulerKind, Settings};
 use crate::proto::metapb::{NodeState, Peer, PeerRole, Region, RegionEpoch, Store, StoreLabel, StoreState};
 use crate::proto::pdpb::{Member, PeerStats};
 use crate::service::pd_http::answer::Answer;
@@ -101,6 +101,7 @@ pub(super) fn view() -> View {
         loads: vec![],
         operators: vec![],
         gc_safe_point: 7,
+        barriers: vec![Barrier { name: "backup".into(), at: 5, until_ms: 9_000, is_global: false }],
         options: ClusterOptions::default(),
         settings: Settings {
             schedulers: vec![scheduler(BalanceLeader), scheduler(BalanceHotRegion)],
@@ -166,6 +167,8 @@ fn members_and_the_cluster() {
     assert_eq!(json(&view, "cluster/status")["is_initialized"], true);
     assert_eq!(json(&view, "version")["version"], "v8.5.0");
     assert_eq!(json(&view, "gc/safepoint")["gc_safe_point"], 7);
+    let service = &json(&view, "gc/safepoint")["service_gc_safe_points"][0];
+    assert_eq!((&service["service_id"], &service["safe_point"]), (&"backup".into(), &5.into()));
     assert_eq!(json(&view, "status")["start_timestamp"], 1_795_938_590);
 }
 
