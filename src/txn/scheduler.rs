@@ -7,11 +7,13 @@
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
 use futures::future::{Either, select};
+use prometheus::Histogram;
 
 use crate::codec::lock::Lock;
 use crate::mvcc::Reader;
@@ -58,6 +60,10 @@ pub(super) struct Shared {
     graph: Mutex<Graph>,
     /// By region: how many writes began or ended here.
     writes: Mutex<BTreeMap<u64, u64>>,
+    /// How long requests waited for latches, in seconds.
+    latch_seconds: Option<Histogram>,
+    /// How many requests for locks were refused because of a deadlock.
+    deadlocks: AtomicU64,
     /// The term and version of each region in which max_ts is known to be above all earlier leaders' reads.
     synced: Mutex<BTreeMap<u64, (u64, u64)>>,
     options: Options,
@@ -117,22 +123,41 @@ type Seen<K> = RegionRead<<<K as Kv>::Route as Route>::Snapshot>;
 impl<K: Kv> Txn<K> {
     /// Creates the transactions of a store.
     pub fn new(kv: K, options: Options) -> Txn<K> {
+        Txn::with_metrics(kv, options, None)
+    }
+
+    /// Creates the transactions of a store, which record in `latch_seconds` how long requests wait for latches.
+    pub fn with_metrics(kv: K, options: Options, latch_seconds: Option<Histogram>) -> Txn<K> {
         let shared = Shared {
             memory: Memory::default(),
             latches: Latches::default(),
             waiting: Waiting::default(),
             graph: Mutex::default(),
             writes: Mutex::default(),
+            latch_seconds,
+            deadlocks: AtomicU64::new(0),
             synced: Mutex::default(),
             options,
         };
         Txn { kv, shared: Arc::new(shared) }
     }
 
-    /// Returns max_ts, the number of locks in memory and the number of transactions that wait.
-    pub fn figures(&self) -> (Timestamp, usize, usize) {
-        let (max_ts, locks) = self.shared.memory.figures();
-        (max_ts, locks, self.shared.waiting.count())
+    /// Returns the statistics of the store's transactions, by name.
+    pub fn figures(&self) -> BTreeMap<&'static str, u64> {
+        BTreeMap::from([
+            ("locks_in_memory", self.shared.memory.figures().1 as u64),
+            ("lock_waiters", self.shared.waiting.count() as u64),
+            ("deadlocks", self.shared.deadlocks.load(Ordering::Relaxed)),
+        ])
+    }
+
+    /// Takes the latches of all these keys.
+    pub(super) async fn latch(&self, keys: &[Key]) -> Vec<Held> {
+        let Some(seconds) = &self.shared.latch_seconds else { return self.shared.latches.take(keys).await };
+        let began = self.kv.now();
+        let held = self.shared.latches.take(keys).await;
+        seconds.observe(self.kv.now().since(began).as_secs_f64());
+        held
     }
 
     /// Returns the route to a request's region. Only the leader answers: another replica would have to ask it whether a
@@ -154,11 +179,6 @@ impl<K: Kv> Txn<K> {
 
     fn count_write(&self, region: u64) {
         *self.shared.writes.lock().expect("no holder panics").entry(region).or_default() += 1;
-    }
-
-    /// Takes the latches of keys.
-    pub(super) async fn latch(&self, keys: &[Key]) -> Vec<Held> {
-        self.shared.latches.take(keys).await
     }
 
     /// Checks timestamps of a request: none may be from the future.
@@ -256,7 +276,7 @@ impl<K: Kv> Txn<K> {
         let (txn, progress) = (self.clone(), Progress::new());
         let (limit, at) = (route.limit(), progress.clone());
         self.detached(limit, progress, async move {
-            let latches = txn.shared.latches.take(&keys).await;
+            let latches = txn.latch(&keys).await;
             let seen = route.read().await?;
             let decided = txn.decide(&seen, decide).await?;
             if crate::mutant!("txn.latch-released-early") {
@@ -290,7 +310,7 @@ impl<K: Kv> Txn<K> {
         let (limit, at) = (route.limit(), progress.clone());
         let source = context.txn_source;
         self.detached(limit, progress, async move {
-            let latches = txn.shared.latches.take(&keys).await;
+            let latches = txn.latch(&keys).await;
             let seen = route.read().await?;
             if prewrite::mode(&request) != Mode::TwoPhase {
                 txn.sync(&seen).await?;
@@ -502,7 +522,7 @@ impl<K: Kv> Txn<K> {
                 let found: Vec<Key> = found.await?.into_iter().map(|(key, _)| key).collect();
                 let Some(last) = found.last().cloned() else { return Ok(R::default()) };
                 let is_last = found.len() < RESOLVED_AT_ONCE_MAX;
-                let latches = txn.shared.latches.take(&found).await;
+                let latches = txn.latch(&found).await;
                 let seen = route.read().await?;
                 let decide = decide.clone();
                 let decided = txn.decide(&seen, move |reader| decide(reader, &found)).await?;
@@ -557,7 +577,7 @@ impl<K: Kv> Txn<K> {
         let mut timer = pin!(self.kv.sleep(wait));
         let mut baton: Option<Baton> = None;
         loop {
-            let latches = self.shared.latches.take(&keys).await;
+            let latches = self.latch(&keys).await;
             let seen = route.read().await?;
             let own = asked.clone();
             let (key, lock) = match self.decide(&seen, move |reader| lock_keys::decide(reader, &own.0)).await? {
@@ -612,6 +632,7 @@ impl<K: Kv> Txn<K> {
         if counted {
             let added = self.shared.graph.lock().expect("no holder panics").wait(start, lock.start, &key.plain, tag);
             if let Err(told) = added {
+                self.shared.deadlocks.fetch_add(1, Ordering::Relaxed);
                 return Ok(Err(deadlock::error(told)));
             }
         }

@@ -6,13 +6,13 @@ use crate::proto::kvrpcpb::{
     BatchGetRequest, BatchGetResponse, BatchRollbackRequest, BatchRollbackResponse, CheckSecondaryLocksRequest,
     CheckSecondaryLocksResponse, CheckTxnStatusRequest, CheckTxnStatusResponse, CleanupRequest, CleanupResponse,
     CommitRequest, CommitResponse, Context, GetRequest, GetResponse, KeyError, KvPair, MvccGetByKeyRequest,
-    MvccGetByKeyResponse, PessimisticLockRequest, PessimisticLockResponse, PessimisticRollbackRequest,
+    MvccGetByKeyResponse, MvccGetByStartTsRequest, MvccGetByStartTsResponse, PessimisticLockRequest, PessimisticLockResponse, PessimisticRollbackRequest,
     PessimisticRollbackResponse, PrewriteRequest, PrewriteResponse, ResolveLockRequest, ResolveLockResponse,
     ScanLockRequest, ScanLockResponse, ScanRequest, ScanResponse, TxnHeartBeatRequest, TxnHeartBeatResponse,
 };
 use crate::store::Kv;
 use crate::txn::{Reads, Txn};
-use crate::types::{Error, Result};
+use crate::types::{Error, Result, Timestamp};
 
 use super::calls::Handler;
 use super::layer::quota::MemoryQuota;
@@ -119,6 +119,14 @@ impl<K: Kv> Handler<MvccGetByKeyRequest> for TxnService<K> {
     async fn handle(&self, context: &Context, request: MvccGetByKeyRequest) -> Result<MvccGetByKeyResponse> {
         let info = Some(self.txn.everything(context, request.key).await?);
         Ok(MvccGetByKeyResponse { info, ..MvccGetByKeyResponse::default() })
+    }
+}
+
+impl<K: Kv> Handler<MvccGetByStartTsRequest> for TxnService<K> {
+    async fn handle(&self, context: &Context, request: MvccGetByStartTsRequest) -> Result<MvccGetByStartTsResponse> {
+        let found = self.txn.written_by(context, Timestamp(request.start_ts)).await?;
+        let (key, info) = found.map_or_else(Default::default, |(key, info)| (key, Some(info)));
+        Ok(MvccGetByStartTsResponse { key, info, ..MvccGetByStartTsResponse::default() })
     }
 }
 
