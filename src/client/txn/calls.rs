@@ -7,9 +7,10 @@ use crate::proto::errorpb;
 use crate::proto::kvrpcpb::{
     BatchRollbackRequest, BatchRollbackResponse, CheckSecondaryLocksRequest, CheckSecondaryLocksResponse,
     CheckTxnStatusRequest, CheckTxnStatusResponse, CommitRequest, CommitResponse, GetRequest, GetResponse, KeyError,
-    KvPair, LockInfo, Mutation, MvccGetByKeyRequest, MvccGetByKeyResponse, MvccGetByStartTsRequest, MvccGetByStartTsResponse, MvccInfo, PessimisticLockRequest,
-    PessimisticLockResponse, PrewriteRequest, PrewriteResponse, ResolveLockRequest, ResolveLockResponse,
-    ScanLockRequest, ScanLockResponse, ScanRequest, ScanResponse,
+    KvPair, LockInfo, Mutation, MvccGetByKeyRequest, MvccGetByKeyResponse, MvccGetByStartTsRequest,
+    MvccGetByStartTsResponse, MvccInfo, PessimisticLockRequest, PessimisticLockResponse, PrewriteRequest,
+    PrewriteResponse, ResolveLockRequest, ResolveLockResponse, ScanLockRequest, ScanLockResponse, ScanRequest,
+    ScanResponse,
 };
 use crate::types::limits::KEY_BYTES_MAX;
 use crate::types::{Region, Timestamp};
@@ -38,10 +39,9 @@ pub struct Locks {
     pub next: Option<Bytes>,
 }
 
-/// Returns a text that is above the encoded form of every key.
+/// Returns a key that is larger than every valid key.
 fn beyond_all_keys() -> Bytes {
-    // A group of eight bytes takes nine, and one more group ends the key.
-    Bytes::from(vec![0xff; (KEY_BYTES_MAX / 8 + 2) * 9])
+    Bytes::from(vec![0xff; KEY_BYTES_MAX + 1])
 }
 
 // What replies say about keys is for the transaction.
@@ -92,16 +92,20 @@ impl TxnClient {
         reverse: bool,
         at: Timestamp,
     ) -> Result<Vec<KvPair>> {
-        let (from, to) = (encoded(start), if end.is_empty() { beyond_all_keys() } else { encoded(end) });
+        let beyond = beyond_all_keys();
+        let end = if end.is_empty() { &beyond } else { end };
+        let (from, to) = (encoded(start), encoded(end));
+        // A bound beyond the region is the region's. If that is not the encoded form of any key, none is given: TiKV,
+        // which wants one, has no such boundaries.
+        let boundary = |key: &Bytes| txn_key::decode(key).unwrap_or_default();
         let (mut pairs, mut low, mut high) = (Vec::new(), from.clone(), to.clone());
         while low < high && (pairs.len() as u32) < limit {
             self.live()?;
             let left = limit - pairs.len() as u32;
             let call = |mut stub: Stub, context, region: &Region| {
-                // A bound that is not given is the region's: that need not be the encoded form of any key.
-                let lower = if from > region.start_key { start.clone() } else { Bytes::new() };
+                let lower = if from > region.start_key { start.clone() } else { boundary(&region.start_key) };
                 let ends_here = region.end_key.is_empty() || to <= region.end_key;
-                let upper = if ends_here { end.clone() } else { Bytes::new() };
+                let upper = if ends_here { end.clone() } else { boundary(&region.end_key) };
                 let (start_key, end_key) = if reverse { (upper, lower) } else { (lower, upper) };
                 let request = ScanRequest {
                     context,
@@ -266,7 +270,9 @@ impl TxnClient {
                 Some(error) => return Err(Error::Unavailable(reason(&error).to_string())),
                 None => {
                     let next = match reply.locks.last() {
-                        Some(last) if reply.locks.len() as u32 >= limit => encoded(&[&last.key[..], &[0]].concat().into()),
+                        Some(last) if reply.locks.len() as u32 >= limit => {
+                            encoded(&[&last.key[..], &[0]].concat().into())
+                        }
                         _ => region.end_key,
                     };
                     let is_end = next.is_empty() || (!end.is_empty() && next >= encoded(end));
@@ -291,7 +297,8 @@ impl TxnClient {
         if !reply.error.is_empty() {
             return Err(Error::Refused(reply.error));
         }
-        Ok((reply.info.map(|info| (reply.key, info)), region.end_key))
+        let found = reply.info.filter(|info| *info != MvccInfo::default());
+        Ok((found.map(|info| (reply.key, info)), region.end_key))
     }
 
     /// Returns everything that is stored of a key.

@@ -31,8 +31,8 @@ use super::raw::RawClient;
 
 pub use calls::Locks;
 pub use failed::{Abort, Done, Failed, Why};
-pub use resolve::{Ended, has_expired};
 use failed::{aborted, reason, unknown};
+pub use resolve::{Ended, has_expired};
 
 /// How a transaction commits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,6 +61,8 @@ pub struct TxnOptions {
     pub commit_within: Option<Duration>,
     /// How long it waits for the locks of others, in all.
     pub patience: Duration,
+    /// Whether a commit that is decided returns while the locks of its keys are still being ended.
+    pub in_background: bool,
 }
 
 impl Default for TxnOptions {
@@ -72,6 +74,7 @@ impl Default for TxnOptions {
             causal: true,
             commit_within: None,
             patience: Duration::from_secs(5),
+            in_background: false,
         }
     }
 }
@@ -209,7 +212,11 @@ impl Txn {
             }
         }
         let limit = limit as usize;
-        Ok(if reverse { pairs.into_iter().rev().take(limit).collect() } else { pairs.into_iter().take(limit).collect() })
+        Ok(if reverse {
+            pairs.into_iter().rev().take(limit).collect()
+        } else {
+            pairs.into_iter().take(limit).collect()
+        })
     }
 
     /// Returns the pairs of a range as they are stored.
@@ -331,7 +338,10 @@ impl Txn {
             }
             Err(Failed::Unknown(why)) => match self.client.find_out(&primary, self.start).await {
                 Ok(Some(commit)) => Ok(commit),
-                Ok(None) => Err(Failed::Aborted(Abort::new(Why::RolledBack, why))),
+                Ok(None) => {
+                    drop(self.client.rollback(self.writes.keys().cloned().collect(), self.start).await);
+                    Err(Failed::Aborted(Abort::new(Why::RolledBack, why)))
+                }
                 Err(_) => Err(Failed::Unknown(why)),
             },
         }
@@ -345,7 +355,7 @@ impl Txn {
             Prewritten::Committed(commit) => return Ok(commit),
             Prewritten::Decided(commit) => {
                 // All locks stand: it is committed, no matter who ends them.
-                drop(self.client.commit(keys, self.start, commit).await);
+                self.end_locks(keys, commit).await;
                 return Ok(commit);
             }
             Prewritten::Locked => {}
@@ -365,9 +375,20 @@ impl Txn {
             }
         };
         if !others.is_empty() {
-            drop(self.client.commit(others, self.start, commit).await);
+            self.end_locks(others, commit).await;
         }
         Ok(commit)
+    }
+
+    /// Commits keys of a transaction that has committed. If that fails, others do it when they meet the locks.
+    async fn end_locks(&self, keys: Vec<Bytes>, commit: Timestamp) {
+        let (client, start) = (self.client.clone(), self.start);
+        let work = async move { drop(client.commit(keys, start, commit).await) };
+        if self.options.in_background {
+            drop(crate::rt::task::spawn(work));
+        } else {
+            work.await;
+        }
     }
 
     /// Returns whether one region has all its keys, as far as this client knows.

@@ -6,9 +6,10 @@ use crate::proto::kvrpcpb::{
     BatchGetRequest, BatchGetResponse, BatchRollbackRequest, BatchRollbackResponse, CheckSecondaryLocksRequest,
     CheckSecondaryLocksResponse, CheckTxnStatusRequest, CheckTxnStatusResponse, CleanupRequest, CleanupResponse,
     CommitRequest, CommitResponse, Context, GetRequest, GetResponse, KeyError, KvPair, MvccGetByKeyRequest,
-    MvccGetByKeyResponse, MvccGetByStartTsRequest, MvccGetByStartTsResponse, PessimisticLockRequest, PessimisticLockResponse, PessimisticRollbackRequest,
-    PessimisticRollbackResponse, PrewriteRequest, PrewriteResponse, ResolveLockRequest, ResolveLockResponse,
-    ScanLockRequest, ScanLockResponse, ScanRequest, ScanResponse, TxnHeartBeatRequest, TxnHeartBeatResponse,
+    MvccGetByKeyResponse, MvccGetByStartTsRequest, MvccGetByStartTsResponse, PessimisticLockRequest,
+    PessimisticLockResponse, PessimisticRollbackRequest, PessimisticRollbackResponse, PrewriteRequest,
+    PrewriteResponse, ResolveLockRequest, ResolveLockResponse, ScanLockRequest, ScanLockResponse, ScanRequest,
+    ScanResponse, TxnHeartBeatRequest, TxnHeartBeatResponse,
 };
 use crate::store::Kv;
 use crate::txn::{Reads, Txn};
@@ -125,8 +126,9 @@ impl<K: Kv> Handler<MvccGetByKeyRequest> for TxnService<K> {
 impl<K: Kv> Handler<MvccGetByStartTsRequest> for TxnService<K> {
     async fn handle(&self, context: &Context, request: MvccGetByStartTsRequest) -> Result<MvccGetByStartTsResponse> {
         let found = self.txn.written_by(context, Timestamp(request.start_ts)).await?;
-        let (key, info) = found.map_or_else(Default::default, |(key, info)| (key, Some(info)));
-        Ok(MvccGetByStartTsResponse { key, info, ..MvccGetByStartTsResponse::default() })
+        // As TiKV answers: information without a key if nothing was found.
+        let (key, info) = found.unwrap_or_default();
+        Ok(MvccGetByStartTsResponse { key, info: Some(info), ..MvccGetByStartTsResponse::default() })
     }
 }
 

@@ -257,8 +257,7 @@ impl Ctl {
 
     /// Prints the first `limit` pairs. `command` continues the listing.
     pub(super) async fn list(&self, mut pages: Pages<'_>, limit: usize, command: &str) -> Result<(), Failure> {
-        let (start, end, reverse, keys_only) =
-            (pages.start.clone(), pages.end.clone(), pages.reverse, pages.keys_only);
+        let (start, end, reverse, keys_only) = (pages.start.clone(), pages.end.clone(), pages.reverse, pages.keys_only);
         let mut printer = Printer { form: self.form, keys_only, count: 0, width: 0 };
         let mut last = None;
         let mut next = None;

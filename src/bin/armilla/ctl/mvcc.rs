@@ -365,7 +365,12 @@ mod tests {
         let value = |start_ts| MvccValue { start_ts, value: Bytes::from(vec![b'v'; 300]) };
         let info = MvccInfo {
             lock: Some(MvccLock { start_ts: 9, ..MvccLock::default() }),
-            writes: vec![write(Op::Put, 5, ""), write(Op::Del, 4, ""), write(Op::Put, 3, "short"), write(Op::Put, 2, "")],
+            writes: vec![
+                write(Op::Put, 5, ""),
+                write(Op::Del, 4, ""),
+                write(Op::Put, 3, "short"),
+                write(Op::Put, 2, ""),
+            ],
             values: vec![value(9), value(5), value(1)],
         };
         let shown: Vec<Option<usize>> =

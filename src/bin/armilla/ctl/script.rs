@@ -109,9 +109,9 @@ fn step(name: &str, args: &[String], form: Form) -> Result<Step, String> {
         "scan" => scan(args, &key),
         "commit" => alone(Step::Commit),
         "rollback" => alone(Step::Rollback),
-        _ => Err(format!(
-            "`{name}` is no command: use begin, get, put, insert, delete, lock, scan, commit or rollback"
-        )),
+        _ => {
+            Err(format!("`{name}` is no command: use begin, get, put, insert, delete, lock, scan, commit or rollback"))
+        }
     }
 }
 
