@@ -280,7 +280,8 @@ fn bench_runs_transactions_and_metrics_follow() {
     assert!(report["conflicts"].as_u64().is_some_and(|conflicts| conflicts > 0), "{report}");
     // All keys are there long before the time is over.
     let all = ["bench", "--pd", pd, "--workload", "txn-insert", "--keys", "100", "--warmup", "0s", "--duration", "1m"];
-    assert_eq!(armilla(&all).code, Some(0));
+    let all = armilla(&all);
+    assert_eq!(all.code, Some(0), "{all:?}");
     assert_eq!(ctl_json(pd, &["txn", "scan", "--limit", "1000"])["pairs"].as_array().map(Vec::len), Some(100));
     let removed = armilla(&["bench", "--pd", pd, "--workload", "txn-clean", "--keys", "100"]);
     assert!(removed.code == Some(0) && removed.text.contains("removed the 100 keys"), "{removed:?}");

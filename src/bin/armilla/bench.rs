@@ -266,6 +266,9 @@ impl Shared {
 /// How long the last requests of a run may take.
 const LAST_REQUESTS: Duration = Duration::from_secs(5);
 
+/// How often the progress bar is updated.
+const SHOWN_EVERY: Duration = Duration::from_millis(250);
+
 /// Runs the load and prints the measurements.
 pub fn run(args: Args) -> Result<(), Failure> {
     if args.duration.is_zero() {
@@ -344,6 +347,7 @@ async fn load(args: Args) -> Result<(), Failure> {
             Err(_) => client.abort(),
         }
     }
+    let _ = tokio::time::timeout_at(until, shared.transactions.settle()).await;
     let checked = match args.workload {
         Workload::TxnTransfer if loads && !interrupted => txn::check_sum(&shared).await,
         _ => Ok(()),
@@ -385,7 +389,7 @@ async fn watch(shared: &Shared, began: Instant) -> bool {
     let mut interrupted = false;
     let end = tokio::time::Instant::from_std(began + total);
     loop {
-        let step = tokio::time::Instant::now() + Duration::from_millis(250);
+        let step = tokio::time::Instant::now() + Duration::from_millis(50);
         armilla::rt_select! {
             _ = tokio::signal::ctrl_c() => {
                 interrupted = true;
@@ -396,6 +400,9 @@ async fn watch(shared: &Shared, began: Instant) -> bool {
         let now = Instant::now();
         if now >= began + total || shared.is_over() {
             break;
+        }
+        if now.duration_since(last.0) < SHOWN_EVERY {
+            continue;
         }
         let done = shared.done.load(Ordering::Relaxed);
         let rate = (done - last.1) as f64 / now.duration_since(last.0).as_secs_f64();

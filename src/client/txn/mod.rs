@@ -34,6 +34,9 @@ pub use failed::{Abort, Done, Failed, Why};
 use failed::{aborted, reason, unknown};
 pub use resolve::{Ended, has_expired};
 
+/// How often a client that waits for its locks to be ended looks.
+const SETTLE_LOOK: Duration = Duration::from_millis(2);
+
 /// How a transaction commits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CommitBy {
@@ -85,18 +88,36 @@ pub struct TxnClient {
     raw: RawClient,
     /// How many more requests are sent; a checker lets its clients die.
     life: Option<Arc<AtomicU32>>,
+    /// How many decided transactions are still ending their locks in the background.
+    ending: Arc<AtomicU32>,
+}
+
+/// Counts a transaction whose locks are being ended.
+struct Ending(Arc<AtomicU32>);
+
+impl Ending {
+    fn new(count: &Arc<AtomicU32>) -> Ending {
+        count.fetch_add(1, Ordering::Relaxed);
+        Ending(count.clone())
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl TxnClient {
     /// Creates a client over the routes and connections of `raw`.
     pub fn new(raw: RawClient) -> TxnClient {
-        TxnClient { raw, life: None }
+        TxnClient { raw, life: None, ending: Arc::default() }
     }
 
     /// Returns a client that sends this many requests and then none.
     #[must_use]
     pub fn dying_after(&self, requests: u32) -> TxnClient {
-        TxnClient { raw: self.raw.clone(), life: Some(Arc::new(AtomicU32::new(requests))) }
+        TxnClient { life: Some(Arc::new(AtomicU32::new(requests))), ..self.clone() }
     }
 
     /// Returns whether the client still sends requests.
@@ -104,6 +125,14 @@ impl TxnClient {
         let Some(life) = &self.life else { return Ok(()) };
         let left = life.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
         left.map(drop).map_err(|_| Error::Unavailable("the client has died".into()))
+    }
+
+    /// Waits until no locks are being ended in the background ([`TxnOptions::in_background`]). A program that exits
+    /// before leaves them to others.
+    pub async fn settle(&self) {
+        while self.ending.load(Ordering::Relaxed) > 0 {
+            self.raw.clock().sleep(SETTLE_LOOK).await;
+        }
     }
 
     /// Begins a transaction.
@@ -263,7 +292,7 @@ impl Txn {
     /// [`Failed::Aborted`]: a deadlock, too long a wait, or the transaction was rolled back by others.
     pub async fn lock(&mut self, key: &Bytes, force: bool) -> Done<(Timestamp, Option<Bytes>)> {
         let primary = self.primary.get_or_insert_with(|| key.clone()).clone();
-        let mut waiting = Waiting::new(self);
+        let waiting = Waiting::new(self);
         loop {
             let at = self.client.timestamp().await.map_err(aborted)?;
             let request = PessimisticLockRequest {
@@ -296,10 +325,12 @@ impl Txn {
                 return Ok(found);
             };
             if let Some(lock) = error.locked {
-                waiting.behind(&[lock]).await?;
+                // The server has waited already.
+                waiting.check()?;
+                self.client.resolve(&lock, self.start).await.map_err(aborted)?;
             } else if error.conflict.is_some() {
-                // There is a newer version: lock at a later timestamp.
-                waiting.once().await?;
+                // There is a newer version: lock at a later timestamp, before others do.
+                waiting.check()?;
             } else {
                 return Err(Failed::Aborted(reason(&error)));
             }
@@ -383,7 +414,11 @@ impl Txn {
     /// Commits keys of a transaction that has committed. If that fails, others do it when they meet the locks.
     async fn end_locks(&self, keys: Vec<Bytes>, commit: Timestamp) {
         let (client, start) = (self.client.clone(), self.start);
-        let work = async move { drop(client.commit(keys, start, commit).await) };
+        let ending = Ending::new(&self.client.ending);
+        let work = async move {
+            drop(client.commit(keys, start, commit).await);
+            drop(ending);
+        };
         if self.options.in_background {
             drop(crate::rt::task::spawn(work));
         } else {
@@ -513,12 +548,18 @@ impl Waiting {
         Waiting { client: txn.client.clone(), reader: txn.start, tries: 0, until }
     }
 
+    /// Returns an error once it has waited for too long.
+    fn check(&self) -> Done<()> {
+        if self.client.raw.clock().now() < self.until {
+            return Ok(());
+        }
+        let why = "the locks and versions of others were in the way for too long";
+        Err(Failed::Aborted(Abort::new(Why::Conflict, why)))
+    }
+
     /// Waits a moment.
     async fn once(&mut self) -> Done<()> {
-        if self.client.raw.clock().now() >= self.until {
-            let why = "the locks and versions of others were in the way for too long";
-            return Err(Failed::Aborted(Abort::new(Why::Conflict, why)));
-        }
+        self.check()?;
         self.client.pause(self.tries).await;
         self.tries += 1;
         Ok(())

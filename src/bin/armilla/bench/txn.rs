@@ -66,6 +66,13 @@ impl Transactions {
         self.pd.tso(1).await
     }
 
+    /// Waits until all locks of the transactions that have committed are ended.
+    pub async fn settle(&self) {
+        for client in &self.clients {
+            client.settle().await;
+        }
+    }
+
     fn client(&self, number: u32) -> &TxnClient {
         &self.clients[number as usize % self.clients.len()]
     }
@@ -206,7 +213,8 @@ async fn fill(txn: &mut Txn, shared: &Shared, job: &Job) -> Done<u64> {
 
 /// Reads a key that the transaction is going to write.
 async fn read(txn: &mut Txn, key: &Bytes) -> Done<Option<Bytes>> {
-    if txn.is_pessimistic() { Ok(txn.lock(key, false).await?.1) } else { txn.get(key).await }
+    // By force: the one that has waited longest gets the key, at its newest value.
+    if txn.is_pessimistic() { Ok(txn.lock(key, true).await?.1) } else { txn.get(key).await }
 }
 
 /// Returns a value that begins with a balance.
@@ -237,6 +245,11 @@ pub async fn clean(shared: &Transactions, args: &Args, keys: &Keys) -> Result<()
     write_all(shared, args, keys, "removing keys", 512, |txn, key| txn.delete(key)).await
 }
 
+/// Returns the options of transactions that load or remove keys: they wait for what an earlier run has left.
+fn patient() -> TxnOptions {
+    TxnOptions { commit_by: CommitBy::OnePhase, patience: TIMEOUT, ..TxnOptions::default() }
+}
+
 /// Writes all keys, `per` in a transaction.
 async fn write_all(
     shared: &Transactions,
@@ -249,7 +262,7 @@ async fn write_all(
     in_chunks(args, what, per, |numbers| {
         let (client, write) = (shared.client(numbers.start as u32), &write);
         async move {
-            let mut txn = client.begin(options(Mode::Optimistic)).await?;
+            let mut txn = client.begin(patient()).await?;
             numbers.for_each(|n| write(&mut txn, Bytes::copy_from_slice(&keys.key(n))));
             txn.commit().await.map(drop)
         }
@@ -261,7 +274,7 @@ async fn write_all(
 ///
 /// Fails if the sum of all accounts is not what it was at first.
 pub async fn check_sum(shared: &Shared) -> Result<(), Failure> {
-    let txn = shared.transactions.client(0).begin(options(Mode::Optimistic)).await?;
+    let txn = shared.transactions.client(0).begin(patient()).await?;
     let progress = bar(shared.args.json, shared.args.keys, "adding up {bar:30} {pos}/{len}");
     let (mut from, mut sum, mut found) = (Bytes::new(), 0i64, 0u64);
     loop {
