@@ -176,8 +176,13 @@ async fn die_after(client: &TxnClient, requests: u32, ttl_ms: u64, pairs: &[(&'s
 
 #[test]
 fn locks_of_the_dead_are_shown_and_finished() {
-    let (cluster, pd) = cluster();
-    let pd = &pd;
+    // The servers would finish them after some seconds.
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let config = folder.path().join("armilla.toml");
+    std::fs::write(&config, "[txn]\nend_after_ms = 86400000\n").expect("a file");
+    let options = ["--initial-regions", "2", "--config", config.to_str().expect("UTF-8")];
+    let cluster = Cluster::start(3, &options);
+    let pd = &cluster.addrs().join(",");
     ctl(pd, &["txn", "put", "a", "old", "~", "old"]);
     wait_until("every node knows how to split", || {
         armilla(&["ctl", "--pd", pd, "region", "split", "\\mem{m}"]).code == Some(0)

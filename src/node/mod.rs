@@ -26,6 +26,7 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use prometheus::Histogram;
 
 use crate::client::pd::PdClient;
 use crate::client::{RawClient, RawOptions, TxnClient};
@@ -212,8 +213,7 @@ impl Node {
         let mut tasks = store_tasks(&env, &config, &handle, effects, pd_time.clone());
         let starting = Arc::new(starting);
         let reports = Reports { addresses, health: health.clone(), stopping: stops, lost_replicas, pd_time, version };
-        let refuse_future_timestamps = config.txn.refuse_future_timestamps;
-        let txn = Txn::with_metrics(kv.clone(), txn::Options { refuse_future_timestamps }, Some(latch_seconds));
+        let txn = starting.transactions(kv.clone(), latch_seconds);
         source.set_transactions(txn.clone());
         let serve = starting.clone().serve(kv, txn, gates, pd_client, reports);
         tasks.push(task::spawn(serve));
@@ -507,6 +507,12 @@ impl Starting {
             grace: Duration::from_millis(self.config.txn.end_after_ms),
         };
         Keeper { txn, ends: Arc::new(Ender(TxnClient::new(raw))), safe_points, reports, options }
+    }
+
+    /// Creates the transactions of the store.
+    fn transactions(&self, kv: RegionStore, latch_seconds: Histogram) -> Txn<RegionStore> {
+        let refuse_future_timestamps = self.config.txn.refuse_future_timestamps;
+        Txn::with_metrics(kv, txn::Options { refuse_future_timestamps }, Some(latch_seconds))
     }
 
     /// Registers the store, creates its first regions, opens the gate, and then sends heartbeats.
