@@ -2,7 +2,8 @@
 //!
 //! **Goal**: every raw call that each of them offers, and the transactions of PyPI's `tikv-client`, work over several
 //! regions, and after the leader's process is killed; while regions are split, merged and moved and leaders are
-//! transferred, no error reaches the application and nothing is lost. **Method**: PyPI's `tikv-client` and
+//! transferred, no error reaches the application and nothing is lost; a file system of JuiceFS, which uses the Go
+//! client's transactions, keeps all its files. **Method**: PyPI's `tikv-client` and
 //! `tikv-python` run scripts (`tests/compat/*.py`) that compare every result with a model and request faults from this
 //! test; crates.io's `tikv-client` is called from here, call by call.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests of the real world")]
@@ -35,43 +36,59 @@ fn runtime() -> tokio::runtime::Runtime {
 
 /// Returns the Python with both clients, which is installed if it is missing (registry: PyPI).
 fn python() -> PathBuf {
+    let (venv, installed) = installed("compat-venv", include_str!("compat/requirements.txt"), "requirements.txt");
+    installed.unwrap_or_else(|why| panic!("{why}"));
+    venv.join("bin/python")
+}
+
+/// Returns JuiceFS, which is installed if it is missing (registry: PyPI, 124 MB), or why it cannot be had.
+fn juicefs() -> Result<PathBuf, String> {
+    let (venv, installed) = installed("juicefs-venv", include_str!("compat/juicefs.txt"), "juicefs.txt");
+    installed.map(|()| venv.join("bin/juicefs"))
+}
+
+/// Makes a virtual environment with what a file of `tests/compat` lists. Returns its folder, and why it is not there.
+fn installed(name: &str, wanted: &str, list: &str) -> (PathBuf, Result<(), String>) {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the target folder");
-    let venv = target.join("compat-venv");
-    let wanted = include_str!("compat/requirements.txt");
+    let venv = target.join(name);
     let stamp = venv.join("armilla-requirements.txt");
-    let python = venv.join("bin/python");
     if std::fs::read_to_string(&stamp).is_ok_and(|text| text == wanted) {
-        return python;
+        return (venv, Ok(()));
     }
     std::fs::remove_dir_all(&venv).ok();
     let step = |program: &Path, args: &[&std::ffi::OsStr]| {
         let mut command = Command::new(program);
         command.args(args);
         let finished = run(command, Duration::from_secs(300));
-        assert_eq!(
-            finished.code,
-            Some(0),
-            "{program:?} {args:?} (.ci/setup installs python3-venv):\n{}",
-            finished.text
-        );
+        match finished.code {
+            Some(0) => Ok(()),
+            _ => Err(format!("{program:?} {args:?} (.ci/setup installs python3-venv):\n{}", finished.text)),
+        }
     };
-    step(Path::new("python3"), &["-m".as_ref(), "venv".as_ref(), venv.as_os_str()]);
-    let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/compat/requirements.txt");
+    let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/compat").join(list);
     let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"].map(std::ffi::OsStr::new);
-    step(&python, &[&pip[..], &[requirements.as_os_str()]].concat());
-    std::fs::write(stamp, wanted).expect("writable");
-    python
+    let made = step(Path::new("python3"), &["-m".as_ref(), "venv".as_ref(), venv.as_os_str()])
+        .and_then(|()| step(&venv.join("bin/python"), &[&pip[..], &[requirements.as_os_str()]].concat()));
+    if made.is_ok() {
+        std::fs::write(stamp, wanted).expect("writable");
+    }
+    (venv, made)
 }
 
 /// Runs one script to its end and carries out the faults that it requests.
 fn script(name: &str) {
+    script_with(name, None);
+}
+
+/// Does the same; the script finds the program `other` in an environment variable.
+fn script_with(name: &str, other: Option<(&str, &Path)>) {
     let _turn = turn();
     let python = python();
     let runtime = runtime();
     let mut cluster = Cluster::start(3, &["--initial-regions", "4"]);
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/compat").join(name);
     let mut command = Command::new(python);
-    command.arg("-B").arg(path);
+    command.arg("-B").arg(path).envs(other);
     converse(name, command, &runtime, &mut cluster);
 }
 
@@ -83,6 +100,14 @@ fn pypi_tikv_client() {
 #[test]
 fn pypi_tikv_client_transactions() {
     script("tikv_client_txn.py");
+}
+
+#[test]
+fn juicefs_keeps_its_files_while_a_leader_is_killed() {
+    match juicefs() {
+        Ok(program) => script_with("juicefs.py", Some(("ARMILLA_JUICEFS", &program))),
+        Err(why) => println!("juicefs: skipped: {why}"),
+    }
 }
 
 #[test]

@@ -265,6 +265,14 @@ def ctl(world, text):
     return f"ran {len(lines)} command(s)"
 
 
+def piped(world, text):
+    """A command that gets its input by a pipe."""
+    line = text.replace("armilla ctl", f"{shlex.quote(str(ARMILLA))} ctl --pd {world.cluster.addr}")
+    code, printed = run(["sh", "-c", line], timeout=60)
+    assert code == 0 and "committed at" in printed, f"{line}\n{printed}"
+    return "ran"
+
+
 def query_error(world, text):
     """The refusal of a query; its second line is the query."""
     query = text.splitlines()[1].strip()
@@ -402,6 +410,7 @@ BLOCKS = [
     ("docs/operating.md", "armilla start --name n1", three_machines),
     ("docs/operating.md", 'name = "n1"', config),
     ("docs/commands.md", ".ci/setup && cargo up", SETUP_AND_CI),
+    ("docs/commands.md", "printf '%s", piped),
     ("docs/clients.md", "import tikv", python),
     ("docs/clients.md", "use tikv_client::RawClient", not_run("tests/compat.rs makes the same calls with that crate")),
     ("docs/clients.md", "package main", go),

@@ -26,6 +26,7 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use prometheus::Histogram;
 
 use crate::client::pd::PdClient;
 use crate::client::{RawClient, RawOptions, TxnClient};
@@ -143,6 +144,7 @@ impl Node {
         let numbers = NodeMetrics::new(&config.name);
         numbers.started(started_s);
         let metrics = Metrics::new(numbers.registry()).map_err(|error| Error::Invalid(error.to_string()))?;
+        let latch_seconds = metrics.latch_seconds();
         let redact = if config.log.redact_keys { Redact::Hide } else { Redact::Show };
         let observer = Observer::new(metrics.clone(), env.clock.clone(), redact);
         let (health, healthy) = watch::channel(false);
@@ -211,7 +213,9 @@ impl Node {
         let mut tasks = store_tasks(&env, &config, &handle, effects, pd_time.clone());
         let starting = Arc::new(starting);
         let reports = Reports { addresses, health: health.clone(), stopping: stops, lost_replicas, pd_time, version };
-        let serve = starting.clone().serve(kv, gates, pd_client, reports);
+        let txn = starting.transactions(kv.clone(), latch_seconds);
+        source.set_transactions(txn.clone());
+        let serve = starting.clone().serve(kv, txn, gates, pd_client, reports);
         tasks.push(task::spawn(serve));
         if !confirmed {
             tasks.push(task::spawn(starting.keep_asking(handle)));
@@ -506,10 +510,17 @@ impl Starting {
         Keeper { txn, safe_points, reports, options }
     }
 
+    /// Creates the transactions of the store.
+    fn transactions(&self, kv: RegionStore, latch_seconds: Histogram) -> Txn<RegionStore> {
+        let refuse_future_timestamps = self.config.txn.refuse_future_timestamps;
+        Txn::with_metrics(kv, txn::Options { refuse_future_timestamps }, Some(latch_seconds))
+    }
+
     /// Registers the store, creates its first regions, opens the gate, and then sends heartbeats.
     async fn serve(
         self: Arc<Self>,
         kv: RegionStore,
+        txn: Txn<RegionStore>,
         gates: Gates<RegionStore>,
         pd: PdClient,
         Reports { addresses, health, stopping, lost_replicas, pd_time, version }: Reports,
@@ -526,8 +537,6 @@ impl Starting {
         let bytes_max = self.config.regions.size_max_kib << 10;
         let size_splits = SizeSplits { regions: kv.clone(), sizes: measured, bytes_max };
         let load_splits = self.load_splits(kv.clone());
-        let refuse_future_timestamps = self.config.txn.refuse_future_timestamps;
-        let txn = Txn::new(kv.clone(), txn::Options { refuse_future_timestamps });
         let (safe_points, points_told) = watch::channel(SafePoints::default());
         let cleared = store::Reports::default();
         let keeper = self.keeper(txn.clone(), &pd, points_told, cleared.clone());

@@ -15,6 +15,8 @@ use crate::rt::sync::watch;
 use crate::rt::{cpu, task};
 use crate::service::pd_http::PdHttpPeers;
 use crate::service::status::{Figures, NodeStatus, PeerStatus, StatusSource};
+use crate::store::RegionStore;
+use crate::txn::Txn;
 use crate::types::GroupId;
 use crate::types::load::Load;
 
@@ -87,6 +89,7 @@ pub(super) struct Source {
     running: OnceLock<Running>,
     engine_figures: EngineFigures,
     placement: OnceLock<PdServer>,
+    transactions: OnceLock<Txn<RegionStore>>,
 }
 
 /// Returns the message of a node that replaced a store whose disk was lost.
@@ -127,12 +130,18 @@ impl Source {
             running: OnceLock::new(),
             engine_figures: EngineFigures::default(),
             placement: OnceLock::new(),
+            transactions: OnceLock::new(),
         }
     }
 
     /// Attaches the placement driver's member of this node.
     pub fn set_placement_driver(&self, pd: &PdServer) {
         let _ = self.placement.set(pd.clone());
+    }
+
+    /// Attaches the transactions of the store.
+    pub fn set_transactions(&self, txn: Txn<RegionStore>) {
+        let _ = self.transactions.set(txn);
     }
 
     /// Sets the channel that reports how many regions rely on a replica that was lost with the disk replaced by this
@@ -162,6 +171,7 @@ impl Source {
         let load = load_figures(&running.handle);
         let mut figures =
             BTreeMap::from([("raft", running.handle.raft_figures()), ("log", log), ("engine", engine), ("load", load)]);
+        figures.extend(self.transactions.get().map(|txn| ("txn", txn.figures())));
         figures.extend(self.placement.get().map(|pd| ("pd", pd.figures())));
         figures
     }

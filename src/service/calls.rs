@@ -43,7 +43,7 @@ use super::layer::quota::counts;
 /// | `RawGet: raw_get(RawGetRequest) -> RawGetResponse` | the method, tonic's function, the messages in `kvrpcpb` |
 /// | `[13 RawGet]` | its number and its case in a `BatchCommands` stream; `[]`: it does not occur in streams |
 /// | `Read` | the effect of repeating it ([`Repeat`]); a `Read` ends when its `max_execution_duration_ms` is over |
-/// | `(key)`, `(keys[])`, `(pairs[].key)` | the key that logs show, the first if there are many |
+/// | `(key)`, `(keys[])`, `(pairs[].key)`, `()` | the key that logs show, the first if there are many, or none |
 /// | `text`, `write`, `key`, `keys`, `message`, `(pairs in kvs)` | where its reply carries an error (`error::reply!`) |
 /// | `small`, `large`, `(value)` | whether its reply is charged to the response quota (a field: if it is large) |
 macro_rules! tikv_calls {
@@ -113,6 +113,8 @@ macro_rules! tikv_calls {
                 [] Same (start_key) text small;
             MvccGetByKey: mvcc_get_by_key(MvccGetByKeyRequest) -> MvccGetByKeyResponse,
                 [] Read (key) text large;
+            MvccGetByStartTs: mvcc_get_by_start_ts(MvccGetByStartTsRequest) -> MvccGetByStartTsResponse,
+                [] Read () text large;
         } }
     };
 }
@@ -128,7 +130,6 @@ pub(super) const UNBUILT: &[(&str, Instead)] = {
         ("KvFlashbackToVersion", Transactions),
         ("KvFlush", Transactions),
         ("KvBufferBatchGet", Transactions),
-        ("MvccGetByStartTs", Transactions),
         ("Coprocessor", Transactions),
         ("CoprocessorStream", Transactions),
         ("BatchCoprocessor", Protocol),
@@ -222,6 +223,22 @@ macro_rules! methods {
 }
 tikv_calls!(methods);
 
+macro_rules! sections {
+    ($($service:ident { $($name:ident: $function:ident($Request:ident) -> $Reply:ident,
+        [$($number:literal $cmd:ident)?] $repeat:ident $key:tt $failure:tt $large:tt;)+ })+) => {
+        impl Method {
+            /// Returns whether the method is in the section `txn` of the table.
+            pub(super) fn is_transactional(self) -> bool {
+                match self {
+                    $($(Method::$name => matches!(stringify!($service).as_bytes(), b"txn"),)+)+
+                    _ => false,
+                }
+            }
+        }
+    };
+}
+tikv_calls!(sections);
+
 macro_rules! first_key {
     ($request:ident ($list:ident[])) => {
         $request.$list.first().cloned().unwrap_or_default()
@@ -231,6 +248,9 @@ macro_rules! first_key {
     };
     ($request:ident ($key:ident)) => {
         $request.$key.clone()
+    };
+    ($request:ident ()) => {
+        Bytes::new()
     };
 }
 

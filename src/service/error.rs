@@ -44,6 +44,8 @@ pub trait Reply: Default + Send + 'static {
     fn with_doubt(self) -> Self;
     /// Returns the error in this reply, if there is one.
     fn failure(&self) -> Option<&str>;
+    /// Calls `each` with the errors of keys in this reply.
+    fn key_errors(&self, _each: &mut dyn FnMut(&KeyError)) {}
 }
 
 /// Implements [`Reply`] for a message, by the place of an error that is not a region error:
@@ -81,6 +83,9 @@ macro_rules! reply {
                     None => self.error.as_ref().map(|error| error.abort.as_str()),
                 }
             }
+            fn key_errors(&self, each: &mut dyn FnMut(&$crate::proto::kvrpcpb::KeyError)) {
+                self.error.iter().for_each(each);
+            }
         }
     };
     ($Reply:ty, keys) => {
@@ -100,6 +105,9 @@ macro_rules! reply {
                     Some(error) => Some(&error.message),
                     None => self.errors.first().map(|error| error.abort.as_str()),
                 }
+            }
+            fn key_errors(&self, each: &mut dyn FnMut(&$crate::proto::kvrpcpb::KeyError)) {
+                self.errors.iter().for_each(each);
             }
         }
     };
@@ -135,6 +143,9 @@ macro_rules! reply {
                     Some(error) => Some(&error.message),
                     None => self.$pairs.first()?.error.as_ref().map(|error| error.abort.as_str()),
                 }
+            }
+            fn key_errors(&self, each: &mut dyn FnMut(&$crate::proto::kvrpcpb::KeyError)) {
+                self.$pairs.iter().filter_map(|pair| pair.error.as_deref()).for_each(each);
             }
         }
     };

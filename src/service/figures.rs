@@ -3,7 +3,7 @@
 /// A statistic of a module.
 #[derive(Clone, Copy, Debug)]
 pub struct Figure {
-    /// `raft`, `log`, `engine`, `load` or `pd`.
+    /// `raft`, `log`, `engine`, `load`, `txn` or `pd`.
     pub room: &'static str,
     /// The name in `/status`; in `/metrics` it is `armilla_ROOM_NAME`.
     pub name: &'static str,
@@ -94,6 +94,13 @@ pub const FIGURES: &[Figure] = &[
         "write_delayed_rate_bytes_per_second",
         "Bytes per second to which writes are slowed down; 0 if they are not",
     ),
+    gauge(
+        "txn",
+        "locks_in_memory",
+        "Locks of async and one-phase commits that stand in memory while they are being written",
+    ),
+    gauge("txn", "lock_waiters", "Requests for pessimistic locks that wait until another transaction releases a key"),
+    counter("txn", "deadlocks", "Requests for pessimistic locks refused because transactions wait for each other"),
     gauge(
         "pd",
         "hot_read_regions",

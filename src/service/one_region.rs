@@ -14,6 +14,7 @@ use crate::proto::metapb::RegionEpoch;
 use crate::raft::machine::{ApplyContext, StateMachine};
 use crate::region::RegionMachine;
 use crate::region::split::pieces;
+use crate::rt::clock::Instant;
 use crate::store::command;
 use crate::store::{Access, Fence, Kv, RegionRead, Route};
 use crate::types::{Error, GroupId, Region, Result, Timestamp};
@@ -131,6 +132,10 @@ impl Kv for OneRegion {
 
     fn now_s(&self) -> u64 {
         self.0.now_s.load(Ordering::Relaxed)
+    }
+
+    fn now(&self) -> Instant {
+        Instant(self.now_s() * 1_000_000_000)
     }
 
     fn store(&self) -> u64 {

@@ -216,6 +216,7 @@ fn document(status: &NodeStatus, metrics: &Metrics) -> Value {
         "log": figures("log"),
         "engine": figures("engine"),
         "load": figures("load"),
+        "txn": figures("txn"),
         "pd": figures("pd"),
         "cpu": cpu(),
     });

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use crate::engine::Read;
 use crate::proto::armilla::raft::{CasReply, Marks, region_command};
 use crate::proto::kvrpcpb::Context;
+use crate::rt::clock::Instant;
 use crate::types::{Region, Result, Timestamp};
 
 /// A linearizable view of one region.
@@ -68,6 +69,9 @@ pub trait Kv: Clone + Send + Sync + 'static {
 
     /// Returns this store's clock, in Unix seconds.
     fn now_s(&self) -> u64;
+
+    /// Returns the time by which durations are measured.
+    fn now(&self) -> Instant;
 
     /// Returns this store's id.
     fn store(&self) -> u64;

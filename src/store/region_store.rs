@@ -12,7 +12,7 @@ use crate::proto::armilla::raft::{CasReply, CommandHeader, region_command};
 use crate::proto::kvrpcpb::Context;
 use crate::region::command;
 use crate::replica::{FollowerReads, Handle, PeerView, Room};
-use crate::rt::clock::Clock;
+use crate::rt::clock::{Clock, Instant};
 use crate::rt::probe::{self, Event as Probe};
 use crate::rt::task;
 use crate::types::limits::{ENTRY_BYTES_MAX, SIBLINGS_MAX};
@@ -376,6 +376,10 @@ impl Kv for RegionStore {
 
     fn now_s(&self) -> u64 {
         self.0.clock.wall_ms() / 1000
+    }
+
+    fn now(&self) -> Instant {
+        self.0.clock.now()
     }
 
     fn store(&self) -> u64 {

@@ -18,13 +18,15 @@ mod deadlock;
 mod keeper;
 mod latches;
 mod memory;
+mod ranges;
 mod reads;
 mod scheduler;
 mod waiting;
 
 pub(crate) use keeper::{Keeper, KeeperOptions};
+pub use ranges::Others;
 pub use reads::Reads;
-pub use scheduler::{Options, Others, Txn};
+pub use scheduler::{Options, Txn};
 
 /// The planted bugs of this module and what each breaks.
 pub const MUTANTS: &[(&str, &str)] = &[

@@ -1,5 +1,8 @@
 //! Requests that only read: max_ts first, then locks in memory, then the snapshot.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use bytes::Bytes;
 
 use crate::codec::lock::Lock;
@@ -191,6 +194,35 @@ impl<K: Kv> Txn<K> {
         check_keys(route.region(), std::slice::from_ref(&key))?;
         let RegionRead { snapshot, .. } = route.read().await?;
         cpu::run(move || read::everything(&snapshot, &key)).await
+    }
+
+    /// Returns the first key of a region for which a transaction has left a record, and everything that is stored of
+    /// it. Looks at every record of the region until then.
+    ///
+    /// # Errors
+    /// As [`Txn::get`].
+    pub async fn written_by(&self, context: &Context, start: Timestamp) -> Result<Option<(Bytes, MvccInfo)>> {
+        let route = self.route(context)?;
+        let (from, to) = (route.region().start_key.clone(), route.region().end_key.clone());
+        let RegionRead { snapshot, .. } = route.read().await?;
+        let caller = Caller::default();
+        let gone = caller.0.clone();
+        cpu::run(move || {
+            let Some(key) = read::written_by(&snapshot, (&from, &to), start, &gone)? else { return Ok(None) };
+            let info = read::everything(&snapshot, &key)?;
+            Ok(Some((key.plain, info)))
+        })
+        .await
+    }
+}
+
+/// Sets the flag when dropped, because the caller no longer waits for the result.
+#[derive(Default)]
+struct Caller(Arc<AtomicBool>);
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

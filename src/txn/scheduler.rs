@@ -7,22 +7,20 @@
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures::future::{BoxFuture, Either, select};
+use futures::future::{Either, select};
+use prometheus::Histogram;
 
 use crate::codec::lock::Lock;
-use crate::engine::{Cf, Read, Visit};
 use crate::mvcc::Reader;
-use crate::proto::armilla::raft::DeleteVersions;
-use crate::proto::armilla::raft::region_command::Op;
 use crate::proto::kvrpcpb::{
     BatchRollbackRequest, BatchRollbackResponse, CheckSecondaryLocksRequest, CheckSecondaryLocksResponse,
     CheckTxnStatusRequest, CheckTxnStatusResponse, CleanupRequest, CleanupResponse, CommitRequest, CommitResponse,
-    Context, LockInfo, PessimisticLockRequest, PessimisticLockResponse, PessimisticRollbackRequest, PessimisticRollbackResponse,
+    Context, PessimisticLockRequest, PessimisticLockResponse, PessimisticRollbackRequest, PessimisticRollbackResponse,
     PrewriteRequest, PrewriteResponse, ResolveLockRequest, ResolveLockResponse, TxnHeartBeatRequest,
     TxnHeartBeatResponse,
 };
@@ -37,6 +35,7 @@ use super::action::{Decided, Key, Writes, error, keys, locks, resolve, rollback,
 use super::deadlock::{self, Graph};
 use super::latches::{Held, Latches};
 use super::memory::Memory;
+use super::ranges::Others;
 use super::waiting::{Baton, Waiter, Waiting};
 
 /// What operators decide.
@@ -45,15 +44,6 @@ pub struct Options {
     /// Whether a timestamp that the placement driver has not given out yet is refused. It would make later transactions
     /// commit in the future, where reads of the present do not see them.
     pub refuse_future_timestamps: bool,
-}
-
-/// The other stores of the cluster, as a client sees them.
-pub trait Others: std::fmt::Debug + Send + Sync + 'static {
-    /// Ends locks of one transaction, if it is decided or its locks have expired. Returns whether they are gone.
-    fn end(&self, locks: Vec<LockInfo>) -> BoxFuture<'_, Result<bool>>;
-
-    /// Removes everything that transactions have stored of the keys in `[start, end)`, wherever that is.
-    fn delete_range(&self, start: Bytes, end: Bytes) -> BoxFuture<'_, Result<()>>;
 }
 
 /// The transactions of a store. Clones share its state.
@@ -71,6 +61,10 @@ pub(super) struct Shared {
     graph: Mutex<Graph>,
     /// By region: how many writes began or ended here.
     writes: Mutex<BTreeMap<u64, u64>>,
+    /// How long requests waited for latches, in seconds.
+    latch_seconds: Option<Histogram>,
+    /// How many requests for locks were refused because of a deadlock.
+    deadlocks: AtomicU64,
     /// The term and version of each region in which max_ts is known to be above all earlier leaders' reads.
     synced: Mutex<BTreeMap<u64, (u64, u64)>>,
     options: Options,
@@ -131,12 +125,19 @@ type Seen<K> = RegionRead<<<K as Kv>::Route as Route>::Snapshot>;
 impl<K: Kv> Txn<K> {
     /// Creates the transactions of a store.
     pub fn new(kv: K, options: Options) -> Txn<K> {
+        Txn::with_metrics(kv, options, None)
+    }
+
+    /// Creates the transactions of a store, which record in `latch_seconds` how long requests wait for latches.
+    pub fn with_metrics(kv: K, options: Options, latch_seconds: Option<Histogram>) -> Txn<K> {
         let shared = Shared {
             memory: Memory::default(),
             latches: Latches::default(),
             waiting: Waiting::default(),
             graph: Mutex::default(),
             writes: Mutex::default(),
+            latch_seconds,
+            deadlocks: AtomicU64::new(0),
             synced: Mutex::default(),
             options,
             others: OnceLock::new(),
@@ -157,45 +158,22 @@ impl<K: Kv> Txn<K> {
         self.shared.others.get().ok_or_else(|| Error::Invalid("the store does not know the others yet: try again".into()))
     }
 
-    /// Removes everything that transactions have stored of the keys in `[start, end)` of one region. Whatever was
-    /// decided before is refused.
-    ///
-    /// # Errors
-    /// Those of a route and a write ([`Route`]); [`Error::KeyNotInRegion`] if a boundary is outside the region.
-    pub async fn delete_range(&self, context: &Context, start: Bytes, end: Bytes) -> Result<()> {
-        let route = self.route(context)?;
-        let region = route.region().clone();
-        let encoded = |key: Bytes| if key.is_empty() { key } else { Key::new(key).encoded };
-        let (from, to) = (encoded(start), encoded(end));
-        let outside = |key: &Bytes| Error::KeyNotInRegion { key: key.clone(), region: Box::new(Region::clone(&region)) };
-        if !region::holds(&region, &from) {
-            return Err(outside(&from));
-        }
-        if !region::ends_by(&region, &to) {
-            return Err(outside(&to));
-        }
-        let seen = route.read().await?;
-        let (snapshot, range) = (seen.snapshot.clone(), (from.clone(), to.clone()));
-        if cpu::run(move || is_empty(&snapshot, &range)).await? {
-            return Ok(());
-        }
-        crate::reach!("txn.range-deleted");
-        let delete = DeleteVersions { start_key: from, end_key: to };
-        route.write(Op::DeleteVersions(delete), Some(seen.fence)).await.map(drop)
+    /// Returns the statistics of the store's transactions, by name.
+    pub fn figures(&self) -> BTreeMap<&'static str, u64> {
+        BTreeMap::from([
+            ("locks_in_memory", self.shared.memory.figures().1 as u64),
+            ("lock_waiters", self.shared.waiting.count() as u64),
+            ("deadlocks", self.shared.deadlocks.load(Ordering::Relaxed)),
+        ])
     }
 
-    /// Removes everything that transactions have stored of the keys in `[start, end)`, on all stores.
-    ///
-    /// # Errors
-    /// If a region cannot be reached in time.
-    pub async fn delete_everywhere(&self, start: Bytes, end: Bytes) -> Result<()> {
-        self.others()?.delete_range(start, end).await
-    }
-
-    /// Returns max_ts, the number of locks in memory and the number of transactions that wait.
-    pub fn figures(&self) -> (Timestamp, usize, usize) {
-        let (max_ts, locks) = self.shared.memory.figures();
-        (max_ts, locks, self.shared.waiting.count())
+    /// Takes the latches of all these keys.
+    pub(super) async fn latch(&self, keys: &[Key]) -> Vec<Held> {
+        let Some(seconds) = &self.shared.latch_seconds else { return self.shared.latches.take(keys).await };
+        let began = self.kv.now();
+        let held = self.shared.latches.take(keys).await;
+        seconds.observe(self.kv.now().since(began).as_secs_f64());
+        held
     }
 
     /// Returns the route to a request's region. Only the leader answers: another replica would have to ask it whether a
@@ -217,11 +195,6 @@ impl<K: Kv> Txn<K> {
 
     fn count_write(&self, region: u64) {
         *self.shared.writes.lock().expect("no holder panics").entry(region).or_default() += 1;
-    }
-
-    /// Takes the latches of keys.
-    pub(super) async fn latch(&self, keys: &[Key]) -> Vec<Held> {
-        self.shared.latches.take(keys).await
     }
 
     /// Checks timestamps of a request: none may be from the future.
@@ -319,7 +292,7 @@ impl<K: Kv> Txn<K> {
         let (txn, progress) = (self.clone(), Progress::new());
         let (limit, at) = (route.limit(), progress.clone());
         self.detached(limit, progress, async move {
-            let latches = txn.shared.latches.take(&keys).await;
+            let latches = txn.latch(&keys).await;
             let seen = route.read().await?;
             let decided = txn.decide(&seen, decide).await?;
             if crate::mutant!("txn.latch-released-early") {
@@ -353,7 +326,7 @@ impl<K: Kv> Txn<K> {
         let (limit, at) = (route.limit(), progress.clone());
         let source = context.txn_source;
         self.detached(limit, progress, async move {
-            let latches = txn.shared.latches.take(&keys).await;
+            let latches = txn.latch(&keys).await;
             let seen = route.read().await?;
             if prewrite::mode(&request) != Mode::TwoPhase {
                 txn.sync(&seen).await?;
@@ -565,7 +538,7 @@ impl<K: Kv> Txn<K> {
                 let found: Vec<Key> = found.await?.into_iter().map(|(key, _)| key).collect();
                 let Some(last) = found.last().cloned() else { return Ok(R::default()) };
                 let is_last = found.len() < RESOLVED_AT_ONCE_MAX;
-                let latches = txn.shared.latches.take(&found).await;
+                let latches = txn.latch(&found).await;
                 let seen = route.read().await?;
                 let decide = decide.clone();
                 let decided = txn.decide(&seen, move |reader| decide(reader, &found)).await?;
@@ -620,7 +593,7 @@ impl<K: Kv> Txn<K> {
         let mut timer = pin!(self.kv.sleep(wait));
         let mut baton: Option<Baton> = None;
         loop {
-            let latches = self.shared.latches.take(&keys).await;
+            let latches = self.latch(&keys).await;
             let seen = route.read().await?;
             let own = asked.clone();
             let (key, lock) = match self.decide(&seen, move |reader| lock_keys::decide(reader, &own.0)).await? {
@@ -675,6 +648,7 @@ impl<K: Kv> Txn<K> {
         if counted {
             let added = self.shared.graph.lock().expect("no holder panics").wait(start, lock.start, &key.plain, tag);
             if let Err(told) = added {
+                self.shared.deadlocks.fetch_add(1, Ordering::Relaxed);
                 return Ok(Err(deadlock::error(told)));
             }
         }
@@ -682,18 +656,6 @@ impl<K: Kv> Txn<K> {
         let waiter = self.shared.waiting.join(&key.encoded, start)?;
         Ok(Ok(Place { waiter, _edge: edge }))
     }
-}
-
-/// Returns whether nothing of a range is stored.
-fn is_empty(read: &dyn Read, (start, end): &(Bytes, Bytes)) -> Result<bool> {
-    let mut empty = true;
-    for cf in Cf::TXN {
-        read.scan(cf, start, end, &mut |_, _| {
-            empty = false;
-            Visit::Stop
-        })?;
-    }
-    Ok(empty)
 }
 
 /// Gives a request up when its caller goes away.

@@ -11,6 +11,7 @@ mod keys;
 mod report;
 mod routes;
 mod streams;
+mod txn;
 mod unary;
 mod wire;
 
@@ -19,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use armilla::client::{PdClient, RawClient, RawOptions};
+use armilla::client::{PdClient, RawClient, RawOptions, Why};
 use armilla::rt::Env;
 use armilla::rt::rng::Rng;
 use bytes::Bytes;
@@ -34,6 +35,7 @@ use crate::process;
 use keys::Keys;
 use report::Report;
 use routes::Routing;
+use txn::{Mode, Prevented, Transactions};
 
 /// What the clients do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -48,6 +50,28 @@ pub enum Workload {
     Scan,
     /// Measure nothing; delete the keys that earlier runs with the same --keys (or fewer) left behind.
     Clean,
+    /// Transactions: put a random key.
+    TxnPut,
+    /// Transactions: get random keys from snapshots.
+    TxnGet,
+    /// Transactions: insert every key once; the run ends when all are there.
+    TxnInsert,
+    /// Transactions: read a random key and write it.
+    TxnRmw,
+    /// Transactions: move an amount between two random keys. The sum of all is checked at the end.
+    TxnTransfer,
+    /// Transactions: scan upwards from random keys; see --scan-limit.
+    TxnScan,
+    /// Measure nothing; delete the transactional keys of earlier runs, as clean does with raw ones.
+    TxnClean,
+}
+
+impl Workload {
+    /// Returns whether it runs transactions.
+    fn is_transactional(self) -> bool {
+        use Workload::{TxnClean, TxnGet, TxnInsert, TxnPut, TxnRmw, TxnScan, TxnTransfer};
+        matches!(self, TxnPut | TxnGet | TxnInsert | TxnRmw | TxnTransfer | TxnScan | TxnClean)
+    }
 }
 
 /// How the clients choose keys.
@@ -68,6 +92,9 @@ pub struct Args {
     /// Which requests to send.
     #[arg(long, value_enum, default_value = "put")]
     workload: Workload,
+    /// How transactions treat keys that others may write.
+    #[arg(long, value_enum, default_value = "optimistic")]
+    mode: Mode,
     /// Requests in flight.
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65536))]
     clients: u32,
@@ -144,6 +171,7 @@ pub(crate) struct Shared {
     /// The client for everything that is not measured.
     raw: RawClient,
     pub(crate) routing: Routing,
+    pub(crate) transactions: Transactions,
     /// Set while measuring.
     pub(crate) measuring: AtomicBool,
     pub(crate) over: AtomicBool,
@@ -155,6 +183,8 @@ pub(crate) struct Shared {
 pub(crate) struct Tally {
     pub(crate) latencies_ns: Histogram<u64>,
     pub(crate) errors: u64,
+    /// How often transactions were prevented by others, and run again.
+    pub(crate) prevented: Prevented,
     pub(crate) pairs: u64,
     pub(crate) first_error: Option<String>,
 }
@@ -162,7 +192,7 @@ pub(crate) struct Tally {
 impl Tally {
     pub(crate) fn new() -> Tally {
         let latencies_ns = Histogram::new_with_bounds(1_000, 120_000_000_000, 3).expect("sound bounds");
-        Tally { latencies_ns, errors: 0, pairs: 0, first_error: None }
+        Tally { latencies_ns, errors: 0, prevented: Prevented::new(), pairs: 0, first_error: None }
     }
 
     /// Records the response to a request that was sent at `sent`.
@@ -184,9 +214,19 @@ impl Tally {
         }
     }
 
+    /// Counts a transaction that others prevented.
+    pub(crate) fn prevented(&mut self, shared: &Shared, why: Why) {
+        if shared.measuring.load(Ordering::Relaxed) {
+            *self.prevented.entry(why).or_default() += 1;
+        }
+    }
+
     fn merge(&mut self, other: Tally) {
         self.latencies_ns.add(&other.latencies_ns).expect("the same bounds");
         self.errors += other.errors;
+        for (why, count) in other.prevented {
+            *self.prevented.entry(why).or_default() += count;
+        }
         self.pairs += other.pairs;
         self.first_error = self.first_error.take().or(other.first_error);
     }
@@ -198,6 +238,8 @@ pub(crate) enum Verb {
     Put,
     Get,
     Scan,
+    /// Get a transactional key from a snapshot.
+    SnapshotGet,
 }
 
 impl Shared {
@@ -208,9 +250,10 @@ impl Shared {
             Workload::Put => Verb::Put,
             Workload::Get => Verb::Get,
             Workload::Scan => Verb::Scan,
-            Workload::Clean => unreachable!("nothing is measured"),
+            Workload::TxnGet => Verb::SnapshotGet,
             Workload::Mixed if rng.chance(self.args.read_ratio) => Verb::Get,
             Workload::Mixed => Verb::Put,
+            _ => unreachable!("it measures nothing, or transactions"),
         };
         (verb, self.keys.draw(rng))
     }
@@ -223,10 +266,19 @@ impl Shared {
 /// How long the last requests of a run may take.
 const LAST_REQUESTS: Duration = Duration::from_secs(5);
 
+/// How often the progress bar is updated.
+const SHOWN_EVERY: Duration = Duration::from_millis(250);
+
 /// Runs the load and prints the measurements.
 pub fn run(args: Args) -> Result<(), Failure> {
     if args.duration.is_zero() {
         return Err(Failure::usage("--duration: must be longer than zero"));
+    }
+    if args.batch && args.workload.is_transactional() {
+        return Err(Failure::usage("--batch: transactions make unary calls"));
+    }
+    if args.workload == Workload::TxnTransfer && args.keys < 2 {
+        return Err(Failure::usage("--keys: transfers need at least two keys"));
     }
     process::descriptors(1);
     process::client_runtime()?.block_on(load(args))
@@ -240,25 +292,21 @@ async fn load(args: Args) -> Result<(), Failure> {
     let raw =
         RawClient::new(pd.clone(), env.net.clone(), env.clock.clone(), Rng::new(args.seed), RawOptions::default());
     // First find out whether there is a cluster.
-    let routing = Routing::new(pd, env.net.clone(), args.connections).await?;
+    let routing = Routing::new(pd.clone(), env.net.clone(), args.connections).await?;
+    let transactions = Transactions::new(&pd, &env, &args);
+    let loads = !args.no_preload;
     match args.workload {
-        Workload::Clean => {
-            clean(&raw, &args, &keys).await?;
-            let count = report::grouped(args.keys);
-            process::only_prints();
-            println!(
-                "{}",
-                if args.json {
-                    json!({ "removed_keys": args.keys }).to_string()
-                } else {
-                    format!("removed the {count} keys, as far as they existed")
-                }
-            );
+        Workload::Clean | Workload::TxnClean => {
+            remove(&raw, &transactions, &args, &keys).await?;
+            print_removed(&args);
             return Ok(());
         }
-        Workload::Put => {}
-        _ if args.no_preload => {}
-        _ => preload(&raw, &args, &keys, &value).await?,
+        Workload::TxnPut | Workload::Put => {}
+        workload if loads && workload.is_transactional() => {
+            txn::preload(&transactions, &args, &keys, &value).await?;
+        }
+        _ if loads => preload(&raw, &args, &keys, &value).await?,
+        _ => {}
     }
     let measuring = AtomicBool::new(args.warmup.is_zero());
     let shared = Arc::new(Shared {
@@ -267,11 +315,15 @@ async fn load(args: Args) -> Result<(), Failure> {
         value,
         raw,
         routing,
+        transactions,
         measuring,
         over: AtomicBool::new(false),
         done: AtomicU64::new(0),
     });
-    let running: Vec<tokio::task::JoinHandle<Tally>> = if args.batch {
+    let runs_transactions = args.workload.is_transactional() && args.workload != Workload::TxnGet;
+    let running: Vec<tokio::task::JoinHandle<Tally>> = if runs_transactions {
+        (0..args.clients).map(|i| tokio::spawn(txn::run(shared.clone(), i))).collect()
+    } else if args.batch {
         let streams = args.connections.min(args.clients);
         let share = |i: u32| args.clients / streams + u32::from(i < args.clients % streams);
         (0..streams).map(|i| tokio::spawn(streams::run(shared.clone(), i, share(i)))).collect()
@@ -295,9 +347,14 @@ async fn load(args: Args) -> Result<(), Failure> {
             Err(_) => client.abort(),
         }
     }
+    let _ = tokio::time::timeout_at(until, shared.transactions.settle()).await;
+    let checked = match args.workload {
+        Workload::TxnTransfer if loads && !interrupted => txn::check_sum(&shared).await,
+        _ => Ok(()),
+    };
     let cleaned = if args.clean {
         armilla::rt_select! {
-            cleaned = clean(&shared.raw, &args, &shared.keys) => cleaned,
+            cleaned = remove(&shared.raw, &shared.transactions, &args, &shared.keys) => cleaned,
             _ = tokio::signal::ctrl_c() => Err(Failure::silent(130)),
         }
     } else {
@@ -310,6 +367,7 @@ async fn load(args: Args) -> Result<(), Failure> {
     } else {
         print!("{}", report.text());
     }
+    checked?;
     cleaned?;
     if interrupted {
         return Err(Failure::silent(130));
@@ -331,7 +389,7 @@ async fn watch(shared: &Shared, began: Instant) -> bool {
     let mut interrupted = false;
     let end = tokio::time::Instant::from_std(began + total);
     loop {
-        let step = tokio::time::Instant::now() + Duration::from_millis(250);
+        let step = tokio::time::Instant::now() + Duration::from_millis(50);
         armilla::rt_select! {
             _ = tokio::signal::ctrl_c() => {
                 interrupted = true;
@@ -340,8 +398,11 @@ async fn watch(shared: &Shared, began: Instant) -> bool {
             () = tokio::time::sleep_until(step.min(end)) => {}
         }
         let now = Instant::now();
-        if now >= began + total {
+        if now >= began + total || shared.is_over() {
             break;
+        }
+        if now.duration_since(last.0) < SHOWN_EVERY {
+            continue;
         }
         let done = shared.done.load(Ordering::Relaxed);
         let rate = (done - last.1) as f64 / now.duration_since(last.0).as_secs_f64();
@@ -363,6 +424,23 @@ async fn preload(raw: &RawClient, args: &Args, keys: &Keys, value: &Bytes) -> Re
     .await
 }
 
+fn print_removed(args: &Args) {
+    process::only_prints();
+    match args.json {
+        true => println!("{}", json!({ "removed_keys": args.keys })),
+        false => println!("removed the {} keys, as far as they existed", report::grouped(args.keys)),
+    }
+}
+
+/// Deletes the keys of the run, raw or transactional ones.
+async fn remove(raw: &RawClient, transactions: &Transactions, args: &Args, keys: &Keys) -> Result<(), Failure> {
+    if args.workload.is_transactional() {
+        txn::clean(transactions, args, keys).await
+    } else {
+        clean(raw, args, keys).await
+    }
+}
+
 /// Deletes the keys of the run, and no others.
 async fn clean(raw: &RawClient, args: &Args, keys: &Keys) -> Result<(), Failure> {
     in_chunks(args, "removing keys", 2048, |numbers| {
@@ -372,7 +450,7 @@ async fn clean(raw: &RawClient, args: &Args, keys: &Keys) -> Result<(), Failure>
 }
 
 /// Calls `work` with the numbers of all keys, `per` at a time, and shows the progress.
-async fn in_chunks<F: Future<Output = armilla::client::Result<()>>>(
+async fn in_chunks<E: Into<Failure>, F: Future<Output = Result<(), E>>>(
     args: &Args,
     what: &str,
     per: u64,
@@ -388,7 +466,7 @@ async fn in_chunks<F: Future<Output = armilla::client::Result<()>>>(
         })
         .buffer_unordered(8);
     while let Some(done) = chunks.next().await {
-        bar.inc(done?);
+        bar.inc(done.map_err(Into::into)?);
     }
     bar.finish_and_clear();
     Ok(())

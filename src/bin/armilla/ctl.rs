@@ -1,4 +1,4 @@
-//! `armilla ctl`: inspects a cluster, and reads and writes raw keys.
+//! `armilla ctl`: inspects a cluster, and reads and writes keys, raw and transactional.
 //!
 //! Keys come **in** as text with escapes ([`armilla::codec::text`]), values as they are. Values go **out** as they are,
 //! tables with keys that can be typed back in, or JSON. **Never**: a value that is printed differently from how it was
@@ -24,8 +24,11 @@ mod admin;
 mod cluster;
 mod hot;
 mod listing;
+mod mvcc;
 mod query;
+mod script;
 mod show;
+mod txn;
 mod values;
 
 use std::time::Duration;
@@ -194,6 +197,26 @@ enum Command {
     Checksum(RangeArgs),
     /// Filter and aggregate JSON values where they are stored: rows, or count, sum, avg, min and max.
     Query(query::QueryArgs),
+    /// Read and write transactional keys, which are apart from raw ones.
+    #[command(subcommand)]
+    Txn(txn::TxnCommand),
+    /// Show the lock and all versions of a transactional key, the newest first; exits with code 1 if there are none.
+    #[command(after_help = BYTES)]
+    Mvcc {
+        /// The key.
+        #[arg(required_unless_present = "start_ts")]
+        key: Option<String>,
+        /// Show the first key of each region that the transaction with this start timestamp has written. Reads all
+        /// records of the cluster [default: show KEY]
+        #[arg(long, value_name = "TS", conflicts_with = "key")]
+        start_ts: Option<u64>,
+    },
+    /// List the oldest locks of transactions.
+    #[command(after_help = BYTES)]
+    Locks(mvcc::LocksArgs),
+    /// Finish transactions whose locks have expired: their locks are committed or rolled back, as their primary keys say.
+    #[command(after_help = BYTES)]
+    Resolve(mvcc::ResolveArgs),
     /// Get timestamps from the placement driver.
     Tso {
         /// How many timestamps.
@@ -414,6 +437,10 @@ impl Ctl {
             Command::Cas { key, value, previous, ttl } => self.cas(&key, &value, previous, ttl).await,
             Command::Checksum(range) => self.checksum(&range).await,
             Command::Query(args) => self.query(&args).await,
+            Command::Txn(command) => self.transaction(command).await,
+            Command::Mvcc { key, start_ts } => self.mvcc(key.as_deref(), start_ts).await,
+            Command::Locks(args) => self.locks(&args).await,
+            Command::Resolve(args) => self.resolve(&args).await,
             Command::Tso { count } => self.tso(count).await,
             Command::Region(RegionCommand::Split { keys }) => self.split(&keys).await,
             Command::Region(RegionCommand::Move { region, from, to }) => self.move_peer(region, from, to).await,

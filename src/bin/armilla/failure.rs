@@ -27,10 +27,22 @@ impl Failure {
         Failure { code, text: String::new(), hint: None }
     }
 
+    /// Returns what went wrong.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// Adds what to do about the failure.
     #[must_use]
     pub fn hint(mut self, hint: impl Display) -> Failure {
         self.hint = Some(hint.to_string());
+        self
+    }
+
+    /// Says where it happened.
+    #[must_use]
+    pub fn at(mut self, place: &str) -> Failure {
+        self.text = format!("{place}: {}", self.text);
         self
     }
 
@@ -84,6 +96,22 @@ impl From<armilla::client::Error> for Failure {
             }
             armilla::client::Error::Unknown(_) => failure.hint("read the key to see what happened"),
             armilla::client::Error::Refused(_) => failure,
+        }
+    }
+}
+
+impl From<armilla::client::Failed> for Failure {
+    fn from(failed: armilla::client::Failed) -> Failure {
+        use armilla::client::{Failed, Why};
+        let failure = Failure::new(&failed);
+        match failed {
+            Failed::Unknown(_) => failure.hint("read the keys to see whether the transaction has committed"),
+            Failed::Aborted(abort) => match abort.why {
+                Why::Conflict | Why::Deadlock | Why::RolledBack => {
+                    failure.hint("nothing was written: run it again, it reads the newer values then")
+                }
+                Why::Exists | Why::Refused => failure,
+            },
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The program: a cluster in one process (`up`), one node (`start`), inspection and raw keys (`ctl`), load (`bench`),
+//! The program: a cluster in one process (`up`), one node (`start`), inspection and keys (`ctl`), load (`bench`),
 //! shell completions (`completions`).
 //!
 //! This is the only place that builds a runtime, reads flags, sets up logging and uses the terminal.
@@ -47,7 +47,7 @@ enum Command {
     Up(up::Args),
     /// Run one node of a cluster.
     Start(start::Args),
-    /// Inspect a cluster; read and write raw keys.
+    /// Inspect a cluster; read and write keys, raw and transactional.
     Ctl(ctl::Args),
     /// Print a script that completes commands and flags in a shell.
     Completions {

@@ -45,6 +45,16 @@ fn documented_command_lines_parse() {
         "armilla ctl tso --count 10",
         "armilla bench --pd h:1 --workload mixed --clients 4 --value-size 10 --keys 100 --distribution zipfian --duration 10s --json",
         "armilla bench --workload put --batch --connections 2 --duration 500ms",
+        "armilla ctl txn get a b",
+        "armilla ctl txn put a 1 b -2",
+        "armilla ctl --json txn scan --prefix user: --limit 3 --reverse",
+        "armilla ctl txn run --pd h:1",
+        "armilla ctl mvcc --hex 6162",
+        "armilla ctl mvcc --start-ts 7",
+        "armilla ctl locks a z --limit 3",
+        "armilla ctl locks --region 5",
+        "armilla ctl resolve --region 5",
+        "armilla bench --workload txn-transfer --mode pessimistic --distribution zipfian",
         "armilla completions bash",
         "armilla --version",
         "armilla --version --verbose",
@@ -152,7 +162,7 @@ fn shells_are_told_every_command() {
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut Cli::command(), "armilla", &mut script);
         let script = String::from_utf8(script).expect("a script is text");
-        for word in ["transfer-leader", "initial-cluster", "completions"] {
+        for word in ["transfer-leader", "initial-cluster", "completions", "mvcc", "txn-transfer", "pessimistic"] {
             assert!(script.contains(word), "{shell}: {word}");
         }
     }
@@ -182,6 +192,10 @@ fn command_lines_that_contradict_themselves_are_refused() {
         "armilla ctl put k v --file F",
         "armilla ctl --hex --escape get k",
         "armilla ctl delete-range a b --everything",
+        "armilla ctl txn put k",
+        "armilla ctl mvcc",
+        "armilla ctl mvcc k --start-ts 7",
+        "armilla ctl locks a --region 5",
     ] {
         assert!(parse(line).is_err(), "{line}");
     }

@@ -413,6 +413,20 @@ impl RawClient {
     }
 
     /// Returns the region of the keys right below `upper`.
+    /// Returns whether one region has all these keys, as far as this client knows.
+    pub(crate) async fn have_one_region(&self, keys: &[Bytes]) -> bool {
+        let mut first = None;
+        for key in keys {
+            match self.locate::<()>(key, self.options.deadline).await {
+                Ok(located) if *first.get_or_insert(located.region.id) != located.region.id => return false,
+                Ok(_) => {}
+                // The region that is asked for the first key knows.
+                Err(_) => return true,
+            }
+        }
+        true
+    }
+
     async fn locate_before<A>(&self, upper: &[u8], left: Duration) -> Result<Located, Outcome<A>> {
         let cached = || self.shared.cache.lock().expect("no holder panics").locate_before(upper);
         if let Some(located) = cached() {

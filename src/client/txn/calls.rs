@@ -7,19 +7,41 @@ use crate::proto::errorpb;
 use crate::proto::kvrpcpb::{
     BatchRollbackRequest, BatchRollbackResponse, CheckSecondaryLocksRequest, CheckSecondaryLocksResponse,
     CheckTxnStatusRequest, CheckTxnStatusResponse, CommitRequest, CommitResponse, DeleteRangeRequest, DeleteRangeResponse, GetRequest, GetResponse, KeyError,
-    KvPair, LockInfo, Mutation, MvccGetByKeyRequest, MvccGetByKeyResponse, MvccInfo, PessimisticLockRequest,
-    PessimisticLockResponse, PrewriteRequest, PrewriteResponse, ResolveLockRequest, ResolveLockResponse,
-    ScanLockRequest, ScanLockResponse, ScanRequest, ScanResponse,
+    KvPair, LockInfo, Mutation, MvccGetByKeyRequest, MvccGetByKeyResponse, MvccGetByStartTsRequest,
+    MvccGetByStartTsResponse, MvccInfo, PessimisticLockRequest, PessimisticLockResponse, PrewriteRequest,
+    PrewriteResponse, ResolveLockRequest, ResolveLockResponse, ScanLockRequest, ScanLockResponse, ScanRequest,
+    ScanResponse,
 };
+use crate::types::limits::KEY_BYTES_MAX;
 use crate::types::{Region, Timestamp};
 
 use super::TxnClient;
-use crate::client::error::Result;
+use super::failed::reason;
+use crate::client::error::{Error, Result};
 use crate::client::raw::{Repeat, Reply, Stub};
 
 /// Returns the key under which the placement driver knows a transactional key.
 pub(super) fn encoded(key: &Bytes) -> Bytes {
     txn_key::encode(key)
+}
+
+/// How often a scan of locks is tried again because a commit is under way.
+const LOCK_SCAN_TRIES: u32 = 10;
+
+/// Some locks of a region.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Locks {
+    /// The region.
+    pub region: u64,
+    /// The locks, in the order of their keys.
+    pub locks: Vec<LockInfo>,
+    /// Where to continue: an encoded key, or a boundary; `None` at the end of the range.
+    pub next: Option<Bytes>,
+}
+
+/// Returns a key that is larger than every valid key.
+fn beyond_all_keys() -> Bytes {
+    Bytes::from(vec![0xff; KEY_BYTES_MAX + 1])
 }
 
 // What replies say about keys is for the transaction.
@@ -46,7 +68,8 @@ replies!(
     CheckTxnStatusResponse,
     CheckSecondaryLocksResponse,
     ScanLockResponse,
-    MvccGetByKeyResponse
+    MvccGetByKeyResponse,
+    MvccGetByStartTsResponse
 );
 
 impl Reply for DeleteRangeResponse {
@@ -68,7 +91,8 @@ impl TxnClient {
         self.raw.one(&encoded(key), Repeat::Read, call).await
     }
 
-    /// Returns the pairs of a range, region by region; locked keys are pairs with an error.
+    /// Returns the pairs of a range, region by region; locked keys are pairs with an error. An empty `end` is plus
+    /// infinity.
     pub(super) async fn scan(
         &self,
         start: &Bytes,
@@ -77,16 +101,20 @@ impl TxnClient {
         reverse: bool,
         at: Timestamp,
     ) -> Result<Vec<KvPair>> {
+        let beyond = beyond_all_keys();
+        let end = if end.is_empty() { &beyond } else { end };
         let (from, to) = (encoded(start), encoded(end));
+        // A bound beyond the region is the region's. If that is not the encoded form of any key, none is given: TiKV,
+        // which wants one, has no such boundaries.
+        let boundary = |key: &Bytes| txn_key::decode(key).unwrap_or_default();
         let (mut pairs, mut low, mut high) = (Vec::new(), from.clone(), to.clone());
         while low < high && (pairs.len() as u32) < limit {
             self.live()?;
             let left = limit - pairs.len() as u32;
             let call = |mut stub: Stub, context, region: &Region| {
-                // A bound that is not given is the region's: that need not be the encoded form of any key.
-                let lower = if from > region.start_key { start.clone() } else { Bytes::new() };
+                let lower = if from > region.start_key { start.clone() } else { boundary(&region.start_key) };
                 let ends_here = region.end_key.is_empty() || to <= region.end_key;
-                let upper = if ends_here { end.clone() } else { Bytes::new() };
+                let upper = if ends_here { end.clone() } else { boundary(&region.end_key) };
                 let (start_key, end_key) = if reverse { (upper, lower) } else { (lower, upper) };
                 let request = ScanRequest {
                     context,
@@ -240,8 +268,8 @@ impl TxnClient {
                 ResolveLockRequest { context, start_version, commit_version, keys, ..ResolveLockRequest::default() };
             async move { stub.kv_resolve_lock(request).await }
         };
-        let _: ResolveLockResponse = self.raw.one(&encoded(key), Repeat::Same, call).await?;
-        Ok(())
+        let reply: ResolveLockResponse = self.raw.one(&encoded(key), Repeat::Same, call).await?;
+        reply.error.map_or(Ok(()), |error| Err(Error::Refused(reason(&error).to_string())))
     }
 
     /// Returns the locks of the region that has `key`, and where the region ends.
@@ -257,6 +285,59 @@ impl TxnClient {
         Ok((reply.locks, reply.error, region.end_key))
     }
 
+    /// Returns the first locks, at most `limit`, of the region that has `from` (an encoded key, or a boundary), from
+    /// there up to `end` (a key; empty: plus infinity). Waits for commits that are under way.
+    ///
+    /// # Errors
+    /// As all requests.
+    pub async fn locks(&self, from: &Bytes, end: &Bytes, limit: u32) -> Result<Locks> {
+        let call = |mut stub: Stub, context, region: &Region| {
+            // A boundary need not be the encoded form of any key.
+            let inside = if *from > region.start_key { txn_key::decode(from).ok() } else { None };
+            let (start_key, end_key) = (inside.unwrap_or_default(), end.clone());
+            let max_version = u64::MAX;
+            let request = ScanLockRequest { context, max_version, start_key, end_key, limit };
+            async move { stub.kv_scan_lock(request).await }
+        };
+        for tries in 0.. {
+            let (reply, region): (ScanLockResponse, _) = self.raw.above(from, call).await?;
+            match reply.error {
+                // A lock in memory: it is written, or falls, in a moment.
+                Some(error) if error.locked.is_some() && tries < LOCK_SCAN_TRIES => self.pause(tries).await,
+                Some(error) => return Err(Error::Unavailable(reason(&error).to_string())),
+                None => {
+                    let next = match reply.locks.last() {
+                        Some(last) if reply.locks.len() as u32 >= limit => {
+                            encoded(&[&last.key[..], &[0]].concat().into())
+                        }
+                        _ => region.end_key,
+                    };
+                    let is_end = next.is_empty() || (!end.is_empty() && next >= encoded(end));
+                    return Ok(Locks { region: region.id, locks: reply.locks, next: (!is_end).then_some(next) });
+                }
+            }
+        }
+        unreachable!("the last try returns")
+    }
+
+    /// Returns the first key of the region that has `from` (an encoded key, or a boundary) for which the transaction
+    /// that began at `start` has left a record, with everything that is stored of it; and where the region ends.
+    ///
+    /// # Errors
+    /// As all requests.
+    pub async fn written_by(&self, from: &Bytes, start: Timestamp) -> Result<(Option<(Bytes, MvccInfo)>, Bytes)> {
+        let call = |mut stub: Stub, context, _: &Region| {
+            let request = MvccGetByStartTsRequest { context, start_ts: start.0 };
+            async move { stub.mvcc_get_by_start_ts(request).await }
+        };
+        let (reply, region): (MvccGetByStartTsResponse, _) = self.raw.above(from, call).await?;
+        if !reply.error.is_empty() {
+            return Err(Error::Refused(reply.error));
+        }
+        let found = reply.info.filter(|info| *info != MvccInfo::default());
+        Ok((found.map(|info| (reply.key, info)), region.end_key))
+    }
+
     /// Returns everything that is stored of a key.
     ///
     /// # Errors
@@ -267,6 +348,9 @@ impl TxnClient {
             async move { stub.mvcc_get_by_key(request).await }
         };
         let reply: MvccGetByKeyResponse = self.raw.one(&encoded(key), Repeat::Read, call).await?;
+        if !reply.error.is_empty() {
+            return Err(Error::Refused(reply.error));
+        }
         Ok(reply.info.unwrap_or_default())
     }
 }

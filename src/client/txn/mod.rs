@@ -10,6 +10,7 @@
 //! under another timestamp.
 
 mod calls;
+mod failed;
 mod resolve;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,6 +28,14 @@ use crate::types::Timestamp;
 
 use super::error::Error;
 use super::raw::RawClient;
+
+pub use calls::Locks;
+pub use failed::{Abort, Done, Failed, Why};
+use failed::{aborted, reason, unknown};
+pub use resolve::{Ended, has_expired};
+
+/// How often a client that waits for its locks to be ended looks.
+const SETTLE_LOOK: Duration = Duration::from_millis(2);
 
 /// How a transaction commits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,6 +64,8 @@ pub struct TxnOptions {
     pub commit_within: Option<Duration>,
     /// How long it waits for the locks of others, in all.
     pub patience: Duration,
+    /// Whether a commit that is decided returns while the locks of its keys are still being ended.
+    pub in_background: bool,
 }
 
 impl Default for TxnOptions {
@@ -66,23 +77,10 @@ impl Default for TxnOptions {
             causal: true,
             commit_within: None,
             patience: Duration::from_secs(5),
+            in_background: false,
         }
     }
 }
-
-/// Why a transaction did not go on.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Failed {
-    /// It has not committed and never will.
-    #[error("aborted: {0}")]
-    Aborted(String),
-    /// It may have committed, may still do so, or never.
-    #[error("outcome unknown: {0}")]
-    Unknown(String),
-}
-
-/// The result of a step.
-pub type Done<T> = std::result::Result<T, Failed>;
 
 /// A client for transactions. Clones share its connections and routes.
 #[derive(Clone, Debug)]
@@ -90,18 +88,36 @@ pub struct TxnClient {
     raw: RawClient,
     /// How many more requests are sent; a checker lets its clients die.
     life: Option<Arc<AtomicU32>>,
+    /// How many decided transactions are still ending their locks in the background.
+    ending: Arc<AtomicU32>,
+}
+
+/// Counts a transaction whose locks are being ended.
+struct Ending(Arc<AtomicU32>);
+
+impl Ending {
+    fn new(count: &Arc<AtomicU32>) -> Ending {
+        count.fetch_add(1, Ordering::Relaxed);
+        Ending(count.clone())
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl TxnClient {
     /// Creates a client over the routes and connections of `raw`.
     pub fn new(raw: RawClient) -> TxnClient {
-        TxnClient { raw, life: None }
+        TxnClient { raw, life: None, ending: Arc::default() }
     }
 
     /// Returns a client that sends this many requests and then none.
     #[must_use]
     pub fn dying_after(&self, requests: u32) -> TxnClient {
-        TxnClient { raw: self.raw.clone(), life: Some(Arc::new(AtomicU32::new(requests))) }
+        TxnClient { life: Some(Arc::new(AtomicU32::new(requests))), ..self.clone() }
     }
 
     /// Returns whether the client still sends requests.
@@ -109,6 +125,14 @@ impl TxnClient {
         let Some(life) = &self.life else { return Ok(()) };
         let left = life.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
         left.map(drop).map_err(|_| Error::Unavailable("the client has died".into()))
+    }
+
+    /// Waits until no locks are being ended in the background ([`TxnOptions::in_background`]). A program that exits
+    /// before leaves them to others.
+    pub async fn settle(&self) {
+        while self.ending.load(Ordering::Relaxed) > 0 {
+            self.raw.clock().sleep(SETTLE_LOOK).await;
+        }
     }
 
     /// Begins a transaction.
@@ -136,12 +160,6 @@ impl TxnClient {
     async fn pause(&self, tries: u32) {
         let wait = Duration::from_millis(2 << tries.min(6));
         self.raw.clock().sleep(wait).await;
-    }
-}
-
-fn aborted(error: Error) -> Failed {
-    match error {
-        Error::Unknown(why) | Error::Refused(why) | Error::Unavailable(why) => Failed::Aborted(why),
     }
 }
 
@@ -173,6 +191,11 @@ impl Txn {
         self.start
     }
 
+    /// Returns whether keys are to be locked as they are written.
+    pub fn is_pessimistic(&self) -> bool {
+        self.options.pessimistic
+    }
+
     /// Returns the value of a key at the transaction's start, or the one that it has set.
     ///
     /// # Errors
@@ -186,29 +209,55 @@ impl Txn {
         let mut waiting = Waiting::new(self);
         loop {
             let reply = self.client.get(key, self.start).await.map_err(aborted)?;
-            let Some(error) = reply.error else {
-                return Ok((!reply.not_found).then_some(reply.value));
-            };
-            match error.locked {
-                Some(lock) => waiting.behind(&[lock]).await?,
-                None => return Err(Failed::Aborted(describe(&error))),
+            match reply.error {
+                None if reply.not_found => return Ok(None),
+                None => return Ok(Some(reply.value)),
+                Some(KeyError { locked: Some(lock), .. }) => waiting.behind(&[lock]).await?,
+                Some(error) => return Err(Failed::Aborted(reason(&error))),
             }
         }
     }
 
-    /// Returns the pairs in `[start, end)` at the transaction's start, at most `limit`. Its own writes are not seen.
+    /// Returns the pairs in `[start, end)` at the transaction's start, at most `limit`, as its own writes change them.
+    /// An empty `end` is plus infinity.
     ///
     /// # Errors
     /// [`Failed::Aborted`].
     pub async fn scan(&self, start: &Bytes, end: &Bytes, limit: u32, reverse: bool) -> Done<Vec<(Bytes, Bytes)>> {
+        let inside = |key: &Bytes| key >= start && (end.is_empty() || key < end);
+        let own: Vec<(&Bytes, &Write)> = self.writes.iter().filter(|(key, _)| inside(key)).collect();
+        // Each pair that it has deleted makes room for another.
+        let deleted = own.iter().filter(|(_, write)| **write == Write::Delete).count() as u32;
+        let asked = if limit == 0 { 0 } else { limit.saturating_add(deleted) };
+        let found = self.stored(start, end, asked, reverse).await?;
+        let seen_to = (found.len() as u32 >= asked).then(|| found.last().map(|(key, _)| key.clone())).flatten();
+        let is_seen = |key: &Bytes| seen_to.as_ref().is_none_or(|to| if reverse { key >= to } else { key <= to });
+        let mut pairs: BTreeMap<Bytes, Bytes> = found.into_iter().collect();
+        for (key, write) in own.into_iter().filter(|(key, _)| is_seen(key)) {
+            match write {
+                Write::Put(value) | Write::Insert(value) => drop(pairs.insert(key.clone(), value.clone())),
+                Write::Delete => drop(pairs.remove(key)),
+                Write::Lock => {}
+            }
+        }
+        let limit = limit as usize;
+        Ok(if reverse {
+            pairs.into_iter().rev().take(limit).collect()
+        } else {
+            pairs.into_iter().take(limit).collect()
+        })
+    }
+
+    /// Returns the pairs of a range as they are stored.
+    async fn stored(&self, start: &Bytes, end: &Bytes, limit: u32, reverse: bool) -> Done<Vec<(Bytes, Bytes)>> {
         let mut waiting = Waiting::new(self);
         loop {
             let found = self.client.scan(start, end, limit, reverse, self.start).await.map_err(aborted)?;
-            let errors = found.iter().filter_map(|pair| pair.error.as_deref());
-            if let Some(error) = errors.clone().find(|error| error.locked.is_none()) {
-                return Err(Failed::Aborted(describe(error)));
+            let errors: Vec<&KeyError> = found.iter().filter_map(|pair| pair.error.as_deref()).collect();
+            if let Some(error) = errors.iter().find(|error| error.locked.is_none()) {
+                return Err(Failed::Aborted(reason(error)));
             }
-            let locks: Vec<LockInfo> = errors.filter_map(|error| error.locked.clone()).collect();
+            let locks: Vec<LockInfo> = errors.iter().filter_map(|error| error.locked.clone()).collect();
             if locks.is_empty() {
                 return Ok(found.into_iter().map(|pair| (pair.key, pair.value)).collect());
             }
@@ -243,7 +292,7 @@ impl Txn {
     /// [`Failed::Aborted`]: a deadlock, too long a wait, or the transaction was rolled back by others.
     pub async fn lock(&mut self, key: &Bytes, force: bool) -> Done<(Timestamp, Option<Bytes>)> {
         let primary = self.primary.get_or_insert_with(|| key.clone()).clone();
-        let mut waiting = Waiting::new(self);
+        let waiting = Waiting::new(self);
         loop {
             let at = self.client.timestamp().await.map_err(aborted)?;
             let request = PessimisticLockRequest {
@@ -276,12 +325,14 @@ impl Txn {
                 return Ok(found);
             };
             if let Some(lock) = error.locked {
-                waiting.behind(&[lock]).await?;
+                // The server has waited already.
+                waiting.check()?;
+                self.client.resolve(&lock, self.start).await.map_err(aborted)?;
             } else if error.conflict.is_some() {
-                // There is a newer version: lock at a later timestamp.
-                waiting.once().await?;
+                // There is a newer version: lock at a later timestamp, before others do.
+                waiting.check()?;
             } else {
-                return Err(Failed::Aborted(describe(&error)));
+                return Err(Failed::Aborted(reason(&error)));
             }
         }
     }
@@ -313,10 +364,15 @@ impl Txn {
                 drop(self.client.rollback(self.writes.keys().cloned().collect(), self.start).await);
                 Err(Failed::Aborted(why))
             }
-            Err(Failed::Unknown(why)) if crate::mutant!("client.txn-unknown-as-failed") => Err(Failed::Aborted(why)),
+            Err(Failed::Unknown(why)) if crate::mutant!("client.txn-unknown-as-failed") => {
+                Err(Failed::Aborted(Abort::new(Why::Refused, why)))
+            }
             Err(Failed::Unknown(why)) => match self.client.find_out(&primary, self.start).await {
                 Ok(Some(commit)) => Ok(commit),
-                Ok(None) => Err(Failed::Aborted(why)),
+                Ok(None) => {
+                    drop(self.client.rollback(self.writes.keys().cloned().collect(), self.start).await);
+                    Err(Failed::Aborted(Abort::new(Why::RolledBack, why)))
+                }
                 Err(_) => Err(Failed::Unknown(why)),
             },
         }
@@ -330,7 +386,7 @@ impl Txn {
             Prewritten::Committed(commit) => return Ok(commit),
             Prewritten::Decided(commit) => {
                 // All locks stand: it is committed, no matter who ends them.
-                drop(self.client.commit(keys, self.start, commit).await);
+                self.end_locks(keys, commit).await;
                 return Ok(commit);
             }
             Prewritten::Locked => {}
@@ -346,19 +402,40 @@ impl Txn {
             match reply.map_err(unknown)? {
                 None => break commit,
                 Some(error) if error.commit_ts_expired.is_some() => waiting.once().await?,
-                Some(error) => return Err(Failed::Aborted(describe(&error))),
+                Some(error) => return Err(Failed::Aborted(reason(&error))),
             }
         };
         if !others.is_empty() {
-            drop(self.client.commit(others, self.start, commit).await);
+            self.end_locks(others, commit).await;
         }
         Ok(commit)
+    }
+
+    /// Commits keys of a transaction that has committed. If that fails, others do it when they meet the locks.
+    async fn end_locks(&self, keys: Vec<Bytes>, commit: Timestamp) {
+        let (client, start) = (self.client.clone(), self.start);
+        let ending = Ending::new(&self.client.ending);
+        let work = async move {
+            drop(client.commit(keys, start, commit).await);
+            drop(ending);
+        };
+        if self.options.in_background {
+            drop(crate::rt::task::spawn(work));
+        } else {
+            work.await;
+        }
+    }
+
+    /// Returns whether one region has all its keys, as far as this client knows.
+    async fn in_one_region(&self) -> bool {
+        let keys: Vec<Bytes> = self.writes.keys().map(calls::encoded).collect();
+        self.client.raw.have_one_region(&keys).await
     }
 
     /// Prewrites all keys.
     async fn prewrite(&self, primary: &Bytes) -> Done<Prewritten> {
         let mut waiting = Waiting::new(self);
-        let mut one_phase = self.options.commit_by == CommitBy::OnePhase;
+        let mut one_phase = self.options.commit_by == CommitBy::OnePhase && self.in_one_region().await;
         let by_async = self.options.commit_by != CommitBy::TwoPhase;
         let min_commit_ts = match self.options.causal && by_async {
             true => self.client.timestamp().await.map_err(aborted)?.0 + 1,
@@ -404,8 +481,8 @@ impl Txn {
             if let Some(error) = errors.iter().find(|error| error.locked.is_none()) {
                 // A late lock request may still complete a pessimistic transaction whose locks decide it.
                 let revives = by_async && self.options.pessimistic;
-                let why = describe(error);
-                return Err(if revives { Failed::Unknown(why) } else { Failed::Aborted(why) });
+                let why = reason(error);
+                return Err(if revives { Failed::Unknown(why.to_string()) } else { Failed::Aborted(why) });
             }
             if locks.is_empty() {
                 if let Some(at) = replies.iter().map(|reply| reply.one_pc_commit_ts).find(|at| *at != 0 && one_phase) {
@@ -416,7 +493,7 @@ impl Txn {
                 return Ok(if decided { Prewritten::Decided(Timestamp(largest)) } else { Prewritten::Locked });
             }
             waiting.behind(&locks).await.map_err(|failed| match failed {
-                Failed::Aborted(why) if by_async => Failed::Unknown(why),
+                Failed::Aborted(why) if by_async => Failed::Unknown(why.to_string()),
                 failed => failed,
             })?;
         }
@@ -471,11 +548,18 @@ impl Waiting {
         Waiting { client: txn.client.clone(), reader: txn.start, tries: 0, until }
     }
 
+    /// Returns an error once it has waited for too long.
+    fn check(&self) -> Done<()> {
+        if self.client.raw.clock().now() < self.until {
+            return Ok(());
+        }
+        let why = "the locks and versions of others were in the way for too long";
+        Err(Failed::Aborted(Abort::new(Why::Conflict, why)))
+    }
+
     /// Waits a moment.
     async fn once(&mut self) -> Done<()> {
-        if self.client.raw.clock().now() >= self.until {
-            return Err(Failed::Aborted("the locks and versions of others were in the way for too long".into()));
-        }
+        self.check()?;
         self.client.pause(self.tries).await;
         self.tries += 1;
         Ok(())
@@ -489,29 +573,4 @@ impl Waiting {
         }
         if all { Ok(()) } else { self.once().await }
     }
-}
-
-fn unknown(error: Error) -> Failed {
-    match error {
-        Error::Unknown(why) => Failed::Unknown(why),
-        // The primary key was not committed, but it may be locked: nobody but this client commits it.
-        Error::Refused(why) | Error::Unavailable(why) => Failed::Unknown(why),
-    }
-}
-
-/// Returns a key error as a sentence.
-fn describe(error: &KeyError) -> String {
-    if let Some(one) = &error.conflict {
-        return format!("a transaction that began at {} has written a key since", one.conflict_ts);
-    }
-    if error.already_exist.is_some() {
-        return "a key to be inserted exists".into();
-    }
-    if error.deadlock.is_some() {
-        return "transactions wait for each other".into();
-    }
-    if error.txn_lock_not_found.is_some() {
-        return "the transaction was rolled back by others".into();
-    }
-    format!("{} {}", error.abort, error.retryable).trim().to_owned()
 }

@@ -11,17 +11,24 @@ use super::TxnClient;
 /// What became of a transaction: its commit timestamp, or `None` if it was rolled back.
 type Fate = Option<Timestamp>;
 
+/// What happened to a lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Its transaction has committed at this timestamp, and so has its key.
+    Committed(Timestamp),
+    /// Its transaction was rolled back, and so was its key.
+    RolledBack,
+    /// Its transaction is alive: the lock stands.
+    Alive,
+}
+
 impl TxnClient {
     /// Ends a lock if its transaction is decided or its client seems to be dead. Returns whether it is gone.
     ///
     /// # Errors
     /// As all requests.
     pub async fn resolve(&self, lock: &LockInfo, reader: Timestamp) -> Result<bool> {
-        let now = self.timestamp().await?;
-        let start = Timestamp(lock.lock_version);
-        let Some(fate) = self.fate(&lock.primary_lock, start, reader, now).await? else { return Ok(false) };
-        self.end_lock(&lock.key, start, fate.unwrap_or_default()).await?;
-        Ok(true)
+        Ok(self.end_decided(std::slice::from_ref(lock), reader).await? != Ended::Alive)
     }
 
     /// Ends locks of one transaction, if it is decided or its client seems to be dead. Returns whether they are gone.
@@ -29,14 +36,26 @@ impl TxnClient {
     /// # Errors
     /// As all requests.
     pub async fn finish(&self, locks: &[LockInfo]) -> Result<bool> {
-        let Some(first) = locks.first() else { return Ok(true) };
+        Ok(self.end_decided(locks, Timestamp(0)).await? != Ended::Alive)
+    }
+
+    /// Ends locks of one transaction, if it is decided or its client seems to be dead. Returns what became of them.
+    /// `reader` is the start of a transaction whose reads the locks' must commit after, or 0.
+    ///
+    /// # Errors
+    /// As all requests.
+    pub async fn end_decided(&self, locks: &[LockInfo], reader: Timestamp) -> Result<Ended> {
+        let Some(first) = locks.first() else { return Ok(Ended::RolledBack) };
         let now = self.timestamp().await?;
         let start = Timestamp(first.lock_version);
-        let Some(fate) = self.fate(&first.primary_lock, start, Timestamp(0), now).await? else { return Ok(false) };
+        // The primary key of a young transaction may be locked after these.
+        let are_old = locks.iter().all(|lock| has_expired(lock, now));
+        let fate = self.fate(&first.primary_lock, start, reader, (now, are_old)).await?;
+        let Some(fate) = fate else { return Ok(Ended::Alive) };
         for lock in locks {
             self.end_lock(&lock.key, start, fate.unwrap_or_default()).await?;
         }
-        Ok(true)
+        Ok(fate.map_or(Ended::RolledBack, Ended::Committed))
     }
 
     /// Ends the lock of a transaction whose client is known to be dead, however long the lock would last. Returns
@@ -46,7 +65,7 @@ impl TxnClient {
     /// As all requests.
     pub async fn end(&self, lock: &LockInfo) -> Result<bool> {
         let start = Timestamp(lock.lock_version);
-        let fate = self.fate(&lock.primary_lock, start, Timestamp(0), Timestamp::MAX).await?;
+        let fate = self.fate(&lock.primary_lock, start, Timestamp(0), (Timestamp::MAX, true)).await?;
         let Some(fate) = fate else { return Ok(false) };
         self.end_lock(&lock.key, start, fate.unwrap_or_default()).await?;
         Ok(true)
@@ -57,14 +76,21 @@ impl TxnClient {
     /// # Errors
     /// As all requests.
     pub(super) async fn find_out(&self, primary: &Bytes, start: Timestamp) -> Result<Fate> {
-        match self.fate(primary, start, Timestamp(0), Timestamp::MAX).await? {
+        match self.fate(primary, start, Timestamp(0), (Timestamp::MAX, true)).await? {
             Some(fate) => Ok(fate),
             None => Err(Error::Unknown("the transaction is not decided".into())),
         }
     }
 
-    /// Asks a transaction's primary key for its fate at the time `now`; `None` while it lives.
-    async fn fate(&self, primary: &Bytes, start: Timestamp, caller: Timestamp, now: Timestamp) -> Result<Option<Fate>> {
+    /// Asks a transaction's primary key for its fate at the time `now`; `None` while it lives. `ends`: whether it is
+    /// rolled back if its primary key knows nothing of it.
+    async fn fate(
+        &self,
+        primary: &Bytes,
+        start: Timestamp,
+        caller: Timestamp,
+        (now, ends): (Timestamp, bool),
+    ) -> Result<Option<Fate>> {
         let mut sync = false;
         loop {
             let request = CheckTxnStatusRequest {
@@ -72,7 +98,7 @@ impl TxnClient {
                 lock_ts: start.0,
                 caller_start_ts: caller.0,
                 current_ts: now.0,
-                rollback_if_not_exist: true,
+                rollback_if_not_exist: ends,
                 force_sync_commit: sync,
                 verify_is_primary: true,
                 ..CheckTxnStatusRequest::default()
@@ -85,8 +111,7 @@ impl TxnClient {
                 return Ok(Some((reply.commit_version != 0).then_some(Timestamp(reply.commit_version))));
             }
             let Some(lock) = reply.lock_info.filter(|lock| lock.use_async_commit && !sync) else { return Ok(None) };
-            let dies_at = start.physical_ms().saturating_add(lock.lock_ttl);
-            if dies_at >= now.physical_ms() {
+            if !has_expired(&lock, now) {
                 return Ok(None);
             }
             // Its locks decide.
@@ -115,4 +140,9 @@ impl TxnClient {
         self.end_lock(primary, start, commit).await?;
         Ok(Some(commit))
     }
+}
+
+/// Returns whether a lock's time to live is over at `now`.
+pub fn has_expired(lock: &LockInfo, now: Timestamp) -> bool {
+    Timestamp(lock.lock_version).physical_ms().saturating_add(lock.lock_ttl) < now.physical_ms()
 }

@@ -95,11 +95,18 @@ impl Observer {
         subject: Subject,
         work: impl Future<Output = Result<R, Status>>,
     ) -> Result<R, Status> {
-        self.time(method, &subject, work, |result| match result {
-            Ok(reply) => reply.failure().map(|why| (false, why)),
-            Err(status) => Some((true, status.message())),
-        })
-        .await
+        let result = self
+            .time(method, &subject, work, |result| match result {
+                Ok(reply) => reply.failure().map(|why| (false, why)),
+                Err(status) => Some((true, status.message())),
+            })
+            .await;
+        if let Ok(reply) = &result
+            && method.is_transactional()
+        {
+            reply.key_errors(&mut |error| self.metrics.key_error(error));
+        }
+        result
     }
 
     /// Runs `work`, which answers a request of a service without region errors.

@@ -6,14 +6,15 @@ use crate::proto::kvrpcpb::{
     BatchGetRequest, BatchGetResponse, BatchRollbackRequest, BatchRollbackResponse, CheckSecondaryLocksRequest,
     CheckSecondaryLocksResponse, CheckTxnStatusRequest, CheckTxnStatusResponse, CleanupRequest, CleanupResponse,
     CommitRequest, CommitResponse, Context, DeleteRangeRequest, DeleteRangeResponse, GetRequest, GetResponse, KeyError, KvPair, MvccGetByKeyRequest,
-    MvccGetByKeyResponse, PessimisticLockRequest, PessimisticLockResponse, PessimisticRollbackRequest,
-    PessimisticRollbackResponse, PrewriteRequest, PrewriteResponse, ResolveLockRequest, ResolveLockResponse,
-    ScanLockRequest, ScanLockResponse, ScanRequest, ScanResponse, TxnHeartBeatRequest, TxnHeartBeatResponse,
+    MvccGetByKeyResponse, MvccGetByStartTsRequest, MvccGetByStartTsResponse, PessimisticLockRequest,
+    PessimisticLockResponse, PessimisticRollbackRequest, PessimisticRollbackResponse, PrewriteRequest,
+    PrewriteResponse, ResolveLockRequest, ResolveLockResponse, ScanLockRequest, ScanLockResponse, ScanRequest,
+    ScanResponse, TxnHeartBeatRequest, TxnHeartBeatResponse,
     UnsafeDestroyRangeRequest, UnsafeDestroyRangeResponse,
 };
 use crate::store::Kv;
 use crate::txn::{Reads, Txn};
-use crate::types::{Error, Result};
+use crate::types::{Error, Result, Timestamp};
 
 use super::calls::Handler;
 use super::layer::quota::MemoryQuota;
@@ -136,6 +137,15 @@ impl<K: Kv> Handler<MvccGetByKeyRequest> for TxnService<K> {
     async fn handle(&self, context: &Context, request: MvccGetByKeyRequest) -> Result<MvccGetByKeyResponse> {
         let info = Some(self.txn.everything(context, request.key).await?);
         Ok(MvccGetByKeyResponse { info, ..MvccGetByKeyResponse::default() })
+    }
+}
+
+impl<K: Kv> Handler<MvccGetByStartTsRequest> for TxnService<K> {
+    async fn handle(&self, context: &Context, request: MvccGetByStartTsRequest) -> Result<MvccGetByStartTsResponse> {
+        let found = self.txn.written_by(context, Timestamp(request.start_ts)).await?;
+        // As TiKV answers: information without a key if nothing was found.
+        let (key, info) = found.unwrap_or_default();
+        Ok(MvccGetByStartTsResponse { key, info: Some(info), ..MvccGetByStartTsResponse::default() })
     }
 }
 

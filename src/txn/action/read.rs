@@ -1,14 +1,16 @@
-//! KvGet, KvBatchGet, KvScan, MvccGetByKey: what a transaction sees.
+//! KvGet, KvBatchGet, KvScan, MvccGetByKey, MvccGetByStartTs: what a transaction sees.
+
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 
 use crate::codec::lock::{Lock, LockKind};
-use crate::codec::record::RecordKind;
+use crate::codec::record::{self, RecordKind};
 use crate::codec::txn_key;
 use crate::engine::{Cf, Visit};
 use crate::mvcc::{Next, Reader, Scan, Scanned, scan};
 use crate::proto::kvrpcpb::{Context, IsolationLevel, KeyError, KvPair, MvccInfo, MvccLock, MvccValue, MvccWrite, Op};
-use crate::types::{Result, Timestamp};
+use crate::types::{Error, Result, Timestamp};
 
 use super::Key;
 use super::error;
@@ -212,6 +214,31 @@ pub fn everything(read: &dyn crate::engine::Read, key: &Key) -> Result<MvccInfo>
         }
     })?;
     failed.map_or(Ok(info), Err)
+}
+
+/// Returns the first key in `[start, end)` (encoded keys, or boundaries) for which the transaction that began at `at`
+/// has left a record. Looks at every record until then. Ends early once the caller is `gone`.
+///
+/// # Errors
+/// The engine's; [`Error::Timeout`] if the caller is gone.
+pub fn written_by(
+    read: &dyn crate::engine::Read,
+    (start, end): (&Bytes, &Bytes),
+    at: Timestamp,
+    gone: &AtomicBool,
+) -> Result<Option<Key>> {
+    let mut found = Ok(None);
+    read.scan_once(Cf::TxnWrite, start, end, &mut |stored, value| {
+        let its_own = record::decode(Bytes::copy_from_slice(value)).map(|record| record.start == at);
+        found = match its_own {
+            _ if gone.load(Ordering::Relaxed) => Err(Error::Timeout("the caller has gone".into())),
+            Ok(false) => return Visit::More,
+            Ok(true) => txn_key::version_of(stored).and_then(|(key, _)| txn_key::decode(key)).map(Some),
+            Err(error) => Err(error),
+        };
+        Visit::Stop
+    })?;
+    Ok(found?.map(Key::new))
 }
 
 fn stored_lock(lock: &Lock) -> MvccLock {

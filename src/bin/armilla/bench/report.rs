@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use armilla::client::Why;
 use clap::ValueEnum as _;
 use serde_json::json;
 
@@ -25,7 +26,7 @@ impl Report {
         let distribution = name(args.distribution.to_possible_value());
         let ops = h.len();
         let seconds = took.as_secs_f64();
-        let value = json!({
+        let mut value = json!({
             "workload": workload,
             "distribution": distribution,
             "clients": args.clients,
@@ -47,7 +48,17 @@ impl Report {
             "client_cpu_s": (cpu * 1000.0).round() / 1000.0,
             "client_cpu_us_per_op": if ops == 0 { 0.0 } else { (cpu * 1e7 / ops as f64).round() / 10.0 },
         });
+        let mode = args.workload.is_transactional().then(|| name(args.mode.to_possible_value()));
+        if let Some(mode) = &mode {
+            let prevented = |kinds: &[Why]| kinds.iter().filter_map(|why| tally.prevented.get(why)).sum::<u64>();
+            value["mode"] = mode.clone().into();
+            value["retries"] = tally.prevented.values().sum::<u64>().into();
+            value["conflicts"] = prevented(&[Why::Conflict]).into();
+            value["deadlocks"] = prevented(&[Why::Deadlock]).into();
+            value["rolled_back"] = prevented(&[Why::RolledBack]).into();
+        }
         let how = if args.batch { "streams" } else { "unary" };
+        let workload = mode.map_or_else(|| workload.clone(), |mode| format!("{workload} ({mode})"));
         let what = format!(
             "{workload}, {} clients, {how} on {} connections per store, {} keys {distribution}, {} B values",
             args.clients,
@@ -76,7 +87,7 @@ impl Report {
             grouped(number("ops") as u64),
             number("seconds")
         );
-        if self.value["workload"] == "scan" {
+        if self.value["workload"] == "scan" || self.value["workload"] == "txn-scan" {
             text += &format!("  pairs       {} per second\n", grouped(number("pairs_per_s") as u64));
         }
         text += &format!(
@@ -87,6 +98,17 @@ impl Report {
             ms("max_us")
         );
         text += &format!("  this client {:.1} us CPU per request\n", number("client_cpu_us_per_op"));
+        if self.value["mode"].is_string() {
+            let attempts = number("ops") + number("retries");
+            text += &format!(
+                "  retries     {} ({:.1} % of attempts): {} conflicts, {} deadlocks, {} rolled back by others\n",
+                grouped(number("retries") as u64),
+                if attempts > 0.0 { number("retries") / attempts * 100.0 } else { 0.0 },
+                grouped(number("conflicts") as u64),
+                grouped(number("deadlocks") as u64),
+                grouped(number("rolled_back") as u64)
+            );
+        }
         if number("errors") > 0.0 {
             text += &format!("  errors      {}\n", grouped(number("errors") as u64));
         }

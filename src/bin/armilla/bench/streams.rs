@@ -136,7 +136,7 @@ impl Links {
         let (verb, key) = shared.next(rng);
         let route = self.routes.find(&key);
         let value = if verb == Verb::Put { shared.value.clone() } else { bytes::Bytes::new() };
-        let call = Call { verb, context: route.context.clone(), key, value, limit: shared.args.scan_limit };
+        let call = Call { verb, context: route.context.clone(), key, value, limit: shared.args.scan_limit, version: 0 };
         let slot = &mut slots[at];
         slot.turn = slot.turn.wrapping_add(1);
         slot.sent = Instant::now();

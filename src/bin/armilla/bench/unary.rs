@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use armilla::codec::txn_key;
 use armilla::rt::net::Channel;
 use armilla::rt::rng::Rng;
 use tonic::client::Grpc;
@@ -12,6 +13,8 @@ use super::routes::Routes;
 use super::wire::{Answer, Call, CallCodec};
 use super::{Shared, Tally, Verb};
 
+/// How many gets a client makes from one snapshot.
+const SNAPSHOT_GETS: u32 = 100;
 /// A request without a response for this long counts as an error.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -22,6 +25,7 @@ pub async fn run(shared: Arc<Shared>, client: u32) -> Tally {
     let mut routes = shared.routing.get();
     let mut stubs = stubs(&routes, client);
     // One timer for all requests: it is reset only when it has run out.
+    let mut snapshot = Snapshot::default();
     let mut alarm = Box::pin(tokio::time::sleep(TIMEOUT));
     while !shared.is_over() {
         let generation = routes.generation;
@@ -30,9 +34,17 @@ pub async fn run(shared: Arc<Shared>, client: u32) -> Tally {
             stubs = self::stubs(&routes, client);
         }
         let (verb, key) = shared.next(&mut rng);
-        let route = routes.find(&key);
+        let route = match verb {
+            Verb::SnapshotGet => routes.find(&txn_key::encode(&key)),
+            _ => routes.find(&key),
+        };
+        if verb == Verb::SnapshotGet && !snapshot.renew(&shared).await {
+            tally.failed(&shared, || "no timestamp".to_owned());
+            continue;
+        }
         let value = if verb == Verb::Put { shared.value.clone() } else { bytes::Bytes::new() };
-        let call = Call { verb, context: route.context.clone(), key, value, limit: shared.args.scan_limit };
+        let (context, limit, version) = (route.context.clone(), shared.args.scan_limit, snapshot.version);
+        let call = Call { verb, context, key, value, limit, version };
         let sent = Instant::now();
         let exchange = exchange(&mut stubs[route.store], call);
         tokio::pin!(exchange);
@@ -61,6 +73,26 @@ pub async fn run(shared: Arc<Shared>, client: u32) -> Tally {
         }
     }
     tally
+}
+
+/// The snapshot that a client gets keys from.
+#[derive(Default)]
+struct Snapshot {
+    version: u64,
+    /// How many more gets it serves.
+    left: u32,
+}
+
+impl Snapshot {
+    /// Takes a new one if this one has served all its gets. Returns whether there is one.
+    async fn renew(&mut self, shared: &Shared) -> bool {
+        if self.left == 0 {
+            let Ok(version) = shared.transactions.timestamp().await else { return false };
+            *self = Snapshot { version: version.0, left: SNAPSHOT_GETS };
+        }
+        self.left -= 1;
+        true
+    }
 }
 
 /// Returns this client's connection to each store.

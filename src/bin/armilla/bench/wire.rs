@@ -1,7 +1,7 @@
 //! Requests, encoded by hand directly into the frame; responses, decoded as far as needed.
 
 use armilla::proto::errorpb;
-use armilla::proto::kvrpcpb::{RawGetResponse, RawPutResponse, RawScanResponse};
+use armilla::proto::kvrpcpb::{GetResponse, RawGetResponse, RawPutResponse, RawScanResponse};
 use bytes::{BufMut, Bytes};
 use prost::Message as _;
 use prost::encoding::{encode_varint, encoded_len_varint};
@@ -22,6 +22,8 @@ pub struct Call {
     pub value: Bytes,
     /// The limit of a scan.
     pub limit: u32,
+    /// The timestamp of a get from a snapshot.
+    pub version: u64,
 }
 
 fn field_len(bytes: usize) -> usize {
@@ -41,6 +43,7 @@ impl Call {
             Verb::Put => "/tikvpb.Tikv/RawPut",
             Verb::Get => "/tikvpb.Tikv/RawGet",
             Verb::Scan => "/tikvpb.Tikv/RawScan",
+            Verb::SnapshotGet => "/tikvpb.Tikv/KvGet",
         })
     }
 
@@ -51,11 +54,12 @@ impl Call {
             Verb::Get => common,
             Verb::Put => common + field_len(self.value.len()),
             Verb::Scan => common + 1 + encoded_len_varint(u64::from(self.limit)),
+            Verb::SnapshotGet => common + 1 + encoded_len_varint(self.version),
         }
     }
 
-    /// Encodes the request. In all three messages, the context is field 1 and the key field 2. A put's value and a
-    /// scan's limit are field 3.
+    /// Encodes the request. In all of these messages, the context is field 1 and the key field 2. A put's value, a scan's
+    /// limit and a snapshot's timestamp are field 3.
     pub fn put_to(&self, out: &mut impl BufMut) {
         put_field(out, 1, &self.context);
         put_field(out, 2, &self.key);
@@ -66,6 +70,10 @@ impl Call {
                 out.put_u8(3 << 3);
                 encode_varint(u64::from(self.limit), out);
             }
+            Verb::SnapshotGet => {
+                out.put_u8(3 << 3);
+                encode_varint(self.version, out);
+            }
         }
     }
 
@@ -75,6 +83,7 @@ impl Call {
             Verb::Get => 13,
             Verb::Put => 15,
             Verb::Scan => 19,
+            Verb::SnapshotGet => 1,
         }
     }
 }
@@ -152,6 +161,16 @@ pub fn judge_scan(reply: RawScanResponse) -> Answer {
     judge(reply.region_error, error, reply.kvs.len() as u64)
 }
 
+/// Classifies the response to a get from a snapshot. A lock in the way is a failure: nothing else writes meanwhile.
+pub fn judge_snapshot_get(reply: GetResponse) -> Answer {
+    let error = match &reply.error {
+        Some(error) if error.locked.is_some() => "a key is locked",
+        Some(error) => error.abort.as_str(),
+        None => "",
+    };
+    judge(reply.region_error, error, u64::from(!reply.not_found))
+}
+
 /// Encodes a [`Call`] and decodes an [`Answer`].
 #[derive(Clone, Copy, Debug)]
 pub struct CallCodec(pub Verb);
@@ -187,6 +206,7 @@ impl Decoder for CallCodec {
             Verb::Put => RawPutResponse::decode(buffer).map(judge_put),
             Verb::Get => RawGetResponse::decode(buffer).map(judge_get),
             Verb::Scan => RawScanResponse::decode(buffer).map(judge_scan),
+            Verb::SnapshotGet => GetResponse::decode(buffer).map(judge_snapshot_get),
         };
         answer.map(Some).map_err(|error| Status::internal(error.to_string()))
     }
@@ -230,7 +250,7 @@ impl Decoder for BatchCodec {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use armilla::proto::kvrpcpb::{Context, RawGetRequest, RawPutRequest, RawScanRequest};
+    use armilla::proto::kvrpcpb::{Context, GetRequest, RawGetRequest, RawPutRequest, RawScanRequest};
     use armilla::proto::tikvpb::BatchCommandsRequest;
     use armilla::proto::tikvpb::batch_commands_request::request::Cmd;
 
@@ -238,7 +258,7 @@ mod tests {
         let context = Context { region_id: 7, term: 300, ..Context::default() };
         let encoded = context.encode_to_vec().into();
         let value = Bytes::from(vec![9; 300]);
-        (Call { verb, context: encoded, key: *b"0123456789abcdef", value, limit: 500 }, context)
+        (Call { verb, context: encoded, key: *b"0123456789abcdef", value, limit: 500, version: 1 << 60 }, context)
     }
 
     #[test]
@@ -260,6 +280,10 @@ mod tests {
         let (scan, context) = call(Verb::Scan);
         let expected = RawScanRequest { context: Some(context), start_key: key, limit: 500, ..Default::default() };
         assert_eq!(RawScanRequest::decode(encoded(&scan)).unwrap(), expected);
+        let (get, context) = call(Verb::SnapshotGet);
+        let key = get.key.to_vec().into();
+        let expected = GetRequest { context: Some(context), key, version: 1 << 60, ..Default::default() };
+        assert_eq!(GetRequest::decode(encoded(&get)).unwrap(), expected);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::io::IsTerminal as _;
 
-use armilla::client::{Error, RawClient};
+use armilla::client::{Error, Failed, RawClient, Txn, Why};
 use armilla::types::limits::KEY_BYTES_MAX;
 use bytes::Bytes;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -81,9 +81,15 @@ pub struct ScanArgs {
     keys_only: bool,
 }
 
+/// What pages are read from.
+enum Source<'a> {
+    Raw(&'a RawClient),
+    Txn(&'a Txn),
+}
+
 /// A range that is read page by page.
-struct Pages<'a> {
-    raw: &'a RawClient,
+pub(super) struct Pages<'a> {
+    source: Source<'a>,
     start: Bytes,
     end: Bytes,
     reverse: bool,
@@ -96,7 +102,12 @@ struct Pages<'a> {
 impl<'a> Pages<'a> {
     fn new(raw: &'a RawClient, (start, end): (Bytes, Bytes), reverse: bool, keys_only: bool) -> Pages<'a> {
         let page = if keys_only { PAGE_PAIRS } else { FIRST_PAGE_PAIRS };
-        Pages { raw, start, end, reverse, keys_only, page, over: false }
+        Pages { source: Source::Raw(raw), start, end, reverse, keys_only, page, over: false }
+    }
+
+    /// Creates the pages of what a transaction sees.
+    pub(super) fn of_txn(txn: &'a Txn, (start, end): (Bytes, Bytes), reverse: bool) -> Pages<'a> {
+        Pages { source: Source::Txn(txn), start, end, reverse, keys_only: false, page: FIRST_PAGE_PAIRS, over: false }
     }
 
     /// Returns the next page, which has at most `max` pairs; empty at the end of the range.
@@ -107,13 +118,13 @@ impl<'a> Pages<'a> {
         let asked = self.page.min(max);
         let pairs = match self.read(asked).await {
             // Values may be so large that a page of them does not fit in a message.
-            Err(Error::Refused(_)) if asked > 1 => {
+            Err(Unread::TooLong(_)) if asked > 1 => {
                 self.page = 1;
                 self.read(1).await
             }
             pairs => pairs,
         };
-        let pairs = pairs?;
+        let pairs = pairs.map_err(Unread::failure)?;
         let Some((last, _)) = pairs.last() else {
             self.over = true;
             return Ok(pairs);
@@ -129,12 +140,45 @@ impl<'a> Pages<'a> {
         Ok(pairs)
     }
 
-    async fn read(&self, pairs: usize) -> Result<Pairs, Error> {
+    async fn read(&self, pairs: usize) -> Result<Pairs, Unread> {
         let (start, end) = (self.start.clone(), self.end.clone());
-        if self.reverse {
-            self.raw.scan_reverse(start, end, pairs, self.keys_only).await
-        } else {
-            self.raw.scan(start, end, pairs, self.keys_only).await
+        match &self.source {
+            Source::Raw(raw) if self.reverse => Ok(raw.scan_reverse(start, end, pairs, self.keys_only).await?),
+            Source::Raw(raw) => Ok(raw.scan(start, end, pairs, self.keys_only).await?),
+            Source::Txn(txn) => Ok(txn.scan(&start, &end, pairs as u32, self.reverse).await?),
+        }
+    }
+}
+
+/// Why a page was not read.
+enum Unread {
+    /// The servers refused it, perhaps because it does not fit in a message.
+    TooLong(Failure),
+    Other(Failure),
+}
+
+impl Unread {
+    fn failure(self) -> Failure {
+        match self {
+            Unread::TooLong(failure) | Unread::Other(failure) => failure,
+        }
+    }
+}
+
+impl From<Error> for Unread {
+    fn from(error: Error) -> Unread {
+        match error {
+            Error::Refused(_) => Unread::TooLong(error.into()),
+            error => Unread::Other(error.into()),
+        }
+    }
+}
+
+impl From<Failed> for Unread {
+    fn from(failed: Failed) -> Unread {
+        match &failed {
+            Failed::Aborted(abort) if abort.why == Why::Refused => Unread::TooLong(failed.into()),
+            _ => Unread::Other(failed.into()),
         }
     }
 }
@@ -207,14 +251,19 @@ impl Printer {
 
 impl Ctl {
     pub(super) async fn scan(&self, args: &ScanArgs) -> Result<(), Failure> {
-        let (start, end) = args.range.range(self.form)?;
-        let mut pages = Pages::new(&self.raw, (start.clone(), end.clone()), args.reverse, args.keys_only);
-        let mut printer = Printer { form: self.form, keys_only: args.keys_only, count: 0, width: 0 };
+        let pages = Pages::new(&self.raw, args.range.range(self.form)?, args.reverse, args.keys_only);
+        self.list(pages, args.limit, "scan").await
+    }
+
+    /// Prints the first `limit` pairs. `command` continues the listing.
+    pub(super) async fn list(&self, mut pages: Pages<'_>, limit: usize, command: &str) -> Result<(), Failure> {
+        let (start, end, reverse, keys_only) = (pages.start.clone(), pages.end.clone(), pages.reverse, pages.keys_only);
+        let mut printer = Printer { form: self.form, keys_only, count: 0, width: 0 };
         let mut last = None;
         let mut next = None;
         loop {
             // Ask for one more than is shown, to find out whether there are more.
-            let left = args.limit - printer.count;
+            let left = limit - printer.count;
             let mut pairs = pages.next(left.saturating_add(1)).await?;
             if pairs.is_empty() {
                 break;
@@ -225,23 +274,23 @@ impl Ctl {
                 printer.print(&pairs)?;
             }
             if let Some((key, _)) = beyond {
-                next = Some(if args.reverse { last.clone().unwrap_or_else(|| end.clone()) } else { key });
+                next = Some(if reverse { last.clone().unwrap_or_else(|| end.clone()) } else { key });
                 break;
             }
         }
         let Some(next) = next else { return printer.end(None) };
         if self.form.json {
-            return printer.end(Some((if args.reverse { "next_end" } else { "next_start" }, next)));
+            return printer.end(Some((if reverse { "next_end" } else { "next_start" }, next)));
         }
         printer.end(None)?;
-        let (from, to) = if args.reverse { (start, next) } else { (next, end) };
-        let mut command = format!("scan {}", self.form.argument(&from));
+        let (from, to) = if reverse { (start, next) } else { (next, end) };
+        let mut command = format!("{command} {}", self.form.argument(&from));
         if !to.is_empty() {
             command += &format!(" {}", self.form.argument(&to));
         }
-        command += if args.reverse { " --reverse" } else { "" };
-        command += if args.keys_only { " --keys-only" } else { "" };
-        eprintln!("reached --limit {}, there are more: continue with `{command}`", args.limit);
+        command += if reverse { " --reverse" } else { "" };
+        command += if keys_only { " --keys-only" } else { "" };
+        eprintln!("reached --limit {limit}, there are more: continue with `{command}`");
         Ok(())
     }
 

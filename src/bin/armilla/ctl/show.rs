@@ -180,9 +180,43 @@ pub fn bytes(n: u64) -> String {
     if unit == 0 { format!("{n} B") } else { format!("{value:.1} {}", UNITS[unit]) }
 }
 
+/// Formats milliseconds since 1970 as a date and a time in UTC.
+pub fn utc(ms: u64) -> String {
+    let (seconds, millis) = (ms / 1000, ms % 1000);
+    let (year, month, day) = date(seconds / 86_400);
+    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{millis:03}")
+}
+
+/// Returns the year, the month and the day that is so many days after 1970-01-01, by Howard Hinnant's algorithm
+/// (`civil_from_days`): years begin in March, so that the leap day is the last one.
+fn date(days: u64) -> (u64, u64, u64) {
+    let days = days + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_those_of_utc() {
+        for (ms, shown) in [
+            (0, "1970-01-01 00:00:00.000"),
+            (951_782_400_000, "2000-02-29 00:00:00.000"),
+            (1_709_251_199_999, "2024-02-29 23:59:59.999"),
+            (1_767_225_600_000, "2026-01-01 00:00:00.000"),
+            (1_796_083_199_042, "2026-11-30 23:59:59.042"),
+        ] {
+            assert_eq!(utc(ms), shown);
+        }
+    }
 
     const PLAIN: Form = Form { json: false, hex: false, escape: false };
 

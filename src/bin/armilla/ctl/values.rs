@@ -44,7 +44,7 @@ fn read_file(path: &Path) -> Result<Bytes, Failure> {
 }
 
 /// Reads to the end, but not more than fits in a message.
-fn read_all(from: impl Read, name: &str) -> Result<Bytes, Failure> {
+pub(super) fn read_all(from: impl Read, name: &str) -> Result<Bytes, Failure> {
     let mut bytes = Vec::new();
     let read = from.take(MESSAGE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes);
     read.map_err(|error| Failure::new(format!("{name}: {error}")))?;
@@ -68,7 +68,13 @@ impl Ctl {
     }
 
     pub(super) async fn get(&self, key: &str) -> Result<(), Failure> {
-        match self.raw.get(self.form.key(key)?).await? {
+        let value = self.raw.get(self.form.key(key)?).await?;
+        self.print_value(key, value)
+    }
+
+    /// Prints a key's value byte for byte, or that there is none.
+    pub(super) fn print_value(&self, key: &str, value: Option<Bytes>) -> Result<(), Failure> {
+        match value {
             None => self.absent(key),
             Some(value) if self.form.json => {
                 let mut object = Map::from_iter([("found".to_owned(), Value::from(true))]);
