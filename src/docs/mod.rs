@@ -83,5 +83,8 @@ pub mod large_values_in_blob_files {}
 #[doc = include_str!("sleeping-regions.md")]
 pub mod sleeping_regions {}
 
+#[doc = include_str!("old-versions.md")]
+pub mod old_versions {}
+
 #[doc = include_str!("transactions.md")]
 pub mod transactions {}

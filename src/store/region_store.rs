@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::engine::{Engine, KvEngine};
-use crate::proto::armilla::raft::{CasReply, CommandHeader, region_command};
+use crate::codec::txn_key;
+use crate::engine::{Cf, Engine, KvEngine};
+use crate::proto::armilla::raft::{CasReply, Change, CommandHeader, region_command};
 use crate::proto::kvrpcpb::Context;
 use crate::region::command;
 use crate::replica::{FollowerReads, Handle, PeerView, Room};
@@ -171,6 +172,16 @@ fn check_term(context: &Context, view: &PeerView) -> Result<()> {
     if asked == 0 || view.leadership().term <= asked.saturating_add(1) { Ok(()) } else { Err(Error::StaleCommand) }
 }
 
+/// Returns where a change is, as far as regions are concerned: a lock and the versions of a transactional key are in one
+/// place.
+fn place(change: &Change) -> &[u8] {
+    let is_version = [Cf::TxnDefault, Cf::TxnWrite].iter().any(|cf| *cf as u32 == change.cf);
+    match txn_key::version_of(&change.key) {
+        Ok((key, _)) if is_version && !crate::mutant!("store.load-split-between-versions") => key,
+        _ => &change.key,
+    }
+}
+
 fn check_leader(view: &PeerView) -> Result<()> {
     if view.leads() { Ok(()) } else { Err(view.not_leader()) }
 }
@@ -200,10 +211,8 @@ impl RegionRoute {
         match op {
             region_command::Op::Write(write) => {
                 let changes = &write.changes;
-                load.count_written_keys(changes.len(), bytes, |at| {
-                    (&changes[at].key[..], changes[at].range_end.as_deref())
-                });
-                changes.iter().for_each(|change| written(&change.key));
+                load.count_written_keys(changes.len(), bytes, |at| (place(&changes[at]), changes[at].range_end.as_deref()));
+                changes.iter().for_each(|change| written(&change.key.slice_ref(place(change))));
             }
             region_command::Op::Cas(cas) => {
                 load.count_written_keys(1, bytes, |_| (&cas.key[..], None));

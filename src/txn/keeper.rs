@@ -119,12 +119,16 @@ impl<K: Kv> Keeper<K> {
             let told = {
                 let mut all = all.lock().expect("no holder panics");
                 all.retain(|id, _| led.contains_key(id));
-                for (id, after) in led {
-                    let known = all.entry(id).or_insert(after);
-                    let (looked, collected) = (known.looked, known.collected);
-                    let same = (known.term, known.version) == (after.term, after.version);
-                    let looked = if after.is_empty { Some((after.writes, false)) } else { looked };
-                    *known = if same { Known { looked, collected, ..after } } else { after };
+                for (id, mut after) in led {
+                    // The other loop may have looked at the versions meanwhile.
+                    let is_same = |known: &&Known| (known.term, known.version) == (after.term, after.version);
+                    if let Some(known) = all.get(&id).filter(is_same) {
+                        (after.looked, after.collected) = (known.looked, known.collected);
+                    }
+                    if after.is_empty {
+                        after.looked = Some((after.writes, false));
+                    }
+                    all.insert(id, after);
                 }
                 all.iter().map(|(id, known)| (*id, self.told(known))).collect()
             };
@@ -141,6 +145,8 @@ impl<K: Kv> Keeper<K> {
     /// Looks at a region's locks, ends expired ones, and raises the floor.
     async fn locks(&self, route: &K::Route, (term, applied): (u64, u64), before: Known) -> Result<Known> {
         let wanted = self.safe_points.borrow().txn;
+        // Another leader may have written in between.
+        let before = if before.term == term { before } else { Known::default() };
         let now_ms = self.txn.kv.now_s().saturating_mul(1000);
         let is_due = before.oldest.is_some() && now_ms >= before.due_ms;
         let is_same = before.term == term && before.applied == applied && !is_due;

@@ -46,6 +46,9 @@ pub struct Options {
     pub refuse_future_timestamps: bool,
 }
 
+/// How late a simulated write is: long enough for the region's leader to decide something else.
+const LATE: Duration = Duration::from_millis(300);
+
 /// The transactions of a store. Clones share its state.
 #[derive(Clone, Debug)]
 pub struct Txn<K> {
@@ -262,6 +265,9 @@ impl<K: Kv> Txn<K> {
             return Ok(());
         }
         progress.write()?;
+        if crate::buggify!("txn.late-write") {
+            self.kv.sleep(LATE).await;
+        }
         let fence = Fence { oldest_ts: writes.oldest().unwrap_or_default().0, ..fence };
         let (changes, released) = writes.into_parts();
         let changes = changes.into_iter().map(|change| match change.value {

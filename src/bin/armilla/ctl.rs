@@ -22,6 +22,7 @@ macro_rules! say_part {
 
 mod admin;
 mod cluster;
+mod gc;
 mod hot;
 mod listing;
 mod mvcc;
@@ -217,6 +218,8 @@ enum Command {
     /// Finish transactions whose locks have expired: their locks are committed or rolled back, as their primary keys say.
     #[command(after_help = BYTES)]
     Resolve(mvcc::ResolveArgs),
+    /// Show how far back transactional data go, and what holds the removal of old versions back.
+    Gc,
     /// Get timestamps from the placement driver.
     Tso {
         /// How many timestamps.
@@ -440,6 +443,7 @@ impl Ctl {
             Command::Txn(command) => self.transaction(command).await,
             Command::Mvcc { key, start_ts } => self.mvcc(key.as_deref(), start_ts).await,
             Command::Locks(args) => self.locks(&args).await,
+            Command::Gc => self.gc().await,
             Command::Resolve(args) => self.resolve(&args).await,
             Command::Tso { count } => self.tso(count).await,
             Command::Region(RegionCommand::Split { keys }) => self.split(&keys).await,

@@ -51,6 +51,7 @@ fn documented_command_lines_parse() {
         "armilla ctl txn run --pd h:1",
         "armilla ctl mvcc --hex 6162",
         "armilla ctl mvcc --start-ts 7",
+        "armilla ctl gc --json",
         "armilla ctl locks a z --limit 3",
         "armilla ctl locks --region 5",
         "armilla ctl resolve --region 5",

@@ -102,7 +102,12 @@ impl Run {
         // What was set for a store that the placement driver has removed is forgotten.
         let mut living = self.living();
         let node_of = self.monitor.with(|observed| observed.node_of.clone());
-        let removed = |node: u64| self.cluster.with(node, |machine| machine.is_removable());
+        let told = self.monitor.with(|observed| observed.poisoned.clone());
+        // A replacement may have happened although its answer was lost.
+        let removed = |node: u64| {
+            let is_told = told.get(&node).is_some_and(|why| why.contains("was removed from the cluster"));
+            is_told || self.cluster.with(node, |machine| machine.is_removable())
+        };
         living.retain(|store| node_of.get(store).is_none_or(|node| !removed(*node)));
         match self.monitor.with(|observed| observed.settings.differs(&set, &living)) {
             Some(what) => Err(Violation::new("settings", self.now(), 0, what)),
