@@ -501,6 +501,74 @@ async fn collection(at: &mut Place, wire: &Wire) {
     assert_eq!(etcd.range(point.clone()).await.unwrap().into_inner().kvs[0].value, "4321");
     let refused = EtcdKvClient::new(wire.channel(&at.follower_addr)).range(point).await.unwrap_err();
     assert_eq!(refused.code(), Code::Unavailable);
+    barriers(at).await;
+}
+
+/// Barriers hold the safe point of transactions back, those of older clients too.
+async fn barriers(at: &mut Place) {
+    let header = at.header.clone();
+    let set = |barrier_ts| pdpb::SetGcBarrierRequest {
+        header: header.clone(),
+        barrier_id: "backup".into(),
+        barrier_ts,
+        ttl_seconds: 600,
+        ..Default::default()
+    };
+    // A new cluster learns within a moment that all its nodes know barriers.
+    let info = loop {
+        match at.leader.set_gc_barrier(set(5000)).await {
+            Ok(reply) => break reply.into_inner().new_barrier_info.unwrap(),
+            Err(status) => assert_eq!(status.code(), Code::Unavailable, "{status}"),
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    assert_eq!((&info.barrier_id[..], info.barrier_ts, info.ttl_seconds), ("backup", 5000, 600));
+    let advance =
+        |target| pdpb::AdvanceTxnSafePointRequest { header: header.clone(), target, ..Default::default() };
+    let held = at.leader.advance_txn_safe_point(advance(6000)).await.unwrap().into_inner();
+    assert!(held.new_txn_safe_point == 5000 && held.blocker_description.contains("backup"), "{held:?}");
+    let states = pdpb::GetAllKeyspacesGcStatesRequest { header: header.clone(), ..Default::default() };
+    let states = at.leader.get_all_keyspaces_gc_states(states).await.unwrap().into_inner();
+    assert_eq!(states.gc_states[0].gc_barriers.len(), 1);
+    assert!(at.leader.set_gc_barrier(set(4999)).await.unwrap_err().message().contains("below the safe point 5000"));
+    let delete = pdpb::DeleteGcBarrierRequest {
+        header: header.clone(),
+        barrier_id: "backup".into(),
+        ..Default::default()
+    };
+    let deleted = at.leader.delete_gc_barrier(delete.clone()).await.unwrap().into_inner();
+    assert_eq!(deleted.deleted_barrier_info.unwrap().barrier_ts, 5000);
+    assert_eq!(at.leader.delete_gc_barrier(delete).await.unwrap().into_inner().deleted_barrier_info, None);
+    let moved = at.leader.advance_txn_safe_point(advance(6000)).await.unwrap().into_inner();
+    assert_eq!((moved.old_txn_safe_point, moved.new_txn_safe_point, &moved.blocker_description[..]), (5000, 6000, ""));
+    let service = |safe_point, ttl| pdpb::UpdateServiceGcSafePointRequest {
+        header: header.clone(),
+        service_id: "br".into(),
+        ttl,
+        safe_point,
+    };
+    let kept = at.leader.update_service_gc_safe_point(service(7000, 600)).await.unwrap().into_inner();
+    assert_eq!(kept.min_safe_point, 6000);
+    let held = at.leader.advance_txn_safe_point(advance(8000)).await.unwrap().into_inner();
+    assert_eq!(held.new_txn_safe_point, 7000);
+    let late = at.leader.update_service_gc_safe_point(service(6500, 600)).await.unwrap().into_inner();
+    assert_eq!(late.min_safe_point, 7000, "it came too late");
+    at.leader.update_service_gc_safe_point(service(0, 0)).await.unwrap();
+    let target = 9000;
+    let above = pdpb::AdvanceGcSafePointRequest { header: header.clone(), target, ..Default::default() };
+    assert!(at.leader.advance_gc_safe_point(above).await.unwrap_err().message().contains("safe point of transactions"));
+    let global = pdpb::SetGlobalGcBarrierRequest {
+        header: header.clone(),
+        barrier_id: "all".into(),
+        barrier_ts: 7500,
+        ttl_seconds: i64::MAX,
+    };
+    at.leader.set_global_gc_barrier(global).await.unwrap();
+    let held = at.leader.advance_txn_safe_point(advance(9000)).await.unwrap().into_inner();
+    assert_eq!(held.new_txn_safe_point, 7500);
+    let delete = pdpb::DeleteGlobalGcBarrierRequest { header, barrier_id: "all".into() };
+    let deleted = at.leader.delete_global_gc_barrier(delete).await.unwrap().into_inner();
+    assert_eq!(deleted.deleted_barrier_info.unwrap().ttl_seconds, i64::MAX);
 }
 
 async fn keys_of_others(at: &Place, wire: &Wire) {

@@ -250,6 +250,59 @@ fn locks_of_the_dead_are_shown_and_finished() {
     assert!(nothing.code == Some(1) && nothing.text.contains("no lock and no version"), "{nothing:?}");
 }
 
+#[test]
+fn old_versions_go_and_dead_clients_are_ended() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let config = folder.path().join("armilla.toml");
+    let text = "[pd]\nkeep_versions_ms = 1500\nsafe_point_step_ms = 300\n[txn]\nend_after_ms = 100\n";
+    std::fs::write(&config, text).expect("a file");
+    let cluster = Cluster::start(3, &["--initial-regions", "2", "--config", config.to_str().expect("UTF-8")]);
+    let pd = &cluster.addrs().join(",");
+    let long = "x".repeat(400);
+    for n in 0..5 {
+        ctl(pd, &["txn", "put", "a", &n.to_string(), "\\xf0", &format!("{long}{n}"), "gone", "soon"]);
+    }
+    ctl(pd, &["txn", "delete", "gone"]);
+    assert_eq!(ctl_json(pd, &["mvcc", "gone"])["versions"][0]["type"], "delete");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let env = Env::real();
+        let asks = PdClient::new(env.net.clone(), env.clock.clone(), cluster.addrs());
+        let raw = RawClient::new(asks, env.net, env.clock, Rng::new(1), RawOptions::default());
+        let client = TxnClient::new(raw);
+        die_after(&client, 4, 1, &[("b", "committed"), ("~", "committed")]).await;
+        die_after(&client, 2, 1, &[("c", "rolled back"), ("y", "rolled back")]).await;
+    });
+    let count = |key: &str| ctl_json(pd, &["mvcc", key])["versions"].as_array().map_or(0, Vec::len);
+    wait_until("old versions are removed", || count("a") == 1 && count("\\xf0") == 1);
+    wait_until("a deletion goes when nothing is left below it", || {
+        armilla(&["ctl", "--pd", pd, "mvcc", "gone"]).code == Some(1)
+    });
+    wait_until("the locks of dead clients are ended", || ctl_json(pd, &["locks"])["count"] == 0);
+    assert_eq!(ctl(pd, &["txn", "get", "a"]), "4");
+    assert_eq!(ctl(pd, &["txn", "get", "\\xf0"]), format!("{long}4"));
+    assert_eq!(ctl(pd, &["txn", "get", "~"]), "committed");
+    assert_eq!(armilla(&["ctl", "--pd", pd, "txn", "get", "c"]).code, Some(1));
+    let gc = ctl_json(pd, &["gc"]);
+    let number = |name: &str| gc[name].as_u64().expect("a number");
+    assert!(number("txn_safe_point") >= number("collected_safe_point") && number("collected_safe_point") > 0, "{gc}");
+    assert_eq!((&gc["keep_versions_ms"], &gc["barriers"]), (&1500.into(), &json!([])));
+    let held: u64 = ctl_json(pd, &["gc", "hold", "backup", "--for", "600"])["timestamp"].as_str().expect("text").parse().expect("a number");
+    ctl(pd, &["txn", "put", "a", "5"]);
+    ctl(pd, &["txn", "put", "later", "1"]);
+    ctl(pd, &["txn", "put", "later", "2"]);
+    wait_until("the safe point moves up to the barrier", || {
+        ctl_json(pd, &["gc"])["collected_safe_point"].as_u64() == Some(held)
+    });
+    assert_eq!(count("a"), 2, "what could be read then is kept");
+    assert_eq!(ctl_json(pd, &["gc"])["barriers"][0]["name"], "backup");
+    assert!(ctl(pd, &["gc", "release", "backup"]).contains(&held.to_string()));
+    wait_until("the rest goes after the release", || count("a") == 1);
+    assert_eq!(armilla(&["ctl", "--pd", pd, "gc", "release", "backup"]).code, Some(1));
+    let text = ctl(pd, &["gc"]);
+    assert!(text.contains("Versions are kept for") && text.contains("1.5 s"), "{text}");
+}
+
 /// Returns the sum of a metric over all nodes. `name` includes the labels.
 fn metric(cluster: &Cluster, name: &str) -> f64 {
     let one = |addr: &String| {

@@ -190,7 +190,13 @@ impl Machine {
     fn must_say(&self, why: &str) -> bool {
         // An error about the store's own data leads to a replaced disk, see [`Cluster::supervise`]; an error about the
         // data of another node does not.
-        let says = |part: Part| why.contains(part.refusal()) || (part == Part::Newest && why.contains("an older copy"));
+        let also = |part: Part| match part {
+            Part::Newest => "an older copy",
+            // The log alone does not show it if all groups had left the store.
+            Part::Engine => "its engine and raft log were lost",
+            Part::Log | Part::Bits => part.refusal(),
+        };
+        let says = |part: Part| why.contains(part.refusal()) || why.contains(also(part));
         let removed =
             self.may_be_removed && (why.contains("is a tombstone") || why.contains("was removed from the cluster"));
         removed || self.lost.is_some_and(says)

@@ -16,4 +16,5 @@ pub mod insider;
 pub mod query;
 pub mod raw;
 pub mod txn;
+pub mod txn_barrier;
 pub mod txn_ranges;

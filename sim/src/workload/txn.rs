@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use armilla::client::txn::Done;
-use armilla::client::{CommitBy, Failed, RawClient, RawOptions, Txn, TxnClient, TxnOptions};
+use armilla::client::{CommitBy, Failed, PdClient, RawClient, RawOptions, Txn, TxnClient, TxnOptions};
 use armilla::proto::kvrpcpb::MvccInfo;
 use armilla::rt::rng::Rng;
 use armilla::rt::sim::World;
@@ -16,6 +16,7 @@ use bytes::Bytes;
 use crate::cluster::monitor::Monitor;
 use crate::plan::{Plan, key};
 use crate::workload::history::show;
+use crate::workload::txn_barrier;
 use crate::workload::txn_ranges::Ranges;
 
 /// Number of clients that run transactions.
@@ -112,6 +113,8 @@ pub struct TxnWorker {
     plan: Arc<Plan>,
     records: Records,
     ranges: Ranges,
+    pd: PdClient,
+    monitor: Monitor,
 }
 
 /// Returns the transactional client over another client's connections.
@@ -131,7 +134,8 @@ impl TxnWorker {
     ) -> TxnWorker {
         let client = over(raw);
         let ranges = Ranges::new(number, client.clone(), plan, monitor);
-        TxnWorker { number, client, world: world.clone(), plan: plan.clone(), records: records.clone(), ranges }
+        let (pd, monitor, plan) = (raw.pd().clone(), monitor.clone(), plan.clone());
+        TxnWorker { number, client, world: world.clone(), plan, records: records.clone(), ranges, pd, monitor }
     }
 
     /// Runs transactions until `until_ns` (true time).
@@ -147,6 +151,10 @@ impl TxnWorker {
             if slow.chance(0.04) {
                 let world = self.world.clone();
                 self.ranges.step(&mut slow, || world.now_ns()).await;
+            }
+            if slow.chance(0.015) {
+                let (name, clients) = (format!("reader-{}", self.number), (&self.client, &self.pd));
+                txn_barrier::read(&name, clients, (&self.world, &self.monitor), &keys, &mut slow).await;
             }
             // Some take long to think, before they read or between that and the commit.
             let thinks_ms = if slow.chance(0.06) { slow.between(100, 5000) } else { 0 };

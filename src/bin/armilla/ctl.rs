@@ -218,8 +218,12 @@ enum Command {
     /// Finish transactions whose locks have expired: their locks are committed or rolled back, as their primary keys say.
     #[command(after_help = BYTES)]
     Resolve(mvcc::ResolveArgs),
-    /// Show how far back transactional data go, and what holds the removal of old versions back.
-    Gc,
+    /// Show how far back transactional data go, and what holds the removal of old versions back; hold it back.
+    #[command(args_conflicts_with_subcommands = true)]
+    Gc {
+        #[command(subcommand)]
+        command: Option<gc::GcCommand>,
+    },
     /// Get timestamps from the placement driver.
     Tso {
         /// How many timestamps.
@@ -443,7 +447,7 @@ impl Ctl {
             Command::Txn(command) => self.transaction(command).await,
             Command::Mvcc { key, start_ts } => self.mvcc(key.as_deref(), start_ts).await,
             Command::Locks(args) => self.locks(&args).await,
-            Command::Gc => self.gc().await,
+            Command::Gc { command } => self.gc(command.as_ref()).await,
             Command::Resolve(args) => self.resolve(&args).await,
             Command::Tso { count } => self.tso(count).await,
             Command::Region(RegionCommand::Split { keys }) => self.split(&keys).await,

@@ -52,6 +52,8 @@ fn documented_command_lines_parse() {
         "armilla ctl mvcc --hex 6162",
         "armilla ctl mvcc --start-ts 7",
         "armilla ctl gc --json",
+        "armilla ctl gc hold backup --at 7 --for 60",
+        "armilla ctl gc release backup",
         "armilla ctl locks a z --limit 3",
         "armilla ctl locks --region 5",
         "armilla ctl resolve --region 5",

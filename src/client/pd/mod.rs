@@ -243,6 +243,40 @@ impl PdClient {
         Ok(stores)
     }
 
+    /// Holds the safe point of transactions at a timestamp, or below, for `ttl_s` seconds: what can be read at it
+    /// stays. Replaces the barrier of that name.
+    ///
+    /// # Errors
+    /// Returns [`Error::Refused`] if the safe point is above the timestamp already, [`Error::Unavailable`] after the
+    /// deadline.
+    pub async fn set_gc_barrier(&self, name: &str, at: crate::types::Timestamp, ttl_s: u64) -> Result<()> {
+        let ttl_seconds = i64::try_from(ttl_s).unwrap_or(i64::MAX);
+        let (barrier_id, barrier_ts) = (name.to_owned(), at.0);
+        let call = |mut stub: Stub<Limited>, header| {
+            let barrier_id = barrier_id.clone();
+            let request =
+                pdpb::SetGcBarrierRequest { header, barrier_id, barrier_ts, ttl_seconds, ..Default::default() };
+            async move { stub.set_gc_barrier(request).await }
+        };
+        self.ask("SetGCBarrier", call).await.map(drop)
+    }
+
+    /// Removes a barrier. Returns its timestamp, if there was one.
+    ///
+    /// # Errors
+    /// Returns [`Error::Unavailable`] after the deadline.
+    pub async fn delete_gc_barrier(&self, name: &str) -> Result<Option<crate::types::Timestamp>> {
+        let barrier_id = name.to_owned();
+        let call = |mut stub: Stub<Limited>, header| {
+            let barrier_id = barrier_id.clone();
+            let request = pdpb::DeleteGcBarrierRequest { header, barrier_id, ..Default::default() };
+            async move { stub.delete_gc_barrier(request).await }
+        };
+        let reply = self.ask("DeleteGCBarrier", call).await?;
+        let barrier = reply.and_then(|reply| reply.deleted_barrier_info);
+        Ok(barrier.map(|barrier| crate::types::Timestamp(barrier.barrier_ts)))
+    }
+
     /// Registers a store and gets its id. Idempotent by the store's UUID.
     ///
     /// # Errors
@@ -527,4 +561,11 @@ macro_rules! has_header {
     };
 }
 
-has_header!(GetRegionResponse, ScanRegionsResponse, GetStoreResponse, GetAllStoresResponse);
+has_header!(
+    GetRegionResponse,
+    ScanRegionsResponse,
+    GetStoreResponse,
+    GetAllStoresResponse,
+    SetGcBarrierResponse,
+    DeleteGcBarrierResponse
+);

@@ -8,6 +8,27 @@ use super::show::{self, Table, print_json};
 use super::Ctl;
 use crate::failure::Failure;
 
+/// What can be done about the safe point.
+#[derive(clap::Subcommand, Debug)]
+pub enum GcCommand {
+    /// Keep what can be read at a timestamp, for a while: for a backup, or a long report.
+    Hold {
+        /// A name, by which it can be released or prolonged.
+        name: String,
+        /// The timestamp [default: now]
+        #[arg(long, value_name = "TS")]
+        at: Option<u64>,
+        /// For how many seconds.
+        #[arg(long = "for", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+        seconds: u64,
+    },
+    /// Hold the safe point back no longer.
+    Release {
+        /// The name.
+        name: String,
+    },
+}
+
 /// How many regions that are not clear are named.
 const REGIONS_SHOWN: usize = 10;
 
@@ -32,8 +53,34 @@ fn left(barrier: &Barrier, wall_ms: u64) -> String {
 }
 
 impl Ctl {
-    /// Prints the safe points.
-    pub(super) async fn gc(&self) -> Result<(), Failure> {
+    /// Prints the safe points, or holds them back.
+    pub(super) async fn gc(&self, command: Option<&GcCommand>) -> Result<(), Failure> {
+        match command {
+            None => self.show_safe_points().await,
+            Some(GcCommand::Hold { name, at, seconds }) => {
+                let at = match at {
+                    Some(at) => Timestamp(*at),
+                    None => self.pd.tso(1).await?,
+                };
+                self.pd.set_gc_barrier(name, at, *seconds).await?;
+                if self.form.json {
+                    return print_json(&json!({ "name": name, "timestamp": at.0.to_string(), "seconds": seconds }));
+                }
+                say!("what can be read at timestamp {at} is kept for {seconds} s");
+                Ok(())
+            }
+            Some(GcCommand::Release { name }) => match self.pd.delete_gc_barrier(name).await? {
+                Some(at) if self.form.json => print_json(&json!({ "name": name, "timestamp": at.0.to_string() })),
+                Some(at) => {
+                    say!("timestamp {at} is held no longer");
+                    Ok(())
+                }
+                None => Err(Failure::new(format!("nothing is held under the name `{name}`")).hint("see `armilla ctl gc`")),
+            },
+        }
+    }
+
+    async fn show_safe_points(&self) -> Result<(), Failure> {
         let Some(overview) = self.overview().await? else {
             let why = "gc is a call that only Armilla has, and this cluster (TiKV?) does not";
             return Err(Failure::new(why).hint("with TiKV: pd-ctl service-gc-safepoint"));
