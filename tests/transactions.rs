@@ -164,7 +164,7 @@ fn scripts_run_line_by_line() {
     assert_eq!(ctl_json(pd, &["locks"])["count"], 0);
 }
 
-/// Runs a transaction whose client dies after so many requests.
+/// Runs a transaction whose client dies after this many requests.
 async fn die_after(client: &TxnClient, requests: u32, ttl_ms: u64, pairs: &[(&'static str, &'static str)]) {
     let options = TxnOptions { ttl_ms, ..TxnOptions::default() };
     let mut txn = client.dying_after(requests).begin(options).await.expect("it has not died yet");

@@ -215,7 +215,8 @@ enum Command {
     /// List the oldest locks of transactions.
     #[command(after_help = BYTES)]
     Locks(mvcc::LocksArgs),
-    /// Finish transactions whose locks have expired: their locks are committed or rolled back, as their primary keys say.
+    /// Finish transactions whose locks have expired: their locks are committed or rolled back, as their primary keys
+    /// say.
     #[command(after_help = BYTES)]
     Resolve(mvcc::ResolveArgs),
     /// Show how far back transactional data go, and what holds the removal of old versions back; hold it back.

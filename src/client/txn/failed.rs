@@ -25,6 +25,8 @@ pub struct Abort {
     /// The kind of the reason.
     pub why: Why,
     text: String,
+    /// Whether servers have nothing of the transaction, and never will.
+    pub(super) left_nothing: bool,
 }
 
 /// The kind of the reason why a transaction was aborted.
@@ -45,7 +47,7 @@ pub enum Why {
 impl Abort {
     /// Creates a reason.
     pub fn new(why: Why, text: impl Into<String>) -> Abort {
-        Abort { why, text: text.into() }
+        Abort { why, text: text.into(), left_nothing: false }
     }
 }
 

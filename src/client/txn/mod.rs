@@ -359,6 +359,7 @@ impl Txn {
         let Some(primary) = self.primary.clone().filter(|_| !self.writes.is_empty()) else { return Ok(Timestamp(0)) };
         match self.try_commit(&primary).await {
             Ok(commit) => Ok(commit),
+            Err(Failed::Aborted(why)) if why.left_nothing => Err(Failed::Aborted(why)),
             Err(Failed::Aborted(why)) => {
                 // It never committed; whether its locks go now or when others meet them does not matter.
                 drop(self.client.rollback(self.writes.keys().cloned().collect(), self.start).await);
@@ -481,7 +482,10 @@ impl Txn {
             if let Some(error) = errors.iter().find(|error| error.locked.is_none()) {
                 // A late lock request may still complete a pessimistic transaction whose locks decide it.
                 let revives = by_async && self.options.pessimistic;
-                let why = reason(error);
+                let mut why = reason(error);
+                // One request that was refused as a whole, because of a version that stays: a late copy of it will be
+                // refused, too.
+                why.left_nothing = one_phase && self.locked.is_empty() && error.conflict.is_some();
                 return Err(if revives { Failed::Unknown(why.to_string()) } else { Failed::Aborted(why) });
             }
             if locks.is_empty() {

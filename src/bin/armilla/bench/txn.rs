@@ -1,8 +1,8 @@
 //! Workloads of transactions: one client runs one transaction after the other, and again if others were in its way.
 //!
 //! They use the client of the store's own tools, which finds regions, batches requests for timestamps and ends locks
-//! that it meets. The raw workloads do without all that, so a ratio between the two includes the clients' work. Gets from
-//! snapshots are sent as raw gets are (`unary.rs`): there is nothing in their way.
+//! that it meets. The raw workloads do without all that, so a ratio between the two includes the clients' work. Gets
+//! from snapshots are sent as raw gets are (`unary.rs`): there is nothing in their way.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use crate::failure::Failure;
 /// A transaction that others prevented for so long is given up, and counted as failed.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an optimistic transaction waits for the locks of others before it begins again.
-const PATIENCE: Duration = Duration::from_millis(50);
+const LOCK_TIMEOUT: Duration = Duration::from_millis(50);
 /// What each account has at first.
 const BALANCE: i64 = 1000;
 /// How many pairs the last look at all accounts reads at once.
@@ -84,7 +84,7 @@ fn options(mode: Mode) -> TxnOptions {
         pessimistic: mode == Mode::Pessimistic,
         commit_by: CommitBy::OnePhase,
         // Whoever waits with some keys locked may wait for one that waits for it: better to begin again.
-        patience: if mode == Mode::Pessimistic { TIMEOUT } else { PATIENCE },
+        patience: if mode == Mode::Pessimistic { TIMEOUT } else { LOCK_TIMEOUT },
         in_background: true,
         ..TxnOptions::default()
     }

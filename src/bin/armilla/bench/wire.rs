@@ -58,8 +58,8 @@ impl Call {
         }
     }
 
-    /// Encodes the request. In all of these messages, the context is field 1 and the key field 2. A put's value, a scan's
-    /// limit and a snapshot's timestamp are field 3.
+    /// Encodes the request. In all of these messages, the context is field 1 and the key field 2. A put's value, a
+    /// scan's limit and a snapshot's timestamp are field 3.
     pub fn put_to(&self, out: &mut impl BufMut) {
         put_field(out, 1, &self.context);
         put_field(out, 2, &self.key);

@@ -188,7 +188,7 @@ pub fn utc(ms: u64) -> String {
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{millis:03}")
 }
 
-/// Returns the year, the month and the day that is so many days after 1970-01-01, by Howard Hinnant's algorithm
+/// Returns the year, the month and the day that is this many days after 1970-01-01, by Howard Hinnant's algorithm
 /// (`civil_from_days`): years begin in March, so that the leap day is the last one.
 fn date(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468;
