@@ -46,8 +46,8 @@ pub struct Options {
     pub refuse_future_timestamps: bool,
 }
 
-/// How late a simulated write is: long enough for the region's leader to decide something else.
-const LATE: Duration = Duration::from_millis(300);
+/// How late a simulated write is: long enough for another leader to have decided something else.
+const LATE: Duration = Duration::from_millis(1500);
 
 /// The transactions of a store. Clones share its state.
 #[derive(Clone, Debug)]

@@ -6,7 +6,7 @@ use crate::codec::txn_key;
 use crate::proto::errorpb;
 use crate::proto::kvrpcpb::{
     BatchRollbackRequest, BatchRollbackResponse, CheckSecondaryLocksRequest, CheckSecondaryLocksResponse,
-    CheckTxnStatusRequest, CheckTxnStatusResponse, CommitRequest, CommitResponse, DeleteRangeRequest, DeleteRangeResponse, GetRequest, GetResponse, KeyError,
+    CheckTxnStatusRequest, CheckTxnStatusResponse, CommitRequest, CommitResponse, Context, DeleteRangeRequest, DeleteRangeResponse, GetRequest, GetResponse, KeyError,
     KvPair, LockInfo, Mutation, MvccGetByKeyRequest, MvccGetByKeyResponse, MvccGetByStartTsRequest,
     MvccGetByStartTsResponse, MvccInfo, PessimisticLockRequest, PessimisticLockResponse, PrewriteRequest,
     PrewriteResponse, ResolveLockRequest, ResolveLockResponse, ScanLockRequest, ScanLockResponse, ScanRequest,
@@ -72,6 +72,12 @@ replies!(
     MvccGetByStartTsResponse
 );
 
+/// Returns the context of a read that passes the locks of these transactions.
+fn passing(context: Option<Context>, later: &[u64]) -> Option<Context> {
+    let context = context.unwrap_or_default();
+    Some(Context { resolved_locks: later.to_vec(), ..context })
+}
+
 impl Reply for DeleteRangeResponse {
     fn region_error(&mut self) -> Option<errorpb::Error> {
         self.region_error.take()
@@ -82,9 +88,11 @@ impl Reply for DeleteRangeResponse {
 }
 
 impl TxnClient {
-    pub(super) async fn get(&self, key: &Bytes, at: Timestamp) -> Result<GetResponse> {
+    /// Returns the value of a key. The locks of the transactions `later` do not count.
+    pub(super) async fn get(&self, key: &Bytes, at: Timestamp, later: Vec<u64>) -> Result<GetResponse> {
         self.live()?;
         let call = |mut stub: Stub, context| {
+            let context = passing(context, &later);
             let request = GetRequest { context, key: key.clone(), version: at.0, ..GetRequest::default() };
             async move { stub.kv_get(request).await }
         };
@@ -95,11 +103,10 @@ impl TxnClient {
     /// infinity.
     pub(super) async fn scan(
         &self,
-        start: &Bytes,
-        end: &Bytes,
+        (start, end): (&Bytes, &Bytes),
         limit: u32,
         reverse: bool,
-        at: Timestamp,
+        (at, later): (Timestamp, Vec<u64>),
     ) -> Result<Vec<KvPair>> {
         let beyond = beyond_all_keys();
         let end = if end.is_empty() { &beyond } else { end };
@@ -112,6 +119,7 @@ impl TxnClient {
             self.live()?;
             let left = limit - pairs.len() as u32;
             let call = |mut stub: Stub, context, region: &Region| {
+                let context = passing(context, &later);
                 let lower = if from > region.start_key { start.clone() } else { boundary(&region.start_key) };
                 let ends_here = region.end_key.is_empty() || to <= region.end_key;
                 let upper = if ends_here { end.clone() } else { boundary(&region.end_key) };

@@ -206,9 +206,9 @@ impl Txn {
             Some(Write::Delete) => return Ok(None),
             Some(Write::Lock) | None => {}
         }
-        let mut waiting = Waiting::new(self);
+        let mut waiting = Waiting::reading(self);
         loop {
-            let reply = self.client.get(key, self.start).await.map_err(aborted)?;
+            let reply = self.client.get(key, self.start, waiting.later()).await.map_err(aborted)?;
             match reply.error {
                 None if reply.not_found => return Ok(None),
                 None => return Ok(Some(reply.value)),
@@ -250,9 +250,10 @@ impl Txn {
 
     /// Returns the pairs of a range as they are stored.
     async fn stored(&self, start: &Bytes, end: &Bytes, limit: u32, reverse: bool) -> Done<Vec<(Bytes, Bytes)>> {
-        let mut waiting = Waiting::new(self);
+        let mut waiting = Waiting::reading(self);
         loop {
-            let found = self.client.scan(start, end, limit, reverse, self.start).await.map_err(aborted)?;
+            let view = (self.start, waiting.later());
+            let found = self.client.scan((start, end), limit, reverse, view).await.map_err(aborted)?;
             let errors: Vec<&KeyError> = found.iter().filter_map(|pair| pair.error.as_deref()).collect();
             if let Some(error) = errors.iter().find(|error| error.locked.is_none()) {
                 return Err(Failed::Aborted(reason(error)));
@@ -544,12 +545,27 @@ struct Waiting {
     reader: Timestamp,
     tries: u32,
     until: crate::rt::clock::Instant,
+    /// Whether it is a snapshot that waits.
+    reads: bool,
+    /// Start timestamps of transactions that commit after the snapshot, if at all.
+    later: BTreeSet<u64>,
 }
 
 impl Waiting {
     fn new(txn: &Txn) -> Waiting {
         let until = txn.client.raw.clock().now().plus(txn.options.patience);
-        Waiting { client: txn.client.clone(), reader: txn.start, tries: 0, until }
+        let (client, later) = (txn.client.clone(), BTreeSet::new());
+        Waiting { client, reader: txn.start, tries: 0, until, reads: false, later }
+    }
+
+    /// Returns the waiting of a read at the transaction's start.
+    fn reading(txn: &Txn) -> Waiting {
+        Waiting { reads: true, ..Waiting::new(txn) }
+    }
+
+    /// Returns the transactions whose locks do not hide anything from the read.
+    fn later(&self) -> Vec<u64> {
+        self.later.iter().copied().collect()
     }
 
     /// Returns an error once it has waited for too long.
@@ -573,7 +589,11 @@ impl Waiting {
     async fn behind(&mut self, locks: &[LockInfo]) -> Done<()> {
         let mut all = true;
         for lock in locks {
-            all &= self.client.resolve(lock, self.reader).await.map_err(aborted)?;
+            match self.client.end_decided(std::slice::from_ref(lock), self.reader).await.map_err(aborted)? {
+                Ended::Committed(_) | Ended::RolledBack => {}
+                Ended::Later if self.reads => drop(self.later.insert(lock.lock_version)),
+                Ended::Later | Ended::Alive => all = false,
+            }
         }
         if all { Ok(()) } else { self.once().await }
     }

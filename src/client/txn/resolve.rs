@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::client::error::{Error, Result};
-use crate::proto::kvrpcpb::{CheckTxnStatusRequest, LockInfo};
+use crate::proto::kvrpcpb::{Action, CheckTxnStatusRequest, LockInfo};
 use crate::types::Timestamp;
 
 use super::TxnClient;
@@ -20,6 +20,16 @@ pub enum Ended {
     RolledBack,
     /// Its transaction is alive: the lock stands.
     Alive,
+    /// Its transaction is alive, and will commit after the reader's snapshot, if at all: the reader need not wait.
+    Later,
+}
+
+/// What a transaction's primary key says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Status {
+    Decided(Fate),
+    Alive,
+    Later,
 }
 
 impl TxnClient {
@@ -28,7 +38,8 @@ impl TxnClient {
     /// # Errors
     /// As all requests.
     pub async fn resolve(&self, lock: &LockInfo, reader: Timestamp) -> Result<bool> {
-        Ok(self.end_decided(std::slice::from_ref(lock), reader).await? != Ended::Alive)
+        let ended = self.end_decided(std::slice::from_ref(lock), reader).await?;
+        Ok(matches!(ended, Ended::Committed(_) | Ended::RolledBack))
     }
 
     /// Ends locks of one transaction, if it is decided or its client seems to be dead. Returns whether they are gone.
@@ -36,7 +47,7 @@ impl TxnClient {
     /// # Errors
     /// As all requests.
     pub async fn finish(&self, locks: &[LockInfo]) -> Result<bool> {
-        Ok(self.end_decided(locks, Timestamp(0)).await? != Ended::Alive)
+        Ok(matches!(self.end_decided(locks, Timestamp(0)).await?, Ended::Committed(_) | Ended::RolledBack))
     }
 
     /// Ends locks of one transaction, if it is decided or its client seems to be dead. Returns what became of them.
@@ -51,7 +62,11 @@ impl TxnClient {
         // The primary key of a young transaction may be locked after these.
         let are_old = locks.iter().all(|lock| has_expired(lock, now));
         let fate = self.fate(&first.primary_lock, start, reader, (now, are_old)).await?;
-        let Some(fate) = fate else { return Ok(Ended::Alive) };
+        let fate = match fate {
+            Status::Decided(fate) => fate,
+            Status::Alive => return Ok(Ended::Alive),
+            Status::Later => return Ok(Ended::Later),
+        };
         for lock in locks {
             self.end_lock(&lock.key, start, fate.unwrap_or_default()).await?;
         }
@@ -66,7 +81,7 @@ impl TxnClient {
     pub async fn end(&self, lock: &LockInfo) -> Result<bool> {
         let start = Timestamp(lock.lock_version);
         let fate = self.fate(&lock.primary_lock, start, Timestamp(0), (Timestamp::MAX, true)).await?;
-        let Some(fate) = fate else { return Ok(false) };
+        let Status::Decided(fate) = fate else { return Ok(false) };
         self.end_lock(&lock.key, start, fate.unwrap_or_default()).await?;
         Ok(true)
     }
@@ -77,20 +92,20 @@ impl TxnClient {
     /// As all requests.
     pub(super) async fn find_out(&self, primary: &Bytes, start: Timestamp) -> Result<Fate> {
         match self.fate(primary, start, Timestamp(0), (Timestamp::MAX, true)).await? {
-            Some(fate) => Ok(fate),
-            None => Err(Error::Unknown("the transaction is not decided".into())),
+            Status::Decided(fate) => Ok(fate),
+            Status::Alive | Status::Later => Err(Error::Unknown("the transaction is not decided".into())),
         }
     }
 
-    /// Asks a transaction's primary key for its fate at the time `now`; `None` while it lives. `ends`: whether it is
-    /// rolled back if its primary key knows nothing of it.
+    /// Asks a transaction's primary key for its fate at the time `now`. `ends`: whether it is rolled back if its primary
+    /// key knows nothing of it.
     async fn fate(
         &self,
         primary: &Bytes,
         start: Timestamp,
         caller: Timestamp,
         (now, ends): (Timestamp, bool),
-    ) -> Result<Option<Fate>> {
+    ) -> Result<Status> {
         let mut sync = false;
         loop {
             let request = CheckTxnStatusRequest {
@@ -105,31 +120,37 @@ impl TxnClient {
             };
             let reply = self.status(request).await?;
             if reply.error.is_some() {
-                return Ok(None);
+                return Ok(Status::Alive);
             }
             if reply.lock_ttl == 0 {
-                return Ok(Some((reply.commit_version != 0).then_some(Timestamp(reply.commit_version))));
+                let commit = Timestamp(reply.commit_version);
+                return Ok(Status::Decided((commit.0 != 0).then_some(commit)));
             }
-            let Some(lock) = reply.lock_info.filter(|lock| lock.use_async_commit && !sync) else { return Ok(None) };
+            let is_later = reply.action() == Action::MinCommitTsPushed && caller.0 != 0;
+            let lives = if is_later { Status::Later } else { Status::Alive };
+            let Some(lock) = reply.lock_info.filter(|lock| lock.use_async_commit && !sync) else { return Ok(lives) };
             if !has_expired(&lock, now) {
-                return Ok(None);
+                return Ok(lives);
             }
             // Its locks decide.
             let mut commit = Timestamp(lock.min_commit_ts);
             let mut undecided = false;
             for found in self.secondaries(lock.secondaries.clone(), start).await? {
+                if found.error.is_some() {
+                    return Ok(Status::Alive);
+                }
                 if found.commit_ts != 0 {
-                    return Ok(Some(Some(Timestamp(found.commit_ts))));
+                    return Ok(Status::Decided(Some(Timestamp(found.commit_ts))));
                 }
                 if found.locks.is_empty() {
-                    return Ok(Some(None));
+                    return Ok(Status::Decided(None));
                 }
                 // A lock of two phases among them: the request fell back, the primary key decides.
                 undecided |= found.locks.iter().any(|lock| !lock.use_async_commit);
                 commit = found.locks.iter().fold(commit, |most, lock| most.max(Timestamp(lock.min_commit_ts)));
             }
             if !undecided {
-                return self.decide(primary, start, commit).await.map(Some);
+                return self.decide(primary, start, commit).await.map(Status::Decided);
             }
             sync = true;
         }

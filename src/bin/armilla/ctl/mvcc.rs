@@ -304,7 +304,7 @@ impl Ctl {
                 match ended {
                     Ended::Committed(_) => committed += 1,
                     Ended::RolledBack => rolled_back += 1,
-                    Ended::Alive => alive += 1,
+                    Ended::Alive | Ended::Later => alive += 1,
                 }
             }
             next = page.next;
