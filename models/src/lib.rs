@@ -1,4 +1,4 @@
-//! # models: what the protocols of regions may never do, searched exhaustively
+//! # models: what the protocols of regions and transactions may never do, searched exhaustively
 //!
 //! One file a protocol, in plain Rust: its state, its steps, its invariants, and a list of flaws, each of which
 //! leaves one rule of the design out. **In** come bounds (stores, crashes, terms); **out** goes a
@@ -13,6 +13,7 @@
 //! explained. `cargo models` runs them (docs/models.md).
 
 pub mod birth;
+pub mod collection;
 pub mod lease;
 pub mod list;
 pub mod membership;
@@ -34,4 +35,5 @@ pub const PROTOCOLS: &[&Protocol] = &[
     &lease::PROTOCOL,
     &sleep::PROTOCOL,
     &reads::PROTOCOL,
+    &collection::PROTOCOL,
 ];

@@ -47,6 +47,11 @@ impl Ranges {
             txn.put(key.clone(), value.clone());
         }
         txn.commit().await.ok()?;
+        // A deletion takes the primary key's record with it: nothing may still depend on that.
+        let txn = self.client.begin(options.clone()).await.ok()?;
+        for key in &self.keys {
+            txn.get(key).await.ok()?;
+        }
         let first = rng.below(self.keys.len() as u64) as usize;
         // Others' keys may lie between: what is deleted ends right behind a key of this client.
         let last = first;

@@ -87,6 +87,10 @@ impl Run {
         loop {
             match pd.change_settings(change.clone()).await {
                 Ok(reply) => return Ok(reply.set.unwrap_or_default()),
+                // A store that was removed meanwhile needs no settings.
+                Err(error) if error.to_string().contains("was removed from the cluster") => {
+                    return Ok(Settings::default());
+                }
                 Err(error) if self.now() >= until => {
                     let what = format!("settings cannot be changed although the cluster is healthy: {error}");
                     return Err(Violation::new("liveness", self.now(), 0, what));
