@@ -14,6 +14,8 @@
 
 pub mod birth;
 pub mod collection;
+pub mod commit;
+pub mod fence;
 pub mod lease;
 pub mod list;
 pub mod membership;
@@ -35,5 +37,7 @@ pub const PROTOCOLS: &[&Protocol] = &[
     &lease::PROTOCOL,
     &sleep::PROTOCOL,
     &reads::PROTOCOL,
+    &fence::PROTOCOL,
+    &commit::PROTOCOL,
     &collection::PROTOCOL,
 ];
