@@ -35,7 +35,9 @@ use crate::pd::bootstrap::Founding;
 use crate::pd::cluster::ClusterOptions;
 use crate::pd::server::{Identity, PdOptions};
 use crate::pd::{self, PdMachine, PdServer, SharedState};
-use crate::proto::armilla::pd::{HelloReply, OverviewReply, StoreHeartbeatReply, StoreHeartbeatRequest};
+use crate::proto::armilla::pd::{
+    Circle, HelloReply, OverviewReply, ReportWaitsRequest, StoreHeartbeatReply, StoreHeartbeatRequest, Wait,
+};
 use crate::proto::armilla::raft::Incarnation;
 use crate::proto::armilla::raft::transport_server::TransportServer;
 use crate::proto::kvrpcpb::LockInfo;
@@ -506,7 +508,9 @@ impl Starting {
             interval: Duration::from_millis(self.config.txn.look_interval_ms),
             grace: Duration::from_millis(self.config.txn.end_after_ms),
         };
-        txn.connect(Arc::new(OtherStores(TxnClient::new(raw))));
+        let Ident { cluster_id: cluster, store_id: store, .. } = self.ident();
+        let client = TxnClient::new(raw);
+        txn.connect(Arc::new(OtherStores { client, pd: pd.clone(), cluster, store }));
         Keeper { txn, safe_points, reports, options }
     }
 
@@ -592,7 +596,12 @@ impl Starting {
 
 /// The other stores, through a client of the cluster.
 #[derive(Debug)]
-struct OtherStores(TxnClient);
+struct OtherStores {
+    client: TxnClient,
+    pd: PdClient,
+    cluster: u64,
+    store: u64,
+}
 
 /// Returns why another store did not do what it was asked to.
 fn elsewhere(error: crate::client::Error) -> Error {
@@ -602,12 +611,17 @@ fn elsewhere(error: crate::client::Error) -> Error {
 impl Others for OtherStores {
     fn end(&self, locks: Vec<LockInfo>) -> BoxFuture<'_, Result<bool>> {
         Box::pin(async move {
-            self.0.finish(&locks).await.map_err(elsewhere)
+            self.client.finish(&locks).await.map_err(elsewhere)
         })
     }
 
+    fn report_waits(&self, number: u64, waits: Vec<Wait>) -> BoxFuture<'_, Result<Vec<Circle>>> {
+        let request = ReportWaitsRequest { cluster_id: self.cluster, store_id: self.store, waits, number };
+        Box::pin(async move { self.pd.report_waits(request).await.map(|reply| reply.circles).map_err(elsewhere) })
+    }
+
     fn delete_range(&self, start: bytes::Bytes, end: bytes::Bytes) -> BoxFuture<'_, Result<()>> {
-        Box::pin(async move { self.0.delete_range(&start, &end).await.map_err(elsewhere) })
+        Box::pin(async move { self.client.delete_range(&start, &end).await.map_err(elsewhere) })
     }
 }
 

@@ -40,6 +40,7 @@ pub(crate) mod server;
 pub mod state;
 mod tso;
 pub(crate) mod view;
+mod waits;
 
 #[cfg(test)]
 mod tests;
@@ -58,6 +59,7 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("tso.restart-below-bound", "a new leader starts at its clock instead of the saved bound"),
     ("gc.ignores-barriers", "the safe point moves past a service that holds it back"),
     ("gc.not-all-regions-cleared", "old versions are removed while a region still has locks below the safe point"),
+    ("pd.circle-of-other-moments", "waits of different moments are taken for a circle"),
     ("pd.hole", "a newer descriptor removes the older ones that it overlaps completely"),
     ("pd.orders-to-late-stores", "leaders are ordered to move to a store whose heartbeat is late"),
     (

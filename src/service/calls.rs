@@ -217,7 +217,7 @@ macro_rules! methods {
             MetaStorageGet, EtcdRange, EtcdMemberList,
             // armilla.pd.Cluster
             RegisterStore, StoreHeartbeat, Overview, TransferLeader, MovePeer, MergeRegions, RemoveStore, TakeStoreBack,
-            AllocIds, ChangeSettings, ReplaceStore, ChangeRegions, PdHttp,
+            AllocIds, ChangeSettings, ReplaceStore, ChangeRegions, ReportWaits, PdHttp,
         }
     };
 }

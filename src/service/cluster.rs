@@ -15,7 +15,7 @@ use crate::proto::armilla::pd::{
     AllocIdsReply, AllocIdsRequest, ChangeRegionsReply, ChangeRegionsRequest, ChangeSettings, HelloReply, HelloRequest,
     MergeRegionsReply, MergeRegionsRequest, MovePeerReply, MovePeerRequest, OverviewReply, OverviewRequest,
     PdHttpReply, PdHttpRequest, RegisterStoreReply, RegisterStoreRequest, RemoveStoreReply, RemoveStoreRequest,
-    ReplaceStore, ReplaceStoreReply, SettingsReply, StoreHeartbeatReply, StoreHeartbeatRequest, TakeStoreBackReply,
+    ReplaceStore, ReplaceStoreReply, ReportWaitsReply, ReportWaitsRequest, SettingsReply, StoreHeartbeatReply, StoreHeartbeatRequest, TakeStoreBackReply,
     TakeStoreBackRequest, TransferLeaderReply, TransferLeaderRequest, change_regions_request,
 };
 
@@ -135,6 +135,10 @@ impl Cluster for ClusterService {
             pd.alloc_ids(cluster_id, count).await.map(|first| AllocIdsReply { first })
         })
         .await
+    }
+
+    async fn report_waits(&self, request: Request<ReportWaitsRequest>) -> Answer<ReportWaitsReply> {
+        self.lead(Method::ReportWaits, |pd| pd.report_waits(request.into_inner())).await
     }
 
     async fn change_settings(&self, request: Request<ChangeSettings>) -> Answer<SettingsReply> {

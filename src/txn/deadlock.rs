@@ -1,12 +1,13 @@
 //! Who waits for whom, and whether that is a circle. Pure.
 //!
-//! The graph of one store: a circle over keys of several stores is not seen, its transactions wait until their time is
-//! over.
+//! The graph of one store, in which a circle is found at once. One over keys of several stores is found by the
+//! placement driver ([`super::circles`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
+use crate::codec::lock::Lock;
 use crate::proto::deadlock::WaitForEntry;
 use crate::proto::kvrpcpb::{Deadlock, KeyError};
 use crate::types::Timestamp;
@@ -92,7 +93,8 @@ impl Graph {
     }
 }
 
-fn entry(waiter: Timestamp, holder: Timestamp, key: &Bytes, tag: &Bytes) -> WaitForEntry {
+/// Returns a wait as replies tell it.
+pub(super) fn entry(waiter: Timestamp, holder: Timestamp, key: &Bytes, tag: &Bytes) -> WaitForEntry {
     WaitForEntry {
         txn: waiter.0,
         wait_for_txn: holder.0,
@@ -100,6 +102,17 @@ fn entry(waiter: Timestamp, holder: Timestamp, key: &Bytes, tag: &Bytes) -> Wait
         key: key.clone(),
         resource_group_tag: tag.clone(),
     }
+}
+
+/// Returns the error of a wait for `lock` that is part of a circle over several stores. Its own edge is last.
+pub(super) fn over_stores(key: &Bytes, lock: &Lock, chain: Vec<WaitForEntry>) -> KeyError {
+    error(Deadlock {
+        lock_ts: lock.start.0,
+        lock_key: key.clone(),
+        deadlock_key_hash: chain.first().map_or(0, |first| first.key_hash),
+        wait_chain: chain,
+        deadlock_key: Bytes::new(),
+    })
 }
 
 /// Returns the error of a reply.

@@ -92,7 +92,7 @@ impl<K: Kv> Keeper<K> {
     /// Runs until it is dropped.
     pub async fn run(self) {
         let known = AllKnown::default();
-        futures::future::join(self.look_at_locks(&known), self.collect(&known)).await;
+        futures::join!(self.look_at_locks(&known), self.collect(&known), self.report_waits());
     }
 
     async fn look_at_locks(&self, all: &AllKnown) {

@@ -14,6 +14,7 @@
 //! at the same time; a latch that is released before it is known whether the write happened.
 
 pub mod action;
+mod circles;
 mod deadlock;
 mod keeper;
 mod latches;
@@ -42,5 +43,6 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("txn.wait-lost-wakeup", "a released key wakes nobody"),
     ("gc.before-locks-are-ended", "a region is reported as cleared while it still has locks below the floor"),
     ("gc.read-below-the-floor", "a read below the floor is served from what is left"),
+    ("txn.circles-not-reported", "transactions that wait for each other on several stores wait until their time is over"),
     ("txn.wait-deadlock-undetected", "transactions that wait for each other wait until their time is over"),
 ];

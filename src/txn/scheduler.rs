@@ -24,6 +24,7 @@ use crate::proto::kvrpcpb::{
     PrewriteRequest, PrewriteResponse, ResolveLockRequest, ResolveLockResponse, TxnHeartBeatRequest,
     TxnHeartBeatResponse,
 };
+use crate::proto::deadlock::WaitForEntry;
 use crate::rt::{cpu, task};
 use crate::store::{Access, Fence, Kv, RegionRead, Route, command};
 use crate::types::limits::{KEY_BYTES_MAX, LOCK_WAIT_MAX, RESOLVED_AT_ONCE_MAX, TSO_WINDOW};
@@ -32,6 +33,7 @@ use crate::types::{Error, Region, Result, Timestamp, region};
 use super::action::lock_keys::{self, Locking};
 use super::action::prewrite::{self, Checked, Mode, Prewrite};
 use super::action::{Decided, Key, Writes, error, keys, locks, resolve, rollback, settle, status};
+use super::circles::{Parked, Reported};
 use super::deadlock::{self, Graph};
 use super::latches::{Held, Latches};
 use super::memory::Memory;
@@ -72,6 +74,7 @@ pub(super) struct Shared {
     synced: Mutex<BTreeMap<u64, (u64, u64)>>,
     options: Options,
     others: OnceLock<Arc<dyn Others>>,
+    parked: Parked,
 }
 
 /// How far a request has come.
@@ -144,6 +147,7 @@ impl<K: Kv> Txn<K> {
             synced: Mutex::default(),
             options,
             others: OnceLock::new(),
+            parked: Parked::default(),
         };
         Txn { kv, shared: Arc::new(shared) }
     }
@@ -151,6 +155,11 @@ impl<K: Kv> Txn<K> {
     /// Connects the transactions to the other stores. Only the first call counts.
     pub fn connect(&self, others: Arc<dyn Others>) {
         drop(self.shared.others.set(others));
+    }
+
+    /// Returns the waits that are reported.
+    pub(super) fn parked(&self) -> &Parked {
+        &self.shared.parked
     }
 
     /// Returns the other stores.
@@ -629,9 +638,14 @@ impl<K: Kv> Txn<K> {
             drop(latches);
             crate::reach!("txn.waits-for-a-lock");
             let woken = {
-                let turn = pin!(place.waiter.turn());
-                match select(turn, timer.as_mut()).await {
-                    Either::Left((baton, _)) => baton,
+                let Place { waiter, reported, .. } = &mut place;
+                let (turn, circle) = (pin!(waiter.turn()), pin!(circle(reported)));
+                match select(select(turn, circle), timer.as_mut()).await {
+                    Either::Left((Either::Left((baton, _)), _)) => baton,
+                    Either::Left((Either::Right((chain, _)), _)) => {
+                        self.shared.deadlocks.fetch_add(1, Ordering::Relaxed);
+                        return Ok(lock_keys::refused(request, deadlock::over_stores(&key.plain, &lock, chain)));
+                    }
                     Either::Right(_) => return Ok(refused),
                 }
             };
@@ -660,7 +674,9 @@ impl<K: Kv> Txn<K> {
         }
         let edge = Edge { shared: self.shared.clone(), edge: counted.then_some(edge) };
         let waiter = self.shared.waiting.join(&key.encoded, start)?;
-        Ok(Ok(Place { waiter, _edge: edge }))
+        let entry = || deadlock::entry(start, lock.start, &key.plain, tag);
+        let reported = counted.then(|| self.shared.parked.add(entry(), self.kv.now()));
+        Ok(Ok(Place { waiter, reported, _edge: edge }))
     }
 }
 
@@ -675,9 +691,18 @@ impl Drop for GivesUp {
     }
 }
 
+/// Completes with the circle that a wait is part of, if the placement driver finds one.
+async fn circle(reported: &mut Option<Reported>) -> Vec<WaitForEntry> {
+    match reported {
+        Some(reported) => reported.circle().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// A place in the queue of a key, and the edge in the graph of waiting transactions.
 struct Place {
     waiter: Waiter,
+    reported: Option<Reported>,
     _edge: Edge,
 }
 

@@ -405,6 +405,18 @@ impl PdClient {
         .map(|reply: cluster::AllocIdsReply| reply.first)
     }
 
+    /// Reports the transactions that wait for locks on a store. Returns the circles that are to be opened there.
+    ///
+    /// # Errors
+    /// Returns [`Error::Unavailable`] after the deadline.
+    pub async fn report_waits(&self, request: cluster::ReportWaitsRequest) -> Result<cluster::ReportWaitsReply> {
+        self.lead("ReportWaits", |addr, _| {
+            let (stub, request) = (self.members.cluster_stub(&addr), request.clone());
+            async move { stub?.report_waits(request).await }
+        })
+        .await
+    }
+
     /// Changes settings of PD, all of the change or nothing. Returns those in force; an empty change only shows them.
     ///
     /// # Errors

@@ -303,7 +303,7 @@ impl Txn {
                 lock_ttl: self.options.ttl_ms,
                 for_update_ts: at.0,
                 is_first_lock: self.locked.is_empty(),
-                wait_timeout: 200,
+                wait_timeout: waiting.left_ms(),
                 return_values: true,
                 min_commit_ts: if self.options.causal { at.0 + 1 } else { 0 },
                 wake_up_mode: i32::from(force),
@@ -539,6 +539,10 @@ enum Prewritten {
     Locked,
 }
 
+/// The longest that one lock request waits on its server, in milliseconds. After that its client looks whether the lock
+/// has expired.
+const WAIT_MS_MAX: i64 = 1000;
+
 /// Waits for the locks of others.
 struct Waiting {
     client: TxnClient,
@@ -566,6 +570,12 @@ impl Waiting {
     /// Returns the transactions whose locks do not hide anything from the read.
     fn later(&self) -> Vec<u64> {
         self.later.iter().copied().collect()
+    }
+
+    /// Returns for how long a server may let a lock request wait, in milliseconds; -1: it must not.
+    fn left_ms(&self) -> i64 {
+        let left = self.until.since(self.client.raw.clock().now());
+        i64::try_from(left.as_millis()).ok().filter(|ms| *ms > 0).map_or(-1, |ms| ms.min(WAIT_MS_MAX))
     }
 
     /// Returns an error once it has waited for too long.

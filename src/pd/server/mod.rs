@@ -26,8 +26,11 @@ use super::machine::SharedState;
 use super::operators::Operators;
 use super::state::{self, PdState};
 use super::tso::Tso;
+use super::waits::Waits;
 use crate::proto::armilla::pd::pd_command::Op;
-use crate::proto::armilla::pd::{AllocIds, Bootstrap, OverviewReply, PdCommand, PdReply, SetStoreState};
+use crate::proto::armilla::pd::{
+    AllocIds, Bootstrap, OverviewReply, PdCommand, PdReply, ReportWaitsReply, ReportWaitsRequest, SetStoreState,
+};
 use crate::proto::metapb::StoreState;
 use crate::proto::pdpb::Member;
 use crate::raft::frame::Command;
@@ -141,6 +144,8 @@ struct Serving {
     operators: Mutex<Operators>,
     /// Whether a change of the placement driver's members is under way.
     changes_members: AtomicBool,
+    /// Transactions that wait for each other.
+    waits: Mutex<Waits>,
 }
 
 fn decode(reply: Bytes) -> PdResult<PdReply> {
@@ -243,6 +248,7 @@ impl PdServer {
             since_ms,
             operators: Mutex::default(),
             changes_members: AtomicBool::new(false),
+            waits: Mutex::default(),
         });
         *self.inner.serving.write().expect("no holder panics") = Some(serving.clone());
         serving
@@ -396,6 +402,18 @@ impl PdServer {
         }
         self.confirmed_cluster().await?;
         self.command(Op::AllocIds(AllocIds { count })).await
+    }
+
+    /// Takes over which transactions wait on a store. Returns the circles that are to be opened there.
+    ///
+    /// # Errors
+    /// [`PdError::ClusterMismatch`].
+    pub async fn report_waits(&self, request: ReportWaitsRequest) -> PdResult<ReportWaitsReply> {
+        self.check_cluster(request.cluster_id)?;
+        let serving = self.serving()?;
+        let mut waits = serving.waits.lock().expect("no holder panics");
+        let circles = waits.report(request.store_id, request.number, request.waits, self.now_ms());
+        Ok(ReportWaitsReply { circles })
     }
 
     // ---- calls that every member serves ----

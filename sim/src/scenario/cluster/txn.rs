@@ -1,7 +1,13 @@
 //! Transactions of a run: the clients, and the judgement at its end.
 
+use std::pin::pin;
+use std::time::Duration;
+
+use armilla::client::{Failed, TxnClient, TxnOptions};
+use armilla::client::txn::Why;
 use armilla::rt::task::JoinHandle;
 use bytes::Bytes;
+use futures::future::{Either, select};
 
 use super::{Run, SECOND, Verdict};
 use crate::oracle::{Violation, liveness, txn as oracle};
@@ -29,6 +35,7 @@ impl Run {
             return Ok(());
         }
         let client = txn::over(admin.raw());
+        self.deadlock(&client).await?;
         let until = self.now() + liveness::bound_ns(&self.plan) + TTL_MS_MAX * 1_000_000;
         loop {
             let why = match left_over(&client).await {
@@ -62,6 +69,52 @@ impl Run {
         let removed = self.monitor.with(|observed| observed.removed.clone());
         self.stats.insert("versions_removed".into(), removed.count());
         oracle::check(&records, &dump, &removed, self.now())
+    }
+}
+
+impl Run {
+    /// Lets two transactions wait for each other's locks: one of them must be told so, long before its patience ends.
+    async fn deadlock(&mut self, client: &TxnClient) -> Verdict {
+        let keys = txn::all_keys(&self.plan);
+        let (Some(first), Some(last)) = (keys.first(), keys.last().filter(|_| keys.len() > 1)) else { return Ok(()) };
+        let patience = Duration::from_secs(600);
+        let options = TxnOptions { pessimistic: true, ttl_ms: TTL_MS_MAX, patience, ..TxnOptions::default() };
+        let until = self.now() + liveness::bound_ns(&self.plan) + TTL_MS_MAX * 1_000_000;
+        loop {
+            let (Ok(mut one), Ok(mut other)) = (client.begin(options.clone()).await, client.begin(options.clone()).await)
+            else {
+                self.in_time(until, "no transaction begins")?;
+                continue;
+            };
+            let held = (one.lock(first, false).await.is_ok(), other.lock(last, false).await.is_ok());
+            let mut is_told = false;
+            if held == (true, true) {
+                let limit_ns = until.saturating_sub(self.now());
+                let waits = pin!(futures::future::join(one.lock(last, false), other.lock(first, false)));
+                let (one, other) = match select(waits, pin!(self.world.sleep_ns(limit_ns))).await {
+                    Either::Left((ended, _)) => ended,
+                    Either::Right(_) => {
+                        let what = "two transactions that wait for each other are not told";
+                        return Err(Violation::new("liveness", self.now(), 0, what));
+                    }
+                };
+                let names = |failed: Option<Failed>| {
+                    matches!(failed, Some(Failed::Aborted(why)) if why.why == Why::Deadlock)
+                };
+                is_told = names(one.err()) || names(other.err());
+            }
+            one.rollback().await;
+            other.rollback().await;
+            if is_told {
+                return Ok(());
+            }
+            self.in_time(until, "transactions cannot lock keys")?;
+            self.guard(self.now() + SECOND / 5).await?;
+        }
+    }
+
+    fn in_time(&self, until: u64, what: &str) -> Verdict {
+        if self.now() < until { Ok(()) } else { Err(Violation::new("liveness", self.now(), 0, what)) }
     }
 }
 
