@@ -575,7 +575,9 @@ impl Waiting {
     /// Returns for how long a server may let a lock request wait, in milliseconds; -1: it must not.
     fn left_ms(&self) -> i64 {
         let left = self.until.since(self.client.raw.clock().now());
-        i64::try_from(left.as_millis()).ok().filter(|ms| *ms > 0).map_or(-1, |ms| ms.min(WAIT_MS_MAX))
+        // The answer must come before the attempt is given up.
+        let attempt = self.client.raw.options().attempt / 2;
+        i64::try_from(left.min(attempt).as_millis()).ok().filter(|ms| *ms > 0).map_or(-1, |ms| ms.min(WAIT_MS_MAX))
     }
 
     /// Returns an error once it has waited for too long.

@@ -3,7 +3,7 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use armilla::client::{Failed, TxnClient, TxnOptions};
+use armilla::client::{Failed, RawOptions, TxnClient, TxnOptions};
 use armilla::client::txn::Why;
 use armilla::rt::task::JoinHandle;
 use bytes::Bytes;
@@ -35,20 +35,13 @@ impl Run {
             return Ok(());
         }
         let client = txn::over(admin.raw());
-        self.deadlock(&client).await?;
-        let until = self.now() + liveness::bound_ns(&self.plan) + TTL_MS_MAX * 1_000_000;
-        loop {
-            let why = match left_over(&client).await {
-                Ok(None) => break,
-                Ok(Some(lock)) => lock,
-                Err(error) => error,
-            };
-            if self.now() >= until {
-                let what = format!("the locks of dead clients are not ended: {why}");
-                return Err(Violation::new("liveness", self.now(), 0, what));
-            }
-            self.guard(self.now() + SECOND / 5).await?;
+        self.end_locks(&client).await?;
+        // Older nodes cannot write transactional keys.
+        if self.cluster.ids().into_iter().all(|id| self.cluster.with(id, |machine| machine.is_newest())) {
+            self.deadlock(admin).await?;
+            self.end_locks(&client).await?;
         }
+        let until = self.now() + liveness::bound_ns(&self.plan);
         let mut dump = Vec::new();
         for key in txn::all_keys(&self.plan) {
             let info = loop {
@@ -73,8 +66,28 @@ impl Run {
 }
 
 impl Run {
+    /// Ends the locks that dead clients have left.
+    async fn end_locks(&mut self, client: &TxnClient) -> Verdict {
+        let until = self.now() + liveness::bound_ns(&self.plan) + TTL_MS_MAX * 1_000_000;
+        loop {
+            let why = match left_over(client).await {
+                Ok(None) => return Ok(()),
+                Ok(Some(lock)) => lock,
+                Err(error) => error,
+            };
+            if self.now() >= until {
+                let what = format!("the locks of dead clients are not ended: {why}");
+                return Err(Violation::new("liveness", self.now(), 0, what));
+            }
+            self.guard(self.now() + SECOND / 5).await?;
+        }
+    }
+
     /// Lets two transactions wait for each other's locks: one of them must be told so, long before its patience ends.
-    async fn deadlock(&mut self, client: &TxnClient) -> Verdict {
+    async fn deadlock(&mut self, admin: &Client) -> Verdict {
+        let attempt = Duration::from_secs(3);
+        let options = RawOptions { attempt, deadline: attempt * 3, ..admin.raw().options().clone() };
+        let client = TxnClient::new(admin.raw().with_options(options));
         let keys = txn::all_keys(&self.plan);
         let (Some(first), Some(last)) = (keys.first(), keys.last().filter(|_| keys.len() > 1)) else { return Ok(()) };
         let patience = Duration::from_secs(600);
@@ -86,29 +99,29 @@ impl Run {
                 self.in_time(until, "no transaction begins")?;
                 continue;
             };
-            let held = (one.lock(first, false).await.is_ok(), other.lock(last, false).await.is_ok());
+            let held = (one.lock(first, false).await, other.lock(last, false).await);
             let mut is_told = false;
-            if held == (true, true) {
+            let mut why = format!("{held:?}");
+            if let (Ok(_), Ok(_)) = held {
                 let limit_ns = until.saturating_sub(self.now());
-                let waits = pin!(futures::future::join(one.lock(last, false), other.lock(first, false)));
-                let (one, other) = match select(waits, pin!(self.world.sleep_ns(limit_ns))).await {
-                    Either::Left((ended, _)) => ended,
+                // The other one waits on until this one gives its lock up.
+                let (here, there) = (pin!(one.lock(last, false)), pin!(other.lock(first, false)));
+                let ended = match select(select(here, there), pin!(self.world.sleep_ns(limit_ns))).await {
+                    Either::Left((Either::Left((ended, _)) | Either::Right((ended, _)), _)) => ended,
                     Either::Right(_) => {
                         let what = "two transactions that wait for each other are not told";
                         return Err(Violation::new("liveness", self.now(), 0, what));
                     }
                 };
-                let names = |failed: Option<Failed>| {
-                    matches!(failed, Some(Failed::Aborted(why)) if why.why == Why::Deadlock)
-                };
-                is_told = names(one.err()) || names(other.err());
+                why = format!("{ended:?}");
+                is_told = matches!(ended, Err(Failed::Aborted(abort)) if abort.why == Why::Deadlock);
             }
             one.rollback().await;
             other.rollback().await;
             if is_told {
                 return Ok(());
             }
-            self.in_time(until, "transactions cannot lock keys")?;
+            self.in_time(until, &format!("no circle of waiting transactions is found: {why}"))?;
             self.guard(self.now() + SECOND / 5).await?;
         }
     }
