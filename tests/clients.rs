@@ -523,19 +523,15 @@ async fn barriers(at: &mut Place) {
         tokio::time::sleep(Duration::from_millis(100)).await;
     };
     assert_eq!((&info.barrier_id[..], info.barrier_ts, info.ttl_seconds), ("backup", 5000, 600));
-    let advance =
-        |target| pdpb::AdvanceTxnSafePointRequest { header: header.clone(), target, ..Default::default() };
+    let advance = |target| pdpb::AdvanceTxnSafePointRequest { header: header.clone(), target, ..Default::default() };
     let held = at.leader.advance_txn_safe_point(advance(6000)).await.unwrap().into_inner();
     assert!(held.new_txn_safe_point == 5000 && held.blocker_description.contains("backup"), "{held:?}");
     let states = pdpb::GetAllKeyspacesGcStatesRequest { header: header.clone(), ..Default::default() };
     let states = at.leader.get_all_keyspaces_gc_states(states).await.unwrap().into_inner();
     assert_eq!(states.gc_states[0].gc_barriers.len(), 1);
     assert!(at.leader.set_gc_barrier(set(4999)).await.unwrap_err().message().contains("below the safe point 5000"));
-    let delete = pdpb::DeleteGcBarrierRequest {
-        header: header.clone(),
-        barrier_id: "backup".into(),
-        ..Default::default()
-    };
+    let delete =
+        pdpb::DeleteGcBarrierRequest { header: header.clone(), barrier_id: "backup".into(), ..Default::default() };
     let deleted = at.leader.delete_gc_barrier(delete.clone()).await.unwrap().into_inner();
     assert_eq!(deleted.deleted_barrier_info.unwrap().barrier_ts, 5000);
     assert_eq!(at.leader.delete_gc_barrier(delete).await.unwrap().into_inner().deleted_barrier_info, None);

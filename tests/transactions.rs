@@ -287,7 +287,11 @@ fn old_versions_go_and_dead_clients_are_ended() {
     let number = |name: &str| gc[name].as_u64().expect("a number");
     assert!(number("txn_safe_point") >= number("collected_safe_point") && number("collected_safe_point") > 0, "{gc}");
     assert_eq!((&gc["keep_versions_ms"], &gc["barriers"]), (&1500.into(), &json!([])));
-    let held: u64 = ctl_json(pd, &["gc", "hold", "backup", "--for", "600"])["timestamp"].as_str().expect("text").parse().expect("a number");
+    let held: u64 = ctl_json(pd, &["gc", "hold", "backup", "--for", "600"])["timestamp"]
+        .as_str()
+        .expect("text")
+        .parse()
+        .expect("a number");
     ctl(pd, &["txn", "put", "a", "5"]);
     ctl(pd, &["txn", "put", "later", "1"]);
     ctl(pd, &["txn", "put", "later", "2"]);

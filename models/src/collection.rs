@@ -140,7 +140,7 @@ impl World {
             own.lock = None;
         }
         own.records.push(record);
-        own.records.sort_by(|a, b| b.commit.cmp(&a.commit));
+        own.records.sort_by_key(|record| std::cmp::Reverse(record.commit));
     }
 
     /// Its client is told of a transaction's end.
@@ -261,7 +261,7 @@ impl Collection {
         steps.step(next, format_args!("transaction {txn} hears of its primary key: {:?}", own.fate));
     }
 
-    /// Somebody meets a lock, asks its primary key, and ends it.
+    /// A client meets a lock, asks its primary key, and ends it.
     fn resolve_steps(&self, world: &World, key: usize, steps: &mut Steps<World>) {
         let Some(txn) = world.keys[key].lock.map(usize::from) else { return };
         if world.txns.iter().any(|other| other.pending[key] || other.pending[0]) {
@@ -281,7 +281,7 @@ impl Collection {
         if key != 0 {
             next.end(txn, key, fate);
         }
-        steps.step(next, format_args!("somebody ends the lock of transaction {txn} at key {key}: {fate:?}"));
+        steps.step(next, format_args!("a client ends the lock of transaction {txn} at key {key}: {fate:?}"));
     }
 
     fn collection_steps(&self, world: &World, steps: &mut Steps<World>) {
@@ -417,7 +417,14 @@ impl Model for Collection {
             .map(|txn| format!("{}-{} told {:?} is {:?}", txn.start, txn.commit, txn.told, txn.fate))
             .collect();
         let keys: Vec<String> = world.keys.iter().map(key).collect();
-        format!("now {}; {}; {}; safe {} collect {}", world.now, keys.join("; "), txns.join("; "), world.safe, world.collect)
+        format!(
+            "now {}; {}; {}; safe {} collect {}",
+            world.now,
+            keys.join("; "),
+            txns.join("; "),
+            world.safe,
+            world.collect
+        )
     }
 }
 

@@ -11,8 +11,8 @@
 //!   prewrite: lock in memory ─▶ m = max_ts + 1 ─▶ proposed ─▶ applied ─▶ lock in memory gone
 //! ```
 //!
-//! **Bounds.** `reads`, `one` (whether the second transaction runs), `by` (0: two phases, 1: async), `moves` (changes of
-//! the leader).
+//! **Bounds.** `reads`, `one` (whether the second transaction runs), `by` (0: two phases, 1: async), `moves` (changes
+//! of the leader).
 //!
 //! **Invariants.** A transaction commits at all its keys or at none, at one timestamp; its client is told nothing else.
 //! A snapshot at t sees exactly what was committed at or below t, at every later moment too. *Progress*: every lock can
@@ -28,8 +28,22 @@ pub const PROTOCOL: Protocol = Protocol {
     about: "two-phase, async and one-phase commits beside snapshots and changes of leaders",
     bounds: &[
         Bound { name: "reads", about: "snapshots of one key", quick: 1, large: 2, min: 0, max: 3 },
-        Bound { name: "one", about: "whether a second transaction commits in one phase", quick: 0, large: 1, min: 0, max: 1 },
-        Bound { name: "by", about: "how the first commits: 0 in two phases, 1 async", quick: 1, large: 1, min: 0, max: 1 },
+        Bound {
+            name: "one",
+            about: "whether a second transaction commits in one phase",
+            quick: 0,
+            large: 1,
+            min: 0,
+            max: 1,
+        },
+        Bound {
+            name: "by",
+            about: "how the first commits: 0 in two phases, 1 async",
+            quick: 1,
+            large: 1,
+            min: 0,
+            max: 1,
+        },
         Bound { name: "moves", about: "changes of the second region's leader", quick: 1, large: 1, min: 0, max: 2 },
     ],
     cases: &[&[("one", 1)], &[("by", 0), ("one", 1)], &[("reads", 2)]],
@@ -306,7 +320,7 @@ impl Commit {
         }
     }
 
-    /// Somebody meets a lock of the first transaction and finishes it. Its locks have expired.
+    /// A client meets a lock of the first transaction and finishes it. Its locks have expired.
     fn resolve_steps(&self, world: &World, key: usize, steps: &mut Steps<World>) {
         if world.keys[key].lock.is_none_or(|lock| lock.txn != 0) {
             return;
@@ -319,7 +333,7 @@ impl Commit {
         }
         if let Some(commit) = world.keys[0].record_of(0) {
             next.keys[key].end(0, commit);
-            steps.step(next, format_args!("somebody ends the lock at key {key} as its primary key says: {commit}"));
+            steps.step(next, format_args!("a client ends the lock at key {key} as its primary key says: {commit}"));
             return;
         }
         let decided_by_locks = self.by_async && world.keys[0].lock.is_some() && !self.has(Flaw::RollsBackAsync);
@@ -328,7 +342,7 @@ impl Commit {
             if key != 0 {
                 next.keys[key].end(0, 0);
             }
-            steps.step(next, format_args!("somebody rolls 0 back at its primary key"));
+            steps.step(next, format_args!("a client rolls 0 back at its primary key"));
             return;
         }
         // The primary key's lock stands: the other key decides.
@@ -347,7 +361,7 @@ impl Commit {
         if key != 0 {
             next.keys[key].end(0, commit);
         }
-        steps.step(next, format_args!("somebody finishes 0 as its locks say: {commit}"));
+        steps.step(next, format_args!("a client finishes 0 as its locks say: {commit}"));
     }
 
     fn read_steps(&self, world: &World, at: usize, steps: &mut Steps<World>) {
@@ -373,7 +387,6 @@ impl Commit {
                     next.reads[at] = Read { key, at: next.now, stage: Stage::Begun };
                     steps.step(next, format_args!("a snapshot of key {key} begins at {}", world.now + 1));
                 }
-                return;
             }
             Stage::Begun if self.has(Flaw::SnapshotFirst) => {
                 if stored {
@@ -528,7 +541,8 @@ impl Model for Commit {
 
     fn show(&self, world: &World) -> String {
         let key = |key: &Key| {
-            let lock = |lock: &Option<Lock>| lock.map_or("-".into(), |lock| format!("{} from {}", lock.txn, lock.min_commit));
+            let lock =
+                |lock: &Option<Lock>| lock.map_or("-".into(), |lock| format!("{} from {}", lock.txn, lock.min_commit));
             let (memory, stored) = (lock(&key.memory), lock(&key.lock));
             format!("max_ts {} memory {memory} lock {stored} records {:?}", key.max_ts, key.records)
         };

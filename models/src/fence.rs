@@ -54,9 +54,15 @@ enum Stage {
     /// Has the latch of its node, in the region of this version.
     Latched,
     /// Has read a value in this term and version.
-    Decided { term: u8, version: u8, read: u8 },
+    Decided {
+        term: u8,
+        version: u8,
+        read: u8,
+    },
     /// Has proposed in this term.
-    Proposed { term: u8 },
+    Proposed {
+        term: u8,
+    },
     Over,
 }
 
@@ -74,7 +80,12 @@ enum What {
     First,
     Split,
     /// A write, with what it was decided from.
-    Write { request: u8, term: u8, version: u8, read: u8 },
+    Write {
+        request: u8,
+        term: u8,
+        version: u8,
+        read: u8,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -160,7 +171,8 @@ impl Fences {
             }
             Stage::Decided { term, version, read } if world.leader == node => {
                 next.log.push(Entry { term: world.term, what: What::Write { request: at as u8, term, version, read } });
-                next.requests[at].stage = if self.has(Flaw::Early) { Stage::Over } else { Stage::Proposed { term: world.term } };
+                next.requests[at].stage =
+                    if self.has(Flaw::Early) { Stage::Over } else { Stage::Proposed { term: world.term } };
                 steps.step(next, format_args!("request {at} proposes in term {}", world.term));
             }
             Stage::Decided { .. } => {
@@ -169,7 +181,10 @@ impl Fences {
             }
             Stage::Proposed { term } if world.term != term => {
                 own.stage = Stage::Over;
-                steps.step(next, format_args!("request {at} ends, its outcome is unknown: node {node} has lost its term"));
+                steps.step(
+                    next,
+                    format_args!("request {at} ends, its outcome is unknown: node {node} has lost its term"),
+                );
             }
             Stage::Proposed { .. } | Stage::Over => {}
         }

@@ -1,9 +1,9 @@
 //! Old versions: which records and values of a key nothing can read any more.
 //!
-//! A snapshot and a safe point come **in**; keys of records and values to be removed go **out**. Nothing reads below the
-//! safe point, and no transaction that began below it will write another lock. **Never**: the newest change of a key at
-//! or below the safe point, unless that is a deletion below which nothing is left; a record without its value; the
-//! trace of a rollback at the safe point itself, whose transaction may still come.
+//! A snapshot and a safe point come **in**; keys of records and values to be removed go **out**. Nothing reads below
+//! the safe point, and no transaction that began below it will write another lock. **Never**: the newest change of a
+//! key at or below the safe point, unless that is a deletion below which nothing is left; a record without its value;
+//! the trace of a rollback at the safe point itself, whose transaction may still come.
 
 use std::collections::VecDeque;
 
@@ -72,7 +72,8 @@ impl Judge {
     }
 }
 
-/// Returns what may be removed of a key: at most `limit` records, the oldest ones. What hides older versions comes last.
+/// Returns what may be removed of a key: at most `limit` records, the oldest ones. What hides older versions comes
+/// last.
 ///
 /// # Errors
 /// As all reads.

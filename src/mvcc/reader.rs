@@ -7,7 +7,6 @@ use bytes::Bytes;
 use crate::codec::lock::{self, Lock};
 use crate::codec::record::{self, Record, RecordKind};
 use crate::codec::txn_key;
-use crate::proto::armilla::raft::Marks;
 use crate::engine::{Cached, Cf, Cursor, CursorOptions, Read};
 use crate::types::{Error, Result, Timestamp};
 
@@ -18,7 +17,10 @@ use crate::types::{Error, Result, Timestamp};
 pub struct Reader<'a> {
     read: &'a dyn Read,
     options: CursorOptions,
-    marks: Marks,
+    /// Nothing is read, and no transaction begins, below this.
+    floor: Timestamp,
+    /// Records of transactions that began below this may be gone.
+    collected: Timestamp,
     needs_disk: Cell<bool>,
 }
 
@@ -39,7 +41,13 @@ pub enum Fate {
 impl<'a> Reader<'a> {
     /// Creates a reader that may wait for the disk.
     pub fn new(read: &'a dyn Read) -> Reader<'a> {
-        Reader { read, options: CursorOptions::default(), marks: Marks::default(), needs_disk: Cell::new(false) }
+        Reader {
+            read,
+            options: CursorOptions::default(),
+            floor: Timestamp(0),
+            collected: Timestamp(0),
+            needs_disk: Cell::new(false),
+        }
     }
 
     /// Creates a reader that does not wait for the disk.
@@ -47,20 +55,21 @@ impl<'a> Reader<'a> {
         Reader { options: CursorOptions::in_memory(), ..Reader::new(read) }
     }
 
-    /// Returns the reader of a region with these marks.
+    /// Returns the reader of a region whose history begins at `floor`, and of which records of transactions that began
+    /// below `collected` may be gone.
     #[must_use]
-    pub fn under(self, marks: Marks) -> Reader<'a> {
-        Reader { marks, ..self }
+    pub fn under(self, floor: Timestamp, collected: Timestamp) -> Reader<'a> {
+        Reader { floor, collected, ..self }
     }
 
     /// Returns the timestamp below which nothing is read and no transaction begins.
     pub fn floor(&self) -> Timestamp {
-        Timestamp(self.marks.floor)
+        self.floor
     }
 
     /// Returns whether records of the transaction that began at `start` may have been removed.
     fn is_forgotten(&self, start: Timestamp) -> bool {
-        start.0 < self.marks.collected && !crate::mutant!("gc.collected-unchecked")
+        start < self.collected && !crate::mutant!("gc.collected-unchecked")
     }
 
     /// Returns whether something was not in memory, so that nothing of what was read counts.

@@ -200,10 +200,11 @@ options! {
         merge_below_kib: u64 = 48 << 10, 0..=KIB_MAX;
         /// Seconds for which the ranges of two regions must not have changed before they are merged.
         merge_rest_s: u64 = 3600, 0..=MS_MAX / 1000;
-        /// Milliseconds for which old versions of transactional keys are kept, and so the longest that a transaction or a
-        /// snapshot may last; 0: until a client moves the safe point.
+        /// Milliseconds for which old versions of transactional keys are kept, and so the longest that a transaction or
+        /// a snapshot may last; 0: until a client moves the safe point.
         keep_versions_ms: u64 = 600_000, 0..=MS_MAX;
-        /// Milliseconds by which the safe point moves at least: each move looks through all regions that have old versions.
+        /// Milliseconds by which the safe point moves at least: each move looks through all regions that have old
+        /// versions.
         safe_point_step_ms: u64 = 300_000, 1..=MS_MAX;
         /// Microseconds between two looks at all regions, for each region: what has changed is looked at with the next
         /// heartbeat, all the others after 1 s if there are 10,000.

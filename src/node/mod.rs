@@ -610,9 +610,7 @@ fn elsewhere(error: crate::client::Error) -> Error {
 
 impl Others for OtherStores {
     fn end(&self, locks: Vec<LockInfo>) -> BoxFuture<'_, Result<bool>> {
-        Box::pin(async move {
-            self.client.finish(&locks).await.map_err(elsewhere)
-        })
+        Box::pin(async move { self.client.finish(&locks).await.map_err(elsewhere) })
     }
 
     fn report_waits(&self, number: u64, waits: Vec<Wait>) -> BoxFuture<'_, Result<Vec<Circle>>> {

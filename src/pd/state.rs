@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use crate::proto::armilla::pd::pd_command::Op;
 use crate::proto::armilla::pd::{
-    Bootstrap, PdCommand, PdReply, PutStore, SetStoreState, SafePoints, Settings, StoreInfo, StoreRecord, StoreStarted,
+    Bootstrap, PdCommand, PdReply, PutStore, SafePoints, SetStoreState, Settings, StoreInfo, StoreRecord, StoreStarted,
 };
 use crate::proto::armilla::raft::Incarnation;
 use crate::proto::metapb::{Store, StoreLabel, StoreState};

@@ -175,6 +175,9 @@ mod tests {
             report(&mut waits, 3, vec![wait(1, 30, 10)], at + 20);
         }
         assert_eq!(ends(&report(&mut waits, 3, vec![wait(1, 30, 10)], 300)), [(1, vec![10, 20, 30])]);
-        assert!(report(&mut waits, 1, vec![wait(1, 10, 20), wait(2, 40, 10)], 310).is_empty(), "40 only waits for the circle");
+        assert!(
+            report(&mut waits, 1, vec![wait(1, 10, 20), wait(2, 40, 10)], 310).is_empty(),
+            "40 only waits for the circle"
+        );
     }
 }

@@ -8,8 +8,9 @@ use crate::engine::{Cf, Read, WriteBatch};
 use crate::proto::armilla::raft::region_command::Op;
 use crate::proto::armilla::raft::region_reply::Outcome;
 use crate::proto::armilla::raft::{
-    CasReply, Change, ChangePeers, CollectVersions, CommandHeader, CommitMerge, CompareAndSwap, DeleteVersions, ForgetAbsorbed, Merges, OutsideRegion,
-    RefuseMerge, RegionCommand, RegionReply, RollBackMerge, SealMerge, Split, SplitReply,
+    CasReply, Change, ChangePeers, CollectVersions, CommandHeader, CommitMerge, CompareAndSwap, DeleteVersions,
+    ForgetAbsorbed, Merges, OutsideRegion, RefuseMerge, RegionCommand, RegionReply, RollBackMerge, SealMerge, Split,
+    SplitReply,
 };
 use crate::raft::frame::{Command, Kind};
 use crate::raft::machine::{Absorbs, Applied, ApplyContext, CfRange, Effect, MergeStep, StateMachine};

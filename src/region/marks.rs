@@ -1,7 +1,7 @@
 //! How far back the transactional data of a region go: raised in the region's log, never lowered.
 //!
-//! **In** come a region's marks and what a command asks for; **out** come the marks after it, and removals. **Never**: a
-//! mark that falls; history that is removed above the floor, where it may still be read.
+//! **In** come a region's marks and what a command asks for; **out** come the marks after it, and removals. **Never**:
+//! a mark that falls; history that is removed above the floor, where it may still be read.
 
 use crate::engine::{Cf, WriteBatch};
 use crate::proto::armilla::raft::{Change, CollectVersions, Marks};

@@ -76,8 +76,7 @@ pub struct PeerView {
     /// The applied region descriptor, and what merges have made of the region.
     state: RwLock<(Arc<Region>, Arc<Merges>)>,
     /// The region's marks: at least those of the engine's content.
-    floor: AtomicU64,
-    collected: AtomicU64,
+    marks: RwLock<Marks>,
     /// The leader, with a subscription to its changes.
     leadership: watch::Sender<Leadership>,
     /// The term and end (node clock, ns) of the lease under which this peer serves reads without asking a quorum.
@@ -112,8 +111,7 @@ impl PeerView {
             group: GroupId(region.id),
             peer,
             store,
-            floor: AtomicU64::new(marks.floor),
-            collected: AtomicU64::new(marks.collected),
+            marks: RwLock::new(marks),
             state: RwLock::new((Arc::new(region), Arc::new(merges))),
             leadership: watch::Sender::new(Leadership::default()),
             lease: Lease::none(),
@@ -160,12 +158,13 @@ impl PeerView {
     /// Shows the region's marks. This must happen before the engine holds what was removed under them: a read takes its
     /// view of the engine first and looks at the marks afterwards.
     pub(super) fn raise_marks(&self, marks: Marks) {
-        self.floor.fetch_max(marks.floor, Ordering::AcqRel);
-        self.collected.fetch_max(marks.collected, Ordering::AcqRel);
+        let mut own = self.marks.write().expect("no writer panics");
+        own.floor = own.floor.max(marks.floor);
+        own.collected = own.collected.max(marks.collected);
     }
     /// Returns the region's marks: at least those under which a view of the engine was made that was taken before.
     pub fn marks(&self) -> Marks {
-        Marks { floor: self.floor.load(Ordering::Acquire), collected: self.collected.load(Ordering::Acquire) }
+        *self.marks.read().expect("no writer panics")
     }
     /// Returns the current leadership.
     pub fn leadership(&self) -> Leadership {

@@ -15,8 +15,9 @@ use crate::proto::armilla::pd::{
     AllocIdsReply, AllocIdsRequest, ChangeRegionsReply, ChangeRegionsRequest, ChangeSettings, HelloReply, HelloRequest,
     MergeRegionsReply, MergeRegionsRequest, MovePeerReply, MovePeerRequest, OverviewReply, OverviewRequest,
     PdHttpReply, PdHttpRequest, RegisterStoreReply, RegisterStoreRequest, RemoveStoreReply, RemoveStoreRequest,
-    ReplaceStore, ReplaceStoreReply, ReportWaitsReply, ReportWaitsRequest, SettingsReply, StoreHeartbeatReply, StoreHeartbeatRequest, TakeStoreBackReply,
-    TakeStoreBackRequest, TransferLeaderReply, TransferLeaderRequest, change_regions_request,
+    ReplaceStore, ReplaceStoreReply, ReportWaitsReply, ReportWaitsRequest, SettingsReply, StoreHeartbeatReply,
+    StoreHeartbeatRequest, TakeStoreBackReply, TakeStoreBackRequest, TransferLeaderReply, TransferLeaderRequest,
+    change_regions_request,
 };
 
 use super::calls::Method;

@@ -69,7 +69,10 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ),
     ("store.sizes-never-again", "the sizes of regions are measured only once"),
     ("store.load-split-beside-the-load", "a region is split where one of the pieces gets none of its load"),
-    ("store.load-split-between-versions", "a region with one hot transactional key is split at it because of its versions"),
+    (
+        "store.load-split-between-versions",
+        "a region with one hot transactional key is split at it because of its versions",
+    ),
     (
         "store.load-of-an-earlier-leadership",
         "a leader reports requests of an earlier leadership as those since its last heartbeat",

@@ -1,7 +1,7 @@
 //! What this store tells the placement driver of old versions, and what it is told: how far back history goes.
 //!
-//! The keeper of transactions reports **in** how far each region that is led here is cleared; heartbeats carry that out,
-//! and bring the safe points back. **Never**: a report of a range that the region no longer has.
+//! The keeper of transactions reports **in** how far each region that is led here is cleared; heartbeats carry that
+//! out, and bring the safe points back. **Never**: a report of a range that the region no longer has.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

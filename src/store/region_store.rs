@@ -172,8 +172,8 @@ fn check_term(context: &Context, view: &PeerView) -> Result<()> {
     if asked == 0 || view.leadership().term <= asked.saturating_add(1) { Ok(()) } else { Err(Error::StaleCommand) }
 }
 
-/// Returns where a change is, as far as regions are concerned: a lock and the versions of a transactional key are in one
-/// place.
+/// Returns where a change is, as far as regions are concerned: a lock and the versions of a transactional key are in
+/// one place.
 fn place(change: &Change) -> &[u8] {
     let is_version = [Cf::TxnDefault, Cf::TxnWrite].iter().any(|cf| *cf as u32 == change.cf);
     match txn_key::version_of(&change.key) {
@@ -211,7 +211,9 @@ impl RegionRoute {
         match op {
             region_command::Op::Write(write) => {
                 let changes = &write.changes;
-                load.count_written_keys(changes.len(), bytes, |at| (place(&changes[at]), changes[at].range_end.as_deref()));
+                load.count_written_keys(changes.len(), bytes, |at| {
+                    (place(&changes[at]), changes[at].range_end.as_deref())
+                });
                 changes.iter().for_each(|change| written(&change.key.slice_ref(place(change))));
             }
             region_command::Op::Cas(cas) => {

@@ -17,10 +17,10 @@ use bytes::Bytes;
 
 use crate::codec::lock::Lock;
 use crate::engine::{Cf, Read, Visit};
-use crate::mvcc::garbage::{self, Batch};
 use crate::mvcc::Reader;
+use crate::mvcc::garbage::{self, Batch};
+use crate::proto::armilla::raft::CollectVersions;
 use crate::proto::armilla::raft::region_command::Op;
-use crate::proto::armilla::raft::{CollectVersions, Marks};
 use crate::proto::kvrpcpb::LockInfo;
 use crate::rt::probe::{self, Event as Probe};
 use crate::rt::sync::watch;
@@ -156,14 +156,16 @@ impl<K: Kv> Keeper<K> {
         }
         let version = region::epoch(route.region()).version;
         let writes = self.txn.writes(route.region().id);
-        let mut known = Known { term, version, applied, writes, oldest: None, oldest_alive: None, due_ms: u64::MAX, ..before };
+        let mut known =
+            Known { term, version, applied, writes, oldest: None, oldest_alive: None, due_ms: u64::MAX, ..before };
         let mut seen = route.read().await?;
         if seen.marks.floor < wanted {
             self.raise_floor(route, wanted).await?;
             // What was proposed before is part of this snapshot, and what comes later is refused.
             seen = route.read().await?;
         }
-        let (snapshot, start, end) = (seen.snapshot.clone(), route.region().start_key.clone(), route.region().end_key.clone());
+        let (snapshot, start, end) =
+            (seen.snapshot.clone(), route.region().start_key.clone(), route.region().end_key.clone());
         known.is_empty = cpu::run(move || is_empty(&snapshot, &start, &end)).await?;
         let mut from = route.region().start_key.clone();
         let mut now = None;
@@ -328,7 +330,7 @@ impl<K: Kv> Txn<K> {
 type Plan = (Batch, Vec<Bytes>);
 
 fn with_values(snapshot: &dyn Read, keys: &[Bytes], safe: Timestamp) -> Result<Plan> {
-    let reader = Reader::new(snapshot).under(Marks::default());
+    let reader = Reader::new(snapshot);
     let batch = garbage::batch(&reader, keys, safe)?;
     let mut values = Vec::new();
     if probe::LISTENING {
@@ -346,7 +348,7 @@ fn with_values(snapshot: &dyn Read, keys: &[Bytes], safe: Timestamp) -> Result<P
 fn show<R: Route>(route: &R, (batch, values): &Plan) {
     for ((key, commit, record), value) in batch.records.iter().zip(values) {
         let data = || {
-            let record = Bytes::from(crate::codec::record::encode(record));
+            let record = crate::codec::record::encode(record);
             let plain = Key::of_encoded(key.clone()).map_or_else(|_| key.clone(), |key| key.plain);
             let parts = [&plain, &record, value];
             parts.into_iter().flat_map(|part| [&(part.len() as u32).to_be_bytes()[..], &part[..]].concat()).collect()

@@ -19,13 +19,15 @@ mod deadlock;
 mod keeper;
 mod latches;
 mod memory;
+mod others;
+mod parked;
 mod ranges;
 mod reads;
 mod scheduler;
 mod waiting;
 
 pub(crate) use keeper::{Keeper, KeeperOptions};
-pub use ranges::Others;
+pub use others::Others;
 pub use reads::Reads;
 pub use scheduler::{Options, Txn};
 
@@ -43,6 +45,9 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("txn.wait-lost-wakeup", "a released key wakes nobody"),
     ("gc.before-locks-are-ended", "a region is reported as cleared while it still has locks below the floor"),
     ("gc.read-below-the-floor", "a read below the floor is served from what is left"),
-    ("txn.circles-not-reported", "transactions that wait for each other on several stores wait until their time is over"),
+    (
+        "txn.circles-not-reported",
+        "transactions that wait for each other on several stores wait until their time is over",
+    ),
     ("txn.wait-deadlock-undetected", "transactions that wait for each other wait until their time is over"),
 ];

@@ -4,32 +4,17 @@
 //! applied after it: the region's version rises with it.
 
 use bytes::Bytes;
-use futures::future::BoxFuture;
 
 use crate::engine::{Cf, Read, Visit};
-use crate::proto::armilla::pd::{Circle, Wait};
 use crate::proto::armilla::raft::DeleteVersions;
 use crate::proto::armilla::raft::region_command::Op;
-use crate::proto::kvrpcpb::{Context, LockInfo};
+use crate::proto::kvrpcpb::Context;
 use crate::rt::cpu;
 use crate::store::{Kv, Route};
 use crate::types::{Error, Region, Result, region};
 
 use super::action::Key;
 use super::scheduler::Txn;
-
-/// The other stores of the cluster, as a client sees them.
-pub trait Others: std::fmt::Debug + Send + Sync + 'static {
-    /// Ends locks of one transaction, if it is decided or its locks have expired. Returns whether they are gone.
-    fn end(&self, locks: Vec<LockInfo>) -> BoxFuture<'_, Result<bool>>;
-
-    /// Tells the placement driver who waits here, in a report with a number above that of all before. Returns the
-    /// circles that are to be opened here.
-    fn report_waits(&self, number: u64, waits: Vec<Wait>) -> BoxFuture<'_, Result<Vec<Circle>>>;
-
-    /// Removes everything that transactions have stored of the keys in `[start, end)`, wherever that is.
-    fn delete_range(&self, start: Bytes, end: Bytes) -> BoxFuture<'_, Result<()>>;
-}
 
 impl<K: Kv> Txn<K> {
     /// Removes everything that transactions have stored of the keys in `[start, end)` of one region. Whatever was
@@ -42,7 +27,8 @@ impl<K: Kv> Txn<K> {
         let region = route.region().clone();
         let encoded = |key: Bytes| if key.is_empty() { key } else { Key::new(key).encoded };
         let (from, to) = (encoded(start), encoded(end));
-        let outside = |key: &Bytes| Error::KeyNotInRegion { key: key.clone(), region: Box::new(Region::clone(&region)) };
+        let outside =
+            |key: &Bytes| Error::KeyNotInRegion { key: key.clone(), region: Box::new(Region::clone(&region)) };
         if !region::holds(&region, &from) {
             return Err(outside(&from));
         }

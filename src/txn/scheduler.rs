@@ -17,6 +17,8 @@ use prometheus::Histogram;
 
 use crate::codec::lock::Lock;
 use crate::mvcc::Reader;
+use crate::proto::armilla::raft::Marks;
+use crate::proto::deadlock::WaitForEntry;
 use crate::proto::kvrpcpb::{
     BatchRollbackRequest, BatchRollbackResponse, CheckSecondaryLocksRequest, CheckSecondaryLocksResponse,
     CheckTxnStatusRequest, CheckTxnStatusResponse, CleanupRequest, CleanupResponse, CommitRequest, CommitResponse,
@@ -24,7 +26,6 @@ use crate::proto::kvrpcpb::{
     PrewriteRequest, PrewriteResponse, ResolveLockRequest, ResolveLockResponse, TxnHeartBeatRequest,
     TxnHeartBeatResponse,
 };
-use crate::proto::deadlock::WaitForEntry;
 use crate::rt::{cpu, task};
 use crate::store::{Access, Fence, Kv, RegionRead, Route, command};
 use crate::types::limits::{KEY_BYTES_MAX, LOCK_WAIT_MAX, RESOLVED_AT_ONCE_MAX, TSO_WINDOW};
@@ -33,11 +34,11 @@ use crate::types::{Error, Region, Result, Timestamp, region};
 use super::action::lock_keys::{self, Locking};
 use super::action::prewrite::{self, Checked, Mode, Prewrite};
 use super::action::{Decided, Key, Writes, error, keys, locks, resolve, rollback, settle, status};
-use super::circles::{Parked, Reported};
 use super::deadlock::{self, Graph};
 use super::latches::{Held, Latches};
 use super::memory::Memory;
-use super::ranges::Others;
+use super::others::Others;
+use super::parked::{Parked, Reported};
 use super::waiting::{Baton, Waiter, Waiting};
 
 /// What operators decide.
@@ -167,7 +168,10 @@ impl<K: Kv> Txn<K> {
     /// # Errors
     /// [`Error::Invalid`] before they are connected.
     pub(super) fn others(&self) -> Result<&Arc<dyn Others>> {
-        self.shared.others.get().ok_or_else(|| Error::Invalid("the store does not know the others yet: try again".into()))
+        self.shared
+            .others
+            .get()
+            .ok_or_else(|| Error::Invalid("the store does not know the others yet: try again".into()))
     }
 
     /// Returns the statistics of the store's transactions, by name.
@@ -257,7 +261,7 @@ impl<K: Kv> Txn<K> {
         decide: impl Fn(&Reader<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let here = {
-            let reader = Reader::in_memory(&seen.snapshot).under(seen.marks);
+            let reader = under(Reader::in_memory(&seen.snapshot), seen.marks);
             let decided = decide(&reader)?;
             (!reader.needs_disk()).then_some(decided)
         };
@@ -265,7 +269,7 @@ impl<K: Kv> Txn<K> {
             return Ok(decided);
         }
         let (snapshot, marks) = (seen.snapshot.clone(), seen.marks);
-        cpu::run(move || decide(&Reader::new(&snapshot).under(marks))).await
+        cpu::run(move || decide(&under(Reader::new(&snapshot), marks))).await
     }
 
     /// Replicates what a request has decided, then wakes those who wait for the keys that it released.
@@ -689,6 +693,11 @@ impl Drop for GivesUp {
             progress.give_up();
         }
     }
+}
+
+/// Returns the reader of a region with these marks.
+fn under(reader: Reader<'_>, marks: Marks) -> Reader<'_> {
+    reader.under(Timestamp(marks.floor), Timestamp(marks.collected))
 }
 
 /// Completes with the circle that a wait is part of, if the placement driver finds one.

@@ -56,6 +56,7 @@ pub mod raft;
 pub mod ranges;
 pub mod reads;
 pub mod region;
+pub mod removed;
 pub mod room;
 pub mod rounds;
 pub mod runs;

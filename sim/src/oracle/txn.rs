@@ -16,60 +16,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use armilla::codec::record::{self, RecordKind};
 use armilla::proto::kvrpcpb::{MvccWrite, Op};
-use armilla::rt::probe::Event;
 use armilla::types::Timestamp;
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 
 use super::Violation;
+use super::removed::{Removed, Version};
 use crate::workload::history::show;
 use crate::workload::txn::{Dump, FIRST_BALANCE, Outcome, Record, balance, is_account};
-
-/// A record of a key.
-#[derive(Clone, Debug)]
-struct Version {
-    commit: u64,
-    start: u64,
-    op: Op,
-    value: Option<Bytes>,
-}
-
-/// The records that stores have removed, as they showed them before.
-#[derive(Clone, Debug, Default)]
-pub struct Removed(BTreeMap<Bytes, BTreeMap<u64, Version>>);
-
-impl Removed {
-    /// Notes a record that is about to be removed.
-    pub fn observe(&mut self, event: &Event) {
-        let Event::Note { what: "version-collected", b: commit, data, .. } = event else { return };
-        let mut rest = data.clone();
-        let mut part = || {
-            let length = rest.get_u32() as usize;
-            rest.split_to(length)
-        };
-        let (key, record, value) = (part(), part(), part());
-        let record = record::decode(record).expect("the store shows what it has decoded");
-        let op = match record.kind {
-            RecordKind::Put => Op::Put,
-            RecordKind::Delete => Op::Del,
-            RecordKind::Lock => Op::Lock,
-            RecordKind::Rollback => return,
-        };
-        let value = (op == Op::Put).then_some(value);
-        let version = Version { commit: *commit, start: record.start.0, op, value };
-        self.0.entry(key).or_default().insert(*commit, version);
-    }
-
-    /// Returns how many records were removed, or almost.
-    pub fn count(&self) -> u64 {
-        self.0.values().map(|versions| versions.len() as u64).sum()
-    }
-
-    fn of(&self, key: &Bytes) -> impl Iterator<Item = &Version> {
-        self.0.get(key).into_iter().flat_map(BTreeMap::values)
-    }
-}
 
 /// Checks all transactions.
 pub fn check(records: &[Record], dump: &Dump, removed: &Removed, at: u64) -> Result<(), Violation> {
@@ -277,7 +231,9 @@ fn bank(versions: &BTreeMap<Bytes, Vec<Version>>) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     //! Goal: every property can fail. Method: one small history, changed in one place at a time.
+    use armilla::codec::record::{self, RecordKind};
     use armilla::proto::kvrpcpb::{MvccInfo, MvccValue};
+    use armilla::rt::probe::Event;
 
     use super::*;
 
@@ -332,7 +288,8 @@ mod tests {
         for (key, info) in &mut dump {
             info.writes.pop();
             let parts = [&key[..], &record[..], &b"a"[..]];
-            let data = parts.into_iter().flat_map(|part| [&(part.len() as u32).to_be_bytes()[..], part].concat()).collect();
+            let data =
+                parts.into_iter().flat_map(|part| [&(part.len() as u32).to_be_bytes()[..], part].concat()).collect();
             removed.observe(&Event::Note { store: 0, what: "version-collected", a: 2, b: 20, data });
         }
         assert!(check(&records, &dump, &Removed::default(), 1).is_err());

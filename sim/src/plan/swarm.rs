@@ -118,7 +118,9 @@ fn versions(rng: &mut Rng, knobs: &mut Knobs) {
         ("look_interval_ms", number(*rng.pick(&[50, 200, 1000, 3000]))),
         ("end_after_ms", number(*rng.pick(&[0, 300, 5000, 3_600_000]))),
     ];
-    knobs.config.insert("txn".to_owned(), Value::Table(txn.map(|(key, ms)| (key.to_owned(), ms)).into_iter().collect()));
+    knobs
+        .config
+        .insert("txn".to_owned(), Value::Table(txn.map(|(key, ms)| (key.to_owned(), ms)).into_iter().collect()));
     if rng.chance(P_VERSIONS_COLLECTED) {
         let pd = knobs.config.get_mut("pd").and_then(Value::as_table_mut).expect("a table");
         pd.insert("keep_versions_ms".to_owned(), number(*rng.pick(&[100, 500, 2000, 15_000])));

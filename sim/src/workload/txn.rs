@@ -199,13 +199,13 @@ impl TxnWorker {
             records.len() - 1
         };
         // Half of those that think do so before they read.
-        if thinks_ms % 2 == 1 {
+        if !thinks_ms.is_multiple_of(2) {
             self.world.sleep_ns(thinks_ms * 1_000_000).await;
         }
         let filled = self.fill(&mut txn, &options, rng, keys, n, &mut record).await;
         // What may have been written is known before anything is sent.
         self.records.lock().expect("nothing panics while holding it")[number] = record.clone();
-        if thinks_ms > 0 && thinks_ms % 2 == 0 {
+        if thinks_ms > 0 && thinks_ms.is_multiple_of(2) {
             self.world.sleep_ns(thinks_ms * 1_000_000).await;
         }
         record.outcome = match filled {

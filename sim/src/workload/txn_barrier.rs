@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crate::cluster::monitor::Monitor;
 use crate::oracle::Violation;
 
-/// How long the barrier holds, seconds: for ever, because the placement driver's clock may be set forward.
+/// How long the barrier holds, seconds: forever, because the placement driver's clock may be set forward.
 const HELD_S: u64 = u64::MAX;
 /// How long it reads, ns.
 const READS_NS: u64 = 6_000_000_000;

@@ -6,11 +6,11 @@ use crate::codec::txn_key;
 use crate::proto::errorpb;
 use crate::proto::kvrpcpb::{
     BatchRollbackRequest, BatchRollbackResponse, CheckSecondaryLocksRequest, CheckSecondaryLocksResponse,
-    CheckTxnStatusRequest, CheckTxnStatusResponse, CommitRequest, CommitResponse, Context, DeleteRangeRequest, DeleteRangeResponse, GetRequest, GetResponse, KeyError,
-    KvPair, LockInfo, Mutation, MvccGetByKeyRequest, MvccGetByKeyResponse, MvccGetByStartTsRequest,
-    MvccGetByStartTsResponse, MvccInfo, PessimisticLockRequest, PessimisticLockResponse, PrewriteRequest,
-    PrewriteResponse, ResolveLockRequest, ResolveLockResponse, ScanLockRequest, ScanLockResponse, ScanRequest,
-    ScanResponse,
+    CheckTxnStatusRequest, CheckTxnStatusResponse, CommitRequest, CommitResponse, Context, DeleteRangeRequest,
+    DeleteRangeResponse, GetRequest, GetResponse, KeyError, KvPair, LockInfo, Mutation, MvccGetByKeyRequest,
+    MvccGetByKeyResponse, MvccGetByStartTsRequest, MvccGetByStartTsResponse, MvccInfo, PessimisticLockRequest,
+    PessimisticLockResponse, PrewriteRequest, PrewriteResponse, ResolveLockRequest, ResolveLockResponse,
+    ScanLockRequest, ScanLockResponse, ScanRequest, ScanResponse,
 };
 use crate::types::limits::KEY_BYTES_MAX;
 use crate::types::{Region, Timestamp};

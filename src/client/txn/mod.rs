@@ -25,6 +25,7 @@ use crate::proto::kvrpcpb::{
     Assertion, KeyError, LockInfo, Mutation, Op, PessimisticLockKeyResultType, PessimisticLockRequest, PrewriteRequest,
 };
 use crate::types::Timestamp;
+use crate::types::limits::LOCK_WAIT_MAX;
 
 use super::error::Error;
 use super::raw::RawClient;
@@ -539,10 +540,6 @@ enum Prewritten {
     Locked,
 }
 
-/// The longest that one lock request waits on its server, in milliseconds. After that its client looks whether the lock
-/// has expired.
-const WAIT_MS_MAX: i64 = 1000;
-
 /// Waits for the locks of others.
 struct Waiting {
     client: TxnClient,
@@ -575,9 +572,10 @@ impl Waiting {
     /// Returns for how long a server may let a lock request wait, in milliseconds; -1: it must not.
     fn left_ms(&self) -> i64 {
         let left = self.until.since(self.client.raw.clock().now());
-        // The answer must come before the attempt is given up.
-        let attempt = self.client.raw.options().attempt / 2;
-        i64::try_from(left.min(attempt).as_millis()).ok().filter(|ms| *ms > 0).map_or(-1, |ms| ms.min(WAIT_MS_MAX))
+        // The answer must come before the attempt is given up, and after some time it is looked whether the lock
+        // stands.
+        let wait = left.min(self.client.raw.options().attempt / 2).min(LOCK_WAIT_MAX);
+        i64::try_from(wait.as_millis()).ok().filter(|ms| *ms > 0).unwrap_or(-1)
     }
 
     /// Returns an error once it has waited for too long.

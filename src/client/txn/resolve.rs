@@ -97,8 +97,8 @@ impl TxnClient {
         }
     }
 
-    /// Asks a transaction's primary key for its fate at the time `now`. `ends`: whether it is rolled back if its primary
-    /// key knows nothing of it.
+    /// Asks a transaction's primary key for its fate at the time `now`. `ends`: whether it is rolled back if its
+    /// primary key knows nothing of it.
     async fn fate(
         &self,
         primary: &Bytes,

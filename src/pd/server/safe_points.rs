@@ -62,9 +62,8 @@ impl PdServer {
     }
 
     async fn look_at_safe_points(&self, serving: &Serving) -> PdResult<()> {
-        let (history, points) = self.look(serving, |cluster, state, now_ms| {
-            (cluster.history(state, now_ms), state.safe_points().clone())
-        });
+        let (history, points) =
+            self.look(serving, |cluster, state, now_ms| (cluster.history(state, now_ms), state.safe_points().clone()));
         let now_ms = self.inner.clock.wall_ms();
         let change = ChangeSafePoints { now_ms, ..ChangeSafePoints::default() };
         if points.txn > points.collect {
@@ -153,7 +152,8 @@ impl PdServer {
         let new = self.command(Op::ChangeSafePoints(change)).await?;
         let held = self.read(|state| lowest_barrier(state.safe_points(), now_ms).cloned());
         let blocker = held.filter(|barrier| new < to && barrier.at <= to);
-        let blocker = blocker.map_or_else(String::new, |one| format!("the barrier {:?} holds it at {}", one.name, one.at));
+        let blocker =
+            blocker.map_or_else(String::new, |one| format!("the barrier {:?} holds it at {}", one.name, one.at));
         Ok(Moved { old, new, blocker })
     }
 

@@ -51,7 +51,9 @@ impl PdState {
             check(&set, after.txn)?;
             after.barriers.retain(|barrier| !is_same(barrier, &set));
             if after.barriers.len() >= BARRIERS_MAX {
-                return Err(format!("there are {BARRIERS_MAX} barriers already: remove one that is not needed any more"));
+                return Err(format!(
+                    "there are {BARRIERS_MAX} barriers already: remove one that is not needed any more"
+                ));
             }
             after.barriers.push(set);
             after.barriers.sort_by(|one, other| (&one.name, one.is_global).cmp(&(&other.name, other.is_global)));

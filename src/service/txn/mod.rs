@@ -5,12 +5,12 @@ use crate::proto::errorpb;
 use crate::proto::kvrpcpb::{
     BatchGetRequest, BatchGetResponse, BatchRollbackRequest, BatchRollbackResponse, CheckSecondaryLocksRequest,
     CheckSecondaryLocksResponse, CheckTxnStatusRequest, CheckTxnStatusResponse, CleanupRequest, CleanupResponse,
-    CommitRequest, CommitResponse, Context, DeleteRangeRequest, DeleteRangeResponse, GetRequest, GetResponse, KeyError, KvPair, MvccGetByKeyRequest,
-    MvccGetByKeyResponse, MvccGetByStartTsRequest, MvccGetByStartTsResponse, PessimisticLockRequest,
-    PessimisticLockResponse, PessimisticRollbackRequest, PessimisticRollbackResponse, PrewriteRequest,
-    PrewriteResponse, ResolveLockRequest, ResolveLockResponse, ScanLockRequest, ScanLockResponse, ScanRequest,
-    ScanResponse, TxnHeartBeatRequest, TxnHeartBeatResponse,
-    UnsafeDestroyRangeRequest, UnsafeDestroyRangeResponse,
+    CommitRequest, CommitResponse, Context, DeleteRangeRequest, DeleteRangeResponse, GetRequest, GetResponse, KeyError,
+    KvPair, MvccGetByKeyRequest, MvccGetByKeyResponse, MvccGetByStartTsRequest, MvccGetByStartTsResponse,
+    PessimisticLockRequest, PessimisticLockResponse, PessimisticRollbackRequest, PessimisticRollbackResponse,
+    PrewriteRequest, PrewriteResponse, ResolveLockRequest, ResolveLockResponse, ScanLockRequest, ScanLockResponse,
+    ScanRequest, ScanResponse, TxnHeartBeatRequest, TxnHeartBeatResponse, UnsafeDestroyRangeRequest,
+    UnsafeDestroyRangeResponse,
 };
 use crate::store::Kv;
 use crate::txn::{Reads, Txn};

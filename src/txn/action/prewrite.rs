@@ -356,7 +356,9 @@ impl Asked<'_> {
         }
         match self.reader.fate(&key.encoded, self.start)? {
             Fate::Committed(commit, _) => Ok(Verdict::Committed(commit)),
-            Fate::Forgotten if mode(self.request) != Mode::TwoPhase => Err(Error::Unknown(error::FORGOTTEN.into()).into()),
+            Fate::Forgotten if mode(self.request) != Mode::TwoPhase => {
+                Err(Error::Unknown(error::FORGOTTEN.into()).into())
+            }
             Fate::RolledBack | Fate::Unknown(_) | Fate::Forgotten => Err(error.into()),
         }
     }

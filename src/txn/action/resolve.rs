@@ -50,7 +50,9 @@ pub fn decide(reader: &Reader<'_>, fates: &Fates, found: &[Key], listed: bool) -
 fn one_listed(reader: &Reader<'_>, fates: &Fates, key: &Key, writes: &mut Writes) -> Result<(), Failure> {
     for (start, commit) in fates {
         let own = |lock: &Lock| lock.start == *start;
-        if reader.fate(&key.encoded, *start)? == Fate::Forgotten && !reader.lock(&key.encoded)?.as_ref().is_some_and(own) {
+        if reader.fate(&key.encoded, *start)? == Fate::Forgotten
+            && !reader.lock(&key.encoded)?.as_ref().is_some_and(own)
+        {
             return Err(error::forgotten(*start).into());
         }
         match commit.0 {

@@ -243,7 +243,7 @@ impl World {
     }
 
     fn reader(&self) -> Reader<'_> {
-        Reader::new(&self.engine).under(self.marks)
+        Reader::new(&self.engine).under(Timestamp(self.marks.floor), Timestamp(self.marks.collected))
     }
 
     /// Removes what may be removed, at most `limit` records of each key.

@@ -3,8 +3,8 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use armilla::client::{Failed, RawOptions, TxnClient, TxnOptions};
 use armilla::client::txn::Why;
+use armilla::client::{Failed, RawOptions, TxnClient, TxnOptions};
 use armilla::rt::task::JoinHandle;
 use bytes::Bytes;
 use futures::future::{Either, select};
@@ -23,7 +23,13 @@ impl Run {
         let worker = |number: u32| {
             let machine = self.cluster.client_machine(number);
             let client = self.client(number, &machine);
-            let worker = TxnWorker::new(number, client.raw(), &self.world, &self.plan, (&self.ledger.transactions, &self.monitor));
+            let worker = TxnWorker::new(
+                number,
+                client.raw(),
+                &self.world,
+                &self.plan,
+                (&self.ledger.transactions, &self.monitor),
+            );
             machine.spawn(worker.run(end_ns))
         };
         (first..first + txn::CLIENTS).map(worker).collect()
@@ -94,7 +100,8 @@ impl Run {
         let options = TxnOptions { pessimistic: true, ttl_ms: TTL_MS_MAX, patience, ..TxnOptions::default() };
         let until = self.now() + liveness::bound_ns(&self.plan) + TTL_MS_MAX * 1_000_000;
         loop {
-            let (Ok(mut one), Ok(mut other)) = (client.begin(options.clone()).await, client.begin(options.clone()).await)
+            let (Ok(mut one), Ok(mut other)) =
+                (client.begin(options.clone()).await, client.begin(options.clone()).await)
             else {
                 self.in_time(until, "no transaction begins")?;
                 continue;

@@ -4,8 +4,8 @@ use armilla::proto::armilla::pd::{Barrier, OverviewReply, SafePoints};
 use armilla::types::Timestamp;
 use serde_json::{Value, json};
 
-use super::show::{self, Table, print_json};
 use super::Ctl;
+use super::show::{self, Table, print_json};
 use crate::failure::Failure;
 
 /// What can be done about the safe point.
@@ -47,7 +47,7 @@ fn time(at: u64) -> String {
 
 fn left(barrier: &Barrier, wall_ms: u64) -> String {
     match barrier.until_ms {
-        0 => "for ever".to_owned(),
+        0 => "forever".to_owned(),
         until => format!("{} s", until.saturating_sub(wall_ms).div_ceil(1000)),
     }
 }
@@ -75,7 +75,9 @@ impl Ctl {
                     say!("timestamp {at} is held no longer");
                     Ok(())
                 }
-                None => Err(Failure::new(format!("nothing is held under the name `{name}`")).hint("see `armilla ctl gc`")),
+                None => {
+                    Err(Failure::new(format!("nothing is held under the name `{name}`")).hint("see `armilla ctl gc`"))
+                }
             },
         }
     }
