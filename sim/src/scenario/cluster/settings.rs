@@ -26,8 +26,8 @@ impl Run {
     pub(super) async fn settings(&mut self, admin: &Client) -> Verdict {
         let drains = self.plan.schedule_seed % DRAIN_SEEDS == 1 && self.heals();
         let acknowledged = self.monitor.with(|observed| observed.settings.changes);
-        // A change whose answer was lost may have happened: a store that is drained, or a scheduler that is paused, would
-        // remain so.
+        // A change whose answer was lost may have happened: a store that is drained, or a scheduler that is paused,
+        // would remain so.
         if acknowledged == 0 && !drains && self.change(admin, ChangeSettings::default()).await? == Settings::default() {
             return Ok(());
         }
