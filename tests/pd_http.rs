@@ -216,7 +216,10 @@ fn a_node_that_does_not_lead_answers_as_the_leader() {
         assert_eq!(status, 200, "{answer}");
         answer["processed-percentage"] == 100 && answer["regions-id"].as_array().map(Vec::len) == Some(2)
     });
-    wait_until("the placement driver knows the pieces", || get(&addr, "region/key/B%FF")["start_key"] == "42FF");
+    // Each piece is reported by its own leader.
+    wait_until("the placement driver knows the pieces", || {
+        get(&addr, "region/key/B%FF")["start_key"] == "42FF" && get(&addr, "region/key/B")["start_key"] == "41"
+    });
     let id = get(&addr, "region/key/B")["id"].as_u64().expect("an ID");
     wait_until("the piece has a leader", || leader_of(&addr, id) != 0);
     let split = json!({ "name": "split-region", "region_id": id, "policy": "usekey", "keys": ["4180"] }).to_string();
