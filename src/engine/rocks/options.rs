@@ -61,16 +61,21 @@ const BLOB_AGE_CUTOFF: f64 = 0.25;
 /// The part of garbage in that oldest part at which RocksDB compacts the tables that refer to it.
 const BLOB_GARBAGE_FORCED: f64 = 0.5;
 
+/// Fewer file descriptors are few.
+const FEW_DESCRIPTORS: i32 = 256;
+
 /// Returns how many table files may be open: the requested number, but at most three quarters of the process's limit of
-/// file descriptors, so that enough remain for sockets and the log. A lowered limit must cost speed, never cause a
+/// file descriptors, or half of few, so that enough remain for sockets and the log. A lowered limit must cost speed, never cause a
 /// crash.
 fn open_files(asked: u32) -> i32 {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the pointer is to a live, writable rlimit for the duration of the call.
     let known = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } == 0;
     let descriptors = if known { limit.rlim_cur.min(1 << 20) as i32 } else { 1024 };
+    // Flushes and compactions have files open that do not count: of few descriptors they need a larger part.
+    let part = if descriptors < FEW_DESCRIPTORS { descriptors / 2 } else { descriptors / 4 * 3 };
     // RocksDB uses at least 20.
-    let most = (descriptors / 4 * 3).max(20);
+    let most = part.max(20);
     if asked == 0 { most } else { most.min(i32::try_from(asked).unwrap_or(most)) }
 }
 
@@ -81,7 +86,12 @@ pub(super) fn db_options(options: &RocksOptions) -> Options {
     db.set_atomic_flush(true);
     db.set_paranoid_checks(true);
     db.set_db_write_buffer_size(options.write_buffer_bytes);
-    db.set_max_open_files(open_files(options.max_open_files));
+    let files = open_files(options.max_open_files);
+    db.set_max_open_files(files);
+    if files < FEW_DESCRIPTORS {
+        // Each part of the cache of open files holds at least one: of 64 parts, far more than the limit says.
+        db.set_table_cache_num_shard_bits(1);
+    }
     let jobs = options.background_jobs.clamp(2, 64) as i32;
     db.set_max_background_jobs(jobs);
     #[allow(deprecated, reason = "the number of jobs alone makes a quarter of them flush")]
