@@ -65,8 +65,8 @@ const BLOB_GARBAGE_FORCED: f64 = 0.5;
 const FEW_DESCRIPTORS: i32 = 256;
 
 /// Returns how many table files may be open: the requested number, but at most three quarters of the process's limit of
-/// file descriptors, or half of few, so that enough remain for sockets and the log. A lowered limit must cost speed, never cause a
-/// crash.
+/// file descriptors, or half of few, so that enough remain for sockets and the log. A lowered limit must cost speed,
+/// never cause a crash.
 fn open_files(asked: u32) -> i32 {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the pointer is to a live, writable rlimit for the duration of the call.
