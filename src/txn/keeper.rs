@@ -209,7 +209,7 @@ impl<K: Kv> Keeper<K> {
             }
         }
         for (start, locks) in dead {
-            let (region_locks, first) = (locks.len(), locks[0].key.clone());
+            let region_locks = locks.len();
             let again_ms = now.physical_ms().saturating_add(locks[0].lock_ttl.max(AGAIN_MS));
             let ended = match self.txn.others() {
                 Ok(others) => others.end(locks).await,
@@ -224,7 +224,7 @@ impl<K: Kv> Keeper<K> {
                 // Its primary lock was kept alive.
                 Ok(false) => alive.push(start.0),
                 Err(error) => {
-                    tracing::debug!(%start, key = %first.escape_ascii(), %error, "could not end a transaction yet");
+                    tracing::debug!(%start, locks = region_locks, %error, "could not end a transaction yet");
                 }
             }
             known.due_ms = known.due_ms.min(again_ms);
