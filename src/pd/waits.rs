@@ -2,8 +2,9 @@
 //!
 //! Reports of stores come **in**, each with all waits of the store; circles go **out**, to the store where one of the
 //! waits is to end. **Never**: a circle of waits that did not stand at one moment. A wait that two reports in a row
-//! name stood at least from the arrival of the first to that of the second, because a store sends the next report only
-//! after the answer to the one before, and a copy that arrives late is known by its number.
+//! name stood when the first of them arrived, because a store makes the next report only after the answer to the one
+//! before; one that several name stood from the arrival of the first to that of the last but one. A copy that arrives
+//! late is known by its number.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -134,12 +135,13 @@ mod tests {
         let mut waits = Waits::default();
         assert!(report(&mut waits, 1, vec![wait(7, 10, 20)], 100).is_empty());
         assert!(report(&mut waits, 2, vec![wait(3, 20, 10)], 150).is_empty());
-        assert!(report(&mut waits, 1, vec![wait(7, 10, 20)], 200).is_empty(), "the other may be over already");
-        let found = report(&mut waits, 2, vec![wait(3, 20, 10)], 250);
+        assert!(report(&mut waits, 1, vec![wait(7, 10, 20)], 200).is_empty(), "stood at 100");
+        assert!(report(&mut waits, 2, vec![wait(3, 20, 10)], 250).is_empty(), "stood at 150: the other may be over");
+        assert!(report(&mut waits, 1, vec![wait(7, 10, 20)], 300).is_empty(), "a circle at 150, but not to end here");
+        let found = report(&mut waits, 2, vec![wait(3, 20, 10)], 350);
         assert_eq!(ends(&found), [(3, vec![10, 20])], "its own wait is last");
-        assert!(report(&mut waits, 1, vec![wait(7, 10, 20)], 300).is_empty(), "not here");
-        assert!(report(&mut waits, 2, vec![], 350).is_empty());
-        assert!(report(&mut waits, 2, vec![wait(4, 20, 10)], 400).is_empty(), "another wait");
+        assert!(report(&mut waits, 2, vec![], 450).is_empty());
+        assert!(report(&mut waits, 2, vec![wait(4, 20, 10)], 500).is_empty(), "another wait");
     }
 
     #[test]
@@ -150,8 +152,10 @@ mod tests {
         // Store 1 is silent; what it said ends before the other begins to wait.
         report(&mut waits, 2, vec![wait(3, 20, 10)], 300);
         assert!(report(&mut waits, 2, vec![wait(3, 20, 10)], 400).is_empty());
-        assert!(report(&mut waits, 1, vec![wait(7, 10, 20)], 450).is_empty());
-        assert_eq!(ends(&report(&mut waits, 2, vec![wait(3, 20, 10)], 500)).len(), 1, "now both have stood at 300");
+        assert!(report(&mut waits, 1, vec![wait(7, 10, 20)], 450).is_empty(), "stood until 200 for certain");
+        assert!(report(&mut waits, 2, vec![wait(3, 20, 10)], 500).is_empty());
+        assert!(report(&mut waits, 1, vec![wait(7, 10, 20)], 550).is_empty(), "not to end here");
+        assert_eq!(ends(&report(&mut waits, 2, vec![wait(3, 20, 10)], 600)).len(), 1, "now both have stood at 300");
         assert!(report(&mut waits, 2, vec![wait(3, 20, 10)], 3000).is_empty(), "old reports are forgotten");
     }
 
@@ -169,14 +173,14 @@ mod tests {
     #[test]
     fn longer_circles_and_bystanders() {
         let mut waits = Waits::default();
-        for at in [100, 200] {
+        for at in [100, 200, 300] {
             report(&mut waits, 1, vec![wait(1, 10, 20), wait(2, 40, 10)], at);
             report(&mut waits, 2, vec![wait(1, 20, 30)], at + 10);
             report(&mut waits, 3, vec![wait(1, 30, 10)], at + 20);
         }
-        assert_eq!(ends(&report(&mut waits, 3, vec![wait(1, 30, 10)], 300)), [(1, vec![10, 20, 30])]);
+        assert_eq!(ends(&report(&mut waits, 3, vec![wait(1, 30, 10)], 400)), [(1, vec![10, 20, 30])]);
         assert!(
-            report(&mut waits, 1, vec![wait(1, 10, 20), wait(2, 40, 10)], 310).is_empty(),
+            report(&mut waits, 1, vec![wait(1, 10, 20), wait(2, 40, 10)], 410).is_empty(),
             "40 only waits for the circle"
         );
     }
