@@ -187,9 +187,12 @@ macro_rules! service {
                 }
             )+)+
 
-            /// Stale reads on followers are not supported, so no timestamp is safe.
-            async fn get_store_safe_ts(&self, _request: Request<StoreSafeTsRequest>) -> Answer<StoreSafeTsResponse> {
-                Ok(Response::new(StoreSafeTsResponse { safe_ts: 0 }))
+            /// The keys of the range are as in the engine. Regions that sleep do not count: the first stale read in one
+            /// asks its leader.
+            async fn get_store_safe_ts(&self, request: Request<StoreSafeTsRequest>) -> Answer<StoreSafeTsResponse> {
+                let range = request.into_inner().key_range.unwrap_or_default();
+                let safe_ts = self.kv.safe_ts(&range.start_key, &range.end_key).await;
+                Ok(Response::new(StoreSafeTsResponse { safe_ts }))
             }
 
             async fn get_health_feedback(

@@ -35,6 +35,7 @@ use super::action::lock_keys::{self, Locking};
 use super::action::prewrite::{self, Checked, Mode, Prewrite};
 use super::action::{Decided, Key, Writes, error, keys, locks, resolve, rollback, settle, status};
 use super::deadlock::{self, Graph};
+use super::elsewhere::Oldest;
 use super::latches::{Held, Latches};
 use super::memory::Memory;
 use super::others::Others;
@@ -73,6 +74,8 @@ pub(super) struct Shared {
     deadlocks: AtomicU64,
     /// The term and version of each region in which max_ts is known to be above all earlier leaders' reads.
     synced: Mutex<BTreeMap<u64, (u64, u64)>>,
+    /// By region: its oldest lock.
+    pub(super) oldest: Mutex<BTreeMap<u64, Oldest>>,
     options: Options,
     others: OnceLock<Arc<dyn Others>>,
     parked: Parked,
@@ -127,7 +130,7 @@ fn too_late() -> Error {
 }
 
 /// A region as a request that decides sees it.
-type Seen<K> = RegionRead<<<K as Kv>::Route as Route>::Snapshot>;
+pub(super) type Seen<K> = RegionRead<<<K as Kv>::Route as Route>::Snapshot>;
 
 impl<K: Kv> Txn<K> {
     /// Creates the transactions of a store.
@@ -146,6 +149,7 @@ impl<K: Kv> Txn<K> {
             latch_seconds,
             deadlocks: AtomicU64::new(0),
             synced: Mutex::default(),
+            oldest: Mutex::default(),
             options,
             others: OnceLock::new(),
             parked: Parked::default(),
@@ -192,8 +196,7 @@ impl<K: Kv> Txn<K> {
         held
     }
 
-    /// Returns the route to a request's region. Only the leader answers: another replica would have to ask it whether a
-    /// commit is under way.
+    /// Returns the route to a request's region, through its leader.
     pub(super) fn route(&self, context: &Context) -> Result<K::Route> {
         self.kv.route(&Context { replica_read: false, stale_read: false, ..context.clone() }, Access::Read)
     }
@@ -207,6 +210,7 @@ impl<K: Kv> Txn<K> {
     pub(super) fn retain(&self, leads: impl Fn(u64) -> bool) {
         self.shared.writes.lock().expect("no holder panics").retain(|region, _| leads(*region));
         self.shared.synced.lock().expect("no holder panics").retain(|region, _| leads(*region));
+        self.shared.oldest.lock().expect("no holder panics").retain(|region, _| leads(*region));
     }
 
     fn count_write(&self, region: u64) {
