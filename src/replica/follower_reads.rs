@@ -195,7 +195,8 @@ impl FollowerReads {
     /// As [`FollowerReads::confirm`], without [`Error::NotLeader`].
     pub async fn is_safe(&self, handle: &Handle, view: &Arc<PeerView>, version: u64, at: u64) -> Result<bool> {
         check_serves(handle)?;
-        let known = |view: &PeerView| view.safe_time().filter(|(safe, _)| safe.version == version && at <= safe.at);
+        let is_of = |safe: &SafeTime| safe.version == version || crate::mutant!("replica.safe-time-of-another-range");
+        let known = |view: &PeerView| view.safe_time().filter(|(safe, _)| is_of(safe) && at <= safe.at);
         let found = match known(view) {
             Some((safe, learnt)) => {
                 if self.clock.now().since(learnt) > SAFE_TIME_AGE {

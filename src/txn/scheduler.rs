@@ -35,7 +35,6 @@ use super::action::lock_keys::{self, Locking};
 use super::action::prewrite::{self, Checked, Mode, Prewrite};
 use super::action::{Decided, Key, Writes, error, keys, locks, resolve, rollback, settle, status};
 use super::deadlock::{self, Graph};
-use super::elsewhere::Oldest;
 use super::latches::{Held, Latches};
 use super::memory::Memory;
 use super::others::Others;
@@ -74,8 +73,6 @@ pub(super) struct Shared {
     deadlocks: AtomicU64,
     /// The term and version of each region in which max_ts is known to be above all earlier leaders' reads.
     synced: Mutex<BTreeMap<u64, (u64, u64)>>,
-    /// By region: its oldest lock.
-    pub(super) oldest: Mutex<BTreeMap<u64, Oldest>>,
     options: Options,
     others: OnceLock<Arc<dyn Others>>,
     parked: Parked,
@@ -149,7 +146,6 @@ impl<K: Kv> Txn<K> {
             latch_seconds,
             deadlocks: AtomicU64::new(0),
             synced: Mutex::default(),
-            oldest: Mutex::default(),
             options,
             others: OnceLock::new(),
             parked: Parked::default(),
@@ -210,7 +206,6 @@ impl<K: Kv> Txn<K> {
     pub(super) fn retain(&self, leads: impl Fn(u64) -> bool) {
         self.shared.writes.lock().expect("no holder panics").retain(|region, _| leads(*region));
         self.shared.synced.lock().expect("no holder panics").retain(|region, _| leads(*region));
-        self.shared.oldest.lock().expect("no holder panics").retain(|region, _| leads(*region));
     }
 
     fn count_write(&self, region: u64) {

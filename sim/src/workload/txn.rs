@@ -158,7 +158,7 @@ impl TxnWorker {
                 let (name, clients) = (format!("reader-{}", self.number), (&self.client, &self.pd));
                 txn_barrier::read(&name, clients, (&self.world, &self.monitor), &keys, &mut slow).await;
             }
-            if self.plan.workload.replica_reads && away.chance(0.3) {
+            if self.plan.workload.replica_reads && away.chance(0.5) {
                 txn_stale::read((&self.client, &self.pd), &self.world, &self.records, (self.number, &keys), &mut away)
                     .await;
             }

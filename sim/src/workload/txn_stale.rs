@@ -26,7 +26,12 @@ pub async fn read(
 ) {
     let begun = world.now_ns();
     let Ok(start) = pd.tso(1).await else { return };
-    let ago_ms = if rng.chance(0.5) { rng.below(60) } else { rng.below(AGO_MS_MAX) };
+    // What is newest is the most likely to be missed.
+    let ago_ms = match rng.below(10) {
+        0..=4 => 0,
+        5..=7 => rng.below(60),
+        _ => rng.below(AGO_MS_MAX),
+    };
     let mut at = Timestamp::new(start.physical_ms().saturating_sub(ago_ms), start.logical());
     if rng.chance(0.2)
         && let Ok(safe) = client.safe_ts().await
