@@ -88,6 +88,7 @@ pub const MUTANTS: &[(&str, &str)] = &[
         "replica.read-joins-question",
         "a follower serves a read by the answer to a question that was asked before the read",
     ),
+    ("replica.safe-time-of-another-range", "a safe time is used although the region's range has changed since"),
     (
         "replica.safe-time-before-applied",
         "a peer serves a stale read before it has applied what the safe time is about",
