@@ -9,8 +9,8 @@ use crate::codec::lock::Lock;
 use crate::mvcc::Reader;
 use crate::proto::armilla::raft::ReadAt;
 use crate::proto::kvrpcpb::{
-    BatchGetRequest, Context, GetRequest, GetResponse, KeyError, KvPair, LockInfo, MvccInfo, ScanLockRequest,
-    ScanRequest,
+    BatchGetRequest, BufferBatchGetRequest, Context, GetRequest, GetResponse, KeyError, KvPair, LockInfo, MvccInfo,
+    ScanLockRequest, ScanRequest,
 };
 use crate::rt::cpu;
 use crate::store::{Access, Kv, RegionRead, Route};
@@ -18,7 +18,7 @@ use crate::types::limits::{READ_INLINE_KEYS_MAX, REPLY_BYTES_MAX};
 use crate::types::{Error, Region, Result, Timestamp, region};
 
 use super::action::read::{self, Range, View};
-use super::action::{Key, error, locks};
+use super::action::{Key, error, flush, locks};
 use super::memory::Raised;
 use super::scheduler::{Seen, Txn, check_keys};
 
@@ -165,6 +165,30 @@ impl<K: Kv> Txn<K> {
         };
         route.count_read(&middle, None, pairs.len(), bytes_of(&pairs));
         Ok(Ok(pairs))
+    }
+
+    /// Returns what a pipelined transaction has written itself of keys.
+    ///
+    /// # Errors
+    /// As [`Txn::get`].
+    pub async fn flushed(&self, context: &Context, request: BufferBatchGetRequest) -> Result<Vec<KvPair>> {
+        self.admit(&[request.version]).await?;
+        let route = self.route(context)?;
+        let keys: Vec<Key> = request.keys.into_iter().map(Key::new).collect();
+        check_keys(route.region(), &keys)?;
+        let start = Timestamp(request.version);
+        let RegionRead { snapshot, .. } = route.read().await?;
+        cpu::run(move || {
+            let (reader, mut pairs, mut bytes) = (Reader::new(&snapshot), Vec::new(), 0);
+            for key in &keys {
+                if let Some(pair) = flush::flushed(&reader, start, key)? {
+                    bytes += check_room(bytes, &pair)?;
+                    pairs.push(pair);
+                }
+            }
+            Ok(pairs)
+        })
+        .await
     }
 
     /// Returns the pairs of a range.
