@@ -15,6 +15,7 @@
 pub mod birth;
 pub mod collection;
 pub mod commit;
+pub mod elsewhere;
 pub mod fence;
 pub mod lease;
 pub mod list;
@@ -39,5 +40,6 @@ pub const PROTOCOLS: &[&Protocol] = &[
     &reads::PROTOCOL,
     &fence::PROTOCOL,
     &commit::PROTOCOL,
+    &elsewhere::PROTOCOL,
     &collection::PROTOCOL,
 ];
