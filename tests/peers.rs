@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use common::{Cluster, free_port, run, wait_until};
+use common::{Cluster, binary, free_port, run, wait_until};
 
 /// Requests with different responses for a reason given in docs/protocol.md: those whose printed form contains one of
 /// these texts.
@@ -187,5 +187,73 @@ fn transactions_are_those_of_tikv() {
         let text = script(&peers, &path, &[&args[..], &[&format!("1-{each}")]].concat());
         println!("{keys} keys: {}", text.lines().last().unwrap_or_default());
     }
+    cluster.assert_alive();
+}
+
+/// Runs `armilla ctl --json`, which must succeed.
+fn ctl(pd: &str, args: &[&str]) -> serde_json::Value {
+    let mut command = Command::new(binary());
+    command.args(["ctl", "--pd", pd, "--hex", "--json"]).args(args);
+    let finished = run(command, Duration::from_secs(60));
+    assert_eq!(finished.code, Some(0), "ctl {args:?}: {finished:?}");
+    serde_json::from_str(&finished.text).unwrap_or_else(|error| panic!("ctl {args:?}: {error}: {}", finished.text))
+}
+
+/// Moves the leader of every region to the next of its stores.
+fn move_all_leaders(pd: &str) {
+    for region in ctl(pd, &["regions"])["regions"].as_array().expect("regions") {
+        let id = |value: &serde_json::Value| value.as_u64().map(|id| id.to_string()).unwrap_or_default();
+        let peers = region["peers"].as_array().expect("peers");
+        let stores: Vec<String> = peers.iter().map(|peer| id(&peer["store"])).collect();
+        let leader = id(&region["leader"]["store"]);
+        let at = stores.iter().position(|store| *store == leader).map_or(0, |at| (at + 1) % stores.len());
+        wait_until("a leader moves", || {
+            let mut command = Command::new(binary());
+            command.args(["ctl", "--pd", pd, "transfer-leader", &id(&region["id"]), &stores[at]]);
+            run(command, Duration::from_secs(60)).code == Some(0)
+        });
+    }
+}
+
+/// **Goal**: what transactions have left means the same after regions were split, leaders moved, and all nodes restarted.
+/// **Method**: `moved_rows.py` brings the rows of the decision tables into their states before, and sends their requests
+/// after.
+#[test]
+fn rows_pass_after_their_states_have_moved() {
+    let peers = match Peers::find() {
+        Ok(peers) => peers,
+        Err(why) => return println!("skipped: the rows are not here ({why})"),
+    };
+    let config = with_future_timestamps();
+    let mut cluster = Cluster::start(3, &["--config", config.path().to_str().expect("UTF-8")]);
+    let pd = cluster.addrs().join(",");
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let path = file.path().to_str().expect("UTF-8").to_owned();
+    let tools = peers.tools.to_str().expect("UTF-8").to_owned();
+    let rows = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/moved_rows.py");
+    let first = cluster.addr(0).to_owned();
+    let saved = script(&peers, &rows, &["--tools", &tools, "--pd", &first, "--save", &path]);
+    println!("{}", saved.lines().last().unwrap_or_default());
+    let lines = std::fs::read_to_string(&path).expect("the file of the rows");
+    let prefixes: Vec<&str> = lines.lines().filter_map(|line| line.split(' ').nth(1)).collect();
+    assert!(prefixes.len() > 350, "{} rows", prefixes.len());
+    let bytes = |hex: &str| -> Vec<u8> {
+        (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hex")).collect()
+    };
+    for prefix in prefixes.iter().skip(10).step_by(40) {
+        let key = armilla::codec::txn_key::encode(&bytes(prefix));
+        let hex: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+        ctl(&pd, &["region", "split", &hex]);
+    }
+    move_all_leaders(&pd);
+    for node in 0..3 {
+        cluster.kill(node);
+        cluster.restart(node);
+        cluster.wait_ready();
+    }
+    move_all_leaders(&pd);
+    let text = script(&peers, &rows, &["--tools", &tools, "--pd", &first, "--load", &path]);
+    println!("after moves: {}", text.lines().last().unwrap_or_default());
+    assert!(text.contains(&format!("{0} of {0} rows passed", prefixes.len())), "{text}");
     cluster.assert_alive();
 }
