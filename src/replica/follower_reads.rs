@@ -21,6 +21,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use prost::Message;
 
 use super::handle::Handle;
 use super::transport::{Addresses, Local};
@@ -32,7 +33,7 @@ use crate::rt::clock::Clock;
 use crate::rt::net::{Channel, Net};
 use crate::rt::sync::{oneshot, watch};
 use crate::rt::task;
-use crate::types::limits::{READ_INDEX_WAIT_MAX, SAFE_TIMES_AT_ONCE_MAX};
+use crate::types::limits::{READ_INDEX_WAIT_MAX, READS_ASKED_BYTES_MAX, SAFE_TIMES_AT_ONCE_MAX};
 use crate::types::{Error, GroupId, Result};
 
 /// A safe time that is older than this is asked for again when it is used.
@@ -145,12 +146,13 @@ impl FollowerReads {
         loop {
             let (reads, readers): (Vec<_>, Vec<_>) = {
                 let mut next = self.next.lock().expect("no holder panics");
-                let readers = next.get_mut(&group).map(std::mem::take).unwrap_or_default();
-                if readers.is_empty() {
+                let waiting = next.entry(group).or_default();
+                let count = fitting(waiting.iter().map(|(reads, _)| reads.as_ref().map_or(0, Message::encoded_len)));
+                if count == 0 {
                     next.remove(&group);
                     return;
                 }
-                readers.into_iter().unzip()
+                waiting.drain(..count).unzip()
             };
             let asked: Vec<ReadAt> = reads.iter().flatten().cloned().collect();
             let answer = self.clock.timeout(READ_INDEX_WAIT_MAX, self.ask_once(group, leader, asked)).await;
@@ -295,6 +297,16 @@ fn check_serves(handle: &Handle) -> Result<()> {
     Ok(())
 }
 
+/// Returns how many reads of these sizes fit into one question, in order; at least the first.
+fn fitting(sizes: impl Iterator<Item = usize>) -> usize {
+    let mut bytes = 0;
+    let fits = |(at, size): &(usize, usize)| {
+        bytes += size;
+        *at == 0 || bytes <= READS_ASKED_BYTES_MAX
+    };
+    sizes.enumerate().take_while(fits).count()
+}
+
 fn failed(leader: u64, why: &str) -> Error {
     Error::Timeout(format!("the leader's store {leader}: {why}"))
 }
@@ -310,6 +322,27 @@ impl Drop for Asking {
         for told in self.times.lock().expect("no holder panics").remove(&self.group).unwrap_or_default() {
             // It may have given up.
             let _ = told.send(());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Goal: a question is bounded in bytes. Method: sizes by hand.
+    use super::*;
+
+    #[test]
+    fn a_question_is_bounded_in_bytes() {
+        let max = READS_ASKED_BYTES_MAX;
+        for (sizes, fit) in [
+            (vec![], 0),
+            (vec![0, 0, 0], 3),
+            (vec![max, 0], 2),
+            (vec![max, 1], 1),
+            (vec![max + 1, 1], 1),
+            (vec![1, max, 1], 1),
+        ] {
+            assert_eq!(fitting(sizes.clone().into_iter()), fit, "{sizes:?}");
         }
     }
 }

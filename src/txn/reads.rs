@@ -14,7 +14,7 @@ use crate::proto::kvrpcpb::{
 };
 use crate::rt::cpu;
 use crate::store::{Access, Kv, RegionRead, Route};
-use crate::types::limits::{READ_INLINE_KEYS_MAX, REPLY_BYTES_MAX};
+use crate::types::limits::{READ_AT_KEY_BYTES_MAX, READ_INLINE_KEYS_MAX, REPLY_BYTES_MAX};
 use crate::types::{Error, Region, Result, Timestamp, region};
 
 use super::action::read::{self, Range, View};
@@ -39,10 +39,19 @@ impl Span<'_> {
     /// Returns what the leader is told of it.
     fn told(&self, view: &View) -> ReadAt {
         match self {
+            Span::Keys(keys) if keys.iter().map(|key| key.encoded.len()).sum::<usize>() > READ_AT_KEY_BYTES_MAX => {
+                let ends = |key: Option<&Key>| key.map(|key| key.encoded.clone()).unwrap_or_default();
+                let (first, last) = (keys.iter().min_by(order), keys.iter().max_by(order));
+                ReadAt { start: ends(first), end: [&ends(last)[..], b"\0"].concat().into(), ..view.told() }
+            }
             Span::Keys(keys) => ReadAt { keys: keys.iter().map(|key| key.encoded.clone()).collect(), ..view.told() },
             Span::Range(start, end) => ReadAt { start: Bytes::clone(start), end: Bytes::clone(end), ..view.told() },
         }
     }
+}
+
+fn order(one: &&Key, other: &&Key) -> std::cmp::Ordering {
+    one.encoded.cmp(&other.encoded)
 }
 
 /// A region as a read sees it, or the error that stands in for the result.
@@ -393,4 +402,27 @@ fn window(region: &Region, request: &ScanRequest) -> Result<Range> {
     }
     let limit = request.limit as usize;
     Ok(Range { start: low, end: high, reverse: request.reverse, limit, key_only: request.key_only })
+}
+
+#[cfg(test)]
+mod tests {
+    //! Goal: the leader is told what a read is about in bounded space. Method: few keys, and many.
+    use super::*;
+
+    #[test]
+    fn many_keys_are_told_as_the_range_that_holds_them() {
+        let view = View::new(&Context { resolved_locks: vec![7], ..Context::default() }, 20, false);
+        let keys = |count: usize| -> Vec<Key> {
+            (0..count).rev().map(|n| Key::new(format!("{n:04}{}", "k".repeat(1000)).into())).collect()
+        };
+        let few = Span::Keys(&keys(3)).told(&view);
+        assert_eq!((few.at, few.passes.clone(), few.keys.len(), few.start.len()), (20, vec![7], 3, 0));
+        let all = keys(100);
+        let many = Span::Keys(&all).told(&view);
+        assert_eq!((many.at, many.keys.len()), (20, 0));
+        assert!(all.iter().all(|key| many.start <= key.encoded && key.encoded < many.end));
+        assert_eq!(many.start, all[99].encoded, "it begins with the least of them");
+        let range = Span::Range(&"a".into(), &Bytes::new()).told(&view);
+        assert_eq!((&range.start[..], range.end.len(), range.keys.len()), (&b"a"[..], 0, 0));
+    }
 }

@@ -430,6 +430,15 @@ pub const PROMOTED_LAG_ENTRIES_MAX: u64 = 128;
 /// Of how many groups a store asks another for the safe times at once.
 pub const SAFE_TIMES_AT_ONCE_MAX: usize = 1024;
 
+/// Bytes of keys that a transaction's read through a follower names to the leader. What has more names the range of
+/// its keys.
+pub const READ_AT_KEY_BYTES_MAX: usize = 64 << 10;
+
+/// Bytes of such reads in one question to the leader; the others wait for the next one.
+pub const READS_ASKED_BYTES_MAX: usize = 1 << 20;
+
+const _: () = assert!(READ_AT_KEY_BYTES_MAX + 2 * KEY_BYTES_MAX < READS_ASKED_BYTES_MAX, "each read fits");
+
 /// How long a follower waits for its leader's commit index.
 pub const READ_INDEX_WAIT_MAX: Duration = Duration::from_secs(1);
 
