@@ -1,5 +1,5 @@
 //! Checks that the documents name every dependency with its reason, every command, every call that is served, every
-//! step of CI, and the version of the cluster's protocol.
+//! step of CI and the version of the cluster's protocol, and that their links lead somewhere.
 
 use super::code::words;
 use super::report::{Findings, report};
@@ -90,6 +90,31 @@ fn steps_named(script: &str, document: &str) -> Findings {
         |step: &str| document.lines().any(|line| line.starts_with('|') && line.contains(&format!("`{step}`")));
     let missing = all.trim_end_matches(')').split_whitespace().filter(|step| !is_named(step));
     missing.map(|step| format!("{CONTRIBUTING}: no row of a table names the step `{step}` of .ci/test")).collect()
+}
+
+/// Returns the relative links of a document, without the headings in them.
+fn links(document: &str) -> Vec<&str> {
+    let parts = document.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
+    let links = parts.filter_map(|(link, _)| link.split('#').next());
+    links.filter(|link| !link.is_empty() && !link.contains("://") && !link.contains(' ')).collect()
+}
+
+#[test]
+fn links_lead_to_files() {
+    assert_eq!(links("[a](b.md#c), [d](https://e) and [f](#g)"), ["b.md"]);
+    let mut findings = Findings::new();
+    for folder in ["", "docs", "src/docs"] {
+        let folder = root().join(folder);
+        for file in std::fs::read_dir(&folder).expect("a readable folder") {
+            let path = file.expect("a readable folder").path();
+            if path.extension().is_some_and(|extension| extension == "md") {
+                let text = std::fs::read_to_string(&path).expect("a readable document");
+                let broken = links(&text).into_iter().filter(|link| !folder.join(link).exists());
+                findings.extend(broken.map(|link| format!("{}: no file {link}", path.display())));
+            }
+        }
+    }
+    report("links", findings);
 }
 
 #[test]
