@@ -84,6 +84,45 @@ fn keys_are_read_and_written() {
 }
 
 #[test]
+fn replicas_serve_what_there_was() {
+    let (_cluster, pd) = cluster();
+    let pd = &pd;
+    ctl(pd, &["txn", "put", "a", "old", "\\xf0", "far"]);
+    std::thread::sleep(Duration::from_secs(3));
+    ctl(pd, &["txn", "put", "a", "new"]);
+    ctl(pd, &["txn", "delete", "\\xf0"]);
+    // Each asks another replica.
+    for _ in 0..6 {
+        assert_eq!(ctl(pd, &["txn", "get", "a", "--ago", "0"]), "new");
+        assert_eq!(ctl(pd, &["txn", "get", "a", "--ago", "2"]), "old");
+        let then = ctl_json(pd, &["txn", "scan", "--ago", "2"]);
+        let keys: Vec<_> = then["pairs"].as_array().into_iter().flatten().map(|pair| pair["key"].clone()).collect();
+        assert_eq!((keys.len(), &keys[0]), (2, &json!("a")), "{then}");
+    }
+    assert_eq!(armilla(&["ctl", "--pd", pd, "txn", "get", "a", "--ago", "3600"]).code, Some(1));
+    let never = armilla(&["ctl", "--pd", pd, "txn", "get", "a", "--ago=-1"]);
+    assert!(never.code == Some(2) && never.text.contains("0 or more"), "{never:?}");
+
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let (safe, now, by_any) = runtime.block_on(async {
+        let Env { net, clock, .. } = Env::real();
+        let client = PdClient::new(net.clone(), clock.clone(), pd.split(',').map(str::to_owned).collect());
+        let raw = RawClient::new(client.clone(), net, clock, Rng::new(7), RawOptions::default());
+        let client_of_txns = TxnClient::new(raw);
+        let safe = client_of_txns.safe_ts().await.expect("all stores answer");
+        let now = client.tso(1).await.expect("a timestamp");
+        let mut by_any = Vec::new();
+        for _ in 0..6 {
+            let txn = client_of_txns.reading_anywhere().begin(TxnOptions::default()).await.expect("it begins");
+            by_any.push(txn.get(&Bytes::from("a")).await.expect("it is read"));
+        }
+        (safe, now, by_any)
+    });
+    assert!(safe < now && now.physical_ms() - safe.physical_ms() < 60_000, "{safe} {now}");
+    assert_eq!(by_any, vec![Some(Bytes::from("new")); 6]);
+}
+
+#[test]
 fn scans_are_of_one_moment_and_say_where_they_stop() {
     let (_cluster, pd) = cluster();
     let pd = &pd;

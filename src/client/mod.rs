@@ -36,4 +36,4 @@ pub use channels::Channels;
 pub use error::{Error, Result};
 pub use pd::PdClient;
 pub use raw::{Cas, GoOn, PeerChoice, RawClient, RawOptions};
-pub use txn::{Abort, CommitBy, Ended, Failed, Txn, TxnClient, TxnOptions, Why};
+pub use txn::{Abort, CommitBy, Ended, Failed, Snapshot, Txn, TxnClient, TxnOptions, Why};

@@ -88,3 +88,6 @@ pub mod old_versions {}
 
 #[doc = include_str!("transactions.md")]
 pub mod transactions {}
+
+#[doc = include_str!("stale-reads.md")]
+pub mod stale_reads {}

@@ -216,6 +216,7 @@ impl Node {
         let starting = Arc::new(starting);
         let reports = Reports { addresses, health: health.clone(), stopping: stops, lost_replicas, pd_time, version };
         let txn = starting.transactions(kv.clone(), latch_seconds);
+        handle.connect_checks(Arc::new(txn.clone()));
         source.set_transactions(txn.clone());
         let serve = starting.clone().serve(kv, txn, gates, pd_client, reports);
         tasks.push(task::spawn(serve));

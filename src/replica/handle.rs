@@ -9,7 +9,8 @@ use armilla_arch::sync::Budget;
 use bytes::Bytes;
 
 use crate::engine::Engine;
-use crate::proto::armilla::raft::{Absorbed, Merges, Merging};
+use crate::proto::armilla::raft::{Absorbed, Merges, Merging, ReadAt, SafeTime};
+use crate::proto::kvrpcpb::LockInfo;
 use crate::raft::frame::Command;
 use crate::rt::clock::Clock;
 use crate::rt::probe::{self, Event as Probe};
@@ -19,6 +20,7 @@ use crate::types::limits::{ENTRY_BYTES_MAX, INBOX_BYTES_MAX, WAKE_WAIT_MAX};
 use crate::types::{Error, GroupId, Region, Result, region};
 
 use super::claims::{self, Claim, Claims};
+use super::follower_reads::ReadChecks;
 use super::group_state::Tombstone;
 use super::message::{MergeMessage, Message, Waiting};
 use super::signs::Signs;
@@ -66,6 +68,8 @@ pub struct Handle {
     pd_changes: Arc<watch::Sender<u64>>,
     /// How many regions were split because of their load, and how often a load could not be divided.
     load_splits: Arc<(AtomicU64, AtomicU64)>,
+    /// What the store's transactions say about reads by other stores.
+    checks: Arc<OnceLock<Arc<dyn ReadChecks>>>,
 }
 
 /// The part of a lane that other tasks see.
@@ -123,6 +127,7 @@ impl Handle {
             snapshots: Arc::default(),
             pd_changes: Arc::new(watch::Sender::new(0)),
             load_splits: Arc::default(),
+            checks: Arc::default(),
         };
         (handle, messages)
     }
@@ -465,20 +470,52 @@ impl Handle {
         answer.await.unwrap_or_else(|_| Err(Error::Stopped("the store stopped".into())))
     }
 
-    /// Returns the commit index of a group, once it is certain that this store led the group when it was asked.
+    /// Connects the store's transactions, which other stores ask about reads. Only the first call counts.
+    pub fn connect_checks(&self, checks: Arc<dyn ReadChecks>) {
+        // A second call changes nothing.
+        let _ = self.checks.set(checks);
+    }
+
+    /// Returns what the store's transactions say about reads ([`ReadChecks::admit`]).
     ///
     /// # Errors
-    /// As [`Handle::read_barrier`].
-    pub async fn index_for_follower(&self, group: GroupId) -> Result<u64> {
+    /// [`Error::Timeout`] before the transactions are connected.
+    pub fn admit_reads(&self, reads: &[ReadAt]) -> Result<Vec<Option<LockInfo>>> {
+        match self.checks.get() {
+            Some(checks) => Ok(checks.admit(reads)),
+            None if reads.is_empty() => Ok(Vec::new()),
+            None => Err(Error::Timeout("the store is still starting".into())),
+        }
+    }
+
+    /// Returns the safe times of those of these groups that this store leads.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] before the transactions are connected, or if the placement driver gives out no timestamp.
+    pub async fn safe_times(&self, groups: Vec<GroupId>) -> Result<Vec<SafeTime>> {
+        match self.checks.get() {
+            Some(checks) => checks.safe_times(groups).await,
+            None => Err(Error::Timeout("the store is still starting".into())),
+        }
+    }
+
+    /// Returns the commit index of a group, once it is certain that this store led the group when it was asked, and for
+    /// each read the lock that it has to wait for.
+    ///
+    /// # Errors
+    /// As [`Handle::read_barrier`] and [`Handle::admit_reads`].
+    pub async fn index_for_follower(&self, group: GroupId, reads: &[ReadAt]) -> Result<(u64, Vec<Option<LockInfo>>)> {
         let view = self.view(group).ok_or(Error::RegionNotFound(group))?;
         if !view.leads() {
             return Err(view.not_leader());
         }
+        // Before the commit index: what commits below these reads is part of it.
+        let locks = self.admit_reads(reads)?;
         let (reply, answer) = oneshot::channel();
         self.deliver(group, Message::Asked { group, reply })?;
         let index = answer.await.unwrap_or_else(|_| Err(Error::Stopped("the store stopped".into())))?;
         self.confirm(&view).await?;
-        Ok(index)
+        Ok((index, locks))
     }
 
     /// Creates new groups, with this store's peers of `regions`. Groups that exist here already are left alone.

@@ -81,7 +81,7 @@ impl MergeQuestions {
             if view.leads() {
                 self.handle.confirm(&view).await
             } else {
-                self.follower_reads.confirm(&self.handle, &view).await
+                self.follower_reads.confirm(&self.handle, &view, None).await.map(drop)
             }
         };
         let confirmed = self.clock.timeout(MERGE_QUESTION_INTERVAL, confirmed).await;

@@ -57,7 +57,7 @@ pub mod view;
 
 pub use driver::{Machines, Options};
 pub use effects::StoreEffect;
-pub use follower_reads::FollowerReads;
+pub use follower_reads::{FollowerReads, ReadChecks};
 pub use handle::{Handle, Poison, Room};
 pub use start::{Start, start};
 pub use view::{Leadership, PeerView};
@@ -87,6 +87,11 @@ pub const MUTANTS: &[(&str, &str)] = &[
     (
         "replica.read-joins-question",
         "a follower serves a read by the answer to a question that was asked before the read",
+    ),
+    ("replica.safe-time-of-another-range", "a safe time is used although the region's range has changed since"),
+    (
+        "replica.safe-time-before-applied",
+        "a peer serves a stale read before it has applied what the safe time is about",
     ),
     (
         "replica.asked-leader-reads-on",

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use armilla_arch::sync::{Budget, Lease, Share};
 
-use crate::proto::armilla::raft::{Marks, Merges};
+use crate::proto::armilla::raft::{Marks, Merges, SafeTime};
 use crate::rt::clock::Instant;
 use crate::rt::sync::{oneshot, watch};
 use crate::types::limits::{
@@ -77,6 +77,8 @@ pub struct PeerView {
     state: RwLock<(Arc<Region>, Arc<Merges>)>,
     /// The region's marks: at least those of the engine's content.
     marks: RwLock<Marks>,
+    /// Up to which timestamp this peer may serve reads without asking, and when it learnt that.
+    safe: Mutex<Option<(SafeTime, Instant)>>,
     /// The leader, with a subscription to its changes.
     leadership: watch::Sender<Leadership>,
     /// The term and end (node clock, ns) of the lease under which this peer serves reads without asking a quorum.
@@ -113,6 +115,7 @@ impl PeerView {
             store,
             marks: RwLock::new(marks),
             state: RwLock::new((Arc::new(region), Arc::new(merges))),
+            safe: Mutex::default(),
             leadership: watch::Sender::new(Leadership::default()),
             lease: Lease::none(),
             applied: Mutex::default(),
@@ -165,6 +168,19 @@ impl PeerView {
     /// Returns the region's marks: at least those under which a view of the engine was made that was taken before.
     pub fn marks(&self) -> Marks {
         *self.marks.read().expect("no writer panics")
+    }
+    /// Returns the latest safe time that this peer has learnt, and when.
+    pub fn safe_time(&self) -> Option<(SafeTime, Instant)> {
+        *self.safe.lock().expect("no holder panics")
+    }
+    /// Records a safe time of this group. One of an older version of the region or at an earlier timestamp says nothing
+    /// new.
+    pub(super) fn learn_safe_time(&self, time: SafeTime, now: Instant) {
+        assert_eq!(time.group_id, self.group.0, "a group learns its own safe time");
+        let mut safe = self.safe.lock().expect("no holder panics");
+        if safe.is_none_or(|(known, _)| (known.version, known.at) <= (time.version, time.at)) {
+            *safe = Some((time, now));
+        }
     }
     /// Returns the current leadership.
     pub fn leadership(&self) -> Leadership {

@@ -107,6 +107,10 @@ macro_rules! tikv_calls {
                 [26 TxnHeartBeat] Found (primary_lock) key small;
             KvCheckSecondaryLocks: kv_check_secondary_locks(CheckSecondaryLocksRequest) -> CheckSecondaryLocksResponse,
                 [33 CheckSecondaryLocks] Found (keys[]) key small;
+            KvFlush: kv_flush(FlushRequest) -> FlushResponse,
+                [37 Flush] Found (mutations[].key) keys small;
+            KvBufferBatchGet: kv_buffer_batch_get(BufferBatchGetRequest) -> BufferBatchGetResponse,
+                [38 BufferBatchGet] Read (keys[]) key large;
             KvDeleteRange: kv_delete_range(DeleteRangeRequest) -> DeleteRangeResponse,
                 [12 DeleteRange] Same (start_key) text small;
             UnsafeDestroyRange: unsafe_destroy_range(UnsafeDestroyRangeRequest) -> UnsafeDestroyRangeResponse,
@@ -128,8 +132,6 @@ pub(super) const UNBUILT: &[(&str, Instead)] = {
         ("KvGC", Transactions),
         ("KvPrepareFlashbackToVersion", Transactions),
         ("KvFlashbackToVersion", Transactions),
-        ("KvFlush", Transactions),
-        ("KvBufferBatchGet", Transactions),
         ("Coprocessor", Transactions),
         ("CoprocessorStream", Transactions),
         ("BatchCoprocessor", Protocol),
@@ -141,7 +143,6 @@ pub(super) const UNBUILT: &[(&str, Instead)] = {
         ("CheckLeader", Protocol),
         ("GetLockWaitInfo", Protocol),
         ("GetLockWaitHistory", Protocol),
-        ("BroadcastTxnStatus", Protocol),
         ("Compact", Protocol),
         ("Raft", Protocol),
         ("BatchRaft", Protocol),
@@ -350,7 +351,7 @@ mod tests {
 
     /// Methods that are implemented without a row, by hand in `tikv.rs`: they are not about a region, and are not
     /// counted.
-    const BY_HAND: &[&str] = &["GetStoreSafeTS", "GetHealthFeedback", "BatchCommands"];
+    const BY_HAND: &[&str] = &["GetStoreSafeTS", "GetHealthFeedback", "BroadcastTxnStatus", "BatchCommands"];
 
     /// Returns the names that follow `rpc ` in a `.proto` file.
     fn rpcs(proto: &str) -> BTreeSet<&str> {

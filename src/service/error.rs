@@ -7,6 +7,7 @@
 //! | `NotLeader` | `not_leader` with the leader if known | clients follow the hint at once, so it must be fresh |
 //! | `RegionNotFound`, `EpochNotMatch`, `KeyNotInRegion`, `StoreNotMatch`, `PeerNotMatch`, `StaleCommand` | the field of that name (`mismatch_peer_id`) | clients refresh their cache and try again |
 //! | `Merging`, `NotReadable` | `proposal_in_merging_mode`, `read_index_not_ready` | clients wait a little and try again |
+//! | `DataNotReady` | `data_is_not_ready` | clients ask the leader, for an ordinary read |
 //! | `EntryTooLarge` | `raft_entry_too_large` | clients give up and report it to their caller |
 //! | `DiskFull` | `disk_full` | clients give up and report it to their caller; deletes are still accepted |
 //! | `Busy` | `server_is_busy` | client-rust does not retry it: real overload only |
@@ -258,6 +259,9 @@ pub fn region_error(error: Error, region: u64) -> errorpb::Error {
             let reason = "the region is being merged".to_owned();
             out.read_index_not_ready = Some(errorpb::ReadIndexNotReady { reason, region_id: group.0 });
         }
+        Error::DataNotReady { group, peer, safe_ts } => {
+            out.data_is_not_ready = Some(errorpb::DataIsNotReady { region_id: group.0, peer_id: peer, safe_ts });
+        }
         Error::Busy(reason) => {
             out.server_is_busy =
                 Some(errorpb::ServerIsBusy { reason, backoff_ms: BUSY_BACKOFF_MS, ..errorpb::ServerIsBusy::default() });
@@ -308,6 +312,7 @@ mod tests {
             Error::StaleCommand,
             Error::Merging(GroupId(5)),
             Error::NotReadable(GroupId(5)),
+            Error::DataNotReady { group: GroupId(5), peer: 7, safe_ts: 9 },
             Error::EntryTooLarge { group: GroupId(5), bytes: 9 << 20 },
             Error::Busy("full".into()),
             Error::Unknown("leader lost".into()),

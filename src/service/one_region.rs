@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::engine::{KvEngine, SimEngine, SimStorage, WriteBatch};
-use crate::proto::armilla::raft::{CasReply, CommandHeader, Marks, NewRegion, Split, region_command};
-use crate::proto::kvrpcpb::Context;
+use crate::proto::armilla::raft::{CasReply, CommandHeader, Marks, NewRegion, ReadAt, Split, region_command};
+use crate::proto::kvrpcpb::{Context, LockInfo};
 use crate::proto::metapb::RegionEpoch;
 use crate::raft::machine::{ApplyContext, StateMachine};
 use crate::region::RegionMachine;
@@ -85,6 +85,22 @@ impl Route for OneRegion {
         Ok(RegionRead { region, snapshot, now_s: self.now_s(), fence, marks: Marks::default() })
     }
 
+    fn is_by_replica(&self) -> bool {
+        false
+    }
+
+    async fn read_at(&self, _read: ReadAt) -> Result<std::result::Result<RegionRead<Self::Snapshot>, LockInfo>> {
+        self.read().await.map(Ok)
+    }
+
+    async fn read_stale(&self, at: Timestamp) -> Result<RegionRead<Self::Snapshot>> {
+        let now = self.timestamp().await?;
+        if at > now {
+            return Err(Error::DataNotReady { group: GroupId(REGION), peer: 1, safe_ts: now.0 });
+        }
+        self.read().await
+    }
+
     async fn write(&self, op: region_command::Op, fence: Option<Fence>) -> Result<Option<CasReply>> {
         self.settle(op, fence).await
     }
@@ -128,6 +144,14 @@ impl Kv for OneRegion {
 
     fn led(&self) -> Vec<OneRegion> {
         vec![self.clone()]
+    }
+
+    fn own(&self, region: u64) -> Option<OneRegion> {
+        (region == REGION).then(|| self.clone())
+    }
+
+    async fn safe_ts(&self, _start: &[u8], _end: &[u8]) -> u64 {
+        self.timestamp().await.unwrap_or_default().0
     }
 
     fn now_s(&self) -> u64 {

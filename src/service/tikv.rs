@@ -12,8 +12,8 @@ use futures::future::{Either, select};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::proto::kvrpcpb::{
-    self, ApiVersion, Context, GetHealthFeedbackRequest, GetHealthFeedbackResponse, HealthFeedback, StoreSafeTsRequest,
-    StoreSafeTsResponse,
+    self, ApiVersion, BroadcastTxnStatusRequest, BroadcastTxnStatusResponse, Context, GetHealthFeedbackRequest,
+    GetHealthFeedbackResponse, HealthFeedback, StoreSafeTsRequest, StoreSafeTsResponse,
 };
 use crate::proto::tikvpb::batch_commands_request::request::Cmd as Command;
 use crate::proto::tikvpb::batch_commands_response::{Response as BatchReply, response::Cmd as Reply};
@@ -165,6 +165,7 @@ macro_rules! commands {
                 Some(match command {
                     $($($(Command::$cmd(request) => Reply::$cmd(streamed(self.answer(&self.$service, *request).await)),)?)+)+
                     Command::GetHealthFeedback(_) => Reply::GetHealthFeedback(self.health_feedback()),
+                    Command::BroadcastTxnStatus(_) => Reply::BroadcastTxnStatus(BroadcastTxnStatusResponse::default()),
                     Command::Empty(request) => Reply::Empty(self.empty(*request).await),
                     Command::NotTaken(note) => return refused_command(note.command, Refusal::of(&note)),
                 })
@@ -187,9 +188,20 @@ macro_rules! service {
                 }
             )+)+
 
-            /// Stale reads on followers are not supported, so no timestamp is safe.
-            async fn get_store_safe_ts(&self, _request: Request<StoreSafeTsRequest>) -> Answer<StoreSafeTsResponse> {
-                Ok(Response::new(StoreSafeTsResponse { safe_ts: 0 }))
+            /// The keys of the range are as in the engine. Regions that sleep do not count: the first stale read in one
+            /// asks its leader.
+            async fn get_store_safe_ts(&self, request: Request<StoreSafeTsRequest>) -> Answer<StoreSafeTsResponse> {
+                let range = request.into_inner().key_range.unwrap_or_default();
+                let safe_ts = self.kv.safe_ts(&range.start_key, &range.end_key).await;
+                Ok(Response::new(StoreSafeTsResponse { safe_ts }))
+            }
+
+            /// Stores keep no statuses: whoever meets a lock asks its primary key.
+            async fn broadcast_txn_status(
+                &self,
+                _request: Request<BroadcastTxnStatusRequest>,
+            ) -> Answer<BroadcastTxnStatusResponse> {
+                Ok(Response::new(BroadcastTxnStatusResponse::default()))
             }
 
             async fn get_health_feedback(

@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::engine::Read;
-use crate::proto::armilla::raft::{CasReply, Marks, region_command};
-use crate::proto::kvrpcpb::Context;
+use crate::proto::armilla::raft::{CasReply, Marks, ReadAt, region_command};
+use crate::proto::kvrpcpb::{Context, LockInfo};
 use crate::rt::clock::Instant;
 use crate::types::{Region, Result, Timestamp};
 
@@ -47,6 +47,8 @@ pub enum Access {
     Read,
     /// Only writes. Order: region, store, peer, leader, term, epoch.
     Write,
+    /// Reads data as of a moment that has passed, through any peer. Order as that of reads.
+    Stale,
 }
 
 /// The regions of one store.
@@ -66,6 +68,13 @@ pub trait Kv: Clone + Send + Sync + 'static {
 
     /// Returns routes to the regions that this store leads, for its own use.
     fn led(&self) -> Vec<Self::Route>;
+
+    /// Returns the route to a region, for this store's own use, if it leads the region.
+    fn own(&self, region: u64) -> Option<Self::Route>;
+
+    /// Returns the least of the safe times of the regions here that have keys in `[start, end)` (empty: infinity), as
+    /// far as they are known; asks for those that are not known or old. 0 if none is known.
+    fn safe_ts(&self, start: &[u8], end: &[u8]) -> impl Future<Output = u64> + Send;
 
     /// Returns this store's clock, in Unix seconds.
     fn now_s(&self) -> u64;
@@ -110,6 +119,27 @@ pub trait Route: Clone + Send + Sync + 'static {
     /// Returns `NotLeader`, `EpochNotMatch` (the region changed after routing), `Busy`, `Stopped`, `Timeout` or
     /// `Deadline`.
     fn read(&self) -> impl Future<Output = Result<RegionRead<Self::Snapshot>>> + Send;
+
+    /// Returns whether a peer that does not lead may serve the request's reads.
+    fn is_by_replica(&self) -> bool;
+
+    /// Like [`Route::read`], for a transaction's read, which may be served by a peer that does not lead: the leader is
+    /// told what is read and when. Returns a lock instead that stands in the leader's memory, if the read has to wait
+    /// for it.
+    ///
+    /// # Errors
+    /// As [`Route::read`].
+    fn read_at(
+        &self,
+        read: ReadAt,
+    ) -> impl Future<Output = Result<std::result::Result<RegionRead<Self::Snapshot>, LockInfo>>> + Send;
+
+    /// Returns a view of the region that holds everything that transactions commit at or below a timestamp, from this
+    /// peer, whether it leads or not.
+    ///
+    /// # Errors
+    /// [`crate::types::Error::DataNotReady`] if that is not certain; those of [`Route::read`] but `NotLeader`.
+    fn read_stale(&self, at: Timestamp) -> impl Future<Output = Result<RegionRead<Self::Snapshot>>> + Send;
 
     /// Replicates one operation. Returns when the leader has applied it, with the outcome if it is a compare-and-swap.
     /// With a `fence`, the operation is applied only if the state on which it was decided still holds.

@@ -30,6 +30,7 @@ mod space;
 mod split;
 
 pub(crate) use crate::region::command;
+pub use crate::replica::ReadChecks;
 pub(crate) use alone::Alone;
 pub(crate) use collect::Collector;
 pub(crate) use effects::{TtlUse, listen};

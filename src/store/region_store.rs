@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::join_all;
 
 use crate::codec::txn_key;
 use crate::engine::{Cf, Engine, KvEngine};
-use crate::proto::armilla::raft::{CasReply, Change, CommandHeader, region_command};
-use crate::proto::kvrpcpb::Context;
+use crate::proto::armilla::raft::{CasReply, Change, CommandHeader, ReadAt, region_command};
+use crate::proto::kvrpcpb::{Context, LockInfo};
 use crate::region::command;
 use crate::replica::{FollowerReads, Handle, PeerView, Room};
 use crate::rt::clock::{Clock, Instant};
@@ -25,6 +26,9 @@ use super::split::split_keys;
 
 /// How often a request that needs a newer version of the cluster's protocol looks for it.
 const VERSION_LOOK: Duration = Duration::from_millis(50);
+
+/// A store that is asked for its safe times asks others for those that are older than this.
+const SAFE_TIME_AGE_MAX: Duration = Duration::from_secs(1);
 
 /// The regions of one store. Clones share them.
 #[derive(Clone, Debug)]
@@ -110,12 +114,12 @@ impl RegionStore {
             return Err(Error::Stopped(why));
         }
         let view = match access {
-            Access::Read => {
+            Access::Read | Access::Stale => {
                 self.check_store(context)?;
                 let view = self.view(context)?;
                 check_peer(context, &view)?;
                 check_term(context, &view)?;
-                if !context.replica_read {
+                if access == Access::Read && !context.replica_read {
                     check_leader(&view)?;
                 }
                 view
@@ -133,7 +137,7 @@ impl RegionStore {
         self.check_version(context.region_epoch.unwrap_or_default().version, &region)?;
         if view.is_merging() {
             return Err(match access {
-                Access::Read => Error::NotReadable(view.group),
+                Access::Read | Access::Stale => Error::NotReadable(view.group),
                 Access::Write => Error::Merging(view.group),
             });
         }
@@ -226,6 +230,59 @@ impl RegionRoute {
 }
 
 impl RegionRoute {
+    /// Returns a linearizable view of the region, or the lock that a transaction's read has to wait for.
+    async fn read_as(
+        &self,
+        reads: Option<ReadAt>,
+    ) -> Result<std::result::Result<RegionRead<<Engine as KvEngine>::Snapshot>, LockInfo>> {
+        let Store { id, handle, clock, timeout, reads: numbers, follower_reads, .. } = &*self.store.0;
+        let (store, group) = (*id, self.view.group.0);
+        let read = if probe::LISTENING { numbers.fetch_add(1, Ordering::Relaxed) } else { 0 };
+        probe::emit(|| Probe::ReadAsked { store, group, read });
+        let term = self.view.leadership().term;
+        if !crate::mutant!("store.read-without-barrier") {
+            let barrier = async {
+                if self.by_replica && !self.view.leads() {
+                    return follower_reads.confirm(handle, &self.view, reads).await;
+                }
+                let lock = match reads {
+                    Some(reads) => handle.admit_reads(&[reads])?.pop().flatten(),
+                    None => None,
+                };
+                handle.confirm(&self.view).await.map(|()| lock)
+            };
+            let lock = clock.timeout(self.limit, barrier).await.map_err(|_| {
+                let why = "no quorum confirmed the leader".to_owned();
+                if self.limit < *timeout { Error::Deadline(why) } else { Error::Timeout(why) }
+            })??;
+            if let Some(lock) = lock {
+                return Ok(Err(lock));
+            }
+        }
+        if crate::buggify!("store.wait-before-view") {
+            task::yield_now().await;
+        }
+        let seen = self.look(term)?;
+        probe::emit(|| Probe::ReadServed { store, group, read, applied: self.view.applied() });
+        Ok(Ok(seen))
+    }
+
+    /// Returns what this store has of the region, if that is the version that the request knows.
+    fn look(&self, term: u64) -> Result<RegionRead<<Engine as KvEngine>::Snapshot>> {
+        let snapshot = self.store.0.handle.engine().snapshot();
+        // The region may have changed while the quorum was asked. The view must be of the epoch that the request asked
+        // for, and of a peer that is still a member.
+        let region = self.view.region();
+        if region.peers.is_empty() {
+            return Err(Error::RegionNotFound(self.view.group));
+        }
+        assert_eq!(region.id, self.region.id, "a request must read the region that it was routed to");
+        self.store.check_version(self.version, &region)?;
+        let fence = Fence { term, version: region::epoch(&region).version, oldest_ts: 0 };
+        let marks = self.view.marks();
+        Ok(RegionRead { region, snapshot, now_s: self.store.now_s(), fence, marks })
+    }
+
     /// Waits until every node of the cluster knows an operation: in a new cluster, they all do within a moment.
     ///
     /// # Errors
@@ -262,43 +319,31 @@ impl Route for RegionRoute {
         probe::emit(|| Probe::Note { store, what: "load-read", a: group, b: keys as u64, data: key() });
     }
 
-    async fn read(&self) -> Result<RegionRead<Self::Snapshot>> {
-        let Store { id, handle, clock, timeout, reads, follower_reads, .. } = &*self.store.0;
-        let (store, group) = (*id, self.view.group.0);
-        let read = if probe::LISTENING { reads.fetch_add(1, Ordering::Relaxed) } else { 0 };
-        probe::emit(|| Probe::ReadAsked { store, group, read });
-        let term = self.view.leadership().term;
-        if !crate::mutant!("store.read-without-barrier") {
-            let barrier = async {
-                if self.by_replica && !self.view.leads() {
-                    follower_reads.confirm(handle, &self.view).await
-                } else {
-                    handle.confirm(&self.view).await
-                }
-            };
-            clock.timeout(self.limit, barrier).await.map_err(|_| {
-                let why = "no quorum confirmed the leader".to_owned();
-                if self.limit < *timeout { Error::Deadline(why) } else { Error::Timeout(why) }
-            })??;
-        }
-        if crate::buggify!("store.wait-before-view") {
-            task::yield_now().await;
-        }
-        let snapshot = handle.engine().snapshot();
-        // The region may have changed while the quorum was asked. The view must be of the epoch that the request asked
-        // for, and of a peer that is still a member.
-        let region = self.view.region();
-        if region.peers.is_empty() {
-            return Err(Error::RegionNotFound(self.view.group));
-        }
-        probe::emit(|| Probe::ReadServed { store, group, read, applied: self.view.applied() });
-        assert_eq!(region.id, self.region.id, "a request must read the region that it was routed to");
-        self.store.check_version(self.version, &region)?;
-        let fence = Fence { term, version: region::epoch(&region).version, oldest_ts: 0 };
-        let marks = self.view.marks();
-        Ok(RegionRead { region, snapshot, now_s: self.store.now_s(), fence, marks })
+    fn is_by_replica(&self) -> bool {
+        self.by_replica
     }
 
+    async fn read(&self) -> Result<RegionRead<Self::Snapshot>> {
+        match self.read_as(None).await? {
+            Ok(seen) => Ok(seen),
+            Err(_) => Err(Error::Corruption("a read that is no transaction's waits for a lock".into())),
+        }
+    }
+
+    async fn read_at(&self, read: ReadAt) -> Result<std::result::Result<RegionRead<Self::Snapshot>, LockInfo>> {
+        self.read_as(Some(read)).await
+    }
+
+    async fn read_stale(&self, at: Timestamp) -> Result<RegionRead<Self::Snapshot>> {
+        let Store { handle, clock, follower_reads, .. } = &*self.store.0;
+        let late = |_| Error::Deadline("this peer has not applied what the read is about".into());
+        let safe = follower_reads.is_safe(handle, &self.view, self.version, at.0);
+        if !clock.timeout(self.limit, safe).await.map_err(late)?? {
+            let safe_ts = self.view.safe_time().map_or(0, |(safe, _)| safe.at);
+            return Err(Error::DataNotReady { group: self.view.group, peer: self.view.peer, safe_ts });
+        }
+        self.look(0)
+    }
     async fn write(&self, op: region_command::Op, fence: Option<Fence>) -> Result<Option<CasReply>> {
         let reply = self.store.0.clock.timeout(self.limit, self.settle(op, fence)).await;
         reply.map_err(|_| Error::Unknown("no quorum answered in time".into()))?
@@ -383,6 +428,31 @@ impl Kv for RegionStore {
     fn led(&self) -> Vec<RegionRoute> {
         let groups = self.0.handle.views().into_iter().map(|view| view.group);
         groups.filter_map(|group| self.own_route(group)).collect()
+    }
+
+    fn own(&self, region: u64) -> Option<RegionRoute> {
+        self.own_route(GroupId(region))
+    }
+
+    async fn safe_ts(&self, start: &[u8], end: &[u8]) -> u64 {
+        let Store { handle, clock, follower_reads, .. } = &*self.0;
+        let mut views = handle.views();
+        views.retain(|view| view.group != GroupId::PD && region::touches(&view.region(), start, end));
+        let (since, now) = (SAFE_TIME_AGE_MAX, clock.now());
+        let is_fresh = |view: &PeerView| {
+            let version = region::epoch(&view.region()).version;
+            view.safe_time().is_some_and(|(safe, at)| safe.version == version && now.since(at) < since)
+        };
+        let mut old: BTreeMap<u64, Vec<GroupId>> = BTreeMap::new();
+        // What sleeps is not woken: a read there asks its leader.
+        for view in views.iter().filter(|view| !view.is_asleep() && !is_fresh(view)) {
+            if let Some(leader) = view.leader_peer() {
+                old.entry(leader.store_id).or_default().push(view.group);
+            }
+        }
+        join_all(old.into_iter().map(|(leader, groups)| follower_reads.learn_times(handle, leader, groups))).await;
+        let known = views.iter().filter(|view| !view.is_asleep()).filter_map(|view| view.safe_time());
+        known.map(|(safe, _)| safe.at).min().unwrap_or_default()
     }
 
     fn now_s(&self) -> u64 {

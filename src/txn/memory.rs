@@ -74,6 +74,13 @@ impl Memory {
         locks.range::<Bytes, _>((Bound::Included(start), end)).map(|(_, found)| found).find(|(_, l)| blocks(l)).cloned()
     }
 
+    /// Returns the start of the oldest lock in `[start, end)`; an empty end is plus infinity.
+    pub(super) fn oldest_in(&self, (start, end): (&Bytes, &Bytes)) -> Option<Timestamp> {
+        let end = if end.is_empty() { Bound::Unbounded } else { Bound::Excluded(end) };
+        let locks = self.0.locks.lock().expect("no holder panics");
+        locks.range::<Bytes, _>((Bound::Included(start), end)).map(|(_, (_, lock))| lock.start).min()
+    }
+
     /// Sets locks in memory. `fix` is given the max_ts above which they commit, and returns the locks as they stand
     /// from then on. A read at a later timestamp finds them, a read at an earlier one has raised max_ts before.
     pub(super) fn guard<T>(&self, count: usize, fix: impl FnOnce(Timestamp) -> (T, Vec<(Key, Lock)>)) -> (T, Guards) {

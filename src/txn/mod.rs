@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   service ──▶ Txn ── reads:  raise max_ts ▶ locks in memory ▶ snapshot ▶ action::read
+//!                  │            (by another peer: the leader does the first two, or has told a safe time: `elsewhere`)
 //!                  └── writes: latches ▶ snapshot + fence ▶ action ▶ (locks in memory) ▶ write(fence) ▶ verdict
 //!                                                                                            │
 //!                              waiters of released keys, latches, locks in memory ◀──────────┘
@@ -16,6 +17,7 @@
 pub mod action;
 mod circles;
 mod deadlock;
+mod elsewhere;
 mod keeper;
 mod latches;
 mod memory;
@@ -42,6 +44,10 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("txn.memory-dropped-before-apply", "locks in memory fall before the locks that they stand for are applied"),
     ("txn.memory-min-commit-outside", "the smallest commit timestamp is fixed before the locks stand in memory"),
     ("txn.max-ts-not-synced", "a new leader commits below reads that an earlier one has served"),
+    ("txn.follower-read-unraised", "a leader that another store asks about a read does not raise max_ts for it"),
+    ("txn.follower-read-ignores-memory", "a read elsewhere does not wait for locks in the leader's memory"),
+    ("txn.safe-time-unraised", "a safe time is told without raising max_ts to it"),
+    ("txn.safe-time-ignores-memory", "a safe time is above locks in memory that may commit below it"),
     ("txn.wait-lost-wakeup", "a released key wakes nobody"),
     ("gc.before-locks-are-ended", "a region is reported as cleared while it still has locks below the floor"),
     ("gc.read-below-the-floor", "a read below the floor is served from what is left"),

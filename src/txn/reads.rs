@@ -7,19 +7,20 @@ use bytes::Bytes;
 
 use crate::codec::lock::Lock;
 use crate::mvcc::Reader;
+use crate::proto::armilla::raft::ReadAt;
 use crate::proto::kvrpcpb::{
-    BatchGetRequest, Context, GetRequest, GetResponse, KeyError, KvPair, LockInfo, MvccInfo, ScanLockRequest,
-    ScanRequest,
+    BatchGetRequest, BufferBatchGetRequest, Context, GetRequest, GetResponse, KeyError, KvPair, LockInfo, MvccInfo,
+    ScanLockRequest, ScanRequest,
 };
 use crate::rt::cpu;
-use crate::store::{Kv, RegionRead, Route};
+use crate::store::{Access, Kv, RegionRead, Route};
 use crate::types::limits::{READ_INLINE_KEYS_MAX, REPLY_BYTES_MAX};
 use crate::types::{Error, Region, Result, Timestamp, region};
 
 use super::action::read::{self, Range, View};
-use super::action::{Key, error, locks};
+use super::action::{Key, error, flush, locks};
 use super::memory::Raised;
-use super::scheduler::{Txn, check_keys};
+use super::scheduler::{Seen, Txn, check_keys};
 
 /// The pairs of a reply, or the error that stands in for all of them.
 pub type Reads = std::result::Result<Vec<KvPair>, KeyError>;
@@ -27,10 +28,86 @@ pub type Reads = std::result::Result<Vec<KvPair>, KeyError>;
 /// What a pair takes beside its key and value.
 const PAIR_BYTES: usize = 32;
 
+/// What a request reads.
+enum Span<'a> {
+    Keys(&'a [Key]),
+    /// From a key up to another; empty: infinity.
+    Range(&'a Bytes, &'a Bytes),
+}
+
+impl Span<'_> {
+    /// Returns what the leader is told of it.
+    fn told(&self, view: &View) -> ReadAt {
+        match self {
+            Span::Keys(keys) => ReadAt { keys: keys.iter().map(|key| key.encoded.clone()).collect(), ..view.told() },
+            Span::Range(start, end) => ReadAt { start: Bytes::clone(start), end: Bytes::clone(end), ..view.told() },
+        }
+    }
+}
+
+/// A region as a read sees it, or the error that stands in for the result.
+type Sees<K> = std::result::Result<Seen<K>, KeyError>;
+
 impl<K: Kv> Txn<K> {
-    /// Raises max_ts for a read.
-    fn raised(&self, view: &View) -> Raised {
-        self.shared.memory.raise(view.at)
+    /// Returns the route of a read, and whether it is served as of a moment that has passed, without asking anybody.
+    async fn reading_route(&self, context: &Context, at: u64) -> Result<(K::Route, bool)> {
+        let is_stale = context.stale_read && at != u64::MAX;
+        if is_stale {
+            return Ok((self.kv.route(context, Access::Stale)?, true));
+        }
+        self.admit(&[at]).await?;
+        // Only the leader knows what is newest.
+        let route = match context.replica_read && at != u64::MAX {
+            true => self.kv.route(context, Access::Read)?,
+            false => self.route(context)?,
+        };
+        Ok((route, false))
+    }
+
+    /// Returns the region as a read sees it, once nothing may commit in it below the read any more.
+    async fn see(&self, (route, is_stale): (&K::Route, bool), view: &View, span: Span<'_>) -> Result<Sees<K>> {
+        let seen = if is_stale {
+            route.read_stale(view.at).await?
+        } else if route.is_by_replica() {
+            match route.read_at(span.told(view)).await? {
+                Ok(seen) => seen,
+                Err(lock) if view.with_locks => return Ok(Err(KeyError { locked: Some(lock), ..KeyError::default() })),
+                Err(_) => route.read().await?,
+            }
+        } else {
+            match self.see_as_leader(route, view, span).await? {
+                Ok(seen) => seen,
+                Err(error) => return Ok(Err(error)),
+            }
+        };
+        Ok(below_floor(&seen, view).map_or(Ok(seen), Err))
+    }
+
+    async fn see_as_leader(&self, route: &K::Route, view: &View, span: Span<'_>) -> Result<Sees<K>> {
+        let memory = &self.shared.memory;
+        let blocked = |raised: Raised| {
+            let blocks = |lock: &Lock| view.is_blocked_in_memory(lock);
+            let found = match span {
+                Span::Keys(keys) => memory.blocked(raised, keys.iter().map(|key| &key.encoded), blocks),
+                Span::Range(start, end) => memory.blocked_in(raised, (start, end), blocks),
+            };
+            found.map(|(key, lock)| error::locked(&key, &lock))
+        };
+        let early = if crate::mutant!("txn.read-snapshot-before-locks") { Some(route.read().await?) } else { None };
+        let late = crate::mutant!("txn.read-raise-after-locks");
+        let raised = memory.raise(if late { Timestamp::MAX } else { view.at });
+        if let Some(error) = blocked(raised) {
+            crate::reach!("txn.read-blocked-in-memory");
+            return Ok(Err(error));
+        }
+        if late {
+            crate::rt::task::yield_now().await;
+            memory.raise(view.at);
+        }
+        match early {
+            Some(seen) => Ok(Ok(seen)),
+            None => route.read().await.map(Ok),
+        }
     }
 
     /// Returns the value of a key.
@@ -38,34 +115,13 @@ impl<K: Kv> Txn<K> {
     /// # Errors
     /// Those of a route and a read ([`Route`]).
     pub async fn get(&self, context: &Context, request: GetRequest) -> Result<GetResponse> {
-        self.admit(&[request.version]).await?;
-        let route = self.route(context)?;
+        let (route, is_stale) = self.reading_route(context, request.version).await?;
         let key = Key::new(request.key);
         check_keys(route.region(), std::slice::from_ref(&key))?;
         let view = View::new(context, request.version, request.need_commit_ts);
-        let memory = &self.shared.memory;
-        let blocked = |raised: Raised| {
-            let found = memory.blocked(raised, [&key.encoded], |lock| view.is_blocked_in_memory(lock));
-            found.map(|(key, lock)| error::locked(&key, &lock))
-        };
-        let early = if crate::mutant!("txn.read-snapshot-before-locks") { Some(route.read().await?) } else { None };
-        if crate::mutant!("txn.read-raise-after-locks") {
-            if let Some(error) = blocked(memory.raise(Timestamp::MAX)) {
-                return Ok(GetResponse { error: Some(error), ..GetResponse::default() });
-            }
-            crate::rt::task::yield_now().await;
-            self.raised(&view);
-        } else if let Some(error) = blocked(self.raised(&view)) {
-            crate::reach!("txn.read-blocked-in-memory");
-            return Ok(GetResponse { error: Some(error), ..GetResponse::default() });
-        }
-        let seen = match early {
-            Some(seen) => seen,
-            None => route.read().await?,
-        };
-        let found = match below_floor(&seen, &view) {
-            Some(error) => Err(error),
-            None => one(&seen, &view, &key).await?,
+        let found = match self.see((&route, is_stale), &view, Span::Keys(std::slice::from_ref(&key))).await? {
+            Ok(seen) => one(&seen, &view, &key).await?,
+            Err(error) => Err(error),
         };
         let mut reply = GetResponse::default();
         match found {
@@ -88,20 +144,14 @@ impl<K: Kv> Txn<K> {
     /// # Errors
     /// As [`Txn::get`].
     pub async fn batch_get(&self, context: &Context, request: BatchGetRequest) -> Result<Reads> {
-        self.admit(&[request.version]).await?;
-        let route = self.route(context)?;
+        let (route, is_stale) = self.reading_route(context, request.version).await?;
         let keys: Vec<Key> = request.keys.iter().cloned().map(Key::new).collect();
         check_keys(route.region(), &keys)?;
         let view = View::new(context, request.version, request.need_commit_ts);
-        let encoded = keys.iter().map(|key| &key.encoded);
-        let blocks = |lock: &Lock| view.is_blocked_in_memory(lock);
-        if let Some((key, lock)) = self.shared.memory.blocked(self.raised(&view), encoded, blocks) {
-            return Ok(Err(error::locked(&key, &lock)));
-        }
-        let seen = route.read().await?;
-        if let Some(error) = below_floor(&seen, &view) {
-            return Ok(Err(error));
-        }
+        let seen = match self.see((&route, is_stale), &view, Span::Keys(&keys)).await? {
+            Ok(seen) => seen,
+            Err(error) => return Ok(Err(error)),
+        };
         let middle = keys.get(keys.len() / 2).map(|key| key.encoded.clone()).unwrap_or_default();
         let few = keys.len() <= READ_INLINE_KEYS_MAX;
         let here = if few { gather(&Reader::in_memory(&seen.snapshot), &view, &keys)? } else { None };
@@ -117,24 +167,42 @@ impl<K: Kv> Txn<K> {
         Ok(Ok(pairs))
     }
 
+    /// Returns what a pipelined transaction has written itself of keys.
+    ///
+    /// # Errors
+    /// As [`Txn::get`].
+    pub async fn flushed(&self, context: &Context, request: BufferBatchGetRequest) -> Result<Vec<KvPair>> {
+        self.admit(&[request.version]).await?;
+        let route = self.route(context)?;
+        let keys: Vec<Key> = request.keys.into_iter().map(Key::new).collect();
+        check_keys(route.region(), &keys)?;
+        let start = Timestamp(request.version);
+        let RegionRead { snapshot, .. } = route.read().await?;
+        cpu::run(move || {
+            let (reader, mut pairs, mut bytes) = (Reader::new(&snapshot), Vec::new(), 0);
+            for key in &keys {
+                if let Some(pair) = flush::flushed(&reader, start, key)? {
+                    bytes += check_room(bytes, &pair)?;
+                    pairs.push(pair);
+                }
+            }
+            Ok(pairs)
+        })
+        .await
+    }
+
     /// Returns the pairs of a range.
     ///
     /// # Errors
     /// As [`Txn::get`].
     pub async fn scan(&self, context: &Context, request: ScanRequest) -> Result<Reads> {
-        self.admit(&[request.version]).await?;
-        let route = self.route(context)?;
+        let (route, is_stale) = self.reading_route(context, request.version).await?;
         let range = window(route.region(), &request)?;
         let view = View::new(context, request.version, false);
-        let blocks = |lock: &Lock| view.is_blocked_in_memory(lock);
-        if let Some((key, lock)) = self.shared.memory.blocked_in(self.raised(&view), (&range.start, &range.end), blocks)
-        {
-            return Ok(Err(error::locked(&key, &lock)));
-        }
-        let seen = route.read().await?;
-        if let Some(error) = below_floor(&seen, &view) {
-            return Ok(Err(error));
-        }
+        let seen = match self.see((&route, is_stale), &view, Span::Range(&range.start, &range.end)).await? {
+            Ok(seen) => seen,
+            Err(error) => return Ok(Err(error)),
+        };
         let here = if range.limit <= READ_INLINE_KEYS_MAX {
             page(&Reader::in_memory(&seen.snapshot), &view, &range)?
         } else {

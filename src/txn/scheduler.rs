@@ -22,9 +22,9 @@ use crate::proto::deadlock::WaitForEntry;
 use crate::proto::kvrpcpb::{
     BatchRollbackRequest, BatchRollbackResponse, CheckSecondaryLocksRequest, CheckSecondaryLocksResponse,
     CheckTxnStatusRequest, CheckTxnStatusResponse, CleanupRequest, CleanupResponse, CommitRequest, CommitResponse,
-    Context, PessimisticLockRequest, PessimisticLockResponse, PessimisticRollbackRequest, PessimisticRollbackResponse,
-    PrewriteRequest, PrewriteResponse, ResolveLockRequest, ResolveLockResponse, TxnHeartBeatRequest,
-    TxnHeartBeatResponse,
+    Context, FlushRequest, FlushResponse, PessimisticLockRequest, PessimisticLockResponse, PessimisticRollbackRequest,
+    PessimisticRollbackResponse, PrewriteRequest, PrewriteResponse, ResolveLockRequest, ResolveLockResponse,
+    TxnHeartBeatRequest, TxnHeartBeatResponse,
 };
 use crate::rt::{cpu, task};
 use crate::store::{Access, Fence, Kv, RegionRead, Route, command};
@@ -33,7 +33,7 @@ use crate::types::{Error, Region, Result, Timestamp, region};
 
 use super::action::lock_keys::{self, Locking};
 use super::action::prewrite::{self, Checked, Mode, Prewrite};
-use super::action::{Decided, Key, Writes, error, keys, locks, resolve, rollback, settle, status};
+use super::action::{Decided, Key, Writes, error, flush, keys, locks, resolve, rollback, settle, status};
 use super::deadlock::{self, Graph};
 use super::latches::{Held, Latches};
 use super::memory::Memory;
@@ -127,7 +127,7 @@ fn too_late() -> Error {
 }
 
 /// A region as a request that decides sees it.
-type Seen<K> = RegionRead<<<K as Kv>::Route as Route>::Snapshot>;
+pub(super) type Seen<K> = RegionRead<<<K as Kv>::Route as Route>::Snapshot>;
 
 impl<K: Kv> Txn<K> {
     /// Creates the transactions of a store.
@@ -192,8 +192,7 @@ impl<K: Kv> Txn<K> {
         held
     }
 
-    /// Returns the route to a request's region. Only the leader answers: another replica would have to ask it whether a
-    /// commit is under way.
+    /// Returns the route to a request's region, through its leader.
     pub(super) fn route(&self, context: &Context) -> Result<K::Route> {
         self.kv.route(&Context { replica_read: false, stale_read: false, ..context.clone() }, Access::Read)
     }
@@ -360,6 +359,21 @@ impl<K: Kv> Txn<K> {
             Ok(reply)
         })
         .await
+    }
+
+    /// Writes keys of a pipelined transaction.
+    ///
+    /// # Errors
+    /// As [`Txn::prewrite`].
+    pub async fn flush(&self, context: &Context, request: FlushRequest) -> Result<FlushResponse> {
+        self.admit(&[request.start_ts, request.min_commit_ts]).await?;
+        let (generation, source) = (request.generation, context.txn_source);
+        let request = flush::as_prewrite(request);
+        if let Some(at) = prewrite::reads_at(&request) {
+            self.shared.memory.raise(at);
+        }
+        let keys: Vec<Key> = request.mutations.iter().map(|mutation| Key::new(mutation.key.clone())).collect();
+        self.command(context, keys, move |reader| flush::decide(reader, &request, source, generation)).await
     }
 
     async fn finish_prewrite(

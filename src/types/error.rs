@@ -33,6 +33,16 @@ pub enum Error {
     /// The region cannot be read now, because it is about to become part of another one: try again.
     #[error("region {0} is being merged into its neighbour: it is not read meanwhile")]
     NotReadable(GroupId),
+    /// A read as of a moment that has passed cannot be served by this peer yet: ask the leader, without `stale_read`.
+    #[error("region {group}: reads are certain only up to {safe_ts} here")]
+    DataNotReady {
+        /// The region.
+        group: GroupId,
+        /// The peer.
+        peer: u64,
+        /// The timestamp up to which the peer can serve reads; 0 if that is not known.
+        safe_ts: u64,
+    },
     /// The request names another store: ask the placement driver for the store's address again.
     #[error("request for store {asked}, this is store {actual}")]
     StoreNotMatch {

@@ -21,6 +21,11 @@ impl fmt::Display for GroupId {
     }
 }
 
+/// Returns whether a region has keys in `[start, end)`; an empty end is plus infinity.
+pub fn touches(region: &Region, start: &[u8], end: &[u8]) -> bool {
+    (end.is_empty() || region.start_key[..] < *end) && (region.end_key.is_empty() || *start < region.end_key[..])
+}
+
 /// Returns whether two regions have a key in common.
 pub fn overlap(left: &Region, right: &Region) -> bool {
     let begins_before_end = |one: &Region, other: &Region| other.end_key.is_empty() || one.start_key < other.end_key;

@@ -18,3 +18,4 @@ pub mod raw;
 pub mod txn;
 pub mod txn_barrier;
 pub mod txn_ranges;
+pub mod txn_stale;

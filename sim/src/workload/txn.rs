@@ -18,6 +18,7 @@ use crate::plan::{Plan, key};
 use crate::workload::history::show;
 use crate::workload::txn_barrier;
 use crate::workload::txn_ranges::Ranges;
+use crate::workload::txn_stale;
 
 /// Number of clients that run transactions.
 pub const CLIENTS: u32 = 3;
@@ -143,6 +144,7 @@ impl TxnWorker {
         let mut rng = Rng::fork(self.plan.workload.seed ^ u64::from(self.number), "transactions");
         let keys = all_keys(&self.plan);
         let mut slow = Rng::fork(self.plan.workload.seed ^ u64::from(self.number), "slow transactions");
+        let mut away = Rng::fork(self.plan.workload.seed ^ u64::from(self.number), "reads of replicas");
         for n in 0.. {
             self.world.sleep_ns(rng.between(1, self.plan.workload.txn_ms * 2) * 1_000_000).await;
             if self.world.now_ns() >= until_ns {
@@ -156,9 +158,15 @@ impl TxnWorker {
                 let (name, clients) = (format!("reader-{}", self.number), (&self.client, &self.pd));
                 txn_barrier::read(&name, clients, (&self.world, &self.monitor), &keys, &mut slow).await;
             }
+            if self.plan.workload.replica_reads && away.chance(0.5) {
+                txn_stale::read((&self.client, &self.pd), &self.world, &self.records, (self.number, &keys), &mut away)
+                    .await;
+            }
             // Some take long to think, before they read or between that and the commit.
             let thinks_ms = if slow.chance(0.06) { slow.between(100, 5000) } else { 0 };
-            self.one(&mut rng, &keys, n, thinks_ms).await;
+            let anywhere = self.plan.workload.replica_reads && away.chance(0.4);
+            let client = if anywhere { self.client.reading_anywhere() } else { self.client.clone() };
+            self.one((&client, &mut rng), &keys, n, thinks_ms).await;
         }
     }
 
@@ -176,10 +184,9 @@ impl TxnWorker {
     }
 
     /// Runs one transaction and records it.
-    async fn one(&self, rng: &mut Rng, keys: &[Bytes], n: u64, thinks_ms: u64) {
+    async fn one(&self, (client, rng): (&TxnClient, &mut Rng), keys: &[Bytes], n: u64, thinks_ms: u64) {
         let options = self.options(rng);
-        let client =
-            if rng.chance(0.12) { self.client.dying_after(rng.between(1, 14) as u32) } else { self.client.clone() };
+        let client = if rng.chance(0.12) { client.dying_after(rng.between(1, 14) as u32) } else { client.clone() };
         let begun = self.world.now_ns();
         let Ok(mut txn) = client.begin(options.clone()).await else { return };
         let mut record = Record {

@@ -15,8 +15,8 @@ use bytes::Bytes;
 use futures::future::join_all;
 use tonic::{Response, Status};
 
-use crate::proto::kvrpcpb::Context;
-use crate::proto::metapb::Region;
+use crate::proto::kvrpcpb::{Context, StoreSafeTsRequest};
+use crate::proto::metapb::{Region, Store};
 use crate::proto::tikvpb::tikv_client::TikvClient;
 use crate::rt::clock::Instant;
 use crate::types::limits::{CLIENT_BATCH_BYTES_MAX, CLIENT_BATCH_KEYS_MAX, MESSAGE_BYTES_MAX};
@@ -351,6 +351,7 @@ impl RawClient {
             region_epoch: located.region.region_epoch,
             peer: Some(located.peer),
             replica_read: self.options.replica_reads,
+            stale_read: self.options.stale_reads,
             ..Default::default()
         };
         let result = self.shared.clock.timeout(limit, call(stub, Some(context))).await;
@@ -396,6 +397,25 @@ impl RawClient {
             Verdict::Refused => Outcome::Fail(Error::Refused(why)),
             Verdict::Unknown => Outcome::Maybe(why),
         }
+    }
+
+    /// Asks a store up to which timestamp its peers can serve reads by themselves.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if it does not answer.
+    pub(crate) async fn safe_ts_of(&self, store: &Store) -> Result<u64> {
+        let address = store.address.trim_start_matches("http://");
+        let failed = |why: String| Error::Unavailable(format!("store {} at {address}: {why}", store.id));
+        let channel = self.shared.channels.get(address).map_err(|error| failed(error.to_string()))?;
+        let limit = self.options.attempt;
+        let mut stub = TikvClient::new(Limited::new(channel, limit));
+        let asked = self.shared.clock.timeout(limit, stub.get_store_safe_ts(StoreSafeTsRequest::default())).await;
+        let why = match asked {
+            Ok(Ok(reply)) => return Ok(reply.into_inner().safe_ts),
+            Ok(Err(status)) => describe(&status),
+            Err(_) => format!("no answer within {limit:?}"),
+        };
+        Err(failed(why))
     }
 
     /// Returns the region of a key.

@@ -54,6 +54,8 @@ pub struct RawOptions {
     pub peers: PeerChoice,
     /// Whether any peer may serve reads, and is asked: linearizable as well, but with a round trip between stores.
     pub replica_reads: bool,
+    /// Whether reads of transactions are as of a moment that has passed, and any peer may serve them by itself.
+    pub stale_reads: bool,
     /// The column family: "" (the default one), "default", "lock" or "write".
     pub cf: String,
     /// Marks writes as concurrent to compare-and-swaps (TiKV asks for it; Armilla is linearizable either way).
@@ -70,6 +72,7 @@ impl Default for RawOptions {
             retry_unknown: true,
             peers: PeerChoice::Leader,
             replica_reads: false,
+            stale_reads: false,
             cf: String::new(),
             for_cas: false,
         }

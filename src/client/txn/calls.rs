@@ -18,7 +18,7 @@ use crate::types::{Region, Timestamp};
 use super::TxnClient;
 use super::failed::reason;
 use crate::client::error::{Error, Result};
-use crate::client::raw::{Repeat, Reply, Stub};
+use crate::client::raw::{RawClient, Repeat, Reply, Stub};
 
 /// Returns the key under which the placement driver knows a transactional key.
 pub(super) fn encoded(key: &Bytes) -> Bytes {
@@ -96,7 +96,12 @@ impl TxnClient {
             let request = GetRequest { context, key: key.clone(), version: at.0, ..GetRequest::default() };
             async move { stub.kv_get(request).await }
         };
-        self.raw.one(&encoded(key), Repeat::Read, call).await
+        if let Some(stale) = &self.stale
+            && let Ok(reply) = stale.one(&encoded(key), Repeat::Read, call).await
+        {
+            return Ok(reply);
+        }
+        self.reads.one(&encoded(key), Repeat::Read, call).await
     }
 
     /// Returns the pairs of a range, region by region; locked keys are pairs with an error. An empty `end` is plus
@@ -135,8 +140,18 @@ impl TxnClient {
                 };
                 async move { stub.kv_scan(request).await }
             };
-            let (reply, region): (ScanResponse, _) =
-                if reverse { self.raw.below(&high, call).await? } else { self.raw.above(&low, call).await? };
+            let from = |client: RawClient| {
+                let (low, high) = (low.clone(), high.clone());
+                async move { if reverse { client.below(&high, call).await } else { client.above(&low, call).await } }
+            };
+            let by_itself = match &self.stale {
+                Some(stale) => from(stale.clone()).await.ok(),
+                None => None,
+            };
+            let (reply, region): (ScanResponse, _) = match by_itself {
+                Some(found) => found,
+                None => from(self.reads.clone()).await?,
+            };
             pairs.extend(reply.pairs);
             let boundary = if reverse { region.start_key } else { region.end_key };
             if boundary.is_empty() {

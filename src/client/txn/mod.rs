@@ -11,6 +11,7 @@
 
 mod calls;
 mod failed;
+mod replicas;
 mod resolve;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,6 +34,7 @@ use super::raw::RawClient;
 pub use calls::Locks;
 pub use failed::{Abort, Done, Failed, Why};
 use failed::{aborted, reason, unknown};
+pub use replicas::Snapshot;
 pub use resolve::{Ended, has_expired};
 
 /// How often a client that waits for its locks to be ended looks.
@@ -87,6 +89,10 @@ impl Default for TxnOptions {
 #[derive(Clone, Debug)]
 pub struct TxnClient {
     raw: RawClient,
+    /// Whom reads are sent to.
+    reads: RawClient,
+    /// Whom reads as of a moment that has passed are sent to first.
+    stale: Option<RawClient>,
     /// How many more requests are sent; a checker lets its clients die.
     life: Option<Arc<AtomicU32>>,
     /// How many decided transactions are still ending their locks in the background.
@@ -112,7 +118,7 @@ impl Drop for Ending {
 impl TxnClient {
     /// Creates a client over the routes and connections of `raw`.
     pub fn new(raw: RawClient) -> TxnClient {
-        TxnClient { raw, life: None, ending: Arc::default() }
+        TxnClient { reads: raw.clone(), raw, stale: None, life: None, ending: Arc::default() }
     }
 
     /// Returns a client that sends this many requests and then none.
@@ -142,15 +148,7 @@ impl TxnClient {
     /// [`Failed::Aborted`] if there is no timestamp.
     pub async fn begin(&self, options: TxnOptions) -> Done<Txn> {
         let start = self.timestamp().await.map_err(aborted)?;
-        Ok(Txn {
-            client: self.clone(),
-            options,
-            start,
-            for_update: Timestamp(0),
-            primary: None,
-            writes: BTreeMap::new(),
-            locked: BTreeSet::new(),
-        })
+        Ok(Txn::new(self, options, start))
     }
 
     async fn timestamp(&self) -> Result<Timestamp, Error> {
@@ -187,6 +185,18 @@ pub struct Txn {
 }
 
 impl Txn {
+    fn new(client: &TxnClient, options: TxnOptions, start: Timestamp) -> Txn {
+        Txn {
+            client: client.clone(),
+            options,
+            start,
+            for_update: Timestamp(0),
+            primary: None,
+            writes: BTreeMap::new(),
+            locked: BTreeSet::new(),
+        }
+    }
+
     /// Returns the start timestamp: what the transaction sees.
     pub fn start(&self) -> Timestamp {
         self.start

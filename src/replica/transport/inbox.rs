@@ -12,7 +12,8 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::proto::armilla::raft::transport_server::Transport;
 use crate::proto::armilla::raft::{DecidedAgainstReply, DecidedAgainstRequest, FateReply, FateRequest};
 use crate::proto::armilla::raft::{Done, GroupMessage, Incarnation, RaftBatch, SnapshotChunk, SnapshotHead};
-use crate::proto::armilla::raft::{ReadIndexReply, ReadIndexRequest, WasMergedReply, WasMergedRequest};
+use crate::proto::armilla::raft::{ReadIndexReply, ReadIndexRequest, ReadVerdict, SafeTimesReply, SafeTimesRequest};
+use crate::proto::armilla::raft::{WasMergedReply, WasMergedRequest};
 use crate::replica::claims::Claim;
 use crate::replica::handle::{Handle, Room};
 use crate::replica::message::{Beats, Message, PeerMessage, Sender};
@@ -20,7 +21,7 @@ use crate::replica::promise::LongestPromise;
 use crate::replica::snapshot::{Receiving, Traffic};
 use crate::rt::clock::Instant;
 use crate::rt::{cpu, task};
-use crate::types::limits::{SNAPSHOT_STILL_MAX, SNAPSHOTS_IN_MAX};
+use crate::types::limits::{SAFE_TIMES_AT_ONCE_MAX, SNAPSHOT_STILL_MAX, SNAPSHOTS_IN_MAX};
 use crate::types::run::History;
 use crate::types::{Error, GroupId};
 
@@ -308,11 +309,26 @@ impl Transport for Inbox {
     }
 
     async fn read_index(&self, request: Request<ReadIndexRequest>) -> Result<Response<ReadIndexReply>, Status> {
-        let ReadIndexRequest { cluster_id: cluster, from_store, to_store, group_id } = request.into_inner();
+        let ReadIndexRequest { cluster_id: cluster, from_store, to_store, group_id, reads } = request.into_inner();
         let origin = Origin { cluster, from_store, to_store, run: Incarnation::default() };
         self.is_for_here(&origin).map_err(|why| self.refused(why))?;
-        let index = self.handle.index_for_follower(GroupId(group_id)).await;
-        index.map(|index| Response::new(ReadIndexReply { index })).map_err(refusal)
+        let (index, locks) = self.handle.index_for_follower(GroupId(group_id), &reads).await.map_err(refusal)?;
+        let reads = locks.into_iter().map(|lock| ReadVerdict { lock }).collect();
+        Ok(Response::new(ReadIndexReply { index, reads }))
+    }
+
+    async fn safe_times(&self, request: Request<SafeTimesRequest>) -> Result<Response<SafeTimesReply>, Status> {
+        let SafeTimesRequest { cluster_id: cluster, from_store, to_store, group_ids } = request.into_inner();
+        let origin = Origin { cluster, from_store, to_store, run: Incarnation::default() };
+        self.is_for_here(&origin).map_err(|why| self.refused(why))?;
+        if group_ids.len() > SAFE_TIMES_AT_ONCE_MAX {
+            return Err(Status::invalid_argument(format!(
+                "the request names {} groups, at most {SAFE_TIMES_AT_ONCE_MAX} may be asked for at once",
+                group_ids.len()
+            )));
+        }
+        let times = self.handle.safe_times(group_ids.into_iter().map(GroupId).collect()).await.map_err(refusal)?;
+        Ok(Response::new(SafeTimesReply { times }))
     }
 
     async fn decided_against(

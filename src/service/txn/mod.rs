@@ -3,10 +3,11 @@
 
 use crate::proto::errorpb;
 use crate::proto::kvrpcpb::{
-    BatchGetRequest, BatchGetResponse, BatchRollbackRequest, BatchRollbackResponse, CheckSecondaryLocksRequest,
-    CheckSecondaryLocksResponse, CheckTxnStatusRequest, CheckTxnStatusResponse, CleanupRequest, CleanupResponse,
-    CommitRequest, CommitResponse, Context, DeleteRangeRequest, DeleteRangeResponse, GetRequest, GetResponse, KeyError,
-    KvPair, MvccGetByKeyRequest, MvccGetByKeyResponse, MvccGetByStartTsRequest, MvccGetByStartTsResponse,
+    BatchGetRequest, BatchGetResponse, BatchRollbackRequest, BatchRollbackResponse, BufferBatchGetRequest,
+    BufferBatchGetResponse, CheckSecondaryLocksRequest, CheckSecondaryLocksResponse, CheckTxnStatusRequest,
+    CheckTxnStatusResponse, CleanupRequest, CleanupResponse, CommitRequest, CommitResponse, Context,
+    DeleteRangeRequest, DeleteRangeResponse, FlushRequest, FlushResponse, GetRequest, GetResponse, KeyError, KvPair,
+    MvccGetByKeyRequest, MvccGetByKeyResponse, MvccGetByStartTsRequest, MvccGetByStartTsResponse,
     PessimisticLockRequest, PessimisticLockResponse, PessimisticRollbackRequest, PessimisticRollbackResponse,
     PrewriteRequest, PrewriteResponse, ResolveLockRequest, ResolveLockResponse, ScanLockRequest, ScanLockResponse,
     ScanRequest, ScanResponse, TxnHeartBeatRequest, TxnHeartBeatResponse, UnsafeDestroyRangeRequest,
@@ -97,6 +98,13 @@ impl<K: Kv> Handler<PrewriteRequest> for TxnService<K> {
     }
 }
 
+impl<K: Kv> Handler<BufferBatchGetRequest> for TxnService<K> {
+    async fn handle(&self, context: &Context, request: BufferBatchGetRequest) -> Result<BufferBatchGetResponse> {
+        let pairs = self.counted(self.txn.flushed(context, request).await?)?;
+        Ok(BufferBatchGetResponse { pairs, ..BufferBatchGetResponse::default() })
+    }
+}
+
 impl<K: Kv> Handler<CommitRequest> for TxnService<K> {
     async fn handle(&self, context: &Context, request: CommitRequest) -> Result<CommitResponse> {
         match self.txn.commit(context, request).await {
@@ -160,6 +168,7 @@ macro_rules! passed_on {
     };
 }
 passed_on! {
+    FlushRequest -> FlushResponse by flush;
     PessimisticLockRequest -> PessimisticLockResponse by lock_keys;
     PessimisticRollbackRequest -> PessimisticRollbackResponse by pessimistic_rollback;
     TxnHeartBeatRequest -> TxnHeartBeatResponse by heartbeat;

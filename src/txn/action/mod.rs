@@ -6,9 +6,10 @@
 //! Each file has one request of the protocol. A key error is part of a reply; an error of the engine is an error. Every
 //! decision is a step of a golden script in `scripts`; src/docs/transactions.md has the reasons.
 //!
-//! **Never**: something written beside an error; a decision about a key that the snapshot does not show; a clock.
+//! **Never**: something written beside an error (but a flush writes the keys that others have not locked); a decision about a key that the snapshot does not show; a clock.
 
 pub mod error;
+pub mod flush;
 mod key;
 pub mod lock_keys;
 pub mod locks;
@@ -36,6 +37,8 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("txn.prewrite-m-without-plus-one", "an async commit may take place at the timestamp of a read"),
     ("txn.prewrite-fallback-half-async", "a request that falls back to two phases leaves locks of an async commit"),
     ("txn.prewrite-skip-hides-rollback", "a prewrite of a key that was not locked does not look for its rollback"),
+    ("txn.flush-ignores-generation", "a late flush replaces what a later one has written"),
+    ("txn.flush-leaves-values", "the value of an earlier flush stays although the key has another one"),
     ("txn.one-pc-skips-conflict", "a one-phase commit does not look for newer versions"),
     ("txn.one-pc-beside-locked-key", "a one-phase commit writes the keys that are not locked"),
     ("txn.commit-ignores-min-commit", "a commit below the lock's smallest commit timestamp succeeds"),

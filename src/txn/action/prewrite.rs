@@ -94,12 +94,25 @@ pub fn reads_at(request: &PrewriteRequest) -> Option<Timestamp> {
 /// # Errors
 /// The engine's.
 pub fn check(reader: &Reader<'_>, request: &PrewriteRequest, source: u64) -> Result<Checked> {
+    check_writes(reader, request, source, 0)
+}
+
+/// Checks the keys of a prewrite; with a `generation`, of a pipelined transaction's write ([`super::flush`]).
+///
+/// # Errors
+/// The engine's.
+pub(super) fn check_writes(
+    reader: &Reader<'_>,
+    request: &PrewriteRequest,
+    source: u64,
+    generation: u64,
+) -> Result<Checked> {
     let only =
         |error| Ok(Checked::Answer(Box::new(PrewriteResponse { errors: vec![error], ..PrewriteResponse::default() })));
     if let Err(error) = check_form(request) {
         return only(error);
     }
-    let asked = Asked { reader, request, source, start: Timestamp(request.start_version) };
+    let asked = Asked { reader, request, source, generation, start: Timestamp(request.start_version) };
     let mode = mode(request);
     let mut prewrite = Prewrite {
         mode,
@@ -187,6 +200,8 @@ struct Asked<'a> {
     reader: &'a Reader<'a>,
     request: &'a PrewriteRequest,
     source: u64,
+    /// The generation of a pipelined transaction's write; 0 if it is a prewrite.
+    generation: u64,
     start: Timestamp,
 }
 
@@ -228,9 +243,21 @@ impl Asked<'_> {
                 self.unless_committed(key, found)
             }
             Some(lock) if lock.is_pessimistic() => self.own_pessimistic(key, mutation, at, lock),
+            Some(lock) if lock.generation < self.generation || self.forgets_order() => {
+                if mutation.op() == Op::Insert && lock.kind == LockKind::Put {
+                    return Err(error::already_exist(&key.plain).into());
+                }
+                crate::reach!("txn.flushed-again");
+                Ok(self.lock(key, mutation, Some(lock)))
+            }
             Some(lock) => Ok(Verdict::Keeps(if lock.is_async() { lock.min_commit } else { Timestamp(0) })),
             None => self.unlocked(key, mutation, action),
         }
+    }
+
+    /// Planted bug.
+    fn forgets_order(&self) -> bool {
+        self.generation > 0 && crate::mutant!("txn.flush-ignores-generation")
     }
 
     /// A key with the transaction's own pessimistic lock.
@@ -398,6 +425,7 @@ impl Asked<'_> {
             txn_size: request.txn_size,
             min_commit: Timestamp(request.min_commit_ts),
             source: self.source,
+            generation: self.generation,
             ..Lock::new(kind, request.primary_lock.clone(), self.start, request.lock_ttl)
         };
         if let Some(old) = &replaces {
@@ -413,6 +441,11 @@ impl Asked<'_> {
         let value = if kind == LockKind::Put { mutation.value.clone() } else { Bytes::new() };
         Verdict::Lock(Box::new(NewLock { key: key.clone(), lock, value, replaces }))
     }
+}
+
+/// Returns whether a lock's value is stored apart from it.
+fn has_value_apart(lock: &Lock) -> bool {
+    lock.kind == LockKind::Put && lock.short_value.is_none()
 }
 
 impl Prewrite {
@@ -488,6 +521,10 @@ impl Prewrite {
         for NewLock { key, mut lock, value, replaces } in self.locks {
             if lock.kind == LockKind::Put {
                 lock.short_value = writes.value(&key, lock.start, &value);
+            }
+            // The value of an earlier generation that is stored apart, if this one's is not.
+            if let Some(old) = replaces.as_ref().filter(|old| has_value_apart(old) && !has_value_apart(&lock)) {
+                writes.forget_value(&key, old.start);
             }
             if replaces.is_none() || self.mode == Mode::OnePhase {
                 writes.begins(lock.start);

@@ -9,6 +9,7 @@ use crate::codec::record::{self, RecordKind};
 use crate::codec::txn_key;
 use crate::engine::{Cf, Visit};
 use crate::mvcc::{Next, Reader, Scan, Scanned, scan};
+use crate::proto::armilla::raft::ReadAt;
 use crate::proto::kvrpcpb::{Context, IsolationLevel, KeyError, KvPair, MvccInfo, MvccLock, MvccValue, MvccWrite, Op};
 use crate::types::{Error, Result, Timestamp};
 
@@ -46,6 +47,17 @@ impl View {
         let with_locks = context.isolation_level() != IsolationLevel::Rc && !crate::mutant!("txn.read-no-lock-check");
         let (resolved, committed) = (context.resolved_locks.clone(), context.committed_locks.clone());
         View { at: Timestamp(at), with_locks, commit_times, resolved, committed }
+    }
+
+    /// Returns how a read that another store serves reads.
+    pub fn elsewhere(read: &ReadAt) -> View {
+        let (resolved, committed) = (read.passes.clone(), Vec::new());
+        View { at: Timestamp(read.at), with_locks: true, commit_times: false, resolved, committed }
+    }
+
+    /// Returns what the leader is told of a read that another store serves, without its keys.
+    pub fn told(&self) -> ReadAt {
+        ReadAt { at: self.at.0, passes: self.resolved.clone(), ..ReadAt::default() }
     }
 
     /// Returns whether a lock that stands in memory only, whose transaction may commit at any moment, stops this read.

@@ -107,6 +107,13 @@ impl Writes {
         None
     }
 
+    /// Removes the value of the transaction that began at `start`.
+    pub fn forget_value(&mut self, key: &Key, start: Timestamp) {
+        if !crate::mutant!("txn.flush-leaves-values") {
+            self.push(Cf::TxnDefault, txn_key::versioned(&key.encoded, start), None);
+        }
+    }
+
     /// Ends a prewrite's lock, or a pessimistic one, with its record at `commit`.
     pub fn commit(&mut self, key: &Key, lock: &Lock, commit: Timestamp) {
         self.commit_at_once(key, lock, commit);

@@ -16,7 +16,7 @@ use armilla_proto::armilla::raft::transport_client::TransportClient;
 use armilla_proto::armilla::raft::transport_server::{Transport, TransportServer};
 use armilla_proto::armilla::raft::{DecidedAgainstReply, DecidedAgainstRequest, FateReply, FateRequest};
 use armilla_proto::armilla::raft::{Done, GroupMessage, RaftBatch, ReadIndexReply, ReadIndexRequest, SnapshotChunk};
-use armilla_proto::armilla::raft::{WasMergedReply, WasMergedRequest};
+use armilla_proto::armilla::raft::{SafeTimesReply, SafeTimesRequest, WasMergedReply, WasMergedRequest};
 use armilla_proto::health::health_check_response::ServingStatus;
 use armilla_proto::health::health_server::{Health, HealthServer};
 use armilla_proto::health::{HealthCheckRequest, HealthCheckResponse};
@@ -64,6 +64,10 @@ impl Transport for Service {
 
     async fn read_index(&self, _request: Request<ReadIndexRequest>) -> Result<Response<ReadIndexReply>, Status> {
         Err(Status::unimplemented("bare groups have no followers that serve reads"))
+    }
+
+    async fn safe_times(&self, _request: Request<SafeTimesRequest>) -> Result<Response<SafeTimesReply>, Status> {
+        Err(Status::unimplemented("bare groups have no transactions"))
     }
 
     async fn decided_against(

@@ -1,8 +1,9 @@
 //! `armilla ctl txn`: reads and writes transactional keys, and runs scripts.
 
 use std::io::Read as _;
+use std::ops::Deref;
 
-use armilla::client::{CommitBy, Failed, Txn, TxnClient, TxnOptions};
+use armilla::client::{CommitBy, Failed, Snapshot, Txn, TxnClient, TxnOptions};
 use armilla::types::Timestamp;
 use armilla::types::limits::MESSAGE_BYTES_MAX;
 use bytes::Bytes;
@@ -37,6 +38,8 @@ pub enum TxnCommand {
         /// The keys.
         #[arg(required = true, value_name = "KEY")]
         keys: Vec<String>,
+        #[command(flatten)]
+        moment: Moment,
     },
     /// Set keys in one transaction.
     #[command(after_help = BYTES)]
@@ -61,6 +64,32 @@ pub enum TxnCommand {
     Run,
 }
 
+/// The moment as of which is read.
+#[derive(clap::Args, Debug)]
+pub struct Moment {
+    /// Read what there was SECONDS ago: any replica may serve it without asking its leader (a stale read) [default: what
+    /// there is now]
+    #[arg(long, value_name = "SECONDS")]
+    ago: Option<f64>,
+}
+
+/// What is read from.
+enum View {
+    Now(Txn),
+    Then(Snapshot),
+}
+
+impl Deref for View {
+    type Target = Txn;
+
+    fn deref(&self) -> &Txn {
+        match self {
+            View::Now(txn) => txn,
+            View::Then(snapshot) => snapshot,
+        }
+    }
+}
+
 /// The range to read, and how to read it.
 #[derive(clap::Args, Debug)]
 pub struct TxnScanArgs {
@@ -72,6 +101,8 @@ pub struct TxnScanArgs {
     /// List in descending order, beginning with the largest key.
     #[arg(long)]
     reverse: bool,
+    #[command(flatten)]
+    moment: Moment,
 }
 
 /// What a command of a script has found.
@@ -93,7 +124,7 @@ enum Outcome {
 impl Ctl {
     pub(super) async fn transaction(&self, command: TxnCommand) -> Result<(), Failure> {
         match command {
-            TxnCommand::Get { keys } => self.txn_get(&keys).await,
+            TxnCommand::Get { keys, moment } => self.txn_get(&keys, &moment).await,
             TxnCommand::Put { pairs } => self.txn_put(&pairs).await,
             TxnCommand::Delete { keys } => {
                 let keys = keys.iter().map(|key| self.form.key(key)).collect::<Result<Vec<_>, _>>()?;
@@ -133,9 +164,21 @@ impl Ctl {
         Ok(())
     }
 
-    async fn txn_get(&self, names: &[String]) -> Result<(), Failure> {
+    /// Returns the view of all keys as of a moment.
+    async fn view(&self, moment: &Moment) -> Result<View, Failure> {
+        let Some(ago) = moment.ago else { return Ok(View::Now(self.begin(false).await?)) };
+        if !(ago >= 0.0 && ago.is_finite()) {
+            return Err(Failure::usage(format!("--ago {ago}: a number of seconds, 0 or more")));
+        }
+        self.pd.cluster_id().await?;
+        let now = self.pd.tso(1).await?;
+        let at = Timestamp::new(now.physical_ms().saturating_sub((ago * 1000.0) as u64), now.logical());
+        Ok(View::Then(self.transactions().as_of(at, self.timeout)))
+    }
+
+    async fn txn_get(&self, names: &[String], moment: &Moment) -> Result<(), Failure> {
         let keys = names.iter().map(|key| self.form.key(key)).collect::<Result<Vec<_>, _>>()?;
-        let txn = self.begin(false).await?;
+        let txn = self.view(moment).await?;
         if let ([name], [key]) = (names, &keys[..]) {
             return self.print_value(name, txn.get(key).await?);
         }
@@ -180,7 +223,7 @@ impl Ctl {
 
     async fn txn_scan(&self, args: &TxnScanArgs) -> Result<(), Failure> {
         let range = args.range.range(self.form)?;
-        let txn = self.begin(false).await?;
+        let txn = self.view(&args.moment).await?;
         let pages = Pages::of_txn(&txn, range, args.reverse);
         self.list(pages, args.limit, "txn scan").await
     }
