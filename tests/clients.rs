@@ -92,8 +92,8 @@ fn has_go(minor: u32) -> Result<(), String> {
     if found >= minor { Ok(()) } else { Err(wanted) }
 }
 
-/// Builds a Go program, with a different module file if one is given.
-fn build_go(of: &str, modfile: Option<&Path>, name: &str) -> Result<PathBuf, String> {
+/// Builds a package of a Go module, with a different module file if one is given.
+fn build_go(of: &str, package: &str, modfile: Option<&Path>, name: &str) -> Result<PathBuf, String> {
     let go = |verb: &[&str]| {
         let mut command = Command::new("go");
         command.args(verb).current_dir(folder(of));
@@ -105,7 +105,7 @@ fn build_go(of: &str, modfile: Option<&Path>, name: &str) -> Result<PathBuf, Str
     step(go(&["mod", "download"]))?;
     let program = output(name);
     let mut build = go(&["build"]);
-    build.arg("-o").arg(&program).arg(".");
+    build.arg("-o").arg(&program).arg(package);
     step(build)?;
     Ok(program)
 }
@@ -165,17 +165,22 @@ fn program(name: &str, command: Command, excused: &[Excused]) {
 
 /// Builds a program with `build` and runs it, or prints why it is skipped.
 fn built(name: &str, build: impl FnOnce() -> Result<PathBuf, String>) {
-    built_with(name, &[], build);
+    built_with(name, &[], &[], build);
 }
 
-/// Does the same with additional environment variables.
-fn built_with(name: &str, variables: &[(&str, &str)], build: impl FnOnce() -> Result<PathBuf, String>) {
+/// Does the same with additional environment variables, and complaints that are excused.
+fn built_with(
+    name: &str,
+    variables: &[(&str, &str)],
+    excused: &[Excused],
+    build: impl FnOnce() -> Result<PathBuf, String>,
+) {
     let _turn = turn();
     match build() {
         Ok(path) => {
             let mut command = Command::new("env");
             command.args(variables.iter().map(|(name, value)| format!("{name}={value}"))).arg(path);
-            program(name, command, &[]);
+            program(name, command, excused);
         }
         Err(why) => println!("{name}: skipped: {why}"),
     }
@@ -185,7 +190,7 @@ fn built_with(name: &str, variables: &[(&str, &str)], build: impl FnOnce() -> Re
 fn go_client_2_0_7() {
     built("client-go 2.0.7", || {
         has_go(21)?;
-        build_go("go", None, "go-2.0.7")
+        build_go("go", ".", None, "go-2.0.7")
     });
 }
 
@@ -193,9 +198,9 @@ fn go_client_2_0_7() {
 /// requests it): it never reconnects to a lost store. Its program ends before the killed node comes back.
 #[test]
 fn go_client_2_0_4() {
-    built_with("client-go 2.0.4", &[("CLIENT_LOSES_STORES", "1")], || {
+    built_with("client-go 2.0.4", &[("CLIENT_LOSES_STORES", "1")], &[], || {
         has_go(21)?;
-        build_go("go", Some(&folder("go").join("go-2.0.4.mod")), "go-2.0.4")
+        build_go("go", ".", Some(&folder("go").join("go-2.0.4.mod")), "go-2.0.4")
     });
 }
 
@@ -218,7 +223,19 @@ fn go_client_newest() {
         let mut tidy = Command::new("go");
         tidy.args(["mod", "tidy"]).arg(format!("-modfile={}", modfile.display())).current_dir(folder("go"));
         step(tidy)?;
-        build_go("go", Some(&modfile), "go-newest")
+        build_go("go", ".", Some(&modfile), "go-newest")
+    });
+}
+
+#[test]
+fn go_client_transactions() {
+    let excused = [Excused {
+        word: "lock txn not found, lock has expired",
+        why: "transactions that met a conflict leave locks, which others end",
+    }];
+    built_with("client-go 2.0.7, transactions", &[], &excused, || {
+        has_go(21)?;
+        build_go("go", "./txn", None, "go-txn")
     });
 }
 
@@ -227,14 +244,23 @@ fn go_client_newest() {
 fn go_pd_client() {
     built("pd client", || {
         has_go(25)?;
-        build_go("go-pd", None, "go-pd")
+        build_go("go-pd", ".", None, "go-pd")
     });
 }
 
 #[test]
 fn java_client() {
+    java("client-java 3.3.5", "Raw");
+}
+
+#[test]
+fn java_client_transactions() {
+    java("client-java 3.3.5, transactions", "Txn");
+}
+
+/// Builds the Java programs and runs one.
+fn java(name: &str, class: &str) {
     let _turn = turn();
-    let name = "client-java 3.3.5";
     let build = || -> Result<PathBuf, String> {
         for tool in ["mvn", "java"] {
             let there = Command::new(tool).arg("-version").output().is_ok_and(|output| output.status.success());
@@ -253,7 +279,7 @@ fn java_client() {
         Err(why) => return println!("{name}: skipped: {why}"),
     };
     let mut java = Command::new("java");
-    java.arg("-cp").arg(format!("{0}/classes:{0}/lib/*", to.display())).arg("Raw");
+    java.arg("-cp").arg(format!("{0}/classes:{0}/lib/*", to.display())).arg(class);
     let excuse = |word, why| Excused { word, why };
     let excused = [
         excuse("Unable to find tikv.properties", "it looks for a file of settings"),
@@ -270,6 +296,10 @@ fn java_client() {
         excuse("failed without a cause", "how it says so"),
         excuse("it is possible that network partition occurred", "what it makes of that"),
         excuse("No store available, retry", "what it makes of that"),
+        excuse("ConcreteBackOffer", "it tries again after a conflict, which does not help"),
+        excuse("resolving lock", "it says so when it meets one"),
+        excuse("Unable to handle KeyExceptions", "a conflict that the program makes on purpose"),
+        excuse("KeyException", "the same"),
     ];
     program(name, java, &excused);
 }

@@ -14,6 +14,7 @@ use armilla::types::Timestamp;
 use bytes::Bytes;
 
 use crate::cluster::monitor::Monitor;
+use crate::oracle::Violation;
 use crate::plan::{Plan, key};
 use crate::workload::history::show;
 use crate::workload::txn_barrier;
@@ -215,6 +216,12 @@ impl TxnWorker {
         if thinks_ms > 0 && thinks_ms.is_multiple_of(2) {
             self.world.sleep_ns(thinks_ms * 1_000_000).await;
         }
+        let filled = match filled {
+            Ok(()) if !options.pessimistic && options.commit_by == CommitBy::TwoPhase => {
+                self.flush(&mut txn, &record, &mut Rng::fork(record.start.0, "flushes")).await
+            }
+            filled => filled,
+        };
         record.outcome = match filled {
             Ok(()) => match txn.commit().await {
                 Ok(at) => Outcome::Committed(at),
@@ -293,6 +300,42 @@ impl TxnWorker {
                 }
             }
             _ => self.snapshot(txn, rng, keys, record).await?,
+        }
+        Ok(())
+    }
+
+    /// In some transactions, sends the servers other values first, then those that count, and reads them back.
+    async fn flush(&self, txn: &mut Txn, record: &Record, rng: &mut Rng) -> Done<()> {
+        if !rng.chance(0.35) {
+            return Ok(());
+        }
+        for _ in 0..rng.between(1, 2) {
+            for (key, _) in &record.writes {
+                match rng.below(4) {
+                    0 => txn.delete(key.clone()),
+                    1 => txn.put(key.clone(), vec![b'd'; 300].into()),
+                    2 => txn.put(key.clone(), "draft".into()),
+                    _ => {}
+                }
+            }
+            txn.flush().await?;
+        }
+        for (key, value) in &record.writes {
+            match value {
+                Some(value) => txn.put(key.clone(), value.clone()),
+                None => txn.delete(key.clone()),
+            }
+        }
+        if rng.chance(0.7) {
+            txn.flush().await?;
+        }
+        for (key, value) in &record.writes {
+            let found = txn.get(key).await?;
+            if found != *value {
+                let what =
+                    format!("the transaction {} wrote {value:?} to {} and reads {found:?}", txn.start(), show(key));
+                self.monitor.report(Violation::new("transactions", self.world.now_ns(), 0, what));
+            }
         }
         Ok(())
     }

@@ -5,12 +5,12 @@ use bytes::Bytes;
 use crate::codec::txn_key;
 use crate::proto::errorpb;
 use crate::proto::kvrpcpb::{
-    BatchRollbackRequest, BatchRollbackResponse, CheckSecondaryLocksRequest, CheckSecondaryLocksResponse,
-    CheckTxnStatusRequest, CheckTxnStatusResponse, CommitRequest, CommitResponse, Context, DeleteRangeRequest,
-    DeleteRangeResponse, GetRequest, GetResponse, KeyError, KvPair, LockInfo, Mutation, MvccGetByKeyRequest,
-    MvccGetByKeyResponse, MvccGetByStartTsRequest, MvccGetByStartTsResponse, MvccInfo, PessimisticLockRequest,
-    PessimisticLockResponse, PrewriteRequest, PrewriteResponse, ResolveLockRequest, ResolveLockResponse,
-    ScanLockRequest, ScanLockResponse, ScanRequest, ScanResponse,
+    BatchRollbackRequest, BatchRollbackResponse, BufferBatchGetResponse, CheckSecondaryLocksRequest,
+    CheckSecondaryLocksResponse, CheckTxnStatusRequest, CheckTxnStatusResponse, CommitRequest, CommitResponse, Context,
+    DeleteRangeRequest, DeleteRangeResponse, FlushResponse, GetRequest, GetResponse, KeyError, KvPair, LockInfo,
+    Mutation, MvccGetByKeyRequest, MvccGetByKeyResponse, MvccGetByStartTsRequest, MvccGetByStartTsResponse, MvccInfo,
+    PessimisticLockRequest, PessimisticLockResponse, PrewriteRequest, PrewriteResponse, ResolveLockRequest,
+    ResolveLockResponse, ScanLockRequest, ScanLockResponse, ScanRequest, ScanResponse,
 };
 use crate::types::limits::KEY_BYTES_MAX;
 use crate::types::{Region, Timestamp};
@@ -68,6 +68,8 @@ replies!(
     CheckTxnStatusResponse,
     CheckSecondaryLocksResponse,
     ScanLockResponse,
+    FlushResponse,
+    BufferBatchGetResponse,
     MvccGetByKeyResponse,
     MvccGetByStartTsResponse
 );

@@ -11,6 +11,7 @@
 
 mod calls;
 mod failed;
+mod pipeline;
 mod replicas;
 mod resolve;
 
@@ -169,6 +170,8 @@ enum Write {
     Insert(Bytes),
     Delete,
     Lock,
+    /// The servers have it.
+    Flushed,
 }
 
 /// A transaction.
@@ -182,6 +185,10 @@ pub struct Txn {
     primary: Option<Bytes>,
     writes: BTreeMap<Bytes, Write>,
     locked: BTreeSet<Bytes>,
+    /// The keys that were written since the last flush.
+    dirty: BTreeSet<Bytes>,
+    /// The number of flushes.
+    generation: u64,
 }
 
 impl Txn {
@@ -194,6 +201,8 @@ impl Txn {
             primary: None,
             writes: BTreeMap::new(),
             locked: BTreeSet::new(),
+            dirty: BTreeSet::new(),
+            generation: 0,
         }
     }
 
@@ -215,6 +224,7 @@ impl Txn {
         match self.writes.get(key) {
             Some(Write::Put(value) | Write::Insert(value)) => return Ok(Some(value.clone())),
             Some(Write::Delete) => return Ok(None),
+            Some(Write::Flushed) => return self.read_back(key).await,
             Some(Write::Lock) | None => {}
         }
         let mut waiting = Waiting::reading(self);
@@ -248,6 +258,10 @@ impl Txn {
             match write {
                 Write::Put(value) | Write::Insert(value) => drop(pairs.insert(key.clone(), value.clone())),
                 Write::Delete => drop(pairs.remove(key)),
+                Write::Flushed => match self.read_back(key).await? {
+                    Some(value) => drop(pairs.insert(key.clone(), value)),
+                    None => drop(pairs.remove(key)),
+                },
                 Write::Lock => {}
             }
         }
@@ -294,6 +308,7 @@ impl Txn {
 
     fn write(&mut self, key: Bytes, write: Write) {
         self.primary.get_or_insert_with(|| key.clone());
+        self.dirty.insert(key.clone());
         self.writes.insert(key, write);
     }
 
@@ -355,7 +370,7 @@ impl Txn {
                 Write::Put(value) => (Op::Put, value.clone()),
                 Write::Insert(value) => (Op::Insert, value.clone()),
                 Write::Delete => (Op::Del, Bytes::new()),
-                Write::Lock => (Op::Lock, Bytes::new()),
+                Write::Lock | Write::Flushed => (Op::Lock, Bytes::new()),
             };
             let assertion = Assertion::None as i32;
             (calls::encoded(key), Mutation { op: op as i32, key: key.clone(), value, assertion })
@@ -367,7 +382,13 @@ impl Txn {
     ///
     /// # Errors
     /// [`Failed`].
-    pub async fn commit(self) -> Done<Timestamp> {
+    pub async fn commit(mut self) -> Done<Timestamp> {
+        if self.generation > 0
+            && let Err(failed) = self.flush().await
+        {
+            self.rollback().await;
+            return Err(failed);
+        }
         let Some(primary) = self.primary.clone().filter(|_| !self.writes.is_empty()) else { return Ok(Timestamp(0)) };
         match self.try_commit(&primary).await {
             Ok(commit) => Ok(commit),
@@ -392,7 +413,7 @@ impl Txn {
     }
 
     async fn try_commit(&self, primary: &Bytes) -> Done<Timestamp> {
-        let prewritten = self.prewrite(primary).await?;
+        let prewritten = if self.generation > 0 { Prewritten::Locked } else { self.prewrite(primary).await? };
         let keys: Vec<Bytes> = self.writes.keys().cloned().collect();
         let others: Vec<Bytes> = keys.iter().filter(|key| *key != primary).cloned().collect();
         match prewritten {

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //!   prewrite START MUTATION… [primary= f= act= ttl= async= 1pc m= max= skip level= expect= max_ts=]
+//!   flush START GENERATION MUTATION… [ttl= level=]          flushed START KEY…
 //!   commit START AT KEY…           rollback START KEY…        cleanup START KEY [now=]
 //!   lock START F KEY… [primary= ttl= m= force values existence only-if-exists]      unlock START F KEY…
 //!   status START KEY [caller= now= roll sync resolving verify]
@@ -291,6 +292,8 @@ impl World {
             "collect" => self.collect(&words),
             "prewrite" => self.prewrite(&words),
             "lock" => self.lock(&words),
+            "flush" => self.flush(&words),
+            "flushed" => self.flushed(&words),
             "get" | "scan" | "locks" => self.read(&words),
             "show" => self.show(&words.words[1..]),
             _ => self.end(&words),
@@ -352,6 +355,32 @@ impl World {
             }
         }
         if out.is_empty() { "ok".into() } else { out }
+    }
+
+    fn flush(&self, words: &Words<'_>) -> String {
+        let start = time(words.words[1]);
+        let mutations: Vec<Mutation> = words.words[3..].iter().map(|word| mutation(word, start, Op::Put)).collect();
+        let generation = words.words[2].parse().expect("a generation");
+        let level = ["off", "fast", "strict"].iter().position(|known| Some(*known) == words.option("level"));
+        let request = flush::as_prewrite(FlushRequest {
+            primary_key: mutations[0].key.clone(),
+            start_ts: start,
+            lock_ttl: words.option("ttl").map_or(50, |ttl| ttl.parse().expect("a TTL")),
+            assertion_level: level.unwrap_or(0) as i32,
+            mutations,
+            ..FlushRequest::default()
+        });
+        let decided = flush::decide(&self.reader(), &request, 0, generation);
+        self.done(decided, |reply| errors(&reply.errors).unwrap_or_else(|| "ok".into()))
+    }
+
+    fn flushed(&self, words: &Words<'_>) -> String {
+        let start = Timestamp(time(words.words[1]));
+        let one = |key: Bytes| {
+            let found = flush::flushed(&self.reader(), start, &Key::new(key.clone())).expect("the engine works");
+            found.map_or(format!("{}: nothing", text(&key)), |pair| format!("{}: `{}`", text(&key), text(&pair.value)))
+        };
+        words.keys(2).into_iter().map(one).collect::<Vec<_>>().join("\n")
     }
 
     fn lock(&self, words: &Words<'_>) -> String {
