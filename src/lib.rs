@@ -1,13 +1,12 @@
 //! # Armilla
 //!
-//! A distributed key-value store for ARM and x86 servers, wire compatible with TiKV's clients. The whole store runs
-//! unchanged inside a deterministic simulator. Transactions, and regions that split, merge or change their members at
-//! run time, are not implemented yet.
+//! A distributed, transactional key-value store for ARM and x86 servers, wire compatible with TiKV's clients. The whole
+//! store runs unchanged inside a deterministic simulator. What is missing: TLS and authentication, backup, API V2.
 //!
 //! # Where to begin
 //!
-//! - **To talk to a cluster**: [`client::RawClient`] reads and writes raw keys, [`client::PdClient`] asks the placement
-//!   driver. [`query`] describes the JSON query language.
+//! - **To talk to a cluster**: [`client::RawClient`] reads and writes raw keys, [`client::TxnClient`] begins
+//!   transactions, [`client::PdClient`] asks the placement driver. [`query`] describes the JSON query language.
 //! - **To run a node inside another program**: [`node::Node::start`].
 //! - **To read the code**: `ARCHITECTURE.md` in the repository is a guided tour. Every module's page says what comes
 //!   in, what goes out and what must never happen. Read them in the order of the table below.
@@ -28,7 +27,7 @@
 //! | [`region`] | the replicated state machine of a region |
 //! | [`mvcc`] | versions of transactional keys |
 //! | [`engine`] | ordered pairs on disk: RocksDB, or the simulator's engine |
-//! | [`pd`] | the placement driver: timestamps, ids, regions, stores |
+//! | [`pd`] | the placement driver: timestamps, ids, regions, stores, safe points |
 //! | [`query`] | JSON queries, evaluated where the data is |
 //! | [`client`] | how nodes, the command line and the simulator speak to a cluster |
 //! | [`codec`], [`types`] | stored formats; ids, limits and errors that all modules share |

@@ -364,7 +364,17 @@ def trace(world, text):
     words[1] = f"group: {failure[1]}, .*index: {failure[2]}"
     code, printed = run(words)
     assert code == 0 and "Append" in printed and "Apply" in printed, printed
+    world.failing_run = printed
     return "ran, with the group and the entry that this build's failure names"
+
+
+def lines_of_the_trace(world, text):
+    """Lines that the search above prints, cut at `…`; numbers aside."""
+    printed = [shape(line) for line in world.failing_run.splitlines()]
+    for line in text.splitlines():
+        begins = shape(line.split("…")[0])
+        assert any(one.startswith(begins) for one in printed), f"not printed: {line!r}, but:\n{world.failing_run}"
+    return "compared with what the search prints"
 
 
 def models(world, text):
@@ -412,6 +422,7 @@ BLOCKS = [
     ("docs/commands.md", ".ci/setup && cargo up", SETUP_AND_CI),
     ("docs/commands.md", "printf '%s", piped),
     ("docs/clients.md", "import tikv", python),
+    ("docs/clients.md", "from tikv_client import TransactionClient", python),
     ("docs/clients.md", "use tikv_client::RawClient", not_run("tests/compat.rs makes the same calls with that crate")),
     ("docs/clients.md", "package main", go),
     ("docs/clients.md", "<dependency>", same_dependencies),
@@ -425,6 +436,7 @@ BLOCKS = [
     ("docs/tutorial.md", ".ci/setup && cargo sim run", not_run("the same as in README.md")),
     ("docs/tutorial.md", "cargo sim run --seeds 20 --mutant", cargo(r"FAIL seed 1 ")),
     ("docs/tutorial.md", "cargo sim replay 1", trace),
+    ("docs/tutorial.md", "1425 ", lines_of_the_trace),
     ("docs/models.md", "cargo models list", models),
     ("docs/models.md", "$ cargo models run lease", counterexample),
     ("docs/json-queries.md", "armilla ctl query", ctl),

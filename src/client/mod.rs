@@ -1,7 +1,8 @@
 //! # client: how nodes and tools speak to a cluster
 //!
 //! Nodes ask the placement driver, the command line asks the placement driver and the stores, and the simulator's
-//! workload uses the same [`RawClient`]. The client runs in both worlds, over [`crate::rt::net::Channel`].
+//! workload uses the same [`RawClient`] and [`TxnClient`]. The client runs in both worlds, over
+//! [`crate::rt::net::Channel`].
 //!
 //! ```text
 //!    get, put, cas, scan …                      tso, get_region, heartbeat …

@@ -196,7 +196,7 @@ macro_rules! service {
                 Ok(Response::new(StoreSafeTsResponse { safe_ts }))
             }
 
-            /// Stores keep no statuses: whoever meets a lock asks its primary key.
+            /// Stores keep no statuses: a reader that meets a lock asks its primary key.
             async fn broadcast_txn_status(
                 &self,
                 _request: Request<BroadcastTxnStatusRequest>,

@@ -1,4 +1,5 @@
-//! Checks that the documents name every dependency with its reason, and every command.
+//! Checks that the documents name every dependency with its reason, every command, every call that is served, every
+//! step of CI and the version of the cluster's protocol, and that their links lead somewhere.
 
 use super::code::words;
 use super::report::{Findings, report};
@@ -8,6 +9,13 @@ use super::source::root;
 const DEPENDENCIES: &str = "docs/dependencies.md";
 /// The documents that name the commands. Each command must be in at least one of them.
 const COMMANDS: [&str; 2] = ["README.md", "docs/commands.md"];
+
+/// The document with the calls that are served.
+const PROTOCOL: &str = "docs/protocol.md";
+/// The document that says which versions of the cluster's protocol there are.
+const OPERATING: &str = "docs/operating.md";
+/// The document with the steps of CI.
+const CONTRIBUTING: &str = "CONTRIBUTING.md";
 
 /// Returns the names below the headings `[…dependencies]` of a Cargo.toml.
 fn dependencies(cargo: &str) -> Vec<String> {
@@ -55,8 +63,81 @@ fn aliases_named(config: &str, documents: &str) -> Findings {
     findings
 }
 
+/// Returns the names of the calls in the table of `src/service/calls.rs`: `Name: function(Request) -> Reply`.
+fn calls(source: &str) -> Vec<&str> {
+    let table = source.split("macro_rules! tikv_calls").nth(1).and_then(|rest| rest.split("use tikv_calls").next());
+    let rows = table.unwrap_or_default().lines().filter(|line| line.contains(") -> "));
+    rows.filter_map(|line| line.trim().split_once(": ").map(|(name, _)| name)).collect()
+}
+
+/// Checks that `document` names every call of the table.
+fn calls_named(source: &str, document: &str) -> Findings {
+    let missing = calls(source).into_iter().filter(|name| words(document, name).is_empty());
+    missing.map(|name| format!("{PROTOCOL}: the call {name} is served, but not named")).collect()
+}
+
+/// Checks that `document` says which versions of the cluster's protocol this build knows.
+fn version_named(source: &str, document: &str) -> Findings {
+    let number = source.split("pub const PROTOCOL: u32 = ").nth(1).and_then(|rest| rest.split(';').next());
+    let text = format!("knows versions 1 to {} ", number.unwrap_or("(unknown)"));
+    if document.contains(&text) { Vec::new() } else { vec![format!("{OPERATING}: it does not say {text:?}")] }
+}
+
+/// Checks that `document` has every step of `.ci/test` in a table.
+fn steps_named(script: &str, document: &str) -> Findings {
+    let all = script.lines().find_map(|line| line.strip_prefix("all=(")).unwrap_or_default();
+    let is_named =
+        |step: &str| document.lines().any(|line| line.starts_with('|') && line.contains(&format!("`{step}`")));
+    let missing = all.trim_end_matches(')').split_whitespace().filter(|step| !is_named(step));
+    missing.map(|step| format!("{CONTRIBUTING}: no row of a table names the step `{step}` of .ci/test")).collect()
+}
+
+/// Returns the relative links of a document, without the headings in them.
+fn links(document: &str) -> Vec<&str> {
+    let parts = document.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
+    let links = parts.filter_map(|(link, _)| link.split('#').next());
+    links.filter(|link| !link.is_empty() && !link.contains("://") && !link.contains(' ')).collect()
+}
+
 #[test]
-fn the_documents_name_every_dependency_and_command() {
+fn links_lead_to_files() {
+    assert_eq!(links("[a](b.md#c), [d](https://e) and [f](#g)"), ["b.md"]);
+    let mut findings = Findings::new();
+    for folder in ["", "docs", "src/docs"] {
+        let folder = root().join(folder);
+        for file in std::fs::read_dir(&folder).expect("a readable folder") {
+            let path = file.expect("a readable folder").path();
+            if path.extension().is_some_and(|extension| extension == "md") {
+                let text = std::fs::read_to_string(&path).expect("a readable document");
+                let broken = links(&text).into_iter().filter(|link| !folder.join(link).exists());
+                findings.extend(broken.map(|link| format!("{}: no file {link}", path.display())));
+            }
+        }
+    }
+    report("links", findings);
+}
+
+#[test]
+fn the_documents_name_what_is_served_and_tested() {
+    let table = "macro_rules! tikv_calls {\n    RawGet: raw_get(RawGetRequest) -> RawGetResponse,\n}\nuse tikv_calls;\nfn f(A: B) -> C {}\n";
+    assert_eq!(calls(table), ["RawGet"]);
+    assert_eq!(calls_named(table, "RawGetKeyTTL").len(), 1, "a part of another name");
+    assert_eq!(version_named("pub const PROTOCOL: u32 = 3;", "This build knows versions 1 to 2 (see …)").len(), 1);
+    assert_eq!(
+        steps_named("all=(fmt tidy)\n", "| `fmt` | format |\n`tidy`").len(),
+        1,
+        "a name outside a table is no row"
+    );
+
+    let read =
+        |name: &str| std::fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+    report("calls", calls_named(&read("src/service/calls.rs"), &read(PROTOCOL)));
+    report("version", version_named(&read("src/types/version.rs"), &read(OPERATING)));
+    report("steps", steps_named(&read(".ci/test"), &read(CONTRIBUTING)));
+}
+
+#[test]
+fn the_documents_name_every_every_dependency_and_command() {
     let cargo = "[workspace.dependencies]\nhttp = \"1\"\n[dependencies]\nbytes.workspace = true\n[dev-dependencies]\ntempfile = \"3\"\n";
     assert_eq!(dependencies(cargo), ["bytes", "tempfile"]);
     assert_eq!(

@@ -93,7 +93,10 @@ impl PdServer {
     pub async fn pause_checker(&self, checker: Checker, delay_ms: u64) -> PdResult<()> {
         let serving = self.confirmed_cluster().await?;
         self.look(&serving, |cluster, _, now_ms| cluster.pause_checker(checker, now_ms.saturating_add(delay_ms)));
-        tracing::info!(checker = checker.name(), delay_ms, "a checker is paused, or goes on if that is no time");
+        match delay_ms {
+            0 => tracing::info!(checker = checker.name(), "resumed a checker"),
+            _ => tracing::info!(checker = checker.name(), delay_ms, "paused a checker"),
+        }
         Ok(())
     }
 

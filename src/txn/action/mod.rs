@@ -3,8 +3,8 @@
 //! ```text
 //!   request + Reader (a snapshot) ──▶ Decided: Writes + reply          one file a request
 //! ```
-//! Each file has one request of the protocol. A key error is part of a reply; an error of the engine is an error. The
-//! tables of the decisions are in src/docs/transactions.md, each row of them is a golden script in `scripts`.
+//! Each file has one request of the protocol. A key error is part of a reply; an error of the engine is an error. Every
+//! decision is a step of a golden script in `scripts`; src/docs/transactions.md has the reasons.
 //!
 //! **Never**: something written beside an error (but a flush writes the keys that others have not locked); a decision about a key that the snapshot does not show; a clock.
 
