@@ -34,6 +34,12 @@ const P_LOAD_SPLITS: f64 = 0.4;
 const P_HOT: f64 = 0.12;
 /// Probability that old versions are removed during a run with transactions.
 const P_VERSIONS_COLLECTED: f64 = 0.6;
+/// Probability that clients send single transactional requests in any order, and of what makes them more dangerous.
+const P_PROTOCOL: f64 = 0.4;
+const P_PROTOCOL_UNUSUAL: f64 = 0.5;
+const P_PROTOCOL_COLLECTED: f64 = 0.6;
+/// Sites between two steps of transactions, one of which is armed then.
+const PROTOCOL_SITES: [&str; 3] = ["txn.late-write", "mvcc.small-batch", "txn.slow-guard"];
 /// Probability that a store loses its data or a part of it.
 const P_LOSS: f64 = 0.3;
 
@@ -74,8 +80,11 @@ pub fn plan(seed: u64) -> Plan {
         let pd = knobs.config.get_mut("pd").and_then(Value::as_table_mut);
         pd.expect("a table").insert("max_down_s".to_owned(), seconds);
     }
-    if workload.txn_ms > 0 {
+    if workload.txn_ms > 0 || workload.protocol_ms > 0 {
         versions(&mut Rng::fork(seed, "versions"), &mut knobs);
+    }
+    if workload.protocol_ms > 0 {
+        protocol(&mut Rng::fork(seed, "protocol"), &mut knobs);
     }
     let (merges, load) = (&mut Rng::fork(seed, "merges"), &mut Rng::fork(seed, "load"));
     let pd = knobs.config.get_mut("pd").and_then(Value::as_table_mut).expect("a table");
@@ -125,6 +134,26 @@ fn versions(rng: &mut Rng, knobs: &mut Knobs) {
         let pd = knobs.config.get_mut("pd").and_then(Value::as_table_mut).expect("a table");
         pd.insert("keep_versions_ms".to_owned(), number(*rng.pick(&[100, 500, 2000, 15_000])));
         pd.insert("safe_point_step_ms".to_owned(), number(*rng.pick(&[100, 1000, 4000])));
+    }
+}
+
+/// Draws what makes single requests of transactions dangerous: old versions are removed while transactions last, and
+/// stores do unusual things between two steps.
+fn protocol(rng: &mut Rng, knobs: &mut Knobs) {
+    let number = |ms: u64| Value::Integer(ms as i64);
+    let pd = knobs.config.get_mut("pd").and_then(Value::as_table_mut).expect("a table");
+    if rng.chance(P_PROTOCOL_COLLECTED) {
+        pd.insert("keep_versions_ms".to_owned(), number(*rng.pick(&[20, 50, 100, 500])));
+        pd.insert("safe_point_step_ms".to_owned(), number(*rng.pick(&[20, 100, 500])));
+    } else {
+        pd.remove("keep_versions_ms");
+        pd.remove("safe_point_step_ms");
+    }
+    if rng.chance(P_PROTOCOL_UNUSUAL) {
+        let site = *rng.pick(&PROTOCOL_SITES);
+        while !armilla::rt::buggify::is_armed(knobs.buggify, site) {
+            knobs.buggify = rng.next_u64() >> 1;
+        }
     }
 }
 
@@ -214,6 +243,7 @@ fn workload(rng: &mut Rng, keys: u32) -> Workload {
     let mut families = Rng::fork(rng.clone().next_u64(), "families");
     let mut transactions = Rng::fork(rng.clone().next_u64(), "transactions");
     let mut near = Rng::fork(rng.clone().next_u64(), "near");
+    let mut protocol = Rng::fork(rng.clone().next_u64(), "protocol");
     let mut weight = |p: f64, low: u64, high: u64| if rng.chance(p) { rng.between(low, high) as u32 } else { 0 };
     let mix = Mix {
         get: weight(1.0, 10, 60),
@@ -245,6 +275,7 @@ fn workload(rng: &mut Rng, keys: u32) -> Workload {
         query_ms,
         query_page_rows_min,
         txn_ms: if transactions.chance(0.5) { transactions.between(20, 250) } else { 0 },
+        protocol_ms: if protocol.chance(P_PROTOCOL) { log_uniform(&mut protocol, 4.0, 60.0) as u64 } else { 0 },
         replica_reads: near.chance(0.4),
         wander_ops: 0,
         hot_per_s: 0,
