@@ -50,8 +50,12 @@ impl Worker {
     /// Takes the next step of a client that nothing disturbs.
     async fn advance(&self, number: usize, rng: &mut Rng) -> Option<()> {
         let entry = self.entry(number);
-        if entry.fate.is_some() {
-            return if rng.chance(0.5) { self.commit_others(number, rng).await } else { None };
+        match entry.fate {
+            Some((Fate::Committed(_), _)) if rng.chance(0.5) => return self.commit_others(number, rng).await,
+            // Its own client may not know yet.
+            Some((Fate::RolledBack, _)) if rng.chance(0.6) => {}
+            Some(_) => return None,
+            None => {}
         }
         if !entry.may_prewrite() {
             return self.lock(number, rng).await;

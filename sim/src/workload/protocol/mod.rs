@@ -70,8 +70,9 @@ pub struct Worker {
     txn: TxnClient,
     table: Shared,
     keys: Vec<Bytes>,
-    /// Whether old versions are removed in this run.
+    /// Whether old versions are removed in this run, and whether clients move the safe point, too.
     collects: bool,
+    wishes: bool,
 }
 
 impl Worker {
@@ -79,7 +80,8 @@ impl Worker {
     pub fn new(number: u32, insider: Insider, (pd, txn): (PdClient, TxnClient), table: &Shared) -> Worker {
         let keys = all_keys(&insider.plan);
         let collects = insider.plan.knobs.config.get("pd").is_some_and(|pd| pd.get("keep_versions_ms").is_some());
-        Worker { number, sender: Sender(insider), pd, txn, table: table.clone(), keys, collects }
+        let wishes = collects && insider.plan.workload.seed.is_multiple_of(2);
+        Worker { number, sender: Sender(insider), pd, txn, table: table.clone(), keys, collects, wishes }
     }
 
     fn plan(&self) -> &Plan {
@@ -128,7 +130,7 @@ impl Worker {
             match rng.below(24) {
                 0..=3 => self.burst(&mut rng).await,
                 4..=6 => self.read(None, &mut rng).await,
-                7 if self.collects && rng.chance(0.15) => self.wish(&mut rng).await,
+                7 if self.wishes && rng.chance(0.15) => self.wish(&mut rng).await,
                 8 if self.collects && rng.chance(0.15) => self.hold(&barrier, &mut rng).await,
                 9 if self.collects && rng.chance(0.1) => self.look_for_old_locks().await,
                 _ => {

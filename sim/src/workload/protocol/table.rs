@@ -110,9 +110,9 @@ impl Entry {
         self.frozen.is_some() || self.locks.is_none_or(|locks| self.held.len() >= locks.count)
     }
 
-    /// Returns whether its client may choose a commit timestamp.
+    /// Returns whether its client may choose a commit timestamp. It does not know what others were told.
     pub fn may_choose(&self) -> bool {
-        let open = self.fate.is_none() && !self.gives_up && (self.commits.is_empty() || self.refused);
+        let open = self.committed().is_none() && !self.gives_up && (self.commits.is_empty() || self.refused);
         open && self.is_two_phase() && self.is_prewritten()
     }
 
@@ -235,7 +235,7 @@ impl Table {
             // Locked for two phases once, it stays so.
             *known = if min == 0 { 0 } else { *known };
         }
-        if entry.is_two_phase() || !entry.is_prewritten() || entry.fate.is_some() {
+        if entry.is_two_phase() || !entry.is_prewritten() {
             return Ok(());
         }
         let at = entry.prewritten.values().copied().max().unwrap_or_default();
