@@ -35,7 +35,7 @@ use super::scheduler::Txn;
 /// The pause between two pages of a collection, so that it takes only a little of the disk and of a core.
 const PAUSE: Duration = Duration::from_millis(10);
 /// A simulated pause between two commands of a collection.
-const LATE: Duration = Duration::from_millis(200);
+const LATE: Duration = Duration::from_secs(1);
 /// A transaction that cannot be ended is looked at again after this many milliseconds, or its time to live if that is
 /// longer.
 const AGAIN_MS: u64 = 1000;

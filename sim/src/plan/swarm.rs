@@ -38,6 +38,7 @@ const P_VERSIONS_COLLECTED: f64 = 0.6;
 const P_PROTOCOL: f64 = 0.4;
 const P_PROTOCOL_UNUSUAL: f64 = 0.5;
 const P_PROTOCOL_COLLECTED: f64 = 0.6;
+const P_PROTOCOL_TURNS: f64 = 0.3;
 /// Sites between two steps of transactions, one of which is armed then.
 const PROTOCOL_SITES: [&str; 3] = ["txn.late-write", "mvcc.small-batch", "txn.slow-guard"];
 /// Probability that a store loses its data or a part of it.
@@ -112,7 +113,11 @@ pub fn plan(seed: u64) -> Plan {
         regions.insert("split_load_s".to_owned(), Value::Integer(load.between(1, 4) as i64));
         workload.wander_ops = load.between(10, 80) as u32;
     }
-    let faults = faults(&mut Rng::fork(seed, "faults"), scene, length_ms, alone);
+    let mut faults = faults(&mut Rng::fork(seed, "faults"), scene, length_ms, alone);
+    let mut turns = Rng::fork(seed, "turns");
+    if workload.protocol_ms > 0 && alone.is_none() && !faults.is_empty() && turns.chance(P_PROTOCOL_TURNS) {
+        leaders_in_turn(&mut turns, scene, length_ms, &mut faults);
+    }
     if faults.iter().any(|fault| fault.kind == process::Kind::OldCopy { identity: true }.into()) {
         // The first version of the protocol does not remember runs: an older copy is never told to stop.
         knobs.config["pd"]["protocol_max"] = Value::Integer(0);
@@ -135,6 +140,22 @@ fn versions(rng: &mut Rng, knobs: &mut Knobs) {
         pd.insert("keep_versions_ms".to_owned(), number(*rng.pick(&[100, 500, 2000, 15_000])));
         pd.insert("safe_point_step_ms".to_owned(), number(*rng.pick(&[100, 1000, 4000])));
     }
+}
+
+/// Lets stores lead regions in turn, several times.
+fn leaders_in_turn(
+    rng: &mut Rng,
+    (stores, regions, keys, election_ms): (u32, u32, u32, u64),
+    length_ms: u64,
+    faults: &mut Vec<Fault>,
+) {
+    let story = STORIES.iter().find(|story| story.name == "leader-to-and-fro").expect("there is this story");
+    for _ in 0..rng.between(2, 12) {
+        let begin_ms = rng.below(length_ms);
+        let parts = (story.tell)(&mut Draw { rng, stores, regions, keys, pieces: 1, election_ms });
+        faults.extend(parts.into_iter().map(|(after_ms, draft)| Fault::new(begin_ms + after_ms, draft)));
+    }
+    faults.sort_by_key(|fault| fault.at_ms);
 }
 
 /// Draws what makes single requests of transactions dangerous: old versions are removed while transactions last, and

@@ -1,6 +1,7 @@
 //! Transactions of a run: the clients, and the judgement at its end.
 
 use armilla::client::TxnClient;
+use armilla::proto::kvrpcpb::Op;
 use armilla::rt::task::JoinHandle;
 use bytes::Bytes;
 
@@ -75,7 +76,13 @@ impl Run {
         };
         self.stats.insert("protocol_begun".into(), counts.0);
         self.stats.insert("protocol_committed".into(), counts.1);
-        newest.map_err(|what| Violation::new("transactions", self.now(), 0, what))?;
+        let has_record = |start: u64, key: &Bytes| {
+            let stored = dump.iter().filter(|(of, _)| of == key).flat_map(|(_, info)| &info.writes);
+            let mut stored = stored.filter(|one| one.r#type() != Op::Rollback);
+            stored.any(|one| one.start_ts == start) || removed.of(key).any(|one| one.start == start)
+        };
+        let accepted = self.ledger.protocol.lock().expect("nothing panics while holding it").check_accepted(has_record);
+        newest.and(accepted).map_err(|what| Violation::new("transactions", self.now(), 0, what))?;
         oracle::check(&records, &dump, &removed, self.now())
     }
 }

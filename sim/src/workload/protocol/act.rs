@@ -48,7 +48,7 @@ impl Worker {
     }
 
     /// Takes the next step of a client that nothing disturbs.
-    async fn advance(&self, number: usize, rng: &mut Rng) -> Option<()> {
+    pub(super) async fn advance(&self, number: usize, rng: &mut Rng) -> Option<()> {
         let entry = self.entry(number);
         match entry.fate {
             Some((Fate::Committed(_), _)) if rng.chance(0.5) => return self.commit_others(number, rng).await,
@@ -64,6 +64,9 @@ impl Worker {
             return self.prewrite(number, rng).await;
         }
         if entry.may_choose() {
+            if rng.chance(0.5) {
+                self.commit_at_a_record(number).await;
+            }
             let at = self.pd.tso(1).await.ok()?.0;
             self.with(|table| {
                 let entry = &mut table.entries[number];
@@ -72,9 +75,11 @@ impl Worker {
                     entry.refused = false;
                 }
             });
-            // Readers may come in between.
-            if rng.chance(0.4) {
-                return Some(());
+            // Readers come in between.
+            match rng.below(5) {
+                0 | 1 => return Some(()),
+                2 => self.read_key(entry.primary(), rng).await,
+                _ => {}
             }
         }
         self.commit_primary(number, rng).await
@@ -99,7 +104,7 @@ impl Worker {
             wake_up_mode: i32::from(locks.forced),
             ..PessimisticLockRequest::default()
         };
-        let now = self.now();
+        let (now, collected) = (self.now(), self.collected());
         let wait = self.with(|table| table.waits(entry.start, key.clone(), now));
         let reply: PessimisticLockResponse =
             send!(place, self.sender, Worker::wait_ns(rng), kv_pessimistic_lock, request)?;
@@ -108,6 +113,9 @@ impl Worker {
         if let Some(error) = reply.errors.first() {
             self.refused(error, rng).await;
             return Some(());
+        }
+        if entry.start < collected {
+            self.fails(format!("the transaction {} locked a key below the collection's safe point", entry.start));
         }
         let mut found = (locks.at, None);
         if let Some(result) = reply.results.into_iter().next() {
@@ -127,13 +135,18 @@ impl Worker {
         Some(())
     }
 
+    /// Returns up to which safe point some region has removed old versions by now: no lock below it is left.
+    fn collected(&self) -> u64 {
+        self.sender.0.monitor.with(|seen| seen.collected)
+    }
+
     /// Deals with what stops a request: a lock is looked into, a deadlock judged.
     async fn refused(&self, error: &KeyError, rng: &mut Rng) {
         if let Some(deadlock) = &error.deadlock {
             let judged = self.with(|table| table.circle(&deadlock.wait_chain));
             self.judge(judged);
         }
-        let Some(lock) = error.locked.as_ref().filter(|_| rng.chance(0.6)) else { return };
+        let Some(lock) = error.locked.as_ref().filter(|_| rng.chance(0.9)) else { return };
         let Some(number) = self.with(|table| table.number(lock.lock_version)) else { return };
         if let super::ask::Settled::Fate(_) = self.settle(number, 0, rng).await {
             self.resolve_one(number, &lock.key, rng).await;
@@ -154,7 +167,7 @@ impl Worker {
     }
 
     /// Prewrites a key, all keys of a region, or asks for a key's absence.
-    async fn prewrite(&self, number: usize, rng: &mut Rng) -> Option<()> {
+    pub(super) async fn prewrite(&self, number: usize, rng: &mut Rng) -> Option<()> {
         let entry = self.freeze(number)?;
         if let Some(absent) = entry.absent.clone().filter(|_| rng.chance(0.3)) {
             return self.check_absent(number, &entry, absent).await;
@@ -170,6 +183,7 @@ impl Worker {
         let one_phase = entry.how == How::OnePhase && place.own(&all).len() == all.len();
         let keys = if one_phase || rng.chance(0.4) { place.own(&all) } else { vec![key.clone()] };
         let request = prewrite(&entry, &keys, one_phase);
+        let is_old = entry.start < self.collected();
         let reply: PrewriteResponse = send!(place, self.sender, Worker::wait_ns(rng), kv_prewrite, request)?;
         let now = self.now();
         if let Some(error) = reply.errors.first() {
@@ -183,7 +197,10 @@ impl Worker {
             self.learn(number, Fate::Committed(reply.one_pc_commit_ts), "a commit in one phase");
             return Some(());
         }
-        let known = self.with(|table| table.prewrote(number, &keys, reply.min_commit_ts, now));
+        let known = self.with(|table| {
+            table.entries[number].must_be_committed |= is_old;
+            table.prewrote(number, &keys, reply.min_commit_ts, now)
+        });
         self.judge(known);
         Some(())
     }

@@ -116,6 +116,12 @@ impl Worker {
         self.status(number, (caller, current), rng.chance(0.7), rng).await.map(drop)
     }
 
+    /// Asks a transaction's primary key, which ends it if it knows nothing of it.
+    pub(super) async fn ask_ending(&self, number: usize, rng: &mut Rng) -> Option<()> {
+        let start = self.entry(number).start;
+        self.status(number, (0, start), true, rng).await.map(drop)
+    }
+
     /// Asks a key that is not the primary one: it must not decide anything.
     pub(super) async fn ask_elsewhere(&self, number: usize, rng: &mut Rng) -> Option<()> {
         let entry = self.entry(number);

@@ -133,6 +133,7 @@ impl Worker {
                 7 if self.wishes && rng.chance(0.15) => self.wish(&mut rng).await,
                 8 if self.collects && rng.chance(0.15) => self.hold(&barrier, &mut rng).await,
                 9 if self.collects && rng.chance(0.1) => self.look_for_old_locks().await,
+                10 | 11 => self.ask_old(&mut rng).await,
                 _ => {
                     let Some(number) = self.pick(&mut rng) else { continue };
                     self.act(number, &mut rng).await;
@@ -150,8 +151,10 @@ impl Worker {
     fn pick(&self, rng: &mut Rng) -> Option<usize> {
         let count = self.with(|table| table.entries.len()) as u64;
         let newest = count.checked_sub(1)?;
+        let held = self.with(|table| table.held_at);
         let back = match rng.below(20) {
             0 => rng.below(count),
+            4 if self.collects => return held,
             1..=3 => rng.below(count.min(40)),
             _ => rng.below(count.min(RECENT)),
         };
@@ -171,6 +174,14 @@ impl Worker {
                 self.with(|table| table.begin(entry))
             })
             .collect();
+        if rng.chance(0.5) {
+            // One of them goes its way, as far as others let it.
+            let number = *rng.pick(&numbers);
+            for _ in 0..rng.between(3, 12) {
+                self.advance(number, rng).await;
+            }
+            return;
+        }
         for _ in 0..rng.below(8 * count as u64) {
             self.act(*rng.pick(&numbers), rng).await;
         }
@@ -194,7 +205,7 @@ impl Worker {
             if rng.chance(0.15) {
                 value.resize(300, b'.');
             }
-            rng.chance(0.85).then(|| Bytes::from(value))
+            rng.chance(0.75).then(|| Bytes::from(value))
         };
         let writes: Vec<_> = keys.into_iter().enumerate().map(|(n, key)| (key, value(n, rng))).collect();
         let how = *rng.pick(&[How::TwoPhase, How::TwoPhase, How::Async, How::Async, How::OnePhase]);
@@ -210,7 +221,7 @@ impl Worker {
             writes,
             absent: (spare && rng.chance(0.3)).then_some(other),
             how,
-            ttl_ms: if rng.chance(0.6) { rng.between(5, 200) } else { rng.between(500, 3000) },
+            ttl_ms: if rng.chance(0.75) { rng.between(5, 200) } else { rng.between(500, 3000) },
             min_commit: if rng.chance(0.6) { start + 1 } else { 0 },
             max_commit: if rng.chance(0.25) { Timestamp::new(max_ms, 0).0.max(start + 2) } else { 0 },
             locks,
@@ -222,6 +233,7 @@ impl Worker {
             gives_up: false,
             lives_ms: 0,
             fate: None,
+            must_be_committed: false,
             reads: Vec::new(),
         }
     }
@@ -248,11 +260,32 @@ impl Worker {
         }
     }
 
-    /// Holds the safe point at the start of a recent transaction: that one is not below it.
+    /// Holds the safe point at the start of a transaction that is rolled back before it does anything: it is not below
+    /// the safe point, so that its requests may still come.
     async fn hold(&self, barrier: &str, rng: &mut Rng) {
-        let Some(number) = self.pick(rng) else { return };
-        let start = self.entry(number).start;
-        let _ = self.pd.set_gc_barrier(barrier, Timestamp(start), u64::MAX).await;
+        let begun_ns = self.now();
+        let Ok(start) = self.pd.tso(1).await else { return };
+        let entry = Entry { locks: None, how: How::TwoPhase, ..self.draw(begun_ns, start.0, None, rng) };
+        if self.pd.set_gc_barrier(barrier, start, u64::MAX).await.is_ok() {
+            let number = self.with(|table| table.begin(entry));
+            self.ask_ending(number, rng).await;
+            self.with(|table| table.held_at = Some(number));
+        }
+    }
+
+    /// Asks about a transaction of any age, whose records may be gone.
+    async fn ask_old(&self, rng: &mut Rng) {
+        let count = self.with(|table| table.entries.len()) as u64;
+        if count == 0 {
+            return;
+        }
+        let number = rng.below(count) as usize;
+        match rng.below(8) {
+            0..=4 => drop(self.ask_ending(number, rng).await),
+            5 => drop(self.clean_up(number, rng).await),
+            6 => drop(self.ask_secondary(number, rng).await),
+            _ => drop(self.prewrite(number, rng).await),
+        }
     }
 
     /// Looks for locks of transactions that began below a point up to which old versions were removed somewhere:

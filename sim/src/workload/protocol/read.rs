@@ -29,6 +29,16 @@ type Found = Result<Vec<(Bytes, Option<Bytes>)>, Vec<KeyError>>;
 impl Worker {
     /// Reads: the snapshot of a transaction, of a new timestamp, or the newest value.
     pub(super) async fn read(&self, number: Option<usize>, rng: &mut Rng) {
+        let key = rng.pick(&self.keys).clone();
+        self.read_at(number, &key, rng).await;
+    }
+
+    /// Reads a key at a new timestamp.
+    pub(super) async fn read_key(&self, key: &Bytes, rng: &mut Rng) {
+        self.read_at(None, key, rng).await;
+    }
+
+    async fn read_at(&self, number: Option<usize>, key: &Bytes, rng: &mut Rng) {
         let asked_ns = self.now();
         let newest = number.is_none() && rng.chance(0.25);
         let at = match number {
@@ -40,12 +50,11 @@ impl Worker {
             },
         };
         let mut passes = Passes::default();
-        let key = rng.pick(&self.keys).clone();
         let kind = if newest { 0 } else { rng.below(3) };
         for _ in 0..TRIES {
-            let Some(place) = self.sender.place(&key) else { return };
+            let Some(place) = self.sender.place(key) else { return };
             let found = match kind {
-                0 => self.get(place, &key, at, &passes).await,
+                0 => self.get(place, key, at, &passes).await,
                 1 => self.batch_get(place, at, &passes).await,
                 _ => self.scan(place, at, &passes, rng.chance(0.4)).await,
             };

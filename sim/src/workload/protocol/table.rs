@@ -85,6 +85,8 @@ pub struct Entry {
     pub lives_ms: u64,
     /// What became of it, and when that was first known (true time, ns).
     pub fate: Option<(Fate, u64)>,
+    /// Whether a prewrite was accepted when its locks could not stand any more: it must have committed before.
+    pub must_be_committed: bool,
     /// What it has read.
     pub reads: Vec<(Bytes, u64, Option<Bytes>)>,
 }
@@ -182,6 +184,8 @@ struct Wait {
 pub struct Table {
     /// All transactions, in the order in which they began.
     pub entries: Vec<Entry>,
+    /// The newest transaction at whose start the safe point was held.
+    pub held_at: Option<usize>,
     by_start: BTreeMap<u64, usize>,
     snapshots: Vec<Record>,
     newest: Vec<Newest>,
@@ -303,6 +307,21 @@ impl Table {
         self.entries.iter().map(Entry::record).chain(self.snapshots.iter().cloned()).collect()
     }
 
+    /// Checks that transactions which a prewrite said to have committed have a record, as `has_record` knows by start
+    /// timestamp and key.
+    ///
+    /// # Errors
+    /// A description of one that has none.
+    pub fn check_accepted(&self, has_record: impl Fn(u64, &Bytes) -> bool) -> Result<(), String> {
+        let accepted = self.entries.iter().filter(|entry| entry.must_be_committed);
+        for entry in accepted {
+            if !entry.writes.iter().any(|(key, _)| has_record(entry.start, key)) {
+                return Err(format!("a prewrite below the safe point of the collection was accepted: {entry:?}"));
+            }
+        }
+        Ok(())
+    }
+
     /// Returns how many transactions have begun, and how many have committed.
     pub fn counts(&self) -> (u64, u64) {
         let committed = self.entries.iter().filter(|entry| entry.committed().is_some()).count();
@@ -364,6 +383,7 @@ mod tests {
             gives_up: false,
             lives_ms: 0,
             fate: None,
+            must_be_committed: false,
             reads: Vec::new(),
         }
     }
