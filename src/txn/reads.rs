@@ -19,7 +19,7 @@ use crate::types::{Error, Region, Result, Timestamp, region};
 use super::action::read::{self, Range, View};
 use super::action::{Key, error, locks};
 use super::memory::Raised;
-use super::scheduler::{Txn, check_keys};
+use super::scheduler::{PREEMPTED, Txn, check_keys};
 
 /// The pairs of a reply, or the error that stands in for all of them.
 pub type Reads = std::result::Result<Vec<KvPair>, KeyError>;
@@ -48,12 +48,18 @@ impl<K: Kv> Txn<K> {
             let found = memory.blocked(raised, [&key.encoded], |lock| view.is_blocked_in_memory(lock));
             found.map(|(key, lock)| error::locked(&key, &lock))
         };
-        let early = if crate::mutant!("txn.read-snapshot-before-locks") { Some(route.read().await?) } else { None };
+        let early = if crate::mutant!("txn.read-snapshot-before-locks") {
+            let seen = route.read().await?;
+            self.kv.sleep(PREEMPTED).await;
+            Some(seen)
+        } else {
+            None
+        };
         if crate::mutant!("txn.read-raise-after-locks") {
             if let Some(error) = blocked(memory.raise(Timestamp::MAX)) {
                 return Ok(GetResponse { error: Some(error), ..GetResponse::default() });
             }
-            crate::rt::task::yield_now().await;
+            self.kv.sleep(PREEMPTED).await;
             self.raised(&view);
         } else if let Some(error) = blocked(self.raised(&view)) {
             crate::reach!("txn.read-blocked-in-memory");

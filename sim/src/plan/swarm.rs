@@ -36,9 +36,11 @@ const P_HOT: f64 = 0.12;
 const P_VERSIONS_COLLECTED: f64 = 0.6;
 /// Probability that clients send single transactional requests in any order, and of what makes them more dangerous.
 const P_PROTOCOL: f64 = 0.4;
-const P_PROTOCOL_UNUSUAL: f64 = 0.5;
+const P_PROTOCOL_UNUSUAL: f64 = 0.6;
 const P_PROTOCOL_COLLECTED: f64 = 0.6;
-const P_PROTOCOL_TURNS: f64 = 0.3;
+const P_PROTOCOL_STORY: f64 = 0.3;
+/// Stories that are told more often then.
+const PROTOCOL_STORIES: [&str; 2] = ["leader-to-and-fro", "split-and-merge"];
 /// Sites between two steps of transactions, one of which is armed then.
 const PROTOCOL_SITES: [&str; 3] = ["txn.late-write", "mvcc.small-batch", "txn.slow-guard"];
 /// Probability that a store loses its data or a part of it.
@@ -114,9 +116,10 @@ pub fn plan(seed: u64) -> Plan {
         workload.wander_ops = load.between(10, 80) as u32;
     }
     let mut faults = faults(&mut Rng::fork(seed, "faults"), scene, length_ms, alone);
-    let mut turns = Rng::fork(seed, "turns");
-    if workload.protocol_ms > 0 && alone.is_none() && !faults.is_empty() && turns.chance(P_PROTOCOL_TURNS) {
-        leaders_in_turn(&mut turns, scene, length_ms, &mut faults);
+    if workload.protocol_ms > 0 && alone.is_none() && !faults.is_empty() {
+        for name in PROTOCOL_STORIES {
+            again(&mut Rng::fork(seed, name), name, scene, length_ms, &mut faults);
+        }
     }
     if faults.iter().any(|fault| fault.kind == process::Kind::OldCopy { identity: true }.into()) {
         // The first version of the protocol does not remember runs: an older copy is never told to stop.
@@ -142,17 +145,21 @@ fn versions(rng: &mut Rng, knobs: &mut Knobs) {
     }
 }
 
-/// Lets stores lead regions in turn, several times.
-fn leaders_in_turn(
+/// Tells a story several times, in some runs.
+fn again(
     rng: &mut Rng,
+    name: &str,
     (stores, regions, keys, election_ms): (u32, u32, u32, u64),
     length_ms: u64,
     faults: &mut Vec<Fault>,
 ) {
-    let story = STORIES.iter().find(|story| story.name == "leader-to-and-fro").expect("there is this story");
+    if !rng.chance(P_PROTOCOL_STORY) {
+        return;
+    }
+    let story = STORIES.iter().find(|story| story.name == name).expect("there is this story");
     for _ in 0..rng.between(2, 12) {
         let begin_ms = rng.below(length_ms);
-        let parts = (story.tell)(&mut Draw { rng, stores, regions, keys, pieces: 1, election_ms });
+        let parts = (story.tell)(&mut Draw { rng, stores, regions, keys, pieces: 3, election_ms });
         faults.extend(parts.into_iter().map(|(after_ms, draft)| Fault::new(begin_ms + after_ms, draft)));
     }
     faults.sort_by_key(|fault| fault.at_ms);
@@ -163,15 +170,25 @@ fn leaders_in_turn(
 fn protocol(rng: &mut Rng, knobs: &mut Knobs) {
     let number = |ms: u64| Value::Integer(ms as i64);
     let pd = knobs.config.get_mut("pd").and_then(Value::as_table_mut).expect("a table");
-    if rng.chance(P_PROTOCOL_COLLECTED) {
+    let collects = rng.chance(P_PROTOCOL_COLLECTED);
+    if collects {
+        if rng.chance(0.7) {
+            // Regions report what they have cleared with heartbeats.
+            pd.insert("store_heartbeat_ms".to_owned(), number(500));
+            pd.insert("store_alive_ms".to_owned(), number(2500));
+        }
         pd.insert("keep_versions_ms".to_owned(), number(*rng.pick(&[20, 50, 100, 500])));
         pd.insert("safe_point_step_ms".to_owned(), number(*rng.pick(&[20, 100, 500])));
     } else {
         pd.remove("keep_versions_ms");
         pd.remove("safe_point_step_ms");
     }
+    if collects && rng.chance(0.7) {
+        let txn = knobs.config.get_mut("txn").and_then(Value::as_table_mut).expect("a table");
+        txn.insert("look_interval_ms".to_owned(), number(*rng.pick(&[50, 200])));
+    }
     if rng.chance(P_PROTOCOL_UNUSUAL) {
-        let site = *rng.pick(&PROTOCOL_SITES);
+        let site = if collects && rng.chance(0.3) { "mvcc.small-batch" } else { *rng.pick(&PROTOCOL_SITES) };
         while !armilla::rt::buggify::is_armed(knobs.buggify, site) {
             knobs.buggify = rng.next_u64() >> 1;
         }

@@ -43,6 +43,7 @@ pub const MUTANTS: &[(&str, &str)] = &[
         "txn.commit-replaces-a-record",
         "a commit at the commit timestamp of the version that its lock was forced over replaces it",
     ),
+    ("txn.commit-refuses-its-own-record", "a lock that came after its own transaction's commit is never ended"),
     ("txn.commit-covers-rollback", "a commit forgets a rollback at its timestamp"),
     ("txn.commit-pessimistic-lock-as-record", "the commit of a pessimistic lock leaves a record"),
     ("txn.rollback-no-trace", "a rollback leaves no record"),

@@ -50,7 +50,7 @@ pub(super) fn check_commit_ts(reader: &Reader<'_>, key: &Key, lock: &Lock, commi
         && let Some((at, record)) = reader.newest(&key.encoded, commit)?
         && at == commit
         && record.kind != RecordKind::Rollback
-        && record.start != lock.start
+        && (record.start != lock.start || crate::mutant!("txn.commit-refuses-its-own-record"))
     {
         crate::reach!("txn.commit-at-a-record");
         least = least.max(commit.next());

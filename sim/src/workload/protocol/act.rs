@@ -170,7 +170,7 @@ impl Worker {
     pub(super) async fn prewrite(&self, number: usize, rng: &mut Rng) -> Option<()> {
         let entry = self.freeze(number)?;
         if let Some(absent) = entry.absent.clone().filter(|_| rng.chance(0.3)) {
-            return self.check_absent(number, &entry, absent).await;
+            return self.check_absent(number, absent).await;
         }
         let missing: Vec<&Bytes> =
             entry.writes.iter().map(|(key, _)| key).filter(|key| !entry.prewritten.contains_key(*key)).collect();
@@ -206,10 +206,11 @@ impl Worker {
     }
 
     /// Asks whether a key exists, as part of a transaction.
-    async fn check_absent(&self, number: usize, entry: &Entry, key: Bytes) -> Option<()> {
+    pub(super) async fn check_absent(&self, number: usize, key: Bytes) -> Option<()> {
+        let entry = self.entry(number);
         let place = self.sender.place(&key)?;
         let mutation = Mutation { op: Op::CheckNotExists as i32, key: key.clone(), ..Mutation::default() };
-        let request = PrewriteRequest { mutations: vec![mutation], ..template(entry) };
+        let request = PrewriteRequest { mutations: vec![mutation], ..template(&entry) };
         let reply: PrewriteResponse = send!(place, self.sender, PATIENCE_NS, kv_prewrite, request)?;
         if reply.errors.is_empty() {
             self.with(|table| table.entries[number].reads.push((key, entry.start, None)));

@@ -40,9 +40,13 @@ use table::{Entry, How, Locks, Table};
 
 /// Number of clients.
 pub const CLIENTS: u32 = 4;
-/// Number of keys that many transactions write, and of keys that few do, so that their locks stand for long.
+/// Number of keys that many transactions write, of keys that few do, so that their locks stand for long, and of keys
+/// that only those write at whose start the safe point is held.
 const HOT: u32 = 3;
 const QUIET: u32 = 4;
+const STILL: u32 = 8;
+/// How many transactions the safe point is held for at a time.
+const HELD: usize = CLIENTS as usize;
 /// How long a client waits for an answer, ns.
 const PATIENCE_NS: u64 = 2_000_000_000;
 /// How many transactions are the recent ones.
@@ -54,7 +58,8 @@ pub fn all_keys(plan: &Plan) -> Vec<Bytes> {
     let hot = (0..HOT).map(|n| [&near(n, HOT)[..], b"~hot"].concat().into());
     let mut keys: Vec<Bytes> = hot.collect();
     keys.extend((0..QUIET).map(|n| Bytes::from([&near(n, QUIET)[..], b"~quiet"].concat())));
-    keys.sort_by_key(|key| (key.ends_with(b"~quiet"), key.clone()));
+    keys.extend((0..STILL).map(|n| Bytes::from([&near(n, STILL)[..], b"~still"].concat())));
+    keys.sort_by_key(|key| (key.ends_with(b"~still"), key.ends_with(b"~quiet"), key.clone()));
     keys.dedup();
     keys
 }
@@ -128,12 +133,15 @@ impl Worker {
                 break;
             }
             match rng.below(24) {
-                0..=3 => self.burst(&mut rng).await,
+                0..=2 => self.burst(&mut rng).await,
+                3 => drop(self.collide(&mut rng).await),
                 4..=6 => self.read(None, &mut rng).await,
-                7 if self.wishes && rng.chance(0.15) => self.wish(&mut rng).await,
-                8 if self.collects && rng.chance(0.15) => self.hold(&barrier, &mut rng).await,
-                9 if self.collects && rng.chance(0.1) => self.look_for_old_locks().await,
+                // Not so often that regions never catch up.
+                7 if self.wishes && rng.chance(0.02) => self.wish(&mut rng).await,
+                8 if self.collects && rng.chance(0.08) => self.hold(&barrier, &mut rng).await,
+                9 if self.collects && rng.chance(0.2) => self.look_for_old_locks().await,
                 10 | 11 => self.ask_old(&mut rng).await,
+                12 if self.collects => self.return_to_held(&mut rng).await,
                 _ => {
                     let Some(number) = self.pick(&mut rng) else { continue };
                     self.act(number, &mut rng).await;
@@ -151,10 +159,8 @@ impl Worker {
     fn pick(&self, rng: &mut Rng) -> Option<usize> {
         let count = self.with(|table| table.entries.len()) as u64;
         let newest = count.checked_sub(1)?;
-        let held = self.with(|table| table.held_at);
         let back = match rng.below(20) {
             0 => rng.below(count),
-            4 if self.collects => return held,
             1..=3 => rng.below(count.min(40)),
             _ => rng.below(count.min(RECENT)),
         };
@@ -187,14 +193,51 @@ impl Worker {
         }
     }
 
+    /// Begins two transactions with neighbouring timestamps about one key. The younger one is ended, or looks at the
+    /// key, and the older one may commit exactly at its start timestamp.
+    async fn collide(&self, rng: &mut Rng) -> Option<()> {
+        let begun_ns = self.now();
+        let last = self.pd.tso(2).await.ok()?.0;
+        let older = Entry { how: How::Async, min_commit: 0, ..self.draw(begun_ns, last - 1, None, rng) };
+        let mut younger = self.draw(begun_ns, last, None, rng);
+        let key = older.primary().clone();
+        let looks = rng.chance(0.4);
+        if looks {
+            younger = Entry { how: How::TwoPhase, absent: Some(key.clone()), ..younger };
+            younger.writes.retain(|(other, _)| *other != key);
+            if younger.writes.is_empty() {
+                return None;
+            }
+        } else {
+            younger.writes.retain(|(other, _)| *other != key);
+            younger.writes.insert(0, (key.clone(), Some(format!("p{last}.c").into())));
+        }
+        let [older, younger] = [older, younger].map(|entry| self.with(|table| table.begin(entry)));
+        if rng.chance(0.3) {
+            self.advance(older, rng).await;
+        }
+        match looks {
+            true => drop(self.check_absent(younger, key).await),
+            false => drop(self.ask_ending(younger, rng).await),
+        }
+        for _ in 0..4 {
+            self.advance(older, rng).await;
+        }
+        for _ in 0..rng.below(8) {
+            self.advance(younger, rng).await;
+        }
+        Some(())
+    }
+
     /// Draws a transaction.
     fn draw(&self, begun_ns: u64, start: u64, at: Option<Timestamp>, rng: &mut Rng) -> Entry {
         let hot = self.keys.iter().filter(|key| key.ends_with(b"~hot")).count() as u64;
+        let written = self.keys.iter().filter(|key| !key.ends_with(b"~still")).count() as u64;
         let count = rng.between(1, 3);
         let mut keys: Vec<Bytes> = Vec::new();
         for n in 0..count {
             // The primary key is hot; some others are quiet.
-            let below = if n == 0 || rng.chance(0.5) { hot } else { self.keys.len() as u64 };
+            let below = if n == 0 || rng.chance(0.5) { hot } else { written };
             let key = &self.keys[rng.below(below) as usize];
             if !keys.contains(key) {
                 keys.push(key.clone());
@@ -265,11 +308,26 @@ impl Worker {
     async fn hold(&self, barrier: &str, rng: &mut Rng) {
         let begun_ns = self.now();
         let Ok(start) = self.pd.tso(1).await else { return };
-        let entry = Entry { locks: None, how: How::TwoPhase, ..self.draw(begun_ns, start.0, None, rng) };
+        let still: Vec<Bytes> = self.keys.iter().filter(|key| key.ends_with(b"~still")).cloned().collect();
+        let writes = vec![(rng.pick(&still).clone(), Some(format!("p{start}.0").into()))];
+        let drawn = self.draw(begun_ns, start.0, None, rng);
+        let entry = Entry { writes, absent: None, locks: None, how: How::TwoPhase, ..drawn };
         if self.pd.set_gc_barrier(barrier, start, u64::MAX).await.is_ok() {
             let number = self.with(|table| table.begin(entry));
             self.ask_ending(number, rng).await;
-            self.with(|table| table.held_at = Some(number));
+            self.with(|table| table.held.push(number));
+        }
+    }
+
+    /// Goes on with a transaction at whose start the safe point is held.
+    async fn return_to_held(&self, rng: &mut Rng) {
+        let held = self.with(|table| table.held.iter().rev().take(HELD).copied().collect::<Vec<_>>());
+        if held.is_empty() {
+            return;
+        }
+        let number = *rng.pick(&held);
+        for _ in 0..6 {
+            self.advance(number, rng).await;
         }
     }
 
@@ -280,7 +338,8 @@ impl Worker {
             return;
         }
         let number = rng.below(count) as usize;
-        match rng.below(8) {
+        match rng.below(10) {
+            8 | 9 if self.collects => drop(self.read_below(rng).await),
             0..=4 => drop(self.ask_ending(number, rng).await),
             5 => drop(self.clean_up(number, rng).await),
             6 => drop(self.ask_secondary(number, rng).await),

@@ -80,6 +80,21 @@ impl Worker {
         }
     }
 
+    /// Reads below a point up to which old versions were removed somewhere: every region must refuse it.
+    pub(super) async fn read_below(&self, rng: &mut Rng) -> Option<()> {
+        let collected = self.sender.0.monitor.with(|seen| seen.collected);
+        let version = collected.checked_sub(1)?;
+        let key = rng.pick(&self.keys).clone();
+        let place = self.sender.place(&key)?;
+        let region = place.region.id;
+        let request = GetRequest { key, version, ..GetRequest::default() };
+        let reply = send!(place, self.sender, PATIENCE_NS, kv_get, request)?;
+        if reply.error.is_none() {
+            self.fails(format!("region {region} served a read at {version}, where versions may have been removed"));
+        }
+        Some(())
+    }
+
     /// Deals with a lock in the way of a read.
     async fn behind(&self, key: &Bytes, start: u64, at: u64, passes: &mut Passes, rng: &mut Rng) {
         let Some(number) = self.with(|table| table.number(start)) else { return };

@@ -184,8 +184,8 @@ struct Wait {
 pub struct Table {
     /// All transactions, in the order in which they began.
     pub entries: Vec<Entry>,
-    /// The newest transaction at whose start the safe point was held.
-    pub held_at: Option<usize>,
+    /// Transactions at whose start the safe point was held, the newest last.
+    pub held: Vec<usize>,
     by_start: BTreeMap<u64, usize>,
     snapshots: Vec<Record>,
     newest: Vec<Newest>,
