@@ -39,6 +39,8 @@ const P_PROTOCOL: f64 = 0.4;
 const P_PROTOCOL_UNUSUAL: f64 = 0.6;
 const P_PROTOCOL_COLLECTED: f64 = 0.6;
 const P_PROTOCOL_STORY: f64 = 0.3;
+/// What is written late is dangerous if another store has led the region meanwhile.
+const P_LATE_IN_TURN: f64 = 0.7;
 /// Stories that are told more often then.
 const PROTOCOL_STORIES: [&str; 2] = ["leader-to-and-fro", "split-and-merge"];
 /// Sites between two steps of transactions, one of which is armed then.
@@ -118,7 +120,12 @@ pub fn plan(seed: u64) -> Plan {
     let mut faults = faults(&mut Rng::fork(seed, "faults"), scene, length_ms, alone);
     if workload.protocol_ms > 0 && alone.is_none() && !faults.is_empty() {
         for name in PROTOCOL_STORIES {
-            again(&mut Rng::fork(seed, name), name, scene, length_ms, &mut faults);
+            let is_late = armilla::rt::buggify::is_armed(knobs.buggify, "txn.late-write");
+            let p = if is_late && name == "leader-to-and-fro" { P_LATE_IN_TURN } else { P_PROTOCOL_STORY };
+            let rng = &mut Rng::fork(seed, name);
+            if rng.chance(p) {
+                again(rng, name, scene, length_ms, &mut faults);
+            }
         }
     }
     if faults.iter().any(|fault| fault.kind == process::Kind::OldCopy { identity: true }.into()) {
@@ -145,7 +152,7 @@ fn versions(rng: &mut Rng, knobs: &mut Knobs) {
     }
 }
 
-/// Tells a story several times, in some runs.
+/// Tells a story several times.
 fn again(
     rng: &mut Rng,
     name: &str,
@@ -153,9 +160,6 @@ fn again(
     length_ms: u64,
     faults: &mut Vec<Fault>,
 ) {
-    if !rng.chance(P_PROTOCOL_STORY) {
-        return;
-    }
     let story = STORIES.iter().find(|story| story.name == name).expect("there is this story");
     for _ in 0..rng.between(2, 12) {
         let begin_ms = rng.below(length_ms);

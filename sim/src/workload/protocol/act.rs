@@ -51,6 +51,8 @@ impl Worker {
     pub(super) async fn advance(&self, number: usize, rng: &mut Rng) -> Option<()> {
         let entry = self.entry(number);
         match entry.fate {
+            // A lock request that was under way.
+            Some((Fate::Committed(_), _)) if rng.chance(0.1) => return self.lock(number, rng).await,
             Some((Fate::Committed(_), _)) if rng.chance(0.5) => return self.commit_others(number, rng).await,
             // Its own client may not know yet.
             Some((Fate::RolledBack, _)) if rng.chance(0.6) => {}
@@ -98,7 +100,7 @@ impl Worker {
             lock_ttl: entry.ttl_ms,
             for_update_ts: locks.at,
             is_first_lock: entry.held.is_empty() && rng.chance(0.5),
-            wait_timeout: if rng.chance(0.5) { rng.between(20, 900) as i64 } else { -1 },
+            wait_timeout: if rng.chance(0.5) { rng.between(20, 300) as i64 } else { -1 },
             return_values: true,
             min_commit_ts: entry.min_commit,
             wake_up_mode: i32::from(locks.forced),

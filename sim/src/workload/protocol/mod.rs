@@ -39,16 +39,16 @@ use send::Sender;
 use table::{Entry, How, Locks, Table};
 
 /// Number of clients.
-pub const CLIENTS: u32 = 4;
+pub const CLIENTS: u32 = 8;
 /// Number of keys that many transactions write, of keys that few do, so that their locks stand for long, and of keys
 /// that only those write at whose start the safe point is held.
-const HOT: u32 = 3;
+const HOT: u32 = 5;
 const QUIET: u32 = 4;
 const STILL: u32 = 8;
 /// How many transactions the safe point is held for at a time.
-const HELD: usize = CLIENTS as usize;
+const HELD: usize = 4;
 /// How long a client waits for an answer, ns.
-const PATIENCE_NS: u64 = 2_000_000_000;
+const PATIENCE_NS: u64 = 500_000_000;
 /// How many transactions are the recent ones.
 const RECENT: u64 = 5;
 
@@ -133,12 +133,14 @@ impl Worker {
                 break;
             }
             match rng.below(24) {
-                0..=2 => self.burst(&mut rng).await,
-                3 => drop(self.collide(&mut rng).await),
-                4..=6 => self.read(None, &mut rng).await,
+                0..=3 => self.burst(&mut rng).await,
+                4 => drop(self.collide(&mut rng).await),
+                5..=6 => self.read(None, &mut rng).await,
                 // Not so often that regions never catch up.
                 7 if self.wishes && rng.chance(0.02) => self.wish(&mut rng).await,
-                8 if self.collects && rng.chance(0.08) => self.hold(&barrier, &mut rng).await,
+                8 if self.collects && self.number < HELD as u32 && rng.chance(0.08) => {
+                    self.hold(&barrier, &mut rng).await
+                }
                 9 if self.collects && rng.chance(0.2) => self.look_for_old_locks().await,
                 10 | 11 => self.ask_old(&mut rng).await,
                 12 if self.collects => self.return_to_held(&mut rng).await,
@@ -194,11 +196,15 @@ impl Worker {
     }
 
     /// Begins two transactions with neighbouring timestamps about one key. The younger one is ended, or looks at the
-    /// key, and the older one may commit exactly at its start timestamp.
+    /// key, and the older one may commit exactly at its start timestamp. If the older one is pessimistic, it has locked
+    /// the key before.
     async fn collide(&self, rng: &mut Rng) -> Option<()> {
         let begun_ns = self.now();
-        let last = self.pd.tso(2).await.ok()?.0;
-        let older = Entry { how: How::Async, min_commit: 0, ..self.draw(begun_ns, last - 1, None, rng) };
+        let last = self.pd.tso(3).await.ok()?.0;
+        let locked = rng.chance(0.5);
+        let at = locked.then_some(Timestamp(last - 1));
+        let drawn = self.draw(begun_ns, if locked { last - 2 } else { last - 1 }, at, rng);
+        let older = Entry { how: How::Async, min_commit: 0, ..drawn };
         let mut younger = self.draw(begun_ns, last, None, rng);
         let key = older.primary().clone();
         let looks = rng.chance(0.4);
@@ -213,7 +219,7 @@ impl Worker {
             younger.writes.insert(0, (key.clone(), Some(format!("p{last}.c").into())));
         }
         let [older, younger] = [older, younger].map(|entry| self.with(|table| table.begin(entry)));
-        if rng.chance(0.3) {
+        if locked || rng.chance(0.3) {
             self.advance(older, rng).await;
         }
         match looks {
