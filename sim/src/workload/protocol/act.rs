@@ -39,7 +39,10 @@ impl Worker {
                     self.settle(number, 0, rng).await;
                     Some(())
                 }
-                _ => Some(self.read(Some(number), rng).await),
+                _ => {
+                    self.read(Some(number), rng).await;
+                    Some(())
+                }
             };
             if done.is_some() {
                 return;

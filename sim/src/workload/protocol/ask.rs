@@ -113,7 +113,7 @@ impl Worker {
                 .min(self.pd.tso(1).await.ok()?.0),
             _ => self.pd.tso(1).await.ok()?.0,
         };
-        self.status(number, (caller, current), rng.chance(0.7), rng).await.map(drop)
+        self.status(number, (caller, current), rng.chance(0.5), rng).await.map(drop)
     }
 
     /// Asks a transaction's primary key, which ends it if it knows nothing of it.

@@ -270,7 +270,7 @@ impl Worker {
             writes,
             absent: (spare && rng.chance(0.3)).then_some(other),
             how,
-            ttl_ms: if rng.chance(0.75) { rng.between(5, 200) } else { rng.between(500, 3000) },
+            ttl_ms: if rng.chance(0.4) { rng.between(5, 200) } else { rng.between(200, 2000) },
             min_commit: if rng.chance(0.6) { start + 1 } else { 0 },
             max_commit: if rng.chance(0.25) { Timestamp::new(max_ms, 0).0.max(start + 2) } else { 0 },
             locks,
@@ -358,7 +358,10 @@ impl Worker {
     async fn look_for_old_locks(&self) {
         let collected = self.sender.0.monitor.with(|seen| seen.collected);
         let mut from = Bytes::new();
-        while collected > 0 {
+        if collected == 0 {
+            return;
+        }
+        loop {
             let Ok((locks, _, end)) = self.txn.locks_from(&from).await else { return };
             if let Some(lock) = locks.iter().find(|lock| lock.lock_version < collected) {
                 let (key, start) = (lock.key.escape_ascii(), lock.lock_version);
