@@ -1,11 +1,11 @@
 //! Tests of unmodified third-party TiKV clients against three real processes.
 //!
-//! **Goal**: every raw call that each of them offers, and the transactions of PyPI's and crates.io's `tikv-client`, work over several
-//! regions, and after the leader's process is killed; while regions are split, merged and moved and leaders are
-//! transferred, no error reaches the application and nothing is lost; a file system of JuiceFS, which uses the Go
-//! client's transactions, keeps all its files. **Method**: PyPI's `tikv-client` and
-//! `tikv-python` run scripts (`tests/compat/*.py`) that compare every result with a model and request faults from this
-//! test; crates.io's `tikv-client` is called from here, call by call.
+//! **Goal**: every raw call that each of them offers, and the transactions of PyPI's and crates.io's `tikv-client`,
+//! work over several regions, and after the leader's process is killed; while regions are split, merged and moved and
+//! leaders are transferred, no error reaches the application and nothing is lost; a file system of JuiceFS, which uses
+//! the Go client's transactions, keeps all its files. **Method**: PyPI's `tikv-client` and `tikv-python` run scripts
+//! (`tests/compat/*.py`) that compare every result with a model and request faults from this test; crates.io's
+//! `tikv-client` is called from here, call by call.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests of the real world")]
 
 mod common;

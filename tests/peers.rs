@@ -215,9 +215,9 @@ fn move_all_leaders(pd: &str) {
     }
 }
 
-/// **Goal**: what transactions have left means the same after regions were split, leaders moved, and all nodes restarted.
-/// **Method**: `moved_rows.py` brings the rows of the decision tables into their states before, and sends their requests
-/// after.
+/// **Goal**: what transactions have left means the same after regions were split, leaders moved, and all nodes
+/// restarted. **Method**: `moved_rows.py` brings the rows of the decision tables into their states before, and sends
+/// their requests after.
 #[test]
 fn rows_pass_after_their_states_have_moved() {
     let peers = match Peers::find() {

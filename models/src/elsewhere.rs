@@ -1,10 +1,10 @@
 //! # Elsewhere: a follower serves reads of transactions
 //!
-//! **What is modelled.** One key in one region, a leader, a follower that applies the log later, and perhaps a change of
-//! the leader: the former one goes on answering until it has to prove that it leads. A first transaction commits in one
-//! request, at a timestamp that its leader chooses; a second one in two phases, at one that it asks for once its lock is
-//! in the log. A read of the follower either asks the leader (*replica read*), or uses a safe time that the leader has
-//! told (*stale read*).
+//! **What is modelled.** One key in one region, a leader, a follower that applies the log later, and perhaps a change
+//! of the leader: the former one goes on answering until it has to prove that it leads. A first transaction commits in
+//! one request, at a timestamp that its leader chooses; a second one in two phases, at one that it asks for once its
+//! lock is in the log. A read of the follower either asks the leader (*replica read*), or uses a safe time that the
+//! leader has told (*stale read*).
 //!
 //! ```text
 //!   replica read at t:  max_ts ≥ t ─▶ locks in memory ─▶ index, proof of the lead ─▶ (follower) applied ≥ index ─▶ read
@@ -207,7 +207,7 @@ impl Elsewhere {
                 next.txns[0] = Txn { start: next.now, stage: Stage::Begun };
                 steps.step(next, format_args!("the first begins at {}", world.now + 1));
             }
-            // The key is latched, or locked, or somebody has committed since.
+            // The key is latched, or locked, or another has committed since.
             Stage::Begun if locked(&world.log).is_some() || matches!(world.txns[1].stage, Stage::Proposed(_)) => {}
             Stage::Begun if visible(&world.log, u8::MAX) != 0 => {
                 next.txns[0].stage = Stage::Over;

@@ -66,7 +66,7 @@ impl Judge {
         }
         match (newest, record.kind) {
             (true, RecordKind::Put) if !crate::mutant!("gc.removes-what-is-read") => Part::Kept,
-            (true, RecordKind::Delete) if !crate::mutant!("gc.deletion-first") => Part::Hides,
+            (true, RecordKind::Delete) => Part::Hides,
             _ => Part::Garbage,
         }
     }
@@ -96,7 +96,12 @@ pub fn of_key(reader: &Reader<'_>, key: &[u8], safe: Timestamp, limit: usize) ->
             }
         }
     }
-    if let Some((commit, record)) = hides.filter(|_| !is_cut && !keeps_below) {
+    let first = crate::mutant!("gc.deletion-first");
+    if first && hides.is_some() && records.len() >= limit {
+        records.pop_front();
+        is_cut = true;
+    }
+    if let Some((commit, record)) = hides.filter(|_| first || (!is_cut && !keeps_below)) {
         if records.len() < limit {
             let above = records.iter().take_while(|(other, _)| *other > commit).count();
             records.insert(above, (commit, record));

@@ -4,13 +4,13 @@
 //! its own engine. The leader answers while it is certain that it leads. Since the peer may apply an entry before the
 //! leader does, a leader that was asked in a term serves its own reads only where it has applied all that is committed.
 //! A transaction's read names its timestamp and keys: the leader makes sure that nobody commit there at or below that
-//! timestamp any more, before it looks at its commit index ([`ReadChecks`]).
+//! timestamp any more, before it looks at its commit index ([`super::ReadChecks`]).
 //!
 //! One question at a time is under way for a group. A read that comes meanwhile waits for the next one: the answer to a
 //! question that was asked before it need not include what was acknowledged before it.
 //!
-//! A read as of a moment that has passed needs no question if the peer knows a later [`SafeTime`]. One is asked for when
-//! it is needed, and again in the background while such reads come.
+//! A read as of a moment that has passed needs no question if the peer knows a later [`SafeTime`]. One is asked for
+//! when it is needed, and again in the background while such reads come.
 //!
 //! **In** come reads; **out** go questions to leaders, and the index from which on a read may be served. **Never**: a
 //! read that is served by the answer to a question that was asked before the read; a transaction's read at a timestamp
@@ -20,7 +20,6 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures::future::BoxFuture;
 use prost::Message;
 
 use super::handle::Handle;
@@ -38,23 +37,6 @@ use crate::types::{Error, GroupId, Result};
 
 /// A safe time that is older than this is asked for again when it is used.
 const SAFE_TIME_AGE: Duration = Duration::from_millis(500);
-
-/// What the transactions of a store say about reads of the regions that it leads.
-pub trait ReadChecks: Send + Sync + 'static {
-    /// Makes sure that no transaction that is not yet on its way commits at or below the timestamps of these reads.
-    /// Returns for each of them a lock of one that is, if it has to wait for it. The caller looks at the commit index,
-    /// or at the engine, afterwards.
-    fn admit(&self, reads: &[ReadAt]) -> Vec<Option<LockInfo>>;
-
-    /// Returns the safe times of those of these groups that the store leads.
-    fn safe_times(&self, groups: Vec<GroupId>) -> BoxFuture<'_, Result<Vec<SafeTime>>>;
-}
-
-impl std::fmt::Debug for dyn ReadChecks {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("ReadChecks")
-    }
-}
 
 /// An index from which on a read may be served, and the lock that it has to wait for instead.
 type Answer = Result<(u64, Option<LockInfo>)>;
@@ -220,7 +202,7 @@ impl FollowerReads {
         Ok(true)
     }
 
-    /// Learns a group's safe time, or waits for somebody who does so already.
+    /// Learns a group's safe time, or waits for a task that does so already.
     async fn learn_time(&self, handle: &Handle, view: &Arc<PeerView>) {
         let joined = {
             let mut times = self.times.lock().expect("no holder panics");
@@ -237,7 +219,7 @@ impl FollowerReads {
             }
         };
         if let Some(answer) = joined {
-            // It ends when whoever asks is done.
+            // It ends with that task.
             let _ = answer.await;
             return;
         }

@@ -20,9 +20,9 @@ use crate::types::limits::{ENTRY_BYTES_MAX, INBOX_BYTES_MAX, WAKE_WAIT_MAX};
 use crate::types::{Error, GroupId, Region, Result, region};
 
 use super::claims::{self, Claim, Claims};
-use super::follower_reads::ReadChecks;
 use super::group_state::Tombstone;
 use super::message::{MergeMessage, Message, Waiting};
+use super::read_checks::ReadChecks;
 use super::signs::Signs;
 use super::snapshot::Counts;
 use super::view::{PeerView, StoreBudgets};

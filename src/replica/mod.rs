@@ -49,6 +49,7 @@ mod merge_questions;
 mod message;
 mod peer;
 mod promise;
+mod read_checks;
 mod signs;
 mod snapshot;
 pub mod start;
@@ -57,8 +58,9 @@ pub mod view;
 
 pub use driver::{Machines, Options};
 pub use effects::StoreEffect;
-pub use follower_reads::{FollowerReads, ReadChecks};
+pub use follower_reads::FollowerReads;
 pub use handle::{Handle, Poison, Room};
+pub use read_checks::ReadChecks;
 pub use start::{Start, start};
 pub use view::{Leadership, PeerView};
 

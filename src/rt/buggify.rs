@@ -26,6 +26,12 @@ pub fn arm(seed: u64) {
     *SITES.lock().expect("no holder panics") = (seed, BTreeMap::new());
 }
 
+/// Returns whether a seed arms the site `name`.
+#[cfg(madsim)]
+pub fn is_armed(seed: u64, name: &str) -> bool {
+    seed != 0 && super::rng::mix(super::rng::hash_label(seed, name)).is_multiple_of(4)
+}
+
 /// Returns whether the site `name` does something unusual this time.
 #[cfg(madsim)]
 pub fn strikes(name: &'static str) -> bool {
@@ -34,10 +40,10 @@ pub fn strikes(name: &'static str) -> bool {
     if *seed == 0 {
         return false;
     }
-    let site = super::rng::hash_label(*seed, name);
-    if !super::rng::mix(site).is_multiple_of(4) {
+    if !is_armed(*seed, name) {
         return false;
     }
+    let site = super::rng::hash_label(*seed, name);
     let count = asked.entry(name).or_default();
     *count += 1;
     super::rng::mix(site ^ super::rng::mix(*count)).is_multiple_of(4)

@@ -17,7 +17,7 @@ use crate::replica::{FollowerReads, Handle, PeerView, Room};
 use crate::rt::clock::{Clock, Instant};
 use crate::rt::probe::{self, Event as Probe};
 use crate::rt::task;
-use crate::types::limits::{ENTRY_BYTES_MAX, SIBLINGS_MAX};
+use crate::types::limits::{ENTRY_BYTES_MAX, SAFE_TIME_AGE_MAX, SIBLINGS_MAX};
 use crate::types::{Error, GroupId, Region, Result, Timestamp, region};
 
 use super::Splits;
@@ -26,9 +26,6 @@ use super::split::split_keys;
 
 /// How often a request that needs a newer version of the cluster's protocol looks for it.
 const VERSION_LOOK: Duration = Duration::from_millis(50);
-
-/// A store that is asked for its safe times asks others for those that are older than this.
-const SAFE_TIME_AGE_MAX: Duration = Duration::from_secs(1);
 
 /// The regions of one store. Clones share them.
 #[derive(Clone, Debug)]

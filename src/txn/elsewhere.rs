@@ -1,8 +1,9 @@
 //! Reads of this store's regions that other stores serve: the leader makes sure that nothing commits below them.
 //!
-//! **In** come what is read elsewhere and when, and questions for safe times; **out** go the locks in memory that a read
-//! has to wait for, and timestamps at or below which a region gets no more commits but those whose locks it has. **Never**:
-//! a commit at or below such a timestamp whose record or lock is not part of what is applied at the index beside it.
+//! **In** come what is read elsewhere and when, and questions for safe times; **out** go the locks in memory that a
+//! read has to wait for, and timestamps at or below which a region gets no more commits but those whose locks it has.
+//! **Never**: a commit at or below such a timestamp whose record or lock is not part of what is applied at the index
+//! beside it.
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -65,8 +66,8 @@ impl<K: Kv> Txn<K> {
 
     /// Returns the safe time of a region that this store leads. `now` was given out before, and max_ts is not below it:
     /// a commit timestamp that is chosen later is above it, here as well as under a later leader, which asks for a
-    /// timestamp of its own first. A lock that is applied is found by the read itself; one that stands in memory is not,
-    /// so the safe time is before its transaction began.
+    /// timestamp of its own first. A lock that is applied is found by the read itself; one that stands in memory is
+    /// not, so the safe time is before its transaction began.
     async fn safe_time(&self, route: &K::Route, now: Timestamp) -> Result<SafeTime> {
         let region = route.region().clone();
         let in_memory = match crate::mutant!("txn.safe-time-ignores-memory") {

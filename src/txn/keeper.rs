@@ -34,6 +34,8 @@ use super::scheduler::Txn;
 
 /// The pause between two pages of a collection, so that it takes only a little of the disk and of a core.
 const PAUSE: Duration = Duration::from_millis(10);
+/// A simulated pause between two commands of a collection.
+const LATE: Duration = Duration::from_secs(1);
 /// A transaction that cannot be ended is looked at again after this many milliseconds, or its time to live if that is
 /// longer.
 const AGAIN_MS: u64 = 1000;
@@ -319,6 +321,10 @@ impl<K: Kv> Txn<K> {
                 if !is_cut {
                     drop(latches);
                     return Ok(());
+                }
+                if crate::buggify!("mvcc.small-batch") {
+                    // Readers come in between.
+                    txn.kv.sleep(LATE).await;
                 }
             }
         });

@@ -20,7 +20,7 @@ use crate::types::{Error, Region, Result, Timestamp, region};
 use super::action::read::{self, Range, View};
 use super::action::{Key, error, flush, locks};
 use super::memory::Raised;
-use super::scheduler::{Seen, Txn, check_keys};
+use super::scheduler::{PREEMPTED, Seen, Txn, check_keys};
 
 /// The pairs of a reply, or the error that stands in for all of them.
 pub type Reads = std::result::Result<Vec<KvPair>, KeyError>;
@@ -102,7 +102,13 @@ impl<K: Kv> Txn<K> {
             };
             found.map(|(key, lock)| error::locked(&key, &lock))
         };
-        let early = if crate::mutant!("txn.read-snapshot-before-locks") { Some(route.read().await?) } else { None };
+        let early = if crate::mutant!("txn.read-snapshot-before-locks") {
+            let seen = route.read().await?;
+            self.kv.sleep(PREEMPTED).await;
+            Some(seen)
+        } else {
+            None
+        };
         let late = crate::mutant!("txn.read-raise-after-locks");
         let raised = memory.raise(if late { Timestamp::MAX } else { view.at });
         if let Some(error) = blocked(raised) {
@@ -110,7 +116,7 @@ impl<K: Kv> Txn<K> {
             return Ok(Err(error));
         }
         if late {
-            crate::rt::task::yield_now().await;
+            self.kv.sleep(PREEMPTED).await;
             memory.raise(view.at);
         }
         match early {

@@ -51,6 +51,8 @@ pub struct Options {
 
 /// How late a simulated write is: long enough for another leader to have decided something else.
 const LATE: Duration = Duration::from_millis(1500);
+/// How long a thread may stand still between two steps that need no waiting, in the simulator.
+pub(super) const PREEMPTED: Duration = Duration::from_millis(5);
 
 /// The transactions of a store. Clones share its state.
 #[derive(Clone, Debug)]
@@ -396,7 +398,7 @@ impl<K: Kv> Txn<K> {
         }
         let outside = crate::mutant!("txn.memory-min-commit-outside").then(|| self.shared.memory.figures().0);
         if outside.is_some() || crate::buggify!("txn.slow-guard") {
-            task::yield_now().await;
+            self.kv.sleep(PREEMPTED).await;
         }
         let (decided, standing) = self.shared.memory.guard(guards, |max_ts| {
             let max_ts = outside.unwrap_or(max_ts);

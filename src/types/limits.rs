@@ -427,6 +427,9 @@ pub const PEERS_ORDERS_MAX: usize = 8;
 /// How many entries a learner may lack and still become a voter.
 pub const PROMOTED_LAG_ENTRIES_MAX: u64 = 128;
 
+/// A store that is asked for its safe times asks others for those that are older than this.
+pub const SAFE_TIME_AGE_MAX: Duration = Duration::from_secs(1);
+
 /// Of how many groups a store asks another for the safe times at once.
 pub const SAFE_TIMES_AT_ONCE_MAX: usize = 1024;
 

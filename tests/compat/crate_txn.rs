@@ -133,7 +133,8 @@ async fn transfer(client: &TransactionClient, options: &TransactionOptions, n: u
     let mut txn = client.begin_with_options(options.clone()).await?;
     let moved = async {
         let amount = (n % 9 + 1) as i64;
-        for (at, change) in [(n % ACCOUNTS, -amount), ((n / 7 + n + 1) % ACCOUNTS, amount)] {
+        let (from, further) = (n % ACCOUNTS, 1 + n / 7 % (ACCOUNTS - 1));
+        for (at, change) in [(from, -amount), ((from + further) % ACCOUNTS, amount)] {
             let key = keys[at].clone();
             let value = match options.is_pessimistic() {
                 true => txn.get_for_update(key.clone()).await?,

@@ -75,6 +75,8 @@ pub struct Observed {
     pub limits: Limits,
     /// Collection of expired values.
     pub collection: Collection,
+    /// The highest safe point up to which some region has removed old versions.
+    pub collected: u64,
     /// Old versions that were removed.
     pub removed: Removed,
     /// Intervals in which a region takes no writes.

@@ -45,6 +45,7 @@ pub const STORIES: &[Story] = &[
     Story { name: "move-then-fault", per_minute: (2.0, 10.0), tell: move_then_fault },
     Story { name: "move-unheard", per_minute: (1.0, 4.0), tell: move_unheard },
     Story { name: "move-pd-then-fault", per_minute: (2.0, 8.0), tell: move_pd_then_fault },
+    Story { name: "leader-to-and-fro", per_minute: (0.6, 4.0), tell: leader_to_and_fro },
     Story { name: "members-lost-in-turn", per_minute: (0.6, 0.8), tell: members_lost_in_turn },
     Story { name: "move-to-and-fro", per_minute: (1.0, 4.0), tell: move_to_and_fro },
     Story { name: "drain-then-fault", per_minute: (1.0, 4.0), tell: drain_then_fault },
@@ -297,6 +298,19 @@ fn move_pd_then_fault(d: &mut Draw<'_>) -> Vec<Part> {
         _ => at(after_ms, target, down_ms.min(4_000), disk::Kind::StallEngine {}),
     };
     vec![(0, moved), fault]
+}
+
+/// Two stores lead a region in turn: what one of them has decided it may write when it leads again.
+fn leader_to_and_fro(d: &mut Draw<'_>) -> Vec<Part> {
+    let (region, one) = (d.region(), d.node());
+    let other = one % d.stores + 1;
+    let mut at_ms = 0;
+    let transfer = |n: u32| {
+        let to = if n.is_multiple_of(2) { one } else { other };
+        at_ms += d.rng.between(30, 500);
+        (at_ms, Draft::everywhere(0, leadership::Kind::Transfer { region, to }.into()))
+    };
+    (0..8).map(transfer).collect()
 }
 
 /// One node after the other is away for so long that it counts as lost, where there are others to take its place: the

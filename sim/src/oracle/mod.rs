@@ -28,6 +28,7 @@
 //! | `scan` | a scan shows each region at one moment | [`scan`] | the clients' history |
 //! | `ttl` | values expire on time and not earlier | [`ttl`] | the clients' history and the wall clocks |
 //! | `transactions` | snapshot isolation, atomicity, real time | [`txn`] | the clients' transactions and the records at the end |
+//! | `transactions` | answers about one transaction never contradict each other, locks last, circles of waits stood | `crate::workload::protocol` | each answer to a single request |
 //! | `bounds` | the log's files stay bounded, and an idle store holds nothing pending | [`bounds`] | the disks, the stores' statistics |
 //! | `sizes` | the placement driver learns the regions' sizes | [`sizes`] | the nodes' images, PD's responses, in every eighth seed |
 //! | `sleep` | regions without requests sleep with equal replicas, and wake when a node dies | [`sleep`] | probe events, the scenario |

@@ -51,6 +51,12 @@ impl Image {
     }
 }
 
+/// Returns the highest safe point up to which a replica has removed old versions.
+pub fn collected(images: &[Image]) -> u64 {
+    let states = images.iter().flat_map(|image| image.groups.values());
+    states.filter_map(|(state, _)| Some(state.merges.marks?.collected)).max().unwrap_or_default()
+}
+
 /// Compares all replicas of each group.
 pub fn check(images: &[Image], at: u64) -> Result<(), Violation> {
     // By (group, applied index): the first node found there.

@@ -83,9 +83,14 @@ fn stored(
             let what = format!("key {} has a value of the transaction {start} ({whose}) without its record", show(key));
             return Err(format!("{what}: {records}"));
         }
+        let oldest = list.iter().filter(|version| version.op != Op::Lock).map(|version| version.commit).min();
         for version in removed.of(key) {
             // One whose removal failed is still there.
             if list.iter().all(|known: &Version| known.commit != version.commit) {
+                if version.op == Op::Del && oldest.is_some_and(|oldest| oldest < version.commit) {
+                    let (key, at) = (show(key), version.commit);
+                    return Err(format!("key {key}: the deletion at {at} was removed, but not what it hid"));
+                }
                 if !starts.insert(version.start) {
                     return Err(format!("key {} had two records of the transaction {}", show(key), version.start));
                 }

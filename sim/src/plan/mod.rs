@@ -116,6 +116,9 @@ pub struct Workload {
     /// Mean interval at which each of some more clients runs a transaction, ms; 0: never.
     #[serde(default)]
     pub txn_ms: u64,
+    /// Mean interval at which each of some more clients sends a single transactional request, ms; 0: never.
+    #[serde(default)]
+    pub protocol_ms: u64,
     /// Whether every other client reads from any peer of a region.
     #[serde(default)]
     pub replica_reads: bool,

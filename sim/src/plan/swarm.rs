@@ -34,6 +34,17 @@ const P_LOAD_SPLITS: f64 = 0.4;
 const P_HOT: f64 = 0.12;
 /// Probability that old versions are removed during a run with transactions.
 const P_VERSIONS_COLLECTED: f64 = 0.6;
+/// Probability that clients send single transactional requests in any order, and of what makes them more dangerous.
+const P_PROTOCOL: f64 = 0.4;
+const P_PROTOCOL_UNUSUAL: f64 = 0.6;
+const P_PROTOCOL_COLLECTED: f64 = 0.6;
+const P_PROTOCOL_STORY: f64 = 0.3;
+/// What is written late is dangerous if another store has led the region meanwhile.
+const P_LATE_IN_TURN: f64 = 0.7;
+/// Stories that are told more often then.
+const PROTOCOL_STORIES: [&str; 2] = ["leader-to-and-fro", "split-and-merge"];
+/// Sites between two steps of transactions, one of which is armed then.
+const PROTOCOL_SITES: [&str; 3] = ["txn.late-write", "mvcc.small-batch", "txn.slow-guard"];
 /// Probability that a store loses its data or a part of it.
 const P_LOSS: f64 = 0.3;
 
@@ -74,8 +85,11 @@ pub fn plan(seed: u64) -> Plan {
         let pd = knobs.config.get_mut("pd").and_then(Value::as_table_mut);
         pd.expect("a table").insert("max_down_s".to_owned(), seconds);
     }
-    if workload.txn_ms > 0 {
+    if workload.txn_ms > 0 || workload.protocol_ms > 0 {
         versions(&mut Rng::fork(seed, "versions"), &mut knobs);
+    }
+    if workload.protocol_ms > 0 {
+        protocol(&mut Rng::fork(seed, "protocol"), &mut knobs);
     }
     let (merges, load) = (&mut Rng::fork(seed, "merges"), &mut Rng::fork(seed, "load"));
     let pd = knobs.config.get_mut("pd").and_then(Value::as_table_mut).expect("a table");
@@ -103,7 +117,17 @@ pub fn plan(seed: u64) -> Plan {
         regions.insert("split_load_s".to_owned(), Value::Integer(load.between(1, 4) as i64));
         workload.wander_ops = load.between(10, 80) as u32;
     }
-    let faults = faults(&mut Rng::fork(seed, "faults"), scene, length_ms, alone);
+    let mut faults = faults(&mut Rng::fork(seed, "faults"), scene, length_ms, alone);
+    if workload.protocol_ms > 0 && alone.is_none() && !faults.is_empty() {
+        for name in PROTOCOL_STORIES {
+            let is_late = armilla::rt::buggify::is_armed(knobs.buggify, "txn.late-write");
+            let p = if is_late && name == "leader-to-and-fro" { P_LATE_IN_TURN } else { P_PROTOCOL_STORY };
+            let rng = &mut Rng::fork(seed, name);
+            if rng.chance(p) {
+                again(rng, name, scene, length_ms, &mut faults);
+            }
+        }
+    }
     if faults.iter().any(|fault| fault.kind == process::Kind::OldCopy { identity: true }.into()) {
         // The first version of the protocol does not remember runs: an older copy is never told to stop.
         knobs.config["pd"]["protocol_max"] = Value::Integer(0);
@@ -125,6 +149,53 @@ fn versions(rng: &mut Rng, knobs: &mut Knobs) {
         let pd = knobs.config.get_mut("pd").and_then(Value::as_table_mut).expect("a table");
         pd.insert("keep_versions_ms".to_owned(), number(*rng.pick(&[100, 500, 2000, 15_000])));
         pd.insert("safe_point_step_ms".to_owned(), number(*rng.pick(&[100, 1000, 4000])));
+    }
+}
+
+/// Tells a story several times.
+fn again(
+    rng: &mut Rng,
+    name: &str,
+    (stores, regions, keys, election_ms): (u32, u32, u32, u64),
+    length_ms: u64,
+    faults: &mut Vec<Fault>,
+) {
+    let story = STORIES.iter().find(|story| story.name == name).expect("there is this story");
+    for _ in 0..rng.between(2, 12) {
+        let begin_ms = rng.below(length_ms);
+        let parts = (story.tell)(&mut Draw { rng, stores, regions, keys, pieces: 3, election_ms });
+        faults.extend(parts.into_iter().map(|(after_ms, draft)| Fault::new(begin_ms + after_ms, draft)));
+    }
+    faults.sort_by_key(|fault| fault.at_ms);
+}
+
+/// Draws what makes single requests of transactions dangerous: old versions are removed while transactions last, and
+/// stores do unusual things between two steps.
+fn protocol(rng: &mut Rng, knobs: &mut Knobs) {
+    let number = |ms: u64| Value::Integer(ms as i64);
+    let pd = knobs.config.get_mut("pd").and_then(Value::as_table_mut).expect("a table");
+    let collects = rng.chance(P_PROTOCOL_COLLECTED);
+    if collects {
+        if rng.chance(0.7) {
+            // Regions report what they have cleared with heartbeats.
+            pd.insert("store_heartbeat_ms".to_owned(), number(500));
+            pd.insert("store_alive_ms".to_owned(), number(2500));
+        }
+        pd.insert("keep_versions_ms".to_owned(), number(*rng.pick(&[20, 50, 100, 500])));
+        pd.insert("safe_point_step_ms".to_owned(), number(*rng.pick(&[20, 100, 500])));
+    } else {
+        pd.remove("keep_versions_ms");
+        pd.remove("safe_point_step_ms");
+    }
+    if collects && rng.chance(0.7) {
+        let txn = knobs.config.get_mut("txn").and_then(Value::as_table_mut).expect("a table");
+        txn.insert("look_interval_ms".to_owned(), number(*rng.pick(&[50, 200])));
+    }
+    if rng.chance(P_PROTOCOL_UNUSUAL) {
+        let site = if collects && rng.chance(0.3) { "mvcc.small-batch" } else { *rng.pick(&PROTOCOL_SITES) };
+        while !armilla::rt::buggify::is_armed(knobs.buggify, site) {
+            knobs.buggify = rng.next_u64() >> 1;
+        }
     }
 }
 
@@ -214,6 +285,7 @@ fn workload(rng: &mut Rng, keys: u32) -> Workload {
     let mut families = Rng::fork(rng.clone().next_u64(), "families");
     let mut transactions = Rng::fork(rng.clone().next_u64(), "transactions");
     let mut near = Rng::fork(rng.clone().next_u64(), "near");
+    let mut protocol = Rng::fork(rng.clone().next_u64(), "protocol");
     let mut weight = |p: f64, low: u64, high: u64| if rng.chance(p) { rng.between(low, high) as u32 } else { 0 };
     let mix = Mix {
         get: weight(1.0, 10, 60),
@@ -245,6 +317,7 @@ fn workload(rng: &mut Rng, keys: u32) -> Workload {
         query_ms,
         query_page_rows_min,
         txn_ms: if transactions.chance(0.5) { transactions.between(20, 250) } else { 0 },
+        protocol_ms: if protocol.chance(P_PROTOCOL) { log_uniform(&mut protocol, 4.0, 60.0) as u64 } else { 0 },
         replica_reads: near.chance(0.4),
         wander_ops: 0,
         hot_per_s: 0,

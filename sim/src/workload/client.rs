@@ -28,6 +28,8 @@ pub struct Ledger {
     pub history: Arc<Mutex<History>>,
     /// Transactions.
     pub transactions: super::txn::Records,
+    /// Transactions whose requests several clients send.
+    pub protocol: super::protocol::Shared,
     /// The wall clocks of the stores.
     pub wall_clocks: WallClocks,
     /// Timestamps.

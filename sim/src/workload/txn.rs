@@ -160,8 +160,7 @@ impl TxnWorker {
                 txn_barrier::read(&name, clients, (&self.world, &self.monitor), &keys, &mut slow).await;
             }
             if self.plan.workload.replica_reads && away.chance(0.5) {
-                txn_stale::read((&self.client, &self.pd), &self.world, &self.records, (self.number, &keys), &mut away)
-                    .await;
+                self.read_past(&keys, &mut away).await;
             }
             // Some take long to think, before they read or between that and the commit.
             let thinks_ms = if slow.chance(0.06) { slow.between(100, 5000) } else { 0 };
@@ -169,6 +168,24 @@ impl TxnWorker {
             let client = if anywhere { self.client.reading_anywhere() } else { self.client.clone() };
             self.one((&client, &mut rng), &keys, n, thinks_ms).await;
         }
+    }
+
+    /// Reads as of a moment that has passed, and records what was seen.
+    async fn read_past(&self, keys: &[Bytes], rng: &mut Rng) {
+        let begun = self.world.now_ns();
+        let Some(seen) = txn_stale::read((&self.client, &self.pd), keys, rng).await else { return };
+        let record = Record {
+            client: self.number,
+            begun,
+            ended: self.world.now_ns(),
+            start: seen.start,
+            reads: seen.reads,
+            writes: Vec::new(),
+            locks: Vec::new(),
+            outcome: Outcome::Committed(Timestamp(0)),
+            options: TxnOptions::default(),
+        };
+        self.records.lock().expect("nothing panics while holding it").push(record);
     }
 
     fn options(&self, rng: &mut Rng) -> TxnOptions {

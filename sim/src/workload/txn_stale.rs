@@ -1,31 +1,29 @@
 //! Reads as of a moment that has passed, from any peer: what they see is what was committed by then.
 //!
 //! A timestamp of the past, or the one up to which all stores say that they can serve such reads, goes **in**; what was
-//! read goes **out** to the records of transactions, which the oracle compares with everything committed.
+//! read goes **out**, and the oracle of transactions compares it with everything committed.
 
 use std::time::Duration;
 
-use armilla::client::{PdClient, TxnClient, TxnOptions};
+use armilla::client::{PdClient, TxnClient};
 use armilla::rt::rng::Rng;
-use armilla::rt::sim::World;
 use armilla::types::Timestamp;
 use bytes::Bytes;
-
-use crate::workload::txn::{Outcome, Record, Records};
 
 /// How far back the reads go, ms.
 const AGO_MS_MAX: u64 = 3000;
 
+/// What was read.
+pub struct Seen {
+    /// A timestamp that was given out when it began.
+    pub start: Timestamp,
+    /// Keys, the timestamp at which they were read, and their values.
+    pub reads: Vec<(Bytes, Timestamp, Option<Bytes>)>,
+}
+
 /// Reads some keys, some of them twice, as of one moment.
-pub async fn read(
-    (client, pd): (&TxnClient, &PdClient),
-    world: &World,
-    records: &Records,
-    (number, keys): (u32, &[Bytes]),
-    rng: &mut Rng,
-) {
-    let begun = world.now_ns();
-    let Ok(start) = pd.tso(1).await else { return };
+pub async fn read((client, pd): (&TxnClient, &PdClient), keys: &[Bytes], rng: &mut Rng) -> Option<Seen> {
+    let start = pd.tso(1).await.ok()?;
     // What is newest is the most likely to be missed.
     let ago_ms = match rng.below(10) {
         0..=4 => 0,
@@ -57,17 +55,5 @@ pub async fn read(
             }
         }
     }
-    // Its own timestamp is a new one, which bounds nothing but itself.
-    let record = Record {
-        client: number,
-        begun,
-        ended: world.now_ns(),
-        start,
-        reads,
-        writes: Vec::new(),
-        locks: Vec::new(),
-        outcome: Outcome::Committed(Timestamp(0)),
-        options: TxnOptions::default(),
-    };
-    records.lock().expect("nothing panics while holding it").push(record);
+    Some(Seen { start, reads })
 }

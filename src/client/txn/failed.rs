@@ -90,6 +90,10 @@ pub(super) fn reason(error: &KeyError) -> Abort {
     if error.txn_lock_not_found.is_some() {
         return Abort::new(Why::RolledBack, "the transaction was rolled back by others");
     }
+    if let Some(expired) = &error.commit_ts_expired {
+        let (at, least) = (expired.attempted_commit_ts, expired.min_commit_ts);
+        return Abort::new(Why::Refused, format!("a key commits at {least} at the earliest, not at {at}"));
+    }
     if let Some(lock) = &error.locked {
         let text = format!("a key is locked by the transaction that began at {}", lock.lock_version);
         return Abort::new(Why::Conflict, text);

@@ -6,7 +6,8 @@
 //! Each file has one request of the protocol. A key error is part of a reply; an error of the engine is an error. Every
 //! decision is a step of a golden script in `scripts`; src/docs/transactions.md has the reasons.
 //!
-//! **Never**: something written beside an error (but a flush writes the keys that others have not locked); a decision about a key that the snapshot does not show; a clock.
+//! **Never**: something written beside an error (but a flush writes the keys that others have not locked); a decision
+//! about a key that the snapshot does not show; a clock.
 
 pub mod error;
 pub mod flush;
@@ -46,6 +47,7 @@ pub const MUTANTS: &[(&str, &str)] = &[
         "txn.commit-replaces-a-record",
         "a commit at the commit timestamp of the version that its lock was forced over replaces it",
     ),
+    ("txn.commit-refuses-its-own-record", "a lock that came after its own transaction's commit is never ended"),
     ("txn.commit-covers-rollback", "a commit forgets a rollback at its timestamp"),
     ("txn.commit-pessimistic-lock-as-record", "the commit of a pessimistic lock leaves a record"),
     ("txn.rollback-no-trace", "a rollback leaves no record"),

@@ -38,7 +38,8 @@ fn check_form(start: Timestamp, commit: Timestamp, request: &CommitRequest) -> R
 }
 
 /// Checks that a transaction may commit at a timestamp. A lock that was taken by force stands at the commit timestamp
-/// of another transaction: at that timestamp the other one's record would be replaced.
+/// of another transaction: at that timestamp the other one's record would be replaced. If it came after its own
+/// transaction's commit, that record is its own, and nothing is replaced.
 ///
 /// # Errors
 /// The reply's error, or the engine's.
@@ -49,6 +50,7 @@ pub(super) fn check_commit_ts(reader: &Reader<'_>, key: &Key, lock: &Lock, commi
         && let Some((at, record)) = reader.newest(&key.encoded, commit)?
         && at == commit
         && record.kind != RecordKind::Rollback
+        && (record.start != lock.start || crate::mutant!("txn.commit-refuses-its-own-record"))
     {
         crate::reach!("txn.commit-at-a-record");
         least = least.max(commit.next());

@@ -59,6 +59,9 @@ impl Writes {
 
     /// Notes that the transaction which began at `start` gets a lock or a record where it had none.
     pub fn begins(&mut self, start: Timestamp) {
+        if crate::mutant!("gc.lock-below-the-floor") {
+            return;
+        }
         self.oldest = Some(self.oldest.map_or(start, |oldest| oldest.min(start)));
     }
 

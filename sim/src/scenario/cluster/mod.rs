@@ -15,6 +15,7 @@ mod sleep;
 mod stores;
 mod txn;
 mod verdict;
+mod waits;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -155,6 +156,7 @@ impl Run {
             tasks.push(machine.spawn(asker.run(end_ns)));
         }
         tasks.extend(self.spawn_transactions(others + 5, end_ns));
+        tasks.extend(self.spawn_protocol(number + 1, end_ns));
         let answered = Arc::<AtomicU64>::default();
         let mut asked = None;
         if self.plan.workload.query_ms > 0 {
@@ -394,6 +396,8 @@ impl Run {
     fn check_images(&mut self) -> Verdict {
         let images = self.cluster.images()?;
         state::check(&images, self.now())?;
+        let collected = state::collected(&images);
+        self.monitor.with(|observed| observed.collected = observed.collected.max(collected));
         let merged = self.monitor.with(|observed| observed.ranges.merged().clone());
         self.regions.observe(&images, &merged, self.founded, self.now())
     }

@@ -67,8 +67,8 @@ pub enum TxnCommand {
 /// The moment as of which is read.
 #[derive(clap::Args, Debug)]
 pub struct Moment {
-    /// Read what there was SECONDS ago: any replica may serve it without asking its leader (a stale read) [default: what
-    /// there is now]
+    /// Read what there was SECONDS ago: any replica may serve it without asking its leader (a stale read) [default:
+    /// what there is now]
     #[arg(long, value_name = "SECONDS")]
     ago: Option<f64>,
 }
