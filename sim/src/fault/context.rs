@@ -47,6 +47,8 @@ pub struct Context {
     /// The node whose disk was lost, damaged or replaced: its replicas may be permanently lost, and a new store then
     /// replaces its store.
     pub wiped: Option<u64>,
+    /// The node whose store the placement driver was asked to declare lost: no other one may be lost for good.
+    pub replaced: Option<u64>,
     /// By node: messages sent to it that will be delivered again, the oldest first.
     pub held: BTreeMap<u64, Vec<Vec<RaftBatch>>>,
     /// Whether some nodes have other timeouts than the plan's, so that the length of a pause has no known bound.
@@ -169,8 +171,14 @@ impl Context {
         });
     }
 
+    /// Returns whether the data of a node may be lost for good: groups survive the loss of one.
+    pub fn may_lose(&self, node: u64) -> bool {
+        [self.wiped, self.replaced].into_iter().flatten().all(|lost| lost == node)
+    }
+
     /// Asks the placement driver to let a store take the place of another one, which runs on `node` if it still runs.
-    pub fn replace_store(&self, node: u64, lost: u64, by: u64) {
+    pub fn replace_store(&mut self, node: u64, lost: u64, by: u64) {
+        self.replaced = Some(node);
         let pd = self.pd.with_deadline(Duration::from_secs(2));
         // If the store returns after it has become empty, the placement driver has removed it.
         self.cluster.may_be_removed(node);

@@ -310,7 +310,7 @@ impl Behavior for Kind {
                 return reserve > 0 && available >= 4 * reserve;
             }
             Kind::Rot {} => {
-                if is_swapped || !cluster.damage_log(hit.node, &mut hit.rng) {
+                if is_swapped || !context.may_lose(hit.node) || !cluster.damage_log(hit.node, &mut hit.rng) {
                     return false;
                 }
                 // If the store reports the damage, it is replaced by a new one.
@@ -324,7 +324,7 @@ impl Behavior for Kind {
                 cluster.fail_next_open(hit.node);
             }
             Kind::LoseEngine {} | Kind::LoseLog {} => {
-                if is_swapped {
+                if is_swapped || !context.may_lose(hit.node) {
                     return false;
                 }
                 context.cut_power(hit.node, &mut hit.rng);

@@ -147,7 +147,7 @@ impl Behavior for Kind {
             }
             Kind::OldCopy { .. } => {
                 let swapped = context.cluster.with(hit.node, |machine| machine.is_swapped());
-                if !context.cluster.is_up(hit.node) || swapped {
+                if !context.cluster.is_up(hit.node) || swapped || !context.may_lose(hit.node) {
                     return false;
                 }
                 context.kill(hit.node, Death::PowerLoss, &mut hit.rng);
@@ -155,7 +155,8 @@ impl Behavior for Kind {
                 context.cluster.start(hit.node);
             }
             Kind::Wipe {} => {
-                if context.cluster.with(hit.node, |machine| machine.is_swapped()) {
+                let swapped = context.cluster.with(hit.node, |machine| machine.is_swapped());
+                if swapped || !context.may_lose(hit.node) {
                     return false;
                 }
                 context.cut_power(hit.node, &mut hit.rng);

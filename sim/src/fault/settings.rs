@@ -238,6 +238,9 @@ impl Behavior for Kind {
             Kind::ReplaceStore { node, by } => {
                 let (Some(lost), Some(by)) = (context.store_on(node), context.store_on(by)) else { return false };
                 let node = context.resolve(Target::Node(node));
+                if !context.may_lose(node) {
+                    return false;
+                }
                 context.replace_store(node, lost, by);
             }
             Kind::AddPeer { region, to } => {

@@ -282,6 +282,7 @@ impl Run {
             wall_clocks: self.ledger.wall_clocks.clone(),
             rng: Rng::fork(self.plan.schedule_seed, "nemesis"),
             wiped: None,
+            replaced: None,
             held: BTreeMap::new(),
             settings_differ: self.plan.knobs.buggify != 0,
             lease_reads: self.plan.knobs.settings().raft.lease_reads,
