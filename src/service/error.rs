@@ -361,6 +361,9 @@ mod tests {
         if let Some(e) = &error.read_index_not_ready {
             set.push(format!("read_index_not_ready {} {}", e.region_id, e.reason));
         }
+        if let Some(e) = &error.data_is_not_ready {
+            set.push(format!("data_is_not_ready {} {} {}", e.region_id, e.peer_id, e.safe_ts));
+        }
         if let Some(e) = &error.raft_entry_too_large {
             set.push(format!("raft_entry_too_large {} {}", e.region_id, e.entry_size));
         }
@@ -427,6 +430,7 @@ mod tests {
             "stale_command",
             "proposal_in_merging_mode 5",
             "read_index_not_ready 5 the region is being merged",
+            "data_is_not_ready 5 7 9",
             "raft_entry_too_large 5 9437184",
             "server_is_busy full 20 ms",
             "stale_command + undetermined_result leader lost | swap: text + doubt: outcome unknown: leader lost",
