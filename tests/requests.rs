@@ -233,7 +233,7 @@ fn what_is_not_built_and_what_is_well_is_said() {
         let channel = wire.channel(cluster.addr(0));
         for (path, want) in [
             ("/tikvpb.Tikv/KvGC", "KvGC"),
-            ("/tikvpb.Tikv/KvFlush", "KvFlush"),
+            ("/tikvpb.Tikv/KvFlashbackToVersion", "KvFlashbackToVersion"),
             ("/pdpb.PD/NoSuchCall", "NoSuchCall"),
             ("/armilla.pd.Cluster/NoSuchCall", "NoSuchCall"),
             ("/grpc.health.v1.Health/NoSuchCall", "NoSuchCall"),
