@@ -345,10 +345,6 @@ impl TxnWorker {
         }
         if rng.chance(0.7) {
             txn.flush().await?;
-            if rng.chance(0.4) {
-                // Late copies of earlier flushes arrive meanwhile.
-                self.world.sleep_ns(rng.between(350, 700) * 1_000_000).await;
-            }
         }
         for (key, value) in &record.writes {
             let found = txn.get(key).await?;
