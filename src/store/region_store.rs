@@ -323,7 +323,7 @@ impl Route for RegionRoute {
     async fn read(&self) -> Result<RegionRead<Self::Snapshot>> {
         match self.read_as(None).await? {
             Ok(seen) => Ok(seen),
-            Err(_) => Err(Error::Corruption("a read that is no transaction's waits for a lock".into())),
+            Err(_) => unreachable!("only a transaction's read waits for a lock"),
         }
     }
 

@@ -6,7 +6,7 @@
 //! beside it.
 
 use futures::FutureExt;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
 
 use crate::codec::lock::Lock;
 use crate::proto::armilla::raft::{ReadAt, SafeTime};
@@ -29,15 +29,12 @@ impl<K: Kv> ReadChecks for Txn<K> {
             if !crate::mutant!("txn.safe-time-unraised") {
                 self.shared.memory.raise(now);
             }
-            let mut times = Vec::new();
-            for group in groups {
-                let Some(route) = self.kv.own(group.0) else { continue };
-                match self.safe_time(&route, now).await {
-                    Ok(time) => times.push(time),
-                    Err(error) => tracing::debug!(region = group.0, %error, "no safe time"),
-                }
-            }
-            Ok(times)
+            let led = groups.into_iter().filter_map(|group| self.kv.own(group.0));
+            let times = join_all(led.map(|route| async move {
+                let time = self.safe_time(&route, now).await;
+                time.inspect_err(|error| tracing::debug!(region = route.region().id, %error, "no safe time")).ok()
+            }));
+            Ok(times.await.into_iter().flatten().collect())
         }
         .boxed()
     }

@@ -197,6 +197,11 @@ impl<K: Kv> Keeper<K> {
     /// Ends the transactions of locks that have expired, and notes when the others began.
     async fn judge(&self, known: &mut Known, found: Vec<(Key, Lock)>, now: Timestamp) {
         let grace_ms = u64::try_from(self.options.grace.as_millis()).unwrap_or(u64::MAX);
+        // Locks expire by the placement driver's clock; this store's, by which it waits, may be far ahead of that.
+        let here_ms = match crate::mutant!("gc.waits-by-another-clock") {
+            true => now.physical_ms(),
+            false => self.txn.kv.now_s().saturating_mul(1000),
+        };
         let mut dead: BTreeMap<Timestamp, Vec<LockInfo>> = BTreeMap::new();
         let mut alive = Vec::new();
         for (key, lock) in found {
@@ -206,13 +211,14 @@ impl<K: Kv> Keeper<K> {
             if patient.has_expired(now) {
                 dead.entry(lock.start).or_default().push(error::info(&key.plain, &lock));
             } else {
-                known.due_ms = known.due_ms.min(ends_ms);
+                let left_ms = ends_ms.saturating_sub(now.physical_ms());
+                known.due_ms = known.due_ms.min(here_ms.saturating_add(left_ms));
                 alive.push(lock.start.0);
             }
         }
         for (start, locks) in dead {
             let region_locks = locks.len();
-            let again_ms = now.physical_ms().saturating_add(locks[0].lock_ttl.max(AGAIN_MS));
+            let again_ms = here_ms.saturating_add(locks[0].lock_ttl.max(AGAIN_MS));
             let ended = match self.txn.others() {
                 Ok(others) => others.end(locks).await,
                 Err(error) => Err(error),

@@ -50,6 +50,7 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("txn.safe-time-ignores-memory", "a safe time is above locks in memory that may commit below it"),
     ("txn.wait-lost-wakeup", "a released key wakes nobody"),
     ("gc.before-locks-are-ended", "a region is reported as cleared while it still has locks below the floor"),
+    ("gc.waits-by-another-clock", "a store takes a time of the placement driver's clock for one of its own"),
     ("gc.read-below-the-floor", "a read below the floor is served from what is left"),
     (
         "txn.circles-not-reported",
