@@ -3,8 +3,8 @@
 //! A peer asks its group's leader for the commit index, waits until it has applied that much, and serves the read from
 //! its own engine. The leader answers while it is certain that it leads. Since the peer may apply an entry before the
 //! leader does, a leader that was asked in a term serves its own reads only where it has applied all that is committed.
-//! A transaction's read names its timestamp and keys: the leader makes sure that no transaction commits there at or below
-//! that timestamp any more, before it looks at its commit index ([`super::ReadChecks`]).
+//! A transaction's read names its timestamp and keys: the leader makes sure that no transaction commits there at or
+//! below that timestamp any more, before it looks at its commit index ([`super::ReadChecks`]).
 //!
 //! One question at a time is under way for a group. A read that comes meanwhile waits for the next one: the answer to a
 //! question that was asked before it need not include what was acknowledged before it.
@@ -171,8 +171,8 @@ impl FollowerReads {
         Ok((reply.index, reply.reads.into_iter().map(|verdict| verdict.lock).collect()))
     }
 
-    /// Returns whether a snapshot of the engine that is taken afterwards holds everything that transactions commit at or
-    /// below `at` in this version of the region; false if that is not known and cannot be learnt now.
+    /// Returns whether a snapshot of the engine that is taken afterwards holds everything that transactions commit at
+    /// or below `at` in this version of the region; false if that is not known and cannot be learnt now.
     ///
     /// # Errors
     /// As [`FollowerReads::confirm`], without [`Error::NotLeader`].

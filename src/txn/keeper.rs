@@ -73,6 +73,8 @@ struct Known {
     oldest_alive: Option<u64>,
     /// When the next of them may have to be ended, by this store's clock (Unix milliseconds).
     due_ms: u64,
+    /// When the first of them expires, by the placement driver's clock; 0 if one has.
+    expires_ms: u64,
     /// The region's floor at that look.
     floor: u64,
     /// No lock that began below this is left, and none will come.
@@ -148,9 +150,17 @@ impl<K: Kv> Keeper<K> {
     async fn locks(&self, route: &K::Route, (term, applied): (u64, u64), before: Known) -> Result<Known> {
         let wanted = self.safe_points.borrow().txn;
         // Another leader may have written in between.
-        let before = if before.term == term { before } else { Known::default() };
+        let mut before = if before.term == term { before } else { Known::default() };
         let now_ms = self.txn.kv.now_s().saturating_mul(1000);
-        let is_due = before.oldest.is_some() && now_ms >= before.due_ms;
+        let mut is_due = before.oldest.is_some() && now_ms >= before.due_ms;
+        if is_due && (before.term, before.applied) == (term, applied) {
+            // Nothing has changed, and the placement driver's clock may be behind: a read would only wake the region.
+            let now = self.txn.kv.timestamp().await?;
+            if now.physical_ms() <= before.expires_ms {
+                before.due_ms = now_ms.saturating_add(before.expires_ms - now.physical_ms());
+                is_due = false;
+            }
+        }
         let is_same = before.term == term && before.applied == applied && !is_due;
         let waits = before.cleared >= wanted || (before.oldest.is_some() && before.floor >= wanted);
         if is_same && waits && !crate::buggify!("keeper.look-anew") {
@@ -158,8 +168,17 @@ impl<K: Kv> Keeper<K> {
         }
         let version = region::epoch(route.region()).version;
         let writes = self.txn.writes(route.region().id);
-        let mut known =
-            Known { term, version, applied, writes, oldest: None, oldest_alive: None, due_ms: u64::MAX, ..before };
+        let mut known = Known {
+            term,
+            version,
+            applied,
+            writes,
+            oldest: None,
+            oldest_alive: None,
+            due_ms: u64::MAX,
+            expires_ms: u64::MAX,
+            ..before
+        };
         let mut seen = route.read().await?;
         if seen.marks.floor < wanted {
             self.raise_floor(route, wanted).await?;
@@ -213,6 +232,7 @@ impl<K: Kv> Keeper<K> {
             } else {
                 let left_ms = ends_ms.saturating_sub(now.physical_ms());
                 known.due_ms = known.due_ms.min(here_ms.saturating_add(left_ms));
+                known.expires_ms = known.expires_ms.min(ends_ms);
                 alive.push(lock.start.0);
             }
         }
@@ -235,7 +255,7 @@ impl<K: Kv> Keeper<K> {
                     tracing::debug!(%start, locks = region_locks, %error, "could not end a transaction yet");
                 }
             }
-            known.due_ms = known.due_ms.min(again_ms);
+            (known.due_ms, known.expires_ms) = (known.due_ms.min(again_ms), 0);
             known.oldest = Some(known.oldest.map_or(start.0, |oldest| oldest.min(start.0)));
         }
         for start in alive {
