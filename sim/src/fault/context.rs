@@ -21,8 +21,7 @@ use crate::cluster::monitor::Monitor;
 use crate::cluster::{Cluster, Death};
 use crate::oracle::settings::{About, Value};
 use crate::oracle::ttl::WallClocks;
-use crate::plan::keys::boundary as boundary_key;
-use crate::workload::insider::wire_version;
+use crate::plan::keys::{boundary as boundary_key, wire_version};
 
 /// Everything that a fault may act on or must report to.
 pub struct Context {

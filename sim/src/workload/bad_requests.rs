@@ -26,7 +26,8 @@ use tonic::Status;
 
 use crate::oracle::Violation;
 use crate::plan::key;
-use crate::workload::insider::{Insider, wire_version};
+use crate::plan::keys::wire_version;
+use crate::workload::insider::Insider;
 
 /// How far ahead a version is that no split reaches while a request is under way.
 const VERSIONS_AHEAD: u64 = 1000;

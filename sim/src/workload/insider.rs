@@ -3,23 +3,13 @@
 
 use std::sync::Arc;
 
-use armilla::client::Space;
-use armilla::proto::kvrpcpb::ApiVersion;
 use armilla::rt::Env;
 use armilla::rt::sim::World;
-use armilla::types::{Api, Region};
+use armilla::types::Region;
 
 use crate::cluster::Cluster;
 use crate::cluster::monitor::Monitor;
 use crate::plan::Plan;
-
-/// Returns the API version that requests for these keys carry.
-pub fn wire_version(space: Space) -> i32 {
-    match space.api() {
-        Api::V1 => ApiVersion::V1 as i32,
-        Api::V2 => ApiVersion::V2 as i32,
-    }
-}
 
 /// The surroundings of such a client.
 #[derive(Clone)]

@@ -20,7 +20,7 @@ pub const NO_KEYSPACE: &str = "keyspace does not exist";
 /// The reason why a keyspace cannot be created that is there.
 pub const KEYSPACE_EXISTS: &str = "keyspace already exists";
 
-/// Returns the keyspace that always exists, as it is unless somebody has changed it.
+/// Returns the keyspace that always exists, as it is unless a client has changed it.
 fn default_keyspace() -> KeyspaceMeta {
     KeyspaceMeta { name: DEFAULT_KEYSPACE.into(), ..KeyspaceMeta::default() }
 }
