@@ -151,9 +151,9 @@ pub fn pd_members_of(config: &Config) -> u32 {
 /// Finds out which cluster this node belongs to, and keeps asking until it knows.
 ///
 /// # Errors
-/// [`Error::Invalid`] if the nodes asked belong to different clusters, if founders disagree on names, addresses, the API
-/// version or the number of nodes that run the placement driver, or if the cluster has another API version than this
-/// node is configured for.
+/// [`Error::Invalid`] if the nodes asked belong to different clusters, if founders disagree on names, addresses, the
+/// API version or the number of nodes that run the placement driver, or if the cluster has another API version than
+/// this node is configured for.
 pub async fn found_or_join(env: &Env, ident: &mut Ident, config: &Config) -> Result<()> {
     let (pd_members, api) = (pd_members_of(config), config.founded_api());
     let others: Vec<(String, String)> = match &config.join {

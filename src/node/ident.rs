@@ -15,8 +15,8 @@ use crate::rt::disk::Disk;
 use crate::types::limits::EARLIER_RUNS_MAX;
 use crate::types::{Api, Error, GroupId, Result};
 
-/// The newest layout of the data directory. This version reads it and older ones, but no newer ones. Layout 2 is that of
-/// clusters with API V2; versions that know only layout 1 would take their keys for other ones.
+/// The newest layout of the data directory. This version reads it and older ones, but no newer ones. Layout 2 is that
+/// of clusters with API V2; versions that know only layout 1 would take their keys for other ones.
 pub const FORMAT: u32 = 2;
 /// The layout that is written unless something newer is needed.
 const FIRST_FORMAT: u32 = 1;

@@ -232,8 +232,8 @@ keyed! {
 
 #[cfg(test)]
 mod tests {
-    //! Goal: with API V2 each call takes the keys of its mode only, and raw keys are stored encoded; with API V1 nothing
-    //! is looked at. Method: requests of every kind, by hand.
+    //! Goal: with API V2 each call takes the keys of its mode only, and raw keys are stored encoded; with API V1
+    //! nothing is looked at. Method: requests of every kind, by hand.
     use super::*;
     use crate::codec::bytes::encode;
     use crate::proto::kvrpcpb::*;

@@ -1,5 +1,5 @@
-//! Runs with API V2: which keys are in a region, whether regions without raw keys are served, and whether keyspaces that
-//! were created are there.
+//! Runs with API V2: which keys are in a region, whether regions without raw keys are served, and whether keyspaces
+//! that were created are there.
 
 use std::collections::BTreeSet;
 
