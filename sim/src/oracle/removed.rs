@@ -34,7 +34,7 @@ impl Removed {
             rest.split_to(length)
         };
         let (key, record, value) = (part(), part(), part());
-        let record = record::decode(record).expect("the store shows what it has decoded");
+        let record = record::decode(&record).expect("the store shows what it has decoded");
         let op = match record.kind {
             RecordKind::Put => Op::Put,
             RecordKind::Delete => Op::Del,
